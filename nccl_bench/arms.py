@@ -1,0 +1,120 @@
+"""An arm at work: a communicator and the way its calls are ordered with the caller's stream."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from functools import partial
+from typing import Any
+
+import torch.distributed as dist
+from torch import Tensor
+
+from nccl_bench.capabilities import ARMS, ArmSpec, Order
+from nccl_bench.collectives import Case, RedOp
+from nccl_bench.communicators.base import Communicator
+from nccl_bench.communicators.recorded import RecordedCommunicator
+from nccl_bench.communicators.registry import build
+from nccl_bench.streams.base import Streams
+from nccl_bench.transports.device import Device
+
+Operation = Callable[[], object]
+
+
+def _all_reduce(comm: Communicator, case: Case, x: Tensor, y: Tensor) -> Operation:
+    op = case.redop or RedOp.SUM
+    return partial(comm.all_reduce, x, op) if y is x else partial(comm.outplace_all_reduce, x, y, op)
+
+
+def _all_gather(comm: Communicator, case: Case, x: Tensor, y: Tensor) -> Operation:
+    return partial(comm.all_gather, y, x)
+
+
+def _reduce_scatter(comm: Communicator, case: Case, x: Tensor, y: Tensor) -> Operation:
+    return partial(comm.reduce_scatter, y, x, case.redop or RedOp.SUM)
+
+
+def _all_to_all(comm: Communicator, case: Case, x: Tensor, y: Tensor) -> Operation:
+    return partial(comm.all_to_all, y, x)
+
+
+def _broadcast(comm: Communicator, case: Case, x: Tensor, y: Tensor) -> Operation:
+    return partial(comm.broadcast, x, case.root or 0, None if y is x else y)
+
+
+def _reduce(comm: Communicator, case: Case, x: Tensor, y: Tensor) -> Operation:
+    return partial(comm.reduce, x, case.root or 0, case.redop or RedOp.SUM, None if y is x else y)
+
+
+def _send_recv(comm: Communicator, case: Case, x: Tensor, y: Tensor) -> Operation:
+    return partial(comm.send_recv, y, x, (comm.rank + 1) % comm.world_size, (comm.rank - 1) % comm.world_size)
+
+
+# One row per collective of the table: the communicator's operation from input `x` to output `y`, which are the same
+# tensor where the collective is in place on the whole buffer.
+OPERATIONS: Mapping[str, Callable[[Communicator, Case, Tensor, Tensor], Operation]] = {
+    "all_reduce": _all_reduce,
+    "all_gather": _all_gather,
+    "reduce_scatter": _reduce_scatter,
+    "all_to_all": _all_to_all,
+    "broadcast": _broadcast,
+    "reduce": _reduce,
+    "send_recv": _send_recv,
+}
+
+
+class Arm:
+    """One arm on this rank, with a communicator that no other arm shares. Construction is collective."""
+
+    def __init__(self, name: str, group: dist.ProcessGroup, device: Device) -> None:
+        self.spec: ArmSpec = ARMS[name]
+        self.name = name
+        self.communicator = build(self.spec.communicator, group, device)
+        self._streams = device.streams
+        # Allocated once: what is timed records and waits, and makes no event.
+        self._fork = device.streams.new_event()
+        self._join = device.streams.new_event()
+
+    def bind(self, case: Case, x: Tensor, y: Tensor) -> Operation:
+        """``case`` from input ``x`` to output ``y`` as one call, ordered as this arm orders it.
+
+        Call it where the current stream is the one that the operation will be called on.
+        """
+        operation = OPERATIONS[case.collective](self.communicator, case, x, y)
+        if isinstance(self.communicator, RecordedCommunicator):
+            return self.communicator.record(operation)
+        private = self.communicator.stream
+        if private is None or self.spec.order is Order.BARE:
+            return operation
+        if self.spec.order is Order.WAIT_STREAM:
+            return _wait_stream(operation, self._streams, private)
+        return _fork_join(operation, self._streams, private, self._fork, self._join)
+
+    def close(self) -> None:
+        """Close the communicator; graphs that captured it have to be reset before."""
+        self.communicator.close()
+
+
+def _fork_join(operation: Operation, streams: Streams, private: Any, fork: Any, join: Any) -> Operation:
+    # Both arms fetch the current stream the same cheap way; the object behind the handle is one look-up away.
+    current_handle, index, from_handle = streams.current_handle, streams.index, streams.from_handle
+
+    def ordered() -> None:
+        caller = from_handle(current_handle(index))
+        fork.record(caller)
+        fork.wait(private)
+        operation()
+        join.record(private)
+        join.wait(caller)
+
+    return ordered
+
+
+def _wait_stream(operation: Operation, streams: Streams, private: Any) -> Operation:
+    current_stream = streams.current_stream
+
+    def ordered() -> None:
+        private.wait_stream(current_stream())
+        operation()
+        current_stream().wait_stream(private)
+
+    return ordered

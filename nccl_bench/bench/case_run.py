@@ -1,0 +1,303 @@
+"""One case on one rank: check, pilot, rounds of batches over the arms, check again, lines for the record."""
+
+from __future__ import annotations
+
+import gc
+import statistics
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from functools import partial
+
+import numpy as np
+
+from nccl_bench.arms import Arm
+from nccl_bench.bench.buffers import CaseBuffers
+from nccl_bench.bench.control import Control, Reduced
+from nccl_bench.bench.schedule import FEWEST_OPS, Pilot, Schedule, make_schedule, visiting_order
+from nccl_bench.bench.timing import Batch, Clock, Operation
+from nccl_bench.collectives import Case, Timing
+from nccl_bench.config import RunConfig
+from nccl_bench.plan import Arena
+from nccl_bench.records.handoff import Progress
+from nccl_bench.records.schema import Line, PerIteration, Samples, Status
+from nccl_bench.streams.base import Graph, Streams
+
+# Samples are reduced over the ranks once for this many rounds: a control collective between batches would cool caches.
+ROUNDS_PER_BLOCK = 3
+# A gate that opens early is doubled; after this many times the rounds asked for, what was kept has to do.
+ATTEMPTS_PER_ROUND = 3
+CHECKED_SLOTS = 4
+# Enough for a 99th percentile to be more than the maximum.
+PER_ITERATION_OPERATIONS = 300
+
+
+@dataclass(slots=True)
+class _Tally:
+    """What was kept of one arm in one timing."""
+
+    rounds: list[int] = field(default_factory=list)
+    batches: list[Reduced] = field(default_factory=list)
+    discarded: int = 0
+
+
+@dataclass(kw_only=True)
+class CaseRun:
+    """Everything one case needs; ``run`` is called with the caller's stream current. Every step is collective."""
+
+    config: RunConfig
+    case: Case
+    case_index: int
+    timings: Sequence[Timing]
+    arena: Arena
+    buffers: CaseBuffers
+    arms: Mapping[str, Arm]
+    streams: Streams
+    clock: Clock
+    control: Control
+    progress: Progress
+    append: Callable[[Sequence[Line]], None]
+
+    def run(self) -> None:
+        """Check, measure every timing, check after each, and append its lines."""
+        wrong = self._check(list(self.arms), "check before timing", min(CHECKED_SLOTS, self.buffers.slots))
+        right = [name for name in self.arms if not wrong[name]]
+        self.append(
+            [self._line(name, timing, wrong[name]) for name in self.arms if wrong[name] for timing in self.timings]
+        )
+        if not right:
+            return
+        pilots = self._pilot(right)
+        schedule = self.control.announce(make_schedule(self.config, pilots, self.buffers.slots))
+        for timing in self.timings:
+            with self._graphs(right, timing, schedule) as graphs:
+                tallies = self._rounds(right, timing, schedule, graphs)
+                details = self._per_iteration(right, timing, schedule, tallies)
+                wrong = self._check_after(right, timing, schedule, graphs)
+            self.append(
+                [self._line(name, timing, wrong[name], schedule, tallies[name], details.get(name)) for name in right]
+            )
+
+    # -- calls ---------------------------------------------------------------------------------------------------
+
+    def _at(self, arm: str, phase: str) -> None:
+        self.progress.update(case_index=self.case_index, arm=arm, phase=phase, deadline_s=None)
+
+    def _calls(self, arm: str, operations: int) -> list[Operation]:
+        """``operations`` calls over rotating slots, for the stream that is current."""
+        slots = min(operations, self.buffers.slots)
+        bound = [self.arms[arm].bind(self.case, *self.buffers.pair(slot)) for slot in range(slots)]
+        return [bound[index % slots] for index in range(operations)]
+
+    def _restore(self, operations: int) -> None:
+        """In-place sums grow from call to call; what changes no input needs no restoring."""
+        if self.buffers.in_place and self.case.row.reduces:
+            self.buffers.restore(operations)
+
+    # -- checking ------------------------------------------------------------------------------------------------
+
+    def _check(
+        self, names: Sequence[str], phase: str, operations: int, graphs: Mapping[str, Graph] | None = None
+    ) -> dict[str, int]:
+        """Wrong elements by arm, summed over ranks, after ``operations`` operations on poisoned outputs."""
+        if not self.config.check:
+            return dict.fromkeys(names, 0)
+        counts = []
+        for name in names:
+            self._at(name, phase)
+            self.buffers.poison(operations)
+            if graphs is not None:
+                graphs[name].replay()
+            else:
+                self._call_each(name, operations)
+            self.streams.synchronize()
+            counts.append(self.buffers.wrong(operations))
+        return dict(zip(names, self.control.sum(counts), strict=True))
+
+    def _check_after(
+        self, names: Sequence[str], timing: Timing, schedule: Schedule, graphs: Mapping[str, Graph]
+    ) -> dict[str, int]:
+        phase = f"check after {timing}"
+        if timing is not Timing.GRAPH:
+            return self._check(names, phase, min(CHECKED_SLOTS, self.buffers.slots))
+        operations = schedule.ops[timing]
+        if operations <= self.buffers.slots:
+            return self._check(names, phase, operations, graphs)
+        # Several visits to one slot have no exact result in place: check a graph of one visit instead.
+        with self._captured(names, self.buffers.slots) as single:
+            return self._check(names, phase, self.buffers.slots, single)
+
+    # -- measuring -----------------------------------------------------------------------------------------------
+
+    def _pilot(self, names: Sequence[str]) -> dict[str, Pilot]:
+        """Warm up, then a first measurement of each arm, the maximum over ranks."""
+        measured: list[float] = []
+        for name in names:
+            self._at(name, "pilot")
+            calls = self._calls(name, FEWEST_OPS)
+            self._restore(FEWEST_OPS)
+            for index in range(self.config.warmup):
+                calls[index % len(calls)]()
+            self.streams.synchronize()
+            device = min(self.clock.eager(calls).time_us for _ in range(2))
+            enqueue = min(self.clock.call_cost_us(calls) for _ in range(2))
+            measured += [device, enqueue]
+        reduced = self.control.maximum(measured)
+        return {
+            name: Pilot(device_us=max(device, 1e-3), enqueue_us=enqueue)
+            for name, device, enqueue in zip(names, reduced[::2], reduced[1::2], strict=True)
+        }
+
+    @contextmanager
+    def _graphs(self, names: Sequence[str], timing: Timing, schedule: Schedule) -> Iterator[Mapping[str, Graph]]:
+        if timing is not Timing.GRAPH:
+            yield {}
+            return
+        with self._captured(names, schedule.ops[timing]) as graphs:
+            for name, graph in graphs.items():
+                self._at(name, "graph warm-up")
+                self._restore(self.buffers.slots)
+                for _ in range(max(1, min(self.config.warmup, schedule.replays))):
+                    graph.replay()
+                self.streams.synchronize()
+            yield graphs
+
+    @contextmanager
+    def _captured(self, names: Sequence[str], operations: int) -> Iterator[Mapping[str, Graph]]:
+        """A graph of ``operations`` calls for each arm, reset on the way out.
+
+        After an exception they are left alone: a failed capture can leave the process unusable, and it is ending.
+        """
+        graphs = {}
+        for name in names:
+            self._at(name, "graph capture")
+            graphs[name] = self.streams.capture(partial(self._call_each, name, operations))
+        yield graphs
+        self.streams.synchronize()
+        for graph in graphs.values():
+            graph.reset()
+
+    def _call_each(self, name: str, operations: int) -> None:
+        # Bound here, where the capturing stream is the current one.
+        for call in self._calls(name, operations):
+            call()
+
+    def _rounds(
+        self, names: Sequence[str], timing: Timing, schedule: Schedule, graphs: Mapping[str, Graph]
+    ) -> dict[str, _Tally]:
+        """Batches of every arm, interleaved in shuffled order, until enough rounds are kept or too many were tried."""
+        operations = schedule.ops[timing]
+        calls = {} if graphs else {name: self._calls(name, operations) for name in names}
+        gates = {name: schedule.gates_s.get((name, timing), 0.0) for name in names}
+        tallies = {name: _Tally() for name in names}
+        attempt, attempts = 0, self.config.rounds * ATTEMPTS_PER_ROUND
+        while attempt < attempts and min(len(t.rounds) for t in tallies.values()) < self.config.rounds:
+            missing = self.config.rounds - min(len(t.rounds) for t in tallies.values())
+            visits: list[tuple[int, str]] = []
+            batches: list[Batch] = []
+            with _no_garbage_collection():
+                for number in range(attempt, attempt + min(ROUNDS_PER_BLOCK, missing)):
+                    for name in visiting_order(names, self.config.seed, self.case.label, timing, number):
+                        self._at(name, timing)
+                        self._restore(operations)
+                        visits.append((number, name))
+                        batches.append(
+                            self._batch(timing, calls.get(name, []), graphs.get(name), gates[name], schedule)
+                        )
+            attempt = visits[-1][0] + 1
+            reduced = self.control.reduce_batches([b.time_us for b in batches], [b.valid for b in batches])
+            for (number, name), batch in zip(visits, reduced, strict=True):
+                if batch.valid:
+                    tallies[name].rounds.append(number)
+                    tallies[name].batches.append(batch)
+                else:
+                    tallies[name].discarded += 1
+                    gates[name] *= 2
+        return tallies
+
+    def _batch(
+        self, timing: Timing, calls: Sequence[Operation], graph: Graph | None, gate_s: float, schedule: Schedule
+    ) -> Batch:
+        if timing is Timing.GRAPH:
+            assert graph is not None
+            return self.clock.graph(graph, schedule.replays, schedule.ops[timing], gate_s)
+        if timing is Timing.EAGER:
+            return self.clock.eager(calls)
+        if timing is Timing.GATED:
+            return self.clock.gated(calls, gate_s)
+        return self.clock.enqueue(calls, gate_s)
+
+    def _per_iteration(
+        self, names: Sequence[str], timing: Timing, schedule: Schedule, tallies: Mapping[str, _Tally]
+    ) -> dict[str, PerIteration]:
+        """Percentiles of single operations, each the maximum over ranks; the events' cost is against the batches."""
+        if not self.config.per_iteration or timing not in (Timing.EAGER, Timing.GATED):
+            return {}
+        operations = schedule.ops[timing]
+        result = {}
+        for name in names:
+            calls = self._calls(name, operations)
+            gate_s = schedule.gates_s[name, Timing.GATED] * 2 if timing is Timing.GATED else None
+            kept: list[float] = []
+            for _ in range(ATTEMPTS_PER_ROUND * -(-PER_ITERATION_OPERATIONS // operations)):
+                self._at(name, f"{timing} per iteration")
+                self._restore(operations)
+                with _no_garbage_collection():
+                    times, held = self.clock.per_iteration(calls, gate_s)
+                *slowest, opened = self.control.maximum([*times, 0.0 if held else 1.0])
+                if not opened:
+                    kept += slowest
+                if len(kept) >= PER_ITERATION_OPERATIONS:
+                    break
+            batches = [batch.slowest_us for batch in tallies[name].batches]
+            if kept and batches:
+                low, p50, p90, p99, high = (float(x) for x in np.percentile(kept, [0, 50, 90, 99, 100]))
+                result[name] = PerIteration(
+                    operations=len(kept),
+                    min_us=low,
+                    p50_us=p50,
+                    p90_us=p90,
+                    p99_us=p99,
+                    max_us=high,
+                    cost_us=p50 - statistics.median(batches),
+                )
+        return result
+
+    # -- recording -----------------------------------------------------------------------------------------------
+
+    def _line(
+        self,
+        name: str,
+        timing: Timing,
+        wrong: int,
+        schedule: Schedule | None = None,
+        tally: _Tally | None = None,
+        per_iteration: PerIteration | None = None,
+    ) -> Samples:
+        kept = tally or _Tally()
+        return Samples(
+            case=self.case,
+            arm=name,
+            timing=timing,
+            status=Status.WRONG if wrong else Status.OK,
+            world_size=self.control.world_size,
+            ops_per_batch=schedule.operations(timing) if schedule else 0,
+            rounds=tuple(kept.rounds),
+            samples_us=tuple(batch.slowest_us for batch in kept.batches),
+            fastest_rank_us=tuple(batch.fastest_us for batch in kept.batches),
+            slowest_rank=tuple(batch.slowest_rank for batch in kept.batches),
+            discarded=kept.discarded,
+            wrong=wrong if self.config.check else None,
+            tolerance_ulp=self.buffers.tolerance_ulp,
+            arena=self.arena,
+            per_iteration=per_iteration,
+        )
+
+
+@contextmanager
+def _no_garbage_collection() -> Iterator[None]:
+    gc.disable()
+    try:
+        yield
+    finally:
+        gc.enable()

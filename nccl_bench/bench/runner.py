@@ -1,0 +1,103 @@
+"""Walks cases and arms: checks, pilots, rounds, records. Every rank does the same, in the same order."""
+
+from __future__ import annotations
+
+import gc
+from collections.abc import Callable, Mapping, Sequence
+
+from nccl_bench.arms import Arm
+from nccl_bench.bench.buffers import CaseBuffers
+from nccl_bench.bench.case_run import CaseRun
+from nccl_bench.bench.control import Control
+from nccl_bench.bench.timing import Clock, Operation
+from nccl_bench.config import CallerStream, RunConfig
+from nccl_bench.plan import Arena, Plan, PlannedCase, plan_arena
+from nccl_bench.records.handoff import Progress
+from nccl_bench.records.schema import Line, Skipped
+from nccl_bench.streams.base import Streams
+
+# What a library may still allocate for itself once the buffers are there.
+_MEMORY_SHARE = 0.85
+
+
+class Runner:
+    """One rank of a run. ``append`` gets each line as measured, on rank 0 only."""
+
+    def __init__(
+        self,
+        *,
+        config: RunConfig,
+        plan: Plan,
+        streams: Streams,
+        control: Control,
+        arms: Mapping[str, Arm],
+        align: Operation,
+        progress: Progress,
+        append: Callable[[Line], None],
+        ranks_per_memory: int,
+    ) -> None:
+        self._config = config
+        self._plan = plan
+        self._streams = streams
+        self._control = control
+        self._arms = arms
+        self._progress = progress
+        self._append = append
+        # On the CPU the ranks of a node share its memory; on GPUs each has its own.
+        self._ranks_per_memory = ranks_per_memory
+        default = config.caller_stream is CallerStream.DEFAULT
+        self._caller = streams.default_stream() if default else streams.new_stream()
+        self._clock = Clock(streams, self._caller, align)
+
+    def run(self, first_case: int = 0) -> None:
+        """Measure the plan's cases from ``first_case`` on."""
+        gc.collect()
+        gc.freeze()
+        for index, planned in enumerate(self._plan.cases[first_case:], start=first_case):
+            self._progress.update(case_index=index, arm="", phase="memory", deadline_s=self._config.timeout_s)
+            gc.collect()
+            arena = self._fit(planned)
+            if arena is None:
+                continue
+            with self._streams.stream(self._caller):
+                buffers = CaseBuffers(
+                    planned.case, arena, self._control.rank, self._control.world_size, self._streams.device
+                )
+                CaseRun(
+                    config=self._config,
+                    case=planned.case,
+                    case_index=index,
+                    timings=self._plan.timings,
+                    arena=arena,
+                    buffers=buffers,
+                    arms={name: self._arms[name] for name in planned.arms},
+                    streams=self._streams,
+                    clock=self._clock,
+                    control=self._control,
+                    progress=self._progress,
+                    append=self._record,
+                ).run()
+
+    def _fit(self, planned: PlannedCase) -> Arena | None:
+        """The arena that fits on every rank, or ``None`` with the case recorded as skipped."""
+        free = int(self._streams.memory()[0] * _MEMORY_SHARE) // self._ranks_per_memory
+        budget = self._control.minimum(free)
+        arena = plan_arena(self._config, planned.case, self._control.world_size, budget)
+        if arena is None:
+            one_slot = plan_arena(self._config, planned.case, self._control.world_size, 2**62)
+            assert one_slot is not None
+            needed = (one_slot.regions + 2) * one_slot.slot_bytes
+            self._record([Skipped(case=planned.case, reason=_does_not_fit(needed, budget))])
+        return arena
+
+    def _record(self, lines: Sequence[Line]) -> None:
+        if self._control.rank == 0:
+            for line in lines:
+                self._append(line)
+
+
+def _does_not_fit(needed: int, budget: int) -> str:
+    def gib(size: int) -> str:
+        return f"{size / 1024**3:.1f} GiB"
+
+    return f"its buffers need {gib(needed)} a rank, and {gib(budget)} are free"

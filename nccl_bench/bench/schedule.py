@@ -1,0 +1,80 @@
+"""How many operations a batch has, how long its gate is, and in which order the arms are visited."""
+
+from __future__ import annotations
+
+import math
+import random
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from nccl_bench.collectives import Timing
+from nccl_bench.config import RunConfig
+from nccl_bench.plan import BATCH_S, FEWEST_SLOTS, OPS_PER_GRAPH, most_ops_per_batch
+
+# Operations of an enqueue batch still have to run: enough calls for the host's clock, no more device time than this.
+ENQUEUE_DEVICE_US = 10_000.0
+FEWEST_OPS = FEWEST_SLOTS
+_GATE_MARGIN_S = 200e-6
+_GATE_FACTOR = 2.0
+MOST_REPLAYS = 50
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Pilot:
+    """What a pilot measured of one arm, the maximum over ranks, in microseconds per operation."""
+
+    device_us: float
+    enqueue_us: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Schedule:
+    """One case: operations per batch by timing, the same for every arm, and the gates by arm in seconds.
+
+    A graph batch holds ``replays`` replays of ``ops[Timing.GRAPH]`` operations. Chosen by rank 0 and announced.
+    """
+
+    ops: Mapping[Timing, int]
+    replays: int
+    gates_s: Mapping[tuple[str, Timing], float]
+
+    def operations(self, timing: Timing) -> int:
+        """Operations in one batch of ``timing``."""
+        return self.ops[timing] * (self.replays if timing is Timing.GRAPH else 1)
+
+
+def make_schedule(config: RunConfig, pilots: Mapping[str, Pilot], slots: int) -> Schedule:
+    """A batch is long enough for the fastest arm, and fits the launch queue for the one with the most entries."""
+    fastest_us = min(pilot.device_us for pilot in pilots.values())
+    slowest_us = max(pilot.device_us for pilot in pilots.values())
+    most = most_ops_per_batch(tuple(pilots))
+    eager = _between(FEWEST_OPS, math.ceil((BATCH_S * 1e6) / fastest_us), most)
+    enqueue = _between(FEWEST_OPS, int(ENQUEUE_DEVICE_US / slowest_us), most)
+    if config.ops_per_batch is not None:
+        eager = enqueue = min(config.ops_per_batch, most)
+    # A replay visits each slot once at the most, so that its results can be checked.
+    graph = OPS_PER_GRAPH if config.same_buffer else min(OPS_PER_GRAPH, slots)
+    replays = _between(1, math.ceil((BATCH_S * 1e6) / (graph * fastest_us)), MOST_REPLAYS)
+    ops = {Timing.EAGER: eager, Timing.GATED: eager, Timing.GRAPH: graph, Timing.ENQUEUE: enqueue}
+    gates = {}
+    for arm, pilot in pilots.items():
+        for timing in (Timing.GATED, Timing.ENQUEUE):
+            gates[arm, timing] = _gate_s(pilot.enqueue_us * ops[timing])
+        # A replay is one launch, which costs about what a few operations do.
+        gates[arm, Timing.GRAPH] = _gate_s(pilot.enqueue_us * FEWEST_OPS * replays)
+    return Schedule(ops=ops, replays=replays, gates_s=gates)
+
+
+def _gate_s(enqueue_us: float) -> float:
+    return _GATE_FACTOR * enqueue_us / 1e6 + _GATE_MARGIN_S
+
+
+def _between(least: int, value: int, most: int) -> int:
+    return max(least, min(value, most))
+
+
+def visiting_order(arms: Sequence[str], seed: int, *where: object) -> list[str]:
+    """The arms in an order that is random over ``where`` and the same on every rank."""
+    order = list(arms)
+    random.Random("/".join(map(str, (seed, *where)))).shuffle(order)
+    return order

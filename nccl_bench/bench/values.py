@@ -1,0 +1,107 @@
+"""What every rank sends, and so what every rank must receive: values for which all arithmetic is exact.
+
+A rank's input repeats a table of ``PERIOD`` values. The tables are bounded by data type, reduction and world size so
+that every partial result, in whatever order a library reduces, is representable; the check is then equality. At
+scale only some ranks contribute to any one element (zeros, or ones to a product, from the rest), and every rank
+contributes to some. The one exception is a float average over a world that is no power of two: NCCL scales each input
+before it adds (``ncclAvg`` is a pre-multiplied sum), so there a tolerance in ulp is stated.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+
+import numpy as np
+import numpy.typing as npt
+
+from nccl_bench.collectives import DTYPES, Case, DType, RedOp, Result
+
+# A prime, so that no power-of-two block, slot or vector width lines up with it.
+PERIOD = 4093
+# Integers beyond this gain nothing, and sums of them over any world stay far from 64 bits.
+_LARGEST_VALUE = 2**20
+# Products are worked out in int64.
+_LARGEST_POWER = 62
+
+Table = npt.NDArray[np.int64]
+Values = npt.NDArray[np.float64] | Table
+
+
+def table(case: Case, rank: int, world_size: int) -> Table:
+    """The values of one period of ``rank``'s input, as int64, shape ``(PERIOD,)``."""
+    dtype = DTYPES[case.dtype]
+    most = min(dtype.exact_integer, _LARGEST_VALUE)
+    # Rank and element decide, never the process, so that every rank can work out every other's.
+    random = np.random.default_rng([rank, world_size])
+    if case.redop in (None, RedOp.MIN, RedOp.MAX):
+        return random.integers(1, most, PERIOD, endpoint=True)
+    if case.redop is RedOp.PROD:
+        contributors = min(world_size, _LARGEST_POWER, int(dtype.largest).bit_length() - 1)
+        return np.where(_contributes(rank, world_size, contributors), random.integers(1, 2, PERIOD, endpoint=True), 1)
+    # At least two values to tell ranks apart by, so at most half of the exact range in contributors.
+    contributors = min(world_size, max(1, most // 2))
+    values = random.integers(1, most // contributors, PERIOD, endpoint=True)
+    return np.where(_contributes(rank, world_size, contributors), values, 0)
+
+
+def _contributes(rank: int, world_size: int, contributors: int) -> npt.NDArray[np.bool_]:
+    """Where ``rank`` is one of the ``contributors`` ranks of an element."""
+    return (np.arange(PERIOD) + rank) % world_size < contributors
+
+
+_REDUCTIONS: Mapping[RedOp, Callable[[Table, Table], Table]] = {
+    RedOp.SUM: np.add,
+    RedOp.AVG: np.add,
+    RedOp.PROD: np.multiply,
+    RedOp.MIN: np.minimum,
+    RedOp.MAX: np.maximum,
+}
+
+
+def reduced(case: Case, world_size: int) -> Values:
+    """One period of the reduction over all ranks; float64 for a float average, else int64."""
+    assert case.redop is not None
+    reduction = _REDUCTIONS[case.redop]
+    result = table(case, 0, world_size)
+    for rank in range(1, world_size):
+        result = reduction(result, table(case, rank, world_size))
+    if case.redop is RedOp.AVG:
+        return result / world_size if DTYPES[case.dtype].is_float else result // world_size
+    return result
+
+
+def tolerance_ulp(case: Case, world_size: int) -> int:
+    """How many units in the last place a right result may be off: 0 but for float averages that cannot be exact."""
+    dtype: DType = DTYPES[case.dtype]
+    if case.redop is not RedOp.AVG or not dtype.is_float:
+        return 0
+    power_of_two = world_size & (world_size - 1) == 0
+    # A scaled float8 leaves the normal range sooner than wider floats do.
+    if power_of_two and (dtype.itemsize > 1 or world_size <= 8):
+        return 0
+    # The rounding of 1/n, of each product and of each partial sum: at most one ulp of the result for each rank.
+    return world_size + 2
+
+
+def expected_tables(case: Case, rank: int, world_size: int) -> list[Values]:
+    """One table for each block of ``rank``'s output, which begins at its element ``first_element``.
+
+    Empty where the output is not defined on this rank.
+    """
+    result = case.row.result
+    if result in (Result.REDUCED, Result.SCATTERED):
+        return [reduced(case, world_size)]
+    if result is Result.REDUCED_AT_ROOT:
+        return [reduced(case, world_size)] if rank == case.root else []
+    if result in (Result.GATHERED, Result.TRANSPOSED):
+        return [table(case, source, world_size) for source in range(world_size)]
+    if result is Result.SHIFTED:
+        return [table(case, (rank - 1) % world_size, world_size)]
+    assert result is Result.COPIED
+    assert case.root is not None
+    return [table(case, case.root, world_size)]
+
+
+def first_element(case: Case, rank: int) -> int:
+    """Where in the sender's input the elements of a block of ``rank``'s output begin."""
+    return rank * case.count if case.row.result in (Result.SCATTERED, Result.TRANSPOSED) else 0

@@ -1,0 +1,209 @@
+"""The arms and the devices, and what each can do. No torch.
+
+The other half of the table in ``collectives``: a rule here is one line of data, with the reason a user is shown.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from enum import StrEnum
+
+from nccl_bench.collectives import COLLECTIVES, DTYPES, Placement, RedOp, Timing
+
+
+class Order(StrEnum):
+    """How an arm's calls are ordered with the caller's stream."""
+
+    CURRENT = "current"  # on the caller's stream, or ordered with it by the communicator itself
+    FORK_JOIN = "fork-join"  # on a private stream; the caller forks and joins with preallocated events
+    WAIT_STREAM = "wait-stream"  # the same with Stream.wait_stream, as callers write it
+    BARE = "bare"  # on a private stream, ordered with nothing
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ArmSpec:
+    """One arm.
+
+    ``communicator`` is a name in ``communicators.registry``. ``launch_entries`` is the most entries of the device's
+    launch queue that one operation takes: batches are kept below half of that queue.
+    """
+
+    name: str
+    communicator: str
+    order: Order
+    launch_entries: int
+    summary: str
+    timed: bool = True
+    default: bool = False
+
+
+_ARM_ROWS = (
+    ArmSpec(
+        name="stream-free",
+        communicator="stream-free",
+        order=Order.CURRENT,
+        launch_entries=1,
+        summary="after the refactor: always the current stream",
+        default=True,
+    ),
+    ArmSpec(
+        name="dedicated-stream",
+        communicator="dedicated-stream",
+        order=Order.FORK_JOIN,
+        launch_entries=5,
+        summary="before it: a private stream, which the caller forks and joins",
+        default=True,
+    ),
+    ArmSpec(
+        name="torch",
+        communicator="process-group",
+        order=Order.CURRENT,
+        launch_entries=5,
+        summary="torch.distributed, synchronous",
+        default=True,
+    ),
+    ArmSpec(
+        name="torch-async",
+        communicator="process-group-async",
+        order=Order.FORK_JOIN,
+        launch_entries=5,
+        summary="torch.distributed with async_op=True, then wait()",
+        default=True,
+    ),
+    ArmSpec(
+        name="dedicated-stream-wait-stream",
+        communicator="dedicated-stream",
+        order=Order.WAIT_STREAM,
+        launch_entries=5,
+        summary="the private stream, ordered with Stream.wait_stream as callers write it",
+    ),
+    ArmSpec(
+        name="transport",
+        communicator="bare-transport",
+        order=Order.CURRENT,
+        launch_entries=1,
+        summary="the transport's call alone, its arguments looked up beforehand: the floor under stream-free",
+    ),
+    ArmSpec(
+        name="dedicated-stream-unordered",
+        communicator="dedicated-stream",
+        order=Order.BARE,
+        launch_entries=1,
+        summary="the private stream, ordered with nothing: a race, for proofs only",
+        timed=False,
+    ),
+)
+ARMS: Mapping[str, ArmSpec] = {arm.name: arm for arm in _ARM_ROWS}
+DEFAULT_ARMS = tuple(arm.name for arm in _ARM_ROWS if arm.default)
+DEFAULT_BASELINE = "dedicated-stream"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DeviceSpec:
+    """One kind of device: its transport, the timings it has, and the sweep a user would pick on it.
+
+    ``missing_timings`` gives the reason for each timing it lacks. The figures in seconds and bytes are nominal, for
+    the estimate of ``--dry-run`` alone: a process's start, a communicator, an operation's latency and throughput, and
+    what surrounds one batch.
+    """
+
+    name: str
+    transport: str
+    missing_timings: Mapping[Timing, str]
+    sizes: str
+    dtype: str
+    setup_s: float
+    communicator_s: float
+    operation_s: float
+    bytes_per_s: float
+    batch_overhead_s: float
+
+
+DEVICES: Mapping[str, DeviceSpec] = {
+    "cuda": DeviceSpec(
+        name="cuda",
+        transport="nccl",
+        missing_timings={},
+        sizes="8:1G:x2",
+        dtype="bfloat16",
+        setup_s=12.0,
+        communicator_s=1.0,
+        operation_s=20e-6,
+        bytes_per_s=150e9,
+        batch_overhead_s=3e-3,
+    ),
+    "cpu": DeviceSpec(
+        name="cpu",
+        transport="gloo",
+        missing_timings={Timing.GRAPH: "the CPU has no CUDA graphs"},
+        sizes="8:1M:x8",
+        dtype="bfloat16",
+        setup_s=6.0,
+        communicator_s=0.2,
+        operation_s=200e-6,
+        bytes_per_s=0.5e9,
+        batch_overhead_s=3e-3,
+    ),
+}
+
+_REDUCING = frozenset(name for name, row in COLLECTIVES.items() if row.reduces)
+_FLOAT8 = frozenset(name for name in DTYPES if name.startswith("float8"))
+_INTEGERS = frozenset(name for name, dtype in DTYPES.items() if not dtype.is_float)
+_TORCH = frozenset({"process-group", "process-group-async"})
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Rule:
+    """A combination that does not work; an empty set matches everything."""
+
+    reason: str
+    transports: frozenset[str] = frozenset()
+    communicators: frozenset[str] = frozenset()
+    collectives: frozenset[str] = frozenset()
+    dtypes: frozenset[str] = frozenset()
+    redops: frozenset[RedOp] = frozenset()
+    placements: frozenset[Placement] = frozenset()
+
+
+_RULES = (
+    _Rule(
+        reason="Gloo does not reduce float8",
+        transports=frozenset({"gloo"}),
+        collectives=_REDUCING,
+        dtypes=_FLOAT8,
+    ),
+    _Rule(
+        reason="Gloo does not average integers",
+        transports=frozenset({"gloo"}),
+        collectives=_REDUCING,
+        dtypes=_INTEGERS,
+        redops=frozenset({RedOp.AVG}),
+    ),
+    _Rule(
+        reason="torch.distributed has no out-of-place form of it",
+        communicators=_TORCH,
+        collectives=frozenset({"all_reduce", "broadcast", "reduce"}),
+        placements=frozenset({Placement.OUT_OF_PLACE}),
+    ),
+)
+
+
+def unsupported(
+    arm: ArmSpec, device: DeviceSpec, collective: str, dtype: str, redop: RedOp | None, placement: Placement
+) -> str | None:
+    """Why ``arm`` cannot do this on ``device``, or ``None`` where it can."""
+    if placement not in COLLECTIVES[collective].placements:
+        return f"{collective} has no {placement} form"
+    facts = (
+        (device.transport, "transports"),
+        (arm.communicator, "communicators"),
+        (collective, "collectives"),
+        (dtype, "dtypes"),
+        (redop, "redops"),
+        (placement, "placements"),
+    )
+    for rule in _RULES:
+        if all(not getattr(rule, field) or value in getattr(rule, field) for value, field in facts):
+            return rule.reason
+    return None

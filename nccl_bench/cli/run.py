@@ -1,0 +1,227 @@
+"""``nccl-bench run``: from options to a configuration, then to the ranks."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from nccl_bench.capabilities import ARMS, DEFAULT_ARMS, DEVICES
+from nccl_bench.collectives import COLLECTIVES, DTYPES, Placement, RedOp, Timing
+from nccl_bench.config import CallerStream, read_toml, resolve
+from nccl_bench.errors import UsageError
+from nccl_bench.units import parse_size, sweep
+
+
+def _choices(names: Iterable[str]) -> str:
+    return ", ".join(str(name) for name in names)
+
+
+_SWEEP, _MEASURE, _LAUNCH, _OUTPUT = "What to measure", "How to measure", "Launching", "Output"
+# A laptop without a GPU: enough for every collective to be one, and no more than any machine has.
+DEFAULT_CPU_RANKS = 2
+_TIMED = [name for name, arm in ARMS.items() if arm.timed]
+
+
+def run(
+    config: Annotated[
+        Path | None, typer.Argument(help="A TOML file of options, for example configs/quick.toml.")
+    ] = None,
+    begin: Annotated[
+        str | None, typer.Option("-b", "--begin", help="Smallest message size.", rich_help_panel=_SWEEP)
+    ] = None,
+    end: Annotated[
+        str | None, typer.Option("-e", "--end", help="Largest message size.", rich_help_panel=_SWEEP)
+    ] = None,
+    factor: Annotated[
+        int | None, typer.Option("-f", "--factor", help="From size to size, times this.", rich_help_panel=_SWEEP)
+    ] = None,
+    step: Annotated[
+        str | None, typer.Option("-i", "--step", help="From size to size, plus this.", rich_help_panel=_SWEEP)
+    ] = None,
+    sizes: Annotated[
+        str | None, typer.Option(help="Instead: 8:1G:x2, 1M:8M:+1M or 16K,512K,2M.", rich_help_panel=_SWEEP)
+    ] = None,
+    collective: Annotated[
+        str | None, typer.Option(help=f"Of {_choices(COLLECTIVES)}; or all.", rich_help_panel=_SWEEP)
+    ] = None,
+    dtype: Annotated[
+        str | None, typer.Option("-d", "--dtype", help=f"Of {_choices(DTYPES)}; or all.", rich_help_panel=_SWEEP)
+    ] = None,
+    op: Annotated[
+        str | None, typer.Option("-o", "--op", help=f"Of {_choices(RedOp)}; or all.", rich_help_panel=_SWEEP)
+    ] = None,
+    placement: Annotated[
+        str | None, typer.Option(help=f"Of {_choices(Placement)}; or all.", rich_help_panel=_SWEEP)
+    ] = None,
+    root: Annotated[
+        int | None, typer.Option("-r", "--root", help="Root of broadcast and reduce.", rich_help_panel=_SWEEP)
+    ] = None,
+    arms: Annotated[
+        str | None,
+        typer.Option(help=f"Of {_choices(_TIMED)}. Default: {_choices(DEFAULT_ARMS)}.", rich_help_panel=_SWEEP),
+    ] = None,
+    baseline: Annotated[
+        str | None, typer.Option(help="The arm that the ratios compare with.", rich_help_panel=_SWEEP)
+    ] = None,
+    timing: Annotated[
+        str | None, typer.Option(help=f"Of {_choices(Timing)}. Default: all.", rich_help_panel=_MEASURE)
+    ] = None,
+    rounds: Annotated[
+        int | None, typer.Option(help="Batches of every arm, case and timing.", rich_help_panel=_MEASURE)
+    ] = None,
+    iters: Annotated[
+        int | None,
+        typer.Option("-n", "--iters", help="Operations per batch. Default: by a pilot.", rich_help_panel=_MEASURE),
+    ] = None,
+    warmup: Annotated[
+        int | None, typer.Option("-w", "--warmup", help="Operations before timing.", rich_help_panel=_MEASURE)
+    ] = None,
+    check: Annotated[
+        int | None, typer.Option("-c", "--check", help="Check results: 1 or 0.", rich_help_panel=_MEASURE)
+    ] = None,
+    per_iteration: Annotated[
+        bool | None,
+        typer.Option(
+            "-I/-no-I",
+            "--per-iteration/--no-per-iteration",
+            help="Percentiles of single operations; the events between them cost time, which is shown.",
+            rich_help_panel=_MEASURE,
+        ),
+    ] = None,
+    same_buffer: Annotated[
+        bool | None,
+        typer.Option(
+            "--same-buffer/--rotate",
+            help="One buffer for all calls, or an arena larger than the cache.",
+            rich_help_panel=_MEASURE,
+        ),
+    ] = None,
+    caller_stream: Annotated[
+        str | None,
+        typer.Option(help=f"Stream the arms are called on: {_choices(CallerStream)}.", rich_help_panel=_MEASURE),
+    ] = None,
+    seed: Annotated[
+        int | None, typer.Option(help="Of the order in which arms are visited.", rich_help_panel=_MEASURE)
+    ] = None,
+    timeout: Annotated[
+        float | None, typer.Option("-T", "--timeout", help="Seconds one case may take.", rich_help_panel=_MEASURE)
+    ] = None,
+    device: Annotated[
+        str | None,
+        typer.Option(help=f"Of {_choices(DEVICES)}. Default: what the machine has.", rich_help_panel=_LAUNCH),
+    ] = None,
+    nccl_library: Annotated[
+        str | None, typer.Option(help="A libnccl.so to use instead of torch's.", rich_help_panel=_LAUNCH)
+    ] = None,
+    nproc: Annotated[
+        int | None, typer.Option(help="Ranks on this node. Default: its GPUs; CPU: 2.", rich_help_panel=_LAUNCH)
+    ] = None,
+    nnodes: Annotated[int, typer.Option(help="Nodes.", rich_help_panel=_LAUNCH)] = 1,
+    node_rank: Annotated[int, typer.Option(help="Which of the nodes this is.", rich_help_panel=_LAUNCH)] = 0,
+    rdzv_endpoint: Annotated[
+        str | None, typer.Option(help="HOST:PORT where the nodes meet.", rich_help_panel=_LAUNCH)
+    ] = None,
+    launch: Annotated[
+        bool,
+        typer.Option("--launch", help="Launch ranks even under torchrun, srun or mpirun.", rich_help_panel=_LAUNCH),
+    ] = False,
+    attach: Annotated[
+        bool, typer.Option("--attach", help="Be one of the ranks that somebody launched.", rich_help_panel=_LAUNCH)
+    ] = False,
+    name: Annotated[
+        str | None, typer.Option(help="Name of the run, and of its directory.", rich_help_panel=_OUTPUT)
+    ] = None,
+    out: Annotated[
+        Path | None, typer.Option(help="Directory. Default: results/<time>-<name>.", rich_help_panel=_OUTPUT)
+    ] = None,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Print the plan, its memory and its time.", rich_help_panel=_OUTPUT)
+    ] = False,
+    json: Annotated[
+        bool, typer.Option("--json", help="Print the summary as JSON instead of tables.", rich_help_panel=_OUTPUT)
+    ] = False,
+    width: Annotated[
+        int | None, typer.Option(help="Columns of the tables. Default: the terminal's.", rich_help_panel=_OUTPUT)
+    ] = None,
+) -> None:
+    """Sweep collectives over message sizes, arm against arm, and print the tables.
+
+    Short options mean what they mean in nccl-tests. Options override the TOML file.
+    """
+    from nccl_bench.cli.session import Output, run_attached, run_launched, show_plan
+    from nccl_bench.launch.attach import decide
+    from nccl_bench.launch.hardware import gpu_count
+    from nccl_bench.launch.torchrun import LaunchConfig
+
+    layers = [read_toml(config)] if config else []
+    layers.append(
+        {
+            "name": name,
+            "collectives": collective,
+            "sizes": sizes,
+            "dtypes": dtype,
+            "redops": op,
+            "placements": placement,
+            "root": root,
+            "arms": arms,
+            "baseline": baseline,
+            "timings": timing,
+            "rounds": rounds,
+            "ops_per_batch": iters,
+            "warmup": warmup,
+            "check": check,
+            "per_iteration": per_iteration,
+            "same_buffer": same_buffer,
+            "caller_stream": caller_stream,
+            "seed": seed,
+            "timeout_s": timeout,
+            "nccl_library": nccl_library,
+        }
+    )
+    gpus = gpu_count(os.environ)
+    wanted = device or next((layer["device"] for layer in layers if "device" in layer), None)
+    chosen = _device(wanted, gpus)
+    if any(value is not None for value in (begin, end, factor, step)):
+        if sizes is not None:
+            raise UsageError("--sizes and -b, -e, -f, -i exclude each other: give one or the others")
+        layers.append({"sizes": _sweep(chosen, begin, end, factor, step)})
+    resolved = resolve(chosen, *layers)
+
+    attachment = decide(os.environ, launch=launch, attach=attach, rdzv_endpoint=rdzv_endpoint)
+    output = Output(out=out, json=json, width=width)
+    if attachment is not None:
+        if dry_run:
+            show_plan(resolved, attachment.world_size, attachment.local_world_size or attachment.world_size)
+        else:
+            run_attached(resolved, attachment, output)
+        return
+    ranks = nproc if nproc is not None else DEFAULT_CPU_RANKS if chosen == "cpu" else gpus or 1
+    launching = LaunchConfig(nproc=ranks, nnodes=nnodes, node_rank=node_rank, rdzv_endpoint=rdzv_endpoint)
+    if dry_run:
+        show_plan(resolved, ranks * nnodes, ranks)
+    else:
+        run_launched(resolved, launching, output)
+
+
+def _device(wanted: object, gpus: int) -> str:
+    if wanted is None:
+        return "cuda" if gpus else "cpu"
+    if wanted not in DEVICES:
+        raise UsageError(f"the device is {wanted!r}: allowed are {_choices(DEVICES)}")
+    return str(wanted)
+
+
+def _sweep(device: str, begin: str | None, end: str | None, factor: int | None, step: str | None) -> tuple[int, ...]:
+    if factor is not None and step is not None:
+        raise UsageError("-f and -i exclude each other: give a factor or a step")
+    first, last = DEVICES[device].sizes.split(":")[:2]
+    return sweep(
+        parse_size(first if begin is None else begin),
+        parse_size(last if end is None else end),
+        factor=factor,
+        step=None if step is None else parse_size(step),
+    )

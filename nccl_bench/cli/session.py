@@ -1,0 +1,178 @@
+"""One run from start to tables: launched from here, or as one of the ranks that somebody else launched."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import NoReturn
+
+from nccl_bench.analysis.summary import failures
+from nccl_bench.cli.progress import Display
+from nccl_bench.config import RunConfig
+from nccl_bench.errors import ExitCode, InterruptedRunError, UsageError
+from nccl_bench.launch.attach import Attachment, environment
+from nccl_bench.launch.hardware import free_memory_bytes
+from nccl_bench.launch.supervise import hang_at, run_sweep
+from nccl_bench.launch.torchrun import LaunchConfig
+from nccl_bench.launch.watchdog import watch
+from nccl_bench.plan import Plan, make_plan
+from nccl_bench.records.environment import collect
+from nccl_bench.records.handoff import Failure, Position, Progress, WorkerSpec
+from nccl_bench.records.run import Run
+from nccl_bench.records.schema import Crash, Hang
+from nccl_bench.records.store import RunStatus, RunStore
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Output:
+    """Where a run goes, and how it is shown."""
+
+    out: Path | None = None
+    json: bool = False
+    csv: bool = False
+    width: int | None = None
+
+
+def show_plan(config: RunConfig, world_size: int, ranks_per_node: int) -> None:
+    """Print what a run would do."""
+    from nccl_bench.report.dry_run import plan_text
+
+    memory = free_memory_bytes(config.device, ranks_per_node)
+    print(plan_text(config, make_plan(config, world_size), world_size, memory), end="")
+
+
+def print_report(run: Run, output: Output) -> None:
+    """Print the whole of ``run`` in the form asked for."""
+    from nccl_bench.report import Report
+    from nccl_bench.report.export import CsvReport, JsonReport
+    from nccl_bench.report.terminal import TerminalReport
+
+    if output.json and output.csv:
+        raise UsageError("--json and --csv exclude each other: give one of them")
+    form: Report = (
+        JsonReport()
+        if output.json
+        else CsvReport()
+        if output.csv
+        else TerminalReport.for_stream(sys.stdout, output.width)
+    )
+    sys.stdout.write(form.render(run))
+    sys.stdout.flush()
+
+
+def run_launched(config: RunConfig, launch: LaunchConfig, output: Output) -> None:
+    """Start the ranks, watch them, print the tables; exits with the code that the run has earned."""
+    world_size = launch.nproc * launch.nnodes
+    plan = make_plan(config, world_size)
+    facts = {"mode": "torchrun", "world_size": world_size, "nproc": launch.nproc, "nnodes": launch.nnodes}
+    store = _create(config, plan, facts, output) if launch.node_rank == 0 else None
+    spec = WorkerSpec(config=config, run_dir=str(store.path) if store else None, scratch=None, first_case=0)
+    with _failing(store, output), Display(plan) as display:
+        append = store.append if store else _nowhere
+        outcome = run_sweep(spec, launch, cases=plan.cases, append=append, on_progress=display.show)
+    if outcome.stopped:
+        _say(f"stopped early: {outcome.stopped}")
+    if store:
+        _exit_as_earned(_close(store, RunStatus.FAILED if outcome.stopped else RunStatus.COMPLETE, output))
+
+
+def run_attached(config: RunConfig, attachment: Attachment, output: Output) -> None:
+    """Be one of the ranks that somebody else launched; rank 0 records and prints."""
+    # The only command that loads torch, and only where this process is a worker itself.
+    from nccl_bench.worker import measure
+
+    plan = make_plan(config, attachment.world_size)
+    facts = {
+        "mode": f"attached: {attachment.source}",
+        "world_size": attachment.world_size,
+        "nproc": attachment.local_world_size,
+        "nnodes": attachment.nodes,
+    }
+    store = _create(config, plan, facts, output) if attachment.rank == 0 else None
+    os.environ.update(environment(attachment))
+    # Where the launcher does not say, all ranks may share this node's memory.
+    os.environ.setdefault("LOCAL_WORLD_SIZE", str(attachment.world_size))
+    progress = Progress(None, attachment.rank, attachment.local_rank)
+
+    def give_up(late: Position) -> None:
+        hang = hang_at(late, plan.cases, config.timeout_s)
+        where = f"{hang.case.label if hang.case else 'set-up'} {late.arm} ({late.phase})"
+        _say(f"rank {late.rank} on {late.host} met its deadline of {hang.timeout_s:g} s in {where}")
+        if store:
+            store.append(hang)
+            _close(store, RunStatus.FAILED, output)
+        _leave(ExitCode.HANG)
+
+    watch(progress, give_up)
+    spec = WorkerSpec(config=config, run_dir=str(store.path) if store else None, scratch=None, first_case=0)
+    try:
+        with _failing(store, output):
+            measure(spec, progress)
+    except Exception as error:  # noqa: BLE001 - the message is all that is left of a rank that has to end here
+        failure = Failure.of(error, progress.position)
+        _say(f"rank {failure.rank} on {failure.host} ended: {failure.kind}: {failure.message}")
+        # Not a return: destructors of a library that failed may wait for ranks that wait for this one.
+        _leave(failure.exit_code)
+    if store:
+        _exit_as_earned(_close(store, RunStatus.COMPLETE, output))
+
+
+def _create(config: RunConfig, plan: Plan, launch: dict[str, object], output: Output) -> RunStore:
+    return RunStore.create(
+        output.out,
+        name=config.name,
+        command=sys.argv,
+        config=config.to_mapping(),
+        launch=launch,
+        left_out=plan.left_out,
+        environment=collect(),
+    )
+
+
+@contextmanager
+def _failing(store: RunStore | None, output: Output) -> Iterator[None]:
+    """Close the records where the body raises, and show what was measured if a signal ended it."""
+    try:
+        yield
+    except InterruptedRunError:
+        if store:
+            _close(store, RunStatus.INTERRUPTED, output)
+        raise
+    except Exception:
+        if store:
+            store.finish(RunStatus.FAILED)
+        raise
+
+
+def _close(store: RunStore, status: RunStatus, output: Output) -> ExitCode:
+    from nccl_bench.report.export import CsvReport
+
+    store.finish(status)
+    run = Run.load(store.path)
+    store.write_summary(CsvReport().render(run))
+    print_report(run, output)
+    _say(f"recorded in {store.path}")
+    return failures(run.lines)
+
+
+def _exit_as_earned(code: ExitCode) -> None:
+    if code is not ExitCode.OK:
+        raise SystemExit(int(code))
+
+
+def _leave(code: int) -> NoReturn:
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(code)
+
+
+def _say(text: str) -> None:
+    print(f"nccl-bench: {text}", file=sys.stderr)
+
+
+def _nowhere(_line: Hang | Crash) -> None:
+    """Nodes other than the first keep no records."""

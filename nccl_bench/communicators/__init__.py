@@ -1,0 +1,1 @@
+"""The subject: who puts a collective on which stream."""

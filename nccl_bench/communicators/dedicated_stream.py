@@ -1,0 +1,102 @@
+"""The communicator before the refactor: it owns a private stream, and every operation takes another one."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+import torch.distributed as dist
+from torch import Tensor
+
+from nccl_bench.collectives import RedOp
+from nccl_bench.communicators.over_transport import TransportCommunicator
+from nccl_bench.transports.device import Device
+
+
+class DedicatedStreamCommunicator(TransportCommunicator):
+    """Runs an operation on the ``stream`` given, else on the current one if so built, else on its private stream.
+
+    It never synchronises with anything: whoever calls it without a stream has to fork to ``stream`` and join it.
+    """
+
+    def __init__(self, group: dist.ProcessGroup, device: Device, use_current_stream: bool = False) -> None:
+        super().__init__(group, device)
+        self.use_current_stream = use_current_stream
+        self.stream = device.streams.new_stream()
+        self._warm_up(self.stream)
+
+    @contextmanager
+    def change_state(self, enable: bool | None = None, stream: Any = None) -> Iterator[None]:
+        """Enable or disable, and swap the private stream, within a ``with`` block; both are restored."""
+        before = self.stream
+        with super().change_state(enable):
+            self.stream = before if stream is None else stream
+            try:
+                yield
+            finally:
+                self.stream = before
+
+    def _resolve(self, stream: Any) -> int:
+        if stream is not None:
+            return self._streams.handle(stream)
+        if self.use_current_stream:
+            return self._current_handle(self._index)
+        return self._streams.handle(self.stream)
+
+    def all_reduce(self, tensor: Tensor, op: RedOp = RedOp.SUM, stream: Any = None) -> None:
+        """Reduce ``tensor`` over all ranks, in place."""
+        self._all_reduce(tensor, tensor, op, self._resolve(stream))
+
+    def outplace_all_reduce(
+        self, input: Tensor, out: Tensor | None = None, op: RedOp = RedOp.SUM, stream: Any = None
+    ) -> Tensor:
+        """Reduce ``input`` over all ranks into ``out``, made if not given, and return it."""
+        return self._outplace_all_reduce(input, out, op, self._resolve(stream))
+
+    def all_gather(self, output: Tensor, input: Tensor, sizes: Sequence[int] | None = None, stream: Any = None) -> None:
+        """Gather every rank's ``input`` into ``output``; ``sizes`` are the ranks' lengths along dimension 0."""
+        self._all_gather(output, input, sizes, self._resolve(stream))
+
+    def cp_all_gather_into_tensor(
+        self, output: Tensor, input: Tensor, stream: Any = None, sizes: Sequence[int] | None = None
+    ) -> None:
+        """``all_gather`` for context parallelism: without a stream it runs on the private one, implicitly."""
+        self._all_gather(output, input, sizes, self._resolve(stream))
+
+    def reduce_scatter(
+        self,
+        output: Tensor,
+        input: Tensor,
+        op: RedOp = RedOp.SUM,
+        sizes: Sequence[int] | None = None,
+        stream: Any = None,
+    ) -> None:
+        """Reduce ``input`` and leave block ``rank`` in ``output``; ``sizes`` are the blocks' lengths on dimension 0."""
+        self._reduce_scatter(output, input, op, sizes, self._resolve(stream))
+
+    def all_to_all(self, output: Tensor, input: Tensor, stream: Any = None) -> None:
+        """Send block r of ``input`` to rank r and receive rank r's block at block r of ``output``."""
+        self._all_to_all(output, input, self._resolve(stream))
+
+    def broadcast(self, tensor: Tensor, src: int, out: Tensor | None = None, stream: Any = None) -> None:
+        """Send ``tensor`` of rank ``src`` to everybody's ``out``, or to their ``tensor``."""
+        self._broadcast(tensor, src, out, self._resolve(stream))
+
+    def reduce(
+        self, tensor: Tensor, dst: int, op: RedOp = RedOp.SUM, out: Tensor | None = None, stream: Any = None
+    ) -> None:
+        """Reduce everybody's ``tensor`` into ``out``, or ``tensor``, of rank ``dst``."""
+        self._reduce(tensor, dst, op, out, self._resolve(stream))
+
+    def send(self, tensor: Tensor, dst: int, stream: Any = None) -> None:
+        """Send ``tensor`` to rank ``dst``."""
+        self._send(tensor, dst, self._resolve(stream))
+
+    def recv(self, tensor: Tensor, src: int, stream: Any = None) -> None:
+        """Receive ``tensor`` from rank ``src``."""
+        self._recv(tensor, src, self._resolve(stream))
+
+    def send_recv(self, output: Tensor, input: Tensor, dst: int, src: int, stream: Any = None) -> None:
+        """Send ``input`` to rank ``dst`` and receive ``output`` from rank ``src``, as one operation."""
+        self._send_recv(output, input, dst, src, self._resolve(stream))

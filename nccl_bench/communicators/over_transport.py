@@ -1,0 +1,243 @@
+"""Everything the stream-free and the dedicated-stream communicator share, which is all but the choice of the stream.
+
+The operations are SGLang's ``PyNcclCommunicator``'s. Here each takes the raw handle of the stream to run on; the two
+subclasses differ in where that handle comes from and in nothing else, or a benchmark of them would measure something
+else. The hot path costs well under a microsecond: plain integers go to the transport, and an argument is looked at
+closely only once something about it is wrong.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from itertools import accumulate
+from typing import Any
+
+import torch
+import torch.distributed as dist
+from torch import Tensor
+
+from nccl_bench.collectives import DTYPES, RedOp
+from nccl_bench.communicators import arguments
+from nccl_bench.communicators.base import Switch
+from nccl_bench.errors import InvalidArgumentError
+from nccl_bench.transports.device import Device
+
+
+class TransportCommunicator(Switch):
+    """One communicator of a transport, over the ranks of ``group``.
+
+    ``group`` is a torch.distributed group on any backend but NCCL; it carries the unique id and is not used after.
+    Construction is collective.
+    """
+
+    def __init__(self, group: dist.ProcessGroup, device: Device) -> None:
+        super().__init__()
+        if dist.get_backend(group) == "nccl":
+            raise InvalidArgumentError(
+                "the group is an NCCL one: give a Gloo group, which carries the unique id without touching a stream"
+            )
+        self.rank = dist.get_rank(group)
+        self.world_size = dist.get_world_size(group)
+        self._comm = 0
+        self._streams = device.streams
+        self._transport = device.transport
+        self._index = device.streams.index
+        self._current_handle = device.streams.current_handle
+        self._retain = device.transport.retain
+        self._tensor_device = torch.empty(0, device=device.streams.device).get_device()
+        self._dtypes = {getattr(torch, name): device.transport.dtypes[name] for name in DTYPES}
+        self._redops = device.transport.redops
+        self._comm = device.transport.init_rank(self.world_size, self._share_unique_id(group), self.rank)
+        self._make_available()
+
+    def _share_unique_id(self, group: dist.ProcessGroup) -> bytes:
+        buffer = torch.zeros(128, dtype=torch.uint8)
+        if self.rank == 0:
+            buffer = torch.frombuffer(bytearray(self._transport.unique_id()), dtype=torch.uint8)
+        dist.broadcast(buffer, src=dist.get_global_rank(group, 0), group=group)
+        return bytes(buffer.tolist())
+
+    def _warm_up(self, stream: Any) -> None:
+        """One tiny all-reduce on ``stream``, so that connections exist before anybody's first operation."""
+        try:
+            with self._streams.stream(stream):
+                tiny = torch.zeros(1, device=self._streams.device)
+                self._all_reduce(tiny, tiny, RedOp.SUM, self._streams.handle(stream))
+            stream.synchronize()
+        except BaseException:
+            self.abort()
+            raise
+
+    # -- state ---------------------------------------------------------------------------------------------------
+
+    def close(self) -> None:
+        """Destroy the communicator once its work is done. Reset graphs that captured it first: NCCL waits for them."""
+        comm = self._give_up()
+        if comm:
+            self._streams.synchronize()
+            self._transport.destroy(comm)
+
+    def abort(self) -> None:
+        """Destroy the communicator without waiting for its work; the way out after a failure."""
+        comm = self._give_up()
+        if comm:
+            self._transport.abort(comm)
+
+    def _give_up(self) -> int:
+        self._retire()
+        comm, self._comm = self._comm, 0
+        return comm
+
+    def check_async_error(self) -> None:
+        """Raise ``TransportError`` if the transport met an error after a call had returned."""
+        self._transport.async_error(self._comm)
+
+    def group_start(self) -> None:
+        """Begin a group: operations up to ``group_end`` are issued as one."""
+        self._require_enabled()
+        self._transport.group_start()
+
+    def group_end(self) -> None:
+        """Issue the group."""
+        self._transport.group_end()
+
+    def register_comm_window_raw(self, ptr: int, size: int) -> int | None:
+        """Register ``size`` bytes at ``ptr`` as a symmetric window, collectively; ``None`` where it is unavailable."""
+        self._require_enabled()
+        return self._transport.window_register(self._comm, ptr, size)
+
+    def deregister_comm_window(self, window: int) -> None:
+        """Give a window back."""
+        self._transport.window_deregister(self._comm, window)
+
+    # -- operations, each on the stream of a raw handle ----------------------------------------------------------
+
+    def _all_reduce(self, input: Tensor, output: Tensor, op: RedOp, handle: int) -> None:
+        source = self._pointer(input)
+        target = source if output is input else self._matching(output, input, input.numel())
+        self._transport.all_reduce(
+            source, target, input.numel(), self._dtypes[input.dtype], self._redops[op], self._comm, handle
+        )
+        if self._retain is not None:
+            self._retain(handle, input, output)
+
+    def _outplace_all_reduce(self, input: Tensor, out: Tensor | None, op: RedOp, handle: int) -> Tensor:
+        if out is None:
+            out = torch.empty_like(input)
+        self._all_reduce(input, out, op, handle)
+        return out
+
+    def _all_gather(self, output: Tensor, input: Tensor, sizes: Sequence[int] | None, handle: int) -> None:
+        source = self._pointer(input)
+        dtype = self._dtypes[input.dtype]
+        if sizes is None:
+            target = self._matching(output, input, input.numel() * self.world_size)
+            self._transport.all_gather(source, target, input.numel(), dtype, self._comm, handle)
+        else:
+            arguments.check_sizes(sizes, whole=output, part=input, rank=self.rank, world_size=self.world_size)
+            target = self._matching(output, input, output.numel())
+            with self._transport.group():
+                for root, (offset, count) in enumerate(_blocks(sizes, output)):
+                    block = target + offset * output.element_size()
+                    send = source if root == self.rank else block
+                    self._transport.broadcast(send, block, count, dtype, root, self._comm, handle)
+        if self._retain is not None:
+            self._retain(handle, input, output)
+
+    def _reduce_scatter(
+        self, output: Tensor, input: Tensor, op: RedOp, sizes: Sequence[int] | None, handle: int
+    ) -> None:
+        target = self._pointer(output)
+        dtype = self._dtypes[output.dtype]
+        if sizes is None:
+            source = self._matching(input, output, output.numel() * self.world_size)
+            self._transport.reduce_scatter(source, target, output.numel(), dtype, self._redops[op], self._comm, handle)
+        else:
+            arguments.check_sizes(sizes, whole=input, part=output, rank=self.rank, world_size=self.world_size)
+            source = self._matching(input, output, input.numel())
+            with self._transport.group():
+                for root, (offset, count) in enumerate(_blocks(sizes, input)):
+                    block = source + offset * input.element_size()
+                    receive = target if root == self.rank else block
+                    self._transport.reduce(block, receive, count, dtype, self._redops[op], root, self._comm, handle)
+        if self._retain is not None:
+            self._retain(handle, input, output)
+
+    def _all_to_all(self, output: Tensor, input: Tensor, handle: int) -> None:
+        source = self._pointer(input)
+        target = self._matching(output, input, input.numel())
+        arguments.check_divisible(input, self.world_size)
+        self._transport.all_to_all(
+            source, target, input.numel() // self.world_size, self._dtypes[input.dtype], self._comm, handle
+        )
+        if self._retain is not None:
+            self._retain(handle, input, output)
+
+    def _broadcast(self, tensor: Tensor, src: int, out: Tensor | None, handle: int) -> None:
+        self._check_peer("src", src)
+        source = self._pointer(tensor)
+        target = source if out is None else self._matching(out, tensor, tensor.numel())
+        self._transport.broadcast(source, target, tensor.numel(), self._dtypes[tensor.dtype], src, self._comm, handle)
+        if self._retain is not None:
+            self._retain(handle, tensor, out)
+
+    def _reduce(self, tensor: Tensor, dst: int, op: RedOp, out: Tensor | None, handle: int) -> None:
+        self._check_peer("dst", dst)
+        source = self._pointer(tensor)
+        target = source if out is None else self._matching(out, tensor, tensor.numel())
+        self._transport.reduce(
+            source, target, tensor.numel(), self._dtypes[tensor.dtype], self._redops[op], dst, self._comm, handle
+        )
+        if self._retain is not None:
+            self._retain(handle, tensor, out)
+
+    def _send(self, tensor: Tensor, dst: int, handle: int) -> None:
+        self._check_peer("dst", dst)
+        source = self._pointer(tensor)
+        self._transport.send(source, tensor.numel(), self._dtypes[tensor.dtype], dst, self._comm, handle)
+        if self._retain is not None:
+            self._retain(handle, tensor)
+
+    def _recv(self, tensor: Tensor, src: int, handle: int) -> None:
+        self._check_peer("src", src)
+        target = self._pointer(tensor)
+        self._transport.recv(target, tensor.numel(), self._dtypes[tensor.dtype], src, self._comm, handle)
+        if self._retain is not None:
+            self._retain(handle, tensor)
+
+    def _send_recv(self, output: Tensor, input: Tensor, dst: int, src: int, handle: int) -> None:
+        with self._transport.group():
+            self._send(input, dst, handle)
+            self._recv(output, src, handle)
+
+    # -- refusals ------------------------------------------------------------------------------------------------
+
+    def _pointer(self, tensor: Tensor) -> int:
+        """The address of a tensor that an operation can take; everything else raises before the transport is called."""
+        if (
+            self.disabled
+            or tensor.get_device() != self._tensor_device
+            or not tensor.is_contiguous()
+            or tensor.dtype not in self._dtypes
+        ):
+            self._require_enabled()
+            arguments.refuse_tensor(tensor, self._streams.device, self._dtypes)
+        return tensor.data_ptr()
+
+    def _matching(self, tensor: Tensor, other: Tensor, count: int) -> int:
+        if tensor.dtype is not other.dtype or tensor.numel() != count:
+            arguments.refuse_pair(tensor, other, count)
+        return self._pointer(tensor)
+
+    def _check_peer(self, name: str, peer: int) -> None:
+        if not 0 <= peer < self.world_size:
+            raise InvalidArgumentError(
+                f"{name} is rank {peer}, and the communicator has ranks 0 to {self.world_size - 1}"
+            )
+
+
+def _blocks(sizes: Sequence[int], whole: Tensor) -> Iterator[tuple[int, int]]:
+    """Offset and count, in elements, of each rank's block along dimension 0."""
+    row = whole.numel() // whole.shape[0] if whole.shape[0] else 0
+    offsets = [0, *accumulate(sizes)]
+    return ((offset * row, size * row) for offset, size in zip(offsets, sizes, strict=False))

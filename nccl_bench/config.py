@@ -1,0 +1,232 @@
+"""What to measure: one frozen dataclass, read from TOML and the command line, unknown keys refused. No torch."""
+
+from __future__ import annotations
+
+import difflib
+import re
+import tomllib
+from collections.abc import Iterable, Mapping
+from dataclasses import asdict, dataclass, fields
+from enum import StrEnum
+from pathlib import Path
+
+from nccl_bench.capabilities import ARMS, DEFAULT_ARMS, DEFAULT_BASELINE, DEVICES, DeviceSpec
+from nccl_bench.collectives import COLLECTIVES, DTYPE_ALIASES, DTYPES, Placement, RedOp, Timing
+from nccl_bench.errors import UsageError
+from nccl_bench.units import parse_size, parse_sweep, unique
+
+
+class CallerStream(StrEnum):
+    """The stream all arms are called on."""
+
+    SIDE = "side"
+    DEFAULT = "default"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RunConfig:
+    """One run, fully resolved: every rank measures exactly this.
+
+    ``sizes`` are requested message sizes in bytes; ``ops_per_batch`` is ``None`` where rank 0 chooses it from a pilot;
+    ``timeout_s`` is the deadline of one case.
+    """
+
+    name: str
+    device: str
+    collectives: tuple[str, ...]
+    sizes: tuple[int, ...]
+    dtypes: tuple[str, ...]
+    redops: tuple[RedOp, ...]
+    placements: tuple[Placement, ...]
+    root: int
+    arms: tuple[str, ...]
+    baseline: str
+    timings: tuple[Timing, ...]
+    rounds: int
+    ops_per_batch: int | None
+    warmup: int
+    check: bool
+    per_iteration: bool
+    same_buffer: bool
+    caller_stream: CallerStream
+    seed: int
+    timeout_s: float
+    nccl_library: str | None
+
+    @property
+    def device_spec(self) -> DeviceSpec:
+        """What the device can do."""
+        return DEVICES[self.device]
+
+    def to_mapping(self) -> dict[str, object]:
+        """Plain data that ``resolve`` reads back to an equal value."""
+        return asdict(self)
+
+
+KEYS = tuple(field.name for field in fields(RunConfig))
+
+
+def defaults(device: str) -> dict[str, object]:
+    """What is measured on ``device`` where nothing else is said."""
+    spec = DEVICES[device]
+    return {
+        "name": "run",
+        "device": device,
+        "collectives": "all_reduce",
+        "sizes": spec.sizes,
+        "dtypes": spec.dtype,
+        "redops": "sum",
+        "placements": "in-place",
+        "root": 0,
+        "arms": ",".join(DEFAULT_ARMS),
+        "baseline": None,
+        "timings": ",".join(timing for timing in Timing if timing not in spec.missing_timings),
+        "rounds": 9,
+        "ops_per_batch": None,
+        "warmup": 5,
+        "check": True,
+        "per_iteration": False,
+        "same_buffer": False,
+        "caller_stream": "side",
+        "seed": 1,
+        "timeout_s": 120.0,
+        "nccl_library": None,
+    }
+
+
+def read_toml(path: Path) -> dict[str, object]:
+    """The keys of a configuration file; raises ``UsageError`` for one that is missing, malformed or has other keys."""
+    try:
+        text = path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise UsageError(f"{path} cannot be read as a configuration: {error}") from error
+    try:
+        values = tomllib.loads(text)
+    except tomllib.TOMLDecodeError as error:
+        raise UsageError(f"{path} is not TOML: {error}") from error
+    refuse_unknown_keys(values, str(path))
+    if "name" not in values:
+        values["name"] = path.stem
+    return values
+
+
+def refuse_unknown_keys(values: Mapping[str, object], where: str) -> None:
+    """Raise ``UsageError`` for the first key that is none of ours, with the nearest one that is."""
+    for key in values:
+        if key not in KEYS:
+            near = difflib.get_close_matches(key, KEYS, n=1)
+            hint = f"did you mean {near[0]!r}?" if near else f"allowed: {', '.join(KEYS)}"
+            raise UsageError(f"{where} has the unknown key {key!r}; {hint}")
+
+
+def resolve(device: str, *layers: Mapping[str, object]) -> RunConfig:
+    """The configuration of ``layers`` over the device's defaults, later layers over earlier ones.
+
+    Raises ``UsageError`` naming the key, what was got and what is allowed.
+    """
+    values = defaults(device)
+    for layer in layers:
+        refuse_unknown_keys(layer, "the configuration")
+        values.update({key: value for key, value in layer.items() if value is not None})
+    values["device"] = device
+    arms = _names("arms", values["arms"], [name for name, arm in ARMS.items() if arm.timed])
+    return RunConfig(
+        name=_name(values["name"]),
+        device=device,
+        collectives=_names("collectives", values["collectives"], COLLECTIVES),
+        sizes=_sizes(values["sizes"]),
+        dtypes=_names("dtypes", values["dtypes"], DTYPES, DTYPE_ALIASES),
+        redops=tuple(RedOp(name) for name in _names("redops", values["redops"], RedOp)),
+        placements=tuple(Placement(name) for name in _names("placements", values["placements"], Placement)),
+        root=_integer("root", values["root"], least=0),
+        arms=arms,
+        baseline=_baseline(values["baseline"], arms),
+        timings=_timings(values["timings"]),
+        rounds=_integer("rounds", values["rounds"], least=1),
+        ops_per_batch=(
+            None if values["ops_per_batch"] is None else _integer("ops_per_batch", values["ops_per_batch"], least=1)
+        ),
+        warmup=_integer("warmup", values["warmup"], least=0),
+        check=_boolean("check", values["check"]),
+        per_iteration=_boolean("per_iteration", values["per_iteration"]),
+        same_buffer=_boolean("same_buffer", values["same_buffer"]),
+        caller_stream=CallerStream(_names("caller_stream", values["caller_stream"], CallerStream)[0]),
+        seed=_integer("seed", values["seed"], least=0),
+        timeout_s=_seconds(values["timeout_s"]),
+        nccl_library=None if values["nccl_library"] is None else str(values["nccl_library"]),
+    )
+
+
+def _names(
+    key: str, value: object, allowed: Iterable[str], aliases: Mapping[str, str] | None = None
+) -> tuple[str, ...]:
+    """A comma-separated text or a list, checked; ``all`` is everything, as nccl-tests' ``-d all`` is."""
+    choices = [str(choice) for choice in allowed]
+    parts = value.split(",") if isinstance(value, str) else value
+    if not isinstance(parts, list | tuple):
+        raise UsageError(f"{key} is {value!r}: give one or more of {', '.join(choices)}")
+    names: list[str] = []
+    for part in parts:
+        name = part.strip() if isinstance(part, str) else part
+        if name == "all":
+            names.extend(choices)
+            continue
+        if aliases and isinstance(name, str):
+            name = aliases.get(name, name)
+        if name not in choices:
+            raise UsageError(f"{key} has {part!r}: allowed are {', '.join(choices)}")
+        names.append(str(name))
+    if not names:
+        raise UsageError(f"{key} is empty: give one or more of {', '.join(choices)}")
+    return tuple(dict.fromkeys(names))
+
+
+def _sizes(value: object) -> tuple[int, ...]:
+    if isinstance(value, str):
+        sizes = parse_sweep(value)
+    elif isinstance(value, list | tuple):
+        sizes = unique(parse_size(size) for size in value)
+    else:
+        raise UsageError(f"sizes is {value!r}: give a sweep as '8:1G:x2' or a list as ['4K', '1M']")
+    if not sizes:
+        raise UsageError("sizes is empty: give a sweep as '8:1G:x2' or a list as ['4K', '1M']")
+    return sizes
+
+
+def _timings(value: object) -> tuple[Timing, ...]:
+    names = _names("timings", value, Timing)
+    return tuple(timing for timing in Timing if timing in names)
+
+
+def _baseline(value: object, arms: tuple[str, ...]) -> str:
+    if value is None:
+        return DEFAULT_BASELINE if DEFAULT_BASELINE in arms else arms[0]
+    if value not in arms:
+        raise UsageError(f"the baseline is {value!r}, which is not among the arms of this run: {', '.join(arms)}")
+    return str(value)
+
+
+def _integer(key: str, value: object, *, least: int) -> int:
+    if isinstance(value, bool) or not isinstance(value, int) or value < least:
+        raise UsageError(f"{key} is {value!r}: it has to be a whole number from {least}")
+    return value
+
+
+def _boolean(key: str, value: object) -> bool:
+    if value not in (True, False):
+        raise UsageError(f"{key} is {value!r}: it has to be true or false")
+    return bool(value)
+
+
+def _seconds(value: object) -> float:
+    if isinstance(value, bool) or not isinstance(value, int | float) or not 0 < value < float("inf"):
+        raise UsageError(f"timeout_s is {value!r}: it has to be a number of seconds above 0")
+    return float(value)
+
+
+def _name(value: object) -> str:
+    if not isinstance(value, str) or not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}", value):
+        raise UsageError(
+            f"the name is {value!r}: use up to 64 letters, digits, '.', '_' and '-', a letter or digit first"
+        )
+    return value

@@ -1,0 +1,72 @@
+"""What this machine offers a run: GPUs and free memory, asked without torch, so that ``--dry-run`` answers at once."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+from collections.abc import Mapping
+from pathlib import Path
+
+# The first call after boot loads the driver, which takes seconds for each GPU without a persistence daemon.
+_NVIDIA_SMI_TIMEOUT_S = 30
+_DRIVER_GPUS = Path("/proc/driver/nvidia/gpus")
+_MEMINFO = Path("/proc/meminfo")
+
+
+def gpu_count(environ: Mapping[str, str]) -> int:
+    """NVIDIA GPUs, or MIG devices, that a process with ``environ`` may use; 0 where there are none.
+
+    ``CUDA_VISIBLE_DEVICES`` counts up to its first invalid entry, as the CUDA runtime reads it.
+    """
+    visible = _visible_devices(environ)
+    if visible is not None:
+        return len(visible)
+    answer = _nvidia_smi("index")
+    if answer is not None:
+        return len(answer)
+    return len(list(_DRIVER_GPUS.iterdir())) if _DRIVER_GPUS.is_dir() else 0
+
+
+def free_memory_bytes(device: str, nproc: int, environ: Mapping[str, str] = os.environ) -> int | None:
+    """Free memory for one of ``nproc`` ranks on this node, bytes; ``None`` where the machine does not say.
+
+    On GPUs, that of the fullest one that may be used; on the CPU, an equal share of what is available.
+    """
+    if device == "cpu":
+        return _available_memory_bytes(nproc)
+    free_mib = _nvidia_smi("memory.free", _visible_devices(environ))
+    if not free_mib or not all(text.isdigit() for text in free_mib):
+        return None
+    return min(int(text) for text in free_mib) * 1024**2
+
+
+def _visible_devices(environ: Mapping[str, str]) -> list[str] | None:
+    """The valid entries of ``CUDA_VISIBLE_DEVICES``; ``None`` where it is not set, so that every GPU is visible."""
+    text = environ.get("CUDA_VISIBLE_DEVICES")
+    if text is None:
+        return None
+    devices: list[str] = []
+    for entry in map(str.strip, text.split(",")):
+        if not entry or entry.startswith("-"):
+            break
+        devices.append(entry)
+    return devices
+
+
+def _nvidia_smi(field: str, devices: list[str] | None = None) -> list[str] | None:
+    """``field`` of each GPU, or of ``devices``; ``None`` where nvidia-smi is absent, fails or does not come back."""
+    command = ["nvidia-smi", f"--query-gpu={field}", "--format=csv,noheader,nounits"]
+    if devices is not None:
+        command += ["-i", ",".join(devices)]
+    try:
+        answer = subprocess.run(command, capture_output=True, text=True, timeout=_NVIDIA_SMI_TIMEOUT_S, check=True)
+    except (OSError, subprocess.SubprocessError):
+        return None
+    return answer.stdout.split()
+
+
+def _available_memory_bytes(nproc: int) -> int | None:
+    if not _MEMINFO.is_file():
+        return None
+    fields = dict(line.split(":", 1) for line in _MEMINFO.read_text(encoding="ascii").splitlines())
+    return int(fields["MemAvailable"].split()[0]) * 1024 // nproc

@@ -1,0 +1,28 @@
+"""The deadline where nobody watches from outside: a thread of a rank that attached to somebody else's launch."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable
+
+from nccl_bench.records.handoff import Position, Progress, overdue
+
+_POLL_S = 0.5
+
+
+def watch(progress: Progress, on_overdue: Callable[[Position], None]) -> None:
+    """Call ``on_overdue`` from a thread of its own once this rank's deadline has passed.
+
+    The rank itself is stuck in a library by then, so ``on_overdue`` has to end the process.
+    """
+
+    def poll() -> None:
+        while not progress.position.done:
+            late = overdue([progress.position], time.monotonic())
+            if late is not None:
+                on_overdue(late)
+                return
+            time.sleep(_POLL_S)
+
+    threading.Thread(target=poll, name="deadline", daemon=True).start()

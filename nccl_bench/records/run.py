@@ -1,0 +1,112 @@
+"""Reading the directory of a run, whoever wrote it and however it ended."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from nccl_bench.errors import RecordError
+from nccl_bench.records.schema import SCHEMA, Line, parse, parse_json
+
+TOOL = "nccl-bench"
+RUN, SAMPLES, SUMMARY = FILES = ("run.json", "samples.jsonl", "summary.csv")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Run:
+    """A run as read: ``meta`` is ``run.json``, ``lines`` the samples, ``warnings`` what was odd about the files."""
+
+    meta: Mapping[str, Any]
+    lines: tuple[Line, ...]
+    warnings: tuple[str, ...] = ()
+
+    @classmethod
+    def load(cls, path: Path) -> Run:
+        """Read the directory ``path``; raises ``RecordError`` with the file, the line and what is wrong with it."""
+        meta = read_meta(path)
+        file = path / SAMPLES
+        text = _read_text(file)
+        *complete, rest = text.split("\n")
+        warnings = (
+            [f"{file} ends within line {len(complete) + 1}, which is ignored: its writer was killed"] if rest else []
+        )
+        lines = []
+        for number, line in enumerate(complete, start=1):
+            try:
+                lines.append(parse(line))
+            except RecordError as error:
+                raise RecordError(f"{file}, line {number}: {error}") from error
+        return cls(meta=meta, lines=tuple(lines), warnings=tuple(warnings))
+
+    @property
+    def world_size(self) -> int:
+        """The number of ranks."""
+        return int(self.meta["launch"]["world_size"])
+
+    @property
+    def device(self) -> str:
+        """``cuda`` or ``cpu``."""
+        return str(self.meta["config"]["device"])
+
+    @property
+    def baseline(self) -> str:
+        """The arm that the others are compared with."""
+        return str(self.meta["config"]["baseline"])
+
+    @property
+    def arms(self) -> tuple[str, ...]:
+        """The arms of the run, baseline first."""
+        return tuple(dict.fromkeys((self.baseline, *self.meta["config"]["arms"])))
+
+
+# What a report needs of run.json, and the type of each.
+_FIELDS: Mapping[tuple[str, ...], type] = {
+    ("name",): str,
+    ("started",): str,
+    ("status",): str,
+    ("version",): str,
+    ("left_out",): list,
+    ("environment",): dict,
+    ("config",): dict,
+    ("config", "device"): str,
+    ("config", "baseline"): str,
+    ("config", "arms"): list,
+    ("launch",): dict,
+    ("launch", "world_size"): int,
+}
+
+
+def read_meta(path: Path) -> dict[str, Any]:
+    """``run.json`` in ``path``; raises ``RecordError`` where there is none, or not one that this version reads."""
+    if not path.is_dir():
+        raise RecordError(f"{path} is not a run: it is {'a file' if path.exists() else 'not there'}; give a directory")
+    file = path / RUN
+    if not file.exists():
+        raise RecordError(f"{path} is not a run: it has no {RUN}")
+    try:
+        meta = parse_json(_read_text(file))
+    except RecordError as error:
+        raise RecordError(f"{file}: {error}") from error
+    if not isinstance(meta, dict) or meta.get("tool") != TOOL or not isinstance(meta.get("schema"), int):
+        raise RecordError(f"{file} was not written by {TOOL}")
+    if meta["schema"] > SCHEMA:
+        raise RecordError(
+            f"{file} was written by {TOOL} {meta.get('version')} with schema {meta['schema']}; this version reads "
+            f"up to {SCHEMA}: use that version or a later one"
+        )
+    for keys, expected in _FIELDS.items():
+        value: Any = meta
+        for key in keys:
+            value = value.get(key)
+        if not isinstance(value, expected):
+            raise RecordError(f"{file}: {'.'.join(keys)} is {value!r}: it has to be {expected.__name__}")
+    return meta
+
+
+def _read_text(file: Path) -> str:
+    try:
+        return file.read_bytes().decode()
+    except (OSError, UnicodeDecodeError) as error:
+        raise RecordError(f"{file} cannot be read: {error}") from error

@@ -1,0 +1,217 @@
+"""The lines of ``samples.jsonl``: one JSON object each, with the fields of one class below and its ``kind``.
+
+The classes are the definition: reading checks every field against its annotation and refuses what is missing, unknown
+or of another type. Times are microseconds (``_us``) and ``None`` (JSON's ``null``) is what was not measured.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from dataclasses import asdict, dataclass, fields, is_dataclass
+from enum import StrEnum
+from functools import cache
+from types import UnionType
+from typing import Any, ClassVar, NoReturn, get_args, get_origin, get_type_hints
+
+from nccl_bench.collectives import COLLECTIVES, DTYPES, Case, Timing
+from nccl_bench.errors import RecordError
+from nccl_bench.plan import Arena
+
+# The version of these lines and of run.json; raised by every change that an older reader would misread.
+SCHEMA = 1
+
+
+class Status(StrEnum):
+    """What the check found in the outputs of one arm."""
+
+    OK = "ok"
+    WRONG = "wrong"
+
+
+class _Line:
+    __slots__ = ()
+    kind: ClassVar[str]
+
+    def to_json(self) -> dict[str, object]:
+        """This line as plain data, ``kind`` first."""
+        return {"kind": self.kind, **asdict(self)}  # type: ignore[call-overload]  # every subclass is a dataclass
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PerIteration:
+    """Times of single operations, from events between them; their percentiles over all rounds and ``operations``.
+
+    ``cost_us`` is what those events add to each operation: the percentiles contain it, ``samples_us`` does not.
+    """
+
+    operations: int
+    min_us: float
+    p50_us: float
+    p90_us: float
+    p99_us: float
+    max_us: float
+    cost_us: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Samples(_Line):
+    """One case, arm and timing.
+
+    ``rounds``, ``samples_us``, ``fastest_rank_us`` and ``slowest_rank`` have one entry per kept round: the round's
+    number, the time per operation as the maximum over ranks, the minimum over ranks, and the rank with the maximum.
+    They are empty where the outputs were wrong before timing. ``discarded`` counts batches thrown away because the
+    gate opened before all calls were queued. ``wrong`` is the number of wrong elements over all ranks and checks,
+    ``None`` where nothing was checked; ``tolerance_ulp`` is 0 where the check was equality. ``per_iteration`` is
+    ``None`` unless it was asked for.
+    """
+
+    kind: ClassVar[str] = "samples"
+    case: Case
+    arm: str
+    timing: Timing
+    status: Status
+    world_size: int
+    ops_per_batch: int
+    rounds: tuple[int, ...]
+    samples_us: tuple[float, ...]
+    fastest_rank_us: tuple[float, ...]
+    slowest_rank: tuple[int, ...]
+    discarded: int
+    wrong: int | None
+    tolerance_ulp: int
+    arena: Arena
+    per_iteration: PerIteration | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Skipped(_Line):
+    """A case that was planned and not measured, and why (as a rule: its buffers do not fit)."""
+
+    kind: ClassVar[str] = "skipped"
+    case: Case
+    reason: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Hang(_Line):
+    """A case that met its deadline of ``timeout_s`` seconds; ``case`` is ``None`` during set-up.
+
+    ``rank`` on ``host`` was the first found in ``phase`` when the time was up.
+    """
+
+    kind: ClassVar[str] = "hang"
+    case: Case | None
+    case_index: int
+    arm: str
+    rank: int
+    host: str
+    phase: str
+    timeout_s: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Crash(_Line):
+    """A rank that ended before its time, and its last words; ``case`` is ``None`` during set-up."""
+
+    kind: ClassVar[str] = "crash"
+    case: Case | None
+    case_index: int
+    arm: str
+    rank: int
+    host: str
+    message: str
+
+
+Line = Samples | Skipped | Hang | Crash
+_KINDS: dict[str, type[Line]] = {line.kind: line for line in (Samples, Skipped, Hang, Crash)}
+
+
+def dump(line: Line) -> str:
+    """``line`` as the text of one line, its newline included."""
+    return json.dumps(line.to_json(), allow_nan=False) + "\n"
+
+
+def parse(text: str) -> Line:
+    """The line written as ``text``; raises ``RecordError`` saying what is wrong with it."""
+    return from_json(parse_json(text))
+
+
+def parse_json(text: str) -> object:
+    """JSON as its standard has it, without NaN and infinity; raises ``RecordError``."""
+    try:
+        return json.loads(text, parse_constant=_refuse_constant)
+    except ValueError as error:
+        raise RecordError(f"not JSON: {error}") from error
+
+
+def from_json(value: object) -> Line:
+    """What ``to_json`` gave, checked; raises ``RecordError`` naming the field, what was got and what is allowed."""
+    if not isinstance(value, dict):
+        raise RecordError(f"not a JSON object but {_shown(value)}")
+    kind = value.get("kind")
+    if not isinstance(kind, str) or kind not in _KINDS:
+        raise RecordError(f"kind is {_shown(kind)}: known are {', '.join(_KINDS)}")
+    line: Line = _read(_KINDS[kind], {key: item for key, item in value.items() if key != "kind"}, kind)
+    if line.case is not None:
+        for name, table in (("collective", COLLECTIVES), ("dtype", DTYPES)):
+            if getattr(line.case, name) not in table:
+                raise RecordError(f"case.{name} is {getattr(line.case, name)!r}: known are {', '.join(table)}")
+    if isinstance(line, Samples):
+        lengths = {len(line.rounds), len(line.samples_us), len(line.fastest_rank_us), len(line.slowest_rank)}
+        if len(lengths) > 1:
+            raise RecordError("rounds, samples_us, fastest_rank_us and slowest_rank differ in length")
+        if min(line.samples_us, default=1.0) <= 0:
+            raise RecordError(f"samples_us has {min(line.samples_us)}: a time is above 0")
+    return line
+
+
+def _refuse_constant(name: str) -> NoReturn:
+    raise ValueError(f"{name} is not a JSON number")
+
+
+def _read(expected: Any, value: object, where: str) -> Any:
+    """``value`` as the annotated type ``expected``: a dataclass, enum, tuple, number, text, or one of them or None."""
+    if get_origin(expected) is UnionType:
+        if value is None:
+            return None
+        (expected,) = (option for option in get_args(expected) if option is not type(None))
+    if is_dataclass(expected):
+        return _read_fields(expected, value, where)
+    if get_origin(expected) is tuple:
+        if not isinstance(value, list):
+            raise RecordError(f"{where} is {_shown(value)}: it has to be a list")
+        return tuple(_read(get_args(expected)[0], item, f"{where}[{index}]") for index, item in enumerate(value))
+    if issubclass(expected, StrEnum):
+        if value not in list(expected):
+            raise RecordError(f"{where} is {_shown(value)}: known are {', '.join(expected)}")
+        return expected(value)
+    if expected is float and type(value) is int:
+        return float(value)
+    if type(value) is not expected or (isinstance(value, float) and not math.isfinite(value)):
+        raise RecordError(f"{where} is {_shown(value)}: it has to be {expected.__name__}")
+    return value
+
+
+def _read_fields(expected: Any, value: object, where: str) -> Any:
+    if not isinstance(value, dict):
+        raise RecordError(f"{where} is {_shown(value)}: it has to be an object")
+    names = [field.name for field in fields(expected)]
+    for name in names:
+        if name not in value:
+            raise RecordError(f"{where} has no {name!r}")
+    for name in value:
+        if name not in names:
+            raise RecordError(f"{where} has the unknown field {name!r}")
+    hints = _hints(expected)
+    return expected(**{name: _read(hints[name], value[name], f"{where}.{name}") for name in names})
+
+
+@cache
+def _hints(expected: type) -> dict[str, Any]:
+    return get_type_hints(expected)
+
+
+def _shown(value: object) -> str:
+    text = json.dumps(value)
+    return text if len(text) <= 60 else text[:57] + "..."

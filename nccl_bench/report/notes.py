@@ -1,0 +1,107 @@
+"""What stands under the tables: failures, doubts about the data, and what was not measured."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from enum import StrEnum
+
+from nccl_bench.analysis.summary import Row, summary_rows
+from nccl_bench.collectives import COLLECTIVES, Timing
+from nccl_bench.records.run import Run
+from nccl_bench.records.schema import Crash, Hang, Samples, Skipped, Status
+from nccl_bench.report.layout import counted, significant
+from nccl_bench.units import format_size
+
+# Ranks that were aligned on the device and wait for each other end within a few percent of one another.
+LARGE_SPREAD = 0.1
+
+
+class Doubt(StrEnum):
+    """A reason to trust figures less: what was seen, why it matters and which flag helps."""
+
+    DISCARDED = (
+        "The gate opened before all calls of a batch were queued, most often for {worst} ({discarded} times; "
+        "{cells} affected). Such batches would hold launch cost and were thrown away, so what is left is sound, "
+        "and a cell that says DISCARDED has none left. A busy CPU is the usual cause; fewer calls a batch "
+        "(--ops-per-batch) make it rarer."
+    )
+    RANK_SPREAD = (
+        "Ranks differ by over {limit:.0%} of the time in {cells}, most for {worst}: {spread} of {time} us, rank {rank} "
+        "slowest in {share:.0%} of the rounds. The slowest rank sets the time, so one slow GPU or busy CPU spoils it "
+        "all. If more --rounds name the same rank again, look at its clocks and its CPU affinity."
+    )
+    TOLERANCE = (
+        "Checked within a tolerance, not for equality: {cells}, the widest {ulp} ulp for {worst}. Results are rounded "
+        "there, and an error that small would pass. --redops min,max is exact in every dtype."
+    )
+    NOT_CHECKED = (
+        "Not checked: {cells}, {worst} among them, so a fast arm may be a wrong one. Leave out --no-check to know."
+    )
+    PER_ITERATION = (
+        "Events between operations cost up to {cost} us each ({worst}), so single operations look slower than the "
+        "same in a batch. Compare arms by the tables of batches, or leave out --per-iteration."
+    )
+
+
+def failures(run: Run) -> Iterator[str]:
+    """One line about all wrong results, then one for every hang and crash."""
+    wrong = [line for line in run.lines if isinstance(line, Samples) and line.status is Status.WRONG]
+    if wrong:
+        arms = ", ".join(dict.fromkeys(line.arm for line in wrong))
+        yield f"WRONG: wrong results in {counted(len(wrong), 'cell')} of {arms}; first {wrong[0].case.label}"
+    for line in run.lines:
+        if isinstance(line, Hang | Crash):
+            doing = line.case.label if line.case else "set-up"
+            where = f"{doing}, arm {line.arm}, rank {line.rank} on {line.host}"
+            if isinstance(line, Hang):
+                yield f"HANG: {where}: in {line.phase} after {line.timeout_s:g} s"
+            else:
+                yield f"CRASH: {where}: {line.message.strip()}"
+
+
+def doubts(run: Run) -> Iterator[str]:
+    """One text per kind of doubt that applies, about the worst cell it applies to."""
+    rows = [row for row in summary_rows(run) if row.timing]
+
+    def found(doubt: Doubt, cells: Sequence[tuple[float, Row]]) -> Iterator[str]:
+        """``cells`` with how bad each is."""
+        if cells:
+            _, row = max(cells, key=lambda cell: cell[0])
+            yield doubt.format(
+                cells=counted(len(cells), "cell"),
+                worst=_label(row),
+                limit=LARGE_SPREAD,
+                discarded=row.discarded,
+                spread=significant(row.rank_spread_us or 0),
+                time=significant(row.time_us or 0),
+                rank=row.slowest_rank,
+                share=row.slowest_rank_share or 0,
+                ulp=row.tolerance_ulp,
+                cost=significant(row.per_iteration_cost_us or 0),
+            )
+
+    spreads = [((row.rank_spread_us or 0) / row.time_us, row) for row in rows if row.time_us and _waits(row)]
+    yield from found(Doubt.DISCARDED, [(row.discarded, row) for row in rows if row.discarded])
+    yield from found(Doubt.RANK_SPREAD, [(spread, row) for spread, row in spreads if spread > LARGE_SPREAD])
+    yield from found(Doubt.TOLERANCE, [(row.tolerance_ulp, row) for row in rows if row.tolerance_ulp])
+    yield from found(Doubt.NOT_CHECKED, [(0, row) for row in rows if row.wrong is None and row.status == Status.OK])
+    yield from found(
+        Doubt.PER_ITERATION, [(row.per_iteration_cost_us, row) for row in rows if row.per_iteration_cost_us]
+    )
+
+
+def not_measured(run: Run) -> Iterator[str]:
+    """What was asked for and is in no table, with the reason."""
+    yield from run.meta["left_out"]
+    for line in run.lines:
+        if isinstance(line, Skipped):
+            yield f"{line.case.label}: skipped, {line.reason}"
+
+
+def _waits(row: Row) -> bool:
+    """Whether ranks wait for each other: a root may be done long before the rest, and a CPU's call waits for nobody."""
+    return not COLLECTIVES[row.collective or ""].rooted and row.timing != Timing.ENQUEUE
+
+
+def _label(row: Row) -> str:
+    return f"{row.arm} {row.timing} {row.collective} {row.dtype} {format_size(row.size_bytes or 0)}"

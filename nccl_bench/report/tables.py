@@ -1,0 +1,133 @@
+"""Which tables a run has and what stands in them: latency, bandwidth, and percentiles where they were asked for."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+
+from nccl_bench.analysis.summary import Row, summary_rows
+from nccl_bench.collectives import Case, Timing
+from nccl_bench.records.run import Run
+from nccl_bench.records.schema import Crash, Hang, Samples, Status
+from nccl_bench.report.layout import Column, Table, bandwidth, column, counted, fold, pairs, ratio, significant
+from nccl_bench.units import format_size
+
+CPU_NOTICE = "CPU run: these figures say nothing about GPUs."
+# No batch of this cell was kept.
+DISCARDED = "DISCARDED"
+# What each timing is called in a title, and the question it answers.
+_TIMINGS: Mapping[Timing, tuple[str, str]] = {
+    Timing.EAGER: ("eager latency", "Back-to-back calls from an empty queue, launch cost included."),
+    Timing.GATED: ("gated latency", "What the device spends, launch cost excluded."),
+    Timing.GRAPH: ("graph latency", "One operation inside a captured CUDA graph."),
+    Timing.ENQUEUE: ("enqueue cost", "What one call costs the CPU thread."),
+}
+_Cells = Mapping[tuple[int, str], Row]
+
+
+def measurement_tables(run: Run) -> Iterator[Table]:
+    """For every collective, data type, reduction and placement, and each timing measured: latency, then bandwidth."""
+    rows = [row for row in summary_rows(run) if row.collective]
+    for group in dict.fromkeys(_group(row) for row in rows if row.timing):
+        of_group = [row for row in rows if _group(row) == group]
+        broken = {_place(row): row for row in of_group if row.arm and row.status in (Hang.kind, Crash.kind)}
+        for timing in Timing:
+            measured = {_place(row): row for row in of_group if row.timing == timing}
+            if not measured:
+                continue
+            cells = broken | measured
+            name, question = _TIMINGS[timing]
+            loop_us = (run.meta.get("worker") or {}).get("loop_cost_us") if timing is Timing.ENQUEUE else None
+            if loop_us is not None:
+                question += f" The loop's own {significant(loop_us)} us are included."
+            what = f"{_name(of_group[0])}, {counted(run.world_size, 'rank')}"
+            yield _table(run, f"{what}, {name} (us)", (question,), cells, ("us", "ratio"), _latency)
+            if timing is not Timing.ENQUEUE:
+                yield _table(run, f"{what}, {timing} bandwidth (GB/s)", (), cells, ("algbw", "busbw"), _bandwidth)
+
+
+def percentile_tables(run: Run) -> Iterator[Table]:
+    """Percentiles of single operations, a row per size and arm; none where they were not asked for."""
+    groups: dict[tuple[str, Timing], list[Samples]] = {}
+    for line in run.lines:
+        if isinstance(line, Samples) and line.per_iteration is not None:
+            groups.setdefault((_name(line.case), line.timing), []).append(line)
+    for (name, timing), lines in groups.items():
+        lines.sort(key=lambda line: line.case.size_bytes)
+        columns = [
+            column("size", ("size",), [format_size(line.case.size_bytes) for line in lines]),
+            column("arm", ("arm",), [line.arm for line in lines], left=True),
+        ]
+        for key in ("min", "p50", "p90", "p99", "max", "cost"):
+            texts = [significant(getattr(line.per_iteration, f"{key}_us")) for line in lines]
+            columns.append(column(key, (key,), texts))
+        yield Table(
+            title=f"{name}, {counted(run.world_size, 'rank')}, {timing} single operations (us)",
+            notes=_notes(run, "The events between operations are part of these times: cost is what they add to each."),
+            columns=tuple(columns),
+            keep=len(columns),
+        )
+
+
+def _group(row: Row) -> tuple[object, ...]:
+    return (row.scenario, row.collective, row.dtype, row.redop, row.placement, row.root)
+
+
+def _place(row: Row) -> tuple[int, str]:
+    return (row.size_bytes or 0, row.arm or "")
+
+
+def _name(of: Row | Case) -> str:
+    root = None if of.root is None else f"root {of.root}"
+    return " ".join(filter(None, (of.collective, of.dtype, of.redop, of.placement, root)))
+
+
+def _notes(run: Run, *notes: str) -> tuple[str, ...]:
+    return (*notes, CPU_NOTICE) if run.device == "cpu" else notes
+
+
+def _table(
+    run: Run,
+    title: str,
+    notes: tuple[str, ...],
+    cells: _Cells,
+    units: tuple[str, str],
+    pair: Callable[[Row], tuple[str, str]],
+) -> Table:
+    sizes = sorted({size for size, _ in cells})
+    present = {arm for _, arm in cells}
+    arms = [arm for arm in dict.fromkeys((*run.arms, *sorted(present))) if arm in present]
+    columns = [column("size", ("size",), [format_size(size) for size in sizes])]
+    columns += [_arm_column(run, arm, [cells.get((size, arm)) for size in sizes], units, pair) for arm in arms]
+    return Table(title=title, notes=_notes(run, *notes), columns=tuple(columns), keep=2)
+
+
+def _arm_column(
+    run: Run, arm: str, rows: list[Row | None], units: tuple[str, str], pair: Callable[[Row], tuple[str, str]]
+) -> Column:
+    """Two numbers a cell under their two units; the second, and its unit, only where any row has it."""
+    values = [pair(row) if row is not None else ("", "") for row in rows]
+    if not any(second for _, second in values):
+        units = ("baseline" if arm == run.baseline and units[1] == "ratio" else units[0], "")
+    unit, *texts = pairs([units, *values])
+    texts = [(row and _mark(row)) or text for row, text in zip(rows, texts, strict=True)]
+    return column(arm, (*fold(arm, max(map(len, (unit, *texts)))), unit), texts)
+
+
+def _mark(row: Row) -> str:
+    """What stands in place of a number that means nothing."""
+    if row.status == Status.WRONG:
+        return "WRONG" if row.wrong is None else f"WRONG ({row.wrong})"
+    if row.status == Status.OK:
+        return DISCARDED if row.time_us is None else ""
+    return str(row.status).upper()
+
+
+def _latency(row: Row) -> tuple[str, str]:
+    time_us = "" if row.time_us is None else significant(row.time_us)
+    return time_us, "" if row.ratio is None else ratio(row.ratio)
+
+
+def _bandwidth(row: Row) -> tuple[str, str]:
+    if row.algbw_gb_s is None or row.busbw_gb_s is None:
+        return "", ""
+    return bandwidth(row.algbw_gb_s), bandwidth(row.busbw_gb_s)

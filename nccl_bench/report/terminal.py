@@ -1,0 +1,117 @@
+"""The report a person reads: plain ASCII tables, with colour where the terminal has it."""
+
+from __future__ import annotations
+
+import io
+import shutil
+import textwrap
+from collections.abc import Iterable
+from dataclasses import dataclass
+from itertools import chain
+from typing import TextIO
+
+from rich.console import Console
+from rich.text import Text
+
+from nccl_bench.records.run import Run
+from nccl_bench.report import notes
+from nccl_bench.report.layout import GAP, Column, Table, counted
+from nccl_bench.report.tables import measurement_tables, percentile_tables
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TerminalReport:
+    """Tables that fit in ``width`` cells; ``styled`` adds colour and bold, and nothing else changes with it."""
+
+    width: int
+    styled: bool
+
+    @classmethod
+    def for_stream(cls, stream: TextIO, width: int | None = None) -> TerminalReport:
+        """The report for what ``stream`` is: ``COLUMNS`` or the terminal's width unless given, 80 in a pipe."""
+        return cls(width=width or shutil.get_terminal_size((80, 24)).columns, styled=stream.isatty())
+
+    def render(self, run: Run) -> str:
+        """Every table, then what to know about them."""
+        buffer = io.StringIO()
+        console = Console(
+            file=buffer,
+            width=self.width,
+            force_terminal=self.styled,
+            color_system="auto" if self.styled else None,
+            legacy_windows=False,
+        )
+        for text in chain(
+            self._head(run),
+            *(self._table(table) for table in chain(measurement_tables(run), percentile_tables(run))),
+            self._list("", notes.failures(run), "bold red"),
+            self._list("Warnings", chain(run.warnings, notes.doubts(run)), "yellow"),
+            self._list("Not measured", notes.not_measured(run), ""),
+        ):
+            console.print(text, soft_wrap=True)
+        return buffer.getvalue()
+
+    def _head(self, run: Run) -> Iterable[Text]:
+        gpus = run.meta["environment"].get("gpus") or [{}]
+        device = gpus[0].get("name", run.device) if run.device == "cuda" else run.device
+        title = f"{run.meta['name']}: {counted(run.world_size, 'rank')} on {device}, {run.meta['started']}"
+        status = run.meta["status"]
+        yield from self._wrapped(title if status == "complete" else f"{title}, {status.upper()}", "bold")
+        yield from self._wrapped(
+            f"Medians over rounds, each the slowest rank's. ratio = time / {run.baseline}'s time in the same round; "
+            "below 1 is faster.",
+            "dim",
+        )
+
+    def _table(self, table: Table) -> Iterable[Text]:
+        shown, hidden = table.fit(self.width)
+        yield Text()
+        yield from self._wrapped(table.title, "bold")
+        for note in table.notes:
+            yield from self._wrapped(note, "dim")
+        yield Text()
+        height = max(len(column.header) for column in shown)
+        for level in range(-height, 0):
+            yield _line([_level(column, level) for column in shown], "bold" if level < -1 or height == 1 else "dim")
+        yield _line(["-" * column.width for column in shown], "dim")
+        for cells in zip(*(column.cells for column in shown), strict=True):
+            text = _line(cells, "")
+            text.highlight_regex(r"[\d.]+x\b", "cyan")
+            text.highlight_regex(r"WRONG( \(\d+\))?|HANG|CRASH|DISCARDED", "bold red")
+            yield text
+        if hidden:
+            names = ", ".join(column.name for column in hidden)
+            yield from self._wrapped(
+                f"Not shown in {self.width} columns: {names}. Use a wider terminal or --width, or see summary.csv.",
+                "yellow",
+            )
+
+    def _list(self, title: str, items: Iterable[str], style: str) -> Iterable[Text]:
+        items = list(items)
+        if not items:
+            return
+        yield Text()
+        if title:
+            yield Text(title, "bold")
+        for item in items:
+            yield from self._wrapped(item, style, bullet="- " if title else "")
+
+    def _wrapped(self, text: str, style: str, bullet: str = "") -> Iterable[Text]:
+        """Lines of at most ``width`` cells; what is not plain ASCII, such as a worker's escapes, is spelled out."""
+        for number, line in enumerate(text.splitlines()):
+            safe = line.expandtabs(4).encode("unicode_escape").decode("ascii").replace("\\\\", "\\")
+            first = bullet if number == 0 else " " * len(bullet)
+            rest = " " * len(bullet)
+            for part in textwrap.wrap(
+                safe, self.width, initial_indent=first, subsequent_indent=rest, break_on_hyphens=False
+            ):
+                yield Text(part, style)
+
+
+def _line(cells: Iterable[str], style: str) -> Text:
+    return Text((" " * GAP).join(cells).rstrip(), style)
+
+
+def _level(column: Column, level: int) -> str:
+    """The header's line ``level``, counted from below: short headers stand on the rule."""
+    return column.header[level] if -level <= len(column.header) else " " * column.width

@@ -1,0 +1,1 @@
+"""How a collective reaches the wire, given a stream: ``nccl`` through libnccl, ``gloo`` on the CPU."""

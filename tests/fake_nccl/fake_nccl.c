@@ -1,0 +1,244 @@
+/* A libnccl without GPUs: it records every call, fails on demand, and in a world of one moves the bytes.
+ *
+ * Signatures are nccl.h's. With -DOLD it is NCCL 2.12.12, which lacks ncclGetLastError and everything younger.
+ * A record is one line, "function depth=D name=value ...", with the group depth at the call's entry.
+ */
+#include <stdarg.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#ifdef OLD
+#define VERSION 21212
+#else
+#define VERSION 22809
+#endif
+
+#define MAX_CALLS 16384
+#define LINE_BYTES 512
+#define MAX_COMMS 4096
+
+typedef struct { unsigned char internal[128]; } ncclUniqueId;
+typedef struct comm { int nranks; } *ncclComm_t; /* 0 ranks: a free slot */
+
+static char calls[MAX_CALLS][LINE_BYTES];
+static int call_count;
+static struct comm comms[MAX_COMMS];
+static __thread int group_depth; /* as in NCCL, a group belongs to a thread */
+static char failing_function[64];
+static int failing_code;
+static int async_error;
+static int null_windows;
+static char last_error[256];
+/* Half of a rank's message to itself, waiting for the other half. */
+static const void *sent;
+static void *received;
+
+/* ---- what tests read and set ---- */
+
+int fake_log_count(void) { return call_count; }
+const char *fake_log_entry(int i) { return calls[i]; }
+int fake_group_depth(void) { return group_depth; }
+void fake_set_async_error(int code) { async_error = code; }
+void fake_set_null_windows(int on) { null_windows = on; }
+void fake_set_last_error(const char *text) { snprintf(last_error, sizeof last_error, "%s", text); }
+void fake_fail_next(const char *function, int code) {
+  snprintf(failing_function, sizeof failing_function, "%s", function);
+  failing_code = code;
+}
+void fake_reset(void) {
+  call_count = group_depth = failing_code = async_error = null_windows = 0;
+  failing_function[0] = last_error[0] = 0;
+  sent = received = NULL;
+}
+
+/* ---- recording ---- */
+
+#define P(pointer) ((long long)(intptr_t)(pointer))
+
+/* Writes the line and returns what the call has to return: 0, or the code of fake_fail_next. */
+__attribute__((format(printf, 2, 3))) static int record(const char *function, const char *format, ...) {
+  int i = __atomic_fetch_add(&call_count, 1, __ATOMIC_SEQ_CST);
+  if (i >= MAX_CALLS) abort();
+  int length = snprintf(calls[i], LINE_BYTES, "%s depth=%d ", function, group_depth);
+  va_list args;
+  va_start(args, format);
+  vsnprintf(calls[i] + length, LINE_BYTES - length, format, args);
+  va_end(args);
+  if (strcmp(failing_function, function)) return 0;
+  failing_function[0] = 0;
+  return failing_code;
+}
+
+static int copy_if_alone(const void *from, void *to, size_t count, int dtype, ncclComm_t comm) {
+  static const size_t itemsizes[] = {1, 1, 4, 4, 8, 8, 2, 4, 8, 2, 1, 1};
+  if (dtype < 0 || dtype > 11) return 4; /* ncclInvalidArgument */
+  if (comm->nranks == 1 && from && to) memmove(to, from, count * itemsizes[dtype]);
+  return 0;
+}
+
+/* Hands out the lowest free slot, so the handle of a destroyed communicator comes back at once. */
+static int new_comm(ncclComm_t *comm, int nranks) {
+  int i = 0;
+  while (comms[i].nranks) if (++i == MAX_COMMS) abort();
+  comms[i].nranks = nranks;
+  *comm = &comms[i];
+  return 0;
+}
+
+/* ---- NCCL ---- */
+
+int ncclGetVersion(int *version) {
+  *version = VERSION;
+  return 0;
+}
+
+const char *ncclGetErrorString(int result) {
+  static const char *texts[] = {"no error", "unhandled cuda error", "unhandled system error", "internal error",
+                                "invalid argument", "invalid usage", "remote process exited", "in progress"};
+  return result >= 0 && result < 8 ? texts[result] : "unknown result code";
+}
+
+int ncclGetUniqueId(ncclUniqueId *id) {
+  /* One zero in the middle: a binding that stops at a NUL byte loses the tail. */
+  for (int i = 0; i < 128; i++) id->internal[i] = i == 64 ? 0 : i + 1;
+  return record("ncclGetUniqueId", "%s", "");
+}
+
+int ncclCommInitRank(ncclComm_t *comm, int nranks, ncclUniqueId id, int rank) {
+  char hex[257];
+  for (int i = 0; i < 128; i++) snprintf(hex + 2 * i, 3, "%02x", id.internal[i]);
+  int failure = record("ncclCommInitRank", "nranks=%d rank=%d id=%s", nranks, rank, hex);
+  return failure ? failure : new_comm(comm, nranks);
+}
+
+int ncclCommCount(ncclComm_t comm, int *count) {
+  *count = comm->nranks;
+  return record("ncclCommCount", "comm=%lld", P(comm));
+}
+
+int ncclCommGetAsyncError(ncclComm_t comm, int *error) {
+  *error = async_error;
+  return record("ncclCommGetAsyncError", "comm=%lld", P(comm));
+}
+
+static int end_comm(const char *function, ncclComm_t comm) {
+  int failure = record(function, "comm=%lld", P(comm));
+  if (failure) return failure;
+  if (comm->nranks == 0) return 4; /* ncclInvalidArgument: it is gone already */
+  comm->nranks = 0;
+  return 0;
+}
+int ncclCommDestroy(ncclComm_t comm) { return end_comm("ncclCommDestroy", comm); }
+int ncclCommAbort(ncclComm_t comm) { return end_comm("ncclCommAbort", comm); }
+
+int ncclAllReduce(const void *send, void *recv, size_t count, int dtype, int op, ncclComm_t comm, void *stream) {
+  int failure = record("ncclAllReduce", "send=%lld recv=%lld count=%zu dtype=%d op=%d comm=%lld stream=%lld", P(send),
+                       P(recv), count, dtype, op, P(comm), P(stream));
+  return failure ? failure : copy_if_alone(send, recv, count, dtype, comm);
+}
+
+int ncclAllGather(const void *send, void *recv, size_t count, int dtype, ncclComm_t comm, void *stream) {
+  int failure = record("ncclAllGather", "send=%lld recv=%lld count=%zu dtype=%d comm=%lld stream=%lld", P(send),
+                       P(recv), count, dtype, P(comm), P(stream));
+  return failure ? failure : copy_if_alone(send, recv, count, dtype, comm);
+}
+
+int ncclReduceScatter(const void *send, void *recv, size_t count, int dtype, int op, ncclComm_t comm, void *stream) {
+  int failure = record("ncclReduceScatter", "send=%lld recv=%lld count=%zu dtype=%d op=%d comm=%lld stream=%lld",
+                       P(send), P(recv), count, dtype, op, P(comm), P(stream));
+  return failure ? failure : copy_if_alone(send, recv, count, dtype, comm);
+}
+
+int ncclBroadcast(const void *send, void *recv, size_t count, int dtype, int root, ncclComm_t comm, void *stream) {
+  int failure = record("ncclBroadcast", "send=%lld recv=%lld count=%zu dtype=%d root=%d comm=%lld stream=%lld",
+                       P(send), P(recv), count, dtype, root, P(comm), P(stream));
+  return failure ? failure : copy_if_alone(send, recv, count, dtype, comm);
+}
+
+int ncclReduce(const void *send, void *recv, size_t count, int dtype, int op, int root, ncclComm_t comm,
+               void *stream) {
+  int failure = record("ncclReduce", "send=%lld recv=%lld count=%zu dtype=%d op=%d root=%d comm=%lld stream=%lld",
+                       P(send), P(recv), count, dtype, op, root, P(comm), P(stream));
+  return failure ? failure : copy_if_alone(send, recv, count, dtype, comm);
+}
+
+/* The second half of a message to oneself copies; before that copy_if_alone sees a NULL and does nothing. */
+static int half_message(size_t count, int dtype, ncclComm_t comm) {
+  int failure = copy_if_alone(sent, received, count, dtype, comm);
+  if (sent && received) sent = received = NULL;
+  return failure;
+}
+
+int ncclSend(const void *send, size_t count, int dtype, int peer, ncclComm_t comm, void *stream) {
+  int failure = record("ncclSend", "send=%lld count=%zu dtype=%d peer=%d comm=%lld stream=%lld", P(send), count,
+                       dtype, peer, P(comm), P(stream));
+  if (failure) return failure;
+  sent = send;
+  return half_message(count, dtype, comm);
+}
+
+int ncclRecv(void *recv, size_t count, int dtype, int peer, ncclComm_t comm, void *stream) {
+  int failure = record("ncclRecv", "recv=%lld count=%zu dtype=%d peer=%d comm=%lld stream=%lld", P(recv), count,
+                       dtype, peer, P(comm), P(stream));
+  if (failure) return failure;
+  received = recv;
+  return half_message(count, dtype, comm);
+}
+
+int ncclGroupStart(void) {
+  int failure = record("ncclGroupStart", "%s", "");
+  if (!failure) group_depth++;
+  return failure;
+}
+
+int ncclGroupEnd(void) {
+  int failure = record("ncclGroupEnd", "%s", "");
+  if (group_depth == 0) return 5; /* ncclInvalidUsage */
+  group_depth--; /* the group is over even when what it held back fails */
+  return failure;
+}
+
+#ifndef OLD
+const char *ncclGetLastError(ncclComm_t comm) {
+  (void)comm; /* as in NCCL, which keeps one text per process */
+  return last_error;
+}
+
+int ncclCommFinalize(ncclComm_t comm) { return record("ncclCommFinalize", "comm=%lld", P(comm)); }
+
+int ncclCommSplit(ncclComm_t comm, int color, int key, ncclComm_t *child, void *config) {
+  int failure = record("ncclCommSplit", "comm=%lld color=%d key=%d config=%lld", P(comm), color, key, P(config));
+  *child = NULL;
+  return failure || color < 0 ? failure : new_comm(child, comm->nranks);
+}
+
+int ncclMemAlloc(void **pointer, size_t size) {
+  int failure = record("ncclMemAlloc", "size=%zu", size);
+  if (!failure) *pointer = malloc(size);
+  return failure;
+}
+
+int ncclMemFree(void *pointer) {
+  int failure = record("ncclMemFree", "pointer=%lld", P(pointer));
+  if (!failure) free(pointer);
+  return failure;
+}
+
+int ncclCommWindowRegister(ncclComm_t comm, void *pointer, size_t size, void **window, int flags) {
+  *window = null_windows ? NULL : (char *)pointer + 1;
+  return record("ncclCommWindowRegister", "comm=%lld pointer=%lld size=%zu flags=%d", P(comm), P(pointer), size,
+                flags);
+}
+
+int ncclCommWindowDeregister(ncclComm_t comm, void *window) {
+  return record("ncclCommWindowDeregister", "comm=%lld window=%lld", P(comm), P(window));
+}
+
+int ncclAlltoAll(const void *send, void *recv, size_t count, int dtype, ncclComm_t comm, void *stream) {
+  int failure = record("ncclAlltoAll", "send=%lld recv=%lld count=%zu dtype=%d comm=%lld stream=%lld", P(send),
+                       P(recv), count, dtype, P(comm), P(stream));
+  return failure ? failure : copy_if_alone(send, recv, count, dtype, comm);
+}
+#endif

@@ -1,0 +1,59 @@
+"""A worker without torch: walks the cases, and misbehaves where ``FAKE_WORKER`` says so.
+
+``FAKE_WORKER`` is JSON: ``cases`` (how many), ``deadline_s``, and ``acts``, what rank 1 does in a case by its index.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import sys
+import time
+from pathlib import Path
+
+from nccl_bench.records.handoff import Failure, Progress, WorkerSpec
+
+
+def misbehave(act: str) -> None:
+    if act == "raise":
+        raise ValueError("planted")
+    if act == "kill":
+        sys.stderr.write("last words\n")
+        sys.stderr.flush()
+        os.kill(os.getpid(), signal.SIGKILL)
+    if act == "stubborn":
+        signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    time.sleep(600)
+
+
+def main() -> int:
+    spec = WorkerSpec.read(Path(sys.argv[1]))
+    assert spec.scratch is not None
+    assert spec.run_dir is not None
+    scratch, done = Path(spec.scratch), Path(spec.run_dir) / "done"
+    plan = json.loads(os.environ["FAKE_WORKER"])
+    rank = int(os.environ["RANK"])
+    progress = Progress(scratch, rank, int(os.environ["LOCAL_RANK"]))
+    progress.update(case_index=-1, arm="", phase="set-up", deadline_s=60)
+    try:
+        for index in range(-1 if "-1" in plan["acts"] else spec.first_case, plan["cases"]):
+            act = plan["acts"].get(str(index))
+            progress.update(case_index=index, arm="torch", phase="timed", deadline_s=plan["deadline_s"])
+            if rank == 1 and act is not None:
+                misbehave(act)
+            progress.update(case_index=index, arm="torch", phase="waiting", deadline_s=None)
+            if act is not None:
+                time.sleep(600)
+            if rank == 0:
+                with done.open("a", encoding="ascii") as file:
+                    file.write(f"{index}\n")
+    except ValueError as error:
+        Failure.of(error, progress.position).write(scratch)
+        return 3
+    progress.finish()
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

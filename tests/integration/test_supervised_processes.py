@@ -1,0 +1,144 @@
+"""The supervisor with real processes: torchrun, and workers that misbehave. Few launches, for each costs seconds."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import tempfile
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from nccl_bench.config import resolve
+from nccl_bench.errors import InterruptedRunError, SetupError
+from nccl_bench.launch.supervise import Outcome, run_sweep
+from nccl_bench.launch.torchrun import LaunchConfig
+from nccl_bench.plan import make_plan
+from nccl_bench.records.handoff import Position, Progress, WorkerSpec
+from nccl_bench.records.schema import Crash, Hang
+
+CONFIG = resolve("cpu", {"sizes": "8,16,32,64,128,256,512"})
+CASES = make_plan(CONFIG, 2).cases
+
+
+def alive(pid: int) -> bool:
+    """Whether the process still runs a worker; a zombie has no command line."""
+    path = Path(f"/proc/{pid}/cmdline")
+    return path.exists() and b"fake_worker" in path.read_bytes()
+
+
+class Sweep:
+    """One sweep of fake workers and everything seen of it."""
+
+    def __init__(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.run_dir = tmp_path / "run"
+        self.run_dir.mkdir()
+        self.temporary = tmp_path / "temporary"
+        self.temporary.mkdir()
+        self.lines: list[Hang | Crash] = []
+        self.pids: set[int] = set()
+        self.each: Callable[[list[Position]], None] = lambda positions: None
+        monkeypatch.setattr(tempfile, "tempdir", str(self.temporary))
+        self.setenv = monkeypatch.setenv
+
+    def run(self, acts: dict[int, str], *, deadline_s: float = 60) -> Outcome:
+        self.setenv("FAKE_WORKER", json.dumps({"cases": len(CASES), "acts": acts, "deadline_s": deadline_s}))
+        return run_sweep(
+            WorkerSpec(config=CONFIG, run_dir=str(self.run_dir), scratch=None, first_case=0),
+            LaunchConfig(nproc=2, worker="tests.integration.fake_worker"),
+            cases=CASES,
+            append=self.lines.append,
+            on_progress=self.look,
+        )
+
+    def look(self, positions: list[Position]) -> None:
+        self.pids |= {position.pid for position in positions}
+        self.each(positions)
+
+    def done(self) -> list[int]:
+        return [int(line) for line in (self.run_dir / "done").read_text(encoding="ascii").split()]
+
+    def assert_nothing_is_left(self) -> None:
+        assert self.pids
+        assert not [pid for pid in self.pids if alive(pid)]
+        assert list(self.temporary.iterdir()) == []
+
+
+@pytest.fixture
+def sweep(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Sweep:
+    return Sweep(tmp_path, monkeypatch)
+
+
+def test_a_sweep_survives_an_exception_a_signal_and_a_hang(sweep: Sweep) -> None:
+    outcome = sweep.run({1: "raise", 3: "kill", 5: "hang"}, deadline_s=1.5)
+    assert outcome.attempts == 4
+    assert outcome.stopped is None
+    assert sweep.done() == [0, 2, 4, 6]
+    raised, killed, hung = sweep.lines
+    assert isinstance(raised, Crash)
+    assert isinstance(killed, Crash)
+    assert isinstance(hung, Hang)
+    assert [line.case_index for line in sweep.lines] == [1, 3, 5]
+    assert [line.rank for line in sweep.lines] == [1, 1, 1]
+    assert [line.case for line in sweep.lines] == [CASES[index].case for index in (1, 3, 5)]
+    assert raised.message.endswith("ended with exit code 3: ValueError: planted")
+    assert "was killed by SIGKILL" in killed.message
+    assert killed.message.endswith("last words")
+    assert (hung.phase, hung.timeout_s) == ("timed", 1.5)
+    sweep.assert_nothing_is_left()
+
+
+def test_an_exception_in_set_up_is_the_users_to_solve(sweep: Sweep) -> None:
+    with pytest.raises(SetupError, match=r"set-up: rank 1 on .* ValueError: planted"):
+        sweep.run({-1: "raise"})
+    assert [(line.case, line.case_index) for line in sweep.lines] == [(None, -1)]
+    sweep.assert_nothing_is_left()
+
+
+def test_ctrl_c_ends_even_a_stubborn_worker_and_nothing_else(sweep: Sweep) -> None:
+    # A stale position names the id of a process that is not ours.
+    bystander = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(600)"])
+
+    def interrupt(positions: list[Position]) -> None:
+        if [position.case_index for position in positions if position.rank < 2] == [2, 2] and len(positions) == 2:
+            (scratch,) = sweep.temporary.glob("*/0")
+            stale = Progress(scratch, rank=7, local_rank=7)
+            stale.position = replace(stale.position, pid=bystander.pid)
+            stale.update(case_index=2, arm="torch", phase="timed", deadline_s=60)
+            signal.raise_signal(signal.SIGINT)
+
+    sweep.each = interrupt
+    try:
+        with pytest.raises(InterruptedRunError, match="SIGINT"):
+            sweep.run({2: "stubborn"})
+        assert bystander.poll() is None
+    finally:
+        bystander.kill()
+        bystander.wait()
+    sweep.assert_nothing_is_left()
+
+
+def test_workers_that_lost_their_torchrun_are_ended_before_the_next_launch(sweep: Sweep) -> None:
+    killed: list[int] = []
+
+    def kill_torchrun(positions: list[Position]) -> None:
+        if not killed and [position.case_index for position in positions] == [2, 2]:
+            killed.extend(position.pid for position in positions)
+            status = Path(f"/proc/{killed[0]}/status").read_text(encoding="ascii")
+            (parent,) = (line.split()[1] for line in status.splitlines() if line.startswith("PPid:"))
+            os.kill(int(parent), signal.SIGKILL)
+        if killed and not set(killed) & {position.pid for position in positions} and positions:
+            assert not [pid for pid in killed if alive(pid)]
+
+    sweep.each = kill_torchrun
+    outcome = sweep.run({2: "stubborn"})
+    assert sweep.done() == [0, 1, 3, 4, 5, 6]
+    (crash,) = outcome.crashes
+    assert (crash.case_index, crash.rank) == (2, 1)
+    assert "torchrun was killed by SIGKILL" in crash.message
+    sweep.assert_nothing_is_left()

@@ -1,0 +1,144 @@
+"""Runs that nobody measured, for the tests of records, analysis and report."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any
+
+from nccl_bench.collectives import COLLECTIVES, Case, Placement, RedOp, Scenario, Timing
+from nccl_bench.plan import Arena
+from nccl_bench.records.run import Run
+from nccl_bench.records.schema import Crash, Hang, Line, PerIteration, Samples, Status
+
+ARMS = ("stream-free", "dedicated-stream", "torch", "torch-async")
+ALL_ARMS = (*ARMS, "dedicated-stream-wait-stream", "transport", "a-plug-in")
+SIZES = tuple(8 * 2**step for step in range(28))
+_FLOOR_US = {
+    Timing.EAGER: (13.5, 35.9, 34.6, 41.2, 39.9, 9.3, 77.7),
+    Timing.GATED: (8.39, 8.81, 8.64, 8.9, 9.1, 8.2, 11.1),
+    Timing.GRAPH: (7.65, 12.62, 7.87, 12.9, 13.3, 7.6, 15.5),
+    Timing.ENQUEUE: (9.6, 22.9, 26.3, 31.9, 44.4, 7.1, 63.9),
+}
+
+
+def case(size_bytes: int = 1024, collective: str = "all_reduce", **changes: Any) -> Case:
+    """A case of bfloat16 elements."""
+    row = COLLECTIVES[collective]
+    fields: dict[str, Any] = {
+        "scenario": Scenario.ISOLATED,
+        "collective": collective,
+        "dtype": "bfloat16",
+        "redop": RedOp.SUM if row.reduces else None,
+        "placement": row.placements[0],
+        "root": 0 if row.rooted else None,
+        "size_bytes": size_bytes,
+        "count": size_bytes // 2,
+    }
+    return Case(**{**fields, **changes})
+
+
+def samples(arm: str = "stream-free", timing: Timing = Timing.GATED, **changes: Any) -> Samples:
+    """Samples of three rounds, checked and right."""
+    times = changes.pop("samples_us", (8.4, 8.3, 8.5))
+    fields: dict[str, Any] = {
+        "case": case(),
+        "arm": arm,
+        "timing": timing,
+        "status": Status.OK,
+        "world_size": 4,
+        "ops_per_batch": 100,
+        "rounds": tuple(range(len(times))),
+        "samples_us": times,
+        "fastest_rank_us": tuple(time * 0.99 for time in times),
+        "slowest_rank": (2,) * len(times),
+        "discarded": 0,
+        "wrong": 0,
+        "tolerance_ulp": 0,
+        "arena": Arena(slots=8, slot_bytes=1024, regions=1),
+        "per_iteration": None,
+    }
+    return Samples(**{**fields, **changes})
+
+
+def wrong(**changes: Any) -> Samples:
+    """An arm whose outputs were wrong before timing."""
+    return samples(samples_us=(), status=Status.WRONG, wrong=12, ops_per_batch=0, **changes)
+
+
+def hang(**changes: Any) -> Hang:
+    """A hang in the first case."""
+    fields: dict[str, Any] = {
+        "case": case(),
+        "case_index": 0,
+        "arm": "torch",
+        "rank": 3,
+        "host": "node7",
+        "phase": "gated",
+        "timeout_s": 120.0,
+    }
+    return Hang(**{**fields, **changes})
+
+
+def crash(**changes: Any) -> Crash:
+    """A crash in the first case."""
+    fields: dict[str, Any] = {
+        "case": case(),
+        "case_index": 0,
+        "arm": "torch-async",
+        "rank": 1,
+        "host": "node7",
+        "message": "ncclSystemError",
+    }
+    return Crash(**{**fields, **changes})
+
+
+def per_iteration() -> PerIteration:
+    """Percentiles of single operations."""
+    return PerIteration(
+        operations=900, min_us=10.1, p50_us=11.22, p90_us=14.8, p99_us=33.3, max_us=1234.5, cost_us=2.75
+    )
+
+
+def sweep(
+    arms: Iterable[str] = ARMS, sizes: Iterable[int] = SIZES, timings: Iterable[Timing] = Timing, **changes: Any
+) -> list[Line]:
+    """Every size, timing and arm, with times like those of four GPUs."""
+    lines: list[Line] = []
+    for size_bytes in sizes:
+        for timing in timings:
+            for arm in arms:
+                floor = _FLOOR_US[timing][ALL_ARMS.index(arm)]
+                time = floor if timing is Timing.ENQUEUE else floor + size_bytes / 220_000
+                spread = tuple(time * (1 + 0.001 * number) for number in range(9))
+                fields = {"case": case(size_bytes), "samples_us": spread} | changes
+                lines.append(samples(arm, timing, **fields))
+    return lines
+
+
+def meta(**config: Any) -> dict[str, Any]:
+    """The contents of run.json."""
+    return {
+        "schema": 1,
+        "tool": "nccl-bench",
+        "version": "0.1.0",
+        "name": "made-up",
+        "started": "2026-10-01T02:00:00+00:00",
+        "finished": "2026-10-01T02:05:00+00:00",
+        "status": "complete",
+        "command": ["nccl-bench", "run"],
+        "config": {"device": "cuda", "baseline": "dedicated-stream", "arms": list(ARMS), "check": True} | config,
+        "launch": {"world_size": 4, "nproc": 4, "nnodes": 1, "mode": "torchrun"},
+        "left_out": [],
+        "environment": {},
+        "worker": {"loop_cost_us": 0.041},
+    }
+
+
+def run(lines: Iterable[Line], **config: Any) -> Run:
+    """A run that was read."""
+    return Run(meta=meta(**config), lines=tuple(lines))
+
+
+def out_of_place(size_bytes: int = 1024) -> Case:
+    """An all_reduce that torch.distributed does not have."""
+    return case(size_bytes, placement=Placement.OUT_OF_PLACE)

@@ -1,0 +1,222 @@
+"""Whose ranks this process is among: each launcher, and each environment that only looks like one."""
+
+from __future__ import annotations
+
+import pytest
+
+from nccl_bench.errors import SetupError, UsageError
+from nccl_bench.launch import attach
+from nccl_bench.launch.attach import Source, decide, detect, environment
+
+TORCHRUN = {
+    "TORCHELASTIC_RUN_ID": "none",
+    "RANK": "9",
+    "WORLD_SIZE": "16",
+    "LOCAL_RANK": "1",
+    "LOCAL_WORLD_SIZE": "8",
+    "MASTER_ADDR": "node0",
+    "MASTER_PORT": "29501",
+}
+# What a batch script has, and every step inherits.
+SBATCH = {"SLURM_JOB_ID": "42", "SLURM_PROCID": "0", "SLURM_LOCALID": "0", "SLURM_NTASKS": "8", "SLURM_NNODES": "1"}
+SRUN = SBATCH | {
+    "SLURM_STEP_ID": "0",
+    "SLURM_STEP_NUM_TASKS": "8",
+    "SLURM_STEP_NUM_NODES": "1",
+    "SLURM_PROCID": "5",
+    "SLURM_LOCALID": "5",
+}
+SRUN_TWO_NODES = SRUN | {
+    "SLURM_STEP_NUM_NODES": "2",
+    "SLURM_STEP_TASKS_PER_NODE": "5,3",
+    "SLURM_NODEID": "1",
+    "SLURM_LOCALID": "0",
+}
+OPEN_MPI = {
+    "OMPI_COMM_WORLD_RANK": "3",
+    "OMPI_COMM_WORLD_SIZE": "4",
+    "OMPI_COMM_WORLD_LOCAL_RANK": "3",
+    "OMPI_COMM_WORLD_LOCAL_SIZE": "4",
+    "PMIX_NAMESPACE": "prterun-host-77@1",
+}
+HYDRA = {"PMI_RANK": "1", "PMI_SIZE": "2", "MPI_LOCALRANKID": "1", "MPI_LOCALNRANKS": "2"}
+PYTORCHJOB = {"RANK": "0", "WORLD_SIZE": "2", "MASTER_ADDR": "job-master-0", "MASTER_PORT": "23456", "PET_NNODES": "2"}
+
+
+def test_torchrun() -> None:
+    found = detect(TORCHRUN)
+    assert found is not None
+    assert found.source is Source.TORCHRUN
+    assert (found.rank, found.world_size, found.local_rank, found.local_world_size) == (9, 16, 1, 8)
+    assert (found.nodes, found.master_addr, found.master_port) == (2, "node0", 29501)
+    assert environment(found) == {name: TORCHRUN[name] for name in TORCHRUN if name != "TORCHELASTIC_RUN_ID"}
+
+
+def test_srun() -> None:
+    found = detect(SRUN)
+    assert found is not None
+    assert found.source is Source.SRUN
+    assert (found.rank, found.world_size, found.local_rank, found.local_world_size) == (5, 8, 5, 8)
+    assert (found.nodes, found.master_addr) == (1, "127.0.0.1")
+
+
+def test_srun_on_two_nodes_knows_the_tasks_of_this_one() -> None:
+    found = detect(SRUN_TWO_NODES, "node0:29500")
+    assert found is not None
+    assert (found.nodes, found.local_world_size, found.master_addr, found.master_port) == (2, 3, "node0", 29500)
+    even = detect(SRUN_TWO_NODES | {"SLURM_STEP_TASKS_PER_NODE": "4(x2)"}, "node0:29500")
+    assert even is not None
+    assert even.local_world_size == 4
+    unknown = detect({name: SRUN_TWO_NODES[name] for name in SRUN_TWO_NODES if name != "SLURM_NODEID"}, "node0:29500")
+    assert unknown is not None
+    assert unknown.local_world_size is None
+    assert "LOCAL_WORLD_SIZE" not in environment(unknown)
+
+
+@pytest.mark.parametrize("variables", [OPEN_MPI, HYDRA])
+def test_mpirun(variables: dict[str, str]) -> None:
+    found = detect(variables)
+    assert found is not None
+    assert found.source is Source.MPIRUN
+    assert found.rank == found.local_rank == found.world_size - 1
+    assert found.local_world_size == found.world_size
+    assert found.nodes == 1
+
+
+def test_mpirun_wins_over_the_slurm_step_of_its_daemon() -> None:
+    daemon = SRUN | {"SLURM_STEP_NUM_TASKS": "2", "SLURM_PROCID": "1", "SLURM_LOCALID": "0"}
+    for variables in (OPEN_MPI, HYDRA):
+        found = detect(daemon | variables)
+        assert found is not None
+        assert found.source is Source.MPIRUN
+        assert found.rank == int(next(iter(variables.values())))
+
+
+def test_srun_with_pmi2_is_srun() -> None:
+    found = detect(SRUN | {"PMI_RANK": "5", "PMI_SIZE": "8"})
+    assert found is not None
+    assert found.source is Source.SRUN
+
+
+@pytest.mark.parametrize(
+    "variables",
+    [
+        pytest.param({}, id="nothing"),
+        pytest.param(SBATCH, id="batch script"),
+        pytest.param(SRUN | {"SLURM_STEP_ID": "4294967291", "SLURM_PROCID": "0"}, id="batch step"),
+        pytest.param(SRUN | {"SLURM_STEP_ID": "4294967290", "SLURM_PROCID": "0"}, id="interactive step"),
+        pytest.param(SRUN | {"SLURM_STEP_ID": "4294967292"}, id="extern step"),
+        pytest.param(SRUN | {"SLURM_STEP_ID": "batch"}, id="a step that is no number"),
+        pytest.param(SRUN | {"SLURM_STEP_NUM_TASKS": "1", "SLURM_PROCID": "0"}, id="shell under srun --pty"),
+        pytest.param(PYTORCHJOB, id="PyTorchJob pod"),
+        pytest.param({"RANK": "0", "WORLD_SIZE": "8", "LOCAL_RANK": "0"}, id="plain variables"),
+        pytest.param({"KUBERNETES_SERVICE_HOST": "10.0.0.1", "JOB_COMPLETION_INDEX": "1"}, id="indexed job pod"),
+    ],
+)
+def test_what_only_looks_like_a_launcher_does_not_attach(variables: dict[str, str]) -> None:
+    assert detect(variables) is None
+    assert decide(variables, launch=False, attach=False, rdzv_endpoint=None) is None
+
+
+@pytest.mark.parametrize(
+    ("base", "rank_name"),
+    [(SRUN, "SLURM_PROCID"), (OPEN_MPI, "OMPI_COMM_WORLD_RANK"), (HYDRA, "PMI_RANK")],
+)
+def test_all_ranks_of_a_node_derive_the_same_port(base: dict[str, str], rank_name: str) -> None:
+    ports = {found.master_port for rank in "01" if (found := detect(base | {rank_name: rank})) is not None}
+    assert len(ports) == 1
+    assert 20000 <= ports.pop() <= 29999
+
+
+def test_two_steps_of_a_job_derive_different_ports() -> None:
+    first, second = detect(SRUN), detect(SRUN | {"SLURM_STEP_ID": "1"})
+    assert first is not None
+    assert second is not None
+    assert first.master_port != second.master_port
+
+
+def test_without_an_identity_the_port_comes_from_the_common_parent(monkeypatch: pytest.MonkeyPatch) -> None:
+    ports = []
+    for parent in (100, 100, 101):
+        monkeypatch.setattr(attach.os, "getppid", lambda parent=parent: parent)
+        found = detect(HYDRA)
+        assert found is not None
+        ports.append(found.master_port)
+    assert ports[0] == ports[1] != ports[2]
+
+
+def test_the_endpoint_comes_before_the_variables_and_those_before_the_derived_port() -> None:
+    variables = SRUN | {"MASTER_ADDR": "a", "MASTER_PORT": "1234"}
+    both, named = detect(variables, "b:5678"), detect(variables)
+    assert both is not None
+    assert (both.master_addr, both.master_port) == ("b", 5678)
+    assert named is not None
+    assert (named.master_addr, named.master_port) == ("a", 1234)
+
+
+@pytest.mark.parametrize(
+    "variables",
+    [
+        SRUN_TWO_NODES,
+        OPEN_MPI | {"OMPI_COMM_WORLD_LOCAL_SIZE": "3", "OMPI_COMM_WORLD_LOCAL_RANK": "0"},
+        HYDRA | {"MPI_LOCALNRANKS": "1", "MPI_LOCALRANKID": "0"},
+    ],
+)
+def test_several_nodes_need_a_place_to_meet(variables: dict[str, str]) -> None:
+    with pytest.raises(UsageError, match="--rdzv-endpoint HOST:PORT, or set MASTER_ADDR"):
+        detect(variables)
+    found = detect(variables | {"MASTER_ADDR": "node0"})
+    assert found is not None
+    assert (found.nodes, found.master_addr, found.master_port) == (2, "node0", 29500)
+
+
+@pytest.mark.parametrize(
+    ("variables", "message"),
+    [
+        (TORCHRUN | {"RANK": "x"}, "RANK is 'x'"),
+        (TORCHRUN | {"RANK": "16"}, "RANK is '16'.* 0 to 15"),
+        (TORCHRUN | {"LOCAL_RANK": "8"}, "LOCAL_RANK is '8'"),
+        (TORCHRUN | {"MASTER_PORT": "70000"}, "MASTER_PORT is '70000'"),
+        (TORCHRUN | {"MASTER_ADDR": ""}, "MASTER_ADDR is not set"),
+        (SRUN | {"SLURM_STEP_NUM_TASKS": ""}, "SLURM_STEP_NUM_TASKS is not set"),
+        (SRUN | {"SLURM_LOCALID": "-1"}, "SLURM_LOCALID is '-1'"),
+        (SRUN_TWO_NODES | {"SLURM_STEP_TASKS_PER_NODE": "4x2"}, "SLURM_STEP_TASKS_PER_NODE is '4x2'"),
+        (OPEN_MPI | {"OMPI_COMM_WORLD_SIZE": "four"}, "OMPI_COMM_WORLD_SIZE is 'four'"),
+        (OPEN_MPI | {"OMPI_COMM_WORLD_LOCAL_RANK": ""}, "OMPI_COMM_WORLD_LOCAL_RANK is not set"),
+        ({"PMI_RANK": "0", "PMI_SIZE": "2"}, "MPI_LOCALNRANKS is not set"),
+    ],
+)
+def test_garbage_names_the_variable_and_its_value(variables: dict[str, str], message: str) -> None:
+    with pytest.raises(SetupError, match=message):
+        detect(variables)
+
+
+def test_launch_forces_launching_and_both_options_are_refused() -> None:
+    assert decide(TORCHRUN, launch=True, attach=False, rdzv_endpoint=None) is None
+    with pytest.raises(UsageError, match="exclude each other"):
+        decide(TORCHRUN, launch=True, attach=True, rdzv_endpoint=None)
+
+
+def test_attach_takes_plain_variables_and_lone_steps() -> None:
+    plain = {"RANK": "1", "WORLD_SIZE": "2", "LOCAL_RANK": "0", "MASTER_ADDR": "a"}
+    found = decide(plain, launch=False, attach=True, rdzv_endpoint=None)
+    assert found is not None
+    assert found.source is Source.ENVIRONMENT
+    assert (found.rank, found.world_size, found.nodes, found.master_port) == (1, 2, None, 29500)
+    shell = SRUN | {"SLURM_STEP_NUM_TASKS": "1", "SLURM_PROCID": "0", "SLURM_LOCALID": "0"}
+    alone = decide(shell, launch=False, attach=True, rdzv_endpoint=None)
+    assert alone is not None
+    assert alone.source is Source.SRUN
+    assert alone.world_size == 1
+
+
+def test_attach_with_nothing_to_attach_to_is_refused() -> None:
+    with pytest.raises(UsageError, match="found no ranks to join"):
+        decide(SBATCH, launch=False, attach=True, rdzv_endpoint=None)
+    with pytest.raises(SetupError, match="LOCAL_RANK is not set"):
+        decide(PYTORCHJOB, launch=False, attach=True, rdzv_endpoint=None)
+
+
+def test_an_endpoint_for_ranks_that_have_one_is_refused() -> None:
+    with pytest.raises(UsageError, match="leave the option out"):
+        decide(TORCHRUN, launch=False, attach=False, rdzv_endpoint="a:1")

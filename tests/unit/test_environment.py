@@ -1,0 +1,121 @@
+"""What is recorded about a machine, and what never is."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from nccl_bench.records.environment import collect
+
+GPU = "0, NVIDIA H200, GPU-1234, 580.65, 143771, 345, 1980, 3201, 3201, 700.00, Enabled"
+SMI = """#!/bin/sh
+case "$*" in
+  "--query-gpu="*"--format=csv,noheader,nounits") {query} ;;
+  "topo -m") printf '\\033[4mGPU0\\033[0m X NV18\\n' ;;
+  *) exit 9 ;;
+esac
+"""
+
+
+def fake_smi(folder: Path, query: str) -> dict[str, str]:
+    program = folder / "nvidia-smi"
+    program.write_text(SMI.format(query=query))
+    program.chmod(0o755)
+    return {"PATH": f"{folder}:/usr/bin:/bin"}
+
+
+def gather(folder: Path, environ: dict[str, str] | None = None, timeout_s: float = 10.0) -> dict[str, Any]:
+    home = {"HOME": str(folder), "PATH": str(folder)}
+    return collect(
+        home | (environ or {}), cpuinfo=folder / "cpuinfo", system_conf=folder / "system.conf", timeout_s=timeout_s
+    )
+
+
+def test_no_variable_outside_the_list_is_recorded(tmp_path: Path) -> None:
+    kept = {"NCCL_ALGO": "Ring", "TORCH_NCCL_ASYNC_ERROR_HANDLING": "1", "CUDA_VISIBLE_DEVICES": "0,1"}
+    secret = {"API_TOKEN": "hunter2", "MY_NCCL_PASSWORD": "hunter2", "CUDA_SECRET": "hunter2"}
+    (tmp_path / ".nccl.conf").write_text("PASSWORD=hunter2\n")
+    facts = gather(tmp_path, kept | secret)
+    assert facts["variables"] == kept
+    assert "hunter2" not in json.dumps(facts)
+
+
+def test_versions_come_without_importing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name, version in (("nvidia_nccl_cu13", "2.28.9"), ("torch", "9.9"), ("secret_project", "1.0")):
+        folder = tmp_path / f"{name}-{version}.dist-info"
+        folder.mkdir()
+        (folder / "METADATA").write_text(f"Metadata-Version: 2.1\nName: {name.replace('_', '-')}\nVersion: {version}\n")
+    monkeypatch.syspath_prepend(tmp_path)
+    packages = gather(tmp_path)["packages"]
+    assert packages["nvidia-nccl-cu13"] == "2.28.9"
+    assert packages["torch"] == "9.9"
+    assert "secret-project" not in packages
+
+
+def test_the_cpu_model_is_absent_where_it_is_not_known(tmp_path: Path) -> None:
+    assert "cpu" not in gather(tmp_path)
+    (tmp_path / "cpuinfo").write_text("processor\t: 0\nmodel name\t: Fast CPU @ 3 GHz\nmodel name\t: other\n")
+    assert gather(tmp_path)["cpu"] == "Fast CPU @ 3 GHz"
+
+
+def test_without_nvidia_smi_nothing_is_said_about_gpus(tmp_path: Path) -> None:
+    assert not {"gpus", "topology", "gpu_query_error"} & gather(tmp_path).keys()
+
+
+def test_gpus_and_topology_are_read(tmp_path: Path) -> None:
+    facts = gather(tmp_path, fake_smi(tmp_path, f"echo '{GPU}'; echo '1, {GPU[3:].replace('700.00', '[N/A]')}'"))
+    assert facts["gpus"][0] == {
+        "index": 0,
+        "name": "NVIDIA H200",
+        "uuid": "GPU-1234",
+        "driver": "580.65",
+        "memory_mib": 143771,
+        "sm_clock_mhz": 345,
+        "sm_clock_max_mhz": 1980,
+        "memory_clock_mhz": 3201,
+        "memory_clock_max_mhz": 3201,
+        "power_limit_w": 700.0,
+        "persistence": "Enabled",
+    }
+    assert facts["gpus"][1]["index"] == 1
+    assert "power_limit_w" not in facts["gpus"][1]
+    assert facts["topology"] == "GPU0 X NV18"
+
+
+@pytest.mark.parametrize(
+    ("query", "says"),
+    [
+        ("echo 'NVIDIA-SMI has failed'; exit 9", "NVIDIA-SMI has failed"),
+        ("exec sleep 30", "timed out"),
+    ],
+)
+def test_a_failing_nvidia_smi_is_recorded_not_raised(tmp_path: Path, query: str, says: str) -> None:
+    facts = gather(tmp_path, fake_smi(tmp_path, query), timeout_s=0.3 if "sleep" in query else 10.0)
+    assert says in facts["gpu_query_error"]
+    assert "gpus" not in facts
+
+
+def test_nccl_conf_is_read_as_nccl_reads_it(tmp_path: Path) -> None:
+    own, system = tmp_path / ".nccl.conf", tmp_path / "system.conf"
+    own.write_text("# NCCL_ALGO=Tree\nNCCL_ALGO=Ring\nNCCL_SOCKET_IFNAME==ens1f0\nnonsense\nNCCL_DEBUG = INFO\n")
+    system.write_text("NCCL_P2P_LEVEL=NVL\n")
+    assert gather(tmp_path)["nccl_conf"] == {
+        str(own): {"NCCL_ALGO": "Ring", "NCCL_SOCKET_IFNAME": "=ens1f0", "NCCL_DEBUG ": " INFO"},
+        str(system): {"NCCL_P2P_LEVEL": "NVL"},
+    }
+
+
+def test_nccl_conf_file_replaces_the_one_at_home(tmp_path: Path) -> None:
+    (tmp_path / ".nccl.conf").write_text("NCCL_ALGO=Ring\n")
+    other = tmp_path / "other.conf"
+    other.write_text("NCCL_ALGO=Tree\n")
+    assert gather(tmp_path, {"NCCL_CONF_FILE": str(other)})["nccl_conf"] == {str(other): {"NCCL_ALGO": "Tree"}}
+
+
+def test_the_facts_are_plain_json(tmp_path: Path) -> None:
+    facts = gather(tmp_path, fake_smi(tmp_path, f"echo '{GPU}'"))
+    assert json.loads(json.dumps(facts, allow_nan=False)) == facts
+    assert {"python", "platform", "kernel", "hostname", "cpu_count", "packages"} <= facts.keys()

@@ -1,0 +1,312 @@
+"""What a person and a program see of a run."""
+
+from __future__ import annotations
+
+import io
+import json
+import re
+from typing import Any
+
+import pandas as pd
+import pytest
+from rich.cells import cell_len
+from synthetic_runs import (
+    ALL_ARMS,
+    ARMS,
+    SIZES,
+    case,
+    crash,
+    hang,
+    meta,
+    out_of_place,
+    per_iteration,
+    run,
+    samples,
+    sweep,
+    wrong,
+)
+
+from nccl_bench.analysis.summary import COLUMNS, summarize, summary_rows
+from nccl_bench.collectives import Timing
+from nccl_bench.records.run import Run
+from nccl_bench.records.schema import Line, Skipped, Status
+from nccl_bench.report import Report
+from nccl_bench.report.export import CsvReport, JsonReport
+from nccl_bench.report.layout import bandwidth, fold, ratio, significant
+from nccl_bench.report.tables import CPU_NOTICE
+from nccl_bench.report.terminal import TerminalReport
+from nccl_bench.units import format_size
+
+
+def shown(lines: list[Line] | Run, width: int = 80, **config: Any) -> str:
+    of = lines if isinstance(lines, Run) else run(lines, **config)
+    return TerminalReport(width=width, styled=False).render(of)
+
+
+def table(text: str, title: str) -> str:
+    """The part of ``text`` from ``title`` to the empty line behind its rows; one stands above its header as well."""
+    return "\n\n".join(text[text.index(title) :].split("\n\n")[:2])
+
+
+def flat(text: str) -> str:
+    """``text`` without its line breaks."""
+    return " ".join(text.split())
+
+
+EVERYTHING: list[Line] = [
+    *sweep(),
+    *sweep(timings=(Timing.GATED,), case=case(2048, "all_to_all"), per_iteration=per_iteration(), sizes=(2048,)),
+    wrong(arm="torch", case=case(3072)),
+    hang(case=case(4098)),
+    crash(case=None, message="first line\n" + "x" * 300),
+    Skipped(case=case(2**34), reason="its buffers do not fit"),
+]
+
+
+@pytest.mark.parametrize("width", [80, 100, 160])
+def test_every_line_fits(width: int) -> None:
+    lines = shown(EVERYTHING, width).splitlines()
+    assert max(map(cell_len, lines)) <= width
+    assert len(lines) > 7 * len(SIZES)
+
+
+def test_four_arms_fit_in_80_columns_with_every_value() -> None:
+    made_up = run(sweep())
+    text = shown(made_up)
+    assert "Not shown" not in text
+    for row in summary_rows(made_up):
+        kind = "cost" if row.timing == "enqueue" else "latency"
+        assert row.time_us is not None
+        assert row.size_bytes is not None
+        line = next(
+            line
+            for line in table(text, f"4 ranks, {row.timing} {kind} (us)").splitlines()
+            if line.split()[:1] == [format_size(row.size_bytes)]
+        )
+        assert significant(row.time_us) in line.split()
+        if row.ratio is not None:
+            assert f"{significant(row.time_us)} {ratio(row.ratio)}" in line
+        if row.busbw_gb_s is not None and row.algbw_gb_s is not None:
+            of_bandwidth = table(text, f"{row.timing} bandwidth (GB/s)")
+            assert re.search(rf"{bandwidth(row.algbw_gb_s)} +{bandwidth(row.busbw_gb_s)}", of_bandwidth)
+
+
+def test_a_table_reads_as_it_should() -> None:
+    lines = sweep(sizes=(8, 2**20), timings=(Timing.GRAPH,))
+    expected = """\
+all_reduce bfloat16 sum in-place, 4 ranks, graph latency (us)
+One operation inside a captured CUDA graph.
+
+       dedicated-      stream-                    torch-
+           stream         free        torch        async
+size     baseline     us ratio     us ratio     us ratio
+----   ----------   ----------   ----------   ----------
+   8         12.7   7.68 0.61x   7.90 0.62x   13.0 1.02x
+  1M         17.5   12.5 0.71x   12.7 0.73x   17.7 1.02x
+"""
+    assert expected in shown(lines)
+
+
+def test_too_many_arms_are_left_out_by_name_and_never_the_baseline() -> None:
+    lines = sweep(ALL_ARMS, sizes=(8, 1024))
+    text = shown(lines, arms=list(ALL_ARMS))
+    latency = table(text, "eager latency")
+    assert "baseline" in latency
+    assert "Not shown in 80 columns: transport, a-plug-in." in latency
+    assert "wider terminal or --width, or see summary.csv" in flat(latency)
+    assert "Not shown" not in shown(lines, 160, arms=list(ALL_ARMS))
+
+
+def test_the_baseline_stays_in_a_very_narrow_terminal() -> None:
+    assert "baseline" in shown(sweep(sizes=(8,), timings=(Timing.GATED,)), width=20)
+
+
+def test_an_arm_without_cells_has_no_column() -> None:
+    lines = sweep(("stream-free", "dedicated-stream"), sizes=(8,), timings=(Timing.GATED,), case=out_of_place())
+    assert "torch" not in table(shown(lines), "gated latency")
+
+
+def test_without_the_baseline_there_are_no_ratios() -> None:
+    text = table(shown(sweep(("stream-free", "torch"), sizes=(8,), timings=(Timing.GATED,))), "gated latency")
+    assert "ratio" not in text
+    assert "baseline" not in text
+    assert "8.42" in text
+
+
+def test_failures_stand_in_their_cells_and_below() -> None:
+    lines = [
+        *sweep(sizes=(8,), timings=(Timing.GATED,)),
+        wrong(arm="torch"),
+        samples("stream-free"),
+        hang(case=case(2048), arm="torch-async"),
+        crash(case=case(4096), arm="stream-free"),
+    ]
+    text = shown(lines)
+    for title in ("gated latency", "gated bandwidth"):
+        of_title = table(text, title)
+        assert re.search(r"^ *1K .*WRONG \(12\)", of_title, re.MULTILINE)
+        assert re.search(r"^ *2K +HANG", of_title, re.MULTILINE)
+        assert re.search(r"^ *4K +CRASH", of_title, re.MULTILINE)
+    below = flat(text[text.rindex("WRONG:") :])
+    assert "WRONG: wrong results in 1 cell of torch" in below
+    assert "HANG: all_reduce bfloat16 sum in-place 2048 B, arm torch-async, rank 3 on node7: in gated" in below
+    assert "arm stream-free, rank 1 on node7: ncclSystemError" in below
+
+
+def test_a_wrong_time_is_not_shown() -> None:
+    text = shown([samples("torch", status=Status.WRONG, wrong=3, samples_us=(123.0,)), samples("stream-free")])
+    assert "WRONG (3)" in text
+    assert "123" not in text
+
+
+def test_a_hang_in_setup_is_told_without_a_table() -> None:
+    assert "HANG: set-up, arm torch" in flat(shown([hang(case=None)]))
+
+
+def test_what_was_left_out_is_said_once_with_the_reason() -> None:
+    left_out = {"left_out": ["torch does not run this: no such form"]}
+    lines = (samples(), Skipped(case=case(2**34), reason="its buffers do not fit"))
+    text = flat(shown(Run(meta=meta() | left_out, lines=lines)))
+    assert text.count("torch does not run this: no such form") == 1
+    assert "17179869184 B: skipped, its buffers do not fit" in text
+
+
+def test_a_cpu_run_says_so_on_every_table() -> None:
+    lines = sweep(sizes=(8,), per_iteration=per_iteration())
+    text = shown(lines, device="cpu")
+    titles = re.findall(r"^all_reduce .*4 ranks, ", text, re.MULTILINE)
+    assert len(titles) == 11
+    assert text.count(CPU_NOTICE) == len(titles)
+    assert CPU_NOTICE not in shown(lines)
+
+
+def test_piped_output_is_plain_ascii() -> None:
+    lines = [*sweep(sizes=(8,)), crash(message="caf\u00e9 \x1b[31mred\x07 \u2500")]
+    text = TerminalReport.for_stream(io.StringIO()).render(run(lines))
+    assert text.isascii()
+    assert all(character.isprintable() or character == "\n" for character in text)
+    assert r"caf\xe9 \x1b[31mred\x07" in text
+
+
+def test_a_terminal_gets_colour_and_the_same_text(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TERM", "xterm")
+    monkeypatch.delenv("NO_COLOR", raising=False)
+    styled = TerminalReport(width=80, styled=True).render(run(EVERYTHING))
+    assert "\x1b[1;31mHANG" in styled
+    assert re.sub(r"\x1b\[[\d;]*m", "", styled) == shown(EVERYTHING)
+
+
+def test_the_width_is_80_in_a_pipe_unless_said(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("sys.__stdout__", io.StringIO())
+    monkeypatch.delenv("COLUMNS", raising=False)
+    assert TerminalReport.for_stream(io.StringIO()) == TerminalReport(width=80, styled=False)
+    monkeypatch.setenv("COLUMNS", "133")
+    assert TerminalReport.for_stream(io.StringIO()).width == 133
+    assert TerminalReport.for_stream(io.StringIO(), width=99).width == 99
+
+
+@pytest.mark.parametrize(
+    ("line", "says"),
+    [
+        (samples(discarded=7), ("(7 times; 1 cell affected)", "--ops-per-batch")),
+        (samples(fastest_rank_us=(5.0, 5.0, 5.0)), ("3.40 of 8.40 us, rank 2 slowest in 100%", "--rounds")),
+        (samples(tolerance_ulp=4), ("the widest 4 ulp", "--redops min,max")),
+        (samples(wrong=None), ("Not checked: 1 cell", "--no-check")),
+        (samples(per_iteration=per_iteration()), ("cost up to 2.75 us each", "--per-iteration")),
+    ],
+    ids=["discarded", "rank spread", "tolerance", "not checked", "per iteration"],
+)
+def test_a_doubt_says_what_was_seen_and_which_flag_helps(line: Line, says: tuple[str, str]) -> None:
+    text = flat(shown([line]))
+    assert all(part in text for part in says)
+    assert all(part not in flat(shown([samples()])) for part in says)
+
+
+def test_a_root_may_be_done_before_the_others() -> None:
+    early = samples(case=case(collective="broadcast"), fastest_rank_us=(1.0, 1.0, 1.0))
+    assert "Ranks differ" not in shown([early])
+
+
+def test_a_cell_of_which_no_batch_was_kept_says_so() -> None:
+    text = shown([samples("torch", samples_us=(), discarded=9), samples("stream-free")])
+    assert "DISCARDED" in table(text, "gated latency")
+
+
+def test_the_reader_s_warnings_are_shown() -> None:
+    warnings = ("samples.jsonl ends within line 2",)
+    assert warnings[0] in shown(Run(meta=meta(), lines=(samples(),), warnings=warnings))
+
+
+def test_percentiles_have_a_table_only_where_measured() -> None:
+    text = table(shown([samples("torch", per_iteration=per_iteration())]), "gated single operations (us)")
+    assert re.search(r"1K +torch +10.1 +11.2 +14.8 +33.3 +1234 +2.75", text)
+    assert "cost is what they add" in flat(text)
+    assert "single operations (us)" not in shown([samples()])
+
+
+def test_a_run_that_did_not_complete_says_so_first() -> None:
+    made_up = Run(meta=meta() | {"status": "interrupted"}, lines=(samples(),))
+    assert "INTERRUPTED" in shown(made_up).splitlines()[0]
+
+
+@pytest.mark.parametrize(
+    ("value", "text"),
+    [
+        (7.654, "7.65"),
+        (9.999, "10.0"),
+        (12.62, "12.6"),
+        (607.1, "607"),
+        (4612.3, "4612"),
+        (0.01234, "0.0123"),
+        (0, "0"),
+    ],
+)
+def test_a_time_has_three_significant_digits(value: float, text: str) -> None:
+    assert significant(value) == text
+
+
+@pytest.mark.parametrize(("value", "text"), [(0.379, "0.38x"), (9.999, "10.0x"), (12.34, "12.3x"), (140.2, "140x")])
+def test_a_ratio_is_short(value: float, text: str) -> None:
+    assert ratio(value) == text
+
+
+def test_a_small_bandwidth_is_not_zero() -> None:
+    assert (bandwidth(0.001), bandwidth(0.006), bandwidth(0), bandwidth(478.514)) == ("<0.01", "0.01", "0.00", "478.51")
+
+
+def test_a_name_folds_after_a_hyphen() -> None:
+    assert fold("dedicated-stream", 10) == ("dedicated-", "stream")
+    assert fold("dedicated-stream-wait-stream", 10) == ("dedicated-stream-", "wait-stream")
+    assert fold("stream-free", 11) == ("stream-free",)
+    assert fold("transport", 4) == ("transport",)
+
+
+def test_csv_reads_back_with_the_documented_columns() -> None:
+    made_up = run(EVERYTHING)
+    frame = summarize(made_up)
+    text = CsvReport().render(made_up)
+    back = pd.read_csv(io.StringIO(text)).astype(frame.dtypes.to_dict())
+    assert list(back.columns) == list(COLUMNS)
+    pd.testing.assert_frame_equal(back, frame, rtol=1e-7)
+    assert ",1024," in text
+    assert "1024.0" not in text
+    assert "nan" not in text.lower()
+
+
+def test_json_is_strict_and_leaves_out_what_was_not_measured() -> None:
+    def refuse(constant: str) -> None:
+        raise AssertionError(constant)
+
+    made_up = run(EVERYTHING)
+    found = json.loads(JsonReport().render(made_up), parse_constant=refuse)
+    assert (found["schema"], found["run"]) == (1, made_up.meta)
+    assert len(found["summary"]) == len(EVERYTHING)
+    assert all(value is not None for row in found["summary"] for value in row.values())
+    assert found["summary"][-1] == {**found["summary"][-1], "status": "skipped", "size_bytes": 2**34}
+    assert "time_us" not in found["summary"][-1]
+    assert "time_us" in found["summary"][0]
+
+
+def test_every_report_ends_its_last_line() -> None:
+    reports: list[Report] = [TerminalReport(width=80, styled=False), CsvReport(), JsonReport()]
+    assert all(report.render(run([samples(arm) for arm in ARMS])).endswith("\n") for report in reports)

@@ -1,0 +1,555 @@
+"""The CPU's streams: order, hand-off by events, failures, lifetimes, and the same face as CUDA's."""
+
+from __future__ import annotations
+
+import gc
+import inspect
+import threading
+import time
+import weakref
+from collections.abc import Callable, Iterator
+
+import pytest
+import torch
+
+from nccl_bench.errors import InvalidArgumentError, SetupError
+from nccl_bench.streams import base, cpu, cuda
+
+# Long enough to never matter to a test that passes; a deadlock fails instead of hanging the suite.
+PATIENCE_S = 10
+
+
+class PlantedError(Exception):
+    pass
+
+
+def fail() -> None:
+    raise PlantedError
+
+
+class Gate:
+    """Holds a stream back until it is opened, and says when the stream has arrived."""
+
+    def __init__(self, stream: cpu.Stream) -> None:
+        self.arrived = threading.Event()
+        self._opened = threading.Event()
+        stream.submit(self._pass)
+
+    def _pass(self) -> None:
+        self.arrived.set()
+        assert self._opened.wait(PATIENCE_S), "nobody opened the gate"
+
+    def open(self) -> None:
+        self._opened.set()
+
+
+def within_patience(fn: Callable[[], object]) -> None:
+    """Run ``fn`` in a thread; an exception is raised here and a deadlock fails the test."""
+    outcome: list[BaseException | None] = []
+
+    def run() -> None:
+        try:
+            fn()
+        except BaseException as error:
+            outcome.append(error)
+        else:
+            outcome.append(None)
+
+    thread = threading.Thread(target=run, daemon=True)
+    thread.start()
+    thread.join(PATIENCE_S)
+    assert outcome, "deadlock"
+    if outcome[0] is not None:
+        raise outcome[0]
+
+
+def stream_threads() -> set[threading.Thread]:
+    return {thread for thread in threading.enumerate() if thread.name.startswith("cpu-stream-")}
+
+
+@pytest.fixture(autouse=True)
+def nothing_left_unreported() -> Iterator[None]:
+    yield
+    within_patience(cpu.synchronize)
+
+
+@pytest.fixture
+def streams() -> CpuStreams:
+    return CpuStreams()
+
+
+# Order
+
+
+def test_a_stream_runs_its_entries_in_order() -> None:
+    stream = cpu.Stream()
+    seen: list[object] = []
+    for number in range(200):
+        stream.submit(seen.append, number)
+    stream.synchronize()
+    assert seen == list(range(200))
+
+
+def test_submit_returns_before_the_work_is_done() -> None:
+    stream = cpu.Stream()
+    seen: list[object] = []
+    gate = Gate(stream)
+    stream.submit(seen.append, 1)
+    assert gate.arrived.wait(PATIENCE_S)
+    assert (seen, stream.query()) == ([], False)
+    gate.open()
+    stream.synchronize()
+    assert (seen, stream.query()) == ([1], True)
+
+
+def test_a_held_stream_does_not_stop_another() -> None:
+    held, free = cpu.Stream(), cpu.Stream()
+    seen: list[object] = []
+    gate = Gate(held)
+    held.submit(seen.append, "held")
+    free.submit(seen.append, "free")
+    within_patience(free.synchronize)
+    assert seen == ["free"]
+    gate.open()
+    held.synchronize()
+    assert seen == ["free", "held"]
+
+
+def test_an_event_orders_two_streams() -> None:
+    producer, consumer = cpu.Stream(), cpu.Stream()
+    seen: list[object] = []
+    gate = Gate(producer)
+    producer.submit(seen.append, "produced")
+    consumer.wait_event(producer.record_event())
+    consumer.submit(seen.append, "consumed")
+    bystander = cpu.Stream()
+    bystander.submit(seen.append, "unordered")
+    bystander.synchronize()
+    assert not consumer.query()
+    gate.open()
+    consumer.synchronize()
+    assert seen == ["unordered", "produced", "consumed"]
+
+
+def test_wait_stream_waits_for_the_work_queued_so_far() -> None:
+    first, second = cpu.Stream(), cpu.Stream()
+    seen: list[object] = []
+    early = Gate(first)
+    first.submit(seen.append, "early")
+    second.wait_stream(first)
+    late = Gate(first)
+    second.submit(seen.append, "after")
+    early.open()
+    within_patience(second.synchronize)
+    assert seen == ["early", "after"]
+    late.open()
+
+
+def test_a_wait_refers_to_the_recording_at_the_time_of_the_call() -> None:
+    producer, waiter = cpu.Stream(), cpu.Stream()
+    event = cpu.Event()
+    first = Gate(producer)
+    event.record(producer)
+    event.wait(waiter)
+    second = Gate(producer)
+    event.record(producer)
+    assert not waiter.query()
+    first.open()
+    within_patience(waiter.synchronize)
+    assert not event.query()
+    event.wait(waiter)
+    assert not waiter.query()
+    second.open()
+    within_patience(waiter.synchronize)
+    assert event.query()
+
+
+def test_an_event_that_was_never_recorded_holds_nobody() -> None:
+    event, stream = cpu.Event(), cpu.Stream()
+    event.wait(stream)
+    within_patience(stream.synchronize)
+    within_patience(event.synchronize)
+    assert event.query()
+
+
+# The default and the current stream
+
+
+def test_the_default_stream_runs_inline() -> None:
+    seen: list[threading.Thread] = []
+    cpu.default_stream().submit(lambda: seen.append(threading.current_thread()))
+    assert seen == [threading.current_thread()]
+    with pytest.raises(PlantedError):
+        cpu.default_stream().submit(fail)
+    cpu.synchronize()
+
+
+def test_a_wait_on_the_default_stream_blocks_the_caller() -> None:
+    stream = cpu.Stream()
+    seen: list[object] = []
+    gate = Gate(stream)
+    stream.submit(seen.append, 1)
+    threading.Timer(0.02, gate.open).start()
+    cpu.default_stream().wait_stream(stream)
+    assert seen == [1]
+
+
+def test_stream_nests_and_restores_also_after_an_exception() -> None:
+    outer, inner = cpu.Stream(), cpu.Stream()
+    with cpu.stream(outer):
+        with cpu.stream(inner):
+            assert cpu.current_stream() is inner
+        with pytest.raises(PlantedError), cpu.stream(inner):
+            fail()
+        assert cpu.current_stream() is outer
+    assert cpu.current_stream() is cpu.default_stream()
+
+
+def test_the_current_stream_is_per_thread() -> None:
+    seen: list[cpu.Stream] = []
+    with cpu.stream(cpu.Stream()):
+        thread = threading.Thread(target=lambda: seen.append(cpu.current_stream()))
+        thread.start()
+        thread.join()
+    assert seen == [cpu.default_stream()]
+
+
+def test_an_entry_sees_its_stream_as_the_current_one() -> None:
+    stream = cpu.Stream()
+    seen: list[object] = []
+    stream.submit(lambda: seen.append(cpu.current_stream()))
+    stream.synchronize()
+    assert seen == [stream]
+
+
+def test_an_entry_can_use_its_own_stream() -> None:
+    stream = cpu.Stream()
+    seen: list[object] = []
+    started, event = Gate(stream), cpu.Event()
+
+    def entry() -> None:
+        stream.submit(seen.append, "inner")
+        behind.wait()
+        behind.synchronize()
+        event.record()
+        event.synchronize()
+        stream.synchronize()
+        cpu.synchronize()
+        seen.append("outer")
+
+    stream.submit(entry)
+    behind = stream.record_event()
+    started.open()
+    within_patience(stream.synchronize)
+    assert seen == ["inner", "outer"]
+
+
+@pytest.mark.parametrize("device", ["cuda", 1, torch.device("meta")])
+def test_another_device_is_refused(device: torch.device | str | int) -> None:
+    with pytest.raises(InvalidArgumentError, match="not served by CPU streams"):
+        cpu.current_stream(device)
+    assert cpu.current_stream("cpu") is cpu.current_stream(0) is cpu.current_stream(torch.device("cpu"))
+
+
+# Failures
+
+
+@pytest.mark.parametrize("synchronize", ["stream", "event", "device"])
+def test_a_failure_is_raised_by_the_next_synchronisation_and_once(synchronize: str) -> None:
+    stream, event = cpu.Stream(), cpu.Event()
+    seen: list[object] = []
+    stream.submit(fail)
+    stream.submit(seen.append, "skipped")
+    event.record(stream)
+    wait = {"stream": stream.synchronize, "event": event.synchronize, "device": cpu.synchronize}[synchronize]
+    with pytest.raises(PlantedError):
+        within_patience(wait)
+    for again in (stream.synchronize, event.synchronize, cpu.synchronize):
+        within_patience(again)
+    stream.submit(seen.append, "later")
+    stream.synchronize()
+    assert seen == ["later"]
+
+
+def test_work_queued_before_the_report_is_skipped_even_if_its_turn_comes_later() -> None:
+    stream = cpu.Stream()
+    seen: list[object] = []
+    stream.submit(fail)
+    event = stream.record_event()
+    gated = cpu.Stream()
+    gate = Gate(gated)
+    stream.wait_stream(gated)
+    stream.submit(seen.append, "before the report")
+    with pytest.raises(PlantedError):
+        event.synchronize()
+    stream.submit(seen.append, "after the report")
+    gate.open()
+    stream.synchronize()
+    assert seen == ["after the report"]
+
+
+def test_an_event_from_before_the_failure_does_not_report_it() -> None:
+    stream = cpu.Stream()
+    event = stream.record_event()
+    stream.submit(fail)
+    done = stream.record_event()
+    event.synchronize()
+    with pytest.raises(PlantedError):
+        done.synchronize()
+    event.synchronize()
+
+
+def test_a_failure_outlives_its_stream() -> None:
+    before = stream_threads()
+    stream = cpu.Stream()
+    dropped = weakref.ref(stream)
+    stream.submit(fail)
+    started = stream_threads() - before
+    del stream
+    for thread in started:
+        thread.join(PATIENCE_S)
+    assert dropped() is None
+    with pytest.raises(PlantedError):
+        cpu.synchronize()
+    cpu.synchronize()
+
+
+def test_several_failures_are_each_raised() -> None:
+    first, second = cpu.Stream(), cpu.Stream()
+    first.submit(fail)
+    second.wait_stream(first)
+    second.submit(lambda: 1 // 0)
+    with pytest.raises(PlantedError):
+        cpu.synchronize()
+    with pytest.raises(ZeroDivisionError):
+        cpu.synchronize()
+    cpu.synchronize()
+
+
+def test_who_waits_for_a_failed_stream_neither_hangs_nor_fails() -> None:
+    failed, waiter = cpu.Stream(), cpu.Stream()
+    seen: list[object] = []
+    failed.submit(fail)
+    waiter.wait_stream(failed)
+    waiter.submit(seen.append, 1)
+    within_patience(waiter.synchronize)
+    assert seen == [1]
+    with pytest.raises(PlantedError):
+        cpu.synchronize()
+
+
+def test_a_failed_stream_still_passes_on_what_it_waited_for() -> None:
+    producer, failed, consumer = cpu.Stream(), cpu.Stream(), cpu.Stream()
+    seen: list[object] = []
+    gate = Gate(producer)
+    producer.submit(seen.append, "produced")
+    failed.submit(fail)
+    failed.wait_stream(producer)
+    consumer.wait_stream(failed)
+    consumer.submit(seen.append, "consumed")
+    threading.Timer(0.02, gate.open).start()
+    within_patience(consumer.synchronize)
+    assert seen == ["produced", "consumed"]
+    with pytest.raises(PlantedError):
+        failed.synchronize()
+
+
+# Timing
+
+
+def test_an_event_is_timed_when_the_stream_passes_it() -> None:
+    stream = cpu.Stream()
+    start, end = cpu.Event(enable_timing=True), cpu.Event(enable_timing=True)
+    gate = Gate(stream)
+    start.record(stream)
+    assert gate.arrived.wait(PATIENCE_S)
+    before_ns = time.perf_counter_ns()
+    gate.open()
+    stream.submit(time.sleep, 0.02)
+    end.record(stream)
+    end.synchronize()
+    elapsed_ms = start.elapsed_time(end)
+    assert 20 <= elapsed_ms <= (time.perf_counter_ns() - before_ns) / 1e6
+    assert end.elapsed_time(start) == -elapsed_ms
+
+
+def test_an_event_recorded_again_is_timed_again() -> None:
+    stream = cpu.Stream()
+    start, end = cpu.Event(enable_timing=True), cpu.Event(enable_timing=True)
+    start.record(stream)
+    end.record(stream)
+    end.synchronize()
+    early = start.elapsed_time(end)
+    time.sleep(0.01)
+    end.record(stream)
+    end.synchronize()
+    assert start.elapsed_time(end) >= early + 10
+
+
+def test_elapsed_time_says_why_it_cannot_tell() -> None:
+    stream = cpu.Stream()
+    done = cpu.Event(enable_timing=True)
+    done.record(stream)
+    done.synchronize()
+    plain = stream.record_event()
+    with pytest.raises(InvalidArgumentError, match="end event was made without timing"):
+        done.elapsed_time(plain)
+    with pytest.raises(InvalidArgumentError, match="start event was never recorded"):
+        cpu.Event(enable_timing=True).elapsed_time(done)
+    gate = Gate(stream)
+    pending = cpu.Event(enable_timing=True)
+    pending.record(stream)
+    with pytest.raises(InvalidArgumentError, match="end event is not complete"):
+        done.elapsed_time(pending)
+    gate.open()
+
+
+# Lifetimes
+
+
+def test_a_queue_keeps_arguments_alive_until_they_were_used() -> None:
+    stream = cpu.Stream()
+    sums: list[float] = []
+    gate = Gate(stream)
+    tensor = torch.ones(8)
+    alive = weakref.ref(tensor)
+    stream.submit(lambda t: sums.append(float(t.sum())), tensor)
+    del tensor
+    assert gate.arrived.wait(PATIENCE_S)
+    assert alive() is not None
+    gate.open()
+    stream.synchronize()
+    assert sums == [8.0]
+    assert alive() is None
+
+
+def test_retain_keeps_tensors_alive_until_the_stream_is_past_them(streams: CpuStreams) -> None:
+    stream, tensor = cpu.Stream(), torch.ones(8)
+    gate, alive = Gate(stream), weakref.ref(tensor)
+    assert streams.retain is not None
+    streams.retain(stream.handle, tensor)
+    del tensor
+    assert alive() is not None
+    gate.open()
+    stream.synchronize()
+    assert alive() is None
+
+
+def test_a_dropped_stream_finishes_its_work_and_ends_its_thread() -> None:
+    gc.disable()  # what only the cycle collector frees is a leak here
+    try:
+        before = stream_threads()
+        seen: list[int] = []
+        for number in range(50):
+            stream = cpu.Stream()
+            stream.submit(seen.append, number)
+            stream.record_event().query()
+        started = stream_threads() - before
+        del stream
+        for thread in started:
+            thread.join(PATIENCE_S)
+        assert sorted(seen) == list(range(50))
+        assert stream_threads() <= before
+    finally:
+        gc.enable()
+
+
+def test_a_reported_failure_is_freed_and_so_is_its_stream() -> None:
+    gc.disable()
+    try:
+        stream = cpu.Stream()
+        dropped = weakref.ref(stream)
+        stream.submit(fail)
+        try:
+            cpu.synchronize()
+        except PlantedError as error:
+            reported = weakref.ref(error)
+        stream.submit(len, ())
+        stream.synchronize()
+        del stream
+        assert reported() is None
+        assert dropped() is None
+    finally:
+        gc.enable()
+
+
+def test_a_stream_without_work_has_no_thread() -> None:
+    before = stream_threads()
+    stream = cpu.Stream()
+    stream.synchronize()
+    assert stream.query()
+    assert stream_threads() <= before
+
+
+def test_waiting_uses_no_processor_time(streams: CpuStreams) -> None:
+    stream, waiter = cpu.Stream(), cpu.Stream()
+    used = time.process_time()
+    with cpu.stream(stream):
+        streams.hold(0.3)
+    waiter.wait_stream(stream)
+    waiter.synchronize()
+    assert time.process_time() - used < 0.15
+
+
+# CpuStreams
+
+
+def test_handles_are_unique_never_reused_and_lead_back_to_their_stream(streams: CpuStreams) -> None:
+    handles = [streams.new_stream().handle for _ in range(20)]
+    assert len(set(handles)) == 20
+    stream = streams.new_stream()
+    assert stream.handle not in handles
+    assert streams.from_handle(streams.handle(stream)) is stream
+    assert streams.from_handle(0) is streams.default_stream()
+    with pytest.raises(InvalidArgumentError, match=f"no CPU stream has handle {handles[0]}"):
+        streams.from_handle(handles[0])
+
+
+def test_submit_and_current_handle_follow_the_current_stream(streams: CpuStreams) -> None:
+    stream = streams.new_stream()
+    seen: list[object] = []
+    assert streams.current_handle(0) == 0
+    with streams.stream(stream):
+        assert streams.current_handle(streams.index) == stream.handle
+        streams.submit(lambda: seen.append(streams.current_handle(0)))
+    stream.synchronize()
+    assert seen == [stream.handle]
+
+
+def test_what_the_cpu_cannot_do_is_refused(streams: CpuStreams) -> None:
+    assert not streams.has_graphs
+    assert not streams.default_stream_queues
+    with pytest.raises(InvalidArgumentError, match="no graphs"):
+        streams.capture(lambda: None)
+    with pytest.raises(InvalidArgumentError, match="runs inline"):
+        streams.hold(0.0)
+
+
+def test_the_device_is_described(streams: CpuStreams) -> None:
+    free, total = streams.memory()
+    assert 0 < free <= total
+    about = streams.describe()
+    assert about["type"] == "cpu"
+    assert isinstance(about["name"], str)
+    assert about["threads"] == torch.get_num_threads()
+
+
+# One protocol
+
+
+@pytest.mark.parametrize("device", [CpuStreams, cuda.CudaStreams])
+def test_both_devices_have_what_the_protocol_names(device: type) -> None:
+    protocol = base.Streams
+    for name in protocol.__annotations__:
+        assert device.__annotations__[name] == protocol.__annotations__[name], name
+    methods = [name for name, member in vars(protocol).items() if inspect.isfunction(member) and name[0] != "_"]
+    assert {"submit", "hold", "synchronize"} <= set(methods)
+    for name in methods:
+        assert callable(getattr(device, name, None)), f"{device.__name__} lacks {name}"
+        expected, actual = (inspect.signature(getattr(owner, name)).parameters for owner in (protocol, device))
+        assert [p for p in actual if p != "self"] == [p for p in expected if p != "self"], name
+
+
+def test_cuda_streams_refuse_a_device_that_is_not_there() -> None:
+    with pytest.raises(SetupError, match="CUDA device 4096"):
+        cuda.CudaStreams(4096)
