@@ -193,8 +193,6 @@ def unsupported(
     arm: ArmSpec, device: DeviceSpec, collective: str, dtype: str, redop: RedOp | None, placement: Placement
 ) -> str | None:
     """Why ``arm`` cannot do this on ``device``, or ``None`` where it can."""
-    if placement not in COLLECTIVES[collective].placements:
-        return f"{collective} has no {placement} form"
     facts = (
         (device.transport, "transports"),
         (arm.communicator, "communicators"),

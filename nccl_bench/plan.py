@@ -9,7 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from nccl_bench.capabilities import ARMS, unsupported
-from nccl_bench.collectives import COLLECTIVES, DTYPES, Case, Scenario, Timing
+from nccl_bench.collectives import COLLECTIVES, DTYPES, Case, Placement, Scenario, Timing
 from nccl_bench.config import CallerStream, RunConfig
 from nccl_bench.errors import UsageError
 from nccl_bench.units import format_size
@@ -77,7 +77,7 @@ def make_plan(config: RunConfig, world_size: int) -> Plan:
         row = COLLECTIVES[collective]
         for dtype in config.dtypes:
             for redop in config.redops if row.reduces else (None,):
-                for placement in config.placements:
+                for placement in _placements(config, collective, left_out):
                     arms = []
                     for name in config.arms:
                         reason = unsupported(ARMS[name], config.device_spec, collective, dtype, redop, placement)
@@ -112,6 +112,15 @@ def make_plan(config: RunConfig, world_size: int) -> Plan:
     )
 
 
+def _placements(config: RunConfig, collective: str, left_out: dict[str, None]) -> tuple[Placement, ...]:
+    """The placements asked for that ``collective`` has; the one it has where that is none of them."""
+    has = COLLECTIVES[collective].placements
+    for placement in config.placements:
+        if placement not in has:
+            left_out[f"{collective} has no {placement} form: it is measured {has[0]}"] = None
+    return tuple(placement for placement in config.placements if placement in has) or has
+
+
 def _timings(config: RunConfig, left_out: dict[str, None]) -> tuple[Timing, ...]:
     missing = dict(config.device_spec.missing_timings)
     if config.caller_stream is CallerStream.DEFAULT and config.device == "cpu":
@@ -134,7 +143,7 @@ def plan_arena(config: RunConfig, case: Case, world_size: int, budget_bytes: int
     row = case.row
     elements = max(row.send_count(case.count, world_size), row.receive_count(case.count, world_size))
     slot_bytes = -(-elements * itemsize // SLOT_ALIGNMENT_BYTES) * SLOT_ALIGNMENT_BYTES
-    regions = 1 if case.placement == "in-place" else 2
+    regions = 1 if case.placement is Placement.IN_PLACE else 2
     most = ((budget_bytes - WORKSPACE_BYTES) // slot_bytes - 2) // regions
     if most < 1:
         return None

@@ -23,7 +23,7 @@ class Doubt(StrEnum):
         "The gate opened before all calls of a batch were queued, most often for {worst} ({discarded} times; "
         "{cells} affected). Such batches would hold launch cost and were thrown away, so what is left is sound, "
         "and a cell that says DISCARDED has none left. A busy CPU is the usual cause; fewer calls a batch "
-        "(--ops-per-batch) make it rarer."
+        "(--iters) make it rarer."
     )
     RANK_SPREAD = (
         "Ranks differ by over {limit:.0%} of the time in {cells}, most for {worst}: {spread} of {time} us, rank {rank} "
@@ -32,11 +32,9 @@ class Doubt(StrEnum):
     )
     TOLERANCE = (
         "Checked within a tolerance, not for equality: {cells}, the widest {ulp} ulp for {worst}. Results are rounded "
-        "there, and an error that small would pass. --redops min,max is exact in every dtype."
+        "there, and an error that small would pass. --op min,max is exact in every dtype."
     )
-    NOT_CHECKED = (
-        "Not checked: {cells}, {worst} among them, so a fast arm may be a wrong one. Leave out --no-check to know."
-    )
+    NOT_CHECKED = "Not checked: {cells}, {worst} among them, so a fast arm may be a wrong one. --check 1 would tell."
     PER_ITERATION = (
         "Events between operations cost up to {cost} us each ({worst}), so single operations look slower than the "
         "same in a batch. Compare arms by the tables of batches, or leave out --per-iteration."

@@ -9,6 +9,7 @@ from typing import Any
 
 import pandas as pd
 import pytest
+import typer
 from rich.cells import cell_len
 from synthetic_runs import (
     ALL_ARMS,
@@ -25,14 +26,17 @@ from synthetic_runs import (
     sweep,
     wrong,
 )
+from typer.testing import CliRunner
 
 from nccl_bench.analysis.summary import COLUMNS, summarize, summary_rows
+from nccl_bench.cli.run import run as run_command
 from nccl_bench.collectives import Timing
 from nccl_bench.records.run import Run
 from nccl_bench.records.schema import Line, Skipped, Status
 from nccl_bench.report import Report
 from nccl_bench.report.export import CsvReport, JsonReport
 from nccl_bench.report.layout import bandwidth, fold, ratio, significant
+from nccl_bench.report.notes import Doubt
 from nccl_bench.report.tables import CPU_NOTICE
 from nccl_bench.report.terminal import TerminalReport
 from nccl_bench.units import format_size
@@ -208,10 +212,10 @@ def test_the_width_is_80_in_a_pipe_unless_said(monkeypatch: pytest.MonkeyPatch) 
 @pytest.mark.parametrize(
     ("line", "says"),
     [
-        (samples(discarded=7), ("(7 times; 1 cell affected)", "--ops-per-batch")),
+        (samples(discarded=7), ("(7 times; 1 cell affected)", "--iters")),
         (samples(fastest_rank_us=(5.0, 5.0, 5.0)), ("3.40 of 8.40 us, rank 2 slowest in 100%", "--rounds")),
-        (samples(tolerance_ulp=4), ("the widest 4 ulp", "--redops min,max")),
-        (samples(wrong=None), ("Not checked: 1 cell", "--no-check")),
+        (samples(tolerance_ulp=4), ("the widest 4 ulp", "--op min,max")),
+        (samples(wrong=None), ("Not checked: 1 cell", "--check 1")),
         (samples(per_iteration=per_iteration()), ("cost up to 2.75 us each", "--per-iteration")),
     ],
     ids=["discarded", "rank spread", "tolerance", "not checked", "per iteration"],
@@ -220,6 +224,15 @@ def test_a_doubt_says_what_was_seen_and_which_flag_helps(line: Line, says: tuple
     text = flat(shown([line]))
     assert all(part in text for part in says)
     assert all(part not in flat(shown([samples()])) for part in says)
+
+
+def test_the_flags_that_doubts_recommend_exist() -> None:
+    app = typer.Typer()
+    app.command()(run_command)
+    described = CliRunner(env={"COLUMNS": "200", "NO_COLOR": "1"}).invoke(app, ["--help"]).output
+    flags = {flag for doubt in Doubt for flag in re.findall(r"--[a-z-]+", doubt)}
+    assert flags
+    assert flags <= set(re.findall(r"--[a-z-]+", described))
 
 
 def test_a_root_may_be_done_before_the_others() -> None:
