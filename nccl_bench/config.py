@@ -13,7 +13,7 @@ from pathlib import Path
 from nccl_bench.capabilities import ARMS, DEFAULT_ARMS, DEFAULT_BASELINE, DEVICES, DeviceSpec
 from nccl_bench.collectives import COLLECTIVES, DTYPE_ALIASES, DTYPES, Placement, RedOp, Timing
 from nccl_bench.errors import UsageError
-from nccl_bench.units import parse_size, parse_sweep, unique
+from nccl_bench.units import MOST_BYTES, format_size, parse_size, parse_sweep, unique
 
 
 class CallerStream(StrEnum):
@@ -64,6 +64,9 @@ class RunConfig:
 
 
 KEYS = tuple(field.name for field in fields(RunConfig))
+# The range of a TOML integer; a year is more than any deadline needs, and keeps clear of what clocks can add.
+_MOST = 2**63 - 1
+_MOST_S = 366 * 86400
 
 
 def defaults(device: str) -> dict[str, object]:
@@ -102,7 +105,8 @@ def read_toml(path: Path) -> dict[str, object]:
         raise UsageError(f"{path} cannot be read as a configuration: {error}") from error
     try:
         values = tomllib.loads(text)
-    except tomllib.TOMLDecodeError as error:
+    except (ValueError, RecursionError) as error:
+        # TOMLDecodeError is a ValueError, and so is the interpreter's refusal of an integer of thousands of digits.
         raise UsageError(f"{path} is not TOML: {error}") from error
     refuse_unknown_keys(values, str(path))
     if "name" not in values:
@@ -150,10 +154,10 @@ def resolve(device: str, *layers: Mapping[str, object]) -> RunConfig:
         check=_boolean("check", values["check"]),
         per_iteration=_boolean("per_iteration", values["per_iteration"]),
         same_buffer=_boolean("same_buffer", values["same_buffer"]),
-        caller_stream=CallerStream(_names("caller_stream", values["caller_stream"], CallerStream)[0]),
+        caller_stream=_caller_stream(values["caller_stream"]),
         seed=_integer("seed", values["seed"], least=0),
         timeout_s=_seconds(values["timeout_s"]),
-        nccl_library=None if values["nccl_library"] is None else str(values["nccl_library"]),
+        nccl_library=_nccl_library(values["nccl_library"], device),
     )
 
 
@@ -190,6 +194,8 @@ def _sizes(value: object) -> tuple[int, ...]:
         raise UsageError(f"sizes is {value!r}: give a sweep as '8:1G:x2' or a list as ['4K', '1M']")
     if not sizes:
         raise UsageError("sizes is empty: give a sweep as '8:1G:x2' or a list as ['4K', '1M']")
+    if max(sizes) > MOST_BYTES:
+        raise UsageError(f"sizes has {max(sizes)}: a message is {format_size(MOST_BYTES)} at the most")
     return sizes
 
 
@@ -206,9 +212,15 @@ def _baseline(value: object, arms: tuple[str, ...]) -> str:
     return str(value)
 
 
+def _caller_stream(value: object) -> CallerStream:
+    if value not in list(CallerStream):
+        raise UsageError(f"caller_stream is {value!r}: it has to be one of {', '.join(CallerStream)}")
+    return CallerStream(str(value))
+
+
 def _integer(key: str, value: object, *, least: int) -> int:
-    if isinstance(value, bool) or not isinstance(value, int) or value < least:
-        raise UsageError(f"{key} is {value!r}: it has to be a whole number from {least}")
+    if isinstance(value, bool) or not isinstance(value, int) or not least <= value <= _MOST:
+        raise UsageError(f"{key} is {value!r}: it has to be a whole number from {least} to 2^63 - 1")
     return value
 
 
@@ -219,9 +231,19 @@ def _boolean(key: str, value: object) -> bool:
 
 
 def _seconds(value: object) -> float:
-    if isinstance(value, bool) or not isinstance(value, int | float) or not 0 < value < float("inf"):
-        raise UsageError(f"timeout_s is {value!r}: it has to be a number of seconds above 0")
+    if isinstance(value, bool) or not isinstance(value, int | float) or not 0 < value <= _MOST_S:
+        raise UsageError(f"timeout_s is {value!r}: it has to be a number of seconds above 0, and at most {_MOST_S}")
     return float(value)
+
+
+def _nccl_library(value: object, device: str) -> str | None:
+    if value is None:
+        return None
+    if not isinstance(value, str) or not value:
+        raise UsageError(f"nccl_library is {value!r}: it has to be the path of a libnccl.so")
+    if DEVICES[device].transport != "nccl":
+        raise UsageError(f"nccl_library is {value!r}, and the device {device} has no use for NCCL: leave it out")
+    return value
 
 
 def _name(value: object) -> str:

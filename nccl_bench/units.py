@@ -8,11 +8,15 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable
+from fractions import Fraction
 
 from nccl_bench.errors import UsageError
 
 _SUFFIXES = {"": 1, "K": 1024, "M": 1024**2, "G": 1024**3, "T": 1024**4}
-_SIZE = re.compile(r"(\d+(?:\.\d+)?)\s*([KMGT]?)(?:i?B)?", re.IGNORECASE)
+# Python refuses to read an integer of more than 4300 digits.
+_SIZE = re.compile(r"(\d{1,999}(?:\.\d{1,999})?)\s*([KMGT]?)(?:i?B)?", re.IGNORECASE)
+# Up to here a float holds every whole number of bytes.
+MOST_BYTES = 2**53
 # Beyond this a sweep is a slip of the finger (a step of one byte, say), not a plan.
 _MOST_SIZES = 10_000
 
@@ -24,8 +28,8 @@ def parse_size(text: str | int) -> int:
     match = _SIZE.fullmatch(text.strip()) if isinstance(text, str) else None
     if match is None:
         raise UsageError(f"{text!r} is not a message size: write bytes as 8, 4K, 1M or 2G (1K = 1024)")
-    size = float(match[1]) * _SUFFIXES[match[2].upper()]
-    if size < 1 or size != int(size):
+    size = Fraction(match[1]) * _SUFFIXES[match[2].upper()]
+    if size < 1 or size.denominator != 1:
         raise UsageError(f"{text!r} is not a message size: it has to be a whole number of bytes, at least 1")
     return int(size)
 
@@ -34,7 +38,7 @@ def format_size(size_bytes: int) -> str:
     """The shortest exact text that ``parse_size`` reads back, for example ``8``, ``4K``, ``1.5M``."""
     for suffix in ("T", "G", "M", "K"):
         unit = _SUFFIXES[suffix]
-        if size_bytes >= unit:
+        if unit <= size_bytes <= MOST_BYTES:
             text = f"{size_bytes / unit:.10g}"
             if len(text) <= 5 and float(text) * unit == size_bytes:
                 return text + suffix
@@ -65,7 +69,7 @@ def parse_sweep(text: str) -> tuple[int, ...]:
         return unique(parse_size(part) for part in text.split(",") if part.strip())
     parts = text.split(":")
     stride = parts[2].strip() if len(parts) == 3 else ""
-    if not re.fullmatch(r"x\d+|\+.+", stride):
+    if not re.fullmatch(r"x\d{1,999}|\+.+", stride):
         raise UsageError(f"{text!r} is not a sweep: write BEGIN:END:xFACTOR or BEGIN:END:+STEP, for example 8:1G:x2")
     begin, end = parse_size(parts[0]), parse_size(parts[1])
     if stride[0] == "x":

@@ -35,18 +35,21 @@ def table(case: Case, rank: int, world_size: int) -> Table:
     random = np.random.default_rng([rank, world_size])
     if case.redop in (None, RedOp.MIN, RedOp.MAX):
         return random.integers(1, most, PERIOD, endpoint=True)
+    contributors = _contributors(case, world_size)
+    # Elements take turns through the ranks, so that also few elements hear from every rank.
+    contributes = (np.arange(PERIOD) * contributors + rank) % world_size < contributors
     if case.redop is RedOp.PROD:
-        contributors = min(world_size, _LARGEST_POWER, int(dtype.largest).bit_length() - 1)
-        return np.where(_contributes(rank, world_size, contributors), random.integers(1, 2, PERIOD, endpoint=True), 1)
+        return np.where(contributes, random.integers(1, 2, PERIOD, endpoint=True), 1)
+    return np.where(contributes, random.integers(1, most // contributors, PERIOD, endpoint=True), 0)
+
+
+def _contributors(case: Case, world_size: int) -> int:
+    """How many ranks contribute to one element of a sum or a product; the others give what changes nothing."""
+    dtype = DTYPES[case.dtype]
+    if case.redop is RedOp.PROD:
+        return min(world_size, _LARGEST_POWER, int(dtype.largest).bit_length() - 1)
     # At least two values to tell ranks apart by, so at most half of the exact range in contributors.
-    contributors = min(world_size, max(1, most // 2))
-    values = random.integers(1, most // contributors, PERIOD, endpoint=True)
-    return np.where(_contributes(rank, world_size, contributors), values, 0)
-
-
-def _contributes(rank: int, world_size: int, contributors: int) -> npt.NDArray[np.bool_]:
-    """Where ``rank`` is one of the ``contributors`` ranks of an element."""
-    return (np.arange(PERIOD) + rank) % world_size < contributors
+    return min(world_size, dtype.exact_integer // 2, _LARGEST_VALUE // 2)
 
 
 _REDUCTIONS: Mapping[RedOp, Callable[[Table, Table], Table]] = {
@@ -75,12 +78,12 @@ def tolerance_ulp(case: Case, world_size: int) -> int:
     dtype: DType = DTYPES[case.dtype]
     if case.redop is not RedOp.AVG or not dtype.is_float:
         return 0
-    power_of_two = world_size & (world_size - 1) == 0
-    # A scaled float8 leaves the normal range sooner than wider floats do.
-    if power_of_two and (dtype.itemsize > 1 or world_size <= 8):
+    # 1/n is a power of two then, down to the smallest number of the narrowest type (float8_e4m3fn's 2^-9).
+    if world_size & (world_size - 1) == 0 and (dtype.itemsize > 1 or world_size <= 512):
         return 0
-    # The rounding of 1/n, of each product and of each partial sum: at most one ulp of the result for each rank.
-    return world_size + 2
+    # The rounding of 1/n, of each product and of each partial sum: at most one ulp of the result for each rank that
+    # adds anything. Not for each rank: at scale that many ulps would cover the whole of float8.
+    return _contributors(case, world_size) + 2
 
 
 def expected_tables(case: Case, rank: int, world_size: int) -> list[Values]:

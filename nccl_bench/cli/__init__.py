@@ -6,12 +6,17 @@ What a command needs beyond parsing is imported inside it, so that ``--help`` an
 from __future__ import annotations
 
 import sys
+from collections.abc import Callable
+from functools import wraps
+from typing import ParamSpec
 
 import typer
 
 from nccl_bench.cli.report import report
 from nccl_bench.cli.run import run
 from nccl_bench.errors import InterruptedRunError, NcclBenchError
+
+_P = ParamSpec("_P")
 
 app = typer.Typer(
     name="nccl-bench",
@@ -21,8 +26,23 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-app.command()(run)
-app.command()(report)
+
+
+def _interruptible(command: Callable[_P, None]) -> Callable[_P, None]:
+    """``command`` with a Ctrl-C as an error of ours: Typer would end without a word."""
+
+    @wraps(command)
+    def interruptible(*args: _P.args, **kwargs: _P.kwargs) -> None:
+        try:
+            command(*args, **kwargs)
+        except KeyboardInterrupt as error:
+            raise InterruptedRunError("interrupted") from error
+
+    return interruptible
+
+
+app.command()(_interruptible(run))
+app.command()(_interruptible(report))
 
 
 def main() -> None:
@@ -30,8 +50,5 @@ def main() -> None:
     try:
         app()
     except NcclBenchError as error:
-        end = error
-    except KeyboardInterrupt:
-        end = InterruptedRunError("interrupted before anything was measured")
-    print(f"nccl-bench: {end}", file=sys.stderr)
-    raise SystemExit(int(end.exit_code))
+        print(f"nccl-bench: {error}", file=sys.stderr)
+        raise SystemExit(int(error.exit_code)) from None

@@ -9,15 +9,23 @@ from typing import Annotated
 
 import typer
 
-from nccl_bench.capabilities import ARMS, DEFAULT_ARMS, DEVICES
+from nccl_bench.capabilities import ARMS, DEFAULT_ARMS, DEFAULT_BASELINE, DEVICES
 from nccl_bench.collectives import COLLECTIVES, DTYPES, Placement, RedOp, Timing
-from nccl_bench.config import CallerStream, read_toml, resolve
+from nccl_bench.config import CallerStream, defaults, read_toml, resolve
 from nccl_bench.errors import UsageError
 from nccl_bench.units import parse_size, sweep
 
 
 def _choices(names: Iterable[str]) -> str:
     return ", ".join(str(name) for name in names)
+
+
+def _default(key: str) -> str:
+    """The default of ``key`` as the help shows it."""
+    values = {device: str(defaults(device)[key]) for device in DEVICES}
+    if len(set(values.values())) == 1:
+        return f"Default: {values['cuda']}."
+    return f"Default: {values['cuda']}; CPU: {values['cpu']}."
 
 
 _SWEEP, _MEASURE, _LAUNCH, _OUTPUT = "What to measure", "How to measure", "Launching", "Output"
@@ -34,61 +42,78 @@ def run(
         str | None, typer.Option("-b", "--begin", help="Smallest message size.", rich_help_panel=_SWEEP)
     ] = None,
     end: Annotated[
-        str | None, typer.Option("-e", "--end", help="Largest message size.", rich_help_panel=_SWEEP)
+        str | None,
+        typer.Option("-e", "--end", help="Largest message size.", rich_help_panel=_SWEEP),
     ] = None,
     factor: Annotated[
-        int | None, typer.Option("-f", "--factor", help="From size to size, times this.", rich_help_panel=_SWEEP)
+        int | None,
+        typer.Option("-f", "--factor", help="From size to size, times this.", rich_help_panel=_SWEEP),
     ] = None,
     step: Annotated[
         str | None, typer.Option("-i", "--step", help="From size to size, plus this.", rich_help_panel=_SWEEP)
     ] = None,
     sizes: Annotated[
-        str | None, typer.Option(help="Instead: 8:1G:x2, 1M:8M:+1M or 16K,512K,2M.", rich_help_panel=_SWEEP)
+        str | None,
+        typer.Option(help=f"All at once: 1M:8M:+1M, or 16K,512K,2M. {_default('sizes')}", rich_help_panel=_SWEEP),
     ] = None,
     collective: Annotated[
-        str | None, typer.Option(help=f"Of {_choices(COLLECTIVES)}; or all.", rich_help_panel=_SWEEP)
+        str | None,
+        typer.Option(help=f"Of {_choices(COLLECTIVES)}; or all. {_default('collectives')}", rich_help_panel=_SWEEP),
     ] = None,
     dtype: Annotated[
-        str | None, typer.Option("-d", "--dtype", help=f"Of {_choices(DTYPES)}; or all.", rich_help_panel=_SWEEP)
+        str | None,
+        typer.Option(
+            "-d", "--dtype", help=f"Of {_choices(DTYPES)}; or all. {_default('dtypes')}", rich_help_panel=_SWEEP
+        ),
     ] = None,
     op: Annotated[
-        str | None, typer.Option("-o", "--op", help=f"Of {_choices(RedOp)}; or all.", rich_help_panel=_SWEEP)
+        str | None,
+        typer.Option("-o", "--op", help=f"Of {_choices(RedOp)}; or all. {_default('redops')}", rich_help_panel=_SWEEP),
     ] = None,
     placement: Annotated[
-        str | None, typer.Option(help=f"Of {_choices(Placement)}; or all.", rich_help_panel=_SWEEP)
+        str | None,
+        typer.Option(help=f"Of {_choices(Placement)}; or all. {_default('placements')}", rich_help_panel=_SWEEP),
     ] = None,
     root: Annotated[
-        int | None, typer.Option("-r", "--root", help="Root of broadcast and reduce.", rich_help_panel=_SWEEP)
+        int | None,
+        typer.Option("-r", "--root", help=f"Root of broadcast and reduce. {_default('root')}", rich_help_panel=_SWEEP),
     ] = None,
     arms: Annotated[
         str | None,
         typer.Option(help=f"Of {_choices(_TIMED)}. Default: {_choices(DEFAULT_ARMS)}.", rich_help_panel=_SWEEP),
     ] = None,
     baseline: Annotated[
-        str | None, typer.Option(help="The arm that the ratios compare with.", rich_help_panel=_SWEEP)
+        str | None,
+        typer.Option(
+            help=f"The arm that the ratios compare with. Default: {DEFAULT_BASELINE}.", rich_help_panel=_SWEEP
+        ),
     ] = None,
     timing: Annotated[
         str | None, typer.Option(help=f"Of {_choices(Timing)}. Default: all.", rich_help_panel=_MEASURE)
     ] = None,
     rounds: Annotated[
-        int | None, typer.Option(help="Batches of every arm, case and timing.", rich_help_panel=_MEASURE)
+        int | None,
+        typer.Option(help=f"Batches of every arm, case and timing. {_default('rounds')}", rich_help_panel=_MEASURE),
     ] = None,
     iters: Annotated[
         int | None,
         typer.Option("-n", "--iters", help="Operations per batch. Default: by a pilot.", rich_help_panel=_MEASURE),
     ] = None,
     warmup: Annotated[
-        int | None, typer.Option("-w", "--warmup", help="Operations before timing.", rich_help_panel=_MEASURE)
+        int | None,
+        typer.Option(
+            "-w", "--warmup", help=f"Operations before timing. {_default('warmup')}", rich_help_panel=_MEASURE
+        ),
     ] = None,
     check: Annotated[
-        int | None, typer.Option("-c", "--check", help="Check results: 1 or 0.", rich_help_panel=_MEASURE)
+        int | None, typer.Option("-c", "--check", help="Check results: 1 or 0. Default: 1.", rich_help_panel=_MEASURE)
     ] = None,
     per_iteration: Annotated[
         bool | None,
         typer.Option(
-            "-I/-no-I",
+            "-I",
             "--per-iteration/--no-per-iteration",
-            help="Percentiles of single operations; the events between them cost time, which is shown.",
+            help="Percentiles of single operations too; what that costs is shown.",
             rich_help_panel=_MEASURE,
         ),
     ] = None,
@@ -102,13 +127,20 @@ def run(
     ] = None,
     caller_stream: Annotated[
         str | None,
-        typer.Option(help=f"Stream the arms are called on: {_choices(CallerStream)}.", rich_help_panel=_MEASURE),
+        typer.Option(
+            help=f"Stream the arms are called on: {_choices(CallerStream)}. {_default('caller_stream')}",
+            rich_help_panel=_MEASURE,
+        ),
     ] = None,
     seed: Annotated[
-        int | None, typer.Option(help="Of the order in which arms are visited.", rich_help_panel=_MEASURE)
+        int | None,
+        typer.Option(help=f"Of the order in which arms are visited. {_default('seed')}", rich_help_panel=_MEASURE),
     ] = None,
     timeout: Annotated[
-        float | None, typer.Option("-T", "--timeout", help="Seconds one case may take.", rich_help_panel=_MEASURE)
+        float | None,
+        typer.Option(
+            "-T", "--timeout", help=f"Seconds one case may take. {_default('timeout_s')}", rich_help_panel=_MEASURE
+        ),
     ] = None,
     device: Annotated[
         str | None,
@@ -183,8 +215,8 @@ def run(
         }
     )
     gpus = gpu_count(os.environ)
-    wanted = device or next((layer["device"] for layer in layers if "device" in layer), None)
-    chosen = _device(wanted, gpus)
+    from_file = next((layer["device"] for layer in layers if "device" in layer), None)
+    chosen = _device(from_file if device is None else device, gpus)
     if any(value is not None for value in (begin, end, factor, step)):
         if sizes is not None:
             raise UsageError("--sizes and -b, -e, -f, -i exclude each other: give one or the others")
@@ -194,10 +226,10 @@ def run(
     attachment = decide(os.environ, launch=launch, attach=attach, rdzv_endpoint=rdzv_endpoint)
     output = Output(out=out, json=json, width=width)
     if attachment is not None:
-        if dry_run:
-            show_plan(resolved, attachment.world_size, attachment.local_world_size or attachment.world_size)
-        else:
+        if not dry_run:
             run_attached(resolved, attachment, output)
+        elif attachment.rank == 0:
+            show_plan(resolved, attachment.world_size, attachment.local_world_size or attachment.world_size)
         return
     ranks = nproc if nproc is not None else DEFAULT_CPU_RANKS if chosen == "cpu" else gpus or 1
     launching = LaunchConfig(nproc=ranks, nnodes=nnodes, node_rank=node_rank, rdzv_endpoint=rdzv_endpoint)
@@ -210,7 +242,7 @@ def run(
 def _device(wanted: object, gpus: int) -> str:
     if wanted is None:
         return "cuda" if gpus else "cpu"
-    if wanted not in DEVICES:
+    if wanted not in list(DEVICES):
         raise UsageError(f"the device is {wanted!r}: allowed are {_choices(DEVICES)}")
     return str(wanted)
 
@@ -218,7 +250,9 @@ def _device(wanted: object, gpus: int) -> str:
 def _sweep(device: str, begin: str | None, end: str | None, factor: int | None, step: str | None) -> tuple[int, ...]:
     if factor is not None and step is not None:
         raise UsageError("-f and -i exclude each other: give a factor or a step")
-    first, last = DEVICES[device].sizes.split(":")[:2]
+    first, last, stride = DEVICES[device].sizes.split(":")
+    if factor is None and step is None:
+        factor = int(stride.removeprefix("x"))
     return sweep(
         parse_size(first if begin is None else begin),
         parse_size(last if end is None else end),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -26,15 +27,26 @@ from nccl_bench.records.run import Run
 from nccl_bench.records.schema import Crash, Hang
 from nccl_bench.records.store import RunStatus, RunStore
 
+# A size and the baseline's times.
+NARROWEST = 20
+# How far apart the ranks of somebody else's launch may meet the deadline of one case.
+HANG_GRACE_S = 3.0
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Output:
-    """Where a run goes, and how it is shown."""
+    """Where a run goes, and how it is shown; raises ``UsageError`` for what does not go together."""
 
     out: Path | None = None
     json: bool = False
     csv: bool = False
     width: int | None = None
+
+    def __post_init__(self) -> None:
+        if self.json and self.csv:
+            raise UsageError("--json and --csv exclude each other: give one of them")
+        if self.width is not None and self.width < NARROWEST:
+            raise UsageError(f"--width is {self.width}: it has to be at least {NARROWEST}")
 
 
 def show_plan(config: RunConfig, world_size: int, ranks_per_node: int) -> None:
@@ -51,8 +63,6 @@ def print_report(run: Run, output: Output) -> None:
     from nccl_bench.report.export import CsvReport, JsonReport
     from nccl_bench.report.terminal import TerminalReport
 
-    if output.json and output.csv:
-        raise UsageError("--json and --csv exclude each other: give one of them")
     form: Report = (
         JsonReport()
         if output.json
@@ -105,6 +115,8 @@ def run_attached(config: RunConfig, attachment: Attachment, output: Output) -> N
         if store:
             store.append(hang)
             _close(store, RunStatus.FAILED, output)
+        # The first rank to leave breaks the connections of the others, which are about to meet the same deadline.
+        time.sleep(HANG_GRACE_S)
         _leave(ExitCode.HANG)
 
     watch(progress, give_up)
@@ -138,9 +150,11 @@ def _failing(store: RunStore | None, output: Output) -> Iterator[None]:
     """Close the records where the body raises, and show what was measured if a signal ended it."""
     try:
         yield
-    except InterruptedRunError:
+    except (InterruptedRunError, KeyboardInterrupt) as error:
         if store:
             _close(store, RunStatus.INTERRUPTED, output)
+        if isinstance(error, KeyboardInterrupt):
+            raise InterruptedRunError("interrupted by SIGINT; what was measured before is kept") from error
         raise
     except Exception:
         if store:

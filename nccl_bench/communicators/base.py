@@ -95,9 +95,12 @@ class Switch:
         self.available = False
         self.disabled = True
 
-    def _require_enabled(self) -> None:
+    def _require_available(self) -> None:
         if not self.available:
             raise DisabledError(f"{type(self).__name__} is closed: make a new one")
+
+    def _require_enabled(self) -> None:
+        self._require_available()
         if self.disabled:
             raise DisabledError(
                 f"{type(self).__name__} is disabled here: call it inside `with communicator.change_state(True)`"

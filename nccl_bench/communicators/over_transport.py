@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from itertools import accumulate
-from typing import Any
+from typing import Any, NoReturn
 
 import torch
 import torch.distributed as dist
@@ -71,10 +71,17 @@ class TransportCommunicator(Switch):
     # -- state ---------------------------------------------------------------------------------------------------
 
     def close(self) -> None:
-        """Destroy the communicator once its work is done. Reset graphs that captured it first: NCCL waits for them."""
+        """Destroy the communicator once its work is done. Reset graphs that captured it first: NCCL waits for them.
+
+        Raises what the device's work raised; the communicator is gone then too.
+        """
         comm = self._give_up()
         if comm:
-            self._streams.synchronize()
+            try:
+                self._streams.synchronize()
+            except BaseException:
+                self._transport.abort(comm)
+                raise
             self._transport.destroy(comm)
 
     def abort(self) -> None:
@@ -90,6 +97,7 @@ class TransportCommunicator(Switch):
 
     def check_async_error(self) -> None:
         """Raise ``TransportError`` if the transport met an error after a call had returned."""
+        self._require_available()
         self._transport.async_error(self._comm)
 
     def group_start(self) -> None:
@@ -108,16 +116,19 @@ class TransportCommunicator(Switch):
 
     def deregister_comm_window(self, window: int) -> None:
         """Give a window back."""
+        self._require_available()
         self._transport.window_deregister(self._comm, window)
 
     # -- operations, each on the stream of a raw handle ----------------------------------------------------------
 
     def _all_reduce(self, input: Tensor, output: Tensor, op: RedOp, handle: int) -> None:
-        source = self._pointer(input)
+        # `_pointer`, spelled out: this is the one call whose every tenth of a microsecond decode loops pay for.
+        dtype = self._dtypes.get(input.dtype)
+        if dtype is None or self.disabled or input.get_device() != self._tensor_device or not input.is_contiguous():
+            self._refuse(input)
+        source = input.data_ptr() or self._no_memory(input)
         target = source if output is input else self._matching(output, input, input.numel())
-        self._transport.all_reduce(
-            source, target, input.numel(), self._dtypes[input.dtype], self._redops[op], self._comm, handle
-        )
+        self._transport.all_reduce(source, target, input.numel(), dtype, self._redops[op], self._comm, handle)
         if self._retain is not None:
             self._retain(handle, input, output)
 
@@ -206,9 +217,16 @@ class TransportCommunicator(Switch):
             self._retain(handle, tensor)
 
     def _send_recv(self, output: Tensor, input: Tensor, dst: int, src: int, handle: int) -> None:
+        # All that may be refused comes before the group: a send on its own would wait for its other half for ever.
+        self._check_peer("dst", dst)
+        self._check_peer("src", src)
+        source = self._pointer(input)
+        target = self._pointer(output)
         with self._transport.group():
-            self._send(input, dst, handle)
-            self._recv(output, src, handle)
+            self._transport.send(source, input.numel(), self._dtypes[input.dtype], dst, self._comm, handle)
+            self._transport.recv(target, output.numel(), self._dtypes[output.dtype], src, self._comm, handle)
+        if self._retain is not None:
+            self._retain(handle, input, output)
 
     # -- refusals ------------------------------------------------------------------------------------------------
 
@@ -220,9 +238,16 @@ class TransportCommunicator(Switch):
             or not tensor.is_contiguous()
             or tensor.dtype not in self._dtypes
         ):
-            self._require_enabled()
-            arguments.refuse_tensor(tensor, self._streams.device, self._dtypes)
-        return tensor.data_ptr()
+            self._refuse(tensor)
+        return tensor.data_ptr() or self._no_memory(tensor)
+
+    def _no_memory(self, tensor: Tensor) -> int:
+        # A meta tensor has the CPU's device index, so only its address tells it from an empty one.
+        return self._refuse(tensor) if tensor.numel() else 0
+
+    def _refuse(self, tensor: Tensor) -> NoReturn:
+        self._require_enabled()
+        arguments.refuse_tensor(tensor, self._streams.device, self._dtypes)
 
     def _matching(self, tensor: Tensor, other: Tensor, count: int) -> int:
         if tensor.dtype is not other.dtype or tensor.numel() != count:

@@ -72,6 +72,7 @@ class ProcessGroupCommunicator(Switch):
         else:
             arguments.check_sizes(sizes, whole=output, part=input, rank=self.rank, world_size=self.world_size)
             blocks = torch.split(output, list(sizes))
+            self._require_enabled()
             self._submit(blocks[self.rank].copy_, input)
             for root, block in enumerate(blocks):
                 self._run(dist.broadcast, block, group_src=root)
@@ -112,6 +113,9 @@ class ProcessGroupCommunicator(Switch):
         self._submit(self._exchange, self._wire(output), self._wire(input), dst, src)
 
     def _exchange(self, output: Tensor, input: Tensor, dst: int, src: int) -> None:
+        if dst == src == self.rank:
+            output.copy_(input)  # torch.distributed refuses a message to oneself
+            return
         operations = [
             dist.P2POp(dist.isend, input, group=self._group, group_peer=dst),
             dist.P2POp(dist.irecv, output, group=self._group, group_peer=src),

@@ -35,6 +35,10 @@ class Doubt(StrEnum):
         "there, and an error that small would pass. --op min,max is exact in every dtype."
     )
     NOT_CHECKED = "Not checked: {cells}, {worst} among them, so a fast arm may be a wrong one. --check 1 would tell."
+    TWO_LIBRARIES = (
+        "A second libnccl is loaded: {others}. torch's arms run that one and the others run {library}, so the arms "
+        "differ in more than their streams. Leave out --nccl-library, or point it at torch's."
+    )
     PER_ITERATION = (
         "Events between operations cost up to {cost} us each ({worst}), so single operations look slower than the "
         "same in a batch. Compare arms by the tables of batches, or leave out --per-iteration."
@@ -86,6 +90,14 @@ def doubts(run: Run) -> Iterator[str]:
     yield from found(
         Doubt.PER_ITERATION, [(row.per_iteration_cost_us, row) for row in rows if row.per_iteration_cost_us]
     )
+    yield from _two_libraries(run)
+
+
+def _two_libraries(run: Run) -> Iterator[str]:
+    worker = run.meta.get("worker") or {}
+    others = worker.get("other_nccl_libraries")
+    if others:
+        yield Doubt.TWO_LIBRARIES.format(others=", ".join(others), library=worker["transport"]["path"])
 
 
 def not_measured(run: Run) -> Iterator[str]:

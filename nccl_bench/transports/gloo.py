@@ -54,6 +54,19 @@ class _Comm:
     last: Event = field(default_factory=Event)
     last_stream: int = -1
     splits: int = 0
+    aborted: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Half:
+    """One end of a rank's message to itself, for which Gloo has no connection."""
+
+    comm: _Comm
+    method: str
+    tensor: Tensor
+
+    def wait(self) -> None:
+        """As of Gloo's own work; ``_deliver`` has been there before."""
 
 
 @dataclass(slots=True)
@@ -123,8 +136,8 @@ class GlooTransport(Transport):
         self._comms.pop(comm).last.synchronize()
 
     def abort(self, comm: int) -> None:
-        """Free the communicator; work that is queued fails instead of running."""
-        self._comms.pop(comm).group.abort()
+        """Free the communicator; work that is queued fails instead of running. What runs already, Gloo cannot stop."""
+        self._comms.pop(comm).aborted = True
 
     def async_error(self, comm: int) -> None:
         """Gloo reports a failure where it happens, in the stream: here there is never one left to raise."""
@@ -278,15 +291,38 @@ class GlooTransport(Transport):
 
 def _run(operations: list[tuple[_Comm, _Start]]) -> None:
     """One entry of a stream's queue. All of a group starts before any of it is waited for, or a ring would deadlock."""
+    if any(comm.aborted for comm, _ in operations):
+        raise TransportError("Gloo: the communicator was aborted before the operation ran")
     try:
-        for work in [start(comm) for comm, start in operations]:
+        works = [start(comm) for comm, start in operations]
+        _deliver([work for work in works if isinstance(work, _Half)])
+        for work in works:
             work.wait()
     except (RuntimeError, ValueError) as error:
         raise TransportError(f"Gloo: {error}") from error
 
 
 def _exchange(comm: _Comm, buffer: int, count: int, dtype: int, peer: int, method: str) -> Any:
-    return getattr(comm.group, method)([_tensor(buffer, count, _WIRE_DTYPES[dtype])], peer, 0)
+    tensor = _tensor(buffer, count, _WIRE_DTYPES[dtype])
+    if peer == comm.rank:
+        return _Half(comm=comm, method=method, tensor=tensor)
+    return getattr(comm.group, method)([tensor], peer, 0)
+
+
+def _deliver(halves: list[_Half]) -> None:
+    """Copy what ranks send to themselves. As in NCCL, both ends have to be in one group."""
+    for comm in {id(half.comm): half.comm for half in halves}.values():
+        sends, recvs = (
+            [half.tensor for half in halves if half.comm is comm and half.method == method]
+            for method in ("send", "recv")
+        )
+        if len(sends) != len(recvs):
+            raise TransportError(
+                f"Gloo: rank {comm.rank} sends itself {len(sends)} messages and receives {len(recvs)}: "
+                "issue both ends in one group, on one stream"
+            )
+        for sent, received in zip(sends, recvs, strict=True):
+            received.copy_(sent)
 
 
 def _copied(send: int, recv: int, count: int, dtype: torch.dtype) -> Tensor:

@@ -14,6 +14,7 @@ import torch
 
 from nccl_bench.errors import InvalidArgumentError, SetupError
 from nccl_bench.streams import base, cpu, cuda
+from nccl_bench.streams.cpu_device import CpuStreams
 
 # Long enough to never matter to a test that passes; a deadlock fails instead of hanging the suite.
 PATIENCE_S = 10
@@ -50,7 +51,7 @@ def within_patience(fn: Callable[[], object]) -> None:
     def run() -> None:
         try:
             fn()
-        except BaseException as error:
+        except BaseException as error:  # noqa: BLE001 - the outcome, for the test to look at
             outcome.append(error)
         else:
             outcome.append(None)

@@ -1,0 +1,21 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import torch
+
+GPUS = torch.cuda.device_count() if torch.cuda.is_available() else 0
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Everything in this folder needs GPUs, and is skipped with the reason where there are too few."""
+    here = Path(__file__).parent
+    for item in items:
+        if here not in item.path.parents:
+            continue
+        item.add_marker(pytest.mark.gpu)
+        marker = item.get_closest_marker("gpus")
+        needed = marker.args[0] if marker else 1
+        if needed > GPUS:
+            item.add_marker(pytest.mark.skip(reason=f"needs {needed} NVIDIA GPUs, torch sees {GPUS}"))

@@ -1,0 +1,64 @@
+"""The command itself on every GPU there is: every collective, dtype and redop, and the options that need a GPU."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from nccl_bench.collectives import COLLECTIVES, DTYPES, Placement, RedOp, Timing
+
+
+def sweep(out: Path, *options: str) -> list[dict[str, Any]]:
+    command = [sys.executable, "-m", "nccl_bench", "run", "--out", str(out), "--json", *options]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=500, check=False)
+    assert done.returncode == 0, done.stderr[-2000:]
+    rows: list[dict[str, Any]] = json.loads(done.stdout)["summary"]
+    return rows
+
+
+@pytest.mark.gpus(2)
+@pytest.mark.timeout(600)
+def test_every_collective_dtype_and_redop_is_right_in_every_arm(tmp_path: Path) -> None:
+    rows = sweep(
+        tmp_path / "run",
+        *("--collective", "all", "-d", "all", "-o", "all", "--placement", "all", "--sizes", "48K"),
+        *("--rounds", "1", "-n", "4", "-w", "1", "--timing", "eager,graph"),
+    )
+    assert {row["status"] for row in rows} == {"ok"}
+    assert {row["wrong"] for row in rows} == {0}
+    seen = {
+        (row["arm"], row["collective"], row["dtype"], row.get("redop"), row["placement"], row["timing"]) for row in rows
+    }
+    no_out_of_place = {"all_reduce", "broadcast", "reduce"}
+    promised = {
+        (arm, name, dtype, redop, placement, timing)
+        for arm in ("stream-free", "dedicated-stream", "torch", "torch-async")
+        for name, row in COLLECTIVES.items()
+        for dtype in DTYPES
+        for redop in (RedOp if row.reduces else (None,))
+        for placement in row.placements
+        for timing in (Timing.EAGER, Timing.GRAPH)
+        if not (arm.startswith("torch") and placement is Placement.OUT_OF_PLACE and name in no_out_of_place)
+    }
+    assert seen == promised
+
+
+@pytest.mark.gpus(2)
+@pytest.mark.timeout(300)
+def test_the_other_arms_and_options_work_on_gpus(tmp_path: Path) -> None:
+    rows = sweep(
+        tmp_path / "run",
+        *("--arms", "stream-free,transport,dedicated-stream,dedicated-stream-wait-stream", "--sizes", "1K,1M"),
+        *("--rounds", "2", "--per-iteration", "--caller-stream", "default", "--same-buffer", "-r", "1"),
+        *("--collective", "all_reduce,broadcast,send_recv,all_to_all"),
+    )
+    assert {row["wrong"] for row in rows} == {0}
+    assert len(rows) == 4 * 2 * 4 * len(Timing)
+    percentiles = [row for row in rows if "p99_us" in row]
+    assert {row["timing"] for row in percentiles} == {"eager", "gated"}
+    assert all(row["p50_us"] <= row["p90_us"] <= row["p99_us"] for row in percentiles)

@@ -1,0 +1,45 @@
+"""The README says what the code does: its columns, its arms, its commands."""
+
+from __future__ import annotations
+
+import re
+import shlex
+from pathlib import Path
+
+import pytest
+import typer
+
+from nccl_bench.analysis.summary import COLUMNS
+from nccl_bench.capabilities import ARMS
+from nccl_bench.cli import app
+from nccl_bench.collectives import Timing
+
+ROOT = Path(__file__).parents[2]
+README = (ROOT / "README.md").read_text(encoding="utf-8")
+COMMANDS = re.findall(r"^nccl-bench (\w+) (.*?)(?:\s+#.*)?$", README, re.MULTILINE)
+
+
+def rows_below(heading: str) -> dict[str, str]:
+    """The two-column table whose header begins with ``heading``."""
+    table = README.split(f"| {heading} |", 1)[1].split("\n\n", 1)[0]
+    return dict(re.findall(r"^\| `([^`]+)` \| (.*) \|$", table, re.MULTILINE))
+
+
+def test_every_column_of_the_summary_is_explained_in_the_same_words() -> None:
+    assert rows_below("column of summary.csv") == dict(COLUMNS)
+
+
+def test_every_arm_that_is_timed_and_every_timing_is_explained() -> None:
+    assert list(rows_below("arm")) == [name for name, arm in ARMS.items() if arm.timed]
+    assert list(rows_below("timing")) == list(Timing)
+
+
+@pytest.mark.parametrize(("name", "arguments"), COMMANDS)
+def test_the_commands_parse(name: str, arguments: str) -> None:
+    command = typer.main.get_command(app).commands[name]  # type: ignore[attr-defined]
+    context = command.make_context(name, shlex.split(arguments))
+    assert any(value is not None for value in context.params.values())
+
+
+def test_there_are_commands_to_parse() -> None:
+    assert {name for name, _ in COMMANDS} == {"run", "report"}
