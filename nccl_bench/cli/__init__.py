@@ -8,10 +8,11 @@ from __future__ import annotations
 import sys
 from collections.abc import Callable
 from functools import wraps
-from typing import ParamSpec
+from typing import Annotated, ParamSpec
 
 import typer
 
+from nccl_bench import __version__
 from nccl_bench.cli.report import report
 from nccl_bench.cli.run import run
 from nccl_bench.errors import InterruptedRunError, NcclBenchError
@@ -20,7 +21,6 @@ _P = ParamSpec("_P")
 
 app = typer.Typer(
     name="nccl-bench",
-    help="Benchmark a stream-free NCCL communicator against one with a stream of its own.",
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
@@ -39,6 +39,21 @@ def _interruptible(command: Callable[_P, None]) -> Callable[_P, None]:
             raise InterruptedRunError("interrupted") from error
 
     return interruptible
+
+
+def _show_version(asked: bool) -> None:
+    if asked:
+        print(f"nccl-bench {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def _options(
+    _version: Annotated[
+        bool, typer.Option("--version", help="Print the version and exit.", is_eager=True, callback=_show_version)
+    ] = False,
+) -> None:
+    """Benchmark a stream-free NCCL communicator against one with a stream of its own."""
 
 
 app.command()(_interruptible(run))

@@ -23,7 +23,7 @@ _VARIABLES = (
     "CUDA_VISIBLE_DEVICES",
     "OMP_NUM_THREADS",
 )
-_PACKAGES = ("nccl-bench", "torch", "numpy", "pandas")
+_PACKAGES = ("torch", "numpy", "pandas")
 _NCCL_PACKAGES = "nvidia-nccl"
 # Our key, nvidia-smi's field, and whether it is a number.
 _GPU_FIELDS = (
@@ -42,7 +42,7 @@ _GPU_FIELDS = (
 _ANSI = re.compile(r"\x1b\[[0-9;]*[A-Za-z]")
 
 
-def version(package: str) -> str | None:
+def _version(package: str) -> str | None:
     """The installed version of ``package``, or ``None`` where it is not installed. Imports nothing of it."""
     try:
         return metadata.version(package)
@@ -84,7 +84,7 @@ def _allowed(name: str) -> bool:
 def _packages() -> dict[str, str | None]:
     names = {found.name for found in metadata.distributions() if found.name}
     wanted = sorted(name for name in names if name in _PACKAGES or name.startswith(_NCCL_PACKAGES))
-    return {name: version(name) for name in wanted}
+    return {name: _version(name) for name in wanted}
 
 
 def _cpu_model(cpuinfo: Path) -> str | None:

@@ -16,8 +16,8 @@ from enum import StrEnum
 from io import RawIOBase
 from pathlib import Path
 
+from nccl_bench import __version__
 from nccl_bench.errors import RecordError, UsageError
-from nccl_bench.records.environment import version
 from nccl_bench.records.run import FILES, RUN, SAMPLES, SUMMARY, TOOL, read_meta
 from nccl_bench.records.schema import SCHEMA, Line, dump
 
@@ -78,7 +78,7 @@ class RunStore:
                 {
                     "schema": SCHEMA,
                     "tool": TOOL,
-                    "version": version(TOOL) or "unknown",
+                    "version": __version__,
                     "name": name,
                     "started": started.isoformat(timespec="seconds"),
                     "finished": None,
