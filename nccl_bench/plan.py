@@ -71,6 +71,12 @@ def make_plan(config: RunConfig, world_size: int) -> Plan:
     left_out: dict[str, None] = {}
     if config.root >= world_size:
         raise UsageError(f"the root is rank {config.root}, and there are ranks 0 to {world_size - 1}")
+    most = most_ops_per_batch(config.arms)
+    if config.ops_per_batch is not None and config.ops_per_batch > most:
+        raise UsageError(
+            f"ops_per_batch (-n) is {config.ops_per_batch}: it is {most} at the most with these arms, so that a batch "
+            "stays below half of the device's launch queue; take more --rounds instead"
+        )
     timings = _timings(config, left_out)
     cases: dict[Case, tuple[str, ...]] = {}
     for collective in config.collectives:

@@ -110,6 +110,8 @@ class CaseRun:
                 graphs[name].replay()
             else:
                 self._call_each(name, operations)
+            # A step more than a rank that did not get here, which is then the one that a hang is put down to.
+            self._at(name, f"{phase}, waiting")
             self.streams.synchronize()
             counts.append(self.buffers.wrong(operations))
         return dict(zip(names, self.control.sum(counts), strict=True))

@@ -51,7 +51,7 @@ def make_schedule(config: RunConfig, pilots: Mapping[str, Pilot], slots: int) ->
     eager = _between(FEWEST_OPS, math.ceil((BATCH_S * 1e6) / fastest_us), most)
     enqueue = _between(FEWEST_OPS, int(ENQUEUE_DEVICE_US / slowest_us), most)
     if config.ops_per_batch is not None:
-        eager = enqueue = min(config.ops_per_batch, most)
+        eager = enqueue = config.ops_per_batch
     # A replay visits each slot once at the most, so that its results can be checked.
     graph = OPS_PER_GRAPH if config.same_buffer else min(OPS_PER_GRAPH, slots)
     replays = _between(1, math.ceil((BATCH_S * 1e6) / (graph * fastest_us)), MOST_REPLAYS)

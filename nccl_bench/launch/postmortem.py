@@ -7,6 +7,7 @@ import signal
 import socket
 from collections.abc import Sequence
 from dataclasses import dataclass
+from datetime import datetime, timedelta
 from pathlib import Path
 
 from nccl_bench.records.handoff import Failure, Position, furthest_behind, read_failures
@@ -14,7 +15,11 @@ from nccl_bench.records.handoff import Failure, Position, furthest_behind, read_
 _TAIL_LINES = 5
 _TAIL_BYTES = 8192
 # torch.distributed.elastic's ChildFailedError: one such block for each rank, the first observed failure last.
-_EXIT = re.compile(r"rank\s*: (\d+) \(local_rank: (\d+)\)\s+exitcode\s*: (-?\d+) \(pid: \d+\)")
+_EXIT = re.compile(
+    r"time\s*: (\S+)\s+host\s*: .*\s+rank\s*: (\d+) \(local_rank: (\d+)\)\s+exitcode\s*: (-?\d+) \(pid: \d+\)"
+)
+# Ranks that torchrun found dead in one look. Those that it killed itself followed later than that: it waits first.
+_TOGETHER = timedelta(seconds=1)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -32,17 +37,27 @@ def find_death(scratch: Path, positions: Sequence[Position], exit_code: int) -> 
     """The first death in ``scratch``, after torchrun ended with ``exit_code``.
 
     The first exception is the reason, and later ones are its echo on other ranks; unless the first rank to end was
-    killed by a signal, which leaves no exception and makes everybody else raise one.
+    killed by a signal, which leaves no exception and makes everybody else raise one. torchrun looks at the ranks in turn
+    a few times a second, so one that was killed and one that raised because of it may be found together.
     """
     failures = read_failures(scratch)
     log = scratch / "torchrun.log"
     text = log.read_text(encoding="utf-8", errors="replace") if log.exists() else ""
-    exits = [(int(rank), int(local_rank), int(code)) for rank, local_rank, code in _EXIT.findall(text)]
+    exits = [
+        (datetime.strptime(moment, "%Y-%m-%d_%H:%M:%S"), int(rank), int(local_rank), int(code))
+        for moment, rank, local_rank, code in _EXIT.findall(text)
+    ]
     by_rank = {position.rank: position for position in positions}
     if exits:
-        rank, local_rank, code = exits[-1]
-        silently = code < 0 and code != -signal.SIGTERM and all(failure.rank != rank for failure in failures)
-        if silently or not failures:
+        first = exits[-1]
+        raised = {failure.rank for failure in failures}
+        silent = [
+            (rank, local_rank, code)
+            for moment, rank, local_rank, code in reversed(exits)
+            if moment <= first[0] + _TOGETHER and code < 0 and code != -signal.SIGTERM and rank not in raised
+        ]
+        if silent or not failures:
+            rank, local_rank, code = silent[0] if silent else first[1:]
             return _death(by_rank.get(rank), rank, _ended(code), tail(_stderr(scratch, local_rank)))
     if failures:
         return _of_failure(failures[0])

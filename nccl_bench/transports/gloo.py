@@ -69,9 +69,9 @@ class _Half:
         """As of Gloo's own work; ``_deliver`` has been there before."""
 
 
-@dataclass(slots=True)
+@dataclass
 class _Group(threading.local):
-    """The calling thread's open group: how deep, and what it holds back by stream."""
+    """The calling thread's open group: how deep, and what it holds back by stream. Slots would be every thread's."""
 
     depth: int = 0
     held: dict[int, list[tuple[_Comm, _Start]]] = field(default_factory=dict)
