@@ -27,6 +27,8 @@ from nccl_bench.streams.base import Graph, Streams
 ROUNDS_PER_BLOCK = 3
 # A gate that opens early is doubled; after this many times the rounds asked for, what was kept has to do.
 ATTEMPTS_PER_ROUND = 3
+# Times its first length. Calls that wait for the gate themselves outlast any, and the case would look like a hang.
+LONGEST_GATE = 32
 CHECKED_SLOTS = 4
 # Enough for a 99th percentile to be more than the maximum.
 PER_ITERATION_OPERATIONS = 300
@@ -190,7 +192,8 @@ class CaseRun:
         """Batches of every arm, interleaved in shuffled order, until enough rounds are kept or too many were tried."""
         operations = schedule.ops[timing]
         calls = {} if graphs else {name: self._calls(name, operations) for name in names}
-        gates = {name: schedule.gates_s.get((name, timing), 0.0) for name in names}
+        first_gates = {name: schedule.gates_s.get((name, timing), 0.0) for name in names}
+        gates = dict(first_gates)
         tallies = {name: _Tally() for name in names}
         attempt, attempts = 0, self.config.rounds * ATTEMPTS_PER_ROUND
         while attempt < attempts and min(len(t.rounds) for t in tallies.values()) < self.config.rounds:
@@ -214,7 +217,9 @@ class CaseRun:
                     tallies[name].batches.append(batch)
                 else:
                     tallies[name].discarded += 1
-                    gates[name] *= 2
+            # Once for all of a block, whose batches had the same gate.
+            for name in {name for (_, name), batch in zip(visits, reduced, strict=True) if not batch.valid}:
+                gates[name] = min(2 * gates[name], LONGEST_GATE * first_gates[name])
         return tallies
 
     def _batch(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gc
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 
 from nccl_bench.arms import Arm
 from nccl_bench.bench.buffers import CaseBuffers
@@ -86,7 +87,7 @@ class Runner:
         if arena is None:
             one_slot = plan_arena(self._config, planned.case, self._control.world_size, 2**62)
             assert one_slot is not None
-            needed = (one_slot.regions + 2) * one_slot.slot_bytes
+            needed = replace(one_slot, slots=1).total_bytes
             self._record([Skipped(case=planned.case, reason=_does_not_fit(needed, budget))])
         return arena
 
@@ -98,6 +99,6 @@ class Runner:
 
 def _does_not_fit(needed: int, budget: int) -> str:
     def gib(size: int) -> str:
-        return f"{size / 1024**3:.1f} GiB"
+        return f"{size / 1024**3:.2f} GiB"
 
     return f"its buffers need {gib(needed)} a rank, and {gib(budget)} are free"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
+import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -108,7 +109,11 @@ def run_attached(config: RunConfig, attachment: Attachment, output: Output) -> N
     os.environ.setdefault("LOCAL_WORLD_SIZE", str(attachment.world_size))
     progress = Progress(None, attachment.rank, attachment.local_rank)
 
+    # Taken by whoever ends the process, and never given back: at a deadline, a peer that leaves makes `measure` raise.
+    leaving = threading.Lock()
+
     def give_up(late: Position) -> None:
+        leaving.acquire()
         hang = hang_at(late, plan.cases, config.timeout_s)
         where = f"{hang.case.label if hang.case else 'set-up'} {late.arm} ({late.phase})"
         _say(f"rank {late.rank} on {late.host} met its deadline of {hang.timeout_s:g} s in {where}")
@@ -123,7 +128,10 @@ def run_attached(config: RunConfig, attachment: Attachment, output: Output) -> N
     spec = WorkerSpec(config=config, run_dir=str(store.path) if store else None, scratch=None, first_case=0)
     try:
         with _failing(store, output):
-            measure(spec, progress)
+            try:
+                measure(spec, progress)
+            finally:
+                leaving.acquire()
     except Exception as error:  # noqa: BLE001 - the message is all that is left of a rank that has to end here
         failure = Failure.of(error, progress.position)
         _say(f"rank {failure.rank} on {failure.host} ended: {failure.kind}: {failure.message}")

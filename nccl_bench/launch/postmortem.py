@@ -37,8 +37,8 @@ def find_death(scratch: Path, positions: Sequence[Position], exit_code: int) -> 
     """The first death in ``scratch``, after torchrun ended with ``exit_code``.
 
     The first exception is the reason, and later ones are its echo on other ranks; unless the first rank to end was
-    killed by a signal, which leaves no exception and makes everybody else raise one. torchrun looks at the ranks in turn
-    a few times a second, so one that was killed and one that raised because of it may be found together.
+    killed by a signal, which leaves no exception and makes everybody else raise one. torchrun looks at the ranks a few
+    times a second, so a rank that was killed and one that raised because of it may be found together.
     """
     failures = read_failures(scratch)
     log = scratch / "torchrun.log"

@@ -27,7 +27,7 @@ def at(rank: int, step: int, deadline: float | None, *, done: bool = False) -> P
 
 
 def test_a_spec_is_read_back_equal(tmp_path: Path) -> None:
-    config = resolve("cpu", {"sizes": "8:64:x2", "ops_per_batch": 3, "nccl_library": "/a/b.so", "timeout_s": 7})
+    config = resolve("cuda", {"sizes": "8:64:x2", "ops_per_batch": 3, "nccl_library": "/a/b.so", "timeout_s": 7})
     spec = WorkerSpec(config=config, run_dir=None, scratch=str(tmp_path), first_case=4)
     spec.write(tmp_path / "spec.json")
     assert WorkerSpec.read(tmp_path / "spec.json") == spec

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
@@ -90,7 +91,7 @@ POSITIONS = [
     Position(rank=rank, local_rank=rank, host="box", pid=1, case_index=4, arm="torch", step=9 - rank) for rank in (0, 1)
 ]
 BLOCK = """[{index}]:
-  time      : 2030-01-01_00:00:00
+  time      : 2030-01-01_00:00:{second:02}
   host      : box.example
   rank      : {rank} (local_rank: {rank})
   exitcode  : {code} (pid: 123)
@@ -99,9 +100,14 @@ BLOCK = """[{index}]:
 """
 
 
-def leave(scratch: Path, *exits: tuple[int, int], failures: tuple[tuple[int, float], ...] = ()) -> None:
+def leave(
+    scratch: Path, *exits: tuple[int, int], failures: tuple[tuple[int, float], ...] = (), seconds: Sequence[int] = ()
+) -> None:
     """Write what torchrun and its workers would: ``exits`` are (rank, code), the root cause last."""
-    blocks = [BLOCK.format(index=index, rank=rank, code=code) for index, (rank, code) in enumerate(exits)]
+    blocks = [
+        BLOCK.format(index=index, rank=rank, code=code, second=second)
+        for index, ((rank, code), second) in enumerate(zip(exits, seconds or [0] * len(exits), strict=True))
+    ]
     (scratch / "torchrun.log").write_text("W0101 noise\n" + "".join(blocks) + "last line\n", encoding="utf-8")
     for rank, _ in exits:
         logs = scratch / "logs" / "abc_1" / "attempt_0" / str(rank)
@@ -128,6 +134,16 @@ def test_a_signal_comes_before_the_exceptions_it_causes_elsewhere(tmp_path: Path
     assert death.message.startswith(f"rank 1 on box was killed by {name}")
     assert death.message.endswith("line 35 of 1\nline 36 of 1\nline 37 of 1\nline 38 of 1\nline 39 of 1")
     assert "line 34" not in death.message
+
+
+def test_a_rank_killed_and_one_that_raised_because_of_it_may_be_found_together(tmp_path: Path) -> None:
+    leave(tmp_path, (1, -9), (0, 3), failures=((0, 1.0),), seconds=(1, 0))
+    assert find_death(tmp_path, POSITIONS, 1).message.startswith("rank 1 on box was killed by SIGKILL")
+
+
+def test_a_straggler_that_torchrun_killed_is_no_reason(tmp_path: Path) -> None:
+    leave(tmp_path, (1, -9), (0, 3), failures=((0, 1.0),), seconds=(2, 0))
+    assert "ValueError" in find_death(tmp_path, POSITIONS, 1).message
 
 
 def test_an_abort_after_an_exception_is_the_exception(tmp_path: Path) -> None:

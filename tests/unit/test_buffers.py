@@ -1,0 +1,350 @@
+"""The check, on every rank's buffers in one process: it passes a right collective and catches what is planted."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+
+import pytest
+import torch
+from torch import Tensor
+
+from nccl_bench.bench import buffers as buffers_module
+from nccl_bench.bench import values
+from nccl_bench.bench.buffers import CaseBuffers
+from nccl_bench.collectives import COLLECTIVES, DTYPES, Case, Placement, RedOp, Scenario
+from nccl_bench.config import resolve
+from nccl_bench.plan import WORKSPACE_BYTES, plan_arena
+
+CPU = torch.device("cpu")
+COUNT = 37
+BITS = {1: torch.uint8, 2: torch.int16, 4: torch.int32, 8: torch.int64}
+KINDS = [
+    (name, redop, placement)
+    for name, row in COLLECTIVES.items()
+    for redop in (tuple(RedOp) if row.reduces else (None,))
+    for placement in row.placements
+]
+SUMS = [kind for kind in KINDS if kind[1] in (None, RedOp.SUM)]
+
+
+class World:
+    """One case's buffers on every rank, poisoned and ready for a call."""
+
+    def __init__(
+        self,
+        collective: str,
+        redop: RedOp | None,
+        placement: Placement,
+        *,
+        dtype: str = "bfloat16",
+        ranks: int = 3,
+        count: int = COUNT,
+        slots: int = 2,
+        root: int = 1,
+    ) -> None:
+        row = COLLECTIVES[collective]
+        self.case = Case(
+            scenario=Scenario.ISOLATED,
+            collective=collective,
+            dtype=dtype,
+            redop=redop,
+            placement=placement,
+            root=min(root, ranks - 1) if row.rooted else None,
+            size_bytes=row.size_bytes(count, DTYPES[dtype].itemsize, ranks),
+            count=count,
+        )
+        room = WORKSPACE_BYTES + 64 * 1024**2
+        arena = plan_arena(resolve("cpu", {}), self.case, ranks, room)
+        assert arena is not None
+        self.ranks = [CaseBuffers(self.case, replace(arena, slots=slots), rank, ranks, CPU) for rank in range(ranks)]
+        self.slots = slots
+        for buffers in self.ranks:
+            buffers.poison(slots)
+
+    def run(self, change: Callable[[list[Tensor]], list[Tensor]] = lambda inputs: inputs) -> World:
+        """Do the collective in every slot, rightly; ``change`` gets every rank's input first."""
+        for slot in range(self.slots):
+            pairs = [buffers.pair(slot) for buffers in self.ranks]
+            collective(self.case, change([x.clone() for x, _ in pairs]), [y for _, y in pairs])
+        return self
+
+    def wrong(self) -> list[int]:
+        return [buffers.wrong(self.slots) for buffers in self.ranks]
+
+    def bits(self, rank: int, slot: int = 0) -> Tensor:
+        """The output of a rank as integers, to plant something in."""
+        output = self.ranks[rank].pair(slot)[1]
+        return output.view(BITS[output.dtype.itemsize])
+
+    @property
+    def checked(self) -> list[int]:
+        """The ranks whose output is defined."""
+        return [self.case.root or 0] if self.case.collective == "reduce" else list(range(len(self.ranks)))
+
+
+def collective(case: Case, inputs: Sequence[Tensor], outputs: Sequence[Tensor]) -> None:
+    """What the collective is defined to do, one statement each."""
+    ranks, count, root = range(len(inputs)), case.count, case.root or 0
+    for rank in ranks:
+        block = slice(rank * count, (rank + 1) * count)
+        if case.collective == "all_reduce":
+            outputs[rank].copy_(reduced(inputs, case.redop))
+        elif case.collective == "all_gather":
+            outputs[rank].copy_(torch.cat(list(inputs)))
+        elif case.collective == "reduce_scatter":
+            outputs[rank].copy_(reduced([x[block] for x in inputs], case.redop))
+        elif case.collective == "all_to_all":
+            outputs[rank].copy_(torch.cat([x[block] for x in inputs]))
+        elif case.collective == "broadcast":
+            outputs[rank].copy_(inputs[root])
+        elif case.collective == "send_recv":
+            outputs[rank].copy_(inputs[rank - 1])
+        elif rank == root:
+            outputs[rank].copy_(reduced(inputs, case.redop))
+
+
+def reduced(inputs: Sequence[Tensor], redop: RedOp | None) -> Tensor:
+    """The reduction, exact and rounded once."""
+    dtype = inputs[0].dtype
+    stack = torch.stack([x.to(torch.float64 if dtype.is_floating_point else torch.int64) for x in inputs])
+    if redop is RedOp.SUM:
+        return stack.sum(0).to(dtype)
+    if redop is RedOp.PROD:
+        return stack.prod(0).to(dtype)
+    if redop is RedOp.MIN:
+        return stack.amin(0).to(dtype)
+    if redop is RedOp.MAX:
+        return stack.amax(0).to(dtype)
+    total = stack.sum(0)
+    return (total / len(inputs) if dtype.is_floating_point else total // len(inputs)).to(dtype)
+
+
+# What is right
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize(("name", "redop", "placement"), KINDS)
+def test_a_right_collective_has_no_wrong_element(
+    name: str, redop: RedOp | None, placement: Placement, dtype: str
+) -> None:
+    for ranks in (1, 2, 3):
+        assert World(name, redop, placement, dtype=dtype, ranks=ranks).run().wrong() == [0] * ranks
+
+
+@pytest.mark.parametrize("count", [1, values.PERIOD - 1, values.PERIOD, 3 * values.PERIOD + 5])
+@pytest.mark.parametrize(("name", "redop", "placement"), SUMS)
+def test_blocks_of_any_length_repeat_the_table(
+    name: str, redop: RedOp | None, placement: Placement, count: int
+) -> None:
+    world = World(name, redop, placement, count=count, ranks=4).run()
+    assert world.wrong() == [0, 0, 0, 0]
+    source = world.ranks[0].input(0).double()
+    if len(source) > values.PERIOD and placement is Placement.OUT_OF_PLACE:
+        assert torch.equal(source[values.PERIOD :], source[: -values.PERIOD])
+
+
+# What is planted
+
+
+@pytest.mark.parametrize(("name", "redop", "placement"), SUMS)
+def test_each_changed_element_is_counted(name: str, redop: RedOp | None, placement: Placement) -> None:
+    world = World(name, redop, placement).run()
+    for rank in world.checked:
+        world.bits(rank, slot=0)[0] ^= 1
+        world.bits(rank, slot=1)[-1] ^= 1
+        world.bits(rank, slot=1)[5] ^= 1 << 6
+    assert world.wrong() == [3 if rank in world.checked else 0 for rank in range(3)]
+    assert all(world.ranks[rank].wrong(1) == 1 for rank in world.checked)
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize(("name", "redop"), [(name, redop) for name, redop, _ in KINDS if name != "reduce"])
+def test_an_element_that_was_not_written_is_counted(name: str, redop: RedOp | None, dtype: str) -> None:
+    world = World(name, redop, Placement.OUT_OF_PLACE, dtype=dtype)
+    left = [world.bits(rank)[7].clone() for rank in range(3)]
+    world.run()
+    for rank in range(3):
+        world.bits(rank)[7] = left[rank]
+    assert world.wrong() == [1, 1, 1]
+
+
+@pytest.mark.parametrize(("name", "redop"), [(name, redop) for name, redop, _ in KINDS])
+def test_a_collective_that_does_nothing_is_all_wrong_out_of_place(name: str, redop: RedOp | None) -> None:
+    world = World(name, redop, Placement.OUT_OF_PLACE)
+    everything = 2 * len(world.bits(0))
+    assert world.wrong() == [everything if rank in world.checked else 0 for rank in range(3)]
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize(
+    ("name", "redop"), [(name, redop) for name, redop, placement in KINDS if placement is Placement.IN_PLACE]
+)
+def test_a_collective_that_does_nothing_is_caught_in_place(name: str, redop: RedOp | None, dtype: str) -> None:
+    wrong = World(name, redop, Placement.IN_PLACE, dtype=dtype, ranks=4, root=3).wrong()
+    if name == "broadcast":
+        assert wrong[3] == 0
+        assert min(wrong[:3]) > COUNT
+    else:
+        # A rank may happen to hold a minimum, a maximum or an average already, but not in most elements.
+        assert sum(wrong) > COUNT // 2
+
+
+@pytest.mark.parametrize("missing", [0, 1, 2])
+@pytest.mark.parametrize(("name", "redop", "placement"), [kind for kind in KINDS if kind[1] is not None])
+def test_a_missing_contribution_is_caught(name: str, redop: RedOp | None, placement: Placement, missing: int) -> None:
+    neutral = {RedOp.PROD: 1, RedOp.MIN: 400, RedOp.MAX: 0}.get(redop, 0) if redop else 0
+
+    def drop(inputs: list[Tensor]) -> list[Tensor]:
+        inputs[missing].fill_(neutral)
+        return inputs
+
+    world = World(name, redop, placement, dtype="float32" if redop is RedOp.AVG else "bfloat16").run(drop)
+    assert all(world.wrong()[rank] > 0 for rank in world.checked)
+
+
+@pytest.mark.parametrize("name", ["all_gather", "all_to_all", "send_recv", "reduce_scatter"])
+def test_swapped_blocks_are_caught(name: str) -> None:
+    reduces = COLLECTIVES[name].reduces
+    for placement in COLLECTIVES[name].placements:
+        world = World(name, RedOp.SUM if reduces else None, placement, dtype="int32").run()
+        if name in ("all_gather", "all_to_all"):
+            blocks = world.bits(1).view(3, -1)
+            blocks[[0, 2]] = blocks[[2, 0]]
+            assert world.wrong()[1] > COUNT
+        else:
+            first, second = world.bits(0), world.bits(1)
+            swapped = first.clone()
+            first.copy_(second)
+            second.copy_(swapped)
+            assert min(world.wrong()[:2]) > COUNT // 2
+            assert world.wrong()[2] == 0
+
+
+@pytest.mark.parametrize("placement", Placement)
+def test_the_wrong_root_is_caught(placement: Placement) -> None:
+    world = World("broadcast", None, placement, dtype="int32")
+    collective(replace(world.case, root=2), [x.clone() for x, _ in pairs(world)], [y for _, y in pairs(world)])
+    assert min(buffers.wrong(1) for buffers in world.ranks) > COUNT // 2
+    world = World("reduce", RedOp.SUM, placement, dtype="int32")
+    collective(replace(world.case, root=2), [x.clone() for x, _ in pairs(world)], [y for _, y in pairs(world)])
+    assert world.ranks[1].wrong(1) > COUNT // 2
+    assert world.ranks[0].wrong(1) == 0
+
+
+def pairs(world: World) -> list[tuple[Tensor, Tensor]]:
+    return [buffers.pair(0) for buffers in world.ranks]
+
+
+@pytest.mark.parametrize("name", [name for name, row in COLLECTIVES.items() if row.reduces])
+def test_a_second_call_in_place_is_wrong_until_the_input_is_restored(name: str) -> None:
+    world = World(name, RedOp.SUM, Placement.IN_PLACE).run()
+    world.run()
+    assert all(world.wrong()[rank] > 0 for rank in world.checked)
+    for buffers in world.ranks:
+        buffers.restore(2)
+    assert world.run().wrong() == [0, 0, 0]
+
+
+# Slots, poison, input
+
+
+@pytest.mark.parametrize(("name", "redop", "placement"), SUMS)
+def test_input_and_output_share_memory_where_nccl_tests_has_them_share_it(
+    name: str, redop: RedOp | None, placement: Placement
+) -> None:
+    for rank, buffers in enumerate(World(name, redop, placement).ranks):
+        source, target = buffers.pair(1)
+        if placement is Placement.OUT_OF_PLACE:
+            assert source.untyped_storage() is not target
+            span = range(target.data_ptr(), target.data_ptr() + target.nbytes)
+            assert source.data_ptr() not in span
+            assert source.data_ptr() + source.nbytes - 1 not in span
+        elif len(source) == len(target):
+            assert source is target
+        elif len(target) > len(source):
+            assert source.data_ptr() == target[rank * COUNT :].data_ptr()
+        else:
+            assert target.data_ptr() == source[rank * COUNT :].data_ptr()
+
+
+def test_calls_rotate_through_the_slots() -> None:
+    buffers = World("all_reduce", RedOp.SUM, Placement.OUT_OF_PLACE, slots=3).ranks[0]
+    addresses = [buffers.input(slot).data_ptr() for slot in range(7)]
+    assert addresses[:3] == addresses[3:6]
+    assert addresses[6] == addresses[0]
+    assert len(set(addresses)) == 3
+    assert len({buffers.output(slot).data_ptr() for slot in range(7)} | set(addresses)) == 6
+
+
+def test_a_slot_is_as_aligned_as_a_tensor_of_its_own() -> None:
+    buffers = World("all_reduce", RedOp.SUM, Placement.OUT_OF_PLACE, count=3, slots=4).ranks[0]
+    base = buffers.input(0).data_ptr()
+    assert {(buffers.input(slot).data_ptr() - base) % 512 for slot in range(4)} == {0}
+    assert (buffers.output(0).data_ptr() - base) % 512 == 0
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_poison_is_nan_or_out_of_the_tables(dtype: str) -> None:
+    output = World("all_gather", None, Placement.OUT_OF_PLACE, dtype=dtype).ranks[0].output(0)
+    assert bool(output.double().isnan().all()) if DTYPES[dtype].is_float else set(output.tolist()) <= {-1, 255}
+
+
+def test_poison_and_restore_touch_the_slots_asked_for_alone() -> None:
+    (buffers,) = World("all_reduce", RedOp.SUM, Placement.OUT_OF_PLACE, ranks=1, slots=3).run().ranks
+    for slot in range(3):
+        buffers.input(slot).zero_()
+    buffers.poison(2)
+    assert [bool(buffers.output(slot).isnan().all()) for slot in range(3)] == [True, True, False]
+    assert [bool((buffers.input(slot) > 0).all()) for slot in range(3)] == [True, True, False]
+    assert (buffers.wrong(2), buffers.wrong(3)) == (2 * COUNT, 2 * COUNT)
+
+
+def test_more_calls_than_slots_restore_and_poison_every_slot() -> None:
+    (buffers,) = World("all_reduce", RedOp.SUM, Placement.OUT_OF_PLACE, ranks=1).ranks
+    for slot in range(2):
+        buffers.input(slot).zero_()
+    buffers.restore(100)
+    assert all(bool((buffers.input(slot) > 0).all()) for slot in range(2))
+    assert buffers.wrong(100) == 2 * COUNT
+
+
+def test_poison_leaves_an_in_place_input_as_it_must_be() -> None:
+    for rank, buffers in enumerate(World("all_gather", None, Placement.IN_PLACE).ranks):
+        output = buffers.output(0)
+        own = slice(rank * COUNT, (rank + 1) * COUNT)
+        assert not bool(output[own].isnan().any())
+        assert int(output.isnan().sum()) == 2 * COUNT
+        assert buffers.wrong(1) == 2 * COUNT
+
+
+def test_a_long_output_is_compared_in_parts(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(buffers_module, "_COMPARED", 10)
+    world = World("broadcast", None, Placement.OUT_OF_PLACE).run()
+    world.bits(0)[COUNT - 1] ^= 1
+    world.bits(0)[10] ^= 1
+    assert world.wrong() == [2, 0, 0]
+
+
+# The tolerance
+
+
+@pytest.mark.parametrize("dtype", [name for name, dtype in DTYPES.items() if dtype.is_float])
+def test_a_float_average_may_be_off_by_the_tolerance_and_no_more(dtype: str) -> None:
+    world = World("all_reduce", RedOp.AVG, Placement.OUT_OF_PLACE, dtype=dtype).run()
+    tolerance = world.ranks[0].tolerance_ulp
+    assert tolerance == 5
+    world.bits(0)[3] += tolerance
+    world.bits(1)[3] -= tolerance
+    assert world.wrong() == [0, 0, 0]
+    world.bits(0)[3] += 1
+    world.bits(1)[3] -= 1
+    assert world.wrong() == [1, 1, 0]
+
+
+@pytest.mark.parametrize("planted", [float("nan"), float("inf"), -1.0, 0.0])
+@pytest.mark.parametrize("dtype", [name for name, dtype in DTYPES.items() if dtype.is_float])
+def test_no_tolerance_covers_what_is_no_average(dtype: str, planted: float) -> None:
+    world = World("all_reduce", RedOp.AVG, Placement.OUT_OF_PLACE, dtype=dtype).run()
+    world.ranks[2].output(0)[3] = planted
+    assert world.wrong() == [0, 0, 1]

@@ -1,0 +1,603 @@
+"""The command line: every option changes something, every choice runs, and bad input gets one message, no traceback."""
+
+from __future__ import annotations
+
+import itertools
+import os
+import re
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+import typer
+
+from nccl_bench import capabilities
+from nccl_bench.capabilities import ARMS, DEFAULT_ARMS, DEVICES
+from nccl_bench.cli import app, main, session
+from nccl_bench.cli.session import Output
+from nccl_bench.collectives import COLLECTIVES, DTYPES, Placement, RedOp, Timing
+from nccl_bench.config import CallerStream, RunConfig, resolve
+from nccl_bench.errors import ExitCode, UsageError
+from nccl_bench.launch import hardware
+from nccl_bench.launch.attach import Attachment
+from nccl_bench.launch.torchrun import LaunchConfig
+from nccl_bench.plan import make_plan
+from nccl_bench.records.run import Run
+from nccl_bench.records.store import RunStore
+from tests.unit.synthetic_runs import meta, samples
+
+ROOT = Path(__file__).parents[2]
+RANKS = {"RANK": "0", "WORLD_SIZE": "2", "LOCAL_RANK": "0", "LOCAL_WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1"}
+TORCHRUN = RANKS | {"TORCHELASTIC_RUN_ID": "none", "MASTER_PORT": "29500"}
+LAUNCHERS_MARKS = (*TORCHRUN, "OMPI_COMM_WORLD_RANK", "PMI_RANK", "SLURM_STEP_ID", "CUDA_VISIBLE_DEVICES", "COLUMNS")
+COMMANDS: Mapping[str, Any] = typer.main.get_command(app).commands  # type: ignore[attr-defined]  # of a group
+
+
+@dataclass(frozen=True, kw_only=True)
+class Seen:
+    """What a command line came to; what it does not come to is absent."""
+
+    did: str
+    config: RunConfig | None = None
+    launch: LaunchConfig | None = None
+    attachment: Attachment | None = None
+    output: Output | None = None
+    planned_for: tuple[int, ...] | None = None
+    run: Run | None = None
+
+
+class CommandLine:
+    """Runs command lines in an empty directory, up to the point where ranks would start or tables be printed."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+        self._monkeypatch = monkeypatch
+        self._capsys = capsys
+        self._seen: list[Seen] = []
+
+    def observe(self, *arguments: str, env: Mapping[str, str] = {}) -> Seen:
+        """What a command line comes to, which has to be good."""
+        self._seen.clear()
+        with self._monkeypatch.context() as patch:
+            patch.setattr(session, "run_launched", lambda c, x, o: self._see("launched", config=c, launch=x, output=o))
+            patch.setattr(
+                session, "run_attached", lambda c, x, o: self._see("attached", config=c, attachment=x, output=o)
+            )
+            patch.setattr(session, "show_plan", lambda c, *n: self._see("planned", config=c, planned_for=n))
+            patch.setattr(session, "print_report", lambda r, o: self._see("reported", run=r, output=o))
+            code, _, stderr = self.run(*arguments, env=env)
+        assert code == 0, stderr
+        (seen,) = self._seen
+        return seen
+
+    def run(self, *arguments: str, env: Mapping[str, str] = {}) -> tuple[int, str, str]:
+        """The exit code, standard output and standard error."""
+        with self._monkeypatch.context() as patch:
+            patch.setattr(sys, "argv", ["nccl-bench", *arguments])
+            for name, value in env.items():
+                patch.setenv(name, value)
+            with pytest.raises(SystemExit) as end:
+                main()
+        captured = self._capsys.readouterr()
+        return int(end.value.code or 0), captured.out, captured.err
+
+    def _see(self, did: str, **facts: Any) -> None:
+        self._seen.append(Seen(did=did, **facts))
+
+
+def tree(directory: Path) -> dict[str, bytes | None]:
+    """Everything below a directory."""
+    return {str(path): path.read_bytes() if path.is_file() else None for path in sorted(directory.rglob("*"))}
+
+
+@pytest.fixture(scope="module")
+def made_up_run(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The directory of a run."""
+    directory = tmp_path_factory.mktemp("runs") / "made-up"
+    store = RunStore.create(
+        directory,
+        name="made-up",
+        command=[],
+        config=meta(device="cpu")["config"],
+        launch=meta()["launch"],
+        left_out=[],
+        environment={},
+    )
+    store.append(samples())
+    return directory
+
+
+@pytest.fixture
+def here(tmp_path: Path, made_up_run: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The current directory, with a configuration, a run and a directory that is neither."""
+    for name in LAUNCHERS_MARKS:
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setattr(hardware, "gpu_count", lambda _environ: 0)
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "mine.toml").write_text("rounds = 2\nper_iteration = true\nsame_buffer = true\n", encoding="utf-8")
+    for name in ("a-run", "another-run"):
+        shutil.copytree(made_up_run, tmp_path / name)
+    return tmp_path
+
+
+@pytest.fixture
+def command_line(here: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> CommandLine:
+    def never(*_arguments: object, **_keywords: object) -> None:
+        raise AssertionError("ranks would have been started")
+
+    monkeypatch.setattr(session, "run_sweep", never)
+    return CommandLine(monkeypatch, capsys)
+
+
+# -- every option is read ------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, kw_only=True)
+class Option:
+    """An option with ``value`` (none for a flag), which makes ``look`` give ``gives``, and something else without."""
+
+    look: Callable[[Seen], object]
+    gives: object
+    value: str | None = None
+    base: tuple[str, ...] = ()
+    env: Mapping[str, str] = field(default_factory=dict)
+
+
+def configured(name: str) -> Callable[[Seen], object]:
+    return lambda seen: getattr(seen.config, name)
+
+
+def launched(name: str) -> Callable[[Seen], object]:
+    return lambda seen: getattr(seen.launch, name)
+
+
+def shown(name: str) -> Callable[[Seen], object]:
+    return lambda seen: getattr(seen.output, name)
+
+
+def did(seen: Seen) -> object:
+    return seen.did
+
+
+def sizes(seen: Seen) -> object:
+    assert seen.config is not None
+    return seen.config.sizes
+
+
+def ends(seen: Seen) -> object:
+    assert seen.config is not None
+    return seen.config.sizes[0], seen.config.sizes[-1]
+
+
+TWO_NODES = ("--nnodes", "2", "--rdzv-endpoint", "node0:29500")
+RUN_OPTIONS: Mapping[str, Option] = {
+    "config": Option(value="mine.toml", look=configured("rounds"), gives=2),
+    "begin": Option(value="64", look=ends, gives=(64, 64 * 8**4)),
+    "end": Option(value="4K", look=ends, gives=(8, 4096)),
+    "factor": Option(value="4", base=("-b", "8", "-e", "128"), look=sizes, gives=(8, 32, 128)),
+    "step": Option(value="8", base=("-b", "8", "-e", "32"), look=sizes, gives=(8, 16, 24, 32)),
+    "sizes": Option(value="1K,2K", look=sizes, gives=(1024, 2048)),
+    "collective": Option(value="reduce", look=configured("collectives"), gives=("reduce",)),
+    "dtype": Option(value="half", look=configured("dtypes"), gives=("float16",)),
+    "op": Option(value="max", look=configured("redops"), gives=(RedOp.MAX,)),
+    "placement": Option(value="out-of-place", look=configured("placements"), gives=(Placement.OUT_OF_PLACE,)),
+    "root": Option(value="1", look=configured("root"), gives=1),
+    "arms": Option(value="transport", look=configured("arms"), gives=("transport",)),
+    "baseline": Option(value="torch", look=configured("baseline"), gives="torch"),
+    "timing": Option(value="gated", look=configured("timings"), gives=(Timing.GATED,)),
+    "rounds": Option(value="3", look=configured("rounds"), gives=3),
+    "iters": Option(value="20", look=configured("ops_per_batch"), gives=20),
+    "warmup": Option(value="1", look=configured("warmup"), gives=1),
+    "check": Option(value="0", look=configured("check"), gives=False),
+    "per_iteration": Option(look=configured("per_iteration"), gives=True),
+    "same_buffer": Option(look=configured("same_buffer"), gives=True),
+    "caller_stream": Option(value="default", look=configured("caller_stream"), gives=CallerStream.DEFAULT),
+    "seed": Option(value="7", look=configured("seed"), gives=7),
+    "timeout": Option(value="2.5", look=configured("timeout_s"), gives=2.5),
+    "device": Option(value="cuda", look=configured("device"), gives="cuda"),
+    "nccl_library": Option(
+        value="/opt/libnccl.so.2", base=("--device", "cuda"), look=configured("nccl_library"), gives="/opt/libnccl.so.2"
+    ),
+    "nproc": Option(value="3", look=launched("nproc"), gives=3),
+    "nnodes": Option(value="3", base=TWO_NODES, look=launched("nnodes"), gives=3),
+    "node_rank": Option(value="1", base=TWO_NODES, look=launched("node_rank"), gives=1),
+    "rdzv_endpoint": Option(value="b:1", base=TWO_NODES, look=launched("rdzv_endpoint"), gives="b:1"),
+    "launch": Option(env=TORCHRUN, look=did, gives="launched"),
+    "attach": Option(env=RANKS, look=did, gives="attached"),
+    "name": Option(value="mine", look=configured("name"), gives="mine"),
+    "out": Option(value="there", look=shown("out"), gives=Path("there")),
+    "dry_run": Option(look=did, gives="planned"),
+    "json": Option(look=shown("json"), gives=True),
+    "width": Option(value="132", look=shown("width"), gives=132),
+}
+REPORT_OPTIONS: Mapping[str, Option] = {
+    "directory": Option(value="a-run", look=did, gives="reported"),
+    "json": Option(base=("a-run",), look=shown("json"), gives=True),
+    "csv": Option(base=("a-run",), look=shown("csv"), gives=True),
+    "width": Option(value="132", base=("a-run",), look=shown("width"), gives=132),
+}
+TABLES = {"run": RUN_OPTIONS, "report": REPORT_OPTIONS}
+ALL_OPTIONS = [(command, parameter.name) for command in COMMANDS for parameter in COMMANDS[command].params]
+
+
+def parameter(command: str, name: str) -> Any:
+    return next(parameter for parameter in COMMANDS[command].params if parameter.name == name)
+
+
+def test_every_command_and_option_has_an_entry() -> None:
+    assert {name: {parameter.name for parameter in command.params} for name, command in COMMANDS.items()} == {
+        name: set(table) for name, table in TABLES.items()
+    }
+
+
+@pytest.mark.parametrize(("command", "name"), ALL_OPTIONS)
+def test_every_spelling_of_every_option_changes_what_it_says(
+    command: str, name: str, command_line: CommandLine
+) -> None:
+    option = TABLES[command][name]
+    described = parameter(command, name)
+    values = [] if option.value is None else [option.value]
+    if described.param_type_name == "argument":
+        found = command_line.observe(command, *option.base, *values)
+        assert option.look(found) == option.gives
+        return
+    without = option.look(command_line.observe(command, *option.base, env=option.env))
+    assert without != option.gives
+    for spelling in described.opts:
+        found = command_line.observe(command, *option.base, spelling, *values, env=option.env)
+        assert option.look(found) == option.gives, spelling
+    for spelling in described.secondary_opts:
+        found = command_line.observe(command, *option.base, described.opts[0], spelling)
+        assert option.look(found) == without, spelling
+        assert option.look(command_line.observe(command, "mine.toml", spelling)) == without, spelling
+
+
+def test_arguments_say_which_file_and_which_run(command_line: CommandLine, here: Path) -> None:
+    assert command_line.observe("run").config == resolve("cpu")
+    assert (here / "a-run" / "samples.jsonl").write_text("", encoding="utf-8") == 0
+    runs = [command_line.observe("report", name).run for name in ("a-run", "another-run")]
+    assert [len(run.lines) for run in runs if run is not None] == [0, 1]
+
+
+def test_options_override_the_file_key_by_key(command_line: CommandLine, here: Path) -> None:
+    (here / "mine.toml").write_text("rounds = 2\nwarmup = 3\nsizes = '1K'\ndevice = 'cuda'\n", encoding="utf-8")
+    config = command_line.observe("run", "mine.toml", "--rounds", "4").config
+    assert config == resolve("cuda", {"name": "mine", "rounds": 4, "warmup": 3, "sizes": "1K"})
+    assert sizes(command_line.observe("run", "mine.toml", "-b", "8", "-e", "32")) == (8, 16, 32)
+    overridden = command_line.observe("run", "mine.toml", "--device", "cpu").config
+    assert overridden is not None
+    assert overridden.device == "cpu"
+
+
+@pytest.mark.parametrize(
+    ("gpus", "arguments", "device", "nproc"),
+    [
+        (0, (), "cpu", 2),
+        (4, (), "cuda", 4),
+        (4, ("--device", "cpu"), "cpu", 2),
+        (0, ("--device", "cuda"), "cuda", 1),
+        (4, ("--nproc", "3"), "cuda", 3),
+    ],
+)
+def test_the_machine_decides_where_nobody_says(
+    gpus: int,
+    arguments: tuple[str, ...],
+    device: str,
+    nproc: int,
+    command_line: CommandLine,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(hardware, "gpu_count", lambda _environ: gpus)
+    seen = command_line.observe("run", *arguments)
+    assert configured("device")(seen) == device
+    assert seen.launch == LaunchConfig(nproc=nproc)
+
+
+def test_short_options_are_those_of_nccl_tests_and_no_others() -> None:
+    shorts = {
+        spelling: parameter.name
+        for parameter in COMMANDS["run"].params
+        for spelling in parameter.opts
+        if re.fullmatch(r"-\w", spelling)
+    }
+    assert shorts == {
+        "-b": "begin",
+        "-e": "end",
+        "-i": "step",
+        "-f": "factor",
+        "-n": "iters",
+        "-w": "warmup",
+        "-o": "op",
+        "-d": "dtype",
+        "-r": "root",
+        "-c": "check",
+        "-T": "timeout",
+        "-I": "per_iteration",
+    }
+
+
+def test_a_command_line_written_for_nccl_tests_works(command_line: CommandLine) -> None:
+    written = "-b 8 -e 128 -f 4 -n 20 -w 5 -c 0 -d half -o max -r 1 -T 60 -I"
+    expected = {
+        "sizes": [8, 32, 128],
+        "ops_per_batch": 20,
+        "warmup": 5,
+        "check": False,
+        "dtypes": "float16",
+        "redops": "max",
+        "root": 1,
+        "timeout_s": 60,
+        "per_iteration": True,
+    }
+    assert command_line.observe("run", *written.split()).config == resolve("cpu", expected)
+    assert sizes(command_line.observe("run", "-b", "1M", "-e", "3M", "-i", "1M")) == (2**20, 2**21, 3 * 2**20)
+    everything = command_line.observe("run", "-d", "all", "-o", "all").config
+    assert everything == resolve("cpu", {"dtypes": list(DTYPES), "redops": list(RedOp)})
+
+
+# -- every choice runs ---------------------------------------------------------------------------------------------
+
+CHOICES: Mapping[str, tuple[str, ...]] = {
+    "collective": tuple(COLLECTIVES),
+    "dtype": tuple(DTYPES),
+    "op": tuple(RedOp),
+    "placement": tuple(Placement),
+    "timing": tuple(Timing),
+    "arms": tuple(name for name, arm in ARMS.items() if arm.timed),
+    "device": tuple(DEVICES),
+    "caller_stream": tuple(CallerStream),
+}
+REASONS = (
+    *(rule.reason for rule in capabilities._RULES),
+    *(reason for device in DEVICES.values() for reason in device.missing_timings.values()),
+    "the CPU's default stream runs inline, so nothing can be held back on it",
+    "as nccl-tests rounds it",
+    "it is measured out-of-place",
+)
+
+
+def offered(name: str) -> tuple[str, ...]:
+    """The choices in an option's help."""
+    match = re.match(r"(?:Of|[^:.]*:) ([\w, -]+)(?:; or all)?\.", parameter("run", name).help)
+    assert match is not None
+    return tuple(match[1].split(", "))
+
+
+@pytest.mark.parametrize("name", CHOICES)
+def test_help_offers_what_there_is(name: str) -> None:
+    assert offered(name) == CHOICES[name]
+    assert ("; or all." in parameter("run", name).help) == (name in ("collective", "dtype", "op", "placement"))
+
+
+def test_no_other_option_offers_choices() -> None:
+    assert {p.name for p in COMMANDS["run"].params if (p.help or "").startswith("Of ")} - set(CHOICES) == {"seed"}
+
+
+def test_help_tells_the_default_arms() -> None:
+    assert parameter("run", "arms").help.endswith(f" Default: {', '.join(DEFAULT_ARMS)}.")
+
+
+@pytest.mark.parametrize("device", DEVICES)
+@pytest.mark.parametrize(("name", "choice"), [(name, choice) for name in CHOICES for choice in CHOICES[name]])
+def test_every_choice_ends_in_cases_or_in_a_documented_reason(
+    name: str, choice: str, device: str, command_line: CommandLine
+) -> None:
+    spelling = parameter("run", name).opts[-1]
+    config = command_line.observe("run", "--device", device, spelling, choice).config
+    assert config is not None
+    try:
+        plan = make_plan(config, 2)
+    except UsageError as error:
+        # GPUs run every choice that is offered; only what the CPU lacks may end here.
+        assert device == "cpu"
+        _, _, reasons = str(error).partition("left to measure: ")
+        assert reasons
+        assert all(reason.endswith(REASONS) for reason in reasons.split("; "))
+        return
+    assert plan.cases
+    assert plan.timings
+    assert all(reason.endswith(REASONS) for reason in plan.left_out)
+
+
+@pytest.mark.parametrize("device", DEVICES)
+def test_no_arm_of_any_combination_is_dropped_without_a_word(device: str) -> None:
+    arms = CHOICES["arms"]
+    for collective, dtype, op, placement in itertools.product(COLLECTIVES, DTYPES, RedOp, Placement):
+        layer = {"collectives": collective, "dtypes": dtype, "redops": op, "placements": placement, "sizes": "64K"}
+        try:
+            plan = make_plan(resolve(device, layer, {"arms": list(arms)}), 2)
+            measured, told = plan.cases[0].arms, "\n".join(plan.left_out)
+        except UsageError as error:
+            measured, told = (), str(error)
+        for arm in arms:
+            assert (arm in measured) != (f"{arm} does not run {collective} {dtype}" in told), (layer, arm)
+
+
+# -- bad input -----------------------------------------------------------------------------------------------------
+
+FLOAT8 = ("--arms", "all", "--collective", "all_reduce", "--dtype", "float8_e4m3fn")
+# The command line, the exit code, and what the one message has to say.
+BAD: list[tuple[tuple[str, ...], int, tuple[str, ...]]] = [
+    (("run", "--sizes", "8X"), 2, ("'8X'", "8, 4K, 1M")),
+    (("run", "--sizes", "8:1K:x0"), 2, ("factor is 0",)),
+    (("run", "--sizes", ""), 2, ("empty",)),
+    (("run", "-b", "1M", "-e", "8"), 2, ("begins at 1M", "8")),
+    (("run", "-f", "1"), 2, ("factor is 1",)),
+    (("run", "-b", "1", "-e", "1G", "-i", "1"), 2, ("over 10000 sizes",)),
+    (("run", "-f", "2", "-i", "8"), 2, ("-f and -i exclude each other",)),
+    (("run", "--sizes", "8", "-b", "8"), 2, ("--sizes and -b, -e, -f, -i exclude each other",)),
+    (("run", "--arms", "stream-fre"), 2, ("'stream-fre'", "stream-free")),
+    (("run", "--arms", "dedicated-stream-unordered"), 2, ("'dedicated-stream-unordered'", "allowed")),
+    (("run", "--baseline", "transport"), 2, ("'transport'", "not among the arms")),
+    (("run", "--collective", "allreduce"), 2, ("'allreduce'", "all_reduce")),
+    (("run", "--device", ""), 2, ("''", "cuda, cpu")),
+    (("run", "--device", "tpu"), 2, ("'tpu'", "cuda, cpu")),
+    (("run", "--caller-stream", "all"), 2, ("'all'", "side, default")),
+    (("run", "--nccl-library", "libnccl.so"), 2, ("'libnccl.so'", "cpu")),
+    (("run", "--check", "2"), 2, ("check is 2", "true or false")),
+    (("run", "-T", "nan"), 2, ("nan", "above 0")),
+    (("run", "--rounds", "9" * 30), 2, ("2^63 - 1",)),
+    (("run", "--width", "-5"), 2, ("--width is -5", "at least 20")),
+    (("run", "--width", "0"), 2, ("--width is 0", "at least 20")),
+    (("run", "--root", "2"), 2, ("rank 2", "ranks 0 to 1")),
+    (("run", "--nproc", "0"), 2, ("--nproc is 0", "at least 1")),
+    (("run", "--nnodes", "0"), 2, ("--nnodes is 0", "at least 1")),
+    (("run", "--nnodes", "2"), 2, ("no place to meet", "--rdzv-endpoint HOST:PORT")),
+    (("run", "--nnodes", "2", "--rdzv-endpoint", "node0"), 2, ("'node0'", "HOST:PORT")),
+    (("run", *TWO_NODES, "--node-rank", "2"), 2, ("--node-rank is 2", "0 to 1")),
+    (("run", "--launch", "--attach"), 2, ("--launch and --attach exclude each other",)),
+    (("run", "--attach"), 2, ("no ranks to join", "torchrun")),
+    (("run", *FLOAT8), 2, ("nothing is left to measure", "Gloo does not reduce float8")),
+    (("run", "--timing", "graph"), 2, ("no timing is left", "no CUDA graphs")),
+    (("run", "--timing", "gated", "--caller-stream", "default"), 2, ("no timing is left", "runs inline")),
+    (("run", "--timing", "enqueue", "--per-iteration"), 2, ("needs eager or gated",)),
+    (("run", "missing.toml"), 2, ("missing.toml cannot be read", "No such file")),
+    (("run", "a-run"), 2, ("a-run cannot be read", "directory")),
+    (("run", "bad-key.toml"), 2, ("bad-key.toml", "'timout_s'", "did you mean 'timeout_s'?")),
+    (("run", "bad-syntax.toml"), 2, ("bad-syntax.toml is not TOML",)),
+    (("run", "bad-device.toml"), 2, ("['cpu']", "cuda, cpu")),
+    (("run", "--name", "../out"), 2, ("'../out'", "letters, digits")),
+    (("run", "--out", "mine.toml"), 2, ("mine.toml cannot be written", "--out")),
+    (("run", "--out", "mine.toml/run"), 2, ("mine.toml/run cannot be written", "--out")),
+    (("run", "--out", "/proc/nccl-bench/run"), 2, ("/proc/nccl-bench/run cannot be written", "--out")),
+    (("run", "--out", "a-run"), 2, ("a-run already holds a run", "--out")),
+    (("report", "missing"), 3, ("missing is not a run", "not there")),
+    (("report", "mine.toml"), 3, ("mine.toml is not a run", "a file")),
+    (("report", "."), 3, ("no run.json",)),
+    (("report", "a-run", "--json", "--csv"), 2, ("--json and --csv exclude each other",)),
+    (("report", "a-run", "--width", "19"), 2, ("--width is 19", "at least 20")),
+]
+# Those that Typer refuses, in words of its own.
+TYPERS: list[tuple[tuple[str, ...], str]] = [
+    (("run", "-m", "3"), "-m"),
+    (("run", "--iterations", "3"), "--iterations"),
+    (("run", "--rounds", "many"), "--rounds"),
+    (("run", "--rounds"), "--rounds"),
+    (("run", "mine.toml", "another.toml"), "another.toml"),
+    (("report",), "directory"),
+    (("measure",), "measure"),
+]
+
+
+@pytest.fixture
+def bad_files(here: Path) -> Path:
+    (here / "bad-key.toml").write_text("timout_s = 3\n", encoding="utf-8")
+    (here / "bad-syntax.toml").write_text("rounds = = 3\n", encoding="utf-8")
+    (here / "bad-device.toml").write_text("device = ['cpu']\n", encoding="utf-8")
+    return here
+
+
+def assert_one_message(stderr: str, says: tuple[str, ...]) -> None:
+    assert stderr.startswith("nccl-bench: ")
+    assert stderr.count("nccl-bench: ") == 1
+    assert "Traceback" not in stderr
+    assert all(text in stderr for text in says), stderr
+
+
+@pytest.mark.parametrize(("arguments", "code", "says"), BAD, ids=[" ".join(bad[0])[:60] for bad in BAD])
+def test_bad_input_gets_its_exit_code_and_one_message_and_leaves_nothing_behind(
+    arguments: tuple[str, ...], code: int, says: tuple[str, ...], bad_files: Path, command_line: CommandLine
+) -> None:
+    before = tree(bad_files)
+    found, stdout, stderr = command_line.run(*arguments)
+    assert (found, stdout) == (code, "")
+    assert_one_message(stderr, says)
+    assert tree(bad_files) == before
+
+
+@pytest.mark.parametrize(("arguments", "says"), TYPERS, ids=[" ".join(bad[0]) for bad in TYPERS])
+def test_what_is_no_option_is_refused_by_name(
+    arguments: tuple[str, ...], says: str, here: Path, command_line: CommandLine
+) -> None:
+    before = tree(here)
+    code, stdout, stderr = command_line.run(*arguments)
+    assert (code, stdout) == (2, "")
+    assert says in stderr
+    assert "Traceback" not in stderr
+    assert tree(here) == before
+
+
+@pytest.mark.parametrize(
+    ("env", "code", "says"),
+    [
+        (TORCHRUN | {"WORLD_SIZE": "0"}, 3, ("WORLD_SIZE is '0'", "--launch")),
+        (TORCHRUN | {"RANK": "2"}, 3, ("RANK is '2'", "0 to 1")),
+        ({"OMPI_COMM_WORLD_RANK": "1"}, 3, ("OMPI_COMM_WORLD_SIZE is not set",)),
+    ],
+)
+def test_a_launcher_that_contradicts_itself_is_a_matter_of_set_up(
+    env: Mapping[str, str], code: int, says: tuple[str, ...], here: Path, command_line: CommandLine
+) -> None:
+    before = tree(here)
+    found, stdout, stderr = command_line.run("run", env=env)
+    assert (found, stdout) == (code, "")
+    assert_one_message(stderr, says)
+    assert tree(here) == before
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code"),
+    [(("run", "--arms", "x"), 2), (("run", "--out", "mine.toml"), 2), (("report", "missing"), 3)],
+    ids=["arms", "out", "report"],
+)
+@pytest.mark.usefixtures("here")
+def test_the_process_itself_ends_that_way(arguments: tuple[str, ...], code: int) -> None:
+    process = subprocess.run(
+        [sys.executable, "-m", "nccl_bench", *arguments],
+        env=os.environ | {"PYTHONPATH": str(ROOT), "CUDA_VISIBLE_DEVICES": ""},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert (process.returncode, process.stdout) == (code, "")
+    assert_one_message(process.stderr, ())
+
+
+# -- interruptions -------------------------------------------------------------------------------------------------
+
+
+def interrupt(*_arguments: object) -> None:
+    raise KeyboardInterrupt
+
+
+@pytest.mark.parametrize("arguments", [("run",), ("report", "a-run")])
+def test_ctrl_c_is_one_message_and_130(
+    arguments: tuple[str, ...], command_line: CommandLine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(session, "run_launched", interrupt)
+    monkeypatch.setattr(session, "print_report", interrupt)
+    code, stdout, stderr = command_line.run(*arguments)
+    assert (code, stdout) == (ExitCode.INTERRUPTED, "")
+    assert_one_message(stderr, ("interrupted",))
+
+
+def test_ctrl_c_in_an_attached_rank_keeps_and_shows_what_was_measured(
+    here: Path, command_line: CommandLine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def measure(spec: Any, progress: Any) -> None:
+        RunStore(path=Path(spec.run_dir)).append(samples())
+        progress.finish()
+        raise KeyboardInterrupt
+
+    def leave(code: int) -> None:
+        raise SystemExit(code)
+
+    for name in TORCHRUN:
+        # What the rank sets is gone after the test, too.
+        monkeypatch.setenv(name, TORCHRUN[name])
+    monkeypatch.setitem(sys.modules, "nccl_bench.worker", SimpleNamespace(measure=measure))
+    monkeypatch.setattr(session, "_leave", leave)
+    code, stdout, stderr = command_line.run("run", "--out", "there")
+    assert code == ExitCode.INTERRUPTED
+    assert "gated latency" in stdout
+    assert "INTERRUPTED" in stdout
+    assert "what was measured before is kept" in stderr
+    run = Run.load(here / "there")
+    assert run.meta["status"] == "interrupted"
+    assert len(run.lines) == 1
+    assert "stream-free" in (here / "there" / "summary.csv").read_text(encoding="utf-8")

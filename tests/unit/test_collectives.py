@@ -1,0 +1,184 @@
+"""The table against nccl-tests' definitions. The figures are its own, from a run on 4 GPUs, or worked out by hand."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import pytest
+import torch
+
+from nccl_bench.collectives import COLLECTIVES, DTYPE_ALIASES, DTYPES, Case, Placement, RedOp, Scenario
+from nccl_bench.config import resolve
+
+MIB = 1024**2
+
+
+@pytest.mark.parametrize(
+    ("size_bytes", "count", "time_us", "algbw", "busbw"),
+    [
+        (134217728, 67108864, 609.65, 220.16, 330.23),
+        (536870912, 268435456, 2313.46, 232.06, 348.10),
+        (8388608, 4194304, 62.48, 134.27, 201.40),
+        (131072, 65536, 12.20, 10.74, 16.12),
+        (512, 256, 10.13, 0.05, 0.08),
+        (8, 4, 9.50, 0.00, 0.00),
+    ],
+)
+def test_bandwidths_of_all_reduce_are_those_nccl_tests_printed(
+    size_bytes: int, count: int, time_us: float, algbw: float, busbw: float
+) -> None:
+    row = COLLECTIVES["all_reduce"]
+    assert row.block_count(size_bytes, 2, 4) == count
+    assert row.size_bytes(count, 2, 4) == size_bytes
+    # nccl-tests works from a time with more digits than it prints.
+    half_a_printed_digit = 0.005 + row.algbw_gb_s(size_bytes, time_us) * 0.005 / time_us
+    assert row.algbw_gb_s(size_bytes, time_us) == pytest.approx(algbw, abs=half_a_printed_digit)
+    assert row.busbw_gb_s(size_bytes, time_us, 4) == pytest.approx(busbw, abs=1.5 * half_a_printed_digit)
+
+
+@pytest.mark.parametrize(
+    ("collective", "algbw", "busbw"),
+    [
+        ("all_reduce", 8.388608, 12.582912),
+        ("all_gather", 8.388608, 6.291456),
+        ("reduce_scatter", 8.388608, 6.291456),
+        ("all_to_all", 8.388608, 6.291456),
+        ("broadcast", 8.388608, 8.388608),
+        ("reduce", 8.388608, 8.388608),
+        ("send_recv", 8.388608, 8.388608),
+    ],
+)
+def test_bandwidths_of_8_mib_in_a_millisecond_on_4_ranks(collective: str, algbw: float, busbw: float) -> None:
+    row = COLLECTIVES[collective]
+    assert row.algbw_gb_s(8 * MIB, 1000.0) == pytest.approx(algbw)
+    assert row.busbw_gb_s(8 * MIB, 1000.0, 4) == pytest.approx(busbw)
+
+
+@pytest.mark.parametrize(
+    ("collective", "factor"),
+    [
+        ("all_reduce", 1.75),
+        ("all_gather", 0.875),
+        ("reduce_scatter", 0.875),
+        ("all_to_all", 0.875),
+        ("broadcast", 1.0),
+        ("reduce", 1.0),
+        ("send_recv", 1.0),
+    ],
+)
+def test_bus_factors_on_8_ranks(collective: str, factor: float) -> None:
+    assert COLLECTIVES[collective].bus_factor(8) == factor
+
+
+@pytest.mark.parametrize(
+    ("collective", "send", "receive"),
+    [
+        ("all_reduce", 48, 48),
+        ("all_gather", 48, 192),
+        ("reduce_scatter", 192, 48),
+        ("all_to_all", 192, 192),
+        ("broadcast", 48, 48),
+        ("reduce", 48, 48),
+        ("send_recv", 48, 48),
+    ],
+)
+def test_counts_and_size_of_a_block_of_48_on_4_ranks(collective: str, send: int, receive: int) -> None:
+    row = COLLECTIVES[collective]
+    assert (row.send_count(48, 4), row.receive_count(48, 4)) == (send, receive)
+    assert row.size_bytes(48, 2, 4) == 2 * max(send, receive)
+
+
+@pytest.mark.parametrize("collective", ["all_gather", "reduce_scatter", "all_to_all"])
+@pytest.mark.parametrize(
+    ("size_bytes", "itemsize", "world_size", "count", "rounded_bytes"),
+    [
+        (8, 2, 4, 0, 0),
+        (63, 2, 4, 0, 0),
+        (64, 2, 4, 8, 64),
+        (127, 2, 4, 8, 64),
+        (128, 2, 4, 16, 128),
+        (1000, 4, 3, 80, 960),
+        (1000, 1, 7, 128, 896),
+        (1000, 8, 3, 40, 960),
+        (16, 8, 1, 2, 16),
+        (15, 1, 1, 0, 0),
+    ],
+)
+def test_the_block_of_a_split_message_is_rounded_down_to_16_bytes(
+    collective: str, size_bytes: int, itemsize: int, world_size: int, count: int, rounded_bytes: int
+) -> None:
+    row = COLLECTIVES[collective]
+    assert row.block_count(size_bytes, itemsize, world_size) == count
+    assert row.size_bytes(count, itemsize, world_size) == rounded_bytes
+
+
+@pytest.mark.parametrize("collective", ["all_reduce", "broadcast", "reduce", "send_recv"])
+@pytest.mark.parametrize(
+    ("size_bytes", "itemsize", "count", "rounded_bytes"),
+    [(8, 2, 4, 8), (10, 4, 2, 8), (1, 2, 0, 0), (1001, 2, 500, 1000)],
+)
+def test_a_whole_message_is_rounded_down_to_an_element(
+    collective: str, size_bytes: int, itemsize: int, count: int, rounded_bytes: int
+) -> None:
+    row = COLLECTIVES[collective]
+    assert row.block_count(size_bytes, itemsize, 4) == count
+    assert row.size_bytes(count, itemsize, 4) == rounded_bytes
+
+
+def test_what_reduces_has_a_root_or_one_placement() -> None:
+    assert {name for name, row in COLLECTIVES.items() if row.reduces} == {"all_reduce", "reduce_scatter", "reduce"}
+    assert {name for name, row in COLLECTIVES.items() if row.rooted} == {"broadcast", "reduce"}
+    out_only = {name for name, row in COLLECTIVES.items() if row.placements == (Placement.OUT_OF_PLACE,)}
+    assert out_only == {"all_to_all", "send_recv"}
+    assert {row.placements for name, row in COLLECTIVES.items() if name not in out_only} == {tuple(Placement)}
+
+
+NCCL_TESTS_DTYPES: Mapping[str, str] = {
+    "double": "float64",
+    "float": "float32",
+    "half": "float16",
+    "bfloat16": "bfloat16",
+    "f8e4m3": "float8_e4m3fn",
+    "f8e5m2": "float8_e5m2",
+    "int8": "int8",
+    "uint8": "uint8",
+    "int32": "int32",
+    "int64": "int64",
+}
+
+
+def test_dtypes_go_by_nccl_tests_names_too() -> None:
+    assert dict(DTYPE_ALIASES) == NCCL_TESTS_DTYPES
+    assert resolve("cpu", {"dtypes": ",".join(NCCL_TESTS_DTYPES)}).dtypes == tuple(NCCL_TESTS_DTYPES.values())
+
+
+@pytest.mark.parametrize("name", DTYPES)
+def test_a_dtype_is_what_torch_says_it_is(name: str) -> None:
+    dtype = DTYPES[name]
+    kind: torch.dtype = getattr(torch, name)
+    assert (dtype.itemsize, dtype.is_float) == (kind.itemsize, kind.is_floating_point)
+    limits = torch.finfo(kind) if dtype.is_float else torch.iinfo(kind)
+    assert dtype.largest <= limits.max
+    # 255 is the poison of uint8, so there one less is the limit.
+    assert dtype.largest >= limits.max * (0.97 if dtype.is_float or name == "uint8" else 1)
+
+    def holds(number: int) -> bool:
+        return int(torch.tensor(number).to(kind).to(torch.int64)) == number
+
+    numbers = {*range(300), *(2**power + offset for power in range(54) for offset in (-1, 0, 1))}
+    assert all(holds(number) for number in numbers if number <= dtype.exact_integer)
+    if dtype.is_float:
+        assert not holds(dtype.exact_integer + 1)
+
+
+def test_the_label_tells_the_cases_of_a_run_apart() -> None:
+    common = {"scenario": Scenario.ISOLATED, "dtype": "bfloat16", "root": None, "count": 4}
+    cases = [
+        Case(collective=collective, redop=redop, placement=placement, size_bytes=size_bytes, **common)
+        for collective, redops in (("all_reduce", tuple(RedOp)), ("all_gather", (None,)))
+        for redop in redops
+        for placement in Placement
+        for size_bytes in (8, 1024)
+    ]
+    assert len({case.label for case in cases}) == len(cases)
+    assert cases[0].label == "all_reduce bfloat16 sum in-place 8 B"

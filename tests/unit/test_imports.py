@@ -1,0 +1,123 @@
+"""What loads what: help answers at once, and everything but the worker's side runs where there is no torch."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+import pytest
+
+from nccl_bench.records.environment import collect
+from nccl_bench.records.store import RunStatus, RunStore
+from tests.unit.synthetic_runs import meta, samples
+
+ROOT = Path(__file__).parents[2]
+TORCH_FREE = (
+    "analysis",
+    "capabilities",
+    "cli",
+    "collectives",
+    "config",
+    "errors",
+    "launch",
+    "plan",
+    "records",
+    "report",
+    "units",
+)
+WITH_TORCH = ("arms", "bench", "communicators", "streams", "transports", "worker")
+
+# Runs a command line with `forbidden` modules absent, then says which modules were loaded. The modules of that
+# process, and not those that this test has loaded, are what counts.
+PROBE = """
+import json, sys
+forbidden, loaded_at, action = json.loads(sys.argv[1])
+sys.modules.update(dict.fromkeys(forbidden))
+try:
+    exec(action)
+except SystemExit as end:
+    assert not end.code, end.code
+with open(loaded_at, "w") as file:
+    json.dump([name for name, module in sys.modules.items() if module is not None], file)
+"""
+COMMAND = "import sys; sys.argv = {arguments!r}; from nccl_bench.__main__ import main; main()"
+IMPORT_ALL = """
+import importlib, pkgutil
+for top in {modules!r}:
+    module = importlib.import_module('nccl_bench.' + top)
+    for found in pkgutil.walk_packages(getattr(module, '__path__', []), module.__name__ + '.'):
+        importlib.import_module(found.name)
+"""
+
+
+def loaded(tmp_path: Path, action: str, forbidden: Sequence[str] = ()) -> tuple[set[str], str]:
+    """The modules that a fresh interpreter has after ``action``, and what it printed."""
+    at = tmp_path / "loaded.json"
+    process = subprocess.run(
+        [sys.executable, "-c", PROBE, json.dumps([list(forbidden), str(at), action])],
+        cwd=tmp_path,
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert process.returncode == 0, process.stderr
+    return set(json.loads(at.read_text(encoding="utf-8"))), process.stdout
+
+
+@pytest.mark.parametrize(
+    "arguments", [["--help"], ["run", "--help"], ["report", "--help"]], ids=lambda arguments: " ".join(arguments)
+)
+def test_help_loads_nothing_heavy(arguments: list[str], tmp_path: Path) -> None:
+    modules, output = loaded(tmp_path, COMMAND.format(arguments=["nccl-bench", *arguments]))
+    assert "Usage" in output
+    assert not modules & {"torch", "pandas", "numpy"}
+
+
+def test_a_dry_run_plans_without_torch_pandas_and_numpy(tmp_path: Path) -> None:
+    command = COMMAND.format(arguments=["nccl-bench", "run", "--device", "cpu", "--dry-run"])
+    _, output = loaded(tmp_path, command, forbidden=("torch", "pandas", "numpy"))
+    assert "on 2 ranks (cpu)" in output
+
+
+@pytest.mark.parametrize("form", [[], ["--json"], ["--csv"]], ids=["tables", "json", "csv"])
+def test_a_report_renders_where_there_is_no_torch(form: list[str], tmp_path: Path) -> None:
+    run_dir = tmp_path / "run"
+    store = RunStore.create(
+        run_dir,
+        name="made-up",
+        command=["nccl-bench"],
+        config=meta(device="cpu")["config"],
+        launch=meta()["launch"],
+        left_out=[],
+        environment=collect(),
+    )
+    store.append(samples("stream-free"))
+    store.append(samples("dedicated-stream"))
+    store.finish(RunStatus.COMPLETE)
+    command = COMMAND.format(arguments=["nccl-bench", "report", str(run_dir), *form])
+    _, output = loaded(tmp_path, command, forbidden=("torch",))
+    assert "stream-free" in output
+
+
+def test_everything_but_the_workers_side_imports_without_torch(tmp_path: Path) -> None:
+    modules, _ = loaded(tmp_path, IMPORT_ALL.format(modules=TORCH_FREE), forbidden=("torch",))
+    assert {f"nccl_bench.{name}" for name in TORCH_FREE} <= modules
+    assert "nccl_bench.launch.torchrun" in modules
+    assert "nccl_bench.cli.session" in modules
+
+
+def test_every_module_is_on_one_side(tmp_path: Path) -> None:
+    tops = {path.stem for path in (ROOT / "nccl_bench").iterdir() if path.suffix == ".py" or path.is_dir()}
+    assert tops - {"__init__", "__main__", "__pycache__"} == {*TORCH_FREE, *WITH_TORCH}
+
+
+def test_the_probe_sees_what_is_loaded_and_hides_what_is_forbidden(tmp_path: Path) -> None:
+    modules, _ = loaded(tmp_path, "import fractions")
+    assert "fractions" in modules
+    with pytest.raises(AssertionError, match="import of fractions halted"):
+        loaded(tmp_path, "import fractions", forbidden=("fractions",))

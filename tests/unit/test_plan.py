@@ -1,0 +1,334 @@
+"""From a configuration to cases: what is measured, what is left out and why, and the memory it takes."""
+
+from __future__ import annotations
+
+import itertools
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from nccl_bench.capabilities import ARMS, DEVICES, unsupported
+from nccl_bench.collectives import COLLECTIVES, DTYPES, Case, Placement, RedOp, Scenario, Timing
+from nccl_bench.config import resolve
+from nccl_bench.errors import UsageError
+from nccl_bench.plan import (
+    ARENA_BYTES,
+    FEWEST_SLOTS,
+    LAUNCH_QUEUE_ENTRIES,
+    WORKSPACE_BYTES,
+    estimate_s,
+    make_plan,
+    most_ops_per_batch,
+    plan_arena,
+)
+
+MIB = 1024**2
+
+
+def case(size_bytes: int, placement: Placement = Placement.IN_PLACE, collective: str = "all_reduce") -> Case:
+    row = COLLECTIVES[collective]
+    count = row.block_count(size_bytes, 2, 4)
+    return Case(
+        scenario=Scenario.ISOLATED,
+        collective=collective,
+        dtype="bfloat16",
+        redop=RedOp.SUM if row.reduces else None,
+        placement=placement,
+        root=0 if row.rooted else None,
+        size_bytes=row.size_bytes(count, 2, 4),
+        count=count,
+    )
+
+
+# Cases
+
+
+def test_the_cases_are_the_product_of_what_was_asked_for() -> None:
+    config = resolve(
+        "cuda",
+        {
+            "collectives": "all_reduce,broadcast",
+            "sizes": "8,1K",
+            "dtypes": "float,bfloat16",
+            "redops": "sum,max",
+            "placements": "in-place,out-of-place",
+            "root": 2,
+        },
+    )
+    plan = make_plan(config, 4)
+    cases = [planned.case for planned in plan.cases]
+    assert len(set(cases)) == len(cases) == 2 * 2 * 2 * 2 + 2 * 2 * 2
+    assert {(c.redop, c.root) for c in cases if c.collective == "all_reduce"} == {(RedOp.SUM, None), (RedOp.MAX, None)}
+    assert {(c.redop, c.root) for c in cases if c.collective == "broadcast"} == {(None, 2)}
+    assert {(c.dtype, c.size_bytes, c.count) for c in cases} == {
+        ("float32", 8, 2),
+        ("float32", 1024, 256),
+        ("bfloat16", 8, 4),
+        ("bfloat16", 1024, 512),
+    }
+    # Size varies fastest, so a table's rows come in the order they are measured.
+    assert [c.size_bytes for c in cases] == [8, 1024] * 12
+
+
+def test_empty_cases_are_left_out_and_said_once_for_a_collective() -> None:
+    config = resolve("cuda", {"collectives": "all_gather,all_reduce", "sizes": "8,64", "placements": "all"})
+    plan = make_plan(config, 4)
+    sizes = [(planned.case.collective, planned.case.size_bytes) for planned in plan.cases]
+    assert sizes == [("all_gather", 64)] * 2 + [("all_reduce", 8), ("all_reduce", 64)] * 2
+    assert plan.left_out[0] == "all_gather bfloat16 of 8 is empty on 4 ranks, as nccl-tests rounds it"
+    assert len(set(plan.left_out)) == len(plan.left_out) == 3
+    assert [planned.case.count for planned in plan.cases if planned.case.collective == "all_gather"] == [8, 8]
+
+
+def test_sizes_that_round_to_the_same_are_one_case() -> None:
+    plan = make_plan(resolve("cuda", {"collectives": "all_reduce,all_gather", "sizes": "64,65,100,128"}), 4)
+    sizes = [(planned.case.collective, planned.case.size_bytes) for planned in plan.cases]
+    assert sizes == [
+        ("all_reduce", 64),
+        ("all_reduce", 100),
+        ("all_reduce", 128),
+        ("all_gather", 64),
+        ("all_gather", 128),
+    ]
+
+
+def test_arms_that_cannot_are_left_out_of_a_case_with_the_reason() -> None:
+    plan = make_plan(resolve("cuda", {"sizes": "8", "placements": "all"}), 2)
+    in_place, out_of_place = plan.cases
+    assert in_place.case.placement is Placement.IN_PLACE
+    assert in_place.arms == ("stream-free", "dedicated-stream", "torch", "torch-async")
+    assert out_of_place.arms == ("stream-free", "dedicated-stream")
+    assert plan.left_out == tuple(
+        f"{arm} does not run all_reduce bfloat16 sum out-of-place: torch.distributed has no out-of-place form of it"
+        for arm in ("torch", "torch-async")
+    )
+
+
+def test_a_case_that_no_arm_runs_is_left_out() -> None:
+    plan = make_plan(resolve("cpu", {"sizes": "8", "dtypes": "float,f8e4m3"}), 2)
+    assert [planned.case.dtype for planned in plan.cases] == ["float32"]
+    assert (
+        "stream-free does not run all_reduce float8_e4m3fn sum in-place: Gloo does not reduce float8" in plan.left_out
+    )
+
+
+@pytest.mark.parametrize("asked", ["in-place", "in-place,out-of-place"])
+def test_a_collective_without_an_in_place_form_is_measured_out_of_place(asked: str) -> None:
+    plan = make_plan(resolve("cuda", {"collectives": "send_recv", "sizes": "8", "placements": asked}), 2)
+    assert [planned.case.placement for planned in plan.cases] == [Placement.OUT_OF_PLACE]
+    assert plan.left_out == ("send_recv has no in-place form: it is measured out-of-place",)
+
+
+@pytest.mark.parametrize(
+    ("layer", "world_size", "message"),
+    [
+        (
+            {"collectives": "all_gather", "sizes": "8"},
+            4,
+            "nothing is left to measure: all_gather bfloat16 of 8 is empty",
+        ),
+        ({"dtypes": "f8e5m2", "sizes": "8"}, 2, "nothing is left to measure: .*Gloo does not reduce float8"),
+        ({"dtypes": "int32", "redops": "avg"}, 2, "nothing is left to measure: .*Gloo does not average integers"),
+        ({"timings": "graph"}, 2, "no timing is left to measure: graph timing is absent: the CPU has no CUDA graphs"),
+        ({"root": 4}, 4, "the root is rank 4, and there are ranks 0 to 3"),
+        ({"ops_per_batch": 101}, 2, "is 101: it is 100 at the most with these arms"),
+        ({"ops_per_batch": 501, "arms": "stream-free"}, 2, "is 501: it is 500 at the most with these arms"),
+        ({"timings": "enqueue", "per_iteration": True}, 2, "--per-iteration .* needs eager or gated"),
+        (
+            {"timings": "gated,enqueue", "caller_stream": "default"},
+            2,
+            "no timing is left to measure: gated timing is absent: the CPU's default stream runs inline",
+        ),
+    ],
+)
+def test_what_cannot_be_measured_is_a_usage_error_that_says_why(
+    layer: dict[str, object], world_size: int, message: str
+) -> None:
+    with pytest.raises(UsageError, match=message):
+        make_plan(resolve("cpu", layer), world_size)
+
+
+@given(
+    st.sampled_from(sorted(DEVICES)),
+    st.sets(st.sampled_from(sorted(COLLECTIVES)), min_size=1),
+    st.sets(st.sampled_from(sorted(DTYPES)), min_size=1),
+    st.sets(st.sampled_from(tuple(RedOp)), min_size=1),
+    st.sets(st.sampled_from(tuple(Placement)), min_size=1),
+    st.integers(1, 9),
+)
+def test_every_planned_case_can_run_and_is_not_empty(
+    device: str,
+    collectives: set[str],
+    dtypes: set[str],
+    redops: set[RedOp],
+    placements: set[Placement],
+    world_size: int,
+) -> None:
+    config = resolve(
+        device,
+        {
+            "collectives": list(collectives),
+            # One that every device and arm can do something with, or nothing might be left.
+            "dtypes": ["float32", *dtypes],
+            "redops": list(redops),
+            "placements": list(placements),
+            "sizes": "8,100,1K",
+        },
+    )
+    plan = make_plan(config, world_size)
+    for planned in plan.cases:
+        case, row = planned.case, planned.case.row
+        assert case.count > 0
+        assert case.size_bytes == row.size_bytes(case.count, DTYPES[case.dtype].itemsize, world_size)
+        assert (case.redop is not None, case.root is not None) == (row.reduces, row.rooted)
+        assert case.placement in row.placements
+        assert planned.arms
+        for arm in config.arms:
+            reason = unsupported(ARMS[arm], config.device_spec, case.collective, case.dtype, case.redop, case.placement)
+            assert (reason is None) == (arm in planned.arms)
+
+
+def test_as_many_operations_as_fit_the_launch_queue_are_taken() -> None:
+    assert make_plan(resolve("cpu", {"ops_per_batch": 100}), 2).cases
+    assert make_plan(resolve("cpu", {"ops_per_batch": 500, "arms": "stream-free,transport"}), 2).cases
+
+
+# Timings
+
+
+def test_the_timings_are_those_the_device_has() -> None:
+    plan = make_plan(resolve("cpu", {"timings": "enqueue,graph,eager"}), 2)
+    assert plan.timings == (Timing.EAGER, Timing.ENQUEUE)
+    assert plan.left_out == ("graph timing is absent: the CPU has no CUDA graphs",)
+    assert make_plan(resolve("cuda", {"timings": "all"}), 2).timings == tuple(Timing)
+    assert make_plan(resolve("cpu", {}), 2).left_out == ()
+
+
+def test_nothing_can_be_held_back_on_the_cpus_default_stream() -> None:
+    plan = make_plan(resolve("cpu", {"caller_stream": "default", "timings": "eager,gated,enqueue"}), 2)
+    assert plan.timings == (Timing.EAGER,)
+    assert [text.split(" timing is absent")[0] for text in plan.left_out] == ["gated", "enqueue"]
+    cuda = make_plan(resolve("cuda", {"caller_stream": "default"}), 2)
+    assert cuda.timings == tuple(Timing)
+
+
+def test_per_iteration_needs_a_timing_with_events_around_operations() -> None:
+    assert make_plan(resolve("cpu", {"per_iteration": True, "timings": "gated,enqueue"}), 2).timings
+    with pytest.raises(UsageError, match="needs eager or gated"):
+        make_plan(resolve("cuda", {"per_iteration": True, "timings": "graph"}), 2)
+
+
+# Baseline
+
+
+def test_the_baseline_is_the_dedicated_stream_or_else_the_first_arm() -> None:
+    assert resolve("cuda").baseline == "dedicated-stream"
+    assert resolve("cuda", {"arms": "torch,dedicated-stream"}).baseline == "dedicated-stream"
+    assert resolve("cuda", {"arms": "torch,stream-free"}).baseline == "torch"
+    assert resolve("cuda", {"arms": "torch,stream-free", "baseline": "stream-free"}).baseline == "stream-free"
+    with pytest.raises(UsageError, match=r"'dedicated-stream', which is not among the arms .* torch, stream-free"):
+        resolve("cuda", {"arms": "torch,stream-free", "baseline": "dedicated-stream"})
+
+
+# Memory
+
+
+def test_the_arena_is_larger_than_a_cache_and_not_larger_than_needed() -> None:
+    config = resolve("cuda")
+    arena = plan_arena(config, case(8 * MIB), 4, 10**12)
+    assert arena is not None
+    assert (arena.slots, arena.slot_bytes, arena.regions) == (32, 8 * MIB, 1)
+    assert arena.total_bytes == (32 + 2) * 8 * MIB + WORKSPACE_BYTES
+    out_of_place = plan_arena(config, case(8 * MIB, Placement.OUT_OF_PLACE), 4, 10**12)
+    assert out_of_place is not None
+    assert (out_of_place.slots, out_of_place.regions) == (32, 2)
+
+
+@pytest.mark.parametrize(
+    ("size_bytes", "slots"),
+    [(8, LAUNCH_QUEUE_ENTRIES), (512 * 1024, LAUNCH_QUEUE_ENTRIES), (64 * MIB, 4), (128 * MIB, 4), (1024 * MIB, 4)],
+)
+def test_few_operations_need_no_more_slots_and_large_ones_still_rotate(size_bytes: int, slots: int) -> None:
+    arena = plan_arena(resolve("cuda"), case(size_bytes), 4, 10**12)
+    assert arena is not None
+    assert arena.slots == slots
+    if slots > FEWEST_SLOTS:
+        assert arena.slots * arena.slot_bytes <= ARENA_BYTES
+
+
+def test_a_slot_is_sized_by_the_larger_side_and_aligned() -> None:
+    for collective, size_bytes, slot_bytes in itertools.chain(
+        ((name, 64, 512) for name in COLLECTIVES),
+        ((name, 1000 * 64, 125 * 512) for name in COLLECTIVES),
+    ):
+        placement = COLLECTIVES[collective].placements[-1]
+        arena = plan_arena(resolve("cuda"), case(size_bytes, placement, collective), 4, 10**12)
+        assert arena is not None
+        assert arena.slot_bytes == slot_bytes
+
+
+@pytest.mark.parametrize(
+    ("spare_slots", "placement", "slots"),
+    [
+        (40, Placement.IN_PLACE, 32),
+        (5, Placement.IN_PLACE, 3),
+        (3, Placement.IN_PLACE, 1),
+        (2, Placement.IN_PLACE, None),
+        (6, Placement.OUT_OF_PLACE, 2),
+        (5, Placement.OUT_OF_PLACE, 1),
+        (3, Placement.OUT_OF_PLACE, None),
+        (0, Placement.IN_PLACE, None),
+    ],
+)
+def test_less_memory_means_fewer_slots_and_then_none(spare_slots: int, placement: Placement, slots: int | None) -> None:
+    budget = WORKSPACE_BYTES + spare_slots * 8 * MIB + 100
+    arena = plan_arena(resolve("cuda"), case(8 * MIB, placement), 4, budget)
+    assert (arena.slots if arena else None) == slots
+
+
+@given(st.integers(1, 2**34), st.integers(0, 2**36), st.sampled_from(tuple(Placement)), st.booleans())
+def test_an_arena_always_fits_its_budget(size: int, budget: int, placement: Placement, same_buffer: bool) -> None:
+    what = case(size + 2, placement)
+    arena = plan_arena(resolve("cuda", {"same_buffer": same_buffer}), what, 4, budget)
+    if arena is None:
+        smallest = plan_arena(resolve("cuda", {"same_buffer": True}), what, 4, 2**62)
+        assert smallest is not None
+        assert smallest.total_bytes > budget
+    else:
+        assert arena.total_bytes <= budget
+        assert arena.slots >= 1
+        assert not same_buffer or arena.slots == 1
+
+
+def test_the_same_buffer_is_one_slot() -> None:
+    arena = plan_arena(resolve("cuda", {"same_buffer": True}), case(8), 4, 10**12)
+    assert arena is not None
+    assert arena.slots == 1
+
+
+# Time
+
+
+def test_the_most_entries_of_a_batch_stay_below_half_the_launch_queue() -> None:
+    assert most_ops_per_batch(("stream-free",)) == 500
+    assert most_ops_per_batch(("stream-free", "dedicated-stream")) == 100
+    assert most_ops_per_batch(tuple(ARMS)) * max(arm.launch_entries for arm in ARMS.values()) <= LAUNCH_QUEUE_ENTRIES
+
+
+def test_the_estimate_grows_with_what_is_asked_for() -> None:
+    def estimate(layer: dict[str, object]) -> float:
+        config = resolve("cuda", layer)
+        return estimate_s(config, make_plan(config, 4))
+
+    small = estimate({"sizes": "8", "rounds": 9, "timings": "eager", "arms": "torch,stream-free"})
+    assert small > DEVICES["cuda"].setup_s
+    for more in (
+        {"sizes": "8,16"},
+        {"rounds": 90},
+        {"timings": "eager,gated"},
+        {"arms": "torch,stream-free,dedicated-stream"},
+        {"sizes": "1G"},
+    ):
+        base = {"sizes": "8", "rounds": 9, "timings": "eager", "arms": "torch,stream-free"}
+        assert estimate({**base, **more}) > small, more

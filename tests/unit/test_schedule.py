@@ -1,0 +1,135 @@
+"""Operations in a batch, gates, and the order of the arms."""
+
+from __future__ import annotations
+
+from collections import Counter
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from nccl_bench.bench.schedule import ENQUEUE_DEVICE_US, FEWEST_OPS, MOST_REPLAYS, Pilot, make_schedule, visiting_order
+from nccl_bench.capabilities import ARMS
+from nccl_bench.collectives import Timing
+from nccl_bench.config import resolve
+from nccl_bench.plan import LAUNCH_QUEUE_ENTRIES
+
+TIMED = [name for name, arm in ARMS.items() if arm.timed]
+GATED = (Timing.GATED, Timing.GRAPH, Timing.ENQUEUE)
+microseconds = st.floats(1e-3, 1e7)
+
+
+def pilots(**device_us: float) -> dict[str, Pilot]:
+    """Pilots of arms, with underscores in their names, whose enqueue costs 10 us."""
+    return {name.replace("_", "-"): Pilot(device_us=us, enqueue_us=10.0) for name, us in device_us.items()}
+
+
+@given(
+    st.dictionaries(
+        st.sampled_from(TIMED), st.builds(Pilot, device_us=microseconds, enqueue_us=microseconds), min_size=1
+    ),
+    st.integers(1, 500),
+    st.booleans(),
+    # The plan refuses more than fit.
+    st.one_of(st.none(), st.integers(1, 100)),
+)
+def test_a_batch_always_fits_the_launch_queue_and_a_graph_its_slots(
+    measured: dict[str, Pilot], slots: int, same_buffer: bool, ops_per_batch: int | None
+) -> None:
+    config = resolve("cuda", {"same_buffer": same_buffer, "ops_per_batch": ops_per_batch})
+    schedule = make_schedule(config, measured, 1 if same_buffer else slots)
+    for timing in (Timing.EAGER, Timing.GATED, Timing.ENQUEUE):
+        operations = schedule.operations(timing)
+        assert operations >= 1
+        assert all(ARMS[arm].launch_entries * operations <= LAUNCH_QUEUE_ENTRIES for arm in measured)
+    assert schedule.ops[Timing.EAGER] == schedule.ops[Timing.GATED]
+    assert 1 <= schedule.replays <= MOST_REPLAYS
+    assert schedule.operations(Timing.GRAPH) == schedule.replays * schedule.ops[Timing.GRAPH]
+    assert schedule.ops[Timing.GRAPH] == 32 if same_buffer else schedule.ops[Timing.GRAPH] <= slots
+    assert set(schedule.gates_s) == {(arm, timing) for arm in measured for timing in GATED}
+    for (arm, timing), gate_s in schedule.gates_s.items():
+        entries = 1 if timing is Timing.GRAPH else schedule.ops[timing]
+        assert gate_s > 2 * measured[arm].enqueue_us * 1e-6 * entries
+
+
+def test_a_batch_lasts_a_millisecond_of_the_fastest_arm() -> None:
+    schedule = make_schedule(resolve("cuda"), pilots(stream_free=20.0, torch=50.0), 32)
+    assert schedule.operations(Timing.EAGER) == schedule.operations(Timing.GATED) == 50
+    assert (schedule.ops[Timing.GRAPH], schedule.replays) == (32, 2)
+
+
+def test_few_long_operations_are_still_several() -> None:
+    schedule = make_schedule(resolve("cuda"), pilots(stream_free=1e6, torch=1e6), 4)
+    assert schedule.operations(Timing.EAGER) == schedule.operations(Timing.ENQUEUE) == FEWEST_OPS
+    assert (schedule.ops[Timing.GRAPH], schedule.replays) == (4, 1)
+
+
+def test_the_launch_queue_caps_short_operations_by_the_arm_with_the_most_entries() -> None:
+    assert make_schedule(resolve("cuda"), pilots(stream_free=0.1), 500).operations(Timing.EAGER) == 500
+    both = make_schedule(resolve("cuda"), pilots(stream_free=0.1, dedicated_stream=0.1), 500)
+    assert both.operations(Timing.EAGER) == 100
+    assert make_schedule(resolve("cuda"), pilots(stream_free=0.1), 500).replays == MOST_REPLAYS
+
+
+def test_an_enqueue_batch_leaves_little_to_run() -> None:
+    schedule = make_schedule(resolve("cuda"), pilots(stream_free=100.0, torch=500.0), 32)
+    assert schedule.operations(Timing.ENQUEUE) == 20
+    assert schedule.operations(Timing.ENQUEUE) * 500.0 <= ENQUEUE_DEVICE_US
+
+
+def test_the_operations_asked_for_are_taken_whatever_was_measured() -> None:
+    measured = pilots(stream_free=20.0, dedicated_stream=50.0)
+    for operations in (1, 7, 100):
+        asked = make_schedule(resolve("cuda", {"ops_per_batch": operations}), measured, 32)
+        assert {asked.operations(timing) for timing in (Timing.EAGER, Timing.GATED, Timing.ENQUEUE)} == {operations}
+
+
+def test_a_gate_is_twice_what_was_measured_and_a_margin() -> None:
+    schedule = make_schedule(resolve("cuda"), pilots(stream_free=20.0, torch=50.0), 32)
+    assert schedule.gates_s["torch", Timing.GATED] == pytest.approx(2 * 50 * 10e-6 + 200e-6)
+    assert schedule.gates_s["torch", Timing.GRAPH] == pytest.approx(2 * 2 * 4 * 10e-6 + 200e-6)
+
+
+def test_each_arm_has_a_gate_of_its_own() -> None:
+    measured = {"torch": Pilot(device_us=50, enqueue_us=100), "stream-free": Pilot(device_us=20, enqueue_us=10)}
+    schedule = make_schedule(resolve("cuda"), measured, 32)
+    for timing in GATED:
+        assert schedule.gates_s["torch", timing] > schedule.gates_s["stream-free", timing]
+
+
+# Order
+
+
+def test_the_order_is_a_permutation_and_the_same_wherever_it_is_worked_out() -> None:
+    arms = ["a", "b", "c", "d"]
+    for number in range(20):
+        order = visiting_order(arms, 1, "case", Timing.GATED, number)
+        assert sorted(order) == arms
+        assert order == visiting_order(tuple(arms), 1, "case", "gated", number)
+    assert arms == ["a", "b", "c", "d"]
+
+
+def test_the_order_of_a_seed_is_the_same_in_every_process_and_version() -> None:
+    # Ranks on different machines work it out apart, and text hashes differently in every process.
+    orders = ["".join(visiting_order("abcd", 1, "case", Timing.GATED, number)) for number in range(5)]
+    assert orders == ["acbd", "bcad", "dabc", "bdac", "dcab"]
+
+
+def test_the_order_differs_between_rounds_timings_cases_and_seeds() -> None:
+    arms = "abcdef"
+    first = [visiting_order(arms, 1, "case", Timing.GATED, number) for number in range(10)]
+    assert len({tuple(order) for order in first}) > 7
+    assert first != [visiting_order(arms, 1, "case", Timing.EAGER, number) for number in range(10)]
+    assert first != [visiting_order(arms, 1, "other", Timing.GATED, number) for number in range(10)]
+    assert first != [visiting_order(arms, 2, "case", Timing.GATED, number) for number in range(10)]
+
+
+def test_no_arm_keeps_a_place() -> None:
+    places = Counter(
+        (arm, place)
+        for number in range(400)
+        for place, arm in enumerate(visiting_order("abcd", 1, "case", Timing.GATED, number))
+    )
+    # 100 each on average, and 8.7 is one standard deviation.
+    assert len(places) == 16
+    assert 60 < min(places.values()) <= max(places.values()) < 140

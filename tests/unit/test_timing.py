@@ -1,0 +1,202 @@
+"""The clock, over the CPU's streams and without other ranks: what each timing contains, and when a gate held."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import pytest
+
+from nccl_bench.bench.timing import Clock, loop_cost_us
+from nccl_bench.streams import cpu
+from nccl_bench.streams.cpu_device import CpuStreams
+
+WORK_S = 0.005
+# Holds until the host has queued anything a test queues.
+LONG_S = 0.1
+# Opens long before a host that takes this long over a call is done.
+SHORT_S = 0.001
+HOST_S = 0.02
+
+
+class Bench:
+    """A caller's stream, a clock on it, and calls that note when they ran."""
+
+    def __init__(self) -> None:
+        self.streams = CpuStreams()
+        self.caller = cpu.Stream()
+        self.log: list[str] = []
+        self.clock = Clock(self.streams, self.caller, lambda: self.streams.submit(self.log.append, "align"))
+
+    @contextmanager
+    def current(self) -> Iterator[Clock]:
+        with self.streams.stream(self.caller):
+            yield self.clock
+        self.caller.synchronize()
+
+    def queued(self, seconds: float = WORK_S) -> None:
+        """A call that returns at once and takes its time in the queue."""
+        self.streams.submit(self._work, seconds)
+
+    def _work(self, seconds: float) -> None:
+        time.sleep(seconds)
+        self.log.append("work")
+
+    def slow_to_call(self) -> None:
+        """A call that keeps the host and costs the queue nothing."""
+        time.sleep(HOST_S)
+        self.streams.submit(self.log.append, "work")
+
+
+class Replays:
+    """A graph, as far as the clock sees one."""
+
+    def __init__(self, call: Callable[[], None]) -> None:
+        self.replay = call
+
+    def reset(self) -> None: ...
+
+
+@pytest.fixture
+def bench() -> Bench:
+    return Bench()
+
+
+Timed = Callable[[Clock, Any], Any]
+# Each of the four, and a first gate long enough.
+EAGER: Timed = lambda clock, calls: clock.eager(calls)  # noqa: E731
+GATED: Timed = lambda clock, calls: clock.gated(calls, LONG_S)  # noqa: E731
+ENQUEUE: Timed = lambda clock, calls: clock.enqueue(calls, LONG_S)  # noqa: E731
+
+
+@pytest.mark.parametrize("timed", [EAGER, GATED])
+def test_work_in_the_queue_is_timed_per_operation(bench: Bench, timed: Timed) -> None:
+    with bench.current() as clock:
+        batch = timed(clock, [bench.queued] * 4)
+    assert batch.valid
+    # One whole operation and not all four of them, unless the machine is four times slower than it says.
+    assert WORK_S * 1e6 <= batch.time_us < 4 * WORK_S * 1e6
+    assert bench.log == ["align", *["work"] * 4]
+
+
+def test_a_replay_is_timed_per_operation(bench: Bench) -> None:
+    with bench.current() as clock:
+        batch = clock.graph(Replays(bench.queued), replays=3, operations=20, gate_s=LONG_S)
+    assert batch.valid
+    assert WORK_S * 1e6 / 20 <= batch.time_us < WORK_S * 1e6
+    assert bench.log == ["align", *["work"] * 3]
+
+
+def test_eager_contains_what_a_call_costs_the_host(bench: Bench) -> None:
+    with bench.current() as clock:
+        batch = clock.eager([bench.slow_to_call] * 2)
+    # The start event is passed while the host is in the first call.
+    assert batch.time_us > HOST_S / 2 * 1e6
+    assert batch.valid
+
+
+def test_gated_does_not_contain_what_a_call_costs_the_host(bench: Bench) -> None:
+    with bench.current() as clock:
+        batch = clock.gated([bench.slow_to_call] * 2, 4 * HOST_S)
+    assert batch.valid
+    assert batch.time_us < HOST_S * 1e6
+
+
+def test_enqueue_contains_what_a_call_costs_the_host_and_nothing_queued(bench: Bench) -> None:
+    with bench.current() as clock:
+        host = clock.enqueue([bench.slow_to_call] * 2, 4 * HOST_S)
+        queued = clock.enqueue([bench.queued] * 4, LONG_S)
+    assert host.valid
+    assert queued.valid
+    assert host.time_us >= HOST_S * 1e6
+    assert queued.time_us < WORK_S * 1e6
+
+
+def test_the_first_idea_of_a_call_contains_what_it_costs_the_host_and_nothing_queued(bench: Bench) -> None:
+    with bench.current() as clock:
+        assert clock.call_cost_us([bench.slow_to_call] * 2) >= HOST_S * 1e6
+        assert clock.call_cost_us([bench.queued] * 4) < WORK_S * 1e6
+    assert len(bench.log) == 6
+
+
+def test_no_timing_contains_what_was_queued_before(bench: Bench) -> None:
+    before_s = 8 * WORK_S
+    with bench.current() as clock:
+        for timed in (EAGER, GATED, ENQUEUE):
+            bench.queued(before_s)
+            assert timed(clock, [bench.queued] * 2).time_us < before_s / 2 * 1e6
+        bench.queued(before_s)
+        assert clock.call_cost_us([bench.queued]) < before_s / 2 * 1e6
+
+
+@pytest.mark.parametrize("gate_s", [SHORT_S, 10 * HOST_S])
+def test_a_batch_is_valid_if_the_gate_held_until_the_last_call(bench: Bench, gate_s: float) -> None:
+    calls = [bench.slow_to_call] * 2
+    with bench.current() as clock:
+        batches = [
+            clock.gated(calls, gate_s),
+            clock.enqueue(calls, gate_s),
+            clock.graph(Replays(bench.slow_to_call), replays=2, operations=2, gate_s=gate_s),
+        ]
+        times, held = clock.per_iteration(calls, gate_s)
+    valid = gate_s > SHORT_S
+    assert [batch.valid for batch in batches] == [valid] * 3
+    assert held is valid
+    assert len(times) == 2
+
+
+def test_the_calls_run_behind_the_aligning_collective(bench: Bench) -> None:
+    """Or a rank would be timed while it waits for the others to arrive."""
+    slow = Clock(bench.streams, bench.caller, lambda: bench.queued(8 * WORK_S))
+    with bench.current():
+        batches = [
+            slow.eager([bench.queued] * 2),
+            slow.gated([bench.queued] * 2, LONG_S),
+            slow.graph(Replays(bench.queued), replays=2, operations=1, gate_s=LONG_S),
+        ]
+        per_iteration = [slow.per_iteration([bench.queued] * 2, gate_s)[0] for gate_s in (None, LONG_S)]
+    assert [batch.time_us < 4 * WORK_S * 1e6 for batch in batches] == [True] * 3
+    assert max(map(max, per_iteration)) < 8 * WORK_S * 1e6
+
+
+def test_an_eager_batch_starts_with_an_empty_queue(bench: Bench) -> None:
+    idle: list[bool] = []
+    aligned = Clock(bench.streams, bench.caller, lambda: bench.queued(WORK_S))
+    with bench.current():
+        aligned.eager([lambda: idle.append("work" in bench.log)])
+    assert idle == [True]
+
+
+@pytest.mark.parametrize("gate_s", [None, LONG_S])
+def test_per_iteration_times_every_operation(bench: Bench, gate_s: float | None) -> None:
+    with bench.current() as clock:
+        times, held = clock.per_iteration([bench.queued, lambda: bench.queued(3 * WORK_S), bench.queued], gate_s)
+    assert held
+    assert [time_us >= seconds * 1e6 for time_us, seconds in zip(times, (WORK_S, 3 * WORK_S, WORK_S), strict=True)] == [
+        True
+    ] * 3
+
+
+def test_a_clock_can_be_used_again(bench: Bench) -> None:
+    with bench.current() as clock:
+        long = clock.gated([lambda: bench.queued(4 * WORK_S)], LONG_S)
+        short = clock.gated([bench.queued], LONG_S)
+        assert not clock.gated([bench.slow_to_call], SHORT_S).valid
+        again = clock.gated([bench.queued], LONG_S)
+    assert long.time_us > max(short.time_us, again.time_us)
+    assert again.valid
+
+
+def test_what_a_queued_call_raises_is_raised_by_the_batch(bench: Bench) -> None:
+    def fail() -> None:
+        raise ZeroDivisionError("planted")
+
+    for timed in (EAGER, GATED, ENQUEUE):
+        with bench.current() as clock, pytest.raises(ZeroDivisionError, match="planted"):
+            timed(clock, [lambda: bench.streams.submit(fail)])
+
+
+def test_the_cost_of_the_loop_is_a_time() -> None:
+    assert 0 < loop_cost_us(calls=100) < 1000
