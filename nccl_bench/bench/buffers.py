@@ -53,6 +53,8 @@ class CaseBuffers:
             self._expected = torch.empty(receive, dtype=self._bits, device=device)
             for block, values_of_block in zip(self._expected.view(len(tables), -1), tables, strict=True):
                 self._fill(block, values_of_block, values.first_element(case, rank))
+        # A check visits few slots and a batch all of them: none may hold zeros, or be touched for the first time then.
+        self.poison(self.slots)
 
     def _fill(self, bits: Tensor, table: values.Values, first: int) -> None:
         """Fill ``bits`` with the endlessly repeated ``table``, from its element ``first``."""

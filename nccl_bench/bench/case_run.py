@@ -139,10 +139,10 @@ class CaseRun:
         for name in names:
             self._at(name, "pilot")
             calls = self._calls(name, FEWEST_OPS)
-            self._restore(FEWEST_OPS)
             for index in range(self.config.warmup):
                 calls[index % len(calls)]()
             self.streams.synchronize()
+            self._restore(FEWEST_OPS)
             device = min(self.clock.eager(calls).time_us for _ in range(2))
             enqueue = min(self.clock.call_cost_us(calls) for _ in range(2))
             measured += [device, enqueue]

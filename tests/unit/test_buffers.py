@@ -14,7 +14,7 @@ from nccl_bench.bench import values
 from nccl_bench.bench.buffers import CaseBuffers
 from nccl_bench.collectives import COLLECTIVES, DTYPES, Case, Placement, RedOp, Scenario
 from nccl_bench.config import resolve
-from nccl_bench.plan import WORKSPACE_BYTES, plan_arena
+from nccl_bench.plan import WORKSPACE_BYTES, Arena, plan_arena
 
 CPU = torch.device("cpu")
 COUNT = 37
@@ -266,6 +266,16 @@ def test_input_and_output_share_memory_where_nccl_tests_has_them_share_it(
             assert source.data_ptr() == target[rank * COUNT :].data_ptr()
         else:
             assert target.data_ptr() == source[rank * COUNT :].data_ptr()
+
+
+@pytest.mark.parametrize(("name", "redop", "placement"), SUMS)
+def test_every_slot_holds_real_data_from_the_start(
+    name: str, redop: RedOp | None, placement: Placement, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(torch, "empty", torch.zeros)  # what fresh memory holds
+    case = World(name, redop, placement).case
+    buffers = CaseBuffers(case, Arena(slots=3, slot_bytes=512, regions=2), 1, 3, CPU)
+    assert all(bool((buffers.input(slot) > 0).all()) for slot in range(3))
 
 
 def test_calls_rotate_through_the_slots() -> None:

@@ -134,14 +134,14 @@ def check_follows_the_current_stream(communicator: Any, name: str, fake: FakeNcc
 class KeepsTheStreamOfItsConstruction(StreamFreeCommunicator):
     def __init__(self, group: dist.ProcessGroup, device: Device) -> None:
         super().__init__(group, device)
-        handle = self._current_handle(self._index)
-        self._current_handle = lambda index: handle
+        handle = self._current_handle()
+        self._handle = lambda: handle
 
 
 class KeepsTheStreamOfItsFirstCall(StreamFreeCommunicator):
     def __init__(self, group: dist.ProcessGroup, device: Device) -> None:
         super().__init__(group, device)
-        self._current_handle = functools.cache(self._current_handle)
+        self._handle = functools.cache(self._current_handle)
 
 
 @pytest.mark.parametrize("name", [*OPERATIONS, *HALVES])

@@ -400,23 +400,23 @@ def test_a_split_has_the_ranks_of_one_colour_in_the_order_of_their_keys(
     x = torch.zeros(3)
     all_reduce(transport, pair[0], x)
     all_reduce(transport, pair[1], x)  # queued work of the parent does not get in the way
-    children = [Rank(comm) for comm in on_every_rank(lambda r: transport.split(pair[r].comm, 7, -r))]
-    xs = inputs(3)
-    ys = [torch.zeros(3), torch.zeros(3)]
-    for child, x, y in zip(children, xs, ys, strict=True):
-        # The keys turn the ranks round: root 0 is the parent's rank 1.
-        transport.broadcast(x.data_ptr(), y.data_ptr(), 3, FLOAT32, 0, child.comm, child.stream.handle)
-    cpu.synchronize()
-    assert [y.tolist() for y in ys] == [xs[1].tolist()] * 2
+    for _ in range(2):  # the second split does not meet the first one
+        children = [Rank(comm) for comm in on_every_rank(lambda r: transport.split(pair[r].comm, 7, -r))]
+        xs = inputs(3)
+        ys = [torch.zeros(3), torch.zeros(3)]
+        for child, x, y in zip(children, xs, ys, strict=True):
+            # The keys turn the ranks round: root 0 is the parent's rank 1.
+            transport.broadcast(x.data_ptr(), y.data_ptr(), 3, FLOAT32, 0, child.comm, child.stream.handle)
+        cpu.synchronize()
+        assert [y.tolist() for y in ys] == [xs[1].tolist()] * 2
 
 
 def test_each_colour_is_a_communicator_and_none_is_none(transport: GlooTransport, pair: list[Rank]) -> None:
-    for _ in range(2):  # a second split does not meet the first one
-        comms = on_every_rank(lambda r: transport.split(pair[r].comm, r, 0))
-        xs = inputs(3)
-        for comm, x in zip(comms, xs, strict=True):
-            transport.all_reduce(x.data_ptr(), x.data_ptr(), 3, FLOAT32, SUM, comm, 0)
-        assert [x.tolist() for x in xs] == [x.tolist() for x in inputs(3)]
+    comms = on_every_rank(lambda r: transport.split(pair[r].comm, r, 0))
+    xs = inputs(3)
+    for comm, x in zip(comms, xs, strict=True):
+        transport.all_reduce(x.data_ptr(), x.data_ptr(), 3, FLOAT32, SUM, comm, 0)
+    assert [x.tolist() for x in xs] == [x.tolist() for x in inputs(3)]
     assert on_every_rank(lambda r: transport.split(pair[r].comm, r - 1, 0))[0] == 0
 
 

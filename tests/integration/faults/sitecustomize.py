@@ -1,0 +1,81 @@
+"""Loaded by every Python whose PYTHONPATH has this directory: plants faults in the arms of a worker.
+
+``PLANTED_FAULTS`` is a JSON list of objects with ``rank``, ``arm`` and ``act``, and ``size_bytes`` of the case in
+whose first operation it acts; without that, in set-up.
+"""
+
+import importlib.abc
+import importlib.util
+import json
+import os
+import signal
+import sys
+import time
+
+FAULTS = json.loads(os.environ.get("PLANTED_FAULTS", "[]"))
+
+
+def act(fault):
+    if fault["act"] == "raise":
+        raise ValueError("planted")
+    if fault["act"] == "kill":
+        os.kill(os.getpid(), signal.SIGKILL)
+    if fault["act"] == "hang":
+        time.sleep(600)
+
+
+def plant(arms):
+    original_init, original_bind = arms.Arm.__init__, arms.Arm.bind
+
+    def mine(arm, size_bytes):
+        rank = arms.dist.get_rank()
+        return [f for f in FAULTS if (f["rank"], f["arm"], f.get("size_bytes")) == (rank, arm, size_bytes)]
+
+    def init(self, name, group, device):
+        original_init(self, name, group, device)
+        self.planted_streams = device.streams
+        for fault in mine(name, None):
+            act(fault)
+
+    def bind(self, case, x, y):
+        operation = original_bind(self, case, x, y)
+        for fault in mine(self.name, case.size_bytes):
+            if fault["act"] == "wrong":
+                return spoiled(operation, y, self.planted_streams)
+            act(fault)
+        return operation
+
+    arms.Arm.__init__, arms.Arm.bind = init, bind
+
+
+def spoiled(operation, y, streams):
+    """``operation``, and then one element that is not what it should be."""
+
+    def spoil():
+        y.view(-1)[-1] += 1
+
+    def spoiled_operation():
+        operation()
+        streams.submit(spoil)
+
+    return spoiled_operation
+
+
+class Planter(importlib.abc.MetaPathFinder):
+    def find_spec(self, name, path, target=None):
+        if name != "nccl_bench.arms":
+            return None
+        sys.meta_path.remove(self)
+        spec = importlib.util.find_spec(name)
+        load = spec.loader.exec_module
+
+        def exec_module(module):
+            load(module)
+            plant(module)
+
+        spec.loader.exec_module = exec_module
+        return spec
+
+
+if FAULTS:
+    sys.meta_path.insert(0, Planter())

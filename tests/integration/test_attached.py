@@ -1,0 +1,129 @@
+"""The command as one of the ranks that somebody else started: torchrun, mpirun, srun."""
+
+from __future__ import annotations
+
+import re
+import socket
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+
+import pytest
+
+from nccl_bench.records.run import Run
+from nccl_bench.records.schema import Hang, Samples, Status
+from tests.integration.command import Ended, Place
+
+ARMS = ("stream-free", "torch")
+RUN = ("run", "--arms", ",".join(ARMS), "--rounds", "1", "-w", "1", "-n", "4", "--timing", "eager", "--out", "there")
+
+
+@pytest.fixture
+def place(tmp_path: Path) -> Place:
+    return Place(tmp_path)
+
+
+def mpirun(rank: int) -> dict[str, str]:
+    """What Open MPI sets for one of two ranks."""
+    return {
+        "OMPI_COMM_WORLD_RANK": str(rank),
+        "OMPI_COMM_WORLD_SIZE": "2",
+        "OMPI_COMM_WORLD_LOCAL_RANK": str(rank),
+        "OMPI_COMM_WORLD_LOCAL_SIZE": "2",
+    }
+
+
+def srun(rank: int) -> dict[str, str]:
+    """What Slurm sets for one of two tasks of a step."""
+    return {
+        "SLURM_JOB_ID": "42",
+        "SLURM_STEP_ID": "0",
+        "SLURM_STEP_NUM_TASKS": "2",
+        "SLURM_STEP_NUM_NODES": "1",
+        "SLURM_PROCID": str(rank),
+        "SLURM_LOCALID": str(rank),
+    }
+
+
+def free_endpoint() -> str:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return f"127.0.0.1:{probe.getsockname()[1]}"
+
+
+def both_ranks(
+    place: Place,
+    variables: Callable[[int], Mapping[str, str]],
+    *arguments: str,
+    faults: Sequence[Mapping[str, object]] = (),
+) -> list[Ended]:
+    """Start two ranks by hand, as a launcher would, and wait for both."""
+    endpoint = free_endpoint()
+    processes = [
+        place.start(
+            *("-m", "nccl_bench", *RUN, *arguments, "--rdzv-endpoint", endpoint),
+            env=place.environment(faults, **variables(rank)),
+        )
+        for rank in range(2)
+    ]
+    return [place.wait(process) for process in processes]
+
+
+def assert_recorded(place: Place, ended: Ended, mode: str) -> None:
+    """One run of two ranks, all of it right, and the tables on the standard output of rank 0."""
+    run = Run.load(place.cwd / "there")
+    assert run.meta["launch"] == {"mode": f"attached: {mode}", "world_size": 2, "nproc": 2, "nnodes": 1}
+    assert run.meta["status"] == "complete"
+    lines = [line for line in run.lines if isinstance(line, Samples)]
+    assert [line.arm for line in lines] == list(ARMS)
+    assert {line.status for line in lines} == {Status.OK}
+    assert ended.stdout.count("eager latency (us)") == 1
+    assert ended.stdout.count("2 ranks on cpu") == 1
+    assert (place.cwd / "there" / "summary.csv").read_text(encoding="utf-8").count("\n") == 1 + len(lines)
+
+
+def test_under_an_outer_torchrun_rank_0_prints_and_records(place: Place) -> None:
+    process = place.start(
+        *("-m", "torch.distributed.run", "--nproc-per-node", "2", "--rdzv-backend", "c10d"),
+        *("--rdzv-endpoint", "127.0.0.1:0", "--local-addr", "127.0.0.1"),
+        *("-m", "nccl_bench", *RUN, "--sizes", "1K"),
+    )
+    ended = place.wait(process)
+    assert ended.code == 0, ended.stderr
+    assert_recorded(place, ended, "torchrun")
+    assert ended.stderr.count("nccl-bench: ") == 1
+    assert place.processes() == []
+
+
+def test_ranks_of_mpirun_meet_and_only_the_first_speaks(place: Place) -> None:
+    first, second = both_ranks(place, mpirun, "--sizes", "1K")
+    assert (first.code, second.code) == (0, 0), (first.stderr, second.stderr)
+    assert_recorded(place, first, "mpirun")
+    assert re.search(r"^nccl-bench: recorded in .*/there$", first.stderr, re.MULTILINE)
+    assert second.stdout == ""
+    assert "nccl-bench" not in second.stderr
+    place.assert_nothing_is_left()
+
+
+def test_ranks_of_srun_end_by_their_deadline_with_a_record_of_the_hang(place: Place) -> None:
+    fault = {"rank": 1, "arm": "torch", "act": "hang", "size_bytes": 2048}
+    ends = both_ranks(place, srun, "--sizes", "1K,2K", "-T", "4", faults=[fault])
+    assert [ended.code for ended in ends] == [6, 6], ends
+    run = Run.load(place.cwd / "there")
+    assert (run.meta["status"], run.meta["launch"]["mode"]) == ("failed", "attached: srun")
+    *lines, hang = run.lines
+    assert [(line.case and line.case.size_bytes, line.arm) for line in lines if isinstance(line, Samples)] == [
+        (1024, arm) for arm in ARMS
+    ]
+    assert isinstance(hang, Hang)
+    assert hang.case is not None
+    assert (hang.case.size_bytes, hang.case_index, hang.arm, hang.timeout_s) == (2048, 1, "torch", 4)
+    assert "HANG: all_reduce bfloat16 sum in-place 2048 B, arm torch" in " ".join(ends[0].stdout.split())
+    assert ends[1].stdout == ""
+    for rank, ended in enumerate(ends):
+        met = f"nccl-bench: rank {rank} on {socket.gethostname()} met its deadline of 4 s in all_reduce "
+        assert ended.stderr.count(met) == 1
+        assert "Traceback" not in ended.stderr
+    # Each says how far it got: the one that hangs is behind the one that waits.
+    assert "torch (check before timing, waiting)" in ends[0].stderr
+    assert "torch (check before timing)\n" in ends[1].stderr
+    place.assert_nothing_is_left()

@@ -1,0 +1,242 @@
+"""The benchmark's loop on two real ranks: one order, one verdict about a batch, one list of lines."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+from nccl_bench.bench.case_run import LONGEST_GATE, ROUNDS_PER_BLOCK
+from nccl_bench.records.schema import Line, Samples, Skipped, Status, from_json
+from tests.integration.bench_worker import ARMS
+from tests.integration.ranks import run_ranks
+
+Reports = list[dict[str, Any]]
+TIMINGS = ("eager", "gated", "enqueue")
+
+
+@pytest.fixture(scope="module")
+def reports(tmp_path_factory: pytest.TempPathFactory) -> Reports:
+    found: Reports = run_ranks("tests.integration.bench_worker", 2, tmp_path_factory.mktemp("bench"))
+    return found
+
+
+Lines = Callable[[str], list[Line]]
+
+
+@pytest.fixture(scope="module")
+def lines(reports: Reports) -> Lines:
+    """The lines of a run, read back as the record's reader does."""
+    return lambda name: [from_json(line) for line in reports[0][name]["lines"]]
+
+
+def samples(lines: list[Line]) -> list[Samples]:
+    found = [line for line in lines if isinstance(line, Samples)]
+    assert len(found) == len(lines)
+    return found
+
+
+def test_every_rank_does_the_same_in_the_same_order(reports: Reports) -> None:
+    names = [name for name in reports[0] if name != "agreement"]
+    assert len(names) == 13
+    for name in names:
+        assert reports[0][name]["visits"] == reports[1][name]["visits"], name
+
+
+def test_lines_are_written_by_the_first_rank_alone(reports: Reports) -> None:
+    assert all(found["lines"] == [] for name, found in reports[1].items() if name != "agreement")
+
+
+def test_a_run_has_a_line_for_every_case_timing_and_arm(lines: Lines) -> None:
+    found = samples(lines("plain"))
+    keys = [(line.case.size_bytes, line.timing, line.arm) for line in found]
+    assert keys == list(itertools.product((8, 1024), TIMINGS, ARMS))
+    for line in found:
+        assert (line.status, line.wrong, line.tolerance_ulp) == (Status.OK, 0, 0)
+        assert (line.world_size, line.ops_per_batch) == (2, 8)
+        assert len(line.rounds) + line.discarded >= 5
+        assert list(line.rounds) == sorted(set(line.rounds))
+        assert all(0 < low <= high for low, high in zip(line.fastest_rank_us, line.samples_us, strict=True))
+        assert set(line.slowest_rank) <= {0, 1}
+        assert line.arena.slots == 500
+
+
+def test_percentiles_of_single_operations_go_with_the_timings_that_have_events(lines: Lines) -> None:
+    for line in samples(lines("plain")):
+        if line.timing == "enqueue":
+            assert line.per_iteration is None
+        elif line.per_iteration is None:
+            # Every batch of a gated timing may have been discarded on a machine this busy.
+            assert line.timing == "gated"
+        else:
+            each = line.per_iteration
+            assert each.operations >= 20
+            assert each.min_us <= each.p50_us <= each.p90_us <= each.p99_us <= each.max_us
+
+
+def test_a_round_visits_every_arm_once_in_an_order_of_its_own(reports: Reports) -> None:
+    visits = reports[0]["plain"]["visits"]
+    orders = {}
+    for case_index, timing in itertools.product((0, 1), TIMINGS):
+        arms = [arm for index, arm, phase in visits if (index, phase) == (case_index, timing)]
+        rounds = [tuple(arms[at : at + 3]) for at in range(0, len(arms), 3)]
+        assert len(rounds) >= 5
+        assert {tuple(sorted(order)) for order in rounds} == {tuple(sorted(ARMS))}
+        orders[case_index, timing] = rounds[:5]
+    assert len({order for rounds in orders.values() for order in rounds}) > 3
+    assert len({tuple(rounds) for rounds in orders.values()}) == len(orders)
+
+
+def test_a_case_is_checked_then_piloted_then_timed_and_checked_again(reports: Reports) -> None:
+    visits = reports[0]["plain"]["visits"]
+    for case_index in (0, 1):
+        # A check has a second part, in which a rank waits for what it called.
+        every = [phase.removesuffix(", waiting") for index, _, phase in visits if index == case_index]
+        phases = [phase for phase, _ in itertools.groupby(every)]
+        assert phases == [
+            "memory",
+            "check before timing",
+            "pilot",
+            "eager",
+            "eager per iteration",
+            "check after eager",
+            "gated",
+            "gated per iteration",
+            "check after gated",
+            "enqueue",
+            "check after enqueue",
+        ]
+
+
+def test_a_run_can_begin_with_a_later_case(reports: Reports, lines: Lines) -> None:
+    assert {line.case.size_bytes for line in samples(lines("from the second case"))} == {1024}
+    assert {index for index, _, _ in reports[0]["from the second case"]["visits"]} == {1}
+
+
+def test_without_the_check_nothing_is_known_to_be_right(reports: Reports, lines: Lines) -> None:
+    found = samples(lines("unchecked"))
+    assert [(line.arm, line.wrong, line.status) for line in found] == [(arm, None, Status.OK) for arm in ARMS]
+    assert not [phase for _, _, phase in reports[0]["unchecked"]["visits"] if "check" in phase]
+
+
+def test_the_same_buffer_is_one_slot_and_still_checked(lines: Lines) -> None:
+    found = samples(lines("same buffer"))
+    assert [(line.arena.slots, line.wrong, line.ops_per_batch) for line in found] == [(1, 0, 8)] * 3
+
+
+def test_the_default_stream_has_eager_timing_alone(lines: Lines) -> None:
+    found = samples(lines("default stream"))
+    assert [(line.timing, line.arm, line.wrong) for line in found] == [("eager", arm, 0) for arm in ARMS]
+
+
+# Wrong results
+
+
+def test_an_arm_that_is_wrong_is_recorded_and_not_timed_and_the_others_are(reports: Reports, lines: Lines) -> None:
+    found = samples(lines("wrong from the start"))
+    wrong = [line for line in found if line.status is Status.WRONG]
+    assert [(line.arm, line.timing) for line in wrong] == [("torch", timing) for timing in TIMINGS]
+    for line in wrong:
+        # Every element of the four checked slots of 512, on both ranks.
+        assert line.wrong == 2 * 4 * 512
+        assert (line.rounds, line.samples_us, line.discarded, line.ops_per_batch) == ((), (), 0, 0)
+    right = [line for line in found if line.status is Status.OK]
+    assert len(right) == 2 * len(TIMINGS)
+    assert all(line.wrong == 0 and len(line.rounds) + line.discarded >= 3 for line in right)
+    timed = {arm for _, arm, phase in reports[0]["wrong from the start"]["visits"] if phase in (*TIMINGS, "pilot")}
+    assert timed == {"stream-free", "dedicated-stream"}
+
+
+def test_nothing_is_timed_where_every_arm_is_wrong(reports: Reports, lines: Lines) -> None:
+    found = samples(lines("all wrong"))
+    assert [(line.arm, line.status, line.rounds) for line in found] == [(arm, Status.WRONG, ()) for arm in ARMS]
+    phases = {phase.removesuffix(", waiting") for _, _, phase in reports[0]["all wrong"]["visits"]}
+    assert phases == {"memory", "check before timing"}
+
+
+def test_an_arm_that_turns_wrong_on_one_rank_while_timed_is_recorded_as_wrong(lines: Lines) -> None:
+    found = samples(lines("wrong later"))
+    wrong = [line for line in found if line.status is Status.WRONG]
+    assert [(line.arm, line.timing) for line in wrong] == [("torch", "eager"), ("torch", "gated")]
+    # Three elements of the four checked slots, on one rank.
+    assert [line.wrong for line in wrong] == [12, 12]
+    assert len(wrong[0].samples_us) == 3
+    assert {line.arm for line in found if line.status is Status.OK} == {"stream-free", "dedicated-stream"}
+
+
+def test_every_batch_starts_from_the_same_inputs(reports: Reports) -> None:
+    """Sums in place would grow from batch to batch, and with them what the arithmetic costs."""
+    assert [report["inputs"]["inputs"] for report in reports] == [1, 1]
+
+
+# Memory
+
+
+def test_the_rank_with_the_least_memory_decides_what_fits(lines: Lines) -> None:
+    found = lines("little memory")
+    slots = {line.case.size_bytes: (line.arena.slots, line.status) for line in found if isinstance(line, Samples)}
+    assert slots == {1024: (500, Status.OK), 4 * 1024**2: (3, Status.OK), 8192: (500, Status.OK)}
+    (skipped,) = (line for line in found if isinstance(line, Skipped))
+    assert skipped.case.size_bytes == 64 * 1024**2
+    # Three buffers of 64 MiB and 128 MiB to work in, against 128 MiB and 22 more.
+    assert skipped.reason == "its buffers need 0.31 GiB a rank, and 0.15 GiB are free"
+
+
+# Discarded batches
+
+
+def test_batches_whose_gate_opened_early_on_one_rank_are_discarded_and_counted(lines: Lines) -> None:
+    steady, slow = samples(lines("tiny gate"))
+    assert (steady.arm, slow.arm) == ("stream-free", "torch")
+    assert slow.discarded > 0
+    assert slow.status is Status.OK
+    # Arms are visited in the same rounds, whichever of them has batches discarded.
+    assert len(slow.rounds) + slow.discarded == len(steady.rounds) + steady.discarded > 3
+    assert len(slow.samples_us) == len(slow.rounds)
+
+
+def test_a_sample_is_the_slowest_rank_of_a_batch_that_was_valid_on_every_rank(reports: Reports, lines: Lines) -> None:
+    (line,) = samples(lines("scripted"))
+    assert line.rounds == (0, 3, 4, 5)
+    assert line.discarded == 2
+    assert line.samples_us == (15.0, 18.0, 19.0, 20.0)
+    assert line.fastest_rank_us == (10.0, 13.0, 14.0, 15.0)
+    assert line.slowest_rank == (1, 0, 1, 0)
+    for report in reports:
+        gates = report["scripted"]["gates"]
+        assert [gate / gates[0] for gate in gates] == pytest.approx([1, 1, 1, 2, 2, 2])
+
+
+def test_an_arm_whose_gate_never_holds_ends_without_samples(reports: Reports, lines: Lines) -> None:
+    (line,) = samples(lines("never valid"))
+    assert (line.rounds, line.samples_us, line.discarded) == ((), (), 3 * 24)
+    gates = reports[0]["never valid"]["gates"]
+    # Doubled from block to block, and not for ever: the case would end as a hang.
+    doubled = [gate / gates[0] for gate in gates[::ROUNDS_PER_BLOCK]]
+    assert doubled[:6] == pytest.approx([1, 2, 4, 8, 16, 32])
+    assert max(doubled) == pytest.approx(LONGEST_GATE)
+
+
+# What the ranks agree on
+
+
+def test_ranks_reduce_and_announce_over_the_control_group(reports: Reports) -> None:
+    assert reports[0]["agreement"] == reports[1]["agreement"]
+    found = reports[0]["agreement"]
+    assert found["maximum"] == [2.5, 0.0, 0.25]
+    assert found["minimum"] == 6
+    assert found["sum"] == [1, 2**41 + 1, 10]
+    assert found["announce"] == {"from": 0, "values": [1, 2]}
+
+
+def test_batches_are_reduced_to_slowest_fastest_who_and_valid_in_one_go(reports: Reports) -> None:
+    assert reports[0]["agreement"]["batches"] == [
+        [2.5, 1.5, 1, True],
+        [7.25, 0.001, 0, True],
+        # Two minutes for one operation, to the picosecond.
+        [120e6, 3.0, 0, True],
+        [2.0, 2.0, 1, False],
+        [0.0, 0.0, 1, False],
+    ]

@@ -1,0 +1,144 @@
+"""Faults planted in real workers: what is said, what is kept, the exit code, and that nothing is left running."""
+
+from __future__ import annotations
+
+import json
+import re
+import signal
+import socket
+from pathlib import Path
+
+import pytest
+
+from nccl_bench.collectives import Timing
+from nccl_bench.records.run import Run
+from nccl_bench.records.schema import Crash, Hang, Samples, Status, parse
+from tests.integration.command import Ended, Place, until
+
+HOST = socket.gethostname()
+TIMINGS = (Timing.EAGER, Timing.GATED, Timing.ENQUEUE)
+RUN = ("run", "--arms", "stream-free,torch", "--rounds", "1", "-w", "1", "-n", "4")
+
+
+def fault(act: str, arm: str, size_bytes: int | None = None) -> dict[str, object]:
+    """One for rank 1."""
+    return {"rank": 1, "arm": arm, "act": act} | ({} if size_bytes is None else {"size_bytes": size_bytes})
+
+
+@pytest.fixture
+def place(tmp_path: Path) -> Place:
+    return Place(tmp_path)
+
+
+def run(place: Place, *arguments: str, faults: list[dict[str, object]]) -> Ended:
+    ended = place.nccl_bench(*RUN, *arguments, env=place.environment(faults))
+    place.assert_nothing_is_left()
+    assert "Traceback" not in ended.stdout + ended.stderr
+    return ended
+
+
+def complete_sizes(found: Run, arms: tuple[str, ...] = ("stream-free", "torch")) -> list[int]:
+    """The sizes of which every arm and timing is there, and right."""
+    lines = {
+        (line.case.size_bytes, line.arm, line.timing)
+        for line in found.lines
+        if isinstance(line, Samples) and line.status is Status.OK
+    }
+    sizes = sorted({size for size, _, _ in lines})
+    return [size for size in sizes if all((size, arm, timing) in lines for arm in arms for timing in TIMINGS)]
+
+
+def flat(text: str) -> str:
+    return " ".join(text.split())
+
+
+def test_a_rank_that_raises_or_is_killed_costs_its_case_and_no_other(place: Place) -> None:
+    faults = [fault("raise", "torch", 2048), fault("kill", "stream-free", 8192)]
+    ended = run(place, "--sizes", "1K,2K,4K,8K", faults=faults)
+    assert ended.code == 3
+    found = place.the_run()
+    raised, killed = (line for line in found.lines if not isinstance(line, Samples))
+    assert isinstance(raised, Crash)
+    assert isinstance(killed, Crash)
+    assert [(line.case and line.case.size_bytes, line.arm, line.rank, line.host) for line in (raised, killed)] == [
+        (2048, "torch", 1, HOST),
+        (8192, "stream-free", 1, HOST),
+    ]
+    assert raised.message == f"rank 1 on {HOST} ended with exit code 3: ValueError: planted"
+    assert killed.message.startswith(f"rank 1 on {HOST} was killed by SIGKILL")
+    assert complete_sizes(found) == [1024, 4096]
+    assert found.meta["status"] == "complete"
+    # Standard error has one line, and the tables tell of each once.
+    assert re.fullmatch(r"nccl-bench: recorded in .*\n", ended.stderr)
+    shown = flat(ended.stdout)
+    assert shown.count(f"CRASH: all_reduce bfloat16 sum in-place 2048 B, arm torch, rank 1 on {HOST}: ") == 1
+    assert shown.count(f"CRASH: all_reduce bfloat16 sum in-place 8192 B, arm stream-free, rank 1 on {HOST}: ") == 1
+    assert shown.count("planted") == 1
+
+
+def test_a_rank_that_hangs_meets_the_deadline_of_its_case(place: Place) -> None:
+    ended = run(place, "--sizes", "1K,2K", "-T", "4", faults=[fault("hang", "torch", 2048)])
+    assert ended.code == 6
+    found = place.the_run()
+    (hang,) = (line for line in found.lines if not isinstance(line, Samples))
+    assert isinstance(hang, Hang)
+    assert hang.case is not None
+    assert (hang.case.size_bytes, hang.case_index, hang.arm) == (2048, 1, "torch")
+    # The rank that sleeps, and not the one that waits for it.
+    assert (hang.rank, hang.host, hang.phase, hang.timeout_s) == (1, HOST, "check before timing", 4)
+    assert complete_sizes(found) == [1024]
+    where = f"HANG: all_reduce bfloat16 sum in-place 2048 B, arm torch, rank 1 on {HOST}: in check before timing"
+    assert flat(ended.stdout).count(where) == 1
+
+
+def test_a_wrong_element_of_one_rank_condemns_its_arm_in_its_case_alone(place: Place) -> None:
+    faults = [fault("wrong", "stream-free", 2048)]
+    ended = run(place, "--sizes", "1K,2K", "--collective", "all_gather", faults=faults)
+    assert ended.code == 4
+    found = place.the_run()
+    lines = [line for line in found.lines if isinstance(line, Samples)]
+    assert len(lines) == len(found.lines) == 2 * 2 * len(TIMINGS)
+    wrong = [line for line in lines if line.status is Status.WRONG]
+    assert {(line.case.size_bytes, line.arm) for line in wrong} == {(2048, "stream-free")}
+    assert len(wrong) == len(TIMINGS)
+    assert all(line.samples_us == () for line in wrong)
+    # One element in each of the operations checked.
+    assert {line.wrong for line in wrong} == {4}
+    assert all(line.wrong == 0 for line in lines if line not in wrong)
+    assert flat(ended.stdout).count("WRONG: wrong results in 3 cells of stream-free") == 1
+
+
+def test_a_failure_in_set_up_is_one_message_and_the_end(place: Place) -> None:
+    ended = run(place, "--sizes", "1K,2K", faults=[fault("raise", "torch")])
+    assert (ended.code, ended.stdout) == (3, "")
+    reason = f"rank 1 on {HOST} ended with exit code 3: ValueError: planted"
+    assert ended.stderr == f"nccl-bench: the workers did not get past set-up: {reason}\n"
+    found = place.the_run()
+    assert found.meta["status"] == "failed"
+    (crash,) = found.lines
+    assert isinstance(crash, Crash)
+    assert (crash.case, crash.arm, crash.rank, crash.message) == (None, "torch", 1, reason)
+
+
+def test_ctrl_c_keeps_and_shows_what_was_measured(place: Place) -> None:
+    process = place.start("-m", "nccl_bench", *RUN, "--sizes", "8:8K:+8", "--out", "there")
+    samples = place.cwd / "there" / "samples.jsonl"
+    until(lambda: samples.exists() and samples.read_text(encoding="utf-8").count("\n") > 5, process)
+    assert len(place.processes()) >= 4
+    process.send_signal(signal.SIGINT)
+    ended = place.wait(process, timeout_s=25)
+    place.assert_nothing_is_left()
+    assert ended.code == 130
+    found = Run.load(place.cwd / "there")
+    assert found.meta["status"] == "interrupted"
+    assert found.meta["finished"] is not None
+    assert complete_sizes(found)
+    assert all(parse(line) for line in samples.read_text(encoding="utf-8").splitlines())
+    assert "INTERRUPTED" in ended.stdout
+    assert "eager latency" in ended.stdout
+    assert (place.cwd / "there" / "summary.csv").read_text(encoding="utf-8").count("\n") == 1 + len(found.lines)
+    *_, recorded, last = ended.stderr.splitlines()
+    assert recorded == f"nccl-bench: recorded in {place.cwd / 'there'}"
+    assert last == "nccl-bench: interrupted by SIGINT; what was measured before is kept"
+    assert "Traceback" not in ended.stdout + ended.stderr
+    assert json.loads((place.cwd / "there" / "run.json").read_text(encoding="utf-8"))["worker"] is not None

@@ -1,0 +1,156 @@
+"""``python -m nccl_bench run`` for real: two ranks on the CPU, from the command line to the tables and the records."""
+
+from __future__ import annotations
+
+import csv
+import io
+import itertools
+import json
+import re
+from pathlib import Path
+
+import pytest
+
+from nccl_bench.analysis.summary import COLUMNS
+from nccl_bench.capabilities import ARMS
+from nccl_bench.collectives import Timing
+from nccl_bench.config import resolve
+from nccl_bench.records.run import FILES, Run
+from nccl_bench.records.schema import SCHEMA, Samples, Status
+from tests.integration.command import Ended, Place
+
+SIZES = (1024, 4096, 65536)
+COLLECTIVES = ("all_reduce", "all_gather")
+CPU_TIMINGS = (Timing.EAGER, Timing.GATED, Timing.ENQUEUE)
+TIMED_ARMS = tuple(name for name, arm in ARMS.items() if arm.timed)
+ARGUMENTS = ["--sizes", "1K,4K,64K", "--collective", "all_reduce,all_gather", "--arms", "all", "--rounds", "2"]
+
+
+@pytest.fixture(scope="module")
+def place(tmp_path_factory: pytest.TempPathFactory) -> Place:
+    return Place(tmp_path_factory.mktemp("run"))
+
+
+@pytest.fixture(scope="module")
+def ended(place: Place) -> Ended:
+    return place.nccl_bench("run", *ARGUMENTS, "--name", "everything")
+
+
+@pytest.fixture(scope="module")
+def directory(ended: Ended, place: Place) -> Path:
+    assert ended.code == 0, ended.stderr
+    (found,) = (place.cwd / "results").iterdir()
+    return found
+
+
+def test_the_run_ends_well_and_says_where_it_is(directory: Path, ended: Ended, place: Place) -> None:
+    assert ended.stderr == f"nccl-bench: recorded in {directory}\n"
+    assert re.fullmatch(r"\d{8}-\d{6}-everything", directory.name)
+    assert sorted(path.name for path in directory.iterdir()) == sorted(FILES)
+    assert [path.name for path in place.cwd.iterdir()] == ["results"]
+    place.assert_nothing_is_left()
+
+
+def test_run_json_says_what_was_run_and_on_what(directory: Path) -> None:
+    meta = json.loads((directory / "run.json").read_text(encoding="utf-8"))
+    assert list(meta) == [
+        *("schema", "tool", "version", "name", "started", "finished", "status", "command", "config", "launch"),
+        *("left_out", "environment", "worker"),
+    ]
+    assert (meta["schema"], meta["tool"], meta["name"], meta["status"]) == (
+        SCHEMA,
+        "nccl-bench",
+        "everything",
+        "complete",
+    )
+    assert meta["started"] < meta["finished"]
+    assert meta["command"][1:] == ["run", *ARGUMENTS, "--name", "everything"]
+    asked = {"collectives": list(COLLECTIVES), "sizes": list(SIZES), "arms": "all", "rounds": 2, "name": "everything"}
+    assert resolve("cpu", meta["config"]) == resolve("cpu", asked)
+    assert meta["launch"] == {"mode": "torchrun", "world_size": 2, "nproc": 2, "nnodes": 1}
+    assert meta["left_out"] == []
+    assert meta["worker"]["loop_cost_us"] > 0
+    assert meta["worker"]["torch"]
+    assert meta["worker"]["transport"]
+
+
+def test_every_case_arm_and_timing_has_one_line_of_right_results(directory: Path) -> None:
+    lines = Run.load(directory).lines
+    assert all(isinstance(line, Samples) for line in lines)
+    measured = [line for line in lines if isinstance(line, Samples)]
+    found = [(line.case.collective, line.case.size_bytes, line.timing, line.arm) for line in measured]
+    assert sorted(found) == sorted(itertools.product(COLLECTIVES, SIZES, CPU_TIMINGS, TIMED_ARMS))
+    for line in measured:
+        assert (line.status, line.wrong, line.tolerance_ulp, line.world_size) == (Status.OK, 0, 0, 2)
+        assert len(line.rounds) <= 2
+        assert set(line.slowest_rank) <= {0, 1}
+        assert all(fast <= slow for fast, slow in zip(line.fastest_rank_us, line.samples_us, strict=True))
+        assert line.per_iteration is None
+    assert {line.rounds for line in measured if line.timing is Timing.EAGER} == {(0, 1)}
+
+
+def test_summary_csv_is_tidy_and_the_same_as_a_reports(directory: Path, place: Place) -> None:
+    text = (directory / "summary.csv").read_text(encoding="utf-8")
+    rows = list(csv.DictReader(io.StringIO(text)))
+    assert list(rows[0]) == list(COLUMNS)
+    assert len(rows) == len(Run.load(directory).lines)
+    assert {row["ratio"] for row in rows if row["arm"] == "dedicated-stream"} == {""}
+    assert place.nccl_bench("report", str(directory), "--csv") == Ended(code=0, stdout=text, stderr="")
+
+
+def test_tables_in_a_pipe_are_ascii_of_80_columns_and_a_report_prints_them_again(
+    directory: Path, ended: Ended, place: Place
+) -> None:
+    assert ended.stdout.isascii()
+    assert "\x1b" not in ended.stdout
+    assert max(map(len, ended.stdout.splitlines())) <= 80
+    for collective, timing in itertools.product(COLLECTIVES, ("eager latency", "gated latency", "enqueue cost")):
+        assert re.search(rf"^{collective} bfloat16 .*2 ranks, {timing} \(us\)$", ended.stdout, re.MULTILINE)
+    assert place.nccl_bench("report", str(directory)) == Ended(code=0, stdout=ended.stdout, stderr="")
+
+
+def test_json_of_a_report_is_the_run_and_its_rows(directory: Path, place: Place) -> None:
+    report = json.loads(place.nccl_bench("report", str(directory), "--json").stdout)
+    assert report["run"] == json.loads((directory / "run.json").read_text(encoding="utf-8"))
+    assert len(report["summary"]) == len(Run.load(directory).lines)
+
+
+def test_a_second_run_never_overwrites_the_first(directory: Path, place: Place) -> None:
+    before = {path.name: path.read_bytes() for path in directory.iterdir()}
+    again = place.nccl_bench("run", *ARGUMENTS, "--out", str(directory))
+    assert (again.code, again.stdout) == (2, "")
+    assert "already holds a run" in again.stderr
+    assert {path.name: path.read_bytes() for path in directory.iterdir()} == before
+
+
+def test_options_of_the_measurement_reach_the_workers(tmp_path: Path) -> None:
+    place = Place(tmp_path)
+    arms = ("transport", "stream-free", "dedicated-stream-wait-stream")
+    options = ["--sizes", "1K", "--arms", ",".join(arms), "--baseline", "transport", "--rounds", "2"]
+    options += ["--caller-stream", "default", "--same-buffer", "-c", "0", "-n", "3", "-w", "1", "-I", "-d", "float"]
+    ended = place.nccl_bench("run", *options, "--out", "there", "--json")
+    assert ended.code == 0, ended.stderr
+    assert len(json.loads(ended.stdout)["summary"]) == len(arms)
+    run = Run.load(place.cwd / "there")
+    # Nothing can be held back on a stream that runs inline, so of the timings one is left.
+    assert [text.split()[0] for text in run.meta["left_out"]] == ["gated", "enqueue"]
+    assert [line.arm for line in run.lines if isinstance(line, Samples)] == list(arms)
+    for line in run.lines:
+        assert isinstance(line, Samples)
+        assert (line.timing, line.case.dtype, line.case.count) == (Timing.EAGER, "float32", 256)
+        assert (line.ops_per_batch, line.wrong, line.arena.slots) == (3, None, 1)
+        assert line.per_iteration is not None
+        assert line.per_iteration.operations >= 300
+        assert line.per_iteration.min_us <= line.per_iteration.p50_us <= line.per_iteration.max_us
+    place.assert_nothing_is_left()
+
+
+def test_one_rank_alone_is_a_run(tmp_path: Path) -> None:
+    place = Place(tmp_path)
+    ended = place.nccl_bench("run", "--nproc", "1", "--sizes", "1K", "--rounds", "1", "--collective", "all_gather")
+    assert ended.code == 0, ended.stderr
+    run = place.the_run()
+    assert (run.world_size, run.meta["status"]) == (1, "complete")
+    assert {line.status for line in run.lines if isinstance(line, Samples)} == {Status.OK}
+    assert "1 rank on cpu" in ended.stdout
+    place.assert_nothing_is_left()
