@@ -48,6 +48,9 @@ def main() -> int:
             if rank == 0:
                 with done.open("a", encoding="ascii") as file:
                     file.write(f"{index}\n")
+            # Stands in for the collectives that keep real ranks in step.
+            while not done.exists() or str(index) not in done.read_text(encoding="ascii").split():
+                time.sleep(0.01)
     except ValueError as error:
         Failure.of(error, progress.position).write(scratch)
         return 3
