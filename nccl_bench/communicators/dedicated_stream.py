@@ -22,8 +22,6 @@ class DedicatedStreamCommunicator(TransportCommunicator):
 
     def __init__(self, group: dist.ProcessGroup, device: Device, use_current_stream: bool = False) -> None:
         super().__init__(group, device)
-        self._asked_for: Any = None
-        self._handle = self._resolve
         self.use_current_stream = use_current_stream
         self.stream = device.streams.new_stream()
         self._warm_up(self.stream)
@@ -39,36 +37,39 @@ class DedicatedStreamCommunicator(TransportCommunicator):
             finally:
                 self.stream = before
 
-    def _resolve(self) -> int:
-        """The stream of the operation at hand, which has just said in ``_asked_for`` what it was called with."""
-        if self._asked_for is not None:
-            return self._streams.handle(self._asked_for)
+    def _resolve(self, stream: Any) -> int:
+        if stream is not None:
+            return self._streams.handle(stream)
         if self.use_current_stream:
             return self._current_handle()
         return self._streams.handle(self.stream)
 
     def all_reduce(self, tensor: Tensor, op: RedOp = RedOp.SUM, stream: Any = None) -> None:
         """Reduce ``tensor`` over all ranks, in place."""
-        self._asked_for = stream
-        super().all_reduce(tensor, op)
+        dtype = self._dtypes.get(tensor.dtype)
+        if dtype is None or self.disabled or tensor.get_device() != self._tensor_device or not tensor.is_contiguous():
+            self._refuse(tensor)
+        pointer = tensor.data_ptr() or self._no_memory(tensor)
+        handle = self._resolve(stream)
+        self._transport.all_reduce(pointer, pointer, tensor.numel(), dtype, self._redops[op], self._comm, handle)
+        if self._retain is not None:
+            self._retain(handle, tensor)
 
     def outplace_all_reduce(
         self, input: Tensor, out: Tensor | None = None, op: RedOp = RedOp.SUM, stream: Any = None
     ) -> Tensor:
         """Reduce ``input`` over all ranks into ``out``, made if not given, and return it."""
-        self._asked_for = stream
-        return super().outplace_all_reduce(input, out, op)
+        return self._outplace_all_reduce(input, out, op, self._resolve(stream))
 
     def all_gather(self, output: Tensor, input: Tensor, sizes: Sequence[int] | None = None, stream: Any = None) -> None:
         """Gather every rank's ``input`` into ``output``; ``sizes`` are the ranks' lengths along dimension 0."""
-        self._asked_for = stream
-        super().all_gather(output, input, sizes)
+        self._all_gather(output, input, sizes, self._resolve(stream))
 
     def cp_all_gather_into_tensor(
         self, output: Tensor, input: Tensor, stream: Any = None, sizes: Sequence[int] | None = None
     ) -> None:
         """``all_gather`` for context parallelism: without a stream it runs on the private one, implicitly."""
-        self.all_gather(output, input, sizes, stream)
+        self._all_gather(output, input, sizes, self._resolve(stream))
 
     def reduce_scatter(
         self,
@@ -79,37 +80,30 @@ class DedicatedStreamCommunicator(TransportCommunicator):
         stream: Any = None,
     ) -> None:
         """Reduce ``input`` and leave block ``rank`` in ``output``; ``sizes`` are the blocks' lengths on dimension 0."""
-        self._asked_for = stream
-        super().reduce_scatter(output, input, op, sizes)
+        self._reduce_scatter(output, input, op, sizes, self._resolve(stream))
 
     def all_to_all(self, output: Tensor, input: Tensor, stream: Any = None) -> None:
         """Send block r of ``input`` to rank r and receive rank r's block at block r of ``output``."""
-        self._asked_for = stream
-        super().all_to_all(output, input)
+        self._all_to_all(output, input, self._resolve(stream))
 
     def broadcast(self, tensor: Tensor, src: int, out: Tensor | None = None, stream: Any = None) -> None:
         """Send ``tensor`` of rank ``src`` to everybody's ``out``, or to their ``tensor``."""
-        self._asked_for = stream
-        super().broadcast(tensor, src, out)
+        self._broadcast(tensor, src, out, self._resolve(stream))
 
     def reduce(
         self, tensor: Tensor, dst: int, op: RedOp = RedOp.SUM, out: Tensor | None = None, stream: Any = None
     ) -> None:
         """Reduce everybody's ``tensor`` into ``out``, or ``tensor``, of rank ``dst``."""
-        self._asked_for = stream
-        super().reduce(tensor, dst, op, out)
+        self._reduce(tensor, dst, op, out, self._resolve(stream))
 
     def send(self, tensor: Tensor, dst: int, stream: Any = None) -> None:
         """Send ``tensor`` to rank ``dst``."""
-        self._asked_for = stream
-        super().send(tensor, dst)
+        self._send(tensor, dst, self._resolve(stream))
 
     def recv(self, tensor: Tensor, src: int, stream: Any = None) -> None:
         """Receive ``tensor`` from rank ``src``."""
-        self._asked_for = stream
-        super().recv(tensor, src)
+        self._recv(tensor, src, self._resolve(stream))
 
     def send_recv(self, output: Tensor, input: Tensor, dst: int, src: int, stream: Any = None) -> None:
         """Send ``input`` to rank ``dst`` and receive ``output`` from rank ``src``, as one operation."""
-        self._asked_for = stream
-        super().send_recv(output, input, dst, src)
+        self._send_recv(output, input, dst, src, self._resolve(stream))

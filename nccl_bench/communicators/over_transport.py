@@ -1,14 +1,16 @@
 """Everything the stream-free and the dedicated-stream communicator share, which is all but the choice of the stream.
 
-The operations are SGLang's ``PyNcclCommunicator``'s. The two subclasses differ in what ``_handle`` gives, the raw
-handle of the stream to run on, and in nothing else, or a benchmark of them would measure something else. The hot path
-is one frame: plain integers go to the transport, and an argument is looked at closely only once something about it is
-wrong.
+The operations are SGLang's ``PyNcclCommunicator``'s. Here each takes the raw handle of the stream to run on; the two
+subclasses differ in where that handle comes from and in nothing else, or a benchmark of them would measure something
+else. Plain integers go to the transport, and an argument is looked at closely only once something about it is wrong.
+
+``all_reduce`` in place is the one operation that both subclasses spell out, in the same words: decode loops call it
+hundreds of times a step, and a frame more costs half a microsecond between two calls of NCCL.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from functools import partial
 from itertools import accumulate
 from typing import Any, NoReturn
@@ -30,9 +32,6 @@ class TransportCommunicator(Switch):
     ``group`` is a torch.distributed group on any backend but NCCL; it carries the unique id and is not used after.
     Construction is collective.
     """
-
-    # Where the next operation runs. A plain callable: a method would be one more frame in every call.
-    _handle: Callable[[], int]
 
     def __init__(self, group: dist.ProcessGroup, device: Device) -> None:
         super().__init__()
@@ -66,7 +65,7 @@ class TransportCommunicator(Switch):
         try:
             with self._streams.stream(stream):
                 tiny = torch.zeros(1, device=self._streams.device)
-                self.all_reduce(tiny)
+                self._outplace_all_reduce(tiny, tiny, RedOp.SUM, self._streams.handle(stream))
             stream.synchronize()
         except BaseException:
             self.abort()
@@ -123,26 +122,12 @@ class TransportCommunicator(Switch):
         self._require_available()
         self._transport.window_deregister(self._comm, window)
 
-    # -- operations ----------------------------------------------------------------------------------------------
+    # -- operations, each on the stream of a raw handle ----------------------------------------------------------
 
-    def all_reduce(self, tensor: Tensor, op: RedOp = RedOp.SUM) -> None:
-        """Reduce ``tensor`` over all ranks, in place."""
-        # `_pointer`, spelled out: this is the one call whose every tenth of a microsecond decode loops pay for.
-        dtype = self._dtypes.get(tensor.dtype)
-        if dtype is None or self.disabled or tensor.get_device() != self._tensor_device or not tensor.is_contiguous():
-            self._refuse(tensor)
-        pointer = tensor.data_ptr() or self._no_memory(tensor)
-        handle = self._handle()
-        self._transport.all_reduce(pointer, pointer, tensor.numel(), dtype, self._redops[op], self._comm, handle)
-        if self._retain is not None:
-            self._retain(handle, tensor)
-
-    def outplace_all_reduce(self, input: Tensor, out: Tensor | None = None, op: RedOp = RedOp.SUM) -> Tensor:
-        """Reduce ``input`` over all ranks into ``out``, made if not given, and return it."""
+    def _outplace_all_reduce(self, input: Tensor, out: Tensor | None, op: RedOp, handle: int) -> Tensor:
         source = self._pointer(input)
         output = torch.empty_like(input) if out is None else out
         target = self._matching(output, input, input.numel())
-        handle = self._handle()
         self._transport.all_reduce(
             source, target, input.numel(), self._dtypes[input.dtype], self._redops[op], self._comm, handle
         )
@@ -150,17 +135,7 @@ class TransportCommunicator(Switch):
             self._retain(handle, input, output)
         return output
 
-    def all_gather(self, output: Tensor, input: Tensor, sizes: Sequence[int] | None = None) -> None:
-        """Gather every rank's ``input`` into ``output``; ``sizes`` are the ranks' lengths along dimension 0."""
-        self._gather(output, input, sizes, self._handle())
-
-    def cp_all_gather_into_tensor(
-        self, output: Tensor, input: Tensor, stream: Any, sizes: Sequence[int] | None = None
-    ) -> None:
-        """``all_gather`` on ``stream``, which the caller orders before and after."""
-        self._gather(output, input, sizes, self._streams.handle(stream))
-
-    def _gather(self, output: Tensor, input: Tensor, sizes: Sequence[int] | None, handle: int) -> None:
+    def _all_gather(self, output: Tensor, input: Tensor, sizes: Sequence[int] | None, handle: int) -> None:
         source = self._pointer(input)
         dtype = self._dtypes[input.dtype]
         if sizes is None:
@@ -177,13 +152,11 @@ class TransportCommunicator(Switch):
         if self._retain is not None:
             self._retain(handle, input, output)
 
-    def reduce_scatter(
-        self, output: Tensor, input: Tensor, op: RedOp = RedOp.SUM, sizes: Sequence[int] | None = None
+    def _reduce_scatter(
+        self, output: Tensor, input: Tensor, op: RedOp, sizes: Sequence[int] | None, handle: int
     ) -> None:
-        """Reduce ``input`` and leave block ``rank`` in ``output``; ``sizes`` are the blocks' lengths on dimension 0."""
         target = self._pointer(output)
         dtype = self._dtypes[output.dtype]
-        handle = self._handle()
         if sizes is None:
             source = self._matching(input, output, output.numel() * self.world_size)
             self._transport.reduce_scatter(source, target, output.numel(), dtype, self._redops[op], self._comm, handle)
@@ -198,66 +171,54 @@ class TransportCommunicator(Switch):
         if self._retain is not None:
             self._retain(handle, input, output)
 
-    def all_to_all(self, output: Tensor, input: Tensor) -> None:
-        """Send block r of ``input`` to rank r and receive rank r's block at block r of ``output``."""
+    def _all_to_all(self, output: Tensor, input: Tensor, handle: int) -> None:
         source = self._pointer(input)
         target = self._matching(output, input, input.numel())
         arguments.check_divisible(input, self.world_size)
-        handle = self._handle()
         self._transport.all_to_all(
             source, target, input.numel() // self.world_size, self._dtypes[input.dtype], self._comm, handle
         )
         if self._retain is not None:
             self._retain(handle, input, output)
 
-    def broadcast(self, tensor: Tensor, src: int, out: Tensor | None = None) -> None:
-        """Send ``tensor`` of rank ``src`` to everybody's ``out``, or to their ``tensor``."""
+    def _broadcast(self, tensor: Tensor, src: int, out: Tensor | None, handle: int) -> None:
         self._check_peer("src", src)
         source = self._pointer(tensor)
         target = source if out is None else self._matching(out, tensor, tensor.numel())
-        handle = self._handle()
         self._transport.broadcast(source, target, tensor.numel(), self._dtypes[tensor.dtype], src, self._comm, handle)
         if self._retain is not None:
             self._retain(handle, tensor, out)
 
-    def reduce(self, tensor: Tensor, dst: int, op: RedOp = RedOp.SUM, out: Tensor | None = None) -> None:
-        """Reduce everybody's ``tensor`` into ``out``, or ``tensor``, of rank ``dst``."""
+    def _reduce(self, tensor: Tensor, dst: int, op: RedOp, out: Tensor | None, handle: int) -> None:
         self._check_peer("dst", dst)
         source = self._pointer(tensor)
         target = source if out is None else self._matching(out, tensor, tensor.numel())
-        handle = self._handle()
         self._transport.reduce(
             source, target, tensor.numel(), self._dtypes[tensor.dtype], self._redops[op], dst, self._comm, handle
         )
         if self._retain is not None:
             self._retain(handle, tensor, out)
 
-    def send(self, tensor: Tensor, dst: int) -> None:
-        """Send ``tensor`` to rank ``dst``."""
+    def _send(self, tensor: Tensor, dst: int, handle: int) -> None:
         self._check_peer("dst", dst)
         source = self._pointer(tensor)
-        handle = self._handle()
         self._transport.send(source, tensor.numel(), self._dtypes[tensor.dtype], dst, self._comm, handle)
         if self._retain is not None:
             self._retain(handle, tensor)
 
-    def recv(self, tensor: Tensor, src: int) -> None:
-        """Receive ``tensor`` from rank ``src``."""
+    def _recv(self, tensor: Tensor, src: int, handle: int) -> None:
         self._check_peer("src", src)
         target = self._pointer(tensor)
-        handle = self._handle()
         self._transport.recv(target, tensor.numel(), self._dtypes[tensor.dtype], src, self._comm, handle)
         if self._retain is not None:
             self._retain(handle, tensor)
 
-    def send_recv(self, output: Tensor, input: Tensor, dst: int, src: int) -> None:
-        """Send ``input`` to rank ``dst`` and receive ``output`` from rank ``src``, as one operation."""
+    def _send_recv(self, output: Tensor, input: Tensor, dst: int, src: int, handle: int) -> None:
         # All that may be refused comes before the group: a send on its own would wait for its other half for ever.
         self._check_peer("dst", dst)
         self._check_peer("src", src)
         source = self._pointer(input)
         target = self._pointer(output)
-        handle = self._handle()
         with self._transport.group():
             self._transport.send(source, input.numel(), self._dtypes[input.dtype], dst, self._comm, handle)
             self._transport.recv(target, output.numel(), self._dtypes[output.dtype], src, self._comm, handle)

@@ -135,13 +135,13 @@ class KeepsTheStreamOfItsConstruction(StreamFreeCommunicator):
     def __init__(self, group: dist.ProcessGroup, device: Device) -> None:
         super().__init__(group, device)
         handle = self._current_handle()
-        self._handle = lambda: handle
+        self._current_handle = lambda: handle
 
 
 class KeepsTheStreamOfItsFirstCall(StreamFreeCommunicator):
     def __init__(self, group: dist.ProcessGroup, device: Device) -> None:
         super().__init__(group, device)
-        self._handle = functools.cache(self._current_handle)
+        self._current_handle = functools.cache(self._current_handle)
 
 
 @pytest.mark.parametrize("name", [*OPERATIONS, *HALVES])
