@@ -105,7 +105,8 @@ class DeviceSpec:
 
     ``missing_timings`` gives the reason for each timing it lacks. The figures in seconds and bytes are nominal, for
     the estimate of ``--dry-run`` alone: a process's start, a communicator, an operation's latency and throughput, and
-    what surrounds one batch.
+    what surrounds one batch. ``shares_memory`` says that the ranks of a node share what memory there is;
+    ``default_stream_queues`` that work on the default stream queues like on any other.
     """
 
     name: str
@@ -118,6 +119,8 @@ class DeviceSpec:
     operation_s: float
     bytes_per_s: float
     batch_overhead_s: float
+    shares_memory: bool
+    default_stream_queues: bool
 
 
 DEVICES: Mapping[str, DeviceSpec] = {
@@ -132,6 +135,8 @@ DEVICES: Mapping[str, DeviceSpec] = {
         operation_s=20e-6,
         bytes_per_s=150e9,
         batch_overhead_s=3e-3,
+        shares_memory=False,
+        default_stream_queues=True,
     ),
     "cpu": DeviceSpec(
         name="cpu",
@@ -144,6 +149,9 @@ DEVICES: Mapping[str, DeviceSpec] = {
         operation_s=200e-6,
         bytes_per_s=0.5e9,
         batch_overhead_s=3e-3,
+        shares_memory=True,
+        # The CPU's default stream runs inline.
+        default_stream_queues=False,
     ),
 }
 
@@ -185,6 +193,11 @@ _RULES = (
         communicators=_TORCH,
         collectives=frozenset({"all_reduce", "broadcast", "reduce"}),
         placements=frozenset({Placement.OUT_OF_PLACE}),
+    ),
+    _Rule(
+        reason="torch.distributed exchanges messages asynchronously only, which is the torch-async arm",
+        communicators=frozenset({"process-group"}),
+        collectives=frozenset({"send_recv"}),
     ),
 )
 

@@ -9,8 +9,6 @@
     ├── TransportError                 3   the library was called and reported a failure
     │   └── NcclError                  3   the same, with NCCL's result code
     ├── RecordError                    3   a run directory that cannot be read or written
-    ├── WrongResultError               4
-    ├── HangError                      6
     └── InterruptedRunError          130
 
 Nothing here prints: the message is for the user and says what was got, what is allowed and what to do.
@@ -83,18 +81,6 @@ class NcclError(TransportError):
 
 class RecordError(NcclBenchError):
     """A run directory that is missing, malformed, foreign or not writable."""
-
-
-class WrongResultError(NcclBenchError):
-    """At least one case produced wrong elements."""
-
-    exit_code = ExitCode.WRONG_RESULT
-
-
-class HangError(NcclBenchError):
-    """At least one case met its deadline."""
-
-    exit_code = ExitCode.HANG
 
 
 class InterruptedRunError(NcclBenchError):

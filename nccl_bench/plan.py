@@ -6,13 +6,14 @@ will do.
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 
 from nccl_bench.capabilities import ARMS, unsupported
 from nccl_bench.collectives import COLLECTIVES, DTYPES, Case, Placement, Scenario, Timing
 from nccl_bench.config import CallerStream, RunConfig
 from nccl_bench.errors import UsageError
-from nccl_bench.units import format_size
+from nccl_bench.units import format_size, unique
 
 # Calls rotate through an arena larger than any last-level cache of today's devices (H200: 60 MB, B200: 126 MB).
 ARENA_BYTES = 256 * 1024**2
@@ -25,8 +26,13 @@ OPS_PER_GRAPH = 32
 BATCH_S = 1e-3
 # Buffers start on the boundary torch's and CUDA's allocators give, so a slot is as aligned as a tensor of its own.
 SLOT_ALIGNMENT_BYTES = 512
+# What a library may still allocate for itself once the buffers are there.
+MEMORY_SHARE = 0.85
 # The comparison's temporaries and the aligning collective's buffer.
 WORKSPACE_BYTES = 128 * 1024**2
+
+# Choices that belong together: a collective and data type, and maybe a reduction and a placement.
+Combination = tuple[str | None, ...]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -58,7 +64,8 @@ class PlannedCase:
 class Plan:
     """Everything a run will do.
 
-    ``left_out`` says, once each, what was asked for and cannot be done; ``timings`` are those the device has.
+    ``left_out`` has one text for each reason why something that was asked for cannot be done; ``timings`` are those
+    the device has.
     """
 
     cases: tuple[PlannedCase, ...]
@@ -68,7 +75,6 @@ class Plan:
 
 def make_plan(config: RunConfig, world_size: int) -> Plan:
     """The cases of ``config`` on ``world_size`` ranks; raises ``UsageError`` where nothing is left to measure."""
-    left_out: dict[str, None] = {}
     if config.root >= world_size:
         raise UsageError(f"the root is rank {config.root}, and there are ranks 0 to {world_size - 1}")
     most = most_ops_per_batch(config.arms)
@@ -77,26 +83,27 @@ def make_plan(config: RunConfig, world_size: int) -> Plan:
             f"ops_per_batch (-n) is {config.ops_per_batch}: it is {most} at the most with these arms, so that a batch "
             "stays below half of the device's launch queue; take more --rounds instead"
         )
-    timings = _timings(config, left_out)
+    timings, missing = _timings(config)
+    unable: dict[str, dict[Combination, list[str]]] = {}
+    empty: dict[tuple[str, str], list[int]] = {}
     cases: dict[Case, tuple[str, ...]] = {}
     for collective in config.collectives:
         row = COLLECTIVES[collective]
         for dtype in config.dtypes:
             for redop in config.redops if row.reduces else (None,):
-                for placement in _placements(config, collective, left_out):
+                for placement in _placements(config, collective):
                     arms = []
                     for name in config.arms:
                         reason = unsupported(ARMS[name], config.device_spec, collective, dtype, redop, placement)
                         if reason is None:
                             arms.append(name)
                         else:
-                            what = " ".join(filter(None, (collective, dtype, redop, placement)))
-                            left_out[f"{name} does not run {what}: {reason}"] = None
+                            combination = (collective, dtype, redop, placement)
+                            unable.setdefault(reason, {}).setdefault(combination, []).append(name)
                     for size in config.sizes if arms else ():
                         count = row.block_count(size, DTYPES[dtype].itemsize, world_size)
                         if count == 0:
-                            what = f"{collective} {dtype} of {format_size(size)}"
-                            left_out[f"{what} is empty on {world_size} ranks, as nccl-tests rounds it"] = None
+                            empty.setdefault((collective, dtype), []).append(size)
                             continue
                         case = Case(
                             scenario=Scenario.ISOLATED,
@@ -109,42 +116,100 @@ def make_plan(config: RunConfig, world_size: int) -> Plan:
                             count=count,
                         )
                         cases[case] = tuple(arms)
+    left_out = (
+        *missing,
+        *_without_form(config),
+        *_empty_texts(empty, world_size),
+        *_unable_texts(config, unable),
+    )
     if not cases:
         raise UsageError("nothing is left to measure: " + "; ".join(left_out))
     return Plan(
         cases=tuple(PlannedCase(case=case, arms=arms) for case, arms in cases.items()),
         timings=timings,
-        left_out=tuple(left_out),
+        left_out=left_out,
     )
 
 
-def _placements(config: RunConfig, collective: str, left_out: dict[str, None]) -> tuple[Placement, ...]:
+def products(combinations: Iterable[Combination]) -> list[str]:
+    """``combinations`` in few texts of comma-separated choices, each of which stands for all that can be formed."""
+    blocks: list[tuple[Combination, ...]] = [tuple((choice,) for choice in combination) for combination in combinations]
+    for axis in reversed(range(max(map(len, blocks), default=0))):
+        merged: dict[tuple[Combination, ...], Combination] = {}
+        for block in blocks:
+            rest = block[:axis] + block[axis + 1 :]
+            merged[rest] = merged.get(rest, ()) + block[axis]
+        blocks = [(*rest[:axis], choices, *rest[axis:]) for rest, choices in merged.items()]
+    return [" ".join(filter(None, map(_choices, block))) for block in blocks]
+
+
+def _choices(choices: Combination) -> str:
+    return "all dtypes" if set(choices) == set(DTYPES) else ",".join(filter(None, choices))
+
+
+def _unable_texts(config: RunConfig, unable: Mapping[str, Mapping[Combination, list[str]]]) -> Iterator[str]:
+    for reason, combinations in unable.items():
+        by_arms: dict[tuple[str, ...], list[Combination]] = {}
+        for combination, arms in combinations.items():
+            by_arms.setdefault(tuple(arms), []).append(combination)
+        whats = []
+        for names, members in by_arms.items():
+            who = f"{', '.join(names)} {'does' if len(names) == 1 else 'do'} not run"
+            whats.append(f"{'no arm runs' if names == config.arms else who} {' and '.join(products(members))}")
+        yield f"{', '.join(whats)}: {reason}"
+
+
+def _empty_texts(empty: Mapping[tuple[str, str], list[int]], world_size: int) -> Iterator[str]:
+    by_sizes: dict[tuple[int, ...], list[Combination]] = {}
+    for combination, found in empty.items():
+        by_sizes.setdefault(unique(found), []).append(combination)
+    for sizes, members in by_sizes.items():
+        few = ", ".join(map(format_size, sizes))
+        # Whatever is below the smallest block is empty, so nothing between these two is left.
+        text = few if len(sizes) <= 3 else f"{format_size(min(sizes))} to {format_size(max(sizes))}"
+        what = " and ".join(products(members))
+        yield f"{what} of {text}: empty on {world_size} ranks, as nccl-tests rounds it"
+
+
+def _without_form(config: RunConfig) -> Iterator[str]:
+    without: dict[tuple[Placement, Placement], list[str]] = {}
+    for collective in config.collectives:
+        has = COLLECTIVES[collective].placements
+        for placement in config.placements:
+            if placement not in has:
+                without.setdefault((placement, has[0]), []).append(collective)
+    for (placement, instead), names in without.items():
+        have, are = ("has", "it is") if len(names) == 1 else ("have", "they are")
+        yield f"{', '.join(names)} {have} no {placement} form: {are} measured {instead}"
+
+
+def _placements(config: RunConfig, collective: str) -> tuple[Placement, ...]:
     """The placements asked for that ``collective`` has; the one it has where that is none of them."""
     has = COLLECTIVES[collective].placements
-    for placement in config.placements:
-        if placement not in has:
-            left_out[f"{collective} has no {placement} form: it is measured {has[0]}"] = None
     return tuple(placement for placement in config.placements if placement in has) or has
 
 
-def _timings(config: RunConfig, left_out: dict[str, None]) -> tuple[Timing, ...]:
+def _timings(config: RunConfig) -> tuple[tuple[Timing, ...], list[str]]:
+    """Those of the configuration that the device has, and a text for each that it has not."""
     missing = dict(config.device_spec.missing_timings)
-    if config.caller_stream is CallerStream.DEFAULT and config.device == "cpu":
+    if config.caller_stream is CallerStream.DEFAULT and not config.device_spec.default_stream_queues:
         inline = "the CPU's default stream runs inline, so nothing can be held back on it"
         missing |= {Timing.GATED: inline, Timing.ENQUEUE: inline}
-    for timing in config.timings:
-        if timing in missing:
-            left_out[f"{timing} timing is absent: {missing[timing]}"] = None
+    left_out = [f"{timing} timing is absent: {missing[timing]}" for timing in config.timings if timing in missing]
     timings = tuple(timing for timing in config.timings if timing not in missing)
     if not timings:
         raise UsageError("no timing is left to measure: " + "; ".join(left_out))
     if config.per_iteration and not {Timing.EAGER, Timing.GATED} & set(timings):
         raise UsageError("--per-iteration puts events between operations: it needs eager or gated among the timings")
-    return timings
+    return timings, left_out
 
 
-def plan_arena(config: RunConfig, case: Case, world_size: int, budget_bytes: int) -> Arena | None:
-    """The arena of ``case`` within ``budget_bytes``, with fewer slots if that makes it fit; ``None`` if none does."""
+def plan_arena(config: RunConfig, case: Case, world_size: int, free_bytes: int) -> Arena | None:
+    """The arena of ``case`` where one rank has ``free_bytes``, with fewer slots if that makes it fit.
+
+    ``None`` where not even one slot fits into the share of the memory that buffers may take.
+    """
+    budget_bytes = int(free_bytes * MEMORY_SHARE)
     itemsize = DTYPES[case.dtype].itemsize
     row = case.row
     elements = max(row.send_count(case.count, world_size), row.receive_count(case.count, world_size))
@@ -160,12 +225,21 @@ def plan_arena(config: RunConfig, case: Case, world_size: int, budget_bytes: int
 def estimate_s(config: RunConfig, plan: Plan) -> float:
     """About how long a run takes, seconds, from nominal speeds of the device: an order of magnitude, not a promise."""
     spec = config.device_spec
-    total = spec.setup_s + len(config.arms) * spec.communicator_s
-    for planned in plan.cases:
-        operation_s = spec.operation_s + planned.case.size_bytes / spec.bytes_per_s
-        batch_s = max(BATCH_S, FEWEST_SLOTS * operation_s) + spec.batch_overhead_s
-        total += len(planned.arms) * (len(plan.timings) * config.rounds * batch_s + 2 * FEWEST_SLOTS * operation_s)
-    return total
+    setup_s = spec.setup_s + len(config.arms) * spec.communicator_s
+    return setup_s + sum(estimate_case_s(config, planned, len(plan.timings)) for planned in plan.cases)
+
+
+def estimate_case_s(config: RunConfig, planned: PlannedCase, timings: int) -> float:
+    """The same for one case, set-up left out."""
+    spec = config.device_spec
+    operation_s = spec.operation_s + planned.case.size_bytes / spec.bytes_per_s
+    batch_s = max(BATCH_S, FEWEST_SLOTS * operation_s) + spec.batch_overhead_s
+    return len(planned.arms) * (timings * config.rounds * batch_s + 2 * FEWEST_SLOTS * operation_s)
+
+
+def deadline_s(config: RunConfig, planned: PlannedCase, timings: int) -> float:
+    """How long a case may take: ``timeout_s`` beyond a generous estimate, so that slow is not taken for stuck."""
+    return config.timeout_s + 2 * estimate_case_s(config, planned, timings)
 
 
 def most_ops_per_batch(arms: tuple[str, ...]) -> int:

@@ -9,7 +9,6 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Callable, Mapping
-from datetime import timedelta
 from functools import partial
 from pathlib import Path
 
@@ -27,13 +26,12 @@ from nccl_bench.plan import make_plan
 from nccl_bench.records.handoff import Failure, Progress, WorkerSpec
 from nccl_bench.records.schema import Line
 from nccl_bench.records.store import RunStore
+from nccl_bench.transports.base import NEVER
 from nccl_bench.transports.device import Device, open_device
 from nccl_bench.transports.nccl_library import other_copies
 
 # Loading CUDA and connecting the first communicator can take this long on a cold node, whatever a case may take.
 SETUP_TIMEOUT_S = 300.0
-# Deadlines are the launcher's or the watchdog's; torch's own must not come first, whatever --timeout is.
-_NEVER = timedelta(days=366)
 SETUP = -1
 
 
@@ -44,7 +42,7 @@ def measure(spec: WorkerSpec, progress: Progress, environ: Mapping[str, str] = o
     """
     setup = partial(progress.update, case_index=SETUP, deadline_s=SETUP_TIMEOUT_S)
     setup(arm="", phase="connect")
-    dist.init_process_group("gloo", timeout=_NEVER)
+    dist.init_process_group("gloo", timeout=NEVER)
     control = Control(_world())
     # What rank 0 was asked for counts: the commands on several nodes could differ.
     config: RunConfig = control.announce(spec.config)
@@ -72,13 +70,13 @@ def measure(spec: WorkerSpec, progress: Progress, environ: Mapping[str, str] = o
     Runner(
         config=config,
         plan=plan,
-        streams=device.streams,
+        device=device,
         control=control,
         arms=arms,
         align=partial(aligner.all_reduce, tiny),
         progress=progress,
         append=append,
-        ranks_per_memory=int(environ["LOCAL_WORLD_SIZE"]) if config.device == "cpu" else 1,
+        ranks_per_memory=int(environ["LOCAL_WORLD_SIZE"]) if config.device_spec.shares_memory else 1,
     ).run(first_case)
 
     progress.update(case_index=len(plan.cases), arm="", phase="close", deadline_s=SETUP_TIMEOUT_S)

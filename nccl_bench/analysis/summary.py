@@ -101,13 +101,19 @@ def summarize(run: Run) -> pd.DataFrame:
 
 
 def failures(lines: Iterable[Line]) -> ExitCode:
-    """The exit code a run has earned: wrong results weigh more than a hang, and that more than a crash."""
+    """The exit code a run has earned: wrong results weigh more than a hang, and that more than a crash.
+
+    Without any of them it is a success only if there are figures: some, and of every cell that was measured.
+    """
     lines = list(lines)
-    if any(isinstance(line, Samples) and line.status is Status.WRONG for line in lines):
+    measured = [line for line in lines if isinstance(line, Samples)]
+    if any(line.status is Status.WRONG for line in measured):
         return ExitCode.WRONG_RESULT
     if any(isinstance(line, Hang) for line in lines):
         return ExitCode.HANG
-    return ExitCode.SETUP if any(isinstance(line, Crash) for line in lines) else ExitCode.OK
+    if any(isinstance(line, Crash) for line in lines) or not measured:
+        return ExitCode.SETUP
+    return ExitCode.OK if all(line.samples_us for line in measured) else ExitCode.SETUP
 
 
 def _measured(line: Samples, baseline: str, baseline_us: Mapping[int, float]) -> Row:

@@ -18,7 +18,7 @@ from nccl_bench.bench.schedule import FEWEST_OPS, Pilot, Schedule, make_schedule
 from nccl_bench.bench.timing import Batch, Clock, Operation
 from nccl_bench.collectives import Case, Timing
 from nccl_bench.config import RunConfig
-from nccl_bench.plan import Arena
+from nccl_bench.plan import LAUNCH_QUEUE_ENTRIES, Arena
 from nccl_bench.records.handoff import Progress
 from nccl_bench.records.schema import Line, PerIteration, Samples, Status
 from nccl_bench.streams.base import Graph, Streams
@@ -114,8 +114,10 @@ class CaseRun:
                 self._call_each(name, operations)
             # A step more than a rank that did not get here, which is then the one that a hang is put down to.
             self._at(name, f"{phase}, waiting")
-            self.streams.synchronize()
+            # Only the caller's stream is waited for: work that was not joined to it counts as not done.
+            self.streams.current_stream().synchronize()
             counts.append(self.buffers.wrong(operations))
+            self.streams.synchronize()
         return dict(zip(names, self.control.sum(counts), strict=True))
 
     def _check_after(
@@ -240,9 +242,11 @@ class CaseRun:
         """Percentiles of single operations, each the maximum over ranks; the events' cost is against the batches."""
         if not self.config.per_iteration or timing not in (Timing.EAGER, Timing.GATED):
             return {}
-        operations = schedule.ops[timing]
         result = {}
         for name in names:
+            # The events take entries of the launch queue too.
+            most = LAUNCH_QUEUE_ENTRIES // (self.arms[name].spec.launch_entries + 1)
+            operations = min(schedule.ops[timing], most)
             calls = self._calls(name, operations)
             gate_s = schedule.gates_s[name, Timing.GATED] * 2 if timing is Timing.GATED else None
             kept: list[float] = []
@@ -254,6 +258,8 @@ class CaseRun:
                 *slowest, opened = self.control.maximum([*times, 0.0 if held else 1.0])
                 if not opened:
                     kept += slowest
+                elif gate_s is not None:
+                    gate_s = min(2 * gate_s, LONGEST_GATE * schedule.gates_s[name, Timing.GATED])
                 if len(kept) >= PER_ITERATION_OPERATIONS:
                     break
             batches = [batch.slowest_us for batch in tallies[name].batches]
@@ -266,7 +272,8 @@ class CaseRun:
                     p90_us=p90,
                     p99_us=p99,
                     max_us=high,
-                    cost_us=p50 - statistics.median(batches),
+                    # The machine's noise can exceed it; a cost is above 0 or was not seen.
+                    cost_us=cost_us if (cost_us := p50 - statistics.median(batches)) > 0 else None,
                 )
         return result
 

@@ -12,13 +12,10 @@ from nccl_bench.bench.case_run import CaseRun
 from nccl_bench.bench.control import Control
 from nccl_bench.bench.timing import Clock, Operation
 from nccl_bench.config import CallerStream, RunConfig
-from nccl_bench.plan import Arena, Plan, PlannedCase, plan_arena
+from nccl_bench.plan import MEMORY_SHARE, Arena, Plan, PlannedCase, deadline_s, plan_arena
 from nccl_bench.records.handoff import Progress
 from nccl_bench.records.schema import Line, Skipped
-from nccl_bench.streams.base import Streams
-
-# What a library may still allocate for itself once the buffers are there.
-_MEMORY_SHARE = 0.85
+from nccl_bench.transports.device import Device, refusal
 
 
 class Runner:
@@ -29,7 +26,7 @@ class Runner:
         *,
         config: RunConfig,
         plan: Plan,
-        streams: Streams,
+        device: Device,
         control: Control,
         arms: Mapping[str, Arm],
         align: Operation,
@@ -39,7 +36,8 @@ class Runner:
     ) -> None:
         self._config = config
         self._plan = plan
-        self._streams = streams
+        self._device = device
+        self._streams = device.streams
         self._control = control
         self._arms = arms
         self._progress = progress
@@ -47,48 +45,52 @@ class Runner:
         # On the CPU the ranks of a node share its memory; on GPUs each has its own.
         self._ranks_per_memory = ranks_per_memory
         default = config.caller_stream is CallerStream.DEFAULT
-        self._caller = streams.default_stream() if default else streams.new_stream()
-        self._clock = Clock(streams, self._caller, align)
+        self._caller = self._streams.default_stream() if default else self._streams.new_stream()
+        self._clock = Clock(self._streams, self._caller, align)
 
     def run(self, first_case: int = 0) -> None:
         """Measure the plan's cases from ``first_case`` on."""
         gc.collect()
         gc.freeze()
         for index, planned in enumerate(self._plan.cases[first_case:], start=first_case):
-            self._progress.update(case_index=index, arm="", phase="memory", deadline_s=self._config.timeout_s)
+            limit_s = deadline_s(self._config, planned, len(self._plan.timings))
+            self._progress.update(case_index=index, arm="", phase="memory", deadline_s=limit_s)
             gc.collect()
-            arena = self._fit(planned)
-            if arena is None:
-                continue
-            with self._streams.stream(self._caller):
-                buffers = CaseBuffers(
+            reason = self._control.announce(refusal(self._device, planned.case) or "")
+            if reason:
+                self._record([Skipped(case=planned.case, reason=reason)])
+            elif arena := self._fit(planned):
+                self._measure(index, planned, arena)
+
+    def _measure(self, index: int, planned: PlannedCase, arena: Arena) -> None:
+        """One case; its buffers are gone when this returns, before the next case looks at the memory."""
+        with self._streams.stream(self._caller):
+            CaseRun(
+                config=self._config,
+                case=planned.case,
+                case_index=index,
+                timings=self._plan.timings,
+                arena=arena,
+                buffers=CaseBuffers(
                     planned.case, arena, self._control.rank, self._control.world_size, self._streams.device
-                )
-                CaseRun(
-                    config=self._config,
-                    case=planned.case,
-                    case_index=index,
-                    timings=self._plan.timings,
-                    arena=arena,
-                    buffers=buffers,
-                    arms={name: self._arms[name] for name in planned.arms},
-                    streams=self._streams,
-                    clock=self._clock,
-                    control=self._control,
-                    progress=self._progress,
-                    append=self._record,
-                ).run()
+                ),
+                arms={name: self._arms[name] for name in planned.arms},
+                streams=self._streams,
+                clock=self._clock,
+                control=self._control,
+                progress=self._progress,
+                append=self._record,
+            ).run()
 
     def _fit(self, planned: PlannedCase) -> Arena | None:
         """The arena that fits on every rank, or ``None`` with the case recorded as skipped."""
-        free = int(self._streams.memory()[0] * _MEMORY_SHARE) // self._ranks_per_memory
-        budget = self._control.minimum(free)
-        arena = plan_arena(self._config, planned.case, self._control.world_size, budget)
+        free = self._control.minimum(self._streams.memory()[0] // self._ranks_per_memory)
+        arena = plan_arena(self._config, planned.case, self._control.world_size, free)
         if arena is None:
             one_slot = plan_arena(self._config, planned.case, self._control.world_size, 2**62)
             assert one_slot is not None
             needed = replace(one_slot, slots=1).total_bytes
-            self._record([Skipped(case=planned.case, reason=_does_not_fit(needed, budget))])
+            self._record([Skipped(case=planned.case, reason=_does_not_fit(needed, free))])
         return arena
 
     def _record(self, lines: Sequence[Line]) -> None:
@@ -97,8 +99,8 @@ class Runner:
                 self._append(line)
 
 
-def _does_not_fit(needed: int, budget: int) -> str:
+def _does_not_fit(needed: int, free: int) -> str:
     def gib(size: int) -> str:
         return f"{size / 1024**3:.2f} GiB"
 
-    return f"its buffers need {gib(needed)} a rank, and {gib(budget)} are free"
+    return f"its buffers need {gib(needed)} a rank, and of {gib(free)} free they may take {MEMORY_SHARE:.0%}"

@@ -31,7 +31,8 @@ class Pilot:
 class Schedule:
     """One case: operations per batch by timing, the same for every arm, and the gates by arm in seconds.
 
-    A graph batch holds ``replays`` replays of ``ops[Timing.GRAPH]`` operations. Chosen by rank 0 and announced.
+    A graph batch holds ``replays`` replays of a graph of ``ops[Timing.GRAPH]`` operations. Chosen by rank 0 and
+    announced.
     """
 
     ops: Mapping[Timing, int]
@@ -52,8 +53,10 @@ def make_schedule(config: RunConfig, pilots: Mapping[str, Pilot], slots: int) ->
     enqueue = _between(FEWEST_OPS, int(ENQUEUE_DEVICE_US / slowest_us), most)
     if config.ops_per_batch is not None:
         eager = enqueue = config.ops_per_batch
-    # A replay visits each slot once at the most, so that its results can be checked.
-    graph = OPS_PER_GRAPH if config.same_buffer else min(OPS_PER_GRAPH, slots)
+    graph = config.ops_per_batch or OPS_PER_GRAPH
+    if not config.same_buffer:
+        # A replay visits each slot once at the most, so that its results can be checked.
+        graph = min(graph, slots)
     replays = _between(1, math.ceil((BATCH_S * 1e6) / (graph * fastest_us)), MOST_REPLAYS)
     ops = {Timing.EAGER: eager, Timing.GATED: eager, Timing.GRAPH: graph, Timing.ENQUEUE: enqueue}
     gates = {}

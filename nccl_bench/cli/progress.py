@@ -9,8 +9,10 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.table import Column
 
+from nccl_bench.collectives import Case
 from nccl_bench.plan import Plan
 from nccl_bench.records.handoff import Position, furthest_behind
+from nccl_bench.units import format_size
 
 
 class Display:
@@ -22,7 +24,9 @@ class Display:
             TextColumn("{task.completed:.0f}/{task.total:.0f}"),
             BarColumn(bar_width=12),
             TimeElapsedColumn(),
-            TextColumn("{task.description}", table_column=Column(no_wrap=True)),
+            # The one column that may be cut: it takes the room that the others leave.
+            TextColumn("{task.description}", table_column=Column(no_wrap=True, overflow="ellipsis", ratio=1)),
+            expand=True,
             console=Console(stderr=True),
             transient=True,
             disable=not sys.stderr.isatty(),
@@ -44,8 +48,14 @@ class Display:
         if last is None:
             return
         cases = self._plan.cases
-        where = cases[last.case_index].case.label if 0 <= last.case_index < len(cases) else "set-up"
+        where = _label(cases[last.case_index].case) if 0 <= last.case_index < len(cases) else "set-up"
         if last.case_index >= len(cases):
             where = "closing"
         text = " ".join(filter(None, (where, last.arm, last.phase)))
         self._progress.update(self._task, completed=max(0, last.case_index), description=text)
+
+
+def _label(case: Case) -> str:
+    """The case by what distinguishes it most, first: the end may be cut off."""
+    size = format_size(case.size_bytes)
+    return " ".join(filter(None, (case.collective, size, case.dtype, case.redop, case.placement)))

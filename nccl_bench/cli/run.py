@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Annotated
@@ -31,6 +32,7 @@ def _default(key: str) -> str:
 _SWEEP, _MEASURE, _LAUNCH, _OUTPUT = "What to measure", "How to measure", "Launching", "Output"
 # A laptop without a GPU: enough for every collective to be one, and no more than any machine has.
 DEFAULT_CPU_RANKS = 2
+_SWEPT = re.compile(r"([^:]+):([^:]+):\s*(x(?=\d{1,999}\s*$)|\+)([^:]+)")
 _TIMED = [name for name, arm in ARMS.items() if arm.timed]
 
 
@@ -220,7 +222,8 @@ def run(
     if any(value is not None for value in (begin, end, factor, step)):
         if sizes is not None:
             raise UsageError("--sizes and -b, -e, -f, -i exclude each other: give one or the others")
-        layers.append({"sizes": _sweep(chosen, begin, end, factor, step)})
+        written = next((layer["sizes"] for layer in layers if layer.get("sizes") is not None), DEVICES[chosen].sizes)
+        layers.append({"sizes": _sweep(written, begin, end, factor, step)})
     resolved = resolve(chosen, *layers)
 
     attachment = decide(os.environ, launch=launch, attach=attach, rdzv_endpoint=rdzv_endpoint)
@@ -247,12 +250,21 @@ def _device(wanted: object, gpus: int) -> str:
     return str(wanted)
 
 
-def _sweep(device: str, begin: str | None, end: str | None, factor: int | None, step: str | None) -> tuple[int, ...]:
+def _sweep(
+    written: object, begin: str | None, end: str | None, factor: int | None, step: str | None
+) -> tuple[int, ...]:
+    """The sweep ``written`` in the file, or else the default one, with the parts given in place of its own."""
     if factor is not None and step is not None:
         raise UsageError("-f and -i exclude each other: give a factor or a step")
-    first, last, stride = DEVICES[device].sizes.split(":")
+    parts = _SWEPT.fullmatch(written) if isinstance(written, str) else None
+    if parts is None:
+        raise UsageError(
+            f"the file's sizes are {written!r}, and not BEGIN:END:xFACTOR or BEGIN:END:+STEP, of which -b, -e, -f and "
+            "-i would change a part: use --sizes"
+        )
+    first, last, kind, stride = parts.groups()
     if factor is None and step is None:
-        factor = int(stride.removeprefix("x"))
+        factor, step = (int(stride), None) if kind == "x" else (None, stride)
     return sweep(
         parse_size(first if begin is None else begin),
         parse_size(last if end is None else end),

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import os
+import signal
 import sys
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -25,7 +26,7 @@ from nccl_bench.plan import Plan, make_plan
 from nccl_bench.records.environment import collect
 from nccl_bench.records.handoff import Failure, Position, Progress, WorkerSpec
 from nccl_bench.records.run import Run
-from nccl_bench.records.schema import Crash, Hang
+from nccl_bench.records.schema import Crash, Hang, Samples
 from nccl_bench.records.store import RunStatus, RunStore
 
 # A size and the baseline's times.
@@ -82,13 +83,18 @@ def run_launched(config: RunConfig, launch: LaunchConfig, output: Output) -> Non
     facts = {"mode": "torchrun", "world_size": world_size, "nproc": launch.nproc, "nnodes": launch.nnodes}
     store = _create(config, plan, facts, output) if launch.node_rank == 0 else None
     spec = WorkerSpec(config=config, run_dir=str(store.path) if store else None, scratch=None, first_case=0)
-    with _failing(store, output), Display(plan) as display:
-        append = store.append if store else _nowhere
-        outcome = run_sweep(spec, launch, cases=plan.cases, append=append, on_progress=display.show)
-    if outcome.stopped:
-        _say(f"stopped early: {outcome.stopped}")
-    if store:
-        _exit_as_earned(_close(store, RunStatus.FAILED if outcome.stopped else RunStatus.COMPLETE, output))
+    # Around all of it, so that no signal falls between the sweep, which takes them itself, and the closing.
+    with _ignoring_signals():
+        with _failing(store, output), Display(plan) as display:
+            append = store.append if store else _nowhere
+            outcome = run_sweep(spec, launch, cases=plan.cases, append=append, on_progress=display.show)
+        if outcome.stopped:
+            _say(f"stopped early: {outcome.stopped}")
+        if store:
+            code = _close(store, RunStatus.FAILED if outcome.stopped else RunStatus.COMPLETE, output)
+        else:
+            code = ExitCode.HANG if outcome.hangs else ExitCode.SETUP if outcome.crashes else ExitCode.OK
+    _exit_as_earned(code)
 
 
 def run_attached(config: RunConfig, attachment: Attachment, output: Output) -> None:
@@ -116,7 +122,7 @@ def run_attached(config: RunConfig, attachment: Attachment, output: Output) -> N
         leaving.acquire()
         hang = hang_at(late, plan.cases, config.timeout_s)
         where = f"{hang.case.label if hang.case else 'set-up'} {late.arm} ({late.phase})"
-        _say(f"rank {late.rank} on {late.host} met its deadline of {hang.timeout_s:g} s in {where}")
+        _say(f"rank {late.rank} on {late.host} met its deadline of {round(hang.timeout_s, 1):g} s in {where}")
         if store:
             store.append(hang)
             _close(store, RunStatus.FAILED, output)
@@ -124,10 +130,21 @@ def run_attached(config: RunConfig, attachment: Attachment, output: Output) -> N
         time.sleep(HANG_GRACE_S)
         _leave(ExitCode.HANG)
 
+    def crash(error: Exception) -> Crash:
+        failure = Failure.of(error, progress.position)
+        return Crash(
+            case=plan.cases[failure.case_index].case if 0 <= failure.case_index < len(plan.cases) else None,
+            case_index=failure.case_index,
+            arm=failure.arm,
+            rank=failure.rank,
+            host=failure.host,
+            message=f"rank {failure.rank} on {failure.host} ended: {failure.kind}: {failure.message}",
+        )
+
     watch(progress, give_up)
     spec = WorkerSpec(config=config, run_dir=str(store.path) if store else None, scratch=None, first_case=0)
     try:
-        with _failing(store, output):
+        with _failing(store, output, crash):
             try:
                 measure(spec, progress)
             finally:
@@ -154,31 +171,71 @@ def _create(config: RunConfig, plan: Plan, launch: dict[str, object], output: Ou
 
 
 @contextmanager
-def _failing(store: RunStore | None, output: Output) -> Iterator[None]:
-    """Close the records where the body raises, and show what was measured if a signal ended it."""
+def _failing(
+    store: RunStore | None, output: Output, crash: Callable[[Exception], Crash] | None = None
+) -> Iterator[None]:
+    """Close the records where the body raises, and show what was measured; ``crash`` is the record of an error."""
     try:
         yield
     except (InterruptedRunError, KeyboardInterrupt) as error:
         if store:
-            _close(store, RunStatus.INTERRUPTED, output)
+            _close_early(store, RunStatus.INTERRUPTED, output)
         if isinstance(error, KeyboardInterrupt):
             raise InterruptedRunError("interrupted by SIGINT; what was measured before is kept") from error
         raise
-    except Exception:
+    except Exception as error:
         if store:
-            store.finish(RunStatus.FAILED)
+            _close_early(store, RunStatus.FAILED, output, crash(error) if crash else None)
         raise
 
 
 def _close(store: RunStore, status: RunStatus, output: Output) -> ExitCode:
+    with _ignoring_signals():
+        run = _finish(store, status)
+        _show(run, store, output)
+    return failures(run.lines)
+
+
+def _close_early(store: RunStore, status: RunStatus, output: Output, crash: Crash | None = None) -> None:
+    """Close the records on the way out with an error, which is all there is to say where nothing was measured."""
+    with _ignoring_signals():
+        if crash:
+            store.append(crash)
+        run = _finish(store, status)
+        if any(isinstance(line, Samples) for line in run.lines):
+            _show(run, store, output)
+
+
+def _finish(store: RunStore, status: RunStatus) -> Run:
     from nccl_bench.report.export import CsvReport
 
     store.finish(status)
     run = Run.load(store.path)
     store.write_summary(CsvReport().render(run))
+    return run
+
+
+def _show(run: Run, store: RunStore, output: Output) -> None:
     print_report(run, output)
     _say(f"recorded in {store.path}")
-    return failures(run.lines)
+
+
+@contextmanager
+def _ignoring_signals() -> Iterator[None]:
+    """Let nothing that asks for the end interrupt what the end consists of: a user may well press Ctrl-C twice.
+
+    A handler that does nothing, since SIG_IGN would pass to the processes started meanwhile; threads cannot have any.
+    """
+    previous = {}
+    if threading.current_thread() is threading.main_thread():
+        for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+            if signal.getsignal(number) is not signal.SIG_IGN:
+                previous[number] = signal.signal(number, lambda _number, _frame: None)
+    try:
+        yield
+    finally:
+        for number, handler in previous.items():
+            signal.signal(number, handler)
 
 
 def _exit_as_earned(code: ExitCode) -> None:

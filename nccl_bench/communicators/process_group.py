@@ -17,15 +17,10 @@ from nccl_bench.collectives import RedOp
 from nccl_bench.communicators import arguments
 from nccl_bench.communicators.base import Switch
 from nccl_bench.errors import InvalidArgumentError
+from nccl_bench.transports.base import NEVER
 from nccl_bench.transports.device import Device
+from nccl_bench.transports.gloo import TORCH_REDOPS
 
-_REDOPS = {
-    RedOp.SUM: dist.ReduceOp.SUM,
-    RedOp.PROD: dist.ReduceOp.PRODUCT,
-    RedOp.MIN: dist.ReduceOp.MIN,
-    RedOp.MAX: dist.ReduceOp.MAX,
-    RedOp.AVG: dist.ReduceOp.AVG,
-}
 # torch 2.13 renames both and deprecates the old names; older versions have only those.
 _all_gather: Callable[..., Any] = getattr(dist, "all_gather_single", None) or dist.all_gather_into_tensor
 _reduce_scatter: Callable[..., Any] = getattr(dist, "reduce_scatter_single", None) or dist.reduce_scatter_tensor
@@ -45,7 +40,7 @@ class ProcessGroupCommunicator(Switch):
         self._submit = device.streams.submit
         # Gloo knows no float8; what only moves may travel as bytes.
         self._float8_as_bytes = device.transport.name == "gloo"
-        self._group = dist.new_group(dist.get_process_group_ranks(group), backend=device.transport.name)
+        self._group = dist.new_group(dist.get_process_group_ranks(group), backend=device.transport.name, timeout=NEVER)
         self._make_available()
         tiny = torch.zeros(1, device=device.streams.device)
         self.all_reduce(tiny)
@@ -59,7 +54,7 @@ class ProcessGroupCommunicator(Switch):
 
     def all_reduce(self, tensor: Tensor, op: RedOp = RedOp.SUM) -> None:
         """Reduce ``tensor`` over all ranks, in place."""
-        self._run(dist.all_reduce, tensor, op=_REDOPS[op])
+        self._run(dist.all_reduce, tensor, op=TORCH_REDOPS[op])
 
     def outplace_all_reduce(self, input: Tensor, out: Tensor | None = None, op: RedOp = RedOp.SUM) -> Tensor:
         """Raises: torch.distributed has no out-of-place all_reduce."""
@@ -85,12 +80,12 @@ class ProcessGroupCommunicator(Switch):
         With ``sizes``, ``input`` holds partial results afterwards.
         """
         if sizes is None:
-            self._run(_reduce_scatter, output, input, op=_REDOPS[op])
+            self._run(_reduce_scatter, output, input, op=TORCH_REDOPS[op])
         else:
             arguments.check_sizes(sizes, whole=input, part=output, rank=self.rank, world_size=self.world_size)
             blocks = torch.split(input, list(sizes))
             for root, block in enumerate(blocks):
-                self._run(dist.reduce, block, group_dst=root, op=_REDOPS[op])
+                self._run(dist.reduce, block, group_dst=root, op=TORCH_REDOPS[op])
             self._submit(output.copy_, blocks[self.rank])
 
     def all_to_all(self, output: Tensor, input: Tensor) -> None:
@@ -105,11 +100,16 @@ class ProcessGroupCommunicator(Switch):
     def reduce(self, tensor: Tensor, dst: int, op: RedOp = RedOp.SUM, out: Tensor | None = None) -> None:
         """Reduce everybody's ``tensor`` into that of rank ``dst``; ``out`` is refused."""
         self._refuse_out("reduce", out)
-        self._run(dist.reduce, tensor, group_dst=dst, op=_REDOPS[op])
+        self._run(dist.reduce, tensor, group_dst=dst, op=TORCH_REDOPS[op])
 
     def send_recv(self, output: Tensor, input: Tensor, dst: int, src: int) -> None:
-        """Send ``input`` to rank ``dst`` and receive ``output`` from rank ``src``, as one operation."""
+        """Send ``input`` to rank ``dst`` and receive ``output`` from rank ``src``, as one operation.
+
+        Only the asynchronous form exists: ``batch_isend_irecv`` has no other.
+        """
         self._require_enabled()
+        if not self.async_op:
+            raise InvalidArgumentError("torch.distributed exchanges messages asynchronously only: use async_op=True")
         self._submit(self._exchange, self._wire(output), self._wire(input), dst, src)
 
     def _exchange(self, output: Tensor, input: Tensor, dst: int, src: int) -> None:

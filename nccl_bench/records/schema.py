@@ -42,7 +42,8 @@ class _Line:
 class PerIteration:
     """Times of single operations, from events between them; their percentiles over all rounds and ``operations``.
 
-    ``cost_us`` is what those events add to each operation: the percentiles contain it, ``samples_us`` does not.
+    ``cost_us`` is what those events add to each operation: the percentiles contain it, ``samples_us`` does not. It is
+    ``None`` where the batches without events were no faster.
     """
 
     operations: int
@@ -51,7 +52,7 @@ class PerIteration:
     p90_us: float
     p99_us: float
     max_us: float
-    cost_us: float
+    cost_us: float | None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from nccl_bench.collectives import Case
 from nccl_bench.config import RunConfig
-from nccl_bench.plan import Plan, PlannedCase, estimate_s, plan_arena
-from nccl_bench.report.layout import counted
+from nccl_bench.plan import Combination, Plan, deadline_s, estimate_s, plan_arena, products
+from nccl_bench.report.layout import counted, significant
 from nccl_bench.units import format_size
 
 
@@ -16,26 +17,29 @@ def plan_text(config: RunConfig, plan: Plan, world_size: int, memory_bytes: int 
         f"arms: {', '.join(config.arms)}; baseline {config.baseline}",
         "",
     ]
-    groups: dict[tuple[str, tuple[str, ...]], list[PlannedCase]] = {}
+    swept: dict[tuple[tuple[str, ...], Combination], list[Case]] = {}
     for planned in plan.cases:
         case = planned.case
-        name = " ".join(filter(None, (case.collective, case.dtype, case.redop, case.placement)))
-        groups.setdefault((name, planned.arms), []).append(planned)
+        combination: Combination = (case.collective, case.dtype, case.redop, case.placement)
+        swept.setdefault((planned.arms, combination), []).append(case)
     budget = 2**62 if memory_bytes is None else memory_bytes
     largest = 0
-    for (name, arms), members in groups.items():
-        sizes = [planned.case.size_bytes for planned in members]
+    # What differs in data type, reduction and placement alone is one line.
+    groups: dict[tuple[str, tuple[str, ...], tuple[int, ...], tuple[int, ...]], list[Combination]] = {}
+    for (arms, what), cases in swept.items():
+        arenas = {case.size_bytes: plan_arena(config, case, world_size, budget) for case in cases}
+        largest = max([largest, *(arena.total_bytes for arena in arenas.values() if arena)])
+        unfit = tuple(size for size, arena in arenas.items() if arena is None)
+        groups.setdefault((cases[0].collective, arms, tuple(arenas), unfit), []).append(what)
+    for (_, arms, sizes, unfit), combinations in groups.items():
         span = format_size(sizes[0]) if len(sizes) == 1 else f"{format_size(sizes[0])} to {format_size(sizes[-1])}"
         left = "" if arms == config.arms else f", without {', '.join(a for a in config.arms if a not in arms)}"
-        lines.append(f"{name}: {counted(len(members), 'size')}, {span}{left}")
-        for planned in members:
-            arena = plan_arena(config, planned.case, world_size, budget)
-            if arena is None:
-                lines.append(f"  {format_size(planned.case.size_bytes)} does not fit and will be skipped")
-            else:
-                largest = max(largest, arena.total_bytes)
+        each = " each" if len(combinations) > 1 else ""
+        lines += [f"{name}: {counted(len(sizes), 'size')}{each}, {span}{left}" for name in products(combinations)]
+        lines += [f"  {format_size(size)} does not fit and will be skipped" for size in unfit]
     free = "" if memory_bytes is None else f" of {memory_bytes / 1024**3:.1f} GiB free"
     lines += ["", f"memory: up to {largest / 1024**3:.2f} GiB a rank{free}, for buffers"]
-    lines.append(f"time: about {estimate_s(config, plan):.0f} s, at most {config.timeout_s:g} s a case")
+    most_s = max(deadline_s(config, planned, len(plan.timings)) for planned in plan.cases)
+    lines.append(f"time: about {estimate_s(config, plan):.0f} s, at most {significant(most_s)} s a case")
     lines += [f"left out: {text}" for text in plan.left_out]
     return "\n".join(lines) + "\n"

@@ -14,6 +14,8 @@ from nccl_bench.units import format_size
 
 # Ranks that were aligned on the device and wait for each other end within a few percent of one another.
 LARGE_SPREAD = 0.1
+# Differences between arms of some ten percent are what runs are made for.
+LARGE_NOISE = 0.1
 
 
 class Doubt(StrEnum):
@@ -29,6 +31,11 @@ class Doubt(StrEnum):
         "Ranks differ by over {limit:.0%} of the time in {cells}, most for {worst}: {spread} of {time} us, rank {rank} "
         "slowest in {share:.0%} of the rounds. The slowest rank sets the time, so one slow GPU or busy CPU spoils it "
         "all. If more --rounds name the same rank again, look at its clocks and its CPU affinity."
+    )
+    NOISE = (
+        "Rounds differ: the middle half of them spans over {noise:.0%} of the median in {cells}, most for {worst}: "
+        "{first} to {third} us around {time} us. A ratio there is not to be trusted to more than that. More --rounds "
+        "settle the median; other work on the machine is the usual cause."
     )
     TOLERANCE = (
         "Checked within a tolerance, not for equality: {cells}, the widest {ulp} ulp for {worst}. Results are rounded "
@@ -46,7 +53,7 @@ class Doubt(StrEnum):
 
 
 def failures(run: Run) -> Iterator[str]:
-    """One line about all wrong results, then one for every hang and crash."""
+    """One line about all wrong results, then one for every hang and crash; one where there is nothing at all."""
     wrong = [line for line in run.lines if isinstance(line, Samples) and line.status is Status.WRONG]
     if wrong:
         arms = ", ".join(dict.fromkeys(line.arm for line in wrong))
@@ -56,9 +63,12 @@ def failures(run: Run) -> Iterator[str]:
             doing = line.case.label if line.case else "set-up"
             where = f"{doing}, arm {line.arm}, rank {line.rank} on {line.host}"
             if isinstance(line, Hang):
-                yield f"HANG: {where}: in {line.phase} after {line.timeout_s:g} s"
+                yield f"HANG: {where}: in {line.phase} after {round(line.timeout_s, 1):g} s"
             else:
                 yield f"CRASH: {where}: {line.message.strip()}"
+    if all(isinstance(line, Skipped) for line in run.lines):
+        skipped = f": {counted(len(run.lines), 'case')} skipped, and no other begun" if run.lines else ""
+        yield f"EMPTY: nothing was measured{skipped}"
 
 
 def doubts(run: Run) -> Iterator[str]:
@@ -73,6 +83,9 @@ def doubts(run: Run) -> Iterator[str]:
                 cells=counted(len(cells), "cell"),
                 worst=_label(row),
                 limit=LARGE_SPREAD,
+                noise=LARGE_NOISE,
+                first=significant(row.q1_us or 0),
+                third=significant(row.q3_us or 0),
                 discarded=row.discarded,
                 spread=significant(row.rank_spread_us or 0),
                 time=significant(row.time_us or 0),
@@ -83,13 +96,14 @@ def doubts(run: Run) -> Iterator[str]:
             )
 
     spreads = [((row.rank_spread_us or 0) / row.time_us, row) for row in rows if row.time_us and _waits(row)]
+    noise = [((row.q3_us - row.q1_us) / row.time_us, row) for row in rows if row.time_us and row.q1_us and row.q3_us]
+    costs = [(row.per_iteration_cost_us or 0, row) for row in rows]
     yield from found(Doubt.DISCARDED, [(row.discarded, row) for row in rows if row.discarded])
     yield from found(Doubt.RANK_SPREAD, [(spread, row) for spread, row in spreads if spread > LARGE_SPREAD])
+    yield from found(Doubt.NOISE, [(share, row) for share, row in noise if share > LARGE_NOISE])
     yield from found(Doubt.TOLERANCE, [(row.tolerance_ulp, row) for row in rows if row.tolerance_ulp])
     yield from found(Doubt.NOT_CHECKED, [(0, row) for row in rows if row.wrong is None and row.status == Status.OK])
-    yield from found(
-        Doubt.PER_ITERATION, [(row.per_iteration_cost_us, row) for row in rows if row.per_iteration_cost_us]
-    )
+    yield from found(Doubt.PER_ITERATION, [(cost_us, row) for cost_us, row in costs if cost_us > 0])
     yield from _two_libraries(run)
 
 

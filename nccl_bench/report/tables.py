@@ -58,8 +58,8 @@ def percentile_tables(run: Run) -> Iterator[Table]:
             column("arm", ("arm",), [line.arm for line in lines], left=True),
         ]
         for key in ("min", "p50", "p90", "p99", "max", "cost"):
-            texts = [significant(getattr(line.per_iteration, f"{key}_us")) for line in lines]
-            columns.append(column(key, (key,), texts))
+            values = [getattr(line.per_iteration, f"{key}_us") for line in lines]
+            columns.append(column(key, (key,), ["" if value is None else significant(value) for value in values]))
         yield Table(
             title=f"{name}, {counted(run.world_size, 'rank')}, {timing} single operations (us)",
             notes=_notes(run, "The events between operations are part of these times: cost is what they add to each."),

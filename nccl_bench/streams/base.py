@@ -1,7 +1,7 @@
 """The one protocol over ``torch.cuda``'s streams and the CPU's.
 
-Code above this package never asks which device it runs on. Where a feature does not exist (CUDA graphs), it asks
-``Streams.has_graphs``. The classes behind ``Stream`` and ``Event`` carry torch.cuda's names and meanings, so code
+Code above this package never asks which device it runs on; ``capabilities.DEVICES`` says which features it has. The
+classes behind ``Stream`` and ``Event`` carry torch.cuda's names and meanings, so code
 written for one reads the same for the other.
 """
 
@@ -70,9 +70,6 @@ class Streams(Protocol):
 
     device: torch.device
     index: int
-    has_graphs: bool
-    # Whether the default stream queues work like any other. The CPU's runs inline, so nothing can be held back on it.
-    default_stream_queues: bool
     # The raw handle of the current stream of device `index`, cheaply: `current_handle(index) -> int`.
     current_handle: Callable[[int], int]
 
@@ -95,7 +92,7 @@ class Streams(Protocol):
         """The raw handle of ``stream``, as a transport takes it."""
 
     def from_handle(self, handle: int) -> Any:
-        """The stream object of a raw handle; the same object for the same handle, so it costs one look-up."""
+        """A stream object for a raw handle; from the second call on it costs one look-up."""
 
     def submit(self, fn: Callable[..., object], *args: object) -> None:
         """Run ``fn(*args)`` in the order of the current stream.

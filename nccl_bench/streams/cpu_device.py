@@ -21,15 +21,11 @@ class CpuStreams:
 
     device: torch.device
     index: int
-    has_graphs: bool
-    default_stream_queues: bool
     current_handle: Callable[[int], int]
 
     def __init__(self) -> None:
         self.device = torch.device("cpu")
         self.index = 0
-        self.has_graphs = False
-        self.default_stream_queues = False
         self.current_handle = lambda index: cpu.current_stream(index).handle
 
     def new_stream(self) -> Stream:
@@ -77,7 +73,7 @@ class CpuStreams:
 
     def capture(self, body: Callable[[], None]) -> Graph:
         """Raises ``InvalidArgumentError``: the CPU has no graphs."""
-        raise InvalidArgumentError(f"{body!r} cannot be captured, the CPU has no graphs: ask has_graphs first")
+        raise InvalidArgumentError(f"{body!r} cannot be captured, the CPU has no graphs")
 
     def synchronize(self) -> None:
         """Block the host until every stream is empty; raises what their work raised."""

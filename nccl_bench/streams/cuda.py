@@ -23,8 +23,6 @@ class CudaStreams:
 
     device: torch.device
     index: int
-    has_graphs: bool
-    default_stream_queues: bool
     current_handle: Callable[[int], int]
 
     def __init__(self, index: int) -> None:
@@ -37,8 +35,6 @@ class CudaStreams:
         torch.cuda.set_device(index)
         self.device = torch.device("cuda", index)
         self.index = index
-        self.has_graphs = True
-        self.default_stream_queues = True
         # torch.cuda.current_stream() builds an object per call, which costs microseconds (pytorch #78066). Looked up
         # here because a CPU build of torch does not have it.
         self.current_handle = torch._C._cuda_getCurrentRawStream
@@ -59,9 +55,8 @@ class CudaStreams:
         return _CALIBRATION_CYCLES / seconds
 
     def new_stream(self) -> torch.cuda.Stream:
-        """A stream from torch's pool of 32; once that has gone round, an earlier stream, as the same object."""
-        stream = torch.cuda.Stream(self.device)  # type: ignore[no-untyped-call]
-        return self._streams.setdefault(stream.cuda_stream, stream)
+        """A stream from torch's pool of 32; once that has gone round, one that is another's too."""
+        return torch.cuda.Stream(self.device)  # type: ignore[no-untyped-call]
 
     def new_event(self, *, timing: bool = False) -> torch.cuda.Event:
         """A new event."""
@@ -84,7 +79,7 @@ class CudaStreams:
         return stream.cuda_stream
 
     def from_handle(self, handle: int) -> torch.cuda.Stream:
-        """The stream object of a ``cudaStream_t`` of this device, whoever made it; they must keep it alive."""
+        """A stream object for a ``cudaStream_t`` of this device, whoever made it; they must keep it alive."""
         stream = self._streams.get(handle)
         if stream is None:
             stream = self._streams[handle] = torch.cuda.get_stream_from_external(handle, self.device)

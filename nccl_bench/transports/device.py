@@ -4,9 +4,17 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+import torch
+
+from nccl_bench.collectives import Case
 from nccl_bench.errors import SetupError
 from nccl_bench.streams.base import Streams
+from nccl_bench.streams.cpu_device import CpuStreams
+from nccl_bench.streams.cuda import CudaStreams
 from nccl_bench.transports.base import Transport
+from nccl_bench.transports.gloo import GlooTransport
+from nccl_bench.transports.nccl import NcclTransport, version_text
+from nccl_bench.transports.nccl_library import find_library
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -23,22 +31,27 @@ def open_device(kind: str, local_rank: int, nccl_library: str | None = None) -> 
     On the CPU, torch.distributed has to be initialised first: Gloo's communicators meet in its store.
     """
     if kind == "cpu":
-        from nccl_bench.streams.cpu_device import CpuStreams
-        from nccl_bench.transports.gloo import GlooTransport
-
         cpu_streams = CpuStreams()
         return Device(streams=cpu_streams, transport=GlooTransport(cpu_streams))
 
-    import torch
-
     if not torch.cuda.is_available():
         raise SetupError("torch sees no CUDA device: install a CUDA build of torch, or measure with --device cpu")
-    if local_rank >= torch.cuda.device_count():
-        raise SetupError(
-            f"local rank {local_rank} needs its own GPU, and torch sees {torch.cuda.device_count()}: lower --nproc"
-        )
-    from nccl_bench.streams.cuda import CudaStreams
-    from nccl_bench.transports.nccl import NcclTransport
-    from nccl_bench.transports.nccl_library import find_library
+    count = torch.cuda.device_count()
+    # A launcher that gives each rank a GPU of its own shows it that one alone.
+    index = 0 if count == 1 else local_rank
+    if index >= count:
+        raise SetupError(f"local rank {local_rank} needs a GPU, and torch sees {count}: start fewer ranks on this node")
+    return Device(streams=CudaStreams(index), transport=NcclTransport(find_library(nccl_library)))
 
-    return Device(streams=CudaStreams(local_rank), transport=NcclTransport(find_library(nccl_library)))
+
+def refusal(device: Device, case: Case) -> str | None:
+    """Why ``device`` cannot run ``case`` at all, where that depends on the machine at hand; ``None`` where it can."""
+    if not (case.row.reduces and case.dtype.startswith("float8") and isinstance(device.transport, NcclTransport)):
+        return None
+    # src/enqueue.cc: float8 came with 2.24, and its reductions need sm90.
+    if device.transport.version < 22400:
+        return f"NCCL {version_text(device.transport.version)} does not reduce float8; 2.24 does"
+    capability = str(device.streams.describe()["compute_capability"])
+    if float(capability) < 9.0:
+        return f"NCCL reduces float8 from compute capability 9.0 on, and this GPU has {capability}"
+    return None

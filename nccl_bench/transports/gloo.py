@@ -13,7 +13,6 @@ import secrets
 import threading
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from datetime import timedelta
 from typing import Any
 
 import torch
@@ -24,20 +23,18 @@ from nccl_bench.collectives import DTYPES, RedOp
 from nccl_bench.errors import TransportError
 from nccl_bench.streams.cpu import Event
 from nccl_bench.streams.cpu_device import CpuStreams
-from nccl_bench.transports.base import UNIQUE_ID_BYTES, Transport
+from nccl_bench.transports.base import NEVER, UNIQUE_ID_BYTES, Transport
 
 _TORCH_DTYPES = tuple(getattr(torch, name) for name in DTYPES)
 # Gloo knows no float8; an operation that only moves bytes does not need to.
 _WIRE_DTYPES = tuple(torch.uint8 if name.startswith("float8") else getattr(torch, name) for name in DTYPES)
-_TORCH_REDOPS: Mapping[RedOp, Any] = {
+TORCH_REDOPS: Mapping[RedOp, Any] = {
     RedOp.SUM: dist.ReduceOp.SUM,
     RedOp.PROD: dist.ReduceOp.PRODUCT,
     RedOp.MIN: dist.ReduceOp.MIN,
     RedOp.MAX: dist.ReduceOp.MAX,
     RedOp.AVG: dist.ReduceOp.AVG,
 }
-# A case's own deadline ends a hang long before; this only keeps Gloo's from coming first.
-_TIMEOUT = timedelta(hours=1)
 
 # Starts one operation on a communicator's Gloo group and returns what to wait for.
 _Start = Callable[["_Comm"], Any]
@@ -91,7 +88,7 @@ class GlooTransport(Transport):
         self._comms: dict[int, _Comm] = {}
         self._next_comm = 1
         self._group = _Group()
-        self._redops = [_TORCH_REDOPS[op] for op in RedOp]
+        self._redops = [TORCH_REDOPS[op] for op in RedOp]
 
     # -- communicators -------------------------------------------------------------------------------------------
 
@@ -106,7 +103,7 @@ class GlooTransport(Transport):
     def _make(self, name: str, world_size: int, rank: int) -> int:
         store = dist.distributed_c10d.PrefixStore(name, dist.distributed_c10d._get_default_store())
         try:
-            group = dist.ProcessGroupGloo(store, rank, world_size, _TIMEOUT)
+            group = dist.ProcessGroupGloo(store, rank, world_size, NEVER)
         except RuntimeError as error:
             raise TransportError(f"Gloo could not connect {world_size} ranks: {error}") from error
         comm, self._next_comm = self._next_comm, self._next_comm + 1

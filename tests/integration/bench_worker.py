@@ -76,7 +76,7 @@ class Bench:
     def __init__(self, group: dist.ProcessGroup) -> None:
         self.control = Control(group)
         self.rank = self.control.rank
-        device = open_device("cpu", 0)
+        self.device = device = open_device("cpu", 0)
         self.streams = device.streams
         aligner = StreamFreeCommunicator(group, device)
         tiny = torch.zeros(1)
@@ -112,7 +112,7 @@ class Bench:
         Runner(
             config=config,
             plan=make_plan(config, self.control.world_size),
-            streams=streams or self.streams,
+            device=replace(self.device, streams=streams or self.streams),
             control=self.control,
             arms=arms,
             align=self.align,

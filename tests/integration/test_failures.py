@@ -85,7 +85,9 @@ def test_a_rank_that_hangs_meets_the_deadline_of_its_case(place: Place) -> None:
     assert hang.case is not None
     assert (hang.case.size_bytes, hang.case_index, hang.arm) == (2048, 1, "torch")
     # The rank that sleeps, and not the one that waits for it.
-    assert (hang.rank, hang.host, hang.phase, hang.timeout_s) == (1, HOST, "check before timing", 4)
+    assert (hang.rank, hang.host, hang.phase) == (1, HOST, "check before timing")
+    # The time asked for, and what the case is estimated to take.
+    assert 4 < hang.timeout_s < 4.1
     assert complete_sizes(found) == [1024]
     where = f"HANG: all_reduce bfloat16 sum in-place 2048 B, arm torch, rank 1 on {HOST}: in check before timing"
     assert flat(ended.stdout).count(where) == 1

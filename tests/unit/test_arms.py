@@ -124,7 +124,8 @@ def test_an_arm_runs_whatever_it_supports(make: Callable[[str], Arm], name: str,
         cpu.synchronize()
         assert raw(y) == source, what.label
         ran += 1
-    assert ran >= len(DTYPES) - 2
+    # torch.distributed has no synchronous exchange.
+    assert ran >= (len(DTYPES) - 2 if (name, collective) != ("torch", "send_recv") else 0)
 
 
 @pytest.mark.parametrize("name", ARMS)

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import io
 import itertools
 import os
 import re
 import shutil
+import signal
 import subprocess
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import SimpleNamespace
@@ -16,21 +18,26 @@ from typing import Any
 
 import pytest
 import typer
+from rich.console import Console
 
 from nccl_bench import capabilities
 from nccl_bench.capabilities import ARMS, DEFAULT_ARMS, DEVICES
 from nccl_bench.cli import app, main, session
+from nccl_bench.cli.progress import Display
 from nccl_bench.cli.session import Output
 from nccl_bench.collectives import COLLECTIVES, DTYPES, Placement, RedOp, Timing
 from nccl_bench.config import CallerStream, RunConfig, resolve
-from nccl_bench.errors import ExitCode, UsageError
+from nccl_bench.errors import ExitCode, InterruptedRunError, SetupError, UsageError
 from nccl_bench.launch import hardware
 from nccl_bench.launch.attach import Attachment
+from nccl_bench.launch.supervise import Outcome
 from nccl_bench.launch.torchrun import LaunchConfig
 from nccl_bench.plan import make_plan
+from nccl_bench.records.handoff import Position
 from nccl_bench.records.run import Run
+from nccl_bench.records.schema import Crash, Line, Skipped
 from nccl_bench.records.store import RunStore
-from tests.unit.synthetic_runs import meta, samples
+from tests.unit.synthetic_runs import case, crash, hang, meta, samples
 
 ROOT = Path(__file__).parents[2]
 RANKS = {"RANK": "0", "WORLD_SIZE": "2", "LOCAL_RANK": "0", "LOCAL_WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1"}
@@ -268,10 +275,35 @@ def test_options_override_the_file_key_by_key(command_line: CommandLine, here: P
     (here / "mine.toml").write_text("rounds = 2\nwarmup = 3\nsizes = '1K'\ndevice = 'cuda'\n", encoding="utf-8")
     config = command_line.observe("run", "mine.toml", "--rounds", "4").config
     assert config == resolve("cuda", {"name": "mine", "rounds": 4, "warmup": 3, "sizes": "1K"})
-    assert sizes(command_line.observe("run", "mine.toml", "-b", "8", "-e", "32")) == (8, 16, 32)
     overridden = command_line.observe("run", "mine.toml", "--device", "cpu").config
     assert overridden is not None
     assert overridden.device == "cpu"
+
+
+@pytest.mark.parametrize(
+    ("written", "arguments", "found"),
+    [
+        ("4K:64K:x4", ("-b", "1K"), (1024, 4096, 16384, 65536)),
+        ("4K:64K:x4", ("-e", "16K"), (4096, 16384)),
+        ("4K:64K:x4", ("-f", "16"), (4096, 65536)),
+        ("4K:64K:x4", ("-e", "12K", "-i", "4K"), (4096, 8192, 12288)),
+        ("1M: 3M: +1M", ("-e", "2M"), (2**20, 2**21)),
+        ("1M:4M:+1M", ("-f", "2"), (2**20, 2**21, 2**22)),
+    ],
+)
+def test_a_part_of_the_file_s_sweep_may_be_changed(
+    written: str, arguments: tuple[str, ...], found: tuple[int, ...], command_line: CommandLine, here: Path
+) -> None:
+    (here / "mine.toml").write_text(f"sizes = '{written}'\n", encoding="utf-8")
+    assert sizes(command_line.observe("run", "mine.toml", *arguments)) == found
+
+
+@pytest.mark.parametrize("written", ["'1K,2K'", "['1K', '2K']", "'1K:2K'", "'1K:2K:xK'", "3"])
+def test_of_listed_sizes_there_is_no_part_to_change(written: str, command_line: CommandLine, here: Path) -> None:
+    (here / "mine.toml").write_text(f"sizes = {written}\n", encoding="utf-8")
+    code, stdout, stderr = command_line.run("run", "mine.toml", "-e", "64K")
+    assert (code, stdout) == (ExitCode.USAGE, "")
+    assert_one_message(stderr, ("the file's sizes", "BEGIN:END:xFACTOR", "--sizes"))
 
 
 @pytest.mark.parametrize(
@@ -413,9 +445,11 @@ def test_no_arm_of_any_combination_is_dropped_without_a_word(device: str) -> Non
             plan = make_plan(resolve(device, layer, {"arms": list(arms)}), 2)
             measured, told = plan.cases[0].arms, "\n".join(plan.left_out)
         except UsageError as error:
-            measured, told = (), str(error)
+            measured, told = (), str(error).partition("left to measure: ")[2]
+        # Names of arms are told before what they do not run.
+        names = told.partition(f" {collective} {dtype}")[0]
         for arm in arms:
-            assert (arm in measured) != (f"{arm} does not run {collective} {dtype}" in told), (layer, arm)
+            assert (arm in measured) != (names == "no arm runs" or arm in re.findall(r"[\w-]+", names)), (layer, arm)
 
 
 # -- bad input -----------------------------------------------------------------------------------------------------
@@ -576,13 +610,20 @@ def test_ctrl_c_is_one_message_and_130(
     assert_one_message(stderr, ("interrupted",))
 
 
-def test_ctrl_c_in_an_attached_rank_keeps_and_shows_what_was_measured(
-    here: Path, command_line: CommandLine, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    def measure(spec: Any, progress: Any) -> None:
-        RunStore(path=Path(spec.run_dir)).append(samples())
-        progress.finish()
-        raise KeyboardInterrupt
+@pytest.fixture
+def attached(command_line: CommandLine, monkeypatch: pytest.MonkeyPatch) -> Callable[..., tuple[int, str, str]]:
+    """Runs a command line as rank 0 of a launch in which measuring gives some lines and then raises."""
+
+    def run(error: BaseException, lines: Sequence[Line], case_index: int = 0) -> tuple[int, str, str]:
+        def measure(spec: Any, progress: Any) -> None:
+            for line in lines:
+                RunStore(path=Path(spec.run_dir)).append(line)
+            progress.update(case_index=case_index, arm="torch", phase="eager", deadline_s=None)
+            progress.finish()
+            raise error
+
+        monkeypatch.setitem(sys.modules, "nccl_bench.worker", SimpleNamespace(measure=measure))
+        return command_line.run("run", "--sizes", "1K,2K", "--out", "there")
 
     def leave(code: int) -> None:
         raise SystemExit(code)
@@ -590,9 +631,14 @@ def test_ctrl_c_in_an_attached_rank_keeps_and_shows_what_was_measured(
     for name in TORCHRUN:
         # What the rank sets is gone after the test, too.
         monkeypatch.setenv(name, TORCHRUN[name])
-    monkeypatch.setitem(sys.modules, "nccl_bench.worker", SimpleNamespace(measure=measure))
     monkeypatch.setattr(session, "_leave", leave)
-    code, stdout, stderr = command_line.run("run", "--out", "there")
+    return run
+
+
+def test_ctrl_c_in_an_attached_rank_keeps_and_shows_what_was_measured(
+    here: Path, attached: Callable[..., tuple[int, str, str]]
+) -> None:
+    code, stdout, stderr = attached(KeyboardInterrupt(), [samples()])
     assert code == ExitCode.INTERRUPTED
     assert "gated latency" in stdout
     assert "INTERRUPTED" in stdout
@@ -601,3 +647,189 @@ def test_ctrl_c_in_an_attached_rank_keeps_and_shows_what_was_measured(
     assert run.meta["status"] == "interrupted"
     assert len(run.lines) == 1
     assert "stream-free" in (here / "there" / "summary.csv").read_text(encoding="utf-8")
+
+
+# -- how a run ends ------------------------------------------------------------------------------------------------
+
+
+def swept(error: Exception | None, lines: Sequence[Line] = (), **outcome: Any) -> Callable[..., Outcome]:
+    """A sweep that gives some lines, and then raises or ends."""
+
+    def run_sweep(spec: Any, *_arguments: object, **_keywords: object) -> Outcome:
+        for line in lines:
+            RunStore(path=Path(spec.run_dir)).append(line)
+        if error is not None:
+            raise error
+        ended: dict[str, Any] = {"attempts": 1, "hangs": (), "crashes": (), "stopped": None}
+        return Outcome(**(ended | outcome))
+
+    return run_sweep
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
+@pytest.mark.parametrize("mode", ["launched", "attached"])
+def test_a_second_signal_costs_nothing_of_what_was_measured(
+    mode: str,
+    number: signal.Signals,
+    here: Path,
+    command_line: CommandLine,
+    attached: Callable[..., tuple[int, str, str]],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    finish, show = RunStore.finish, session.print_report
+
+    def interrupted_finish(store: RunStore, status: Any) -> None:
+        os.kill(os.getpid(), number)
+        finish(store, status)
+
+    def interrupted_show(run: Run, output: Output) -> None:
+        os.kill(os.getpid(), number)
+        show(run, output)
+
+    def fail(_number: int, _frame: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(RunStore, "finish", interrupted_finish)
+    monkeypatch.setattr(session, "print_report", interrupted_show)
+    before = signal.signal(number, fail)
+    try:
+        if mode == "attached":
+            code, stdout, stderr = attached(KeyboardInterrupt(), [samples()])
+        else:
+            error = InterruptedRunError("interrupted by SIGINT")
+            monkeypatch.setattr(session, "run_sweep", swept(error, [samples()]))
+            code, stdout, stderr = command_line.run("run", "--launch", "--out", "there")
+        assert signal.getsignal(number) is fail
+    finally:
+        signal.signal(number, before)
+    assert code == ExitCode.INTERRUPTED
+    assert "gated latency" in stdout
+    assert f"recorded in {here / 'there'}" in stderr
+    assert Run.load(here / "there").meta["status"] == "interrupted"
+    assert "stream-free" in (here / "there" / "summary.csv").read_text(encoding="utf-8")
+
+
+def test_a_signal_between_the_sweep_and_the_closing_is_ignored_too(
+    here: Path, command_line: CommandLine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    stop = Display.__exit__
+
+    def interrupted_stop(self: Display, *exception: Any) -> None:
+        os.kill(os.getpid(), signal.SIGINT)
+        stop(self, *exception)
+
+    monkeypatch.setattr(Display, "__exit__", interrupted_stop)
+    monkeypatch.setattr(session, "run_sweep", swept(None, [samples()]))
+    assert command_line.run("run", "--out", "there")[0] == ExitCode.OK
+    assert Run.load(here / "there").meta["status"] == "complete"
+
+
+def test_set_up_that_fails_on_a_relaunch_keeps_and_shows_what_was_measured(
+    here: Path, command_line: CommandLine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(session, "run_sweep", swept(SetupError("no set-up"), [samples(), crash()]))
+    code, stdout, stderr = command_line.run("run", "--out", "there")
+    assert code == ExitCode.SETUP
+    assert "gated latency" in stdout
+    assert "FAILED" in stdout
+    assert stderr == f"nccl-bench: recorded in {here / 'there'}\nnccl-bench: no set-up\n"
+    assert "stream-free" in (here / "there" / "summary.csv").read_text(encoding="utf-8")
+
+
+@pytest.mark.parametrize(("index", "size_bytes"), [(1, 2048), (-1, None), (2, None)])
+def test_an_attached_rank_that_raises_keeps_and_shows_what_was_measured_and_says_where(
+    index: int, size_bytes: int | None, here: Path, attached: Callable[..., tuple[int, str, str]]
+) -> None:
+    code, stdout, stderr = attached(RuntimeError("Connection closed by peer"), [samples()], index)
+    assert code == ExitCode.SETUP
+    assert "gated latency" in stdout
+    assert "CRASH: " in stdout
+    assert f"recorded in {here / 'there'}" in stderr
+    run = Run.load(here / "there")
+    assert run.meta["status"] == "failed"
+    line = run.lines[-1]
+    assert isinstance(line, Crash)
+    assert (line.case and line.case.size_bytes, line.case_index, line.arm, line.rank) == (size_bytes, index, "torch", 0)
+    assert line.message == f"rank 0 on {line.host} ended: RuntimeError: Connection closed by peer"
+    assert (here / "there" / "summary.csv").read_text(encoding="utf-8").count("\n") == 3
+
+
+@pytest.mark.parametrize("mode", ["launched", "attached"])
+def test_of_a_run_that_measured_nothing_only_the_error_is_shown(
+    mode: str,
+    here: Path,
+    command_line: CommandLine,
+    attached: Callable[..., tuple[int, str, str]],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(session, "run_sweep", swept(SetupError("no set-up"), [crash(case=None)]))
+    if mode == "attached":
+        code, stdout, stderr = attached(SetupError("no set-up"), [], -1)
+    else:
+        code, stdout, stderr = command_line.run("run", "--launch", "--out", "there")
+    assert (code, stdout) == (ExitCode.SETUP, "")
+    assert_one_message(stderr, ("no set-up",))
+    run = Run.load(here / "there")
+    assert run.meta["status"] == "failed"
+    assert [type(line) for line in run.lines] == [Crash]
+
+
+@pytest.mark.parametrize(
+    ("outcome", "code"),
+    [
+        ({}, ExitCode.OK),
+        ({"crashes": (crash(),)}, ExitCode.SETUP),
+        ({"hangs": (hang(),), "crashes": (crash(),)}, ExitCode.HANG),
+        ({"crashes": (crash(),), "stopped": "the arm torch crashed in 3 cases running"}, ExitCode.SETUP),
+    ],
+)
+def test_nodes_without_records_end_with_the_code_of_what_they_saw(
+    outcome: dict[str, Any], code: ExitCode, here: Path, command_line: CommandLine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(session, "run_sweep", swept(None, **outcome))
+    found, stdout, _ = command_line.run("run", *TWO_NODES, "--node-rank", "1", "--out", "there")
+    assert (found, stdout) == (code, "")
+    assert not (here / "there").exists()
+
+
+def test_a_run_of_which_every_case_was_skipped_is_no_success_and_says_so(
+    command_line: CommandLine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(session, "run_sweep", swept(None, [Skipped(case=case(), reason="its buffers do not fit")]))
+    code, stdout, _ = command_line.run("run", "--out", "there")
+    assert code == ExitCode.SETUP
+    assert "EMPTY: nothing was measured: 1 case skipped" in " ".join(stdout.split())
+
+
+# -- the display ---------------------------------------------------------------------------------------------------
+
+
+def displayed(width: int) -> str:
+    """The line of the display in the middle of a long case."""
+    config = resolve("cpu", {"collectives": "reduce_scatter", "sizes": "1536K", "dtypes": "bfloat16"})
+    display = Display(make_plan(config, 2))
+    display.show(
+        [
+            Position(
+                rank=0,
+                local_rank=0,
+                host="here",
+                pid=1,
+                case_index=0,
+                arm="dedicated-stream-wait-stream",
+                phase="check before timing, waiting",
+            )
+        ]
+    )
+    console = Console(width=width, file=io.StringIO(), legacy_windows=False)
+    console.print(display._progress.get_renderable())
+    assert isinstance(console.file, io.StringIO)
+    return console.file.getvalue()
+
+
+def test_in_80_columns_the_display_cuts_what_it_says_and_not_how_far_it_is(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys.stderr, "isatty", lambda: True)
+    narrow, wide = displayed(80), displayed(200)
+    assert narrow.count("\n") == 1
+    assert re.match(r"0/1 .{12} (-:--:--|\d:\d\d:\d\d) reduce_scatter 1\.5M bfloat16 sum in-place .*\u2026\s*$", narrow)
+    assert "in-place dedicated-stream-wait-stream check before timing, waiting" in wide

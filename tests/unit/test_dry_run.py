@@ -11,7 +11,7 @@ from typer.testing import CliRunner
 from nccl_bench.cli import app, session
 from nccl_bench.collectives import COLLECTIVES
 from nccl_bench.config import resolve
-from nccl_bench.plan import estimate_s, make_plan, plan_arena
+from nccl_bench.plan import deadline_s, estimate_s, make_plan, plan_arena
 from nccl_bench.report.dry_run import plan_text
 
 GIB = 1024**3
@@ -49,7 +49,7 @@ def test_a_plan_reads_as_it_should() -> None:
         "\n"
         "memory: up to 0.13 GiB a rank of 4.0 GiB free, for buffers\n"
         "time: about 6 s, at most 120 s a case\n"
-        "left out: all_gather bfloat16 of 8 is empty on 2 ranks, as nccl-tests rounds it\n"
+        "left out: all_gather bfloat16 of 8: empty on 2 ranks, as nccl-tests rounds it\n"
     )
 
 
@@ -81,9 +81,40 @@ def test_of_attached_ranks_only_the_first_prints(rank: str, lines: int, monkeypa
 def test_a_case_without_an_arm_says_so_and_why() -> None:
     found = text({"placements": "out-of-place", "sizes": "8"}, {"collectives": "all_reduce,all_gather"})
     assert "all_reduce bfloat16 sum out-of-place: 1 size, 8, without torch, torch-async\n" in found
-    for arm in ("torch", "torch-async"):
-        reason = "torch.distributed has no out-of-place form of it"
-        assert f"left out: {arm} does not run all_reduce bfloat16 sum out-of-place: {reason}\n" in found
+    reason = "torch.distributed has no out-of-place form of it"
+    assert f"left out: torch, torch-async do not run all_reduce bfloat16 sum out-of-place: {reason}\n" in found
+
+
+def test_what_differs_in_data_type_reduction_and_placement_alone_is_one_line() -> None:
+    layer: dict[str, object] = {"collectives": "all_reduce,all_to_all", "placements": "all", "sizes": "1K,4K"}
+    found = text(layer, {"dtypes": "all", "redops": "sum,avg", "arms": "stream-free,torch"})
+    floats, integers = "float64,float32,float16,bfloat16", "int8,uint8,int32,int64"
+    reason = "torch.distributed has no out-of-place form of it"
+    assert found.splitlines()[3:] == [
+        f"all_reduce {floats} sum,avg in-place: 2 sizes each, 1K to 4K",
+        f"all_reduce {integers} sum in-place: 2 sizes each, 1K to 4K",
+        f"all_reduce {floats} sum,avg out-of-place: 2 sizes each, 1K to 4K, without torch",
+        f"all_reduce {integers} sum out-of-place: 2 sizes each, 1K to 4K, without torch",
+        "all_to_all all dtypes out-of-place: 2 sizes each, 1K to 4K",
+        "",
+        *found.splitlines()[9:11],
+        "left out: all_to_all has no in-place form: it is measured out-of-place",
+        f"left out: torch does not run all_reduce {floats} sum,avg out-of-place and all_reduce {integers} sum "
+        f"out-of-place: {reason}",
+        "left out: no arm runs all_reduce float8_e4m3fn,float8_e5m2 sum,avg in-place,out-of-place: "
+        "Gloo does not reduce float8",
+        f"left out: no arm runs all_reduce {integers} avg in-place,out-of-place: Gloo does not average integers",
+    ]
+
+
+def test_sizes_that_fit_in_place_alone_are_told_apart() -> None:
+    layer: dict[str, object] = {"sizes": "1K,8G", "placements": "all", "arms": "stream-free", "same_buffer": True}
+    lines = text(layer, device="cuda", world_size=8, memory=33 * GIB).splitlines()
+    assert lines[3:6] == [
+        "all_reduce bfloat16 sum in-place: 2 sizes, 1K to 8G",
+        "all_reduce bfloat16 sum out-of-place: 2 sizes, 1K to 8G",
+        "  8G does not fit and will be skipped",
+    ]
 
 
 def test_a_timing_the_device_lacks_is_left_out_with_the_reason() -> None:
@@ -119,6 +150,9 @@ def test_time_grows_with_cases_rounds_and_arms() -> None:
     assert least < seconds(sizes="1M,2M", rounds=1, arms="torch")
     assert least < seconds(sizes="1M", rounds=2, arms="torch")
     assert least < seconds(sizes="1M", rounds=1, arms="torch,transport")
-    assert f"time: about {least:.0f} s, at most 7.5 s a case" in text(
-        {"sizes": "1M", "rounds": 1, "arms": "torch", "timeout_s": 7.5}
-    )
+    layer: dict[str, object] = {"sizes": "1M", "rounds": 1, "arms": "torch", "timeout_s": 7.5}
+    config = resolve("cpu", layer)
+    plan = make_plan(config, 2)
+    most = deadline_s(config, plan.cases[0], len(plan.timings))
+    assert most > 7.55
+    assert f"time: about {least:.0f} s, at most {most:.2f} s a case" in text(layer)

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from nccl_bench.config import resolve
-from nccl_bench.errors import HangError
+from nccl_bench.errors import InterruptedRunError
 from nccl_bench.records.handoff import (
     RECORD_BYTES,
     Failure,
@@ -116,13 +116,13 @@ def test_the_rank_behind_is_the_culprit_once_any_deadline_passed(
 
 def test_failures_are_read_first_one_first(tmp_path: Path) -> None:
     second = Failure.of(ValueError("late"), at(0, 1, None))
-    first = Failure.of(HangError("a\nb\nc\nd\ne\nf"), at(1, 1, None))
+    first = Failure.of(InterruptedRunError("a\nb\nc\nd\ne\nf"), at(1, 1, None))
     assert second.time <= first.time
     for failure, moment in ((second, 2.0), (first, 1.0)):
         Failure(**{name: getattr(failure, name) for name in Failure.__slots__} | {"time": moment}).write(tmp_path)
     found = read_failures(tmp_path)
     assert [(failure.rank, failure.kind, failure.exit_code) for failure in found] == [
-        (1, "HangError", 6),
+        (1, "InterruptedRunError", 130),
         (0, "ValueError", 3),
     ]
     assert found[0].message == "b\nc\nd\ne\nf"

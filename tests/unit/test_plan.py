@@ -16,11 +16,13 @@ from nccl_bench.plan import (
     ARENA_BYTES,
     FEWEST_SLOTS,
     LAUNCH_QUEUE_ENTRIES,
+    MEMORY_SHARE,
     WORKSPACE_BYTES,
     estimate_s,
     make_plan,
     most_ops_per_batch,
     plan_arena,
+    products,
 )
 
 MIB = 1024**2
@@ -76,9 +78,33 @@ def test_empty_cases_are_left_out_and_said_once_for_a_collective() -> None:
     plan = make_plan(config, 4)
     sizes = [(planned.case.collective, planned.case.size_bytes) for planned in plan.cases]
     assert sizes == [("all_gather", 64)] * 2 + [("all_reduce", 8), ("all_reduce", 64)] * 2
-    assert plan.left_out[0] == "all_gather bfloat16 of 8 is empty on 4 ranks, as nccl-tests rounds it"
-    assert len(set(plan.left_out)) == len(plan.left_out) == 3
+    assert plan.left_out[0] == "all_gather bfloat16 of 8: empty on 4 ranks, as nccl-tests rounds it"
+    assert len(plan.left_out) == 2
     assert [planned.case.count for planned in plan.cases if planned.case.collective == "all_gather"] == [8, 8]
+
+
+def test_empty_cases_with_the_same_sizes_are_one_text() -> None:
+    layer = {"collectives": "all_gather,all_to_all,all_reduce", "placements": "out-of-place"}
+    plan = make_plan(resolve("cuda", layer, {"sizes": "4:64:+4", "dtypes": "float64,int8", "arms": "stream-free"}), 4)
+    assert plan.left_out == (
+        "all_gather,all_to_all float64,int8 of 4 to 60: empty on 4 ranks, as nccl-tests rounds it",
+        "all_reduce float64 of 4: empty on 4 ranks, as nccl-tests rounds it",
+    )
+
+
+def test_every_reason_is_told_once_whatever_is_asked_for() -> None:
+    everything = {"collectives": "all", "dtypes": "all", "redops": "all", "placements": "all", "timings": "all"}
+    for device in DEVICES:
+        left_out = make_plan(resolve(device, everything), 4).left_out
+        reasons = [text.rpartition(": ")[2] for text in left_out]
+        assert len(set(reasons)) == len(reasons) <= 7
+
+
+@given(st.sets(st.tuples(*[st.sampled_from("abc")] * 3)))
+def test_products_stand_for_all_combinations_and_no_others(combinations: set[tuple[str, ...]]) -> None:
+    texts = products(sorted(combinations))
+    found = [item for text in texts for item in itertools.product(*(part.split(",") for part in text.split()))]
+    assert sorted(found) == sorted(combinations)
 
 
 def test_sizes_that_round_to_the_same_are_one_case() -> None:
@@ -99,25 +125,26 @@ def test_arms_that_cannot_are_left_out_of_a_case_with_the_reason() -> None:
     assert in_place.case.placement is Placement.IN_PLACE
     assert in_place.arms == ("stream-free", "dedicated-stream", "torch", "torch-async")
     assert out_of_place.arms == ("stream-free", "dedicated-stream")
-    assert plan.left_out == tuple(
-        f"{arm} does not run all_reduce bfloat16 sum out-of-place: torch.distributed has no out-of-place form of it"
-        for arm in ("torch", "torch-async")
+    assert plan.left_out == (
+        "torch, torch-async do not run all_reduce bfloat16 sum out-of-place: "
+        "torch.distributed has no out-of-place form of it",
     )
 
 
 def test_a_case_that_no_arm_runs_is_left_out() -> None:
     plan = make_plan(resolve("cpu", {"sizes": "8", "dtypes": "float,f8e4m3"}), 2)
     assert [planned.case.dtype for planned in plan.cases] == ["float32"]
-    assert (
-        "stream-free does not run all_reduce float8_e4m3fn sum in-place: Gloo does not reduce float8" in plan.left_out
-    )
+    assert plan.left_out == ("no arm runs all_reduce float8_e4m3fn sum in-place: Gloo does not reduce float8",)
 
 
 @pytest.mark.parametrize("asked", ["in-place", "in-place,out-of-place"])
 def test_a_collective_without_an_in_place_form_is_measured_out_of_place(asked: str) -> None:
-    plan = make_plan(resolve("cuda", {"collectives": "send_recv", "sizes": "8", "placements": asked}), 2)
+    layer = {"sizes": "64", "placements": asked, "arms": "stream-free"}
+    plan = make_plan(resolve("cuda", layer, {"collectives": "send_recv"}), 2)
     assert [planned.case.placement for planned in plan.cases] == [Placement.OUT_OF_PLACE]
     assert plan.left_out == ("send_recv has no in-place form: it is measured out-of-place",)
+    plan = make_plan(resolve("cuda", layer, {"collectives": "send_recv,all_to_all"}), 2)
+    assert plan.left_out == ("send_recv, all_to_all have no in-place form: they are measured out-of-place",)
 
 
 @pytest.mark.parametrize(
@@ -126,7 +153,7 @@ def test_a_collective_without_an_in_place_form_is_measured_out_of_place(asked: s
         (
             {"collectives": "all_gather", "sizes": "8"},
             4,
-            "nothing is left to measure: all_gather bfloat16 of 8 is empty",
+            "nothing is left to measure: all_gather bfloat16 of 8: empty",
         ),
         ({"dtypes": "f8e5m2", "sizes": "8"}, 2, "nothing is left to measure: .*Gloo does not reduce float8"),
         ({"dtypes": "int32", "redops": "avg"}, 2, "nothing is left to measure: .*Gloo does not average integers"),
@@ -283,7 +310,7 @@ def test_a_slot_is_sized_by_the_larger_side_and_aligned() -> None:
 )
 def test_less_memory_means_fewer_slots_and_then_none(spare_slots: int, placement: Placement, slots: int | None) -> None:
     budget = WORKSPACE_BYTES + spare_slots * 8 * MIB + 100
-    arena = plan_arena(resolve("cuda"), case(8 * MIB, placement), 4, budget)
+    arena = plan_arena(resolve("cuda"), case(8 * MIB, placement), 4, int(budget / MEMORY_SHARE))
     assert (arena.slots if arena else None) == slots
 
 
@@ -294,9 +321,9 @@ def test_an_arena_always_fits_its_budget(size: int, budget: int, placement: Plac
     if arena is None:
         smallest = plan_arena(resolve("cuda", {"same_buffer": True}), what, 4, 2**62)
         assert smallest is not None
-        assert smallest.total_bytes > budget
+        assert smallest.total_bytes > budget * MEMORY_SHARE - 1
     else:
-        assert arena.total_bytes <= budget
+        assert arena.total_bytes <= budget * MEMORY_SHARE
         assert arena.slots >= 1
         assert not same_buffer or arena.slots == 1
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import json
 import re
+from dataclasses import replace
 from typing import Any
 
 import pandas as pd
@@ -214,16 +215,52 @@ def test_the_width_is_80_in_a_pipe_unless_said(monkeypatch: pytest.MonkeyPatch) 
     [
         (samples(discarded=7), ("(7 times; 1 cell affected)", "--iters")),
         (samples(fastest_rank_us=(5.0, 5.0, 5.0)), ("3.40 of 8.40 us, rank 2 slowest in 100%", "--rounds")),
+        (samples(samples_us=(8.0, 10.0, 13.0)), ("over 10% of the median in 1 cell", "9.00 to 11.5 us around 10.0 us")),
         (samples(tolerance_ulp=4), ("the widest 4 ulp", "--op min,max")),
         (samples(wrong=None), ("Not checked: 1 cell", "--check 1")),
         (samples(per_iteration=per_iteration()), ("cost up to 2.75 us each", "--per-iteration")),
     ],
-    ids=["discarded", "rank spread", "tolerance", "not checked", "per iteration"],
+    ids=["discarded", "rank spread", "noise", "tolerance", "not checked", "per iteration"],
 )
 def test_a_doubt_says_what_was_seen_and_which_flag_helps(line: Line, says: tuple[str, str]) -> None:
     text = flat(shown([line]))
     assert all(part in text for part in says)
     assert all(part not in flat(shown([samples()])) for part in says)
+
+
+@pytest.mark.parametrize("timing", Timing)
+def test_noise_is_a_matter_of_the_middle_half_of_the_rounds(timing: Timing) -> None:
+    calm = samples(timing=timing, samples_us=(10.0, 10.0, 10.0, 10.9, 99.0))
+    assert "Rounds differ" not in shown([calm])
+    worst = samples("torch", timing, samples_us=(8.0, 10.0, 14.0))
+    text = flat(shown([calm, samples(timing=timing, samples_us=(8.0, 10.0, 13.0)), worst]))
+    assert f"in 2 cells, most for torch {timing} all_reduce bfloat16 1K: 9.00 to 12.0 us" in text
+    assert "More --rounds" in text
+
+
+@pytest.mark.parametrize("cost_us", [None, 0.0, -0.5])
+def test_events_that_cost_nothing_are_no_doubt(cost_us: float | None) -> None:
+    text = flat(shown([samples("torch", per_iteration=replace(per_iteration(), cost_us=cost_us))]))
+    assert "Events between operations cost" not in text
+    assert "None" not in text
+    if cost_us is None:
+        assert re.search(r"1K torch 10\.1 11\.2 14\.8 33\.3 1234 Warnings|1K torch 10\.1 11\.2 14\.8 33\.3 1234$", text)
+
+
+@pytest.mark.parametrize(
+    ("lines", "says"),
+    [
+        ([], "EMPTY: nothing was measured"),
+        (
+            [Skipped(case=case(), reason="large"), Skipped(case=case(8), reason="large")],
+            "EMPTY: nothing was measured: 2 cases skipped, and no other begun",
+        ),
+    ],
+)
+def test_a_run_without_figures_says_so(lines: list[Line], says: str) -> None:
+    assert says in flat(shown(lines))
+    assert "EMPTY" not in shown([*lines, samples()])
+    assert "EMPTY" not in shown([*lines, crash()])
 
 
 def test_the_flags_that_doubts_recommend_exist() -> None:

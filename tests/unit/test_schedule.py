@@ -45,7 +45,8 @@ def test_a_batch_always_fits_the_launch_queue_and_a_graph_its_slots(
     assert schedule.ops[Timing.EAGER] == schedule.ops[Timing.GATED]
     assert 1 <= schedule.replays <= MOST_REPLAYS
     assert schedule.operations(Timing.GRAPH) == schedule.replays * schedule.ops[Timing.GRAPH]
-    assert schedule.ops[Timing.GRAPH] == 32 if same_buffer else schedule.ops[Timing.GRAPH] <= slots
+    asked_for = ops_per_batch or 32
+    assert schedule.ops[Timing.GRAPH] == (asked_for if same_buffer else min(asked_for, slots))
     assert set(schedule.gates_s) == {(arm, timing) for arm in measured for timing in GATED}
     for (arm, timing), gate_s in schedule.gates_s.items():
         entries = 1 if timing is Timing.GRAPH else schedule.ops[timing]

@@ -518,8 +518,6 @@ def test_submit_and_current_handle_follow_the_current_stream(streams: CpuStreams
 
 
 def test_what_the_cpu_cannot_do_is_refused(streams: CpuStreams) -> None:
-    assert not streams.has_graphs
-    assert not streams.default_stream_queues
     with pytest.raises(InvalidArgumentError, match="no graphs"):
         streams.capture(lambda: None)
     with pytest.raises(InvalidArgumentError, match="runs inline"):

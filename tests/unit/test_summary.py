@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pandas as pd
 import pytest
 from synthetic_runs import case, crash, hang, per_iteration, run, samples, sweep, wrong
@@ -106,6 +108,9 @@ def test_percentiles_are_there_only_where_measured() -> None:
     row = only(samples(per_iteration=per_iteration()))
     assert (row.p50_us, row.p90_us, row.p99_us, row.per_iteration_cost_us) == (11.22, 14.8, 33.3, 2.75)
     assert only(samples()).p50_us is None
+    free = only(samples(per_iteration=replace(per_iteration(), cost_us=None)))
+    assert free.p50_us == 11.22
+    assert "per_iteration_cost_us" not in free.present()
 
 
 def test_whole_numbers_stay_whole_beside_absent_ones() -> None:
@@ -119,7 +124,12 @@ def test_whole_numbers_stay_whole_beside_absent_ones() -> None:
 @pytest.mark.parametrize(
     ("lines", "code"),
     [
-        ([], ExitCode.OK),
+        ([], ExitCode.SETUP),
+        ([Skipped(case=case(), reason="large")], ExitCode.SETUP),
+        ([samples(), samples("torch", samples_us=(), discarded=9)], ExitCode.SETUP),
+        ([samples("torch", samples_us=(), discarded=9), wrong()], ExitCode.WRONG_RESULT),
+        ([samples("torch", samples_us=(), discarded=9), hang()], ExitCode.HANG),
+        ([wrong()], ExitCode.WRONG_RESULT),
         ([samples()], ExitCode.OK),
         ([samples(), Skipped(case=case(), reason="large")], ExitCode.OK),
         ([crash(), samples()], ExitCode.SETUP),
