@@ -14,7 +14,7 @@ import numpy as np
 from nccl_bench.arms import Arm
 from nccl_bench.bench.buffers import CaseBuffers
 from nccl_bench.bench.control import Control, Reduced
-from nccl_bench.bench.schedule import FEWEST_OPS, Pilot, Schedule, make_schedule, visiting_order
+from nccl_bench.bench.schedule import FEWEST_OPS, Pilot, Schedule, gate_length_s, make_schedule, visiting_order
 from nccl_bench.bench.timing import Batch, Clock, Operation
 from nccl_bench.collectives import Case, Timing
 from nccl_bench.config import RunConfig
@@ -73,7 +73,8 @@ class CaseRun:
         schedule = self.control.announce(make_schedule(self.config, pilots, self.buffers.slots))
         for timing in self.timings:
             with self._graphs(right, timing, schedule) as graphs:
-                tallies = self._rounds(right, timing, schedule, graphs)
+                gates = self._gates(right, timing, schedule, graphs)
+                tallies = self._rounds(right, timing, schedule, graphs, gates)
                 details = self._per_iteration(right, timing, schedule, tallies)
                 wrong = self._check_after(right, timing, schedule, graphs)
             self.append(
@@ -160,13 +161,24 @@ class CaseRun:
             yield {}
             return
         with self._captured(names, schedule.ops[timing]) as graphs:
-            for name, graph in graphs.items():
-                self._at(name, "graph warm-up")
-                self._restore(self.buffers.slots)
-                for _ in range(max(1, min(self.config.warmup, schedule.replays))):
-                    graph.replay()
-                self.streams.synchronize()
             yield graphs
+
+    def _gates(
+        self, names: Sequence[str], timing: Timing, schedule: Schedule, graphs: Mapping[str, Graph]
+    ) -> dict[str, float]:
+        """Each arm's gate in seconds; 0 where there is none. Graphs are warmed up, and their launches timed, here."""
+        if timing is Timing.EAGER:
+            return dict.fromkeys(names, 0.0)
+        if not graphs:
+            return {name: schedule.gates_s[name, timing] for name in names}
+        launches_us = []
+        for name in names:
+            self._at(name, "graph warm-up")
+            self._restore(self.buffers.slots)
+            replays = [graphs[name].replay] * schedule.replays
+            launches_us.append(min(self.clock.call_cost_us(replays) for _ in range(2)) * schedule.replays)
+        slowest = self.control.maximum(launches_us)
+        return {name: gate_length_s(launch_us) for name, launch_us in zip(names, slowest, strict=True)}
 
     @contextmanager
     def _captured(self, names: Sequence[str], operations: int) -> Iterator[Mapping[str, Graph]]:
@@ -189,12 +201,16 @@ class CaseRun:
             call()
 
     def _rounds(
-        self, names: Sequence[str], timing: Timing, schedule: Schedule, graphs: Mapping[str, Graph]
+        self,
+        names: Sequence[str],
+        timing: Timing,
+        schedule: Schedule,
+        graphs: Mapping[str, Graph],
+        first_gates: Mapping[str, float],
     ) -> dict[str, _Tally]:
         """Batches of every arm, interleaved in shuffled order, until enough rounds are kept or too many were tried."""
         operations = schedule.ops[timing]
         calls = {} if graphs else {name: self._calls(name, operations) for name in names}
-        first_gates = {name: schedule.gates_s.get((name, timing), 0.0) for name in names}
         gates = dict(first_gates)
         tallies = {name: _Tally() for name in names}
         attempt, attempts = 0, self.config.rounds * ATTEMPTS_PER_ROUND

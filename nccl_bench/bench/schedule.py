@@ -29,7 +29,7 @@ class Pilot:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Schedule:
-    """One case: operations per batch by timing, the same for every arm, and the gates by arm in seconds.
+    """One case: operations per batch by timing, the same for every arm, and the gates by arm and timing in seconds.
 
     A graph batch holds ``replays`` replays of a graph of ``ops[Timing.GRAPH]`` operations. Chosen by rank 0 and
     announced.
@@ -62,13 +62,12 @@ def make_schedule(config: RunConfig, pilots: Mapping[str, Pilot], slots: int) ->
     gates = {}
     for arm, pilot in pilots.items():
         for timing in (Timing.GATED, Timing.ENQUEUE):
-            gates[arm, timing] = _gate_s(pilot.enqueue_us * ops[timing])
-        # A replay is one launch, which costs about what a few operations do.
-        gates[arm, Timing.GRAPH] = _gate_s(pilot.enqueue_us * FEWEST_OPS * replays)
+            gates[arm, timing] = gate_length_s(pilot.enqueue_us * ops[timing])
     return Schedule(ops=ops, replays=replays, gates_s=gates)
 
 
-def _gate_s(enqueue_us: float) -> float:
+def gate_length_s(enqueue_us: float) -> float:
+    """Seconds that a gate lasts, for calls that took the host ``enqueue_us`` microseconds in a pilot."""
     return _GATE_FACTOR * enqueue_us / 1e6 + _GATE_MARGIN_S
 
 

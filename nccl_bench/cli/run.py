@@ -235,6 +235,8 @@ def run(
             show_plan(resolved, attachment.world_size, attachment.local_world_size or attachment.world_size)
         return
     ranks = nproc if nproc is not None else DEFAULT_CPU_RANKS if chosen == "cpu" else gpus or 1
+    if chosen == "cuda" and 0 < gpus < ranks:
+        raise UsageError(f"--nproc is {ranks}, and this node has {gpus} GPUs: NCCL wants one for each rank")
     launching = LaunchConfig(nproc=ranks, nnodes=nnodes, node_rank=node_rank, rdzv_endpoint=rdzv_endpoint)
     if dry_run:
         show_plan(resolved, ranks * nnodes, ranks)

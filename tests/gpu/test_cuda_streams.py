@@ -27,7 +27,7 @@ def test_the_current_handle_follows_the_current_stream(streams: CudaStreams) -> 
 
 def test_a_handle_leads_back_to_its_stream(streams: CudaStreams) -> None:
     side = streams.new_stream()
-    assert streams.from_handle(streams.handle(side)) == side
+    assert streams.handle(streams.from_handle(streams.handle(side))) == streams.handle(side)
     assert streams.from_handle(streams.handle(side)) is streams.from_handle(streams.handle(side))
     assert streams.from_handle(0) == torch.cuda.default_stream(0)
     # A stream that this object did not make: torch's own, of another priority.

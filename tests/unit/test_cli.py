@@ -833,3 +833,14 @@ def test_in_80_columns_the_display_cuts_what_it_says_and_not_how_far_it_is(monke
     assert narrow.count("\n") == 1
     assert re.match(r"0/1 .{12} (-:--:--|\d:\d\d:\d\d) reduce_scatter 1\.5M bfloat16 sum in-place .*\u2026\s*$", narrow)
     assert "in-place dedicated-stream-wait-stream check before timing, waiting" in wide
+
+
+def test_more_ranks_than_gpus_are_refused_before_anything_starts(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(hardware, "gpu_count", lambda environ: 2)
+    monkeypatch.setattr(sys, "argv", ["nccl-bench", "run", "--device", "cuda", "--nproc", "3", "--dry-run"])
+    with pytest.raises(SystemExit) as ended:
+        main()
+    assert ended.value.code == 2
+    assert "--nproc is 3, and this node has 2 GPUs" in capsys.readouterr().err
