@@ -192,9 +192,8 @@ def _placements(config: RunConfig, collective: str) -> tuple[Placement, ...]:
 def _timings(config: RunConfig) -> tuple[tuple[Timing, ...], list[str]]:
     """Those of the configuration that the device has, and a text for each that it has not."""
     missing = dict(config.device_spec.missing_timings)
-    if config.caller_stream is CallerStream.DEFAULT and not config.device_spec.default_stream_queues:
-        inline = "the CPU's default stream runs inline, so nothing can be held back on it"
-        missing |= {Timing.GATED: inline, Timing.ENQUEUE: inline}
+    if config.caller_stream is CallerStream.DEFAULT:
+        missing |= config.device_spec.missing_on_default_stream
     left_out = [f"{timing} timing is absent: {missing[timing]}" for timing in config.timings if timing in missing]
     timings = tuple(timing for timing in config.timings if timing not in missing)
     if not timings:

@@ -59,7 +59,8 @@ def test_the_other_arms_and_options_work_on_gpus(tmp_path: Path) -> None:
         *("--collective", "all_reduce,broadcast,send_recv,all_to_all"),
     )
     assert {row["wrong"] for row in rows} == {0}
-    assert len(rows) == 4 * 2 * 4 * len(Timing)
+    # All timings but graph, which the default stream does not have.
+    assert len(rows) == 4 * 2 * 4 * (len(Timing) - 1)
     percentiles = [row for row in rows if "p99_us" in row]
     assert {row["timing"] for row in percentiles} == {"eager", "gated"}
     assert all(row["p50_us"] <= row["p90_us"] <= row["p99_us"] for row in percentiles)
