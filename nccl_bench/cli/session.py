@@ -162,7 +162,8 @@ def _create(config: RunConfig, plan: Plan, launch: dict[str, object], output: Ou
     return RunStore.create(
         output.out,
         name=config.name,
-        command=sys.argv,
+        # Not where the program lies: that says something about the user's disk and nothing about the run.
+        command=["nccl-bench", *sys.argv[1:]],
         config=config.to_mapping(),
         launch=launch,
         left_out=plan.left_out,

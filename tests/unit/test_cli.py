@@ -387,7 +387,7 @@ CHOICES: Mapping[str, tuple[str, ...]] = {
 REASONS = (
     *(rule.reason for rule in capabilities._RULES),
     *(reason for device in DEVICES.values() for reason in device.missing_timings.values()),
-    "the CPU's default stream runs inline, so nothing can be held back on it",
+    *(reason for device in DEVICES.values() for reason in device.missing_on_default_stream.values()),
     "as nccl-tests rounds it",
     "it is measured out-of-place",
 )

@@ -236,8 +236,13 @@ def test_nothing_can_be_held_back_on_the_cpus_default_stream() -> None:
     plan = make_plan(resolve("cpu", {"caller_stream": "default", "timings": "eager,gated,enqueue"}), 2)
     assert plan.timings == (Timing.EAGER,)
     assert [text.split(" timing is absent")[0] for text in plan.left_out] == ["gated", "enqueue"]
-    cuda = make_plan(resolve("cuda", {"caller_stream": "default"}), 2)
-    assert cuda.timings == tuple(Timing)
+
+
+def test_a_graph_cannot_be_held_back_on_cudas_default_stream() -> None:
+    plan = make_plan(resolve("cuda", {"caller_stream": "default"}), 2)
+    assert plan.timings == (Timing.EAGER, Timing.GATED, Timing.ENQUEUE)
+    assert [text.split(" timing is absent")[0] for text in plan.left_out] == ["graph"]
+    assert make_plan(resolve("cuda"), 2).timings == tuple(Timing)
 
 
 def test_per_iteration_needs_a_timing_with_events_around_operations() -> None:
