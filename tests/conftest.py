@@ -1,13 +1,35 @@
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+import torch.distributed as dist
 
-from tests.fake_nccl import build
+from tests.fake_nccl import FakeNccl, build
 
 
 @pytest.fixture(scope="session")
 def fake_nccl_path(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A fake libnccl.so.2 (2.28.9); see tests/fake_nccl."""
     return build(tmp_path_factory.mktemp("fake_nccl"))
+
+
+@pytest.fixture
+def fake(fake_nccl_path: Path) -> Iterator[FakeNccl]:
+    """The fake library with an empty log."""
+    fake = FakeNccl(fake_nccl_path)
+    fake.reset()
+    yield fake
+    fake.reset()
+
+
+@pytest.fixture(scope="module")
+def one_rank(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dist.ProcessGroup]:
+    """torch.distributed over Gloo with this process as its only rank."""
+    store = dist.FileStore(str(tmp_path_factory.mktemp("store") / "store"), 1)
+    dist.init_process_group("gloo", store=store, rank=0, world_size=1)
+    world = dist.group.WORLD
+    assert world is not None
+    yield world
+    dist.destroy_process_group()

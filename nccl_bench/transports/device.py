@@ -48,7 +48,8 @@ def refusal(device: Device, case: Case) -> str | None:
     """Why ``device`` cannot run ``case`` at all, where that depends on the machine at hand; ``None`` where it can."""
     if not (case.row.reduces and case.dtype.startswith("float8") and isinstance(device.transport, NcclTransport)):
         return None
-    # src/enqueue.cc: float8 came with 2.24, and its reductions need sm90.
+    # NCCL's own words are "FP8 reduction support begins with sm90"; float8 itself came with 2.24. Not tried on either
+    # side of these bounds but the upper one.
     if device.transport.version < 22400:
         return f"NCCL {version_text(device.transport.version)} does not reduce float8; 2.24 does"
     capability = str(device.streams.describe()["compute_capability"])

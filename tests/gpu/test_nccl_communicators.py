@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-
 import pytest
 import torch
 import torch.distributed as dist
@@ -16,16 +14,6 @@ from nccl_bench.errors import NcclError
 from nccl_bench.transports.device import Device, open_device
 from nccl_bench.transports.nccl import NcclTransport
 from nccl_bench.transports.nccl_library import Source
-
-
-@pytest.fixture(scope="module")
-def group(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dist.ProcessGroup]:
-    store = dist.FileStore(str(tmp_path_factory.mktemp("store") / "store"), 1)
-    dist.init_process_group("gloo", store=store, rank=0, world_size=1)
-    world = dist.group.WORLD
-    assert world is not None
-    yield world
-    dist.destroy_process_group()
 
 
 @pytest.fixture(scope="module")
@@ -43,9 +31,9 @@ def test_the_library_is_the_one_that_torch_loaded(device: Device) -> None:
 @pytest.mark.parametrize("build", [StreamFreeCommunicator, DedicatedStreamCommunicator])
 @pytest.mark.parametrize("op", list(RedOp))
 def test_one_rank_alone_gets_its_input_back(
-    build: type[StreamFreeCommunicator], op: RedOp, group: dist.ProcessGroup, device: Device
+    build: type[StreamFreeCommunicator], op: RedOp, one_rank: dist.ProcessGroup, device: Device
 ) -> None:
-    communicator = build(group, device)
+    communicator = build(one_rank, device)
     given = torch.arange(1, 9, dtype=torch.bfloat16, device="cuda")
     torch.cuda.synchronize()
     in_place = given.clone()
@@ -74,8 +62,8 @@ def test_one_rank_alone_gets_its_input_back(
     communicator.close()
 
 
-def test_a_refusal_by_nccl_names_the_function_and_says_why(group: dist.ProcessGroup, device: Device) -> None:
-    communicator = StreamFreeCommunicator(group, device)
+def test_a_refusal_by_nccl_names_the_function_and_says_why(one_rank: dist.ProcessGroup, device: Device) -> None:
+    communicator = StreamFreeCommunicator(one_rank, device)
     with pytest.raises(NcclError, match="ncclBroadcast") as raised:
         device.transport.broadcast(0, 0, 8, 7, 99, communicator._comm, 0)
     assert "invalid argument" in str(raised.value)
@@ -84,10 +72,10 @@ def test_a_refusal_by_nccl_names_the_function_and_says_why(group: dist.ProcessGr
 
 @pytest.mark.gpus(2)
 def test_a_communicator_runs_on_its_own_devices_stream_whichever_device_is_current(
-    group: dist.ProcessGroup,
+    one_rank: dist.ProcessGroup,
 ) -> None:
     second = open_device("cuda", 1)
-    communicator = RecordedCommunicator(group, second)
+    communicator = RecordedCommunicator(one_rank, second)
     side = second.streams.new_stream()
     tensor = torch.ones(4, device="cuda:1")
     torch.cuda.synchronize(1)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import replace
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -314,14 +313,6 @@ def test_no_two_arms_share_a_communicator_or_a_stream(make: Callable[[str], Arm]
 
 
 # What reaches the library: rank 1 of 4 over a fake libnccl
-
-
-@pytest.fixture
-def fake(fake_nccl_path: Path) -> Iterator[FakeNccl]:
-    fake = FakeNccl(fake_nccl_path)
-    fake.reset()
-    yield fake
-    fake.reset()
 
 
 @pytest.fixture

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import time
 import weakref
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -30,28 +29,18 @@ from nccl_bench.transports.nccl import NcclTransport
 from nccl_bench.transports.nccl_library import NcclLibrary, Source
 
 
-@pytest.fixture(scope="module")
-def group(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dist.ProcessGroup]:
-    store = dist.FileStore(str(tmp_path_factory.mktemp("store") / "store"), 1)
-    dist.init_process_group("gloo", store=store, rank=0, world_size=1)
-    world = dist.group.WORLD
-    assert world is not None
-    yield world
-    dist.destroy_process_group()
-
-
-def measured(group: dist.ProcessGroup, **options: Any) -> tuple[RunConfig, Progress, list[Line]]:
+def measured(one_rank: dist.ProcessGroup, **options: Any) -> tuple[RunConfig, Progress, list[Line]]:
     """A whole run of one rank, its positions and its lines."""
     config = resolve("cpu", {"sizes": "4K", "rounds": 1, "timings": "eager", **options})
     device = open_device("cpu", 0)
     lines: list[Line] = []
     progress = Progress(None, 0, 0)
-    members = {name: Arm(name, group, device) for name in config.arms}
+    members = {name: Arm(name, one_rank, device) for name in config.arms}
     Runner(
         config=config,
         plan=make_plan(config, 1),
         device=device,
-        control=Control(group),
+        control=Control(one_rank),
         arms=members,
         align=lambda: None,
         progress=progress,
@@ -73,20 +62,20 @@ def forgets_the_join(operation: Any, streams: Any, private: Any, fork: Any, _joi
     return ordered
 
 
-def test_the_check_sees_an_arm_that_does_not_join(group: dist.ProcessGroup, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_check_sees_an_arm_that_does_not_join(one_rank: dist.ProcessGroup, monkeypatch: pytest.MonkeyPatch) -> None:
     options = {"arms": "dedicated-stream", "placements": "out-of-place"}
-    _, _, (line,) = measured(group, **options)
+    _, _, (line,) = measured(one_rank, **options)
     assert isinstance(line, Samples)
     assert line.wrong == 0
     monkeypatch.setattr(arms, "_fork_join", forgets_the_join)
-    _, _, (line,) = measured(group, **options)
+    _, _, (line,) = measured(one_rank, **options)
     assert isinstance(line, Samples)
     assert line.wrong is not None
     assert line.wrong > 0
 
 
 def test_the_buffers_of_a_case_are_gone_before_the_next_one_looks_at_the_memory(
-    group: dist.ProcessGroup, monkeypatch: pytest.MonkeyPatch
+    one_rank: dist.ProcessGroup, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     made: list[weakref.ref[CaseBuffers]] = []
     alive_at_fit: list[int] = []
@@ -104,13 +93,13 @@ def test_the_buffers_of_a_case_are_gone_before_the_next_one_looks_at_the_memory(
 
     monkeypatch.setattr(runner, "CaseBuffers", counted)
     monkeypatch.setattr(Runner, "_fit", looking)
-    measured(group, sizes="1K,2K,4K", arms="stream-free")
+    measured(one_rank, sizes="1K,2K,4K", arms="stream-free")
     assert len(made) == 3
     assert alive_at_fit == [0, 0, 0]
 
 
-def test_a_case_has_its_estimate_beyond_the_timeout(group: dist.ProcessGroup) -> None:
-    config, progress, _ = measured(group, arms="stream-free", timeout_s=50)
+def test_a_case_has_its_estimate_beyond_the_timeout(one_rank: dist.ProcessGroup) -> None:
+    config, progress, _ = measured(one_rank, arms="stream-free", timeout_s=50)
     (planned,) = make_plan(config, 1).cases
     expected = estimate_case_s(config, planned, 1)
     assert expected > 0
@@ -119,7 +108,7 @@ def test_a_case_has_its_estimate_beyond_the_timeout(group: dist.ProcessGroup) ->
 
 @pytest.mark.parametrize(("ops", "most"), [(100, 250), (250, 250)])
 def test_the_events_between_operations_count_for_the_launch_queue(
-    ops: int, most: int, group: dist.ProcessGroup, monkeypatch: pytest.MonkeyPatch
+    ops: int, most: int, one_rank: dist.ProcessGroup, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     seen: list[int] = []
     per_iteration = runner.Clock.per_iteration
@@ -130,7 +119,7 @@ def test_the_events_between_operations_count_for_the_launch_queue(
 
     monkeypatch.setattr(runner.Clock, "per_iteration", counted)
     # 500 entries: 250 operations of one entry and as many events.
-    measured(group, arms="stream-free", per_iteration=True, ops_per_batch=ops if ops < most else 500)
+    measured(one_rank, arms="stream-free", per_iteration=True, ops_per_batch=ops if ops < most else 500)
     assert set(seen) == {ops}
 
 
@@ -165,12 +154,16 @@ def test_what_the_machine_at_hand_cannot_reduce_is_refused_by_name(
     assert reason == says or (says is not None and reason is not None and says in reason)
 
 
-def test_a_refused_case_is_skipped_with_the_reason(group: dist.ProcessGroup, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_refused_case_is_skipped_with_the_reason(
+    one_rank: dist.ProcessGroup, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    one_rank: dist.ProcessGroup, monkeypatch: pytest.MonkeyPatch
+) -> None:
     def refuses_small(_device: Device, case: Case) -> str | None:
         return "too small for this machine" if case.size_bytes < 4096 else None
 
     monkeypatch.setattr(runner, "refusal", refuses_small)
-    _, _, lines = measured(group, sizes="1K,4K", arms="stream-free")
+    _, _, lines = measured(one_rank, sizes="1K,4K", arms="stream-free")
     skipped, kept = lines
     assert isinstance(skipped, Skipped)
     assert (skipped.case.size_bytes, skipped.reason) == (1024, "too small for this machine")

@@ -9,7 +9,6 @@ import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -71,14 +70,6 @@ def fail() -> None:
 def group() -> Iterator[dist.ProcessGroup]:
     with gloo_world() as group:
         yield group
-
-
-@pytest.fixture
-def fake(fake_nccl_path: Path) -> Iterator[FakeNccl]:
-    fake = FakeNccl(fake_nccl_path)
-    fake.reset()
-    yield fake
-    fake.reset()
 
 
 @pytest.fixture

@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import ctypes
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -19,14 +19,6 @@ Lifetime = Callable[[NcclTransport, int], object]
 
 def _transport(path: Path) -> NcclTransport:
     return NcclTransport(NcclLibrary(path=str(path), source=Source.ARGUMENT))
-
-
-@pytest.fixture
-def fake(fake_nccl_path: Path) -> Iterator[FakeNccl]:
-    fake = FakeNccl(fake_nccl_path)
-    fake.reset()
-    yield fake
-    fake.reset()
 
 
 @pytest.fixture
