@@ -157,8 +157,6 @@ def test_what_the_machine_at_hand_cannot_reduce_is_refused_by_name(
 def test_a_refused_case_is_skipped_with_the_reason(
     one_rank: dist.ProcessGroup, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    one_rank: dist.ProcessGroup, monkeypatch: pytest.MonkeyPatch
-) -> None:
     def refuses_small(_device: Device, case: Case) -> str | None:
         return "too small for this machine" if case.size_bytes < 4096 else None
 
