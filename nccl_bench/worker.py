@@ -16,23 +16,20 @@ import torch
 import torch.distributed as dist
 
 from nccl_bench.arms import Arm
-from nccl_bench.bench.control import Control
 from nccl_bench.bench.runner import Runner
 from nccl_bench.bench.timing import loop_cost_us
 from nccl_bench.communicators.stream_free import StreamFreeCommunicator
 from nccl_bench.config import RunConfig
 from nccl_bench.errors import SetupError
 from nccl_bench.plan import make_plan
-from nccl_bench.records.handoff import Failure, Progress, WorkerSpec
+from nccl_bench.ranks.control import Control
+from nccl_bench.ranks.process import SETUP, SETUP_TIMEOUT_S, run_rank, world
+from nccl_bench.records.handoff import Progress, WorkerSpec
 from nccl_bench.records.schema import Line
 from nccl_bench.records.store import RunStore
 from nccl_bench.transports.base import NEVER
 from nccl_bench.transports.device import Device, open_device
 from nccl_bench.transports.nccl_library import other_copies
-
-# Loading CUDA and connecting the first communicator can take this long on a cold node, whatever a case may take.
-SETUP_TIMEOUT_S = 300.0
-SETUP = -1
 
 
 def measure(spec: WorkerSpec, progress: Progress, environ: Mapping[str, str] = os.environ) -> None:
@@ -43,7 +40,7 @@ def measure(spec: WorkerSpec, progress: Progress, environ: Mapping[str, str] = o
     setup = partial(progress.update, case_index=SETUP, deadline_s=SETUP_TIMEOUT_S)
     setup(arm="", phase="connect")
     dist.init_process_group("gloo", timeout=NEVER)
-    control = Control(_world())
+    control = Control(world())
     # What rank 0 was asked for counts: the commands on several nodes could differ.
     config: RunConfig = control.announce(spec.config)
     plan = make_plan(config, control.world_size)
@@ -53,11 +50,11 @@ def measure(spec: WorkerSpec, progress: Progress, environ: Mapping[str, str] = o
     setup(arm="", phase="device")
     device = open_device(config.device, int(environ["LOCAL_RANK"]), config.nccl_library)
     setup(arm="", phase="aligning communicator")
-    aligner = StreamFreeCommunicator(_world(), device)
+    aligner = StreamFreeCommunicator(world(), device)
     arms = {}
     for name in config.arms:
         setup(arm=name, phase="communicator")
-        arms[name] = Arm(name, _world(), device)
+        arms[name] = Arm(name, world(), device, config.routing)
     _refuse_shared_streams(arms, device)
 
     append: Callable[[Line], None] = _nowhere
@@ -104,12 +101,6 @@ def describe(device: Device) -> dict[str, object]:
     return facts
 
 
-def _world() -> dist.ProcessGroup:
-    group = dist.group.WORLD
-    assert group is not None
-    return group
-
-
 def _refuse_shared_streams(arms: Mapping[str, Arm], device: Device) -> None:
     """torch's streams come from a pool of 32: two arms on one stream would be ordered by accident."""
     handles = {
@@ -129,16 +120,7 @@ def main(spec_file: str) -> None:
     """The process that torchrun starts."""
     spec = WorkerSpec.read(Path(spec_file))
     assert spec.scratch is not None
-    progress = Progress(Path(spec.scratch), int(os.environ["RANK"]), int(os.environ["LOCAL_RANK"]))
-    try:
-        measure(spec, progress)
-    except BaseException as error:  # noqa: BLE001 - whatever ended it is what the launcher has to tell
-        failure = Failure.of(error, progress.position)
-        failure.write(Path(spec.scratch))
-        sys.excepthook(*sys.exc_info())
-        sys.stderr.flush()
-        # Not a return: destructors of a library that failed may wait for ranks that wait for this one.
-        os._exit(failure.exit_code)
+    run_rank(Path(spec.scratch), partial(measure, spec))
 
 
 if __name__ == "__main__":

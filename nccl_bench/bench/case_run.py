@@ -13,12 +13,12 @@ import numpy as np
 
 from nccl_bench.arms import Arm
 from nccl_bench.bench.buffers import CaseBuffers
-from nccl_bench.bench.control import Control, Reduced
 from nccl_bench.bench.schedule import FEWEST_OPS, Pilot, Schedule, gate_length_s, make_schedule, visiting_order
 from nccl_bench.bench.timing import Batch, Clock, Operation
 from nccl_bench.collectives import Case, Timing
 from nccl_bench.config import RunConfig
 from nccl_bench.plan import LAUNCH_QUEUE_ENTRIES, Arena
+from nccl_bench.ranks.control import Control, Reduced
 from nccl_bench.records.handoff import Progress
 from nccl_bench.records.schema import Line, PerIteration, Samples, Status
 from nccl_bench.streams.base import Graph, Streams
@@ -189,7 +189,7 @@ class CaseRun:
         graphs = {}
         for name in names:
             self._at(name, "graph capture")
-            graphs[name] = self.streams.capture(partial(self._call_each, name, operations))
+            graphs[name] = self.arms[name].capture(partial(self._call_each, name, operations))
         yield graphs
         self.streams.synchronize()
         for graph in graphs.values():

@@ -9,10 +9,10 @@ from dataclasses import replace
 from nccl_bench.arms import Arm
 from nccl_bench.bench.buffers import CaseBuffers
 from nccl_bench.bench.case_run import CaseRun
-from nccl_bench.bench.control import Control
 from nccl_bench.bench.timing import Clock, Operation
 from nccl_bench.config import CallerStream, RunConfig
 from nccl_bench.plan import MEMORY_SHARE, Arena, Plan, PlannedCase, deadline_s, plan_arena
+from nccl_bench.ranks.control import Control
 from nccl_bench.records.handoff import Progress
 from nccl_bench.records.schema import Line, Skipped
 from nccl_bench.transports.device import Device, refusal

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Callable
 from types import TracebackType
 
 from rich.console import Console
@@ -10,16 +11,19 @@ from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.table import Column
 
 from nccl_bench.collectives import Case
-from nccl_bench.plan import Plan
 from nccl_bench.records.handoff import Position, furthest_behind
 from nccl_bench.units import format_size
 
 
 class Display:
-    """A bar over the plan's cases with what is being measured; nothing where standard error is no terminal."""
+    """A bar over ``total`` items with what is being done; nothing where standard error is no terminal.
 
-    def __init__(self, plan: Plan) -> None:
-        self._plan = plan
+    ``label`` names the item at an index from 0.
+    """
+
+    def __init__(self, total: int, label: Callable[[int], str]) -> None:
+        self._total = total
+        self._label = label
         self._progress = Progress(
             TextColumn("{task.completed:.0f}/{task.total:.0f}"),
             BarColumn(bar_width=12),
@@ -31,7 +35,7 @@ class Display:
             transient=True,
             disable=not sys.stderr.isatty(),
         )
-        self._task = self._progress.add_task("starting", total=len(plan.cases))
+        self._task = self._progress.add_task("starting", total=total)
 
     def __enter__(self) -> Display:
         self._progress.start()
@@ -47,15 +51,17 @@ class Display:
         last = furthest_behind(positions)
         if last is None:
             return
-        cases = self._plan.cases
-        where = _label(cases[last.case_index].case) if 0 <= last.case_index < len(cases) else "set-up"
-        if last.case_index >= len(cases):
+        if last.case_index < 0:
+            where = "set-up"
+        elif last.case_index < self._total:
+            where = self._label(last.case_index)
+        else:
             where = "closing"
         text = " ".join(filter(None, (where, last.arm, last.phase)))
         self._progress.update(self._task, completed=max(0, last.case_index), description=text)
 
 
-def _label(case: Case) -> str:
+def case_label(case: Case) -> str:
     """The case by what distinguishes it most, first: the end may be cut off."""
     size = format_size(case.size_bytes)
     return " ".join(filter(None, (case.collective, size, case.dtype, case.redop, case.placement)))

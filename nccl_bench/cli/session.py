@@ -14,12 +14,12 @@ from pathlib import Path
 from typing import NoReturn
 
 from nccl_bench.analysis.summary import failures
-from nccl_bench.cli.progress import Display
+from nccl_bench.cli.progress import Display, case_label
 from nccl_bench.config import RunConfig
 from nccl_bench.errors import ExitCode, InterruptedRunError, UsageError
 from nccl_bench.launch.attach import Attachment, environment
 from nccl_bench.launch.hardware import free_memory_bytes
-from nccl_bench.launch.supervise import hang_at, run_sweep
+from nccl_bench.launch.sweep import hang_at, run_sweep
 from nccl_bench.launch.torchrun import LaunchConfig
 from nccl_bench.launch.watchdog import watch
 from nccl_bench.plan import Plan, make_plan
@@ -83,9 +83,13 @@ def run_launched(config: RunConfig, launch: LaunchConfig, output: Output) -> Non
     facts = {"mode": "torchrun", "world_size": world_size, "nproc": launch.nproc, "nnodes": launch.nnodes}
     store = _create(config, plan, facts, output) if launch.node_rank == 0 else None
     spec = WorkerSpec(config=config, run_dir=str(store.path) if store else None, scratch=None, first_case=0)
+
+    def label(index: int) -> str:
+        return case_label(plan.cases[index].case)
+
     # Around all of it, so that no signal falls between the sweep, which takes them itself, and the closing.
     with _ignoring_signals():
-        with _failing(store, output), Display(plan) as display:
+        with _failing(store, output), Display(len(plan.cases), label) as display:
             append = store.append if store else _nowhere
             outcome = run_sweep(spec, launch, cases=plan.cases, append=append, on_progress=display.show)
         if outcome.stopped:

@@ -15,6 +15,7 @@ import zlib
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
+from typing import Self
 
 from nccl_bench.config import RunConfig, resolve
 from nccl_bench.errors import ExitCode, NcclBenchError
@@ -36,6 +37,10 @@ class WorkerSpec:
     run_dir: str | None
     scratch: str | None
     first_case: int
+
+    def at(self, scratch: str, first: int) -> Self:
+        """The same for one launch, which has ``scratch`` to itself and starts with the case at index ``first``."""
+        return replace(self, scratch=scratch, first_case=first)
 
     def write(self, path: Path) -> None:
         """Write the specification as JSON."""

@@ -15,7 +15,6 @@ from torch import Tensor
 
 from nccl_bench.arms import Arm, Operation
 from nccl_bench.bench import case_run
-from nccl_bench.bench.control import Control
 from nccl_bench.bench.runner import Runner
 from nccl_bench.bench.schedule import Schedule, make_schedule
 from nccl_bench.bench.timing import Batch, Clock
@@ -23,6 +22,7 @@ from nccl_bench.collectives import Case
 from nccl_bench.communicators.stream_free import StreamFreeCommunicator
 from nccl_bench.config import resolve
 from nccl_bench.plan import WORKSPACE_BYTES, make_plan
+from nccl_bench.ranks.control import Control
 from nccl_bench.records.handoff import Progress
 from nccl_bench.records.schema import Line
 from nccl_bench.streams.cpu_device import CpuStreams
@@ -34,6 +34,7 @@ ARMS = ("stream-free", "dedicated-stream", "torch")
 # Right for the check before timing and not for long after it.
 RIGHT_CALLS = 6
 SLOW_CALL_S = 0.002
+BARRIER_SKEW_S = 0.2
 
 
 class Notes(Progress):
@@ -217,6 +218,10 @@ class Bench:
             "minimum": control.minimum(7 - rank),
             "sum": control.sum([rank, 2**40 + rank, 5]),
             "announce": control.announce({"from": rank, "values": (1, 2)}),
+            "first": [
+                control.first(message)
+                for message in (f"from {rank}", "late" if rank == 1 else None, "" if rank == 1 else None, None)
+            ],
             "batches": [
                 [batch.slowest_us, batch.fastest_us, batch.slowest_rank, batch.valid]
                 for batch in control.reduce_batches(
@@ -225,6 +230,13 @@ class Bench:
                 )
             ],
         }
+
+    def meeting(self) -> object:
+        """When this rank came to a barrier and when it left, on the clock that both share."""
+        time.sleep(BARRIER_SKEW_S * self.rank)
+        came = time.monotonic()
+        self.control.barrier()
+        return {"came": came, "left": time.monotonic()}
 
 
 def body(group: dist.ProcessGroup) -> object:
@@ -247,6 +259,7 @@ def body(group: dist.ProcessGroup) -> object:
         "scripted": bench.scripted(),
         "never valid": bench.never_valid(),
         "agreement": bench.agreement(),
+        "meeting": bench.meeting(),
     }
     for arm in bench.arms.values():
         arm.close()

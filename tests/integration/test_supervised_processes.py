@@ -16,7 +16,7 @@ import pytest
 
 from nccl_bench.config import resolve
 from nccl_bench.errors import InterruptedRunError, SetupError
-from nccl_bench.launch.supervise import Outcome, run_sweep
+from nccl_bench.launch.sweep import Outcome, run_sweep
 from nccl_bench.launch.torchrun import LaunchConfig
 from nccl_bench.plan import make_plan
 from nccl_bench.records.handoff import Position, Progress, WorkerSpec

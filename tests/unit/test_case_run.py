@@ -15,12 +15,12 @@ from nccl_bench import arms
 from nccl_bench.arms import Arm
 from nccl_bench.bench import runner
 from nccl_bench.bench.buffers import CaseBuffers
-from nccl_bench.bench.control import Control
 from nccl_bench.bench.runner import Runner
 from nccl_bench.collectives import Case
 from nccl_bench.config import RunConfig, resolve
 from nccl_bench.errors import SetupError
 from nccl_bench.plan import deadline_s, estimate_case_s, make_plan
+from nccl_bench.ranks.control import Control
 from nccl_bench.records.handoff import Progress
 from nccl_bench.records.schema import Line, Samples, Skipped
 from nccl_bench.transports import device as device_module

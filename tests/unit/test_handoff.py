@@ -33,6 +33,12 @@ def test_a_spec_is_read_back_equal(tmp_path: Path) -> None:
     assert WorkerSpec.read(tmp_path / "spec.json") == spec
 
 
+def test_the_copy_for_one_launch_differs_in_its_scratch_directory_and_its_first_case() -> None:
+    spec = WorkerSpec(config=resolve("cpu", {"timeout_s": 7}), run_dir="/run", scratch=None, first_case=0)
+    assert spec.at("/there", 4) == WorkerSpec(config=spec.config, run_dir="/run", scratch="/there", first_case=4)
+    assert (spec.scratch, spec.first_case) == (None, 0)
+
+
 def test_the_launcher_reads_the_position_a_worker_wrote(tmp_path: Path) -> None:
     progress = Progress(tmp_path, rank=3, local_rank=1)
     before = time.monotonic()

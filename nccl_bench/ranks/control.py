@@ -47,11 +47,19 @@ class Control:
 
     def announce(self, value: _T) -> _T:
         """Rank 0's ``value``, on every rank."""
-        box = [value if self.rank == 0 else None]
-        dist.broadcast_object_list(box, src=dist.get_global_rank(self.group, 0), group=self.group)
-        received = box[0]
-        assert received is not None
-        return received
+        return self._broadcast(value, 0)
+
+    def barrier(self) -> None:
+        """Return once every rank is here."""
+        dist.barrier(self.group)
+
+    def first(self, message: str | None) -> tuple[int, str] | None:
+        """The lowest rank that passes a message, and its message; ``None`` where nobody passes one.
+
+        Nothing is gathered, so it costs the same for two ranks and for thousands.
+        """
+        rank = self.minimum(self.world_size if message is None else self.rank)
+        return None if rank == self.world_size else (rank, self._broadcast(message or "", rank))
 
     def reduce_batches(self, times_us: Sequence[float], valid: Sequence[bool]) -> list[Reduced]:
         """The maximum and the minimum over ranks of each batch, and who was slowest, in one collective.
@@ -75,6 +83,13 @@ class Control:
             )
             for i in range(count)
         ]
+
+    def _broadcast(self, value: _T, source: int) -> _T:
+        box = [value if self.rank == source else None]
+        dist.broadcast_object_list(box, src=dist.get_global_rank(self.group, source), group=self.group)
+        received = box[0]
+        assert received is not None
+        return received
 
     def _reduce(self, values: Sequence[float], dtype: torch.dtype, op: dist.ReduceOp.RedOpType) -> list[float]:
         tensor = torch.tensor(values, dtype=dtype)
