@@ -14,7 +14,9 @@ from nccl_bench.collectives import Case, RedOp
 from nccl_bench.communicators.base import Communicator
 from nccl_bench.communicators.recorded import RecordedCommunicator
 from nccl_bench.communicators.registry import build
-from nccl_bench.streams.base import Streams
+from nccl_bench.parallel_state import GroupCoordinator, LegacyGroupCoordinator
+from nccl_bench.routes import ROUTES, Routes
+from nccl_bench.streams.base import Graph, Streams
 from nccl_bench.transports.device import Device
 
 Operation = Callable[[], object]
@@ -62,13 +64,26 @@ OPERATIONS: Mapping[str, Callable[[Communicator, Case, Tensor, Tensor], Operatio
 }
 
 
-class Arm:
-    """One arm on this rank, with a communicator that no other arm shares. Construction is collective."""
+# Which lie above the communicators: a coordinator has one, and torch.distributed beside it.
+COORDINATORS: Mapping[str, type[GroupCoordinator]] = {
+    "coordinator": GroupCoordinator,
+    "coordinator-legacy": LegacyGroupCoordinator,
+}
 
-    def __init__(self, name: str, group: dist.ProcessGroup, device: Device) -> None:
+
+class Arm:
+    """One arm on this rank, with a communicator that no other arm shares. Construction is collective.
+
+    ``routes`` are those of an arm whose communicator is a coordinator.
+    """
+
+    def __init__(self, name: str, group: dist.ProcessGroup, device: Device, routes: Routes = ROUTES) -> None:
         self.spec: ArmSpec = ARMS[name]
         self.name = name
-        self.communicator = build(self.spec.communicator, group, device)
+        coordinator = COORDINATORS.get(self.spec.communicator)
+        self.communicator: Communicator = (
+            coordinator(group, device, routes) if coordinator else build(self.spec.communicator, group, device)
+        )
         self._streams = device.streams
         # Allocated once: what is timed records and waits, and makes no event.
         self._fork = device.streams.new_event()
@@ -79,7 +94,10 @@ class Arm:
 
         Call it where the current stream is the one that the operation will be called on.
         """
-        operation = OPERATIONS[case.collective](self.communicator, case, x, y)
+        return self.order(OPERATIONS[case.collective](self.communicator, case, x, y))
+
+    def order(self, operation: Operation) -> Operation:
+        """``operation``, a call on this arm's communicator, ordered as this arm orders it; see ``bind``."""
         if isinstance(self.communicator, RecordedCommunicator):
             return self.communicator.record(operation)
         private = self.communicator.stream
@@ -88,6 +106,13 @@ class Arm:
         if self.spec.order is Order.WAIT_STREAM:
             return _wait_stream(operation, self._streams, private)
         return _fork_join(operation, self._streams, private, self._fork, self._join)
+
+    def capture(self, body: Callable[[], None]) -> Graph:
+        """A graph of what ``body`` enqueues, captured as this arm's users capture theirs."""
+        if isinstance(self.communicator, GroupCoordinator):
+            with self.communicator.graph_capture() as stream:
+                return self._streams.capture(body, stream)
+        return self._streams.capture(body)
 
     def close(self) -> None:
         """Close the communicator; graphs that captured it have to be reset before."""

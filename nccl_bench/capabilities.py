@@ -26,7 +26,8 @@ class ArmSpec:
     """One arm.
 
     ``communicator`` is a name in ``communicators.registry``. ``launch_entries`` is the most entries of the device's
-    launch queue that one operation takes: batches are kept below half of that queue.
+    launch queue that one operation takes: batches are kept below half of that queue. ``private_streams`` is how many
+    streams its communicator keeps for as long as it lives.
     """
 
     name: str
@@ -34,6 +35,7 @@ class ArmSpec:
     order: Order
     launch_entries: int
     summary: str
+    private_streams: int = 0
     timed: bool = True
     default: bool = False
 
@@ -53,6 +55,7 @@ _ARM_ROWS = (
         order=Order.FORK_JOIN,
         launch_entries=5,
         summary="before it: a private stream, which the caller forks and joins",
+        private_streams=1,
         default=True,
     ),
     ArmSpec(
@@ -77,6 +80,7 @@ _ARM_ROWS = (
         order=Order.WAIT_STREAM,
         launch_entries=5,
         summary="the private stream, ordered with Stream.wait_stream as callers write it",
+        private_streams=1,
     ),
     ArmSpec(
         name="transport",
@@ -86,17 +90,38 @@ _ARM_ROWS = (
         summary="the transport's call alone, its arguments looked up beforehand: the floor under stream-free",
     ),
     ArmSpec(
+        name="coordinator",
+        communicator="coordinator",
+        order=Order.CURRENT,
+        launch_entries=5,
+        summary="an engine's group coordinator after the refactor: torch eagerly, stream-free in graphs",
+        private_streams=1,
+    ),
+    ArmSpec(
+        name="coordinator-legacy",
+        communicator="coordinator-legacy",
+        order=Order.CURRENT,
+        launch_entries=5,
+        summary="the coordinator before it: the current stream handed through every call",
+        private_streams=2,
+    ),
+    ArmSpec(
         name="dedicated-stream-unordered",
         communicator="dedicated-stream",
         order=Order.BARE,
         launch_entries=1,
         summary="the private stream, ordered with nothing: a race, for proofs only",
+        private_streams=1,
         timed=False,
     ),
 )
 ARMS: Mapping[str, ArmSpec] = {arm.name: arm for arm in _ARM_ROWS}
 DEFAULT_ARMS = tuple(arm.name for arm in _ARM_ROWS if arm.default)
 DEFAULT_BASELINE = "dedicated-stream"
+
+
+# Communicators that route to others, by a table that can be overridden.
+COORDINATORS = frozenset({"coordinator", "coordinator-legacy"})
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -107,6 +132,9 @@ class DeviceSpec:
     the estimate of ``--dry-run`` alone: a process's start, a communicator, an operation's latency and throughput, and
     what surrounds one batch. ``shares_memory`` says that the ranks of a node share what memory there is.
     ``missing_on_default_stream`` are the timings that it lacks where the arms are called on the default stream.
+
+    A proof tries messages of ``probe_sizes`` bytes, a small and a large one; its slow kernels last, and its late ranks
+    come late by, ``probe_delay_s``. ``missing_probes`` gives the reason for each probe that makes no sense there.
     """
 
     name: str
@@ -121,6 +149,9 @@ class DeviceSpec:
     batch_overhead_s: float
     shares_memory: bool
     missing_on_default_stream: Mapping[Timing, str]
+    probe_sizes: tuple[int, int]
+    probe_delay_s: float
+    missing_probes: Mapping[str, str]
 
 
 _INLINE = "the CPU's default stream runs inline, so nothing can be held back on it"
@@ -142,6 +173,10 @@ DEVICES: Mapping[str, DeviceSpec] = {
             # guess; the other timings' gates hold on that stream.
             Timing.GRAPH: "no gate was seen to hold on the default stream until the replays were queued"
         },
+        # Latency-bound and in several chunks per channel.
+        probe_sizes=(1024, 16 * 1024**2),
+        probe_delay_s=5e-3,
+        missing_probes={},
     ),
     "cpu": DeviceSpec(
         name="cpu",
@@ -156,6 +191,13 @@ DEVICES: Mapping[str, DeviceSpec] = {
         batch_overhead_s=3e-3,
         shares_memory=True,
         missing_on_default_stream={Timing.GATED: _INLINE, Timing.ENQUEUE: _INLINE},
+        probe_sizes=(1024, 256 * 1024),
+        # Longer than a thread usually waits for a busy core.
+        probe_delay_s=10e-3,
+        missing_probes={
+            "allocator": "the CPU's queues keep alive what they use",
+            "capture": "the CPU has no CUDA graphs",
+        },
     ),
 }
 
@@ -196,6 +238,12 @@ _RULES = (
         reason="torch.distributed has no out-of-place form of it",
         communicators=_TORCH,
         collectives=frozenset({"all_reduce", "broadcast", "reduce"}),
+        placements=frozenset({Placement.OUT_OF_PLACE}),
+    ),
+    _Rule(
+        reason="torch.distributed, which the coordinator takes outside of graphs, has no out-of-place form of it",
+        communicators=COORDINATORS,
+        collectives=frozenset({"broadcast", "reduce"}),
         placements=frozenset({Placement.OUT_OF_PLACE}),
     ),
     _Rule(

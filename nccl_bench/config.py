@@ -10,9 +10,10 @@ from dataclasses import asdict, dataclass, fields
 from enum import StrEnum
 from pathlib import Path
 
-from nccl_bench.capabilities import ARMS, DEFAULT_ARMS, DEFAULT_BASELINE, DEVICES, DeviceSpec
+from nccl_bench.capabilities import ARMS, COORDINATORS, DEFAULT_ARMS, DEFAULT_BASELINE, DEVICES, DeviceSpec
 from nccl_bench.collectives import COLLECTIVES, DTYPE_ALIASES, DTYPES, Placement, RedOp, Timing
 from nccl_bench.errors import UsageError
+from nccl_bench.routes import Routes, override
 from nccl_bench.units import MOST_BYTES, format_size, parse_size, parse_sweep, unique
 
 
@@ -28,7 +29,7 @@ class RunConfig:
     """One run, fully resolved: every rank measures exactly this.
 
     ``sizes`` are requested message sizes in bytes; ``ops_per_batch`` is ``None`` where rank 0 chooses it from a pilot;
-    ``timeout_s`` is the deadline of one case.
+    ``timeout_s`` is the deadline of one case. ``routes`` override the coordinator's routing table, in their order.
     """
 
     name: str
@@ -41,6 +42,7 @@ class RunConfig:
     root: int
     arms: tuple[str, ...]
     baseline: str
+    routes: tuple[str, ...]
     timings: tuple[Timing, ...]
     rounds: int
     ops_per_batch: int | None
@@ -58,6 +60,11 @@ class RunConfig:
         """What the device can do."""
         return DEVICES[self.device]
 
+    @property
+    def routing(self) -> Routes:
+        """What carries each operation of the coordinator arms."""
+        return override(self.routes)
+
     def to_mapping(self) -> dict[str, object]:
         """Plain data that ``resolve`` reads back to an equal value."""
         return asdict(self)
@@ -67,6 +74,7 @@ KEYS = tuple(field.name for field in fields(RunConfig))
 # The range of a TOML integer; a year is more than any deadline needs, and keeps clear of what clocks can add.
 _MOST = 2**63 - 1
 _MOST_S = 366 * 86400
+# The communicators that have a routing table.
 
 
 def defaults(device: str) -> dict[str, object]:
@@ -83,6 +91,7 @@ def defaults(device: str) -> dict[str, object]:
         "root": 0,
         "arms": ",".join(DEFAULT_ARMS),
         "baseline": None,
+        "routes": (),
         "timings": ",".join(timing for timing in Timing if timing not in spec.missing_timings),
         "rounds": 9,
         "ops_per_batch": None,
@@ -133,18 +142,19 @@ def resolve(device: str, *layers: Mapping[str, object]) -> RunConfig:
         refuse_unknown_keys(layer, "the configuration")
         values.update({key: value for key, value in layer.items() if value is not None})
     values["device"] = device
-    arms = _names("arms", values["arms"], [name for name, arm in ARMS.items() if arm.timed])
+    arms = names_of("arms", values["arms"], [name for name, arm in ARMS.items() if arm.timed])
     return RunConfig(
         name=_name(values["name"]),
         device=device,
-        collectives=_names("collectives", values["collectives"], COLLECTIVES),
+        collectives=names_of("collectives", values["collectives"], COLLECTIVES),
         sizes=_sizes(values["sizes"]),
-        dtypes=_names("dtypes", values["dtypes"], DTYPES, DTYPE_ALIASES),
-        redops=tuple(RedOp(name) for name in _names("redops", values["redops"], RedOp)),
-        placements=tuple(Placement(name) for name in _names("placements", values["placements"], Placement)),
+        dtypes=names_of("dtypes", values["dtypes"], DTYPES, DTYPE_ALIASES),
+        redops=tuple(RedOp(name) for name in names_of("redops", values["redops"], RedOp)),
+        placements=tuple(Placement(name) for name in names_of("placements", values["placements"], Placement)),
         root=_integer("root", values["root"], least=0),
         arms=arms,
         baseline=_baseline(values["baseline"], arms),
+        routes=routes_for(values["routes"], arms),
         timings=_timings(values["timings"]),
         rounds=_integer("rounds", values["rounds"], least=1),
         ops_per_batch=(
@@ -156,15 +166,18 @@ def resolve(device: str, *layers: Mapping[str, object]) -> RunConfig:
         same_buffer=_boolean("same_buffer", values["same_buffer"]),
         caller_stream=_caller_stream(values["caller_stream"]),
         seed=_integer("seed", values["seed"], least=0),
-        timeout_s=_seconds(values["timeout_s"]),
-        nccl_library=_nccl_library(values["nccl_library"], device),
+        timeout_s=seconds(values["timeout_s"]),
+        nccl_library=library_path(values["nccl_library"], device),
     )
 
 
-def _names(
+def names_of(
     key: str, value: object, allowed: Iterable[str], aliases: Mapping[str, str] | None = None
 ) -> tuple[str, ...]:
-    """A comma-separated text or a list, checked; ``all`` is everything, as nccl-tests' ``-d all`` is."""
+    """A comma-separated text or a list, checked; ``all`` is everything, as nccl-tests' ``-d all`` is.
+
+    Raises ``UsageError`` naming ``key``, what was got and what is allowed.
+    """
     choices = [str(choice) for choice in allowed]
     parts = value.split(",") if isinstance(value, str) else value
     if not isinstance(parts, list | tuple):
@@ -200,7 +213,7 @@ def _sizes(value: object) -> tuple[int, ...]:
 
 
 def _timings(value: object) -> tuple[Timing, ...]:
-    names = _names("timings", value, Timing)
+    names = names_of("timings", value, Timing)
     return tuple(timing for timing in Timing if timing in names)
 
 
@@ -210,6 +223,32 @@ def _baseline(value: object, arms: tuple[str, ...]) -> str:
     if value not in arms:
         raise UsageError(f"the baseline is {value!r}, which is not among the arms of this run: {', '.join(arms)}")
     return str(value)
+
+
+def route_overrides(value: object) -> tuple[str, ...]:
+    """Overrides of the routing table, a list or a comma-separated text, which may be empty.
+
+    Raises ``UsageError`` for what is neither, and for what ``routes.override`` refuses.
+    """
+    parts = (value.split(",") if value.strip() else []) if isinstance(value, str) else value
+    if not isinstance(parts, list | tuple) or not all(isinstance(part, str) for part in parts):
+        raise UsageError(
+            f"routes is {value!r}: give [OPERATION.]MODE=BACKEND, one or more, as a list of texts or comma-separated"
+        )
+    overrides = tuple(part.strip() for part in parts)
+    override(overrides)
+    return overrides
+
+
+def routes_for(value: object, arms: tuple[str, ...]) -> tuple[str, ...]:
+    """``route_overrides``, refused with ``UsageError`` too where none of ``arms`` would heed them."""
+    overrides = route_overrides(value)
+    if overrides and not any(ARMS[arm].communicator in COORDINATORS for arm in arms):
+        raise UsageError(
+            f"routes is {', '.join(overrides)!r}, but routes are those of the coordinator arms, and none of them is "
+            "among the arms of this run: add one with --arms"
+        )
+    return overrides
 
 
 def _caller_stream(value: object) -> CallerStream:
@@ -230,13 +269,15 @@ def _boolean(key: str, value: object) -> bool:
     return bool(value)
 
 
-def _seconds(value: object) -> float:
+def seconds(value: object) -> float:
+    """A deadline; raises ``UsageError`` for what is none."""
     if isinstance(value, bool) or not isinstance(value, int | float) or not 0 < value <= _MOST_S:
         raise UsageError(f"timeout_s is {value!r}: it has to be a number of seconds above 0, and at most {_MOST_S}")
     return float(value)
 
 
-def _nccl_library(value: object, device: str) -> str | None:
+def library_path(value: object, device: str) -> str | None:
+    """The libnccl to load, or ``None``; raises ``UsageError`` for what is no path, and where ``device`` has no NCCL."""
     if value is None:
         return None
     if not isinstance(value, str) or not value:

@@ -90,6 +90,14 @@ def run(
             help=f"The arm that the ratios compare with. Default: {DEFAULT_BASELINE}.", rich_help_panel=_SWEEP
         ),
     ] = None,
+    routes: Annotated[
+        str | None,
+        typer.Option(
+            help="Overrides of the coordinator arms' routing table, [OPERATION.]MODE=BACKEND, comma-separated; "
+            "see nccl-bench list.",
+            rich_help_panel=_SWEEP,
+        ),
+    ] = None,
     timing: Annotated[
         str | None, typer.Option(help=f"Of {_choices(Timing)}. Default: all.", rich_help_panel=_MEASURE)
     ] = None,
@@ -203,6 +211,7 @@ def run(
             "root": root,
             "arms": arms,
             "baseline": baseline,
+            "routes": routes,
             "timings": timing,
             "rounds": rounds,
             "ops_per_batch": iters,
@@ -218,7 +227,7 @@ def run(
     )
     gpus = gpu_count(os.environ)
     from_file = next((layer["device"] for layer in layers if "device" in layer), None)
-    chosen = _device(from_file if device is None else device, gpus)
+    chosen = choose_device(from_file if device is None else device, gpus)
     if any(value is not None for value in (begin, end, factor, step)):
         if sizes is not None:
             raise UsageError("--sizes and -b, -e, -f, -i exclude each other: give one or the others")
@@ -244,7 +253,8 @@ def run(
         run_launched(resolved, launching, output)
 
 
-def _device(wanted: object, gpus: int) -> str:
+def choose_device(wanted: object, gpus: int) -> str:
+    """The device wanted, or else what a machine with so many ``gpus`` has."""
     if wanted is None:
         return "cuda" if gpus else "cpu"
     if wanted not in list(DEVICES):

@@ -75,15 +75,16 @@ class ProcessGroupCommunicator(Switch):
     def reduce_scatter(
         self, output: Tensor, input: Tensor, op: RedOp = RedOp.SUM, sizes: Sequence[int] | None = None
     ) -> None:
-        """Reduce ``input`` and leave block ``rank`` in ``output``; ``sizes`` are the blocks' lengths on dimension 0.
-
-        With ``sizes``, ``input`` holds partial results afterwards.
-        """
+        """Reduce ``input`` and leave block ``rank`` in ``output``; ``sizes`` are the blocks' lengths on dimension 0."""
         if sizes is None:
             self._run(_reduce_scatter, output, input, op=TORCH_REDOPS[op])
         else:
             arguments.check_sizes(sizes, whole=input, part=output, rank=self.rank, world_size=self.world_size)
-            blocks = torch.split(input, list(sizes))
+            # torch.distributed reduces in place, and the caller's input is not for partial results.
+            scratch = torch.empty_like(input)
+            blocks = torch.split(scratch, list(sizes))
+            self._require_enabled()
+            self._submit(scratch.copy_, input)
             for root, block in enumerate(blocks):
                 self._run(dist.reduce, block, group_dst=root, op=TORCH_REDOPS[op])
             self._submit(output.copy_, blocks[self.rank])
@@ -102,26 +103,41 @@ class ProcessGroupCommunicator(Switch):
         self._refuse_out("reduce", out)
         self._run(dist.reduce, tensor, group_dst=dst, op=TORCH_REDOPS[op])
 
+    def send(self, tensor: Tensor, dst: int) -> None:
+        """Send ``tensor`` to rank ``dst``; torch.distributed refuses a message to oneself."""
+        self._transfer(dist.isend, tensor, dst)
+
+    def recv(self, tensor: Tensor, src: int) -> None:
+        """Receive ``tensor`` from rank ``src``; torch.distributed refuses a message to oneself."""
+        self._transfer(dist.irecv, tensor, src)
+
+    def _transfer(self, function: Callable[..., Any], tensor: Tensor, peer: int) -> None:
+        self._require_enabled()
+        operation = dist.P2POp(function, self._wire(tensor), group=self._group, group_peer=peer)
+        self._submit(self._join, [operation])
+
+    def _join(self, operations: list[dist.P2POp]) -> None:
+        for work in dist.batch_isend_irecv(operations):
+            work.wait()
+
     def send_recv(self, output: Tensor, input: Tensor, dst: int, src: int) -> None:
         """Send ``input`` to rank ``dst`` and receive ``output`` from rank ``src``, as one operation.
 
-        Only the asynchronous form exists: ``batch_isend_irecv`` has no other.
+        Asynchronous and then joined, whatever ``async_op`` is: ``batch_isend_irecv`` has no other form.
         """
         self._require_enabled()
-        if not self.async_op:
-            raise InvalidArgumentError("torch.distributed exchanges messages asynchronously only: use async_op=True")
         self._submit(self._exchange, self._wire(output), self._wire(input), dst, src)
 
     def _exchange(self, output: Tensor, input: Tensor, dst: int, src: int) -> None:
         if dst == src == self.rank:
             output.copy_(input)  # torch.distributed refuses a message to oneself
             return
-        operations = [
-            dist.P2POp(dist.isend, input, group=self._group, group_peer=dst),
-            dist.P2POp(dist.irecv, output, group=self._group, group_peer=src),
-        ]
-        for work in dist.batch_isend_irecv(operations):
-            work.wait()
+        self._join(
+            [
+                dist.P2POp(dist.isend, input, group=self._group, group_peer=dst),
+                dist.P2POp(dist.irecv, output, group=self._group, group_peer=src),
+            ]
+        )
 
     def _run(self, function: Callable[..., Any], *tensors: Any, **options: Any) -> None:
         self._require_enabled()

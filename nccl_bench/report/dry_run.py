@@ -15,6 +15,7 @@ def plan_text(config: RunConfig, plan: Plan, world_size: int, memory_bytes: int 
         f"{counted(len(plan.cases), 'case')} on {counted(world_size, 'rank')} ({config.device}), "
         f"{counted(config.rounds, 'round')} of {', '.join(plan.timings)}",
         f"arms: {', '.join(config.arms)}; baseline {config.baseline}",
+        *([f"routes: {', '.join(config.routes)}"] if config.routes else []),
         "",
     ]
     swept: dict[tuple[tuple[str, ...], Combination], list[Case]] = {}

@@ -9,18 +9,12 @@ from nccl_bench.collectives import Case, Timing
 from nccl_bench.records.run import Run
 from nccl_bench.records.schema import Crash, Hang, Samples, Status
 from nccl_bench.report.layout import Column, Table, bandwidth, column, counted, fold, pairs, ratio, significant
+from nccl_bench.report.timings import TIMINGS
 from nccl_bench.units import format_size
 
 CPU_NOTICE = "CPU run: these figures say nothing about GPUs."
 # No batch of this cell was kept.
 DISCARDED = "DISCARDED"
-# What each timing is called in a title, and the question it answers.
-_TIMINGS: Mapping[Timing, tuple[str, str]] = {
-    Timing.EAGER: ("eager latency", "Back-to-back calls from an empty queue, launch cost included."),
-    Timing.GATED: ("gated latency", "What the device spends, launch cost excluded."),
-    Timing.GRAPH: ("graph latency", "One operation inside a captured CUDA graph."),
-    Timing.ENQUEUE: ("enqueue cost", "What one call costs the CPU thread."),
-}
 _Cells = Mapping[tuple[int, str], Row]
 
 
@@ -35,7 +29,7 @@ def measurement_tables(run: Run) -> Iterator[Table]:
             if not measured:
                 continue
             cells = broken | measured
-            name, question = _TIMINGS[timing]
+            name, question = TIMINGS[timing]
             loop_us = (run.meta.get("worker") or {}).get("loop_cost_us") if timing is Timing.ENQUEUE else None
             if loop_us is not None:
                 question += f" The loop's own {significant(loop_us)} us are included."

@@ -104,8 +104,8 @@ class Streams(Protocol):
     def hold(self, seconds: float) -> None:
         """The gate: keep the current stream busy for about ``seconds`` without help from the host."""
 
-    def capture(self, body: Callable[[], None]) -> Graph:
-        """Capture the work that ``body`` enqueues, on a stream of its own that first waits for the current one."""
+    def capture(self, body: Callable[[], None], stream: Any = None) -> Graph:
+        """Capture the work that ``body`` enqueues, on ``stream`` or one of its own; it first waits for the current."""
 
     def synchronize(self) -> None:
         """Block the host until the device is idle; raises what queued work raised."""

@@ -71,9 +71,9 @@ class CpuStreams:
             )
         stream.submit(time.sleep, seconds)
 
-    def capture(self, body: Callable[[], None]) -> Graph:
+    def capture(self, body: Callable[[], None], stream: Stream | None = None) -> Graph:
         """Raises ``InvalidArgumentError``: the CPU has no graphs."""
-        raise InvalidArgumentError(f"{body!r} cannot be captured, the CPU has no graphs")
+        raise InvalidArgumentError(f"{body!r} cannot be captured on {stream or 'any stream'}: the CPU has no graphs")
 
     def synchronize(self) -> None:
         """Block the host until every stream is empty; raises what their work raised."""

@@ -93,16 +93,17 @@ class CudaStreams:
         """Keep the current stream busy for about ``seconds`` with a kernel that counts cycles."""
         self._sleep(min(int(seconds * self._cycles_per_second), _INT64_MAX))
 
-    def capture(self, body: Callable[[], None]) -> Graph:
-        """Capture the work that ``body`` enqueues, on a stream of its own that first waits for the current one.
+    def capture(self, body: Callable[[], None], stream: torch.cuda.Stream | None = None) -> Graph:
+        """Capture the work that ``body`` enqueues, on ``stream`` or one of its own, which first waits for the current.
 
         A capture cannot begin on the default stream, hence the stream of its own. An exception of ``body`` ends the
         capture and propagates.
         """
         graph = torch.cuda.CUDAGraph()
+        capturing = self._capture_stream if stream is None else stream
         current = self.current_stream()
-        self._capture_stream.wait_stream(current)
-        with torch.cuda.stream(self._capture_stream):
+        capturing.wait_stream(current)
+        with torch.cuda.stream(capturing):
             # Thread-local, so that what another thread does meanwhile (NCCL's watchdog polls events) cannot spoil it.
             graph.capture_begin(capture_error_mode="thread_local")
             try:
@@ -114,7 +115,7 @@ class CudaStreams:
                     error.add_note(f"The capture could not be ended either: {broken}")
                 raise
             graph.capture_end()
-        current.wait_stream(self._capture_stream)
+        current.wait_stream(capturing)
         return graph
 
     def synchronize(self) -> None:

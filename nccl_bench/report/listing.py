@@ -1,0 +1,116 @@
+"""What there is to choose from, as plain data and as plain ASCII tables."""
+
+from __future__ import annotations
+
+import textwrap
+from collections.abc import Iterable, Mapping, Sequence
+from itertools import groupby
+
+from nccl_bench.capabilities import ARMS, DEVICES, ArmSpec, DeviceSpec
+from nccl_bench.collectives import COLLECTIVES, DTYPES, Placement, RedOp
+from nccl_bench.report.layout import GAP, column
+from nccl_bench.report.timings import TIMINGS
+from nccl_bench.routes import ROUTES, UNROUTED, Routes
+from nccl_bench.verify.catalog import PROBES
+
+# A section is names, or rows of cells by their headers.
+Cell = str | bool | Sequence[str]
+Section = Sequence[str | Mapping[str, Cell]]
+
+# Below this a wrapped column is no longer read, whatever the terminal's width.
+_NARROWEST = 20
+_NOTES: Mapping[str, str] = {
+    "arms": "What --arms compares. timed: by default, where asked for, or never.",
+    "collectives": "What --collective takes, and the placements that each has.",
+    "dtypes": "What --dtype takes, beside nccl-tests' names for them.",
+    "redops": "What --op takes.",
+    "timings": "What --timing takes, and what each answers.",
+    "devices": "What --device takes, and the timings and probes that each lacks.",
+    "probes": "What the proof of stream order tries. alone: in processes of its own.",
+    "routes": "What carries each operation of the coordinator arms; --routes overrides it.",
+}
+
+
+def sections(routes: Routes = ROUTES) -> dict[str, Section]:
+    """All there is, section by section, ready for JSON."""
+    routed = [{"operation": name, **{mode.value: row[mode].value for mode in row}} for name, row in routes.items()]
+    return {
+        "arms": [
+            {"arm": arm.name, "timed": _timed(arm), "order": arm.order.value, "summary": arm.summary}
+            for arm in ARMS.values()
+        ],
+        "collectives": [
+            {
+                "collective": row.name,
+                **{placement.value: placement in row.placements for placement in Placement},
+                "reduces": row.reduces,
+            }
+            for row in COLLECTIVES.values()
+        ],
+        "dtypes": list(DTYPES),
+        "redops": [redop.value for redop in RedOp],
+        "timings": [{"timing": timing.value, "question": question} for timing, (_, question) in TIMINGS.items()],
+        "devices": [
+            {"device": device.name, "transport": device.transport, "lacks": _lacks(device)}
+            for device in DEVICES.values()
+        ],
+        "probes": [{"probe": probe.name, "alone": probe.alone, "summary": probe.summary} for probe in PROBES.values()],
+        "routes": [*routed, *({"operation": name, "reason": reason} for name, reason in UNROUTED.items())],
+    }
+
+
+def listing_text(chosen: Mapping[str, Section], width: int) -> str:
+    """The sections as tables, their last columns wrapped to ``width`` cells but never to fewer than 20."""
+    return "\n".join("\n".join(_section(name, entries, width)) + "\n" for name, entries in chosen.items())
+
+
+def _timed(arm: ArmSpec) -> str:
+    return "default" if arm.default else "asked" if arm.timed else "never"
+
+
+def _lacks(device: DeviceSpec) -> list[str]:
+    on_default = device.missing_on_default_stream.items()
+    return [
+        *(f"{timing}: {reason}" for timing, reason in device.missing_timings.items()),
+        *(f"{timing} on the default stream: {reason}" for timing, reason in on_default),
+        *(f"probe {name}: {reason}" for name, reason in device.missing_probes.items()),
+    ]
+
+
+def _section(name: str, entries: Section, width: int) -> Iterable[str]:
+    yield name
+    yield from textwrap.wrap(_NOTES[name], width)
+    names = [entry for entry in entries if isinstance(entry, str)]
+    if names:
+        yield ""
+        yield from textwrap.wrap(", ".join(names), width, break_on_hyphens=False)
+    # Rows under other headers are a table of their own.
+    for _, rows in groupby((entry for entry in entries if not isinstance(entry, str)), key=tuple):
+        yield ""
+        yield from _table(list(rows), width)
+
+
+def _table(rows: Sequence[Mapping[str, Cell]], width: int) -> Iterable[str]:
+    *fixed, last = rows[0]
+    taken = sum(max(len(key), *(len(_text(row[key])) for row in rows)) + GAP for key in fixed)
+    lines: list[dict[str, str]] = []
+    for row in rows:
+        parts = _wrapped(row[last], max(_NARROWEST, width - taken))
+        lines += [
+            {**{key: "" if number else _text(row[key]) for key in fixed}, last: part}
+            for number, part in enumerate(parts)
+        ]
+    columns = [column(key, (key,), [line[key] for line in lines], left=True) for key in rows[0]]
+    for cells in zip(*((*each.header, "-" * each.width, *each.cells) for each in columns), strict=True):
+        yield (" " * GAP).join(cells).rstrip()
+
+
+def _wrapped(cell: Cell, width: int) -> list[str]:
+    items = [_text(cell)] if isinstance(cell, str | bool) else cell
+    return [part for item in items for part in textwrap.wrap(item, width, break_on_hyphens=False)] or [""]
+
+
+def _text(cell: Cell) -> str:
+    if isinstance(cell, bool):
+        return "yes" if cell else "no"
+    return cell if isinstance(cell, str) else ", ".join(cell)
