@@ -13,8 +13,10 @@ from typing import Annotated, ParamSpec
 import typer
 
 from nccl_bench import __version__
+from nccl_bench.cli.list import list_
 from nccl_bench.cli.report import report
 from nccl_bench.cli.run import run
+from nccl_bench.cli.verify import verify
 from nccl_bench.errors import InterruptedRunError, NcclBenchError
 
 _P = ParamSpec("_P")
@@ -57,7 +59,9 @@ def _options(
 
 
 app.command()(_interruptible(run))
+app.command()(_interruptible(verify))
 app.command()(_interruptible(report))
+app.command("list")(_interruptible(list_))
 
 
 def main() -> None:

@@ -2,21 +2,19 @@
 
 from __future__ import annotations
 
-import io
 import shutil
-import textwrap
 from collections.abc import Iterable
 from dataclasses import dataclass
 from itertools import chain
 from typing import TextIO
 
-from rich.console import Console
 from rich.text import Text
 
 from nccl_bench.records.run import Run
 from nccl_bench.report import notes
 from nccl_bench.report.layout import GAP, Column, Table, counted
 from nccl_bench.report.tables import measurement_tables, percentile_tables
+from nccl_bench.report.text import rendered, wrapped
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -33,23 +31,17 @@ class TerminalReport:
 
     def render(self, run: Run) -> str:
         """Every table, then what to know about them."""
-        buffer = io.StringIO()
-        console = Console(
-            file=buffer,
-            width=self.width,
-            force_terminal=self.styled,
-            color_system="auto" if self.styled else None,
-            legacy_windows=False,
+        return rendered(
+            chain(
+                self._head(run),
+                *(self._table(table) for table in chain(measurement_tables(run), percentile_tables(run))),
+                self._list("", notes.failures(run), "bold red"),
+                self._list("Warnings", chain(run.warnings, notes.doubts(run)), "yellow"),
+                self._list("Not measured", notes.not_measured(run), ""),
+            ),
+            self.width,
+            self.styled,
         )
-        for text in chain(
-            self._head(run),
-            *(self._table(table) for table in chain(measurement_tables(run), percentile_tables(run))),
-            self._list("", notes.failures(run), "bold red"),
-            self._list("Warnings", chain(run.warnings, notes.doubts(run)), "yellow"),
-            self._list("Not measured", notes.not_measured(run), ""),
-        ):
-            console.print(text, soft_wrap=True)
-        return buffer.getvalue()
 
     def _head(self, run: Run) -> Iterable[Text]:
         gpus = run.meta["environment"].get("gpus") or [{}]
@@ -97,15 +89,7 @@ class TerminalReport:
             yield from self._wrapped(item, style, bullet="- " if title else "")
 
     def _wrapped(self, text: str, style: str, bullet: str = "") -> Iterable[Text]:
-        """Lines of at most ``width`` cells; what is not plain ASCII, such as a worker's escapes, is spelled out."""
-        for number, line in enumerate(text.splitlines()):
-            safe = line.expandtabs(4).encode("unicode_escape").decode("ascii").replace("\\\\", "\\")
-            first = bullet if number == 0 else " " * len(bullet)
-            rest = " " * len(bullet)
-            for part in textwrap.wrap(
-                safe, self.width, initial_indent=first, subsequent_indent=rest, break_on_hyphens=False
-            ):
-                yield Text(part, style)
+        return (Text(line, style) for line in wrapped(text, self.width, bullet))
 
 
 def _line(cells: Iterable[str], style: str) -> Text:

@@ -64,3 +64,21 @@ def test_the_other_arms_and_options_work_on_gpus(tmp_path: Path) -> None:
     percentiles = [row for row in rows if "p99_us" in row]
     assert {row["timing"] for row in percentiles} == {"eager", "gated"}
     assert all(row["p50_us"] <= row["p90_us"] <= row["p99_us"] for row in percentiles)
+
+
+@pytest.mark.gpus(2)
+@pytest.mark.timeout(300)
+def test_the_coordinators_are_right_eagerly_and_in_graphs_whatever_carries_an_operation(tmp_path: Path) -> None:
+    arms = ("coordinator", "coordinator-legacy")
+    for number, routes in enumerate(("graph=communicator", "eager=communicator,graph=torch")):
+        rows = sweep(
+            tmp_path / str(number),
+            *("--arms", ",".join(arms), "--routes", routes, "--collective", "all", "--sizes", "48K"),
+            *("--rounds", "2", "-n", "4", "-w", "1", "--timing", "eager,graph"),
+        )
+        assert {row["status"] for row in rows} == {"ok"}
+        assert {row["wrong"] for row in rows} == {0}
+        seen = {(row["arm"], row["collective"], row["timing"]) for row in rows}
+        assert seen == {
+            (arm, name, timing) for arm in arms for name in COLLECTIVES for timing in (Timing.EAGER, Timing.GRAPH)
+        }

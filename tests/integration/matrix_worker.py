@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import time
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import nullcontext
 from dataclasses import dataclass
 from itertools import product
 from typing import Any
@@ -19,7 +20,9 @@ from nccl_bench.capabilities import ARMS, DEVICES, Order, unsupported
 from nccl_bench.collectives import COLLECTIVES, DTYPES, Case, Placement, RedOp, Scenario
 from nccl_bench.communicators.dedicated_stream import DedicatedStreamCommunicator
 from nccl_bench.communicators.stream_free import StreamFreeCommunicator
+from nccl_bench.parallel_state import GroupCoordinator, LegacyGroupCoordinator
 from nccl_bench.plan import Arena
+from nccl_bench.routes import Routes, override
 from nccl_bench.transports.device import Device, open_device
 from tests.integration.ranks import report
 
@@ -30,6 +33,8 @@ COUNTS = {2: 4099, 3: 5}
 ROOTS = {2: 1, 3: 0}
 # Long against what a missing order would need to go unnoticed.
 DELAY_S = 0.05
+# Each is met once.
+BARRIERS = itertools.count()
 
 
 # Three ranks differ in how they divide and average; how dtypes reach the wire they share with two.
@@ -304,6 +309,75 @@ def others(world: World, comm: Any) -> Iterator[tuple[str, Tensor, Tensor]]:
     yield "second of a group", second, rows(1, 0)
 
 
+def coordinated(world: World, coordinator: GroupCoordinator) -> Iterator[tuple[str, Tensor, Tensor]]:
+    """What an engine calls on its coordinator: names, what was given and what must be."""
+    rank, world_size, streams = world.rank, world.world_size, world.device.streams
+    caller, side, last = streams.current_stream(), streams.new_stream(), world_size - 1
+    sizes = list(range(world_size))  # the first rank has nothing
+    total, begin = sum(sizes), sum(sizes[:rank])
+
+    output = blank(total)
+    coordinator.all_gatherv(output, rows(sizes[rank], rank), sizes)
+    yield "all_gatherv", output, torch.cat([rows(size, source) for source, size in enumerate(sizes)])
+
+    whole, part = rows(total, rank), blank(sizes[rank])
+    coordinator.reduce_scatterv(part, whole, sizes)
+    yield "reduce_scatterv", part, summed(total, world_size)[begin : begin + sizes[rank]]
+    yield "reduce_scatterv on its input", whole, rows(total, rank)
+
+    source = rows(2, rank)
+    yield "outplace_all_reduce", coordinator.outplace_all_reduce(source), summed(2, world_size)
+    yield "outplace_all_reduce on its input", source, rows(2, rank)
+
+    message = rows(2, rank)
+    if rank == 0:
+        coordinator.send(message, last)
+    elif rank == last:
+        coordinator.recv(message, 0)
+    yield "send and recv", message, rows(2, 0 if rank == last else rank)
+
+    tensor = rows(2, rank)
+    coordinator.broadcast(tensor, last)
+    yield "broadcast", tensor, rows(2, last)
+
+    output = blank(2 * world_size)
+    side.wait_stream(caller)
+    coordinator.cp_all_gather_into_tensor_async(output, rows(2, rank), side)
+    caller.wait_stream(side)
+    yield "cp_all_gather_into_tensor_async", output, torch.cat([rows(2, source) for source in range(world_size)])
+
+    # Whoever comes late, nobody is through before.
+    key = f"barrier {next(BARRIERS)}"
+    store = dist.distributed_c10d._get_default_store()
+    time.sleep(DELAY_S * (rank == last))
+    store.add(key, 1)
+    coordinator.barrier()
+    yield "barrier", torch.tensor(store.add(key, 0)), torch.tensor(world_size)
+
+
+def coordinators(world: World) -> dict[str, bool]:
+    """Whether everything is right on the coordinators, by coordinator and by what carries it."""
+    streams = world.device.streams
+    kinds: dict[str, Callable[[Routes], GroupCoordinator]] = {
+        "coordinator": lambda routes: GroupCoordinator(world.group, world.device, routes),
+        "coordinator-legacy": lambda routes: LegacyGroupCoordinator(world.group, world.device, routes),
+        "coordinator-legacy on the current one": lambda routes: LegacyGroupCoordinator(
+            world.group, world.device, routes, use_current_stream=True
+        ),
+    }
+    found = {}
+    for (kind, make), overrides in product(kinds.items(), ((), ("eager=communicator", "graph=torch"))):
+        coordinator = make(override(overrides))
+        # The CPU has no graphs: inside, operations go where they would in one, and are done.
+        for where, around in (("eager", nullcontext), ("graph", coordinator.graph_capture)):
+            with streams.stream(world.caller), around():
+                for name, got, expected in coordinated(world, coordinator):
+                    streams.current_stream().synchronize()
+                    found[" ".join((f"{kind}:", *overrides, where, name))] = torch.equal(got, expected)
+        coordinator.close()
+    return found
+
+
 def operations(world: World) -> dict[str, bool]:
     """Whether every operation that no arm runs gives what it must, by communicator."""
     streams = world.device.streams
@@ -336,7 +410,7 @@ def body(group: dist.ProcessGroup) -> object:
         rank=dist.get_rank(group),
         world_size=dist.get_world_size(group),
     )
-    return {part.__name__: part(world) for part in (matrix, planted, unordered, operations)}
+    return {part.__name__: part(world) for part in (matrix, planted, unordered, operations, coordinators)}
 
 
 if __name__ == "__main__":

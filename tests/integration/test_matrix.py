@@ -23,7 +23,12 @@ COLLECTIVES = {
     "send_recv": (False, False),
 }
 TORCH = ("torch", "torch-async")
-ARMS = ("stream-free", "dedicated-stream", "dedicated-stream-wait-stream", "transport", *TORCH)
+COORDINATORS = ("coordinator", "coordinator-legacy")
+ARMS = ("stream-free", "dedicated-stream", "dedicated-stream-wait-stream", "transport", *TORCH, *COORDINATORS)
+NO_OUT_OF_PLACE = {
+    **dict.fromkeys(TORCH, ("all_reduce", "broadcast", "reduce")),
+    **dict.fromkeys(COORDINATORS, ("broadcast", "reduce")),  # of an all_reduce it makes a copy
+}
 REDOPS = ("sum", "prod", "min", "max", "avg")
 
 
@@ -36,8 +41,9 @@ def promised(dtypes: tuple[str, ...]) -> set[str]:
                     continue
                 for placement in ("in-place", "out-of-place") if in_place else ("out-of-place",):
                     for arm in ARMS:
-                        no_out = collective in ("all_reduce", "broadcast", "reduce") and placement == "out-of-place"
-                        if (arm in TORCH and no_out) or (arm, collective) == ("torch", "send_recv"):
+                        if placement == "out-of-place" and collective in NO_OUT_OF_PLACE.get(arm, ()):
+                            continue
+                        if (arm, collective) == ("torch", "send_recv"):
                             continue
                         promises.add(f"{arm} {collective} {dtype} {redop} {placement}")
     return promises
@@ -82,3 +88,11 @@ def test_operations_that_no_arm_runs_are_right_on_every_rank(reports: Reports) -
     for report in reports:
         assert [name for name, right in report["operations"].items() if not right] == []
         assert len(report["operations"]) == 3 * (4 * 4 + 6 + 6 * len(reports))
+
+
+def test_a_coordinator_s_own_operations_are_right_on_every_rank_eagerly_and_as_in_graphs(reports: Reports) -> None:
+    for report in reports:
+        found = report["coordinators"]
+        assert [name for name, right in found.items() if not right] == []
+        # Three coordinators, both backends in both modes.
+        assert len(found) == 3 * 2 * 2 * 9

@@ -21,6 +21,7 @@ from nccl_bench.streams.cpu_device import CpuStreams
 from nccl_bench.transports.device import Device
 from nccl_bench.transports.nccl import NcclTransport
 from nccl_bench.transports.nccl_library import NcclLibrary, Source
+from tests.fake_nccl import FakeNccl
 
 # Long enough to never matter to a test that passes; a deadlock fails instead of hanging the suite.
 PATIENCE_S = 10
@@ -153,6 +154,75 @@ HALVES = {
     "send": Operation(method="send", call=lambda c, t, **s: c.send(t.part, t.dst, **s)),
     "recv": Operation(method="recv", call=lambda c, t, **s: c.recv(t.out_part, t.src, **s)),
 }
+
+
+EVERY_OPERATION = {
+    **OPERATIONS,
+    **HALVES,
+    "cp_all_gather_into_tensor": Operation(
+        method="cp_all_gather_into_tensor",
+        call=lambda c, t, stream: c.cp_all_gather_into_tensor(t.out_whole, t.part, stream),
+    ),
+    "cp_all_gather_into_tensor with sizes": Operation(
+        method="cp_all_gather_into_tensor",
+        call=lambda c, t, stream: c.cp_all_gather_into_tensor(t.out_whole, t.part, stream, t.sizes),
+    ),
+}
+ON_A_STREAM = [name for name in EVERY_OPERATION if name.startswith("cp_")]
+METHODS = {operation.method for operation in EVERY_OPERATION.values()}
+
+
+class Maker:
+    """Makes communicators in a pretended world over a fake libnccl, and empties the library's log."""
+
+    def __init__(self, group: dist.ProcessGroup, fake: FakeNccl, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.device = nccl_device(fake.path)
+        self._group, self._fake, self._monkeypatch = group, fake, monkeypatch
+
+    def __call__(self, kind: Callable[..., Any], world_size: int = 4, **options: Any) -> Any:
+        """One of ``kind``."""
+        with self._monkeypatch.context() as patched:
+            if world_size > 1:
+                pretend_ranks(patched, world_size)
+            made = kind(self._group, self.device, **options)
+        self._fake.reset()
+        return made
+
+
+def tensors_of(communicator: Any, dtype: torch.dtype = torch.float32, op: RedOp = RedOp.SUM) -> Tensors:
+    """Tensors for a communicator's rank and world."""
+    return Tensors(communicator.rank, communicator.world_size, dtype, op)
+
+
+def streams_used(communicator: Any, name: str, fake: FakeNccl, **stream: Any) -> set[int | None]:
+    """The handles that the library gets from one call of an operation."""
+    fake.reset()
+    EVERY_OPERATION[name].call(communicator, tensors_of(communicator), **stream)
+    calls = [call for call in fake.calls() if not call.function.startswith("ncclGroup")]
+    assert calls
+    return {call.stream for call in calls}
+
+
+def check_follows_the_current_stream(communicator: Any, name: str, fake: FakeNccl) -> None:
+    """The operation runs on the stream that is current at the call, inside and after nested ones too."""
+    outer, inner = cpu.Stream(), cpu.Stream()
+    got = [streams_used(communicator, name, fake)]
+    with cpu.stream(outer):
+        got.append(streams_used(communicator, name, fake))
+        with cpu.stream(inner):
+            got.append(streams_used(communicator, name, fake))
+        got.append(streams_used(communicator, name, fake))
+    got.append(streams_used(communicator, name, fake))
+    assert got == [{0}, {outer.handle}, {inner.handle}, {outer.handle}, {0}]
+
+
+class PlantedError(Exception):
+    """What tests raise inside ``with`` blocks and on streams."""
+
+
+def fail() -> None:
+    """Raise it."""
+    raise PlantedError
 
 
 class Gate:

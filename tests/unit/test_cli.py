@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import io
 import itertools
 import os
@@ -23,26 +24,28 @@ from rich.console import Console
 from nccl_bench import capabilities
 from nccl_bench.capabilities import ARMS, DEFAULT_ARMS, DEVICES
 from nccl_bench.cli import app, main, session
-from nccl_bench.cli.progress import Display
+from nccl_bench.cli.progress import Display, case_label
 from nccl_bench.cli.session import Output
 from nccl_bench.collectives import COLLECTIVES, DTYPES, Placement, RedOp, Timing
 from nccl_bench.config import CallerStream, RunConfig, resolve
 from nccl_bench.errors import ExitCode, InterruptedRunError, SetupError, UsageError
 from nccl_bench.launch import hardware
 from nccl_bench.launch.attach import Attachment
-from nccl_bench.launch.supervise import Outcome
+from nccl_bench.launch.sweep import Outcome
 from nccl_bench.launch.torchrun import LaunchConfig
 from nccl_bench.plan import make_plan
 from nccl_bench.records.handoff import Position
 from nccl_bench.records.run import Run
 from nccl_bench.records.schema import Crash, Line, Skipped
 from nccl_bench.records.store import RunStore
+from nccl_bench.verify.proof import ProofConfig
 from tests.unit.synthetic_runs import case, crash, hang, meta, samples
 
 ROOT = Path(__file__).parents[2]
 RANKS = {"RANK": "0", "WORLD_SIZE": "2", "LOCAL_RANK": "0", "LOCAL_WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1"}
 TORCHRUN = RANKS | {"TORCHELASTIC_RUN_ID": "none", "MASTER_PORT": "29500"}
 LAUNCHERS_MARKS = (*TORCHRUN, "OMPI_COMM_WORLD_RANK", "PMI_RANK", "SLURM_STEP_ID", "CUDA_VISIBLE_DEVICES", "COLUMNS")
+VERIFY = importlib.import_module("nccl_bench.cli.verify")  # behind the command of that name
 COMMANDS: Mapping[str, Any] = typer.main.get_command(app).commands  # type: ignore[attr-defined]  # of a group
 
 
@@ -51,12 +54,13 @@ class Seen:
     """What a command line came to; what it does not come to is absent."""
 
     did: str
-    config: RunConfig | None = None
+    config: RunConfig | ProofConfig | None = None
     launch: LaunchConfig | None = None
     attachment: Attachment | None = None
     output: Output | None = None
     planned_for: tuple[int, ...] | None = None
     run: Run | None = None
+    printed: str = ""
 
 
 class CommandLine:
@@ -77,9 +81,10 @@ class CommandLine:
             )
             patch.setattr(session, "show_plan", lambda c, *n: self._see("planned", config=c, planned_for=n))
             patch.setattr(session, "print_report", lambda r, o: self._see("reported", run=r, output=o))
-            code, _, stderr = self.run(*arguments, env=env)
+            patch.setattr(VERIFY, "_prove", self._prove)
+            code, stdout, stderr = self.run(*arguments, env=env)
         assert code == 0, stderr
-        (seen,) = self._seen
+        (seen,) = self._seen or [Seen(did="printed", printed=stdout)]
         return seen
 
     def run(self, *arguments: str, env: Mapping[str, str] = {}) -> tuple[int, str, str]:
@@ -92,6 +97,10 @@ class CommandLine:
                 main()
         captured = self._capsys.readouterr()
         return int(end.value.code or 0), captured.out, captured.err
+
+    def _prove(self, config: ProofConfig, launch: LaunchConfig, output: Output) -> ExitCode:
+        self._see("proven", config=config, launch=launch, output=output)
+        return ExitCode.OK
 
     def _see(self, did: str, **facts: Any) -> None:
         self._seen.append(Seen(did=did, **facts))
@@ -171,13 +180,17 @@ def did(seen: Seen) -> object:
     return seen.did
 
 
+def listed(seen: Seen) -> object:
+    return tuple(re.findall(r"(?m)^\w+$", seen.printed))
+
+
 def sizes(seen: Seen) -> object:
-    assert seen.config is not None
+    assert isinstance(seen.config, RunConfig)
     return seen.config.sizes
 
 
 def ends(seen: Seen) -> object:
-    assert seen.config is not None
+    assert isinstance(seen.config, RunConfig)
     return seen.config.sizes[0], seen.config.sizes[-1]
 
 
@@ -196,6 +209,12 @@ RUN_OPTIONS: Mapping[str, Option] = {
     "root": Option(value="1", look=configured("root"), gives=1),
     "arms": Option(value="transport", look=configured("arms"), gives=("transport",)),
     "baseline": Option(value="torch", look=configured("baseline"), gives="torch"),
+    "routes": Option(
+        value="eager=communicator",
+        base=("--arms", "coordinator"),
+        look=configured("routes"),
+        gives=("eager=communicator",),
+    ),
     "timing": Option(value="gated", look=configured("timings"), gives=(Timing.GATED,)),
     "rounds": Option(value="3", look=configured("rounds"), gives=3),
     "iters": Option(value="20", look=configured("ops_per_batch"), gives=20),
@@ -228,7 +247,40 @@ REPORT_OPTIONS: Mapping[str, Option] = {
     "csv": Option(base=("a-run",), look=shown("csv"), gives=True),
     "width": Option(value="132", base=("a-run",), look=shown("width"), gives=132),
 }
-TABLES = {"run": RUN_OPTIONS, "report": REPORT_OPTIONS}
+LIST_OPTIONS: Mapping[str, Option] = {
+    "sections": Option(value="redops", base=("dtypes",), look=listed, gives=("dtypes", "redops")),
+    "routes": Option(value="graph=torch", look=lambda seen: "torch   communicator" in seen.printed, gives=False),
+    "json": Option(look=lambda seen: seen.printed.startswith("{"), gives=True),
+    "width": Option(
+        value="132",
+        env={"COLUMNS": "80"},
+        look=lambda seen: max(map(len, seen.printed.splitlines())) > 80,
+        gives=True,
+    ),
+}
+VERIFY_OPTIONS: Mapping[str, Option] = {
+    "arms": Option(value="transport", look=configured("arms"), gives=("transport",)),
+    "probes": Option(value="state", look=configured("probes"), gives=("state",)),
+    "routes": Option(
+        value="eager=communicator",
+        base=("--arms", "coordinator"),
+        look=configured("routes"),
+        gives=("eager=communicator",),
+    ),
+    "device": Option(value="cuda", base=("--nproc", "2"), look=configured("device"), gives="cuda"),
+    "nproc": Option(value="3", look=launched("nproc"), gives=3),
+    "nccl_library": Option(
+        value="/opt/libnccl.so.2",
+        base=("--device", "cuda", "--nproc", "2"),
+        look=configured("nccl_library"),
+        gives="/opt/libnccl.so.2",
+    ),
+    "timeout": Option(value="2.5", look=configured("timeout_s"), gives=2.5),
+    "out": Option(value="there.json", look=shown("out"), gives=Path("there.json")),
+    "json": Option(look=shown("json"), gives=True),
+    "width": Option(value="132", look=shown("width"), gives=132),
+}
+TABLES = {"run": RUN_OPTIONS, "report": REPORT_OPTIONS, "list": LIST_OPTIONS, "verify": VERIFY_OPTIONS}
 ALL_OPTIONS = [(command, parameter.name) for command in COMMANDS for parameter in COMMANDS[command].params]
 
 
@@ -443,13 +495,14 @@ def test_no_arm_of_any_combination_is_dropped_without_a_word(device: str) -> Non
         layer = {"collectives": collective, "dtypes": dtype, "redops": op, "placements": placement, "sizes": "64K"}
         try:
             plan = make_plan(resolve(device, layer, {"arms": list(arms)}), 2)
-            measured, told = plan.cases[0].arms, "\n".join(plan.left_out)
+            measured, told = plan.cases[0].arms, plan.left_out
         except UsageError as error:
-            measured, told = (), str(error).partition("left to measure: ")[2]
-        # Names of arms are told before what they do not run.
-        names = told.partition(f" {collective} {dtype}")[0]
+            measured, told = (), tuple(str(error).partition("left to measure: ")[2].split("; "))
+        # Names of arms are told before what they do not run, reason by reason.
+        names = [reason.partition(f" {collective} {dtype}")[0] for reason in told]
+        unmeasured = set(re.findall(r"[\w-]+", " ".join(names)))
         for arm in arms:
-            assert (arm in measured) != (names == "no arm runs" or arm in re.findall(r"[\w-]+", names)), (layer, arm)
+            assert (arm in measured) != ("no arm runs" in names or arm in unmeasured), (layer, arm)
 
 
 # -- bad input -----------------------------------------------------------------------------------------------------
@@ -500,6 +553,12 @@ BAD: list[tuple[tuple[str, ...], int, tuple[str, ...]]] = [
     (("run", "--out", "mine.toml/run"), 2, ("mine.toml/run cannot be written", "--out")),
     (("run", "--out", "/proc/nccl-bench/run"), 2, ("/proc/nccl-bench/run cannot be written", "--out")),
     (("run", "--out", "a-run"), 2, ("a-run already holds a run", "--out")),
+    (("run", "--arms", "coordinator", "--routes", "eager"), 2, ("'eager'", "[OPERATION.]MODE=BACKEND")),
+    (("run", "--arms", "torch", "--routes", "eager=torch"), 2, ("'eager=torch'", "coordinator", "add one with --arms")),
+    (("list", "arms", "arm"), 2, ("'arm'", "arms, collectives, dtypes, redops, timings, devices, probes, routes")),
+    (("list", "arms", "--routes", "eager=torch"), 2, ("--routes", "not among those given")),
+    (("list", "--routes", "eager=nccl"), 2, ("'eager=nccl'", "[OPERATION.]MODE=BACKEND")),
+    (("list", "--width", "19"), 2, ("--width is 19", "at least 20")),
     (("report", "missing"), 3, ("missing is not a run", "not there")),
     (("report", "mine.toml"), 3, ("mine.toml is not a run", "a file")),
     (("report", "."), 3, ("no run.json",)),
@@ -807,7 +866,8 @@ def test_a_run_of_which_every_case_was_skipped_is_no_success_and_says_so(
 def displayed(width: int) -> str:
     """The line of the display in the middle of a long case."""
     config = resolve("cpu", {"collectives": "reduce_scatter", "sizes": "1536K", "dtypes": "bfloat16"})
-    display = Display(make_plan(config, 2))
+    cases = make_plan(config, 2).cases
+    display = Display(len(cases), lambda index: case_label(cases[index].case))
     display.show(
         [
             Position(

@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-import functools
-import gc
 import inspect
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from dataclasses import replace
 from typing import Any
 
@@ -15,55 +12,41 @@ import pytest
 import torch
 import torch.distributed as dist
 from communicator_rig import (
+    EVERY_OPERATION,
     HALVES,
+    METHODS,
+    ON_A_STREAM,
     OPERATIONS,
     RANK,
     Gate,
-    Operation,
+    Maker,
+    PlantedError,
     Tensors,
+    check_follows_the_current_stream,
+    fail,
     gloo_world,
     nccl_device,
     pretend_ranks,
     raw,
+    streams_used,
+    tensors_of,
     watch_ordering,
 )
 
 from nccl_bench.collectives import DTYPES, RedOp
 from nccl_bench.communicators.dedicated_stream import DedicatedStreamCommunicator
 from nccl_bench.communicators.over_transport import TransportCommunicator
-from nccl_bench.communicators.registry import BUILDERS, build
+from nccl_bench.communicators.process_group import ProcessGroupCommunicator
 from nccl_bench.communicators.stream_free import StreamFreeCommunicator
-from nccl_bench.errors import DisabledError, InvalidArgumentError, NcclError
+from nccl_bench.errors import DisabledError, NcclError
 from nccl_bench.streams import cpu
 from nccl_bench.transports.device import Device, open_device
 from nccl_bench.transports.gloo import GlooTransport
 from tests.fake_nccl import Call, FakeNccl
 
 BOTH = pytest.mark.parametrize("kind", [StreamFreeCommunicator, DedicatedStreamCommunicator])
-EVERY_OPERATION = {
-    **OPERATIONS,
-    **HALVES,
-    "cp_all_gather_into_tensor": Operation(
-        method="cp_all_gather_into_tensor",
-        call=lambda c, t, stream: c.cp_all_gather_into_tensor(t.out_whole, t.part, stream),
-    ),
-    "cp_all_gather_into_tensor with sizes": Operation(
-        method="cp_all_gather_into_tensor",
-        call=lambda c, t, stream: c.cp_all_gather_into_tensor(t.out_whole, t.part, stream, t.sizes),
-    ),
-}
-ON_A_STREAM = [name for name in EVERY_OPERATION if name.startswith("cp_")]
-METHODS = {operation.method for operation in EVERY_OPERATION.values()}
 
 Kind = type[TransportCommunicator]
-
-
-class PlantedError(Exception):
-    pass
-
-
-def fail() -> None:
-    raise PlantedError
 
 
 @pytest.fixture(scope="module")
@@ -78,101 +61,19 @@ def device(fake: FakeNccl) -> Device:
 
 
 @pytest.fixture
-def make(
-    group: dist.ProcessGroup, device: Device, fake: FakeNccl, monkeypatch: pytest.MonkeyPatch
-) -> Callable[..., Any]:
+def make(group: dist.ProcessGroup, fake: FakeNccl, monkeypatch: pytest.MonkeyPatch) -> Maker:
     """Makes a communicator of a kind in a pretended world of four, and empties the library's log."""
-
-    def make(kind: Callable[..., Any], world_size: int = 4, **options: bool) -> Any:
-        with monkeypatch.context() as patched:
-            if world_size > 1:
-                pretend_ranks(patched, world_size)
-            communicator = kind(group, device, **options)
-        fake.reset()
-        return communicator
-
-    return make
-
-
-def tensors_of(communicator: Any, dtype: torch.dtype = torch.float32, op: RedOp = RedOp.SUM) -> Tensors:
-    return Tensors(communicator.rank, communicator.world_size, dtype, op)
-
-
-def streams_used(communicator: Any, name: str, fake: FakeNccl, **stream: Any) -> set[int | None]:
-    """The handles that the library gets from one call of an operation."""
-    fake.reset()
-    EVERY_OPERATION[name].call(communicator, tensors_of(communicator), **stream)
-    calls = [call for call in fake.calls() if not call.function.startswith("ncclGroup")]
-    assert calls
-    return {call.stream for call in calls}
+    return Maker(group, fake, monkeypatch)
 
 
 # Stream identity
 
 
-def check_follows_the_current_stream(communicator: Any, name: str, fake: FakeNccl) -> None:
-    outer, inner = cpu.Stream(), cpu.Stream()
-    got = [streams_used(communicator, name, fake)]
-    with cpu.stream(outer):
-        got.append(streams_used(communicator, name, fake))
-        with cpu.stream(inner):
-            got.append(streams_used(communicator, name, fake))
-        got.append(streams_used(communicator, name, fake))
-    got.append(streams_used(communicator, name, fake))
-    assert got == [{0}, {outer.handle}, {inner.handle}, {outer.handle}, {0}]
-
-
-class KeepsTheStreamOfItsConstruction(StreamFreeCommunicator):
-    def __init__(self, group: dist.ProcessGroup, device: Device) -> None:
-        super().__init__(group, device)
-        handle = self._current_handle()
-        self._current_handle = lambda: handle
-
-
-class KeepsTheStreamOfItsFirstCall(StreamFreeCommunicator):
-    def __init__(self, group: dist.ProcessGroup, device: Device) -> None:
-        super().__init__(group, device)
-        self._current_handle = functools.cache(self._current_handle)
-
-
 @pytest.mark.parametrize("name", [*OPERATIONS, *HALVES])
-@pytest.mark.parametrize(
-    ("kind", "options"),
-    [(StreamFreeCommunicator, {}), (DedicatedStreamCommunicator, {"use_current_stream": True})],
-    ids=["stream-free", "dedicated with use_current_stream"],
-)
-def test_an_operation_runs_on_the_stream_that_is_current_at_the_call(
-    make: Callable[..., Any], fake: FakeNccl, name: str, kind: Kind, options: dict[str, bool]
+def test_with_use_current_stream_the_dedicated_one_runs_on_the_current_one(
+    make: Callable[..., Any], fake: FakeNccl, name: str
 ) -> None:
-    check_follows_the_current_stream(make(kind, **options), name, fake)
-
-
-@pytest.mark.parametrize("name", [*OPERATIONS, *HALVES])
-@pytest.mark.parametrize(
-    "mutant", [KeepsTheStreamOfItsConstruction, KeepsTheStreamOfItsFirstCall, DedicatedStreamCommunicator]
-)
-def test_the_check_catches_a_communicator_that_keeps_a_stream(
-    make: Callable[..., Any], fake: FakeNccl, name: str, mutant: Kind
-) -> None:
-    with pytest.raises(AssertionError):
-        check_follows_the_current_stream(make(mutant), name, fake)
-
-
-def test_the_current_stream_is_asked_for_on_the_communicators_own_device(
-    group: dist.ProcessGroup, device: Device, fake: FakeNccl
-) -> None:
-    asked: list[int] = []
-
-    def current_handle(index: int) -> int:
-        asked.append(index)
-        return 77
-
-    device.streams.index, device.streams.current_handle = 3, current_handle
-    communicator = StreamFreeCommunicator(group, device)
-    for name in [*OPERATIONS, *HALVES]:
-        asked.clear()
-        assert streams_used(communicator, name, fake) == {77}
-        assert asked == [3], name
+    check_follows_the_current_stream(make(DedicatedStreamCommunicator, use_current_stream=True), name, fake)
 
 
 @pytest.mark.parametrize("name", [*OPERATIONS, *HALVES])
@@ -265,20 +166,6 @@ def parameters(kind: type, method: str) -> dict[str, inspect.Parameter]:
     return dict(inspect.signature(getattr(kind, method)).parameters)
 
 
-def test_the_stream_free_one_takes_a_stream_where_it_is_mandatory_and_nowhere_else(make: Callable[..., Any]) -> None:
-    public = [name for name, _ in inspect.getmembers(StreamFreeCommunicator, inspect.isfunction) if name[0] != "_"]
-    assert set(public) > METHODS | {"change_state", "close", "group_start", "register_comm_window_raw"}
-    taking = [name for name in public if "stream" in parameters(StreamFreeCommunicator, name)]
-    assert taking == ["cp_all_gather_into_tensor"]
-    stream = parameters(StreamFreeCommunicator, "cp_all_gather_into_tensor")["stream"]
-    assert stream.default is inspect.Parameter.empty
-    assert list(parameters(StreamFreeCommunicator, "__init__")) == ["self", "group", "device"]
-    communicator = make(StreamFreeCommunicator)
-    assert communicator.stream is None
-    assert not hasattr(communicator, "use_current_stream")
-    assert not [value for value in vars(communicator).values() if isinstance(value, cpu.Stream)]
-
-
 @pytest.mark.parametrize("method", sorted(METHODS))
 def test_the_dedicated_one_takes_an_optional_stream_everywhere_and_differs_in_nothing_else(method: str) -> None:
     dedicated, stream_free = (
@@ -299,32 +186,17 @@ def test_two_dedicated_ones_have_streams_of_their_own(make: Callable[..., Any]) 
 
 
 def expected_calls(name: str, t: Tensors) -> list[tuple[str, dict[str, int]]]:
-    """Function and arguments on rank 1 of 4, whose slices along dimension 0 are 1, 2, 0 and 5 rows of 3 float32."""
+    """Function and arguments on rank 1 of 4, which has 2 rows of 3 float32 of 8."""
     part, out_part = t.part.data_ptr(), t.out_part.data_ptr()
     whole, out_whole = t.whole.data_ptr(), t.out_whole.data_ptr()
-    slices = [(0, 3), (12, 6), (36, 0), (36, 15)]  # bytes from the start, elements
-    broadcasts = [
-        (
-            "ncclBroadcast",
-            {"send": part if r == RANK else out_whole + at, "recv": out_whole + at, "count": n, "root": r},
-        )
-        for r, (at, n) in enumerate(slices)
-    ]
-    reduces = [
-        ("ncclReduce", {"send": whole + at, "recv": out_part if r == RANK else whole + at, "count": n, "root": r})
-        for r, (at, n) in enumerate(slices)
-    ]
     to_next, from_previous = {"send": part, "count": 6, "peer": 2}, {"recv": out_part, "count": 6, "peer": 0}
     group, end = [("ncclGroupStart", {})], [("ncclGroupEnd", {})]
     return {
         "all_reduce": [("ncclAllReduce", {"send": part, "recv": part, "count": 6})],
         "outplace_all_reduce into out": [("ncclAllReduce", {"send": part, "recv": out_part, "count": 6})],
         "all_gather": [("ncclAllGather", {"send": part, "recv": out_whole, "count": 6})],
-        "all_gather with sizes": [*group, *broadcasts, *end],
         "cp_all_gather_into_tensor": [("ncclAllGather", {"send": part, "recv": out_whole, "count": 6})],
-        "cp_all_gather_into_tensor with sizes": [*group, *broadcasts, *end],
         "reduce_scatter": [("ncclReduceScatter", {"send": whole, "recv": out_part, "count": 6})],
-        "reduce_scatter with sizes": [*group, *reduces, *end],
         "all_to_all": [("ncclAlltoAll", {"send": whole, "recv": out_whole, "count": 6})],
         "broadcast": [("ncclBroadcast", {"send": part, "recv": part, "count": 6, "root": 0})],
         "broadcast into out": [("ncclBroadcast", {"send": part, "recv": out_part, "count": 6, "root": 0})],
@@ -340,7 +212,9 @@ REDUCING = {"ncclAllReduce", "ncclReduceScatter", "ncclReduce"}
 
 
 @BOTH
-@pytest.mark.parametrize("name", [name for name in EVERY_OPERATION if name != "outplace_all_reduce"])
+@pytest.mark.parametrize(
+    "name", [name for name in EVERY_OPERATION if name != "outplace_all_reduce" and not name.endswith("with sizes")]
+)
 def test_an_operation_is_these_calls_of_the_library(
     make: Callable[..., Any], fake: FakeNccl, kind: Kind, name: str
 ) -> None:
@@ -409,115 +283,6 @@ def test_alone_in_the_world_every_operation_is_the_identity(
 
 
 # State
-
-
-def check_restores_its_state(communicator: Any) -> None:
-    stream = communicator.stream
-    assert not communicator.disabled
-    with communicator.change_state(False):
-        assert communicator.disabled
-        with communicator.change_state(True):
-            assert not communicator.disabled
-            with communicator.change_state(False):
-                assert communicator.disabled
-            assert not communicator.disabled
-        assert communicator.disabled
-        with communicator.change_state():
-            assert not communicator.disabled
-        assert communicator.disabled
-    assert not communicator.disabled
-    with pytest.raises(PlantedError), communicator.change_state(False):
-        raise PlantedError
-    assert not communicator.disabled
-    if stream is not None:
-        with pytest.raises(PlantedError), communicator.change_state(stream=cpu.Stream()):
-            raise PlantedError
-        assert communicator.stream is stream
-
-
-class ForgetsOnAnException(StreamFreeCommunicator):
-    """Leaves the state changed when the block raises, as engines' communicators did."""
-
-    @contextmanager
-    def change_state(self, enable: bool | None = None) -> Iterator[None]:
-        before, self.disabled = self.disabled, not (self.available if enable is None else enable)
-        yield
-        self.disabled = before
-
-
-class ForgetsTheStreamOnAnException(DedicatedStreamCommunicator):
-    @contextmanager
-    def change_state(self, enable: bool | None = None, stream: Any = None) -> Iterator[None]:
-        before = self.stream
-        with TransportCommunicator.change_state(self, enable):
-            self.stream = before if stream is None else stream
-            yield
-            self.stream = before
-
-
-class DisablesOnNone(StreamFreeCommunicator):
-    @contextmanager
-    def change_state(self, enable: bool | None = None) -> Iterator[None]:
-        with super().change_state(bool(enable)):
-            yield
-
-
-@BOTH
-def test_change_state_is_undone_whatever_happens_inside(make: Callable[..., Any], kind: Kind) -> None:
-    check_restores_its_state(make(kind))
-
-
-@pytest.mark.parametrize("mutant", [ForgetsOnAnException, ForgetsTheStreamOnAnException, DisablesOnNone])
-def test_the_check_catches_a_state_that_is_not_restored(make: Callable[..., Any], mutant: Kind) -> None:
-    with pytest.raises(AssertionError):
-        check_restores_its_state(make(mutant))
-
-
-@BOTH
-@pytest.mark.parametrize("name", EVERY_OPERATION)
-def test_a_disabled_or_closed_communicator_refuses_and_touches_nothing(
-    make: Callable[..., Any], fake: FakeNccl, kind: Kind, name: str
-) -> None:
-    communicator = make(kind, world_size=1)  # where the fake would really write
-    tensors = tensors_of(communicator)
-    before = tensors.contents()
-    stream = {"stream": cpu.Stream()} if name in ON_A_STREAM else {}
-    with (
-        communicator.change_state(False),
-        pytest.raises(DisabledError, match=f"{kind.__name__} is disabled here: call it inside"),
-    ):
-        EVERY_OPERATION[name].call(communicator, tensors, **stream)
-    assert fake.calls() == []
-    communicator.close()
-    fake.reset()
-    with pytest.raises(DisabledError, match=f"{kind.__name__} is closed: make a new one"):
-        EVERY_OPERATION[name].call(communicator, tensors, **stream)
-    assert fake.calls() == []
-    assert tensors.contents() == before
-
-
-# torch.distributed has no out-of-place form of what need not have one.
-OVER_GLOO = [
-    (builder, name)
-    for builder in BUILDERS
-    for name in OPERATIONS
-    if not (builder.startswith("process-group") and (name.startswith("outplace") or name.endswith("into out")))
-]
-
-
-@pytest.mark.parametrize(("builder", "name"), OVER_GLOO)
-def test_over_gloo_a_disabled_communicator_touches_nothing_either(
-    group: dist.ProcessGroup, builder: str, name: str
-) -> None:
-    communicator = build(builder, group, open_device("cpu", 0))
-    tensors = tensors_of(communicator)
-    before = tensors.contents()
-    with communicator.change_state(False), pytest.raises(DisabledError):  # type: ignore[attr-defined]
-        OPERATIONS[name].call(communicator, tensors)
-    communicator.close()
-    with pytest.raises(DisabledError):
-        OPERATIONS[name].call(communicator, tensors)
-    assert tensors.contents() == before
 
 
 @BOTH
@@ -615,68 +380,6 @@ def test_work_that_failed_is_raised_by_close_and_the_communicator_is_gone(
 # Warm-up
 
 
-def check_warm_up_leaves_no_stream(kind: Kind, group: dist.ProcessGroup, device: Device, fake: FakeNccl) -> None:
-    gc.disable()  # what only the cycle collector frees is a leak here
-    try:
-        communicator = kind(group, device)
-        [warm_up] = fake.calls("ncclAllReduce")
-        assert warm_up.stream is not None
-        with pytest.raises(InvalidArgumentError, match="no CPU stream has handle"):
-            device.streams.from_handle(warm_up.stream)
-        communicator.close()
-    finally:
-        gc.enable()
-
-
-class KeepsTheWarmUpStream(StreamFreeCommunicator):
-    def _warm_up(self, stream: Any) -> None:
-        self.kept = stream
-        super()._warm_up(stream)
-
-
-class WarmsUpOnTheCurrentStream(StreamFreeCommunicator):
-    def _warm_up(self, stream: Any) -> None:
-        super()._warm_up(self._streams.current_stream())
-
-
-def test_the_stream_free_one_warms_up_on_a_stream_that_is_gone_afterwards(
-    group: dist.ProcessGroup, device: Device, fake: FakeNccl
-) -> None:
-    check_warm_up_leaves_no_stream(StreamFreeCommunicator, group, device, fake)
-
-
-@pytest.mark.parametrize("mutant", [KeepsTheWarmUpStream, WarmsUpOnTheCurrentStream, DedicatedStreamCommunicator])
-def test_the_check_catches_a_stream_that_is_kept(
-    group: dist.ProcessGroup, device: Device, fake: FakeNccl, mutant: Kind
-) -> None:
-    with pytest.raises(pytest.fail.Exception, match="DID NOT RAISE"):
-        check_warm_up_leaves_no_stream(mutant, group, device, fake)
-
-
-def test_over_gloo_too_the_stream_of_the_warm_up_is_gone(
-    group: dist.ProcessGroup, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    device = open_device("cpu", 0)
-    made: list[int] = []
-    new_stream = device.streams.new_stream
-
-    def noted() -> Any:
-        stream = new_stream()
-        made.append(stream.handle)
-        return stream
-
-    monkeypatch.setattr(device.streams, "new_stream", noted)
-    gc.disable()
-    try:
-        communicator = StreamFreeCommunicator(group, device)
-        [handle] = made
-        with pytest.raises(InvalidArgumentError, match="no CPU stream has handle"):
-            device.streams.from_handle(handle)
-    finally:
-        gc.enable()
-    communicator.close()
-
-
 @BOTH
 def test_the_warm_up_is_one_tiny_all_reduce_ordered_with_its_input(
     group: dist.ProcessGroup, device: Device, fake: FakeNccl, monkeypatch: pytest.MonkeyPatch, kind: Kind
@@ -722,6 +425,67 @@ def test_a_warm_up_that_fails_in_its_stream_aborts_and_raises(
     with pytest.raises(PlantedError):
         kind(group, open_device("cpu", 0))
     assert len(aborted) == 1
+
+
+# torch.distributed
+
+
+@pytest.fixture
+def process_group(group: dist.ProcessGroup) -> Iterator[ProcessGroupCommunicator]:
+    communicator = ProcessGroupCommunicator(group, open_device("cpu", 0))
+    yield communicator
+    communicator.close()
+
+
+@pytest.mark.parametrize("name", HALVES)
+def test_of_torch_s_send_and_recv_too_a_disabled_one_is_refused(
+    process_group: ProcessGroupCommunicator, name: str
+) -> None:
+    tensors = tensors_of(process_group)
+    before = tensors.contents()
+    with process_group.change_state(False), pytest.raises(DisabledError, match="is disabled here"):
+        HALVES[name].call(process_group, tensors)
+    process_group.close()
+    with pytest.raises(DisabledError, match="is closed"):
+        HALVES[name].call(process_group, tensors)
+    assert tensors.contents() == before
+
+
+@pytest.mark.parametrize(("name", "function"), [("send", dist.isend), ("recv", dist.irecv)])
+def test_torch_s_send_and_recv_come_in_the_order_of_the_current_stream_and_are_joined(
+    process_group: ProcessGroupCommunicator, monkeypatch: pytest.MonkeyPatch, name: str, function: object
+) -> None:
+    seen: list[object] = []
+
+    class Work:
+        def wait(self) -> None:
+            seen.append("joined")
+
+    def begin(operations: list[dist.P2POp]) -> list[Work]:
+        seen.extend((o.op, o.tensor.data_ptr(), o.group_peer, o.group) for o in operations)
+        return [Work()]
+
+    monkeypatch.setattr(dist, "batch_isend_irecv", begin)
+    caller, tensor = cpu.Stream(), torch.ones(3)
+    gate = Gate(caller)
+    with cpu.stream(caller):
+        getattr(process_group, name)(tensor, 0)
+    before = list(seen)
+    gate.open()
+    caller.synchronize()
+    assert before == []
+    assert seen == [(function, tensor.data_ptr(), 0, process_group._group), "joined"]
+
+
+def test_torch_s_reduce_scatter_with_sizes_leaves_its_input_alone(
+    process_group: ProcessGroupCommunicator, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # Alone in the world a reduction changes nothing, so this one leaves a partial result.
+    monkeypatch.setattr(dist, "reduce", lambda block, **_options: block.add_(1))
+    given, output = torch.arange(6.0).view(2, 3), torch.zeros(2, 3)
+    process_group.reduce_scatter(output, given, RedOp.SUM, [2])
+    assert output.flatten().tolist() == [1, 2, 3, 4, 5, 6]
+    assert given.flatten().tolist() == [0, 1, 2, 3, 4, 5]
 
 
 # Groups and windows

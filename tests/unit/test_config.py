@@ -17,6 +17,7 @@ from nccl_bench.collectives import COLLECTIVES, DTYPES, Placement, RedOp, Timing
 from nccl_bench.config import KEYS, CallerStream, RunConfig, defaults, read_toml, resolve
 from nccl_bench.errors import UsageError
 from nccl_bench.plan import make_plan
+from nccl_bench.routes import ROUTES, Backend, Mode
 
 CONFIGS = sorted((Path(__file__).parents[2] / "configs").glob("*.toml"))
 TIMED_ARMS = tuple(name for name, arm in ARMS.items() if arm.timed)
@@ -35,6 +36,10 @@ ACCEPTED: list[tuple[str, object, object]] = [
     ("root", 3, 3),
     ("arms", "transport,dedicated-stream", ("transport", "dedicated-stream")),
     ("baseline", "torch", "torch"),
+    ("routes", "eager=communicator, all_reduce.graph=torch", ("eager=communicator", "all_reduce.graph=torch")),
+    ("routes", ["eager=torch", "eager=communicator"], ("eager=torch", "eager=communicator")),
+    ("routes", " ", ()),
+    ("routes", [], ()),
     ("timings", "enqueue,eager", (Timing.EAGER, Timing.ENQUEUE)),
     ("rounds", 1, 1),
     ("ops_per_batch", 50, 50),
@@ -80,6 +85,11 @@ REFUSED: list[tuple[str, object, tuple[str, ...]]] = [
     ("arms", "dedicated-stream-unordered", ("'dedicated-stream-unordered'", *TIMED_ARMS)),
     ("baseline", "transport", ("'transport'", "not among the arms", *DEFAULT_ARMS)),
     ("baseline", ["torch"], ("['torch']", "not among the arms")),
+    ("routes", "eager", ("'eager'", "[OPERATION.]MODE=BACKEND", "all_reduce", "graph", "communicator")),
+    ("routes", "eager=torch,", ("''", "[OPERATION.]MODE=BACKEND")),
+    ("routes", ["barrier.eager=torch"], ("'barrier.eager=torch'", "[OPERATION.]MODE=BACKEND")),
+    ("routes", [1], ("[1]", "a list of texts or comma-separated")),
+    ("routes", {"eager": "torch"}, ("{'eager': 'torch'}", "a list of texts or comma-separated")),
     ("timings", "wall", ("'wall'", *Timing)),
     ("rounds", 0, ("0", "from 1")),
     ("rounds", True, ("True", "whole number")),
@@ -105,8 +115,12 @@ REFUSED: list[tuple[str, object, tuple[str, ...]]] = [
 ]
 
 
+# What a key needs beside it.
+COMPANIONS: dict[str, dict[str, object]] = {"routes": {"arms": "dedicated-stream,coordinator"}}
+
+
 def field(key: str, value: object) -> Any:
-    return getattr(resolve("cuda", {key: value}), key)
+    return getattr(resolve("cuda", COMPANIONS.get(key, {}), {key: value}), key)
 
 
 @pytest.mark.parametrize(("key", "value", "expected"), ACCEPTED)
@@ -121,7 +135,7 @@ def test_a_value_that_cannot_be_is_refused_with_what_was_got_and_what_is_allowed
     key: str, value: object, says: tuple[str, ...]
 ) -> None:
     with pytest.raises(UsageError) as caught:
-        resolve("cuda", {key: value})
+        resolve("cuda", COMPANIONS.get(key, {}), {key: value})
     assert all(text in str(caught.value) for text in says), str(caught.value)
 
 
@@ -177,6 +191,24 @@ def test_the_baseline_is_the_old_way_or_the_first_arm() -> None:
 def test_a_library_of_nccl_is_for_devices_that_use_it() -> None:
     with pytest.raises(UsageError, match=r"the device cpu has no use for NCCL: leave it out"):
         resolve("cpu", {"nccl_library": "/opt/libnccl.so.2"})
+
+
+@pytest.mark.parametrize("arm", [name for name, arm in ARMS.items() if arm.communicator.startswith("coordinator")])
+def test_routes_are_those_of_the_coordinator_arms(arm: str) -> None:
+    config = resolve("cpu", {"arms": f"torch,{arm}", "routes": "eager=communicator,all_reduce.eager=torch"})
+    assert config.routing["all_reduce"] == {Mode.EAGER: Backend.TORCH, Mode.GRAPH: Backend.COMMUNICATOR}
+    assert config.routing["broadcast"] == dict.fromkeys(Mode, Backend.COMMUNICATOR)
+    assert resolve("cpu", {"arms": arm}).routing == ROUTES
+
+
+def test_routes_without_an_arm_that_has_any_are_refused() -> None:
+    expected = "'eager=torch', but routes are those of the coordinator arms, and none of them is among the arms of this"
+    with pytest.raises(UsageError, match=f"{expected} run: add one with --arms"):
+        resolve("cpu", {"arms": "torch,stream-free", "routes": "eager=torch"})
+
+
+def test_a_file_s_routes_can_be_taken_back() -> None:
+    assert resolve("cpu", {"routes": "eager=torch"}, {"arms": "torch", "routes": ""}).routes == ()
 
 
 @pytest.mark.parametrize(
@@ -250,7 +282,7 @@ def test_there_are_presets() -> None:
 @pytest.mark.parametrize("key", KEYS)
 def test_a_mapping_resolves_to_what_it_came_from(key: str) -> None:
     value = next(value for name, value, _ in ACCEPTED if name == key)
-    config = resolve("cuda", {key: value})
+    config = resolve("cuda", COMPANIONS.get(key, {}), {key: value})
     as_json = json.loads(json.dumps(config.to_mapping(), allow_nan=False))
     assert resolve("cuda", config.to_mapping()) == resolve("cuda", as_json) == config
 
@@ -263,6 +295,7 @@ SCALARS = (
     | st.text(max_size=8)
     | st.dates()
     | st.sampled_from(["all", "8:1K:x2", "8:1K:+8", "1K,2K", "4K", "side", "cuda", "a,b", "10**9", 10**400, -(2**63)])
+    | st.sampled_from(["eager=communicator", "all_reduce.graph=torch", "coordinator,torch"])
     | st.sampled_from([*COLLECTIVES, *DTYPES, *RedOp, *Placement, *ARMS, *Timing, *CallerStream])
 )
 VALUES = st.recursive(
@@ -276,6 +309,7 @@ LAYERS = st.dictionaries(st.sampled_from(KEYS) | st.text(max_size=4), VALUES, ma
 @example(layer={"timeout_s": 10**400}, device="cpu")
 @example(layer={"sizes": "9" * 400}, device="cpu")
 @example(layer={"caller_stream": [["side"]]}, device="cpu")
+@example(layer={"arms": "coordinator,torch", "routes": "eager=communicator"}, device="cpu")
 def test_whatever_a_file_holds_it_is_a_configuration_or_a_usage_error(layer: dict[str, object], device: str) -> None:
     try:
         config = resolve(device, layer)

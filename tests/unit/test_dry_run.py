@@ -53,6 +53,14 @@ def test_a_plan_reads_as_it_should() -> None:
     )
 
 
+def test_overrides_of_the_routes_are_told_where_there_are_any() -> None:
+    layer: dict[str, object] = {"arms": "coordinator,torch", "sizes": "8"}
+    told = text(layer, {"routes": "eager=communicator,all_reduce.graph=torch"}).splitlines()
+    without = text(layer).splitlines()
+    assert told[2] == "routes: eager=communicator, all_reduce.graph=torch"
+    assert [*told[:2], *told[3:]] == without
+
+
 def test_nothing_is_written_or_started(nowhere: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def never(*_arguments: object) -> None:
         raise AssertionError("started")

@@ -27,9 +27,12 @@ TORCH_FREE = (
     "plan",
     "records",
     "report",
+    "routes",
     "units",
+    "verify.catalog",
+    "verify.proof",
 )
-WITH_TORCH = ("arms", "bench", "communicators", "streams", "transports", "worker")
+WITH_TORCH = ("arms", "bench", "communicators", "parallel_state", "ranks", "streams", "transports", "verify", "worker")
 
 # Runs a command line with `forbidden` modules absent, then says which modules were loaded. The modules of that
 # process, and not those that this test has loaded, are what counts.
@@ -70,7 +73,9 @@ def loaded(tmp_path: Path, action: str, forbidden: Sequence[str] = ()) -> tuple[
 
 
 @pytest.mark.parametrize(
-    "arguments", [["--help"], ["run", "--help"], ["report", "--help"]], ids=lambda arguments: " ".join(arguments)
+    "arguments",
+    [["--help"], ["run", "--help"], ["report", "--help"], ["list", "--help"], ["verify", "--help"]],
+    ids=lambda arguments: " ".join(arguments),
 )
 def test_help_loads_nothing_heavy(arguments: list[str], tmp_path: Path) -> None:
     modules, output = loaded(tmp_path, COMMAND.format(arguments=["nccl-bench", *arguments]))
@@ -82,6 +87,13 @@ def test_a_dry_run_plans_without_torch_pandas_and_numpy(tmp_path: Path) -> None:
     command = COMMAND.format(arguments=["nccl-bench", "run", "--device", "cpu", "--dry-run"])
     _, output = loaded(tmp_path, command, forbidden=("torch", "pandas", "numpy"))
     assert "on 2 ranks (cpu)" in output
+
+
+@pytest.mark.parametrize("form", [[], ["--json"]], ids=["tables", "json"])
+def test_what_there_is_is_listed_without_torch_pandas_and_numpy(form: list[str], tmp_path: Path) -> None:
+    command = COMMAND.format(arguments=["nccl-bench", "list", *form])
+    _, output = loaded(tmp_path, command, forbidden=("torch", "pandas", "numpy"))
+    assert "stream-free" in output
 
 
 @pytest.mark.parametrize("form", [[], ["--json"], ["--csv"]], ids=["tables", "json", "csv"])
@@ -111,9 +123,10 @@ def test_everything_but_the_workers_side_imports_without_torch(tmp_path: Path) -
     assert "nccl_bench.cli.session" in modules
 
 
-def test_every_module_is_on_one_side(tmp_path: Path) -> None:
-    tops = {path.stem for path in (ROOT / "nccl_bench").iterdir() if path.suffix == ".py" or path.is_dir()}
-    assert tops - {"__init__", "__main__", "__pycache__"} == {*TORCH_FREE, *WITH_TORCH}
+def test_every_module_is_on_one_side() -> None:
+    package = ROOT / "nccl_bench"
+    tops = {path.stem for path in (*package.glob("*.py"), *(init.parent for init in package.glob("*/__init__.py")))}
+    assert tops - {"__init__", "__main__"} == {name for name in TORCH_FREE if "." not in name} | {*WITH_TORCH}
 
 
 def test_the_probe_sees_what_is_loaded_and_hides_what_is_forbidden(tmp_path: Path) -> None:

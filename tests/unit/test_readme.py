@@ -13,6 +13,8 @@ from nccl_bench.analysis.summary import COLUMNS
 from nccl_bench.capabilities import ARMS
 from nccl_bench.cli import app
 from nccl_bench.collectives import Timing
+from nccl_bench.errors import ExitCode
+from nccl_bench.verify.catalog import PROBES
 
 ROOT = Path(__file__).parents[2]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
@@ -34,6 +36,18 @@ def test_every_arm_that_is_timed_and_every_timing_is_explained() -> None:
     assert list(rows_below("timing")) == list(Timing)
 
 
+def test_every_probe_is_explained() -> None:
+    assert list(rows_below("probe")) == list(PROBES)
+
+
+def test_every_exit_code_that_a_command_can_end_with_is_explained() -> None:
+    table = README.split("| exit code |", 1)[1].split("\n\n", 1)[0]
+    # The verdicts of comparisons come with the comparison.
+    assert set(re.findall(r"^\| (\d+) \|", table, re.MULTILINE)) == {
+        str(int(code)) for code in ExitCode if code not in (ExitCode.SLOWER, ExitCode.INCONCLUSIVE)
+    }
+
+
 @pytest.mark.parametrize(("name", "arguments"), COMMANDS)
 def test_the_commands_parse(name: str, arguments: str) -> None:
     command = typer.main.get_command(app).commands[name]  # type: ignore[attr-defined]
@@ -42,4 +56,4 @@ def test_the_commands_parse(name: str, arguments: str) -> None:
 
 
 def test_there_are_commands_to_parse() -> None:
-    assert {name for name, _ in COMMANDS} == {"run", "report"}
+    assert {name for name, _ in COMMANDS} == {"run", "report", "list", "verify"}

@@ -31,8 +31,8 @@ def plant(arms):
         rank = arms.dist.get_rank()
         return [f for f in FAULTS if (f["rank"], f["arm"], f.get("size_bytes")) == (rank, arm, size_bytes)]
 
-    def init(self, name, group, device):
-        original_init(self, name, group, device)
+    def init(self, name, group, device, *rest):
+        original_init(self, name, group, device, *rest)
         self.planted_streams = device.streams
         for fault in mine(name, None):
             act(fault)

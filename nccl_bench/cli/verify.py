@@ -1,0 +1,140 @@
+"""``nccl-bench verify``: the proof that a communicator keeps stream order."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import sys
+from collections.abc import Iterable
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from nccl_bench import __version__
+from nccl_bench.capabilities import ARMS, DEVICES
+from nccl_bench.cli.run import DEFAULT_CPU_RANKS, choose_device
+from nccl_bench.errors import ExitCode, UsageError
+from nccl_bench.report.layout import counted
+from nccl_bench.verify.catalog import DETECTOR, PROBES
+
+if TYPE_CHECKING:
+    from nccl_bench.cli.session import Output
+    from nccl_bench.launch.torchrun import LaunchConfig
+    from nccl_bench.verify.proof import ProofConfig
+
+WORKER = "nccl_bench.verify.worker"
+# A proof without a peer would prove nothing: one rank's collective is a copy, or nothing at all.
+FEWEST_RANKS = 2
+DEFAULT_TIMEOUT_S = 60.0
+
+
+def _choices(names: Iterable[str]) -> str:
+    return ", ".join(names)
+
+
+def verify(
+    arms: Annotated[
+        str | None, typer.Option(help=f"Of {_choices(arm for arm in ARMS if arm != DETECTOR)}. Default: all.")
+    ] = None,
+    probes: Annotated[str | None, typer.Option(help=f"Of {_choices(PROBES)}. Default: all.")] = None,
+    routes: Annotated[
+        str | None,
+        typer.Option(
+            help="Overrides of the coordinator arms' routing table, [OPERATION.]MODE=BACKEND, comma-separated; see "
+            "nccl-bench list."
+        ),
+    ] = None,
+    device: Annotated[str | None, typer.Option(help=f"Of {_choices(DEVICES)}. Default: what the machine has.")] = None,
+    nproc: Annotated[
+        int | None, typer.Option(help="Ranks, all on this node, 2 or more. Default: its GPUs; CPU: 2.")
+    ] = None,
+    nccl_library: Annotated[str | None, typer.Option(help="A libnccl.so to use instead of torch's.")] = None,
+    timeout: Annotated[
+        float, typer.Option("-T", "--timeout", help="Seconds one probe of one arm may take; later it failed.")
+    ] = DEFAULT_TIMEOUT_S,
+    out: Annotated[Path | None, typer.Option(help="Write the JSON to this new file too, whatever is printed.")] = None,
+    json: Annotated[bool, typer.Option("--json", help="Print JSON instead of the table.")] = False,
+    width: Annotated[int | None, typer.Option(help="Columns of the table. Default: the terminal's.")] = None,
+) -> None:
+    """Prove that every arm keeps stream order, and that the proof can see when one does not.
+
+    An arm that nothing orders takes part in every proof and has to fail; its failure shows as `caught`. Exit code 5: a
+    probe failed; 9: the unordered arm was not caught, so nothing is proven.
+    """
+    from nccl_bench.cli.session import Output
+    from nccl_bench.launch.attach import detect
+    from nccl_bench.launch.hardware import gpu_count
+    from nccl_bench.launch.torchrun import LaunchConfig
+    from nccl_bench.verify.proof import resolve
+
+    gpus = gpu_count(os.environ)
+    config = resolve(
+        choose_device(device, gpus),
+        arms=arms,
+        probes=probes,
+        routes=routes,
+        nccl_library=nccl_library,
+        timeout_s=timeout,
+    )
+    output = Output(out=out, json=json, width=width)
+    attachment = detect(os.environ)
+    if attachment is not None and attachment.world_size > 1:
+        raise UsageError(
+            f"{attachment.source} started {attachment.world_size} ranks, and a proof starts its own on one node, since "
+            "a probe that fails may end them: run `nccl-bench verify` once, outside of it"
+        )
+    ranks = nproc if nproc is not None else DEFAULT_CPU_RANKS if config.device == "cpu" else gpus
+    if ranks < FEWEST_RANKS:
+        got = f"--nproc is {nproc}" if nproc is not None else f"this machine has {counted(gpus, 'GPU')}"
+        raise UsageError(
+            f"{got}, and a proof needs at least {FEWEST_RANKS} ranks: one alone has nobody to wait for. With "
+            "--device cpu any machine will do"
+        )
+    if config.device == "cuda" and 0 < gpus < ranks:
+        raise UsageError(f"--nproc is {ranks}, and this node has {gpus} GPUs: NCCL wants one for each rank")
+    code = _prove(config, LaunchConfig(nproc=ranks, worker=WORKER), output)
+    if code is not ExitCode.OK:
+        raise SystemExit(int(code))
+
+
+def _prove(config: ProofConfig, launch: LaunchConfig, output: Output) -> ExitCode:
+    from datetime import datetime
+
+    from nccl_bench.cli.progress import Display
+    from nccl_bench.launch.prove import run_proof
+    from nccl_bench.records.environment import collect
+    from nccl_bench.report.proof import proof_json, proof_text
+    from nccl_bench.verify.proof import launches
+
+    cells = [cell for group in launches(config) for cell in group]
+    about = {
+        "tool": "nccl-bench",
+        "version": __version__,
+        "started": datetime.now().astimezone().isoformat(timespec="seconds"),
+        "command": ["nccl-bench", *sys.argv[1:]],
+        "config": asdict(config),
+        "environment": collect(),
+    }
+    # Before the first rank starts: a bad path must not cost a proof.
+    if output.out is not None:
+        _create(output.out)
+    with Display(len(cells), lambda index: "") as display:
+        proof = run_proof(config, launch, on_progress=display.show)
+    if output.out is not None:
+        output.out.write_text(proof_json(proof, about), encoding="utf-8")
+    width = output.width or shutil.get_terminal_size((80, 24)).columns
+    print(proof_json(proof, about) if output.json else proof_text(proof, width, sys.stdout.isatty()), end="")
+    sys.stdout.flush()
+    return proof.exit_code
+
+
+def _create(file: Path) -> None:
+    try:
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.open("x").close()
+    except OSError as error:
+        # Not by the error's kind: a directory that is a file is reported as one that exists, too.
+        what = "is there already" if file.exists() else f"cannot be written: {error.strerror}"
+        raise UsageError(f"{file} {what}; choose another file with --out") from error

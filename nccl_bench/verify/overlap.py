@@ -1,0 +1,86 @@
+"""The probe of the asynchronous all-gather of context parallelism: async."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from contextlib import nullcontext
+from typing import Any
+
+import torch
+
+from nccl_bench.parallel_state import GroupCoordinator
+from nccl_bench.verify.exchanges import Exchange
+from nccl_bench.verify.rig import Rig, Trial, first_of
+
+# The host may be interrupted between two time stamps; a call that blocks the stream does so every time.
+ATTEMPTS = 3
+# Of the gather's own time, which a late rank makes long.
+MOST_BLOCKED = 0.5
+
+
+def overlap(rig: Rig) -> None:
+    """Does the gather leave the caller's stream free, and is it right once that stream was joined to it?"""
+    rig.each(_gather, rig.exchanges(names=("all_gather",)))
+
+
+def _gather(trial: Trial) -> str | None:
+    subject: Any = trial.rig.arm.communicator
+    if not isinstance(subject, GroupCoordinator):
+        return _beside(trial, subject.cp_all_gather_into_tensor)
+    with nullcontext() if not subject.communicator.disabled else subject.communicator.change_state(True):
+        wrong = _beside(trial, subject.cp_all_gather_into_tensor_async)
+    return first_of([wrong, _fallen_back(trial, subject)])
+
+
+def _beside(trial: Trial, gather: Callable[..., object]) -> str | None:
+    shares, seen = [], []
+    for salt in range(ATTEMPTS):
+        exchange = trial.start(salt)
+        caller_ms, gather_ms, wrong = _timed(trial, exchange, gather, salt)
+        seen.append(f"joined, it is wrong: {wrong}" if wrong else None)
+        shares.append(caller_ms / gather_ms)
+    if any(seen):
+        return first_of(seen)
+    # A late rank's own gather is short, so there is nothing to be seen on it.
+    if trial.late or min(shares) < MOST_BLOCKED:
+        return None
+    return (
+        f"the caller's stream was blocked for {min(shares):.0%} of the gather's time in the best of {ATTEMPTS} attempts"
+    )
+
+
+def _timed(
+    trial: Trial, exchange: Exchange, gather: Callable[..., object], salt: int
+) -> tuple[float, float, str | None]:
+    """Milliseconds on the caller's stream and on the gather's, and what is wrong with the result."""
+    streams = trial.streams
+    caller, (_, _, side) = streams.current_stream(), trial.rig.side_streams
+    begin, end, side_begin, side_end = (streams.new_event(timing=True) for _ in range(4))
+    copy, work = torch.empty_like(exchange.y), torch.zeros(1, device=streams.device)
+    streams.synchronize()
+    trial.be_late()
+    side.wait_stream(caller)
+    side_begin.record(side)
+    begin.record(caller)
+    gather(exchange.y, exchange.x, side)
+    streams.submit(work.add_, 1)
+    end.record(caller)
+    side_end.record(side)
+    caller.wait_stream(side)
+    streams.submit(copy.copy_, exchange.y)
+    streams.synchronize()
+    return begin.elapsed_time(end), side_begin.elapsed_time(side_end), exchange.wrong(copy, salt)
+
+
+def _fallen_back(trial: Trial, coordinator: GroupCoordinator) -> str | None:
+    """With the communicator off it is the ordinary gather, ordered with the current stream by itself."""
+    exchange = trial.start(salt=1)
+    copy = torch.empty_like(exchange.y)
+    _, _, side = trial.rig.side_streams
+    with coordinator.change_state(False):
+        trial.be_late()
+        coordinator.cp_all_gather_into_tensor_async(exchange.y, exchange.x, side)
+        trial.streams.submit(copy.copy_, exchange.y)
+    trial.streams.synchronize()
+    wrong = exchange.wrong(copy, salt=1)
+    return f"with the communicator off: {wrong}" if wrong else None

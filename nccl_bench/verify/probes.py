@@ -1,0 +1,23 @@
+"""The catalog's probes by name."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+
+from nccl_bench.verify.endurance import lifetime, many
+from nccl_bench.verify.graphs import capture
+from nccl_bench.verify.ordering import allocator, consumer, producer
+from nccl_bench.verify.overlap import overlap
+from nccl_bench.verify.rig import Rig
+from nccl_bench.verify.state import state
+
+RUN: Mapping[str, Callable[[Rig], None]] = {
+    "producer": producer,
+    "consumer": consumer,
+    "allocator": allocator,
+    "capture": capture,
+    "state": state,
+    "async": overlap,
+    "many": many,
+    "lifetime": lifetime,
+}

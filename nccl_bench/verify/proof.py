@@ -1,0 +1,243 @@
+"""One proof: what to probe, in which launches of the ranks, what was found, and what follows from it. No torch."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
+from enum import StrEnum
+from pathlib import Path
+
+from nccl_bench.capabilities import ARMS, DEVICES, DeviceSpec
+from nccl_bench.config import library_path, names_of, routes_for, seconds
+from nccl_bench.errors import ExitCode
+from nccl_bench.routes import Routes, override
+from nccl_bench.verify.catalog import DETECTOR, PROBES, not_applicable
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ProofConfig:
+    """What to prove: ``arms`` without the detector, which every proof has; ``timeout_s`` is for one probe of one arm.
+
+    ``routes`` are overrides of the coordinators' routing table.
+    """
+
+    device: str
+    arms: tuple[str, ...]
+    probes: tuple[str, ...]
+    routes: tuple[str, ...]
+    nccl_library: str | None
+    timeout_s: float
+
+    @property
+    def device_spec(self) -> DeviceSpec:
+        """What the device can do."""
+        return DEVICES[self.device]
+
+    @property
+    def routing(self) -> Routes:
+        """The coordinators' routing table."""
+        return override(self.routes)
+
+
+def resolve(
+    device: str,
+    *,
+    arms: str | None,
+    probes: str | None,
+    routes: str | None,
+    nccl_library: str | None,
+    timeout_s: float,
+) -> ProofConfig:
+    """The configuration that these options mean, where ``None`` is everything, or the default.
+
+    Raises ``UsageError`` naming the option, what was got and what is allowed.
+    """
+    chosen = names_of("arms", "all" if arms is None else arms, [arm for arm in ARMS if arm != DETECTOR])
+    return ProofConfig(
+        device=device,
+        arms=chosen,
+        probes=names_of("probes", "all" if probes is None else probes, PROBES),
+        routes=routes_for(routes or "", chosen),
+        nccl_library=library_path(nccl_library, device),
+        timeout_s=seconds(timeout_s),
+    )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Cell:
+    """One probe of one arm."""
+
+    arm: str
+    probe: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Finding:
+    """What came of a cell: ``failed`` of ``trials``, ``detail`` about the first that failed.
+
+    ``broken`` says that it did not come to an end: an exception, a crash or a hang, which count as one trial.
+    """
+
+    arm: str
+    probe: str
+    trials: int
+    failed: int
+    detail: str | None
+    broken: bool = False
+
+    @property
+    def cell(self) -> Cell:
+        """Of which cell."""
+        return Cell(arm=self.arm, probe=self.probe)
+
+
+class Status(StrEnum):
+    """What a cell shows."""
+
+    PASS = "pass"
+    FAIL = "FAIL"
+    NOT_APPLICABLE = "not applicable"
+    CAUGHT = "caught"  # the detector failed, as it has to
+    MISSED = "missed"  # the detector passed a probe that it need not fail
+    BLIND = "BLIND"  # the detector passed, or broke, where it has to fail
+    UNPROVEN = "unproven"  # passed, but by a blind detector's word
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Judgement:
+    """A cell with its status; ``reason`` says why it is not applicable."""
+
+    arm: str
+    probe: str
+    status: Status
+    reason: str | None = None
+    finding: Finding | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Proof:
+    """Every judgement, arm by arm, the detector's last."""
+
+    device: str
+    world_size: int
+    judgements: tuple[Judgement, ...]
+
+    @property
+    def arms(self) -> tuple[str, ...]:
+        """The arms, in order."""
+        return tuple(dict.fromkeys(judgement.arm for judgement in self.judgements))
+
+    @property
+    def probes(self) -> tuple[str, ...]:
+        """The probes, in the catalog's order."""
+        return tuple(name for name in PROBES if any(judgement.probe == name for judgement in self.judgements))
+
+    @property
+    def blind(self) -> bool:
+        """Whether the detector passed where it has to fail, so that nothing is proven."""
+        return any(judgement.status is Status.BLIND for judgement in self.judgements)
+
+    @property
+    def exit_code(self) -> ExitCode:
+        """A blind detector's code before a failed probe's: it makes every other word worthless."""
+        if self.blind:
+            return ExitCode.BLIND_DETECTOR
+        failed = any(judgement.status is Status.FAIL for judgement in self.judgements)
+        return ExitCode.RACE if failed else ExitCode.OK
+
+
+def asked(config: ProofConfig) -> list[Cell]:
+    """Every cell of the table. The detector has the probes selected and those that it has to fail."""
+    cells = [Cell(arm=arm, probe=probe) for arm in config.arms for probe in PROBES if probe in config.probes]
+    probes = [name for name, probe in PROBES.items() if name in config.probes or probe.detects]
+    return cells + [Cell(arm=DETECTOR, probe=probe) for probe in probes]
+
+
+def reason_against(config: ProofConfig, cell: Cell) -> str | None:
+    """Why ``cell`` is not applicable, or ``None`` where it is."""
+    return not_applicable(PROBES[cell.probe], ARMS[cell.arm], config.device_spec)
+
+
+def launches(config: ProofConfig) -> list[tuple[Cell, ...]]:
+    """The applicable cells by the processes they run in: all that are harmless, then each probe that is not.
+
+    The detector is last: there its failure ends processes that nobody needs any more.
+    """
+    cells = [cell for cell in asked(config) if reason_against(config, cell) is None]
+    together = tuple(cell for cell in cells if not PROBES[cell.probe].alone)
+    alone = [tuple(cell for cell in cells if cell.probe == name) for name, probe in PROBES.items() if probe.alone]
+    return [group for group in (together, *alone) if group]
+
+
+def judge(config: ProofConfig, world_size: int, findings: Iterable[Finding]) -> Proof:
+    """What follows from ``findings``, one for every applicable cell."""
+    by_cell = {finding.cell: finding for finding in findings}
+    judgements = [_judge(cell, reason_against(config, cell), by_cell) for cell in asked(config)]
+    proof = Proof(device=config.device, world_size=world_size, judgements=tuple(judgements))
+    if not proof.blind:
+        return proof
+    unproven = (
+        replace(judgement, status=Status.UNPROVEN) if judgement.status is Status.PASS else judgement
+        for judgement in judgements
+    )
+    return replace(proof, judgements=tuple(unproven))
+
+
+def _judge(cell: Cell, reason: str | None, findings: Mapping[Cell, Finding]) -> Judgement:
+    if reason is not None:
+        return Judgement(arm=cell.arm, probe=cell.probe, status=Status.NOT_APPLICABLE, reason=reason)
+    finding = findings[cell]
+    if cell.arm != DETECTOR:
+        status = Status.FAIL if finding.failed else Status.PASS
+    elif PROBES[cell.probe].detects:
+        # A crash is no detection: whatever ended the process was not the sight of a wrong result.
+        status = Status.CAUGHT if finding.failed and not finding.broken else Status.BLIND
+    else:
+        status = Status.CAUGHT if finding.failed else Status.MISSED
+    return Judgement(arm=cell.arm, probe=cell.probe, status=status, finding=finding)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ProofSpec:
+    """What one launch of the ranks is to do: ``cells`` from index ``first`` on, findings appended to ``findings``."""
+
+    config: ProofConfig
+    cells: tuple[Cell, ...]
+    findings: str
+    scratch: str | None = None
+    first: int = 0
+
+    def at(self, scratch: str, first: int) -> ProofSpec:
+        """The same for one launch."""
+        return replace(self, scratch=scratch, first=first)
+
+    def write(self, path: Path) -> None:
+        """Write the specification as JSON."""
+        path.write_text(json.dumps(asdict(self)), encoding="utf-8")
+
+    @classmethod
+    def read(cls, path: Path) -> ProofSpec:
+        """The specification that ``write`` wrote."""
+        mapping = json.loads(path.read_text(encoding="utf-8"))
+        config = mapping.pop("config")
+        names = ("arms", "probes", "routes")
+        return cls(
+            config=ProofConfig(**config | {name: tuple(config[name]) for name in names}),
+            cells=tuple(Cell(**cell) for cell in mapping.pop("cells")),
+            **mapping,
+        )
+
+
+def append_finding(path: Path, finding: Finding) -> None:
+    """Add a line to the file of findings."""
+    with path.open("a", encoding="utf-8") as file:
+        file.write(json.dumps(asdict(finding)) + "\n")
+
+
+def read_findings(path: Path) -> Sequence[Finding]:
+    """Every complete line of the file of findings; its writer may have been killed within the last."""
+    if not path.exists():
+        return []
+    *complete, _ = path.read_text(encoding="utf-8").split("\n")
+    return [Finding(**json.loads(line)) for line in complete]

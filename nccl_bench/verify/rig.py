@@ -1,0 +1,181 @@
+"""What a probe works with: an arm, the streams to call it on, exchanges to try, and a note of every trial."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from enum import StrEnum
+from functools import cached_property
+from itertools import product
+from typing import Any
+
+from nccl_bench.arms import Arm
+from nccl_bench.capabilities import ARMS, DeviceSpec, unsupported
+from nccl_bench.collectives import Placement, RedOp, Timing
+from nccl_bench.ranks.control import Control
+from nccl_bench.streams.base import Streams
+from nccl_bench.transports.device import Device
+from nccl_bench.verify.exchanges import EXCHANGES, OUTPLACE_ALL_REDUCE, Exchange, World
+from nccl_bench.verify.proof import Cell, Finding
+
+
+class Place(StrEnum):
+    """The stream that is current when an arm is called."""
+
+    DEFAULT = "default stream"
+    SIDE = "side stream"
+    NESTED = "nested stream"
+    OUTER = "side stream, after a nested one"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Trial:
+    """One exchange at one place; ``late`` says that this rank comes late, so that the others have to wait for it."""
+
+    rig: Rig
+    place: Place
+    exchange: Exchange
+    late: bool
+
+    @property
+    def streams(self) -> Streams:
+        """The device's streams."""
+        return self.rig.device.streams
+
+    def start(self, salt: int) -> Exchange:
+        """The exchange with its input written and its output poisoned, the device idle on every rank."""
+        self.streams.synchronize()
+        self.exchange.reset(salt)
+        self.streams.synchronize()
+        self.rig.control.barrier()
+        return self.exchange
+
+    def call(self) -> None:
+        """The arm's own way of doing the exchange, for the stream that is current."""
+        self.rig.arm.order(self.exchange.operation(self.rig.arm.communicator))()
+
+    def be_late(self) -> None:
+        """Hold the host back on the late rank: nobody's collective can end before it has begun there."""
+        if self.late:
+            time.sleep(self.rig.delay_s)
+
+    def slow_kernel(self) -> None:
+        """Keep the current stream busy. A stream that runs inline is never behind its caller, so it needs none."""
+        if not (self.rig.inline_default and self.place is Place.DEFAULT):
+            self.streams.hold(self.rig.delay_s)
+
+
+def first_of(seen: Iterable[str | None]) -> str | None:
+    """The first of what was seen to be wrong in a trial, all of which every rank has to go through.
+
+    A rank that left at the first sight of it would leave behind those that see nothing.
+    """
+    return next(filter(None, seen), None)
+
+
+@dataclass(kw_only=True)
+class Rig:
+    """One cell's probe on one rank.
+
+    ``shared_arm`` gives the arm that other probes use too, ``new_arm`` one that the probe has to close; making either
+    is collective. ``at`` is told which trial is about to begin.
+    """
+
+    cell: Cell
+    device: Device
+    device_spec: DeviceSpec
+    control: Control
+    shared_arm: Callable[[], Arm]
+    new_arm: Callable[[], Arm]
+    at: Callable[[str], None]
+    failures: list[str | None] = field(default_factory=list)
+
+    @cached_property
+    def arm(self) -> Arm:
+        """The arm, made when it is first asked for."""
+        return self.shared_arm()
+
+    @cached_property
+    def side_streams(self) -> tuple[Any, Any, Any]:
+        """Three streams of the caller's, none of them the arm's: outer, inner, and one more."""
+        streams, private = self.device.streams, self.arm.communicator.stream
+        # torch hands out its 32 streams in turn; the arm's own would order by accident what nothing may order.
+        avoided = None if private is None else streams.handle(private)
+        chosen: dict[int, Any] = {}
+        while len(chosen) < 3:
+            stream = streams.new_stream()
+            if streams.handle(stream) != avoided:
+                chosen[streams.handle(stream)] = stream
+        outer, inner, other = chosen.values()
+        return outer, inner, other
+
+    @property
+    def delay_s(self) -> float:
+        """How long slow kernels are slow and late ranks late: long against anything that may hide a race."""
+        return self.device_spec.probe_delay_s
+
+    @property
+    def inline_default(self) -> bool:
+        """Whether the default stream runs inline."""
+        return Timing.GATED in self.device_spec.missing_on_default_stream
+
+    @property
+    def has_graphs(self) -> bool:
+        """Whether the device has CUDA graphs."""
+        return Timing.GRAPH not in self.device_spec.missing_timings
+
+    @contextmanager
+    def placed(self, place: Place) -> Iterator[None]:
+        """Make ``place``'s stream current."""
+        streams = self.device.streams
+        outer, inner, _ = self.side_streams
+        if place is Place.DEFAULT:
+            with streams.stream(streams.default_stream()):
+                yield
+            return
+        with streams.stream(outer):
+            with streams.stream(inner):
+                if place is Place.NESTED:
+                    yield
+                    return
+            yield
+
+    def exchanges(self, sizes: Sequence[int] | None = None, names: Sequence[str] = tuple(EXCHANGES)) -> list[Exchange]:
+        """Those of ``names`` that the arm has, at each of ``sizes`` bytes; by default the device's small and large."""
+        out_of_place = unsupported(
+            ARMS[self.cell.arm], self.device_spec, "all_reduce", "float32", RedOp.SUM, Placement.OUT_OF_PLACE
+        )
+        world = World(rank=self.control.rank, size=self.control.world_size, device=self.device.streams.device)
+        return [
+            EXCHANGES[name](world, size)
+            for name, size in product(names, self.device_spec.probe_sizes if sizes is None else sizes)
+            if not (name == OUTPLACE_ALL_REDUCE and out_of_place)
+        ]
+
+    def each(self, trial: Callable[[Trial], str | None], exchanges: Sequence[Exchange]) -> None:
+        """Do ``trial`` for every exchange at every place; it returns what was wrong."""
+        for number, (place, exchange) in enumerate(product(Place, exchanges)):
+            late = number % self.control.world_size == self.control.rank
+            label = f"{place}, {exchange.name}"
+            self.at(label)
+            with self.placed(place):
+                self.note(label, trial(Trial(rig=self, place=place, exchange=exchange, late=late)))
+
+    def note(self, label: str, wrong: str | None) -> None:
+        """Note the outcome of a trial on this rank."""
+        self.failures.append(None if wrong is None else f"{label}, rank {self.control.rank}: {wrong}")
+
+    def finding(self) -> Finding:
+        """What all ranks found together. Collective."""
+        failed = self.control.sum([0 if failure is None else 1 for failure in self.failures])
+        first = next((index for index, ranks in enumerate(failed) if ranks), None)
+        told = None if first is None else self.control.first(self.failures[first])
+        return Finding(
+            arm=self.cell.arm,
+            probe=self.cell.probe,
+            trials=len(failed),
+            failed=sum(1 for ranks in failed if ranks),
+            detail=None if told is None else told[1],
+        )

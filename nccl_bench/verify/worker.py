@@ -1,0 +1,100 @@
+"""One rank of a proof, started by torchrun as ``python -m nccl_bench.verify.worker SPEC_FILE``."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+
+import torch.distributed as dist
+
+from nccl_bench.arms import Arm
+from nccl_bench.errors import ExitCode
+from nccl_bench.ranks.control import Control
+from nccl_bench.ranks.process import SETUP, SETUP_TIMEOUT_S, run_rank, world
+from nccl_bench.records.handoff import Progress
+from nccl_bench.transports.base import NEVER
+from nccl_bench.transports.device import open_device
+from nccl_bench.verify.catalog import PROBES
+from nccl_bench.verify.probes import RUN
+from nccl_bench.verify.proof import Cell, ProofSpec, append_finding
+from nccl_bench.verify.rig import Rig
+
+
+class _Arms:
+    """The arm at work: one at a time, and the same one for probes that follow each other."""
+
+    def __init__(self, make: Callable[[str], Arm]) -> None:
+        self.make = make
+        self._arm: Arm | None = None
+
+    def get(self, name: str) -> Arm:
+        """The arm ``name``, which is none but the last one until that is closed; making it is collective."""
+        if self._arm is None:
+            self._arm = self.make(name)
+        assert self._arm.name == name
+        return self._arm
+
+    def close(self) -> None:
+        """Close the arm at work, if there is one."""
+        arm, self._arm = self._arm, None
+        if arm is not None:
+            arm.close()
+
+
+def prove(spec: ProofSpec, progress: Progress) -> None:
+    """Do this rank's part of ``spec``'s cells."""
+    config = spec.config
+    setup = partial(progress.update, case_index=SETUP, arm="", deadline_s=SETUP_TIMEOUT_S)
+    setup(phase="connect")
+    dist.init_process_group("gloo", timeout=NEVER)
+    control = Control(world())
+    setup(phase="device")
+    device = open_device(config.device, int(os.environ["LOCAL_RANK"]), config.nccl_library)
+    arms = _Arms(lambda name: Arm(name, world(), device, config.routing))
+
+    for index in range(spec.first, len(spec.cells)):
+        cell = spec.cells[index]
+
+        def at(trial: str, index: int = index, cell: Cell = cell, deadline_s: float | None = None) -> None:
+            where = " ".join(filter(None, (cell.probe, trial)))
+            progress.update(case_index=index, arm=cell.arm, phase=where, deadline_s=deadline_s)
+
+        # The first communicator of a process loads and connects much that later ones find ready.
+        at("", deadline_s=config.timeout_s + (SETUP_TIMEOUT_S if index == spec.first else 0))
+        rig = Rig(
+            cell=cell,
+            device=device,
+            device_spec=config.device_spec,
+            control=control,
+            shared_arm=partial(arms.get, cell.arm),
+            new_arm=partial(arms.make, cell.arm),
+            at=at,
+        )
+        RUN[cell.probe](rig)
+        finding = rig.finding()
+        if control.rank == 0:
+            append_finding(Path(spec.findings), finding)
+        if finding.failed and PROBES[cell.probe].alone:
+            # It may have left the process unusable, destructors included; the launcher goes on with fresh ones.
+            sys.stderr.flush()
+            os._exit(ExitCode.OK)
+        # Here, where an end that does not end well is this arm's.
+        if index + 1 == len(spec.cells) or spec.cells[index + 1].arm != cell.arm:
+            arms.close()
+
+    dist.destroy_process_group()
+    progress.finish()
+
+
+def main(spec_file: str) -> None:
+    """The process that torchrun starts."""
+    spec = ProofSpec.read(Path(spec_file))
+    assert spec.scratch is not None
+    run_rank(Path(spec.scratch), partial(prove, spec))
+
+
+if __name__ == "__main__":
+    main(sys.argv[1])

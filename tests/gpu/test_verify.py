@@ -1,0 +1,85 @@
+"""The proof over NCCL: every arm passes it, and what is planted is caught, in graphs and in the allocator too."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from collections.abc import Mapping
+
+import pytest
+
+from nccl_bench.capabilities import ARMS
+from nccl_bench.errors import ExitCode
+from nccl_bench.verify.catalog import DETECTOR, PROBES
+from nccl_bench.verify.proof import Cell
+from tests.integration import mutants
+
+pytestmark = [pytest.mark.gpus(2), pytest.mark.timeout(600)]
+
+# As on the CPU, where the rest is: what each probe says of each mutant, None where it has nothing to say. How a capture
+# that cannot work fails is the library's matter.
+SEEN: Mapping[str, Mapping[str, str | None]] = {
+    "forgets-the-fork": {
+        "producer": r".* stream.*: the collective did not wait for the write of its input: ",
+        "consumer": None,
+        "state": None,
+        "capture": r".",
+    },
+    "forgets-the-join": {
+        "producer": None,
+        "consumer": r".* stream.*: a copy of the output did not wait for the collective: ",
+        "allocator": r".* stream.*: the input's memory was taken again before the collective had read it: ",
+        "state": None,
+        "capture": r".",
+    },
+    "forgets-both": {
+        "producer": r".* stream.*: the collective did not wait for the write of its input: ",
+        "consumer": r".* stream.*: a copy of the output did not wait for the collective: ",
+        "capture": r".",
+    },
+    "caches-the-stream": {
+        "producer": r".*side stream, .*: the collective did not wait for the write of its input: ",
+        "consumer": r".*side stream, .*: a copy of the output did not wait for the collective: ",
+        "capture": r".",
+    },
+    "leaves-its-state-open": {
+        "consumer": None,
+        "state": r".*: after an exception in change_state\(True\) within change_state\(False\) the communicator is on$",
+        "capture": None,
+    },
+    "drops-the-sizes": {
+        "producer": r".*with sizes.*: the collective is wrong, whatever its order: ",
+        "state": None,
+        "capture": r".*with sizes.*: replay 1: ",
+    },
+    "stays-on-after-a-capture": {
+        "state": r".*: after an exception in graph_capture\(\) the communicator is on$",
+        "capture": None,
+    },
+    "gathers-on-the-callers-stream": {"consumer": None, "async": r".*: the caller's stream was blocked for \d+% of "},
+    "gathers-unjoined": {"async": r".*: joined, it is wrong: "},
+    "skips-operations": {"capture": None, "many": r".*, rank 0: \d+ of its operations had a wrong result$"},
+    "keeps-its-warm-up-stream": {"producer": None, "lifetime": r".*: construction left 1 of its streams behind"},
+    "leaves-a-thread": {"lifetime": r"threads, rank 0: "},
+    "stream-free": {"allocator": None, "many": None, "lifetime": None},
+    DETECTOR: {"producer": r".", "consumer": r"."},
+}
+
+
+def test_every_arm_passes_every_probe_and_the_detector_is_caught() -> None:
+    command = [sys.executable, "-m", "nccl_bench", "verify", "--device", "cuda", "--nproc", "2", "--json"]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=590, check=False)
+    assert done.returncode == ExitCode.OK, done.stdout[-4000:] + done.stderr[-2000:]
+    found = {(cell["arm"], cell["probe"]): cell["status"] for cell in json.loads(done.stdout)["cells"]}
+    assert set(found) == {(arm, probe) for arm in ARMS for probe in PROBES}
+    assert {found[DETECTOR, name] for name, probe in PROBES.items() if probe.detects} == {"caught"}
+    others = {cell: status for cell, status in found.items() if cell[0] != DETECTOR and status != "pass"}
+    assert others == {("torch", "async"): "not applicable", ("torch-async", "async"): "not applicable"}
+
+
+def test_of_every_mutant_the_probes_see_what_they_are_for_and_nothing_else() -> None:
+    cells = [Cell(arm=arm, probe=probe) for arm, probes in SEEN.items() for probe in probes]
+    proven = mutants.prove("cuda", cells, timeout_s=60)
+    assert mutants.mismatches(proven, SEEN) == {}
+    assert proven.exit_code is ExitCode.RACE

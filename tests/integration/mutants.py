@@ -1,0 +1,324 @@
+"""Communicators with one defect each, which a probe of the proof has to see: an arm for every one of them.
+
+A worker that knows them is ``verify_worker``; ``prove`` has it try some of them.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import signal
+import threading
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import replace
+from typing import Any, cast
+from unittest.mock import patch
+
+import torch.distributed as dist
+from torch import Tensor
+
+from nccl_bench.capabilities import ARMS, ArmSpec, Order
+from nccl_bench.communicators.base import Communicator
+from nccl_bench.communicators.registry import BUILDERS
+from nccl_bench.communicators.stream_free import StreamFreeCommunicator
+from nccl_bench.launch.prove import run_proof
+from nccl_bench.launch.torchrun import LaunchConfig
+from nccl_bench.parallel_state import GroupCoordinator
+from nccl_bench.records.handoff import Position
+from nccl_bench.transports.device import Device
+from nccl_bench.verify import proof
+from nccl_bench.verify.catalog import DETECTOR
+
+WORKER = "tests.integration.verify_worker"
+# Set where the detector is to be ordered after all, in the launching process and in its workers alike.
+BLIND = "NCCL_BENCH_TEST_BLIND"
+DROPPED = 500
+_REFERENCES: list[Any] = []
+
+
+class _OnPrivateStream(StreamFreeCommunicator):
+    """On a stream of its own, which ``forks`` from the caller's and ``joins`` it where it says so."""
+
+    forks = False
+    joins = False
+
+    def __init__(self, group: dist.ProcessGroup, device: Device) -> None:
+        super().__init__(group, device)
+        self._private = device.streams.new_stream()
+        self._current_handle = lambda: device.streams.handle(self._private)  # type: ignore[assignment]
+
+    @contextmanager
+    def _ordered(self) -> Iterator[None]:
+        caller = self._streams.current_stream()
+        if self.forks:
+            self._private.wait_stream(caller)
+        yield
+        if self.joins:
+            caller.wait_stream(self._private)
+
+    def all_reduce(self, *arguments: Any) -> None:
+        with self._ordered():
+            super().all_reduce(*arguments)
+
+    def outplace_all_reduce(self, *arguments: Any) -> Tensor:
+        with self._ordered():
+            return super().outplace_all_reduce(*arguments)
+
+    def all_gather(self, *arguments: Any) -> None:
+        with self._ordered():
+            super().all_gather(*arguments)
+
+    def reduce_scatter(self, *arguments: Any, **keywords: Any) -> None:
+        with self._ordered():
+            super().reduce_scatter(*arguments, **keywords)
+
+
+class ForgetsTheFork(_OnPrivateStream):
+    joins = True
+
+
+class ForgetsTheJoin(_OnPrivateStream):
+    forks = True
+
+
+class ForgetsBoth(_OnPrivateStream):
+    pass
+
+
+class CachesTheStream(StreamFreeCommunicator):
+    """The stream that was current when it was constructed is the one it uses."""
+
+    def __init__(self, group: dist.ProcessGroup, device: Device) -> None:
+        super().__init__(group, device)
+        handle = self._current_handle()
+        self._current_handle = lambda: handle  # type: ignore[assignment]
+
+
+class LeavesItsStateOpen(StreamFreeCommunicator):
+    @contextmanager
+    def change_state(self, enable: bool | None = None) -> Iterator[None]:
+        before, self.disabled = self.disabled, enable is False
+        yield
+        self.disabled = before
+
+
+class DropsTheSizes(StreamFreeCommunicator):
+    """Every rank's block is as long as the shortest."""
+
+    def all_gather(self, output: Tensor, input: Tensor, sizes: Sequence[int] | None = None) -> None:
+        rows = min(sizes or input.shape)
+        super().all_gather(output[: rows * self.world_size], input[:rows])
+
+    def reduce_scatter(
+        self, output: Tensor, input: Tensor, op: Any = "sum", sizes: Sequence[int] | None = None
+    ) -> None:
+        rows = min(sizes or output.shape)
+        super().reduce_scatter(output[:rows], input[: rows * self.world_size], op)
+
+
+class KeepsItsWarmUpStream(StreamFreeCommunicator):
+    def _warm_up(self, stream: Any) -> None:
+        super()._warm_up(stream)
+        self._warmed_up_on = stream
+
+
+class LeavesAFileOpen(StreamFreeCommunicator):
+    def close(self) -> None:
+        super().close()
+        _REFERENCES.append(open(os.devnull, "rb"))  # noqa: SIM115
+
+
+class LeavesAThread(StreamFreeCommunicator):
+    def close(self) -> None:
+        super().close()
+        threading.Thread(target=threading.Event().wait, daemon=True).start()
+
+
+class WritesWhenDisabled(StreamFreeCommunicator):
+    def all_gather(self, output: Tensor, input: Tensor, sizes: Sequence[int] | None = None) -> None:
+        if self.disabled:
+            self._streams.submit(output.zero_)
+        super().all_gather(output, input, sizes)
+
+
+class SilentWhenDisabled(StreamFreeCommunicator):
+    """As engines had it: a disabled call does nothing, and says nothing."""
+
+    def all_reduce(self, *arguments: Any) -> None:
+        if not self.disabled:
+            super().all_reduce(*arguments)
+
+
+class GathersOnTheCallersStream(StreamFreeCommunicator):
+    def cp_all_gather_into_tensor(self, output: Tensor, input: Tensor, stream: Any, sizes: Any = None) -> None:
+        self.all_gather(output, input, sizes)
+        stream.wait_stream(self._streams.current_stream())
+
+
+class GathersUnjoined(StreamFreeCommunicator):
+    """On a stream that is not the one that it was given."""
+
+    def __init__(self, group: dist.ProcessGroup, device: Device) -> None:
+        super().__init__(group, device)
+        self._private = device.streams.new_stream()
+
+    def cp_all_gather_into_tensor(self, output: Tensor, input: Tensor, stream: Any, sizes: Any = None) -> None:
+        super().cp_all_gather_into_tensor(output, input, self._private, sizes)
+
+
+class SkipsOperations(StreamFreeCommunicator):
+    """Every 500th operation is not done, on any rank."""
+
+    def __init__(self, group: dist.ProcessGroup, device: Device) -> None:
+        super().__init__(group, device)
+        self._operations = 0
+
+    def _skips(self) -> bool:
+        self._operations += 1
+        return self._operations % DROPPED == 0 and not self.disabled
+
+    def all_reduce(self, *arguments: Any) -> None:
+        if not self._skips():
+            super().all_reduce(*arguments)
+
+    def outplace_all_reduce(self, input: Tensor, out: Tensor | None = None, op: Any = "sum") -> Tensor:
+        return super().outplace_all_reduce(input, out, op) if out is None or not self._skips() else out
+
+    def all_gather(self, *arguments: Any) -> None:
+        if not self._skips():
+            super().all_gather(*arguments)
+
+    def reduce_scatter(self, *arguments: Any, **keywords: Any) -> None:
+        if not self._skips():
+            super().reduce_scatter(*arguments, **keywords)
+
+
+class StaysOnAfterACapture(GroupCoordinator):
+    @contextmanager
+    def graph_capture(self) -> Iterator[Any]:
+        try:
+            with super().graph_capture() as stream:
+                yield stream
+        except BaseException:
+            self.communicator.disabled = False
+            raise
+
+
+class _BreaksInTheGather(StreamFreeCommunicator):
+    """Does ``act`` on the last rank, in the one operation that ``async`` alone calls."""
+
+    def cp_all_gather_into_tensor(self, output: Tensor, input: Tensor, stream: Any, sizes: Any = None) -> None:
+        if self.rank == self.world_size - 1:
+            self._act()
+        else:
+            super().cp_all_gather_into_tensor(output, input, stream, sizes)
+
+    def _act(self) -> None:
+        """Nothing, so that the other ranks wait for ever."""
+
+
+class Hangs(_BreaksInTheGather):
+    pass
+
+
+class Raises(_BreaksInTheGather):
+    def _act(self) -> None:
+        raise ValueError("a planted defect")
+
+
+class IsKilledAtItsEnd(StreamFreeCommunicator):
+    def close(self) -> None:
+        if self.rank == self.world_size - 1:
+            os.kill(os.getpid(), signal.SIGKILL)
+        super().close()
+
+
+MUTANTS: Mapping[str, Callable[[dist.ProcessGroup, Device], Communicator]] = {
+    "forgets-the-fork": ForgetsTheFork,
+    "forgets-the-join": ForgetsTheJoin,
+    "forgets-both": ForgetsBoth,
+    "caches-the-stream": CachesTheStream,
+    "leaves-its-state-open": LeavesItsStateOpen,
+    "drops-the-sizes": DropsTheSizes,
+    "keeps-its-warm-up-stream": KeepsItsWarmUpStream,
+    "leaves-a-file-open": LeavesAFileOpen,
+    "leaves-a-thread": LeavesAThread,
+    "writes-when-disabled": WritesWhenDisabled,
+    "silent-when-disabled": SilentWhenDisabled,
+    "gathers-on-the-callers-stream": GathersOnTheCallersStream,
+    "gathers-unjoined": GathersUnjoined,
+    "skips-operations": SkipsOperations,
+    "stays-on-after-a-capture": StaysOnAfterACapture,
+    "hangs": Hangs,
+    "raises": Raises,
+    "is-killed-at-its-end": IsKilledAtItsEnd,
+}
+_PRIVATE = ("forgets-the-fork", "forgets-the-join", "forgets-both", "gathers-unjoined", "stays-on-after-a-capture")
+
+
+def arms() -> Mapping[str, ArmSpec]:
+    """The mutants' arms by name, and the detector's where it is blind: for ``capabilities.ARMS``."""
+    of_mutants = {
+        name: ArmSpec(
+            name=name,
+            communicator=name,
+            order=Order.CURRENT,
+            launch_entries=1,
+            summary="planted",
+            private_streams=int(name in _PRIVATE),
+        )
+        for name in MUTANTS
+    }
+    if BLIND not in os.environ:
+        return of_mutants
+    return of_mutants | {DETECTOR: replace(ARMS[DETECTOR], order=Order.FORK_JOIN)}
+
+
+def plant() -> None:
+    """Make this process, a worker's, know the mutants."""
+    cast(dict[str, ArmSpec], ARMS).update(arms())
+    cast(dict[str, Any], BUILDERS).update(MUTANTS)
+
+
+def prove(
+    device: str,
+    cells: Sequence[proof.Cell],
+    *,
+    timeout_s: float,
+    on_progress: Callable[[list[Position]], None] = lambda positions: None,
+) -> proof.Proof:
+    """The proof of ``cells`` alone, on two ranks that know the mutants, as this process does meanwhile."""
+    config = proof.ProofConfig(
+        device=device,
+        arms=tuple(dict.fromkeys(cell.arm for cell in cells)),
+        probes=tuple(dict.fromkeys(cell.probe for cell in cells)),
+        routes=(),
+        nccl_library=None,
+        timeout_s=timeout_s,
+    )
+    with patch.dict(cast(dict[str, ArmSpec], ARMS), arms()), patch.object(proof, "asked", return_value=list(cells)):
+        return run_proof(config, LaunchConfig(nproc=2, worker=WORKER), on_progress=on_progress)
+
+
+def mismatches(proven: proof.Proof, seen: Mapping[str, Mapping[str, str | None]]) -> dict[tuple[str, str], object]:
+    """What came of the cells for which a finding is not what ``seen`` says.
+
+    ``seen`` has, for each arm and probe, how what is said about the first failure begins, as a pattern, or ``None``
+    where nothing may fail.
+    """
+    found = {(judgement.arm, judgement.probe): judgement.finding for judgement in proven.judgements}
+    return {
+        (arm, probe): found[arm, probe]
+        for arm, probes in seen.items()
+        for probe, says in probes.items()
+        if not _matches(found[arm, probe], says)
+    }
+
+
+def _matches(finding: proof.Finding | None, says: str | None) -> bool:
+    if finding is None or finding.trials < 1:
+        return False
+    if says is None:
+        return (finding.failed, finding.detail) == (0, None)
+    return finding.failed > 0 and re.match(says, finding.detail or "") is not None

@@ -1,0 +1,186 @@
+"""The proof on two real ranks: of every planted defect the probes see what they are for, and nothing else."""
+
+from __future__ import annotations
+
+import json
+import re
+import tempfile
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+from nccl_bench.errors import ExitCode
+from nccl_bench.records.handoff import Position
+from nccl_bench.report.proof import proof_text
+from nccl_bench.verify.catalog import DETECTOR
+from nccl_bench.verify.proof import Cell, Proof, Status
+from tests.integration import mutants
+from tests.integration.command import Place
+
+pytestmark = pytest.mark.timeout(300)
+
+TIMEOUT_S = 8.0
+# What each probe says of each mutant; None where it has nothing to say. What is not here is not tried, to save time:
+# `many` may or may not see a race, and the others have nothing to do with the defect.
+SEEN: Mapping[str, Mapping[str, str | None]] = {
+    "forgets-the-fork": {
+        # Not on the default stream, which on the CPU is never behind its caller.
+        "producer": r"(side|nested) stream.*, rank \d: the collective did not wait for the write of its input: ",
+        "consumer": None,
+        "state": None,
+        "async": None,
+    },
+    "forgets-the-join": {
+        "producer": None,
+        "consumer": r".* stream.*, rank \d: a copy of the output did not wait for the collective: ",
+    },
+    "caches-the-stream": {
+        "producer": r"(side|nested) stream.*, rank \d: the collective did not wait for the write of its input: ",
+    },
+    "leaves-its-state-open": {
+        "consumer": None,
+        "state": r"default stream, all_reduce 1K, rank 0: after an exception in change_state\(True\) within "
+        r"change_state\(False\) the communicator is on$",
+    },
+    "hangs": {
+        "consumer": None,
+        "async": rf"rank \d on \S+ hung in async default stream, all_gather 1K for {TIMEOUT_S:g} s$",
+    },
+    "raises": {"async": r"rank 1 on \S+ ended with exit code 3: ValueError: a planted defect$"},
+    "is-killed-at-its-end": {"async": r"rank 1 on \S+ was killed by SIGKILL"},
+    "drops-the-sizes": {
+        "producer": r"default stream, all_gather with sizes 1K, rank 0: the collective is wrong, whatever its order: "
+        r"85 of 255 elements are wrong; element 170 is -1 and has to be 114$",
+        "async": None,
+    },
+    "writes-when-disabled": {
+        "state": r"default stream, all_gather 1K, rank 0: a disabled call changed its output$",
+    },
+    "silent-when-disabled": {
+        "state": r"default stream, all_reduce 1K, rank 0: inside change_state\(False\) the communicator is on$",
+    },
+    "stays-on-after-a-capture": {
+        "state": r"default stream, all_reduce 1K, rank 0: after an exception in graph_capture\(\) "
+        r"the communicator is on$",
+    },
+    "gathers-on-the-callers-stream": {
+        "async": r".* stream.*, all_gather \S+, rank \d: the caller's stream was blocked for \d+% of the gather's "
+        r"time in the best of 3 attempts$",
+    },
+    "gathers-unjoined": {
+        "async": r".* stream.*, all_gather \S+, rank \d: joined, it is wrong: \d+ of \d+ elements are wrong"
+    },
+    "skips-operations": {
+        "many": r".* stream.*, (first|second) communicator, rank 0: 1 of its operations had a wrong result$",
+    },
+    "keeps-its-warm-up-stream": {
+        "lifetime": r"cycle 10, rank 0: construction left 1 of its streams behind, and the communicator has 0: ",
+    },
+    "leaves-a-file-open": {"lifetime": r"open files, rank 0: \d+ before 10 cycles and \d+ after$"},
+    "leaves-a-thread": {"lifetime": r"threads, rank 0: \d+ before 10 cycles and \d+ after$"},
+    "stream-free": {"lifetime": None},
+    DETECTOR: {"producer": r"(side|nested) stream", "consumer": r".* stream"},
+}
+CELLS = [Cell(arm=arm, probe=probe) for arm, probes in SEEN.items() for probe in probes]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Proven:
+    """A proof, the processes that it took, and what it left."""
+
+    proof: Proof
+    pids: set[int]
+    left: list[Path]
+
+
+def prove(cells: Sequence[Cell], temporary: Path) -> Proven:
+    pids: set[int] = set()
+
+    def look(positions: list[Position]) -> None:
+        pids.update(position.pid for position in positions)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("CUDA_VISIBLE_DEVICES", "")
+        patch.setattr(tempfile, "tempdir", str(temporary))
+        proof = mutants.prove("cpu", cells, timeout_s=TIMEOUT_S, on_progress=look)
+    return Proven(proof=proof, pids=pids, left=list(temporary.iterdir()))
+
+
+@pytest.fixture(scope="module")
+def proven(tmp_path_factory: pytest.TempPathFactory) -> Proven:
+    return prove(CELLS, tmp_path_factory.mktemp("temporary"))
+
+
+@pytest.mark.parametrize("arm", SEEN)
+def test_of_every_mutant_the_probes_see_what_they_are_for_and_nothing_else(arm: str, proven: Proven) -> None:
+    assert mutants.mismatches(proven.proof, {arm: SEEN[arm]}) == {}
+
+
+def test_of_thousands_of_operations_those_that_were_not_done_are_seen(proven: Proven) -> None:
+    (finding,) = (j.finding for j in proven.proof.judgements if (j.arm, j.probe) == ("skips-operations", "many"))
+    assert finding is not None
+    # Each of the two communicators does 300 operations at each of four places, the 500th and the 1000th excepted.
+    assert (finding.failed, finding.trials) == (4, 8)
+
+
+def test_every_mutant_is_tried_and_caught() -> None:
+    # The one that forgets both is the detector once more, and for what only GPUs have.
+    caught = {arm for arm, probes in SEEN.items() if any(probes.values())} - {DETECTOR}
+    assert set(mutants.MUTANTS) - caught == {"forgets-both"}
+
+
+def test_only_what_broke_is_said_to_have_broken_and_the_rest_went_on(proven: Proven) -> None:
+    judgements = proven.proof.judgements
+    assert [Cell(arm=judgement.arm, probe=judgement.probe) for judgement in judgements] == CELLS
+    broken = {judgement.arm for judgement in judgements if judgement.finding and judgement.finding.broken}
+    assert broken == {"hangs", "raises", "is-killed-at-its-end"}
+    assert {judgement.status for judgement in judgements} == {Status.PASS, Status.FAIL, Status.CAUGHT}
+    assert proven.proof.exit_code is ExitCode.RACE
+
+
+def test_a_proof_leaves_neither_process_nor_file(proven: Proven) -> None:
+    # Two ranks in each of four launches: one more behind each of the three that broke.
+    assert len(proven.pids) == 8
+    assert not [pid for pid in proven.pids if running(pid)]
+    assert proven.left == []
+
+
+def running(pid: int) -> bool:
+    """Whether the process still runs a worker; a zombie has no command line."""
+    path = Path(f"/proc/{pid}/cmdline")
+    return path.exists() and mutants.WORKER.encode() in path.read_bytes()
+
+
+def test_a_detector_that_is_ordered_after_all_is_blind_and_proves_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv(mutants.BLIND, "1")
+    cells = [
+        Cell(arm="stream-free", probe="consumer"),
+        Cell(arm=DETECTOR, probe="producer"),
+        Cell(arm=DETECTOR, probe="consumer"),
+    ]
+    proof = prove(cells, tmp_path).proof
+    assert [judgement.status for judgement in proof.judgements] == [Status.UNPROVEN, Status.BLIND, Status.BLIND]
+    assert proof.exit_code is ExitCode.BLIND_DETECTOR
+    text = proof_text(proof, 80, styled=False)
+    assert re.search(r"^stream-free +\?$", text, re.MULTILINE)
+    assert "BLIND: dedicated-stream-unordered" in text
+
+
+def test_the_command_prints_the_table_and_writes_the_json(tmp_path: Path) -> None:
+    place = Place(tmp_path)
+    ended = place.nccl_bench("verify", "--arms", "stream-free", "--probes", "consumer", "--out", "proof.json")
+    assert (ended.code, ended.stderr) == (0, "")
+    assert re.search(r"^stream-free +pass$", ended.stdout, re.MULTILINE)
+    found = json.loads((place.cwd / "proof.json").read_text(encoding="utf-8"))
+    assert (found["exit_code"], found["blind"], found["world_size"], found["device"]) == (0, False, 2, "cpu")
+    assert [(cell["arm"], cell["probe"], cell["status"]) for cell in found["cells"]] == [
+        ("stream-free", "consumer", "pass"),
+        (DETECTOR, "producer", "caught"),
+        (DETECTOR, "consumer", "caught"),
+    ]
+    assert [path.name for path in place.cwd.iterdir()] == ["proof.json"]
+    place.assert_nothing_is_left()

@@ -1,0 +1,135 @@
+"""``nccl-bench list``: everything there is to choose from, with its reasons, in 80 columns and as JSON."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import pytest
+from typer.testing import CliRunner
+
+from nccl_bench.capabilities import ARMS, DEFAULT_ARMS, DEVICES
+from nccl_bench.cli import app
+from nccl_bench.collectives import COLLECTIVES, DTYPES, Placement, RedOp, Timing
+from nccl_bench.report.listing import listing_text, sections
+from nccl_bench.report.timings import TIMINGS
+from nccl_bench.routes import OPERATIONS, ROUTES, UNROUTED
+from nccl_bench.verify.catalog import PROBES
+
+SECTIONS = tuple(sections())
+
+
+def printed(*arguments: str) -> str:
+    result = CliRunner().invoke(app, ["list", *arguments], env={"COLUMNS": "80"})
+    assert result.exit_code == 0, result.output
+    assert result.stderr == ""
+    return result.stdout
+
+
+def as_json(*arguments: str) -> dict[str, Any]:
+    found = json.loads(printed("--json", *arguments))
+    assert isinstance(found, dict)
+    return found
+
+
+def test_a_section_reads_as_it_should() -> None:
+    assert listing_text({"devices": sections()["devices"], "redops": sections()["redops"]}, 80) == (
+        "devices\n"
+        "What --device takes, and the timings and probes that each lacks.\n"
+        "\n"
+        "device   transport   lacks\n"
+        "------   ---------   ----------------------------------------------------------\n"
+        "cuda     nccl        graph on the default stream: no gate was seen to hold on\n"
+        "                     the default stream until the replays were queued\n"
+        "cpu      gloo        graph: the CPU has no CUDA graphs\n"
+        "                     gated on the default stream: the CPU's default stream runs\n"
+        "                     inline, so nothing can be held back on it\n"
+        "                     enqueue on the default stream: the CPU's default stream\n"
+        "                     runs inline, so nothing can be held back on it\n"
+        "                     probe allocator: the CPU's queues keep alive what they use\n"
+        "                     probe capture: the CPU has no CUDA graphs\n"
+        "\n"
+        "redops\n"
+        "What --op takes.\n"
+        "\n"
+        "sum, prod, min, max, avg\n"
+    )
+
+
+def test_a_device_that_lacks_nothing_has_a_line() -> None:
+    row = {"device": "cuda", "transport": "nccl", "lacks": []}
+    assert listing_text({"devices": [row]}, 80).splitlines()[-1] == "cuda     nccl"
+
+
+def test_everything_there_is_is_in_the_json() -> None:
+    found = as_json()
+    assert tuple(found) == SECTIONS
+    assert {row["arm"]: row["summary"] for row in found["arms"]} == {name: arm.summary for name, arm in ARMS.items()}
+    assert {row["arm"]: row["order"] for row in found["arms"]} == {name: arm.order for name, arm in ARMS.items()}
+    assert tuple(row["arm"] for row in found["arms"] if row["timed"] == "default") == DEFAULT_ARMS
+    assert [row["arm"] for row in found["arms"] if row["timed"] == "never"] == [
+        name for name, arm in ARMS.items() if not arm.timed
+    ]
+    for row in found["collectives"]:
+        collective = COLLECTIVES[row["collective"]]
+        assert tuple(place for place in Placement if row[place]) == collective.placements
+        assert row["reduces"] == collective.reduces
+    assert len(found["collectives"]) == len(COLLECTIVES)
+    assert found["dtypes"] == list(DTYPES)
+    assert found["redops"] == list(RedOp)
+    assert {row["timing"]: row["question"] for row in found["timings"]} == {
+        timing: TIMINGS[timing][1] for timing in Timing
+    }
+    for row in found["devices"]:
+        device = DEVICES[row["device"]]
+        assert row["transport"] == device.transport
+        lacking = (device.missing_timings, device.missing_on_default_stream, device.missing_probes)
+        assert len(row["lacks"]) == sum(map(len, lacking))
+    assert len(found["devices"]) == len(DEVICES)
+    assert [(row["probe"], row["alone"], row["summary"]) for row in found["probes"]] == [
+        (probe.name, probe.alone, probe.summary) for probe in PROBES.values()
+    ]
+    routed = {row.pop("operation"): row for row in found["routes"]}
+    assert routed == {**ROUTES, **{name: {"reason": reason} for name, reason in UNROUTED.items()}}
+
+
+@pytest.mark.parametrize("width", [80, 100, 200])
+def test_the_tables_fit_and_say_what_the_json_says(width: int) -> None:
+    text = printed("--width", str(width))
+    assert text.isascii()
+    assert all(len(line) <= width for line in text.splitlines())
+    assert all(line == line.rstrip() for line in text.splitlines())
+    names = set(text.replace(",", " ").split())
+    assert {*SECTIONS, *ARMS, *COLLECTIVES, *DTYPES, *RedOp, *Timing, *DEVICES, *PROBES, *UNROUTED} <= names
+    assert set(OPERATIONS) <= names
+
+
+def test_help_names_the_sections() -> None:
+    assert f"The sections: {', '.join(SECTIONS)}." in " ".join(printed("--help").split())
+
+
+def test_without_a_width_the_tables_are_the_terminal_s() -> None:
+    assert printed() == printed("--width", "80")
+
+
+def test_where_there_is_no_room_the_last_column_stays_readable() -> None:
+    words = printed("arms", "--width", "20").split()
+    assert set(ARMS["dedicated-stream-unordered"].summary.split()) <= set(words)
+
+
+def test_sections_come_once_and_in_the_order_asked_for() -> None:
+    assert list(as_json("routes", "arms", "routes")) == ["routes", "arms"]
+    titles = [line for line in printed("redops", "dtypes").splitlines() if line in SECTIONS]
+    assert titles == ["redops", "dtypes"]
+
+
+@pytest.mark.parametrize("chosen", [(), ("routes",), ("arms", "routes")])
+def test_routes_are_shown_with_the_overrides_applied(chosen: tuple[str, ...]) -> None:
+    overrides = ("--routes", "graph=torch, all_reduce.eager=communicator")
+    rows = {row["operation"]: row for row in as_json(*chosen, *overrides)["routes"]}
+    assert rows["all_reduce"] == {"operation": "all_reduce", "eager": "communicator", "graph": "torch"}
+    assert rows["broadcast"] == {"operation": "broadcast", "eager": "torch", "graph": "torch"}
+    assert rows["barrier"] == {"operation": "barrier", "reason": UNROUTED["barrier"]}
+    table = [line.split() for line in printed(*chosen, *overrides).splitlines()]
+    assert ["all_reduce", "communicator", "torch"] in table
+    assert ["all_reduce", "torch", "communicator"] not in table

@@ -1,0 +1,260 @@
+"""What a proof asks, in which launches, and what follows from what was found."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from nccl_bench.capabilities import ARMS
+from nccl_bench.errors import ExitCode, UsageError
+from nccl_bench.routes import Backend, Mode
+from nccl_bench.verify.catalog import DETECTOR, PROBES
+from nccl_bench.verify.proof import (
+    Cell,
+    Finding,
+    Judgement,
+    Proof,
+    ProofConfig,
+    ProofSpec,
+    Status,
+    append_finding,
+    asked,
+    judge,
+    launches,
+    read_findings,
+    resolve,
+)
+
+OTHERS = tuple(arm for arm in ARMS if arm != DETECTOR)
+DETECTING = ["producer", "consumer"]
+CAUGHT = (Cell(arm=DETECTOR, probe="producer"), Cell(arm=DETECTOR, probe="consumer"))
+
+
+def resolved(device: str = "cpu", **options: Any) -> ProofConfig:
+    given = {"arms": None, "probes": None, "routes": None, "nccl_library": None, "timeout_s": 60.0}
+    return resolve(device, **(given | options))
+
+
+def findings(config: ProofConfig, *failed: Cell, broken: Iterable[Cell] = ()) -> list[Finding]:
+    """One for every applicable cell."""
+    return [
+        Finding(
+            arm=cell.arm,
+            probe=cell.probe,
+            trials=4,
+            failed=int(cell in failed or cell in broken),
+            detail="planted" if cell in failed or cell in broken else None,
+            broken=cell in broken,
+        )
+        for cells in launches(config)
+        for cell in cells
+    ]
+
+
+def statuses(proof: Proof) -> Mapping[tuple[str, str], Status]:
+    return {(judgement.arm, judgement.probe): judgement.status for judgement in proof.judgements}
+
+
+# -- the configuration -----------------------------------------------------------------------------------------------
+
+
+def test_by_default_it_is_every_arm_that_has_to_pass_and_every_probe() -> None:
+    assert resolved() == ProofConfig(
+        device="cpu", arms=OTHERS, probes=tuple(PROBES), routes=(), nccl_library=None, timeout_s=60.0
+    )
+
+
+def test_options_choose_and_routes_override() -> None:
+    config = resolved(
+        "cuda",
+        arms="coordinator, torch",
+        probes="state,producer",
+        routes="eager=communicator",
+        nccl_library="/opt/libnccl.so.2",
+        timeout_s=3.0,
+    )
+    assert (config.arms, config.probes) == (("coordinator", "torch"), ("state", "producer"))
+    assert (config.device_spec.name, config.nccl_library, config.timeout_s) == ("cuda", "/opt/libnccl.so.2", 3.0)
+    assert config.routing["all_reduce"][Mode.EAGER] is Backend.COMMUNICATOR
+    assert resolved().routing["all_reduce"][Mode.EAGER] is Backend.TORCH
+
+
+@pytest.mark.parametrize(
+    ("options", "says"),
+    [
+        ({"arms": "stream-fre"}, "arms has 'stream-fre': allowed are stream-free"),
+        ({"arms": DETECTOR}, f"arms has '{DETECTOR}'"),
+        ({"arms": ""}, "arms has ''"),
+        ({"probes": "producers"}, "probes has 'producers': allowed are producer, consumer"),
+        ({"routes": "eager"}, r"'eager': give \[OPERATION.\]MODE=BACKEND"),
+        ({"routes": "eager=torch", "arms": "torch"}, "coordinator arms, and none of them is among"),
+        ({"nccl_library": "libnccl.so"}, "the device cpu has no use for NCCL"),
+        ({"timeout_s": 0.0}, "timeout_s is 0.0"),
+        ({"timeout_s": float("nan")}, "timeout_s is nan"),
+    ],
+)
+def test_what_cannot_be_asked_is_refused_with_what_can(options: Mapping[str, Any], says: str) -> None:
+    with pytest.raises(UsageError, match=says):
+        resolved(**options)
+
+
+# -- cells and launches ----------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("probes", ["state", "consumer,lifetime", "many", "all"])
+def test_the_detector_has_the_probes_asked_for_and_those_that_it_has_to_fail(probes: str) -> None:
+    config = resolved(arms="torch,stream-free", probes=probes)
+    chosen = [name for name in PROBES if name in config.probes]
+    cells = asked(config)
+    of_detector = [cell.probe for cell in cells if cell.arm == DETECTOR]
+    assert of_detector == [name for name in PROBES if name in (*DETECTING, *chosen)]
+    assert [(cell.arm, cell.probe) for cell in cells if cell.arm != DETECTOR] == [
+        (arm, probe) for arm in ("torch", "stream-free") for probe in chosen
+    ]
+    assert cells[-1].arm == DETECTOR
+
+
+@pytest.mark.parametrize("device", ["cpu", "cuda"])
+def test_a_launch_has_what_is_harmless_or_one_probe_that_is_not_and_the_detector_last(device: str) -> None:
+    config = resolved(device)
+    groups = launches(config)
+    kinds = [{cell.probe for cell in group if PROBES[cell.probe].alone} for group in groups]
+    assert kinds == [set(), *({name} for name, probe in PROBES.items() if probe.alone and device == "cuda")]
+    for kind, group in zip(kinds, groups, strict=True):
+        assert not kind or {cell.probe for cell in group} == kind
+        arms = [cell.arm for cell in group]
+        assert arms == sorted(arms, key=[*OTHERS, DETECTOR].index)
+        assert arms[-1] == DETECTOR
+    cells = [cell for group in groups for cell in group]
+    assert len(set(cells)) == len(cells)
+    missing = config.device_spec.missing_probes
+    assert {cell.probe for cell in cells} == set(PROBES) - set(missing)
+
+
+def test_without_a_dangerous_probe_there_is_one_launch() -> None:
+    assert [len(group) for group in launches(resolved("cuda", arms="torch", probes="producer"))] == [3]
+
+
+def test_what_is_not_applicable_is_in_no_launch() -> None:
+    config = resolved(arms="stream-free,torch", probes="async,capture")
+    assert launches(config) == [(Cell(arm="stream-free", probe="async"), *CAUGHT)]
+
+
+# -- judgements ------------------------------------------------------------------------------------------------------
+
+CONFIG = resolved(arms="stream-free,torch", probes="producer,consumer,async,many")
+
+
+def test_where_the_detector_is_caught_a_pass_is_a_pass() -> None:
+    proof = judge(CONFIG, 2, findings(CONFIG, *CAUGHT))
+    assert (proof.device, proof.world_size, proof.blind, proof.exit_code) == ("cpu", 2, False, ExitCode.OK)
+    assert proof.arms == ("stream-free", "torch", DETECTOR)
+    assert proof.probes == ("producer", "consumer", "async", "many")
+    assert statuses(proof) == {
+        **{("stream-free", probe): Status.PASS for probe in CONFIG.probes},
+        **{("torch", probe): Status.PASS for probe in ("producer", "consumer", "many")},
+        ("torch", "async"): Status.NOT_APPLICABLE,
+        **{(DETECTOR, probe): Status.CAUGHT for probe in DETECTING},
+        (DETECTOR, "async"): Status.NOT_APPLICABLE,
+        # It need not fail this one.
+        (DETECTOR, "many"): Status.MISSED,
+    }
+    reasons = [judgement.reason for judgement in proof.judgements if judgement.status is Status.NOT_APPLICABLE]
+    assert reasons == [
+        "torch.distributed has no all-gather on a stream of the caller's choice",
+        "it asks nothing of the order of calls, in which alone this arm differs",
+    ]
+
+
+@pytest.mark.parametrize("broken", [False, True])
+def test_a_failed_probe_is_a_failed_proof(broken: bool) -> None:
+    cell = Cell(arm="torch", probe="many")
+    found = findings(CONFIG, *CAUGHT, *([] if broken else [cell]), broken=[cell] if broken else [])
+    proof = judge(CONFIG, 2, found)
+    assert [cell for cell, status in statuses(proof).items() if status is Status.FAIL] == [("torch", "many")]
+    assert proof.exit_code is ExitCode.RACE
+    (failed,) = (judgement for judgement in proof.judgements if judgement.status is Status.FAIL)
+    assert failed.finding is not None
+    assert (failed.finding.detail, failed.finding.broken) == ("planted", broken)
+
+
+@pytest.mark.parametrize("missed", DETECTING)
+def test_a_detector_that_passes_where_it_has_to_fail_makes_passes_unproven(missed: str) -> None:
+    failing = Cell(arm="torch", probe="many")
+    caught = [cell for cell in CAUGHT if cell.probe != missed]
+    proof = judge(CONFIG, 2, findings(CONFIG, *caught, failing))
+    seen = statuses(proof)
+    assert seen[DETECTOR, missed] is Status.BLIND
+    assert Status.PASS not in seen.values()
+    assert seen["stream-free", "producer"] is Status.UNPROVEN
+    # What was seen to be wrong is wrong, whoever is blind, but a proof it is not.
+    assert seen["torch", "many"] is Status.FAIL
+    assert seen["torch", "async"] is Status.NOT_APPLICABLE
+    assert proof.blind
+    assert proof.exit_code is ExitCode.BLIND_DETECTOR
+
+
+def test_a_detector_that_broke_has_detected_nothing() -> None:
+    proof = judge(CONFIG, 2, findings(CONFIG, CAUGHT[0], broken=[CAUGHT[1]]))
+    assert statuses(proof)[DETECTOR, "consumer"] is Status.BLIND
+    assert proof.exit_code is ExitCode.BLIND_DETECTOR
+
+
+def test_a_detector_that_broke_where_it_need_not_fail_is_caught() -> None:
+    proof = judge(CONFIG, 2, findings(CONFIG, *CAUGHT, broken=[Cell(arm=DETECTOR, probe="many")]))
+    assert statuses(proof)[DETECTOR, "many"] is Status.CAUGHT
+    assert proof.exit_code is ExitCode.OK
+
+
+def test_every_status_is_one_that_a_judgement_can_have() -> None:
+    good = judge(CONFIG, 2, findings(CONFIG, *CAUGHT))
+    bad = judge(CONFIG, 2, findings(CONFIG, Cell(arm="torch", probe="many")))
+    assert {*statuses(good).values(), *statuses(bad).values()} == set(Status)
+
+
+def test_a_cell_that_nobody_reported_on_is_no_pass() -> None:
+    with pytest.raises(KeyError):
+        judge(CONFIG, 2, findings(CONFIG, *CAUGHT)[1:])
+
+
+def test_arms_and_probes_of_a_proof_are_those_of_its_judgements() -> None:
+    judgements = tuple(
+        Judgement(arm=arm, probe=probe, status=Status.PASS)
+        for arm, probe in [("b", "consumer"), ("b", "producer"), ("a", "state")]
+    )
+    proof = Proof(device="cpu", world_size=2, judgements=judgements)
+    assert proof.arms == ("b", "a")
+    assert proof.probes == ("producer", "consumer", "state")
+
+
+# -- what the launching process and the ranks tell each other --------------------------------------------------------
+
+
+def test_a_specification_is_read_as_it_was_written(tmp_path: Path) -> None:
+    config = resolved("cuda", arms="coordinator", routes="graph=torch", nccl_library="/opt/libnccl.so.2")
+    spec = ProofSpec(config=config, cells=launches(config)[0], findings="there")
+    assert (spec.scratch, spec.first) == (None, 0)
+    moved = spec.at("/scratch", 2)
+    assert moved == replace(spec, scratch="/scratch", first=2)
+    for written in (spec, moved):
+        written.write(tmp_path / "spec.json")
+        assert ProofSpec.read(tmp_path / "spec.json") == written
+
+
+def test_findings_are_read_as_they_were_added_but_for_a_line_that_was_cut_off(tmp_path: Path) -> None:
+    path = tmp_path / "findings"
+    assert read_findings(path) == []
+    found = findings(CONFIG, *CAUGHT, broken=[Cell(arm="torch", probe="many")])
+    for finding in found:
+        append_finding(path, finding)
+    assert read_findings(path) == found
+    path.write_text(path.read_text(encoding="utf-8")[:-2], encoding="utf-8")
+    assert read_findings(path) == found[:-1]
+
+
+def test_a_finding_knows_its_cell() -> None:
+    assert [finding.cell for finding in findings(CONFIG)] == [cell for group in launches(CONFIG) for cell in group]

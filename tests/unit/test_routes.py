@@ -1,0 +1,84 @@
+"""The routing table: the engines' defaults, and overrides of them."""
+
+from __future__ import annotations
+
+from copy import deepcopy
+
+import pytest
+
+from nccl_bench.errors import UsageError
+from nccl_bench.parallel_state import GroupCoordinator
+from nccl_bench.routes import OPERATIONS, ROUTES, UNROUTED, Backend, Mode, override
+
+TORCH_ONLY = {Mode.EAGER: Backend.TORCH, Mode.GRAPH: Backend.TORCH}
+REVERSED = {Mode.EAGER: Backend.COMMUNICATOR, Mode.GRAPH: Backend.TORCH}
+
+
+def test_by_default_torch_carries_everything_eagerly_and_the_communicator_in_graphs() -> None:
+    assert tuple(ROUTES) == OPERATIONS
+    assert all(row == {Mode.EAGER: Backend.TORCH, Mode.GRAPH: Backend.COMMUNICATOR} for row in ROUTES.values())
+
+
+def test_every_operation_of_the_coordinator_is_routed_or_says_why_not() -> None:
+    public = {name for name, value in vars(GroupCoordinator).items() if callable(value) and name[0] != "_"}
+    state = {"change_state", "graph_capture", "close"}
+    assert public - state - {"outplace_all_reduce"} == {*OPERATIONS, *UNROUTED}
+
+
+def test_without_overrides_the_table_is_as_it_was() -> None:
+    assert override([]) == ROUTES
+    mine = override(["graph=torch"])
+    assert override([], mine) == mine
+
+
+def test_an_override_without_an_operation_is_of_all() -> None:
+    assert override(["eager=communicator", "graph=torch"]) == dict.fromkeys(OPERATIONS, REVERSED)
+
+
+@pytest.mark.parametrize("operation", OPERATIONS)
+def test_an_override_of_one_operation_is_of_no_other(operation: str) -> None:
+    assert override([f"{operation}.graph=torch"]) == {**ROUTES, operation: TORCH_ONLY}
+
+
+def test_a_later_override_wins() -> None:
+    broad, narrow = "graph=torch", "reduce.graph=communicator"
+    assert override([broad, narrow]) == {**dict.fromkeys(OPERATIONS, TORCH_ONLY), "reduce": ROUTES["reduce"]}
+    assert override([narrow, broad]) == dict.fromkeys(OPERATIONS, TORCH_ONLY)
+
+
+def test_overrides_are_applied_to_the_table_given_and_leave_it_alone() -> None:
+    mine = override(["eager=communicator"])
+    before, defaults = deepcopy(mine), deepcopy(ROUTES)
+    assert override(["graph=torch"], mine) == dict.fromkeys(OPERATIONS, REVERSED)
+    assert mine == before
+    assert defaults == ROUTES
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "",
+        "eager",
+        "eager=",
+        "=torch",
+        "torch=eager",
+        "eager=nccl",
+        "eager = torch",
+        "EAGER=torch",
+        "all_reduce=torch",
+        "all_reduce.=torch",
+        ".eager=torch",
+        "all_reduce.lazy=torch",
+        "all_reduce.eager.graph=torch",
+        "allreduce.eager=torch",
+        "eager=torch=communicator",
+        *(f"{name}.eager=torch" for name in UNROUTED),
+    ],
+)
+def test_what_is_no_override_is_refused_with_what_is_allowed(text: str) -> None:
+    with pytest.raises(UsageError) as refused:
+        override(["graph=torch", text])
+    message = str(refused.value)
+    assert repr(text) in message
+    for allowed in (*OPERATIONS, *Mode, *Backend, "[OPERATION.]MODE=BACKEND", "eager=communicator"):
+        assert allowed in message

@@ -1,0 +1,56 @@
+"""The table of probes: which apply to which arms and devices, and that every name in it leads somewhere."""
+
+from __future__ import annotations
+
+import pytest
+
+from nccl_bench.capabilities import ARMS, COORDINATORS, DEVICES, Order
+from nccl_bench.verify.catalog import DETECTOR, PROBES, not_applicable
+from nccl_bench.verify.probes import RUN
+
+
+def applicable(arm: str, device: str) -> set[str]:
+    return {name for name, probe in PROBES.items() if not_applicable(probe, ARMS[arm], DEVICES[device]) is None}
+
+
+def test_every_probe_is_there_to_be_run() -> None:
+    assert list(RUN) == list(PROBES)
+    assert all(probe.name == name and probe.summary for name, probe in PROBES.items())
+
+
+def test_what_has_to_be_detected_can_be() -> None:
+    assert {name for name, probe in PROBES.items() if probe.detects} == {"producer", "consumer"}
+    assert all(probe.races for probe in PROBES.values() if probe.detects)
+    for device in DEVICES:
+        assert {"producer", "consumer"} <= applicable(DETECTOR, device)
+
+
+def test_the_detector_is_the_arm_that_nothing_orders() -> None:
+    assert [name for name, arm in ARMS.items() if arm.order is Order.BARE] == [DETECTOR]
+    assert not ARMS[DETECTOR].timed
+
+
+@pytest.mark.parametrize("device", DEVICES)
+def test_probes_that_a_device_misses_exist_and_the_reason_is_told(device: str) -> None:
+    missing = DEVICES[device].missing_probes
+    assert set(missing) <= set(PROBES)
+    for name, reason in missing.items():
+        for arm in ARMS.values():
+            assert not_applicable(PROBES[name], arm, DEVICES[device]) == reason
+
+
+@pytest.mark.parametrize("arm", ARMS)
+def test_on_gpus_every_arm_has_every_probe_but_those_that_make_no_sense(arm: str) -> None:
+    expected = set(PROBES)
+    if arm == DETECTOR:
+        expected = {"producer", "consumer", "allocator", "capture", "many"}
+    elif arm in ("torch", "torch-async"):
+        expected -= {"async"}
+    assert applicable(arm, "cuda") == expected
+    assert applicable(arm, "cpu") == expected - {"allocator", "capture"}
+
+
+def test_coordinators_are_asked_for_their_asynchronous_gather() -> None:
+    for name, arm in ARMS.items():
+        if arm.communicator in COORDINATORS:
+            assert "async" in applicable(name, "cpu")

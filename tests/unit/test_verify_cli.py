@@ -1,0 +1,289 @@
+"""``nccl-bench verify``: what it asks a proof for, what it refuses before any rank starts, and how it ends."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import pytest
+
+from nccl_bench.cli import main
+from nccl_bench.errors import ExitCode, InterruptedRunError, SetupError
+from nccl_bench.launch import hardware
+from nccl_bench.launch import prove as prove_module
+from nccl_bench.launch.torchrun import LaunchConfig
+from nccl_bench.records.handoff import Position
+from nccl_bench.verify.catalog import DETECTOR
+from nccl_bench.verify.proof import Cell, Finding, Proof, ProofConfig, judge, launches, resolve
+
+RANKS = {"RANK": "0", "WORLD_SIZE": "2", "LOCAL_RANK": "0", "LOCAL_WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1"}
+TORCHRUN = RANKS | {"TORCHELASTIC_RUN_ID": "none", "MASTER_PORT": "29500"}
+SRUN = {
+    "SLURM_JOB_ID": "7",
+    "SLURM_STEP_ID": "0",
+    "SLURM_STEP_NUM_TASKS": "4",
+    "SLURM_STEP_NUM_NODES": "1",
+    "SLURM_PROCID": "1",
+    "SLURM_LOCALID": "1",
+}
+LAUNCHERS_MARKS = (*TORCHRUN, *SRUN, "OMPI_COMM_WORLD_RANK", "PMI_RANK", "CUDA_VISIBLE_DEVICES", "COLUMNS")
+CAUGHT = (Cell(arm=DETECTOR, probe="producer"), Cell(arm=DETECTOR, probe="consumer"))
+TORCH = Cell(arm="torch", probe="producer")
+
+
+@dataclass
+class Prover:
+    """Stands in for ``run_proof``: what is in ``failed`` fails, and ``error`` is raised."""
+
+    failed: tuple[Cell, ...] = CAUGHT
+    error: Exception | None = None
+    asked: list[tuple[ProofConfig, LaunchConfig]] = field(default_factory=list)
+    before: Callable[[], None] = lambda: None
+
+    def __call__(
+        self, config: ProofConfig, launch: LaunchConfig, *, on_progress: Callable[[list[Position]], None]
+    ) -> Proof:
+        self.asked.append((config, launch))
+        self.before()
+        on_progress([])
+        if self.error:
+            raise self.error
+        return judge(
+            config,
+            launch.nproc,
+            [
+                Finding(
+                    arm=cell.arm,
+                    probe=cell.probe,
+                    trials=4,
+                    failed=int(cell in self.failed),
+                    detail="planted" if cell in self.failed else None,
+                )
+                for group in launches(config)
+                for cell in group
+            ],
+        )
+
+
+@dataclass(frozen=True)
+class Ended:
+    code: int
+    stdout: str
+    stderr: str
+
+
+Command = Callable[..., Ended]
+
+
+@pytest.fixture
+def prover(monkeypatch: pytest.MonkeyPatch) -> Prover:
+    prover = Prover()
+    monkeypatch.setattr(prove_module, "run_proof", prover)
+    return prover
+
+
+@pytest.fixture
+def verify(
+    prover: Prover, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> Command:
+    """Runs a command line in an empty directory of a machine without GPUs."""
+    for name in LAUNCHERS_MARKS:
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setattr(hardware, "gpu_count", lambda environ: 0)
+    monkeypatch.chdir(tmp_path)
+
+    def run(*arguments: str, env: Mapping[str, str] = {}) -> Ended:
+        with monkeypatch.context() as patch:
+            patch.setattr(sys, "argv", ["nccl-bench", "verify", *arguments])
+            for name, value in env.items():
+                patch.setenv(name, value)
+            with pytest.raises(SystemExit) as end:
+                main()
+        captured = capsys.readouterr()
+        return Ended(int(end.value.code or 0), captured.out, captured.err)
+
+    return run
+
+
+# -- what it asks for ------------------------------------------------------------------------------------------------
+
+
+def test_without_options_everything_is_proven_on_two_ranks_of_the_cpu(verify: Command, prover: Prover) -> None:
+    ended = verify()
+    assert (ended.code, ended.stderr) == (ExitCode.OK, "")
+    assert prover.asked == [
+        (
+            resolve("cpu", arms=None, probes=None, routes=None, nccl_library=None, timeout_s=60.0),
+            LaunchConfig(nproc=2, worker="nccl_bench.verify.worker"),
+        )
+    ]
+
+
+def test_every_option_reaches_the_proof(verify: Command, prover: Prover) -> None:
+    given = {
+        "--arms": "coordinator,torch",
+        "--probes": "state",
+        "--routes": "eager=communicator",
+        "--device": "cuda",
+        "--nproc": "3",
+        "--nccl-library": "/opt/libnccl.so.2",
+        "--timeout": "2.5",
+    }
+    assert verify(*(word for option in given.items() for word in option)).code == ExitCode.OK
+    ((config, launch),) = prover.asked
+    assert config == ProofConfig(
+        device="cuda",
+        arms=("coordinator", "torch"),
+        probes=("state",),
+        routes=("eager=communicator",),
+        nccl_library="/opt/libnccl.so.2",
+        timeout_s=2.5,
+    )
+    assert launch.nproc == 3
+
+
+@pytest.mark.parametrize(
+    ("gpus", "arguments", "device", "nproc"),
+    [
+        (4, (), "cuda", 4),
+        (4, ("--device", "cpu"), "cpu", 2),
+        (4, ("--nproc", "3"), "cuda", 3),
+        (0, ("--device", "cuda", "--nproc", "2"), "cuda", 2),
+    ],
+)
+def test_the_machine_decides_where_nobody_says(
+    gpus: int,
+    arguments: tuple[str, ...],
+    device: str,
+    nproc: int,
+    verify: Command,
+    prover: Prover,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(hardware, "gpu_count", lambda environ: gpus)
+    assert verify(*arguments).code == ExitCode.OK
+    ((config, launch),) = prover.asked
+    assert (config.device, launch.nproc) == (device, nproc)
+
+
+# -- what it shows ---------------------------------------------------------------------------------------------------
+
+
+def test_the_table_is_as_wide_as_the_terminal_or_as_asked_for(verify: Command) -> None:
+    narrow, wide, asked = verify(env={"COLUMNS": "80"}), verify(env={"COLUMNS": "160"}), verify("--width", "160")
+    assert "\n  -unordered" in narrow.stdout
+    assert "\n  -unordered" not in wide.stdout
+    assert asked == wide
+
+
+def test_json_is_printed_or_written_or_both_and_says_what_was_run_on_what(verify: Command, tmp_path: Path) -> None:
+    both = verify("--json", "--out", "deep/proof.json", "--arms", "torch")
+    written = (tmp_path / "deep" / "proof.json").read_text(encoding="utf-8")
+    assert (both.code, both.stdout, both.stderr) == (ExitCode.OK, written, "")
+    found = json.loads(written)
+    assert list(found) == [
+        *("tool", "version", "started", "command", "config", "environment"),
+        *("device", "world_size", "blind", "exit_code", "cells"),
+    ]
+    assert found["command"] == ["nccl-bench", "verify", "--json", "--out", "deep/proof.json", "--arms", "torch"]
+    assert found["config"]["arms"] == ["torch"]
+    assert found["environment"]
+    assert {cell["arm"] for cell in found["cells"]} == {"torch", DETECTOR}
+    with_table = verify("--out", "proof.json", "--arms", "torch")
+    assert with_table.stdout.startswith("Stream order, 2 arms by 8 probes on 2 ranks (cpu)\n")
+    assert json.loads((tmp_path / "proof.json").read_text(encoding="utf-8"))["cells"] == found["cells"]
+
+
+def test_the_file_is_there_before_the_first_rank(verify: Command, prover: Prover, tmp_path: Path) -> None:
+    seen: list[bytes] = []
+    prover.before = lambda: seen.append((tmp_path / "proof.json").read_bytes())
+    verify("--out", "proof.json")
+    assert seen == [b""]
+
+
+@pytest.mark.parametrize(
+    ("failed", "code", "says"),
+    [
+        (CAUGHT, ExitCode.OK, "was caught as it has to be"),
+        ((*CAUGHT, TORCH), ExitCode.RACE, "torch, producer: 1 of 4 trials; first: planted"),
+        ((CAUGHT[0], TORCH), ExitCode.BLIND_DETECTOR, "BLIND: dedicated-stream-unordered"),
+    ],
+)
+def test_the_exit_code_is_what_the_proof_came_to(
+    failed: tuple[Cell, ...], code: ExitCode, says: str, verify: Command, prover: Prover, tmp_path: Path
+) -> None:
+    prover.failed = failed
+    ended = verify("--out", "proof.json")
+    assert (ended.code, ended.stderr) == (code, "")
+    assert says in " ".join(ended.stdout.split())
+    assert json.loads((tmp_path / "proof.json").read_text(encoding="utf-8"))["exit_code"] == code
+
+
+@pytest.mark.parametrize(
+    ("error", "code"),
+    [(SetupError("no GPU here"), ExitCode.SETUP), (InterruptedRunError("interrupted"), ExitCode.INTERRUPTED)],
+)
+def test_a_proof_that_does_not_get_to_its_end_is_one_message(
+    error: Exception, code: ExitCode, verify: Command, prover: Prover
+) -> None:
+    prover.error = error
+    assert verify() == Ended(code, "", f"nccl-bench: {error}\n")
+
+
+# -- what it refuses -------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("arguments", "env", "says"),
+    [
+        (("--nproc", "1"), {}, ("--nproc is 1", "at least 2 ranks")),
+        (("--nproc", "0"), {}, ("--nproc is 0", "at least 2 ranks")),
+        (("--device", "cuda"), {}, ("0 GPUs", "at least 2 ranks", "--device cpu")),
+        (("--device", "tpu"), {}, ("'tpu'", "cuda, cpu")),
+        (("--arms", "stream-fre"), {}, ("'stream-fre'", "stream-free")),
+        (("--arms", DETECTOR), {}, (f"'{DETECTOR}'", "allowed are stream-free")),
+        (("--probes", "producers"), {}, ("'producers'", "producer, consumer")),
+        (("--routes", "eager"), {}, ("'eager'", "[OPERATION.]MODE=BACKEND")),
+        (("--routes", "eager=torch", "--arms", "torch"), {}, ("'eager=torch'", "--arms")),
+        (("--nccl-library", "libnccl.so"), {}, ("'libnccl.so'", "cpu")),
+        (("-T", "0"), {}, ("0.0", "above 0")),
+        (("--width", "19"), {}, ("--width is 19", "at least 20")),
+        (("--out", "there.json"), {}, ("there.json is there already", "--out")),
+        (("--out", "."), {}, ("--out",)),
+        (("--out", "there.json/proof.json"), {}, ("there.json/proof.json cannot be written", "--out")),
+        (("--out", "/proc/nccl-bench/proof.json"), {}, ("/proc/nccl-bench/proof.json cannot be written", "--out")),
+        ((), TORCHRUN, ("torchrun started 2 ranks", "outside of it")),
+        ((), SRUN, ("srun started 4 ranks", "outside of it")),
+    ],
+    ids=lambda value: " ".join(value)[:40] if isinstance(value, tuple) else "",
+)
+def test_what_cannot_be_proven_is_refused_before_any_rank_starts(
+    arguments: tuple[str, ...],
+    env: Mapping[str, str],
+    says: tuple[str, ...],
+    verify: Command,
+    prover: Prover,
+    tmp_path: Path,
+) -> None:
+    (tmp_path / "there.json").write_text("{}", encoding="utf-8")
+    ended = verify(*arguments, env=env)
+    assert (ended.code, ended.stdout) == (ExitCode.USAGE, "")
+    assert ended.stderr.startswith("nccl-bench: ")
+    assert "Traceback" not in ended.stderr
+    assert all(text in ended.stderr for text in says), ended.stderr
+    assert prover.asked == []
+    assert {path.name: path.read_text(encoding="utf-8") for path in tmp_path.iterdir()} == {"there.json": "{}"}
+
+
+@pytest.mark.parametrize(("gpus", "arguments"), [(2, ("--nproc", "3")), (1, ())])
+def test_gpus_that_are_too_few_are_refused(
+    gpus: int, arguments: tuple[str, ...], verify: Command, prover: Prover, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(hardware, "gpu_count", lambda environ: gpus)
+    ended = verify(*arguments)
+    assert ended.code == ExitCode.USAGE
+    assert ("this node has 2 GPUs" if arguments else "this machine has 1 GPU,") in ended.stderr
+    assert prover.asked == []

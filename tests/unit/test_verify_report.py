@@ -1,0 +1,213 @@
+"""What a person and a program see of a proof."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterable, Mapping
+
+import pytest
+
+from nccl_bench.capabilities import ARMS
+from nccl_bench.report.proof import CPU_NOTICE, proof_json, proof_text
+from nccl_bench.verify.catalog import DETECTOR, PROBES
+from nccl_bench.verify.proof import Cell, Finding, Proof, Status, judge, launches, resolve
+
+Details = Mapping[tuple[str, str], str]
+CAUGHT: Details = {(DETECTOR, "producer"): "late", (DETECTOR, "consumer"): "late"}
+WRONG = "side stream, all_reduce 1K, rank 0: 3 of 256 elements are wrong; element 0 is 202 and has to be 433"
+KILLED = "rank 1 on node0 was killed by SIGABRT:\nterminate called\n  caf\u00e9 \x1b[31m " + "x" * 200
+
+
+def proof(
+    failed: Details = CAUGHT,
+    *,
+    device: str = "cuda",
+    arms: str = "all",
+    probes: str = "all",
+    broken: Iterable[tuple[str, str]] = (),
+) -> Proof:
+    config = resolve(device, arms=arms, probes=probes, routes=None, nccl_library=None, timeout_s=60.0)
+    cells = [cell for group in launches(config) for cell in group]
+    assert {Cell(arm=arm, probe=probe) for arm, probe in failed} <= set(cells)
+    return judge(
+        config,
+        4,
+        [
+            Finding(
+                arm=cell.arm,
+                probe=cell.probe,
+                trials=48,
+                failed=36 if (cell.arm, cell.probe) in failed else 0,
+                detail=failed.get((cell.arm, cell.probe)),
+                broken=(cell.arm, cell.probe) in broken,
+            )
+            for cell in cells
+        ],
+    )
+
+
+def shown(proof: Proof, width: int = 80) -> str:
+    return proof_text(proof, width, styled=False)
+
+
+def flat(text: str) -> str:
+    """``text`` without its line breaks."""
+    return " ".join(text.split())
+
+
+FAILING: Details = {**CAUGHT, ("torch", "many"): KILLED, ("stream-free", "producer"): WRONG}
+EVERYTHING = (
+    proof(),
+    proof(device="cpu"),
+    proof(FAILING, broken=[("torch", "many")]),
+    proof({key: detail for key, detail in FAILING.items() if key != (DETECTOR, "consumer")}),
+)
+
+
+def test_a_proof_reads_as_it_should() -> None:
+    text = shown(proof({**CAUGHT, ("torch", "producer"): WRONG}, device="cpu", arms="torch", probes="producer,async"))
+    assert text == (
+        "Stream order, 2 arms by 3 probes on 4 ranks (cpu)\n"
+        "CPU run: it shows how the arms order their calls, and says nothing about GPUs.\n"
+        "\n"
+        "arm                          producer   consumer   async\n"
+        "--------------------------   --------   --------   -----\n"
+        "torch                        FAIL                  -\n"
+        "dedicated-stream-unordered   caught     caught     -\n"
+        "\n"
+        "Detector: dedicated-stream-unordered, which nothing orders, was caught as it has\n"
+        "to be, in producer (36 of 48 trials), consumer (36 of 48 trials).\n"
+        "\n"
+        "Failed\n"
+        "- torch, producer: 36 of 48 trials; first: side stream, all_reduce 1K, rank 0: 3\n"
+        "  of 256 elements are wrong; element 0 is 202 and has to be 433\n"
+        "\n"
+        "Not applicable\n"
+        "- async of torch: torch.distributed has no all-gather on a stream of the\n"
+        "  caller's choice\n"
+        "- async of dedicated-stream-unordered: it asks nothing of the order of calls, in\n"
+        "  which alone this arm differs\n"
+    )
+
+
+@pytest.mark.parametrize("of", EVERYTHING, ids=["good", "cpu", "failing", "blind"])
+@pytest.mark.parametrize("width", [80, 100, 160])
+def test_every_line_fits_and_is_plain_ascii(of: Proof, width: int) -> None:
+    text = shown(of, width)
+    assert text.isascii()
+    assert all(character.isprintable() or character == "\n" for character in text)
+    lines = text.splitlines()
+    assert max(map(len, lines)) <= width
+    assert all(line == line.rstrip() for line in lines)
+
+
+@pytest.mark.parametrize("width", [80, 160])
+def test_the_table_has_every_arm_and_every_probe_with_its_status(width: int) -> None:
+    # A name that is too long goes on in the next line.
+    table = re.sub(r"(?m)^(\S+)(.*)\n  (-\S+)$", r"\1\3\2", shown(EVERYTHING[2], width).split("\n\n")[1])
+    header, _, *rows = [line.split() for line in table.splitlines()]
+    assert header == ["arm", *PROBES]
+    assert [row[0] for row in rows] == list(ARMS)
+    letters = {Status.PASS: "pass", Status.FAIL: "FAIL", Status.CAUGHT: "caught", Status.MISSED: "missed"}
+    for row in rows:
+        statuses = [j.status for j in EVERYTHING[2].judgements if j.arm == row[0]]
+        assert row[1:] == [letters.get(status, "-") for status in statuses]
+
+
+def test_a_wide_table_folds_no_name() -> None:
+    assert "\n  -unordered" in shown(EVERYTHING[0], 80)
+    assert re.search(rf"(?m)^{DETECTOR} +caught +caught +missed", shown(EVERYTHING[0], 160))
+
+
+def test_what_failed_is_told_with_all_that_was_said_about_it() -> None:
+    text = flat(shown(EVERYTHING[2]))
+    assert f"- stream-free, producer: 36 of 48 trials; first: {WRONG}" in text
+    # What broke was not tried so and so often.
+    assert r"- torch, many: rank 1 on node0 was killed by SIGABRT: terminate called caf\xe9 \x1b[31m x" in text
+    assert "Failed" not in shown(EVERYTHING[0])
+
+
+def test_a_blind_detector_makes_passes_question_marks_and_says_why() -> None:
+    missed = proof({(DETECTOR, "producer"): "late", ("torch", "state"): WRONG}, device="cpu")
+    table, text = shown(missed, 160).split("\n\n")[1], flat(shown(missed))
+    assert "pass" not in table
+    assert re.search(r"(?m)^stream-free +\? +\? +- +- +\? +\? +\? +\?$", table)
+    assert re.search(r"(?m)^torch +\? +\? +- +- +FAIL +- +\? +\?$", table)
+    assert re.search(rf"(?m)^{DETECTOR} +caught +BLIND ", table)
+    assert "BLIND: dedicated-stream-unordered, which nothing orders, was not caught (consumer: it passed)." in text
+    assert "nothing above is proven, and what passed is shown as '?'" in text
+    assert "as it has to be" not in text
+    assert "BLIND" not in shown(proof())
+
+
+def test_a_detector_that_broke_is_told_with_what_ended_it() -> None:
+    broken = proof({**CAUGHT, (DETECTOR, "consumer"): "rank 0 hung"}, broken=[(DETECTOR, "consumer")])
+    assert "was not caught (consumer: rank 0 hung)." in flat(shown(broken))
+
+
+def test_what_the_detector_need_not_fail_is_said_to_be_missed() -> None:
+    text = flat(shown(proof()))
+    assert "was caught as it has to be, in producer (36 of 48 trials), consumer (36 of 48 trials)." in text
+    assert "It was missed in allocator, capture, many, so a pass there says less." in text
+    assert "missed" not in shown(proof(probes="producer"))
+
+
+def test_a_reason_is_told_once_with_the_cells_that_it_holds_for() -> None:
+    assert shown(proof(device="cpu"), 160).partition("Not applicable\n")[2].splitlines() == [
+        "- allocator: the CPU's queues keep alive what they use",
+        "- capture: the CPU has no CUDA graphs",
+        "- async of torch, torch-async: torch.distributed has no all-gather on a stream of the caller's choice",
+        f"- state, async, lifetime of {DETECTOR}: it asks nothing of the order of calls, in which alone this arm "
+        "differs",
+    ]
+    assert "Not applicable" not in shown(proof(probes="producer"))
+
+
+def test_only_a_cpu_proof_says_that_it_is_one() -> None:
+    assert CPU_NOTICE in shown(proof(device="cpu"))
+    assert CPU_NOTICE not in shown(proof())
+
+
+@pytest.mark.parametrize("of", EVERYTHING, ids=["good", "cpu", "failing", "blind"])
+def test_a_terminal_gets_colour_and_the_same_text(of: Proof, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TERM", "xterm")
+    monkeypatch.delenv("NO_COLOR", raising=False)
+    styled = proof_text(of, 80, styled=True)
+    assert "\x1b[" in styled
+    assert re.sub(r"\x1b\[[\d;]*m", "", styled) == shown(of)
+
+
+def test_the_json_is_everything_with_what_it_is_about() -> None:
+    of = proof({("torch", "many"): KILLED, (DETECTOR, "producer"): "late"}, broken=[("torch", "many")])
+    found = json.loads(proof_json(of, {"tool": "nccl-bench", "version": "1"}))
+    assert list(found) == ["tool", "version", "device", "world_size", "blind", "exit_code", "cells"]
+    assert (found["device"], found["world_size"], found["blind"], found["exit_code"]) == ("cuda", 4, True, 9)
+    cells = {(cell["arm"], cell["probe"]): cell for cell in found["cells"]}
+    assert len(cells) == len(found["cells"]) == len(ARMS) * len(PROBES)
+    assert cells["torch", "many"] == {
+        "arm": "torch",
+        "probe": "many",
+        "status": "FAIL",
+        "trials": 48,
+        "failed": 36,
+        "detail": KILLED,
+        "broken": True,
+    }
+    assert cells["stream-free", "state"] == {
+        "arm": "stream-free",
+        "probe": "state",
+        "status": "unproven",
+        "trials": 48,
+        "failed": 0,
+        "broken": False,
+    }
+    assert cells["torch", "async"] == {
+        "arm": "torch",
+        "probe": "async",
+        "status": "not applicable",
+        "reason": "torch.distributed has no all-gather on a stream of the caller's choice",
+    }
+    assert {cell["status"] for cell in found["cells"]} == {
+        *("FAIL", "unproven", "not applicable", "caught", "BLIND", "missed")
+    }
