@@ -64,7 +64,7 @@ def verify(
     probe failed; 9: the unordered arm was not caught, so nothing is proven.
     """
     from nccl_bench.cli.session import Output
-    from nccl_bench.launch.attach import detect
+    from nccl_bench.launch.attach import started_by
     from nccl_bench.launch.hardware import gpu_count
     from nccl_bench.launch.torchrun import LaunchConfig
     from nccl_bench.verify.proof import resolve
@@ -79,11 +79,11 @@ def verify(
         timeout_s=timeout,
     )
     output = Output(out=out, json=json, width=width)
-    attachment = detect(os.environ)
-    if attachment is not None and attachment.world_size > 1:
+    launcher = started_by(os.environ)
+    if launcher is not None:
         raise UsageError(
-            f"{attachment.source} started {attachment.world_size} ranks, and a proof starts its own on one node, since "
-            "a probe that fails may end them: run `nccl-bench verify` once, outside of it"
+            f"{launcher} started this process as one rank of several, and a proof starts its own on one node, since a "
+            "probe that fails may end them: run `nccl-bench verify` once, outside of it"
         )
     ranks = nproc if nproc is not None else DEFAULT_CPU_RANKS if config.device == "cpu" else gpus
     if ranks < FEWEST_RANKS:
@@ -120,8 +120,13 @@ def _prove(config: ProofConfig, launch: LaunchConfig, output: Output) -> ExitCod
     # Before the first rank starts: a bad path must not cost a proof.
     if output.out is not None:
         _create(output.out)
-    with Display(len(cells), lambda index: "") as display:
-        proof = run_proof(config, launch, on_progress=display.show)
+    try:
+        with Display(len(cells), lambda index: "") as display:
+            proof = run_proof(config, launch, on_progress=display.show)
+    except BaseException:
+        if output.out is not None:
+            output.out.unlink(missing_ok=True)  # empty, and in the way of the next attempt
+        raise
     if output.out is not None:
         output.out.write_text(proof_json(proof, about), encoding="utf-8")
     width = output.width or shutil.get_terminal_size((80, 24)).columns

@@ -90,6 +90,19 @@ def detect(environ: Mapping[str, str], rdzv_endpoint: str | None = None, *, lone
     return reader.hydra() if "PMI_RANK" in environ else None
 
 
+def started_by(environ: Mapping[str, str]) -> Source | None:
+    """Who started this process as one of several ranks, if somebody did; its variables are not looked into."""
+    step = environ.get("SLURM_STEP_ID", "")
+    marks = {
+        Source.TORCHRUN: "TORCHELASTIC_RUN_ID" in environ,
+        Source.MPIRUN: "OMPI_COMM_WORLD_RANK" in environ or "PMI_RANK" in environ,
+        Source.SRUN: step.isdecimal()
+        and int(step) < _FIRST_SPECIAL_STEP
+        and environ.get("SLURM_STEP_NUM_TASKS", "1") != "1",
+    }
+    return next((source for source, marked in marks.items() if marked), None)
+
+
 def environment(attachment: Attachment) -> dict[str, str]:
     """The variables that ``torch.distributed``'s ``env://`` reads; no LOCAL_WORLD_SIZE where it is not known."""
     variables = {

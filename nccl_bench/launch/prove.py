@@ -33,6 +33,7 @@ def run_proof(config: ProofConfig, launch: LaunchConfig, *, on_progress: Callabl
     Raises ``SetupError`` where ranks do not get past set-up, ``InterruptedRunError`` on SIGINT, SIGTERM and SIGHUP.
     """
     findings: dict[Cell, Finding] = {}
+    notes: list[str] = []
     done = 0
     with tempfile.TemporaryDirectory(prefix="nccl-bench-") as directory:
         for number, cells in enumerate(launches(config)):
@@ -53,9 +54,11 @@ def run_proof(config: ProofConfig, launch: LaunchConfig, *, on_progress: Callabl
                 on_progress=partial(_tell, on_progress, done),
             )
             findings |= {finding.cell: finding for finding in read_findings(path)}
-            findings |= _of_ends(cells, ends, findings)
+            findings |= _of_ends(cells, [end for end in ends if end.case_index < len(cells)], findings)
+            # Behind the last cell every communicator is closed and every finding made.
+            notes += [f"After its last probe {_message(end)}" for end in ends if end.case_index >= len(cells)]
             done += len(cells)
-    return judge(config, launch.nproc * launch.nnodes, findings.values())
+    return judge(config, launch.nproc * launch.nnodes, findings.values(), notes)
 
 
 def _tell(on_progress: Callable[[list[Position]], None], done: int, positions: list[Position]) -> None:
@@ -66,16 +69,16 @@ def _of_ends(cells: Sequence[Cell], ends: Sequence[Hang | Crash], findings: dict
     """What a hang or a crash says about its cell. Ranks that failed alone leave by themselves, their finding made."""
     broken = {}
     for end in ends:
-        # Behind the last cell the ranks only close and leave, which the last one has to answer for.
-        cell = cells[min(end.case_index, len(cells) - 1)]
+        cell = cells[end.case_index]
         finding = findings.get(cell)
         if finding is not None and finding.failed and PROBES[cell.probe].alone:
             continue
-        message = (
-            f"rank {end.rank} on {end.host} hung in {end.phase} for {round(end.timeout_s, 1):g} s"
-            if isinstance(end, Hang)
-            else end.message.strip()
-        )
         made = finding or Finding(arm=cell.arm, probe=cell.probe, trials=1, failed=0, detail=None)
-        broken[cell] = replace(made, failed=made.failed + 1, detail=message, broken=True)
+        broken[cell] = replace(made, failed=made.failed + 1, detail=_message(end), broken=True)
     return broken
+
+
+def _message(end: Hang | Crash) -> str:
+    if isinstance(end, Hang):
+        return f"rank {end.rank} on {end.host} hung in {end.phase} for {round(end.timeout_s, 1):g} s"
+    return end.message.strip()

@@ -31,6 +31,7 @@ def proof_json(proof: Proof, about: Mapping[str, object]) -> str:
         "world_size": proof.world_size,
         "blind": proof.blind,
         "exit_code": int(proof.exit_code),
+        "notes": list(proof.notes),
         "cells": [_cell(judgement) for judgement in proof.judgements],
     }
     return json.dumps(mapping, indent=2) + "\n"
@@ -59,6 +60,7 @@ def _lines(proof: Proof, width: int) -> Iterator[Text]:
     for title, items, style in (
         ("", _detector(proof), "bold red" if proof.blind else ""),
         ("Failed", _failures(proof), "red"),
+        ("Warnings", list(proof.notes), "yellow"),
         ("Not applicable", _reasons(proof), ""),
     ):
         if items:
@@ -161,6 +163,7 @@ def _reasons(proof: Proof) -> list[str]:
 
 def _which(judgements: list[Judgement], proof: Proof) -> str:
     arms = list(dict.fromkeys(judgement.arm for judgement in judgements))
-    probes = ", ".join(dict.fromkeys(judgement.probe for judgement in judgements))
+    probes = list(dict.fromkeys(judgement.probe for judgement in judgements))
     everywhere = {judgement.arm for judgement in proof.judgements if judgement.probe in probes}
-    return probes if len(arms) == len(everywhere) else f"{probes} of {', '.join(arms)}"
+    named = ", ".join(probes)
+    return named if len(arms) == len(everywhere) else f"{named} of {', '.join(arms)}"

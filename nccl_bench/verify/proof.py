@@ -117,11 +117,12 @@ class Judgement:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Proof:
-    """Every judgement, arm by arm, the detector's last."""
+    """Every judgement, arm by arm, the detector's last; ``notes`` say what went wrong outside of any probe."""
 
     device: str
     world_size: int
     judgements: tuple[Judgement, ...]
+    notes: tuple[str, ...] = ()
 
     @property
     def arms(self) -> tuple[str, ...]:
@@ -170,11 +171,11 @@ def launches(config: ProofConfig) -> list[tuple[Cell, ...]]:
     return [group for group in (together, *alone) if group]
 
 
-def judge(config: ProofConfig, world_size: int, findings: Iterable[Finding]) -> Proof:
+def judge(config: ProofConfig, world_size: int, findings: Iterable[Finding], notes: Sequence[str] = ()) -> Proof:
     """What follows from ``findings``, one for every applicable cell."""
     by_cell = {finding.cell: finding for finding in findings}
     judgements = [_judge(cell, reason_against(config, cell), by_cell) for cell in asked(config)]
-    proof = Proof(device=config.device, world_size=world_size, judgements=tuple(judgements))
+    proof = Proof(device=config.device, world_size=world_size, judgements=tuple(judgements), notes=tuple(notes))
     if not proof.blind:
         return proof
     unproven = (

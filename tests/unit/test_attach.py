@@ -6,7 +6,7 @@ import pytest
 
 from nccl_bench.errors import SetupError, UsageError
 from nccl_bench.launch import attach
-from nccl_bench.launch.attach import Source, decide, detect, environment
+from nccl_bench.launch.attach import Source, decide, detect, environment, started_by
 
 TORCHRUN = {
     "TORCHELASTIC_RUN_ID": "none",
@@ -220,3 +220,24 @@ def test_attach_with_nothing_to_attach_to_is_refused() -> None:
 def test_an_endpoint_for_ranks_that_have_one_is_refused() -> None:
     with pytest.raises(UsageError, match="leave the option out"):
         decide(TORCHRUN, launch=False, attach=False, rdzv_endpoint="a:1")
+
+
+@pytest.mark.parametrize(
+    ("environ", "source"),
+    [
+        ({"TORCHELASTIC_RUN_ID": "none"}, Source.TORCHRUN),
+        ({"OMPI_COMM_WORLD_RANK": "0", "SLURM_STEP_ID": "0", "SLURM_STEP_NUM_TASKS": "2"}, Source.MPIRUN),
+        ({"PMI_RANK": "1"}, Source.MPIRUN),
+        ({"SLURM_STEP_ID": "0", "SLURM_STEP_NUM_TASKS": "2"}, Source.SRUN),
+        # A shell under `srun --pty`, a batch script, a pod: one process that wants ranks started.
+        ({"SLURM_STEP_ID": "0", "SLURM_STEP_NUM_TASKS": "1"}, None),
+        ({"SLURM_STEP_ID": "4294967291", "SLURM_STEP_NUM_TASKS": "8"}, None),
+        ({"SLURM_PROCID": "0"}, None),
+        ({"RANK": "0", "WORLD_SIZE": "8"}, None),
+        ({}, None),
+    ],
+)
+def test_who_started_this_process_as_a_rank_is_seen_by_the_marks_alone(
+    environ: dict[str, str], source: Source | None
+) -> None:
+    assert started_by(environ) is source

@@ -186,7 +186,7 @@ def test_json_is_printed_or_written_or_both_and_says_what_was_run_on_what(verify
     found = json.loads(written)
     assert list(found) == [
         *("tool", "version", "started", "command", "config", "environment"),
-        *("device", "world_size", "blind", "exit_code", "cells"),
+        *("device", "world_size", "blind", "exit_code", "notes", "cells"),
     ]
     assert found["command"] == ["nccl-bench", "verify", "--json", "--out", "deep/proof.json", "--arms", "torch"]
     assert found["config"]["arms"] == ["torch"]
@@ -202,6 +202,15 @@ def test_the_file_is_there_before_the_first_rank(verify: Command, prover: Prover
     prover.before = lambda: seen.append((tmp_path / "proof.json").read_bytes())
     verify("--out", "proof.json")
     assert seen == [b""]
+
+
+def test_a_proof_that_was_not_made_leaves_no_file_in_the_way(verify: Command, prover: Prover, tmp_path: Path) -> None:
+    def interrupt() -> None:
+        raise KeyboardInterrupt
+
+    prover.before = interrupt
+    assert verify("--out", "proof.json").code == ExitCode.INTERRUPTED
+    assert not (tmp_path / "proof.json").exists()
 
 
 @pytest.mark.parametrize(
@@ -255,8 +264,8 @@ def test_a_proof_that_does_not_get_to_its_end_is_one_message(
         (("--out", "."), {}, ("--out",)),
         (("--out", "there.json/proof.json"), {}, ("there.json/proof.json cannot be written", "--out")),
         (("--out", "/proc/nccl-bench/proof.json"), {}, ("/proc/nccl-bench/proof.json cannot be written", "--out")),
-        ((), TORCHRUN, ("torchrun started 2 ranks", "outside of it")),
-        ((), SRUN, ("srun started 4 ranks", "outside of it")),
+        ((), TORCHRUN, ("torchrun started this process as one rank", "outside of it")),
+        ((), SRUN, ("srun started this process as one rank", "outside of it")),
     ],
     ids=lambda value: " ".join(value)[:40] if isinstance(value, tuple) else "",
 )
