@@ -9,7 +9,7 @@ from typing import Any
 import torch.distributed as dist
 from torch import Tensor
 
-from nccl_bench.capabilities import ARMS, ArmSpec, Order
+from nccl_bench.capabilities import ArmSpec, Order, arm_spec
 from nccl_bench.collectives import Case, RedOp
 from nccl_bench.communicators.base import Communicator
 from nccl_bench.communicators.recorded import RecordedCommunicator
@@ -78,7 +78,7 @@ class Arm:
     """
 
     def __init__(self, name: str, group: dist.ProcessGroup, device: Device, routes: Routes = ROUTES) -> None:
-        self.spec: ArmSpec = ARMS[name]
+        self.spec: ArmSpec = arm_spec(name)
         self.name = name
         coordinator = COORDINATORS.get(self.spec.communicator)
         self.communicator: Communicator = (
@@ -106,6 +106,13 @@ class Arm:
         if self.spec.order is Order.WAIT_STREAM:
             return _wait_stream(operation, self._streams, private)
         return _fork_join(operation, self._streams, private, self._fork, self._join)
+
+    def private_streams(self) -> list[Any]:
+        """The streams that the communicator keeps; a caller's stream that is one of them is ordered by accident."""
+        communicator = self.communicator
+        if isinstance(communicator, GroupCoordinator):
+            return communicator.private_streams()
+        return [] if communicator.stream is None else [communicator.stream]
 
     def capture(self, body: Callable[[], None]) -> Graph:
         """A graph of what ``body`` enqueues, captured as this arm's users capture theirs."""

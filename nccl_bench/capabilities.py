@@ -6,7 +6,7 @@ The other half of the table in ``collectives``: a rule here is one line of data,
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import StrEnum
 
 from nccl_bench.collectives import COLLECTIVES, DTYPES, Placement, RedOp, Timing
@@ -118,6 +118,18 @@ _ARM_ROWS = (
 ARMS: Mapping[str, ArmSpec] = {arm.name: arm for arm in _ARM_ROWS}
 DEFAULT_ARMS = tuple(arm.name for arm in _ARM_ROWS if arm.default)
 DEFAULT_BASELINE = "dedicated-stream"
+# An arm's twin is the same arm once more, with a communicator of its own: where the two differ, it is noise.
+TWIN_SUFFIX = ":twin"
+
+
+def twin_of(name: str) -> str:
+    """The name of an arm's twin."""
+    return name + TWIN_SUFFIX
+
+
+def arm_spec(name: str) -> ArmSpec:
+    """The row of an arm, or that of a twin, which differs from its arm's by the name alone."""
+    return replace(ARMS[name.removesuffix(TWIN_SUFFIX)], name=name)
 
 
 # Communicators that route to others, by a table that can be overridden.
@@ -127,6 +139,8 @@ COORDINATORS = frozenset({"coordinator", "coordinator-legacy"})
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DeviceSpec:
     """One kind of device: its transport, the timings it has, and the sweep a user would pick on it.
+
+    ``max_seconds`` is after how long such a sweep stops asking for more than the fewest rounds.
 
     ``missing_timings`` gives the reason for each timing it lacks. The figures in seconds and bytes are nominal, for
     the estimate of ``--dry-run`` alone: a process's start, a communicator, an operation's latency and throughput, and
@@ -142,6 +156,7 @@ class DeviceSpec:
     missing_timings: Mapping[Timing, str]
     sizes: str
     dtype: str
+    max_seconds: float
     setup_s: float
     communicator_s: float
     operation_s: float
@@ -162,6 +177,7 @@ DEVICES: Mapping[str, DeviceSpec] = {
         missing_timings={},
         sizes="8:1G:x2",
         dtype="bfloat16",
+        max_seconds=75.0,
         setup_s=12.0,
         communicator_s=1.0,
         operation_s=20e-6,
@@ -184,6 +200,7 @@ DEVICES: Mapping[str, DeviceSpec] = {
         missing_timings={Timing.GRAPH: "the CPU has no CUDA graphs"},
         sizes="8:1M:x8",
         dtype="bfloat16",
+        max_seconds=30.0,
         setup_s=6.0,
         communicator_s=0.2,
         operation_s=200e-6,
@@ -241,7 +258,7 @@ _RULES = (
         placements=frozenset({Placement.OUT_OF_PLACE}),
     ),
     _Rule(
-        reason="torch.distributed, which the coordinator takes outside of graphs, has no out-of-place form of it",
+        reason="torch.distributed has no out-of-place form of it, and a coordinator may route to it",
         communicators=COORDINATORS,
         collectives=frozenset({"broadcast", "reduce"}),
         placements=frozenset({Placement.OUT_OF_PLACE}),

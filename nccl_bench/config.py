@@ -10,9 +10,10 @@ from dataclasses import asdict, dataclass, fields
 from enum import StrEnum
 from pathlib import Path
 
-from nccl_bench.capabilities import ARMS, COORDINATORS, DEFAULT_ARMS, DEFAULT_BASELINE, DEVICES, DeviceSpec
+from nccl_bench.capabilities import ARMS, COORDINATORS, DEFAULT_ARMS, DEFAULT_BASELINE, DEVICES, DeviceSpec, twin_of
 from nccl_bench.collectives import COLLECTIVES, DTYPE_ALIASES, DTYPES, Placement, RedOp, Timing
 from nccl_bench.errors import UsageError
+from nccl_bench.limits import Limits, limits_of, parse_threshold
 from nccl_bench.routes import Routes, override
 from nccl_bench.units import MOST_BYTES, format_size, parse_size, parse_sweep, unique
 
@@ -30,6 +31,10 @@ class RunConfig:
 
     ``sizes`` are requested message sizes in bytes; ``ops_per_batch`` is ``None`` where rank 0 chooses it from a pilot;
     ``timeout_s`` is the deadline of one case. ``routes`` override the coordinator's routing table, in their order.
+
+    ``rounds`` are the fewest. Where arms are compared, more follow until their ratios are known well enough to tell
+    apart what differs by ``threshold``, a share of the baseline's time, or ``max_rounds`` are done, or the run has
+    taken ``max_seconds``.
     """
 
     name: str
@@ -45,6 +50,10 @@ class RunConfig:
     routes: tuple[str, ...]
     timings: tuple[Timing, ...]
     rounds: int
+    max_rounds: int
+    max_seconds: float
+    threshold: float
+    limits: tuple[Mapping[str, object], ...]
     ops_per_batch: int | None
     warmup: int
     check: bool
@@ -65,6 +74,16 @@ class RunConfig:
         """What carries each operation of the coordinator arms."""
         return override(self.routes)
 
+    @property
+    def measured_arms(self) -> tuple[str, ...]:
+        """The arms and, where there are any to compare, the baseline's twin."""
+        return self.arms if len(self.arms) == 1 else (*self.arms, twin_of(self.baseline))
+
+    @property
+    def thresholds(self) -> Limits:
+        """What difference matters by collective, timing and size: the ``limits``, else ``threshold``."""
+        return limits_of({"limits": list(self.limits)}, self.threshold, "the configuration")
+
     def to_mapping(self) -> dict[str, object]:
         """Plain data that ``resolve`` reads back to an equal value."""
         return asdict(self)
@@ -74,6 +93,8 @@ KEYS = tuple(field.name for field in fields(RunConfig))
 # The range of a TOML integer; a year is more than any deadline needs, and keeps clear of what clocks can add.
 _MOST = 2**63 - 1
 _MOST_S = 366 * 86400
+# Where noise leaves a ratio open after this many, many more would be needed, which somebody has to ask for.
+DEFAULT_MAX_ROUNDS = 60
 # The communicators that have a routing table.
 
 
@@ -93,7 +114,11 @@ def defaults(device: str) -> dict[str, object]:
         "baseline": None,
         "routes": (),
         "timings": ",".join(timing for timing in Timing if timing not in spec.missing_timings),
-        "rounds": 9,
+        "rounds": 15,
+        "max_rounds": None,
+        "max_seconds": spec.max_seconds,
+        "threshold": "2%",
+        "limits": (),
         "ops_per_batch": None,
         "warmup": 5,
         "check": True,
@@ -143,6 +168,7 @@ def resolve(device: str, *layers: Mapping[str, object]) -> RunConfig:
         values.update({key: value for key, value in layer.items() if value is not None})
     values["device"] = device
     arms = names_of("arms", values["arms"], [name for name, arm in ARMS.items() if arm.timed])
+    rounds = _integer("rounds", values["rounds"], least=1)
     return RunConfig(
         name=_name(values["name"]),
         device=device,
@@ -156,7 +182,11 @@ def resolve(device: str, *layers: Mapping[str, object]) -> RunConfig:
         baseline=_baseline(values["baseline"], arms),
         routes=routes_for(values["routes"], arms),
         timings=_timings(values["timings"]),
-        rounds=_integer("rounds", values["rounds"], least=1),
+        rounds=rounds,
+        max_rounds=_max_rounds(values["max_rounds"], rounds),
+        max_seconds=seconds(values["max_seconds"], "max_seconds"),
+        threshold=parse_threshold(values["threshold"]),
+        limits=_limits(values["limits"]),
         ops_per_batch=(
             None if values["ops_per_batch"] is None else _integer("ops_per_batch", values["ops_per_batch"], least=1)
         ),
@@ -263,16 +293,34 @@ def _integer(key: str, value: object, *, least: int) -> int:
     return value
 
 
+def _max_rounds(value: object, rounds: int) -> int:
+    if value is None:
+        return max(rounds, DEFAULT_MAX_ROUNDS)
+    most = _integer("max_rounds", value, least=1)
+    if most < rounds:
+        raise UsageError(
+            f"max_rounds is {most}, and rounds, the fewest, is {rounds}: raise --max-rounds or lower --rounds"
+        )
+    return most
+
+
+def _limits(value: object) -> tuple[Mapping[str, object], ...]:
+    tables = list(value) if isinstance(value, list | tuple) else value
+    limits_of({"limits": tables}, 1.0, "the configuration")
+    assert isinstance(tables, list)
+    return tuple(dict(table) for table in tables)
+
+
 def _boolean(key: str, value: object) -> bool:
     if value not in (True, False):
         raise UsageError(f"{key} is {value!r}: it has to be true or false")
     return bool(value)
 
 
-def seconds(value: object) -> float:
-    """A deadline; raises ``UsageError`` for what is none."""
+def seconds(value: object, key: str = "timeout_s") -> float:
+    """A time to keep to; raises ``UsageError`` naming ``key`` for what is none."""
     if isinstance(value, bool) or not isinstance(value, int | float) or not 0 < value <= _MOST_S:
-        raise UsageError(f"timeout_s is {value!r}: it has to be a number of seconds above 0, and at most {_MOST_S}")
+        raise UsageError(f"{key} is {value!r}: it has to be a number of seconds above 0, and at most {_MOST_S}")
     return float(value)
 
 

@@ -89,9 +89,24 @@ class GroupCoordinator:
             self._mode = Mode.GRAPH
             try:
                 yield stream
+            except BaseException as error:
+                self._join_after(error, caller, stream)
+                raise
             finally:
                 self._mode = mode
-                caller.wait_stream(stream)
+            caller.wait_stream(stream)
+
+    def _join_after(self, error: BaseException, caller: Any, stream: Any) -> None:
+        try:
+            caller.wait_stream(stream)
+        except RuntimeError as broken:
+            # A capture that its body left open; the error that made it do so is the one to be told.
+            error.add_note(f"The capture stream could not be joined either: {broken}")
+
+    def private_streams(self) -> list[Any]:
+        """The streams that live and die with this coordinator."""
+        private = self.communicator.stream
+        return [self._capture_stream] if private is None else [self._capture_stream, private]
 
     def close(self) -> None:
         """Close both backends, once; reset graphs that captured them first."""

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 
-from nccl_bench.capabilities import ARMS, unsupported
+from nccl_bench.capabilities import ARMS, arm_spec, twin_of, unsupported
 from nccl_bench.collectives import COLLECTIVES, DTYPES, Case, Placement, Scenario, Timing
 from nccl_bench.config import CallerStream, RunConfig
 from nccl_bench.errors import UsageError
@@ -54,10 +54,15 @@ class Arena:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PlannedCase:
-    """A case and the arms that can do it."""
+    """A case and the arms that can do it, the baseline's twin among them where any is compared with the baseline."""
 
     case: Case
     arms: tuple[str, ...]
+
+    def candidates(self, baseline: str) -> tuple[str, ...]:
+        """The arms that are compared with ``baseline``: none where it cannot do the case."""
+        others = tuple(name for name in self.arms if name not in (baseline, twin_of(baseline)))
+        return others if baseline in self.arms else ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -71,6 +76,10 @@ class Plan:
     cases: tuple[PlannedCase, ...]
     timings: tuple[Timing, ...]
     left_out: tuple[str, ...]
+
+    def comparisons(self, baseline: str) -> int:
+        """How many ratios to ``baseline`` a whole run finds: one for each case, timing and candidate."""
+        return len(self.timings) * sum(len(planned.candidates(baseline)) for planned in self.cases)
 
 
 def make_plan(config: RunConfig, world_size: int) -> Plan:
@@ -100,6 +109,8 @@ def make_plan(config: RunConfig, world_size: int) -> Plan:
                         else:
                             combination = (collective, dtype, redop, placement)
                             unable.setdefault(reason, {}).setdefault(combination, []).append(name)
+                    if config.baseline in arms and len(arms) > 1:
+                        arms.append(twin_of(config.baseline))
                     for size in config.sizes if arms else ():
                         count = row.block_count(size, DTYPES[dtype].itemsize, world_size)
                         if count == 0:
@@ -221,26 +232,37 @@ def plan_arena(config: RunConfig, case: Case, world_size: int, free_bytes: int) 
     return Arena(slots=min(wanted, most), slot_bytes=slot_bytes, regions=regions)
 
 
-def estimate_s(config: RunConfig, plan: Plan) -> float:
-    """About how long a run takes, seconds, from nominal speeds of the device: an order of magnitude, not a promise."""
+def estimate_s(config: RunConfig, plan: Plan) -> tuple[float, float]:
+    """About how long a run takes at least and at most, seconds: with the fewest rounds, and with all it may do.
+
+    From nominal speeds of the device: orders of magnitude, not promises.
+    """
     spec = config.device_spec
-    setup_s = spec.setup_s + len(config.arms) * spec.communicator_s
-    return setup_s + sum(estimate_case_s(config, planned, len(plan.timings)) for planned in plan.cases)
+    least = most = spec.setup_s + len(config.measured_arms) * spec.communicator_s
+    for planned in plan.cases:
+        least += estimate_case_s(config, planned, len(plan.timings), config.rounds)
+        most += estimate_case_s(config, planned, len(plan.timings), most_rounds(config, planned))
+    return least, min(most, max(least, config.max_seconds))
 
 
-def estimate_case_s(config: RunConfig, planned: PlannedCase, timings: int) -> float:
-    """The same for one case, set-up left out."""
+def most_rounds(config: RunConfig, planned: PlannedCase) -> int:
+    """The rounds that a timing of a case may have: more than the fewest only where arms are compared."""
+    return config.max_rounds if planned.candidates(config.baseline) else config.rounds
+
+
+def estimate_case_s(config: RunConfig, planned: PlannedCase, timings: int, rounds: int) -> float:
+    """About how long one case of so many ``timings`` and ``rounds`` takes, set-up left out."""
     spec = config.device_spec
     operation_s = spec.operation_s + planned.case.size_bytes / spec.bytes_per_s
     batch_s = max(BATCH_S, FEWEST_SLOTS * operation_s) + spec.batch_overhead_s
-    return len(planned.arms) * (timings * config.rounds * batch_s + 2 * FEWEST_SLOTS * operation_s)
+    return len(planned.arms) * (timings * rounds * batch_s + 2 * FEWEST_SLOTS * operation_s)
 
 
 def deadline_s(config: RunConfig, planned: PlannedCase, timings: int) -> float:
     """How long a case may take: ``timeout_s`` beyond a generous estimate, so that slow is not taken for stuck."""
-    return config.timeout_s + 2 * estimate_case_s(config, planned, timings)
+    return config.timeout_s + 2 * estimate_case_s(config, planned, timings, most_rounds(config, planned))
 
 
 def most_ops_per_batch(arms: tuple[str, ...]) -> int:
     """The most operations a batch of these arms may hold with every entry below half the launch queue."""
-    return LAUNCH_QUEUE_ENTRIES // max(ARMS[name].launch_entries for name in arms)
+    return LAUNCH_QUEUE_ENTRIES // max(arm_spec(name).launch_entries for name in arms)

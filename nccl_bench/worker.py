@@ -16,6 +16,7 @@ import torch
 import torch.distributed as dist
 
 from nccl_bench.arms import Arm
+from nccl_bench.bench.budget import Budget
 from nccl_bench.bench.runner import Runner
 from nccl_bench.bench.timing import loop_cost_us
 from nccl_bench.communicators.stream_free import StreamFreeCommunicator
@@ -52,7 +53,7 @@ def measure(spec: WorkerSpec, progress: Progress, environ: Mapping[str, str] = o
     setup(arm="", phase="aligning communicator")
     aligner = StreamFreeCommunicator(world(), device)
     arms = {}
-    for name in config.arms:
+    for name in config.measured_arms:
         setup(arm=name, phase="communicator")
         arms[name] = Arm(name, world(), device, config.routing)
     _refuse_shared_streams(arms, device)
@@ -73,6 +74,8 @@ def measure(spec: WorkerSpec, progress: Progress, environ: Mapping[str, str] = o
         align=partial(aligner.all_reduce, tiny),
         progress=progress,
         append=append,
+        # The command's clock: rank 0, whose decision counts, is on its host.
+        budget=Budget(config.max_seconds, spec.started),
         ranks_per_memory=int(environ["LOCAL_WORLD_SIZE"]) if config.device_spec.shares_memory else 1,
     ).run(first_case)
 

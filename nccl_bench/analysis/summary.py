@@ -8,10 +8,11 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass, field, fields
+from dataclasses import asdict, dataclass, field, fields, replace
 from statistics import median, quantiles
 from typing import TYPE_CHECKING, Any
 
+from nccl_bench.analysis.comparison import Compared, of_run
 from nccl_bench.collectives import Timing
 from nccl_bench.errors import ExitCode
 from nccl_bench.records.run import Run
@@ -53,6 +54,12 @@ class Row:
     busbw_gb_s: float | None = _column("algbw times the collective's bus factor")
     baseline: str | None = _column("the arm that ratio compares with")
     ratio: float | None = _column("time / baseline's time of the same round: median; absent for the baseline")
+    ratio_low: float | None = _column(
+        "lower end of the ratio's interval; absent where there are too few rounds for one"
+    )
+    ratio_high: float | None = _column("its upper end")
+    verdict: str | None = _column("faster, slower, equivalent or inconclusive, all of a run together 95 % sure")
+    noise_floor: float | None = _column("how far from 1 the baseline's twin may be; smaller effects have no verdict")
     wrong: int | None = _column("wrong elements over all ranks and checks; absent where nothing was checked")
     tolerance_ulp: int | None = _column("what the check allows; 0 is equality")
     rank_spread_us: float | None = _column("slowest minus fastest rank: median over rounds")
@@ -81,10 +88,12 @@ def summary_rows(run: Run) -> list[Row]:
         for line in run.lines
         if isinstance(line, Samples) and line.arm == run.baseline and line.status is Status.OK
     }
+    compared = {(one.case, one.timing, one.candidate): one for one in of_run(run)}
     rows = []
     for line in run.lines:
         if isinstance(line, Samples):
-            rows.append(_measured(line, run.baseline, baseline.get((line.case, line.timing), {})))
+            row = _measured(line, run.baseline, baseline.get((line.case, line.timing), {}))
+            rows.append(_judged(row, compared.get((line.case, line.timing, line.arm))))
         else:
             case = asdict(line.case) if line.case else {}
             arm = None if isinstance(line, Skipped) else line.arm
@@ -122,19 +131,17 @@ def _measured(line: Samples, baseline: str, baseline_us: Mapping[int, float]) ->
     if line.samples_us:
         time_us = median(line.samples_us)
         q1_us, q3_us = _quartiles(line.samples_us)
-        slowest, share = _most_frequent(line.slowest_rank)
         times = {
             "time_us": time_us,
             "min_us": min(line.samples_us),
             "max_us": max(line.samples_us),
             "q1_us": q1_us,
             "q3_us": q3_us,
-            "rank_spread_us": median(
-                most - least for most, least in zip(line.samples_us, line.fastest_rank_us, strict=True)
-            ),
-            "slowest_rank": slowest,
-            "slowest_rank_share": share,
         }
+        if line.slowest_rank:
+            spread = zip(line.samples_us, line.fastest_rank_us, strict=True)
+            times["rank_spread_us"] = median(most - least for most, least in spread)
+            times["slowest_rank"], times["slowest_rank_share"] = _most_frequent(line.slowest_rank)
         if line.timing is not Timing.ENQUEUE:
             times["algbw_gb_s"] = case.row.algbw_gb_s(case.size_bytes, time_us)
             times["busbw_gb_s"] = case.row.busbw_gb_s(case.size_bytes, time_us, line.world_size)
@@ -156,6 +163,19 @@ def _measured(line: Samples, baseline: str, baseline_us: Mapping[int, float]) ->
         wrong=line.wrong,
         tolerance_ulp=None if line.wrong is None else line.tolerance_ulp,
         **times,
+    )
+
+
+def _judged(row: Row, found: Compared | None) -> Row:
+    if found is None:
+        return row
+    interval = found.comparison.interval
+    return replace(
+        row,
+        ratio_low=interval.low if interval else None,
+        ratio_high=interval.high if interval else None,
+        verdict=found.verdict,
+        noise_floor=found.floor,
     )
 
 

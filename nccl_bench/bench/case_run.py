@@ -6,14 +6,16 @@ import gc
 import statistics
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 
 import numpy as np
 
 from nccl_bench.arms import Arm
+from nccl_bench.bench.budget import Budget
 from nccl_bench.bench.buffers import CaseBuffers
 from nccl_bench.bench.schedule import FEWEST_OPS, Pilot, Schedule, gate_length_s, make_schedule, visiting_order
+from nccl_bench.bench.stopping import ATTEMPTS_PER_ROUND, Stopping
 from nccl_bench.bench.timing import Batch, Clock, Operation
 from nccl_bench.collectives import Case, Timing
 from nccl_bench.config import RunConfig
@@ -23,10 +25,6 @@ from nccl_bench.records.handoff import Progress
 from nccl_bench.records.schema import Line, PerIteration, Samples, Status
 from nccl_bench.streams.base import Graph, Streams
 
-# Samples are reduced over the ranks once for this many rounds: a control collective between batches would cool caches.
-ROUNDS_PER_BLOCK = 3
-# A gate that opens early is doubled; after this many times the rounds asked for, what was kept has to do.
-ATTEMPTS_PER_ROUND = 3
 # Times its first length. Calls that wait for the gate themselves outlast any, and the case would look like a hang.
 LONGEST_GATE = 32
 CHECKED_SLOTS = 4
@@ -36,11 +34,14 @@ PER_ITERATION_OPERATIONS = 300
 
 @dataclass(slots=True)
 class _Tally:
-    """What was kept of one arm in one timing."""
+    """What was kept of one arm in one timing, by round."""
 
-    rounds: list[int] = field(default_factory=list)
-    batches: list[Reduced] = field(default_factory=list)
+    kept: dict[int, Reduced] = field(default_factory=dict)
     discarded: int = 0
+
+    def times_us(self) -> dict[int, float]:
+        """The samples by round."""
+        return {number: batch.slowest_us for number, batch in self.kept.items()}
 
 
 @dataclass(kw_only=True)
@@ -57,6 +58,8 @@ class CaseRun:
     streams: Streams
     clock: Clock
     control: Control
+    stopping: Stopping
+    budget: Budget
     progress: Progress
     append: Callable[[Sequence[Line]], None]
 
@@ -72,6 +75,7 @@ class CaseRun:
         pilots = self._pilot(right)
         schedule = self.control.announce(make_schedule(self.config, pilots, self.buffers.slots))
         for timing in self.timings:
+            self.budget.begin_timing()
             with self._graphs(right, timing, schedule) as graphs:
                 gates = self._gates(right, timing, schedule, graphs)
                 tallies = self._rounds(right, timing, schedule, graphs, gates)
@@ -208,18 +212,19 @@ class CaseRun:
         graphs: Mapping[str, Graph],
         first_gates: Mapping[str, float],
     ) -> dict[str, _Tally]:
-        """Batches of every arm, interleaved in shuffled order, until enough rounds are kept or too many were tried."""
+        """Batches of every arm, interleaved in shuffled order, until rank 0 finds that there are enough."""
         operations = schedule.ops[timing]
         calls = {} if graphs else {name: self._calls(name, operations) for name in names}
         gates = dict(first_gates)
         tallies = {name: _Tally() for name in names}
-        attempt, attempts = 0, self.config.rounds * ATTEMPTS_PER_ROUND
-        while attempt < attempts and min(len(t.rounds) for t in tallies.values()) < self.config.rounds:
-            missing = self.config.rounds - min(len(t.rounds) for t in tallies.values())
+        matters = self.config.thresholds.threshold(self.case.collective, timing, self.case.size_bytes)
+        stopping = replace(self.stopping, threshold=matters)
+        attempts = 0
+        while block := self._next_block(stopping, tallies, attempts):
             visits: list[tuple[int, str]] = []
             batches: list[Batch] = []
             with _no_garbage_collection():
-                for number in range(attempt, attempt + min(ROUNDS_PER_BLOCK, missing)):
+                for number in range(attempts, attempts + block):
                     for name in visiting_order(names, self.config.seed, self.case.label, timing, number):
                         self._at(name, timing)
                         self._restore(operations)
@@ -227,18 +232,22 @@ class CaseRun:
                         batches.append(
                             self._batch(timing, calls.get(name, []), graphs.get(name), gates[name], schedule)
                         )
-            attempt = visits[-1][0] + 1
+            attempts += block
             reduced = self.control.reduce_batches([b.time_us for b in batches], [b.valid for b in batches])
             for (number, name), batch in zip(visits, reduced, strict=True):
                 if batch.valid:
-                    tallies[name].rounds.append(number)
-                    tallies[name].batches.append(batch)
+                    tallies[name].kept[number] = batch
                 else:
                     tallies[name].discarded += 1
             # Once for all of a block, whose batches had the same gate.
             for name in {name for (_, name), batch in zip(visits, reduced, strict=True) if not batch.valid}:
                 gates[name] = min(2 * gates[name], LONGEST_GATE * first_gates[name])
         return tallies
+
+    def _next_block(self, stopping: Stopping, tallies: Mapping[str, _Tally], attempts: int) -> int:
+        """How many rounds follow, as rank 0 decides: the ranks' clocks differ."""
+        kept = {name: tally.times_us() for name, tally in tallies.items()}
+        return self.control.announce(stopping.block(kept, attempts, in_time=not self.budget.used_up()))
 
     def _batch(
         self, timing: Timing, calls: Sequence[Operation], graph: Graph | None, gate_s: float, schedule: Schedule
@@ -278,7 +287,7 @@ class CaseRun:
                     gate_s = min(2 * gate_s, LONGEST_GATE * schedule.gates_s[name, Timing.GATED])
                 if len(kept) >= PER_ITERATION_OPERATIONS:
                     break
-            batches = [batch.slowest_us for batch in tallies[name].batches]
+            batches = tallies[name].times_us().values()
             if kept and batches:
                 low, p50, p90, p99, high = (float(x) for x in np.percentile(kept, [0, 50, 90, 99, 100]))
                 result[name] = PerIteration(
@@ -304,7 +313,8 @@ class CaseRun:
         tally: _Tally | None = None,
         per_iteration: PerIteration | None = None,
     ) -> Samples:
-        kept = tally or _Tally()
+        tally = tally or _Tally()
+        batches = tally.kept.values()
         return Samples(
             case=self.case,
             arm=name,
@@ -312,11 +322,11 @@ class CaseRun:
             status=Status.WRONG if wrong else Status.OK,
             world_size=self.control.world_size,
             ops_per_batch=schedule.operations(timing) if schedule else 0,
-            rounds=tuple(kept.rounds),
-            samples_us=tuple(batch.slowest_us for batch in kept.batches),
-            fastest_rank_us=tuple(batch.fastest_us for batch in kept.batches),
-            slowest_rank=tuple(batch.slowest_rank for batch in kept.batches),
-            discarded=kept.discarded,
+            rounds=tuple(tally.kept),
+            samples_us=tuple(batch.slowest_us for batch in batches),
+            fastest_rank_us=tuple(batch.fastest_us for batch in batches),
+            slowest_rank=tuple(batch.slowest_rank for batch in batches),
+            discarded=tally.discarded,
             wrong=wrong if self.config.check else None,
             tolerance_ulp=self.buffers.tolerance_ulp,
             arena=self.arena,

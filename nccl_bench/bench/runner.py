@@ -6,9 +6,12 @@ import gc
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 
+from nccl_bench.analysis.statistics import FAMILYWISE_ERROR
 from nccl_bench.arms import Arm
+from nccl_bench.bench.budget import Budget
 from nccl_bench.bench.buffers import CaseBuffers
 from nccl_bench.bench.case_run import CaseRun
+from nccl_bench.bench.stopping import Stopping
 from nccl_bench.bench.timing import Clock, Operation
 from nccl_bench.config import CallerStream, RunConfig
 from nccl_bench.plan import MEMORY_SHARE, Arena, Plan, PlannedCase, deadline_s, plan_arena
@@ -32,6 +35,7 @@ class Runner:
         align: Operation,
         progress: Progress,
         append: Callable[[Line], None],
+        budget: Budget,
         ranks_per_memory: int,
     ) -> None:
         self._config = config
@@ -42,6 +46,15 @@ class Runner:
         self._arms = arms
         self._progress = progress
         self._append = append
+        self._budget = budget
+        self._stopping = Stopping(
+            baseline=config.baseline,
+            fewest=config.rounds,
+            most=config.max_rounds,
+            threshold=config.threshold,
+            # The level of Holm's strictest step: no verdict of the run needs a narrower interval.
+            error=FAMILYWISE_ERROR / max(1, plan.comparisons(config.baseline)),
+        )
         # On the CPU the ranks of a node share its memory; on GPUs each has its own.
         self._ranks_per_memory = ranks_per_memory
         default = config.caller_stream is CallerStream.DEFAULT
@@ -53,8 +66,10 @@ class Runner:
         gc.collect()
         gc.freeze()
         for index, planned in enumerate(self._plan.cases[first_case:], start=first_case):
-            limit_s = deadline_s(self._config, planned, len(self._plan.timings))
+            timings = len(self._plan.timings)
+            limit_s = deadline_s(self._config, planned, timings)
             self._progress.update(case_index=index, arm="", phase="memory", deadline_s=limit_s)
+            self._budget.begin_case(limit_s, timings, timings * (len(self._plan.cases) - index))
             gc.collect()
             reason = self._control.announce(refusal(self._device, planned.case) or "")
             if reason:
@@ -78,6 +93,8 @@ class Runner:
                 streams=self._streams,
                 clock=self._clock,
                 control=self._control,
+                stopping=self._stopping,
+                budget=self._budget,
                 progress=self._progress,
                 append=self._record,
             ).run()

@@ -5,21 +5,20 @@ What a command needs beyond parsing is imported inside it, so that ``--help`` an
 
 from __future__ import annotations
 
+import io
 import sys
-from collections.abc import Callable
-from functools import wraps
-from typing import Annotated, ParamSpec
+from typing import Annotated, NoReturn
 
 import typer
 
 from nccl_bench import __version__
+from nccl_bench.cli.compare import compare
+from nccl_bench.cli.import_ import import_
 from nccl_bench.cli.list import list_
 from nccl_bench.cli.report import report
 from nccl_bench.cli.run import run
 from nccl_bench.cli.verify import verify
-from nccl_bench.errors import InterruptedRunError, NcclBenchError
-
-_P = ParamSpec("_P")
+from nccl_bench.errors import ExitCode, InterruptedRunError, NcclBenchError
 
 app = typer.Typer(
     name="nccl-bench",
@@ -28,19 +27,6 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-
-
-def _interruptible(command: Callable[_P, None]) -> Callable[_P, None]:
-    """``command`` with a Ctrl-C as an error of ours: Typer would end without a word."""
-
-    @wraps(command)
-    def interruptible(*args: _P.args, **kwargs: _P.kwargs) -> None:
-        try:
-            command(*args, **kwargs)
-        except KeyboardInterrupt as error:
-            raise InterruptedRunError("interrupted") from error
-
-    return interruptible
 
 
 def _show_version(asked: bool) -> None:
@@ -58,16 +44,43 @@ def _options(
     """Benchmark a stream-free NCCL communicator against one with a stream of its own."""
 
 
-app.command()(_interruptible(run))
-app.command()(_interruptible(verify))
-app.command()(_interruptible(report))
-app.command("list")(_interruptible(list_))
+app.command()(run)
+app.command()(verify)
+app.command()(report)
+app.command()(compare)
+app.command("import")(import_)
+app.command("list")(list_)
 
 
 def main() -> None:
-    """The entry point: every expected error is one message and its exit code."""
+    """The command line: every expected error is one message and its exit code."""
+    try:
+        _call()
+    except NcclBenchError as error:
+        _fail(str(error), error.exit_code)
+    except BrokenPipeError:
+        # The reader has what it wanted, as `head` has.
+        sys.stdout = io.StringIO()
+        raise SystemExit(1) from None
+    except OSError as error:
+        # What could not be written would be tried again, and complained about, on the way out of the interpreter.
+        sys.stdout = io.StringIO()
+        where = error.filename or "what is printed, or a temporary file, cannot be written"
+        _fail(f"{where}: {error.strerror or error}", ExitCode.SETUP)
+
+
+def _call() -> None:
+    """Call the command; raises what went wrong and always ``SystemExit``, with everything printed."""
     try:
         app()
-    except NcclBenchError as error:
-        print(f"nccl-bench: {error}", file=sys.stderr)
-        raise SystemExit(int(error.exit_code)) from None
+    except SystemExit as end:
+        if end.code == ExitCode.INTERRUPTED:
+            # Typer's end for a Ctrl-C, which says nothing.
+            raise InterruptedRunError("interrupted") from None
+        print(end="", flush=True)
+        raise
+
+
+def _fail(message: str, code: ExitCode) -> NoReturn:
+    print(f"nccl-bench: {message}", file=sys.stderr)
+    raise SystemExit(int(code))

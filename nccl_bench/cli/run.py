@@ -11,9 +11,11 @@ from typing import Annotated
 import typer
 
 from nccl_bench.capabilities import ARMS, DEFAULT_ARMS, DEFAULT_BASELINE, DEVICES
+from nccl_bench.cli.gate import FailOn, Format, parse_fail_on
 from nccl_bench.collectives import COLLECTIVES, DTYPES, Placement, RedOp, Timing
-from nccl_bench.config import CallerStream, defaults, read_toml, resolve
+from nccl_bench.config import DEFAULT_MAX_ROUNDS, CallerStream, defaults, read_toml, resolve
 from nccl_bench.errors import UsageError
+from nccl_bench.limits import read_tables
 from nccl_bench.units import parse_size, sweep
 
 
@@ -103,7 +105,39 @@ def run(
     ] = None,
     rounds: Annotated[
         int | None,
-        typer.Option(help=f"Batches of every arm, case and timing. {_default('rounds')}", rich_help_panel=_MEASURE),
+        typer.Option(
+            help="Fewest batches of every arm, case and timing; with several arms more follow until the ratios are "
+            f"sure, see --threshold, --max-rounds, --max-seconds. {_default('rounds')}",
+            rich_help_panel=_MEASURE,
+        ),
+    ] = None,
+    max_rounds: Annotated[
+        int | None,
+        typer.Option(
+            help=f"Most of them. Default: {DEFAULT_MAX_ROUNDS}, or --rounds where that is more.",
+            rich_help_panel=_MEASURE,
+        ),
+    ] = None,
+    max_seconds: Annotated[
+        float | None,
+        typer.Option(
+            help=f"Seconds of the whole run after which only the fewest rounds are done. {_default('max_seconds')}",
+            rich_help_panel=_MEASURE,
+        ),
+    ] = None,
+    threshold: Annotated[
+        str | None,
+        typer.Option(
+            help=f"The share of the baseline's time that matters in practice. {_default('threshold')}",
+            rich_help_panel=_MEASURE,
+        ),
+    ] = None,
+    limits: Annotated[
+        Path | None,
+        typer.Option(
+            help="A TOML file of thresholds by collective, timing and size, as configs/limits.toml.",
+            rich_help_panel=_MEASURE,
+        ),
     ] = None,
     iters: Annotated[
         int | None,
@@ -186,6 +220,17 @@ def run(
     json: Annotated[
         bool, typer.Option("--json", help="Print the summary as JSON instead of tables.", rich_help_panel=_OUTPUT)
     ] = False,
+    format: Annotated[
+        Format | None,
+        typer.Option("--format", help="How to print it; markdown is for a pull request.", rich_help_panel=_OUTPUT),
+    ] = None,
+    fail_on: Annotated[
+        str | None,
+        typer.Option(
+            help=f"Of {_choices(FailOn)}: verdicts that set the exit code. Wrong results always do.",
+            rich_help_panel=_OUTPUT,
+        ),
+    ] = None,
     width: Annotated[
         int | None, typer.Option(help="Columns of the tables. Default: the terminal's.", rich_help_panel=_OUTPUT)
     ] = None,
@@ -214,6 +259,9 @@ def run(
             "routes": routes,
             "timings": timing,
             "rounds": rounds,
+            "max_rounds": max_rounds,
+            "max_seconds": max_seconds,
+            "threshold": threshold,
             "ops_per_batch": iters,
             "warmup": warmup,
             "check": check,
@@ -225,6 +273,8 @@ def run(
             "nccl_library": nccl_library,
         }
     )
+    if limits is not None:
+        layers.insert(-1, read_tables(limits))
     gpus = gpu_count(os.environ)
     from_file = next((layer["device"] for layer in layers if "device" in layer), None)
     chosen = choose_device(from_file if device is None else device, gpus)
@@ -236,7 +286,7 @@ def run(
     resolved = resolve(chosen, *layers)
 
     attachment = decide(os.environ, launch=launch, attach=attach, rdzv_endpoint=rdzv_endpoint)
-    output = Output(out=out, json=json, width=width)
+    output = Output(out=out, json=json, format=format, fail_on=parse_fail_on(fail_on), width=width)
     if attachment is not None:
         if not dry_run:
             run_attached(resolved, attachment, output)

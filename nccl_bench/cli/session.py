@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import NoReturn
 
 from nccl_bench.analysis.summary import failures
+from nccl_bench.cli.gate import FailOn, Format, gate
 from nccl_bench.cli.progress import Display, case_label
 from nccl_bench.config import RunConfig
 from nccl_bench.errors import ExitCode, InterruptedRunError, UsageError
@@ -42,13 +43,20 @@ class Output:
     out: Path | None = None
     json: bool = False
     csv: bool = False
+    format: Format | None = None
+    fail_on: tuple[FailOn, ...] = ()
     width: int | None = None
 
     def __post_init__(self) -> None:
-        if self.json and self.csv:
-            raise UsageError("--json and --csv exclude each other: give one of them")
+        if sum((self.json, self.csv, self.format is not None)) > 1:
+            raise UsageError("--json, --csv and --format exclude each other: give one of them")
         if self.width is not None and self.width < NARROWEST:
             raise UsageError(f"--width is {self.width}: it has to be at least {NARROWEST}")
+
+    @property
+    def form(self) -> Format:
+        """How a run is printed."""
+        return self.format or (Format.JSON if self.json else Format.CSV if self.csv else Format.TABLES)
 
 
 def show_plan(config: RunConfig, world_size: int, ranks_per_node: int) -> None:
@@ -63,15 +71,16 @@ def print_report(run: Run, output: Output) -> None:
     """Print the whole of ``run`` in the form asked for."""
     from nccl_bench.report import Report
     from nccl_bench.report.export import CsvReport, JsonReport
+    from nccl_bench.report.markdown import MarkdownReport
     from nccl_bench.report.terminal import TerminalReport
 
-    form: Report = (
-        JsonReport()
-        if output.json
-        else CsvReport()
-        if output.csv
-        else TerminalReport.for_stream(sys.stdout, output.width)
-    )
+    forms: dict[Format, Report] = {
+        Format.JSON: JsonReport(),
+        Format.CSV: CsvReport(),
+        Format.MARKDOWN: MarkdownReport(),
+        Format.TABLES: TerminalReport.for_stream(sys.stdout, output.width),
+    }
+    form = forms[output.form]
     sys.stdout.write(form.render(run))
     sys.stdout.flush()
 
@@ -185,9 +194,9 @@ def _failing(
     except (InterruptedRunError, KeyboardInterrupt) as error:
         if store:
             _close_early(store, RunStatus.INTERRUPTED, output)
-        if isinstance(error, KeyboardInterrupt):
-            raise InterruptedRunError("interrupted by SIGINT; what was measured before is kept") from error
-        raise
+        # A KeyboardInterrupt says nothing.
+        how = str(error) or "interrupted by SIGINT"
+        raise InterruptedRunError(f"{how}; what was measured before is kept") from error
     except Exception as error:
         if store:
             _close_early(store, RunStatus.FAILED, output, crash(error) if crash else None)
@@ -198,7 +207,16 @@ def _close(store: RunStore, status: RunStatus, output: Output) -> ExitCode:
     with _ignoring_signals():
         run = _finish(store, status)
         _show(run, store, output)
-    return failures(run.lines)
+    # What went wrong weighs more than what is slower.
+    return failures(run.lines) or _gate(run, output)
+
+
+def _gate(run: Run, output: Output) -> ExitCode:
+    if not output.fail_on:
+        return ExitCode.OK
+    from nccl_bench.analysis.comparison import of_run
+
+    return gate(output.fail_on, (one.verdict for one in of_run(run)))
 
 
 def _close_early(store: RunStore, status: RunStatus, output: Output, crash: Crash | None = None) -> None:

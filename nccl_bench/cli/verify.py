@@ -15,7 +15,7 @@ import typer
 from nccl_bench import __version__
 from nccl_bench.capabilities import ARMS, DEVICES
 from nccl_bench.cli.run import DEFAULT_CPU_RANKS, choose_device
-from nccl_bench.errors import ExitCode, UsageError
+from nccl_bench.errors import ExitCode, InterruptedRunError, RecordError, UsageError
 from nccl_bench.report.layout import counted
 from nccl_bench.verify.catalog import DETECTOR, PROBES
 
@@ -67,6 +67,7 @@ def verify(
     from nccl_bench.launch.attach import started_by
     from nccl_bench.launch.hardware import gpu_count
     from nccl_bench.launch.torchrun import LaunchConfig
+    from nccl_bench.report.proof import NARROWEST
     from nccl_bench.verify.proof import resolve
 
     gpus = gpu_count(os.environ)
@@ -78,6 +79,9 @@ def verify(
         nccl_library=nccl_library,
         timeout_s=timeout,
     )
+    _refuse_nothing(config)
+    if width is not None and width < NARROWEST:
+        raise UsageError(f"--width is {width}: the table of a proof needs at least {NARROWEST}")
     output = Output(out=out, json=json, width=width)
     launcher = started_by(os.environ)
     if launcher is not None:
@@ -89,14 +93,27 @@ def verify(
     if ranks < FEWEST_RANKS:
         got = f"--nproc is {nproc}" if nproc is not None else f"this machine has {counted(gpus, 'GPU')}"
         raise UsageError(
-            f"{got}, and a proof needs at least {FEWEST_RANKS} ranks: one alone has nobody to wait for. With "
-            "--device cpu any machine will do"
+            f"{got}, and a proof needs at least {FEWEST_RANKS} ranks: one alone has nobody to wait for. "
+            + ("Give more, or leave it out" if config.device == "cpu" else "With --device cpu any machine will do")
         )
     if config.device == "cuda" and 0 < gpus < ranks:
-        raise UsageError(f"--nproc is {ranks}, and this node has {gpus} GPUs: NCCL wants one for each rank")
+        raise UsageError(f"--nproc is {ranks}, and this node has {counted(gpus, 'GPU')}: NCCL wants one for each rank")
     code = _prove(config, LaunchConfig(nproc=ranks, worker=WORKER), output)
     if code is not ExitCode.OK:
         raise SystemExit(int(code))
+
+
+def _refuse_nothing(config: ProofConfig) -> None:
+    """Raise ``UsageError`` where nothing that was asked for applies, and the detector alone would be left."""
+    from nccl_bench.verify.proof import asked, reason_against
+
+    reasons = {cell: reason_against(config, cell) for cell in asked(config) if cell.arm != DETECTOR}
+    if None not in reasons.values():
+        told = dict.fromkeys(f"{cell.probe}: {reason}" for cell, reason in reasons.items())
+        raise UsageError(
+            f"on the device {config.device} the --probes {','.join(config.probes)} have nothing to ask of the --arms "
+            f"{','.join(config.arms)} ({'; '.join(told)}): choose other probes, or other arms"
+        )
 
 
 def _prove(config: ProofConfig, launch: LaunchConfig, output: Output) -> ExitCode:
@@ -105,7 +122,7 @@ def _prove(config: ProofConfig, launch: LaunchConfig, output: Output) -> ExitCod
     from nccl_bench.cli.progress import Display
     from nccl_bench.launch.prove import run_proof
     from nccl_bench.records.environment import collect
-    from nccl_bench.report.proof import proof_json, proof_text
+    from nccl_bench.report.proof import NARROWEST, proof_json, proof_text
     from nccl_bench.verify.proof import launches
 
     cells = [cell for group in launches(config) for cell in group]
@@ -123,15 +140,22 @@ def _prove(config: ProofConfig, launch: LaunchConfig, output: Output) -> ExitCod
     try:
         with Display(len(cells), lambda index: "") as display:
             proof = run_proof(config, launch, on_progress=display.show)
-    except BaseException:
+    except BaseException as error:
         if output.out is not None:
             output.out.unlink(missing_ok=True)  # empty, and in the way of the next attempt
+        if isinstance(error, InterruptedRunError | KeyboardInterrupt):
+            # A KeyboardInterrupt says nothing.
+            how = str(error) or "interrupted by SIGINT"
+            raise InterruptedRunError(f"{how}; nothing is proven by a part") from error
         raise
-    if output.out is not None:
-        output.out.write_text(proof_json(proof, about), encoding="utf-8")
-    width = output.width or shutil.get_terminal_size((80, 24)).columns
-    print(proof_json(proof, about) if output.json else proof_text(proof, width, sys.stdout.isatty()), end="")
-    sys.stdout.flush()
+    width = output.width or max(NARROWEST, shutil.get_terminal_size((80, 24)).columns)
+    as_json = proof_json(proof, about)
+    try:
+        print(as_json if output.json else proof_text(proof, width, sys.stdout.isatty()), end="", flush=True)
+    finally:
+        # Of a proof that took minutes one of the two may well be left when the other fails.
+        if output.out is not None:
+            _write(output.out, as_json)
     return proof.exit_code
 
 
@@ -140,6 +164,17 @@ def _create(file: Path) -> None:
         file.parent.mkdir(parents=True, exist_ok=True)
         file.open("x").close()
     except OSError as error:
-        # Not by the error's kind: a directory that is a file is reported as one that exists, too.
-        what = "is there already" if file.exists() else f"cannot be written: {error.strerror}"
+        # Not by the error's kind: a directory that is a file is reported as one that exists, too. And os.path, since
+        # a Path raises for what it may not look at.
+        is_file = next((f"{parent} is a file" for parent in file.parents if os.path.isfile(parent)), error.strerror)
+        what = "is there already" if os.path.exists(file) else f"cannot be written: {is_file}"
         raise UsageError(f"{file} {what}; choose another file with --out") from error
+
+
+def _write(file: Path, text: str) -> None:
+    try:
+        file.write_text(text, encoding="utf-8")
+    except OSError as error:
+        raise RecordError(
+            f"{file} cannot be written: {error.strerror}; what is in it, if anything, is not the whole proof"
+        ) from error

@@ -19,6 +19,7 @@ from nccl_bench.verify.proof import (
     Proof,
     ProofConfig,
     ProofSpec,
+    append_finding,
     judge,
     launches,
     read_findings,
@@ -32,53 +33,44 @@ def run_proof(config: ProofConfig, launch: LaunchConfig, *, on_progress: Callabl
 
     Raises ``SetupError`` where ranks do not get past set-up, ``InterruptedRunError`` on SIGINT, SIGTERM and SIGHUP.
     """
-    findings: dict[Cell, Finding] = {}
     notes: list[str] = []
     done = 0
     with tempfile.TemporaryDirectory(prefix="nccl-bench-") as directory:
-        for number, cells in enumerate(launches(config)):
-            path = Path(directory) / f"findings-{number}"
-            ends: list[Hang | Crash] = []
-
-            def on_end(end: Hang | Crash, ends: list[Hang | Crash] = ends) -> bool:
-                ends.append(end)
-                return True
-
+        path = Path(directory) / "findings"
+        for cells in launches(config):
             supervise(
                 ProofSpec(config=config, cells=cells, findings=str(path)),
                 launch,
                 count=len(cells),
                 timeout_s=config.timeout_s,
                 first=0,
-                on_end=on_end,
+                on_end=partial(_note_end, path, cells, notes),
                 on_progress=partial(_tell, on_progress, done),
             )
-            findings |= {finding.cell: finding for finding in read_findings(path)}
-            findings |= _of_ends(cells, [end for end in ends if end.case_index < len(cells)], findings)
-            # Behind the last cell every communicator is closed and every finding made.
-            notes += [f"After its last probe {_message(end)}" for end in ends if end.case_index >= len(cells)]
             done += len(cells)
-    return judge(config, launch.nproc * launch.nnodes, findings.values(), notes)
+        return judge(config, launch.nproc * launch.nnodes, read_findings(path), notes)
 
 
 def _tell(on_progress: Callable[[list[Position]], None], done: int, positions: list[Position]) -> None:
     on_progress([replace(p, case_index=p.case_index + done) if p.case_index >= 0 else p for p in positions])
 
 
-def _of_ends(cells: Sequence[Cell], ends: Sequence[Hang | Crash], findings: dict[Cell, Finding]) -> dict[Cell, Finding]:
-    """What a hang or a crash says about its cell. Ranks that failed alone leave by themselves, their finding made."""
-    broken = {}
-    for end in ends:
+def _note_end(path: Path, cells: Sequence[Cell], notes: list[str], end: Hang | Crash) -> bool:
+    """Make of a hang or a crash the finding of its cell, and go on behind it."""
+    if end.case_index >= len(cells):
+        # Behind the last cell every communicator is closed and every finding made.
+        notes.append(f"After its last probe {_message(end)}")
+    elif end.case_index >= 0:
         cell = cells[end.case_index]
-        finding = findings.get(cell)
-        if finding is not None and finding.failed and PROBES[cell.probe].alone:
-            continue
-        made = finding or Finding(arm=cell.arm, probe=cell.probe, trials=1, failed=0, detail=None)
-        broken[cell] = replace(made, failed=made.failed + 1, detail=_message(end), broken=True)
-    return broken
+        made = next((finding for finding in read_findings(path) if finding.cell == cell), None)
+        # Ranks whose probe failed alone leave by themselves, their finding made.
+        if made is None or not (made.failed and PROBES[cell.probe].alone):
+            broken = Finding(arm=cell.arm, probe=cell.probe, trials=1, failed=1, detail=_message(end), broken=True)
+            append_finding(path, broken)
+    return True
 
 
 def _message(end: Hang | Crash) -> str:
     if isinstance(end, Hang):
-        return f"rank {end.rank} on {end.host} hung in {end.phase} for {round(end.timeout_s, 1):g} s"
+        return f"rank {end.rank} on {end.host} hung in {end.phase} for {end.timeout_s:.3g} s"
     return end.message.strip()

@@ -172,7 +172,7 @@ def _setup_message(end: Hang | Crash, scratch: Path, launch: LaunchConfig) -> st
 
 def _raise_if(received: Sequence[signal.Signals]) -> None:
     if received:
-        raise InterruptedRunError(f"interrupted by {received[0].name}; what was measured before is kept")
+        raise InterruptedRunError(f"interrupted by {received[0].name}")
 
 
 @contextmanager

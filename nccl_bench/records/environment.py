@@ -69,7 +69,7 @@ def collect(
         "hostname": platform.node(),
         "cpu_count": os.cpu_count(),
         "packages": _packages(),
-        "variables": {name: value for name, value in sorted(environ.items()) if _allowed(name)},
+        "variables": {name: value for name, value in sorted(environ.items()) if allowed(name)},
     }
     model = _cpu_model(cpuinfo)
     if model is not None:
@@ -77,7 +77,8 @@ def collect(
     return facts | _gpus(environ, timeout_s) | _nccl_conf(environ, system_conf)
 
 
-def _allowed(name: str) -> bool:
+def allowed(name: str) -> bool:
+    """Whether the environment variable ``name`` may be recorded."""
     return name.startswith(_PREFIXES) or name in _VARIABLES
 
 
@@ -146,4 +147,4 @@ def _nccl_conf(environ: Mapping[str, str], system_conf: Path) -> dict[str, objec
 
 def _settings(text: str) -> dict[str, str]:
     pairs = (line.split("=", 1) for line in text.splitlines() if "=" in line and not line.startswith("#"))
-    return {name: value for name, value in pairs if _allowed(name)}
+    return {name: value for name, value in pairs if allowed(name)}

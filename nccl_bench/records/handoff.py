@@ -13,7 +13,7 @@ import socket
 import time
 import zlib
 from collections.abc import Iterable
-from dataclasses import asdict, dataclass, fields, replace
+from dataclasses import asdict, dataclass, field, fields, replace
 from pathlib import Path
 from typing import Self
 
@@ -30,13 +30,15 @@ class WorkerSpec:
     """What one launch of the workers is to do.
 
     ``run_dir`` is ``None`` on nodes other than the first, ``scratch`` where no launcher watches (the attach mode);
-    ``first_case`` is an index into the plan's cases.
+    ``first_case`` is an index into the plan's cases, and ``started`` the ``time.monotonic()`` of the command's start,
+    the same for every launch.
     """
 
     config: RunConfig
     run_dir: str | None
     scratch: str | None
     first_case: int
+    started: float = field(default_factory=time.monotonic)
 
     def at(self, scratch: str, first: int) -> Self:
         """The same for one launch, which has ``scratch`` to itself and starts with the case at index ``first``."""
@@ -49,6 +51,7 @@ class WorkerSpec:
             "run_dir": self.run_dir,
             "scratch": self.scratch,
             "first_case": self.first_case,
+            "started": self.started,
         }
         path.write_text(json.dumps(mapping), encoding="utf-8")
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -76,6 +76,19 @@ _FIELDS: Mapping[tuple[str, ...], type] = {
     ("launch",): dict,
     ("launch", "world_size"): int,
 }
+# The same of what may be missing, and of what lists hold.
+_OPTIONAL: Mapping[tuple[str, ...], type] = {
+    ("worker",): dict,
+    ("worker", "transport"): dict,
+    ("environment", "gpus"): list,
+    ("environment", "hostnames"): list,
+    ("environment", "variables"): dict,
+}
+_ENTRIES: Mapping[tuple[str, ...], type] = {
+    ("left_out",): str,
+    ("config", "arms"): str,
+    ("environment", "gpus"): dict,
+}
 
 
 def read_meta(path: Path) -> dict[str, Any]:
@@ -96,13 +109,22 @@ def read_meta(path: Path) -> dict[str, Any]:
             f"{file} was written by {TOOL} {meta.get('version')} with schema {meta['schema']}; this version reads "
             f"up to {SCHEMA}: use that version or a later one"
         )
-    for keys, expected in _FIELDS.items():
-        value: Any = meta
-        for key in keys:
-            value = value.get(key)
-        if not isinstance(value, expected):
+    for keys, expected in (*_FIELDS.items(), *_OPTIONAL.items()):
+        value = _at(meta, keys)
+        if not isinstance(value, expected) and not (keys in _OPTIONAL and value is None):
             raise RecordError(f"{file}: {'.'.join(keys)} is {value!r}: it has to be {expected.__name__}")
+    for keys, expected in _ENTRIES.items():
+        for entry in _at(meta, keys) or ():
+            if not isinstance(entry, expected):
+                raise RecordError(f"{file}: {'.'.join(keys)} has {entry!r}: each has to be {expected.__name__}")
     return meta
+
+
+def _at(meta: Mapping[str, Any], keys: Sequence[str]) -> Any:
+    value: Any = meta
+    for key in keys:
+        value = (value or {}).get(key)
+    return value
 
 
 def _read_text(file: Path) -> str:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import math
+import sys
 from dataclasses import asdict, dataclass, fields, is_dataclass
 from enum import StrEnum
 from functools import cache
@@ -19,7 +20,9 @@ from nccl_bench.errors import RecordError
 from nccl_bench.plan import Arena
 
 # The version of these lines and of run.json; raised by every change that an older reader would misread.
-SCHEMA = 1
+# 2: a run may be an import. What such a run cannot know is null (`arena`, `tolerance_ulp`, percentiles) or empty
+#    (`fastest_rank_us`, `slowest_rank`); schema 1 always had all of it, and reads as before.
+SCHEMA = 2
 
 
 class Status(StrEnum):
@@ -43,14 +46,14 @@ class PerIteration:
     """Times of single operations, from events between them; their percentiles over all rounds and ``operations``.
 
     ``cost_us`` is what those events add to each operation: the percentiles contain it, ``samples_us`` does not. It is
-    ``None`` where the batches without events were no faster.
+    ``None`` where the batches without events were no faster. In an import it is not known, as other fields may be.
     """
 
     operations: int
     min_us: float
-    p50_us: float
-    p90_us: float
-    p99_us: float
+    p50_us: float | None
+    p90_us: float | None
+    p99_us: float | None
     max_us: float
     cost_us: float | None
 
@@ -65,6 +68,9 @@ class Samples(_Line):
     gate opened before all calls were queued. ``wrong`` is the number of wrong elements over all ranks and checks,
     ``None`` where nothing was checked; ``tolerance_ulp`` is 0 where the check was equality. ``per_iteration`` is
     ``None`` unless it was asked for.
+
+    An import knows no ranks: ``fastest_rank_us`` and ``slowest_rank`` are empty, the time is what nccl-tests made of
+    them (their average, unless its ``-a`` said otherwise), and ``arena`` and ``tolerance_ulp`` are ``None``.
     """
 
     kind: ClassVar[str] = "samples"
@@ -80,8 +86,8 @@ class Samples(_Line):
     slowest_rank: tuple[int, ...]
     discarded: int
     wrong: int | None
-    tolerance_ulp: int
-    arena: Arena
+    tolerance_ulp: int | None
+    arena: Arena | None
     per_iteration: PerIteration | None
 
 
@@ -142,25 +148,26 @@ def parse_json(text: str) -> object:
     """JSON as its standard has it, without NaN and infinity; raises ``RecordError``."""
     try:
         return json.loads(text, parse_constant=_refuse_constant)
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise RecordError(f"not JSON: {error}") from error
 
 
 def from_json(value: object) -> Line:
     """What ``to_json`` gave, checked; raises ``RecordError`` naming the field, what was got and what is allowed."""
     if not isinstance(value, dict):
-        raise RecordError(f"not a JSON object but {_shown(value)}")
+        raise RecordError(f"not a JSON object but {shown(value)}")
     kind = value.get("kind")
     if not isinstance(kind, str) or kind not in _KINDS:
-        raise RecordError(f"kind is {_shown(kind)}: known are {', '.join(_KINDS)}")
+        raise RecordError(f"kind is {shown(kind)}: known are {', '.join(_KINDS)}")
     line: Line = _read(_KINDS[kind], {key: item for key, item in value.items() if key != "kind"}, kind)
     if line.case is not None:
         for name, table in (("collective", COLLECTIVES), ("dtype", DTYPES)):
             if getattr(line.case, name) not in table:
                 raise RecordError(f"case.{name} is {getattr(line.case, name)!r}: known are {', '.join(table)}")
     if isinstance(line, Samples):
-        lengths = {len(line.rounds), len(line.samples_us), len(line.fastest_rank_us), len(line.slowest_rank)}
-        if len(lengths) > 1:
+        of_ranks = (line.fastest_rank_us, line.slowest_rank)
+        lists = (line.rounds, line.samples_us, *(of_ranks if any(of_ranks) else ()))
+        if len({len(entries) for entries in lists}) > 1:
             raise RecordError("rounds, samples_us, fastest_rank_us and slowest_rank differ in length")
         if min(line.samples_us, default=1.0) <= 0:
             raise RecordError(f"samples_us has {min(line.samples_us)}: a time is above 0")
@@ -181,22 +188,26 @@ def _read(expected: Any, value: object, where: str) -> Any:
         return _read_fields(expected, value, where)
     if get_origin(expected) is tuple:
         if not isinstance(value, list):
-            raise RecordError(f"{where} is {_shown(value)}: it has to be a list")
-        return tuple(_read(get_args(expected)[0], item, f"{where}[{index}]") for index, item in enumerate(value))
+            raise RecordError(f"{where} is {shown(value)}: it has to be a list")
+        item = get_args(expected)[0]
+        # Of the many numbers of a line each is looked at by name only if any is of another kind.
+        if set(map(type, value)) <= {item} and (item is int or (item is float and all(map(math.isfinite, value)))):
+            return tuple(value)
+        return tuple(_read(item, entry, f"{where}[{index}]") for index, entry in enumerate(value))
     if issubclass(expected, StrEnum):
         if value not in list(expected):
-            raise RecordError(f"{where} is {_shown(value)}: known are {', '.join(expected)}")
+            raise RecordError(f"{where} is {shown(value)}: known are {', '.join(expected)}")
         return expected(value)
-    if expected is float and type(value) is int:
+    if expected is float and type(value) is int and abs(value) <= sys.float_info.max:
         return float(value)
     if type(value) is not expected or (isinstance(value, float) and not math.isfinite(value)):
-        raise RecordError(f"{where} is {_shown(value)}: it has to be {expected.__name__}")
+        raise RecordError(f"{where} is {shown(value)}: it has to be {expected.__name__}")
     return value
 
 
 def _read_fields(expected: Any, value: object, where: str) -> Any:
     if not isinstance(value, dict):
-        raise RecordError(f"{where} is {_shown(value)}: it has to be an object")
+        raise RecordError(f"{where} is {shown(value)}: it has to be an object")
     names = [field.name for field in fields(expected)]
     for name in names:
         if name not in value:
@@ -213,6 +224,7 @@ def _hints(expected: type) -> dict[str, Any]:
     return get_type_hints(expected)
 
 
-def _shown(value: object) -> str:
+def shown(value: object) -> str:
+    """``value`` for a message: as JSON, on one line, shortened."""
     text = json.dumps(value)
     return text if len(text) <= 60 else text[:57] + "..."

@@ -11,10 +11,13 @@ from nccl_bench.units import format_size
 
 def plan_text(config: RunConfig, plan: Plan, world_size: int, memory_bytes: int | None) -> str:
     """The plan as plain text; ``memory_bytes`` is what one rank has free, ``None`` where that is not known."""
+    compared = any(planned.candidates(config.baseline) for planned in plan.cases)
+    most_rounds = config.max_rounds if compared else config.rounds
     lines = [
         f"{counted(len(plan.cases), 'case')} on {counted(world_size, 'rank')} ({config.device}), "
-        f"{counted(config.rounds, 'round')} of {', '.join(plan.timings)}",
+        f"{_span(str(config.rounds), counted(most_rounds, 'round'))} of {', '.join(plan.timings)}",
         f"arms: {', '.join(config.arms)}; baseline {config.baseline}",
+        *([f"twin of {config.baseline}: the noise floor"] if compared else []),
         *([f"routes: {', '.join(config.routes)}"] if config.routes else []),
         "",
     ]
@@ -34,13 +37,20 @@ def plan_text(config: RunConfig, plan: Plan, world_size: int, memory_bytes: int 
         groups.setdefault((cases[0].collective, arms, tuple(arenas), unfit), []).append(what)
     for (_, arms, sizes, unfit), combinations in groups.items():
         span = format_size(sizes[0]) if len(sizes) == 1 else f"{format_size(sizes[0])} to {format_size(sizes[-1])}"
-        left = "" if arms == config.arms else f", without {', '.join(a for a in config.arms if a not in arms)}"
+        without = ", ".join(arm for arm in config.arms if arm not in arms)
+        left = f", without {without}" if without else ""
         each = " each" if len(combinations) > 1 else ""
         lines += [f"{name}: {counted(len(sizes), 'size')}{each}, {span}{left}" for name in products(combinations)]
         lines += [f"  {format_size(size)} does not fit and will be skipped" for size in unfit]
     free = "" if memory_bytes is None else f" of {memory_bytes / 1024**3:.1f} GiB free"
     lines += ["", f"memory: up to {largest / 1024**3:.2f} GiB a rank{free}, for buffers"]
     most_s = max(deadline_s(config, planned, len(plan.timings)) for planned in plan.cases)
-    lines.append(f"time: about {estimate_s(config, plan):.0f} s, at most {significant(most_s)} s a case")
+    least_s, longest_s = estimate_s(config, plan)
+    lines.append(f"time: about {_span(f'{least_s:.0f}', f'{longest_s:.0f} s')}, at most {significant(most_s)} s a case")
     lines += [f"left out: {text}" for text in plan.left_out]
     return "\n".join(lines) + "\n"
+
+
+def _span(least: str, most: str) -> str:
+    """From ``least`` to ``most``, which has the unit of both."""
+    return most if most.startswith(f"{least} ") else f"{least} to {most}"

@@ -3,23 +3,29 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict
 
 from rich.text import Text
 
+from nccl_bench.capabilities import DEVICES
 from nccl_bench.report.layout import GAP, counted
 from nccl_bench.report.text import rendered, wrapped
-from nccl_bench.verify.catalog import DETECTOR
-from nccl_bench.verify.proof import Judgement, Proof, Status
+from nccl_bench.verify.catalog import DETECTOR, PROBES, blind_places
+from nccl_bench.verify.proof import Finding, Judgement, Proof, Status
 
 _CELLS: Mapping[Status, str] = {Status.NOT_APPLICABLE: "-", Status.UNPROVEN: "?"}
-_STYLES: Mapping[str, str] = {r"\bpass\b": "green", r"\b(FAIL|BLIND)\b": "bold red", r"\b(missed|\?)": "yellow"}
+_STYLES: Mapping[str, str] = {r"\bpass\b": "green", r"\b(FAIL|BLIND)\b": "bold red", r"\b(missed|broken|\?)": "yellow"}
+# The longest name of an arm, folded, and that of a probe.
+NARROWEST = 26
 CPU_NOTICE = "CPU run: it shows how the arms order their calls, and says nothing about GPUs."
 
 
 def proof_text(proof: Proof, width: int, styled: bool) -> str:
-    """The table in ``width`` cells, failures and reasons below it; ``styled`` adds colour and nothing else."""
+    """The table in ``width`` cells, failures and reasons below it; ``styled`` adds colour and nothing else.
+
+    No line is longer than ``width``, which has to be at least ``NARROWEST``.
+    """
     return rendered(_lines(proof, width), width, styled)
 
 
@@ -58,6 +64,7 @@ def _lines(proof: Proof, width: int) -> Iterator[Text]:
     yield Text()
     yield from _table(proof, width)
     for title, items, style in (
+        ("", _for_detector_alone(proof), ""),
         ("", _detector(proof), "bold red" if proof.blind else ""),
         ("Failed", _failures(proof), "red"),
         ("Warnings", list(proof.notes), "yellow"),
@@ -72,31 +79,49 @@ def _lines(proof: Proof, width: int) -> Iterator[Text]:
 
 
 def _table(proof: Proof, width: int) -> Iterator[Text]:
+    """The table, as several one below the other where its columns do not fit."""
     cells = {(judgement.arm, judgement.probe): judgement for judgement in proof.judgements}
-    rows = [
-        (arm, [_shown(cells[arm, probe]) if (arm, probe) in cells else "" for probe in proof.probes])
-        for arm in proof.arms
-    ]
-    widths = [max(len(probe), *(len(texts[index]) for _, texts in rows)) for index, probe in enumerate(proof.probes)]
-    room = width - sum(widths)
+    columns = {
+        probe: [_shown(cells[arm, probe]) if (arm, probe) in cells else "" for arm in proof.arms]
+        for probe in proof.probes
+    }
+    widths = {probe: max(map(len, (probe, *texts))) for probe, texts in columns.items()}
+    room = width - sum(widths.values())
     first = max(map(len, proof.arms))
     if first + len(widths) > room:
         first = max(len(line) for arm in proof.arms for line in _folded(arm))
-    labels = {arm: (arm,) if len(arm) <= first else _folded(arm) for arm in proof.arms}
+    labels = [(arm,) if len(arm) <= first else _folded(arm) for arm in proof.arms]
     gap = " " * max(1, min(GAP, (room - first) // len(widths)))
 
-    def line(label: str, texts: Iterable[str]) -> str:
-        padded = [text.ljust(size) for text, size in zip(texts, widths, strict=True)]
+    def line(label: str, texts: Iterable[str], sizes: Iterable[int]) -> str:
+        padded = [text.ljust(size) for text, size in zip(texts, sizes, strict=True)]
         return gap.join([label.ljust(first), *padded]).rstrip()
 
-    yield Text(line("arm", proof.probes), "bold")
-    yield Text(line("-" * first, ("-" * size for size in widths)), "dim")
-    for arm, texts in rows:
-        text = Text(line(labels[arm][0], texts))
-        for pattern, style in _STYLES.items():
-            text.highlight_regex(pattern, style)
-        yield text
-        yield from (Text(rest) for rest in labels[arm][1:])
+    for number, probes in enumerate(_split(widths, width - first, len(gap))):
+        if number:
+            yield Text()
+        sizes = [widths[probe] for probe in probes]
+        yield Text(line("arm", probes, sizes), "bold")
+        yield Text(line("-" * first, ("-" * size for size in sizes), sizes), "dim")
+        for row, (label, *rest) in enumerate(labels):
+            text = Text(line(label, (columns[probe][row] for probe in probes), sizes))
+            for pattern, style in _STYLES.items():
+                text.highlight_regex(pattern, style)
+            yield text
+            yield from map(Text, rest)
+
+
+def _split(widths: Mapping[str, int], room: int, gap: int) -> Sequence[Sequence[str]]:
+    """The columns in order, as many in each part as ``room`` has place for, each behind a gap."""
+    parts: list[list[str]] = []
+    left = 0
+    for name, width in widths.items():
+        left -= gap + width
+        if left < 0:
+            parts.append([])
+            left = room - gap - width
+        parts[-1].append(name)
+    return parts
 
 
 def _shown(judgement: Judgement) -> str:
@@ -109,32 +134,60 @@ def _folded(arm: str) -> tuple[str, ...]:
     return min([(arm,), *splits], key=lambda lines: max(map(len, lines)))
 
 
+def _for_detector_alone(proof: Proof) -> list[str]:
+    """The probes that nobody asked for: a proof has them because the detector has to fail them."""
+    asked = {judgement.probe for judgement in proof.judgements if judgement.arm != DETECTOR}
+    others = [probe for probe in proof.probes if probe not in asked]
+    return [f"{', '.join(others)}: for the detector alone."] if others else []
+
+
 def _detector(proof: Proof) -> list[str]:
     """What the arm that has to fail says about the probes."""
-    of_detector = [judgement for judgement in proof.judgements if judgement.arm == DETECTOR]
-    blind = [judgement for judgement in of_detector if judgement.status is Status.BLIND]
-    if blind:
-        what = "; ".join(
-            f"{judgement.probe}: {judgement.finding.detail}"
-            if judgement.finding and judgement.finding.broken
-            else f"{judgement.probe}: it passed"
-            for judgement in blind
-        )
-        return [
-            f"BLIND: {DETECTOR}, which nothing orders, was not caught ({what}). These probes do not see here what they "
-            "are for, so nothing above is proven, and what passed is shown as '?'. Try again on a machine that does "
-            "nothing else."
-        ]
+    found = [(j.probe, j.status, j.finding) for j in proof.judgements if j.arm == DETECTOR and j.finding]
+    if proof.blind:
+        return _blindness(proof, {probe: finding for probe, status, finding in found if status is Status.BLIND})
     caught = ", ".join(
-        f"{judgement.probe} ({judgement.finding.failed} of {counted(judgement.finding.trials, 'trial')})"
-        for judgement in of_detector
-        if judgement.status is Status.CAUGHT and judgement.finding
+        f"{probe} ({finding.raced or finding.failed} of {counted(finding.trials, 'trial')})"
+        for probe, status, finding in found
+        if status is Status.CAUGHT
     )
-    missed = ", ".join(judgement.probe for judgement in of_detector if judgement.status is Status.MISSED)
     said = [f"Detector: {DETECTOR}, which nothing orders, was caught as it has to be, in {caught}."]
+    missed = ", ".join(probe for probe, status, _ in found if status is Status.MISSED)
     if missed:
         said.append(f"It was missed in {missed}, so a pass there says less.")
+    said += [
+        f"It did not come to the end of {probe}, so a pass there says less: {finding.detail}"
+        for probe, status, finding in found
+        if status is Status.BROKEN
+    ]
     return said
+
+
+def _blindness(proof: Proof, blind: Mapping[str, Finding]) -> list[str]:
+    """Why nothing is proven: the detector passed, or what it did not pass was not the sight of a race."""
+    passed, otherwise = [], []
+    for probe, finding in blind.items():
+        if finding.broken:
+            otherwise.append(
+                f"BLIND: {DETECTOR} did not come to the end of {probe}, in which it has to be caught: "
+                f"{finding.detail}\nIf it hung, it may need more time: give a larger --timeout."
+            )
+        elif finding.failed and not finding.raced:
+            otherwise.append(f"BLIND: {DETECTOR} failed {probe}, but by no race: {finding.detail}")
+        else:
+            passed.append(f"{probe}: it passed{_where(probe, finding, proof.device)}")
+    if passed:
+        otherwise.append(
+            f"BLIND: {DETECTOR}, which nothing orders, was not caught ({'; '.join(passed)}). The probes do not see "
+            "there what they are for. Try again on a machine that does nothing else."
+        )
+    return [*otherwise, "So nothing above is proven, and what passed is shown as '?'."]
+
+
+def _where(probe: str, finding: Finding, device: str) -> str:
+    """The places at which a race that was seen at others has to be seen, too, and was not."""
+    quiet = [place for place in finding.quiet if place not in blind_places(PROBES[probe], DEVICES[device])]
+    return f" on the {' and on the '.join(quiet)}" if finding.raced else ""
 
 
 def _failures(proof: Proof) -> list[str]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping
 
 from nccl_bench.analysis.summary import Row, summary_rows
+from nccl_bench.capabilities import TWIN_SUFFIX
 from nccl_bench.collectives import Case, Timing
 from nccl_bench.records.run import Run
 from nccl_bench.records.schema import Crash, Hang, Samples, Status
@@ -33,7 +34,7 @@ def measurement_tables(run: Run) -> Iterator[Table]:
             loop_us = (run.meta.get("worker") or {}).get("loop_cost_us") if timing is Timing.ENQUEUE else None
             if loop_us is not None:
                 question += f" The loop's own {significant(loop_us)} us are included."
-            what = f"{_name(of_group[0])}, {counted(run.world_size, 'rank')}"
+            what = f"{case_name(of_group[0])}, {counted(run.world_size, 'rank')}"
             yield _table(run, f"{what}, {name} (us)", (question,), cells, ("us", "ratio"), _latency)
             if timing is not Timing.ENQUEUE:
                 yield _table(run, f"{what}, {timing} bandwidth (GB/s)", (), cells, ("algbw", "busbw"), _bandwidth)
@@ -43,8 +44,8 @@ def percentile_tables(run: Run) -> Iterator[Table]:
     """Percentiles of single operations, a row per size and arm; none where they were not asked for."""
     groups: dict[tuple[str, Timing], list[Samples]] = {}
     for line in run.lines:
-        if isinstance(line, Samples) and line.per_iteration is not None:
-            groups.setdefault((_name(line.case), line.timing), []).append(line)
+        if isinstance(line, Samples) and line.per_iteration is not None and not line.arm.endswith(TWIN_SUFFIX):
+            groups.setdefault((case_name(line.case), line.timing), []).append(line)
     for (name, timing), lines in groups.items():
         lines.sort(key=lambda line: line.case.size_bytes)
         columns = [
@@ -53,10 +54,12 @@ def percentile_tables(run: Run) -> Iterator[Table]:
         ]
         for key in ("min", "p50", "p90", "p99", "max", "cost"):
             values = [getattr(line.per_iteration, f"{key}_us") for line in lines]
-            columns.append(column(key, (key,), ["" if value is None else significant(value) for value in values]))
+            if any(value is not None for value in values):
+                columns.append(column(key, (key,), ["" if value is None else significant(value) for value in values]))
+        cost = ": cost is what they add to each" if columns[-1].name == "cost" else ""
         yield Table(
             title=f"{name}, {counted(run.world_size, 'rank')}, {timing} single operations (us)",
-            notes=_notes(run, "The events between operations are part of these times: cost is what they add to each."),
+            notes=_notes(run, f"The events between operations are part of these times{cost}."),
             columns=tuple(columns),
             keep=len(columns),
         )
@@ -70,7 +73,8 @@ def _place(row: Row) -> tuple[int, str]:
     return (row.size_bytes or 0, row.arm or "")
 
 
-def _name(of: Row | Case) -> str:
+def case_name(of: Row | Case) -> str:
+    """What the sizes of one table have in common."""
     root = None if of.root is None else f"root {of.root}"
     return " ".join(filter(None, (of.collective, of.dtype, of.redop, of.placement, root)))
 
@@ -88,7 +92,7 @@ def _table(
     pair: Callable[[Row], tuple[str, str]],
 ) -> Table:
     sizes = sorted({size for size, _ in cells})
-    present = {arm for _, arm in cells}
+    present = {arm for _, arm in cells if not arm.endswith(TWIN_SUFFIX)}
     arms = [arm for arm in dict.fromkeys((*run.arms, *sorted(present))) if arm in present]
     columns = [column("size", ("size",), [format_size(size) for size in sizes])]
     columns += [_arm_column(run, arm, [cells.get((size, arm)) for size in sizes], units, pair) for arm in arms]

@@ -3,18 +3,27 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import chain
 from typing import TextIO
 
 from rich.text import Text
 
+from nccl_bench.analysis.comparison import of_run
 from nccl_bench.records.run import Run
-from nccl_bench.report import notes
+from nccl_bench.report import notes, verdicts
 from nccl_bench.report.layout import GAP, Column, Table, counted
 from nccl_bench.report.tables import measurement_tables, percentile_tables
 from nccl_bench.report.text import rendered, wrapped
+
+_STYLES = {
+    r"[\d.]+x\b": "cyan",
+    r"WRONG( \(\d+\))?|HANG|CRASH|DISCARDED": "bold red",
+    r"\bfaster\b": "green",
+    r"\bslower\b": "red",
+    r"\binconclusive\b": "yellow",
+}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -31,12 +40,14 @@ class TerminalReport:
 
     def render(self, run: Run) -> str:
         """Every table, then what to know about them."""
+        told = verdicts.of_pairs(of_run(run))
         return rendered(
             chain(
                 self._head(run),
-                *(self._table(table) for table in chain(measurement_tables(run), percentile_tables(run))),
+                *(table_lines(table, self.width) for table in chain(measurement_tables(run), percentile_tables(run))),
+                self._verdicts(told),
                 self._list("", notes.failures(run), "bold red"),
-                self._list("Warnings", chain(run.warnings, notes.doubts(run)), "yellow"),
+                self._list("Warnings", chain(run.warnings, notes.doubts(run), verdicts.hints(told)), "yellow"),
                 self._list("Not measured", notes.not_measured(run), ""),
             ),
             self.width,
@@ -49,34 +60,21 @@ class TerminalReport:
         title = f"{run.meta['name']}: {counted(run.world_size, 'rank')} on {device}, {run.meta['started']}"
         status = run.meta["status"]
         yield from self._wrapped(title if status == "complete" else f"{title}, {status.upper()}", "bold")
-        yield from self._wrapped(
-            f"Medians over rounds, each the slowest rank's. ratio = time / {run.baseline}'s time in the same round; "
-            "below 1 is faster.",
-            "dim",
-        )
-
-    def _table(self, table: Table) -> Iterable[Text]:
-        shown, hidden = table.fit(self.width)
-        yield Text()
-        yield from self._wrapped(table.title, "bold")
-        for note in table.notes:
-            yield from self._wrapped(note, "dim")
-        yield Text()
-        height = max(len(column.header) for column in shown)
-        for level in range(-height, 0):
-            yield _line([_level(column, level) for column in shown], "bold" if level < -1 or height == 1 else "dim")
-        yield _line(["-" * column.width for column in shown], "dim")
-        for cells in zip(*(column.cells for column in shown), strict=True):
-            text = _line(cells, "")
-            text.highlight_regex(r"[\d.]+x\b", "cyan")
-            text.highlight_regex(r"WRONG( \(\d+\))?|HANG|CRASH|DISCARDED", "bold red")
-            yield text
-        if hidden:
-            names = ", ".join(column.name for column in hidden)
-            yield from self._wrapped(
-                f"Not shown in {self.width} columns: {names}. Use a wider terminal or --width, or see summary.csv.",
-                "yellow",
+        if "source" in run.meta["config"]:
+            explained = "Imported: times are averages over ranks, unless nccl-tests was told otherwise (-a)."
+        else:
+            explained = (
+                f"Medians over rounds, each the slowest rank's. ratio = time / {run.baseline}'s time in the same "
+                "round; below 1 is faster."
             )
+        yield from self._wrapped(explained, "dim")
+
+    def _verdicts(self, told: Sequence[verdicts.Told]) -> Iterable[Text]:
+        if told:
+            yield Text()
+            yield from self._wrapped(f"Verdicts. {verdicts.heading(told)}", "bold")
+        for table in verdicts.tables(told):
+            yield from table_lines(table, self.width)
 
     def _list(self, title: str, items: Iterable[str], style: str) -> Iterable[Text]:
         items = list(items)
@@ -90,6 +88,33 @@ class TerminalReport:
 
     def _wrapped(self, text: str, style: str, bullet: str = "") -> Iterable[Text]:
         return (Text(line, style) for line in wrapped(text, self.width, bullet))
+
+
+def table_lines(table: Table, width: int) -> Iterator[Text]:
+    """An empty line, title, notes and as many columns as fit in ``width`` cells."""
+    shown, hidden = table.fit(width)
+    yield Text()
+    yield from (Text(line, "bold") for line in wrapped(table.title, width))
+    for note in table.notes:
+        yield from (Text(line, "dim") for line in wrapped(note, width))
+    yield Text()
+    height = max(len(column.header) for column in shown)
+    for level in range(-height, 0):
+        yield _line([_level(column, level) for column in shown], "bold" if level < -1 or height == 1 else "dim")
+    yield _line(["-" * column.width for column in shown], "dim")
+    for cells in zip(*(column.cells for column in shown), strict=True):
+        text = _line(cells, "")
+        for pattern, style in _STYLES.items():
+            text.highlight_regex(pattern, style)
+        yield text
+    if hidden:
+        names = ", ".join(column.name for column in hidden)
+        yield from (
+            Text(line, "yellow")
+            for line in wrapped(
+                f"Not shown in {width} columns: {names}. Use a wider terminal or --width, or see summary.csv.", width
+            )
+        )
 
 
 def _line(cells: Iterable[str], style: str) -> Text:

@@ -4,18 +4,30 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from enum import StrEnum
 
 from nccl_bench.capabilities import ArmSpec, DeviceSpec, Order
+from nccl_bench.collectives import Timing
 
 # The arm that has to fail: its communicator works on a private stream that nothing orders.
 DETECTOR = "dedicated-stream-unordered"
+
+
+class Place(StrEnum):
+    """The stream that is current when an arm is called."""
+
+    DEFAULT = "default stream"
+    SIDE = "side stream"
+    NESTED = "nested stream"
+    OUTER = "side stream, after a nested one"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ProbeSpec:
     """One probe. ``alone``: where it fails it can leave a process unusable, so it runs in processes of its own.
 
-    ``races`` says that calls without order can fail it, ``detects`` that they have to, in every run.
+    ``races`` says that calls without order can fail it, ``detects`` that they have to, in every run and at every place;
+    save, with ``held_back``, where the stream runs inline and so holds nothing back.
     """
 
     name: str
@@ -23,6 +35,7 @@ class ProbeSpec:
     alone: bool = False
     races: bool = False
     detects: bool = False
+    held_back: bool = False
 
 
 _ROWS = (
@@ -31,6 +44,7 @@ _ROWS = (
         summary="a slow kernel, the write of the input, the collective: the result is of what was written",
         races=True,
         detects=True,
+        held_back=True,
     ),
     ProbeSpec(
         name="consumer",
@@ -68,6 +82,12 @@ _ROWS = (
     ),
 )
 PROBES: Mapping[str, ProbeSpec] = {row.name: row for row in _ROWS}
+
+
+def blind_places(probe: ProbeSpec, device: DeviceSpec) -> frozenset[Place]:
+    """Where ``probe`` cannot see a race on ``device``, so that to pass there says nothing."""
+    inline = Timing.GATED in device.missing_on_default_stream
+    return frozenset({Place.DEFAULT} if probe.held_back and inline else ())
 
 
 def not_applicable(probe: ProbeSpec, arm: ArmSpec, device: DeviceSpec) -> str | None:

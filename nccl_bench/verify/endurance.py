@@ -17,8 +17,9 @@ from torch import Tensor
 from nccl_bench.arms import Arm
 from nccl_bench.capabilities import ARMS
 from nccl_bench.streams.base import Graph
+from nccl_bench.verify.catalog import Place
 from nccl_bench.verify.exchanges import Exchange
-from nccl_bench.verify.rig import Place, Rig
+from nccl_bench.verify.rig import Rig
 
 # At each place, over both communicators.
 OPERATIONS = 600
@@ -177,5 +178,5 @@ def _census(rig: Rig) -> Mapping[str, int]:
         census |= {"threads": len(os.listdir(_TASKS)), "open files": len(os.listdir(_FILES))}
     if not rig.device_spec.shares_memory:
         free, total = rig.device.streams.memory()
-        census["bytes of device memory"] = total - free
+        census["bytes of device memory, whoever took them"] = total - free
     return census

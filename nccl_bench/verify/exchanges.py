@@ -48,11 +48,12 @@ class World:
 class Exchange:
     """One collective, from ``x`` to ``y``, which are the same tensor where it is in place.
 
-    ``fresh(salt)`` is an input of this rank's and ``expected(salt)`` its result of everybody's; ``run(communicator, x,
-    y)`` does it.
+    ``operation_name`` is what a coordinator's table calls it. ``fresh(salt)`` is an input of this rank's and
+    ``expected(salt)`` its result of everybody's; ``run(communicator, x, y)`` does it.
     """
 
     name: str
+    operation_name: str
     x: Tensor
     y: Tensor
     fresh: Callable[[int], Tensor]
@@ -86,6 +87,7 @@ def _all_reduce(world: World, size_bytes: int) -> Exchange:
     shape = (size_bytes // _ITEMSIZE, 1)
     tensor = torch.empty(shape, device=world.device)
     return Exchange(
+        operation_name="all_reduce",
         name=f"all_reduce {format_size(size_bytes)}",
         x=tensor,
         y=tensor,
@@ -98,6 +100,7 @@ def _all_reduce(world: World, size_bytes: int) -> Exchange:
 def _outplace_all_reduce(world: World, size_bytes: int) -> Exchange:
     shape = (size_bytes // _ITEMSIZE, 1)
     return Exchange(
+        operation_name="all_reduce",
         name=f"out-of-place all_reduce {format_size(size_bytes)}",
         x=torch.empty(shape, device=world.device),
         y=torch.empty(shape, device=world.device),
@@ -110,6 +113,7 @@ def _outplace_all_reduce(world: World, size_bytes: int) -> Exchange:
 def _all_gather(world: World, size_bytes: int, *, uneven: bool) -> Exchange:
     sizes, columns = _blocks(world, size_bytes, uneven)
     return Exchange(
+        operation_name="all_gatherv" if uneven else "all_gather",
         name=f"all_gather{' with sizes' if uneven else ''} {format_size(size_bytes)}",
         x=torch.empty((sizes[world.rank], columns), device=world.device),
         y=torch.empty((sum(sizes), columns), device=world.device),
@@ -123,6 +127,7 @@ def _reduce_scatter(world: World, size_bytes: int, *, uneven: bool) -> Exchange:
     sizes, columns = _blocks(world, size_bytes, uneven)
     whole = (sum(sizes), columns)
     return Exchange(
+        operation_name="reduce_scatterv" if uneven else "reduce_scatter",
         name=f"reduce_scatter{' with sizes' if uneven else ''} {format_size(size_bytes)}",
         x=torch.empty(whole, device=world.device),
         y=torch.empty((sizes[world.rank], columns), device=world.device),

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from nccl_bench.verify.exchanges import POISON, Exchange
-from nccl_bench.verify.rig import Rig, Trial, first_of
+from nccl_bench.verify.rig import Race, Rig, Trial, first_of
 
 # The allocator hands out what it likes of its free blocks; several of a size come to the one just freed.
 ALLOCATIONS = 8
@@ -14,7 +14,7 @@ ALLOCATIONS = 8
 
 def producer(rig: Rig) -> None:
     """Is the collective ordered behind the write of its input? Everything after it is waited for."""
-    rig.each(_produce, rig.exchanges())
+    rig.each(_produce, rig.exchanges(), both_modes=True)
 
 
 def _produce(trial: Trial) -> str | None:
@@ -28,12 +28,12 @@ def _produce(trial: Trial) -> str | None:
     trial.call()
     trial.streams.synchronize()
     wrong = exchange.wrong(exchange.y, salt=2)
-    return at_leisure or _about("the collective did not wait for the write of its input", wrong)
+    return at_leisure or _raced("the collective did not wait for the write of its input", wrong)
 
 
 def consumer(rig: Rig) -> None:
     """Is what follows ordered behind the collective? Its input was there long before."""
-    rig.each(_consume, rig.exchanges())
+    rig.each(_consume, rig.exchanges(), both_modes=True)
 
 
 def _consume(trial: Trial) -> str | None:
@@ -44,7 +44,7 @@ def _consume(trial: Trial) -> str | None:
     trial.call()
     trial.streams.submit(copy.copy_, exchange.y)
     trial.streams.synchronize()
-    return at_leisure or _about("a copy of the output did not wait for the collective", exchange.wrong(copy, salt=1))
+    return at_leisure or _raced("a copy of the output did not wait for the collective", exchange.wrong(copy, salt=1))
 
 
 def allocator(rig: Rig) -> None:
@@ -63,7 +63,7 @@ def _reuse(trial: Trial) -> str | None:
         trial.streams.synchronize()
         seen.append(exchange.wrong(exchange.y, salt))
         del overwritten
-    return _about("the input's memory was taken again before the collective had read it", first_of(seen))
+    return _raced("the input's memory was taken again before the collective had read it", first_of(seen))
 
 
 def _call_with_passing_input(trial: Trial, exchange: Exchange, passing: Tensor) -> None:
@@ -76,10 +76,10 @@ def _call_with_passing_input(trial: Trial, exchange: Exchange, passing: Tensor) 
 def _at_leisure(trial: Trial) -> str | None:
     """The collective with nothing to be in time for, which also loads what is loaded at a first call."""
     exchange = trial.start(salt=0)
-    trial.call()
-    trial.streams.synchronize()
-    return _about("the collective is wrong, whatever its order", exchange.wrong(exchange.y, salt=0))
+    trial.call_elsewhere()
+    wrong = exchange.wrong(exchange.y, salt=0)
+    return f"the collective is wrong, whatever its order: {wrong}" if wrong else None
 
 
-def _about(what: str, wrong: str | None) -> str | None:
-    return None if wrong is None else f"{what}: {wrong}"
+def _raced(what: str, wrong: str | None) -> Race | None:
+    return None if wrong is None else Race(f"{what}: {wrong}")

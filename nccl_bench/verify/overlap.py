@@ -16,11 +16,13 @@ from nccl_bench.verify.rig import Rig, Trial, first_of
 ATTEMPTS = 3
 # Of the gather's own time, which a late rank makes long.
 MOST_BLOCKED = 0.5
+MOST_TURNS = 8
 
 
 def overlap(rig: Rig) -> None:
-    """Does the gather leave the caller's stream free, and is it right once that stream was joined to it?"""
-    rig.each(_gather, rig.exchanges(names=("all_gather",)))
+    """Does the gather follow the stream it is given, leave the caller's free, and come right once joined to it?"""
+    # Once with each rank being the late one, which itself has nothing to see.
+    rig.each(_gather, rig.exchanges(names=("all_gather",)) * min(rig.control.world_size, MOST_TURNS))
 
 
 def _gather(trial: Trial) -> str | None:
@@ -33,7 +35,8 @@ def _gather(trial: Trial) -> str | None:
 
 
 def _beside(trial: Trial, gather: Callable[..., object]) -> str | None:
-    shares, seen = [], []
+    shares: list[float] = []
+    seen = [_forked(trial, gather)]
     for salt in range(ATTEMPTS):
         exchange = trial.start(salt)
         caller_ms, gather_ms, wrong = _timed(trial, exchange, gather, salt)
@@ -47,6 +50,26 @@ def _beside(trial: Trial, gather: Callable[..., object]) -> str | None:
     return (
         f"the caller's stream was blocked for {min(shares):.0%} of the gather's time in the best of {ATTEMPTS} attempts"
     )
+
+
+def _forked(trial: Trial, gather: Callable[..., object]) -> str | None:
+    """The input is written behind a slow kernel on the caller's stream, for which the gather's stream waits.
+
+    Everything after the gather is waited for.
+    """
+    exchange = trial.start(salt=ATTEMPTS)
+    streams = trial.streams
+    caller, (_, _, side) = streams.current_stream(), trial.rig.side_streams
+    written = exchange.fresh(ATTEMPTS + 1)
+    streams.synchronize()
+    trial.rig.control.barrier()
+    trial.slow_kernel()
+    streams.submit(exchange.x.copy_, written)
+    side.wait_stream(caller)
+    gather(exchange.y, exchange.x, side)
+    streams.synchronize()
+    wrong = exchange.wrong(exchange.y, salt=ATTEMPTS + 1)
+    return f"it did not wait for what its stream waits for: {wrong}" if wrong else None
 
 
 def _timed(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from enum import StrEnum
@@ -12,7 +13,10 @@ from nccl_bench.capabilities import ARMS, DEVICES, DeviceSpec
 from nccl_bench.config import library_path, names_of, routes_for, seconds
 from nccl_bench.errors import ExitCode
 from nccl_bench.routes import Routes, override
-from nccl_bench.verify.catalog import DETECTOR, PROBES, not_applicable
+from nccl_bench.verify.catalog import DETECTOR, PROBES, blind_places, not_applicable
+
+# Of one arm, in one launch after the other.
+MOST_BROKEN = 3
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -53,14 +57,14 @@ def resolve(
 
     Raises ``UsageError`` naming the option, what was got and what is allowed.
     """
-    chosen = names_of("arms", "all" if arms is None else arms, [arm for arm in ARMS if arm != DETECTOR])
+    chosen = names_of("--arms", "all" if arms is None else arms, [arm for arm in ARMS if arm != DETECTOR])
     return ProofConfig(
         device=device,
         arms=chosen,
-        probes=names_of("probes", "all" if probes is None else probes, PROBES),
+        probes=names_of("--probes", "all" if probes is None else probes, PROBES),
         routes=routes_for(routes or "", chosen),
         nccl_library=library_path(nccl_library, device),
-        timeout_s=seconds(timeout_s),
+        timeout_s=seconds(timeout_s, "--timeout"),
     )
 
 
@@ -74,9 +78,10 @@ class Cell:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Finding:
-    """What came of a cell: ``failed`` of ``trials``, ``detail`` about the first that failed.
+    """What came of a cell: ``failed`` of ``trials``, ``raced`` of them by their order alone.
 
-    ``broken`` says that it did not come to an end: an exception, a crash or a hang, which count as one trial.
+    ``detail`` is about the first that failed, ``quiet`` the places at which none raced. ``broken`` says that the probe
+    did not come to an end: an exception, a crash or a hang, which count as one trial.
     """
 
     arm: str
@@ -84,6 +89,8 @@ class Finding:
     trials: int
     failed: int
     detail: str | None
+    raced: int = 0
+    quiet: tuple[str, ...] = ()
     broken: bool = False
 
     @property
@@ -100,6 +107,7 @@ class Status(StrEnum):
     NOT_APPLICABLE = "not applicable"
     CAUGHT = "caught"  # the detector failed, as it has to
     MISSED = "missed"  # the detector passed a probe that it need not fail
+    BROKEN = "broken"  # the detector hung or crashed in such a probe, which says nothing about it
     BLIND = "BLIND"  # the detector passed, or broke, where it has to fail
     UNPROVEN = "unproven"  # passed, but by a blind detector's word
 
@@ -174,7 +182,7 @@ def launches(config: ProofConfig) -> list[tuple[Cell, ...]]:
 def judge(config: ProofConfig, world_size: int, findings: Iterable[Finding], notes: Sequence[str] = ()) -> Proof:
     """What follows from ``findings``, one for every applicable cell."""
     by_cell = {finding.cell: finding for finding in findings}
-    judgements = [_judge(cell, reason_against(config, cell), by_cell) for cell in asked(config)]
+    judgements = [_judge(cell, config.device_spec, reason_against(config, cell), by_cell) for cell in asked(config)]
     proof = Proof(device=config.device, world_size=world_size, judgements=tuple(judgements), notes=tuple(notes))
     if not proof.blind:
         return proof
@@ -185,15 +193,18 @@ def judge(config: ProofConfig, world_size: int, findings: Iterable[Finding], not
     return replace(proof, judgements=tuple(unproven))
 
 
-def _judge(cell: Cell, reason: str | None, findings: Mapping[Cell, Finding]) -> Judgement:
+def _judge(cell: Cell, device: DeviceSpec, reason: str | None, findings: Mapping[Cell, Finding]) -> Judgement:
     if reason is not None:
         return Judgement(arm=cell.arm, probe=cell.probe, status=Status.NOT_APPLICABLE, reason=reason)
     finding = findings[cell]
     if cell.arm != DETECTOR:
         status = Status.FAIL if finding.failed else Status.PASS
     elif PROBES[cell.probe].detects:
-        # A crash is no detection: whatever ended the process was not the sight of a wrong result.
-        status = Status.CAUGHT if finding.failed and not finding.broken else Status.BLIND
+        # Neither a crash nor a result that is wrong whatever its order is the sight of a race.
+        unseen = set(finding.quiet) - blind_places(PROBES[cell.probe], device)
+        status = Status.CAUGHT if finding.raced and not unseen and not finding.broken else Status.BLIND
+    elif finding.broken and not PROBES[cell.probe].alone:
+        status = Status.BROKEN
     else:
         status = Status.CAUGHT if finding.failed else Status.MISSED
     return Judgement(arm=cell.arm, probe=cell.probe, status=status, finding=finding)
@@ -231,14 +242,30 @@ class ProofSpec:
 
 
 def append_finding(path: Path, finding: Finding) -> None:
-    """Add a line to the file of findings."""
+    """Add a line to the file of findings, in place of a part of one that a killed writer left."""
+    whole = path.read_text(encoding="utf-8").rpartition("\n") if path.exists() else ("", "", "")
+    if whole[2]:
+        path.write_text(whole[0] + whole[1], encoding="utf-8")
     with path.open("a", encoding="utf-8") as file:
         file.write(json.dumps(asdict(finding)) + "\n")
 
 
 def read_findings(path: Path) -> Sequence[Finding]:
-    """Every complete line of the file of findings; its writer may have been killed within the last."""
+    """Every complete line of the file of findings, of which the last about a cell counts."""
     if not path.exists():
         return []
     *complete, _ = path.read_text(encoding="utf-8").split("\n")
-    return [Finding(**json.loads(line)) for line in complete]
+    mappings = (json.loads(line) for line in complete)
+    return [Finding(**mapping | {"quiet": tuple(mapping["quiet"])}) for mapping in mappings]
+
+
+def hopeless(findings: Iterable[Finding]) -> frozenset[str]:
+    """The arms that broke in ``MOST_BROKEN`` cells: every further one would cost another launch, or a deadline."""
+    broken = Counter(finding.arm for finding in findings if finding.broken)
+    return frozenset(arm for arm, cells in broken.items() if cells >= MOST_BROKEN)
+
+
+def not_tried(cell: Cell) -> Finding:
+    """The finding of a cell whose arm is hopeless."""
+    detail = f"not tried: the arm hung or crashed in {MOST_BROKEN} probes before"
+    return Finding(arm=cell.arm, probe=cell.probe, trials=1, failed=1, detail=detail, broken=True)

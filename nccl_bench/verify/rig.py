@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, field
-from enum import StrEnum
 from functools import cached_property
 from itertools import product
 from typing import Any
@@ -14,30 +13,33 @@ from typing import Any
 from nccl_bench.arms import Arm
 from nccl_bench.capabilities import ARMS, DeviceSpec, unsupported
 from nccl_bench.collectives import Placement, RedOp, Timing
+from nccl_bench.parallel_state import GroupCoordinator
 from nccl_bench.ranks.control import Control
+from nccl_bench.routes import ROUTES, Routes
 from nccl_bench.streams.base import Streams
 from nccl_bench.transports.device import Device
+from nccl_bench.verify.catalog import Place
 from nccl_bench.verify.exchanges import EXCHANGES, OUTPLACE_ALL_REDUCE, Exchange, World
 from nccl_bench.verify.proof import Cell, Finding
 
 
-class Place(StrEnum):
-    """The stream that is current when an arm is called."""
-
-    DEFAULT = "default stream"
-    SIDE = "side stream"
-    NESTED = "nested stream"
-    OUTER = "side stream, after a nested one"
+class Race(str):
+    """What was wrong with a result that the same call, given all the time it wants, gets right."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Trial:
-    """One exchange at one place; ``late`` says that this rank comes late, so that the others have to wait for it."""
+    """One exchange at one place.
+
+    ``late`` says that this rank comes late, so that the others have to wait for it; ``in_graph_mode`` that a
+    coordinator is called within its ``graph_capture()``, where it routes as in graphs, captured or not.
+    """
 
     rig: Rig
     place: Place
     exchange: Exchange
     late: bool
+    in_graph_mode: bool = False
 
     @property
     def streams(self) -> Streams:
@@ -54,7 +56,16 @@ class Trial:
 
     def call(self) -> None:
         """The arm's own way of doing the exchange, for the stream that is current."""
-        self.rig.arm.order(self.exchange.operation(self.rig.arm.communicator))()
+        communicator: Any = self.rig.arm.communicator
+        with communicator.graph_capture() if self.in_graph_mode else nullcontext():
+            self.rig.arm.order(self.exchange.operation(communicator))()
+
+    def call_elsewhere(self) -> None:
+        """The same on another stream, and to its end: what it leaves behind is of no use to the next call."""
+        _, _, other = self.rig.side_streams
+        with self.streams.stream(other):
+            self.call()
+        self.streams.synchronize()
 
     def be_late(self) -> None:
         """Hold the host back on the late rank: nobody's collective can end before it has begun there."""
@@ -90,7 +101,8 @@ class Rig:
     shared_arm: Callable[[], Arm]
     new_arm: Callable[[], Arm]
     at: Callable[[str], None]
-    failures: list[str | None] = field(default_factory=list)
+    routes: Routes = field(default_factory=lambda: ROUTES)
+    outcomes: list[tuple[Place | None, str | None]] = field(default_factory=list)
 
     @cached_property
     def arm(self) -> Arm:
@@ -100,13 +112,13 @@ class Rig:
     @cached_property
     def side_streams(self) -> tuple[Any, Any, Any]:
         """Three streams of the caller's, none of them the arm's: outer, inner, and one more."""
-        streams, private = self.device.streams, self.arm.communicator.stream
+        streams = self.device.streams
         # torch hands out its 32 streams in turn; the arm's own would order by accident what nothing may order.
-        avoided = None if private is None else streams.handle(private)
+        avoided = {streams.handle(stream) for stream in self.arm.private_streams()}
         chosen: dict[int, Any] = {}
         while len(chosen) < 3:
             stream = streams.new_stream()
-            if streams.handle(stream) != avoided:
+            if streams.handle(stream) not in avoided:
                 chosen[streams.handle(stream)] = stream
         outer, inner, other = chosen.values()
         return outer, inner, other
@@ -154,28 +166,46 @@ class Rig:
             if not (name == OUTPLACE_ALL_REDUCE and out_of_place)
         ]
 
-    def each(self, trial: Callable[[Trial], str | None], exchanges: Sequence[Exchange]) -> None:
-        """Do ``trial`` for every exchange at every place; it returns what was wrong."""
-        for number, (place, exchange) in enumerate(product(Place, exchanges)):
-            late = number % self.control.world_size == self.control.rank
-            label = f"{place}, {exchange.name}"
+    def each(
+        self, trial: Callable[[Trial], str | None], exchanges: Sequence[Exchange], *, both_modes: bool = False
+    ) -> None:
+        """Do ``trial`` for every exchange at every place; it returns what was wrong. ``both_modes``: a coordinator's
+        in graph mode too."""
+        sizes = len(self.device_spec.probe_sizes)
+        # Where there are more ranks than turns, several share one; the others still wait for them.
+        turns = min(self.control.world_size, len(exchanges) // sizes)
+        modes = (False, True) if both_modes and isinstance(self.arm.communicator, GroupCoordinator) else (False,)
+        for (where, place), mode, (number, exchange) in product(enumerate(Place), modes, enumerate(exchanges)):
+            # Whatever the world size, each rank has its turn at every size and every place.
+            turn = where + sum(divmod(number, sizes))
+            late = turn % turns == self.control.rank % turns
+            label = f"{place}, {exchange.name}{', within graph_capture()' if mode else ''}"
             self.at(label)
             with self.placed(place):
-                self.note(label, trial(Trial(rig=self, place=place, exchange=exchange, late=late)))
+                wrong = trial(Trial(rig=self, place=place, exchange=exchange, late=late, in_graph_mode=mode))
+                self.note(label, wrong, place)
 
-    def note(self, label: str, wrong: str | None) -> None:
+    def note(self, label: str, wrong: str | None, place: Place | None = None) -> None:
         """Note the outcome of a trial on this rank."""
-        self.failures.append(None if wrong is None else f"{label}, rank {self.control.rank}: {wrong}")
+        told = None if wrong is None else type(wrong)(f"{label}, rank {self.control.rank}: {wrong}")
+        self.outcomes.append((place, told))
 
     def finding(self) -> Finding:
         """What all ranks found together. Collective."""
-        failed = self.control.sum([0 if failure is None else 1 for failure in self.failures])
-        first = next((index for index, ranks in enumerate(failed) if ranks), None)
-        told = None if first is None else self.control.first(self.failures[first])
+        failures = [failure for _, failure in self.outcomes]
+        count = len(failures)
+        marks = [failure is not None for failure in failures] + [isinstance(failure, Race) for failure in failures]
+        ranks = self.control.sum([int(mark) for mark in marks])
+        failed, raced = ranks[:count], ranks[count:]
+        first = next((index for index, number in enumerate(failed) if number), None)
+        told = None if first is None else self.control.first(failures[first])
+        loud = {place for (place, _), number in zip(self.outcomes, raced, strict=True) if number}
         return Finding(
             arm=self.cell.arm,
             probe=self.cell.probe,
-            trials=len(failed),
-            failed=sum(1 for ranks in failed if ranks),
-            detail=None if told is None else told[1],
+            trials=count,
+            failed=sum(1 for number in failed if number),
+            raced=sum(1 for number in raced if number),
+            quiet=tuple(place for place in Place if place not in loud),
+            detail=None if told is None else str(told[1]),
         )

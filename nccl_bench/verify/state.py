@@ -9,6 +9,7 @@ import torch
 
 from nccl_bench.errors import DisabledError
 from nccl_bench.parallel_state import GroupCoordinator
+from nccl_bench.routes import Backend, Mode
 from nccl_bench.verify.rig import Rig, Trial, first_of
 
 
@@ -84,35 +85,59 @@ def _private_stream(trial: Trial, switch: Any) -> str | None:
         return None
     _, _, other = trial.rig.side_streams
     with suppress(_PlantedError), switch.change_state(True, other):
-        if switch.stream is not other:
-            return "inside change_state(True, stream) the communicator has another stream than the one given"
+        swapped = switch.stream is other
         raise _PlantedError
-    if switch.stream is not private:
-        return "after an exception in change_state(True, stream) the communicator keeps that stream"
-    return None
+    return first_of(
+        [
+            None if swapped else "inside change_state(True, stream) the communicator has another stream than that one",
+            None
+            if switch.stream is private
+            else "after an exception in change_state(True, stream) the communicator keeps that stream",
+        ]
+    )
 
 
 def _graph_capture(trial: Trial, arm: Any) -> str | None:
-    """A coordinator's ``graph_capture`` switches its communicator and the current stream."""
+    """A coordinator's ``graph_capture`` switches its communicator, its routes and the current stream."""
     if not isinstance(arm, GroupCoordinator):
         return None
-    switch, caller = arm.communicator, trial.streams.current_handle(trial.streams.index)
+    switch, caller = arm.communicator, _current(trial)
     at_rest = _is_on(trial, switch)
+    seen = [_routed(trial, arm, Mode.EAGER)]
     for raises in (False, True):
         with suppress(_PlantedError), arm.graph_capture() as stream:
-            if trial.streams.current_handle(trial.streams.index) != trial.streams.handle(stream):
-                return "inside graph_capture() another stream than its own is current"
-            if not _is_on(trial, switch):
-                return "inside graph_capture() the communicator is off"
+            own, on = _current(trial) == trial.streams.handle(stream), _is_on(trial, switch)
+            seen += [
+                None if own else "inside graph_capture() another stream than its own is current",
+                None if on else "inside graph_capture() the communicator is off",
+                _routed(trial, arm, Mode.GRAPH),
+            ]
             if raises:
                 raise _PlantedError
         after = "after an exception in graph_capture()" if raises else "after graph_capture()"
-        if trial.streams.current_handle(trial.streams.index) != caller:
-            return f"{after} another stream is current than before"
-        if _is_on(trial, switch) is not at_rest:
-            return f"{after} the communicator is {'off' if at_rest else 'on'}"
-    exchange = trial.start(salt=2)
-    trial.call()
+        here, same = _current(trial) == caller, _is_on(trial, switch) is at_rest
+        seen += [
+            None if here else f"{after} another stream is current than before",
+            None if same else f"{after} the communicator is {'off' if at_rest else 'on'}",
+            _routed(trial, arm, Mode.EAGER),
+        ]
+    return first_of(seen)
+
+
+def _routed(trial: Trial, arm: GroupCoordinator, mode: Mode) -> str | None:
+    """Whether the exchange goes where the table says: without its communicator only torch.distributed can carry it."""
+    route = trial.rig.routes[trial.exchange.operation_name][mode]
+    trial.start(salt=2)
+    with arm.communicator.change_state(False):
+        try:
+            trial.exchange.operation(arm)()
+            carried = Backend.TORCH
+        except DisabledError:
+            carried = Backend.COMMUNICATOR
     trial.streams.synchronize()
-    wrong = exchange.wrong(exchange.y, salt=2)
-    return f"after graph_capture(): {wrong}" if wrong else None
+    where = "inside graph_capture()" if mode is Mode.GRAPH else "outside of graph_capture()"
+    return None if carried is route else f"{where} it is carried by {carried}, and the table says {route}"
+
+
+def _current(trial: Trial) -> int:
+    return trial.streams.current_handle(trial.streams.index)

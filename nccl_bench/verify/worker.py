@@ -19,7 +19,7 @@ from nccl_bench.transports.base import NEVER
 from nccl_bench.transports.device import open_device
 from nccl_bench.verify.catalog import PROBES
 from nccl_bench.verify.probes import RUN
-from nccl_bench.verify.proof import Cell, ProofSpec, append_finding
+from nccl_bench.verify.proof import Cell, ProofSpec, append_finding, hopeless, not_tried, read_findings
 from nccl_bench.verify.rig import Rig
 
 
@@ -53,8 +53,25 @@ def prove(spec: ProofSpec, progress: Progress) -> None:
     control = Control(world())
     setup(phase="device")
     device = open_device(config.device, int(os.environ["LOCAL_RANK"]), config.nccl_library)
-    arms = _Arms(lambda name: Arm(name, world(), device, config.routing))
+    skipped = hopeless(read_findings(Path(spec.findings)))
+    made = False
 
+    def make(name: str) -> Arm:
+        nonlocal made
+        # The first communicator of a process loads and connects much that later ones find ready.
+        position = progress.position
+        progress.update(
+            case_index=position.case_index,
+            arm=name,
+            phase=position.phase,
+            deadline_s=config.timeout_s if made else max(config.timeout_s, SETUP_TIMEOUT_S),
+        )
+        arm = Arm(name, world(), device, config.routing)
+        made = True
+        progress.update(case_index=position.case_index, arm=name, phase=position.phase, deadline_s=config.timeout_s)
+        return arm
+
+    arms = _Arms(make)
     for index in range(spec.first, len(spec.cells)):
         cell = spec.cells[index]
 
@@ -62,22 +79,25 @@ def prove(spec: ProofSpec, progress: Progress) -> None:
             where = " ".join(filter(None, (cell.probe, trial)))
             progress.update(case_index=index, arm=cell.arm, phase=where, deadline_s=deadline_s)
 
-        # The first communicator of a process loads and connects much that later ones find ready.
-        at("", deadline_s=config.timeout_s + (SETUP_TIMEOUT_S if index == spec.first else 0))
-        rig = Rig(
-            cell=cell,
-            device=device,
-            device_spec=config.device_spec,
-            control=control,
-            shared_arm=partial(arms.get, cell.arm),
-            new_arm=partial(arms.make, cell.arm),
-            at=at,
-        )
-        RUN[cell.probe](rig)
-        finding = rig.finding()
+        at("", deadline_s=config.timeout_s)
+        if cell.arm in skipped:
+            finding = not_tried(cell)
+        else:
+            rig = Rig(
+                cell=cell,
+                device=device,
+                device_spec=config.device_spec,
+                control=control,
+                shared_arm=partial(arms.get, cell.arm),
+                new_arm=partial(arms.make, cell.arm),
+                at=at,
+                routes=config.routing,
+            )
+            RUN[cell.probe](rig)
+            finding = rig.finding()
         if control.rank == 0:
             append_finding(Path(spec.findings), finding)
-        if finding.failed and PROBES[cell.probe].alone:
+        if finding.failed and PROBES[cell.probe].alone and cell.arm not in skipped:
             # It may have left the process unusable, destructors included; the launcher goes on with fresh ones.
             sys.stderr.flush()
             os._exit(ExitCode.OK)

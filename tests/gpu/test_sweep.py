@@ -27,7 +27,7 @@ def test_every_collective_dtype_and_redop_is_right_in_every_arm(tmp_path: Path) 
     rows = sweep(
         tmp_path / "run",
         *("--collective", "all", "-d", "all", "-o", "all", "--placement", "all", "--sizes", "48K"),
-        *("--rounds", "1", "-n", "4", "-w", "1", "--timing", "eager,graph"),
+        *("--rounds", "1", "--max-rounds", "1", "-n", "4", "-w", "1", "--timing", "eager,graph"),
     )
     assert {row["status"] for row in rows} == {"ok"}
     assert {row["wrong"] for row in rows} == {0}
@@ -37,7 +37,7 @@ def test_every_collective_dtype_and_redop_is_right_in_every_arm(tmp_path: Path) 
     no_out_of_place = {"all_reduce", "broadcast", "reduce"}
     promised = {
         (arm, name, dtype, redop, placement, timing)
-        for arm in ("stream-free", "dedicated-stream", "torch", "torch-async")
+        for arm in ("stream-free", "dedicated-stream", "torch", "torch-async", "dedicated-stream:twin")
         for name, row in COLLECTIVES.items()
         for dtype in DTYPES
         for redop in (RedOp if row.reduces else (None,))
@@ -55,12 +55,23 @@ def test_the_other_arms_and_options_work_on_gpus(tmp_path: Path) -> None:
     rows = sweep(
         tmp_path / "run",
         *("--arms", "stream-free,transport,dedicated-stream,dedicated-stream-wait-stream", "--sizes", "1K,1M"),
-        *("--rounds", "2", "--per-iteration", "--caller-stream", "default", "--same-buffer", "-r", "1"),
+        *(
+            "--rounds",
+            "2",
+            "--max-rounds",
+            "2",
+            "--per-iteration",
+            "--caller-stream",
+            "default",
+            "--same-buffer",
+            "-r",
+            "1",
+        ),
         *("--collective", "all_reduce,broadcast,send_recv,all_to_all"),
     )
     assert {row["wrong"] for row in rows} == {0}
-    # All timings but graph, which the default stream does not have.
-    assert len(rows) == 4 * 2 * 4 * (len(Timing) - 1)
+    # Four arms and the baseline's twin; all timings but graph, which the default stream does not have.
+    assert len(rows) == 4 * 2 * 5 * (len(Timing) - 1)
     percentiles = [row for row in rows if "p99_us" in row]
     assert {row["timing"] for row in percentiles} == {"eager", "gated"}
     assert all(row["p50_us"] <= row["p90_us"] <= row["p99_us"] for row in percentiles)
@@ -74,11 +85,14 @@ def test_the_coordinators_are_right_eagerly_and_in_graphs_whatever_carries_an_op
         rows = sweep(
             tmp_path / str(number),
             *("--arms", ",".join(arms), "--routes", routes, "--collective", "all", "--sizes", "48K"),
-            *("--rounds", "2", "-n", "4", "-w", "1", "--timing", "eager,graph"),
+            *("--rounds", "2", "--max-rounds", "2", "-n", "4", "-w", "1", "--timing", "eager,graph"),
         )
         assert {row["status"] for row in rows} == {"ok"}
         assert {row["wrong"] for row in rows} == {0}
         seen = {(row["arm"], row["collective"], row["timing"]) for row in rows}
         assert seen == {
-            (arm, name, timing) for arm in arms for name in COLLECTIVES for timing in (Timing.EAGER, Timing.GRAPH)
+            (arm, name, timing)
+            for arm in (*arms, "coordinator:twin")
+            for name in COLLECTIVES
+            for timing in (Timing.EAGER, Timing.GRAPH)
         }

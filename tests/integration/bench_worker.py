@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 import time
 from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager
@@ -15,9 +16,11 @@ from torch import Tensor
 
 from nccl_bench.arms import Arm, Operation
 from nccl_bench.bench import case_run
+from nccl_bench.bench.budget import Budget
 from nccl_bench.bench.runner import Runner
 from nccl_bench.bench.schedule import Schedule, make_schedule
 from nccl_bench.bench.timing import Batch, Clock
+from nccl_bench.capabilities import twin_of
 from nccl_bench.collectives import Case
 from nccl_bench.communicators.stream_free import StreamFreeCommunicator
 from nccl_bench.config import resolve
@@ -31,6 +34,7 @@ from tests.integration.ranks import report
 
 MIB = 1024**2
 ARMS = ("stream-free", "dedicated-stream", "torch")
+MEASURED = (*ARMS, twin_of("dedicated-stream"))
 # Right for the check before timing and not for long after it.
 RIGHT_CALLS = 6
 SLOW_CALL_S = 0.002
@@ -82,7 +86,7 @@ class Bench:
         aligner = StreamFreeCommunicator(group, device)
         tiny = torch.zeros(1)
         self.align = lambda: aligner.all_reduce(tiny)
-        self.arms = {name: Arm(name, group, device) for name in ARMS}
+        self.arms = {name: Arm(name, group, device) for name in (*MEASURED, twin_of("stream-free"))}
         self._notes = Notes(self.rank)
 
     @property
@@ -97,16 +101,18 @@ class Bench:
         streams: Any = None,
         first_case: int = 0,
         ranks_per_memory: int = 1,
+        late: bool = False,
         **layer: object,
     ) -> dict[str, Any]:
-        """The lines of one small run, and where this rank has been."""
+        """The lines of one small run, and where this rank has been; ``late`` if its time is up on this rank."""
         base = {"sizes": "1K", "rounds": 3, "ops_per_batch": 8, "warmup": 1, "timings": "eager,gated,enqueue"}
-        config = resolve("cpu", {**base, "arms": ",".join(ARMS), **layer})
+        rounds = layer.get("rounds", base["rounds"])
+        config = resolve("cpu", {**base, "arms": ",".join(ARMS), "max_rounds": rounds, **layer})
         changes = tampered or {}
         arms = {
             name: Tampered(arm, changes[name]) if name in changes else arm
             for name, arm in self.arms.items()
-            if name in config.arms
+            if name in config.measured_arms
         }
         lines: list[Line] = []
         notes = self._notes = Notes(self.rank)
@@ -119,6 +125,7 @@ class Bench:
             align=self.align,
             progress=notes,
             append=lines.append,
+            budget=Budget(1e-9 if late else 1e9, time.monotonic()),
             ranks_per_memory=ranks_per_memory,
         ).run(first_case)
         return {"lines": [line.to_json() for line in lines], "visits": notes.visits}
@@ -210,6 +217,20 @@ class Bench:
             found = self.run(arms="torch", timings="gated", rounds=24)
         return {**found, "gates": gates}
 
+    def adaptive(self, late_rank: int | None = None) -> object:
+        """Eager batches that all take the same time, and gated ones that do not; time is up on ``late_rank``."""
+        noise = random.Random(self.rank)
+        with (
+            mock.patch.object(Clock, "eager", return_value=Batch(10.0, True)),
+            mock.patch.object(Clock, "gated", side_effect=lambda *_: Batch(noise.uniform(5, 15), True)),
+        ):
+            return self.run(
+                arms="stream-free,dedicated-stream",
+                timings="eager,gated",
+                max_rounds=20,
+                late=self.rank == late_rank,
+            )
+
     def agreement(self) -> object:
         """What the control group makes of different values on each rank."""
         rank, control = self.rank, self.control
@@ -251,13 +272,16 @@ def body(group: dist.ProcessGroup) -> object:
         "same buffer": bench.run(same_buffer=True, timings="eager", rounds=1),
         "default stream": bench.run(caller_stream="default", rounds=1),
         "wrong from the start": bench.wrong_from_the_start(),
-        "all wrong": bench.run(tampered=dict.fromkeys(ARMS, lambda operation, y: lambda: None), timings="eager"),
+        "all wrong": bench.run(tampered=dict.fromkeys(MEASURED, lambda operation, y: lambda: None), timings="eager"),
         "wrong later": bench.wrong_later(),
         "inputs": bench.inputs(),
         "little memory": bench.little_memory(),
         "tiny gate": bench.tiny_gate(),
         "scripted": bench.scripted(),
         "never valid": bench.never_valid(),
+        "adaptive": bench.adaptive(),
+        "rank 0 is late": bench.adaptive(late_rank=0),
+        "rank 1 is late": bench.adaptive(late_rank=1),
         "agreement": bench.agreement(),
         "meeting": bench.meeting(),
     }

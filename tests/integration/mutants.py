@@ -31,9 +31,11 @@ from nccl_bench.verify import proof
 from nccl_bench.verify.catalog import DETECTOR
 
 WORKER = "tests.integration.verify_worker"
-# Set where the detector is to be ordered after all, in the launching process and in its workers alike.
+# Set where the detector is to be ordered and wrong, in the launching process and in its workers alike.
 BLIND = "NCCL_BENCH_TEST_BLIND"
 DROPPED = 500
+# As small as a proof's small messages.
+SMALL_BYTES = 1024
 _REFERENCES: list[Any] = []
 
 
@@ -95,6 +97,19 @@ class CachesTheStream(StreamFreeCommunicator):
         self._current_handle = lambda: handle  # type: ignore[assignment]
 
 
+class UsesThePreviousStream(StreamFreeCommunicator):
+    """The stream that was current at the call before is the one it uses."""
+
+    def __init__(self, group: dist.ProcessGroup, device: Device) -> None:
+        super().__init__(group, device)
+        self._previous = device.streams.current_stream()
+        self._current_handle = self._handle_before  # type: ignore[assignment]
+
+    def _handle_before(self) -> int:
+        before, self._previous = self._previous, self._streams.current_stream()
+        return self._streams.handle(before)
+
+
 class LeavesItsStateOpen(StreamFreeCommunicator):
     @contextmanager
     def change_state(self, enable: bool | None = None) -> Iterator[None]:
@@ -123,16 +138,11 @@ class KeepsItsWarmUpStream(StreamFreeCommunicator):
         self._warmed_up_on = stream
 
 
-class LeavesAFileOpen(StreamFreeCommunicator):
-    def close(self) -> None:
-        super().close()
-        _REFERENCES.append(open(os.devnull, "rb"))  # noqa: SIM115
-
-
-class LeavesAThread(StreamFreeCommunicator):
+class LeavesAThreadAndAFile(StreamFreeCommunicator):
     def close(self) -> None:
         super().close()
         threading.Thread(target=threading.Event().wait, daemon=True).start()
+        _REFERENCES.append(open(os.devnull, "rb"))  # noqa: SIM115
 
 
 class WritesWhenDisabled(StreamFreeCommunicator):
@@ -156,14 +166,36 @@ class GathersOnTheCallersStream(StreamFreeCommunicator):
         stream.wait_stream(self._streams.current_stream())
 
 
-class GathersUnjoined(StreamFreeCommunicator):
-    """On a stream that is not the one that it was given."""
+class BlocksTheCallerOnceInAWhile(StreamFreeCommunicator):
+    """Where the messages are small, and on rank 0 alone."""
+
+    def cp_all_gather_into_tensor(self, output: Tensor, input: Tensor, stream: Any, sizes: Any = None) -> None:
+        super().cp_all_gather_into_tensor(output, input, stream, sizes)
+        if self.rank == 0 and output.nbytes <= SMALL_BYTES:
+            self._streams.current_stream().wait_stream(stream)
+
+
+class GathersUnforked(StreamFreeCommunicator):
+    """On a stream that the given one waits for, and that waits for nobody."""
 
     def __init__(self, group: dist.ProcessGroup, device: Device) -> None:
         super().__init__(group, device)
         self._private = device.streams.new_stream()
 
     def cp_all_gather_into_tensor(self, output: Tensor, input: Tensor, stream: Any, sizes: Any = None) -> None:
+        super().cp_all_gather_into_tensor(output, input, self._private, sizes)
+        stream.wait_stream(self._private)
+
+
+class GathersUnjoined(StreamFreeCommunicator):
+    """On a stream that waits for the given one, and that nobody waits for."""
+
+    def __init__(self, group: dist.ProcessGroup, device: Device) -> None:
+        super().__init__(group, device)
+        self._private = device.streams.new_stream()
+
+    def cp_all_gather_into_tensor(self, output: Tensor, input: Tensor, stream: Any, sizes: Any = None) -> None:
+        self._private.wait_stream(stream)
         super().cp_all_gather_into_tensor(output, input, self._private, sizes)
 
 
@@ -205,6 +237,20 @@ class StaysOnAfterACapture(GroupCoordinator):
             raise
 
 
+class CapturesUnordered(GroupCoordinator):
+    """Its capture stream waits for itself, where it should wait for the caller's, and in turn."""
+
+    @contextmanager
+    def graph_capture(self) -> Iterator[Any]:
+        with self._streams.stream(self._capture_stream), super().graph_capture() as stream:
+            yield stream
+
+
+class RoutesToTorch(GroupCoordinator):
+    def _carrier(self, operation: str) -> Any:
+        return self.device_group
+
+
 class _BreaksInTheGather(StreamFreeCommunicator):
     """Does ``act`` on the last rank, in the one operation that ``async`` alone calls."""
 
@@ -239,22 +285,25 @@ MUTANTS: Mapping[str, Callable[[dist.ProcessGroup, Device], Communicator]] = {
     "forgets-the-join": ForgetsTheJoin,
     "forgets-both": ForgetsBoth,
     "caches-the-stream": CachesTheStream,
+    "uses-the-previous-stream": UsesThePreviousStream,
     "leaves-its-state-open": LeavesItsStateOpen,
     "drops-the-sizes": DropsTheSizes,
     "keeps-its-warm-up-stream": KeepsItsWarmUpStream,
-    "leaves-a-file-open": LeavesAFileOpen,
-    "leaves-a-thread": LeavesAThread,
+    "leaves-a-thread-and-a-file": LeavesAThreadAndAFile,
     "writes-when-disabled": WritesWhenDisabled,
     "silent-when-disabled": SilentWhenDisabled,
     "gathers-on-the-callers-stream": GathersOnTheCallersStream,
+    "blocks-the-caller-once-in-a-while": BlocksTheCallerOnceInAWhile,
+    "gathers-unforked": GathersUnforked,
     "gathers-unjoined": GathersUnjoined,
     "skips-operations": SkipsOperations,
     "stays-on-after-a-capture": StaysOnAfterACapture,
+    "captures-unordered": CapturesUnordered,
+    "routes-to-torch": RoutesToTorch,
     "hangs": Hangs,
     "raises": Raises,
     "is-killed-at-its-end": IsKilledAtItsEnd,
 }
-_PRIVATE = ("forgets-the-fork", "forgets-the-join", "forgets-both", "gathers-unjoined", "stays-on-after-a-capture")
 
 
 def arms() -> Mapping[str, ArmSpec]:
@@ -266,13 +315,12 @@ def arms() -> Mapping[str, ArmSpec]:
             order=Order.CURRENT,
             launch_entries=1,
             summary="planted",
-            private_streams=int(name in _PRIVATE),
         )
         for name in MUTANTS
     }
     if BLIND not in os.environ:
         return of_mutants
-    return of_mutants | {DETECTOR: replace(ARMS[DETECTOR], order=Order.FORK_JOIN)}
+    return of_mutants | {DETECTOR: replace(ARMS[DETECTOR], communicator="drops-the-sizes", order=Order.CURRENT)}
 
 
 def plant() -> None:

@@ -15,7 +15,9 @@ from nccl_bench.records.schema import Crash, Hang, Samples, Status
 from tests.integration.command import Ended, Place
 
 ARMS = ("stream-free", "torch")
-RUN = ("run", "--arms", ",".join(ARMS), "--rounds", "1", "-w", "1", "-n", "4", "--timing", "eager", "--out", "there")
+MEASURED = (*ARMS, "stream-free:twin")
+FEW = ("--rounds", "1", "--max-rounds", "1", "-w", "1", "-n", "4", "--timing", "eager")
+RUN = ("run", "--arms", ",".join(ARMS), *FEW, "--out", "there")
 
 
 @pytest.fixture
@@ -75,7 +77,7 @@ def assert_recorded(place: Place, ended: Ended, mode: str) -> None:
     assert run.meta["launch"] == {"mode": f"attached: {mode}", "world_size": 2, "nproc": 2, "nnodes": 1}
     assert run.meta["status"] == "complete"
     lines = [line for line in run.lines if isinstance(line, Samples)]
-    assert [line.arm for line in lines] == list(ARMS)
+    assert [line.arm for line in lines] == list(MEASURED)
     assert {line.status for line in lines} == {Status.OK}
     assert ended.stdout.count("eager latency (us)") == 1
     assert ended.stdout.count("2 ranks on cpu") == 1
@@ -113,7 +115,7 @@ def test_ranks_of_srun_end_by_their_deadline_with_a_record_of_the_hang(place: Pl
     assert (run.meta["status"], run.meta["launch"]["mode"]) == ("failed", "attached: srun")
     *lines, hang = run.lines
     assert [(line.case and line.case.size_bytes, line.arm) for line in lines if isinstance(line, Samples)] == [
-        (1024, arm) for arm in ARMS
+        (1024, arm) for arm in MEASURED
     ]
     assert isinstance(hang, Hang)
     assert hang.case is not None
@@ -147,5 +149,5 @@ def test_a_rank_whose_peer_dies_keeps_and_shows_what_was_measured(place: Place) 
     assert "CRASH: all_reduce bfloat16 sum in-place 2048 B, arm torch, rank 0" in " ".join(first.stdout.split())
     assert f"nccl-bench: recorded in {place.cwd / 'there'}\n" in first.stderr
     lines = (place.cwd / "there" / "summary.csv").read_text(encoding="utf-8").count("\n")
-    assert lines == 1 + len(run.lines) == 1 + len(ARMS) + 1
+    assert lines == 1 + len(run.lines) == 1 + len(MEASURED) + 1
     place.assert_nothing_is_left()

@@ -8,9 +8,10 @@ from typing import Any
 
 import pytest
 
-from nccl_bench.bench.case_run import LONGEST_GATE, ROUNDS_PER_BLOCK
+from nccl_bench.bench.case_run import LONGEST_GATE
+from nccl_bench.bench.stopping import ROUNDS_PER_BLOCK
 from nccl_bench.records.schema import Line, Samples, Skipped, Status, from_json
-from tests.integration.bench_worker import ARMS
+from tests.integration.bench_worker import MEASURED
 from tests.integration.ranks import run_ranks
 
 Reports = list[dict[str, Any]]
@@ -40,7 +41,7 @@ def samples(lines: list[Line]) -> list[Samples]:
 
 def test_every_rank_does_the_same_in_the_same_order(reports: Reports) -> None:
     names = [name for name in reports[0] if "visits" in reports[0][name]]
-    assert len(names) == 13
+    assert len(names) == 16
     for name in names:
         assert reports[0][name]["visits"] == reports[1][name]["visits"], name
 
@@ -52,7 +53,7 @@ def test_lines_are_written_by_the_first_rank_alone(reports: Reports) -> None:
 def test_a_run_has_a_line_for_every_case_timing_and_arm(lines: Lines) -> None:
     found = samples(lines("plain"))
     keys = [(line.case.size_bytes, line.timing, line.arm) for line in found]
-    assert keys == list(itertools.product((8, 1024), TIMINGS, ARMS))
+    assert keys == list(itertools.product((8, 1024), TIMINGS, MEASURED))
     for line in found:
         assert (line.status, line.wrong, line.tolerance_ulp) == (Status.OK, 0, 0)
         assert (line.world_size, line.ops_per_batch) == (2, 8)
@@ -81,9 +82,9 @@ def test_a_round_visits_every_arm_once_in_an_order_of_its_own(reports: Reports) 
     orders = {}
     for case_index, timing in itertools.product((0, 1), TIMINGS):
         arms = [arm for index, arm, phase in visits if (index, phase) == (case_index, timing)]
-        rounds = [tuple(arms[at : at + 3]) for at in range(0, len(arms), 3)]
+        rounds = [tuple(arms[at : at + len(MEASURED)]) for at in range(0, len(arms), len(MEASURED))]
         assert len(rounds) >= 5
-        assert {tuple(sorted(order)) for order in rounds} == {tuple(sorted(ARMS))}
+        assert {tuple(sorted(order)) for order in rounds} == {tuple(sorted(MEASURED))}
         orders[case_index, timing] = rounds[:5]
     assert len({order for rounds in orders.values() for order in rounds}) > 3
     assert len({tuple(rounds) for rounds in orders.values()}) == len(orders)
@@ -117,18 +118,18 @@ def test_a_run_can_begin_with_a_later_case(reports: Reports, lines: Lines) -> No
 
 def test_without_the_check_nothing_is_known_to_be_right(reports: Reports, lines: Lines) -> None:
     found = samples(lines("unchecked"))
-    assert [(line.arm, line.wrong, line.status) for line in found] == [(arm, None, Status.OK) for arm in ARMS]
+    assert [(line.arm, line.wrong, line.status) for line in found] == [(arm, None, Status.OK) for arm in MEASURED]
     assert not [phase for _, _, phase in reports[0]["unchecked"]["visits"] if "check" in phase]
 
 
 def test_the_same_buffer_is_one_slot_and_still_checked(lines: Lines) -> None:
     found = samples(lines("same buffer"))
-    assert [(line.arena.slots, line.wrong, line.ops_per_batch) for line in found] == [(1, 0, 8)] * 3
+    assert [(line.arena.slots, line.wrong, line.ops_per_batch) for line in found] == [(1, 0, 8)] * len(MEASURED)
 
 
 def test_the_default_stream_has_eager_timing_alone(lines: Lines) -> None:
     found = samples(lines("default stream"))
-    assert [(line.timing, line.arm, line.wrong) for line in found] == [("eager", arm, 0) for arm in ARMS]
+    assert [(line.timing, line.arm, line.wrong) for line in found] == [("eager", arm, 0) for arm in MEASURED]
 
 
 # Wrong results
@@ -143,15 +144,15 @@ def test_an_arm_that_is_wrong_is_recorded_and_not_timed_and_the_others_are(repor
         assert line.wrong == 2 * 4 * 512
         assert (line.rounds, line.samples_us, line.discarded, line.ops_per_batch) == ((), (), 0, 0)
     right = [line for line in found if line.status is Status.OK]
-    assert len(right) == 2 * len(TIMINGS)
+    assert len(right) == 3 * len(TIMINGS)
     assert all(line.wrong == 0 and len(line.rounds) + line.discarded >= 3 for line in right)
     timed = {arm for _, arm, phase in reports[0]["wrong from the start"]["visits"] if phase in (*TIMINGS, "pilot")}
-    assert timed == {"stream-free", "dedicated-stream"}
+    assert timed == {*MEASURED} - {"torch"}
 
 
 def test_nothing_is_timed_where_every_arm_is_wrong(reports: Reports, lines: Lines) -> None:
     found = samples(lines("all wrong"))
-    assert [(line.arm, line.status, line.rounds) for line in found] == [(arm, Status.WRONG, ()) for arm in ARMS]
+    assert [(line.arm, line.status, line.rounds) for line in found] == [(arm, Status.WRONG, ()) for arm in MEASURED]
     phases = {phase.removesuffix(", waiting") for _, _, phase in reports[0]["all wrong"]["visits"]}
     assert phases == {"memory", "check before timing"}
 
@@ -163,7 +164,7 @@ def test_an_arm_that_turns_wrong_on_one_rank_while_timed_is_recorded_as_wrong(li
     # Three elements of the four checked slots, on one rank.
     assert [line.wrong for line in wrong] == [12, 12]
     assert len(wrong[0].samples_us) == 3
-    assert {line.arm for line in found if line.status is Status.OK} == {"stream-free", "dedicated-stream"}
+    assert {line.arm for line in found if line.status is Status.OK} == {*MEASURED} - {"torch"}
 
 
 def test_every_batch_starts_from_the_same_inputs(reports: Reports) -> None:
@@ -188,8 +189,8 @@ def test_the_rank_with_the_least_memory_decides_what_fits(lines: Lines) -> None:
 
 
 def test_batches_whose_gate_opened_early_on_one_rank_are_discarded_and_counted(lines: Lines) -> None:
-    steady, slow = samples(lines("tiny gate"))
-    assert (steady.arm, slow.arm) == ("stream-free", "torch")
+    steady, slow, twin = samples(lines("tiny gate"))
+    assert (steady.arm, slow.arm, twin.arm) == ("stream-free", "torch", "stream-free:twin")
     assert slow.discarded > 0
     assert slow.status is Status.OK
     # Arms are visited in the same rounds, whichever of them has batches discarded.
@@ -217,6 +218,28 @@ def test_an_arm_whose_gate_never_holds_ends_without_samples(reports: Reports, li
     doubled = [gate / gates[0] for gate in gates[::ROUNDS_PER_BLOCK]]
     assert doubled[:6] == pytest.approx([1, 2, 4, 8, 16, 32])
     assert max(doubled) == pytest.approx(LONGEST_GATE)
+
+
+# When there are rounds enough
+
+
+def rounds(lines: list[Line]) -> dict[str, list[int]]:
+    """How many rounds each arm has, by timing."""
+    found = samples(lines)
+    return {timing: [len(line.rounds) for line in found if line.timing == timing] for timing in ("eager", "gated")}
+
+
+def test_rounds_go_on_until_the_ratios_are_sure_or_as_many_as_may_be_are_done(lines: Lines) -> None:
+    # Two comparisons: an interval at 2.5 % takes seven pairs, and rounds come in blocks of three.
+    assert rounds(lines("adaptive")) == {"eager": [9, 9, 9], "gated": [20, 20, 20]}
+    assert {line.arm for line in samples(lines("adaptive"))} == {
+        *("stream-free", "dedicated-stream", "dedicated-stream:twin")
+    }
+
+
+def test_the_first_rank_s_clock_decides_for_all(lines: Lines) -> None:
+    assert rounds(lines("rank 0 is late")) == {"eager": [3, 3, 3], "gated": [3, 3, 3]}
+    assert rounds(lines("rank 1 is late")) == rounds(lines("adaptive"))
 
 
 # What the ranks agree on

@@ -17,7 +17,8 @@ from tests.integration.command import Ended, Place, until
 
 HOST = socket.gethostname()
 TIMINGS = (Timing.EAGER, Timing.GATED, Timing.ENQUEUE)
-RUN = ("run", "--arms", "stream-free,torch", "--rounds", "1", "-w", "1", "-n", "4")
+RUN = ("run", "--arms", "stream-free,torch", "--rounds", "1", "--max-rounds", "1", "-w", "1", "-n", "4")
+MEASURED = ("stream-free", "torch", "stream-free:twin")
 
 
 def fault(act: str, arm: str, size_bytes: int | None = None) -> dict[str, object]:
@@ -37,7 +38,7 @@ def run(place: Place, *arguments: str, faults: list[dict[str, object]]) -> Ended
     return ended
 
 
-def complete_sizes(found: Run, arms: tuple[str, ...] = ("stream-free", "torch")) -> list[int]:
+def complete_sizes(found: Run, arms: tuple[str, ...] = MEASURED) -> list[int]:
     """The sizes of which every arm and timing is there, and right."""
     lines = {
         (line.case.size_bytes, line.arm, line.timing)
@@ -99,7 +100,7 @@ def test_a_wrong_element_of_one_rank_condemns_its_arm_in_its_case_alone(place: P
     assert ended.code == 4
     found = place.the_run()
     lines = [line for line in found.lines if isinstance(line, Samples)]
-    assert len(lines) == len(found.lines) == 2 * 2 * len(TIMINGS)
+    assert len(lines) == len(found.lines) == 2 * len(MEASURED) * len(TIMINGS)
     wrong = [line for line in lines if line.status is Status.WRONG]
     assert {(line.case.size_bytes, line.arm) for line in wrong} == {(2048, "stream-free")}
     assert len(wrong) == len(TIMINGS)

@@ -7,23 +7,27 @@ import io
 import itertools
 import json
 import re
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from nccl_bench.analysis.summary import COLUMNS
-from nccl_bench.capabilities import ARMS
+from nccl_bench.capabilities import ARMS, twin_of
 from nccl_bench.collectives import Timing
 from nccl_bench.config import resolve
+from nccl_bench.records.handoff import WorkerSpec
 from nccl_bench.records.run import FILES, Run
 from nccl_bench.records.schema import SCHEMA, Samples, Status
+from nccl_bench.records.store import RunStore
 from tests.integration.command import Ended, Place
 
 SIZES = (1024, 4096, 65536)
 COLLECTIVES = ("all_reduce", "all_gather")
 CPU_TIMINGS = (Timing.EAGER, Timing.GATED, Timing.ENQUEUE)
-TIMED_ARMS = tuple(name for name, arm in ARMS.items() if arm.timed)
+MEASURED = (*(name for name, arm in ARMS.items() if arm.timed), twin_of("dedicated-stream"))
 ARGUMENTS = ["--sizes", "1K,4K,64K", "--collective", "all_reduce,all_gather", "--arms", "all", "--rounds", "2"]
+ARGUMENTS += ["--max-rounds", "2", "--max-seconds", "600", "--threshold", "5%"]
 
 
 @pytest.fixture(scope="module")
@@ -66,7 +70,8 @@ def test_run_json_says_what_was_run_and_on_what(directory: Path) -> None:
     assert meta["started"] < meta["finished"]
     assert meta["command"][1:] == ["run", *ARGUMENTS, "--name", "everything"]
     asked = {"collectives": list(COLLECTIVES), "sizes": list(SIZES), "arms": "all", "rounds": 2, "name": "everything"}
-    assert resolve("cpu", meta["config"]) == resolve("cpu", asked)
+    limits = {"max_rounds": 2, "max_seconds": 600, "threshold": 0.05}
+    assert resolve("cpu", meta["config"]) == resolve("cpu", asked, limits)
     assert meta["launch"] == {"mode": "torchrun", "world_size": 2, "nproc": 2, "nnodes": 1}
     assert meta["left_out"] == []
     assert meta["worker"]["loop_cost_us"] > 0
@@ -79,7 +84,7 @@ def test_every_case_arm_and_timing_has_one_line_of_right_results(directory: Path
     assert all(isinstance(line, Samples) for line in lines)
     measured = [line for line in lines if isinstance(line, Samples)]
     found = [(line.case.collective, line.case.size_bytes, line.timing, line.arm) for line in measured]
-    assert sorted(found) == sorted(itertools.product(COLLECTIVES, SIZES, CPU_TIMINGS, TIMED_ARMS))
+    assert sorted(found) == sorted(itertools.product(COLLECTIVES, SIZES, CPU_TIMINGS, MEASURED))
     for line in measured:
         assert (line.status, line.wrong, line.tolerance_ulp, line.world_size) == (Status.OK, 0, 0, 2)
         assert len(line.rounds) <= 2
@@ -127,14 +132,16 @@ def test_options_of_the_measurement_reach_the_workers(tmp_path: Path) -> None:
     place = Place(tmp_path)
     arms = ("transport", "stream-free", "dedicated-stream-wait-stream")
     options = ["--sizes", "1K", "--arms", ",".join(arms), "--baseline", "transport", "--rounds", "2"]
+    options += ["--max-rounds", "2"]
     options += ["--caller-stream", "default", "--same-buffer", "-c", "0", "-n", "3", "-w", "1", "-I", "-d", "float"]
     ended = place.nccl_bench("run", *options, "--out", "there", "--json")
     assert ended.code == 0, ended.stderr
-    assert len(json.loads(ended.stdout)["summary"]) == len(arms)
+    measured = [*arms, "transport:twin"]
+    assert len(json.loads(ended.stdout)["summary"]) == len(measured)
     run = Run.load(place.cwd / "there")
     # Nothing can be held back on a stream that runs inline, so of the timings one is left.
     assert [text.split()[0] for text in run.meta["left_out"]] == ["gated", "enqueue"]
-    assert [line.arm for line in run.lines if isinstance(line, Samples)] == list(arms)
+    assert [line.arm for line in run.lines if isinstance(line, Samples)] == measured
     for line in run.lines:
         assert isinstance(line, Samples)
         assert (line.timing, line.case.dtype, line.case.count) == (Timing.EAGER, "float32", 256)
@@ -145,9 +152,36 @@ def test_options_of_the_measurement_reach_the_workers(tmp_path: Path) -> None:
     place.assert_nothing_is_left()
 
 
+def test_a_relaunched_worker_goes_on_with_the_time_of_the_whole_run(tmp_path: Path) -> None:
+    # Rounds would go on, four being too few for any interval, but the time of the run is up.
+    layer = {"sizes": "1K", "arms": "stream-free,transport", "timings": "eager", "rounds": 1, "max_rounds": 4}
+    config = resolve("cpu", {**layer, "max_seconds": 500})
+    store = RunStore.create(
+        tmp_path / "run",
+        name="late",
+        command=[],
+        config=config.to_mapping(),
+        launch={"world_size": 1},
+        left_out=[],
+        environment={},
+    )
+    place = Place(tmp_path / "place")
+    spec_file = tmp_path / "spec.json"
+    spec = WorkerSpec(config=config, run_dir=str(store.path), scratch=str(tmp_path), first_case=0)
+    replace(spec, started=spec.started - 1000).write(spec_file)
+    one_rank = {"RANK": "0", "WORLD_SIZE": "1", "LOCAL_RANK": "0", "LOCAL_WORLD_SIZE": "1"}
+    meeting = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": "0"}
+    worker = place.start("-m", "nccl_bench.worker", str(spec_file), env=place.environment(**one_rank, **meeting))
+    ended = place.wait(worker)
+    assert ended.code == 0, ended.stderr
+    lines = [line for line in Run.load(store.path).lines if isinstance(line, Samples)]
+    assert [line.rounds for line in lines] == [(0,)] * 3
+
+
 def test_one_rank_alone_is_a_run(tmp_path: Path) -> None:
     place = Place(tmp_path)
-    ended = place.nccl_bench("run", "--nproc", "1", "--sizes", "1K", "--rounds", "1", "--collective", "all_gather")
+    options = ["--nproc", "1", "--sizes", "1K", "--rounds", "1", "--max-rounds", "1", "--collective", "all_gather"]
+    ended = place.nccl_bench("run", *options)
     assert ended.code == 0, ended.stderr
     run = place.the_run()
     assert (run.world_size, run.meta["status"]) == (1, "complete")

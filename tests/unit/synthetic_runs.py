@@ -65,6 +65,11 @@ def wrong(**changes: Any) -> Samples:
     return samples(samples_us=(), status=Status.WRONG, wrong=12, ops_per_batch=0, **changes)
 
 
+def imported(**changes: Any) -> Samples:
+    """Samples of an import, which knows no ranks, no buffers and not how the check compared."""
+    return samples(fastest_rank_us=(), slowest_rank=(), arena=None, tolerance_ulp=None, **changes)
+
+
 def hang(**changes: Any) -> Hang:
     """A hang in the first case."""
     fields: dict[str, Any] = {

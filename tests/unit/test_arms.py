@@ -355,6 +355,14 @@ def test_no_two_arms_share_a_communicator_or_a_stream(make: Callable[[str], Arm]
     assert len({stream.handle for stream in private}) == len(private) == 6
 
 
+@pytest.mark.parametrize("name", ARMS)
+def test_an_arm_s_private_streams_are_as_many_as_its_row_says(make: Callable[[str], Arm], name: str) -> None:
+    arm = make(name)
+    private = arm.private_streams()
+    assert len({stream.handle for stream in private}) == len(private) == ARMS[name].private_streams
+    assert arm.communicator.stream is None or arm.communicator.stream in private
+
+
 # Graphs and routes
 
 

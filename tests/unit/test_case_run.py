@@ -14,6 +14,7 @@ import torch.distributed as dist
 from nccl_bench import arms
 from nccl_bench.arms import Arm
 from nccl_bench.bench import runner
+from nccl_bench.bench.budget import Budget
 from nccl_bench.bench.buffers import CaseBuffers
 from nccl_bench.bench.runner import Runner
 from nccl_bench.collectives import Case
@@ -31,11 +32,11 @@ from nccl_bench.transports.nccl_library import NcclLibrary, Source
 
 def measured(one_rank: dist.ProcessGroup, **options: Any) -> tuple[RunConfig, Progress, list[Line]]:
     """A whole run of one rank, its positions and its lines."""
-    config = resolve("cpu", {"sizes": "4K", "rounds": 1, "timings": "eager", **options})
+    config = resolve("cpu", {"sizes": "4K", "rounds": 1, "max_rounds": 1, "timings": "eager", **options})
     device = open_device("cpu", 0)
     lines: list[Line] = []
     progress = Progress(None, 0, 0)
-    members = {name: Arm(name, one_rank, device) for name in config.arms}
+    members = {name: Arm(name, one_rank, device) for name in config.measured_arms}
     Runner(
         config=config,
         plan=make_plan(config, 1),
@@ -45,6 +46,7 @@ def measured(one_rank: dist.ProcessGroup, **options: Any) -> tuple[RunConfig, Pr
         align=lambda: None,
         progress=progress,
         append=lines.append,
+        budget=Budget(config.max_seconds, time.monotonic()),
         ranks_per_memory=1,
     ).run()
     for arm in members.values():
@@ -101,7 +103,7 @@ def test_the_buffers_of_a_case_are_gone_before_the_next_one_looks_at_the_memory(
 def test_a_case_has_its_estimate_beyond_the_timeout(one_rank: dist.ProcessGroup) -> None:
     config, progress, _ = measured(one_rank, arms="stream-free", timeout_s=50)
     (planned,) = make_plan(config, 1).cases
-    expected = estimate_case_s(config, planned, 1)
+    expected = estimate_case_s(config, planned, 1, config.rounds)
     assert expected > 0
     assert progress.position.timeout_s == deadline_s(config, planned, 1) == pytest.approx(50 + 2 * expected)
 

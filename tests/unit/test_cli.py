@@ -136,6 +136,7 @@ def here(tmp_path: Path, made_up_run: Path, monkeypatch: pytest.MonkeyPatch) -> 
     monkeypatch.setattr(hardware, "gpu_count", lambda _environ: 0)
     monkeypatch.chdir(tmp_path)
     (tmp_path / "mine.toml").write_text("rounds = 2\nper_iteration = true\nsame_buffer = true\n", encoding="utf-8")
+    (tmp_path / "limits.toml").write_text("[[limits]]\nthreshold = '5%'\nsizes = ':1K'\n", encoding="utf-8")
     for name in ("a-run", "another-run"):
         shutil.copytree(made_up_run, tmp_path / name)
     return tmp_path
@@ -217,6 +218,9 @@ RUN_OPTIONS: Mapping[str, Option] = {
     ),
     "timing": Option(value="gated", look=configured("timings"), gives=(Timing.GATED,)),
     "rounds": Option(value="3", look=configured("rounds"), gives=3),
+    "max_rounds": Option(value="30", look=configured("max_rounds"), gives=30),
+    "max_seconds": Option(value="90", look=configured("max_seconds"), gives=90.0),
+    "threshold": Option(value="5%", look=configured("threshold"), gives=0.05),
     "iters": Option(value="20", look=configured("ops_per_batch"), gives=20),
     "warmup": Option(value="1", look=configured("warmup"), gives=1),
     "check": Option(value="0", look=configured("check"), gives=False),
@@ -238,6 +242,9 @@ RUN_OPTIONS: Mapping[str, Option] = {
     "name": Option(value="mine", look=configured("name"), gives="mine"),
     "out": Option(value="there", look=shown("out"), gives=Path("there")),
     "dry_run": Option(look=did, gives="planned"),
+    "limits": Option(value="limits.toml", look=configured("limits"), gives=({"threshold": "5%", "sizes": ":1K"},)),
+    "format": Option(value="markdown", look=shown("form"), gives="markdown"),
+    "fail_on": Option(value="slower,wrong", look=shown("fail_on"), gives=("slower", "wrong")),
     "json": Option(look=shown("json"), gives=True),
     "width": Option(value="132", look=shown("width"), gives=132),
 }
@@ -245,7 +252,16 @@ REPORT_OPTIONS: Mapping[str, Option] = {
     "directory": Option(value="a-run", look=did, gives="reported"),
     "json": Option(base=("a-run",), look=shown("json"), gives=True),
     "csv": Option(base=("a-run",), look=shown("csv"), gives=True),
+    "format": Option(value="markdown", base=("a-run",), look=shown("form"), gives="markdown"),
     "width": Option(value="132", base=("a-run",), look=shown("width"), gives=132),
+}
+NCCL_TESTS = str(ROOT / "tests" / "data" / "nccl-tests" / "all_reduce.txt")
+IMPORT_OPTIONS: Mapping[str, Option] = {
+    "files": Option(value=NCCL_TESTS, look=lambda seen: "recorded in" in seen.printed, gives=True),
+    "name": Option(value="mine", base=(NCCL_TESTS,), look=lambda seen: "-mine" in seen.printed, gives=True),
+    "out": Option(
+        value="there", base=(NCCL_TESTS,), look=lambda seen: seen.printed.strip().endswith("/there"), gives=True
+    ),
 }
 LIST_OPTIONS: Mapping[str, Option] = {
     "sections": Option(value="redops", base=("dtypes",), look=listed, gives=("dtypes", "redops")),
@@ -280,8 +296,18 @@ VERIFY_OPTIONS: Mapping[str, Option] = {
     "json": Option(look=shown("json"), gives=True),
     "width": Option(value="132", look=shown("width"), gives=132),
 }
-TABLES = {"run": RUN_OPTIONS, "report": REPORT_OPTIONS, "list": LIST_OPTIONS, "verify": VERIFY_OPTIONS}
-ALL_OPTIONS = [(command, parameter.name) for command in COMMANDS for parameter in COMMANDS[command].params]
+TABLES = {
+    "run": RUN_OPTIONS,
+    "report": REPORT_OPTIONS,
+    "import": IMPORT_OPTIONS,
+    "list": LIST_OPTIONS,
+    "verify": VERIFY_OPTIONS,
+}
+# The options of `compare` have a module of tests of their own.
+COMPARE = "compare"
+ALL_OPTIONS = [
+    (command, parameter.name) for command in COMMANDS if command != COMPARE for parameter in COMMANDS[command].params
+]
 
 
 def parameter(command: str, name: str) -> Any:
@@ -289,9 +315,8 @@ def parameter(command: str, name: str) -> Any:
 
 
 def test_every_command_and_option_has_an_entry() -> None:
-    assert {name: {parameter.name for parameter in command.params} for name, command in COMMANDS.items()} == {
-        name: set(table) for name, table in TABLES.items()
-    }
+    found = {name: {parameter.name for parameter in command.params} for name, command in COMMANDS.items()}
+    assert found == {name: set(table) for name, table in TABLES.items()} | {COMPARE: found[COMPARE]}
 
 
 @pytest.mark.parametrize(("command", "name"), ALL_OPTIONS)
@@ -459,7 +484,10 @@ def test_help_offers_what_there_is(name: str) -> None:
 
 
 def test_no_other_option_offers_choices() -> None:
-    assert {p.name for p in COMMANDS["run"].params if (p.help or "").startswith("Of ")} - set(CHOICES) == {"seed"}
+    assert {p.name for p in COMMANDS["run"].params if (p.help or "").startswith("Of ")} - set(CHOICES) == {
+        "fail_on",
+        "seed",
+    }
 
 
 def test_help_tells_the_default_arms() -> None:
@@ -529,6 +557,8 @@ BAD: list[tuple[tuple[str, ...], int, tuple[str, ...]]] = [
     (("run", "--check", "2"), 2, ("check is 2", "true or false")),
     (("run", "-T", "nan"), 2, ("nan", "above 0")),
     (("run", "--rounds", "9" * 30), 2, ("2^63 - 1",)),
+    (("run", "--rounds", "9", "--max-rounds", "8"), 2, ("max_rounds is 8", "is 9", "--max-rounds")),
+    (("run", "--threshold", "2"), 2, ("threshold is '2'", "'2%'")),
     (("run", "--width", "-5"), 2, ("--width is -5", "at least 20")),
     (("run", "--width", "0"), 2, ("--width is 0", "at least 20")),
     (("run", "--root", "2"), 2, ("rank 2", "ranks 0 to 1")),
@@ -562,7 +592,7 @@ BAD: list[tuple[tuple[str, ...], int, tuple[str, ...]]] = [
     (("report", "missing"), 3, ("missing is not a run", "not there")),
     (("report", "mine.toml"), 3, ("mine.toml is not a run", "a file")),
     (("report", "."), 3, ("no run.json",)),
-    (("report", "a-run", "--json", "--csv"), 2, ("--json and --csv exclude each other",)),
+    (("report", "a-run", "--json", "--csv"), 2, ("--json, --csv and --format exclude each other",)),
     (("report", "a-run", "--width", "19"), 2, ("--width is 19", "at least 20")),
 ]
 # Those that Typer refuses, in words of its own.
@@ -640,15 +670,47 @@ def test_a_launcher_that_contradicts_itself_is_a_matter_of_set_up(
 )
 @pytest.mark.usefixtures("here")
 def test_the_process_itself_ends_that_way(arguments: tuple[str, ...], code: int) -> None:
+    found, stdout, stderr = run_process("-m", "nccl_bench", *arguments)
+    assert (found, stdout) == (code, "")
+    assert_one_message(stderr, ())
+
+
+def run_process(*arguments: str, stdout: int = subprocess.PIPE) -> tuple[int, str, str]:
+    """What a process of its own ends with."""
     process = subprocess.run(
-        [sys.executable, "-m", "nccl_bench", *arguments],
+        [sys.executable, *arguments],
         env=os.environ | {"PYTHONPATH": str(ROOT), "CUDA_VISIBLE_DEVICES": ""},
-        capture_output=True,
+        stdout=stdout,
+        stderr=subprocess.PIPE,
         text=True,
         check=False,
     )
-    assert (process.returncode, process.stdout) == (code, "")
-    assert_one_message(process.stderr, ())
+    return process.returncode, process.stdout or "", process.stderr
+
+
+PRINTING = [("list",), ("report", "a-run"), ("run", "--dry-run"), ("--version",), ("run", "--help")]
+
+
+@pytest.mark.parametrize("arguments", PRINTING, ids=" ".join)
+@pytest.mark.usefixtures("here")
+def test_what_cannot_be_printed_is_one_message(arguments: tuple[str, ...]) -> None:
+    with Path("/dev/full").open("w", encoding="utf-8") as full:
+        code, _, stderr = run_process("-m", "nccl_bench", *arguments, stdout=full.fileno())
+    assert code == ExitCode.SETUP
+    assert stderr.count("\n") == 1
+    assert_one_message(stderr, ("what is printed", "No space left on device"))
+
+
+@pytest.mark.parametrize("arguments", PRINTING, ids=" ".join)
+@pytest.mark.usefixtures("here")
+def test_a_reader_that_has_enough_is_no_error_to_speak_of(arguments: tuple[str, ...]) -> None:
+    reader, writer = os.pipe()
+    os.close(reader)
+    try:
+        code, _, stderr = run_process("-m", "nccl_bench", *arguments, stdout=writer)
+    finally:
+        os.close(writer)
+    assert (code, stderr) == (1, "")
 
 
 # -- interruptions -------------------------------------------------------------------------------------------------
@@ -667,6 +729,27 @@ def test_ctrl_c_is_one_message_and_130(
     code, stdout, stderr = command_line.run(*arguments)
     assert (code, stdout) == (ExitCode.INTERRUPTED, "")
     assert_one_message(stderr, ("interrupted",))
+
+
+@pytest.mark.parametrize("module", ["nccl_bench.cli", "nccl_bench.cli.run", "nccl_bench.cli.session"])
+def test_ctrl_c_while_modules_are_imported_is_one_message_and_130(module: str) -> None:
+    program = (
+        "import sys\n"
+        "class Interrupt:\n"
+        "    def find_spec(self, name, path, target=None):\n"
+        f"        if name == {module!r}: raise KeyboardInterrupt\n"
+        "sys.meta_path.insert(0, Interrupt())\n"
+        "from nccl_bench.__main__ import main\n"
+        "main()\n"
+    )
+    assert run_process("-c", program, "list") == (ExitCode.INTERRUPTED, "", "nccl-bench: interrupted\n")
+
+
+def test_ctrl_c_outside_of_any_command_is_one_message_and_130(
+    command_line: CommandLine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(COMMANDS["list"].__class__, "parse_args", interrupt)
+    assert command_line.run("list") == (ExitCode.INTERRUPTED, "", "nccl-bench: interrupted\n")
 
 
 @pytest.fixture
@@ -764,6 +847,7 @@ def test_a_second_signal_costs_nothing_of_what_was_measured(
     assert code == ExitCode.INTERRUPTED
     assert "gated latency" in stdout
     assert f"recorded in {here / 'there'}" in stderr
+    assert "interrupted by SIGINT; what was measured before is kept\n" in stderr
     assert Run.load(here / "there").meta["status"] == "interrupted"
     assert "stream-free" in (here / "there" / "summary.csv").read_text(encoding="utf-8")
 

@@ -12,9 +12,10 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
+from nccl_bench.analysis.statistics import DEFAULT_THRESHOLD
 from nccl_bench.capabilities import ARMS, DEFAULT_ARMS, DEFAULT_BASELINE, DEVICES
 from nccl_bench.collectives import COLLECTIVES, DTYPES, Placement, RedOp, Timing
-from nccl_bench.config import KEYS, CallerStream, RunConfig, defaults, read_toml, resolve
+from nccl_bench.config import DEFAULT_MAX_ROUNDS, KEYS, CallerStream, RunConfig, defaults, read_toml, resolve
 from nccl_bench.errors import UsageError
 from nccl_bench.plan import make_plan
 from nccl_bench.routes import ROUTES, Backend, Mode
@@ -42,6 +43,13 @@ ACCEPTED: list[tuple[str, object, object]] = [
     ("routes", [], ()),
     ("timings", "enqueue,eager", (Timing.EAGER, Timing.ENQUEUE)),
     ("rounds", 1, 1),
+    ("max_rounds", 19, 19),
+    ("max_seconds", 90, 90.0),
+    ("limits", [{"threshold": "5%", "sizes": ":1K"}], ({"threshold": "5%", "sizes": ":1K"},)),
+    ("threshold", 0.05, 0.05),
+    ("threshold", "0.05", 0.05),
+    ("threshold", " 2.5 %", 0.025),
+    ("threshold", ".5%", 0.005),
     ("ops_per_batch", 50, 50),
     ("warmup", 0, 0),
     ("check", False, False),
@@ -95,6 +103,21 @@ REFUSED: list[tuple[str, object, tuple[str, ...]]] = [
     ("rounds", True, ("True", "whole number")),
     ("rounds", 2.0, ("2.0", "whole number")),
     ("rounds", 2**63, (str(2**63), "2^63 - 1")),
+    ("max_rounds", 8, ("max_rounds is 8", "the fewest, is 15", "--max-rounds", "--rounds")),
+    ("max_rounds", 60.0, ("60.0", "whole number")),
+    ("max_seconds", 0, ("max_seconds is 0", "above 0")),
+    ("max_seconds", "90", ("max_seconds is '90'", "above 0")),
+    ("limits", "5%", ("no tables",)),
+    ("limits", [{"threshold": "5%", "size": "8:64K"}], ("limit 1", "unknown key 'size'", "sizes")),
+    ("limits", [{"sizes": "8:64K"}], ("limit 1", "no threshold")),
+    ("threshold", 0, ("0", "between 0 and 1", "'2%'")),
+    ("threshold", 2, ("2", "between 0 and 1")),
+    ("threshold", True, ("True", "between 0 and 1")),
+    ("threshold", math.nan, ("nan", "between 0 and 1")),
+    ("threshold", "100%", ("'100%'", "between 0 and 1")),
+    ("threshold", "2 percent", ("'2 percent'", "between 0 and 1")),
+    ("threshold", "9" * 5000, ("between 0 and 1",)),
+    ("threshold", [0.02], ("[0.02]", "between 0 and 1")),
     ("ops_per_batch", 0, ("0", "from 1")),
     ("warmup", -1, ("-1", "from 0")),
     ("check", 2, ("2", "true or false")),
@@ -186,6 +209,26 @@ def test_the_baseline_is_the_old_way_or_the_first_arm() -> None:
     assert resolve("cpu", {"baseline": "torch"}, {"arms": "transport,torch"}).baseline == "torch"
     with pytest.raises(UsageError, match="'torch', which is not among the arms of this run: transport"):
         resolve("cpu", {"baseline": "torch"}, {"arms": "transport"})
+
+
+def test_as_many_rounds_as_asked_for_are_always_allowed() -> None:
+    assert resolve("cpu").max_rounds == DEFAULT_MAX_ROUNDS
+    assert resolve("cpu", {"rounds": DEFAULT_MAX_ROUNDS + 1}).max_rounds == DEFAULT_MAX_ROUNDS + 1
+    assert resolve("cpu", {"rounds": 3, "max_rounds": 3}).max_rounds == 3
+    assert resolve("cpu", {"max_rounds": 19}, {"arms": "torch", "threshold": 0.1}).arms == ("torch",)
+
+
+def test_what_matters_in_practice_is_the_same_for_the_run_and_for_its_verdicts() -> None:
+    assert resolve("cpu").threshold == DEFAULT_THRESHOLD
+
+
+def test_the_baseline_has_a_twin_where_there_is_anything_to_compare() -> None:
+    assert resolve("cpu", {"arms": "stream-free"}).measured_arms == ("stream-free",)
+    config = resolve("cpu", {"arms": "stream-free,torch", "baseline": "torch"})
+    assert config.measured_arms == ("stream-free", "torch", "torch:twin")
+    # Nobody else asks for one.
+    with pytest.raises(UsageError, match="arms has 'torch:twin': allowed are"):
+        resolve("cpu", {"arms": "torch,torch:twin"})
 
 
 def test_a_library_of_nccl_is_for_devices_that_use_it() -> None:

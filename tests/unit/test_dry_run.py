@@ -41,14 +41,15 @@ def dry_run(*arguments: str) -> str:
 def test_a_plan_reads_as_it_should() -> None:
     layer: dict[str, object] = {"sizes": "8:64:x8", "collectives": "all_reduce,all_gather", "rounds": 1}
     assert text(layer, {"arms": "stream-free,torch"}, memory=4 * GIB) == (
-        "3 cases on 2 ranks (cpu), 1 round of eager, gated, enqueue\n"
+        "3 cases on 2 ranks (cpu), 1 to 60 rounds of eager, gated, enqueue\n"
         "arms: stream-free, torch; baseline stream-free\n"
+        "twin of stream-free: the noise floor\n"
         "\n"
         "all_reduce bfloat16 sum in-place: 2 sizes, 8 to 64\n"
         "all_gather bfloat16 in-place: 1 size, 64\n"
         "\n"
         "memory: up to 0.13 GiB a rank of 4.0 GiB free, for buffers\n"
-        "time: about 6 s, at most 120 s a case\n"
+        "time: about 7 to 13 s, at most 124 s a case\n"
         "left out: all_gather bfloat16 of 8: empty on 2 ranks, as nccl-tests rounds it\n"
     )
 
@@ -57,8 +58,8 @@ def test_overrides_of_the_routes_are_told_where_there_are_any() -> None:
     layer: dict[str, object] = {"arms": "coordinator,torch", "sizes": "8"}
     told = text(layer, {"routes": "eager=communicator,all_reduce.graph=torch"}).splitlines()
     without = text(layer).splitlines()
-    assert told[2] == "routes: eager=communicator, all_reduce.graph=torch"
-    assert [*told[:2], *told[3:]] == without
+    assert told[3] == "routes: eager=communicator, all_reduce.graph=torch"
+    assert [*told[:3], *told[4:]] == without
 
 
 def test_nothing_is_written_or_started(nowhere: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -98,14 +99,14 @@ def test_what_differs_in_data_type_reduction_and_placement_alone_is_one_line() -
     found = text(layer, {"dtypes": "all", "redops": "sum,avg", "arms": "stream-free,torch"})
     floats, integers = "float64,float32,float16,bfloat16", "int8,uint8,int32,int64"
     reason = "torch.distributed has no out-of-place form of it"
-    assert found.splitlines()[3:] == [
+    assert found.splitlines()[4:] == [
         f"all_reduce {floats} sum,avg in-place: 2 sizes each, 1K to 4K",
         f"all_reduce {integers} sum in-place: 2 sizes each, 1K to 4K",
         f"all_reduce {floats} sum,avg out-of-place: 2 sizes each, 1K to 4K, without torch",
         f"all_reduce {integers} sum out-of-place: 2 sizes each, 1K to 4K, without torch",
         "all_to_all all dtypes out-of-place: 2 sizes each, 1K to 4K",
         "",
-        *found.splitlines()[9:11],
+        *found.splitlines()[10:12],
         "left out: all_to_all has no in-place form: it is measured out-of-place",
         f"left out: torch does not run all_reduce {floats} sum,avg out-of-place and all_reduce {integers} sum "
         f"out-of-place: {reason}",
@@ -152,7 +153,7 @@ def test_memory_that_is_not_known_is_not_told() -> None:
 def test_time_grows_with_cases_rounds_and_arms() -> None:
     def seconds(**layer: object) -> float:
         config = resolve("cpu", layer)
-        return estimate_s(config, make_plan(config, 2))
+        return estimate_s(config, make_plan(config, 2))[0]
 
     least = seconds(sizes="1M", rounds=1, arms="torch")
     assert least < seconds(sizes="1M,2M", rounds=1, arms="torch")
@@ -164,3 +165,25 @@ def test_time_grows_with_cases_rounds_and_arms() -> None:
     most = deadline_s(config, plan.cases[0], len(plan.timings))
     assert most > 7.55
     assert f"time: about {least:.0f} s, at most {most:.2f} s a case" in text(layer)
+
+
+def test_where_nothing_is_compared_there_is_one_number_of_rounds_and_no_twin() -> None:
+    found = text({"arms": "torch", "sizes": "1M", "rounds": 9})
+    assert "twin" not in found
+    assert ", 9 rounds of eager, gated, enqueue\n" in found
+    assert "time: about 7 s, at most" in found
+
+
+def test_the_twin_is_told_once_and_is_left_out_of_nothing() -> None:
+    layer: dict[str, object] = {"collectives": "all_reduce,broadcast", "placements": "all", "sizes": "1K,4K"}
+    found = text(layer, {"baseline": "torch", "arms": "stream-free,dedicated-stream,torch"})
+    assert found.count("twin") == found.count("twin of torch: the noise floor\n") == 1
+    assert "out-of-place: 2 sizes, 1K to 4K, without torch\n" in found
+
+
+def test_the_time_given_bounds_the_estimate() -> None:
+    layer: dict[str, object] = {"sizes": "64M", "rounds": 5, "arms": "torch,stream-free"}
+    least = re.search(r"time: about (\d+) to \d+ s", text(layer, {"max_seconds": 8000}))
+    assert least
+    assert f"time: about {least[1]} to 80 s" in text(layer, {"max_seconds": 80})
+    assert f"time: about {least[1]} s, at most" in text(layer, {"max_seconds": 1})

@@ -34,8 +34,13 @@ def test_a_spec_is_read_back_equal(tmp_path: Path) -> None:
 
 
 def test_the_copy_for_one_launch_differs_in_its_scratch_directory_and_its_first_case() -> None:
+    before = time.monotonic()
     spec = WorkerSpec(config=resolve("cpu", {"timeout_s": 7}), run_dir="/run", scratch=None, first_case=0)
-    assert spec.at("/there", 4) == WorkerSpec(config=spec.config, run_dir="/run", scratch="/there", first_case=4)
+    # A relaunch goes on with the time of the whole run.
+    assert before <= spec.started <= time.monotonic()
+    assert spec.at("/there", 4) == WorkerSpec(
+        config=spec.config, run_dir="/run", scratch="/there", first_case=4, started=spec.started
+    )
     assert (spec.scratch, spec.first_case) == (None, 0)
 
 

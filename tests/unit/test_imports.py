@@ -24,6 +24,7 @@ TORCH_FREE = (
     "config",
     "errors",
     "launch",
+    "limits",
     "plan",
     "records",
     "report",
@@ -74,7 +75,7 @@ def loaded(tmp_path: Path, action: str, forbidden: Sequence[str] = ()) -> tuple[
 
 @pytest.mark.parametrize(
     "arguments",
-    [["--help"], ["run", "--help"], ["report", "--help"], ["list", "--help"], ["verify", "--help"]],
+    [["--help"], *([command, "--help"] for command in ("run", "report", "import", "list", "verify"))],
     ids=lambda arguments: " ".join(arguments),
 )
 def test_help_loads_nothing_heavy(arguments: list[str], tmp_path: Path) -> None:

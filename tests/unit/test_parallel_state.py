@@ -436,6 +436,41 @@ def test_the_caller_waits_for_the_capture_stream_on_the_way_out(
     assert copy.tolist() == [7] * 4
 
 
+class BrokenStream(cpu.Stream):
+    """A caller's stream that cannot wait, as where a capture was left open on the other one."""
+
+    def wait_stream(self, stream: Any) -> None:
+        raise RuntimeError("operation not permitted when stream is capturing")
+
+
+@BOTH_GENERATIONS
+def test_a_capture_stream_that_cannot_be_joined_hides_no_error_of_the_body(
+    over_gloo: Callable[..., Any], kind: Kind, options: Options
+) -> None:
+    coordinator, caller = over_gloo(kind, **options), BrokenStream()
+    with pytest.raises(PlantedError) as told, cpu.stream(caller), coordinator.graph_capture():
+        raise PlantedError
+    assert told.value.__notes__ == [
+        "The capture stream could not be joined either: operation not permitted when stream is capturing"
+    ]
+    # Without another error it is the one.
+    with pytest.raises(RuntimeError, match="not permitted"), cpu.stream(caller), coordinator.graph_capture():
+        pass
+    assert coordinator.communicator.disabled
+    assert cpu.current_stream() is cpu.default_stream()
+
+
+@BOTH_GENERATIONS
+def test_its_private_streams_are_those_that_it_keeps(
+    over_gloo: Callable[..., Any], kind: Kind, options: Options
+) -> None:
+    coordinator = over_gloo(kind, **options)
+    with coordinator.graph_capture() as capturing:
+        pass
+    private = coordinator.communicator.stream
+    assert coordinator.private_streams() == [capturing] + ([] if private is None else [private])
+
+
 @BOTH_GENERATIONS
 def test_a_capture_within_a_capture_waits_for_nobody(
     over_gloo: Callable[..., Any], kind: Kind, options: Options

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import itertools
+from dataclasses import replace
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from nccl_bench.capabilities import ARMS, DEVICES, unsupported
+from nccl_bench.capabilities import ARMS, DEVICES, arm_spec, twin_of, unsupported
 from nccl_bench.collectives import COLLECTIVES, DTYPES, Case, Placement, RedOp, Scenario, Timing
 from nccl_bench.config import resolve
 from nccl_bench.errors import UsageError
@@ -18,9 +19,11 @@ from nccl_bench.plan import (
     LAUNCH_QUEUE_ENTRIES,
     MEMORY_SHARE,
     WORKSPACE_BYTES,
+    deadline_s,
     estimate_s,
     make_plan,
     most_ops_per_batch,
+    most_rounds,
     plan_arena,
     products,
 )
@@ -123,8 +126,9 @@ def test_arms_that_cannot_are_left_out_of_a_case_with_the_reason() -> None:
     plan = make_plan(resolve("cuda", {"sizes": "8", "placements": "all"}), 2)
     in_place, out_of_place = plan.cases
     assert in_place.case.placement is Placement.IN_PLACE
-    assert in_place.arms == ("stream-free", "dedicated-stream", "torch", "torch-async")
-    assert out_of_place.arms == ("stream-free", "dedicated-stream")
+    twin = "dedicated-stream:twin"
+    assert in_place.arms == ("stream-free", "dedicated-stream", "torch", "torch-async", twin)
+    assert out_of_place.arms == ("stream-free", "dedicated-stream", twin)
     assert plan.left_out == (
         "torch, torch-async do not run all_reduce bfloat16 sum out-of-place: "
         "torch.distributed has no out-of-place form of it",
@@ -214,6 +218,7 @@ def test_every_planned_case_can_run_and_is_not_empty(
         for arm in config.arms:
             reason = unsupported(ARMS[arm], config.device_spec, case.collective, case.dtype, case.redop, case.placement)
             assert (reason is None) == (arm in planned.arms)
+        assert (twin_of(config.baseline) in planned.arms) == bool(planned.candidates(config.baseline))
 
 
 def test_as_many_operations_as_fit_the_launch_queue_are_taken() -> None:
@@ -261,6 +266,45 @@ def test_the_baseline_is_the_dedicated_stream_or_else_the_first_arm() -> None:
     assert resolve("cuda", {"arms": "torch,stream-free", "baseline": "stream-free"}).baseline == "stream-free"
     with pytest.raises(UsageError, match=r"'dedicated-stream', which is not among the arms .* torch, stream-free"):
         resolve("cuda", {"arms": "torch,stream-free", "baseline": "dedicated-stream"})
+
+
+def test_a_twin_differs_from_its_arm_by_the_name_alone() -> None:
+    for name, arm in ARMS.items():
+        assert arm_spec(name) == arm
+        assert arm_spec(twin_of(name)) == replace(arm, name=f"{name}:twin")
+    with pytest.raises(KeyError):
+        arm_spec(twin_of("nobody"))
+
+
+def test_the_twin_is_measured_where_something_is_compared_with_the_baseline() -> None:
+    layer = {"collectives": "all_reduce", "sizes": "8", "placements": "all", "timings": "eager,gated"}
+
+    def arms(**more: object) -> list[tuple[str, ...]]:
+        return [planned.arms for planned in make_plan(resolve("cuda", layer, more), 2).cases]
+
+    assert (
+        arms(arms="stream-free,dedicated-stream") == [("stream-free", "dedicated-stream", "dedicated-stream:twin")] * 2
+    )
+    assert arms(arms="stream-free") == [("stream-free",)] * 2
+    # Out of place, torch can do nothing: once it is the baseline, and once all there is to compare.
+    assert arms(arms="stream-free,torch", baseline="torch") == [
+        ("stream-free", "torch", "torch:twin"),
+        ("stream-free",),
+    ]
+    assert arms(arms="stream-free,torch") == [("stream-free", "torch", "stream-free:twin"), ("stream-free",)]
+
+
+def test_comparisons_are_counted_by_case_timing_and_candidate() -> None:
+    layer = {"sizes": "8,16", "placements": "all", "timings": "eager,gated,enqueue"}
+
+    def comparisons(**more: object) -> int:
+        config = resolve("cuda", layer, more)
+        return make_plan(config, 2).comparisons(config.baseline)
+
+    assert comparisons(arms="stream-free,dedicated-stream") == 2 * 2 * 3
+    assert comparisons(arms="stream-free,dedicated-stream,torch") == 2 * 2 * 3 + 2 * 3
+    assert comparisons(arms="stream-free,dedicated-stream,torch", baseline="torch") == 2 * 3 * 2
+    assert comparisons(arms="stream-free") == 0
 
 
 # Memory
@@ -351,7 +395,7 @@ def test_the_most_entries_of_a_batch_stay_below_half_the_launch_queue() -> None:
 def test_the_estimate_grows_with_what_is_asked_for() -> None:
     def estimate(layer: dict[str, object]) -> float:
         config = resolve("cuda", layer)
-        return estimate_s(config, make_plan(config, 4))
+        return estimate_s(config, make_plan(config, 4))[0]
 
     small = estimate({"sizes": "8", "rounds": 9, "timings": "eager", "arms": "torch,stream-free"})
     assert small > DEVICES["cuda"].setup_s
@@ -364,3 +408,32 @@ def test_the_estimate_grows_with_what_is_asked_for() -> None:
     ):
         base = {"sizes": "8", "rounds": 9, "timings": "eager", "arms": "torch,stream-free"}
         assert estimate({**base, **more}) > small, more
+
+
+def test_a_run_takes_from_the_fewest_to_the_most_rounds_and_a_case_has_time_for_these() -> None:
+    def estimate(**more: object) -> tuple[float, float]:
+        config = resolve("cuda", {"sizes": "1G", "arms": "torch,stream-free", "rounds": 10}, more)
+        return estimate_s(config, make_plan(config, 4))
+
+    least, most = estimate(max_rounds=40)
+    assert least == pytest.approx(estimate(max_rounds=10)[1])
+    assert most == pytest.approx(estimate(rounds=40, max_rounds=40)[0])
+    assert least < most
+    assert estimate(max_rounds=40, max_seconds=(least + most) / 2) == pytest.approx((least, (least + most) / 2))
+    # The fewest are done whatever the time, and no run lasts longer than it needs.
+    assert estimate(max_rounds=40, max_seconds=1) == pytest.approx((least, least))
+    assert estimate(max_rounds=40, max_seconds=10**6) == pytest.approx((least, most))
+
+    def deadline(**more: object) -> float:
+        config = resolve("cuda", {"sizes": "1G", "rounds": 10}, more)
+        (planned,) = make_plan(config, 4).cases
+        return deadline_s(config, planned, 4)
+
+    assert deadline(max_rounds=400) == deadline(rounds=400, max_rounds=400) > deadline(max_rounds=10)
+    assert deadline(arms="torch", max_rounds=400) == deadline(arms="torch", max_rounds=10)
+
+
+def test_where_nothing_is_compared_the_fewest_rounds_are_all() -> None:
+    config = resolve("cuda", {"sizes": "8", "placements": "all", "arms": "stream-free,torch", "rounds": 5})
+    in_place, out_of_place = make_plan(config, 2).cases
+    assert [most_rounds(config, planned) for planned in (in_place, out_of_place)] == [60, 5]

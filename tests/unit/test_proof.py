@@ -12,8 +12,9 @@ import pytest
 from nccl_bench.capabilities import ARMS
 from nccl_bench.errors import ExitCode, UsageError
 from nccl_bench.routes import Backend, Mode
-from nccl_bench.verify.catalog import DETECTOR, PROBES
+from nccl_bench.verify.catalog import DETECTOR, PROBES, Place
 from nccl_bench.verify.proof import (
+    MOST_BROKEN,
     Cell,
     Finding,
     Judgement,
@@ -23,8 +24,10 @@ from nccl_bench.verify.proof import (
     Status,
     append_finding,
     asked,
+    hopeless,
     judge,
     launches,
+    not_tried,
     read_findings,
     resolve,
 )
@@ -47,6 +50,8 @@ def findings(config: ProofConfig, *failed: Cell, broken: Iterable[Cell] = ()) ->
             probe=cell.probe,
             trials=4,
             failed=int(cell in failed or cell in broken),
+            raced=int(cell in failed),
+            quiet=() if cell in failed else tuple(Place),
             detail="planted" if cell in failed or cell in broken else None,
             broken=cell in broken,
         )
@@ -93,8 +98,8 @@ def test_options_choose_and_routes_override() -> None:
         ({"routes": "eager"}, r"'eager': give \[OPERATION.\]MODE=BACKEND"),
         ({"routes": "eager=torch", "arms": "torch"}, "coordinator arms, and none of them is among"),
         ({"nccl_library": "libnccl.so"}, "the device cpu has no use for NCCL"),
-        ({"timeout_s": 0.0}, "timeout_s is 0.0"),
-        ({"timeout_s": float("nan")}, "timeout_s is nan"),
+        ({"timeout_s": 0.0}, "--timeout is 0.0"),
+        ({"timeout_s": float("nan")}, "--timeout is nan"),
     ],
 )
 def test_what_cannot_be_asked_is_refused_with_what_can(options: Mapping[str, Any], says: str) -> None:
@@ -204,16 +209,57 @@ def test_a_detector_that_broke_has_detected_nothing() -> None:
     assert proof.exit_code is ExitCode.BLIND_DETECTOR
 
 
-def test_a_detector_that_broke_where_it_need_not_fail_is_caught() -> None:
-    proof = judge(CONFIG, 2, findings(CONFIG, *CAUGHT, broken=[Cell(arm=DETECTOR, probe="many")]))
-    assert statuses(proof)[DETECTOR, "many"] is Status.CAUGHT
+def test_a_detector_that_broke_where_it_need_not_fail_says_nothing_but_of_a_probe_that_breaks() -> None:
+    config = resolved("cuda", arms="stream-free", probes="all")
+    cells = [Cell(arm=DETECTOR, probe=probe) for probe in ("many", "capture")]
+    proof = judge(config, 2, findings(config, *CAUGHT, broken=cells))
+    assert statuses(proof)[DETECTOR, "many"] is Status.BROKEN
+    # A broken capture is how a capture without order ends.
+    assert statuses(proof)[DETECTOR, "capture"] is Status.CAUGHT
     assert proof.exit_code is ExitCode.OK
+
+
+def caught(config: ProofConfig, **of_producer: Any) -> Proof:
+    """With a detector that is caught, but for what is said of it in `producer`."""
+    found = findings(config, *CAUGHT)
+    return judge(config, 2, [replace(f, **of_producer) if f.cell == CAUGHT[0] else f for f in found])
+
+
+def test_a_detector_that_is_wrong_whatever_its_order_is_blind() -> None:
+    proof = caught(CONFIG, failed=4, raced=0, quiet=tuple(Place))
+    assert statuses(proof)[DETECTOR, "producer"] is Status.BLIND
+    assert proof.exit_code is ExitCode.BLIND_DETECTOR
+
+
+def test_a_race_that_was_seen_before_the_detector_broke_is_no_detection() -> None:
+    assert not caught(CONFIG).blind
+    assert caught(CONFIG, broken=True).blind
+
+
+@pytest.mark.parametrize("place", Place)
+@pytest.mark.parametrize("device", ["cpu", "cuda"])
+def test_a_detector_has_to_race_at_every_place_that_holds_anything_back(place: Place, device: str) -> None:
+    config = resolved(device, arms="stream-free", probes="producer")
+    inline = device == "cpu" and place is Place.DEFAULT
+    assert caught(config, quiet=(place,)).blind is not inline
 
 
 def test_every_status_is_one_that_a_judgement_can_have() -> None:
     good = judge(CONFIG, 2, findings(CONFIG, *CAUGHT))
     bad = judge(CONFIG, 2, findings(CONFIG, Cell(arm="torch", probe="many")))
-    assert {*statuses(good).values(), *statuses(bad).values()} == set(Status)
+    broken = judge(CONFIG, 2, findings(CONFIG, *CAUGHT, broken=[Cell(arm=DETECTOR, probe="many")]))
+    assert {status for proof in (good, bad, broken) for status in statuses(proof).values()} == set(Status)
+
+
+def test_an_arm_that_breaks_again_and_again_is_not_tried_any_more() -> None:
+    broken = [cell for cell in asked(CONFIG) if cell.arm == "stream-free"][:MOST_BROKEN]
+    found = findings(CONFIG, *CAUGHT, broken=broken)
+    assert hopeless(found) == {"stream-free"}
+    assert hopeless(finding for finding in found if finding.cell != broken[0]) == frozenset()
+    left = not_tried(Cell(arm="torch", probe="many"))
+    assert (left.failed, left.broken) == (1, True)
+    assert left.detail is not None
+    assert left.detail.startswith("not tried: ")
 
 
 def test_a_cell_that_nobody_reported_on_is_no_pass() -> None:
@@ -254,6 +300,15 @@ def test_findings_are_read_as_they_were_added_but_for_a_line_that_was_cut_off(tm
     assert read_findings(path) == found
     path.write_text(path.read_text(encoding="utf-8")[:-2], encoding="utf-8")
     assert read_findings(path) == found[:-1]
+    append_finding(path, found[0])
+    assert read_findings(path) == [*found[:-1], found[0]]
+
+
+def test_of_two_findings_about_a_cell_the_last_counts() -> None:
+    found = findings(CONFIG, *CAUGHT)
+    worse = replace(found[0], failed=1, detail="crashed behind it", broken=True)
+    (failed,) = (j for j in judge(CONFIG, 2, [*found, worse]).judgements if j.status is Status.FAIL)
+    assert failed.finding == worse
 
 
 def test_a_finding_knows_its_cell() -> None:

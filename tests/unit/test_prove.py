@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import tempfile
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 
@@ -27,7 +27,9 @@ from nccl_bench.verify.proof import (
     ProofSpec,
     Status,
     append_finding,
+    hopeless,
     launches,
+    read_findings,
     resolve,
 )
 
@@ -43,7 +45,8 @@ Act = Callable[[ProofSpec], int | None]
 def made(cell: Cell) -> Finding:
     """A finding without trouble: only the detector fails."""
     failed = 7 * (cell.arm == DETECTOR)
-    return Finding(arm=cell.arm, probe=cell.probe, trials=8, failed=failed, detail="late" if failed else None)
+    detail = "late" if failed else None
+    return Finding(arm=cell.arm, probe=cell.probe, trials=8, failed=failed, raced=failed, detail=detail)
 
 
 def ranks(spec: ProofSpec, index: int, deadline_s: float = 60) -> list[Progress]:
@@ -145,11 +148,11 @@ def prove(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Callable[..., Prov
     monkeypatch.setattr(supervise_module, "POLL_S", 0.001)
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
 
-    def run(*acts: Act) -> Proven:
+    def run(*acts: Act, config: ProofConfig = CONFIG) -> Proven:
         scripted, seen = Scripted(acts), list[list[Position]]()
         monkeypatch.setattr(prove_module, "supervise", partial(supervise, start=scripted))
         try:
-            proof = run_proof(CONFIG, LaunchConfig(nproc=2), on_progress=seen.append)
+            proof = run_proof(config, LaunchConfig(nproc=2), on_progress=seen.append)
         finally:
             assert list(tmp_path.iterdir()) == []
         assert len(scripted.specs) == len(acts)
@@ -161,7 +164,7 @@ def prove(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Callable[..., Prov
 def test_without_trouble_every_group_of_cells_is_one_launch(prove: Callable[..., Proven]) -> None:
     proven = prove(finishes, finishes)
     assert proven.scripted.started == [(TOGETHER, 0), (ALONE, 0)]
-    assert len({spec.findings for spec in proven.scripted.specs}) == 2
+    assert len({spec.findings for spec in proven.scripted.specs}) == 1
     assert proven.proof.world_size == 2
     for cell in (*TOGETHER, *ALONE):
         assert proven.finding(cell) == made(cell)
@@ -201,11 +204,28 @@ def test_a_crash_is_a_failed_probe_that_says_what_ended_it(prove: Callable[..., 
         assert proven.of(cell).status is Status.FAIL
 
 
-def test_a_crash_behind_a_finding_is_one_more_failure(prove: Callable[..., Proven]) -> None:
+def test_a_crash_behind_a_finding_takes_its_place(prove: Callable[..., Proven]) -> None:
     proven = prove(crashes(1, made(TORCH)), finishes, finishes)
     found = proven.finding(TORCH)
-    assert (found.trials, found.failed, found.broken) == (8, 1, True)
+    assert (found.trials, found.failed, found.broken) == (1, 1, True)
     assert "ValueError: broken" in (found.detail or "")
+
+
+def test_every_launch_is_told_of_the_breaks_of_those_before(prove: Callable[..., Proven]) -> None:
+    config = replace(CONFIG, arms=("torch",), probes=("producer", "state", "capture"))
+    told: list[frozenset[str]] = []
+
+    def noting(act: Act) -> Act:
+        def noted(spec: ProofSpec) -> int | None:
+            told.append(hopeless(read_findings(Path(spec.findings))))
+            return act(spec)
+
+        return noted
+
+    # `capture` has a launch of its own.
+    proven = prove(*map(noting, (crashes(0), hangs(1), finishes, crashes(0), finishes)), config=config)
+    assert told == [frozenset()] * 4 + [frozenset({"torch"})]
+    assert {j.probe for j in proven.proof.judgements if j.finding and j.finding.broken} == set(config.probes)
 
 
 def failing(cell: Cell) -> Finding:
@@ -222,9 +242,9 @@ def test_ranks_that_leave_behind_a_failed_dangerous_probe_did_not_crash(prove: C
 def test_ranks_that_leave_without_a_reason_did(prove: Callable[..., Proven]) -> None:
     # Behind a probe that is not dangerous, and behind one that passed.
     proven = prove(leaves(0, failing(FREE)), finishes, leaves(1, made(ALONE[1])), finishes)
-    for cell, failed in ((FREE, 4), (ALONE[1], 1)):
+    for cell in (FREE, ALONE[1]):
         found = proven.finding(cell)
-        assert (found.failed, found.broken) == (failed, True)
+        assert (found.failed, found.broken) == (1, True)
         assert "ended before its last case, with exit code 0" in (found.detail or "")
 
 

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from synthetic_runs import case, crash, hang, meta, per_iteration, samples, wrong
+from synthetic_runs import case, crash, hang, imported, meta, per_iteration, samples, wrong
 
 from nccl_bench.config import resolve
 from nccl_bench.errors import RecordError, UsageError
@@ -21,6 +21,7 @@ LINES: tuple[Line, ...] = (
     samples(per_iteration=per_iteration()),
     samples(case=case(collective="broadcast"), wrong=None, samples_us=(3, 4.5)),
     wrong(),
+    imported(),
     Skipped(case=case(), reason="does not fit"),
     hang(),
     hang(case=None),
@@ -74,6 +75,9 @@ def broken(**changes: Any) -> dict[str, Any]:
         (broken(ops_per_batch=1.5), "samples.ops_per_batch is 1.5: it has to be int"),
         (broken(samples_us=[1.0, "2", 3.0]), 'samples.samples_us[1] is "2": it has to be float'),
         (broken(samples_us=[1.0, 2.0]), "differ in length"),
+        (broken(slowest_rank=[]), "differ in length"),
+        (broken(fastest_rank_us=[8.0], slowest_rank=[1]), "differ in length"),
+        (broken(samples_us=[10**400, 1.0, 1.0]), "it has to be float"),
         (broken(samples_us=[1.0, 0.0, 3.0]), "a time is above 0"),
         (broken(timing="gatd"), "known are eager, gated, graph, enqueue"),
         (broken(case=None), "samples.case is null: it has to be an object"),
@@ -115,8 +119,13 @@ def test_a_later_writer_does_not_spoil_its_line_with_a_cut_one(tmp_path: Path) -
 
 
 def test_a_newer_schema_names_the_version_that_wrote_it(tmp_path: Path) -> None:
-    with pytest.raises(RecordError, match=r"nccl-bench 9\.9 with schema 2"):
-        Run.load(write_run(tmp_path / "run", schema=2, version="9.9"))
+    with pytest.raises(RecordError, match=r"nccl-bench 9\.9 with schema 3; this version reads up to 2"):
+        Run.load(write_run(tmp_path / "run", schema=3, version="9.9"))
+
+
+def test_both_schemas_are_read(tmp_path: Path) -> None:
+    for schema in (1, 2):
+        assert Run.load(write_run(tmp_path / f"run-{schema}", dump(samples()), schema=schema)).lines == (samples(),)
 
 
 @pytest.mark.parametrize(

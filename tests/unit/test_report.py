@@ -19,6 +19,7 @@ from synthetic_runs import (
     case,
     crash,
     hang,
+    imported,
     meta,
     out_of_place,
     per_iteration,
@@ -33,7 +34,7 @@ from nccl_bench.analysis.summary import COLUMNS, summarize, summary_rows
 from nccl_bench.cli.run import run as run_command
 from nccl_bench.collectives import Timing
 from nccl_bench.records.run import Run
-from nccl_bench.records.schema import Line, Skipped, Status
+from nccl_bench.records.schema import SCHEMA, Line, Skipped, Status
 from nccl_bench.report import Report
 from nccl_bench.report.export import CsvReport, JsonReport
 from nccl_bench.report.layout import bandwidth, fold, ratio, significant
@@ -294,6 +295,20 @@ def test_percentiles_have_a_table_only_where_measured() -> None:
     assert "single operations (us)" not in shown([samples()])
 
 
+def test_percentiles_that_were_not_given_have_no_column() -> None:
+    given = replace(per_iteration(), p50_us=None, p90_us=None, cost_us=None)
+    text = table(shown([imported(per_iteration=given)]), "gated single operations (us)")
+    assert re.search(r"size +arm +min +p99 +max\n", text)
+    assert "cost" not in text
+
+
+def test_an_import_says_whose_times_these_are() -> None:
+    text = flat(shown([imported()], source=["all_reduce.txt"]))
+    assert "Imported: times are averages over ranks" in text
+    assert "slowest rank" not in text
+    assert "Imported" not in shown([samples()])
+
+
 def test_a_run_that_did_not_complete_says_so_first() -> None:
     made_up = Run(meta=meta() | {"status": "interrupted"}, lines=(samples(),))
     assert "INTERRUPTED" in shown(made_up).splitlines()[0]
@@ -349,7 +364,7 @@ def test_json_is_strict_and_leaves_out_what_was_not_measured() -> None:
 
     made_up = run(EVERYTHING)
     found = json.loads(JsonReport().render(made_up), parse_constant=refuse)
-    assert (found["schema"], found["run"]) == (1, made_up.meta)
+    assert (found["schema"], found["run"]) == (SCHEMA, made_up.meta)
     assert len(found["summary"]) == len(EVERYTHING)
     assert all(value is not None for row in found["summary"] for value in row.values())
     assert found["summary"][-1] == {**found["summary"][-1], "status": "skipped", "size_bytes": 2**34}

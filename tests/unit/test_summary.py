@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import pandas as pd
 import pytest
-from synthetic_runs import case, crash, hang, per_iteration, run, samples, sweep, wrong
+from synthetic_runs import case, crash, hang, imported, per_iteration, run, samples, sweep, wrong
 
 from nccl_bench.analysis.summary import COLUMNS, Row, failures, summarize, summary_rows
 from nccl_bench.collectives import Timing
@@ -72,6 +72,13 @@ def test_the_slowest_rank_is_the_most_frequent_one() -> None:
     row = only(samples(slowest_rank=(3, 1, 3)))
     assert row.slowest_rank == 3
     assert row.slowest_rank_share == pytest.approx(2 / 3)
+
+
+def test_of_an_import_what_it_cannot_know_is_absent() -> None:
+    row = only(imported(per_iteration=replace(per_iteration(), p90_us=None)))
+    assert (row.time_us, row.p50_us, row.p99_us) == (8.4, 11.22, 33.3)
+    absent = {"rank_spread_us", "slowest_rank", "slowest_rank_share", "tolerance_ulp", "p90_us"}
+    assert absent.isdisjoint(row.present())
 
 
 def test_bandwidth_follows_the_collectives_table() -> None:

@@ -166,7 +166,7 @@ def test_nothing_is_left_when_a_callback_raises() -> None:
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
 def test_signals_end_everything_and_their_handlers_are_restored(number: signal.Signals) -> None:
     before = signal.getsignal(number)
-    with pytest.raises(InterruptedRunError, match=f"interrupted by {number.name}"):
+    with pytest.raises(InterruptedRunError, match=f"^interrupted by {number.name}$"):
         watch(Launches((lambda scratch: None,)), on_progress=lambda positions: signal.raise_signal(number))
     assert signal.getsignal(number) is before
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from nccl_bench.capabilities import ARMS, COORDINATORS, DEVICES, Order
-from nccl_bench.verify.catalog import DETECTOR, PROBES, not_applicable
+from nccl_bench.verify.catalog import DETECTOR, PROBES, Place, blind_places, not_applicable
 from nccl_bench.verify.probes import RUN
 
 
@@ -23,6 +23,11 @@ def test_what_has_to_be_detected_can_be() -> None:
     assert all(probe.races for probe in PROBES.values() if probe.detects)
     for device in DEVICES:
         assert {"producer", "consumer"} <= applicable(DETECTOR, device)
+
+
+def test_only_where_a_stream_runs_inline_a_probe_is_blind() -> None:
+    seen = {(name, device): blind_places(PROBES[name], DEVICES[device]) for name in PROBES for device in DEVICES}
+    assert {cell: places for cell, places in seen.items() if places} == {("producer", "cpu"): {Place.DEFAULT}}
 
 
 def test_the_detector_is_the_arm_that_nothing_orders() -> None:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import errno
 import json
+import shutil
 import sys
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -16,6 +18,7 @@ from nccl_bench.launch import hardware
 from nccl_bench.launch import prove as prove_module
 from nccl_bench.launch.torchrun import LaunchConfig
 from nccl_bench.records.handoff import Position
+from nccl_bench.report import proof as report_module
 from nccl_bench.verify.catalog import DETECTOR
 from nccl_bench.verify.proof import Cell, Finding, Proof, ProofConfig, judge, launches, resolve
 
@@ -39,7 +42,7 @@ class Prover:
     """Stands in for ``run_proof``: what is in ``failed`` fails, and ``error`` is raised."""
 
     failed: tuple[Cell, ...] = CAUGHT
-    error: Exception | None = None
+    error: BaseException | None = None
     asked: list[tuple[ProofConfig, LaunchConfig]] = field(default_factory=list)
     before: Callable[[], None] = lambda: None
 
@@ -60,6 +63,7 @@ class Prover:
                     probe=cell.probe,
                     trials=4,
                     failed=int(cell in self.failed),
+                    raced=int(cell in self.failed),
                     detail="planted" if cell in self.failed else None,
                 )
                 for group in launches(config)
@@ -204,13 +208,41 @@ def test_the_file_is_there_before_the_first_rank(verify: Command, prover: Prover
     assert seen == [b""]
 
 
-def test_a_proof_that_was_not_made_leaves_no_file_in_the_way(verify: Command, prover: Prover, tmp_path: Path) -> None:
-    def interrupt() -> None:
-        raise KeyboardInterrupt
-
-    prover.before = interrupt
-    assert verify("--out", "proof.json").code == ExitCode.INTERRUPTED
+@pytest.mark.parametrize("error", [KeyboardInterrupt(), InterruptedRunError("interrupted by SIGINT")])
+def test_a_proof_that_was_interrupted_keeps_nothing_and_says_so(
+    error: BaseException, verify: Command, prover: Prover, tmp_path: Path
+) -> None:
+    prover.error = error
+    message = "nccl-bench: interrupted by SIGINT; nothing is proven by a part\n"
+    assert verify("--out", "proof.json") == Ended(ExitCode.INTERRUPTED, "", message)
     assert not (tmp_path / "proof.json").exists()
+
+
+def test_a_proof_that_was_not_made_leaves_no_file_in_the_way(verify: Command, prover: Prover, tmp_path: Path) -> None:
+    prover.error = SetupError("no GPU here")
+    assert verify("--out", "proof.json").code == ExitCode.SETUP
+    assert not (tmp_path / "proof.json").exists()
+
+
+def test_a_file_that_cannot_be_written_any_more_costs_no_table(verify: Command, prover: Prover, tmp_path: Path) -> None:
+    prover.before = lambda: shutil.rmtree(tmp_path / "deep")
+    ended = verify("--out", "deep/proof.json")
+    assert ended.code == ExitCode.SETUP
+    assert "was caught as it has to be" in " ".join(ended.stdout.split())
+    assert ended.stderr.startswith("nccl-bench: deep/proof.json cannot be written: No such file or directory")
+
+
+def test_a_table_that_cannot_be_printed_costs_no_file(
+    verify: Command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*_arguments: object) -> str:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(report_module, "proof_text", full)
+    ended = verify("--out", "proof.json")
+    assert (ended.code, ended.stderr.count("\n")) == (ExitCode.SETUP, 1)
+    assert "No space left on device" in ended.stderr
+    assert json.loads((tmp_path / "proof.json").read_text(encoding="utf-8"))["exit_code"] == 0
 
 
 @pytest.mark.parametrize(
@@ -233,13 +265,14 @@ def test_the_exit_code_is_what_the_proof_came_to(
 
 @pytest.mark.parametrize(
     ("error", "code"),
-    [(SetupError("no GPU here"), ExitCode.SETUP), (InterruptedRunError("interrupted"), ExitCode.INTERRUPTED)],
+    [(SetupError("no GPU here"), ExitCode.SETUP), (OSError(28, "disk full", "/tmp/spec"), ExitCode.SETUP)],
 )
 def test_a_proof_that_does_not_get_to_its_end_is_one_message(
     error: Exception, code: ExitCode, verify: Command, prover: Prover
 ) -> None:
     prover.error = error
-    assert verify() == Ended(code, "", f"nccl-bench: {error}\n")
+    says = "/tmp/spec: disk full" if isinstance(error, OSError) else str(error)
+    assert verify() == Ended(code, "", f"nccl-bench: {says}\n")
 
 
 # -- what it refuses -------------------------------------------------------------------------------------------------
@@ -248,21 +281,29 @@ def test_a_proof_that_does_not_get_to_its_end_is_one_message(
 @pytest.mark.parametrize(
     ("arguments", "env", "says"),
     [
-        (("--nproc", "1"), {}, ("--nproc is 1", "at least 2 ranks")),
+        (("--nproc", "1"), {}, ("--nproc is 1", "at least 2 ranks", "Give more, or leave it out")),
         (("--nproc", "0"), {}, ("--nproc is 0", "at least 2 ranks")),
         (("--device", "cuda"), {}, ("0 GPUs", "at least 2 ranks", "--device cpu")),
         (("--device", "tpu"), {}, ("'tpu'", "cuda, cpu")),
-        (("--arms", "stream-fre"), {}, ("'stream-fre'", "stream-free")),
+        (("--arms", "stream-fre"), {}, ("--arms has 'stream-fre'", "stream-free")),
         (("--arms", DETECTOR), {}, (f"'{DETECTOR}'", "allowed are stream-free")),
-        (("--probes", "producers"), {}, ("'producers'", "producer, consumer")),
+        (("--probes", "producers"), {}, ("--probes has 'producers'", "producer, consumer")),
+        (("--probes", "capture,allocator"), {}, ("--probes", "no CUDA graphs", "keep alive what they use")),
+        (("--probes", "async", "--arms", "torch"), {}, ("the --arms torch", "has no all-gather on a stream")),
         (("--routes", "eager"), {}, ("'eager'", "[OPERATION.]MODE=BACKEND")),
         (("--routes", "eager=torch", "--arms", "torch"), {}, ("'eager=torch'", "--arms")),
         (("--nccl-library", "libnccl.so"), {}, ("'libnccl.so'", "cpu")),
-        (("-T", "0"), {}, ("0.0", "above 0")),
-        (("--width", "19"), {}, ("--width is 19", "at least 20")),
+        (("-T", "0"), {}, ("--timeout is 0.0", "above 0")),
+        (("--width", "19"), {}, ("--width is 19", "at least 26")),
+        (("--width", "25"), {}, ("--width is 25", "at least 26")),
         (("--out", "there.json"), {}, ("there.json is there already", "--out")),
         (("--out", "."), {}, ("--out",)),
-        (("--out", "there.json/proof.json"), {}, ("there.json/proof.json cannot be written", "--out")),
+        (
+            ("--out", "there.json/proof.json"),
+            {},
+            ("there.json/proof.json cannot be written: there.json is a file", "--out"),
+        ),
+        (("--out", "there.json/a/b"), {}, ("there.json/a/b cannot be written: there.json is a file", "--out")),
         (("--out", "/proc/nccl-bench/proof.json"), {}, ("/proc/nccl-bench/proof.json cannot be written", "--out")),
         ((), TORCHRUN, ("torchrun started this process as one rank", "outside of it")),
         ((), SRUN, ("srun started this process as one rank", "outside of it")),
@@ -294,5 +335,6 @@ def test_gpus_that_are_too_few_are_refused(
     monkeypatch.setattr(hardware, "gpu_count", lambda environ: gpus)
     ended = verify(*arguments)
     assert ended.code == ExitCode.USAGE
+    assert arguments or "With --device cpu any machine will do" in ended.stderr
     assert ("this node has 2 GPUs" if arguments else "this machine has 1 GPU,") in ended.stderr
     assert prover.asked == []

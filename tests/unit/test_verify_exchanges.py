@@ -9,6 +9,7 @@ import pytest
 import torch
 from torch import Tensor
 
+from nccl_bench.routes import ROUTES
 from nccl_bench.verify.exchanges import EXCHANGES, POISON, Exchange, World, sum_of
 
 SIZES = (1024, 6000)
@@ -82,6 +83,13 @@ def test_every_exchange_has_a_name_of_its_own_with_its_size() -> None:
     names = [EXCHANGES[name](World(rank=0, size=2, device=torch.device("cpu")), 1024).name for name in EXCHANGES]
     assert len(set(names)) == len(EXCHANGES)
     assert all(name.endswith(" 1K") for name in names)
+
+
+@pytest.mark.parametrize("name", EXCHANGES)
+def test_its_operation_is_one_that_coordinators_route(name: str) -> None:
+    operation_name = ranks(name, 2, 1024)[0].operation_name
+    assert operation_name == name.removeprefix("outplace_")
+    assert operation_name in ROUTES
 
 
 class _Calls:

@@ -9,8 +9,8 @@ from collections.abc import Iterable, Mapping
 import pytest
 
 from nccl_bench.capabilities import ARMS
-from nccl_bench.report.proof import CPU_NOTICE, proof_json, proof_text
-from nccl_bench.verify.catalog import DETECTOR, PROBES
+from nccl_bench.report.proof import CPU_NOTICE, NARROWEST, proof_json, proof_text
+from nccl_bench.verify.catalog import DETECTOR, PROBES, Place
 from nccl_bench.verify.proof import Cell, Finding, Proof, Status, judge, launches, resolve
 
 Details = Mapping[tuple[str, str], str]
@@ -26,7 +26,10 @@ def proof(
     arms: str = "all",
     probes: str = "all",
     broken: Iterable[tuple[str, str]] = (),
+    raceless: Iterable[tuple[str, str]] = (),
+    quiet: Mapping[tuple[str, str], tuple[Place, ...]] = {},
 ) -> Proof:
+    """A proof in which ``failed`` failed, by a race unless it is among ``raceless`` or ``broken``."""
     config = resolve(device, arms=arms, probes=probes, routes=None, nccl_library=None, timeout_s=60.0)
     cells = [cell for group in launches(config) for cell in group]
     assert {Cell(arm=arm, probe=probe) for arm, probe in failed} <= set(cells)
@@ -39,6 +42,8 @@ def proof(
                 probe=cell.probe,
                 trials=48,
                 failed=36 if (cell.arm, cell.probe) in failed else 0,
+                raced=36 if (cell.arm, cell.probe) in failed.keys() - {*broken, *raceless} else 0,
+                quiet=quiet.get((cell.arm, cell.probe), ()),
                 detail=failed.get((cell.arm, cell.probe)),
                 broken=(cell.arm, cell.probe) in broken,
             )
@@ -62,6 +67,7 @@ EVERYTHING = (
     proof(device="cpu"),
     proof(FAILING, broken=[("torch", "many")]),
     proof({key: detail for key, detail in FAILING.items() if key != (DETECTOR, "consumer")}),
+    proof({**CAUGHT, (DETECTOR, "consumer"): KILLED}, broken=[(DETECTOR, "consumer")]),
 )
 
 
@@ -75,6 +81,8 @@ def test_a_proof_reads_as_it_should() -> None:
         "--------------------------   --------   --------   -----\n"
         "torch                        FAIL                  -\n"
         "dedicated-stream-unordered   caught     caught     -\n"
+        "\n"
+        "consumer: for the detector alone.\n"
         "\n"
         "Detector: dedicated-stream-unordered, which nothing orders, was caught as it has\n"
         "to be, in producer (36 of 48 trials), consumer (36 of 48 trials).\n"
@@ -91,8 +99,8 @@ def test_a_proof_reads_as_it_should() -> None:
     )
 
 
-@pytest.mark.parametrize("of", EVERYTHING, ids=["good", "cpu", "failing", "blind"])
-@pytest.mark.parametrize("width", [80, 100, 160])
+@pytest.mark.parametrize("of", EVERYTHING, ids=["good", "cpu", "failing", "blind", "broken"])
+@pytest.mark.parametrize("width", [NARROWEST, 40, 60, 61, 79, 80, 100, 160])
 def test_every_line_fits_and_is_plain_ascii(of: Proof, width: int) -> None:
     text = shown(of, width)
     assert text.isascii()
@@ -113,6 +121,23 @@ def test_the_table_has_every_arm_and_every_probe_with_its_status(width: int) -> 
     for row in rows:
         statuses = [j.status for j in EVERYTHING[2].judgements if j.arm == row[0]]
         assert row[1:] == [letters.get(status, "-") for status in statuses]
+
+
+@pytest.mark.parametrize("width", [NARROWEST, 60, 79])
+def test_a_table_that_does_not_fit_goes_on_below_with_every_cell(width: int) -> None:
+    whole: dict[tuple[str, str], str] = {}
+    parts: dict[tuple[str, str], str] = {}
+    for found, text in ((whole, shown(EVERYTHING[2], 160)), (parts, shown(EVERYTHING[2], width))):
+        for table in re.findall(r"(?ms)^arm .*?(?=\n\n)", text):
+            header, _, *rows = re.sub(r"(?m)^(\S+)(.*)\n  (-\S+)$", r"\1\3\2", table).splitlines()
+            for arm, *statuses in map(str.split, rows):
+                found |= {(arm, probe): status for probe, status in zip(header.split()[1:], statuses, strict=True)}
+    assert len(parts) == len(ARMS) * len(PROBES)
+    assert parts == whole
+
+
+def test_nothing_narrower_has_room_for_the_table() -> None:
+    assert max(map(len, shown(EVERYTHING[0], NARROWEST - 1).splitlines())) == NARROWEST
 
 
 def test_a_wide_table_folds_no_name() -> None:
@@ -136,14 +161,47 @@ def test_a_blind_detector_makes_passes_question_marks_and_says_why() -> None:
     assert re.search(r"(?m)^torch +\? +\? +- +- +FAIL +- +\? +\?$", table)
     assert re.search(rf"(?m)^{DETECTOR} +caught +BLIND ", table)
     assert "BLIND: dedicated-stream-unordered, which nothing orders, was not caught (consumer: it passed)." in text
+    assert "a machine that does nothing else" in text
     assert "nothing above is proven, and what passed is shown as '?'" in text
     assert "as it has to be" not in text
     assert "BLIND" not in shown(proof())
 
 
 def test_a_detector_that_broke_is_told_with_what_ended_it() -> None:
-    broken = proof({**CAUGHT, (DETECTOR, "consumer"): "rank 0 hung"}, broken=[(DETECTOR, "consumer")])
-    assert "was not caught (consumer: rank 0 hung)." in flat(shown(broken))
+    broken = proof({**CAUGHT, (DETECTOR, "consumer"): "rank 0 hung in consumer"}, broken=[(DETECTOR, "consumer")])
+    text = flat(shown(broken))
+    assert (
+        f"BLIND: {DETECTOR} did not come to the end of consumer, in which it has to be caught: rank 0 hung in consumer "
+        "If it hung, it may need more time: give a larger --timeout. So nothing above is proven"
+    ) in text
+    assert "a machine that does nothing else" not in text
+
+
+def test_a_detector_that_is_wrong_without_a_race_is_blind_for_that_reason() -> None:
+    text = flat(shown(proof(raceless=[(DETECTOR, "producer")])))
+    assert f"BLIND: {DETECTOR} failed producer, but by no race: late So nothing above is proven" in text
+    assert "a machine that does nothing else" not in text
+    assert "--timeout" not in text
+
+
+def test_a_detector_that_raced_at_some_places_alone_passed_at_the_others() -> None:
+    # On the CPU the default stream holds nothing back from the producer.
+    passed = {(DETECTOR, "producer"): (Place.DEFAULT, Place.SIDE, Place.NESTED)}
+    text = flat(shown(proof(device="cpu", quiet=passed)))
+    assert "was not caught (producer: it passed on the side stream and on the nested stream)." in text
+    assert "BLIND" not in shown(proof(device="cpu", quiet={(DETECTOR, "producer"): (Place.DEFAULT,)}))
+
+
+def test_a_detector_that_broke_where_it_need_not_fail_says_less_and_why() -> None:
+    text = flat(shown(proof({**CAUGHT, (DETECTOR, "many"): "rank 1 was killed"}, broken=[(DETECTOR, "many")])))
+    assert "It did not come to the end of many, so a pass there says less: rank 1 was killed" in text
+    assert "It was missed in allocator, capture, so" in text
+    assert "BLIND" not in text
+
+
+def test_what_only_the_detector_is_asked_is_said_to_be_there_for_it() -> None:
+    assert "\nproducer, consumer: for the detector alone.\n" in shown(proof(probes="state"))
+    assert "for the detector alone" not in shown(proof(probes="producer,consumer"))
 
 
 def test_what_the_detector_need_not_fail_is_said_to_be_missed() -> None:
@@ -169,7 +227,7 @@ def test_only_a_cpu_proof_says_that_it_is_one() -> None:
     assert CPU_NOTICE not in shown(proof())
 
 
-@pytest.mark.parametrize("of", EVERYTHING, ids=["good", "cpu", "failing", "blind"])
+@pytest.mark.parametrize("of", EVERYTHING, ids=["good", "cpu", "failing", "blind", "broken"])
 def test_a_terminal_gets_colour_and_the_same_text(of: Proof, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("TERM", "xterm")
     monkeypatch.delenv("NO_COLOR", raising=False)
@@ -192,6 +250,8 @@ def test_the_json_is_everything_with_what_it_is_about() -> None:
         "trials": 48,
         "failed": 36,
         "detail": KILLED,
+        "raced": 0,
+        "quiet": [],
         "broken": True,
     }
     assert cells["stream-free", "state"] == {
@@ -200,6 +260,8 @@ def test_the_json_is_everything_with_what_it_is_about() -> None:
         "status": "unproven",
         "trials": 48,
         "failed": 0,
+        "raced": 0,
+        "quiet": [],
         "broken": False,
     }
     assert cells["torch", "async"] == {

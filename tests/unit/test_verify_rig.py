@@ -3,21 +3,24 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
+from itertools import product
 from typing import Any
 
 import pytest
 import torch.distributed as dist
 
 from nccl_bench.arms import Arm
-from nccl_bench.capabilities import DEVICES
+from nccl_bench.capabilities import COORDINATORS, DEVICES
 from nccl_bench.ranks.control import Control
 from nccl_bench.streams.cpu_device import CpuStreams
 from nccl_bench.transports.device import Device
 from nccl_bench.transports.gloo import GlooTransport
+from nccl_bench.verify import overlap as overlap_module
+from nccl_bench.verify.catalog import Place
 from nccl_bench.verify.proof import Cell
-from nccl_bench.verify.rig import Place, Rig, Trial, first_of
+from nccl_bench.verify.rig import Race, Rig, Trial, first_of
 
 CELL = Cell(arm="stream-free", probe="producer")
 
@@ -47,24 +50,33 @@ def device() -> Device:
 
 
 @pytest.fixture
-def rig(device: Device, one_rank: dist.ProcessGroup) -> Iterator[Rig]:
+def make(device: Device, one_rank: dist.ProcessGroup) -> Iterator[Callable[[Cell], Rig]]:
+    """Makes rigs, and closes their arms."""
     made: list[Arm] = []
 
-    def new_arm() -> Arm:
-        made.append(Arm(CELL.arm, one_rank, device))
-        return made[-1]
+    def make(cell: Cell) -> Rig:
+        def new_arm() -> Arm:
+            made.append(Arm(cell.arm, one_rank, device))
+            return made[-1]
 
-    yield Rig(
-        cell=CELL,
-        device=device,
-        device_spec=DEVICES["cpu"],
-        control=TwoRanks(rank=1),
-        shared_arm=new_arm,
-        new_arm=new_arm,
-        at=lambda trial: None,
-    )
+        return Rig(
+            cell=cell,
+            device=device,
+            device_spec=DEVICES["cpu"],
+            control=TwoRanks(rank=1),
+            shared_arm=new_arm,
+            new_arm=new_arm,
+            at=lambda trial: None,
+        )
+
+    yield make
     for arm in made:
         arm.close()
+
+
+@pytest.fixture
+def rig(make: Callable[[Cell], Rig]) -> Rig:
+    return make(CELL)
 
 
 def test_every_place_has_the_stream_that_it_says(rig: Rig) -> None:
@@ -94,6 +106,18 @@ def test_a_side_stream_is_never_the_arm_s_own(rig: Rig, monkeypatch: pytest.Monk
     assert rig.side_streams == (new[0], new[1], new[2])
 
 
+@pytest.mark.parametrize("arm", COORDINATORS)
+def test_a_side_stream_is_never_one_that_a_coordinator_keeps(
+    make: Callable[[Cell], Rig], monkeypatch: pytest.MonkeyPatch, arm: str
+) -> None:
+    rig = make(Cell(arm=arm, probe="producer"))
+    streams, own = rig.device.streams, rig.arm.private_streams()
+    new = [streams.new_stream() for _ in range(3)]
+    pool = iter([*own, *new])
+    monkeypatch.setattr(streams, "new_stream", lambda: next(pool))
+    assert rig.side_streams == tuple(new)
+
+
 @pytest.mark.parametrize("place", Place)
 def test_an_exception_leaves_no_stream_current(place: Place, rig: Rig) -> None:
     with pytest.raises(ValueError, match="planted"), rig.placed(place):
@@ -121,20 +145,94 @@ def test_every_exchange_is_tried_at_every_place_with_the_stream_of_that_place(ri
         (Place.NESTED, inner.handle),
         (Place.OUTER, outer.handle),
     }
-    assert rig.failures == [None] * len(seen)
+    assert rig.outcomes == [(place, None) for place, _, _ in seen]
 
 
-def test_ranks_are_late_in_turn_and_one_at_a_time(rig: Rig, monkeypatch: pytest.MonkeyPatch) -> None:
-    def late(rank: int) -> list[bool]:
-        rig.control.rank = rank
-        seen: list[bool] = []
-        rig.each(lambda trial: seen.append(trial.late), rig.exchanges())
-        return seen
+def late_ranks(rig: Rig, world_size: int, body: Callable[[Callable[[Trial], None]], None]) -> list[set[int]]:
+    """Who is late in each trial of ``body``; every rank is, at some time, at every place and every size."""
+    late: list[set[int]] = []
+    seen: set[tuple[Place, int, int]] = set()
+    small = DEVICES["cpu"].probe_sizes[0]
+    for rank in range(world_size):
+        rig.control.rank, rig.control.world_size = rank, world_size
+        trials: list[Trial] = []
+        body(trials.append)
+        late = late or [set() for _ in trials]
+        for number, trial in enumerate(trials):
+            if trial.late:
+                late[number].add(rank)
+                seen.add((trial.place, max(trial.exchange.x.nbytes, trial.exchange.y.nbytes) > small, rank))
+    assert seen == set(product(Place, (False, True), range(world_size)))
+    return late
 
-    zero, one = late(0), late(1)
-    assert zero == [not was for was in one]
-    assert zero == [True, False] * (len(zero) // 2)
 
+@pytest.mark.parametrize("world_size", [2, 3, 4, 6, 8, 20])
+def test_every_rank_is_late_at_every_place_for_small_and_for_large_messages(rig: Rig, world_size: int) -> None:
+    late = late_ranks(rig, world_size, lambda note: rig.each(note, rig.exchanges()))
+    assert len(late) == len(Place) * len(rig.exchanges())
+    # One at a time, unless there are more ranks than turns; and never so many that nobody has to wait.
+    alone = -(-world_size // 6)
+    assert {len(ranks) for ranks in late} <= {alone, max(1, alone - 1)}
+
+
+@pytest.mark.parametrize("world_size", [2, 3, 4, 8, 20])
+def test_in_the_asynchronous_gather_too(rig: Rig, monkeypatch: pytest.MonkeyPatch, world_size: int) -> None:
+    def gather(note: Callable[[Trial], None]) -> None:
+        monkeypatch.setattr(overlap_module, "_gather", note)
+        overlap_module.overlap(rig)
+
+    late = late_ranks(rig, world_size, gather)
+    assert len(late) == len(Place) * 2 * min(world_size, 8)
+    assert max(map(len, late)) < world_size
+
+
+@pytest.mark.parametrize("both_modes", [False, True])
+@pytest.mark.parametrize("arm", [CELL.arm, *COORDINATORS])
+def test_coordinators_alone_are_tried_in_graph_mode_too(
+    make: Callable[[Cell], Rig], arm: str, both_modes: bool
+) -> None:
+    rig = make(Cell(arm=arm, probe="producer"))
+    seen: list[bool] = []
+    announced: list[str] = []
+    rig.at = announced.append
+    exchanges = rig.exchanges(names=["all_gather"])
+    rig.each(lambda trial: seen.append(trial.in_graph_mode), exchanges, both_modes=both_modes)
+    modes = [False, True] if both_modes and arm in COORDINATORS else [False]
+    assert seen == [mode for _, mode, _ in product(Place, modes, exchanges)]
+    assert [label.endswith(", within graph_capture()") for label in announced] == seen
+
+
+@pytest.mark.parametrize("in_graph_mode", [False, True])
+def test_a_call_is_on_the_stream_of_its_place_or_within_the_capture(
+    make: Callable[[Cell], Rig], monkeypatch: pytest.MonkeyPatch, in_graph_mode: bool
+) -> None:
+    rig = make(Cell(arm="coordinator", probe="producer"))
+    coordinator: Any = rig.arm.communicator
+    streams, (outer, _, other) = rig.device.streams, rig.side_streams
+    called: list[tuple[bool, Any]] = []
+
+    def note(*_arguments: object) -> None:
+        called.append((not coordinator.communicator.disabled, streams.current_stream()))
+
+    monkeypatch.setattr(coordinator, "all_gather", note)
+    exchange = rig.exchanges([64], ["all_gather"])[0]
+    trial = Trial(rig=rig, place=Place.SIDE, exchange=exchange, late=False, in_graph_mode=in_graph_mode)
+    with coordinator.graph_capture() as capturing:
+        pass
+    with rig.placed(Place.SIDE):
+        trial.call()
+        # On another one than the call that counts, and it is waited for.
+        busy = trial.streams.new_event()
+        with streams.stream(other):
+            streams.hold(0.01)
+            busy.record(other)
+        trial.call_elsewhere()
+        assert busy.query()
+        assert streams.current_stream() is outer
+    assert called == [(True, capturing)] * 2 if in_graph_mode else [(False, outer), (False, other)]
+
+
+def test_a_late_rank_is_late(rig: Rig, monkeypatch: pytest.MonkeyPatch) -> None:
     slept: list[float] = []
     monkeypatch.setattr(time, "sleep", slept.append)
     for is_late in (False, True):
@@ -186,25 +284,27 @@ def test_a_trial_that_fails_on_either_rank_has_failed(rig: Rig) -> None:
     rig.note("a", None)
     rig.note("b", None)
     rig.note("c", "mine")
-    rig.note("d", "and mine")
-    rig.control = TwoRanks(rank=1, others=[0, 1, 0, 1])
+    rig.note("d", Race("and mine"), Place.SIDE)
+    rig.control = TwoRanks(rank=1, others=[0, 1, 0, 1, 0, 1, 0, 0])
     finding = rig.finding()
     assert (finding.arm, finding.probe, finding.trials, finding.failed) == ("stream-free", "producer", 4, 3)
     # The first that failed is one where only the other rank saw anything.
     assert (finding.detail, finding.broken) == ("the other rank's", False)
+    # By order alone: one on the other rank, at no place in particular, and one on this rank, on a side stream.
+    assert (finding.raced, finding.quiet) == (2, (Place.DEFAULT, Place.NESTED, Place.OUTER))
 
 
 def test_what_this_rank_saw_first_is_told_with_its_rank(rig: Rig) -> None:
     rig.note("a", None)
     rig.note("b", "mine")
-    rig.control = TwoRanks(rank=1, others=[0, 0])
+    rig.control = TwoRanks(rank=1, others=[0, 0, 0, 0])
     finding = rig.finding()
     assert (finding.trials, finding.failed, finding.detail) == (2, 1, "b, rank 1: mine")
 
 
 def test_without_a_failure_there_is_nothing_to_tell(rig: Rig) -> None:
     rig.note("a", None)
-    rig.control = TwoRanks(rank=1, others=[0])
+    rig.control = TwoRanks(rank=1, others=[0, 0])
     finding = rig.finding()
     assert (finding.trials, finding.failed, finding.detail) == (1, 0, None)
 

@@ -1,0 +1,129 @@
+"""One run's arms against its baseline: a verdict for every case and timing, above the noise floor of the same rounds.
+
+The floor is the baseline against its own twin, another communicator of the same kind: what differs between those two
+is what a communicator's life alone can do. A verdict about less than that is not given.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+
+from nccl_bench.analysis.statistics import DEFAULT_THRESHOLD, Comparison, Verdict, compare, interval
+from nccl_bench.capabilities import twin_of
+from nccl_bench.collectives import Case, Timing
+from nccl_bench.errors import RecordError, UsageError
+from nccl_bench.limits import limits_of
+from nccl_bench.records.run import Run
+from nccl_bench.records.schema import Line, Samples, Status
+
+# The threshold of a case: what matters in practice, as a share of the baseline's time.
+Threshold = Callable[[Case, Timing], float]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Compared:
+    """One candidate in one case and timing.
+
+    ``floor`` is the twin's interval around 1, as a share: no effect below it is told from noise; ``None`` where there
+    is no twin. ``below_floor`` says that a verdict was withheld for it.
+    """
+
+    case: Case
+    timing: Timing
+    candidate: str
+    baseline: str
+    comparison: Comparison
+    floor: float | None
+    below_floor: bool
+
+    @property
+    def verdict(self) -> Verdict:
+        """What holds, the noise floor considered."""
+        return self.comparison.verdict
+
+
+def of_run(run: Run) -> list[Compared]:
+    """All arms of ``run`` against its baseline, by the thresholds that it was measured for."""
+    config = run.meta["config"]
+    try:
+        limits = limits_of(
+            {key: config[key] for key in ("threshold", "limits") if key in config}, DEFAULT_THRESHOLD, "its config"
+        )
+    except UsageError as error:
+        raise RecordError(f"the run {run.meta['name']} cannot be judged: {error}") from error
+    return within(run, lambda case, timing: limits.threshold(case.collective, timing, case.size_bytes))
+
+
+def within(
+    run: Run, threshold: Threshold, *, baseline: str | None = None, candidates: Sequence[str] | None = None
+) -> list[Compared]:
+    """Every comparison of ``run``, in the order measured; by default of all its arms against its own baseline.
+
+    Nothing is compared where an arm was wrong, or has no round in common with the baseline.
+    """
+    base = run.baseline if baseline is None else baseline
+    names = [arm for arm in run.arms if arm != base] if candidates is None else candidates
+    times = _times(run.lines)
+    pairs: dict[tuple[Case, Timing, str], list[float]] = {}
+    for case, timing, arm in times:
+        for name in names if arm == base else ():
+            ratios = _ratios(times, (case, timing), name, base)
+            if ratios:
+                pairs[case, timing, name] = ratios
+    limits = [threshold(case, timing) for case, timing, _ in pairs]
+    compared = []
+    for (case, timing, name), found in zip(pairs, compare(list(pairs.values()), limits), strict=True):
+        floor = _floor(_ratios(times, (case, timing), twin_of(base), base), found)
+        told = found if floor is None else _above(found, floor)
+        compared.append(
+            Compared(
+                case=case,
+                timing=timing,
+                candidate=name,
+                baseline=base,
+                comparison=told,
+                floor=floor,
+                below_floor=told is not found,
+            )
+        )
+    return compared
+
+
+_Times = Mapping[tuple[Case, Timing, str], Mapping[int, float]]
+
+
+def _times(lines: Sequence[Line]) -> _Times:
+    return {
+        (line.case, line.timing, line.arm): dict(zip(line.rounds, line.samples_us, strict=True))
+        for line in lines
+        if isinstance(line, Samples) and line.status is Status.OK
+    }
+
+
+def _ratios(times: _Times, place: tuple[Case, Timing], arm: str, base: str) -> list[float]:
+    """Of the rounds that both have, in order."""
+    baseline_us = times[(*place, base)]
+    arm_us = times.get((*place, arm), {})
+    return [time_us / baseline_us[number] for number, time_us in arm_us.items() if number in baseline_us]
+
+
+def _floor(twin: Sequence[float], found: Comparison) -> float | None:
+    """How far from 1 the twin may be, at the level of the comparison itself."""
+    if not twin:
+        return None
+    bounds = interval(twin, found.error)
+    # Too few rounds for an interval: what was seen of it, which the comparison's own lack of one goes beyond.
+    low, high = (bounds.low, bounds.high) if bounds else (min(twin), max(twin))
+    return max(high - 1, 1 - low, 0.0)
+
+
+def _above(found: Comparison, floor: float) -> Comparison:
+    """``found``, or the same without its verdict where that is about less than the floor."""
+    # That two things are the same within the threshold is about the threshold itself.
+    effect = found.threshold if found.verdict is Verdict.EQUIVALENT else abs(found.ratio - 1)
+    return found if effect > floor or found.verdict is Verdict.INCONCLUSIVE else _withheld(found)
+
+
+def _withheld(found: Comparison) -> Comparison:
+    return replace(found, verdict=Verdict.INCONCLUSIVE)

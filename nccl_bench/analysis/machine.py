@@ -1,0 +1,56 @@
+"""What may make two runs differ besides what is compared: the machine, its ranks, its versions, its settings."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+_BUFFERS = {"True": "one for all calls", "False": "rotating"}
+
+
+def facts(meta: Mapping[str, Any]) -> dict[str, str]:
+    """What is known of a run's machine from its ``run.json``; what is not known is absent."""
+    environment = meta.get("environment") or {}
+    worker = meta.get("worker") or {}
+    found: dict[str, object] = {
+        "ranks": meta["launch"].get("world_size"),
+        "nodes": meta["launch"].get("nnodes"),
+        "device": meta["config"].get("device"),
+        # An import of nccl-tests knows those of all ranks.
+        "host": environment.get("hostname") or ", ".join(map(str, environment.get("hostnames") or ())),
+        "CPU": environment.get("cpu"),
+        "GPUs": _each(environment.get("gpus"), "name"),
+        "driver": _each(environment.get("gpus"), "driver"),
+        "torch": worker.get("torch"),
+        "NCCL": (worker.get("transport") or {}).get("version"),
+        "caller's stream": meta["config"].get("caller_stream"),
+        "buffers": _BUFFERS.get(str(meta["config"].get("same_buffer"))),
+    }
+    settings = {
+        name: str(value) for name, value in (environment.get("variables") or {}).items() if name.startswith("NCCL_")
+    }
+    known = {name: str(value) for name, value in found.items() if value not in (None, "")}
+    # Of a run that recorded its variables, one that it does not name was not set.
+    return known | settings | ({"": "recorded"} if "variables" in environment else {})
+
+
+def differences(runs: Sequence[tuple[str, Mapping[str, Any]]]) -> Iterator[str]:
+    """A line for each fact in which ``runs``, by name, differ; what one of them does not tell is no difference."""
+    known = [(name, facts(meta)) for name, meta in runs]
+    for fact in dict.fromkeys(fact for _, of_run in known for fact in of_run if fact):
+        values: dict[str, list[str]] = {}
+        for name, of_run in known:
+            if fact in of_run:
+                values.setdefault(of_run[fact], []).append(name)
+            elif fact.startswith("NCCL_") and "" in of_run:
+                values.setdefault("not set", []).append(name)
+        if len(values) > 1:
+            yield f"{fact}: " + "; ".join(f"{value} ({', '.join(names)})" for value, names in values.items())
+
+
+def _each(gpus: object, key: str) -> str:
+    """The different values; how many GPUs there are, the ranks tell."""
+    values = (
+        (str(gpu[key]) for gpu in gpus if isinstance(gpu, Mapping) and key in gpu) if isinstance(gpus, list) else ()
+    )
+    return ", ".join(dict.fromkeys(values))

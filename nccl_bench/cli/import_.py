@@ -1,0 +1,45 @@
+"""``nccl-bench import``: what nccl-tests measured, as a run."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from nccl_bench.config import resolve
+
+
+def import_(
+    files: Annotated[
+        list[Path],
+        typer.Argument(metavar="FILE", help="Its JSON (-J) or all that it prints; several of as many ranks: one run."),
+    ],
+    name: Annotated[str, typer.Option(help="The name of the run.")] = "nccl-tests",
+    out: Annotated[Path | None, typer.Option(help="The directory of the run. Default: results/<time>-<name>.")] = None,
+) -> None:
+    """Record what nccl-tests measured as a run, to be reported and compared like any other.
+
+    Its times are averages over ranks, not maxima, unless it was told otherwise (`-a 3`).
+    """
+    from nccl_bench.records.nccl_tests import merged, read
+    from nccl_bench.records.run import Run
+    from nccl_bench.records.store import RunStore
+    from nccl_bench.report.export import CsvReport
+
+    # A run's name has rules, and a run has them checked with the rest.
+    resolve("cuda", {"name": name})
+    imported = merged([read(file) for file in files])
+    meta = imported.meta(name)
+    store = RunStore.create(
+        out,
+        name=name,
+        command=["nccl-bench", *sys.argv[1:]],
+        **{key: meta[key] for key in ("config", "launch", "left_out", "environment")},
+    )
+    for line in imported.lines:
+        store.append(line)
+    store.update(**{key: meta[key] for key in ("started", "finished", "status", "worker")})
+    store.write_summary(CsvReport().render(Run.load(store.path)))
+    print(f"recorded in {store.path}")

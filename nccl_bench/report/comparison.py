@@ -1,0 +1,102 @@
+"""Two sides of runs, compared: as tables for a terminal, and as JSON."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import asdict, dataclass
+
+from rich.text import Text
+
+from nccl_bench.analysis.between import Between, Cell
+from nccl_bench.collectives import Case, Timing
+from nccl_bench.report import verdicts
+from nccl_bench.report.tables import case_name
+from nccl_bench.report.terminal import table_lines
+from nccl_bench.report.text import rendered, wrapped
+from nccl_bench.units import format_size
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Comparative:
+    """What a comparison says; ``unmatched`` are the cells that only one side has, in few words.
+
+    ``more`` is of what it takes more to decide what is open.
+    """
+
+    title: str
+    told: tuple[verdicts.Told, ...]
+    more: str
+    warnings: tuple[str, ...]
+    unmatched: tuple[str, ...]
+
+
+def unmatched(found: Between, before: str, after: str) -> Iterator[str]:
+    """Every cell that has no counterpart, by what they have in common."""
+    # Both have it, though not in each of their runs, or not in a round of the arm that it would be relative to.
+    other = set(found.only_after)
+    both = dict.fromkeys(cell for cell in found.only_before if cell in other)
+    beside = f" beside {found.shared}" if found.shared else ""
+    yield from listed(f"{before} alone has", (cell for cell in found.only_before if cell not in both))
+    yield from listed(f"{after} alone has", (cell for cell in found.only_after if cell not in both))
+    yield from listed(f"not every run has{beside}", both)
+
+
+def listed(what: str, cells: Iterable[Cell]) -> Iterator[str]:
+    """``what`` and ``cells``, a line for those that differ by their sizes alone."""
+    groups: dict[tuple[str, Timing, str], list[int]] = {}
+    for case, timing, arm in cells:
+        groups.setdefault((arm, timing, case_name(case)), []).append(case.size_bytes)
+    for (arm, timing, name), sizes in groups.items():
+        yield f"{what} {arm} {timing} {name} {', '.join(map(format_size, sorted(set(sizes))))}"
+
+
+def comparative_text(found: Comparative, width: int, styled: bool) -> str:
+    """Tables in ``width`` cells, and what to know about them."""
+    return rendered(_lines(found, width), width, styled)
+
+
+def comparative_json(found: Comparative) -> str:
+    """Every cell."""
+    mapping = {
+        "title": found.title,
+        "cells": [_cell(one) for one in found.told],
+        "warnings": list(found.warnings),
+        "one_side_only": list(found.unmatched),
+    }
+    return json.dumps(mapping, indent=2) + "\n"
+
+
+def _cell(one: verdicts.Told) -> Mapping[str, object]:
+    case: Case = one.case
+    interval = one.interval
+    cell = {
+        "who": one.who,
+        **asdict(case),
+        "timing": one.timing,
+        "ratio": one.ratio,
+        "ratio_low": interval.low if interval else None,
+        "ratio_high": interval.high if interval else None,
+        "threshold": one.threshold,
+        "verdict": one.verdict,
+        "noise_floor": one.floor,
+    }
+    return {key: value for key, value in cell.items() if value is not None}
+
+
+def _lines(found: Comparative, width: int) -> Iterator[Text]:
+    yield from (Text(line, "bold") for line in wrapped(found.title, width))
+    if found.told:
+        yield from (Text(line, "dim") for line in wrapped(verdicts.heading(found.told), width))
+    for table in verdicts.tables(found.told):
+        yield from table_lines(table, width)
+    yield from _items("Warnings", [*found.warnings, *verdicts.hints(found.told, found.more)], width, "yellow")
+    yield from _items("On one side only", found.unmatched, width, "")
+
+
+def _items(title: str, items: Iterable[str], width: int, style: str) -> Iterator[Text]:
+    items = list(items)
+    if items:
+        yield from (Text(), Text(title, "bold"))
+    for item in items:
+        yield from (Text(line, style) for line in wrapped(item, width, "- "))

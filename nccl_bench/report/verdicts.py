@@ -1,0 +1,183 @@
+"""Comparisons as a table that is read in ten seconds: which sizes changed, by how much, how sure.
+
+Neighbouring sizes with the same verdict share a line. Nothing is averaged over them: a line shows the smallest and the
+largest ratio, the widest interval and the highest noise floor among them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from itertools import groupby
+
+from nccl_bench.analysis.between import Between
+from nccl_bench.analysis.comparison import Compared
+from nccl_bench.analysis.statistics import FAMILYWISE_ERROR, Interval, Verdict
+from nccl_bench.collectives import Case, Timing
+from nccl_bench.report.layout import Table, column, counted, ratio
+from nccl_bench.report.tables import case_name
+from nccl_bench.units import format_size
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Told:
+    """One comparison as a report needs it; ``who`` says what is compared with what.
+
+    ``pairs_needed`` is set where there were too few rounds for any interval.
+    """
+
+    who: str
+    case: Case
+    timing: Timing
+    ratio: float
+    threshold: float
+    interval: Interval | None
+    verdict: Verdict | None
+    floor: float | None = None
+    below_floor: bool = False
+    pairs_needed: int | None = None
+
+
+def of_pairs(compared: Iterable[Compared]) -> list[Told]:
+    """The comparisons of one run."""
+    return [
+        Told(
+            who=f"{one.candidate} against {one.baseline}",
+            case=one.case,
+            timing=one.timing,
+            ratio=one.comparison.ratio,
+            threshold=one.comparison.threshold,
+            interval=one.comparison.interval,
+            verdict=one.verdict,
+            floor=one.floor,
+            below_floor=one.below_floor,
+            pairs_needed=one.comparison.pairs_needed if one.comparison.interval is None else None,
+        )
+        for one in compared
+    ]
+
+
+def of_sides(found: Between) -> list[Told]:
+    """The comparisons of two sides."""
+    return [
+        Told(
+            who=f"{one.after_arm} after against before"
+            if one.before_arm == one.after_arm
+            else f"{one.after_arm} after against {one.before_arm} before",
+            case=one.case,
+            timing=one.timing,
+            ratio=one.ratio,
+            threshold=one.threshold,
+            interval=one.interval,
+            verdict=one.verdict,
+            below_floor=one.below_floor,
+            pairs_needed=one.pairs_needed,
+        )
+        for one in found.changes
+    ]
+
+
+def tables(told: Sequence[Told]) -> Iterator[Table]:
+    """One for each pair of arms and each kind of case."""
+    for who, name in dict.fromkeys((one.who, case_name(one.case)) for one in told):
+        of_table = [one for one in told if (one.who, case_name(one.case)) == (who, name)]
+        lines = list(_lines(of_table))
+        floors = any(one.floor is not None for one in of_table)
+        sure = any(one.interval is not None for one in of_table)
+        columns = [
+            column("timing", ("timing",), [group[0].timing for group in lines], left=True),
+            column("size", ("size",), [_sizes(group) for group in lines]),
+            column("verdict", ("verdict",), [_verdict(group[0]) for group in lines], left=True),
+            column("ratio", ("ratio",), [_range(group) for group in lines]),
+        ]
+        if sure:
+            widths = [[one.interval.half_width for one in group if one.interval] for group in lines]
+            columns.append(column("+-", ("+-",), [_percent(each) for each in widths]))
+        if floors:
+            columns.append(
+                column(
+                    "noise floor",
+                    ("noise", "floor"),
+                    [_percent([one.floor for one in group if one.floor is not None]) for group in lines],
+                )
+            )
+        yield Table(title=f"{who}: {name}", notes=(), columns=tuple(columns), keep=4)
+
+
+def heading(told: Sequence[Told]) -> str:
+    """What the verdicts mean, and how often they are wrong."""
+    thresholds = sorted({one.threshold for one in told})
+    matters = f"{_share(thresholds[0])}" + (f" to {_share(thresholds[-1])}" if len(thresholds) > 1 else "")
+    judged = [one for one in told if one.verdict is not None]
+    sure = (
+        f" All {counted(len(judged), 'verdict')} together hold with {1 - FAMILYWISE_ERROR:.0%} confidence."
+        if judged
+        else ""
+    )
+    return f"Ratios below 1 are faster; a difference of {matters} matters.{sure}"
+
+
+def hints(told: Sequence[Told], more: str = "More rounds (--max-rounds, --max-seconds)") -> Iterator[str]:
+    """What would decide what is open; ``more`` is of what the intervals stand on."""
+    open_ones = [one for one in told if one.verdict is Verdict.INCONCLUSIVE]
+    few = [one for one in open_ones if one.pairs_needed is not None]
+    below = [one for one in open_ones if one.below_floor]
+    wide = [one for one in open_ones if one not in few and one not in below]
+    if few:
+        most = max(one.pairs_needed or 0 for one in few)
+        yield (
+            f"{counted(len(few), 'cell')} inconclusive for want of rounds: with so many comparisons at once no cell "
+            f"has an interval before {most}; --rounds {most} would do, or fewer sizes and arms."
+        )
+    if below:
+        worst = max(below, key=lambda one: one.floor or 0)
+        yield (
+            f"{counted(len(below), 'cell')} inconclusive because the baseline's own twin, the same communicator made "
+            f"twice, differs by as much ({_where(worst)}: {_share(worst.floor or 0)})."
+            if worst.floor
+            else f"{counted(len(below), 'cell')} inconclusive because the unchanged arm's own twin differs by as much."
+        )
+    if wide:
+        worst = max(wide, key=lambda one: one.interval.half_width if one.interval else 0)
+        interval = worst.interval
+        assert interval is not None
+        yield (
+            f"{counted(len(wide), 'cell')} inconclusive because the interval reaches over the threshold, widest for "
+            f"{_where(worst)}: {ratio(interval.low)} to {ratio(interval.high)}. {more} narrow it; "
+            "a ratio right at the threshold stays open."
+        )
+
+
+def _lines(told: Sequence[Told]) -> Iterator[list[Told]]:
+    for timing in Timing:
+        of_timing = sorted((one for one in told if one.timing is timing), key=lambda one: one.case.size_bytes)
+        for _, group in groupby(of_timing, key=_verdict):
+            yield list(group)
+
+
+def _sizes(group: Sequence[Told]) -> str:
+    first, last = (format_size(group[index].case.size_bytes) for index in (0, -1))
+    return first if len(group) == 1 else f"{first} to {last}"
+
+
+def _verdict(one: Told) -> str:
+    return "-" if one.verdict is None else str(one.verdict)
+
+
+def _range(group: Sequence[Told]) -> str:
+    low, high = ratio(min(one.ratio for one in group)), ratio(max(one.ratio for one in group))
+    return low if low == high else f"{low} to {high}"
+
+
+def _percent(shares: Sequence[float]) -> str:
+    return _share(max(shares)) if shares else ""
+
+
+def _share(share: float) -> str:
+    if share > 9.995:
+        return ">999 %"
+    return f"{share * 100:.1f} %" if share < 0.0995 else f"{share * 100:.0f} %"
+
+
+def _where(one: Told) -> str:
+    return f"{one.who.split(' ', 1)[0]} {one.timing} {one.case.collective} {format_size(one.case.size_bytes)}"

@@ -1,0 +1,5 @@
+"""Figures about the statistics themselves, measured on real ranks: false alarms and power. Not part of the suite.
+
+python -m tests.figures.false_alarms --device cpu --runs 40
+python -m tests.figures.power
+"""

@@ -1,0 +1,127 @@
+"""Markdown that a pull request shows as it was meant."""
+
+from __future__ import annotations
+
+import re
+
+import pytest
+from synthetic_runs import SIZES, case, crash, hang, per_iteration, run, samples, sweep, wrong
+
+from nccl_bench.analysis.comparison import of_run
+from nccl_bench.collectives import Timing
+from nccl_bench.records.schema import Line, Skipped
+from nccl_bench.report import verdicts
+from nccl_bench.report.comparison import Comparative
+from nccl_bench.report.markdown import MarkdownReport, comparative
+from nccl_bench.report.tables import CPU_NOTICE, measurement_tables
+
+EVERYTHING: list[Line] = [
+    *sweep(),
+    *(samples("dedicated-stream:twin", case=case(size)) for size in SIZES),
+    *sweep(timings=(Timing.GATED,), case=case(2048, "all_to_all"), per_iteration=per_iteration(), sizes=(2048,)),
+    wrong(arm="torch", case=case(3072)),
+    hang(case=case(4098)),
+    crash(case=None, message="a | b\n# no heading\n" + "x" * 300),
+    Skipped(case=case(2**34), reason="its buffers | do not fit"),
+]
+
+
+def cells(line: str) -> list[str]:
+    """Of a table's line, as GitHub splits it: at pipes without a backslash."""
+    return [cell.strip() for cell in re.split(r"(?<!\\)\|", line)[1:-1]]
+
+
+def tables(text: str) -> dict[str, list[list[str]]]:
+    """Every table under its title; a table ends at an empty line."""
+    found = {}
+    for match in re.finditer(
+        r"^\*\*(?P<title>.+)\*\*\n(?:\n[^|\n<*-].*\n)*\n(?P<rows>(?:\|.*\n)+)", text, re.MULTILINE
+    ):
+        found[match["title"]] = [cells(line) for line in match["rows"].splitlines()]
+    return found
+
+
+def test_tables_have_as_many_cells_in_every_row() -> None:
+    made_up = run(EVERYTHING)
+    text = MarkdownReport().render(made_up)
+    found = tables(text)
+    told = verdicts.of_pairs(of_run(made_up))
+    expected = [table.title for table in (*verdicts.tables(told), *measurement_tables(made_up))]
+    assert list(found) == expected
+    for header, rule, *rows in found.values():
+        assert {len(header)} == {len(row) for row in (rule, *rows)}
+        assert all(header)
+        assert rule == ["---"] + ["---:"] * (len(header) - 1)
+        assert rows
+    # No pipe stands outside of them.
+    assert sum(line.startswith("|") for line in text.splitlines()) == sum(map(len, found.values()))
+
+
+def test_a_header_of_several_lines_is_one() -> None:
+    (header, *_), *_ = [
+        rows for title, rows in tables(MarkdownReport().render(run(EVERYTHING))).items() if "graph latency" in title
+    ]
+    assert header[0] == "size"
+    assert header[1].startswith("dedicated-stream")
+    assert "stream-free" in " ".join(header)
+    few = [*sweep(sizes=(8,), timings=(Timing.GATED,)), samples("dedicated-stream:twin", case=case(8))]
+    (floors, *_), *_ = tables(MarkdownReport().render(run(few))).values()
+    assert floors == ["timing", "size", "verdict", "ratio", "+-", "noise floor"]
+
+
+def test_a_pipe_within_a_cell_is_escaped() -> None:
+    (one, *rest) = verdicts.tables(
+        verdicts.of_pairs(of_run(run(sweep(arms=("dedicated-stream", "a-plug-in"), sizes=(8,)), arms=["a-plug-in"])))
+    )
+    assert rest == []
+    text = MarkdownReport().render(run(sweep(arms=("dedicated-stream", "a-plug-in"), sizes=(8,)), arms=["a-plug-in"]))
+    assert one.title in tables(text)
+    lines = [samples(arm, case=case(8)) for arm in ("dedicated-stream", "a|b")]
+    for header, *rows in tables(MarkdownReport().render(run(lines, arms=["a|b"]))).values():
+        assert {len(row) for row in rows} == {len(header)}
+
+
+def test_failures_and_what_is_missing_are_single_items() -> None:
+    text = MarkdownReport().render(run(EVERYTHING))
+    items = [line for line in text.splitlines() if line.startswith("- ")]
+    for said in ("WRONG: ", "HANG: ", "CRASH: ", "skipped, its buffers"):
+        assert sum(said in item for item in items) == 1
+    assert "\n# no heading" not in text
+    assert text.index("CRASH: ") < text.index("**Warnings**") < text.index("**Not measured**") < text.index("<details>")
+    assert text.endswith("</details>\n")
+    assert text.count("<details>") == text.count("</details>") == 1
+
+
+def test_verdicts_come_first_and_hints_with_the_warnings() -> None:
+    text = MarkdownReport().render(run(EVERYTHING))
+    assert text.startswith("**nccl-bench made-up**: 4 ranks on cuda\n\nRatios below 1 are faster;")
+    assert text.index("**Warnings**") < text.index("inconclusive for want of rounds") < text.index("<details>")
+
+
+@pytest.mark.parametrize("device", ["cpu", "cuda"])
+def test_a_cpu_s_figures_say_so(device: str) -> None:
+    text = MarkdownReport().render(run(sweep(sizes=(8,)), device=device))
+    assert (CPU_NOTICE in text.split("<details>")[0]) is (device == "cpu")
+
+
+def test_a_gpu_is_named() -> None:
+    made_up = run(sweep(sizes=(8,)))
+    made_up.meta["environment"]["gpus"] = [{"name": "NVIDIA H200"}]
+    assert "4 ranks on NVIDIA H200\n" in MarkdownReport().render(made_up)
+
+
+def test_two_sides_are_verdicts_warnings_and_the_rest() -> None:
+    told = verdicts.of_pairs(of_run(run(sweep())))
+    text = comparative(
+        Comparative(
+            title="b against a.", told=tuple(told), more="More", warnings=("odd\nline",), unmatched=("a alone has x",)
+        )
+    )
+    found = tables(text)
+    assert list(found) == [table.title for table in verdicts.tables(told)]
+    assert all(len({len(row) for row in rows}) == 1 for rows in found.values())
+    assert text.startswith("**nccl-bench compare**: b against a.\n")
+    assert "\n- odd line\n" in text
+    assert text.endswith("**On one side only**\n\n- a alone has x\n")
+    bare = comparative(Comparative(title="b against a.", told=(), more="More", warnings=(), unmatched=()))
+    assert bare == "**nccl-bench compare**: b against a.\n"

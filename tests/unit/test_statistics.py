@@ -1,0 +1,386 @@
+"""The statistics on data whose truth is known: how often intervals and verdicts are wrong, and how much they see."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from fractions import Fraction
+from itertools import accumulate, pairwise
+from math import comb
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from numpy.random import Generator
+
+from nccl_bench.analysis.statistics import (
+    FAMILYWISE_ERROR,
+    Comparison,
+    Interval,
+    Verdict,
+    compare,
+    decisive_error,
+    holm,
+    interval,
+    narrow_enough,
+    pairs_needed,
+    student_quantile,
+    verdict_of,
+)
+
+FASTER, SLOWER, EQUIVALENT, INCONCLUSIVE = Verdict
+# Noise around a median of 0, as logarithms; the names say what a batch's time is like.
+NOISES: dict[str, Callable[[Generator, int], np.ndarray]] = {
+    "normal": lambda rng, size: rng.normal(0, 0.005, size),
+    "laplace": lambda rng, size: rng.laplace(0, 0.005, size),
+    "heavy tail": lambda rng, size: 0.005 * np.expm1(rng.normal(0, 1.5, size)),
+    "two levels": lambda rng, size: np.where(rng.random(size) < 0.5, -0.01, 0.01) + rng.normal(0, 1e-4, size),
+    "bursts": lambda rng, size: rng.normal(0, 0.005, size) * np.where(rng.random(size) < 0.1, 50, 1),
+    "ties": lambda rng, size: np.round(rng.normal(0, 0.005, size), 2),
+}
+THRESHOLD = 0.02
+
+
+def at_most(wrong: int, tries: int, probability: float) -> bool:
+    """Whether ``wrong`` of ``tries`` is what ``probability`` allows, but for one chance in a million."""
+    likely = range(wrong, tries + 1)
+    log = [
+        math.lgamma(tries + 1)
+        - math.lgamma(number + 1)
+        - math.lgamma(tries - number + 1)
+        + number * math.log(probability)
+        + (tries - number) * math.log1p(-probability)
+        for number in likely
+    ]
+    return sum(map(math.exp, log)) > 1e-6
+
+
+def ratios(rng: Generator, truth: float, size: int, noise: str = "normal") -> list[float]:
+    found: list[float] = (truth * np.exp(NOISES[noise](rng, size))).tolist()
+    return found
+
+
+def right(truth: float, threshold: float = THRESHOLD) -> Verdict:
+    return FASTER if truth < 1 - threshold else SLOWER if truth > 1 + threshold else EQUIVALENT
+
+
+def wrong_verdict(found: Comparison, truth: float) -> bool:
+    return found.verdict not in (INCONCLUSIVE, right(truth, found.threshold))
+
+
+def test_the_bound_of_these_tests_is_tight() -> None:
+    assert at_most(50, 1000, 0.05)
+    assert not at_most(90, 1000, 0.05)
+    assert not at_most(1000, 1000, 0.05)
+
+
+@pytest.mark.parametrize("noise", NOISES)
+@pytest.mark.parametrize("error", [0.3, 0.05, 0.05 / 12])
+def test_the_interval_covers_the_median_as_often_as_it_says(noise: str, error: float) -> None:
+    rng = np.random.default_rng(1)
+    tries = 1500
+    for size in (pairs_needed(error), 20, 61):
+        missed = 0
+        for _ in range(tries):
+            found = interval(ratios(rng, 1.0, size, noise), error)
+            assert found is not None
+            assert found.error <= error
+            missed += not found.low <= 1.0 <= found.high
+        assert at_most(missed, tries, found.error)
+
+
+def test_the_interval_is_no_wider_than_it_has_to_be() -> None:
+    # Without ties it misses as often as it says: its error is exact, and the next narrower one's is above the level.
+    rng = np.random.default_rng(2)
+    for size, error in ((20, 0.05), (61, 0.05), (15, 0.01)):
+        missed, tries = 0, 20_000
+        for row in np.sort(rng.normal(size=(tries, size))).tolist():
+            found = interval(row, error)
+            assert found is not None
+            missed += not found.low <= 0.0 <= found.high
+        assert missed / tries == pytest.approx(found.error, rel=0.25)
+        rank = row.index(found.low)
+        assert found.high == row[-1 - rank]
+        assert 2 * sum(comb(size, below) for below in range(rank + 2)) / 2**size > error
+
+
+@pytest.mark.parametrize("size", [1, 2, 3, 7, 20, 45, 100, 676, 677, 1500, 3000])
+def test_the_error_of_an_interval_is_the_binomial_one(size: int) -> None:
+    values = [float(number) for number in range(size)]
+    ways = list(accumulate(comb(size, heads) for heads in range(size)))
+    for error in (1.0, 0.5, 0.05, 0.001, 1e-9):
+        ranks = [rank for rank in range((size + 1) // 2) if Fraction(2 * ways[rank], 2**size) <= Fraction(error)]
+        found = interval(values, error)
+        if ranks:
+            assert found is not None
+            assert (found.low, found.high) == (ranks[-1], size - 1 - ranks[-1])
+            assert found.error == pytest.approx(float(Fraction(2 * ways[ranks[-1]], 2**size)), rel=1e-9)
+        else:
+            assert found is None
+
+
+def test_many_thousands_of_rounds_are_no_trouble() -> None:
+    found = interval([float(number) for number in range(100_001)], 0.05)
+    assert found is not None
+    # 1.96 standard deviations of half the root of the number of rounds.
+    assert found.low == pytest.approx(50_000 - 1.96 * math.sqrt(100_001) / 2, abs=1.5)
+
+
+FAMILIES: dict[str, Callable[[int], float]] = {
+    "no difference": lambda _: 1.0,
+    "inside": lambda _: 1.015,
+    "at the upper threshold": lambda _: 1 + THRESHOLD,
+    "just beyond it": lambda _: math.nextafter(1 + THRESHOLD, 2),
+    "at the lower threshold": lambda _: 1 - THRESHOLD,
+    "just beyond that": lambda _: math.nextafter(1 - THRESHOLD, 0),
+    "outside": lambda _: 1.03,
+    "half clear and half at the threshold": lambda index: (1.2, 1 + THRESHOLD)[index % 2],
+    "of every kind": lambda index: (0.7, 0.98, 0.9801, 1.0, 1.01, 1.02, 1.0201, 1.5)[index % 8],
+}
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+@pytest.mark.parametrize(("count", "tries"), [(1, 4000), (10, 1000), (100, 150)])
+def test_all_verdicts_together_are_wrong_as_rarely_as_one(family: str, count: int, tries: int) -> None:
+    rng = np.random.default_rng(3)
+    truths = [FAMILIES[family](index) for index in range(count)]
+    # Holm's correction of any dependence: half of the families have one noise for all comparisons of a round.
+    wrong = 0
+    for number in range(tries):
+        noise = NOISES["laplace"](rng, 25 * count).reshape(count, 25)
+        if number % 2:
+            noise[:] = noise[0]
+        paired = (np.array(truths)[:, None] * np.exp(noise)).tolist()
+        found = compare(paired, [THRESHOLD] * count)
+        wrong += any(map(wrong_verdict, found, truths))
+    assert at_most(wrong, tries, FAMILYWISE_ERROR)
+
+
+@pytest.mark.parametrize("count", [10, 100])
+def test_without_holm_there_would_be_false_alarms(count: int) -> None:
+    """The test above would see it: the same family, each comparison at the level of one."""
+    rng = np.random.default_rng(4)
+    tries = 100
+    wrong = sum(
+        any(
+            verdict_of(interval(ratios(rng, 1 + THRESHOLD, 25), FAMILYWISE_ERROR), THRESHOLD) is SLOWER
+            for _ in range(count)
+        )
+        for _ in range(tries)
+    )
+    assert not at_most(wrong, tries, FAMILYWISE_ERROR)
+
+
+@pytest.mark.parametrize("noise", ["normal", "laplace", "bursts"])
+@pytest.mark.parametrize(("truth", "verdict"), [(1.05, SLOWER), (0.95, FASTER), (1.0, EQUIVALENT)])
+def test_five_percent_is_found_in_twenty_rounds(noise: str, truth: float, verdict: Verdict) -> None:
+    rng = np.random.default_rng(5)
+    tries, count = 40, 28
+    found = [
+        one.verdict
+        for _ in range(tries)
+        for one in compare([ratios(rng, truth, 20, noise) for _ in range(count)], [THRESHOLD] * count)
+    ]
+    assert found.count(verdict) > 0.99 * len(found)
+    assert set(found) <= {verdict, INCONCLUSIVE}
+
+
+@pytest.mark.parametrize("truth", [0.99, 1.01])
+def test_one_percent_is_not_called_a_difference(truth: float) -> None:
+    rng = np.random.default_rng(6)
+    for _ in range(60):
+        for one in compare([ratios(rng, truth, 20) for _ in range(28)], [THRESHOLD] * 28):
+            assert one.verdict in (EQUIVALENT, INCONCLUSIVE)
+
+
+def test_a_threshold_is_each_comparison_s_own() -> None:
+    rng = np.random.default_rng(7)
+    pairs = ratios(rng, 1.04, 30)
+    found = compare([pairs, pairs, pairs], [0.01, 0.2, 0.04])
+    assert [one.verdict for one in found] == [SLOWER, EQUIVALENT, INCONCLUSIVE]
+    assert [one.threshold for one in found] == [0.01, 0.2, 0.04]
+
+
+def reference_holm(least: list[float], error: float) -> list[float]:
+    """By the book: sort, compare with error / (m - k), stop at the first that is not below."""
+    ordered = sorted(least)
+    rejected = 0
+    while rejected < len(ordered) and ordered[rejected] <= error / (len(ordered) - rejected):
+        rejected += 1
+    levels = [error / (len(ordered) - min(index, rejected)) for index in range(len(ordered)) if index <= rejected]
+    levels += [levels[-1]] * (len(ordered) - len(levels))
+    return levels
+
+
+@given(st.lists(st.floats(0, 1) | st.sampled_from([0.05, 0.025, 0.05 / 3, 0.0]), max_size=12))
+def test_levels_are_holm_s(least: list[float]) -> None:
+    levels = holm(least, 0.05)
+    assert sorted(zip(least, levels, strict=True)) == sorted(zip(sorted(least), sorted(levels), strict=True))
+    assert sorted(levels) == (reference_holm(least, 0.05) if least else [])
+
+
+def test_levels_of_a_known_family() -> None:
+    assert holm([0.9, 0.001, 0.02, 0.01], 0.05) == pytest.approx([0.05, 0.0125, 0.025, 0.05 / 3])
+    # The third step fails, so the fourth has no chance of its own, though it is below 0.05.
+    assert holm([0.04, 0.001, 0.03, 0.01], 0.05) == pytest.approx([0.025, 0.0125, 0.025, 0.05 / 3])
+
+
+@given(
+    st.lists(st.lists(st.floats(0.9, 1.1), min_size=1, max_size=30), min_size=1, max_size=6),
+    st.sampled_from([0.01, 0.02, 0.05]),
+)
+def test_a_verdict_is_what_the_interval_at_its_level_says(paired: list[list[float]], threshold: float) -> None:
+    found = compare(paired, [threshold] * len(paired))
+    for one, pairs in zip(found, paired, strict=True):
+        at = interval(pairs, one.error)
+        assert one.interval == at
+        assert one.verdict is verdict_of(at, threshold)
+        assert one.pairs == len(pairs)
+        assert one.pairs_needed == pairs_needed(one.error)
+        if at is not None:
+            assert at.low <= one.ratio * (1 + 1e-12)
+            assert one.ratio <= at.high * (1 + 1e-12)
+    # Whatever reached a verdict was told at the level of its step, and the rest share the last one.
+    assert sorted(one.error for one in found) == [
+        FAMILYWISE_ERROR / (len(found) - min(index, sum(one.verdict is not INCONCLUSIVE for one in found)))
+        for index in range(len(found))
+    ]
+
+
+@given(st.lists(st.floats(0.9, 1.1), min_size=1, max_size=40), st.sampled_from([0.01, 0.02, 0.05]))
+def test_the_least_error_with_a_verdict_is_found(pairs: list[float], threshold: float) -> None:
+    least = decisive_error(lambda error: interval(pairs, error), threshold)
+    if least < 1:
+        assert verdict_of(interval(pairs, least * 1.002), threshold) is not INCONCLUSIVE
+        assert verdict_of(interval(pairs, least * 0.998), threshold) is INCONCLUSIVE
+    else:
+        assert verdict_of(interval(pairs, 0.999), threshold) is INCONCLUSIVE
+
+
+@given(st.floats(1e-15, 1.0) | st.integers(0, 45).map(lambda power: 2.0**-power))
+def test_one_pair_fewer_than_needed_has_no_interval(error: float) -> None:
+    for level in (error, math.nextafter(error, 0), min(1.0, math.nextafter(error, 1))):
+        needed = pairs_needed(level)
+        assert interval([1.0] * needed, level) is not None
+        assert needed == 1 or interval([1.0] * (needed - 1), level) is None
+
+
+def test_too_few_pairs_are_inconclusive_however_clear() -> None:
+    (found,) = compare([[3.0] * 5], [THRESHOLD])
+    assert (found.verdict, found.interval, found.pairs, found.pairs_needed) == (INCONCLUSIVE, None, 5, 6)
+    assert compare([[3.0] * 6], [THRESHOLD])[0].verdict is SLOWER
+    assert [one.pairs_needed for one in compare([[3.0] * 5] * 28, [THRESHOLD] * 28)] == [11] * 28
+    assert compare([], []) == []
+
+
+@pytest.mark.parametrize(
+    ("low", "high", "verdict"),
+    [
+        (0.90, 0.979, FASTER),
+        (0.90, 0.98, INCONCLUSIVE),
+        (0.98, 1.02, EQUIVALENT),
+        (0.979, 1.02, INCONCLUSIVE),
+        (0.98, 1.021, INCONCLUSIVE),
+        (1.02, 1.10, INCONCLUSIVE),
+        (1.021, 1.10, SLOWER),
+        (0.5, 2.0, INCONCLUSIVE),
+    ],
+)
+def test_a_verdict_needs_the_whole_interval(low: float, high: float, verdict: Verdict) -> None:
+    assert verdict_of(Interval(low=low, high=high, error=0.05), THRESHOLD) is verdict
+
+
+def test_without_an_interval_nothing_is_known() -> None:
+    assert verdict_of(None, THRESHOLD) is INCONCLUSIVE
+
+
+POSITIVE = st.lists(st.floats(0.5, 2.0), min_size=1, max_size=60)
+
+
+@given(POSITIVE, st.sampled_from([0.05, 0.01, 0.3]), st.sampled_from([0.25, 0.5, 2.0, 64.0]))
+def test_a_change_of_scale_changes_the_interval_alike(pairs: list[float], error: float, factor: float) -> None:
+    found, scaled = interval(pairs, error), interval([pair * factor for pair in pairs], error)
+    assert (found is None) == (scaled is None)
+    if found is not None and scaled is not None:
+        assert (scaled.low, scaled.high, scaled.error) == (found.low * factor, found.high * factor, found.error)
+
+
+@given(POSITIVE, st.sampled_from([0.05, 0.01, 0.3]))
+def test_baseline_and_candidate_exchanged_mirror_ratio_and_interval(pairs: list[float], error: float) -> None:
+    (found,) = compare([pairs], [THRESHOLD], error)
+    (mirrored,) = compare([[1 / pair for pair in pairs]], [THRESHOLD], error)
+    assert mirrored.ratio == pytest.approx(1 / found.ratio)
+    at, mirror = interval(pairs, error), interval([1 / pair for pair in pairs], error)
+    if at is not None and mirror is not None:
+        assert (mirror.low, mirror.high) == (1 / at.high, 1 / at.low)
+
+
+@given(st.lists(st.integers(-64, 64), min_size=1, max_size=40), st.permutations([0, 1, 2]))
+def test_faster_and_slower_are_treated_alike(offsets: list[int], order: list[int]) -> None:
+    """Mirrored around 1 in steps that floating point holds exactly, and with comparisons in another order."""
+    threshold = 8 / 1024
+    families = [[1 + offset / 1024 for offset in offsets], [1.0] * 20, [1.5] * 20]
+    mirrored = [[2 - pair for pair in pairs] for pairs in families]
+    swapped = {FASTER: SLOWER, SLOWER: FASTER}
+    found = compare(families, [threshold] * 3)
+    assert [swapped.get(one.verdict, one.verdict) for one in found] == [
+        one.verdict for one in compare(mirrored, [threshold] * 3)
+    ]
+    shuffled = compare([families[index] for index in order], [threshold] * 3)
+    # Those that are equally sure share their levels in any order.
+    assert [shuffled[order.index(index)].verdict for index in range(3)] == [one.verdict for one in found]
+
+
+@given(st.lists(st.sampled_from([0.75, 0.9375, 1.0, 1.03125, 1.25]), min_size=1, max_size=60), st.integers(-6, 6))
+def test_whether_more_rounds_are_needed_does_not_depend_on_the_verdict(pairs: list[float], power: int) -> None:
+    for threshold in (0.02, 0.1, 0.6):
+        enough = narrow_enough(pairs, 0.05, threshold)
+        assert narrow_enough([pair * 2.0**power for pair in pairs], 0.05, threshold) is enough
+
+
+@pytest.mark.parametrize(("spread", "enough"), [(0.0099, True), (0.0101, False)])
+@pytest.mark.parametrize("centre", [0.5, 0.98, 1.0, 1.02, 3.0])
+def test_an_interval_half_as_wide_as_the_threshold_is_enough(centre: float, spread: float, enough: bool) -> None:
+    pairs = [centre / (1 + spread)] * 10 + [centre * (1 + spread)] * 10
+    assert narrow_enough(pairs, 0.05, THRESHOLD) is enough
+    assert not narrow_enough(pairs[8:13], 0.05, 0.9)
+    assert narrow_enough(pairs[8:14], 0.05, 0.9)
+
+
+# Two-sided, from printed tables of Student's distribution.
+TABULATED = {
+    1: {0.5: 1.000, 0.1: 6.314, 0.05: 12.706, 0.01: 63.657, 0.001: 636.619},
+    2: {0.5: 0.816, 0.1: 2.920, 0.05: 4.303, 0.01: 9.925, 0.001: 31.599},
+    3: {0.5: 0.765, 0.1: 2.353, 0.05: 3.182, 0.01: 5.841, 0.001: 12.924},
+    4: {0.5: 0.741, 0.1: 2.132, 0.05: 2.776, 0.01: 4.604, 0.001: 8.610},
+    5: {0.5: 0.727, 0.1: 2.015, 0.05: 2.571, 0.01: 4.032, 0.001: 6.869},
+    10: {0.5: 0.700, 0.1: 1.812, 0.05: 2.228, 0.01: 3.169, 0.001: 4.587},
+    30: {0.5: 0.683, 0.1: 1.697, 0.05: 2.042, 0.01: 2.750, 0.001: 3.646},
+    120: {0.5: 0.677, 0.1: 1.658, 0.05: 1.980, 0.01: 2.617, 0.001: 3.373},
+}
+
+
+@pytest.mark.parametrize("freedom", TABULATED)
+def test_student_s_quantiles_are_the_tabulated_ones(freedom: int) -> None:
+    for error, quantile in TABULATED[freedom].items():
+        assert student_quantile(error, freedom) == pytest.approx(quantile, abs=6e-4)
+
+
+@pytest.mark.parametrize("freedom", [1, 2, 3, 8, 9, 50])
+def test_a_smaller_error_reaches_farther_down_to_the_smallest(freedom: int) -> None:
+    quantiles = [student_quantile(10.0**-power, freedom) for power in range(16)]
+    assert all(first < second for first, second in pairwise(quantiles))
+    assert quantiles[0] == pytest.approx(0, abs=1e-9)
+
+
+@pytest.mark.parametrize(("first", "second"), [(2, 2), (2, 5), (4, 4)])
+def test_a_mean_is_off_by_student_s_quantile_as_rarely_as_it_says(first: int, second: int) -> None:
+    rng = np.random.default_rng(8)
+    tries, error = 20_000, 0.1
+    groups = rng.normal(size=(tries, first)), rng.normal(size=(tries, second))
+    spread = sum(group.var(axis=1) * group.shape[1] for group in groups) / (first + second - 2)
+    off = abs(groups[0].mean(axis=1) - groups[1].mean(axis=1)) / np.sqrt(spread * (1 / first + 1 / second))
+    missed = int((off > student_quantile(error, first + second - 2)).sum())
+    assert at_most(missed, tries, error)
+    assert at_most(tries - missed, tries, 1 - error)

@@ -1,0 +1,288 @@
+"""Comparisons as a table: which sizes changed, by how much, how sure; and what would decide the rest."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Sequence
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from rich.cells import cell_len
+from synthetic_runs import case
+
+from nccl_bench.analysis.between import Source, between
+from nccl_bench.analysis.statistics import Interval, Verdict
+from nccl_bench.cli.compare import compare
+from nccl_bench.collectives import Timing
+from nccl_bench.report.comparison import Comparative, comparative_json, comparative_text, listed, unmatched
+from nccl_bench.report.verdicts import Told, heading, hints, of_sides, tables
+
+FASTER, SLOWER, EQUIVALENT, INCONCLUSIVE = Verdict
+
+
+def told(size: int = 8, verdict: Verdict | None = EQUIVALENT, ratio: float = 1.0, **changes: Any) -> Told:
+    fields: dict[str, Any] = {
+        "who": "stream-free against dedicated-stream",
+        "case": case(size),
+        "timing": Timing.GATED,
+        "ratio": ratio,
+        "threshold": 0.02,
+        "interval": Interval(low=ratio / 1.001, high=ratio * 1.001, error=0.05),
+        "verdict": verdict,
+    }
+    return Told(**{**fields, **changes})
+
+
+def shown(cells: Sequence[Told], width: int = 80, **changes: Any) -> str:
+    fields: dict[str, Any] = {"title": "b against a", "more": "More runs", "warnings": (), "unmatched": ()}
+    return comparative_text(Comparative(told=tuple(cells), **{**fields, **changes}), width, styled=False)
+
+
+def rows(cells: Sequence[Told]) -> list[list[str]]:
+    """Of all tables: the cells of each line."""
+    return [
+        [cell.strip() for cell in line]
+        for table in tables(cells)
+        for line in zip(*(column.cells for column in table.columns), strict=True)
+    ]
+
+
+def flat(texts: Sequence[str] | str) -> str:
+    return " ".join((texts if isinstance(texts, str) else " ".join(texts)).split())
+
+
+def test_a_table_reads_as_it_should() -> None:
+    cells = [
+        told(8, FASTER, 0.61, floor=0.004),
+        told(16, FASTER, 0.63, floor=0.011),
+        told(32, EQUIVALENT, 0.99, floor=0.002),
+        told(64, INCONCLUSIVE, 1.03, floor=0.05, below_floor=True),
+        told(1024, SLOWER, 1.25, floor=0.002, timing=Timing.EAGER),
+    ]
+    assert (
+        shown(cells)
+        == """\
+b against a
+Ratios below 1 are faster; a difference of 2.0 % matters. All 5 verdicts
+together hold with 95% confidence.
+
+stream-free against dedicated-stream: all_reduce bfloat16 sum in-place
+
+                                                           noise
+timing      size   verdict                 ratio      +-   floor
+------   -------   ------------   --------------   -----   -----
+eager         1K   slower                  1.25x   0.1 %   0.2 %
+gated    8 to 16   faster         0.61x to 0.63x   0.1 %   1.1 %
+gated         32   equivalent              0.99x   0.1 %   0.2 %
+gated         64   inconclusive            1.03x   0.1 %   5.0 %
+
+Warnings
+- 1 cell inconclusive because the baseline's own twin, the same communicator
+  made twice, differs by as much (stream-free gated all_reduce 64: 5.0 %).
+"""
+    )
+
+
+def test_neighbouring_sizes_with_the_same_verdict_share_a_line_and_no_others() -> None:
+    # Measured in another order than the sizes'.
+    cells = [
+        told(64, SLOWER, 1.5),
+        told(8, FASTER, 0.5),
+        told(32, FASTER, 0.7),
+        told(16, SLOWER, 1.2),
+        told(128, SLOWER, 1.3),
+    ]
+    assert [row[1:4] for row in rows(cells)] == [
+        ["8", "faster", "0.50x"],
+        ["16", "slower", "1.20x"],
+        ["32", "faster", "0.70x"],
+        ["64 to 128", "slower", "1.30x to 1.50x"],
+    ]
+
+
+def test_a_line_shows_the_worst_of_its_sizes_and_no_average() -> None:
+    wide, narrow = Interval(low=0.9, high=1.1, error=0.05), Interval(low=0.99, high=1.0, error=0.05)
+    cells = [
+        told(8, ratio=0.99, interval=narrow, floor=0.01),
+        told(16, ratio=1.01, interval=wide, floor=0.0),
+        told(32, ratio=1.0, interval=narrow, floor=0.015),
+    ]
+    assert rows(cells) == [["gated", "8 to 32", "equivalent", "0.99x to 1.01x", "11 %", "1.5 %"]]
+
+
+def test_each_pair_of_arms_and_kind_of_case_has_a_table() -> None:
+    cells = [
+        told(8),
+        told(8, who="torch against dedicated-stream"),
+        told(8, case=case(8, "broadcast")),
+        told(16),
+    ]
+    assert [(table.title, len(table.columns[0].cells)) for table in tables(cells)] == [
+        ("stream-free against dedicated-stream: all_reduce bfloat16 sum in-place", 1),
+        ("torch against dedicated-stream: all_reduce bfloat16 sum in-place", 1),
+        ("stream-free against dedicated-stream: broadcast bfloat16 in-place root 0", 1),
+    ]
+
+
+def test_without_a_ground_there_are_ratios_alone() -> None:
+    cells = [told(8, None, 1.3, interval=None), told(16, None, 1.4, interval=None)]
+    assert rows(cells) == [["gated", "8 to 16", "-", "1.30x to 1.40x"]]
+    assert "confidence" not in shown(cells)
+    assert list(hints(cells)) == []
+
+
+def test_the_heading_says_what_matters_and_how_sure_it_is() -> None:
+    assert heading([told(), told(16)]) == (
+        "Ratios below 1 are faster; a difference of 2.0 % matters. All 2 verdicts together hold with 95% confidence."
+    )
+    assert "a difference of 2.0 % to 10 % matters" in heading([told(), told(threshold=0.1), told(threshold=0.05)])
+
+
+@pytest.mark.parametrize("width", [80, 100])
+@given(
+    st.lists(
+        st.builds(
+            told,
+            size=st.sampled_from([8, 1024, 1048560, 134217696, 2**30, 2**34]),
+            verdict=st.sampled_from([None, *Verdict]),
+            ratio=st.sampled_from([0.001, 0.98, 1.0, 12.34, 140.2, 5000.0]),
+            who=st.sampled_from(
+                [
+                    "stream-free against dedicated-stream",
+                    "dedicated-stream-wait-stream after against dedicated-stream-wait-stream before",
+                ]
+            ),
+            timing=st.sampled_from(Timing),
+            interval=st.sampled_from(
+                [Interval(low=0.5, high=0.6, error=0.05), Interval(low=1e-6, high=1e6, error=0.05)]
+            ),
+            floor=st.sampled_from([None, 0.0, 0.004, 3.0, 99.0]),
+            below_floor=st.booleans(),
+        ),
+        min_size=1,
+        max_size=8,
+    )
+)
+def test_every_line_fits_and_every_verdict_is_there(width: int, cells: list[Told]) -> None:
+    text = shown(cells, width, warnings=("w" * 200,), unmatched=("a alone has " + "8, " * 100,), title="/a/path" * 30)
+    assert max(map(cell_len, text.splitlines())) <= width
+    assert text.isascii()
+    assert all(line == line.rstrip() for line in text.splitlines())
+    for verdict in Verdict:
+        if any(one.verdict is verdict for one in cells):
+            assert re.search(rf"^\w+ .* {verdict}\b", text, re.MULTILINE)
+
+
+def test_too_few_rounds_are_told_with_the_number_that_would_do() -> None:
+    few = [
+        told(8, INCONCLUSIVE, interval=None, pairs_needed=11),
+        told(16, INCONCLUSIVE, interval=None, pairs_needed=12),
+    ]
+    (hint,) = hints([*few, told(32)])
+    assert hint.startswith("2 cells inconclusive for want of rounds")
+    assert "--rounds 12 would do" in hint
+
+
+def test_what_the_twin_hides_is_told_with_the_worst_of_it() -> None:
+    cells = [
+        told(8, INCONCLUSIVE, floor=0.03, below_floor=True),
+        told(1024, INCONCLUSIVE, floor=0.2, below_floor=True),
+        told(16, INCONCLUSIVE, floor=0.9, interval=Interval(low=0.9, high=1.0, error=0.05)),
+    ]
+    below, wide = hints(cells)
+    assert below.startswith("2 cells inconclusive because the baseline's own twin")
+    assert "(stream-free gated all_reduce 1K: 20 %)" in below
+    assert wide.startswith("1 cell inconclusive because the interval")
+    (hint,) = hints([told(8, INCONCLUSIVE, below_floor=True)])
+    assert "the unchanged arm's own twin differs by as much" in hint
+
+
+def test_what_is_too_wide_is_told_with_what_narrows_it() -> None:
+    cells = [
+        told(8, INCONCLUSIVE, interval=Interval(low=0.97, high=1.0, error=0.05)),
+        told(1024, INCONCLUSIVE, interval=Interval(low=0.8, high=1.4, error=0.05), timing=Timing.EAGER),
+    ]
+    (hint,) = hints(cells)
+    assert hint.startswith("2 cells inconclusive because the interval reaches over the threshold")
+    assert "widest for stream-free eager all_reduce 1K: 0.80x to 1.40x" in hint
+    assert "More rounds (--max-rounds" in hint
+    assert "More runs narrow it" in flat(shown(cells))
+
+
+def test_the_flags_that_hints_recommend_exist() -> None:
+    import typer
+    from typer.testing import CliRunner
+
+    from nccl_bench.cli.run import run
+
+    few = told(8, INCONCLUSIVE, interval=None, pairs_needed=11)
+    wide = told(8, INCONCLUSIVE, interval=Interval(low=0.9, high=1.1, error=0.05))
+    nothing = between([source("new")], [source("new")], lambda _case, _timing: 0.02)
+    for command, texts in ((run, list(hints([few, wide]))), (compare, [nothing.why])):
+        app = typer.Typer()
+        app.command()(command)
+        described = CliRunner(env={"COLUMNS": "200", "NO_COLOR": "1"}).invoke(app, ["--help"]).output
+        flags = {flag for text in texts for flag in re.findall(r"--[a-z-]+", text)}
+        assert flags
+        assert flags <= set(re.findall(r"--[a-z-]+", described))
+
+
+def test_what_is_decided_needs_no_hint() -> None:
+    assert list(hints([told(8, FASTER), told(16, SLOWER), told(32, EQUIVALENT)])) == []
+
+
+def source(*arms: str, sizes: Sequence[int] = (8,), rounds: int = 9) -> Source:
+    cells = {
+        (case(size), Timing.GATED, arm): dict.fromkeys(range(rounds), 1.0 + index)
+        for index, arm in enumerate(arms)
+        for size in sizes
+    }
+    return Source(name="run", arms=arms, cells=cells)
+
+
+def test_sides_are_named_and_their_few_rounds_told() -> None:
+    three = [source("torch", "new", rounds=3)]
+    (one,) = of_sides(between(three, three, lambda _case, _timing: 0.03))
+    assert (one.who, one.threshold, one.verdict, one.interval) == ("new after against before", 0.03, INCONCLUSIVE, None)
+    assert "--rounds 7 would do" in flat(list(hints([one])))
+    (other,) = of_sides(between([source("old")], [source("new")], lambda _case, _timing: 0.02))
+    assert (other.who, other.verdict) == ("new after against old before", None)
+
+
+def test_every_cell_without_a_counterpart_is_named() -> None:
+    before = source("torch", "new", "old", sizes=(8, 16, 1024))
+    after = source("torch", "new", sizes=(16, 4096, 2048))
+    found = between([before], [after], lambda _case, _timing: 0.02)
+    assert list(unmatched(found, "a", "b")) == [
+        "a alone has new gated all_reduce bfloat16 sum in-place 8, 1K",
+        "a alone has old gated all_reduce bfloat16 sum in-place 8, 16, 1K",
+        "b alone has new gated all_reduce bfloat16 sum in-place 2K, 4K",
+    ]
+
+
+def test_a_cell_that_both_sides_have_but_not_in_each_run_is_not_said_to_be_of_one() -> None:
+    found = between(
+        [source("new", sizes=(8, 16)), source("new")], [source("new", sizes=(8, 16))], lambda _case, _timing: 0.02
+    )
+    assert list(unmatched(found, "a", "b")) == [
+        "not every run has new gated all_reduce bfloat16 sum in-place 16",
+    ]
+    assert list(listed("what", [])) == []
+
+
+def test_the_json_has_every_cell_and_no_absent_value() -> None:
+    cells = (told(8, SLOWER, 1.5, floor=0.01), told(16, None, 1.25, interval=None))
+    made = Comparative(title="b against a", told=cells, more="", warnings=("w",), unmatched=("u",))
+    text = comparative_json(made)
+    found = json.loads(text)
+    assert text.endswith("}\n")
+    assert (found["title"], found["warnings"], found["one_side_only"]) == ("b against a", ["w"], ["u"])
+    first, second = found["cells"]
+    assert (first["ratio"], first["verdict"], first["threshold"], first["noise_floor"]) == (1.5, "slower", 0.02, 0.01)
+    assert first["ratio_low"] < 1.5 < first["ratio_high"]
+    assert (first["collective"], first["size_bytes"], first["timing"]) == ("all_reduce", 8, "gated")
+    assert second["ratio"] == 1.25
+    assert {"verdict", "ratio_low", "ratio_high", "noise_floor", "root"}.isdisjoint(second)

@@ -1,0 +1,101 @@
+"""The probe of CUDA graphs over stand-ins for graphs, on one rank: what it looks at, and that it goes to the end."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+
+import pytest
+import torch.distributed as dist
+
+from nccl_bench.arms import Arm
+from nccl_bench.capabilities import DEVICES
+from nccl_bench.ranks.control import Control
+from nccl_bench.transports.device import open_device
+from nccl_bench.verify.catalog import Place
+from nccl_bench.verify.exchanges import OUTPLACE_ALL_REDUCE
+from nccl_bench.verify.graphs import REPLAYS, capture
+from nccl_bench.verify.proof import Cell
+from nccl_bench.verify.rig import Rig
+
+CELL = Cell(arm="stream-free", probe="capture")
+
+
+@dataclass
+class Graph:
+    """A stand-in that does what was captured at each replay, those excepted that ``skips`` names."""
+
+    body: Callable[[], None]
+    skips: frozenset[int]
+    replays: int = 0
+    resets: int = 0
+
+    def replay(self) -> None:
+        self.replays += 1
+        if self.replays not in self.skips:
+            self.body()
+
+    def reset(self) -> None:
+        self.resets += 1
+
+
+@pytest.fixture
+def probe(one_rank: dist.ProcessGroup, monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[..., list[str | None]]]:
+    """Runs the probe on an out-of-place exchange at every place; returns what was wrong.
+
+    ``at_capture`` says that the work is done at capture too. Whatever is wrong, every graph is replayed as often, as
+    the other ranks replay theirs, and reset.
+    """
+    device = open_device("cpu", 0)
+    arm = Arm(CELL.arm, one_rank, device)
+
+    def probe(*skips: int, at_capture: bool = False) -> list[str | None]:
+        graphs: list[Graph] = []
+
+        def captured(body: Callable[[], None]) -> Graph:
+            if at_capture:
+                body()
+            graphs.append(Graph(body, frozenset(skips)))
+            return graphs[-1]
+
+        rig = Rig(
+            cell=CELL,
+            device=device,
+            device_spec=DEVICES["cpu"],
+            control=Control(one_rank),
+            shared_arm=lambda: arm,
+            new_arm=lambda: arm,
+            at=lambda trial: None,
+        )
+        monkeypatch.setattr(arm, "capture", captured)
+        exchanges = rig.exchanges(names=[OUTPLACE_ALL_REDUCE])
+        monkeypatch.setattr(rig, "exchanges", lambda: exchanges)
+        capture(rig)
+        assert [(graph.replays, graph.resets) for graph in graphs] == [(REPLAYS + 1, 1)] * len(Place) * len(exchanges)
+        return [wrong for _, wrong in rig.outcomes]
+
+    yield probe
+    arm.close()
+
+
+def test_a_graph_that_does_what_was_captured_passes(probe: Callable[..., list[str | None]]) -> None:
+    assert set(probe()) == {None}
+
+
+def test_what_is_done_at_capture_shows_in_the_output_alone(probe: Callable[..., list[str | None]]) -> None:
+    # Alone in the world the input stays what it was.
+    for wrong in probe(at_capture=True):
+        assert wrong is not None
+        assert wrong.endswith("memory changed at capture, so the communication was done there and is not in the graph")
+
+
+@pytest.mark.parametrize("skipped", range(1, REPLAYS + 2))
+def test_a_replay_that_did_nothing_is_seen(probe: Callable[..., list[str | None]], skipped: int) -> None:
+    which = "replay on another stream: " if skipped == REPLAYS + 1 else f"replay {skipped}: "
+    for wrong in probe(skipped):
+        assert wrong is not None
+        assert which in wrong
+
+
+def test_of_all_that_is_wrong_the_first_is_told(probe: Callable[..., list[str | None]]) -> None:
+    assert all(": replay 2: " in (wrong or "") for wrong in probe(2, 3))

@@ -1,0 +1,126 @@
+"""What one rank of a proof allows itself, and what it does not try any more; the probes are stand-ins."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch.distributed as dist
+
+from nccl_bench.arms import Arm
+from nccl_bench.ranks.process import SETUP_TIMEOUT_S
+from nccl_bench.records.handoff import Progress
+from nccl_bench.verify import worker as worker_module
+from nccl_bench.verify.proof import (
+    MOST_BROKEN,
+    Cell,
+    Finding,
+    ProofSpec,
+    append_finding,
+    not_tried,
+    read_findings,
+    resolve,
+)
+from nccl_bench.verify.rig import Rig
+from nccl_bench.verify.worker import prove
+
+PATIENT_S = 2 * SETUP_TIMEOUT_S
+
+
+@pytest.fixture
+def made(one_rank: dist.ProcessGroup, monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """The arms that the rank, which is alone, has made."""
+    made: list[str] = []
+
+    def make(name: str, *arguments: Any) -> Arm:
+        made.append(name)
+        return Arm(name, *arguments)
+
+    monkeypatch.setattr(dist, "init_process_group", lambda *_arguments, **_options: None)
+    destroy = dist.destroy_process_group
+    # The world is other tests' too; an arm's own group is its own.
+    monkeypatch.setattr(dist, "destroy_process_group", lambda group=None: group and destroy(group))
+    monkeypatch.setattr(worker_module, "Arm", make)
+    monkeypatch.setenv("LOCAL_RANK", "0")
+    return made
+
+
+class Noting(Progress):
+    """Notes every deadline, with the index of the cell and the phase."""
+
+    def __init__(self) -> None:
+        super().__init__(None, 0, 0)
+        self.noted: list[tuple[int, str, float | None]] = []
+
+    def update(self, *, case_index: int, arm: str, phase: str, deadline_s: float | None) -> None:
+        super().update(case_index=case_index, arm=arm, phase=phase, deadline_s=deadline_s)
+        self.noted.append((case_index, phase, deadline_s))
+
+
+def probe(rig: Rig) -> None:
+    """Two trials on the shared arm, and an arm of the probe's own."""
+    assert rig.arm is rig.arm
+    for trial in ("one", "two"):
+        rig.at(trial)
+        rig.note(trial, None)
+    rig.new_arm().close()
+
+
+@pytest.fixture
+def run(tmp_path: Path, made: list[str], monkeypatch: pytest.MonkeyPatch) -> Callable[..., Noting]:
+    def run(*cells: Cell, timeout_s: float = 7.0) -> Noting:
+        monkeypatch.setattr(worker_module, "RUN", {cell.probe: probe for cell in cells})
+        config = resolve("cpu", arms=None, probes=None, routes=None, nccl_library=None, timeout_s=timeout_s)
+        progress = Noting()
+        prove(ProofSpec(config=config, cells=cells, findings=str(tmp_path / "findings")), progress)
+        assert progress.position.done
+        return progress
+
+    return run
+
+
+def test_only_the_first_communicator_of_a_process_has_as_long_as_set_up(
+    run: Callable[..., Noting], made: list[str]
+) -> None:
+    progress = run(Cell(arm="stream-free", probe="producer"), Cell(arm="torch", probe="producer"))
+    trials = [("producer one", None), ("producer two", None)]
+    making = [("producer", 7.0)] * 2
+    assert progress.noted == [
+        (-1, "connect", SETUP_TIMEOUT_S),
+        (-1, "device", SETUP_TIMEOUT_S),
+        (0, "producer", 7.0),
+        (0, "producer", SETUP_TIMEOUT_S),
+        (0, "producer", 7.0),
+        *((0, *noted) for noted in trials),
+        *((0, "producer two", deadline_s) for _, deadline_s in making),
+        (1, "producer", 7.0),
+        *((1, *noted) for noted in (*making, *trials)),
+        *((1, "producer two", deadline_s) for _, deadline_s in making),
+    ]
+    assert made == ["stream-free"] * 2 + ["torch"] * 2
+
+
+def test_who_is_patient_is_patient_at_set_up_too(run: Callable[..., Noting]) -> None:
+    progress = run(Cell(arm="stream-free", probe="producer"), timeout_s=PATIENT_S)
+    assert {deadline_s for index, _, deadline_s in progress.noted if index == 0} == {PATIENT_S, None}
+
+
+def test_an_arm_that_broke_too_often_is_neither_made_nor_tried(
+    run: Callable[..., Noting], made: list[str], tmp_path: Path
+) -> None:
+    broken = [
+        Finding(arm="torch", probe=name, trials=1, failed=1, detail="hung", broken=True)
+        for name in ("producer", "consumer", "state")[:MOST_BROKEN]
+    ]
+    for finding in broken:
+        append_finding(tmp_path / "findings", finding)
+    # `capture` runs alone: where it fails the process ends, but nothing was done here that could have spoilt it.
+    cells = [Cell(arm="torch", probe="many"), Cell(arm="torch", probe="capture"), Cell(arm="coordinator", probe="many")]
+    run(*cells)
+    found = read_findings(tmp_path / "findings")
+    assert found[: len(broken)] == broken
+    assert found[len(broken) : -1] == [not_tried(cell) for cell in cells[:2]]
+    assert (found[-1].cell, found[-1].trials, found[-1].failed) == (cells[2], 2, 0)
+    assert set(made) == {"coordinator"}
