@@ -5,8 +5,13 @@ from pathlib import Path
 
 import pytest
 import torch.distributed as dist
+from hypothesis import HealthCheck, settings
 
 from tests.fake_nccl import FakeNccl, build
+
+# How long an example takes is the machine's affair.
+settings.register_profile("unhurried", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("unhurried")
 
 
 @pytest.fixture(scope="session")

@@ -165,7 +165,7 @@ class _Estimate:
                 math.log(time_us / base_us)
                 for time_us, base_us in zip(
                     _medians(side, place, arm),
-                    _medians(side, place, shared) if shared else [1.0] * len(side),
+                    _medians(side, place, shared) if shared is not None else [1.0] * len(side),
                     strict=True,
                 )
             ]
@@ -234,7 +234,7 @@ def _medians(side: Sequence[Source], place: Place, arm: str) -> list[float]:
 
 def _ground(before: Sequence[Source], after: Sequence[Source], shared: str | None) -> tuple[Ground, str]:
     if max(len(before), len(after)) > 1:
-        relative = f", relative to {shared}" if shared else ""
+        relative = f", relative to {shared}" if shared is not None else ""
         return Ground.RUNS, f"{len(before)} and {len(after)} runs a side{relative}"
     if before[0].summary or after[0].summary:
         return (
@@ -278,7 +278,7 @@ def _places(side: Sequence[Source], arm: str) -> list[Place]:
 
 def _have(side: Sequence[Source], place: Place, arm: str, shared: str | None) -> bool:
     """Whether every run has it; beside the shared arm in the same round, or there is nothing to be relative to."""
-    return all(source.ratios(place, arm, shared or arm) for source in side)
+    return all(source.ratios(place, arm, arm if shared is None else shared) for source in side)
 
 
 def _rest(side: Sequence[Source], shared: str | None, arm: str | None, used: set[Cell]) -> tuple[Cell, ...]:

@@ -182,6 +182,7 @@ def test_relative_to_a_shared_arm_the_interval_covers_the_truth(truth: float) ->
     for _ in range(tries):
         (found,) = between([drifting(rng, 1.0, 1.0)], [drifting(rng, 1.2, truth)], two_percent).changes
         assert found.interval is not None
+        assert found.interval.error <= FAMILYWISE_ERROR
         missed += not found.interval.low <= truth <= found.interval.high
         alarms += found.verdict not in (Verdict.INCONCLUSIVE, Verdict.SLOWER if truth > 1.02 else Verdict.EQUIVALENT)
     assert missed < tries * FAMILYWISE_ERROR + 4 * math.sqrt(tries * FAMILYWISE_ERROR)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from synthetic_runs import case, crash, run, samples, wrong
@@ -11,7 +13,7 @@ from nccl_bench.analysis.statistics import FAMILYWISE_ERROR, Verdict, pairs_need
 from nccl_bench.capabilities import twin_of
 from nccl_bench.collectives import Case, Timing
 from nccl_bench.errors import RecordError
-from nccl_bench.records.schema import Line, Samples, Skipped
+from nccl_bench.records.schema import Line, Samples, Skipped, Status
 
 BASE = "dedicated-stream"
 TWIN = twin_of(BASE)
@@ -110,6 +112,12 @@ def test_nothing_is_compared_where_there_is_nothing_to_compare(lines: list[Line]
 
 def test_a_wrong_line_spoils_its_own_arm_alone() -> None:
     assert verdicts(steady(BASE), wrong(arm="torch"), steady("stream-free", 0.5)) == {"stream-free": Verdict.FASTER}
+    # As one whose outputs were wrong after it was timed, so that it has times.
+    for late in (BASE, "torch"):
+        lines = [
+            replace(line, status=Status.WRONG) if line.arm == late else line for line in (steady(BASE), steady("torch"))
+        ]
+        assert compared(*lines) == []
 
 
 def test_all_comparisons_of_a_run_share_the_error() -> None:

@@ -229,7 +229,7 @@ def test_a_call_is_on_the_stream_of_its_place_or_within_the_capture(
         trial.call_elsewhere()
         assert busy.query()
         assert streams.current_stream() is outer
-    assert called == [(True, capturing)] * 2 if in_graph_mode else [(False, outer), (False, other)]
+    assert called == ([(True, capturing)] * 2 if in_graph_mode else [(False, outer), (False, other)])
 
 
 def test_a_late_rank_is_late(rig: Rig, monkeypatch: pytest.MonkeyPatch) -> None:

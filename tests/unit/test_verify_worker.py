@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -108,7 +109,7 @@ def test_who_is_patient_is_patient_at_set_up_too(run: Callable[..., Noting]) -> 
 
 
 def test_an_arm_that_broke_too_often_is_neither_made_nor_tried(
-    run: Callable[..., Noting], made: list[str], tmp_path: Path
+    run: Callable[..., Noting], made: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     broken = [
         Finding(arm="torch", probe=name, trials=1, failed=1, detail="hung", broken=True)
@@ -117,6 +118,7 @@ def test_an_arm_that_broke_too_often_is_neither_made_nor_tried(
     for finding in broken:
         append_finding(tmp_path / "findings", finding)
     # `capture` runs alone: where it fails the process ends, but nothing was done here that could have spoilt it.
+    monkeypatch.setattr(os, "_exit", lambda code: pytest.fail(f"left with exit code {code}"))
     cells = [Cell(arm="torch", probe="many"), Cell(arm="torch", probe="capture"), Cell(arm="coordinator", probe="many")]
     run(*cells)
     found = read_findings(tmp_path / "findings")
