@@ -126,7 +126,9 @@ def test_a_failure_in_set_up_is_one_message_and_the_end(place: Place) -> None:
 def test_ctrl_c_keeps_and_shows_what_was_measured(place: Place) -> None:
     process = place.start("-m", "nccl_bench", *RUN, "--sizes", "8:8K:+8", "--out", "there")
     samples = place.cwd / "there" / "samples.jsonl"
-    until(lambda: samples.exists() and samples.read_text(encoding="utf-8").count("\n") > 5, process)
+    # At least the first size is whole then.
+    whole = len(MEASURED) * len(TIMINGS)
+    until(lambda: samples.exists() and samples.read_text(encoding="utf-8").count("\n") >= whole, process)
     assert len(place.processes()) >= 4
     process.send_signal(signal.SIGINT)
     ended = place.wait(process, timeout_s=25)
