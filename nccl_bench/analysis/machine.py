@@ -27,7 +27,9 @@ def facts(meta: Mapping[str, Any]) -> dict[str, str]:
         "buffers": _BUFFERS.get(str(meta["config"].get("same_buffer"))),
     }
     settings = {
-        name: str(value) for name, value in (environment.get("variables") or {}).items() if name.startswith("NCCL_")
+        name: str(value) or "empty"
+        for name, value in (environment.get("variables") or {}).items()
+        if name.startswith("NCCL_")
     }
     known = {name: str(value) for name, value in found.items() if value not in (None, "")}
     # Of a run that recorded its variables, one that it does not name was not set.

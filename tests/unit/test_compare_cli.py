@@ -176,6 +176,9 @@ def test_two_sides_with_nothing_in_common_say_so(command: Command, tmp_path: Pat
     assert (status, err) == (0, "")
     assert "The two sides have no case, timing and arm in common." in flat(out)
     assert "other alone has" in out
+    # Which is no pass for who asked for a judgement.
+    assert command("before", "other", "--fail-on", "inconclusive")[0] == ExitCode.INCONCLUSIVE
+    assert command("before", "other", "--fail-on", "slower,wrong")[0] == ExitCode.OK
 
 
 def test_a_run_that_was_killed_is_compared_with_a_warning(command: Command, tmp_path: Path) -> None:

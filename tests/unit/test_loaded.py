@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 from synthetic_runs import case, hang, meta, run, samples, sweep, wrong
 
@@ -215,6 +215,7 @@ def compared_or_one_line(path: Path) -> None:
 
 @SAME_FILE
 @given(place=st.sampled_from(PLACES), value=JSON)
+@example(place=("config", "baseline"), value="")
 def test_a_run_json_with_any_value_anywhere_is_read_or_one_line(
     tmp_path: Path, place: tuple[str | int, ...], value: object
 ) -> None:

@@ -64,6 +64,7 @@ def test_equal_runs_do_not_differ() -> None:
         ({"config": {"same_buffer": True}}, "buffers: rotating (run1); one for all calls (run2)"),
         ({"environment": {"variables": {"NCCL_ALGO": "Tree"}}}, "NCCL_ALGO: Ring (run1); Tree (run2)"),
         ({"environment": {"variables": {}}}, "NCCL_ALGO: Ring (run1); not set (run2)"),
+        ({"environment": {"variables": {"NCCL_ALGO": ""}}}, "NCCL_ALGO: Ring (run1); empty (run2)"),
         (
             {"environment": {"variables": {"NCCL_ALGO": "Ring", "NCCL_PROTO": "LL"}}},
             "NCCL_PROTO: LL (run2); not set (run1)",
@@ -79,6 +80,11 @@ def test_each_fact_that_differs_is_a_line(changes: dict[str, Any], line: str) ->
 
 def test_other_variables_are_no_difference() -> None:
     assert told(recorded(), recorded(environment={"variables": {"NCCL_ALGO": "Ring", "OMP_NUM_THREADS": "8"}})) == []
+
+
+def test_an_import_has_the_hosts_of_all_its_ranks() -> None:
+    several = recorded(environment={"hostname": None, "hostnames": ["node1", "node2"]})
+    assert told(recorded(), several) == ["host: node1 (run1); node1, node2 (run2)"]
 
 
 def test_of_several_runs_those_that_agree_stand_together() -> None:
