@@ -12,10 +12,12 @@ from torch import Tensor
 from nccl_bench.capabilities import ArmSpec, Order, arm_spec
 from nccl_bench.collectives import Case, RedOp
 from nccl_bench.communicators.base import Communicator
+from nccl_bench.communicators.dedicated_stream import DedicatedStreamCommunicator
+from nccl_bench.communicators.over_transport import TransportCommunicator
 from nccl_bench.communicators.recorded import RecordedCommunicator
 from nccl_bench.communicators.registry import build
 from nccl_bench.parallel_state import GroupCoordinator, LegacyGroupCoordinator
-from nccl_bench.routes import ROUTES, Routes
+from nccl_bench.routes import ROUTES, Mode, Routes
 from nccl_bench.streams.base import Graph, Streams
 from nccl_bench.transports.device import Device
 
@@ -85,6 +87,7 @@ class Arm:
             coordinator(group, device, routes) if coordinator else build(self.spec.communicator, group, device)
         )
         self._streams = device.streams
+        self._transport = device.transport.name
         # Allocated once: what is timed records and waits, and makes no event.
         self._fork = device.streams.new_event()
         self._join = device.streams.new_event()
@@ -107,12 +110,51 @@ class Arm:
             return _wait_stream(operation, self._streams, private)
         return _fork_join(operation, self._streams, private, self._fork, self._join)
 
+    def paths(self, case: Case, x: Tensor, y: Tensor) -> dict[Mode, str]:
+        """What ``case`` from ``x`` to ``y`` runs, eagerly and in graphs: which calls, on which stream.
+
+        The calls are made, and each is collective.
+        """
+        operation = OPERATIONS[case.collective](self.communicator, case, x, y)
+        eager = self._path(operation)
+        if not isinstance(self.communicator, GroupCoordinator):
+            return dict.fromkeys(Mode, eager)
+        with self.communicator.graph_capture():
+            return {Mode.EAGER: eager, Mode.GRAPH: self._path(operation)}
+
+    def _path(self, operation: Operation) -> str:
+        communicator = self.communicator
+        carrier = communicator.communicator if isinstance(communicator, GroupCoordinator) else communicator
+        current = self._streams.current_handle(self._streams.index)
+        if not isinstance(carrier, TransportCommunicator):
+            self.order(operation)()
+            return _torch_path(self.spec.communicator == "process-group-async")
+        # A recorded operation would call the transport past the communicator.
+        ordered = operation if isinstance(carrier, RecordedCommunicator) else self.order(operation)
+        with carrier.traced() as calls:
+            ordered()
+        if not calls:
+            return _torch_path(asynchronous=False)
+        where = "the current stream" if {handle for _, handle in calls} == {current} else "a private stream"
+        order = "" if where == "the current stream" else f", {self.spec.order}"
+        return f"{self._transport} {' and '.join(dict.fromkeys(name for name, _ in calls))} on {where}{order}"
+
     def private_streams(self) -> list[Any]:
         """The streams that the communicator keeps; a caller's stream that is one of them is ordered by accident."""
         communicator = self.communicator
         if isinstance(communicator, GroupCoordinator):
             return communicator.private_streams()
         return [] if communicator.stream is None else [communicator.stream]
+
+    @property
+    def can_move(self) -> bool:
+        """Whether the communicator's private stream can be changed for another."""
+        return isinstance(self.communicator, DedicatedStreamCommunicator)
+
+    def move(self, stream: Any) -> None:
+        """Give the communicator another private stream. What was ordered before has to be ordered anew."""
+        assert isinstance(self.communicator, DedicatedStreamCommunicator)
+        self.communicator.stream = stream
 
     def capture(self, body: Callable[[], None]) -> Graph:
         """A graph of what ``body`` enqueues, captured as this arm's users capture theirs."""
@@ -139,6 +181,10 @@ def _fork_join(operation: Operation, streams: Streams, private: Any, fork: Any, 
         join.wait(caller)
 
     return ordered
+
+
+def _torch_path(asynchronous: bool) -> str:
+    return f"torch.distributed, {'asynchronous' if asynchronous else 'synchronous'}"
 
 
 def _wait_stream(operation: Operation, streams: Streams, private: Any) -> Operation:

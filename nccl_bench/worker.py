@@ -17,6 +17,7 @@ import torch.distributed as dist
 
 from nccl_bench.arms import Arm
 from nccl_bench.bench.budget import Budget
+from nccl_bench.bench.launch_memory import LaunchMemory
 from nccl_bench.bench.runner import Runner
 from nccl_bench.bench.timing import loop_cost_us
 from nccl_bench.communicators.stream_free import StreamFreeCommunicator
@@ -58,14 +59,16 @@ def measure(spec: WorkerSpec, progress: Progress, environ: Mapping[str, str] = o
         arms[name] = Arm(name, world(), device, config.routing)
     _refuse_shared_streams(arms, device)
 
+    store = RunStore(path=Path(spec.run_dir)) if control.rank == 0 and spec.run_dir is not None else None
     append: Callable[[Line], None] = _nowhere
-    if control.rank == 0 and spec.run_dir is not None:
-        store = RunStore(path=Path(spec.run_dir))
+    if store is not None:
         store.update(worker=describe(device))
         append = store.append
 
+    setup(arm="", phase="launch memory")
+    launch_memory = LaunchMemory(device.streams)
     tiny = torch.zeros(1, device=device.streams.device)
-    Runner(
+    runner = Runner(
         config=config,
         plan=plan,
         device=device,
@@ -76,10 +79,17 @@ def measure(spec: WorkerSpec, progress: Progress, environ: Mapping[str, str] = o
         append=append,
         # The command's clock: rank 0, whose decision counts, is on its host.
         budget=Budget(config.max_seconds, spec.started),
+        launch_memory=launch_memory,
         ranks_per_memory=int(environ["LOCAL_WORLD_SIZE"]) if config.device_spec.shares_memory else 1,
-    ).run(first_case)
+    )
+    runner.run(first_case)
 
     progress.update(case_index=len(plan.cases), arm="", phase="close", deadline_s=SETUP_TIMEOUT_S)
+    if store is not None:
+        paths = [
+            {"collective": collective, "arm": arm, **by_mode} for (collective, arm), by_mode in runner.paths.items()
+        ]
+        store.update(worker=describe(device) | {"launch_us": launch_memory.describe(), "paths": paths})
     for arm in arms.values():
         arm.close()
     aligner.close()

@@ -14,6 +14,7 @@ import numpy as np
 from nccl_bench.arms import Arm
 from nccl_bench.bench.budget import Budget
 from nccl_bench.bench.buffers import CaseBuffers
+from nccl_bench.bench.launch_memory import LaunchMemory
 from nccl_bench.bench.schedule import FEWEST_OPS, Pilot, Schedule, gate_length_s, make_schedule, visiting_order
 from nccl_bench.bench.stopping import ATTEMPTS_PER_ROUND, Stopping
 from nccl_bench.bench.timing import Batch, Clock, Operation
@@ -23,11 +24,16 @@ from nccl_bench.plan import LAUNCH_QUEUE_ENTRIES, Arena
 from nccl_bench.ranks.control import Control, Reduced
 from nccl_bench.records.handoff import Progress
 from nccl_bench.records.schema import Line, PerIteration, Samples, Status
+from nccl_bench.routes import Mode
 from nccl_bench.streams.base import Graph, Streams
 
 # Times its first length. Calls that wait for the gate themselves outlast any, and the case would look like a hang.
 LONGEST_GATE = 32
+# By collective and arm.
+Paths = dict[tuple[str, str], dict[Mode, str]]
 CHECKED_SLOTS = 4
+# Where a graph lies makes 0.3 us of an operation: a percent of this.
+_PAGES_SHOW_US = 30.0
 # Enough for a 99th percentile to be more than the maximum.
 PER_ITERATION_OPERATIONS = 300
 
@@ -60,8 +66,10 @@ class CaseRun:
     control: Control
     stopping: Stopping
     budget: Budget
+    launch_memory: LaunchMemory
     progress: Progress
     append: Callable[[Sequence[Line]], None]
+    paths: Paths
 
     def run(self) -> None:
         """Check, measure every timing, check after each, and append its lines."""
@@ -72,6 +80,7 @@ class CaseRun:
         )
         if not right:
             return
+        self._trace(right)
         pilots = self._pilot(right)
         schedule = self.control.announce(make_schedule(self.config, pilots, self.buffers.slots))
         for timing in self.timings:
@@ -138,6 +147,15 @@ class CaseRun:
         with self._captured(names, self.buffers.slots) as single:
             return self._check(names, phase, self.buffers.slots, single)
 
+    def _trace(self, names: Sequence[str]) -> None:
+        """What the arms run, once for each collective."""
+        for name in names:
+            if (self.case.collective, name) not in self.paths:
+                self._at(name, "trace")
+                self.paths[self.case.collective, name] = self.arms[name].paths(self.case, *self.buffers.pair(0))
+        self.streams.synchronize()
+        self._restore(1)
+
     # -- measuring -----------------------------------------------------------------------------------------------
 
     def _pilot(self, names: Sequence[str]) -> dict[str, Pilot]:
@@ -164,8 +182,18 @@ class CaseRun:
         if timing is not Timing.GRAPH:
             yield {}
             return
-        with self._captured(names, schedule.ops[timing]) as graphs:
-            yield graphs
+        operations = schedule.ops[timing]
+        if schedule.fastest_us > _PAGES_SHOW_US:
+            with self._captured(names, operations) as graphs:
+                yield graphs
+            return
+        # A fork and a join show it most.
+        in_order = sorted(names, key=lambda name: not self.arms[name].can_move)
+        graphs = self.launch_memory.best_graphs(
+            in_order, partial(self._capture, operations=operations), operations, self.clock, self.control
+        )
+        yield graphs
+        self._reset(graphs)
 
     def _gates(
         self, names: Sequence[str], timing: Timing, schedule: Schedule, graphs: Mapping[str, Graph]
@@ -190,11 +218,15 @@ class CaseRun:
 
         After an exception they are left alone: a failed capture can leave the process unusable, and it is ending.
         """
-        graphs = {}
-        for name in names:
-            self._at(name, "graph capture")
-            graphs[name] = self.arms[name].capture(partial(self._call_each, name, operations))
+        graphs = {name: self._capture(name, operations) for name in names}
         yield graphs
+        self._reset(graphs)
+
+    def _capture(self, name: str, operations: int) -> Graph:
+        self._at(name, "graph capture")
+        return self.arms[name].capture(partial(self._call_each, name, operations))
+
+    def _reset(self, graphs: Mapping[str, Graph]) -> None:
         self.streams.synchronize()
         for graph in graphs.values():
             graph.reset()

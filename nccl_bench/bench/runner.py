@@ -10,7 +10,8 @@ from nccl_bench.analysis.statistics import FAMILYWISE_ERROR
 from nccl_bench.arms import Arm
 from nccl_bench.bench.budget import Budget
 from nccl_bench.bench.buffers import CaseBuffers
-from nccl_bench.bench.case_run import CaseRun
+from nccl_bench.bench.case_run import CaseRun, Paths
+from nccl_bench.bench.launch_memory import LaunchMemory
 from nccl_bench.bench.stopping import Stopping
 from nccl_bench.bench.timing import Clock, Operation
 from nccl_bench.config import CallerStream, RunConfig
@@ -22,7 +23,10 @@ from nccl_bench.transports.device import Device, refusal
 
 
 class Runner:
-    """One rank of a run. ``append`` gets each line as measured, on rank 0 only."""
+    """One rank of a run. ``append`` gets each line as measured, on rank 0 only.
+
+    ``paths`` is what the arms were seen to run.
+    """
 
     def __init__(
         self,
@@ -36,6 +40,7 @@ class Runner:
         progress: Progress,
         append: Callable[[Line], None],
         budget: Budget,
+        launch_memory: LaunchMemory,
         ranks_per_memory: int,
     ) -> None:
         self._config = config
@@ -58,7 +63,10 @@ class Runner:
         # On the CPU the ranks of a node share its memory; on GPUs each has its own.
         self._ranks_per_memory = ranks_per_memory
         default = config.caller_stream is CallerStream.DEFAULT
-        self._caller = self._streams.default_stream() if default else self._streams.new_stream()
+        self._launch_memory = launch_memory
+        self._caller = self._streams.default_stream() if default else launch_memory.callers_stream()
+        launch_memory.settle(arms.values(), self._caller)
+        self.paths: Paths = {}
         self._clock = Clock(self._streams, self._caller, align)
 
     def run(self, first_case: int = 0) -> None:
@@ -95,8 +103,10 @@ class Runner:
                 control=self._control,
                 stopping=self._stopping,
                 budget=self._budget,
+                launch_memory=self._launch_memory,
                 progress=self._progress,
                 append=self._record,
+                paths=self.paths,
             ).run()
 
     def _fit(self, planned: PlannedCase) -> Arena | None:

@@ -32,9 +32,10 @@ class Schedule:
     """One case: operations per batch by timing, the same for every arm, and the gates by arm and timing in seconds.
 
     A graph batch holds ``replays`` replays of a graph of ``ops[Timing.GRAPH]`` operations. Chosen by rank 0 and
-    announced.
+    announced. ``fastest_us`` is the shortest operation of any arm, as the pilots saw it.
     """
 
+    fastest_us: float
     ops: Mapping[Timing, int]
     replays: int
     gates_s: Mapping[tuple[str, Timing], float]
@@ -63,7 +64,7 @@ def make_schedule(config: RunConfig, pilots: Mapping[str, Pilot], slots: int) ->
     for arm, pilot in pilots.items():
         for timing in (Timing.GATED, Timing.ENQUEUE):
             gates[arm, timing] = gate_length_s(pilot.enqueue_us * ops[timing])
-    return Schedule(ops=ops, replays=replays, gates_s=gates)
+    return Schedule(fastest_us=fastest_us, ops=ops, replays=replays, gates_s=gates)
 
 
 def gate_length_s(enqueue_us: float) -> float:

@@ -11,10 +11,11 @@ microsecond more between two calls of NCCL (H200).
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from functools import partial
 from itertools import accumulate
-from typing import Any, NoReturn
+from typing import Any, NoReturn, cast
 
 import torch
 import torch.distributed as dist
@@ -24,6 +25,7 @@ from nccl_bench.collectives import DTYPES, RedOp
 from nccl_bench.communicators import arguments
 from nccl_bench.communicators.base import Switch
 from nccl_bench.errors import InvalidArgumentError
+from nccl_bench.transports.base import Transport
 from nccl_bench.transports.device import Device
 
 
@@ -71,6 +73,16 @@ class TransportCommunicator(Switch):
         except BaseException:
             self.abort()
             raise
+
+    @contextmanager
+    def traced(self) -> Iterator[list[tuple[str, int]]]:
+        """The transport's calls within the ``with`` block, as they come: what, and the handle of the stream."""
+        calls: list[tuple[str, int]] = []
+        transport, self._transport = self._transport, cast(Transport, _Tracer(self._transport, calls))
+        try:
+            yield calls
+        finally:
+            self._transport = transport
 
     # -- state ---------------------------------------------------------------------------------------------------
 
@@ -257,6 +269,23 @@ class TransportCommunicator(Switch):
             raise InvalidArgumentError(
                 f"{name} is rank {peer}, and the communicator has ranks 0 to {self.world_size - 1}"
             )
+
+
+class _Tracer:
+    """Stands before a transport and notes the calls that name a stream, which is their last argument."""
+
+    def __init__(self, transport: Transport, calls: list[tuple[str, int]]) -> None:
+        self._transport = transport
+        self._calls = calls
+
+    def __getattr__(self, name: str) -> Callable[..., None]:
+        method: Callable[..., None] = getattr(self._transport, name)
+
+        def noted(*args: int) -> None:
+            self._calls.append((name, args[-1]))
+            method(*args)
+
+        return method if name.startswith("group") else noted
 
 
 def _blocks(sizes: Sequence[int], whole: Tensor) -> Iterator[tuple[int, int]]:

@@ -6,10 +6,12 @@ from collections.abc import Iterator, Sequence
 from enum import StrEnum
 
 from nccl_bench.analysis.summary import Row, summary_rows
+from nccl_bench.capabilities import twin_of
 from nccl_bench.collectives import COLLECTIVES, Timing
 from nccl_bench.records.run import Run
 from nccl_bench.records.schema import Crash, Hang, Samples, Skipped, Status
 from nccl_bench.report.layout import counted, significant
+from nccl_bench.routes import Mode
 from nccl_bench.units import format_size
 
 # Ranks that were aligned on the device and wait for each other end within a few percent of one another.
@@ -42,6 +44,10 @@ class Doubt(StrEnum):
         "there, and an error that small would pass. --op min,max is exact in every dtype."
     )
     NOT_CHECKED = "Not checked: {cells}, {worst} among them, so a fast arm may be a wrong one. --check 1 would tell."
+    SAME_PATH = (
+        "{candidate} and {baseline} run the same path in {where}: {path}. The device does the same for both, so they "
+        "can differ there by what the host does, and by noise."
+    )
     TWO_LIBRARIES = (
         "A second libnccl is loaded: {others}. torch's arms run that one and the others run {library}, so the arms "
         "differ in more than their streams. Leave out --nccl-library, or point it at torch's."
@@ -105,6 +111,22 @@ def doubts(run: Run) -> Iterator[str]:
     yield from found(Doubt.NOT_CHECKED, [(0, row) for row in rows if row.wrong is None and row.status == Status.OK])
     yield from found(Doubt.PER_ITERATION, [(cost_us, row) for cost_us, row in costs if cost_us > 0])
     yield from _two_libraries(run)
+    yield from _same_paths(run, rows)
+
+
+def _same_paths(run: Run, rows: Sequence[Row]) -> Iterator[str]:
+    worker = run.meta.get("worker") or {}
+    paths = {(path["collective"], path["arm"]): path for path in worker.get("paths", ())}
+    timings = list(dict.fromkeys(row.timing or "" for row in rows))
+    for (collective, arm), path in paths.items():
+        of_baseline = paths.get((collective, run.baseline))
+        if of_baseline is None or arm in (run.baseline, twin_of(run.baseline)):
+            continue
+        for mode in Mode:
+            seen = [timing for timing in timings if (timing == Timing.GRAPH) == (mode is Mode.GRAPH)]
+            if seen and path[mode] == of_baseline[mode]:
+                where = f"{collective} ({', '.join(seen)})"
+                yield Doubt.SAME_PATH.format(candidate=arm, baseline=run.baseline, where=where, path=path[mode])
 
 
 def _two_libraries(run: Run) -> Iterator[str]:

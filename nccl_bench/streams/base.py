@@ -7,7 +7,7 @@ written for one reads the same for the other.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
 from typing import Any, Protocol
 
@@ -75,6 +75,9 @@ class Streams(Protocol):
 
     def new_stream(self) -> Any:
         """A new stream of this device, ordered after nothing."""
+
+    def spare_streams(self) -> Sequence[Any]:
+        """Streams that nobody was given and that lie in different places; none where a stream has no place."""
 
     def new_event(self, *, timing: bool = False) -> Any:
         """A new event."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import platform
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import torch
@@ -31,6 +31,10 @@ class CpuStreams:
     def new_stream(self) -> Stream:
         """A new stream, ordered after nothing."""
         return Stream()
+
+    def spare_streams(self) -> Sequence[Stream]:
+        """None: all are alike."""
+        return ()
 
     def new_event(self, *, timing: bool = False) -> Event:
         """A new event."""

@@ -39,9 +39,18 @@ class CudaStreams:
         # here because a CPU build of torch does not have it.
         self.current_handle = torch._C._cuda_getCurrentRawStream
         self._streams: dict[int, torch.cuda.Stream] = {0: torch.cuda.default_stream(self.device)}
-        self._capture_stream = self.new_stream()
+        self._drawn = 0
+        self._pool, self._capture_stream = self._draw_pool()
         self._sleep: Callable[[int], None] = torch.cuda._sleep
         self._cycles_per_second = self._calibrate()
+
+    def _draw_pool(self) -> tuple[list[torch.cuda.Stream], torch.cuda.Stream]:
+        """Every stream of torch's pool in the order in which it gives them away, and the first, now given away."""
+        pool = [self.new_stream()]
+        while (drawn := self.new_stream()) != pool[0]:
+            pool.append(drawn)
+        self._drawn = 1
+        return pool, drawn
 
     def _calibrate(self) -> float:
         """Cycles per second that ``_sleep`` spins, as events measure it: the clock it counts depends on the device."""
@@ -56,7 +65,13 @@ class CudaStreams:
 
     def new_stream(self) -> torch.cuda.Stream:
         """A stream from torch's pool of 32; once that has gone round, one that is another's too."""
+        self._drawn += 1
         return torch.cuda.Stream(self.device)  # type: ignore[no-untyped-call]
+
+    def spare_streams(self) -> list[torch.cuda.Stream]:
+        """What torch's pool has not given away since this device was opened, to us or to torch itself."""
+        following = self._pool.index(self.new_stream())
+        return self._pool[following:] if self._drawn < len(self._pool) else []
 
     def new_event(self, *, timing: bool = False) -> torch.cuda.Event:
         """A new event."""

@@ -97,3 +97,24 @@ def test_memory_that_torch_keeps_for_reuse_counts_as_free(streams: CudaStreams) 
 def test_a_device_that_is_not_there_is_refused() -> None:
     with pytest.raises(SetupError, match="CUDA device 99"):
         CudaStreams(99)
+
+
+def test_spare_streams_are_those_that_nobody_was_given() -> None:
+    streams = CudaStreams(0)
+    given = [streams.new_stream() for _ in range(5)]
+    foreign = torch.cuda.Stream()
+    spare = streams.spare_streams()
+    handles = {stream.cuda_stream for stream in spare}
+    assert len(handles) == len(spare) > 8
+    assert not handles & {stream.cuda_stream for stream in (*given, foreign)}
+    # Nor the one that graphs are captured on, which is given away as the first of all.
+    capturing: list[int] = []
+    streams.capture(lambda: capturing.append(streams.current_handle(0)))
+    assert capturing[0] not in handles
+
+
+def test_none_is_spare_once_torch_hands_them_out_again() -> None:
+    streams = CudaStreams(0)
+    for _ in range(32):
+        streams.new_stream()
+    assert streams.spare_streams() == []

@@ -17,6 +17,7 @@ from torch import Tensor
 from nccl_bench.arms import Arm, Operation
 from nccl_bench.bench import case_run
 from nccl_bench.bench.budget import Budget
+from nccl_bench.bench.launch_memory import LaunchMemory
 from nccl_bench.bench.runner import Runner
 from nccl_bench.bench.schedule import Schedule, make_schedule
 from nccl_bench.bench.timing import Batch, Clock
@@ -28,6 +29,7 @@ from nccl_bench.plan import WORKSPACE_BYTES, make_plan
 from nccl_bench.ranks.control import Control
 from nccl_bench.records.handoff import Progress
 from nccl_bench.records.schema import Line
+from nccl_bench.routes import Mode
 from nccl_bench.streams.cpu_device import CpuStreams
 from nccl_bench.transports.device import open_device
 from tests.integration.ranks import report
@@ -62,6 +64,9 @@ class Tampered(Arm):
 
     def bind(self, case: Case, x: Tensor, y: Tensor) -> Operation:
         return self._change(self._arm.bind(case, x, y), y)
+
+    def paths(self, case: Case, x: Tensor, y: Tensor) -> dict[Mode, str]:
+        return self._arm.paths(case, x, y)
 
 
 class LittleMemory(CpuStreams):
@@ -126,6 +131,7 @@ class Bench:
             progress=notes,
             append=lines.append,
             budget=Budget(1e-9 if late else 1e9, time.monotonic()),
+            launch_memory=LaunchMemory(streams or self.streams),
             ranks_per_memory=ranks_per_memory,
         ).run(first_case)
         return {"lines": [line.to_json() for line in lines], "visits": notes.visits}

@@ -16,6 +16,7 @@ from nccl_bench.arms import Arm
 from nccl_bench.bench import runner
 from nccl_bench.bench.budget import Budget
 from nccl_bench.bench.buffers import CaseBuffers
+from nccl_bench.bench.launch_memory import LaunchMemory
 from nccl_bench.bench.runner import Runner
 from nccl_bench.collectives import Case
 from nccl_bench.config import RunConfig, resolve
@@ -47,6 +48,7 @@ def measured(one_rank: dist.ProcessGroup, **options: Any) -> tuple[RunConfig, Pr
         progress=progress,
         append=lines.append,
         budget=Budget(config.max_seconds, time.monotonic()),
+        launch_memory=LaunchMemory(device.streams),
         ranks_per_memory=1,
     ).run()
     for arm in members.values():
