@@ -11,6 +11,7 @@ import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
+from functools import cached_property
 from statistics import fmean, median
 
 from nccl_bench.analysis.statistics import (
@@ -18,6 +19,7 @@ from nccl_bench.analysis.statistics import (
     Interval,
     Verdict,
     decisive_error,
+    holds_beyond,
     holm,
     interval,
     pairs_needed,
@@ -69,8 +71,8 @@ class Change:
     """One arm before and after, in one case and timing.
 
     ``interval`` and ``verdict`` are ``None`` where there is no ground for any; ``pairs_needed`` is set where rounds are
-    too few for an interval: so many on each side would do. ``below_floor``: a verdict was withheld, the effect being
-    smaller than what the shared arm's own twin shows.
+    too few for an interval: so many on each side would do. ``below_floor``: a verdict was withheld, since what the
+    shared arm's own twin shows could have made it.
     """
 
     case: Case
@@ -194,7 +196,7 @@ class _Estimate:
             return None
         return Interval(low=second.low / first.high, high=second.high / first.low, error=first.error + second.error)
 
-    @property
+    @cached_property
     def _standard_error(self) -> float:
         """Of the difference of the sides' means, from the variance of both together: one machine, one variation."""
         deviations = [value - fmean(values) for values in self._values for value in values]
@@ -210,8 +212,8 @@ class _Estimate:
         found = self.at(level)
         ratio = math.exp(self._log_ratio)
         verdict = None if self._ground is Ground.NOTHING else verdict_of(found, threshold)
-        effect = threshold if verdict is Verdict.EQUIVALENT else abs(ratio - 1)
-        below = verdict not in (None, Verdict.INCONCLUSIVE) and effect <= self._floor
+        decided = verdict not in (None, Verdict.INCONCLUSIVE)
+        below = decided and found is not None and not holds_beyond(found, threshold, self._floor)
         return Change(
             case=self._place[0],
             timing=self._place[1],

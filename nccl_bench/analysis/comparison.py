@@ -1,15 +1,16 @@
 """One run's arms against its baseline: a verdict for every case and timing, above the noise floor of the same rounds.
 
 The floor is the baseline against its own twin, another communicator of the same kind: what differs between those two
-is what a communicator's life alone can do. A verdict about less than that is not given.
+is what a communicator's life alone can do. A verdict that this could have made is not given.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from statistics import median
 
-from nccl_bench.analysis.statistics import DEFAULT_THRESHOLD, Comparison, Verdict, compare, interval
+from nccl_bench.analysis.statistics import DEFAULT_THRESHOLD, Comparison, Verdict, compare, holds_beyond, interval
 from nccl_bench.capabilities import twin_of
 from nccl_bench.collectives import Case, Timing
 from nccl_bench.errors import RecordError, UsageError
@@ -25,8 +26,8 @@ Threshold = Callable[[Case, Timing], float]
 class Compared:
     """One candidate in one case and timing.
 
-    ``floor`` is the twin's interval around 1, as a share: no effect below it is told from noise; ``None`` where there
-    is no twin. ``below_floor`` says that a verdict was withheld for it.
+    ``floor`` is how far from 1 the twin's interval reaches, as a share; ``None`` where there is no twin.
+    ``below_floor`` says that a verdict was withheld for it.
     """
 
     case: Case
@@ -74,8 +75,9 @@ def within(
     limits = [threshold(case, timing) for case, timing, _ in pairs]
     compared = []
     for (case, timing, name), found in zip(pairs, compare(list(pairs.values()), limits), strict=True):
-        floor = _floor(_ratios(times, (case, timing), twin_of(base), base), found)
-        told = found if floor is None else _above(found, floor)
+        twin = _ratios(times, (case, timing), twin_of(base), base)
+        floor = _floor(twin, found) if twin else None
+        told = found if floor is None else _above(found, floor, abs(median(twin) - 1))
         compared.append(
             Compared(
                 case=case,
@@ -108,22 +110,20 @@ def _ratios(times: _Times, place: tuple[Case, Timing], arm: str, base: str) -> l
     return [time_us / baseline_us[number] for number, time_us in arm_us.items() if number in baseline_us]
 
 
-def _floor(twin: Sequence[float], found: Comparison) -> float | None:
+def _floor(twin: Sequence[float], found: Comparison) -> float:
     """How far from 1 the twin may be, at the level of the comparison itself."""
-    if not twin:
-        return None
     bounds = interval(twin, found.error)
     # Too few rounds for an interval: what was seen of it, which the comparison's own lack of one goes beyond.
     low, high = (bounds.low, bounds.high) if bounds else (min(twin), max(twin))
     return max(high - 1, 1 - low, 0.0)
 
 
-def _above(found: Comparison, floor: float) -> Comparison:
-    """``found``, or the same without its verdict where that is about less than the floor."""
+def _above(found: Comparison, floor: float, seen: float) -> Comparison:
+    """``found``, or the same without its verdict where the twin, ``seen`` from 1 itself, could have done as much."""
+    if found.interval is None or found.verdict is Verdict.INCONCLUSIVE:
+        return found
     # That two things are the same within the threshold is about the threshold itself.
     effect = found.threshold if found.verdict is Verdict.EQUIVALENT else abs(found.ratio - 1)
-    return found if effect > floor or found.verdict is Verdict.INCONCLUSIVE else _withheld(found)
-
-
-def _withheld(found: Comparison) -> Comparison:
+    if effect > floor and holds_beyond(found.interval, found.threshold, seen):
+        return found
     return replace(found, verdict=Verdict.INCONCLUSIVE)

@@ -72,7 +72,7 @@ def _of_csv(path: Path) -> Loaded:
         source=Source(
             name=str(path), arms=arms, cells={key: {0: us} for key, us in medians.times_us.items()}, summary=True
         ),
-        meta={"launch": {"world_size": medians.world_size}, "config": {}},
+        meta={"launch": {"world_size": medians.world_size}, "config": {"baseline": medians.baseline}},
         run=None,
         wrong=medians.wrong,
         warnings=(f"{path}: a summary has no intervals, and does not say which machine it is from",),

@@ -1,9 +1,11 @@
-"""What may make two runs differ besides what is compared: the machine, its ranks, its versions, its settings."""
+"""What may make two runs differ besides what is compared: the machine, ranks, versions, settings, whose times."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
+
+from nccl_bench.records.nccl_tests import ARM, OverRanks
 
 _BUFFERS = {"True": "one for all calls", "False": "rotating"}
 
@@ -48,6 +50,28 @@ def differences(runs: Sequence[tuple[str, Mapping[str, Any]]]) -> Iterator[str]:
                 values.setdefault("not set", []).append(name)
         if len(values) > 1:
             yield f"{fact}: " + "; ".join(f"{value} ({', '.join(names)})" for value, names in values.items())
+
+
+def over_ranks(runs: Sequence[tuple[str, Mapping[str, Any]]]) -> Iterator[str]:
+    """A line where the times of ``runs``, by name, are not all the same of their ranks'."""
+    names: dict[OverRanks | None, list[str]] = {}
+    for name, meta in runs:
+        names.setdefault(_over_ranks(meta), []).append(name)
+    # Most likely nccl-tests was not told otherwise.
+    if len({kind or OverRanks.AVERAGE for kind in names}) > 1:
+        yield (
+            "nccl-tests' times are averages over ranks unless it was run with -a 3 (maximum), while nccl-bench's are "
+            "each the slowest rank's, so nccl-tests may look faster than it is. Here: "
+            + "; ".join(f"{kind or 'not recorded'} ({', '.join(of_kind)})" for kind, of_kind in names.items())
+        )
+
+
+def _over_ranks(meta: Mapping[str, Any]) -> OverRanks | None:
+    """``None`` where an import does not tell."""
+    if meta["config"].get("baseline") != ARM:
+        return OverRanks.MAXIMUM
+    kind = meta["config"].get("over_ranks")
+    return OverRanks(kind) if kind in list(OverRanks) else None
 
 
 def _each(gpus: object, key: str) -> str:

@@ -120,6 +120,19 @@ def verdict_of(found: Interval | None, threshold: float) -> Verdict:
     return Verdict.EQUIVALENT if within else Verdict.INCONCLUSIVE
 
 
+def holds_beyond(found: Interval, threshold: float, floor: float) -> bool:
+    """Whether the verdict on ``found`` holds though the two are ``floor`` apart for no reason of theirs.
+
+    A difference has to matter without it too. That there is none is a statement about the threshold.
+    """
+    verdict = verdict_of(found, threshold)
+    if verdict is Verdict.FASTER:
+        return found.high * (1 + floor) < 1 - threshold
+    if verdict is Verdict.SLOWER:
+        return found.low / (1 + floor) > 1 + threshold
+    return floor < threshold
+
+
 def decisive_error(at: Callable[[float], Interval | None], threshold: float) -> float:
     """The least error at which the interval ``at(error)`` reaches a verdict, to a thousandth of itself; 1 if none."""
     low, high = math.log(1e-15), 0.0

@@ -144,7 +144,7 @@ def _between(
     allow_mismatch: bool,
 ) -> Comparative:
     from nccl_bench.analysis.between import Ground, between
-    from nccl_bench.analysis.machine import differences
+    from nccl_bench.analysis.machine import differences, over_ranks
     from nccl_bench.report import verdicts
     from nccl_bench.report.comparison import Comparative, unmatched
 
@@ -158,7 +158,8 @@ def _between(
             raise UsageError(
                 f"--shared {shared} is one of --arms {','.join(pair or ())}: give one the change does not touch"
             )
-    differing = list(differences([(one.source.name, one.meta) for one in everything]))
+    runs = [(one.source.name, one.meta) for one in everything]
+    differing = list(differences(runs))
     if differing and not allow_mismatch:
         lines = "\n".join(f"  {line}" for line in differing)
         raise UsageError(
@@ -180,6 +181,7 @@ def _between(
         more="More runs a side" if found.ground is Ground.RUNS else "More rounds in each run, or several runs a side,",
         warnings=(
             *(f"compared all the same, although they differ: {line}" for line in differing),
+            *over_ranks(runs),
             *(warning for one in everything for warning in one.warnings),
             *(() if found.changes else ("The two sides have no case, timing and arm in common.",)),
         ),

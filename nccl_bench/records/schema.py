@@ -9,9 +9,10 @@ from __future__ import annotations
 import json
 import math
 import sys
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, fields, is_dataclass
 from enum import StrEnum
-from functools import cache
+from functools import cache, partial
 from types import UnionType
 from typing import Any, ClassVar, NoReturn, get_args, get_origin, get_type_hints
 
@@ -131,7 +132,9 @@ class Crash(_Line):
 
 
 Line = Samples | Skipped | Hang | Crash
-_KINDS: dict[str, type[Line]] = {line.kind: line for line in (Samples, Skipped, Hang, Crash)}
+_KINDS: Mapping[str, Any] = {line.kind: line for line in (Samples, Skipped, Hang, Crash)}
+# From a value of JSON and the name that messages give its place; raises ``RecordError``.
+_Reader = Callable[[object, str], Any]
 
 
 def dump(line: Line) -> str:
@@ -159,7 +162,7 @@ def from_json(value: object) -> Line:
     kind = value.get("kind")
     if not isinstance(kind, str) or kind not in _KINDS:
         raise RecordError(f"kind is {shown(kind)}: known are {', '.join(_KINDS)}")
-    line: Line = _read(_KINDS[kind], {key: item for key, item in value.items() if key != "kind"}, kind)
+    line: Line = _reader(_KINDS[kind])({key: item for key, item in value.items() if key != "kind"}, kind)
     if line.case is not None:
         for name, table in (("collective", COLLECTIVES), ("dtype", DTYPES)):
             if getattr(line.case, name) not in table:
@@ -178,50 +181,63 @@ def _refuse_constant(name: str) -> NoReturn:
     raise ValueError(f"{name} is not a JSON number")
 
 
-def _read(expected: Any, value: object, where: str) -> Any:
-    """``value`` as the annotated type ``expected``: a dataclass, enum, tuple, number, text, or one of them or None."""
+@cache
+def _reader(expected: Any) -> _Reader:
+    """What reads the annotated type ``expected``: a dataclass, enum, tuple, number, text, or one of them or None.
+
+    Found once for each type, since a run has thousands of lines.
+    """
     if get_origin(expected) is UnionType:
-        if value is None:
-            return None
-        (expected,) = (option for option in get_args(expected) if option is not type(None))
+        (option,) = (option for option in get_args(expected) if option is not type(None))
+        return partial(_read_optional, _reader(option))
     if is_dataclass(expected):
-        return _read_fields(expected, value, where)
+        hints = get_type_hints(expected)
+        return partial(_read_fields, expected, {field.name: _reader(hints[field.name]) for field in fields(expected)})
     if get_origin(expected) is tuple:
-        if not isinstance(value, list):
-            raise RecordError(f"{where} is {shown(value)}: it has to be a list")
-        item = get_args(expected)[0]
-        # Of the many numbers of a line each is looked at by name only if any is of another kind.
-        if set(map(type, value)) <= {item} and (item is int or (item is float and all(map(math.isfinite, value)))):
-            return tuple(value)
-        return tuple(_read(item, entry, f"{where}[{index}]") for index, entry in enumerate(value))
+        return partial(_read_list, get_args(expected)[0])
     if issubclass(expected, StrEnum):
-        if value not in list(expected):
-            raise RecordError(f"{where} is {shown(value)}: known are {', '.join(expected)}")
-        return expected(value)
+        return partial(_read_member, {member.value: member for member in expected})
+    return partial(_read_plain, expected)
+
+
+def _read_optional(read: _Reader, value: object, where: str) -> Any:
+    return None if value is None else read(value, where)
+
+
+def _read_fields(expected: Any, readers: Mapping[str, _Reader], value: object, where: str) -> Any:
+    if not isinstance(value, dict):
+        raise RecordError(f"{where} is {shown(value)}: it has to be an object")
+    for name in readers:
+        if name not in value:
+            raise RecordError(f"{where} has no {name!r}")
+    for name in value:
+        if name not in readers:
+            raise RecordError(f"{where} has the unknown field {name!r}")
+    return expected(**{name: read(value[name], f"{where}.{name}") for name, read in readers.items()})
+
+
+def _read_list(item: type, value: object, where: str) -> Any:
+    if not isinstance(value, list):
+        raise RecordError(f"{where} is {shown(value)}: it has to be a list")
+    # Of the many numbers of a line each is looked at by name only if any is of another kind.
+    if set(map(type, value)) <= {item} and (item is int or (item is float and all(map(math.isfinite, value)))):
+        return tuple(value)
+    read = _reader(item)
+    return tuple(read(entry, f"{where}[{index}]") for index, entry in enumerate(value))
+
+
+def _read_member(members: Mapping[str, StrEnum], value: object, where: str) -> Any:
+    if not isinstance(value, str) or value not in members:
+        raise RecordError(f"{where} is {shown(value)}: known are {', '.join(members)}")
+    return members[value]
+
+
+def _read_plain(expected: type, value: object, where: str) -> Any:
     if expected is float and type(value) is int and abs(value) <= sys.float_info.max:
         return float(value)
     if type(value) is not expected or (isinstance(value, float) and not math.isfinite(value)):
         raise RecordError(f"{where} is {shown(value)}: it has to be {expected.__name__}")
     return value
-
-
-def _read_fields(expected: Any, value: object, where: str) -> Any:
-    if not isinstance(value, dict):
-        raise RecordError(f"{where} is {shown(value)}: it has to be an object")
-    names = [field.name for field in fields(expected)]
-    for name in names:
-        if name not in value:
-            raise RecordError(f"{where} has no {name!r}")
-    for name in value:
-        if name not in names:
-            raise RecordError(f"{where} has the unknown field {name!r}")
-    hints = _hints(expected)
-    return expected(**{name: _read(hints[name], value[name], f"{where}.{name}") for name in names})
-
-
-@cache
-def _hints(expected: type) -> dict[str, Any]:
-    return get_type_hints(expected)
 
 
 def shown(value: object) -> str:

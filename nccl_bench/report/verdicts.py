@@ -79,8 +79,10 @@ def of_sides(found: Between) -> list[Told]:
 
 def tables(told: Sequence[Told]) -> Iterator[Table]:
     """One for each pair of arms and each kind of case."""
-    for who, name in dict.fromkeys((one.who, case_name(one.case)) for one in told):
-        of_table = [one for one in told if (one.who, case_name(one.case)) == (who, name)]
+    groups: dict[tuple[str, str], list[Told]] = {}
+    for one in told:
+        groups.setdefault((one.who, case_name(one.case)), []).append(one)
+    for (who, name), of_table in groups.items():
         lines = list(_lines(of_table))
         floors = any(one.floor is not None for one in of_table)
         sure = any(one.interval is not None for one in of_table)
@@ -122,7 +124,7 @@ def hints(told: Sequence[Told], more: str = "More rounds (--max-rounds, --max-se
     open_ones = [one for one in told if one.verdict is Verdict.INCONCLUSIVE]
     few = [one for one in open_ones if one.pairs_needed is not None]
     below = [one for one in open_ones if one.below_floor]
-    wide = [one for one in open_ones if one not in few and one not in below]
+    wide = [one for one in open_ones if one.pairs_needed is None and not one.below_floor]
     if few:
         most = max(one.pairs_needed or 0 for one in few)
         yield (
@@ -131,11 +133,15 @@ def hints(told: Sequence[Told], more: str = "More rounds (--max-rounds, --max-se
         )
     if below:
         worst = max(below, key=lambda one: one.floor or 0)
-        yield (
-            f"{counted(len(below), 'cell')} inconclusive because the baseline's own twin, the same communicator made "
-            f"twice, differs by as much ({_where(worst)}: {_share(worst.floor or 0)})."
+        twin = (
+            "the baseline's own twin, the same communicator made twice, differs too, most for "
+            f"{_where(worst)}: {_share(worst.floor)}"
             if worst.floor
-            else f"{counted(len(below), 'cell')} inconclusive because the unchanged arm's own twin differs by as much."
+            else "the unchanged arm's own twin differs too"
+        )
+        yield (
+            f"{counted(len(below), 'cell')} inconclusive because {twin}. A difference has to matter beyond that; "
+            "several runs a side would tell (nccl-bench compare)."
         )
     if wide:
         worst = max(wide, key=lambda one: one.interval.half_width if one.interval else 0)

@@ -53,62 +53,47 @@ def flat(text: str) -> str:
     return " ".join(text.split())
 
 
-def test_a_rank_that_raises_or_is_killed_costs_its_case_and_no_other(place: Place) -> None:
-    faults = [fault("raise", "torch", 2048), fault("kill", "stream-free", 8192)]
-    ended = run(place, "--sizes", "1K,2K,4K,8K", faults=faults)
-    assert ended.code == 3
-    found = place.the_run()
-    raised, killed = (line for line in found.lines if not isinstance(line, Samples))
-    assert isinstance(raised, Crash)
-    assert isinstance(killed, Crash)
-    assert [(line.case and line.case.size_bytes, line.arm, line.rank, line.host) for line in (raised, killed)] == [
-        (2048, "torch", 1, HOST),
-        (8192, "stream-free", 1, HOST),
-    ]
-    assert raised.message == f"rank 1 on {HOST} ended with exit code 3: ValueError: planted"
-    assert killed.message.startswith(f"rank 1 on {HOST} was killed by SIGKILL")
-    assert complete_sizes(found) == [1024, 4096]
-    assert found.meta["status"] == "complete"
-    # Standard error has one line, and the tables tell of each once.
-    assert re.fullmatch(r"nccl-bench: recorded in .*\n", ended.stderr)
-    shown = flat(ended.stdout)
-    assert shown.count(f"CRASH: all_reduce bfloat16 sum in-place 2048 B, arm torch, rank 1 on {HOST}: ") == 1
-    assert shown.count(f"CRASH: all_reduce bfloat16 sum in-place 8192 B, arm stream-free, rank 1 on {HOST}: ") == 1
-    assert shown.count("planted") == 1
-
-
-def test_a_rank_that_hangs_meets_the_deadline_of_its_case(place: Place) -> None:
-    ended = run(place, "--sizes", "1K,2K", "-T", "4", faults=[fault("hang", "torch", 2048)])
-    assert ended.code == 6
-    found = place.the_run()
-    (hang,) = (line for line in found.lines if not isinstance(line, Samples))
-    assert isinstance(hang, Hang)
-    assert hang.case is not None
-    assert (hang.case.size_bytes, hang.case_index, hang.arm) == (2048, 1, "torch")
-    # The rank that sleeps, and not the one that waits for it.
-    assert (hang.rank, hang.host, hang.phase) == (1, HOST, "check before timing")
-    # The time asked for, and what the case is estimated to take.
-    assert 4 < hang.timeout_s < 4.1
-    assert complete_sizes(found) == [1024]
-    where = f"HANG: all_reduce bfloat16 sum in-place 2048 B, arm torch, rank 1 on {HOST}: in check before timing"
-    assert flat(ended.stdout).count(where) == 1
-
-
-def test_a_wrong_element_of_one_rank_condemns_its_arm_in_its_case_alone(place: Place) -> None:
-    faults = [fault("wrong", "stream-free", 2048)]
-    ended = run(place, "--sizes", "1K,2K", "--collective", "all_gather", faults=faults)
+def test_what_raises_hangs_or_is_wrong_costs_its_case_and_no_other(place: Place) -> None:
+    faults = [fault("raise", "torch", 2048), fault("wrong", "stream-free", 8192), fault("hang", "torch", 16384)]
+    ended = run(place, "--sizes", "1K:16K:x2", "--collective", "all_gather", "-T", "4", faults=faults)
+    # The worst of what was seen.
     assert ended.code == 4
     found = place.the_run()
-    lines = [line for line in found.lines if isinstance(line, Samples)]
-    assert len(lines) == len(found.lines) == 2 * len(MEASURED) * len(TIMINGS)
+    assert complete_sizes(found) == [1024, 4096]
+    assert found.meta["status"] == "complete"
+    raised, hang = (line for line in found.lines if not isinstance(line, Samples))
+
+    assert isinstance(raised, Crash)
+    assert raised.case is not None
+    assert (raised.case.size_bytes, raised.arm, raised.rank, raised.host) == (2048, "torch", 1, HOST)
+    assert raised.message == f"rank 1 on {HOST} ended with exit code 3: ValueError: planted"
+
+    lines = [line for line in found.lines if isinstance(line, Samples) and line.case.size_bytes != 2048]
+    assert len(lines) == 3 * len(MEASURED) * len(TIMINGS)
     wrong = [line for line in lines if line.status is Status.WRONG]
-    assert {(line.case.size_bytes, line.arm) for line in wrong} == {(2048, "stream-free")}
+    assert {(line.case.size_bytes, line.arm) for line in wrong} == {(8192, "stream-free")}
     assert len(wrong) == len(TIMINGS)
     assert all(line.samples_us == () for line in wrong)
     # One element in each of the operations checked.
     assert {line.wrong for line in wrong} == {4}
     assert all(line.wrong == 0 for line in lines if line not in wrong)
-    assert flat(ended.stdout).count("WRONG: wrong results in 3 cells of stream-free") == 1
+
+    assert isinstance(hang, Hang)
+    assert hang.case is not None
+    assert (hang.case.size_bytes, hang.case_index, hang.arm) == (16384, 4, "torch")
+    # The rank that sleeps, and not the one that waits for it.
+    assert (hang.rank, hang.host, hang.phase) == (1, HOST, "check before timing")
+    # The time asked for, and what the case is estimated to take.
+    assert 4 < hang.timeout_s < 4.1
+
+    # Standard error has one line, and the tables tell of each once.
+    assert re.fullmatch(r"nccl-bench: recorded in .*\n", ended.stderr)
+    shown = flat(ended.stdout)
+    assert shown.count(f"CRASH: all_gather bfloat16 in-place 2048 B, arm torch, rank 1 on {HOST}: ") == 1
+    assert shown.count("planted") == 1
+    assert shown.count("WRONG: wrong results in 3 cells of stream-free") == 1
+    where = f"HANG: all_gather bfloat16 in-place 16384 B, arm torch, rank 1 on {HOST}: in check before timing"
+    assert shown.count(where) == 1
 
 
 def test_a_failure_in_set_up_is_one_message_and_the_end(place: Place) -> None:

@@ -128,33 +128,37 @@ def test_a_second_run_never_overwrites_the_first(directory: Path, place: Place) 
     assert {path.name: path.read_bytes() for path in directory.iterdir()} == before
 
 
-def test_options_of_the_measurement_reach_the_workers(tmp_path: Path) -> None:
+def test_options_of_the_measurement_reach_the_worker_and_one_rank_alone_is_a_run(tmp_path: Path) -> None:
     place = Place(tmp_path)
     arms = ("transport", "stream-free", "dedicated-stream-wait-stream")
     options = ["--sizes", "1K", "--arms", ",".join(arms), "--baseline", "transport", "--rounds", "2"]
     options += ["--max-rounds", "2"]
     options += ["--caller-stream", "default", "--same-buffer", "-c", "0", "-n", "3", "-w", "1", "-I", "-d", "float"]
+    options += ["--nproc", "1", "--collective", "all_gather"]
     ended = place.nccl_bench("run", *options, "--out", "there", "--json")
     assert ended.code == 0, ended.stderr
     measured = [*arms, "transport:twin"]
     assert len(json.loads(ended.stdout)["summary"]) == len(measured)
     run = Run.load(place.cwd / "there")
+    assert (run.world_size, run.meta["status"]) == (1, "complete")
     # Nothing can be held back on a stream that runs inline, so of the timings one is left.
     assert [text.split()[0] for text in run.meta["left_out"]] == ["gated", "enqueue"]
     assert [line.arm for line in run.lines if isinstance(line, Samples)] == measured
     for line in run.lines:
         assert isinstance(line, Samples)
-        assert (line.timing, line.case.dtype, line.case.count) == (Timing.EAGER, "float32", 256)
+        assert (line.status, line.timing) == (Status.OK, Timing.EAGER)
+        assert (line.case.collective, line.case.dtype, line.case.count) == ("all_gather", "float32", 256)
         assert (line.ops_per_batch, line.wrong, line.arena.slots) == (3, None, 1)
         assert line.per_iteration is not None
         assert line.per_iteration.operations >= 300
         assert line.per_iteration.min_us <= line.per_iteration.p50_us <= line.per_iteration.max_us
+    assert "1 rank on cpu" in place.nccl_bench("report", "there").stdout
     place.assert_nothing_is_left()
 
 
 def test_a_relaunched_worker_goes_on_with_the_time_of_the_whole_run(tmp_path: Path) -> None:
     # Rounds would go on, four being too few for any interval, but the time of the run is up.
-    layer = {"sizes": "1K", "arms": "stream-free,transport", "timings": "eager", "rounds": 1, "max_rounds": 4}
+    layer = {"collectives": "all_gather", "sizes": "1K", "arms": "stream-free,transport", "rounds": 1, "max_rounds": 4}
     config = resolve("cpu", {**layer, "max_seconds": 500})
     store = RunStore.create(
         tmp_path / "run",
@@ -175,16 +179,6 @@ def test_a_relaunched_worker_goes_on_with_the_time_of_the_whole_run(tmp_path: Pa
     ended = place.wait(worker)
     assert ended.code == 0, ended.stderr
     lines = [line for line in Run.load(store.path).lines if isinstance(line, Samples)]
-    assert [line.rounds for line in lines] == [(0,)] * 3
-
-
-def test_one_rank_alone_is_a_run(tmp_path: Path) -> None:
-    place = Place(tmp_path)
-    options = ["--nproc", "1", "--sizes", "1K", "--rounds", "1", "--max-rounds", "1", "--collective", "all_gather"]
-    ended = place.nccl_bench("run", *options)
-    assert ended.code == 0, ended.stderr
-    run = place.the_run()
-    assert (run.world_size, run.meta["status"]) == (1, "complete")
-    assert {line.status for line in run.lines if isinstance(line, Samples)} == {Status.OK}
-    assert "1 rank on cpu" in ended.stdout
-    place.assert_nothing_is_left()
+    assert len(lines) == 3 * len(CPU_TIMINGS)
+    assert {(line.status, line.wrong) for line in lines} == {(Status.OK, 0)}
+    assert {line.rounds for line in lines if line.timing is not Timing.GATED} == {(0,)}

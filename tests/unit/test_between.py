@@ -200,6 +200,11 @@ def test_a_change_below_what_the_shared_arm_s_twin_shows_is_not_told() -> None:
     assert told(1.06, 1.0, 1.0) == (Verdict.SLOWER, False)
     assert told(1.06, 1.08, 1.0) == (Verdict.INCONCLUSIVE, True)
     assert told(1.06, 1.0, 0.92) == (Verdict.INCONCLUSIVE, True)
+    # Without what the twin shows it has to matter too.
+    assert told(1.06, 1.05, 1.0) == (Verdict.INCONCLUSIVE, True)
+    assert told(1.09, 1.05, 1.0) == (Verdict.SLOWER, False)
+    assert told(0.91, 1.05, 1.0) == (Verdict.FASTER, False)
+    assert told(0.94, 1.05, 1.0) == (Verdict.INCONCLUSIVE, True)
     # Either side's counts.
     assert told(1.06, 1.04, 0.96) == (Verdict.INCONCLUSIVE, True)
     assert told(1.2, 1.04, 0.96) == (Verdict.SLOWER, False)

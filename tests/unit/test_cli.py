@@ -935,6 +935,18 @@ def test_nodes_without_records_end_with_the_code_of_what_they_saw(
     assert not (here / "there").exists()
 
 
+@pytest.mark.parametrize(("line", "code"), [(hang(), ExitCode.HANG), (crash(), ExitCode.SETUP)])
+def test_a_run_ends_with_the_code_of_its_worst_case_and_keeps_the_others(
+    line: Line, code: ExitCode, here: Path, command_line: CommandLine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(session, "run_sweep", swept(None, [samples(), line]))
+    found, stdout, _ = command_line.run("run", "--out", "there")
+    assert found == code
+    assert "gated latency" in stdout
+    run = Run.load(here / "there")
+    assert (run.meta["status"], len(run.lines)) == ("complete", 2)
+
+
 def test_a_run_of_which_every_case_was_skipped_is_no_success_and_says_so(
     command_line: CommandLine, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -20,6 +20,8 @@ from nccl_bench.cli.compare import compare
 from nccl_bench.cli.gate import FailOn, gate, parse_fail_on
 from nccl_bench.collectives import Timing
 from nccl_bench.errors import ExitCode, UsageError
+from nccl_bench.records import nccl_tests
+from nccl_bench.records.run import Run
 from nccl_bench.records.schema import Line, Samples, dump
 from nccl_bench.report.export import CsvReport
 
@@ -220,6 +222,33 @@ def test_what_nccl_tests_wrote_is_compared_with_an_arm(command: Command, tmp_pat
     assert (status, err) == (0, "")
     assert f"{NEW} after against nccl-tests before" in out
     assert len(re_ratio(out)) == 1
+
+
+def test_times_that_are_not_the_slowest_rank_s_are_warned_of(command: Command, tmp_path: Path) -> None:
+    text = (NCCL_TESTS / "all_reduce.json").read_text()
+    for name, option in (("average", "1"), ("maximum", "3")):
+        document = json.loads(text)
+        document["args"] += ["-a", option]
+        (tmp_path / f"{name}.json").write_text(json.dumps(document))
+        # What `import` makes of it.
+        imported = nccl_tests.read(tmp_path / f"{name}.json")
+        write(tmp_path / name, imported.lines, **imported.meta())
+        (tmp_path / f"{name}.csv").write_text(CsvReport().render(Run.load(tmp_path / name)))
+    (tmp_path / "table.txt").write_text((NCCL_TESTS / "all_reduce.txt").read_text())
+
+    def here(*sides: str) -> list[str]:
+        found: list[str] = json.loads(command(*sides, "--allow-mismatch", "--format", "json")[1])["warnings"]
+        return [text.partition(" Here: ")[2] for text in found if "averages over ranks unless" in text]
+
+    assert here("average.json", "before") == ["average (average.json); maximum (before)"]
+    assert here("before,same", "average") == ["maximum (before, same); average (average)"]
+    assert here("table.txt", "before") == ["not recorded (table.txt); maximum (before)"]
+    assert here("before.csv", "average.csv") == ["maximum (before.csv); not recorded (average.csv)"]
+    assert here("maximum.json", "average.json") == ["maximum (maximum.json); average (average.json)"]
+    assert here("maximum.json", "before") == here("before", "maximum") == here("maximum", "maximum.json") == []
+    assert here("average.json", "table.txt") == here("average", "average.csv") == here("before", "before.csv") == []
+    # In words, and without anybody's leave.
+    assert "so nccl-tests may look faster than it is" in flat(command("maximum.json", "average.json")[1])
 
 
 def _fields(line: Samples) -> dict[str, Any]:

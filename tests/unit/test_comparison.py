@@ -151,6 +151,17 @@ def test_a_difference_below_the_twin_s_is_not_told() -> None:
     assert found["torch"].comparison.interval.low == pytest.approx(1.05)
 
 
+@pytest.mark.parametrize("off", [1.016, 1 / 1.016])
+def test_a_difference_has_to_matter_without_what_the_twin_shows_too(off: float) -> None:
+    """A candidate 1 % slower, with a communicator as unlucky as the twin's, is 2.6 % slower in every round."""
+    slight, clear = (1.01, 1.05) if off > 1 else (1 / 1.01, 1 / 1.05)
+    verdict = Verdict.SLOWER if off > 1 else Verdict.FASTER
+    lines = [steady(BASE), steady("torch", slight * off), steady("stream-free", clear * off)]
+    assert verdicts(*lines) == {"torch": verdict, "stream-free": verdict}
+    found = {one.candidate: (one.verdict, one.below_floor) for one in compared(*lines, steady(TWIN, off))}
+    assert found == {"torch": (Verdict.INCONCLUSIVE, True), "stream-free": (verdict, False)}
+
+
 @pytest.mark.parametrize(("twin", "floor"), [(0.93, 0.07), (1.07, 0.07), (1.0, 0.0)])
 def test_the_twin_may_be_off_in_either_direction(twin: float, floor: float) -> None:
     (found,) = compared(steady(BASE), steady("torch", 1.05), steady(TWIN, twin))

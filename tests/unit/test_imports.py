@@ -33,22 +33,32 @@ TORCH_FREE = (
     "verify.catalog",
     "verify.proof",
 )
+COMMAND_NAMES = ("run", "report", "compare", "import", "list", "verify")
 WITH_TORCH = ("arms", "bench", "communicators", "parallel_state", "ranks", "streams", "transports", "verify", "worker")
 
-# Runs a command line with `forbidden` modules absent, then says which modules were loaded. The modules of that
-# process, and not those that this test has loaded, are what counts.
+# Acts with `forbidden` modules absent, then says which modules were loaded. The modules of that process, and not those
+# that this test has loaded, are what counts.
 PROBE = """
 import json, sys
 forbidden, loaded_at, action = json.loads(sys.argv[1])
 sys.modules.update(dict.fromkeys(forbidden))
-try:
-    exec(action)
-except SystemExit as end:
-    assert not end.code, end.code
+exec(action)
 with open(loaded_at, "w") as file:
     json.dump([name for name, module in sys.modules.items() if module is not None], file)
 """
-COMMAND = "import sys; sys.argv = {arguments!r}; from nccl_bench.__main__ import main; main()"
+# One after the other in one process: what none of them may load, none did.
+COMMANDS = """
+import sys
+from nccl_bench.__main__ import main
+for arguments in {lines!r}:
+    sys.argv = ["nccl-bench", *arguments]
+    try:
+        main()
+    except SystemExit as end:
+        assert not end.code, (arguments, end.code)
+    else:
+        raise AssertionError(arguments)
+"""
 IMPORT_ALL = """
 import importlib, pkgutil
 for top in {modules!r}:
@@ -73,32 +83,28 @@ def loaded(tmp_path: Path, action: str, forbidden: Sequence[str] = ()) -> tuple[
     return set(json.loads(at.read_text(encoding="utf-8"))), process.stdout
 
 
-@pytest.mark.parametrize(
-    "arguments",
-    [["--help"], *([command, "--help"] for command in ("run", "report", "import", "list", "verify"))],
-    ids=lambda arguments: " ".join(arguments),
-)
-def test_help_loads_nothing_heavy(arguments: list[str], tmp_path: Path) -> None:
-    modules, output = loaded(tmp_path, COMMAND.format(arguments=["nccl-bench", *arguments]))
-    assert "Usage" in output
+def test_help_loads_nothing_heavy(tmp_path: Path) -> None:
+    lines = [["--help"], *([command, "--help"] for command in COMMAND_NAMES)]
+    modules, output = loaded(tmp_path, COMMANDS.format(lines=lines))
+    assert output.count("Usage: ") == len(lines)
     assert not modules & {"torch", "pandas", "numpy"}
 
 
 def test_a_dry_run_plans_without_torch_pandas_and_numpy(tmp_path: Path) -> None:
-    command = COMMAND.format(arguments=["nccl-bench", "run", "--device", "cpu", "--dry-run"])
+    command = COMMANDS.format(lines=[["run", "--device", "cpu", "--dry-run"]])
     _, output = loaded(tmp_path, command, forbidden=("torch", "pandas", "numpy"))
     assert "on 2 ranks (cpu)" in output
 
 
-@pytest.mark.parametrize("form", [[], ["--json"]], ids=["tables", "json"])
-def test_what_there_is_is_listed_without_torch_pandas_and_numpy(form: list[str], tmp_path: Path) -> None:
-    command = COMMAND.format(arguments=["nccl-bench", "list", *form])
+def test_what_there_is_is_listed_without_torch_pandas_and_numpy(tmp_path: Path) -> None:
+    command = COMMANDS.format(lines=[["list"], ["list", "--json"]])
     _, output = loaded(tmp_path, command, forbidden=("torch", "pandas", "numpy"))
-    assert "stream-free" in output
+    tables, _, document = output.partition("\n{")
+    assert "stream-free" in tables
+    assert "stream-free" in document
 
 
-@pytest.mark.parametrize("form", [[], ["--json"], ["--csv"]], ids=["tables", "json", "csv"])
-def test_a_report_renders_where_there_is_no_torch(form: list[str], tmp_path: Path) -> None:
+def test_a_report_renders_where_there_is_no_torch(tmp_path: Path) -> None:
     run_dir = tmp_path / "run"
     store = RunStore.create(
         run_dir,
@@ -112,9 +118,11 @@ def test_a_report_renders_where_there_is_no_torch(form: list[str], tmp_path: Pat
     store.append(samples("stream-free"))
     store.append(samples("dedicated-stream"))
     store.finish(RunStatus.COMPLETE)
-    command = COMMAND.format(arguments=["nccl-bench", "report", str(run_dir), *form])
-    _, output = loaded(tmp_path, command, forbidden=("torch",))
-    assert "stream-free" in output
+    report = ["report", str(run_dir)]
+    _, output = loaded(tmp_path, COMMANDS.format(lines=[report, [*report, "--json"], [*report, "--csv"]]), ("torch",))
+    tables, _, rest = output.partition("\n{")
+    document, _, csv = rest.rpartition("}\n")
+    assert all("stream-free" in text for text in (tables, document, csv))
 
 
 def test_everything_but_the_workers_side_imports_without_torch(tmp_path: Path) -> None:

@@ -7,7 +7,8 @@ from typing import Any
 import pytest
 from synthetic_runs import meta
 
-from nccl_bench.analysis.machine import differences, facts
+from nccl_bench.analysis.machine import differences, facts, over_ranks
+from nccl_bench.records.nccl_tests import ARM
 
 GPU = {"index": 0, "name": "NVIDIA H200", "driver": "580.95.05"}
 ENVIRONMENT = {
@@ -119,3 +120,40 @@ def test_without_its_variables_a_run_does_not_say_that_one_is_not_set() -> None:
 def test_a_foreign_value_is_text_or_nothing(changes: dict[str, Any]) -> None:
     assert all(isinstance(value, str) for value in facts(recorded(**changes)).values())
     assert all("\n" not in line for line in told(recorded(), recorded(**changes)))
+
+
+def imported(kind: object = None) -> dict[str, Any]:
+    return meta(baseline=ARM, arms=[ARM], over_ranks=kind)
+
+
+@pytest.mark.parametrize(
+    ("metas", "here"),
+    [
+        ((imported(), meta()), "not recorded (run1); maximum (run2)"),
+        ((meta(), meta(), imported("average")), "maximum (run1, run2); average (run3)"),
+        ((imported("minimum"), meta()), "minimum (run1); maximum (run2)"),
+        ((imported("rank 0"), imported("average")), "rank 0 (run1); average (run2)"),
+        ((imported("maximum"), imported("average")), "maximum (run1); average (run2)"),
+        ((imported("maximum"), imported()), "maximum (run1); not recorded (run2)"),
+        # Recorded before there was such a field, or by somebody else.
+        ((meta(baseline=ARM), meta()), "not recorded (run1); maximum (run2)"),
+        ((imported(["average"]), meta()), "not recorded (run1); maximum (run2)"),
+        ((meta(), meta()), None),
+        ((imported("maximum"), meta()), None),
+        ((imported("maximum"), imported("maximum")), None),
+        ((imported("average"), imported("average")), None),
+        ((imported(), imported()), None),
+        # What nccl-tests does unless it is told otherwise.
+        ((imported(), imported("average")), None),
+    ],
+)
+def test_times_that_are_not_the_same_of_the_ranks_are_told(metas: tuple[dict[str, Any], ...], here: str | None) -> None:
+    lines = list(over_ranks([(f"run{number}", one) for number, one in enumerate(metas, start=1)]))
+    if here is None:
+        assert lines == []
+    else:
+        (line,) = lines
+        assert line.endswith(f"nccl-tests may look faster than it is. Here: {here}")
+        assert "averages over ranks unless it was run with -a 3" in line
+    # It is no reason to refuse a comparison.
+    assert told(*metas) == []

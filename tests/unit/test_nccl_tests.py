@@ -17,7 +17,7 @@ from nccl_bench.analysis.summary import summary_rows
 from nccl_bench.cli import main
 from nccl_bench.collectives import Placement, RedOp, Timing
 from nccl_bench.errors import RecordError, UsageError
-from nccl_bench.records.nccl_tests import ARM, Imported, merged, read
+from nccl_bench.records.nccl_tests import ARM, Imported, OverRanks, merged, read
 from nccl_bench.records.run import Run
 from nccl_bench.records.schema import Samples, Skipped, Status, dump, parse
 from nccl_bench.report.export import CsvReport, JsonReport
@@ -132,6 +132,46 @@ def test_iterations_left_out_of_percentiles_are_not_counted(written: Any) -> Non
         (line, *_) = samples_of(written((old, new), text=text))
         assert line.per_iteration is not None
         assert line.per_iteration.operations == 40
+
+
+@pytest.mark.parametrize(
+    ("args", "kind"),
+    [
+        ([], OverRanks.AVERAGE),
+        (["-a", "0"], OverRanks.FIRST),
+        (["-a", "1"], OverRanks.AVERAGE),
+        (["-a", "2"], OverRanks.MINIMUM),
+        (["-b", "8", "-a", "3", "-G", "20"], OverRanks.MAXIMUM),
+        (["-a3"], OverRanks.MAXIMUM),
+        (["--average", "3"], OverRanks.MAXIMUM),
+        (["--average=3"], OverRanks.MAXIMUM),
+        (["--ave=3"], OverRanks.MAXIMUM),
+        (["-a", "3", "-a", "2"], OverRanks.MINIMUM),
+        # The values of others.
+        (["-J", "-a3"], OverRanks.AVERAGE),
+        (["--output_file", "-a", "3"], OverRanks.AVERAGE),
+        (["--agg_iters", "3"], OverRanks.AVERAGE),
+        (["-m", "3"], OverRanks.AVERAGE),
+        (["--agg_iters=3", "-a", "3"], OverRanks.MAXIMUM),
+        # What is none of its values is not known.
+        (["-a", "7"], None),
+        (["-a"], None),
+        (["-a", 3.5], None),
+        (["-a", ["3"], "-a", "3"], OverRanks.MAXIMUM),
+    ],
+)
+def test_its_arguments_tell_what_is_made_of_the_ranks_times(
+    args: list[object], kind: OverRanks | None, written: Any
+) -> None:
+    imported = written(text=document(args=["./build/all_reduce_perf", *args]))
+    assert imported.over_ranks is kind
+    assert imported.meta()["config"]["over_ranks"] == kind
+
+
+def test_the_table_does_not_tell_what_is_made_of_the_ranks_times() -> None:
+    assert [read(file).over_ranks for file in FILES] == [
+        OverRanks.AVERAGE if file.suffix == ".json" else None for file in FILES
+    ]
 
 
 def test_of_the_environment_only_nccls_settings_are_kept(written: Any) -> None:
@@ -487,6 +527,22 @@ def test_what_one_file_does_not_tell_another_may(written: Any) -> None:
     assert silent.nccl_version is silent.variables is None
     for files in ([silent, read(DATA / "all_reduce.json")], [read(DATA / "all_reduce.json"), silent]):
         assert (merged(files).nccl_version, merged(files).variables) == ("2.28.9", {"NCCL_NVLS_ENABLE": "0"})
+
+
+def test_files_that_do_not_all_tell_of_the_ranks_times_tell_nothing_together(written: Any) -> None:
+    text = document(args=["all_gather_perf", "-a", "3"], results=[DOCUMENT["results"][0] | {"size": 32}])
+    gathered = written(text=text, name="gathered.json")
+    reduced = written(text=document(args=["all_reduce_perf", "-a3"]), name="reduced.json")
+    silent = written(("graph: 0", "graph: 20"))
+    assert merged([gathered, reduced]).over_ranks is OverRanks.MAXIMUM
+    for files in ([gathered, silent], [silent, gathered], [gathered, reduced, silent]):
+        assert merged(files).over_ranks is None
+
+
+def test_files_of_other_times_over_ranks_are_refused(written: Any) -> None:
+    slowest = written(text=document(args=["all_reduce_perf", "-a3"], config=DOCUMENT["config"] | {"graph": 20}))
+    with pytest.raises(UsageError, match=r"times over ranks \(-a\): average in all_reduce.json and maximum in made-up"):
+        merged([read(DATA / "all_reduce.json"), slowest])
 
 
 def test_eager_and_graph_times_of_a_case_are_one_run(written: Any) -> None:

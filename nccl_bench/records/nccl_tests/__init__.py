@@ -12,11 +12,11 @@ from nccl_bench.collectives import COLLECTIVES, DTYPE_ALIASES, DTYPES, Case, Col
 from nccl_bench.errors import RecordError
 from nccl_bench.records.nccl_tests.document import read_document
 from nccl_bench.records.nccl_tests.imported import ARM, Imported, merged, unique
-from nccl_bench.records.nccl_tests.output import Half, Output, ResultRow
+from nccl_bench.records.nccl_tests.output import Half, Output, OverRanks, ResultRow
 from nccl_bench.records.nccl_tests.table import read_table
 from nccl_bench.records.schema import PerIteration, Samples, Skipped, Status, parse_json, shown
 
-__all__ = ["ARM", "Imported", "merged", "read"]
+__all__ = ["ARM", "Imported", "OverRanks", "merged", "read"]
 
 _RENAMED = {"all_to_all": "alltoall", "send_recv": "sendrecv"}
 # By the names of nccl-tests' programs.
@@ -45,6 +45,7 @@ def read(path: Path) -> Imported:
     return Imported(
         source=(path.name,),
         world_size=output.world_size,
+        over_ranks=output.over_ranks,
         started=output.started,
         finished=output.finished,
         nccl_version=None if output.nccl_version is None else _version_text(output.nccl_version),

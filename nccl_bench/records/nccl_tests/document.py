@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, TypeVar
@@ -11,7 +11,15 @@ from typing import Any, TypeVar
 from nccl_bench.collectives import Placement
 from nccl_bench.errors import RecordError
 from nccl_bench.records.environment import allowed
-from nccl_bench.records.nccl_tests.output import Half, Output, ResultRow, duration_us, timing_of, whole_number
+from nccl_bench.records.nccl_tests.output import (
+    Half,
+    Output,
+    OverRanks,
+    ResultRow,
+    duration_us,
+    timing_of,
+    whole_number,
+)
 from nccl_bench.records.schema import PerIteration, shown
 
 # Its JSON_FILE_VERSION.
@@ -50,6 +58,7 @@ def read_document(value: object) -> Output:
             cpu_time=any("cpu_time" in half.fields for half in halves),
             blocking=config.get("blocking_collectives", str) != "false",
         ),
+        over_ranks=_over_ranks(args[1:]),
         started=document.moment("start_time"),
         finished=document.moment("end_time") if "end_time" in document.fields else None,
         nccl_version=document.count("nccl_version"),
@@ -140,6 +149,25 @@ def _half(result: _Object, place: Placement, half: _Object, batch: int) -> Half:
         wrong=None if half.fields.get("nwrong") is None else half.count("nwrong"),
         per_iteration=per_iteration,
     )
+
+
+def _over_ranks(args: Sequence[object]) -> OverRanks | None:
+    """What ``args`` ask for with ``-a``, which no other field tells; ``None`` where it is none that we know.
+
+    As getopt_long reads them: the last one counts, and every option has a value, attached or as the next of ``args``.
+    """
+    found: object = "1"
+    rest = iter(args)
+    for arg in rest:
+        if not isinstance(arg, str) or not arg.startswith("-"):
+            continue
+        long = arg.startswith("--")
+        name, _, attached = arg.partition("=") if long else (arg[:2], "", arg[2:])
+        value = attached or next(rest, None)
+        # A long name may be cut as long as it is that of one option: there is --agg_iters too.
+        if name == "-a" or (len(name) > 3 and "--average".startswith(name)):
+            found = value
+    return {str(number): kind for number, kind in enumerate(OverRanks)}.get(str(found))
 
 
 def _variables(entries: list[Any]) -> dict[str, str]:

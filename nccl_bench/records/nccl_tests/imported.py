@@ -10,13 +10,20 @@ from typing import Any, TypeVar
 from nccl_bench import __version__
 from nccl_bench.collectives import Case, Timing
 from nccl_bench.errors import UsageError
+from nccl_bench.records.nccl_tests.output import OverRanks
 from nccl_bench.records.run import TOOL
 from nccl_bench.records.schema import SCHEMA, Samples, Skipped
 from nccl_bench.records.store import RunStatus
 
 ARM = "nccl-tests"
 # What a run has one of, and what it is called.
-_ONE_OF = {"world_size": "ranks", "nccl_version": "NCCL", "gpus": "GPUs", "variables": "NCCL's variables"}
+_ONE_OF = {
+    "world_size": "ranks",
+    "over_ranks": "times over ranks (-a):",
+    "nccl_version": "NCCL",
+    "gpus": "GPUs",
+    "variables": "NCCL's variables",
+}
 _Entry = TypeVar("_Entry")
 
 
@@ -25,11 +32,13 @@ class Imported:
     """What files of nccl-tests say; ``None`` is what they do not.
 
     ``lines`` are of the arm ``ARM``, ``source`` the files' names without their directories, ``left_out`` what was not
-    read and why. ``gpus`` are names of GPUs, ``variables`` NCCL's settings.
+    read and why. ``over_ranks`` is what the times are of the ranks', ``gpus`` are names of GPUs, ``variables`` NCCL's
+    settings.
     """
 
     source: tuple[str, ...]
     world_size: int
+    over_ranks: OverRanks | None
     started: str | None
     finished: str | None
     nccl_version: str | None
@@ -59,6 +68,7 @@ class Imported:
                 "baseline": ARM,
                 "timings": list(unique(line.timing for line in self.lines if isinstance(line, Samples))),
                 "source": list(self.source),
+                "over_ranks": self.over_ranks,
             },
             "launch": {"mode": ARM, "world_size": self.world_size},
             "left_out": list(self.left_out),
@@ -94,6 +104,8 @@ def merged(files: Sequence[Imported]) -> Imported:
     return Imported(
         source=tuple(name for file in files for name in file.source),
         world_size=files[0].world_size,
+        # One that does not tell may well have been run otherwise.
+        over_ranks=files[0].over_ranks if len({file.over_ranks for file in files}) == 1 else None,
         started=min((file.started for file in files if file.started), default=None),
         finished=max((file.finished for file in files if file.finished), default=None),
         nccl_version=next((file.nccl_version for file in files if file.nccl_version), None),

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
+from enum import StrEnum
 
 from nccl_bench.collectives import Placement, Timing
 from nccl_bench.errors import RecordError
@@ -14,6 +15,15 @@ from nccl_bench.records.schema import PerIteration
 _MOST = 2**53
 # nccl-tests prints no more digits, and half of one is no time.
 _SHORTEST_US = 1e-6
+
+
+class OverRanks(StrEnum):
+    """What a time is of those of the ranks, in the order of nccl-tests' ``-a``; nccl-bench's are ``MAXIMUM``."""
+
+    FIRST = "rank 0"
+    AVERAGE = "average"
+    MINIMUM = "minimum"
+    MAXIMUM = "maximum"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -45,6 +55,7 @@ class Output:
     program: str
     world_size: int
     timing: Timing
+    over_ranks: OverRanks | None
     started: str | None
     finished: str | None
     nccl_version: int | None

@@ -66,6 +66,7 @@ def read_table(text: str) -> Output:
         program=programs[0][1],
         world_size=world_size,
         timing=timing_of(graph_launches=graph, cpu_time="cputime" in columns, blocking=bool(_all(_BLOCKING, lines))),
+        over_ranks=None,
         started=None,
         finished=None,
         nccl_version=int(libraries[0][1]) if libraries else None,
