@@ -80,6 +80,7 @@ _FIELDS: Mapping[tuple[str, ...], type] = {
 _OPTIONAL: Mapping[tuple[str, ...], type] = {
     ("worker",): dict,
     ("worker", "transport"): dict,
+    ("worker", "paths"): list,
     ("environment", "gpus"): list,
     ("environment", "hostnames"): list,
     ("environment", "variables"): dict,
@@ -88,6 +89,7 @@ _ENTRIES: Mapping[tuple[str, ...], type] = {
     ("left_out",): str,
     ("config", "arms"): str,
     ("environment", "gpus"): dict,
+    ("worker", "paths"): dict,
 }
 
 

@@ -116,7 +116,7 @@ def doubts(run: Run) -> Iterator[str]:
 
 def _same_paths(run: Run, rows: Sequence[Row]) -> Iterator[str]:
     worker = run.meta.get("worker") or {}
-    paths = {(path["collective"], path["arm"]): path for path in worker.get("paths", ())}
+    paths = {(path.get("collective"), path.get("arm")): path for path in worker.get("paths") or ()}
     timings = list(dict.fromkeys(row.timing or "" for row in rows))
     for (collective, arm), path in paths.items():
         of_baseline = paths.get((collective, run.baseline))
@@ -124,9 +124,10 @@ def _same_paths(run: Run, rows: Sequence[Row]) -> Iterator[str]:
             continue
         for mode in Mode:
             seen = [timing for timing in timings if (timing == Timing.GRAPH) == (mode is Mode.GRAPH)]
-            if seen and path[mode] == of_baseline[mode]:
+            same = path.get(mode)
+            if seen and same is not None and same == of_baseline.get(mode):
                 where = f"{collective} ({', '.join(seen)})"
-                yield Doubt.SAME_PATH.format(candidate=arm, baseline=run.baseline, where=where, path=path[mode])
+                yield Doubt.SAME_PATH.format(candidate=arm, baseline=run.baseline, where=where, path=same)
 
 
 def _two_libraries(run: Run) -> Iterator[str]:
