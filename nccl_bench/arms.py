@@ -2,21 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from functools import partial
 from typing import Any
 
 import torch.distributed as dist
 from torch import Tensor
 
-from nccl_bench.capabilities import ArmSpec, Order, arm_spec
+from nccl_bench.capabilities import ArmSpec, Order
 from nccl_bench.collectives import Case, RedOp
 from nccl_bench.communicators.base import Communicator
 from nccl_bench.communicators.dedicated_stream import DedicatedStreamCommunicator
+from nccl_bench.communicators.foreign import Foreign, bring
 from nccl_bench.communicators.over_transport import TransportCommunicator
 from nccl_bench.communicators.recorded import RecordedCommunicator
 from nccl_bench.communicators.registry import build
 from nccl_bench.parallel_state import GroupCoordinator, LegacyGroupCoordinator
+from nccl_bench.plugins import Plugin, of_arm, spec_of
 from nccl_bench.routes import ROUTES, Mode, Routes
 from nccl_bench.streams.base import Graph, Streams
 from nccl_bench.transports.device import Device
@@ -76,21 +79,43 @@ COORDINATORS: Mapping[str, type[GroupCoordinator]] = {
 class Arm:
     """One arm on this rank, with a communicator that no other arm shares. Construction is collective.
 
-    ``routes`` are those of an arm whose communicator is a coordinator.
+    ``routes`` are those of an arm whose communicator is a coordinator; ``plugins`` has the arms that are not ours.
     """
 
-    def __init__(self, name: str, group: dist.ProcessGroup, device: Device, routes: Routes = ROUTES) -> None:
-        self.spec: ArmSpec = arm_spec(name)
+    def __init__(
+        self,
+        name: str,
+        group: dist.ProcessGroup,
+        device: Device,
+        routes: Routes = ROUTES,
+        plugins: Sequence[Plugin] = (),
+    ) -> None:
+        self.spec: ArmSpec = spec_of(plugins, name)
         self.name = name
+        self.foreign: Foreign | None = None
+        plugin = of_arm(plugins, name)
         coordinator = COORDINATORS.get(self.spec.communicator)
-        self.communicator: Communicator = (
-            coordinator(group, device, routes) if coordinator else build(self.spec.communicator, group, device)
-        )
+        self.communicator: Communicator
+        if plugin is not None and plugin.transport is not None:
+            device = device.over(plugin.transport)
+        if plugin is not None and not plugin.ours:
+            self.foreign = foreign = bring(plugin, group, device)
+            self.communicator = foreign.communicator
+            self.spec = replace(self.spec, order=foreign.order)
+        elif coordinator is not None:
+            self.communicator = coordinator(group, device, routes)
+        else:
+            self.communicator = build(self.spec.communicator, group, device)
         self._streams = device.streams
         self._transport = device.transport.name
+        self._environment = "" if plugin is None else "".join(f", {k}={v}" for k, v in sorted(plugin.variables.items()))
         # Allocated once: what is timed records and waits, and makes no event.
         self._fork = device.streams.new_event()
         self._join = device.streams.new_event()
+
+    def supports(self, case: Case) -> bool:
+        """Whether the communicator can do ``case``; what ours cannot do is in the table."""
+        return self.foreign is None or self.foreign.can(case)
 
     def bind(self, case: Case, x: Tensor, y: Tensor) -> Operation:
         """``case`` from input ``x`` to output ``y`` as one call, ordered as this arm orders it.
@@ -104,6 +129,9 @@ class Arm:
         if isinstance(self.communicator, RecordedCommunicator):
             return self.communicator.record(operation)
         private = self.communicator.stream
+        if self.foreign is not None and self.spec.order is Order.CURRENT and not self._streams.follows:
+            # Plain code that knows nothing of the CPU's queues.
+            return partial(self._streams.submit, operation)
         if private is None or self.spec.order is Order.BARE:
             return operation
         if self.spec.order is Order.WAIT_STREAM:
@@ -126,6 +154,9 @@ class Arm:
         communicator = self.communicator
         carrier = communicator.communicator if isinstance(communicator, GroupCoordinator) else communicator
         current = self._streams.current_handle(self._streams.index)
+        if self.foreign is not None:
+            self.order(operation)()
+            return f"{self.foreign.where}, {self.spec.order}{self._environment}"
         if not isinstance(carrier, TransportCommunicator):
             self.order(operation)()
             return _torch_path(self.spec.communicator == "process-group-async")
@@ -137,7 +168,8 @@ class Arm:
             return _torch_path(asynchronous=False)
         where = "the current stream" if {handle for _, handle in calls} == {current} else "a private stream"
         order = "" if where == "the current stream" else f", {self.spec.order}"
-        return f"{self._transport} {' and '.join(dict.fromkeys(name for name, _ in calls))} on {where}{order}"
+        names = " and ".join(dict.fromkeys(name for name, _ in calls))
+        return f"{self._transport} {names} on {where}{order}{self._environment}"
 
     def private_streams(self) -> list[Any]:
         """The streams that the communicator keeps; a caller's stream that is one of them is ordered by accident."""

@@ -27,7 +27,8 @@ class ArmSpec:
 
     ``communicator`` is a name in ``communicators.registry``. ``launch_entries`` is the most entries of the device's
     launch queue that one operation takes: batches are kept below half of that queue. ``private_streams`` is how many
-    streams its communicator keeps for as long as it lives.
+    streams its communicator keeps for as long as it lives. ``extra`` is the extra of this package that it needs, and
+    ``transports`` are those of the devices that it can run on.
     """
 
     name: str
@@ -38,6 +39,8 @@ class ArmSpec:
     private_streams: int = 0
     timed: bool = True
     default: bool = False
+    extra: str | None = None
+    transports: tuple[str, ...] = ("nccl", "gloo")
 
 
 _ARM_ROWS = (
@@ -81,6 +84,22 @@ _ARM_ROWS = (
         launch_entries=5,
         summary="the private stream, ordered with Stream.wait_stream as callers write it",
         private_streams=1,
+    ),
+    ArmSpec(
+        name="stream-free-torch-stream",
+        communicator="stream-free-torch-stream",
+        order=Order.CURRENT,
+        launch_entries=1,
+        summary="stream-free, with the stream fetched by torch.cuda.current_stream() instead of its raw handle",
+    ),
+    ArmSpec(
+        name="nccl4py",
+        communicator="nccl4py",
+        order=Order.CURRENT,
+        launch_entries=5,
+        summary="NVIDIA's bindings as people use them: nccl.core.Communicator, handed the current stream",
+        extra="nccl4py",
+        transports=("nccl",),
     ),
     ArmSpec(
         name="transport",
@@ -132,6 +151,8 @@ def arm_spec(name: str) -> ArmSpec:
     return replace(ARMS[name.removesuffix(TWIN_SUFFIX)], name=name)
 
 
+# What the row of an arm of somebody else's has for its communicator.
+PLUGIN = "plugin"
 # Communicators that route to others, by a table that can be overridden.
 COORDINATORS = frozenset({"coordinator", "coordinator-legacy"})
 
@@ -139,6 +160,8 @@ COORDINATORS = frozenset({"coordinator", "coordinator-legacy"})
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DeviceSpec:
     """One kind of device: its transport, the timings it has, and the sweep a user would pick on it.
+
+    ``bindings`` are the ways to that transport, the default first.
 
     ``max_seconds`` is after how long such a sweep stops asking for more than the fewest rounds.
 
@@ -153,6 +176,7 @@ class DeviceSpec:
 
     name: str
     transport: str
+    bindings: tuple[str, ...]
     missing_timings: Mapping[Timing, str]
     sizes: str
     dtype: str
@@ -174,6 +198,7 @@ DEVICES: Mapping[str, DeviceSpec] = {
     "cuda": DeviceSpec(
         name="cuda",
         transport="nccl",
+        bindings=("nccl", "nccl4py"),
         missing_timings={},
         sizes="8:1G:x2",
         dtype="bfloat16",
@@ -197,6 +222,7 @@ DEVICES: Mapping[str, DeviceSpec] = {
     "cpu": DeviceSpec(
         name="cpu",
         transport="gloo",
+        bindings=("gloo",),
         missing_timings={Timing.GRAPH: "the CPU has no CUDA graphs"},
         sizes="8:1M:x8",
         dtype="bfloat16",

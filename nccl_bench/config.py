@@ -5,15 +5,25 @@ from __future__ import annotations
 import difflib
 import re
 import tomllib
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, fields
 from enum import StrEnum
 from pathlib import Path
 
-from nccl_bench.capabilities import ARMS, COORDINATORS, DEFAULT_ARMS, DEFAULT_BASELINE, DEVICES, DeviceSpec, twin_of
+from nccl_bench.capabilities import (
+    ARMS,
+    COORDINATORS,
+    DEFAULT_ARMS,
+    DEFAULT_BASELINE,
+    DEVICES,
+    ArmSpec,
+    DeviceSpec,
+    twin_of,
+)
 from nccl_bench.collectives import COLLECTIVES, DTYPE_ALIASES, DTYPES, Placement, RedOp, Timing
 from nccl_bench.errors import UsageError
 from nccl_bench.limits import Limits, limits_of, parse_threshold
+from nccl_bench.plugins import Plugin, from_list, spec_of, variables_of
 from nccl_bench.routes import Routes, override
 from nccl_bench.units import MOST_BYTES, format_size, parse_size, parse_sweep, unique
 
@@ -28,6 +38,9 @@ class CallerStream(StrEnum):
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RunConfig:
     """One run, fully resolved: every rank measures exactly this.
+
+    ``transport`` is the binding that our arms call the device's transport through, ``variables`` are set in the
+    environment of the run.
 
     ``sizes`` are requested message sizes in bytes; ``ops_per_batch`` is ``None`` where rank 0 chooses it from a pilot;
     ``timeout_s`` is the deadline of one case. ``routes`` override the coordinator's routing table, in their order.
@@ -47,6 +60,7 @@ class RunConfig:
     root: int
     arms: tuple[str, ...]
     baseline: str
+    plugins: tuple[Plugin, ...]
     routes: tuple[str, ...]
     timings: tuple[Timing, ...]
     rounds: int
@@ -63,6 +77,8 @@ class RunConfig:
     seed: int
     timeout_s: float
     nccl_library: str | None
+    transport: str
+    variables: Mapping[str, str]
 
     @property
     def device_spec(self) -> DeviceSpec:
@@ -84,6 +100,10 @@ class RunConfig:
         """What difference matters by collective, timing and size: the ``limits``, else ``threshold``."""
         return limits_of({"limits": list(self.limits)}, self.threshold, "the configuration")
 
+    def arm(self, name: str) -> ArmSpec:
+        """The row of an arm, or twin, of this run."""
+        return spec_of(self.plugins, name)
+
     def to_mapping(self) -> dict[str, object]:
         """Plain data that ``resolve`` reads back to an equal value."""
         return asdict(self)
@@ -95,7 +115,6 @@ _MOST = 2**63 - 1
 _MOST_S = 366 * 86400
 # Where noise leaves a ratio open after this many, many more would be needed, which somebody has to ask for.
 DEFAULT_MAX_ROUNDS = 60
-# The communicators that have a routing table.
 
 
 def defaults(device: str) -> dict[str, object]:
@@ -110,8 +129,9 @@ def defaults(device: str) -> dict[str, object]:
         "redops": "sum",
         "placements": "in-place",
         "root": 0,
-        "arms": ",".join(DEFAULT_ARMS),
+        "arms": None,
         "baseline": None,
+        "plugins": (),
         "routes": (),
         "timings": ",".join(timing for timing in Timing if timing not in spec.missing_timings),
         "rounds": 15,
@@ -128,6 +148,8 @@ def defaults(device: str) -> dict[str, object]:
         "seed": 1,
         "timeout_s": 120.0,
         "nccl_library": None,
+        "transport": None,
+        "variables": {},
     }
 
 
@@ -167,7 +189,8 @@ def resolve(device: str, *layers: Mapping[str, object]) -> RunConfig:
         refuse_unknown_keys(layer, "the configuration")
         values.update({key: value for key, value in layer.items() if value is not None})
     values["device"] = device
-    arms = names_of("arms", values["arms"], [name for name, arm in ARMS.items() if arm.timed])
+    plugins = plugins_for(values["plugins"], device)
+    arms = _arms(values["arms"], plugins, device)
     rounds = _integer("rounds", values["rounds"], least=1)
     return RunConfig(
         name=_name(values["name"]),
@@ -180,6 +203,7 @@ def resolve(device: str, *layers: Mapping[str, object]) -> RunConfig:
         root=_integer("root", values["root"], least=0),
         arms=arms,
         baseline=_baseline(values["baseline"], arms),
+        plugins=plugins,
         routes=routes_for(values["routes"], arms),
         timings=_timings(values["timings"]),
         rounds=rounds,
@@ -198,13 +222,19 @@ def resolve(device: str, *layers: Mapping[str, object]) -> RunConfig:
         seed=_integer("seed", values["seed"], least=0),
         timeout_s=seconds(values["timeout_s"]),
         nccl_library=library_path(values["nccl_library"], device),
+        transport=binding(values["transport"], device),
+        variables=variables_of(values["variables"], "variables"),
     )
 
 
 def names_of(
-    key: str, value: object, allowed: Iterable[str], aliases: Mapping[str, str] | None = None
+    key: str,
+    value: object,
+    allowed: Iterable[str],
+    aliases: Mapping[str, str] | None = None,
+    whole: Sequence[str] | None = None,
 ) -> tuple[str, ...]:
-    """A comma-separated text or a list, checked; ``all`` is everything, as nccl-tests' ``-d all`` is.
+    """A comma-separated text or a list, checked; ``all`` is ``whole`` or everything, as nccl-tests' ``-d all`` is.
 
     Raises ``UsageError`` naming ``key``, what was got and what is allowed.
     """
@@ -216,7 +246,7 @@ def names_of(
     for part in parts:
         name = part.strip() if isinstance(part, str) else part
         if name == "all":
-            names.extend(choices)
+            names.extend(choices if whole is None else whole)
             continue
         if aliases and isinstance(name, str):
             name = aliases.get(name, name)
@@ -226,6 +256,45 @@ def names_of(
     if not names:
         raise UsageError(f"{key} is empty: give one or more of {', '.join(choices)}")
     return tuple(dict.fromkeys(names))
+
+
+def plugins_for(value: object, device: str) -> tuple[Plugin, ...]:
+    """The user's arms in a configuration for ``device``; raises ``UsageError``."""
+    plugins = from_list(value)
+    for plugin in plugins:
+        if plugin.transport is not None:
+            binding(plugin.transport, device, f"transport of the arm {plugin.name}")
+        if DEVICES[device].transport not in plugin.spec.transports:
+            raise UsageError(f"the arm {plugin.name} is {plugin.target}, which the device {device} has no use for")
+    return plugins
+
+
+def arms_of(
+    value: object, device: str, arms: Iterable[ArmSpec], plugins: Sequence[Plugin], key: str = "arms"
+) -> tuple[str, ...]:
+    """Those of ``arms`` asked for that ``device`` can have, then the user's; ``all`` is what needs nothing installed.
+
+    Raises ``UsageError`` naming ``key``, what was got and what is allowed.
+    """
+    possible = [arm for arm in arms if DEVICES[device].transport in arm.transports]
+    own = [plugin.name for plugin in plugins]
+    whole = [arm.name for arm in possible if arm.extra is None]
+    return tuple(dict.fromkeys((*names_of(key, value, [*(arm.name for arm in possible), *own], whole=whole), *own)))
+
+
+def _arms(value: object, plugins: tuple[Plugin, ...], device: str) -> tuple[str, ...]:
+    """The arms asked for, then the plug-ins that are not among them."""
+    for plugin in plugins:
+        if not plugin.spec.timed:
+            raise UsageError(
+                f"the arm {plugin.name} is {plugin.spec.order}: without its join it would win falsely, so it is for "
+                "nccl-bench verify alone; order=fork-join makes it comparable"
+            )
+    own = tuple(plugin.name for plugin in plugins)
+    if value is None:
+        # One alone has nobody to be compared with.
+        return own if len(own) > 1 else ("stream-free", *own) if own else DEFAULT_ARMS
+    return arms_of(value, device, [arm for arm in ARMS.values() if arm.timed], plugins)
 
 
 def _sizes(value: object) -> tuple[int, ...]:
@@ -273,7 +342,7 @@ def route_overrides(value: object) -> tuple[str, ...]:
 def routes_for(value: object, arms: tuple[str, ...]) -> tuple[str, ...]:
     """``route_overrides``, refused with ``UsageError`` too where none of ``arms`` would heed them."""
     overrides = route_overrides(value)
-    if overrides and not any(ARMS[arm].communicator in COORDINATORS for arm in arms):
+    if overrides and not any(arm in ARMS and ARMS[arm].communicator in COORDINATORS for arm in arms):
         raise UsageError(
             f"routes is {', '.join(overrides)!r}, but routes are those of the coordinator arms, and none of them is "
             "among the arms of this run: add one with --arms"
@@ -333,6 +402,16 @@ def library_path(value: object, device: str) -> str | None:
     if DEVICES[device].transport != "nccl":
         raise UsageError(f"nccl_library is {value!r}, and the device {device} has no use for NCCL: leave it out")
     return value
+
+
+def binding(value: object, device: str, key: str = "transport") -> str:
+    """The binding to use, by default the device's first; raises ``UsageError`` naming ``key`` for others."""
+    allowed = DEVICES[device].bindings
+    if value is None:
+        return allowed[0]
+    if value not in allowed:
+        raise UsageError(f"{key} is {value!r}: on the device {device} it is {' or '.join(allowed)}")
+    return str(value)
 
 
 def _name(value: object) -> str:

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from nccl_bench.collectives import COLLECTIVES, Timing
-from nccl_bench.errors import UsageError
+from nccl_bench.errors import RecordError, UsageError
 from nccl_bench.units import MOST_BYTES, parse_size
 
 
@@ -45,15 +45,16 @@ class Limits:
 _KEYS = ("threshold", "collectives", "timings", "sizes")
 
 
-def parse_threshold(value: object) -> float:
-    """``0.02`` or ``2%`` as a share; raises ``UsageError`` for what is none between 0 and 1."""
+def parse_threshold(value: object, where: str = "") -> float:
+    """``0.02`` or ``2%`` as a share; raises ``UsageError``, naming ``where``, for what is none between 0 and 1."""
     text = str(value).strip()
     try:
         share = float(text.removesuffix("%")) / (100 if text.endswith("%") else 1)
     except ValueError:
         share = -1.0
     if isinstance(value, bool) or not 0 < share < 1:
-        raise UsageError(f"threshold is {value!r}: it has to be a share between 0 and 1, as 0.02 or '2%'")
+        place = f"{where}: " if where else ""
+        raise UsageError(f"{place}threshold is {value!r}: it has to be a share between 0 and 1, as 0.02 or '2%'")
     return share
 
 
@@ -70,9 +71,18 @@ def read_tables(path: Path) -> dict[str, object]:
     try:
         values = tomllib.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError, RecursionError) as error:
-        raise UsageError(f"{path} cannot be read as limits: {error}") from error
+        reason = error.strerror if isinstance(error, OSError) else error
+        raise UsageError(f"{path} cannot be read as limits: {reason}") from error
     limits_of(values, 1.0, str(path))
     return values
+
+
+def recorded_limits(config: Mapping[str, object], default: float, where: str) -> Limits:
+    """What a run was measured for, by the ``config`` of its ``run.json``; raises ``RecordError`` naming ``where``."""
+    try:
+        return limits_of({key: config[key] for key in ("threshold", "limits") if key in config}, default, "its config")
+    except UsageError as error:
+        raise RecordError(f"{where} cannot be judged: {error}") from error
 
 
 def limits_of(values: Mapping[str, object], default: float, where: str) -> Limits:
@@ -82,7 +92,7 @@ def limits_of(values: Mapping[str, object], default: float, where: str) -> Limit
     if not isinstance(tables, list) or not all(isinstance(table, Mapping) for table in tables):
         raise UsageError(f"{where} has limits that are no tables: write each as [[limits]]")
     return Limits(
-        default=parse_threshold(values["threshold"]) if "threshold" in values else default,
+        default=parse_threshold(values["threshold"], where) if "threshold" in values else default,
         bands=tuple(_limit(table, f"{where}, limit {number}") for number, table in enumerate(tables, start=1)),
     )
 
@@ -93,7 +103,7 @@ def _limit(table: Mapping[str, object], where: str) -> Limit:
         raise UsageError(f"{where} has no threshold: give one, as 0.05 or 5%")
     least, most = _band(table.get("sizes", ":"), where)
     return Limit(
-        threshold=parse_threshold(table["threshold"]),
+        threshold=parse_threshold(table["threshold"], where),
         collectives=_choices(table.get("collectives", list(COLLECTIVES)), COLLECTIVES, "collectives", where),
         timings=tuple(
             Timing(name) for name in _choices(table.get("timings", list(Timing)), list(Timing), "timings", where)
@@ -114,7 +124,10 @@ def _band(value: object, where: str) -> tuple[int, int]:
     least, colon, most = value.partition(":") if isinstance(value, str) else ("", "", "")
     if not colon:
         raise UsageError(f"{where} has the sizes {value!r}: give FROM:TO, as 8:64K, :1M or 1M:")
-    band = parse_size(least) if least else 0, parse_size(most) if most else MOST_BYTES
+    try:
+        band = parse_size(least) if least else 0, parse_size(most) if most else MOST_BYTES
+    except UsageError as error:
+        raise UsageError(f"{where}, sizes: {error}") from error
     if band[0] > band[1]:
         raise UsageError(f"{where} has the sizes {value!r}: the first is above the second")
     return band

@@ -6,10 +6,10 @@ will do.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass, replace
 
-from nccl_bench.capabilities import ARMS, arm_spec, twin_of, unsupported
+from nccl_bench.capabilities import twin_of, unsupported
 from nccl_bench.collectives import COLLECTIVES, DTYPES, Case, Placement, Scenario, Timing
 from nccl_bench.config import CallerStream, RunConfig
 from nccl_bench.errors import UsageError
@@ -77,6 +77,17 @@ class Plan:
     timings: tuple[Timing, ...]
     left_out: tuple[str, ...]
 
+    def only(self, baseline: str, can: Callable[[str, Case], bool]) -> Plan:
+        """The same cases with those arms alone that ``can`` do them, which may be none."""
+        cases = []
+        for planned in self.cases:
+            arms = [name for name in planned.arms if can(name, planned.case)]
+            # The twin is there for what is compared with the baseline.
+            if twin_of(baseline) in arms and not {*arms} - {baseline, twin_of(baseline)}:
+                arms.remove(twin_of(baseline))
+            cases.append(replace(planned, arms=tuple(arms)))
+        return replace(self, cases=tuple(cases))
+
     def comparisons(self, baseline: str) -> int:
         """How many ratios to ``baseline`` a whole run finds: one for each case, timing and candidate."""
         return len(self.timings) * sum(len(planned.candidates(baseline)) for planned in self.cases)
@@ -86,7 +97,7 @@ def make_plan(config: RunConfig, world_size: int) -> Plan:
     """The cases of ``config`` on ``world_size`` ranks; raises ``UsageError`` where nothing is left to measure."""
     if config.root >= world_size:
         raise UsageError(f"the root is rank {config.root}, and there are ranks 0 to {world_size - 1}")
-    most = most_ops_per_batch(config.arms)
+    most = most_ops_per_batch(config, config.arms)
     if config.ops_per_batch is not None and config.ops_per_batch > most:
         raise UsageError(
             f"ops_per_batch (-n) is {config.ops_per_batch}: it is {most} at the most with these arms, so that a batch "
@@ -103,7 +114,7 @@ def make_plan(config: RunConfig, world_size: int) -> Plan:
                 for placement in _placements(config, collective):
                     arms = []
                     for name in config.arms:
-                        reason = unsupported(ARMS[name], config.device_spec, collective, dtype, redop, placement)
+                        reason = unsupported(config.arm(name), config.device_spec, collective, dtype, redop, placement)
                         if reason is None:
                             arms.append(name)
                         else:
@@ -263,6 +274,6 @@ def deadline_s(config: RunConfig, planned: PlannedCase, timings: int) -> float:
     return config.timeout_s + 2 * estimate_case_s(config, planned, timings, most_rounds(config, planned))
 
 
-def most_ops_per_batch(arms: tuple[str, ...]) -> int:
+def most_ops_per_batch(config: RunConfig, arms: Iterable[str]) -> int:
     """The most operations a batch of these arms may hold with every entry below half the launch queue."""
-    return LAUNCH_QUEUE_ENTRIES // max(arm_spec(name).launch_entries for name in arms)
+    return LAUNCH_QUEUE_ENTRIES // max(config.arm(name).launch_entries for name in arms)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping, Sequence
 from functools import partial
 from pathlib import Path
 
@@ -17,53 +17,70 @@ import torch.distributed as dist
 
 from nccl_bench.arms import Arm
 from nccl_bench.bench.budget import Budget
+from nccl_bench.bench.case_run import Paths
 from nccl_bench.bench.launch_memory import LaunchMemory
 from nccl_bench.bench.runner import Runner
 from nccl_bench.bench.timing import loop_cost_us
+from nccl_bench.communicators.foreign import blamed
 from nccl_bench.communicators.stream_free import StreamFreeCommunicator
 from nccl_bench.config import RunConfig
 from nccl_bench.errors import SetupError
 from nccl_bench.plan import make_plan
-from nccl_bench.ranks.control import Control
+from nccl_bench.plugins import of_arm
+from nccl_bench.ranks.joining import join, world_index
 from nccl_bench.ranks.process import SETUP, SETUP_TIMEOUT_S, run_rank, world
 from nccl_bench.records.handoff import Progress, WorkerSpec
+from nccl_bench.records.run import read_meta
 from nccl_bench.records.schema import Line
 from nccl_bench.records.store import RunStore
-from nccl_bench.transports.base import NEVER
 from nccl_bench.transports.device import Device, open_device
-from nccl_bench.transports.nccl_library import other_copies
+from nccl_bench.transports.nccl_library import other_copies, unread_variables
 
 
-def measure(spec: WorkerSpec, progress: Progress, environ: Mapping[str, str] = os.environ) -> None:
-    """Do this rank's part of the run. ``environ`` holds what torchrun sets: RANK, WORLD_SIZE, LOCAL_RANK and so on.
+def measure(spec: WorkerSpec, progress: Progress) -> None:
+    """Do this rank's part of the run. The environment holds what torchrun sets: RANK, WORLD_SIZE, LOCAL_RANK and so on.
 
     Raises ``NcclBenchError`` or whatever a library raises; the other ranks then wait, so the process has to end.
     """
     setup = partial(progress.update, case_index=SETUP, deadline_s=SETUP_TIMEOUT_S)
+    worlds = spec.worlds
+    # Before anything reads them: CUDA when it is initialised, NCCL with its first communicator.
+    os.environ.update(worlds[world_index(len(worlds))].variables)
     setup(arm="", phase="connect")
-    dist.init_process_group("gloo", timeout=NEVER)
-    control = Control(world())
+    ranks = join(len(worlds))
+    control = ranks.everyone
     # What rank 0 was asked for counts: the commands on several nodes could differ.
     config: RunConfig = control.announce(spec.config)
-    plan = make_plan(config, control.world_size)
+    plan = make_plan(config, ranks.here.world_size)
     # After a relaunch, launchers on several nodes may not agree on the case that ended the last one.
     first_case = int(control.maximum([spec.first_case])[0])
 
     setup(arm="", phase="device")
-    device = open_device(config.device, int(environ["LOCAL_RANK"]), config.nccl_library)
+    device = open_device(config.device, int(os.environ["LOCAL_RANK"]), config.nccl_library, config.transport)
     setup(arm="", phase="aligning communicator")
     aligner = StreamFreeCommunicator(world(), device)
-    arms = {}
-    for name in config.measured_arms:
-        setup(arm=name, phase="communicator")
-        arms[name] = Arm(name, world(), device, config.routing)
+    arms = _make_arms(config, worlds[ranks.index].arms, device, progress)
+    setup(arm="", phase="plan")
     _refuse_shared_streams(arms, device)
+    able = {(name, each.case) for name, arm in arms.items() for each in plan.cases if arm.supports(each.case)}
+    able = able.union(*ranks.of_each(able))
+    plan = plan.only(config.baseline, lambda name, case: (name, case) in able)
 
     store = RunStore(path=Path(spec.run_dir)) if control.rank == 0 and spec.run_dir is not None else None
-    append: Callable[[Line], None] = _nowhere
+    described = describe(device, config) | {
+        "plugins": [row for rows in ranks.of_each(foreign_arms(arms)) for row in rows],
+        "worlds": [each.told() for each in worlds] if len(worlds) > 1 else [],
+    }
+    # What a launch that failed has seen.
+    seen = [] if store is None else (read_meta(store.path)["worker"] or {}).get("paths", [])
+
+    def note() -> None:
+        if store is not None:
+            paths = [*seen, *told_paths(runner.paths)]
+            store.update(worker=described | {"launch_us": launch_memory.describe(), "paths": paths})
+
     if store is not None:
-        store.update(worker=describe(device))
-        append = store.append
+        store.update(worker=described | {"paths": seen})
 
     setup(arm="", phase="launch memory")
     launch_memory = LaunchMemory(device.streams)
@@ -72,32 +89,33 @@ def measure(spec: WorkerSpec, progress: Progress, environ: Mapping[str, str] = o
         config=config,
         plan=plan,
         device=device,
-        control=control,
+        ranks=ranks,
         arms=arms,
+        world_of={name: index for index, each in enumerate(worlds) for name in each.arms},
         align=partial(aligner.all_reduce, tiny),
         progress=progress,
-        append=append,
+        append=_nowhere if store is None else store.append,
         # The command's clock: rank 0, whose decision counts, is on its host.
         budget=Budget(config.max_seconds, spec.started),
         launch_memory=launch_memory,
-        ranks_per_memory=int(environ["LOCAL_WORLD_SIZE"]) if config.device_spec.shares_memory else 1,
+        note=note,
+        ranks_per_memory=len(worlds) * (int(os.environ["LOCAL_WORLD_SIZE"]) if config.device_spec.shares_memory else 1),
     )
-    runner.run(first_case)
+    try:
+        runner.run(first_case)
+    except Exception as error:
+        plugin = of_arm(config.plugins, progress.position.arm)
+        raise error if plugin is None else blamed(plugin, error) from error
 
-    progress.update(case_index=len(plan.cases), arm="", phase="close", deadline_s=SETUP_TIMEOUT_S)
-    if store is not None:
-        paths = [
-            {"collective": collective, "arm": arm, **by_mode} for (collective, arm), by_mode in runner.paths.items()
-        ]
-        store.update(worker=describe(device) | {"launch_us": launch_memory.describe(), "paths": paths})
-    for arm in arms.values():
+    for name, arm in arms.items():
+        progress.update(case_index=len(plan.cases), arm=name, phase="close", deadline_s=SETUP_TIMEOUT_S)
         arm.close()
     aligner.close()
     dist.destroy_process_group()
     progress.finish()
 
 
-def describe(device: Device) -> dict[str, object]:
+def describe(device: Device, config: RunConfig) -> dict[str, object]:
     """What only a worker can say for the record."""
     library = device.transport.describe()
     facts: dict[str, object] = {
@@ -111,7 +129,43 @@ def describe(device: Device) -> dict[str, object]:
     if "path" in library:
         # With two copies of NCCL in a process, the arms do not run the same code.
         facts["other_nccl_libraries"] = other_copies(str(library["path"]))
+        given = {name for variables in (config.variables, *(p.variables for p in config.plugins)) for name in variables}
+        facts["unread_variables"] = unread_variables(str(library["path"]), sorted(given))
     return facts
+
+
+def _make_arms(config: RunConfig, names: Sequence[str], device: Device, progress: Progress) -> dict[str, Arm]:
+    arms = {}
+    for name in names:
+        # A plug-in that hangs here is found out as in a case.
+        deadline_s = SETUP_TIMEOUT_S if of_arm(config.plugins, name) is None else config.timeout_s
+        progress.update(case_index=SETUP, arm=name, phase="communicator", deadline_s=deadline_s)
+        arms[name] = Arm(name, world(), device, config.routing, config.plugins)
+    return arms
+
+
+def told_paths(paths: Paths) -> list[dict[str, str]]:
+    """What the arms were seen to run, for the record."""
+    return [
+        {"collective": collective, "arm": arm, **{mode.value: path for mode, path in by_mode.items()}}
+        for (collective, arm), by_mode in paths.items()
+    ]
+
+
+def foreign_arms(arms: Mapping[str, Arm]) -> list[dict[str, object]]:
+    """What the plug-ins turned out to be, for the record."""
+    return [
+        {
+            "arm": name,
+            "where": arm.foreign.where,
+            "adapter": arm.foreign.adapter,
+            "order": arm.spec.order,
+            "described": arm.foreign.described,
+            "supports": sorted(f"{collective} {placement}" for collective, placement in arm.foreign.supports),
+        }
+        for name, arm in arms.items()
+        if arm.foreign is not None
+    ]
 
 
 def _refuse_shared_streams(arms: Mapping[str, Arm], device: Device) -> None:

@@ -6,18 +6,20 @@ is what a communicator's life alone can do. A verdict that this could have made 
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from statistics import median
+from statistics import fmean, median
 
 from nccl_bench.analysis.statistics import DEFAULT_THRESHOLD, Comparison, Verdict, compare, holds_beyond, interval
 from nccl_bench.capabilities import twin_of
 from nccl_bench.collectives import Case, Timing
-from nccl_bench.errors import RecordError, UsageError
-from nccl_bench.limits import limits_of
+from nccl_bench.limits import recorded_limits
 from nccl_bench.records.run import Run
 from nccl_bench.records.schema import Line, Samples, Status
 
+# Standard deviations, which one in twenty is beyond.
+_EASILY = 2.0
 # The threshold of a case: what matters in practice, as a share of the baseline's time.
 Threshold = Callable[[Case, Timing], float]
 
@@ -46,13 +48,7 @@ class Compared:
 
 def of_run(run: Run) -> list[Compared]:
     """All arms of ``run`` against its baseline, by the thresholds that it was measured for."""
-    config = run.meta["config"]
-    try:
-        limits = limits_of(
-            {key: config[key] for key in ("threshold", "limits") if key in config}, DEFAULT_THRESHOLD, "its config"
-        )
-    except UsageError as error:
-        raise RecordError(f"the run {run.meta['name']} cannot be judged: {error}") from error
+    limits = recorded_limits(run.meta["config"], DEFAULT_THRESHOLD, f"the run {run.meta['name']}")
     return within(run, lambda case, timing: limits.threshold(case.collective, timing, case.size_bytes))
 
 
@@ -73,11 +69,13 @@ def within(
             if ratios:
                 pairs[case, timing, name] = ratios
     limits = [threshold(case, timing) for case, timing, _ in pairs]
+    twins = {(case, timing): _ratios(times, (case, timing), twin_of(base), base) for case, timing, _ in pairs}
+    usual = _usual_luck(twins)
     compared = []
     for (case, timing, name), found in zip(pairs, compare(list(pairs.values()), limits), strict=True):
-        twin = _ratios(times, (case, timing), twin_of(base), base)
+        twin = twins[case, timing]
         floor = _floor(twin, found) if twin else None
-        told = found if floor is None else _above(found, floor, abs(median(twin) - 1))
+        told = found if floor is None else _above(found, floor, max(abs(median(twin) - 1), usual[_kind(case, timing)]))
         compared.append(
             Compared(
                 case=case,
@@ -110,6 +108,20 @@ def _ratios(times: _Times, place: tuple[Case, Timing], arm: str, base: str) -> l
     return [time_us / baseline_us[number] for number, time_us in arm_us.items() if number in baseline_us]
 
 
+def _kind(case: Case, timing: Timing) -> tuple[Case, Timing]:
+    """What sizes of one sweep have in common."""
+    return replace(case, size_bytes=0, count=0), timing
+
+
+def _usual_luck(twins: Mapping[tuple[Case, Timing], Sequence[float]]) -> dict[tuple[Case, Timing], float]:
+    """How far from 1 a twin of each kind easily is, by all its sizes: at one size a twin can be lucky too."""
+    squares: dict[tuple[Case, Timing], list[float]] = {}
+    for (case, timing), twin in twins.items():
+        if twin:
+            squares.setdefault(_kind(case, timing), []).append((median(twin) - 1) ** 2)
+    return {kind: _EASILY * math.sqrt(fmean(of_kind)) for kind, of_kind in squares.items()}
+
+
 def _floor(twin: Sequence[float], found: Comparison) -> float:
     """How far from 1 the twin may be, at the level of the comparison itself."""
     bounds = interval(twin, found.error)
@@ -119,11 +131,12 @@ def _floor(twin: Sequence[float], found: Comparison) -> float:
 
 
 def _above(found: Comparison, floor: float, seen: float) -> Comparison:
-    """``found``, or the same without its verdict where the twin, ``seen`` from 1 itself, could have done as much."""
+    """``found``, or the same without its verdict where a twin, ``seen`` from 1 itself, could have done as much."""
     if found.interval is None or found.verdict is Verdict.INCONCLUSIVE:
         return found
-    # That two things are the same within the threshold is about the threshold itself.
-    effect = found.threshold if found.verdict is Verdict.EQUIVALENT else abs(found.ratio - 1)
-    if effect > floor and holds_beyond(found.interval, found.threshold, seen):
-        return found
-    return replace(found, verdict=Verdict.INCONCLUSIVE)
+    if found.verdict is Verdict.EQUIVALENT:
+        # That two things are the same within the threshold is about the threshold itself.
+        holds = floor < found.threshold
+    else:
+        holds = floor < abs(found.ratio - 1) and holds_beyond(found.interval, found.threshold, seen)
+    return found if holds else replace(found, verdict=Verdict.INCONCLUSIVE)

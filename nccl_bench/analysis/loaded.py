@@ -7,55 +7,75 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from nccl_bench.analysis.between import Source
+from nccl_bench.analysis.sources import Source
+from nccl_bench.analysis.summary import failures
 from nccl_bench.capabilities import TWIN_SUFFIX
 from nccl_bench.collectives import Case, Timing
+from nccl_bench.errors import ExitCode
 from nccl_bench.records import nccl_tests
-from nccl_bench.records.run import Run
-from nccl_bench.records.schema import Samples, Status
+from nccl_bench.records.run import RUN, SUMMARY, Run
+from nccl_bench.records.schema import Crash, Hang, Samples, Status
 from nccl_bench.records.summary_csv import read_summary
+
+# What rows without a time have earned, as ``failures`` has it of lines; an ``ok`` one is of a cell with no batch kept.
+_EARNED = {
+    Status.WRONG.value: ExitCode.WRONG_RESULT,
+    Hang.kind: ExitCode.HANG,
+    Crash.kind: ExitCode.SETUP,
+    Status.OK.value: ExitCode.SETUP,
+}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Loaded:
-    """One run; ``meta`` is its ``run.json``, ``run`` is ``None`` where only medians are left of it.
+    """What is at ``path``; ``meta`` is its ``run.json``, ``run`` is ``None`` where only medians are left of it.
 
-    ``wrong`` says that it has wrong results, which are not compared.
+    ``earned`` is the exit code of what went wrong in it, ``left_out`` how many rows of a summary have no time, by their
+    status.
     """
 
+    path: Path
     source: Source
     meta: Mapping[str, Any]
     run: Run | None
-    wrong: bool
+    earned: ExitCode
+    left_out: Mapping[str, int]
     warnings: tuple[str, ...]
+
+    def same_as(self, other: Loaded) -> bool:
+        """Whether it is the same run once more, here or as a copy: two runs never have the same samples."""
+        if _origin(self.path) == _origin(other.path):
+            return True
+        if self.run is None or other.run is None:
+            return False
+        return _launch(self.meta) == _launch(other.meta) and self.run.lines == other.run.lines
 
 
 def load(path: Path) -> Loaded:
     """The run at ``path``; raises ``RecordError`` for what is none."""
     if path.is_dir():
-        return _of_run(Run.load(path), str(path))
+        return _of_run(Run.load(path), path)
     if path.suffix == ".csv":
         return _of_csv(path)
     imported = nccl_tests.read(path)
-    return _of_run(Run(meta=imported.meta(), lines=imported.lines, warnings=imported.left_out), str(path))
+    return _of_run(Run(meta=imported.meta(), lines=imported.lines), path)
 
 
-def _of_run(run: Run, name: str) -> Loaded:
+def _of_run(run: Run, path: Path) -> Loaded:
     cells: dict[tuple[Case, Timing, str], dict[int, float]] = {}
-    wrong = False
     for line in run.lines:
-        if isinstance(line, Samples) and line.status is Status.WRONG:
-            wrong = True
-        elif isinstance(line, Samples) and line.samples_us:
+        if isinstance(line, Samples) and line.status is Status.OK and line.samples_us:
             cells[line.case, line.timing, line.arm] = dict(zip(line.rounds, line.samples_us, strict=True))
     # A single round tells nothing about how much rounds vary.
-    summary = max(map(len, cells.values()), default=0) < 2
+    summary = bool(cells) and max(map(len, cells.values())) < 2
     return Loaded(
-        source=Source(name=name, arms=run.arms, cells=cells, summary=summary),
+        path=path,
+        source=Source(name=str(path), arms=run.arms, cells=cells, summary=summary),
         meta=run.meta,
         run=run,
-        wrong=wrong,
-        warnings=tuple(f"{name}: {text}" for text in (*run.warnings, *_unfinished(run))),
+        earned=failures(run.lines),
+        left_out={},
+        warnings=(*run.warnings, *_unfinished(run)),
     )
 
 
@@ -69,11 +89,23 @@ def _of_csv(path: Path) -> Loaded:
     measured = (arm for _, _, arm in medians.times_us if not arm.endswith(TWIN_SUFFIX))
     arms = tuple(dict.fromkeys((medians.baseline, *measured)))
     return Loaded(
+        path=path,
         source=Source(
             name=str(path), arms=arms, cells={key: {0: us} for key, us in medians.times_us.items()}, summary=True
         ),
         meta={"launch": {"world_size": medians.world_size}, "config": {"baseline": medians.baseline}},
         run=None,
-        wrong=medians.wrong,
-        warnings=(f"{path}: a summary has no intervals, and does not say which machine it is from",),
+        earned=next((code for status, code in _EARNED.items() if status in medians.left_out), ExitCode.OK),
+        left_out=medians.left_out,
+        warnings=("a summary has no intervals, and does not say which machine it is from",),
     )
+
+
+def _origin(path: Path) -> Path:
+    """Where the run is that ``path`` is of: a summary beside its ``run.json`` is that directory's."""
+    found = path.resolve()
+    return found.parent if found.name == SUMMARY and (found.parent / RUN).exists() else found
+
+
+def _launch(meta: Mapping[str, Any]) -> tuple[object, ...]:
+    return meta["started"], meta["environment"].get("hostname"), meta["environment"].get("hostnames")

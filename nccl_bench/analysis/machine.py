@@ -8,6 +8,9 @@ from typing import Any
 from nccl_bench.records.nccl_tests import ARM, OverRanks
 
 _BUFFERS = {"True": "one for all calls", "False": "rotating"}
+_PREFIXES = ("NCCL_", "TORCH_NCCL_", "CUDA_LAUNCH_BLOCKING", "CUDA_DEVICE_MAX_CONNECTIONS")
+# The one is set by images and read by nobody, the other by torchrun for its workers and so by no choice.
+_NO_SETTINGS = ("NCCL_VERSION", "TORCH_NCCL_ASYNC_ERROR_HANDLING")
 
 
 def facts(meta: Mapping[str, Any]) -> dict[str, str]:
@@ -24,18 +27,13 @@ def facts(meta: Mapping[str, Any]) -> dict[str, str]:
         "GPUs": _each(environment.get("gpus"), "name"),
         "driver": _each(environment.get("gpus"), "driver"),
         "torch": worker.get("torch"),
-        "NCCL": (worker.get("transport") or {}).get("version"),
+        "transport": _transport(worker.get("transport") or {}),
         "caller's stream": meta["config"].get("caller_stream"),
         "buffers": _BUFFERS.get(str(meta["config"].get("same_buffer"))),
     }
-    settings = {
-        name: str(value) or "empty"
-        for name, value in (environment.get("variables") or {}).items()
-        if name.startswith("NCCL_")
-    }
     known = {name: str(value) for name, value in found.items() if value not in (None, "")}
     # Of a run that recorded its variables, one that it does not name was not set.
-    return known | settings | ({"": "recorded"} if "variables" in environment else {})
+    return known | _settings(environment) | ({"": "recorded"} if "variables" in environment else {})
 
 
 def differences(runs: Sequence[tuple[str, Mapping[str, Any]]]) -> Iterator[str]:
@@ -46,7 +44,7 @@ def differences(runs: Sequence[tuple[str, Mapping[str, Any]]]) -> Iterator[str]:
         for name, of_run in known:
             if fact in of_run:
                 values.setdefault(of_run[fact], []).append(name)
-            elif fact.startswith("NCCL_") and "" in of_run:
+            elif _is_setting(fact) and "" in of_run:
                 values.setdefault("not set", []).append(name)
         if len(values) > 1:
             yield f"{fact}: " + "; ".join(f"{value} ({', '.join(names)})" for value, names in values.items())
@@ -56,7 +54,7 @@ def over_ranks(runs: Sequence[tuple[str, Mapping[str, Any]]]) -> Iterator[str]:
     """A line where the times of ``runs``, by name, are not all the same of their ranks'."""
     names: dict[OverRanks | None, list[str]] = {}
     for name, meta in runs:
-        names.setdefault(_over_ranks(meta), []).append(name)
+        names.setdefault(over_ranks_of(meta), []).append(name)
     # Most likely nccl-tests was not told otherwise.
     if len({kind or OverRanks.AVERAGE for kind in names}) > 1:
         yield (
@@ -66,12 +64,34 @@ def over_ranks(runs: Sequence[tuple[str, Mapping[str, Any]]]) -> Iterator[str]:
         )
 
 
-def _over_ranks(meta: Mapping[str, Any]) -> OverRanks | None:
-    """``None`` where an import does not tell."""
+def over_ranks_of(meta: Mapping[str, Any]) -> OverRanks | None:
+    """What a run's times are of its ranks'; ``None`` where an import does not tell."""
     if meta["config"].get("baseline") != ARM:
         return OverRanks.MAXIMUM
     kind = meta["config"].get("over_ranks")
     return OverRanks(kind) if kind in list(OverRanks) else None
+
+
+def _transport(transport: Mapping[str, Any]) -> str | None:
+    """Its name and version; NCCL does not say its own name."""
+    version = transport.get("version")
+    return None if version is None else f"{transport.get('name') or 'nccl'} {version}"
+
+
+def _is_setting(name: str) -> bool:
+    return name.startswith(_PREFIXES) and name not in _NO_SETTINGS
+
+
+def _settings(environment: Mapping[str, Any]) -> dict[str, str]:
+    """What counts, as NCCL has it: a variable before the user's file, and that before the system's."""
+    files = environment.get("nccl_conf")
+    of_files = files.values() if isinstance(files, Mapping) else ()
+    settings: dict[str, str] = {}
+    for source in (environment.get("variables"), *of_files):
+        for name, value in source.items() if isinstance(source, Mapping) else ():
+            if _is_setting(name):
+                settings.setdefault(name, str(value) or "empty")
+    return settings
 
 
 def _each(gpus: object, key: str) -> str:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import gc
 import statistics
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from functools import partial
@@ -18,10 +18,12 @@ from nccl_bench.bench.launch_memory import LaunchMemory
 from nccl_bench.bench.schedule import FEWEST_OPS, Pilot, Schedule, gate_length_s, make_schedule, visiting_order
 from nccl_bench.bench.stopping import ATTEMPTS_PER_ROUND, Stopping
 from nccl_bench.bench.timing import Batch, Clock, Operation
+from nccl_bench.bench.turns import Turns
 from nccl_bench.collectives import Case, Timing
 from nccl_bench.config import RunConfig
 from nccl_bench.plan import LAUNCH_QUEUE_ENTRIES, Arena
 from nccl_bench.ranks.control import Control, Reduced
+from nccl_bench.ranks.joining import Ranks
 from nccl_bench.records.handoff import Progress
 from nccl_bench.records.schema import Line, PerIteration, Samples, Status
 from nccl_bench.routes import Mode
@@ -52,7 +54,11 @@ class _Tally:
 
 @dataclass(kw_only=True)
 class CaseRun:
-    """Everything one case needs; ``run`` is called with the caller's stream current. Every step is collective."""
+    """Everything one case needs; ``run`` is called with the caller's stream current. Every step is collective.
+
+    ``names`` are the arms of the case, ``arms`` those of them that are of this process. The others are measured by
+    other processes of the same ranks, and this one has nothing to add to what is reduced over all.
+    """
 
     config: RunConfig
     case: Case
@@ -60,10 +66,12 @@ class CaseRun:
     timings: Sequence[Timing]
     arena: Arena
     buffers: CaseBuffers
+    names: Sequence[str]
     arms: Mapping[str, Arm]
+    turns: Turns
+    ranks: Ranks
     streams: Streams
     clock: Clock
-    control: Control
     stopping: Stopping
     budget: Budget
     launch_memory: LaunchMemory
@@ -73,10 +81,10 @@ class CaseRun:
 
     def run(self) -> None:
         """Check, measure every timing, check after each, and append its lines."""
-        wrong = self._check(list(self.arms), "check before timing", min(CHECKED_SLOTS, self.buffers.slots))
-        right = [name for name in self.arms if not wrong[name]]
+        wrong = self._check(self.names, "check before timing", min(CHECKED_SLOTS, self.buffers.slots))
+        right = [name for name in self.names if not wrong[name]]
         self.append(
-            [self._line(name, timing, wrong[name]) for name in self.arms if wrong[name] for timing in self.timings]
+            [self._line(name, timing, wrong[name]) for name in self.names if wrong[name] for timing in self.timings]
         )
         if not right:
             return
@@ -94,10 +102,28 @@ class CaseRun:
                 [self._line(name, timing, wrong[name], schedule, tallies[name], details.get(name)) for name in right]
             )
 
+    @property
+    def control(self) -> Control:
+        """Every process's: what is decided is decided for all."""
+        return self.ranks.everyone
+
     # -- calls ---------------------------------------------------------------------------------------------------
 
     def _at(self, arm: str, phase: str) -> None:
         self.progress.update(case_index=self.case_index, arm=arm, phase=phase, deadline_s=None)
+
+    def _turn(self, arm: str, phase: str) -> bool:
+        """Whether ``arm`` is of this process; its turn has come, here or elsewhere."""
+        self._at(arm, phase)
+        if self.turns.take(arm):
+            return True
+        # A step more than the ranks that are at work, one of which then is the one that a hang is put down to.
+        self._at(arm, f"{phase}, by other processes")
+        return False
+
+    def _in_turn(self, names: Iterable[str], phase: str) -> Iterator[str]:
+        """Those of ``names`` that are of this process, each when its turn comes."""
+        return (name for name in names if self._turn(name, phase))
 
     def _calls(self, arm: str, operations: int) -> list[Operation]:
         """``operations`` calls over rotating slots, for the stream that is current."""
@@ -118,9 +144,8 @@ class CaseRun:
         """Wrong elements by arm, summed over ranks, after ``operations`` operations on poisoned outputs."""
         if not self.config.check:
             return dict.fromkeys(names, 0)
-        counts = []
-        for name in names:
-            self._at(name, phase)
+        counts = dict.fromkeys(names, 0)
+        for name in self._in_turn(names, phase):
             self.buffers.poison(operations)
             if graphs is not None:
                 graphs[name].replay()
@@ -130,9 +155,9 @@ class CaseRun:
             self._at(name, f"{phase}, waiting")
             # Only the caller's stream is waited for: work that was not joined to it counts as not done.
             self.streams.current_stream().synchronize()
-            counts.append(self.buffers.wrong(operations))
+            counts[name] = self.buffers.wrong(operations)
             self.streams.synchronize()
-        return dict(zip(names, self.control.sum(counts), strict=True))
+        return dict(zip(names, self.control.sum(list(counts.values())), strict=True))
 
     def _check_after(
         self, names: Sequence[str], timing: Timing, schedule: Schedule, graphs: Mapping[str, Graph]
@@ -149,20 +174,23 @@ class CaseRun:
 
     def _trace(self, names: Sequence[str]) -> None:
         """What the arms run, once for each collective."""
-        for name in names:
-            if (self.case.collective, name) not in self.paths:
-                self._at(name, "trace")
-                self.paths[self.case.collective, name] = self.arms[name].paths(self.case, *self.buffers.pair(0))
-        self.streams.synchronize()
+        unknown = [name for name in names if (self.case.collective, name) not in self.paths]
+        if not unknown:
+            return
+        seen: Paths = {}
+        for name in self._in_turn(unknown, "trace"):
+            seen[self.case.collective, name] = self.arms[name].paths(self.case, *self.buffers.pair(0))
+            self.streams.synchronize()
         self._restore(1)
+        for of_world in self.ranks.of_each(seen):
+            self.paths |= of_world
 
     # -- measuring -----------------------------------------------------------------------------------------------
 
     def _pilot(self, names: Sequence[str]) -> dict[str, Pilot]:
         """Warm up, then a first measurement of each arm, the maximum over ranks."""
-        measured: list[float] = []
-        for name in names:
-            self._at(name, "pilot")
+        measured = dict.fromkeys(names, (0.0, 0.0))
+        for name in self._in_turn(names, "pilot"):
             calls = self._calls(name, FEWEST_OPS)
             for index in range(self.config.warmup):
                 calls[index % len(calls)]()
@@ -170,8 +198,8 @@ class CaseRun:
             self._restore(FEWEST_OPS)
             device = min(self.clock.eager(calls).time_us for _ in range(2))
             enqueue = min(self.clock.call_cost_us(calls) for _ in range(2))
-            measured += [device, enqueue]
-        reduced = self.control.maximum(measured)
+            measured[name] = (device, enqueue)
+        reduced = self.control.maximum([time_us for pair in measured.values() for time_us in pair])
         return {
             name: Pilot(device_us=max(device, 1e-3), enqueue_us=enqueue)
             for name, device, enqueue in zip(names, reduced[::2], reduced[1::2], strict=True)
@@ -188,12 +216,20 @@ class CaseRun:
                 yield graphs
             return
         # A fork and a join show it most.
-        in_order = sorted(names, key=lambda name: not self.arms[name].can_move)
-        graphs = self.launch_memory.best_graphs(
-            in_order, partial(self._capture, operations=operations), operations, self.clock, self.control
-        )
-        yield graphs
-        self._reset(graphs)
+        in_order = sorted(self._here(names), key=lambda name: not self.arms[name].can_move)
+        best: Mapping[str, Graph] = {}
+        for mine in self.ranks.in_turn():
+            if mine and in_order:
+                best = self.launch_memory.best_graphs(
+                    in_order,
+                    partial(self._capture, operations=operations),
+                    operations,
+                    self.clock,
+                    self.ranks.here,
+                    partial(self._at, in_order[0], "choice of graphs"),
+                )
+        yield best
+        self._reset(best)
 
     def _gates(
         self, names: Sequence[str], timing: Timing, schedule: Schedule, graphs: Mapping[str, Graph]
@@ -201,15 +237,14 @@ class CaseRun:
         """Each arm's gate in seconds; 0 where there is none. Graphs are warmed up, and their launches timed, here."""
         if timing is Timing.EAGER:
             return dict.fromkeys(names, 0.0)
-        if not graphs:
+        if timing is not Timing.GRAPH:
             return {name: schedule.gates_s[name, timing] for name in names}
-        launches_us = []
-        for name in names:
-            self._at(name, "graph warm-up")
+        launches_us = dict.fromkeys(names, 0.0)
+        for name in self._in_turn(names, "graph warm-up"):
             self._restore(self.buffers.slots)
             replays = [graphs[name].replay] * schedule.replays
-            launches_us.append(min(self.clock.call_cost_us(replays) for _ in range(2)) * schedule.replays)
-        slowest = self.control.maximum(launches_us)
+            launches_us[name] = min(self.clock.call_cost_us(replays) for _ in range(2)) * schedule.replays
+        slowest = self.control.maximum(list(launches_us.values()))
         return {name: gate_length_s(launch_us) for name, launch_us in zip(names, slowest, strict=True)}
 
     @contextmanager
@@ -218,13 +253,16 @@ class CaseRun:
 
         After an exception they are left alone: a failed capture can leave the process unusable, and it is ending.
         """
-        graphs = {name: self._capture(name, operations) for name in names}
+        graphs = {name: self._capture(name, operations) for name in self._here(names)}
         yield graphs
         self._reset(graphs)
 
     def _capture(self, name: str, operations: int) -> Graph:
         self._at(name, "graph capture")
         return self.arms[name].capture(partial(self._call_each, name, operations))
+
+    def _here(self, names: Iterable[str]) -> list[str]:
+        return [name for name in names if name in self.arms]
 
     def _reset(self, graphs: Mapping[str, Graph]) -> None:
         self.streams.synchronize()
@@ -246,7 +284,7 @@ class CaseRun:
     ) -> dict[str, _Tally]:
         """Batches of every arm, interleaved in shuffled order, until rank 0 finds that there are enough."""
         operations = schedule.ops[timing]
-        calls = {} if graphs else {name: self._calls(name, operations) for name in names}
+        calls = {} if graphs else {name: self._calls(name, operations) for name in self._here(names)}
         gates = dict(first_gates)
         tallies = {name: _Tally() for name in names}
         matters = self.config.thresholds.threshold(self.case.collective, timing, self.case.size_bytes)
@@ -254,18 +292,23 @@ class CaseRun:
         attempts = 0
         while block := self._next_block(stopping, tallies, attempts):
             visits: list[tuple[int, str]] = []
-            batches: list[Batch] = []
+            batches: list[Batch | None] = []
             with _no_garbage_collection():
                 for number in range(attempts, attempts + block):
                     for name in visiting_order(names, self.config.seed, self.case.label, timing, number):
-                        self._at(name, timing)
-                        self._restore(operations)
                         visits.append((number, name))
+                        if not self._turn(name, timing):
+                            batches.append(None)
+                            continue
+                        self._restore(operations)
                         batches.append(
                             self._batch(timing, calls.get(name, []), graphs.get(name), gates[name], schedule)
                         )
             attempts += block
-            reduced = self.control.reduce_batches([b.time_us for b in batches], [b.valid for b in batches])
+            reduced = self.control.reduce_batches(
+                [None if batch is None else batch.time_us for batch in batches],
+                [batch is None or batch.valid for batch in batches],
+            )
             for (number, name), batch in zip(visits, reduced, strict=True):
                 if batch.valid:
                     tallies[name].kept[number] = batch
@@ -304,14 +347,15 @@ class CaseRun:
             # The events take entries of the launch queue too.
             most = LAUNCH_QUEUE_ENTRIES // (self.arms[name].spec.launch_entries + 1)
             operations = min(schedule.ops[timing], most)
-            calls = self._calls(name, operations)
+            calls = self._calls(name, operations) if name in self.arms else []
             gate_s = schedule.gates_s[name, Timing.GATED] * 2 if timing is Timing.GATED else None
             kept: list[float] = []
             for _ in range(ATTEMPTS_PER_ROUND * -(-PER_ITERATION_OPERATIONS // operations)):
-                self._at(name, f"{timing} per iteration")
-                self._restore(operations)
-                with _no_garbage_collection():
-                    times, held = self.clock.per_iteration(calls, gate_s)
+                times, held = [0.0] * operations, True
+                if self._turn(name, f"{timing} per iteration"):
+                    self._restore(operations)
+                    with _no_garbage_collection():
+                        times, held = self.clock.per_iteration(calls, gate_s)
                 *slowest, opened = self.control.maximum([*times, 0.0 if held else 1.0])
                 if not opened:
                     kept += slowest
@@ -352,7 +396,7 @@ class CaseRun:
             arm=name,
             timing=timing,
             status=Status.WRONG if wrong else Status.OK,
-            world_size=self.control.world_size,
+            world_size=self.ranks.here.world_size,
             ops_per_batch=schedule.operations(timing) if schedule else 0,
             rounds=tuple(tally.kept),
             samples_us=tuple(batch.slowest_us for batch in batches),

@@ -90,20 +90,27 @@ class LaunchMemory:
     # -- graphs --------------------------------------------------------------------------------------------------
 
     def best_graphs(
-        self, names: Sequence[str], capture: Callable[[str], Graph], operations: int, clock: Clock, control: Control
+        self,
+        names: Sequence[str],
+        capture: Callable[[str], Graph],
+        operations: int,
+        clock: Clock,
+        control: Control,
+        choosing: Callable[[], None],
     ) -> dict[str, Graph]:
         """Graphs of ``names``, of ``operations`` operations each, which lie in the best page of some. Collective.
 
         They are captured once for every page, the first of ``names`` once more at the end: where its two graphs lie
         well, so do those between them. Only what is measured shows a graph's page, and ranks wait for each other, so
         they try their pages in turn, each beside the best that the others have found, and then once more: what a slower
-        rank hid shows when that one lies well.
+        rank hid shows when that one lies well. ``choosing`` is called before.
         """
         pages: list[list[Graph]] = []
         ballast: list[Graph] = []
         for _ in range(_PAGES):
             pages.append([capture(name) for name in (*names, names[0])])
             ballast.append(self._streams.capture(self._fill))
+        choosing()
         best = 0
         for rank in 2 * list(range(min(control.world_size, _MOST_RANKS))):
             both_ends = [(page[0], page[-1]) for page in (pages if rank == control.rank else [pages[best]] * _PAGES)]

@@ -14,9 +14,10 @@ from nccl_bench.bench.case_run import CaseRun, Paths
 from nccl_bench.bench.launch_memory import LaunchMemory
 from nccl_bench.bench.stopping import Stopping
 from nccl_bench.bench.timing import Clock, Operation
+from nccl_bench.bench.turns import Turns
 from nccl_bench.config import CallerStream, RunConfig
 from nccl_bench.plan import MEMORY_SHARE, Arena, Plan, PlannedCase, deadline_s, plan_arena
-from nccl_bench.ranks.control import Control
+from nccl_bench.ranks.joining import Ranks
 from nccl_bench.records.handoff import Progress
 from nccl_bench.records.schema import Line, Skipped
 from nccl_bench.transports.device import Device, refusal
@@ -25,7 +26,8 @@ from nccl_bench.transports.device import Device, refusal
 class Runner:
     """One rank of a run. ``append`` gets each line as measured, on rank 0 only.
 
-    ``paths`` is what the arms were seen to run.
+    ``arms`` are those of this process, ``world_of`` says for each of the run in which of the ``ranks``' worlds it is.
+    ``paths`` is what the arms were seen to run; ``note`` is called when there is more of it.
     """
 
     def __init__(
@@ -34,20 +36,24 @@ class Runner:
         config: RunConfig,
         plan: Plan,
         device: Device,
-        control: Control,
+        ranks: Ranks,
         arms: Mapping[str, Arm],
+        world_of: Mapping[str, int],
         align: Operation,
         progress: Progress,
         append: Callable[[Line], None],
         budget: Budget,
         launch_memory: LaunchMemory,
+        note: Callable[[], None],
         ranks_per_memory: int,
     ) -> None:
         self._config = config
         self._plan = plan
         self._device = device
         self._streams = device.streams
-        self._control = control
+        self._ranks = ranks
+        self._control = ranks.everyone
+        self._turns = Turns(ranks, world_of)
         self._arms = arms
         self._progress = progress
         self._append = append
@@ -64,8 +70,11 @@ class Runner:
         self._ranks_per_memory = ranks_per_memory
         default = config.caller_stream is CallerStream.DEFAULT
         self._launch_memory = launch_memory
-        self._caller = self._streams.default_stream() if default else launch_memory.callers_stream()
-        launch_memory.settle(arms.values(), self._caller)
+        self._note = note
+        for mine in ranks.in_turn():
+            if mine:
+                self._caller = self._streams.default_stream() if default else launch_memory.callers_stream()
+                launch_memory.settle(arms.values(), self._caller)
         self.paths: Paths = {}
         self._clock = Clock(self._streams, self._caller, align)
 
@@ -79,11 +88,15 @@ class Runner:
             self._progress.update(case_index=index, arm="", phase="memory", deadline_s=limit_s)
             self._budget.begin_case(limit_s, timings, timings * (len(self._plan.cases) - index))
             gc.collect()
-            reason = self._control.announce(refusal(self._device, planned.case) or "")
+            nobody = "" if planned.arms else "no arm supports it"
+            reason = self._control.announce(nobody or refusal(self._device, planned.case) or "")
             if reason:
                 self._record([Skipped(case=planned.case, reason=reason)])
             elif arena := self._fit(planned):
+                known = len(self.paths)
                 self._measure(index, planned, arena)
+                if len(self.paths) > known:
+                    self._note()
 
     def _measure(self, index: int, planned: PlannedCase, arena: Arena) -> None:
         """One case; its buffers are gone when this returns, before the next case looks at the memory."""
@@ -95,12 +108,14 @@ class Runner:
                 timings=self._plan.timings,
                 arena=arena,
                 buffers=CaseBuffers(
-                    planned.case, arena, self._control.rank, self._control.world_size, self._streams.device
+                    planned.case, arena, self._ranks.here.rank, self._ranks.here.world_size, self._streams.device
                 ),
-                arms={name: self._arms[name] for name in planned.arms},
+                names=planned.arms,
+                arms={name: self._arms[name] for name in planned.arms if name in self._arms},
+                turns=self._turns,
+                ranks=self._ranks,
                 streams=self._streams,
                 clock=self._clock,
-                control=self._control,
                 stopping=self._stopping,
                 budget=self._budget,
                 launch_memory=self._launch_memory,
@@ -112,9 +127,9 @@ class Runner:
     def _fit(self, planned: PlannedCase) -> Arena | None:
         """The arena that fits on every rank, or ``None`` with the case recorded as skipped."""
         free = self._control.minimum(self._streams.memory()[0] // self._ranks_per_memory)
-        arena = plan_arena(self._config, planned.case, self._control.world_size, free)
+        arena = plan_arena(self._config, planned.case, self._ranks.here.world_size, free)
         if arena is None:
-            one_slot = plan_arena(self._config, planned.case, self._control.world_size, 2**62)
+            one_slot = plan_arena(self._config, planned.case, self._ranks.here.world_size, 2**62)
             assert one_slot is not None
             needed = replace(one_slot, slots=1).total_bytes
             self._record([Skipped(case=planned.case, reason=_does_not_fit(needed, free))])

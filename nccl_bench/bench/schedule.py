@@ -49,7 +49,7 @@ def make_schedule(config: RunConfig, pilots: Mapping[str, Pilot], slots: int) ->
     """A batch is long enough for the fastest arm, and fits the launch queue for the one with the most entries."""
     fastest_us = min(pilot.device_us for pilot in pilots.values())
     slowest_us = max(pilot.device_us for pilot in pilots.values())
-    most = most_ops_per_batch(tuple(pilots))
+    most = most_ops_per_batch(config, pilots)
     eager = _between(FEWEST_OPS, math.ceil((BATCH_S * 1e6) / fastest_us), most)
     enqueue = _between(FEWEST_OPS, int(ENQUEUE_DEVICE_US / slowest_us), most)
     if config.ops_per_batch is not None:

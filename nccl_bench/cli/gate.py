@@ -26,6 +26,14 @@ class Format(StrEnum):
     CSV = "csv"
 
 
+class ComparisonFormat(StrEnum):
+    """How a comparison of runs is printed, by the names of ``Format``."""
+
+    TABLES = "tables"
+    MARKDOWN = "markdown"
+    JSON = "json"
+
+
 _CODES = {
     FailOn.WRONG: ExitCode.WRONG_RESULT,
     FailOn.SLOWER: ExitCode.SLOWER,

@@ -9,6 +9,7 @@ from typing import Annotated
 import typer
 
 from nccl_bench.config import resolve
+from nccl_bench.errors import ExitCode
 
 
 def import_(
@@ -21,11 +22,14 @@ def import_(
 ) -> None:
     """Record what nccl-tests measured as a run, to be reported and compared like any other.
 
-    Its times are averages over ranks, not maxima, unless it was told otherwise (`-a 3`).
+    Its times are averages over ranks, not maxima, unless it was told otherwise (`-a 3`). Exit code 4: it has wrong
+    results, which are recorded all the same.
     """
+    from nccl_bench.analysis.summary import failures
     from nccl_bench.records.nccl_tests import merged, read
     from nccl_bench.records.run import Run
     from nccl_bench.records.store import RunStore
+    from nccl_bench.report import notes
     from nccl_bench.report.export import CsvReport
 
     # A run's name has rules, and a run has them checked with the rest.
@@ -41,5 +45,11 @@ def import_(
     for line in imported.lines:
         store.append(line)
     store.update(**{key: meta[key] for key in ("started", "finished", "status", "worker")})
-    store.write_summary(CsvReport().render(Run.load(store.path)))
+    run = Run.load(store.path)
+    store.write_summary(CsvReport().render(run))
     print(f"recorded in {store.path}")
+    for text in (*notes.failures(run), *imported.left_out):
+        print(f"nccl-bench: {text}", file=sys.stderr)
+    code = failures(run.lines)
+    if code is not ExitCode.OK:
+        raise SystemExit(int(code))

@@ -16,6 +16,7 @@ from nccl_bench.collectives import COLLECTIVES, DTYPES, Placement, RedOp, Timing
 from nccl_bench.config import DEFAULT_MAX_ROUNDS, CallerStream, defaults, read_toml, resolve
 from nccl_bench.errors import UsageError
 from nccl_bench.limits import read_tables
+from nccl_bench.plugins import ARM_HELP, parse
 from nccl_bench.units import parse_size, sweep
 
 
@@ -85,6 +86,20 @@ def run(
     arms: Annotated[
         str | None,
         typer.Option(help=f"Of {_choices(_TIMED)}. Default: {_choices(DEFAULT_ARMS)}.", rich_help_panel=_SWEEP),
+    ] = None,
+    arm: Annotated[
+        list[str] | None,
+        typer.Option(
+            help=f"{ARM_HELP} Repeatable.",
+            rich_help_panel=_SWEEP,
+        ),
+    ] = None,
+    before_tree: Annotated[
+        str | None,
+        typer.Option(help="A source tree: the arm `before` is --arm TARGET taken from it.", rich_help_panel=_SWEEP),
+    ] = None,
+    after_tree: Annotated[
+        str | None, typer.Option(help="Another one, for the arm `after`.", rich_help_panel=_SWEEP)
     ] = None,
     baseline: Annotated[
         str | None,
@@ -193,6 +208,20 @@ def run(
     nccl_library: Annotated[
         str | None, typer.Option(help="A libnccl.so to use instead of torch's.", rich_help_panel=_LAUNCH)
     ] = None,
+    transport: Annotated[
+        str | None,
+        typer.Option(
+            help=f"The binding that our arms call NCCL through: {_choices(DEVICES['cuda'].bindings)}.",
+            rich_help_panel=_LAUNCH,
+        ),
+    ] = None,
+    env: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="NAME=VALUE, for the ranks' environment; see --arm for one arm's alone. Repeatable.",
+            rich_help_panel=_LAUNCH,
+        ),
+    ] = None,
     nproc: Annotated[
         int | None, typer.Option(help="Ranks on this node. Default: its GPUs; CPU: 2.", rich_help_panel=_LAUNCH)
     ] = None,
@@ -255,6 +284,7 @@ def run(
             "placements": placement,
             "root": root,
             "arms": arms,
+            "plugins": parse(arm or (), before_tree, after_tree) or None,
             "baseline": baseline,
             "routes": routes,
             "timings": timing,
@@ -271,6 +301,8 @@ def run(
             "seed": seed,
             "timeout_s": timeout,
             "nccl_library": nccl_library,
+            "transport": transport,
+            "variables": _variables(env),
         }
     )
     if limits is not None:
@@ -284,9 +316,12 @@ def run(
         written = next((layer["sizes"] for layer in layers if layer.get("sizes") is not None), DEVICES[chosen].sizes)
         layers.append({"sizes": _sweep(written, begin, end, factor, step)})
     resolved = resolve(chosen, *layers)
+    gates = parse_fail_on(fail_on)
+    if len(resolved.arms) == 1 and {FailOn.SLOWER, FailOn.INCONCLUSIVE} & set(gates):
+        raise UsageError(f"--fail-on is {fail_on!r}, and a run of one arm compares nothing: give it a second arm")
 
     attachment = decide(os.environ, launch=launch, attach=attach, rdzv_endpoint=rdzv_endpoint)
-    output = Output(out=out, json=json, format=format, fail_on=parse_fail_on(fail_on), width=width)
+    output = Output(out=out, json=json, format=format, fail_on=gates, width=width)
     if attachment is not None:
         if not dry_run:
             run_attached(resolved, attachment, output)
@@ -301,6 +336,16 @@ def run(
         show_plan(resolved, ranks * nnodes, ranks)
     else:
         run_launched(resolved, launching, output)
+
+
+def _variables(env: list[str] | None) -> dict[str, str] | None:
+    if env is None:
+        return None
+    pairs = [text.partition("=") for text in env]
+    for name, equals, _ in pairs:
+        if not equals:
+            raise UsageError(f"--env is {name!r}: give NAME=VALUE")
+    return {name: value for name, _, value in pairs}
 
 
 def choose_device(wanted: object, gpus: int) -> str:

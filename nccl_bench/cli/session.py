@@ -29,6 +29,7 @@ from nccl_bench.records.handoff import Failure, Position, Progress, WorkerSpec
 from nccl_bench.records.run import Run
 from nccl_bench.records.schema import Crash, Hang, Samples
 from nccl_bench.records.store import RunStatus, RunStore
+from nccl_bench.worlds import worlds_of
 
 # A size and the baseline's times.
 NARROWEST = 20
@@ -89,6 +90,8 @@ def run_launched(config: RunConfig, launch: LaunchConfig, output: Output) -> Non
     """Start the ranks, watch them, print the tables; exits with the code that the run has earned."""
     world_size = launch.nproc * launch.nnodes
     plan = make_plan(config, world_size)
+    # As if they had been set before; the ranks inherit them, and the record has them.
+    os.environ.update(config.variables)
     facts = {"mode": "torchrun", "world_size": world_size, "nproc": launch.nproc, "nnodes": launch.nnodes}
     store = _create(config, plan, facts, output) if launch.node_rank == 0 else None
     spec = WorkerSpec(config=config, run_dir=str(store.path) if store else None, scratch=None, first_case=0)
@@ -115,6 +118,13 @@ def run_attached(config: RunConfig, attachment: Attachment, output: Output) -> N
     # The only command that loads torch, and only where this process is a worker itself.
     from nccl_bench.worker import measure
 
+    apart = [name for each in worlds_of(config)[1:] for name in each.arms]
+    if apart:
+        raise UsageError(
+            f"{', '.join(apart)} would need processes with an environment of their own, and the ranks are launched "
+            "already: run it outside of that launch, or set the variables for all arms"
+        )
+    os.environ.update(config.variables)
     plan = make_plan(config, attachment.world_size)
     facts = {
         "mode": f"attached: {attachment.source}",

@@ -16,6 +16,7 @@ from nccl_bench import __version__
 from nccl_bench.capabilities import ARMS, DEVICES
 from nccl_bench.cli.run import DEFAULT_CPU_RANKS, choose_device
 from nccl_bench.errors import ExitCode, InterruptedRunError, RecordError, UsageError
+from nccl_bench.plugins import ARM_HELP, parse
 from nccl_bench.report.layout import counted
 from nccl_bench.verify.catalog import DETECTOR, PROBES
 
@@ -36,7 +37,28 @@ def _choices(names: Iterable[str]) -> str:
 
 def verify(
     arms: Annotated[
-        str | None, typer.Option(help=f"Of {_choices(arm for arm in ARMS if arm != DETECTOR)}. Default: all.")
+        str | None,
+        typer.Option(
+            help=f"Of {_choices(arm for arm in ARMS if arm != DETECTOR)}. Default: all that need nothing installed."
+        ),
+    ] = None,
+    arm: Annotated[
+        list[str] | None,
+        typer.Option(
+            help=f"{ARM_HELP} Repeatable.",
+        ),
+    ] = None,
+    before_tree: Annotated[
+        str | None,
+        typer.Option(
+            help="A source tree: the arm `before` is --arm TARGET taken from it.",
+        ),
+    ] = None,
+    after_tree: Annotated[
+        str | None,
+        typer.Option(
+            help="Another one, for the arm `after`.",
+        ),
     ] = None,
     probes: Annotated[str | None, typer.Option(help=f"Of {_choices(PROBES)}. Default: all.")] = None,
     routes: Annotated[
@@ -51,6 +73,10 @@ def verify(
         int | None, typer.Option(help="Ranks, all on this node, 2 or more. Default: its GPUs; CPU: 2.")
     ] = None,
     nccl_library: Annotated[str | None, typer.Option(help="A libnccl.so to use instead of torch's.")] = None,
+    transport: Annotated[
+        str | None,
+        typer.Option(help=f"The binding that our arms call NCCL through: {_choices(DEVICES['cuda'].bindings)}."),
+    ] = None,
     timeout: Annotated[
         float, typer.Option("-T", "--timeout", help="Seconds one probe of one arm may take; later it failed.")
     ] = DEFAULT_TIMEOUT_S,
@@ -74,9 +100,11 @@ def verify(
     config = resolve(
         choose_device(device, gpus),
         arms=arms,
+        plugins=parse(arm or (), before_tree, after_tree),
         probes=probes,
         routes=routes,
         nccl_library=nccl_library,
+        transport=transport,
         timeout_s=timeout,
     )
     _refuse_nothing(config)

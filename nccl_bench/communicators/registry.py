@@ -9,17 +9,20 @@ import torch.distributed as dist
 
 from nccl_bench.communicators.base import Communicator
 from nccl_bench.communicators.dedicated_stream import DedicatedStreamCommunicator
+from nccl_bench.communicators.nccl4py_api import Nccl4pyCommunicator
 from nccl_bench.communicators.process_group import ProcessGroupCommunicator
 from nccl_bench.communicators.recorded import RecordedCommunicator
-from nccl_bench.communicators.stream_free import StreamFreeCommunicator
+from nccl_bench.communicators.stream_free import StreamFreeCommunicator, TorchStreamCommunicator
 from nccl_bench.transports.device import Device
 
 BUILDERS: Mapping[str, Callable[[dist.ProcessGroup, Device], Communicator]] = {
     "stream-free": StreamFreeCommunicator,
+    "stream-free-torch-stream": TorchStreamCommunicator,
     "dedicated-stream": DedicatedStreamCommunicator,
     "process-group": ProcessGroupCommunicator,
     "process-group-async": partial(ProcessGroupCommunicator, async_op=True),
     "bare-transport": RecordedCommunicator,
+    "nccl4py": Nccl4pyCommunicator,
 }
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import partial
 from typing import Any
 
 import torch.distributed as dist
@@ -10,6 +11,7 @@ from torch import Tensor
 
 from nccl_bench.collectives import RedOp
 from nccl_bench.communicators.over_transport import TransportCommunicator
+from nccl_bench.streams.base import Streams
 from nccl_bench.transports.device import Device
 
 
@@ -80,3 +82,18 @@ class StreamFreeCommunicator(TransportCommunicator):
     def send_recv(self, output: Tensor, input: Tensor, dst: int, src: int) -> None:
         """Send ``input`` to rank ``dst`` and receive ``output`` from rank ``src``, as one operation."""
         self._send_recv(output, input, dst, src, self._current_handle())
+
+
+class TorchStreamCommunicator(StreamFreeCommunicator):
+    """The same with the stream fetched as engines once did: torch.cuda.current_stream(), which makes an object a call.
+
+    vLLM cached it (#11870), and a cache goes stale; ``StreamFreeCommunicator`` asks for the raw handle.
+    """
+
+    def __init__(self, group: dist.ProcessGroup, device: Device) -> None:
+        super().__init__(group, device)
+        self._current_handle = partial(_handle_of_current, device.streams)
+
+
+def _handle_of_current(streams: Streams) -> int:
+    return streams.handle(streams.current_stream())

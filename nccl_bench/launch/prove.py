@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -14,7 +14,6 @@ from nccl_bench.records.handoff import Position
 from nccl_bench.records.schema import Crash, Hang
 from nccl_bench.verify.catalog import PROBES
 from nccl_bench.verify.proof import (
-    Cell,
     Finding,
     Proof,
     ProofConfig,
@@ -38,13 +37,14 @@ def run_proof(config: ProofConfig, launch: LaunchConfig, *, on_progress: Callabl
     with tempfile.TemporaryDirectory(prefix="nccl-bench-") as directory:
         path = Path(directory) / "findings"
         for cells in launches(config):
+            spec = ProofSpec(config=config, cells=cells, findings=str(path))
             supervise(
-                ProofSpec(config=config, cells=cells, findings=str(path)),
+                spec,
                 launch,
                 count=len(cells),
                 timeout_s=config.timeout_s,
                 first=0,
-                on_end=partial(_note_end, path, cells, notes),
+                on_end=partial(_note_end, spec, notes),
                 on_progress=partial(_tell, on_progress, done),
             )
             done += len(cells)
@@ -55,8 +55,9 @@ def _tell(on_progress: Callable[[list[Position]], None], done: int, positions: l
     on_progress([replace(p, case_index=p.case_index + done) if p.case_index >= 0 else p for p in positions])
 
 
-def _note_end(path: Path, cells: Sequence[Cell], notes: list[str], end: Hang | Crash) -> bool:
+def _note_end(spec: ProofSpec, notes: list[str], end: Hang | Crash, _first: int) -> tuple[ProofSpec, int] | None:
     """Make of a hang or a crash the finding of its cell, and go on behind it."""
+    path, cells = Path(spec.findings), spec.cells
     if end.case_index >= len(cells):
         # Behind the last cell every communicator is closed and every finding made.
         notes.append(f"After its last probe {_message(end)}")
@@ -67,7 +68,7 @@ def _note_end(path: Path, cells: Sequence[Cell], notes: list[str], end: Hang | C
         if made is None or not (made.failed and PROBES[cell.probe].alone):
             broken = Finding(arm=cell.arm, probe=cell.probe, trials=1, failed=1, detail=_message(end), broken=True)
             append_finding(path, broken)
-    return True
+    return None if end.case_index < 0 else (spec, end.case_index + 1)
 
 
 def _message(end: Hang | Crash) -> str:

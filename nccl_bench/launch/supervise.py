@@ -47,15 +47,15 @@ def supervise(
     count: int,
     timeout_s: float,
     first: int,
-    on_end: Callable[[Hang | Crash], bool],
+    on_end: Callable[[Hang | Crash, int], tuple[_S, int] | None],
     on_progress: Callable[[list[Position]], None],
     start: Callable[[LaunchConfig, _S, int], Launched] = Job,
 ) -> int:
     """Have the ranks go through ``count`` items from index ``first`` on; returns how many launches that took.
 
     ``timeout_s`` is what the ranks allow one item. After a hang or a crash ``on_end`` gets it, with no ``case``, and
-    says whether to relaunch behind it. ``on_progress`` gets the local ranks' positions about five times a second. No
-    process and no scratch file is left, however this ends.
+    the first item of that launch; it says what to launch next and from which item on, or ``None``. ``on_progress`` gets
+    the local ranks' positions about five times a second. No process and no scratch file is left, however this ends.
 
     Raises ``SetupError`` where ranks do not get past set-up, ``InterruptedRunError`` on SIGINT, SIGTERM and SIGHUP.
     """
@@ -67,9 +67,10 @@ def supervise(
                 # A directory for each attempt: what the last one left must not be taken for this one's.
                 place = scratch / str(attempts)
                 place.mkdir()
-                job = start(launch, spec.at(str(place), first), attempts)
+                processes = launch.times(spec.processes_per_rank)
+                job = start(processes, spec.at(str(place), first), attempts)
                 watch = _Watch(
-                    job=job, scratch=place, launch=launch, count=count, timeout_s=timeout_s, attempt=attempts
+                    job=job, scratch=place, launch=processes, count=count, timeout_s=timeout_s, attempt=attempts
                 )
                 try:
                     end = watch.end(received, on_progress)
@@ -78,12 +79,13 @@ def supervise(
                 attempts += 1
                 if end is None:
                     break
-                go_on = on_end(end)
-                if end.case_index < 0:
-                    raise SetupError(_setup_message(end, place, launch))
-                if not go_on:
+                following = on_end(end, first)
+                if following is not None:
+                    spec, first = following
+                elif end.case_index < 0:
+                    raise SetupError(_setup_message(end, place, processes))
+                else:
                     break
-                first = end.case_index + 1
             _raise_if(received)
     finally:
         # Every process that wrote there is gone; what a network file system keeps back is no reason to fail now.

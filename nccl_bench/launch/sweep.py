@@ -9,6 +9,7 @@ from nccl_bench.collectives import Case
 from nccl_bench.launch.supervise import Launched, hang_of, supervise
 from nccl_bench.launch.torchrun import Job, LaunchConfig
 from nccl_bench.plan import PlannedCase
+from nccl_bench.plugins import Plugin, of_arm
 from nccl_bench.records.handoff import Position, WorkerSpec
 from nccl_bench.records.schema import Crash, Hang
 
@@ -37,6 +38,9 @@ def run_sweep(
 ) -> Outcome:
     """Run ``cases`` from ``spec.first_case`` on; after a hang or a crash, relaunch at the case behind it.
 
+    An arm of the user's that hangs or crashes, in set-up too, takes no further part: the others do its case again
+    without it. One that does not get past set-up beside another of them gets processes of its own first.
+
     ``append`` gets every hang and crash on node 0, ``on_progress`` the local ranks' positions about five times a
     second. No process and no scratch file is left, however this ends.
 
@@ -44,15 +48,27 @@ def run_sweep(
     """
     ends: list[Hang | Crash] = []
     stopped = None
+    going_on = spec
 
-    def on_end(end: Hang | Crash) -> bool:
-        nonlocal stopped
-        end = replace(end, case=_case(cases, end.case_index))
+    def on_end(end: Hang | Crash, first: int) -> tuple[WorkerSpec, int] | None:
+        nonlocal stopped, going_on
+        plugin = of_arm(spec.config.plugins, end.arm)
+        if plugin is not None and end.case_index < 0 and _has_company(going_on, plugin):
+            why = end.message if isinstance(end, Crash) else f"{end.phase} took more than {end.timeout_s:g} s"
+            going_on = replace(going_on, apart={**going_on.apart, plugin.name: why})
+            return going_on, first
+        end = _of_its_world(replace(end, case=_case(cases, end.case_index)), launch, going_on.processes_per_rank)
         ends.append(end)
         if launch.node_rank == 0:
             append(end)
+        if plugin is not None:
+            going_on = replace(going_on, excluded=(*going_on.excluded, plugin.name))
+            if set(spec.config.arms) <= set(going_on.excluded):
+                stopped = "no arm is left"
+                return None
+            return going_on, max(first, end.case_index)
         stopped = _hopeless(ends, cases, spec.first_case)
-        return stopped is None
+        return None if stopped or end.case_index < 0 else (going_on, end.case_index + 1)
 
     attempts = supervise(
         spec,
@@ -70,6 +86,22 @@ def run_sweep(
         crashes=tuple(end for end in ends if isinstance(end, Crash)),
         stopped=stopped,
     )
+
+
+def _has_company(spec: WorkerSpec, plugin: Plugin) -> bool:
+    """Whether it shares its processes with code of somebody else's, whose modules may be what it stumbles over."""
+    beside = (name for each in spec.worlds if plugin.name in each.arms for name in each.arms)
+    others = (of_arm(spec.config.plugins, name) for name in beside)
+    return not plugin.ours and any(other is not None and not other.ours and other != plugin for other in others)
+
+
+def _of_its_world(end: Hang | Crash, launch: LaunchConfig, processes_per_rank: int) -> Hang | Crash:
+    """``end`` with the rank that its process is, of those that do the same."""
+    node, local_process = divmod(end.rank, launch.nproc * processes_per_rank)
+    rank = node * launch.nproc + local_process % launch.nproc
+    if isinstance(end, Crash):
+        end = replace(end, message=end.message.replace(f"rank {end.rank} on", f"rank {rank} on", 1))
+    return replace(end, rank=rank)
 
 
 def hang_at(late: Position, cases: Sequence[PlannedCase], timeout_s: float) -> Hang:

@@ -10,7 +10,7 @@ import time
 import uuid
 from collections.abc import Mapping
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Protocol, Self
 
@@ -62,6 +62,10 @@ class LaunchConfig:
                 "--rdzv-endpoint HOST:PORT with the host of node 0"
             )
 
+    def times(self, processes_per_rank: int) -> LaunchConfig:
+        """The launch of so many processes for each of these ranks, each of which is a rank to torchrun."""
+        return replace(self, nproc=self.nproc * processes_per_rank)
+
     def command(self, spec: Path, logs: Path, attempt: int) -> list[str]:
         """torchrun's command line for the ``attempt``-th launch of a run, from 0."""
         if self.nnodes == 1:
@@ -99,8 +103,12 @@ def worker_environment(environ: Mapping[str, str]) -> dict[str, str]:
 class Spec(Protocol):
     """What the ranks of a launch are to do, as they read it from a file; ``handoff.WorkerSpec`` is one.
 
-    ``scratch`` is where they say how far they are, ``None`` before a launch is made of it.
+    ``scratch`` is where they say how far they are, ``None`` before a launch is made of it. ``processes_per_rank`` is
+    more than one where arms have processes of their own.
     """
+
+    @property
+    def processes_per_rank(self) -> int: ...
 
     @property
     def scratch(self) -> str | None: ...

@@ -12,13 +12,14 @@ import os
 import socket
 import time
 import zlib
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, field, fields, replace
 from pathlib import Path
 from typing import Self
 
 from nccl_bench.config import RunConfig, resolve
 from nccl_bench.errors import ExitCode, NcclBenchError
+from nccl_bench.worlds import World, worlds_of
 
 # A position is one write of this size at offset 0, so a later record covers all of an earlier one.
 RECORD_BYTES = 1024
@@ -30,15 +31,28 @@ class WorkerSpec:
     """What one launch of the workers is to do.
 
     ``run_dir`` is ``None`` on nodes other than the first, ``scratch`` where no launcher watches (the attach mode);
-    ``first_case`` is an index into the plan's cases, and ``started`` the ``time.monotonic()`` of the command's start,
-    the same for every launch.
+    ``first_case`` is an index into the plan's cases; of earlier launches, ``excluded`` are the arms that failed and
+    ``apart`` those that did not get past set-up beside others, with the reason; ``started`` is the
+    ``time.monotonic()`` of the command's start, the same for every launch.
     """
 
     config: RunConfig
     run_dir: str | None
     scratch: str | None
     first_case: int
+    excluded: tuple[str, ...] = ()
+    apart: Mapping[str, str] = field(default_factory=dict)
     started: float = field(default_factory=time.monotonic)
+
+    @property
+    def worlds(self) -> tuple[World, ...]:
+        """Who does what in this launch."""
+        return worlds_of(self.config, excluded=self.excluded, apart=self.apart)
+
+    @property
+    def processes_per_rank(self) -> int:
+        """One in each world."""
+        return len(self.worlds)
 
     def at(self, scratch: str, first: int) -> Self:
         """The same for one launch, which has ``scratch`` to itself and starts with the case at index ``first``."""
@@ -51,6 +65,8 @@ class WorkerSpec:
             "run_dir": self.run_dir,
             "scratch": self.scratch,
             "first_case": self.first_case,
+            "excluded": list(self.excluded),
+            "apart": dict(self.apart),
             "started": self.started,
         }
         path.write_text(json.dumps(mapping), encoding="utf-8")
@@ -60,7 +76,8 @@ class WorkerSpec:
         """The specification that ``write`` wrote; raises ``UsageError`` for a configuration this version refuses."""
         mapping = json.loads(path.read_text(encoding="utf-8"))
         config = mapping.pop("config")
-        return cls(config=resolve(config["device"], config), **mapping)
+        excluded = tuple(mapping.pop("excluded"))
+        return cls(config=resolve(config["device"], config), excluded=excluded, **mapping)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import math
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from nccl_bench.collectives import Case
 from nccl_bench.errors import RecordError
-from nccl_bench.records.schema import SCHEMA, Line, parse, parse_json
+from nccl_bench.records.schema import SCHEMA, Line, Samples, parse, parse_json
 
 TOOL = "nccl-bench"
 RUN, SAMPLES, SUMMARY = FILES = ("run.json", "samples.jsonl", "summary.csv")
@@ -38,7 +41,7 @@ class Run:
                 lines.append(parse(line))
             except RecordError as error:
                 raise RecordError(f"{file}, line {number}: {error}") from error
-        return cls(meta=meta, lines=tuple(lines), warnings=tuple(warnings))
+        return cls(meta=meta, lines=tuple(_last_attempts(lines)), warnings=tuple(warnings))
 
     @property
     def world_size(self) -> int:
@@ -61,6 +64,25 @@ class Run:
         return tuple(dict.fromkeys((self.baseline, *self.meta["config"]["arms"])))
 
 
+def _last_attempts(lines: Sequence[Line]) -> Iterator[Line]:
+    """``lines`` without the samples of a case that was measured again behind a hang or a crash in it.
+
+    Rounds of two attempts are no pairs.
+    """
+    ends: Counter[Case | None] = Counter()
+    attempts = []
+    last = {}
+    for line in lines:
+        attempts.append(ends[line.case])
+        if isinstance(line, Samples):
+            last[line.case] = ends[line.case]
+        else:
+            ends[line.case] += 1
+    for line, attempt in zip(lines, attempts, strict=True):
+        if not isinstance(line, Samples) or attempt == last[line.case]:
+            yield line
+
+
 # What a report needs of run.json, and the type of each.
 _FIELDS: Mapping[tuple[str, ...], type] = {
     ("name",): str,
@@ -80,7 +102,12 @@ _FIELDS: Mapping[tuple[str, ...], type] = {
 _OPTIONAL: Mapping[tuple[str, ...], type] = {
     ("worker",): dict,
     ("worker", "transport"): dict,
+    ("worker", "loop_cost_us"): float,
+    ("worker", "other_nccl_libraries"): list,
     ("worker", "paths"): list,
+    ("worker", "plugins"): list,
+    ("worker", "worlds"): list,
+    ("worker", "unread_variables"): list,
     ("environment", "gpus"): list,
     ("environment", "hostnames"): list,
     ("environment", "variables"): dict,
@@ -89,7 +116,11 @@ _ENTRIES: Mapping[tuple[str, ...], type] = {
     ("left_out",): str,
     ("config", "arms"): str,
     ("environment", "gpus"): dict,
+    ("worker", "other_nccl_libraries"): str,
     ("worker", "paths"): dict,
+    ("worker", "plugins"): dict,
+    ("worker", "worlds"): dict,
+    ("worker", "unread_variables"): str,
 }
 
 
@@ -113,6 +144,9 @@ def read_meta(path: Path) -> dict[str, Any]:
         )
     for keys, expected in (*_FIELDS.items(), *_OPTIONAL.items()):
         value = _at(meta, keys)
+        # JSON has no infinity, and 1e999 all the same.
+        if value in (math.inf, -math.inf):
+            raise RecordError(f"{file}: {'.'.join(keys)} is {value}: it has to be finite")
         if not isinstance(value, expected) and not (keys in _OPTIONAL and value is None):
             raise RecordError(f"{file}: {'.'.join(keys)} is {value!r}: it has to be {expected.__name__}")
     for keys, expected in _ENTRIES.items():
@@ -133,4 +167,5 @@ def _read_text(file: Path) -> str:
     try:
         return file.read_bytes().decode()
     except (OSError, UnicodeDecodeError) as error:
-        raise RecordError(f"{file} cannot be read: {error}") from error
+        reason = error.strerror if isinstance(error, OSError) else "it is not text"
+        raise RecordError(f"{file} cannot be read: {reason}") from error

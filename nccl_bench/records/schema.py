@@ -133,6 +133,8 @@ class Crash(_Line):
 
 Line = Samples | Skipped | Hang | Crash
 _KINDS: Mapping[str, Any] = {line.kind: line for line in (Samples, Skipped, Hang, Crash)}
+# What the tables of a report can hold.
+_MOST = 2**63 - 1
 # From a value of JSON and the name that messages give its place; raises ``RecordError``.
 _Reader = Callable[[object, str], Any]
 
@@ -220,7 +222,9 @@ def _read_list(item: type, value: object, where: str) -> Any:
     if not isinstance(value, list):
         raise RecordError(f"{where} is {shown(value)}: it has to be a list")
     # Of the many numbers of a line each is looked at by name only if any is of another kind.
-    if set(map(type, value)) <= {item} and (item is int or (item is float and all(map(math.isfinite, value)))):
+    if set(map(type, value)) <= {item} and (
+        (item is int and max(map(abs, value), default=0) <= _MOST) or (item is float and all(map(math.isfinite, value)))
+    ):
         return tuple(value)
     read = _reader(item)
     return tuple(read(entry, f"{where}[{index}]") for index, entry in enumerate(value))
@@ -235,6 +239,8 @@ def _read_member(members: Mapping[str, StrEnum], value: object, where: str) -> A
 def _read_plain(expected: type, value: object, where: str) -> Any:
     if expected is float and type(value) is int and abs(value) <= sys.float_info.max:
         return float(value)
+    if expected is int and type(value) is int and abs(value) > _MOST:
+        raise RecordError(f"{where} is {shown(value)}: it has to be between -2^63 and 2^63")
     if type(value) is not expected or (isinstance(value, float) and not math.isfinite(value)):
         raise RecordError(f"{where} is {shown(value)}: it has to be {expected.__name__}")
     return value

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,12 +21,12 @@ _NEEDED = (
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Medians:
-    """``times_us`` by case, timing and arm; ``wrong`` says that rows were left out for their wrong results."""
+    """``times_us`` by case, timing and arm; ``left_out`` counts the rows without one by status, ``ok`` among them."""
 
     baseline: str
     world_size: int
     times_us: Mapping[tuple[Case, Timing, str], float]
-    wrong: bool
+    left_out: Mapping[str, int]
 
 
 def read_summary(path: Path) -> Medians:
@@ -33,12 +34,13 @@ def read_summary(path: Path) -> Medians:
     try:
         text = path.read_bytes().decode()
     except (OSError, UnicodeDecodeError) as error:
-        raise RecordError(f"{path} cannot be read: {error}") from error
+        reason = error.strerror if isinstance(error, OSError) else "it is not text"
+        raise RecordError(f"{path} cannot be read: {reason}") from error
     reader = csv.DictReader(text.splitlines(), strict=True)
     times: dict[tuple[Case, Timing, str], float] = {}
     baselines: dict[str, None] = {}
     worlds: dict[int, None] = {}
-    wrong = False
+    left_out: Counter[str] = Counter()
     try:
         missing = [name for name in _NEEDED if name not in (reader.fieldnames or ())]
         if missing:
@@ -49,7 +51,7 @@ def read_summary(path: Path) -> Medians:
                 raise ValueError(f"it does not have {len(reader.fieldnames or ())} cells as the first line does")
             _one_of(row["status"], _STATUSES, "status")
             if row["status"] != Status.OK or not row["time_us"]:
-                wrong = wrong or row["status"] == Status.WRONG
+                left_out[row["status"]] += 1
                 continue
             key = (_case(row), Timing(_one_of(row["timing"], Timing, "timing")), row["arm"])
             if key in times:
@@ -63,7 +65,9 @@ def read_summary(path: Path) -> Medians:
         raise RecordError(f"{path} has no measured row")
     if len(baselines) > 1 or len(worlds) > 1:
         raise RecordError(f"{path} is of several runs: {len(baselines)} baselines, {len(worlds)} world sizes")
-    return Medians(baseline=next(iter(baselines)), world_size=next(iter(worlds)), times_us=times, wrong=wrong)
+    return Medians(
+        baseline=next(iter(baselines)), world_size=next(iter(worlds)), times_us=times, left_out=dict(left_out)
+    )
 
 
 def _case(row: Mapping[str, str]) -> Case:

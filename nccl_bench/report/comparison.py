@@ -1,4 +1,4 @@
-"""Two sides of runs, compared: as tables for a terminal, and as JSON."""
+"""Runs, or arms of one, compared: as tables for a terminal, and as JSON."""
 
 from __future__ import annotations
 
@@ -8,7 +8,8 @@ from dataclasses import asdict, dataclass
 
 from rich.text import Text
 
-from nccl_bench.analysis.between import Between, Cell
+from nccl_bench.analysis.between import Between
+from nccl_bench.analysis.sources import Cell
 from nccl_bench.collectives import Case, Timing
 from nccl_bench.report import verdicts
 from nccl_bench.report.tables import case_name
@@ -19,27 +20,37 @@ from nccl_bench.units import format_size
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Comparative:
-    """What a comparison says; ``unmatched`` are the cells that only one side has, in few words.
+    """What a comparison says.
 
-    ``more`` is of what it takes more to decide what is open.
+    ``ground`` is what the verdicts stand on, ``reason`` says so or why there are none, and ``shared`` is the arm that
+    times are relative to. ``more`` is of what it takes more to decide what is open, ``notes`` stand above the tables.
+    ``failures`` are those of every run that was read, ``not_measured`` what each of them lacks, and ``unmatched`` the
+    cells that have no counterpart, in few words; ``lacking`` says that the candidate is without some of them.
     """
 
     title: str
-    told: tuple[verdicts.Told, ...]
+    ground: str
+    reason: str
     more: str
-    warnings: tuple[str, ...]
-    unmatched: tuple[str, ...]
+    told: tuple[verdicts.Told, ...]
+    shared: str | None = None
+    notes: tuple[str, ...] = ()
+    failures: tuple[str, ...] = ()
+    warnings: tuple[str, ...] = ()
+    unmatched: tuple[str, ...] = ()
+    lacking: bool = False
+    not_measured: tuple[str, ...] = ()
 
 
-def unmatched(found: Between, before: str, after: str) -> Iterator[str]:
+def unmatched(found: Between) -> Iterator[str]:
     """Every cell that has no counterpart, by what they have in common."""
     # Both have it, though not in each of their runs, or not in a round of the arm that it would be relative to.
     other = set(found.only_after)
     both = dict.fromkeys(cell for cell in found.only_before if cell in other)
     beside = f" beside {found.shared}" if found.shared else ""
-    yield from listed(f"{before} alone has", (cell for cell in found.only_before if cell not in both))
-    yield from listed(f"{after} alone has", (cell for cell in found.only_after if cell not in both))
-    yield from listed(f"not every run has{beside}", both)
+    yield from listed("before alone has", (cell for cell in found.only_before if cell not in both))
+    yield from listed("after alone has", (cell for cell in found.only_after if cell not in both))
+    yield from listed(f"not in every run{beside}:", both)
 
 
 def listed(what: str, cells: Iterable[Cell]) -> Iterator[str]:
@@ -60,9 +71,15 @@ def comparative_json(found: Comparative) -> str:
     """Every cell."""
     mapping = {
         "title": found.title,
+        "ground": found.ground,
+        "reason": found.reason,
+        "shared": found.shared,
+        "notes": list(found.notes),
         "cells": [_cell(one) for one in found.told],
+        "failures": list(found.failures),
         "warnings": list(found.warnings),
-        "one_side_only": list(found.unmatched),
+        "not_compared": list(found.unmatched),
+        "not_measured": list(found.not_measured),
     }
     return json.dumps(mapping, indent=2) + "\n"
 
@@ -74,6 +91,8 @@ def _cell(one: verdicts.Told) -> Mapping[str, object]:
         "who": one.who,
         **asdict(case),
         "timing": one.timing,
+        "before_us": one.before_us,
+        "after_us": one.after_us,
         "ratio": one.ratio,
         "ratio_low": interval.low if interval else None,
         "ratio_high": interval.high if interval else None,
@@ -86,12 +105,14 @@ def _cell(one: verdicts.Told) -> Mapping[str, object]:
 
 def _lines(found: Comparative, width: int) -> Iterator[Text]:
     yield from (Text(line, "bold") for line in wrapped(found.title, width))
-    if found.told:
-        yield from (Text(line, "dim") for line in wrapped(verdicts.heading(found.told), width))
+    for note in (*found.notes, *([verdicts.heading(found.told)] if found.told else [])):
+        yield from (Text(line, "dim") for line in wrapped(note, width))
     for table in verdicts.tables(found.told):
-        yield from table_lines(table, width)
+        yield from table_lines(table, width, "give --format json")
+    yield from _items("Failures", found.failures, width, "bold red")
     yield from _items("Warnings", [*found.warnings, *verdicts.hints(found.told, found.more)], width, "yellow")
-    yield from _items("On one side only", found.unmatched, width, "")
+    yield from _items("Not compared", found.unmatched, width, "")
+    yield from _items("Not measured", found.not_measured, width, "")
 
 
 def _items(title: str, items: Iterable[str], width: int, style: str) -> Iterator[Text]:

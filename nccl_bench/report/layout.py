@@ -11,12 +11,16 @@ GAP = 3
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Column:
-    """Lines of ``header`` above ``cells``, all padded to ``width``; ``name`` is what a message calls it."""
+    """Lines of ``header`` above ``cells``, all padded to ``width``, flush right unless ``left``.
+
+    ``name`` is what a message calls it.
+    """
 
     name: str
     header: tuple[str, ...]
     cells: tuple[str, ...]
     width: int
+    left: bool
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -43,7 +47,7 @@ def column(name: str, header: Sequence[str], cells: Sequence[str], *, left: bool
     def pad(text: str) -> str:
         return text.ljust(width) if left else text.rjust(width)
 
-    return Column(name=name, header=tuple(map(pad, header)), cells=tuple(map(pad, cells)), width=width)
+    return Column(name=name, header=tuple(map(pad, header)), cells=tuple(map(pad, cells)), width=width, left=left)
 
 
 def pairs(rows: Sequence[tuple[str, str]]) -> list[str]:

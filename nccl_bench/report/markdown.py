@@ -24,6 +24,8 @@ class MarkdownReport:
         gpus = run.meta["environment"].get("gpus") or [{}]
         device = gpus[0].get("name", run.device) if run.device == "cuda" else run.device
         lines = [f"**nccl-bench {run.meta['name']}**: {counted(run.world_size, 'rank')} on {device}", ""]
+        if "source" in run.meta["config"]:
+            lines += [notes.about(run), ""]
         if run.device == "cpu":
             lines += [CPU_NOTICE, ""]
         lines += _verdicts(told)
@@ -39,9 +41,12 @@ class MarkdownReport:
 def comparative(found: Comparative) -> str:
     """Two sides."""
     lines = [f"**nccl-bench compare**: {found.title}", ""]
+    lines += chain.from_iterable((note, "") for note in found.notes)
     lines += _verdicts(found.told)
+    lines += _items("Failures", found.failures)
     lines += _items("Warnings", chain(found.warnings, verdicts.hints(found.told, found.more)))
-    lines += _items("On one side only", found.unmatched)
+    lines += _items("Not compared", found.unmatched)
+    lines += _items("Not measured", found.not_measured)
     return "\n".join(lines)
 
 
@@ -64,7 +69,7 @@ def _table(table: Table) -> list[str]:
         *(f"\n{note}" for note in table.notes),
         "",
         _row(headers),
-        _row(["---"] + ["---:"] * (len(headers) - 1)),
+        _row(["---" if number == 0 or column.left else "---:" for number, column in enumerate(table.columns)]),
         *(_row(cell.strip() for cell in row) for row in rows),
         "",
     ]

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from dataclasses import replace
 from enum import StrEnum
+from typing import Any
 
+from nccl_bench.analysis.machine import over_ranks_of
 from nccl_bench.analysis.summary import Row, summary_rows
-from nccl_bench.capabilities import twin_of
+from nccl_bench.capabilities import ARMS, TWIN_SUFFIX, twin_of
 from nccl_bench.collectives import COLLECTIVES, Timing
+from nccl_bench.records.nccl_tests import OverRanks
 from nccl_bench.records.run import Run
 from nccl_bench.records.schema import Crash, Hang, Samples, Skipped, Status
 from nccl_bench.report.layout import counted, significant
@@ -18,13 +22,19 @@ from nccl_bench.units import format_size
 LARGE_SPREAD = 0.1
 # Differences between arms of some ten percent are what runs are made for.
 LARGE_NOISE = 0.1
+_OVER_RANKS = {
+    OverRanks.FIRST: "those of rank 0 (-a 0)",
+    OverRanks.AVERAGE: "averages over ranks (-a 1)",
+    OverRanks.MINIMUM: "the fastest rank's (-a 2)",
+    OverRanks.MAXIMUM: "the slowest rank's (-a 3)",
+}
 
 
 class Doubt(StrEnum):
     """A reason to trust figures less: what was seen, why it matters and which flag helps."""
 
     DISCARDED = (
-        "The gate opened before all calls of a batch were queued, most often for {worst} ({discarded} times; "
+        "The gate opened before all calls of a batch were queued, most often for {worst} ({discarded}; "
         "{cells} affected). Such batches would hold launch cost and were thrown away, so what is left is sound, "
         "and a cell that says DISCARDED has none left. A busy CPU is the usual cause; fewer calls a batch "
         "(--iters) make it rarer."
@@ -51,6 +61,14 @@ class Doubt(StrEnum):
     TWO_LIBRARIES = (
         "A second libnccl is loaded: {others}. torch's arms run that one and the others run {library}, so the arms "
         "differ in more than their streams. Leave out --nccl-library, or point it at torch's."
+    )
+    UNREAD = (
+        "{variables} in the environment does nothing: the libnccl in use ({library}, {version}) does not know it. It "
+        "is misspelt, or takes a newer NCCL (--nccl-library)."
+    )
+    IMPORTED_EVENTS = (
+        "nccl-tests ran with -I, which puts events between operations: what those cost is a part of all its times in "
+        "{cells}, also beside other runs. Measure without -I to compare."
     )
     PER_ITERATION = (
         "Events between operations cost up to {cost} us each ({worst}), so single operations look slower than the "
@@ -79,7 +97,18 @@ def failures(run: Run) -> Iterator[str]:
 
 def doubts(run: Run) -> Iterator[str]:
     """One text per kind of doubt that applies, about the worst cell it applies to."""
-    rows = [row for row in summary_rows(run) if row.timing]
+    yield from cell_doubts([("", run)])
+    yield from run_doubts(run, {line.arm for line in run.lines if isinstance(line, Samples)}, run.baseline)
+
+
+def cell_doubts(runs: Sequence[tuple[str, Run]], arms: Collection[str] | None = None) -> Iterator[str]:
+    """Those about cells, of all ``runs`` together, by name; ``arms`` are the ones looked at, by default all."""
+    rows = [
+        replace(row, arm=f"{row.arm} ({name})" if name else row.arm)
+        for name, run in runs
+        for row in summary_rows(run)
+        if row.timing and (arms is None or row.arm in arms)
+    ]
 
     def found(doubt: Doubt, cells: Sequence[tuple[float, Row]]) -> Iterator[str]:
         """``cells`` with how bad each is."""
@@ -92,7 +121,7 @@ def doubts(run: Run) -> Iterator[str]:
                 noise=LARGE_NOISE,
                 first=significant(row.q1_us or 0),
                 third=significant(row.q3_us or 0),
-                discarded=row.discarded,
+                discarded=counted(row.discarded or 0, "time"),
                 spread=significant(row.rank_spread_us or 0),
                 time=significant(row.time_us or 0),
                 rank=row.slowest_rank,
@@ -110,36 +139,111 @@ def doubts(run: Run) -> Iterator[str]:
     yield from found(Doubt.TOLERANCE, [(row.tolerance_ulp, row) for row in rows if row.tolerance_ulp])
     yield from found(Doubt.NOT_CHECKED, [(0, row) for row in rows if row.wrong is None and row.status == Status.OK])
     yield from found(Doubt.PER_ITERATION, [(cost_us, row) for cost_us, row in costs if cost_us > 0])
+
+
+def run_doubts(run: Run, arms: Collection[str], baseline: str) -> Iterator[str]:
+    """Those about the whole run, of which ``arms`` are looked at and compared with ``baseline``."""
+    yield from _imported_events(run)
     yield from _two_libraries(run)
-    yield from _same_paths(run, rows)
+    yield from _unread(run)
+    yield from _same_paths(run, arms, baseline)
 
 
-def _same_paths(run: Run, rows: Sequence[Row]) -> Iterator[str]:
+def _imported_events(run: Run) -> Iterator[str]:
+    cells = [line for line in run.lines if isinstance(line, Samples) and line.per_iteration is not None]
+    if cells and "source" in run.meta["config"]:
+        yield Doubt.IMPORTED_EVENTS.format(cells=counted(len(cells), "cell"))
+
+
+def _same_paths(run: Run, arms: Collection[str], baseline: str) -> Iterator[str]:
     worker = run.meta.get("worker") or {}
     paths = {(path.get("collective"), path.get("arm")): path for path in worker.get("paths") or ()}
-    timings = list(dict.fromkeys(row.timing or "" for row in rows))
+    timings = list(dict.fromkeys(line.timing for line in run.lines if isinstance(line, Samples) and line.arm in arms))
     for (collective, arm), path in paths.items():
-        of_baseline = paths.get((collective, run.baseline))
-        if of_baseline is None or arm in (run.baseline, twin_of(run.baseline)):
+        of_baseline = paths.get((collective, baseline))
+        if of_baseline is None or arm not in arms or arm in (baseline, twin_of(baseline)):
             continue
         for mode in Mode:
             seen = [timing for timing in timings if (timing == Timing.GRAPH) == (mode is Mode.GRAPH)]
             same = path.get(mode)
             if seen and same is not None and same == of_baseline.get(mode):
                 where = f"{collective} ({', '.join(seen)})"
-                yield Doubt.SAME_PATH.format(candidate=arm, baseline=run.baseline, where=where, path=same)
+                yield Doubt.SAME_PATH.format(candidate=arm, baseline=baseline, where=where, path=same)
 
 
 def _two_libraries(run: Run) -> Iterator[str]:
     worker = run.meta.get("worker") or {}
     others = worker.get("other_nccl_libraries")
     if others:
-        yield Doubt.TWO_LIBRARIES.format(others=", ".join(others), library=worker["transport"]["path"])
+        library = (worker.get("transport") or {}).get("path")
+        yield Doubt.TWO_LIBRARIES.format(others=", ".join(others), library=library)
+
+
+def _unread(run: Run) -> Iterator[str]:
+    worker = run.meta.get("worker") or {}
+    variables = worker.get("unread_variables")
+    if variables:
+        library = worker.get("transport") or {}
+        yield Doubt.UNREAD.format(
+            variables=", ".join(variables), library=library.get("path"), version=library.get("version")
+        )
+
+
+def about(run: Run) -> str:
+    """What the times are."""
+    if "source" not in run.meta["config"]:
+        return (
+            f"Medians over rounds, each the slowest rank's. ratio = time / {run.baseline}'s time in the same round; "
+            "below 1 is faster."
+        )
+    kind = over_ranks_of(run.meta)
+    if kind is None:
+        return "Imported: times are averages over ranks, unless nccl-tests was told otherwise (-a)."
+    return f"Imported: times are {_OVER_RANKS[kind]}."
+
+
+def brought(run: Run) -> Iterator[str]:
+    """What each of the user's arms is, and which have processes of their own."""
+    for plugin in _plugins(run):
+        yield f"{plugin.get('arm')}: {plugin.get('where')}, order {plugin.get('order')}; {plugin.get('described')}"
+    for arm in run.meta["config"].get("plugins") or ():
+        if arm.get("target") in ARMS:
+            over = f" over {arm['transport']}" if arm.get("transport") else ""
+            yield f"{arm.get('name')}: {arm['target']}{over}"
+    for world in ((run.meta.get("worker") or {}).get("worlds") or ())[1:]:
+        arms = [name for name in world.get("arms") or () if not str(name).endswith(TWIN_SUFFIX)]
+        yield (
+            f"{', '.join(arms)}: in processes of its own ({world.get('reason')}), so its pairs are across processes, "
+            "which take turns on the same devices."
+        )
+
+
+def _plugins(run: Run) -> list[Mapping[str, Any]]:
+    """Without the twins, which are the same."""
+    found = (run.meta.get("worker") or {}).get("plugins") or []
+    return [plugin for plugin in found if not str(plugin.get("arm")).endswith(TWIN_SUFFIX)]
+
+
+def _forms(collective: str, placements: Sequence[str]) -> list[str]:
+    """Those of ``placements`` that it is measured in: what it has, where it has none of them."""
+    has = list(COLLECTIVES[collective].placements)
+    return [form for form in has if form in placements] or list(map(str, has))
 
 
 def not_measured(run: Run) -> Iterator[str]:
     """What was asked for and is in no table, with the reason."""
     yield from run.meta["left_out"]
+    asked = run.meta["config"]
+    for plugin in _plugins(run):
+        cells = (
+            f"{name} {placement}"
+            for name in asked.get("collectives", ())
+            if name in COLLECTIVES
+            for placement in _forms(name, asked.get("placements", ()))
+        )
+        missing = [cell for cell in cells if cell not in plugin.get("supports", ())]
+        if missing:
+            yield f"{plugin.get('arm')}: unsupported by it: {', '.join(missing)}"
     for line in run.lines:
         if isinstance(line, Skipped):
             yield f"{line.case.label}: skipped, {line.reason}"

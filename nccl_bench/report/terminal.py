@@ -60,14 +60,9 @@ class TerminalReport:
         title = f"{run.meta['name']}: {counted(run.world_size, 'rank')} on {device}, {run.meta['started']}"
         status = run.meta["status"]
         yield from self._wrapped(title if status == "complete" else f"{title}, {status.upper()}", "bold")
-        if "source" in run.meta["config"]:
-            explained = "Imported: times are averages over ranks, unless nccl-tests was told otherwise (-a)."
-        else:
-            explained = (
-                f"Medians over rounds, each the slowest rank's. ratio = time / {run.baseline}'s time in the same "
-                "round; below 1 is faster."
-            )
-        yield from self._wrapped(explained, "dim")
+        yield from self._wrapped(notes.about(run), "dim")
+        for text in notes.brought(run):
+            yield from self._wrapped(text, "dim")
 
     def _verdicts(self, told: Sequence[verdicts.Told]) -> Iterable[Text]:
         if told:
@@ -90,8 +85,8 @@ class TerminalReport:
         return (Text(line, style) for line in wrapped(text, self.width, bullet))
 
 
-def table_lines(table: Table, width: int) -> Iterator[Text]:
-    """An empty line, title, notes and as many columns as fit in ``width`` cells."""
+def table_lines(table: Table, width: int, elsewhere: str = "see summary.csv") -> Iterator[Text]:
+    """An empty line, title, notes and as many columns as fit in ``width`` cells; ``elsewhere`` the rest is."""
     shown, hidden = table.fit(width)
     yield Text()
     yield from (Text(line, "bold") for line in wrapped(table.title, width))
@@ -112,7 +107,7 @@ def table_lines(table: Table, width: int) -> Iterator[Text]:
         yield from (
             Text(line, "yellow")
             for line in wrapped(
-                f"Not shown in {width} columns: {names}. Use a wider terminal or --width, or see summary.csv.", width
+                f"Not shown in {width} columns: {names}. Use a wider terminal or --width, or {elsewhere}.", width
             )
         )
 

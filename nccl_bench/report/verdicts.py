@@ -1,7 +1,7 @@
 """Comparisons as a table that is read in ten seconds: which sizes changed, by how much, how sure.
 
 Neighbouring sizes with the same verdict share a line. Nothing is averaged over them: a line shows the smallest and the
-largest ratio, the widest interval and the highest noise floor among them.
+largest ratio, the widest interval and the highest noise floor among them. What nothing judges has a line for each size.
 """
 
 from __future__ import annotations
@@ -12,9 +12,9 @@ from itertools import groupby
 
 from nccl_bench.analysis.between import Between
 from nccl_bench.analysis.comparison import Compared
-from nccl_bench.analysis.statistics import FAMILYWISE_ERROR, Interval, Verdict
+from nccl_bench.analysis.statistics import FAMILYWISE_ERROR, Interval, Verdict, verdict_of
 from nccl_bench.collectives import Case, Timing
-from nccl_bench.report.layout import Table, column, counted, ratio
+from nccl_bench.report.layout import Table, column, counted, ratio, significant
 from nccl_bench.report.tables import case_name
 from nccl_bench.units import format_size
 
@@ -23,7 +23,8 @@ from nccl_bench.units import format_size
 class Told:
     """One comparison as a report needs it; ``who`` says what is compared with what.
 
-    ``pairs_needed`` is set where there were too few rounds for any interval.
+    ``pairs_needed`` is set where there were too few rounds for any interval, ``before_us`` and ``after_us`` where two
+    sides are compared.
     """
 
     who: str
@@ -36,6 +37,8 @@ class Told:
     floor: float | None = None
     below_floor: bool = False
     pairs_needed: int | None = None
+    before_us: float | None = None
+    after_us: float | None = None
 
 
 def of_pairs(compared: Iterable[Compared]) -> list[Told]:
@@ -70,8 +73,11 @@ def of_sides(found: Between) -> list[Told]:
             threshold=one.threshold,
             interval=one.interval,
             verdict=one.verdict,
+            floor=one.floor,
             below_floor=one.below_floor,
             pairs_needed=one.pairs_needed,
+            before_us=one.before_us,
+            after_us=one.after_us,
         )
         for one in found.changes
     ]
@@ -86,12 +92,20 @@ def tables(told: Sequence[Told]) -> Iterator[Table]:
         lines = list(_lines(of_table))
         floors = any(one.floor is not None for one in of_table)
         sure = any(one.interval is not None for one in of_table)
+        judged = any(one.verdict is not None for one in of_table)
         columns = [
             column("timing", ("timing",), [group[0].timing for group in lines], left=True),
             column("size", ("size",), [_sizes(group) for group in lines]),
-            column("verdict", ("verdict",), [_verdict(group[0]) for group in lines], left=True),
-            column("ratio", ("ratio",), [_range(group) for group in lines]),
         ]
+        if judged:
+            columns.append(column("verdict", ("verdict",), [_verdict(group[0]) for group in lines], left=True))
+        else:
+            columns += [
+                column("before", ("before", "us"), [_time(group[0].before_us) for group in lines]),
+                column("after", ("after", "us"), [_time(group[0].after_us) for group in lines]),
+            ]
+        columns.append(column("ratio", ("ratio",), [_range(group) for group in lines]))
+        keep = len(columns)
         if sure:
             widths = [[one.interval.half_width for one in group if one.interval] for group in lines]
             columns.append(column("+-", ("+-",), [_percent(each) for each in widths]))
@@ -103,19 +117,18 @@ def tables(told: Sequence[Told]) -> Iterator[Table]:
                     [_percent([one.floor for one in group if one.floor is not None]) for group in lines],
                 )
             )
-        yield Table(title=f"{who}: {name}", notes=(), columns=tuple(columns), keep=4)
+        yield Table(title=f"{who}: {name}", notes=(), columns=tuple(columns), keep=keep)
 
 
 def heading(told: Sequence[Told]) -> str:
     """What the verdicts mean, and how often they are wrong."""
+    if all(one.verdict is None for one in told):
+        return "Ratios below 1 are faster."
     thresholds = sorted({one.threshold for one in told})
     matters = f"{_share(thresholds[0])}" + (f" to {_share(thresholds[-1])}" if len(thresholds) > 1 else "")
-    judged = [one for one in told if one.verdict is not None]
-    sure = (
-        f" All {counted(len(judged), 'verdict')} together hold with {1 - FAMILYWISE_ERROR:.0%} confidence."
-        if judged
-        else ""
-    )
+    decided = sum(one.verdict not in (None, Verdict.INCONCLUSIVE) for one in told)
+    hold = "The one decided verdict holds" if decided == 1 else f"The {decided} decided verdicts hold together"
+    sure = f" {hold} with {(1 - FAMILYWISE_ERROR) * 100:.0f} % confidence." if decided else ""
     return f"Ratios below 1 are faster; a difference of {matters} matters.{sure}"
 
 
@@ -124,24 +137,27 @@ def hints(told: Sequence[Told], more: str = "More rounds (--max-rounds, --max-se
     open_ones = [one for one in told if one.verdict is Verdict.INCONCLUSIVE]
     few = [one for one in open_ones if one.pairs_needed is not None]
     below = [one for one in open_ones if one.below_floor]
+    same = [one for one in below if verdict_of(one.interval, one.threshold) is Verdict.EQUIVALENT]
+    different = [one for one in below if verdict_of(one.interval, one.threshold) is not Verdict.EQUIVALENT]
     wide = [one for one in open_ones if one.pairs_needed is None and not one.below_floor]
     if few:
         most = max(one.pairs_needed or 0 for one in few)
         yield (
-            f"{counted(len(few), 'cell')} inconclusive for want of rounds: with so many comparisons at once no cell "
-            f"has an interval before {most}; --rounds {most} would do, or fewer sizes and arms."
+            f"{counted(len(few), 'cell')} inconclusive for want of rounds: with so many comparisons at once an "
+            f"interval there takes {most}, and then reaches from the smallest ratio to the largest. More rounds than "
+            "that (--rounds) narrow it, or fewer sizes and arms."
         )
-    if below:
-        worst = max(below, key=lambda one: one.floor or 0)
-        twin = (
-            "the baseline's own twin, the same communicator made twice, differs too, most for "
-            f"{_where(worst)}: {_share(worst.floor)}"
-            if worst.floor
-            else "the unchanged arm's own twin differs too"
-        )
+    if different:
         yield (
-            f"{counted(len(below), 'cell')} inconclusive because {twin}. A difference has to matter beyond that; "
-            "several runs a side would tell (nccl-bench compare)."
+            f"{counted(len(different), 'cell')} inconclusive because the baseline's own twin, the same communicator "
+            f"made twice, differs too, most for {_highest(different)}. A difference has to matter beyond that; several "
+            "runs a side would tell (nccl-bench compare)."
+        )
+    if same:
+        yield (
+            f"{counted(len(same), 'cell')} inconclusive although the interval is within the threshold: equivalent "
+            "needs a noise floor, what the baseline's own twin shows, below the threshold too. It is highest for "
+            f"{_highest(same)}."
         )
     if wide:
         worst = max(wide, key=lambda one: one.interval.half_width if one.interval else 0)
@@ -149,15 +165,15 @@ def hints(told: Sequence[Told], more: str = "More rounds (--max-rounds, --max-se
         assert interval is not None
         yield (
             f"{counted(len(wide), 'cell')} inconclusive because the interval reaches over the threshold, widest for "
-            f"{_where(worst)}: {ratio(interval.low)} to {ratio(interval.high)}. {more} narrow it; "
-            "a ratio right at the threshold stays open."
+            f"{_where(worst)}: {interval.low:.3f}x to {interval.high:.3f}x, where {_share(worst.threshold)} matters. "
+            f"{more} narrow it; a ratio right at the threshold stays open."
         )
 
 
 def _lines(told: Sequence[Told]) -> Iterator[list[Told]]:
     for timing in Timing:
         of_timing = sorted((one for one in told if one.timing is timing), key=lambda one: one.case.size_bytes)
-        for _, group in groupby(of_timing, key=_verdict):
+        for _, group in groupby(of_timing, key=lambda one: one.verdict or one.case.size_bytes):
             yield list(group)
 
 
@@ -168,6 +184,10 @@ def _sizes(group: Sequence[Told]) -> str:
 
 def _verdict(one: Told) -> str:
     return "-" if one.verdict is None else str(one.verdict)
+
+
+def _time(time_us: float | None) -> str:
+    return "" if time_us is None else significant(time_us)
 
 
 def _range(group: Sequence[Told]) -> str:
@@ -183,6 +203,12 @@ def _share(share: float) -> str:
     if share > 9.995:
         return ">999 %"
     return f"{share * 100:.1f} %" if share < 0.0995 else f"{share * 100:.0f} %"
+
+
+def _highest(cells: Sequence[Told]) -> str:
+    """The cell with the highest noise floor, and that."""
+    worst = max(cells, key=lambda one: one.floor or 0)
+    return f"{_where(worst)}: {_share(worst.floor or 0)}"
 
 
 def _where(one: Told) -> str:

@@ -65,8 +65,11 @@ class Graph(Protocol):
 class Streams(Protocol):
     """What a device gives to order work: built once per process, for one device.
 
-    ``device`` is the torch device and ``index`` the integer that ``current_handle`` takes.
+    ``device`` is the torch device and ``index`` the integer that ``current_handle`` takes. ``follows`` says that what a
+    library does follows the current stream by itself; else it has to go through ``submit``.
     """
+
+    follows: bool
 
     device: torch.device
     index: int

@@ -19,6 +19,7 @@ from nccl_bench.streams.cpu import Event, Stream
 class CpuStreams:
     """The CPU behind the ``Streams`` protocol: one device, of index 0, whose default stream runs inline."""
 
+    follows: bool = False
     device: torch.device
     index: int
     current_handle: Callable[[int], int]

@@ -21,6 +21,7 @@ class CudaStreams:
     Raises ``SetupError`` when torch sees no device of that index.
     """
 
+    follows: bool = True
     device: torch.device
     index: int
     current_handle: Callable[[int], int]

@@ -9,15 +9,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from datetime import timedelta
 from typing import Protocol
 
 from nccl_bench.collectives import RedOp
 from nccl_bench.errors import TransportError
 
 UNIQUE_ID_BYTES = 128  # NCCL_UNIQUE_ID_BYTES in nccl.h
-# Deadlines are kept by whoever watches the ranks; torch's own timeouts must not come first, whatever --timeout is.
-NEVER = timedelta(days=366)
 
 
 class Transport(Protocol):

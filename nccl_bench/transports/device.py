@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 
@@ -14,7 +14,10 @@ from nccl_bench.streams.cuda import CudaStreams
 from nccl_bench.transports.base import Transport
 from nccl_bench.transports.gloo import GlooTransport
 from nccl_bench.transports.nccl import NcclTransport, version_text
+from nccl_bench.transports.nccl4py import Nccl4pyTransport
 from nccl_bench.transports.nccl_library import find_library
+
+_OverNccl = NcclTransport | Nccl4pyTransport
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -24,10 +27,27 @@ class Device:
     streams: Streams
     transport: Transport
 
+    @property
+    def backend(self) -> str:
+        """torch.distributed's name for the library behind the transport."""
+        return GlooTransport.name if isinstance(self.transport, GlooTransport) else NcclTransport.name
 
-def open_device(kind: str, local_rank: int, nccl_library: str | None = None) -> Device:
-    """The device ``kind`` (``cuda`` or ``cpu``) of this rank; raises ``SetupError`` where the machine has none.
+    def over(self, binding: str) -> Device:
+        """The same device, whose transport is called through ``binding``, a name in ``DeviceSpec.bindings``."""
+        transport = self.transport
+        if binding == transport.name:
+            return self
+        assert isinstance(transport, _OverNccl)
+        made = (
+            NcclTransport(transport.library) if binding == NcclTransport.name else Nccl4pyTransport(transport.library)
+        )
+        return replace(self, transport=made)
 
+
+def open_device(kind: str, local_rank: int, nccl_library: str | None = None, binding: str | None = None) -> Device:
+    """The device ``kind`` (``cuda`` or ``cpu``) of this rank, over ``binding`` or the first it has.
+
+    Raises ``SetupError`` where the machine has none.
     On the CPU, torch.distributed has to be initialised first: Gloo's communicators meet in its store.
     """
     if kind == "cpu":
@@ -41,12 +61,13 @@ def open_device(kind: str, local_rank: int, nccl_library: str | None = None) -> 
     index = 0 if count == 1 else local_rank
     if index >= count:
         raise SetupError(f"local rank {local_rank} needs a GPU, and torch sees {count}: start fewer ranks on this node")
-    return Device(streams=CudaStreams(index), transport=NcclTransport(find_library(nccl_library)))
+    device = Device(streams=CudaStreams(index), transport=NcclTransport(find_library(nccl_library)))
+    return device if binding is None else device.over(binding)
 
 
 def refusal(device: Device, case: Case) -> str | None:
     """Why ``device`` cannot run ``case`` at all, where that depends on the machine at hand; ``None`` where it can."""
-    if not (case.row.reduces and case.dtype.startswith("float8") and isinstance(device.transport, NcclTransport)):
+    if not (case.row.reduces and case.dtype.startswith("float8") and isinstance(device.transport, _OverNccl)):
         return None
     # NCCL's own words are "FP8 reduction support begins with sm90"; float8 itself came with 2.24. Not tried on either
     # side of these bounds but the upper one.

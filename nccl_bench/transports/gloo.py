@@ -21,9 +21,10 @@ from torch import Tensor
 
 from nccl_bench.collectives import DTYPES, RedOp
 from nccl_bench.errors import TransportError
+from nccl_bench.ranks.process import NEVER
 from nccl_bench.streams.cpu import Event
 from nccl_bench.streams.cpu_device import CpuStreams
-from nccl_bench.transports.base import NEVER, UNIQUE_ID_BYTES, Transport
+from nccl_bench.transports.base import UNIQUE_ID_BYTES, Transport
 
 _TORCH_DTYPES = tuple(getattr(torch, name) for name in DTYPES)
 # Gloo knows no float8; an operation that only moves bytes does not need to.

@@ -8,9 +8,10 @@ from __future__ import annotations
 
 import ctypes
 import importlib.util
+import mmap
 import os
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
@@ -78,6 +79,18 @@ def find_library(explicit: str | None = None) -> NcclLibrary:
 def other_copies(path: str) -> list[str]:
     """The libnccl files mapped into this process other than ``path``, links resolved; empty where all is well."""
     return [copy for copy in _mapped_copies() if os.path.realpath(copy) != os.path.realpath(path)]
+
+
+def unread_variables(path: str, names: Iterable[str]) -> list[str]:
+    """Those of ``names``, ``NCCL_`` variables, that the libnccl at ``path`` does not know: it has the others' names.
+
+    NCCL ignores in silence what it does not know, be it misspelt or of a newer version.
+    """
+    asked = [name for name in names if name.startswith("NCCL_")]
+    if not asked:
+        return []
+    with Path(path).open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as text:
+        return [name for name in asked if text.find(b"%s\0" % name.encode()) < 0]
 
 
 def _asked_for(path: str, source: Source) -> NcclLibrary:

@@ -115,6 +115,9 @@ def _call_each(arm: Arm, exchanges: Sequence[Exchange]) -> None:
 def lifetime(rig: Rig) -> None:
     """Does a communicator leave nothing behind, neither after its construction nor after its end?"""
     exchanges = rig.exchanges()
+    if rig.cell.arm not in ARMS and rig.arm.foreign is not None and not rig.arm.foreign.closes:
+        rig.inapplicable = "it has no close(), destroy() or shutdown(), so nothing can end what it makes"
+        return
     rig.at("warm cycle")
     rig.note("warm cycle", _cycle(rig, exchanges))
     before = _census(rig)
@@ -138,9 +141,9 @@ def _cycle(rig: Rig, exchanges: Sequence[Exchange], *, watched: bool = False) ->
     ``watched`` says to look for the streams that construction leaves.
     """
     streams = rig.device.streams
-    allowed = ARMS[rig.cell.arm].private_streams
     before = _live_streams(rig) if watched else 0
     arm = rig.new_arm()
+    allowed = arm.spec.private_streams
     kept = _live_streams(rig) - before if watched else allowed
     for place in Place:
         with rig.placed(place):

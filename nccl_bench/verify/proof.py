@@ -9,9 +9,10 @@ from dataclasses import asdict, dataclass, replace
 from enum import StrEnum
 from pathlib import Path
 
-from nccl_bench.capabilities import ARMS, DEVICES, DeviceSpec
-from nccl_bench.config import library_path, names_of, routes_for, seconds
+from nccl_bench.capabilities import ARMS, DEVICES, ArmSpec, DeviceSpec
+from nccl_bench.config import arms_of, binding, library_path, names_of, plugins_for, routes_for, seconds
 from nccl_bench.errors import ExitCode
+from nccl_bench.plugins import Plugin, from_list, of_arm, spec_of
 from nccl_bench.routes import Routes, override
 from nccl_bench.verify.catalog import DETECTOR, PROBES, blind_places, not_applicable
 
@@ -28,15 +29,21 @@ class ProofConfig:
 
     device: str
     arms: tuple[str, ...]
+    plugins: tuple[Plugin, ...]
     probes: tuple[str, ...]
     routes: tuple[str, ...]
     nccl_library: str | None
+    transport: str
     timeout_s: float
 
     @property
     def device_spec(self) -> DeviceSpec:
         """What the device can do."""
         return DEVICES[self.device]
+
+    def arm(self, name: str) -> ArmSpec:
+        """The row of an arm of this proof."""
+        return spec_of(self.plugins, name)
 
     @property
     def routing(self) -> Routes:
@@ -48,22 +55,31 @@ def resolve(
     device: str,
     *,
     arms: str | None,
+    plugins: Sequence[Plugin] = (),
     probes: str | None,
     routes: str | None,
     nccl_library: str | None,
+    transport: str | None = None,
     timeout_s: float,
 ) -> ProofConfig:
     """The configuration that these options mean, where ``None`` is everything, or the default.
 
     Raises ``UsageError`` naming the option, what was got and what is allowed.
     """
-    chosen = names_of("--arms", "all" if arms is None else arms, [arm for arm in ARMS if arm != DETECTOR])
+    brought = plugins_for(list(plugins), device)
+    ours = [arm for name, arm in ARMS.items() if name != DETECTOR]
+    if arms is None and brought:
+        chosen = tuple(plugin.name for plugin in brought)
+    else:
+        chosen = arms_of("all" if arms is None else arms, device, ours, brought, "--arms")
     return ProofConfig(
         device=device,
         arms=chosen,
+        plugins=brought,
         probes=names_of("--probes", "all" if probes is None else probes, PROBES),
         routes=routes_for(routes or "", chosen),
         nccl_library=library_path(nccl_library, device),
+        transport=binding(transport, device, "--transport"),
         timeout_s=seconds(timeout_s, "--timeout"),
     )
 
@@ -80,8 +96,8 @@ class Cell:
 class Finding:
     """What came of a cell: ``failed`` of ``trials``, ``raced`` of them by their order alone.
 
-    ``detail`` is about the first that failed, ``quiet`` the places at which none raced. ``broken`` says that the probe
-    did not come to an end: an exception, a crash or a hang, which count as one trial.
+    ``detail`` is about the first that failed, or says why there was no trial, ``quiet`` the places at which none raced.
+    ``broken`` says that the probe did not come to an end: an exception, a crash or a hang, which count as one trial.
     """
 
     arm: str
@@ -165,18 +181,24 @@ def asked(config: ProofConfig) -> list[Cell]:
 
 def reason_against(config: ProofConfig, cell: Cell) -> str | None:
     """Why ``cell`` is not applicable, or ``None`` where it is."""
-    return not_applicable(PROBES[cell.probe], ARMS[cell.arm], config.device_spec)
+    return not_applicable(PROBES[cell.probe], config.arm(cell.arm), config.device_spec)
 
 
 def launches(config: ProofConfig) -> list[tuple[Cell, ...]]:
     """The applicable cells by the processes they run in: all that are harmless, then each probe that is not.
 
-    The detector is last: there its failure ends processes that nobody needs any more.
+    Each communicator of somebody else's has processes of its own, where nothing else was loaded, and so has an arm with
+    an environment of its own. The detector is last: there its failure ends processes that nobody needs any more.
     """
-    cells = [cell for cell in asked(config) if reason_against(config, cell) is None]
-    together = tuple(cell for cell in cells if not PROBES[cell.probe].alone)
-    alone = [tuple(cell for cell in cells if cell.probe == name) for name, probe in PROBES.items() if probe.alone]
-    return [group for group in (together, *alone) if group]
+    groups: dict[tuple[str, str], list[Cell]] = {}
+    for cell in asked(config):
+        if reason_against(config, cell) is None:
+            plugin = of_arm(config.plugins, cell.arm)
+            own = plugin is not None and (not plugin.ours or bool(plugin.variables))
+            key = (cell.arm if own else "", cell.probe if PROBES[cell.probe].alone else "")
+            groups.setdefault(key, []).append(cell)
+    probes = ["", *PROBES]
+    return [tuple(groups[key]) for key in sorted(groups, key=lambda key: (probes.index(key[1]), not key[0]))]
 
 
 def judge(config: ProofConfig, world_size: int, findings: Iterable[Finding], notes: Sequence[str] = ()) -> Proof:
@@ -197,6 +219,9 @@ def _judge(cell: Cell, device: DeviceSpec, reason: str | None, findings: Mapping
     if reason is not None:
         return Judgement(arm=cell.arm, probe=cell.probe, status=Status.NOT_APPLICABLE, reason=reason)
     finding = findings[cell]
+    if not finding.trials:
+        reason = finding.detail or "it has none of the collectives that this probe tries"
+        return Judgement(arm=cell.arm, probe=cell.probe, status=Status.NOT_APPLICABLE, reason=reason)
     if cell.arm != DETECTOR:
         status = Status.FAIL if finding.failed else Status.PASS
     elif PROBES[cell.probe].detects:
@@ -220,6 +245,17 @@ class ProofSpec:
     scratch: str | None = None
     first: int = 0
 
+    @property
+    def variables(self) -> Mapping[str, str]:
+        """What its processes have in their environment besides."""
+        plugin = of_arm(self.config.plugins, self.cells[0].arm)
+        return {} if plugin is None else plugin.variables
+
+    @property
+    def processes_per_rank(self) -> int:
+        """One: arms that need processes of their own have launches of their own."""
+        return 1
+
     def at(self, scratch: str, first: int) -> ProofSpec:
         """The same for one launch."""
         return replace(self, scratch=scratch, first=first)
@@ -235,7 +271,9 @@ class ProofSpec:
         config = mapping.pop("config")
         names = ("arms", "probes", "routes")
         return cls(
-            config=ProofConfig(**config | {name: tuple(config[name]) for name in names}),
+            config=ProofConfig(
+                **config | {name: tuple(config[name]) for name in names} | {"plugins": from_list(config["plugins"])}
+            ),
             cells=tuple(Cell(**cell) for cell in mapping.pop("cells")),
             **mapping,
         )

@@ -103,6 +103,8 @@ class Rig:
     at: Callable[[str], None]
     routes: Routes = field(default_factory=lambda: ROUTES)
     outcomes: list[tuple[Place | None, str | None]] = field(default_factory=list)
+    # Why the probe asks this arm nothing, where only the arm itself tells.
+    inapplicable: str | None = None
 
     @cached_property
     def arm(self) -> Arm:
@@ -156,9 +158,12 @@ class Rig:
 
     def exchanges(self, sizes: Sequence[int] | None = None, names: Sequence[str] = tuple(EXCHANGES)) -> list[Exchange]:
         """Those of ``names`` that the arm has, at each of ``sizes`` bytes; by default the device's small and large."""
-        out_of_place = unsupported(
-            ARMS[self.cell.arm], self.device_spec, "all_reduce", "float32", RedOp.SUM, Placement.OUT_OF_PLACE
-        )
+        spec, foreign = ARMS.get(self.cell.arm), None
+        if spec is None:
+            spec, foreign = self.arm.spec, self.arm.foreign
+        if foreign is not None:
+            names = [name for name in names if name in foreign.exchanges]
+        out_of_place = unsupported(spec, self.device_spec, "all_reduce", "float32", RedOp.SUM, Placement.OUT_OF_PLACE)
         world = World(rank=self.control.rank, size=self.control.world_size, device=self.device.streams.device)
         return [
             EXCHANGES[name](world, size)
@@ -171,6 +176,8 @@ class Rig:
     ) -> None:
         """Do ``trial`` for every exchange at every place; it returns what was wrong. ``both_modes``: a coordinator's
         in graph mode too."""
+        if not exchanges:
+            return
         sizes = len(self.device_spec.probe_sizes)
         # Where there are more ranks than turns, several share one; the others still wait for them.
         turns = min(self.control.world_size, len(exchanges) // sizes)
@@ -207,5 +214,5 @@ class Rig:
             failed=sum(1 for number in failed if number),
             raced=sum(1 for number in raced if number),
             quiet=tuple(place for place in Place if place not in loud),
-            detail=None if told is None else str(told[1]),
+            detail=self.inapplicable if told is None else str(told[1]),
         )

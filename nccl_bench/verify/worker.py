@@ -11,11 +11,12 @@ from pathlib import Path
 import torch.distributed as dist
 
 from nccl_bench.arms import Arm
+from nccl_bench.communicators.foreign import blamed
 from nccl_bench.errors import ExitCode
+from nccl_bench.plugins import of_arm
 from nccl_bench.ranks.control import Control
-from nccl_bench.ranks.process import SETUP, SETUP_TIMEOUT_S, run_rank, world
+from nccl_bench.ranks.process import NEVER, SETUP, SETUP_TIMEOUT_S, run_rank, world
 from nccl_bench.records.handoff import Progress
-from nccl_bench.transports.base import NEVER
 from nccl_bench.transports.device import open_device
 from nccl_bench.verify.catalog import PROBES
 from nccl_bench.verify.probes import RUN
@@ -48,11 +49,12 @@ def prove(spec: ProofSpec, progress: Progress) -> None:
     """Do this rank's part of ``spec``'s cells."""
     config = spec.config
     setup = partial(progress.update, case_index=SETUP, arm="", deadline_s=SETUP_TIMEOUT_S)
+    os.environ.update(spec.variables)
     setup(phase="connect")
     dist.init_process_group("gloo", timeout=NEVER)
     control = Control(world())
     setup(phase="device")
-    device = open_device(config.device, int(os.environ["LOCAL_RANK"]), config.nccl_library)
+    device = open_device(config.device, int(os.environ["LOCAL_RANK"]), config.nccl_library, config.transport)
     skipped = hopeless(read_findings(Path(spec.findings)))
     made = False
 
@@ -66,7 +68,7 @@ def prove(spec: ProofSpec, progress: Progress) -> None:
             phase=position.phase,
             deadline_s=config.timeout_s if made else max(config.timeout_s, SETUP_TIMEOUT_S),
         )
-        arm = Arm(name, world(), device, config.routing)
+        arm = Arm(name, world(), device, config.routing, config.plugins)
         made = True
         progress.update(case_index=position.case_index, arm=name, phase=position.phase, deadline_s=config.timeout_s)
         return arm
@@ -93,8 +95,12 @@ def prove(spec: ProofSpec, progress: Progress) -> None:
                 at=at,
                 routes=config.routing,
             )
-            RUN[cell.probe](rig)
-            finding = rig.finding()
+            try:
+                RUN[cell.probe](rig)
+                finding = rig.finding()
+            except Exception as error:
+                plugin = of_arm(config.plugins, cell.arm)
+                raise error if plugin is None else blamed(plugin, error) from error
         if control.rank == 0:
             append_finding(Path(spec.findings), finding)
         if finding.failed and PROBES[cell.probe].alone and cell.arm not in skipped:

@@ -27,6 +27,7 @@ from nccl_bench.communicators.stream_free import StreamFreeCommunicator
 from nccl_bench.config import resolve
 from nccl_bench.plan import WORKSPACE_BYTES, make_plan
 from nccl_bench.ranks.control import Control
+from nccl_bench.ranks.joining import Ranks
 from nccl_bench.records.handoff import Progress
 from nccl_bench.records.schema import Line
 from nccl_bench.routes import Mode
@@ -125,13 +126,15 @@ class Bench:
             config=config,
             plan=make_plan(config, self.control.world_size),
             device=replace(self.device, streams=streams or self.streams),
-            control=self.control,
+            ranks=Ranks(everyone=self.control, here=self.control, index=0, first=(0,)),
             arms=arms,
+            world_of=dict.fromkeys(arms, 0),
             align=self.align,
             progress=notes,
             append=lines.append,
             budget=Budget(1e-9 if late else 1e9, time.monotonic()),
             launch_memory=LaunchMemory(streams or self.streams),
+            note=lambda: None,
             ranks_per_memory=ranks_per_memory,
         ).run(first_case)
         return {"lines": [line.to_json() for line in lines], "visits": notes.visits}

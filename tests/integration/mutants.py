@@ -325,9 +325,11 @@ def prove(
     config = proof.ProofConfig(
         device=device,
         arms=tuple(dict.fromkeys(cell.arm for cell in cells)),
+        plugins=(),
         probes=tuple(dict.fromkeys(cell.probe for cell in cells)),
         routes=(),
         nccl_library=None,
+        transport="gloo",
         timeout_s=timeout_s,
     )
     with patch.dict(cast(dict[str, ArmSpec], ARMS), arms()), patch.object(proof, "asked", return_value=list(cells)):

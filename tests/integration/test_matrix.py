@@ -24,7 +24,15 @@ COLLECTIVES = {
 }
 TORCH = ("torch", "torch-async")
 COORDINATORS = ("coordinator", "coordinator-legacy")
-ARMS = ("stream-free", "dedicated-stream", "dedicated-stream-wait-stream", "transport", *TORCH, *COORDINATORS)
+ARMS = (
+    "stream-free",
+    "dedicated-stream",
+    "dedicated-stream-wait-stream",
+    "stream-free-torch-stream",
+    "transport",
+    *TORCH,
+    *COORDINATORS,
+)
 NO_OUT_OF_PLACE = {
     **dict.fromkeys(TORCH, ("all_reduce", "broadcast", "reduce")),
     **dict.fromkeys(COORDINATORS, ("broadcast", "reduce")),  # of an all_reduce it makes a copy

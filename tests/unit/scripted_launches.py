@@ -24,6 +24,17 @@ def finishes(scratch: Path) -> int | None:
     return 0
 
 
+def finishes_on(processes: int) -> Act:
+    """Of a launch that has so many."""
+
+    def act(scratch: Path) -> int | None:
+        for rank in range(processes):
+            Progress(scratch, rank, rank).finish()
+        return 0
+
+    return act
+
+
 def stays(scratch: Path) -> int | None:
     """Everything is done, and the processes do not leave."""
     finishes(scratch)
@@ -59,18 +70,22 @@ class Launches:
 
     acts: tuple[Act, ...]
     first_cases: list[int] = field(default_factory=list)
+    excluded: list[tuple[str, ...]] = field(default_factory=list)
     attempts: list[int] = field(default_factory=list)
     scratches: list[Path] = field(default_factory=list)
+    processes: list[int] = field(default_factory=list)
     running: int = 0
     exit_code: int | None = None
 
     def __call__(self, launch: LaunchConfig, spec: Any, attempt: int) -> Launches:
         assert spec.scratch is not None
-        assert launch.nproc == 2
+        assert launch.nproc == 2 * spec.processes_per_rank
         assert not self.running
         self.running = 1
         self.first_cases.append(spec.first_case)
+        self.excluded.append(getattr(spec, "excluded", ()))
         self.attempts.append(attempt)
+        self.processes.append(launch.nproc)
         self.scratches.append(Path(spec.scratch))
         self.exit_code = self.acts[len(self.attempts) - 1](Path(spec.scratch))
         return self

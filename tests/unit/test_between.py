@@ -11,7 +11,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from synthetic_runs import case
 
-from nccl_bench.analysis.between import Between, Cell, Ground, Rounds, Source, between
+from nccl_bench.analysis.between import Between, between
+from nccl_bench.analysis.change import Ground
+from nccl_bench.analysis.sources import Cell, Rounds, Source
 from nccl_bench.analysis.statistics import FAMILYWISE_ERROR, Verdict, pairs_needed
 from nccl_bench.collectives import Case, Timing
 
@@ -211,7 +213,29 @@ def test_a_change_below_what_the_shared_arm_s_twin_shows_is_not_told() -> None:
     assert told(1.0, 1.05, 1.0) == (Verdict.INCONCLUSIVE, True)
 
 
-def test_too_few_rounds_are_inconclusive_and_say_how_many_would_do() -> None:
+def test_what_the_twins_show_on_both_sides_is_the_floor() -> None:
+    def floor(*twins: float | None) -> float | None:
+        sides = [[source({BASE: 10.0, "new": 20.0} | ({TWIN: 10.0 * twin} if twin else {}))] for twin in twins]
+        (found,) = between(*sides, two_percent).changes
+        return found.floor
+
+    assert floor(1.04, 0.97) == pytest.approx(0.07)
+    assert floor(None, 1.01) == pytest.approx(0.01)
+    assert floor(1.0, 1.0) == 0.0
+    assert floor(None, None) is None
+
+
+def test_what_the_shared_arm_did_itself_is_known() -> None:
+    before = source({BASE: 10.0, "new": 20.0, "more": 1.0}, sizes=(8, 64))
+    after = source({BASE: 12.0, "new": 24.0, "more": 1.2}, sizes=(8, 64, 512))
+    # One for each size, however many arms.
+    assert between([before], [after], two_percent).shared_ratios == pytest.approx((1.2, 1.2))
+    assert between(side(1.0), side(2.0), two_percent).shared_ratios == ()
+    several = between([before] * 3, [after] * 2, two_percent, shared=BASE)
+    assert several.shared_ratios == pytest.approx((1.2, 1.2))
+
+
+def test_too_few_rounds_are_inconclusive_and_say_how_many_it_takes() -> None:
     few = [10.0] * 3
     (found,) = between([source({BASE: few, "new": few})], [source({BASE: few, "new": few})], two_percent).changes
     assert (found.interval, found.verdict) == (None, Verdict.INCONCLUSIVE)
@@ -250,8 +274,13 @@ def test_of_medians_alone_there_is_no_verdict() -> None:
         ([source(both)], [source(both, summary=True)]),
     ):
         found = between(*sides, two_percent)
-        assert (found.ground, verdicts(found)) == (Ground.NOTHING, [None])
-        assert "only medians" in found.why
+        assert (found.ground, verdicts(found)) == (Ground.NOTHING, [None] * 2)
+        assert "a single time for each cell" in found.why
+        # Not relative to an arm that has drifted itself.
+        assert (found.shared, found.shared_ratios) == (None, ())
+        assert [(one.after_arm, one.ratio) for one in found.changes] == [(BASE, 1.0), ("new", 1.0)]
+    drifted = source({BASE: 20.0, "new": 40.0}, summary=True)
+    assert [one.ratio for one in between([source(both)], [drifted], two_percent).changes] == pytest.approx([2.0, 2.0])
     # Several of them tell the variation between runs as well as any.
     several = [source(both, summary=True)] * 3
     assert verdicts(between(several, several, two_percent)) == [Verdict.EQUIVALENT] * 2

@@ -23,6 +23,7 @@ from nccl_bench.config import RunConfig, resolve
 from nccl_bench.errors import SetupError
 from nccl_bench.plan import deadline_s, estimate_case_s, make_plan
 from nccl_bench.ranks.control import Control
+from nccl_bench.ranks.joining import Ranks
 from nccl_bench.records.handoff import Progress
 from nccl_bench.records.schema import Line, Samples, Skipped
 from nccl_bench.transports import device as device_module
@@ -42,13 +43,15 @@ def measured(one_rank: dist.ProcessGroup, **options: Any) -> tuple[RunConfig, Pr
         config=config,
         plan=make_plan(config, 1),
         device=device,
-        control=Control(one_rank),
+        ranks=Ranks(everyone=Control(one_rank), here=Control(one_rank), index=0, first=(0,)),
         arms=members,
+        world_of=dict.fromkeys(members, 0),
         align=lambda: None,
         progress=progress,
         append=lines.append,
         budget=Budget(config.max_seconds, time.monotonic()),
         launch_memory=LaunchMemory(device.streams),
+        note=lambda: None,
         ranks_per_memory=1,
     ).run()
     for arm in members.values():

@@ -190,11 +190,17 @@ def sizes(seen: Seen) -> object:
     return seen.config.sizes
 
 
+def brought(seen: Seen) -> object:
+    assert seen.config is not None
+    return [(plugin.name, plugin.tree) for plugin in seen.config.plugins]
+
+
 def ends(seen: Seen) -> object:
     assert isinstance(seen.config, RunConfig)
     return seen.config.sizes[0], seen.config.sizes[-1]
 
 
+FROM_TREES = ("--arm", "m:C", "--before-tree", "x", "--after-tree", "y")
 TWO_NODES = ("--nnodes", "2", "--rdzv-endpoint", "node0:29500")
 RUN_OPTIONS: Mapping[str, Option] = {
     "config": Option(value="mine.toml", look=configured("rounds"), gives=2),
@@ -209,6 +215,9 @@ RUN_OPTIONS: Mapping[str, Option] = {
     "placement": Option(value="out-of-place", look=configured("placements"), gives=(Placement.OUT_OF_PLACE,)),
     "root": Option(value="1", look=configured("root"), gives=1),
     "arms": Option(value="transport", look=configured("arms"), gives=("transport",)),
+    "arm": Option(value="mine=m:C", look=brought, gives=[("mine", None)]),
+    "before_tree": Option(value="old", base=FROM_TREES, look=brought, gives=[("before", "old"), ("after", "y")]),
+    "after_tree": Option(value="new", base=FROM_TREES, look=brought, gives=[("before", "x"), ("after", "new")]),
     "baseline": Option(value="torch", look=configured("baseline"), gives="torch"),
     "routes": Option(
         value="eager=communicator",
@@ -233,6 +242,8 @@ RUN_OPTIONS: Mapping[str, Option] = {
     "nccl_library": Option(
         value="/opt/libnccl.so.2", base=("--device", "cuda"), look=configured("nccl_library"), gives="/opt/libnccl.so.2"
     ),
+    "transport": Option(value="nccl4py", base=("--device", "cuda"), look=configured("transport"), gives="nccl4py"),
+    "env": Option(value="NCCL_ALGO=Ring", look=configured("variables"), gives={"NCCL_ALGO": "Ring"}),
     "nproc": Option(value="3", look=launched("nproc"), gives=3),
     "nnodes": Option(value="3", base=TWO_NODES, look=launched("nnodes"), gives=3),
     "node_rank": Option(value="1", base=TWO_NODES, look=launched("node_rank"), gives=1),
@@ -276,6 +287,9 @@ LIST_OPTIONS: Mapping[str, Option] = {
 }
 VERIFY_OPTIONS: Mapping[str, Option] = {
     "arms": Option(value="transport", look=configured("arms"), gives=("transport",)),
+    "arm": Option(value="mine=m:C", look=brought, gives=[("mine", None)]),
+    "before_tree": Option(value="old", base=FROM_TREES, look=brought, gives=[("before", "old"), ("after", "y")]),
+    "after_tree": Option(value="new", base=FROM_TREES, look=brought, gives=[("before", "x"), ("after", "new")]),
     "probes": Option(value="state", look=configured("probes"), gives=("state",)),
     "routes": Option(
         value="eager=communicator",
@@ -290,6 +304,9 @@ VERIFY_OPTIONS: Mapping[str, Option] = {
         base=("--device", "cuda", "--nproc", "2"),
         look=configured("nccl_library"),
         gives="/opt/libnccl.so.2",
+    ),
+    "transport": Option(
+        value="nccl4py", base=("--device", "cuda", "--nproc", "2"), look=configured("transport"), gives="nccl4py"
     ),
     "timeout": Option(value="2.5", look=configured("timeout_s"), gives=2.5),
     "out": Option(value="there.json", look=shown("out"), gives=Path("there.json")),
@@ -461,6 +478,14 @@ CHOICES: Mapping[str, tuple[str, ...]] = {
     "device": tuple(DEVICES),
     "caller_stream": tuple(CallerStream),
 }
+
+
+def possible(device: str) -> list[tuple[str, str]]:
+    """The choices of every option on ``device``, which has no use for some arms."""
+    able = {name for name, arm in ARMS.items() if DEVICES[device].transport in arm.transports}
+    return [(name, choice) for name in CHOICES for choice in CHOICES[name] if name != "arms" or choice in able]
+
+
 REASONS = (
     *(rule.reason for rule in capabilities._RULES),
     *(reason for device in DEVICES.values() for reason in device.missing_timings.values()),
@@ -494,8 +519,9 @@ def test_help_tells_the_default_arms() -> None:
     assert parameter("run", "arms").help.endswith(f" Default: {', '.join(DEFAULT_ARMS)}.")
 
 
-@pytest.mark.parametrize("device", DEVICES)
-@pytest.mark.parametrize(("name", "choice"), [(name, choice) for name in CHOICES for choice in CHOICES[name]])
+@pytest.mark.parametrize(
+    ("name", "choice", "device"), [(*each, device) for device in DEVICES for each in possible(device)]
+)
 def test_every_choice_ends_in_cases_or_in_a_documented_reason(
     name: str, choice: str, device: str, command_line: CommandLine
 ) -> None:
@@ -518,11 +544,11 @@ def test_every_choice_ends_in_cases_or_in_a_documented_reason(
 
 @pytest.mark.parametrize("device", DEVICES)
 def test_no_arm_of_any_combination_is_dropped_without_a_word(device: str) -> None:
-    arms = CHOICES["arms"]
+    arms = [choice for name, choice in possible(device) if name == "arms"]
     for collective, dtype, op, placement in itertools.product(COLLECTIVES, DTYPES, RedOp, Placement):
         layer = {"collectives": collective, "dtypes": dtype, "redops": op, "placements": placement, "sizes": "64K"}
         try:
-            plan = make_plan(resolve(device, layer, {"arms": list(arms)}), 2)
+            plan = make_plan(resolve(device, layer, {"arms": arms}), 2)
             measured, told = plan.cases[0].arms, plan.left_out
         except UsageError as error:
             measured, told = (), tuple(str(error).partition("left to measure: ")[2].split("; "))
@@ -546,6 +572,21 @@ BAD: list[tuple[tuple[str, ...], int, tuple[str, ...]]] = [
     (("run", "-b", "1", "-e", "1G", "-i", "1"), 2, ("over 10000 sizes",)),
     (("run", "-f", "2", "-i", "8"), 2, ("-f and -i exclude each other",)),
     (("run", "--sizes", "8", "-b", "8"), 2, ("--sizes and -b, -e, -f, -i exclude each other",)),
+    (("run", "--arm", "mine.py:Mine"), 2, ("'mine.py:Mine' has no name", "NAME=TARGET")),
+    (("run", "--arm", "x=stream-free"), 2, ("x is stream-free and nothing else", "--arms")),
+    (("run", "--arm", "stream-free"), 2, ("one of our own arms", "--arms")),
+    (("run", "--arm", "x=stream-free,order=bare,A=1"), 2, ("order of the arm x", "has its own")),
+    (("run", "--arm", "x=torch,transport=nccl"), 2, ("only these choose one", "stream-free")),
+    (("run", "--arm", "x=stream-free,transport=nccl"), 2, ("transport of the arm x is 'nccl'", "gloo")),
+    (("run", "--arm", "x=m:C,transport=gloo"), 2, ("x brings its own transport",)),
+    (("run", "--arm", "x=nccl4py,A=1"), 2, ("x is nccl4py", "the device cpu has no use for")),
+    (("run", "--arm", "x=dedicated-stream-unordered,A=1"), 2, ("the arm x is bare", "verify")),
+    (("run", "--before-tree", "x"), 2, ("belong together",)),
+    (("run", "--env", "NCCL_ALGO"), 2, ("--env is 'NCCL_ALGO'", "NAME=VALUE")),
+    (("run", "--env", "path=x"), 2, ("'path'", "capitals")),
+    (("run", "--transport", "nccl4py"), 2, ("'nccl4py'", "gloo")),
+    (("verify", "--transport", "nccl4py"), 2, ("'nccl4py'", "gloo")),
+    (("verify", "--arms", "nccl4py"), 2, ("'nccl4py'", "allowed are stream-free")),
     (("run", "--arms", "stream-fre"), 2, ("'stream-fre'", "stream-free")),
     (("run", "--arms", "dedicated-stream-unordered"), 2, ("'dedicated-stream-unordered'", "allowed")),
     (("run", "--baseline", "transport"), 2, ("'transport'", "not among the arms")),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import replace
 
 import numpy as np
@@ -139,7 +140,7 @@ def test_all_comparisons_of_a_run_share_the_error() -> None:
 
 
 def test_a_difference_below_the_twin_s_is_not_told() -> None:
-    lines = [steady(BASE), steady("torch", 1.05), steady("stream-free", 0.90)]
+    lines = [steady(BASE), steady("torch", 1.05), steady("stream-free", 0.80)]
     assert verdicts(*lines) == {"torch": Verdict.SLOWER, "stream-free": Verdict.FASTER}
     found = {one.candidate: one for one in compared(*lines, steady(TWIN, 1.07))}
     assert found.keys() == {"torch", "stream-free"}
@@ -160,6 +161,42 @@ def test_a_difference_has_to_matter_without_what_the_twin_shows_too(off: float) 
     assert verdicts(*lines) == {"torch": verdict, "stream-free": verdict}
     found = {one.candidate: (one.verdict, one.below_floor) for one in compared(*lines, steady(TWIN, off))}
     assert found == {"torch": (Verdict.INCONCLUSIVE, True), "stream-free": (verdict, False)}
+
+
+def test_a_twin_that_is_lucky_at_one_size_does_not_make_a_verdict_there() -> None:
+    sizes = [case(8 * 4**number) for number in range(8)]
+    lines = [steady(BASE, case=size) for size in sizes] + [steady("torch", 1.04, case=size) for size in sizes]
+    lucky = [steady(TWIN, 1.0 if number == 3 else 1.02, case=size) for number, size in enumerate(sizes)]
+    assert [one.verdict for one in compared(*lines)] == [Verdict.SLOWER] * 8
+    found = compared(*lines, *lucky)
+    assert [one.verdict for one in found] == [Verdict.INCONCLUSIVE] * 8
+    # What is luck in one kind of case says nothing about another.
+    other = case(1024, collective="all_gather")
+    (alone,) = compared(steady(BASE, case=other), steady("torch", 1.04, case=other), *lucky)
+    assert alone.verdict is Verdict.SLOWER
+
+
+@pytest.mark.parametrize("luck", [0.005, 0.01, 0.02])
+@pytest.mark.parametrize("lasting", [True, False])
+def test_arms_that_differ_by_the_luck_of_their_communicators_alone_are_seldom_told_apart(
+    luck: float, lasting: bool
+) -> None:
+    """``lasting`` luck is a communicator's for all sizes; else each case draws anew."""
+    rng = np.random.default_rng(5)
+    runs, alarms = 60, 0
+    for _ in range(runs):
+        lives = {arm: rng.normal(0, luck) for arm in (BASE, TWIN, "torch")}
+        lines = [
+            samples(
+                arm,
+                case=case(8 * 4**number),
+                samples_us=tuple(10 * np.exp((life if lasting else rng.normal(0, luck)) + rng.normal(0, 0.004, 20))),
+            )
+            for number in range(12)
+            for arm, life in lives.items()
+        ]
+        alarms += any(one.verdict in (Verdict.FASTER, Verdict.SLOWER) for one in compared(*lines))
+    assert alarms <= runs * FAMILYWISE_ERROR + 4 * math.sqrt(runs * FAMILYWISE_ERROR)
 
 
 @pytest.mark.parametrize(("twin", "floor"), [(0.93, 0.07), (1.07, 0.07), (1.0, 0.0)])

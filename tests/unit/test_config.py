@@ -13,15 +13,17 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from nccl_bench.analysis.statistics import DEFAULT_THRESHOLD
-from nccl_bench.capabilities import ARMS, DEFAULT_ARMS, DEFAULT_BASELINE, DEVICES
+from nccl_bench.capabilities import ARMS, DEFAULT_ARMS, DEFAULT_BASELINE, DEVICES, Order
 from nccl_bench.collectives import COLLECTIVES, DTYPES, Placement, RedOp, Timing
 from nccl_bench.config import DEFAULT_MAX_ROUNDS, KEYS, CallerStream, RunConfig, defaults, read_toml, resolve
 from nccl_bench.errors import UsageError
 from nccl_bench.plan import make_plan
+from nccl_bench.plugins import Adapter, Plugin
 from nccl_bench.routes import ROUTES, Backend, Mode
 
 CONFIGS = sorted((Path(__file__).parents[2] / "configs").glob("*.toml"))
 TIMED_ARMS = tuple(name for name, arm in ARMS.items() if arm.timed)
+INSTALLED_ARMS = tuple(name for name in TIMED_ARMS if ARMS[name].extra is None)
 
 # Key by key: a value that is accepted, and what it becomes.
 ACCEPTED: list[tuple[str, object, object]] = [
@@ -37,6 +39,20 @@ ACCEPTED: list[tuple[str, object, object]] = [
     ("root", 3, 3),
     ("arms", "transport,dedicated-stream", ("transport", "dedicated-stream")),
     ("baseline", "torch", "torch"),
+    (
+        "plugins",
+        [{"name": "mine", "target": "mine.py:Mine", "order": "fork-join", "adapter": "pynccl", "tree": "../engine"}],
+        (
+            Plugin(
+                name="mine",
+                target="mine.py:Mine",
+                tree="../engine",
+                order=Order.FORK_JOIN,
+                adapter=Adapter.PYNCCL,
+            ),
+        ),
+    ),
+    ("plugins", [], ()),
     ("routes", "eager=communicator, all_reduce.graph=torch", ("eager=communicator", "all_reduce.graph=torch")),
     ("routes", ["eager=torch", "eager=communicator"], ("eager=torch", "eager=communicator")),
     ("routes", " ", ()),
@@ -61,6 +77,8 @@ ACCEPTED: list[tuple[str, object, object]] = [
     ("timeout_s", 1, 1.0),
     ("timeout_s", 0.25, 0.25),
     ("nccl_library", "/opt/libnccl.so.2", "/opt/libnccl.so.2"),
+    ("transport", "nccl4py", "nccl4py"),
+    ("variables", {"NCCL_MAX_CTAS": "8"}, {"NCCL_MAX_CTAS": "8"}),
 ]
 
 # Key by key: a value that is refused, and what the message has to say: what was got, and what is allowed.
@@ -93,6 +111,17 @@ REFUSED: list[tuple[str, object, tuple[str, ...]]] = [
     ("arms", "dedicated-stream-unordered", ("'dedicated-stream-unordered'", *TIMED_ARMS)),
     ("baseline", "transport", ("'transport'", "not among the arms", *DEFAULT_ARMS)),
     ("baseline", ["torch"], ("['torch']", "not among the arms")),
+    ("plugins", "mine.py:Mine", ("'mine.py:Mine'", "a list of tables")),
+    ("plugins", ["mine.py:Mine"], ("'mine.py:Mine'", "tables with name, target")),
+    ("plugins", [{"name": "mine"}], ("the arm mine", "no target")),
+    ("plugins", [{"name": "torch", "target": "a:b"}], ("'torch'", "name of an arm")),
+    ("plugins", [{"name": "a:twin", "target": "a:b"}], ("'a:twin'", "name of an arm")),
+    ("plugins", [{"name": "a", "target": "a:b", "stream": "x"}], ("unknown key 'stream'", "adapter")),
+    ("plugins", [{"name": "a", "target": "a:b", "order": "wait-stream"}], ("'wait-stream'", "fork-join")),
+    ("plugins", [{"name": "a", "target": "a:b", "adapter": "nccl"}], ("'nccl'", "pynccl")),
+    ("plugins", [{"name": "a", "target": 3}], ("target", "3", "a text")),
+    ("plugins", [{"name": "a", "target": "a:b"}, {"name": "a", "target": "c:d"}], ("two arms are named a",)),
+    ("plugins", [{"name": "a", "target": "a:b", "order": "bare"}], ("the arm a is bare", "verify", "fork-join")),
     ("routes", "eager", ("'eager'", "[OPERATION.]MODE=BACKEND", "all_reduce", "graph", "communicator")),
     ("routes", "eager=torch,", ("''", "[OPERATION.]MODE=BACKEND")),
     ("routes", ["barrier.eager=torch"], ("'barrier.eager=torch'", "[OPERATION.]MODE=BACKEND")),
@@ -135,6 +164,10 @@ REFUSED: list[tuple[str, object, tuple[str, ...]]] = [
     ("timeout_s", 10**400, ("at most",)),
     ("nccl_library", 3, ("3", "libnccl.so")),
     ("nccl_library", "", ("''", "libnccl.so")),
+    ("transport", "gloo", ("'gloo'", "nccl or nccl4py")),
+    ("variables", ["A=1"], ("['A=1']", "a table of NAME = VALUE")),
+    ("variables", {"path": "x"}, ("'path'", "capitals")),
+    ("variables", {"A": 1}, ("A = 1", "a text")),
 ]
 
 
@@ -186,7 +219,7 @@ def test_all_is_everything_that_can_be_timed() -> None:
     assert config.dtypes == tuple(DTYPES)
     assert config.redops == tuple(RedOp)
     assert config.placements == tuple(Placement)
-    assert config.arms == TIMED_ARMS
+    assert config.arms == INSTALLED_ARMS
     assert config.timings == tuple(Timing)
     # Not an element of its own: with others it adds what is missing.
     assert field("redops", "avg,all") == (RedOp.AVG, RedOp.SUM, RedOp.PROD, RedOp.MIN, RedOp.MAX)

@@ -26,12 +26,14 @@ TORCH_FREE = (
     "launch",
     "limits",
     "plan",
+    "plugins",
     "records",
     "report",
     "routes",
     "units",
     "verify.catalog",
     "verify.proof",
+    "worlds",
 )
 COMMAND_NAMES = ("run", "report", "compare", "import", "list", "verify")
 WITH_TORCH = ("arms", "bench", "communicators", "parallel_state", "ranks", "streams", "transports", "verify", "worker")

@@ -219,7 +219,7 @@ def best(
     times = iter([time_us for page in pages for time_us in page])
     clock = Clock(cast(Streams, streams), streams.current, lambda: None)
     chosen = launches.best_graphs(
-        ["forked", "plain"], lambda _name: streams.graph(next(times)), 1, clock, cast(Control, control)
+        ["forked", "plain"], lambda _name: streams.graph(next(times)), 1, clock, cast(Control, control), lambda: None
     )
     return [cast(PlacedGraph, graph).replay_us for graph in chosen.values()], streams, chosen
 

@@ -10,8 +10,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from nccl_bench.collectives import COLLECTIVES, Timing
-from nccl_bench.errors import UsageError
-from nccl_bench.limits import Limits, limits_of, parse_threshold, read_limits
+from nccl_bench.errors import RecordError, UsageError
+from nccl_bench.limits import Limits, limits_of, parse_threshold, read_limits, recorded_limits
 
 EXAMPLE = Path(__file__).parents[2] / "configs" / "limits.toml"
 
@@ -74,17 +74,17 @@ def test_the_first_table_that_matches_counts() -> None:
     ("text", "says"),
     [
         ("limit = 1", "unknown key 'limit'; allowed: threshold, limits"),
-        ("threshold = 2", "threshold is 2: "),
+        ("threshold = 2", "limits.toml: threshold is 2: "),
         ("limits = 3", "write each as [[limits]]"),
         ("limits = [3]", "write each as [[limits]]"),
         ("[limits]\nthreshold = 0.1", "write each as [[limits]]"),
         ("[[limits]]", "limit 1 has no threshold"),
-        ("[[limits]]\nthreshold = 0.1\n[[limits]]\nthreshold = 'x'", "threshold is 'x': "),
+        ("[[limits]]\nthreshold = 0.1\n[[limits]]\nthreshold = 'x'", "limits.toml, limit 2: threshold is 'x': "),
         ("[[limits]]\nthreshold = 0.1\nsize = '8:'", "limit 1 has the unknown key 'size'"),
         ("[[limits]]\nthreshold = 0.1\nsizes = '8'", "limit 1 has the sizes '8': give FROM:TO"),
         ("[[limits]]\nthreshold = 0.1\nsizes = 8", "limit 1 has the sizes 8: give FROM:TO"),
         ("[[limits]]\nthreshold = 0.1\nsizes = '1M:8'", "the first is above the second"),
-        ("[[limits]]\nthreshold = 0.1\nsizes = 'few:'", "'few' is not a message size"),
+        ("[[limits]]\nthreshold = 0.1\nsizes = 'few:'", "limits.toml, limit 1, sizes: 'few' is not a message size"),
         ("[[limits]]\nthreshold = 0.1\nsizes = '1:2:3'", "'2:3' is not a message size"),
         ("[[limits]]\nthreshold = 0.1\ncollectives = []", "limit 1 has the collectives []"),
         ("[[limits]]\nthreshold = 0.1\ncollectives = 'allreduce'", ", ".join(COLLECTIVES)),
@@ -98,7 +98,17 @@ def test_a_malformed_table_is_one_line_that_says_what_is_allowed(text: str, says
     with pytest.raises(UsageError) as error:
         of(text)
     assert says in str(error.value)
+    assert str(error.value).startswith("limits.toml")
     assert "\n" not in str(error.value)
+
+
+def test_what_a_run_was_measured_for_is_in_its_config() -> None:
+    config: dict[str, object] = {"device": "cpu", "threshold": "5%", "limits": [{"threshold": 0.3, "sizes": ":64"}]}
+    limits = recorded_limits(config, 0.02, "the run here")
+    assert [limits.threshold("all_reduce", Timing.EAGER, size) for size in (8, 1024)] == [0.3, 0.05]
+    assert recorded_limits({}, 0.02, "the run here") == Limits(default=0.02)
+    with pytest.raises(RecordError, match=r"the run here cannot be judged: its config: threshold is 7: it has to be"):
+        recorded_limits({"threshold": 7}, 0.02, "the run here")
 
 
 VALUES = st.recursive(
@@ -127,6 +137,7 @@ def test_a_file_that_cannot_be_read_is_one_line(tmp_path: Path, content: bytes |
     with pytest.raises(UsageError) as error:
         read_limits(path, 0.02)
     assert str(error.value).startswith(f"{path} cannot be read as limits: ")
+    assert str(error.value).count(str(path)) == 1
     assert "\n" not in str(error.value)
 
 

@@ -11,14 +11,15 @@ from typing import Any
 import pytest
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
-from synthetic_runs import case, hang, meta, run, samples, sweep, wrong
+from synthetic_runs import case, crash, hang, meta, run, samples, sweep, wrong
 
 from nccl_bench.analysis.between import between
 from nccl_bench.analysis.comparison import of_run
 from nccl_bench.analysis.loaded import load
 from nccl_bench.analysis.machine import differences
+from nccl_bench.analysis.summary import failures
 from nccl_bench.collectives import Timing
-from nccl_bench.errors import RecordError
+from nccl_bench.errors import ExitCode, RecordError
 from nccl_bench.records.schema import SCHEMA, Line, Skipped, dump
 from nccl_bench.report.export import CsvReport
 
@@ -65,17 +66,23 @@ def test_a_directory_is_its_rounds(tmp_path: Path) -> None:
     assert found.source.cells == {(case(), Timing.GATED, "torch"): {3: 1.0, 5: 2.0, 7: 4.0}}
     assert found.source.arms == ("dedicated-stream", "stream-free", "torch", "torch-async")
     assert found.source.name == str(tmp_path / "run")
-    assert (found.source.summary, found.wrong, found.warnings) == (False, True, ())
+    assert (found.source.summary, found.earned, found.warnings) == (False, ExitCode.WRONG_RESULT, ())
     assert found.meta == META
     assert found.run is not None
     assert found.run.lines == tuple(lines)
-    assert not load(write(tmp_path / "right")).wrong
+    for name, of, earned in (
+        ("right", LINES, ExitCode.OK),
+        ("hung", [*LINES, hang()], ExitCode.HANG),
+        ("crashed", [*LINES, crash()], ExitCode.SETUP),
+    ):
+        assert load(write(tmp_path / name, "".join(map(dump, of)))).earned is earned
 
 
 def test_a_run_of_single_rounds_is_a_summary(tmp_path: Path) -> None:
     one = dump(samples("torch", samples_us=(1.0,)))
     assert load(write(tmp_path / "one", one)).source.summary
-    assert load(write(tmp_path / "none", "")).source.summary
+    # A run of nothing has no medians either.
+    assert not load(write(tmp_path / "none", "")).source.summary
     assert not load(
         write(tmp_path / "two", one + dump(samples("torch", case=case(8), samples_us=(1.0, 2.0))))
     ).source.summary
@@ -84,9 +91,9 @@ def test_a_run_of_single_rounds_is_a_summary(tmp_path: Path) -> None:
 def test_a_run_that_ended_early_says_so(tmp_path: Path) -> None:
     killed = load(write(tmp_path / "run", TEXT + TEXT[:40], META | {"status": "running"}))
     assert len(killed.source.cells) == len(LINES)
-    assert [text.partition(f"{tmp_path / 'run'}: ")[2][:20] for text in killed.warnings] == [
-        f"{tmp_path / 'run' / 'samples.jsonl'}"[:20],
-        "the run is running, ",
+    assert [text.partition(", ")[0] for text in killed.warnings] == [
+        f"{tmp_path / 'run' / 'samples.jsonl'} ends within line {len(LINES) + 1}",
+        "the run is running",
     ]
 
 
@@ -95,7 +102,8 @@ def test_a_summary_is_its_medians(tmp_path: Path) -> None:
     found = load(tmp_path / "summary.csv")
     assert found.source.cells.keys() == {(line.case, line.timing, line.arm) for line in LINES}
     assert all(len(rounds) == 1 for rounds in found.source.cells.values())
-    assert (found.source.summary, found.run, found.wrong) == (True, None, True)
+    assert (found.source.summary, found.run, found.earned) == (True, None, ExitCode.WRONG_RESULT)
+    assert found.left_out == {"wrong": 1}
     # The twin is a measure of noise and no arm.
     assert found.source.arms == ("dedicated-stream", "stream-free", "torch", "torch-async")
     assert list(differences([("a", found.meta), ("b", META)])) == []
@@ -104,6 +112,40 @@ def test_a_summary_is_its_medians(tmp_path: Path) -> None:
     ]
     (warning,) = found.warnings
     assert "does not say which machine" in warning
+
+
+@pytest.mark.parametrize(
+    ("lines", "earned"),
+    [
+        ([], ExitCode.OK),
+        ([Skipped(case=case(2**34), reason="large")], ExitCode.OK),
+        ([hang(), wrong(arm="torch", case=case(64))], ExitCode.WRONG_RESULT),
+        ([crash(), hang()], ExitCode.HANG),
+        ([crash()], ExitCode.SETUP),
+        # No batch of it was kept.
+        ([samples(case=case(64), samples_us=(), discarded=3)], ExitCode.SETUP),
+    ],
+)
+def test_a_summary_has_earned_what_its_run_had(tmp_path: Path, lines: list[Line], earned: ExitCode) -> None:
+    made = run([*LINES, *lines])
+    (tmp_path / "summary.csv").write_text(CsvReport().render(made))
+    assert load(tmp_path / "summary.csv").earned is earned is failures(made.lines)
+
+
+def test_the_same_run_is_known_again(tmp_path: Path) -> None:
+    first = load(write(tmp_path / "first"))
+    (tmp_path / "first" / "summary.csv").write_text(CsvReport().render(run(LINES)))
+    (tmp_path / "link").symlink_to(tmp_path / "first")
+    shutil.copytree(tmp_path / "first", tmp_path / "copy")
+    for name in ("first", "link", "copy", "first/../first", "first/summary.csv"):
+        assert first.same_as(load(tmp_path / name))
+    later = write(tmp_path / "later", of=META | {"started": "2026-10-02T02:00:00+00:00"})
+    elsewhere = write(tmp_path / "elsewhere", of=META | {"environment": {"hostname": "node2"}})
+    other = write(tmp_path / "other", TEXT.replace("8.39", "8.38"))
+    assert TEXT.count("8.39")
+    shutil.copy(tmp_path / "first" / "summary.csv", tmp_path / "alone.csv")
+    for path in (later, elsewhere, other, tmp_path / "alone.csv"):
+        assert not first.same_as(load(path))
 
 
 @pytest.mark.parametrize("path", NCCL_TESTS, ids=lambda path: path.name)

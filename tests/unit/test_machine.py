@@ -17,7 +17,11 @@ ENVIRONMENT = {
     "gpus": [GPU, GPU | {"index": 1}],
     "variables": {"NCCL_ALGO": "Ring", "OMP_NUM_THREADS": "4"},
 }
-WORKER = {"torch": "2.13.0", "transport": {"version": "2.28.9", "path": "/usr/lib/libnccl.so.2"}, "loop_cost_us": 0.04}
+WORKER = {
+    "torch": "2.13.0",
+    "transport": {"name": "nccl", "version": "2.28.9", "path": "/usr/lib/libnccl.so.2"},
+    "loop_cost_us": 0.04,
+}
 
 
 def recorded(**changes: Any) -> dict[str, Any]:
@@ -60,7 +64,14 @@ def test_equal_runs_do_not_differ() -> None:
         ),
         ({"environment": {"gpus": [GPU | {"driver": "590"}]}}, "driver: 580.95.05 (run1); 590 (run2)"),
         ({"worker": {"torch": "2.14"}}, "torch: 2.13.0 (run1); 2.14 (run2)"),
-        ({"worker": {"transport": {"version": "2.29.1"}}}, "NCCL: 2.28.9 (run1); 2.29.1 (run2)"),
+        (
+            {"worker": {"transport": {"name": "nccl", "version": "2.29.1"}}},
+            "transport: nccl 2.28.9 (run1); nccl 2.29.1 (run2)",
+        ),
+        (
+            {"worker": {"transport": {"name": "gloo", "version": "2.28.9"}}},
+            "transport: nccl 2.28.9 (run1); gloo 2.28.9 (run2)",
+        ),
         ({"config": {"caller_stream": "default"}}, "caller's stream: new (run1); default (run2)"),
         ({"config": {"same_buffer": True}}, "buffers: rotating (run1); one for all calls (run2)"),
         ({"environment": {"variables": {"NCCL_ALGO": "Tree"}}}, "NCCL_ALGO: Ring (run1); Tree (run2)"),
@@ -69,6 +80,20 @@ def test_equal_runs_do_not_differ() -> None:
         (
             {"environment": {"variables": {"NCCL_ALGO": "Ring", "NCCL_PROTO": "LL"}}},
             "NCCL_PROTO: LL (run2); not set (run1)",
+        ),
+        # NCCL reads its files too, the user's before the system's, which are in this order here.
+        (
+            {"environment": {"nccl_conf": {"~/.nccl.conf": {"NCCL_PROTO": "LL"}}}},
+            "NCCL_PROTO: LL (run2); not set (run1)",
+        ),
+        (
+            {"environment": {"nccl_conf": {"~/.nccl.conf": {"NCCL_PROTO": "LL"}, "/etc": {"NCCL_PROTO": "Simple"}}}},
+            "NCCL_PROTO: LL (run2); not set (run1)",
+        ),
+        # Others that are recorded because they explain a difference.
+        *(
+            ({"environment": {"variables": {"NCCL_ALGO": "Ring", name: "1"}}}, f"{name}: 1 (run2); not set (run1)")
+            for name in ("CUDA_LAUNCH_BLOCKING", "CUDA_DEVICE_MAX_CONNECTIONS", "TORCH_NCCL_BLOCKING_WAIT")
         ),
     ],
 )
@@ -79,8 +104,19 @@ def test_each_fact_that_differs_is_a_line(changes: dict[str, Any], line: str) ->
     assert set(found.partition(": ")[2].split("; ")) == parts
 
 
-def test_other_variables_are_no_difference() -> None:
-    assert told(recorded(), recorded(environment={"variables": {"NCCL_ALGO": "Ring", "OMP_NUM_THREADS": "8"}})) == []
+@pytest.mark.parametrize("name", ["OMP_NUM_THREADS", "NCCL_VERSION", "TORCH_NCCL_ASYNC_ERROR_HANDLING"])
+def test_what_nobody_chose_or_reads_is_no_difference(name: str) -> None:
+    """NVIDIA's images set NCCL_VERSION, and torchrun the other, for its workers."""
+    assert told(recorded(), recorded(environment={"variables": {"NCCL_ALGO": "Ring", name: "8"}})) == []
+
+
+def test_a_variable_counts_before_the_same_in_a_file() -> None:
+    same = recorded(environment={"nccl_conf": {"/etc/nccl.conf": {"NCCL_ALGO": "Tree"}}})
+    assert told(recorded(), same) == []
+
+
+def test_a_transport_that_does_not_say_its_name_is_nccl() -> None:
+    assert told(recorded(), recorded(worker={"transport": {"version": "2.28.9"}})) == []
 
 
 def test_an_import_has_the_hosts_of_all_its_ranks() -> None:
@@ -115,6 +151,8 @@ def test_without_its_variables_a_run_does_not_say_that_one_is_not_set() -> None:
         {"config": {"same_buffer": [1]}},
         {"launch": {"nnodes": {}}},
         {"worker": {"transport": None}},
+        {"environment": {"nccl_conf": ["NCCL_ALGO"]}},
+        {"environment": {"nccl_conf": {"/etc/nccl.conf": "NCCL_ALGO=Ring"}}},
     ],
 )
 def test_a_foreign_value_is_text_or_nothing(changes: dict[str, Any]) -> None:

@@ -51,7 +51,9 @@ def test_tables_have_as_many_cells_in_every_row() -> None:
     for header, rule, *rows in found.values():
         assert {len(header)} == {len(row) for row in (rule, *rows)}
         assert all(header)
-        assert rule == ["---"] + ["---:"] * (len(header) - 1)
+        # Text flush left, numbers flush right.
+        words = ("timing", "verdict")
+        assert rule == ["---" if number == 0 or name in words else "---:" for number, name in enumerate(header)]
         assert rows
     # No pipe stands outside of them.
     assert sum(line.startswith("|") for line in text.splitlines()) == sum(map(len, found.values()))
@@ -112,9 +114,16 @@ def test_a_gpu_is_named() -> None:
 
 def test_two_sides_are_verdicts_warnings_and_the_rest() -> None:
     told = verdicts.of_pairs(of_run(run(sweep())))
+    known = {"title": "b against a.", "ground": "rounds", "reason": "rounds", "more": "More"}
     text = comparative(
         Comparative(
-            title="b against a.", told=tuple(told), more="More", warnings=("odd\nline",), unmatched=("a alone has x",)
+            **known,
+            told=tuple(told),
+            notes=("torch itself: 1.00x",),
+            failures=("HANG: there",),
+            warnings=("odd\nline",),
+            unmatched=("before alone has x",),
+            not_measured=("too large",),
         )
     )
     found = tables(text)
@@ -122,6 +131,8 @@ def test_two_sides_are_verdicts_warnings_and_the_rest() -> None:
     assert all(len({len(row) for row in rows}) == 1 for rows in found.values())
     assert text.startswith("**nccl-bench compare**: b against a.\n")
     assert "\n- odd line\n" in text
-    assert text.endswith("**On one side only**\n\n- a alone has x\n")
-    bare = comparative(Comparative(title="b against a.", told=(), more="More", warnings=(), unmatched=()))
+    assert "\n\ntorch itself: 1.00x\n\nRatios" in text
+    assert text.index("**Failures**\n\n- HANG: there\n") < text.index("**Warnings**")
+    assert text.endswith("**Not compared**\n\n- before alone has x\n\n**Not measured**\n\n- too large\n")
+    bare = comparative(Comparative(**known, told=()))
     assert bare == "**nccl-bench compare**: b against a.\n"

@@ -18,6 +18,7 @@ from nccl_bench.cli import main
 from nccl_bench.collectives import Placement, RedOp, Timing
 from nccl_bench.errors import RecordError, UsageError
 from nccl_bench.records.nccl_tests import ARM, Imported, OverRanks, merged, read
+from nccl_bench.records.run import FILES as FILES_OF_A_RUN
 from nccl_bench.records.run import Run
 from nccl_bench.records.schema import Samples, Skipped, Status, dump, parse
 from nccl_bench.report.export import CsvReport, JsonReport
@@ -367,7 +368,10 @@ def test_a_document_of_a_test_that_failed_gives_its_whole_rows_and_says_so(writt
     [
         ("", "no output of nccl-tests"),
         ("size_bytes,time_us\n8,9.5\n", "no output of nccl-tests"),
-        ("{}", "version, null, is not a whole number"),
+        ("{}", "no output of nccl-tests"),
+        ('{"a": 1}', "no output of nccl-tests"),
+        ('{"schema": 2, "tool": "nccl-bench", "version": "0.1.0", "config": {}}', "no output of nccl-tests"),
+        (document(version=None), "version, null, is not a whole number"),
         ('{"version": 3', "not JSON"),
         (document(version=4), "version 4 of nccl-tests' JSON, and this nccl-bench reads up to 3"),
         (document(results=[]), "no whole row"),
@@ -400,6 +404,13 @@ def test_anything_else_is_refused_in_one_line(text: str, says: str, written: Any
     assert says in message
     assert "made-up.txt: " in message
     assert "\n" not in message
+
+
+@pytest.mark.parametrize("name", FILES_OF_A_RUN)
+def test_a_file_of_a_run_is_refused_with_what_to_give(tmp_path: Path, name: str) -> None:
+    (tmp_path / name).write_text('{"kind": "samples"}\n{}\n')
+    with pytest.raises(RecordError, match="to report or compare a run, give its directory"):
+        read(tmp_path / name)
 
 
 def test_a_file_that_cannot_be_read_is_refused(tmp_path: Path) -> None:
@@ -612,9 +623,23 @@ def test_an_import_is_a_run_like_any_other(file: Path, command: Any, tmp_path: P
 
 def test_what_is_left_out_is_told_by_the_report(command: Any, tmp_path: Path) -> None:
     (tmp_path / "cut.txt").write_text(TABLE[:-150], encoding="utf-8")
-    assert command("import", "cut.txt", "--out", "there")[0] == 0
+    code, _, errors = command("import", "cut.txt", "--out", "there")
+    # What is there is read, and nobody is left to believe that it is all.
+    assert code == 0
+    assert errors.startswith("nccl-bench: cut.txt: the table has no end")
+    assert Run.load(tmp_path / "there").meta["status"] == "interrupted"
     _, tables, _ = command("report", "there", "--width", "80")
     assert "cut.txt: the table has no end" in tables
+
+
+def test_wrong_results_are_imported_told_and_a_failure(command: Any, tmp_path: Path) -> None:
+    document = json.loads((DATA / "all_reduce.json").read_text(encoding="utf-8"))
+    document["results"][0]["in_place"]["nwrong"] = 3
+    (tmp_path / "wrong.json").write_text(json.dumps(document), encoding="utf-8")
+    code, printed, errors = command("import", "wrong.json", "--out", "there")
+    assert (code, printed) == (4, f"recorded in {tmp_path / 'there'}\n")
+    assert errors.startswith("nccl-bench: WRONG: wrong results in 1 cell of nccl-tests; first all_reduce")
+    assert (tmp_path / "there" / "summary.csv").exists()
 
 
 @pytest.mark.parametrize(

@@ -387,9 +387,11 @@ def test_the_same_buffer_is_one_slot() -> None:
 
 
 def test_the_most_entries_of_a_batch_stay_below_half_the_launch_queue() -> None:
-    assert most_ops_per_batch(("stream-free",)) == 500
-    assert most_ops_per_batch(("stream-free", "dedicated-stream")) == 100
-    assert most_ops_per_batch(tuple(ARMS)) * max(arm.launch_entries for arm in ARMS.values()) <= LAUNCH_QUEUE_ENTRIES
+    config = resolve("cuda", {"plugins": [{"name": "mine", "target": "mine.py:Mine"}]})
+    assert most_ops_per_batch(config, ["stream-free"]) == 500
+    assert most_ops_per_batch(config, ["stream-free", "dedicated-stream"]) == 100
+    assert most_ops_per_batch(config, ["stream-free", "mine"]) == 100
+    assert most_ops_per_batch(config, ARMS) * max(arm.launch_entries for arm in ARMS.values()) <= LAUNCH_QUEUE_ENTRIES
 
 
 def test_the_estimate_grows_with_what_is_asked_for() -> None:

@@ -32,7 +32,7 @@ from nccl_bench.verify.proof import (
     resolve,
 )
 
-OTHERS = tuple(arm for arm in ARMS if arm != DETECTOR)
+OTHERS = tuple(name for name, arm in ARMS.items() if name != DETECTOR and arm.extra is None)
 DETECTING = ["producer", "consumer"]
 CAUGHT = (Cell(arm=DETECTOR, probe="producer"), Cell(arm=DETECTOR, probe="consumer"))
 
@@ -69,7 +69,14 @@ def statuses(proof: Proof) -> Mapping[tuple[str, str], Status]:
 
 def test_by_default_it_is_every_arm_that_has_to_pass_and_every_probe() -> None:
     assert resolved() == ProofConfig(
-        device="cpu", arms=OTHERS, probes=tuple(PROBES), routes=(), nccl_library=None, timeout_s=60.0
+        device="cpu",
+        arms=OTHERS,
+        plugins=(),
+        probes=tuple(PROBES),
+        routes=(),
+        nccl_library=None,
+        transport="gloo",
+        timeout_s=60.0,
     )
 
 

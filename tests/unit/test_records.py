@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -85,12 +86,22 @@ def broken(**changes: Any) -> dict[str, Any]:
         (broken(case={**broken()["case"], "collective": "allreduce"}), "case.collective is 'allreduce'"),
         (broken(case={**broken()["case"], "dtype": "half"}), "case.dtype is 'half'"),
         (broken(per_iteration={"operations": 3}), "samples.per_iteration has no 'min_us'"),
+        # What no column of a table holds.
+        (broken(wrong=2**63), f"samples.wrong is {2**63}: it has to be between -2^63 and 2^63"),
+        (broken(discarded=-(2**63)), "samples.discarded is -9223372036854775808: it has to be between -2^63 and 2^63"),
+        (broken(rounds=[0, 2**63, 2]), f"samples.rounds[1] is {2**63}: it has to be between -2^63 and 2^63"),
+        (broken(case={**broken()["case"], "count": 10**30}), "samples.case.count is 1000"),
     ],
 )
 def test_a_line_that_is_not_ours_is_refused_with_the_field(value: object, says: str) -> None:
     with pytest.raises(RecordError) as caught:
         from_json(value)
     assert says in str(caught.value)
+
+
+def test_the_largest_number_that_a_table_holds_is_read() -> None:
+    line = samples(wrong=2**63 - 1, rounds=(0, 1, 2**63 - 1))
+    assert parse(dump(line)) == line
 
 
 @pytest.mark.parametrize("constant", ["NaN", "Infinity", "-Infinity"])
@@ -135,6 +146,17 @@ def test_both_schemas_are_read(tmp_path: Path) -> None:
         ({"schema": None}, "was not written by nccl-bench"),
         ({"launch": {}}, "launch.world_size is None: it has to be int"),
         ({"config": []}, "config is []: it has to be dict"),
+        ({"worker": {"loop_cost_us": "0.04"}}, "worker.loop_cost_us is '0.04': it has to be float"),
+        ({"worker": {"loop_cost_us": float("inf")}}, "not JSON: Infinity"),
+        (
+            {"worker": {"other_nccl_libraries": "libnccl.so"}},
+            "worker.other_nccl_libraries is 'libnccl.so': it has to be",
+        ),
+        ({"worker": {"other_nccl_libraries": [3]}}, "worker.other_nccl_libraries has 3: each has to be str"),
+        ({"worker": {"paths": {"arm": "torch"}}}, "worker.paths is {'arm': 'torch'}: it has to be list"),
+        ({"worker": {"paths": ["torch"]}}, "worker.paths has 'torch': each has to be dict"),
+        ({"worker": {"plugins": "mine"}}, "worker.plugins is 'mine': it has to be list"),
+        ({"worker": {"plugins": [None]}}, "worker.plugins has None: each has to be dict"),
     ],
 )
 def test_a_foreign_run_json_is_refused(tmp_path: Path, changes: dict[str, Any], says: str) -> None:
@@ -142,6 +164,30 @@ def test_a_foreign_run_json_is_refused(tmp_path: Path, changes: dict[str, Any], 
         Run.load(write_run(tmp_path / "run", **changes))
     assert says in str(caught.value)
     assert "\n" not in str(caught.value)
+
+
+def test_what_is_beyond_every_number_is_refused_where_a_report_would_show_it(tmp_path: Path) -> None:
+    path = write_run(tmp_path / "run", dump(samples()), worker={"loop_cost_us": 0.041})
+    text = (path / "run.json").read_text()
+    (path / "run.json").write_text(text.replace("0.041", "1e999"))
+    with pytest.raises(RecordError, match=r"worker\.loop_cost_us is inf: it has to be finite"):
+        Run.load(path)
+
+
+def test_what_a_worker_does_not_tell_may_be_missing(tmp_path: Path) -> None:
+    for number, worker in enumerate((None, {}, {"loop_cost_us": None, "paths": None, "plugins": None})):
+        assert Run.load(write_run(tmp_path / f"run-{number}", worker=worker)).meta["worker"] == worker
+
+
+def test_a_file_that_is_gone_is_named_once(tmp_path: Path) -> None:
+    path = write_run(tmp_path / "run")
+    (path / "samples.jsonl").unlink()
+    with pytest.raises(RecordError) as caught:
+        Run.load(path)
+    assert str(caught.value) == f"{path / 'samples.jsonl'} cannot be read: No such file or directory"
+    (path / "samples.jsonl").write_bytes(b"\xff")
+    with pytest.raises(RecordError, match="cannot be read: it is not text"):
+        Run.load(path)
 
 
 def test_a_foreign_directory_is_refused_in_one_line(tmp_path: Path) -> None:
@@ -195,8 +241,18 @@ def test_lines_of_several_writers_are_all_there(tmp_path: Path) -> None:
     path = create(tmp_path / "run").path
     RunStore(path=path).append(samples())
     RunStore(path=path).append(hang())
-    RunStore(path=path).append(samples(arm="torch"))
-    assert Run.load(path).lines == (samples(), hang(), samples(arm="torch"))
+    RunStore(path=path).append(samples(arm="torch", case=case(64)))
+    assert Run.load(path).lines == (samples(), hang(), samples(arm="torch", case=case(64)))
+
+
+def test_of_a_case_measured_again_behind_a_crash_the_last_attempt_counts(tmp_path: Path) -> None:
+    store = create(tmp_path / "run")
+    broken = replace(hang(), arm="mine", case=case())
+    first = [samples("mine"), samples("torch"), samples("torch", case=case(64))]
+    again = [samples("torch", samples_us=(9.0, 9.1, 9.2)), samples("stream-free")]
+    for line in (*first, broken, *again):
+        store.append(line)
+    assert Run.load(store.path).lines == (first[2], broken, *again)
 
 
 def test_an_update_keeps_what_another_process_wrote(tmp_path: Path) -> None:

@@ -376,7 +376,8 @@ OVER_GLOO = [
     (builder, name)
     for builder in BUILDERS
     for name in OPERATIONS
-    if not (builder.startswith("process-group") and (name.startswith("outplace") or name.endswith("into out")))
+    if builder != "nccl4py"
+    and not (builder.startswith("process-group") and (name.startswith("outplace") or name.endswith("into out")))
 ]
 
 

@@ -33,12 +33,13 @@ from typer.testing import CliRunner
 from nccl_bench.analysis.summary import COLUMNS, summarize, summary_rows
 from nccl_bench.cli.run import run as run_command
 from nccl_bench.collectives import Timing
+from nccl_bench.records.nccl_tests import ARM
 from nccl_bench.records.run import Run
 from nccl_bench.records.schema import SCHEMA, Line, Skipped, Status
 from nccl_bench.report import Report
 from nccl_bench.report.export import CsvReport, JsonReport
 from nccl_bench.report.layout import bandwidth, fold, ratio, significant
-from nccl_bench.report.notes import Doubt
+from nccl_bench.report.notes import Doubt, cell_doubts
 from nccl_bench.report.tables import CPU_NOTICE
 from nccl_bench.report.terminal import TerminalReport
 from nccl_bench.units import format_size
@@ -303,10 +304,32 @@ def test_percentiles_that_were_not_given_have_no_column() -> None:
 
 
 def test_an_import_says_whose_times_these_are() -> None:
-    text = flat(shown([imported()], source=["all_reduce.txt"]))
-    assert "Imported: times are averages over ranks" in text
-    assert "slowest rank" not in text
+    def said(**told: object) -> str:
+        return flat(shown([imported()], source=["all_reduce.txt"], baseline=ARM, **told))
+
+    assert "Imported: times are averages over ranks, unless nccl-tests was told otherwise (-a)." in said()
+    assert "Imported: times are averages over ranks (-a 1)." in said(over_ranks="average")
+    assert "Imported: times are the slowest rank's (-a 3)." in said(over_ranks="maximum")
+    assert "slowest" not in said() + said(over_ranks="average")
     assert "Imported" not in shown([samples()])
+
+
+def test_an_import_with_events_between_its_operations_says_what_that_does() -> None:
+    events = imported(per_iteration=replace(per_iteration(), cost_us=None))
+    text = flat(shown([events, imported(case=case(8))], source=["all_reduce.txt"], baseline=ARM))
+    assert "nccl-tests ran with -I, which puts events between operations: what those cost is a part of all" in text
+    assert "its times in 1 cell" in text
+    assert "with -I" not in shown([imported()], source=["all_reduce.txt"], baseline=ARM)
+    # Ours are measured without them.
+    assert "with -I" not in shown([samples(per_iteration=per_iteration())])
+
+
+def test_of_several_runs_the_worst_cell_of_all_is_told_once() -> None:
+    calm, worse = run([samples(discarded=1)]), run([samples("torch", discarded=5), samples(discarded=2)])
+    (text,) = cell_doubts([("before", calm), ("after 2", worse)])
+    assert "for torch (after 2) gated all_reduce bfloat16 1K (5 times; 3 cells affected)" in text
+    (text,) = cell_doubts([("before", calm), ("after 2", worse)], ["stream-free"])
+    assert "for stream-free (after 2) gated all_reduce bfloat16 1K (2 times; 2 cells affected)" in text
 
 
 def test_a_run_that_did_not_complete_says_so_first() -> None:

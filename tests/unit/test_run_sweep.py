@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 
@@ -12,9 +13,9 @@ from nccl_bench.launch import supervise
 from nccl_bench.launch.sweep import Outcome, hang_at, run_sweep
 from nccl_bench.launch.torchrun import LaunchConfig
 from nccl_bench.plan import PlannedCase, make_plan
-from nccl_bench.records.handoff import Position, WorkerSpec
+from nccl_bench.records.handoff import Failure, Position, WorkerSpec
 from nccl_bench.records.schema import Crash, Hang
-from tests.unit.scripted_launches import Launches, crashes, finishes, hangs, stays
+from tests.unit.scripted_launches import Launches, crashes, finishes, finishes_on, hangs, stays
 
 CONFIG = resolve("cpu", {"sizes": "8,16,32,64,128,256,512,1024", "timeout_s": 9})
 CASES: list[PlannedCase] = [
@@ -137,6 +138,74 @@ def test_a_set_up_that_fails_is_recorded_without_a_case_and_raised() -> None:
             start=Launches((crashes(-1),)),
         )
     assert [(line.case, line.case_index) for line in lines] == [(None, -1)]
+
+
+BROUGHT = replace(
+    SPEC, config=resolve("cpu", {"arms": "torch", "plugins": [{"name": n, "target": "a.py:A"} for n in ("a", "b")]})
+)
+
+
+def test_a_plug_in_that_fails_takes_no_further_part_and_its_case_is_done_again_without_it() -> None:
+    launches = Launches((crashes(2, "a:twin"), hangs(2, "b"), finishes))
+    outcome, lines = sweep(launches, spec=BROUGHT)
+    assert launches.first_cases == [0, 2, 2]
+    assert launches.excluded == [(), ("a",), ("a", "b")]
+    assert [(line.case_index, line.arm) for line in lines] == [(2, "a:twin"), (2, "b")]
+    assert outcome.stopped is None
+
+
+def test_a_plug_in_that_fails_in_set_up_costs_the_others_nothing() -> None:
+    launches = Launches((crashes(-1, "a"), crashes(-1, "a"), crashes(4, "b"), finishes))
+    outcome, lines = sweep(launches, spec=BROUGHT)
+    assert launches.first_cases == [0, 0, 0, 4]
+    assert [(line.case, line.arm) for line in lines] == [(None, "a"), (CASES[4].case, "b")]
+    assert outcome.stopped is None
+
+
+def test_one_that_does_not_load_beside_another_gets_processes_of_its_own_and_is_not_told_to_have_failed() -> None:
+    launches = Launches((crashes(-1, "b"), finishes_on(4)))
+    outcome, lines = sweep(launches, spec=BROUGHT)
+    assert (launches.processes, launches.excluded, lines, outcome.stopped) == ([2, 4], [(), ()], [], None)
+
+
+def test_alone_beside_ours_it_has_nothing_to_stumble_over() -> None:
+    config = resolve("cpu", {"arms": "torch", "plugins": [{"name": "a", "target": "a.py:A"}]})
+    launches = Launches((crashes(-1, "a"), finishes))
+    _, lines = sweep(launches, spec=replace(SPEC, config=config))
+    assert (launches.processes, launches.excluded) == ([2, 2], [(), ("a",)])
+    assert [line.arm for line in lines] == ["a"]
+
+
+def test_the_rank_of_a_process_is_that_of_its_world() -> None:
+    brought = {"name": "a", "target": "stream-free", "variables": {"NCCL_ALGO": "Ring"}}
+    spec = replace(SPEC, config=resolve("cpu", {"arms": "torch", "plugins": [brought]}))
+    assert spec.processes_per_rank == 2
+
+    def act(scratch: Path) -> int | None:
+        finishes_on(4)(scratch)
+        position = Position(rank=3, local_rank=3, host="h", pid=1, case_index=3, arm="a", phase="timed")
+        Failure.of(ValueError("broken"), position).write(scratch)
+        return 1
+
+    _, (line,) = sweep(Launches((act, finishes)), spec=spec)
+    assert isinstance(line, Crash)
+    assert line.rank == 1
+    assert line.message.startswith("rank 1 on h ended")
+
+
+def test_where_every_arm_is_a_plug_in_that_failed_the_sweep_ends() -> None:
+    alone = replace(BROUGHT, config=replace(BROUGHT.config, arms=("a", "b")))
+    outcome, _ = sweep(Launches((crashes(1, "a"), crashes(1, "b"), finishes)), spec=alone)
+    assert (outcome.attempts, outcome.stopped) == (2, "no arm is left")
+    with pytest.raises(SetupError, match="ValueError: broken"):
+        sweep(Launches((crashes(-1, "a"), crashes(-1, "a"), crashes(-1, "b"))), spec=alone)
+
+
+def test_our_own_arm_that_fails_beside_a_plug_in_is_treated_as_ever() -> None:
+    launches = Launches((crashes(2, "torch"), crashes(3, "a"), finishes))
+    sweep(launches, spec=BROUGHT)
+    assert launches.first_cases == [0, 3, 3]
+    assert launches.excluded == [(), (), ("a",)]
 
 
 @pytest.mark.parametrize("index", [-1, 2, len(CASES)])

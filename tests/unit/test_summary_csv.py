@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import io
+import re
 from pathlib import Path
 from typing import Any
 
@@ -61,7 +62,7 @@ def changed(**cells: Any) -> str:
 
 def test_the_medians_are_those_that_were_written(file: Path) -> None:
     found = reading(file, REAL)
-    assert (found.baseline, found.world_size, found.wrong) == ("dedicated-stream", 4, False)
+    assert (found.baseline, found.world_size, found.left_out) == ("dedicated-stream", 4, {})
     expected = {
         (line.case, line.timing, line.arm): row.time_us
         for line, row in zip(LINES, summary_rows(run(LINES)), strict=True)
@@ -79,14 +80,14 @@ def test_another_program_may_have_saved_it(file: Path, ending: str) -> None:
     assert reading(file, turned).times_us == reading(file, REAL).times_us
 
 
-def test_rows_without_a_time_are_left_out(file: Path) -> None:
+def test_rows_without_a_time_are_left_out_and_counted(file: Path) -> None:
     lines: list[Line] = [hang(), crash(case=None), Skipped(case=case(), reason="large"), samples(samples_us=())]
     found = reading(file, CsvReport().render(run([*lines, samples("torch")])))
     assert [arm for _, _, arm in found.times_us] == ["torch"]
-    assert not found.wrong
+    assert found.left_out == {"hang": 1, "crash": 1, "skipped": 1, "ok": 1}
     found = reading(file, CsvReport().render(run([wrong(arm="torch", timing=Timing.EAGER), samples("torch")])))
     assert [timing for _, timing, _ in found.times_us] == [Timing.GATED]
-    assert found.wrong
+    assert found.left_out == {"wrong": 1}
 
 
 @pytest.mark.parametrize(
@@ -163,8 +164,9 @@ def test_what_is_no_summary_is_one_line(file: Path, text: str | bytes, says: str
 
 def test_what_is_not_there_is_one_line(tmp_path: Path) -> None:
     for path in (tmp_path / "nothing.csv", tmp_path):
-        with pytest.raises(RecordError, match="cannot be read"):
+        with pytest.raises(RecordError) as caught:
             read_summary(path)
+        assert re.fullmatch(f"{re.escape(str(path))} cannot be read: [A-Z][a-z ]+", str(caught.value))
 
 
 def medians_or_one_line(file: Path, text: str | bytes) -> None:

@@ -26,6 +26,7 @@ class Errand:
 
     scratch: str | None = None
     first_case: int = 0
+    processes_per_rank: int = 1
 
     def write(self, path: Path) -> None:
         raise AssertionError(f"{path} is for a job to write")
@@ -50,9 +51,9 @@ def watch(
     """The attempts made, and how those that failed ended."""
     ends: list[Hang | Crash] = []
 
-    def on_end(end: Hang | Crash) -> bool:
+    def on_end(end: Hang | Crash, _first: int) -> tuple[Errand, int] | None:
         ends.append(end)
-        return go_on(end)
+        return (Errand(), end.case_index + 1) if go_on(end) and end.case_index >= 0 else None
 
     try:
         attempts = supervise(

@@ -13,7 +13,8 @@ from hypothesis import strategies as st
 from rich.cells import cell_len
 from synthetic_runs import case
 
-from nccl_bench.analysis.between import Source, between
+from nccl_bench.analysis.between import between
+from nccl_bench.analysis.sources import Source
 from nccl_bench.analysis.statistics import Interval, Verdict
 from nccl_bench.cli.compare import compare
 from nccl_bench.collectives import Timing
@@ -37,7 +38,7 @@ def told(size: int = 8, verdict: Verdict | None = EQUIVALENT, ratio: float = 1.0
 
 
 def shown(cells: Sequence[Told], width: int = 80, **changes: Any) -> str:
-    fields: dict[str, Any] = {"title": "b against a", "more": "More runs", "warnings": (), "unmatched": ()}
+    fields: dict[str, Any] = {"title": "b against a", "ground": "rounds", "reason": "rounds", "more": "More runs"}
     return comparative_text(Comparative(told=tuple(cells), **{**fields, **changes}), width, styled=False)
 
 
@@ -59,15 +60,15 @@ def test_a_table_reads_as_it_should() -> None:
         told(8, FASTER, 0.61, floor=0.004),
         told(16, FASTER, 0.63, floor=0.011),
         told(32, EQUIVALENT, 0.99, floor=0.002),
-        told(64, INCONCLUSIVE, 1.03, floor=0.05, below_floor=True),
+        told(64, INCONCLUSIVE, 1.05, floor=0.05, below_floor=True),
         told(1024, SLOWER, 1.25, floor=0.002, timing=Timing.EAGER),
     ]
     assert (
         shown(cells)
         == """\
 b against a
-Ratios below 1 are faster; a difference of 2.0 % matters. All 5 verdicts
-together hold with 95% confidence.
+Ratios below 1 are faster; a difference of 2.0 % matters. The 4 decided verdicts
+hold together with 95 % confidence.
 
 stream-free against dedicated-stream: all_reduce bfloat16 sum in-place
 
@@ -77,7 +78,7 @@ timing      size   verdict                 ratio      +-   floor
 eager         1K   slower                  1.25x   0.1 %   0.2 %
 gated    8 to 16   faster         0.61x to 0.63x   0.1 %   1.1 %
 gated         32   equivalent              0.99x   0.1 %   0.2 %
-gated         64   inconclusive            1.03x   0.1 %   5.0 %
+gated         64   inconclusive            1.05x   0.1 %   5.0 %
 
 Warnings
 - 1 cell inconclusive because the baseline's own twin, the same communicator
@@ -129,17 +130,26 @@ def test_each_pair_of_arms_and_kind_of_case_has_a_table() -> None:
     ]
 
 
-def test_without_a_ground_there_are_ratios_alone() -> None:
-    cells = [told(8, None, 1.3, interval=None), told(16, None, 1.4, interval=None)]
-    assert rows(cells) == [["gated", "8 to 16", "-", "1.30x to 1.40x"]]
-    assert "confidence" not in shown(cells)
+def test_without_a_ground_every_size_has_its_times_and_its_ratio() -> None:
+    cells = [
+        told(8, None, 1.3, interval=None, before_us=10.0, after_us=13.0),
+        told(16, None, 0.4, interval=None, before_us=1234.0, after_us=493.6),
+    ]
+    (table,) = tables(cells)
+    assert [column.name for column in table.columns] == ["timing", "size", "before", "after", "ratio"]
+    assert rows(cells) == [["gated", "8", "10.0", "13.0", "1.30x"], ["gated", "16", "1234", "494", "0.40x"]]
+    assert heading(cells) == "Ratios below 1 are faster."
     assert list(hints(cells)) == []
 
 
 def test_the_heading_says_what_matters_and_how_sure_it_is() -> None:
-    assert heading([told(), told(16)]) == (
-        "Ratios below 1 are faster; a difference of 2.0 % matters. All 2 verdicts together hold with 95% confidence."
+    assert heading([told(), told(16, SLOWER), told(32, INCONCLUSIVE)]) == (
+        "Ratios below 1 are faster; a difference of 2.0 % matters. The 2 decided verdicts hold together with 95 % "
+        "confidence."
     )
+    assert heading([told(), told(16, INCONCLUSIVE)]).endswith(" The one decided verdict holds with 95 % confidence.")
+    # Of what is open there is nothing to be sure of.
+    assert heading([told(8, INCONCLUSIVE)]) == "Ratios below 1 are faster; a difference of 2.0 % matters."
     assert "a difference of 2.0 % to 10 % matters" in heading([told(), told(threshold=0.1), told(threshold=0.05)])
 
 
@@ -178,28 +188,41 @@ def test_every_line_fits_and_every_verdict_is_there(width: int, cells: list[Told
             assert re.search(rf"^\w+ .* {verdict}\b", text, re.MULTILINE)
 
 
-def test_too_few_rounds_are_told_with_the_number_that_would_do() -> None:
+def test_too_few_rounds_are_told_with_the_number_that_an_interval_takes() -> None:
     few = [
         told(8, INCONCLUSIVE, interval=None, pairs_needed=11),
         told(16, INCONCLUSIVE, interval=None, pairs_needed=12),
     ]
     (hint,) = hints([*few, told(32)])
     assert hint.startswith("2 cells inconclusive for want of rounds")
-    assert "--rounds 12 would do" in hint
+    assert "an interval there takes 12, and then reaches from the smallest ratio to the largest" in hint
+    assert "More rounds than that (--rounds)" in hint
 
 
 def test_what_the_twin_hides_is_told_with_the_worst_of_it() -> None:
     cells = [
-        told(8, INCONCLUSIVE, floor=0.03, below_floor=True),
-        told(1024, INCONCLUSIVE, floor=0.2, below_floor=True),
+        told(8, INCONCLUSIVE, 1.04, floor=0.03, below_floor=True),
+        told(1024, INCONCLUSIVE, 0.9, floor=0.2, below_floor=True),
         told(16, INCONCLUSIVE, floor=0.9, interval=Interval(low=0.9, high=1.0, error=0.05)),
     ]
     below, wide = hints(cells)
     assert below.startswith("2 cells inconclusive because the baseline's own twin")
     assert "most for stream-free gated all_reduce 1K: 20 %" in below
     assert wide.startswith("1 cell inconclusive because the interval")
-    (hint,) = hints([told(8, INCONCLUSIVE, below_floor=True)])
-    assert "the unchanged arm's own twin differs too" in hint
+
+
+def test_an_equivalence_that_the_twin_hides_is_told_apart_from_a_difference() -> None:
+    cells = [
+        told(8, INCONCLUSIVE, 1.001, floor=0.03, below_floor=True),
+        told(64, INCONCLUSIVE, 1.0, floor=0.04, below_floor=True),
+    ]
+    (hint,) = hints(cells)
+    assert hint.startswith("2 cells inconclusive although the interval is within the threshold")
+    assert "below the threshold too. It is highest for stream-free gated all_reduce 64: 4.0 %." in hint
+    assert "differs too" not in hint
+    different, same = hints([*cells, told(16, INCONCLUSIVE, 1.1, floor=0.2, below_floor=True)])
+    assert different.startswith("1 cell inconclusive because the baseline's own twin")
+    assert same == hint
 
 
 def test_what_is_too_wide_is_told_with_what_narrows_it() -> None:
@@ -209,9 +232,12 @@ def test_what_is_too_wide_is_told_with_what_narrows_it() -> None:
     ]
     (hint,) = hints(cells)
     assert hint.startswith("2 cells inconclusive because the interval reaches over the threshold")
-    assert "widest for stream-free eager all_reduce 1K: 0.80x to 1.40x" in hint
+    assert "widest for stream-free eager all_reduce 1K: 0.800x to 1.400x, where 2.0 % matters." in hint
     assert "More rounds (--max-rounds" in hint
     assert "More runs narrow it" in flat(shown(cells))
+    # What two digits would show as nothing but itself.
+    near = told(8, INCONCLUSIVE, interval=Interval(low=1.0164, high=1.0222, error=0.05))
+    assert "1.016x to 1.022x" in flat(list(hints([near])))
 
 
 def test_the_flags_that_hints_recommend_exist() -> None:
@@ -249,7 +275,8 @@ def test_sides_are_named_and_their_few_rounds_told() -> None:
     three = [source("torch", "new", rounds=3)]
     (one,) = of_sides(between(three, three, lambda _case, _timing: 0.03))
     assert (one.who, one.threshold, one.verdict, one.interval) == ("new after against before", 0.03, INCONCLUSIVE, None)
-    assert "--rounds 7 would do" in flat(list(hints([one])))
+    assert "an interval there takes 7" in flat(list(hints([one])))
+    assert (one.before_us, one.after_us) == (2.0, 2.0)
     (other,) = of_sides(between([source("old")], [source("new")], lambda _case, _timing: 0.02))
     assert (other.who, other.verdict) == ("new after against old before", None)
 
@@ -258,10 +285,10 @@ def test_every_cell_without_a_counterpart_is_named() -> None:
     before = source("torch", "new", "old", sizes=(8, 16, 1024))
     after = source("torch", "new", sizes=(16, 4096, 2048))
     found = between([before], [after], lambda _case, _timing: 0.02)
-    assert list(unmatched(found, "a", "b")) == [
-        "a alone has new gated all_reduce bfloat16 sum in-place 8, 1K",
-        "a alone has old gated all_reduce bfloat16 sum in-place 8, 16, 1K",
-        "b alone has new gated all_reduce bfloat16 sum in-place 2K, 4K",
+    assert list(unmatched(found)) == [
+        "before alone has new gated all_reduce bfloat16 sum in-place 8, 1K",
+        "before alone has old gated all_reduce bfloat16 sum in-place 8, 16, 1K",
+        "after alone has new gated all_reduce bfloat16 sum in-place 2K, 4K",
     ]
 
 
@@ -269,22 +296,61 @@ def test_a_cell_that_both_sides_have_but_not_in_each_run_is_not_said_to_be_of_on
     found = between(
         [source("new", sizes=(8, 16)), source("new")], [source("new", sizes=(8, 16))], lambda _case, _timing: 0.02
     )
-    assert list(unmatched(found, "a", "b")) == [
-        "not every run has new gated all_reduce bfloat16 sum in-place 16",
-    ]
+    assert list(unmatched(found)) == ["not in every run: new gated all_reduce bfloat16 sum in-place 16"]
     assert list(listed("what", [])) == []
 
 
 def test_the_json_has_every_cell_and_no_absent_value() -> None:
-    cells = (told(8, SLOWER, 1.5, floor=0.01), told(16, None, 1.25, interval=None))
-    made = Comparative(title="b against a", told=cells, more="", warnings=("w",), unmatched=("u",))
+    cells = (told(8, SLOWER, 1.5, floor=0.01, before_us=2.0, after_us=3.0), told(16, None, 1.25, interval=None))
+    made = Comparative(
+        title="b against a",
+        ground="one run a side",
+        reason="why",
+        shared="torch",
+        told=cells,
+        more="",
+        notes=("n",),
+        failures=("f",),
+        warnings=("w",),
+        unmatched=("u",),
+        not_measured=("m",),
+    )
     text = comparative_json(made)
     found = json.loads(text)
     assert text.endswith("}\n")
-    assert (found["title"], found["warnings"], found["one_side_only"]) == ("b against a", ["w"], ["u"])
-    first, second = found["cells"]
+    first, second = found.pop("cells")
+    assert found == {
+        "title": "b against a",
+        "ground": "one run a side",
+        "reason": "why",
+        "shared": "torch",
+        "notes": ["n"],
+        "failures": ["f"],
+        "warnings": ["w"],
+        "not_compared": ["u"],
+        "not_measured": ["m"],
+    }
+    assert (first["before_us"], first["after_us"]) == (2.0, 3.0)
     assert (first["ratio"], first["verdict"], first["threshold"], first["noise_floor"]) == (1.5, "slower", 0.02, 0.01)
     assert first["ratio_low"] < 1.5 < first["ratio_high"]
     assert (first["collective"], first["size_bytes"], first["timing"]) == ("all_reduce", 8, "gated")
     assert second["ratio"] == 1.25
-    assert {"verdict", "ratio_low", "ratio_high", "noise_floor", "root"}.isdisjoint(second)
+    assert {"verdict", "ratio_low", "ratio_high", "noise_floor", "root", "before_us"}.isdisjoint(second)
+
+
+def test_what_is_known_of_a_comparison_stands_around_its_tables() -> None:
+    lists: dict[str, Any] = {name: (name,) for name in ("notes", "failures", "warnings", "unmatched", "not_measured")}
+    text = shown([told()], **lists)
+    order = ("b against a", "notes", "confidence", "Failures", "Warnings", "Not compared", "Not measured")
+    assert sorted(order, key=text.index) == list(order)
+    assert [line for line in text.splitlines() if line.startswith("- ")] == [
+        "- failures",
+        "- warnings",
+        "- unmatched",
+        "- not_measured",
+    ]
+
+
+def test_columns_without_room_are_found_where_a_comparison_has_them() -> None:
+    text = flat(shown([told(floor=0.01)], 45))
+    assert "Not shown in 45 columns: noise floor. Use a wider terminal or --width, or give --format json." in text

@@ -12,11 +12,13 @@ from pathlib import Path
 
 import pytest
 
+from nccl_bench.capabilities import Order
 from nccl_bench.cli import main
 from nccl_bench.errors import ExitCode, InterruptedRunError, SetupError
 from nccl_bench.launch import hardware
 from nccl_bench.launch import prove as prove_module
 from nccl_bench.launch.torchrun import LaunchConfig
+from nccl_bench.plugins import Plugin
 from nccl_bench.records.handoff import Position
 from nccl_bench.report import proof as report_module
 from nccl_bench.verify.catalog import DETECTOR
@@ -129,21 +131,25 @@ def test_without_options_everything_is_proven_on_two_ranks_of_the_cpu(verify: Co
 def test_every_option_reaches_the_proof(verify: Command, prover: Prover) -> None:
     given = {
         "--arms": "coordinator,torch",
+        "--arm": "mine=mine.py:Mine,order=bare",
         "--probes": "state",
         "--routes": "eager=communicator",
         "--device": "cuda",
         "--nproc": "3",
         "--nccl-library": "/opt/libnccl.so.2",
+        "--transport": "nccl4py",
         "--timeout": "2.5",
     }
     assert verify(*(word for option in given.items() for word in option)).code == ExitCode.OK
     ((config, launch),) = prover.asked
     assert config == ProofConfig(
         device="cuda",
-        arms=("coordinator", "torch"),
+        arms=("coordinator", "torch", "mine"),
+        plugins=(Plugin(name="mine", target="mine.py:Mine", order=Order.BARE),),
         probes=("state",),
         routes=("eager=communicator",),
         nccl_library="/opt/libnccl.so.2",
+        transport="nccl4py",
         timeout_s=2.5,
     )
     assert launch.nproc == 3

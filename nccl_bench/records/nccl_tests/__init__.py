@@ -14,6 +14,7 @@ from nccl_bench.records.nccl_tests.document import read_document
 from nccl_bench.records.nccl_tests.imported import ARM, Imported, merged, unique
 from nccl_bench.records.nccl_tests.output import Half, Output, OverRanks, ResultRow
 from nccl_bench.records.nccl_tests.table import read_table
+from nccl_bench.records.run import FILES
 from nccl_bench.records.schema import PerIteration, Samples, Skipped, Status, parse_json, shown
 
 __all__ = ["ARM", "Imported", "OverRanks", "merged", "read"]
@@ -41,7 +42,8 @@ def read(path: Path) -> Imported:
         output = read_document(parse_json(text)) if text.lstrip().startswith("{") else read_table(text)
         lines, left_out = _lines(output)
     except RecordError as error:
-        raise RecordError(f"{path}: {error}") from error
+        hint = "; to report or compare a run, give its directory" if path.name in FILES else ""
+        raise RecordError(f"{path}: {error}{hint}") from error
     return Imported(
         source=(path.name,),
         world_size=output.world_size,
@@ -52,6 +54,7 @@ def read(path: Path) -> Imported:
         hostnames=unique(output.hostnames),
         gpus=unique(output.gpus),
         variables=output.variables,
+        whole=not output.left_out,
         left_out=tuple(f"{path.name}: {text}" for text in (*output.left_out, *left_out)),
         lines=tuple(lines),
     )

@@ -12,6 +12,7 @@ from nccl_bench.collectives import Placement
 from nccl_bench.errors import RecordError
 from nccl_bench.records.environment import allowed
 from nccl_bench.records.nccl_tests.output import (
+    FOREIGN,
     Half,
     Output,
     OverRanks,
@@ -32,6 +33,8 @@ _Kind = TypeVar("_Kind", str, list[Any], dict[str, Any])
 def read_document(value: object) -> Output:
     """The JSON ``value``; raises ``RecordError`` naming the field that is not as nccl-tests writes it."""
     document = _Object({"": value}, "").object("")
+    if not {"version", "config", "results"} <= document.fields.keys():
+        raise RecordError(FOREIGN)
     version = document.count("version")
     if version > NEWEST_VERSION:
         raise RecordError(

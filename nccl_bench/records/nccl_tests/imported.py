@@ -32,8 +32,8 @@ class Imported:
     """What files of nccl-tests say; ``None`` is what they do not.
 
     ``lines`` are of the arm ``ARM``, ``source`` the files' names without their directories, ``left_out`` what was not
-    read and why. ``over_ranks`` is what the times are of the ranks', ``gpus`` are names of GPUs, ``variables`` NCCL's
-    settings.
+    read and why; ``whole`` says that nothing was cut off. ``over_ranks`` is what the times are of the ranks', ``gpus``
+    are names of GPUs, ``variables`` NCCL's settings.
     """
 
     source: tuple[str, ...]
@@ -45,6 +45,7 @@ class Imported:
     hostnames: tuple[str, ...]
     gpus: tuple[str, ...]
     variables: Mapping[str, str] | None
+    whole: bool
     left_out: tuple[str, ...]
     lines: tuple[Samples | Skipped, ...]
 
@@ -58,7 +59,7 @@ class Imported:
             "name": name,
             "started": self.started or "start not recorded",
             "finished": self.finished,
-            "status": RunStatus.COMPLETE,
+            "status": RunStatus.COMPLETE if self.whole else RunStatus.INTERRUPTED,
             "command": [],
             "config": {
                 "name": name,
@@ -112,6 +113,7 @@ def merged(files: Sequence[Imported]) -> Imported:
         hostnames=unique(name for file in files for name in file.hostnames),
         gpus=files[0].gpus,
         variables=next((file.variables for file in files if file.variables is not None), None),
+        whole=all(file.whole for file in files),
         left_out=tuple(text for file in files for text in file.left_out),
         # An empty message may be in several files, and is skipped once.
         lines=unique(line for file in files for line in file.lines),

@@ -11,6 +11,7 @@ from nccl_bench.collectives import Placement, Timing
 from nccl_bench.errors import RecordError
 from nccl_bench.records.schema import PerIteration
 
+FOREIGN = "it is no output of nccl-tests: give its JSON (-J) or all that it prints"
 # Up to here a float holds every whole number; no count of a real run is beyond it.
 _MOST = 2**53
 # nccl-tests prints no more digits, and half of one is no time.

@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 
 from nccl_bench.collectives import Placement
 from nccl_bench.errors import RecordError
-from nccl_bench.records.nccl_tests.output import Half, Output, ResultRow, duration_us, timing_of, whole_number
+from nccl_bench.records.nccl_tests.output import FOREIGN, Half, Output, ResultRow, duration_us, timing_of, whole_number
 from nccl_bench.records.schema import PerIteration
 
 _PROGRAM = re.compile(r"# Collective test starting: (\S+)")
@@ -30,7 +30,7 @@ def read_table(text: str) -> Output:
     lines = [line.rstrip() for line in text.split("\n")]
     settings = _all(_SETTINGS, lines)
     if not settings:
-        raise RecordError("it is no output of nccl-tests: give its JSON (-J) or all that it prints")
+        raise RecordError(FOREIGN)
     programs = _all(_PROGRAM, lines)
     if len(programs) != 1 or len(settings) != 1:
         raise RecordError(

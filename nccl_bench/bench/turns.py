@@ -1,0 +1,24 @@
+"""Whose turn it is: arms in processes of their own share their devices with the others, and are measured in turn."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from nccl_bench.ranks.joining import Ranks
+
+
+class Turns:
+    """``world_of`` says in which of the ``ranks``' worlds each arm is."""
+
+    def __init__(self, ranks: Ranks, world_of: Mapping[str, int]) -> None:
+        self._ranks = ranks
+        self._world_of = world_of
+        self._at_work = -1
+
+    def take(self, name: str) -> bool:
+        """Whether the arm ``name`` is of this process; returns once no other one is at work. Collective."""
+        index = self._world_of[name]
+        if index != self._at_work:
+            self._ranks.change_over()
+            self._at_work = index
+        return index == self._ranks.index

@@ -1,0 +1,185 @@
+"""What ``compare`` finds: two arms of one run by its rounds, or two sides of runs."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Sequence
+
+from nccl_bench.analysis.between import Between, between
+from nccl_bench.analysis.change import Ground
+from nccl_bench.analysis.comparison import within
+from nccl_bench.analysis.loaded import Loaded
+from nccl_bench.analysis.machine import differences, over_ranks
+from nccl_bench.analysis.statistics import DEFAULT_THRESHOLD
+from nccl_bench.capabilities import twin_of
+from nccl_bench.collectives import Case, Timing
+from nccl_bench.errors import UsageError
+from nccl_bench.limits import Limits, recorded_limits
+from nccl_bench.records.schema import Skipped, Status
+from nccl_bench.report import notes, verdicts
+from nccl_bench.report.comparison import Comparative, listed, unmatched
+from nccl_bench.report.layout import counted, ratio
+from nccl_bench.report.tables import CPU_NOTICE, DISCARDED
+
+
+def of_one_run(one: Loaded, pair: tuple[str, str], limits: Limits | None) -> Comparative:
+    """The second of ``pair`` against the first, by ``limits`` or those that the run was measured for."""
+    if one.run is None:
+        raise UsageError(f"{one.source.name} has only medians left, and two arms of one run are compared by its rounds")
+    base, candidate = pair
+    for arm in pair:
+        _require(arm, [one])
+    if base == candidate:
+        raise UsageError(f"--arms is {base!r} twice: give two different ones")
+    if limits is None:
+        limits = recorded_limits(one.meta["config"], DEFAULT_THRESHOLD, f"the run {one.source.name}")
+    compared = within(one.run, _threshold(limits), baseline=base, candidates=[candidate])
+    told = tuple(verdicts.of_pairs(compared))
+    found = {(each.case, each.timing) for each in compared}
+    rest = [cell for cell in one.source.cells if cell[2] in pair and cell[:2] not in found]
+    # By the arm that is missing: the other one is there, and no news.
+    missing = [(*cell[:2], base if cell[2] == candidate else candidate) for cell in rest]
+    both = [cell for cell in missing if cell in one.source.cells]
+    return Comparative(
+        title=f"{one.source.name}: {candidate} against {base}, by pairs of the same round",
+        ground="rounds of one run",
+        reason="pairs of the same round" if told else "no round has both arms",
+        more="More rounds",
+        told=told,
+        notes=tuple(_cpu([one])),
+        failures=tuple(_failures(one)),
+        warnings=(
+            *one.warnings,
+            *notes.cell_doubts([("", one.run)], pair),
+            *notes.run_doubts(one.run, pair, base),
+            *_without_floor(told, base),
+        ),
+        unmatched=(
+            *listed("no time of", (cell for cell in missing if cell not in both)),
+            *listed("no round in common with", both),
+        ),
+        lacking=any(cell[2] == candidate or cell in both for cell in missing),
+        not_measured=tuple(_not_measured(one)),
+    )
+
+
+def of_two_sides(
+    before: Sequence[Loaded],
+    after: Sequence[Loaded],
+    pair: tuple[str, str] | None,
+    shared: str | None,
+    limits: Limits,
+    allow_mismatch: bool,
+) -> Comparative:
+    """``after`` against ``before``; raises ``UsageError`` for runs that differ in more, unless that is allowed."""
+    if pair:
+        _require(pair[0], before)
+        _require(pair[1], after)
+    if shared is not None:
+        _require(shared, [*before, *after])
+        if shared in (pair or ()):
+            raise UsageError(
+                f"--shared {shared} is one of --arms {','.join(pair or ())}: give one the change does not touch"
+            )
+    runs = [*zip(_names("before", before), before, strict=True), *zip(_names("after", after), after, strict=True)]
+    metas = [(name, one.meta) for name, one in runs]
+    differing = list(differences(metas))
+    if differing and not allow_mismatch:
+        lines = "\n".join(f"  {line}" for line in differing)
+        raise UsageError(
+            f"these runs differ in more than what is compared:\n{lines}\ngive --allow-mismatch to compare them all the "
+            "same"
+        )
+    found = between(
+        [one.source for one in before], [one.source for one in after], _threshold(limits), arms=pair, shared=shared
+    )
+    if shared is not None and found.shared is None:
+        raise UsageError(f"--shared {shared}: that takes the rounds of both runs, or several runs a side")
+    reason = found.why if found.changes else "the two sides have no case, timing and arm in common"
+    told = tuple(verdicts.of_sides(found))
+    paths = [", ".join(one.source.name for one in side) for side in (before, after)]
+    baseline = found.shared or ""
+    arms = {baseline, *(arm for each in found.changes for arm in (each.before_arm, each.after_arm))}
+
+    def doubts(one: Loaded) -> Iterable[str]:
+        return (*one.warnings, *(notes.run_doubts(one.run, arms, baseline) if one.run else ()))
+
+    return Comparative(
+        title=f"{paths[1]} against {paths[0]}. {'By' if any(one.verdict for one in told) else 'No verdict:'} {reason}.",
+        ground=found.ground,
+        reason=reason,
+        shared=found.shared,
+        more="More runs a side" if found.ground is Ground.RUNS else "More rounds in each run, or several runs a side,",
+        told=told,
+        notes=(*_itself(found), *_cpu([*before, *after])),
+        failures=_of_each(runs, _failures),
+        warnings=(
+            *(f"compared all the same, although they differ: {line}" for line in differing),
+            *over_ranks(metas),
+            *notes.cell_doubts([(name, one.run) for name, one in runs if one.run], arms),
+            *_of_each(runs, doubts),
+            *(_without_floor(told, found.shared) if found.ground is Ground.SHARED_ARM else ()),
+        ),
+        unmatched=tuple(unmatched(found)),
+        lacking=bool(found.only_before),
+        not_measured=_of_each(runs, _not_measured),
+    )
+
+
+def _threshold(limits: Limits) -> Callable[[Case, Timing], float]:
+    return lambda case, timing: limits.threshold(case.collective, timing, case.size_bytes)
+
+
+def _require(arm: str, runs: Sequence[Loaded]) -> None:
+    for one in runs:
+        if arm not in one.source.arms:
+            raise UsageError(f"{one.source.name} has no arm {arm!r}: it has {', '.join(one.source.arms)}")
+
+
+def _names(side: str, runs: Sequence[Loaded]) -> list[str]:
+    return [side] if len(runs) == 1 else [f"{side} {number}" for number, _ in enumerate(runs, start=1)]
+
+
+def _of_each(runs: Sequence[tuple[str, Loaded]], texts: Callable[[Loaded], Iterable[str]]) -> tuple[str, ...]:
+    """What ``texts`` says of each run, with the names of all that it is the same of."""
+    said: dict[str, list[str]] = {}
+    for name, one in runs:
+        for text in texts(one):
+            said.setdefault(text, []).append(name)
+    return tuple(f"{', '.join(names)}: {text}" for text, names in said.items())
+
+
+def _failures(one: Loaded) -> Iterator[str]:
+    if one.run is not None:
+        yield from notes.failures(one.run)
+    for status, rows in one.left_out.items():
+        if status != Skipped.kind:
+            what = DISCARDED if status == Status.OK else status.upper()
+            yield f"{what}: {counted(rows, 'row')} of the summary without a time"
+
+
+def _not_measured(one: Loaded) -> Iterator[str]:
+    if one.run is not None:
+        yield from notes.not_measured(one.run)
+    if Skipped.kind in one.left_out:
+        yield f"skipped: {counted(one.left_out[Skipped.kind], 'case')}"
+
+
+def _cpu(runs: Sequence[Loaded]) -> Iterator[str]:
+    if any(one.meta["config"].get("device") == "cpu" for one in runs):
+        yield CPU_NOTICE
+
+
+def _itself(found: Between) -> Iterator[str]:
+    """What the shared arm did, which drops out of the rest."""
+    if found.shared_ratios:
+        low, high = ratio(min(found.shared_ratios)), ratio(max(found.shared_ratios))
+        span = low if low == high else f"{low} to {high}"
+        yield f"{found.shared} itself, which the rest is relative to: {span}, not judged."
+
+
+def _without_floor(told: Sequence[verdicts.Told], base: str | None) -> Iterator[str]:
+    if told and base is not None and all(one.floor is None for one in told):
+        yield (
+            f"No noise floor: nobody measured {twin_of(base)}, so the luck of one communicator may look like a "
+            f"difference, or hide one. A run has the twin of its baseline: give `run` --baseline {base}."
+        )

@@ -1,0 +1,230 @@
+"""NCCL through NVIDIA's nccl4py: what ``transports/nccl.py`` does with another binding, and nothing else changed.
+
+Communicators are made through ``nccl.core``; calls go to the Cython functions of ``nccl.bindings.nccl``, with plain
+ints and the communicator's handle, which is an object there. That handle is private, so the version is pinned.
+
+nccl4py takes the first libnccl.so.2 that the process has loaded, then that of the wheel in site-packages, and the
+system's last (cuda-pathfinder). A process whose torch has brought one gets it; another one only by ``LD_PRELOAD``.
+"""
+
+from __future__ import annotations
+
+import ctypes
+from collections.abc import Callable, Mapping
+from importlib import import_module, metadata
+from typing import Any
+
+from nccl_bench.collectives import RedOp
+from nccl_bench.errors import InvalidArgumentError, NcclBenchError, NcclError, SetupError, TransportError
+from nccl_bench.transports.base import UNIQUE_ID_BYTES, Transport
+from nccl_bench.transports.nccl import NcclTransport, version_text
+from nccl_bench.transports.nccl_library import NcclLibrary
+
+VERSION = "0.6.0"
+_INSTALL = "pip install 'nccl-bench[nccl4py]'"
+_IN_PROGRESS = 7  # ncclInProgress: not done yet, not a failure
+
+
+class Nccl4py:
+    """nccl4py's modules ``core`` and ``bindings``, and what to do with what they raise.
+
+    Raises ``SetupError`` unless nccl4py is installed, is ``VERSION`` and imports, which needs no GPU and no libnccl.
+    """
+
+    def __init__(self) -> None:
+        try:
+            installed = metadata.version("nccl4py")
+        except metadata.PackageNotFoundError as error:
+            raise SetupError(f"nccl4py {VERSION} is not installed: {_INSTALL}") from error
+        if installed != VERSION:
+            raise SetupError(f"nccl4py is {installed}, and what is called here is private to {VERSION}: {_INSTALL}")
+        try:
+            self.core: Any = import_module("nccl.core")
+            self.bindings: Any = import_module("nccl.bindings.nccl")
+            self._missing: Any = import_module("nccl.bindings._internal.utils").FunctionNotFoundError
+        except ImportError as error:
+            # It asks for no cuda-bindings by itself.
+            raise SetupError(
+                f"nccl4py {VERSION} does not import ({error}): {_INSTALL}, beside a CUDA build of torch"
+            ) from error
+        self.failures = (self.bindings.NCCLError, self.core.NcclInvalid, self._missing)
+
+    def path(self) -> str:
+        """The file of the libnccl that nccl4py took; it takes one at the first call."""
+        return str(self.bindings.get_library_path())
+
+    def error(self, function: str, error: Any) -> NcclBenchError:
+        """Our error for one of ``failures``, which ``function`` raised."""
+        if isinstance(error, self.core.NcclInvalid):
+            return InvalidArgumentError(f"nccl4py refused {function}: {error}")
+        if isinstance(error, self._missing):
+            version = version_text(self.bindings.get_version())
+            return TransportError(f"nccl4py: {error} in {self.path()}, which is NCCL {version}: install a newer NCCL")
+        last_error = self.bindings.get_last_error(self.bindings.Comm(0))  # one for the process, whatever is passed
+        return NcclError(function, error.status, self.bindings.get_error_string(error.status), last_error)
+
+
+class Nccl4pyTransport(Transport):
+    """The libnccl that nccl4py takes, which is ``library`` where that was loaded first; ``describe`` says which.
+
+    Raises ``SetupError`` where nccl4py is missing, of another version, or without a libnccl. ``version`` is NCCL's own
+    number. A function that the library is too old for raises ``TransportError`` when called: making a communicator
+    needs NCCL 2.23, an all-to-all 2.28.
+    """
+
+    name = "nccl4py"
+    dtypes: Mapping[str, int] = NcclTransport.dtypes
+    redops: Mapping[RedOp, int] = NcclTransport.redops
+
+    def __init__(self, library: NcclLibrary) -> None:
+        self.library = library
+        self.retain = None
+        nccl4py = Nccl4py()
+        self._core, self._bindings = nccl4py.core, nccl4py.bindings
+        self._failures, self._error, self._path = nccl4py.failures, nccl4py.error, nccl4py.path
+        ctypes.CDLL(library.path)  # so that it is there to be taken
+        try:
+            self.version: int = self._bindings.get_version()
+        except RuntimeError as error:  # cuda-pathfinder's and nccl4py's own for what they do not find
+            reason = " ".join(str(error).split())
+            raise SetupError(
+                f"nccl4py takes no libnccl here ({reason}): name a libnccl.so.2 with --nccl-library"
+            ) from error
+        # By handle, which is what a caller of this class has.
+        self._comms: dict[int, Any] = {}
+
+        self._all_reduce = self._bindings.all_reduce
+        self._all_gather = self._bindings.all_gather
+        self._reduce_scatter = self._bindings.reduce_scatter
+        self._all_to_all = self._bindings.allto_all
+        self._broadcast = self._bindings.broadcast
+        self._reduce = self._bindings.reduce
+        self._send = self._bindings.send
+        self._recv = self._bindings.recv
+        self._group_start = self._bindings.group_start
+        self._group_end = self._bindings.group_end
+
+    def _call(self, function: str, bound: Callable[..., Any], *args: Any) -> Any:
+        try:
+            return bound(*args)
+        except self._failures as error:
+            raise self._error(function, error) from error
+
+    def _keep(self, comm: Any) -> int:
+        handle = int(comm)
+        if handle:
+            self._comms[handle] = comm
+        return handle
+
+    def unique_id(self) -> bytes:
+        return bytes(self._call("ncclGetUniqueId", self._core.get_unique_id))
+
+    def init_rank(self, world_size: int, unique_id: bytes, rank: int) -> int:
+        assert len(unique_id) == UNIQUE_ID_BYTES, len(unique_id)
+        wrapped = self._core.UniqueId.from_bytes(unique_id)
+        made = self._call("ncclCommInitRankScalable", self._core.Communicator.init, world_size, rank, wrapped)
+        return self._keep(made._comm)
+
+    def finalize(self, comm: int) -> None:
+        self._call("ncclCommFinalize", self._bindings.comm_finalize, self._comms[comm])
+
+    # The handle is gone after these two, whatever they return, and NCCL may give its address to another communicator.
+    def destroy(self, comm: int) -> None:
+        self._call("ncclCommDestroy", self._bindings.comm_destroy, self._comms.pop(comm))
+
+    def abort(self, comm: int) -> None:
+        self._call("ncclCommAbort", self._bindings.comm_abort, self._comms.pop(comm))
+
+    def async_error(self, comm: int) -> None:
+        status = self._call("ncclCommGetAsyncError", self._bindings.comm_get_async_error, self._comms[comm])
+        if status not in (0, _IN_PROGRESS):
+            raise self._error("ncclCommGetAsyncError", self._bindings.NCCLError(status))
+
+    def split(self, comm: int, color: int, key: int) -> int:
+        return self._keep(self._call("ncclCommSplit", self._bindings.comm_split, self._comms[comm], color, key, 0))
+
+    def all_reduce(self, send: int, recv: int, count: int, dtype: int, op: int, comm: int, stream: int) -> None:
+        try:
+            self._all_reduce(send, recv, count, dtype, op, self._comms[comm], stream)
+        except self._failures as error:
+            raise self._error("ncclAllReduce", error) from error
+
+    def all_gather(self, send: int, recv: int, send_count: int, dtype: int, comm: int, stream: int) -> None:
+        try:
+            self._all_gather(send, recv, send_count, dtype, self._comms[comm], stream)
+        except self._failures as error:
+            raise self._error("ncclAllGather", error) from error
+
+    def reduce_scatter(
+        self, send: int, recv: int, recv_count: int, dtype: int, op: int, comm: int, stream: int
+    ) -> None:
+        try:
+            self._reduce_scatter(send, recv, recv_count, dtype, op, self._comms[comm], stream)
+        except self._failures as error:
+            raise self._error("ncclReduceScatter", error) from error
+
+    def all_to_all(self, send: int, recv: int, count: int, dtype: int, comm: int, stream: int) -> None:
+        try:
+            self._all_to_all(send, recv, count, dtype, self._comms[comm], stream)
+        except self._failures as error:
+            raise self._error("ncclAlltoAll", error) from error
+
+    def broadcast(self, send: int, recv: int, count: int, dtype: int, root: int, comm: int, stream: int) -> None:
+        try:
+            self._broadcast(send, recv, count, dtype, root, self._comms[comm], stream)
+        except self._failures as error:
+            raise self._error("ncclBroadcast", error) from error
+
+    def reduce(self, send: int, recv: int, count: int, dtype: int, op: int, root: int, comm: int, stream: int) -> None:
+        try:
+            self._reduce(send, recv, count, dtype, op, root, self._comms[comm], stream)
+        except self._failures as error:
+            raise self._error("ncclReduce", error) from error
+
+    def send(self, buffer: int, count: int, dtype: int, peer: int, comm: int, stream: int) -> None:
+        try:
+            self._send(buffer, count, dtype, peer, self._comms[comm], stream)
+        except self._failures as error:
+            raise self._error("ncclSend", error) from error
+
+    def recv(self, buffer: int, count: int, dtype: int, peer: int, comm: int, stream: int) -> None:
+        try:
+            self._recv(buffer, count, dtype, peer, self._comms[comm], stream)
+        except self._failures as error:
+            raise self._error("ncclRecv", error) from error
+
+    def group_start(self) -> None:
+        try:
+            self._group_start()
+        except self._failures as error:
+            raise self._error("ncclGroupStart", error) from error
+
+    def group_end(self) -> None:
+        try:
+            self._group_end()
+        except self._failures as error:
+            raise self._error("ncclGroupEnd", error) from error
+
+    def mem_alloc(self, size: int) -> int:
+        ptr: int = self._call("ncclMemAlloc", self._bindings.mem_alloc, size)
+        return ptr
+
+    def mem_free(self, ptr: int) -> None:
+        self._call("ncclMemFree", self._bindings.mem_free, ptr)
+
+    def window_register(self, comm: int, ptr: int, size: int, flags: int = 0) -> int | None:
+        register = self._bindings.comm_window_register
+        window = self._call("ncclCommWindowRegister", register, self._comms[comm], ptr, size, flags)
+        return int(window) or None  # 0 for NULL: success, but windows are unavailable here
+
+    def window_deregister(self, comm: int, window: int) -> None:
+        deregister = self._bindings.comm_window_deregister
+        self._call("ncclCommWindowDeregister", deregister, self._comms[comm], self._bindings.Window(window))
+
+    def describe(self) -> dict[str, object]:
+        return {
+            "name": self.name,
+            "path": self._path(),
+            "version": version_text(self.version),
+            "source": f"nccl4py {VERSION}",
+        }

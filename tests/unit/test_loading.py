@@ -1,0 +1,505 @@
+"""What a user names is found, by path, by module and by entry point; trees live side by side and see only their own."""
+
+from __future__ import annotations
+
+import functools
+import importlib
+import json
+import sys
+import threading
+from collections.abc import Iterator, Mapping
+from importlib import metadata
+from importlib.abc import MetaPathFinder
+from importlib.machinery import ModuleSpec, PathFinder
+from pathlib import Path
+from types import ModuleType
+
+import pytest
+
+from nccl_bench.communicators.loading import load, user_line
+from nccl_bench.errors import SetupError
+from nccl_bench.plugins import GROUP
+
+ENGINE = {
+    "engine/__init__.py": "",
+    "engine/name.py": "NAME = '{name}'",
+    "engine/comm.py": """
+from engine.name import NAME
+from . import name as module
+import engine.name
+class Comm:
+    def early(self): return NAME, module.NAME, engine.name.NAME
+    def late(self):
+        from engine import late
+        from . import late as relative
+        from .late import NAME
+        import engine.late
+        import engine.late as renamed
+        return late.NAME, relative.NAME, NAME, engine.late.NAME, renamed.NAME
+""",
+    "engine/late.py": "from .name import NAME",
+}
+TARGETS = ("engine.comm:Comm", "engine/comm.py:Comm")
+
+
+def write(root: Path, files: Mapping[str, str], name: str = "") -> Path:
+    for path, text in files.items():
+        file = root / path
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_text(text.replace("{name}", name))
+    return root
+
+
+@pytest.fixture
+def trees(tmp_path: Path) -> tuple[str, str]:
+    return str(write(tmp_path / "before", ENGINE, "before")), str(write(tmp_path / "after", ENGINE, "after"))
+
+
+@pytest.fixture(autouse=True)
+def nothing_remains(tmp_path: Path) -> Iterator[None]:
+    """Whatever a test loads, and however that fails, the process is as it was, and so are the user's files."""
+    modules, path, finders = dict(sys.modules), [*sys.path], [*sys.meta_path]
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(sys, "dont_write_bytecode", False)
+        yield
+    assert (sys.path, sys.meta_path) == (path, finders)
+    assert {name for name, module in modules.items() if sys.modules.get(name) is not module} == set()
+    assert [name for name, module in sys.modules.items() if str(tmp_path) in repr(module)] == []
+    assert not list(tmp_path.rglob("*.pyc"))
+
+
+@pytest.fixture
+def installed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    """A directory where anything in it counts as installed, and is forgotten afterwards."""
+    root = tmp_path / "installed"
+    root.mkdir()
+    monkeypatch.syspath_prepend(str(root))
+    monkeypatch.setattr(sys, "dont_write_bytecode", True)
+    yield root
+    for name in [name for name, module in sys.modules.items() if str(root) in repr(module)]:
+        del sys.modules[name]
+
+
+class Editable(MetaPathFinder):
+    """Finds modules of the package ``engine`` in a directory wherever its parent lies, as editable installs do."""
+
+    def __init__(self, directory: str) -> None:
+        self.directory = directory
+
+    def find_spec(self, name: str, path: object, target: ModuleType | None = None) -> ModuleSpec | None:
+        return PathFinder.find_spec(name, [self.directory]) if name.startswith("engine.") else None
+
+
+@pytest.mark.parametrize("target", TARGETS)
+def test_two_trees_with_the_same_names_are_used_in_turns_and_each_sees_its_own(
+    target: str, trees: tuple[str, str]
+) -> None:
+    before, after = (load(target, tree).value() for tree in trees)
+    for _ in range(2):
+        assert set(before.early()) == {"before"}
+        assert set(after.early()) == {"after"}
+    # The modules that these import were not loaded yet, then they are.
+    for _ in range(2):
+        assert set(before.late()) == {"before"}
+        assert set(after.late()) == {"after"}
+
+
+def test_a_file_needs_no_tree_its_root_is_above_its_package(trees: tuple[str, str]) -> None:
+    before, after = (load(f"{tree}/engine/comm.py:Comm").value() for tree in trees)
+    assert set(after.late() + after.early()) == {"after"}
+    assert set(before.late() + before.early()) == {"before"}
+
+
+def test_a_file_of_no_package_sees_its_siblings(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("a", "b"):
+        files = {"comm.py": "import wire\ndef make():\n import late_wire\n return wire.NAME + late_wire.NAME"}
+        write(tmp_path / name, files | {"wire.py": "NAME = '{name}'", "late_wire.py": "NAME = '{name}'"}, name)
+    monkeypatch.chdir(tmp_path / "b")
+    assert load("comm.py:make").value() == "bb"
+    assert load("../a/comm.py:make").value() == "aa"
+
+
+@pytest.mark.parametrize("stem", ["queue", "torch", "nccl_bench", "my-comm", "comm.v2", "__main__"])
+def test_a_file_of_any_name_loads_and_hides_nothing(stem: str, tmp_path: Path) -> None:
+    write(tmp_path, {f"{stem}.py": "import queue, torch\ndef make(): return queue.Queue, torch.Tensor"})
+    import queue
+
+    import torch
+
+    assert load(f"{tmp_path}/{stem}.py:make").value() == (queue.Queue, torch.Tensor)
+
+
+def test_a_target_that_is_the_package_itself_sees_its_modules(trees: tuple[str, str]) -> None:
+    write(Path(trees[0]), {"engine/__init__.py": "from .comm import Comm"})
+    assert load("engine/__init__.py:Comm", trees[0]).value().early()[0] == "before"
+    assert load("engine:comm.Comm.early", trees[0]).value(None)[0] == "before"
+
+
+def test_nested_packages_and_directories_without_init_are_packages(tmp_path: Path) -> None:
+    files = {
+        "space/inner/deep.py": "from ..other import NAME\nimport space.other as o\ndef make(): return NAME, o.NAME",
+        "space/other.py": "NAME = '{name}'",
+        "engine/__init__.py": "",
+        "engine/a/__init__.py": "from .b.c import make",
+        "engine/a/b/c.py": "from ...name import NAME\nfrom space.other import NAME as S\ndef make(): return NAME, S",
+        "engine/name.py": "NAME = '{name}'",
+    }
+    one, two = (str(write(tmp_path / name, files, name)) for name in ("one", "two"))
+    for target in ("space.inner.deep:make", "engine.a:make", "space/inner/deep.py:make", "engine/a/b/c.py:make"):
+        assert load(target, one).value() == ("one", "one")
+        assert load(target, two).value() == ("two", "two")
+
+
+def test_modules_that_import_each_other_load(tmp_path: Path) -> None:
+    files = {
+        "ring/__init__.py": "from . import left",
+        "ring/left.py": "from . import right\nNAME = '{name}'\ndef make(): return right.NAME, right.left.NAME",
+        "ring/right.py": "from . import left\nimport ring.left\nNAME = '{name}'",
+    }
+    one, two = (str(write(tmp_path / name, files, name)) for name in ("one", "two"))
+    assert load("ring.left:make", one).value() == ("one", "one")
+    assert load("ring.left:make", two).value() == ("two", "two")
+
+
+def test_state_is_shared_within_a_tree_and_not_between_trees(tmp_path: Path) -> None:
+    files = {
+        "engine/state.py": "calls = []",
+        "engine/one.py": "from . import state\ndef add(): state.calls.append(1); return len(state.calls)",
+        "engine/two.py": "def add():\n import engine.state\n engine.state.calls.append(1)\n"
+        " return len(engine.state.calls)",
+    }
+    first, second = (str(write(tmp_path / name, files)) for name in ("first", "second"))
+    linked = tmp_path / "linked"
+    linked.symlink_to(first)
+    assert load("engine.one:add", first).value() == 1
+    assert load("engine.one:add", second).value() == 1
+    assert load("engine.two:add", first + "/").value() == 2
+    assert load("engine/one.py:add", str(linked)).value() == 3
+    assert load("engine.two:add", second).value() == 2
+
+
+def test_import_module_goes_to_the_tree_early_and_late(tmp_path: Path) -> None:
+    files = {
+        "engine/__init__.py": "import importlib\ndef __getattr__(name):\n"
+        " if name != 'lazy': raise AttributeError(name)\n"
+        " return importlib.import_module('.lazy', __name__)",
+        "engine/lazy.py": "NAME = '{name}'",
+        "engine/comm.py": """
+import importlib.util
+from importlib import import_module
+early = importlib.import_module("engine.lazy")
+def make():
+    import engine, json
+    assert import_module("json") is json and importlib.util.find_spec("json")
+    return early.NAME, import_module("engine.late").NAME, engine.lazy.NAME, import_module(".lazy", "engine").NAME
+""",
+        "engine/late.py": "NAME = '{name}'",
+    }
+    one, two = (load("engine.comm:make", str(write(tmp_path / name, files, name))).value for name in ("one", "two"))
+    assert set(one()) == {"one"}
+    assert set(two()) == {"two"}
+
+
+def test_what_the_process_has_under_a_trees_names_stays_and_is_not_what_the_tree_sees(
+    trees: tuple[str, str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    mine = ModuleType("engine")
+    monkeypatch.setitem(sys.modules, "engine", mine)
+    monkeypatch.setitem(sys.modules, "engine.name", mine)
+    comm = load("engine.comm:Comm", trees[0]).value()
+    assert set(comm.early()) == {"before"}
+    assert sys.modules["engine"] is mine
+    assert set(comm.late()) == {"before"}
+    assert sys.modules["engine"] is sys.modules["engine.name"] is mine
+    assert vars(mine).keys() == vars(ModuleType("engine")).keys()
+
+
+def test_a_tree_wins_over_an_installed_package_of_the_same_name_also_where_it_lacks_a_module(
+    installed: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sys, "meta_path", [*sys.meta_path, Editable(str(installed / "engine"))])
+    write(installed, ENGINE | {"engine/extra.py": "", "space/__init__.py": "def make(): return 'installed'"}, "wrong")
+    files = {
+        "engine/more.py": "from .comm import Comm\ntry: from engine import extra\nexcept ImportError: extra = None",
+        "space/comm.py": "def make(): return 'tree'",
+    }
+    tree = str(write(tmp_path / "tree", ENGINE | files, "tree"))
+    assert set(load("engine.more:Comm", tree).value().late()) == {"tree"}
+    assert load("engine.more:extra.__class__", tree).value is type(None)
+    # Neither has this directory an __init__.py, nor does that make it yield.
+    assert load("space.comm:make", tree).value() == "tree"
+    assert importlib.import_module("engine.name").NAME == "wrong"
+
+
+def test_a_directory_without_init_that_no_target_names_yields_to_an_installed_package(
+    installed: Path, tmp_path: Path
+) -> None:
+    write(installed, {"runs/__init__.py": "NAME = 'installed'"})
+    write(tmp_path / "tree", {"runs/1/log.py": "", "comm.py": "import runs\ndef make(): return runs.NAME"})
+    assert load("comm:make", str(tmp_path / "tree")).value() == "installed"
+
+
+def test_a_directory_without_init_stays_the_trees_when_the_path_changes(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    files = {
+        "space/comm.py": "def make():\n from space import late\n return late.NAME",
+        "space/late.py": "NAME = '{name}'",
+    }
+    make = load("space.comm:make", str(write(tmp_path / "tree", files, "tree"))).value
+    monkeypatch.syspath_prepend(str(write(tmp_path / "path", files, "path")))
+    assert make() == "tree"
+
+
+def test_torch_and_the_standard_library_stay_the_only_ones(tmp_path: Path) -> None:
+    shadows = {f"{name}/__init__.py": "raise AssertionError" for name in ("torch", "json", "nccl_bench", "__main__")}
+    text = "import json, torch, __main__, nccl_bench.errors\ndef make():\n import torch as t\n"
+    text += " return json, t, __main__, nccl_bench.errors"
+    write(tmp_path, shadows | {"comm.py": text})
+    import torch
+
+    import nccl_bench.errors
+
+    assert load("comm:make", str(tmp_path)).value() == (json, torch, sys.modules["__main__"], nccl_bench.errors)
+
+
+def test_what_is_installed_and_imported_from_a_tree_does_not_see_the_tree(installed: Path, tmp_path: Path) -> None:
+    seen = "try: import engine\nexcept ImportError: SEEN = None\nelse: SEEN = engine.__file__"
+    write(installed, {"installed_one.py": seen})
+    for name in ("before", "after"):
+        files = ENGINE | {"engine/uses.py": "from .comm import Comm\nimport installed_one\nfrom .late import NAME"}
+        tree = str(write(tmp_path / name, files, name))
+        assert set(load("engine.uses:Comm", tree).value().late()) == {name}
+    assert sys.modules["installed_one"].SEEN is None
+
+
+def test_threads_import_late_from_their_own_trees(tmp_path: Path) -> None:
+    files = {f"engine/late_{index}.py": "NAME = '{name}'" for index in range(20)}
+    text = "def make(index):\n from importlib import import_module\n return import_module(f'engine.late_{index}').NAME"
+    names = [str(index) for index in range(4)]
+    loaded = [
+        load("engine.comm:make", str(write(tmp_path / name, files | {"engine/comm.py": text}, name))) for name in names
+    ]
+    results: list[set[str]] = [set() for _ in names]
+    start = threading.Barrier(2 * len(names))
+
+    def work(index: int) -> None:
+        start.wait()
+        results[index].update(loaded[index].value(late) for late in range(20))
+
+    threads = [threading.Thread(target=work, args=(index,)) for index in 2 * [*range(len(names))]]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert results == [{name} for name in names]
+
+
+def test_what_is_loaded_is_imported_while_another_tree_is_still_loading(
+    trees: tuple[str, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    gate = ModuleType("gate")
+    vars(gate).update(reached=threading.Event(), passed=threading.Event())
+    monkeypatch.setitem(sys.modules, "gate", gate)
+    slow = {"slow.py": "import gate\ngate.reached.set()\ndone = gate.passed.wait(10)\ndef make(): return done"}
+    slow_tree = str(write(tmp_path / "slow", slow))
+    comm = load("engine.comm:Comm", trees[0]).value()
+    comm.late()
+    found = []
+    thread = threading.Thread(target=lambda: found.append(load("slow:make", slow_tree)))
+    thread.start()
+    assert gate.reached.wait(10)
+    assert set(comm.late()) == {"before"}
+    gate.passed.set()
+    thread.join()
+    assert found[0].value()
+
+
+def test_a_failed_import_can_be_repeated_and_loads_once_it_is_mended(tmp_path: Path) -> None:
+    files = {"engine/comm.py": "from . import late\ndef make(): return late.NAME", "engine/late.py": "1 / 0"}
+    tree = write(tmp_path / "tree", files)
+    for _ in range(2):
+        with pytest.raises(SetupError, match="ZeroDivisionError"):
+            load("engine.comm:make", str(tree))
+    write(tree, {"engine/late.py": "NAME = 'mended'"})
+    assert load("engine.comm:make", str(tree)).value() == "mended"
+
+
+def test_a_module_in_the_current_directory_comes_before_what_is_installed(
+    installed: Path, trees: tuple[str, str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write(installed, ENGINE, "installed")
+    monkeypatch.chdir(trees[0])
+    assert set(load("engine.comm:Comm").value().late()) == {"before"}
+
+
+def test_any_other_module_is_imported_as_it_is_everywhere(installed: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    write(installed, ENGINE, "installed")
+    monkeypatch.chdir(installed.parent)
+    found = load("engine.comm:Comm")
+    assert found.value is importlib.import_module("engine.comm").Comm
+    assert found.roots == (installed / "engine",)
+    assert load("json:dumps").value is json.dumps
+
+
+def test_an_entry_point_names_a_target(
+    installed: Path, trees: tuple[str, str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write(installed, ENGINE, "installed")
+    points = metadata.EntryPoints([metadata.EntryPoint("mine", "engine.comm:Comm", GROUP)])
+    monkeypatch.setattr(metadata, "entry_points", lambda group: points if group == GROUP else ())
+    assert set(load("mine").value().late()) == {"installed"}
+    assert set(load("mine", trees[1]).value().late()) == {"after"}
+    with pytest.raises(SetupError, match=r"entry point 'other' is unknown: known are mine; or give path/to/file.py"):
+        load("other")
+
+
+def test_an_entry_point_of_two_packages_or_of_a_module_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    values = [("mine", "a:b"), ("mine", "c:d"), ("whole", "json")]
+    points = [metadata.EntryPoint(name, value, GROUP) for name, value in values]
+    monkeypatch.setattr(metadata, "entry_points", lambda group: points)
+    with pytest.raises(SetupError, match=r"'mine' is given by 2 packages \(a:b, c:d\)"):
+        load("mine")
+    with pytest.raises(SetupError, match=r"'whole \(json:\)' names nothing"):
+        load("whole")
+
+
+@pytest.mark.parametrize(
+    ("name", "line"),
+    [("Comm", 3), ("make", 6), ("decorated", 9), ("Comm.method", 4), ("obj", 3), ("part", 6), ("made", None)],
+)
+def test_where_is_the_line_of_the_definition(name: str, line: int | None, tmp_path: Path) -> None:
+    text = """import functools
+
+class Comm:
+    def method(self): pass
+    def __call__(self): pass
+def make(): pass
+def wrap(function):
+    return functools.wraps(function)(lambda: None)
+@wrap
+def decorated(): pass
+obj = Comm()
+part = functools.partial(make)
+made = type("made", (), {})
+"""
+    file = write(tmp_path, {"comm.py": text}) / "comm.py"
+    assert load(f"{file}:{name}").where == (f"{file}:{line}" if line else str(file))
+
+
+def test_where_is_the_target_if_nothing_else_is_known() -> None:
+    assert load("sys:intern").where == "sys:intern"
+
+
+@pytest.mark.parametrize(
+    "target", ["", ":", ":x", "comm.py:", "comm.py", "a/b", "a.b:", "a b:c", "a:b c", "a:b..c", "a..b:c", ".a:b"]
+)
+def test_a_malformed_target_is_told_with_the_forms(target: str) -> None:
+    with pytest.raises(SetupError, match=r"path/to/file\.py:NAME, package\.module:NAME, or an entry point"):
+        load(target)
+
+
+BROKEN = {
+    "engine/__init__.py": "",
+    "engine/good.py": "import os\nclass PyNcclCommunicator: pass\nnumber = 5\n",
+    "engine/raises.py": "x = 1\nfrom .inner import y\n",
+    "engine/inner.py": "def fail():\n    raise ValueError('no\\nway')\nfail()\n",
+    "engine/exits.py": "import sys\nsys.exit(3)\n",
+    "engine/imports.py": "\nimport nosuch_module.part\n",
+    "engine/submodule.py": "from . import nosuch\n",
+    "engine/lacks.py": "import engine.nosuch\n",
+    "engine/syntax.py": "x = 1\ndef (:\n",
+    "engine/deep.py": "import json\njson.loads('{')\n",
+    "engine/lazy.py": "def __getattr__(name):\n    raise RuntimeError('lazy')\n",
+    "lonely.py": "from .engine import good\n",
+}
+
+
+@pytest.mark.parametrize(
+    ("target", "message"),
+    [
+        ("engine.good:PyNcclComunicator", "it has no 'PyNcclComunicator', but PyNcclCommunicator"),
+        ("engine.good:zzz", "it has no 'zzz', but PyNcclCommunicator, number, os"),
+        ("engine.good:PyNcclCommunicator.x", "it has no 'x', but "),
+        ("engine.good:number", "is a int: name a class, a function"),
+        ("engine.raises:x", "importing engine.raises raised ValueError at {tree}/engine/inner.py:2: no"),
+        ("engine/raises.py:x", "importing engine.raises raised ValueError at {tree}/engine/inner.py:2: no"),
+        ("engine.exits:x", "importing engine.exits raised SystemExit at {tree}/engine/exits.py:2: 3"),
+        ("engine.imports:x", "there is no module nosuch_module, which {tree}/engine/imports.py:2 imports"),
+        ("engine.submodule:x", "ImportError at {tree}/engine/submodule.py:1: cannot import name 'nosuch'"),
+        ("engine.lacks:x", "there is no module engine.nosuch, which {tree}/engine/lacks.py:1 imports"),
+        ("engine.syntax:x", "SyntaxError at {tree}/engine/syntax.py:2: "),
+        ("engine.deep:x", "JSONDecodeError at {tree}/engine/deep.py:2: "),
+        ("engine.lazy:x", "RuntimeError at {tree}/engine/lazy.py:2: lazy"),
+        ("lonely:x", "ImportError at {tree}/lonely.py:1: attempted relative import"),
+        ("engine.nosuch:x", "there is no module engine.nosuch in {tree}"),
+        ("nosuch.module:x", "there is no module nosuch.module in {tree}"),
+        ("torch.nosuch:x", "there is no module torch.nosuch in {tree}"),
+        ("nosuch.py:x", "there is no Python file nosuch.py in the tree {tree}"),
+        ("engine/:x", "there is no Python file engine/ in the tree {tree}"),
+        ("../outside.py:x", "there is no Python file ../outside.py in the tree {tree}"),
+    ],
+)
+def test_each_error_is_one_line_that_names_the_target_and_the_users_line(
+    target: str, message: str, tmp_path: Path
+) -> None:
+    tree = write(tmp_path / "tree", BROKEN)
+    write(tmp_path, {"outside.py": "x = print"})
+    with pytest.raises(SetupError) as failed:
+        load(target, str(tree))
+    text = str(failed.value)
+    assert text.startswith(target)
+    assert message.format(tree=tree) in text
+    assert "\n" not in text
+
+
+def test_a_tree_that_is_no_directory_is_told(tmp_path: Path) -> None:
+    for missing in (tmp_path / "nosuch", write(tmp_path, {"file": ""}) / "file"):
+        with pytest.raises(SetupError, match=rf"^a.b:c: the tree {missing} is no directory"):
+            load("a.b:c", str(missing))
+
+
+def test_what_is_neither_here_nor_installed_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(SetupError, match=rf"^nosuch_module:x: there is no module nosuch_module in {tmp_path}, nor is"):
+        load("nosuch_module:x")
+    with pytest.raises(SetupError, match=rf"^nosuch.py:x: there is no Python file nosuch.py in {tmp_path}: give"):
+        load("nosuch.py:x")
+
+
+def test_the_tree_that_was_meant_is_told(tmp_path: Path) -> None:
+    # One directory too high, and a file's root too low because a package lacks its __init__.py.
+    files = {"engine/__init__.py": "", "engine/part/comm.py": "from engine.part import wire"}
+    write(tmp_path / "repository/python", files)
+    meant = rf"; {tmp_path}/repository/python holds engine: give that as the tree$"
+    with pytest.raises(SetupError, match=meant):
+        load("engine.part.comm:x", str(tmp_path / "repository"))
+    with pytest.raises(SetupError, match=meant):
+        load(f"{tmp_path}/repository/python/engine/part/comm.py:x")
+
+
+def test_an_interrupt_is_the_users(tmp_path: Path) -> None:
+    write(tmp_path, {"comm.py": "raise KeyboardInterrupt"})
+    with pytest.raises(KeyboardInterrupt):
+        load("comm:x", str(tmp_path))
+
+
+def test_the_users_line_of_a_failed_call_is_the_innermost_of_the_users(tmp_path: Path) -> None:
+    text = "import json\ndef late():\n    from . import nosuch\ndef call(function):\n    function()\n"
+    file = write(tmp_path / "tree", {"engine/comm.py": text + "def parse():\n    json.loads('{')\n"}) / "engine/comm.py"
+    write(tmp_path / "tree", {".venv/lib/site-packages/other.py": ""})
+    found = load(f"engine/comm.py:{'call'}", str(tmp_path / "tree"))
+    parse, late = (load(f"engine/comm.py:{name}", str(tmp_path / "tree")).value for name in ("parse", "late"))
+
+    def theirs() -> None:
+        # As code of a virtual environment inside the tree.
+        exec(compile("1 / 0", str(tmp_path / "tree/.venv/lib/site-packages/other.py"), "exec"), {})
+
+    for function, line in ((parse, 7), (late, 3), (theirs, 5)):
+        with pytest.raises((ValueError, ImportError, ZeroDivisionError)) as failed:
+            found.value(function)
+        assert user_line(failed.value, found.roots) == f"{file}:{line}"
+    with pytest.raises(ValueError, match="Expecting") as failed:
+        functools.partial(json.loads, "{")()
+    assert user_line(failed.value, found.roots) == f"{__file__}:{failed.traceback[0].lineno + 1}"
+    assert user_line(ValueError(), found.roots) is None

@@ -1,0 +1,85 @@
+"""Arms of somebody else's: how they are written, and what a configuration makes of them. Nothing is loaded here."""
+
+from __future__ import annotations
+
+import pytest
+
+from nccl_bench.capabilities import Order
+from nccl_bench.config import resolve
+from nccl_bench.errors import UsageError
+from nccl_bench.plugins import Adapter, Plugin, of_arm, parse, spec_of
+
+PATH = Plugin(name="before", target="../engine/pynccl.py:PyNccl")
+MINE = {"name": "mine", "target": "mine.py:Mine"}
+OTHER = {"name": "other", "target": "mine.py:Other"}
+
+
+@pytest.mark.parametrize(
+    ("text", "plugin"),
+    [
+        ("before=../engine/pynccl.py:PyNccl", PATH),
+        ("mine=pkg.comm:make", Plugin(name="mine", target="pkg.comm:make")),
+        ("mine=fast", Plugin(name="mine", target="fast")),
+        ("fast", Plugin(name="fast", target="fast")),
+        (
+            "mine=a,b.py:C.d,order=bare,tree=../x=y,adapter=callable",
+            Plugin(name="mine", target="a,b.py:C.d", order=Order.BARE, tree="../x=y", adapter=Adapter.CALLABLE),
+        ),
+    ],
+)
+def test_an_arm_is_a_name_a_target_and_options(text: str, plugin: Plugin) -> None:
+    assert parse([text]) == [plugin]
+
+
+def test_two_trees_make_two_arms_of_a_target_without_a_name() -> None:
+    before, after, third = parse(["engine.comm:Make,order=current", "x=y.py:Z"], "../old", "../new")
+    assert before == Plugin(name="before", target="engine.comm:Make", tree="../old", order=Order.CURRENT)
+    assert after == Plugin(name="after", target="engine.comm:Make", tree="../new", order=Order.CURRENT)
+    assert third == Plugin(name="x", target="y.py:Z")
+
+
+@pytest.mark.parametrize(
+    ("texts", "trees", "says"),
+    [
+        (["engine/comm.py:Make"], (None, None), "'engine/comm.py:Make' has no name: give NAME=TARGET"),
+        (["engine.comm:Make"], (None, None), "has no name"),
+        (["engine.comm:Make"], ("../old", None), "--before-tree and --after-tree belong together"),
+        (["mine=engine.comm:Make"], ("../old", "../new"), "need one --arm without a name"),
+        ([], ("../old", "../new"), "need one --arm without a name"),
+        (["engine.comm:Make,tree=../x"], ("../old", "../new"), "names a tree, beside --before-tree"),
+        (["mine=a:b,order=bare,order=current"], (None, None), "gives order twice"),
+        (["mine="], (None, None), "target of a plug-in is ''"),
+        (["mine=a:b,order="], (None, None), "order of a plug-in is ''"),
+    ],
+)
+def test_what_is_no_arm_is_refused(texts: list[str], trees: tuple[str | None, str | None], says: str) -> None:
+    with pytest.raises(UsageError) as caught:
+        parse(texts, *trees)
+    assert says in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("plugins", "arms", "expected", "baseline"),
+    [
+        # One alone has nobody to be compared with.
+        ([MINE], None, ("stream-free", "mine"), "stream-free"),
+        ([MINE, OTHER], None, ("mine", "other"), "mine"),
+        ([MINE], "torch,dedicated-stream", ("torch", "dedicated-stream", "mine"), "dedicated-stream"),
+        ([MINE, OTHER], "other,torch", ("other", "torch", "mine"), "other"),
+    ],
+)
+def test_the_arms_of_a_run_are_those_asked_for_and_every_plug_in(
+    plugins: list[dict[str, str]], arms: str | None, expected: tuple[str, ...], baseline: str
+) -> None:
+    config = resolve("cpu", {"plugins": plugins, "arms": arms})
+    assert (config.arms, config.baseline) == (expected, baseline)
+
+
+def test_an_arm_and_its_twin_have_the_row_of_their_plug_in() -> None:
+    plugins = [Plugin(name="mine", target="mine.py:Mine", order=Order.FORK_JOIN)]
+    for name in ("mine", "mine:twin"):
+        row = spec_of(plugins, name)
+        assert (row.name, row.order, row.summary, row.timed) == (name, Order.FORK_JOIN, "mine.py:Mine", True)
+        assert of_arm(plugins, name) is plugins[0]
+    assert spec_of(plugins, "torch").communicator == "process-group"
+    assert of_arm(plugins, "torch") is None

@@ -1,0 +1,377 @@
+"""What users bring: communicators in the conventions in use, written as a user would, none derived from nccl-bench.
+
+They do on the CPU what such classes do on a GPU. Where those say ``torch.cuda.Stream()`` and ``current_stream()``,
+these say ``nccl_bench.streams.cpu``'s, which means the same: work that is queued on a stream runs when that stream gets
+there, on a thread of its own, so a call on a private stream that nobody forks to and joins races for real. What NCCL
+does by itself is in ``Wire``: calls of one communicator wait for each other across streams.
+
+``torch.distributed`` has to be initialised. Each class takes ``(group, device)``, where ``device`` is a
+``torch.device``, a string or an index, and makes a Gloo group of its own over the ranks of ``group``: collective.
+
+    EngineBefore      an engine's class before its refactor: a private stream, and `stream` in every call
+    EngineAfter       the same after it: the current stream, and no `stream`
+    OtherEngine       another engine's: `all_reduce` returns a new tensor, or fills `out_tensor`; `stream` optional
+    Returning         `all_reduce` and nothing else; returns a new tensor
+    make_all_reduce   a function that makes an all-reduce, which is in place
+"""
+
+# Users leave annotations away, and torch's stubs deny that ReduceOp.SUM is a ReduceOp.
+# mypy: disable-error-code="no-untyped-def, assignment"
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+import torch.distributed as dist
+from torch.distributed import ProcessGroup, ReduceOp
+
+from nccl_bench.streams import cpu
+
+_gather: Callable[..., Any] = getattr(dist, "all_gather_single", None) or dist.all_gather_into_tensor
+_scatter: Callable[..., Any] = getattr(dist, "reduce_scatter_single", None) or dist.reduce_scatter_tensor
+
+
+class Wire:
+    """In NCCL's place: a Gloo group whose collectives run in the order of the stream that they are given."""
+
+    def __init__(self, group: ProcessGroup) -> None:
+        self.group = dist.new_group(dist.get_process_group_ranks(group), backend="gloo")
+        self.last = cpu.Event()
+        self.held: list[tuple[cpu.Stream, Any, torch.Tensor, int]] | None = None
+
+    def queue(self, stream: cpu.Stream, work: Callable[..., Any], *tensors: Any) -> None:
+        stream.wait_event(self.last)
+        stream.submit(work, *tensors)
+        self.last.record(stream)
+
+    def all_reduce(self, stream: cpu.Stream, source: torch.Tensor, target: torch.Tensor, op: Any) -> None:
+        def work(source: torch.Tensor, target: torch.Tensor) -> None:
+            if source is not target:
+                target.copy_(source)
+            dist.all_reduce(target, op=op, group=self.group)
+
+        self.queue(stream, work, source, target)
+
+    def all_gather(self, stream: cpu.Stream, output: torch.Tensor, input: torch.Tensor, sizes: Any = None) -> None:
+        def work(output: torch.Tensor, input: torch.Tensor) -> None:
+            if sizes is None:
+                _gather(output, input, group=self.group)
+                return
+            blocks = torch.split(output, sizes)
+            blocks[dist.get_rank(self.group)].copy_(input)
+            for root, block in enumerate(blocks):
+                dist.broadcast(block, group_src=root, group=self.group)
+
+        self.queue(stream, work, output, input)
+
+    def reduce_scatter(
+        self, stream: cpu.Stream, output: torch.Tensor, input: torch.Tensor, op: Any, sizes: Any = None
+    ) -> None:
+        def work(output: torch.Tensor, input: torch.Tensor) -> None:
+            if sizes is None:
+                _scatter(output, input, op=op, group=self.group)
+                return
+            everything = input.clone()
+            dist.all_reduce(everything, op=op, group=self.group)
+            output.copy_(torch.split(everything, sizes)[dist.get_rank(self.group)])
+
+        self.queue(stream, work, output, input)
+
+    def broadcast(self, stream: cpu.Stream, tensor: torch.Tensor, src: int) -> None:
+        self.queue(stream, lambda tensor: dist.broadcast(tensor, group_src=src, group=self.group), tensor)
+
+    def transfer(self, stream: cpu.Stream, kind: Any, tensor: torch.Tensor, peer: int) -> None:
+        """A send or a receive, which the group that is open holds back."""
+        assert self.held is not None, "a send or a receive outside of group_start and group_end"
+        self.held.append((stream, kind, tensor, peer))
+
+    def start(self) -> None:
+        self.held = []
+
+    def end(self) -> None:
+        held, self.held = self.held or [], None
+
+        def work(*_kept: torch.Tensor) -> None:
+            mine = dist.get_rank(self.group)
+            to_me = [tensor for _, kind, tensor, peer in held if peer == mine and kind is dist.isend]
+            from_me = [tensor for _, kind, tensor, peer in held if peer == mine and kind is dist.irecv]
+            for sent, received in zip(to_me, from_me, strict=True):
+                received.copy_(sent)
+            others = [one for one in held if one[3] != mine]
+            if others:
+                operations = [dist.P2POp(kind, t, group=self.group, group_peer=peer) for _, kind, t, peer in others]
+                for transfer in dist.batch_isend_irecv(operations):
+                    transfer.wait()
+
+        if held:
+            self.queue(held[0][0], work, *(tensor for _, _, tensor, _ in held))
+
+    def destroy(self) -> None:
+        self.last.synchronize()
+        dist.destroy_process_group(self.group)
+
+
+class EngineBefore:
+    """Before: runs on the stream it is given, else on the current one if so built, else on its private one.
+
+    It never synchronises with anybody, and is off until it is switched on.
+    """
+
+    def __init__(
+        self,
+        group: ProcessGroup,
+        device: int | str | torch.device,
+        library_path: str | None = None,
+        use_current_stream: bool = False,
+    ) -> None:
+        assert not isinstance(group, str)
+        assert dist.get_backend(group) != dist.Backend.NCCL
+        self.device = torch.device("cpu", device) if isinstance(device, int) else torch.device(device)
+        self.rank = dist.get_rank(group)
+        self.world_size = dist.get_world_size(group)
+        self.library_path = library_path
+        self.use_current_stream = use_current_stream
+        self.wire = Wire(group)
+        self.stream = cpu.Stream()
+        self.available = True
+        self.disabled = True
+
+    def _on(self, stream: cpu.Stream | None) -> cpu.Stream:
+        if stream is not None:
+            return stream
+        return cpu.current_stream() if self.use_current_stream else self.stream
+
+    def all_reduce(self, tensor: torch.Tensor, op: ReduceOp = ReduceOp.SUM, stream: cpu.Stream | None = None):
+        if self.disabled:
+            return
+        self.wire.all_reduce(self._on(stream), tensor, tensor, op)
+
+    def outplace_all_reduce(
+        self,
+        in_tensor: torch.Tensor,
+        out_tensor: torch.Tensor | None = None,
+        op: ReduceOp = ReduceOp.SUM,
+        stream: cpu.Stream | None = None,
+    ) -> torch.Tensor | None:
+        if self.disabled:
+            return None
+        if out_tensor is None:
+            out_tensor = torch.empty_like(in_tensor)
+        self.wire.all_reduce(self._on(stream), in_tensor, out_tensor, op)
+        return out_tensor
+
+    def all_gather(
+        self,
+        output_tensor: torch.Tensor,
+        input_tensor: torch.Tensor,
+        stream: cpu.Stream | None = None,
+        sizes: list[int] | None = None,
+    ):
+        if self.disabled:
+            return
+        self.wire.all_gather(self._on(stream), output_tensor, input_tensor, sizes)
+
+    def reduce_scatter(
+        self,
+        output_tensor: torch.Tensor,
+        input_tensor: torch.Tensor,
+        op: ReduceOp = ReduceOp.SUM,
+        stream: cpu.Stream | None = None,
+        sizes: list[int] | None = None,
+    ):
+        if self.disabled:
+            return
+        self.wire.reduce_scatter(self._on(stream), output_tensor, input_tensor, op, sizes)
+
+    def send(self, tensor: torch.Tensor, dst: int, stream: cpu.Stream | None = None):
+        if self.disabled:
+            return
+        self.wire.transfer(self._on(stream), dist.isend, tensor, dst)
+
+    def recv(self, tensor: torch.Tensor, src: int, stream: cpu.Stream | None = None):
+        if self.disabled:
+            return
+        self.wire.transfer(self._on(stream), dist.irecv, tensor, src)
+
+    def broadcast(self, tensor: torch.Tensor, src: int, stream: cpu.Stream | None = None):
+        if self.disabled:
+            return
+        self.wire.broadcast(self._on(stream), tensor, src)
+
+    def group_start(self):
+        self.wire.start()
+
+    def group_end(self):
+        self.wire.end()
+
+    @contextmanager
+    def change_state(self, enable: bool | None = None, stream: cpu.Stream | None = None) -> Iterator[None]:
+        was_disabled, was_on = self.disabled, self.stream
+        self.disabled = not (self.available if enable is None else enable)
+        self.stream = was_on if stream is None else stream
+        try:
+            yield
+        finally:
+            self.disabled, self.stream = was_disabled, was_on
+
+
+class EngineAfter:
+    """After: always the current stream. No call takes a stream but the context-parallel all-gather."""
+
+    def __init__(self, group: ProcessGroup, device: int | str | torch.device, library_path: str | None = None) -> None:
+        assert dist.get_backend(group) != dist.Backend.NCCL
+        self.device = torch.device("cpu", device) if isinstance(device, int) else torch.device(device)
+        self.rank = dist.get_rank(group)
+        self.world_size = dist.get_world_size(group)
+        self.library_path = library_path
+        self.wire = Wire(group)
+        self.available = True
+        self.disabled = True
+
+    def all_reduce(self, tensor: torch.Tensor, op: ReduceOp = ReduceOp.SUM):
+        if self.disabled:
+            return
+        self.wire.all_reduce(cpu.current_stream(), tensor, tensor, op)
+
+    def outplace_all_reduce(
+        self, in_tensor: torch.Tensor, out_tensor: torch.Tensor | None = None, op: ReduceOp = ReduceOp.SUM
+    ) -> torch.Tensor | None:
+        if self.disabled:
+            return None
+        if out_tensor is None:
+            out_tensor = torch.empty_like(in_tensor)
+        self.wire.all_reduce(cpu.current_stream(), in_tensor, out_tensor, op)
+        return out_tensor
+
+    def all_gather(self, output_tensor: torch.Tensor, input_tensor: torch.Tensor, sizes: list[int] | None = None):
+        if self.disabled:
+            return
+        self.wire.all_gather(cpu.current_stream(), output_tensor, input_tensor, sizes)
+
+    def cp_all_gather_into_tensor(
+        self,
+        output_tensor: torch.Tensor,
+        input_tensor: torch.Tensor,
+        stream: cpu.Stream,
+        sizes: list[int] | None = None,
+    ):
+        if self.disabled:
+            return
+        self.wire.all_gather(stream, output_tensor, input_tensor, sizes)
+
+    def reduce_scatter(
+        self,
+        output_tensor: torch.Tensor,
+        input_tensor: torch.Tensor,
+        op: ReduceOp = ReduceOp.SUM,
+        sizes: list[int] | None = None,
+    ):
+        if self.disabled:
+            return
+        self.wire.reduce_scatter(cpu.current_stream(), output_tensor, input_tensor, op, sizes)
+
+    def send(self, tensor: torch.Tensor, dst: int):
+        if self.disabled:
+            return
+        self.wire.transfer(cpu.current_stream(), dist.isend, tensor, dst)
+
+    def recv(self, tensor: torch.Tensor, src: int):
+        if self.disabled:
+            return
+        self.wire.transfer(cpu.current_stream(), dist.irecv, tensor, src)
+
+    def broadcast(self, tensor: torch.Tensor, src: int):
+        if self.disabled:
+            return
+        self.wire.broadcast(cpu.current_stream(), tensor, src)
+
+    def group_start(self):
+        self.wire.start()
+
+    def group_end(self):
+        self.wire.end()
+
+    @contextmanager
+    def change_state(self, enable: bool | None = None) -> Iterator[None]:
+        was_disabled = self.disabled
+        self.disabled = not (self.available if enable is None else enable)
+        try:
+            yield
+        finally:
+            self.disabled = was_disabled
+
+
+class OtherEngine:
+    """``all_reduce`` returns its result, in a new tensor unless it is given one; no stream means the current one."""
+
+    def __init__(self, group: ProcessGroup, device: int | str | torch.device, library_path: str | None = None) -> None:
+        assert dist.get_backend(group) != dist.Backend.NCCL
+        self.device = torch.device("cpu", device) if isinstance(device, int) else torch.device(device)
+        self.rank = dist.get_rank(group)
+        self.world_size = dist.get_world_size(group)
+        self.wire = Wire(group)
+        self.available = True
+        self.disabled = False
+
+    def all_reduce(
+        self,
+        in_tensor: torch.Tensor,
+        out_tensor: torch.Tensor | None = None,
+        op: ReduceOp = ReduceOp.SUM,
+        stream: cpu.Stream | None = None,
+    ) -> torch.Tensor | None:
+        if self.disabled:
+            return None
+        if out_tensor is None:
+            out_tensor = torch.empty_like(in_tensor)
+        self.wire.all_reduce(stream or cpu.current_stream(), in_tensor, out_tensor, op)
+        return out_tensor
+
+    def all_gather(
+        self, output_tensor: torch.Tensor, input_tensor: torch.Tensor, stream: cpu.Stream | None = None
+    ) -> None:
+        if not self.disabled:
+            self.wire.all_gather(stream or cpu.current_stream(), output_tensor, input_tensor)
+
+    def reduce_scatter(
+        self,
+        output_tensor: torch.Tensor,
+        input_tensor: torch.Tensor,
+        op: ReduceOp = ReduceOp.SUM,
+        stream: cpu.Stream | None = None,
+    ) -> None:
+        if not self.disabled:
+            self.wire.reduce_scatter(stream or cpu.current_stream(), output_tensor, input_tensor, op)
+
+    def broadcast(self, tensor: torch.Tensor, src: int, stream: cpu.Stream | None = None) -> None:
+        if not self.disabled:
+            self.wire.broadcast(stream or cpu.current_stream(), tensor, src)
+
+    def destroy(self) -> None:
+        self.available = False
+        self.disabled = True
+        self.wire.destroy()
+
+
+class Returning:
+    """``all_reduce`` of one tensor, by sum, and its result in a new one."""
+
+    def __init__(self, group: ProcessGroup, device: torch.device) -> None:
+        self.wire = Wire(group)
+
+    def all_reduce(self, tensor: torch.Tensor) -> torch.Tensor:
+        result = torch.empty_like(tensor)
+        self.wire.all_reduce(cpu.current_stream(), tensor, result, ReduceOp.SUM)
+        return result
+
+
+def make_all_reduce(group: ProcessGroup, device: torch.device) -> Callable[[torch.Tensor], None]:
+    wire = Wire(group)
+
+    def all_reduce(tensor: torch.Tensor) -> None:
+        wire.all_reduce(cpu.current_stream(), tensor, tensor, ReduceOp.SUM)
+
+    return all_reduce
