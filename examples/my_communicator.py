@@ -4,13 +4,11 @@ import torch.distributed as dist
 
 
 class MyCommunicator:
-    """Made once on each rank; ``group`` is a Gloo group of all ranks, ``device`` a torch.device."""
-
-    def __init__(self, group, device):
+    def __init__(self, group, device):  # a Gloo group of all ranks, a torch.device
         backend = "nccl" if device.type == "cuda" else "gloo"
         self.group = dist.new_group(dist.get_process_group_ranks(group), backend=backend)
 
-    def all_reduce(self, tensor, op=dist.ReduceOp.SUM):
+    def all_reduce(self, tensor, op=dist.ReduceOp.SUM) -> None:
         dist.all_reduce(tensor, op, group=self.group)
 
     def all_gather(self, output, input):

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import shutil
+from importlib import metadata
 from typing import Annotated
 
 import typer
 
 from nccl_bench.config import route_overrides
 from nccl_bench.errors import UsageError
+from nccl_bench.plugins import GROUP
 from nccl_bench.routes import override
 
 
@@ -25,7 +27,7 @@ def list_(
 ) -> None:
     """Print what there is to choose from.
 
-    The sections: arms, collectives, dtypes, redops, timings, devices, probes, routes.
+    The sections: arms, plugins, collectives, dtypes, redops, timings, devices, probes, routes.
     """
     from json import dumps
 
@@ -33,7 +35,10 @@ def list_(
     from nccl_bench.report import listing
 
     output = Output(json=json, width=width)
-    there = listing.sections(override(route_overrides(routes or ())))
+    points = metadata.entry_points(group=GROUP)
+    there = listing.sections(
+        override(route_overrides(routes or ())), {point.name: point.value for point in sorted(points)}
+    )
     names = sections or list(there)
     for name in names:
         if name not in there:

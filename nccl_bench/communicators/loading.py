@@ -85,7 +85,7 @@ def user_line(error: BaseException, roots: Sequence[Path]) -> str | None:
     Failing that, the innermost that is neither nccl-bench's nor the standard library's; ``None`` if all are.
     """
     places = _places(error, roots)
-    return f"{places[-1].file}:{places[-1].line}" if places else None
+    return _shown(places[-1].file, places[-1].line) if places else None
 
 
 def user_call(error: BaseException, roots: Sequence[Path]) -> str | None:
@@ -97,6 +97,12 @@ class _Place(NamedTuple):
     file: Path
     line: int
     name: str
+
+
+def _shown(file: Path, line: int) -> str:
+    """From the current directory where it lies in that: records are shared, and disks differ."""
+    here = Path.cwd()
+    return f"{file.relative_to(here) if file.is_relative_to(here) else file}:{line}"
 
 
 def _places(error: BaseException, roots: Sequence[Path]) -> list[_Place]:
@@ -174,7 +180,7 @@ def where(value: Callable[..., Any]) -> str | None:
     for subject in (value, type(value)):
         try:
             unwrapped = inspect.unwrap(subject)
-            return f"{inspect.getsourcefile(unwrapped)}:{inspect.getsourcelines(unwrapped)[1]}"
+            return _shown(Path(inspect.getsourcefile(unwrapped) or "?"), inspect.getsourcelines(unwrapped)[1])
         except (OSError, TypeError, ValueError):  # built-in, made without source, or wrapped in a circle
             continue
     return None

@@ -7,6 +7,7 @@ from nccl_bench.config import RunConfig
 from nccl_bench.plan import Combination, Plan, deadline_s, estimate_s, plan_arena, products
 from nccl_bench.report.layout import counted, significant
 from nccl_bench.units import format_size
+from nccl_bench.worlds import worlds_of
 
 
 def plan_text(config: RunConfig, plan: Plan, world_size: int, memory_bytes: int | None) -> str:
@@ -19,6 +20,7 @@ def plan_text(config: RunConfig, plan: Plan, world_size: int, memory_bytes: int 
         f"arms: {', '.join(config.arms)}; baseline {config.baseline}",
         *([f"twin of {config.baseline}: the noise floor"] if compared else []),
         *([f"routes: {', '.join(config.routes)}"] if config.routes else []),
+        *(f"{', '.join(each.arms)}: in processes of its own ({each.reason})" for each in worlds_of(config)[1:]),
         "",
     ]
     swept: dict[tuple[tuple[str, ...], Combination], list[Case]] = {}

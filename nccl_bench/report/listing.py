@@ -5,6 +5,7 @@ from __future__ import annotations
 import textwrap
 from collections.abc import Iterable, Mapping, Sequence
 from itertools import groupby
+from types import MappingProxyType
 
 from nccl_bench.capabilities import ARMS, DEVICES, ArmSpec, DeviceSpec
 from nccl_bench.collectives import COLLECTIVES, DTYPES, Placement, RedOp
@@ -21,6 +22,7 @@ Section = Sequence[str | Mapping[str, Cell]]
 _NARROWEST = 20
 _NOTES: Mapping[str, str] = {
     "arms": "What --arms compares. timed: by default, where asked for, or never.",
+    "plugins": "What else --arm takes by its name: entry points of installed packages.",
     "collectives": "What --collective takes, and the placements that each has.",
     "dtypes": "What --dtype takes, beside nccl-tests' names for them.",
     "redops": "What --op takes.",
@@ -31,14 +33,15 @@ _NOTES: Mapping[str, str] = {
 }
 
 
-def sections(routes: Routes = ROUTES) -> dict[str, Section]:
-    """All there is, section by section, ready for JSON."""
+def sections(routes: Routes = ROUTES, plugins: Mapping[str, str] = MappingProxyType({})) -> dict[str, Section]:
+    """All there is, section by section, ready for JSON; ``plugins`` has the targets of installed ones by name."""
     routed = [{"operation": name, **{mode.value: row[mode].value for mode in row}} for name, row in routes.items()]
     return {
         "arms": [
             {"arm": arm.name, "timed": _timed(arm), "order": arm.order.value, "summary": arm.summary}
             for arm in ARMS.values()
         ],
+        "plugins": [{"arm": name, "target": target} for name, target in plugins.items()] or ["none"],
         "collectives": [
             {
                 "collective": row.name,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from importlib import metadata
 from typing import Any
 
 import pytest
@@ -11,6 +12,7 @@ from typer.testing import CliRunner
 from nccl_bench.capabilities import ARMS, DEFAULT_ARMS, DEVICES
 from nccl_bench.cli import app
 from nccl_bench.collectives import COLLECTIVES, DTYPES, Placement, RedOp, Timing
+from nccl_bench.plugins import GROUP
 from nccl_bench.report.listing import listing_text, sections
 from nccl_bench.report.timings import TIMINGS
 from nccl_bench.routes import OPERATIONS, ROUTES, UNROUTED
@@ -102,6 +104,19 @@ def test_the_tables_fit_and_say_what_the_json_says(width: int) -> None:
     names = set(text.replace(",", " ").split())
     assert {*SECTIONS, *ARMS, *COLLECTIVES, *DTYPES, *RedOp, *Timing, *DEVICES, *PROBES, *UNROUTED} <= names
     assert set(OPERATIONS) <= names
+
+
+def test_entry_points_of_installed_packages_are_listed(monkeypatch: pytest.MonkeyPatch) -> None:
+    points = [metadata.EntryPoint(name, f"{name}.comm:make", GROUP) for name in ("slow", "fast")]
+
+    def installed(*, group: str) -> list[metadata.EntryPoint]:
+        return [point for point in points if point.group == group]
+
+    assert "none" in printed("plugins").split()
+    monkeypatch.setattr(metadata, "entry_points", installed)
+    assert as_json("plugins") == {
+        "plugins": [{"arm": "fast", "target": "fast.comm:make"}, {"arm": "slow", "target": "slow.comm:make"}]
+    }
 
 
 def test_help_names_the_sections() -> None:

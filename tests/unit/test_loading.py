@@ -484,7 +484,9 @@ def test_an_interrupt_is_the_users(tmp_path: Path) -> None:
         load("comm:x", str(tmp_path))
 
 
-def test_the_users_line_of_a_failed_call_is_the_innermost_of_the_users(tmp_path: Path) -> None:
+def test_the_users_line_of_a_failed_call_is_the_innermost_of_the_users(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     text = "import json\ndef late():\n    from . import nosuch\ndef call(function):\n    function()\n"
     file = write(tmp_path / "tree", {"engine/comm.py": text + "def parse():\n    json.loads('{')\n"}) / "engine/comm.py"
     write(tmp_path / "tree", {".venv/lib/site-packages/other.py": ""})
@@ -501,5 +503,9 @@ def test_the_users_line_of_a_failed_call_is_the_innermost_of_the_users(tmp_path:
         assert user_line(failed.value, found.roots) == f"{file}:{line}"
     with pytest.raises(ValueError, match="Expecting") as failed:
         functools.partial(json.loads, "{")()
-    assert user_line(failed.value, found.roots) == f"{__file__}:{failed.traceback[0].lineno + 1}"
+    line = failed.traceback[0].lineno + 1
+    monkeypatch.chdir("/")
+    assert user_line(failed.value, found.roots) == f"{__file__[1:]}:{line}"
+    monkeypatch.chdir(tmp_path)
+    assert user_line(failed.value, found.roots) == f"{__file__}:{line}"
     assert user_line(ValueError(), found.roots) is None

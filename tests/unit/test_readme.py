@@ -14,6 +14,7 @@ from nccl_bench.capabilities import ARMS
 from nccl_bench.cli import app
 from nccl_bench.collectives import Timing
 from nccl_bench.errors import ExitCode
+from nccl_bench.plugins import ORDERS, Adapter
 from nccl_bench.verify.catalog import PROBES
 
 ROOT = Path(__file__).parents[2]
@@ -34,6 +35,17 @@ def test_every_column_of_the_summary_is_explained_in_the_same_words() -> None:
 def test_every_arm_that_is_timed_and_every_timing_is_explained() -> None:
     assert list(rows_below("arm")) == [name for name, arm in ARMS.items() if arm.timed]
     assert list(rows_below("timing")) == list(Timing)
+
+
+def test_every_adapter_and_order_of_an_arm_that_is_brought_is_explained() -> None:
+    assert set(rows_below("adapter")) == set(Adapter)
+    assert list(rows_below("order")) == list(ORDERS)
+
+
+def test_the_example_is_shown_as_it_is_and_has_no_more_than_twenty_lines() -> None:
+    example = (ROOT / "examples" / "my_communicator.py").read_text(encoding="utf-8")
+    assert f"```python\n{example}```" in README
+    assert len(example.splitlines()) <= 20
 
 
 def test_every_probe_is_explained() -> None:

@@ -1,0 +1,120 @@
+"""An engine's communicator before and after its refactor, as a user brings it: libnccl by ctypes, nothing of ours."""
+
+# Users leave annotations away.
+# mypy: disable-error-code="no-untyped-def, no-untyped-call, assignment"
+
+import ctypes
+from contextlib import contextmanager
+
+import torch
+import torch.distributed as dist
+from torch.distributed import ReduceOp
+
+_TYPES = {torch.float32: 7, torch.float16: 6, torch.bfloat16: 9, torch.int32: 2, torch.int64: 4, torch.uint8: 1}
+_OPS = {ReduceOp.SUM: 0, ReduceOp.PRODUCT: 1, ReduceOp.MAX: 2, ReduceOp.MIN: 3, ReduceOp.AVG: 4}
+
+
+class _UniqueId(ctypes.Structure):
+    _fields_ = (("internal", ctypes.c_byte * 128),)
+
+
+class _Base:
+    def __init__(self, group, device, library_path=None):
+        assert dist.get_backend(group) != dist.Backend.NCCL
+        self.rank = dist.get_rank(group)
+        self.world_size = dist.get_world_size(group)
+        self.device = torch.device(f"cuda:{device}") if isinstance(device, int) else torch.device(device)
+        # torch's own, which is loaded.
+        self.nccl = ctypes.CDLL(library_path or "libnccl.so.2")
+        unique_id = _UniqueId()
+        if self.rank == 0:
+            self._check(self.nccl.ncclGetUniqueId(ctypes.byref(unique_id)))
+        carried = torch.tensor(list(bytes(unique_id)), dtype=torch.uint8)
+        dist.broadcast(carried, src=dist.get_process_group_ranks(group)[0], group=group)
+        unique_id = _UniqueId.from_buffer_copy(bytes(carried.tolist()))
+        self.comm = ctypes.c_void_p()
+        with torch.cuda.device(self.device):
+            self._check(self.nccl.ncclCommInitRank(ctypes.byref(self.comm), self.world_size, unique_id, self.rank))
+        self.available = True
+        self.disabled = True
+
+    def _check(self, result):
+        if result:
+            raise RuntimeError(f"NCCL error {result}")
+
+    def _all_reduce(self, source, target, op, stream):
+        pointers = (ctypes.c_void_p(source.data_ptr()), ctypes.c_void_p(target.data_ptr()))
+        count, dtype = ctypes.c_size_t(source.numel()), _TYPES[source.dtype]
+        handle = ctypes.c_void_p(stream.cuda_stream)
+        self._check(self.nccl.ncclAllReduce(*pointers, count, dtype, _OPS[op], self.comm, handle))
+
+    def _all_gather(self, output, input, stream):
+        pointers = (ctypes.c_void_p(input.data_ptr()), ctypes.c_void_p(output.data_ptr()))
+        count, dtype = ctypes.c_size_t(input.numel()), _TYPES[input.dtype]
+        self._check(self.nccl.ncclAllGather(*pointers, count, dtype, self.comm, ctypes.c_void_p(stream.cuda_stream)))
+
+    @contextmanager
+    def _switched(self, enable):
+        before, self.disabled = self.disabled, not enable
+        try:
+            yield
+        finally:
+            self.disabled = before
+
+    def destroy(self):
+        torch.cuda.synchronize(self.device)
+        self._check(self.nccl.ncclCommDestroy(self.comm))
+
+
+class EngineBefore(_Base):
+    """A private stream, `stream` in every call, and no synchronisation anywhere."""
+
+    def __init__(self, group, device, library_path=None, use_current_stream=False):
+        super().__init__(group, device, library_path)
+        self.use_current_stream = use_current_stream
+        self.stream = torch.cuda.Stream(self.device)
+
+    def _on(self, stream):
+        if stream is not None:
+            return stream
+        return torch.cuda.current_stream(self.device) if self.use_current_stream else self.stream
+
+    def all_reduce(self, tensor, op=ReduceOp.SUM, stream=None) -> None:
+        if not self.disabled:
+            self._all_reduce(tensor, tensor, op, self._on(stream))
+
+    def outplace_all_reduce(self, in_tensor, out_tensor=None, op=ReduceOp.SUM, stream=None):
+        if self.disabled:
+            return None
+        out_tensor = torch.empty_like(in_tensor) if out_tensor is None else out_tensor
+        self._all_reduce(in_tensor, out_tensor, op, self._on(stream))
+        return out_tensor
+
+    def all_gather(self, output_tensor, input_tensor, stream=None):
+        if not self.disabled:
+            self._all_gather(output_tensor, input_tensor, self._on(stream))
+
+    def change_state(self, enable=None, stream=None):
+        return self._switched(self.available if enable is None else enable)
+
+
+class EngineAfter(_Base):
+    """The current stream, and no `stream` in any call."""
+
+    def all_reduce(self, tensor, op=ReduceOp.SUM) -> None:
+        if not self.disabled:
+            self._all_reduce(tensor, tensor, op, torch.cuda.current_stream(self.device))
+
+    def outplace_all_reduce(self, in_tensor, out_tensor=None, op=ReduceOp.SUM):
+        if self.disabled:
+            return None
+        out_tensor = torch.empty_like(in_tensor) if out_tensor is None else out_tensor
+        self._all_reduce(in_tensor, out_tensor, op, torch.cuda.current_stream(self.device))
+        return out_tensor
+
+    def all_gather(self, output_tensor, input_tensor):
+        if not self.disabled:
+            self._all_gather(output_tensor, input_tensor, torch.cuda.current_stream(self.device))
+
+    def change_state(self, enable=None):
+        return self._switched(self.available if enable is None else enable)

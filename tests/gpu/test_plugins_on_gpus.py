@@ -1,0 +1,54 @@
+"""An engine's own communicator over NCCL, before and after its refactor: both measured, one of them caught."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from nccl_bench.errors import ExitCode
+from nccl_bench.records.schema import Samples, Status
+from tests.integration.command import Place
+
+pytestmark = [pytest.mark.gpus(2), pytest.mark.timeout(400)]
+
+ENGINE = Path(__file__).parent / "engine_communicators.py"
+BEFORE, AFTER = f"before={ENGINE}:EngineBefore", f"after={ENGINE}:EngineAfter"
+
+
+def place(path: Path) -> Place:
+    found = Place(path)
+    environment = found.environment
+
+    def with_gpus(*faults: object, **extra: str) -> dict[str, str]:
+        return {name: value for name, value in environment(**extra).items() if name != "CUDA_VISIBLE_DEVICES"}
+
+    found.environment = with_gpus  # type: ignore[assignment,method-assign]
+    return found
+
+
+def test_before_and_after_and_processes_of_their_own_all_have_right_results(tmp_path: Path) -> None:
+    here = place(tmp_path)
+    arms = ("--arms", "stream-free", "--arm", BEFORE, "--arm", AFTER, "--arm", "few=stream-free,NCCL_MAX_CTAS=2")
+    few = ("--sizes", "8,1M", "--collective", "all_reduce,all_gather", "--rounds", "3", "--max-rounds", "3")
+    ended = here.nccl_bench("run", *arms, *few, "--baseline", "stream-free")
+    assert ended.code == ExitCode.OK, ended.stderr
+    run = here.the_run()
+    lines = [line for line in run.lines if isinstance(line, Samples)]
+    assert all(line.status is Status.OK and line.wrong == 0 for line in lines)
+    assert {line.arm for line in lines} == {"stream-free", "stream-free:twin", "before", "after", "few"}
+    orders = {plugin["arm"]: plugin["order"] for plugin in run.meta["worker"]["plugins"]}
+    assert orders == {"before": "fork-join", "after": "current"}
+    assert [world["arms"] for world in run.meta["worker"]["worlds"]][1] == ["few"]
+
+
+def test_before_is_caught_when_it_is_used_bare_and_after_passes(tmp_path: Path) -> None:
+    here = place(tmp_path)
+    ended = here.nccl_bench("verify", "--arm", f"{BEFORE},order=bare", "--arm", AFTER, "--json")
+    assert ended.code == ExitCode.RACE, ended.stderr
+    found = {(cell["arm"], cell["probe"]): cell["status"] for cell in json.loads(ended.stdout)["cells"]}
+    assert (found["before", "producer"], found["before", "consumer"]) == ("FAIL", "FAIL")
+    assert {probe for (arm, probe), status in found.items() if arm == "after" and status == "pass"} == {
+        *("producer", "consumer", "allocator", "capture", "many", "lifetime"),
+    }
