@@ -151,13 +151,12 @@ class Arm:
             return {Mode.EAGER: eager, Mode.GRAPH: self._path(operation)}
 
     def _path(self, operation: Operation) -> str:
-        communicator = self.communicator
-        carrier = communicator.communicator if isinstance(communicator, GroupCoordinator) else communicator
+        carrier = self.carrier
         current = self._streams.current_handle(self._streams.index)
         if self.foreign is not None:
             self.order(operation)()
             return f"{self.foreign.where}, {self.spec.order}{self._environment}"
-        if not isinstance(carrier, TransportCommunicator):
+        if carrier is None:
             self.order(operation)()
             return _torch_path(self.spec.communicator == "process-group-async")
         # A recorded operation would call the transport past the communicator.
@@ -170,6 +169,13 @@ class Arm:
         order = "" if where == "the current stream" else f", {self.spec.order}"
         names = " and ".join(dict.fromkeys(name for name, _ in calls))
         return f"{self._transport} {names} on {where}{order}{self._environment}"
+
+    @property
+    def carrier(self) -> TransportCommunicator | None:
+        """The communicator over a transport that it has, behind a coordinator too; ``None`` where it has none."""
+        communicator = self.communicator
+        carrier = communicator.communicator if isinstance(communicator, GroupCoordinator) else communicator
+        return carrier if isinstance(carrier, TransportCommunicator) else None
 
     def private_streams(self) -> list[Any]:
         """The streams that the communicator keeps; a caller's stream that is one of them is ordered by accident."""

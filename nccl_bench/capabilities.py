@@ -167,7 +167,8 @@ class DeviceSpec:
 
     ``missing_timings`` gives the reason for each timing it lacks. The figures in seconds and bytes are nominal, for
     the estimate of ``--dry-run`` alone: a process's start, a communicator, an operation's latency and throughput, and
-    what surrounds one batch. ``shares_memory`` says that the ranks of a node share what memory there is.
+    what surrounds one batch. ``shares_memory`` says that the ranks of a node share what memory there is,
+    ``registers_memory`` that its transport has memory to register with communicators.
     ``missing_on_default_stream`` are the timings that it lacks where the arms are called on the default stream.
 
     A proof tries messages of ``probe_sizes`` bytes, a small and a large one; its slow kernels last, and its late ranks
@@ -187,6 +188,7 @@ class DeviceSpec:
     bytes_per_s: float
     batch_overhead_s: float
     shares_memory: bool
+    registers_memory: bool
     missing_on_default_stream: Mapping[Timing, str]
     probe_sizes: tuple[int, int]
     probe_delay_s: float
@@ -209,6 +211,7 @@ DEVICES: Mapping[str, DeviceSpec] = {
         bytes_per_s=150e9,
         batch_overhead_s=3e-3,
         shares_memory=False,
+        registers_memory=True,
         missing_on_default_stream={
             # Seen on 2x H200 with driver 580, in every batch of every arm. That the host waits inside the replay is a
             # guess; the other timings' gates hold on that stream.
@@ -233,6 +236,7 @@ DEVICES: Mapping[str, DeviceSpec] = {
         bytes_per_s=0.5e9,
         batch_overhead_s=3e-3,
         shares_memory=True,
+        registers_memory=False,
         missing_on_default_stream={Timing.GATED: _INLINE, Timing.ENQUEUE: _INLINE},
         probe_sizes=(1024, 256 * 1024),
         # Longer than a thread usually waits for a busy core.

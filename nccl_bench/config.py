@@ -35,6 +35,14 @@ class CallerStream(StrEnum):
     DEFAULT = "default"
 
 
+class Register(StrEnum):
+    """What the buffers are, and how they are registered with the communicators."""
+
+    NONE = "none"  # torch's memory, not registered
+    LOCAL = "local"  # NCCL's (ncclMemAlloc), by ncclCommRegister
+    WINDOW = "window"  # the same, as a symmetric window: ncclCommWindowRegister
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RunConfig:
     """One run, fully resolved: every rank measures exactly this.
@@ -73,6 +81,7 @@ class RunConfig:
     check: bool
     per_iteration: bool
     same_buffer: bool
+    register: Register
     caller_stream: CallerStream
     seed: int
     timeout_s: float
@@ -144,6 +153,7 @@ def defaults(device: str) -> dict[str, object]:
         "check": True,
         "per_iteration": False,
         "same_buffer": False,
+        "register": "none",
         "caller_stream": "side",
         "seed": 1,
         "timeout_s": 120.0,
@@ -218,6 +228,7 @@ def resolve(device: str, *layers: Mapping[str, object]) -> RunConfig:
         check=_boolean("check", values["check"]),
         per_iteration=_boolean("per_iteration", values["per_iteration"]),
         same_buffer=_boolean("same_buffer", values["same_buffer"]),
+        register=_register(values["register"], device),
         caller_stream=_caller_stream(values["caller_stream"]),
         seed=_integer("seed", values["seed"], least=0),
         timeout_s=seconds(values["timeout_s"]),
@@ -354,6 +365,15 @@ def _caller_stream(value: object) -> CallerStream:
     if value not in list(CallerStream):
         raise UsageError(f"caller_stream is {value!r}: it has to be one of {', '.join(CallerStream)}")
     return CallerStream(str(value))
+
+
+def _register(value: object, device: str) -> Register:
+    if value not in list(Register):
+        raise UsageError(f"register is {value!r}: it has to be one of {', '.join(Register)}")
+    register = Register(str(value))
+    if register is not Register.NONE and not DEVICES[device].registers_memory:
+        raise UsageError(f"register is {str(register)!r}: the device {device} has no memory that NCCL could register")
+    return register
 
 
 def _integer(key: str, value: object, *, least: int) -> int:

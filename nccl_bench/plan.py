@@ -47,9 +47,14 @@ class Arena:
     regions: int
 
     @property
+    def slots_bytes(self) -> int:
+        """Bytes of all slots, which lie in one piece."""
+        return self.slots * self.regions * self.slot_bytes
+
+    @property
     def total_bytes(self) -> int:
         """Bytes taken on one rank: the slots, one copy each of the input and of the expected output, the workspace."""
-        return (self.slots * self.regions + 2) * self.slot_bytes + WORKSPACE_BYTES
+        return self.slots_bytes + 2 * self.slot_bytes + WORKSPACE_BYTES
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -26,6 +26,10 @@ FORM = "NAME=TARGET[,KEY=VALUE ...]"
 # Communicators that have a transport to choose.
 _OVER_TRANSPORT = frozenset({"stream-free", "stream-free-torch-stream", "dedicated-stream", "bare-transport"})
 _VARIABLE = re.compile(r"[A-Z][A-Z0-9_]*")
+# What torchrun tells its ranks.
+_LAUNCHER_S = re.compile(r"(LOCAL_|GROUP_|ROLE_)?(RANK|WORLD_SIZE|NAME)|MASTER_(ADDR|PORT)|(TORCHELASTIC|PET)_.*")
+# Arms' variables are set once a rank knows which are its own, and these are read before.
+_READ_AT_START = re.compile(r"(LD|OMP|MKL|MALLOC|GLIBC)_.*|PYTHON.*|TORCH(?!_NCCL_).*")
 
 
 # As --arm spells them; whatever is in capitals is an environment variable.
@@ -123,6 +127,11 @@ def _parse(text: str) -> dict[str, object]:
     target, *options = re.split(rf",(?=(?:{'|'.join(_KEYS)}|{_VARIABLE.pattern})=)", text)
     name, equals, rest = target.partition("=")
     named = bool(equals) and _NAME.fullmatch(name) is not None
+    if stray := re.search(r",\s*(\w+)=", target):
+        raise UsageError(
+            f"--arm {text!r} has {stray[1]!r}, which is no key: allowed are {', '.join(_KEYS)}, and environment "
+            "variables in capitals"
+        )
     found: dict[str, object] = {"name": name if named else None, "target": rest if named else target}
     variables: dict[str, str] = {}
     for option in options:
@@ -146,6 +155,12 @@ def from_mapping(value: object) -> Plugin:
             raise UsageError(f"a plug-in has the unknown key {key!r}: allowed are {', '.join(keys)}")
     given = {key: item for key, item in value.items() if item is not None}
     variables = variables_of(given.pop("variables", {}), "variables of a plug-in")
+    for variable in variables:
+        if _READ_AT_START.fullmatch(variable):
+            raise UsageError(
+                f"{variable} is read when a process starts, which is before an arm's variables are set: set it for the "
+                "whole command, and compare two runs"
+            )
     for key, item in given.items():
         if not isinstance(item, str) or not item:
             raise UsageError(f"{key} of a plug-in is {item!r}: it has to be a text")
@@ -194,6 +209,8 @@ def variables_of(value: object, what: str) -> dict[str, str]:
     for name, text in value.items():
         if not isinstance(name, str) or not _VARIABLE.fullmatch(name):
             raise UsageError(f"{what} has {name!r}: a variable's name has capitals, digits and '_' only")
+        if _LAUNCHER_S.fullmatch(name):
+            raise UsageError(f"{what} has {name}, which is how the ranks find each other: leave it out")
         if not isinstance(text, str) or "\0" in text:
             raise UsageError(f"{what} has {name} = {text!r}: it has to be a text")
     return dict(value)

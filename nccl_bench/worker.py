@@ -35,6 +35,7 @@ from nccl_bench.records.schema import Line
 from nccl_bench.records.store import RunStore
 from nccl_bench.transports.device import Device, open_device
 from nccl_bench.transports.nccl_library import other_copies, unread_variables
+from nccl_bench.worlds import World
 
 
 def measure(spec: WorkerSpec, progress: Progress) -> None:
@@ -59,7 +60,7 @@ def measure(spec: WorkerSpec, progress: Progress) -> None:
     device = open_device(config.device, int(os.environ["LOCAL_RANK"]), config.nccl_library, config.transport)
     setup(arm="", phase="aligning communicator")
     aligner = StreamFreeCommunicator(world(), device)
-    arms = _make_arms(config, worlds[ranks.index].arms, device, progress)
+    arms = _make_arms(config, worlds, ranks.index, device, progress)
     setup(arm="", phase="plan")
     _refuse_shared_streams(arms, device)
     able = {(name, each.case) for name, arm in arms.items() for each in plan.cases if arm.supports(each.case)}
@@ -72,15 +73,17 @@ def measure(spec: WorkerSpec, progress: Progress) -> None:
         "worlds": [each.told() for each in worlds] if len(worlds) > 1 else [],
     }
     # What a launch that failed has seen.
-    seen = [] if store is None else (read_meta(store.path)["worker"] or {}).get("paths", [])
+    seen = {} if store is None else read_meta(store.path)["worker"] or {}
+    earlier = {"paths": seen.get("paths", []), "registered": seen.get("registered", {})}
 
     def note() -> None:
         if store is not None:
-            paths = [*seen, *told_paths(runner.paths)]
-            store.update(worker=described | {"launch_us": launch_memory.describe(), "paths": paths})
+            paths = [*earlier["paths"], *told_paths(runner.paths)]
+            found = {"paths": paths, "registered": earlier["registered"] | runner.registrations}
+            store.update(worker=described | {"launch_us": launch_memory.describe()} | found)
 
     if store is not None:
-        store.update(worker=described | {"paths": seen})
+        store.update(worker=described | earlier)
 
     setup(arm="", phase="launch memory")
     launch_memory = LaunchMemory(device.streams)
@@ -103,13 +106,13 @@ def measure(spec: WorkerSpec, progress: Progress) -> None:
     )
     try:
         runner.run(first_case)
-    except Exception as error:
+        for name, arm in arms.items():
+            deadline_s = SETUP_TIMEOUT_S if arm.foreign is None else config.timeout_s
+            progress.update(case_index=len(plan.cases), arm=name, phase="close", deadline_s=deadline_s)
+            arm.close()
+    except (Exception, SystemExit) as error:
         plugin = of_arm(config.plugins, progress.position.arm)
         raise error if plugin is None else blamed(plugin, error) from error
-
-    for name, arm in arms.items():
-        progress.update(case_index=len(plan.cases), arm=name, phase="close", deadline_s=SETUP_TIMEOUT_S)
-        arm.close()
     aligner.close()
     dist.destroy_process_group()
     progress.finish()
@@ -134,13 +137,20 @@ def describe(device: Device, config: RunConfig) -> dict[str, object]:
     return facts
 
 
-def _make_arms(config: RunConfig, names: Sequence[str], device: Device, progress: Progress) -> dict[str, Arm]:
+def _make_arms(
+    config: RunConfig, worlds: Sequence[World], index: int, device: Device, progress: Progress
+) -> dict[str, Arm]:
+    """Those of the world at ``index``."""
     arms = {}
-    for name in names:
+    for name in (name for each in worlds for name in each.arms):
         # A plug-in that hangs here is found out as in a case.
         deadline_s = SETUP_TIMEOUT_S if of_arm(config.plugins, name) is None else config.timeout_s
         progress.update(case_index=SETUP, arm=name, phase="communicator", deadline_s=deadline_s)
-        arms[name] = Arm(name, world(), device, config.routing, config.plugins)
+        if name in worlds[index].arms:
+            arms[name] = Arm(name, world(), device, config.routing, config.plugins)
+        else:
+            # A step more than the ranks that make it, one of which then is the one that a hang is put down to.
+            progress.update(case_index=SETUP, arm="", phase="other processes", deadline_s=SETUP_TIMEOUT_S)
     return arms
 
 
@@ -169,11 +179,14 @@ def foreign_arms(arms: Mapping[str, Arm]) -> list[dict[str, object]]:
 
 
 def _refuse_shared_streams(arms: Mapping[str, Arm], device: Device) -> None:
-    """torch's streams come from a pool of 32: two arms on one stream would be ordered by accident."""
+    """torch's streams come from a pool of 32: two arms of ours on one stream would differ by accident.
+
+    What streams others' communicators share is their users' choice.
+    """
     handles = {
         name: device.streams.handle(arm.communicator.stream)
         for name, arm in arms.items()
-        if arm.communicator.stream is not None
+        if arm.communicator.stream is not None and arm.foreign is None
     }
     if len(set(handles.values())) < len(handles):
         raise SetupError(f"two arms got the same private stream ({', '.join(handles)}): run fewer arms together")

@@ -57,5 +57,5 @@ def worlds_of(
 def _reason(why: str | None, variables: tuple[tuple[str, str], ...]) -> str:
     settings = ", ".join(f"{name}={value}" for name, value in variables)
     if why is not None:
-        return f"beside the others it did not get past set-up: {why}"
+        return f"beside the others it did not get past set-up, {why}"
     return f"{settings} is for it alone" if settings else "the first arms have environments of their own"

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from statistics import median
 
 from nccl_bench.analysis.change import Change, Estimate, Ground
-from nccl_bench.analysis.sources import Cell, Place, Source, medians
+from nccl_bench.analysis.sources import Cell, Luck, Place, Source, medians
 from nccl_bench.analysis.statistics import FAMILYWISE_ERROR, decisive_error, holm
 from nccl_bench.capabilities import TWIN_SUFFIX
 from nccl_bench.collectives import Case, Timing
@@ -62,7 +62,11 @@ def between(
         for place in _places(before, first)
         if _have(before, place, first, shared) and _have(after, place, second, shared)
     ]
-    estimates = [Estimate(before, after, ground, shared, *key) for key in keys]
+    # Runs of one side vary by luck as well: there it is in the intervals.
+    lucks = None
+    if ground is Ground.SHARED_ARM and shared is not None:
+        lucks = Luck(before[0], shared), Luck(after[0], shared)
+    estimates = [Estimate(before, after, ground, shared, *key, lucks) for key in keys]
     limits = [threshold(*place) for place, _, _ in keys]
     least = [decisive_error(estimate.at, limit) for estimate, limit in zip(estimates, limits, strict=True)]
     changes = tuple(
@@ -86,15 +90,15 @@ def between(
 
 
 def _ground(before: Sequence[Source], after: Sequence[Source], shared: str | None) -> tuple[Ground, str]:
-    if max(len(before), len(after)) > 1:
-        relative = f", relative to {shared}" if shared is not None else ""
-        return Ground.RUNS, f"{len(before)} and {len(after)} runs a side{relative}"
-    if before[0].summary or after[0].summary:
+    if any(source.summary for source in (*before, *after)):
         return (
             Ground.NOTHING,
             "one of them has a single time for each cell, as a summary or a file of nccl-tests has, and how much times "
-            "vary is not known: give several runs or files a side, or the directories of both runs",
+            "vary within it is not known: give the directories of all runs",
         )
+    if max(len(before), len(after)) > 1:
+        relative = f", relative to {shared}" if shared is not None else ""
+        return Ground.RUNS, f"{len(before)} and {len(after)} runs a side{relative}"
     if shared is None:
         return (
             Ground.NOTHING,

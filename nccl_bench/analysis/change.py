@@ -9,7 +9,7 @@ from enum import StrEnum
 from functools import cached_property
 from statistics import fmean, median
 
-from nccl_bench.analysis.sources import Place, Source, medians
+from nccl_bench.analysis.sources import Luck, Place, Source, medians, of_both
 from nccl_bench.analysis.statistics import (
     Interval,
     Verdict,
@@ -19,7 +19,6 @@ from nccl_bench.analysis.statistics import (
     student_quantile,
     verdict_of,
 )
-from nccl_bench.capabilities import twin_of
 from nccl_bench.collectives import Case, Timing
 
 # No interval reaches farther than a millionfold, as a logarithm: of runs that differ a lot its ends may not be numbers.
@@ -39,8 +38,9 @@ class Change:
     """One arm before and after, in one case and timing.
 
     ``interval`` and ``verdict`` are ``None`` where there is no ground for any; ``pairs_needed`` is set where rounds are
-    too few for an interval, which takes so many on each side. ``floor`` is how far from 1 the twins of the shared arm
-    are on both sides together, ``None`` where there are none; ``below_floor``: a verdict was withheld for it.
+    too few for an interval, which takes so many on each side. ``floor`` is how far from 1 the twins of both sides reach
+    together, as a share, ``None`` where neither has one or nothing is relative to a shared arm; ``below_floor``: a
+    verdict was withheld for it, or for want of twins.
     """
 
     case: Case
@@ -70,8 +70,9 @@ class Estimate:
         place: Place,
         first: str,
         second: str,
+        lucks: tuple[Luck, Luck] | None,
     ) -> None:
-        self._place, self._arms, self._ground = place, (first, second), ground
+        self._place, self._arms, self._ground, self._lucks = place, (first, second), ground, lucks
         sides = ((before, first), (after, second))
         self._us = [median(medians(side, place, arm)) for side, arm in sides]
         # Logarithms, one for each run of a side.
@@ -87,16 +88,11 @@ class Estimate:
             for side, arm in sides
         ]
         self._ratios: list[list[float]] = []
-        self._floor: float | None = None
         self._log_ratio = fmean(self._values[1]) - fmean(self._values[0])
         if ground is Ground.SHARED_ARM:
             assert shared is not None
             self._ratios = [sorted(side[0].ratios(place, arm, shared)) for side, arm in sides]
             self._log_ratio = math.log(median(self._ratios[1]) / median(self._ratios[0]))
-            twins = [side[0].ratios(place, twin_of(shared), shared) for side, _ in sides]
-            # What one communicator's life can do, it can do on either side.
-            if any(twins):
-                self._floor = sum(abs(median(twin) - 1) for twin in twins if twin)
 
     def at(self, error: float) -> Interval | None:
         """The interval whose error is ``error`` at the most."""
@@ -126,8 +122,12 @@ class Estimate:
         found = self.at(level)
         ratio = math.exp(self._log_ratio)
         verdict = None if self._ground is Ground.NOTHING else verdict_of(found, threshold)
-        decided = verdict not in (None, Verdict.INCONCLUSIVE)
-        below = decided and found is not None and not holds_beyond(found, threshold, self._floor or 0.0)
+        floor, below = None, False
+        if self._lucks is not None:
+            # Each side's share of the level, as its rounds have.
+            floor = of_both(*(luck.floor(self._place, level / 2) for luck in self._lucks))
+            if found is not None and verdict is not Verdict.INCONCLUSIVE:
+                below = not holds_beyond(found, ratio, threshold, floor)
         return Change(
             case=self._place[0],
             timing=self._place[1],
@@ -139,7 +139,7 @@ class Estimate:
             threshold=threshold,
             interval=found,
             verdict=Verdict.INCONCLUSIVE if below else verdict,
-            floor=self._floor,
+            floor=None if floor is None else floor.share,
             below_floor=below,
             pairs_needed=pairs_needed(level / 2) if self._ground is Ground.SHARED_ARM and found is None else None,
         )

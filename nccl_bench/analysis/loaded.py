@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from statistics import median
 from typing import Any
 
-from nccl_bench.analysis.sources import Source
+from nccl_bench.analysis.sources import Cell, Source
 from nccl_bench.analysis.summary import failures
 from nccl_bench.capabilities import TWIN_SUFFIX
 from nccl_bench.collectives import Case, Timing
@@ -15,7 +16,7 @@ from nccl_bench.errors import ExitCode
 from nccl_bench.records import nccl_tests
 from nccl_bench.records.run import RUN, SUMMARY, Run
 from nccl_bench.records.schema import Crash, Hang, Samples, Status
-from nccl_bench.records.summary_csv import read_summary
+from nccl_bench.records.summary_csv import NUMBERS, read_summary
 
 # What rows without a time have earned, as ``failures`` has it of lines; an ``ok`` one is of a cell with no batch kept.
 _EARNED = {
@@ -43,11 +44,11 @@ class Loaded:
     warnings: tuple[str, ...]
 
     def same_as(self, other: Loaded) -> bool:
-        """Whether it is the same run once more, here or as a copy: two runs never have the same samples."""
+        """Whether it is the same run once more, here or as a copy: two runs never have the same times."""
         if _origin(self.path) == _origin(other.path):
             return True
         if self.run is None or other.run is None:
-            return False
+            return _written(self.source) == _written(other.source)
         return _launch(self.meta) == _launch(other.meta) and self.run.lines == other.run.lines
 
 
@@ -105,6 +106,11 @@ def _origin(path: Path) -> Path:
     """Where the run is that ``path`` is of: a summary beside its ``run.json`` is that directory's."""
     found = path.resolve()
     return found.parent if found.name == SUMMARY and (found.parent / RUN).exists() else found
+
+
+def _written(source: Source) -> dict[Cell, str]:
+    """The medians of all cells, as a summary has them."""
+    return {cell: NUMBERS % median(times_us.values()) for cell, times_us in source.cells.items()}
 
 
 def _launch(meta: Mapping[str, Any]) -> tuple[object, ...]:

@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Mapping, Sequence
+from itertools import combinations
 from typing import Any
 
 from nccl_bench.records.nccl_tests import ARM, OverRanks
+
+# A device in the matrix of `nvidia-smi topo -m`.
+_GPU = re.compile(r"GPU(\d+)")
 
 _BUFFERS = {"True": "one for all calls", "False": "rotating"}
 _PREFIXES = ("NCCL_", "TORCH_NCCL_", "CUDA_LAUNCH_BLOCKING", "CUDA_DEVICE_MAX_CONNECTIONS")
@@ -26,10 +31,13 @@ def facts(meta: Mapping[str, Any]) -> dict[str, str]:
         "CPU": environment.get("cpu"),
         "GPUs": _each(environment.get("gpus"), "name"),
         "driver": _each(environment.get("gpus"), "driver"),
+        **_gpus_used(environment, meta["launch"].get("nproc")),
         "torch": worker.get("torch"),
         "transport": _transport(worker.get("transport") or {}),
         "caller's stream": meta["config"].get("caller_stream"),
         "buffers": _BUFFERS.get(str(meta["config"].get("same_buffer"))),
+        # A run that tells of its buffers and not of this is from before there was a choice.
+        "registered memory": meta["config"].get("register", "none" if "same_buffer" in meta["config"] else None),
     }
     known = {name: str(value) for name, value in found.items() if value not in (None, "")}
     # Of a run that recorded its variables, one that it does not name was not set.
@@ -48,6 +56,18 @@ def differences(runs: Sequence[tuple[str, Mapping[str, Any]]]) -> Iterator[str]:
                 values.setdefault("not set", []).append(name)
         if len(values) > 1:
             yield f"{fact}: " + "; ".join(f"{value} ({', '.join(names)})" for value, names in values.items())
+
+
+def versions(runs: Sequence[tuple[str, Mapping[str, Any]]]) -> Iterator[str]:
+    """A line where ``runs``, by name, were measured by different versions of this program, or of what it records."""
+    names: dict[str, list[str]] = {}
+    for name, meta in runs:
+        if "version" in meta and meta["config"].get("baseline") != ARM:
+            names.setdefault(f"{meta['version']} with schema {meta.get('schema')}", []).append(name)
+    if len(names) > 1:
+        yield "measured by different versions of nccl-bench, which may measure differently: " + "; ".join(
+            f"{version} ({', '.join(of_version)})" for version, of_version in names.items()
+        )
 
 
 def over_ranks(runs: Sequence[tuple[str, Mapping[str, Any]]]) -> Iterator[str]:
@@ -97,6 +117,52 @@ def _settings(environment: Mapping[str, Any]) -> dict[str, str]:
 def _each(gpus: object, key: str) -> str:
     """The different values; how many GPUs there are, the ranks tell."""
     values = (
-        (str(gpu[key]) for gpu in gpus if isinstance(gpu, Mapping) and key in gpu) if isinstance(gpus, list) else ()
+        (_text(gpu[key]) for gpu in gpus if isinstance(gpu, Mapping) and key in gpu) if isinstance(gpus, list) else ()
     )
     return ", ".join(dict.fromkeys(values))
+
+
+def _text(value: object) -> str:
+    return f"{value:g}" if isinstance(value, float) else str(value)
+
+
+def _gpus_used(environment: Mapping[str, Any], nproc: object) -> dict[str, str]:
+    """The links between the GPUs of a node's ranks, their power limits and highest clocks; of all GPUs, if unknown."""
+    found = environment.get("gpus")
+    every = [gpu for gpu in found if isinstance(gpu, Mapping)] if isinstance(found, list) else []
+    gpus = {str(gpu["index"]): gpu for gpu in every if "index" in gpu}
+    by_uuid = {str(gpu.get("uuid")): index for index, gpu in gpus.items()}
+    variables = environment.get("variables")
+    visible = variables.get("CUDA_VISIBLE_DEVICES") if isinstance(variables, Mapping) else None
+    names = list(gpus) if visible is None else [name.strip() for name in str(visible).split(",")]
+    used = [by_uuid.get(name, name) for name in names][: nproc if isinstance(nproc, int) else None]
+    chosen = [gpus[index] for index in used if index in gpus] or every
+    return {
+        "GPU links": _links(str(environment.get("topology") or ""), used),
+        "power limit (W)": _each(chosen, "power_limit_w"),
+        "highest SM clock (MHz)": _each(chosen, "sm_clock_max_mhz"),
+        "highest memory clock (MHz)": _each(chosen, "memory_clock_max_mhz"),
+    }
+
+
+def _links(topology: str, used: Sequence[str]) -> str:
+    """Each kind of link and the ranks of a node that it is between, by the matrix of ``nvidia-smi topo -m``.
+
+    Nothing where it is not all there, as for an instance of MIG.
+    """
+    header, *rows = [line.split() for line in topology.splitlines() if line.strip()] or [[]]
+    columns = [match[1] for match in map(_GPU.fullmatch, header) if match]
+    links = {
+        (match[1], column): link
+        for name, *cells in rows
+        if (match := _GPU.fullmatch(name))
+        for column, link in zip(columns, cells, strict=False)
+    }
+    pairs: dict[str, list[str]] = {}
+    for (first, one), (second, other) in combinations(enumerate(used), 2):
+        if (one, other) not in links:
+            return ""
+        pairs.setdefault(links[one, other], []).append(f"{first}-{second}")
+    if len(pairs) == 1:
+        return next(iter(pairs))
+    return ", ".join(f"{link} {' '.join(of_link)}" for link, of_link in pairs.items())

@@ -45,6 +45,23 @@ class Interval:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Floor:
+    """How far ratios are from 1 by the luck of communicators alone, as logarithms: as far up as down.
+
+    ``reach`` is how far the twin may be at the size in question, by its interval there; ``luck`` is how far a twin of
+    that kind easily is, whatever the size.
+    """
+
+    reach: float
+    luck: float
+
+    @property
+    def share(self) -> float:
+        """The reach as a share: 1 is a factor of 2, up or down."""
+        return math.expm1(self.reach)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Comparison:
     """One candidate against its baseline over ``pairs`` rounds; ``threshold`` is what matters in practice.
 
@@ -120,17 +137,20 @@ def verdict_of(found: Interval | None, threshold: float) -> Verdict:
     return Verdict.EQUIVALENT if within else Verdict.INCONCLUSIVE
 
 
-def holds_beyond(found: Interval, threshold: float, floor: float) -> bool:
-    """Whether the verdict on ``found`` holds though the two are ``floor`` apart for no reason of theirs.
+def holds_beyond(found: Interval, ratio: float, threshold: float, floor: Floor | None) -> bool:
+    """Whether the verdict on ``found``, the interval of ``ratio``, holds although luck alone makes the ``floor``.
 
-    A difference has to matter without it too. That there is none is a statement about the threshold.
+    A difference has to be farther from 1 than the twin may be, and to matter without what is easily luck. That there is
+    none is a statement about the threshold, which the twin has to keep within. Without a twin nothing holds.
     """
-    verdict = verdict_of(found, threshold)
+    if floor is None:
+        return False
+    verdict, easily = verdict_of(found, threshold), math.exp(floor.luck)
     if verdict is Verdict.FASTER:
-        return found.high * (1 + floor) < 1 - threshold
+        return floor.reach < -math.log(ratio) and found.high * easily < 1 - threshold
     if verdict is Verdict.SLOWER:
-        return found.low / (1 + floor) > 1 + threshold
-    return floor < threshold
+        return floor.reach < math.log(ratio) and found.low / easily > 1 + threshold
+    return floor.share < threshold
 
 
 def decisive_error(at: Callable[[float], Interval | None], threshold: float) -> float:

@@ -21,10 +21,19 @@ _COMPARED = 4 * 1024**2
 class CaseBuffers:
     """``slots`` inputs and outputs, tensors of ``case``'s dtype on ``device``.
 
+    They lie in ``memory``, ``arena.slots_bytes`` bytes as a 1-D uint8 tensor, or in torch's where none is given.
     In place, an output shares the memory of its input as the collective's table says. Calls rotate through the slots.
     """
 
-    def __init__(self, case: Case, arena: Arena, rank: int, world_size: int, device: torch.device) -> None:
+    def __init__(
+        self,
+        case: Case,
+        arena: Arena,
+        rank: int,
+        world_size: int,
+        device: torch.device,
+        memory: Tensor | None = None,
+    ) -> None:
         row, itemsize = case.row, DTYPES[case.dtype].itemsize
         self._dtype: torch.dtype = getattr(torch, case.dtype)
         self._bits = _BITS[itemsize]
@@ -32,9 +41,9 @@ class CaseBuffers:
         self.tolerance_ulp = values.tolerance_ulp(case, world_size)
         send = row.send_count(case.count, world_size)
         receive = row.receive_count(case.count, world_size)
-        memory = torch.empty(
-            (arena.regions, arena.slots, arena.slot_bytes // itemsize), dtype=self._bits, device=device
-        )
+        if memory is None:
+            memory = torch.empty(arena.slots_bytes, dtype=torch.uint8, device=device)
+        memory = memory.view(self._bits).view(arena.regions, arena.slots, arena.slot_bytes // itemsize)
         own = rank * case.count
         self._input_bits = memory[0, :, :send]
         self._output_bits = memory[arena.regions - 1, :, :receive]

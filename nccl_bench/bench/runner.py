@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import gc
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import replace
+
+from torch import Tensor
 
 from nccl_bench.analysis.statistics import FAMILYWISE_ERROR
 from nccl_bench.arms import Arm
@@ -12,14 +15,15 @@ from nccl_bench.bench.budget import Budget
 from nccl_bench.bench.buffers import CaseBuffers
 from nccl_bench.bench.case_run import CaseRun, Paths
 from nccl_bench.bench.launch_memory import LaunchMemory
+from nccl_bench.bench.memory import registered
 from nccl_bench.bench.stopping import Stopping
 from nccl_bench.bench.timing import Clock, Operation
 from nccl_bench.bench.turns import Turns
-from nccl_bench.config import CallerStream, RunConfig
+from nccl_bench.config import CallerStream, Register, RunConfig
 from nccl_bench.plan import MEMORY_SHARE, Arena, Plan, PlannedCase, deadline_s, plan_arena
 from nccl_bench.ranks.joining import Ranks
 from nccl_bench.records.handoff import Progress
-from nccl_bench.records.schema import Line, Skipped
+from nccl_bench.records.schema import Line, Registration, Skipped
 from nccl_bench.transports.device import Device, refusal
 
 
@@ -27,7 +31,8 @@ class Runner:
     """One rank of a run. ``append`` gets each line as measured, on rank 0 only.
 
     ``arms`` are those of this process, ``world_of`` says for each of the run in which of the ``ranks``' worlds it is.
-    ``paths`` is what the arms were seen to run; ``note`` is called when there is more of it.
+    ``paths`` is what the arms were seen to run, ``registrations`` what came of the registering of their memory, by arm;
+    ``note`` is called when there is more of them.
     """
 
     def __init__(
@@ -76,6 +81,7 @@ class Runner:
                 self._caller = self._streams.default_stream() if default else launch_memory.callers_stream()
                 launch_memory.settle(arms.values(), self._caller)
         self.paths: Paths = {}
+        self.registrations: dict[str, Registration] = {}
         self._clock = Clock(self._streams, self._caller, align)
 
     def run(self, first_case: int = 0) -> None:
@@ -93,14 +99,14 @@ class Runner:
             if reason:
                 self._record([Skipped(case=planned.case, reason=reason)])
             elif arena := self._fit(planned):
-                known = len(self.paths)
+                known = len(self.paths) + len(self.registrations)
                 self._measure(index, planned, arena)
-                if len(self.paths) > known:
+                if len(self.paths) + len(self.registrations) > known:
                     self._note()
 
     def _measure(self, index: int, planned: PlannedCase, arena: Arena) -> None:
         """One case; its buffers are gone when this returns, before the next case looks at the memory."""
-        with self._streams.stream(self._caller):
+        with self._memory(index, planned, arena) as memory, self._streams.stream(self._caller):
             CaseRun(
                 config=self._config,
                 case=planned.case,
@@ -108,7 +114,12 @@ class Runner:
                 timings=self._plan.timings,
                 arena=arena,
                 buffers=CaseBuffers(
-                    planned.case, arena, self._ranks.here.rank, self._ranks.here.world_size, self._streams.device
+                    planned.case,
+                    arena,
+                    self._ranks.here.rank,
+                    self._ranks.here.world_size,
+                    self._streams.device,
+                    memory,
                 ),
                 names=planned.arms,
                 arms={name: self._arms[name] for name in planned.arms if name in self._arms},
@@ -123,6 +134,30 @@ class Runner:
                 append=self._record,
                 paths=self.paths,
             ).run()
+
+    @contextmanager
+    def _memory(self, index: int, planned: PlannedCase, arena: Arena) -> Iterator[Tensor | None]:
+        """What the slots of a case lie in, registered with the arms of this process; ``None`` for torch's memory."""
+
+        def at(name: str, phase: str) -> None:
+            self._progress.update(case_index=index, arm=name, phase=phase, deadline_s=None)
+
+        def in_turn() -> Iterator[tuple[str, Arm]]:
+            for name in planned.arms:
+                at(name, "registration")
+                if self._turns.take(name):
+                    yield name, self._arms[name]
+                # A step more than a rank that did not get here, which is then the one that a hang is put down to.
+                at(name, "registration, waiting")
+
+        how = self._config.register
+        if how is Register.NONE:
+            yield None
+            return
+        with registered(how, arena.slots_bytes, self._device, in_turn()) as (memory, found):
+            for of_world in self._ranks.of_each(found):
+                self.registrations |= of_world
+            yield memory
 
     def _fit(self, planned: PlannedCase) -> Arena | None:
         """The arena that fits on every rank, or ``None`` with the case recorded as skipped."""

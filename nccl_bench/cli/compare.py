@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from nccl_bench.analysis.statistics import DEFAULT_THRESHOLD, Verdict
+from nccl_bench.analysis.statistics import DEFAULT_THRESHOLD
 from nccl_bench.cli.gate import ComparisonFormat, FailOn, gate, parse_fail_on
 from nccl_bench.errors import ExitCode, UsageError
 from nccl_bench.limits import Limits, parse_threshold, read_limits
@@ -60,7 +60,11 @@ def compare(
         bool, typer.Option("--allow-mismatch", help="Compare runs of different machines, versions or settings.")
     ] = False,
     fail_on: Annotated[
-        str | None, typer.Option(help=f"Of {', '.join(FailOn)}, comma-separated: what sets the exit code.")
+        str | None,
+        typer.Option(
+            help=f"Of {', '.join(FailOn)}, comma-separated: verdicts that set the exit code. Wrong results always "
+            "count."
+        ),
     ] = None,
     format: Annotated[
         ComparisonFormat, typer.Option("--format", help="How to print it; markdown is for a pull request.")
@@ -70,8 +74,8 @@ def compare(
     """Compare runs, and say what is faster, slower, equivalent or open.
 
     Runs of different machines, GPU counts, versions or NCCL_* variables are not compared unless --allow-mismatch says
-    so. Wrong results, hangs and crashes of any of them set the exit code as in `run`; --fail-on adds 7, something is
-    slower, and 8: something is inconclusive, or gone, or nothing could be judged.
+    so. Wrong results, hangs and crashes of any of them always set the exit code as in `run`; --fail-on adds 7,
+    something is slower, and 8: something is inconclusive, or gone, or nothing could be judged.
     """
     from nccl_bench.analysis.loaded import load
     from nccl_bench.cli.session import Output
@@ -105,7 +109,7 @@ def compare(
         )
     _print(found, format, output.width or shutil.get_terminal_size((80, 24)).columns)
     # What went wrong weighs more than what is slower.
-    code = _worst(runs) or _judged(found, gates)
+    code = _worst(runs) or gate(gates, found.told, judged=found.judged, lacking=found.lacking, reason=found.reason)
     if code is not ExitCode.OK:
         raise SystemExit(int(code))
 
@@ -115,22 +119,6 @@ def _worst(runs: Sequence[Loaded]) -> ExitCode:
     earned = {one.earned for one in runs}
     order: Sequence[ExitCode] = (ExitCode.WRONG_RESULT, ExitCode.HANG, ExitCode.SETUP)
     return next((code for code in order if code in earned), ExitCode.OK)
-
-
-def _judged(found: Comparative, gates: Sequence[FailOn]) -> ExitCode:
-    verdicts = [one.verdict for one in found.told if one.verdict is not None]
-    asked = [each for each in gates if each is not FailOn.WRONG]
-    if asked and not verdicts:
-        print(
-            f"nccl-bench: nothing could be judged, so --fail-on {','.join(asked)} does not pass: {found.reason}",
-            file=sys.stderr,
-        )
-        return ExitCode.INCONCLUSIVE
-    code = gate(gates, [*verdicts, *([Verdict.INCONCLUSIVE] if found.lacking else [])])
-    # A cell that is gone is as open as one that is not sure, and no table shows it.
-    if code is ExitCode.INCONCLUSIVE and Verdict.INCONCLUSIVE not in verdicts:
-        print("nccl-bench: --fail-on inconclusive does not pass: not all that was there is compared", file=sys.stderr)
-    return code
 
 
 def _limits(threshold: str | None, limits: Path | None) -> Limits | None:

@@ -13,7 +13,7 @@ import typer
 from nccl_bench.capabilities import ARMS, DEFAULT_ARMS, DEFAULT_BASELINE, DEVICES
 from nccl_bench.cli.gate import FailOn, Format, parse_fail_on
 from nccl_bench.collectives import COLLECTIVES, DTYPES, Placement, RedOp, Timing
-from nccl_bench.config import DEFAULT_MAX_ROUNDS, CallerStream, defaults, read_toml, resolve
+from nccl_bench.config import DEFAULT_MAX_ROUNDS, CallerStream, Register, defaults, read_toml, resolve
 from nccl_bench.errors import UsageError
 from nccl_bench.limits import read_tables
 from nccl_bench.plugins import ARM_HELP, parse
@@ -184,6 +184,15 @@ def run(
             rich_help_panel=_MEASURE,
         ),
     ] = None,
+    register: Annotated[
+        str | None,
+        typer.Option(
+            help=f"The buffers, of {_choices(Register)}: torch's memory; or NCCL's (ncclMemAlloc), registered with "
+            "each of our arms' communicators by ncclCommRegister (NCCL 2.19) or as a symmetric window (2.27). "
+            f"{_default('register')}",
+            rich_help_panel=_MEASURE,
+        ),
+    ] = None,
     caller_stream: Annotated[
         str | None,
         typer.Option(
@@ -256,7 +265,7 @@ def run(
     fail_on: Annotated[
         str | None,
         typer.Option(
-            help=f"Of {_choices(FailOn)}: verdicts that set the exit code. Wrong results always do.",
+            help=f"Of {_choices(FailOn)}: verdicts that set the exit code. Wrong results always count.",
             rich_help_panel=_OUTPUT,
         ),
     ] = None,
@@ -297,6 +306,7 @@ def run(
             "check": check,
             "per_iteration": per_iteration,
             "same_buffer": same_buffer,
+            "register": register,
             "caller_stream": caller_stream,
             "seed": seed,
             "timeout_s": timeout,

@@ -225,8 +225,18 @@ def _gate(run: Run, output: Output) -> ExitCode:
     if not output.fail_on:
         return ExitCode.OK
     from nccl_bench.analysis.comparison import of_run
+    from nccl_bench.cli.sides import could_be_judged, lacks
+    from nccl_bench.report.verdicts import of_pairs
 
-    return gate(output.fail_on, (one.verdict for one in of_run(run)))
+    compared = of_run(run)
+    told = of_pairs(compared)
+    return gate(
+        output.fail_on,
+        told,
+        judged=could_be_judged(told),
+        lacking=lacks(run, compared, run.baseline, [arm for arm in run.arms if arm != run.baseline]),
+        reason=f"no arm has a round in common with {run.baseline}",
+    )
 
 
 def _close_early(store: RunStore, status: RunStatus, output: Output, crash: Crash | None = None) -> None:

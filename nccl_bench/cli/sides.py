@@ -2,19 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
+from dataclasses import replace
 
 from nccl_bench.analysis.between import Between, between
-from nccl_bench.analysis.change import Ground
-from nccl_bench.analysis.comparison import within
+from nccl_bench.analysis.change import Change, Ground
+from nccl_bench.analysis.comparison import Compared, within
 from nccl_bench.analysis.loaded import Loaded
-from nccl_bench.analysis.machine import differences, over_ranks
+from nccl_bench.analysis.machine import differences, over_ranks, versions
+from nccl_bench.analysis.sources import Cell
 from nccl_bench.analysis.statistics import DEFAULT_THRESHOLD
-from nccl_bench.capabilities import twin_of
 from nccl_bench.collectives import Case, Timing
 from nccl_bench.errors import UsageError
 from nccl_bench.limits import Limits, recorded_limits
-from nccl_bench.records.schema import Skipped, Status
+from nccl_bench.records.run import Run
+from nccl_bench.records.schema import Samples, Skipped, Status
 from nccl_bench.report import notes, verdicts
 from nccl_bench.report.comparison import Comparative, listed, unmatched
 from nccl_bench.report.layout import counted, ratio
@@ -33,31 +35,33 @@ def of_one_run(one: Loaded, pair: tuple[str, str], limits: Limits | None) -> Com
     if limits is None:
         limits = recorded_limits(one.meta["config"], DEFAULT_THRESHOLD, f"the run {one.source.name}")
     compared = within(one.run, _threshold(limits), baseline=base, candidates=[candidate])
-    told = tuple(verdicts.of_pairs(compared))
+    told = tuple(verdicts.of_pairs(compared, one.source))
     found = {(each.case, each.timing) for each in compared}
     rest = [cell for cell in one.source.cells if cell[2] in pair and cell[:2] not in found]
     # By the arm that is missing: the other one is there, and no news.
     missing = [(*cell[:2], base if cell[2] == candidate else candidate) for cell in rest]
     both = [cell for cell in missing if cell in one.source.cells]
+    looked_at = _only(one.run, {(*place, arm) for place in found for arm in pair})
     return Comparative(
         title=f"{one.source.name}: {candidate} against {base}, by pairs of the same round",
         ground="rounds of one run",
         reason="pairs of the same round" if told else "no round has both arms",
         more="More rounds",
         told=told,
+        judged=could_be_judged(told),
         notes=tuple(_cpu([one])),
         failures=tuple(_failures(one)),
         warnings=(
             *one.warnings,
-            *notes.cell_doubts([("", one.run)], pair),
-            *notes.run_doubts(one.run, pair, base),
-            *_without_floor(told, base),
+            *notes.cell_doubts([("", looked_at)]),
+            *notes.run_doubts(looked_at, pair, base),
+            *_without_floor(told),
         ),
         unmatched=(
             *listed("no time of", (cell for cell in missing if cell not in both)),
             *listed("no round in common with", both),
         ),
-        lacking=any(cell[2] == candidate or cell in both for cell in missing),
+        lacking=lacks(one.run, compared, base, [candidate]),
         not_measured=tuple(_not_measured(one)),
     )
 
@@ -97,17 +101,25 @@ def of_two_sides(
     reason = found.why if found.changes else "the two sides have no case, timing and arm in common"
     told = tuple(verdicts.of_sides(found))
     paths = [", ".join(one.source.name for one in side) for side in (before, after)]
-    baseline = found.shared or ""
-    arms = {baseline, *(arm for each in found.changes for arm in (each.before_arm, each.after_arm))}
+    of_before, of_after = _looked_at(found)
+    looked_at = [
+        (name, replace(one, run=_only(one.run, cells)))
+        for (name, one), cells in zip(runs, [of_before] * len(before) + [of_after] * len(after), strict=True)
+        if one.run is not None
+    ]
 
     def doubts(one: Loaded) -> Iterable[str]:
-        return (*one.warnings, *(notes.run_doubts(one.run, arms, baseline) if one.run else ()))
+        assert one.run is not None
+        arms = {line.arm for line in one.run.lines if isinstance(line, Samples)}
+        return notes.run_doubts(one.run, arms, found.shared or "")
 
     return Comparative(
         title=f"{paths[1]} against {paths[0]}. {'By' if any(one.verdict for one in told) else 'No verdict:'} {reason}.",
         ground=found.ground,
         reason=reason,
         shared=found.shared,
+        witnesses="runs" if found.ground is Ground.RUNS else "rounds",
+        judged=could_be_judged(told, by_twin=found.ground is not Ground.RUNS),
         more="More runs a side" if found.ground is Ground.RUNS else "More rounds in each run, or several runs a side,",
         told=told,
         notes=(*_itself(found), *_cpu([*before, *after])),
@@ -115,14 +127,48 @@ def of_two_sides(
         warnings=(
             *(f"compared all the same, although they differ: {line}" for line in differing),
             *over_ranks(metas),
-            *notes.cell_doubts([(name, one.run) for name, one in runs if one.run], arms),
-            *_of_each(runs, doubts),
-            *(_without_floor(told, found.shared) if found.ground is Ground.SHARED_ARM else ()),
+            *versions(metas),
+            *notes.cell_doubts([(name, one.run) for name, one in looked_at if one.run]),
+            *_of_each(runs, lambda one: one.warnings),
+            *_of_each(looked_at, doubts),
+            *(_without_floor(told) if found.ground is Ground.SHARED_ARM else ()),
         ),
         unmatched=tuple(unmatched(found)),
         lacking=bool(found.only_before),
         not_measured=_of_each(runs, _not_measured),
     )
+
+
+def could_be_judged(told: Iterable[verdicts.Told], *, by_twin: bool = True) -> bool:
+    """Whether any data at all could have had a verdict: it takes an interval, and ``by_twin`` a noise floor."""
+    return any(one.interval is not None and (one.floor is not None or not by_twin) for one in told)
+
+
+def lacks(run: Run, compared: Iterable[Compared], baseline: str, candidates: Collection[str]) -> bool:
+    """Whether any of ``candidates`` is without a comparison where ``baseline`` was measured."""
+    found = {(one.case, one.timing, one.candidate) for one in compared}
+    measured = [
+        (line.case, line.timing)
+        for line in run.lines
+        if isinstance(line, Samples) and line.arm == baseline and line.status is Status.OK and line.samples_us
+    ]
+    return any((*place, name) not in found for place in measured for name in candidates)
+
+
+def _looked_at(found: Between) -> tuple[set[Cell], set[Cell]]:
+    """The cells of each side that are compared, and those of the shared arm beside them."""
+
+    def of(arm: Callable[[Change], str]) -> set[Cell]:
+        arms = [(one, name) for one in found.changes for name in (arm(one), found.shared) if name is not None]
+        return {(one.case, one.timing, name) for one, name in arms}
+
+    return of(lambda one: one.before_arm), of(lambda one: one.after_arm)
+
+
+def _only(run: Run, cells: Collection[Cell]) -> Run:
+    """``run`` as if it had measured nothing else."""
+    lines = (line for line in run.lines if isinstance(line, Samples))
+    return replace(run, lines=tuple(line for line in lines if (line.case, line.timing, line.arm) in cells))
 
 
 def _threshold(limits: Limits) -> Callable[[Case, Timing], float]:
@@ -177,9 +223,9 @@ def _itself(found: Between) -> Iterator[str]:
         yield f"{found.shared} itself, which the rest is relative to: {span}, not judged."
 
 
-def _without_floor(told: Sequence[verdicts.Told], base: str | None) -> Iterator[str]:
-    if told and base is not None and all(one.floor is None for one in told):
+def _without_floor(told: Sequence[verdicts.Told]) -> Iterator[str]:
+    if told and all(one.floor is None for one in told):
         yield (
-            f"No noise floor: nobody measured {twin_of(base)}, so the luck of one communicator may look like a "
-            f"difference, or hide one. A run has the twin of its baseline: give `run` --baseline {base}."
+            "No noise floor: no twin of a baseline was measured, so what luck makes is not known, and nothing is "
+            "decided. A run of several arms has one: measure again."
         )

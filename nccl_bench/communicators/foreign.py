@@ -67,7 +67,7 @@ def bring(plugin: Plugin, group: dist.ProcessGroup, device: Device) -> Foreign:
     try:
         found = _found[plugin] = load(plugin.target, plugin.tree)
         adapted = adapt(found.value, group, device, adapter=plugin.adapter, order=plugin.order)
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         raise blamed(plugin, error) from error
     return Foreign(
         communicator=adapted.communicator,
@@ -82,12 +82,12 @@ def bring(plugin: Plugin, group: dist.ProcessGroup, device: Device) -> Foreign:
     )
 
 
-def blamed(plugin: Plugin, error: Exception) -> ForeignError:
+def blamed(plugin: Plugin, error: BaseException) -> ForeignError:
     """``error`` as one that names the arm, the call and the user's line."""
     return error if isinstance(error, ForeignError) else ForeignError(f"the arm {plugin.name}: {_told(plugin, error)}")
 
 
-def _told(plugin: Plugin, error: Exception) -> str:
+def _told(plugin: Plugin, error: BaseException) -> str:
     if isinstance(error, NcclBenchError):
         return str(error)
     found = _found.get(plugin)

@@ -25,7 +25,7 @@ from nccl_bench.collectives import DTYPES, RedOp
 from nccl_bench.communicators import arguments
 from nccl_bench.communicators.base import Switch
 from nccl_bench.errors import InvalidArgumentError
-from nccl_bench.transports.base import Transport
+from nccl_bench.transports.base import SYMMETRIC_WINDOW, Transport
 from nccl_bench.transports.device import Device
 
 
@@ -128,12 +128,22 @@ class TransportCommunicator(Switch):
     def register_comm_window_raw(self, ptr: int, size: int) -> int | None:
         """Register ``size`` bytes at ``ptr`` as a symmetric window, collectively; ``None`` where it is unavailable."""
         self._require_enabled()
-        return self._transport.window_register(self._comm, ptr, size)
+        return self._transport.window_register(self._comm, ptr, size, SYMMETRIC_WINDOW)
 
     def deregister_comm_window(self, window: int) -> None:
         """Give a window back."""
         self._require_available()
         self._transport.window_deregister(self._comm, window)
+
+    def register_comm_memory(self, ptr: int, size: int) -> int | None:
+        """Register ``size`` bytes at ``ptr`` on this rank; ``None`` where it is unavailable."""
+        self._require_enabled()
+        return self._transport.register(self._comm, ptr, size) or None
+
+    def deregister_comm_memory(self, handle: int) -> None:
+        """Give registered memory back."""
+        self._require_available()
+        self._transport.deregister(self._comm, handle)
 
     # -- operations, each on the stream of a raw handle ----------------------------------------------------------
 

@@ -17,6 +17,7 @@ from typing import Protocol, TypeVar
 
 from nccl_bench.errors import InterruptedRunError, SetupError
 from nccl_bench.launch.postmortem import find_death, tail, tail_of
+from nccl_bench.launch.stacks import users_call
 from nccl_bench.launch.torchrun import Job, LaunchConfig, Spec
 from nccl_bench.records.handoff import Position, overdue, read_failures, read_positions
 from nccl_bench.records.schema import Crash, Hang
@@ -120,8 +121,13 @@ class _Watch:
             late = self._late(positions, done, time.monotonic())
             if late is not None:
                 # Where a rank raised and cannot leave, the others are late because of it.
-                return self._crash(positions, 1) if read_failures(self.scratch) else hang_of(late, self.timeout_s)
+                return self._crash(positions, 1) if read_failures(self.scratch) else self._hang(positions, late)
             time.sleep(POLL_S)
+
+    def _hang(self, positions: list[Position], late: Position) -> Hang:
+        stuck = users_call(positions, late, self.scratch)
+        hang = hang_of(late, self.timeout_s)
+        return hang if stuck is None else replace(hang, rank=stuck.rank, call=stuck.where)
 
     def _late(self, positions: list[Position], done: bool, now: float) -> Position | None:
         if done:

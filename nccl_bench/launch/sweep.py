@@ -54,7 +54,9 @@ def run_sweep(
         nonlocal stopped, going_on
         plugin = of_arm(spec.config.plugins, end.arm)
         if plugin is not None and end.case_index < 0 and _has_company(going_on, plugin):
-            why = end.message if isinstance(end, Crash) else f"{end.phase} took more than {end.timeout_s:g} s"
+            what = end.message if isinstance(end, Crash) else f"{end.phase} took more than {end.timeout_s:g} s"
+            # Its first sentence: a reason in a report, not the report.
+            why = (what.partition(f"the arm {plugin.name}: ")[2] or what).partition(". ")[0]
             going_on = replace(going_on, apart={**going_on.apart, plugin.name: why})
             return going_on, first
         end = _of_its_world(replace(end, case=_case(cases, end.case_index)), launch, going_on.processes_per_rank)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import faulthandler
 import os
 import sys
 from collections.abc import Callable
@@ -10,7 +11,7 @@ from pathlib import Path
 
 import torch.distributed as dist
 
-from nccl_bench.records.handoff import Failure, Progress
+from nccl_bench.records.handoff import ASK_FOR_STACKS, Failure, Progress, stacks_file
 
 # Loading CUDA and connecting the first communicator can take this long on a cold node, whatever a case may take.
 SETUP_TIMEOUT_S = 300.0
@@ -33,6 +34,9 @@ def run_rank(scratch: Path, body: Callable[[Progress], None]) -> None:
     Where ``body`` raises, a ``Failure`` is left in ``scratch`` and the process ends with the error's exit code.
     """
     progress = Progress(scratch, int(os.environ["RANK"]), int(os.environ["LOCAL_RANK"]))
+    # Open for as long as the process lives: the handler writes to its number.
+    stacks = stacks_file(scratch, progress.position.rank).open("w", encoding="utf-8")
+    faulthandler.register(ASK_FOR_STACKS, file=stacks, all_threads=True)
     try:
         body(progress)
     except BaseException as error:  # noqa: BLE001 - whatever ended it is what the launcher has to tell

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import socket
 import time
 import zlib
@@ -23,6 +24,8 @@ from nccl_bench.worlds import World, worlds_of
 
 # A position is one write of this size at offset 0, so a later record covers all of an earlier one.
 RECORD_BYTES = 1024
+# On which a rank writes the stacks of its threads to its ``stacks_file``.
+ASK_FOR_STACKS = signal.SIGUSR1
 _MESSAGE_LINES = 5
 
 
@@ -126,6 +129,11 @@ class Progress:
         self.position = position
         if self._file is not None:
             os.pwrite(self._file, _pack(position), 0)
+
+
+def stacks_file(scratch: Path, rank: int) -> Path:
+    """Where a rank writes the stacks of its threads; that there is one says that it can be asked."""
+    return scratch / f"stacks-{rank}"
 
 
 def read_positions(scratch: Path) -> list[Position]:

@@ -41,7 +41,9 @@ class Run:
                 lines.append(parse(line))
             except RecordError as error:
                 raise RecordError(f"{file}, line {number}: {error}") from error
-        return cls(meta=meta, lines=tuple(_last_attempts(lines)), warnings=tuple(warnings))
+        attempts = _attempts(lines)
+        _refuse_repeats(lines, attempts, file)
+        return cls(meta=meta, lines=tuple(_last_attempts(lines, attempts)), warnings=tuple(warnings))
 
     @property
     def world_size(self) -> int:
@@ -64,20 +66,30 @@ class Run:
         return tuple(dict.fromkeys((self.baseline, *self.meta["config"]["arms"])))
 
 
-def _last_attempts(lines: Sequence[Line]) -> Iterator[Line]:
-    """``lines`` without the samples of a case that was measured again behind a hang or a crash in it.
-
-    Rounds of two attempts are no pairs.
-    """
+def _attempts(lines: Sequence[Line]) -> list[int]:
+    """Of each line how often its case had ended before it: a case is measured again behind a hang or a crash in it."""
     ends: Counter[Case | None] = Counter()
     attempts = []
-    last = {}
     for line in lines:
         attempts.append(ends[line.case])
+        ends[line.case] += not isinstance(line, Samples)
+    return attempts
+
+
+def _refuse_repeats(lines: Sequence[Line], attempts: Sequence[int], file: Path) -> None:
+    """Raise where an attempt has a cell twice: of which run would it be?"""
+    seen = set()
+    for number, (line, attempt) in enumerate(zip(lines, attempts, strict=True), start=1):
         if isinstance(line, Samples):
-            last[line.case] = ends[line.case]
-        else:
-            ends[line.case] += 1
+            cell = (line.case, line.arm, line.timing, attempt)
+            if cell in seen:
+                raise RecordError(f"{file}, line {number}: {line.arm!r} has {line.case.label} {line.timing} twice")
+            seen.add(cell)
+
+
+def _last_attempts(lines: Sequence[Line], attempts: Sequence[int]) -> Iterator[Line]:
+    """``lines`` without the samples of attempts before the last: rounds of two attempts are no pairs."""
+    last = {line.case: attempt for line, attempt in zip(lines, attempts, strict=True) if isinstance(line, Samples)}
     for line, attempt in zip(lines, attempts, strict=True):
         if not isinstance(line, Samples) or attempt == last[line.case]:
             yield line
@@ -108,6 +120,7 @@ _OPTIONAL: Mapping[tuple[str, ...], type] = {
     ("worker", "plugins"): list,
     ("worker", "worlds"): list,
     ("worker", "unread_variables"): list,
+    ("worker", "registered"): dict,
     ("environment", "gpus"): list,
     ("environment", "hostnames"): list,
     ("environment", "variables"): dict,

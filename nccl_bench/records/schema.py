@@ -33,6 +33,14 @@ class Status(StrEnum):
     WRONG = "wrong"
 
 
+class Registration(StrEnum):
+    """What came of registering a case's memory with an arm's communicator."""
+
+    REGISTERED = "registered"
+    UNAVAILABLE = "unavailable"  # asked for, and answered with a null handle
+    ABSENT = "absent"  # a communicator of somebody else's, which was not asked
+
+
 class _Line:
     __slots__ = ()
     kind: ClassVar[str]
@@ -105,7 +113,8 @@ class Skipped(_Line):
 class Hang(_Line):
     """A case that met its deadline of ``timeout_s`` seconds; ``case`` is ``None`` during set-up.
 
-    ``rank`` on ``host`` was the first found in ``phase`` when the time was up.
+    ``rank`` on ``host`` was the first found in ``phase`` when the time was up; ``call`` is the call of the user's that
+    it was in, with its file and line, ``None`` where it was in none.
     """
 
     kind: ClassVar[str] = "hang"
@@ -116,6 +125,7 @@ class Hang(_Line):
     host: str
     phase: str
     timeout_s: float
+    call: str | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

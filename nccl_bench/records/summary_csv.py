@@ -12,6 +12,8 @@ from nccl_bench.collectives import COLLECTIVES, DTYPES, Case, Placement, RedOp, 
 from nccl_bench.errors import RecordError
 from nccl_bench.records.schema import Crash, Hang, Skipped, Status
 
+# How the file has a number; whoever compares its times with others has to round those too.
+NUMBERS = "%.8g"
 _STATUSES = (*Status, Skipped.kind, Hang.kind, Crash.kind)
 _NEEDED = (
     *("scenario", "collective", "dtype", "redop", "placement", "root", "size_bytes", "count"),

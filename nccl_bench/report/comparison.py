@@ -23,7 +23,8 @@ class Comparative:
     """What a comparison says.
 
     ``ground`` is what the verdicts stand on, ``reason`` says so or why there are none, and ``shared`` is the arm that
-    times are relative to. ``more`` is of what it takes more to decide what is open, ``notes`` stand above the tables.
+    times are relative to. ``more`` is of what it takes more to decide what is open, ``witnesses`` of which there are
+    several that tell how sure it is, ``judged`` whether anything could be, and ``notes`` stand above the tables.
     ``failures`` are those of every run that was read, ``not_measured`` what each of them lacks, and ``unmatched`` the
     cells that have no counterpart, in few words; ``lacking`` says that the candidate is without some of them.
     """
@@ -33,6 +34,8 @@ class Comparative:
     reason: str
     more: str
     told: tuple[verdicts.Told, ...]
+    judged: bool = False
+    witnesses: str = "rounds"
     shared: str | None = None
     notes: tuple[str, ...] = ()
     failures: tuple[str, ...] = ()
@@ -78,6 +81,7 @@ def comparative_json(found: Comparative) -> str:
         "cells": [_cell(one) for one in found.told],
         "failures": list(found.failures),
         "warnings": list(found.warnings),
+        "hints": list(verdicts.hints(found.told, found.more)),
         "not_compared": list(found.unmatched),
         "not_measured": list(found.not_measured),
     }
@@ -91,21 +95,23 @@ def _cell(one: verdicts.Told) -> Mapping[str, object]:
         "who": one.who,
         **asdict(case),
         "timing": one.timing,
-        "before_us": one.before_us,
-        "after_us": one.after_us,
+        f"{one.sides[0]}_us": one.before_us,
+        f"{one.sides[1]}_us": one.after_us,
         "ratio": one.ratio,
         "ratio_low": interval.low if interval else None,
         "ratio_high": interval.high if interval else None,
         "threshold": one.threshold,
         "verdict": one.verdict,
         "noise_floor": one.floor,
+        "below_floor": None if one.verdict is None else one.below_floor,
+        "pairs_needed": one.pairs_needed,
     }
     return {key: value for key, value in cell.items() if value is not None}
 
 
 def _lines(found: Comparative, width: int) -> Iterator[Text]:
     yield from (Text(line, "bold") for line in wrapped(found.title, width))
-    for note in (*found.notes, *([verdicts.heading(found.told)] if found.told else [])):
+    for note in (*found.notes, *([verdicts.heading(found.told, found.witnesses)] if found.told else [])):
         yield from (Text(line, "dim") for line in wrapped(note, width))
     for table in verdicts.tables(found.told):
         yield from table_lines(table, width, "give --format json")

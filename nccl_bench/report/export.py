@@ -7,6 +7,7 @@ import json
 from nccl_bench.analysis.summary import summarize, summary_rows
 from nccl_bench.records.run import Run
 from nccl_bench.records.schema import SCHEMA
+from nccl_bench.records.summary_csv import NUMBERS
 
 
 class CsvReport:
@@ -14,7 +15,7 @@ class CsvReport:
 
     def render(self, run: Run) -> str:
         """A header line and one line per case, arm and timing."""
-        return str(summarize(run).to_csv(index=False, float_format="%.8g", lineterminator="\n"))
+        return str(summarize(run).to_csv(index=False, float_format=NUMBERS, lineterminator="\n"))
 
 
 class JsonReport:

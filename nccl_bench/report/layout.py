@@ -25,17 +25,21 @@ class Column:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Table:
-    """``notes`` stand under the title. The first ``keep`` columns are never left out for lack of room."""
+    """``notes`` stand under the title, ``gap`` spaces between columns.
+
+    The first ``keep`` columns are never left out for lack of room.
+    """
 
     title: str
     notes: tuple[str, ...]
     columns: tuple[Column, ...]
     keep: int
+    gap: int = GAP
 
     def fit(self, width: int) -> tuple[tuple[Column, ...], tuple[Column, ...]]:
         """The columns that fit in ``width``, in order, and those left out for it."""
         shown = len(self.columns)
-        while shown > self.keep and sum(column.width + GAP for column in self.columns[:shown]) - GAP > width:
+        while shown > self.keep and sum(column.width + self.gap for column in self.columns[:shown]) - self.gap > width:
             shown -= 1
         return self.columns[:shown], self.columns[shown:]
 

@@ -28,31 +28,34 @@ class MarkdownReport:
             lines += [notes.about(run), ""]
         if run.device == "cpu":
             lines += [CPU_NOTICE, ""]
-        lines += _verdicts(told)
+        lines += _verdicts(told, verdicts.heading(told))
         lines += _items("", notes.failures(run))
         lines += _items("Warnings", chain(run.warnings, notes.doubts(run), verdicts.hints(told)))
         lines += _items("Not measured", notes.not_measured(run))
-        lines += ["<details><summary>Figures</summary>", ""]
-        for table in measurement_tables(run):
-            lines += _table(table)
-        return "\n".join([*lines, "</details>", ""])
+        return "\n".join([*lines, *_folded(measurement_tables(run))])
 
 
 def comparative(found: Comparative) -> str:
     """Two sides."""
     lines = [f"**nccl-bench compare**: {found.title}", ""]
     lines += chain.from_iterable((note, "") for note in found.notes)
-    lines += _verdicts(found.told)
+    lines += _verdicts(found.told, verdicts.heading(found.told, found.witnesses))
     lines += _items("Failures", found.failures)
     lines += _items("Warnings", chain(found.warnings, verdicts.hints(found.told, found.more)))
     lines += _items("Not compared", found.unmatched)
     lines += _items("Not measured", found.not_measured)
-    return "\n".join(lines)
+    times = list(verdicts.figures(found.told))
+    return "\n".join([*lines, *(_folded(times) if times else [])])
 
 
-def _verdicts(told: Sequence[verdicts.Told]) -> Iterator[str]:
+def _folded(tables: Iterable[Table]) -> list[str]:
+    lines = chain.from_iterable(map(_table, tables))
+    return ["<details><summary>Figures</summary>", "", *lines, "</details>", ""]
+
+
+def _verdicts(told: Sequence[verdicts.Told], heading: str) -> Iterator[str]:
     if told:
-        yield from (verdicts.heading(told), "")
+        yield from (heading, "")
     for table in verdicts.tables(told):
         yield from _table(table)
 

@@ -13,7 +13,7 @@ from nccl_bench.capabilities import ARMS, TWIN_SUFFIX, twin_of
 from nccl_bench.collectives import COLLECTIVES, Timing
 from nccl_bench.records.nccl_tests import OverRanks
 from nccl_bench.records.run import Run
-from nccl_bench.records.schema import Crash, Hang, Samples, Skipped, Status
+from nccl_bench.records.schema import Crash, Hang, Registration, Samples, Skipped, Status
 from nccl_bench.report.layout import counted, significant
 from nccl_bench.routes import Mode
 from nccl_bench.units import format_size
@@ -62,6 +62,11 @@ class Doubt(StrEnum):
         "A second libnccl is loaded: {others}. torch's arms run that one and the others run {library}, so the arms "
         "differ in more than their streams. Leave out --nccl-library, or point it at torch's."
     )
+    UNREGISTERED = (
+        "{how} registration is unavailable on this machine: NCCL has given {arms} a null handle, so these times are "
+        "those of unregistered memory. Measure with --register none, or look for the reason with "
+        "--env NCCL_DEBUG=INFO."
+    )
     UNREAD = (
         "{variables} in the environment does nothing: the libnccl in use ({library}, {version}) does not know it. It "
         "is misspelt, or takes a newer NCCL (--nccl-library)."
@@ -84,10 +89,11 @@ def failures(run: Run) -> Iterator[str]:
         yield f"WRONG: wrong results in {counted(len(wrong), 'cell')} of {arms}; first {wrong[0].case.label}"
     for line in run.lines:
         if isinstance(line, Hang | Crash):
-            doing = line.case.label if line.case else "set-up"
+            doing = line.case.label if line.case else "set-up" if line.case_index < 0 else "close"
             where = f"{doing}, arm {line.arm}, rank {line.rank} on {line.host}"
             if isinstance(line, Hang):
-                yield f"HANG: {where}: in {line.phase} after {round(line.timeout_s, 1):g} s"
+                call = f", in {line.call}" if line.call else ""
+                yield f"HANG: {where}: in {line.phase} after {round(line.timeout_s, 1):g} s{call}"
             else:
                 yield f"CRASH: {where}: {line.message.strip()}"
     if all(isinstance(line, Skipped) for line in run.lines):
@@ -101,13 +107,13 @@ def doubts(run: Run) -> Iterator[str]:
     yield from run_doubts(run, {line.arm for line in run.lines if isinstance(line, Samples)}, run.baseline)
 
 
-def cell_doubts(runs: Sequence[tuple[str, Run]], arms: Collection[str] | None = None) -> Iterator[str]:
-    """Those about cells, of all ``runs`` together, by name; ``arms`` are the ones looked at, by default all."""
+def cell_doubts(runs: Sequence[tuple[str, Run]]) -> Iterator[str]:
+    """Those about cells, of all ``runs`` together, by name."""
     rows = [
         replace(row, arm=f"{row.arm} ({name})" if name else row.arm)
         for name, run in runs
         for row in summary_rows(run)
-        if row.timing and (arms is None or row.arm in arms)
+        if row.timing
     ]
 
     def found(doubt: Doubt, cells: Sequence[tuple[float, Row]]) -> Iterator[str]:
@@ -146,6 +152,7 @@ def run_doubts(run: Run, arms: Collection[str], baseline: str) -> Iterator[str]:
     yield from _imported_events(run)
     yield from _two_libraries(run)
     yield from _unread(run)
+    yield from _unregistered(run, {*arms, baseline})
     yield from _same_paths(run, arms, baseline)
 
 
@@ -158,11 +165,12 @@ def _imported_events(run: Run) -> Iterator[str]:
 def _same_paths(run: Run, arms: Collection[str], baseline: str) -> Iterator[str]:
     worker = run.meta.get("worker") or {}
     paths = {(path.get("collective"), path.get("arm")): path for path in worker.get("paths") or ()}
-    timings = list(dict.fromkeys(line.timing for line in run.lines if isinstance(line, Samples) and line.arm in arms))
+    measured = [line for line in run.lines if isinstance(line, Samples) and line.arm in arms]
     for (collective, arm), path in paths.items():
         of_baseline = paths.get((collective, baseline))
         if of_baseline is None or arm not in arms or arm in (baseline, twin_of(baseline)):
             continue
+        timings = dict.fromkeys(line.timing for line in measured if line.case.collective == collective)
         for mode in Mode:
             seen = [timing for timing in timings if (timing == Timing.GRAPH) == (mode is Mode.GRAPH)]
             same = path.get(mode)
@@ -189,6 +197,19 @@ def _unread(run: Run) -> Iterator[str]:
         )
 
 
+def _unregistered(run: Run, arms: Collection[str]) -> Iterator[str]:
+    without = [name for name in _arms_with(run, Registration.UNAVAILABLE) if name in arms]
+    if without:
+        how = str(run.meta["config"].get("register")).capitalize()
+        yield Doubt.UNREGISTERED.format(how=how, arms=", ".join(without))
+
+
+def _arms_with(run: Run, *registrations: Registration) -> list[str]:
+    """Those whose registration came to one of these, without the twins, for which it came to the same."""
+    found = (run.meta.get("worker") or {}).get("registered") or {}
+    return [name for name, came in found.items() if came in list(registrations) and not name.endswith(TWIN_SUFFIX)]
+
+
 def about(run: Run) -> str:
     """What the times are."""
     if "source" not in run.meta["config"]:
@@ -203,7 +224,7 @@ def about(run: Run) -> str:
 
 
 def brought(run: Run) -> Iterator[str]:
-    """What each of the user's arms is, and which have processes of their own."""
+    """What each of the user's arms is, which have processes of their own, and whose memory is registered."""
     for plugin in _plugins(run):
         yield f"{plugin.get('arm')}: {plugin.get('where')}, order {plugin.get('order')}; {plugin.get('described')}"
     for arm in run.meta["config"].get("plugins") or ():
@@ -213,9 +234,14 @@ def brought(run: Run) -> Iterator[str]:
     for world in ((run.meta.get("worker") or {}).get("worlds") or ())[1:]:
         arms = [name for name in world.get("arms") or () if not str(name).endswith(TWIN_SUFFIX)]
         yield (
-            f"{', '.join(arms)}: in processes of its own ({world.get('reason')}), so its pairs are across processes, "
-            "which take turns on the same devices."
+            f"{', '.join(arms)}: in processes of its own, so its pairs are across processes, which take turns on the "
+            f"same devices: {world.get('reason')}"
         )
+    having = _arms_with(run, Registration.REGISTERED)
+    without = _arms_with(run, Registration.UNAVAILABLE, Registration.ABSENT)
+    if having or without:
+        others = f"; not registered, on the same memory: {', '.join(without)}" if without else ""
+        yield f"registered ({run.meta['config'].get('register')}): {', '.join(having) or 'none'}{others}"
 
 
 def _plugins(run: Run) -> list[Mapping[str, Any]]:
@@ -235,15 +261,22 @@ def not_measured(run: Run) -> Iterator[str]:
     yield from run.meta["left_out"]
     asked = run.meta["config"]
     for plugin in _plugins(run):
-        cells = (
+        cells = [
             f"{name} {placement}"
             for name in asked.get("collectives", ())
             if name in COLLECTIVES
             for placement in _forms(name, asked.get("placements", ()))
-        )
+        ]
         missing = [cell for cell in cells if cell not in plugin.get("supports", ())]
         if missing:
-            yield f"{plugin.get('arm')}: unsupported by it: {', '.join(missing)}"
+            collectives = {cell.partition(" ")[0] for cell in missing}
+            other = [
+                cell
+                for cell in plugin.get("supports", ())
+                if cell.partition(" ")[0] in collectives and cell not in cells
+            ]
+            hint = f"; it has {', '.join(other)}, see --placement" if other else ""
+            yield f"{plugin.get('arm')}: unsupported by it: {', '.join(missing)}{hint}"
     for line in run.lines:
         if isinstance(line, Skipped):
             yield f"{line.case.label}: skipped, {line.reason}"

@@ -13,7 +13,7 @@ from rich.text import Text
 from nccl_bench.analysis.comparison import of_run
 from nccl_bench.records.run import Run
 from nccl_bench.report import notes, verdicts
-from nccl_bench.report.layout import GAP, Column, Table, counted
+from nccl_bench.report.layout import Column, Table, counted
 from nccl_bench.report.tables import measurement_tables, percentile_tables
 from nccl_bench.report.text import rendered, wrapped
 
@@ -95,10 +95,10 @@ def table_lines(table: Table, width: int, elsewhere: str = "see summary.csv") ->
     yield Text()
     height = max(len(column.header) for column in shown)
     for level in range(-height, 0):
-        yield _line([_level(column, level) for column in shown], "bold" if level < -1 or height == 1 else "dim")
-    yield _line(["-" * column.width for column in shown], "dim")
+        yield _line(table, [_level(column, level) for column in shown], "bold" if level < -1 or height == 1 else "dim")
+    yield _line(table, ["-" * column.width for column in shown], "dim")
     for cells in zip(*(column.cells for column in shown), strict=True):
-        text = _line(cells, "")
+        text = _line(table, cells, "")
         for pattern, style in _STYLES.items():
             text.highlight_regex(pattern, style)
         yield text
@@ -112,8 +112,8 @@ def table_lines(table: Table, width: int, elsewhere: str = "see summary.csv") ->
         )
 
 
-def _line(cells: Iterable[str], style: str) -> Text:
-    return Text((" " * GAP).join(cells).rstrip(), style)
+def _line(table: Table, cells: Iterable[str], style: str) -> Text:
+    return Text((" " * table.gap).join(cells).rstrip(), style)
 
 
 def _level(column: Column, level: int) -> str:

@@ -15,6 +15,7 @@ from nccl_bench.collectives import RedOp
 from nccl_bench.errors import TransportError
 
 UNIQUE_ID_BYTES = 128  # NCCL_UNIQUE_ID_BYTES in nccl.h
+SYMMETRIC_WINDOW = 1  # NCCL_WIN_COLL_SYMMETRIC in nccl.h
 
 
 class Transport(Protocol):
@@ -102,10 +103,16 @@ class Transport(Protocol):
         self.group_end()
 
     def mem_alloc(self, size: int) -> int:
-        """The pointer to ``size`` new bytes that ``window_register`` accepts."""
+        """The pointer to ``size`` new bytes that ``register`` and ``window_register`` accept."""
 
     def mem_free(self, ptr: int) -> None:
         """Free what ``mem_alloc`` returned."""
+
+    def register(self, comm: int, ptr: int, size: int) -> int:
+        """The handle of ``size`` bytes at ``ptr``, now registered with ``comm``; 0 where that was left undone."""
+
+    def deregister(self, comm: int, handle: int) -> None:
+        """Give up a registration, which comes before ``mem_free``."""
 
     def window_register(self, comm: int, ptr: int, size: int, flags: int = 0) -> int | None:
         """The handle of a memory window, or ``None`` where this machine cannot have one. Collective."""

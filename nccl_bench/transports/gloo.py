@@ -274,6 +274,14 @@ class GlooTransport(Transport):
         """See ``mem_alloc``."""
         raise TransportError(f"Gloo has no memory of its own, so {ptr:#x} is not from it")
 
+    def register(self, comm: int, ptr: int, size: int) -> int:
+        """0: Gloo registers nothing, which is what NCCL's null handle says too."""
+        return 0
+
+    def deregister(self, comm: int, handle: int) -> None:
+        """Refused: nothing was registered."""
+        raise TransportError(f"Gloo has no memory that is registered, so {handle:#x} is no handle of any")
+
     def window_register(self, comm: int, ptr: int, size: int, flags: int = 0) -> int | None:
         """``None``: Gloo has no windows, which is what NCCL's null handle says too."""
         return None

@@ -111,6 +111,8 @@ class NcclTransport(Transport):
         self._group_end = self._bind("ncclGroupEnd")
         self._mem_alloc = self._bind("ncclMemAlloc", _OUT, _SIZE, since="2.19")
         self._mem_free = self._bind("ncclMemFree", _PTR, since="2.19")
+        self._register = self._bind("ncclCommRegister", _PTR, _PTR, _SIZE, _OUT, since="2.19")
+        self._deregister = self._bind("ncclCommDeregister", _PTR, _PTR, since="2.19")
         self._window_register = self._bind("ncclCommWindowRegister", _PTR, _PTR, _SIZE, _OUT, _INT, since="2.27")
         self._window_deregister = self._bind("ncclCommWindowDeregister", _PTR, _PTR, since="2.27")
         self._all_to_all: Callable[[int, int, int, int, int, int], int] = self._all_to_all_in_group
@@ -247,6 +249,14 @@ class NcclTransport(Transport):
 
     def mem_free(self, ptr: int) -> None:
         self._check("ncclMemFree", self._mem_free(ptr))
+
+    def register(self, comm: int, ptr: int, size: int) -> int:
+        handle = _PTR()
+        self._check("ncclCommRegister", self._register(comm, ptr, size, handle), comm)
+        return handle.value or 0  # NULL with NCCL_LOCAL_REGISTER=0
+
+    def deregister(self, comm: int, handle: int) -> None:
+        self._check("ncclCommDeregister", self._deregister(comm, handle), comm)
 
     def window_register(self, comm: int, ptr: int, size: int, flags: int = 0) -> int | None:
         window = _PTR()

@@ -212,6 +212,13 @@ class Nccl4pyTransport(Transport):
     def mem_free(self, ptr: int) -> None:
         self._call("ncclMemFree", self._bindings.mem_free, ptr)
 
+    def register(self, comm: int, ptr: int, size: int) -> int:
+        handle: int = self._call("ncclCommRegister", self._bindings.comm_register, self._comms[comm], ptr, size)
+        return handle
+
+    def deregister(self, comm: int, handle: int) -> None:
+        self._call("ncclCommDeregister", self._bindings.comm_deregister, self._comms[comm], handle)
+
     def window_register(self, comm: int, ptr: int, size: int, flags: int = 0) -> int | None:
         register = self._bindings.comm_window_register
         window = self._call("ncclCommWindowRegister", register, self._comms[comm], ptr, size, flags)

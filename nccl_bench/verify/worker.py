@@ -98,7 +98,7 @@ def prove(spec: ProofSpec, progress: Progress) -> None:
             try:
                 RUN[cell.probe](rig)
                 finding = rig.finding()
-            except Exception as error:
+            except (Exception, SystemExit) as error:
                 plugin = of_arm(config.plugins, cell.arm)
                 raise error if plugin is None else blamed(plugin, error) from error
         if control.rank == 0:

@@ -48,6 +48,7 @@ class Call:
     size: int | None = None
     flags: int | None = None
     window: int | None = None
+    handle: int | None = None
 
 
 class FakeNccl:
@@ -85,9 +86,9 @@ class FakeNccl:
         """What ``ncclCommGetAsyncError`` reports from now on."""
         self._dll.fake_set_async_error(result)
 
-    def set_null_windows(self, on: bool) -> None:
-        """Whether ``ncclCommWindowRegister`` succeeds with a null handle."""
-        self._dll.fake_set_null_windows(on)
+    def set_null_handles(self, on: bool) -> None:
+        """Whether registrations, of windows too, succeed with a null handle."""
+        self._dll.fake_set_null_handles(on)
 
 
 def _parse(line: str) -> Call:

@@ -29,7 +29,7 @@ static __thread int group_depth; /* as in NCCL, a group belongs to a thread */
 static char failing_function[64];
 static int failing_code;
 static int async_error;
-static int null_windows;
+static int null_handles;
 static char last_error[256];
 /* Half of a rank's message to itself, waiting for the other half. */
 static const void *sent;
@@ -41,14 +41,14 @@ int fake_log_count(void) { return call_count; }
 const char *fake_log_entry(int i) { return calls[i]; }
 int fake_group_depth(void) { return group_depth; }
 void fake_set_async_error(int code) { async_error = code; }
-void fake_set_null_windows(int on) { null_windows = on; }
+void fake_set_null_handles(int on) { null_handles = on; }
 void fake_set_last_error(const char *text) { snprintf(last_error, sizeof last_error, "%s", text); }
 void fake_fail_next(const char *function, int code) {
   snprintf(failing_function, sizeof failing_function, "%s", function);
   failing_code = code;
 }
 void fake_reset(void) {
-  call_count = group_depth = failing_code = async_error = null_windows = 0;
+  call_count = group_depth = failing_code = async_error = null_handles = 0;
   failing_function[0] = last_error[0] = 0;
   sent = received = NULL;
 }
@@ -226,8 +226,17 @@ int ncclMemFree(void *pointer) {
   return failure;
 }
 
+int ncclCommRegister(const ncclComm_t comm, void *pointer, size_t size, void **handle) {
+  *handle = null_handles ? NULL : (char *)pointer + 2;
+  return record("ncclCommRegister", "comm=%lld pointer=%lld size=%zu", P(comm), P(pointer), size);
+}
+
+int ncclCommDeregister(const ncclComm_t comm, void *handle) {
+  return record("ncclCommDeregister", "comm=%lld handle=%lld", P(comm), P(handle));
+}
+
 int ncclCommWindowRegister(ncclComm_t comm, void *pointer, size_t size, void **window, int flags) {
-  *window = null_windows ? NULL : (char *)pointer + 1;
+  *window = null_handles ? NULL : (char *)pointer + 1;
   return record("ncclCommWindowRegister", "comm=%lld pointer=%lld size=%zu flags=%d", P(comm), P(pointer), size,
                 flags);
 }

@@ -125,6 +125,14 @@ class Bindings(ModuleType):
         self._call("ncclCommSplit", _of(comm, Comm), color, key, ctypes.byref(made), config)
         return Comm(made.value or 0)
 
+    def comm_register(self, comm: Any, buff: int, size: int) -> int:
+        handle = ctypes.c_void_p()
+        self._call("ncclCommRegister", _of(comm, Comm), buff, size, ctypes.byref(handle))
+        return handle.value or 0
+
+    def comm_deregister(self, comm: Any, handle: int) -> None:
+        self._call("ncclCommDeregister", _of(comm, Comm), handle)
+
     def comm_window_register(self, comm: Any, buff: int, size: int, win_flags: int) -> Window:
         window = ctypes.c_void_p()
         self._call("ncclCommWindowRegister", _of(comm, Comm), buff, size, ctypes.byref(window), win_flags)

@@ -389,7 +389,8 @@ def test_a_wrong_result_of_a_later_call_is_told_with_the_users_line(wrong: Any, 
         return wrong(tensor) if tensor.numel() == LATER else tensor.clone()
 
     communicator, line = adapting(sum_of).communicator, sum_of.__code__.co_firstlineno
-    with pytest.raises(SetupError, match=rf"sum_of \(.*test_adapters.py:{line}\) of a torch.float32 of .* returned a {got}"):
+    told = rf"sum_of \(.*test_adapters.py:{line}\) of a torch.float32 of .* returned a {got}"
+    with pytest.raises(SetupError, match=told):
         communicator.outplace_all_reduce(torch.ones(LATER), torch.zeros(LATER))
     good = torch.zeros(3)
     assert communicator.outplace_all_reduce(torch.ones(3), good) is good

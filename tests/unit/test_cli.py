@@ -27,7 +27,7 @@ from nccl_bench.cli import app, main, session
 from nccl_bench.cli.progress import Display, case_label
 from nccl_bench.cli.session import Output
 from nccl_bench.collectives import COLLECTIVES, DTYPES, Placement, RedOp, Timing
-from nccl_bench.config import CallerStream, RunConfig, resolve
+from nccl_bench.config import CallerStream, Register, RunConfig, resolve
 from nccl_bench.errors import ExitCode, InterruptedRunError, SetupError, UsageError
 from nccl_bench.launch import hardware
 from nccl_bench.launch.attach import Attachment
@@ -235,6 +235,7 @@ RUN_OPTIONS: Mapping[str, Option] = {
     "check": Option(value="0", look=configured("check"), gives=False),
     "per_iteration": Option(look=configured("per_iteration"), gives=True),
     "same_buffer": Option(look=configured("same_buffer"), gives=True),
+    "register": Option(value="window", base=("--device", "cuda"), look=configured("register"), gives=Register.WINDOW),
     "caller_stream": Option(value="default", look=configured("caller_stream"), gives=CallerStream.DEFAULT),
     "seed": Option(value="7", look=configured("seed"), gives=7),
     "timeout": Option(value="2.5", look=configured("timeout_s"), gives=2.5),
@@ -574,6 +575,10 @@ BAD: list[tuple[tuple[str, ...], int, tuple[str, ...]]] = [
     (("run", "--sizes", "8", "-b", "8"), 2, ("--sizes and -b, -e, -f, -i exclude each other",)),
     (("run", "--arm", "mine.py:Mine"), 2, ("'mine.py:Mine' has no name", "NAME=TARGET")),
     (("run", "--arm", "x=stream-free"), 2, ("x is stream-free and nothing else", "--arms")),
+    (("run", "--arm", "x=a.py:A,oder=bare"), 2, ("'oder'", "order, adapter, tree, transport", "capitals")),
+    (("run", "--arm", "x=stream-free,RANK=1"), 2, ("RANK", "find each other")),
+    (("run", "--arm", "x=stream-free,LD_PRELOAD=a.so"), 2, ("LD_PRELOAD", "when a process starts")),
+    (("run", "--env", "MASTER_PORT=1"), 2, ("MASTER_PORT", "find each other")),
     (("run", "--arm", "stream-free"), 2, ("one of our own arms", "--arms")),
     (("run", "--arm", "x=stream-free,order=bare,A=1"), 2, ("order of the arm x", "has its own")),
     (("run", "--arm", "x=torch,transport=nccl"), 2, ("only these choose one", "stream-free")),
@@ -626,7 +631,11 @@ BAD: list[tuple[tuple[str, ...], int, tuple[str, ...]]] = [
     (("run", "--out", "a-run"), 2, ("a-run already holds a run", "--out")),
     (("run", "--arms", "coordinator", "--routes", "eager"), 2, ("'eager'", "[OPERATION.]MODE=BACKEND")),
     (("run", "--arms", "torch", "--routes", "eager=torch"), 2, ("'eager=torch'", "coordinator", "add one with --arms")),
-    (("list", "arms", "arm"), 2, ("'arm'", "arms, collectives, dtypes, redops, timings, devices, probes, routes")),
+    (
+        ("list", "arms", "arm"),
+        2,
+        ("'arm'", "arms, plugins, collectives, dtypes, redops, timings, devices, probes, routes"),
+    ),
     (("list", "arms", "--routes", "eager=torch"), 2, ("--routes", "not among those given")),
     (("list", "--routes", "eager=nccl"), 2, ("'eager=nccl'", "[OPERATION.]MODE=BACKEND")),
     (("list", "--width", "19"), 2, ("--width is 19", "at least 20")),

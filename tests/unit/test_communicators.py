@@ -289,11 +289,16 @@ def test_alone_in_the_world_every_operation_is_the_identity(
 def test_what_else_reaches_the_library_is_refused_too(make: Callable[..., Any], fake: FakeNccl, kind: Kind) -> None:
     communicator = make(kind)
     with communicator.change_state(False):
-        for call in (communicator.group_start, lambda: communicator.register_comm_window_raw(64, 8)):
+        for call in (
+            communicator.group_start,
+            lambda: communicator.register_comm_window_raw(64, 8),
+            lambda: communicator.register_comm_memory(64, 8),
+        ):
             with pytest.raises(DisabledError, match="disabled here"):
                 call()
         communicator.check_async_error()
         communicator.deregister_comm_window(64)  # what is held may be given back
+        communicator.deregister_comm_memory(64)
     communicator.close()
     fake.reset()
     for call in (
@@ -301,6 +306,8 @@ def test_what_else_reaches_the_library_is_refused_too(make: Callable[..., Any], 
         communicator.check_async_error,
         lambda: communicator.register_comm_window_raw(64, 8),
         lambda: communicator.deregister_comm_window(64),
+        lambda: communicator.register_comm_memory(64, 8),
+        lambda: communicator.deregister_comm_memory(64),
     ):
         with pytest.raises(DisabledError, match="is closed"):
             call()
@@ -542,13 +549,26 @@ def test_a_window_passes_through(make: Callable[..., Any], fake: FakeNccl, kind:
     communicator.deregister_comm_window(window)
     register, deregister = fake.calls()
     assert register == Call(
-        function="ncclCommWindowRegister", depth=0, comm=register.comm, pointer=4096, size=512, flags=0
+        function="ncclCommWindowRegister", depth=0, comm=register.comm, pointer=4096, size=512, flags=1
     )
     assert deregister == replace(
         register, function="ncclCommWindowDeregister", window=window, pointer=None, size=None, flags=None
     )
-    fake.set_null_windows(True)
+    fake.set_null_handles(True)
     assert communicator.register_comm_window_raw(4096, 512) is None
+
+
+@BOTH
+def test_registered_memory_passes_through(make: Callable[..., Any], fake: FakeNccl, kind: Kind) -> None:
+    communicator = make(kind)
+    handle = communicator.register_comm_memory(4096, 512)
+    assert handle is not None
+    communicator.deregister_comm_memory(handle)
+    register, deregister = fake.calls()
+    assert register == Call(function="ncclCommRegister", depth=0, comm=register.comm, pointer=4096, size=512)
+    assert deregister == Call(function="ncclCommDeregister", depth=0, comm=register.comm, handle=handle)
+    fake.set_null_handles(True)
+    assert communicator.register_comm_memory(4096, 512) is None
 
 
 @BOTH

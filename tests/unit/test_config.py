@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from nccl_bench.analysis.statistics import DEFAULT_THRESHOLD
 from nccl_bench.capabilities import ARMS, DEFAULT_ARMS, DEFAULT_BASELINE, DEVICES, Order
 from nccl_bench.collectives import COLLECTIVES, DTYPES, Placement, RedOp, Timing
-from nccl_bench.config import DEFAULT_MAX_ROUNDS, KEYS, CallerStream, RunConfig, defaults, read_toml, resolve
+from nccl_bench.config import DEFAULT_MAX_ROUNDS, KEYS, CallerStream, Register, RunConfig, defaults, read_toml, resolve
 from nccl_bench.errors import UsageError
 from nccl_bench.plan import make_plan
 from nccl_bench.plugins import Adapter, Plugin
@@ -72,6 +72,7 @@ ACCEPTED: list[tuple[str, object, object]] = [
     ("check", 1, True),
     ("per_iteration", True, True),
     ("same_buffer", True, True),
+    ("register", "window", Register.WINDOW),
     ("caller_stream", "default", CallerStream.DEFAULT),
     ("seed", 0, 0),
     ("timeout_s", 1, 1.0),
@@ -153,6 +154,9 @@ REFUSED: list[tuple[str, object, tuple[str, ...]]] = [
     ("check", "true", ("'true'", "true or false")),
     ("per_iteration", [], ("[]", "true or false")),
     ("same_buffer", "", ("''", "true or false")),
+    ("register", "symmetric", ("'symmetric'", *Register)),
+    ("register", True, ("True", *Register)),
+    ("register", ["local"], ("['local']", *Register)),
     ("caller_stream", "side,default", ("'side,default'", *CallerStream)),
     ("caller_stream", "all", ("'all'", *CallerStream)),
     ("caller_stream", ["side"], ("['side']", *CallerStream)),
@@ -267,6 +271,16 @@ def test_the_baseline_has_a_twin_where_there_is_anything_to_compare() -> None:
 def test_a_library_of_nccl_is_for_devices_that_use_it() -> None:
     with pytest.raises(UsageError, match=r"the device cpu has no use for NCCL: leave it out"):
         resolve("cpu", {"nccl_library": "/opt/libnccl.so.2"})
+
+
+def test_memory_is_registered_on_devices_that_can() -> None:
+    assert resolve("cpu").register is Register.NONE
+    assert resolve("cpu", {"register": "none"}).register is Register.NONE
+    for how in (Register.LOCAL, Register.WINDOW):
+        assert resolve("cuda", {"register": str(how)}).register is how
+        with pytest.raises(UsageError) as caught:
+            resolve("cpu", {"register": str(how)})
+        assert str(caught.value) == f"register is '{how}': the device cpu has no memory that NCCL could register"
 
 
 @pytest.mark.parametrize("arm", [name for name, arm in ARMS.items() if arm.communicator.startswith("coordinator")])

@@ -479,10 +479,12 @@ def test_unique_ids_are_unique(transport: GlooTransport) -> None:
 
 def test_gloo_has_no_memory_and_no_windows(transport: GlooTransport, alone: Rank) -> None:
     assert transport.window_register(alone.comm, 64, 8) is None
+    assert transport.register(alone.comm, 64, 8) == 0
     for call in (
         lambda: transport.mem_alloc(8),
         lambda: transport.mem_free(64),
         lambda: transport.window_deregister(alone.comm, 64),
+        lambda: transport.deregister(alone.comm, 64),
     ):
         with pytest.raises(TransportError, match="Gloo has no memory"):
             call()

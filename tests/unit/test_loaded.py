@@ -137,15 +137,32 @@ def test_the_same_run_is_known_again(tmp_path: Path) -> None:
     (tmp_path / "first" / "summary.csv").write_text(CsvReport().render(run(LINES)))
     (tmp_path / "link").symlink_to(tmp_path / "first")
     shutil.copytree(tmp_path / "first", tmp_path / "copy")
-    for name in ("first", "link", "copy", "first/../first", "first/summary.csv"):
+    # A summary has the medians, to its digits.
+    shutil.copy(tmp_path / "first" / "summary.csv", tmp_path / "alone.csv")
+    for name in ("first", "link", "copy", "first/../first", "first/summary.csv", "alone.csv"):
         assert first.same_as(load(tmp_path / name))
     later = write(tmp_path / "later", of=META | {"started": "2026-10-02T02:00:00+00:00"})
     elsewhere = write(tmp_path / "elsewhere", of=META | {"environment": {"hostname": "node2"}})
     other = write(tmp_path / "other", TEXT.replace("8.39", "8.38"))
     assert TEXT.count("8.39")
-    shutil.copy(tmp_path / "first" / "summary.csv", tmp_path / "alone.csv")
-    for path in (later, elsewhere, other, tmp_path / "alone.csv"):
+    (tmp_path / "other.csv").write_text(CsvReport().render(run(LINES[:-1])))
+    for path in (later, elsewhere, other, tmp_path / "other.csv"):
         assert not first.same_as(load(path))
+    shutil.copy(tmp_path / "alone.csv", tmp_path / "copy.csv")
+    alone = load(tmp_path / "alone.csv")
+    assert alone.same_as(load(tmp_path / "copy.csv"))
+    assert alone.same_as(first)
+    assert not alone.same_as(load(tmp_path / "other.csv"))
+
+
+def test_medians_that_differ_in_the_digits_of_a_summary_are_of_two_runs(tmp_path: Path) -> None:
+    for name, time_us in (("one", 8.0), ("near", 8.00000001), ("far", 8.000001)):
+        of = [samples("torch", samples_us=(7.0, time_us, 9.0))]
+        write(tmp_path / name, "".join(map(dump, of)))
+        (tmp_path / f"{name}.csv").write_text(CsvReport().render(run(of)))
+    for path in ("one", "one.csv"):
+        assert load(tmp_path / path).same_as(load(tmp_path / "near.csv"))
+        assert not load(tmp_path / path).same_as(load(tmp_path / "far.csv"))
 
 
 @pytest.mark.parametrize("path", NCCL_TESTS, ids=lambda path: path.name)

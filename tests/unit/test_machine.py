@@ -7,10 +7,31 @@ from typing import Any
 import pytest
 from synthetic_runs import meta
 
-from nccl_bench.analysis.machine import differences, facts, over_ranks
+from nccl_bench.analysis.machine import differences, facts, over_ranks, versions
 from nccl_bench.records.nccl_tests import ARM
 
-GPU = {"index": 0, "name": "NVIDIA H200", "driver": "580.95.05"}
+# Two pairs on NVLink, and what nvidia-smi puts around them.
+TOPOLOGY = """\
+\tGPU0\tGPU1\tGPU2\tGPU7\tNIC0\tCPU Affinity\tNUMA Affinity\tGPU NUMA ID
+GPU0\t X \tNV18\tSYS\tSYS\tPIX\t0-31\t0\t\tN/A
+GPU1\tNV18\t X \tSYS\tSYS\tSYS\t0-31\t0\t\tN/A
+GPU2\tSYS\tSYS\t X \tNV18\tSYS\t0-31\t0\t\tN/A
+GPU7\tSYS\tSYS\tNV18\t X \tSYS\t0-31\t0\t\tN/A
+NIC0\tPIX\tSYS\tSYS\tSYS\t X
+
+Legend:
+
+  X    = Self
+  SYS  = Connection traversing PCIe
+"""
+GPU = {
+    "index": 0,
+    "name": "NVIDIA H200",
+    "driver": "580.95.05",
+    "power_limit_w": 700.0,
+    "sm_clock_max_mhz": 1980,
+    "memory_clock_max_mhz": 3201,
+}
 ENVIRONMENT = {
     "hostname": "node1",
     "cpu": "a CPU",
@@ -74,6 +95,8 @@ def test_equal_runs_do_not_differ() -> None:
         ),
         ({"config": {"caller_stream": "default"}}, "caller's stream: new (run1); default (run2)"),
         ({"config": {"same_buffer": True}}, "buffers: rotating (run1); one for all calls (run2)"),
+        # The first is from before there was a choice.
+        ({"config": {"register": "window"}}, "registered memory: none (run1); window (run2)"),
         ({"environment": {"variables": {"NCCL_ALGO": "Tree"}}}, "NCCL_ALGO: Ring (run1); Tree (run2)"),
         ({"environment": {"variables": {}}}, "NCCL_ALGO: Ring (run1); not set (run2)"),
         ({"environment": {"variables": {"NCCL_ALGO": ""}}}, "NCCL_ALGO: Ring (run1); empty (run2)"),
@@ -124,6 +147,71 @@ def test_an_import_has_the_hosts_of_all_its_ranks() -> None:
     assert told(recorded(), several) == ["host: node1 (run1); node1, node2 (run2)"]
 
 
+@pytest.mark.parametrize(
+    ("key", "value", "line"),
+    [
+        ("power_limit_w", 300.0, "power limit (W): 700 (run1); 300 (run2)"),
+        ("sm_clock_max_mhz", 1000, "highest SM clock (MHz): 1980 (run1); 1000 (run2)"),
+        ("memory_clock_max_mhz", 2619, "highest memory clock (MHz): 3201 (run1); 2619 (run2)"),
+    ],
+)
+def test_what_a_gpu_may_draw_and_how_fast_it_may_run_is_the_machine_s(key: str, value: float, line: str) -> None:
+    slower = GPU | {key: value}
+    assert told(recorded(), recorded(environment={"gpus": [slower, slower | {"index": 1}]})) == [line]
+    # Of the GPUs that the ranks have, not of those beside them.
+    beside = recorded(environment={"gpus": [GPU, GPU | {"index": 1}, slower | {"index": 2}]}, launch={"nproc": 2})
+    assert told(recorded(launch={"nproc": 2}), beside) == []
+
+
+def on_gpus(visible: str | None, nproc: int = 2, **environment: Any) -> dict[str, Any]:
+    gpus = [GPU | {"index": index, "uuid": f"GPU-{index}abc"} for index in (0, 1, 2, 7)]
+    variables = {} if visible is None else {"CUDA_VISIBLE_DEVICES": visible}
+    known = {"gpus": gpus, "topology": TOPOLOGY, "variables": {"NCCL_ALGO": "Ring"} | variables}
+    return recorded(environment=known | environment, launch={"nproc": nproc})
+
+
+@pytest.mark.parametrize(
+    ("visible", "nproc", "links"),
+    [
+        (None, 2, "NV18"),
+        ("0,1", 2, "NV18"),
+        ("2,7", 2, "NV18"),
+        ("0,7", 2, "SYS"),
+        ("0,7,1", 2, "SYS"),
+        ("GPU-0abc, GPU-7abc", 2, "SYS"),
+        (None, 4, "NV18 0-1 2-3, SYS 0-2 0-3 1-2 1-3"),
+        # By rank: the same GPUs in another order are another ring.
+        ("0,2,1,7", 4, "SYS 0-1 0-3 1-2 2-3, NV18 0-2 1-3"),
+        ("0", 1, None),
+        ("0,MIG-123", 2, None),
+        ("0,5", 2, None),
+    ],
+)
+def test_the_links_are_those_between_the_gpus_of_the_ranks(visible: str | None, nproc: int, links: str | None) -> None:
+    assert facts(on_gpus(visible, nproc)).get("GPU links") == links
+
+
+def test_links_that_differ_are_another_machine() -> None:
+    assert told(on_gpus("0,1"), on_gpus("2,7")) == []
+    assert told(on_gpus("0,1"), on_gpus("0,7")) == ["GPU links: NV18 (run1); SYS (run2)"]
+    for topology in ("", "PCIe everywhere", "GPU0", TOPOLOGY[:60], None):
+        assert told(on_gpus("0,1"), on_gpus("0,7", topology=topology)) == []
+
+
+def test_versions_that_differ_are_told_and_no_reason_to_refuse() -> None:
+    old, new = recorded(), recorded() | {"schema": 2}
+    assert told(old, new, old | {"version": "9.9.9"}) == []
+    assert list(versions([("before 1", old), ("before 2", old), ("after", new)])) == [
+        "measured by different versions of nccl-bench, which may measure differently: 0.1.0 with schema 1 (before 1, "
+        "before 2); 0.1.0 with schema 2 (after)"
+    ]
+    (line,) = versions([("a", old), ("b", old | {"version": "9.9.9"})])
+    assert line.endswith("0.1.0 with schema 1 (a); 9.9.9 with schema 1 (b)")
+    # What nccl-tests measured, whoever imported it, and a summary, which does not tell.
+    other = imported() | {"version": "9.9.9"}
+    assert list(versions([("a", old), ("b", other), ("c", {"launch": {}, "config": {}})])) == []
+
+
 def test_of_several_runs_those_that_agree_stand_together() -> None:
     runs = [recorded(), recorded(worker={"torch": "2.14"}), recorded()]
     assert told(*runs) == ["torch: 2.13.0 (run1, run3); 2.14 (run2)"]
@@ -134,6 +222,12 @@ def test_what_a_run_does_not_tell_is_no_difference() -> None:
     assert told(recorded(), {"launch": {"world_size": 4}, "config": {}}) == []
     assert told(recorded(), recorded() | {"environment": {}, "worker": None}) == []
     assert told(recorded(), {"launch": {"world_size": 2}, "config": {}}) == ["ranks: 4 (run1); 2 (run2)"]
+
+
+def test_a_run_from_before_memory_could_be_registered_did_without() -> None:
+    assert told(recorded(), recorded(config={"register": "none"})) == []
+    # An import of nccl-tests does not tell.
+    assert told(recorded(config={"register": "window"}), {"launch": {"world_size": 4}, "config": {}}) == []
 
 
 def test_without_its_variables_a_run_does_not_say_that_one_is_not_set() -> None:
@@ -148,7 +242,10 @@ def test_without_its_variables_a_run_does_not_say_that_one_is_not_set() -> None:
         {"environment": {"gpus": "none"}},
         {"environment": {"gpus": [{"name": "NVIDIA H200"}, "odd", 3]}},
         {"environment": {"variables": {"NCCL_ALGO": ["Ring"]}}},
+        {"environment": {"variables": {"CUDA_VISIBLE_DEVICES": [0]}, "topology": [1]}},
+        {"environment": {"gpus": [GPU | {"index": [0], "power_limit_w": "much"}, {}]}, "launch": {"nproc": "two"}},
         {"config": {"same_buffer": [1]}},
+        {"config": {"register": ["window"]}},
         {"launch": {"nnodes": {}}},
         {"worker": {"transport": None}},
         {"environment": {"nccl_conf": ["NCCL_ALGO"]}},

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import re
+from dataclasses import replace
+from typing import Any
 
 import pytest
 from synthetic_runs import SIZES, case, crash, hang, per_iteration, run, samples, sweep, wrong
@@ -68,7 +70,7 @@ def test_a_header_of_several_lines_is_one() -> None:
     assert "stream-free" in " ".join(header)
     few = [*sweep(sizes=(8,), timings=(Timing.GATED,)), samples("dedicated-stream:twin", case=case(8))]
     (floors, *_), *_ = tables(MarkdownReport().render(run(few))).values()
-    assert floors == ["timing", "size", "verdict", "ratio", "+-", "noise floor"]
+    assert floors == ["timing", "size", "verdict", "ratio", "interval", "noise floor"]
 
 
 def test_a_pipe_within_a_cell_is_escaped() -> None:
@@ -134,5 +136,24 @@ def test_two_sides_are_verdicts_warnings_and_the_rest() -> None:
     assert "\n\ntorch itself: 1.00x\n\nRatios" in text
     assert text.index("**Failures**\n\n- HANG: there\n") < text.index("**Warnings**")
     assert text.endswith("**Not compared**\n\n- before alone has x\n\n**Not measured**\n\n- too large\n")
+    assert "<details>" not in text
     bare = comparative(Comparative(**known, told=()))
     assert bare == "**nccl-bench compare**: b against a.\n"
+
+
+def test_the_times_of_two_sides_are_folded_away_where_sizes_share_a_line() -> None:
+    known: dict[str, Any] = {"title": "b against a.", "ground": "rounds", "reason": "rounds", "more": "More"}
+    told = [
+        replace(one, before_us=2.0, after_us=3.0, sides=("before", "after"))
+        for one in verdicts.of_pairs(of_run(run(sweep(arms=("dedicated-stream", "torch"), timings=(Timing.GATED,)))))
+    ]
+    text = comparative(Comparative(**known, told=tuple(told)))
+    shown, _, folded = text.partition("<details><summary>Figures</summary>\n\n")
+    assert folded.endswith("\n\n</details>\n")
+    assert " us |" not in shown
+    ((header, _, *lines),) = tables(folded).values()
+    assert header == ["timing", "size", "before us", "after us", "ratio"]
+    assert len(lines) == len(SIZES)
+    single = comparative(Comparative(**known, told=tuple(told[:1])))
+    assert "<details>" not in single
+    assert "| before us | after us |" in single

@@ -226,12 +226,14 @@ def test_an_async_error_raises(transport: Nccl4pyTransport, fake: FakeNccl) -> N
         transport.async_error(_comm(transport))
 
 
-def test_a_window_is_its_handle_and_a_null_one_is_none(transport: Nccl4pyTransport, fake: FakeNccl) -> None:
+def test_what_is_registered_has_a_handle_and_a_null_one_is_told(transport: Nccl4pyTransport, fake: FakeNccl) -> None:
     comm = _comm(transport)
     ptr = transport.mem_alloc(64)
     assert transport.window_register(comm, ptr, 64) == ptr + 1
-    fake.set_null_windows(True)
+    assert transport.register(comm, ptr, 64) == ptr + 2
+    fake.set_null_handles(True)
     assert transport.window_register(comm, ptr, 64) is None
+    assert transport.register(comm, ptr, 64) == 0
     transport.mem_free(ptr)
     assert (fake.calls("ncclMemAlloc")[0].size, fake.calls("ncclMemFree")[0].pointer) == (64, ptr)
 

@@ -93,6 +93,11 @@ LIFETIMES: list[tuple[Lifetime, Call]] = [
         lambda t, comm: t.window_register(comm, SEND, COUNT, 3),
         Call(function="ncclCommWindowRegister", depth=0, pointer=SEND, size=COUNT, flags=3),
     ),
+    (
+        lambda t, comm: t.register(comm, SEND, COUNT),
+        Call(function="ncclCommRegister", depth=0, pointer=SEND, size=COUNT),
+    ),
+    (lambda t, comm: t.deregister(comm, SEND), Call(function="ncclCommDeregister", depth=0, handle=SEND)),
     (lambda t, comm: t.window_deregister(comm, SEND), Call(function="ncclCommWindowDeregister", depth=0, window=SEND)),
 ]
 WITHOUT_COMM: list[tuple[Lifetime, str]] = [
@@ -229,13 +234,15 @@ def test_an_async_error_raises(transport: NcclTransport, fake: FakeNccl) -> None
     assert raised.value.result == 6
 
 
-def test_a_window_is_its_handle_and_a_null_one_is_none(transport: NcclTransport, fake: FakeNccl) -> None:
+def test_what_is_registered_has_a_handle_and_a_null_one_is_told(transport: NcclTransport, fake: FakeNccl) -> None:
     comm = _comm(transport)
     ptr = transport.mem_alloc(64)
     assert transport.window_register(comm, ptr, 64) == ptr + 1
     assert fake.calls("ncclCommWindowRegister")[0].flags == 0
-    fake.set_null_windows(True)
+    assert transport.register(comm, ptr, 64) == ptr + 2
+    fake.set_null_handles(True)
     assert transport.window_register(comm, ptr, 64) is None
+    assert transport.register(comm, ptr, 64) == 0
     transport.mem_free(ptr)
     assert (fake.calls("ncclMemAlloc")[0].size, fake.calls("ncclMemFree")[0].pointer) == (64, ptr)
 
@@ -329,6 +336,8 @@ def test_the_ranks_of_a_gone_communicator_are_forgotten(
         (lambda t, comm: t.split(comm, 0, 0), "ncclCommSplit", "2.18"),
         (lambda t, comm: t.mem_alloc(8), "ncclMemAlloc", "2.19"),
         (lambda t, comm: t.mem_free(8), "ncclMemFree", "2.19"),
+        (lambda t, comm: t.register(comm, 8, 8), "ncclCommRegister", "2.19"),
+        (lambda t, comm: t.deregister(comm, 8), "ncclCommDeregister", "2.19"),
         (lambda t, comm: t.window_register(comm, 8, 8), "ncclCommWindowRegister", "2.27"),
         (lambda t, comm: t.window_deregister(comm, 8), "ncclCommWindowDeregister", "2.27"),
     ],

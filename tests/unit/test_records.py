@@ -155,6 +155,7 @@ def test_both_schemas_are_read(tmp_path: Path) -> None:
         ({"worker": {"other_nccl_libraries": [3]}}, "worker.other_nccl_libraries has 3: each has to be str"),
         ({"worker": {"paths": {"arm": "torch"}}}, "worker.paths is {'arm': 'torch'}: it has to be list"),
         ({"worker": {"paths": ["torch"]}}, "worker.paths has 'torch': each has to be dict"),
+        ({"worker": {"registered": ["torch"]}}, "worker.registered is ['torch']: it has to be dict"),
         ({"worker": {"plugins": "mine"}}, "worker.plugins is 'mine': it has to be list"),
         ({"worker": {"plugins": [None]}}, "worker.plugins has None: each has to be dict"),
     ],
@@ -253,6 +254,21 @@ def test_of_a_case_measured_again_behind_a_crash_the_last_attempt_counts(tmp_pat
     for line in (*first, broken, *again):
         store.append(line)
     assert Run.load(store.path).lines == (first[2], broken, *again)
+
+
+def test_a_cell_that_comes_twice_within_one_attempt_is_refused(tmp_path: Path) -> None:
+    once = samples(), samples("torch"), hang(), samples(), samples("torch"), samples(case=case(8))
+    text = "".join(map(dump, once))
+    Run.load(write_run(tmp_path / "fine", text))
+    for name, more, number in (
+        ("line", dump(samples("torch")), 7),
+        ("two runs", dump(samples(case=case(16))) + text, 8),
+    ):
+        path = write_run(tmp_path / name, text + more)
+        with pytest.raises(RecordError) as error:
+            Run.load(path)
+        assert str(error.value).startswith(f"{path / 'samples.jsonl'}, line {number}: ")
+        assert "gated twice" in str(error.value)
 
 
 def test_an_update_keeps_what_another_process_wrote(tmp_path: Path) -> None:

@@ -39,7 +39,7 @@ from nccl_bench.records.schema import SCHEMA, Line, Skipped, Status
 from nccl_bench.report import Report
 from nccl_bench.report.export import CsvReport, JsonReport
 from nccl_bench.report.layout import bandwidth, fold, ratio, significant
-from nccl_bench.report.notes import Doubt, cell_doubts
+from nccl_bench.report.notes import Doubt, cell_doubts, not_measured
 from nccl_bench.report.tables import CPU_NOTICE
 from nccl_bench.report.terminal import TerminalReport
 from nccl_bench.units import format_size
@@ -167,7 +167,31 @@ def test_a_wrong_time_is_not_shown() -> None:
 
 
 def test_a_hang_in_setup_is_told_without_a_table() -> None:
-    assert "HANG: set-up, arm torch" in flat(shown([hang(case=None)]))
+    assert "HANG: set-up, arm torch" in flat(shown([hang(case=None, case_index=-1)]))
+
+
+def test_a_hang_tells_the_user_s_call_and_one_behind_the_last_case_is_of_the_close() -> None:
+    told = flat(shown([hang(case=None, case_index=9, phase="close", call="close (mine.py:4)")]))
+    assert "HANG: close, arm torch, rank 3 on node7: in close after 120 s, in close (mine.py:4)" in told
+
+
+@pytest.mark.parametrize(
+    ("supports", "says"),
+    [
+        (["all_reduce in-place"], None),
+        ([], "mine: unsupported by it: all_reduce in-place"),
+        (
+            ["all_gather out-of-place", "all_reduce out-of-place"],
+            "mine: unsupported by it: all_reduce in-place; it has all_reduce out-of-place, see --placement",
+        ),
+    ],
+)
+def test_what_an_arm_cannot_do_is_told_with_what_it_can(supports: list[str], says: str | None) -> None:
+    plugin = {"arm": "mine", "supports": supports, "where": "a.py:1", "order": "current", "described": "as it is"}
+    config = meta()["config"] | {"collectives": ["all_reduce"], "placements": ["in-place"]}
+    run = Run(meta=meta() | {"config": config, "worker": {"plugins": [plugin]}}, lines=(samples(),))
+    told = [text for text in not_measured(run) if text.startswith("mine")]
+    assert told == ([] if says is None else [says])
 
 
 def test_what_was_left_out_is_said_once_with_the_reason() -> None:
@@ -328,8 +352,18 @@ def test_of_several_runs_the_worst_cell_of_all_is_told_once() -> None:
     calm, worse = run([samples(discarded=1)]), run([samples("torch", discarded=5), samples(discarded=2)])
     (text,) = cell_doubts([("before", calm), ("after 2", worse)])
     assert "for torch (after 2) gated all_reduce bfloat16 1K (5 times; 3 cells affected)" in text
-    (text,) = cell_doubts([("before", calm), ("after 2", worse)], ["stream-free"])
-    assert "for stream-free (after 2) gated all_reduce bfloat16 1K (2 times; 2 cells affected)" in text
+
+
+def test_the_same_path_is_told_of_what_was_measured_alone() -> None:
+    """A worker tells the paths of all collectives that it was to run."""
+    made = run([samples(), samples("dedicated-stream"), samples(case=case(8, "broadcast"))])
+    made.meta["worker"]["paths"] = [
+        {"collective": collective, "arm": arm, "eager": "the same calls"}
+        for collective in ("all_reduce", "all_gather")
+        for arm in ("stream-free", "dedicated-stream")
+    ]
+    assert "run the same path in all_reduce (gated): the same calls." in flat(shown(made))
+    assert "all_gather" not in shown(made)
 
 
 def test_a_run_that_did_not_complete_says_so_first() -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -19,7 +20,7 @@ from nccl_bench.analysis.statistics import Interval, Verdict
 from nccl_bench.cli.compare import compare
 from nccl_bench.collectives import Timing
 from nccl_bench.report.comparison import Comparative, comparative_json, comparative_text, listed, unmatched
-from nccl_bench.report.verdicts import Told, heading, hints, of_sides, tables
+from nccl_bench.report.verdicts import Told, figures, heading, hints, of_sides, tables
 
 FASTER, SLOWER, EQUIVALENT, INCONCLUSIVE = Verdict
 
@@ -31,7 +32,7 @@ def told(size: int = 8, verdict: Verdict | None = EQUIVALENT, ratio: float = 1.0
         "timing": Timing.GATED,
         "ratio": ratio,
         "threshold": 0.02,
-        "interval": Interval(low=ratio / 1.001, high=ratio * 1.001, error=0.05),
+        "interval": Interval(low=ratio / 1.01, high=ratio * 1.01, error=0.05),
         "verdict": verdict,
     }
     return Told(**{**fields, **changes})
@@ -68,17 +69,17 @@ def test_a_table_reads_as_it_should() -> None:
         == """\
 b against a
 Ratios below 1 are faster; a difference of 2.0 % matters. The 4 decided verdicts
-hold together with 95 % confidence.
+hold together with 95 % confidence, as far as rounds tell.
 
 stream-free against dedicated-stream: all_reduce bfloat16 sum in-place
 
-                                                           noise
-timing      size   verdict                 ratio      +-   floor
-------   -------   ------------   --------------   -----   -----
-eager         1K   slower                  1.25x   0.1 %   0.2 %
-gated    8 to 16   faster         0.61x to 0.63x   0.1 %   1.1 %
-gated         32   equivalent              0.99x   0.1 %   0.2 %
-gated         64   inconclusive            1.05x   0.1 %   5.0 %
+                                                               noise
+timing     size  verdict                ratio        interval  floor
+------  -------  ------------  --------------  --------------  -----
+eager        1K  slower                 1.25x  1.24x to 1.26x  0.2 %
+gated   8 to 16  faster        0.61x to 0.63x  0.60x to 0.64x  1.1 %
+gated        32  equivalent             0.99x  0.98x to 1.00x  0.2 %
+gated        64  inconclusive           1.05x  1.04x to 1.06x  5.0 %
 
 Warnings
 - 1 cell inconclusive because the baseline's own twin, the same communicator
@@ -113,7 +114,71 @@ def test_a_line_shows_the_worst_of_its_sizes_and_no_average() -> None:
         told(16, ratio=1.01, interval=wide, floor=0.0),
         told(32, ratio=1.0, interval=narrow, floor=0.015),
     ]
-    assert rows(cells) == [["gated", "8 to 32", "equivalent", "0.99x to 1.01x", "11 %", "1.5 %"]]
+    assert rows(cells) == [["gated", "8 to 32", "equivalent", "0.99x to 1.01x", "0.90x to 1.10x", "1.5 %"]]
+    # Whichever of the sizes each end is of, and around no size in particular.
+    apart = [
+        told(8, FASTER, 0.2, interval=Interval(low=0.15, high=0.21, error=0.05)),
+        told(16, FASTER, 0.3, interval=Interval(low=0.29, high=0.39, error=0.05)),
+        told(32, INCONCLUSIVE, 0.9, interval=None, pairs_needed=9),
+    ]
+    assert [row[3:] for row in rows(apart)] == [["0.20x to 0.30x", "0.15x to 0.39x"], ["0.90x", ""]]
+
+
+def test_sizes_of_different_thresholds_share_no_line_and_say_which_it_was() -> None:
+    cells = [told(8, threshold=0.05), told(16, threshold=0.05), told(32), told(64)]
+    (table,) = tables(cells)
+    assert [column.name for column in table.columns] == ["timing", "size", "verdict", "ratio", "interval", "limit"]
+    assert [(row[1], row[-1]) for row in rows(cells)] == [("8 to 16", "5.0 %"), ("32 to 64", "2.0 %")]
+    assert "5.0 %" not in flat(shown(cells[:2])).partition("matters")[2]
+    # Also where the threshold is the same in each of the tables.
+    both = [told(8), told(8, threshold=0.05, case=case(8, "broadcast"))]
+    assert [row[-1] for row in rows(both)] == ["2.0 %", "5.0 %"]
+
+
+def test_the_longest_table_fits_in_80_columns() -> None:
+    cells = [
+        told(2**19, FASTER, 0.61, floor=0.04, timing=Timing.ENQUEUE, threshold=0.05),
+        told(2**20, FASTER, 0.63, floor=0.5, timing=Timing.ENQUEUE, threshold=0.05),
+        told(2**30, INCONCLUSIVE, 0.99, floor=0.002),
+    ]
+    text = shown(cells)
+    assert "Not shown" not in text
+    assert re.search(r" +5\.0 % +50 %\n", text)
+
+
+def test_times_have_columns_where_a_line_is_a_size() -> None:
+    cells = [
+        told(8, FASTER, 0.5, floor=0.01, before_us=12.6, after_us=6.3),
+        told(16, SLOWER, 1.5, floor=0.01, before_us=1234.0, after_us=1851.0),
+    ]
+    assert [row[-2:] for row in rows(cells)] == [["12.6", "6.30"], ["1234", "1851"]]
+    assert "Not shown" not in shown(cells)
+    assert "Not shown in 65 columns: after." in flat(shown(cells, 65))
+    within = [told(8, FASTER, 0.5, floor=0.01, before_us=12.6, after_us=6.3, sides=("baseline", "candidate"))]
+    assert "baseline  candidate\n" in shown(within)
+    # There are figures of their own elsewhere.
+    assert list(figures(cells)) == []
+    (table,) = tables([told(8), told(16)])
+    assert "before" not in [column.name for column in table.columns]
+
+
+def test_times_of_sizes_that_share_a_line_have_a_table_of_their_own() -> None:
+    cells = [
+        told(16, FASTER, 0.4, before_us=10.0, after_us=4.0),
+        told(8, FASTER, 0.5, before_us=12.6, after_us=6.3),
+        told(8, case=case(8, "broadcast"), before_us=1.0, after_us=1.0),
+    ]
+    first, second = tables(cells)
+    assert "before" not in [column.name for column in first.columns]
+    assert [column.name for column in second.columns][-2:] == ["before", "after"]
+    (table,) = figures(cells)
+    assert table.title == f"{first.title}, medians"
+    assert [[cell.strip() for cell in line] for line in zip(*(one.cells for one in table.columns), strict=True)] == [
+        ["gated", "8", "12.6", "6.30", "0.50x"],
+        ["gated", "16", "10.0", "4.00", "0.40x"],
+    ]
+    # A run has its times in other tables.
+    assert list(figures([told(8), told(16)])) == []
 
 
 def test_each_pair_of_arms_and_kind_of_case_has_a_table() -> None:
@@ -145,12 +210,17 @@ def test_without_a_ground_every_size_has_its_times_and_its_ratio() -> None:
 def test_the_heading_says_what_matters_and_how_sure_it_is() -> None:
     assert heading([told(), told(16, SLOWER), told(32, INCONCLUSIVE)]) == (
         "Ratios below 1 are faster; a difference of 2.0 % matters. The 2 decided verdicts hold together with 95 % "
-        "confidence."
+        "confidence, as far as rounds tell."
     )
-    assert heading([told(), told(16, INCONCLUSIVE)]).endswith(" The one decided verdict holds with 95 % confidence.")
+    assert heading([told(), told(16, INCONCLUSIVE)]).endswith(
+        " The one decided verdict holds with 95 % confidence, as far as rounds tell."
+    )
+    assert heading([told()], "runs").endswith("confidence, as far as runs tell.")
     # Of what is open there is nothing to be sure of.
     assert heading([told(8, INCONCLUSIVE)]) == "Ratios below 1 are faster; a difference of 2.0 % matters."
-    assert "a difference of 2.0 % to 10 % matters" in heading([told(), told(threshold=0.1), told(threshold=0.05)])
+    assert "a difference of 2.0 % to 10 % matters, by the limit of its line." in heading(
+        [told(), told(threshold=0.1), told(threshold=0.05)]
+    )
 
 
 @pytest.mark.parametrize("width", [80, 100])
@@ -173,6 +243,9 @@ def test_the_heading_says_what_matters_and_how_sure_it_is() -> None:
             ),
             floor=st.sampled_from([None, 0.0, 0.004, 3.0, 99.0]),
             below_floor=st.booleans(),
+            threshold=st.sampled_from([0.02, 0.05]),
+            before_us=st.sampled_from([None, 12.6, 123456.0]),
+            after_us=st.sampled_from([None, 0.63]),
         ),
         min_size=1,
         max_size=8,
@@ -209,6 +282,20 @@ def test_what_the_twin_hides_is_told_with_the_worst_of_it() -> None:
     assert below.startswith("2 cells inconclusive because the baseline's own twin")
     assert "most for stream-free gated all_reduce 1K: 20 %" in below
     assert wide.startswith("1 cell inconclusive because the interval")
+
+
+def test_what_no_twin_was_measured_for_is_told_apart() -> None:
+    cells = [
+        told(8, INCONCLUSIVE, 1.3, below_floor=True),
+        told(16, INCONCLUSIVE, 1.0, below_floor=True),
+        told(32, INCONCLUSIVE, 1.3, floor=0.5, below_floor=True),
+    ]
+    twinless, below = hints(cells)
+    assert twinless.startswith(
+        "2 cells inconclusive because no twin was measured, so how much the luck of a communicator makes is not known: "
+        "several runs a side would tell"
+    )
+    assert below.startswith("1 cell inconclusive because the baseline's own twin")
 
 
 def test_an_equivalence_that_the_twin_hides_is_told_apart_from_a_difference() -> None:
@@ -327,6 +414,7 @@ def test_the_json_has_every_cell_and_no_absent_value() -> None:
         "notes": ["n"],
         "failures": ["f"],
         "warnings": ["w"],
+        "hints": [],
         "not_compared": ["u"],
         "not_measured": ["m"],
     }
@@ -336,6 +424,27 @@ def test_the_json_has_every_cell_and_no_absent_value() -> None:
     assert (first["collective"], first["size_bytes"], first["timing"]) == ("all_reduce", 8, "gated")
     assert second["ratio"] == 1.25
     assert {"verdict", "ratio_low", "ratio_high", "noise_floor", "root", "before_us"}.isdisjoint(second)
+    assert {"below_floor", "pairs_needed"}.isdisjoint(second)
+
+
+def test_the_json_says_why_a_cell_is_open() -> None:
+    cells = (
+        told(8, INCONCLUSIVE, 1.1, floor=0.2, below_floor=True),
+        told(16, INCONCLUSIVE, interval=None, pairs_needed=11),
+        told(32, INCONCLUSIVE, interval=Interval(low=0.9, high=1.1, error=0.05)),
+    )
+    made = Comparative(title="b against a", ground="rounds", reason="rounds", more="More runs", told=cells)
+    found = json.loads(comparative_json(made))
+    assert [(cell["below_floor"], cell.get("pairs_needed")) for cell in found["cells"]] == [
+        (True, None),
+        (False, 11),
+        (False, None),
+    ]
+    assert found["hints"] == list(hints(cells, "More runs"))
+    assert len(found["hints"]) == 3
+    within = told(8, before_us=2.0, after_us=3.0, sides=("baseline", "candidate"))
+    (cell,) = json.loads(comparative_json(replace(made, told=(within,))))["cells"]
+    assert (cell["baseline_us"], cell["candidate_us"]) == (2.0, 3.0)
 
 
 def test_what_is_known_of_a_comparison_stands_around_its_tables() -> None:
@@ -352,5 +461,5 @@ def test_what_is_known_of_a_comparison_stands_around_its_tables() -> None:
 
 
 def test_columns_without_room_are_found_where_a_comparison_has_them() -> None:
-    text = flat(shown([told(floor=0.01)], 45))
-    assert "Not shown in 45 columns: noise floor. Use a wider terminal or --width, or give --format json." in text
+    text = flat(shown([told(floor=0.01)], 50))
+    assert "Not shown in 50 columns: noise floor. Use a wider terminal or --width, or give --format json." in text

@@ -47,7 +47,7 @@ def test_what_did_not_load_beside_others_is_alone_and_says_why() -> None:
     first, second = worlds_of(brought, apart={"b": "ValueError: twice"})
     assert first.arms == ("stream-free", "torch", "a", "stream-free:twin")
     assert (second.arms, second.variables) == (("b",), {})
-    assert second.reason == "beside the others it did not get past set-up: ValueError: twice"
+    assert second.reason == "beside the others it did not get past set-up, ValueError: twice"
 
 
 def test_what_failed_is_nowhere() -> None:

@@ -1,0 +1,105 @@
+"""NCCL's memory, registered with communicators on two GPUs: results as in torch's, and all of it given back."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+import torch.distributed as dist
+import torch.multiprocessing
+
+from nccl_bench.arms import Arm
+from nccl_bench.bench.memory import registered
+from nccl_bench.collectives import COLLECTIVES, Timing
+from nccl_bench.config import Register
+from nccl_bench.records.schema import Registration
+from nccl_bench.transports.device import open_device
+
+ARMS = ("stream-free", "transport", "dedicated-stream", "coordinator", "torch")
+SIZE = 256 * 1024**2
+CYCLES = 6
+
+
+def new_enough(how: Register) -> None:
+    """Skip the calling test where torch's NCCL is too old."""
+    needed = {Register.LOCAL: (2, 19), Register.WINDOW: (2, 27)}.get(how, (0, 0))
+    found = torch.cuda.nccl.version()
+    if found[:2] < needed:
+        pytest.skip(f"needs NCCL {'.'.join(map(str, needed))}, torch has {'.'.join(map(str, found))}")
+
+
+def sweep(out: Path, how: Register) -> tuple[list[dict[str, Any]], dict[str, str]]:
+    command = [
+        *(sys.executable, "-m", "nccl_bench", "run", "--out", str(out), "--json", "--register", how),
+        *("--arms", ",".join(ARMS), "--collective", "all", "--placement", "all", "--sizes", "48K,4M"),
+        *("--nproc", "2", "--rounds", "1", "--max-rounds", "1", "-n", "4", "-w", "1", "--timing", "eager,graph"),
+    ]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=500, check=False)
+    assert done.returncode == 0, done.stderr[-2000:]
+    rows: list[dict[str, Any]] = json.loads(done.stdout)["summary"]
+    worker = json.loads((out / "run.json").read_text(encoding="utf-8"))["worker"]
+    return rows, worker["registered"]
+
+
+@pytest.mark.gpus(2)
+@pytest.mark.timeout(600)
+@pytest.mark.parametrize("how", Register)
+def test_results_are_right_in_any_memory(how: Register, tmp_path: Path) -> None:
+    new_enough(how)
+    rows, found = sweep(tmp_path / "run", how)
+    assert {(row["status"], row["wrong"]) for row in rows} == {("ok", 0)}
+    seen = {(row["arm"], row["collective"], row["placement"], row["timing"]) for row in rows}
+    ours = {(name, *cell[1:]) for name in ARMS[:3] for cell in seen if cell[0] == "stream-free"}
+    assert ours <= seen
+    assert {cell[1:] for cell in ours} == {
+        (name, placement, timing)
+        for name, row in COLLECTIVES.items()
+        for placement in row.placements
+        for timing in (Timing.EAGER, Timing.GRAPH)
+    }
+    if how is Register.NONE:
+        assert found == {}
+    else:
+        assert found.pop("torch") == Registration.ABSENT
+        assert set(found) == {*ARMS[:4], "dedicated-stream:twin"}
+        # A machine may have no windows, and then none of its communicators has.
+        assert len(set(found.values())) == 1
+        assert Registration.ABSENT not in found.values()
+
+
+def cycles(rank: int, store: str, how: Register) -> None:
+    """One of two ranks, which takes, uses and gives back memory again and again."""
+    dist.init_process_group("gloo", store=dist.FileStore(store, 2), rank=rank, world_size=2)
+    world = dist.group.WORLD
+    assert world is not None
+    device = open_device("cuda", rank)
+    arms = {name: Arm(name, world, device) for name in ("stream-free", "dedicated-stream")}
+    free = []
+    for value in range(1, CYCLES + 1):
+        with registered(how, SIZE, device, arms.items()) as (memory, found):
+            for arm in arms.values():
+                memory.fill_(value)
+                device.streams.synchronize()
+                arm.communicator.all_reduce(memory)
+                device.streams.synchronize()
+                assert bool((memory == 2 * value).all())
+            assert Registration.ABSENT not in found.values()
+        free.append(device.streams.memory()[0])
+    # What is loaded or set up once is there after the first cycle.
+    assert free[-1] > free[0] - SIZE
+    for arm in arms.values():
+        arm.close()
+    dist.destroy_process_group()
+
+
+@pytest.mark.gpus(2)
+@pytest.mark.timeout(300)
+@pytest.mark.parametrize("how", [Register.LOCAL, Register.WINDOW])
+def test_the_memory_is_given_back(how: Register, tmp_path: Path) -> None:
+    new_enough(how)
+    torch.multiprocessing.spawn(cycles, args=(str(tmp_path / "store"), how), nprocs=2)  # type: ignore[no-untyped-call]
