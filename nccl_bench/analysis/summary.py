@@ -13,7 +13,7 @@ from statistics import median, quantiles
 from typing import TYPE_CHECKING, Any
 
 from nccl_bench.analysis.comparison import Compared, of_run
-from nccl_bench.collectives import Timing
+from nccl_bench.collectives import Case, Timing
 from nccl_bench.errors import ExitCode
 from nccl_bench.records.run import Run
 from nccl_bench.records.schema import Crash, Hang, Line, Samples, Skipped, Status
@@ -77,27 +77,34 @@ class Row:
 
 # The columns of summary.csv, in order, and what each means.
 COLUMNS: Mapping[str, str] = {column.name: column.metadata["meaning"] for column in fields(Row)}
+_CASE = tuple(column.name for column in fields(Case))
 # With a plain int64 an absent cell would turn the whole column into 4.0, 8.0, ...; with these it stays empty.
 _PANDAS_TYPES = {"str | None": "string", "int | None": "Int64", "float | None": "float64"}
 
 
 def summary_rows(run: Run) -> list[Row]:
     """The rows of ``run``, in the order measured."""
+    compared = {(one.case, one.timing, one.candidate): one for one in of_run(run)}
+    return [
+        _judged(row, compared.get((line.case, line.timing, line.arm))) if isinstance(line, Samples) else row
+        for line, row in zip(run.lines, measured_rows(run), strict=True)
+    ]
+
+
+def measured_rows(run: Run) -> list[Row]:
+    """The same without intervals and verdicts, which take as long again in a run of many cells."""
     baseline = {
         (line.case, line.timing): dict(zip(line.rounds, line.samples_us, strict=True))
         for line in run.lines
         if isinstance(line, Samples) and line.arm == run.baseline and line.status is Status.OK
     }
-    compared = {(one.case, one.timing, one.candidate): one for one in of_run(run)}
     rows = []
     for line in run.lines:
         if isinstance(line, Samples):
-            row = _measured(line, run.baseline, baseline.get((line.case, line.timing), {}))
-            rows.append(_judged(row, compared.get((line.case, line.timing, line.arm))))
+            rows.append(_measured(line, run.baseline, baseline.get((line.case, line.timing), {})))
         else:
-            case = asdict(line.case) if line.case else {}
             arm = None if isinstance(line, Skipped) else line.arm
-            rows.append(Row(**case, world_size=run.world_size, arm=arm, status=line.kind))
+            rows.append(Row(**_columns_of(line.case), world_size=run.world_size, arm=arm, status=line.kind))
     return rows
 
 
@@ -125,6 +132,11 @@ def failures(lines: Iterable[Line]) -> ExitCode:
     return ExitCode.OK if all(line.samples_us for line in measured) else ExitCode.SETUP
 
 
+def _columns_of(case: Case | None) -> dict[str, Any]:
+    """``case`` by column; not by ``asdict``, which copies every value in depth."""
+    return {name: getattr(case, name) for name in _CASE} if case else {}
+
+
 def _measured(line: Samples, baseline: str, baseline_us: Mapping[int, float]) -> Row:
     case = line.case
     times: dict[str, Any] = {}
@@ -149,7 +161,7 @@ def _measured(line: Samples, baseline: str, baseline_us: Mapping[int, float]) ->
         times |= {name: getattr(line.per_iteration, name) for name in ("p50_us", "p90_us", "p99_us")}
         times["per_iteration_cost_us"] = line.per_iteration.cost_us
     return Row(
-        **asdict(case),
+        **_columns_of(case),
         world_size=line.world_size,
         arm=line.arm,
         timing=line.timing,

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Iterator, Mapping, Sequence
-from dataclasses import replace
 from enum import StrEnum
 from typing import Any
 
 from nccl_bench.analysis.machine import over_ranks_of
-from nccl_bench.analysis.summary import Row, summary_rows
+from nccl_bench.analysis.summary import Row, measured_rows
 from nccl_bench.capabilities import ARMS, TWIN_SUFFIX, twin_of
 from nccl_bench.collectives import COLLECTIVES, Timing
 from nccl_bench.records.nccl_tests import OverRanks
@@ -109,20 +108,15 @@ def doubts(run: Run) -> Iterator[str]:
 
 def cell_doubts(runs: Sequence[tuple[str, Run]]) -> Iterator[str]:
     """Those about cells, of all ``runs`` together, by name."""
-    rows = [
-        replace(row, arm=f"{row.arm} ({name})" if name else row.arm)
-        for name, run in runs
-        for row in summary_rows(run)
-        if row.timing
-    ]
+    rows = [(row, name) for name, run in runs for row in measured_rows(run) if row.timing]
 
-    def found(doubt: Doubt, cells: Sequence[tuple[float, Row]]) -> Iterator[str]:
-        """``cells`` with how bad each is."""
+    def found(doubt: Doubt, cells: Sequence[tuple[float, Row, str]]) -> Iterator[str]:
+        """``cells`` with how bad each is and the run it is of."""
         if cells:
-            _, row = max(cells, key=lambda cell: cell[0])
+            _, row, name = max(cells, key=lambda cell: cell[0])
             yield doubt.format(
                 cells=counted(len(cells), "cell"),
-                worst=_label(row),
+                worst=_label(row, name),
                 limit=LARGE_SPREAD,
                 noise=LARGE_NOISE,
                 first=significant(row.q1_us or 0),
@@ -136,15 +130,19 @@ def cell_doubts(runs: Sequence[tuple[str, Run]]) -> Iterator[str]:
                 cost=significant(row.per_iteration_cost_us or 0),
             )
 
-    spreads = [((row.rank_spread_us or 0) / row.time_us, row) for row in rows if row.time_us and _waits(row)]
-    noise = [((row.q3_us - row.q1_us) / row.time_us, row) for row in rows if row.time_us and row.q1_us and row.q3_us]
-    costs = [(row.per_iteration_cost_us or 0, row) for row in rows]
-    yield from found(Doubt.DISCARDED, [(row.discarded, row) for row in rows if row.discarded])
-    yield from found(Doubt.RANK_SPREAD, [(spread, row) for spread, row in spreads if spread > LARGE_SPREAD])
-    yield from found(Doubt.NOISE, [(share, row) for share, row in noise if share > LARGE_NOISE])
-    yield from found(Doubt.TOLERANCE, [(row.tolerance_ulp, row) for row in rows if row.tolerance_ulp])
-    yield from found(Doubt.NOT_CHECKED, [(0, row) for row in rows if row.wrong is None and row.status == Status.OK])
-    yield from found(Doubt.PER_ITERATION, [(cost_us, row) for cost_us, row in costs if cost_us > 0])
+    measured = [(row, name, row.time_us) for row, name in rows if row.time_us]
+    spreads = [((row.rank_spread_us or 0) / time_us, row, name) for row, name, time_us in measured if _waits(row)]
+    noise = [
+        ((row.q3_us - row.q1_us) / time_us, row, name) for row, name, time_us in measured if row.q1_us and row.q3_us
+    ]
+    costs = [(row.per_iteration_cost_us or 0, row, name) for row, name in rows]
+    unchecked = [(0, row, name) for row, name in rows if row.wrong is None and row.status == Status.OK]
+    yield from found(Doubt.DISCARDED, [(row.discarded, row, name) for row, name in rows if row.discarded])
+    yield from found(Doubt.RANK_SPREAD, [cell for cell in spreads if cell[0] > LARGE_SPREAD])
+    yield from found(Doubt.NOISE, [cell for cell in noise if cell[0] > LARGE_NOISE])
+    yield from found(Doubt.TOLERANCE, [(row.tolerance_ulp, row, name) for row, name in rows if row.tolerance_ulp])
+    yield from found(Doubt.NOT_CHECKED, unchecked)
+    yield from found(Doubt.PER_ITERATION, [cell for cell in costs if cell[0] > 0])
 
 
 def run_doubts(run: Run, arms: Collection[str], baseline: str) -> Iterator[str]:
@@ -287,5 +285,6 @@ def _waits(row: Row) -> bool:
     return not COLLECTIVES[row.collective or ""].rooted and row.timing != Timing.ENQUEUE
 
 
-def _label(row: Row) -> str:
-    return f"{row.arm} {row.timing} {row.collective} {row.dtype} {format_size(row.size_bytes or 0)}"
+def _label(row: Row, run: str) -> str:
+    arm = f"{row.arm} ({run})" if run else row.arm
+    return f"{arm} {row.timing} {row.collective} {row.dtype} {format_size(row.size_bytes or 0)}"
