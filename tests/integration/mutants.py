@@ -145,6 +145,18 @@ class LeavesAThreadAndAFile(StreamFreeCommunicator):
         _REFERENCES.append(open(os.devnull, "rb"))  # noqa: SIM115
 
 
+class OpensAFileOnce(StreamFreeCommunicator):
+    """No leak, however many are made after the fifth that ends."""
+
+    ended = 0
+
+    def close(self) -> None:
+        super().close()
+        OpensAFileOnce.ended += 1
+        if OpensAFileOnce.ended == 5:
+            _REFERENCES.append(open(os.devnull, "rb"))  # noqa: SIM115
+
+
 class WritesWhenDisabled(StreamFreeCommunicator):
     def all_gather(self, output: Tensor, input: Tensor, sizes: Sequence[int] | None = None) -> None:
         if self.disabled:
@@ -276,6 +288,7 @@ MUTANTS: Mapping[str, Callable[[dist.ProcessGroup, Device], Communicator]] = {
     "drops-the-sizes": DropsTheSizes,
     "keeps-its-warm-up-stream": KeepsItsWarmUpStream,
     "leaves-a-thread-and-a-file": LeavesAThreadAndAFile,
+    "opens-a-file-once": OpensAFileOnce,
     "writes-when-disabled": WritesWhenDisabled,
     "silent-when-disabled": SilentWhenDisabled,
     "gathers-on-the-callers-stream": GathersOnTheCallersStream,
