@@ -36,17 +36,20 @@ class Stuck:
 
 def users_call(positions: Sequence[Position], late: Position, scratch: Path) -> Stuck | None:
     """The call of the user's that everybody waits for, of those that ranks on this host are in; ``None`` of none."""
-    here = [position for position in positions if position.host == socket.gethostname() and position.pid]
-    for position in here:
-        # A file of stacks says that the signal is waited for, which else would end the process.
-        if stacks_file(scratch, position.rank).exists():
-            with suppress(OSError):
-                os.kill(position.pid, ASK_FOR_STACKS)
+    # A file of stacks says that the signal is waited for, which else would end the process.
+    asked = [
+        position
+        for position in positions
+        if position.host == socket.gethostname() and position.pid and stacks_file(scratch, position.rank).exists()
+    ]
+    for position in asked:
+        with suppress(OSError):
+            os.kill(position.pid, ASK_FOR_STACKS)
     give_up = time.monotonic() + _PATIENCE_S
     found: list[Stuck] = []
-    while len(found) < len(here) and time.monotonic() < give_up:
+    while len(found) < len(asked) and time.monotonic() < give_up:
         time.sleep(0.05)
-        found = [stuck for position in here for stuck in _stuck(position.rank, scratch)]
+        found = [stuck for position in asked for stuck in _stuck(position.rank, scratch)]
     # A rank that is in no other call is where it ends; the others may wait for it in the same call.
     return min(found, key=lambda stuck: (not stuck.last, stuck.rank != late.rank), default=None)
 
