@@ -2,10 +2,12 @@ from __future__ import annotations
 
 import signal
 from collections.abc import Iterator
+from functools import cache
 from pathlib import Path
 
 import pytest
 import torch.distributed as dist
+import typer.main
 from hypothesis import HealthCheck, settings
 
 from tests.fake_nccl import FakeNccl, build
@@ -19,6 +21,8 @@ def pytest_configure() -> None:
     # A shell's job in the background ignores ctrl-C, and so would every process that is started here.
     if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
         signal.signal(signal.SIGINT, signal.default_int_handler)
+    # Typer builds the parser anew for every call, which takes longer than most of what is called here.
+    typer.main.get_command = cache(typer.main.get_command)
 
 
 @pytest.fixture(scope="session")

@@ -29,7 +29,7 @@ SALTS = 3
 CYCLES = 10
 LONGEST_CLOSE_S = 5.0
 # Threads of a closed communicator end by themselves; what is leaked is still there after this.
-SETTLING_S = 2.0
+SETTLING_S = 1.0
 _TASKS, _FILES = Path("/proc/self/task"), Path("/proc/self/fd")
 
 

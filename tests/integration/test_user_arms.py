@@ -53,7 +53,7 @@ class Comm:
 """
 RUN = (
     *("run", "--sizes", "1K", "--collective", "all_reduce,all_gather", "--timing", "eager", "--arms", "stream-free"),
-    *("--rounds", "3", "--max-rounds", "3", "-n", "10", "-T", "8", "--width", "160", "--baseline", "stream-free"),
+    *("--rounds", "3", "--max-rounds", "3", "-n", "10", "-T", "5", "--width", "160", "--baseline", "stream-free"),
     *("--arm", f"mine={ENGINES}:EngineBefore", "--arm", f"moved={ENGINES}:EngineAfter"),
     *("--arm", "raises=faulty.py:Raises", "--arm", "hangs=faulty.py:Hangs"),
     *("--arm", f"example={EXAMPLE}:MyCommunicator", "--arm", "quiet=stream-free,NCCL_BENCH_TESTS=1"),

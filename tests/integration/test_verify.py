@@ -90,7 +90,9 @@ SEEN: Mapping[str, Mapping[str, str | None]] = {
     "keeps-its-warm-up-stream": {
         "lifetime": r"cycle 10, rank 0: construction left 1 of its streams behind, and the communicator has 0: ",
     },
-    "leaves-a-thread-and-a-file": {"lifetime": r"threads, rank 0: \d+ before 10 cycles and \d+ after, \d+ after 10 more$"},
+    "leaves-a-thread-and-a-file": {
+        "lifetime": r"threads, rank 0: \d+ before 10 cycles and \d+ after, \d+ after 10 more$",
+    },
     "opens-a-file-once": {"lifetime": None},
     "stream-free": {"async": None, "lifetime": None},
     DETECTOR: {"producer": r"(side|nested) stream", "consumer": r".* stream"},
