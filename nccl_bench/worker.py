@@ -171,6 +171,7 @@ def foreign_arms(arms: Mapping[str, Arm]) -> list[dict[str, object]]:
             "adapter": arm.foreign.adapter,
             "order": arm.spec.order,
             "described": arm.foreign.described,
+            "ready": arm.foreign.ready,
             "supports": sorted(f"{collective} {placement}" for collective, placement in arm.foreign.supports),
         }
         for name, arm in arms.items()

@@ -277,7 +277,7 @@ def run(
 
     Short options mean what they mean in nccl-tests. Options override the TOML file.
     """
-    from nccl_bench.cli.session import Output, run_attached, run_launched, show_plan
+    from nccl_bench.cli.session import Output, refuse_missing, run_attached, run_launched, show_plan
     from nccl_bench.launch.attach import decide
     from nccl_bench.launch.hardware import gpu_count
     from nccl_bench.launch.torchrun import LaunchConfig
@@ -329,6 +329,7 @@ def run(
     gates = parse_fail_on(fail_on)
     if len(resolved.arms) == 1 and {FailOn.SLOWER, FailOn.INCONCLUSIVE} & set(gates):
         raise UsageError(f"--fail-on is {fail_on!r}, and a run of one arm compares nothing: give it a second arm")
+    refuse_missing(resolved.plugins)
 
     attachment = decide(os.environ, launch=launch, attach=attach, rdzv_endpoint=rdzv_endpoint)
     output = Output(out=out, json=json, format=format, fail_on=gates, width=width)

@@ -7,7 +7,7 @@ import signal
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,13 +17,14 @@ from nccl_bench.analysis.summary import failures
 from nccl_bench.cli.gate import FailOn, Format, gate
 from nccl_bench.cli.progress import Display, case_label
 from nccl_bench.config import RunConfig
-from nccl_bench.errors import ExitCode, InterruptedRunError, UsageError
+from nccl_bench.errors import ExitCode, InterruptedRunError, SetupError, UsageError
 from nccl_bench.launch.attach import Attachment, environment
 from nccl_bench.launch.hardware import free_memory_bytes
 from nccl_bench.launch.sweep import hang_at, run_sweep
 from nccl_bench.launch.torchrun import LaunchConfig
 from nccl_bench.launch.watchdog import watch
 from nccl_bench.plan import Plan, make_plan
+from nccl_bench.plugins import Plugin
 from nccl_bench.records.environment import collect
 from nccl_bench.records.handoff import Failure, Position, Progress, WorkerSpec
 from nccl_bench.records.run import Run
@@ -58,6 +59,18 @@ class Output:
     def form(self) -> Format:
         """How a run is printed."""
         return self.format or (Format.JSON if self.json else Format.CSV if self.csv else Format.TABLES)
+
+
+def refuse_missing(plugins: Iterable[Plugin]) -> None:
+    """Raise ``UsageError`` where what the user brings is not there, as far as that shows without importing it."""
+    from nccl_bench.communicators.loading import locate
+
+    for plugin in plugins:
+        if not plugin.ours:
+            try:
+                locate(plugin.target, plugin.tree)
+            except SetupError as error:
+                raise UsageError(f"the arm {plugin.name}: {error}") from error
 
 
 def show_plan(config: RunConfig, world_size: int, ranks_per_node: int) -> None:

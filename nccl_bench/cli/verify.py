@@ -89,7 +89,7 @@ def verify(
     An arm that nothing orders takes part in every proof and has to fail; its failure shows as `caught`. Exit code 5: a
     probe failed; 9: the unordered arm was not caught, so nothing is proven.
     """
-    from nccl_bench.cli.session import Output
+    from nccl_bench.cli.session import Output, refuse_missing
     from nccl_bench.launch.attach import started_by
     from nccl_bench.launch.hardware import gpu_count
     from nccl_bench.launch.torchrun import LaunchConfig
@@ -108,6 +108,7 @@ def verify(
         timeout_s=timeout,
     )
     _refuse_nothing(config)
+    refuse_missing(config.plugins)
     if width is not None and width < NARROWEST:
         raise UsageError(f"--width is {width}: the table of a proof needs at least {NARROWEST}")
     output = Output(out=out, json=json, width=width)

@@ -25,7 +25,8 @@ class Foreign:
 
     ``where`` is the file and line of its definition, ``described`` how it is called, ``supports`` the collectives and
     placements that it can do. Those in ``only_sums`` reduce by summing alone, those in ``uneven`` take blocks of any
-    sizes. ``closes`` says that closing the communicator ends what the user's code made.
+    sizes. ``closes`` says that closing the communicator ends what the user's code made, ``ready`` that this was made
+    already when it was loaded, so that two arms of it are the same object.
     """
 
     communicator: Communicator
@@ -35,6 +36,7 @@ class Foreign:
     only_sums: frozenset[str]
     uneven: frozenset[str]
     closes: bool
+    ready: bool
     described: str
     where: str
 
@@ -77,6 +79,7 @@ def bring(plugin: Plugin, group: dist.ProcessGroup, device: Device) -> Foreign:
         only_sums=adapted.only_sums,
         uneven=adapted.takes_sizes,
         closes=adapted.closes,
+        ready=adapted.ready,
         described=adapted.described,
         where=found.where,
     )

@@ -40,16 +40,33 @@ class Found:
     roots: tuple[Path, ...]
 
 
-def load(target: str, tree: str | None = None) -> Found:
-    """Import what ``target`` names: ``path/to/file.py:NAME``, ``package.module:NAME``, or an entry point's name.
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Target:
+    """What a target names, before it is imported: ``attribute`` of ``module``, in the tree ``source`` if it is in one.
+
+    ``label`` is what messages call it.
+    """
+
+    label: str
+    module: str
+    attribute: str
+    source: SourceTree | None
+
+    @property
+    def roots(self) -> tuple[Path, ...]:
+        """The user's files and directories, as ``user_line`` takes them."""
+        return (self.source.root,) if self.source else _installed_at(self.module)
+
+
+def locate(target: str, tree: str | None = None) -> Target:
+    """What ``target`` names: ``path/to/file.py:NAME``, ``package.module:NAME``, or an entry point's name.
 
     ``NAME`` may have dots. ``tree`` is the directory that the target's modules come from, before anything installed; a
     relative path starts there. Without it a file's is the first directory above that has no ``__init__.py``, and a
     module's is the current directory, if that holds it; else it is imported as any installed one.
-    ``source_trees`` says what a tree's modules see.
 
-    Raises ``SetupError``, in one line, for a target that is malformed, missing or not callable, and for whatever its
-    import raises but ``KeyboardInterrupt``.
+    Nothing is imported. Raises ``SetupError``, in one line, for a target that is malformed, or missing as far as that
+    can be seen from outside.
     """
     label = target
     if ":" not in target and "/" not in target and not target.endswith(".py"):
@@ -62,21 +79,33 @@ def load(target: str, tree: str | None = None) -> Found:
         raise SetupError(f"{label!r} names nothing that can be loaded: give {_FORMS}")
     if tree is not None and not Path(tree).is_dir():
         raise SetupError(f"{label}: the tree {tree} is no directory: give the one that holds the top-level package")
-    source, module_name = _of_file(label, place, tree) if is_file else (_of_module(label, place, tree), place)
-    roots = (source.root,) if source else _installed_at(module_name)
+    source, module = _of_file(label, place, tree) if is_file else (_of_module(label, place, tree), place)
+    if source is None and not _is_installed(module):
+        raise SetupError(f"{label}: {_missing(module, ())}")
+    return Target(label=label, module=module, attribute=attribute, source=source)
+
+
+def load(target: str, tree: str | None = None) -> Found:
+    """Import what ``target`` names, as ``locate`` has it; ``source_trees`` says what a tree's modules see.
+
+    Raises ``SetupError``, in one line, for a target that is malformed, missing or not callable, and for whatever its
+    import raises but ``KeyboardInterrupt``.
+    """
+    found = locate(target, tree)
+    label, source, roots = found.label, found.source, found.roots
     with source.inside() if source else nullcontext():
-        with _told(label, module_name, roots):
-            module = importlib.import_module(module_name)
+        with _told(label, found.module, roots):
+            module = importlib.import_module(found.module)
         value: Any = module
-        for name in attribute.split("."):
-            with _told(label, module_name, roots):
+        for name in found.attribute.split("."):
+            with _told(label, found.module, roots):
                 owner, value = value, getattr(value, name, _ABSENT)
             if value is _ABSENT:
                 near = get_close_matches(name, dir(owner)) or [each for each in dir(owner) if each[0] != "_"][:8]
                 raise SetupError(f"{label}: it has no {name!r}, but {', '.join(near) or 'nothing at all'}")
         if not callable(value):
             raise SetupError(f"{label} is a {type(value).__name__}: name a class, a function or what can be called")
-        return Found(value=value, where=where(value) or getattr(module, "__file__", None) or target, roots=roots)
+        return Found(value=value, where=where(value) or getattr(module, "__file__", None) or label, roots=roots)
 
 
 def user_line(error: BaseException, roots: Sequence[Path]) -> str | None:
@@ -162,6 +191,13 @@ def _of_module(label: str, module: str, tree: str | None) -> SourceTree | None:
     if not source.claim(module):
         raise SetupError(f"{label}: {_missing(module, (source.root,))}")
     return source
+
+
+def _is_installed(module: str) -> bool:
+    try:
+        return find_spec(module.partition(".")[0]) is not None
+    except ValueError:  # a module without a spec, such as __main__
+        return True
 
 
 def _installed_at(module: str) -> tuple[Path, ...]:

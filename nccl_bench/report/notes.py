@@ -66,6 +66,10 @@ class Doubt(StrEnum):
         "those of unregistered memory. Measure with --register none, or look for the reason with "
         "--env NCCL_DEBUG=INFO."
     )
+    SAME_OBJECT = (
+        "{baseline} was made already when it was loaded, so its twin is the same object, and the noise floor is "
+        "without the luck that communicators have. Give a class, or a function that makes one, to see that too."
+    )
     UNREAD = (
         "{variables} in the environment does nothing: the libnccl in use ({library}, {version}) does not know it. It "
         "is misspelt, or takes a newer NCCL (--nccl-library)."
@@ -89,12 +93,15 @@ def failures(run: Run) -> Iterator[str]:
     for line in run.lines:
         if isinstance(line, Hang | Crash):
             doing = line.case.label if line.case else "set-up" if line.case_index < 0 else "close"
-            where = f"{doing}, arm {line.arm}, rank {line.rank} on {line.host}"
+            rank = f"rank {line.rank} on {line.host}"
+            where = f"{doing}, arm {line.arm}, {rank}"
             if isinstance(line, Hang):
                 call = f", in {line.call}" if line.call else ""
                 yield f"HANG: {where}: in {line.phase} after {round(line.timeout_s, 1):g} s{call}"
             else:
-                yield f"CRASH: {where}: {line.message.strip()}"
+                # Its last words have the rank, and those of a user's communicator the arm.
+                message = line.message.strip().removeprefix(rank).lstrip(": ").removeprefix(f"the arm {line.arm}: ")
+                yield f"CRASH: {where}: {message}"
     if all(isinstance(line, Skipped) for line in run.lines):
         skipped = f": {counted(len(run.lines), 'case')} skipped, and no other begun" if run.lines else ""
         yield f"EMPTY: nothing was measured{skipped}"
@@ -152,6 +159,7 @@ def run_doubts(run: Run, arms: Collection[str], baseline: str) -> Iterator[str]:
     yield from _unread(run)
     yield from _unregistered(run, {*arms, baseline})
     yield from _same_paths(run, arms, baseline)
+    yield from _same_object(run, baseline)
 
 
 def _imported_events(run: Run) -> Iterator[str]:
@@ -175,6 +183,13 @@ def _same_paths(run: Run, arms: Collection[str], baseline: str) -> Iterator[str]
             if seen and same is not None and same == of_baseline.get(mode):
                 where = f"{collective} ({', '.join(seen)})"
                 yield Doubt.SAME_PATH.format(candidate=arm, baseline=baseline, where=where, path=same)
+
+
+def _same_object(run: Run, baseline: str) -> Iterator[str]:
+    ready = [plugin.get("arm") for plugin in _plugins(run) if plugin.get("ready")]
+    twin = twin_of(baseline)
+    if baseline in ready and any(isinstance(line, Samples) and line.arm == twin for line in run.lines):
+        yield Doubt.SAME_OBJECT.format(baseline=baseline)
 
 
 def _two_libraries(run: Run) -> Iterator[str]:
@@ -228,7 +243,8 @@ def brought(run: Run) -> Iterator[str]:
     for arm in run.meta["config"].get("plugins") or ():
         if arm.get("target") in ARMS:
             over = f" over {arm['transport']}" if arm.get("transport") else ""
-            yield f"{arm.get('name')}: {arm['target']}{over}"
+            variables = ", ".join(f"{name}={value}" for name, value in (arm.get("variables") or {}).items())
+            yield f"{arm.get('name')}: {arm['target']}{over}{f' with {variables}' if variables else ''}"
     for world in ((run.meta.get("worker") or {}).get("worlds") or ())[1:]:
         arms = [name for name in world.get("arms") or () if not str(name).endswith(TWIN_SUFFIX)]
         yield (

@@ -279,6 +279,11 @@ class Switched(Noting):
         self.ended += 1
 
 
+def test_what_was_made_here_is_told_from_what_was_there_already(adapting: Adapting) -> None:
+    made = (EngineAfter, make_all_reduce, StreamFreeCommunicator)
+    assert [adapting(found).ready for found in (*made, in_place)] == [False, False, False, True]
+
+
 def test_it_is_switched_on_until_it_is_closed_and_ended_once(group: dist.ProcessGroup) -> None:
     for made, closes in ((Switched(), True), (EngineBefore(group, "cpu"), False)):
         adapted = adapt(lambda *_, made=made: made, group, open_device("cpu", 0), adapter=PYNCCL, order=None)
@@ -293,7 +298,7 @@ def test_what_was_ready_is_not_ended_and_what_does_not_fit_is(adapting: Adapting
     ready, made = Switched(), Switched()
     adapted = adapting(ready)
     adapted.communicator.close()
-    assert (adapted.closes, ready.ended, ready.disabled) == (False, 0, True)
+    assert (adapted.ready, adapted.closes, ready.ended, ready.disabled) == (True, False, 0, True)
     with pytest.raises(SetupError, match="needs a private stream"):
         adapting(lambda group, device: made, order=BARE)
     assert (made.ended, made.disabled) == (1, True)

@@ -130,7 +130,7 @@ def made_up_run(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def here(tmp_path: Path, made_up_run: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """The current directory, with a configuration, a run and a directory that is neither."""
+    """The current directory, with a configuration, runs, and a module of the user's in it and in source trees."""
     for name in LAUNCHERS_MARKS:
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setattr(hardware, "gpu_count", lambda _environ: 0)
@@ -139,6 +139,9 @@ def here(tmp_path: Path, made_up_run: Path, monkeypatch: pytest.MonkeyPatch) -> 
     (tmp_path / "limits.toml").write_text("[[limits]]\nthreshold = '5%'\nsizes = ':1K'\n", encoding="utf-8")
     for name in ("a-run", "another-run"):
         shutil.copytree(made_up_run, tmp_path / name)
+    for tree in (".", "x", "y", "old", "new"):
+        (tmp_path / tree).mkdir(exist_ok=True)
+        (tmp_path / tree / "m.py").touch()
     return tmp_path
 
 
@@ -587,6 +590,13 @@ BAD: list[tuple[tuple[str, ...], int, tuple[str, ...]]] = [
     (("run", "--arm", "x=nccl4py,A=1"), 2, ("x is nccl4py", "the device cpu has no use for")),
     (("run", "--arm", "x=dedicated-stream-unordered,A=1"), 2, ("the arm x is bare", "verify")),
     (("run", "--before-tree", "x"), 2, ("belong together",)),
+    (("run", "--arm", "mine=nosuch.py:C"), 2, ("the arm mine", "no Python file nosuch.py", "path/to/file.py:NAME")),
+    (("run", "--arm", "mine=nosuch.py:C", "--dry-run"), 2, ("the arm mine", "no Python file nosuch.py")),
+    (("verify", "--arm", "mine=nosuch.py:C"), 2, ("the arm mine", "no Python file nosuch.py")),
+    (("run", "--arm", "mine=nosuch.comm:C"), 2, ("the arm mine", "no module nosuch.comm", "nor is it installed")),
+    (("run", "--arm", "mine=m.py:"), 2, ("the arm mine", "'m.py:' names nothing", "path/to/file.py:NAME")),
+    (("run", "--arm", "mine=m:C,tree=nosuch"), 2, ("the arm mine", "the tree nosuch is no directory")),
+    (("run", "--arm", "nosuch"), 2, ("the arm nosuch", "entry point 'nosuch' is unknown")),
     (("run", "--env", "NCCL_ALGO"), 2, ("--env is 'NCCL_ALGO'", "NAME=VALUE")),
     (("run", "--env", "path=x"), 2, ("'path'", "capitals")),
     (("run", "--transport", "nccl4py"), 2, ("'nccl4py'", "gloo")),

@@ -16,7 +16,7 @@ from types import ModuleType
 
 import pytest
 
-from nccl_bench.communicators.loading import load, user_line
+from nccl_bench.communicators.loading import load, locate, user_line
 from nccl_bench.errors import SetupError
 from nccl_bench.plugins import GROUP
 
@@ -451,6 +451,17 @@ def test_each_error_is_one_line_that_names_the_target_and_the_users_line(
     assert text.startswith(target)
     assert message.format(tree=tree) in text
     assert "\n" not in text
+
+
+def test_what_is_missing_is_told_without_an_import_of_what_is_not(tmp_path: Path) -> None:
+    tree = write(tmp_path / "tree", BROKEN)
+    before = set(sys.modules)
+    for found in ("engine.raises:x", "engine/exits.py:x", "engine.good:zzz"):
+        assert locate(found, str(tree)).roots == (tree,)
+    for missing in ("nosuch.module:x", "nosuch.py:x", "engine.good", "nosuch"):
+        with pytest.raises(SetupError):
+            locate(missing, str(tree))
+    assert set(sys.modules) == before
 
 
 def test_a_tree_that_is_no_directory_is_told(tmp_path: Path) -> None:

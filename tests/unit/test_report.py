@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import json
 import re
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -31,6 +32,7 @@ from synthetic_runs import (
 from typer.testing import CliRunner
 
 from nccl_bench.analysis.summary import COLUMNS, summarize, summary_rows
+from nccl_bench.capabilities import twin_of
 from nccl_bench.cli.run import run as run_command
 from nccl_bench.collectives import Timing
 from nccl_bench.records.nccl_tests import ARM
@@ -192,6 +194,43 @@ def test_what_an_arm_cannot_do_is_told_with_what_it_can(supports: list[str], say
     run = Run(meta=meta() | {"config": config, "worker": {"plugins": [plugin]}}, lines=(samples(),))
     told = [text for text in not_measured(run) if text.startswith("mine")]
     assert told == ([] if says is None else [says])
+
+
+def test_a_baseline_that_was_there_already_is_told_to_have_no_luck_in_its_floor() -> None:
+    plugin = {"arm": "mine", "where": "a.py:1", "order": "current", "described": "as it is", "ready": True}
+
+    def told(arms: Sequence[str], **what: object) -> bool:
+        made_up = Run(
+            meta=meta(baseline="mine") | {"worker": {"plugins": [plugin | what]}}, lines=tuple(map(samples, arms))
+        )
+        return "mine was made already when it was loaded, so its twin is the same object" in flat(shown(made_up))
+
+    assert told(["mine", twin_of("mine"), "torch"])
+    assert not told(["mine", twin_of("mine"), "torch"], ready=False)
+    assert not told(["mine", twin_of("mine"), "torch"], arm="torch")
+    assert not told(["mine", "torch"])
+
+
+def test_an_arm_of_ours_in_another_way_is_told_with_what_differs() -> None:
+    plugins = [
+        {"name": "bound", "target": "stream-free", "transport": "nccl4py", "variables": {}},
+        {"name": "few", "target": "stream-free", "variables": {"NCCL_MAX_CTAS": "4", "NCCL_ALGO": "Ring"}},
+    ]
+    made_up = Run(meta=meta() | {"config": meta()["config"] | {"plugins": plugins}}, lines=(samples(),))
+    text = flat(shown(made_up))
+    assert "bound: stream-free over nccl4py" in text
+    assert "few: stream-free with NCCL_MAX_CTAS=4, NCCL_ALGO=Ring" in text
+
+
+def test_a_crash_says_its_rank_and_its_arm_once() -> None:
+    place = "rank 1 on node7"
+    for message, told in (
+        (f"{place}: the arm mine: Comm.all_reduce raised ValueError: no (a.py:3)", "Comm.all_reduce raised ValueError"),
+        (f"{place} was killed by SIGKILL", "was killed by SIGKILL"),
+        ("ncclSystemError", "ncclSystemError"),
+    ):
+        line = crash(message=message, rank=1, host="node7", arm="mine", case_index=-1, case=None)
+        assert f"CRASH: set-up, arm mine, {place}: {told}" in flat(shown([line, samples()]))
 
 
 def test_what_was_left_out_is_said_once_with_the_reason() -> None:

@@ -128,7 +128,8 @@ def test_without_options_everything_is_proven_on_two_ranks_of_the_cpu(verify: Co
     ]
 
 
-def test_every_option_reaches_the_proof(verify: Command, prover: Prover) -> None:
+def test_every_option_reaches_the_proof(verify: Command, prover: Prover, tmp_path: Path) -> None:
+    (tmp_path / "mine.py").touch()
     given = {
         "--arms": "coordinator,torch",
         "--arm": "mine=mine.py:Mine,order=bare",

@@ -39,7 +39,7 @@ class Adapted:
     ``order`` is how its calls are to be ordered, ``supports`` what it can do. Of that, the collectives in
     ``only_sums`` take no ``op``, and those in ``takes_sizes`` take blocks of different sizes. ``closes`` says that
     closing the communicator ends the user's object: that it was made here and has a ``close``, ``destroy`` or
-    ``shutdown``. ``described`` is one line for a report.
+    ``shutdown``. ``ready`` says that it was not made here. ``described`` is one line for a report.
     """
 
     communicator: Communicator
@@ -49,6 +49,7 @@ class Adapted:
     only_sums: frozenset[str]
     takes_sizes: frozenset[str]
     closes: bool
+    ready: bool
     described: str
 
 
@@ -126,6 +127,7 @@ def adapt(
         ),
         takes_sizes=frozenset(name for name, offer in offers.items() if "sizes" in offer.options),
         closes=ends is not None,
+        ready=made is found,
         described=f"{chosen}: {origin}, {described(offers)}, {calls}",
     )
 
