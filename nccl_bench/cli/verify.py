@@ -6,7 +6,7 @@ import os
 import shutil
 import sys
 from collections.abc import Iterable
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -17,7 +17,6 @@ from nccl_bench.capabilities import ARMS, DEVICES
 from nccl_bench.cli.run import DEFAULT_CPU_RANKS, choose_device
 from nccl_bench.errors import ExitCode, InterruptedRunError, RecordError, UsageError
 from nccl_bench.plugins import ARM_HELP, parse
-from nccl_bench.report.layout import counted
 from nccl_bench.verify.catalog import DETECTOR, PROBES
 
 if TYPE_CHECKING:
@@ -70,7 +69,8 @@ def verify(
     ] = None,
     device: Annotated[str | None, typer.Option(help=f"Of {_choices(DEVICES)}. Default: what the machine has.")] = None,
     nproc: Annotated[
-        int | None, typer.Option(help="Ranks, all on this node, 2 or more. Default: its GPUs; CPU: 2.")
+        int | None,
+        typer.Option(help="Ranks, all on this node, 2 or more; of fewer GPUs they share. Default: its GPUs, or 2."),
     ] = None,
     nccl_library: Annotated[str | None, typer.Option(help="A libnccl.so to use instead of torch's.")] = None,
     transport: Annotated[
@@ -118,16 +118,16 @@ def verify(
             f"{launcher} started this process as one rank of several, and a proof starts its own on one node, since a "
             "probe that fails may end them: run `nccl-bench verify` once, outside of it"
         )
-    ranks = nproc if nproc is not None else DEFAULT_CPU_RANKS if config.device == "cpu" else gpus
+    if config.device == "cuda" and not gpus and nproc is None:
+        raise UsageError("this machine has no GPU that could be seen: with --device cpu any machine will do")
+    ranks = nproc if nproc is not None else DEFAULT_CPU_RANKS if config.device == "cpu" else max(gpus, FEWEST_RANKS)
     if ranks < FEWEST_RANKS:
-        got = f"--nproc is {nproc}" if nproc is not None else f"this machine has {counted(gpus, 'GPU')}"
         raise UsageError(
-            f"{got}, and a proof needs at least {FEWEST_RANKS} ranks: one alone has nobody to wait for. "
-            + ("Give more, or leave it out" if config.device == "cpu" else "With --device cpu any machine will do")
+            f"--nproc is {nproc}, and a proof needs at least {FEWEST_RANKS} ranks: one alone has nobody to wait for. "
+            "Give more, or leave it out"
         )
-    if config.device == "cuda" and 0 < gpus < ranks:
-        raise UsageError(f"--nproc is {ranks}, and this node has {counted(gpus, 'GPU')}: NCCL wants one for each rank")
-    code = _prove(config, LaunchConfig(nproc=ranks, worker=WORKER), output)
+    shared = min(gpus, ranks) if config.device == "cuda" and gpus else None
+    code = _prove(config, LaunchConfig(nproc=ranks, worker=WORKER), output, shared)
     if code is not ExitCode.OK:
         raise SystemExit(int(code))
 
@@ -145,7 +145,7 @@ def _refuse_nothing(config: ProofConfig) -> None:
         )
 
 
-def _prove(config: ProofConfig, launch: LaunchConfig, output: Output) -> ExitCode:
+def _prove(config: ProofConfig, launch: LaunchConfig, output: Output, gpus: int | None) -> ExitCode:
     from datetime import datetime
 
     from nccl_bench.cli.progress import Display
@@ -168,7 +168,7 @@ def _prove(config: ProofConfig, launch: LaunchConfig, output: Output) -> ExitCod
         _create(output.out)
     try:
         with Display(len(cells), lambda index: "") as display:
-            proof = run_proof(config, launch, on_progress=display.show)
+            proof = replace(run_proof(config, launch, on_progress=display.show), gpus=gpus)
     except BaseException as error:
         if output.out is not None:
             output.out.unlink(missing_ok=True)  # empty, and in the way of the next attempt

@@ -18,6 +18,7 @@ _CELLS: Mapping[Status, str] = {Status.NOT_APPLICABLE: "-", Status.UNPROVEN: "?"
 _STYLES: Mapping[str, str] = {r"\bpass\b": "green", r"\b(FAIL|BLIND)\b": "bold red", r"\b(missed|broken|\?)": "yellow"}
 # The longest name of an arm, folded, and that of a probe.
 NARROWEST = 26
+SHARED_NOTICE = "The ranks share {gpus}: NCCL takes each for a host of its own, and they talk over the network."
 CPU_NOTICE = "CPU run: it shows how the arms order their calls, and says nothing about GPUs."
 
 
@@ -35,6 +36,7 @@ def proof_json(proof: Proof, about: Mapping[str, object]) -> str:
         **about,
         "device": proof.device,
         "world_size": proof.world_size,
+        "gpus": proof.gpus,
         "blind": proof.blind,
         "exit_code": int(proof.exit_code),
         "notes": list(proof.notes),
@@ -61,6 +63,8 @@ def _lines(proof: Proof, width: int) -> Iterator[Text]:
     )
     if proof.device == "cpu":
         yield from say(CPU_NOTICE, "dim")
+    if proof.gpus is not None and proof.gpus < proof.world_size:
+        yield from say(SHARED_NOTICE.format(gpus=counted(proof.gpus, "GPU")), "dim")
     yield Text()
     yield from _table(proof, width)
     for title, items, style in (

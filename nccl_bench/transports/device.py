@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import socket
 from dataclasses import dataclass, replace
 
 import torch
@@ -44,8 +46,19 @@ class Device:
         return replace(self, transport=made)
 
 
-def open_device(kind: str, local_rank: int, nccl_library: str | None = None, binding: str | None = None) -> Device:
+def open_device(
+    kind: str,
+    local_rank: int,
+    nccl_library: str | None = None,
+    binding: str | None = None,
+    *,
+    sharing: bool = False,
+) -> Device:
     """The device ``kind`` (``cuda`` or ``cpu``) of this rank, over ``binding`` or the first it has.
+
+    With ``sharing`` the ranks of a node that has fewer GPUs take turns through them. NCCL refuses two ranks on one GPU
+    of one host, and so each becomes a host of its own (``NCCL_HOSTID``): they talk over the network, which is right for
+    a proof and wrong for a time.
 
     Raises ``SetupError`` where the machine has none.
     On the CPU, torch.distributed has to be initialised first: Gloo's communicators meet in its store.
@@ -58,7 +71,9 @@ def open_device(kind: str, local_rank: int, nccl_library: str | None = None, bin
         raise SetupError("torch sees no CUDA device: install a CUDA build of torch, or measure with --device cpu")
     count = torch.cuda.device_count()
     # A launcher that gives each rank a GPU of its own shows it that one alone.
-    index = 0 if count == 1 else local_rank
+    index = local_rank % count if sharing else 0 if count == 1 else local_rank
+    if sharing and int(os.environ["LOCAL_WORLD_SIZE"]) > count:
+        os.environ["NCCL_HOSTID"] = f"{socket.gethostname()}-{local_rank}"
     if index >= count:
         raise SetupError(f"local rank {local_rank} needs a GPU, and torch sees {count}: start fewer ranks on this node")
     device = Device(streams=CudaStreams(index), transport=NcclTransport(find_library(nccl_library)))

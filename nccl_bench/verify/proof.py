@@ -141,12 +141,16 @@ class Judgement:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Proof:
-    """Every judgement, arm by arm, the detector's last; ``notes`` say what went wrong outside of any probe."""
+    """Every judgement, arm by arm, the detector's last; ``notes`` say what went wrong outside of any probe.
+
+    ``gpus`` is how many the ranks have, ``None`` where that is not known; with fewer than ranks they share.
+    """
 
     device: str
     world_size: int
     judgements: tuple[Judgement, ...]
     notes: tuple[str, ...] = ()
+    gpus: int | None = None
 
     @property
     def arms(self) -> tuple[str, ...]:

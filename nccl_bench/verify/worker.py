@@ -54,7 +54,8 @@ def prove(spec: ProofSpec, progress: Progress) -> None:
     dist.init_process_group("gloo", timeout=NEVER)
     control = Control(world())
     setup(phase="device")
-    device = open_device(config.device, int(os.environ["LOCAL_RANK"]), config.nccl_library, config.transport)
+    local_rank = int(os.environ["LOCAL_RANK"])
+    device = open_device(config.device, local_rank, config.nccl_library, config.transport, sharing=True)
     skipped = hopeless(read_findings(Path(spec.findings)))
     made = False
 

@@ -11,7 +11,7 @@ from nccl_bench.errors import ExitCode
 from nccl_bench.records.schema import Samples, Status
 from tests.integration.command import Place
 
-pytestmark = [pytest.mark.gpus(2), pytest.mark.timeout(400)]
+pytestmark = pytest.mark.timeout(400)
 
 ENGINE = Path(__file__).parent / "engine_communicators.py"
 BEFORE, AFTER = f"before={ENGINE}:EngineBefore", f"after={ENGINE}:EngineAfter"
@@ -28,6 +28,7 @@ def place(path: Path) -> Place:
     return found
 
 
+@pytest.mark.gpus(2)
 def test_before_and_after_and_processes_of_their_own_all_have_right_results(tmp_path: Path) -> None:
     here = place(tmp_path)
     arms = ("--arms", "stream-free", "--arm", BEFORE, "--arm", AFTER, "--arm", "few=stream-free,NCCL_MAX_CTAS=2")

@@ -15,7 +15,7 @@ from nccl_bench.verify.catalog import DETECTOR, PROBES
 from nccl_bench.verify.proof import Cell
 from tests.integration import mutants
 
-pytestmark = [pytest.mark.gpus(2), pytest.mark.timeout(600)]
+pytestmark = pytest.mark.timeout(600)
 
 # As on the CPU, where the rest is: what each probe says of each mutant, None where it has nothing to say. How a capture
 # that cannot work fails is the library's matter, and each costs a launch.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import time
 import weakref
 from pathlib import Path
@@ -191,3 +192,25 @@ def test_a_rank_takes_its_own_gpu_or_the_only_one_it_is_shown(
     else:
         open_device("cuda", local_rank)
         assert taken == [index]
+
+
+@pytest.mark.parametrize(
+    ("seen", "ranks", "indices", "hosts"),
+    [(1, 2, [0, 0], 2), (2, 3, [0, 1, 0], 3), (2, 2, [0, 1], 0), (4, 2, [0, 1], 0)],
+)
+def test_ranks_that_share_gpus_are_hosts_of_their_own_to_nccl(
+    seen: int, ranks: int, indices: list[int], hosts: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    taken: list[int] = []
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: seen)
+    monkeypatch.setattr(device_module, "CudaStreams", taken.append)
+    monkeypatch.setattr(device_module, "find_library", lambda explicit: explicit)
+    monkeypatch.setattr(device_module, "NcclTransport", lambda library: library)
+    monkeypatch.setenv("LOCAL_WORLD_SIZE", str(ranks))
+    named = set()
+    for local_rank in range(ranks):
+        monkeypatch.setenv("NCCL_HOSTID", "")
+        open_device("cuda", local_rank, sharing=True)
+        named.add(os.environ["NCCL_HOSTID"])
+    assert (taken, len(named - {""})) == (indices, hosts)

@@ -197,7 +197,7 @@ def test_json_is_printed_or_written_or_both_and_says_what_was_run_on_what(verify
     found = json.loads(written)
     assert list(found) == [
         *("tool", "version", "started", "command", "config", "environment"),
-        *("device", "world_size", "blind", "exit_code", "notes", "cells"),
+        *("device", "world_size", "gpus", "blind", "exit_code", "notes", "cells"),
     ]
     assert found["command"] == ["nccl-bench", "verify", "--json", "--out", "deep/proof.json", "--arms", "torch"]
     assert found["config"]["arms"] == ["torch"]
@@ -290,7 +290,7 @@ def test_a_proof_that_does_not_get_to_its_end_is_one_message(
     [
         (("--nproc", "1"), {}, ("--nproc is 1", "at least 2 ranks", "Give more, or leave it out")),
         (("--nproc", "0"), {}, ("--nproc is 0", "at least 2 ranks")),
-        (("--device", "cuda"), {}, ("0 GPUs", "at least 2 ranks", "--device cpu")),
+        (("--device", "cuda"), {}, ("no GPU", "--device cpu")),
         (("--device", "tpu"), {}, ("'tpu'", "cuda, cpu")),
         (("--arms", "stream-fre"), {}, ("--arms has 'stream-fre'", "stream-free")),
         (("--arms", DETECTOR), {}, (f"'{DETECTOR}'", "allowed are stream-free")),
@@ -335,13 +335,28 @@ def test_what_cannot_be_proven_is_refused_before_any_rank_starts(
     assert {path.name: path.read_text(encoding="utf-8") for path in tmp_path.iterdir()} == {"there.json": "{}"}
 
 
-@pytest.mark.parametrize(("gpus", "arguments"), [(2, ("--nproc", "3")), (1, ())])
-def test_gpus_that_are_too_few_are_refused(
-    gpus: int, arguments: tuple[str, ...], verify: Command, prover: Prover, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize(
+    ("gpus", "arguments", "ranks", "told"),
+    [
+        (1, (), 2, "The ranks share 1 GPU: "),
+        (2, ("--nproc", "3"), 3, "The ranks share 2 GPUs: "),
+        (2, (), 2, None),
+        (1, ("--device", "cpu"), 2, None),
+    ],
+)
+def test_ranks_share_gpus_that_are_fewer_and_that_is_said(
+    gpus: int,
+    arguments: tuple[str, ...],
+    ranks: int,
+    told: str | None,
+    verify: Command,
+    prover: Prover,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(hardware, "gpu_count", lambda environ: gpus)
     ended = verify(*arguments)
-    assert ended.code == ExitCode.USAGE
-    assert arguments or "With --device cpu any machine will do" in ended.stderr
-    assert ("this node has 2 GPUs" if arguments else "this machine has 1 GPU,") in ended.stderr
-    assert prover.asked == []
+    assert ended.code == ExitCode.OK
+    assert [launch.nproc for _, launch in prover.asked] == [ranks]
+    assert told in ended.stdout if told else "share" not in ended.stdout
+    found = json.loads(verify(*arguments, "--json").stdout)
+    assert found["gpus"] == (None if "cpu" in arguments else gpus)

@@ -240,7 +240,7 @@ def test_a_terminal_gets_colour_and_the_same_text(of: Proof, monkeypatch: pytest
 def test_the_json_is_everything_with_what_it_is_about() -> None:
     of = proof({("torch", "many"): KILLED, (DETECTOR, "producer"): "late"}, broken=[("torch", "many")])
     found = json.loads(proof_json(of, {"tool": "nccl-bench", "version": "1"}))
-    assert list(found) == ["tool", "version", "device", "world_size", "blind", "exit_code", "notes", "cells"]
+    assert list(found) == ["tool", "version", "device", "world_size", "gpus", "blind", "exit_code", "notes", "cells"]
     assert (found["device"], found["world_size"], found["blind"], found["exit_code"]) == ("cuda", 4, True, 9)
     cells = {(cell["arm"], cell["probe"]): cell for cell in found["cells"]}
     assert len(cells) == len(found["cells"]) == len(INSTALLED) * len(PROBES)
