@@ -24,10 +24,11 @@ _OverNccl = NcclTransport | Nccl4pyTransport
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Device:
-    """One rank's device."""
+    """One rank's device; ``shared`` says that it is another rank's too."""
 
     streams: Streams
     transport: Transport
+    shared: bool = False
 
     @property
     def backend(self) -> str:
@@ -72,11 +73,12 @@ def open_device(
     count = torch.cuda.device_count()
     # A launcher that gives each rank a GPU of its own shows it that one alone.
     index = local_rank % count if sharing else 0 if count == 1 else local_rank
-    if sharing and int(os.environ["LOCAL_WORLD_SIZE"]) > count:
+    shared = sharing and int(os.environ["LOCAL_WORLD_SIZE"]) > count
+    if shared:
         os.environ["NCCL_HOSTID"] = f"{socket.gethostname()}-{local_rank}"
     if index >= count:
         raise SetupError(f"local rank {local_rank} needs a GPU, and torch sees {count}: start fewer ranks on this node")
-    device = Device(streams=CudaStreams(index), transport=NcclTransport(find_library(nccl_library)))
+    device = Device(streams=CudaStreams(index), transport=NcclTransport(find_library(nccl_library)), shared=shared)
     return device if binding is None else device.over(binding)
 
 

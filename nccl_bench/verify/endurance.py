@@ -196,7 +196,8 @@ def _census(rig: Rig) -> Mapping[str, int]:
     census = {"reachable Stream objects": _live_streams(rig), "threads": threading.active_count()}
     if _TASKS.is_dir():  # those of libraries too; only Linux tells
         census |= {"threads": len(os.listdir(_TASKS)), "open files": len(os.listdir(_FILES))}
-    if not rig.device_spec.shares_memory:
+    # What another rank has not given back yet would be counted too.
+    if not (rig.device_spec.shares_memory or rig.device.shared):
         free, total = rig.device.streams.memory()
         census["bytes of device memory, whoever took them"] = total - free
     return census

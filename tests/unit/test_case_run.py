@@ -211,6 +211,6 @@ def test_ranks_that_share_gpus_are_hosts_of_their_own_to_nccl(
     named = set()
     for local_rank in range(ranks):
         monkeypatch.setenv("NCCL_HOSTID", "")
-        open_device("cuda", local_rank, sharing=True)
+        assert open_device("cuda", local_rank, sharing=True).shared is (ranks > seen)
         named.add(os.environ["NCCL_HOSTID"])
     assert (taken, len(named - {""})) == (indices, hosts)
