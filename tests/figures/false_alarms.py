@@ -21,6 +21,7 @@ def main() -> None:
     parser.add_argument("--sizes")
     parser.add_argument("--timings", default="gated")
     parser.add_argument("--max-rounds", type=int, default=60)
+    parser.add_argument("--placement", default="in-place", help="One rank alone does nothing in place.")
     parser.add_argument("--out", type=Path, help="Keep the runs here.")
     asked = parser.parse_args()
     nproc = 2 if asked.device == "cpu" else gpu_count(os.environ)
@@ -36,6 +37,7 @@ def main() -> None:
                     "arms": f"{ORIGINAL},{AGAIN}",
                     "baseline": ORIGINAL,
                     "sizes": sizes,
+                    "placements": asked.placement,
                     "timings": asked.timings,
                     "max_rounds": asked.max_rounds,
                 },

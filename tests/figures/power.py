@@ -18,6 +18,7 @@ def main() -> None:
     parser.add_argument("--device", choices=("cuda", "cpu"), default="cuda")
     parser.add_argument("--runs", type=int, default=1)
     parser.add_argument("--sizes", default="8:128M:x4")
+    parser.add_argument("--placement", default="in-place", help="One rank alone does nothing in place.")
     parser.add_argument("--out", type=Path, help="Keep the runs here.")
     asked = parser.parse_args()
     nproc = 2 if asked.device == "cpu" else gpu_count(os.environ)
@@ -32,6 +33,7 @@ def main() -> None:
                     "arms": ",".join((ORIGINAL, *SLOWED)),
                     "baseline": ORIGINAL,
                     "sizes": asked.sizes,
+                    "placements": asked.placement,
                     "timings": "gated",
                 },
             )
