@@ -98,7 +98,7 @@ class CommandLine:
         captured = self._capsys.readouterr()
         return int(end.value.code or 0), captured.out, captured.err
 
-    def _prove(self, config: ProofConfig, launch: LaunchConfig, output: Output) -> ExitCode:
+    def _prove(self, config: ProofConfig, launch: LaunchConfig, output: Output, gpus: int | None) -> ExitCode:
         self._see("proven", config=config, launch=launch, output=output)
         return ExitCode.OK
 
