@@ -329,10 +329,13 @@ def run(
     gates = parse_fail_on(fail_on)
     if len(resolved.arms) == 1 and {FailOn.SLOWER, FailOn.INCONCLUSIVE} & set(gates):
         raise UsageError(f"--fail-on is {fail_on!r}, and a run of one arm compares nothing: give it a second arm")
-    refuse_missing(resolved.plugins)
 
     attachment = decide(os.environ, launch=launch, attach=attach, rdzv_endpoint=rdzv_endpoint)
     output = Output(out=out, json=json, format=format, fail_on=gates, width=width)
+    # On several nodes, or as one rank of several, what is missing here alone is for a deadline to end: the others wait.
+    alone = attachment is None and nnodes == 1
+    if (alone or dry_run) and "PYTHONPATH" not in resolved.variables:
+        refuse_missing(resolved.plugins)
     if attachment is not None:
         if not dry_run:
             run_attached(resolved, attachment, output)

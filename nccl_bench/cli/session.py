@@ -174,7 +174,7 @@ def run_attached(config: RunConfig, attachment: Attachment, output: Output) -> N
             arm=failure.arm,
             rank=failure.rank,
             host=failure.host,
-            message=f"rank {failure.rank} on {failure.host} ended: {failure.kind}: {failure.message}",
+            message=failure.told,
         )
 
     watch(progress, give_up)
@@ -187,7 +187,7 @@ def run_attached(config: RunConfig, attachment: Attachment, output: Output) -> N
                 leaving.acquire()
     except Exception as error:  # noqa: BLE001 - the message is all that is left of a rank that has to end here
         failure = Failure.of(error, progress.position)
-        _say(f"rank {failure.rank} on {failure.host} ended: {failure.kind}: {failure.message}")
+        _say(failure.told)
         # Not a return: destructors of a library that failed may wait for ranks that wait for this one.
         _leave(failure.exit_code)
     if store:

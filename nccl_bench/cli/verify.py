@@ -70,7 +70,7 @@ def verify(
     device: Annotated[str | None, typer.Option(help=f"Of {_choices(DEVICES)}. Default: what the machine has.")] = None,
     nproc: Annotated[
         int | None,
-        typer.Option(help="Ranks, all on this node, 2 or more; of fewer GPUs they share. Default: its GPUs, or 2."),
+        typer.Option(help="Ranks, all on this node, 2 or more; more than GPUs share them. Default: its GPUs, or 2."),
     ] = None,
     nccl_library: Annotated[str | None, typer.Option(help="A libnccl.so to use instead of torch's.")] = None,
     transport: Annotated[

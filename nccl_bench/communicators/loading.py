@@ -176,8 +176,8 @@ def _of_file(label: str, path: str, tree: str | None) -> tuple[SourceTree, str]:
         candidates = [file for file in candidates if file.is_relative_to(root)]
     file = next((file for file in candidates if file.is_file() and file.suffix == ".py"), None)
     if file is None:
-        place = f"the tree {tree}" if tree is not None else f"{Path.cwd()}"
-        raise SetupError(f"{label}: there is no Python file {path} in {place}: give {_FORMS}")
+        place = f" in the tree {tree}" if tree is not None else "" if os.path.isabs(path) else f" in {Path.cwd()}"
+        raise SetupError(f"{label}: there is no Python file {path}{place}: give {_FORMS}")
     if tree is None:
         root = next(root for root in file.parents if not (root / "__init__.py").exists())
     source = source_tree(root)

@@ -10,7 +10,6 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from pathlib import Path
 
-from nccl_bench.errors import ForeignError
 from nccl_bench.records.handoff import Failure, Position, furthest_behind, read_failures
 
 _TAIL_LINES = 5
@@ -85,14 +84,12 @@ def tail_of(scratch: Path, local_rank: int) -> str:
 
 
 def _of_failure(failure: Failure) -> Death:
-    # What is wrong with a user's communicator says all there is to say.
-    how = "" if failure.kind == ForeignError.__name__ else f" ended with exit code {failure.exit_code}: {failure.kind}"
     return Death(
         rank=failure.rank,
         host=failure.host,
         case_index=failure.case_index,
         arm=failure.arm,
-        message=f"rank {failure.rank} on {failure.host}{how}: {failure.message}",
+        message=failure.told,
     )
 
 

@@ -19,6 +19,7 @@ from nccl_bench.verify.proof import (
     ProofConfig,
     ProofSpec,
     append_finding,
+    hopeless,
     judge,
     launches,
     read_findings,
@@ -57,18 +58,22 @@ def _tell(on_progress: Callable[[list[Position]], None], done: int, positions: l
 
 def _note_end(spec: ProofSpec, notes: list[str], end: Hang | Crash, _first: int) -> tuple[ProofSpec, int] | None:
     """Make of a hang or a crash the finding of its cell, and go on behind it."""
-    path, cells = Path(spec.findings), spec.cells
+    path, cells, following = Path(spec.findings), spec.cells, end.case_index + 1
     if end.case_index >= len(cells):
         # Behind the last cell every communicator is closed and every finding made.
         notes.append(f"After its last probe {_message(end)}")
     elif end.case_index >= 0:
         cell = cells[end.case_index]
         made = next((finding for finding in read_findings(path) if finding.cell == cell), None)
-        # Ranks whose probe failed alone leave by themselves, their finding made.
-        if made is None or not (made.failed and PROBES[cell.probe].alone):
+        # Ranks whose probe failed alone leave by themselves, their finding made, as is that of an arm that cannot be.
+        if made is None or not (made.unmade or (made.failed and PROBES[cell.probe].alone)):
             broken = Finding(arm=cell.arm, probe=cell.probe, trials=1, failed=1, detail=_message(end), broken=True)
             append_finding(path, broken)
-    return None if end.case_index < 0 else (spec, end.case_index + 1)
+        given_up = hopeless(read_findings(path))
+        while following < len(cells) and cells[following].arm in given_up:
+            append_finding(path, replace(given_up[cells[following].arm], probe=cells[following].probe))
+            following += 1
+    return None if end.case_index < 0 else (spec, following)
 
 
 def _message(end: Hang | Crash) -> str:

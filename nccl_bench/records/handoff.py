@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Self
 
 from nccl_bench.config import RunConfig, resolve
-from nccl_bench.errors import ExitCode, NcclBenchError
+from nccl_bench.errors import ExitCode, ForeignError, NcclBenchError
 from nccl_bench.worlds import World, worlds_of
 
 # A position is one write of this size at offset 0, so a later record covers all of an earlier one.
@@ -188,6 +188,12 @@ class Failure:
             exit_code=int(error.exit_code if isinstance(error, NcclBenchError) else ExitCode.SETUP),
             time=time.monotonic(),
         )
+
+    @property
+    def told(self) -> str:
+        """The rank, its host and what was wrong; with a user's communicator that says all there is to say."""
+        how = "" if self.kind == ForeignError.__name__ else f" ended with exit code {self.exit_code}: {self.kind}"
+        return f"rank {self.rank} on {self.host}{how}: {self.message}"
 
     def write(self, scratch: Path) -> None:
         """Leave this for the launcher, whole or not at all."""

@@ -67,8 +67,8 @@ class Doubt(StrEnum):
         "--env NCCL_DEBUG=INFO."
     )
     SAME_OBJECT = (
-        "{baseline} was made already when it was loaded, so its twin is the same object, and the noise floor is "
-        "without the luck that communicators have. Give a class, or a function that makes one, to see that too."
+        "{baseline} is a function, or an object that was there when it was loaded, so its twin is the same, and the "
+        "noise floor is without the luck that communicators have. Give a class, or a function that makes one."
     )
     UNREAD = (
         "{variables} in the environment does nothing: the libnccl in use ({library}, {version}) does not know it. It "
@@ -90,18 +90,21 @@ def failures(run: Run) -> Iterator[str]:
     if wrong:
         arms = ", ".join(dict.fromkeys(line.arm for line in wrong))
         yield f"WRONG: wrong results in {counted(len(wrong), 'cell')} of {arms}; first {wrong[0].case.label}"
+    theirs = {plugin.get("name") for plugin in run.meta["config"].get("plugins") or ()}
     for line in run.lines:
         if isinstance(line, Hang | Crash):
             doing = line.case.label if line.case else "set-up" if line.case_index < 0 else "close"
             rank = f"rank {line.rank} on {line.host}"
             where = f"{doing}, arm {line.arm}, {rank}"
+            last = "; it took no further part" if line.arm.removesuffix(TWIN_SUFFIX) in theirs else ""
             if isinstance(line, Hang):
                 call = f", in {line.call}" if line.call else ""
-                yield f"HANG: {where}: in {line.phase} after {round(line.timeout_s, 1):g} s{call}"
+                yield f"HANG: {where}: in {line.phase} after {round(line.timeout_s, 1):g} s{call}{last}"
             else:
                 # Its last words have the rank, and those of a user's communicator the arm.
-                message = line.message.strip().removeprefix(rank).lstrip(": ").removeprefix(f"the arm {line.arm}: ")
-                yield f"CRASH: {where}: {message}"
+                message = line.message.strip().removeprefix(rank).removeprefix(": ")
+                gap = "" if message.startswith(" ") else ": "
+                yield f"CRASH: {where}{gap}{message.removeprefix(f'the arm {line.arm}: ')}{last}"
     if all(isinstance(line, Skipped) for line in run.lines):
         skipped = f": {counted(len(run.lines), 'case')} skipped, and no other begun" if run.lines else ""
         yield f"EMPTY: nothing was measured{skipped}"

@@ -15,7 +15,11 @@ from nccl_bench.verify.catalog import DETECTOR, PROBES, blind_places
 from nccl_bench.verify.proof import Finding, Judgement, Proof, Status
 
 _CELLS: Mapping[Status, str] = {Status.NOT_APPLICABLE: "-", Status.UNPROVEN: "?"}
-_STYLES: Mapping[str, str] = {r"\bpass\b": "green", r"\b(FAIL|BLIND)\b": "bold red", r"\b(missed|broken|\?)": "yellow"}
+_STYLES: Mapping[str, str] = {
+    r"\bpass\b": "green",
+    r"\b(FAIL|BLIND|error)\b": "bold red",
+    r"\b(missed|broken|\?)": "yellow",
+}
 # The longest name of an arm, folded, and that of a probe.
 NARROWEST = 26
 SHARED_NOTICE = "The ranks share {gpus}: NCCL takes each for a host of its own, and they talk over the network."
@@ -71,6 +75,7 @@ def _lines(proof: Proof, width: int) -> Iterator[Text]:
         ("", _for_detector_alone(proof), ""),
         ("", _detector(proof), "bold red" if proof.blind else ""),
         ("Failed", _failures(proof), "red"),
+        ("Could not be made", _unmade(proof), "red"),
         ("Warnings", list(proof.notes), "yellow"),
         ("Not applicable", _reasons(proof), ""),
     ):
@@ -200,6 +205,16 @@ def _failures(proof: Proof) -> list[str]:
         for judgement in proof.judgements
         if judgement.status is Status.FAIL and judgement.finding
     ]
+
+
+def _unmade(proof: Proof) -> list[str]:
+    """Each arm once, without its name a second time."""
+    why = {
+        judgement.arm: (judgement.finding.detail or "").removeprefix(f"the arm {judgement.arm}: ")
+        for judgement in proof.judgements
+        if judgement.status is Status.ERROR and judgement.finding
+    }
+    return [f"{arm}: {detail}" for arm, detail in why.items()]
 
 
 def _how_often(judgement: Judgement) -> str:

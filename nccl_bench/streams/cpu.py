@@ -261,14 +261,21 @@ def synchronize(device: Device = None) -> None:
     That includes streams since dropped. If several failed the oldest failure is raised, the next one by the next call.
     """
     _check_device(device)
-    with _lock:
-        queues = [stream._queue for stream in _streams.values()]
-    for queue in queues:
-        queue.wait(queue.submitted)
+    waited: dict[_Queue, int] = {}
+    # Work may submit work, to streams that were looked at before.
+    while (submitted := _submitted()) != waited:
+        waited = submitted
+        for queue, number in waited.items():
+            queue.wait(number)
     with _lock:
         failed = list(_failed)
     for queue in failed:
         queue.report(queue.submitted)
+
+
+def _submitted() -> dict[_Queue, int]:
+    with _lock:
+        return {stream._queue: stream._queue.submitted for stream in _streams.values()}
 
 
 def from_handle(handle: int) -> Stream:

@@ -24,7 +24,7 @@ _OverNccl = NcclTransport | Nccl4pyTransport
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Device:
-    """One rank's device; ``shared`` says that it is another rank's too."""
+    """One rank's device; ``shared`` says that the ranks of this node share its GPUs."""
 
     streams: Streams
     transport: Transport

@@ -97,7 +97,8 @@ class Finding:
     """What came of a cell: ``failed`` of ``trials``, ``raced`` of them by their order alone.
 
     ``detail`` is about the first that failed, or says why there was no trial, ``quiet`` the places at which none raced.
-    ``broken`` says that the probe did not come to an end: an exception, a crash or a hang, which count as one trial.
+    ``broken`` says that the probe did not come to an end: an exception, a crash or a hang, which count as one trial;
+    ``unmade`` that it did not begin, since the user's arm could not be made.
     """
 
     arm: str
@@ -108,6 +109,7 @@ class Finding:
     raced: int = 0
     quiet: tuple[str, ...] = ()
     broken: bool = False
+    unmade: bool = False
 
     @property
     def cell(self) -> Cell:
@@ -125,6 +127,7 @@ class Status(StrEnum):
     MISSED = "missed"  # the detector passed a probe that it need not fail
     BROKEN = "broken"  # the detector hung or crashed in such a probe, which says nothing about it
     BLIND = "BLIND"  # the detector passed, or broke, where it has to fail
+    ERROR = "error"  # the arm could not be made
     UNPROVEN = "unproven"  # passed, but by a blind detector's word
 
 
@@ -169,11 +172,11 @@ class Proof:
 
     @property
     def exit_code(self) -> ExitCode:
-        """A blind detector's code before a failed probe's: it makes every other word worthless."""
+        """A blind detector's code before a failed probe's, since it makes every other word worthless."""
         if self.blind:
             return ExitCode.BLIND_DETECTOR
-        failed = any(judgement.status is Status.FAIL for judgement in self.judgements)
-        return ExitCode.RACE if failed else ExitCode.OK
+        seen = {judgement.status for judgement in self.judgements}
+        return ExitCode.RACE if Status.FAIL in seen else ExitCode.SETUP if Status.ERROR in seen else ExitCode.OK
 
 
 def asked(config: ProofConfig) -> list[Cell]:
@@ -226,7 +229,9 @@ def _judge(cell: Cell, device: DeviceSpec, reason: str | None, findings: Mapping
     if not finding.trials:
         reason = finding.detail or "it has none of the collectives that this probe tries"
         return Judgement(arm=cell.arm, probe=cell.probe, status=Status.NOT_APPLICABLE, reason=reason)
-    if cell.arm != DETECTOR:
+    if finding.unmade:
+        status = Status.ERROR
+    elif cell.arm != DETECTOR:
         status = Status.FAIL if finding.failed else Status.PASS
     elif PROBES[cell.probe].detects:
         # Neither a crash nor a result that is wrong whatever its order is the sight of a race.
@@ -301,13 +306,18 @@ def read_findings(path: Path) -> Sequence[Finding]:
     return [Finding(**mapping | {"quiet": tuple(mapping["quiet"])}) for mapping in mappings]
 
 
-def hopeless(findings: Iterable[Finding]) -> frozenset[str]:
-    """The arms that broke in ``MOST_BROKEN`` cells: every further one would cost another launch, or a deadline."""
-    broken = Counter(finding.arm for finding in findings if finding.broken)
-    return frozenset(arm for arm, cells in broken.items() if cells >= MOST_BROKEN)
+def hopeless(findings: Iterable[Finding]) -> Mapping[str, Finding]:
+    """What is found of every further probe of an arm that is tried no more: each would cost another launch.
 
-
-def not_tried(cell: Cell) -> Finding:
-    """The finding of a cell whose arm is hopeless."""
-    detail = f"not tried: the arm hung or crashed in {MOST_BROKEN} probes before"
-    return Finding(arm=cell.arm, probe=cell.probe, trials=1, failed=1, detail=detail, broken=True)
+    That is of one that broke in ``MOST_BROKEN`` cells, or could not be made.
+    """
+    given_up: dict[str, Finding] = {}
+    broken = Counter[str]()
+    for finding in findings:
+        broken[finding.arm] += finding.broken
+        if finding.unmade:
+            given_up[finding.arm] = finding
+        elif broken[finding.arm] >= MOST_BROKEN:
+            detail = f"not tried: the arm hung or crashed in {MOST_BROKEN} probes before"
+            given_up.setdefault(finding.arm, replace(finding, trials=1, failed=1, detail=detail, broken=True))
+    return given_up

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Callable
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
@@ -12,7 +13,7 @@ import torch.distributed as dist
 
 from nccl_bench.arms import Arm
 from nccl_bench.communicators.foreign import blamed
-from nccl_bench.errors import ExitCode
+from nccl_bench.errors import ExitCode, ForeignError
 from nccl_bench.plugins import of_arm
 from nccl_bench.ranks.control import Control
 from nccl_bench.ranks.process import NEVER, SETUP, SETUP_TIMEOUT_S, run_rank, world
@@ -20,7 +21,7 @@ from nccl_bench.records.handoff import Progress
 from nccl_bench.transports.device import open_device
 from nccl_bench.verify.catalog import PROBES
 from nccl_bench.verify.probes import RUN
-from nccl_bench.verify.proof import Cell, ProofSpec, append_finding, hopeless, not_tried, read_findings
+from nccl_bench.verify.proof import Cell, Finding, ProofSpec, append_finding, hopeless, read_findings
 from nccl_bench.verify.rig import Rig
 
 
@@ -56,7 +57,8 @@ def prove(spec: ProofSpec, progress: Progress) -> None:
     setup(phase="device")
     local_rank = int(os.environ["LOCAL_RANK"])
     device = open_device(config.device, local_rank, config.nccl_library, config.transport, sharing=True)
-    skipped = hopeless(read_findings(Path(spec.findings)))
+    findings = Path(spec.findings)
+    given_up = hopeless(read_findings(findings))
     made = False
 
     def make(name: str) -> Arm:
@@ -75,6 +77,18 @@ def prove(spec: ProofSpec, progress: Progress) -> None:
         return arm
 
     arms = _Arms(make)
+
+    def shared_arm(cell: Cell) -> Arm:
+        try:
+            return arms.get(cell.arm)
+        except ForeignError as error:
+            # By whichever rank it is that cannot: all of them are on this node.
+            unmade = Finding(
+                arm=cell.arm, probe=cell.probe, trials=1, failed=1, detail=str(error), broken=True, unmade=True
+            )
+            append_finding(findings, unmade)
+            raise
+
     for index in range(spec.first, len(spec.cells)):
         cell = spec.cells[index]
 
@@ -83,15 +97,15 @@ def prove(spec: ProofSpec, progress: Progress) -> None:
             progress.update(case_index=index, arm=cell.arm, phase=where, deadline_s=deadline_s)
 
         at("", deadline_s=config.timeout_s)
-        if cell.arm in skipped:
-            finding = not_tried(cell)
+        if cell.arm in given_up:
+            finding = replace(given_up[cell.arm], probe=cell.probe)
         else:
             rig = Rig(
                 cell=cell,
                 device=device,
                 device_spec=config.device_spec,
                 control=control,
-                shared_arm=partial(arms.get, cell.arm),
+                shared_arm=partial(shared_arm, cell),
                 new_arm=partial(arms.make, cell.arm),
                 at=at,
                 routes=config.routing,
@@ -103,8 +117,8 @@ def prove(spec: ProofSpec, progress: Progress) -> None:
                 plugin = of_arm(config.plugins, cell.arm)
                 raise error if plugin is None else blamed(plugin, error) from error
         if control.rank == 0:
-            append_finding(Path(spec.findings), finding)
-        if finding.failed and PROBES[cell.probe].alone and cell.arm not in skipped:
+            append_finding(findings, finding)
+        if finding.failed and PROBES[cell.probe].alone and cell.arm not in given_up:
             # It may have left the process unusable, destructors included; the launcher goes on with fresh ones.
             sys.stderr.flush()
             os._exit(ExitCode.OK)

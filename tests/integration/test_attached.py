@@ -144,7 +144,7 @@ def test_a_rank_whose_peer_dies_keeps_and_shows_what_was_measured(place: Place) 
     assert isinstance(crash, Crash)
     assert crash.case is not None
     assert (crash.case.size_bytes, crash.case_index, crash.arm, crash.rank) == (2048, 1, "torch", 0)
-    assert crash.message.startswith(f"rank 0 on {crash.host} ended: ")
+    assert crash.message.startswith(f"rank 0 on {crash.host} ended with exit code ")
     assert "eager latency (us)" in first.stdout
     assert "CRASH: all_reduce bfloat16 sum in-place 2048 B, arm torch, rank 0" in " ".join(first.stdout.split())
     assert f"nccl-bench: recorded in {place.cwd / 'there'}\n" in first.stderr

@@ -362,6 +362,21 @@ def test_every_spelling_of_every_option_changes_what_it_says(
         assert option.look(command_line.observe(command, "mine.toml", spelling)) == without, spelling
 
 
+@pytest.mark.parametrize(
+    ("elsewhere", "env", "did"),
+    [
+        (("--attach",), RANKS | {"MASTER_PORT": "1"}, "attached"),
+        (("--nnodes", "2", "--rdzv-endpoint", "node0:29500"), {}, "launched"),
+        (("--env", "PYTHONPATH=lib"), {}, "launched"),
+    ],
+)
+def test_what_is_missing_here_alone_is_left_to_the_ranks(
+    elsewhere: tuple[str, ...], env: Mapping[str, str], did: str, command_line: CommandLine
+) -> None:
+    assert command_line.observe("run", "--arm", "mine=nosuch:C", *elsewhere, env=env).did == did
+    assert command_line.run("run", "--arm", "mine=nosuch:C")[0] == ExitCode.USAGE
+
+
 def test_arguments_say_which_file_and_which_run(command_line: CommandLine, here: Path) -> None:
     assert command_line.observe("run").config == resolve("cpu")
     assert (here / "a-run" / "samples.jsonl").write_text("", encoding="utf-8") == 0
@@ -953,7 +968,7 @@ def test_an_attached_rank_that_raises_keeps_and_shows_what_was_measured_and_says
     line = run.lines[-1]
     assert isinstance(line, Crash)
     assert (line.case and line.case.size_bytes, line.case_index, line.arm, line.rank) == (size_bytes, index, "torch", 0)
-    assert line.message == f"rank 0 on {line.host} ended: RuntimeError: Connection closed by peer"
+    assert line.message == f"rank 0 on {line.host} ended with exit code 3: RuntimeError: Connection closed by peer"
     assert (here / "there" / "summary.csv").read_text(encoding="utf-8").count("\n") == 3
 
 

@@ -27,7 +27,6 @@ from nccl_bench.verify.proof import (
     hopeless,
     judge,
     launches,
-    not_tried,
     read_findings,
     resolve,
 )
@@ -255,18 +254,41 @@ def test_every_status_is_one_that_a_judgement_can_have() -> None:
     good = judge(CONFIG, 2, findings(CONFIG, *CAUGHT))
     bad = judge(CONFIG, 2, findings(CONFIG, Cell(arm="torch", probe="many")))
     broken = judge(CONFIG, 2, findings(CONFIG, *CAUGHT, broken=[Cell(arm=DETECTOR, probe="many")]))
-    assert {status for proof in (good, bad, broken) for status in statuses(proof).values()} == set(Status)
+    error = judge(CONFIG, 2, unmade(*findings(CONFIG, *CAUGHT)))
+    assert {status for proof in (good, bad, broken, error) for status in statuses(proof).values()} == set(Status)
+
+
+def unmade(*found: Finding) -> list[Finding]:
+    """The same if torch could not be made."""
+    return [
+        replace(finding, trials=1, failed=1, broken=True, unmade=True) if finding.arm == "torch" else finding
+        for finding in found
+    ]
+
+
+def test_an_arm_that_cannot_be_made_is_an_error_of_set_up_and_less_than_a_failed_probe() -> None:
+    error = judge(CONFIG, 2, unmade(*findings(CONFIG, *CAUGHT)))
+    applicable = {status for (arm, _), status in statuses(error).items() if arm == "torch"}
+    assert applicable == {Status.ERROR, Status.NOT_APPLICABLE}
+    assert error.exit_code is ExitCode.SETUP
+    race = judge(CONFIG, 2, unmade(*findings(CONFIG, *CAUGHT, Cell(arm="stream-free", probe="many"))))
+    assert race.exit_code is ExitCode.RACE
+    assert judge(CONFIG, 2, unmade(*findings(CONFIG))).exit_code is ExitCode.BLIND_DETECTOR
 
 
 def test_an_arm_that_breaks_again_and_again_is_not_tried_any_more() -> None:
     broken = [cell for cell in asked(CONFIG) if cell.arm == "stream-free"][:MOST_BROKEN]
     found = findings(CONFIG, *CAUGHT, broken=broken)
-    assert hopeless(found) == {"stream-free"}
-    assert hopeless(finding for finding in found if finding.cell != broken[0]) == frozenset()
-    left = not_tried(Cell(arm="torch", probe="many"))
-    assert (left.failed, left.broken) == (1, True)
+    (left,) = hopeless(found).values()
+    assert hopeless(finding for finding in found if finding.cell != broken[0]) == {}
+    assert (left.arm, left.trials, left.failed, left.broken) == ("stream-free", 1, 1, True)
     assert left.detail is not None
     assert left.detail.startswith("not tried: ")
+
+
+def test_an_arm_that_cannot_be_made_is_not_tried_again() -> None:
+    first, *_ = unmade(*(finding for finding in findings(CONFIG) if finding.arm == "torch"))
+    assert hopeless([*findings(CONFIG, *CAUGHT), first]) == {"torch": first}
 
 
 def test_a_cell_that_nobody_reported_on_is_no_pass() -> None:

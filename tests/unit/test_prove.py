@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from nccl_bench.errors import SetupError
+from nccl_bench.errors import ExitCode, SetupError
 from nccl_bench.launch import prove as prove_module
 from nccl_bench.launch import supervise as supervise_module
 from nccl_bench.launch.prove import run_proof
@@ -217,7 +217,7 @@ def test_every_launch_is_told_of_the_breaks_of_those_before(prove: Callable[...,
 
     def noting(act: Act) -> Act:
         def noted(spec: ProofSpec) -> int | None:
-            told.append(hopeless(read_findings(Path(spec.findings))))
+            told.append(frozenset(hopeless(read_findings(Path(spec.findings)))))
             return act(spec)
 
         return noted
@@ -226,6 +226,21 @@ def test_every_launch_is_told_of_the_breaks_of_those_before(prove: Callable[...,
     proven = prove(*map(noting, (crashes(0), hangs(1), finishes, crashes(0), finishes)), config=config)
     assert told == [frozenset()] * 4 + [frozenset({"torch"})]
     assert {j.probe for j in proven.proof.judgements if j.finding and j.finding.broken} == set(config.probes)
+
+
+def test_an_arm_that_cannot_be_made_costs_one_launch(prove: Callable[..., Proven]) -> None:
+    config = replace(CONFIG, arms=("torch",), probes=("producer", "state", "many"))
+    why = Finding(
+        arm="torch", probe="producer", trials=1, failed=1, detail="the arm torch: no", broken=True, unmade=True
+    )
+    proven = prove(crashes(0, why), finishes, config=config)
+    cells, first = proven.scripted.started[1]
+    assert cells[first].arm == DETECTOR
+    of_torch = [j for j in proven.proof.judgements if j.arm == "torch"]
+    assert [(j.probe, j.status, j.finding) for j in of_torch] == [
+        (probe, Status.ERROR, replace(why, probe=probe)) for probe in config.probes
+    ]
+    assert proven.proof.exit_code is ExitCode.SETUP
 
 
 def failing(cell: Cell) -> Finding:

@@ -203,7 +203,7 @@ def test_a_baseline_that_was_there_already_is_told_to_have_no_luck_in_its_floor(
         made_up = Run(
             meta=meta(baseline="mine") | {"worker": {"plugins": [plugin | what]}}, lines=tuple(map(samples, arms))
         )
-        return "mine was made already when it was loaded, so its twin is the same object" in flat(shown(made_up))
+        return "mine is a function, or an object that was there when it was loaded, so its twin" in flat(shown(made_up))
 
     assert told(["mine", twin_of("mine"), "torch"])
     assert not told(["mine", twin_of("mine"), "torch"], ready=False)
@@ -230,7 +230,15 @@ def test_a_crash_says_its_rank_and_its_arm_once() -> None:
         ("ncclSystemError", "ncclSystemError"),
     ):
         line = crash(message=message, rank=1, host="node7", arm="mine", case_index=-1, case=None)
-        assert f"CRASH: set-up, arm mine, {place}: {told}" in flat(shown([line, samples()]))
+        gap = "" if told.startswith("was killed") else ":"
+        assert f"CRASH: set-up, arm mine, {place}{gap} {told}" in flat(shown([line, samples()]))
+
+
+def test_an_arm_of_the_user_s_that_failed_is_told_to_have_taken_no_further_part() -> None:
+    config = meta()["config"] | {"plugins": [{"name": "mine", "target": "a.py:A"}]}
+    for line in (crash(arm="mine"), crash(arm=twin_of("mine")), hang(arm="mine"), crash(arm="torch"), hang()):
+        text = flat(shown(Run(meta=meta() | {"config": config}, lines=(line, samples()))))
+        assert ("; it took no further part" in text) is line.arm.startswith("mine")
 
 
 def test_what_was_left_out_is_said_once_with_the_reason() -> None:

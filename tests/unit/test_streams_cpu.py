@@ -552,3 +552,20 @@ def test_both_devices_have_what_the_protocol_names(device: type) -> None:
 def test_cuda_streams_refuse_a_device_that_is_not_there() -> None:
     with pytest.raises(SetupError, match="CUDA device 4096"):
         cuda.CudaStreams(4096)
+
+
+def test_the_device_is_waited_for_with_what_its_work_submits_in_turn(streams: CpuStreams) -> None:
+    first, second = cpu.Stream(), cpu.Stream()
+    done: list[str] = []
+
+    def submits() -> None:
+        time.sleep(0.05)
+        first.submit(sleeps)
+
+    def sleeps() -> None:
+        time.sleep(0.05)
+        done.append("the last")
+
+    second.submit(submits)
+    within_patience(cpu.synchronize)
+    assert done == ["the last"]

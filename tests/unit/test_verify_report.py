@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Iterable, Mapping
+from dataclasses import replace
 
 import pytest
 
@@ -154,6 +155,25 @@ def test_what_failed_is_told_with_all_that_was_said_about_it() -> None:
     assert "Failed" not in shown(EVERYTHING[0])
 
 
+def test_an_arm_that_could_not_be_made_is_told_once_and_failed_nothing() -> None:
+    made_up = proof()
+    judgements = [
+        replace(
+            judgement,
+            status=Status.ERROR,
+            finding=replace(judgement.finding, detail="the arm torch: no (a.py:3)", unmade=True),
+        )
+        if judgement.arm == "torch" and judgement.finding
+        else judgement
+        for judgement in made_up.judgements
+    ]
+    text = shown(replace(made_up, judgements=tuple(judgements)), 160)
+    assert re.search(r"(?m)^torch +error +error ", text)
+    assert text.count("no (a.py:3)") == 1
+    assert "Could not be made\n- torch: no (a.py:3)" in text
+    assert "Failed" not in text
+
+
 def test_a_blind_detector_makes_passes_question_marks_and_says_why() -> None:
     missed = proof({(DETECTOR, "producer"): "late", ("torch", "state"): WRONG}, device="cpu")
     table, text = shown(missed, 160).split("\n\n")[1], flat(shown(missed))
@@ -254,6 +274,7 @@ def test_the_json_is_everything_with_what_it_is_about() -> None:
         "raced": 0,
         "quiet": [],
         "broken": True,
+        "unmade": False,
     }
     assert cells["stream-free", "state"] == {
         "arm": "stream-free",
@@ -264,6 +285,7 @@ def test_the_json_is_everything_with_what_it_is_about() -> None:
         "raced": 0,
         "quiet": [],
         "broken": False,
+        "unmade": False,
     }
     assert cells["torch", "async"] == {
         "arm": "torch",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +12,7 @@ import pytest
 import torch.distributed as dist
 
 from nccl_bench.arms import Arm
+from nccl_bench.errors import ForeignError
 from nccl_bench.ranks.process import SETUP_TIMEOUT_S
 from nccl_bench.records.handoff import Progress
 from nccl_bench.verify import worker as worker_module
@@ -20,7 +22,7 @@ from nccl_bench.verify.proof import (
     Finding,
     ProofSpec,
     append_finding,
-    not_tried,
+    hopeless,
     read_findings,
     resolve,
 )
@@ -123,6 +125,21 @@ def test_an_arm_that_broke_too_often_is_neither_made_nor_tried(
     run(*cells)
     found = read_findings(tmp_path / "findings")
     assert found[: len(broken)] == broken
-    assert found[len(broken) : -1] == [not_tried(cell) for cell in cells[:2]]
+    (left,) = hopeless(broken).values()
+    assert found[len(broken) : -1] == [replace(left, probe=cell.probe) for cell in cells[:2]]
     assert (found[-1].cell, found[-1].trials, found[-1].failed) == (cells[2], 2, 0)
     assert set(made) == {"coordinator"}
+
+
+def test_a_rank_that_cannot_make_an_arm_of_the_user_s_says_so_before_it_ends(
+    run: Callable[..., Noting], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fails(name: str, *_arguments: Any) -> Arm:
+        raise ForeignError(f"the arm {name}: no luck (mine.py:3)")
+
+    monkeypatch.setattr(worker_module, "Arm", fails)
+    cell = Cell(arm="stream-free", probe="producer")
+    with pytest.raises(ForeignError, match="no luck"):
+        run(cell, Cell(arm="torch", probe="producer"))
+    (found,) = read_findings(tmp_path / "findings")
+    assert (found.cell, found.unmade, found.detail) == (cell, True, "the arm stream-free: no luck (mine.py:3)")
