@@ -100,4 +100,6 @@ def not_applicable(probe: ProbeSpec, arm: ArmSpec, device: DeviceSpec) -> str | 
         return "it asks for what our own communicators promise; yours is asked for the order of its calls and its life"
     if probe.name == "async" and arm.communicator.startswith("process-group"):
         return "torch.distributed has no all-gather on a stream of the caller's choice"
+    if probe.name == "async" and arm.communicator == "nccl4py":
+        return "this arm calls nccl4py on the current stream, and has no all-gather on one of the caller's choice"
     return None

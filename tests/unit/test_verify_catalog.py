@@ -49,7 +49,7 @@ def test_on_gpus_every_arm_has_every_probe_but_those_that_make_no_sense(arm: str
     expected = set(PROBES)
     if arm == DETECTOR:
         expected = {"producer", "consumer", "allocator", "capture", "many"}
-    elif arm in ("torch", "torch-async"):
+    elif arm in ("torch", "torch-async", "nccl4py"):
         expected -= {"async"}
     assert applicable(arm, "cuda") == expected
     assert applicable(arm, "cpu") == expected - {"allocator", "capture"}
