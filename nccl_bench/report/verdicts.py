@@ -77,9 +77,9 @@ def of_sides(found: Between) -> list[Told]:
     """The comparisons of two sides."""
     return [
         Told(
-            who=f"{one.after_arm} after against before"
+            who=f"{one.after_arm}, after against before"
             if one.before_arm == one.after_arm
-            else f"{one.after_arm} after against {one.before_arm} before",
+            else f"{one.after_arm} (after) against {one.before_arm} (before)",
             case=one.case,
             timing=one.timing,
             ratio=one.ratio,

@@ -114,7 +114,7 @@ def test_one_run_a_side_is_judged_relative_to_the_arm_that_both_have(
     """Also where the machine itself was slower by a fifth."""
     found = cells(command("before", after, "--format", "json"))
     assert [(cell["who"], cell["size_bytes"], cell["verdict"]) for cell in found] == [
-        (f"{NEW} after against before", size, verdict) for size in (8, 1024)
+        (f"{NEW}, after against before", size, verdict) for size in (8, 1024)
     ]
     for cell in found:
         assert cell["ratio"] == pytest.approx(ratio, rel=0.01)
@@ -163,7 +163,7 @@ def test_several_runs_a_side_are_judged_by_how_they_vary(command: Command, tmp_p
     status, out, err = command("before,same", "slower,faster")
     assert (status, err) == (0, "")
     assert "slower, faster against before, same. By 2 and 2 runs a side." in flat(out)
-    assert f"{BASE} after against before" in out
+    assert f"{BASE}, after against before" in out
     assert "inconclusive" in out
     assert "More runs a side narrow it" in flat(out)
     status, out, _ = command("before,same,before-again", "slower", "--arms", f"{NEW},{NEW}")
@@ -238,7 +238,7 @@ def test_a_summary_is_a_side_without_a_verdict(command: Command, sides: tuple[st
     # Plain medians, relative to nothing, so the baseline is an arm like any other.
     assert "relative" not in out
     for arm in (BASE, NEW):
-        assert f"{arm} after against before" in out
+        assert f"{arm}, after against before" in out
     if "after.csv" in sides:
         ratios = [cell["ratio"] for cell in json.loads(command(*sides, "--format", "json")[1])["cells"]]
         assert ratios == pytest.approx([2.0] * 4, rel=0.01)
@@ -248,7 +248,7 @@ def test_what_nccl_tests_wrote_is_a_side(command: Command) -> None:
     plain, graph = NCCL_TESTS / "all_reduce.txt", NCCL_TESTS / "all_reduce.json"
     found = cells(command(plain, graph, "--format", "json"))
     assert found
-    assert {cell["who"] for cell in found} == {"nccl-tests after against before"}
+    assert {cell["who"] for cell in found} == {"nccl-tests, after against before"}
     assert all("verdict" not in cell for cell in found)
 
 
@@ -258,7 +258,7 @@ def test_what_nccl_tests_wrote_is_compared_with_an_arm(command: Command, tmp_pat
     write(tmp_path / "ours", [times(NEW, 10.0, 1, timing=measured.timing, case=measured.case)])
     status, out, err = command(path, "ours", "--arms", f"nccl-tests,{NEW}", "--allow-mismatch")
     assert (status, err) == (0, "")
-    assert f"{NEW} after against nccl-tests before" in out
+    assert f"{NEW} (after) against nccl-tests (before)" in out
     assert len(re_ratio(out)) == 1
 
 
@@ -298,7 +298,7 @@ def test_times_that_are_not_the_slowest_rank_s_are_warned_of(command: Command, t
 def test_the_arms_may_be_chosen(command: Command, tmp_path: Path) -> None:
     write(tmp_path / "renamed", [times(arm, us, 9) for arm, us in ((BASE, 10.0), ("torch", 4.0), ("other", 8.0))])
     (found,) = cells(command("before", "renamed", "--arms", f" {NEW} , torch ", "--format", "json"))
-    assert (found["who"], found["verdict"]) == (f"torch after against {NEW} before", "faster")
+    assert (found["who"], found["verdict"]) == (f"torch (after) against {NEW} (before)", "faster")
     assert found["ratio"] == pytest.approx(0.5, rel=0.01)
 
 
@@ -306,9 +306,9 @@ def test_the_shared_arm_may_be_chosen(command: Command, tmp_path: Path) -> None:
     for name, drift in (("one", 1.0), ("two", 1.5)):
         write(tmp_path / name, [times(arm, us * drift, 9) for arm, us in ((BASE, 10.0), (NEW, 8.0), ("torch", 9.0))])
     default = cells(command("one", "two", "--format", "json"))
-    assert [cell["who"].split()[0] for cell in default] == [NEW, "torch"]
+    assert [cell["who"].partition(",")[0] for cell in default] == [NEW, "torch"]
     chosen = cells(command("one", "two", "--shared", "torch", "--format", "json"))
-    assert [cell["who"].split()[0] for cell in chosen] == [BASE, NEW]
+    assert [cell["who"].partition(",")[0] for cell in chosen] == [BASE, NEW]
     # By their rounds they are equivalent; what luck makes, no twin tells.
     assert {cell["verdict"] for cell in chosen} == {"inconclusive"}
     out = flat(command("one", "two", "--shared", "torch")[1])

@@ -234,7 +234,7 @@ def test_the_heading_says_what_matters_and_how_sure_it_is() -> None:
             who=st.sampled_from(
                 [
                     "stream-free against dedicated-stream",
-                    "dedicated-stream-wait-stream after against dedicated-stream-wait-stream before",
+                    "dedicated-stream-wait-stream (after) against dedicated-stream-wait-stream (before)",
                 ]
             ),
             timing=st.sampled_from(Timing),
@@ -361,11 +361,11 @@ def source(*arms: str, sizes: Sequence[int] = (8,), rounds: int = 9) -> Source:
 def test_sides_are_named_and_their_few_rounds_told() -> None:
     three = [source("torch", "new", rounds=3)]
     (one,) = of_sides(between(three, three, lambda _case, _timing: 0.03))
-    assert (one.who, one.threshold, one.verdict, one.interval) == ("new after against before", 0.03, INCONCLUSIVE, None)
+    assert (one.who, one.threshold, one.verdict, one.interval) == ("new, after against before", 0.03, INCONCLUSIVE, None)
     assert "an interval there takes 7" in flat(list(hints([one])))
     assert (one.before_us, one.after_us) == (2.0, 2.0)
     (other,) = of_sides(between([source("old")], [source("new")], lambda _case, _timing: 0.02))
-    assert (other.who, other.verdict) == ("new after against old before", None)
+    assert (other.who, other.verdict) == ("new (after) against old (before)", None)
 
 
 def test_every_cell_without_a_counterpart_is_named() -> None:
