@@ -89,7 +89,7 @@ def test_what_raises_hangs_or_is_wrong_costs_its_case_and_no_other(place: Place)
     # Standard error has one line, and the tables tell of each once.
     assert re.fullmatch(r"nccl-bench: recorded in .*\n", ended.stderr)
     shown = flat(ended.stdout)
-    assert shown.count(f"CRASH: all_gather bfloat16 in-place 2048 B, arm torch, rank 1 on {HOST}: ") == 1
+    assert shown.count(f"CRASH: all_gather bfloat16 in-place 2048 B, arm torch, rank 1 on {HOST} ended") == 1
     assert shown.count("planted") == 1
     assert shown.count("WRONG: wrong results in 3 cells of stream-free") == 1
     where = f"HANG: all_gather bfloat16 in-place 16384 B, arm torch, rank 1 on {HOST}: in check before timing"
