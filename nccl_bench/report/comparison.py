@@ -93,6 +93,8 @@ def _cell(one: verdicts.Told) -> Mapping[str, object]:
     interval = one.interval
     cell = {
         "who": one.who,
+        f"{one.sides[0]}_arm": one.arms[0],
+        f"{one.sides[1]}_arm": one.arms[1],
         **asdict(case),
         "timing": one.timing,
         f"{one.sides[0]}_us": one.before_us,

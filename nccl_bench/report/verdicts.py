@@ -26,13 +26,14 @@ _GAP = 2
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Told:
-    """One comparison as a report needs it; ``who`` says what is compared with what.
+    """One comparison as a report needs it; ``who`` says what is compared with what, ``arms`` those of both ``sides``.
 
     ``pairs_needed`` is set where there were too few rounds for any interval. ``before_us`` and ``after_us`` are the
     medians of what ``sides`` names, ``None`` where another table has them.
     """
 
     who: str
+    arms: tuple[str, str]
     case: Case
     timing: Timing
     ratio: float
@@ -56,6 +57,7 @@ def of_pairs(compared: Iterable[Compared], source: Source | None = None) -> list
     return [
         Told(
             who=f"{one.candidate} against {one.baseline}",
+            arms=(one.baseline, one.candidate),
             case=one.case,
             timing=one.timing,
             ratio=one.comparison.ratio,
@@ -80,6 +82,7 @@ def of_sides(found: Between) -> list[Told]:
             who=f"{one.after_arm}, after against before"
             if one.before_arm == one.after_arm
             else f"{one.after_arm} (after) against {one.before_arm} (before)",
+            arms=(one.before_arm, one.after_arm),
             case=one.case,
             timing=one.timing,
             ratio=one.ratio,

@@ -299,6 +299,7 @@ def test_the_arms_may_be_chosen(command: Command, tmp_path: Path) -> None:
     write(tmp_path / "renamed", [times(arm, us, 9) for arm, us in ((BASE, 10.0), ("torch", 4.0), ("other", 8.0))])
     (found,) = cells(command("before", "renamed", "--arms", f" {NEW} , torch ", "--format", "json"))
     assert (found["who"], found["verdict"]) == (f"torch (after) against {NEW} (before)", "faster")
+    assert (found["before_arm"], found["after_arm"]) == (NEW, "torch")
     assert found["ratio"] == pytest.approx(0.5, rel=0.01)
 
 
@@ -306,9 +307,9 @@ def test_the_shared_arm_may_be_chosen(command: Command, tmp_path: Path) -> None:
     for name, drift in (("one", 1.0), ("two", 1.5)):
         write(tmp_path / name, [times(arm, us * drift, 9) for arm, us in ((BASE, 10.0), (NEW, 8.0), ("torch", 9.0))])
     default = cells(command("one", "two", "--format", "json"))
-    assert [cell["who"].partition(",")[0] for cell in default] == [NEW, "torch"]
+    assert [(cell["before_arm"], cell["after_arm"]) for cell in default] == [(NEW, NEW), ("torch", "torch")]
     chosen = cells(command("one", "two", "--shared", "torch", "--format", "json"))
-    assert [cell["who"].partition(",")[0] for cell in chosen] == [BASE, NEW]
+    assert [cell["after_arm"] for cell in chosen] == [BASE, NEW]
     # By their rounds they are equivalent; what luck makes, no twin tells.
     assert {cell["verdict"] for cell in chosen} == {"inconclusive"}
     out = flat(command("one", "two", "--shared", "torch")[1])

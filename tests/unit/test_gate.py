@@ -29,6 +29,7 @@ Printed = pytest.CaptureFixture[str]
 def told(verdict: Verdict | None, **changes: Any) -> Told:
     fields: dict[str, Any] = {
         "who": f"{NEW} against {BASE}",
+        "arms": (BASE, NEW),
         "case": case(),
         "timing": Timing.GATED,
         "ratio": 1.0,

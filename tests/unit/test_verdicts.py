@@ -28,6 +28,7 @@ FASTER, SLOWER, EQUIVALENT, INCONCLUSIVE = Verdict
 def told(size: int = 8, verdict: Verdict | None = EQUIVALENT, ratio: float = 1.0, **changes: Any) -> Told:
     fields: dict[str, Any] = {
         "who": "stream-free against dedicated-stream",
+        "arms": ("dedicated-stream", "stream-free"),
         "case": case(size),
         "timing": Timing.GATED,
         "ratio": ratio,
