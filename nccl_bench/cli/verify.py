@@ -87,7 +87,7 @@ def verify(
     """Prove that every arm keeps stream order, and that the proof can see when one does not.
 
     An arm that nothing orders takes part in every proof and has to fail; its failure shows as `caught`. Exit code 5: a
-    probe failed; 9: the unordered arm was not caught, so nothing is proven.
+    probe failed; 3: an arm of yours cannot be made; 9: the unordered arm was not caught, so nothing is proven.
     """
     from nccl_bench.cli.session import Output, refuse_missing
     from nccl_bench.launch.attach import started_by

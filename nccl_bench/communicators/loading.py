@@ -6,6 +6,7 @@ import functools
 import importlib
 import inspect
 import os
+import sys
 import traceback
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, nullcontext
@@ -80,7 +81,9 @@ def locate(target: str, tree: str | None = None) -> Target:
     if tree is not None and not Path(tree).is_dir():
         raise SetupError(f"{label}: the tree {tree} is no directory: give the one that holds the top-level package")
     source, module = _of_file(label, place, tree) if is_file else (_of_module(label, place, tree), place)
-    if source is None and not _is_installed(module):
+    top = module.partition(".")[0]
+    # What is loaded is there, with a spec or, as __main__, without one.
+    if source is None and top not in sys.modules and find_spec(top) is None:
         raise SetupError(f"{label}: {_missing(module, ())}")
     return Target(label=label, module=module, attribute=attribute, source=source)
 
@@ -191,13 +194,6 @@ def _of_module(label: str, module: str, tree: str | None) -> SourceTree | None:
     if not source.claim(module):
         raise SetupError(f"{label}: {_missing(module, (source.root,))}")
     return source
-
-
-def _is_installed(module: str) -> bool:
-    try:
-        return find_spec(module.partition(".")[0]) is not None
-    except ValueError:  # a module without a spec, such as __main__
-        return True
 
 
 def _installed_at(module: str) -> tuple[Path, ...]:
