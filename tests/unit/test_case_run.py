@@ -13,50 +13,27 @@ import torch
 import torch.distributed as dist
 
 from nccl_bench import arms
-from nccl_bench.arms import Arm
 from nccl_bench.bench import runner
-from nccl_bench.bench.budget import Budget
 from nccl_bench.bench.buffers import CaseBuffers
-from nccl_bench.bench.launch_memory import LaunchMemory
 from nccl_bench.bench.runner import Runner
 from nccl_bench.collectives import Case
 from nccl_bench.config import RunConfig, resolve
 from nccl_bench.errors import SetupError
 from nccl_bench.plan import deadline_s, estimate_case_s, make_plan
-from nccl_bench.ranks.control import Control
-from nccl_bench.ranks.joining import Ranks
 from nccl_bench.records.handoff import Progress
 from nccl_bench.records.schema import Line, Samples, Skipped
 from nccl_bench.transports import device as device_module
 from nccl_bench.transports.device import Device, open_device, refusal
 from nccl_bench.transports.nccl import NcclTransport
 from nccl_bench.transports.nccl_library import NcclLibrary, Source
+from tests.unit.run_of_one import run_of_one
 
 
 def measured(one_rank: dist.ProcessGroup, **options: Any) -> tuple[RunConfig, Progress, list[Line]]:
     """A whole run of one rank, its positions and its lines."""
     config = resolve("cpu", {"sizes": "4K", "rounds": 1, "max_rounds": 1, "timings": "eager", **options})
-    device = open_device("cpu", 0)
-    lines: list[Line] = []
     progress = Progress(None, 0, 0)
-    members = {name: Arm(name, one_rank, device) for name in config.measured_arms}
-    Runner(
-        config=config,
-        plan=make_plan(config, 1),
-        device=device,
-        ranks=Ranks(everyone=Control(one_rank), here=Control(one_rank), index=0, first=(0,)),
-        arms=members,
-        world_of=dict.fromkeys(members, 0),
-        align=lambda: None,
-        progress=progress,
-        append=lines.append,
-        budget=Budget(config.max_seconds, time.monotonic()),
-        launch_memory=LaunchMemory(device.streams),
-        note=lambda: None,
-        ranks_per_memory=1,
-    ).run()
-    for arm in members.values():
-        arm.close()
+    _, lines = run_of_one(config, one_rank, open_device("cpu", 0), progress)
     return config, progress, lines
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import ctypes
-import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import nullcontext
 from pathlib import Path
@@ -16,16 +15,11 @@ from torch import Tensor
 
 from nccl_bench.arms import Arm
 from nccl_bench.bench import memory
-from nccl_bench.bench.budget import Budget
-from nccl_bench.bench.launch_memory import LaunchMemory
 from nccl_bench.bench.runner import Runner
 from nccl_bench.communicators.dedicated_stream import DedicatedStreamCommunicator
 from nccl_bench.communicators.over_transport import TransportCommunicator
 from nccl_bench.config import Register, resolve
 from nccl_bench.errors import NcclError, TransportError
-from nccl_bench.plan import make_plan
-from nccl_bench.ranks.control import Control
-from nccl_bench.ranks.joining import Ranks
 from nccl_bench.records.handoff import Progress
 from nccl_bench.records.schema import Line, Registration, Samples
 from nccl_bench.report import notes
@@ -33,6 +27,7 @@ from nccl_bench.transports.device import Device
 from nccl_bench.transports.nccl import NcclTransport
 from tests.fake_nccl import Call, FakeNccl, build
 from tests.unit.communicator_rig import PlantedError, nccl_device
+from tests.unit.run_of_one import run_of_one
 from tests.unit.synthetic_runs import run, samples
 
 OURS = ["stream-free", "transport", "dedicated-stream", "coordinator"]
@@ -58,30 +53,7 @@ def swept(
     """A run of one rank over the fake NCCL."""
     asked = {"arms": [*OURS, *OTHERS], "sizes": "1K,4K", "timings": "eager", "rounds": 1, "max_rounds": 1}
     config = resolve("cuda", {**asked, "ops_per_batch": 4, "warmup": 1, "dtypes": "float32", **options})
-    device = nccl_device(library)
-    members = {name: Arm(name, group, device) for name in config.measured_arms}
-    lines: list[Line] = []
-    runner = Runner(
-        config=config,
-        plan=make_plan(config, 1),
-        device=device,
-        ranks=Ranks(everyone=Control(group), here=Control(group), index=0, first=(0,)),
-        arms=members,
-        world_of=dict.fromkeys(members, 0),
-        align=lambda: None,
-        progress=progress or Progress(None, 0, 0),
-        append=lines.append,
-        budget=Budget(config.max_seconds, time.monotonic()),
-        launch_memory=LaunchMemory(device.streams),
-        note=lambda: None,
-        ranks_per_memory=1,
-    )
-    try:
-        runner.run()
-    finally:
-        for arm in members.values():
-            arm.close()
-    return runner, lines
+    return run_of_one(config, group, nccl_device(library), progress or Progress(None, 0, 0))
 
 
 def faults(calls: Sequence[Call]) -> set[str]:
