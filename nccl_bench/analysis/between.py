@@ -14,8 +14,9 @@ from statistics import median
 from nccl_bench.analysis.change import Change, Estimate, Ground
 from nccl_bench.analysis.sources import Cell, Luck, Place, Source, medians
 from nccl_bench.analysis.statistics import FAMILYWISE_ERROR, decisive_error, holm
-from nccl_bench.capabilities import TWIN_SUFFIX
-from nccl_bench.collectives import Case, Timing
+from nccl_bench.catalog.arms import TWIN_SUFFIX
+from nccl_bench.catalog.cases import Case
+from nccl_bench.catalog.timings import Timing
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -19,7 +19,8 @@ from nccl_bench.analysis.statistics import (
     student_quantile,
     verdict_of,
 )
-from nccl_bench.collectives import Case, Timing
+from nccl_bench.catalog.cases import Case
+from nccl_bench.catalog.timings import Timing
 
 # No interval reaches farther than a millionfold, as a logarithm: of runs that differ a lot its ends may not be numbers.
 _FARTHEST = math.log(1e6)

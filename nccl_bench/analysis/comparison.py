@@ -11,8 +11,9 @@ from dataclasses import dataclass, replace
 
 from nccl_bench.analysis.sources import Luck, Place, Source
 from nccl_bench.analysis.statistics import DEFAULT_THRESHOLD, Comparison, Floor, Verdict, compare, holds_beyond
-from nccl_bench.collectives import Case, Timing
-from nccl_bench.limits import recorded_limits
+from nccl_bench.catalog.cases import Case
+from nccl_bench.catalog.timings import Timing
+from nccl_bench.config.limits import recorded_limits
 from nccl_bench.records.run import Run
 from nccl_bench.records.schema import Samples, Status
 

@@ -10,10 +10,11 @@ from typing import Any
 
 from nccl_bench.analysis.sources import Cell, Source
 from nccl_bench.analysis.summary import failures
-from nccl_bench.capabilities import TWIN_SUFFIX
-from nccl_bench.collectives import Case, Timing
+from nccl_bench.catalog.arms import TWIN_SUFFIX
+from nccl_bench.catalog.cases import Case
+from nccl_bench.catalog.timings import Timing
 from nccl_bench.errors import ExitCode
-from nccl_bench.records import nccl_tests
+from nccl_bench.records.importers import nccl_tests
 from nccl_bench.records.run import RUN, SUMMARY, Run
 from nccl_bench.records.schema import Crash, Hang, Samples, Status
 from nccl_bench.records.summary_csv import NUMBERS, read_summary

@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from itertools import combinations
 from typing import Any
 
-from nccl_bench.records.nccl_tests import ARM, OverRanks
+from nccl_bench.records.importers.nccl_tests import ARM, OverRanks
 
 # A device in the matrix of `nvidia-smi topo -m`.
 _GPU = re.compile(r"GPU(\d+)")

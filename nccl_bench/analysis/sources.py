@@ -8,8 +8,9 @@ from dataclasses import dataclass, replace
 from statistics import fmean, median
 
 from nccl_bench.analysis.statistics import Floor, interval
-from nccl_bench.capabilities import TWIN_SUFFIX, twin_of
-from nccl_bench.collectives import Case, Timing
+from nccl_bench.catalog.arms import TWIN_SUFFIX, twin_of
+from nccl_bench.catalog.cases import Case
+from nccl_bench.catalog.timings import Timing
 
 # Standard deviations. Normal luck is beyond 3 at one size in 370, beyond 2 at some of 14 sizes in every other sweep.
 _EASILY = 3.0

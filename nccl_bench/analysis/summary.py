@@ -13,7 +13,8 @@ from statistics import median, quantiles
 from typing import TYPE_CHECKING, Any
 
 from nccl_bench.analysis.comparison import Compared, of_run
-from nccl_bench.collectives import Case, Timing
+from nccl_bench.catalog.cases import Case
+from nccl_bench.catalog.timings import Timing
 from nccl_bench.errors import ExitCode
 from nccl_bench.records.run import Run
 from nccl_bench.records.schema import Crash, Hang, Line, Samples, Skipped, Status

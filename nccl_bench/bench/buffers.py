@@ -7,8 +7,10 @@ import torch
 from torch import Tensor
 
 from nccl_bench.bench import values
-from nccl_bench.collectives import DTYPES, Case, Placement
-from nccl_bench.plan import Arena
+from nccl_bench.catalog.cases import Case
+from nccl_bench.catalog.collectives import Placement
+from nccl_bench.catalog.dtypes import DTYPES
+from nccl_bench.plan.memory import Arena
 
 # Tensors are filled and compared as integers of their width: every bit counts, and float8 has no arithmetic.
 _BITS = {1: torch.uint8, 2: torch.int16, 4: torch.int32, 8: torch.int64}

@@ -11,7 +11,7 @@ from functools import partial
 
 import numpy as np
 
-from nccl_bench.arms import Arm
+from nccl_bench.arms.arm import Arm
 from nccl_bench.bench.budget import Budget
 from nccl_bench.bench.buffers import CaseBuffers
 from nccl_bench.bench.launch_memory import LaunchMemory
@@ -19,14 +19,16 @@ from nccl_bench.bench.schedule import FEWEST_OPS, Pilot, Schedule, gate_length_s
 from nccl_bench.bench.stopping import ATTEMPTS_PER_ROUND, Stopping
 from nccl_bench.bench.timing import Batch, Clock, Operation
 from nccl_bench.bench.turns import Turns
-from nccl_bench.collectives import Case, Timing
-from nccl_bench.config import RunConfig
-from nccl_bench.plan import LAUNCH_QUEUE_ENTRIES, Arena
+from nccl_bench.catalog.cases import Case
+from nccl_bench.catalog.routes import Mode
+from nccl_bench.catalog.timings import Timing
+from nccl_bench.config.run import RunConfig
+from nccl_bench.plan.batches import LAUNCH_QUEUE_ENTRIES
+from nccl_bench.plan.memory import Arena
 from nccl_bench.ranks.control import Control, Reduced
 from nccl_bench.ranks.joining import Ranks
-from nccl_bench.records.handoff import Progress
+from nccl_bench.ranks.progress import Progress
 from nccl_bench.records.schema import Line, PerIteration, Samples, Status
-from nccl_bench.routes import Mode
 from nccl_bench.streams.base import Graph, Streams
 
 # Times its first length. Calls that wait for the gate themselves outlast any, and the case would look like a hang.

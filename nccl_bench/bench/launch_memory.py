@@ -17,7 +17,7 @@ from typing import Any
 
 import torch
 
-from nccl_bench.arms import Arm
+from nccl_bench.arms.arm import Arm
 from nccl_bench.bench.schedule import gate_length_s
 from nccl_bench.bench.timing import Batch, Clock, Operation
 from nccl_bench.ranks.control import Control

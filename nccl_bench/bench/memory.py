@@ -9,8 +9,8 @@ from functools import partial
 import torch
 from torch import Tensor
 
-from nccl_bench.arms import Arm
-from nccl_bench.config import Register
+from nccl_bench.arms.arm import Arm
+from nccl_bench.config.run import Register
 from nccl_bench.records.schema import Registration
 from nccl_bench.transports.device import Device
 

@@ -10,7 +10,7 @@ from dataclasses import replace
 from torch import Tensor
 
 from nccl_bench.analysis.statistics import FAMILYWISE_ERROR
-from nccl_bench.arms import Arm
+from nccl_bench.arms.arm import Arm
 from nccl_bench.bench.budget import Budget
 from nccl_bench.bench.buffers import CaseBuffers
 from nccl_bench.bench.case_run import CaseRun, Paths
@@ -19,10 +19,12 @@ from nccl_bench.bench.memory import registered
 from nccl_bench.bench.stopping import Stopping
 from nccl_bench.bench.timing import Clock, Operation
 from nccl_bench.bench.turns import Turns
-from nccl_bench.config import CallerStream, Register, RunConfig
-from nccl_bench.plan import MEMORY_SHARE, Arena, Plan, PlannedCase, deadline_s, plan_arena
+from nccl_bench.config.run import CallerStream, Register, RunConfig
+from nccl_bench.plan.cases import Plan, PlannedCase
+from nccl_bench.plan.memory import MEMORY_SHARE, Arena, plan_arena
+from nccl_bench.plan.time import deadline_s
 from nccl_bench.ranks.joining import Ranks
-from nccl_bench.records.handoff import Progress
+from nccl_bench.ranks.progress import Progress
 from nccl_bench.records.schema import Line, Registration, Skipped
 from nccl_bench.transports.device import Device, refusal
 

@@ -7,9 +7,10 @@ import random
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from nccl_bench.collectives import Timing
-from nccl_bench.config import RunConfig
-from nccl_bench.plan import BATCH_S, FEWEST_SLOTS, OPS_PER_GRAPH, most_ops_per_batch
+from nccl_bench.catalog.timings import Timing
+from nccl_bench.config.run import RunConfig
+from nccl_bench.plan.batches import BATCH_S, OPS_PER_GRAPH, most_ops_per_batch
+from nccl_bench.plan.memory import FEWEST_SLOTS
 
 # Operations of an enqueue batch still have to run: enough calls for the host's clock, no more device time than this.
 ENQUEUE_DEVICE_US = 10_000.0

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from nccl_bench.analysis.statistics import narrow_enough
-from nccl_bench.capabilities import twin_of
+from nccl_bench.catalog.arms import twin_of
 
 # Samples are reduced over the ranks once for this many rounds: a control collective between batches would cool caches.
 ROUNDS_PER_BLOCK = 3

@@ -14,7 +14,9 @@ from collections.abc import Callable, Mapping
 import numpy as np
 import numpy.typing as npt
 
-from nccl_bench.collectives import DTYPES, Case, DType, RedOp, Result
+from nccl_bench.catalog.cases import Case
+from nccl_bench.catalog.collectives import RedOp, Result
+from nccl_bench.catalog.dtypes import DTYPES, DType
 
 # A prime, so that no power-of-two block, slot or vector width lines up with it.
 PERIOD = 4093

@@ -14,8 +14,8 @@ import typer
 
 from nccl_bench.analysis.statistics import DEFAULT_THRESHOLD
 from nccl_bench.cli.gate import ComparisonFormat, FailOn, gate, parse_fail_on
+from nccl_bench.config.limits import Limits, parse_threshold, read_limits
 from nccl_bench.errors import ExitCode, UsageError
-from nccl_bench.limits import Limits, parse_threshold, read_limits
 
 if TYPE_CHECKING:
     from nccl_bench.analysis.loaded import Loaded

@@ -7,7 +7,7 @@ from collections.abc import Collection, Sequence
 from enum import StrEnum
 from typing import TYPE_CHECKING
 
-from nccl_bench.config import names_of
+from nccl_bench.config.run import names_of
 from nccl_bench.errors import ExitCode
 
 if TYPE_CHECKING:

@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from nccl_bench.config import resolve
+from nccl_bench.config.run import resolve
 from nccl_bench.errors import ExitCode
 
 
@@ -26,7 +26,7 @@ def import_(
     results, which are recorded all the same.
     """
     from nccl_bench.analysis.summary import failures
-    from nccl_bench.records.nccl_tests import merged, read
+    from nccl_bench.records.importers.nccl_tests import merged, read
     from nccl_bench.records.run import Run
     from nccl_bench.records.store import RunStore
     from nccl_bench.report import notes

@@ -8,10 +8,10 @@ from typing import Annotated
 
 import typer
 
-from nccl_bench.config import route_overrides
+from nccl_bench.catalog.routes import override
+from nccl_bench.config.run import route_overrides
+from nccl_bench.config.user_arms import GROUP
 from nccl_bench.errors import UsageError
-from nccl_bench.plugins import GROUP
-from nccl_bench.routes import override
 
 
 def list_(

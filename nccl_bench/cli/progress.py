@@ -10,9 +10,9 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.table import Column
 
-from nccl_bench.collectives import Case
-from nccl_bench.records.handoff import Position, furthest_behind
-from nccl_bench.units import format_size
+from nccl_bench.catalog.cases import Case
+from nccl_bench.config.sizes import format_size
+from nccl_bench.ranks.progress import Position, furthest_behind
 
 
 class Display:

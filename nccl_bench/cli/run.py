@@ -10,14 +10,17 @@ from typing import Annotated
 
 import typer
 
-from nccl_bench.capabilities import ARMS, DEFAULT_ARMS, DEFAULT_BASELINE, DEVICES
+from nccl_bench.catalog.arms import ARMS, DEFAULT_ARMS, DEFAULT_BASELINE
+from nccl_bench.catalog.collectives import COLLECTIVES, Placement, RedOp
+from nccl_bench.catalog.devices import DEVICES
+from nccl_bench.catalog.dtypes import DTYPES
+from nccl_bench.catalog.timings import Timing
 from nccl_bench.cli.gate import FailOn, Format, parse_fail_on
-from nccl_bench.collectives import COLLECTIVES, DTYPES, Placement, RedOp, Timing
-from nccl_bench.config import DEFAULT_MAX_ROUNDS, CallerStream, Register, defaults, read_toml, resolve
+from nccl_bench.config.limits import read_tables
+from nccl_bench.config.run import DEFAULT_MAX_ROUNDS, CallerStream, Register, defaults, read_toml, resolve
+from nccl_bench.config.sizes import parse_size, sweep
+from nccl_bench.config.user_arms import ARM_HELP, parse
 from nccl_bench.errors import UsageError
-from nccl_bench.limits import read_tables
-from nccl_bench.plugins import ARM_HELP, parse
-from nccl_bench.units import parse_size, sweep
 
 
 def _choices(names: Iterable[str]) -> str:

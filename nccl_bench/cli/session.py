@@ -16,21 +16,23 @@ from typing import NoReturn
 from nccl_bench.analysis.summary import failures
 from nccl_bench.cli.gate import FailOn, Format, gate
 from nccl_bench.cli.progress import Display, case_label
-from nccl_bench.config import RunConfig
+from nccl_bench.config.run import RunConfig
+from nccl_bench.config.user_arms import Plugin
 from nccl_bench.errors import ExitCode, InterruptedRunError, SetupError, UsageError
 from nccl_bench.launch.attach import Attachment, environment
 from nccl_bench.launch.hardware import free_memory_bytes
 from nccl_bench.launch.sweep import hang_at, run_sweep
 from nccl_bench.launch.torchrun import LaunchConfig
 from nccl_bench.launch.watchdog import watch
-from nccl_bench.plan import Plan, make_plan
-from nccl_bench.plugins import Plugin
+from nccl_bench.plan.cases import Plan, make_plan
+from nccl_bench.plan.process_sets import worlds_of
+from nccl_bench.ranks.failure import Failure
+from nccl_bench.ranks.progress import Position, Progress
+from nccl_bench.ranks.spec import WorkerSpec
 from nccl_bench.records.environment import collect
-from nccl_bench.records.handoff import Failure, Position, Progress, WorkerSpec
 from nccl_bench.records.run import Run
 from nccl_bench.records.schema import Crash, Hang, Samples
 from nccl_bench.records.store import RunStatus, RunStore
-from nccl_bench.worlds import worlds_of
 
 # A size and the baseline's times.
 NARROWEST = 20
@@ -63,7 +65,7 @@ class Output:
 
 def refuse_missing(plugins: Iterable[Plugin]) -> None:
     """Raise ``UsageError`` where what the user brings is not there, as far as that shows without importing it."""
-    from nccl_bench.communicators.loading import locate
+    from nccl_bench.user_arms.loading import locate
 
     for plugin in plugins:
         if not plugin.ours:
@@ -129,7 +131,7 @@ def run_launched(config: RunConfig, launch: LaunchConfig, output: Output) -> Non
 def run_attached(config: RunConfig, attachment: Attachment, output: Output) -> None:
     """Be one of the ranks that somebody else launched; rank 0 records and prints."""
     # The only command that loads torch, and only where this process is a worker itself.
-    from nccl_bench.worker import measure
+    from nccl_bench.bench.worker import measure
 
     apart = [name for each in worlds_of(config)[1:] for name in each.arms]
     if apart:

@@ -12,9 +12,10 @@ from nccl_bench.analysis.loaded import Loaded
 from nccl_bench.analysis.machine import differences, over_ranks, versions
 from nccl_bench.analysis.sources import Cell
 from nccl_bench.analysis.statistics import DEFAULT_THRESHOLD
-from nccl_bench.collectives import Case, Timing
+from nccl_bench.catalog.cases import Case
+from nccl_bench.catalog.timings import Timing
+from nccl_bench.config.limits import Limits, recorded_limits
 from nccl_bench.errors import UsageError
-from nccl_bench.limits import Limits, recorded_limits
 from nccl_bench.records.run import Run
 from nccl_bench.records.schema import Samples, Skipped, Status
 from nccl_bench.report import notes, verdicts

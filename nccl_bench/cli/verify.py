@@ -13,16 +13,17 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from nccl_bench import __version__
-from nccl_bench.capabilities import ARMS, DEVICES
+from nccl_bench.catalog.arms import ARMS
+from nccl_bench.catalog.devices import DEVICES
+from nccl_bench.catalog.probes import DETECTOR, PROBES
 from nccl_bench.cli.run import DEFAULT_CPU_RANKS, choose_device
+from nccl_bench.config.user_arms import ARM_HELP, parse
 from nccl_bench.errors import ExitCode, InterruptedRunError, RecordError, UsageError
-from nccl_bench.plugins import ARM_HELP, parse
-from nccl_bench.verify.catalog import DETECTOR, PROBES
 
 if TYPE_CHECKING:
     from nccl_bench.cli.session import Output
+    from nccl_bench.config.verification import ProofConfig
     from nccl_bench.launch.torchrun import LaunchConfig
-    from nccl_bench.verify.proof import ProofConfig
 
 WORKER = "nccl_bench.verify.worker"
 # A proof without a peer would prove nothing: one rank's collective is a copy, or nothing at all.
@@ -90,11 +91,11 @@ def verify(
     probe failed; 3: an arm of yours cannot be made; 9: the unordered arm was not caught, so nothing is proven.
     """
     from nccl_bench.cli.session import Output, refuse_missing
+    from nccl_bench.config.verification import resolve
     from nccl_bench.launch.attach import started_by
     from nccl_bench.launch.hardware import gpu_count
     from nccl_bench.launch.torchrun import LaunchConfig
-    from nccl_bench.report.proof import NARROWEST
-    from nccl_bench.verify.proof import resolve
+    from nccl_bench.report.verification import NARROWEST
 
     gpus = gpu_count(os.environ)
     config = resolve(
@@ -134,7 +135,7 @@ def verify(
 
 def _refuse_nothing(config: ProofConfig) -> None:
     """Raise ``UsageError`` where nothing that was asked for applies, and the detector alone would be left."""
-    from nccl_bench.verify.proof import asked, reason_against
+    from nccl_bench.plan.verification import asked, reason_against
 
     reasons = {cell: reason_against(config, cell) for cell in asked(config) if cell.arm != DETECTOR}
     if None not in reasons.values():
@@ -149,10 +150,10 @@ def _prove(config: ProofConfig, launch: LaunchConfig, output: Output, gpus: int 
     from datetime import datetime
 
     from nccl_bench.cli.progress import Display
-    from nccl_bench.launch.prove import run_proof
+    from nccl_bench.launch.verification import run_proof
+    from nccl_bench.plan.verification import launches
     from nccl_bench.records.environment import collect
-    from nccl_bench.report.proof import NARROWEST, proof_json, proof_text
-    from nccl_bench.verify.proof import launches
+    from nccl_bench.report.verification import NARROWEST, proof_json, proof_text
 
     cells = [cell for group in launches(config) for cell in group]
     about = {

@@ -17,7 +17,7 @@ from typing import Any, Protocol
 
 from torch import Tensor
 
-from nccl_bench.collectives import RedOp
+from nccl_bench.catalog.collectives import RedOp
 from nccl_bench.errors import DisabledError
 
 

@@ -21,7 +21,8 @@ import torch
 import torch.distributed as dist
 from torch import Tensor
 
-from nccl_bench.collectives import DTYPES, RedOp
+from nccl_bench.catalog.collectives import RedOp
+from nccl_bench.catalog.dtypes import DTYPES
 from nccl_bench.communicators import arguments
 from nccl_bench.communicators.base import Switch
 from nccl_bench.errors import InvalidArgumentError

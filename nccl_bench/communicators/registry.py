@@ -7,12 +7,12 @@ from functools import partial
 
 import torch.distributed as dist
 
+from nccl_bench.communicators.bare_transport import RecordedCommunicator
 from nccl_bench.communicators.base import Communicator
 from nccl_bench.communicators.dedicated_stream import DedicatedStreamCommunicator
-from nccl_bench.communicators.nccl4py_api import Nccl4pyCommunicator
-from nccl_bench.communicators.process_group import ProcessGroupCommunicator
-from nccl_bench.communicators.recorded import RecordedCommunicator
+from nccl_bench.communicators.nccl4py import Nccl4pyCommunicator
 from nccl_bench.communicators.stream_free import StreamFreeCommunicator, TorchStreamCommunicator
+from nccl_bench.communicators.torch_distributed import ProcessGroupCommunicator
 from nccl_bench.transports.device import Device
 
 BUILDERS: Mapping[str, Callable[[dist.ProcessGroup, Device], Communicator]] = {

@@ -9,7 +9,7 @@ from typing import Any
 import torch.distributed as dist
 from torch import Tensor
 
-from nccl_bench.collectives import RedOp
+from nccl_bench.catalog.collectives import RedOp
 from nccl_bench.communicators.over_transport import TransportCommunicator
 from nccl_bench.streams.base import Streams
 from nccl_bench.transports.device import Device

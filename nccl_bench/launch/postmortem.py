@@ -10,7 +10,8 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from pathlib import Path
 
-from nccl_bench.records.handoff import Failure, Position, furthest_behind, read_failures
+from nccl_bench.ranks.failure import Failure, read_failures
+from nccl_bench.ranks.progress import Position, furthest_behind
 
 _TAIL_LINES = 5
 _TAIL_BYTES = 8192

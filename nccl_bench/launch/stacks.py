@@ -16,7 +16,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-from nccl_bench.records.handoff import ASK_FOR_STACKS, Position, stacks_file
+from nccl_bench.ranks.progress import ASK_FOR_STACKS, Position, stacks_file
 
 # It takes a rank microseconds, unless the machine has other things to do.
 _PATIENCE_S = 1.0

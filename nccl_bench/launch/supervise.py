@@ -19,7 +19,8 @@ from nccl_bench.errors import InterruptedRunError, SetupError
 from nccl_bench.launch.postmortem import find_death, tail, tail_of
 from nccl_bench.launch.stacks import users_call
 from nccl_bench.launch.torchrun import Job, LaunchConfig, Spec
-from nccl_bench.records.handoff import Position, overdue, read_failures, read_positions
+from nccl_bench.ranks.failure import read_failures
+from nccl_bench.ranks.progress import Position, overdue, read_positions
 from nccl_bench.records.schema import Crash, Hang
 
 POLL_S = 0.2

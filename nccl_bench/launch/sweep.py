@@ -5,12 +5,13 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
-from nccl_bench.collectives import Case
+from nccl_bench.catalog.cases import Case
+from nccl_bench.config.user_arms import Plugin, of_arm
 from nccl_bench.launch.supervise import Launched, hang_of, supervise
 from nccl_bench.launch.torchrun import Job, LaunchConfig
-from nccl_bench.plan import PlannedCase
-from nccl_bench.plugins import Plugin, of_arm
-from nccl_bench.records.handoff import Position, WorkerSpec
+from nccl_bench.plan.cases import PlannedCase
+from nccl_bench.ranks.progress import Position
+from nccl_bench.ranks.spec import WorkerSpec
 from nccl_bench.records.schema import Crash, Hang
 
 # One timeout for each size would make a broken arm cost the night.

@@ -43,7 +43,7 @@ class LaunchConfig:
     nnodes: int = 1
     node_rank: int = 0
     rdzv_endpoint: str | None = None
-    worker: str = "nccl_bench.worker"
+    worker: str = "nccl_bench.bench.worker"
 
     def __post_init__(self) -> None:
         if self.nproc < 1:

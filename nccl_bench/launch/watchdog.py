@@ -6,7 +6,7 @@ import threading
 import time
 from collections.abc import Callable
 
-from nccl_bench.records.handoff import Position, Progress, overdue
+from nccl_bench.ranks.progress import Position, Progress, overdue
 
 _POLL_S = 0.5
 

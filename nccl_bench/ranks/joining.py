@@ -1,4 +1,4 @@
-"""The ranks of one launch, which are one world or several beside each other, as ``nccl_bench.worlds`` has it."""
+"""The ranks of one launch, which are one world or several beside each other, as ``plan.process_sets`` has it."""
 
 from __future__ import annotations
 

@@ -11,7 +11,8 @@ from pathlib import Path
 
 import torch.distributed as dist
 
-from nccl_bench.records.handoff import ASK_FOR_STACKS, Failure, Progress, stacks_file
+from nccl_bench.ranks.failure import Failure
+from nccl_bench.ranks.progress import ASK_FOR_STACKS, Progress, stacks_file
 
 # Loading CUDA and connecting the first communicator can take this long on a cold node, whatever a case may take.
 SETUP_TIMEOUT_S = 300.0

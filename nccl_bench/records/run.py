@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from nccl_bench.collectives import Case
+from nccl_bench.catalog.cases import Case
 from nccl_bench.errors import RecordError
 from nccl_bench.records.schema import SCHEMA, Line, Samples, parse, parse_json
 

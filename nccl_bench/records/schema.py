@@ -16,9 +16,12 @@ from functools import cache, partial
 from types import UnionType
 from typing import Any, ClassVar, NoReturn, get_args, get_origin, get_type_hints
 
-from nccl_bench.collectives import COLLECTIVES, DTYPES, Case, Timing
+from nccl_bench.catalog.cases import Case
+from nccl_bench.catalog.collectives import COLLECTIVES
+from nccl_bench.catalog.dtypes import DTYPES
+from nccl_bench.catalog.timings import Timing
 from nccl_bench.errors import RecordError
-from nccl_bench.plan import Arena
+from nccl_bench.plan.memory import Arena
 
 # The version of these lines and of run.json; raised by every change that an older reader would misread.
 # 2: a run may be an import. What such a run cannot know is null (`arena`, `tolerance_ulp`, percentiles) or empty

@@ -8,7 +8,10 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from nccl_bench.collectives import COLLECTIVES, DTYPES, Case, Placement, RedOp, Scenario, Timing
+from nccl_bench.catalog.cases import Case, Scenario
+from nccl_bench.catalog.collectives import COLLECTIVES, Placement, RedOp
+from nccl_bench.catalog.dtypes import DTYPES
+from nccl_bench.catalog.timings import Timing
 from nccl_bench.errors import RecordError
 from nccl_bench.records.schema import Crash, Hang, Skipped, Status
 

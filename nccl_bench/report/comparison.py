@@ -10,12 +10,13 @@ from rich.text import Text
 
 from nccl_bench.analysis.between import Between
 from nccl_bench.analysis.sources import Cell
-from nccl_bench.collectives import Case, Timing
+from nccl_bench.catalog.cases import Case
+from nccl_bench.catalog.timings import Timing
+from nccl_bench.config.sizes import format_size
 from nccl_bench.report import verdicts
 from nccl_bench.report.tables import case_name
 from nccl_bench.report.terminal import table_lines
 from nccl_bench.report.text import rendered, wrapped
-from nccl_bench.units import format_size
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from nccl_bench.collectives import Case
-from nccl_bench.config import RunConfig
-from nccl_bench.plan import Combination, Plan, deadline_s, estimate_s, plan_arena, products
+from nccl_bench.catalog.cases import Case
+from nccl_bench.config.run import RunConfig
+from nccl_bench.config.sizes import format_size
+from nccl_bench.plan.cases import Combination, Plan, products
+from nccl_bench.plan.memory import plan_arena
+from nccl_bench.plan.process_sets import worlds_of
+from nccl_bench.plan.time import deadline_s, estimate_s
 from nccl_bench.report.layout import counted, significant
-from nccl_bench.units import format_size
-from nccl_bench.worlds import worlds_of
 
 
 def plan_text(config: RunConfig, plan: Plan, world_size: int, memory_bytes: int | None) -> str:

@@ -7,12 +7,14 @@ from collections.abc import Iterable, Mapping, Sequence
 from itertools import groupby
 from types import MappingProxyType
 
-from nccl_bench.capabilities import ARMS, DEVICES, ArmSpec, DeviceSpec
-from nccl_bench.collectives import COLLECTIVES, DTYPES, Placement, RedOp
+from nccl_bench.catalog.arms import ARMS, ArmSpec
+from nccl_bench.catalog.collectives import COLLECTIVES, Placement, RedOp
+from nccl_bench.catalog.devices import DEVICES, DeviceSpec
+from nccl_bench.catalog.dtypes import DTYPES
+from nccl_bench.catalog.probes import PROBES
+from nccl_bench.catalog.routes import ROUTES, UNROUTED, Routes
 from nccl_bench.report.layout import GAP, column
 from nccl_bench.report.timings import TIMINGS
-from nccl_bench.routes import ROUTES, UNROUTED, Routes
-from nccl_bench.verify.catalog import PROBES
 
 # A section is names, or rows of cells by their headers.
 Cell = str | bool | Sequence[str]

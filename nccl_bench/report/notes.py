@@ -8,14 +8,15 @@ from typing import Any
 
 from nccl_bench.analysis.machine import over_ranks_of
 from nccl_bench.analysis.summary import Row, measured_rows
-from nccl_bench.capabilities import ARMS, TWIN_SUFFIX, twin_of
-from nccl_bench.collectives import COLLECTIVES, Timing
-from nccl_bench.records.nccl_tests import OverRanks
+from nccl_bench.catalog.arms import ARMS, TWIN_SUFFIX, twin_of
+from nccl_bench.catalog.collectives import COLLECTIVES
+from nccl_bench.catalog.routes import Mode
+from nccl_bench.catalog.timings import Timing
+from nccl_bench.config.sizes import format_size
+from nccl_bench.records.importers.nccl_tests import OverRanks
 from nccl_bench.records.run import Run
 from nccl_bench.records.schema import Crash, Hang, Registration, Samples, Skipped, Status
 from nccl_bench.report.layout import counted, significant
-from nccl_bench.routes import Mode
-from nccl_bench.units import format_size
 
 # Ranks that were aligned on the device and wait for each other end within a few percent of one another.
 LARGE_SPREAD = 0.1

@@ -5,13 +5,14 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping
 
 from nccl_bench.analysis.summary import Row, summary_rows
-from nccl_bench.capabilities import TWIN_SUFFIX
-from nccl_bench.collectives import Case, Timing
+from nccl_bench.catalog.arms import TWIN_SUFFIX
+from nccl_bench.catalog.cases import Case
+from nccl_bench.catalog.timings import Timing
+from nccl_bench.config.sizes import format_size
 from nccl_bench.records.run import Run
 from nccl_bench.records.schema import Crash, Hang, Samples, Status
 from nccl_bench.report.layout import Column, Table, bandwidth, column, counted, fold, pairs, ratio, significant
 from nccl_bench.report.timings import TIMINGS
-from nccl_bench.units import format_size
 
 CPU_NOTICE = "CPU run: these figures say nothing about GPUs."
 # No batch of this cell was kept.

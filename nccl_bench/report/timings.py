@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from nccl_bench.collectives import Timing
+from nccl_bench.catalog.timings import Timing
 
 TIMINGS: Mapping[Timing, tuple[str, str]] = {
     Timing.EAGER: ("eager latency", "Back-to-back calls from an empty queue, launch cost included."),

@@ -15,10 +15,11 @@ from nccl_bench.analysis.between import Between
 from nccl_bench.analysis.comparison import Compared
 from nccl_bench.analysis.sources import Source
 from nccl_bench.analysis.statistics import FAMILYWISE_ERROR, Interval, Verdict, verdict_of
-from nccl_bench.collectives import Case, Timing
+from nccl_bench.catalog.cases import Case
+from nccl_bench.catalog.timings import Timing
+from nccl_bench.config.sizes import format_size
 from nccl_bench.report.layout import Column, Table, column, counted, ratio, significant
 from nccl_bench.report.tables import case_name
-from nccl_bench.units import format_size
 
 # Between columns: with more, those that say how sure a verdict is would not fit in 80.
 _GAP = 2

@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Protocol
 
-from nccl_bench.collectives import RedOp
+from nccl_bench.catalog.collectives import RedOp
 from nccl_bench.errors import TransportError
 
 UNIQUE_ID_BYTES = 128  # NCCL_UNIQUE_ID_BYTES in nccl.h

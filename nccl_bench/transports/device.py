@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 
 import torch
 
-from nccl_bench.collectives import Case
+from nccl_bench.catalog.cases import Case
 from nccl_bench.errors import SetupError
 from nccl_bench.streams.base import Streams
 from nccl_bench.streams.cpu_device import CpuStreams

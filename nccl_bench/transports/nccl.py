@@ -12,7 +12,8 @@ from collections.abc import Callable, Mapping
 from enum import IntEnum
 from typing import Any, NoReturn
 
-from nccl_bench.collectives import DTYPES, RedOp
+from nccl_bench.catalog.collectives import RedOp
+from nccl_bench.catalog.dtypes import DTYPES
 from nccl_bench.errors import NcclError, SetupError, TransportError
 from nccl_bench.transports.base import UNIQUE_ID_BYTES, Transport
 from nccl_bench.transports.nccl_library import NcclLibrary

@@ -14,7 +14,7 @@ from collections.abc import Callable, Mapping
 from importlib import import_module, metadata
 from typing import Any
 
-from nccl_bench.collectives import RedOp
+from nccl_bench.catalog.collectives import RedOp
 from nccl_bench.errors import InvalidArgumentError, NcclBenchError, NcclError, SetupError, TransportError
 from nccl_bench.transports.base import UNIQUE_ID_BYTES, Transport
 from nccl_bench.transports.nccl import NcclTransport, version_text

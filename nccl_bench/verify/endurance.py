@@ -14,10 +14,10 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from nccl_bench.arms import Arm
-from nccl_bench.capabilities import ARMS
+from nccl_bench.arms.arm import Arm
+from nccl_bench.catalog.arms import ARMS
+from nccl_bench.catalog.probes import Place
 from nccl_bench.streams.base import Graph
-from nccl_bench.verify.catalog import Place
 from nccl_bench.verify.exchanges import Exchange
 from nccl_bench.verify.rig import Rig
 

@@ -14,7 +14,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from nccl_bench.units import format_size
+from nccl_bench.config.sizes import format_size
 
 _ITEMSIZE = 4
 # Sums of numbers below this are exact in float32 for thousands of ranks.

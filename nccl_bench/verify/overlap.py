@@ -8,7 +8,7 @@ from typing import Any
 
 import torch
 
-from nccl_bench.parallel_state import GroupCoordinator
+from nccl_bench.communicators.coordinator import GroupCoordinator
 from nccl_bench.verify.exchanges import Exchange
 from nccl_bench.verify.rig import Rig, Trial, first_of
 

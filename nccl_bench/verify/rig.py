@@ -10,17 +10,21 @@ from functools import cached_property
 from itertools import product
 from typing import Any
 
-from nccl_bench.arms import Arm
-from nccl_bench.capabilities import ARMS, DeviceSpec, unsupported
-from nccl_bench.collectives import Placement, RedOp, Timing
-from nccl_bench.parallel_state import GroupCoordinator
+from nccl_bench.arms.arm import Arm
+from nccl_bench.catalog.arms import ARMS
+from nccl_bench.catalog.collectives import Placement, RedOp
+from nccl_bench.catalog.devices import DeviceSpec
+from nccl_bench.catalog.probes import Place
+from nccl_bench.catalog.routes import ROUTES, Routes
+from nccl_bench.catalog.support import unsupported
+from nccl_bench.catalog.timings import Timing
+from nccl_bench.communicators.coordinator import GroupCoordinator
+from nccl_bench.plan.verification import Cell
 from nccl_bench.ranks.control import Control
-from nccl_bench.routes import ROUTES, Routes
 from nccl_bench.streams.base import Streams
 from nccl_bench.transports.device import Device
-from nccl_bench.verify.catalog import Place
 from nccl_bench.verify.exchanges import EXCHANGES, OUTPLACE_ALL_REDUCE, Exchange, World
-from nccl_bench.verify.proof import Cell, Finding
+from nccl_bench.verify.findings import Finding
 
 
 class Race(str):

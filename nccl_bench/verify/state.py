@@ -7,9 +7,9 @@ from typing import Any
 
 import torch
 
+from nccl_bench.catalog.routes import Backend, Mode
+from nccl_bench.communicators.coordinator import GroupCoordinator
 from nccl_bench.errors import DisabledError
-from nccl_bench.parallel_state import GroupCoordinator
-from nccl_bench.routes import Backend, Mode
 from nccl_bench.verify.rig import Rig, Trial, first_of
 
 

@@ -11,18 +11,20 @@ from pathlib import Path
 
 import torch.distributed as dist
 
-from nccl_bench.arms import Arm
-from nccl_bench.communicators.foreign import blamed
+from nccl_bench.arms.arm import Arm
+from nccl_bench.catalog.probes import PROBES
+from nccl_bench.config.user_arms import of_arm
 from nccl_bench.errors import ExitCode, ForeignError
-from nccl_bench.plugins import of_arm
+from nccl_bench.plan.verification import Cell
 from nccl_bench.ranks.control import Control
 from nccl_bench.ranks.process import NEVER, SETUP, SETUP_TIMEOUT_S, run_rank, world
-from nccl_bench.records.handoff import Progress
+from nccl_bench.ranks.progress import Progress
 from nccl_bench.transports.device import open_device
-from nccl_bench.verify.catalog import PROBES
+from nccl_bench.user_arms.loaded import blamed
+from nccl_bench.verify.findings import Finding, append_finding, hopeless, read_findings
 from nccl_bench.verify.probes import RUN
-from nccl_bench.verify.proof import Cell, Finding, ProofSpec, append_finding, hopeless, read_findings
 from nccl_bench.verify.rig import Rig
+from nccl_bench.verify.spec import ProofSpec
 
 
 class _Arms:

@@ -19,11 +19,11 @@ import torch
 import torch.distributed as dist
 from torch import Tensor
 
-from nccl_bench.capabilities import Order
-from nccl_bench.collectives import RedOp
-from nccl_bench.communicators.adapters import adapt
+from nccl_bench.catalog.arms import Order
+from nccl_bench.catalog.collectives import RedOp
 from nccl_bench.streams.cpu_device import CpuStreams
 from nccl_bench.transports.device import Device, open_device
+from nccl_bench.user_arms.adapting import adapt
 
 SUM = dist.ReduceOp.SUM
 

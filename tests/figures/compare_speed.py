@@ -14,8 +14,9 @@ from pathlib import Path
 from statistics import median
 from time import perf_counter
 
-from nccl_bench.capabilities import twin_of
-from nccl_bench.collectives import COLLECTIVES, Timing
+from nccl_bench.catalog.arms import twin_of
+from nccl_bench.catalog.collectives import COLLECTIVES
+from nccl_bench.catalog.timings import Timing
 from nccl_bench.records.store import RunStatus, RunStore
 from tests.unit.synthetic_runs import SIZES, case, meta, samples
 

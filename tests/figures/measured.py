@@ -6,12 +6,12 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from nccl_bench.analysis.comparison import Compared, of_run
-from nccl_bench.config import resolve
+from nccl_bench.config.run import resolve
 from nccl_bench.launch.sweep import run_sweep
 from nccl_bench.launch.torchrun import LaunchConfig
-from nccl_bench.plan import make_plan
+from nccl_bench.plan.cases import make_plan
+from nccl_bench.ranks.spec import WorkerSpec
 from nccl_bench.records.environment import collect
-from nccl_bench.records.handoff import WorkerSpec
 from nccl_bench.records.run import Run
 from nccl_bench.records.store import RunStatus, RunStore
 from tests.figures import planted

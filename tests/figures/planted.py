@@ -8,12 +8,12 @@ from functools import partial
 from statistics import median
 from typing import Any, cast
 
-from nccl_bench import worker
+from nccl_bench.bench import worker
 from nccl_bench.bench.case_run import CaseRun
 from nccl_bench.bench.schedule import Schedule
 from nccl_bench.bench.timing import Operation
-from nccl_bench.capabilities import ARMS, ArmSpec
-from nccl_bench.collectives import Timing
+from nccl_bench.catalog.arms import ARMS, ArmSpec
+from nccl_bench.catalog.timings import Timing
 
 ORIGINAL = "stream-free"
 AGAIN = "stream-free-again"

@@ -15,8 +15,9 @@ import torch
 import torch.distributed as dist
 from torch import Tensor
 
-from nccl_bench.collectives import DTYPES, RedOp
-from nccl_bench.communicators.nccl4py_api import Nccl4pyCommunicator
+from nccl_bench.catalog.collectives import RedOp
+from nccl_bench.catalog.dtypes import DTYPES
+from nccl_bench.communicators.nccl4py import Nccl4pyCommunicator
 from nccl_bench.communicators.stream_free import StreamFreeCommunicator
 from nccl_bench.errors import InvalidArgumentError, NcclError
 from nccl_bench.transports.device import Device, open_device

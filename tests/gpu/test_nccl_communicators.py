@@ -6,9 +6,9 @@ import pytest
 import torch
 import torch.distributed as dist
 
-from nccl_bench.collectives import RedOp
+from nccl_bench.catalog.collectives import RedOp
+from nccl_bench.communicators.bare_transport import RecordedCommunicator
 from nccl_bench.communicators.dedicated_stream import DedicatedStreamCommunicator
-from nccl_bench.communicators.recorded import RecordedCommunicator
 from nccl_bench.communicators.stream_free import StreamFreeCommunicator
 from nccl_bench.errors import NcclError
 from nccl_bench.transports.device import Device, open_device

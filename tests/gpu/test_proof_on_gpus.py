@@ -9,10 +9,10 @@ from collections.abc import Mapping
 
 import pytest
 
-from nccl_bench.capabilities import ARMS
+from nccl_bench.catalog.arms import ARMS
+from nccl_bench.catalog.probes import DETECTOR, PROBES
 from nccl_bench.errors import ExitCode
-from nccl_bench.verify.catalog import DETECTOR, PROBES
-from nccl_bench.verify.proof import Cell
+from nccl_bench.plan.verification import Cell
 from tests.integration import mutants
 
 pytestmark = pytest.mark.timeout(600)

@@ -13,10 +13,11 @@ import torch
 import torch.distributed as dist
 import torch.multiprocessing
 
-from nccl_bench.arms import Arm
+from nccl_bench.arms.arm import Arm
 from nccl_bench.bench.memory import registered
-from nccl_bench.collectives import COLLECTIVES, Timing
-from nccl_bench.config import Register
+from nccl_bench.catalog.collectives import COLLECTIVES
+from nccl_bench.catalog.timings import Timing
+from nccl_bench.config.run import Register
 from nccl_bench.records.schema import Registration
 from nccl_bench.transports.device import open_device
 

@@ -10,7 +10,9 @@ from typing import Any
 
 import pytest
 
-from nccl_bench.collectives import COLLECTIVES, DTYPES, Placement, RedOp, Timing
+from nccl_bench.catalog.collectives import COLLECTIVES, Placement, RedOp
+from nccl_bench.catalog.dtypes import DTYPES
+from nccl_bench.catalog.timings import Timing
 
 
 def sweep(out: Path, *options: str) -> list[dict[str, Any]]:

@@ -14,23 +14,24 @@ import torch
 import torch.distributed as dist
 from torch import Tensor
 
-from nccl_bench.arms import Arm, Operation
+from nccl_bench.arms.arm import Arm, Operation
 from nccl_bench.bench import case_run
 from nccl_bench.bench.budget import Budget
 from nccl_bench.bench.launch_memory import LaunchMemory
 from nccl_bench.bench.runner import Runner
 from nccl_bench.bench.schedule import Schedule, make_schedule
 from nccl_bench.bench.timing import Batch, Clock
-from nccl_bench.capabilities import twin_of
-from nccl_bench.collectives import Case
+from nccl_bench.catalog.arms import twin_of
+from nccl_bench.catalog.cases import Case
+from nccl_bench.catalog.routes import Mode
 from nccl_bench.communicators.stream_free import StreamFreeCommunicator
-from nccl_bench.config import resolve
-from nccl_bench.plan import WORKSPACE_BYTES, make_plan
+from nccl_bench.config.run import resolve
+from nccl_bench.plan.cases import make_plan
+from nccl_bench.plan.memory import WORKSPACE_BYTES
 from nccl_bench.ranks.control import Control
 from nccl_bench.ranks.joining import Ranks
-from nccl_bench.records.handoff import Progress
+from nccl_bench.ranks.progress import Progress
 from nccl_bench.records.schema import Line
-from nccl_bench.routes import Mode
 from nccl_bench.streams.cpu_device import CpuStreams
 from nccl_bench.transports.device import open_device
 from tests.integration.ranks import report

@@ -12,7 +12,9 @@ import sys
 import time
 from pathlib import Path
 
-from nccl_bench.records.handoff import Failure, Progress, WorkerSpec
+from nccl_bench.ranks.failure import Failure
+from nccl_bench.ranks.progress import Progress
+from nccl_bench.ranks.spec import WorkerSpec
 
 
 def misbehave(act: str) -> None:

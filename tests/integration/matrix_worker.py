@@ -14,15 +14,19 @@ import torch
 import torch.distributed as dist
 from torch import Tensor
 
-from nccl_bench.arms import Arm, Operation
+from nccl_bench.arms.arm import Arm, Operation
 from nccl_bench.bench.buffers import CaseBuffers
-from nccl_bench.capabilities import ARMS, DEVICES, Order, unsupported
-from nccl_bench.collectives import COLLECTIVES, DTYPES, Case, Placement, RedOp, Scenario
+from nccl_bench.catalog.arms import ARMS, Order
+from nccl_bench.catalog.cases import Case, Scenario
+from nccl_bench.catalog.collectives import COLLECTIVES, Placement, RedOp
+from nccl_bench.catalog.devices import DEVICES
+from nccl_bench.catalog.dtypes import DTYPES
+from nccl_bench.catalog.routes import Routes, override
+from nccl_bench.catalog.support import unsupported
+from nccl_bench.communicators.coordinator import GroupCoordinator, LegacyGroupCoordinator
 from nccl_bench.communicators.dedicated_stream import DedicatedStreamCommunicator
 from nccl_bench.communicators.stream_free import StreamFreeCommunicator
-from nccl_bench.parallel_state import GroupCoordinator, LegacyGroupCoordinator
-from nccl_bench.plan import Arena
-from nccl_bench.routes import Routes, override
+from nccl_bench.plan.memory import Arena
 from nccl_bench.transports.device import Device, open_device
 from tests.integration.ranks import report
 

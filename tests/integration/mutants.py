@@ -18,17 +18,17 @@ from unittest.mock import patch
 import torch.distributed as dist
 from torch import Tensor
 
-from nccl_bench.capabilities import ARMS, ArmSpec, Order
+from nccl_bench.catalog.arms import ARMS, ArmSpec, Order
+from nccl_bench.catalog.probes import DETECTOR
 from nccl_bench.communicators.base import Communicator
+from nccl_bench.communicators.coordinator import GroupCoordinator
 from nccl_bench.communicators.registry import BUILDERS
 from nccl_bench.communicators.stream_free import StreamFreeCommunicator
-from nccl_bench.launch.prove import run_proof
 from nccl_bench.launch.torchrun import LaunchConfig
-from nccl_bench.parallel_state import GroupCoordinator
-from nccl_bench.records.handoff import Position
+from nccl_bench.launch.verification import run_proof
+from nccl_bench.ranks.progress import Position
 from nccl_bench.transports.device import Device
 from nccl_bench.verify import proof
-from nccl_bench.verify.catalog import DETECTOR
 
 WORKER = "tests.integration.verify_worker"
 # Set where the detector is to be ordered and wrong, in the launching process and in its workers alike.

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from nccl_bench.collectives import Timing
+from nccl_bench.catalog.timings import Timing
 from nccl_bench.records.run import Run
 from nccl_bench.records.schema import Crash, Hang, Samples, Status, parse
 from tests.integration.command import Ended, Place, until

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from nccl_bench.collectives import DTYPES
+from nccl_bench.catalog.dtypes import DTYPES
 from tests.integration.matrix_worker import COUNTS, DTYPES_OF_THREE, SLOTS
 from tests.integration.ranks import run_ranks
 

@@ -13,10 +13,10 @@ from pathlib import Path
 import pytest
 
 from nccl_bench.analysis.summary import COLUMNS
-from nccl_bench.capabilities import ARMS, twin_of
-from nccl_bench.collectives import Timing
-from nccl_bench.config import resolve
-from nccl_bench.records.handoff import WorkerSpec
+from nccl_bench.catalog.arms import ARMS, twin_of
+from nccl_bench.catalog.timings import Timing
+from nccl_bench.config.run import resolve
+from nccl_bench.ranks.spec import WorkerSpec
 from nccl_bench.records.run import FILES, Run
 from nccl_bench.records.schema import SCHEMA, Samples, Status
 from nccl_bench.records.store import RunStore
@@ -175,7 +175,7 @@ def test_a_relaunched_worker_goes_on_with_the_time_of_the_whole_run(tmp_path: Pa
     replace(spec, started=spec.started - 1000).write(spec_file)
     one_rank = {"RANK": "0", "WORLD_SIZE": "1", "LOCAL_RANK": "0", "LOCAL_WORLD_SIZE": "1"}
     meeting = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": "0"}
-    worker = place.start("-m", "nccl_bench.worker", str(spec_file), env=place.environment(**one_rank, **meeting))
+    worker = place.start("-m", "nccl_bench.bench.worker", str(spec_file), env=place.environment(**one_rank, **meeting))
     ended = place.wait(worker)
     assert ended.code == 0, ended.stderr
     lines = [line for line in Run.load(store.path).lines if isinstance(line, Samples)]

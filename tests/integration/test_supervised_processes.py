@@ -14,12 +14,13 @@ from pathlib import Path
 
 import pytest
 
-from nccl_bench.config import resolve
+from nccl_bench.config.run import resolve
 from nccl_bench.errors import InterruptedRunError, SetupError
 from nccl_bench.launch.sweep import Outcome, run_sweep
 from nccl_bench.launch.torchrun import LaunchConfig
-from nccl_bench.plan import make_plan
-from nccl_bench.records.handoff import Position, Progress, WorkerSpec
+from nccl_bench.plan.cases import make_plan
+from nccl_bench.ranks.progress import Position, Progress
+from nccl_bench.ranks.spec import WorkerSpec
 from nccl_bench.records.schema import Crash, Hang
 
 CONFIG = resolve("cpu", {"sizes": "8,16,32,64,128,256,512"})

@@ -12,11 +12,12 @@ from pathlib import Path
 
 import pytest
 
+from nccl_bench.catalog.probes import DETECTOR
 from nccl_bench.errors import ExitCode
-from nccl_bench.records.handoff import Position
-from nccl_bench.report.proof import proof_text
-from nccl_bench.verify.catalog import DETECTOR
-from nccl_bench.verify.proof import Cell, Proof, Status
+from nccl_bench.plan.verification import Cell
+from nccl_bench.ranks.progress import Position
+from nccl_bench.report.verification import proof_text
+from nccl_bench.verify.judgement import Proof, Status
 from tests.integration import mutants
 from tests.integration.command import Place
 

@@ -15,7 +15,7 @@ import torch
 import torch.distributed as dist
 from torch import Tensor
 
-from nccl_bench.collectives import RedOp
+from nccl_bench.catalog.collectives import RedOp
 from nccl_bench.streams import cpu
 from nccl_bench.streams.cpu_device import CpuStreams
 from nccl_bench.transports.device import Device

@@ -6,15 +6,15 @@ import time
 
 import torch.distributed as dist
 
-from nccl_bench.arms import Arm
+from nccl_bench.arms.arm import Arm
 from nccl_bench.bench.budget import Budget
 from nccl_bench.bench.launch_memory import LaunchMemory
 from nccl_bench.bench.runner import Runner
-from nccl_bench.config import RunConfig
-from nccl_bench.plan import make_plan
+from nccl_bench.config.run import RunConfig
+from nccl_bench.plan.cases import make_plan
 from nccl_bench.ranks.control import Control
 from nccl_bench.ranks.joining import Ranks
-from nccl_bench.records.handoff import Progress
+from nccl_bench.ranks.progress import Progress
 from nccl_bench.records.schema import Line
 from nccl_bench.transports.device import Device
 

@@ -8,7 +8,8 @@ from pathlib import Path
 from typing import Any
 
 from nccl_bench.launch.torchrun import LaunchConfig
-from nccl_bench.records.handoff import Failure, Progress
+from nccl_bench.ranks.failure import Failure
+from nccl_bench.ranks.progress import Progress
 
 # What a launch does: writes into its scratch directory, and returns torchrun's exit code, None for one that goes on.
 Act = Callable[[Path], int | None]

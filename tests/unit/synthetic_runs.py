@@ -5,8 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Any
 
-from nccl_bench.collectives import COLLECTIVES, Case, Placement, RedOp, Scenario, Timing
-from nccl_bench.plan import Arena
+from nccl_bench.catalog.cases import Case, Scenario
+from nccl_bench.catalog.collectives import COLLECTIVES, Placement, RedOp
+from nccl_bench.catalog.timings import Timing
+from nccl_bench.plan.memory import Arena
 from nccl_bench.records.run import Run
 from nccl_bench.records.schema import Crash, Hang, Line, PerIteration, Samples, Status
 

@@ -15,16 +15,16 @@ from communicator_rig import OPERATIONS, Gate, PlantedError, Tensors, gloo_world
 from torch import Tensor
 from user_communicators import EngineAfter, EngineBefore, OtherEngine, Returning, make_all_reduce
 
-from nccl_bench.capabilities import Order
-from nccl_bench.collectives import COLLECTIVES, Placement, RedOp
-from nccl_bench.communicators.adapters import Adapted, adapt
+from nccl_bench.catalog.arms import Order
+from nccl_bench.catalog.collectives import COLLECTIVES, Placement, RedOp
 from nccl_bench.communicators.dedicated_stream import DedicatedStreamCommunicator
 from nccl_bench.communicators.stream_free import StreamFreeCommunicator
+from nccl_bench.config.user_arms import Adapter
 from nccl_bench.errors import InvalidArgumentError, SetupError
-from nccl_bench.plugins import Adapter
 from nccl_bench.streams import cpu
 from nccl_bench.transports.device import Device, open_device
 from nccl_bench.transports.gloo import TORCH_REDOPS
+from nccl_bench.user_arms.adapting import Adapted, adapt
 
 SUM = dist.ReduceOp.SUM
 CURRENT, FORK_JOIN, BARE = Order.CURRENT, Order.FORK_JOIN, Order.BARE

@@ -13,11 +13,11 @@ import torch.distributed as dist
 from communicator_rig import gloo_world, nccl_device, pretend_ranks
 from torch import Tensor
 
-from nccl_bench.collectives import DTYPES
+from nccl_bench.catalog.dtypes import DTYPES
 from nccl_bench.communicators.dedicated_stream import DedicatedStreamCommunicator
 from nccl_bench.communicators.over_transport import TransportCommunicator
-from nccl_bench.communicators.process_group import ProcessGroupCommunicator
 from nccl_bench.communicators.stream_free import StreamFreeCommunicator
+from nccl_bench.communicators.torch_distributed import ProcessGroupCommunicator
 from nccl_bench.errors import InvalidArgumentError
 from nccl_bench.streams import cpu
 from nccl_bench.transports.device import open_device

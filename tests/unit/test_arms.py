@@ -13,13 +13,17 @@ from communicator_rig import PATIENCE_S, RANK, Gate, gloo_world, nccl_device, pr
 from torch import Tensor
 
 from nccl_bench import capabilities
-from nccl_bench.arms import COORDINATORS, OPERATIONS, Arm
-from nccl_bench.capabilities import ARMS, DEVICES, Order, unsupported
-from nccl_bench.collectives import COLLECTIVES, DTYPES, Case, Placement, RedOp, Scenario
-from nccl_bench.communicators.process_group import ProcessGroupCommunicator
+from nccl_bench.arms.arm import COORDINATORS, OPERATIONS, Arm
+from nccl_bench.catalog.arms import ARMS, Order
+from nccl_bench.catalog.cases import Case, Scenario
+from nccl_bench.catalog.collectives import COLLECTIVES, Placement, RedOp
+from nccl_bench.catalog.devices import DEVICES
+from nccl_bench.catalog.dtypes import DTYPES
+from nccl_bench.catalog.routes import override
+from nccl_bench.catalog.support import unsupported
 from nccl_bench.communicators.registry import BUILDERS
+from nccl_bench.communicators.torch_distributed import ProcessGroupCommunicator
 from nccl_bench.errors import DisabledError, NcclBenchError
-from nccl_bench.routes import override
 from nccl_bench.streams import cpu
 from nccl_bench.streams.cpu_device import CpuStreams
 from nccl_bench.transports.device import Device, open_device

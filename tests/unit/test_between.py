@@ -15,7 +15,8 @@ from nccl_bench.analysis.between import Between, between
 from nccl_bench.analysis.change import Ground
 from nccl_bench.analysis.sources import Cell, Rounds, Source
 from nccl_bench.analysis.statistics import FAMILYWISE_ERROR, Verdict, pairs_needed
-from nccl_bench.collectives import Case, Timing
+from nccl_bench.catalog.cases import Case
+from nccl_bench.catalog.timings import Timing
 
 BASE, TWIN = "torch", "torch:twin"
 SIZES = tuple(8 * 4**step for step in range(8))

@@ -12,9 +12,11 @@ from torch import Tensor
 from nccl_bench.bench import buffers as buffers_module
 from nccl_bench.bench import values
 from nccl_bench.bench.buffers import CaseBuffers
-from nccl_bench.collectives import COLLECTIVES, DTYPES, Case, Placement, RedOp, Scenario
-from nccl_bench.config import resolve
-from nccl_bench.plan import WORKSPACE_BYTES, Arena, plan_arena
+from nccl_bench.catalog.cases import Case, Scenario
+from nccl_bench.catalog.collectives import COLLECTIVES, Placement, RedOp
+from nccl_bench.catalog.dtypes import DTYPES
+from nccl_bench.config.run import resolve
+from nccl_bench.plan.memory import WORKSPACE_BYTES, Arena, plan_arena
 
 CPU = torch.device("cpu")
 COUNT = 37

@@ -12,15 +12,16 @@ import pytest
 import torch
 import torch.distributed as dist
 
-from nccl_bench import arms
+from nccl_bench.arms import arm as arms
 from nccl_bench.bench import runner
 from nccl_bench.bench.buffers import CaseBuffers
 from nccl_bench.bench.runner import Runner
-from nccl_bench.collectives import Case
-from nccl_bench.config import RunConfig, resolve
+from nccl_bench.catalog.cases import Case
+from nccl_bench.config.run import RunConfig, resolve
 from nccl_bench.errors import SetupError
-from nccl_bench.plan import deadline_s, estimate_case_s, make_plan
-from nccl_bench.records.handoff import Progress
+from nccl_bench.plan.cases import make_plan
+from nccl_bench.plan.time import deadline_s, estimate_case_s
+from nccl_bench.ranks.progress import Progress
 from nccl_bench.records.schema import Line, Samples, Skipped
 from nccl_bench.transports import device as device_module
 from nccl_bench.transports.device import Device, open_device, refusal

@@ -22,23 +22,26 @@ import typer
 from rich.console import Console
 
 from nccl_bench import capabilities
-from nccl_bench.capabilities import ARMS, DEFAULT_ARMS, DEVICES
+from nccl_bench.catalog.arms import ARMS, DEFAULT_ARMS
+from nccl_bench.catalog.collectives import COLLECTIVES, Placement, RedOp
+from nccl_bench.catalog.devices import DEVICES
+from nccl_bench.catalog.dtypes import DTYPES
+from nccl_bench.catalog.timings import Timing
 from nccl_bench.cli import app, main, session
 from nccl_bench.cli.progress import Display, case_label
 from nccl_bench.cli.session import Output
-from nccl_bench.collectives import COLLECTIVES, DTYPES, Placement, RedOp, Timing
-from nccl_bench.config import CallerStream, Register, RunConfig, resolve
+from nccl_bench.config.run import CallerStream, Register, RunConfig, resolve
+from nccl_bench.config.verification import ProofConfig
 from nccl_bench.errors import ExitCode, InterruptedRunError, SetupError, UsageError
 from nccl_bench.launch import hardware
 from nccl_bench.launch.attach import Attachment
 from nccl_bench.launch.sweep import Outcome
 from nccl_bench.launch.torchrun import LaunchConfig
-from nccl_bench.plan import make_plan
-from nccl_bench.records.handoff import Position
+from nccl_bench.plan.cases import make_plan
+from nccl_bench.ranks.progress import Position
 from nccl_bench.records.run import Run
 from nccl_bench.records.schema import Crash, Line, Skipped
 from nccl_bench.records.store import RunStore
-from nccl_bench.verify.proof import ProofConfig
 from tests.unit.synthetic_runs import case, crash, hang, meta, samples
 
 ROOT = Path(__file__).parents[2]
@@ -839,7 +842,7 @@ def attached(command_line: CommandLine, monkeypatch: pytest.MonkeyPatch) -> Call
             progress.finish()
             raise error
 
-        monkeypatch.setitem(sys.modules, "nccl_bench.worker", SimpleNamespace(measure=measure))
+        monkeypatch.setitem(sys.modules, "nccl_bench.bench.worker", SimpleNamespace(measure=measure))
         return command_line.run("run", "--sizes", "1K,2K", "--out", "there")
 
     def leave(code: int) -> None:

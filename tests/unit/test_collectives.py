@@ -7,8 +7,10 @@ from collections.abc import Mapping
 import pytest
 import torch
 
-from nccl_bench.collectives import COLLECTIVES, DTYPE_ALIASES, DTYPES, Case, Placement, RedOp, Scenario
-from nccl_bench.config import resolve
+from nccl_bench.catalog.cases import Case, Scenario
+from nccl_bench.catalog.collectives import COLLECTIVES, Placement, RedOp
+from nccl_bench.catalog.dtypes import DTYPE_ALIASES, DTYPES
+from nccl_bench.config.run import resolve
 
 MIB = 1024**2
 

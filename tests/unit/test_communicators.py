@@ -33,11 +33,12 @@ from communicator_rig import (
     watch_ordering,
 )
 
-from nccl_bench.collectives import DTYPES, RedOp
+from nccl_bench.catalog.collectives import RedOp
+from nccl_bench.catalog.dtypes import DTYPES
 from nccl_bench.communicators.dedicated_stream import DedicatedStreamCommunicator
 from nccl_bench.communicators.over_transport import TransportCommunicator
-from nccl_bench.communicators.process_group import ProcessGroupCommunicator
 from nccl_bench.communicators.stream_free import StreamFreeCommunicator
+from nccl_bench.communicators.torch_distributed import ProcessGroupCommunicator
 from nccl_bench.errors import DisabledError, NcclError
 from nccl_bench.streams import cpu
 from nccl_bench.transports.device import Device, open_device

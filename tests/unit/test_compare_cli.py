@@ -21,7 +21,7 @@ from nccl_bench.cli import main
 from nccl_bench.cli.compare import compare
 from nccl_bench.cli.gate import FailOn, parse_fail_on
 from nccl_bench.errors import ExitCode, UsageError
-from nccl_bench.records import nccl_tests
+from nccl_bench.records.importers import nccl_tests
 from nccl_bench.records.run import Run
 from nccl_bench.records.schema import Line, Samples, Skipped, dump
 from nccl_bench.report.export import CsvReport

@@ -11,8 +11,9 @@ from synthetic_runs import case, crash, run, samples, wrong
 
 from nccl_bench.analysis.comparison import Compared, of_run, within
 from nccl_bench.analysis.statistics import FAMILYWISE_ERROR, Verdict, pairs_needed
-from nccl_bench.capabilities import TWIN_SUFFIX, twin_of
-from nccl_bench.collectives import Case, Timing
+from nccl_bench.catalog.arms import TWIN_SUFFIX, twin_of
+from nccl_bench.catalog.cases import Case
+from nccl_bench.catalog.timings import Timing
 from nccl_bench.errors import RecordError
 from nccl_bench.records.schema import Line, Samples, Skipped, Status
 

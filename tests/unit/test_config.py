@@ -13,13 +13,25 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from nccl_bench.analysis.statistics import DEFAULT_THRESHOLD
-from nccl_bench.capabilities import ARMS, DEFAULT_ARMS, DEFAULT_BASELINE, DEVICES, Order
-from nccl_bench.collectives import COLLECTIVES, DTYPES, Placement, RedOp, Timing
-from nccl_bench.config import DEFAULT_MAX_ROUNDS, KEYS, CallerStream, Register, RunConfig, defaults, read_toml, resolve
+from nccl_bench.catalog.arms import ARMS, DEFAULT_ARMS, DEFAULT_BASELINE, Order
+from nccl_bench.catalog.collectives import COLLECTIVES, Placement, RedOp
+from nccl_bench.catalog.devices import DEVICES
+from nccl_bench.catalog.dtypes import DTYPES
+from nccl_bench.catalog.routes import ROUTES, Backend, Mode
+from nccl_bench.catalog.timings import Timing
+from nccl_bench.config.run import (
+    DEFAULT_MAX_ROUNDS,
+    KEYS,
+    CallerStream,
+    Register,
+    RunConfig,
+    defaults,
+    read_toml,
+    resolve,
+)
+from nccl_bench.config.user_arms import Adapter, Plugin
 from nccl_bench.errors import UsageError
-from nccl_bench.plan import make_plan
-from nccl_bench.plugins import Adapter, Plugin
-from nccl_bench.routes import ROUTES, Backend, Mode
+from nccl_bench.plan.cases import make_plan
 
 CONFIGS = sorted((Path(__file__).parents[2] / "configs").glob("*.toml"))
 TIMED_ARMS = tuple(name for name, arm in ARMS.items() if arm.timed)

@@ -8,10 +8,12 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner
 
+from nccl_bench.catalog.collectives import COLLECTIVES
 from nccl_bench.cli import app, session
-from nccl_bench.collectives import COLLECTIVES
-from nccl_bench.config import resolve
-from nccl_bench.plan import deadline_s, estimate_s, make_plan, plan_arena
+from nccl_bench.config.run import resolve
+from nccl_bench.plan.cases import make_plan
+from nccl_bench.plan.memory import plan_arena
+from nccl_bench.plan.time import deadline_s, estimate_s
 from nccl_bench.report.dry_run import plan_text
 
 GIB = 1024**3

@@ -12,14 +12,15 @@ import torch.distributed as dist
 import user_communicators
 from communicator_rig import Gate, gloo_world
 
-from nccl_bench.arms import Arm
-from nccl_bench.capabilities import Order
-from nccl_bench.collectives import Case, Placement, RedOp, Scenario
-from nccl_bench.communicators.foreign import Foreign, blamed, bring
+from nccl_bench.arms.arm import Arm
+from nccl_bench.catalog.arms import Order
+from nccl_bench.catalog.cases import Case, Scenario
+from nccl_bench.catalog.collectives import Placement, RedOp
+from nccl_bench.config.user_arms import Adapter, Plugin
 from nccl_bench.errors import ForeignError, SetupError
-from nccl_bench.plugins import Adapter, Plugin
 from nccl_bench.streams import cpu
 from nccl_bench.transports.device import Device, open_device
+from nccl_bench.user_arms.loaded import Foreign, blamed, bring
 
 # As a user writes it; `{...}` is what varies.
 ENGINE = """import torch

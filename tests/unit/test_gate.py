@@ -12,10 +12,10 @@ import pytest
 from synthetic_runs import case, hang, meta, samples, wrong
 
 from nccl_bench.analysis.statistics import Interval, Verdict
+from nccl_bench.catalog.timings import Timing
 from nccl_bench.cli import main, session
 from nccl_bench.cli.gate import FailOn, gate
 from nccl_bench.cli.sides import could_be_judged
-from nccl_bench.collectives import Timing
 from nccl_bench.errors import ExitCode
 from nccl_bench.launch.sweep import Outcome
 from nccl_bench.records.schema import Line, Samples, dump

@@ -15,7 +15,8 @@ import torch.distributed as dist
 from communicator_rig import PATIENCE_S, Gate, gloo_world, raw, settles
 from torch import Tensor
 
-from nccl_bench.collectives import DTYPES, RedOp
+from nccl_bench.catalog.collectives import RedOp
+from nccl_bench.catalog.dtypes import DTYPES
 from nccl_bench.communicators.stream_free import StreamFreeCommunicator
 from nccl_bench.errors import TransportError
 from nccl_bench.streams import cpu

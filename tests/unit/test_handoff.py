@@ -8,18 +8,11 @@ from pathlib import Path
 
 import pytest
 
-from nccl_bench.config import resolve
+from nccl_bench.config.run import resolve
 from nccl_bench.errors import InterruptedRunError
-from nccl_bench.records.handoff import (
-    RECORD_BYTES,
-    Failure,
-    Position,
-    Progress,
-    WorkerSpec,
-    overdue,
-    read_failures,
-    read_positions,
-)
+from nccl_bench.ranks.failure import Failure, read_failures
+from nccl_bench.ranks.progress import RECORD_BYTES, Position, Progress, overdue, read_positions
+from nccl_bench.ranks.spec import WorkerSpec
 
 
 def at(rank: int, step: int, deadline: float | None, *, done: bool = False) -> Position:

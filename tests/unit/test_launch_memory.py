@@ -11,7 +11,7 @@ from typing import Any, cast
 import pytest
 import torch
 
-from nccl_bench.arms import Arm
+from nccl_bench.arms.arm import Arm
 from nccl_bench.bench.launch_memory import LaunchMemory
 from nccl_bench.bench.timing import Clock
 from nccl_bench.ranks.control import Control

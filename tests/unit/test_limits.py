@@ -9,9 +9,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from nccl_bench.collectives import COLLECTIVES, Timing
+from nccl_bench.catalog.collectives import COLLECTIVES
+from nccl_bench.catalog.timings import Timing
+from nccl_bench.config.limits import Limits, limits_of, parse_threshold, read_limits, recorded_limits
 from nccl_bench.errors import RecordError, UsageError
-from nccl_bench.limits import Limits, limits_of, parse_threshold, read_limits, recorded_limits
 
 EXAMPLE = Path(__file__).parents[2] / "configs" / "limits.toml"
 

@@ -9,14 +9,17 @@ from typing import Any
 import pytest
 from typer.testing import CliRunner
 
-from nccl_bench.capabilities import ARMS, DEFAULT_ARMS, DEVICES
+from nccl_bench.catalog.arms import ARMS, DEFAULT_ARMS
+from nccl_bench.catalog.collectives import COLLECTIVES, Placement, RedOp
+from nccl_bench.catalog.devices import DEVICES
+from nccl_bench.catalog.dtypes import DTYPES
+from nccl_bench.catalog.probes import PROBES
+from nccl_bench.catalog.routes import OPERATIONS, ROUTES, UNROUTED
+from nccl_bench.catalog.timings import Timing
 from nccl_bench.cli import app
-from nccl_bench.collectives import COLLECTIVES, DTYPES, Placement, RedOp, Timing
-from nccl_bench.plugins import GROUP
+from nccl_bench.config.user_arms import GROUP
 from nccl_bench.report.listing import listing_text, sections
 from nccl_bench.report.timings import TIMINGS
-from nccl_bench.routes import OPERATIONS, ROUTES, UNROUTED
-from nccl_bench.verify.catalog import PROBES
 
 SECTIONS = tuple(sections())
 

@@ -18,7 +18,7 @@ from nccl_bench.analysis.comparison import of_run
 from nccl_bench.analysis.loaded import load
 from nccl_bench.analysis.machine import differences
 from nccl_bench.analysis.summary import failures
-from nccl_bench.collectives import Timing
+from nccl_bench.catalog.timings import Timing
 from nccl_bench.errors import ExitCode, RecordError
 from nccl_bench.records.schema import SCHEMA, Line, Skipped, dump
 from nccl_bench.report.export import CsvReport

@@ -16,9 +16,9 @@ from types import ModuleType
 
 import pytest
 
-from nccl_bench.communicators.loading import load, locate, user_line
+from nccl_bench.config.user_arms import GROUP
 from nccl_bench.errors import SetupError
-from nccl_bench.plugins import GROUP
+from nccl_bench.user_arms.loading import load, locate, user_line
 
 ENGINE = {
     "engine/__init__.py": "",

@@ -8,7 +8,7 @@ import pytest
 from synthetic_runs import meta
 
 from nccl_bench.analysis.machine import differences, facts, over_ranks, versions
-from nccl_bench.records.nccl_tests import ARM
+from nccl_bench.records.importers.nccl_tests import ARM
 
 # Two pairs on NVLink, and what nvidia-smi puts around them.
 TOPOLOGY = """\

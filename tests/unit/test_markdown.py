@@ -10,7 +10,7 @@ import pytest
 from synthetic_runs import SIZES, case, crash, hang, per_iteration, run, samples, sweep, wrong
 
 from nccl_bench.analysis.comparison import of_run
-from nccl_bench.collectives import Timing
+from nccl_bench.catalog.timings import Timing
 from nccl_bench.records.schema import Line, Skipped
 from nccl_bench.report import verdicts
 from nccl_bench.report.comparison import Comparative

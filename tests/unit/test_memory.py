@@ -13,14 +13,14 @@ import torch
 import torch.distributed as dist
 from torch import Tensor
 
-from nccl_bench.arms import Arm
+from nccl_bench.arms.arm import Arm
 from nccl_bench.bench import memory
 from nccl_bench.bench.runner import Runner
 from nccl_bench.communicators.dedicated_stream import DedicatedStreamCommunicator
 from nccl_bench.communicators.over_transport import TransportCommunicator
-from nccl_bench.config import Register, resolve
+from nccl_bench.config.run import Register, resolve
 from nccl_bench.errors import NcclError, TransportError
-from nccl_bench.records.handoff import Progress
+from nccl_bench.ranks.progress import Progress
 from nccl_bench.records.schema import Line, Registration, Samples
 from nccl_bench.report import notes
 from nccl_bench.transports.device import Device

@@ -31,9 +31,10 @@ from communicator_rig import (
 )
 from test_nccl_transport import COPIES, ON_A_COMM, WITHOUT_COMM
 
-from nccl_bench.collectives import DTYPES, RedOp
+from nccl_bench.catalog.collectives import RedOp
+from nccl_bench.catalog.dtypes import DTYPES
 from nccl_bench.communicators.base import Communicator
-from nccl_bench.communicators.nccl4py_api import Nccl4pyCommunicator
+from nccl_bench.communicators.nccl4py import Nccl4pyCommunicator
 from nccl_bench.communicators.stream_free import StreamFreeCommunicator
 from nccl_bench.errors import DisabledError, InvalidArgumentError, NcclError, SetupError, TransportError
 from nccl_bench.streams import cpu
@@ -344,7 +345,7 @@ def test_nccl4py_that_finds_no_libnccl_is_one_line(stand_in: pytest.MonkeyPatch,
 
 def test_nothing_of_nccl4py_is_imported_before_it_is_asked_for() -> None:
     program = (
-        "import sys, nccl_bench.transports.nccl4py, nccl_bench.communicators.nccl4py_api\n"
+        "import sys, nccl_bench.transports.nccl4py, nccl_bench.communicators.nccl4py\n"
         "assert not [name for name in sys.modules if name.partition('.')[0] == 'nccl']"
     )
     subprocess.run([sys.executable, "-c", program], check=True)

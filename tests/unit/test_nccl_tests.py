@@ -14,10 +14,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from nccl_bench.analysis.summary import summary_rows
+from nccl_bench.catalog.collectives import Placement, RedOp
+from nccl_bench.catalog.timings import Timing
 from nccl_bench.cli import main
-from nccl_bench.collectives import Placement, RedOp, Timing
 from nccl_bench.errors import RecordError, UsageError
-from nccl_bench.records.nccl_tests import ARM, Imported, OverRanks, merged, read
+from nccl_bench.records.importers.nccl_tests import ARM, Imported, OverRanks, merged, read
 from nccl_bench.records.run import FILES as FILES_OF_A_RUN
 from nccl_bench.records.run import Run
 from nccl_bench.records.schema import Samples, Skipped, Status, dump, parse

@@ -7,7 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from nccl_bench.collectives import DTYPES, RedOp
+from nccl_bench.catalog.collectives import RedOp
+from nccl_bench.catalog.dtypes import DTYPES
 from nccl_bench.errors import NcclError, SetupError, TransportError
 from nccl_bench.transports.nccl import DataType, NcclTransport, ReduceOp, version_text
 from nccl_bench.transports.nccl_library import NcclLibrary, Source

@@ -26,11 +26,11 @@ from communicator_rig import (
     watch_ordering,
 )
 
-from nccl_bench import parallel_state
-from nccl_bench.communicators.process_group import ProcessGroupCommunicator
+from nccl_bench.catalog.routes import ROUTES, Backend, Mode, Routes, override
+from nccl_bench.communicators import coordinator as parallel_state
+from nccl_bench.communicators.coordinator import GroupCoordinator, LegacyGroupCoordinator
+from nccl_bench.communicators.torch_distributed import ProcessGroupCommunicator
 from nccl_bench.errors import DisabledError, InvalidArgumentError, NcclError
-from nccl_bench.parallel_state import GroupCoordinator, LegacyGroupCoordinator
-from nccl_bench.routes import ROUTES, Backend, Mode, Routes, override
 from nccl_bench.streams import cpu
 from nccl_bench.transports.device import Device, open_device
 from tests.fake_nccl import Call, FakeNccl

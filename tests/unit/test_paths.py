@@ -11,12 +11,13 @@ import torch.distributed as dist
 from communicator_rig import gloo_world
 from synthetic_runs import case, run, samples
 
-from nccl_bench.arms import Arm
-from nccl_bench.capabilities import twin_of
-from nccl_bench.collectives import COLLECTIVES, Timing
+from nccl_bench.arms.arm import Arm
+from nccl_bench.catalog.arms import twin_of
+from nccl_bench.catalog.collectives import COLLECTIVES
+from nccl_bench.catalog.routes import Mode, override
+from nccl_bench.catalog.timings import Timing
 from nccl_bench.errors import InvalidArgumentError
 from nccl_bench.report import notes
-from nccl_bench.routes import Mode, override
 from nccl_bench.transports.device import Device, open_device
 
 OURS = "gloo all_reduce on the current stream"

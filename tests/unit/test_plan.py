@@ -9,24 +9,19 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from nccl_bench.capabilities import ARMS, DEVICES, arm_spec, twin_of, unsupported
-from nccl_bench.collectives import COLLECTIVES, DTYPES, Case, Placement, RedOp, Scenario, Timing
-from nccl_bench.config import resolve
+from nccl_bench.catalog.arms import ARMS, arm_spec, twin_of
+from nccl_bench.catalog.cases import Case, Scenario
+from nccl_bench.catalog.collectives import COLLECTIVES, Placement, RedOp
+from nccl_bench.catalog.devices import DEVICES
+from nccl_bench.catalog.dtypes import DTYPES
+from nccl_bench.catalog.support import unsupported
+from nccl_bench.catalog.timings import Timing
+from nccl_bench.config.run import resolve
 from nccl_bench.errors import UsageError
-from nccl_bench.plan import (
-    ARENA_BYTES,
-    FEWEST_SLOTS,
-    LAUNCH_QUEUE_ENTRIES,
-    MEMORY_SHARE,
-    WORKSPACE_BYTES,
-    deadline_s,
-    estimate_s,
-    make_plan,
-    most_ops_per_batch,
-    most_rounds,
-    plan_arena,
-    products,
-)
+from nccl_bench.plan.batches import LAUNCH_QUEUE_ENTRIES, most_ops_per_batch
+from nccl_bench.plan.cases import make_plan, products
+from nccl_bench.plan.memory import ARENA_BYTES, FEWEST_SLOTS, MEMORY_SHARE, WORKSPACE_BYTES, plan_arena
+from nccl_bench.plan.time import deadline_s, estimate_s, most_rounds
 
 MIB = 1024**2
 

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import pytest
 
-from nccl_bench.capabilities import Order
-from nccl_bench.config import resolve
+from nccl_bench.catalog.arms import Order
+from nccl_bench.config.run import resolve
+from nccl_bench.config.user_arms import Adapter, Plugin, of_arm, parse, spec_of
 from nccl_bench.errors import UsageError
-from nccl_bench.plugins import Adapter, Plugin, of_arm, parse, spec_of
 
 PATH = Plugin(name="before", target="../engine/pynccl.py:PyNccl")
 MINE = {"name": "mine", "target": "mine.py:Mine"}

@@ -9,27 +9,15 @@ from typing import Any
 
 import pytest
 
-from nccl_bench.capabilities import ARMS
+from nccl_bench.catalog.arms import ARMS
+from nccl_bench.catalog.probes import DETECTOR, PROBES, Place
+from nccl_bench.catalog.routes import Backend, Mode
+from nccl_bench.config.verification import ProofConfig, resolve
 from nccl_bench.errors import ExitCode, UsageError
-from nccl_bench.routes import Backend, Mode
-from nccl_bench.verify.catalog import DETECTOR, PROBES, Place
-from nccl_bench.verify.proof import (
-    MOST_BROKEN,
-    Cell,
-    Finding,
-    Judgement,
-    Proof,
-    ProofConfig,
-    ProofSpec,
-    Status,
-    append_finding,
-    asked,
-    hopeless,
-    judge,
-    launches,
-    read_findings,
-    resolve,
-)
+from nccl_bench.plan.verification import Cell, asked, launches
+from nccl_bench.verify.findings import MOST_BROKEN, Finding, append_finding, hopeless, read_findings
+from nccl_bench.verify.judgement import Judgement, Proof, Status, judge
+from nccl_bench.verify.spec import ProofSpec
 
 OTHERS = tuple(name for name, arm in ARMS.items() if name != DETECTOR and arm.extra is None)
 DETECTING = ["producer", "consumer"]

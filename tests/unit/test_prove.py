@@ -10,28 +10,20 @@ from pathlib import Path
 
 import pytest
 
+from nccl_bench.catalog.probes import DETECTOR
+from nccl_bench.config.verification import ProofConfig, resolve
 from nccl_bench.errors import ExitCode, SetupError
-from nccl_bench.launch import prove as prove_module
 from nccl_bench.launch import supervise as supervise_module
-from nccl_bench.launch.prove import run_proof
+from nccl_bench.launch import verification as prove_module
 from nccl_bench.launch.supervise import supervise
 from nccl_bench.launch.torchrun import LaunchConfig
-from nccl_bench.records.handoff import Failure, Position, Progress
-from nccl_bench.verify.catalog import DETECTOR
-from nccl_bench.verify.proof import (
-    Cell,
-    Finding,
-    Judgement,
-    Proof,
-    ProofConfig,
-    ProofSpec,
-    Status,
-    append_finding,
-    hopeless,
-    launches,
-    read_findings,
-    resolve,
-)
+from nccl_bench.launch.verification import run_proof
+from nccl_bench.plan.verification import Cell, launches
+from nccl_bench.ranks.failure import Failure
+from nccl_bench.ranks.progress import Position, Progress
+from nccl_bench.verify.findings import Finding, append_finding, hopeless, read_findings
+from nccl_bench.verify.judgement import Judgement, Proof, Status
+from nccl_bench.verify.spec import ProofSpec
 
 CONFIG: ProofConfig = resolve(
     "cuda", arms="stream-free,torch", probes="producer,capture", routes=None, nccl_library=None, timeout_s=9.0

@@ -8,8 +8,9 @@ from pathlib import Path
 import pytest
 
 from nccl_bench.errors import ExitCode, UsageError
+from nccl_bench.ranks.failure import read_failures
 from nccl_bench.ranks.process import run_rank
-from nccl_bench.records.handoff import Progress, read_failures, read_positions
+from nccl_bench.ranks.progress import Progress, read_positions
 
 
 class Left(BaseException):

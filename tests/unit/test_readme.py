@@ -10,12 +10,12 @@ import pytest
 import typer
 
 from nccl_bench.analysis.summary import COLUMNS
-from nccl_bench.capabilities import ARMS
+from nccl_bench.catalog.arms import ARMS
+from nccl_bench.catalog.probes import PROBES
+from nccl_bench.catalog.timings import Timing
 from nccl_bench.cli import app
-from nccl_bench.collectives import Timing
+from nccl_bench.config.user_arms import ORDERS, Adapter
 from nccl_bench.errors import ExitCode
-from nccl_bench.plugins import ORDERS, Adapter
-from nccl_bench.verify.catalog import PROBES
 
 ROOT = Path(__file__).parents[2]
 README = (ROOT / "README.md").read_text(encoding="utf-8")

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 from synthetic_runs import case, crash, hang, imported, meta, per_iteration, samples, wrong
 
-from nccl_bench.config import resolve
+from nccl_bench.config.run import resolve
 from nccl_bench.errors import RecordError, UsageError
 from nccl_bench.records.run import FILES, Run
 from nccl_bench.records.schema import Line, Skipped, dump, from_json, parse

@@ -34,14 +34,14 @@ from communicator_rig import (
     tensors_of,
 )
 
-from nccl_bench.collectives import RedOp
+from nccl_bench.catalog.collectives import RedOp
+from nccl_bench.catalog.routes import Mode
+from nccl_bench.communicators.coordinator import GroupCoordinator, LegacyGroupCoordinator
 from nccl_bench.communicators.dedicated_stream import DedicatedStreamCommunicator
 from nccl_bench.communicators.over_transport import TransportCommunicator
 from nccl_bench.communicators.registry import BUILDERS, build
 from nccl_bench.communicators.stream_free import StreamFreeCommunicator
 from nccl_bench.errors import DisabledError, InvalidArgumentError
-from nccl_bench.parallel_state import GroupCoordinator, LegacyGroupCoordinator
-from nccl_bench.routes import Mode
 from nccl_bench.streams import cpu
 from nccl_bench.transports.device import Device, open_device
 from tests.fake_nccl import FakeNccl

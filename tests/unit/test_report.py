@@ -32,10 +32,11 @@ from synthetic_runs import (
 from typer.testing import CliRunner
 
 from nccl_bench.analysis.summary import COLUMNS, summarize, summary_rows
-from nccl_bench.capabilities import twin_of
+from nccl_bench.catalog.arms import twin_of
+from nccl_bench.catalog.timings import Timing
 from nccl_bench.cli.run import run as run_command
-from nccl_bench.collectives import Timing
-from nccl_bench.records.nccl_tests import ARM
+from nccl_bench.config.sizes import format_size
+from nccl_bench.records.importers.nccl_tests import ARM
 from nccl_bench.records.run import Run
 from nccl_bench.records.schema import SCHEMA, Line, Skipped, Status
 from nccl_bench.report import Report
@@ -44,7 +45,6 @@ from nccl_bench.report.layout import bandwidth, fold, ratio, significant
 from nccl_bench.report.notes import Doubt, cell_doubts, not_measured
 from nccl_bench.report.tables import CPU_NOTICE
 from nccl_bench.report.terminal import TerminalReport
-from nccl_bench.units import format_size
 
 
 def shown(lines: list[Line] | Run, width: int = 80, **config: Any) -> str:

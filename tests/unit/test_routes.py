@@ -6,9 +6,9 @@ from copy import deepcopy
 
 import pytest
 
+from nccl_bench.catalog.routes import OPERATIONS, ROUTES, UNROUTED, Backend, Mode, override
+from nccl_bench.communicators.coordinator import GroupCoordinator
 from nccl_bench.errors import UsageError
-from nccl_bench.parallel_state import GroupCoordinator
-from nccl_bench.routes import OPERATIONS, ROUTES, UNROUTED, Backend, Mode, override
 
 TORCH_ONLY = {Mode.EAGER: Backend.TORCH, Mode.GRAPH: Backend.TORCH}
 REVERSED = {Mode.EAGER: Backend.COMMUNICATOR, Mode.GRAPH: Backend.TORCH}

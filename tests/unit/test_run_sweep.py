@@ -7,13 +7,15 @@ from pathlib import Path
 
 import pytest
 
-from nccl_bench.config import resolve
+from nccl_bench.config.run import resolve
 from nccl_bench.errors import SetupError
 from nccl_bench.launch import supervise
 from nccl_bench.launch.sweep import Outcome, hang_at, run_sweep
 from nccl_bench.launch.torchrun import LaunchConfig
-from nccl_bench.plan import PlannedCase, make_plan
-from nccl_bench.records.handoff import Failure, Position, WorkerSpec
+from nccl_bench.plan.cases import PlannedCase, make_plan
+from nccl_bench.ranks.failure import Failure
+from nccl_bench.ranks.progress import Position
+from nccl_bench.ranks.spec import WorkerSpec
 from nccl_bench.records.schema import Crash, Hang
 from tests.unit.scripted_launches import Launches, crashes, finishes, finishes_on, hangs, stays
 

@@ -9,10 +9,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from nccl_bench.bench.schedule import ENQUEUE_DEVICE_US, FEWEST_OPS, MOST_REPLAYS, Pilot, make_schedule, visiting_order
-from nccl_bench.capabilities import ARMS
-from nccl_bench.collectives import Timing
-from nccl_bench.config import resolve
-from nccl_bench.plan import LAUNCH_QUEUE_ENTRIES
+from nccl_bench.catalog.arms import ARMS
+from nccl_bench.catalog.timings import Timing
+from nccl_bench.config.run import resolve
+from nccl_bench.plan.batches import LAUNCH_QUEUE_ENTRIES
 
 TIMED = [name for name, arm in ARMS.items() if arm.timed]
 GATED = (Timing.GATED, Timing.ENQUEUE)

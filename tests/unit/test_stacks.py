@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from nccl_bench.launch.stacks import Stuck, users_call
-from nccl_bench.records.handoff import ASK_FOR_STACKS, Position, stacks_file
+from nccl_bench.ranks.progress import ASK_FOR_STACKS, Position, stacks_file
 
 # A rank as far as it matters here: `ours` waits in Python's own code, `users` in a call of the user's, which may wait
 # within another library's.

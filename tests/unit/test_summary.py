@@ -9,7 +9,7 @@ import pytest
 from synthetic_runs import case, crash, hang, imported, per_iteration, run, samples, sweep, wrong
 
 from nccl_bench.analysis.summary import COLUMNS, Row, failures, summarize, summary_rows
-from nccl_bench.collectives import Timing
+from nccl_bench.catalog.timings import Timing
 from nccl_bench.errors import ExitCode
 from nccl_bench.records.schema import Line, Skipped, Status
 

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from synthetic_runs import case, crash, hang, out_of_place, run, samples, sweep, wrong
 
 from nccl_bench.analysis.summary import COLUMNS, summary_rows
-from nccl_bench.collectives import Timing
+from nccl_bench.catalog.timings import Timing
 from nccl_bench.errors import RecordError
 from nccl_bench.records.schema import Line, Skipped
 from nccl_bench.records.summary_csv import Medians, read_summary

@@ -13,7 +13,7 @@ from nccl_bench.errors import InterruptedRunError, SetupError
 from nccl_bench.launch import supervise as supervise_module
 from nccl_bench.launch.supervise import hang_of, supervise
 from nccl_bench.launch.torchrun import LaunchConfig
-from nccl_bench.records.handoff import Position
+from nccl_bench.ranks.progress import Position
 from nccl_bench.records.schema import Crash, Hang
 from tests.unit.scripted_launches import Act, Launches, crashes, finishes, hangs, stays
 

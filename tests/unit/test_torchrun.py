@@ -11,7 +11,8 @@ import pytest
 from nccl_bench.errors import UsageError
 from nccl_bench.launch.postmortem import find_death, tail
 from nccl_bench.launch.torchrun import LaunchConfig, parse_endpoint, worker_environment
-from nccl_bench.records.handoff import Failure, Position
+from nccl_bench.ranks.failure import Failure
+from nccl_bench.ranks.progress import Position
 
 
 def option(command: list[str], name: str) -> str:
@@ -21,7 +22,7 @@ def option(command: list[str], name: str) -> str:
 def test_one_node_meets_on_a_free_port_of_its_own() -> None:
     launch = LaunchConfig(nproc=4)
     command = launch.command(Path("/s/spec.json"), Path("/s/logs"), 0)
-    assert command[-3:] == ["-m", "nccl_bench.worker", "/s/spec.json"]
+    assert command[-3:] == ["-m", "nccl_bench.bench.worker", "/s/spec.json"]
     assert option(command, "--nproc-per-node") == "4"
     assert option(command, "--nnodes") == "1"
     assert option(command, "--rdzv-endpoint") == "127.0.0.1:0"

@@ -6,8 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from nccl_bench.config.sizes import format_size, parse_size, parse_sweep, sweep, unique
 from nccl_bench.errors import UsageError
-from nccl_bench.units import format_size, parse_size, parse_sweep, sweep, unique
 
 
 @pytest.mark.parametrize(

@@ -13,7 +13,9 @@ import torch
 from torch import Tensor
 
 from nccl_bench.bench import values
-from nccl_bench.collectives import COLLECTIVES, DTYPES, Case, Placement, RedOp, Scenario
+from nccl_bench.catalog.cases import Case, Scenario
+from nccl_bench.catalog.collectives import COLLECTIVES, Placement, RedOp
+from nccl_bench.catalog.dtypes import DTYPES
 
 WORLDS = (1, 2, 3, 4, 5, 8, 16, 64, 1000)
 FLOATS = [name for name, dtype in DTYPES.items() if dtype.is_float]

@@ -17,8 +17,8 @@ from synthetic_runs import case
 from nccl_bench.analysis.between import between
 from nccl_bench.analysis.sources import Source
 from nccl_bench.analysis.statistics import Interval, Verdict
+from nccl_bench.catalog.timings import Timing
 from nccl_bench.cli.compare import compare
-from nccl_bench.collectives import Timing
 from nccl_bench.report.comparison import Comparative, comparative_json, comparative_text, listed, unmatched
 from nccl_bench.report.verdicts import Told, figures, heading, hints, of_sides, tables
 

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import pytest
 
-from nccl_bench.capabilities import ARMS, COORDINATORS, DEVICES, Order
-from nccl_bench.verify.catalog import DETECTOR, PROBES, Place, blind_places, not_applicable
+from nccl_bench.catalog.arms import ARMS, COORDINATORS, Order
+from nccl_bench.catalog.devices import DEVICES
+from nccl_bench.catalog.probes import DETECTOR, PROBES, Place, blind_places, not_applicable
 from nccl_bench.verify.probes import RUN
 
 

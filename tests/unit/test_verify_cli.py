@@ -12,17 +12,20 @@ from pathlib import Path
 
 import pytest
 
-from nccl_bench.capabilities import Order
+from nccl_bench.catalog.arms import Order
+from nccl_bench.catalog.probes import DETECTOR
 from nccl_bench.cli import main
+from nccl_bench.config.user_arms import Plugin
+from nccl_bench.config.verification import ProofConfig, resolve
 from nccl_bench.errors import ExitCode, InterruptedRunError, SetupError
 from nccl_bench.launch import hardware
-from nccl_bench.launch import prove as prove_module
+from nccl_bench.launch import verification as prove_module
 from nccl_bench.launch.torchrun import LaunchConfig
-from nccl_bench.plugins import Plugin
-from nccl_bench.records.handoff import Position
-from nccl_bench.report import proof as report_module
-from nccl_bench.verify.catalog import DETECTOR
-from nccl_bench.verify.proof import Cell, Finding, Proof, ProofConfig, judge, launches, resolve
+from nccl_bench.plan.verification import Cell, launches
+from nccl_bench.ranks.progress import Position
+from nccl_bench.report import verification as report_module
+from nccl_bench.verify.findings import Finding
+from nccl_bench.verify.judgement import Proof, judge
 
 RANKS = {"RANK": "0", "WORLD_SIZE": "2", "LOCAL_RANK": "0", "LOCAL_WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1"}
 TORCHRUN = RANKS | {"TORCHELASTIC_RUN_ID": "none", "MASTER_PORT": "29500"}

@@ -8,7 +8,7 @@ from typing import Any, cast
 
 import pytest
 
-from nccl_bench.capabilities import DEVICES
+from nccl_bench.catalog.devices import DEVICES
 from nccl_bench.transports.device import open_device
 from nccl_bench.verify.endurance import _census
 

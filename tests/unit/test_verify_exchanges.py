@@ -9,7 +9,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from nccl_bench.routes import ROUTES
+from nccl_bench.catalog.routes import ROUTES
 from nccl_bench.verify.exchanges import EXCHANGES, POISON, Exchange, World, sum_of
 
 SIZES = (1024, 6000)

@@ -9,10 +9,13 @@ from dataclasses import replace
 
 import pytest
 
-from nccl_bench.capabilities import ARMS
-from nccl_bench.report.proof import CPU_NOTICE, NARROWEST, proof_json, proof_text
-from nccl_bench.verify.catalog import DETECTOR, PROBES, Place
-from nccl_bench.verify.proof import Cell, Finding, Proof, Status, judge, launches, resolve
+from nccl_bench.catalog.arms import ARMS
+from nccl_bench.catalog.probes import DETECTOR, PROBES, Place
+from nccl_bench.config.verification import resolve
+from nccl_bench.plan.verification import Cell, launches
+from nccl_bench.report.verification import CPU_NOTICE, NARROWEST, proof_json, proof_text
+from nccl_bench.verify.findings import Finding
+from nccl_bench.verify.judgement import Proof, Status, judge
 
 INSTALLED = [name for name, arm in ARMS.items() if arm.extra is None]
 Details = Mapping[tuple[str, str], str]

@@ -11,15 +11,16 @@ from typing import Any
 import pytest
 import torch.distributed as dist
 
-from nccl_bench.arms import Arm
-from nccl_bench.capabilities import COORDINATORS, DEVICES
+from nccl_bench.arms.arm import Arm
+from nccl_bench.catalog.arms import COORDINATORS
+from nccl_bench.catalog.devices import DEVICES
+from nccl_bench.catalog.probes import Place
+from nccl_bench.plan.verification import Cell
 from nccl_bench.ranks.control import Control
 from nccl_bench.streams.cpu_device import CpuStreams
 from nccl_bench.transports.device import Device
 from nccl_bench.transports.gloo import GlooTransport
 from nccl_bench.verify import overlap as overlap_module
-from nccl_bench.verify.catalog import Place
-from nccl_bench.verify.proof import Cell
 from nccl_bench.verify.rig import Race, Rig, Trial, first_of
 
 CELL = Cell(arm="stream-free", probe="producer")

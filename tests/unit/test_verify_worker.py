@@ -11,22 +11,16 @@ from typing import Any
 import pytest
 import torch.distributed as dist
 
-from nccl_bench.arms import Arm
+from nccl_bench.arms.arm import Arm
+from nccl_bench.config.verification import resolve
 from nccl_bench.errors import ForeignError
+from nccl_bench.plan.verification import Cell
 from nccl_bench.ranks.process import SETUP_TIMEOUT_S
-from nccl_bench.records.handoff import Progress
+from nccl_bench.ranks.progress import Progress
 from nccl_bench.verify import worker as worker_module
-from nccl_bench.verify.proof import (
-    MOST_BROKEN,
-    Cell,
-    Finding,
-    ProofSpec,
-    append_finding,
-    hopeless,
-    read_findings,
-    resolve,
-)
+from nccl_bench.verify.findings import MOST_BROKEN, Finding, append_finding, hopeless, read_findings
 from nccl_bench.verify.rig import Rig
+from nccl_bench.verify.spec import ProofSpec
 from nccl_bench.verify.worker import prove
 
 PATIENT_S = 2 * SETUP_TIMEOUT_S

@@ -8,11 +8,11 @@ from typing import cast
 import pytest
 
 from nccl_bench.bench.turns import Turns
-from nccl_bench.config import RunConfig, resolve
+from nccl_bench.config.run import RunConfig, resolve
+from nccl_bench.plan.process_sets import World, worlds_of
 from nccl_bench.ranks.control import Control
 from nccl_bench.ranks.joining import Ranks
 from nccl_bench.transports.nccl_library import unread_variables
-from nccl_bench.worlds import World, worlds_of
 
 
 def config(*arms: dict[str, object], own: str = "stream-free,torch") -> RunConfig:

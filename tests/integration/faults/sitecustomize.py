@@ -63,7 +63,7 @@ def spoiled(operation, y, streams):
 
 class Planter(importlib.abc.MetaPathFinder):
     def find_spec(self, name, path, target=None):
-        if name != "nccl_bench.arms":
+        if name != "nccl_bench.arms.arm":
             return None
         sys.meta_path.remove(self)
         spec = importlib.util.find_spec(name)

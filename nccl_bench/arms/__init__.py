@@ -1,0 +1,1 @@
+"""An arm at work: a communicator and how its calls are ordered."""

@@ -1,0 +1,1 @@
+"""Tables of what exists: collectives, data types, timings, arms, devices, probes and routes. No torch."""

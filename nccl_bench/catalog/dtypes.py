@@ -1,0 +1,49 @@
+"""The one table of what is measured: collectives, data types and reductions. No torch.
+
+Everything that varies by collective is a field here, so choices, dispatch, bandwidth and the check never branch on a
+collective's name. Sizes, counts and bus factors are nccl-tests' (src/*.cu, ``*GetCollByteCount`` and ``*GetBw``;
+doc/PERFORMANCE.md).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DType:
+    """One data type.
+
+    ``exact_integer`` is the largest n such that 0..n are all representable; ``largest`` the largest finite value.
+    """
+
+    name: str
+    itemsize: int
+    is_float: bool
+    exact_integer: int
+    largest: float
+    nccl_tests_name: str
+
+
+_DTYPES = (
+    DType(name="float64", itemsize=8, is_float=True, exact_integer=2**53, largest=1.79e308, nccl_tests_name="double"),
+    DType(name="float32", itemsize=4, is_float=True, exact_integer=2**24, largest=3.4e38, nccl_tests_name="float"),
+    DType(name="float16", itemsize=2, is_float=True, exact_integer=2**11, largest=65504, nccl_tests_name="half"),
+    DType(name="bfloat16", itemsize=2, is_float=True, exact_integer=2**8, largest=3.3e38, nccl_tests_name="bfloat16"),
+    DType(name="float8_e4m3fn", itemsize=1, is_float=True, exact_integer=16, largest=448, nccl_tests_name="f8e4m3"),
+    DType(name="float8_e5m2", itemsize=1, is_float=True, exact_integer=8, largest=57344, nccl_tests_name="f8e5m2"),
+    DType(name="int8", itemsize=1, is_float=False, exact_integer=127, largest=127, nccl_tests_name="int8"),
+    DType(name="uint8", itemsize=1, is_float=False, exact_integer=254, largest=254, nccl_tests_name="uint8"),
+    DType(
+        name="int32", itemsize=4, is_float=False, exact_integer=2**31 - 1, largest=2**31 - 1, nccl_tests_name="int32"
+    ),
+    DType(name="int64", itemsize=8, is_float=False, exact_integer=2**53, largest=2**63 - 1, nccl_tests_name="int64"),
+)
+
+
+DTYPES: Mapping[str, DType] = {dtype.name: dtype for dtype in _DTYPES}
+
+
+# So that a command line written for nccl-tests works here.
+DTYPE_ALIASES: Mapping[str, str] = {dtype.nccl_tests_name: dtype.name for dtype in _DTYPES}

@@ -1,0 +1,131 @@
+"""NVIDIA's nccl4py as people use it: the methods of ``nccl.core.Communicator``, called with tensors."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import torch
+import torch.distributed as dist
+from torch import Tensor
+
+from nccl_bench.catalog.collectives import RedOp
+from nccl_bench.communicators import arguments
+from nccl_bench.communicators.base import Switch
+from nccl_bench.transports.base import UNIQUE_ID_BYTES
+from nccl_bench.transports.device import Device
+from nccl_bench.transports.nccl4py import Nccl4py
+
+
+class Nccl4pyCommunicator(Switch):
+    """One ``nccl.core.Communicator`` over the ranks of ``group``, which is on any backend but NCCL.
+
+    Every method is handed the current stream, ``torch.cuda.current_stream()``, on every call. Without ``stream`` it
+    would take the legacy default stream (handle 0), whichever is current. Construction is collective, and raises
+    ``SetupError`` without the right nccl4py.
+    """
+
+    stream = None
+
+    def __init__(self, group: dist.ProcessGroup, device: Device) -> None:
+        super().__init__()
+        self.rank = dist.get_rank(group)
+        self.world_size = dist.get_world_size(group)
+        nccl4py = Nccl4py()
+        self._core, self._failures, self._error = nccl4py.core, nccl4py.failures, nccl4py.error
+        self._redops = {op: self._core.NcclRedOp[op.name] for op in RedOp}
+        self._streams = device.streams
+        self._current_stream = device.streams.current_stream
+        try:
+            unique_id = [bytes(self._core.get_unique_id()) if self.rank == 0 else bytes(UNIQUE_ID_BYTES)]
+            dist.broadcast_object_list(unique_id, src=dist.get_global_rank(group, 0), group=group)
+            wrapped = self._core.UniqueId.from_bytes(unique_id[0])
+            self._communicator = self._core.Communicator.init(self.world_size, self.rank, wrapped)
+        except self._failures as error:
+            raise self._error("making a communicator", error) from error
+        self._make_available()
+        self.all_reduce(torch.zeros(1, device=device.streams.device))
+        device.streams.synchronize()
+
+    def close(self) -> None:
+        """Destroy the communicator once its work is done. Reset graphs that captured it first: NCCL waits for them."""
+        if not self.available:
+            return
+        self._retire()
+        try:
+            self._streams.synchronize()
+        except BaseException:
+            self._communicator.abort()
+            raise
+        self._communicator.destroy()
+
+    def all_reduce(self, tensor: Tensor, op: RedOp = RedOp.SUM) -> None:
+        """Reduce ``tensor`` over all ranks, in place."""
+        # Spelled out, as in our own communicators: a frame in between would be charged to nccl4py.
+        self._require_enabled()
+        try:
+            self._communicator.allreduce(tensor, tensor, self._redops[op], stream=self._current_stream())
+        except self._failures as error:
+            raise self._error("allreduce", error) from error
+
+    def outplace_all_reduce(self, input: Tensor, out: Tensor | None = None, op: RedOp = RedOp.SUM) -> Tensor:
+        """Reduce ``input`` over all ranks into ``out``, made if not given, and return it."""
+        output = torch.empty_like(input) if out is None else out
+        self._run(self._communicator.allreduce, input, output, self._redops[op])
+        return output
+
+    def all_gather(self, output: Tensor, input: Tensor, sizes: Sequence[int] | None = None) -> None:
+        """Gather every rank's ``input`` into ``output``; ``sizes`` are the ranks' lengths along dimension 0."""
+        if sizes is None:
+            self._run(self._communicator.allgather, input, output)
+        else:
+            arguments.check_sizes(sizes, whole=output, part=input, rank=self.rank, world_size=self.world_size)
+            self._run(self._gather_blocks, torch.split(output, list(sizes)), input)
+
+    def _gather_blocks(self, blocks: Sequence[Tensor], part: Tensor, *, stream: Any) -> None:
+        with self._core.group():
+            for root, block in enumerate(blocks):
+                self._communicator.broadcast(part, block, root, stream=stream)
+
+    def reduce_scatter(
+        self, output: Tensor, input: Tensor, op: RedOp = RedOp.SUM, sizes: Sequence[int] | None = None
+    ) -> None:
+        """Reduce ``input`` and leave block ``rank`` in ``output``; ``sizes`` are the blocks' lengths on dimension 0."""
+        if sizes is None:
+            self._run(self._communicator.reduce_scatter, input, output, self._redops[op])
+        else:
+            arguments.check_sizes(sizes, whole=input, part=output, rank=self.rank, world_size=self.world_size)
+            self._run(self._scatter_blocks, torch.split(input, list(sizes)), output, self._redops[op])
+
+    def _scatter_blocks(self, blocks: Sequence[Tensor], part: Tensor, op: Any, *, stream: Any) -> None:
+        with self._core.group():
+            for root, block in enumerate(blocks):
+                self._communicator.reduce(block, part, op, root, stream=stream)
+
+    def all_to_all(self, output: Tensor, input: Tensor) -> None:
+        """Send block r of ``input`` to rank r and receive rank r's block at block r of ``output``."""
+        self._run(self._communicator.alltoall, input, output)
+
+    def broadcast(self, tensor: Tensor, src: int, out: Tensor | None = None) -> None:
+        """Send ``tensor`` of rank ``src`` to everybody's ``out``, or to their ``tensor``."""
+        self._run(self._communicator.broadcast, tensor, tensor if out is None else out, src)
+
+    def reduce(self, tensor: Tensor, dst: int, op: RedOp = RedOp.SUM, out: Tensor | None = None) -> None:
+        """Reduce everybody's ``tensor`` into ``out``, or ``tensor``, of rank ``dst``."""
+        self._run(self._communicator.reduce, tensor, tensor if out is None else out, self._redops[op], dst)
+
+    def send_recv(self, output: Tensor, input: Tensor, dst: int, src: int) -> None:
+        """Send ``input`` to rank ``dst`` and receive ``output`` from rank ``src``, as one operation."""
+        self._run(self._exchange, output, input, dst, src)
+
+    def _exchange(self, output: Tensor, input: Tensor, dst: int, src: int, *, stream: Any) -> None:
+        with self._core.group():
+            self._communicator.send(input, dst, stream=stream)
+            self._communicator.recv(output, src, stream=stream)
+
+    def _run(self, call: Callable[..., None], *args: Any) -> None:
+        self._require_enabled()
+        try:
+            call(*args, stream=self._current_stream())
+        except self._failures as error:
+            raise self._error(call.__name__.strip("_"), error) from error

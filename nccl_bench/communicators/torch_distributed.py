@@ -1,0 +1,156 @@
+"""torch.distributed, the alternative everybody has, behind the same protocol.
+
+``async_op=False`` is the synchronous form, which runs on the current stream since torch 2.8 (pytorch #150398). The
+asynchronous form forks to the process group's own stream and joins with ``wait()``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import torch
+import torch.distributed as dist
+from torch import Tensor
+
+from nccl_bench.catalog.collectives import RedOp
+from nccl_bench.communicators import arguments
+from nccl_bench.communicators.base import Switch
+from nccl_bench.errors import InvalidArgumentError
+from nccl_bench.ranks.process import NEVER
+from nccl_bench.transports.device import Device
+from nccl_bench.transports.gloo import TORCH_REDOPS
+
+# torch 2.13 renames both and deprecates the old names; older versions have only those.
+_all_gather: Callable[..., Any] = getattr(dist, "all_gather_single", None) or dist.all_gather_into_tensor
+_reduce_scatter: Callable[..., Any] = getattr(dist, "reduce_scatter_single", None) or dist.reduce_scatter_tensor
+_FLOAT8 = frozenset({torch.float8_e4m3fn, torch.float8_e5m2})
+
+
+class ProcessGroupCommunicator(Switch):
+    """One torch.distributed group of its own, over the ranks of ``group``. Construction is collective."""
+
+    stream = None
+
+    def __init__(self, group: dist.ProcessGroup, device: Device, async_op: bool = False) -> None:
+        super().__init__()
+        self.rank = dist.get_rank(group)
+        self.world_size = dist.get_world_size(group)
+        self.async_op = async_op
+        self._submit = device.streams.submit
+        # Gloo knows no float8; what only moves may travel as bytes.
+        self._float8_as_bytes = device.transport.name == "gloo"
+        self._group = dist.new_group(dist.get_process_group_ranks(group), backend=device.backend, timeout=NEVER)
+        self._make_available()
+        tiny = torch.zeros(1, device=device.streams.device)
+        self.all_reduce(tiny)
+        device.streams.synchronize()
+
+    def close(self) -> None:
+        """Destroy the group. Reset graphs that captured it first."""
+        if self.available:
+            self._retire()
+            dist.destroy_process_group(self._group)
+
+    def all_reduce(self, tensor: Tensor, op: RedOp = RedOp.SUM) -> None:
+        """Reduce ``tensor`` over all ranks, in place."""
+        self._run(dist.all_reduce, tensor, op=TORCH_REDOPS[op])
+
+    def outplace_all_reduce(self, input: Tensor, out: Tensor | None = None, op: RedOp = RedOp.SUM) -> Tensor:
+        """Raises: torch.distributed has no out-of-place all_reduce."""
+        raise InvalidArgumentError("torch.distributed has no out-of-place all_reduce: use all_reduce on a copy")
+
+    def all_gather(self, output: Tensor, input: Tensor, sizes: Sequence[int] | None = None) -> None:
+        """Gather every rank's ``input`` into ``output``; ``sizes`` are the ranks' lengths along dimension 0."""
+        if sizes is None:
+            self._run(_all_gather, self._wire(output), self._wire(input))
+        else:
+            arguments.check_sizes(sizes, whole=output, part=input, rank=self.rank, world_size=self.world_size)
+            blocks = torch.split(output, list(sizes))
+            self._require_enabled()
+            self._submit(blocks[self.rank].copy_, input)
+            for root, block in enumerate(blocks):
+                self._run(dist.broadcast, block, group_src=root)
+
+    def reduce_scatter(
+        self, output: Tensor, input: Tensor, op: RedOp = RedOp.SUM, sizes: Sequence[int] | None = None
+    ) -> None:
+        """Reduce ``input`` and leave block ``rank`` in ``output``; ``sizes`` are the blocks' lengths on dimension 0."""
+        if sizes is None:
+            self._run(_reduce_scatter, output, input, op=TORCH_REDOPS[op])
+        else:
+            arguments.check_sizes(sizes, whole=input, part=output, rank=self.rank, world_size=self.world_size)
+            # torch.distributed reduces in place, and the caller's input is not for partial results.
+            scratch = torch.empty_like(input)
+            blocks = torch.split(scratch, list(sizes))
+            self._require_enabled()
+            self._submit(scratch.copy_, input)
+            for root, block in enumerate(blocks):
+                self._run(dist.reduce, block, group_dst=root, op=TORCH_REDOPS[op])
+            self._submit(output.copy_, blocks[self.rank])
+
+    def all_to_all(self, output: Tensor, input: Tensor) -> None:
+        """Send block r of ``input`` to rank r and receive rank r's block at block r of ``output``."""
+        self._run(dist.all_to_all_single, self._wire(output), self._wire(input))
+
+    def broadcast(self, tensor: Tensor, src: int, out: Tensor | None = None) -> None:
+        """Send ``tensor`` of rank ``src`` to everybody's ``tensor``; ``out`` is refused."""
+        self._refuse_out("broadcast", out)
+        self._run(dist.broadcast, self._wire(tensor), group_src=src)
+
+    def reduce(self, tensor: Tensor, dst: int, op: RedOp = RedOp.SUM, out: Tensor | None = None) -> None:
+        """Reduce everybody's ``tensor`` into that of rank ``dst``; ``out`` is refused."""
+        self._refuse_out("reduce", out)
+        self._run(dist.reduce, tensor, group_dst=dst, op=TORCH_REDOPS[op])
+
+    def send(self, tensor: Tensor, dst: int) -> None:
+        """Send ``tensor`` to rank ``dst``; torch.distributed refuses a message to oneself."""
+        self._transfer(dist.isend, tensor, dst)
+
+    def recv(self, tensor: Tensor, src: int) -> None:
+        """Receive ``tensor`` from rank ``src``; torch.distributed refuses a message to oneself."""
+        self._transfer(dist.irecv, tensor, src)
+
+    def _transfer(self, function: Callable[..., Any], tensor: Tensor, peer: int) -> None:
+        self._require_enabled()
+        operation = dist.P2POp(function, self._wire(tensor), group=self._group, group_peer=peer)
+        self._submit(self._join, [operation])
+
+    def _join(self, operations: list[dist.P2POp]) -> None:
+        for work in dist.batch_isend_irecv(operations):
+            work.wait()
+
+    def send_recv(self, output: Tensor, input: Tensor, dst: int, src: int) -> None:
+        """Send ``input`` to rank ``dst`` and receive ``output`` from rank ``src``, as one operation.
+
+        Asynchronous and then joined, whatever ``async_op`` is: ``batch_isend_irecv`` has no other form.
+        """
+        self._require_enabled()
+        self._submit(self._exchange, self._wire(output), self._wire(input), dst, src)
+
+    def _exchange(self, output: Tensor, input: Tensor, dst: int, src: int) -> None:
+        if dst == src == self.rank:
+            output.copy_(input)  # torch.distributed refuses a message to oneself
+            return
+        self._join(
+            [
+                dist.P2POp(dist.isend, input, group=self._group, group_peer=dst),
+                dist.P2POp(dist.irecv, output, group=self._group, group_peer=src),
+            ]
+        )
+
+    def _run(self, function: Callable[..., Any], *tensors: Any, **options: Any) -> None:
+        self._require_enabled()
+        self._submit(self._call, function, tensors, options)
+
+    def _call(self, function: Callable[..., Any], tensors: tuple[Any, ...], options: dict[str, Any]) -> None:
+        work = function(*tensors, group=self._group, async_op=self.async_op, **options)
+        if self.async_op:
+            work.wait()
+
+    def _wire(self, tensor: Tensor) -> Tensor:
+        return tensor.view(torch.uint8) if self._float8_as_bytes and tensor.dtype in _FLOAT8 else tensor
+
+    def _refuse_out(self, name: str, out: Tensor | None) -> None:
+        if out is not None:
+            raise InvalidArgumentError(f"torch.distributed has no out-of-place {name}: leave `out` away")

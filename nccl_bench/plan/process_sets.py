@@ -1,0 +1,61 @@
+"""Which arms share their processes, and which need some of their own. No torch.
+
+A run is one launch. As a rule all its arms share one process for each rank, and their pairs are of one process. An arm
+with environment variables of its own, or one that does not load beside another, has a process for each rank to itself:
+a second world of as many ranks, on the same devices, which takes turns with the first. Its pairs are then across
+processes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass
+from types import MappingProxyType
+
+from nccl_bench.config.run import RunConfig
+from nccl_bench.config.user_arms import of_arm
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class World:
+    """A process for each rank: its ``arms``, twins included, and the ``variables`` of its environment alone.
+
+    ``reason`` says why it is not the first, and is ``None`` for that.
+    """
+
+    arms: tuple[str, ...]
+    variables: Mapping[str, str]
+    reason: str | None
+
+    def told(self) -> dict[str, object]:
+        """For the record."""
+        return {"arms": list(self.arms), "variables": dict(self.variables), "reason": self.reason}
+
+
+def worlds_of(
+    config: RunConfig, *, excluded: Collection[str] = (), apart: Mapping[str, str] = MappingProxyType({})
+) -> tuple[World, ...]:
+    """The worlds of a launch without the arms ``excluded``; ``apart`` has why those in it cannot be beside others."""
+    arms: dict[tuple[str, tuple[tuple[str, str], ...]], list[str]] = {}
+    for name in config.measured_arms:
+        plugin = of_arm(config.plugins, name)
+        if plugin is None:
+            arms.setdefault(("", ()), []).append(name)
+        elif plugin.name not in excluded:
+            alone = plugin.name if plugin.name in apart else ""
+            arms.setdefault((alone, tuple(sorted(plugin.variables.items()))), []).append(name)
+    return tuple(
+        World(
+            arms=tuple(names),
+            variables=dict(variables),
+            reason=_reason(apart.get(alone), variables) if number else None,
+        )
+        for number, ((alone, variables), names) in enumerate(arms.items())
+    )
+
+
+def _reason(why: str | None, variables: tuple[tuple[str, str], ...]) -> str:
+    settings = ", ".join(f"{name}={value}" for name, value in variables)
+    if why is not None:
+        return f"beside the others it did not get past set-up, {why}"
+    return f"{settings} is for it alone" if settings else "the first arms have environments of their own"

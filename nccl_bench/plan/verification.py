@@ -1,0 +1,46 @@
+"""One proof: what to probe, in which launches of the ranks, what was found, and what follows from it. No torch."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from nccl_bench.catalog.probes import DETECTOR, PROBES, not_applicable
+from nccl_bench.config.user_arms import of_arm
+from nccl_bench.config.verification import ProofConfig
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Cell:
+    """One probe of one arm."""
+
+    arm: str
+    probe: str
+
+
+def asked(config: ProofConfig) -> list[Cell]:
+    """Every cell of the table. The detector has the probes selected and those that it has to fail."""
+    cells = [Cell(arm=arm, probe=probe) for arm in config.arms for probe in PROBES if probe in config.probes]
+    probes = [name for name, probe in PROBES.items() if name in config.probes or probe.detects]
+    return cells + [Cell(arm=DETECTOR, probe=probe) for probe in probes]
+
+
+def reason_against(config: ProofConfig, cell: Cell) -> str | None:
+    """Why ``cell`` is not applicable, or ``None`` where it is."""
+    return not_applicable(PROBES[cell.probe], config.arm(cell.arm), config.device_spec)
+
+
+def launches(config: ProofConfig) -> list[tuple[Cell, ...]]:
+    """The applicable cells by the processes they run in: all that are harmless, then each probe that is not.
+
+    Each communicator of somebody else's has processes of its own, where nothing else was loaded, and so has an arm with
+    an environment of its own. The detector is last: there its failure ends processes that nobody needs any more.
+    """
+    groups: dict[tuple[str, str], list[Cell]] = {}
+    for cell in asked(config):
+        if reason_against(config, cell) is None:
+            plugin = of_arm(config.plugins, cell.arm)
+            own = plugin is not None and (not plugin.ours or bool(plugin.variables))
+            key = (cell.arm if own else "", cell.probe if PROBES[cell.probe].alone else "")
+            groups.setdefault(key, []).append(cell)
+    probes = ["", *PROBES]
+    return [tuple(groups[key]) for key in sorted(groups, key=lambda key: (probes.index(key[1]), not key[0]))]

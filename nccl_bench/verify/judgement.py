@@ -1,0 +1,112 @@
+"""One proof: what to probe, in which launches of the ranks, what was found, and what follows from it. No torch."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from enum import StrEnum
+
+from nccl_bench.catalog.devices import DeviceSpec
+from nccl_bench.catalog.probes import DETECTOR, PROBES, blind_places
+from nccl_bench.config.verification import ProofConfig
+from nccl_bench.errors import ExitCode
+from nccl_bench.plan.verification import Cell, asked, reason_against
+from nccl_bench.verify.findings import Finding
+
+
+class Status(StrEnum):
+    """What a cell shows."""
+
+    PASS = "pass"
+    FAIL = "FAIL"
+    NOT_APPLICABLE = "not applicable"
+    CAUGHT = "caught"  # the detector failed, as it has to
+    MISSED = "missed"  # the detector passed a probe that it need not fail
+    BROKEN = "broken"  # the detector hung or crashed in such a probe, which says nothing about it
+    BLIND = "BLIND"  # the detector passed, or broke, where it has to fail
+    ERROR = "error"  # the arm could not be made
+    UNPROVEN = "unproven"  # passed, but by a blind detector's word
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Judgement:
+    """A cell with its status; ``reason`` says why it is not applicable."""
+
+    arm: str
+    probe: str
+    status: Status
+    reason: str | None = None
+    finding: Finding | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Proof:
+    """Every judgement, arm by arm, the detector's last; ``notes`` say what went wrong outside of any probe.
+
+    ``gpus`` is how many the ranks have, ``None`` where that is not known; with fewer than ranks they share.
+    """
+
+    device: str
+    world_size: int
+    judgements: tuple[Judgement, ...]
+    notes: tuple[str, ...] = ()
+    gpus: int | None = None
+
+    @property
+    def arms(self) -> tuple[str, ...]:
+        """The arms, in order."""
+        return tuple(dict.fromkeys(judgement.arm for judgement in self.judgements))
+
+    @property
+    def probes(self) -> tuple[str, ...]:
+        """The probes, in the catalog's order."""
+        return tuple(name for name in PROBES if any(judgement.probe == name for judgement in self.judgements))
+
+    @property
+    def blind(self) -> bool:
+        """Whether the detector passed where it has to fail, so that nothing is proven."""
+        return any(judgement.status is Status.BLIND for judgement in self.judgements)
+
+    @property
+    def exit_code(self) -> ExitCode:
+        """A blind detector's code before a failed probe's, since it makes every other word worthless."""
+        if self.blind:
+            return ExitCode.BLIND_DETECTOR
+        seen = {judgement.status for judgement in self.judgements}
+        return ExitCode.RACE if Status.FAIL in seen else ExitCode.SETUP if Status.ERROR in seen else ExitCode.OK
+
+
+def judge(config: ProofConfig, world_size: int, findings: Iterable[Finding], notes: Sequence[str] = ()) -> Proof:
+    """What follows from ``findings``, one for every applicable cell."""
+    by_cell = {finding.cell: finding for finding in findings}
+    judgements = [_judge(cell, config.device_spec, reason_against(config, cell), by_cell) for cell in asked(config)]
+    proof = Proof(device=config.device, world_size=world_size, judgements=tuple(judgements), notes=tuple(notes))
+    if not proof.blind:
+        return proof
+    unproven = (
+        replace(judgement, status=Status.UNPROVEN) if judgement.status is Status.PASS else judgement
+        for judgement in judgements
+    )
+    return replace(proof, judgements=tuple(unproven))
+
+
+def _judge(cell: Cell, device: DeviceSpec, reason: str | None, findings: Mapping[Cell, Finding]) -> Judgement:
+    if reason is not None:
+        return Judgement(arm=cell.arm, probe=cell.probe, status=Status.NOT_APPLICABLE, reason=reason)
+    finding = findings[cell]
+    if not finding.trials:
+        reason = finding.detail or "it has none of the collectives that this probe tries"
+        return Judgement(arm=cell.arm, probe=cell.probe, status=Status.NOT_APPLICABLE, reason=reason)
+    if finding.unmade:
+        status = Status.ERROR
+    elif cell.arm != DETECTOR:
+        status = Status.FAIL if finding.failed else Status.PASS
+    elif PROBES[cell.probe].detects:
+        # Neither a crash nor a result that is wrong whatever its order is the sight of a race.
+        unseen = set(finding.quiet) - blind_places(PROBES[cell.probe], device)
+        status = Status.CAUGHT if finding.raced and not unseen and not finding.broken else Status.BLIND
+    elif finding.broken and not PROBES[cell.probe].alone:
+        status = Status.BROKEN
+    else:
+        status = Status.CAUGHT if finding.failed else Status.MISSED
+    return Judgement(arm=cell.arm, probe=cell.probe, status=status, finding=finding)
