@@ -10,7 +10,7 @@ import torch.distributed as dist
 import typer.main
 from hypothesis import HealthCheck, settings
 
-from tests.fake_nccl import FakeNccl, build
+from tests.support.fake_nccl import FakeNccl, build
 
 # How long an example takes is the machine's affair.
 settings.register_profile("unhurried", deadline=None, suppress_health_check=[HealthCheck.too_slow])
@@ -27,7 +27,7 @@ def pytest_configure() -> None:
 
 @pytest.fixture(scope="session")
 def fake_nccl_path(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A fake libnccl.so.2 (2.28.9); see tests/fake_nccl."""
+    """A fake libnccl.so.2 (2.28.9); see tests/support/fake_nccl."""
     return build(tmp_path_factory.mktemp("fake_nccl"))
 
 

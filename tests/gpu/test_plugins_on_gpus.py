@@ -9,11 +9,11 @@ import pytest
 
 from nccl_bench.errors import ExitCode
 from nccl_bench.records.schema import Samples, Status
-from tests.integration.command import Place
+from tests.support.command import Place
 
 pytestmark = pytest.mark.timeout(400)
 
-ENGINE = Path(__file__).parent / "engine_communicators.py"
+ENGINE = Path(__file__).parents[1] / "support" / "engine_communicators.py"
 BEFORE, AFTER = f"before={ENGINE}:EngineBefore", f"after={ENGINE}:EngineAfter"
 
 

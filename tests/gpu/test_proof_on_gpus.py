@@ -13,7 +13,7 @@ from nccl_bench.catalog.arms import ARMS
 from nccl_bench.catalog.probes import DETECTOR, PROBES
 from nccl_bench.errors import ExitCode
 from nccl_bench.plan.verification import Cell
-from tests.integration import mutants
+from tests.support import mutants
 
 pytestmark = pytest.mark.timeout(600)
 

@@ -12,7 +12,7 @@ import pytest
 
 from nccl_bench.records.run import Run
 from nccl_bench.records.schema import Crash, Hang, Samples, Status
-from tests.integration.command import Ended, Place
+from tests.support.command import Ended, Place
 
 ARMS = ("stream-free", "torch")
 MEASURED = (*ARMS, "stream-free:twin")

@@ -11,8 +11,8 @@ import pytest
 from nccl_bench.bench.case_run import LONGEST_GATE
 from nccl_bench.bench.stopping import ROUNDS_PER_BLOCK
 from nccl_bench.records.schema import Line, Samples, Skipped, Status, from_json
-from tests.integration.bench_worker import MEASURED
-from tests.integration.ranks import run_ranks
+from tests.support.bench_worker import MEASURED
+from tests.support.ranks import run_ranks
 
 Reports = list[dict[str, Any]]
 TIMINGS = ("eager", "gated", "enqueue")
@@ -20,7 +20,7 @@ TIMINGS = ("eager", "gated", "enqueue")
 
 @pytest.fixture(scope="module")
 def reports(tmp_path_factory: pytest.TempPathFactory) -> Reports:
-    found: Reports = run_ranks("tests.integration.bench_worker", 2, tmp_path_factory.mktemp("bench"))
+    found: Reports = run_ranks("tests.support.bench_worker", 2, tmp_path_factory.mktemp("bench"))
     return found
 
 

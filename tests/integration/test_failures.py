@@ -13,7 +13,7 @@ import pytest
 from nccl_bench.catalog.timings import Timing
 from nccl_bench.records.run import Run
 from nccl_bench.records.schema import Crash, Hang, Samples, Status, parse
-from tests.integration.command import Ended, Place, until
+from tests.support.command import Ended, Place, until
 
 HOST = socket.gethostname()
 TIMINGS = (Timing.EAGER, Timing.GATED, Timing.ENQUEUE)

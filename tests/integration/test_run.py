@@ -20,7 +20,7 @@ from nccl_bench.ranks.spec import WorkerSpec
 from nccl_bench.records.run import FILES, Run
 from nccl_bench.records.schema import SCHEMA, Samples, Status
 from nccl_bench.records.store import RunStore
-from tests.integration.command import Ended, Place
+from tests.support.command import Ended, Place
 
 SIZES = (1024, 4096, 65536)
 COLLECTIVES = ("all_reduce", "all_gather")

@@ -11,11 +11,11 @@ import pytest
 from nccl_bench.errors import ExitCode
 from nccl_bench.records.run import Run
 from nccl_bench.records.schema import Crash, Hang, Samples, Status
-from tests.integration.command import Ended, Place
+from tests.support.command import Ended, Place
 
 pytestmark = pytest.mark.timeout(240)
 
-ENGINES = Path(__file__).parents[1] / "unit" / "user_communicators.py"
+ENGINES = Path(__file__).parents[1] / "support" / "user_communicators.py"
 EXAMPLE = Path(__file__).parents[2] / "examples" / "my_communicator.py"
 FAULTY = """\
 import time

@@ -18,8 +18,8 @@ from nccl_bench.plan.verification import Cell
 from nccl_bench.ranks.progress import Position
 from nccl_bench.report.verification import proof_text
 from nccl_bench.verify.judgement import Proof, Status
-from tests.integration import mutants
-from tests.integration.command import Place
+from tests.support import mutants
+from tests.support.command import Place
 
 pytestmark = pytest.mark.timeout(300)
 

@@ -13,30 +13,29 @@ import pytest
 
 from nccl_bench.records.environment import collect
 from nccl_bench.records.store import RunStatus, RunStore
-from tests.unit.synthetic_runs import meta, samples
+from tests.support.synthetic_runs import meta, samples
 
 ROOT = Path(__file__).parents[2]
 TORCH_FREE = (
     "analysis",
-    "capabilities",
+    "catalog",
     "cli",
-    "collectives",
     "config",
     "errors",
     "launch",
-    "limits",
     "plan",
-    "plugins",
+    "ranks.failure",
+    "ranks.progress",
+    "ranks.spec",
     "records",
     "report",
-    "routes",
-    "units",
-    "verify.catalog",
-    "verify.proof",
-    "worlds",
+    "user_arms.loading",
+    "verify.findings",
+    "verify.judgement",
+    "verify.spec",
 )
 COMMAND_NAMES = ("run", "report", "compare", "import", "list", "verify")
-WITH_TORCH = ("arms", "bench", "communicators", "parallel_state", "ranks", "streams", "transports", "verify", "worker")
+WITH_TORCH = ("arms", "bench", "communicators", "ranks", "streams", "transports", "user_arms", "verify")
 
 # Acts with `forbidden` modules absent, then says which modules were loaded. The modules of that process, and not those
 # that this test has loaded, are what counts.

@@ -1,0 +1,42 @@
+"""One run of planted arms on real ranks, and its comparisons."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+
+from nccl_bench.analysis.comparison import Compared, of_run
+from nccl_bench.config.run import resolve
+from nccl_bench.launch.sweep import run_sweep
+from nccl_bench.launch.torchrun import LaunchConfig
+from nccl_bench.plan.cases import make_plan
+from nccl_bench.ranks.spec import WorkerSpec
+from nccl_bench.records.environment import collect
+from nccl_bench.records.run import Run
+from nccl_bench.records.store import RunStatus, RunStore
+from tests.experiments import planted
+
+
+def measure(out: Path, device: str, nproc: int, options: Mapping[str, object]) -> list[Compared]:
+    """Run ``options`` on ``nproc`` ranks into the directory ``out``."""
+    planted.plant()
+    config = resolve(device, options)
+    plan = make_plan(config, nproc)
+    store = RunStore.create(
+        out,
+        name=out.name,
+        command=["python", "-m", "tests.experiments"],
+        config=config.to_mapping(),
+        launch={"mode": "torchrun", "world_size": nproc, "nproc": nproc, "nnodes": 1},
+        left_out=plan.left_out,
+        environment=collect(),
+    )
+    outcome = run_sweep(
+        WorkerSpec(config=config, run_dir=str(store.path), scratch=None, first_case=0),
+        LaunchConfig(nproc=nproc, worker=planted.WORKER),
+        cases=plan.cases,
+        append=store.append,
+        on_progress=lambda positions: None,
+    )
+    store.finish(RunStatus.FAILED if outcome.hangs or outcome.crashes else RunStatus.COMPLETE)
+    return of_run(Run.load(store.path))

@@ -1,7 +1,0 @@
-"""Figures about the statistics themselves, measured on real ranks: false alarms and power; and how long a comparison of
-large runs takes. Not part of the suite.
-
-python -m tests.figures.false_alarms --device cpu --runs 40
-python -m tests.figures.power
-python -m tests.figures.compare_speed
-"""

@@ -1,0 +1,372 @@
+"""Communicators with one defect each, which a probe of the proof has to see: an arm for every one of them.
+
+A worker that knows them is ``verify_worker``; ``prove`` has it try some of them.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import signal
+import threading
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import replace
+from typing import Any, cast
+from unittest.mock import patch
+
+import torch.distributed as dist
+from torch import Tensor
+
+from nccl_bench.catalog.arms import ARMS, ArmSpec, Order
+from nccl_bench.catalog.probes import DETECTOR
+from nccl_bench.communicators.base import Communicator
+from nccl_bench.communicators.coordinator import GroupCoordinator
+from nccl_bench.communicators.registry import BUILDERS
+from nccl_bench.communicators.stream_free import StreamFreeCommunicator
+from nccl_bench.launch.torchrun import LaunchConfig
+from nccl_bench.launch.verification import run_proof
+from nccl_bench.ranks.progress import Position
+from nccl_bench.transports.device import Device
+from nccl_bench.verify import proof
+
+WORKER = "tests.support.verify_worker"
+# Set where the detector is to be ordered and wrong, in the launching process and in its workers alike.
+BLIND = "NCCL_BENCH_TEST_BLIND"
+DROPPED = 500
+# As small as a proof's small messages.
+SMALL_BYTES = 1024
+_REFERENCES: list[Any] = []
+
+
+class _OnPrivateStream(StreamFreeCommunicator):
+    """On a stream of its own, which ``forks`` from the caller's and ``joins`` it where it says so."""
+
+    forks = False
+    joins = False
+
+    def __init__(self, group: dist.ProcessGroup, device: Device) -> None:
+        super().__init__(group, device)
+        self._private = device.streams.new_stream()
+        self._current_handle = lambda: device.streams.handle(self._private)  # type: ignore[assignment]
+
+    @contextmanager
+    def _ordered(self) -> Iterator[None]:
+        caller = self._streams.current_stream()
+        if self.forks:
+            self._private.wait_stream(caller)
+        yield
+        if self.joins:
+            caller.wait_stream(self._private)
+
+    def all_reduce(self, *arguments: Any) -> None:
+        with self._ordered():
+            super().all_reduce(*arguments)
+
+    def outplace_all_reduce(self, *arguments: Any) -> Tensor:
+        with self._ordered():
+            return super().outplace_all_reduce(*arguments)
+
+    def all_gather(self, *arguments: Any) -> None:
+        with self._ordered():
+            super().all_gather(*arguments)
+
+    def reduce_scatter(self, *arguments: Any, **keywords: Any) -> None:
+        with self._ordered():
+            super().reduce_scatter(*arguments, **keywords)
+
+
+class ForgetsTheFork(_OnPrivateStream):
+    joins = True
+
+
+class ForgetsTheJoin(_OnPrivateStream):
+    forks = True
+
+
+class ForgetsBoth(_OnPrivateStream):
+    pass
+
+
+class CachesTheStream(StreamFreeCommunicator):
+    """The stream that was current when it was constructed is the one it uses."""
+
+    def __init__(self, group: dist.ProcessGroup, device: Device) -> None:
+        super().__init__(group, device)
+        handle = self._current_handle()
+        self._current_handle = lambda: handle  # type: ignore[assignment]
+
+
+class UsesThePreviousStream(StreamFreeCommunicator):
+    """The stream that was current at the call before is the one it uses."""
+
+    def __init__(self, group: dist.ProcessGroup, device: Device) -> None:
+        super().__init__(group, device)
+        self._previous = device.streams.current_stream()
+        self._current_handle = self._handle_before  # type: ignore[assignment]
+
+    def _handle_before(self) -> int:
+        before, self._previous = self._previous, self._streams.current_stream()
+        return self._streams.handle(before)
+
+
+class LeavesItsStateOpen(StreamFreeCommunicator):
+    @contextmanager
+    def change_state(self, enable: bool | None = None) -> Iterator[None]:
+        before, self.disabled = self.disabled, enable is False
+        yield
+        self.disabled = before
+
+
+class DropsTheSizes(StreamFreeCommunicator):
+    """Every rank's block is as long as the shortest."""
+
+    def all_gather(self, output: Tensor, input: Tensor, sizes: Sequence[int] | None = None) -> None:
+        rows = min(sizes or input.shape)
+        super().all_gather(output[: rows * self.world_size], input[:rows])
+
+    def reduce_scatter(
+        self, output: Tensor, input: Tensor, op: Any = "sum", sizes: Sequence[int] | None = None
+    ) -> None:
+        rows = min(sizes or output.shape)
+        super().reduce_scatter(output[:rows], input[: rows * self.world_size], op)
+
+
+class KeepsItsWarmUpStream(StreamFreeCommunicator):
+    def _warm_up(self, stream: Any) -> None:
+        super()._warm_up(stream)
+        self._warmed_up_on = stream
+
+
+class LeavesAThreadAndAFile(StreamFreeCommunicator):
+    def close(self) -> None:
+        super().close()
+        threading.Thread(target=threading.Event().wait, daemon=True).start()
+        _REFERENCES.append(open(os.devnull, "rb"))  # noqa: SIM115
+
+
+class OpensAFileOnce(StreamFreeCommunicator):
+    """No leak, however many are made after the fifth that ends; and on one rank, so that the other has to be told."""
+
+    ended = 0
+
+    def close(self) -> None:
+        super().close()
+        OpensAFileOnce.ended += 1
+        if OpensAFileOnce.ended == 5 and dist.get_rank() == 1:
+            _REFERENCES.append(open(os.devnull, "rb"))  # noqa: SIM115
+
+
+class WritesWhenDisabled(StreamFreeCommunicator):
+    def all_gather(self, output: Tensor, input: Tensor, sizes: Sequence[int] | None = None) -> None:
+        if self.disabled:
+            self._streams.submit(output.zero_)
+        super().all_gather(output, input, sizes)
+
+
+class SilentWhenDisabled(StreamFreeCommunicator):
+    """As engines had it: a disabled call does nothing, and says nothing."""
+
+    def all_reduce(self, *arguments: Any) -> None:
+        if not self.disabled:
+            super().all_reduce(*arguments)
+
+
+class GathersOnTheCallersStream(StreamFreeCommunicator):
+    def cp_all_gather_into_tensor(self, output: Tensor, input: Tensor, stream: Any, sizes: Any = None) -> None:
+        self.all_gather(output, input, sizes)
+        stream.wait_stream(self._streams.current_stream())
+
+
+class BlocksTheCallerOnceInAWhile(StreamFreeCommunicator):
+    """Where the messages are small, and on rank 0 alone."""
+
+    def cp_all_gather_into_tensor(self, output: Tensor, input: Tensor, stream: Any, sizes: Any = None) -> None:
+        super().cp_all_gather_into_tensor(output, input, stream, sizes)
+        if self.rank == 0 and output.nbytes <= SMALL_BYTES:
+            self._streams.current_stream().wait_stream(stream)
+
+
+class GathersUnforked(StreamFreeCommunicator):
+    """On a stream that the given one waits for, and that waits for nobody."""
+
+    def __init__(self, group: dist.ProcessGroup, device: Device) -> None:
+        super().__init__(group, device)
+        self._private = device.streams.new_stream()
+
+    def cp_all_gather_into_tensor(self, output: Tensor, input: Tensor, stream: Any, sizes: Any = None) -> None:
+        super().cp_all_gather_into_tensor(output, input, self._private, sizes)
+        stream.wait_stream(self._private)
+
+
+class GathersUnjoined(StreamFreeCommunicator):
+    """On a stream that waits for the given one, and that nobody waits for."""
+
+    def __init__(self, group: dist.ProcessGroup, device: Device) -> None:
+        super().__init__(group, device)
+        self._private = device.streams.new_stream()
+
+    def cp_all_gather_into_tensor(self, output: Tensor, input: Tensor, stream: Any, sizes: Any = None) -> None:
+        self._private.wait_stream(stream)
+        super().cp_all_gather_into_tensor(output, input, self._private, sizes)
+
+
+class SkipsOperations(StreamFreeCommunicator):
+    """Every 500th operation is not done, on any rank."""
+
+    def __init__(self, group: dist.ProcessGroup, device: Device) -> None:
+        super().__init__(group, device)
+        self._operations = 0
+
+    def _skips(self) -> bool:
+        self._operations += 1
+        return self._operations % DROPPED == 0 and not self.disabled
+
+    def all_reduce(self, *arguments: Any) -> None:
+        if not self._skips():
+            super().all_reduce(*arguments)
+
+    def outplace_all_reduce(self, input: Tensor, out: Tensor | None = None, op: Any = "sum") -> Tensor:
+        return super().outplace_all_reduce(input, out, op) if out is None or not self._skips() else out
+
+    def all_gather(self, *arguments: Any) -> None:
+        if not self._skips():
+            super().all_gather(*arguments)
+
+    def reduce_scatter(self, *arguments: Any, **keywords: Any) -> None:
+        if not self._skips():
+            super().reduce_scatter(*arguments, **keywords)
+
+
+class StaysOnAfterACapture(GroupCoordinator):
+    @contextmanager
+    def graph_capture(self) -> Iterator[Any]:
+        try:
+            with super().graph_capture() as stream:
+                yield stream
+        except BaseException:
+            self.communicator.disabled = False
+            raise
+
+
+class CapturesUnordered(GroupCoordinator):
+    """Its capture stream waits for itself, where it should wait for the caller's, and in turn."""
+
+    @contextmanager
+    def graph_capture(self) -> Iterator[Any]:
+        with self._streams.stream(self._capture_stream), super().graph_capture() as stream:
+            yield stream
+
+
+class RoutesToTorch(GroupCoordinator):
+    def _carrier(self, operation: str) -> Any:
+        return self.device_group
+
+
+class Hangs(StreamFreeCommunicator):
+    """The last rank leaves out the one operation that ``async`` alone calls, so that the others wait for ever."""
+
+    def cp_all_gather_into_tensor(self, output: Tensor, input: Tensor, stream: Any, sizes: Any = None) -> None:
+        if self.rank < self.world_size - 1:
+            super().cp_all_gather_into_tensor(output, input, stream, sizes)
+
+
+class IsKilledAtItsEnd(StreamFreeCommunicator):
+    def close(self) -> None:
+        if self.rank == self.world_size - 1:
+            os.kill(os.getpid(), signal.SIGKILL)
+        super().close()
+
+
+MUTANTS: Mapping[str, Callable[[dist.ProcessGroup, Device], Communicator]] = {
+    "forgets-the-fork": ForgetsTheFork,
+    "forgets-the-join": ForgetsTheJoin,
+    "forgets-both": ForgetsBoth,
+    "caches-the-stream": CachesTheStream,
+    "uses-the-previous-stream": UsesThePreviousStream,
+    "leaves-its-state-open": LeavesItsStateOpen,
+    "drops-the-sizes": DropsTheSizes,
+    "keeps-its-warm-up-stream": KeepsItsWarmUpStream,
+    "leaves-a-thread-and-a-file": LeavesAThreadAndAFile,
+    "opens-a-file-once": OpensAFileOnce,
+    "writes-when-disabled": WritesWhenDisabled,
+    "silent-when-disabled": SilentWhenDisabled,
+    "gathers-on-the-callers-stream": GathersOnTheCallersStream,
+    "blocks-the-caller-once-in-a-while": BlocksTheCallerOnceInAWhile,
+    "gathers-unforked": GathersUnforked,
+    "gathers-unjoined": GathersUnjoined,
+    "skips-operations": SkipsOperations,
+    "stays-on-after-a-capture": StaysOnAfterACapture,
+    "captures-unordered": CapturesUnordered,
+    "routes-to-torch": RoutesToTorch,
+    "hangs": Hangs,
+    "is-killed-at-its-end": IsKilledAtItsEnd,
+}
+
+
+def arms() -> Mapping[str, ArmSpec]:
+    """The mutants' arms by name, and the detector's where it is blind: for ``catalog.arms.ARMS``."""
+    of_mutants = {
+        name: ArmSpec(
+            name=name,
+            communicator=name,
+            order=Order.CURRENT,
+            launch_entries=1,
+            summary="planted",
+        )
+        for name in MUTANTS
+    }
+    if BLIND not in os.environ:
+        return of_mutants
+    return of_mutants | {DETECTOR: replace(ARMS[DETECTOR], communicator="drops-the-sizes", order=Order.CURRENT)}
+
+
+def plant() -> None:
+    """Make this process, a worker's, know the mutants."""
+    cast(dict[str, ArmSpec], ARMS).update(arms())
+    cast(dict[str, Any], BUILDERS).update(MUTANTS)
+
+
+def prove(
+    device: str,
+    cells: Sequence[proof.Cell],
+    *,
+    timeout_s: float,
+    on_progress: Callable[[list[Position]], None] = lambda positions: None,
+) -> proof.Proof:
+    """The proof of ``cells`` alone, on two ranks that know the mutants, as this process does meanwhile."""
+    config = proof.ProofConfig(
+        device=device,
+        arms=tuple(dict.fromkeys(cell.arm for cell in cells)),
+        plugins=(),
+        probes=tuple(dict.fromkeys(cell.probe for cell in cells)),
+        routes=(),
+        nccl_library=None,
+        transport="gloo",
+        timeout_s=timeout_s,
+    )
+    with patch.dict(cast(dict[str, ArmSpec], ARMS), arms()), patch.object(proof, "asked", return_value=list(cells)):
+        return run_proof(config, LaunchConfig(nproc=2, worker=WORKER), on_progress=on_progress)
+
+
+def mismatches(proven: proof.Proof, seen: Mapping[str, Mapping[str, str | None]]) -> dict[tuple[str, str], object]:
+    """What came of the cells for which a finding is not what ``seen`` says.
+
+    ``seen`` has, for each arm and probe, how what is said about the first failure begins, as a pattern, or ``None``
+    where nothing may fail.
+    """
+    found = {(judgement.arm, judgement.probe): judgement.finding for judgement in proven.judgements}
+    return {
+        (arm, probe): found[arm, probe]
+        for arm, probes in seen.items()
+        for probe, says in probes.items()
+        if not _matches(found[arm, probe], says)
+    }
+
+
+def _matches(finding: proof.Finding | None, says: str | None) -> bool:
+    if finding is None or finding.trials < 1:
+        return False
+    if says is None:
+        return (finding.failed, finding.detail) == (0, None)
+    return finding.failed > 0 and re.match(says, finding.detail or "") is not None

@@ -1,0 +1,308 @@
+"""Whatever can be compared, from a path; whatever cannot, as one line."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from copy import deepcopy
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import HealthCheck, example, given, settings
+from hypothesis import strategies as st
+
+from nccl_bench.analysis.between import between
+from nccl_bench.analysis.comparison import of_run
+from nccl_bench.analysis.loaded import load
+from nccl_bench.analysis.machine import differences
+from nccl_bench.analysis.summary import failures
+from nccl_bench.catalog.timings import Timing
+from nccl_bench.errors import ExitCode, RecordError
+from nccl_bench.records.schema import SCHEMA, Line, Skipped, dump
+from nccl_bench.report.export import CsvReport
+from tests.support.synthetic_runs import case, crash, hang, meta, run, samples, sweep, wrong
+
+NCCL_TESTS = sorted((Path(__file__).parents[2] / "data" / "nccl-tests").iterdir())
+LINES = [*sweep(sizes=(8, 1024), timings=(Timing.GATED,)), samples("dedicated-stream:twin", case=case(8))]
+TEXT = "".join(map(dump, LINES))
+META = meta() | {
+    "environment": {
+        "hostname": "node1",
+        "cpu": "a CPU",
+        "gpus": [{"name": "NVIDIA H200", "driver": "580"}],
+        "variables": {"NCCL_ALGO": "Ring"},
+    },
+    "worker": {"torch": "2.13.0", "transport": {"version": "2.28.9"}},
+    "config": meta()["config"] | {"threshold": 0.02, "limits": [{"threshold": "5%", "sizes": ":1K"}]},
+}
+
+
+def write(path: Path, text: str | bytes = TEXT, of: object = META) -> Path:
+    path.mkdir(exist_ok=True)
+    (path / "run.json").write_text(json.dumps(of))
+    (path / "samples.jsonl").write_bytes(text.encode() if isinstance(text, str) else text)
+    return path
+
+
+def refused(path: Path) -> str:
+    with pytest.raises(RecordError) as error:
+        load(path)
+    message = str(error.value)
+    assert len(message.splitlines()) == 1
+    assert str(path) in message
+    return message
+
+
+def test_a_directory_is_its_rounds(tmp_path: Path) -> None:
+    lines: list[Line] = [
+        samples("torch", rounds=(3, 5, 7), samples_us=(1.0, 2.0, 4.0)),
+        wrong(arm="stream-free"),
+        samples("torch", case=case(8), samples_us=(), discarded=3),
+        Skipped(case=case(2**34), reason="large"),
+        hang(),
+    ]
+    found = load(write(tmp_path / "run", "".join(map(dump, lines))))
+    assert found.source.cells == {(case(), Timing.GATED, "torch"): {3: 1.0, 5: 2.0, 7: 4.0}}
+    assert found.source.arms == ("dedicated-stream", "stream-free", "torch", "torch-async")
+    assert found.source.name == str(tmp_path / "run")
+    assert (found.source.summary, found.earned, found.warnings) == (False, ExitCode.WRONG_RESULT, ())
+    assert found.meta == META
+    assert found.run is not None
+    assert found.run.lines == tuple(lines)
+    for name, of, earned in (
+        ("right", LINES, ExitCode.OK),
+        ("hung", [*LINES, hang()], ExitCode.HANG),
+        ("crashed", [*LINES, crash()], ExitCode.SETUP),
+    ):
+        assert load(write(tmp_path / name, "".join(map(dump, of)))).earned is earned
+
+
+def test_a_run_of_single_rounds_is_a_summary(tmp_path: Path) -> None:
+    one = dump(samples("torch", samples_us=(1.0,)))
+    assert load(write(tmp_path / "one", one)).source.summary
+    # A run of nothing has no medians either.
+    assert not load(write(tmp_path / "none", "")).source.summary
+    assert not load(
+        write(tmp_path / "two", one + dump(samples("torch", case=case(8), samples_us=(1.0, 2.0))))
+    ).source.summary
+
+
+def test_a_run_that_ended_early_says_so(tmp_path: Path) -> None:
+    killed = load(write(tmp_path / "run", TEXT + TEXT[:40], META | {"status": "running"}))
+    assert len(killed.source.cells) == len(LINES)
+    assert [text.partition(", ")[0] for text in killed.warnings] == [
+        f"{tmp_path / 'run' / 'samples.jsonl'} ends within line {len(LINES) + 1}",
+        "the run is running",
+    ]
+
+
+def test_a_summary_is_its_medians(tmp_path: Path) -> None:
+    (tmp_path / "summary.csv").write_text(CsvReport().render(run([*LINES, wrong(arm="torch", case=case(64))])))
+    found = load(tmp_path / "summary.csv")
+    assert found.source.cells.keys() == {(line.case, line.timing, line.arm) for line in LINES}
+    assert all(len(rounds) == 1 for rounds in found.source.cells.values())
+    assert (found.source.summary, found.run, found.earned) == (True, None, ExitCode.WRONG_RESULT)
+    assert found.left_out == {"wrong": 1}
+    # The twin is a measure of noise and no arm.
+    assert found.source.arms == ("dedicated-stream", "stream-free", "torch", "torch-async")
+    assert list(differences([("a", found.meta), ("b", META)])) == []
+    assert list(differences([("a", found.meta), ("b", META | {"launch": {"world_size": 2}})])) == [
+        "ranks: 4 (a); 2 (b)"
+    ]
+    (warning,) = found.warnings
+    assert "does not say which machine" in warning
+
+
+@pytest.mark.parametrize(
+    ("lines", "earned"),
+    [
+        ([], ExitCode.OK),
+        ([Skipped(case=case(2**34), reason="large")], ExitCode.OK),
+        ([hang(), wrong(arm="torch", case=case(64))], ExitCode.WRONG_RESULT),
+        ([crash(), hang()], ExitCode.HANG),
+        ([crash()], ExitCode.SETUP),
+        # No batch of it was kept.
+        ([samples(case=case(64), samples_us=(), discarded=3)], ExitCode.SETUP),
+    ],
+)
+def test_a_summary_has_earned_what_its_run_had(tmp_path: Path, lines: list[Line], earned: ExitCode) -> None:
+    made = run([*LINES, *lines])
+    (tmp_path / "summary.csv").write_text(CsvReport().render(made))
+    assert load(tmp_path / "summary.csv").earned is earned is failures(made.lines)
+
+
+def test_the_same_run_is_known_again(tmp_path: Path) -> None:
+    first = load(write(tmp_path / "first"))
+    (tmp_path / "first" / "summary.csv").write_text(CsvReport().render(run(LINES)))
+    (tmp_path / "link").symlink_to(tmp_path / "first")
+    shutil.copytree(tmp_path / "first", tmp_path / "copy")
+    # A summary has the medians, to its digits.
+    shutil.copy(tmp_path / "first" / "summary.csv", tmp_path / "alone.csv")
+    for name in ("first", "link", "copy", "first/../first", "first/summary.csv", "alone.csv"):
+        assert first.same_as(load(tmp_path / name))
+    later = write(tmp_path / "later", of=META | {"started": "2026-10-02T02:00:00+00:00"})
+    elsewhere = write(tmp_path / "elsewhere", of=META | {"environment": {"hostname": "node2"}})
+    other = write(tmp_path / "other", TEXT.replace("8.39", "8.38"))
+    assert TEXT.count("8.39")
+    (tmp_path / "other.csv").write_text(CsvReport().render(run(LINES[:-1])))
+    for path in (later, elsewhere, other, tmp_path / "other.csv"):
+        assert not first.same_as(load(path))
+    shutil.copy(tmp_path / "alone.csv", tmp_path / "copy.csv")
+    alone = load(tmp_path / "alone.csv")
+    assert alone.same_as(load(tmp_path / "copy.csv"))
+    assert alone.same_as(first)
+    assert not alone.same_as(load(tmp_path / "other.csv"))
+
+
+def test_medians_that_differ_in_the_digits_of_a_summary_are_of_two_runs(tmp_path: Path) -> None:
+    for name, time_us in (("one", 8.0), ("near", 8.00000001), ("far", 8.000001)):
+        of = [samples("torch", samples_us=(7.0, time_us, 9.0))]
+        write(tmp_path / name, "".join(map(dump, of)))
+        (tmp_path / f"{name}.csv").write_text(CsvReport().render(run(of)))
+    for path in ("one", "one.csv"):
+        assert load(tmp_path / path).same_as(load(tmp_path / "near.csv"))
+        assert not load(tmp_path / path).same_as(load(tmp_path / "far.csv"))
+
+
+@pytest.mark.parametrize("path", NCCL_TESTS, ids=lambda path: path.name)
+def test_what_nccl_tests_wrote_is_a_run(path: Path) -> None:
+    found = load(path)
+    assert found.source.arms == ("nccl-tests",)
+    assert found.source.cells
+    assert {arm for _, _, arm in found.source.cells} == {"nccl-tests"}
+    assert found.run is not None
+    # Each case was measured once.
+    assert found.source.summary
+    known = dict(
+        line.split(": ", 1) for line in differences([("a", found.meta), ("b", META | {"launch": {"world_size": 99}})])
+    )
+    assert "ranks" in known
+
+
+@pytest.mark.parametrize(
+    ("of", "says"),
+    [
+        (META | {"schema": SCHEMA + 1}, "use that version or a later one"),
+        (META | {"tool": "another"}, "was not written by nccl-bench"),
+        ({"schema": 1}, "was not written by nccl-bench"),
+        ([], "was not written by nccl-bench"),
+        (META | {"worker": 3}, "worker is 3: it has to be dict"),
+        (META | {"worker": {"transport": "nccl"}}, "worker.transport is 'nccl': it has to be dict"),
+        (META | {"environment": {"gpus": {}}}, "environment.gpus is {}: it has to be list"),
+        (META | {"environment": {"gpus": ["H200"]}}, "environment.gpus has 'H200': each has to be dict"),
+        (META | {"environment": {"variables": [1]}}, "environment.variables is [1]: it has to be dict"),
+        (META | {"config": META["config"] | {"arms": [["torch"]]}}, "config.arms has ['torch']: each has to be str"),
+    ],
+)
+def test_a_foreign_or_newer_run_is_one_line(tmp_path: Path, of: object, says: str) -> None:
+    assert says in refused(write(tmp_path / "run", of=of))
+
+
+@pytest.mark.parametrize(
+    ("text", "says"),
+    [
+        (TEXT[:300] + "\n", "line 1: not JSON"),
+        (TEXT + "\n", f"line {len(LINES) + 1}: "),
+        (TEXT + "{}\n", f"line {len(LINES) + 1}: kind is null"),
+        (TEXT.replace('"samples_us": [', '"samples_us": [0.0, ', 1), "line 1: "),
+        (TEXT.replace('"rounds": [', '"rounds": ["a", ', 1), "line 1: samples.rounds[0] is"),
+        (TEXT.replace('"rounds": [', '"rounds": [true, ', 1), "line 1: samples.rounds[0] is true"),
+        (TEXT.replace('"rounds": [', '"rounds": [0.5, ', 1), "line 1: samples.rounds[0] is 0.5"),
+        (TEXT.replace('"samples_us": [', '"samples_us": [1e999, ', 1), "line 1: samples.samples_us[0] is Infinity"),
+        (TEXT.replace('"samples_us": [', '"samples_us": [NaN, ', 1), "line 1: not JSON"),
+        (TEXT.replace('"samples_us": [', '"samples_us": [null, ', 1), "line 1: samples.samples_us[0] is null"),
+        (b"\xff\n", "cannot be read"),
+    ],
+)
+def test_malformed_samples_are_one_line_with_its_place(tmp_path: Path, text: str | bytes, says: str) -> None:
+    assert says in refused(write(tmp_path / "run", text))
+
+
+def test_what_is_no_run_is_one_line(tmp_path: Path) -> None:
+    (tmp_path / "empty").mkdir()
+    assert "it has no run.json" in refused(tmp_path / "empty")
+    assert "cannot be read" in refused(tmp_path / "nowhere")
+    assert "cannot be read" in refused(tmp_path / "nowhere.csv")
+    for name, content in (
+        ("empty.txt", ""),
+        ("other.txt", "hello\n"),
+        ("other.json", "{}"),
+        ("cut.json", '{"a'),
+        ("no.csv", "a,b"),
+    ):
+        (tmp_path / name).write_text(content)
+        refused(tmp_path / name)
+    without = write(tmp_path / "without")
+    (without / "samples.jsonl").unlink()
+    assert "cannot be read" in refused(without)
+
+
+PLACES = [
+    (),
+    *((key,) for key in META),
+    *((key, inner) for key in ("config", "launch", "environment", "worker") for inner in META[key]),
+    ("worker", "transport", "version"),
+    ("environment", "gpus", 0),
+    ("environment", "gpus", 0, "driver"),
+    ("environment", "variables", "NCCL_ALGO"),
+    ("config", "limits", 0),
+    ("config", "limits", 0, "sizes"),
+    ("config", "arms", 1),
+]
+JSON = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False, allow_infinity=False) | st.text(max_size=5),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=5), inner, max_size=3),
+    max_leaves=5,
+)
+SAME_FILE = settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=300)
+
+
+def compared_or_one_line(path: Path) -> None:
+    """As a command would: read, look at the machine, compare within and between."""
+    message = "fine"
+    try:
+        found = load(path)
+        list(differences([("a", found.meta), ("b", META)]))
+        if found.run is not None:
+            of_run(found.run)
+        between([found.source], [found.source], lambda _case, _timing: 0.02)
+    except RecordError as error:
+        message = str(error)
+    assert len(message.splitlines()) == 1
+
+
+@SAME_FILE
+@given(place=st.sampled_from(PLACES), value=JSON)
+@example(place=("config", "baseline"), value="")
+def test_a_run_json_with_any_value_anywhere_is_read_or_one_line(
+    tmp_path: Path, place: tuple[str | int, ...], value: object
+) -> None:
+    of: Any = deepcopy(META)
+    if place:
+        inner = of
+        for key in place[:-1]:
+            inner = inner[key]
+        inner[place[-1]] = value
+    compared_or_one_line(write(tmp_path / "run", of=of if place else value))
+
+
+@SAME_FILE
+@given(
+    at=st.integers(0, len(TEXT)),
+    length=st.integers(0, 30) | st.integers(0, len(TEXT)),
+    new=st.text(max_size=6) | st.sampled_from(["\n", "null", "-1", "[]", "{", "1e999", "NaN", TEXT]),
+)
+def test_samples_with_any_mutation_are_read_or_one_line(tmp_path: Path, at: int, length: int, new: str) -> None:
+    text = (TEXT[:at] + new + TEXT[at + length :]).encode("utf-8", "surrogatepass")
+    compared_or_one_line(write(tmp_path / "run", text))
+
+
+@SAME_FILE
+@given(content=st.text() | st.binary())
+def test_any_file_is_read_or_one_line(tmp_path: Path, content: str | bytes) -> None:
+    path = tmp_path / "file"
+    path.write_bytes(content.encode("utf-8", "surrogatepass") if isinstance(content, str) else content)
+    compared_or_one_line(path)
+    shutil.copy(path, tmp_path / "run.json")
+    compared_or_one_line(tmp_path)

@@ -1,0 +1,508 @@
+"""Arms: every collective they bind, and how their calls are ordered with the caller's stream."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from typing import Any
+
+import pytest
+import torch
+import torch.distributed as dist
+from torch import Tensor
+
+from nccl_bench.arms.arm import COORDINATORS, OPERATIONS, Arm
+from nccl_bench.catalog import arms as arm_tables
+from nccl_bench.catalog.arms import ARMS, Order
+from nccl_bench.catalog.cases import Case, Scenario
+from nccl_bench.catalog.collectives import COLLECTIVES, Placement, RedOp
+from nccl_bench.catalog.devices import DEVICES
+from nccl_bench.catalog.dtypes import DTYPES
+from nccl_bench.catalog.routes import override
+from nccl_bench.catalog.support import unsupported
+from nccl_bench.communicators.registry import BUILDERS
+from nccl_bench.communicators.torch_distributed import ProcessGroupCommunicator
+from nccl_bench.errors import DisabledError, NcclBenchError
+from nccl_bench.streams import cpu
+from nccl_bench.streams.cpu_device import CpuStreams
+from nccl_bench.transports.device import Device, open_device
+from nccl_bench.transports.gloo import GlooTransport
+from tests.support.communicator_rig import PATIENCE_S, RANK, Gate, gloo_world, nccl_device, pretend_ranks, raw, settles
+from tests.support.fake_nccl import Call, FakeNccl
+
+COUNT = 6
+CPU = DEVICES["cpu"]
+HERE = [name for name, arm in ARMS.items() if "gloo" in arm.transports]
+ORDERED = [name for name in HERE if ARMS[name].order is not Order.BARE]
+WITH_PRIVATE_STREAM = [name for name in ORDERED if ARMS[name].communicator == "dedicated-stream"]
+UNORDERED = "dedicated-stream-unordered"
+EVERY_COLLECTIVE = pytest.mark.parametrize("collective", COLLECTIVES)
+
+
+@pytest.fixture(scope="module", autouse=True)
+def group() -> Iterator[dist.ProcessGroup]:
+    with gloo_world() as group:
+        yield group
+
+
+@pytest.fixture
+def device() -> Device:
+    return open_device("cpu", 0)
+
+
+@pytest.fixture
+def make(group: dist.ProcessGroup, device: Device) -> Iterator[Callable[[str], Arm]]:
+    """Makes arms in a world of one, over Gloo, and closes them."""
+    arms: list[Arm] = []
+
+    def make(name: str) -> Arm:
+        arms.append(Arm(name, group, device))
+        return arms[-1]
+
+    yield make
+    for arm in arms:
+        arm.close()
+
+
+def case(
+    collective: str,
+    *,
+    dtype: str = "float32",
+    redop: RedOp | None = None,
+    placement: Placement = Placement.OUT_OF_PLACE,
+    root: int = 0,
+    world_size: int = 1,
+) -> Case:
+    row = COLLECTIVES[collective]
+    return Case(
+        scenario=Scenario.ISOLATED,
+        collective=collective,
+        dtype=dtype,
+        redop=(redop or RedOp.SUM) if row.reduces else None,
+        placement=placement,
+        root=root if row.rooted else None,
+        size_bytes=row.size_bytes(COUNT, DTYPES[dtype].itemsize, world_size),
+        count=COUNT,
+    )
+
+
+def cases(collective: str) -> Iterator[Case]:
+    """All data types, reductions and placements of a collective."""
+    row = COLLECTIVES[collective]
+    for dtype in DTYPES:
+        for redop in RedOp if row.reduces else [None]:
+            for placement in row.placements:
+                yield case(collective, dtype=dtype, redop=redop, placement=placement)
+
+
+def supports(arm: str, what: Case) -> bool:
+    return unsupported(ARMS[arm], CPU, what.collective, what.dtype, what.redop, what.placement) is None
+
+
+def buffers(what: Case, world_size: int = 1, rank: int = 0) -> tuple[Tensor, Tensor]:
+    """Input and poisoned output; in place the same tensor, or the smaller one as a block of the larger."""
+    dtype = getattr(torch, what.dtype)
+    send, receive = what.row.send_count(COUNT, world_size), what.row.receive_count(COUNT, world_size)
+    if what.placement is Placement.OUT_OF_PLACE:
+        return torch.arange(1, send + 1).to(dtype), torch.full((receive,), 100.0).to(dtype)
+    both = torch.arange(1, max(send, receive) + 1).to(dtype)
+    block = both[rank * COUNT : (rank + 1) * COUNT]
+    return (both if send >= receive else block), (both if receive >= send else block)
+
+
+def test_every_arm_and_every_collective_has_its_row() -> None:
+    assert set(OPERATIONS) == set(COLLECTIVES)
+    assert {arm.communicator for arm in ARMS.values()} == {*BUILDERS, *COORDINATORS}
+    assert set(COORDINATORS) == arm_tables.COORDINATORS
+
+
+@pytest.mark.parametrize("name", HERE)
+@EVERY_COLLECTIVE
+def test_an_arm_runs_whatever_it_supports(make: Callable[[str], Arm], name: str, collective: str) -> None:
+    """In a world of one every collective is the identity."""
+    arm, caller = make(name), cpu.Stream()
+    ran = 0
+    for what in cases(collective):
+        if not supports(name, what):
+            continue
+        x, y = buffers(what)
+        source = raw(x)
+        with cpu.stream(caller):
+            operation = arm.bind(what, x, y)
+            operation()
+            operation()
+        cpu.synchronize()
+        assert raw(y) == source, what.label
+        ran += 1
+    # Left out of the torch arm, see below.
+    assert ran >= (len(DTYPES) - 2 if (name, collective) != ("torch", "send_recv") else 0)
+
+
+@pytest.mark.parametrize("name", HERE)
+@EVERY_COLLECTIVE
+def test_what_an_arm_does_not_support_really_fails(make: Callable[[str], Arm], name: str, collective: str) -> None:
+    arm, caller = make(name), cpu.Stream()
+    for what in cases(collective):
+        if supports(name, what):
+            continue
+        if (name, collective) == ("torch", "send_recv"):
+            continue
+        x, y = buffers(what)
+        with pytest.raises((NcclBenchError, RuntimeError, ValueError)), cpu.stream(caller):  # noqa: PT012
+            arm.bind(what, x, y)()
+            cpu.synchronize()
+
+
+def test_the_torch_arm_exchanges_nothing_since_it_would_be_the_asynchronous_one_by_another_name(
+    make: Callable[[str], Arm], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    what = case("send_recv")
+    assert [name for name in HERE if not supports(name, what)] == ["torch"]
+    called: list[str] = []
+    monkeypatch.setattr(ProcessGroupCommunicator, "_exchange", lambda self, *args: called.append("the same"))
+    for name in ("torch", "torch-async"):
+        make(name).bind(what, *buffers(what))()
+    assert called == ["the same"] * 2
+
+
+def test_a_closed_arm_is_closed(make: Callable[[str], Arm]) -> None:
+    for name in HERE:
+        arm = make(name)
+        operation = arm.bind(case("all_to_all"), *buffers(case("all_to_all")))
+        arm.close()
+        arm.close()
+        if name != "transport":  # which has no communicator around its calls
+            with pytest.raises(DisabledError):
+                operation()
+        with pytest.raises(DisabledError):
+            arm.bind(case("all_to_all"), *buffers(case("all_to_all")))()
+
+
+# Order with the caller's stream
+
+
+def check_sees_the_producer(arm: Arm, what: Case, patience_s: float = 0.03) -> None:
+    """The operation comes after what was queued on the caller's stream before it."""
+    caller, (x, y) = cpu.Stream(), buffers(what)
+    with cpu.stream(caller):
+        operation = arm.bind(what, x, y)
+        gate = Gate(caller)
+        caller.submit(x.fill_, 7)
+        operation()
+    private = arm.communicator.stream
+    overtook = private is not None and settles(private, patience_s)
+    gate.open()
+    cpu.synchronize()
+    assert not overtook
+    assert y.tolist() == [7] * y.numel()
+
+
+def check_is_seen_by_the_consumer(arm: Arm, what: Case, patience_s: float = 0.03) -> None:
+    """What is queued on the caller's stream afterwards comes after the operation."""
+    caller, (x, y) = cpu.Stream(), buffers(what)
+    private, seen = arm.communicator.stream, torch.zeros_like(y)
+    gate = Gate(private or caller)
+    with cpu.stream(caller):
+        caller.submit(x.fill_, 7)
+        arm.bind(what, x, y)()
+        caller.submit(seen.copy_, y)
+    overtook = settles(caller, patience_s)
+    gate.open()
+    cpu.synchronize()
+    assert not overtook
+    assert seen.tolist() == [7] * y.numel()
+
+
+def check_calls_in_a_row(arm: Arm, what: Case) -> None:
+    """Each of many calls, none of them waited for, sees its own producer and is seen by its own consumer."""
+    caller, (x, y) = cpu.Stream(), buffers(what)
+    seen = [torch.zeros_like(y) for _ in range(20)]
+    with cpu.stream(caller):
+        operation = arm.bind(what, x, y)
+        gate = Gate(caller)
+        for number, copy in enumerate(seen):
+            caller.submit(x.fill_, number)
+            operation()
+            caller.submit(copy.copy_, y)
+    gate.open()
+    cpu.synchronize()
+    assert [copy.tolist() for copy in seen] == [[number] * y.numel() for number in range(len(seen))]
+
+
+def placed(name: str, collective: str) -> list[Case]:
+    possible = (case(collective, placement=placement) for placement in COLLECTIVES[collective].placements)
+    return [what for what in possible if supports(name, what)]
+
+
+@pytest.mark.parametrize("name", ORDERED)
+@EVERY_COLLECTIVE
+def test_a_call_is_ordered_with_what_surrounds_it(make: Callable[[str], Arm], name: str, collective: str) -> None:
+    arm = make(name)
+    for what in placed(name, collective):
+        check_sees_the_producer(arm, what)
+        check_is_seen_by_the_consumer(arm, what)
+        check_calls_in_a_row(arm, what)
+
+
+@pytest.mark.parametrize("name", ORDERED)
+def test_an_operation_that_is_no_case_s_is_ordered_alike(make: Callable[[str], Arm], name: str) -> None:
+    arm, caller = make(name), cpu.Stream()
+    given, output, seen = torch.zeros(COUNT), torch.zeros(COUNT), torch.zeros(COUNT)
+    with cpu.stream(caller):
+        operation = arm.order(lambda: arm.communicator.all_gather(output, given, [COUNT]))
+        gate = Gate(caller)
+        caller.submit(given.fill_, 7)
+        operation()
+        caller.submit(seen.copy_, output)
+    private = arm.communicator.stream
+    overtook = private is not None and settles(private)
+    gate.open()
+    cpu.synchronize()
+    assert not overtook
+    assert seen.tolist() == [7] * COUNT
+
+
+def test_only_an_arm_that_forks_and_joins_puts_something_around_an_operation(make: Callable[[str], Arm]) -> None:
+    arms = [make(name) for name in HERE if name != "transport"]  # which records it
+    assert [arm.name for arm in arms if arm.order(print) is not print] == WITH_PRIVATE_STREAM
+
+
+class Silent:
+    """An event that orders nothing."""
+
+    def record(self, stream: Any = None) -> None:
+        pass
+
+    def wait(self, stream: Any = None) -> None:
+        pass
+
+
+@EVERY_COLLECTIVE
+def test_the_check_catches_a_missing_fork(make: Callable[[str], Arm], collective: str) -> None:
+    arm = make("dedicated-stream")
+    arm._fork = Silent()
+    for what in placed("dedicated-stream", collective):
+        with pytest.raises(AssertionError):
+            check_sees_the_producer(arm, what, PATIENCE_S)
+    check_is_seen_by_the_consumer(arm, case(collective))
+
+
+@EVERY_COLLECTIVE
+def test_the_check_catches_a_missing_join(make: Callable[[str], Arm], collective: str) -> None:
+    arm = make("dedicated-stream")
+    arm._join = Silent()
+    for what in placed("dedicated-stream", collective):
+        with pytest.raises(AssertionError):
+            check_is_seen_by_the_consumer(arm, what, PATIENCE_S)
+    check_sees_the_producer(arm, case(collective))
+
+
+@EVERY_COLLECTIVE
+def test_the_unordered_arm_really_is_unordered(make: Callable[[str], Arm], collective: str) -> None:
+    arm = make(UNORDERED)
+    for what in placed(UNORDERED, collective):
+        for check in (check_sees_the_producer, check_is_seen_by_the_consumer):
+            with pytest.raises(AssertionError):
+                check(arm, what, PATIENCE_S)
+
+
+@pytest.mark.parametrize("name", [name for name in ORDERED if name != "transport"])
+def test_a_call_runs_on_the_stream_that_is_current_at_the_call(make: Callable[[str], Arm], name: str) -> None:
+    check_follows_the_caller(make(name))
+
+
+def check_follows_the_caller(arm: Arm) -> None:
+    bound_on, called_on = cpu.Stream(), cpu.Stream()
+    what = case("all_gather")
+    x, y = buffers(what)
+    with cpu.stream(bound_on):
+        operation = arm.bind(what, x, y)
+    gate = Gate(called_on)
+    with cpu.stream(called_on):
+        called_on.submit(x.fill_, 7)
+        operation()
+    before = y.tolist() if settles(bound_on, PATIENCE_S) else []
+    gate.open()
+    cpu.synchronize()
+    assert before == [100] * COUNT
+    assert y.tolist() == [7] * COUNT
+
+
+def test_the_transport_arm_runs_on_the_stream_it_was_bound_on(make: Callable[[str], Arm]) -> None:
+    with pytest.raises(AssertionError):
+        check_follows_the_caller(make("transport"))
+
+
+@pytest.mark.parametrize("name", WITH_PRIVATE_STREAM)
+def test_the_fork_and_join_make_no_event_and_wait_stream_does(
+    make: Callable[[str], Arm], monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    operation = make(name).bind(case("all_gather"), *buffers(case("all_gather")))
+    made: list[object] = []
+    original = cpu.Event.__init__
+
+    def noted(self: cpu.Event, enable_timing: bool = False) -> None:
+        made.append(self)
+        original(self, enable_timing)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(cpu.Event, "__init__", noted)
+        with cpu.stream(cpu.Stream()):
+            operation()
+    cpu.synchronize()
+    assert len(made) == (0 if ARMS[name].order is Order.FORK_JOIN else 2)
+
+
+def test_no_two_arms_share_a_communicator_or_a_stream(make: Callable[[str], Arm]) -> None:
+    arms = [make(name) for name in [*HERE, *HERE]]
+    assert len({id(arm.communicator) for arm in arms}) == len(arms)
+    private = [arm.communicator.stream for arm in arms if arm.communicator.stream is not None]
+    assert len({stream.handle for stream in private}) == len(private) == 6
+
+
+@pytest.mark.parametrize("name", HERE)
+def test_an_arm_s_private_streams_are_as_many_as_its_row_says(make: Callable[[str], Arm], name: str) -> None:
+    arm = make(name)
+    private = arm.private_streams()
+    assert len({stream.handle for stream in private}) == len(private) == ARMS[name].private_streams
+    assert arm.communicator.stream is None or arm.communicator.stream in private
+
+
+# Graphs and routes
+
+
+class Capturing(CpuStreams):
+    """Streams that "capture" by calling, and note on which stream they were told to and which one was current."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.captured: list[tuple[Any, Any]] = []
+
+    def capture(self, body: Callable[[], None], stream: Any = None) -> Any:
+        self.captured.append((stream, cpu.current_stream()))
+        body()
+        return self
+
+
+@pytest.fixture
+def capturing(group: dist.ProcessGroup) -> Iterator[Callable[..., tuple[Arm, Capturing]]]:
+    """Makes arms whose device has graphs, and closes them."""
+    arms: list[Arm] = []
+
+    def capturing(name: str, *routes: Any) -> tuple[Arm, Capturing]:
+        streams = Capturing()
+        arms.append(Arm(name, group, Device(streams=streams, transport=GlooTransport(streams)), *routes))
+        return arms[-1], streams
+
+    yield capturing
+    for arm in arms:
+        arm.close()
+
+
+@pytest.mark.parametrize("name", ORDERED)
+def test_a_coordinator_captures_in_its_graph_capture_and_other_arms_from_the_current_stream(
+    capturing: Callable[..., tuple[Arm, Capturing]], name: str
+) -> None:
+    (arm, streams), caller = capturing(name), cpu.Stream()
+    coordinator: Any = arm.communicator
+    off: list[bool] = []
+    with cpu.stream(caller):
+        graph: object = arm.capture(lambda: off.append(name in COORDINATORS and coordinator.communicator.disabled))
+    assert graph is streams
+    assert off == [False]
+    [(stream, current)] = streams.captured
+    if name in COORDINATORS:
+        with coordinator.graph_capture() as its_own:
+            assert stream is current is its_own
+        assert coordinator.communicator.disabled
+    else:
+        assert (stream, current) == (None, caller)
+
+
+@pytest.mark.parametrize("name", COORDINATORS)
+def test_a_coordinator_s_routes_decide_who_is_called(
+    capturing: Callable[..., tuple[Arm, Capturing]], monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    by_torch: list[str] = []
+    all_gather = ProcessGroupCommunicator.all_gather
+
+    def noted(self: ProcessGroupCommunicator, *args: Any) -> None:
+        by_torch.append(where)
+        all_gather(self, *args)
+
+    what = case("all_gather")
+    x, y = buffers(what)
+    monkeypatch.setattr(ProcessGroupCommunicator, "all_gather", noted)
+    default, overridden = capturing(name), capturing(name, override(["eager=communicator", "graph=torch"]))
+    for label, (arm, _) in (("default", default), ("overridden", overridden)):
+        operation = arm.bind(what, x, y)
+        where = f"{label}, eager"
+        operation()
+        where = f"{label}, graph"
+        arm.capture(operation)
+    cpu.synchronize()
+    assert by_torch == ["default, eager", "overridden, graph"]
+
+
+# What reaches the library: rank 1 of 4 over a fake libnccl
+
+
+@pytest.fixture
+def make_nccl(group: dist.ProcessGroup, fake: FakeNccl, monkeypatch: pytest.MonkeyPatch) -> Callable[[str], Arm]:
+    pretend_ranks(monkeypatch)
+    device = nccl_device(fake.path)
+    return lambda name: Arm(name, group, device)
+
+
+def calls_of(arm: Arm, what: Case, x: Tensor, y: Tensor, fake: FakeNccl) -> list[Call]:
+    """What binding and calling once reaches the library with, without the communicator's handle."""
+    operation = arm.bind(what, x, y)
+    fake.reset()
+    operation()
+    return [replace(call, comm=None) for call in fake.calls()]
+
+
+@EVERY_COLLECTIVE
+def test_the_transport_arm_makes_the_calls_of_the_stream_free_one(
+    make_nccl: Callable[[str], Arm], fake: FakeNccl, collective: str
+) -> None:
+    stream_free, transport = make_nccl("stream-free"), make_nccl("transport")
+    stream = cpu.Stream()
+    for placement in COLLECTIVES[collective].placements:
+        what = case(collective, placement=placement, redop=RedOp.MAX, root=2, world_size=4)
+        x, y = buffers(what, 4, RANK)
+        with cpu.stream(stream):
+            expected = calls_of(stream_free, what, x, y, fake)
+            assert calls_of(transport, what, x, y, fake) == expected
+            fake.reset()
+            operation = transport.bind(what, x, y)
+            assert fake.calls() == []  # recording calls nothing
+        operation()  # on another current stream, which it does not ask for
+        assert [replace(call, comm=None) for call in fake.calls()] == expected
+        assert {call.stream for call in expected} - {None} == {stream.handle}
+        # And the communicator still works unrecorded.
+        fake.reset()
+        transport.communicator.all_reduce(x)
+        assert [call.function for call in fake.calls()] == ["ncclAllReduce"]
+
+
+@pytest.mark.parametrize("name", ["stream-free", "dedicated-stream", "transport", UNORDERED])
+@EVERY_COLLECTIVE
+def test_the_case_decides_what_is_called(
+    make_nccl: Callable[[str], Arm], fake: FakeNccl, name: str, collective: str
+) -> None:
+    arm = make_nccl(name)
+    row = COLLECTIVES[collective]
+    for placement in row.placements:
+        what = case(collective, placement=placement, dtype="bfloat16", redop=RedOp.MIN, root=2, world_size=4)
+        x, y = buffers(what, 4, RANK)
+        calls = [call for call in calls_of(arm, what, x, y, fake) if call.count is not None]
+        assert len(calls) == (2 if collective == "send_recv" else 1)
+        for call in calls:
+            assert (call.count, call.dtype) == (COUNT, 9)
+            assert call.send in (x.data_ptr(), None)
+            assert call.recv in (y.data_ptr(), None)
+            assert call.op == (3 if row.reduces else None)
+            assert call.root == (2 if row.rooted else None)
+        if collective == "send_recv":
+            assert [(call.function, call.peer) for call in calls] == [("ncclSend", 2), ("ncclRecv", 0)]

@@ -1,0 +1,128 @@
+"""What arms are seen to run, and what a report makes of two that run the same."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+import torch
+import torch.distributed as dist
+
+from nccl_bench.arms.arm import Arm
+from nccl_bench.catalog.arms import twin_of
+from nccl_bench.catalog.collectives import COLLECTIVES
+from nccl_bench.catalog.routes import Mode, override
+from nccl_bench.catalog.timings import Timing
+from nccl_bench.errors import InvalidArgumentError
+from nccl_bench.report import notes
+from nccl_bench.transports.device import Device, open_device
+from tests.support.communicator_rig import gloo_world
+from tests.support.synthetic_runs import case, run, samples
+
+OURS = "gloo all_reduce on the current stream"
+TORCH = "torch.distributed, synchronous"
+
+
+@pytest.fixture(scope="module", autouse=True)
+def group() -> Iterator[dist.ProcessGroup]:
+    with gloo_world() as group:
+        yield group
+
+
+@pytest.fixture
+def device() -> Device:
+    return open_device("cpu", 0)
+
+
+def paths(arm: Arm, collective: str = "all_reduce") -> tuple[str, str]:
+    """Eagerly and in graphs."""
+    tensor = torch.zeros(8, dtype=torch.bfloat16)
+    found = arm.paths(case(16, collective), tensor, tensor)
+    return found[Mode.EAGER], found[Mode.GRAPH]
+
+
+@pytest.mark.parametrize(
+    ("name", "eager", "graph"),
+    [
+        ("stream-free", OURS, OURS),
+        ("transport", OURS, OURS),
+        ("dedicated-stream", *["gloo all_reduce on a private stream, fork-join"] * 2),
+        ("dedicated-stream-wait-stream", *["gloo all_reduce on a private stream, wait-stream"] * 2),
+        ("torch", TORCH, TORCH),
+        ("torch-async", *["torch.distributed, asynchronous"] * 2),
+        ("coordinator", TORCH, OURS),
+        ("coordinator-legacy", TORCH, OURS),
+    ],
+)
+def test_a_path_is_what_is_called_and_on_which_stream(
+    group: dist.ProcessGroup, device: Device, name: str, eager: str, graph: str
+) -> None:
+    with device.streams.stream(device.streams.new_stream()):
+        arm = Arm(name, group, device)
+        assert paths(arm) == (eager, graph)
+        arm.close()
+
+
+def test_a_private_stream_that_is_the_callers_is_none(group: dist.ProcessGroup, device: Device) -> None:
+    arm = Arm("dedicated-stream", group, device)
+    with device.streams.stream(arm.communicator.stream):
+        assert paths(arm)[0] == OURS
+    with device.streams.stream(device.streams.new_stream()):
+        assert paths(arm)[0] != OURS
+        arm.move(device.streams.current_stream())
+        assert paths(arm)[0] == OURS
+    arm.close()
+
+
+def test_a_coordinators_path_follows_its_routes(group: dist.ProcessGroup, device: Device) -> None:
+    arm = Arm("coordinator", group, device, override(["eager=communicator", "graph=torch"]))
+    assert paths(arm) == (OURS, TORCH)
+    arm.close()
+
+
+def test_an_exchange_is_two_calls(group: dist.ProcessGroup, device: Device) -> None:
+    arm = Arm("stream-free", group, device)
+    assert "send_recv" in COLLECTIVES
+    assert paths(arm, "send_recv")[0] == "gloo send and recv on the current stream"
+    arm.close()
+
+
+def test_a_traced_communicator_is_as_it_was_also_after_a_failure(group: dist.ProcessGroup, device: Device) -> None:
+    arm = Arm("stream-free", group, device)
+    communicator: Any = arm.communicator
+    with pytest.raises(InvalidArgumentError), communicator.traced() as calls:
+        communicator.all_reduce(torch.zeros(1, device="meta"))
+    communicator.all_reduce(torch.zeros(1))
+    assert calls == []
+    with communicator.traced() as calls:
+        communicator.all_reduce(torch.zeros(1))
+    communicator.all_reduce(torch.zeros(1))
+    assert len(calls) == 1
+    arm.close()
+
+
+def told(*paths: tuple[str, str, str], timings: tuple[Timing, ...] = (Timing.GATED, Timing.GRAPH)) -> list[str]:
+    """The report's doubts about a run of arms with these paths, eagerly and in graphs; the first is the baseline."""
+    names = [name for name, _, _ in paths]
+    made = run([samples(name, timing) for name in names for timing in timings], baseline=names[0], arms=names)
+    made.meta["worker"] = {
+        "paths": [{"collective": "all_reduce", "arm": name, "eager": a, "graph": b} for name, a, b in paths]
+    }
+    return [text for text in notes.doubts(made) if "same path" in text]
+
+
+def test_two_arms_on_one_path_are_told_by_mode() -> None:
+    (text,) = told(("torch", TORCH, TORCH), ("coordinator", TORCH, OURS))
+    assert "coordinator and torch run the same path in all_reduce (gated): torch.distributed, synchronous." in text
+    assert len(told(("torch", TORCH, TORCH), ("mine", TORCH, TORCH))) == 2
+    assert len(told(("torch", TORCH, TORCH), ("mine", TORCH, TORCH), timings=(Timing.GRAPH,))) == 1
+
+
+def test_other_paths_and_the_baselines_twin_are_not() -> None:
+    assert told(("torch", TORCH, TORCH), ("stream-free", OURS, OURS), (twin_of("torch"), TORCH, TORCH)) == []
+    assert told(("torch", TORCH, TORCH)) == []
+
+
+def test_a_run_that_does_not_know_its_paths_has_no_such_doubt() -> None:
+    assert [text for text in notes.doubts(run([samples("torch")])) if "same path" in text] == []

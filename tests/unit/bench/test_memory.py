@@ -1,0 +1,295 @@
+"""A case's slots in NCCL's memory: registered with every communicator of ours, given back, and told."""
+
+from __future__ import annotations
+
+import ctypes
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import nullcontext
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+import torch.distributed as dist
+from torch import Tensor
+
+from nccl_bench.arms.arm import Arm
+from nccl_bench.bench import memory
+from nccl_bench.bench.runner import Runner
+from nccl_bench.communicators.dedicated_stream import DedicatedStreamCommunicator
+from nccl_bench.communicators.over_transport import TransportCommunicator
+from nccl_bench.config.run import Register, resolve
+from nccl_bench.errors import NcclError, TransportError
+from nccl_bench.ranks.progress import Progress
+from nccl_bench.records.schema import Line, Registration, Samples
+from nccl_bench.report import notes
+from nccl_bench.transports.device import Device
+from nccl_bench.transports.nccl import NcclTransport
+from tests.support.communicator_rig import PlantedError, nccl_device
+from tests.support.fake_nccl import Call, FakeNccl, build
+from tests.support.run_of_one import run_of_one
+from tests.support.synthetic_runs import run, samples
+
+OURS = ["stream-free", "transport", "dedicated-stream", "coordinator"]
+WITH_TWIN = [*OURS, "dedicated-stream:twin"]
+OTHERS = ["torch", "torch-async"]
+EITHER = pytest.mark.parametrize("how", [Register.LOCAL, Register.WINDOW])
+
+
+@pytest.fixture(autouse=True)
+def host_memory(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The fake NCCL's memory is the host's, and torch.distributed runs over Gloo."""
+    monkeypatch.setattr(memory, "_tensor", lambda ptr, size, _device: host_tensor(ptr, size))
+    monkeypatch.setattr(Device, "backend", "gloo")
+
+
+def host_tensor(ptr: int, size: int) -> Tensor:
+    return torch.frombuffer((ctypes.c_ubyte * size).from_address(ptr), dtype=torch.uint8)
+
+
+def swept(
+    group: dist.ProcessGroup, library: Path, progress: Progress | None = None, **options: Any
+) -> tuple[Runner, list[Line]]:
+    """A run of one rank over the fake NCCL."""
+    asked = {"arms": [*OURS, *OTHERS], "sizes": "1K,4K", "timings": "eager", "rounds": 1, "max_rounds": 1}
+    config = resolve("cuda", {**asked, "ops_per_batch": 4, "warmup": 1, "dtypes": "float32", **options})
+    return run_of_one(config, group, nccl_device(library), progress or Progress(None, 0, 0))
+
+
+def faults(calls: Sequence[Call]) -> set[str]:
+    """What is wrong with the calls about memory, of a run whose every case has the arms ``WITH_TWIN``."""
+    found: set[str] = set()
+    size = start = 0
+    held: set[tuple[int | None, int | None]] = set()
+    registered: set[int | None] = set()
+    for call in calls:
+        if call.function == "ncclMemAlloc":
+            size, registered = call.size or 0, set()
+        elif call.function in ("ncclCommRegister", "ncclCommWindowRegister"):
+            start, is_window = call.pointer or 0, call.function == "ncclCommWindowRegister"
+            held.add((call.comm, start + (1 if is_window else 2)))
+            registered.add(call.comm)
+            if call.size != size or call.flags != (1 if is_window else None):
+                found.add("registered as something else")
+        elif call.function in ("ncclCommDeregister", "ncclCommWindowDeregister"):
+            held.remove((call.comm, call.handle if call.window is None else call.window))
+        elif call.function == "ncclAllReduce":
+            assert call.send is not None
+            if call.count != 1 and not start <= call.send < start + size:
+                found.add("used other memory")
+        elif call.function == "ncclMemFree":
+            if held:
+                found.add("freed while registered")
+            if len(registered) != len(WITH_TWIN):
+                found.add("not registered with every communicator")
+            size = 0
+    return found | ({"never freed"} if size else set()) | ({"never deregistered"} if held else set())
+
+
+@EITHER
+def test_the_slots_are_registered_with_every_communicator_of_ours_and_given_back(
+    how: Register, one_rank: dist.ProcessGroup, fake: FakeNccl
+) -> None:
+    runner, lines = swept(one_rank, fake.path, register=how)
+    assert faults(fake.calls()) == set()
+    assert len(fake.calls("ncclMemAlloc")) == 2
+    local, window = fake.calls("ncclCommRegister"), fake.calls("ncclCommWindowRegister")
+    assert (len(local), len(window)) == ((0, 10) if how is Register.WINDOW else (10, 0))
+    assert runner.registrations == {
+        **dict.fromkeys(WITH_TWIN, Registration.REGISTERED),
+        **dict.fromkeys(OTHERS, Registration.ABSENT),
+    }
+    assert [line.wrong for line in lines if isinstance(line, Samples)] == [0] * 14
+
+
+def forgets(patch: pytest.MonkeyPatch) -> None:
+    for name in ("deregister_comm_window", "deregister_comm_memory"):
+        patch.setattr(TransportCommunicator, name, lambda *_: None)
+
+
+def frees_first(patch: pytest.MonkeyPatch) -> None:
+    late: list[Callable[[], None]] = []
+    free = NcclTransport.mem_free
+
+    def frees(self: NcclTransport, ptr: int) -> None:
+        free(self, ptr)
+        while late:
+            late.pop()()
+
+    patch.setattr(NcclTransport, "mem_free", frees)
+    for name in ("deregister", "window_deregister"):
+        now: Any = getattr(NcclTransport, name)
+        patch.setattr(NcclTransport, name, lambda *args, now=now: late.append(lambda: now(*args)))
+
+
+def registers_the_first_alone(patch: pytest.MonkeyPatch) -> None:
+    carrier: Any = Arm.carrier.fget  # type: ignore[attr-defined]  # of a property
+    patch.setattr(Arm, "carrier", property(lambda arm: carrier(arm) if arm.name == OURS[0] else None))
+
+
+def forgets_to_free(patch: pytest.MonkeyPatch) -> None:
+    patch.setattr(NcclTransport, "mem_free", lambda *_: None)
+
+
+def uses_torchs_memory(patch: pytest.MonkeyPatch) -> None:
+    patch.setattr(memory, "_tensor", lambda _ptr, size, _device: torch.empty(size, dtype=torch.uint8))
+
+
+@EITHER
+@pytest.mark.parametrize(
+    ("defect", "fault"),
+    [
+        (forgets, "never deregistered"),
+        (frees_first, "freed while registered"),
+        (registers_the_first_alone, "not registered with every communicator"),
+        (forgets_to_free, "never freed"),
+        (uses_torchs_memory, "used other memory"),
+    ],
+)
+def test_a_planted_defect_is_seen(
+    how: Register,
+    defect: Callable[[pytest.MonkeyPatch], None],
+    fault: str,
+    one_rank: dist.ProcessGroup,
+    fake: FakeNccl,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    defect(monkeypatch)
+    swept(one_rank, fake.path, register=how)
+    assert fault in faults(fake.calls())
+
+
+def test_without_registration_the_memory_is_torchs(one_rank: dist.ProcessGroup, fake: FakeNccl) -> None:
+    runner, _ = swept(one_rank, fake.path)
+    assert fake.calls("ncclMemAlloc") == []
+    assert runner.registrations == {}
+
+
+@EITHER
+def test_a_null_handle_is_told_and_not_given_back(how: Register, one_rank: dist.ProcessGroup, fake: FakeNccl) -> None:
+    fake.set_null_handles(True)
+    runner, lines = swept(one_rank, fake.path, register=how)
+    assert {runner.registrations[name] for name in WITH_TWIN} == {Registration.UNAVAILABLE}
+    assert fake.calls("ncclCommDeregister") == fake.calls("ncclCommWindowDeregister") == []
+    assert len(fake.calls("ncclMemFree")) == 2
+    assert {line.wrong for line in lines if isinstance(line, Samples)} == {0}
+
+
+def test_arms_are_asked_for_one_after_the_other(one_rank: dist.ProcessGroup, fake: FakeNccl) -> None:
+    seen: list[str] = []
+    device = nccl_device(fake.path)
+    arms = {name: Arm(name, one_rank, device) for name in OURS}
+
+    def in_turn() -> Iterator[tuple[str, Arm]]:
+        for name, arm in arms.items():
+            seen.append(name)
+            if name == OURS[1]:
+                fake.fail_next("ncclCommWindowRegister", 3)
+            yield name, arm
+
+    with (
+        pytest.raises(NcclError, match="ncclCommWindowRegister returned 3"),
+        memory.registered(Register.WINDOW, 512, device, in_turn()),
+    ):
+        pytest.fail("the body ran")
+    assert seen == OURS[:2]
+    for arm in arms.values():
+        arm.close()
+
+
+def test_after_a_failure_of_a_case_nothing_is_given_back(one_rank: dist.ProcessGroup, fake: FakeNccl) -> None:
+    device = nccl_device(fake.path)
+    arm = Arm("stream-free", one_rank, device)
+    with (
+        pytest.raises(PlantedError),
+        memory.registered(Register.WINDOW, 512, device, [("stream-free", arm)]),
+    ):
+        raise PlantedError
+    assert fake.calls("ncclCommWindowDeregister") == fake.calls("ncclMemFree") == []
+    arm.close()
+
+
+def test_an_nccl_without_such_memory_says_what_is_needed(
+    one_rank: dist.ProcessGroup, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    old = build(tmp_path_factory.mktemp("old"), "-DOLD")
+    with pytest.raises(TransportError, match=r"ncclMemAlloc needs NCCL 2\.19 or later, .* is 2\.12\.12"):
+        swept(one_rank, old, register="local", arms="stream-free")
+
+
+def test_a_failure_in_a_run_is_put_down_to_the_arm_that_registers(
+    one_rank: dist.ProcessGroup, fake: FakeNccl, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fails(self: TransportCommunicator, ptr: int, size: int) -> None:
+        raise PlantedError
+
+    monkeypatch.setattr(DedicatedStreamCommunicator, "register_comm_memory", fails)
+    progress = Progress(None, 0, 0)
+    with pytest.raises(PlantedError):
+        swept(one_rank, fake.path, progress, register="local", arms="stream-free,dedicated-stream")
+    assert (progress.position.arm, progress.position.phase) == ("dedicated-stream", "registration")
+
+
+@pytest.mark.parametrize("copies", [False, True])
+def test_torch_reads_the_memory_where_it_is(copies: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.undo()  # the real one
+    given = bytearray(range(64))
+    ptr = ctypes.addressof(ctypes.c_ubyte.from_buffer(given))
+
+    def as_tensor(block: Any, device: torch.device) -> Tensor:
+        described = block.__cuda_array_interface__
+        assert (described["typestr"], described["version"], device.type) == ("|u1", 3, "cuda")
+        (size,), (start, read_only) = described["shape"], described["data"]
+        assert not read_only
+        tensor = host_tensor(start, size)
+        return tensor.clone() if copies else tensor
+
+    monkeypatch.setattr(torch, "as_tensor", as_tensor)
+    with pytest.raises(AssertionError, match="torch has copied it") if copies else nullcontext():
+        assert memory._tensor(ptr, 64, torch.device("cuda", 0)).tolist() == list(given)
+
+
+# The report
+
+
+def told(how: str, **registered: str) -> tuple[list[str], list[str]]:
+    """What stands above the tables and what is doubted, of a run with these arms."""
+    names = [name.replace("_", "-") for name in registered]
+    made = run([samples(name) for name in names], baseline=names[0], arms=names, register=how)
+    found = dict(zip(names, registered.values(), strict=True))
+    made.meta["worker"] = {"registered": found | {f"{names[0]}:twin": found[names[0]]}}
+    return list(notes.brought(made)), [text for text in notes.doubts(made) if "registration" in text]
+
+
+def test_the_report_says_whose_memory_is_registered() -> None:
+    assert told("window", stream_free="registered", transport="registered", torch="absent", mine="absent") == (
+        ["registered (window): stream-free, transport; not registered, on the same memory: torch, mine"],
+        [],
+    )
+    assert told("local", stream_free="registered") == (["registered (local): stream-free"], [])
+    assert told("local", torch="absent") == (
+        ["registered (local): none; not registered, on the same memory: torch"],
+        [],
+    )
+
+
+def test_the_report_says_that_a_machine_has_no_windows() -> None:
+    (line,), (doubt,) = told("window", stream_free="unavailable", transport="unavailable", torch="absent")
+    assert line == "registered (window): none; not registered, on the same memory: stream-free, transport, torch"
+    assert doubt.startswith(
+        "Window registration is unavailable on this machine: NCCL has given stream-free, transport a null handle, so "
+        "these times are those of unregistered memory."
+    )
+
+
+def test_a_comparison_of_other_arms_has_no_such_doubt() -> None:
+    made = run([samples("torch")], baseline="torch", arms=["torch", "stream-free"], register="window")
+    made.meta["worker"] = {"registered": {"stream-free": "unavailable", "torch": "absent"}}
+    assert list(notes.run_doubts(made, ["torch"], "torch")) == []
+
+
+def test_a_run_without_registration_says_nothing_of_it() -> None:
+    made = run([samples()])
+    made.meta["worker"] = {"registered": {}}
+    assert list(notes.brought(made)) == []
+    assert not any("registration" in text for text in notes.doubts(made))

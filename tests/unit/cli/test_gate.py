@@ -1,0 +1,183 @@
+"""What a verdict does to the exit code, by the same rules after a run and after a comparison."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from nccl_bench.analysis.statistics import Interval, Verdict
+from nccl_bench.catalog.timings import Timing
+from nccl_bench.cli import main, session
+from nccl_bench.cli.gate import FailOn, gate
+from nccl_bench.cli.sides import could_be_judged
+from nccl_bench.errors import ExitCode
+from nccl_bench.launch.sweep import Outcome
+from nccl_bench.records.schema import Line, Samples, dump
+from nccl_bench.records.store import RunStore
+from nccl_bench.report.verdicts import Told
+from tests.support.synthetic_runs import case, hang, meta, samples, wrong
+
+BASE, TWIN, NEW, OTHER = "dedicated-stream", "dedicated-stream:twin", "stream-free", "torch"
+Printed = pytest.CaptureFixture[str]
+
+
+def told(verdict: Verdict | None, **changes: Any) -> Told:
+    fields: dict[str, Any] = {
+        "who": f"{NEW} against {BASE}",
+        "arms": (BASE, NEW),
+        "case": case(),
+        "timing": Timing.GATED,
+        "ratio": 1.0,
+        "threshold": 0.02,
+        "interval": None if verdict is None else Interval(low=0.99, high=1.01, error=0.05),
+        "verdict": verdict,
+        "floor": 0.01,
+    }
+    return Told(**{**fields, **changes})
+
+
+def test_the_worst_of_what_was_seen_counts() -> None:
+    everything = [told(verdict) for verdict in (*Verdict, None)]
+    fine = [told(Verdict.FASTER), told(Verdict.EQUIVALENT)]
+
+    def code(fail_on: Iterable[FailOn], of: Sequence[Told], lacking: bool = False) -> ExitCode:
+        return gate(list(fail_on), of, judged=True, lacking=lacking)
+
+    assert code([], everything) is ExitCode.OK
+    assert code(FailOn, fine) is ExitCode.OK
+    assert code(FailOn, everything) is ExitCode.SLOWER
+    assert code([FailOn.INCONCLUSIVE, FailOn.SLOWER], everything) is ExitCode.SLOWER
+    assert code([FailOn.INCONCLUSIVE], everything) is ExitCode.INCONCLUSIVE
+    assert code([FailOn.INCONCLUSIVE], fine, lacking=True) is ExitCode.INCONCLUSIVE
+    assert code([FailOn.SLOWER], fine, lacking=True) is ExitCode.OK
+    # Whoever is wrong has failed already.
+    assert code([FailOn.WRONG], everything, lacking=True) is ExitCode.OK
+
+
+def test_what_could_not_be_judged_does_not_pass_and_says_why(capsys: Printed) -> None:
+    for fail_on in ([FailOn.SLOWER], [FailOn.INCONCLUSIVE], list(FailOn)):
+        for of, why in (([], "a reason"), ([told(None)], "a reason"), ([told(Verdict.INCONCLUSIVE)], "too few")):
+            assert gate(fail_on, of, judged=False, lacking=False, reason="a reason") is ExitCode.INCONCLUSIVE
+            (line,) = capsys.readouterr().err.splitlines()
+            asked = ",".join(each for each in fail_on if each is not FailOn.WRONG)
+            assert line.startswith(f"nccl-bench: nothing could be judged, so --fail-on {asked} does not pass: ")
+            assert why in line
+    assert gate([FailOn.WRONG], [], judged=False, lacking=True) is ExitCode.OK
+    assert gate([], [], judged=False, lacking=True) is ExitCode.OK
+    assert capsys.readouterr().err == ""
+
+
+def test_it_takes_an_interval_and_a_twin_to_judge() -> None:
+    few = told(Verdict.INCONCLUSIVE, interval=None)
+    twinless = told(Verdict.INCONCLUSIVE, floor=None, below_floor=True)
+    assert not could_be_judged([])
+    assert not could_be_judged([few, twinless])
+    assert could_be_judged([few, told(Verdict.INCONCLUSIVE)])
+    # Several runs a side have luck in their intervals.
+    assert could_be_judged([twinless], by_twin=False)
+    assert not could_be_judged([few], by_twin=False)
+
+
+def measured(*arms: tuple[str, float], size: int = 1024, rounds: int = 25) -> list[Line]:
+    return [
+        samples(arm, case=case(size), samples_us=tuple(us * (1 + 0.001 * (number % 3)) for number in range(rounds)))
+        for arm, us in arms
+    ]
+
+
+FAST = measured((BASE, 10.0), (TWIN, 10.0), (NEW, 8.0))
+SLOW = measured((BASE, 10.0), (TWIN, 10.0), (NEW, 16.0))
+
+
+@pytest.mark.parametrize(
+    ("lines", "fail_on", "code", "says"),
+    [
+        (FAST, "slower,inconclusive,wrong", 0, None),
+        (SLOW, "slower", 7, None),
+        (SLOW, "inconclusive", 0, None),
+        # Nothing of the candidate at all.
+        (measured((BASE, 10.0), (TWIN, 10.0)), "slower", 8, f"no arm has a round in common with {BASE}"),
+        (measured((BASE, 10.0), (TWIN, 10.0)), "wrong", 0, None),
+        # It is not there in one of two cases, of which the other is fine.
+        ([*FAST, *measured((BASE, 10.0), (TWIN, 10.0), size=64)], "inconclusive", 8, "not all that was there"),
+        ([*FAST, *measured((BASE, 10.0), (TWIN, 10.0), size=64)], "slower", 0, None),
+        ([*FAST, *measured((NEW, 10.0), size=64)], "inconclusive", 0, None),
+        # Twice as slow, and too few rounds for any interval: no data could have failed.
+        (measured((BASE, 10.0), (TWIN, 10.0), (NEW, 20.0), rounds=3), "slower", 8, "rounds are too few"),
+        (measured((BASE, 10.0), (NEW, 20.0)), "slower", 8, "no twin"),
+        # Whatever went wrong weighs more, whether it was asked for or not.
+        ([*FAST, wrong(arm=NEW, case=case(64))], "slower", 4, None),
+        ([*FAST, wrong(arm=NEW, case=case(64))], None, 4, None),
+        ([*SLOW, hang(case=case(64))], "slower", 6, None),
+    ],
+)
+@pytest.mark.parametrize("command", ["run", "compare"])
+def test_a_run_and_its_comparison_end_alike(
+    command: str,
+    lines: list[Line],
+    fail_on: str | None,
+    code: int,
+    says: str | None,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: Printed,
+) -> None:
+    def run_sweep(spec: Any, *_arguments: object, **_keywords: object) -> Outcome:
+        for line in lines:
+            RunStore(path=Path(spec.run_dir)).append(line)
+        return Outcome(attempts=1, hangs=(), crashes=(), stopped=None)
+
+    monkeypatch.setattr(session, "run_sweep", run_sweep)
+    out = tmp_path / "run"
+    if command == "run":
+        arguments = ["--device", "cpu", "--nproc", "2", "--launch", "--arms", f"{BASE},{NEW}", "--out", str(out)]
+    else:
+        out.mkdir()
+        (out / "run.json").write_text(json.dumps(meta(arms=[BASE, NEW])))
+        (out / "samples.jsonl").write_text("".join(map(dump, lines)))
+        arguments = [str(out), "--arms", f"{BASE},{NEW}"]
+        # Which needs both of them.
+        if not any(isinstance(line, Samples) and line.arm == NEW for line in lines) and fail_on == "slower":
+            says = "no round has both arms"
+    monkeypatch.setattr(
+        sys, "argv", ["nccl-bench", command, *arguments, *(() if fail_on is None else ("--fail-on", fail_on))]
+    )
+    with pytest.raises(SystemExit) as end:
+        main()
+    said = [line for line in capsys.readouterr().err.splitlines() if "recorded in" not in line]
+    assert (int(end.value.code or 0), len(said)) == (code, 0 if says is None else 1)
+    assert (says or "") in "".join(said)
+
+
+def test_every_arm_of_a_run_has_to_be_there(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: Printed) -> None:
+    """As torch, which has no send_recv, beside one that has."""
+
+    def run_sweep(spec: Any, *_arguments: object, **_keywords: object) -> Outcome:
+        for line in FAST:
+            RunStore(path=Path(spec.run_dir)).append(line)
+        return Outcome(attempts=1, hangs=(), crashes=(), stopped=None)
+
+    monkeypatch.setattr(session, "run_sweep", run_sweep)
+    for arms, code in ((f"{BASE},{NEW}", 0), (f"{BASE},{NEW},{OTHER}", 8)):
+        arguments = ["--device", "cpu", "--nproc", "2", "--launch", "--arms", arms, "--out", str(tmp_path / str(code))]
+        monkeypatch.setattr(sys, "argv", ["nccl-bench", "run", *arguments, "--fail-on", "inconclusive"])
+        with pytest.raises(SystemExit) as end:
+            main()
+        assert int(end.value.code or 0) == code
+        assert ("not all that was there is compared" in capsys.readouterr().err) is (code == 8)
+
+
+@pytest.mark.parametrize("command", ["run", "compare"])
+def test_the_help_says_that_wrong_results_always_count(
+    command: str, monkeypatch: pytest.MonkeyPatch, capsys: Printed
+) -> None:
+    monkeypatch.setenv("COLUMNS", "300")
+    monkeypatch.setattr(sys, "argv", ["nccl-bench", command, "--help"])
+    with pytest.raises(SystemExit):
+        main()
+    assert "Wrong results always count." in capsys.readouterr().out

@@ -1,0 +1,428 @@
+"""The configuration: every key checked, every message useful, and nothing but ``UsageError`` for what cannot be."""
+
+from __future__ import annotations
+
+import json
+import math
+import re
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import example, given, settings
+from hypothesis import strategies as st
+
+from nccl_bench.analysis.statistics import DEFAULT_THRESHOLD
+from nccl_bench.catalog.arms import ARMS, DEFAULT_ARMS, DEFAULT_BASELINE, Order
+from nccl_bench.catalog.collectives import COLLECTIVES, Placement, RedOp
+from nccl_bench.catalog.devices import DEVICES
+from nccl_bench.catalog.dtypes import DTYPES
+from nccl_bench.catalog.routes import ROUTES, Backend, Mode
+from nccl_bench.catalog.timings import Timing
+from nccl_bench.config.run import (
+    DEFAULT_MAX_ROUNDS,
+    KEYS,
+    CallerStream,
+    Register,
+    RunConfig,
+    defaults,
+    read_toml,
+    resolve,
+)
+from nccl_bench.config.user_arms import Adapter, Plugin
+from nccl_bench.errors import UsageError
+from nccl_bench.plan.cases import make_plan
+
+CONFIGS = sorted((Path(__file__).parents[3] / "configs").glob("*.toml"))
+TIMED_ARMS = tuple(name for name, arm in ARMS.items() if arm.timed)
+INSTALLED_ARMS = tuple(name for name in TIMED_ARMS if ARMS[name].extra is None)
+
+# Key by key: a value that is accepted, and what it becomes.
+ACCEPTED: list[tuple[str, object, object]] = [
+    ("name", "h200.x4-nvlink_on", "h200.x4-nvlink_on"),
+    ("device", "cuda", "cuda"),
+    ("collectives", "all_reduce, send_recv", ("all_reduce", "send_recv")),
+    ("collectives", ["broadcast", "broadcast", "reduce"], ("broadcast", "reduce")),
+    ("sizes", "1K:4K:x2", (1024, 2048, 4096)),
+    ("sizes", ["4K", 8, "4K"], (4096, 8)),
+    ("dtypes", "float, half", ("float32", "float16")),
+    ("redops", ["max", "avg"], (RedOp.MAX, RedOp.AVG)),
+    ("placements", "out-of-place", (Placement.OUT_OF_PLACE,)),
+    ("root", 3, 3),
+    ("arms", "transport,dedicated-stream", ("transport", "dedicated-stream")),
+    ("baseline", "torch", "torch"),
+    (
+        "plugins",
+        [{"name": "mine", "target": "mine.py:Mine", "order": "fork-join", "adapter": "pynccl", "tree": "../engine"}],
+        (
+            Plugin(
+                name="mine",
+                target="mine.py:Mine",
+                tree="../engine",
+                order=Order.FORK_JOIN,
+                adapter=Adapter.PYNCCL,
+            ),
+        ),
+    ),
+    ("plugins", [], ()),
+    ("routes", "eager=communicator, all_reduce.graph=torch", ("eager=communicator", "all_reduce.graph=torch")),
+    ("routes", ["eager=torch", "eager=communicator"], ("eager=torch", "eager=communicator")),
+    ("routes", " ", ()),
+    ("routes", [], ()),
+    ("timings", "enqueue,eager", (Timing.EAGER, Timing.ENQUEUE)),
+    ("rounds", 1, 1),
+    ("max_rounds", 19, 19),
+    ("max_seconds", 90, 90.0),
+    ("limits", [{"threshold": "5%", "sizes": ":1K"}], ({"threshold": "5%", "sizes": ":1K"},)),
+    ("threshold", 0.05, 0.05),
+    ("threshold", "0.05", 0.05),
+    ("threshold", " 2.5 %", 0.025),
+    ("threshold", ".5%", 0.005),
+    ("ops_per_batch", 50, 50),
+    ("warmup", 0, 0),
+    ("check", False, False),
+    ("check", 1, True),
+    ("per_iteration", True, True),
+    ("same_buffer", True, True),
+    ("register", "window", Register.WINDOW),
+    ("caller_stream", "default", CallerStream.DEFAULT),
+    ("seed", 0, 0),
+    ("timeout_s", 1, 1.0),
+    ("timeout_s", 0.25, 0.25),
+    ("nccl_library", "/opt/libnccl.so.2", "/opt/libnccl.so.2"),
+    ("transport", "nccl4py", "nccl4py"),
+    ("variables", {"NCCL_MAX_CTAS": "8"}, {"NCCL_MAX_CTAS": "8"}),
+]
+
+# Key by key: a value that is refused, and what the message has to say: what was got, and what is allowed.
+REFUSED: list[tuple[str, object, tuple[str, ...]]] = [
+    ("name", "../escape", ("'../escape'", "letters, digits")),
+    ("name", "", ("''", "letters, digits")),
+    ("name", "x" * 65, ("up to 64",)),
+    ("name", 3, ("3", "letters, digits")),
+    ("collectives", "allreduce", ("'allreduce'", *COLLECTIVES)),
+    ("collectives", [], ("empty", "all_reduce")),
+    ("collectives", 7, ("7", "all_reduce")),
+    ("collectives", [["all_reduce"]], ("['all_reduce']", "all_gather")),
+    ("sizes", "8:1K", ("'8:1K'", "BEGIN:END:xFACTOR")),
+    ("sizes", [], ("empty", "8:1G:x2")),
+    ("sizes", ",", ("empty", "8:1G:x2")),
+    ("sizes", 8, ("8", "a list as ['4K', '1M']")),
+    ("sizes", [1.5], ("1.5", "write bytes as")),
+    ("sizes", [0], ("0", "at least 1")),
+    ("sizes", ["9000T"], (str(9000 * 2**40), "8192T")),
+    ("sizes", "9" * 400, ("8192T",)),
+    ("sizes", "9" * 5000, ("is not a message size",)),
+    ("sizes", f"8:16:x{'9' * 5000}", ("is not a sweep",)),
+    ("sizes", f"{'9' * 400}:8:x2", ("ends before it",)),
+    ("dtypes", "fp64", ("'fp64'", *DTYPES)),
+    ("redops", "xor", ("'xor'", *RedOp)),
+    ("placements", "inplace", ("'inplace'", *Placement)),
+    ("root", -1, ("-1", "from 0")),
+    ("root", "0", ("'0'", "whole number")),
+    ("arms", "dedicated", ("'dedicated'", *TIMED_ARMS)),
+    ("arms", "dedicated-stream-unordered", ("'dedicated-stream-unordered'", *TIMED_ARMS)),
+    ("baseline", "transport", ("'transport'", "not among the arms", *DEFAULT_ARMS)),
+    ("baseline", ["torch"], ("['torch']", "not among the arms")),
+    ("plugins", "mine.py:Mine", ("'mine.py:Mine'", "a list of tables")),
+    ("plugins", ["mine.py:Mine"], ("'mine.py:Mine'", "tables with name, target")),
+    ("plugins", [{"name": "mine"}], ("the arm mine", "no target")),
+    ("plugins", [{"name": "torch", "target": "a:b"}], ("'torch'", "name of an arm")),
+    ("plugins", [{"name": "a:twin", "target": "a:b"}], ("'a:twin'", "name of an arm")),
+    ("plugins", [{"name": "a", "target": "a:b", "stream": "x"}], ("unknown key 'stream'", "adapter")),
+    ("plugins", [{"name": "a", "target": "a:b", "order": "wait-stream"}], ("'wait-stream'", "fork-join")),
+    ("plugins", [{"name": "a", "target": "a:b", "adapter": "nccl"}], ("'nccl'", "pynccl")),
+    ("plugins", [{"name": "a", "target": 3}], ("target", "3", "a text")),
+    ("plugins", [{"name": "a", "target": "a:b"}, {"name": "a", "target": "c:d"}], ("two arms are named a",)),
+    ("plugins", [{"name": "a", "target": "a:b", "order": "bare"}], ("the arm a is bare", "verify", "fork-join")),
+    ("routes", "eager", ("'eager'", "[OPERATION.]MODE=BACKEND", "all_reduce", "graph", "communicator")),
+    ("routes", "eager=torch,", ("''", "[OPERATION.]MODE=BACKEND")),
+    ("routes", ["barrier.eager=torch"], ("'barrier.eager=torch'", "[OPERATION.]MODE=BACKEND")),
+    ("routes", [1], ("[1]", "a list of texts or comma-separated")),
+    ("routes", {"eager": "torch"}, ("{'eager': 'torch'}", "a list of texts or comma-separated")),
+    ("timings", "wall", ("'wall'", *Timing)),
+    ("rounds", 0, ("0", "from 1")),
+    ("rounds", True, ("True", "whole number")),
+    ("rounds", 2.0, ("2.0", "whole number")),
+    ("rounds", 2**63, (str(2**63), "2^63 - 1")),
+    ("max_rounds", 8, ("max_rounds is 8", "the fewest, is 15", "--max-rounds", "--rounds")),
+    ("max_rounds", 60.0, ("60.0", "whole number")),
+    ("max_seconds", 0, ("max_seconds is 0", "above 0")),
+    ("max_seconds", "90", ("max_seconds is '90'", "above 0")),
+    ("limits", "5%", ("no tables",)),
+    ("limits", [{"threshold": "5%", "size": "8:64K"}], ("limit 1", "unknown key 'size'", "sizes")),
+    ("limits", [{"sizes": "8:64K"}], ("limit 1", "no threshold")),
+    ("threshold", 0, ("0", "between 0 and 1", "'2%'")),
+    ("threshold", 2, ("2", "between 0 and 1")),
+    ("threshold", True, ("True", "between 0 and 1")),
+    ("threshold", math.nan, ("nan", "between 0 and 1")),
+    ("threshold", "100%", ("'100%'", "between 0 and 1")),
+    ("threshold", "2 percent", ("'2 percent'", "between 0 and 1")),
+    ("threshold", "9" * 5000, ("between 0 and 1",)),
+    ("threshold", [0.02], ("[0.02]", "between 0 and 1")),
+    ("ops_per_batch", 0, ("0", "from 1")),
+    ("warmup", -1, ("-1", "from 0")),
+    ("check", 2, ("2", "true or false")),
+    ("check", "true", ("'true'", "true or false")),
+    ("per_iteration", [], ("[]", "true or false")),
+    ("same_buffer", "", ("''", "true or false")),
+    ("register", "symmetric", ("'symmetric'", *Register)),
+    ("register", True, ("True", *Register)),
+    ("register", ["local"], ("['local']", *Register)),
+    ("caller_stream", "side,default", ("'side,default'", *CallerStream)),
+    ("caller_stream", "all", ("'all'", *CallerStream)),
+    ("caller_stream", ["side"], ("['side']", *CallerStream)),
+    ("seed", -1, ("-1", "from 0")),
+    ("timeout_s", 0, ("0", "above 0")),
+    ("timeout_s", math.inf, ("inf", "above 0")),
+    ("timeout_s", math.nan, ("nan", "above 0")),
+    ("timeout_s", True, ("True", "above 0")),
+    ("timeout_s", 10**400, ("at most",)),
+    ("nccl_library", 3, ("3", "libnccl.so")),
+    ("nccl_library", "", ("''", "libnccl.so")),
+    ("transport", "gloo", ("'gloo'", "nccl or nccl4py")),
+    ("variables", ["A=1"], ("['A=1']", "a table of NAME = VALUE")),
+    ("variables", {"path": "x"}, ("'path'", "capitals")),
+    ("variables", {"A": 1}, ("A = 1", "a text")),
+]
+
+
+# What a key needs beside it.
+COMPANIONS: dict[str, dict[str, object]] = {"routes": {"arms": "dedicated-stream,coordinator"}}
+
+
+def field(key: str, value: object) -> Any:
+    return getattr(resolve("cuda", COMPANIONS.get(key, {}), {key: value}), key)
+
+
+@pytest.mark.parametrize(("key", "value", "expected"), ACCEPTED)
+def test_a_value_is_read(key: str, value: object, expected: object) -> None:
+    found = field(key, value)
+    assert found == expected
+    assert type(found) is type(expected)
+
+
+@pytest.mark.parametrize(("key", "value", "says"), REFUSED)
+def test_a_value_that_cannot_be_is_refused_with_what_was_got_and_what_is_allowed(
+    key: str, value: object, says: tuple[str, ...]
+) -> None:
+    with pytest.raises(UsageError) as caught:
+        resolve("cuda", COMPANIONS.get(key, {}), {key: value})
+    assert all(text in str(caught.value) for text in says), str(caught.value)
+
+
+def test_every_key_is_in_both_tables() -> None:
+    assert {key for key, _, _ in ACCEPTED} == set(KEYS)
+    # `device` is an argument of `resolve`: the command line refuses it.
+    assert {key for key, _, _ in REFUSED} == set(KEYS) - {"device"}
+
+
+@pytest.mark.parametrize("device", DEVICES)
+def test_the_defaults_are_complete_and_resolve(device: str) -> None:
+    assert tuple(defaults(device)) == KEYS
+    config = resolve(device)
+    assert config.device == device
+    assert config.device_spec is DEVICES[device]
+    assert config.arms == DEFAULT_ARMS
+    assert set(config.timings) == set(Timing) - set(DEVICES[device].missing_timings)
+    make_plan(config, 2)
+
+
+def test_all_is_everything_that_can_be_timed() -> None:
+    everything = dict.fromkeys(("collectives", "dtypes", "redops", "placements", "arms", "timings"), "all")
+    config = resolve("cuda", everything)
+    assert config.collectives == tuple(COLLECTIVES)
+    assert config.dtypes == tuple(DTYPES)
+    assert config.redops == tuple(RedOp)
+    assert config.placements == tuple(Placement)
+    assert config.arms == INSTALLED_ARMS
+    assert config.timings == tuple(Timing)
+    # Not an element of its own: with others it adds what is missing.
+    assert field("redops", "avg,all") == (RedOp.AVG, RedOp.SUM, RedOp.PROD, RedOp.MIN, RedOp.MAX)
+
+
+def test_every_name_of_nccl_tests_for_a_dtype_is_an_alias() -> None:
+    for dtype in DTYPES.values():
+        assert field("dtypes", dtype.nccl_tests_name) == field("dtypes", dtype.name) == (dtype.name,)
+
+
+def test_later_layers_win_and_none_is_no_layer() -> None:
+    config = resolve("cpu", {"rounds": 3, "warmup": 2}, {"rounds": 4, "warmup": None})
+    assert (config.rounds, config.warmup) == (4, 2)
+
+
+def test_the_baseline_is_the_old_way_or_the_first_arm() -> None:
+    assert resolve("cpu").baseline == DEFAULT_BASELINE
+    assert resolve("cpu", {"arms": "torch,dedicated-stream"}).baseline == DEFAULT_BASELINE
+    assert resolve("cpu", {"arms": "torch,transport"}).baseline == "torch"
+    assert resolve("cpu", {"baseline": "torch"}, {"arms": "transport,torch"}).baseline == "torch"
+    with pytest.raises(UsageError, match="'torch', which is not among the arms of this run: transport"):
+        resolve("cpu", {"baseline": "torch"}, {"arms": "transport"})
+
+
+def test_as_many_rounds_as_asked_for_are_always_allowed() -> None:
+    assert resolve("cpu").max_rounds == DEFAULT_MAX_ROUNDS
+    assert resolve("cpu", {"rounds": DEFAULT_MAX_ROUNDS + 1}).max_rounds == DEFAULT_MAX_ROUNDS + 1
+    assert resolve("cpu", {"rounds": 3, "max_rounds": 3}).max_rounds == 3
+    assert resolve("cpu", {"max_rounds": 19}, {"arms": "torch", "threshold": 0.1}).arms == ("torch",)
+
+
+def test_what_matters_in_practice_is_the_same_for_the_run_and_for_its_verdicts() -> None:
+    assert resolve("cpu").threshold == DEFAULT_THRESHOLD
+
+
+def test_the_baseline_has_a_twin_where_there_is_anything_to_compare() -> None:
+    assert resolve("cpu", {"arms": "stream-free"}).measured_arms == ("stream-free",)
+    config = resolve("cpu", {"arms": "stream-free,torch", "baseline": "torch"})
+    assert config.measured_arms == ("stream-free", "torch", "torch:twin")
+    # Nobody else asks for one.
+    with pytest.raises(UsageError, match="arms has 'torch:twin': allowed are"):
+        resolve("cpu", {"arms": "torch,torch:twin"})
+
+
+def test_a_library_of_nccl_is_for_devices_that_use_it() -> None:
+    with pytest.raises(UsageError, match=r"the device cpu has no use for NCCL: leave it out"):
+        resolve("cpu", {"nccl_library": "/opt/libnccl.so.2"})
+
+
+def test_memory_is_registered_on_devices_that_can() -> None:
+    assert resolve("cpu").register is Register.NONE
+    assert resolve("cpu", {"register": "none"}).register is Register.NONE
+    for how in (Register.LOCAL, Register.WINDOW):
+        assert resolve("cuda", {"register": str(how)}).register is how
+        with pytest.raises(UsageError) as caught:
+            resolve("cpu", {"register": str(how)})
+        assert str(caught.value) == f"register is '{how}': the device cpu has no memory that NCCL could register"
+
+
+@pytest.mark.parametrize("arm", [name for name, arm in ARMS.items() if arm.communicator.startswith("coordinator")])
+def test_routes_are_those_of_the_coordinator_arms(arm: str) -> None:
+    config = resolve("cpu", {"arms": f"torch,{arm}", "routes": "eager=communicator,all_reduce.eager=torch"})
+    assert config.routing["all_reduce"] == {Mode.EAGER: Backend.TORCH, Mode.GRAPH: Backend.COMMUNICATOR}
+    assert config.routing["broadcast"] == dict.fromkeys(Mode, Backend.COMMUNICATOR)
+    assert resolve("cpu", {"arms": arm}).routing == ROUTES
+
+
+def test_routes_without_an_arm_that_has_any_are_refused() -> None:
+    expected = "'eager=torch', but routes are those of the coordinator arms, and none of them is among the arms of this"
+    with pytest.raises(UsageError, match=f"{expected} run: add one with --arms"):
+        resolve("cpu", {"arms": "torch,stream-free", "routes": "eager=torch"})
+
+
+def test_a_file_s_routes_can_be_taken_back() -> None:
+    assert resolve("cpu", {"routes": "eager=torch"}, {"arms": "torch", "routes": ""}).routes == ()
+
+
+@pytest.mark.parametrize(
+    ("key", "hint"),
+    [
+        ("colectives", "did you mean 'collectives'?"),
+        ("timeout", "did you mean 'timeout_s'?"),
+        ("dtype", "did you mean 'dtypes'?"),
+        ("zzz", f"allowed: {', '.join(KEYS)}"),
+        ("", f"allowed: {', '.join(KEYS)}"),
+    ],
+)
+def test_an_unknown_key_is_refused_with_the_nearest_one(key: str, hint: str, tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match=re.escape(f"the unknown key {key!r}; {hint}")):
+        resolve("cpu", {key: 1})
+    file = tmp_path / "mine.toml"
+    file.write_text(f"{json.dumps(key)} = 1\n", encoding="utf-8")
+    with pytest.raises(UsageError, match=re.escape(f"{file} has the unknown key {key!r}")):
+        read_toml(file)
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (b"rounds = ", "is not TOML"),
+        (b"rounds = 1\nrounds = 2\n", "is not TOML"),
+        (b"seed = " + b"9" * 5000, "is not TOML"),
+        (b"arms = " + b"[" * 5000 + b"]" * 5000, "is not TOML"),
+        (b"name = '\xff'", "cannot be read as a configuration"),
+        (None, "cannot be read as a configuration"),
+    ],
+    ids=["syntax", "twice", "huge", "deep", "not UTF-8", "missing"],
+)
+def test_a_file_that_is_no_configuration_is_refused_by_name(
+    content: bytes | None, message: str, tmp_path: Path
+) -> None:
+    file = tmp_path / "mine.toml"
+    if content is not None:
+        file.write_bytes(content)
+    with pytest.raises(UsageError, match=re.escape(f"{file} {message}")):
+        read_toml(file)
+
+
+def test_a_directory_is_no_configuration(tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match="cannot be read as a configuration"):
+        read_toml(tmp_path)
+
+
+def test_a_file_names_the_run_unless_it_holds_a_name(tmp_path: Path) -> None:
+    file = tmp_path / "mine.toml"
+    file.write_text("rounds = 3\n", encoding="utf-8")
+    assert read_toml(file) == {"name": "mine", "rounds": 3}
+    file.write_text("name = 'theirs'\n", encoding="utf-8")
+    assert read_toml(file) == {"name": "theirs"}
+
+
+@pytest.mark.parametrize("device", DEVICES)
+@pytest.mark.parametrize("path", CONFIGS, ids=lambda path: path.stem)
+def test_every_preset_plans_on_every_device(path: Path, device: str) -> None:
+    values = read_toml(path)
+    assert values["name"] == path.stem
+    config = resolve(device, values)
+    for world_size in (1, 2, 8):
+        assert make_plan(config, world_size).cases
+
+
+def test_there_are_presets() -> None:
+    assert CONFIGS
+
+
+@pytest.mark.parametrize("key", KEYS)
+def test_a_mapping_resolves_to_what_it_came_from(key: str) -> None:
+    value = next(value for name, value, _ in ACCEPTED if name == key)
+    config = resolve("cuda", COMPANIONS.get(key, {}), {key: value})
+    as_json = json.loads(json.dumps(config.to_mapping(), allow_nan=False))
+    assert resolve("cuda", config.to_mapping()) == resolve("cuda", as_json) == config
+
+
+SCALARS = (
+    st.none()
+    | st.booleans()
+    | st.integers()
+    | st.floats()
+    | st.text(max_size=8)
+    | st.dates()
+    | st.sampled_from(["all", "8:1K:x2", "8:1K:+8", "1K,2K", "4K", "side", "cuda", "a,b", "10**9", 10**400, -(2**63)])
+    | st.sampled_from(["eager=communicator", "all_reduce.graph=torch", "coordinator,torch"])
+    | st.sampled_from([*COLLECTIVES, *DTYPES, *RedOp, *Placement, *ARMS, *Timing, *CallerStream])
+)
+VALUES = st.recursive(
+    SCALARS, lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=3), inner, max_size=2)
+)
+LAYERS = st.dictionaries(st.sampled_from(KEYS) | st.text(max_size=4), VALUES, max_size=3)
+
+
+@settings(max_examples=500, deadline=None, derandomize=True, database=None)
+@given(layer=LAYERS, device=st.sampled_from(list(DEVICES)))
+@example(layer={"timeout_s": 10**400}, device="cpu")
+@example(layer={"sizes": "9" * 400}, device="cpu")
+@example(layer={"caller_stream": [["side"]]}, device="cpu")
+@example(layer={"arms": "coordinator,torch", "routes": "eager=communicator"}, device="cpu")
+def test_whatever_a_file_holds_it_is_a_configuration_or_a_usage_error(layer: dict[str, object], device: str) -> None:
+    try:
+        config = resolve(device, layer)
+    except UsageError:
+        return
+    assert isinstance(config, RunConfig)
+    assert resolve(device, json.loads(json.dumps(config.to_mapping(), allow_nan=False))) == config
+    assert config.baseline in config.arms
+    try:
+        plan = make_plan(config, 2)
+    except UsageError:
+        return
+    assert plan.cases
+    assert plan.timings

@@ -1,0 +1,181 @@
+"""The supervisor over scripted launches of something that has no cases at all; no process is started."""
+
+from __future__ import annotations
+
+import signal
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import pytest
+
+from nccl_bench.errors import InterruptedRunError, SetupError
+from nccl_bench.launch import supervise as supervise_module
+from nccl_bench.launch.supervise import hang_of, supervise
+from nccl_bench.launch.torchrun import LaunchConfig
+from nccl_bench.ranks.progress import Position
+from nccl_bench.records.schema import Crash, Hang
+from tests.support.scripted_launches import Act, Launches, crashes, finishes, hangs, stays
+
+COUNT = 8
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Errand:
+    """Another specification than a sweep's."""
+
+    scratch: str | None = None
+    first_case: int = 0
+    processes_per_rank: int = 1
+
+    def write(self, path: Path) -> None:
+        raise AssertionError(f"{path} is for a job to write")
+
+    def at(self, scratch: str, first: int) -> Errand:
+        return replace(self, scratch=scratch, first_case=first)
+
+
+@pytest.fixture(autouse=True)
+def fast(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(supervise_module, "POLL_S", 0.001)
+
+
+def watch(
+    launches: Launches,
+    *,
+    first: int = 0,
+    timeout_s: float = 9,
+    go_on: Callable[[Hang | Crash], bool] = lambda end: True,
+    on_progress: Callable[[list[Position]], None] = lambda positions: None,
+) -> tuple[int, list[Hang | Crash]]:
+    """The attempts made, and how those that failed ended."""
+    ends: list[Hang | Crash] = []
+
+    def on_end(end: Hang | Crash, _first: int) -> tuple[Errand, int] | None:
+        ends.append(end)
+        return (Errand(), end.case_index + 1) if go_on(end) and end.case_index >= 0 else None
+
+    try:
+        attempts = supervise(
+            Errand(),
+            LaunchConfig(nproc=2),
+            count=COUNT,
+            timeout_s=timeout_s,
+            first=first,
+            on_end=on_end,
+            on_progress=on_progress,
+            start=launches,
+        )
+    finally:
+        assert not launches.running
+        assert not any(scratch.exists() for scratch in launches.scratches)
+    return attempts, ends
+
+
+def test_without_trouble_there_is_one_launch_and_its_positions_are_shown() -> None:
+    seen: list[list[Position]] = []
+    launches = Launches((finishes,))
+    assert watch(launches, first=5, on_progress=seen.append) == (1, [])
+    assert launches.first_cases == [5]
+    assert [position.rank for position in seen[-1]] == [0, 1]
+
+
+def test_it_goes_on_behind_what_failed_while_it_is_told_to() -> None:
+    launches = Launches((hangs(2), crashes(4, "b"), finishes))
+    attempts, ends = watch(launches)
+    assert attempts == 3
+    assert launches.attempts == [0, 1, 2]
+    assert launches.first_cases == [0, 3, 5]
+    assert len(set(launches.scratches)) == 3
+    hang, crash = ends
+    assert isinstance(hang, Hang)
+    assert isinstance(crash, Crash)
+    assert (hang.case, hang.case_index, hang.arm, hang.rank, hang.phase) == (None, 2, "a", 1, "timed")
+    assert (crash.case, crash.case_index, crash.arm, crash.rank) == (None, 4, "b", 1)
+
+
+def test_it_stops_when_it_is_told_to() -> None:
+    launches = Launches((hangs(2), crashes(4), finishes))
+    attempts, ends = watch(launches, go_on=lambda end: isinstance(end, Hang))
+    assert attempts == 2
+    assert [end.case_index for end in ends] == [2, 4]
+
+
+def test_a_failure_makes_a_crash_of_what_else_is_late_because_of_it() -> None:
+    _, ends = watch(Launches((crashes(1, exit_code=None, deadline_s=-1), finishes)))
+    assert [type(end) for end in ends] == [Crash]
+
+
+def test_a_failure_in_the_last_item_is_the_last_launch() -> None:
+    assert watch(Launches((crashes(COUNT - 1),)))[0] == 1
+
+
+def test_exit_code_0_before_the_last_item_is_a_crash() -> None:
+    _, (end,) = watch(Launches((hangs(3, "b", exit_code=0), finishes)))
+    assert isinstance(end, Crash)
+    assert "before its last case" in end.message
+
+
+def test_a_process_that_does_not_leave_after_its_last_item_is_a_hang_behind_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(supervise_module, "EXIT_S", 0.0)
+    attempts, (end,) = watch(Launches((stays,)))
+    assert attempts == 1
+    assert isinstance(end, Hang)
+    assert (end.case_index, end.phase, end.timeout_s) == (COUNT, "exit", 0.0)
+
+
+@pytest.mark.parametrize(
+    ("act", "message"),
+    [
+        (crashes(-1), "did not get past set-up: rank 1 on .* ValueError: broken"),
+        (hangs(-1), r"rank 1 on .* did not get past set-up \(timed\) within -1 s"),
+    ],
+)
+def test_failing_in_set_up_is_told_and_raised(act: Act, message: str) -> None:
+    launches = Launches((act, finishes))
+    told: list[Hang | Crash] = []
+    with pytest.raises(SetupError, match=message):
+        watch(launches, go_on=lambda end: told.append(end) is None)
+    assert [end.case_index for end in told] == [-1]
+    assert launches.attempts == [0]
+
+
+def test_no_rank_at_all_is_a_failed_set_up(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(supervise_module, "LEAST_START_S", 0.0)
+
+    def silent(scratch: Path) -> None:
+        (scratch / "torchrun.log").write_text("waiting for node 1\n", encoding="utf-8")
+
+    with pytest.raises(SetupError, match=r"within 0\.01 s:\nwaiting for node 1"):
+        watch(Launches((silent,)), timeout_s=0.01)
+
+
+def test_a_hang_has_the_deadline_of_its_position_where_that_has_one() -> None:
+    late = Position(rank=1, local_rank=1, host="h", pid=1, case_index=3, arm="a", phase="timed")
+    assert hang_of(late, 9).timeout_s == 9
+    assert hang_of(replace(late, timeout_s=4), 9).timeout_s == 4
+
+
+def test_nothing_is_left_when_a_callback_raises() -> None:
+    def broken(positions: list[Position]) -> None:
+        raise OSError("no terminal")
+
+    with pytest.raises(OSError, match="no terminal"):
+        watch(Launches((hangs(0, exit_code=None),)), on_progress=broken)
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
+def test_signals_end_everything_and_their_handlers_are_restored(number: signal.Signals) -> None:
+    before = signal.getsignal(number)
+    with pytest.raises(InterruptedRunError, match=f"^interrupted by {number.name}$"):
+        watch(Launches((lambda scratch: None,)), on_progress=lambda positions: signal.raise_signal(number))
+    assert signal.getsignal(number) is before
+
+
+def test_an_ignored_hangup_stays_ignored() -> None:
+    before = signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    try:
+        attempts, _ = watch(Launches((finishes,)), on_progress=lambda positions: signal.raise_signal(signal.SIGHUP))
+    finally:
+        signal.signal(signal.SIGHUP, before)
+    assert attempts == 1

@@ -1,0 +1,308 @@
+"""Reading and writing run directories."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from nccl_bench.config.run import resolve
+from nccl_bench.errors import RecordError, UsageError
+from nccl_bench.records.run import FILES, Run
+from nccl_bench.records.schema import Line, Skipped, dump, from_json, parse
+from nccl_bench.records.store import RunStatus, RunStore
+from tests.support.synthetic_runs import case, crash, hang, imported, meta, per_iteration, samples, wrong
+
+LINES: tuple[Line, ...] = (
+    samples(per_iteration=per_iteration()),
+    samples(case=case(collective="broadcast"), wrong=None, samples_us=(3, 4.5)),
+    wrong(),
+    imported(),
+    Skipped(case=case(), reason="does not fit"),
+    hang(),
+    hang(case=None),
+    crash(case=None, message="line 1\nline 2 \u00e9"),
+)
+
+
+def create(out: Path | None, name: str = "made-up") -> RunStore:
+    return RunStore.create(
+        out,
+        name=name,
+        command=["nccl-bench", "run"],
+        config=resolve("cpu").to_mapping(),
+        launch={"world_size": 2},
+        left_out=["graph timing is absent"],
+        environment={},
+    )
+
+
+def write_run(path: Path, samples_text: str = "", **changes: Any) -> Path:
+    path.mkdir()
+    (path / "run.json").write_text(json.dumps(meta() | changes))
+    (path / "samples.jsonl").write_text(samples_text)
+    return path
+
+
+@pytest.mark.parametrize("line", LINES, ids=lambda line: line.kind)
+def test_a_line_reads_back_equal(line: Line) -> None:
+    text = dump(line)
+    assert text.count("\n") == 1
+    assert text.endswith("\n")
+    assert parse(text) == line
+
+
+def broken(**changes: Any) -> dict[str, Any]:
+    """A samples line with one thing wrong; ``None`` as a value of ``drop`` names the field to leave out."""
+    drop = changes.pop("drop", None)
+    value = {**json.loads(dump(samples())), **changes}
+    return {key: item for key, item in value.items() if key != drop}
+
+
+@pytest.mark.parametrize(
+    ("value", "says"),
+    [
+        ([], "not a JSON object"),
+        (broken(kind="sample"), 'kind is "sample": known are samples, skipped, hang, crash'),
+        (broken(drop="rounds"), "samples has no 'rounds'"),
+        (broken(colour="red"), "unknown field 'colour'"),
+        (broken(arm=3), "samples.arm is 3: it has to be str"),
+        (broken(ops_per_batch=True), "samples.ops_per_batch is true: it has to be int"),
+        (broken(ops_per_batch=1.5), "samples.ops_per_batch is 1.5: it has to be int"),
+        (broken(samples_us=[1.0, "2", 3.0]), 'samples.samples_us[1] is "2": it has to be float'),
+        (broken(samples_us=[1.0, 2.0]), "differ in length"),
+        (broken(slowest_rank=[]), "differ in length"),
+        (broken(fastest_rank_us=[8.0], slowest_rank=[1]), "differ in length"),
+        (broken(samples_us=[10**400, 1.0, 1.0]), "it has to be float"),
+        (broken(samples_us=[1.0, 0.0, 3.0]), "a time is above 0"),
+        (broken(timing="gatd"), "known are eager, gated, graph, enqueue"),
+        (broken(case=None), "samples.case is null: it has to be an object"),
+        (broken(case={"scenario": "isolated"}), "samples.case has no 'collective'"),
+        (broken(case={**broken()["case"], "collective": "allreduce"}), "case.collective is 'allreduce'"),
+        (broken(case={**broken()["case"], "dtype": "half"}), "case.dtype is 'half'"),
+        (broken(per_iteration={"operations": 3}), "samples.per_iteration has no 'min_us'"),
+        # What no column of a table holds.
+        (broken(wrong=2**63), f"samples.wrong is {2**63}: it has to be between -2^63 and 2^63"),
+        (broken(discarded=-(2**63)), "samples.discarded is -9223372036854775808: it has to be between -2^63 and 2^63"),
+        (broken(rounds=[0, 2**63, 2]), f"samples.rounds[1] is {2**63}: it has to be between -2^63 and 2^63"),
+        (broken(case={**broken()["case"], "count": 10**30}), "samples.case.count is 1000"),
+    ],
+)
+def test_a_line_that_is_not_ours_is_refused_with_the_field(value: object, says: str) -> None:
+    with pytest.raises(RecordError) as caught:
+        from_json(value)
+    assert says in str(caught.value)
+
+
+def test_the_largest_number_that_a_table_holds_is_read() -> None:
+    line = samples(wrong=2**63 - 1, rounds=(0, 1, 2**63 - 1))
+    assert parse(dump(line)) == line
+
+
+@pytest.mark.parametrize("constant", ["NaN", "Infinity", "-Infinity"])
+def test_a_time_that_is_no_number_is_refused(constant: str) -> None:
+    with pytest.raises(RecordError, match="not a JSON number"):
+        parse(dump(samples()).replace("8.4", constant))
+
+
+def test_a_broken_line_is_named_by_file_and_number(tmp_path: Path) -> None:
+    path = write_run(tmp_path / "run", dump(samples()) + '{"kind": "samples", "ca\n' + dump(samples()))
+    with pytest.raises(RecordError, match=r"samples\.jsonl, line 2: not JSON"):
+        Run.load(path)
+
+
+def test_a_last_line_cut_by_a_crash_is_a_warning(tmp_path: Path) -> None:
+    run = Run.load(write_run(tmp_path / "run", dump(samples()) + dump(hang())[:40]))
+    assert run.lines == (samples(),)
+    assert len(run.warnings) == 1
+    assert "samples.jsonl ends within line 2" in run.warnings[0]
+
+
+def test_a_later_writer_does_not_spoil_its_line_with_a_cut_one(tmp_path: Path) -> None:
+    path = write_run(tmp_path / "run", dump(samples()) + dump(samples())[:40])
+    RunStore(path=path).append(crash())
+    assert Run.load(path).lines == (samples(), crash())
+
+
+def test_a_newer_schema_names_the_version_that_wrote_it(tmp_path: Path) -> None:
+    with pytest.raises(RecordError, match=r"nccl-bench 9\.9 with schema 3; this version reads up to 2"):
+        Run.load(write_run(tmp_path / "run", schema=3, version="9.9"))
+
+
+def test_both_schemas_are_read(tmp_path: Path) -> None:
+    for schema in (1, 2):
+        assert Run.load(write_run(tmp_path / f"run-{schema}", dump(samples()), schema=schema)).lines == (samples(),)
+
+
+@pytest.mark.parametrize(
+    ("changes", "says"),
+    [
+        ({"tool": "other"}, "was not written by nccl-bench"),
+        ({"schema": None}, "was not written by nccl-bench"),
+        ({"launch": {}}, "launch.world_size is None: it has to be int"),
+        ({"config": []}, "config is []: it has to be dict"),
+        ({"worker": {"loop_cost_us": "0.04"}}, "worker.loop_cost_us is '0.04': it has to be float"),
+        ({"worker": {"loop_cost_us": float("inf")}}, "not JSON: Infinity"),
+        (
+            {"worker": {"other_nccl_libraries": "libnccl.so"}},
+            "worker.other_nccl_libraries is 'libnccl.so': it has to be",
+        ),
+        ({"worker": {"other_nccl_libraries": [3]}}, "worker.other_nccl_libraries has 3: each has to be str"),
+        ({"worker": {"paths": {"arm": "torch"}}}, "worker.paths is {'arm': 'torch'}: it has to be list"),
+        ({"worker": {"paths": ["torch"]}}, "worker.paths has 'torch': each has to be dict"),
+        ({"worker": {"registered": ["torch"]}}, "worker.registered is ['torch']: it has to be dict"),
+        ({"worker": {"plugins": "mine"}}, "worker.plugins is 'mine': it has to be list"),
+        ({"worker": {"plugins": [None]}}, "worker.plugins has None: each has to be dict"),
+    ],
+)
+def test_a_foreign_run_json_is_refused(tmp_path: Path, changes: dict[str, Any], says: str) -> None:
+    with pytest.raises(RecordError) as caught:
+        Run.load(write_run(tmp_path / "run", **changes))
+    assert says in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+def test_what_is_beyond_every_number_is_refused_where_a_report_would_show_it(tmp_path: Path) -> None:
+    path = write_run(tmp_path / "run", dump(samples()), worker={"loop_cost_us": 0.041})
+    text = (path / "run.json").read_text()
+    (path / "run.json").write_text(text.replace("0.041", "1e999"))
+    with pytest.raises(RecordError, match=r"worker\.loop_cost_us is inf: it has to be finite"):
+        Run.load(path)
+
+
+def test_what_a_worker_does_not_tell_may_be_missing(tmp_path: Path) -> None:
+    for number, worker in enumerate((None, {}, {"loop_cost_us": None, "paths": None, "plugins": None})):
+        assert Run.load(write_run(tmp_path / f"run-{number}", worker=worker)).meta["worker"] == worker
+
+
+def test_a_file_that_is_gone_is_named_once(tmp_path: Path) -> None:
+    path = write_run(tmp_path / "run")
+    (path / "samples.jsonl").unlink()
+    with pytest.raises(RecordError) as caught:
+        Run.load(path)
+    assert str(caught.value) == f"{path / 'samples.jsonl'} cannot be read: No such file or directory"
+    (path / "samples.jsonl").write_bytes(b"\xff")
+    with pytest.raises(RecordError, match="cannot be read: it is not text"):
+        Run.load(path)
+
+
+def test_a_foreign_directory_is_refused_in_one_line(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    (tmp_path / "list").mkdir()
+    (tmp_path / "list" / "run.json").write_text("[]")
+    for name, says in (
+        (".", "it has no run.json"),
+        ("file", "it is a file"),
+        ("missing", "it is not there"),
+        ("list", "was not written by"),
+    ):
+        with pytest.raises(RecordError) as caught:
+            Run.load(tmp_path / name)
+        assert says in str(caught.value)
+        assert "\n" not in str(caught.value)
+
+
+def test_all_files_exist_before_anything_is_measured(tmp_path: Path) -> None:
+    store = create(tmp_path / "deep" / "run")
+    assert sorted(file.name for file in store.path.iterdir()) == sorted(FILES)
+    run = Run.load(store.path)
+    assert (run.meta["status"], run.meta["finished"], run.meta["worker"]) == ("running", None, None)
+    assert (run.world_size, run.device, run.baseline) == (2, "cpu", "dedicated-stream")
+    assert resolve("cpu", run.meta["config"]) == resolve("cpu")
+
+
+def test_the_default_directory_is_new_each_time(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    stores = [create(None) for _ in range(5)]
+    assert len({store.path for store in stores}) == 5
+    assert all(store.path.parent == tmp_path / "results" and "-made-up" in store.path.name for store in stores)
+
+
+@pytest.mark.parametrize("file", FILES)
+def test_measured_data_is_never_overwritten(tmp_path: Path, file: str) -> None:
+    (tmp_path / file).write_text("precious")
+    with pytest.raises(UsageError, match=r"already holds a run .* --out"):
+        create(tmp_path)
+    assert [(found.name, found.read_text()) for found in tmp_path.iterdir()] == [(file, "precious")]
+
+
+@pytest.mark.parametrize("below", ["file", "file/run"])
+def test_a_path_that_cannot_be_written_fails_at_once(tmp_path: Path, below: str) -> None:
+    (tmp_path / "file").touch()
+    with pytest.raises(UsageError, match=r"cannot be written: .* --out"):
+        create(tmp_path / below)
+
+
+def test_lines_of_several_writers_are_all_there(tmp_path: Path) -> None:
+    path = create(tmp_path / "run").path
+    RunStore(path=path).append(samples())
+    RunStore(path=path).append(hang())
+    RunStore(path=path).append(samples(arm="torch", case=case(64)))
+    assert Run.load(path).lines == (samples(), hang(), samples(arm="torch", case=case(64)))
+
+
+def test_of_a_case_measured_again_behind_a_crash_the_last_attempt_counts(tmp_path: Path) -> None:
+    store = create(tmp_path / "run")
+    broken = replace(hang(), arm="mine", case=case())
+    first = [samples("mine"), samples("torch"), samples("torch", case=case(64))]
+    again = [samples("torch", samples_us=(9.0, 9.1, 9.2)), samples("stream-free")]
+    for line in (*first, broken, *again):
+        store.append(line)
+    assert Run.load(store.path).lines == (first[2], broken, *again)
+
+
+def test_a_cell_that_comes_twice_within_one_attempt_is_refused(tmp_path: Path) -> None:
+    once = samples(), samples("torch"), hang(), samples(), samples("torch"), samples(case=case(8))
+    text = "".join(map(dump, once))
+    Run.load(write_run(tmp_path / "fine", text))
+    for name, more, number in (
+        ("line", dump(samples("torch")), 7),
+        ("two runs", dump(samples(case=case(16))) + text, 8),
+    ):
+        path = write_run(tmp_path / name, text + more)
+        with pytest.raises(RecordError) as error:
+            Run.load(path)
+        assert str(error.value).startswith(f"{path / 'samples.jsonl'}, line {number}: ")
+        assert "gated twice" in str(error.value)
+
+
+def test_an_update_keeps_what_another_process_wrote(tmp_path: Path) -> None:
+    store = create(tmp_path / "run")
+    RunStore(path=store.path).update(worker={"loop_cost_us": 0.04})
+    store.finish(RunStatus.COMPLETE)
+    found = Run.load(store.path).meta
+    assert found["worker"] == {"loop_cost_us": 0.04}
+    assert found["status"] == "complete"
+    assert found["finished"] >= found["started"]
+    assert sorted(file.name for file in store.path.iterdir()) == sorted(FILES)
+
+
+def test_a_failed_update_leaves_the_old_file(tmp_path: Path) -> None:
+    store = create(tmp_path / "run")
+    with pytest.raises(ValueError, match="not JSON compliant"):
+        store.update(worker={"loop_cost_us": float("nan")})
+    assert Run.load(store.path).meta["worker"] is None
+
+
+def test_writing_into_a_directory_that_is_gone_is_a_record_error(tmp_path: Path) -> None:
+    store = RunStore(path=tmp_path / "gone")
+    with pytest.raises(RecordError, match="cannot be written"):
+        store.append(samples())
+    with pytest.raises(RecordError, match="cannot be written"):
+        store.write_summary("size_bytes\n")
+
+
+def test_records_and_reports_need_no_torch_and_records_no_pandas() -> None:
+    def loaded(module: str) -> set[str]:
+        code = f"import sys, {module}; print(*sys.modules)"
+        return set(
+            subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.split()
+        )
+
+    assert not {"torch", "pandas", "rich"} & loaded("nccl_bench.records.store")
+    assert "torch" not in loaded("nccl_bench.report.terminal, nccl_bench.report.export")

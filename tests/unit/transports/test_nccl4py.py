@@ -1,0 +1,503 @@
+"""nccl4py's transport and arm: over a stand-in, and the transport over nccl4py itself where it is installed."""
+
+from __future__ import annotations
+
+import ctypes
+import inspect
+import os
+import re
+import subprocess
+import sys
+import tomllib
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from importlib import import_module, metadata
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+import torch.distributed as dist
+
+from nccl_bench.catalog.collectives import RedOp
+from nccl_bench.catalog.dtypes import DTYPES
+from nccl_bench.communicators.base import Communicator
+from nccl_bench.communicators.nccl4py import Nccl4pyCommunicator
+from nccl_bench.communicators.stream_free import StreamFreeCommunicator
+from nccl_bench.errors import DisabledError, InvalidArgumentError, NcclError, SetupError, TransportError
+from nccl_bench.streams import cpu
+from nccl_bench.transports.nccl import DataType, NcclTransport, ReduceOp
+from nccl_bench.transports.nccl4py import VERSION, Nccl4pyTransport
+from nccl_bench.transports.nccl_library import NcclLibrary, Source
+from tests.experiments import binding_cost
+from tests.support import nccl4py_stand_in
+from tests.support.communicator_rig import (
+    OPERATIONS,
+    Maker,
+    check_follows_the_current_stream,
+    gloo_world,
+    nccl_device,
+    pretend_ranks,
+    raw,
+    tensors_of,
+)
+from tests.support.fake_nccl import Call, FakeNccl, build
+from tests.support.nccl_calls import COPIES, ON_A_COMM, WITHOUT_COMM
+
+# Set in a process of its own: nccl4py takes the first libnccl of a process, and the suite loads several.
+REAL = "NCCL_BENCH_TESTS_REAL_NCCL4PY"
+IS_REAL = REAL in os.environ
+# What nccl4py's Communicator.init calls since NCCL 2.23; the fake has the older function.
+SCALABLE = """
+typedef struct { unsigned char internal[128]; } ncclUniqueId;
+int ncclCommInitRank(void **comm, int nranks, ncclUniqueId id, int rank);
+int ncclCommInitRankScalable(void **comm, int nranks, int rank, int count, ncclUniqueId *ids, void *config) {
+  return count == 1 && !config ? ncclCommInitRank(comm, nranks, *ids, rank) : 5;
+}
+"""
+
+
+def _build(directory: Path, *flags: str) -> Path:
+    source = directory / "scalable.c"
+    source.write_text(SCALABLE)
+    return build(directory, *flags, str(source))
+
+
+@pytest.fixture(scope="module")
+def library_path(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return _build(tmp_path_factory.mktemp("scalable"))
+
+
+@pytest.fixture
+def fake(library_path: Path) -> Iterator[FakeNccl]:
+    fake = FakeNccl(library_path)
+    fake.reset()
+    yield fake
+    fake.reset()
+
+
+@pytest.fixture
+def transport(fake: FakeNccl, monkeypatch: pytest.MonkeyPatch) -> Nccl4pyTransport:
+    """Over nccl4py itself in the process for that, and over the stand-in elsewhere."""
+    if not IS_REAL:
+        nccl4py_stand_in.install(monkeypatch, fake.path)
+    return Nccl4pyTransport(_library(fake.path))
+
+
+@pytest.fixture
+def stand_in(fake: FakeNccl, monkeypatch: pytest.MonkeyPatch) -> pytest.MonkeyPatch:
+    if IS_REAL:
+        pytest.skip("is about the stand-in")
+    nccl4py_stand_in.install(monkeypatch, fake.path)
+    return monkeypatch
+
+
+def _library(path: Path) -> NcclLibrary:
+    return NcclLibrary(path=str(path), source=Source.ARGUMENT)
+
+
+def _comm(transport: Nccl4pyTransport, world_size: int = 3) -> int:
+    return transport.init_rank(world_size, transport.unique_id(), 0)
+
+
+def _why_not_real() -> str | None:
+    if IS_REAL:
+        return "this is that process"
+    try:
+        installed = metadata.version("nccl4py")
+    except metadata.PackageNotFoundError:
+        return f"nccl4py {VERSION} is not installed"
+    if installed != VERSION:
+        return f"nccl4py is {installed}, not {VERSION}"
+    # It would take torch's library, not the fake one; tests/gpu has it there.
+    return "this machine has a GPU" if torch.cuda.is_available() else None
+
+
+@pytest.mark.skipif(_why_not_real() is not None, reason=str(_why_not_real()))
+def test_nccl4py_itself_does_what_the_stand_in_does() -> None:
+    command = [sys.executable, "-m", "pytest", "-p", "no:cacheprovider", "-q", __file__]
+    done = subprocess.run(command, env=os.environ | {REAL: "1"}, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert re.search(r"\d+ passed", done.stdout)
+
+
+@pytest.mark.skipif(not IS_REAL, reason="needs nccl4py itself, in a process of its own")
+def test_the_stand_in_has_nccl4pys_signatures(fake: FakeNccl) -> None:
+    core, bindings = import_module("nccl.core"), import_module("nccl.bindings.nccl")
+    stand_in = nccl4py_stand_in.Bindings(fake.path)
+    public = nccl4py_stand_in.core(stand_in).Communicator
+    functions = [name for name in vars(nccl4py_stand_in.Bindings) if not name.startswith("_")]
+    assert "all_reduce" in functions
+    for name in functions:
+        assert list(inspect.signature(getattr(stand_in, name)).parameters) == _documented(getattr(bindings, name)), name
+    methods = [name for name in vars(public) if inspect.isfunction(vars(public)[name]) and name != "__init__"]
+    for name in ["__init__", "init", *methods]:
+        ours, real = (inspect.signature(getattr(kind, name)).parameters for kind in (public, core.Communicator))
+        assert [(p.name, p.kind) for p in ours.values()] == [(p.name, p.kind) for p in real.values()], name
+
+
+def _documented(function: Callable[..., object]) -> list[str]:
+    """The arguments of a Cython function, which keeps them in its docstring alone: ``f(int a, b) -> int``."""
+    arguments = (function.__doc__ or "").split("(")[1].split(")")[0]
+    return [argument.split()[-1] for argument in arguments.split(",") if argument]
+
+
+@pytest.mark.skipif(not IS_REAL, reason="needs nccl4py itself, in a process of its own")
+def test_the_numbers_of_data_types_and_reductions_are_nccl4pys() -> None:
+    core = import_module("nccl.core")
+    renamed = {"FLOAT8_E4M3FN": "FLOAT8E4M3", "FLOAT8_E5M2": "FLOAT8E5M2"}
+    for member in DataType:
+        assert core.NcclDataType[renamed.get(member.name, member.name)] == member
+    assert {op.name: op.value for op in core.NcclRedOp} == {op.name: op.value for op in ReduceOp}
+
+
+# The transport
+
+
+@pytest.mark.parametrize(("call", "expected"), ON_A_COMM, ids=[expected.function for _, expected in ON_A_COMM])
+def test_every_argument_arrives_in_its_place(
+    transport: Nccl4pyTransport, fake: FakeNccl, call: Callable[[Any, int], object], expected: Call
+) -> None:
+    comm = _comm(transport)
+    fake.reset()
+    call(transport, comm)
+    assert fake.calls() == [replace(expected, comm=comm)]
+
+
+FAILING = [*((call, expected.function) for call, expected in ON_A_COMM), *WITHOUT_COMM]
+
+
+@pytest.mark.parametrize(("call", "function"), FAILING, ids=[function for _, function in FAILING])
+def test_a_failure_names_the_function_the_text_and_the_last_error(
+    transport: Nccl4pyTransport, fake: FakeNccl, call: Callable[[Any, int], object], function: str
+) -> None:
+    comm = _comm(transport)
+    fake.fail_next(function, 5)
+    fake.set_last_error("peer 3 is gone")
+    with pytest.raises(NcclError) as raised:
+        call(transport, comm)
+    called = "ncclCommInitRankScalable" if function == "ncclCommInitRank" else function
+    assert (raised.value.function, raised.value.result) == (called, 5)
+    assert str(raised.value) == f"{called} returned 5 (invalid usage): peer 3 is gone"
+
+
+def test_the_unique_id_travels_whole(transport: Nccl4pyTransport, fake: FakeNccl) -> None:
+    unique_id = transport.unique_id()
+    assert unique_id == bytes(0 if i == 64 else i + 1 for i in range(128))
+    transport.init_rank(4, unique_id, 3)
+    [call] = fake.calls("ncclCommInitRank")
+    assert (call.nranks, call.rank, call.id) == (4, 3, unique_id)
+
+
+def test_a_split_has_a_communicator_of_its_own_and_without_colour_none(
+    transport: Nccl4pyTransport, fake: FakeNccl
+) -> None:
+    comm = _comm(transport)
+    assert transport.split(comm, -1, 0) == 0
+    child = transport.split(comm, 0, 0)
+    assert child not in (0, comm)
+    transport.send(1, 1, DataType.INT8, 0, child, 0)
+    assert [call.comm for call in fake.calls("ncclSend")] == [child]
+
+
+@pytest.mark.parametrize("end", [Nccl4pyTransport.destroy, Nccl4pyTransport.abort])
+@pytest.mark.parametrize("failing", [False, True])
+def test_a_gone_communicator_is_forgotten_whatever_nccl_says(
+    transport: Nccl4pyTransport, fake: FakeNccl, end: Callable[[Nccl4pyTransport, int], None], failing: bool
+) -> None:
+    comm = _comm(transport)
+    if failing:
+        fake.fail_next("ncclCommDestroy" if end is Nccl4pyTransport.destroy else "ncclCommAbort", 5)
+        with pytest.raises(NcclError):
+            end(transport, comm)
+    else:
+        end(transport, comm)
+    fake.reset()
+    with pytest.raises(KeyError):
+        transport.finalize(comm)
+    assert fake.calls() == []
+
+
+@pytest.mark.parametrize("code", [0, 7], ids=["success", "in-progress"])
+def test_no_async_error_is_no_error(transport: Nccl4pyTransport, fake: FakeNccl, code: int) -> None:
+    fake.set_async_error(code)
+    transport.async_error(_comm(transport))
+
+
+def test_an_async_error_raises(transport: Nccl4pyTransport, fake: FakeNccl) -> None:
+    fake.set_async_error(6)
+    with pytest.raises(NcclError, match="remote process exited"):
+        transport.async_error(_comm(transport))
+
+
+def test_what_is_registered_has_a_handle_and_a_null_one_is_told(transport: Nccl4pyTransport, fake: FakeNccl) -> None:
+    comm = _comm(transport)
+    ptr = transport.mem_alloc(64)
+    assert transport.window_register(comm, ptr, 64) == ptr + 1
+    assert transport.register(comm, ptr, 64) == ptr + 2
+    fake.set_null_handles(True)
+    assert transport.window_register(comm, ptr, 64) is None
+    assert transport.register(comm, ptr, 64) == 0
+    transport.mem_free(ptr)
+    assert (fake.calls("ncclMemAlloc")[0].size, fake.calls("ncclMemFree")[0].pointer) == (64, ptr)
+
+
+def test_a_group_closes_and_fails_as_nccl_says(transport: Nccl4pyTransport, fake: FakeNccl) -> None:
+    with transport.group(), transport.group():
+        assert fake.group_depth() == 2
+    with pytest.raises(KeyboardInterrupt), transport.group():
+        raise KeyboardInterrupt
+    fake.fail_next("ncclGroupEnd", 2)
+    with pytest.raises(NcclError, match="ncclGroupEnd returned 2"), transport.group():
+        pass
+    assert fake.group_depth() == 0
+
+
+@pytest.mark.parametrize("operation", COPIES)
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_alone_in_the_world_a_collective_copies(transport: Nccl4pyTransport, operation: str, dtype: str) -> None:
+    comm = _comm(transport, world_size=1)
+    size = 5 * DTYPES[dtype].itemsize
+    source = ctypes.create_string_buffer(bytes(range(1, size + 1)), size)
+    target = ctypes.create_string_buffer(size + 1)
+    copy: Callable[..., None] = COPIES[operation]
+    copy(transport, ctypes.addressof(source), ctypes.addressof(target), 5, transport.dtypes[dtype], comm)
+    assert target.raw == source.raw + b"\0"
+    transport.destroy(comm)
+
+
+def test_the_same_numbers_mean_the_same_in_both_bindings() -> None:
+    assert Nccl4pyTransport.dtypes == NcclTransport.dtypes
+    assert Nccl4pyTransport.redops == NcclTransport.redops
+    assert Nccl4pyTransport.name != NcclTransport.name
+
+
+def test_it_describes_nccl4py_and_the_library_that_it_took(transport: Nccl4pyTransport, fake: FakeNccl) -> None:
+    assert transport.version == 22809
+    assert transport.describe() == {
+        "name": "nccl4py",
+        "path": str(fake.path),
+        "version": "2.28.9",
+        "source": f"nccl4py {VERSION}",
+    }
+
+
+@pytest.mark.skipif(not IS_REAL, reason="needs nccl4py itself, in a process of its own")
+def test_a_library_that_was_loaded_second_is_not_taken_and_not_claimed(
+    transport: Nccl4pyTransport, fake: FakeNccl, tmp_path: Path
+) -> None:
+    second = Nccl4pyTransport(_library(_build(tmp_path)))
+    assert second.describe()["path"] == str(fake.path) != second.library.path
+
+
+def test_the_stand_in_of_another_library_is_not_claimed(stand_in: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    asked, taken = _build(tmp_path), Path(tmp_path / "taken")
+    taken.mkdir()
+    nccl4py_stand_in.install(stand_in, _build(taken, "-DOLD"))
+    transport = Nccl4pyTransport(_library(asked))
+    described = transport.describe()
+    assert (described["path"], described["version"]) == (str(taken / asked.name), "2.12.12")
+    comm = _comm(transport)
+    message = rf"function ncclAlltoAll is not found in {taken}/.* which is NCCL 2\.12\.12: install a newer NCCL"
+    with pytest.raises(TransportError, match=message):
+        transport.all_to_all(1, 2, 3, 4, comm, 5)
+
+
+# What is missing
+
+
+@pytest.mark.parametrize(
+    ("installed", "message"),
+    [
+        (None, f"nccl4py {VERSION} is not installed: pip install 'nccl-bench[nccl4py]'"),
+        (
+            "0.3.1",
+            f"nccl4py is 0.3.1, and what is called here is private to {VERSION}: pip install 'nccl-bench[nccl4py]'",
+        ),
+    ],
+)
+def test_nccl4py_that_is_missing_or_another_version_is_one_line(
+    stand_in: pytest.MonkeyPatch, fake: FakeNccl, installed: str | None, message: str
+) -> None:
+    nccl4py_stand_in.pretend_version(stand_in, installed)
+    with pytest.raises(SetupError, match=f"^{re.escape(message)}$"):
+        Nccl4pyTransport(_library(fake.path))
+
+
+@pytest.mark.parametrize("module", ["nccl.core", "nccl.bindings.nccl", "nccl.bindings._internal.utils"])
+def test_nccl4py_that_does_not_import_is_one_line(stand_in: pytest.MonkeyPatch, fake: FakeNccl, module: str) -> None:
+    stand_in.setitem(sys.modules, module, None)
+    hint = r"pip install '.*', beside a CUDA build of torch"
+    with pytest.raises(SetupError, match=rf"^nccl4py {VERSION} does not import \(.*{module}.*\): {hint}$"):
+        Nccl4pyTransport(_library(fake.path))
+
+
+def test_nccl4py_that_finds_no_libnccl_is_one_line(stand_in: pytest.MonkeyPatch, fake: FakeNccl) -> None:
+    def not_found(self: object) -> int:
+        raise RuntimeError('Failure finding "libnccl.so.2":\n  No such file')
+
+    stand_in.setattr(nccl4py_stand_in.Bindings, "get_version", not_found)
+    with pytest.raises(SetupError) as raised:
+        Nccl4pyTransport(_library(fake.path))
+    reason = 'Failure finding "libnccl.so.2": No such file'
+    assert str(raised.value) == (f"nccl4py takes no libnccl here ({reason}): name a libnccl.so.2 with --nccl-library")
+
+
+def test_nothing_of_nccl4py_is_imported_before_it_is_asked_for() -> None:
+    program = (
+        "import sys, nccl_bench.transports.nccl4py, nccl_bench.communicators.nccl4py\n"
+        "assert not [name for name in sys.modules if name.partition('.')[0] == 'nccl']"
+    )
+    subprocess.run([sys.executable, "-c", program], check=True)
+
+
+def test_the_extra_installs_the_version_that_is_asked_for() -> None:
+    pyproject = tomllib.loads(Path(__file__).parents[3].joinpath("pyproject.toml").read_text())
+    assert pyproject["project"]["optional-dependencies"]["nccl4py"] == [f"nccl4py=={VERSION}"]
+
+
+# The arm
+
+
+@pytest.fixture(scope="module")
+def group() -> Iterator[dist.ProcessGroup]:
+    with gloo_world() as group:
+        yield group
+
+
+@pytest.fixture
+def make(group: dist.ProcessGroup, fake: FakeNccl, stand_in: pytest.MonkeyPatch) -> Maker:
+    return Maker(group, fake, stand_in)
+
+
+@pytest.mark.parametrize("name", OPERATIONS)
+def test_every_operation_runs_on_the_stream_that_is_current(make: Maker, fake: FakeNccl, name: str) -> None:
+    check_follows_the_current_stream(make(Nccl4pyCommunicator), name, fake)
+
+
+@pytest.mark.parametrize("op", RedOp)
+@pytest.mark.parametrize("name", OPERATIONS)
+def test_the_arm_calls_nccl_as_the_stream_free_communicator_does(
+    make: Maker, fake: FakeNccl, name: str, op: RedOp
+) -> None:
+    found = []
+    for kind in (Nccl4pyCommunicator, StreamFreeCommunicator):
+        communicator = make(kind)
+        tensors = tensors_of(communicator, op=op)
+        OPERATIONS[name].call(communicator, tensors)
+        names = {getattr(tensors, tensor).data_ptr(): tensor for tensor in ("part", "out_part", "whole", "out_whole")}
+        found.append([_without_what_is_ignored(call, names) for call in fake.calls()])
+    assert found[0] == found[1]
+    assert found[0]
+
+
+def _without_what_is_ignored(call: Call, names: dict[int, str]) -> tuple[object, ...]:
+    """Only the root reads what a broadcast sends and only the root writes what a reduce receives."""
+    others = call.root not in (None, 1)
+    send = None if others and call.function == "ncclBroadcast" else names.get(call.send or 0, "within")
+    recv = None if others and call.function == "ncclReduce" else names.get(call.recv or 0, "within")
+    return call.function, call.depth, send, recv, call.count, call.dtype, call.op, call.root, call.peer, call.stream
+
+
+@pytest.mark.parametrize("name", OPERATIONS)
+def test_alone_in_the_world_the_arm_copies(make: Maker, name: str) -> None:
+    communicator: Communicator = make(Nccl4pyCommunicator, world_size=1)
+    tensors = tensors_of(communicator)
+    operation = OPERATIONS[name]
+    given = raw(getattr(tensors, operation.source))
+    made = operation.call(communicator, tensors)
+    assert raw(getattr(tensors, operation.target)) == given
+    assert not isinstance(made, torch.Tensor) or raw(made) == given
+
+
+@pytest.mark.parametrize("name", OPERATIONS)
+def test_a_disabled_or_closed_arm_refuses(make: Maker, fake: FakeNccl, name: str) -> None:
+    communicator = make(Nccl4pyCommunicator)
+    with communicator.change_state(False), pytest.raises(DisabledError, match="is disabled here"):
+        OPERATIONS[name].call(communicator, tensors_of(communicator))
+    OPERATIONS[name].call(communicator, tensors_of(communicator))
+    communicator.close()
+    communicator.close()
+    assert len(fake.calls("ncclCommDestroy")) == 1
+    fake.reset()
+    with pytest.raises(DisabledError, match="is closed: make a new one"):
+        OPERATIONS[name].call(communicator, tensors_of(communicator))
+    assert fake.calls() == []
+
+
+@pytest.mark.parametrize(
+    ("name", "function", "method"),
+    [
+        ("all_reduce", "ncclAllReduce", "allreduce"),
+        ("all_gather", "ncclAllGather", "allgather"),
+        ("all_gather with sizes", "ncclGroupEnd", "gather_blocks"),
+    ],
+)
+def test_a_failing_call_of_the_arm_is_one_line(
+    make: Maker, fake: FakeNccl, name: str, function: str, method: str
+) -> None:
+    communicator = make(Nccl4pyCommunicator)
+    fake.fail_next(function, 5)
+    fake.set_last_error("peer 3 is gone")
+    message = rf"^{method} returned 5 \(invalid usage\): peer 3 is gone$"
+    with pytest.raises(NcclError, match=message):
+        OPERATIONS[name].call(communicator, tensors_of(communicator))
+
+
+def test_what_nccl4py_refuses_is_an_argument_error(make: Maker) -> None:
+    communicator = make(Nccl4pyCommunicator)
+    with pytest.raises(InvalidArgumentError, match=r"^nccl4py refused allgather: Buffer count mismatch"):
+        communicator.all_gather(torch.zeros(3), torch.zeros(2))
+
+
+def test_an_arm_that_cannot_be_made_is_one_line(make: Maker, fake: FakeNccl) -> None:
+    fake.fail_next("ncclCommInitRank", 2)
+    with pytest.raises(NcclError, match=r"^making a communicator returned 2 \(unhandled system error\)$"):
+        make(Nccl4pyCommunicator)
+
+
+def test_every_rank_gets_the_first_ones_id(make: Maker, fake: FakeNccl, group: dist.ProcessGroup) -> None:
+    Nccl4pyCommunicator(group, make.device)
+    [made] = fake.calls("ncclCommInitRank")
+    assert (made.nranks, made.rank, made.id) == (1, 0, bytes(0 if i == 64 else i + 1 for i in range(128)))
+
+
+def test_a_rank_that_is_not_the_first_asks_for_no_id(
+    make: Maker, fake: FakeNccl, group: dist.ProcessGroup, stand_in: pytest.MonkeyPatch
+) -> None:
+    pretend_ranks(stand_in)
+    Nccl4pyCommunicator(group, make.device)
+    assert fake.calls("ncclGetUniqueId") == []
+    assert [(call.nranks, call.rank) for call in fake.calls("ncclCommInitRank")] == [(4, 1)]
+
+
+def test_an_arm_whose_work_failed_is_aborted(make: Maker, fake: FakeNccl, stand_in: pytest.MonkeyPatch) -> None:
+    communicator = make(Nccl4pyCommunicator)
+
+    def fail() -> None:
+        raise ZeroDivisionError
+
+    stand_in.setattr(cpu, "synchronize", fail)
+    with pytest.raises(ZeroDivisionError):
+        communicator.close()
+    assert [call.function for call in fake.calls()] == ["ncclCommAbort"]
+
+
+# The figure
+
+
+def test_the_figure_measures_every_binding_on_the_current_stream(
+    group: dist.ProcessGroup, fake: FakeNccl, stand_in: pytest.MonkeyPatch
+) -> None:
+    device = nccl_device(fake.path)
+    stream = cpu.Stream()
+    with cpu.stream(stream):
+        operations = binding_cost.calls(group, device)
+        fake.reset()
+        times, lost = binding_cost.measure(device, operations, batches=2, count=3)
+    assert lost + sum(map(len, times.values())) == 2 * len(times) == 10
+    # Four of the five call NCCL, in two pilots and two batches of three.
+    calls = fake.calls()
+    assert len(calls) == 4 * 4 * 3
+    assert {(call.function, call.count, call.dtype, call.op) for call in calls} == {("ncclAllReduce", 2, 7, 0)}
+    assert {call.stream for call in calls} == {stream.handle}

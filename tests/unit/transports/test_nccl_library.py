@@ -1,0 +1,165 @@
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from nccl_bench.errors import SetupError
+from nccl_bench.transports.nccl_library import find_library
+
+PRELUDE = """
+import ctypes, sys
+from nccl_bench.transports import nccl_library
+from nccl_bench.transports.nccl_library import find_library, other_copies
+def show(library): print(library.source.value, library.path)
+"""
+REPOSITORY = Path(__file__).parents[3]
+
+
+def _python(code: str, *path: Path, **environment: str) -> list[str]:
+    """The lines that ``code`` prints in a process that has loaded nothing and sees no installed wheel (-S)."""
+    env = {name: value for name, value in os.environ.items() if name != "NCCL_BENCH_NCCL_LIBRARY"}
+    env["PYTHONPATH"] = os.pathsep.join(map(str, (REPOSITORY, *path)))
+    done = subprocess.run(
+        [sys.executable, "-S", "-c", PRELUDE + code], env={**env, **environment}, capture_output=True, text=True
+    )
+    assert done.returncode == 0, done.stderr
+    return done.stdout.splitlines()
+
+
+def _copy(library: Path, folder: Path) -> Path:
+    folder.mkdir(parents=True)
+    return Path(shutil.copy(library, folder))
+
+
+@pytest.fixture
+def asked(fake_nccl_path: Path, tmp_path: Path) -> Path:
+    return _copy(fake_nccl_path, tmp_path / "asked")
+
+
+@pytest.fixture
+def site(fake_nccl_path: Path, tmp_path: Path) -> Path:
+    """A folder like site-packages with the wheel in it."""
+    _copy(fake_nccl_path, tmp_path / "site" / "nvidia" / "nccl" / "lib")
+    return tmp_path / "site"
+
+
+@pytest.fixture
+def system(fake_nccl_path: Path, tmp_path: Path) -> Path:
+    return _copy(fake_nccl_path, tmp_path / "system").parent
+
+
+def test_the_argument_wins_over_everything(asked: Path, fake_nccl_path: Path, site: Path) -> None:
+    code = f"ctypes.CDLL({str(fake_nccl_path)!r}); show(find_library({str(asked)!r}))"
+    lines = _python(code, site, NCCL_BENCH_NCCL_LIBRARY=str(fake_nccl_path))
+    assert lines == [f"--nccl-library {asked}"]
+
+
+def test_the_environment_wins_over_the_copy_already_loaded(asked: Path, fake_nccl_path: Path, site: Path) -> None:
+    code = f"ctypes.CDLL({str(fake_nccl_path)!r}); show(find_library())"
+    lines = _python(code, site, NCCL_BENCH_NCCL_LIBRARY=str(asked))
+    assert lines == [f"NCCL_BENCH_NCCL_LIBRARY {asked}"]
+
+
+def test_the_copy_already_loaded_wins_over_the_wheel(fake_nccl_path: Path, site: Path) -> None:
+    code = f"ctypes.CDLL({str(fake_nccl_path)!r}); show(find_library())"
+    assert _python(code, site, NCCL_BENCH_NCCL_LIBRARY="") == [f"already loaded {fake_nccl_path}"]
+
+
+def test_the_wheel_wins_over_the_system(site: Path, system: Path) -> None:
+    lines = _python("show(find_library())", site, LD_LIBRARY_PATH=str(system))
+    assert lines == [f"wheel {site}/nvidia/nccl/lib/libnccl.so.2"]
+
+
+def test_the_system_comes_last_and_its_file_is_named(system: Path) -> None:
+    lines = _python("show(find_library())", LD_LIBRARY_PATH=str(system))
+    assert lines == [f"system {system}/libnccl.so.2"]
+
+
+def test_a_wheel_that_does_not_load_gives_way_to_the_system(site: Path, system: Path) -> None:
+    (site / "nvidia/nccl/lib/libnccl.so.2").write_text("not a library")
+    lines = _python("show(find_library())", site, LD_LIBRARY_PATH=str(system))
+    assert lines == [f"system {system}/libnccl.so.2"]
+
+
+def test_nothing_found_lists_every_place_and_what_to_do(site: Path) -> None:
+    broken = site / "nvidia/nccl/lib/libnccl.so.2"
+    broken.write_text("not a library")
+    code = """
+real = nccl_library.ctypes.CDLL
+def load(name):
+    if name == "libnccl.so.2":  # this machine may have one
+        raise OSError("libnccl.so.2: no such file")
+    return real(name)
+nccl_library.ctypes.CDLL = load
+try:
+    find_library()
+except nccl_library.SetupError as error:
+    print(error)
+"""
+    heading, argument, environment, loaded, wheel, system, advice = _python(code, site)
+    assert heading.startswith("no libnccl was found")
+    assert argument.strip() == "--nccl-library: not given"
+    assert environment.strip() == "NCCL_BENCH_NCCL_LIBRARY: not set"
+    assert loaded.strip() == "already loaded: none"
+    assert wheel.strip().startswith(f"wheel: {broken}: ")
+    assert system.strip() == "system: libnccl.so.2: no such file"
+    assert "pip install nvidia-nccl-cu13" in advice
+    assert "--nccl-library PATH" in advice
+
+
+def test_a_path_asked_for_that_does_not_exist_is_an_error(
+    tmp_path: Path, asked: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    absent = tmp_path / "absent.so"
+    monkeypatch.setenv("NCCL_BENCH_NCCL_LIBRARY", str(asked))
+    with pytest.raises(SetupError, match=rf"--nccl-library names '{absent}'.* is no file"):
+        find_library(str(absent))
+    monkeypatch.setenv("NCCL_BENCH_NCCL_LIBRARY", str(absent))
+    with pytest.raises(SetupError, match=rf"NCCL_BENCH_NCCL_LIBRARY names '{absent}'.* is no file"):
+        find_library()
+
+
+def test_a_path_asked_for_that_does_not_load_is_an_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    broken = tmp_path / "libnccl.so.2"
+    broken.write_text("not a library")
+    with pytest.raises(SetupError, match=r"--nccl-library names .* which does not load"):
+        find_library(str(broken))
+    monkeypatch.setenv("NCCL_BENCH_NCCL_LIBRARY", str(broken))
+    with pytest.raises(SetupError, match="NCCL_BENCH_NCCL_LIBRARY names"):
+        find_library()
+
+
+def test_a_relative_path_is_one_from_the_current_folder(asked: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(asked.parent)
+    assert find_library("libnccl.so.2").path == str(asked)
+
+
+def test_a_second_copy_is_reported_and_plug_ins_and_links_are_not(
+    asked: Path, fake_nccl_path: Path, tmp_path: Path
+) -> None:
+    plug_in = _copy(fake_nccl_path, tmp_path / "plug-in").rename(tmp_path / "libnccl-net.so")
+    link = tmp_path / "link.so.2"
+    link.symlink_to(asked)
+    code = f"""
+ctypes.CDLL({str(plug_in)!r})
+ctypes.CDLL({str(asked)!r})
+print(other_copies({str(link)!r}))
+ctypes.CDLL({str(fake_nccl_path)!r})
+print(other_copies({str(link)!r}))
+"""
+    assert _python(code) == ["[]", f"['{fake_nccl_path}']"]
+
+
+def test_a_plug_in_is_not_taken_for_the_library(fake_nccl_path: Path, site: Path, tmp_path: Path) -> None:
+    plug_in = _copy(fake_nccl_path, tmp_path / "plug-in").rename(tmp_path / "libnccl-tuner.so")
+    code = f"ctypes.CDLL({str(plug_in)!r}); show(find_library())"
+    assert _python(code, site)[0].startswith("wheel ")
+
+
+def test_the_search_loads_no_torch(asked: Path) -> None:
+    assert _python(f"find_library({str(asked)!r}); print('torch' in sys.modules)") == ["False"]

@@ -1,0 +1,402 @@
+"""Users' communicators behind our protocol: every shape, every order and every refusal, over Gloo in a world of one."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from functools import partial
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+import torch
+import torch.distributed as dist
+from torch import Tensor
+
+from nccl_bench.catalog.arms import Order
+from nccl_bench.catalog.collectives import COLLECTIVES, Placement, RedOp
+from nccl_bench.communicators.dedicated_stream import DedicatedStreamCommunicator
+from nccl_bench.communicators.stream_free import StreamFreeCommunicator
+from nccl_bench.config.user_arms import Adapter
+from nccl_bench.errors import InvalidArgumentError, SetupError
+from nccl_bench.streams import cpu
+from nccl_bench.transports.device import Device, open_device
+from nccl_bench.transports.gloo import TORCH_REDOPS
+from nccl_bench.user_arms.adapting import Adapted, adapt
+from tests.support.communicator_rig import OPERATIONS, Gate, PlantedError, Tensors, gloo_world, settles
+from tests.support.user_communicators import EngineAfter, EngineBefore, OtherEngine, Returning, make_all_reduce
+
+SUM = dist.ReduceOp.SUM
+CURRENT, FORK_JOIN, BARE = Order.CURRENT, Order.FORK_JOIN, Order.BARE
+PROTOCOL, PYNCCL, CALLABLE = Adapter.PROTOCOL, Adapter.PYNCCL, Adapter.CALLABLE
+IN, OUT = Placement.IN_PLACE, Placement.OUT_OF_PLACE
+ENGINE = {"all_reduce", "all_gather", "reduce_scatter", "broadcast", "send_recv"}
+SIZED = {"all_gather", "reduce_scatter"}
+ONLY, NONE = {"all_reduce"}, set[str]()
+ON_CURRENT = partial(EngineBefore, use_current_stream=True)
+
+Adapting = Callable[..., Adapted]
+
+
+@pytest.fixture(scope="module")
+def group() -> Iterator[dist.ProcessGroup]:
+    with gloo_world() as group:
+        yield group
+
+
+@pytest.fixture
+def adapting(group: dist.ProcessGroup) -> Iterator[Adapting]:
+    """Adapts, and closes at the end."""
+    made: list[Adapted] = []
+
+    def adapting(found: object, adapter: Adapter | None = None, order: Order | None = None) -> Adapted:
+        made.append(adapt(found, group, open_device("cpu", 0), adapter=adapter, order=order))
+        return made[-1]
+
+    yield adapting
+    for adapted in made:
+        adapted.communicator.close()
+
+
+def in_place(tensor: Tensor) -> None:
+    cpu.current_stream().submit(tensor.add_, 0)
+
+
+def itself(tensor: Tensor, op: Any = SUM) -> Tensor:
+    in_place(tensor)
+    return tensor
+
+
+def returning(tensor: Tensor) -> Tensor:
+    result = torch.empty_like(tensor)
+    cpu.current_stream().submit(result.copy_, tensor)
+    return result
+
+
+def unreadable(*args: Any) -> None: ...
+
+
+class OnPrivate:
+    """Returns a new tensor, which its private stream fills."""
+
+    def __init__(self, group: dist.ProcessGroup, device: torch.device) -> None:
+        self.stream = cpu.Stream()
+
+    def all_reduce(self, tensor: Tensor, stream: Any = None) -> Tensor:
+        result = torch.empty_like(tensor)
+        (stream or self.stream).submit(result.copy_, tensor)
+        return result
+
+
+SHAPES = [
+    # found, adapter, order, collectives, all-reduce's placements, only sums, with sizes, closes, described
+    (EngineBefore, PYNCCL, FORK_JOIN, ENGINE, {IN, OUT}, NONE, SIZED, False, "run on its private one"),
+    (ON_CURRENT, PYNCCL, CURRENT, ENGINE, {IN, OUT}, NONE, SIZED, False, "run on the current one"),
+    (EngineAfter, PYNCCL, CURRENT, ENGINE, {IN, OUT}, NONE, SIZED, False, "all_reduce in place and out of place"),
+    (OtherEngine, PYNCCL, CURRENT, ENGINE - {"send_recv"}, {IN, OUT}, NONE, NONE, True, "run on the current one"),
+    (Returning, PYNCCL, CURRENT, ONLY, {OUT}, ONLY, NONE, False, "whose copy into the output is timed"),
+    (OnPrivate, PYNCCL, FORK_JOIN, ONLY, {OUT}, ONLY, NONE, False, "whose copy into the output is timed"),
+    (make_all_reduce, CALLABLE, CURRENT, ONLY, {IN}, ONLY, NONE, False, "made from (group, device)"),
+    (in_place, CALLABLE, CURRENT, ONLY, {IN}, ONLY, NONE, False, "callable: a function, all_reduce in place"),
+    (itself, CALLABLE, CURRENT, ONLY, {IN}, NONE, NONE, False, "all_reduce in place, calls"),
+    (returning, CALLABLE, CURRENT, ONLY, {OUT}, ONLY, NONE, False, "all_reduce returning a new tensor"),
+    (StreamFreeCommunicator, PROTOCOL, CURRENT, {*COLLECTIVES}, {IN, OUT}, NONE, SIZED, True, "protocol: made from"),
+    (DedicatedStreamCommunicator, PROTOCOL, FORK_JOIN, {*COLLECTIVES}, {IN, OUT}, NONE, SIZED, True, "private one"),
+]
+EACH_SHAPE = pytest.mark.parametrize("shape", SHAPES, ids=lambda shape: getattr(shape[0], "__name__", "on current"))
+
+
+@EACH_SHAPE
+def test_a_shape_is_told_by_its_signatures(shape: tuple[Any, ...], adapting: Adapting) -> None:
+    found, adapter, order, collectives, placements, only_sums, takes_sizes, closes, described = shape
+    adapted = adapting(found)
+    assert (adapted.adapter, adapted.order, adapted.closes) == (adapter, order, closes)
+    assert {collective for collective, _ in adapted.supports} == collectives
+    assert {placement for collective, placement in adapted.supports if collective == "all_reduce"} == placements
+    assert (adapted.only_sums, adapted.takes_sizes) == (only_sums, takes_sizes)
+    assert described in adapted.described
+    assert (adapted.communicator.stream is None) is (order is CURRENT)
+    assert (adapted.communicator.rank, adapted.communicator.world_size) == (0, 1)
+
+
+def able(adapted: Adapted) -> Iterator[str]:
+    """The rig's operations that a user's communicator has."""
+    for name, operation in OPERATIONS.items():
+        collective = operation.method.removeprefix("outplace_")
+        outwards = operation.method.startswith("outplace") or name.endswith("into out")
+        rooted = collective in ("broadcast", "reduce", "all_reduce")
+        placement = OUT if outwards or not rooted else IN
+        if (collective, placement) in adapted.supports and ("sizes" not in name or collective in adapted.takes_sizes):
+            yield name
+
+
+@pytest.mark.parametrize("order", [CURRENT, FORK_JOIN, BARE])
+@EACH_SHAPE
+def test_every_operation_runs_on_the_stream_of_its_order(
+    shape: tuple[Any, ...], order: Order, adapting: Adapting
+) -> None:
+    if order is not CURRENT and shape[2] is CURRENT:
+        with pytest.raises(SetupError, match=f"order={order} needs a private stream"):
+            adapting(shape[0], order=order)
+        return
+    adapted = adapting(shape[0], order=order)
+    for name in able(adapted):
+        operation, tensors, mine = OPERATIONS[name], Tensors(0, 1), cpu.Stream()
+        source, target = getattr(tensors, operation.source), getattr(tensors, operation.target)
+        before, after = source.clone(), torch.full_like(source, 7)
+        gate = Gate(mine)
+        with cpu.stream(mine):
+            mine.submit(source.copy_, after)
+            result: Any = operation.call(adapted.communicator, tensors)
+            target = result if name == "outplace_all_reduce" else target
+            if order is CURRENT:
+                assert not settles(mine, 0)
+            else:
+                # Nobody forked and joined, which is what a bare arm is shown to do.
+                adapted.communicator.stream.synchronize()
+                assert torch.equal(target, before), name
+            gate.open()
+        cpu.synchronize()
+        assert torch.equal(target, after if order is CURRENT or target is source else before), name
+
+
+class Noting:
+    """Notes how it is called."""
+
+    def __init__(self, *made_with: object) -> None:
+        self.calls: list[object] = []
+
+    def all_reduce(self, tensor: Tensor, op: Any = SUM) -> None:
+        self.calls.append(op)
+
+
+class NotingOurs(Noting):
+    def all_reduce(self, tensor: Tensor, op: RedOp = RedOp.SUM) -> None:
+        self.calls.append(op)
+
+
+class NotingText(Noting):
+    def all_reduce(self, tensor: Tensor, op: str = "sum") -> None:
+        self.calls.append(op)
+
+
+class NotingStreams(Noting):
+    def __init__(self, *made_with: object) -> None:
+        super().__init__(*made_with)
+        self.stream = cpu.Stream()
+
+    def broadcast(self, tensor: Tensor, src: int, stream: Any = None) -> None:
+        self.calls.append((src, stream))
+
+
+@pytest.mark.parametrize(
+    ("kind", "adapter", "words"),
+    [(Noting, PYNCCL, TORCH_REDOPS), (NotingOurs, PROTOCOL, None), (NotingText, PROTOCOL, None)],
+)
+def test_reductions_are_named_as_the_user_names_them(
+    kind: type[Noting], adapter: Adapter, words: Any, adapting: Adapting
+) -> None:
+    made = kind()
+    adapted = adapting(lambda group, device: made)
+    assert adapted.adapter is adapter
+    made.calls.clear()  # that of the trial
+    adapted.communicator.all_reduce(torch.zeros(1))
+    for op in RedOp:
+        adapted.communicator.all_reduce(torch.zeros(1), op)
+    assert made.calls == [op if words is None else words[op] for op in (RedOp.SUM, *RedOp)]
+
+
+@pytest.mark.parametrize(("order", "hands"), [(CURRENT, True), (FORK_JOIN, False), (BARE, False)])
+def test_a_private_stream_is_replaced_by_the_current_one_or_called_as_it_is(
+    order: Order, hands: bool, adapting: Adapting
+) -> None:
+    made = NotingStreams()
+    adapted, mine = adapting(lambda group, device: made, order=order), cpu.Stream()
+    made.calls.clear()
+    with cpu.stream(mine):
+        adapted.communicator.broadcast(torch.zeros(1), 0)
+    assert made.calls == [(0, mine if hands else None)]
+    assert adapted.communicator.stream is (None if hands else made.stream)
+    # Its all-reduce takes no stream, and would run on the private one.
+    assert (("all_reduce", IN) in adapted.supports) is not hands
+
+
+def test_a_method_that_is_called_as_ours_is_not_wrapped(adapting: Adapting, group: dist.ProcessGroup) -> None:
+    made = EngineAfter(group, 0)
+    assert adapting(lambda group, device: made).communicator.all_gather == made.all_gather
+
+
+def test_in_place_the_output_is_the_tensor_itself(adapting: Adapting) -> None:
+    got: list[Tensor | None] = []
+    x, y = torch.zeros(1), torch.zeros(1)
+
+    def all_reduce(tensor: Tensor, out_tensor: Tensor | None = None) -> None:
+        got.append(out_tensor)
+
+    communicator = adapting(all_reduce).communicator
+    communicator.all_reduce(x)
+    communicator.outplace_all_reduce(x, y)
+    assert got[0] is x
+    assert got[1] is y
+
+
+def test_a_constructor_gets_what_it_asks_for(group: dist.ProcessGroup, adapting: Adapting) -> None:
+    got: list[object] = []
+
+    def note(*given: object) -> Noting:
+        got[:] = given
+        return Noting()
+
+    def swapped(device: object, group: object, rest: int = 0) -> Noting:
+        return note(group, device, rest)
+
+    def other_names(pg: object, dev: Device) -> Noting:
+        return note(pg, dev)
+
+    adapting(swapped)
+    assert got == [group, torch.device("cpu"), 0]
+    adapting(other_names)
+    assert got[0] is group
+    assert isinstance(got[1], Device)
+    adapting(unreadable, adapter=CALLABLE)  # is the all-reduce, and no constructor
+
+
+@contextmanager
+def _switched(thing: Any, on: bool) -> Iterator[None]:
+    thing.disabled = not on
+    try:
+        yield
+    finally:
+        thing.disabled = True
+
+
+class Switched(Noting):
+    disabled, ended = True, 0
+    change_state = _switched
+
+    def shutdown(self) -> None:
+        assert self.disabled
+        self.ended += 1
+
+
+def test_what_was_made_here_is_told_from_what_was_there_already(adapting: Adapting) -> None:
+    made = (EngineAfter, make_all_reduce, StreamFreeCommunicator)
+    assert [adapting(found).ready for found in (*made, in_place)] == [False, False, False, True]
+
+
+def test_it_is_switched_on_until_it_is_closed_and_ended_once(group: dist.ProcessGroup) -> None:
+    for made, closes in ((Switched(), True), (EngineBefore(group, "cpu"), False)):
+        adapted = adapt(lambda *_, made=made: made, group, open_device("cpu", 0), adapter=PYNCCL, order=None)
+        assert (made.disabled, adapted.closes) == (False, closes)
+        for _ in range(2):
+            adapted.communicator.close()
+            assert made.disabled
+            assert getattr(made, "ended", 1) == 1
+
+
+def test_what_was_ready_is_not_ended_and_what_does_not_fit_is(adapting: Adapting) -> None:
+    ready, made = Switched(), Switched()
+    adapted = adapting(ready)
+    adapted.communicator.close()
+    assert (adapted.ready, adapted.closes, ready.ended, ready.disabled) == (True, False, 0, True)
+    with pytest.raises(SetupError, match="needs a private stream"):
+        adapting(lambda group, device: made, order=BARE)
+    assert (made.ended, made.disabled) == (1, True)
+
+
+def test_a_group_is_ended_also_when_its_half_raises(adapting: Adapting, group: dist.ProcessGroup) -> None:
+    class Halves(EngineAfter):
+        ends = 0
+
+        def recv(self, tensor: Tensor, src: int) -> None:
+            raise PlantedError
+
+        def group_end(self) -> None:
+            self.ends += 1
+
+    made = Halves(group, "cpu")
+    adapted = adapting(lambda group, device: made)
+    with pytest.raises(PlantedError):
+        adapted.communicator.send_recv(torch.zeros(1), torch.zeros(1), 0, 0)
+    assert made.ends == 1
+
+
+def test_what_a_method_does_not_take_is_refused_when_it_is_used(adapting: Adapting) -> None:
+    x, sizes = torch.zeros(2), [2]
+    other, function = adapting(OtherEngine).communicator, adapting(in_place).communicator
+    for call, says in (
+        (lambda: other.all_gather(x, x, sizes), r"OtherEngine.all_gather\(.*\) takes no sizes, and got \[2\]"),
+        (lambda: other.broadcast(x, 0, x), "takes no out"),
+        (lambda: function.all_reduce(x, RedOp.MAX), r"in_place\(tensor\) takes no op, and got max: it only sums"),
+        (lambda: other.send_recv(x, x, 0, 0), "OtherEngine has no send_recv"),
+        (lambda: other.change_state(False), "OtherEngine has no change_state"),
+    ):
+        with pytest.raises(InvalidArgumentError, match=says):
+            call()
+
+
+@pytest.mark.parametrize(
+    "gather",
+    [lambda input_, output: None, lambda x, dim=0: None, lambda output, given, axis: None],
+    ids=["in before out", "returning", "more arguments"],
+)
+def test_a_gather_that_is_called_differently_is_not_supported(gather: Any, adapting: Adapting) -> None:
+    made: Any = Noting()
+    made.all_gather = gather
+    assert {collective for collective, _ in adapting(lambda group, device: made).supports} == {"all_reduce"}
+
+
+def making(**attributes: Any) -> Any:
+    return lambda group, device: SimpleNamespace(**attributes)
+
+
+LATER = 65  # more than what the all-reduce is tried with
+
+
+@pytest.mark.parametrize(
+    ("found", "adapter", "says"),
+    [
+        (making(available=False, disabled=True, all_reduce=in_place), None, r"not available .* the group has 1 rank\)"),
+        (type("Stuck", (Switched,), {"change_state": lambda self, on: _switched(self, False)}), None, "still disabled"),
+        (making(run=in_place, size=1), None, r"fits no adapter: looked for all_reduce\(.* and found run, size"),
+        (making(), None, "found nothing"),
+        (Noting, PROTOCOL, "does not fit Noting, whose `op` is torch.distributed's ReduceOp: use adapter=pynccl"),
+        (NotingOurs, PYNCCL, "whose `op` is nccl_bench's RedOp: use adapter=protocol"),
+        (EngineAfter, CALLABLE, "looks for a function of one tensor, and EngineAfter cannot be called"),
+        (make_all_reduce, PYNCCL, "the pynccl adapter looks for all_reduce.* has none of these"),
+        (lambda a, b, c: None, None, r"\(a, b, c\) cannot be called: a communicator is made from \(group, device\)"),
+        (lambda group: None, None, r"\(group\) cannot be called"),
+        (lambda group, device: None, None, "returned None: it has to return the communicator it makes"),
+        (making(all_reduce=lambda x, y: None), None, r"each to be called as it is here, and got .*\(x, y\)"),
+        (lambda tensor: tensor[1:], None, r"torch.float32 of shape \(64,\) returned a torch.float32 of shape \(63,\)"),
+        (lambda tensor: tensor.double(), None, r"returned a torch.float64 of shape \(64,\): return None, the tensor"),
+        (lambda tensor: "handle", None, r"test_adapting.py:\d+\) of a .* returned a str"),
+    ],
+)
+def test_what_does_not_fit_is_told_in_one_line(
+    found: Any, adapter: Adapter | None, says: str, adapting: Adapting
+) -> None:
+    with pytest.raises(SetupError, match=says) as refused:
+        adapting(found, adapter)
+    assert "\n" not in str(refused.value)
+
+
+@pytest.mark.parametrize(
+    ("wrong", "got"),
+    [
+        (lambda tensor: tensor[1:].clone(), r"torch.float32 of shape \(64,\)"),
+        (lambda tensor: tensor.half(), "torch.float16"),
+        (lambda tensor: None, "NoneType"),
+    ],
+)
+def test_a_wrong_result_of_a_later_call_is_told_with_the_users_line(wrong: Any, got: str, adapting: Adapting) -> None:
+    def sum_of(tensor: Tensor) -> Any:
+        return wrong(tensor) if tensor.numel() == LATER else tensor.clone()
+
+    communicator, line = adapting(sum_of).communicator, sum_of.__code__.co_firstlineno
+    told = rf"sum_of \(.*test_adapting.py:{line}\) of a torch.float32 of .* returned a {got}"
+    with pytest.raises(SetupError, match=told):
+        communicator.outplace_all_reduce(torch.ones(LATER), torch.zeros(LATER))
+    good = torch.zeros(3)
+    assert communicator.outplace_all_reduce(torch.ones(3), good) is good
+    assert good.tolist() == [1, 1, 1]

@@ -1,0 +1,269 @@
+"""A communicator that somebody else wrote: brought, ordered as its arm says, and blamed in one line."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+import torch.distributed as dist
+
+from nccl_bench.arms.arm import Arm
+from nccl_bench.catalog.arms import Order
+from nccl_bench.catalog.cases import Case, Scenario
+from nccl_bench.catalog.collectives import Placement, RedOp
+from nccl_bench.config.user_arms import Adapter, Plugin
+from nccl_bench.errors import ForeignError, SetupError
+from nccl_bench.streams import cpu
+from nccl_bench.transports.device import Device, open_device
+from nccl_bench.user_arms.loaded import Foreign, blamed, bring
+from tests.support import user_communicators
+from tests.support.communicator_rig import Gate, gloo_world
+
+# As a user writes it; `{...}` is what varies.
+ENGINE = """import torch
+from engine.parts import fail
+
+
+class Comm:
+    def __init__(self, group, device):
+        {constructor}
+
+    def all_reduce(self, tensor) -> None:
+        {all_reduce}
+"""
+PARTS = """import json
+
+
+def fail():
+    json.loads("{")
+
+
+def parsed():
+    return fail()
+"""
+
+
+@pytest.fixture(scope="module")
+def group() -> Iterator[dist.ProcessGroup]:
+    with gloo_world() as group:
+        yield group
+
+
+@pytest.fixture(scope="module")
+def device(group: dist.ProcessGroup) -> Device:
+    return open_device("cpu", 0)
+
+
+Bringing = Callable[..., tuple[Plugin, Foreign]]
+
+
+@pytest.fixture
+def bringing(tmp_path: Path, group: dist.ProcessGroup, device: Device) -> Bringing:
+    """Writes ``ENGINE`` into a tree of that name, and brings it."""
+
+    def bringing(constructor: str = "pass", all_reduce: str = "pass", tree: str = "tree") -> tuple[Plugin, Foreign]:
+        package = tmp_path / tree / "engine"
+        package.mkdir(parents=True)
+        text = ENGINE.format(constructor=constructor, all_reduce=all_reduce)
+        for name, content in (
+            ("__init__", ""),
+            ("parts", PARTS),
+            ("comm", text),
+            ("broken", "x = 1\nimport nosuch_module\n"),
+        ):
+            (package / f"{name}.py").write_text(content, encoding="utf-8")
+        plugin = Plugin(name="mine", target="engine.comm:Comm", tree=str(tmp_path / tree))
+        return plugin, bring(plugin, group, device)
+
+    return bringing
+
+
+# What a user's line does, what is told of it, and where.
+FAILURES = [
+    ("raise ValueError('no\\n way')", "raised ValueError: no (", None),
+    ("raise NotImplementedError", "raised NotImplementedError (", None),
+    ("fail()", "raised JSONDecodeError: Expecting property name", "parts.py:5"),
+    ("torch.zeros(2) + torch.zeros(3)", "raised RuntimeError: The size of tensor a (2) must match", None),
+    ("import nosuch_module", "raised ModuleNotFoundError: No module named 'nosuch_module'", None),
+    ("from engine import nosuch", "raised ImportError: cannot import name 'nosuch'", None),
+    ("from engine import broken", "raised ModuleNotFoundError: No module named 'nosuch_module'", "broken.py:2"),
+    ("import importlib; importlib.import_module('engine.broken')", "raised ModuleNotFoundError", "broken.py:2"),
+]
+
+
+def check_told(error: ForeignError, call: str, says: str, where: str) -> None:
+    text = str(error)
+    assert text.startswith(f"the arm mine: {call} raised ")
+    assert says in text
+    assert text.endswith(f"({where})")
+    assert "\n" not in text
+
+
+@pytest.mark.parametrize(("line", "says", "where"), FAILURES)
+def test_a_constructor_that_raises_is_told_with_its_arm_and_line(
+    line: str, says: str, where: str | None, bringing: Bringing, tmp_path: Path
+) -> None:
+    with pytest.raises(ForeignError) as failed:
+        bringing(constructor=line)
+    check_told(failed.value, "Comm.__init__", says, f"{tmp_path}/tree/engine/{where or 'comm.py:7'}")
+
+
+@pytest.mark.parametrize("stream", [cpu.default_stream(), cpu.Stream()], ids=["inline", "queued"])
+@pytest.mark.parametrize(("line", "says", "where"), FAILURES)
+def test_a_method_that_raises_is_told_with_its_arm_and_line(
+    line: str, says: str, where: str | None, stream: cpu.Stream, bringing: Bringing, tmp_path: Path
+) -> None:
+    plugin, foreign = bringing(all_reduce=line)
+
+    def call() -> None:
+        try:
+            stream.submit(foreign.communicator.all_reduce, torch.zeros(1))
+            stream.synchronize()
+        except Exception as error:
+            raise blamed(plugin, error) from error
+
+    with pytest.raises(ForeignError) as failed:
+        call()
+    error = failed.value
+    check_told(error, "Comm.all_reduce", says, f"{tmp_path}/tree/engine/{where or 'comm.py:10'}")
+    assert blamed(plugin, error) is error
+
+
+def test_each_tree_is_blamed_for_its_own(bringing: Bringing, tmp_path: Path) -> None:
+    trees = ("before", "after")
+    brought = [bringing(all_reduce=f"raise ValueError({tree!r})", tree=tree) for tree in trees]
+    for tree, (plugin, foreign) in zip(trees, brought, strict=True):
+        with pytest.raises(ValueError, match=tree) as failed:
+            foreign.communicator.all_reduce(torch.zeros(1))
+        assert f"{tmp_path}/{tree}/engine/comm.py:10" in str(blamed(plugin, failed.value))
+
+
+def test_where_no_frame_of_the_users_is_left_its_definition_is_told(bringing: Bringing, tmp_path: Path) -> None:
+    plugin, _ = bringing()
+    told = str(blamed(plugin, TypeError("all_reduce() takes 2 arguments")))
+    assert told == (
+        "the arm mine: a call of it raised TypeError: all_reduce() takes 2 arguments "
+        f"({tmp_path}/tree/engine/comm.py:5)"
+    )
+
+
+@pytest.mark.parametrize(
+    ("target", "says"),
+    [
+        ("nosuch.comm:Comm", "nosuch.comm:Comm: there is no module nosuch.comm in {tree}"),
+        ("engine.broken:Comm", "there is no module nosuch_module, which {tree}/engine/broken.py:2 imports"),
+        ("engine.comm:Com", "engine.comm:Com: it has no 'Com', but Comm"),
+        ("engine.parts:parsed", "parsed() cannot be called: a communicator is made from (group, device)"),
+    ],
+)
+def test_what_is_missing_or_does_not_fit_is_told_with_its_arm(
+    target: str, says: str, bringing: Bringing, tmp_path: Path, group: dist.ProcessGroup, device: Device
+) -> None:
+    tree = bringing()[0].tree
+    with pytest.raises(ForeignError) as failed:
+        bring(Plugin(name="mine", target=target, tree=tree), group, device)
+    assert str(failed.value).startswith("the arm mine: ")
+    assert says.format(tree=tree) in str(failed.value)
+    assert "\n" not in str(failed.value)
+
+
+RESULTS = """def make(group, device):
+    def summed(tensor):
+        return tensor{}
+    return summed
+"""
+
+
+@pytest.mark.parametrize(
+    ("result", "got"),
+    [
+        ("[:tensor.numel() - 1].clone()", "torch.float32 of shape ({},)"),
+        (".double()", "torch.float64 of shape ({},)"),
+        (".tolist()", "list"),
+    ],
+)
+@pytest.mark.parametrize("later", [False, True])
+def test_a_wrong_result_is_told_with_the_line_of_the_function(
+    result: str, got: str, later: bool, tmp_path: Path, group: dist.ProcessGroup, device: Device
+) -> None:
+    file = tmp_path / "comm.py"
+    # Either from the first call on, or only with tensors larger than the adapter tries.
+    wrong = f".clone() if tensor.numel() < 65 else tensor{result}" if later else result
+    file.write_text(RESULTS.format(wrong), encoding="utf-8")
+    plugin = Plugin(name="mine", target=f"{file}:make")
+
+    def call() -> None:
+        foreign = bring(plugin, group, device)
+        try:
+            foreign.communicator.outplace_all_reduce(torch.zeros(65), torch.zeros(65))
+        except SetupError as error:
+            raise blamed(plugin, error) from error
+
+    with pytest.raises(ForeignError) as failed:
+        call()
+    size = 65 if later else 64
+    assert str(failed.value) == (
+        f"the arm mine: make.<locals>.summed ({file}:2) of a torch.float32 of shape ({size},) returned a "
+        f"{got.format(size - ('numel' in result))}: return None, the tensor itself, or a new one of its type and shape"
+    )
+
+
+def case(collective: str, redop: RedOp | None, placement: Placement) -> Case:
+    facts: dict[str, Any] = {"dtype": "float32", "root": None, "size_bytes": 4, "count": 1}
+    return Case(scenario=Scenario.ISOLATED, collective=collective, redop=redop, placement=placement, **facts)
+
+
+def test_what_it_can_do_is_known(group: dist.ProcessGroup, device: Device) -> None:
+    def brought(name: str) -> Foreign:
+        return bring(Plugin(name=name, target=f"{user_communicators.__file__}:{name}"), group, device)
+
+    after, other, function = brought("EngineAfter"), brought("OtherEngine"), brought("make_all_reduce")
+    assert (after.closes, other.closes, function.closes) == (False, True, False)
+    assert function.adapter is Adapter.CALLABLE
+    assert (
+        Path(function.where).name
+        == f"user_communicators.py:{user_communicators.make_all_reduce.__code__.co_firstlineno}"
+    )
+    assert function.can(case("all_reduce", RedOp.SUM, Placement.IN_PLACE))
+    assert not function.can(case("all_reduce", RedOp.MAX, Placement.IN_PLACE))
+    assert not function.can(case("all_reduce", RedOp.SUM, Placement.OUT_OF_PLACE))
+    assert after.can(case("all_reduce", RedOp.MAX, Placement.IN_PLACE))
+    assert other.can(case("all_gather", None, Placement.OUT_OF_PLACE))
+    assert not other.can(case("send_recv", None, Placement.OUT_OF_PLACE))
+    even = {"all_reduce", "outplace_all_reduce", "all_gather", "reduce_scatter"}
+    assert after.exchanges == even | {"all_gatherv", "reduce_scatterv"}
+    assert other.exchanges == even
+    assert function.exchanges == {"all_reduce"}
+    other.communicator.close()
+
+
+@pytest.mark.parametrize(
+    ("name", "order", "right"),
+    [
+        ("EngineBefore", None, True),
+        ("EngineBefore", Order.FORK_JOIN, True),
+        ("EngineBefore", Order.CURRENT, True),
+        ("EngineBefore", Order.BARE, False),
+        ("EngineAfter", None, True),
+        ("OtherEngine", None, True),
+    ],
+)
+def test_an_engine_before_its_refactor_races_when_it_is_bare(
+    name: str, order: Order | None, right: bool, group: dist.ProcessGroup, device: Device
+) -> None:
+    plugin = Plugin(name="mine", target=f"{user_communicators.__file__}:{name}", order=order)
+    arm = Arm("mine", group, device, plugins=[plugin])
+    mine, x, y = cpu.Stream(), torch.zeros(4), torch.zeros(4)
+    gate = Gate(mine)
+    with cpu.stream(mine):
+        mine.submit(x.fill_, 7)
+        arm.bind(case("all_reduce", RedOp.SUM, Placement.OUT_OF_PLACE), x, y)()
+        if arm.spec.order is Order.BARE:
+            arm.communicator.stream.synchronize()
+        gate.open()
+    cpu.synchronize()
+    assert y.tolist() == ([7.0] * 4 if right else [0.0] * 4)
+    arm.close()
