@@ -6,7 +6,7 @@
     ├── CommunicatorError              3
     │   ├── InvalidArgumentError       3   Python refused the call before the library saw it
     │   └── DisabledError              3   a call on a communicator that is disabled or closed
-    ├── ForeignError                   3   a communicator that somebody else wrote: not found, not fitting, or it raised
+    ├── UserArmError                   3   a communicator that somebody else wrote: not found, not fitting, or it raised
     ├── TransportError                 3   the library was called and reported a failure
     │   └── NcclError                  3   the same, with NCCL's result code
     ├── RecordError                    3   a run directory that cannot be read or written
@@ -63,8 +63,8 @@ class DisabledError(CommunicatorError):
     """An operation on a communicator that is disabled or already closed."""
 
 
-class ForeignError(NcclBenchError):
-    """A plug-in that cannot be loaded or adapted, or whose call raised."""
+class UserArmError(NcclBenchError):
+    """A user arm that cannot be loaded or adapted, or whose call raised."""
 
 
 class TransportError(NcclBenchError):

@@ -20,10 +20,10 @@ from nccl_bench.communicators.coordinator import GroupCoordinator, LegacyGroupCo
 from nccl_bench.communicators.dedicated_stream import DedicatedStreamCommunicator
 from nccl_bench.communicators.over_transport import TransportCommunicator
 from nccl_bench.communicators.registry import build
-from nccl_bench.config.user_arms import Plugin, of_arm, spec_of
+from nccl_bench.config.user_arms import UserArm, of_arm, spec_of
 from nccl_bench.streams.base import Graph, Streams
 from nccl_bench.transports.device import Device
-from nccl_bench.user_arms.loaded import Foreign, bring
+from nccl_bench.user_arms.loaded import LoadedUserArm, bring
 
 Operation = Callable[[], object]
 
@@ -80,7 +80,7 @@ COORDINATORS: Mapping[str, type[GroupCoordinator]] = {
 class Arm:
     """One arm on this rank, with a communicator that no other arm shares. Construction is collective.
 
-    ``routes`` are those of an arm whose communicator is a coordinator; ``plugins`` has the arms that are not ours.
+    ``routes`` are those of an arm whose communicator is a coordinator; ``user_arms`` has the arms that are not ours.
     """
 
     def __init__(
@@ -89,18 +89,18 @@ class Arm:
         group: dist.ProcessGroup,
         device: Device,
         routes: Routes = ROUTES,
-        plugins: Sequence[Plugin] = (),
+        user_arms: Sequence[UserArm] = (),
     ) -> None:
-        self.spec: ArmSpec = spec_of(plugins, name)
+        self.spec: ArmSpec = spec_of(user_arms, name)
         self.name = name
-        self.foreign: Foreign | None = None
-        plugin = of_arm(plugins, name)
+        self.foreign: LoadedUserArm | None = None
+        user_arm = of_arm(user_arms, name)
         coordinator = COORDINATORS.get(self.spec.communicator)
         self.communicator: Communicator
-        if plugin is not None and plugin.transport is not None:
-            device = device.over(plugin.transport)
-        if plugin is not None and not plugin.ours:
-            self.foreign = foreign = bring(plugin, group, device)
+        if user_arm is not None and user_arm.transport is not None:
+            device = device.over(user_arm.transport)
+        if user_arm is not None and not user_arm.ours:
+            self.foreign = foreign = bring(user_arm, group, device)
             self.communicator = foreign.communicator
             self.spec = replace(self.spec, order=foreign.order)
         elif coordinator is not None:
@@ -109,7 +109,9 @@ class Arm:
             self.communicator = build(self.spec.communicator, group, device)
         self._streams = device.streams
         self._transport = device.transport.name
-        self._environment = "" if plugin is None else "".join(f", {k}={v}" for k, v in sorted(plugin.variables.items()))
+        self._environment = (
+            "" if user_arm is None else "".join(f", {k}={v}" for k, v in sorted(user_arm.variables.items()))
+        )
         # Allocated once: what is timed records and waits, and makes no event.
         self._fork = device.streams.new_event()
         self._join = device.streams.new_event()

@@ -184,8 +184,8 @@ class CaseRun:
             seen[self.case.collective, name] = self.arms[name].paths(self.case, *self.buffers.pair(0))
             self.streams.synchronize()
         self._restore(1)
-        for of_world in self.ranks.of_each(seen):
-            self.paths |= of_world
+        for of_process_set in self.ranks.of_each(seen):
+            self.paths |= of_process_set
 
     # -- measuring -----------------------------------------------------------------------------------------------
 

@@ -32,7 +32,7 @@ from nccl_bench.transports.device import Device, refusal
 class Runner:
     """One rank of a run. ``append`` gets each line as measured, on rank 0 only.
 
-    ``arms`` are those of this process, ``world_of`` says for each of the run in which of the ``ranks``' worlds it is.
+    ``arms`` are those of this process, ``process_set_of`` has for each arm of the run the index of its process set.
     ``paths`` is what the arms were seen to run, ``registrations`` what came of the registering of their memory, by arm;
     ``note`` is called when there is more of them.
     """
@@ -45,7 +45,7 @@ class Runner:
         device: Device,
         ranks: Ranks,
         arms: Mapping[str, Arm],
-        world_of: Mapping[str, int],
+        process_set_of: Mapping[str, int],
         align: Operation,
         progress: Progress,
         append: Callable[[Line], None],
@@ -60,7 +60,7 @@ class Runner:
         self._streams = device.streams
         self._ranks = ranks
         self._control = ranks.everyone
-        self._turns = Turns(ranks, world_of)
+        self._turns = Turns(ranks, process_set_of)
         self._arms = arms
         self._progress = progress
         self._append = append
@@ -157,8 +157,8 @@ class Runner:
             yield None
             return
         with registered(how, arena.slots_bytes, self._device, in_turn()) as (memory, found):
-            for of_world in self._ranks.of_each(found):
-                self.registrations |= of_world
+            for of_process_set in self._ranks.of_each(found):
+                self.registrations |= of_process_set
             yield memory
 
     def _fit(self, planned: PlannedCase) -> Arena | None:

@@ -8,11 +8,11 @@ from nccl_bench.ranks.joining import Ranks
 
 
 class Turns:
-    """``world_of`` says in which of the ``ranks``' worlds each arm is."""
+    """``process_set_of`` says in which of the ``ranks``' process_sets each arm is."""
 
-    def __init__(self, ranks: Ranks, world_of: Mapping[str, int]) -> None:
+    def __init__(self, ranks: Ranks, process_set_of: Mapping[str, int]) -> None:
         self._ranks = ranks
-        self._world_of = world_of
+        self._world_of = process_set_of
         self._at_work = -1
 
     def take(self, name: str) -> bool:

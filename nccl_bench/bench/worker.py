@@ -26,9 +26,9 @@ from nccl_bench.config.run import RunConfig
 from nccl_bench.config.user_arms import of_arm
 from nccl_bench.errors import SetupError
 from nccl_bench.plan.cases import make_plan
-from nccl_bench.plan.process_sets import World
-from nccl_bench.ranks.joining import join, world_index
-from nccl_bench.ranks.process import SETUP, SETUP_TIMEOUT_S, run_rank, world
+from nccl_bench.plan.process_sets import ProcessSet
+from nccl_bench.ranks.joining import join, process_set_index
+from nccl_bench.ranks.process import SETUP, SETUP_TIMEOUT_S, run_rank, world_group
 from nccl_bench.ranks.progress import Progress
 from nccl_bench.ranks.spec import WorkerSpec
 from nccl_bench.records.run import read_meta
@@ -45,11 +45,11 @@ def measure(spec: WorkerSpec, progress: Progress) -> None:
     Raises ``NcclBenchError`` or whatever a library raises; the other ranks then wait, so the process has to end.
     """
     setup = partial(progress.update, case_index=SETUP, deadline_s=SETUP_TIMEOUT_S)
-    worlds = spec.worlds
+    process_sets = spec.process_sets
     # Before anything reads them: CUDA when it is initialised, NCCL with its first communicator.
-    os.environ.update(worlds[world_index(len(worlds))].variables)
+    os.environ.update(process_sets[process_set_index(len(process_sets))].variables)
     setup(arm="", phase="connect")
-    ranks = join(len(worlds))
+    ranks = join(len(process_sets))
     control = ranks.everyone
     # What rank 0 was asked for counts: the commands on several nodes could differ.
     config: RunConfig = control.announce(spec.config)
@@ -60,8 +60,8 @@ def measure(spec: WorkerSpec, progress: Progress) -> None:
     setup(arm="", phase="device")
     device = open_device(config.device, int(os.environ["LOCAL_RANK"]), config.nccl_library, config.transport)
     setup(arm="", phase="aligning communicator")
-    aligner = StreamFreeCommunicator(world(), device)
-    arms = _make_arms(config, worlds, ranks.index, device, progress)
+    aligner = StreamFreeCommunicator(world_group(), device)
+    arms = _make_arms(config, process_sets, ranks.index, device, progress)
     setup(arm="", phase="plan")
     _refuse_shared_streams(arms, device)
     able = {(name, each.case) for name, arm in arms.items() for each in plan.cases if arm.supports(each.case)}
@@ -70,8 +70,8 @@ def measure(spec: WorkerSpec, progress: Progress) -> None:
 
     store = RunStore(path=Path(spec.run_dir)) if control.rank == 0 and spec.run_dir is not None else None
     described = describe(device, config) | {
-        "plugins": [row for rows in ranks.of_each(foreign_arms(arms)) for row in rows],
-        "worlds": [each.told() for each in worlds] if len(worlds) > 1 else [],
+        "user_arms": [row for rows in ranks.of_each(foreign_arms(arms)) for row in rows],
+        "process_sets": [each.told() for each in process_sets] if len(process_sets) > 1 else [],
     }
     # What a launch that failed has seen.
     seen = {} if store is None else read_meta(store.path)["worker"] or {}
@@ -95,7 +95,7 @@ def measure(spec: WorkerSpec, progress: Progress) -> None:
         device=device,
         ranks=ranks,
         arms=arms,
-        world_of={name: index for index, each in enumerate(worlds) for name in each.arms},
+        process_set_of={name: index for index, each in enumerate(process_sets) for name in each.arms},
         align=partial(aligner.all_reduce, tiny),
         progress=progress,
         append=_nowhere if store is None else store.append,
@@ -103,7 +103,8 @@ def measure(spec: WorkerSpec, progress: Progress) -> None:
         budget=Budget(config.max_seconds, spec.started),
         launch_memory=launch_memory,
         note=note,
-        ranks_per_memory=len(worlds) * (int(os.environ["LOCAL_WORLD_SIZE"]) if config.device_spec.shares_memory else 1),
+        ranks_per_memory=len(process_sets)
+        * (int(os.environ["LOCAL_WORLD_SIZE"]) if config.device_spec.shares_memory else 1),
     )
     try:
         runner.run(first_case)
@@ -112,8 +113,8 @@ def measure(spec: WorkerSpec, progress: Progress) -> None:
             progress.update(case_index=len(plan.cases), arm=name, phase="close", deadline_s=deadline_s)
             arm.close()
     except (Exception, SystemExit) as error:
-        plugin = of_arm(config.plugins, progress.position.arm)
-        raise error if plugin is None else blamed(plugin, error) from error
+        user_arm = of_arm(config.user_arms, progress.position.arm)
+        raise error if user_arm is None else blamed(user_arm, error) from error
     aligner.close()
     dist.destroy_process_group()
     progress.finish()
@@ -133,22 +134,24 @@ def describe(device: Device, config: RunConfig) -> dict[str, object]:
     if "path" in library:
         # With two copies of NCCL in a process, the arms do not run the same code.
         facts["other_nccl_libraries"] = other_copies(str(library["path"]))
-        given = {name for variables in (config.variables, *(p.variables for p in config.plugins)) for name in variables}
+        given = {
+            name for variables in (config.variables, *(p.variables for p in config.user_arms)) for name in variables
+        }
         facts["unread_variables"] = unread_variables(str(library["path"]), sorted(given))
     return facts
 
 
 def _make_arms(
-    config: RunConfig, worlds: Sequence[World], index: int, device: Device, progress: Progress
+    config: RunConfig, process_sets: Sequence[ProcessSet], index: int, device: Device, progress: Progress
 ) -> dict[str, Arm]:
     """Those of the world at ``index``."""
     arms = {}
-    for name in (name for each in worlds for name in each.arms):
-        # A plug-in that hangs here is found out as in a case.
-        deadline_s = SETUP_TIMEOUT_S if of_arm(config.plugins, name) is None else config.timeout_s
+    for name in (name for each in process_sets for name in each.arms):
+        # A user arm that hangs here is found out as in a case.
+        deadline_s = SETUP_TIMEOUT_S if of_arm(config.user_arms, name) is None else config.timeout_s
         progress.update(case_index=SETUP, arm=name, phase="communicator", deadline_s=deadline_s)
-        if name in worlds[index].arms:
-            arms[name] = Arm(name, world(), device, config.routing, config.plugins)
+        if name in process_sets[index].arms:
+            arms[name] = Arm(name, world_group(), device, config.routing, config.user_arms)
         else:
             # A step more than the ranks that make it, one of which then is the one that a hang is put down to.
             progress.update(case_index=SETUP, arm="", phase="other processes", deadline_s=SETUP_TIMEOUT_S)
@@ -164,7 +167,7 @@ def told_paths(paths: Paths) -> list[dict[str, str]]:
 
 
 def foreign_arms(arms: Mapping[str, Arm]) -> list[dict[str, object]]:
-    """What the plug-ins turned out to be, for the record."""
+    """What the user arms turned out to be, for the record."""
     return [
         {
             "arm": name,

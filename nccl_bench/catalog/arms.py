@@ -158,7 +158,7 @@ def arm_spec(name: str) -> ArmSpec:
 
 
 # What the row of an arm of somebody else's has for its communicator.
-PLUGIN = "plugin"
+USER_ARM = "user_arm"
 
 
 # Communicators that route to others, by a table that can be overridden.

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import StrEnum
 
-from nccl_bench.catalog.arms import PLUGIN, ArmSpec, Order
+from nccl_bench.catalog.arms import USER_ARM, ArmSpec, Order
 from nccl_bench.catalog.devices import DeviceSpec
 from nccl_bench.catalog.timings import Timing
 
@@ -97,7 +97,7 @@ def not_applicable(probe: ProbeSpec, arm: ArmSpec, device: DeviceSpec) -> str | 
         return device.missing_probes[probe.name]
     if arm.order is Order.BARE and not probe.races:
         return "it asks nothing of the order of calls, in which alone this arm differs"
-    if probe.name in ("state", "async") and arm.communicator == PLUGIN:
+    if probe.name in ("state", "async") and arm.communicator == USER_ARM:
         return "it asks for what our own communicators promise; yours is asked for the order of its calls and its life"
     if probe.name == "async" and arm.communicator.startswith("process-group"):
         return "torch.distributed has no all-gather on a stream of the caller's choice"

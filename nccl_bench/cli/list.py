@@ -27,7 +27,7 @@ def list_(
 ) -> None:
     """Print what there is to choose from.
 
-    The sections: arms, plugins, collectives, dtypes, redops, timings, devices, probes, routes.
+    The sections: arms, user_arms, collectives, dtypes, redops, timings, devices, probes, routes.
     """
     from json import dumps
 

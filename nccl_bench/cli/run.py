@@ -296,7 +296,7 @@ def run(
             "placements": placement,
             "root": root,
             "arms": arms,
-            "plugins": parse(arm or (), before_tree, after_tree) or None,
+            "user_arms": parse(arm or (), before_tree, after_tree) or None,
             "baseline": baseline,
             "routes": routes,
             "timings": timing,
@@ -338,7 +338,7 @@ def run(
     # On several nodes, or as one rank of several, what is missing here alone is for a deadline to end: the others wait.
     alone = attachment is None and nnodes == 1
     if (alone or dry_run) and "PYTHONPATH" not in resolved.variables:
-        refuse_missing(resolved.plugins)
+        refuse_missing(resolved.user_arms)
     if attachment is not None:
         if not dry_run:
             run_attached(resolved, attachment, output)

@@ -17,7 +17,7 @@ from nccl_bench.analysis.summary import failures
 from nccl_bench.cli.gate import FailOn, Format, gate
 from nccl_bench.cli.progress import Display, case_label
 from nccl_bench.config.run import RunConfig
-from nccl_bench.config.user_arms import Plugin
+from nccl_bench.config.user_arms import UserArm
 from nccl_bench.errors import ExitCode, InterruptedRunError, SetupError, UsageError
 from nccl_bench.launch.attach import Attachment, environment
 from nccl_bench.launch.hardware import free_memory_bytes
@@ -25,7 +25,7 @@ from nccl_bench.launch.sweep import hang_at, run_sweep
 from nccl_bench.launch.torchrun import LaunchConfig
 from nccl_bench.launch.watchdog import watch
 from nccl_bench.plan.cases import Plan, make_plan
-from nccl_bench.plan.process_sets import worlds_of
+from nccl_bench.plan.process_sets import process_sets_of
 from nccl_bench.ranks.failure import Failure
 from nccl_bench.ranks.progress import Position, Progress
 from nccl_bench.ranks.spec import WorkerSpec
@@ -63,16 +63,16 @@ class Output:
         return self.format or (Format.JSON if self.json else Format.CSV if self.csv else Format.TABLES)
 
 
-def refuse_missing(plugins: Iterable[Plugin]) -> None:
+def refuse_missing(user_arms: Iterable[UserArm]) -> None:
     """Raise ``UsageError`` where what the user brings is not there, as far as that shows without importing it."""
     from nccl_bench.user_arms.loading import locate
 
-    for plugin in plugins:
-        if not plugin.ours:
+    for user_arm in user_arms:
+        if not user_arm.ours:
             try:
-                locate(plugin.target, plugin.tree)
+                locate(user_arm.target, user_arm.tree)
             except SetupError as error:
-                raise UsageError(f"the arm {plugin.name}: {error}") from error
+                raise UsageError(f"the arm {user_arm.name}: {error}") from error
 
 
 def show_plan(config: RunConfig, world_size: int, ranks_per_node: int) -> None:
@@ -133,7 +133,7 @@ def run_attached(config: RunConfig, attachment: Attachment, output: Output) -> N
     # The only command that loads torch, and only where this process is a worker itself.
     from nccl_bench.bench.worker import measure
 
-    apart = [name for each in worlds_of(config)[1:] for name in each.arms]
+    apart = [name for each in process_sets_of(config)[1:] for name in each.arms]
     if apart:
         raise UsageError(
             f"{', '.join(apart)} would need processes with an environment of their own, and the ranks are launched "

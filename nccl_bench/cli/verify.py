@@ -22,7 +22,7 @@ from nccl_bench.errors import ExitCode, InterruptedRunError, RecordError, UsageE
 
 if TYPE_CHECKING:
     from nccl_bench.cli.session import Output
-    from nccl_bench.config.verification import ProofConfig
+    from nccl_bench.config.verification import VerifyConfig
     from nccl_bench.launch.torchrun import LaunchConfig
 
 WORKER = "nccl_bench.verify.worker"
@@ -101,7 +101,7 @@ def verify(
     config = resolve(
         choose_device(device, gpus),
         arms=arms,
-        plugins=parse(arm or (), before_tree, after_tree),
+        user_arms=parse(arm or (), before_tree, after_tree),
         probes=probes,
         routes=routes,
         nccl_library=nccl_library,
@@ -109,7 +109,7 @@ def verify(
         timeout_s=timeout,
     )
     _refuse_nothing(config)
-    refuse_missing(config.plugins)
+    refuse_missing(config.user_arms)
     if width is not None and width < NARROWEST:
         raise UsageError(f"--width is {width}: the table of a proof needs at least {NARROWEST}")
     output = Output(out=out, json=json, width=width)
@@ -133,7 +133,7 @@ def verify(
         raise SystemExit(int(code))
 
 
-def _refuse_nothing(config: ProofConfig) -> None:
+def _refuse_nothing(config: VerifyConfig) -> None:
     """Raise ``UsageError`` where nothing that was asked for applies, and the detector alone would be left."""
     from nccl_bench.plan.verification import asked, reason_against
 
@@ -146,14 +146,14 @@ def _refuse_nothing(config: ProofConfig) -> None:
         )
 
 
-def _prove(config: ProofConfig, launch: LaunchConfig, output: Output, gpus: int | None) -> ExitCode:
+def _prove(config: VerifyConfig, launch: LaunchConfig, output: Output, gpus: int | None) -> ExitCode:
     from datetime import datetime
 
     from nccl_bench.cli.progress import Display
-    from nccl_bench.launch.verification import run_proof
+    from nccl_bench.launch.verification import run_verification
     from nccl_bench.plan.verification import launches
     from nccl_bench.records.environment import collect
-    from nccl_bench.report.verification import NARROWEST, proof_json, proof_text
+    from nccl_bench.report.verification import NARROWEST, verification_json, verification_text
 
     cells = [cell for group in launches(config) for cell in group]
     about = {
@@ -169,7 +169,7 @@ def _prove(config: ProofConfig, launch: LaunchConfig, output: Output, gpus: int 
         _create(output.out)
     try:
         with Display(len(cells), lambda index: "") as display:
-            proof = replace(run_proof(config, launch, on_progress=display.show), gpus=gpus)
+            proof = replace(run_verification(config, launch, on_progress=display.show), gpus=gpus)
     except BaseException as error:
         if output.out is not None:
             output.out.unlink(missing_ok=True)  # empty, and in the way of the next attempt
@@ -179,9 +179,9 @@ def _prove(config: ProofConfig, launch: LaunchConfig, output: Output, gpus: int 
             raise InterruptedRunError(f"{how}; nothing is proven by a part") from error
         raise
     width = output.width or max(NARROWEST, shutil.get_terminal_size((80, 24)).columns)
-    as_json = proof_json(proof, about)
+    as_json = verification_json(proof, about)
     try:
-        print(as_json if output.json else proof_text(proof, width, sys.stdout.isatty()), end="", flush=True)
+        print(as_json if output.json else verification_text(proof, width, sys.stdout.isatty()), end="", flush=True)
     finally:
         # Of a proof that took minutes one of the two may well be left when the other fails.
         if output.out is not None:

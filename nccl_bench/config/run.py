@@ -18,7 +18,7 @@ from nccl_bench.catalog.routes import Routes, override
 from nccl_bench.catalog.timings import Timing
 from nccl_bench.config.limits import Limits, limits_of, parse_threshold
 from nccl_bench.config.sizes import MOST_BYTES, format_size, parse_size, parse_sweep, unique
-from nccl_bench.config.user_arms import Plugin, from_list, spec_of, variables_of
+from nccl_bench.config.user_arms import UserArm, from_list, spec_of, variables_of
 from nccl_bench.errors import UsageError
 
 
@@ -62,7 +62,7 @@ class RunConfig:
     root: int
     arms: tuple[str, ...]
     baseline: str
-    plugins: tuple[Plugin, ...]
+    user_arms: tuple[UserArm, ...]
     routes: tuple[str, ...]
     timings: tuple[Timing, ...]
     rounds: int
@@ -105,7 +105,7 @@ class RunConfig:
 
     def arm(self, name: str) -> ArmSpec:
         """The row of an arm, or twin, of this run."""
-        return spec_of(self.plugins, name)
+        return spec_of(self.user_arms, name)
 
     def to_mapping(self) -> dict[str, object]:
         """Plain data that ``resolve`` reads back to an equal value."""
@@ -134,7 +134,7 @@ def defaults(device: str) -> dict[str, object]:
         "root": 0,
         "arms": None,
         "baseline": None,
-        "plugins": (),
+        "user_arms": (),
         "routes": (),
         "timings": ",".join(timing for timing in Timing if timing not in spec.missing_timings),
         "rounds": 15,
@@ -193,8 +193,8 @@ def resolve(device: str, *layers: Mapping[str, object]) -> RunConfig:
         refuse_unknown_keys(layer, "the configuration")
         values.update({key: value for key, value in layer.items() if value is not None})
     values["device"] = device
-    plugins = plugins_for(values["plugins"], device)
-    arms = _arms(values["arms"], plugins, device)
+    user_arms = user_arms_for(values["user_arms"], device)
+    arms = _arms(values["arms"], user_arms, device)
     rounds = _integer("rounds", values["rounds"], least=1)
     return RunConfig(
         name=_name(values["name"]),
@@ -207,7 +207,7 @@ def resolve(device: str, *layers: Mapping[str, object]) -> RunConfig:
         root=_integer("root", values["root"], least=0),
         arms=arms,
         baseline=_baseline(values["baseline"], arms),
-        plugins=plugins,
+        user_arms=user_arms,
         routes=routes_for(values["routes"], arms),
         timings=_timings(values["timings"]),
         rounds=rounds,
@@ -263,43 +263,43 @@ def names_of(
     return tuple(dict.fromkeys(names))
 
 
-def plugins_for(value: object, device: str) -> tuple[Plugin, ...]:
+def user_arms_for(value: object, device: str) -> tuple[UserArm, ...]:
     """The user's arms in a configuration for ``device``; raises ``UsageError``."""
-    plugins = from_list(value)
-    for plugin in plugins:
-        if plugin.transport is not None:
-            binding(plugin.transport, device, f"transport of the arm {plugin.name}")
-        if DEVICES[device].transport not in plugin.spec.transports:
-            raise UsageError(f"the arm {plugin.name} is {plugin.target}, which the device {device} has no use for")
-    return plugins
+    user_arms = from_list(value)
+    for user_arm in user_arms:
+        if user_arm.transport is not None:
+            binding(user_arm.transport, device, f"transport of the arm {user_arm.name}")
+        if DEVICES[device].transport not in user_arm.spec.transports:
+            raise UsageError(f"the arm {user_arm.name} is {user_arm.target}, which the device {device} has no use for")
+    return user_arms
 
 
 def arms_of(
-    value: object, device: str, arms: Iterable[ArmSpec], plugins: Sequence[Plugin], key: str = "arms"
+    value: object, device: str, arms: Iterable[ArmSpec], user_arms: Sequence[UserArm], key: str = "arms"
 ) -> tuple[str, ...]:
     """Those of ``arms`` asked for that ``device`` can have, then the user's; ``all`` is what needs nothing installed.
 
     Raises ``UsageError`` naming ``key``, what was got and what is allowed.
     """
     possible = [arm for arm in arms if DEVICES[device].transport in arm.transports]
-    own = [plugin.name for plugin in plugins]
+    own = [user_arm.name for user_arm in user_arms]
     whole = [arm.name for arm in possible if arm.extra is None]
     return tuple(dict.fromkeys((*names_of(key, value, [*(arm.name for arm in possible), *own], whole=whole), *own)))
 
 
-def _arms(value: object, plugins: tuple[Plugin, ...], device: str) -> tuple[str, ...]:
-    """The arms asked for, then the plug-ins that are not among them."""
-    for plugin in plugins:
-        if not plugin.spec.timed:
+def _arms(value: object, user_arms: tuple[UserArm, ...], device: str) -> tuple[str, ...]:
+    """The arms asked for, then the user arms that are not among them."""
+    for user_arm in user_arms:
+        if not user_arm.spec.timed:
             raise UsageError(
-                f"the arm {plugin.name} is {plugin.spec.order}: without its join it would win falsely, so it is for "
-                "nccl-bench verify alone; order=fork-join makes it comparable"
+                f"the arm {user_arm.name} is {user_arm.spec.order}: without its join it would win falsely, so it is "
+                "for nccl-bench verify alone; order=fork-join makes it comparable"
             )
-    own = tuple(plugin.name for plugin in plugins)
+    own = tuple(user_arm.name for user_arm in user_arms)
     if value is None:
         # One alone has nobody to be compared with.
         return own if len(own) > 1 else ("stream-free", *own) if own else DEFAULT_ARMS
-    return arms_of(value, device, [arm for arm in ARMS.values() if arm.timed], plugins)
+    return arms_of(value, device, [arm for arm in ARMS.values() if arm.timed], user_arms)
 
 
 def _sizes(value: object) -> tuple[int, ...]:

@@ -13,7 +13,7 @@ from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from typing import TypeVar
 
-from nccl_bench.catalog.arms import ARMS, PLUGIN, TWIN_SUFFIX, ArmSpec, Order, arm_spec
+from nccl_bench.catalog.arms import ARMS, TWIN_SUFFIX, USER_ARM, ArmSpec, Order, arm_spec
 from nccl_bench.errors import UsageError
 
 GROUP = "nccl_bench.communicators"
@@ -52,7 +52,7 @@ ARM_HELP = (
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Plugin:
+class UserArm:
     """One arm of the user's.
 
     ``tree`` is the source tree that its modules come from, before anything installed; ``order`` and ``adapter`` are
@@ -80,7 +80,7 @@ class Plugin:
             return replace(ARMS[self.target], name=self.name, default=False)
         return ArmSpec(
             name=self.name,
-            communicator=PLUGIN,
+            communicator=USER_ARM,
             order=self.order or Order.CURRENT,
             # A fork and a join with events of their own: more than any order takes.
             launch_entries=5,
@@ -92,34 +92,34 @@ class Plugin:
         )
 
 
-def parse(texts: Sequence[str], before_tree: str | None = None, after_tree: str | None = None) -> list[Plugin]:
+def parse(texts: Sequence[str], before_tree: str | None = None, after_tree: str | None = None) -> list[UserArm]:
     """The arms that the command line gives; with two trees each target without a name is one before and one after.
 
     Raises ``UsageError`` saying what was got and what is allowed.
     """
     if (before_tree is None) is not (after_tree is None):
         raise UsageError("--before-tree and --after-tree belong together: give both")
-    plugins = []
+    user_arms = []
     for text in texts:
         found = _parse(text)
         if found["name"] is not None:
-            plugins.append(from_mapping(found))
+            user_arms.append(from_mapping(found))
         elif found["target"] in ARMS:
             raise UsageError(f"--arm {text!r} is one of our own arms: name it with --arms, or give {FORM}")
         elif before_tree is not None:
             if "tree" in found:
                 raise UsageError(f"--arm {text!r} names a tree, beside --before-tree and --after-tree: leave it out")
-            plugins += [
+            user_arms += [
                 from_mapping(found | {"name": name, "tree": tree})
                 for name, tree in ((BEFORE, before_tree), (AFTER, after_tree))
             ]
         elif not re.search("[:/]", str(found["target"])):
-            plugins.append(from_mapping(found | {"name": found["target"]}))
+            user_arms.append(from_mapping(found | {"name": found["target"]}))
         else:
             raise UsageError(f"--arm {text!r} has no name: give {FORM}, or two trees to take it from")
-    if before_tree is not None and not {BEFORE, AFTER} <= {plugin.name for plugin in plugins}:
+    if before_tree is not None and not {BEFORE, AFTER} <= {user_arm.name for user_arm in user_arms}:
         raise UsageError("--before-tree and --after-tree need one --arm without a name: what to take from both")
-    return plugins
+    return user_arms
 
 
 def _parse(text: str) -> dict[str, object]:
@@ -145,16 +145,16 @@ def _parse(text: str) -> dict[str, object]:
     return found | ({"variables": variables} if variables else {})
 
 
-def from_mapping(value: object) -> Plugin:
+def from_mapping(value: object) -> UserArm:
     """The arm that a table of a configuration describes; raises ``UsageError`` for what does not."""
     keys = ["name", "target", *_KEYS, "variables"]
     if not isinstance(value, Mapping):
-        raise UsageError(f"plugins has {value!r}: give tables with {', '.join(keys)}")
+        raise UsageError(f"user_arms has {value!r}: give tables with {', '.join(keys)}")
     for key in value:
         if key not in keys:
-            raise UsageError(f"a plug-in has the unknown key {key!r}: allowed are {', '.join(keys)}")
+            raise UsageError(f"a user arm has the unknown key {key!r}: allowed are {', '.join(keys)}")
     given = {key: item for key, item in value.items() if item is not None}
-    variables = variables_of(given.pop("variables", {}), "variables of a plug-in")
+    variables = variables_of(given.pop("variables", {}), "variables of a user arm")
     for variable in variables:
         if _READ_AT_START.fullmatch(variable):
             raise UsageError(
@@ -163,7 +163,7 @@ def from_mapping(value: object) -> Plugin:
             )
     for key, item in given.items():
         if not isinstance(item, str) or not item:
-            raise UsageError(f"{key} of a plug-in is {item!r}: it has to be a text")
+            raise UsageError(f"{key} of a user arm is {item!r}: it has to be a text")
     name, target = given.get("name", ""), given.get("target", "")
     if not _NAME.fullmatch(name) or name in ARMS:
         raise UsageError(
@@ -173,7 +173,7 @@ def from_mapping(value: object) -> Plugin:
     if not target:
         raise UsageError(f"the arm {name} has no target: give {FORM}")
     _refuse_keys(name, target, given, variables)
-    return Plugin(
+    return UserArm(
         name=name,
         target=target,
         tree=given.get("tree"),
@@ -224,24 +224,24 @@ def _one_of(kind: type[_T], allowed: Sequence[_T], name: str, key: str, value: s
     return kind(value)
 
 
-def from_list(value: object) -> tuple[Plugin, ...]:
+def from_list(value: object) -> tuple[UserArm, ...]:
     """Those of a configuration, made already or as tables; raises ``UsageError``, also where two have one name."""
     if not isinstance(value, list | tuple):
-        raise UsageError(f"plugins is {value!r}: give a list of tables")
-    plugins = tuple(item if isinstance(item, Plugin) else from_mapping(item) for item in value)
-    names = [plugin.name for plugin in plugins]
+        raise UsageError(f"user_arms is {value!r}: give a list of tables")
+    user_arms = tuple(item if isinstance(item, UserArm) else from_mapping(item) for item in value)
+    names = [user_arm.name for user_arm in user_arms]
     for name in names:
         if names.count(name) > 1:
             raise UsageError(f"two arms are named {name}: give each a name of its own")
-    return plugins
+    return user_arms
 
 
-def of_arm(plugins: Sequence[Plugin], name: str) -> Plugin | None:
-    """The plug-in behind the arm ``name``, which may be its twin; ``None`` of our own."""
-    return next((plugin for plugin in plugins if plugin.name == name.removesuffix(TWIN_SUFFIX)), None)
+def of_arm(user_arms: Sequence[UserArm], name: str) -> UserArm | None:
+    """The user arm behind the arm ``name``, which may be its twin; ``None`` of our own."""
+    return next((user_arm for user_arm in user_arms if user_arm.name == name.removesuffix(TWIN_SUFFIX)), None)
 
 
-def spec_of(plugins: Sequence[Plugin], name: str) -> ArmSpec:
+def spec_of(user_arms: Sequence[UserArm], name: str) -> ArmSpec:
     """The row of any arm, or twin."""
-    plugin = of_arm(plugins, name)
-    return arm_spec(name) if plugin is None else replace(plugin.spec, name=name)
+    user_arm = of_arm(user_arms, name)
+    return arm_spec(name) if user_arm is None else replace(user_arm.spec, name=name)

@@ -9,12 +9,12 @@ from nccl_bench.catalog.arms import ARMS, ArmSpec
 from nccl_bench.catalog.devices import DEVICES, DeviceSpec
 from nccl_bench.catalog.probes import DETECTOR, PROBES
 from nccl_bench.catalog.routes import Routes, override
-from nccl_bench.config.run import arms_of, binding, library_path, names_of, plugins_for, routes_for, seconds
-from nccl_bench.config.user_arms import Plugin, spec_of
+from nccl_bench.config.run import arms_of, binding, library_path, names_of, routes_for, seconds, user_arms_for
+from nccl_bench.config.user_arms import UserArm, spec_of
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class ProofConfig:
+class VerifyConfig:
     """What to prove: ``arms`` without the detector, which every proof has; ``timeout_s`` is for one probe of one arm.
 
     ``routes`` are overrides of the coordinators' routing table.
@@ -22,7 +22,7 @@ class ProofConfig:
 
     device: str
     arms: tuple[str, ...]
-    plugins: tuple[Plugin, ...]
+    user_arms: tuple[UserArm, ...]
     probes: tuple[str, ...]
     routes: tuple[str, ...]
     nccl_library: str | None
@@ -36,7 +36,7 @@ class ProofConfig:
 
     def arm(self, name: str) -> ArmSpec:
         """The row of an arm of this proof."""
-        return spec_of(self.plugins, name)
+        return spec_of(self.user_arms, name)
 
     @property
     def routing(self) -> Routes:
@@ -48,27 +48,27 @@ def resolve(
     device: str,
     *,
     arms: str | None,
-    plugins: Sequence[Plugin] = (),
+    user_arms: Sequence[UserArm] = (),
     probes: str | None,
     routes: str | None,
     nccl_library: str | None,
     transport: str | None = None,
     timeout_s: float,
-) -> ProofConfig:
+) -> VerifyConfig:
     """The configuration that these options mean, where ``None`` is everything, or the default.
 
     Raises ``UsageError`` naming the option, what was got and what is allowed.
     """
-    brought = plugins_for(list(plugins), device)
+    brought = user_arms_for(list(user_arms), device)
     ours = [arm for name, arm in ARMS.items() if name != DETECTOR]
     if arms is None and brought:
-        chosen = tuple(plugin.name for plugin in brought)
+        chosen = tuple(user_arm.name for user_arm in brought)
     else:
         chosen = arms_of("all" if arms is None else arms, device, ours, brought, "--arms")
-    return ProofConfig(
+    return VerifyConfig(
         device=device,
         arms=chosen,
-        plugins=brought,
+        user_arms=brought,
         probes=names_of("--probes", "all" if probes is None else probes, PROBES),
         routes=routes_for(routes or "", chosen),
         nccl_library=library_path(nccl_library, device),

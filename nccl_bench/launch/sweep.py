@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
 from nccl_bench.catalog.cases import Case
-from nccl_bench.config.user_arms import Plugin, of_arm
+from nccl_bench.config.user_arms import UserArm, of_arm
 from nccl_bench.launch.supervise import Launched, hang_of, supervise
 from nccl_bench.launch.torchrun import Job, LaunchConfig
 from nccl_bench.plan.cases import PlannedCase
@@ -53,19 +53,19 @@ def run_sweep(
 
     def on_end(end: Hang | Crash, first: int) -> tuple[WorkerSpec, int] | None:
         nonlocal stopped, going_on
-        plugin = of_arm(spec.config.plugins, end.arm)
-        if plugin is not None and end.case_index < 0 and _has_company(going_on, plugin):
+        user_arm = of_arm(spec.config.user_arms, end.arm)
+        if user_arm is not None and end.case_index < 0 and _has_company(going_on, user_arm):
             what = end.message if isinstance(end, Crash) else f"{end.phase} took more than {end.timeout_s:g} s"
             # Its first sentence: a reason in a report, not the report.
-            why = (what.partition(f"the arm {plugin.name}: ")[2] or what).partition(". ")[0]
-            going_on = replace(going_on, apart={**going_on.apart, plugin.name: why})
+            why = (what.partition(f"the arm {user_arm.name}: ")[2] or what).partition(". ")[0]
+            going_on = replace(going_on, apart={**going_on.apart, user_arm.name: why})
             return going_on, first
         end = _of_its_world(replace(end, case=_case(cases, end.case_index)), launch, going_on.processes_per_rank)
         ends.append(end)
         if launch.node_rank == 0:
             append(end)
-        if plugin is not None:
-            going_on = replace(going_on, excluded=(*going_on.excluded, plugin.name))
+        if user_arm is not None:
+            going_on = replace(going_on, excluded=(*going_on.excluded, user_arm.name))
             if set(spec.config.arms) <= set(going_on.excluded):
                 stopped = "no arm is left"
                 return None
@@ -91,11 +91,11 @@ def run_sweep(
     )
 
 
-def _has_company(spec: WorkerSpec, plugin: Plugin) -> bool:
+def _has_company(spec: WorkerSpec, user_arm: UserArm) -> bool:
     """Whether it shares its processes with code of somebody else's, whose modules may be what it stumbles over."""
-    beside = (name for each in spec.worlds if plugin.name in each.arms for name in each.arms)
-    others = (of_arm(spec.config.plugins, name) for name in beside)
-    return not plugin.ours and any(other is not None and not other.ours and other != plugin for other in others)
+    beside = (name for each in spec.process_sets if user_arm.name in each.arms for name in each.arms)
+    others = (of_arm(spec.config.user_arms, name) for name in beside)
+    return not user_arm.ours and any(other is not None and not other.ours and other != user_arm for other in others)
 
 
 def _of_its_world(end: Hang | Crash, launch: LaunchConfig, processes_per_rank: int) -> Hang | Crash:

@@ -9,18 +9,20 @@ from functools import partial
 from pathlib import Path
 
 from nccl_bench.catalog.probes import PROBES
-from nccl_bench.config.verification import ProofConfig
+from nccl_bench.config.verification import VerifyConfig
 from nccl_bench.launch.supervise import supervise
 from nccl_bench.launch.torchrun import LaunchConfig
 from nccl_bench.plan.verification import launches
 from nccl_bench.ranks.progress import Position
 from nccl_bench.records.schema import Crash, Hang
 from nccl_bench.verify.findings import Finding, append_finding, hopeless, read_findings
-from nccl_bench.verify.judgement import Proof, judge
-from nccl_bench.verify.spec import ProofSpec
+from nccl_bench.verify.judgement import Verification, judge
+from nccl_bench.verify.spec import VerificationSpec
 
 
-def run_proof(config: ProofConfig, launch: LaunchConfig, *, on_progress: Callable[[list[Position]], None]) -> Proof:
+def run_verification(
+    config: VerifyConfig, launch: LaunchConfig, *, on_progress: Callable[[list[Position]], None]
+) -> Verification:
     """Probe everything that ``config`` asks for, on the ranks of ``launch``.
 
     ``on_progress`` gets the ranks' positions, their ``case_index`` counting the cells of all launches.
@@ -32,7 +34,7 @@ def run_proof(config: ProofConfig, launch: LaunchConfig, *, on_progress: Callabl
     with tempfile.TemporaryDirectory(prefix="nccl-bench-") as directory:
         path = Path(directory) / "findings"
         for cells in launches(config):
-            spec = ProofSpec(config=config, cells=cells, findings=str(path))
+            spec = VerificationSpec(config=config, cells=cells, findings=str(path))
             supervise(
                 spec,
                 launch,
@@ -50,7 +52,9 @@ def _tell(on_progress: Callable[[list[Position]], None], done: int, positions: l
     on_progress([replace(p, case_index=p.case_index + done) if p.case_index >= 0 else p for p in positions])
 
 
-def _note_end(spec: ProofSpec, notes: list[str], end: Hang | Crash, _first: int) -> tuple[ProofSpec, int] | None:
+def _note_end(
+    spec: VerificationSpec, notes: list[str], end: Hang | Crash, _first: int
+) -> tuple[VerificationSpec, int] | None:
     """Make of a hang or a crash the finding of its cell, and go on behind it."""
     path, cells, following = Path(spec.findings), spec.cells, end.case_index + 1
     if end.case_index >= len(cells):

@@ -17,7 +17,7 @@ from nccl_bench.config.user_arms import of_arm
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class World:
+class ProcessSet:
     """A process for each rank: its ``arms``, twins included, and the ``variables`` of its environment alone.
 
     ``reason`` says why it is not the first, and is ``None`` for that.
@@ -32,20 +32,23 @@ class World:
         return {"arms": list(self.arms), "variables": dict(self.variables), "reason": self.reason}
 
 
-def worlds_of(
+def process_sets_of(
     config: RunConfig, *, excluded: Collection[str] = (), apart: Mapping[str, str] = MappingProxyType({})
-) -> tuple[World, ...]:
-    """The worlds of a launch without the arms ``excluded``; ``apart`` has why those in it cannot be beside others."""
+) -> tuple[ProcessSet, ...]:
+    """Return the process sets of a launch without the arms ``excluded``.
+
+    ``apart`` maps an arm that cannot share its processes to the reason.
+    """
     arms: dict[tuple[str, tuple[tuple[str, str], ...]], list[str]] = {}
     for name in config.measured_arms:
-        plugin = of_arm(config.plugins, name)
-        if plugin is None:
+        user_arm = of_arm(config.user_arms, name)
+        if user_arm is None:
             arms.setdefault(("", ()), []).append(name)
-        elif plugin.name not in excluded:
-            alone = plugin.name if plugin.name in apart else ""
-            arms.setdefault((alone, tuple(sorted(plugin.variables.items()))), []).append(name)
+        elif user_arm.name not in excluded:
+            alone = user_arm.name if user_arm.name in apart else ""
+            arms.setdefault((alone, tuple(sorted(user_arm.variables.items()))), []).append(name)
     return tuple(
-        World(
+        ProcessSet(
             arms=tuple(names),
             variables=dict(variables),
             reason=_reason(apart.get(alone), variables) if number else None,

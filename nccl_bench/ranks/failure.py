@@ -12,7 +12,7 @@ import time
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from nccl_bench.errors import ExitCode, ForeignError, NcclBenchError
+from nccl_bench.errors import ExitCode, NcclBenchError, UserArmError
 from nccl_bench.ranks.progress import Position
 
 _MESSAGE_LINES = 5
@@ -51,7 +51,7 @@ class Failure:
     @property
     def told(self) -> str:
         """The rank, its host and what was wrong; with a user's communicator that says all there is to say."""
-        how = "" if self.kind == ForeignError.__name__ else f" ended with exit code {self.exit_code}: {self.kind}"
+        how = "" if self.kind == UserArmError.__name__ else f" ended with exit code {self.exit_code}: {self.kind}"
         return f"rank {self.rank} on {self.host}{how}: {self.message}"
 
     def write(self, scratch: Path) -> None:

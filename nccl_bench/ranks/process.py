@@ -22,7 +22,7 @@ NEVER = timedelta(days=366)
 SETUP = -1
 
 
-def world() -> dist.ProcessGroup:
+def world_group() -> dist.ProcessGroup:
     """The group of all ranks, which ``init_process_group`` made."""
     group = dist.group.WORLD
     assert group is not None

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Self
 
 from nccl_bench.config.run import RunConfig, resolve
-from nccl_bench.plan.process_sets import World, worlds_of
+from nccl_bench.plan.process_sets import ProcessSet, process_sets_of
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -37,14 +37,14 @@ class WorkerSpec:
     started: float = field(default_factory=time.monotonic)
 
     @property
-    def worlds(self) -> tuple[World, ...]:
+    def process_sets(self) -> tuple[ProcessSet, ...]:
         """Who does what in this launch."""
-        return worlds_of(self.config, excluded=self.excluded, apart=self.apart)
+        return process_sets_of(self.config, excluded=self.excluded, apart=self.apart)
 
     @property
     def processes_per_rank(self) -> int:
         """One in each world."""
-        return len(self.worlds)
+        return len(self.process_sets)
 
     def at(self, scratch: str, first: int) -> Self:
         """The same for one launch, which has ``scratch`` to itself and starts with the case at index ``first``."""

@@ -12,6 +12,7 @@ from typing import Any
 from nccl_bench.catalog.cases import Case
 from nccl_bench.errors import RecordError
 from nccl_bench.records.schema import SCHEMA, Line, Samples, parse, parse_json
+from nccl_bench.records.upgrade import upgrade
 
 TOOL = "nccl-bench"
 RUN, SAMPLES, SUMMARY = FILES = ("run.json", "samples.jsonl", "summary.csv")
@@ -117,8 +118,8 @@ _OPTIONAL: Mapping[tuple[str, ...], type] = {
     ("worker", "loop_cost_us"): float,
     ("worker", "other_nccl_libraries"): list,
     ("worker", "paths"): list,
-    ("worker", "plugins"): list,
-    ("worker", "worlds"): list,
+    ("worker", "user_arms"): list,
+    ("worker", "process_sets"): list,
     ("worker", "unread_variables"): list,
     ("worker", "registered"): dict,
     ("environment", "gpus"): list,
@@ -131,8 +132,8 @@ _ENTRIES: Mapping[tuple[str, ...], type] = {
     ("environment", "gpus"): dict,
     ("worker", "other_nccl_libraries"): str,
     ("worker", "paths"): dict,
-    ("worker", "plugins"): dict,
-    ("worker", "worlds"): dict,
+    ("worker", "user_arms"): dict,
+    ("worker", "process_sets"): dict,
     ("worker", "unread_variables"): str,
 }
 
@@ -155,6 +156,7 @@ def read_meta(path: Path) -> dict[str, Any]:
             f"{file} was written by {TOOL} {meta.get('version')} with schema {meta['schema']}; this version reads "
             f"up to {SCHEMA}: use that version or a later one"
         )
+    meta = upgrade(meta)
     for keys, expected in (*_FIELDS.items(), *_OPTIONAL.items()):
         value = _at(meta, keys)
         # JSON has no infinity, and 1e999 all the same.

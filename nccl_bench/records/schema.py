@@ -26,7 +26,8 @@ from nccl_bench.plan.memory import Arena
 # The version of these lines and of run.json; raised by every change that an older reader would misread.
 # 2: a run may be an import. What such a run cannot know is null (`arena`, `tolerance_ulp`, percentiles) or empty
 #    (`fastest_rank_us`, `slowest_rank`); schema 1 always had all of it, and reads as before.
-SCHEMA = 2
+# 3: in run.json `plugins` became `user_arms`, and `worlds` became `process_sets`; `records.upgrade` reads older ones.
+SCHEMA = 3
 
 
 class Status(StrEnum):

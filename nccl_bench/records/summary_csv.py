@@ -44,7 +44,7 @@ def read_summary(path: Path) -> Medians:
     reader = csv.DictReader(text.splitlines(), strict=True)
     times: dict[tuple[Case, Timing, str], float] = {}
     baselines: dict[str, None] = {}
-    worlds: dict[int, None] = {}
+    world_sizes: dict[int, None] = {}
     left_out: Counter[str] = Counter()
     try:
         missing = [name for name in _NEEDED if name not in (reader.fieldnames or ())]
@@ -63,15 +63,15 @@ def read_summary(path: Path) -> Medians:
                 raise ValueError(f"{row['arm']!r} has {key[0].label} {row['timing']} twice")
             times[key] = _positive(row["time_us"])
             baselines[row["baseline"]] = None
-            worlds[_whole(row, "world_size", 1)] = None
+            world_sizes[_whole(row, "world_size", 1)] = None
     except (csv.Error, ValueError) as error:
         raise RecordError(f"{path}, line {reader.line_num}: {error}") from error
     if not times:
         raise RecordError(f"{path} has no measured row")
-    if len(baselines) > 1 or len(worlds) > 1:
-        raise RecordError(f"{path} is of several runs: {len(baselines)} baselines, {len(worlds)} world sizes")
+    if len(baselines) > 1 or len(world_sizes) > 1:
+        raise RecordError(f"{path} is of several runs: {len(baselines)} baselines, {len(world_sizes)} world sizes")
     return Medians(
-        baseline=next(iter(baselines)), world_size=next(iter(worlds)), times_us=times, left_out=dict(left_out)
+        baseline=next(iter(baselines)), world_size=next(iter(world_sizes)), times_us=times, left_out=dict(left_out)
     )
 
 

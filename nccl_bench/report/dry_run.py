@@ -7,7 +7,7 @@ from nccl_bench.config.run import RunConfig
 from nccl_bench.config.sizes import format_size
 from nccl_bench.plan.cases import Combination, Plan, products
 from nccl_bench.plan.memory import plan_arena
-from nccl_bench.plan.process_sets import worlds_of
+from nccl_bench.plan.process_sets import process_sets_of
 from nccl_bench.plan.time import deadline_s, estimate_s
 from nccl_bench.report.layout import counted, significant
 
@@ -22,7 +22,7 @@ def plan_text(config: RunConfig, plan: Plan, world_size: int, memory_bytes: int 
         f"arms: {', '.join(config.arms)}; baseline {config.baseline}",
         *([f"twin of {config.baseline}: the noise floor"] if compared else []),
         *([f"routes: {', '.join(config.routes)}"] if config.routes else []),
-        *(f"{', '.join(each.arms)}: in processes of its own ({each.reason})" for each in worlds_of(config)[1:]),
+        *(f"{', '.join(each.arms)}: in processes of its own ({each.reason})" for each in process_sets_of(config)[1:]),
         "",
     ]
     swept: dict[tuple[tuple[str, ...], Combination], list[Case]] = {}

@@ -24,7 +24,7 @@ Section = Sequence[str | Mapping[str, Cell]]
 _NARROWEST = 20
 _NOTES: Mapping[str, str] = {
     "arms": "What --arms compares. timed: by default, where asked for, or never.",
-    "plugins": "What else --arm takes by its name: entry points of installed packages.",
+    "user_arms": "What else --arm takes by its name: entry points of installed packages.",
     "collectives": "What --collective takes, and the placements that each has.",
     "dtypes": "What --dtype takes, beside nccl-tests' names for them.",
     "redops": "What --op takes.",
@@ -35,15 +35,15 @@ _NOTES: Mapping[str, str] = {
 }
 
 
-def sections(routes: Routes = ROUTES, plugins: Mapping[str, str] = MappingProxyType({})) -> dict[str, Section]:
-    """All there is, section by section, ready for JSON; ``plugins`` has the targets of installed ones by name."""
+def sections(routes: Routes = ROUTES, user_arms: Mapping[str, str] = MappingProxyType({})) -> dict[str, Section]:
+    """All there is, section by section, ready for JSON; ``user_arms`` has the targets of installed ones by name."""
     routed = [{"operation": name, **{mode.value: row[mode].value for mode in row}} for name, row in routes.items()]
     return {
         "arms": [
             {"arm": arm.name, "timed": _timed(arm), "order": arm.order.value, "summary": arm.summary}
             for arm in ARMS.values()
         ],
-        "plugins": [{"arm": name, "target": target} for name, target in plugins.items()] or ["none"],
+        "user_arms": [{"arm": name, "target": target} for name, target in user_arms.items()] or ["none"],
         "collectives": [
             {
                 "collective": row.name,

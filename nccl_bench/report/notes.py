@@ -91,7 +91,7 @@ def failures(run: Run) -> Iterator[str]:
     if wrong:
         arms = ", ".join(dict.fromkeys(line.arm for line in wrong))
         yield f"WRONG: wrong results in {counted(len(wrong), 'cell')} of {arms}; first {wrong[0].case.label}"
-    theirs = {plugin.get("name") for plugin in run.meta["config"].get("plugins") or ()}
+    theirs = {user_arm.get("name") for user_arm in run.meta["config"].get("user_arms") or ()}
     for line in run.lines:
         if isinstance(line, Hang | Crash):
             doing = line.case.label if line.case else "set-up" if line.case_index < 0 else "close"
@@ -190,7 +190,7 @@ def _same_paths(run: Run, arms: Collection[str], baseline: str) -> Iterator[str]
 
 
 def _same_object(run: Run, baseline: str) -> Iterator[str]:
-    ready = [plugin.get("arm") for plugin in _plugins(run) if plugin.get("ready")]
+    ready = [user_arm.get("arm") for user_arm in _plugins(run) if user_arm.get("ready")]
     twin = twin_of(baseline)
     if baseline in ready and any(isinstance(line, Samples) and line.arm == twin for line in run.lines):
         yield Doubt.SAME_OBJECT.format(baseline=baseline)
@@ -242,14 +242,14 @@ def about(run: Run) -> str:
 
 def brought(run: Run) -> Iterator[str]:
     """What each of the user's arms is, which have processes of their own, and whose memory is registered."""
-    for plugin in _plugins(run):
-        yield f"{plugin.get('arm')}: {plugin.get('where')}, order {plugin.get('order')}; {plugin.get('described')}"
-    for arm in run.meta["config"].get("plugins") or ():
+    for arm in _plugins(run):
+        yield f"{arm.get('arm')}: {arm.get('where')}, order {arm.get('order')}; {arm.get('described')}"
+    for arm in run.meta["config"].get("user_arms") or ():
         if arm.get("target") in ARMS:
             over = f" over {arm['transport']}" if arm.get("transport") else ""
             variables = ", ".join(f"{name}={value}" for name, value in (arm.get("variables") or {}).items())
             yield f"{arm.get('name')}: {arm['target']}{over}{f' with {variables}' if variables else ''}"
-    for world in ((run.meta.get("worker") or {}).get("worlds") or ())[1:]:
+    for world in ((run.meta.get("worker") or {}).get("process_sets") or ())[1:]:
         arms = [name for name in world.get("arms") or () if not str(name).endswith(TWIN_SUFFIX)]
         yield (
             f"{', '.join(arms)}: in processes of its own, so its pairs are across processes, which take turns on the "
@@ -264,8 +264,8 @@ def brought(run: Run) -> Iterator[str]:
 
 def _plugins(run: Run) -> list[Mapping[str, Any]]:
     """Without the twins, which are the same."""
-    found = (run.meta.get("worker") or {}).get("plugins") or []
-    return [plugin for plugin in found if not str(plugin.get("arm")).endswith(TWIN_SUFFIX)]
+    found = (run.meta.get("worker") or {}).get("user_arms") or []
+    return [user_arm for user_arm in found if not str(user_arm.get("arm")).endswith(TWIN_SUFFIX)]
 
 
 def _forms(collective: str, placements: Sequence[str]) -> list[str]:
@@ -278,23 +278,23 @@ def not_measured(run: Run) -> Iterator[str]:
     """What was asked for and is in no table, with the reason."""
     yield from run.meta["left_out"]
     asked = run.meta["config"]
-    for plugin in _plugins(run):
+    for user_arm in _plugins(run):
         cells = [
             f"{name} {placement}"
             for name in asked.get("collectives", ())
             if name in COLLECTIVES
             for placement in _forms(name, asked.get("placements", ()))
         ]
-        missing = [cell for cell in cells if cell not in plugin.get("supports", ())]
+        missing = [cell for cell in cells if cell not in user_arm.get("supports", ())]
         if missing:
             collectives = {cell.partition(" ")[0] for cell in missing}
             other = [
                 cell
-                for cell in plugin.get("supports", ())
+                for cell in user_arm.get("supports", ())
                 if cell.partition(" ")[0] in collectives and cell not in cells
             ]
             hint = f"; it has {', '.join(other)}, see --placement" if other else ""
-            yield f"{plugin.get('arm')}: unsupported by it: {', '.join(missing)}{hint}"
+            yield f"{user_arm.get('arm')}: unsupported by it: {', '.join(missing)}{hint}"
     for line in run.lines:
         if isinstance(line, Skipped):
             yield f"{line.case.label}: skipped, {line.reason}"

@@ -13,7 +13,7 @@ from nccl_bench.catalog.probes import DETECTOR, PROBES, blind_places
 from nccl_bench.report.layout import GAP, counted
 from nccl_bench.report.text import rendered, wrapped
 from nccl_bench.verify.findings import Finding
-from nccl_bench.verify.judgement import Judgement, Proof, Status
+from nccl_bench.verify.judgement import Judgement, Status, Verification
 
 _CELLS: Mapping[Status, str] = {Status.NOT_APPLICABLE: "-", Status.UNPROVEN: "?"}
 _STYLES: Mapping[str, str] = {
@@ -27,7 +27,7 @@ SHARED_NOTICE = "The ranks share {gpus}: NCCL takes each for a host of its own, 
 CPU_NOTICE = "CPU run: it shows how the arms order their calls, and says nothing about GPUs."
 
 
-def proof_text(proof: Proof, width: int, styled: bool) -> str:
+def verification_text(proof: Verification, width: int, styled: bool) -> str:
     """The table in ``width`` cells, failures and reasons below it; ``styled`` adds colour and nothing else.
 
     No line is longer than ``width``, which has to be at least ``NARROWEST``.
@@ -35,7 +35,7 @@ def proof_text(proof: Proof, width: int, styled: bool) -> str:
     return rendered(_lines(proof, width), width, styled)
 
 
-def proof_json(proof: Proof, about: Mapping[str, object]) -> str:
+def verification_json(proof: Verification, about: Mapping[str, object]) -> str:
     """Everything, with ``about``: the command and the machine."""
     mapping = {
         **about,
@@ -56,7 +56,7 @@ def _cell(judgement: Judgement) -> dict[str, object]:
     return {key: value for key, value in {**mapping, **finding}.items() if value is not None}
 
 
-def _lines(proof: Proof, width: int) -> Iterator[Text]:
+def _lines(proof: Verification, width: int) -> Iterator[Text]:
     def say(text: str, style: str = "", bullet: str = "") -> Iterator[Text]:
         return (Text(line, style) for line in wrapped(text, width, bullet))
 
@@ -88,7 +88,7 @@ def _lines(proof: Proof, width: int) -> Iterator[Text]:
                 yield from say(item, style, "- " if title else "")
 
 
-def _table(proof: Proof, width: int) -> Iterator[Text]:
+def _table(proof: Verification, width: int) -> Iterator[Text]:
     """The table, as several one below the other where its columns do not fit."""
     cells = {(judgement.arm, judgement.probe): judgement for judgement in proof.judgements}
     columns = {
@@ -144,14 +144,14 @@ def _folded(arm: str) -> tuple[str, ...]:
     return min([(arm,), *splits], key=lambda lines: max(map(len, lines)))
 
 
-def _for_detector_alone(proof: Proof) -> list[str]:
+def _for_detector_alone(proof: Verification) -> list[str]:
     """The probes that nobody asked for: a proof has them because the detector has to fail them."""
     asked = {judgement.probe for judgement in proof.judgements if judgement.arm != DETECTOR}
     others = [probe for probe in proof.probes if probe not in asked]
     return [f"{', '.join(others)}: for the detector alone."] if others else []
 
 
-def _detector(proof: Proof) -> list[str]:
+def _detector(proof: Verification) -> list[str]:
     """What the arm that has to fail says about the probes."""
     found = [(j.probe, j.status, j.finding) for j in proof.judgements if j.arm == DETECTOR and j.finding]
     if proof.blind:
@@ -173,7 +173,7 @@ def _detector(proof: Proof) -> list[str]:
     return said
 
 
-def _blindness(proof: Proof, blind: Mapping[str, Finding]) -> list[str]:
+def _blindness(proof: Verification, blind: Mapping[str, Finding]) -> list[str]:
     """Why nothing is proven: the detector passed, or what it did not pass was not the sight of a race."""
     passed, otherwise = [], []
     for probe, finding in blind.items():
@@ -200,7 +200,7 @@ def _where(probe: str, finding: Finding, device: str) -> str:
     return f" on the {' and on the '.join(quiet)}" if finding.raced else ""
 
 
-def _failures(proof: Proof) -> list[str]:
+def _failures(proof: Verification) -> list[str]:
     return [
         f"{judgement.arm}, {judgement.probe}: {_how_often(judgement)}{judgement.finding.detail}"
         for judgement in proof.judgements
@@ -208,7 +208,7 @@ def _failures(proof: Proof) -> list[str]:
     ]
 
 
-def _unmade(proof: Proof) -> list[str]:
+def _unmade(proof: Verification) -> list[str]:
     """Each arm once, without its name a second time."""
     why = {
         judgement.arm: (judgement.finding.detail or "").removeprefix(f"the arm {judgement.arm}: ")
@@ -225,7 +225,7 @@ def _how_often(judgement: Judgement) -> str:
     return f"{finding.failed} of {counted(finding.trials, 'trial')}; first: "
 
 
-def _reasons(proof: Proof) -> list[str]:
+def _reasons(proof: Verification) -> list[str]:
     """Each reason once, with the cells that it holds for."""
     cells: dict[str, list[Judgement]] = {}
     for judgement in proof.judgements:
@@ -234,7 +234,7 @@ def _reasons(proof: Proof) -> list[str]:
     return [f"{_which(judgements, proof)}: {reason}" for reason, judgements in cells.items()]
 
 
-def _which(judgements: list[Judgement], proof: Proof) -> str:
+def _which(judgements: list[Judgement], proof: Verification) -> str:
     arms = list(dict.fromkeys(judgement.arm for judgement in judgements))
     probes = list(dict.fromkeys(judgement.probe for judgement in judgements))
     everywhere = {judgement.arm for judgement in proof.judgements if judgement.probe in probes}

@@ -10,19 +10,19 @@ from nccl_bench.catalog.arms import Order
 from nccl_bench.catalog.cases import Case
 from nccl_bench.catalog.collectives import Placement, RedOp
 from nccl_bench.communicators.base import Communicator
-from nccl_bench.config.user_arms import Adapter, Plugin
-from nccl_bench.errors import ForeignError, NcclBenchError
+from nccl_bench.config.user_arms import Adapter, UserArm
+from nccl_bench.errors import NcclBenchError, UserArmError
 from nccl_bench.transports.device import Device
 from nccl_bench.user_arms.adapting import adapt
 from nccl_bench.user_arms.loading import Found, load, user_call, user_line
 
 # What was loaded: an error of a call later on is told with its place.
-_found: dict[Plugin, Found] = {}
+_found: dict[UserArm, Found] = {}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Foreign:
-    """What a plug-in turned out to be.
+class LoadedUserArm:
+    """What a user arm turned out to be.
 
     ``where`` is the file and line of its definition, ``described`` how it is called, ``supports`` the collectives and
     placements that it can do. Those in ``only_sums`` reduce by summing alone, those in ``uneven`` take blocks of any
@@ -62,17 +62,17 @@ class Foreign:
         return frozenset(found | {f"{name}v" for name in self.uneven})
 
 
-def bring(plugin: Plugin, group: dist.ProcessGroup, device: Device) -> Foreign:
-    """Load and make ``plugin``'s communicator, over the ranks of ``group``. Collective, if its construction is.
+def bring(user_arm: UserArm, group: dist.ProcessGroup, device: Device) -> LoadedUserArm:
+    """Load and make ``user_arm``'s communicator, over the ranks of ``group``. Collective, if its construction is.
 
-    Raises ``ForeignError`` naming the arm, what failed and the user's line.
+    Raises ``UserArmError`` naming the arm, what failed and the user's line.
     """
     try:
-        found = _found[plugin] = load(plugin.target, plugin.tree)
-        adapted = adapt(found.value, group, device, adapter=plugin.adapter, order=plugin.order)
+        found = _found[user_arm] = load(user_arm.target, user_arm.tree)
+        adapted = adapt(found.value, group, device, adapter=user_arm.adapter, order=user_arm.order)
     except (Exception, SystemExit) as error:
-        raise blamed(plugin, error) from error
-    return Foreign(
+        raise blamed(user_arm, error) from error
+    return LoadedUserArm(
         communicator=adapted.communicator,
         adapter=adapted.adapter,
         order=adapted.order,
@@ -86,16 +86,18 @@ def bring(plugin: Plugin, group: dist.ProcessGroup, device: Device) -> Foreign:
     )
 
 
-def blamed(plugin: Plugin, error: BaseException) -> ForeignError:
+def blamed(user_arm: UserArm, error: BaseException) -> UserArmError:
     """``error`` as one that names the arm, the call and the user's line."""
-    return error if isinstance(error, ForeignError) else ForeignError(f"the arm {plugin.name}: {_told(plugin, error)}")
+    return (
+        error if isinstance(error, UserArmError) else UserArmError(f"the arm {user_arm.name}: {_told(user_arm, error)}")
+    )
 
 
-def _told(plugin: Plugin, error: BaseException) -> str:
+def _told(user_arm: UserArm, error: BaseException) -> str:
     if isinstance(error, NcclBenchError):
         return str(error)
-    found = _found.get(plugin)
-    roots, where = ((), plugin.target) if found is None else (found.roots, found.where)
+    found = _found.get(user_arm)
+    roots, where = ((), user_arm.target) if found is None else (found.roots, found.where)
     # A call that was refused at its door, with arguments that it does not take, leaves none of the user's frames.
     call, line = user_call(error, roots) or "a call of it", user_line(error, roots) or where
     text = next(iter(str(error).strip().splitlines()), "")

@@ -26,7 +26,7 @@ OUTPLACE_ALL_REDUCE = "outplace_all_reduce"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class World:
+class Participants:
     """Who takes part, and where this rank's tensors lie."""
 
     rank: int
@@ -83,7 +83,7 @@ class Exchange:
         )
 
 
-def _all_reduce(world: World, size_bytes: int) -> Exchange:
+def _all_reduce(world: Participants, size_bytes: int) -> Exchange:
     shape = (size_bytes // _ITEMSIZE, 1)
     tensor = torch.empty(shape, device=world.device)
     return Exchange(
@@ -97,7 +97,7 @@ def _all_reduce(world: World, size_bytes: int) -> Exchange:
     )
 
 
-def _outplace_all_reduce(world: World, size_bytes: int) -> Exchange:
+def _outplace_all_reduce(world: Participants, size_bytes: int) -> Exchange:
     shape = (size_bytes // _ITEMSIZE, 1)
     return Exchange(
         operation_name="all_reduce",
@@ -110,7 +110,7 @@ def _outplace_all_reduce(world: World, size_bytes: int) -> Exchange:
     )
 
 
-def _all_gather(world: World, size_bytes: int, *, uneven: bool) -> Exchange:
+def _all_gather(world: Participants, size_bytes: int, *, uneven: bool) -> Exchange:
     sizes, columns = _blocks(world, size_bytes, uneven)
     return Exchange(
         operation_name="all_gatherv" if uneven else "all_gather",
@@ -123,7 +123,7 @@ def _all_gather(world: World, size_bytes: int, *, uneven: bool) -> Exchange:
     )
 
 
-def _reduce_scatter(world: World, size_bytes: int, *, uneven: bool) -> Exchange:
+def _reduce_scatter(world: Participants, size_bytes: int, *, uneven: bool) -> Exchange:
     sizes, columns = _blocks(world, size_bytes, uneven)
     whole = (sum(sizes), columns)
     return Exchange(
@@ -142,13 +142,13 @@ def sum_of(tensors: list[Tensor]) -> Tensor:
     return torch.stack(tensors).sum(0)
 
 
-def _blocks(world: World, size_bytes: int, uneven: bool) -> tuple[list[int], int]:
+def _blocks(world: Participants, size_bytes: int, uneven: bool) -> tuple[list[int], int]:
     """Rows of each rank's block, and columns, of a tensor of about ``size_bytes``."""
     sizes = [rank + 1 if uneven else 1 for rank in range(world.size)]
     return sizes, max(1, size_bytes // _ITEMSIZE // sum(sizes))
 
 
-EXCHANGES: Mapping[str, Callable[[World, int], Exchange]] = {
+EXCHANGES: Mapping[str, Callable[[Participants, int], Exchange]] = {
     "all_reduce": _all_reduce,
     OUTPLACE_ALL_REDUCE: _outplace_all_reduce,
     "all_gather": partial(_all_gather, uneven=False),

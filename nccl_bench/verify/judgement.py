@@ -8,7 +8,7 @@ from enum import StrEnum
 
 from nccl_bench.catalog.devices import DeviceSpec
 from nccl_bench.catalog.probes import DETECTOR, PROBES, blind_places
-from nccl_bench.config.verification import ProofConfig
+from nccl_bench.config.verification import VerifyConfig
 from nccl_bench.errors import ExitCode
 from nccl_bench.plan.verification import Cell, asked, reason_against
 from nccl_bench.verify.findings import Finding
@@ -40,7 +40,7 @@ class Judgement:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Proof:
+class Verification:
     """Every judgement, arm by arm, the detector's last; ``notes`` say what went wrong outside of any probe.
 
     ``gpus`` is how many the ranks have, ``None`` where that is not known; with fewer than ranks they share.
@@ -76,11 +76,13 @@ class Proof:
         return ExitCode.RACE if Status.FAIL in seen else ExitCode.SETUP if Status.ERROR in seen else ExitCode.OK
 
 
-def judge(config: ProofConfig, world_size: int, findings: Iterable[Finding], notes: Sequence[str] = ()) -> Proof:
+def judge(
+    config: VerifyConfig, world_size: int, findings: Iterable[Finding], notes: Sequence[str] = ()
+) -> Verification:
     """What follows from ``findings``, one for every applicable cell."""
     by_cell = {finding.cell: finding for finding in findings}
     judgements = [_judge(cell, config.device_spec, reason_against(config, cell), by_cell) for cell in asked(config)]
-    proof = Proof(device=config.device, world_size=world_size, judgements=tuple(judgements), notes=tuple(notes))
+    proof = Verification(device=config.device, world_size=world_size, judgements=tuple(judgements), notes=tuple(notes))
     if not proof.blind:
         return proof
     unproven = (

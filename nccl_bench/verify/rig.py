@@ -23,7 +23,7 @@ from nccl_bench.plan.verification import Cell
 from nccl_bench.ranks.control import Control
 from nccl_bench.streams.base import Streams
 from nccl_bench.transports.device import Device
-from nccl_bench.verify.exchanges import EXCHANGES, OUTPLACE_ALL_REDUCE, Exchange, World
+from nccl_bench.verify.exchanges import EXCHANGES, OUTPLACE_ALL_REDUCE, Exchange, Participants
 from nccl_bench.verify.findings import Finding
 
 
@@ -168,7 +168,7 @@ class Rig:
         if foreign is not None:
             names = [name for name in names if name in foreign.exchanges]
         out_of_place = unsupported(spec, self.device_spec, "all_reduce", "float32", RedOp.SUM, Placement.OUT_OF_PLACE)
-        world = World(rank=self.control.rank, size=self.control.world_size, device=self.device.streams.device)
+        world = Participants(rank=self.control.rank, size=self.control.world_size, device=self.device.streams.device)
         return [
             EXCHANGES[name](world, size)
             for name, size in product(names, self.device_spec.probe_sizes if sizes is None else sizes)

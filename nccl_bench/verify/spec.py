@@ -8,15 +8,15 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 from nccl_bench.config.user_arms import from_list, of_arm
-from nccl_bench.config.verification import ProofConfig
+from nccl_bench.config.verification import VerifyConfig
 from nccl_bench.plan.verification import Cell
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class ProofSpec:
+class VerificationSpec:
     """What one launch of the ranks is to do: ``cells`` from index ``first`` on, findings appended to ``findings``."""
 
-    config: ProofConfig
+    config: VerifyConfig
     cells: tuple[Cell, ...]
     findings: str
     scratch: str | None = None
@@ -25,15 +25,15 @@ class ProofSpec:
     @property
     def variables(self) -> Mapping[str, str]:
         """What its processes have in their environment besides."""
-        plugin = of_arm(self.config.plugins, self.cells[0].arm)
-        return {} if plugin is None else plugin.variables
+        user_arm = of_arm(self.config.user_arms, self.cells[0].arm)
+        return {} if user_arm is None else user_arm.variables
 
     @property
     def processes_per_rank(self) -> int:
         """One: arms that need processes of their own have launches of their own."""
         return 1
 
-    def at(self, scratch: str, first: int) -> ProofSpec:
+    def at(self, scratch: str, first: int) -> VerificationSpec:
         """The same for one launch."""
         return replace(self, scratch=scratch, first=first)
 
@@ -42,14 +42,14 @@ class ProofSpec:
         path.write_text(json.dumps(asdict(self)), encoding="utf-8")
 
     @classmethod
-    def read(cls, path: Path) -> ProofSpec:
+    def read(cls, path: Path) -> VerificationSpec:
         """The specification that ``write`` wrote."""
         mapping = json.loads(path.read_text(encoding="utf-8"))
         config = mapping.pop("config")
         names = ("arms", "probes", "routes")
         return cls(
-            config=ProofConfig(
-                **config | {name: tuple(config[name]) for name in names} | {"plugins": from_list(config["plugins"])}
+            config=VerifyConfig(
+                **config | {name: tuple(config[name]) for name in names} | {"user_arms": from_list(config["user_arms"])}
             ),
             cells=tuple(Cell(**cell) for cell in mapping.pop("cells")),
             **mapping,

@@ -14,17 +14,17 @@ import torch.distributed as dist
 from nccl_bench.arms.arm import Arm
 from nccl_bench.catalog.probes import PROBES
 from nccl_bench.config.user_arms import of_arm
-from nccl_bench.errors import ExitCode, ForeignError
+from nccl_bench.errors import ExitCode, UserArmError
 from nccl_bench.plan.verification import Cell
 from nccl_bench.ranks.control import Control
-from nccl_bench.ranks.process import NEVER, SETUP, SETUP_TIMEOUT_S, run_rank, world
+from nccl_bench.ranks.process import NEVER, SETUP, SETUP_TIMEOUT_S, run_rank, world_group
 from nccl_bench.ranks.progress import Progress
 from nccl_bench.transports.device import open_device
 from nccl_bench.user_arms.loaded import blamed
 from nccl_bench.verify.findings import Finding, append_finding, hopeless, read_findings
 from nccl_bench.verify.probes import RUN
 from nccl_bench.verify.rig import Rig
-from nccl_bench.verify.spec import ProofSpec
+from nccl_bench.verify.spec import VerificationSpec
 
 
 class _Arms:
@@ -48,14 +48,14 @@ class _Arms:
             arm.close()
 
 
-def prove(spec: ProofSpec, progress: Progress) -> None:
+def prove(spec: VerificationSpec, progress: Progress) -> None:
     """Do this rank's part of ``spec``'s cells."""
     config = spec.config
     setup = partial(progress.update, case_index=SETUP, arm="", deadline_s=SETUP_TIMEOUT_S)
     os.environ.update(spec.variables)
     setup(phase="connect")
     dist.init_process_group("gloo", timeout=NEVER)
-    control = Control(world())
+    control = Control(world_group())
     setup(phase="device")
     local_rank = int(os.environ["LOCAL_RANK"])
     device = open_device(config.device, local_rank, config.nccl_library, config.transport, sharing=True)
@@ -73,7 +73,7 @@ def prove(spec: ProofSpec, progress: Progress) -> None:
             phase=position.phase,
             deadline_s=config.timeout_s if made else max(config.timeout_s, SETUP_TIMEOUT_S),
         )
-        arm = Arm(name, world(), device, config.routing, config.plugins)
+        arm = Arm(name, world_group(), device, config.routing, config.user_arms)
         made = True
         progress.update(case_index=position.case_index, arm=name, phase=position.phase, deadline_s=config.timeout_s)
         return arm
@@ -83,7 +83,7 @@ def prove(spec: ProofSpec, progress: Progress) -> None:
     def shared_arm(cell: Cell) -> Arm:
         try:
             return arms.get(cell.arm)
-        except ForeignError as error:
+        except UserArmError as error:
             # By whichever rank it is that cannot: all of them are on this node.
             unmade = Finding(
                 arm=cell.arm, probe=cell.probe, trials=1, failed=1, detail=str(error), broken=True, unmade=True
@@ -116,8 +116,8 @@ def prove(spec: ProofSpec, progress: Progress) -> None:
                 RUN[cell.probe](rig)
                 finding = rig.finding()
             except (Exception, SystemExit) as error:
-                plugin = of_arm(config.plugins, cell.arm)
-                raise error if plugin is None else blamed(plugin, error) from error
+                user_arm = of_arm(config.user_arms, cell.arm)
+                raise error if user_arm is None else blamed(user_arm, error) from error
         if control.rank == 0:
             append_finding(findings, finding)
         if finding.failed and PROBES[cell.probe].alone and cell.arm not in given_up:
@@ -134,7 +134,7 @@ def prove(spec: ProofSpec, progress: Progress) -> None:
 
 def main(spec_file: str) -> None:
     """The process that torchrun starts."""
-    spec = ProofSpec.read(Path(spec_file))
+    spec = VerificationSpec.read(Path(spec_file))
     assert spec.scratch is not None
     run_rank(Path(spec.scratch), partial(prove, spec))
 

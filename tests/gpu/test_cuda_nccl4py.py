@@ -1,6 +1,6 @@
 """nccl4py's binding and ctypes' side by side over the real NCCL, and nccl4py's public API.
 
-World size 1 needs no launch and has every call path; two ranks are the sweep's and the proof's affair.
+ProcessSet size 1 needs no launch and has every call path; two ranks are the sweep's and the proof's affair.
 """
 
 from __future__ import annotations

@@ -39,9 +39,9 @@ def test_before_and_after_and_processes_of_their_own_all_have_right_results(tmp_
     lines = [line for line in run.lines if isinstance(line, Samples)]
     assert all(line.status is Status.OK and line.wrong == 0 for line in lines)
     assert {line.arm for line in lines} == {"stream-free", "stream-free:twin", "before", "after", "few"}
-    orders = {plugin["arm"]: plugin["order"] for plugin in run.meta["worker"]["plugins"]}
+    orders = {user_arm["arm"]: user_arm["order"] for user_arm in run.meta["worker"]["user_arms"]}
     assert orders == {"before": "fork-join", "after": "current"}
-    assert [world["arms"] for world in run.meta["worker"]["worlds"]][1] == ["few"]
+    assert [world["arms"] for world in run.meta["worker"]["process_sets"]][1] == ["few"]
 
 
 def test_before_is_caught_when_it_is_used_bare_and_after_passes(tmp_path: Path) -> None:

@@ -73,7 +73,7 @@ def write_files(cwd: Path) -> None:
 @pytest.fixture(scope="module")
 def ran(tmp_path_factory: pytest.TempPathFactory) -> SimpleNamespace:
     """One run of everything."""
-    place = Place(tmp_path_factory.mktemp("plugins"))
+    place = Place(tmp_path_factory.mktemp("user_arms"))
     write_files(place.cwd)
     ended = place.nccl_bench(*RUN)
     place.assert_nothing_is_left()
@@ -108,10 +108,10 @@ def test_what_fails_is_one_message_with_the_arm_the_call_and_the_line_of_the_use
 
 
 def test_what_cannot_be_beside_another_is_in_processes_of_its_own_and_that_is_said(ran: SimpleNamespace) -> None:
-    worlds = {tuple(world["arms"]): world for world in ran.run.meta["worker"]["worlds"]}
-    assert worlds["quiet",]["variables"] == {"NCCL_BENCH_TESTS": "1"}
+    process_sets = {tuple(world["arms"]): world for world in ran.run.meta["worker"]["process_sets"]}
+    assert process_sets["quiet",]["variables"] == {"NCCL_BENCH_TESTS": "1"}
     # Torch takes an operator once, so the second of the trees has to be elsewhere.
-    assert "both_trees_have_it" in worlds["after",]["reason"]
+    assert "both_trees_have_it" in process_sets["after",]["reason"]
     said = " ".join(ran.ended.stdout.split())
     across = "in processes of its own, so its pairs are across processes, which take turns on the same devices"
     assert f"quiet: {across}: NCCL_BENCH_TESTS=1 is for it alone" in said
@@ -119,7 +119,9 @@ def test_what_cannot_be_beside_another_is_in_processes_of_its_own_and_that_is_sa
 
 
 def test_how_an_arm_is_adapted_and_ordered_is_said(ran: SimpleNamespace) -> None:
-    orders = {plugin["arm"]: (plugin["adapter"], plugin["order"]) for plugin in ran.run.meta["worker"]["plugins"]}
+    orders = {
+        user_arm["arm"]: (user_arm["adapter"], user_arm["order"]) for user_arm in ran.run.meta["worker"]["user_arms"]
+    }
     assert orders["mine"] == ("pynccl", "fork-join")
     assert orders["moved"] == ("pynccl", "current")
     assert "order fork-join" in ran.ended.stdout

@@ -16,8 +16,8 @@ from nccl_bench.catalog.probes import DETECTOR
 from nccl_bench.errors import ExitCode
 from nccl_bench.plan.verification import Cell
 from nccl_bench.ranks.progress import Position
-from nccl_bench.report.verification import proof_text
-from nccl_bench.verify.judgement import Proof, Status
+from nccl_bench.report.verification import verification_text
+from nccl_bench.verify.judgement import Status, Verification
 from tests.support import mutants
 from tests.support.command import Place
 
@@ -108,7 +108,7 @@ CELLS = [Cell(arm=arm, probe=probe) for arm, probes in SEEN.items() for probe in
 class Proven:
     """A proof, the processes that it took, and what it left."""
 
-    proof: Proof
+    proof: Verification
     pids: set[int]
     left: list[Path]
 
@@ -218,7 +218,7 @@ def test_a_detector_that_is_wrong_but_ordered_is_blind_and_proves_nothing(
     assert [(finding.failed, finding.raced) for finding in of_detector if finding] == [(16, 0)] * 2
     assert [judgement.status for judgement in proof.judgements] == [Status.UNPROVEN, Status.BLIND, Status.BLIND]
     assert proof.exit_code is ExitCode.BLIND_DETECTOR
-    text = proof_text(proof, 80, styled=False)
+    text = verification_text(proof, 80, styled=False)
     assert re.search(r"^stream-free +\?$", text, re.MULTILINE)
     assert "BLIND: dedicated-stream-unordered" in text
 

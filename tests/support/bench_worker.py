@@ -129,7 +129,7 @@ class Bench:
             device=replace(self.device, streams=streams or self.streams),
             ranks=Ranks(everyone=self.control, here=self.control, index=0, first=(0,)),
             arms=arms,
-            world_of=dict.fromkeys(arms, 0),
+            process_set_of=dict.fromkeys(arms, 0),
             align=self.align,
             progress=notes,
             append=lines.append,

@@ -77,7 +77,7 @@ def make_buffers(case: Case, rank: int, world_size: int) -> CaseBuffers:
 
 
 @dataclass(frozen=True, kw_only=True)
-class World:
+class ProcessSet:
     """This rank, its device, and the stream that every arm is called on."""
 
     group: dist.ProcessGroup
@@ -97,7 +97,7 @@ class World:
         return buffers.wrong(SLOTS)
 
 
-def matrix(world: World) -> dict[str, int]:
+def matrix(world: ProcessSet) -> dict[str, int]:
     """Wrong elements by what was run."""
     arms = {name: Arm(name, world.group, world.device) for name in HERE if ARMS[name].order is not Order.BARE}
     found = {}
@@ -160,7 +160,7 @@ class WrongRoot(StreamFreeCommunicator):
         super().broadcast(tensor, (src + 1) % self.world_size, out)
 
 
-def planted(world: World) -> dict[str, int]:
+def planted(world: ProcessSet) -> dict[str, int]:
     """Wrong elements by the defect; ``right`` ones among them are the same set-up without a defect."""
     found = {}
     kinds = {
@@ -186,7 +186,7 @@ def planted(world: World) -> dict[str, int]:
     return found
 
 
-def unordered(world: World) -> Mapping[str, Mapping[str, int]]:
+def unordered(world: ProcessSet) -> Mapping[str, Mapping[str, int]]:
     """Wrong elements of every arm where the private stream is late (no join) and where the input is (no fork)."""
     case = make_case("all_reduce", "bfloat16", RedOp.SUM, Placement.IN_PLACE, world.world_size)
     found: dict[str, dict[str, int]] = {"late private stream": {}, "late input": {}}
@@ -239,7 +239,7 @@ def summed(count: int, world_size: int) -> Tensor:
     return torch.stack([rows(count, source) for source in range(world_size)]).sum(0)
 
 
-def uneven(world: World, comm: Any) -> Iterator[tuple[str, Tensor, Tensor]]:
+def uneven(world: ProcessSet, comm: Any) -> Iterator[tuple[str, Tensor, Tensor]]:
     """Operations with ``sizes``: their names, what they gave and what they must give."""
     rank, world_size, side = world.rank, world.world_size, world.device.streams.new_stream()
     # A rank with nothing at each end and in the middle.
@@ -263,7 +263,7 @@ def uneven(world: World, comm: Any) -> Iterator[tuple[str, Tensor, Tensor]]:
         yield f"reduce_scatter {sizes} on its input", whole, rows(total, rank)
 
 
-def others(world: World, comm: Any) -> Iterator[tuple[str, Tensor, Tensor]]:
+def others(world: ProcessSet, comm: Any) -> Iterator[tuple[str, Tensor, Tensor]]:
     """The rest: names, what was given and what must be."""
     rank, world_size, side = world.rank, world.world_size, world.device.streams.new_stream()
     last = world_size - 1
@@ -315,7 +315,7 @@ def others(world: World, comm: Any) -> Iterator[tuple[str, Tensor, Tensor]]:
     yield "second of a group", second, rows(1, 0)
 
 
-def coordinated(world: World, coordinator: GroupCoordinator) -> Iterator[tuple[str, Tensor, Tensor]]:
+def coordinated(world: ProcessSet, coordinator: GroupCoordinator) -> Iterator[tuple[str, Tensor, Tensor]]:
     """What an engine calls on its coordinator: names, what was given and what must be."""
     rank, world_size, streams = world.rank, world.world_size, world.device.streams
     caller, side, last = streams.current_stream(), streams.new_stream(), world_size - 1
@@ -361,7 +361,7 @@ def coordinated(world: World, coordinator: GroupCoordinator) -> Iterator[tuple[s
     yield "barrier", torch.tensor(store.add(key, 0)), torch.tensor(world_size)
 
 
-def coordinators(world: World) -> dict[str, bool]:
+def coordinators(world: ProcessSet) -> dict[str, bool]:
     """Whether everything is right on the coordinators, by coordinator and by what carries it."""
     streams = world.device.streams
     kinds: dict[str, Callable[[Routes], GroupCoordinator]] = {
@@ -384,7 +384,7 @@ def coordinators(world: World) -> dict[str, bool]:
     return found
 
 
-def operations(world: World) -> dict[str, bool]:
+def operations(world: ProcessSet) -> dict[str, bool]:
     """Whether every operation that no arm runs gives what it must, by communicator."""
     streams = world.device.streams
     kinds: dict[str, Callable[[], Any]] = {
@@ -409,7 +409,7 @@ def operations(world: World) -> dict[str, bool]:
 def body(group: dist.ProcessGroup) -> object:
     """Everything this rank found."""
     device = open_device("cpu", 0)
-    world = World(
+    world = ProcessSet(
         group=group,
         device=device,
         caller=device.streams.new_stream(),

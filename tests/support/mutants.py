@@ -25,7 +25,7 @@ from nccl_bench.communicators.coordinator import GroupCoordinator
 from nccl_bench.communicators.registry import BUILDERS
 from nccl_bench.communicators.stream_free import StreamFreeCommunicator
 from nccl_bench.launch.torchrun import LaunchConfig
-from nccl_bench.launch.verification import run_proof
+from nccl_bench.launch.verification import run_verification
 from nccl_bench.ranks.progress import Position
 from nccl_bench.transports.device import Device
 from nccl_bench.verify import proof
@@ -333,12 +333,12 @@ def prove(
     *,
     timeout_s: float,
     on_progress: Callable[[list[Position]], None] = lambda positions: None,
-) -> proof.Proof:
+) -> proof.Verification:
     """The proof of ``cells`` alone, on two ranks that know the mutants, as this process does meanwhile."""
-    config = proof.ProofConfig(
+    config = proof.VerifyConfig(
         device=device,
         arms=tuple(dict.fromkeys(cell.arm for cell in cells)),
-        plugins=(),
+        user_arms=(),
         probes=tuple(dict.fromkeys(cell.probe for cell in cells)),
         routes=(),
         nccl_library=None,
@@ -346,10 +346,12 @@ def prove(
         timeout_s=timeout_s,
     )
     with patch.dict(cast(dict[str, ArmSpec], ARMS), arms()), patch.object(proof, "asked", return_value=list(cells)):
-        return run_proof(config, LaunchConfig(nproc=2, worker=WORKER), on_progress=on_progress)
+        return run_verification(config, LaunchConfig(nproc=2, worker=WORKER), on_progress=on_progress)
 
 
-def mismatches(proven: proof.Proof, seen: Mapping[str, Mapping[str, str | None]]) -> dict[tuple[str, str], object]:
+def mismatches(
+    proven: proof.Verification, seen: Mapping[str, Mapping[str, str | None]]
+) -> dict[tuple[str, str], object]:
     """What came of the cells for which a finding is not what ``seen`` says.
 
     ``seen`` has, for each arm and probe, how what is said about the first failure begins, as a pattern, or ``None``

@@ -31,7 +31,7 @@ def run_of_one(
         device=device,
         ranks=Ranks(everyone=Control(group), here=Control(group), index=0, first=(0,)),
         arms=members,
-        world_of=dict.fromkeys(members, 0),
+        process_set_of=dict.fromkeys(members, 0),
         align=lambda: None,
         progress=progress,
         append=lines.append,

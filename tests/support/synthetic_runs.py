@@ -13,7 +13,7 @@ from nccl_bench.records.run import Run
 from nccl_bench.records.schema import Crash, Hang, Line, PerIteration, Samples, Status
 
 ARMS = ("stream-free", "dedicated-stream", "torch", "torch-async")
-ALL_ARMS = (*ARMS, "dedicated-stream-wait-stream", "transport", "a-plug-in")
+ALL_ARMS = (*ARMS, "dedicated-stream-wait-stream", "transport", "a-user arm")
 SIZES = tuple(8 * 2**step for step in range(28))
 _FLOOR_US = {
     Timing.EAGER: (13.5, 35.9, 34.6, 41.2, 39.9, 9.3, 77.7),

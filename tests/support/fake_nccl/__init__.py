@@ -1,6 +1,6 @@
 """A libnccl for tests: compiled on the spot, loaded like the real one, and it tells what was called.
 
-World size 1 really moves the bytes (host memory). With more ranks nothing is moved, so any integer will do as a
+ProcessSet size 1 really moves the bytes (host memory). With more ranks nothing is moved, so any integer will do as a
 pointer; communicators are always the fake's own.
 """
 

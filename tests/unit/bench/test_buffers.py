@@ -30,7 +30,7 @@ KINDS = [
 SUMS = [kind for kind in KINDS if kind[1] in (None, RedOp.SUM)]
 
 
-class World:
+class ProcessSet:
     """One case's buffers on every rank, poisoned and ready for a call."""
 
     def __init__(
@@ -64,7 +64,7 @@ class World:
         for buffers in self.ranks:
             buffers.poison(slots)
 
-    def run(self, change: Callable[[list[Tensor]], list[Tensor]] = lambda inputs: inputs) -> World:
+    def run(self, change: Callable[[list[Tensor]], list[Tensor]] = lambda inputs: inputs) -> ProcessSet:
         """Do the collective in every slot, rightly; ``change`` gets every rank's input first."""
         for slot in range(self.slots):
             pairs = [buffers.pair(slot) for buffers in self.ranks]
@@ -131,7 +131,7 @@ def test_a_right_collective_has_no_wrong_element(
     name: str, redop: RedOp | None, placement: Placement, dtype: str
 ) -> None:
     for ranks in (1, 2, 3):
-        assert World(name, redop, placement, dtype=dtype, ranks=ranks).run().wrong() == [0] * ranks
+        assert ProcessSet(name, redop, placement, dtype=dtype, ranks=ranks).run().wrong() == [0] * ranks
 
 
 @pytest.mark.parametrize("count", [1, values.PERIOD - 1, values.PERIOD, 3 * values.PERIOD + 5])
@@ -139,7 +139,7 @@ def test_a_right_collective_has_no_wrong_element(
 def test_blocks_of_any_length_repeat_the_table(
     name: str, redop: RedOp | None, placement: Placement, count: int
 ) -> None:
-    world = World(name, redop, placement, count=count, ranks=4).run()
+    world = ProcessSet(name, redop, placement, count=count, ranks=4).run()
     assert world.wrong() == [0, 0, 0, 0]
     source = world.ranks[0].input(0).double()
     if len(source) > values.PERIOD and placement is Placement.OUT_OF_PLACE:
@@ -151,7 +151,7 @@ def test_blocks_of_any_length_repeat_the_table(
 
 @pytest.mark.parametrize(("name", "redop", "placement"), SUMS)
 def test_each_changed_element_is_counted(name: str, redop: RedOp | None, placement: Placement) -> None:
-    world = World(name, redop, placement).run()
+    world = ProcessSet(name, redop, placement).run()
     for rank in world.checked:
         world.bits(rank, slot=0)[0] ^= 1
         world.bits(rank, slot=1)[-1] ^= 1
@@ -163,7 +163,7 @@ def test_each_changed_element_is_counted(name: str, redop: RedOp | None, placeme
 @pytest.mark.parametrize("dtype", DTYPES)
 @pytest.mark.parametrize(("name", "redop"), [(name, redop) for name, redop, _ in KINDS if name != "reduce"])
 def test_an_element_that_was_not_written_is_counted(name: str, redop: RedOp | None, dtype: str) -> None:
-    world = World(name, redop, Placement.OUT_OF_PLACE, dtype=dtype)
+    world = ProcessSet(name, redop, Placement.OUT_OF_PLACE, dtype=dtype)
     left = [world.bits(rank)[7].clone() for rank in range(3)]
     world.run()
     for rank in range(3):
@@ -173,7 +173,7 @@ def test_an_element_that_was_not_written_is_counted(name: str, redop: RedOp | No
 
 @pytest.mark.parametrize(("name", "redop"), [(name, redop) for name, redop, _ in KINDS])
 def test_a_collective_that_does_nothing_is_all_wrong_out_of_place(name: str, redop: RedOp | None) -> None:
-    world = World(name, redop, Placement.OUT_OF_PLACE)
+    world = ProcessSet(name, redop, Placement.OUT_OF_PLACE)
     everything = 2 * len(world.bits(0))
     assert world.wrong() == [everything if rank in world.checked else 0 for rank in range(3)]
 
@@ -183,7 +183,7 @@ def test_a_collective_that_does_nothing_is_all_wrong_out_of_place(name: str, red
     ("name", "redop"), [(name, redop) for name, redop, placement in KINDS if placement is Placement.IN_PLACE]
 )
 def test_a_collective_that_does_nothing_is_caught_in_place(name: str, redop: RedOp | None, dtype: str) -> None:
-    wrong = World(name, redop, Placement.IN_PLACE, dtype=dtype, ranks=4, root=3).wrong()
+    wrong = ProcessSet(name, redop, Placement.IN_PLACE, dtype=dtype, ranks=4, root=3).wrong()
     if name == "broadcast":
         assert wrong[3] == 0
         assert min(wrong[:3]) > COUNT
@@ -201,7 +201,7 @@ def test_a_missing_contribution_is_caught(name: str, redop: RedOp | None, placem
         inputs[missing].fill_(neutral)
         return inputs
 
-    world = World(name, redop, placement, dtype="float32" if redop is RedOp.AVG else "bfloat16").run(drop)
+    world = ProcessSet(name, redop, placement, dtype="float32" if redop is RedOp.AVG else "bfloat16").run(drop)
     assert all(world.wrong()[rank] > 0 for rank in world.checked)
 
 
@@ -209,7 +209,7 @@ def test_a_missing_contribution_is_caught(name: str, redop: RedOp | None, placem
 def test_swapped_blocks_are_caught(name: str) -> None:
     reduces = COLLECTIVES[name].reduces
     for placement in COLLECTIVES[name].placements:
-        world = World(name, RedOp.SUM if reduces else None, placement, dtype="int32").run()
+        world = ProcessSet(name, RedOp.SUM if reduces else None, placement, dtype="int32").run()
         if name in ("all_gather", "all_to_all"):
             blocks = world.bits(1).view(3, -1)
             blocks[[0, 2]] = blocks[[2, 0]]
@@ -225,22 +225,22 @@ def test_swapped_blocks_are_caught(name: str) -> None:
 
 @pytest.mark.parametrize("placement", Placement)
 def test_the_wrong_root_is_caught(placement: Placement) -> None:
-    world = World("broadcast", None, placement, dtype="int32")
+    world = ProcessSet("broadcast", None, placement, dtype="int32")
     collective(replace(world.case, root=2), [x.clone() for x, _ in pairs(world)], [y for _, y in pairs(world)])
     assert min(buffers.wrong(1) for buffers in world.ranks) > COUNT // 2
-    world = World("reduce", RedOp.SUM, placement, dtype="int32")
+    world = ProcessSet("reduce", RedOp.SUM, placement, dtype="int32")
     collective(replace(world.case, root=2), [x.clone() for x, _ in pairs(world)], [y for _, y in pairs(world)])
     assert world.ranks[1].wrong(1) > COUNT // 2
     assert world.ranks[0].wrong(1) == 0
 
 
-def pairs(world: World) -> list[tuple[Tensor, Tensor]]:
+def pairs(world: ProcessSet) -> list[tuple[Tensor, Tensor]]:
     return [buffers.pair(0) for buffers in world.ranks]
 
 
 @pytest.mark.parametrize("name", [name for name, row in COLLECTIVES.items() if row.reduces])
 def test_a_second_call_in_place_is_wrong_until_the_input_is_restored(name: str) -> None:
-    world = World(name, RedOp.SUM, Placement.IN_PLACE).run()
+    world = ProcessSet(name, RedOp.SUM, Placement.IN_PLACE).run()
     world.run()
     assert all(world.wrong()[rank] > 0 for rank in world.checked)
     for buffers in world.ranks:
@@ -255,7 +255,7 @@ def test_a_second_call_in_place_is_wrong_until_the_input_is_restored(name: str) 
 def test_input_and_output_share_memory_where_nccl_tests_has_them_share_it(
     name: str, redop: RedOp | None, placement: Placement
 ) -> None:
-    for rank, buffers in enumerate(World(name, redop, placement).ranks):
+    for rank, buffers in enumerate(ProcessSet(name, redop, placement).ranks):
         source, target = buffers.pair(1)
         if placement is Placement.OUT_OF_PLACE:
             assert source.untyped_storage() is not target
@@ -275,13 +275,13 @@ def test_every_slot_holds_real_data_from_the_start(
     name: str, redop: RedOp | None, placement: Placement, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(torch, "empty", torch.zeros)  # what fresh memory holds
-    case = World(name, redop, placement).case
+    case = ProcessSet(name, redop, placement).case
     buffers = CaseBuffers(case, Arena(slots=3, slot_bytes=512, regions=2), 1, 3, CPU)
     assert all(bool((buffers.input(slot) > 0).all()) for slot in range(3))
 
 
 def test_calls_rotate_through_the_slots() -> None:
-    buffers = World("all_reduce", RedOp.SUM, Placement.OUT_OF_PLACE, slots=3).ranks[0]
+    buffers = ProcessSet("all_reduce", RedOp.SUM, Placement.OUT_OF_PLACE, slots=3).ranks[0]
     addresses = [buffers.input(slot).data_ptr() for slot in range(7)]
     assert addresses[:3] == addresses[3:6]
     assert addresses[6] == addresses[0]
@@ -290,7 +290,7 @@ def test_calls_rotate_through_the_slots() -> None:
 
 
 def test_a_slot_is_as_aligned_as_a_tensor_of_its_own() -> None:
-    buffers = World("all_reduce", RedOp.SUM, Placement.OUT_OF_PLACE, count=3, slots=4).ranks[0]
+    buffers = ProcessSet("all_reduce", RedOp.SUM, Placement.OUT_OF_PLACE, count=3, slots=4).ranks[0]
     base = buffers.input(0).data_ptr()
     assert {(buffers.input(slot).data_ptr() - base) % 512 for slot in range(4)} == {0}
     assert (buffers.output(0).data_ptr() - base) % 512 == 0
@@ -298,12 +298,12 @@ def test_a_slot_is_as_aligned_as_a_tensor_of_its_own() -> None:
 
 @pytest.mark.parametrize("dtype", DTYPES)
 def test_poison_is_nan_or_out_of_the_tables(dtype: str) -> None:
-    output = World("all_gather", None, Placement.OUT_OF_PLACE, dtype=dtype).ranks[0].output(0)
+    output = ProcessSet("all_gather", None, Placement.OUT_OF_PLACE, dtype=dtype).ranks[0].output(0)
     assert bool(output.double().isnan().all()) if DTYPES[dtype].is_float else set(output.tolist()) <= {-1, 255}
 
 
 def test_poison_and_restore_touch_the_slots_asked_for_alone() -> None:
-    (buffers,) = World("all_reduce", RedOp.SUM, Placement.OUT_OF_PLACE, ranks=1, slots=3).run().ranks
+    (buffers,) = ProcessSet("all_reduce", RedOp.SUM, Placement.OUT_OF_PLACE, ranks=1, slots=3).run().ranks
     for slot in range(3):
         buffers.input(slot).zero_()
     buffers.poison(2)
@@ -313,7 +313,7 @@ def test_poison_and_restore_touch_the_slots_asked_for_alone() -> None:
 
 
 def test_more_calls_than_slots_restore_and_poison_every_slot() -> None:
-    (buffers,) = World("all_reduce", RedOp.SUM, Placement.OUT_OF_PLACE, ranks=1).ranks
+    (buffers,) = ProcessSet("all_reduce", RedOp.SUM, Placement.OUT_OF_PLACE, ranks=1).ranks
     for slot in range(2):
         buffers.input(slot).zero_()
     buffers.restore(100)
@@ -322,7 +322,7 @@ def test_more_calls_than_slots_restore_and_poison_every_slot() -> None:
 
 
 def test_poison_leaves_an_in_place_input_as_it_must_be() -> None:
-    for rank, buffers in enumerate(World("all_gather", None, Placement.IN_PLACE).ranks):
+    for rank, buffers in enumerate(ProcessSet("all_gather", None, Placement.IN_PLACE).ranks):
         output = buffers.output(0)
         own = slice(rank * COUNT, (rank + 1) * COUNT)
         assert not bool(output[own].isnan().any())
@@ -332,7 +332,7 @@ def test_poison_leaves_an_in_place_input_as_it_must_be() -> None:
 
 def test_a_long_output_is_compared_in_parts(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(buffers_module, "_COMPARED", 10)
-    world = World("broadcast", None, Placement.OUT_OF_PLACE).run()
+    world = ProcessSet("broadcast", None, Placement.OUT_OF_PLACE).run()
     world.bits(0)[COUNT - 1] ^= 1
     world.bits(0)[10] ^= 1
     assert world.wrong() == [2, 0, 0]
@@ -343,7 +343,7 @@ def test_a_long_output_is_compared_in_parts(monkeypatch: pytest.MonkeyPatch) -> 
 
 @pytest.mark.parametrize("dtype", [name for name, dtype in DTYPES.items() if dtype.is_float])
 def test_a_float_average_may_be_off_by_the_tolerance_and_no_more(dtype: str) -> None:
-    world = World("all_reduce", RedOp.AVG, Placement.OUT_OF_PLACE, dtype=dtype).run()
+    world = ProcessSet("all_reduce", RedOp.AVG, Placement.OUT_OF_PLACE, dtype=dtype).run()
     tolerance = world.ranks[0].tolerance_ulp
     assert tolerance == 5
     world.bits(0)[3] += tolerance
@@ -357,6 +357,6 @@ def test_a_float_average_may_be_off_by_the_tolerance_and_no_more(dtype: str) -> 
 @pytest.mark.parametrize("planted", [float("nan"), float("inf"), -1.0, 0.0])
 @pytest.mark.parametrize("dtype", [name for name, dtype in DTYPES.items() if dtype.is_float])
 def test_no_tolerance_covers_what_is_no_average(dtype: str, planted: float) -> None:
-    world = World("all_reduce", RedOp.AVG, Placement.OUT_OF_PLACE, dtype=dtype).run()
+    world = ProcessSet("all_reduce", RedOp.AVG, Placement.OUT_OF_PLACE, dtype=dtype).run()
     world.ranks[2].output(0)[3] = planted
     assert world.wrong() == [0, 0, 1]

@@ -31,7 +31,7 @@ from nccl_bench.cli import app, main, session
 from nccl_bench.cli.progress import Display, case_label
 from nccl_bench.cli.session import Output
 from nccl_bench.config.run import CallerStream, Register, RunConfig, resolve
-from nccl_bench.config.verification import ProofConfig
+from nccl_bench.config.verification import VerifyConfig
 from nccl_bench.errors import ExitCode, InterruptedRunError, SetupError, UsageError
 from nccl_bench.launch import hardware
 from nccl_bench.launch.attach import Attachment
@@ -57,7 +57,7 @@ class Seen:
     """What a command line came to; what it does not come to is absent."""
 
     did: str
-    config: RunConfig | ProofConfig | None = None
+    config: RunConfig | VerifyConfig | None = None
     launch: LaunchConfig | None = None
     attachment: Attachment | None = None
     output: Output | None = None
@@ -101,7 +101,7 @@ class CommandLine:
         captured = self._capsys.readouterr()
         return int(end.value.code or 0), captured.out, captured.err
 
-    def _prove(self, config: ProofConfig, launch: LaunchConfig, output: Output, gpus: int | None) -> ExitCode:
+    def _prove(self, config: VerifyConfig, launch: LaunchConfig, output: Output, gpus: int | None) -> ExitCode:
         self._see("proven", config=config, launch=launch, output=output)
         return ExitCode.OK
 
@@ -198,7 +198,7 @@ def sizes(seen: Seen) -> object:
 
 def brought(seen: Seen) -> object:
     assert seen.config is not None
-    return [(plugin.name, plugin.tree) for plugin in seen.config.plugins]
+    return [(user_arm.name, user_arm.tree) for user_arm in seen.config.user_arms]
 
 
 def ends(seen: Seen) -> object:
@@ -662,7 +662,7 @@ BAD: list[tuple[tuple[str, ...], int, tuple[str, ...]]] = [
     (
         ("list", "arms", "arm"),
         2,
-        ("'arm'", "arms, plugins, collectives, dtypes, redops, timings, devices, probes, routes"),
+        ("'arm'", "arms, user_arms, collectives, dtypes, redops, timings, devices, probes, routes"),
     ),
     (("list", "arms", "--routes", "eager=torch"), 2, ("--routes", "not among those given")),
     (("list", "--routes", "eager=nccl"), 2, ("'eager=nccl'", "[OPERATION.]MODE=BACKEND")),

@@ -115,10 +115,10 @@ def test_entry_points_of_installed_packages_are_listed(monkeypatch: pytest.Monke
     def installed(*, group: str) -> list[metadata.EntryPoint]:
         return [point for point in points if point.group == group]
 
-    assert "none" in printed("plugins").split()
+    assert "none" in printed("user_arms").split()
     monkeypatch.setattr(metadata, "entry_points", installed)
-    assert as_json("plugins") == {
-        "plugins": [{"arm": "fast", "target": "fast.comm:make"}, {"arm": "slow", "target": "slow.comm:make"}]
+    assert as_json("user_arms") == {
+        "user_arms": [{"arm": "fast", "target": "fast.comm:make"}, {"arm": "slow", "target": "slow.comm:make"}]
     }
 
 

@@ -15,8 +15,8 @@ import pytest
 from nccl_bench.catalog.arms import Order
 from nccl_bench.catalog.probes import DETECTOR
 from nccl_bench.cli import main
-from nccl_bench.config.user_arms import Plugin
-from nccl_bench.config.verification import ProofConfig, resolve
+from nccl_bench.config.user_arms import UserArm
+from nccl_bench.config.verification import VerifyConfig, resolve
 from nccl_bench.errors import ExitCode, InterruptedRunError, SetupError
 from nccl_bench.launch import hardware
 from nccl_bench.launch import verification as prove_module
@@ -25,7 +25,7 @@ from nccl_bench.plan.verification import Cell, launches
 from nccl_bench.ranks.progress import Position
 from nccl_bench.report import verification as report_module
 from nccl_bench.verify.findings import Finding
-from nccl_bench.verify.judgement import Proof, judge
+from nccl_bench.verify.judgement import Verification, judge
 
 RANKS = {"RANK": "0", "WORLD_SIZE": "2", "LOCAL_RANK": "0", "LOCAL_WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1"}
 TORCHRUN = RANKS | {"TORCHELASTIC_RUN_ID": "none", "MASTER_PORT": "29500"}
@@ -44,16 +44,16 @@ TORCH = Cell(arm="torch", probe="producer")
 
 @dataclass
 class Prover:
-    """Stands in for ``run_proof``: what is in ``failed`` fails, and ``error`` is raised."""
+    """Stands in for ``run_verification``: what is in ``failed`` fails, and ``error`` is raised."""
 
     failed: tuple[Cell, ...] = CAUGHT
     error: BaseException | None = None
-    asked: list[tuple[ProofConfig, LaunchConfig]] = field(default_factory=list)
+    asked: list[tuple[VerifyConfig, LaunchConfig]] = field(default_factory=list)
     before: Callable[[], None] = lambda: None
 
     def __call__(
-        self, config: ProofConfig, launch: LaunchConfig, *, on_progress: Callable[[list[Position]], None]
-    ) -> Proof:
+        self, config: VerifyConfig, launch: LaunchConfig, *, on_progress: Callable[[list[Position]], None]
+    ) -> Verification:
         self.asked.append((config, launch))
         self.before()
         on_progress([])
@@ -90,7 +90,7 @@ Command = Callable[..., Ended]
 @pytest.fixture
 def prover(monkeypatch: pytest.MonkeyPatch) -> Prover:
     prover = Prover()
-    monkeypatch.setattr(prove_module, "run_proof", prover)
+    monkeypatch.setattr(prove_module, "run_verification", prover)
     return prover
 
 
@@ -146,10 +146,10 @@ def test_every_option_reaches_the_proof(verify: Command, prover: Prover, tmp_pat
     }
     assert verify(*(word for option in given.items() for word in option)).code == ExitCode.OK
     ((config, launch),) = prover.asked
-    assert config == ProofConfig(
+    assert config == VerifyConfig(
         device="cuda",
         arms=("coordinator", "torch", "mine"),
-        plugins=(Plugin(name="mine", target="mine.py:Mine", order=Order.BARE),),
+        user_arms=(UserArm(name="mine", target="mine.py:Mine", order=Order.BARE),),
         probes=("state",),
         routes=("eager=communicator",),
         nccl_library="/opt/libnccl.so.2",
@@ -248,7 +248,7 @@ def test_a_table_that_cannot_be_printed_costs_no_file(
     def full(*_arguments: object) -> str:
         raise OSError(errno.ENOSPC, "No space left on device")
 
-    monkeypatch.setattr(report_module, "proof_text", full)
+    monkeypatch.setattr(report_module, "verification_text", full)
     ended = verify("--out", "proof.json")
     assert (ended.code, ended.stderr.count("\n")) == (ExitCode.SETUP, 1)
     assert "No space left on device" in ended.stderr

@@ -29,7 +29,7 @@ from nccl_bench.config.run import (
     read_toml,
     resolve,
 )
-from nccl_bench.config.user_arms import Adapter, Plugin
+from nccl_bench.config.user_arms import Adapter, UserArm
 from nccl_bench.errors import UsageError
 from nccl_bench.plan.cases import make_plan
 
@@ -52,10 +52,10 @@ ACCEPTED: list[tuple[str, object, object]] = [
     ("arms", "transport,dedicated-stream", ("transport", "dedicated-stream")),
     ("baseline", "torch", "torch"),
     (
-        "plugins",
+        "user_arms",
         [{"name": "mine", "target": "mine.py:Mine", "order": "fork-join", "adapter": "pynccl", "tree": "../engine"}],
         (
-            Plugin(
+            UserArm(
                 name="mine",
                 target="mine.py:Mine",
                 tree="../engine",
@@ -64,7 +64,7 @@ ACCEPTED: list[tuple[str, object, object]] = [
             ),
         ),
     ),
-    ("plugins", [], ()),
+    ("user_arms", [], ()),
     ("routes", "eager=communicator, all_reduce.graph=torch", ("eager=communicator", "all_reduce.graph=torch")),
     ("routes", ["eager=torch", "eager=communicator"], ("eager=torch", "eager=communicator")),
     ("routes", " ", ()),
@@ -124,17 +124,17 @@ REFUSED: list[tuple[str, object, tuple[str, ...]]] = [
     ("arms", "dedicated-stream-unordered", ("'dedicated-stream-unordered'", *TIMED_ARMS)),
     ("baseline", "transport", ("'transport'", "not among the arms", *DEFAULT_ARMS)),
     ("baseline", ["torch"], ("['torch']", "not among the arms")),
-    ("plugins", "mine.py:Mine", ("'mine.py:Mine'", "a list of tables")),
-    ("plugins", ["mine.py:Mine"], ("'mine.py:Mine'", "tables with name, target")),
-    ("plugins", [{"name": "mine"}], ("the arm mine", "no target")),
-    ("plugins", [{"name": "torch", "target": "a:b"}], ("'torch'", "name of an arm")),
-    ("plugins", [{"name": "a:twin", "target": "a:b"}], ("'a:twin'", "name of an arm")),
-    ("plugins", [{"name": "a", "target": "a:b", "stream": "x"}], ("unknown key 'stream'", "adapter")),
-    ("plugins", [{"name": "a", "target": "a:b", "order": "wait-stream"}], ("'wait-stream'", "fork-join")),
-    ("plugins", [{"name": "a", "target": "a:b", "adapter": "nccl"}], ("'nccl'", "pynccl")),
-    ("plugins", [{"name": "a", "target": 3}], ("target", "3", "a text")),
-    ("plugins", [{"name": "a", "target": "a:b"}, {"name": "a", "target": "c:d"}], ("two arms are named a",)),
-    ("plugins", [{"name": "a", "target": "a:b", "order": "bare"}], ("the arm a is bare", "verify", "fork-join")),
+    ("user_arms", "mine.py:Mine", ("'mine.py:Mine'", "a list of tables")),
+    ("user_arms", ["mine.py:Mine"], ("'mine.py:Mine'", "tables with name, target")),
+    ("user_arms", [{"name": "mine"}], ("the arm mine", "no target")),
+    ("user_arms", [{"name": "torch", "target": "a:b"}], ("'torch'", "name of an arm")),
+    ("user_arms", [{"name": "a:twin", "target": "a:b"}], ("'a:twin'", "name of an arm")),
+    ("user_arms", [{"name": "a", "target": "a:b", "stream": "x"}], ("unknown key 'stream'", "adapter")),
+    ("user_arms", [{"name": "a", "target": "a:b", "order": "wait-stream"}], ("'wait-stream'", "fork-join")),
+    ("user_arms", [{"name": "a", "target": "a:b", "adapter": "nccl"}], ("'nccl'", "pynccl")),
+    ("user_arms", [{"name": "a", "target": 3}], ("target", "3", "a text")),
+    ("user_arms", [{"name": "a", "target": "a:b"}, {"name": "a", "target": "c:d"}], ("two arms are named a",)),
+    ("user_arms", [{"name": "a", "target": "a:b", "order": "bare"}], ("the arm a is bare", "verify", "fork-join")),
     ("routes", "eager", ("'eager'", "[OPERATION.]MODE=BACKEND", "all_reduce", "graph", "communicator")),
     ("routes", "eager=torch,", ("''", "[OPERATION.]MODE=BACKEND")),
     ("routes", ["barrier.eager=torch"], ("'barrier.eager=torch'", "[OPERATION.]MODE=BACKEND")),

@@ -6,36 +6,36 @@ import pytest
 
 from nccl_bench.catalog.arms import Order
 from nccl_bench.config.run import resolve
-from nccl_bench.config.user_arms import Adapter, Plugin, of_arm, parse, spec_of
+from nccl_bench.config.user_arms import Adapter, UserArm, of_arm, parse, spec_of
 from nccl_bench.errors import UsageError
 
-PATH = Plugin(name="before", target="../engine/pynccl.py:PyNccl")
+PATH = UserArm(name="before", target="../engine/pynccl.py:PyNccl")
 MINE = {"name": "mine", "target": "mine.py:Mine"}
 OTHER = {"name": "other", "target": "mine.py:Other"}
 
 
 @pytest.mark.parametrize(
-    ("text", "plugin"),
+    ("text", "user_arm"),
     [
         ("before=../engine/pynccl.py:PyNccl", PATH),
-        ("mine=pkg.comm:make", Plugin(name="mine", target="pkg.comm:make")),
-        ("mine=fast", Plugin(name="mine", target="fast")),
-        ("fast", Plugin(name="fast", target="fast")),
+        ("mine=pkg.comm:make", UserArm(name="mine", target="pkg.comm:make")),
+        ("mine=fast", UserArm(name="mine", target="fast")),
+        ("fast", UserArm(name="fast", target="fast")),
         (
             "mine=a,b.py:C.d,order=bare,tree=../x=y,adapter=callable",
-            Plugin(name="mine", target="a,b.py:C.d", order=Order.BARE, tree="../x=y", adapter=Adapter.CALLABLE),
+            UserArm(name="mine", target="a,b.py:C.d", order=Order.BARE, tree="../x=y", adapter=Adapter.CALLABLE),
         ),
     ],
 )
-def test_an_arm_is_a_name_a_target_and_options(text: str, plugin: Plugin) -> None:
-    assert parse([text]) == [plugin]
+def test_an_arm_is_a_name_a_target_and_options(text: str, user_arm: UserArm) -> None:
+    assert parse([text]) == [user_arm]
 
 
 def test_two_trees_make_two_arms_of_a_target_without_a_name() -> None:
     before, after, third = parse(["engine.comm:Make,order=current", "x=y.py:Z"], "../old", "../new")
-    assert before == Plugin(name="before", target="engine.comm:Make", tree="../old", order=Order.CURRENT)
-    assert after == Plugin(name="after", target="engine.comm:Make", tree="../new", order=Order.CURRENT)
-    assert third == Plugin(name="x", target="y.py:Z")
+    assert before == UserArm(name="before", target="engine.comm:Make", tree="../old", order=Order.CURRENT)
+    assert after == UserArm(name="after", target="engine.comm:Make", tree="../new", order=Order.CURRENT)
+    assert third == UserArm(name="x", target="y.py:Z")
 
 
 @pytest.mark.parametrize(
@@ -48,8 +48,8 @@ def test_two_trees_make_two_arms_of_a_target_without_a_name() -> None:
         ([], ("../old", "../new"), "need one --arm without a name"),
         (["engine.comm:Make,tree=../x"], ("../old", "../new"), "names a tree, beside --before-tree"),
         (["mine=a:b,order=bare,order=current"], (None, None), "gives order twice"),
-        (["mine="], (None, None), "target of a plug-in is ''"),
-        (["mine=a:b,order="], (None, None), "order of a plug-in is ''"),
+        (["mine="], (None, None), "target of a user arm is ''"),
+        (["mine=a:b,order="], (None, None), "order of a user arm is ''"),
     ],
 )
 def test_what_is_no_arm_is_refused(texts: list[str], trees: tuple[str | None, str | None], says: str) -> None:
@@ -59,7 +59,7 @@ def test_what_is_no_arm_is_refused(texts: list[str], trees: tuple[str | None, st
 
 
 @pytest.mark.parametrize(
-    ("plugins", "arms", "expected", "baseline"),
+    ("user_arms", "arms", "expected", "baseline"),
     [
         # One alone has nobody to be compared with.
         ([MINE], None, ("stream-free", "mine"), "stream-free"),
@@ -69,17 +69,17 @@ def test_what_is_no_arm_is_refused(texts: list[str], trees: tuple[str | None, st
     ],
 )
 def test_the_arms_of_a_run_are_those_asked_for_and_every_plug_in(
-    plugins: list[dict[str, str]], arms: str | None, expected: tuple[str, ...], baseline: str
+    user_arms: list[dict[str, str]], arms: str | None, expected: tuple[str, ...], baseline: str
 ) -> None:
-    config = resolve("cpu", {"plugins": plugins, "arms": arms})
+    config = resolve("cpu", {"user_arms": user_arms, "arms": arms})
     assert (config.arms, config.baseline) == (expected, baseline)
 
 
 def test_an_arm_and_its_twin_have_the_row_of_their_plug_in() -> None:
-    plugins = [Plugin(name="mine", target="mine.py:Mine", order=Order.FORK_JOIN)]
+    user_arms = [UserArm(name="mine", target="mine.py:Mine", order=Order.FORK_JOIN)]
     for name in ("mine", "mine:twin"):
-        row = spec_of(plugins, name)
+        row = spec_of(user_arms, name)
         assert (row.name, row.order, row.summary, row.timed) == (name, Order.FORK_JOIN, "mine.py:Mine", True)
-        assert of_arm(plugins, name) is plugins[0]
-    assert spec_of(plugins, "torch").communicator == "process-group"
-    assert of_arm(plugins, "torch") is None
+        assert of_arm(user_arms, name) is user_arms[0]
+    assert spec_of(user_arms, "torch").communicator == "process-group"
+    assert of_arm(user_arms, "torch") is None

@@ -143,7 +143,7 @@ def test_a_set_up_that_fails_is_recorded_without_a_case_and_raised() -> None:
 
 
 BROUGHT = replace(
-    SPEC, config=resolve("cpu", {"arms": "torch", "plugins": [{"name": n, "target": "a.py:A"} for n in ("a", "b")]})
+    SPEC, config=resolve("cpu", {"arms": "torch", "user_arms": [{"name": n, "target": "a.py:A"} for n in ("a", "b")]})
 )
 
 
@@ -171,7 +171,7 @@ def test_one_that_does_not_load_beside_another_gets_processes_of_its_own_and_is_
 
 
 def test_alone_beside_ours_it_has_nothing_to_stumble_over() -> None:
-    config = resolve("cpu", {"arms": "torch", "plugins": [{"name": "a", "target": "a.py:A"}]})
+    config = resolve("cpu", {"arms": "torch", "user_arms": [{"name": "a", "target": "a.py:A"}]})
     launches = Launches((crashes(-1, "a"), finishes))
     _, lines = sweep(launches, spec=replace(SPEC, config=config))
     assert (launches.processes, launches.excluded) == ([2, 2], [(), ("a",)])
@@ -180,7 +180,7 @@ def test_alone_beside_ours_it_has_nothing_to_stumble_over() -> None:
 
 def test_the_rank_of_a_process_is_that_of_its_world() -> None:
     brought = {"name": "a", "target": "stream-free", "variables": {"NCCL_ALGO": "Ring"}}
-    spec = replace(SPEC, config=resolve("cpu", {"arms": "torch", "plugins": [brought]}))
+    spec = replace(SPEC, config=resolve("cpu", {"arms": "torch", "user_arms": [brought]}))
     assert spec.processes_per_rank == 2
 
     def act(scratch: Path) -> int | None:

@@ -11,27 +11,27 @@ from pathlib import Path
 import pytest
 
 from nccl_bench.catalog.probes import DETECTOR
-from nccl_bench.config.verification import ProofConfig, resolve
+from nccl_bench.config.verification import VerifyConfig, resolve
 from nccl_bench.errors import ExitCode, SetupError
 from nccl_bench.launch import supervise as supervise_module
 from nccl_bench.launch import verification as prove_module
 from nccl_bench.launch.supervise import supervise
 from nccl_bench.launch.torchrun import LaunchConfig
-from nccl_bench.launch.verification import run_proof
+from nccl_bench.launch.verification import run_verification
 from nccl_bench.plan.verification import Cell, launches
 from nccl_bench.ranks.failure import Failure
 from nccl_bench.ranks.progress import Position, Progress
 from nccl_bench.verify.findings import Finding, append_finding, hopeless, read_findings
-from nccl_bench.verify.judgement import Judgement, Proof, Status
-from nccl_bench.verify.spec import ProofSpec
+from nccl_bench.verify.judgement import Judgement, Status, Verification
+from nccl_bench.verify.spec import VerificationSpec
 
-CONFIG: ProofConfig = resolve(
+CONFIG: VerifyConfig = resolve(
     "cuda", arms="stream-free,torch", probes="producer,capture", routes=None, nccl_library=None, timeout_s=9.0
 )
 TOGETHER, ALONE = launches(CONFIG)
 FREE, TORCH = (Cell(arm=arm, probe="producer") for arm in ("stream-free", "torch"))
 # What a launch does from the specification's first cell on; returns torchrun's exit code, None for one that goes on.
-Act = Callable[[ProofSpec], int | None]
+Act = Callable[[VerificationSpec], int | None]
 
 
 def made(cell: Cell) -> Finding:
@@ -41,7 +41,7 @@ def made(cell: Cell) -> Finding:
     return Finding(arm=cell.arm, probe=cell.probe, trials=8, failed=failed, raced=failed, detail=detail)
 
 
-def ranks(spec: ProofSpec, index: int, deadline_s: float = 60) -> list[Progress]:
+def ranks(spec: VerificationSpec, index: int, deadline_s: float = 60) -> list[Progress]:
     """Both ranks within the cell at ``index``, those before it done."""
     for cell in spec.cells[spec.first : max(index, 0)]:
         append_finding(Path(spec.findings), made(cell))
@@ -53,19 +53,19 @@ def ranks(spec: ProofSpec, index: int, deadline_s: float = 60) -> list[Progress]
     return progresses
 
 
-def finishes(spec: ProofSpec) -> int | None:
+def finishes(spec: VerificationSpec) -> int | None:
     for progress in ranks(spec, len(spec.cells)):
         progress.finish()
     return 0
 
 
-def stays(spec: ProofSpec) -> int | None:
+def stays(spec: VerificationSpec) -> int | None:
     finishes(spec)
     return None
 
 
 def hangs(index: int) -> Act:
-    def act(spec: ProofSpec) -> int | None:
+    def act(spec: VerificationSpec) -> int | None:
         ranks(spec, index, deadline_s=-1)
         return None
 
@@ -73,7 +73,7 @@ def hangs(index: int) -> Act:
 
 
 def crashes(index: int, *findings: Finding) -> Act:
-    def act(spec: ProofSpec) -> int | None:
+    def act(spec: VerificationSpec) -> int | None:
         _, culprit = ranks(spec, index)
         for finding in findings:
             append_finding(Path(spec.findings), finding)
@@ -86,7 +86,7 @@ def crashes(index: int, *findings: Finding) -> Act:
 def leaves(index: int, finding: Finding) -> Act:
     """All ranks end with exit code 0 behind a finding."""
 
-    def act(spec: ProofSpec) -> int | None:
+    def act(spec: VerificationSpec) -> int | None:
         ranks(spec, index)
         append_finding(Path(spec.findings), finding)
         return 0
@@ -99,10 +99,10 @@ class Scripted:
     """Stands in for ``Job``: the n-th launch does the n-th act."""
 
     acts: Sequence[Act]
-    specs: list[ProofSpec] = field(default_factory=list)
+    specs: list[VerificationSpec] = field(default_factory=list)
     exit_code: int | None = None
 
-    def __call__(self, launch: LaunchConfig, spec: ProofSpec, attempt: int) -> Scripted:
+    def __call__(self, launch: LaunchConfig, spec: VerificationSpec, attempt: int) -> Scripted:
         assert launch.nproc == 2
         self.specs.append(spec)
         self.exit_code = self.acts[len(self.specs) - 1](spec)
@@ -121,7 +121,7 @@ class Scripted:
 
 @dataclass(frozen=True)
 class Proven:
-    proof: Proof
+    proof: Verification
     scripted: Scripted
     seen: list[list[Position]]
 
@@ -140,11 +140,11 @@ def prove(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Callable[..., Prov
     monkeypatch.setattr(supervise_module, "POLL_S", 0.001)
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
 
-    def run(*acts: Act, config: ProofConfig = CONFIG) -> Proven:
+    def run(*acts: Act, config: VerifyConfig = CONFIG) -> Proven:
         scripted, seen = Scripted(acts), list[list[Position]]()
         monkeypatch.setattr(prove_module, "supervise", partial(supervise, start=scripted))
         try:
-            proof = run_proof(config, LaunchConfig(nproc=2), on_progress=seen.append)
+            proof = run_verification(config, LaunchConfig(nproc=2), on_progress=seen.append)
         finally:
             assert list(tmp_path.iterdir()) == []
         assert len(scripted.specs) == len(acts)
@@ -208,7 +208,7 @@ def test_every_launch_is_told_of_the_breaks_of_those_before(prove: Callable[...,
     told: list[frozenset[str]] = []
 
     def noting(act: Act) -> Act:
-        def noted(spec: ProofSpec) -> int | None:
+        def noted(spec: VerificationSpec) -> int | None:
             told.append(frozenset(hopeless(read_findings(Path(spec.findings)))))
             return act(spec)
 

@@ -382,7 +382,7 @@ def test_the_same_buffer_is_one_slot() -> None:
 
 
 def test_the_most_entries_of_a_batch_stay_below_half_the_launch_queue() -> None:
-    config = resolve("cuda", {"plugins": [{"name": "mine", "target": "mine.py:Mine"}]})
+    config = resolve("cuda", {"user_arms": [{"name": "mine", "target": "mine.py:Mine"}]})
     assert most_ops_per_batch(config, ["stream-free"]) == 500
     assert most_ops_per_batch(config, ["stream-free", "dedicated-stream"]) == 100
     assert most_ops_per_batch(config, ["stream-free", "mine"]) == 100

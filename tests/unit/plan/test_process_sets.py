@@ -9,14 +9,14 @@ import pytest
 
 from nccl_bench.bench.turns import Turns
 from nccl_bench.config.run import RunConfig, resolve
-from nccl_bench.plan.process_sets import World, worlds_of
+from nccl_bench.plan.process_sets import ProcessSet, process_sets_of
 from nccl_bench.ranks.control import Control
 from nccl_bench.ranks.joining import Ranks
 from nccl_bench.transports.nccl_library import unread_variables
 
 
 def config(*arms: dict[str, object], own: str = "stream-free,torch") -> RunConfig:
-    return resolve("cpu", {"arms": own, "plugins": list(arms)})
+    return resolve("cpu", {"arms": own, "user_arms": list(arms)})
 
 
 def variant(name: str, target: str = "stream-free", **variables: str) -> dict[str, object]:
@@ -25,26 +25,28 @@ def variant(name: str, target: str = "stream-free", **variables: str) -> dict[st
 
 def test_as_a_rule_there_is_one_world() -> None:
     brought = config({"name": "a", "target": "a.py:A"}, {"name": "b", "target": "b.py:B"})
-    assert worlds_of(brought) == (World(arms=brought.measured_arms, variables={}, reason=None),)
+    assert process_sets_of(brought) == (ProcessSet(arms=brought.measured_arms, variables={}, reason=None),)
 
 
 def test_what_differs_in_its_environment_has_processes_of_its_own_with_whatever_shares_that() -> None:
     ring = {"NCCL_ALGO": "Ring"}
-    first, second, third = worlds_of(config(variant("r", **ring), variant("t", NCCL_ALGO="Tree"), variant("s", **ring)))
+    first, second, third = process_sets_of(
+        config(variant("r", **ring), variant("t", NCCL_ALGO="Tree"), variant("s", **ring))
+    )
     assert (first.arms, first.reason) == (("stream-free", "torch", "stream-free:twin"), None)
-    assert second == World(arms=("r", "s"), variables=ring, reason="NCCL_ALGO=Ring is for it alone")
-    assert third == World(arms=("t",), variables={"NCCL_ALGO": "Tree"}, reason="NCCL_ALGO=Tree is for it alone")
+    assert second == ProcessSet(arms=("r", "s"), variables=ring, reason="NCCL_ALGO=Ring is for it alone")
+    assert third == ProcessSet(arms=("t",), variables={"NCCL_ALGO": "Tree"}, reason="NCCL_ALGO=Tree is for it alone")
 
 
 def test_a_twin_is_where_its_arm_is() -> None:
-    brought = resolve("cpu", {"arms": "torch", "plugins": [variant("r", A="1")], "baseline": "r"})
-    first, second = worlds_of(brought)
+    brought = resolve("cpu", {"arms": "torch", "user_arms": [variant("r", A="1")], "baseline": "r"})
+    first, second = process_sets_of(brought)
     assert (first.arms, second.arms) == (("torch",), ("r", "r:twin"))
 
 
 def test_what_did_not_load_beside_others_is_alone_and_says_why() -> None:
     brought = config({"name": "a", "target": "a.py:A"}, {"name": "b", "target": "b.py:B"})
-    first, second = worlds_of(brought, apart={"b": "ValueError: twice"})
+    first, second = process_sets_of(brought, apart={"b": "ValueError: twice"})
     assert first.arms == ("stream-free", "torch", "a", "stream-free:twin")
     assert (second.arms, second.variables) == (("b",), {})
     assert second.reason == "beside the others it did not get past set-up, ValueError: twice"
@@ -52,11 +54,13 @@ def test_what_did_not_load_beside_others_is_alone_and_says_why() -> None:
 
 def test_what_failed_is_nowhere() -> None:
     brought = config(variant("r", A="1"))
-    assert [each.arms for each in worlds_of(brought, excluded=["r"])] == [("stream-free", "torch", "stream-free:twin")]
+    assert [each.arms for each in process_sets_of(brought, excluded=["r"])] == [
+        ("stream-free", "torch", "stream-free:twin")
+    ]
 
 
 class Everyone:
-    """Counts how often the worlds waited for each other."""
+    """Counts how often the process_sets waited for each other."""
 
     def __init__(self) -> None:
         self.barriers = 0
@@ -65,17 +69,17 @@ class Everyone:
         self.barriers += 1
 
 
-@pytest.mark.parametrize(("worlds", "index", "here"), [(1, 0, "abcca"), (2, 0, "aba"), (2, 1, "cc")])
-def test_an_arm_waits_for_those_of_other_processes(worlds: int, index: int, here: str) -> None:
+@pytest.mark.parametrize(("process_sets", "index", "here"), [(1, 0, "abcca"), (2, 0, "aba"), (2, 1, "cc")])
+def test_an_arm_waits_for_those_of_other_processes(process_sets: int, index: int, here: str) -> None:
     everyone = Everyone()
     control = cast(Control, everyone)
     turns = Turns(
-        Ranks(everyone=control, here=control, index=index, first=tuple(range(0, 2 * worlds, 2))),
-        {"a": 0, "b": 0, "c": worlds - 1},
+        Ranks(everyone=control, here=control, index=index, first=tuple(range(0, 2 * process_sets, 2))),
+        {"a": 0, "b": 0, "c": process_sets - 1},
     )
     assert "".join(name for name in "abcca" if turns.take(name)) == here
     # Every process waits as often: before the first turn, and wherever the world changes.
-    assert everyone.barriers == (3 if worlds > 1 else 0)
+    assert everyone.barriers == (3 if process_sets > 1 else 0)
 
 
 def test_a_variable_that_the_library_does_not_name_is_one_that_it_does_not_read(tmp_path: Path) -> None:

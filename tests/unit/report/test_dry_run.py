@@ -66,7 +66,7 @@ def test_overrides_of_the_routes_are_told_where_there_are_any() -> None:
 
 def test_arms_with_processes_of_their_own_are_told() -> None:
     few = {"name": "few", "target": "stream-free", "variables": {"NCCL_MAX_CTAS": "4"}}
-    told = text({"arms": "torch", "plugins": [few]}).splitlines()
+    told = text({"arms": "torch", "user_arms": [few]}).splitlines()
     assert told[3] == "few: in processes of its own (NCCL_MAX_CTAS=4 is for it alone)"
 
 

@@ -75,10 +75,10 @@ def test_a_header_of_several_lines_is_one() -> None:
 
 def test_a_pipe_within_a_cell_is_escaped() -> None:
     (one, *rest) = verdicts.tables(
-        verdicts.of_pairs(of_run(run(sweep(arms=("dedicated-stream", "a-plug-in"), sizes=(8,)), arms=["a-plug-in"])))
+        verdicts.of_pairs(of_run(run(sweep(arms=("dedicated-stream", "a-user arm"), sizes=(8,)), arms=["a-user arm"])))
     )
     assert rest == []
-    text = MarkdownReport().render(run(sweep(arms=("dedicated-stream", "a-plug-in"), sizes=(8,)), arms=["a-plug-in"]))
+    text = MarkdownReport().render(run(sweep(arms=("dedicated-stream", "a-user arm"), sizes=(8,)), arms=["a-user arm"]))
     assert one.title in tables(text)
     lines = [samples(arm, case=case(8)) for arm in ("dedicated-stream", "a|b")]
     for header, *rows in tables(MarkdownReport().render(run(lines, arms=["a|b"]))).values():

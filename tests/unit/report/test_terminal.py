@@ -121,7 +121,7 @@ def test_too_many_arms_are_left_out_by_name_and_never_the_baseline() -> None:
     text = shown(lines, arms=list(ALL_ARMS))
     latency = table(text, "eager latency")
     assert "baseline" in latency
-    assert "Not shown in 80 columns: transport, a-plug-in." in latency
+    assert "Not shown in 80 columns: transport, a-user arm." in latency
     assert "wider terminal or --width, or see summary.csv" in flat(latency)
     assert "Not shown" not in shown(lines, 160, arms=list(ALL_ARMS))
 
@@ -189,19 +189,19 @@ def test_a_hang_tells_the_user_s_call_and_one_behind_the_last_case_is_of_the_clo
     ],
 )
 def test_what_an_arm_cannot_do_is_told_with_what_it_can(supports: list[str], says: str | None) -> None:
-    plugin = {"arm": "mine", "supports": supports, "where": "a.py:1", "order": "current", "described": "as it is"}
+    user_arm = {"arm": "mine", "supports": supports, "where": "a.py:1", "order": "current", "described": "as it is"}
     config = meta()["config"] | {"collectives": ["all_reduce"], "placements": ["in-place"]}
-    run = Run(meta=meta() | {"config": config, "worker": {"plugins": [plugin]}}, lines=(samples(),))
+    run = Run(meta=meta() | {"config": config, "worker": {"user_arms": [user_arm]}}, lines=(samples(),))
     told = [text for text in not_measured(run) if text.startswith("mine")]
     assert told == ([] if says is None else [says])
 
 
 def test_a_baseline_that_was_there_already_is_told_to_have_no_luck_in_its_floor() -> None:
-    plugin = {"arm": "mine", "where": "a.py:1", "order": "current", "described": "as it is", "ready": True}
+    user_arm = {"arm": "mine", "where": "a.py:1", "order": "current", "described": "as it is", "ready": True}
 
     def told(arms: Sequence[str], **what: object) -> bool:
         made_up = Run(
-            meta=meta(baseline="mine") | {"worker": {"plugins": [plugin | what]}}, lines=tuple(map(samples, arms))
+            meta=meta(baseline="mine") | {"worker": {"user_arms": [user_arm | what]}}, lines=tuple(map(samples, arms))
         )
         return "mine is a function, or an object that was there when it was loaded, so its twin" in flat(shown(made_up))
 
@@ -212,11 +212,11 @@ def test_a_baseline_that_was_there_already_is_told_to_have_no_luck_in_its_floor(
 
 
 def test_an_arm_of_ours_in_another_way_is_told_with_what_differs() -> None:
-    plugins = [
+    user_arms = [
         {"name": "bound", "target": "stream-free", "transport": "nccl4py", "variables": {}},
         {"name": "few", "target": "stream-free", "variables": {"NCCL_MAX_CTAS": "4", "NCCL_ALGO": "Ring"}},
     ]
-    made_up = Run(meta=meta() | {"config": meta()["config"] | {"plugins": plugins}}, lines=(samples(),))
+    made_up = Run(meta=meta() | {"config": meta()["config"] | {"user_arms": user_arms}}, lines=(samples(),))
     text = flat(shown(made_up))
     assert "bound: stream-free over nccl4py" in text
     assert "few: stream-free with NCCL_MAX_CTAS=4, NCCL_ALGO=Ring" in text
@@ -235,7 +235,7 @@ def test_a_crash_says_its_rank_and_its_arm_once() -> None:
 
 
 def test_an_arm_of_the_user_s_that_failed_is_told_to_have_taken_no_further_part() -> None:
-    config = meta()["config"] | {"plugins": [{"name": "mine", "target": "a.py:A"}]}
+    config = meta()["config"] | {"user_arms": [{"name": "mine", "target": "a.py:A"}]}
     for line in (crash(arm="mine"), crash(arm=twin_of("mine")), hang(arm="mine"), crash(arm="torch"), hang()):
         text = flat(shown(Run(meta=meta() | {"config": config}, lines=(line, samples()))))
         assert ("; it took no further part" in text) is line.arm.startswith("mine")

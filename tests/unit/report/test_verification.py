@@ -13,9 +13,9 @@ from nccl_bench.catalog.arms import ARMS
 from nccl_bench.catalog.probes import DETECTOR, PROBES, Place
 from nccl_bench.config.verification import resolve
 from nccl_bench.plan.verification import Cell, launches
-from nccl_bench.report.verification import CPU_NOTICE, NARROWEST, proof_json, proof_text
+from nccl_bench.report.verification import CPU_NOTICE, NARROWEST, verification_json, verification_text
 from nccl_bench.verify.findings import Finding
-from nccl_bench.verify.judgement import Proof, Status, judge
+from nccl_bench.verify.judgement import Status, Verification, judge
 
 INSTALLED = [name for name, arm in ARMS.items() if arm.extra is None]
 Details = Mapping[tuple[str, str], str]
@@ -33,7 +33,7 @@ def proof(
     broken: Iterable[tuple[str, str]] = (),
     raceless: Iterable[tuple[str, str]] = (),
     quiet: Mapping[tuple[str, str], tuple[Place, ...]] = {},
-) -> Proof:
+) -> Verification:
     """A proof in which ``failed`` failed, by a race unless it is among ``raceless`` or ``broken``."""
     config = resolve(device, arms=arms, probes=probes, routes=None, nccl_library=None, timeout_s=60.0)
     cells = [cell for group in launches(config) for cell in group]
@@ -57,8 +57,8 @@ def proof(
     )
 
 
-def shown(proof: Proof, width: int = 80) -> str:
-    return proof_text(proof, width, styled=False)
+def shown(proof: Verification, width: int = 80) -> str:
+    return verification_text(proof, width, styled=False)
 
 
 def flat(text: str) -> str:
@@ -106,7 +106,7 @@ def test_a_proof_reads_as_it_should() -> None:
 
 @pytest.mark.parametrize("of", EVERYTHING, ids=["good", "cpu", "failing", "blind", "broken"])
 @pytest.mark.parametrize("width", [NARROWEST, 40, 60, 61, 79, 80, 100, 160])
-def test_every_line_fits_and_is_plain_ascii(of: Proof, width: int) -> None:
+def test_every_line_fits_and_is_plain_ascii(of: Verification, width: int) -> None:
     text = shown(of, width)
     assert text.isascii()
     assert all(character.isprintable() or character == "\n" for character in text)
@@ -252,17 +252,17 @@ def test_only_a_cpu_proof_says_that_it_is_one() -> None:
 
 
 @pytest.mark.parametrize("of", EVERYTHING, ids=["good", "cpu", "failing", "blind", "broken"])
-def test_a_terminal_gets_colour_and_the_same_text(of: Proof, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_terminal_gets_colour_and_the_same_text(of: Verification, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("TERM", "xterm")
     monkeypatch.delenv("NO_COLOR", raising=False)
-    styled = proof_text(of, 80, styled=True)
+    styled = verification_text(of, 80, styled=True)
     assert "\x1b[" in styled
     assert re.sub(r"\x1b\[[\d;]*m", "", styled) == shown(of)
 
 
 def test_the_json_is_everything_with_what_it_is_about() -> None:
     of = proof({("torch", "many"): KILLED, (DETECTOR, "producer"): "late"}, broken=[("torch", "many")])
-    found = json.loads(proof_json(of, {"tool": "nccl-bench", "version": "1"}))
+    found = json.loads(verification_json(of, {"tool": "nccl-bench", "version": "1"}))
     assert list(found) == ["tool", "version", "device", "world_size", "gpus", "blind", "exit_code", "notes", "cells"]
     assert (found["device"], found["world_size"], found["blind"], found["exit_code"]) == ("cuda", 4, True, 9)
     cells = {(cell["arm"], cell["probe"]): cell for cell in found["cells"]}

@@ -142,7 +142,7 @@ def test_a_relative_path_is_one_from_the_current_folder(asked: Path, monkeypatch
 def test_a_second_copy_is_reported_and_plug_ins_and_links_are_not(
     asked: Path, fake_nccl_path: Path, tmp_path: Path
 ) -> None:
-    plug_in = _copy(fake_nccl_path, tmp_path / "plug-in").rename(tmp_path / "libnccl-net.so")
+    plug_in = _copy(fake_nccl_path, tmp_path / "user arm").rename(tmp_path / "libnccl-net.so")
     link = tmp_path / "link.so.2"
     link.symlink_to(asked)
     code = f"""
@@ -156,7 +156,7 @@ print(other_copies({str(link)!r}))
 
 
 def test_a_plug_in_is_not_taken_for_the_library(fake_nccl_path: Path, site: Path, tmp_path: Path) -> None:
-    plug_in = _copy(fake_nccl_path, tmp_path / "plug-in").rename(tmp_path / "libnccl-tuner.so")
+    plug_in = _copy(fake_nccl_path, tmp_path / "user arm").rename(tmp_path / "libnccl-tuner.so")
     code = f"ctypes.CDLL({str(plug_in)!r}); show(find_library())"
     assert _python(code, site)[0].startswith("wheel ")
 

@@ -14,11 +14,11 @@ from nccl_bench.arms.arm import Arm
 from nccl_bench.catalog.arms import Order
 from nccl_bench.catalog.cases import Case, Scenario
 from nccl_bench.catalog.collectives import Placement, RedOp
-from nccl_bench.config.user_arms import Adapter, Plugin
-from nccl_bench.errors import ForeignError, SetupError
+from nccl_bench.config.user_arms import Adapter, UserArm
+from nccl_bench.errors import SetupError, UserArmError
 from nccl_bench.streams import cpu
 from nccl_bench.transports.device import Device, open_device
-from nccl_bench.user_arms.loaded import Foreign, blamed, bring
+from nccl_bench.user_arms.loaded import LoadedUserArm, blamed, bring
 from tests.support import user_communicators
 from tests.support.communicator_rig import Gate, gloo_world
 
@@ -57,14 +57,16 @@ def device(group: dist.ProcessGroup) -> Device:
     return open_device("cpu", 0)
 
 
-Bringing = Callable[..., tuple[Plugin, Foreign]]
+Bringing = Callable[..., tuple[UserArm, LoadedUserArm]]
 
 
 @pytest.fixture
 def bringing(tmp_path: Path, group: dist.ProcessGroup, device: Device) -> Bringing:
     """Writes ``ENGINE`` into a tree of that name, and brings it."""
 
-    def bringing(constructor: str = "pass", all_reduce: str = "pass", tree: str = "tree") -> tuple[Plugin, Foreign]:
+    def bringing(
+        constructor: str = "pass", all_reduce: str = "pass", tree: str = "tree"
+    ) -> tuple[UserArm, LoadedUserArm]:
         package = tmp_path / tree / "engine"
         package.mkdir(parents=True)
         text = ENGINE.format(constructor=constructor, all_reduce=all_reduce)
@@ -75,8 +77,8 @@ def bringing(tmp_path: Path, group: dist.ProcessGroup, device: Device) -> Bringi
             ("broken", "x = 1\nimport nosuch_module\n"),
         ):
             (package / f"{name}.py").write_text(content, encoding="utf-8")
-        plugin = Plugin(name="mine", target="engine.comm:Comm", tree=str(tmp_path / tree))
-        return plugin, bring(plugin, group, device)
+        user_arm = UserArm(name="mine", target="engine.comm:Comm", tree=str(tmp_path / tree))
+        return user_arm, bring(user_arm, group, device)
 
     return bringing
 
@@ -94,7 +96,7 @@ FAILURES = [
 ]
 
 
-def check_told(error: ForeignError, call: str, says: str, where: str) -> None:
+def check_told(error: UserArmError, call: str, says: str, where: str) -> None:
     text = str(error)
     assert text.startswith(f"the arm mine: {call} raised ")
     assert says in text
@@ -106,7 +108,7 @@ def check_told(error: ForeignError, call: str, says: str, where: str) -> None:
 def test_a_constructor_that_raises_is_told_with_its_arm_and_line(
     line: str, says: str, where: str | None, bringing: Bringing, tmp_path: Path
 ) -> None:
-    with pytest.raises(ForeignError) as failed:
+    with pytest.raises(UserArmError) as failed:
         bringing(constructor=line)
     check_told(failed.value, "Comm.__init__", says, f"{tmp_path}/tree/engine/{where or 'comm.py:7'}")
 
@@ -116,34 +118,34 @@ def test_a_constructor_that_raises_is_told_with_its_arm_and_line(
 def test_a_method_that_raises_is_told_with_its_arm_and_line(
     line: str, says: str, where: str | None, stream: cpu.Stream, bringing: Bringing, tmp_path: Path
 ) -> None:
-    plugin, foreign = bringing(all_reduce=line)
+    user_arm, foreign = bringing(all_reduce=line)
 
     def call() -> None:
         try:
             stream.submit(foreign.communicator.all_reduce, torch.zeros(1))
             stream.synchronize()
         except Exception as error:
-            raise blamed(plugin, error) from error
+            raise blamed(user_arm, error) from error
 
-    with pytest.raises(ForeignError) as failed:
+    with pytest.raises(UserArmError) as failed:
         call()
     error = failed.value
     check_told(error, "Comm.all_reduce", says, f"{tmp_path}/tree/engine/{where or 'comm.py:10'}")
-    assert blamed(plugin, error) is error
+    assert blamed(user_arm, error) is error
 
 
 def test_each_tree_is_blamed_for_its_own(bringing: Bringing, tmp_path: Path) -> None:
     trees = ("before", "after")
     brought = [bringing(all_reduce=f"raise ValueError({tree!r})", tree=tree) for tree in trees]
-    for tree, (plugin, foreign) in zip(trees, brought, strict=True):
+    for tree, (user_arm, foreign) in zip(trees, brought, strict=True):
         with pytest.raises(ValueError, match=tree) as failed:
             foreign.communicator.all_reduce(torch.zeros(1))
-        assert f"{tmp_path}/{tree}/engine/comm.py:10" in str(blamed(plugin, failed.value))
+        assert f"{tmp_path}/{tree}/engine/comm.py:10" in str(blamed(user_arm, failed.value))
 
 
 def test_where_no_frame_of_the_users_is_left_its_definition_is_told(bringing: Bringing, tmp_path: Path) -> None:
-    plugin, _ = bringing()
-    told = str(blamed(plugin, TypeError("all_reduce() takes 2 arguments")))
+    user_arm, _ = bringing()
+    told = str(blamed(user_arm, TypeError("all_reduce() takes 2 arguments")))
     assert told == (
         "the arm mine: a call of it raised TypeError: all_reduce() takes 2 arguments "
         f"({tmp_path}/tree/engine/comm.py:5)"
@@ -163,8 +165,8 @@ def test_what_is_missing_or_does_not_fit_is_told_with_its_arm(
     target: str, says: str, bringing: Bringing, tmp_path: Path, group: dist.ProcessGroup, device: Device
 ) -> None:
     tree = bringing()[0].tree
-    with pytest.raises(ForeignError) as failed:
-        bring(Plugin(name="mine", target=target, tree=tree), group, device)
+    with pytest.raises(UserArmError) as failed:
+        bring(UserArm(name="mine", target=target, tree=tree), group, device)
     assert str(failed.value).startswith("the arm mine: ")
     assert says.format(tree=tree) in str(failed.value)
     assert "\n" not in str(failed.value)
@@ -193,16 +195,16 @@ def test_a_wrong_result_is_told_with_the_line_of_the_function(
     # Either from the first call on, or only with tensors larger than the adapter tries.
     wrong = f".clone() if tensor.numel() < 65 else tensor{result}" if later else result
     file.write_text(RESULTS.format(wrong), encoding="utf-8")
-    plugin = Plugin(name="mine", target=f"{file}:make")
+    user_arm = UserArm(name="mine", target=f"{file}:make")
 
     def call() -> None:
-        foreign = bring(plugin, group, device)
+        foreign = bring(user_arm, group, device)
         try:
             foreign.communicator.outplace_all_reduce(torch.zeros(65), torch.zeros(65))
         except SetupError as error:
-            raise blamed(plugin, error) from error
+            raise blamed(user_arm, error) from error
 
-    with pytest.raises(ForeignError) as failed:
+    with pytest.raises(UserArmError) as failed:
         call()
     size = 65 if later else 64
     assert str(failed.value) == (
@@ -217,8 +219,8 @@ def case(collective: str, redop: RedOp | None, placement: Placement) -> Case:
 
 
 def test_what_it_can_do_is_known(group: dist.ProcessGroup, device: Device) -> None:
-    def brought(name: str) -> Foreign:
-        return bring(Plugin(name=name, target=f"{user_communicators.__file__}:{name}"), group, device)
+    def brought(name: str) -> LoadedUserArm:
+        return bring(UserArm(name=name, target=f"{user_communicators.__file__}:{name}"), group, device)
 
     after, other, function = brought("EngineAfter"), brought("OtherEngine"), brought("make_all_reduce")
     assert (after.closes, other.closes, function.closes) == (False, True, False)
@@ -254,8 +256,8 @@ def test_what_it_can_do_is_known(group: dist.ProcessGroup, device: Device) -> No
 def test_an_engine_before_its_refactor_races_when_it_is_bare(
     name: str, order: Order | None, right: bool, group: dist.ProcessGroup, device: Device
 ) -> None:
-    plugin = Plugin(name="mine", target=f"{user_communicators.__file__}:{name}", order=order)
-    arm = Arm("mine", group, device, plugins=[plugin])
+    user_arm = UserArm(name="mine", target=f"{user_communicators.__file__}:{name}", order=order)
+    arm = Arm("mine", group, device, user_arms=[user_arm])
     mine, x, y = cpu.Stream(), torch.zeros(4), torch.zeros(4)
     gate = Gate(mine)
     with cpu.stream(mine):

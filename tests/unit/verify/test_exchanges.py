@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from nccl_bench.catalog.routes import ROUTES
-from nccl_bench.verify.exchanges import EXCHANGES, POISON, Exchange, World, sum_of
+from nccl_bench.verify.exchanges import EXCHANGES, POISON, Exchange, Participants, sum_of
 
 SIZES = (1024, 6000)
 WORLDS = range(2, 6)
@@ -20,7 +20,7 @@ SALTS = 6
 def ranks(name: str, world_size: int, size_bytes: int) -> list[Exchange]:
     """The exchange as each rank has it."""
     return [
-        EXCHANGES[name](World(rank=rank, size=world_size, device=torch.device("cpu")), size_bytes)
+        EXCHANGES[name](Participants(rank=rank, size=world_size, device=torch.device("cpu")), size_bytes)
         for rank in range(world_size)
     ]
 
@@ -80,7 +80,7 @@ def test_sizes_are_uneven_where_they_are_said_to_be_and_messages_about_as_large_
 
 
 def test_every_exchange_has_a_name_of_its_own_with_its_size() -> None:
-    names = [EXCHANGES[name](World(rank=0, size=2, device=torch.device("cpu")), 1024).name for name in EXCHANGES]
+    names = [EXCHANGES[name](Participants(rank=0, size=2, device=torch.device("cpu")), 1024).name for name in EXCHANGES]
     assert len(set(names)) == len(EXCHANGES)
     assert all(name.endswith(" 1K") for name in names)
 

@@ -12,24 +12,24 @@ import pytest
 from nccl_bench.catalog.arms import ARMS
 from nccl_bench.catalog.probes import DETECTOR, PROBES, Place
 from nccl_bench.catalog.routes import Backend, Mode
-from nccl_bench.config.verification import ProofConfig, resolve
+from nccl_bench.config.verification import VerifyConfig, resolve
 from nccl_bench.errors import ExitCode, UsageError
 from nccl_bench.plan.verification import Cell, asked, launches
 from nccl_bench.verify.findings import MOST_BROKEN, Finding, append_finding, hopeless, read_findings
-from nccl_bench.verify.judgement import Judgement, Proof, Status, judge
-from nccl_bench.verify.spec import ProofSpec
+from nccl_bench.verify.judgement import Judgement, Status, Verification, judge
+from nccl_bench.verify.spec import VerificationSpec
 
 OTHERS = tuple(name for name, arm in ARMS.items() if name != DETECTOR and arm.extra is None)
 DETECTING = ["producer", "consumer"]
 CAUGHT = (Cell(arm=DETECTOR, probe="producer"), Cell(arm=DETECTOR, probe="consumer"))
 
 
-def resolved(device: str = "cpu", **options: Any) -> ProofConfig:
+def resolved(device: str = "cpu", **options: Any) -> VerifyConfig:
     given = {"arms": None, "probes": None, "routes": None, "nccl_library": None, "timeout_s": 60.0}
     return resolve(device, **(given | options))
 
 
-def findings(config: ProofConfig, *failed: Cell, broken: Iterable[Cell] = ()) -> list[Finding]:
+def findings(config: VerifyConfig, *failed: Cell, broken: Iterable[Cell] = ()) -> list[Finding]:
     """One for every applicable cell."""
     return [
         Finding(
@@ -47,7 +47,7 @@ def findings(config: ProofConfig, *failed: Cell, broken: Iterable[Cell] = ()) ->
     ]
 
 
-def statuses(proof: Proof) -> Mapping[tuple[str, str], Status]:
+def statuses(proof: Verification) -> Mapping[tuple[str, str], Status]:
     return {(judgement.arm, judgement.probe): judgement.status for judgement in proof.judgements}
 
 
@@ -55,10 +55,10 @@ def statuses(proof: Proof) -> Mapping[tuple[str, str], Status]:
 
 
 def test_by_default_it_is_every_arm_that_has_to_pass_and_every_probe() -> None:
-    assert resolved() == ProofConfig(
+    assert resolved() == VerifyConfig(
         device="cpu",
         arms=OTHERS,
-        plugins=(),
+        user_arms=(),
         probes=tuple(PROBES),
         routes=(),
         nccl_library=None,
@@ -213,7 +213,7 @@ def test_a_detector_that_broke_where_it_need_not_fail_says_nothing_but_of_a_prob
     assert proof.exit_code is ExitCode.OK
 
 
-def caught(config: ProofConfig, **of_producer: Any) -> Proof:
+def caught(config: VerifyConfig, **of_producer: Any) -> Verification:
     """With a detector that is caught, but for what is said of it in `producer`."""
     found = findings(config, *CAUGHT)
     return judge(config, 2, [replace(f, **of_producer) if f.cell == CAUGHT[0] else f for f in found])
@@ -289,7 +289,7 @@ def test_arms_and_probes_of_a_proof_are_those_of_its_judgements() -> None:
         Judgement(arm=arm, probe=probe, status=Status.PASS)
         for arm, probe in [("b", "consumer"), ("b", "producer"), ("a", "state")]
     )
-    proof = Proof(device="cpu", world_size=2, judgements=judgements)
+    proof = Verification(device="cpu", world_size=2, judgements=judgements)
     assert proof.arms == ("b", "a")
     assert proof.probes == ("producer", "consumer", "state")
 
@@ -299,13 +299,13 @@ def test_arms_and_probes_of_a_proof_are_those_of_its_judgements() -> None:
 
 def test_a_specification_is_read_as_it_was_written(tmp_path: Path) -> None:
     config = resolved("cuda", arms="coordinator", routes="graph=torch", nccl_library="/opt/libnccl.so.2")
-    spec = ProofSpec(config=config, cells=launches(config)[0], findings="there")
+    spec = VerificationSpec(config=config, cells=launches(config)[0], findings="there")
     assert (spec.scratch, spec.first) == (None, 0)
     moved = spec.at("/scratch", 2)
     assert moved == replace(spec, scratch="/scratch", first=2)
     for written in (spec, moved):
         written.write(tmp_path / "spec.json")
-        assert ProofSpec.read(tmp_path / "spec.json") == written
+        assert VerificationSpec.read(tmp_path / "spec.json") == written
 
 
 def test_findings_are_read_as_they_were_added_but_for_a_line_that_was_cut_off(tmp_path: Path) -> None:

@@ -13,14 +13,14 @@ import torch.distributed as dist
 
 from nccl_bench.arms.arm import Arm
 from nccl_bench.config.verification import resolve
-from nccl_bench.errors import ForeignError
+from nccl_bench.errors import UserArmError
 from nccl_bench.plan.verification import Cell
 from nccl_bench.ranks.process import SETUP_TIMEOUT_S
 from nccl_bench.ranks.progress import Progress
 from nccl_bench.verify import worker as worker_module
 from nccl_bench.verify.findings import MOST_BROKEN, Finding, append_finding, hopeless, read_findings
 from nccl_bench.verify.rig import Rig
-from nccl_bench.verify.spec import ProofSpec
+from nccl_bench.verify.spec import VerificationSpec
 from nccl_bench.verify.worker import prove
 
 PATIENT_S = 2 * SETUP_TIMEOUT_S
@@ -71,7 +71,7 @@ def run(tmp_path: Path, made: list[str], monkeypatch: pytest.MonkeyPatch) -> Cal
         monkeypatch.setattr(worker_module, "RUN", {cell.probe: probe for cell in cells})
         config = resolve("cpu", arms=None, probes=None, routes=None, nccl_library=None, timeout_s=timeout_s)
         progress = Noting()
-        prove(ProofSpec(config=config, cells=cells, findings=str(tmp_path / "findings")), progress)
+        prove(VerificationSpec(config=config, cells=cells, findings=str(tmp_path / "findings")), progress)
         assert progress.position.done
         return progress
 
@@ -129,11 +129,11 @@ def test_a_rank_that_cannot_make_an_arm_of_the_user_s_says_so_before_it_ends(
     run: Callable[..., Noting], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def fails(name: str, *_arguments: Any) -> Arm:
-        raise ForeignError(f"the arm {name}: no luck (mine.py:3)")
+        raise UserArmError(f"the arm {name}: no luck (mine.py:3)")
 
     monkeypatch.setattr(worker_module, "Arm", fails)
     cell = Cell(arm="stream-free", probe="producer")
-    with pytest.raises(ForeignError, match="no luck"):
+    with pytest.raises(UserArmError, match="no luck"):
         run(cell, Cell(arm="torch", probe="producer"))
     (found,) = read_findings(tmp_path / "findings")
     assert (found.cell, found.unmade, found.detail) == (cell, True, "the arm stream-free: no luck (mine.py:3)")
