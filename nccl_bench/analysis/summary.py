@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from nccl_bench.analysis.comparison import Compared, of_run
 from nccl_bench.catalog.cases import Case
-from nccl_bench.catalog.timings import Timing
+from nccl_bench.catalog.timings import TIMINGS
 from nccl_bench.errors import ExitCode
 from nccl_bench.records.run import Run
 from nccl_bench.records.schema import Crash, Hang, Line, Samples, Skipped, Status
@@ -155,7 +155,7 @@ def _measured(line: Samples, baseline: str, baseline_us: Mapping[int, float]) ->
             spread = zip(line.samples_us, line.fastest_rank_us, strict=True)
             times["rank_spread_us"] = median(most - least for most, least in spread)
             times["slowest_rank"], times["slowest_rank_share"] = _most_frequent(line.slowest_rank)
-        if line.timing is not Timing.ENQUEUE:
+        if TIMINGS[line.timing].moves_bytes:
             times["algbw_gb_s"] = case.row.algbw_gb_s(case.size_bytes, time_us)
             times["busbw_gb_s"] = case.row.busbw_gb_s(case.size_bytes, time_us, line.world_size)
     if line.per_iteration is not None:

@@ -7,7 +7,7 @@ import random
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from nccl_bench.catalog.timings import Timing
+from nccl_bench.catalog.timings import TIMINGS, Timing
 from nccl_bench.config.run import RunConfig
 from nccl_bench.plan.batches import BATCH_S, OPS_PER_GRAPH, most_ops_per_batch
 from nccl_bench.plan.memory import FEWEST_SLOTS
@@ -43,7 +43,7 @@ class Schedule:
 
     def operations(self, timing: Timing) -> int:
         """Operations in one batch of ``timing``."""
-        return self.ops[timing] * (self.replays if timing is Timing.GRAPH else 1)
+        return self.ops[timing] * (self.replays if TIMINGS[timing].captured else 1)
 
 
 def make_schedule(config: RunConfig, pilots: Mapping[str, Pilot], slots: int) -> Schedule:
@@ -60,11 +60,15 @@ def make_schedule(config: RunConfig, pilots: Mapping[str, Pilot], slots: int) ->
         # A replay visits each slot once at the most, so that its results can be checked.
         graph = min(graph, slots)
     replays = _between(1, math.ceil((BATCH_S * 1e6) / (graph * fastest_us)), MOST_REPLAYS)
-    ops = {Timing.EAGER: eager, Timing.GATED: eager, Timing.GRAPH: graph, Timing.ENQUEUE: enqueue}
-    gates = {}
-    for arm, pilot in pilots.items():
-        for timing in (Timing.GATED, Timing.ENQUEUE):
-            gates[arm, timing] = gate_length_s(pilot.enqueue_us * ops[timing])
+    ops = {
+        timing: graph if spec.captured else eager if spec.moves_bytes else enqueue for timing, spec in TIMINGS.items()
+    }
+    gates = {
+        (arm, timing): gate_length_s(pilot.enqueue_us * ops[timing])
+        for arm, pilot in pilots.items()
+        for timing, spec in TIMINGS.items()
+        if spec.gated and not spec.captured
+    }
     return Schedule(fastest_us=fastest_us, ops=ops, replays=replays, gates_s=gates)
 
 

@@ -1,54 +1,51 @@
-"""The arms and the devices, and what each can do. No torch.
-
-The other half of the table in ``collectives``: a rule here is one line of data, with the reason a user is shown.
-"""
+"""The table of devices: each one's transport, timings, default sweep and nominal speed."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
-from nccl_bench.catalog.timings import Timing
+from nccl_bench.catalog.timings import TIMINGS, Timing
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DeviceSpec:
-    """One kind of device: its transport, the timings it has, and the sweep a user would pick on it.
+    """One row of the table."""
 
-    ``bindings`` are the ways to that transport, the default first.
+    name: str  # as after --device
+    transport: str  # the library that carries the collectives: "nccl" or "gloo"
+    bindings: tuple[str, ...]  # the ways to call the transport from Python, the default first
+    missing_timings: Mapping[Timing, str] = field(default_factory=dict)  # timing -> why the device lacks it
+    missing_on_default_stream: Mapping[Timing, str]  # timing -> why the device lacks it on the default stream
+    missing_probes: Mapping[str, str] = field(default_factory=dict)  # name of a probe -> why the device lacks it
+    sizes: str  # the default sweep, as after --size
+    dtype: str  # the default data type
+    max_seconds: float  # by default, a sweep does no more than the fewest rounds after this time
 
-    ``max_seconds`` is after how long such a sweep stops asking for more than the fewest rounds.
+    # Nominal figures, for the estimate of --dry-run alone.
+    setup_s: float  # the start of the processes
+    communicator_s: float  # the construction of one communicator
+    operation_s: float  # the latency of one operation
+    bytes_per_s: float  # the throughput of one operation
+    batch_overhead_s: float  # the work around one batch
 
-    ``missing_timings`` gives the reason for each timing it lacks. The figures in seconds and bytes are nominal, for
-    the estimate of ``--dry-run`` alone: a process's start, a communicator, an operation's latency and throughput, and
-    what surrounds one batch. ``shares_memory`` says that the ranks of a node share what memory there is,
-    ``registers_memory`` that its transport has memory to register with communicators.
-    ``missing_on_default_stream`` are the timings that it lacks where the arms are called on the default stream.
+    shares_memory: bool  # the ranks of a node share one memory; otherwise each rank has its own
+    registers_memory: bool  # the transport has memory that can be registered with communicators
+    probe_sizes: tuple[int, int]  # message sizes of a probe, bytes: a small one and a large one
+    probe_delay_s: float  # how long a probe's slow kernels last, and by how much its late ranks are late
 
-    A proof tries messages of ``probe_sizes`` bytes, a small and a large one; its slow kernels last, and its late ranks
-    come late by, ``probe_delay_s``. ``missing_probes`` gives the reason for each probe that makes no sense there.
-    """
+    @property
+    def has_graphs(self) -> bool:
+        """Whether operations can be captured into graphs."""
+        return not any(TIMINGS[timing].captured for timing in self.missing_timings)
 
-    name: str
-    transport: str
-    bindings: tuple[str, ...]
-    missing_timings: Mapping[Timing, str]
-    sizes: str
-    dtype: str
-    max_seconds: float
-    setup_s: float
-    communicator_s: float
-    operation_s: float
-    bytes_per_s: float
-    batch_overhead_s: float
-    shares_memory: bool
-    registers_memory: bool
-    missing_on_default_stream: Mapping[Timing, str]
-    probe_sizes: tuple[int, int]
-    probe_delay_s: float
-    missing_probes: Mapping[str, str]
+    @property
+    def inline_default_stream(self) -> bool:
+        """Whether work on the default stream runs within the call, so that nothing can hold it back."""
+        return Timing.GATED in self.missing_on_default_stream
 
 
+_NO_GRAPHS = "the CPU has no CUDA graphs"
 _INLINE = "the CPU's default stream runs inline, so nothing can be held back on it"
 
 
@@ -57,7 +54,11 @@ DEVICES: Mapping[str, DeviceSpec] = {
         name="cuda",
         transport="nccl",
         bindings=("nccl", "nccl4py"),
-        missing_timings={},
+        missing_on_default_stream={
+            # Observed on 2x H200 with driver 580, in every batch of every arm. Probably the host waits inside the
+            # replay. The gates of the other timings hold on that stream.
+            Timing.GRAPH: "no gate was seen to hold on the default stream until the replays were queued"
+        },
         sizes="8:1G:x2",
         dtype="bfloat16",
         max_seconds=60.0,
@@ -68,21 +69,17 @@ DEVICES: Mapping[str, DeviceSpec] = {
         batch_overhead_s=3e-3,
         shares_memory=False,
         registers_memory=True,
-        missing_on_default_stream={
-            # Seen on 2x H200 with driver 580, in every batch of every arm. That the host waits inside the replay is a
-            # guess; the other timings' gates hold on that stream.
-            Timing.GRAPH: "no gate was seen to hold on the default stream until the replays were queued"
-        },
-        # Latency-bound and in several chunks per channel.
+        # The small message is bound by latency. The large one is several chunks in each of NCCL's channels.
         probe_sizes=(1024, 16 * 1024**2),
         probe_delay_s=5e-3,
-        missing_probes={},
     ),
     "cpu": DeviceSpec(
         name="cpu",
         transport="gloo",
         bindings=("gloo",),
-        missing_timings={Timing.GRAPH: "the CPU has no CUDA graphs"},
+        missing_timings={Timing.GRAPH: _NO_GRAPHS},
+        missing_on_default_stream={Timing.GATED: _INLINE, Timing.ENQUEUE: _INLINE},
+        missing_probes={"allocator": "the CPU's queues keep alive what they use", "capture": _NO_GRAPHS},
         sizes="8:1M:x8",
         dtype="bfloat16",
         max_seconds=30.0,
@@ -93,13 +90,8 @@ DEVICES: Mapping[str, DeviceSpec] = {
         batch_overhead_s=3e-3,
         shares_memory=True,
         registers_memory=False,
-        missing_on_default_stream={Timing.GATED: _INLINE, Timing.ENQUEUE: _INLINE},
         probe_sizes=(1024, 256 * 1024),
-        # Longer than a thread usually waits for a busy core.
+        # A thread usually waits less than this for a busy core.
         probe_delay_s=10e-3,
-        missing_probes={
-            "allocator": "the CPU's queues keep alive what they use",
-            "capture": "the CPU has no CUDA graphs",
-        },
     ),
 }

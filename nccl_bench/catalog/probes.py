@@ -8,7 +8,6 @@ from enum import StrEnum
 
 from nccl_bench.catalog.arms import USER_ARM, ArmSpec, Order
 from nccl_bench.catalog.devices import DeviceSpec
-from nccl_bench.catalog.timings import Timing
 
 # The arm that has to fail: its communicator works on a private stream that nothing orders.
 DETECTOR = "dedicated-stream-unordered"
@@ -87,8 +86,7 @@ PROBES: Mapping[str, ProbeSpec] = {row.name: row for row in _ROWS}
 
 def blind_places(probe: ProbeSpec, device: DeviceSpec) -> frozenset[Place]:
     """Where ``probe`` cannot see a race on ``device``, so that to pass there says nothing."""
-    inline = Timing.GATED in device.missing_on_default_stream
-    return frozenset({Place.DEFAULT} if probe.held_back and inline else ())
+    return frozenset({Place.DEFAULT} if probe.held_back and device.inline_default_stream else ())
 
 
 def not_applicable(probe: ProbeSpec, arm: ArmSpec, device: DeviceSpec) -> str | None:

@@ -29,7 +29,7 @@ class Backend(StrEnum):
 Routes = Mapping[str, Mapping[Mode, Backend]]
 
 # The v of all_gatherv and reduce_scatterv: blocks of uneven sizes.
-OPERATIONS = (
+ROUTED_OPERATIONS = (
     "all_reduce",
     "all_gather",
     "all_gatherv",
@@ -42,7 +42,9 @@ OPERATIONS = (
     "recv",
     "send_recv",
 )
-ROUTES: Routes = {operation: {Mode.EAGER: Backend.TORCH, Mode.GRAPH: Backend.COMMUNICATOR} for operation in OPERATIONS}
+ROUTES: Routes = {
+    operation: {Mode.EAGER: Backend.TORCH, Mode.GRAPH: Backend.COMMUNICATOR} for operation in ROUTED_OPERATIONS
+}
 # What has no choice of a backend, and why.
 UNROUTED: Mapping[str, str] = {
     "barrier": "always on the control group, which is Gloo: a barrier of NCCL is a collective that blocks the host",

@@ -1,19 +1,53 @@
-"""The one table of what is measured: collectives, data types and reductions. No torch.
-
-Everything that varies by collective is a field here, so choices, dispatch, bandwidth and the check never branch on a
-collective's name. Sizes, counts and bus factors are nccl-tests' (src/*.cu, ``*GetCollByteCount`` and ``*GetBw``;
-doc/PERFORMANCE.md).
-"""
+"""The table of timings: the question that each one answers, and how its batches are made."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from dataclasses import dataclass
 from enum import StrEnum
 
 
 class Timing(StrEnum):
-    """The four questions a timing can answer, in the order they are measured and shown."""
+    """The names of the timings, in the order in which they are measured and listed."""
 
     EAGER = "eager"
     GATED = "gated"
     GRAPH = "graph"
     ENQUEUE = "enqueue"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TimingSpec:
+    """One row of the table: a timing and what it needs."""
+
+    title: str  # the name in the title of a table
+    question: str  # the question that the timing answers, as a sentence
+    gated: bool = True  # a gate holds the stream until the host has enqueued the whole batch
+    captured: bool = False  # the operations are captured into a CUDA graph, and the batch replays it
+    moves_bytes: bool = True  # False: the CPU thread alone is timed, so there is no bandwidth
+    per_iteration: bool = False  # events can be put between the operations, to time each of them
+
+
+TIMINGS: Mapping[Timing, TimingSpec] = {
+    Timing.EAGER: TimingSpec(
+        title="eager latency",
+        question="Back-to-back calls from an empty queue, launch cost included.",
+        gated=False,
+        per_iteration=True,
+    ),
+    Timing.GATED: TimingSpec(
+        title="gated latency",
+        question="What the device spends, launch cost excluded.",
+        per_iteration=True,
+    ),
+    Timing.GRAPH: TimingSpec(
+        title="graph latency",
+        question="One operation inside a captured CUDA graph.",
+        captured=True,
+    ),
+    Timing.ENQUEUE: TimingSpec(
+        title="enqueue cost",
+        question="What one call costs the CPU thread.",
+        moves_bytes=False,
+    ),
+}

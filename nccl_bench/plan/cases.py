@@ -14,7 +14,7 @@ from nccl_bench.catalog.cases import Case, Scenario
 from nccl_bench.catalog.collectives import COLLECTIVES, Placement
 from nccl_bench.catalog.dtypes import DTYPES
 from nccl_bench.catalog.support import unsupported
-from nccl_bench.catalog.timings import Timing
+from nccl_bench.catalog.timings import TIMINGS, Timing
 from nccl_bench.config.run import CallerStream, RunConfig
 from nccl_bench.config.sizes import format_size, unique
 from nccl_bench.errors import UsageError
@@ -192,6 +192,7 @@ def _timings(config: RunConfig) -> tuple[tuple[Timing, ...], list[str]]:
     timings = tuple(timing for timing in config.timings if timing not in missing)
     if not timings:
         raise UsageError("no timing is left to measure: " + "; ".join(left_out))
-    if config.per_iteration and not {Timing.EAGER, Timing.GATED} & set(timings):
-        raise UsageError("--per-iteration puts events between operations: it needs eager or gated among the timings")
+    if config.per_iteration and not any(TIMINGS[timing].per_iteration for timing in timings):
+        fitting = " or ".join(timing for timing, spec in TIMINGS.items() if spec.per_iteration)
+        raise UsageError(f"--per-iteration puts events between operations: add {fitting} to --timing")
     return timings, left_out

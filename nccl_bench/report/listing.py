@@ -13,8 +13,8 @@ from nccl_bench.catalog.devices import DEVICES, DeviceSpec
 from nccl_bench.catalog.dtypes import DTYPES
 from nccl_bench.catalog.probes import PROBES
 from nccl_bench.catalog.routes import ROUTES, UNROUTED, Routes
+from nccl_bench.catalog.timings import TIMINGS
 from nccl_bench.report.layout import GAP, column
-from nccl_bench.report.timings import TIMINGS
 
 # A section is names, or rows of cells by their headers.
 Cell = str | bool | Sequence[str]
@@ -54,7 +54,7 @@ def sections(routes: Routes = ROUTES, user_arms: Mapping[str, str] = MappingProx
         ],
         "dtypes": list(DTYPES),
         "redops": [redop.value for redop in RedOp],
-        "timings": [{"timing": timing.value, "question": question} for timing, (_, question) in TIMINGS.items()],
+        "timings": [{"timing": timing.value, "question": row.question} for timing, row in TIMINGS.items()],
         "devices": [
             {"device": device.name, "transport": device.transport, "lacks": _lacks(device)}
             for device in DEVICES.values()

@@ -11,7 +11,7 @@ from nccl_bench.analysis.summary import Row, measured_rows
 from nccl_bench.catalog.arms import ARMS, TWIN_SUFFIX, twin_of
 from nccl_bench.catalog.collectives import COLLECTIVES
 from nccl_bench.catalog.routes import Mode
-from nccl_bench.catalog.timings import Timing
+from nccl_bench.catalog.timings import TIMINGS, Timing
 from nccl_bench.config.sizes import format_size
 from nccl_bench.records.importers.nccl_tests import OverRanks
 from nccl_bench.records.run import Run
@@ -182,7 +182,7 @@ def _same_paths(run: Run, arms: Collection[str], baseline: str) -> Iterator[str]
             continue
         timings = dict.fromkeys(line.timing for line in measured if line.case.collective == collective)
         for mode in Mode:
-            seen = [timing for timing in timings if (timing == Timing.GRAPH) == (mode is Mode.GRAPH)]
+            seen = [timing for timing in timings if TIMINGS[timing].captured == (mode is Mode.GRAPH)]
             same = path.get(mode)
             if seen and same is not None and same == of_baseline.get(mode):
                 where = f"{collective} ({', '.join(seen)})"
@@ -302,7 +302,7 @@ def not_measured(run: Run) -> Iterator[str]:
 
 def _waits(row: Row) -> bool:
     """Whether ranks wait for each other: a root may be done long before the rest, and a CPU's call waits for nobody."""
-    return not COLLECTIVES[row.collective or ""].rooted and row.timing != Timing.ENQUEUE
+    return not COLLECTIVES[row.collective or ""].rooted and TIMINGS[Timing(row.timing or "")].moves_bytes
 
 
 def _label(row: Row, run: str) -> str:

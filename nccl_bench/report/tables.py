@@ -7,12 +7,11 @@ from collections.abc import Callable, Iterator, Mapping
 from nccl_bench.analysis.summary import Row, summary_rows
 from nccl_bench.catalog.arms import TWIN_SUFFIX
 from nccl_bench.catalog.cases import Case
-from nccl_bench.catalog.timings import Timing
+from nccl_bench.catalog.timings import TIMINGS, Timing
 from nccl_bench.config.sizes import format_size
 from nccl_bench.records.run import Run
 from nccl_bench.records.schema import Crash, Hang, Samples, Status
 from nccl_bench.report.layout import Column, Table, bandwidth, column, counted, fold, pairs, ratio, significant
-from nccl_bench.report.timings import TIMINGS
 
 CPU_NOTICE = "CPU run: these figures say nothing about GPUs."
 # No batch of this cell was kept.
@@ -31,13 +30,13 @@ def measurement_tables(run: Run) -> Iterator[Table]:
             if not measured:
                 continue
             cells = broken | measured
-            name, question = TIMINGS[timing]
-            loop_us = (run.meta.get("worker") or {}).get("loop_cost_us") if timing is Timing.ENQUEUE else None
+            spec, question = TIMINGS[timing], TIMINGS[timing].question
+            loop_us = (run.meta.get("worker") or {}).get("loop_cost_us") if not spec.moves_bytes else None
             if loop_us is not None:
                 question += f" The loop's own {significant(loop_us)} us are included."
             what = f"{case_name(of_group[0])}, {counted(run.world_size, 'rank')}"
-            yield _table(run, f"{what}, {name} (us)", (question,), cells, ("us", "ratio"), _latency)
-            if timing is not Timing.ENQUEUE:
+            yield _table(run, f"{what}, {spec.title} (us)", (question,), cells, ("us", "ratio"), _latency)
+            if spec.moves_bytes:
                 yield _table(run, f"{what}, {timing} bandwidth (GB/s)", (), cells, ("algbw", "busbw"), _bandwidth)
 
 

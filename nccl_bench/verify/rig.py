@@ -17,7 +17,6 @@ from nccl_bench.catalog.devices import DeviceSpec
 from nccl_bench.catalog.probes import Place
 from nccl_bench.catalog.routes import ROUTES, Routes
 from nccl_bench.catalog.support import unsupported
-from nccl_bench.catalog.timings import Timing
 from nccl_bench.communicators.coordinator import GroupCoordinator
 from nccl_bench.plan.verification import Cell
 from nccl_bench.ranks.control import Control
@@ -137,12 +136,12 @@ class Rig:
     @property
     def inline_default(self) -> bool:
         """Whether the default stream runs inline."""
-        return Timing.GATED in self.device_spec.missing_on_default_stream
+        return self.device_spec.inline_default_stream
 
     @property
     def has_graphs(self) -> bool:
         """Whether the device has CUDA graphs."""
-        return Timing.GRAPH not in self.device_spec.missing_timings
+        return self.device_spec.has_graphs
 
     @contextmanager
     def placed(self, place: Place) -> Iterator[None]:

@@ -6,7 +6,7 @@ from copy import deepcopy
 
 import pytest
 
-from nccl_bench.catalog.routes import OPERATIONS, ROUTES, UNROUTED, Backend, Mode, override
+from nccl_bench.catalog.routes import ROUTED_OPERATIONS, ROUTES, UNROUTED, Backend, Mode, override
 from nccl_bench.communicators.coordinator import GroupCoordinator
 from nccl_bench.errors import UsageError
 
@@ -15,14 +15,14 @@ REVERSED = {Mode.EAGER: Backend.COMMUNICATOR, Mode.GRAPH: Backend.TORCH}
 
 
 def test_by_default_torch_carries_everything_eagerly_and_the_communicator_in_graphs() -> None:
-    assert tuple(ROUTES) == OPERATIONS
+    assert tuple(ROUTES) == ROUTED_OPERATIONS
     assert all(row == {Mode.EAGER: Backend.TORCH, Mode.GRAPH: Backend.COMMUNICATOR} for row in ROUTES.values())
 
 
 def test_every_operation_of_the_coordinator_is_routed_or_says_why_not() -> None:
     public = {name for name, value in vars(GroupCoordinator).items() if callable(value) and name[0] != "_"}
     state = {"change_state", "graph_capture", "private_streams", "close"}
-    assert public - state - {"outplace_all_reduce"} == {*OPERATIONS, *UNROUTED}
+    assert public - state - {"outplace_all_reduce"} == {*ROUTED_OPERATIONS, *UNROUTED}
 
 
 def test_without_overrides_the_table_is_as_it_was() -> None:
@@ -32,24 +32,24 @@ def test_without_overrides_the_table_is_as_it_was() -> None:
 
 
 def test_an_override_without_an_operation_is_of_all() -> None:
-    assert override(["eager=communicator", "graph=torch"]) == dict.fromkeys(OPERATIONS, REVERSED)
+    assert override(["eager=communicator", "graph=torch"]) == dict.fromkeys(ROUTED_OPERATIONS, REVERSED)
 
 
-@pytest.mark.parametrize("operation", OPERATIONS)
+@pytest.mark.parametrize("operation", ROUTED_OPERATIONS)
 def test_an_override_of_one_operation_is_of_no_other(operation: str) -> None:
     assert override([f"{operation}.graph=torch"]) == {**ROUTES, operation: TORCH_ONLY}
 
 
 def test_a_later_override_wins() -> None:
     broad, narrow = "graph=torch", "reduce.graph=communicator"
-    assert override([broad, narrow]) == {**dict.fromkeys(OPERATIONS, TORCH_ONLY), "reduce": ROUTES["reduce"]}
-    assert override([narrow, broad]) == dict.fromkeys(OPERATIONS, TORCH_ONLY)
+    assert override([broad, narrow]) == {**dict.fromkeys(ROUTED_OPERATIONS, TORCH_ONLY), "reduce": ROUTES["reduce"]}
+    assert override([narrow, broad]) == dict.fromkeys(ROUTED_OPERATIONS, TORCH_ONLY)
 
 
 def test_overrides_are_applied_to_the_table_given_and_leave_it_alone() -> None:
     mine = override(["eager=communicator"])
     before, defaults = deepcopy(mine), deepcopy(ROUTES)
-    assert override(["graph=torch"], mine) == dict.fromkeys(OPERATIONS, REVERSED)
+    assert override(["graph=torch"], mine) == dict.fromkeys(ROUTED_OPERATIONS, REVERSED)
     assert mine == before
     assert defaults == ROUTES
 
@@ -80,5 +80,5 @@ def test_what_is_no_override_is_refused_with_what_is_allowed(text: str) -> None:
         override(["graph=torch", text])
     message = str(refused.value)
     assert repr(text) in message
-    for allowed in (*OPERATIONS, *Mode, *Backend, "[OPERATION.]MODE=BACKEND", "eager=communicator"):
+    for allowed in (*ROUTED_OPERATIONS, *Mode, *Backend, "[OPERATION.]MODE=BACKEND", "eager=communicator"):
         assert allowed in message

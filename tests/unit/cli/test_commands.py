@@ -646,7 +646,7 @@ BAD: list[tuple[tuple[str, ...], int, tuple[str, ...]]] = [
     (("run", *FLOAT8), 2, ("nothing is left to measure", "Gloo does not reduce float8")),
     (("run", "--timing", "graph"), 2, ("no timing is left", "no CUDA graphs")),
     (("run", "--timing", "gated", "--caller-stream", "default"), 2, ("no timing is left", "runs inline")),
-    (("run", "--timing", "enqueue", "--per-iteration"), 2, ("needs eager or gated",)),
+    (("run", "--timing", "enqueue", "--per-iteration"), 2, ("add eager or gated",)),
     (("run", "missing.toml"), 2, ("missing.toml cannot be read", "No such file")),
     (("run", "a-run"), 2, ("a-run cannot be read", "directory")),
     (("run", "bad-key.toml"), 2, ("bad-key.toml", "'timout_s'", "did you mean 'timeout_s'?")),

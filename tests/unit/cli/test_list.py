@@ -14,12 +14,11 @@ from nccl_bench.catalog.collectives import COLLECTIVES, Placement, RedOp
 from nccl_bench.catalog.devices import DEVICES
 from nccl_bench.catalog.dtypes import DTYPES
 from nccl_bench.catalog.probes import PROBES
-from nccl_bench.catalog.routes import OPERATIONS, ROUTES, UNROUTED
-from nccl_bench.catalog.timings import Timing
+from nccl_bench.catalog.routes import ROUTED_OPERATIONS, ROUTES, UNROUTED
+from nccl_bench.catalog.timings import TIMINGS, Timing
 from nccl_bench.cli import app
 from nccl_bench.config.user_arms import GROUP
 from nccl_bench.report.listing import listing_text, sections
-from nccl_bench.report.timings import TIMINGS
 
 SECTIONS = tuple(sections())
 
@@ -83,7 +82,7 @@ def test_everything_there_is_is_in_the_json() -> None:
     assert found["dtypes"] == list(DTYPES)
     assert found["redops"] == list(RedOp)
     assert {row["timing"]: row["question"] for row in found["timings"]} == {
-        timing: TIMINGS[timing][1] for timing in Timing
+        timing: TIMINGS[timing].question for timing in Timing
     }
     for row in found["devices"]:
         device = DEVICES[row["device"]]
@@ -106,7 +105,7 @@ def test_the_tables_fit_and_say_what_the_json_says(width: int) -> None:
     assert all(line == line.rstrip() for line in text.splitlines())
     names = set(text.replace(",", " ").split())
     assert {*SECTIONS, *ARMS, *COLLECTIVES, *DTYPES, *RedOp, *Timing, *DEVICES, *PROBES, *UNROUTED} <= names
-    assert set(OPERATIONS) <= names
+    assert set(ROUTED_OPERATIONS) <= names
 
 
 def test_entry_points_of_installed_packages_are_listed(monkeypatch: pytest.MonkeyPatch) -> None:

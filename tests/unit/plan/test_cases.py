@@ -160,7 +160,7 @@ def test_a_collective_without_an_in_place_form_is_measured_out_of_place(asked: s
         ({"root": 4}, 4, "the root is rank 4, and there are ranks 0 to 3"),
         ({"ops_per_batch": 101}, 2, "is 101: it is 100 at the most with these arms"),
         ({"ops_per_batch": 501, "arms": "stream-free"}, 2, "is 501: it is 500 at the most with these arms"),
-        ({"timings": "enqueue", "per_iteration": True}, 2, "--per-iteration .* needs eager or gated"),
+        ({"timings": "enqueue", "per_iteration": True}, 2, "--per-iteration .* add eager or gated"),
         (
             {"timings": "gated,enqueue", "caller_stream": "default"},
             2,
@@ -247,7 +247,7 @@ def test_a_graph_cannot_be_held_back_on_cudas_default_stream() -> None:
 
 def test_per_iteration_needs_a_timing_with_events_around_operations() -> None:
     assert make_plan(resolve("cpu", {"per_iteration": True, "timings": "gated,enqueue"}), 2).timings
-    with pytest.raises(UsageError, match="needs eager or gated"):
+    with pytest.raises(UsageError, match="add eager or gated"):
         make_plan(resolve("cuda", {"per_iteration": True, "timings": "graph"}), 2)
 
 
