@@ -13,7 +13,7 @@ from nccl_bench.catalog.arms import ARMS
 from nccl_bench.catalog.probes import DETECTOR, PROBES
 from nccl_bench.errors import ExitCode
 from nccl_bench.plan.verification import Cell
-from tests.support import mutants
+from tests.support import defective_communicators
 
 pytestmark = pytest.mark.timeout(600)
 
@@ -86,6 +86,6 @@ def test_every_arm_passes_every_probe_and_the_detector_is_caught() -> None:
 
 def test_of_every_mutant_the_probes_see_what_they_are_for_and_nothing_else() -> None:
     cells = [Cell(arm=arm, probe=probe) for arm, probes in SEEN.items() for probe in probes]
-    proven = mutants.prove("cuda", cells, timeout_s=60)
-    assert mutants.mismatches(proven, SEEN) == {}
+    proven = defective_communicators.prove("cuda", cells, timeout_s=60)
+    assert defective_communicators.mismatches(proven, SEEN) == {}
     assert proven.exit_code is ExitCode.RACE

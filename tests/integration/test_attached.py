@@ -12,7 +12,7 @@ import pytest
 
 from nccl_bench.records.run import Run
 from nccl_bench.records.schema import Crash, Hang, Samples, Status
-from tests.support.command import Ended, Place
+from tests.support.command import CommandResult, Sandbox
 
 ARMS = ("stream-free", "torch")
 MEASURED = (*ARMS, "stream-free:twin")
@@ -21,8 +21,8 @@ RUN = ("run", "--arms", ",".join(ARMS), *FEW, "--out", "there")
 
 
 @pytest.fixture
-def place(tmp_path: Path) -> Place:
-    return Place(tmp_path)
+def place(tmp_path: Path) -> Sandbox:
+    return Sandbox(tmp_path)
 
 
 def mpirun(rank: int) -> dict[str, str]:
@@ -54,11 +54,11 @@ def free_endpoint() -> str:
 
 
 def both_ranks(
-    place: Place,
+    place: Sandbox,
     variables: Callable[[int], Mapping[str, str]],
     *arguments: str,
     faults: Sequence[Mapping[str, object]] = (),
-) -> list[Ended]:
+) -> list[CommandResult]:
     """Start two ranks by hand, as a launcher would, and wait for both."""
     endpoint = free_endpoint()
     processes = [
@@ -71,7 +71,7 @@ def both_ranks(
     return [place.wait(process) for process in processes]
 
 
-def assert_recorded(place: Place, ended: Ended, mode: str) -> None:
+def assert_recorded(place: Sandbox, ended: CommandResult, mode: str) -> None:
     """One run of two ranks, all of it right, and the tables on the standard output of rank 0."""
     run = Run.load(place.cwd / "there")
     assert run.meta["launch"] == {"mode": f"attached: {mode}", "world_size": 2, "nproc": 2, "nnodes": 1}
@@ -84,7 +84,7 @@ def assert_recorded(place: Place, ended: Ended, mode: str) -> None:
     assert (place.cwd / "there" / "summary.csv").read_text(encoding="utf-8").count("\n") == 1 + len(lines)
 
 
-def test_under_an_outer_torchrun_rank_0_prints_and_records(place: Place) -> None:
+def test_under_an_outer_torchrun_rank_0_prints_and_records(place: Sandbox) -> None:
     process = place.start(
         *("-m", "torch.distributed.run", "--nproc-per-node", "2", "--rdzv-backend", "c10d"),
         *("--rdzv-endpoint", "127.0.0.1:0", "--local-addr", "127.0.0.1"),
@@ -97,7 +97,7 @@ def test_under_an_outer_torchrun_rank_0_prints_and_records(place: Place) -> None
     assert place.processes() == []
 
 
-def test_ranks_of_mpirun_meet_and_only_the_first_speaks(place: Place) -> None:
+def test_ranks_of_mpirun_meet_and_only_the_first_speaks(place: Sandbox) -> None:
     first, second = both_ranks(place, mpirun, "--sizes", "1K")
     assert (first.code, second.code) == (0, 0), (first.stderr, second.stderr)
     assert_recorded(place, first, "mpirun")
@@ -107,7 +107,7 @@ def test_ranks_of_mpirun_meet_and_only_the_first_speaks(place: Place) -> None:
     place.assert_nothing_is_left()
 
 
-def test_ranks_of_srun_end_by_their_deadline_with_a_record_of_the_hang(place: Place) -> None:
+def test_ranks_of_srun_end_by_their_deadline_with_a_record_of_the_hang(place: Sandbox) -> None:
     fault = {"rank": 1, "arm": "torch", "act": "hang", "size_bytes": 2048}
     ends = both_ranks(place, srun, "--sizes", "1K,2K", "-T", "4", faults=[fault])
     assert [ended.code for ended in ends] == [6, 6], ends
@@ -134,7 +134,7 @@ def test_ranks_of_srun_end_by_their_deadline_with_a_record_of_the_hang(place: Pl
     place.assert_nothing_is_left()
 
 
-def test_a_rank_whose_peer_dies_keeps_and_shows_what_was_measured(place: Place) -> None:
+def test_a_rank_whose_peer_dies_keeps_and_shows_what_was_measured(place: Sandbox) -> None:
     fault = {"rank": 1, "arm": "torch", "act": "kill", "size_bytes": 2048}
     first, second = both_ranks(place, mpirun, "--sizes", "1K,2K", faults=[fault])
     assert (first.code, second.code) == (3, -signal.SIGKILL), first

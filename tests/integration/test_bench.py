@@ -12,7 +12,7 @@ from nccl_bench.bench.case_run import LONGEST_GATE
 from nccl_bench.bench.stopping import ROUNDS_PER_BLOCK
 from nccl_bench.records.schema import Line, Samples, Skipped, Status, from_json
 from tests.support.bench_worker import MEASURED
-from tests.support.ranks import run_ranks
+from tests.support.rank_processes import run_ranks
 
 Reports = list[dict[str, Any]]
 TIMINGS = ("eager", "gated", "enqueue")

@@ -13,7 +13,7 @@ import pytest
 from nccl_bench.catalog.timings import Timing
 from nccl_bench.records.run import Run
 from nccl_bench.records.schema import Crash, Hang, Samples, Status, parse
-from tests.support.command import Ended, Place, until
+from tests.support.command import CommandResult, Sandbox, wait_until
 
 HOST = socket.gethostname()
 TIMINGS = (Timing.EAGER, Timing.GATED, Timing.ENQUEUE)
@@ -27,11 +27,11 @@ def fault(act: str, arm: str, size_bytes: int | None = None) -> dict[str, object
 
 
 @pytest.fixture
-def place(tmp_path: Path) -> Place:
-    return Place(tmp_path)
+def place(tmp_path: Path) -> Sandbox:
+    return Sandbox(tmp_path)
 
 
-def run(place: Place, *arguments: str, faults: list[dict[str, object]]) -> Ended:
+def run(place: Sandbox, *arguments: str, faults: list[dict[str, object]]) -> CommandResult:
     ended = place.nccl_bench(*RUN, *arguments, env=place.environment(faults))
     place.assert_nothing_is_left()
     assert "Traceback" not in ended.stdout + ended.stderr
@@ -53,7 +53,7 @@ def flat(text: str) -> str:
     return " ".join(text.split())
 
 
-def test_what_raises_hangs_or_is_wrong_costs_its_case_and_no_other(place: Place) -> None:
+def test_what_raises_hangs_or_is_wrong_costs_its_case_and_no_other(place: Sandbox) -> None:
     faults = [fault("raise", "torch", 2048), fault("wrong", "stream-free", 8192), fault("hang", "torch", 16384)]
     ended = run(place, "--sizes", "1K:16K:x2", "--collective", "all_gather", "-T", "4", faults=faults)
     # The worst of what was seen.
@@ -96,7 +96,7 @@ def test_what_raises_hangs_or_is_wrong_costs_its_case_and_no_other(place: Place)
     assert shown.count(where) == 1
 
 
-def test_a_failure_in_set_up_is_one_message_and_the_end(place: Place) -> None:
+def test_a_failure_in_set_up_is_one_message_and_the_end(place: Sandbox) -> None:
     ended = run(place, "--sizes", "1K,2K", faults=[fault("raise", "torch")])
     assert (ended.code, ended.stdout) == (3, "")
     reason = f"rank 1 on {HOST} ended with exit code 3: ValueError: planted"
@@ -108,12 +108,12 @@ def test_a_failure_in_set_up_is_one_message_and_the_end(place: Place) -> None:
     assert (crash.case, crash.arm, crash.rank, crash.message) == (None, "torch", 1, reason)
 
 
-def test_ctrl_c_keeps_and_shows_what_was_measured(place: Place) -> None:
+def test_ctrl_c_keeps_and_shows_what_was_measured(place: Sandbox) -> None:
     process = place.start("-m", "nccl_bench", *RUN, "--sizes", "8:8K:+8", "--out", "there")
     samples = place.cwd / "there" / "samples.jsonl"
     # At least the first size is whole then.
     whole = len(MEASURED) * len(TIMINGS)
-    until(lambda: samples.exists() and samples.read_text(encoding="utf-8").count("\n") >= whole, process)
+    wait_until(lambda: samples.exists() and samples.read_text(encoding="utf-8").count("\n") >= whole, process)
     assert len(place.processes()) >= 4
     process.send_signal(signal.SIGINT)
     ended = place.wait(process, timeout_s=25)

@@ -20,7 +20,7 @@ from nccl_bench.ranks.spec import WorkerSpec
 from nccl_bench.records.run import FILES, Run
 from nccl_bench.records.schema import SCHEMA, Samples, Status
 from nccl_bench.records.store import RunStore
-from tests.support.command import Ended, Place
+from tests.support.command import CommandResult, Sandbox
 
 SIZES = (1024, 4096, 65536)
 COLLECTIVES = ("all_reduce", "all_gather")
@@ -31,23 +31,23 @@ ARGUMENTS += ["--max-rounds", "2", "--max-seconds", "600", "--threshold", "5%"]
 
 
 @pytest.fixture(scope="module")
-def place(tmp_path_factory: pytest.TempPathFactory) -> Place:
-    return Place(tmp_path_factory.mktemp("run"))
+def place(tmp_path_factory: pytest.TempPathFactory) -> Sandbox:
+    return Sandbox(tmp_path_factory.mktemp("run"))
 
 
 @pytest.fixture(scope="module")
-def ended(place: Place) -> Ended:
+def ended(place: Sandbox) -> CommandResult:
     return place.nccl_bench("run", *ARGUMENTS, "--name", "everything")
 
 
 @pytest.fixture(scope="module")
-def directory(ended: Ended, place: Place) -> Path:
+def directory(ended: CommandResult, place: Sandbox) -> Path:
     assert ended.code == 0, ended.stderr
     (found,) = (place.cwd / "results").iterdir()
     return found
 
 
-def test_the_run_ends_well_and_says_where_it_is(directory: Path, ended: Ended, place: Place) -> None:
+def test_the_run_ends_well_and_says_where_it_is(directory: Path, ended: CommandResult, place: Sandbox) -> None:
     assert ended.stderr == f"nccl-bench: recorded in {directory}\n"
     assert re.fullmatch(r"\d{8}-\d{6}-everything", directory.name)
     assert sorted(path.name for path in directory.iterdir()) == sorted(FILES)
@@ -94,33 +94,33 @@ def test_every_case_arm_and_timing_has_one_line_of_right_results(directory: Path
     assert {line.rounds for line in measured if line.timing is Timing.EAGER} == {(0, 1)}
 
 
-def test_summary_csv_is_tidy_and_the_same_as_a_reports(directory: Path, place: Place) -> None:
+def test_summary_csv_is_tidy_and_the_same_as_a_reports(directory: Path, place: Sandbox) -> None:
     text = (directory / "summary.csv").read_text(encoding="utf-8")
     rows = list(csv.DictReader(io.StringIO(text)))
     assert list(rows[0]) == list(COLUMNS)
     assert len(rows) == len(Run.load(directory).lines)
     assert {row["ratio"] for row in rows if row["arm"] == "dedicated-stream"} == {""}
-    assert place.nccl_bench("report", str(directory), "--csv") == Ended(code=0, stdout=text, stderr="")
+    assert place.nccl_bench("report", str(directory), "--csv") == CommandResult(code=0, stdout=text, stderr="")
 
 
 def test_tables_in_a_pipe_are_ascii_of_80_columns_and_a_report_prints_them_again(
-    directory: Path, ended: Ended, place: Place
+    directory: Path, ended: CommandResult, place: Sandbox
 ) -> None:
     assert ended.stdout.isascii()
     assert "\x1b" not in ended.stdout
     assert max(map(len, ended.stdout.splitlines())) <= 80
     for collective, timing in itertools.product(COLLECTIVES, ("eager latency", "gated latency", "enqueue cost")):
         assert re.search(rf"^{collective} bfloat16 .*2 ranks, {timing} \(us\)$", ended.stdout, re.MULTILINE)
-    assert place.nccl_bench("report", str(directory)) == Ended(code=0, stdout=ended.stdout, stderr="")
+    assert place.nccl_bench("report", str(directory)) == CommandResult(code=0, stdout=ended.stdout, stderr="")
 
 
-def test_json_of_a_report_is_the_run_and_its_rows(directory: Path, place: Place) -> None:
+def test_json_of_a_report_is_the_run_and_its_rows(directory: Path, place: Sandbox) -> None:
     report = json.loads(place.nccl_bench("report", str(directory), "--json").stdout)
     assert report["run"] == json.loads((directory / "run.json").read_text(encoding="utf-8"))
     assert len(report["summary"]) == len(Run.load(directory).lines)
 
 
-def test_a_second_run_never_overwrites_the_first(directory: Path, place: Place) -> None:
+def test_a_second_run_never_overwrites_the_first(directory: Path, place: Sandbox) -> None:
     before = {path.name: path.read_bytes() for path in directory.iterdir()}
     again = place.nccl_bench("run", *ARGUMENTS, "--out", str(directory))
     assert (again.code, again.stdout) == (2, "")
@@ -129,7 +129,7 @@ def test_a_second_run_never_overwrites_the_first(directory: Path, place: Place) 
 
 
 def test_options_of_the_measurement_reach_the_worker_and_one_rank_alone_is_a_run(tmp_path: Path) -> None:
-    place = Place(tmp_path)
+    place = Sandbox(tmp_path)
     arms = ("transport", "stream-free", "dedicated-stream-wait-stream")
     options = ["--sizes", "1K", "--arms", ",".join(arms), "--baseline", "transport", "--rounds", "2"]
     options += ["--max-rounds", "2"]
@@ -169,7 +169,7 @@ def test_a_relaunched_worker_goes_on_with_the_time_of_the_whole_run(tmp_path: Pa
         left_out=[],
         environment={},
     )
-    place = Place(tmp_path / "place")
+    place = Sandbox(tmp_path / "place")
     spec_file = tmp_path / "spec.json"
     spec = WorkerSpec(config=config, run_dir=str(store.path), scratch=str(tmp_path), first_case=0)
     replace(spec, started=spec.started - 1000).write(spec_file)

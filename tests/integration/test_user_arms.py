@@ -11,7 +11,7 @@ import pytest
 from nccl_bench.errors import ExitCode
 from nccl_bench.records.run import Run
 from nccl_bench.records.schema import Crash, Hang, Samples, Status
-from tests.support.command import Ended, Place
+from tests.support.command import CommandResult, Sandbox
 
 pytestmark = pytest.mark.timeout(240)
 
@@ -73,7 +73,7 @@ def write_files(cwd: Path) -> None:
 @pytest.fixture(scope="module")
 def ran(tmp_path_factory: pytest.TempPathFactory) -> SimpleNamespace:
     """One run of everything."""
-    place = Place(tmp_path_factory.mktemp("user_arms"))
+    place = Sandbox(tmp_path_factory.mktemp("user_arms"))
     write_files(place.cwd)
     ended = place.nccl_bench(*RUN)
     place.assert_nothing_is_left()
@@ -94,7 +94,7 @@ def test_every_arm_that_works_has_its_column(ran: SimpleNamespace) -> None:
 
 
 def test_what_fails_is_one_message_with_the_arm_the_call_and_the_line_of_the_user(ran: SimpleNamespace) -> None:
-    ended: Ended = ran.ended
+    ended: CommandResult = ran.ended
     (crash,) = (line for line in ran.run.lines if isinstance(line, Crash))
     line = re.escape("(faulty.py:9)")
     assert crash.arm == "raises"
@@ -128,7 +128,7 @@ def test_how_an_arm_is_adapted_and_ordered_is_said(ran: SimpleNamespace) -> None
 
 
 def test_before_is_caught_when_it_is_used_bare_and_after_passes(tmp_path: Path) -> None:
-    place = Place(tmp_path)
+    place = Sandbox(tmp_path)
     arms = ("--arm", f"before={ENGINES}:EngineBefore,order=bare", "--arm", f"after={ENGINES}:EngineAfter")
     arms = (*arms, "--arm", f"example={EXAMPLE}:MyCommunicator")
     ended = place.nccl_bench("verify", *arms, "--probes", "producer,consumer,lifetime")

@@ -18,8 +18,8 @@ from nccl_bench.plan.verification import Cell
 from nccl_bench.ranks.progress import Position
 from nccl_bench.report.verification import verification_text
 from nccl_bench.verify.judgement import Status, Verification
-from tests.support import mutants
-from tests.support.command import Place
+from tests.support import defective_communicators
+from tests.support.command import Sandbox
 
 pytestmark = pytest.mark.timeout(300)
 
@@ -122,17 +122,17 @@ def prove(cells: Sequence[Cell], temporary: Path) -> Proven:
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("CUDA_VISIBLE_DEVICES", "")
         patch.setattr(tempfile, "tempdir", str(temporary))
-        proof = mutants.prove("cpu", cells, timeout_s=TIMEOUT_S, on_progress=look)
+        proof = defective_communicators.prove("cpu", cells, timeout_s=TIMEOUT_S, on_progress=look)
     return Proven(proof=proof, pids=pids, left=list(temporary.iterdir()))
 
 
 @pytest.fixture(scope="module")
-def place(tmp_path_factory: pytest.TempPathFactory) -> Place:
-    return Place(tmp_path_factory.mktemp("command"))
+def place(tmp_path_factory: pytest.TempPathFactory) -> Sandbox:
+    return Sandbox(tmp_path_factory.mktemp("command"))
 
 
 @pytest.fixture(scope="module")
-def command(place: Place) -> Iterator[subprocess.Popen[str]]:
+def command(place: Sandbox) -> Iterator[subprocess.Popen[str]]:
     """The real command, under way."""
     process = place.start(
         *("-m", "nccl_bench", "verify", "--arms", "stream-free", "--probes", "consumer", "--out", "proof.json")
@@ -151,7 +151,7 @@ def proven(tmp_path_factory: pytest.TempPathFactory, command: object) -> Proven:
 
 @pytest.mark.parametrize("arm", SEEN)
 def test_of_every_mutant_the_probes_see_what_they_are_for_and_nothing_else(arm: str, proven: Proven) -> None:
-    assert mutants.mismatches(proven.proof, {arm: SEEN[arm]}) == {}
+    assert defective_communicators.mismatches(proven.proof, {arm: SEEN[arm]}) == {}
 
 
 @pytest.mark.parametrize(
@@ -179,7 +179,7 @@ def test_every_trial_that_has_to_fail_does(arm: str, probe: str, failed: int, tr
 def test_every_mutant_is_tried_and_caught() -> None:
     # The one that forgets both is the detector once more, and for what only GPUs have; the other one is none.
     caught = {arm for arm, probes in SEEN.items() if any(probes.values())} - {DETECTOR}
-    assert set(mutants.MUTANTS) - caught == {"forgets-both", "opens-a-file-once"}
+    assert set(defective_communicators.MUTANTS) - caught == {"forgets-both", "opens-a-file-once"}
 
 
 def test_only_what_broke_is_said_to_have_broken_and_the_rest_went_on(proven: Proven) -> None:
@@ -201,13 +201,13 @@ def test_a_proof_leaves_neither_process_nor_file(proven: Proven) -> None:
 def running(pid: int) -> bool:
     """Whether the process still runs a worker; a zombie has no command line."""
     path = Path(f"/proc/{pid}/cmdline")
-    return path.exists() and mutants.WORKER.encode() in path.read_bytes()
+    return path.exists() and defective_communicators.WORKER.encode() in path.read_bytes()
 
 
 def test_a_detector_that_is_wrong_but_ordered_is_blind_and_proves_nothing(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setenv(mutants.BLIND, "1")
+    monkeypatch.setenv(defective_communicators.BLIND, "1")
     cells = [
         Cell(arm="stream-free", probe="consumer"),
         Cell(arm=DETECTOR, probe="producer"),
@@ -223,7 +223,7 @@ def test_a_detector_that_is_wrong_but_ordered_is_blind_and_proves_nothing(
     assert "BLIND: dedicated-stream-unordered" in text
 
 
-def test_the_command_prints_the_table_and_writes_the_json(place: Place, command: subprocess.Popen[str]) -> None:
+def test_the_command_prints_the_table_and_writes_the_json(place: Sandbox, command: subprocess.Popen[str]) -> None:
     ended = place.wait(command)
     assert (ended.code, ended.stderr) == (0, "")
     assert re.search(r"^stream-free +pass$", ended.stdout, re.MULTILINE)

@@ -34,7 +34,7 @@ from nccl_bench.ranks.progress import Progress
 from nccl_bench.records.schema import Line
 from nccl_bench.streams.cpu_device import CpuStreams
 from nccl_bench.transports.device import open_device
-from tests.support.ranks import report
+from tests.support.rank_processes import run_as_rank
 
 MIB = 1024**2
 ARMS = ("stream-free", "dedicated-stream", "torch")
@@ -301,4 +301,4 @@ def body(group: dist.ProcessGroup) -> object:
 
 
 if __name__ == "__main__":
-    report(body)
+    run_as_rank(body)

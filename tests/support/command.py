@@ -25,7 +25,7 @@ _OF_RANKS = ("RANK", "WORLD_SIZE", "LOCAL_RANK", "LOCAL_WORLD_SIZE", "MASTER_ADD
 
 
 @dataclass(frozen=True, kw_only=True)
-class Ended:
+class CommandResult:
     """How a command ended, and what it printed."""
 
     code: int
@@ -33,7 +33,7 @@ class Ended:
     stderr: str
 
 
-class Place:
+class Sandbox:
     """A current directory, a directory for temporary files, and an environment that marks every process it starts."""
 
     def __init__(self, path: Path) -> None:
@@ -69,11 +69,11 @@ class Place:
             text=True,
         )
 
-    def nccl_bench(self, *arguments: str, env: Mapping[str, str] | None = None) -> Ended:
+    def nccl_bench(self, *arguments: str, env: Mapping[str, str] | None = None) -> CommandResult:
         """Run ``python -m nccl_bench`` to its end."""
         return self.wait(self.start("-m", "nccl_bench", *arguments, env=env))
 
-    def wait(self, process: subprocess.Popen[str], timeout_s: float = 100) -> Ended:
+    def wait(self, process: subprocess.Popen[str], timeout_s: float = 100) -> CommandResult:
         """The end of ``process``; whatever still runs after ``timeout_s`` is killed and fails the test."""
         try:
             stdout, stderr = process.communicate(timeout=timeout_s)
@@ -83,7 +83,7 @@ class Place:
                     os.kill(pid, signal.SIGKILL)
             stdout, stderr = process.communicate()
             raise AssertionError(f"still running after {timeout_s} s:\n{stdout}\n{stderr}") from None
-        return Ended(code=process.returncode, stdout=stdout, stderr=stderr)
+        return CommandResult(code=process.returncode, stdout=stdout, stderr=stderr)
 
     def processes(self) -> list[int]:
         """The ids of all living processes that were started from here, by whatever generation."""
@@ -106,7 +106,7 @@ class Place:
         return Run.load(directory)
 
 
-def until(condition: Callable[[], Any], process: subprocess.Popen[str], timeout_s: float = 60) -> None:
+def wait_until(condition: Callable[[], Any], process: subprocess.Popen[str], timeout_s: float = 60) -> None:
     """Wait for ``condition`` while ``process`` runs."""
     give_up = time.monotonic() + timeout_s
     while not condition():

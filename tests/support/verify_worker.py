@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 
 from nccl_bench.verify.worker import main
-from tests.support.mutants import plant
+from tests.support.defective_communicators import plant
 
 if __name__ == "__main__":
     plant()

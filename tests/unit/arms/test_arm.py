@@ -27,8 +27,10 @@ from nccl_bench.streams import cpu
 from nccl_bench.streams.cpu_device import CpuStreams
 from nccl_bench.transports.device import Device, open_device
 from nccl_bench.transports.gloo import GlooTransport
-from tests.support.communicator_rig import PATIENCE_S, RANK, Gate, gloo_world, nccl_device, pretend_ranks, raw, settles
+from tests.support.communicator_calls import raw_bytes
+from tests.support.communicators import PRETENDED_RANK, nccl_device, one_rank_group, pretend_ranks
 from tests.support.fake_nccl import Call, FakeNccl
+from tests.support.stream_control import PATIENCE_S, Gate, finishes_within
 
 COUNT = 6
 CPU = DEVICES["cpu"]
@@ -41,7 +43,7 @@ EVERY_COLLECTIVE = pytest.mark.parametrize("collective", COLLECTIVES)
 
 @pytest.fixture(scope="module", autouse=True)
 def group() -> Iterator[dist.ProcessGroup]:
-    with gloo_world() as group:
+    with one_rank_group() as group:
         yield group
 
 
@@ -126,13 +128,13 @@ def test_an_arm_runs_whatever_it_supports(make: Callable[[str], Arm], name: str,
         if not supports(name, what):
             continue
         x, y = buffers(what)
-        source = raw(x)
+        source = raw_bytes(x)
         with cpu.stream(caller):
             operation = arm.bind(what, x, y)
             operation()
             operation()
         cpu.synchronize()
-        assert raw(y) == source, what.label
+        assert raw_bytes(y) == source, what.label
         ran += 1
     # Left out of the torch arm, see below.
     assert ran >= (len(DTYPES) - 2 if (name, collective) != ("torch", "send_recv") else 0)
@@ -190,7 +192,7 @@ def check_sees_the_producer(arm: Arm, what: Case, patience_s: float = 0.03) -> N
         caller.submit(x.fill_, 7)
         operation()
     private = arm.communicator.stream
-    overtook = private is not None and settles(private, patience_s)
+    overtook = private is not None and finishes_within(private, patience_s)
     gate.open()
     cpu.synchronize()
     assert not overtook
@@ -206,7 +208,7 @@ def check_is_seen_by_the_consumer(arm: Arm, what: Case, patience_s: float = 0.03
         caller.submit(x.fill_, 7)
         arm.bind(what, x, y)()
         caller.submit(seen.copy_, y)
-    overtook = settles(caller, patience_s)
+    overtook = finishes_within(caller, patience_s)
     gate.open()
     cpu.synchronize()
     assert not overtook
@@ -255,7 +257,7 @@ def test_an_operation_that_is_no_case_s_is_ordered_alike(make: Callable[[str], A
         operation()
         caller.submit(seen.copy_, output)
     private = arm.communicator.stream
-    overtook = private is not None and settles(private)
+    overtook = private is not None and finishes_within(private)
     gate.open()
     cpu.synchronize()
     assert not overtook
@@ -321,7 +323,7 @@ def check_follows_the_caller(arm: Arm) -> None:
     with cpu.stream(called_on):
         called_on.submit(x.fill_, 7)
         operation()
-    before = y.tolist() if settles(bound_on, PATIENCE_S) else []
+    before = y.tolist() if finishes_within(bound_on, PATIENCE_S) else []
     gate.open()
     cpu.synchronize()
     assert before == [100] * COUNT
@@ -470,7 +472,7 @@ def test_the_transport_arm_makes_the_calls_of_the_stream_free_one(
     stream = cpu.Stream()
     for placement in COLLECTIVES[collective].placements:
         what = case(collective, placement=placement, redop=RedOp.MAX, root=2, world_size=4)
-        x, y = buffers(what, 4, RANK)
+        x, y = buffers(what, 4, PRETENDED_RANK)
         with cpu.stream(stream):
             expected = calls_of(stream_free, what, x, y, fake)
             assert calls_of(transport, what, x, y, fake) == expected
@@ -495,7 +497,7 @@ def test_the_case_decides_what_is_called(
     row = COLLECTIVES[collective]
     for placement in row.placements:
         what = case(collective, placement=placement, dtype="bfloat16", redop=RedOp.MIN, root=2, world_size=4)
-        x, y = buffers(what, 4, RANK)
+        x, y = buffers(what, 4, PRETENDED_RANK)
         calls = [call for call in calls_of(arm, what, x, y, fake) if call.count is not None]
         assert len(calls) == (2 if collective == "send_recv" else 1)
         for call in calls:

@@ -17,7 +17,7 @@ from nccl_bench.catalog.timings import Timing
 from nccl_bench.errors import InvalidArgumentError
 from nccl_bench.report import notes
 from nccl_bench.transports.device import Device, open_device
-from tests.support.communicator_rig import gloo_world
+from tests.support.communicators import one_rank_group
 from tests.support.synthetic_runs import case, run, samples
 
 OURS = "gloo all_reduce on the current stream"
@@ -26,7 +26,7 @@ TORCH = "torch.distributed, synchronous"
 
 @pytest.fixture(scope="module", autouse=True)
 def group() -> Iterator[dist.ProcessGroup]:
-    with gloo_world() as group:
+    with one_rank_group() as group:
         yield group
 
 

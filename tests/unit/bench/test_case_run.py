@@ -27,14 +27,14 @@ from nccl_bench.transports import device as device_module
 from nccl_bench.transports.device import Device, open_device, refusal
 from nccl_bench.transports.nccl import NcclTransport
 from nccl_bench.transports.nccl_library import NcclLibrary, Source
-from tests.support.run_of_one import run_of_one
+from tests.support.one_rank_run import run_on_one_rank
 
 
 def measured(one_rank: dist.ProcessGroup, **options: Any) -> tuple[RunConfig, Progress, list[Line]]:
     """A whole run of one rank, its positions and its lines."""
     config = resolve("cpu", {"sizes": "4K", "rounds": 1, "max_rounds": 1, "timings": "eager", **options})
     progress = Progress(None, 0, 0)
-    _, lines = run_of_one(config, one_rank, open_device("cpu", 0), progress)
+    _, lines = run_on_one_rank(config, one_rank, open_device("cpu", 0), progress)
     return config, progress, lines
 
 

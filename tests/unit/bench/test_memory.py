@@ -25,9 +25,10 @@ from nccl_bench.records.schema import Line, Registration, Samples
 from nccl_bench.report import notes
 from nccl_bench.transports.device import Device
 from nccl_bench.transports.nccl import NcclTransport
-from tests.support.communicator_rig import PlantedError, nccl_device
+from tests.support.communicators import nccl_device
 from tests.support.fake_nccl import Call, FakeNccl, build
-from tests.support.run_of_one import run_of_one
+from tests.support.one_rank_run import run_on_one_rank
+from tests.support.stream_control import PlantedError
 from tests.support.synthetic_runs import run, samples
 
 OURS = ["stream-free", "transport", "dedicated-stream", "coordinator"]
@@ -53,7 +54,7 @@ def swept(
     """A run of one rank over the fake NCCL."""
     asked = {"arms": [*OURS, *OTHERS], "sizes": "1K,4K", "timings": "eager", "rounds": 1, "max_rounds": 1}
     config = resolve("cuda", {**asked, "ops_per_batch": 4, "warmup": 1, "dtypes": "float32", **options})
-    return run_of_one(config, group, nccl_device(library), progress or Progress(None, 0, 0))
+    return run_on_one_rank(config, group, nccl_device(library), progress or Progress(None, 0, 0))
 
 
 def faults(calls: Sequence[Call]) -> set[str]:

@@ -20,7 +20,7 @@ from nccl_bench.communicators.torch_distributed import ProcessGroupCommunicator
 from nccl_bench.errors import InvalidArgumentError
 from nccl_bench.streams import cpu
 from nccl_bench.transports.device import open_device
-from tests.support.communicator_rig import gloo_world, nccl_device, pretend_ranks
+from tests.support.communicators import nccl_device, one_rank_group, pretend_ranks
 from tests.support.fake_nccl import FakeNccl
 
 Kind = type[TransportCommunicator]
@@ -29,7 +29,7 @@ Mate = Callable[[int], Tensor]
 
 @pytest.fixture(scope="module")
 def group() -> Iterator[dist.ProcessGroup]:
-    with gloo_world() as group:
+    with one_rank_group() as group:
         yield group
 
 

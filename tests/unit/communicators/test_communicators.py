@@ -22,28 +22,27 @@ from nccl_bench.errors import DisabledError, NcclError
 from nccl_bench.streams import cpu
 from nccl_bench.transports.device import Device, open_device
 from nccl_bench.transports.gloo import GlooTransport
-from tests.support.communicator_rig import (
-    EVERY_OPERATION,
-    HALVES,
-    METHODS,
-    ON_A_STREAM,
-    OPERATIONS,
-    RANK,
-    Gate,
-    Maker,
-    PlantedError,
+from tests.support.communicator_calls import (
+    CALLED_METHODS,
+    CALLS_ON_A_GIVEN_STREAM,
+    COMPLETE_CALLS,
+    EVERY_CALL,
+    HALF_CALLS,
     Tensors,
-    check_follows_the_current_stream,
-    fail,
-    gloo_world,
+    raw_bytes,
+    tensors_for,
+)
+from tests.support.communicators import (
+    PRETENDED_RANK,
+    CommunicatorMaker,
+    assert_follows_the_current_stream,
     nccl_device,
+    one_rank_group,
     pretend_ranks,
-    raw,
     streams_used,
-    tensors_of,
-    watch_ordering,
 )
 from tests.support.fake_nccl import Call, FakeNccl
+from tests.support.stream_control import Gate, PlantedError, raise_planted_error, record_stream_calls
 
 BOTH = pytest.mark.parametrize("kind", [StreamFreeCommunicator, DedicatedStreamCommunicator])
 
@@ -52,7 +51,7 @@ Kind = type[TransportCommunicator]
 
 @pytest.fixture(scope="module")
 def group() -> Iterator[dist.ProcessGroup]:
-    with gloo_world() as group:
+    with one_rank_group() as group:
         yield group
 
 
@@ -62,22 +61,22 @@ def device(fake: FakeNccl) -> Device:
 
 
 @pytest.fixture
-def make(group: dist.ProcessGroup, fake: FakeNccl, monkeypatch: pytest.MonkeyPatch) -> Maker:
+def make(group: dist.ProcessGroup, fake: FakeNccl, monkeypatch: pytest.MonkeyPatch) -> CommunicatorMaker:
     """Makes a communicator of a kind in a pretended world of four, and empties the library's log."""
-    return Maker(group, fake, monkeypatch)
+    return CommunicatorMaker(group, fake, monkeypatch)
 
 
 # Stream identity
 
 
-@pytest.mark.parametrize("name", [*OPERATIONS, *HALVES])
+@pytest.mark.parametrize("name", [*COMPLETE_CALLS, *HALF_CALLS])
 def test_with_use_current_stream_the_dedicated_one_runs_on_the_current_one(
     make: Callable[..., Any], fake: FakeNccl, name: str
 ) -> None:
-    check_follows_the_current_stream(make(DedicatedStreamCommunicator, use_current_stream=True), name, fake)
+    assert_follows_the_current_stream(make(DedicatedStreamCommunicator, use_current_stream=True), name, fake)
 
 
-@pytest.mark.parametrize("name", [*OPERATIONS, *HALVES])
+@pytest.mark.parametrize("name", [*COMPLETE_CALLS, *HALF_CALLS])
 def test_without_an_argument_the_dedicated_one_runs_on_its_private_stream(
     make: Callable[..., Any], fake: FakeNccl, name: str
 ) -> None:
@@ -89,7 +88,7 @@ def test_without_an_argument_the_dedicated_one_runs_on_its_private_stream(
         assert streams_used(communicator, name, fake) == private
 
 
-@pytest.mark.parametrize("name", EVERY_OPERATION)
+@pytest.mark.parametrize("name", EVERY_CALL)
 @pytest.mark.parametrize("use_current_stream", [False, True])
 def test_the_stream_given_to_the_dedicated_one_wins(
     make: Callable[..., Any], fake: FakeNccl, name: str, use_current_stream: bool
@@ -102,7 +101,7 @@ def test_the_stream_given_to_the_dedicated_one_wins(
 
 
 @BOTH
-@pytest.mark.parametrize("name", ON_A_STREAM)
+@pytest.mark.parametrize("name", CALLS_ON_A_GIVEN_STREAM)
 def test_the_context_parallel_all_gather_runs_on_the_stream_it_is_given(
     make: Callable[..., Any], fake: FakeNccl, kind: Kind, name: str
 ) -> None:
@@ -112,7 +111,7 @@ def test_the_context_parallel_all_gather_runs_on_the_stream_it_is_given(
         assert streams_used(communicator, name, fake, stream=cpu.default_stream()) == {0}
 
 
-@pytest.mark.parametrize("name", [*OPERATIONS, *HALVES])
+@pytest.mark.parametrize("name", [*COMPLETE_CALLS, *HALF_CALLS])
 def test_change_state_swaps_the_private_stream(make: Callable[..., Any], fake: FakeNccl, name: str) -> None:
     communicator = make(DedicatedStreamCommunicator)
     private, outer, inner = communicator.stream.handle, cpu.Stream(), cpu.Stream()
@@ -140,15 +139,15 @@ class ForksAndJoins(DedicatedStreamCommunicator):
 
 
 def check_orders_nothing(communicator: Any, name: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    stream = {"stream": cpu.Stream()} if name in ON_A_STREAM else {}
+    stream = {"stream": cpu.Stream()} if name in CALLS_ON_A_GIVEN_STREAM else {}
     with cpu.stream(cpu.Stream()), monkeypatch.context() as patched:
-        ordering = watch_ordering(patched)
-        EVERY_OPERATION[name].call(communicator, tensors_of(communicator), **stream)
+        ordering = record_stream_calls(patched)
+        EVERY_CALL[name].call(communicator, tensors_for(communicator), **stream)
     assert ordering == []
 
 
 @BOTH
-@pytest.mark.parametrize("name", EVERY_OPERATION)
+@pytest.mark.parametrize("name", EVERY_CALL)
 def test_an_operation_neither_waits_nor_orders_streams(
     make: Callable[..., Any], monkeypatch: pytest.MonkeyPatch, kind: Kind, name: str
 ) -> None:
@@ -167,7 +166,7 @@ def parameters(kind: type, method: str) -> dict[str, inspect.Parameter]:
     return dict(inspect.signature(getattr(kind, method)).parameters)
 
 
-@pytest.mark.parametrize("method", sorted(METHODS))
+@pytest.mark.parametrize("method", sorted(CALLED_METHODS))
 def test_the_dedicated_one_takes_an_optional_stream_everywhere_and_differs_in_nothing_else(method: str) -> None:
     dedicated, stream_free = (
         parameters(kind, method) for kind in (DedicatedStreamCommunicator, StreamFreeCommunicator)
@@ -214,17 +213,17 @@ REDUCING = {"ncclAllReduce", "ncclReduceScatter", "ncclReduce"}
 
 @BOTH
 @pytest.mark.parametrize(
-    "name", [name for name in EVERY_OPERATION if name != "outplace_all_reduce" and not name.endswith("with sizes")]
+    "name", [name for name in EVERY_CALL if name != "outplace_all_reduce" and not name.endswith("with sizes")]
 )
 def test_an_operation_is_these_calls_of_the_library(
     make: Callable[..., Any], fake: FakeNccl, kind: Kind, name: str
 ) -> None:
     communicator = make(kind)
     stream = cpu.Stream()
-    given = {"stream": stream} if kind is DedicatedStreamCommunicator or name in ON_A_STREAM else {}
-    tensors = tensors_of(communicator, op=RedOp.MAX)
+    given = {"stream": stream} if kind is DedicatedStreamCommunicator or name in CALLS_ON_A_GIVEN_STREAM else {}
+    tensors = tensors_for(communicator, op=RedOp.MAX)
     with cpu.stream(stream):
-        EVERY_OPERATION[name].call(communicator, tensors, **given)
+        EVERY_CALL[name].call(communicator, tensors, **given)
     [handle] = {call.comm for call in fake.calls()} - {None}
     expected, depth = [], 0
     for function, fields in expected_calls(name, tensors):
@@ -266,7 +265,7 @@ def test_rank_0_makes_the_unique_id_and_the_others_get_it(
     StreamFreeCommunicator(group, device)
     assert fake.calls("ncclGetUniqueId") == []
     [init] = fake.calls("ncclCommInitRank")
-    assert (init.id, init.rank, init.nranks) == (sent, RANK, 4)
+    assert (init.id, init.rank, init.nranks) == (sent, PRETENDED_RANK, 4)
 
 
 @BOTH
@@ -276,11 +275,11 @@ def test_alone_in_the_world_every_operation_is_the_identity(
     make: Callable[..., Any], kind: Kind, dtype: str, op: RedOp
 ) -> None:
     communicator = make(kind, world_size=1)
-    for name, operation in OPERATIONS.items():
-        tensors = tensors_of(communicator, getattr(torch, dtype), op)
-        source = raw(getattr(tensors, operation.source))
+    for name, operation in COMPLETE_CALLS.items():
+        tensors = tensors_for(communicator, getattr(torch, dtype), op)
+        source = raw_bytes(getattr(tensors, operation.source))
         operation.call(communicator, tensors)
-        assert raw(getattr(tensors, operation.target)) == source, name
+        assert raw_bytes(getattr(tensors, operation.target)) == source, name
 
 
 # State
@@ -378,7 +377,7 @@ def test_work_that_failed_is_raised_by_close_and_the_communicator_is_gone(
     make: Callable[..., Any], fake: FakeNccl, kind: Kind
 ) -> None:
     communicator, stream = make(kind), cpu.Stream()
-    stream.submit(fail)
+    stream.submit(raise_planted_error)
     with pytest.raises(PlantedError):
         communicator.close()
     assert functions(fake) == ["ncclCommAbort"]
@@ -400,7 +399,7 @@ def test_the_warm_up_is_one_tiny_all_reduce_ordered_with_its_input(
         return zeros(*size, **options)
 
     monkeypatch.setattr(torch, "zeros", noted)
-    ordering = watch_ordering(monkeypatch)
+    ordering = record_stream_calls(monkeypatch)
     communicator = kind(group, device)
     assert functions(fake) == ["ncclGetUniqueId", "ncclCommInitRank", "ncclAllReduce"]
     [warm_up] = fake.calls("ncclAllReduce")
@@ -429,7 +428,9 @@ def test_a_warm_up_that_fails_in_its_stream_aborts_and_raises(
 ) -> None:
     aborted: list[int] = []
     monkeypatch.setattr(GlooTransport, "abort", lambda self, comm: aborted.append(comm))
-    monkeypatch.setattr(GlooTransport, "all_reduce", lambda self, *args: cpu.from_handle(args[-1]).submit(fail))
+    monkeypatch.setattr(
+        GlooTransport, "all_reduce", lambda self, *args: cpu.from_handle(args[-1]).submit(raise_planted_error)
+    )
     with pytest.raises(PlantedError):
         kind(group, open_device("cpu", 0))
     assert len(aborted) == 1
@@ -445,17 +446,17 @@ def process_group(group: dist.ProcessGroup) -> Iterator[ProcessGroupCommunicator
     communicator.close()
 
 
-@pytest.mark.parametrize("name", HALVES)
+@pytest.mark.parametrize("name", HALF_CALLS)
 def test_of_torch_s_send_and_recv_too_a_disabled_one_is_refused(
     process_group: ProcessGroupCommunicator, name: str
 ) -> None:
-    tensors = tensors_of(process_group)
+    tensors = tensors_for(process_group)
     before = tensors.contents()
     with process_group.change_state(False), pytest.raises(DisabledError, match="is disabled here"):
-        HALVES[name].call(process_group, tensors)
+        HALF_CALLS[name].call(process_group, tensors)
     process_group.close()
     with pytest.raises(DisabledError, match="is closed"):
-        HALVES[name].call(process_group, tensors)
+        HALF_CALLS[name].call(process_group, tensors)
     assert tensors.contents() == before
 
 
@@ -537,7 +538,7 @@ def test_a_failure_inside_an_operations_group_leaves_none_open(
     communicator = make(kind)
     fake.fail_next(function, 5)
     with pytest.raises(NcclError, match=f"{function} returned 5"):
-        OPERATIONS[name].call(communicator, tensors_of(communicator))
+        COMPLETE_CALLS[name].call(communicator, tensors_for(communicator))
     assert fake.group_depth() == 0
     assert functions(fake)[-1] == "ncclGroupEnd"
 

@@ -18,22 +18,10 @@ from nccl_bench.communicators.torch_distributed import ProcessGroupCommunicator
 from nccl_bench.errors import DisabledError, InvalidArgumentError, NcclError
 from nccl_bench.streams import cpu
 from nccl_bench.transports.device import Device, open_device
-from tests.support.communicator_rig import (
-    EVERY_OPERATION,
-    HALVES,
-    OPERATIONS,
-    PATIENCE_S,
-    Gate,
-    Maker,
-    PlantedError,
-    check_follows_the_current_stream,
-    raw,
-    settles,
-    streams_used,
-    tensors_of,
-    watch_ordering,
-)
+from tests.support.communicator_calls import COMPLETE_CALLS, EVERY_CALL, HALF_CALLS, raw_bytes, tensors_for
+from tests.support.communicators import CommunicatorMaker, assert_follows_the_current_stream, streams_used
 from tests.support.fake_nccl import Call, FakeNccl
+from tests.support.stream_control import PATIENCE_S, Gate, PlantedError, finishes_within, record_stream_calls
 
 BOTH_GENERATIONS = pytest.mark.parametrize(
     ("kind", "options"),
@@ -44,7 +32,7 @@ BOTH_GENERATIONS = pytest.mark.parametrize(
     ],
     ids=["stream-free", "legacy", "legacy with use_current_stream"],
 )
-ROUTED = [*OPERATIONS, *HALVES]
+ROUTED = [*COMPLETE_CALLS, *HALF_CALLS]
 # What the table calls them, where that is another name.
 ROWS = {
     "outplace_all_reduce": "all_reduce",
@@ -59,7 +47,7 @@ Options = dict[str, bool]
 
 
 def row(name: str) -> str:
-    return ROWS.get(name, EVERY_OPERATION[name].method)
+    return ROWS.get(name, EVERY_CALL[name].method)
 
 
 class DeviceGroup:
@@ -91,10 +79,10 @@ def _identity(value: object) -> object:
 
 
 @pytest.fixture
-def over_fake(one_rank: dist.ProcessGroup, fake: FakeNccl, monkeypatch: pytest.MonkeyPatch) -> Maker:
+def over_fake(one_rank: dist.ProcessGroup, fake: FakeNccl, monkeypatch: pytest.MonkeyPatch) -> CommunicatorMaker:
     """Makes coordinators in a pretended world of four, between a fake libnccl and a stand-in for torch.distributed."""
     monkeypatch.setattr(coordinator_module, "ProcessGroupCommunicator", DeviceGroup)
-    return Maker(one_rank, fake, monkeypatch)
+    return CommunicatorMaker(one_rank, fake, monkeypatch)
 
 
 @pytest.fixture
@@ -118,7 +106,7 @@ def carriers(coordinator: Any, name: str, fake: FakeNccl) -> set[Backend]:
     """The backends that one call of an operation reaches."""
     fake.reset()
     coordinator.device_group.calls.clear()
-    EVERY_OPERATION[name].call(coordinator, tensors_of(coordinator))
+    EVERY_CALL[name].call(coordinator, tensors_for(coordinator))
     reached = {Backend.TORCH} if coordinator.device_group.calls else set()
     return reached | ({Backend.COMMUNICATOR} if fake.calls() else set())
 
@@ -148,7 +136,7 @@ def check_goes_where_the_table_says(coordinator: Any, routes: Routes, fake: Fake
     ids=",".join,
 )
 def test_every_operation_goes_where_the_table_says(
-    over_fake: Maker, fake: FakeNccl, kind: Kind, options: Options, overrides: list[str]
+    over_fake: CommunicatorMaker, fake: FakeNccl, kind: Kind, options: Options, overrides: list[str]
 ) -> None:
     routes = override(overrides)
     check_goes_where_the_table_says(over_fake(kind, routes=routes, **options), routes, fake)
@@ -165,14 +153,18 @@ class IgnoresTheTable(GroupCoordinator):
 
 
 @pytest.mark.parametrize("mutant", [IgnoresTheMode, IgnoresTheTable])
-def test_the_check_catches_a_coordinator_that_goes_elsewhere(over_fake: Maker, fake: FakeNccl, mutant: Kind) -> None:
+def test_the_check_catches_a_coordinator_that_goes_elsewhere(
+    over_fake: CommunicatorMaker, fake: FakeNccl, mutant: Kind
+) -> None:
     routes = override(["all_gather.eager=communicator"])
     with pytest.raises(AssertionError):
         check_goes_where_the_table_says(over_fake(mutant, routes=routes), routes, fake)
 
 
 @BOTH_GENERATIONS
-def test_without_routes_it_has_the_defaults(over_fake: Maker, fake: FakeNccl, kind: Kind, options: Options) -> None:
+def test_without_routes_it_has_the_defaults(
+    over_fake: CommunicatorMaker, fake: FakeNccl, kind: Kind, options: Options
+) -> None:
     check_goes_where_the_table_says(over_fake(kind, **options), ROUTES, fake)
 
 
@@ -182,7 +174,7 @@ def test_without_routes_it_has_the_defaults(over_fake: Maker, fake: FakeNccl, ki
     [([], False), (["graph=torch"], False), (["eager=communicator"], True), (["recv.eager=communicator"], True)],
 )
 def test_outside_of_graphs_the_communicator_is_on_where_the_table_uses_it(
-    over_fake: Maker, kind: Kind, options: Options, overrides: list[str], on: bool
+    over_fake: CommunicatorMaker, kind: Kind, options: Options, overrides: list[str], on: bool
 ) -> None:
     coordinator = over_fake(kind, routes=override(overrides), **options)
     assert coordinator.communicator.disabled is not on
@@ -196,12 +188,14 @@ def test_outside_of_graphs_the_communicator_is_on_where_the_table_uses_it(
     assert coordinator.communicator.disabled is not on
 
 
-def test_switched_off_where_the_table_uses_it_the_communicator_refuses(over_fake: Maker, fake: FakeNccl) -> None:
+def test_switched_off_where_the_table_uses_it_the_communicator_refuses(
+    over_fake: CommunicatorMaker, fake: FakeNccl
+) -> None:
     coordinator = over_fake(GroupCoordinator)
     with coordinator.graph_capture(), coordinator.change_state(False):
         for name in ROUTED:
             with pytest.raises(DisabledError, match="is disabled here"):
-                EVERY_OPERATION[name].call(coordinator, tensors_of(coordinator))
+                EVERY_CALL[name].call(coordinator, tensors_for(coordinator))
     assert fake.calls() == []
     assert coordinator.device_group.calls == []
 
@@ -212,12 +206,12 @@ def test_switched_off_where_the_table_uses_it_the_communicator_refuses(over_fake
 @BOTH_GENERATIONS
 @pytest.mark.parametrize("name", [name for name in ROUTED if not name.startswith("outplace")])
 def test_torch_gets_the_operation_as_it_was_called_and_no_stream(
-    over_fake: Maker, kind: Kind, options: Options, name: str
+    over_fake: CommunicatorMaker, kind: Kind, options: Options, name: str
 ) -> None:
     coordinator = over_fake(kind, **options)
-    tensors = tensors_of(coordinator)
-    EVERY_OPERATION[name].call(coordinator, tensors)
-    EVERY_OPERATION[name].call(coordinator.device_group, tensors)
+    tensors = tensors_for(coordinator)
+    EVERY_CALL[name].call(coordinator, tensors)
+    EVERY_CALL[name].call(coordinator.device_group, tensors)
     through, directly = coordinator.device_group.calls
     assert through == directly
 
@@ -225,15 +219,15 @@ def test_torch_gets_the_operation_as_it_was_called_and_no_stream(
 @BOTH_GENERATIONS
 @pytest.mark.parametrize("name", [name for name in ROUTED if name != "outplace_all_reduce"])
 def test_the_library_gets_what_the_communicator_makes_of_the_operation(
-    over_fake: Maker, fake: FakeNccl, kind: Kind, options: Options, name: str
+    over_fake: CommunicatorMaker, fake: FakeNccl, kind: Kind, options: Options, name: str
 ) -> None:
     coordinator = over_fake(kind, routes=ON_THE_COMMUNICATOR, **options)
-    tensors = tensors_of(coordinator)
+    tensors = tensors_for(coordinator)
 
     def calls_of(subject: Any) -> list[Call]:
         fake.reset()
         with cpu.stream(stream), coordinator.communicator.change_state(True, **private):
-            EVERY_OPERATION[name].call(subject, tensors)
+            EVERY_CALL[name].call(subject, tensors)
         return fake.calls()
 
     stream = cpu.Stream()
@@ -245,10 +239,10 @@ def test_the_library_gets_what_the_communicator_makes_of_the_operation(
 @BOTH_GENERATIONS
 @pytest.mark.parametrize("name", ROUTED)
 def test_the_library_gets_the_current_stream(
-    over_fake: Maker, fake: FakeNccl, kind: Kind, options: Options, name: str
+    over_fake: CommunicatorMaker, fake: FakeNccl, kind: Kind, options: Options, name: str
 ) -> None:
     coordinator = over_fake(kind, routes=ON_THE_COMMUNICATOR, **options)
-    check_follows_the_current_stream(coordinator, name, fake)
+    assert_follows_the_current_stream(coordinator, name, fake)
     other = cpu.Stream()
     with coordinator.graph_capture() as stream:
         assert streams_used(coordinator, name, fake) == {stream.handle}
@@ -265,7 +259,7 @@ class Watched:
 
     def __getattr__(self, name: str) -> Any:
         value = getattr(self.communicator, name)
-        if name not in {operation.method for operation in EVERY_OPERATION.values()}:
+        if name not in {operation.method for operation in EVERY_CALL.values()}:
             return value
 
         def noted(*args: Any, **options: Any) -> Any:
@@ -278,15 +272,15 @@ class Watched:
 @BOTH_GENERATIONS
 @pytest.mark.parametrize("name", ROUTED)
 def test_only_the_legacy_one_threads_a_stream_through_the_call(
-    over_fake: Maker, kind: Kind, options: Options, name: str
+    over_fake: CommunicatorMaker, kind: Kind, options: Options, name: str
 ) -> None:
     coordinator = over_fake(kind, routes=ON_THE_COMMUNICATOR, **options)
     coordinator.communicator = watched = Watched(coordinator.communicator)
     caller = cpu.Stream()
     with cpu.stream(caller):
-        EVERY_OPERATION[name].call(coordinator, tensors_of(coordinator))
+        EVERY_CALL[name].call(coordinator, tensors_for(coordinator))
         with coordinator.graph_capture() as capturing:
-            EVERY_OPERATION[name].call(coordinator, tensors_of(coordinator))
+            EVERY_CALL[name].call(coordinator, tensors_for(coordinator))
     if kind is GroupCoordinator:
         assert watched.streams == ["no argument"] * 2
     else:
@@ -297,28 +291,28 @@ def test_only_the_legacy_one_threads_a_stream_through_the_call(
 
 
 @BOTH_GENERATIONS
-@pytest.mark.parametrize("name", OPERATIONS)
+@pytest.mark.parametrize("name", COMPLETE_CALLS)
 def test_alone_in_the_world_every_operation_is_the_identity(
     over_gloo: Callable[..., Any], kind: Kind, options: Options, name: str
 ) -> None:
-    coordinator, operation, caller = over_gloo(kind, **options), OPERATIONS[name], cpu.Stream()
+    coordinator, operation, caller = over_gloo(kind, **options), COMPLETE_CALLS[name], cpu.Stream()
 
     def check() -> None:
-        tensors = tensors_of(coordinator)
+        tensors = tensors_for(coordinator)
         untouched = {"part", "whole"} - {operation.target}
-        before = {side: raw(getattr(tensors, side)) for side in (*untouched, operation.source)}
+        before = {side: raw_bytes(getattr(tensors, side)) for side in (*untouched, operation.source)}
         returned = operation.call(coordinator, tensors)
         cpu.current_stream().synchronize()
         result = returned if isinstance(returned, torch.Tensor) else getattr(tensors, operation.target)
-        assert raw(result) == before[operation.source]
-        assert {side: raw(getattr(tensors, side)) for side in before} == before
+        assert raw_bytes(result) == before[operation.source]
+        assert {side: raw_bytes(getattr(tensors, side)) for side in before} == before
 
     with cpu.stream(caller):
         with coordinator.graph_capture():
             check()
         if name in ("broadcast into out", "reduce into out"):
             with pytest.raises(InvalidArgumentError, match="no out-of-place"):
-                operation.call(coordinator, tensors_of(coordinator))
+                operation.call(coordinator, tensors_for(coordinator))
         else:
             check()
 
@@ -369,12 +363,12 @@ def test_a_closed_coordinator_refuses_and_touches_nothing(
 ) -> None:
     for overrides in ([], ["eager=communicator"]):
         coordinator = over_gloo(kind, routes=override(overrides), **options)
-        tensors = tensors_of(coordinator)
+        tensors = tensors_for(coordinator)
         before = tensors.contents()
         coordinator.close()
         # torch.distributed has no out-of-place form of some, and says so first.
         with pytest.raises((DisabledError, InvalidArgumentError)):
-            EVERY_OPERATION[name].call(coordinator, tensors)
+            EVERY_CALL[name].call(coordinator, tensors)
         assert tensors.contents() == before
 
 
@@ -406,7 +400,7 @@ def test_the_capture_stream_first_waits_for_the_current_one(
         caller.submit(x.fill_, 7)
         with coordinator.graph_capture() as stream:
             seen = coordinator.outplace_all_reduce(x)
-            overtook = settles(stream)
+            overtook = finishes_within(stream)
     gate.open()
     caller.synchronize()
     assert not overtook
@@ -429,7 +423,7 @@ def test_the_caller_waits_for_the_capture_stream_on_the_way_out(
             if raises:
                 raise PlantedError
         caller.submit(copy.copy_, seen)
-    overtook = settles(caller)
+    overtook = finishes_within(caller)
     gate.open()
     caller.synchronize()
     assert not overtook
@@ -480,11 +474,11 @@ def test_a_capture_within_a_capture_waits_for_nobody(
     with cpu.stream(cpu.Stream()), coordinator.graph_capture() as stream, coordinator.graph_capture() as same:
         seen = coordinator.outplace_all_reduce(x)
     assert same is stream
-    assert settles(stream, PATIENCE_S)
+    assert finishes_within(stream, PATIENCE_S)
     assert seen.tolist() == [7] * 4
 
 
-def test_inside_graph_capture_the_legacy_private_stream_is_the_capture_stream(over_fake: Maker) -> None:
+def test_inside_graph_capture_the_legacy_private_stream_is_the_capture_stream(over_fake: CommunicatorMaker) -> None:
     coordinator = over_fake(LegacyGroupCoordinator)
     private = coordinator.communicator.stream
     with coordinator.graph_capture() as stream:
@@ -503,9 +497,9 @@ def test_a_closed_coordinator_captures_nothing(over_gloo: Callable[..., Any]) ->
 # The asynchronous all-gather
 
 
-def test_the_asynchronous_all_gather_insists_on_a_stream(over_fake: Maker, fake: FakeNccl) -> None:
+def test_the_asynchronous_all_gather_insists_on_a_stream(over_fake: CommunicatorMaker, fake: FakeNccl) -> None:
     coordinator = over_fake(GroupCoordinator)
-    tensors = tensors_of(coordinator)
+    tensors = tensors_for(coordinator)
     for on in (False, True):
         with (
             coordinator.change_state(on),
@@ -518,7 +512,7 @@ def test_the_asynchronous_all_gather_insists_on_a_stream(over_fake: Maker, fake:
 
 def gathered_on(coordinator: Any, fake: FakeNccl, *stream: object) -> int | None:
     fake.reset()
-    tensors = tensors_of(coordinator)
+    tensors = tensors_for(coordinator)
     coordinator.cp_all_gather_into_tensor_async(tensors.out_whole, tensors.part, *stream)
     [call] = fake.calls()
     assert (call.function, call.send, call.recv) == (
@@ -531,7 +525,7 @@ def gathered_on(coordinator: Any, fake: FakeNccl, *stream: object) -> int | None
 
 @BOTH_GENERATIONS
 def test_the_asynchronous_all_gather_runs_on_the_stream_it_is_given(
-    over_fake: Maker, fake: FakeNccl, kind: Kind, options: Options
+    over_fake: CommunicatorMaker, fake: FakeNccl, kind: Kind, options: Options
 ) -> None:
     given = cpu.Stream()
     for coordinator in (over_fake(kind, routes=ON_THE_COMMUNICATOR, **options), over_fake(kind, **options)):
@@ -544,7 +538,7 @@ def test_the_asynchronous_all_gather_runs_on_the_stream_it_is_given(
 
 @pytest.mark.parametrize("stream", [(), (None,)], ids=["left away", "None"])
 def test_without_a_stream_the_legacy_one_gathers_on_its_private_one(
-    over_fake: Maker, fake: FakeNccl, stream: tuple[None, ...]
+    over_fake: CommunicatorMaker, fake: FakeNccl, stream: tuple[None, ...]
 ) -> None:
     legacy, current = over_fake(LegacyGroupCoordinator), over_fake(LegacyGroupCoordinator, use_current_stream=True)
     caller = cpu.Stream()
@@ -555,10 +549,10 @@ def test_without_a_stream_the_legacy_one_gathers_on_its_private_one(
 
 @BOTH_GENERATIONS
 def test_with_the_communicator_off_torch_gathers_whatever_the_routes(
-    over_fake: Maker, fake: FakeNccl, kind: Kind, options: Options
+    over_fake: CommunicatorMaker, fake: FakeNccl, kind: Kind, options: Options
 ) -> None:
     coordinator = over_fake(kind, routes=ON_THE_COMMUNICATOR, **options)
-    tensors = tensors_of(coordinator)
+    tensors = tensors_for(coordinator)
     with coordinator.change_state(False):
         coordinator.cp_all_gather_into_tensor_async(tensors.out_whole, tensors.part, cpu.Stream())
     coordinator.device_group.all_gather(tensors.out_whole, tensors.part)
@@ -585,7 +579,7 @@ def test_a_barrier_is_on_the_control_group_and_touches_no_stream(
     monkeypatch.setattr(dist, "barrier", noted)
     gate = Gate(caller)  # which the barrier does not wait for
     with cpu.stream(caller), monkeypatch.context() as patched:
-        ordering = watch_ordering(patched)
+        ordering = record_stream_calls(patched)
         coordinator.barrier()
     assert not caller.query()
     gate.open()
@@ -595,14 +589,16 @@ def test_a_barrier_is_on_the_control_group_and_touches_no_stream(
 
 @BOTH_GENERATIONS
 def test_it_has_the_groups_rank_and_size_and_no_stream_to_be_ordered_with(
-    over_fake: Maker, kind: Kind, options: Options
+    over_fake: CommunicatorMaker, kind: Kind, options: Options
 ) -> None:
     coordinator = over_fake(kind, **options)
     assert (coordinator.rank, coordinator.world_size, coordinator.stream) == (1, 4, None)
 
 
 @BOTH_GENERATIONS
-def test_closing_closes_both_backends_once(over_fake: Maker, fake: FakeNccl, kind: Kind, options: Options) -> None:
+def test_closing_closes_both_backends_once(
+    over_fake: CommunicatorMaker, fake: FakeNccl, kind: Kind, options: Options
+) -> None:
     coordinator = over_fake(kind, **options)
     coordinator.close()
     coordinator.close()
@@ -613,7 +609,7 @@ def test_closing_closes_both_backends_once(over_fake: Maker, fake: FakeNccl, kin
 
 @BOTH_GENERATIONS
 def test_a_communicator_that_cannot_be_destroyed_does_not_keep_torch_s_group_open(
-    over_fake: Maker, fake: FakeNccl, kind: Kind, options: Options
+    over_fake: CommunicatorMaker, fake: FakeNccl, kind: Kind, options: Options
 ) -> None:
     coordinator = over_fake(kind, **options)
     fake.fail_next("ncclCommDestroy", 3)
@@ -627,7 +623,7 @@ def test_a_communicator_that_cannot_be_destroyed_does_not_keep_torch_s_group_ope
 @BOTH_GENERATIONS
 @pytest.mark.parametrize("function", ["ncclCommInitRank", "ncclAllReduce"])
 def test_where_the_communicator_cannot_be_made_torch_s_group_is_closed_again(
-    over_fake: Maker,
+    over_fake: CommunicatorMaker,
     fake: FakeNccl,
     monkeypatch: pytest.MonkeyPatch,
     kind: Kind,

@@ -27,29 +27,28 @@ from nccl_bench.communicators.stream_free import StreamFreeCommunicator
 from nccl_bench.errors import DisabledError, InvalidArgumentError
 from nccl_bench.streams import cpu
 from nccl_bench.transports.device import Device, open_device
-from tests.support.communicator_rig import (
-    EVERY_OPERATION,
-    HALVES,
-    METHODS,
-    ON_A_STREAM,
-    OPERATIONS,
-    PATIENCE_S,
-    RANK,
-    Gate,
-    Maker,
-    PlantedError,
-    check_follows_the_current_stream,
+from tests.support.communicator_calls import (
+    CALLED_METHODS,
+    CALLS_ON_A_GIVEN_STREAM,
+    COMPLETE_CALLS,
+    EVERY_CALL,
+    HALF_CALLS,
+    tensors_for,
+)
+from tests.support.communicators import (
+    PRETENDED_RANK,
+    CommunicatorMaker,
+    assert_follows_the_current_stream,
     nccl_device,
-    settles,
     streams_used,
-    tensors_of,
 )
 from tests.support.fake_nccl import FakeNccl
+from tests.support.stream_control import PATIENCE_S, Gate, PlantedError, finishes_within
 
 BOTH = pytest.mark.parametrize("kind", [StreamFreeCommunicator, DedicatedStreamCommunicator])
 BOTH_COORDINATORS = pytest.mark.parametrize("kind", [GroupCoordinator, LegacyGroupCoordinator])
-ON_THE_CURRENT_STREAM = [*OPERATIONS, *HALVES]
-WITH_SIZES = [name for name in EVERY_OPERATION if name.endswith("with sizes")]
+ON_THE_CURRENT_STREAM = [*COMPLETE_CALLS, *HALF_CALLS]
+WITH_SIZES = [name for name in EVERY_CALL if name.endswith("with sizes")]
 
 Kind = type[TransportCommunicator]
 Coordinate = Callable[[type[GroupCoordinator]], Any]
@@ -61,9 +60,9 @@ def device(fake: FakeNccl) -> Device:
 
 
 @pytest.fixture
-def make(one_rank: dist.ProcessGroup, fake: FakeNccl, monkeypatch: pytest.MonkeyPatch) -> Maker:
+def make(one_rank: dist.ProcessGroup, fake: FakeNccl, monkeypatch: pytest.MonkeyPatch) -> CommunicatorMaker:
     """Makes a communicator of a kind in a pretended world of four, and empties the library's log."""
-    return Maker(one_rank, fake, monkeypatch)
+    return CommunicatorMaker(one_rank, fake, monkeypatch)
 
 
 @pytest.fixture
@@ -145,7 +144,7 @@ def test_over_gloo_too_the_stream_of_the_warm_up_is_gone(
     communicator.close()
 
 
-def test_no_stream_is_among_what_the_communicator_keeps(make: Maker) -> None:
+def test_no_stream_is_among_what_the_communicator_keeps(make: CommunicatorMaker) -> None:
     communicator = make(StreamFreeCommunicator)
     assert communicator.stream is None
     assert not hasattr(communicator, "use_current_stream")
@@ -169,8 +168,10 @@ class KeepsTheStreamOfItsFirstCall(StreamFreeCommunicator):
 
 
 @pytest.mark.parametrize("name", ON_THE_CURRENT_STREAM)
-def test_an_operation_runs_on_the_stream_that_is_current_at_the_call(make: Maker, fake: FakeNccl, name: str) -> None:
-    check_follows_the_current_stream(make(StreamFreeCommunicator), name, fake)
+def test_an_operation_runs_on_the_stream_that_is_current_at_the_call(
+    make: CommunicatorMaker, fake: FakeNccl, name: str
+) -> None:
+    assert_follows_the_current_stream(make(StreamFreeCommunicator), name, fake)
 
 
 @pytest.mark.parametrize("name", ON_THE_CURRENT_STREAM)
@@ -178,10 +179,10 @@ def test_an_operation_runs_on_the_stream_that_is_current_at_the_call(make: Maker
     "mutant", [KeepsTheStreamOfItsConstruction, KeepsTheStreamOfItsFirstCall, DedicatedStreamCommunicator]
 )
 def test_the_check_catches_a_communicator_that_keeps_a_stream(
-    make: Maker, fake: FakeNccl, name: str, mutant: Kind
+    make: CommunicatorMaker, fake: FakeNccl, name: str, mutant: Kind
 ) -> None:
     with pytest.raises(AssertionError):
-        check_follows_the_current_stream(make(mutant), name, fake)
+        assert_follows_the_current_stream(make(mutant), name, fake)
 
 
 def test_the_current_stream_is_asked_for_on_the_communicators_own_device(
@@ -220,7 +221,7 @@ def test_the_communicator_takes_a_stream_where_it_is_mandatory_and_nowhere_else(
     assert stream.default is inspect.Parameter.empty
     assert list(parameters(StreamFreeCommunicator, "__init__")) == ["self", "group", "device"]
     # The generation before it is how this would look if it had stayed.
-    assert set(taking_a_stream(DedicatedStreamCommunicator)) == METHODS | {"change_state"}
+    assert set(taking_a_stream(DedicatedStreamCommunicator)) == CALLED_METHODS | {"change_state"}
 
 
 def test_the_coordinator_takes_a_stream_where_it_is_mandatory_and_nowhere_else() -> None:
@@ -236,9 +237,11 @@ def test_the_coordinator_takes_a_stream_where_it_is_mandatory_and_nowhere_else()
 
 def check_sizes_are_honoured(communicator: Any, name: str, fake: FakeNccl) -> None:
     """A group of broadcasts or of reduces, one a rank: on rank 1 of 4, whose shares are 1, 2, 0 and 5 rows of 3."""
-    tensors = tensors_of(communicator, op=RedOp.MAX)
+    tensors = tensors_for(communicator, op=RedOp.MAX)
     fake.reset()
-    EVERY_OPERATION[name].call(communicator, tensors, **({"stream": cpu.Stream()} if name in ON_A_STREAM else {}))
+    EVERY_CALL[name].call(
+        communicator, tensors, **({"stream": cpu.Stream()} if name in CALLS_ON_A_GIVEN_STREAM else {})
+    )
     calls = fake.calls()
     assert [(call.function, call.depth) for call in (calls[0], calls[-1])] == [
         ("ncclGroupStart", 0),
@@ -249,11 +252,11 @@ def check_sizes_are_honoured(communicator: Any, name: str, fake: FakeNccl) -> No
     for root, (at, count) in enumerate(slices):
         if name.startswith("reduce_scatter"):
             block = tensors.whole.data_ptr() + at
-            mine = tensors.out_part.data_ptr() if root == RANK else block
+            mine = tensors.out_part.data_ptr() if root == PRETENDED_RANK else block
             expected.append(("ncclReduce", block, mine, count, 7, 2, root))
         else:
             block = tensors.out_whole.data_ptr() + at
-            mine = tensors.part.data_ptr() if root == RANK else block
+            mine = tensors.part.data_ptr() if root == PRETENDED_RANK else block
             expected.append(("ncclBroadcast", mine, block, count, 7, None, root))
     assert [(c.function, c.send, c.recv, c.count, c.dtype, c.op, c.root) for c in calls[1:-1]] == expected
 
@@ -270,12 +273,12 @@ class DropsSizes(StreamFreeCommunicator):
 
 @BOTH
 @pytest.mark.parametrize("name", WITH_SIZES)
-def test_sizes_are_honoured(make: Maker, fake: FakeNccl, kind: Kind, name: str) -> None:
+def test_sizes_are_honoured(make: CommunicatorMaker, fake: FakeNccl, kind: Kind, name: str) -> None:
     check_sizes_are_honoured(make(kind), name, fake)
 
 
 @pytest.mark.parametrize("name", WITH_SIZES)
-def test_the_check_catches_sizes_that_are_dropped(make: Maker, fake: FakeNccl, name: str) -> None:
+def test_the_check_catches_sizes_that_are_dropped(make: CommunicatorMaker, fake: FakeNccl, name: str) -> None:
     with pytest.raises(AssertionError):
         check_sizes_are_honoured(make(DropsSizes), name, fake)
 
@@ -335,12 +338,12 @@ class DisablesOnNone(StreamFreeCommunicator):
 
 
 @BOTH
-def test_change_state_is_undone_whatever_happens_inside(make: Maker, kind: Kind) -> None:
+def test_change_state_is_undone_whatever_happens_inside(make: CommunicatorMaker, kind: Kind) -> None:
     check_restores_its_state(make(kind))
 
 
 @pytest.mark.parametrize("mutant", [ForgetsOnAnException, ForgetsTheStreamOnAnException, DisablesOnNone])
-def test_the_check_catches_a_state_that_is_not_restored(make: Maker, mutant: Kind) -> None:
+def test_the_check_catches_a_state_that_is_not_restored(make: CommunicatorMaker, mutant: Kind) -> None:
     with pytest.raises(AssertionError):
         check_restores_its_state(make(mutant))
 
@@ -349,24 +352,24 @@ def test_the_check_catches_a_state_that_is_not_restored(make: Maker, mutant: Kin
 
 
 @BOTH
-@pytest.mark.parametrize("name", EVERY_OPERATION)
+@pytest.mark.parametrize("name", EVERY_CALL)
 def test_a_disabled_or_closed_communicator_refuses_and_touches_nothing(
-    make: Maker, fake: FakeNccl, kind: Kind, name: str
+    make: CommunicatorMaker, fake: FakeNccl, kind: Kind, name: str
 ) -> None:
     communicator = make(kind, world_size=1)  # where the fake would really write
-    tensors = tensors_of(communicator)
+    tensors = tensors_for(communicator)
     before = tensors.contents()
-    stream = {"stream": cpu.Stream()} if name in ON_A_STREAM else {}
+    stream = {"stream": cpu.Stream()} if name in CALLS_ON_A_GIVEN_STREAM else {}
     with (
         communicator.change_state(False),
         pytest.raises(DisabledError, match=f"{kind.__name__} is disabled here: call it inside"),
     ):
-        EVERY_OPERATION[name].call(communicator, tensors, **stream)
+        EVERY_CALL[name].call(communicator, tensors, **stream)
     assert fake.calls() == []
     communicator.close()
     fake.reset()
     with pytest.raises(DisabledError, match=f"{kind.__name__} is closed: make a new one"):
-        EVERY_OPERATION[name].call(communicator, tensors, **stream)
+        EVERY_CALL[name].call(communicator, tensors, **stream)
     assert fake.calls() == []
     assert tensors.contents() == before
 
@@ -375,7 +378,7 @@ def test_a_disabled_or_closed_communicator_refuses_and_touches_nothing(
 OVER_GLOO = [
     (builder, name)
     for builder in BUILDERS
-    for name in OPERATIONS
+    for name in COMPLETE_CALLS
     if builder != "nccl4py"
     and not (builder.startswith("process-group") and (name.startswith("outplace") or name.endswith("into out")))
 ]
@@ -386,13 +389,13 @@ def test_over_gloo_a_disabled_communicator_touches_nothing_either(
     one_rank: dist.ProcessGroup, builder: str, name: str
 ) -> None:
     communicator = build(builder, one_rank, open_device("cpu", 0))
-    tensors = tensors_of(communicator)
+    tensors = tensors_for(communicator)
     before = tensors.contents()
     with communicator.change_state(False), pytest.raises(DisabledError):
-        OPERATIONS[name].call(communicator, tensors)
+        COMPLETE_CALLS[name].call(communicator, tensors)
     communicator.close()
     with pytest.raises(DisabledError):
-        OPERATIONS[name].call(communicator, tensors)
+        COMPLETE_CALLS[name].call(communicator, tensors)
     assert tensors.contents() == before
 
 
@@ -478,7 +481,7 @@ def check_gathers_beside(coordinator: Any) -> None:
     gate = Gate(side)
     with cpu.stream(caller), coordinator.change_state(True):
         coordinator.cp_all_gather_into_tensor_async(output, given, side)
-        went_on, before = settles(caller), output.tolist()
+        went_on, before = finishes_within(caller), output.tolist()
     gate.open()
     cpu.synchronize()
     assert went_on
@@ -525,7 +528,7 @@ def test_the_asynchronous_all_gather_falls_back_to_the_ordinary_one_on_the_curre
         coordinator.cp_all_gather_into_tensor_async(output, given, side)
         caller.submit(seen.copy_, output)
     gate.open()
-    done = settles(caller, PATIENCE_S)  # while the other stream is held back
+    done = finishes_within(caller, PATIENCE_S)  # while the other stream is held back
     elsewhere.open()
     cpu.synchronize()
     assert done

@@ -22,7 +22,9 @@ from nccl_bench.streams import cpu
 from nccl_bench.streams.cpu_device import CpuStreams
 from nccl_bench.transports.device import Device
 from nccl_bench.transports.gloo import GlooTransport
-from tests.support.communicator_rig import PATIENCE_S, Gate, gloo_world, raw, settles
+from tests.support.communicator_calls import raw_bytes
+from tests.support.communicators import one_rank_group
+from tests.support.stream_control import PATIENCE_S, Gate, finishes_within
 
 FLOAT32 = GlooTransport.dtypes["float32"]
 SUM = GlooTransport.redops[RedOp.SUM]
@@ -30,7 +32,7 @@ SUM = GlooTransport.redops[RedOp.SUM]
 
 @pytest.fixture(scope="module", autouse=True)
 def group() -> Iterator[dist.ProcessGroup]:
-    with gloo_world() as group:
+    with one_rank_group() as group:
         yield group
 
 
@@ -116,13 +118,13 @@ def test_what_moves_arrives_in_every_data_type(
     for dtype, number in transport.dtypes.items():
         xs = inputs(sent * count, dtype)
         ys = [poisoned(received * count, x) for x in xs]
-        before = [raw(x) for x in xs]
+        before = [raw_bytes(x) for x in xs]
         for rank, x, y in zip(pair, xs, ys, strict=True):
             move(transport, x.data_ptr(), y.data_ptr(), count, number, rank.comm, rank.stream.handle)
         cpu.synchronize()
         expected = [result(r, [x.view(torch.uint8) for x in xs]) for r in range(2)]
-        assert [raw(y) for y in ys] == [raw(y) for y in expected], dtype
-        assert [raw(x) for x in xs] == before, dtype
+        assert [raw_bytes(y) for y in ys] == [raw_bytes(y) for y in expected], dtype
+        assert [raw_bytes(x) for x in xs] == before, dtype
 
 
 REDUCTIONS: dict[RedOp, Callable[[Tensor, Tensor], Tensor]] = {
@@ -145,7 +147,7 @@ def test_a_reduction_reduces_and_leaves_everything_else_alone(
         if dtype.startswith("float8") or (op is RedOp.AVG and not row.is_float):
             continue  # Gloo has neither
         xs = inputs(blocks * count, dtype)
-        before = [raw(x) for x in xs]
+        before = [raw_bytes(x) for x in xs]
         ys = [x.chunk(blocks)[r % blocks] if in_place else poisoned(count, x) for r, x in enumerate(xs)]
         wanted = [REDUCTIONS[op](*xs).chunk(blocks)[r % blocks] for r in range(2)]
         if root:
@@ -154,8 +156,8 @@ def test_a_reduction_reduces_and_leaves_everything_else_alone(
             numbers = (count, transport.dtypes[dtype], transport.redops[op], *root)
             getattr(transport, name)(x.data_ptr(), y.data_ptr(), *numbers, rank.comm, rank.stream.handle)
         cpu.synchronize()
-        assert [raw(y) for y in ys] == [raw(y) for y in wanted], dtype
-        assert in_place or [raw(x) for x in xs] == before, dtype
+        assert [raw_bytes(y) for y in ys] == [raw_bytes(y) for y in wanted], dtype
+        assert in_place or [raw_bytes(x) for x in xs] == before, dtype
 
 
 @pytest.mark.parametrize("count", [0, 1, 5, 300_000])
@@ -193,7 +195,7 @@ def test_memory_need_not_be_aligned(transport: GlooTransport, pair: list[Rank], 
         transport.all_reduce(at, at, 5, FLOAT32, SUM, rank.comm, rank.stream.handle)
     cpu.synchronize()
     for buffer in buffers:
-        assert buffer[shift_bytes:-1].tolist() == raw(xs[0] + xs[1])
+        assert buffer[shift_bytes:-1].tolist() == raw_bytes(xs[0] + xs[1])
         assert buffer[:shift_bytes].tolist() == [0] * shift_bytes
         assert buffer[-1] == 0
 
@@ -220,7 +222,7 @@ def check_runs_in_program_order(transport: GlooTransport, rank: Rank, patience_s
     gate = Gate(first)
     copy(transport, rank, one, y, first)
     copy(transport, rank, two, y, second)
-    overtook = settles(second, patience_s)
+    overtook = finishes_within(second, patience_s)
     gate.open()
     cpu.synchronize()
     assert not overtook
@@ -273,7 +275,7 @@ def test_two_communicators_are_not_ordered(transport: GlooTransport) -> None:
     gate = Gate(one.stream)
     all_reduce(transport, one, torch.ones(3))
     copy(transport, other, x, y)
-    assert settles(other.stream, PATIENCE_S)
+    assert finishes_within(other.stream, PATIENCE_S)
     assert y.tolist() == [1, 1, 1]
     gate.open()
 

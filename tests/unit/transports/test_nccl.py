@@ -13,7 +13,7 @@ from nccl_bench.errors import NcclError, SetupError, TransportError
 from nccl_bench.transports.nccl import DataType, NcclTransport, ReduceOp, version_text
 from nccl_bench.transports.nccl_library import NcclLibrary, Source
 from tests.support.fake_nccl import Call, FakeNccl, build
-from tests.support.nccl_calls import (
+from tests.support.transport_calls import (
     ANY_CALL,
     COPIES,
     ON_A_COMM,

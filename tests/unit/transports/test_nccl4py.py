@@ -30,19 +30,17 @@ from nccl_bench.transports.nccl import DataType, NcclTransport, ReduceOp
 from nccl_bench.transports.nccl4py import VERSION, Nccl4pyTransport
 from nccl_bench.transports.nccl_library import NcclLibrary, Source
 from tests.experiments import binding_cost
-from tests.support import nccl4py_stand_in
-from tests.support.communicator_rig import (
-    OPERATIONS,
-    Maker,
-    check_follows_the_current_stream,
-    gloo_world,
+from tests.support import fake_nccl4py
+from tests.support.communicator_calls import COMPLETE_CALLS, raw_bytes, tensors_for
+from tests.support.communicators import (
+    CommunicatorMaker,
+    assert_follows_the_current_stream,
     nccl_device,
+    one_rank_group,
     pretend_ranks,
-    raw,
-    tensors_of,
 )
 from tests.support.fake_nccl import Call, FakeNccl, build
-from tests.support.nccl_calls import COPIES, ON_A_COMM, WITHOUT_COMM
+from tests.support.transport_calls import COPIES, ON_A_COMM, WITHOUT_COMM
 
 # Set in a process of its own: nccl4py takes the first libnccl of a process, and the suite loads several.
 REAL = "NCCL_BENCH_TESTS_REAL_NCCL4PY"
@@ -80,7 +78,7 @@ def fake(library_path: Path) -> Iterator[FakeNccl]:
 def transport(fake: FakeNccl, monkeypatch: pytest.MonkeyPatch) -> Nccl4pyTransport:
     """Over nccl4py itself in the process for that, and over the stand-in elsewhere."""
     if not IS_REAL:
-        nccl4py_stand_in.install(monkeypatch, fake.path)
+        fake_nccl4py.install(monkeypatch, fake.path)
     return Nccl4pyTransport(_library(fake.path))
 
 
@@ -88,7 +86,7 @@ def transport(fake: FakeNccl, monkeypatch: pytest.MonkeyPatch) -> Nccl4pyTranspo
 def stand_in(fake: FakeNccl, monkeypatch: pytest.MonkeyPatch) -> pytest.MonkeyPatch:
     if IS_REAL:
         pytest.skip("is about the stand-in")
-    nccl4py_stand_in.install(monkeypatch, fake.path)
+    fake_nccl4py.install(monkeypatch, fake.path)
     return monkeypatch
 
 
@@ -124,9 +122,9 @@ def test_nccl4py_itself_does_what_the_stand_in_does() -> None:
 @pytest.mark.skipif(not IS_REAL, reason="needs nccl4py itself, in a process of its own")
 def test_the_stand_in_has_nccl4pys_signatures(fake: FakeNccl) -> None:
     core, bindings = import_module("nccl.core"), import_module("nccl.bindings.nccl")
-    stand_in = nccl4py_stand_in.Bindings(fake.path)
-    public = nccl4py_stand_in.core(stand_in).Communicator
-    functions = [name for name in vars(nccl4py_stand_in.Bindings) if not name.startswith("_")]
+    stand_in = fake_nccl4py.Bindings(fake.path)
+    public = fake_nccl4py.core(stand_in).Communicator
+    functions = [name for name in vars(fake_nccl4py.Bindings) if not name.startswith("_")]
     assert "all_reduce" in functions
     for name in functions:
         assert list(inspect.signature(getattr(stand_in, name)).parameters) == _documented(getattr(bindings, name)), name
@@ -293,7 +291,7 @@ def test_a_library_that_was_loaded_second_is_not_taken_and_not_claimed(
 def test_the_stand_in_of_another_library_is_not_claimed(stand_in: pytest.MonkeyPatch, tmp_path: Path) -> None:
     asked, taken = _build(tmp_path), Path(tmp_path / "taken")
     taken.mkdir()
-    nccl4py_stand_in.install(stand_in, _build(taken, "-DOLD"))
+    fake_nccl4py.install(stand_in, _build(taken, "-DOLD"))
     transport = Nccl4pyTransport(_library(asked))
     described = transport.describe()
     assert (described["path"], described["version"]) == (str(taken / asked.name), "2.12.12")
@@ -319,7 +317,7 @@ def test_the_stand_in_of_another_library_is_not_claimed(stand_in: pytest.MonkeyP
 def test_nccl4py_that_is_missing_or_another_version_is_one_line(
     stand_in: pytest.MonkeyPatch, fake: FakeNccl, installed: str | None, message: str
 ) -> None:
-    nccl4py_stand_in.pretend_version(stand_in, installed)
+    fake_nccl4py.pretend_version(stand_in, installed)
     with pytest.raises(SetupError, match=f"^{re.escape(message)}$"):
         Nccl4pyTransport(_library(fake.path))
 
@@ -336,7 +334,7 @@ def test_nccl4py_that_finds_no_libnccl_is_one_line(stand_in: pytest.MonkeyPatch,
     def not_found(self: object) -> int:
         raise RuntimeError('Failure finding "libnccl.so.2":\n  No such file')
 
-    stand_in.setattr(nccl4py_stand_in.Bindings, "get_version", not_found)
+    stand_in.setattr(fake_nccl4py.Bindings, "get_version", not_found)
     with pytest.raises(SetupError) as raised:
         Nccl4pyTransport(_library(fake.path))
     reason = 'Failure finding "libnccl.so.2": No such file'
@@ -361,30 +359,30 @@ def test_the_extra_installs_the_version_that_is_asked_for() -> None:
 
 @pytest.fixture(scope="module")
 def group() -> Iterator[dist.ProcessGroup]:
-    with gloo_world() as group:
+    with one_rank_group() as group:
         yield group
 
 
 @pytest.fixture
-def make(group: dist.ProcessGroup, fake: FakeNccl, stand_in: pytest.MonkeyPatch) -> Maker:
-    return Maker(group, fake, stand_in)
+def make(group: dist.ProcessGroup, fake: FakeNccl, stand_in: pytest.MonkeyPatch) -> CommunicatorMaker:
+    return CommunicatorMaker(group, fake, stand_in)
 
 
-@pytest.mark.parametrize("name", OPERATIONS)
-def test_every_operation_runs_on_the_stream_that_is_current(make: Maker, fake: FakeNccl, name: str) -> None:
-    check_follows_the_current_stream(make(Nccl4pyCommunicator), name, fake)
+@pytest.mark.parametrize("name", COMPLETE_CALLS)
+def test_every_operation_runs_on_the_stream_that_is_current(make: CommunicatorMaker, fake: FakeNccl, name: str) -> None:
+    assert_follows_the_current_stream(make(Nccl4pyCommunicator), name, fake)
 
 
 @pytest.mark.parametrize("op", RedOp)
-@pytest.mark.parametrize("name", OPERATIONS)
+@pytest.mark.parametrize("name", COMPLETE_CALLS)
 def test_the_arm_calls_nccl_as_the_stream_free_communicator_does(
-    make: Maker, fake: FakeNccl, name: str, op: RedOp
+    make: CommunicatorMaker, fake: FakeNccl, name: str, op: RedOp
 ) -> None:
     found = []
     for kind in (Nccl4pyCommunicator, StreamFreeCommunicator):
         communicator = make(kind)
-        tensors = tensors_of(communicator, op=op)
-        OPERATIONS[name].call(communicator, tensors)
+        tensors = tensors_for(communicator, op=op)
+        COMPLETE_CALLS[name].call(communicator, tensors)
         names = {getattr(tensors, tensor).data_ptr(): tensor for tensor in ("part", "out_part", "whole", "out_whole")}
         found.append([_without_what_is_ignored(call, names) for call in fake.calls()])
     assert found[0] == found[1]
@@ -399,29 +397,29 @@ def _without_what_is_ignored(call: Call, names: dict[int, str]) -> tuple[object,
     return call.function, call.depth, send, recv, call.count, call.dtype, call.op, call.root, call.peer, call.stream
 
 
-@pytest.mark.parametrize("name", OPERATIONS)
-def test_alone_in_the_world_the_arm_copies(make: Maker, name: str) -> None:
+@pytest.mark.parametrize("name", COMPLETE_CALLS)
+def test_alone_in_the_world_the_arm_copies(make: CommunicatorMaker, name: str) -> None:
     communicator: Communicator = make(Nccl4pyCommunicator, world_size=1)
-    tensors = tensors_of(communicator)
-    operation = OPERATIONS[name]
-    given = raw(getattr(tensors, operation.source))
+    tensors = tensors_for(communicator)
+    operation = COMPLETE_CALLS[name]
+    given = raw_bytes(getattr(tensors, operation.source))
     made = operation.call(communicator, tensors)
-    assert raw(getattr(tensors, operation.target)) == given
-    assert not isinstance(made, torch.Tensor) or raw(made) == given
+    assert raw_bytes(getattr(tensors, operation.target)) == given
+    assert not isinstance(made, torch.Tensor) or raw_bytes(made) == given
 
 
-@pytest.mark.parametrize("name", OPERATIONS)
-def test_a_disabled_or_closed_arm_refuses(make: Maker, fake: FakeNccl, name: str) -> None:
+@pytest.mark.parametrize("name", COMPLETE_CALLS)
+def test_a_disabled_or_closed_arm_refuses(make: CommunicatorMaker, fake: FakeNccl, name: str) -> None:
     communicator = make(Nccl4pyCommunicator)
     with communicator.change_state(False), pytest.raises(DisabledError, match="is disabled here"):
-        OPERATIONS[name].call(communicator, tensors_of(communicator))
-    OPERATIONS[name].call(communicator, tensors_of(communicator))
+        COMPLETE_CALLS[name].call(communicator, tensors_for(communicator))
+    COMPLETE_CALLS[name].call(communicator, tensors_for(communicator))
     communicator.close()
     communicator.close()
     assert len(fake.calls("ncclCommDestroy")) == 1
     fake.reset()
     with pytest.raises(DisabledError, match="is closed: make a new one"):
-        OPERATIONS[name].call(communicator, tensors_of(communicator))
+        COMPLETE_CALLS[name].call(communicator, tensors_for(communicator))
     assert fake.calls() == []
 
 
@@ -434,36 +432,36 @@ def test_a_disabled_or_closed_arm_refuses(make: Maker, fake: FakeNccl, name: str
     ],
 )
 def test_a_failing_call_of_the_arm_is_one_line(
-    make: Maker, fake: FakeNccl, name: str, function: str, method: str
+    make: CommunicatorMaker, fake: FakeNccl, name: str, function: str, method: str
 ) -> None:
     communicator = make(Nccl4pyCommunicator)
     fake.fail_next(function, 5)
     fake.set_last_error("peer 3 is gone")
     message = rf"^{method} returned 5 \(invalid usage\): peer 3 is gone$"
     with pytest.raises(NcclError, match=message):
-        OPERATIONS[name].call(communicator, tensors_of(communicator))
+        COMPLETE_CALLS[name].call(communicator, tensors_for(communicator))
 
 
-def test_what_nccl4py_refuses_is_an_argument_error(make: Maker) -> None:
+def test_what_nccl4py_refuses_is_an_argument_error(make: CommunicatorMaker) -> None:
     communicator = make(Nccl4pyCommunicator)
     with pytest.raises(InvalidArgumentError, match=r"^nccl4py refused allgather: Buffer count mismatch"):
         communicator.all_gather(torch.zeros(3), torch.zeros(2))
 
 
-def test_an_arm_that_cannot_be_made_is_one_line(make: Maker, fake: FakeNccl) -> None:
+def test_an_arm_that_cannot_be_made_is_one_line(make: CommunicatorMaker, fake: FakeNccl) -> None:
     fake.fail_next("ncclCommInitRank", 2)
     with pytest.raises(NcclError, match=r"^making a communicator returned 2 \(unhandled system error\)$"):
         make(Nccl4pyCommunicator)
 
 
-def test_every_rank_gets_the_first_ones_id(make: Maker, fake: FakeNccl, group: dist.ProcessGroup) -> None:
+def test_every_rank_gets_the_first_ones_id(make: CommunicatorMaker, fake: FakeNccl, group: dist.ProcessGroup) -> None:
     Nccl4pyCommunicator(group, make.device)
     [made] = fake.calls("ncclCommInitRank")
     assert (made.nranks, made.rank, made.id) == (1, 0, bytes(0 if i == 64 else i + 1 for i in range(128)))
 
 
 def test_a_rank_that_is_not_the_first_asks_for_no_id(
-    make: Maker, fake: FakeNccl, group: dist.ProcessGroup, stand_in: pytest.MonkeyPatch
+    make: CommunicatorMaker, fake: FakeNccl, group: dist.ProcessGroup, stand_in: pytest.MonkeyPatch
 ) -> None:
     pretend_ranks(stand_in)
     Nccl4pyCommunicator(group, make.device)
@@ -471,7 +469,9 @@ def test_a_rank_that_is_not_the_first_asks_for_no_id(
     assert [(call.nranks, call.rank) for call in fake.calls("ncclCommInitRank")] == [(4, 1)]
 
 
-def test_an_arm_whose_work_failed_is_aborted(make: Maker, fake: FakeNccl, stand_in: pytest.MonkeyPatch) -> None:
+def test_an_arm_whose_work_failed_is_aborted(
+    make: CommunicatorMaker, fake: FakeNccl, stand_in: pytest.MonkeyPatch
+) -> None:
     communicator = make(Nccl4pyCommunicator)
 
     def fail() -> None:

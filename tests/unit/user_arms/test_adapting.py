@@ -23,7 +23,9 @@ from nccl_bench.streams import cpu
 from nccl_bench.transports.device import Device, open_device
 from nccl_bench.transports.gloo import TORCH_REDOPS
 from nccl_bench.user_arms.adapting import Adapted, adapt
-from tests.support.communicator_rig import OPERATIONS, Gate, PlantedError, Tensors, gloo_world, settles
+from tests.support.communicator_calls import COMPLETE_CALLS, Tensors
+from tests.support.communicators import one_rank_group
+from tests.support.stream_control import Gate, PlantedError, finishes_within
 from tests.support.user_communicators import EngineAfter, EngineBefore, OtherEngine, Returning, make_all_reduce
 
 SUM = dist.ReduceOp.SUM
@@ -40,7 +42,7 @@ Adapting = Callable[..., Adapted]
 
 @pytest.fixture(scope="module")
 def group() -> Iterator[dist.ProcessGroup]:
-    with gloo_world() as group:
+    with one_rank_group() as group:
         yield group
 
 
@@ -121,7 +123,7 @@ def test_a_shape_is_told_by_its_signatures(shape: tuple[Any, ...], adapting: Ada
 
 def able(adapted: Adapted) -> Iterator[str]:
     """The rig's operations that a user's communicator has."""
-    for name, operation in OPERATIONS.items():
+    for name, operation in COMPLETE_CALLS.items():
         collective = operation.method.removeprefix("outplace_")
         outwards = operation.method.startswith("outplace") or name.endswith("into out")
         rooted = collective in ("broadcast", "reduce", "all_reduce")
@@ -141,7 +143,7 @@ def test_every_operation_runs_on_the_stream_of_its_order(
         return
     adapted = adapting(shape[0], order=order)
     for name in able(adapted):
-        operation, tensors, mine = OPERATIONS[name], Tensors(0, 1), cpu.Stream()
+        operation, tensors, mine = COMPLETE_CALLS[name], Tensors(0, 1), cpu.Stream()
         source, target = getattr(tensors, operation.source), getattr(tensors, operation.target)
         before, after = source.clone(), torch.full_like(source, 7)
         gate = Gate(mine)
@@ -150,7 +152,7 @@ def test_every_operation_runs_on_the_stream_of_its_order(
             result: Any = operation.call(adapted.communicator, tensors)
             target = result if name == "outplace_all_reduce" else target
             if order is CURRENT:
-                assert not settles(mine, 0)
+                assert not finishes_within(mine, 0)
             else:
                 # Nobody forked and joined, which is what a bare arm is shown to do.
                 adapted.communicator.stream.synchronize()

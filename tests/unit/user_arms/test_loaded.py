@@ -20,7 +20,8 @@ from nccl_bench.streams import cpu
 from nccl_bench.transports.device import Device, open_device
 from nccl_bench.user_arms.loaded import LoadedUserArm, blamed, bring
 from tests.support import user_communicators
-from tests.support.communicator_rig import Gate, gloo_world
+from tests.support.communicators import one_rank_group
+from tests.support.stream_control import Gate
 
 # As a user writes it; `{...}` is what varies.
 ENGINE = """import torch
@@ -48,7 +49,7 @@ def parsed():
 
 @pytest.fixture(scope="module")
 def group() -> Iterator[dist.ProcessGroup]:
-    with gloo_world() as group:
+    with one_rank_group() as group:
         yield group
 
 

@@ -46,7 +46,7 @@ def run_ranks(module: str, world_size: int, path: Path) -> list[Any]:
     return [json.loads((path / f"report-{rank}.json").read_text(encoding="utf-8")) for rank in range(world_size)]
 
 
-def report(body: Callable[[dist.ProcessGroup], object]) -> None:
+def run_as_rank(body: Callable[[dist.ProcessGroup], object]) -> None:
     """A rank's whole life: join the others, run ``body`` with the world's group, leave what it returns."""
     # One thread a rank: with more, many ranks on few cores wait for each other.
     torch.set_num_threads(1)

@@ -28,7 +28,7 @@ from nccl_bench.communicators.dedicated_stream import DedicatedStreamCommunicato
 from nccl_bench.communicators.stream_free import StreamFreeCommunicator
 from nccl_bench.plan.memory import Arena
 from nccl_bench.transports.device import Device, open_device
-from tests.support.ranks import report
+from tests.support.rank_processes import run_as_rank
 
 SLOTS = 2
 # Odd ones, by world size: more than a period of the tables, and few.
@@ -420,4 +420,4 @@ def body(group: dist.ProcessGroup) -> object:
 
 
 if __name__ == "__main__":
-    report(body)
+    run_as_rank(body)

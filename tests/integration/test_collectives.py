@@ -7,8 +7,8 @@ from typing import Any
 import pytest
 
 from nccl_bench.catalog.dtypes import DTYPES
-from tests.support.matrix_worker import COUNTS, DTYPES_OF_THREE, SLOTS
-from tests.support.ranks import run_ranks
+from tests.support.collectives_worker import COUNTS, DTYPES_OF_THREE, SLOTS
+from tests.support.rank_processes import run_ranks
 
 Reports = list[dict[str, Any]]
 
@@ -59,7 +59,7 @@ def promised(dtypes: tuple[str, ...]) -> set[str]:
 
 @pytest.fixture(scope="module", params=[2, 3], ids="{} ranks".format)
 def reports(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Reports:
-    found: Reports = run_ranks("tests.support.matrix_worker", request.param, tmp_path_factory.mktemp("matrix"))
+    found: Reports = run_ranks("tests.support.collectives_worker", request.param, tmp_path_factory.mktemp("matrix"))
     return found
 
 

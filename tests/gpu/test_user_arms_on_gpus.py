@@ -9,7 +9,7 @@ import pytest
 
 from nccl_bench.errors import ExitCode
 from nccl_bench.records.schema import Samples, Status
-from tests.support.command import Place
+from tests.support.command import Sandbox
 
 pytestmark = pytest.mark.timeout(400)
 
@@ -17,8 +17,8 @@ ENGINE = Path(__file__).parents[1] / "support" / "engine_communicators.py"
 BEFORE, AFTER = f"before={ENGINE}:EngineBefore", f"after={ENGINE}:EngineAfter"
 
 
-def place(path: Path) -> Place:
-    found = Place(path)
+def place(path: Path) -> Sandbox:
+    found = Sandbox(path)
     environment = found.environment
 
     def with_gpus(*faults: object, **extra: str) -> dict[str, str]:

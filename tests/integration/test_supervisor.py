@@ -51,7 +51,7 @@ class Sweep:
         self.setenv("FAKE_WORKER", json.dumps({"cases": len(CASES), "acts": acts, "deadline_s": deadline_s}))
         return run_sweep(
             WorkerSpec(config=CONFIG, run_dir=str(self.run_dir), scratch=None, first_case=0),
-            LaunchConfig(nproc=2, worker="tests.support.fake_worker"),
+            LaunchConfig(nproc=2, worker="tests.support.misbehaving_worker"),
             cases=CASES,
             append=self.lines.append,
             on_progress=self.look,

@@ -19,7 +19,7 @@ from nccl_bench.records.schema import Line
 from nccl_bench.transports.device import Device
 
 
-def run_of_one(
+def run_on_one_rank(
     config: RunConfig, group: dist.ProcessGroup, device: Device, progress: Progress
 ) -> tuple[Runner, list[Line]]:
     """What ``config`` asks for, on ``device``: the runner, whose arms are closed, and its lines."""

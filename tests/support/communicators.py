@@ -1,0 +1,84 @@
+"""Communicators over a fake libnccl in this process, which may pretend to be one of several ranks."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch.distributed as dist
+
+from nccl_bench.streams import cpu
+from nccl_bench.streams.cpu_device import CpuStreams
+from nccl_bench.transports.device import Device
+from nccl_bench.transports.nccl import NcclTransport
+from nccl_bench.transports.nccl_library import NcclLibrary, Source
+from tests.support.communicator_calls import EVERY_CALL, tensors_for
+from tests.support.fake_nccl import FakeNccl
+
+PRETENDED_RANK = 1  # This process's rank where four ranks are pretended.
+
+
+@contextmanager
+def one_rank_group() -> Iterator[dist.ProcessGroup]:
+    """torch.distributed, with this process as its only rank."""
+    dist.init_process_group("gloo", store=dist.HashStore(), rank=0, world_size=1)
+    try:
+        group = dist.group.WORLD
+        assert group is not None
+        yield group
+    finally:
+        dist.destroy_process_group()
+
+
+def nccl_device(library: Path) -> Device:
+    """libnccl, a fake one, over the CPU's streams."""
+    transport = NcclTransport(NcclLibrary(path=str(library), source=Source.ARGUMENT))
+    return Device(streams=CpuStreams(), transport=transport)
+
+
+def pretend_ranks(monkeypatch: pytest.MonkeyPatch, world_size: int = 4, rank: int = PRETENDED_RANK) -> None:
+    """Let communicators that are made from now on believe in ``world_size`` ranks."""
+    monkeypatch.setattr(dist, "get_rank", lambda group: rank)
+    monkeypatch.setattr(dist, "get_world_size", lambda group: world_size)
+
+
+class CommunicatorMaker:
+    """Makes communicators in a pretended world over a fake libnccl, and empties the library's log."""
+
+    def __init__(self, group: dist.ProcessGroup, fake: FakeNccl, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.device = nccl_device(fake.path)
+        self._group, self._fake, self._monkeypatch = group, fake, monkeypatch
+
+    def __call__(self, kind: Callable[..., Any], world_size: int = 4, **options: Any) -> Any:
+        """One of ``kind``."""
+        with self._monkeypatch.context() as patched:
+            if world_size > 1:
+                pretend_ranks(patched, world_size)
+            made = kind(self._group, self.device, **options)
+        self._fake.reset()
+        return made
+
+
+def streams_used(communicator: Any, name: str, fake: FakeNccl, **stream: Any) -> set[int | None]:
+    """The handles that the library gets from one call of an operation."""
+    fake.reset()
+    EVERY_CALL[name].call(communicator, tensors_for(communicator), **stream)
+    calls = [call for call in fake.calls() if not call.function.startswith("ncclGroup")]
+    assert calls
+    return {call.stream for call in calls}
+
+
+def assert_follows_the_current_stream(communicator: Any, name: str, fake: FakeNccl) -> None:
+    """The operation runs on the stream that is current at the call, inside and after nested ones too."""
+    outer, inner = cpu.Stream(), cpu.Stream()
+    got = [streams_used(communicator, name, fake)]
+    with cpu.stream(outer):
+        got.append(streams_used(communicator, name, fake))
+        with cpu.stream(inner):
+            got.append(streams_used(communicator, name, fake))
+        got.append(streams_used(communicator, name, fake))
+    got.append(streams_used(communicator, name, fake))
+    assert got == [{0}, {outer.handle}, {inner.handle}, {outer.handle}, {0}]
