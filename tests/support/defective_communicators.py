@@ -24,11 +24,16 @@ from nccl_bench.communicators.base import Communicator
 from nccl_bench.communicators.coordinator import GroupCoordinator
 from nccl_bench.communicators.registry import BUILDERS
 from nccl_bench.communicators.stream_free import StreamFreeCommunicator
+from nccl_bench.config.verification import VerifyConfig
 from nccl_bench.launch.torchrun import LaunchConfig
 from nccl_bench.launch.verification import run_verification
+from nccl_bench.plan import verification as plan
+from nccl_bench.plan.verification import Cell
 from nccl_bench.ranks.progress import Position
 from nccl_bench.transports.device import Device
-from nccl_bench.verify import proof
+from nccl_bench.verify import judgement
+from nccl_bench.verify.findings import Finding
+from nccl_bench.verify.judgement import Verification
 
 WORKER = "tests.support.verify_worker"
 # Set where the detector is to be ordered and wrong, in the launching process and in its workers alike.
@@ -329,13 +334,13 @@ def plant() -> None:
 
 def prove(
     device: str,
-    cells: Sequence[proof.Cell],
+    cells: Sequence[Cell],
     *,
     timeout_s: float,
     on_progress: Callable[[list[Position]], None] = lambda positions: None,
-) -> proof.Verification:
+) -> Verification:
     """The proof of ``cells`` alone, on two ranks that know the mutants, as this process does meanwhile."""
-    config = proof.VerifyConfig(
+    config = VerifyConfig(
         device=device,
         arms=tuple(dict.fromkeys(cell.arm for cell in cells)),
         user_arms=(),
@@ -345,13 +350,15 @@ def prove(
         transport="gloo",
         timeout_s=timeout_s,
     )
-    with patch.dict(cast(dict[str, ArmSpec], ARMS), arms()), patch.object(proof, "asked", return_value=list(cells)):
+    with (
+        patch.dict(cast(dict[str, ArmSpec], ARMS), arms()),
+        patch.object(plan, "asked", return_value=list(cells)),
+        patch.object(judgement, "asked", return_value=list(cells)),
+    ):
         return run_verification(config, LaunchConfig(nproc=2, worker=WORKER), on_progress=on_progress)
 
 
-def mismatches(
-    proven: proof.Verification, seen: Mapping[str, Mapping[str, str | None]]
-) -> dict[tuple[str, str], object]:
+def mismatches(proven: Verification, seen: Mapping[str, Mapping[str, str | None]]) -> dict[tuple[str, str], object]:
     """What came of the cells for which a finding is not what ``seen`` says.
 
     ``seen`` has, for each arm and probe, how what is said about the first failure begins, as a pattern, or ``None``
@@ -366,7 +373,7 @@ def mismatches(
     }
 
 
-def _matches(finding: proof.Finding | None, says: str | None) -> bool:
+def _matches(finding: Finding | None, says: str | None) -> bool:
     if finding is None or finding.trials < 1:
         return False
     if says is None:
