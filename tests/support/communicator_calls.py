@@ -43,7 +43,7 @@ def raw_bytes(tensor: Tensor) -> list[int]:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Call:
+class CommunicatorCall:
     """One way to call a communicator. In a world of one, tensor ``target`` then holds what ``source`` held."""
 
     method: str
@@ -55,56 +55,60 @@ class Call:
 
 # By name, each called as `call(communicator, tensors, **stream)`.
 COMPLETE_CALLS = {
-    "all_reduce": Call(method="all_reduce", call=lambda c, t, **s: c.all_reduce(t.part, t.op, **s), reduces=True),
-    "outplace_all_reduce": Call(
+    "all_reduce": CommunicatorCall(
+        method="all_reduce", call=lambda c, t, **s: c.all_reduce(t.part, t.op, **s), reduces=True
+    ),
+    "outplace_all_reduce": CommunicatorCall(
         method="outplace_all_reduce", call=lambda c, t, **s: c.outplace_all_reduce(t.part, op=t.op, **s), reduces=True
     ),
-    "outplace_all_reduce into out": Call(
+    "outplace_all_reduce into out": CommunicatorCall(
         method="outplace_all_reduce",
         call=lambda c, t, **s: c.outplace_all_reduce(t.part, t.out_part, t.op, **s),
         target="out_part",
         reduces=True,
     ),
-    "all_gather": Call(
+    "all_gather": CommunicatorCall(
         method="all_gather", call=lambda c, t, **s: c.all_gather(t.out_whole, t.part, **s), target="out_whole"
     ),
-    "all_gather with sizes": Call(
+    "all_gather with sizes": CommunicatorCall(
         method="all_gather",
         call=lambda c, t, **s: c.all_gather(t.out_whole, t.part, t.sizes, **s),
         target="out_whole",
     ),
-    "reduce_scatter": Call(
+    "reduce_scatter": CommunicatorCall(
         method="reduce_scatter",
         call=lambda c, t, **s: c.reduce_scatter(t.out_part, t.whole, t.op, **s),
         source="whole",
         target="out_part",
         reduces=True,
     ),
-    "reduce_scatter with sizes": Call(
+    "reduce_scatter with sizes": CommunicatorCall(
         method="reduce_scatter",
         call=lambda c, t, **s: c.reduce_scatter(t.out_part, t.whole, t.op, t.sizes, **s),
         source="whole",
         target="out_part",
         reduces=True,
     ),
-    "all_to_all": Call(
+    "all_to_all": CommunicatorCall(
         method="all_to_all",
         call=lambda c, t, **s: c.all_to_all(t.out_whole, t.whole, **s),
         source="whole",
         target="out_whole",
     ),
-    "broadcast": Call(method="broadcast", call=lambda c, t, **s: c.broadcast(t.part, t.src, **s)),
-    "broadcast into out": Call(
+    "broadcast": CommunicatorCall(method="broadcast", call=lambda c, t, **s: c.broadcast(t.part, t.src, **s)),
+    "broadcast into out": CommunicatorCall(
         method="broadcast", call=lambda c, t, **s: c.broadcast(t.part, t.src, t.out_part, **s), target="out_part"
     ),
-    "reduce": Call(method="reduce", call=lambda c, t, **s: c.reduce(t.part, t.dst, t.op, **s), reduces=True),
-    "reduce into out": Call(
+    "reduce": CommunicatorCall(
+        method="reduce", call=lambda c, t, **s: c.reduce(t.part, t.dst, t.op, **s), reduces=True
+    ),
+    "reduce into out": CommunicatorCall(
         method="reduce",
         call=lambda c, t, **s: c.reduce(t.part, t.dst, t.op, t.out_part, **s),
         target="out_part",
         reduces=True,
     ),
-    "send_recv": Call(
+    "send_recv": CommunicatorCall(
         method="send_recv",
         call=lambda c, t, **s: c.send_recv(t.out_part, t.part, t.dst, t.src, **s),
         target="out_part",
@@ -112,19 +116,19 @@ COMPLETE_CALLS = {
 }
 # Only half of something, so nothing arrives by them alone.
 HALF_CALLS = {
-    "send": Call(method="send", call=lambda c, t, **s: c.send(t.part, t.dst, **s)),
-    "recv": Call(method="recv", call=lambda c, t, **s: c.recv(t.out_part, t.src, **s)),
+    "send": CommunicatorCall(method="send", call=lambda c, t, **s: c.send(t.part, t.dst, **s)),
+    "recv": CommunicatorCall(method="recv", call=lambda c, t, **s: c.recv(t.out_part, t.src, **s)),
 }
 
 
 EVERY_CALL = {
     **COMPLETE_CALLS,
     **HALF_CALLS,
-    "cp_all_gather_into_tensor": Call(
+    "cp_all_gather_into_tensor": CommunicatorCall(
         method="cp_all_gather_into_tensor",
         call=lambda c, t, stream: c.cp_all_gather_into_tensor(t.out_whole, t.part, stream),
     ),
-    "cp_all_gather_into_tensor with sizes": Call(
+    "cp_all_gather_into_tensor with sizes": CommunicatorCall(
         method="cp_all_gather_into_tensor",
         call=lambda c, t, stream: c.cp_all_gather_into_tensor(t.out_whole, t.part, stream, t.sizes),
     ),
