@@ -92,7 +92,7 @@ class CaseRun:
             return
         self._trace(right)
         pilots = self._pilot(right)
-        schedule = self.control.announce(make_schedule(self.config, pilots, self.buffers.slots))
+        schedule = self.control.broadcast(make_schedule(self.config, pilots, self.buffers.slots))
         for timing in self.timings:
             self.budget.begin_timing()
             with self._graphs(right, timing, schedule) as graphs:
@@ -107,7 +107,7 @@ class CaseRun:
     @property
     def control(self) -> Control:
         """Every process's: what is decided is decided for all."""
-        return self.ranks.everyone
+        return self.ranks.all_ranks
 
     # -- calls ---------------------------------------------------------------------------------------------------
 
@@ -184,7 +184,7 @@ class CaseRun:
             seen[self.case.collective, name] = self.arms[name].paths(self.case, *self.buffers.pair(0))
             self.streams.synchronize()
         self._restore(1)
-        for of_process_set in self.ranks.of_each(seen):
+        for of_process_set in self.ranks.gather_from_sets(seen):
             self.paths |= of_process_set
 
     # -- measuring -----------------------------------------------------------------------------------------------
@@ -220,14 +220,14 @@ class CaseRun:
         # A fork and a join show it most.
         in_order = sorted(self._here(names), key=lambda name: not self.arms[name].can_move)
         best: Mapping[str, Graph] = {}
-        for mine in self.ranks.in_turn():
+        for mine in self.ranks.take_turns():
             if mine and in_order:
                 best = self.launch_memory.best_graphs(
                     in_order,
                     partial(self._capture, operations=operations),
                     operations,
                     self.clock,
-                    self.ranks.here,
+                    self.ranks.own_set,
                     partial(self._at, in_order[0], "choice of graphs"),
                 )
         yield best
@@ -324,7 +324,7 @@ class CaseRun:
     def _next_block(self, stopping: Stopping, tallies: Mapping[str, _Tally], attempts: int) -> int:
         """How many rounds follow, as rank 0 decides: the ranks' clocks differ."""
         kept = {name: tally.times_us() for name, tally in tallies.items()}
-        return self.control.announce(stopping.block(kept, attempts, in_time=not self.budget.used_up()))
+        return self.control.broadcast(stopping.block(kept, attempts, in_time=not self.budget.used_up()))
 
     def _batch(
         self, timing: Timing, calls: Sequence[Operation], graph: Graph | None, gate_s: float, schedule: Schedule
@@ -398,7 +398,7 @@ class CaseRun:
             arm=name,
             timing=timing,
             status=Status.WRONG if wrong else Status.OK,
-            world_size=self.ranks.here.world_size,
+            world_size=self.ranks.own_set.world_size,
             ops_per_batch=schedule.operations(timing) if schedule else 0,
             rounds=tuple(tally.kept),
             samples_us=tuple(batch.slowest_us for batch in batches),

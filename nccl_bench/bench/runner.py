@@ -59,7 +59,7 @@ class Runner:
         self._device = device
         self._streams = device.streams
         self._ranks = ranks
-        self._control = ranks.everyone
+        self._control = ranks.all_ranks
         self._turns = Turns(ranks, process_set_of)
         self._arms = arms
         self._progress = progress
@@ -78,7 +78,7 @@ class Runner:
         default = config.caller_stream is CallerStream.DEFAULT
         self._launch_memory = launch_memory
         self._note = note
-        for mine in ranks.in_turn():
+        for mine in ranks.take_turns():
             if mine:
                 self._caller = self._streams.default_stream() if default else launch_memory.callers_stream()
                 launch_memory.settle(arms.values(), self._caller)
@@ -97,7 +97,7 @@ class Runner:
             self._budget.begin_case(limit_s, timings, timings * (len(self._plan.cases) - index))
             gc.collect()
             nobody = "" if planned.arms else "no arm supports it"
-            reason = self._control.announce(nobody or refusal(self._device, planned.case) or "")
+            reason = self._control.broadcast(nobody or refusal(self._device, planned.case) or "")
             if reason:
                 self._record([Skipped(case=planned.case, reason=reason)])
             elif arena := self._fit(planned):
@@ -118,8 +118,8 @@ class Runner:
                 buffers=CaseBuffers(
                     planned.case,
                     arena,
-                    self._ranks.here.rank,
-                    self._ranks.here.world_size,
+                    self._ranks.own_set.rank,
+                    self._ranks.own_set.world_size,
                     self._streams.device,
                     memory,
                 ),
@@ -157,16 +157,16 @@ class Runner:
             yield None
             return
         with registered(how, arena.slots_bytes, self._device, in_turn()) as (memory, found):
-            for of_process_set in self._ranks.of_each(found):
+            for of_process_set in self._ranks.gather_from_sets(found):
                 self.registrations |= of_process_set
             yield memory
 
     def _fit(self, planned: PlannedCase) -> Arena | None:
         """The arena that fits on every rank, or ``None`` with the case recorded as skipped."""
         free = self._control.minimum(self._streams.memory()[0] // self._ranks_per_memory)
-        arena = plan_arena(self._config, planned.case, self._ranks.here.world_size, free)
+        arena = plan_arena(self._config, planned.case, self._ranks.own_set.world_size, free)
         if arena is None:
-            one_slot = plan_arena(self._config, planned.case, self._ranks.here.world_size, 2**62)
+            one_slot = plan_arena(self._config, planned.case, self._ranks.own_set.world_size, 2**62)
             assert one_slot is not None
             needed = replace(one_slot, slots=1).total_bytes
             self._record([Skipped(case=planned.case, reason=_does_not_fit(needed, free))])

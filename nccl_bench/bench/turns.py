@@ -19,6 +19,6 @@ class Turns:
         """Whether the arm ``name`` is of this process; returns once no other one is at work. Collective."""
         index = self._world_of[name]
         if index != self._at_work:
-            self._ranks.change_over()
+            self._ranks.wait_for_other_sets()
             self._at_work = index
-        return index == self._ranks.index
+        return index == self._ranks.set_index

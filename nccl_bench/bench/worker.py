@@ -28,7 +28,7 @@ from nccl_bench.errors import SetupError
 from nccl_bench.plan.cases import make_plan
 from nccl_bench.plan.process_sets import ProcessSet
 from nccl_bench.ranks.joining import join, process_set_index
-from nccl_bench.ranks.process import SETUP, SETUP_TIMEOUT_S, run_rank, world_group
+from nccl_bench.ranks.process import SETUP_INDEX, SETUP_TIMEOUT_S, default_group, run_rank
 from nccl_bench.ranks.progress import Progress
 from nccl_bench.ranks.spec import WorkerSpec
 from nccl_bench.records.run import read_meta
@@ -44,33 +44,33 @@ def measure(spec: WorkerSpec, progress: Progress) -> None:
 
     Raises ``NcclBenchError`` or whatever a library raises; the other ranks then wait, so the process has to end.
     """
-    setup = partial(progress.update, case_index=SETUP, deadline_s=SETUP_TIMEOUT_S)
+    setup = partial(progress.update, case_index=SETUP_INDEX, deadline_s=SETUP_TIMEOUT_S)
     process_sets = spec.process_sets
     # Before anything reads them: CUDA when it is initialised, NCCL with its first communicator.
     os.environ.update(process_sets[process_set_index(len(process_sets))].variables)
     setup(arm="", phase="connect")
     ranks = join(len(process_sets))
-    control = ranks.everyone
+    control = ranks.all_ranks
     # What rank 0 was asked for counts: the commands on several nodes could differ.
-    config: RunConfig = control.announce(spec.config)
-    plan = make_plan(config, ranks.here.world_size)
+    config: RunConfig = control.broadcast(spec.config)
+    plan = make_plan(config, ranks.own_set.world_size)
     # After a relaunch, launchers on several nodes may not agree on the case that ended the last one.
     first_case = int(control.maximum([spec.first_case])[0])
 
     setup(arm="", phase="device")
     device = open_device(config.device, int(os.environ["LOCAL_RANK"]), config.nccl_library, config.transport)
     setup(arm="", phase="aligning communicator")
-    aligner = StreamFreeCommunicator(world_group(), device)
-    arms = _make_arms(config, process_sets, ranks.index, device, progress)
+    aligner = StreamFreeCommunicator(default_group(), device)
+    arms = _make_arms(config, process_sets, ranks.set_index, device, progress)
     setup(arm="", phase="plan")
     _refuse_shared_streams(arms, device)
     able = {(name, each.case) for name, arm in arms.items() for each in plan.cases if arm.supports(each.case)}
-    able = able.union(*ranks.of_each(able))
+    able = able.union(*ranks.gather_from_sets(able))
     plan = plan.only(config.baseline, lambda name, case: (name, case) in able)
 
     store = RunStore(path=Path(spec.run_dir)) if control.rank == 0 and spec.run_dir is not None else None
     described = describe(device, config) | {
-        "user_arms": [row for rows in ranks.of_each(foreign_arms(arms)) for row in rows],
+        "user_arms": [row for rows in ranks.gather_from_sets(foreign_arms(arms)) for row in rows],
         "process_sets": [each.told() for each in process_sets] if len(process_sets) > 1 else [],
     }
     # What a launch that failed has seen.
@@ -149,12 +149,12 @@ def _make_arms(
     for name in (name for each in process_sets for name in each.arms):
         # A user arm that hangs here is found out as in a case.
         deadline_s = SETUP_TIMEOUT_S if of_arm(config.user_arms, name) is None else config.timeout_s
-        progress.update(case_index=SETUP, arm=name, phase="communicator", deadline_s=deadline_s)
+        progress.update(case_index=SETUP_INDEX, arm=name, phase="communicator", deadline_s=deadline_s)
         if name in process_sets[index].arms:
-            arms[name] = Arm(name, world_group(), device, config.routing, config.user_arms)
+            arms[name] = Arm(name, default_group(), device, config.routing, config.user_arms)
         else:
             # A step more than the ranks that make it, one of which then is the one that a hang is put down to.
-            progress.update(case_index=SETUP, arm="", phase="other processes", deadline_s=SETUP_TIMEOUT_S)
+            progress.update(case_index=SETUP_INDEX, arm="", phase="other processes", deadline_s=SETUP_TIMEOUT_S)
     return arms
 
 

@@ -281,7 +281,7 @@ def run(
     Short options mean what they mean in nccl-tests. Options override the TOML file.
     """
     from nccl_bench.cli.session import Output, refuse_missing, run_attached, run_launched, show_plan
-    from nccl_bench.launch.attach import decide
+    from nccl_bench.launch.attach import choose_attachment
     from nccl_bench.launch.hardware import gpu_count
     from nccl_bench.launch.torchrun import LaunchConfig
 
@@ -333,7 +333,7 @@ def run(
     if len(resolved.arms) == 1 and {FailOn.SLOWER, FailOn.INCONCLUSIVE} & set(gates):
         raise UsageError(f"--fail-on is {fail_on!r}, and a run of one arm compares nothing: give it a second arm")
 
-    attachment = decide(os.environ, launch=launch, attach=attach, rdzv_endpoint=rdzv_endpoint)
+    attachment = choose_attachment(os.environ, launch=launch, attach=attach, rdzv_endpoint=rdzv_endpoint)
     output = Output(out=out, json=json, format=format, fail_on=gates, width=width)
     # On several nodes, or as one rank of several, what is missing here alone is for a deadline to end: the others wait.
     alone = attachment is None and nnodes == 1

@@ -19,7 +19,7 @@ from nccl_bench.cli.progress import Display, case_label
 from nccl_bench.config.run import RunConfig
 from nccl_bench.config.user_arms import UserArm
 from nccl_bench.errors import ExitCode, InterruptedRunError, SetupError, UsageError
-from nccl_bench.launch.attach import Attachment, environment
+from nccl_bench.launch.attach import Attachment, rendezvous_variables
 from nccl_bench.launch.hardware import free_memory_bytes
 from nccl_bench.launch.sweep import hang_at, run_sweep
 from nccl_bench.launch.torchrun import LaunchConfig
@@ -148,7 +148,7 @@ def run_attached(config: RunConfig, attachment: Attachment, output: Output) -> N
         "nnodes": attachment.nodes,
     }
     store = _create(config, plan, facts, output) if attachment.rank == 0 else None
-    os.environ.update(environment(attachment))
+    os.environ.update(rendezvous_variables(attachment))
     # Where the launcher does not say, all ranks may share this node's memory.
     os.environ.setdefault("LOCAL_WORLD_SIZE", str(attachment.world_size))
     progress = Progress(None, attachment.rank, attachment.local_rank)
@@ -176,7 +176,7 @@ def run_attached(config: RunConfig, attachment: Attachment, output: Output) -> N
             arm=failure.arm,
             rank=failure.rank,
             host=failure.host,
-            message=failure.told,
+            message=failure.description,
         )
 
     watch(progress, give_up)
@@ -189,7 +189,7 @@ def run_attached(config: RunConfig, attachment: Attachment, output: Output) -> N
                 leaving.acquire()
     except Exception as error:  # noqa: BLE001 - the message is all that is left of a rank that has to end here
         failure = Failure.of(error, progress.position)
-        _say(failure.told)
+        _say(failure.description)
         # Not a return: destructors of a library that failed may wait for ranks that wait for this one.
         _leave(failure.exit_code)
     if store:

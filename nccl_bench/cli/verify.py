@@ -92,7 +92,7 @@ def verify(
     """
     from nccl_bench.cli.session import Output, refuse_missing
     from nccl_bench.config.verification import resolve
-    from nccl_bench.launch.attach import started_by
+    from nccl_bench.launch.attach import detect_launcher
     from nccl_bench.launch.hardware import gpu_count
     from nccl_bench.launch.torchrun import LaunchConfig
     from nccl_bench.report.verification import NARROWEST
@@ -113,7 +113,7 @@ def verify(
     if width is not None and width < NARROWEST:
         raise UsageError(f"--width is {width}: the table of a proof needs at least {NARROWEST}")
     output = Output(out=out, json=json, width=width)
-    launcher = started_by(os.environ)
+    launcher = detect_launcher(os.environ)
     if launcher is not None:
         raise UsageError(
             f"{launcher} started this process as one rank of several, and a proof starts its own on one node, since a "
@@ -135,9 +135,9 @@ def verify(
 
 def _refuse_nothing(config: VerifyConfig) -> None:
     """Raise ``UsageError`` where nothing that was asked for applies, and the detector alone would be left."""
-    from nccl_bench.plan.verification import asked, reason_against
+    from nccl_bench.plan.verification import list_arm_probes, reason_not_applicable
 
-    reasons = {cell: reason_against(config, cell) for cell in asked(config) if cell.arm != DETECTOR}
+    reasons = {cell: reason_not_applicable(config, cell) for cell in list_arm_probes(config) if cell.arm != DETECTOR}
     if None not in reasons.values():
         told = dict.fromkeys(f"{cell.probe}: {reason}" for cell, reason in reasons.items())
         raise UsageError(
@@ -151,11 +151,11 @@ def _prove(config: VerifyConfig, launch: LaunchConfig, output: Output, gpus: int
 
     from nccl_bench.cli.progress import Display
     from nccl_bench.launch.verification import run_verification
-    from nccl_bench.plan.verification import launches
+    from nccl_bench.plan.verification import group_by_launch
     from nccl_bench.records.environment import collect
     from nccl_bench.report.verification import NARROWEST, verification_json, verification_text
 
-    cells = [cell for group in launches(config) for cell in group]
+    cells = [cell for group in group_by_launch(config) for cell in group]
     about = {
         "tool": "nccl-bench",
         "version": __version__,

@@ -17,7 +17,7 @@ from nccl_bench.catalog.collectives import RedOp
 from nccl_bench.communicators import arguments
 from nccl_bench.communicators.base import Switch
 from nccl_bench.errors import InvalidArgumentError
-from nccl_bench.ranks.process import NEVER
+from nccl_bench.ranks.process import NO_TIMEOUT
 from nccl_bench.transports.device import Device
 from nccl_bench.transports.gloo import TORCH_REDOPS
 
@@ -40,7 +40,7 @@ class ProcessGroupCommunicator(Switch):
         self._submit = device.streams.submit
         # Gloo knows no float8; what only moves may travel as bytes.
         self._float8_as_bytes = device.transport.name == "gloo"
-        self._group = dist.new_group(dist.get_process_group_ranks(group), backend=device.backend, timeout=NEVER)
+        self._group = dist.new_group(dist.get_process_group_ranks(group), backend=device.backend, timeout=NO_TIMEOUT)
         self._make_available()
         tiny = torch.zeros(1, device=device.streams.device)
         self.all_reduce(tiny)

@@ -24,7 +24,7 @@ _DEFAULT_PORT = 29500
 _DERIVED_PORTS = range(20000, 30000)
 
 
-class Source(StrEnum):
+class Launcher(StrEnum):
     """Who started the ranks."""
 
     TORCHRUN = "torchrun"
@@ -37,7 +37,7 @@ class Source(StrEnum):
 class Attachment:
     """This process's place among the ranks; ``None`` where the launcher does not say."""
 
-    source: Source
+    source: Launcher
     rank: int
     world_size: int
     local_rank: int
@@ -47,7 +47,9 @@ class Attachment:
     master_port: int
 
 
-def decide(environ: Mapping[str, str], *, launch: bool, attach: bool, rdzv_endpoint: str | None) -> Attachment | None:
+def choose_attachment(
+    environ: Mapping[str, str], *, launch: bool, attach: bool, rdzv_endpoint: str | None
+) -> Attachment | None:
     """The ranks to join, or ``None`` to launch some.
 
     ``launch`` and ``attach`` are the options that force either one. Raises ``UsageError`` for both at once, and for
@@ -57,7 +59,7 @@ def decide(environ: Mapping[str, str], *, launch: bool, attach: bool, rdzv_endpo
         raise UsageError("--launch and --attach exclude each other: give one of them, or neither")
     if launch:
         return None
-    found = detect(environ, rdzv_endpoint, lone=attach)
+    found = detect_attachment(environ, rdzv_endpoint, lone=attach)
     if found is None and attach:
         if "RANK" not in environ or "WORLD_SIZE" not in environ:
             raise UsageError(
@@ -68,7 +70,9 @@ def decide(environ: Mapping[str, str], *, launch: bool, attach: bool, rdzv_endpo
     return found
 
 
-def detect(environ: Mapping[str, str], rdzv_endpoint: str | None = None, *, lone: bool = False) -> Attachment | None:
+def detect_attachment(
+    environ: Mapping[str, str], rdzv_endpoint: str | None = None, *, lone: bool = False
+) -> Attachment | None:
     """The ranks this process was started among, or ``None``.
 
     ``rdzv_endpoint`` is where srun's and mpirun's ranks meet, HOST:PORT. A Slurm step of one task is joined only with
@@ -90,20 +94,20 @@ def detect(environ: Mapping[str, str], rdzv_endpoint: str | None = None, *, lone
     return reader.hydra() if "PMI_RANK" in environ else None
 
 
-def started_by(environ: Mapping[str, str]) -> Source | None:
+def detect_launcher(environ: Mapping[str, str]) -> Launcher | None:
     """Who started this process as one of several ranks, if somebody did; its variables are not looked into."""
     step = environ.get("SLURM_STEP_ID", "")
     marks = {
-        Source.TORCHRUN: "TORCHELASTIC_RUN_ID" in environ,
-        Source.MPIRUN: "OMPI_COMM_WORLD_RANK" in environ or "PMI_RANK" in environ,
-        Source.SRUN: step.isdecimal()
+        Launcher.TORCHRUN: "TORCHELASTIC_RUN_ID" in environ,
+        Launcher.MPIRUN: "OMPI_COMM_WORLD_RANK" in environ or "PMI_RANK" in environ,
+        Launcher.SRUN: step.isdecimal()
         and int(step) < _FIRST_SPECIAL_STEP
         and environ.get("SLURM_STEP_NUM_TASKS", "1") != "1",
     }
     return next((source for source, marked in marks.items() if marked), None)
 
 
-def environment(attachment: Attachment) -> dict[str, str]:
+def rendezvous_variables(attachment: Attachment) -> dict[str, str]:
     """The variables that ``torch.distributed``'s ``env://`` reads; no LOCAL_WORLD_SIZE where it is not known."""
     variables = {
         "RANK": str(attachment.rank),
@@ -125,11 +129,11 @@ class _Reader:
     rdzv_endpoint: str | None
 
     def torchrun(self) -> Attachment:
-        return self._ready(Source.TORCHRUN, self.number("LOCAL_WORLD_SIZE", least=1))
+        return self._ready(Launcher.TORCHRUN, self.number("LOCAL_WORLD_SIZE", least=1))
 
     def plain(self) -> Attachment:
         local = self.number("LOCAL_WORLD_SIZE", least=1) if "LOCAL_WORLD_SIZE" in self.environ else None
-        return self._ready(Source.ENVIRONMENT, local)
+        return self._ready(Launcher.ENVIRONMENT, local)
 
     def srun(self) -> Attachment:
         nodes = self.number(
@@ -137,7 +141,7 @@ class _Reader:
         )
         world_size = self.number("SLURM_STEP_NUM_TASKS", least=1)
         return self._place(
-            Source.SRUN,
+            Launcher.SRUN,
             rank="SLURM_PROCID",
             world_size=world_size,
             local_rank="SLURM_LOCALID",
@@ -157,7 +161,7 @@ class _Reader:
         world_size = self.number(names.format("SIZE"), least=1)
         local_world_size = self.number(local_size, least=1)
         return self._place(
-            Source.MPIRUN,
+            Launcher.MPIRUN,
             rank=names.format("RANK"),
             world_size=world_size,
             local_rank=local_rank,
@@ -169,7 +173,7 @@ class _Reader:
 
     def _place(
         self,
-        source: Source,
+        source: Launcher,
         *,
         rank: str,
         world_size: int,
@@ -190,7 +194,7 @@ class _Reader:
             master_port=master_port,
         )
 
-    def _ready(self, source: Source, local_world_size: int | None) -> Attachment:
+    def _ready(self, source: Launcher, local_world_size: int | None) -> Attachment:
         """Variables that are torch's already, the meeting place among them."""
         if self.rdzv_endpoint is not None:
             raise UsageError(
@@ -209,7 +213,7 @@ class _Reader:
             master_port=self._port(),
         )
 
-    def _meeting_place(self, source: Source, nodes: int, identity: str) -> tuple[str, int]:
+    def _meeting_place(self, source: Launcher, nodes: int, identity: str) -> tuple[str, int]:
         if self.rdzv_endpoint is not None:
             return parse_endpoint(self.rdzv_endpoint)
         address = self.environ.get("MASTER_ADDR")

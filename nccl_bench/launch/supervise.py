@@ -16,11 +16,12 @@ from types import FrameType
 from typing import Protocol, TypeVar
 
 from nccl_bench.errors import InterruptedRunError, SetupError
-from nccl_bench.launch.postmortem import find_death, tail, tail_of
-from nccl_bench.launch.stacks import users_call
-from nccl_bench.launch.torchrun import Job, LaunchConfig, Spec
+from nccl_bench.launch.crashes import find_death, tail, tail_of
+from nccl_bench.launch.torchrun import Job, LaunchConfig
+from nccl_bench.launch.user_calls import find_user_call
 from nccl_bench.ranks.failure import read_failures
-from nccl_bench.ranks.progress import Position, overdue, read_positions
+from nccl_bench.ranks.progress import Position, find_overdue, read_positions
+from nccl_bench.ranks.spec import LaunchSpec
 from nccl_bench.records.schema import Crash, Hang
 
 POLL_S = 0.2
@@ -29,7 +30,7 @@ LEAST_START_S = 120.0
 # For destroying communicators and leaving the interpreter once every sample is written.
 EXIT_S = 60.0
 
-_S = TypeVar("_S", bound=Spec)
+_S = TypeVar("_S", bound=LaunchSpec)
 
 
 class Launched(Protocol):
@@ -70,7 +71,7 @@ def supervise(
                 place = scratch / str(attempts)
                 place.mkdir()
                 processes = launch.times(spec.processes_per_rank)
-                job = start(processes, spec.at(str(place), first), attempts)
+                job = start(processes, spec.for_launch(str(place), first), attempts)
                 watch = _Watch(
                     job=job, scratch=place, launch=processes, count=count, timeout_s=timeout_s, attempt=attempts
                 )
@@ -126,7 +127,7 @@ class _Watch:
             time.sleep(POLL_S)
 
     def _hang(self, positions: list[Position], late: Position) -> Hang:
-        stuck = users_call(positions, late, self.scratch)
+        stuck = find_user_call(positions, late, self.scratch)
         hang = hang_of(late, self.timeout_s)
         return hang if stuck is None else replace(hang, rank=stuck.rank, call=stuck.where)
 
@@ -138,7 +139,7 @@ class _Watch:
             return replace(positions[0], case_index=self.count, arm="", phase="exit", timeout_s=EXIT_S)
         if not positions and now > self.started + self._start_s():
             return Position(rank=0, local_rank=0, host=socket.gethostname(), pid=0, timeout_s=self._start_s())
-        return overdue(positions, now)
+        return find_overdue(positions, now)
 
     def _start_s(self) -> float:
         """How long the first worker may take to report; after a relaunch, other nodes may first meet a deadline."""

@@ -12,9 +12,9 @@ from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Protocol, Self
 
 from nccl_bench.errors import SetupError, UsageError
+from nccl_bench.ranks.spec import LaunchSpec
 
 _ROOT = Path(__file__).resolve().parents[2]
 # torchrun's own wait between SIGTERM and SIGKILL for its workers is 30 s; an interrupted run should end in a few.
@@ -100,33 +100,13 @@ def worker_environment(environ: Mapping[str, str]) -> dict[str, str]:
     return variables
 
 
-class Spec(Protocol):
-    """What the ranks of a launch are to do, as they read it from a file; ``handoff.WorkerSpec`` is one.
-
-    ``scratch`` is where they say how far they are, ``None`` before a launch is made of it. ``processes_per_rank`` is
-    more than one where arms have processes of their own.
-    """
-
-    @property
-    def processes_per_rank(self) -> int: ...
-
-    @property
-    def scratch(self) -> str | None: ...
-
-    def write(self, path: Path) -> None:
-        """Write all of it for the ranks to read."""
-
-    def at(self, scratch: str, first: int) -> Self:
-        """The copy for one launch, which has ``scratch`` to itself and starts with the item at index ``first``."""
-
-
 class Job:
     """One torchrun and its workers, from ``start`` to ``stop``.
 
     ``scratch`` holds what they write: positions, failures, ``torchrun.log`` and ``logs``.
     """
 
-    def __init__(self, launch: LaunchConfig, spec: Spec, attempt: int) -> None:
+    def __init__(self, launch: LaunchConfig, spec: LaunchSpec, attempt: int) -> None:
         assert spec.scratch is not None
         self.scratch = Path(spec.scratch)
         self._worker = launch.worker

@@ -12,10 +12,10 @@ from nccl_bench.catalog.probes import PROBES
 from nccl_bench.config.verification import VerifyConfig
 from nccl_bench.launch.supervise import supervise
 from nccl_bench.launch.torchrun import LaunchConfig
-from nccl_bench.plan.verification import launches
+from nccl_bench.plan.verification import group_by_launch
 from nccl_bench.ranks.progress import Position
 from nccl_bench.records.schema import Crash, Hang
-from nccl_bench.verify.findings import Finding, append_finding, hopeless, read_findings
+from nccl_bench.verify.findings import Finding, append_finding, find_given_up_arms, read_findings
 from nccl_bench.verify.judgement import Verification, judge
 from nccl_bench.verify.spec import VerificationSpec
 
@@ -33,8 +33,8 @@ def run_verification(
     done = 0
     with tempfile.TemporaryDirectory(prefix="nccl-bench-") as directory:
         path = Path(directory) / "findings"
-        for cells in launches(config):
-            spec = VerificationSpec(config=config, cells=cells, findings=str(path))
+        for cells in group_by_launch(config):
+            spec = VerificationSpec(config=config, arm_probes=cells, findings=str(path))
             supervise(
                 spec,
                 launch,
@@ -56,18 +56,18 @@ def _note_end(
     spec: VerificationSpec, notes: list[str], end: Hang | Crash, _first: int
 ) -> tuple[VerificationSpec, int] | None:
     """Make of a hang or a crash the finding of its cell, and go on behind it."""
-    path, cells, following = Path(spec.findings), spec.cells, end.case_index + 1
+    path, cells, following = Path(spec.findings), spec.arm_probes, end.case_index + 1
     if end.case_index >= len(cells):
         # Behind the last cell every communicator is closed and every finding made.
         notes.append(f"After its last probe {_message(end)}")
     elif end.case_index >= 0:
         cell = cells[end.case_index]
-        made = next((finding for finding in read_findings(path) if finding.cell == cell), None)
+        made = next((finding for finding in read_findings(path) if finding.arm_probe == cell), None)
         # Ranks whose probe failed alone leave by themselves, their finding made, as is that of an arm that cannot be.
         if made is None or not (made.unmade or (made.failed and PROBES[cell.probe].alone)):
             broken = Finding(arm=cell.arm, probe=cell.probe, trials=1, failed=1, detail=_message(end), broken=True)
             append_finding(path, broken)
-        given_up = hopeless(read_findings(path))
+        given_up = find_given_up_arms(read_findings(path))
         while following < len(cells) and cells[following].arm in given_up:
             append_finding(path, replace(given_up[cells[following].arm], probe=cells[following].probe))
             following += 1

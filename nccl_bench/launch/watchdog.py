@@ -6,7 +6,7 @@ import threading
 import time
 from collections.abc import Callable
 
-from nccl_bench.ranks.progress import Position, Progress, overdue
+from nccl_bench.ranks.progress import Position, Progress, find_overdue
 
 _POLL_S = 0.5
 
@@ -19,7 +19,7 @@ def watch(progress: Progress, on_overdue: Callable[[Position], None]) -> None:
 
     def poll() -> None:
         while not progress.position.done:
-            late = overdue([progress.position], time.monotonic())
+            late = find_overdue([progress.position], time.monotonic())
             if late is not None:
                 on_overdue(late)
                 return

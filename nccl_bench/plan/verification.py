@@ -1,4 +1,4 @@
-"""One proof: what to probe, in which launches of the ranks, what was found, and what follows from it. No torch."""
+"""The probes of every arm that a verification tries, and the launches that they run in. No torch."""
 
 from __future__ import annotations
 
@@ -10,37 +10,42 @@ from nccl_bench.config.verification import VerifyConfig
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Cell:
-    """One probe of one arm."""
+class ArmProbe:
+    """One probe of one arm: a cell of the table that is printed."""
 
-    arm: str
-    probe: str
-
-
-def asked(config: VerifyConfig) -> list[Cell]:
-    """Every cell of the table. The detector has the probes selected and those that it has to fail."""
-    cells = [Cell(arm=arm, probe=probe) for arm in config.arms for probe in PROBES if probe in config.probes]
-    probes = [name for name, probe in PROBES.items() if name in config.probes or probe.detects]
-    return cells + [Cell(arm=DETECTOR, probe=probe) for probe in probes]
+    arm: str  # the arm's name
+    probe: str  # the probe's name
 
 
-def reason_against(config: VerifyConfig, cell: Cell) -> str | None:
-    """Why ``cell`` is not applicable, or ``None`` where it is."""
-    return not_applicable(PROBES[cell.probe], config.arm(cell.arm), config.device_spec)
+def list_arm_probes(config: VerifyConfig) -> list[ArmProbe]:
+    """Return each selected probe of each selected arm, then those of the detector.
 
-
-def launches(config: VerifyConfig) -> list[tuple[Cell, ...]]:
-    """The applicable cells by the processes they run in: all that are harmless, then each probe that is not.
-
-    Each communicator of somebody else's has processes of its own, where nothing else was loaded, and so has an arm with
-    an environment of its own. The detector is last: there its failure ends processes that nobody needs any more.
+    The detector gets the selected probes, and always those that it must fail.
     """
-    groups: dict[tuple[str, str], list[Cell]] = {}
-    for cell in asked(config):
-        if reason_against(config, cell) is None:
-            user_arm = of_arm(config.user_arms, cell.arm)
-            own = user_arm is not None and (not user_arm.ours or bool(user_arm.variables))
-            key = (cell.arm if own else "", cell.probe if PROBES[cell.probe].alone else "")
-            groups.setdefault(key, []).append(cell)
+    probes = [name for name, probe in PROBES.items() if name in config.probes or probe.detects]
+    return [
+        *(ArmProbe(arm=arm, probe=probe) for arm in config.arms for probe in PROBES if probe in config.probes),
+        *(ArmProbe(arm=DETECTOR, probe=probe) for probe in probes),
+    ]
+
+
+def reason_not_applicable(config: VerifyConfig, arm_probe: ArmProbe) -> str | None:
+    """Return why the probe does not apply to the arm, or ``None`` if it applies."""
+    return not_applicable(PROBES[arm_probe.probe], config.arm(arm_probe.arm), config.device_spec)
+
+
+def group_by_launch(config: VerifyConfig) -> list[tuple[ArmProbe, ...]]:
+    """Return what applies, one group for each launch: all harmless probes first, then each dangerous probe.
+
+    A user arm has launches of its own, so that no other code is loaded beside it, and so has an arm with its own
+    environment variables. In a shared launch the detector comes last, since its failure ends the processes.
+    """
+    groups: dict[tuple[str, str], list[ArmProbe]] = {}
+    for arm_probe in list_arm_probes(config):
+        if reason_not_applicable(config, arm_probe) is None:
+            user_arm = of_arm(config.user_arms, arm_probe.arm)
+            alone = user_arm is not None and (not user_arm.ours or bool(user_arm.variables))
+            key = (arm_probe.arm if alone else "", arm_probe.probe if PROBES[arm_probe.probe].alone else "")
+            groups.setdefault(key, []).append(arm_probe)
     probes = ["", *PROBES]
     return [tuple(groups[key]) for key in sorted(groups, key=lambda key: (probes.index(key[1]), not key[0]))]

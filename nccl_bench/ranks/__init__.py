@@ -1,1 +1,1 @@
-"""One rank's process (``process``), and what the ranks tell each other on the host (``control``)."""
+"""The process of one rank, what ranks exchange on the host, and what the launcher and the ranks exchange by files."""

@@ -1,4 +1,4 @@
-"""What the ranks agree on, over the Gloo control group: never on the device whose work is being timed."""
+"""Collectives between ranks on the host, over Gloo: they never touch the device whose work is timed."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import torch
 import torch.distributed as dist
 
 _T = TypeVar("_T")
-# A sample and the rank it came from travel in one int64: 47 bits of picoseconds (140 s) and 16 bits of rank.
+# A time and the rank that measured it travel in one int64: 47 bits of picoseconds (140 s) and 16 bits of rank.
 _RANK_BITS = 16
 _PICOSECONDS = 1e6
 _NOTHING = -(2**63)
@@ -19,68 +19,68 @@ _NOTHING = -(2**63)
 
 @dataclass(frozen=True, slots=True)
 class Reduced:
-    """One batch over all ranks, in microseconds per operation; ``valid`` if it was valid on every rank."""
+    """One batch over all ranks, in microseconds per operation."""
 
-    slowest_us: float
-    fastest_us: float
+    slowest_us: float  # the time of the slowest rank
+    fastest_us: float  # the time of the fastest rank
     slowest_rank: int
-    valid: bool
+    valid: bool  # the batch was valid on every rank
 
 
 class Control:
     """Collectives on a Gloo group. Every method is collective.
 
-    ``rank_told`` is the rank that records speak of, where the group's own is another.
+    ``reported_rank`` is the rank to put into records if it differs from the rank in the group.
     """
 
-    def __init__(self, group: dist.ProcessGroup, rank_told: int | None = None) -> None:
+    def __init__(self, group: dist.ProcessGroup, reported_rank: int | None = None) -> None:
         self._group = group
         self.rank = group.rank()
         self.world_size = group.size()
-        self._rank_told = self.rank if rank_told is None else rank_told
+        self._rank_told = self.rank if reported_rank is None else reported_rank
 
     def maximum(self, values: Sequence[float]) -> list[float]:
-        """Element-wise maximum over ranks."""
+        """Return the element-wise maximum over ranks."""
         return self._reduce(values, torch.float64, dist.ReduceOp.MAX)
 
     def minimum(self, value: int) -> int:
-        """Minimum over ranks."""
+        """Return the minimum over ranks."""
         return int(self._reduce([value], torch.int64, dist.ReduceOp.MIN)[0])
 
     def sum(self, values: Sequence[int]) -> list[int]:
-        """Element-wise sum over ranks."""
+        """Return the element-wise sum over ranks."""
         return [int(value) for value in self._reduce(values, torch.int64, dist.ReduceOp.SUM)]
 
-    def announce(self, value: _T, source: int = 0) -> _T:
-        """The ``value`` of rank ``source``, on every rank."""
+    def broadcast(self, value: _T, source: int = 0) -> _T:
+        """Return the ``value`` of rank ``source`` on every rank."""
         payload = bytearray(pickle.dumps(value) if self.rank == source else b"")
         length = torch.tensor([len(payload)])
-        self._broadcast(length, source)
+        self._broadcast_tensor(length, source)
         buffer = (
             torch.frombuffer(payload, dtype=torch.uint8) if payload else torch.empty(int(length), dtype=torch.uint8)
         )
-        self._broadcast(buffer, source)
-        # From a rank of this very launch.
+        self._broadcast_tensor(buffer, source)
+        # Unpickling is safe: the bytes come from a rank of this launch.
         received: _T = pickle.loads(bytes(buffer.tolist()))
         return received
 
     def barrier(self) -> None:
-        """Return once every rank is here."""
+        """Return when every rank has called this method."""
         self._group.barrier().wait()
 
-    def first(self, message: str | None) -> tuple[int, str] | None:
-        """The lowest rank that passes a message, and its message; ``None`` where nobody passes one.
+    def first_message(self, message: str | None) -> tuple[int, str] | None:
+        """Return the lowest rank that passes a message, and the message; ``None`` if no rank passes one.
 
-        Nothing is gathered, so it costs the same for two ranks and for thousands.
+        Nothing is gathered, so the cost does not grow with the number of ranks.
         """
         rank = self.minimum(self.world_size if message is None else self.rank)
-        return None if rank == self.world_size else (rank, self.announce(message or "", rank))
+        return None if rank == self.world_size else (rank, self.broadcast(message or "", rank))
 
     def reduce_batches(self, times_us: Sequence[float | None], valid: Sequence[bool]) -> list[Reduced]:
-        """The maximum and the minimum over ranks of each batch, and who was slowest, in one collective.
+        """Reduce the times of each batch over all ranks in one collective.
 
-        A rank that had no part in a batch passes ``None``. Nothing is gathered, so it costs the same for two ranks and
-        for thousands.
+        A rank that had no part in a batch passes ``None``. Nothing is gathered, so the cost does not grow with the
+        number of ranks.
         """
         picoseconds = [None if time_us is None else round(time_us * _PICOSECONDS) for time_us in times_us]
         packed = [
@@ -100,7 +100,7 @@ class Control:
             for i in range(count)
         ]
 
-    def _broadcast(self, tensor: torch.Tensor, source: int) -> None:
+    def _broadcast_tensor(self, tensor: torch.Tensor, source: int) -> None:
         options = dist.BroadcastOptions()
         options.rootRank = source
         self._group.broadcast([tensor], options).wait()

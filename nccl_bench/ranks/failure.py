@@ -1,9 +1,4 @@
-"""What the launching process and its workers tell each other, through files in a scratch directory. No torch.
-
-The launcher writes a ``WorkerSpec``; each worker keeps a ``Position`` up to date and leaves a ``Failure`` when it dies
-of an exception. Deadlines are ``time.monotonic()`` values, which processes of one host share; a scratch directory never
-spans hosts.
-"""
+"""The exception that ended a rank, which the rank leaves in a file for the launcher. No torch."""
 
 from __future__ import annotations
 
@@ -20,23 +15,20 @@ _MESSAGE_LINES = 5
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Failure:
-    """The exception that ended a worker.
-
-    ``kind`` is its class, ``message`` the last lines of its text and ``time`` the host's ``time.monotonic()``.
-    """
+    """The exception that ended a rank."""
 
     rank: int
     host: str
-    case_index: int
-    arm: str
-    kind: str
-    message: str
-    exit_code: int
-    time: float
+    case_index: int  # the case at which the rank was; -1 during set-up
+    arm: str  # the arm at work; empty if none was
+    kind: str  # the class of the exception
+    message: str  # the last lines of its text
+    exit_code: int  # the exit code of the rank
+    time: float  # the host's time.monotonic()
 
     @classmethod
     def of(cls, error: BaseException, position: Position) -> Failure:
-        """What ended the worker that is at ``position``."""
+        """Return the failure of a rank that is at ``position`` and raised ``error``."""
         return cls(
             rank=position.rank,
             host=position.host,
@@ -49,25 +41,25 @@ class Failure:
         )
 
     @property
-    def told(self) -> str:
-        """The rank, its host and what was wrong; with a user's communicator that says all there is to say."""
+    def description(self) -> str:
+        """The rank, its host and its end. The message of a user arm says how it ended, so it stands alone."""
         how = "" if self.kind == UserArmError.__name__ else f" ended with exit code {self.exit_code}: {self.kind}"
         return f"rank {self.rank} on {self.host}{how}: {self.message}"
 
     def write(self, scratch: Path) -> None:
-        """Leave this for the launcher, whole or not at all."""
+        """Write the failure into ``scratch``, whole or not at all."""
         path = scratch / f"failure-{self.rank}"
         part = path.with_name(f".{path.name}")
         try:
             part.write_text(json.dumps(asdict(self)), encoding="utf-8")
             part.replace(path)
         except OSError:
-            # The worker is ending on the error held here. A full disk must not take its place: the error is in the
-            # worker's log too, and the launcher reads that where this file is missing.
+            # A full disk must not hide the error that ends the rank. That error is in the rank's log too, and the
+            # launcher reads the log if this file is missing.
             return
 
 
 def read_failures(scratch: Path) -> list[Failure]:
-    """Every failure, the first to happen first."""
+    """Return every failure in ``scratch``, the earliest first."""
     failures = [Failure(**json.loads(path.read_text(encoding="utf-8"))) for path in scratch.glob("failure-*")]
     return sorted(failures, key=lambda failure: failure.time)

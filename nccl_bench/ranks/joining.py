@@ -1,4 +1,4 @@
-"""The ranks of one launch, which are one world or several beside each other, as ``plan.process_sets`` has it."""
+"""How a process joins the ranks of its launch, which form one process set or several side by side."""
 
 from __future__ import annotations
 
@@ -12,75 +12,70 @@ from torch.distributed.distributed_c10d import PrefixStore
 from torch.distributed.rendezvous import rendezvous
 
 from nccl_bench.ranks.control import Control
-from nccl_bench.ranks.process import NEVER, world_group
+from nccl_bench.ranks.process import NO_TIMEOUT, default_group
 
 _T = TypeVar("_T")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Ranks:
-    """``here`` are the ranks of this process's world, at ``index`` of them all, and ``everyone`` those of all.
+    """The ranks of one launch, as one process sees them. Every method is collective over all ranks."""
 
-    ``first`` is, for each world, which of everyone's ranks its first one is. Every method is collective over everyone.
-    """
+    all_ranks: Control  # the ranks of all process sets
+    own_set: Control  # the ranks of this process's set
+    set_index: int  # the index of this process's set
+    first_ranks: tuple[int, ...]  # for each set, the rank in all_ranks of its first process
 
-    everyone: Control
-    here: Control
-    index: int
-    first: tuple[int, ...]
+    def gather_from_sets(self, value: _T) -> list[_T]:
+        """Return the ``value`` of each set's first rank."""
+        return [self.all_ranks.broadcast(value, source) for source in self.first_ranks]
 
-    def of_each(self, value: _T) -> list[_T]:
-        """The ``value`` of each world's first rank."""
-        return [self.everyone.announce(value, source) for source in self.first]
+    def take_turns(self) -> Iterator[bool]:
+        """Yield once for each set, ``True`` in this set's turn: sets share their devices, so one works at a time."""
+        for index in range(len(self.first_ranks)):
+            self.wait_for_other_sets()
+            yield index == self.set_index
+        self.wait_for_other_sets()
 
-    def in_turn(self) -> Iterator[bool]:
-        """Once for each world, and whether it is this one's turn: process_sets share their devices."""
-        for index in range(len(self.first)):
-            self.change_over()
-            yield index == self.index
-        self.change_over()
-
-    def change_over(self) -> None:
-        """Wait for what another world does."""
-        if len(self.first) > 1:
-            self.everyone.barrier()
+    def wait_for_other_sets(self) -> None:
+        """Return when every set has come here; with one set, return at once."""
+        if len(self.first_ranks) > 1:
+            self.all_ranks.barrier()
 
 
 def process_set_index(process_sets: int) -> int:
-    """Which of so many process_sets this process belongs to, by the variables that torchrun sets."""
+    """Return the index of this process's set among ``process_sets``, from the variables that torchrun sets."""
     return int(os.environ["LOCAL_RANK"]) * process_sets // int(os.environ["LOCAL_WORLD_SIZE"])
 
 
 def join(process_sets: int) -> Ranks:
-    """Meet the other ranks. torch.distributed's default group, and what torchrun sets, are then this world's alone."""
+    """Connect to the other ranks.
+
+    Afterwards torch.distributed's default group, and the variables that torchrun sets, are those of this process's set.
+    """
     if process_sets == 1:
-        dist.init_process_group("gloo", timeout=NEVER)
-        control = Control(world_group())
-        return Ranks(everyone=control, here=control, index=0, first=(0,))
-    store, rank, world_size = next(rendezvous("env://", timeout=NEVER))
-    of_node = int(os.environ["LOCAL_WORLD_SIZE"])
-    per_node, index = of_node // process_sets, process_set_index(process_sets)
+        dist.init_process_group("gloo", timeout=NO_TIMEOUT)
+        control = Control(default_group())
+        return Ranks(all_ranks=control, own_set=control, set_index=0, first_ranks=(0,))
+    store, overall_rank, processes = next(rendezvous("env://", timeout=NO_TIMEOUT))
+    on_node = int(os.environ["LOCAL_WORLD_SIZE"])
+    per_node, index = on_node // process_sets, process_set_index(process_sets)
     local_rank = int(os.environ["LOCAL_RANK"]) - index * per_node
-    rank_here = rank // of_node * per_node + local_rank
+    rank, world_size = overall_rank // on_node * per_node + local_rank, processes // process_sets
     os.environ |= {
-        "RANK": str(rank_here),
-        "WORLD_SIZE": str(world_size // process_sets),
+        "RANK": str(rank),
+        "WORLD_SIZE": str(world_size),
         "LOCAL_RANK": str(local_rank),
         "LOCAL_WORLD_SIZE": str(per_node),
     }
-    dist.init_process_group(
-        "gloo",
-        store=PrefixStore(f"world-{index}", store),
-        rank=rank_here,
-        world_size=world_size // process_sets,
-        timeout=NEVER,
-    )
-    # Called as a registered group's methods are, though the bindings' types have no common name.
-    everyone = cast(dist.ProcessGroup, dist.ProcessGroupGloo(PrefixStore("everyone", store), rank, world_size, NEVER))
+    own_store = PrefixStore(f"process-set-{index}", store)
+    dist.init_process_group("gloo", store=own_store, rank=rank, world_size=world_size, timeout=NO_TIMEOUT)
+    overall = dist.ProcessGroupGloo(PrefixStore("all-ranks", store), overall_rank, processes, NO_TIMEOUT)
     return Ranks(
-        everyone=Control(everyone, rank_told=rank_here),
-        here=Control(world_group()),
-        index=index,
-        # Torchrun numbers ranks node by node.
-        first=tuple(range(0, of_node, per_node)),
+        # The bindings' types have no common base, but the methods that are called are the same.
+        all_ranks=Control(cast(dist.ProcessGroup, overall), reported_rank=rank),
+        own_set=Control(default_group()),
+        set_index=index,
+        # torchrun numbers ranks node by node.
+        first_ranks=tuple(range(0, on_node, per_node)),
     )

@@ -1,4 +1,4 @@
-"""A rank's process from its first word to its last, whatever it was started to do."""
+"""The process of one rank from start to end, whatever work it was started for."""
 
 from __future__ import annotations
 
@@ -12,38 +12,38 @@ from pathlib import Path
 import torch.distributed as dist
 
 from nccl_bench.ranks.failure import Failure
-from nccl_bench.ranks.progress import ASK_FOR_STACKS, Progress, stacks_file
+from nccl_bench.ranks.progress import STACKS_SIGNAL, Progress, stacks_path
 
-# Loading CUDA and connecting the first communicator can take this long on a cold node, whatever a case may take.
+# Loading CUDA and connecting the first communicator can take this long on a cold node, whatever --timeout is.
 SETUP_TIMEOUT_S = 300.0
-# Deadlines are kept by whoever watches the ranks; torch's own timeouts must not come first, whatever --timeout is.
-NEVER = timedelta(days=366)
-# The index of what comes before the first case.
-SETUP = -1
+# The launcher keeps the deadlines; torch's own timeouts must never come first.
+NO_TIMEOUT = timedelta(days=366)
+# The case index of a rank that has not begun its first case.
+SETUP_INDEX = -1
 
 
-def world_group() -> dist.ProcessGroup:
-    """The group of all ranks, which ``init_process_group`` made."""
+def default_group() -> dist.ProcessGroup:
+    """Return torch.distributed's default group, which ``init_process_group`` made."""
     group = dist.group.WORLD
     assert group is not None
     return group
 
 
 def run_rank(scratch: Path, body: Callable[[Progress], None]) -> None:
-    """Run ``body`` as the rank that torchrun's RANK and LOCAL_RANK name; its position is kept in ``scratch``.
+    """Run ``body`` as the rank that torchrun's RANK and LOCAL_RANK name, and keep its position in ``scratch``.
 
-    Where ``body`` raises, a ``Failure`` is left in ``scratch`` and the process ends with the error's exit code.
+    If ``body`` raises, write a ``Failure`` into ``scratch`` and end the process with the exit code of the error.
     """
     progress = Progress(scratch, int(os.environ["RANK"]), int(os.environ["LOCAL_RANK"]))
-    # Open for as long as the process lives: the handler writes to its number.
-    stacks = stacks_file(scratch, progress.position.rank).open("w", encoding="utf-8")
-    faulthandler.register(ASK_FOR_STACKS, file=stacks, all_threads=True)
+    # Never closed: faulthandler keeps the file's descriptor.
+    stacks = stacks_path(scratch, progress.position.rank).open("w", encoding="utf-8")
+    faulthandler.register(STACKS_SIGNAL, file=stacks, all_threads=True)
     try:
         body(progress)
-    except BaseException as error:  # noqa: BLE001 - whatever ended it is what the launcher has to tell
+    except BaseException as error:  # noqa: BLE001 - the launcher reports whatever ended the rank
         failure = Failure.of(error, progress.position)
         failure.write(scratch)
         sys.excepthook(*sys.exc_info())
         sys.stderr.flush()
-        # Not a return: destructors of a library that failed may wait for ranks that wait for this one.
+        # Not a return: the destructors of a failed library may wait for ranks that wait for this one.
         os._exit(failure.exit_code)

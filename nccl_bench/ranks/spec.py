@@ -1,9 +1,4 @@
-"""What the launching process and its workers tell each other, through files in a scratch directory. No torch.
-
-The launcher writes a ``WorkerSpec``; each worker keeps a ``Position`` up to date and leaves a ``Failure`` when it dies
-of an exception. Deadlines are ``time.monotonic()`` values, which processes of one host share; a scratch directory never
-spans hosts.
-"""
+"""The specification of a launch, which the launcher writes and every rank reads. No torch."""
 
 from __future__ import annotations
 
@@ -12,60 +7,65 @@ import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Self
+from typing import Protocol, Self
 
 from nccl_bench.config.run import RunConfig, resolve
 from nccl_bench.plan.process_sets import ProcessSet, process_sets_of
 
 
+class LaunchSpec(Protocol):
+    """The work of one launch, as the launcher sees it: items in a fixed order, which its ranks go through."""
+
+    @property
+    def processes_per_rank(self) -> int:
+        """The number of processes that share one rank's device."""
+
+    @property
+    def scratch(self) -> str | None:
+        """The directory for positions, failures and logs, or ``None`` before ``for_launch``."""
+
+    def write(self, path: Path) -> None:
+        """Write the specification as JSON."""
+
+    def for_launch(self, scratch: str, first: int) -> Self:
+        """Return a copy for a launch that starts with the item at index ``first`` and has ``scratch`` to itself."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class WorkerSpec:
-    """What one launch of the workers is to do.
+    """The work of one launch of a run: its cases from ``first_case`` on."""
 
-    ``run_dir`` is ``None`` on nodes other than the first, ``scratch`` where no launcher watches (the attach mode);
-    ``first_case`` is an index into the plan's cases; of earlier launches, ``excluded`` are the arms that failed and
-    ``apart`` those that did not get past set-up beside others, with the reason; ``started`` is the
-    ``time.monotonic()`` of the command's start, the same for every launch.
-    """
-
-    config: RunConfig
-    run_dir: str | None
-    scratch: str | None
-    first_case: int
-    excluded: tuple[str, ...] = ()
+    config: RunConfig  # what to measure
+    run_dir: str | None  # the run directory; None on nodes other than the first
+    scratch: str | None  # the directory of this launch; None before the launch, and where no launcher watches
+    first_case: int  # an index into the plan's cases
+    excluded: tuple[str, ...] = ()  # the user arms that failed in earlier launches
+    # User arms that failed in set-up beside other arms, each with the reason. They get processes of their own.
     apart: Mapping[str, str] = field(default_factory=dict)
-    started: float = field(default_factory=time.monotonic)
+    started: float = field(default_factory=time.monotonic)  # when the command started: the same for all its launches
 
     @property
     def process_sets(self) -> tuple[ProcessSet, ...]:
-        """Who does what in this launch."""
+        """The process sets of this launch, each with its arms."""
         return process_sets_of(self.config, excluded=self.excluded, apart=self.apart)
 
     @property
     def processes_per_rank(self) -> int:
-        """One in each world."""
+        """The number of process sets: a rank has one process in each of them."""
         return len(self.process_sets)
 
-    def at(self, scratch: str, first: int) -> Self:
-        """The same for one launch, which has ``scratch`` to itself and starts with the case at index ``first``."""
+    def for_launch(self, scratch: str, first: int) -> Self:
+        """Return a copy for a launch that starts with the case at index ``first`` and has ``scratch`` to itself."""
         return replace(self, scratch=scratch, first_case=first)
 
     def write(self, path: Path) -> None:
         """Write the specification as JSON."""
-        mapping = {
-            "config": self.config.to_mapping(),
-            "run_dir": self.run_dir,
-            "scratch": self.scratch,
-            "first_case": self.first_case,
-            "excluded": list(self.excluded),
-            "apart": dict(self.apart),
-            "started": self.started,
-        }
+        mapping = {name: getattr(self, name) for name in self.__slots__} | {"config": self.config.to_mapping()}
         path.write_text(json.dumps(mapping), encoding="utf-8")
 
     @classmethod
     def read(cls, path: Path) -> WorkerSpec:
-        """The specification that ``write`` wrote; raises ``UsageError`` for a configuration this version refuses."""
+        """Return the specification in ``path``; raise ``UsageError`` if this version refuses its configuration."""
         mapping = json.loads(path.read_text(encoding="utf-8"))
         config = mapping.pop("config")
         excluded = tuple(mapping.pop("excluded"))

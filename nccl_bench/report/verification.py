@@ -13,9 +13,9 @@ from nccl_bench.catalog.probes import DETECTOR, PROBES, blind_places
 from nccl_bench.report.layout import GAP, counted
 from nccl_bench.report.text import rendered, wrapped
 from nccl_bench.verify.findings import Finding
-from nccl_bench.verify.judgement import Judgement, Status, Verification
+from nccl_bench.verify.judgement import Judgement, ProbeStatus, Verification
 
-_CELLS: Mapping[Status, str] = {Status.NOT_APPLICABLE: "-", Status.UNPROVEN: "?"}
+_CELLS: Mapping[ProbeStatus, str] = {ProbeStatus.NOT_APPLICABLE: "-", ProbeStatus.UNVERIFIED: "?"}
 _STYLES: Mapping[str, str] = {
     r"\bpass\b": "green",
     r"\b(FAIL|BLIND|error)\b": "bold red",
@@ -155,20 +155,20 @@ def _detector(proof: Verification) -> list[str]:
     """What the arm that has to fail says about the probes."""
     found = [(j.probe, j.status, j.finding) for j in proof.judgements if j.arm == DETECTOR and j.finding]
     if proof.blind:
-        return _blindness(proof, {probe: finding for probe, status, finding in found if status is Status.BLIND})
+        return _blindness(proof, {probe: finding for probe, status, finding in found if status is ProbeStatus.BLIND})
     caught = ", ".join(
         f"{probe} ({finding.raced or finding.failed} of {counted(finding.trials, 'trial')})"
         for probe, status, finding in found
-        if status is Status.CAUGHT
+        if status is ProbeStatus.CAUGHT
     )
     said = [f"Detector: {DETECTOR}, which nothing orders, was caught as it has to be, in {caught}."]
-    missed = ", ".join(probe for probe, status, _ in found if status is Status.MISSED)
+    missed = ", ".join(probe for probe, status, _ in found if status is ProbeStatus.MISSED)
     if missed:
         said.append(f"It was missed in {missed}, so a pass there says less.")
     said += [
         f"It did not come to the end of {probe}, so a pass there says less: {finding.detail}"
         for probe, status, finding in found
-        if status is Status.BROKEN
+        if status is ProbeStatus.BROKEN
     ]
     return said
 
@@ -204,7 +204,7 @@ def _failures(proof: Verification) -> list[str]:
     return [
         f"{judgement.arm}, {judgement.probe}: {_how_often(judgement)}{judgement.finding.detail}"
         for judgement in proof.judgements
-        if judgement.status is Status.FAIL and judgement.finding
+        if judgement.status is ProbeStatus.FAIL and judgement.finding
     ]
 
 
@@ -213,7 +213,7 @@ def _unmade(proof: Verification) -> list[str]:
     why = {
         judgement.arm: (judgement.finding.detail or "").removeprefix(f"the arm {judgement.arm}: ")
         for judgement in proof.judgements
-        if judgement.status is Status.ERROR and judgement.finding
+        if judgement.status is ProbeStatus.ERROR and judgement.finding
     }
     return [f"{arm}: {detail}" for arm, detail in why.items()]
 

@@ -22,7 +22,7 @@ from torch import Tensor
 from nccl_bench.catalog.collectives import RedOp
 from nccl_bench.catalog.dtypes import DTYPES
 from nccl_bench.errors import TransportError
-from nccl_bench.ranks.process import NEVER
+from nccl_bench.ranks.process import NO_TIMEOUT
 from nccl_bench.streams.cpu import Event
 from nccl_bench.streams.cpu_device import CpuStreams
 from nccl_bench.transports.base import UNIQUE_ID_BYTES, Transport
@@ -105,7 +105,7 @@ class GlooTransport(Transport):
     def _make(self, name: str, world_size: int, rank: int) -> int:
         store = dist.distributed_c10d.PrefixStore(name, dist.distributed_c10d._get_default_store())
         try:
-            group = dist.ProcessGroupGloo(store, rank, world_size, NEVER)
+            group = dist.ProcessGroupGloo(store, rank, world_size, NO_TIMEOUT)
         except RuntimeError as error:
             raise TransportError(f"Gloo could not connect {world_size} ranks: {error}") from error
         comm, self._next_comm = self._next_comm, self._next_comm + 1

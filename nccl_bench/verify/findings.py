@@ -8,7 +8,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
-from nccl_bench.plan.verification import Cell
+from nccl_bench.plan.verification import ArmProbe
 
 # Of one arm, in one launch after the other.
 MOST_BROKEN = 3
@@ -34,9 +34,9 @@ class Finding:
     unmade: bool = False
 
     @property
-    def cell(self) -> Cell:
+    def arm_probe(self) -> ArmProbe:
         """Of which cell."""
-        return Cell(arm=self.arm, probe=self.probe)
+        return ArmProbe(arm=self.arm, probe=self.probe)
 
 
 def append_finding(path: Path, finding: Finding) -> None:
@@ -57,7 +57,7 @@ def read_findings(path: Path) -> Sequence[Finding]:
     return [Finding(**mapping | {"quiet": tuple(mapping["quiet"])}) for mapping in mappings]
 
 
-def hopeless(findings: Iterable[Finding]) -> Mapping[str, Finding]:
+def find_given_up_arms(findings: Iterable[Finding]) -> Mapping[str, Finding]:
     """What is found of every further probe of an arm that is tried no more: each would cost another launch.
 
     That is of one that broke in ``MOST_BROKEN`` cells, or could not be made.

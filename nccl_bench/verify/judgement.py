@@ -10,11 +10,11 @@ from nccl_bench.catalog.devices import DeviceSpec
 from nccl_bench.catalog.probes import DETECTOR, PROBES, blind_places
 from nccl_bench.config.verification import VerifyConfig
 from nccl_bench.errors import ExitCode
-from nccl_bench.plan.verification import Cell, asked, reason_against
+from nccl_bench.plan.verification import ArmProbe, list_arm_probes, reason_not_applicable
 from nccl_bench.verify.findings import Finding
 
 
-class Status(StrEnum):
+class ProbeStatus(StrEnum):
     """What a cell shows."""
 
     PASS = "pass"
@@ -25,7 +25,7 @@ class Status(StrEnum):
     BROKEN = "broken"  # the detector hung or crashed in such a probe, which says nothing about it
     BLIND = "BLIND"  # the detector passed, or broke, where it has to fail
     ERROR = "error"  # the arm could not be made
-    UNPROVEN = "unproven"  # passed, but by a blind detector's word
+    UNVERIFIED = "unverified"  # passed, but by a blind detector's word
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -34,7 +34,7 @@ class Judgement:
 
     arm: str
     probe: str
-    status: Status
+    status: ProbeStatus
     reason: str | None = None
     finding: Finding | None = None
 
@@ -65,7 +65,7 @@ class Verification:
     @property
     def blind(self) -> bool:
         """Whether the detector passed where it has to fail, so that nothing is proven."""
-        return any(judgement.status is Status.BLIND for judgement in self.judgements)
+        return any(judgement.status is ProbeStatus.BLIND for judgement in self.judgements)
 
     @property
     def exit_code(self) -> ExitCode:
@@ -73,42 +73,47 @@ class Verification:
         if self.blind:
             return ExitCode.BLIND_DETECTOR
         seen = {judgement.status for judgement in self.judgements}
-        return ExitCode.RACE if Status.FAIL in seen else ExitCode.SETUP if Status.ERROR in seen else ExitCode.OK
+        return (
+            ExitCode.RACE if ProbeStatus.FAIL in seen else ExitCode.SETUP if ProbeStatus.ERROR in seen else ExitCode.OK
+        )
 
 
 def judge(
     config: VerifyConfig, world_size: int, findings: Iterable[Finding], notes: Sequence[str] = ()
 ) -> Verification:
     """What follows from ``findings``, one for every applicable cell."""
-    by_cell = {finding.cell: finding for finding in findings}
-    judgements = [_judge(cell, config.device_spec, reason_against(config, cell), by_cell) for cell in asked(config)]
+    by_cell = {finding.arm_probe: finding for finding in findings}
+    judgements = [
+        _judge(cell, config.device_spec, reason_not_applicable(config, cell), by_cell)
+        for cell in list_arm_probes(config)
+    ]
     proof = Verification(device=config.device, world_size=world_size, judgements=tuple(judgements), notes=tuple(notes))
     if not proof.blind:
         return proof
     unproven = (
-        replace(judgement, status=Status.UNPROVEN) if judgement.status is Status.PASS else judgement
+        replace(judgement, status=ProbeStatus.UNVERIFIED) if judgement.status is ProbeStatus.PASS else judgement
         for judgement in judgements
     )
     return replace(proof, judgements=tuple(unproven))
 
 
-def _judge(cell: Cell, device: DeviceSpec, reason: str | None, findings: Mapping[Cell, Finding]) -> Judgement:
+def _judge(cell: ArmProbe, device: DeviceSpec, reason: str | None, findings: Mapping[ArmProbe, Finding]) -> Judgement:
     if reason is not None:
-        return Judgement(arm=cell.arm, probe=cell.probe, status=Status.NOT_APPLICABLE, reason=reason)
+        return Judgement(arm=cell.arm, probe=cell.probe, status=ProbeStatus.NOT_APPLICABLE, reason=reason)
     finding = findings[cell]
     if not finding.trials:
         reason = finding.detail or "it has none of the collectives that this probe tries"
-        return Judgement(arm=cell.arm, probe=cell.probe, status=Status.NOT_APPLICABLE, reason=reason)
+        return Judgement(arm=cell.arm, probe=cell.probe, status=ProbeStatus.NOT_APPLICABLE, reason=reason)
     if finding.unmade:
-        status = Status.ERROR
+        status = ProbeStatus.ERROR
     elif cell.arm != DETECTOR:
-        status = Status.FAIL if finding.failed else Status.PASS
+        status = ProbeStatus.FAIL if finding.failed else ProbeStatus.PASS
     elif PROBES[cell.probe].detects:
         # Neither a crash nor a result that is wrong whatever its order is the sight of a race.
         unseen = set(finding.quiet) - blind_places(PROBES[cell.probe], device)
-        status = Status.CAUGHT if finding.raced and not unseen and not finding.broken else Status.BLIND
+        status = ProbeStatus.CAUGHT if finding.raced and not unseen and not finding.broken else ProbeStatus.BLIND
     elif finding.broken and not PROBES[cell.probe].alone:
-        status = Status.BROKEN
+        status = ProbeStatus.BROKEN
     else:
-        status = Status.CAUGHT if finding.failed else Status.MISSED
+        status = ProbeStatus.CAUGHT if finding.failed else ProbeStatus.MISSED
     return Judgement(arm=cell.arm, probe=cell.probe, status=status, finding=finding)

@@ -18,7 +18,7 @@ from nccl_bench.catalog.probes import Place
 from nccl_bench.catalog.routes import ROUTES, Routes
 from nccl_bench.catalog.support import unsupported
 from nccl_bench.communicators.coordinator import GroupCoordinator
-from nccl_bench.plan.verification import Cell
+from nccl_bench.plan.verification import ArmProbe
 from nccl_bench.ranks.control import Control
 from nccl_bench.streams.base import Streams
 from nccl_bench.transports.device import Device
@@ -97,7 +97,7 @@ class Rig:
     is collective. ``at`` is told which trial is about to begin.
     """
 
-    cell: Cell
+    cell: ArmProbe
     device: Device
     device_spec: DeviceSpec
     control: Control
@@ -208,7 +208,7 @@ class Rig:
         ranks = self.control.sum([int(mark) for mark in marks])
         failed, raced = ranks[:count], ranks[count:]
         first = next((index for index, number in enumerate(failed) if number), None)
-        told = None if first is None else self.control.first(failures[first])
+        told = None if first is None else self.control.first_message(failures[first])
         loud = {place for (place, _), number in zip(self.outcomes, raced, strict=True) if number}
         return Finding(
             arm=self.cell.arm,

@@ -1,4 +1,4 @@
-"""One proof: what to probe, in which launches of the ranks, what was found, and what follows from it. No torch."""
+"""The specification of one launch of a verification, which the launcher writes and every rank reads. No torch."""
 
 from __future__ import annotations
 
@@ -9,32 +9,32 @@ from pathlib import Path
 
 from nccl_bench.config.user_arms import from_list, of_arm
 from nccl_bench.config.verification import VerifyConfig
-from nccl_bench.plan.verification import Cell
+from nccl_bench.plan.verification import ArmProbe
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class VerificationSpec:
-    """What one launch of the ranks is to do: ``cells`` from index ``first`` on, findings appended to ``findings``."""
+    """The work of one launch of a verification."""
 
     config: VerifyConfig
-    cells: tuple[Cell, ...]
-    findings: str
-    scratch: str | None = None
-    first: int = 0
+    arm_probes: tuple[ArmProbe, ...]  # all of this group, in order
+    findings: str  # the file to append findings to
+    scratch: str | None = None  # the directory of this launch; None before the launch
+    first: int = 0  # the index in arm_probes to start with
 
     @property
     def variables(self) -> Mapping[str, str]:
-        """What its processes have in their environment besides."""
-        user_arm = of_arm(self.config.user_arms, self.cells[0].arm)
+        """The environment variables that the arm of this launch sets."""
+        user_arm = of_arm(self.config.user_arms, self.arm_probes[0].arm)
         return {} if user_arm is None else user_arm.variables
 
     @property
     def processes_per_rank(self) -> int:
-        """One: arms that need processes of their own have launches of their own."""
+        """Always 1: an arm that needs its own processes has its own launch."""
         return 1
 
-    def at(self, scratch: str, first: int) -> VerificationSpec:
-        """The same for one launch."""
+    def for_launch(self, scratch: str, first: int) -> VerificationSpec:
+        """Return a copy for a launch that starts at index ``first`` and has ``scratch`` to itself."""
         return replace(self, scratch=scratch, first=first)
 
     def write(self, path: Path) -> None:
@@ -43,7 +43,7 @@ class VerificationSpec:
 
     @classmethod
     def read(cls, path: Path) -> VerificationSpec:
-        """The specification that ``write`` wrote."""
+        """Return the specification that ``write`` wrote."""
         mapping = json.loads(path.read_text(encoding="utf-8"))
         config = mapping.pop("config")
         names = ("arms", "probes", "routes")
@@ -51,6 +51,6 @@ class VerificationSpec:
             config=VerifyConfig(
                 **config | {name: tuple(config[name]) for name in names} | {"user_arms": from_list(config["user_arms"])}
             ),
-            cells=tuple(Cell(**cell) for cell in mapping.pop("cells")),
+            arm_probes=tuple(ArmProbe(**arm_probe) for arm_probe in mapping.pop("arm_probes")),
             **mapping,
         )

@@ -15,13 +15,13 @@ from nccl_bench.arms.arm import Arm
 from nccl_bench.catalog.probes import PROBES
 from nccl_bench.config.user_arms import of_arm
 from nccl_bench.errors import ExitCode, UserArmError
-from nccl_bench.plan.verification import Cell
+from nccl_bench.plan.verification import ArmProbe
 from nccl_bench.ranks.control import Control
-from nccl_bench.ranks.process import NEVER, SETUP, SETUP_TIMEOUT_S, run_rank, world_group
+from nccl_bench.ranks.process import NO_TIMEOUT, SETUP_INDEX, SETUP_TIMEOUT_S, default_group, run_rank
 from nccl_bench.ranks.progress import Progress
 from nccl_bench.transports.device import open_device
 from nccl_bench.user_arms.loaded import blamed
-from nccl_bench.verify.findings import Finding, append_finding, hopeless, read_findings
+from nccl_bench.verify.findings import Finding, append_finding, find_given_up_arms, read_findings
 from nccl_bench.verify.probes import RUN
 from nccl_bench.verify.rig import Rig
 from nccl_bench.verify.spec import VerificationSpec
@@ -51,16 +51,16 @@ class _Arms:
 def prove(spec: VerificationSpec, progress: Progress) -> None:
     """Do this rank's part of ``spec``'s cells."""
     config = spec.config
-    setup = partial(progress.update, case_index=SETUP, arm="", deadline_s=SETUP_TIMEOUT_S)
+    setup = partial(progress.update, case_index=SETUP_INDEX, arm="", deadline_s=SETUP_TIMEOUT_S)
     os.environ.update(spec.variables)
     setup(phase="connect")
-    dist.init_process_group("gloo", timeout=NEVER)
-    control = Control(world_group())
+    dist.init_process_group("gloo", timeout=NO_TIMEOUT)
+    control = Control(default_group())
     setup(phase="device")
     local_rank = int(os.environ["LOCAL_RANK"])
     device = open_device(config.device, local_rank, config.nccl_library, config.transport, sharing=True)
     findings = Path(spec.findings)
-    given_up = hopeless(read_findings(findings))
+    given_up = find_given_up_arms(read_findings(findings))
     made = False
 
     def make(name: str) -> Arm:
@@ -73,14 +73,14 @@ def prove(spec: VerificationSpec, progress: Progress) -> None:
             phase=position.phase,
             deadline_s=config.timeout_s if made else max(config.timeout_s, SETUP_TIMEOUT_S),
         )
-        arm = Arm(name, world_group(), device, config.routing, config.user_arms)
+        arm = Arm(name, default_group(), device, config.routing, config.user_arms)
         made = True
         progress.update(case_index=position.case_index, arm=name, phase=position.phase, deadline_s=config.timeout_s)
         return arm
 
     arms = _Arms(make)
 
-    def shared_arm(cell: Cell) -> Arm:
+    def shared_arm(cell: ArmProbe) -> Arm:
         try:
             return arms.get(cell.arm)
         except UserArmError as error:
@@ -91,10 +91,10 @@ def prove(spec: VerificationSpec, progress: Progress) -> None:
             append_finding(findings, unmade)
             raise
 
-    for index in range(spec.first, len(spec.cells)):
-        cell = spec.cells[index]
+    for index in range(spec.first, len(spec.arm_probes)):
+        cell = spec.arm_probes[index]
 
-        def at(trial: str, index: int = index, cell: Cell = cell, deadline_s: float | None = None) -> None:
+        def at(trial: str, index: int = index, cell: ArmProbe = cell, deadline_s: float | None = None) -> None:
             where = " ".join(filter(None, (cell.probe, trial)))
             progress.update(case_index=index, arm=cell.arm, phase=where, deadline_s=deadline_s)
 
@@ -125,7 +125,7 @@ def prove(spec: VerificationSpec, progress: Progress) -> None:
             sys.stderr.flush()
             os._exit(ExitCode.OK)
         # Here, where an end that does not end well is this arm's.
-        if index + 1 == len(spec.cells) or spec.cells[index + 1].arm != cell.arm:
+        if index + 1 == len(spec.arm_probes) or spec.arm_probes[index + 1].arm != cell.arm:
             arms.close()
 
     dist.destroy_process_group()

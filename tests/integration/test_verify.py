@@ -14,10 +14,10 @@ import pytest
 
 from nccl_bench.catalog.probes import DETECTOR
 from nccl_bench.errors import ExitCode
-from nccl_bench.plan.verification import Cell
+from nccl_bench.plan.verification import ArmProbe
 from nccl_bench.ranks.progress import Position
 from nccl_bench.report.verification import verification_text
-from nccl_bench.verify.judgement import Status, Verification
+from nccl_bench.verify.judgement import ProbeStatus, Verification
 from tests.support import defective_communicators
 from tests.support.command import Sandbox
 
@@ -101,7 +101,7 @@ SEEN: Mapping[str, Mapping[str, str | None]] = {
     # Last, for what breaks costs a launch if anything comes behind it.
     "is-killed-at-its-end": {"async": r"rank 1 on \S+ was killed by SIGKILL"},
 }
-CELLS = [Cell(arm=arm, probe=probe) for arm, probes in SEEN.items() for probe in probes]
+CELLS = [ArmProbe(arm=arm, probe=probe) for arm, probes in SEEN.items() for probe in probes]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -113,7 +113,7 @@ class Proven:
     left: list[Path]
 
 
-def prove(cells: Sequence[Cell], temporary: Path) -> Proven:
+def prove(cells: Sequence[ArmProbe], temporary: Path) -> Proven:
     pids: set[int] = set()
 
     def look(positions: list[Position]) -> None:
@@ -184,10 +184,10 @@ def test_every_mutant_is_tried_and_caught() -> None:
 
 def test_only_what_broke_is_said_to_have_broken_and_the_rest_went_on(proven: Proven) -> None:
     judgements = proven.proof.judgements
-    assert [Cell(arm=judgement.arm, probe=judgement.probe) for judgement in judgements] == CELLS
+    assert [ArmProbe(arm=judgement.arm, probe=judgement.probe) for judgement in judgements] == CELLS
     broken = {judgement.arm for judgement in judgements if judgement.finding and judgement.finding.broken}
     assert broken == {"hangs", "is-killed-at-its-end"}
-    assert {judgement.status for judgement in judgements} == {Status.PASS, Status.FAIL, Status.CAUGHT}
+    assert {judgement.status for judgement in judgements} == {ProbeStatus.PASS, ProbeStatus.FAIL, ProbeStatus.CAUGHT}
     assert proven.proof.exit_code is ExitCode.RACE
 
 
@@ -209,14 +209,18 @@ def test_a_detector_that_is_wrong_but_ordered_is_blind_and_proves_nothing(
 ) -> None:
     monkeypatch.setenv(defective_communicators.BLIND, "1")
     cells = [
-        Cell(arm="stream-free", probe="consumer"),
-        Cell(arm=DETECTOR, probe="producer"),
-        Cell(arm=DETECTOR, probe="consumer"),
+        ArmProbe(arm="stream-free", probe="consumer"),
+        ArmProbe(arm=DETECTOR, probe="producer"),
+        ArmProbe(arm=DETECTOR, probe="consumer"),
     ]
     proof = prove(cells, tmp_path).proof
     _, *of_detector = (judgement.finding for judgement in proof.judgements)
     assert [(finding.failed, finding.raced) for finding in of_detector if finding] == [(16, 0)] * 2
-    assert [judgement.status for judgement in proof.judgements] == [Status.UNPROVEN, Status.BLIND, Status.BLIND]
+    assert [judgement.status for judgement in proof.judgements] == [
+        ProbeStatus.UNVERIFIED,
+        ProbeStatus.BLIND,
+        ProbeStatus.BLIND,
+    ]
     assert proof.exit_code is ExitCode.BLIND_DETECTOR
     text = verification_text(proof, 80, styled=False)
     assert re.search(r"^stream-free +\?$", text, re.MULTILINE)

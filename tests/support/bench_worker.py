@@ -127,7 +127,7 @@ class Bench:
             config=config,
             plan=make_plan(config, self.control.world_size),
             device=replace(self.device, streams=streams or self.streams),
-            ranks=Ranks(everyone=self.control, here=self.control, index=0, first=(0,)),
+            ranks=Ranks(all_ranks=self.control, own_set=self.control, set_index=0, first_ranks=(0,)),
             arms=arms,
             process_set_of=dict.fromkeys(arms, 0),
             align=self.align,
@@ -248,9 +248,9 @@ class Bench:
             "maximum": control.maximum([1.5 + rank, -rank, 0.25]),
             "minimum": control.minimum(7 - rank),
             "sum": control.sum([rank, 2**40 + rank, 5]),
-            "announce": control.announce({"from": rank, "values": (1, 2)}),
+            "announce": control.broadcast({"from": rank, "values": (1, 2)}),
             "first": [
-                control.first(message)
+                control.first_message(message)
                 for message in (f"from {rank}", "late" if rank == 1 else None, "" if rank == 1 else None, None)
             ],
             "batches": [

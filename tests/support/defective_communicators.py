@@ -28,7 +28,7 @@ from nccl_bench.config.verification import VerifyConfig
 from nccl_bench.launch.torchrun import LaunchConfig
 from nccl_bench.launch.verification import run_verification
 from nccl_bench.plan import verification as plan
-from nccl_bench.plan.verification import Cell
+from nccl_bench.plan.verification import ArmProbe
 from nccl_bench.ranks.progress import Position
 from nccl_bench.transports.device import Device
 from nccl_bench.verify import judgement
@@ -334,7 +334,7 @@ def plant() -> None:
 
 def prove(
     device: str,
-    cells: Sequence[Cell],
+    cells: Sequence[ArmProbe],
     *,
     timeout_s: float,
     on_progress: Callable[[list[Position]], None] = lambda positions: None,
@@ -352,8 +352,8 @@ def prove(
     )
     with (
         patch.dict(cast(dict[str, ArmSpec], ARMS), arms()),
-        patch.object(plan, "asked", return_value=list(cells)),
-        patch.object(judgement, "asked", return_value=list(cells)),
+        patch.object(plan, "list_arm_probes", return_value=list(cells)),
+        patch.object(judgement, "list_arm_probes", return_value=list(cells)),
     ):
         return run_verification(config, LaunchConfig(nproc=2, worker=WORKER), on_progress=on_progress)
 

@@ -29,7 +29,7 @@ def run_on_one_rank(
         config=config,
         plan=make_plan(config, 1),
         device=device,
-        ranks=Ranks(everyone=Control(group), here=Control(group), index=0, first=(0,)),
+        ranks=Ranks(all_ranks=Control(group), own_set=Control(group), set_index=0, first_ranks=(0,)),
         arms=members,
         process_set_of=dict.fromkeys(members, 0),
         align=lambda: None,

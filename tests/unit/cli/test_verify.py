@@ -21,7 +21,7 @@ from nccl_bench.errors import ExitCode, InterruptedRunError, SetupError
 from nccl_bench.launch import hardware
 from nccl_bench.launch import verification as prove_module
 from nccl_bench.launch.torchrun import LaunchConfig
-from nccl_bench.plan.verification import Cell, launches
+from nccl_bench.plan.verification import ArmProbe, group_by_launch
 from nccl_bench.ranks.progress import Position
 from nccl_bench.report import verification as report_module
 from nccl_bench.verify.findings import Finding
@@ -38,15 +38,15 @@ SRUN = {
     "SLURM_LOCALID": "1",
 }
 LAUNCHERS_MARKS = (*TORCHRUN, *SRUN, "OMPI_COMM_WORLD_RANK", "PMI_RANK", "CUDA_VISIBLE_DEVICES", "COLUMNS")
-CAUGHT = (Cell(arm=DETECTOR, probe="producer"), Cell(arm=DETECTOR, probe="consumer"))
-TORCH = Cell(arm="torch", probe="producer")
+CAUGHT = (ArmProbe(arm=DETECTOR, probe="producer"), ArmProbe(arm=DETECTOR, probe="consumer"))
+TORCH = ArmProbe(arm="torch", probe="producer")
 
 
 @dataclass
 class Prover:
     """Stands in for ``run_verification``: what is in ``failed`` fails, and ``error`` is raised."""
 
-    failed: tuple[Cell, ...] = CAUGHT
+    failed: tuple[ArmProbe, ...] = CAUGHT
     error: BaseException | None = None
     asked: list[tuple[VerifyConfig, LaunchConfig]] = field(default_factory=list)
     before: Callable[[], None] = lambda: None
@@ -71,7 +71,7 @@ class Prover:
                     raced=int(cell in self.failed),
                     detail="planted" if cell in self.failed else None,
                 )
-                for group in launches(config)
+                for group in group_by_launch(config)
                 for cell in group
             ],
         )
@@ -264,7 +264,7 @@ def test_a_table_that_cannot_be_printed_costs_no_file(
     ],
 )
 def test_the_exit_code_is_what_the_proof_came_to(
-    failed: tuple[Cell, ...], code: ExitCode, says: str, verify: Command, prover: Prover, tmp_path: Path
+    failed: tuple[ArmProbe, ...], code: ExitCode, says: str, verify: Command, prover: Prover, tmp_path: Path
 ) -> None:
     prover.failed = failed
     ended = verify("--out", "proof.json")

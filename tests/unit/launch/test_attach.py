@@ -6,7 +6,13 @@ import pytest
 
 from nccl_bench.errors import SetupError, UsageError
 from nccl_bench.launch import attach
-from nccl_bench.launch.attach import Source, decide, detect, environment, started_by
+from nccl_bench.launch.attach import (
+    Launcher,
+    choose_attachment,
+    detect_attachment,
+    detect_launcher,
+    rendezvous_variables,
+)
 
 TORCHRUN = {
     "TORCHELASTIC_RUN_ID": "none",
@@ -44,40 +50,42 @@ PYTORCHJOB = {"RANK": "0", "WORLD_SIZE": "2", "MASTER_ADDR": "job-master-0", "MA
 
 
 def test_torchrun() -> None:
-    found = detect(TORCHRUN)
+    found = detect_attachment(TORCHRUN)
     assert found is not None
-    assert found.source is Source.TORCHRUN
+    assert found.source is Launcher.TORCHRUN
     assert (found.rank, found.world_size, found.local_rank, found.local_world_size) == (9, 16, 1, 8)
     assert (found.nodes, found.master_addr, found.master_port) == (2, "node0", 29501)
-    assert environment(found) == {name: TORCHRUN[name] for name in TORCHRUN if name != "TORCHELASTIC_RUN_ID"}
+    assert rendezvous_variables(found) == {name: TORCHRUN[name] for name in TORCHRUN if name != "TORCHELASTIC_RUN_ID"}
 
 
 def test_srun() -> None:
-    found = detect(SRUN)
+    found = detect_attachment(SRUN)
     assert found is not None
-    assert found.source is Source.SRUN
+    assert found.source is Launcher.SRUN
     assert (found.rank, found.world_size, found.local_rank, found.local_world_size) == (5, 8, 5, 8)
     assert (found.nodes, found.master_addr) == (1, "127.0.0.1")
 
 
 def test_srun_on_two_nodes_knows_the_tasks_of_this_one() -> None:
-    found = detect(SRUN_TWO_NODES, "node0:29500")
+    found = detect_attachment(SRUN_TWO_NODES, "node0:29500")
     assert found is not None
     assert (found.nodes, found.local_world_size, found.master_addr, found.master_port) == (2, 3, "node0", 29500)
-    even = detect(SRUN_TWO_NODES | {"SLURM_STEP_TASKS_PER_NODE": "4(x2)"}, "node0:29500")
+    even = detect_attachment(SRUN_TWO_NODES | {"SLURM_STEP_TASKS_PER_NODE": "4(x2)"}, "node0:29500")
     assert even is not None
     assert even.local_world_size == 4
-    unknown = detect({name: SRUN_TWO_NODES[name] for name in SRUN_TWO_NODES if name != "SLURM_NODEID"}, "node0:29500")
+    unknown = detect_attachment(
+        {name: SRUN_TWO_NODES[name] for name in SRUN_TWO_NODES if name != "SLURM_NODEID"}, "node0:29500"
+    )
     assert unknown is not None
     assert unknown.local_world_size is None
-    assert "LOCAL_WORLD_SIZE" not in environment(unknown)
+    assert "LOCAL_WORLD_SIZE" not in rendezvous_variables(unknown)
 
 
 @pytest.mark.parametrize("variables", [OPEN_MPI, HYDRA])
 def test_mpirun(variables: dict[str, str]) -> None:
-    found = detect(variables)
+    found = detect_attachment(variables)
     assert found is not None
-    assert found.source is Source.MPIRUN
+    assert found.source is Launcher.MPIRUN
     assert found.rank == found.local_rank == found.world_size - 1
     assert found.local_world_size == found.world_size
     assert found.nodes == 1
@@ -86,16 +94,16 @@ def test_mpirun(variables: dict[str, str]) -> None:
 def test_mpirun_wins_over_the_slurm_step_of_its_daemon() -> None:
     daemon = SRUN | {"SLURM_STEP_NUM_TASKS": "2", "SLURM_PROCID": "1", "SLURM_LOCALID": "0"}
     for variables in (OPEN_MPI, HYDRA):
-        found = detect(daemon | variables)
+        found = detect_attachment(daemon | variables)
         assert found is not None
-        assert found.source is Source.MPIRUN
+        assert found.source is Launcher.MPIRUN
         assert found.rank == int(next(iter(variables.values())))
 
 
 def test_srun_with_pmi2_is_srun() -> None:
-    found = detect(SRUN | {"PMI_RANK": "5", "PMI_SIZE": "8"})
+    found = detect_attachment(SRUN | {"PMI_RANK": "5", "PMI_SIZE": "8"})
     assert found is not None
-    assert found.source is Source.SRUN
+    assert found.source is Launcher.SRUN
 
 
 @pytest.mark.parametrize(
@@ -114,8 +122,8 @@ def test_srun_with_pmi2_is_srun() -> None:
     ],
 )
 def test_what_only_looks_like_a_launcher_does_not_attach(variables: dict[str, str]) -> None:
-    assert detect(variables) is None
-    assert decide(variables, launch=False, attach=False, rdzv_endpoint=None) is None
+    assert detect_attachment(variables) is None
+    assert choose_attachment(variables, launch=False, attach=False, rdzv_endpoint=None) is None
 
 
 @pytest.mark.parametrize(
@@ -123,13 +131,13 @@ def test_what_only_looks_like_a_launcher_does_not_attach(variables: dict[str, st
     [(SRUN, "SLURM_PROCID"), (OPEN_MPI, "OMPI_COMM_WORLD_RANK"), (HYDRA, "PMI_RANK")],
 )
 def test_all_ranks_of_a_node_derive_the_same_port(base: dict[str, str], rank_name: str) -> None:
-    ports = {found.master_port for rank in "01" if (found := detect(base | {rank_name: rank})) is not None}
+    ports = {found.master_port for rank in "01" if (found := detect_attachment(base | {rank_name: rank})) is not None}
     assert len(ports) == 1
     assert 20000 <= ports.pop() <= 29999
 
 
 def test_two_steps_of_a_job_derive_different_ports() -> None:
-    first, second = detect(SRUN), detect(SRUN | {"SLURM_STEP_ID": "1"})
+    first, second = detect_attachment(SRUN), detect_attachment(SRUN | {"SLURM_STEP_ID": "1"})
     assert first is not None
     assert second is not None
     assert first.master_port != second.master_port
@@ -139,7 +147,7 @@ def test_without_an_identity_the_port_comes_from_the_common_parent(monkeypatch: 
     ports = []
     for parent in (100, 100, 101):
         monkeypatch.setattr(attach.os, "getppid", lambda parent=parent: parent)
-        found = detect(HYDRA)
+        found = detect_attachment(HYDRA)
         assert found is not None
         ports.append(found.master_port)
     assert ports[0] == ports[1] != ports[2]
@@ -147,7 +155,7 @@ def test_without_an_identity_the_port_comes_from_the_common_parent(monkeypatch: 
 
 def test_the_endpoint_comes_before_the_variables_and_those_before_the_derived_port() -> None:
     variables = SRUN | {"MASTER_ADDR": "a", "MASTER_PORT": "1234"}
-    both, named = detect(variables, "b:5678"), detect(variables)
+    both, named = detect_attachment(variables, "b:5678"), detect_attachment(variables)
     assert both is not None
     assert (both.master_addr, both.master_port) == ("b", 5678)
     assert named is not None
@@ -164,8 +172,8 @@ def test_the_endpoint_comes_before_the_variables_and_those_before_the_derived_po
 )
 def test_several_nodes_need_a_place_to_meet(variables: dict[str, str]) -> None:
     with pytest.raises(UsageError, match="--rdzv-endpoint HOST:PORT, or set MASTER_ADDR"):
-        detect(variables)
-    found = detect(variables | {"MASTER_ADDR": "node0"})
+        detect_attachment(variables)
+    found = detect_attachment(variables | {"MASTER_ADDR": "node0"})
     assert found is not None
     assert (found.nodes, found.master_addr, found.master_port) == (2, "node0", 29500)
 
@@ -188,47 +196,47 @@ def test_several_nodes_need_a_place_to_meet(variables: dict[str, str]) -> None:
 )
 def test_garbage_names_the_variable_and_its_value(variables: dict[str, str], message: str) -> None:
     with pytest.raises(SetupError, match=message):
-        detect(variables)
+        detect_attachment(variables)
 
 
 def test_launch_forces_launching_and_both_options_are_refused() -> None:
-    assert decide(TORCHRUN, launch=True, attach=False, rdzv_endpoint=None) is None
+    assert choose_attachment(TORCHRUN, launch=True, attach=False, rdzv_endpoint=None) is None
     with pytest.raises(UsageError, match="exclude each other"):
-        decide(TORCHRUN, launch=True, attach=True, rdzv_endpoint=None)
+        choose_attachment(TORCHRUN, launch=True, attach=True, rdzv_endpoint=None)
 
 
 def test_attach_takes_plain_variables_and_lone_steps() -> None:
     plain = {"RANK": "1", "WORLD_SIZE": "2", "LOCAL_RANK": "0", "MASTER_ADDR": "a"}
-    found = decide(plain, launch=False, attach=True, rdzv_endpoint=None)
+    found = choose_attachment(plain, launch=False, attach=True, rdzv_endpoint=None)
     assert found is not None
-    assert found.source is Source.ENVIRONMENT
+    assert found.source is Launcher.ENVIRONMENT
     assert (found.rank, found.world_size, found.nodes, found.master_port) == (1, 2, None, 29500)
     shell = SRUN | {"SLURM_STEP_NUM_TASKS": "1", "SLURM_PROCID": "0", "SLURM_LOCALID": "0"}
-    alone = decide(shell, launch=False, attach=True, rdzv_endpoint=None)
+    alone = choose_attachment(shell, launch=False, attach=True, rdzv_endpoint=None)
     assert alone is not None
-    assert alone.source is Source.SRUN
+    assert alone.source is Launcher.SRUN
     assert alone.world_size == 1
 
 
 def test_attach_with_nothing_to_attach_to_is_refused() -> None:
     with pytest.raises(UsageError, match="found no ranks to join"):
-        decide(SBATCH, launch=False, attach=True, rdzv_endpoint=None)
+        choose_attachment(SBATCH, launch=False, attach=True, rdzv_endpoint=None)
     with pytest.raises(SetupError, match="LOCAL_RANK is not set"):
-        decide(PYTORCHJOB, launch=False, attach=True, rdzv_endpoint=None)
+        choose_attachment(PYTORCHJOB, launch=False, attach=True, rdzv_endpoint=None)
 
 
 def test_an_endpoint_for_ranks_that_have_one_is_refused() -> None:
     with pytest.raises(UsageError, match="leave the option out"):
-        decide(TORCHRUN, launch=False, attach=False, rdzv_endpoint="a:1")
+        choose_attachment(TORCHRUN, launch=False, attach=False, rdzv_endpoint="a:1")
 
 
 @pytest.mark.parametrize(
     ("environ", "source"),
     [
-        ({"TORCHELASTIC_RUN_ID": "none"}, Source.TORCHRUN),
-        ({"OMPI_COMM_WORLD_RANK": "0", "SLURM_STEP_ID": "0", "SLURM_STEP_NUM_TASKS": "2"}, Source.MPIRUN),
-        ({"PMI_RANK": "1"}, Source.MPIRUN),
-        ({"SLURM_STEP_ID": "0", "SLURM_STEP_NUM_TASKS": "2"}, Source.SRUN),
+        ({"TORCHELASTIC_RUN_ID": "none"}, Launcher.TORCHRUN),
+        ({"OMPI_COMM_WORLD_RANK": "0", "SLURM_STEP_ID": "0", "SLURM_STEP_NUM_TASKS": "2"}, Launcher.MPIRUN),
+        ({"PMI_RANK": "1"}, Launcher.MPIRUN),
+        ({"SLURM_STEP_ID": "0", "SLURM_STEP_NUM_TASKS": "2"}, Launcher.SRUN),
         # A shell under `srun --pty`, a batch script, a pod: one process that wants ranks started.
         ({"SLURM_STEP_ID": "0", "SLURM_STEP_NUM_TASKS": "1"}, None),
         ({"SLURM_STEP_ID": "4294967291", "SLURM_STEP_NUM_TASKS": "8"}, None),
@@ -238,6 +246,6 @@ def test_an_endpoint_for_ranks_that_have_one_is_refused() -> None:
     ],
 )
 def test_who_started_this_process_as_a_rank_is_seen_by_the_marks_alone(
-    environ: dict[str, str], source: Source | None
+    environ: dict[str, str], source: Launcher | None
 ) -> None:
-    assert started_by(environ) is source
+    assert detect_launcher(environ) is source

@@ -31,7 +31,7 @@ class Errand:
     def write(self, path: Path) -> None:
         raise AssertionError(f"{path} is for a job to write")
 
-    def at(self, scratch: str, first: int) -> Errand:
+    def for_launch(self, scratch: str, first: int) -> Errand:
         return replace(self, scratch=scratch, first_case=first)
 
 

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from nccl_bench.errors import UsageError
-from nccl_bench.launch.postmortem import find_death, tail
+from nccl_bench.launch.crashes import find_death, tail
 from nccl_bench.launch.torchrun import LaunchConfig, parse_endpoint, worker_environment
 from nccl_bench.ranks.failure import Failure
 from nccl_bench.ranks.progress import Position

@@ -18,23 +18,23 @@ from nccl_bench.launch import verification as prove_module
 from nccl_bench.launch.supervise import supervise
 from nccl_bench.launch.torchrun import LaunchConfig
 from nccl_bench.launch.verification import run_verification
-from nccl_bench.plan.verification import Cell, launches
+from nccl_bench.plan.verification import ArmProbe, group_by_launch
 from nccl_bench.ranks.failure import Failure
 from nccl_bench.ranks.progress import Position, Progress
-from nccl_bench.verify.findings import Finding, append_finding, hopeless, read_findings
-from nccl_bench.verify.judgement import Judgement, Status, Verification
+from nccl_bench.verify.findings import Finding, append_finding, find_given_up_arms, read_findings
+from nccl_bench.verify.judgement import Judgement, ProbeStatus, Verification
 from nccl_bench.verify.spec import VerificationSpec
 
 CONFIG: VerifyConfig = resolve(
     "cuda", arms="stream-free,torch", probes="producer,capture", routes=None, nccl_library=None, timeout_s=9.0
 )
-TOGETHER, ALONE = launches(CONFIG)
-FREE, TORCH = (Cell(arm=arm, probe="producer") for arm in ("stream-free", "torch"))
+TOGETHER, ALONE = group_by_launch(CONFIG)
+FREE, TORCH = (ArmProbe(arm=arm, probe="producer") for arm in ("stream-free", "torch"))
 # What a launch does from the specification's first cell on; returns torchrun's exit code, None for one that goes on.
 Act = Callable[[VerificationSpec], int | None]
 
 
-def made(cell: Cell) -> Finding:
+def made(cell: ArmProbe) -> Finding:
     """A finding without trouble: only the detector fails."""
     failed = 7 * (cell.arm == DETECTOR)
     detail = "late" if failed else None
@@ -43,18 +43,18 @@ def made(cell: Cell) -> Finding:
 
 def ranks(spec: VerificationSpec, index: int, deadline_s: float = 60) -> list[Progress]:
     """Both ranks within the cell at ``index``, those before it done."""
-    for cell in spec.cells[spec.first : max(index, 0)]:
+    for cell in spec.arm_probes[spec.first : max(index, 0)]:
         append_finding(Path(spec.findings), made(cell))
     assert spec.scratch is not None
     progresses = [Progress(Path(spec.scratch), rank, rank) for rank in (0, 1)]
     for progress in progresses:
-        arm = spec.cells[index].arm if 0 <= index < len(spec.cells) else ""
+        arm = spec.arm_probes[index].arm if 0 <= index < len(spec.arm_probes) else ""
         progress.update(case_index=index, arm=arm, phase="producer all_reduce", deadline_s=deadline_s)
     return progresses
 
 
 def finishes(spec: VerificationSpec) -> int | None:
-    for progress in ranks(spec, len(spec.cells)):
+    for progress in ranks(spec, len(spec.arm_probes)):
         progress.finish()
     return 0
 
@@ -115,8 +115,8 @@ class Scripted:
         """There is no process."""
 
     @property
-    def started(self) -> list[tuple[tuple[Cell, ...], int]]:
-        return [(spec.cells, spec.first) for spec in self.specs]
+    def started(self) -> list[tuple[tuple[ArmProbe, ...], int]]:
+        return [(spec.arm_probes, spec.first) for spec in self.specs]
 
 
 @dataclass(frozen=True)
@@ -125,11 +125,11 @@ class Proven:
     scripted: Scripted
     seen: list[list[Position]]
 
-    def of(self, cell: Cell) -> Judgement:
+    def of(self, cell: ArmProbe) -> Judgement:
         (found,) = (j for j in self.proof.judgements if (j.arm, j.probe) == (cell.arm, cell.probe))
         return found
 
-    def finding(self, cell: Cell) -> Finding:
+    def finding(self, cell: ArmProbe) -> Finding:
         found = self.of(cell).finding
         assert found is not None
         return found
@@ -160,7 +160,7 @@ def test_without_trouble_every_group_of_cells_is_one_launch(prove: Callable[...,
     assert proven.proof.world_size == 2
     for cell in (*TOGETHER, *ALONE):
         assert proven.finding(cell) == made(cell)
-    assert {j.status for j in proven.proof.judgements} == {Status.PASS, Status.CAUGHT}
+    assert {j.status for j in proven.proof.judgements} == {ProbeStatus.PASS, ProbeStatus.CAUGHT}
 
 
 def test_positions_count_the_cells_of_all_launches(prove: Callable[..., Proven]) -> None:
@@ -181,7 +181,7 @@ def test_a_hang_is_a_failed_probe_and_the_rest_goes_on(prove: Callable[..., Prov
         detail=f"rank 0 on {host} hung in producer all_reduce for -1 s",
         broken=True,
     )
-    failed = [(j.arm, j.probe) for j in proven.proof.judgements if j.status is Status.FAIL]
+    failed = [(j.arm, j.probe) for j in proven.proof.judgements if j.status is ProbeStatus.FAIL]
     assert failed == [("torch", "producer")]
     assert not proven.proof.blind
 
@@ -193,7 +193,7 @@ def test_a_crash_is_a_failed_probe_that_says_what_ended_it(prove: Callable[..., 
         found = proven.finding(cell)
         assert (found.trials, found.failed, found.broken) == (1, 1, True)
         assert (found.detail or "").endswith("ended with exit code 3: ValueError: broken")
-        assert proven.of(cell).status is Status.FAIL
+        assert proven.of(cell).status is ProbeStatus.FAIL
 
 
 def test_a_crash_behind_a_finding_takes_its_place(prove: Callable[..., Proven]) -> None:
@@ -209,7 +209,7 @@ def test_every_launch_is_told_of_the_breaks_of_those_before(prove: Callable[...,
 
     def noting(act: Act) -> Act:
         def noted(spec: VerificationSpec) -> int | None:
-            told.append(frozenset(hopeless(read_findings(Path(spec.findings)))))
+            told.append(frozenset(find_given_up_arms(read_findings(Path(spec.findings)))))
             return act(spec)
 
         return noted
@@ -230,12 +230,12 @@ def test_an_arm_that_cannot_be_made_costs_one_launch(prove: Callable[..., Proven
     assert cells[first].arm == DETECTOR
     of_torch = [j for j in proven.proof.judgements if j.arm == "torch"]
     assert [(j.probe, j.status, j.finding) for j in of_torch] == [
-        (probe, Status.ERROR, replace(why, probe=probe)) for probe in config.probes
+        (probe, ProbeStatus.ERROR, replace(why, probe=probe)) for probe in config.probes
     ]
     assert proven.proof.exit_code is ExitCode.SETUP
 
 
-def failing(cell: Cell) -> Finding:
+def failing(cell: ArmProbe) -> Finding:
     return Finding(arm=cell.arm, probe=cell.probe, trials=8, failed=3, detail="wrong")
 
 
@@ -243,7 +243,7 @@ def test_ranks_that_leave_behind_a_failed_dangerous_probe_did_not_crash(prove: C
     proven = prove(finishes, leaves(0, failing(ALONE[0])), finishes)
     assert proven.scripted.started == [(TOGETHER, 0), (ALONE, 0), (ALONE, 1)]
     assert proven.finding(ALONE[0]) == failing(ALONE[0])
-    assert proven.of(ALONE[1]).status is Status.PASS
+    assert proven.of(ALONE[1]).status is ProbeStatus.PASS
 
 
 def test_ranks_that_leave_without_a_reason_did(prove: Callable[..., Proven]) -> None:

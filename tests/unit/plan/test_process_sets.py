@@ -74,7 +74,7 @@ def test_an_arm_waits_for_those_of_other_processes(process_sets: int, index: int
     everyone = Everyone()
     control = cast(Control, everyone)
     turns = Turns(
-        Ranks(everyone=control, here=control, index=index, first=tuple(range(0, 2 * process_sets, 2))),
+        Ranks(all_ranks=control, own_set=control, set_index=index, first_ranks=tuple(range(0, 2 * process_sets, 2))),
         {"a": 0, "b": 0, "c": process_sets - 1},
     )
     assert "".join(name for name in "abcca" if turns.take(name)) == here

@@ -11,7 +11,7 @@ import pytest
 from nccl_bench.config.run import resolve
 from nccl_bench.errors import InterruptedRunError
 from nccl_bench.ranks.failure import Failure, read_failures
-from nccl_bench.ranks.progress import RECORD_BYTES, Position, Progress, overdue, read_positions
+from nccl_bench.ranks.progress import RECORD_BYTES, Position, Progress, find_overdue, read_positions
 from nccl_bench.ranks.spec import WorkerSpec
 
 
@@ -31,7 +31,7 @@ def test_the_copy_for_one_launch_differs_in_its_scratch_directory_and_its_first_
     spec = WorkerSpec(config=resolve("cpu", {"timeout_s": 7}), run_dir="/run", scratch=None, first_case=0)
     # A relaunch goes on with the time of the whole run.
     assert before <= spec.started <= time.monotonic()
-    assert spec.at("/there", 4) == WorkerSpec(
+    assert spec.for_launch("/there", 4) == WorkerSpec(
         config=spec.config, run_dir="/run", scratch="/there", first_case=4, started=spec.started
     )
     assert (spec.scratch, spec.first_case) == (None, 0)
@@ -114,7 +114,7 @@ def test_positions_come_by_rank(tmp_path: Path) -> None:
 def test_the_rank_behind_is_the_culprit_once_any_deadline_passed(
     positions: list[Position], culprit: int | None
 ) -> None:
-    found = overdue(positions, now=100.0)
+    found = find_overdue(positions, now=100.0)
     assert (found.rank if found else None) == culprit
 
 

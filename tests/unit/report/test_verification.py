@@ -12,10 +12,10 @@ import pytest
 from nccl_bench.catalog.arms import ARMS
 from nccl_bench.catalog.probes import DETECTOR, PROBES, Place
 from nccl_bench.config.verification import resolve
-from nccl_bench.plan.verification import Cell, launches
+from nccl_bench.plan.verification import ArmProbe, group_by_launch
 from nccl_bench.report.verification import CPU_NOTICE, NARROWEST, verification_json, verification_text
 from nccl_bench.verify.findings import Finding
-from nccl_bench.verify.judgement import Status, Verification, judge
+from nccl_bench.verify.judgement import ProbeStatus, Verification, judge
 
 INSTALLED = [name for name, arm in ARMS.items() if arm.extra is None]
 Details = Mapping[tuple[str, str], str]
@@ -36,8 +36,8 @@ def proof(
 ) -> Verification:
     """A proof in which ``failed`` failed, by a race unless it is among ``raceless`` or ``broken``."""
     config = resolve(device, arms=arms, probes=probes, routes=None, nccl_library=None, timeout_s=60.0)
-    cells = [cell for group in launches(config) for cell in group]
-    assert {Cell(arm=arm, probe=probe) for arm, probe in failed} <= set(cells)
+    cells = [cell for group in group_by_launch(config) for cell in group]
+    assert {ArmProbe(arm=arm, probe=probe) for arm, probe in failed} <= set(cells)
     return judge(
         config,
         4,
@@ -122,7 +122,12 @@ def test_the_table_has_every_arm_and_every_probe_with_its_status(width: int) -> 
     header, _, *rows = [line.split() for line in table.splitlines()]
     assert header == ["arm", *PROBES]
     assert [row[0] for row in rows] == INSTALLED
-    letters = {Status.PASS: "pass", Status.FAIL: "FAIL", Status.CAUGHT: "caught", Status.MISSED: "missed"}
+    letters = {
+        ProbeStatus.PASS: "pass",
+        ProbeStatus.FAIL: "FAIL",
+        ProbeStatus.CAUGHT: "caught",
+        ProbeStatus.MISSED: "missed",
+    }
     for row in rows:
         statuses = [j.status for j in EVERYTHING[2].judgements if j.arm == row[0]]
         assert row[1:] == [letters.get(status, "-") for status in statuses]
@@ -163,7 +168,7 @@ def test_an_arm_that_could_not_be_made_is_told_once_and_failed_nothing() -> None
     judgements = [
         replace(
             judgement,
-            status=Status.ERROR,
+            status=ProbeStatus.ERROR,
             finding=replace(judgement.finding, detail="the arm torch: no (a.py:3)", unmade=True),
         )
         if judgement.arm == "torch" and judgement.finding
@@ -282,7 +287,7 @@ def test_the_json_is_everything_with_what_it_is_about() -> None:
     assert cells["stream-free", "state"] == {
         "arm": "stream-free",
         "probe": "state",
-        "status": "unproven",
+        "status": "unverified",
         "trials": 48,
         "failed": 0,
         "raced": 0,
@@ -297,5 +302,5 @@ def test_the_json_is_everything_with_what_it_is_about() -> None:
         "reason": "torch.distributed has no all-gather on a stream of the caller's choice",
     }
     assert {cell["status"] for cell in found["cells"]} == {
-        *("FAIL", "unproven", "not applicable", "caught", "BLIND", "missed")
+        *("FAIL", "unverified", "not applicable", "caught", "BLIND", "missed")
     }

@@ -15,7 +15,7 @@ from nccl_bench.arms.arm import Arm
 from nccl_bench.catalog.arms import COORDINATORS
 from nccl_bench.catalog.devices import DEVICES
 from nccl_bench.catalog.probes import Place
-from nccl_bench.plan.verification import Cell
+from nccl_bench.plan.verification import ArmProbe
 from nccl_bench.ranks.control import Control
 from nccl_bench.streams.cpu_device import CpuStreams
 from nccl_bench.transports.device import Device
@@ -23,7 +23,7 @@ from nccl_bench.transports.gloo import GlooTransport
 from nccl_bench.verify import overlap as overlap_module
 from nccl_bench.verify.rig import Race, Rig, Trial, first_of
 
-CELL = Cell(arm="stream-free", probe="producer")
+CELL = ArmProbe(arm="stream-free", probe="producer")
 
 
 class TwoRanks(Control):
@@ -39,7 +39,7 @@ class TwoRanks(Control):
     def sum(self, values: Sequence[int]) -> list[int]:
         return [mine + other for mine, other in zip(values, self._others, strict=True)]
 
-    def first(self, message: str | None) -> tuple[int, str] | None:
+    def first_message(self, message: str | None) -> tuple[int, str] | None:
         # Rank 0 says something where the other rank is rank 0 and this one is silent.
         return (self.rank, message) if message is not None else (0, "the other rank's")
 
@@ -51,11 +51,11 @@ def device() -> Device:
 
 
 @pytest.fixture
-def make(device: Device, one_rank: dist.ProcessGroup) -> Iterator[Callable[[Cell], Rig]]:
+def make(device: Device, one_rank: dist.ProcessGroup) -> Iterator[Callable[[ArmProbe], Rig]]:
     """Makes rigs, and closes their arms."""
     made: list[Arm] = []
 
-    def make(cell: Cell) -> Rig:
+    def make(cell: ArmProbe) -> Rig:
         def new_arm() -> Arm:
             made.append(Arm(cell.arm, one_rank, device))
             return made[-1]
@@ -76,7 +76,7 @@ def make(device: Device, one_rank: dist.ProcessGroup) -> Iterator[Callable[[Cell
 
 
 @pytest.fixture
-def rig(make: Callable[[Cell], Rig]) -> Rig:
+def rig(make: Callable[[ArmProbe], Rig]) -> Rig:
     return make(CELL)
 
 
@@ -109,9 +109,9 @@ def test_a_side_stream_is_never_the_arm_s_own(rig: Rig, monkeypatch: pytest.Monk
 
 @pytest.mark.parametrize("arm", COORDINATORS)
 def test_a_side_stream_is_never_one_that_a_coordinator_keeps(
-    make: Callable[[Cell], Rig], monkeypatch: pytest.MonkeyPatch, arm: str
+    make: Callable[[ArmProbe], Rig], monkeypatch: pytest.MonkeyPatch, arm: str
 ) -> None:
-    rig = make(Cell(arm=arm, probe="producer"))
+    rig = make(ArmProbe(arm=arm, probe="producer"))
     streams, own = rig.device.streams, rig.arm.private_streams()
     new = [streams.new_stream() for _ in range(3)]
     pool = iter([*own, *new])
@@ -190,9 +190,9 @@ def test_in_the_asynchronous_gather_too(rig: Rig, monkeypatch: pytest.MonkeyPatc
 @pytest.mark.parametrize("both_modes", [False, True])
 @pytest.mark.parametrize("arm", [CELL.arm, *COORDINATORS])
 def test_coordinators_alone_are_tried_in_graph_mode_too(
-    make: Callable[[Cell], Rig], arm: str, both_modes: bool
+    make: Callable[[ArmProbe], Rig], arm: str, both_modes: bool
 ) -> None:
-    rig = make(Cell(arm=arm, probe="producer"))
+    rig = make(ArmProbe(arm=arm, probe="producer"))
     seen: list[bool] = []
     announced: list[str] = []
     rig.at = announced.append
@@ -205,9 +205,9 @@ def test_coordinators_alone_are_tried_in_graph_mode_too(
 
 @pytest.mark.parametrize("in_graph_mode", [False, True])
 def test_a_call_is_on_the_stream_of_its_place_or_within_the_capture(
-    make: Callable[[Cell], Rig], monkeypatch: pytest.MonkeyPatch, in_graph_mode: bool
+    make: Callable[[ArmProbe], Rig], monkeypatch: pytest.MonkeyPatch, in_graph_mode: bool
 ) -> None:
-    rig = make(Cell(arm="coordinator", probe="producer"))
+    rig = make(ArmProbe(arm="coordinator", probe="producer"))
     coordinator: Any = rig.arm.communicator
     streams, (outer, _, other) = rig.device.streams, rig.side_streams
     called: list[tuple[bool, Any]] = []
@@ -262,7 +262,7 @@ def test_an_arm_without_the_out_of_place_form_is_not_asked_for_it(rig: Rig) -> N
 
     assert "out-of-place all_reduce 1K" in names()
     everything = names()
-    rig.cell = Cell(arm="torch", probe="producer")
+    rig.cell = ArmProbe(arm="torch", probe="producer")
     assert names() == [name for name in everything if "out-of-place" not in name]
     assert [exchange.name for exchange in rig.exchanges([64], ["all_gather"])] == ["all_gather 64"]
 

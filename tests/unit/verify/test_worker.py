@@ -14,11 +14,11 @@ import torch.distributed as dist
 from nccl_bench.arms.arm import Arm
 from nccl_bench.config.verification import resolve
 from nccl_bench.errors import UserArmError
-from nccl_bench.plan.verification import Cell
+from nccl_bench.plan.verification import ArmProbe
 from nccl_bench.ranks.process import SETUP_TIMEOUT_S
 from nccl_bench.ranks.progress import Progress
 from nccl_bench.verify import worker as worker_module
-from nccl_bench.verify.findings import MOST_BROKEN, Finding, append_finding, hopeless, read_findings
+from nccl_bench.verify.findings import MOST_BROKEN, Finding, append_finding, find_given_up_arms, read_findings
 from nccl_bench.verify.rig import Rig
 from nccl_bench.verify.spec import VerificationSpec
 from nccl_bench.verify.worker import prove
@@ -67,11 +67,11 @@ def probe(rig: Rig) -> None:
 
 @pytest.fixture
 def run(tmp_path: Path, made: list[str], monkeypatch: pytest.MonkeyPatch) -> Callable[..., Noting]:
-    def run(*cells: Cell, timeout_s: float = 7.0) -> Noting:
+    def run(*cells: ArmProbe, timeout_s: float = 7.0) -> Noting:
         monkeypatch.setattr(worker_module, "RUN", {cell.probe: probe for cell in cells})
         config = resolve("cpu", arms=None, probes=None, routes=None, nccl_library=None, timeout_s=timeout_s)
         progress = Noting()
-        prove(VerificationSpec(config=config, cells=cells, findings=str(tmp_path / "findings")), progress)
+        prove(VerificationSpec(config=config, arm_probes=cells, findings=str(tmp_path / "findings")), progress)
         assert progress.position.done
         return progress
 
@@ -81,7 +81,7 @@ def run(tmp_path: Path, made: list[str], monkeypatch: pytest.MonkeyPatch) -> Cal
 def test_only_the_first_communicator_of_a_process_has_as_long_as_set_up(
     run: Callable[..., Noting], made: list[str]
 ) -> None:
-    progress = run(Cell(arm="stream-free", probe="producer"), Cell(arm="torch", probe="producer"))
+    progress = run(ArmProbe(arm="stream-free", probe="producer"), ArmProbe(arm="torch", probe="producer"))
     trials = [("producer one", None), ("producer two", None)]
     making = [("producer", 7.0)] * 2
     assert progress.noted == [
@@ -100,7 +100,7 @@ def test_only_the_first_communicator_of_a_process_has_as_long_as_set_up(
 
 
 def test_who_is_patient_is_patient_at_set_up_too(run: Callable[..., Noting]) -> None:
-    progress = run(Cell(arm="stream-free", probe="producer"), timeout_s=PATIENT_S)
+    progress = run(ArmProbe(arm="stream-free", probe="producer"), timeout_s=PATIENT_S)
     assert {deadline_s for index, _, deadline_s in progress.noted if index == 0} == {PATIENT_S, None}
 
 
@@ -115,13 +115,17 @@ def test_an_arm_that_broke_too_often_is_neither_made_nor_tried(
         append_finding(tmp_path / "findings", finding)
     # `capture` runs alone: where it fails the process ends, but nothing was done here that could have spoilt it.
     monkeypatch.setattr(os, "_exit", lambda code: pytest.fail(f"left with exit code {code}"))
-    cells = [Cell(arm="torch", probe="many"), Cell(arm="torch", probe="capture"), Cell(arm="coordinator", probe="many")]
+    cells = [
+        ArmProbe(arm="torch", probe="many"),
+        ArmProbe(arm="torch", probe="capture"),
+        ArmProbe(arm="coordinator", probe="many"),
+    ]
     run(*cells)
     found = read_findings(tmp_path / "findings")
     assert found[: len(broken)] == broken
-    (left,) = hopeless(broken).values()
+    (left,) = find_given_up_arms(broken).values()
     assert found[len(broken) : -1] == [replace(left, probe=cell.probe) for cell in cells[:2]]
-    assert (found[-1].cell, found[-1].trials, found[-1].failed) == (cells[2], 2, 0)
+    assert (found[-1].arm_probe, found[-1].trials, found[-1].failed) == (cells[2], 2, 0)
     assert set(made) == {"coordinator"}
 
 
@@ -132,8 +136,8 @@ def test_a_rank_that_cannot_make_an_arm_of_the_user_s_says_so_before_it_ends(
         raise UserArmError(f"the arm {name}: no luck (mine.py:3)")
 
     monkeypatch.setattr(worker_module, "Arm", fails)
-    cell = Cell(arm="stream-free", probe="producer")
+    cell = ArmProbe(arm="stream-free", probe="producer")
     with pytest.raises(UserArmError, match="no luck"):
-        run(cell, Cell(arm="torch", probe="producer"))
+        run(cell, ArmProbe(arm="torch", probe="producer"))
     (found,) = read_findings(tmp_path / "findings")
-    assert (found.cell, found.unmade, found.detail) == (cell, True, "the arm stream-free: no luck (mine.py:3)")
+    assert (found.arm_probe, found.unmade, found.detail) == (cell, True, "the arm stream-free: no luck (mine.py:3)")

@@ -90,7 +90,7 @@ def _of_failure(failure: Failure) -> Death:
         host=failure.host,
         case_index=failure.case_index,
         arm=failure.arm,
-        message=failure.told,
+        message=failure.description,
     )
 
 

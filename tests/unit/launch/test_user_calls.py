@@ -11,8 +11,8 @@ from pathlib import Path
 
 import pytest
 
-from nccl_bench.launch.stacks import Stuck, users_call
-from nccl_bench.ranks.progress import ASK_FOR_STACKS, Position, stacks_file
+from nccl_bench.launch.user_calls import UserCall, find_user_call
+from nccl_bench.ranks.progress import STACKS_SIGNAL, Position, stacks_path
 
 # A rank as far as it matters here: `ours` waits in Python's own code, `users` in a call of the user's, which may wait
 # within another library's.
@@ -39,8 +39,8 @@ def start(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Start]:
     processes: list[subprocess.Popen[str]] = []
 
     def started(rank: int, doing: str) -> Position:
-        code = RANK.format(signal=int(ASK_FOR_STACKS))
-        words = [sys.executable, "-c", code, str(stacks_file(tmp_path, rank)), doing, str(tmp_path)]
+        code = RANK.format(signal=int(STACKS_SIGNAL))
+        words = [sys.executable, "-c", code, str(stacks_path(tmp_path, rank)), doing, str(tmp_path)]
         process = subprocess.Popen(words, stdout=subprocess.PIPE, text=True)
         processes.append(process)
         assert process.stdout is not None
@@ -57,21 +57,21 @@ def test_the_rank_that_is_in_the_user_s_own_code_is_told_before_one_that_waits_f
     start: Start, tmp_path: Path
 ) -> None:
     ranks = [start(0, "waits"), start(1, "users")]
-    assert users_call(ranks, ranks[0], tmp_path) == Stuck(rank=1, where="sleeps (mine.py:4)", last=True)
+    assert find_user_call(ranks, ranks[0], tmp_path) == UserCall(rank=1, where="sleeps (mine.py:4)", last=True)
 
 
 def test_of_ranks_that_wait_alike_the_late_one_is_told(start: Start, tmp_path: Path) -> None:
     ranks = [start(0, "waits"), start(1, "waits")]
-    assert users_call(ranks, ranks[1], tmp_path) == Stuck(rank=1, where="waits (mine.py:7)", last=False)
+    assert find_user_call(ranks, ranks[1], tmp_path) == UserCall(rank=1, where="waits (mine.py:7)", last=False)
 
 
 def test_where_nobody_is_in_code_of_the_user_s_there_is_nothing_to_tell(start: Start, tmp_path: Path) -> None:
     ranks = [start(0, "ours")]
-    found = users_call(ranks, ranks[0], tmp_path)
+    found = find_user_call(ranks, ranks[0], tmp_path)
     # The command line of a process is nobody's file.
     assert found is None
 
 
 def test_a_process_that_cannot_be_asked_is_left_alone(tmp_path: Path) -> None:
     me = Position(rank=0, local_rank=0, host=socket.gethostname(), pid=os.getpid())
-    assert users_call([me], me, tmp_path) is None
+    assert find_user_call([me], me, tmp_path) is None

@@ -12,7 +12,7 @@ import pytest
 from nccl_bench.catalog.arms import ARMS
 from nccl_bench.catalog.probes import DETECTOR, PROBES
 from nccl_bench.errors import ExitCode
-from nccl_bench.plan.verification import Cell
+from nccl_bench.plan.verification import ArmProbe
 from tests.support import defective_communicators
 
 pytestmark = pytest.mark.timeout(600)
@@ -85,7 +85,7 @@ def test_every_arm_passes_every_probe_and_the_detector_is_caught() -> None:
 
 
 def test_of_every_mutant_the_probes_see_what_they_are_for_and_nothing_else() -> None:
-    cells = [Cell(arm=arm, probe=probe) for arm, probes in SEEN.items() for probe in probes]
+    cells = [ArmProbe(arm=arm, probe=probe) for arm, probes in SEEN.items() for probe in probes]
     proven = defective_communicators.prove("cuda", cells, timeout_s=60)
     assert defective_communicators.mismatches(proven, SEEN) == {}
     assert proven.exit_code is ExitCode.RACE
