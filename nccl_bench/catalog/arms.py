@@ -163,3 +163,7 @@ USER_ARM = "user_arm"
 
 # Communicators that route to others, by a table that can be overridden.
 COORDINATORS = frozenset({"coordinator", "coordinator-legacy"})
+
+
+# The names under which `nccl-bench import` records what another tool measured. A run of such an arm is an import.
+IMPORTED_ARMS = frozenset({"nccl-tests"})

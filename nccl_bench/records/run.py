@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from nccl_bench.catalog.arms import IMPORTED_ARMS
 from nccl_bench.catalog.cases import Case
 from nccl_bench.errors import RecordError
 from nccl_bench.records.schema import SCHEMA, Line, Samples, parse, parse_json
@@ -65,6 +66,16 @@ class Run:
     def arms(self) -> tuple[str, ...]:
         """The arms of the run, baseline first."""
         return tuple(dict.fromkeys((self.baseline, *self.meta["config"]["arms"])))
+
+    @property
+    def is_import(self) -> bool:
+        """True for a run that another tool measured and ``nccl-bench import`` recorded."""
+        return is_import(self.meta)
+
+
+def is_import(meta: Mapping[str, Any]) -> bool:
+    """Return True if ``meta``, a ``run.json``, is of a run that another tool measured."""
+    return meta["config"].get("baseline") in IMPORTED_ARMS
 
 
 def _attempts(lines: Sequence[Line]) -> list[int]:

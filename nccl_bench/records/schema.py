@@ -103,6 +103,10 @@ class Samples(_Line):
     arena: Arena | None
     per_iteration: PerIteration | None
 
+    def rounds_us(self) -> dict[int, float]:
+        """Return the time of each kept round in microseconds, by the round's number."""
+        return dict(zip(self.rounds, self.samples_us, strict=True))
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Skipped(_Line):

@@ -9,13 +9,14 @@ from dataclasses import dataclass, replace
 import torch
 
 from nccl_bench.catalog.cases import Case
+from nccl_bench.catalog.nccl_version import version_text
 from nccl_bench.errors import SetupError
 from nccl_bench.streams.base import Streams
 from nccl_bench.streams.cpu_device import CpuStreams
 from nccl_bench.streams.cuda import CudaStreams
 from nccl_bench.transports.base import Transport
 from nccl_bench.transports.gloo import GlooTransport
-from nccl_bench.transports.nccl import NcclTransport, version_text
+from nccl_bench.transports.nccl import NcclTransport
 from nccl_bench.transports.nccl4py import Nccl4pyTransport
 from nccl_bench.transports.nccl_library import find_library
 

@@ -14,6 +14,7 @@ from typing import Any, NoReturn
 
 from nccl_bench.catalog.collectives import RedOp
 from nccl_bench.catalog.dtypes import DTYPES
+from nccl_bench.catalog.nccl_version import version_text
 from nccl_bench.errors import NcclError, SetupError, TransportError
 from nccl_bench.transports.base import UNIQUE_ID_BYTES, Transport
 from nccl_bench.transports.nccl_library import NcclLibrary
@@ -52,19 +53,13 @@ class UniqueId(ctypes.Structure):
     _fields_ = [("internal", ctypes.c_ubyte * UNIQUE_ID_BYTES)]
 
 
-_IN_PROGRESS = 7  # ncclInProgress: not done yet, not a failure
+IN_PROGRESS = 7  # ncclInProgress: not done yet, not a failure
 _ITEMSIZES = {DataType[name.upper()].value: dtype.itemsize for name, dtype in DTYPES.items()}
 
 _PTR = ctypes.c_void_p
 _OUT = ctypes.POINTER(ctypes.c_void_p)
 _INT = ctypes.c_int
 _SIZE = ctypes.c_size_t
-
-
-def version_text(version: int) -> str:
-    """``22809`` as ``2.28.9``; before 2.9 the minor version had one digit, so ``2804`` is ``2.8.4`` (nccl.h)."""
-    major, rest = divmod(version, 10_000 if version >= 10_000 else 1000)
-    return f"{major}.{rest // 100}.{rest % 100}"
 
 
 class NcclTransport(Transport):
@@ -176,7 +171,7 @@ class NcclTransport(Transport):
     def async_error(self, comm: int) -> None:
         error = _INT()
         self._check("ncclCommGetAsyncError", self._get_async_error(comm, error), comm)
-        if error.value != _IN_PROGRESS:
+        if error.value != IN_PROGRESS:
             self._check("ncclCommGetAsyncError", error.value, comm)
 
     def split(self, comm: int, color: int, key: int) -> int:

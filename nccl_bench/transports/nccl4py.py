@@ -15,14 +15,14 @@ from importlib import import_module, metadata
 from typing import Any
 
 from nccl_bench.catalog.collectives import RedOp
+from nccl_bench.catalog.nccl_version import version_text
 from nccl_bench.errors import InvalidArgumentError, NcclBenchError, NcclError, SetupError, TransportError
 from nccl_bench.transports.base import UNIQUE_ID_BYTES, Transport
-from nccl_bench.transports.nccl import NcclTransport, version_text
+from nccl_bench.transports.nccl import IN_PROGRESS, NcclTransport
 from nccl_bench.transports.nccl_library import NcclLibrary
 
 VERSION = "0.6.0"
 _INSTALL = "pip install 'nccl-bench[nccl4py]'"
-_IN_PROGRESS = 7  # ncclInProgress: not done yet, not a failure
 
 
 class Nccl4py:
@@ -137,7 +137,7 @@ class Nccl4pyTransport(Transport):
 
     def async_error(self, comm: int) -> None:
         status = self._call("ncclCommGetAsyncError", self._bindings.comm_get_async_error, self._comms[comm])
-        if status not in (0, _IN_PROGRESS):
+        if status not in (0, IN_PROGRESS):
             raise self._error("ncclCommGetAsyncError", self._bindings.NCCLError(status))
 
     def split(self, comm: int, color: int, key: int) -> int:

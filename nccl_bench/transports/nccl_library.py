@@ -25,7 +25,7 @@ _LIBRARY_NAME = re.compile(r"libnccl\.so[.\d]*")
 _MAPS = Path("/proc/self/maps")
 
 
-class Source(StrEnum):
+class LibrarySource(StrEnum):
     """Where a library was found, in the order of the search."""
 
     ARGUMENT = "--nccl-library"
@@ -40,7 +40,7 @@ class NcclLibrary:
     """One libnccl that loads: the ``path`` of its file, and what led there."""
 
     path: str
-    source: Source
+    source: LibrarySource
 
 
 def find_library(explicit: str | None = None) -> NcclLibrary:
@@ -50,15 +50,15 @@ def find_library(explicit: str | None = None) -> NcclLibrary:
     load (nothing else is tried then), and when nothing is found.
     """
     if explicit is not None:
-        return _asked_for(explicit, Source.ARGUMENT)
+        return _asked_for(explicit, LibrarySource.ARGUMENT)
     # An empty variable counts as unset, the shell's usual way to switch one off.
     if from_environment := os.environ.get(LIBRARY_VARIABLE):
-        return _asked_for(from_environment, Source.ENVIRONMENT)
-    tried = [f"{Source.ARGUMENT}: not given", f"{Source.ENVIRONMENT}: not set"]
-    searches: tuple[tuple[Source, Callable[[], Iterator[str]]], ...] = (
-        (Source.LOADED, lambda: iter(_mapped_copies())),
-        (Source.WHEEL, _wheel_files),
-        (Source.SYSTEM, lambda: iter([SONAME])),
+        return _asked_for(from_environment, LibrarySource.ENVIRONMENT)
+    tried = [f"{LibrarySource.ARGUMENT}: not given", f"{LibrarySource.ENVIRONMENT}: not set"]
+    searches: tuple[tuple[LibrarySource, Callable[[], Iterator[str]]], ...] = (
+        (LibrarySource.LOADED, lambda: iter(_mapped_copies())),
+        (LibrarySource.WHEEL, _wheel_files),
+        (LibrarySource.SYSTEM, lambda: iter([SONAME])),
     )
     for source, candidates in searches:
         failures = []
@@ -71,7 +71,7 @@ def find_library(explicit: str | None = None) -> NcclLibrary:
     raise SetupError(
         "no libnccl was found. Looked at:\n  "
         + "\n  ".join(tried)
-        + f"\nInstall one (pip install nvidia-nccl-cu13), or name its file with {Source.ARGUMENT} PATH"
+        + f"\nInstall one (pip install nvidia-nccl-cu13), or name its file with {LibrarySource.ARGUMENT} PATH"
         f" or {LIBRARY_VARIABLE}=PATH"
     )
 
@@ -93,7 +93,7 @@ def unread_variables(path: str, names: Iterable[str]) -> list[str]:
         return [name for name in asked if text.find(b"%s\0" % name.encode()) < 0]
 
 
-def _asked_for(path: str, source: Source) -> NcclLibrary:
+def _asked_for(path: str, source: LibrarySource) -> NcclLibrary:
     # Absolute, because dlopen looks for a name without a slash in the system's folders and not in the current one.
     absolute = os.path.abspath(path)
     if not os.path.isfile(absolute):

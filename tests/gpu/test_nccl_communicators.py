@@ -13,7 +13,7 @@ from nccl_bench.communicators.stream_free import StreamFreeCommunicator
 from nccl_bench.errors import NcclError
 from nccl_bench.transports.device import Device, open_device
 from nccl_bench.transports.nccl import NcclTransport
-from nccl_bench.transports.nccl_library import Source
+from nccl_bench.transports.nccl_library import LibrarySource
 
 
 @pytest.fixture(scope="module")
@@ -24,7 +24,7 @@ def device() -> Device:
 def test_the_library_is_the_one_that_torch_loaded(device: Device) -> None:
     transport = device.transport
     assert isinstance(transport, NcclTransport)
-    assert transport.library.source is Source.LOADED
+    assert transport.library.source is LibrarySource.LOADED
     assert transport.version == int("{}{:02d}{:02d}".format(*torch.cuda.nccl.version()))
 
 

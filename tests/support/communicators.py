@@ -14,7 +14,7 @@ from nccl_bench.streams import cpu
 from nccl_bench.streams.cpu_device import CpuStreams
 from nccl_bench.transports.device import Device
 from nccl_bench.transports.nccl import NcclTransport
-from nccl_bench.transports.nccl_library import NcclLibrary, Source
+from nccl_bench.transports.nccl_library import LibrarySource, NcclLibrary
 from tests.support.communicator_calls import EVERY_CALL, tensors_for
 from tests.support.fake_nccl import FakeNccl
 
@@ -35,7 +35,7 @@ def one_rank_group() -> Iterator[dist.ProcessGroup]:
 
 def nccl_device(library: Path) -> Device:
     """libnccl, a fake one, over the CPU's streams."""
-    transport = NcclTransport(NcclLibrary(path=str(library), source=Source.ARGUMENT))
+    transport = NcclTransport(NcclLibrary(path=str(library), source=LibrarySource.ARGUMENT))
     return Device(streams=CpuStreams(), transport=transport)
 
 

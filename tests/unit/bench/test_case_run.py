@@ -26,7 +26,7 @@ from nccl_bench.records.schema import Line, Samples, Skipped
 from nccl_bench.transports import device as device_module
 from nccl_bench.transports.device import Device, open_device, refusal
 from nccl_bench.transports.nccl import NcclTransport
-from nccl_bench.transports.nccl_library import NcclLibrary, Source
+from nccl_bench.transports.nccl_library import LibrarySource, NcclLibrary
 from tests.support.one_rank_run import run_on_one_rank
 
 
@@ -133,7 +133,7 @@ class OldGpu:
 def test_what_the_machine_at_hand_cannot_reduce_is_refused_by_name(
     fake_nccl_path: Path, version: int, capability: str, collective: str, dtype: str, says: str | None
 ) -> None:
-    transport = NcclTransport(NcclLibrary(path=str(fake_nccl_path), source=Source.ARGUMENT))
+    transport = NcclTransport(NcclLibrary(path=str(fake_nccl_path), source=LibrarySource.ARGUMENT))
     transport.version = version
     (planned,) = make_plan(resolve("cuda", {"collectives": collective, "dtypes": dtype, "sizes": "4K"}), 2).cases
     reason = refusal(Device(streams=OldGpu(capability), transport=transport), planned.case)  # type: ignore[arg-type]

@@ -10,8 +10,8 @@ import pytest
 from nccl_bench.catalog.collectives import RedOp
 from nccl_bench.catalog.dtypes import DTYPES
 from nccl_bench.errors import NcclError, SetupError, TransportError
-from nccl_bench.transports.nccl import DataType, NcclTransport, ReduceOp, version_text
-from nccl_bench.transports.nccl_library import NcclLibrary, Source
+from nccl_bench.transports.nccl import DataType, NcclTransport, ReduceOp
+from nccl_bench.transports.nccl_library import LibrarySource, NcclLibrary
 from tests.support.fake_nccl import Call, FakeNccl, build
 from tests.support.transport_calls import (
     ANY_CALL,
@@ -22,7 +22,7 @@ from tests.support.transport_calls import (
 
 
 def _transport(path: Path) -> NcclTransport:
-    return NcclTransport(NcclLibrary(path=str(path), source=Source.ARGUMENT))
+    return NcclTransport(NcclLibrary(path=str(path), source=LibrarySource.ARGUMENT))
 
 
 @pytest.fixture
@@ -119,14 +119,6 @@ def test_every_data_type_and_reduction_of_the_table_has_a_plain_number() -> None
     assert {type(number) for number in numbers} == {int}
 
 
-@pytest.mark.parametrize(
-    ("version", "text"),
-    [(22809, "2.28.9"), (21212, "2.12.12"), (20908, "2.9.8"), (2804, "2.8.4"), (2708, "2.7.8"), (23003, "2.30.3")],
-)
-def test_a_version_number_reads_as_nccl_h_writes_it(version: int, text: str) -> None:
-    assert version_text(version) == text
-
-
 def test_the_library_describes_itself(transport: NcclTransport, fake: FakeNccl) -> None:
     assert transport.version == 22809
     assert transport.describe() == {"path": str(fake.path), "version": "2.28.9", "source": "--nccl-library"}
@@ -134,7 +126,7 @@ def test_the_library_describes_itself(transport: NcclTransport, fake: FakeNccl) 
 
 def test_a_library_that_is_not_nccl_is_refused() -> None:
     with pytest.raises(SetupError, match=r"libm\.so\.6 \(system\) is not a usable libnccl, it has no ncclGetVersion"):
-        NcclTransport(NcclLibrary(path="libm.so.6", source=Source.SYSTEM))
+        NcclTransport(NcclLibrary(path="libm.so.6", source=LibrarySource.SYSTEM))
 
 
 def test_the_unique_id_travels_whole(transport: NcclTransport, fake: FakeNccl) -> None:

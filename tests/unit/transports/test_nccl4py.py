@@ -28,7 +28,7 @@ from nccl_bench.errors import DisabledError, InvalidArgumentError, NcclError, Se
 from nccl_bench.streams import cpu
 from nccl_bench.transports.nccl import DataType, NcclTransport, ReduceOp
 from nccl_bench.transports.nccl4py import VERSION, Nccl4pyTransport
-from nccl_bench.transports.nccl_library import NcclLibrary, Source
+from nccl_bench.transports.nccl_library import LibrarySource, NcclLibrary
 from tests.experiments import binding_cost
 from tests.support import fake_nccl4py
 from tests.support.communicator_calls import COMPLETE_CALLS, raw_bytes, tensors_for
@@ -91,7 +91,7 @@ def stand_in(fake: FakeNccl, monkeypatch: pytest.MonkeyPatch) -> pytest.MonkeyPa
 
 
 def _library(path: Path) -> NcclLibrary:
-    return NcclLibrary(path=str(path), source=Source.ARGUMENT)
+    return NcclLibrary(path=str(path), source=LibrarySource.ARGUMENT)
 
 
 def _comm(transport: Nccl4pyTransport, world_size: int = 3) -> int:

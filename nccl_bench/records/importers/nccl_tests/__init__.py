@@ -11,6 +11,7 @@ from pathlib import Path
 from nccl_bench.catalog.cases import Case, Scenario
 from nccl_bench.catalog.collectives import COLLECTIVES, Collective, RedOp
 from nccl_bench.catalog.dtypes import DTYPE_ALIASES, DTYPES
+from nccl_bench.catalog.nccl_version import version_text
 from nccl_bench.errors import RecordError
 from nccl_bench.records.importers.nccl_tests.document import read_document
 from nccl_bench.records.importers.nccl_tests.imported import ARM, Imported, merged, unique
@@ -52,7 +53,7 @@ def read(path: Path) -> Imported:
         over_ranks=output.over_ranks,
         started=output.started,
         finished=output.finished,
-        nccl_version=None if output.nccl_version is None else _version_text(output.nccl_version),
+        nccl_version=None if output.nccl_version is None else version_text(output.nccl_version),
         hostnames=unique(output.hostnames),
         gpus=unique(output.gpus),
         variables=output.variables,
@@ -151,9 +152,3 @@ def _over_rounds(rounds: Sequence[PerIteration]) -> PerIteration | None:
         max_us=max(one.max_us for one in rounds),
         cost_us=None,
     )
-
-
-def _version_text(version: int) -> str:
-    """``22809`` as ``2.28.9``; before 2.9 the minor version had one digit (nccl.h)."""
-    major, rest = divmod(version, 10_000 if version >= 10_000 else 1000)
-    return f"{major}.{rest // 100}.{rest % 100}"
