@@ -13,6 +13,7 @@ import typer
 
 from nccl_bench import __version__
 from nccl_bench.cli.compare import compare
+from nccl_bench.cli.guide import guide
 from nccl_bench.cli.import_ import import_
 from nccl_bench.cli.list import list_
 from nccl_bench.cli.report import report
@@ -50,6 +51,7 @@ app.command()(report)
 app.command()(compare)
 app.command("import")(import_)
 app.command("list")(list_)
+app.command()(guide)
 
 
 def main() -> None:

@@ -16,7 +16,7 @@ from tests.support.command import CommandResult, Sandbox
 pytestmark = pytest.mark.timeout(240)
 
 ENGINES = Path(__file__).parents[1] / "support" / "user_communicators.py"
-EXAMPLE = Path(__file__).parents[2] / "examples" / "my_communicator.py"
+EXAMPLE = Path(__file__).parents[2] / "nccl_bench" / "guide" / "my_communicator.py"
 FAULTY = """\
 import time
 

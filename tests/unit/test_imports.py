@@ -34,7 +34,7 @@ TORCH_FREE = (
     "verify.judgement",
     "verify.spec",
 )
-COMMAND_NAMES = ("run", "report", "compare", "import", "list", "verify")
+COMMAND_NAMES = ("run", "report", "compare", "import", "list", "verify", "guide")
 WITH_TORCH = ("arms", "bench", "communicators", "ranks", "streams", "transports", "user_arms", "verify")
 
 # Acts with `forbidden` modules absent, then says which modules were loaded. The modules of that process, and not those

@@ -1,0 +1,70 @@
+"""``nccl-bench guide``: the documentation in the terminal."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Mapping
+from importlib.resources import files
+from typing import Annotated
+
+import typer
+
+from nccl_bench.errors import UsageError
+
+# The topics in the order in which they are listed, each with its line. Each is a Markdown file in nccl_bench/guide.
+TOPICS: Mapping[str, str] = {
+    "tutorial": "From an empty machine to a verdict, in eight steps",
+    "source-trees": "How to compare two source trees, or two runs",
+    "gate": "How to make a gate in CI",
+    "nodes": "How to run on several nodes",
+    "slurm": "How to run under Slurm",
+    "nccl-tests": "How to read and compare the output of nccl-tests",
+    "user-arms": "How to bring your own communicator",
+    "example": "A communicator to start from, as a Python file",
+    "verdicts": "What faster, slower, equivalent and inconclusive mean",
+    "stream-order": "What verify tries, and what its table means",
+    "measuring": "How times are measured, and what happens when things go wrong",
+    "options": "Every option of every command, and the names in a TOML file",
+    "reference": "Arms, timings, probes, collectives, columns, files and exit codes",
+    "glossary": "The words that code, columns and messages use",
+    "architecture": "The folders of the code, and how data flows through them",
+}
+# The topic that is a Python file, to be redirected into a file of the user's.
+_EXAMPLE = "example"
+# Lines longer than this are hard to read, however wide the terminal is.
+_WIDEST = 120
+
+
+def page(topic: str) -> str:
+    """Return the text of ``topic``, one of ``TOPICS``: Markdown, or Python for the example."""
+    name = "my_communicator.py" if topic == _EXAMPLE else f"{topic}.md"
+    return files("nccl_bench").joinpath("guide", name).read_text(encoding="utf-8")
+
+
+def guide(
+    topic: Annotated[
+        str | None, typer.Argument(metavar="TOPIC", help="The page to print. Default: the list of topics.")
+    ] = None,
+    raw: Annotated[bool, typer.Option("--raw", help="Print the page as plain Markdown.")] = False,
+    width: Annotated[int | None, typer.Option(help="Columns of the page. Default: those of the terminal.")] = None,
+) -> None:
+    """Print a page of the documentation, or the list of topics.
+
+    Start with `nccl-bench guide tutorial`. `nccl-bench guide example > my_communicator.py` writes the example.
+    """
+    if topic is None:
+        longest = max(map(len, TOPICS))
+        print("\n".join(f"{name:<{longest}}  {line}" for name, line in TOPICS.items()))
+        print("\nnccl-bench guide TOPIC prints one of them.")
+        return
+    if topic not in TOPICS:
+        raise UsageError(f"the guide has no topic {topic!r}: give one of {', '.join(TOPICS)}")
+    if raw or topic == _EXAMPLE:
+        print(page(topic), end="")
+        return
+
+    from rich.console import Console
+    from rich.markdown import Markdown
+
+    columns = width or min(shutil.get_terminal_size((100, 24)).columns, _WIDEST)
+    Console(width=columns).print(Markdown(page(topic), hyperlinks=False))

@@ -1,0 +1,180 @@
+"""Two pages of the guide, generated from the code: the options of every command, and the reference.
+
+Run ``python -m tests.support.guide_pages`` to write them again after a change. A test compares them with the code.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from enum import Enum
+from inspect import cleandoc
+from pathlib import Path
+from typing import Any, get_args
+
+import typer
+
+from nccl_bench.analysis.summary import COLUMNS
+from nccl_bench.cli import app
+from nccl_bench.errors import ExitCode
+from nccl_bench.report import listing
+
+PAGES = Path(__file__).parents[2] / "nccl_bench" / "guide"
+
+EXIT_CODES: Mapping[ExitCode, str] = {
+    ExitCode.OK: "Everything that fits was measured, and every result is right. For `verify`: every probe passed.",
+    ExitCode.USAGE: "The command asks for something that is not possible.",
+    ExitCode.SETUP: "Set-up failed, a user arm could not be made, a worker died, nothing was measured, or a record "
+    "could not be read.",
+    ExitCode.WRONG_RESULT: "A result was wrong.",
+    ExitCode.RACE: "A probe of `verify` failed. The cause is most likely a race.",
+    ExitCode.HANG: "A case hung.",
+    ExitCode.SLOWER: "Something is slower, and `--fail-on slower` was given.",
+    ExitCode.INCONCLUSIVE: "Something is inconclusive or missing and `--fail-on inconclusive` was given, or "
+    "`--fail-on` was given and nothing could be judged.",
+    ExitCode.BLIND_DETECTOR: "`verify` is blind: the arm that must fail did not, so its passes mean nothing.",
+    ExitCode.INTERRUPTED: "The command was interrupted.",
+}
+
+SECTIONS: Mapping[str, tuple[str, str]] = {
+    "arms": (
+        "Arms",
+        "The communicators as they are compared. `timed` says whether `run` measures an arm by default, when you ask "
+        "for it, or never.\n\n"
+        "A coordinator routes each operation by a table (below): torch.distributed in eager code, the communicator in "
+        "CUDA graphs, which are captured within its `graph_capture()`. So its eager times are those of torch and its "
+        "graph times those of the communicator, plus the cost of routing.\n\n"
+        "[User arms](user-arms.md) are arms of your own.",
+    ),
+    "timings": ("Timings", "The questions that a time answers."),
+    "probes": (
+        "Probes",
+        "The experiments of `verify`; [stream order](stream-order.md) explains them. A probe that is alone has "
+        "processes of its own.",
+    ),
+    "collectives": (
+        "Collectives",
+        "Sizes, counts and bus factors are those of nccl-tests.",
+    ),
+    "dtypes": ("Data types", "The names of nccl-tests work too, for example `half`."),
+    "redops": ("Reductions", ""),
+    "devices": ("Devices", "And the timings and probes that a device does not have."),
+    "routes": (
+        "Routes of the coordinator arms",
+        "`--routes eager=communicator,all_reduce.graph=torch` overrides the table, and `nccl-bench list routes` shows "
+        "it.",
+    ),
+}
+
+
+def table(headers: Sequence[str], rows: Iterable[Sequence[object]]) -> Iterator[str]:
+    """Yield the lines of a Markdown table."""
+    yield f"| {' | '.join(headers)} |"
+    yield f"| {' | '.join('---' for _ in headers)} |"
+    for row in rows:
+        yield f"| {' | '.join(_cell(value) for value in row)} |"
+
+
+def _cell(value: object) -> str:
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    if isinstance(value, list | tuple):
+        return "; ".join(map(str, value))
+    return str(value).replace("|", "\\|")
+
+
+def options_page() -> str:
+    """Return the page of all commands and their options."""
+    lines = ["# Options", "", "Every option of every command. `nccl-bench COMMAND --help` shows the same.", ""]
+    for name, command in typer.main.get_command(app).commands.items():  # type: ignore[attr-defined]
+        lines += [f"## nccl-bench {name}", "", cleandoc(command.help or "").replace("\b\n", ""), ""]
+        arguments = [each for each in command.params if each.param_type_name == "argument"]
+        if arguments:
+            rows = [(f"`{each.metavar or each.name}`", _help(each)) for each in arguments]
+            lines += [*table(("argument", "meaning"), rows), ""]
+        panels: dict[str, list[tuple[str, str]]] = {}
+        for each in command.params:
+            if each.param_type_name == "option" and not each.hidden:
+                panels.setdefault(each.rich_help_panel or "Options", []).append((_spelling(each), _help(each)))
+        for panel, rows in panels.items():
+            lines += [*([f"### {panel}", ""] if len(panels) > 1 else []), *table(("option", "meaning"), rows), ""]
+    return "\n".join(lines[:-1]) + "\n"
+
+
+def _spelling(option: Any) -> str:
+    names = [*sorted(option.opts, key=len, reverse=True), *option.secondary_opts]
+    return ", ".join(f"`{name}`" for name in names)
+
+
+def _help(parameter: Any) -> str:
+    text = cleandoc(parameter.help or "")
+    annotation = parameter.type_descriptor.annotation
+    for kind in (annotation, *get_args(annotation)):
+        if isinstance(kind, type) and issubclass(kind, Enum):
+            text += f" One of {', '.join(f'`{member.value}`' for member in kind)}."
+    default = parameter.default
+    if default not in (None, False, (), []) and not callable(default) and "Default" not in text:
+        text += f" Default: {getattr(default, 'value', default)}."
+    return text
+
+
+def reference_page() -> str:
+    """Return the page of tables: what there is, the columns of ``summary.csv`` and the exit codes."""
+    lines = [
+        "# Reference",
+        "",
+        "What there is to choose from (`nccl-bench list` prints it too), and what comes out.",
+        "",
+    ]
+    sections = listing.sections()
+    for name, (title, text) in SECTIONS.items():
+        lines += [f"## {title}", "", *([text, ""] if text else []), *_section(sections[name]), ""]
+    codes = [(int(code), EXIT_CODES[code]) for code in ExitCode]
+    lines += [
+        "## Exit codes",
+        "",
+        *table(("exit code", "meaning"), codes),
+        "",
+        "`compare` and `import` pass on the 3, 4 and 6 of the runs that they read. If several apply to a run, a wrong "
+        "result counts first, then a hang, then a crash.",
+        "",
+        "## Files of a run",
+        "",
+        "A run is a directory, `results/<time>-<name>/` unless `--out` names another.",
+        "",
+        *table(
+            ("file", "content"),
+            (
+                ("`run.json`", "The configuration, the command and the machine."),
+                ("`samples.jsonl`", "One line for each case, arm and timing with every sample, written when measured."),
+                ("`summary.csv`", "One row for each case, arm and timing. An empty cell was not measured."),
+            ),
+        ),
+        "",
+        "## Columns of summary.csv",
+        "",
+        *table(("column of summary.csv", "meaning"), ((f"`{name}`", meaning) for name, meaning in COLUMNS.items())),
+    ]
+    return "\n".join(lines) + "\n"
+
+
+def _section(section: listing.Section) -> Iterator[str]:
+    rows = [row for row in section if isinstance(row, Mapping)]
+    if not rows:
+        yield ", ".join(f"`{name}`" for name in section)
+        return
+    # A section can have two tables: routes, and what is not routed.
+    for headers in dict.fromkeys(tuple(row) for row in rows):
+        if headers != tuple(rows[0]):
+            yield ""
+        of_table = [list(row.values()) for row in rows if tuple(row) == headers]
+        yield from table(headers, [[f"`{first}`", *rest] for first, *rest in of_table])
+
+
+def main() -> None:
+    """Write both pages."""
+    (PAGES / "options.md").write_text(options_page(), encoding="utf-8")
+    (PAGES / "reference.md").write_text(reference_page(), encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main()
