@@ -30,17 +30,17 @@ def registered(
     found: dict[str, Registration] = {}
     deregister: list[Callable[[], None]] = []
     for name, arm in arms:
-        carrier = arm.carrier
-        if carrier is None:
+        registrar = arm.registrar
+        if registrar is None:
             found[name] = Registration.ABSENT
             continue
         give_back: Callable[[int], None]
         # Outside of graphs a coordinator's is off.
-        with carrier.change_state(True):
+        with registrar.change_state(True):
             if how is Register.WINDOW:
-                handle, give_back = carrier.register_comm_window_raw(ptr, size), carrier.deregister_comm_window
+                handle, give_back = registrar.register_comm_window_raw(ptr, size), registrar.deregister_comm_window
             else:
-                handle, give_back = carrier.register_comm_memory(ptr, size), carrier.deregister_comm_memory
+                handle, give_back = registrar.register_comm_memory(ptr, size), registrar.deregister_comm_memory
         found[name] = Registration.UNAVAILABLE if handle is None else Registration.REGISTERED
         if handle is not None:
             deregister.append(partial(give_back, handle))

@@ -36,7 +36,7 @@ from nccl_bench.records.schema import Line
 from nccl_bench.records.store import RunStore
 from nccl_bench.transports.device import Device, open_device
 from nccl_bench.transports.nccl_library import other_copies, unread_variables
-from nccl_bench.user_arms.loaded import blamed
+from nccl_bench.user_arms.building import as_user_arm_error
 
 
 def measure(spec: WorkerSpec, progress: Progress) -> None:
@@ -70,7 +70,7 @@ def measure(spec: WorkerSpec, progress: Progress) -> None:
 
     store = RunStore(path=Path(spec.run_dir)) if control.rank == 0 and spec.run_dir is not None else None
     described = describe(device, config) | {
-        "user_arms": [row for rows in ranks.gather_from_sets(foreign_arms(arms)) for row in rows],
+        "user_arms": [row for rows in ranks.gather_from_sets(describe_user_arms(arms)) for row in rows],
         "process_sets": [each.told() for each in process_sets] if len(process_sets) > 1 else [],
     }
     # What a launch that failed has seen.
@@ -109,12 +109,12 @@ def measure(spec: WorkerSpec, progress: Progress) -> None:
     try:
         runner.run(first_case)
         for name, arm in arms.items():
-            deadline_s = SETUP_TIMEOUT_S if arm.foreign is None else config.timeout_s
+            deadline_s = arm.communicator.close_deadline_s(config.timeout_s)
             progress.update(case_index=len(plan.cases), arm=name, phase="close", deadline_s=deadline_s)
             arm.close()
     except (Exception, SystemExit) as error:
         user_arm = of_arm(config.user_arms, progress.position.arm)
-        raise error if user_arm is None else blamed(user_arm, error) from error
+        raise error if user_arm is None else as_user_arm_error(user_arm, error) from error
     aligner.close()
     dist.destroy_process_group()
     progress.finish()
@@ -166,21 +166,9 @@ def told_paths(paths: Paths) -> list[dict[str, str]]:
     ]
 
 
-def foreign_arms(arms: Mapping[str, Arm]) -> list[dict[str, object]]:
+def describe_user_arms(arms: Mapping[str, Arm]) -> list[dict[str, object]]:
     """What the user arms turned out to be, for the record."""
-    return [
-        {
-            "arm": name,
-            "where": arm.foreign.where,
-            "adapter": arm.foreign.adapter,
-            "order": arm.spec.order,
-            "described": arm.foreign.described,
-            "ready": arm.foreign.ready,
-            "supports": sorted(f"{collective} {placement}" for collective, placement in arm.foreign.supports),
-        }
-        for name, arm in arms.items()
-        if arm.foreign is not None
-    ]
+    return [{"arm": name, **description} for name, arm in arms.items() if (description := arm.communicator.describe())]
 
 
 def _refuse_shared_streams(arms: Mapping[str, Arm], device: Device) -> None:
@@ -189,9 +177,9 @@ def _refuse_shared_streams(arms: Mapping[str, Arm], device: Device) -> None:
     What streams others' communicators share is their users' choice.
     """
     handles = {
-        name: device.streams.handle(arm.communicator.stream)
+        name: device.streams.handle(stream)
         for name, arm in arms.items()
-        if arm.communicator.stream is not None and arm.foreign is None
+        if (stream := arm.communicator.exclusive_stream) is not None
     }
     if len(set(handles.values())) < len(handles):
         raise SetupError(f"two arms got the same private stream ({', '.join(handles)}): run fewer arms together")

@@ -10,11 +10,9 @@ from collections.abc import Callable
 from functools import partial
 from typing import cast
 
-import torch.distributed as dist
-
+from nccl_bench.communicators.base import Operation
 from nccl_bench.communicators.stream_free import StreamFreeCommunicator
 from nccl_bench.transports.base import Transport
-from nccl_bench.transports.device import Device
 
 
 class _Recorder:
@@ -37,18 +35,15 @@ class _Recorder:
 class RecordedCommunicator(StreamFreeCommunicator):
     """A stream-free communicator whose operations can be turned into the transport's calls they make."""
 
-    def __init__(self, group: dist.ProcessGroup, device: Device) -> None:
-        super().__init__(group, device)
-        self._device_transport = device.transport
-
-    def record(self, operation: Callable[[], object]) -> Callable[[], object]:
-        """The transport's calls of ``operation``, for the stream that is current now and the tensors it has now."""
-        recorder = _Recorder(self._device_transport)
+    def prepare(self, operation: Operation) -> Operation:
+        """Return the transport's calls of ``operation``, for its tensors and the stream that is current now."""
+        transport, retain = self._transport, self._retain
+        recorder = _Recorder(transport)
         self._transport, self._retain = cast(Transport, recorder), None
         try:
             operation()
         finally:
-            self._transport, self._retain = self._device_transport, self._device_transport.retain
+            self._transport, self._retain = transport, retain
         if len(recorder.calls) == 1:
             return recorder.calls[0]
         return partial(_call_all, tuple(recorder.calls))

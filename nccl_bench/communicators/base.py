@@ -11,14 +11,18 @@ leaves its output as it was: doing nothing silently would hand the caller an out
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from contextlib import AbstractContextManager, contextmanager
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import Any, Protocol
 
 from torch import Tensor
 
+from nccl_bench.catalog.cases import Case
 from nccl_bench.catalog.collectives import RedOp
 from nccl_bench.errors import DisabledError
+from nccl_bench.ranks.process import SETUP_TIMEOUT_S
+
+Operation = Callable[[], object]
 
 
 class Communicator(Protocol):
@@ -68,7 +72,82 @@ class Communicator(Protocol):
         """Release what it holds; calling it again does nothing."""
 
 
-class Switch:
+class ArmCommunicator(Communicator):
+    """A communicator that an arm can have: the protocol, and answers to what differs between communicators.
+
+    The answers here are those of a communicator of ours that works on the current stream and has no transport.
+    """
+
+    stream: Any = None
+    # Whether another stream can be assigned to `stream`.
+    stream_is_movable = False
+    # Whether a table of routes chooses between this communicator's backends, with one row for graphs.
+    routed = False
+
+    @property
+    def not_ended(self) -> str | None:
+        """Why ``close`` does not end what the communicator made; ``None`` where it does."""
+        return None
+
+    @property
+    def switch(self) -> Any:
+        """The communicator that ``change_state`` enables and disables."""
+        return self
+
+    @property
+    def registrar(self) -> Any:
+        """The ``TransportCommunicator`` that can register memory of the transport, or ``None``."""
+        return None
+
+    @property
+    def untraced_path(self) -> str:
+        """The words for a call that reaches no transport of ours."""
+        return "no transport"
+
+    def traced(self) -> AbstractContextManager[list[tuple[str, int]]]:
+        """Record the transport's calls within a ``with`` block: the name of each and the handle of its stream."""
+        return nullcontext([])
+
+    def prepare(self, operation: Operation) -> Operation:
+        """Return what an arm calls to run ``operation``, a call on this communicator."""
+        return operation
+
+    def graph_capture(self) -> AbstractContextManager[Any]:
+        """Prepare the capture of a CUDA graph; yields the stream to capture on, or ``None`` for any."""
+        return nullcontext()
+
+    def private_streams(self) -> list[Any]:
+        """Return the streams that this communicator keeps for as long as it lives."""
+        return [] if self.stream is None else [self.stream]
+
+    @property
+    def exclusive_stream(self) -> Any:
+        """The private stream that no other arm may have too, or ``None``."""
+        return self.stream
+
+    @property
+    def async_gather(self) -> Any:
+        """The context-parallel all-gather as a call with ``(output, input, stream)``, or ``None``."""
+        return None
+
+    def supports(self, case: Case) -> bool:
+        """Return whether this communicator has the collective, placement and reduction of ``case``."""
+        return True
+
+    def has_exchange(self, name: str) -> bool:
+        """Return whether this communicator can do the exchange ``name`` of a verification."""
+        return True
+
+    def close_deadline_s(self, timeout_s: float) -> float:
+        """Return the seconds that ``close`` may take, where an operation may take ``timeout_s``."""
+        return SETUP_TIMEOUT_S
+
+    def describe(self) -> dict[str, object]:
+        """Return what the record says about this communicator; nothing about ours."""
+        return {}
+
+
+class Switch(ArmCommunicator):
     """The state of a communicator: available until it is closed, and disabled where it is switched off."""
 
     def __init__(self) -> None:

@@ -6,7 +6,7 @@ relies on the current stream; before it, a stream and ``use_current_stream`` tra
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, ExitStack, contextmanager
 from typing import Any
 
@@ -17,6 +17,7 @@ from torch import Tensor
 from nccl_bench.catalog.collectives import RedOp
 from nccl_bench.catalog.routes import ROUTES, Backend, Mode, Routes
 from nccl_bench.communicators import arguments
+from nccl_bench.communicators.base import ArmCommunicator
 from nccl_bench.communicators.dedicated_stream import DedicatedStreamCommunicator
 from nccl_bench.communicators.stream_free import StreamFreeCommunicator
 from nccl_bench.communicators.torch_distributed import ProcessGroupCommunicator
@@ -26,7 +27,7 @@ from nccl_bench.transports.device import Device
 _EitherCommunicator = StreamFreeCommunicator | DedicatedStreamCommunicator
 
 
-class GroupCoordinator:
+class GroupCoordinator(ArmCommunicator):
     """Routes each collective to ``device_group``, which is torch.distributed, or to ``communicator``, by ``routes``.
 
     ``group`` is the control group, on Gloo. The communicator is enabled where ``routes`` use it: by default within
@@ -34,7 +35,7 @@ class GroupCoordinator:
     Construction is collective.
     """
 
-    stream = None
+    routed = True
     communicator: _EitherCommunicator
 
     def __init__(self, group: dist.ProcessGroup, device: Device, routes: Routes = ROUTES) -> None:
@@ -74,6 +75,30 @@ class GroupCoordinator:
     def change_state(self, enable: bool | None = None) -> AbstractContextManager[None]:
         """Enable or disable the communicator within a ``with`` block; torch.distributed is always on."""
         return self.communicator.change_state(enable)
+
+    @property
+    def switch(self) -> _EitherCommunicator:
+        """The communicator beside torch.distributed, which is always on."""
+        return self.communicator
+
+    @property
+    def registrar(self) -> _EitherCommunicator:
+        """The communicator that has the transport."""
+        return self.communicator
+
+    @property
+    def untraced_path(self) -> str:
+        """The form of torch.distributed's calls."""
+        return self.device_group.untraced_path
+
+    def traced(self) -> AbstractContextManager[list[tuple[str, int]]]:
+        """Record the transport's calls within a ``with`` block; those of torch.distributed reach none."""
+        return self.communicator.traced()
+
+    @property
+    def async_gather(self) -> Callable[..., None]:
+        """The context-parallel all-gather."""
+        return self.cp_all_gather_into_tensor_async
 
     @contextmanager
     def graph_capture(self) -> Iterator[Any]:

@@ -20,6 +20,8 @@ class DedicatedStreamCommunicator(TransportCommunicator):
     It never synchronises with anything: whoever calls it without a stream has to fork to ``stream`` and join it.
     """
 
+    stream_is_movable = True
+
     def __init__(self, group: dist.ProcessGroup, device: Device, use_current_stream: bool = False) -> None:
         super().__init__(group, device)
         self.use_current_stream = use_current_stream

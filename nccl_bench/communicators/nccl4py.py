@@ -25,7 +25,7 @@ class Nccl4pyCommunicator(Switch):
     ``SetupError`` without the right nccl4py.
     """
 
-    stream = None
+    untraced_path = "nccl.core.Communicator on the current stream"
 
     def __init__(self, group: dist.ProcessGroup, device: Device) -> None:
         super().__init__()

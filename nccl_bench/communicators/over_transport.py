@@ -37,6 +37,8 @@ class TransportCommunicator(Switch):
     Construction is collective.
     """
 
+    cp_all_gather_into_tensor: Callable[..., None]
+
     def __init__(self, group: dist.ProcessGroup, device: Device) -> None:
         super().__init__()
         if dist.get_backend(group) == "nccl":
@@ -74,6 +76,16 @@ class TransportCommunicator(Switch):
         except BaseException:
             self.abort()
             raise
+
+    @property
+    def registrar(self) -> TransportCommunicator:
+        """This communicator: it has a transport."""
+        return self
+
+    @property
+    def async_gather(self) -> Callable[..., None]:
+        """The context-parallel all-gather."""
+        return self.cp_all_gather_into_tensor
 
     @contextmanager
     def traced(self) -> Iterator[list[tuple[str, int]]]:

@@ -21,8 +21,6 @@ class StreamFreeCommunicator(TransportCommunicator):
     No operation takes a stream but ``cp_all_gather_into_tensor``, where it is mandatory and the caller orders it.
     """
 
-    stream = None
-
     def __init__(self, group: dist.ProcessGroup, device: Device) -> None:
         super().__init__(group, device)
         # A stream for the warm-up alone, released with this call: afterwards there is none to be out of order with.

@@ -30,8 +30,6 @@ _FLOAT8 = frozenset({torch.float8_e4m3fn, torch.float8_e5m2})
 class ProcessGroupCommunicator(Switch):
     """One torch.distributed group of its own, over the ranks of ``group``. Construction is collective."""
 
-    stream = None
-
     def __init__(self, group: dist.ProcessGroup, device: Device, async_op: bool = False) -> None:
         super().__init__()
         self.rank = dist.get_rank(group)
@@ -45,6 +43,11 @@ class ProcessGroupCommunicator(Switch):
         tiny = torch.zeros(1, device=device.streams.device)
         self.all_reduce(tiny)
         device.streams.synchronize()
+
+    @property
+    def untraced_path(self) -> str:
+        """The form of torch.distributed's calls."""
+        return f"torch.distributed, {'asynchronous' if self.async_op else 'synchronous'}"
 
     def close(self) -> None:
         """Destroy the group. Reset graphs that captured it first."""

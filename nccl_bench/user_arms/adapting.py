@@ -10,84 +10,27 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from contextlib import ExitStack
-from dataclasses import dataclass
-from functools import partial
-from typing import Any, NoReturn
+from typing import Any
 
 import torch.distributed as dist
-from torch import Tensor
 
 from nccl_bench.catalog.arms import Order
-from nccl_bench.catalog.collectives import Placement
-from nccl_bench.communicators.base import Communicator
 from nccl_bench.config.user_arms import Adapter
-from nccl_bench.errors import InvalidArgumentError, SetupError
+from nccl_bench.errors import SetupError
 from nccl_bench.transports.device import Device
 from nccl_bench.transports.gloo import TORCH_REDOPS
 from nccl_bench.user_arms import signatures
+from nccl_bench.user_arms.communicator import UserCommunicator
 from nccl_bench.user_arms.making import end_of, make, methods_of, switch_on
-from nccl_bench.user_arms.offers import Offer, described, offers_of, supported
-from nccl_bench.user_arms.operations import FORMS, OPERATIONS, Binder, Operation
+from nccl_bench.user_arms.offers import described, offers_of
+from nccl_bench.user_arms.operations import FORMS, Binder, Operation
 
 _WANTED = ", ".join(f"{name}({', '.join(form.leading)})" for name, form in FORMS.items())
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Adapted:
-    """A user's object as an arm needs it.
-
-    ``order`` is how its calls are to be ordered, ``supports`` what it can do. Of that, the collectives in
-    ``only_sums`` take no ``op``, and those in ``takes_sizes`` take blocks of different sizes. ``closes`` says that
-    closing the communicator ends the user's object: that it was made here and has a ``close``, ``destroy`` or
-    ``shutdown``. ``ready`` says that it was not made here. ``described`` is one line for a report.
-    """
-
-    communicator: Communicator
-    adapter: Adapter
-    order: Order
-    supports: frozenset[tuple[str, Placement]]
-    only_sums: frozenset[str]
-    takes_sizes: frozenset[str]
-    closes: bool
-    ready: bool
-    described: str
-
-
-class UserCommunicator:
-    """A user's object with the operations of our protocol, each an attribute: the user's own method where that will do.
-
-    What it cannot do raises ``InvalidArgumentError``.
-    """
-
-    all_reduce: Callable[..., None]
-    outplace_all_reduce: Callable[..., Tensor]
-    all_gather: Callable[..., None]
-    reduce_scatter: Callable[..., None]
-    all_to_all: Callable[..., None]
-    broadcast: Callable[..., None]
-    reduce: Callable[..., None]
-    send_recv: Callable[..., None]
-    change_state: Callable[..., Any]
-
-    def __init__(
-        self, made: Any, group: dist.ProcessGroup, stream: Any, offers: Mapping[str, Offer], close: Callable[[], None]
-    ) -> None:
-        self.rank = dist.get_rank(group)
-        self.world_size = dist.get_world_size(group)
-        self.stream = stream
-        self.close = close
-        self.change_state = getattr(made, "change_state", partial(_refuse, made, "change_state"))
-        for name in OPERATIONS:
-            setattr(self, name, offers[name].call if name in offers else partial(_refuse, made, name))
-
-
-def _refuse(made: object, name: str, *_arguments: object, **_options: object) -> NoReturn:
-    raise InvalidArgumentError(f"{signatures.name_of(made)} has no {name} that the adapter could call")
-
-
 def adapt(
     found: object, group: dist.ProcessGroup, device: Device, *, adapter: Adapter | None, order: Order | None
-) -> Adapted:
+) -> UserCommunicator:
     """``found``, a class or function that makes a communicator, a ready one, or an all-reduce, as an arm needs it.
 
     ``adapter`` and ``order`` are found out where they are ``None``. Collective: making it may be, and an all-reduce
@@ -114,22 +57,19 @@ def adapt(
             raise SetupError(
                 f"the {chosen} adapter looks for {_WANTED}, each to be called as it is here, and got {has}"
             )
-        communicator = UserCommunicator(made, group, private, offers, closing.pop_all().close)
-    return Adapted(
-        communicator=communicator,
-        adapter=chosen,
-        order=order,
-        supports=supported(offers),
-        only_sums=frozenset(
-            name.removeprefix("outplace_")
-            for name, offer in offers.items()
-            if "op" in FORMS[name].options and "op" not in offer.options
-        ),
-        takes_sizes=frozenset(name for name, offer in offers.items() if "sizes" in offer.options),
-        closes=ends is not None,
-        ready=made is found,
-        described=f"{chosen}: {origin}, {described(offers)}, {calls}",
-    )
+        return UserCommunicator(
+            made,
+            group,
+            device.streams,
+            adapter=chosen,
+            order=order,
+            stream=private,
+            offers=offers,
+            close=closing.pop_all().close,
+            ends=ends is not None,
+            ready=made is found,
+            description=f"{chosen}: {origin}, {described(offers)}, {calls}",
+        )
 
 
 def _choose(made: Any, adapter: Adapter | None) -> Adapter:

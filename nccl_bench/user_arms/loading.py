@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-import functools
 import importlib
-import inspect
 import os
 import sys
-import traceback
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
@@ -15,48 +12,39 @@ from difflib import get_close_matches
 from importlib import metadata
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 from nccl_bench.config.user_arms import GROUP
 from nccl_bench.errors import SetupError
 from nccl_bench.user_arms.source_trees import SourceTree, source_tree
+from nccl_bench.user_arms.tracebacks import definition_line, user_line
 
 _FORMS = f"path/to/file.py:NAME, package.module:NAME, or an entry point of the group {GROUP}"
-_NCCL_BENCH = Path(__file__).parents[1]
-_STDLIB = Path(os.__file__).parent
-_INSTALLED = {"site-packages", "dist-packages"}
 _ABSENT = object()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Found:
-    """What a target names.
-
-    ``where`` is "file:line" of its definition as far as ``inspect`` knows it, or else its file, or the target.
-    ``roots`` are the user's files and directories, as ``user_line`` takes them.
-    """
-
-    value: Callable[..., Any]
-    where: str
-    roots: tuple[Path, ...]
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
 class Target:
-    """What a target names, before it is imported: ``attribute`` of ``module``, in the tree ``source`` if it is in one.
+    """What a target names, before it is imported."""
 
-    ``label`` is what messages call it.
-    """
-
-    label: str
-    module: str
-    attribute: str
-    source: SourceTree | None
+    label: str  # the target as messages write it
+    module: str  # the module's full name
+    attribute: str  # what to take from the module; may have dots
+    source: SourceTree | None  # the tree that holds the module; None for an installed one
 
     @property
     def roots(self) -> tuple[Path, ...]:
         """The user's files and directories, as ``user_line`` takes them."""
         return (self.source.root,) if self.source else _installed_at(self.module)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LoadedTarget:
+    """What a target names, imported."""
+
+    value: Callable[..., Any]  # a class, a function or an object that can be called
+    where: str  # "file:line" of its definition, or else its file or the target
+    roots: tuple[Path, ...]  # the user's files and directories, as `user_line` takes them
 
 
 def locate(target: str, tree: str | None = None) -> Target:
@@ -88,7 +76,7 @@ def locate(target: str, tree: str | None = None) -> Target:
     return Target(label=label, module=module, attribute=attribute, source=source)
 
 
-def load(target: str, tree: str | None = None) -> Found:
+def load(target: str, tree: str | None = None) -> LoadedTarget:
     """Import what ``target`` names, as ``locate`` has it; ``source_trees`` says what a tree's modules see.
 
     Raises ``SetupError``, in one line, for a target that is malformed, missing or not callable, and for whatever its
@@ -108,56 +96,8 @@ def load(target: str, tree: str | None = None) -> Found:
                 raise SetupError(f"{label}: it has no {name!r}, but {', '.join(near) or 'nothing at all'}")
         if not callable(value):
             raise SetupError(f"{label} is a {type(value).__name__}: name a class, a function or what can be called")
-        return Found(value=value, where=where(value) or getattr(module, "__file__", None) or label, roots=roots)
-
-
-def user_line(error: BaseException, roots: Sequence[Path]) -> str | None:
-    """The "file:line" where ``error`` left the user's code: its innermost frame in the files and below ``roots``.
-
-    Failing that, the innermost that is neither nccl-bench's nor the standard library's; ``None`` if all are.
-    """
-    places = _places(error, roots)
-    return _shown(places[-1].file, places[-1].line) if places else None
-
-
-def user_call(error: BaseException, roots: Sequence[Path]) -> str | None:
-    """The name of the user's function that ``error`` came out of: that of the outermost such frame."""
-    return next((place.name for place in _places(error, roots) if place.name), None)
-
-
-class _Place(NamedTuple):
-    file: Path
-    line: int
-    name: str
-
-
-def _shown(file: Path, line: int) -> str:
-    """From the current directory where it lies in that: records are shared, and disks differ."""
-    here = Path.cwd()
-    return f"{file.relative_to(here) if file.is_relative_to(here) else file}:{line}"
-
-
-def _places(error: BaseException, roots: Sequence[Path]) -> list[_Place]:
-    places = [
-        _Place(Path(frame.f_code.co_filename), line, frame.f_code.co_qualname)
-        for frame, line in traceback.walk_tb(error.__traceback__)
-    ]
-    if isinstance(error, SyntaxError) and error.filename:
-        places.append(_Place(Path(error.filename), error.lineno or 1, ""))
-    others = [place for place in places if not _is_known(place.file)]
-    resolved = [root.resolve() for root in roots]
-    users = [place for place in others if any(_is_in(place.file, root) for root in resolved)]
-    return users or others
-
-
-def _is_known(file: Path) -> bool:
-    in_stdlib = file.is_relative_to(_STDLIB) and _INSTALLED.isdisjoint(file.parts)
-    return file.name.startswith("<") or file.is_relative_to(_NCCL_BENCH) or in_stdlib
-
-
-def _is_in(file: Path, root: Path) -> bool:
-    # A virtual environment within the tree is not the user's code.
-    return file.is_relative_to(root) and _INSTALLED.isdisjoint(file.relative_to(root).parts)
+        where = definition_line(value) or getattr(module, "__file__", None) or label
+        return LoadedTarget(value=value, where=where, roots=roots)
 
 
 def _entry_point(name: str) -> str:
@@ -203,19 +143,6 @@ def _installed_at(module: str) -> tuple[Path, ...]:
         return ()
     places = (spec.submodule_search_locations or (spec.origin,)) if spec else ()
     return tuple(Path(place) for place in places if place)
-
-
-def where(value: Callable[..., Any]) -> str | None:
-    """ "file:line" of what defines ``value``, as far as ``inspect`` knows it."""
-    while isinstance(value, functools.partial):
-        value = value.func
-    for subject in (value, type(value)):
-        try:
-            unwrapped = inspect.unwrap(subject)
-            return _shown(Path(inspect.getsourcefile(unwrapped) or "?"), inspect.getsourcelines(unwrapped)[1])
-        except (OSError, TypeError, ValueError):  # built-in, made without source, or wrapped in a circle
-            continue
-    return None
 
 
 @contextmanager

@@ -18,7 +18,7 @@ from nccl_bench.catalog.collectives import RedOp
 from nccl_bench.errors import InvalidArgumentError, SetupError
 from nccl_bench.streams.base import Streams
 from nccl_bench.user_arms import signatures
-from nccl_bench.user_arms.loading import where
+from nccl_bench.user_arms.tracebacks import definition_line
 
 Operation = Callable[..., Any]
 
@@ -31,7 +31,7 @@ class _Form:
     options: tuple[str, ...] = ()
 
 
-OPERATIONS: Mapping[str, _Form] = {
+PROTOCOL_OPERATIONS: Mapping[str, _Form] = {
     "all_reduce": _Form(leading=("tensor",), options=("op",)),
     "outplace_all_reduce": _Form(leading=("input",), options=("out", "op")),
     "all_gather": _Form(leading=("output", "input"), options=("sizes",)),
@@ -46,7 +46,7 @@ _HALVES: Mapping[str, _Form] = {
     "send": _Form(leading=("tensor", "dst")),
     "recv": _Form(leading=("tensor", "src")),
 }
-FORMS = {**OPERATIONS, **_HALVES}
+FORMS = {**PROTOCOL_OPERATIONS, **_HALVES}
 _DEFAULTS = {"op": "SUM", "sizes": "None", "out": "None"}
 
 
@@ -172,7 +172,7 @@ def refuse_result(call: Operation, result: object, input: Tensor) -> NoReturn:
 
 
 def _at(call: Operation) -> str:
-    place = where(call)
+    place = definition_line(call)
     return f" ({place})" if place else ""
 
 

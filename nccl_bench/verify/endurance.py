@@ -115,12 +115,9 @@ def _call_each(arm: Arm, exchanges: Sequence[Exchange]) -> None:
 def lifetime(rig: Rig) -> None:
     """Does a communicator leave nothing behind, neither after its construction nor after its end?"""
     exchanges = rig.exchanges()
-    if rig.cell.arm not in ARMS and rig.arm.foreign is not None and not rig.arm.foreign.closes:
-        rig.inapplicable = (
-            "it was not made here, and so is not ended here either"
-            if rig.arm.foreign.ready
-            else "it has no close(), destroy() or shutdown(), so nothing can end what it makes"
-        )
+    # Arms of ours are made by the cycles alone.
+    if rig.cell.arm not in ARMS and rig.arm.communicator.not_ended is not None:
+        rig.inapplicable = rig.arm.communicator.not_ended
         return
     rig.at("warm cycle")
     rig.note("warm cycle", _cycle(rig, exchanges))

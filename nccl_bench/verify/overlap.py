@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from contextlib import nullcontext
-from typing import Any
 
 import torch
 
-from nccl_bench.communicators.coordinator import GroupCoordinator
+from nccl_bench.communicators.base import ArmCommunicator
 from nccl_bench.verify.exchanges import Exchange
 from nccl_bench.verify.rig import Rig, Trial, first_of
 
@@ -26,12 +24,10 @@ def overlap(rig: Rig) -> None:
 
 
 def _gather(trial: Trial) -> str | None:
-    subject: Any = trial.rig.arm.communicator
-    if not isinstance(subject, GroupCoordinator):
-        return _beside(trial, subject.cp_all_gather_into_tensor)
-    with nullcontext() if not subject.communicator.disabled else subject.communicator.change_state(True):
-        wrong = _beside(trial, subject.cp_all_gather_into_tensor_async)
-    return first_of([wrong, _fallen_back(trial, subject)])
+    communicator = trial.rig.arm.communicator
+    with communicator.change_state(True):
+        wrong = _beside(trial, communicator.async_gather)
+    return first_of([wrong, _fallen_back(trial, communicator) if communicator.routed else None])
 
 
 def _beside(trial: Trial, gather: Callable[..., object]) -> str | None:
@@ -95,14 +91,14 @@ def _timed(
     return begin.elapsed_time(end), side_begin.elapsed_time(side_end), exchange.wrong(copy, salt)
 
 
-def _fallen_back(trial: Trial, coordinator: GroupCoordinator) -> str | None:
+def _fallen_back(trial: Trial, coordinator: ArmCommunicator) -> str | None:
     """With the communicator off it is the ordinary gather, ordered with the current stream by itself."""
     exchange = trial.start(salt=1)
     copy = torch.empty_like(exchange.y)
     _, _, side = trial.rig.side_streams
     with coordinator.change_state(False):
         trial.be_late()
-        coordinator.cp_all_gather_into_tensor_async(exchange.y, exchange.x, side)
+        coordinator.async_gather(exchange.y, exchange.x, side)
         trial.streams.submit(copy.copy_, exchange.y)
     trial.streams.synchronize()
     wrong = exchange.wrong(copy, salt=1)

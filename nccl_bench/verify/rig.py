@@ -17,7 +17,6 @@ from nccl_bench.catalog.devices import DeviceSpec
 from nccl_bench.catalog.probes import Place
 from nccl_bench.catalog.routes import ROUTES, Routes
 from nccl_bench.catalog.support import unsupported
-from nccl_bench.communicators.coordinator import GroupCoordinator
 from nccl_bench.plan.verification import ArmProbe
 from nccl_bench.ranks.control import Control
 from nccl_bench.streams.base import Streams
@@ -161,11 +160,10 @@ class Rig:
 
     def exchanges(self, sizes: Sequence[int] | None = None, names: Sequence[str] = tuple(EXCHANGES)) -> list[Exchange]:
         """Those of ``names`` that the arm has, at each of ``sizes`` bytes; by default the device's small and large."""
-        spec, foreign = ARMS.get(self.cell.arm), None
+        spec = ARMS.get(self.cell.arm)
         if spec is None:
-            spec, foreign = self.arm.spec, self.arm.foreign
-        if foreign is not None:
-            names = [name for name in names if name in foreign.exchanges]
+            spec = self.arm.spec
+            names = [name for name in names if self.arm.communicator.has_exchange(name)]
         out_of_place = unsupported(spec, self.device_spec, "all_reduce", "float32", RedOp.SUM, Placement.OUT_OF_PLACE)
         world = Participants(rank=self.control.rank, size=self.control.world_size, device=self.device.streams.device)
         return [
@@ -184,7 +182,7 @@ class Rig:
         sizes = len(self.device_spec.probe_sizes)
         # Where there are more ranks than turns, several share one; the others still wait for them.
         turns = min(self.control.world_size, len(exchanges) // sizes)
-        modes = (False, True) if both_modes and isinstance(self.arm.communicator, GroupCoordinator) else (False,)
+        modes = (False, True) if both_modes and self.arm.communicator.routed else (False,)
         for (where, place), mode, (number, exchange) in product(enumerate(Place), modes, enumerate(exchanges)):
             # Whatever the world size, each rank has its turn at every size and every place.
             turn = where + sum(divmod(number, sizes))

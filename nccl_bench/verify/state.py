@@ -8,7 +8,6 @@ from typing import Any
 import torch
 
 from nccl_bench.catalog.routes import Backend, Mode
-from nccl_bench.communicators.coordinator import GroupCoordinator
 from nccl_bench.errors import DisabledError
 from nccl_bench.verify.rig import Rig, Trial, first_of
 
@@ -24,8 +23,7 @@ def state(rig: Rig) -> None:
 
 def _switch(trial: Trial) -> str | None:
     arm = trial.rig.arm.communicator
-    # A coordinator's own state is its communicator's: torch.distributed is always on.
-    switch = arm.communicator if isinstance(arm, GroupCoordinator) else arm
+    switch = arm.switch
     at_rest = _is_on(trial, switch)
     seen: list[tuple[str, bool, bool]] = []
 
@@ -99,9 +97,9 @@ def _private_stream(trial: Trial, switch: Any) -> str | None:
 
 def _graph_capture(trial: Trial, arm: Any) -> str | None:
     """A coordinator's ``graph_capture`` switches its communicator, its routes and the current stream."""
-    if not isinstance(arm, GroupCoordinator):
+    if not arm.routed:
         return None
-    switch, caller = arm.communicator, _current(trial)
+    switch, caller = arm.switch, _current(trial)
     at_rest = _is_on(trial, switch)
     seen = [_routed(trial, arm, Mode.EAGER)]
     for raises in (False, True):
@@ -124,11 +122,11 @@ def _graph_capture(trial: Trial, arm: Any) -> str | None:
     return first_of(seen)
 
 
-def _routed(trial: Trial, arm: GroupCoordinator, mode: Mode) -> str | None:
+def _routed(trial: Trial, arm: Any, mode: Mode) -> str | None:
     """Whether the exchange goes where the table says: without its communicator only torch.distributed can carry it."""
     route = trial.rig.routes[trial.exchange.operation_name][mode]
     trial.start(salt=2)
-    with arm.communicator.change_state(False):
+    with arm.change_state(False):
         try:
             trial.exchange.operation(arm)()
             carried = Backend.TORCH

@@ -20,7 +20,7 @@ from nccl_bench.ranks.control import Control
 from nccl_bench.ranks.process import NO_TIMEOUT, SETUP_INDEX, SETUP_TIMEOUT_S, default_group, run_rank
 from nccl_bench.ranks.progress import Progress
 from nccl_bench.transports.device import open_device
-from nccl_bench.user_arms.loaded import blamed
+from nccl_bench.user_arms.building import as_user_arm_error
 from nccl_bench.verify.findings import Finding, append_finding, find_given_up_arms, read_findings
 from nccl_bench.verify.probes import RUN
 from nccl_bench.verify.rig import Rig
@@ -117,7 +117,7 @@ def prove(spec: VerificationSpec, progress: Progress) -> None:
                 finding = rig.finding()
             except (Exception, SystemExit) as error:
                 user_arm = of_arm(config.user_arms, cell.arm)
-                raise error if user_arm is None else blamed(user_arm, error) from error
+                raise error if user_arm is None else as_user_arm_error(user_arm, error) from error
         if control.rank == 0:
             append_finding(findings, finding)
         if finding.failed and PROBES[cell.probe].alone and cell.arm not in given_up:

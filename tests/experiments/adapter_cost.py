@@ -120,7 +120,7 @@ def pairs(group: dist.ProcessGroup, device: Device) -> Iterator[Pair]:
 
     def adapted(found: object, order: Order | None = None, inline: bool = False) -> Any:
         on = replace(device, streams=Inline()) if inline else device
-        return adapt(found, group, on, adapter=None, order=order).communicator
+        return adapt(found, group, on, adapter=None, order=order)
 
     user, arm, current = (
         Before(group, device.streams.device),

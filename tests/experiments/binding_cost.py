@@ -38,8 +38,8 @@ def calls(group: dist.ProcessGroup, device: Device) -> dict[str, Operation]:
     over = replace(device, transport=Nccl4pyTransport(device.transport.library))
     tensor = torch.ones(2, device=device.streams.device)
     ours, theirs = RecordedCommunicator(group, device), RecordedCommunicator(group, over)
-    with_ctypes = ours.record(lambda: ours.all_reduce(tensor))
-    with_nccl4py = theirs.record(lambda: theirs.all_reduce(tensor))
+    with_ctypes = ours.prepare(lambda: ours.all_reduce(tensor))
+    with_nccl4py = theirs.prepare(lambda: theirs.all_reduce(tensor))
     assert isinstance(with_nccl4py, partial)
     *numbers, comm, stream = with_nccl4py.args
     nccl4py, current_stream = Nccl4py(), device.streams.current_stream

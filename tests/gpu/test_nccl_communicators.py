@@ -82,7 +82,7 @@ def test_a_communicator_runs_on_its_own_devices_stream_whichever_device_is_curre
     with torch.cuda.stream(side):
         # Current on device 1 is the side stream, and device 0 becomes the current device.
         torch.cuda.set_device(0)
-        call = communicator.record(lambda: communicator.all_reduce(tensor))
+        call = communicator.prepare(lambda: communicator.all_reduce(tensor))
         assert call.args[-1] == side.cuda_stream != 0
         communicator.all_reduce(tensor)
     torch.cuda.synchronize(1)

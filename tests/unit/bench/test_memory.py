@@ -124,8 +124,8 @@ def frees_first(patch: pytest.MonkeyPatch) -> None:
 
 
 def registers_the_first_alone(patch: pytest.MonkeyPatch) -> None:
-    carrier: Any = Arm.carrier.fget  # type: ignore[attr-defined]  # of a property
-    patch.setattr(Arm, "carrier", property(lambda arm: carrier(arm) if arm.name == OURS[0] else None))
+    registrar: Any = Arm.registrar.fget  # type: ignore[attr-defined]  # of a property
+    patch.setattr(Arm, "registrar", property(lambda arm: registrar(arm) if arm.name == OURS[0] else None))
 
 
 def forgets_to_free(patch: pytest.MonkeyPatch) -> None:

@@ -22,7 +22,8 @@ from nccl_bench.errors import InvalidArgumentError, SetupError
 from nccl_bench.streams import cpu
 from nccl_bench.transports.device import Device, open_device
 from nccl_bench.transports.gloo import TORCH_REDOPS
-from nccl_bench.user_arms.adapting import Adapted, adapt
+from nccl_bench.user_arms.adapting import adapt
+from nccl_bench.user_arms.communicator import UserCommunicator
 from tests.support.communicator_calls import COMPLETE_CALLS, Tensors
 from tests.support.communicators import one_rank_group
 from tests.support.stream_control import Gate, PlantedError, finishes_within
@@ -37,7 +38,7 @@ SIZED = {"all_gather", "reduce_scatter"}
 ONLY, NONE = {"all_reduce"}, set[str]()
 ON_CURRENT = partial(EngineBefore, use_current_stream=True)
 
-Adapting = Callable[..., Adapted]
+Adapting = Callable[..., UserCommunicator]
 
 
 @pytest.fixture(scope="module")
@@ -49,15 +50,15 @@ def group() -> Iterator[dist.ProcessGroup]:
 @pytest.fixture
 def adapting(group: dist.ProcessGroup) -> Iterator[Adapting]:
     """Adapts, and closes at the end."""
-    made: list[Adapted] = []
+    made: list[UserCommunicator] = []
 
-    def adapting(found: object, adapter: Adapter | None = None, order: Order | None = None) -> Adapted:
+    def adapting(found: object, adapter: Adapter | None = None, order: Order | None = None) -> UserCommunicator:
         made.append(adapt(found, group, open_device("cpu", 0), adapter=adapter, order=order))
         return made[-1]
 
     yield adapting
     for adapted in made:
-        adapted.communicator.close()
+        adapted.close()
 
 
 def in_place(tensor: Tensor) -> None:
@@ -112,23 +113,23 @@ EACH_SHAPE = pytest.mark.parametrize("shape", SHAPES, ids=lambda shape: getattr(
 def test_a_shape_is_told_by_its_signatures(shape: tuple[Any, ...], adapting: Adapting) -> None:
     found, adapter, order, collectives, placements, only_sums, takes_sizes, closes, described = shape
     adapted = adapting(found)
-    assert (adapted.adapter, adapted.order, adapted.closes) == (adapter, order, closes)
-    assert {collective for collective, _ in adapted.supports} == collectives
-    assert {placement for collective, placement in adapted.supports if collective == "all_reduce"} == placements
+    assert (adapted.adapter, adapted.order, adapted.ends) == (adapter, order, closes)
+    assert {collective for collective, _ in adapted.supported} == collectives
+    assert {placement for collective, placement in adapted.supported if collective == "all_reduce"} == placements
     assert (adapted.only_sums, adapted.takes_sizes) == (only_sums, takes_sizes)
-    assert described in adapted.described
-    assert (adapted.communicator.stream is None) is (order is CURRENT)
-    assert (adapted.communicator.rank, adapted.communicator.world_size) == (0, 1)
+    assert described in adapted.description
+    assert (adapted.stream is None) is (order is CURRENT)
+    assert (adapted.rank, adapted.world_size) == (0, 1)
 
 
-def able(adapted: Adapted) -> Iterator[str]:
+def able(adapted: UserCommunicator) -> Iterator[str]:
     """The rig's operations that a user's communicator has."""
     for name, operation in COMPLETE_CALLS.items():
         collective = operation.method.removeprefix("outplace_")
         outwards = operation.method.startswith("outplace") or name.endswith("into out")
         rooted = collective in ("broadcast", "reduce", "all_reduce")
         placement = OUT if outwards or not rooted else IN
-        if (collective, placement) in adapted.supports and ("sizes" not in name or collective in adapted.takes_sizes):
+        if (collective, placement) in adapted.supported and ("sizes" not in name or collective in adapted.takes_sizes):
             yield name
 
 
@@ -149,13 +150,13 @@ def test_every_operation_runs_on_the_stream_of_its_order(
         gate = Gate(mine)
         with cpu.stream(mine):
             mine.submit(source.copy_, after)
-            result: Any = operation.call(adapted.communicator, tensors)
+            result: Any = operation.call(adapted, tensors)
             target = result if name == "outplace_all_reduce" else target
             if order is CURRENT:
                 assert not finishes_within(mine, 0)
             else:
                 # Nobody forked and joined, which is what a bare arm is shown to do.
-                adapted.communicator.stream.synchronize()
+                adapted.stream.synchronize()
                 assert torch.equal(target, before), name
             gate.open()
         cpu.synchronize()
@@ -202,9 +203,9 @@ def test_reductions_are_named_as_the_user_names_them(
     adapted = adapting(lambda group, device: made)
     assert adapted.adapter is adapter
     made.calls.clear()  # that of the trial
-    adapted.communicator.all_reduce(torch.zeros(1))
+    adapted.all_reduce(torch.zeros(1))
     for op in RedOp:
-        adapted.communicator.all_reduce(torch.zeros(1), op)
+        adapted.all_reduce(torch.zeros(1), op)
     assert made.calls == [op if words is None else words[op] for op in (RedOp.SUM, *RedOp)]
 
 
@@ -216,16 +217,16 @@ def test_a_private_stream_is_replaced_by_the_current_one_or_called_as_it_is(
     adapted, mine = adapting(lambda group, device: made, order=order), cpu.Stream()
     made.calls.clear()
     with cpu.stream(mine):
-        adapted.communicator.broadcast(torch.zeros(1), 0)
+        adapted.broadcast(torch.zeros(1), 0)
     assert made.calls == [(0, mine if hands else None)]
-    assert adapted.communicator.stream is (None if hands else made.stream)
+    assert adapted.stream is (None if hands else made.stream)
     # Its all-reduce takes no stream, and would run on the private one.
-    assert (("all_reduce", IN) in adapted.supports) is not hands
+    assert (("all_reduce", IN) in adapted.supported) is not hands
 
 
 def test_a_method_that_is_called_as_ours_is_not_wrapped(adapting: Adapting, group: dist.ProcessGroup) -> None:
     made = EngineAfter(group, 0)
-    assert adapting(lambda group, device: made).communicator.all_gather == made.all_gather
+    assert adapting(lambda group, device: made).all_gather == made.all_gather
 
 
 def test_in_place_the_output_is_the_tensor_itself(adapting: Adapting) -> None:
@@ -235,7 +236,7 @@ def test_in_place_the_output_is_the_tensor_itself(adapting: Adapting) -> None:
     def all_reduce(tensor: Tensor, out_tensor: Tensor | None = None) -> None:
         got.append(out_tensor)
 
-    communicator = adapting(all_reduce).communicator
+    communicator = adapting(all_reduce)
     communicator.all_reduce(x)
     communicator.outplace_all_reduce(x, y)
     assert got[0] is x
@@ -289,9 +290,9 @@ def test_what_was_made_here_is_told_from_what_was_there_already(adapting: Adapti
 def test_it_is_switched_on_until_it_is_closed_and_ended_once(group: dist.ProcessGroup) -> None:
     for made, closes in ((Switched(), True), (EngineBefore(group, "cpu"), False)):
         adapted = adapt(lambda *_, made=made: made, group, open_device("cpu", 0), adapter=PYNCCL, order=None)
-        assert (made.disabled, adapted.closes) == (False, closes)
+        assert (made.disabled, adapted.ends) == (False, closes)
         for _ in range(2):
-            adapted.communicator.close()
+            adapted.close()
             assert made.disabled
             assert getattr(made, "ended", 1) == 1
 
@@ -299,8 +300,8 @@ def test_it_is_switched_on_until_it_is_closed_and_ended_once(group: dist.Process
 def test_what_was_ready_is_not_ended_and_what_does_not_fit_is(adapting: Adapting) -> None:
     ready, made = Switched(), Switched()
     adapted = adapting(ready)
-    adapted.communicator.close()
-    assert (adapted.ready, adapted.closes, ready.ended, ready.disabled) == (True, False, 0, True)
+    adapted.close()
+    assert (adapted.ready, adapted.ends, ready.ended, ready.disabled) == (True, False, 0, True)
     with pytest.raises(SetupError, match="needs a private stream"):
         adapting(lambda group, device: made, order=BARE)
     assert (made.ended, made.disabled) == (1, True)
@@ -319,13 +320,13 @@ def test_a_group_is_ended_also_when_its_half_raises(adapting: Adapting, group: d
     made = Halves(group, "cpu")
     adapted = adapting(lambda group, device: made)
     with pytest.raises(PlantedError):
-        adapted.communicator.send_recv(torch.zeros(1), torch.zeros(1), 0, 0)
+        adapted.send_recv(torch.zeros(1), torch.zeros(1), 0, 0)
     assert made.ends == 1
 
 
 def test_what_a_method_does_not_take_is_refused_when_it_is_used(adapting: Adapting) -> None:
     x, sizes = torch.zeros(2), [2]
-    other, function = adapting(OtherEngine).communicator, adapting(in_place).communicator
+    other, function = adapting(OtherEngine), adapting(in_place)
     for call, says in (
         (lambda: other.all_gather(x, x, sizes), r"OtherEngine.all_gather\(.*\) takes no sizes, and got \[2\]"),
         (lambda: other.broadcast(x, 0, x), "takes no out"),
@@ -345,7 +346,7 @@ def test_what_a_method_does_not_take_is_refused_when_it_is_used(adapting: Adapti
 def test_a_gather_that_is_called_differently_is_not_supported(gather: Any, adapting: Adapting) -> None:
     made: Any = Noting()
     made.all_gather = gather
-    assert {collective for collective, _ in adapting(lambda group, device: made).supports} == {"all_reduce"}
+    assert {collective for collective, _ in adapting(lambda group, device: made).supported} == {"all_reduce"}
 
 
 def making(**attributes: Any) -> Any:
@@ -395,7 +396,7 @@ def test_a_wrong_result_of_a_later_call_is_told_with_the_users_line(wrong: Any, 
     def sum_of(tensor: Tensor) -> Any:
         return wrong(tensor) if tensor.numel() == LATER else tensor.clone()
 
-    communicator, line = adapting(sum_of).communicator, sum_of.__code__.co_firstlineno
+    communicator, line = adapting(sum_of), sum_of.__code__.co_firstlineno
     told = rf"sum_of \(.*test_adapting.py:{line}\) of a torch.float32 of .* returned a {got}"
     with pytest.raises(SetupError, match=told):
         communicator.outplace_all_reduce(torch.ones(LATER), torch.zeros(LATER))

@@ -18,7 +18,9 @@ from nccl_bench.config.user_arms import Adapter, UserArm
 from nccl_bench.errors import SetupError, UserArmError
 from nccl_bench.streams import cpu
 from nccl_bench.transports.device import Device, open_device
-from nccl_bench.user_arms.loaded import LoadedUserArm, blamed, bring
+from nccl_bench.user_arms.building import as_user_arm_error, build_user_arm
+from nccl_bench.user_arms.communicator import UserCommunicator
+from nccl_bench.verify.exchanges import EXCHANGES
 from tests.support import user_communicators
 from tests.support.communicators import one_rank_group
 from tests.support.stream_control import Gate
@@ -58,7 +60,7 @@ def device(group: dist.ProcessGroup) -> Device:
     return open_device("cpu", 0)
 
 
-Bringing = Callable[..., tuple[UserArm, LoadedUserArm]]
+Bringing = Callable[..., tuple[UserArm, UserCommunicator]]
 
 
 @pytest.fixture
@@ -67,7 +69,7 @@ def bringing(tmp_path: Path, group: dist.ProcessGroup, device: Device) -> Bringi
 
     def bringing(
         constructor: str = "pass", all_reduce: str = "pass", tree: str = "tree"
-    ) -> tuple[UserArm, LoadedUserArm]:
+    ) -> tuple[UserArm, UserCommunicator]:
         package = tmp_path / tree / "engine"
         package.mkdir(parents=True)
         text = ENGINE.format(constructor=constructor, all_reduce=all_reduce)
@@ -79,7 +81,7 @@ def bringing(tmp_path: Path, group: dist.ProcessGroup, device: Device) -> Bringi
         ):
             (package / f"{name}.py").write_text(content, encoding="utf-8")
         user_arm = UserArm(name="mine", target="engine.comm:Comm", tree=str(tmp_path / tree))
-        return user_arm, bring(user_arm, group, device)
+        return user_arm, build_user_arm(user_arm, group, device)
 
     return bringing
 
@@ -119,34 +121,34 @@ def test_a_constructor_that_raises_is_told_with_its_arm_and_line(
 def test_a_method_that_raises_is_told_with_its_arm_and_line(
     line: str, says: str, where: str | None, stream: cpu.Stream, bringing: Bringing, tmp_path: Path
 ) -> None:
-    user_arm, foreign = bringing(all_reduce=line)
+    user_arm, communicator = bringing(all_reduce=line)
 
     def call() -> None:
         try:
-            stream.submit(foreign.communicator.all_reduce, torch.zeros(1))
+            stream.submit(communicator.all_reduce, torch.zeros(1))
             stream.synchronize()
         except Exception as error:
-            raise blamed(user_arm, error) from error
+            raise as_user_arm_error(user_arm, error) from error
 
     with pytest.raises(UserArmError) as failed:
         call()
     error = failed.value
     check_told(error, "Comm.all_reduce", says, f"{tmp_path}/tree/engine/{where or 'comm.py:10'}")
-    assert blamed(user_arm, error) is error
+    assert as_user_arm_error(user_arm, error) is error
 
 
 def test_each_tree_is_blamed_for_its_own(bringing: Bringing, tmp_path: Path) -> None:
     trees = ("before", "after")
     brought = [bringing(all_reduce=f"raise ValueError({tree!r})", tree=tree) for tree in trees]
-    for tree, (user_arm, foreign) in zip(trees, brought, strict=True):
+    for tree, (user_arm, communicator) in zip(trees, brought, strict=True):
         with pytest.raises(ValueError, match=tree) as failed:
-            foreign.communicator.all_reduce(torch.zeros(1))
-        assert f"{tmp_path}/{tree}/engine/comm.py:10" in str(blamed(user_arm, failed.value))
+            communicator.all_reduce(torch.zeros(1))
+        assert f"{tmp_path}/{tree}/engine/comm.py:10" in str(as_user_arm_error(user_arm, failed.value))
 
 
 def test_where_no_frame_of_the_users_is_left_its_definition_is_told(bringing: Bringing, tmp_path: Path) -> None:
     user_arm, _ = bringing()
-    told = str(blamed(user_arm, TypeError("all_reduce() takes 2 arguments")))
+    told = str(as_user_arm_error(user_arm, TypeError("all_reduce() takes 2 arguments")))
     assert told == (
         "the arm mine: a call of it raised TypeError: all_reduce() takes 2 arguments "
         f"({tmp_path}/tree/engine/comm.py:5)"
@@ -167,7 +169,7 @@ def test_what_is_missing_or_does_not_fit_is_told_with_its_arm(
 ) -> None:
     tree = bringing()[0].tree
     with pytest.raises(UserArmError) as failed:
-        bring(UserArm(name="mine", target=target, tree=tree), group, device)
+        build_user_arm(UserArm(name="mine", target=target, tree=tree), group, device)
     assert str(failed.value).startswith("the arm mine: ")
     assert says.format(tree=tree) in str(failed.value)
     assert "\n" not in str(failed.value)
@@ -199,11 +201,11 @@ def test_a_wrong_result_is_told_with_the_line_of_the_function(
     user_arm = UserArm(name="mine", target=f"{file}:make")
 
     def call() -> None:
-        foreign = bring(user_arm, group, device)
+        communicator = build_user_arm(user_arm, group, device)
         try:
-            foreign.communicator.outplace_all_reduce(torch.zeros(65), torch.zeros(65))
+            communicator.outplace_all_reduce(torch.zeros(65), torch.zeros(65))
         except SetupError as error:
-            raise blamed(user_arm, error) from error
+            raise as_user_arm_error(user_arm, error) from error
 
     with pytest.raises(UserArmError) as failed:
         call()
@@ -219,28 +221,32 @@ def case(collective: str, redop: RedOp | None, placement: Placement) -> Case:
     return Case(scenario=Scenario.ISOLATED, collective=collective, redop=redop, placement=placement, **facts)
 
 
+def exchanges(communicator: UserCommunicator) -> set[str]:
+    return {name for name in EXCHANGES if communicator.has_exchange(name)}
+
+
 def test_what_it_can_do_is_known(group: dist.ProcessGroup, device: Device) -> None:
-    def brought(name: str) -> LoadedUserArm:
-        return bring(UserArm(name=name, target=f"{user_communicators.__file__}:{name}"), group, device)
+    def brought(name: str) -> UserCommunicator:
+        return build_user_arm(UserArm(name=name, target=f"{user_communicators.__file__}:{name}"), group, device)
 
     after, other, function = brought("EngineAfter"), brought("OtherEngine"), brought("make_all_reduce")
-    assert (after.closes, other.closes, function.closes) == (False, True, False)
+    assert (after.ends, other.ends, function.ends) == (False, True, False)
     assert function.adapter is Adapter.CALLABLE
     assert (
         Path(function.where).name
         == f"user_communicators.py:{user_communicators.make_all_reduce.__code__.co_firstlineno}"
     )
-    assert function.can(case("all_reduce", RedOp.SUM, Placement.IN_PLACE))
-    assert not function.can(case("all_reduce", RedOp.MAX, Placement.IN_PLACE))
-    assert not function.can(case("all_reduce", RedOp.SUM, Placement.OUT_OF_PLACE))
-    assert after.can(case("all_reduce", RedOp.MAX, Placement.IN_PLACE))
-    assert other.can(case("all_gather", None, Placement.OUT_OF_PLACE))
-    assert not other.can(case("send_recv", None, Placement.OUT_OF_PLACE))
+    assert function.supports(case("all_reduce", RedOp.SUM, Placement.IN_PLACE))
+    assert not function.supports(case("all_reduce", RedOp.MAX, Placement.IN_PLACE))
+    assert not function.supports(case("all_reduce", RedOp.SUM, Placement.OUT_OF_PLACE))
+    assert after.supports(case("all_reduce", RedOp.MAX, Placement.IN_PLACE))
+    assert other.supports(case("all_gather", None, Placement.OUT_OF_PLACE))
+    assert not other.supports(case("send_recv", None, Placement.OUT_OF_PLACE))
     even = {"all_reduce", "outplace_all_reduce", "all_gather", "reduce_scatter"}
-    assert after.exchanges == even | {"all_gatherv", "reduce_scatterv"}
-    assert other.exchanges == even
-    assert function.exchanges == {"all_reduce"}
-    other.communicator.close()
+    assert exchanges(after) == even | {"all_gatherv", "reduce_scatterv"}
+    assert exchanges(other) == even
+    assert exchanges(function) == {"all_reduce"}
+    other.close()
 
 
 @pytest.mark.parametrize(
