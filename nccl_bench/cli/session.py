@@ -9,7 +9,7 @@ import threading
 import time
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import NoReturn
 
@@ -20,10 +20,12 @@ from nccl_bench.config.run import RunConfig
 from nccl_bench.config.user_arms import UserArm
 from nccl_bench.errors import ExitCode, InterruptedRunError, SetupError, UsageError
 from nccl_bench.launch.attach import Attachment, rendezvous_variables
+from nccl_bench.launch.crashes import crash_from_failure
 from nccl_bench.launch.hardware import free_memory_bytes
-from nccl_bench.launch.sweep import hang_at, run_sweep
+from nccl_bench.launch.supervise import make_hang
+from nccl_bench.launch.sweep import case_at, run_sweep
 from nccl_bench.launch.torchrun import LaunchConfig
-from nccl_bench.launch.watchdog import watch
+from nccl_bench.launch.watchdog import start_watchdog
 from nccl_bench.plan.cases import Plan, make_plan
 from nccl_bench.plan.process_sets import process_sets_of
 from nccl_bench.ranks.failure import Failure
@@ -142,7 +144,7 @@ def run_attached(config: RunConfig, attachment: Attachment, output: Output) -> N
     os.environ.update(config.variables)
     plan = make_plan(config, attachment.world_size)
     facts = {
-        "mode": f"attached: {attachment.source}",
+        "mode": f"attached: {attachment.launcher}",
         "world_size": attachment.world_size,
         "nproc": attachment.local_world_size,
         "nnodes": attachment.nodes,
@@ -158,7 +160,7 @@ def run_attached(config: RunConfig, attachment: Attachment, output: Output) -> N
 
     def give_up(late: Position) -> None:
         leaving.acquire()
-        hang = hang_at(late, plan.cases, config.timeout_s)
+        hang = make_hang(late, config.timeout_s, case_at(plan.cases, late.case_index))
         where = f"{hang.case.label if hang.case else 'set-up'} {late.arm} ({late.phase})"
         _say(f"rank {late.rank} on {late.host} met its deadline of {round(hang.timeout_s, 1):g} s in {where}")
         if store:
@@ -169,17 +171,10 @@ def run_attached(config: RunConfig, attachment: Attachment, output: Output) -> N
         _leave(ExitCode.HANG)
 
     def crash(error: Exception) -> Crash:
-        failure = Failure.of(error, progress.position)
-        return Crash(
-            case=plan.cases[failure.case_index].case if 0 <= failure.case_index < len(plan.cases) else None,
-            case_index=failure.case_index,
-            arm=failure.arm,
-            rank=failure.rank,
-            host=failure.host,
-            message=failure.description,
-        )
+        record = crash_from_failure(Failure.of(error, progress.position))
+        return replace(record, case=case_at(plan.cases, record.case_index))
 
-    watch(progress, give_up)
+    start_watchdog(progress, give_up)
     spec = WorkerSpec(config=config, run_dir=str(store.path) if store else None, scratch=None, first_case=0)
     try:
         with _failing(store, output, crash):

@@ -1,1 +1,1 @@
-"""Starting the ranks: torchrun under this process's watch, or joining ranks that somebody else started. No torch."""
+"""Starting ranks with torchrun and watching them, or joining ranks that another launcher started. No torch."""

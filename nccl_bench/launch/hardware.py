@@ -1,4 +1,4 @@
-"""What this machine offers a run: GPUs and free memory, asked without torch, so that ``--dry-run`` answers at once."""
+"""The GPUs and the free memory of this machine, read without torch so that ``--dry-run`` answers at once."""
 
 from __future__ import annotations
 
@@ -7,16 +7,16 @@ import subprocess
 from collections.abc import Mapping
 from pathlib import Path
 
-# The first call after boot loads the driver, which takes seconds for each GPU without a persistence daemon.
+# Without a persistence daemon, a call may have to load the driver, which takes seconds for each GPU.
 _NVIDIA_SMI_TIMEOUT_S = 30
 _DRIVER_GPUS = Path("/proc/driver/nvidia/gpus")
 _MEMINFO = Path("/proc/meminfo")
 
 
 def gpu_count(environ: Mapping[str, str]) -> int:
-    """NVIDIA GPUs, or MIG devices, that a process with ``environ`` may use; 0 where there are none.
+    """Return the number of NVIDIA GPUs, or MIG devices, that a process with ``environ`` may use.
 
-    ``CUDA_VISIBLE_DEVICES`` counts up to its first invalid entry, as the CUDA runtime reads it.
+    Like the CUDA runtime, it reads ``CUDA_VISIBLE_DEVICES`` up to the first invalid entry.
     """
     visible = _visible_devices(environ)
     if visible is not None:
@@ -28,9 +28,9 @@ def gpu_count(environ: Mapping[str, str]) -> int:
 
 
 def free_memory_bytes(device: str, nproc: int, environ: Mapping[str, str] = os.environ) -> int | None:
-    """Free memory for one of ``nproc`` ranks on this node, bytes; ``None`` where the machine does not say.
+    """Return the free memory for one of ``nproc`` ranks on this node in bytes, or ``None`` if it is unknown.
 
-    On GPUs, that of the fullest one that may be used; on the CPU, an equal share of what is available.
+    For GPUs it is the free memory of the fullest visible GPU; for the CPU, an equal share of the available memory.
     """
     if device == "cpu":
         return _available_memory_bytes(nproc)
@@ -41,7 +41,7 @@ def free_memory_bytes(device: str, nproc: int, environ: Mapping[str, str] = os.e
 
 
 def _visible_devices(environ: Mapping[str, str]) -> list[str] | None:
-    """The valid entries of ``CUDA_VISIBLE_DEVICES``; ``None`` where it is not set, so that every GPU is visible."""
+    """Return the valid entries of ``CUDA_VISIBLE_DEVICES``, or ``None`` if it is not set and every GPU is visible."""
     text = environ.get("CUDA_VISIBLE_DEVICES")
     if text is None:
         return None
@@ -54,7 +54,7 @@ def _visible_devices(environ: Mapping[str, str]) -> list[str] | None:
 
 
 def _nvidia_smi(field: str, devices: list[str] | None = None) -> list[str] | None:
-    """``field`` of each GPU, or of ``devices``; ``None`` where nvidia-smi is absent, fails or does not come back."""
+    """Return ``field`` of each GPU, or of ``devices``; ``None`` if nvidia-smi is absent, fails or does not return."""
     command = ["nvidia-smi", f"--query-gpu={field}", "--format=csv,noheader,nounits"]
     if devices is not None:
         command += ["-i", ",".join(devices)]

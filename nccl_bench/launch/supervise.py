@@ -1,4 +1,4 @@
-"""Launches under this process's watch: deadlines enforced, ends explained, relaunched behind them. No torch."""
+"""Watches launches: enforces deadlines, explains hangs and crashes, and relaunches after them. No torch."""
 
 from __future__ import annotations
 
@@ -15,8 +15,9 @@ from pathlib import Path
 from types import FrameType
 from typing import Protocol, TypeVar
 
+from nccl_bench.catalog.cases import Case
 from nccl_bench.errors import InterruptedRunError, SetupError
-from nccl_bench.launch.crashes import find_death, tail, tail_of
+from nccl_bench.launch.crashes import find_crash, stderr_tail, tail
 from nccl_bench.launch.torchrun import Job, LaunchConfig
 from nccl_bench.launch.user_calls import find_user_call
 from nccl_bench.ranks.failure import read_failures
@@ -25,22 +26,22 @@ from nccl_bench.ranks.spec import LaunchSpec
 from nccl_bench.records.schema import Crash, Hang
 
 POLL_S = 0.2
-# Importing torch over a network file system, in every worker at once, takes a while.
+# Every rank imports torch at once, which takes a while over a network file system.
 LEAST_START_S = 120.0
-# For destroying communicators and leaving the interpreter once every sample is written.
+# For destroying communicators and leaving the interpreter after the last item.
 EXIT_S = 60.0
 
 _S = TypeVar("_S", bound=LaunchSpec)
 
 
 class Launched(Protocol):
-    """What is watched: ``torchrun.Job``."""
+    """The processes of one launch, as the watch needs them; ``torchrun.Job`` is one."""
 
     def poll(self) -> int | None:
-        """The exit code, or ``None`` while it runs."""
+        """Return the exit code, or ``None`` while it runs."""
 
     def stop(self) -> None:
-        """End every process; returns when all are gone."""
+        """End every process, and return when all are gone."""
 
 
 def supervise(
@@ -54,29 +55,32 @@ def supervise(
     on_progress: Callable[[list[Position]], None],
     start: Callable[[LaunchConfig, _S, int], Launched] = Job,
 ) -> int:
-    """Have the ranks go through ``count`` items from index ``first`` on; returns how many launches that took.
+    """Have the ranks do ``count`` items from index ``first`` on, and return the number of launches.
 
-    ``timeout_s`` is what the ranks allow one item. After a hang or a crash ``on_end`` gets it, with no ``case``, and
-    the first item of that launch; it says what to launch next and from which item on, or ``None``. ``on_progress`` gets
-    the local ranks' positions about five times a second. No process and no scratch file is left, however this ends.
+    The ranks allow one item ``timeout_s`` seconds. After a hang or a crash, ``on_end`` gets its record, without a case,
+    and the first item of that launch. It returns the specification and the first item of the next launch, or
+    ``None`` to stop. ``on_progress`` gets the local ranks' positions about five times a second. No process and no
+    scratch file is left, however this ends.
 
-    Raises ``SetupError`` where ranks do not get past set-up, ``InterruptedRunError`` on SIGINT, SIGTERM and SIGHUP.
+    Raises:
+        SetupError: The ranks did not finish their set-up.
+        InterruptedRunError: This process got SIGINT, SIGTERM or SIGHUP.
     """
     attempts = 0
     scratch = Path(tempfile.mkdtemp(prefix="nccl-bench-"))
     try:
         with _signals() as received:
             while first < count:
-                # A directory for each attempt: what the last one left must not be taken for this one's.
-                place = scratch / str(attempts)
-                place.mkdir()
-                processes = launch.times(spec.processes_per_rank)
-                job = start(processes, spec.for_launch(str(place), first), attempts)
+                # One directory for each launch, so that files of an earlier launch are not read again.
+                directory = scratch / str(attempts)
+                directory.mkdir()
+                processes = launch.with_processes(spec.processes_per_rank)
+                job = start(processes, spec.for_launch(str(directory), first), attempts)
                 watch = _Watch(
-                    job=job, scratch=place, launch=processes, count=count, timeout_s=timeout_s, attempt=attempts
+                    job=job, scratch=directory, launch=processes, count=count, timeout_s=timeout_s, attempt=attempts
                 )
                 try:
-                    end = watch.end(received, on_progress)
+                    end = watch.wait(received, on_progress)
                 finally:
                     job.stop()
                 attempts += 1
@@ -86,50 +90,53 @@ def supervise(
                 if following is not None:
                     spec, first = following
                 elif end.case_index < 0:
-                    raise SetupError(_setup_message(end, place, processes))
+                    raise SetupError(_setup_message(end, directory, processes))
                 else:
                     break
             _raise_if(received)
     finally:
-        # Every process that wrote there is gone; what a network file system keeps back is no reason to fail now.
+        # Every process that wrote there has ended. A network file system may still hold files; that is no failure.
         shutil.rmtree(scratch, ignore_errors=True)
     return attempts
 
 
 @dataclass(slots=True, kw_only=True)
 class _Watch:
-    """One launch, watched to its end."""
+    """The watch over one launch until it ends."""
 
     job: Launched
     scratch: Path
     launch: LaunchConfig
-    count: int
-    timeout_s: float
-    attempt: int
+    count: int  # the number of items
+    timeout_s: float  # the time that the ranks allow one item
+    attempt: int  # the number of launches before this one
     started: float = field(default_factory=time.monotonic)
-    done_at: float | None = None
+    done_at: float | None = None  # when the ranks had done every item
 
-    def end(self, received: list[signal.Signals], on_progress: Callable[[list[Position]], None]) -> Hang | Crash | None:
-        """What ended the launch, ``None`` where every item was done; its processes may still run."""
+    def wait(
+        self, received: list[signal.Signals], on_progress: Callable[[list[Position]], None]
+    ) -> Hang | Crash | None:
+        """Return the hang or crash that ended the launch, or ``None`` if every item was done. Processes may remain."""
         while True:
-            # In this order: positions read after the end are the last ones.
+            # Poll before reading: positions that are read after the end are final.
             exit_code = self.job.poll()
             positions = read_positions(self.scratch)
             on_progress(positions)
             _raise_if(received)
             done = len(positions) == self.launch.nproc and all(position.done for position in positions)
             if exit_code is not None:
-                return None if exit_code == 0 and done else self._crash(positions, exit_code)
+                return None if exit_code == 0 and done else find_crash(self.scratch, positions, exit_code)
             late = self._late(positions, done, time.monotonic())
             if late is not None:
-                # Where a rank raised and cannot leave, the others are late because of it.
-                return self._crash(positions, 1) if read_failures(self.scratch) else self._hang(positions, late)
+                # A rank that raised and cannot end makes the other ranks late.
+                if read_failures(self.scratch):
+                    return find_crash(self.scratch, positions, 1)
+                return self._hang(positions, late)
             time.sleep(POLL_S)
 
     def _hang(self, positions: list[Position], late: Position) -> Hang:
-        stuck = find_user_call(positions, late, self.scratch)
-        hang = hang_of(late, self.timeout_s)
-        return hang if stuck is None else replace(hang, rank=stuck.rank, call=stuck.where)
+        hang, call = make_hang(late, self.timeout_s), find_user_call(positions, late, self.scratch)
+        return hang if call is None else replace(hang, rank=call.rank, call=call.location)
 
     def _late(self, positions: list[Position], done: bool, now: float) -> Position | None:
         if done:
@@ -142,25 +149,17 @@ class _Watch:
         return find_overdue(positions, now)
 
     def _start_s(self) -> float:
-        """How long the first worker may take to report; after a relaunch, other nodes may first meet a deadline."""
+        """Return the time for the first position to appear.
+
+        After a relaunch, other nodes may still have to reach the deadline that this node has already met.
+        """
         return max(self.timeout_s, LEAST_START_S) + (self.timeout_s if self.launch.nnodes > 1 and self.attempt else 0)
 
-    def _crash(self, positions: list[Position], exit_code: int) -> Crash:
-        death = find_death(self.scratch, positions, exit_code)
-        return Crash(
-            case=None,
-            case_index=death.case_index,
-            arm=death.arm,
-            rank=death.rank,
-            host=death.host,
-            message=death.message,
-        )
 
-
-def hang_of(late: Position, timeout_s: float) -> Hang:
-    """The record of a rank whose deadline has passed, with no case; ``timeout_s`` where the position has none."""
+def make_hang(late: Position, timeout_s: float, case: Case | None = None) -> Hang:
+    """Return the record of a rank that missed its deadline; ``timeout_s`` counts if the position has no timeout."""
     return Hang(
-        case=None,
+        case=case,
         case_index=late.case_index,
         arm=late.arm,
         rank=late.rank,
@@ -172,10 +171,10 @@ def hang_of(late: Position, timeout_s: float) -> Hang:
 
 def _setup_message(end: Hang | Crash, scratch: Path, launch: LaunchConfig) -> str:
     if isinstance(end, Crash):
-        return f"the workers did not get past set-up: {end.message}"
-    # torchrun numbers ranks node by node, with as many on each.
-    output = tail_of(scratch, end.rank % launch.nproc) or tail(scratch / "torchrun.log")
-    return f"rank {end.rank} on {end.host} did not get past set-up ({end.phase}) within {end.timeout_s:g} s" + (
+        return f"the ranks did not finish their set-up: {end.message}"
+    # torchrun numbers ranks node by node, and each node has the same number.
+    output = stderr_tail(scratch, end.rank % launch.nproc) or tail(scratch / "torchrun.log")
+    return f"rank {end.rank} on {end.host} did not finish its set-up ({end.phase}) within {end.timeout_s:g} s" + (
         f":\n{output}" if output else ""
     )
 
@@ -187,10 +186,10 @@ def _raise_if(received: Sequence[signal.Signals]) -> None:
 
 @contextmanager
 def _signals() -> Iterator[list[signal.Signals]]:
-    """The signals that asked for the end, as they arrive.
+    """Yield a list that gets each SIGINT, SIGTERM and SIGHUP of this process.
 
-    They are noted, not raised: an exception from a handler could cut short the very clean-up that it asks for. One
-    that is ignored stays so, which is how nohup and background jobs work; threads cannot have handlers.
+    The handlers raise nothing: an exception could interrupt the very clean-up that the signal asks for. An ignored
+    signal stays ignored, which is how nohup and background jobs work. Only the main thread can have handlers.
     """
     received: list[signal.Signals] = []
 

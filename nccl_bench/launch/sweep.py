@@ -1,4 +1,4 @@
-"""A sweep under the launching process's watch: every hang and crash recorded with its case. No torch."""
+"""Runs a sweep, records every hang and crash with its case, and decides how to go on after it. No torch."""
 
 from __future__ import annotations
 
@@ -7,25 +7,25 @@ from dataclasses import dataclass, replace
 
 from nccl_bench.catalog.cases import Case
 from nccl_bench.config.user_arms import UserArm, of_arm
-from nccl_bench.launch.supervise import Launched, hang_of, supervise
+from nccl_bench.launch.supervise import Launched, supervise
 from nccl_bench.launch.torchrun import Job, LaunchConfig
 from nccl_bench.plan.cases import PlannedCase
 from nccl_bench.ranks.progress import Position
 from nccl_bench.ranks.spec import WorkerSpec
 from nccl_bench.records.schema import Crash, Hang
 
-# One timeout for each size would make a broken arm cost the night.
+# Without this limit, a broken arm would cost one timeout for each size.
 MOST_FAILURES_IN_A_ROW = 3
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Outcome:
-    """How a sweep went: launches made, what was recorded, and why it ended early, ``None`` where it did not."""
+    """The outcome of a sweep."""
 
-    attempts: int
+    attempts: int  # the number of launches
     hangs: tuple[Hang, ...]
     crashes: tuple[Crash, ...]
-    stopped: str | None
+    stopped: str | None  # why the sweep ended early; None if it did not
 
 
 def run_sweep(
@@ -37,41 +37,44 @@ def run_sweep(
     on_progress: Callable[[list[Position]], None],
     start: Callable[[LaunchConfig, WorkerSpec, int], Launched] = Job,
 ) -> Outcome:
-    """Run ``cases`` from ``spec.first_case`` on; after a hang or a crash, relaunch at the case behind it.
+    """Run ``cases`` from ``spec.first_case`` on; after a hang or a crash, relaunch at the next case.
 
-    An arm of the user's that hangs or crashes, in set-up too, takes no further part: the others do its case again
-    without it. One that does not get past set-up beside another of them gets processes of its own first.
+    A user arm that hangs or crashes, even in set-up, is excluded, and the other arms do its case again. A user arm that
+    fails in set-up beside another user arm first gets a second chance in processes of its own.
 
-    ``append`` gets every hang and crash on node 0, ``on_progress`` the local ranks' positions about five times a
+    ``append`` gets every hang and crash on node 0; ``on_progress`` gets the local ranks' positions about five times a
     second. No process and no scratch file is left, however this ends.
 
-    Raises ``SetupError`` where workers do not get past set-up, ``InterruptedRunError`` on SIGINT, SIGTERM and SIGHUP.
+    Raises:
+        SetupError: The ranks did not finish their set-up.
+        InterruptedRunError: This process got SIGINT, SIGTERM or SIGHUP.
     """
     ends: list[Hang | Crash] = []
     stopped = None
-    going_on = spec
+    current = spec
 
     def on_end(end: Hang | Crash, first: int) -> tuple[WorkerSpec, int] | None:
-        nonlocal stopped, going_on
+        nonlocal stopped, current
         user_arm = of_arm(spec.config.user_arms, end.arm)
-        if user_arm is not None and end.case_index < 0 and _has_company(going_on, user_arm):
+        if user_arm is not None and end.case_index < 0 and _shares_processes(current, user_arm):
             what = end.message if isinstance(end, Crash) else f"{end.phase} took more than {end.timeout_s:g} s"
-            # Its first sentence: a reason in a report, not the report.
+            # The first sentence is enough for a reason in a report.
             why = (what.partition(f"the arm {user_arm.name}: ")[2] or what).partition(". ")[0]
-            going_on = replace(going_on, apart={**going_on.apart, user_arm.name: why})
-            return going_on, first
-        end = _of_its_world(replace(end, case=_case(cases, end.case_index)), launch, going_on.processes_per_rank)
+            current = replace(current, apart={**current.apart, user_arm.name: why})
+            return current, first
+        end = replace(end, case=case_at(cases, end.case_index))
+        end = _with_rank_in_process_set(end, launch, current.processes_per_rank)
         ends.append(end)
         if launch.node_rank == 0:
             append(end)
         if user_arm is not None:
-            going_on = replace(going_on, excluded=(*going_on.excluded, user_arm.name))
-            if set(spec.config.arms) <= set(going_on.excluded):
+            current = replace(current, excluded=(*current.excluded, user_arm.name))
+            if set(spec.config.arms) <= set(current.excluded):
                 stopped = "no arm is left"
                 return None
-            return going_on, max(first, end.case_index)
-        stopped = _hopeless(ends, cases, spec.first_case)
-        return None if stopped or end.case_index < 0 else (going_on, end.case_index + 1)
+            return current, max(first, end.case_index)
+        stopped = _reason_to_stop(ends, cases, spec.first_case)
+        return None if stopped or end.case_index < 0 else (current, end.case_index + 1)
 
     attempts = supervise(
         spec,
@@ -91,15 +94,15 @@ def run_sweep(
     )
 
 
-def _has_company(spec: WorkerSpec, user_arm: UserArm) -> bool:
-    """Whether it shares its processes with code of somebody else's, whose modules may be what it stumbles over."""
+def _shares_processes(spec: WorkerSpec, user_arm: UserArm) -> bool:
+    """Return whether the arm shares its processes with other users' code, whose modules may be why it failed."""
     beside = (name for each in spec.process_sets if user_arm.name in each.arms for name in each.arms)
-    others = (of_arm(spec.config.user_arms, name) for name in beside)
-    return not user_arm.ours and any(other is not None and not other.ours and other != user_arm for other in others)
+    neighbours = (of_arm(spec.config.user_arms, name) for name in beside)
+    return not user_arm.ours and any(each is not None and not each.ours and each != user_arm for each in neighbours)
 
 
-def _of_its_world(end: Hang | Crash, launch: LaunchConfig, processes_per_rank: int) -> Hang | Crash:
-    """``end`` with the rank that its process is, of those that do the same."""
+def _with_rank_in_process_set(end: Hang | Crash, launch: LaunchConfig, processes_per_rank: int) -> Hang | Crash:
+    """Return ``end`` with the rank within its process set instead of torchrun's, which counts all processes."""
     node, local_process = divmod(end.rank, launch.nproc * processes_per_rank)
     rank = node * launch.nproc + local_process % launch.nproc
     if isinstance(end, Crash):
@@ -107,20 +110,16 @@ def _of_its_world(end: Hang | Crash, launch: LaunchConfig, processes_per_rank: i
     return replace(end, rank=rank)
 
 
-def hang_at(late: Position, cases: Sequence[PlannedCase], timeout_s: float) -> Hang:
-    """The record of a rank whose deadline has passed; ``timeout_s`` is that of a case."""
-    return replace(hang_of(late, timeout_s), case=_case(cases, late.case_index))
-
-
-def _case(cases: Sequence[PlannedCase], index: int) -> Case | None:
-    """``None`` during set-up and behind the last case."""
+def case_at(cases: Sequence[PlannedCase], index: int) -> Case | None:
+    """Return the case at ``index``, or ``None`` during set-up and after the last case."""
     return cases[index].case if 0 <= index < len(cases) else None
 
 
-def _hopeless(ends: Sequence[Hang | Crash], cases: Sequence[PlannedCase], first_case: int) -> str | None:
-    """Why going on makes no sense after the last of ``ends``, or ``None``.
+def _reason_to_stop(ends: Sequence[Hang | Crash], cases: Sequence[PlannedCase], first_case: int) -> str | None:
+    """Return why the sweep must stop after the last of ``ends``, or ``None`` to go on.
 
-    A case that another arm ended counts neither for nor against an arm, nor does one that it has no part in.
+    It stops when one arm failed in several cases in a row. Cases that another arm ended, or that do not have the arm,
+    are left out of the count.
     """
     last = ends[-1]
     failed = {end.case_index: end.arm for end in ends}
@@ -134,4 +133,4 @@ def _hopeless(ends: Sequence[Hang | Crash], cases: Sequence[PlannedCase], first_
         return None
     what = f"the arm {last.arm}" if last.arm else "the run, outside any arm,"
     label = f", the last being {last.case.label}" if last.case else ""
-    return f"{what} hung or crashed in {in_a_row} cases running{label}: it would go on with every later case"
+    return f"{what} hung or crashed in {in_a_row} cases in a row{label}: every later case would fail the same way"

@@ -1,4 +1,4 @@
-"""Starting the workers with torchrun, and ending them for certain. No torch: torchrun is a process of its own."""
+"""Starts ranks with torchrun and ends them for certain. No torch: torchrun is a process of its own."""
 
 from __future__ import annotations
 
@@ -17,14 +17,14 @@ from nccl_bench.errors import SetupError, UsageError
 from nccl_bench.ranks.spec import LaunchSpec
 
 _ROOT = Path(__file__).resolve().parents[2]
-# torchrun's own wait between SIGTERM and SIGKILL for its workers is 30 s; an interrupted run should end in a few.
+# By default torchrun waits 30 s between SIGTERM and SIGKILL; an interrupted run should end within a few seconds.
 _SHUTDOWN_S = 2
-# A process that SIGKILL does not end is stuck in a driver, and no waiting helps.
+# A process that SIGKILL does not end is stuck in a driver, and a longer wait does not help.
 _UNKILLABLE_S = 30
 
 
 def parse_endpoint(text: str) -> tuple[str, int]:
-    """The host and port of ``HOST:PORT``, or of ``[ADDRESS]:PORT`` for IPv6; raises ``UsageError`` for other texts."""
+    """Return the host and the port of ``HOST:PORT`` or ``[ADDRESS]:PORT``; raise ``UsageError`` for other texts."""
     host, _, port = text.rpartition(":")
     host = host.removeprefix("[").removesuffix("]")
     if not host or not port.isdecimal() or not 0 < int(port) < 65536:
@@ -34,22 +34,19 @@ def parse_endpoint(text: str) -> tuple[str, int]:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LaunchConfig:
-    """Which ranks to start: ``nproc`` here, on node ``node_rank`` of ``nnodes`` that meet at ``rdzv_endpoint``.
+    """The ranks to start on this node. Raises ``UsageError`` for values that do not go together."""
 
-    ``worker`` is the module each rank runs. Raises ``UsageError`` for values that do not go together.
-    """
-
-    nproc: int
+    nproc: int  # the number of ranks on each node
     nnodes: int = 1
     node_rank: int = 0
-    rdzv_endpoint: str | None = None
-    worker: str = "nccl_bench.bench.worker"
+    rdzv_endpoint: str | None = None  # where several nodes meet, HOST:PORT; None on one node
+    worker: str = "nccl_bench.bench.worker"  # the module that each rank runs
 
     def __post_init__(self) -> None:
         if self.nproc < 1:
-            raise UsageError(f"--nproc is {self.nproc}: it has to be at least 1")
+            raise UsageError(f"--nproc is {self.nproc}: it must be at least 1")
         if self.nnodes < 1:
-            raise UsageError(f"--nnodes is {self.nnodes}: it has to be at least 1")
+            raise UsageError(f"--nnodes is {self.nnodes}: it must be at least 1")
         if not 0 <= self.node_rank < self.nnodes:
             raise UsageError(
                 f"--node-rank is {self.node_rank}: with --nnodes {self.nnodes} it is 0 to {self.nnodes - 1}"
@@ -58,26 +55,26 @@ class LaunchConfig:
             parse_endpoint(self.rdzv_endpoint)
         elif self.nnodes > 1:
             raise UsageError(
-                f"--nnodes is {self.nnodes} and the nodes have no place to meet: give every one of them "
+                f"--nnodes is {self.nnodes} and there is no address where the nodes can meet: give each node "
                 "--rdzv-endpoint HOST:PORT with the host of node 0"
             )
 
-    def times(self, processes_per_rank: int) -> LaunchConfig:
-        """The launch of so many processes for each of these ranks, each of which is a rank to torchrun."""
+    def with_processes(self, processes_per_rank: int) -> LaunchConfig:
+        """Return the launch of ``processes_per_rank`` processes for each rank; torchrun calls each process a rank."""
         return replace(self, nproc=self.nproc * processes_per_rank)
 
     def command(self, spec: Path, logs: Path, attempt: int) -> list[str]:
-        """torchrun's command line for the ``attempt``-th launch of a run, from 0."""
+        """Return torchrun's command line for launch number ``attempt`` of a run, counted from 0."""
         if self.nnodes == 1:
-            # Port 0 is any free one; without --local-addr workers look for each other by the host's name, which a
-            # laptop or a container may be unable to resolve.
+            # Port 0 means any free port. Without --local-addr the ranks connect by the host's name, which a laptop or a
+            # container may be unable to resolve.
             meeting = ["--rdzv-backend", "c10d", "--rdzv-endpoint", "127.0.0.1:0", "--rdzv-id", uuid.uuid4().hex]
             meeting += ["--local-addr", "127.0.0.1"]
         else:
             assert self.rdzv_endpoint is not None
             host, port = parse_endpoint(self.rdzv_endpoint)
-            # Static, since only then node 0 has rank 0. A relaunch takes the next port: peers of the last launch may
-            # still be on the old one.
+            # Only the static backend gives node 0 the rank 0. A relaunch takes the next port: ranks of the last launch
+            # may still be on the old one.
             meeting = ["--rdzv-backend", "static", "--master-addr", host, "--master-port", str(port + attempt)]
             meeting += ["--rdzv-id", f"nccl-bench-{attempt}", "--node-rank", str(self.node_rank)]
         return [
@@ -89,21 +86,22 @@ class LaunchConfig:
 
 
 def worker_environment(environ: Mapping[str, str]) -> dict[str, str]:
-    """``environ`` for torchrun and its workers."""
-    # PET_* are torchrun's options in a PyTorchJob's pod, and PET_RDZV_ENDPOINT would win over --master-addr.
+    """Return the environment for torchrun and its ranks, made from ``environ``."""
+    # PET_* are torchrun's options in the pod of a PyTorchJob, and PET_RDZV_ENDPOINT would override --master-addr.
     variables = {name: value for name, value in environ.items() if not name.startswith("PET_")}
     variables.setdefault("OMP_NUM_THREADS", "1")
     variables.setdefault("TORCH_ELASTIC_SHUTDOWN_TIMEOUT", str(_SHUTDOWN_S))
-    # For a checkout; an installation is found anyway, and site-packages must not come before the standard library.
+    # Needed in a checkout only. An installed package is found anyway, and site-packages must not come before the
+    # standard library.
     if _ROOT.name not in ("site-packages", "dist-packages"):
         variables["PYTHONPATH"] = os.pathsep.join(filter(None, (str(_ROOT), variables.get("PYTHONPATH"))))
     return variables
 
 
 class Job:
-    """One torchrun and its workers, from ``start`` to ``stop``.
+    """One torchrun with its ranks, started on construction.
 
-    ``scratch`` holds what they write: positions, failures, ``torchrun.log`` and ``logs``.
+    ``scratch`` gets their positions and failures, ``torchrun.log`` and ``logs``.
     """
 
     def __init__(self, launch: LaunchConfig, spec: LaunchSpec, attempt: int) -> None:
@@ -119,33 +117,32 @@ class Job:
                 stdout=log,
                 stderr=subprocess.STDOUT,
                 env=worker_environment(os.environ),
-                # A terminal's Ctrl-C is for the launcher alone, which then ends its workers in order.
+                # Ctrl-C in a terminal must reach the launcher alone, which then ends its ranks in order.
                 start_new_session=True,
             )
 
     def poll(self) -> int | None:
-        """torchrun's exit code, or ``None`` while it runs."""
+        """Return torchrun's exit code, or ``None`` while it runs."""
         return self._torchrun.poll()
 
     def processes(self) -> list[int]:
-        """The ids of all living processes of this job: torchrun and workers, whichever session they are in.
+        """Return the ids of this job's processes that still run: torchrun and its ranks, in any session.
 
-        They are known by their command lines, which hold this job's own specification file, so an id that was reused
-        for something else is never among them.
+        Their command lines name this job's specification file, so an id that another program reuses is never returned.
         """
-        found = []
+        ids = []
         for path in Path("/proc").glob("[0-9]*/cmdline"):
-            # It may end at any moment; a zombie's command line is empty.
+            # The process may end at any moment; the command line of a zombie is empty.
             with suppress(OSError):
                 words = path.read_bytes().decode(errors="replace").split("\0")
                 if self._worker in words and str(self._spec) in words:
-                    found.append(int(path.parent.name))
-        return found
+                    ids.append(int(path.parent.name))
+        return ids
 
     def stop(self) -> None:
-        """End torchrun and every worker, by force after about two seconds; returns when all are gone.
+        """End torchrun and every rank, by force after about two seconds, and return when all are gone.
 
-        Raises ``SetupError`` for a process that even SIGKILL does not end.
+        Raises ``SetupError`` if even SIGKILL does not end a process.
         """
         if self.poll() is None:
             self._torchrun.terminate()
@@ -160,5 +157,5 @@ class Job:
                 with suppress(ProcessLookupError):
                     os.kill(pid, signal.SIGKILL)
             if time.monotonic() > give_up:
-                raise SetupError(f"processes {left} do not end on SIGKILL: a driver holds them, see dmesg")
+                raise SetupError(f"the processes {left} do not end on SIGKILL: a driver holds them, see dmesg")
             time.sleep(0.05)

@@ -1,7 +1,7 @@
-"""Where ranks that hang are in code of the user's. No torch.
+"""Where in the user's code a rank hangs. No torch.
 
-Each rank writes the stacks of its threads, most recent call first, when it is asked for them; Python does so even
-within a call that never returns.
+On a signal each rank writes the stacks of its threads, the most recent call first. Python does so even within a call
+that never returns.
 """
 
 from __future__ import annotations
@@ -18,50 +18,53 @@ from pathlib import Path
 
 from nccl_bench.ranks.progress import STACKS_SIGNAL, Position, stacks_path
 
-# It takes a rank microseconds, unless the machine has other things to do.
+# A rank answers within microseconds, unless the machine is busy.
 _PATIENCE_S = 1.0
 _FRAME = re.compile(r'^  File "(.*)", line (\d+) in (.*)$')
-# Ours, Python's and what is installed.
-_NO_USER_S = (str(Path(__file__).resolve().parents[1]), *(sysconfig.get_path(name) for name in ("stdlib", "purelib")))
+# This package, Python's library, and installed packages.
+_NOT_THE_USERS = (
+    str(Path(__file__).resolve().parents[1]),
+    *(sysconfig.get_path(name) for name in ("stdlib", "purelib")),
+)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class UserCall:
-    """A call of the user's that a rank is in; ``last`` says that no other was made from there."""
+    """A call of the user's code that a rank is in."""
 
     rank: int
-    where: str
-    last: bool
+    location: str  # the function, with its file and line
+    innermost: bool  # the rank is in this very call, not in a call of another library made from it
 
 
 def find_user_call(positions: Sequence[Position], late: Position, scratch: Path) -> UserCall | None:
-    """The call of the user's that everybody waits for, of those that ranks on this host are in; ``None`` of none."""
-    # A file of stacks says that the signal is waited for, which else would end the process.
-    asked = [
+    """Return the call of the user's code that all ranks wait for, or ``None`` if no rank on this host is in one."""
+    # Without its file a rank does not handle the signal, and the signal would end it.
+    reachable = [
         position
         for position in positions
         if position.host == socket.gethostname() and position.pid and stacks_path(scratch, position.rank).exists()
     ]
-    for position in asked:
+    for position in reachable:
         with suppress(OSError):
             os.kill(position.pid, STACKS_SIGNAL)
     give_up = time.monotonic() + _PATIENCE_S
-    found: list[UserCall] = []
-    while len(found) < len(asked) and time.monotonic() < give_up:
+    calls: list[UserCall] = []
+    while len(calls) < len(reachable) and time.monotonic() < give_up:
         time.sleep(0.05)
-        found = [stuck for position in asked for stuck in _stuck(position.rank, scratch)]
-    # A rank that is in no other call is where it ends; the others may wait for it in the same call.
-    return min(found, key=lambda stuck: (not stuck.last, stuck.rank != late.rank), default=None)
+        calls = [call for position in reachable for call in _read_user_call(position.rank, scratch)]
+    # A rank that made no further call is the one that hangs; the others may wait for it in the same function.
+    return min(calls, key=lambda call: (not call.innermost, call.rank != late.rank), default=None)
 
 
-def _stuck(rank: int, scratch: Path) -> Iterator[UserCall]:
+def _read_user_call(rank: int, scratch: Path) -> Iterator[UserCall]:
     file = stacks_path(scratch, rank)
     text = file.read_text(encoding="utf-8", errors="replace") if file.exists() else ""
     for thread in text.split("\n\n"):
         frames = [match.groups() for line in thread.splitlines() if (match := _FRAME.match(line))]
-        users = [number for number, (path, _, _) in enumerate(frames) if not path.startswith((*_NO_USER_S, "<"))]
-        if users:
-            path, line, name = frames[users[0]]
-            shown = os.path.relpath(path) if Path(path).is_relative_to(Path.cwd()) else path
-            yield UserCall(rank=rank, where=f"{name} ({shown}:{line})", last=users[0] == 0)
+        of_user = [number for number, (path, _, _) in enumerate(frames) if not path.startswith((*_NOT_THE_USERS, "<"))]
+        if of_user:
+            path, line, name = frames[of_user[0]]
+            short = os.path.relpath(path) if Path(path).is_relative_to(Path.cwd()) else path
+            yield UserCall(rank=rank, location=f"{name} ({short}:{line})", innermost=of_user[0] == 0)
             return

@@ -1,4 +1,4 @@
-"""A proof under the launching process's watch: a crash or a hang is a failed probe, and the rest goes on. No torch."""
+"""Runs a verification: a hang or a crash is a failed probe, and the other probes go on. No torch."""
 
 from __future__ import annotations
 
@@ -23,58 +23,59 @@ from nccl_bench.verify.spec import VerificationSpec
 def run_verification(
     config: VerifyConfig, launch: LaunchConfig, *, on_progress: Callable[[list[Position]], None]
 ) -> Verification:
-    """Probe everything that ``config`` asks for, on the ranks of ``launch``.
+    """Run every probe of ``config`` on the ranks of ``launch``, and return the verification.
 
-    ``on_progress`` gets the ranks' positions, their ``case_index`` counting the cells of all launches.
+    ``on_progress`` gets the ranks' positions. Their ``case_index`` counts the arm probes of all launches.
 
-    Raises ``SetupError`` where ranks do not get past set-up, ``InterruptedRunError`` on SIGINT, SIGTERM and SIGHUP.
+    Raises:
+        SetupError: The ranks did not finish their set-up.
+        InterruptedRunError: This process got SIGINT, SIGTERM or SIGHUP.
     """
     notes: list[str] = []
     done = 0
     with tempfile.TemporaryDirectory(prefix="nccl-bench-") as directory:
         path = Path(directory) / "findings"
-        for cells in group_by_launch(config):
-            spec = VerificationSpec(config=config, arm_probes=cells, findings=str(path))
+        for arm_probes in group_by_launch(config):
+            spec = VerificationSpec(config=config, arm_probes=arm_probes, findings=str(path))
             supervise(
                 spec,
                 launch,
-                count=len(cells),
+                count=len(arm_probes),
                 timeout_s=config.timeout_s,
                 first=0,
-                on_end=partial(_note_end, spec, notes),
-                on_progress=partial(_tell, on_progress, done),
+                on_end=partial(_record_end, spec, notes),
+                on_progress=partial(_pass_on_positions, on_progress, done),
             )
-            done += len(cells)
+            done += len(arm_probes)
         return judge(config, launch.nproc * launch.nnodes, read_findings(path), notes)
 
 
-def _tell(on_progress: Callable[[list[Position]], None], done: int, positions: list[Position]) -> None:
+def _pass_on_positions(on_progress: Callable[[list[Position]], None], done: int, positions: list[Position]) -> None:
     on_progress([replace(p, case_index=p.case_index + done) if p.case_index >= 0 else p for p in positions])
 
 
-def _note_end(
+def _record_end(
     spec: VerificationSpec, notes: list[str], end: Hang | Crash, _first: int
 ) -> tuple[VerificationSpec, int] | None:
-    """Make of a hang or a crash the finding of its cell, and go on behind it."""
-    path, cells, following = Path(spec.findings), spec.arm_probes, end.case_index + 1
-    if end.case_index >= len(cells):
-        # Behind the last cell every communicator is closed and every finding made.
-        notes.append(f"After its last probe {_message(end)}")
+    """Record a hang or a crash as the finding of its arm probe, and return where the next launch starts."""
+    path, arm_probes, following = Path(spec.findings), spec.arm_probes, end.case_index + 1
+    if end.case_index >= len(arm_probes):
+        # By then every communicator is closed and every finding is written.
+        notes.append(f"After its last probe {_describe(end)}")
     elif end.case_index >= 0:
-        cell = cells[end.case_index]
-        made = next((finding for finding in read_findings(path) if finding.arm_probe == cell), None)
-        # Ranks whose probe failed alone leave by themselves, their finding made, as is that of an arm that cannot be.
-        if made is None or not (made.unmade or (made.failed and PROBES[cell.probe].alone)):
-            broken = Finding(arm=cell.arm, probe=cell.probe, trials=1, failed=1, detail=_message(end), broken=True)
-            append_finding(path, broken)
+        arm_probe = arm_probes[end.case_index]
+        written = next((finding for finding in read_findings(path) if finding.arm_probe == arm_probe), None)
+        # A finding is final if the arm could not be made, or if the probe runs alone and failed: then the ranks end.
+        if written is None or not (written.unmade or (written.failed and PROBES[arm_probe.probe].alone)):
+            append_finding(path, Finding.of_break(arm_probe, _describe(end)))
         given_up = find_given_up_arms(read_findings(path))
-        while following < len(cells) and cells[following].arm in given_up:
-            append_finding(path, replace(given_up[cells[following].arm], probe=cells[following].probe))
+        while following < len(arm_probes) and arm_probes[following].arm in given_up:
+            append_finding(path, replace(given_up[arm_probes[following].arm], probe=arm_probes[following].probe))
             following += 1
     return None if end.case_index < 0 else (spec, following)
 
 
-def _message(end: Hang | Crash) -> str:
+def _describe(end: Hang | Crash) -> str:
     if isinstance(end, Hang):
         return f"rank {end.rank} on {end.host} hung in {end.phase} for {end.timeout_s:.3g} s"
     return end.message.strip()

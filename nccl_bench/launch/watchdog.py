@@ -1,4 +1,4 @@
-"""The deadline where nobody watches from outside: a thread of a rank that attached to somebody else's launch."""
+"""The deadline of a rank that no launcher of ours watches: a thread of the rank itself."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ from nccl_bench.ranks.progress import Position, Progress, find_overdue
 _POLL_S = 0.5
 
 
-def watch(progress: Progress, on_overdue: Callable[[Position], None]) -> None:
-    """Call ``on_overdue`` from a thread of its own once this rank's deadline has passed.
+def start_watchdog(progress: Progress, on_overdue: Callable[[Position], None]) -> None:
+    """Start a thread that calls ``on_overdue`` once this rank's deadline has passed.
 
-    The rank itself is stuck in a library by then, so ``on_overdue`` has to end the process.
+    The rank itself is stuck in a library by then, so ``on_overdue`` must end the process.
     """
 
     def poll() -> None:

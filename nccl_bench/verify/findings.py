@@ -1,55 +1,57 @@
-"""One proof: what to probe, in which launches of the ranks, what was found, and what follows from it. No torch."""
+"""What a probe found about an arm, and the file in which ranks and launcher collect the findings. No torch."""
 
 from __future__ import annotations
 
 import json
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from nccl_bench.plan.verification import ArmProbe
 
-# Of one arm, in one launch after the other.
+# An arm that broke in so many probes is given up: each further one would cost another launch.
 MOST_BROKEN = 3
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Finding:
-    """What came of a cell: ``failed`` of ``trials``, ``raced`` of them by their order alone.
-
-    ``detail`` is about the first that failed, or says why there was no trial, ``quiet`` the places at which none raced.
-    ``broken`` says that the probe did not come to an end: an exception, a crash or a hang, which count as one trial;
-    ``unmade`` that it did not begin, since the user's arm could not be made.
-    """
+    """What one probe found about one arm, over all ranks."""
 
     arm: str
     probe: str
     trials: int
-    failed: int
-    detail: str | None
-    raced: int = 0
-    quiet: tuple[str, ...] = ()
-    broken: bool = False
-    unmade: bool = False
+    failed: int  # the number of trials that failed
+    detail: str | None  # about the first failed trial, or why there was no trial; None if all trials passed
+    raced: int = 0  # the number of failed trials that only a race explains
+    quiet: tuple[str, ...] = ()  # the places where no trial raced
+    broken: bool = False  # the probe ended in an exception, a crash or a hang, which counts as one failed trial
+    unmade: bool = False  # the probe did not begin, because the arm could not be made
+
+    @classmethod
+    def of_break(cls, arm_probe: ArmProbe, detail: str, *, unmade: bool = False) -> Finding:
+        """Return the finding of a probe that broke, or of one whose arm could not be made (``unmade``)."""
+        return cls(
+            arm=arm_probe.arm, probe=arm_probe.probe, trials=1, failed=1, detail=detail, broken=True, unmade=unmade
+        )
 
     @property
     def arm_probe(self) -> ArmProbe:
-        """Of which cell."""
+        """The arm and the probe that this is about."""
         return ArmProbe(arm=self.arm, probe=self.probe)
 
 
 def append_finding(path: Path, finding: Finding) -> None:
-    """Add a line to the file of findings, in place of a part of one that a killed writer left."""
-    whole = path.read_text(encoding="utf-8").rpartition("\n") if path.exists() else ("", "", "")
-    if whole[2]:
-        path.write_text(whole[0] + whole[1], encoding="utf-8")
+    """Append a line to the file of findings, and first remove a partial line that a killed process left."""
+    complete, newline, partial = path.read_text(encoding="utf-8").rpartition("\n") if path.exists() else ("", "", "")
+    if partial:
+        path.write_text(complete + newline, encoding="utf-8")
     with path.open("a", encoding="utf-8") as file:
         file.write(json.dumps(asdict(finding)) + "\n")
 
 
 def read_findings(path: Path) -> Sequence[Finding]:
-    """Every complete line of the file of findings, of which the last about a cell counts."""
+    """Return the finding of every complete line in the file. Of two about the same arm probe, the later one counts."""
     if not path.exists():
         return []
     *complete, _ = path.read_text(encoding="utf-8").split("\n")
@@ -58,9 +60,9 @@ def read_findings(path: Path) -> Sequence[Finding]:
 
 
 def find_given_up_arms(findings: Iterable[Finding]) -> Mapping[str, Finding]:
-    """What is found of every further probe of an arm that is tried no more: each would cost another launch.
+    """Return the arms that are not tried any more, each with a finding for its remaining probes.
 
-    That is of one that broke in ``MOST_BROKEN`` cells, or could not be made.
+    These are arms that broke in ``MOST_BROKEN`` probes, and arms that could not be made.
     """
     given_up: dict[str, Finding] = {}
     broken = Counter[str]()
@@ -70,5 +72,5 @@ def find_given_up_arms(findings: Iterable[Finding]) -> Mapping[str, Finding]:
             given_up[finding.arm] = finding
         elif broken[finding.arm] >= MOST_BROKEN:
             detail = f"not tried: the arm hung or crashed in {MOST_BROKEN} probes before"
-            given_up.setdefault(finding.arm, replace(finding, trials=1, failed=1, detail=detail, broken=True))
+            given_up.setdefault(finding.arm, Finding.of_break(finding.arm_probe, detail))
     return given_up

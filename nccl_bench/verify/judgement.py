@@ -1,4 +1,4 @@
-"""One proof: what to probe, in which launches of the ranks, what was found, and what follows from it. No torch."""
+"""The status of every arm probe, judged from its finding, and the verification as a whole. No torch."""
 
 from __future__ import annotations
 
@@ -15,105 +15,108 @@ from nccl_bench.verify.findings import Finding
 
 
 class ProbeStatus(StrEnum):
-    """What a cell shows."""
+    """The status of one arm probe."""
 
     PASS = "pass"
     FAIL = "FAIL"
     NOT_APPLICABLE = "not applicable"
-    CAUGHT = "caught"  # the detector failed, as it has to
-    MISSED = "missed"  # the detector passed a probe that it need not fail
-    BROKEN = "broken"  # the detector hung or crashed in such a probe, which says nothing about it
-    BLIND = "BLIND"  # the detector passed, or broke, where it has to fail
+    CAUGHT = "caught"  # the detector failed, as expected
+    MISSED = "missed"  # the detector passed a probe that need not catch it
+    BROKEN = "broken"  # the detector hung or crashed in a probe that need not catch it
+    BLIND = "BLIND"  # the detector passed or broke in a probe that must catch it
     ERROR = "error"  # the arm could not be made
-    UNVERIFIED = "unverified"  # passed, but by a blind detector's word
+    UNVERIFIED = "unverified"  # the arm passed, but the detector is blind somewhere
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Judgement:
-    """A cell with its status; ``reason`` says why it is not applicable."""
+    """The status of one arm probe."""
 
     arm: str
     probe: str
     status: ProbeStatus
-    reason: str | None = None
-    finding: Finding | None = None
+    reason: str | None = None  # why the probe is not applicable; None if it is
+    finding: Finding | None = None  # None if the probe is not applicable
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Verification:
-    """Every judgement, arm by arm, the detector's last; ``notes`` say what went wrong outside of any probe.
-
-    ``gpus`` is how many the ranks have, ``None`` where that is not known; with fewer than ranks they share.
-    """
+    """The result of a verification."""
 
     device: str
     world_size: int
-    judgements: tuple[Judgement, ...]
-    notes: tuple[str, ...] = ()
-    gpus: int | None = None
+    judgements: tuple[Judgement, ...]  # arm by arm, the detector's last
+    notes: tuple[str, ...] = ()  # problems outside of any probe
+    gpus: int | None = None  # the number of GPUs of the ranks; None if unknown. With fewer than ranks, they share
 
     @property
     def arms(self) -> tuple[str, ...]:
-        """The arms, in order."""
+        """The arms in order."""
         return tuple(dict.fromkeys(judgement.arm for judgement in self.judgements))
 
     @property
     def probes(self) -> tuple[str, ...]:
-        """The probes, in the catalog's order."""
+        """The probes in the catalog's order."""
         return tuple(name for name in PROBES if any(judgement.probe == name for judgement in self.judgements))
 
     @property
     def blind(self) -> bool:
-        """Whether the detector passed where it has to fail, so that nothing is proven."""
+        """Whether a probe that must catch the detector did not, so that a pass shows nothing."""
         return any(judgement.status is ProbeStatus.BLIND for judgement in self.judgements)
 
     @property
     def exit_code(self) -> ExitCode:
-        """A blind detector's code before a failed probe's, since it makes every other word worthless."""
-        if self.blind:
-            return ExitCode.BLIND_DETECTOR
-        seen = {judgement.status for judgement in self.judgements}
-        return (
-            ExitCode.RACE if ProbeStatus.FAIL in seen else ExitCode.SETUP if ProbeStatus.ERROR in seen else ExitCode.OK
-        )
+        """The exit code. A blind detector counts before a failed probe: it makes every other result unreliable."""
+        statuses = {judgement.status for judgement in self.judgements}
+        for status, code in (
+            (ProbeStatus.BLIND, ExitCode.BLIND_DETECTOR),
+            (ProbeStatus.FAIL, ExitCode.RACE),
+            (ProbeStatus.ERROR, ExitCode.SETUP),
+        ):
+            if status in statuses:
+                return code
+        return ExitCode.OK
 
 
 def judge(
     config: VerifyConfig, world_size: int, findings: Iterable[Finding], notes: Sequence[str] = ()
 ) -> Verification:
-    """What follows from ``findings``, one for every applicable cell."""
-    by_cell = {finding.arm_probe: finding for finding in findings}
-    judgements = [
-        _judge(cell, config.device_spec, reason_not_applicable(config, cell), by_cell)
-        for cell in list_arm_probes(config)
-    ]
-    proof = Verification(device=config.device, world_size=world_size, judgements=tuple(judgements), notes=tuple(notes))
-    if not proof.blind:
-        return proof
-    unproven = (
+    """Return the verification that follows from ``findings``, which has one for every applicable arm probe."""
+    by_arm_probe = {finding.arm_probe: finding for finding in findings}
+    judgements = tuple(
+        _judge(arm_probe, config.device_spec, reason_not_applicable(config, arm_probe), by_arm_probe)
+        for arm_probe in list_arm_probes(config)
+    )
+    verification = Verification(device=config.device, world_size=world_size, judgements=judgements, notes=tuple(notes))
+    if not verification.blind:
+        return verification
+    unverified = (
         replace(judgement, status=ProbeStatus.UNVERIFIED) if judgement.status is ProbeStatus.PASS else judgement
         for judgement in judgements
     )
-    return replace(proof, judgements=tuple(unproven))
+    return replace(verification, judgements=tuple(unverified))
 
 
-def _judge(cell: ArmProbe, device: DeviceSpec, reason: str | None, findings: Mapping[ArmProbe, Finding]) -> Judgement:
+def _judge(
+    arm_probe: ArmProbe, device: DeviceSpec, reason: str | None, findings: Mapping[ArmProbe, Finding]
+) -> Judgement:
+    arm, probe = arm_probe.arm, PROBES[arm_probe.probe]
     if reason is not None:
-        return Judgement(arm=cell.arm, probe=cell.probe, status=ProbeStatus.NOT_APPLICABLE, reason=reason)
-    finding = findings[cell]
+        return Judgement(arm=arm, probe=probe.name, status=ProbeStatus.NOT_APPLICABLE, reason=reason)
+    finding = findings[arm_probe]
     if not finding.trials:
         reason = finding.detail or "it has none of the collectives that this probe tries"
-        return Judgement(arm=cell.arm, probe=cell.probe, status=ProbeStatus.NOT_APPLICABLE, reason=reason)
+        return Judgement(arm=arm, probe=probe.name, status=ProbeStatus.NOT_APPLICABLE, reason=reason)
     if finding.unmade:
         status = ProbeStatus.ERROR
-    elif cell.arm != DETECTOR:
+    elif arm != DETECTOR:
         status = ProbeStatus.FAIL if finding.failed else ProbeStatus.PASS
-    elif PROBES[cell.probe].detects:
-        # Neither a crash nor a result that is wrong whatever its order is the sight of a race.
-        unseen = set(finding.quiet) - blind_places(PROBES[cell.probe], device)
-        status = ProbeStatus.CAUGHT if finding.raced and not unseen and not finding.broken else ProbeStatus.BLIND
-    elif finding.broken and not PROBES[cell.probe].alone:
+    elif probe.detects:
+        # A crash, or a result that is wrong in every order, does not count as detecting a race.
+        missed = set(finding.quiet) - blind_places(probe, device)
+        status = ProbeStatus.CAUGHT if finding.raced and not missed and not finding.broken else ProbeStatus.BLIND
+    elif finding.broken and not probe.alone:
         status = ProbeStatus.BROKEN
     else:
         status = ProbeStatus.CAUGHT if finding.failed else ProbeStatus.MISSED
-    return Judgement(arm=cell.arm, probe=cell.probe, status=status, finding=finding)
+    return Judgement(arm=arm, probe=probe.name, status=status, finding=finding)

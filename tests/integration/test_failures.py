@@ -100,7 +100,7 @@ def test_a_failure_in_set_up_is_one_message_and_the_end(place: Sandbox) -> None:
     ended = run(place, "--sizes", "1K,2K", faults=[fault("raise", "torch")])
     assert (ended.code, ended.stdout) == (3, "")
     reason = f"rank 1 on {HOST} ended with exit code 3: ValueError: planted"
-    assert ended.stderr == f"nccl-bench: the workers did not get past set-up: {reason}\n"
+    assert ended.stderr == f"nccl-bench: the ranks did not finish their set-up: {reason}\n"
     found = place.the_run()
     assert found.meta["status"] == "failed"
     (crash,) = found.lines

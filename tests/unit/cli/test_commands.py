@@ -638,7 +638,7 @@ BAD: list[tuple[tuple[str, ...], int, tuple[str, ...]]] = [
     (("run", "--root", "2"), 2, ("rank 2", "ranks 0 to 1")),
     (("run", "--nproc", "0"), 2, ("--nproc is 0", "at least 1")),
     (("run", "--nnodes", "0"), 2, ("--nnodes is 0", "at least 1")),
-    (("run", "--nnodes", "2"), 2, ("no place to meet", "--rdzv-endpoint HOST:PORT")),
+    (("run", "--nnodes", "2"), 2, ("no address where the nodes can meet", "--rdzv-endpoint HOST:PORT")),
     (("run", "--nnodes", "2", "--rdzv-endpoint", "node0"), 2, ("'node0'", "HOST:PORT")),
     (("run", *TWO_NODES, "--node-rank", "2"), 2, ("--node-rank is 2", "0 to 1")),
     (("run", "--launch", "--attach"), 2, ("--launch and --attach exclude each other",)),

@@ -1,4 +1,4 @@
-"""Whose ranks this process is among: each launcher, and each environment that only looks like one."""
+"""Detection of each launcher, and of environments that only look like one."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ TORCHRUN = {
     "MASTER_ADDR": "node0",
     "MASTER_PORT": "29501",
 }
-# What a batch script has, and every step inherits.
+# The variables of a batch script, which every step inherits.
 SBATCH = {"SLURM_JOB_ID": "42", "SLURM_PROCID": "0", "SLURM_LOCALID": "0", "SLURM_NTASKS": "8", "SLURM_NNODES": "1"}
 SRUN = SBATCH | {
     "SLURM_STEP_ID": "0",
@@ -49,27 +49,34 @@ HYDRA = {"PMI_RANK": "1", "PMI_SIZE": "2", "MPI_LOCALRANKID": "1", "MPI_LOCALNRA
 PYTORCHJOB = {"RANK": "0", "WORLD_SIZE": "2", "MASTER_ADDR": "job-master-0", "MASTER_PORT": "23456", "PET_NNODES": "2"}
 
 
-def test_torchrun() -> None:
-    found = detect_attachment(TORCHRUN)
-    assert found is not None
-    assert found.source is Launcher.TORCHRUN
-    assert (found.rank, found.world_size, found.local_rank, found.local_world_size) == (9, 16, 1, 8)
-    assert (found.nodes, found.master_addr, found.master_port) == (2, "node0", 29501)
-    assert rendezvous_variables(found) == {name: TORCHRUN[name] for name in TORCHRUN if name != "TORCHELASTIC_RUN_ID"}
+def test_a_rank_of_torchrun_has_the_place_that_its_variables_name() -> None:
+    attachment = detect_attachment(TORCHRUN)
+    assert attachment is not None
+    assert attachment.launcher is Launcher.TORCHRUN
+    assert (attachment.rank, attachment.world_size, attachment.local_rank, attachment.local_world_size) == (9, 16, 1, 8)
+    assert (attachment.nodes, attachment.master_addr, attachment.master_port) == (2, "node0", 29501)
+    assert rendezvous_variables(attachment) == {
+        name: TORCHRUN[name] for name in TORCHRUN if name != "TORCHELASTIC_RUN_ID"
+    }
 
 
-def test_srun() -> None:
-    found = detect_attachment(SRUN)
-    assert found is not None
-    assert found.source is Launcher.SRUN
-    assert (found.rank, found.world_size, found.local_rank, found.local_world_size) == (5, 8, 5, 8)
-    assert (found.nodes, found.master_addr) == (1, "127.0.0.1")
+def test_a_rank_of_srun_has_the_place_that_its_variables_name() -> None:
+    attachment = detect_attachment(SRUN)
+    assert attachment is not None
+    assert attachment.launcher is Launcher.SRUN
+    assert (attachment.rank, attachment.world_size, attachment.local_rank, attachment.local_world_size) == (5, 8, 5, 8)
+    assert (attachment.nodes, attachment.master_addr) == (1, "127.0.0.1")
 
 
-def test_srun_on_two_nodes_knows_the_tasks_of_this_one() -> None:
-    found = detect_attachment(SRUN_TWO_NODES, "node0:29500")
-    assert found is not None
-    assert (found.nodes, found.local_world_size, found.master_addr, found.master_port) == (2, 3, "node0", 29500)
+def test_srun_on_two_nodes_gives_the_number_of_ranks_on_this_node() -> None:
+    attachment = detect_attachment(SRUN_TWO_NODES, "node0:29500")
+    assert attachment is not None
+    assert (attachment.nodes, attachment.local_world_size, attachment.master_addr, attachment.master_port) == (
+        2,
+        3,
+        "node0",
+        29500,
+    )
     even = detect_attachment(SRUN_TWO_NODES | {"SLURM_STEP_TASKS_PER_NODE": "4(x2)"}, "node0:29500")
     assert even is not None
     assert even.local_world_size == 4
@@ -82,28 +89,28 @@ def test_srun_on_two_nodes_knows_the_tasks_of_this_one() -> None:
 
 
 @pytest.mark.parametrize("variables", [OPEN_MPI, HYDRA])
-def test_mpirun(variables: dict[str, str]) -> None:
-    found = detect_attachment(variables)
-    assert found is not None
-    assert found.source is Launcher.MPIRUN
-    assert found.rank == found.local_rank == found.world_size - 1
-    assert found.local_world_size == found.world_size
-    assert found.nodes == 1
+def test_a_rank_of_mpirun_has_the_place_that_its_variables_name(variables: dict[str, str]) -> None:
+    attachment = detect_attachment(variables)
+    assert attachment is not None
+    assert attachment.launcher is Launcher.MPIRUN
+    assert attachment.rank == attachment.local_rank == attachment.world_size - 1
+    assert attachment.local_world_size == attachment.world_size
+    assert attachment.nodes == 1
 
 
-def test_mpirun_wins_over_the_slurm_step_of_its_daemon() -> None:
+def test_mpirun_comes_before_the_slurm_step_of_its_daemon() -> None:
     daemon = SRUN | {"SLURM_STEP_NUM_TASKS": "2", "SLURM_PROCID": "1", "SLURM_LOCALID": "0"}
     for variables in (OPEN_MPI, HYDRA):
-        found = detect_attachment(daemon | variables)
-        assert found is not None
-        assert found.source is Launcher.MPIRUN
-        assert found.rank == int(next(iter(variables.values())))
+        attachment = detect_attachment(daemon | variables)
+        assert attachment is not None
+        assert attachment.launcher is Launcher.MPIRUN
+        assert attachment.rank == int(next(iter(variables.values())))
 
 
 def test_srun_with_pmi2_is_srun() -> None:
-    found = detect_attachment(SRUN | {"PMI_RANK": "5", "PMI_SIZE": "8"})
-    assert found is not None
-    assert found.source is Launcher.SRUN
+    attachment = detect_attachment(SRUN | {"PMI_RANK": "5", "PMI_SIZE": "8"})
+    assert attachment is not None
+    assert attachment.launcher is Launcher.SRUN
 
 
 @pytest.mark.parametrize(
@@ -121,7 +128,7 @@ def test_srun_with_pmi2_is_srun() -> None:
         pytest.param({"KUBERNETES_SERVICE_HOST": "10.0.0.1", "JOB_COMPLETION_INDEX": "1"}, id="indexed job pod"),
     ],
 )
-def test_what_only_looks_like_a_launcher_does_not_attach(variables: dict[str, str]) -> None:
+def test_an_environment_that_only_looks_like_a_launcher_does_not_attach(variables: dict[str, str]) -> None:
     assert detect_attachment(variables) is None
     assert choose_attachment(variables, launch=False, attach=False, rdzv_endpoint=None) is None
 
@@ -131,7 +138,11 @@ def test_what_only_looks_like_a_launcher_does_not_attach(variables: dict[str, st
     [(SRUN, "SLURM_PROCID"), (OPEN_MPI, "OMPI_COMM_WORLD_RANK"), (HYDRA, "PMI_RANK")],
 )
 def test_all_ranks_of_a_node_derive_the_same_port(base: dict[str, str], rank_name: str) -> None:
-    ports = {found.master_port for rank in "01" if (found := detect_attachment(base | {rank_name: rank})) is not None}
+    ports = {
+        attachment.master_port
+        for rank in "01"
+        if (attachment := detect_attachment(base | {rank_name: rank})) is not None
+    }
     assert len(ports) == 1
     assert 20000 <= ports.pop() <= 29999
 
@@ -143,17 +154,17 @@ def test_two_steps_of_a_job_derive_different_ports() -> None:
     assert first.master_port != second.master_port
 
 
-def test_without_an_identity_the_port_comes_from_the_common_parent(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_without_a_job_id_the_port_comes_from_the_common_parent(monkeypatch: pytest.MonkeyPatch) -> None:
     ports = []
     for parent in (100, 100, 101):
         monkeypatch.setattr(attach.os, "getppid", lambda parent=parent: parent)
-        found = detect_attachment(HYDRA)
-        assert found is not None
-        ports.append(found.master_port)
+        attachment = detect_attachment(HYDRA)
+        assert attachment is not None
+        ports.append(attachment.master_port)
     assert ports[0] == ports[1] != ports[2]
 
 
-def test_the_endpoint_comes_before_the_variables_and_those_before_the_derived_port() -> None:
+def test_the_endpoint_comes_before_master_addr_and_that_before_the_derived_port() -> None:
     variables = SRUN | {"MASTER_ADDR": "a", "MASTER_PORT": "1234"}
     both, named = detect_attachment(variables, "b:5678"), detect_attachment(variables)
     assert both is not None
@@ -170,12 +181,12 @@ def test_the_endpoint_comes_before_the_variables_and_those_before_the_derived_po
         HYDRA | {"MPI_LOCALNRANKS": "1", "MPI_LOCALRANKID": "0"},
     ],
 )
-def test_several_nodes_need_a_place_to_meet(variables: dict[str, str]) -> None:
+def test_several_nodes_need_an_address_where_they_can_meet(variables: dict[str, str]) -> None:
     with pytest.raises(UsageError, match="--rdzv-endpoint HOST:PORT, or set MASTER_ADDR"):
         detect_attachment(variables)
-    found = detect_attachment(variables | {"MASTER_ADDR": "node0"})
-    assert found is not None
-    assert (found.nodes, found.master_addr, found.master_port) == (2, "node0", 29500)
+    attachment = detect_attachment(variables | {"MASTER_ADDR": "node0"})
+    assert attachment is not None
+    assert (attachment.nodes, attachment.master_addr, attachment.master_port) == (2, "node0", 29500)
 
 
 @pytest.mark.parametrize(
@@ -194,50 +205,50 @@ def test_several_nodes_need_a_place_to_meet(variables: dict[str, str]) -> None:
         ({"PMI_RANK": "0", "PMI_SIZE": "2"}, "MPI_LOCALNRANKS is not set"),
     ],
 )
-def test_garbage_names_the_variable_and_its_value(variables: dict[str, str], message: str) -> None:
+def test_a_malformed_variable_is_refused_with_its_name_and_value(variables: dict[str, str], message: str) -> None:
     with pytest.raises(SetupError, match=message):
         detect_attachment(variables)
 
 
-def test_launch_forces_launching_and_both_options_are_refused() -> None:
+def test_launch_forces_a_launch_and_excludes_attach() -> None:
     assert choose_attachment(TORCHRUN, launch=True, attach=False, rdzv_endpoint=None) is None
     with pytest.raises(UsageError, match="exclude each other"):
         choose_attachment(TORCHRUN, launch=True, attach=True, rdzv_endpoint=None)
 
 
-def test_attach_takes_plain_variables_and_lone_steps() -> None:
+def test_attach_accepts_plain_variables_and_a_step_of_one_task() -> None:
     plain = {"RANK": "1", "WORLD_SIZE": "2", "LOCAL_RANK": "0", "MASTER_ADDR": "a"}
-    found = choose_attachment(plain, launch=False, attach=True, rdzv_endpoint=None)
-    assert found is not None
-    assert found.source is Launcher.ENVIRONMENT
-    assert (found.rank, found.world_size, found.nodes, found.master_port) == (1, 2, None, 29500)
+    attachment = choose_attachment(plain, launch=False, attach=True, rdzv_endpoint=None)
+    assert attachment is not None
+    assert attachment.launcher is Launcher.ENVIRONMENT
+    assert (attachment.rank, attachment.world_size, attachment.nodes, attachment.master_port) == (1, 2, None, 29500)
     shell = SRUN | {"SLURM_STEP_NUM_TASKS": "1", "SLURM_PROCID": "0", "SLURM_LOCALID": "0"}
     alone = choose_attachment(shell, launch=False, attach=True, rdzv_endpoint=None)
     assert alone is not None
-    assert alone.source is Launcher.SRUN
+    assert alone.launcher is Launcher.SRUN
     assert alone.world_size == 1
 
 
-def test_attach_with_nothing_to_attach_to_is_refused() -> None:
+def test_attach_without_ranks_to_join_is_refused() -> None:
     with pytest.raises(UsageError, match="found no ranks to join"):
         choose_attachment(SBATCH, launch=False, attach=True, rdzv_endpoint=None)
     with pytest.raises(SetupError, match="LOCAL_RANK is not set"):
         choose_attachment(PYTORCHJOB, launch=False, attach=True, rdzv_endpoint=None)
 
 
-def test_an_endpoint_for_ranks_that_have_one_is_refused() -> None:
+def test_an_endpoint_is_refused_for_ranks_that_already_have_one() -> None:
     with pytest.raises(UsageError, match="leave the option out"):
         choose_attachment(TORCHRUN, launch=False, attach=False, rdzv_endpoint="a:1")
 
 
 @pytest.mark.parametrize(
-    ("environ", "source"),
+    ("environ", "launcher"),
     [
         ({"TORCHELASTIC_RUN_ID": "none"}, Launcher.TORCHRUN),
         ({"OMPI_COMM_WORLD_RANK": "0", "SLURM_STEP_ID": "0", "SLURM_STEP_NUM_TASKS": "2"}, Launcher.MPIRUN),
         ({"PMI_RANK": "1"}, Launcher.MPIRUN),
         ({"SLURM_STEP_ID": "0", "SLURM_STEP_NUM_TASKS": "2"}, Launcher.SRUN),
-        # A shell under `srun --pty`, a batch script, a pod: one process that wants ranks started.
+        # A shell under `srun --pty`, a batch script, a pod: one process that launches ranks itself.
         ({"SLURM_STEP_ID": "0", "SLURM_STEP_NUM_TASKS": "1"}, None),
         ({"SLURM_STEP_ID": "4294967291", "SLURM_STEP_NUM_TASKS": "8"}, None),
         ({"SLURM_PROCID": "0"}, None),
@@ -245,7 +256,7 @@ def test_an_endpoint_for_ranks_that_have_one_is_refused() -> None:
         ({}, None),
     ],
 )
-def test_who_started_this_process_as_a_rank_is_seen_by_the_marks_alone(
-    environ: dict[str, str], source: Launcher | None
+def test_the_launcher_is_detected_without_a_check_of_its_other_variables(
+    environ: dict[str, str], launcher: Launcher | None
 ) -> None:
-    assert detect_launcher(environ) is source
+    assert detect_launcher(environ) is launcher

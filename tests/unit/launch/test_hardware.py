@@ -1,4 +1,4 @@
-"""GPUs and memory, without torch and without GPUs."""
+"""The number of GPUs and the free memory, read without torch and tested without GPUs."""
 
 from __future__ import annotations
 
@@ -45,14 +45,14 @@ def install(monkeypatch: pytest.MonkeyPatch, smi: NvidiaSmi, driver: Path) -> Nv
         ("MIG-a,MIG-b,MIG-c", 3),
     ],
 )
-def test_visible_devices_are_counted_as_the_cuda_runtime_does(
+def test_visible_devices_are_counted_up_to_the_first_invalid_one(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path, visible: str, count: int
 ) -> None:
-    install(monkeypatch, NvidiaSmi(error=AssertionError("asked in vain")), tmp_path)
+    install(monkeypatch, NvidiaSmi(error=AssertionError("nvidia-smi is not needed")), tmp_path)
     assert gpu_count({"CUDA_VISIBLE_DEVICES": visible}) == count
 
 
-def test_nvidia_smi_counts_where_nothing_is_hidden(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_nvidia_smi_counts_the_gpus_if_all_are_visible(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     install(monkeypatch, NvidiaSmi("0\n1\n2\n"), tmp_path)
     assert gpu_count({}) == 3
 
@@ -65,7 +65,7 @@ def test_nvidia_smi_counts_where_nothing_is_hidden(monkeypatch: pytest.MonkeyPat
         subprocess.CalledProcessError(9, "x"),
     ],
 )
-def test_the_driver_is_asked_where_nvidia_smi_fails(
+def test_the_driver_counts_the_gpus_if_nvidia_smi_fails(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path, error: Exception
 ) -> None:
     install(monkeypatch, NvidiaSmi(error=error), tmp_path)
@@ -77,7 +77,7 @@ def test_the_driver_is_asked_where_nvidia_smi_fails(
     assert gpu_count({}) == 0
 
 
-def test_gpu_memory_is_that_of_the_fullest_visible_one(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_free_gpu_memory_is_that_of_the_fullest_visible_gpu(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     smi = install(monkeypatch, NvidiaSmi("81000\n500\n"), tmp_path)
     assert free_memory_bytes("cuda", 2, {"CUDA_VISIBLE_DEVICES": "4,6"}) == 500 * 1024**2
     assert smi.commands[0][-2:] == ["-i", "4,6"]
@@ -86,12 +86,14 @@ def test_gpu_memory_is_that_of_the_fullest_visible_one(monkeypatch: pytest.Monke
 
 
 @pytest.mark.parametrize("smi", [NvidiaSmi("[N/A]\n"), NvidiaSmi(""), NvidiaSmi(error=FileNotFoundError("nvidia-smi"))])
-def test_unknown_gpu_memory_is_none(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, smi: NvidiaSmi) -> None:
+def test_gpu_memory_is_none_if_nvidia_smi_does_not_give_it(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, smi: NvidiaSmi
+) -> None:
     install(monkeypatch, smi, tmp_path)
     assert free_memory_bytes("cuda", 1, {}) is None
 
 
-def test_cpu_memory_is_shared_out(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_cpu_memory_is_shared_equally_between_ranks(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     meminfo = tmp_path / "meminfo"
     meminfo.write_text("MemTotal:       9000 kB\nMemAvailable:   6000 kB\n", encoding="ascii")
     monkeypatch.setattr(hardware, "_MEMINFO", meminfo)

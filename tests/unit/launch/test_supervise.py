@@ -1,4 +1,4 @@
-"""The supervisor over scripted launches of something that has no cases at all; no process is started."""
+"""The watch over scripted launches of work without cases. No process is started."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import pytest
 
 from nccl_bench.errors import InterruptedRunError, SetupError
 from nccl_bench.launch import supervise as supervise_module
-from nccl_bench.launch.supervise import hang_of, supervise
+from nccl_bench.launch.supervise import make_hang, supervise
 from nccl_bench.launch.torchrun import LaunchConfig
 from nccl_bench.ranks.progress import Position
 from nccl_bench.records.schema import Crash, Hang
@@ -21,17 +21,17 @@ COUNT = 8
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Errand:
-    """Another specification than a sweep's."""
+class MinimalSpec:
+    """A minimal specification of a launch."""
 
     scratch: str | None = None
     first_case: int = 0
     processes_per_rank: int = 1
 
     def write(self, path: Path) -> None:
-        raise AssertionError(f"{path} is for a job to write")
+        raise AssertionError(f"only a job writes {path}")
 
-    def for_launch(self, scratch: str, first: int) -> Errand:
+    def for_launch(self, scratch: str, first: int) -> MinimalSpec:
         return replace(self, scratch=scratch, first_case=first)
 
 
@@ -40,7 +40,7 @@ def fast(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(supervise_module, "POLL_S", 0.001)
 
 
-def watch(
+def supervise_launches(
     launches: Launches,
     *,
     first: int = 0,
@@ -48,16 +48,16 @@ def watch(
     go_on: Callable[[Hang | Crash], bool] = lambda end: True,
     on_progress: Callable[[list[Position]], None] = lambda positions: None,
 ) -> tuple[int, list[Hang | Crash]]:
-    """The attempts made, and how those that failed ended."""
+    """Return the number of launches and the ends of those that failed."""
     ends: list[Hang | Crash] = []
 
-    def on_end(end: Hang | Crash, _first: int) -> tuple[Errand, int] | None:
+    def on_end(end: Hang | Crash, _first: int) -> tuple[MinimalSpec, int] | None:
         ends.append(end)
-        return (Errand(), end.case_index + 1) if go_on(end) and end.case_index >= 0 else None
+        return (MinimalSpec(), end.case_index + 1) if go_on(end) and end.case_index >= 0 else None
 
     try:
         attempts = supervise(
-            Errand(),
+            MinimalSpec(),
             LaunchConfig(nproc=2),
             count=COUNT,
             timeout_s=timeout_s,
@@ -72,17 +72,17 @@ def watch(
     return attempts, ends
 
 
-def test_without_trouble_there_is_one_launch_and_its_positions_are_shown() -> None:
+def test_a_launch_that_finishes_is_the_only_one_and_its_positions_are_passed_on() -> None:
     seen: list[list[Position]] = []
     launches = Launches((finishes,))
-    assert watch(launches, first=5, on_progress=seen.append) == (1, [])
+    assert supervise_launches(launches, first=5, on_progress=seen.append) == (1, [])
     assert launches.first_cases == [5]
     assert [position.rank for position in seen[-1]] == [0, 1]
 
 
-def test_it_goes_on_behind_what_failed_while_it_is_told_to() -> None:
+def test_after_a_hang_or_a_crash_the_next_launch_starts_where_on_end_says() -> None:
     launches = Launches((hangs(2), crashes(4, "b"), finishes))
-    attempts, ends = watch(launches)
+    attempts, ends = supervise_launches(launches)
     assert attempts == 3
     assert launches.attempts == [0, 1, 2]
     assert launches.first_cases == [0, 3, 5]
@@ -94,31 +94,31 @@ def test_it_goes_on_behind_what_failed_while_it_is_told_to() -> None:
     assert (crash.case, crash.case_index, crash.arm, crash.rank) == (None, 4, "b", 1)
 
 
-def test_it_stops_when_it_is_told_to() -> None:
+def test_no_launch_follows_when_on_end_returns_none() -> None:
     launches = Launches((hangs(2), crashes(4), finishes))
-    attempts, ends = watch(launches, go_on=lambda end: isinstance(end, Hang))
+    attempts, ends = supervise_launches(launches, go_on=lambda end: isinstance(end, Hang))
     assert attempts == 2
     assert [end.case_index for end in ends] == [2, 4]
 
 
-def test_a_failure_makes_a_crash_of_what_else_is_late_because_of_it() -> None:
-    _, ends = watch(Launches((crashes(1, exit_code=None, deadline_s=-1), finishes)))
+def test_a_rank_that_raised_is_a_crash_although_the_other_ranks_are_late() -> None:
+    _, ends = supervise_launches(Launches((crashes(1, exit_code=None, deadline_s=-1), finishes)))
     assert [type(end) for end in ends] == [Crash]
 
 
-def test_a_failure_in_the_last_item_is_the_last_launch() -> None:
-    assert watch(Launches((crashes(COUNT - 1),)))[0] == 1
+def test_no_launch_follows_a_crash_in_the_last_item() -> None:
+    assert supervise_launches(Launches((crashes(COUNT - 1),)))[0] == 1
 
 
 def test_exit_code_0_before_the_last_item_is_a_crash() -> None:
-    _, (end,) = watch(Launches((hangs(3, "b", exit_code=0), finishes)))
+    _, (end,) = supervise_launches(Launches((hangs(3, "b", exit_code=0), finishes)))
     assert isinstance(end, Crash)
     assert "before its last case" in end.message
 
 
-def test_a_process_that_does_not_leave_after_its_last_item_is_a_hang_behind_it(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_process_that_does_not_end_after_the_last_item_is_a_hang_after_it(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(supervise_module, "EXIT_S", 0.0)
-    attempts, (end,) = watch(Launches((stays,)))
+    attempts, (end,) = supervise_launches(Launches((stays,)))
     assert attempts == 1
     assert isinstance(end, Hang)
     assert (end.case_index, end.phase, end.timeout_s) == (COUNT, "exit", 0.0)
@@ -127,55 +127,57 @@ def test_a_process_that_does_not_leave_after_its_last_item_is_a_hang_behind_it(m
 @pytest.mark.parametrize(
     ("act", "message"),
     [
-        (crashes(-1), "did not get past set-up: rank 1 on .* ValueError: broken"),
-        (hangs(-1), r"rank 1 on .* did not get past set-up \(timed\) within -1 s"),
+        (crashes(-1), "did not finish their set-up: rank 1 on .* ValueError: broken"),
+        (hangs(-1), r"rank 1 on .* did not finish its set-up \(timed\) within -1 s"),
     ],
 )
-def test_failing_in_set_up_is_told_and_raised(act: Act, message: str) -> None:
+def test_a_failure_in_set_up_reaches_on_end_and_is_raised(act: Act, message: str) -> None:
     launches = Launches((act, finishes))
-    told: list[Hang | Crash] = []
+    reported: list[Hang | Crash] = []
     with pytest.raises(SetupError, match=message):
-        watch(launches, go_on=lambda end: told.append(end) is None)
-    assert [end.case_index for end in told] == [-1]
+        supervise_launches(launches, go_on=lambda end: reported.append(end) is None)
+    assert [end.case_index for end in reported] == [-1]
     assert launches.attempts == [0]
 
 
-def test_no_rank_at_all_is_a_failed_set_up(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_no_position_in_time_is_a_failed_set_up(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(supervise_module, "LEAST_START_S", 0.0)
 
     def silent(scratch: Path) -> None:
         (scratch / "torchrun.log").write_text("waiting for node 1\n", encoding="utf-8")
 
     with pytest.raises(SetupError, match=r"within 0\.01 s:\nwaiting for node 1"):
-        watch(Launches((silent,)), timeout_s=0.01)
+        supervise_launches(Launches((silent,)), timeout_s=0.01)
 
 
-def test_a_hang_has_the_deadline_of_its_position_where_that_has_one() -> None:
+def test_the_timeout_of_a_hang_is_that_of_the_position_if_it_has_one() -> None:
     late = Position(rank=1, local_rank=1, host="h", pid=1, case_index=3, arm="a", phase="timed")
-    assert hang_of(late, 9).timeout_s == 9
-    assert hang_of(replace(late, timeout_s=4), 9).timeout_s == 4
+    assert make_hang(late, 9).timeout_s == 9
+    assert make_hang(replace(late, timeout_s=4), 9).timeout_s == 4
 
 
-def test_nothing_is_left_when_a_callback_raises() -> None:
+def test_no_process_and_no_file_is_left_when_a_callback_raises() -> None:
     def broken(positions: list[Position]) -> None:
         raise OSError("no terminal")
 
     with pytest.raises(OSError, match="no terminal"):
-        watch(Launches((hangs(0, exit_code=None),)), on_progress=broken)
+        supervise_launches(Launches((hangs(0, exit_code=None),)), on_progress=broken)
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
-def test_signals_end_everything_and_their_handlers_are_restored(number: signal.Signals) -> None:
+def test_a_signal_ends_the_launch_and_its_old_handler_is_restored(number: signal.Signals) -> None:
     before = signal.getsignal(number)
     with pytest.raises(InterruptedRunError, match=f"^interrupted by {number.name}$"):
-        watch(Launches((lambda scratch: None,)), on_progress=lambda positions: signal.raise_signal(number))
+        supervise_launches(Launches((lambda scratch: None,)), on_progress=lambda positions: signal.raise_signal(number))
     assert signal.getsignal(number) is before
 
 
 def test_an_ignored_hangup_stays_ignored() -> None:
     before = signal.signal(signal.SIGHUP, signal.SIG_IGN)
     try:
-        attempts, _ = watch(Launches((finishes,)), on_progress=lambda positions: signal.raise_signal(signal.SIGHUP))
+        attempts, _ = supervise_launches(
+            Launches((finishes,)), on_progress=lambda positions: signal.raise_signal(signal.SIGHUP)
+        )
     finally:
         signal.signal(signal.SIGHUP, before)
     assert attempts == 1

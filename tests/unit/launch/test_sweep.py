@@ -1,4 +1,4 @@
-"""The sweep over scripted launches: what is recorded, and when there is no use in going on."""
+"""A sweep over scripted launches: which hangs and crashes it records, and when it stops."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import pytest
 from nccl_bench.config.run import resolve
 from nccl_bench.errors import SetupError
 from nccl_bench.launch import supervise
-from nccl_bench.launch.sweep import Outcome, hang_at, run_sweep
+from nccl_bench.launch.sweep import Outcome, case_at, run_sweep
 from nccl_bench.launch.torchrun import LaunchConfig
 from nccl_bench.plan.cases import PlannedCase, make_plan
 from nccl_bench.ranks.failure import Failure
@@ -47,14 +47,14 @@ def sweep(
     return outcome, lines
 
 
-def test_a_sweep_without_trouble_is_one_launch() -> None:
+def test_a_sweep_without_failures_is_one_launch() -> None:
     launches = Launches((finishes,))
     outcome, lines = sweep(launches)
     assert outcome == Outcome(attempts=1, hangs=(), crashes=(), stopped=None)
     assert lines == []
 
 
-def test_a_hang_is_recorded_with_its_culprit_and_the_sweep_goes_on_behind_it() -> None:
+def test_a_hang_is_recorded_with_its_rank_and_the_sweep_goes_on_at_the_next_case() -> None:
     launches = Launches((hangs(2), hangs(5, "b"), finishes))
     outcome, lines = sweep(launches)
     assert launches.first_cases == [0, 3, 6]
@@ -69,7 +69,7 @@ def test_a_hang_is_recorded_with_its_culprit_and_the_sweep_goes_on_behind_it() -
     assert (first.case_index, first.arm, first.rank, first.phase, first.timeout_s) == (2, "a", 1, "timed", -1)
 
 
-def test_a_crash_is_recorded_and_the_sweep_goes_on_behind_it() -> None:
+def test_a_crash_is_recorded_and_the_sweep_goes_on_at_the_next_case() -> None:
     launches = Launches((crashes(4, "b"), finishes))
     outcome, lines = sweep(launches)
     assert launches.first_cases == [0, 5]
@@ -80,13 +80,15 @@ def test_a_crash_is_recorded_and_the_sweep_goes_on_behind_it() -> None:
     assert "ValueError: broken" in line.message
 
 
-def test_a_process_that_does_not_leave_after_its_last_case_is_a_hang(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_process_that_does_not_end_after_the_last_case_is_a_hang_without_a_case(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     monkeypatch.setattr(supervise, "EXIT_S", 0.0)
     outcome, _ = sweep(Launches((stays,)))
     assert [(hang.case, hang.phase) for hang in outcome.hangs] == [(None, "exit")]
 
 
-def test_an_arm_that_fails_three_cases_running_ends_the_sweep() -> None:
+def test_an_arm_that_fails_in_three_cases_in_a_row_ends_the_sweep() -> None:
     launches = Launches((hangs(0, "b"), crashes(1, "b"), hangs(2, "b"), finishes))
     outcome, lines = sweep(launches)
     assert outcome.attempts == 3
@@ -95,8 +97,8 @@ def test_an_arm_that_fails_three_cases_running_ends_the_sweep() -> None:
     assert "the arm b hung or crashed in 3 cases" in outcome.stopped
 
 
-def test_a_case_without_the_arm_or_ended_by_another_does_not_break_the_row() -> None:
-    # Case 3 has no arm a; case 5 was ended by b before a was known to work there.
+def test_cases_without_the_arm_or_ended_by_another_arm_do_not_break_the_row() -> None:
+    # Case 3 has no arm a. Case 5 was ended by arm b, so nobody knows whether arm a works in it.
     launches = Launches((hangs(2), hangs(4), hangs(5, "b"), hangs(6), finishes))
     outcome, _ = sweep(launches)
     assert outcome.attempts == 4
@@ -104,7 +106,7 @@ def test_a_case_without_the_arm_or_ended_by_another_does_not_break_the_row() -> 
     assert "the arm a" in outcome.stopped
 
 
-def test_a_case_that_works_in_between_breaks_the_row() -> None:
+def test_a_case_that_works_breaks_the_row() -> None:
     launches = Launches((hangs(0), hangs(1), hangs(4), hangs(5), finishes))
     assert sweep(launches)[0].stopped is None
 
@@ -114,13 +116,13 @@ def test_three_failures_outside_any_arm_end_the_sweep() -> None:
     assert "outside any arm" in str(sweep(launches)[0].stopped)
 
 
-def test_the_sweep_starts_where_the_spec_says() -> None:
+def test_a_sweep_starts_at_the_first_case_of_its_specification() -> None:
     launches = Launches((finishes,))
     sweep(launches, spec=replace(SPEC, first_case=5))
     assert launches.first_cases == [5]
 
 
-def test_other_nodes_enforce_deadlines_and_record_nothing() -> None:
+def test_nodes_other_than_the_first_relaunch_but_record_nothing() -> None:
     launches = Launches((hangs(2), finishes))
     outcome, lines = sweep(launches, launch=LaunchConfig(nproc=2, nnodes=2, node_rank=1, rdzv_endpoint="a:1"))
     assert launches.first_cases == [0, 3]
@@ -128,7 +130,7 @@ def test_other_nodes_enforce_deadlines_and_record_nothing() -> None:
     assert lines == []
 
 
-def test_a_set_up_that_fails_is_recorded_without_a_case_and_raised() -> None:
+def test_a_failed_set_up_is_recorded_without_a_case_and_raised() -> None:
     lines: list[Hang | Crash] = []
     with pytest.raises(SetupError, match="ValueError: broken"):
         run_sweep(
@@ -142,35 +144,35 @@ def test_a_set_up_that_fails_is_recorded_without_a_case_and_raised() -> None:
     assert [(line.case, line.case_index) for line in lines] == [(None, -1)]
 
 
-BROUGHT = replace(
+WITH_USER_ARMS = replace(
     SPEC, config=resolve("cpu", {"arms": "torch", "user_arms": [{"name": n, "target": "a.py:A"} for n in ("a", "b")]})
 )
 
 
-def test_a_plug_in_that_fails_takes_no_further_part_and_its_case_is_done_again_without_it() -> None:
+def test_a_user_arm_that_fails_is_excluded_and_its_case_is_done_again() -> None:
     launches = Launches((crashes(2, "a:twin"), hangs(2, "b"), finishes))
-    outcome, lines = sweep(launches, spec=BROUGHT)
+    outcome, lines = sweep(launches, spec=WITH_USER_ARMS)
     assert launches.first_cases == [0, 2, 2]
     assert launches.excluded == [(), ("a",), ("a", "b")]
     assert [(line.case_index, line.arm) for line in lines] == [(2, "a:twin"), (2, "b")]
     assert outcome.stopped is None
 
 
-def test_a_plug_in_that_fails_in_set_up_costs_the_others_nothing() -> None:
+def test_a_user_arm_that_fails_in_set_up_is_excluded_and_no_case_is_lost() -> None:
     launches = Launches((crashes(-1, "a"), crashes(-1, "a"), crashes(4, "b"), finishes))
-    outcome, lines = sweep(launches, spec=BROUGHT)
+    outcome, lines = sweep(launches, spec=WITH_USER_ARMS)
     assert launches.first_cases == [0, 0, 0, 4]
     assert [(line.case, line.arm) for line in lines] == [(None, "a"), (CASES[4].case, "b")]
     assert outcome.stopped is None
 
 
-def test_one_that_does_not_load_beside_another_gets_processes_of_its_own_and_is_not_told_to_have_failed() -> None:
+def test_a_user_arm_that_fails_in_set_up_beside_another_first_gets_its_own_processes() -> None:
     launches = Launches((crashes(-1, "b"), finishes_on(4)))
-    outcome, lines = sweep(launches, spec=BROUGHT)
+    outcome, lines = sweep(launches, spec=WITH_USER_ARMS)
     assert (launches.processes, launches.excluded, lines, outcome.stopped) == ([2, 4], [(), ()], [], None)
 
 
-def test_alone_beside_ours_it_has_nothing_to_stumble_over() -> None:
+def test_a_user_arm_that_fails_in_set_up_beside_built_in_arms_is_excluded_at_once() -> None:
     config = resolve("cpu", {"arms": "torch", "user_arms": [{"name": "a", "target": "a.py:A"}]})
     launches = Launches((crashes(-1, "a"), finishes))
     _, lines = sweep(launches, spec=replace(SPEC, config=config))
@@ -178,9 +180,9 @@ def test_alone_beside_ours_it_has_nothing_to_stumble_over() -> None:
     assert [line.arm for line in lines] == ["a"]
 
 
-def test_the_rank_of_a_process_is_that_of_its_world() -> None:
-    brought = {"name": "a", "target": "stream-free", "variables": {"NCCL_ALGO": "Ring"}}
-    spec = replace(SPEC, config=resolve("cpu", {"arms": "torch", "user_arms": [brought]}))
+def test_the_rank_of_a_crash_is_counted_within_its_process_set() -> None:
+    user_arm = {"name": "a", "target": "stream-free", "variables": {"NCCL_ALGO": "Ring"}}
+    spec = replace(SPEC, config=resolve("cpu", {"arms": "torch", "user_arms": [user_arm]}))
     assert spec.processes_per_rank == 2
 
     def act(scratch: Path) -> int | None:
@@ -195,25 +197,21 @@ def test_the_rank_of_a_process_is_that_of_its_world() -> None:
     assert line.message.startswith("rank 1 on h ended")
 
 
-def test_where_every_arm_is_a_plug_in_that_failed_the_sweep_ends() -> None:
-    alone = replace(BROUGHT, config=replace(BROUGHT.config, arms=("a", "b")))
+def test_a_sweep_ends_when_every_arm_is_excluded() -> None:
+    alone = replace(WITH_USER_ARMS, config=replace(WITH_USER_ARMS.config, arms=("a", "b")))
     outcome, _ = sweep(Launches((crashes(1, "a"), crashes(1, "b"), finishes)), spec=alone)
     assert (outcome.attempts, outcome.stopped) == (2, "no arm is left")
     with pytest.raises(SetupError, match="ValueError: broken"):
         sweep(Launches((crashes(-1, "a"), crashes(-1, "a"), crashes(-1, "b"))), spec=alone)
 
 
-def test_our_own_arm_that_fails_beside_a_plug_in_is_treated_as_ever() -> None:
+def test_a_built_in_arm_that_fails_beside_user_arms_is_not_excluded() -> None:
     launches = Launches((crashes(2, "torch"), crashes(3, "a"), finishes))
-    sweep(launches, spec=BROUGHT)
+    sweep(launches, spec=WITH_USER_ARMS)
     assert launches.first_cases == [0, 3, 3]
     assert launches.excluded == [(), (), ("a",)]
 
 
 @pytest.mark.parametrize("index", [-1, 2, len(CASES)])
-def test_a_rank_that_is_late_has_the_case_it_is_in(index: int) -> None:
-    late = Position(rank=1, local_rank=1, host="h", pid=1, case_index=index, arm="a", phase="timed")
-    hang = hang_at(late, CASES, 9)
-    assert hang.case == (CASES[2].case if index == 2 else None)
-    assert (hang.case_index, hang.arm, hang.rank, hang.phase, hang.timeout_s) == (index, "a", 1, "timed", 9)
-    assert hang_at(replace(late, timeout_s=4), CASES, 9).timeout_s == 4
+def test_there_is_no_case_before_the_first_and_after_the_last(index: int) -> None:
+    assert case_at(CASES, index) == (CASES[2].case if index == 2 else None)

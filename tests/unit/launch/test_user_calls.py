@@ -1,4 +1,4 @@
-"""Where ranks that hang are in the user's code: real processes that sleep, asked for their stacks."""
+"""The call of the user's code in which a rank hangs: real processes that sleep and write their stacks on a signal."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ import pytest
 from nccl_bench.launch.user_calls import UserCall, find_user_call
 from nccl_bench.ranks.progress import STACKS_SIGNAL, Position, stacks_path
 
-# A rank as far as it matters here: `ours` waits in Python's own code, `users` in a call of the user's, which may wait
-# within another library's.
+# A minimal rank. With `ours` it waits in Python's own code, with `users` in the user's code, and with `waits` in a call
+# that the user's code made to Python's.
 RANK = """
 import faulthandler, sys, threading, time
 faulthandler.register({signal}, file=open(sys.argv[1], "w"), all_threads=True)
@@ -33,7 +33,7 @@ Start = Callable[[int, str], Position]
 
 @pytest.fixture
 def start(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Start]:
-    """Start a rank that does this."""
+    """Start a rank that runs one of the functions in ``RANK``."""
     monkeypatch.chdir(tmp_path)
     (tmp_path / "mine.py").write_text(MINE, encoding="utf-8")
     processes: list[subprocess.Popen[str]] = []
@@ -53,25 +53,24 @@ def start(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Start]:
         process.communicate()
 
 
-def test_the_rank_that_is_in_the_user_s_own_code_is_told_before_one_that_waits_from_there(
+def test_a_rank_in_the_users_own_code_comes_before_a_rank_that_waits_in_a_call_from_there(
     start: Start, tmp_path: Path
 ) -> None:
     ranks = [start(0, "waits"), start(1, "users")]
-    assert find_user_call(ranks, ranks[0], tmp_path) == UserCall(rank=1, where="sleeps (mine.py:4)", last=True)
+    assert find_user_call(ranks, ranks[0], tmp_path) == UserCall(rank=1, location="sleeps (mine.py:4)", innermost=True)
 
 
-def test_of_ranks_that_wait_alike_the_late_one_is_told(start: Start, tmp_path: Path) -> None:
+def test_of_ranks_that_wait_in_the_same_call_the_late_one_is_reported(start: Start, tmp_path: Path) -> None:
     ranks = [start(0, "waits"), start(1, "waits")]
-    assert find_user_call(ranks, ranks[1], tmp_path) == UserCall(rank=1, where="waits (mine.py:7)", last=False)
+    assert find_user_call(ranks, ranks[1], tmp_path) == UserCall(rank=1, location="waits (mine.py:7)", innermost=False)
 
 
-def test_where_nobody_is_in_code_of_the_user_s_there_is_nothing_to_tell(start: Start, tmp_path: Path) -> None:
+def test_without_a_rank_in_the_users_code_there_is_no_call(start: Start, tmp_path: Path) -> None:
     ranks = [start(0, "ours")]
-    found = find_user_call(ranks, ranks[0], tmp_path)
-    # The command line of a process is nobody's file.
-    assert found is None
+    # The frames of `python -c` have no file of the user.
+    assert find_user_call(ranks, ranks[0], tmp_path) is None
 
 
-def test_a_process_that_cannot_be_asked_is_left_alone(tmp_path: Path) -> None:
+def test_a_process_without_a_stacks_file_gets_no_signal(tmp_path: Path) -> None:
     me = Position(rank=0, local_rank=0, host=socket.gethostname(), pid=os.getpid())
     assert find_user_call([me], me, tmp_path) is None

@@ -1,4 +1,4 @@
-"""A proof over scripted launches: what a hang, a crash and a voluntary end say; no process is started."""
+"""A verification over scripted launches that finish, hang, crash or leave. No process is started."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from nccl_bench.catalog.probes import DETECTOR
 from nccl_bench.config.verification import VerifyConfig, resolve
 from nccl_bench.errors import ExitCode, SetupError
 from nccl_bench.launch import supervise as supervise_module
-from nccl_bench.launch import verification as prove_module
+from nccl_bench.launch import verification as verification_module
 from nccl_bench.launch.supervise import supervise
 from nccl_bench.launch.torchrun import LaunchConfig
 from nccl_bench.launch.verification import run_verification
@@ -30,21 +30,21 @@ CONFIG: VerifyConfig = resolve(
 )
 TOGETHER, ALONE = group_by_launch(CONFIG)
 FREE, TORCH = (ArmProbe(arm=arm, probe="producer") for arm in ("stream-free", "torch"))
-# What a launch does from the specification's first cell on; returns torchrun's exit code, None for one that goes on.
+# The work of a launch from the first arm probe on. It returns torchrun's exit code, or None if torchrun still runs.
 Act = Callable[[VerificationSpec], int | None]
 
 
-def made(cell: ArmProbe) -> Finding:
-    """A finding without trouble: only the detector fails."""
+def normal_finding(cell: ArmProbe) -> Finding:
+    """Return a finding that passes, or for the detector one that fails."""
     failed = 7 * (cell.arm == DETECTOR)
     detail = "late" if failed else None
     return Finding(arm=cell.arm, probe=cell.probe, trials=8, failed=failed, raced=failed, detail=detail)
 
 
 def ranks(spec: VerificationSpec, index: int, deadline_s: float = 60) -> list[Progress]:
-    """Both ranks within the cell at ``index``, those before it done."""
+    """Return both ranks in the arm probe at ``index``, after the findings of those before it."""
     for cell in spec.arm_probes[spec.first : max(index, 0)]:
-        append_finding(Path(spec.findings), made(cell))
+        append_finding(Path(spec.findings), normal_finding(cell))
     assert spec.scratch is not None
     progresses = [Progress(Path(spec.scratch), rank, rank) for rank in (0, 1)]
     for progress in progresses:
@@ -84,7 +84,7 @@ def crashes(index: int, *findings: Finding) -> Act:
 
 
 def leaves(index: int, finding: Finding) -> Act:
-    """All ranks end with exit code 0 behind a finding."""
+    """End all ranks with exit code 0 after a finding."""
 
     def act(spec: VerificationSpec) -> int | None:
         ranks(spec, index)
@@ -96,7 +96,7 @@ def leaves(index: int, finding: Finding) -> Act:
 
 @dataclass
 class Scripted:
-    """Stands in for ``Job``: the n-th launch does the n-th act."""
+    """A stand-in for ``Job``: launch number n does act number n."""
 
     acts: Sequence[Act]
     specs: list[VerificationSpec] = field(default_factory=list)
@@ -120,60 +120,60 @@ class Scripted:
 
 
 @dataclass(frozen=True)
-class Proven:
-    proof: Verification
+class Verified:
+    verification: Verification
     scripted: Scripted
     seen: list[list[Position]]
 
     def of(self, cell: ArmProbe) -> Judgement:
-        (found,) = (j for j in self.proof.judgements if (j.arm, j.probe) == (cell.arm, cell.probe))
-        return found
+        (judgement,) = (j for j in self.verification.judgements if (j.arm, j.probe) == (cell.arm, cell.probe))
+        return judgement
 
     def finding(self, cell: ArmProbe) -> Finding:
-        found = self.of(cell).finding
-        assert found is not None
-        return found
+        finding = self.of(cell).finding
+        assert finding is not None
+        return finding
 
 
 @pytest.fixture
-def prove(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Callable[..., Proven]:
+def verify(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Callable[..., Verified]:
     monkeypatch.setattr(supervise_module, "POLL_S", 0.001)
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
 
-    def run(*acts: Act, config: VerifyConfig = CONFIG) -> Proven:
+    def run(*acts: Act, config: VerifyConfig = CONFIG) -> Verified:
         scripted, seen = Scripted(acts), list[list[Position]]()
-        monkeypatch.setattr(prove_module, "supervise", partial(supervise, start=scripted))
+        monkeypatch.setattr(verification_module, "supervise", partial(supervise, start=scripted))
         try:
-            proof = run_verification(config, LaunchConfig(nproc=2), on_progress=seen.append)
+            verification = run_verification(config, LaunchConfig(nproc=2), on_progress=seen.append)
         finally:
             assert list(tmp_path.iterdir()) == []
         assert len(scripted.specs) == len(acts)
-        return Proven(proof, scripted, seen)
+        return Verified(verification, scripted, seen)
 
     return run
 
 
-def test_without_trouble_every_group_of_cells_is_one_launch(prove: Callable[..., Proven]) -> None:
-    proven = prove(finishes, finishes)
-    assert proven.scripted.started == [(TOGETHER, 0), (ALONE, 0)]
-    assert len({spec.findings for spec in proven.scripted.specs}) == 1
-    assert proven.proof.world_size == 2
+def test_without_failures_every_group_of_arm_probes_is_one_launch(verify: Callable[..., Verified]) -> None:
+    verified = verify(finishes, finishes)
+    assert verified.scripted.started == [(TOGETHER, 0), (ALONE, 0)]
+    assert len({spec.findings for spec in verified.scripted.specs}) == 1
+    assert verified.verification.world_size == 2
     for cell in (*TOGETHER, *ALONE):
-        assert proven.finding(cell) == made(cell)
-    assert {j.status for j in proven.proof.judgements} == {ProbeStatus.PASS, ProbeStatus.CAUGHT}
+        assert verified.finding(cell) == normal_finding(cell)
+    assert {j.status for j in verified.verification.judgements} == {ProbeStatus.PASS, ProbeStatus.CAUGHT}
 
 
-def test_positions_count_the_cells_of_all_launches(prove: Callable[..., Proven]) -> None:
-    proven = prove(finishes, hangs(1), finishes)
-    indices = list(dict.fromkeys(position.case_index for positions in proven.seen for position in positions))
+def test_positions_count_the_arm_probes_of_all_launches(verify: Callable[..., Verified]) -> None:
+    verified = verify(finishes, hangs(1), finishes)
+    indices = list(dict.fromkeys(position.case_index for positions in verified.seen for position in positions))
     assert indices == [len(TOGETHER), len(TOGETHER) + 1, len(TOGETHER) + len(ALONE)]
 
 
-def test_a_hang_is_a_failed_probe_and_the_rest_goes_on(prove: Callable[..., Proven]) -> None:
-    proven = prove(hangs(1), finishes, finishes)
-    assert proven.scripted.started == [(TOGETHER, 0), (TOGETHER, 2), (ALONE, 0)]
-    host = proven.seen[0][0].host
-    assert proven.finding(TORCH) == Finding(
+def test_a_hang_is_a_failed_probe_and_the_next_launch_does_the_rest(verify: Callable[..., Verified]) -> None:
+    verified = verify(hangs(1), finishes, finishes)
+    assert verified.scripted.started == [(TOGETHER, 0), (TOGETHER, 2), (ALONE, 0)]
+    host = verified.seen[0][0].host
+    assert verified.finding(TORCH) == Finding(
         arm="torch",
         probe="producer",
         trials=1,
@@ -181,91 +181,91 @@ def test_a_hang_is_a_failed_probe_and_the_rest_goes_on(prove: Callable[..., Prov
         detail=f"rank 0 on {host} hung in producer all_reduce for -1 s",
         broken=True,
     )
-    failed = [(j.arm, j.probe) for j in proven.proof.judgements if j.status is ProbeStatus.FAIL]
+    failed = [(j.arm, j.probe) for j in verified.verification.judgements if j.status is ProbeStatus.FAIL]
     assert failed == [("torch", "producer")]
-    assert not proven.proof.blind
+    assert not verified.verification.blind
 
 
-def test_a_crash_is_a_failed_probe_that_says_what_ended_it(prove: Callable[..., Proven]) -> None:
-    proven = prove(crashes(0), crashes(1), finishes, finishes)
-    assert proven.scripted.started == [(TOGETHER, 0), (TOGETHER, 1), (TOGETHER, 2), (ALONE, 0)]
+def test_a_crash_is_a_failed_probe_with_the_error_that_ended_it(verify: Callable[..., Verified]) -> None:
+    verified = verify(crashes(0), crashes(1), finishes, finishes)
+    assert verified.scripted.started == [(TOGETHER, 0), (TOGETHER, 1), (TOGETHER, 2), (ALONE, 0)]
     for cell in (FREE, TORCH):
-        found = proven.finding(cell)
-        assert (found.trials, found.failed, found.broken) == (1, 1, True)
-        assert (found.detail or "").endswith("ended with exit code 3: ValueError: broken")
-        assert proven.of(cell).status is ProbeStatus.FAIL
+        finding = verified.finding(cell)
+        assert (finding.trials, finding.failed, finding.broken) == (1, 1, True)
+        assert (finding.detail or "").endswith("ended with exit code 3: ValueError: broken")
+        assert verified.of(cell).status is ProbeStatus.FAIL
 
 
-def test_a_crash_behind_a_finding_takes_its_place(prove: Callable[..., Proven]) -> None:
-    proven = prove(crashes(1, made(TORCH)), finishes, finishes)
-    found = proven.finding(TORCH)
-    assert (found.trials, found.failed, found.broken) == (1, 1, True)
-    assert "ValueError: broken" in (found.detail or "")
+def test_a_crash_after_a_finding_replaces_it(verify: Callable[..., Verified]) -> None:
+    verified = verify(crashes(1, normal_finding(TORCH)), finishes, finishes)
+    finding = verified.finding(TORCH)
+    assert (finding.trials, finding.failed, finding.broken) == (1, 1, True)
+    assert "ValueError: broken" in (finding.detail or "")
 
 
-def test_every_launch_is_told_of_the_breaks_of_those_before(prove: Callable[..., Proven]) -> None:
+def test_every_launch_can_read_the_breaks_of_earlier_launches(verify: Callable[..., Verified]) -> None:
     config = replace(CONFIG, arms=("torch",), probes=("producer", "state", "capture"))
-    told: list[frozenset[str]] = []
+    given_up: list[frozenset[str]] = []
 
     def noting(act: Act) -> Act:
         def noted(spec: VerificationSpec) -> int | None:
-            told.append(frozenset(find_given_up_arms(read_findings(Path(spec.findings)))))
+            given_up.append(frozenset(find_given_up_arms(read_findings(Path(spec.findings)))))
             return act(spec)
 
         return noted
 
     # `capture` has a launch of its own.
-    proven = prove(*map(noting, (crashes(0), hangs(1), finishes, crashes(0), finishes)), config=config)
-    assert told == [frozenset()] * 4 + [frozenset({"torch"})]
-    assert {j.probe for j in proven.proof.judgements if j.finding and j.finding.broken} == set(config.probes)
+    verified = verify(*map(noting, (crashes(0), hangs(1), finishes, crashes(0), finishes)), config=config)
+    assert given_up == [frozenset()] * 4 + [frozenset({"torch"})]
+    assert {j.probe for j in verified.verification.judgements if j.finding and j.finding.broken} == set(config.probes)
 
 
-def test_an_arm_that_cannot_be_made_costs_one_launch(prove: Callable[..., Proven]) -> None:
+def test_an_arm_that_cannot_be_made_costs_one_launch(verify: Callable[..., Verified]) -> None:
     config = replace(CONFIG, arms=("torch",), probes=("producer", "state", "many"))
     why = Finding(
         arm="torch", probe="producer", trials=1, failed=1, detail="the arm torch: no", broken=True, unmade=True
     )
-    proven = prove(crashes(0, why), finishes, config=config)
-    cells, first = proven.scripted.started[1]
+    verified = verify(crashes(0, why), finishes, config=config)
+    cells, first = verified.scripted.started[1]
     assert cells[first].arm == DETECTOR
-    of_torch = [j for j in proven.proof.judgements if j.arm == "torch"]
+    of_torch = [j for j in verified.verification.judgements if j.arm == "torch"]
     assert [(j.probe, j.status, j.finding) for j in of_torch] == [
         (probe, ProbeStatus.ERROR, replace(why, probe=probe)) for probe in config.probes
     ]
-    assert proven.proof.exit_code is ExitCode.SETUP
+    assert verified.verification.exit_code is ExitCode.SETUP
 
 
 def failing(cell: ArmProbe) -> Finding:
     return Finding(arm=cell.arm, probe=cell.probe, trials=8, failed=3, detail="wrong")
 
 
-def test_ranks_that_leave_behind_a_failed_dangerous_probe_did_not_crash(prove: Callable[..., Proven]) -> None:
-    proven = prove(finishes, leaves(0, failing(ALONE[0])), finishes)
-    assert proven.scripted.started == [(TOGETHER, 0), (ALONE, 0), (ALONE, 1)]
-    assert proven.finding(ALONE[0]) == failing(ALONE[0])
-    assert proven.of(ALONE[1]).status is ProbeStatus.PASS
+def test_ranks_may_end_after_a_dangerous_probe_failed(verify: Callable[..., Verified]) -> None:
+    verified = verify(finishes, leaves(0, failing(ALONE[0])), finishes)
+    assert verified.scripted.started == [(TOGETHER, 0), (ALONE, 0), (ALONE, 1)]
+    assert verified.finding(ALONE[0]) == failing(ALONE[0])
+    assert verified.of(ALONE[1]).status is ProbeStatus.PASS
 
 
-def test_ranks_that_leave_without_a_reason_did(prove: Callable[..., Proven]) -> None:
-    # Behind a probe that is not dangerous, and behind one that passed.
-    proven = prove(leaves(0, failing(FREE)), finishes, leaves(1, made(ALONE[1])), finishes)
+def test_ranks_that_end_after_any_other_probe_have_crashed(verify: Callable[..., Verified]) -> None:
+    # After a probe that is not dangerous, and after a dangerous one that passed.
+    verified = verify(leaves(0, failing(FREE)), finishes, leaves(1, normal_finding(ALONE[1])), finishes)
     for cell in (FREE, ALONE[1]):
-        found = proven.finding(cell)
-        assert (found.failed, found.broken) == (1, True)
-        assert "ended before its last case, with exit code 0" in (found.detail or "")
+        finding = verified.finding(cell)
+        assert (finding.failed, finding.broken) == (1, True)
+        assert "ended before its last case, with exit code 0" in (finding.detail or "")
 
 
-def test_what_breaks_behind_the_last_cell_is_said_and_no_probe_s_fault(
-    prove: Callable[..., Proven], monkeypatch: pytest.MonkeyPatch
+def test_a_hang_after_the_last_probe_is_a_note_and_fails_no_probe(
+    verify: Callable[..., Verified], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(supervise_module, "EXIT_S", 0.0)
-    proven = prove(stays, finishes)
-    assert not proven.finding(TOGETHER[-1]).broken
-    (note,) = proven.proof.notes
+    verified = verify(stays, finishes)
+    assert not verified.finding(TOGETHER[-1]).broken
+    (note,) = verified.verification.notes
     assert note.startswith("After its last probe rank ")
     assert "hung in exit for 0 s" in note
 
 
-def test_ranks_that_do_not_get_past_set_up_end_the_proof(prove: Callable[..., Proven]) -> None:
-    with pytest.raises(SetupError, match=r"did not get past set-up: rank 1 on .* ValueError: broken"):
-        prove(finishes, crashes(-1))
+def test_ranks_that_do_not_finish_their_set_up_end_the_verification(verify: Callable[..., Verified]) -> None:
+    with pytest.raises(SetupError, match=r"did not finish their set-up: rank 1 on .* ValueError: broken"):
+        verify(finishes, crashes(-1))

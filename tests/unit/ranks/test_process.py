@@ -1,4 +1,4 @@
-"""A rank's process around what it does, with its end caught."""
+"""The process of a rank around its work; the end of the process is replaced by an exception."""
 
 from __future__ import annotations
 
@@ -13,21 +13,21 @@ from nccl_bench.ranks.process import run_rank
 from nccl_bench.ranks.progress import Progress, read_positions
 
 
-class Left(BaseException):
-    """The process has ended."""
+class Ended(BaseException):
+    """Raised where the process would end."""
 
 
 @pytest.fixture(autouse=True)
 def rank_3(monkeypatch: pytest.MonkeyPatch) -> None:
     def leave(code: int) -> None:
-        raise Left(code)
+        raise Ended(code)
 
     monkeypatch.setattr(os, "_exit", leave)
     monkeypatch.setenv("RANK", "3")
     monkeypatch.setenv("LOCAL_RANK", "1")
 
 
-def test_a_body_that_returns_has_told_where_it_was(tmp_path: Path) -> None:
+def test_a_body_that_returns_leaves_a_position_and_no_failure(tmp_path: Path) -> None:
     run_rank(tmp_path, Progress.finish)
     (position,) = read_positions(tmp_path)
     assert (position.rank, position.local_rank, position.done) == (3, 1, True)
@@ -38,16 +38,16 @@ def test_a_body_that_returns_has_told_where_it_was(tmp_path: Path) -> None:
     ("error", "code"),
     [(UsageError("planted"), ExitCode.USAGE), (ValueError("planted"), ExitCode.SETUP), (KeyboardInterrupt(), 3)],
 )
-def test_whatever_a_body_raises_is_left_and_ends_the_process(
+def test_an_exception_of_the_body_leaves_a_failure_and_ends_the_process(
     error: BaseException, code: int, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     def body(progress: Progress) -> None:
         progress.update(case_index=2, arm="torch", phase="timed", deadline_s=None)
         raise error
 
-    with pytest.raises(Left) as left:
+    with pytest.raises(Ended) as ended:
         run_rank(tmp_path, body)
-    assert left.value.args == (code,)
+    assert ended.value.args == (code,)
     (failure,) = read_failures(tmp_path)
     assert (failure.rank, failure.case_index, failure.arm, failure.exit_code) == (3, 2, "torch", code)
     assert (failure.kind, failure.message) == (type(error).__name__, str(error))

@@ -1,4 +1,4 @@
-"""What launcher and workers tell each other."""
+"""Specifications, positions and failures, as one process writes them and another reads them."""
 
 from __future__ import annotations
 
@@ -19,17 +19,17 @@ def at(rank: int, step: int, deadline: float | None, *, done: bool = False) -> P
     return Position(rank=rank, local_rank=rank, host="h", pid=1, step=step, deadline=deadline, done=done)
 
 
-def test_a_spec_is_read_back_equal(tmp_path: Path) -> None:
+def test_a_specification_is_read_as_it_was_written(tmp_path: Path) -> None:
     config = resolve("cuda", {"sizes": "8:64:x2", "ops_per_batch": 3, "nccl_library": "/a/b.so", "timeout_s": 7})
     spec = WorkerSpec(config=config, run_dir=None, scratch=str(tmp_path), first_case=4)
     spec.write(tmp_path / "spec.json")
     assert WorkerSpec.read(tmp_path / "spec.json") == spec
 
 
-def test_the_copy_for_one_launch_differs_in_its_scratch_directory_and_its_first_case() -> None:
+def test_the_copy_for_a_launch_has_its_own_scratch_directory_and_first_case() -> None:
     before = time.monotonic()
     spec = WorkerSpec(config=resolve("cpu", {"timeout_s": 7}), run_dir="/run", scratch=None, first_case=0)
-    # A relaunch goes on with the time of the whole run.
+    # The time limit is for the whole run, so a relaunch keeps the start.
     assert before <= spec.started <= time.monotonic()
     assert spec.for_launch("/there", 4) == WorkerSpec(
         config=spec.config, run_dir="/run", scratch="/there", first_case=4, started=spec.started
@@ -37,7 +37,7 @@ def test_the_copy_for_one_launch_differs_in_its_scratch_directory_and_its_first_
     assert (spec.scratch, spec.first_case) == (None, 0)
 
 
-def test_the_launcher_reads_the_position_a_worker_wrote(tmp_path: Path) -> None:
+def test_the_launcher_reads_the_position_that_a_rank_wrote(tmp_path: Path) -> None:
     progress = Progress(tmp_path, rank=3, local_rank=1)
     before = time.monotonic()
     progress.update(case_index=2, arm="torch", phase="timed", deadline_s=5.0)
@@ -50,7 +50,7 @@ def test_the_launcher_reads_the_position_a_worker_wrote(tmp_path: Path) -> None:
     assert position.timeout_s == 5
 
 
-def test_no_deadline_keeps_the_last_one_and_finish_is_seen(tmp_path: Path) -> None:
+def test_an_update_without_a_deadline_keeps_the_last_one_and_finish_marks_the_end(tmp_path: Path) -> None:
     progress = Progress(tmp_path, rank=0, local_rank=0)
     progress.update(case_index=0, arm="a", phase="warm-up", deadline_s=60)
     deadline = progress.position.deadline
@@ -63,20 +63,20 @@ def test_no_deadline_keeps_the_last_one_and_finish_is_seen(tmp_path: Path) -> No
     assert position.arm == "b"
 
 
-def test_without_scratch_the_position_is_kept_in_memory() -> None:
+def test_without_a_scratch_directory_the_position_is_kept_in_memory() -> None:
     progress = Progress(None, rank=0, local_rank=0)
     progress.update(case_index=1, arm="a", phase="timed", deadline_s=1)
     assert progress.position.case_index == 1
 
 
-def test_a_long_record_leaves_nothing_behind_in_a_short_one(tmp_path: Path) -> None:
+def test_a_short_record_overwrites_all_of_a_long_one(tmp_path: Path) -> None:
     progress = Progress(tmp_path, rank=0, local_rank=0)
     progress.update(case_index=123456, arm="a" * 60, phase="b" * 60, deadline_s=60)
     progress.update(case_index=1, arm="a", phase="b", deadline_s=60)
     assert read_positions(tmp_path) == [progress.position]
 
 
-def test_unwritten_and_torn_positions_are_left_out(tmp_path: Path) -> None:
+def test_empty_and_partly_written_positions_are_left_out(tmp_path: Path) -> None:
     whole = Progress(tmp_path, rank=0, local_rank=0)
     whole.update(case_index=0, arm="a", phase="timed", deadline_s=60)
     Progress(tmp_path, rank=1, local_rank=1)
@@ -92,14 +92,14 @@ def test_unwritten_and_torn_positions_are_left_out(tmp_path: Path) -> None:
     assert [position.rank for position in read_positions(tmp_path)] == [0]
 
 
-def test_positions_come_by_rank(tmp_path: Path) -> None:
+def test_positions_are_sorted_by_rank(tmp_path: Path) -> None:
     for rank in (10, 2, 0):
         Progress(tmp_path, rank, rank).finish()
     assert [position.rank for position in read_positions(tmp_path)] == [0, 2, 10]
 
 
 @pytest.mark.parametrize(
-    ("positions", "culprit"),
+    ("positions", "late_rank"),
     [
         ([at(0, 5, 99.0), at(1, 5, 101.0)], 0),
         ([at(0, 5, 99.0), at(1, 4, 101.0)], 1),
@@ -111,27 +111,27 @@ def test_positions_come_by_rank(tmp_path: Path) -> None:
         ([], None),
     ],
 )
-def test_the_rank_behind_is_the_culprit_once_any_deadline_passed(
-    positions: list[Position], culprit: int | None
+def test_the_rank_with_the_fewest_steps_is_late_once_any_deadline_has_passed(
+    positions: list[Position], late_rank: int | None
 ) -> None:
-    found = find_overdue(positions, now=100.0)
-    assert (found.rank if found else None) == culprit
+    late = find_overdue(positions, now=100.0)
+    assert (late.rank if late else None) == late_rank
 
 
-def test_failures_are_read_first_one_first(tmp_path: Path) -> None:
+def test_failures_are_sorted_by_time(tmp_path: Path) -> None:
     second = Failure.of(ValueError("late"), at(0, 1, None))
     first = Failure.of(InterruptedRunError("a\nb\nc\nd\ne\nf"), at(1, 1, None))
     assert second.time <= first.time
     for failure, moment in ((second, 2.0), (first, 1.0)):
         Failure(**{name: getattr(failure, name) for name in Failure.__slots__} | {"time": moment}).write(tmp_path)
-    found = read_failures(tmp_path)
-    assert [(failure.rank, failure.kind, failure.exit_code) for failure in found] == [
+    failures = read_failures(tmp_path)
+    assert [(failure.rank, failure.kind, failure.exit_code) for failure in failures] == [
         (1, "InterruptedRunError", 130),
         (0, "ValueError", 3),
     ]
-    assert found[0].message == "b\nc\nd\ne\nf"
+    assert failures[0].message == "b\nc\nd\ne\nf"
 
 
-def test_a_failure_that_cannot_be_written_raises_nothing(tmp_path: Path) -> None:
+def test_a_failure_that_cannot_be_written_is_no_error(tmp_path: Path) -> None:
     Failure.of(ValueError("first"), at(0, 1, None)).write(tmp_path / "gone")
     assert read_failures(tmp_path) == []

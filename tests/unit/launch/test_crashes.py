@@ -1,0 +1,101 @@
+"""Which rank and which reason ``find_crash`` reports, from the files that a dead launch left. No processes."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import pytest
+
+from nccl_bench.launch.crashes import find_crash, tail
+from nccl_bench.ranks.failure import Failure
+from nccl_bench.ranks.progress import Position
+
+POSITIONS = [
+    Position(rank=rank, local_rank=rank, host="box", pid=1, case_index=4, arm="torch", step=9 - rank) for rank in (0, 1)
+]
+BLOCK = """[{index}]:
+  time      : 2030-01-01_00:00:{second:02}
+  host      : box.example
+  rank      : {rank} (local_rank: {rank})
+  exitcode  : {code} (pid: 123)
+  error_file: <N/A>
+  traceback : To enable traceback see: https://pytorch.org
+"""
+
+
+def leave(
+    scratch: Path, *exits: tuple[int, int], failures: tuple[tuple[int, float], ...] = (), seconds: Sequence[int] = ()
+) -> None:
+    """Write the files of torchrun and its ranks: ``exits`` are (rank, code), the first to end last."""
+    blocks = [
+        BLOCK.format(index=index, rank=rank, code=code, second=second)
+        for index, ((rank, code), second) in enumerate(zip(exits, seconds or [0] * len(exits), strict=True))
+    ]
+    (scratch / "torchrun.log").write_text("W0101 noise\n" + "".join(blocks) + "last line\n", encoding="utf-8")
+    for rank, _ in exits:
+        logs = scratch / "logs" / "abc_1" / "attempt_0" / str(rank)
+        logs.mkdir(parents=True)
+        (logs / "stderr.log").write_text("".join(f"line {n} of {rank}\n\n" for n in range(40)), encoding="utf-8")
+    for rank, moment in failures:
+        Failure(
+            rank=rank, host="box", case_index=5, arm="a", kind="ValueError", message="no", exit_code=3, time=moment
+        ).write(scratch)
+
+
+def test_the_earliest_exception_is_the_reason(tmp_path: Path) -> None:
+    leave(tmp_path, (1, -15), (0, 1), failures=((0, 2.0), (1, 1.0)))
+    crash = find_crash(tmp_path, POSITIONS, 1)
+    assert crash.message == "rank 1 on box ended with exit code 3: ValueError: no"
+    assert (crash.rank, crash.case_index, crash.arm) == (1, 5, "a")
+
+
+@pytest.mark.parametrize(("code", "name"), [(-11, "SIGSEGV"), (-9, "SIGKILL"), (-6, "SIGABRT")])
+def test_a_killed_rank_comes_before_the_exceptions_of_other_ranks(tmp_path: Path, code: int, name: str) -> None:
+    leave(tmp_path, (0, 3), (1, code), failures=((0, 1.0),))
+    crash = find_crash(tmp_path, POSITIONS, 1)
+    assert (crash.rank, crash.host, crash.case_index, crash.arm) == (1, "box", 4, "torch")
+    assert crash.message.startswith(f"rank 1 on box was killed by {name}")
+    assert crash.message.endswith("line 35 of 1\nline 36 of 1\nline 37 of 1\nline 38 of 1\nline 39 of 1")
+    assert "line 34" not in crash.message
+
+
+def test_a_killed_rank_is_the_reason_though_torchrun_noticed_another_rank_first(tmp_path: Path) -> None:
+    leave(tmp_path, (1, -9), (0, 3), failures=((0, 1.0),), seconds=(1, 0))
+    assert find_crash(tmp_path, POSITIONS, 1).message.startswith("rank 1 on box was killed by SIGKILL")
+
+
+def test_a_rank_that_torchrun_killed_later_is_not_the_reason(tmp_path: Path) -> None:
+    leave(tmp_path, (1, -9), (0, 3), failures=((0, 1.0),), seconds=(2, 0))
+    assert "ValueError" in find_crash(tmp_path, POSITIONS, 1).message
+
+
+def test_an_exception_comes_before_the_abort_of_the_same_rank(tmp_path: Path) -> None:
+    leave(tmp_path, (1, -15), (0, -6), failures=((0, 1.0),))
+    assert "ValueError" in find_crash(tmp_path, POSITIONS, 1).message
+
+
+def test_the_sigterm_of_torchrun_is_not_the_reason(tmp_path: Path) -> None:
+    leave(tmp_path, (0, -15), failures=((1, 1.0),))
+    assert find_crash(tmp_path, POSITIONS, 1).rank == 1
+
+
+def test_a_rank_without_an_exception_is_reported_with_its_exit_code_and_stderr(tmp_path: Path) -> None:
+    leave(tmp_path, (1, 17))
+    assert find_crash(tmp_path, POSITIONS, 1).message.startswith("rank 1 on box ended with exit code 17:\nline 35")
+
+
+def test_without_any_rank_the_log_of_torchrun_is_quoted(tmp_path: Path) -> None:
+    leave(tmp_path)
+    crash = find_crash(tmp_path, [], 2)
+    assert crash.case_index == -1
+    assert "torchrun ended with exit code 2:\nW0101 noise\nlast line" in crash.message
+
+
+def test_exit_code_0_before_the_last_case_is_a_crash(tmp_path: Path) -> None:
+    leave(tmp_path)
+    assert find_crash(tmp_path, POSITIONS, 0).message == "rank 1 on box ended before its last case, with exit code 0"
+
+
+def test_the_tail_of_a_missing_file_is_empty(tmp_path: Path) -> None:
+    assert tail(None) == tail(tmp_path / "absent") == ""
