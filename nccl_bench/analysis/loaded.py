@@ -14,7 +14,7 @@ from nccl_bench.catalog.arms import TWIN_SUFFIX
 from nccl_bench.catalog.cases import Case
 from nccl_bench.catalog.timings import Timing
 from nccl_bench.errors import ExitCode
-from nccl_bench.records.importers import nccl_tests
+from nccl_bench.records import importers
 from nccl_bench.records.run import RUN, SUMMARY, Run
 from nccl_bench.records.schema import Crash, Hang, Samples, Status
 from nccl_bench.records.summary_csv import NUMBERS, read_summary
@@ -59,7 +59,7 @@ def load(path: Path) -> Loaded:
         return _of_run(Run.load(path), path)
     if path.suffix == ".csv":
         return _of_csv(path)
-    imported = nccl_tests.read(path)
+    imported = importers.read(path)
     return _of_run(Run(meta=imported.meta(), lines=imported.lines), path)
 
 

@@ -7,7 +7,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from itertools import combinations
 from typing import Any
 
-from nccl_bench.records.importers.nccl_tests import ARM, OverRanks
+from nccl_bench.records.importers import OverRanks
+from nccl_bench.records.run import is_import
 
 # A device in the matrix of `nvidia-smi topo -m`.
 _GPU = re.compile(r"GPU(\d+)")
@@ -62,7 +63,7 @@ def versions(runs: Sequence[tuple[str, Mapping[str, Any]]]) -> Iterator[str]:
     """A line where ``runs``, by name, were measured by different versions of this program, or of what it records."""
     names: dict[str, list[str]] = {}
     for name, meta in runs:
-        if "version" in meta and meta["config"].get("baseline") != ARM:
+        if "version" in meta and not is_import(meta):
             names.setdefault(f"{meta['version']} with schema {meta.get('schema')}", []).append(name)
     if len(names) > 1:
         yield "measured by different versions of nccl-bench, which may measure differently: " + "; ".join(
@@ -86,7 +87,7 @@ def over_ranks(runs: Sequence[tuple[str, Mapping[str, Any]]]) -> Iterator[str]:
 
 def over_ranks_of(meta: Mapping[str, Any]) -> OverRanks | None:
     """What a run's times are of its ranks'; ``None`` where an import does not tell."""
-    if meta["config"].get("baseline") != ARM:
+    if not is_import(meta):
         return OverRanks.MAXIMUM
     kind = meta["config"].get("over_ranks")
     return OverRanks(kind) if kind in list(OverRanks) else None

@@ -26,7 +26,7 @@ def import_(
     results, which are recorded all the same.
     """
     from nccl_bench.analysis.summary import failures
-    from nccl_bench.records.importers.nccl_tests import merged, read
+    from nccl_bench.records.importers import merge, read
     from nccl_bench.records.run import Run
     from nccl_bench.records.store import RunStore
     from nccl_bench.report import notes
@@ -34,7 +34,7 @@ def import_(
 
     # A run's name has rules, and a run has them checked with the rest.
     resolve("cuda", {"name": name})
-    imported = merged([read(file) for file in files])
+    imported = merge([read(file) for file in files])
     meta = imported.meta(name)
     store = RunStore.create(
         out,

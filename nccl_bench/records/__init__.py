@@ -1,4 +1,4 @@
-"""What is written down: the lines of a run (``schema``), its directory (``store``) and the machine (``environment``).
+"""The files of a run: its lines (``schema``), its directory (``run`` reads, ``store`` writes) and its machine.
 
-Everything a report says has to follow from these files, and they have to be readable without torch or pandas.
+Every report is made from these files alone. They can be read without torch or pandas.
 """

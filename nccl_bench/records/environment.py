@@ -1,6 +1,6 @@
-"""What may explain why two runs differ: versions, machine, GPUs, NCCL's settings. Torch-free, by allow-list.
+"""Collect facts that may explain why two runs differ: versions, machine, GPUs, NCCL's settings. No torch.
 
-Only what is named here is recorded: an environment holds tokens and passwords, and results are made to be shared.
+Only what this module names is recorded: an environment holds tokens and passwords, and results are made to be shared.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ _VARIABLES = (
 )
 _PACKAGES = ("torch", "numpy", "pandas")
 _NCCL_PACKAGES = "nvidia-nccl"
-# Our key, nvidia-smi's field, and whether it is a number.
+# The key in run.json, the field of nvidia-smi, and whether it is a number.
 _GPU_FIELDS = (
     ("index", "index", True),
     ("name", "name", False),
@@ -42,14 +42,6 @@ _GPU_FIELDS = (
 _ANSI = re.compile(r"\x1b\[[0-9;]*[A-Za-z]")
 
 
-def _version(package: str) -> str | None:
-    """The installed version of ``package``, or ``None`` where it is not installed. Imports nothing of it."""
-    try:
-        return metadata.version(package)
-    except metadata.PackageNotFoundError:
-        return None
-
-
 def collect(
     environ: Mapping[str, str] = os.environ,
     *,
@@ -57,10 +49,10 @@ def collect(
     system_conf: Path = Path("/etc/nccl.conf"),
     timeout_s: float = 10.0,
 ) -> dict[str, object]:
-    """Plain data for ``run.json``; a key is absent where there is nothing to say.
+    """Return facts as plain data for ``run.json``; a fact that is not known is absent.
 
-    ``nvidia-smi`` is taken from ``environ``'s ``PATH`` and given ``timeout_s`` per query. It never raises for a
-    machine it cannot read: the reason is under ``gpu_query_error`` or ``nccl_conf_error``.
+    Calls ``nvidia-smi``, found by the ``PATH`` in ``environ``, and waits ``timeout_s`` for each query. Does not raise
+    if it fails: the reason is then under ``gpu_query_error`` or ``nccl_conf_error``.
     """
     facts: dict[str, object] = {
         "python": platform.python_version(),
@@ -69,7 +61,7 @@ def collect(
         "hostname": platform.node(),
         "cpu_count": os.cpu_count(),
         "packages": _packages(),
-        "variables": {name: value for name, value in sorted(environ.items()) if allowed(name)},
+        "variables": {name: value for name, value in sorted(environ.items()) if may_record(name)},
     }
     model = _cpu_model(cpuinfo)
     if model is not None:
@@ -77,15 +69,19 @@ def collect(
     return facts | _gpus(environ, timeout_s) | _nccl_conf(environ, system_conf)
 
 
-def allowed(name: str) -> bool:
-    """Whether the environment variable ``name`` may be recorded."""
+def may_record(name: str) -> bool:
+    """Return True if the value of the environment variable ``name`` may be recorded."""
     return name.startswith(_PREFIXES) or name in _VARIABLES
 
 
-def _packages() -> dict[str, str | None]:
-    names = {found.name for found in metadata.distributions() if found.name}
-    wanted = sorted(name for name in names if name in _PACKAGES or name.startswith(_NCCL_PACKAGES))
-    return {name: _version(name) for name in wanted}
+def _packages() -> dict[str, str]:
+    """Return the versions of installed packages, without importing them."""
+    versions: dict[str, str] = {}
+    for distribution in metadata.distributions():
+        name = distribution.name
+        if name and (name in _PACKAGES or name.startswith(_NCCL_PACKAGES)):
+            versions.setdefault(name, distribution.version)  # the first on the path is the one that is imported
+    return dict(sorted(versions.items()))
 
 
 def _cpu_model(cpuinfo: Path) -> str | None:
@@ -100,17 +96,17 @@ def _gpus(environ: Mapping[str, str], timeout_s: float) -> dict[str, object]:
     if program is None:
         return {}
 
-    def ask(*options: str) -> str:
+    def query(*options: str) -> str:
         return subprocess.run(
             [program, *options], capture_output=True, encoding="utf-8", errors="replace", timeout=timeout_s, check=True
         ).stdout
 
     try:
-        query = ",".join(field for _, field, _ in _GPU_FIELDS)
-        table = ask(f"--query-gpu={query}", "--format=csv,noheader,nounits")
-        topology = ask("topo", "-m")
+        fields = ",".join(field for _, field, _ in _GPU_FIELDS)
+        table = query(f"--query-gpu={fields}", "--format=csv,noheader,nounits")
+        topology = query("topo", "-m")
     except subprocess.CalledProcessError as error:
-        # nvidia-smi explains itself on stdout.
+        # nvidia-smi writes the reason to stdout.
         return {"gpu_query_error": f"{error}: {(error.stdout + error.stderr).strip()[:500]}"}
     except (OSError, subprocess.TimeoutExpired) as error:
         return {"gpu_query_error": str(error)}
@@ -119,7 +115,7 @@ def _gpus(environ: Mapping[str, str], timeout_s: float) -> dict[str, object]:
 
 
 def _gpu(row: list[str]) -> dict[str, object]:
-    """One line of the query; a value that this GPU does not report, such as ``[N/A]``, is absent."""
+    """Return one line of the query by key; a value that this GPU does not report, such as ``[N/A]``, is absent."""
     gpu: dict[str, object] = {}
     for (key, _, is_number), text in zip(_GPU_FIELDS, row, strict=False):
         if not is_number and not text.startswith("["):
@@ -130,9 +126,10 @@ def _gpu(row: list[str]) -> dict[str, object]:
 
 
 def _nccl_conf(environ: Mapping[str, str], system_conf: Path) -> dict[str, object]:
-    """The settings in NCCL's own files, the user's and then the system's, read as NCCL does (src/misc/param.cc).
+    """Return the settings in NCCL's own files, the user's first, read as NCCL does (src/misc/param.cc).
 
-    NCCL strips nothing, so ``NCCL_DEBUG = INFO`` sets a variable that nobody reads; the space shows here too.
+    NCCL strips no spaces: ``NCCL_DEBUG = INFO`` sets the variable ``"NCCL_DEBUG "``, which nothing reads. The spaces
+    are recorded too.
     """
     user_conf = environ.get("NCCL_CONF_FILE") or Path(environ.get("HOME", "/")) / ".nccl.conf"
     settings: dict[str, dict[str, str]] = {}
@@ -147,4 +144,4 @@ def _nccl_conf(environ: Mapping[str, str], system_conf: Path) -> dict[str, objec
 
 def _settings(text: str) -> dict[str, str]:
     pairs = (line.split("=", 1) for line in text.splitlines() if "=" in line and not line.startswith("#"))
-    return {name: value for name, value in pairs if allowed(name)}
+    return {name: value for name, value in pairs if may_record(name)}

@@ -1,8 +1,7 @@
-"""Reading the directory of a run, whoever wrote it and however it ended."""
+"""Read the directory of a run, whichever version wrote it and however the run ended."""
 
 from __future__ import annotations
 
-import math
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -12,7 +11,8 @@ from typing import Any
 from nccl_bench.catalog.arms import IMPORTED_ARMS
 from nccl_bench.catalog.cases import Case
 from nccl_bench.errors import RecordError
-from nccl_bench.records.schema import SCHEMA, Line, Samples, parse, parse_json
+from nccl_bench.records.decoding import decode, parse_json, read_text
+from nccl_bench.records.schema import SCHEMA, Line, Samples, parse
 from nccl_bench.records.upgrade import upgrade
 
 TOOL = "nccl-bench"
@@ -21,22 +21,21 @@ RUN, SAMPLES, SUMMARY = FILES = ("run.json", "samples.jsonl", "summary.csv")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Run:
-    """A run as read: ``meta`` is ``run.json``, ``lines`` the samples, ``warnings`` what was odd about the files."""
+    """A run as it was read from its directory."""
 
-    meta: Mapping[str, Any]
-    lines: tuple[Line, ...]
-    warnings: tuple[str, ...] = ()
+    meta: Mapping[str, Any]  # the content of run.json
+    lines: tuple[Line, ...]  # the lines of samples.jsonl, only the last attempt of each case
+    warnings: tuple[str, ...] = ()  # sentences about damage to the files
 
     @classmethod
     def load(cls, path: Path) -> Run:
-        """Read the directory ``path``; raises ``RecordError`` with the file, the line and what is wrong with it."""
+        """Read the directory ``path``; raise ``RecordError`` with the file, the line and what is wrong with it."""
         meta = read_meta(path)
         file = path / SAMPLES
-        text = _read_text(file)
-        *complete, rest = text.split("\n")
-        warnings = (
-            [f"{file} ends within line {len(complete) + 1}, which is ignored: its writer was killed"] if rest else []
-        )
+        *complete, rest = read_text(file).split("\n")
+        warnings: tuple[str, ...] = ()
+        if rest:
+            warnings = (f"{file} ends within line {len(complete) + 1}, which is ignored: its writer was killed",)
         lines = []
         for number, line in enumerate(complete, start=1):
             try:
@@ -45,7 +44,7 @@ class Run:
                 raise RecordError(f"{file}, line {number}: {error}") from error
         attempts = _attempts(lines)
         _refuse_repeats(lines, attempts, file)
-        return cls(meta=meta, lines=tuple(_last_attempts(lines, attempts)), warnings=tuple(warnings))
+        return cls(meta=meta, lines=tuple(_last_attempts(lines, attempts)), warnings=warnings)
 
     @property
     def world_size(self) -> int:
@@ -54,17 +53,17 @@ class Run:
 
     @property
     def device(self) -> str:
-        """``cuda`` or ``cpu``."""
+        """The kind of device: ``cuda`` or ``cpu``."""
         return str(self.meta["config"]["device"])
 
     @property
     def baseline(self) -> str:
-        """The arm that the others are compared with."""
+        """The name of the arm that the other arms are compared with."""
         return str(self.meta["config"]["baseline"])
 
     @property
     def arms(self) -> tuple[str, ...]:
-        """The arms of the run, baseline first."""
+        """The names of the arms, baseline first."""
         return tuple(dict.fromkeys((self.baseline, *self.meta["config"]["arms"])))
 
     @property
@@ -74,12 +73,15 @@ class Run:
 
 
 def is_import(meta: Mapping[str, Any]) -> bool:
-    """Return True if ``meta``, a ``run.json``, is of a run that another tool measured."""
+    """Return True if ``meta``, the content of a ``run.json``, is of a run that another tool measured."""
     return meta["config"].get("baseline") in IMPORTED_ARMS
 
 
 def _attempts(lines: Sequence[Line]) -> list[int]:
-    """Of each line how often its case had ended before it: a case is measured again behind a hang or a crash in it."""
+    """Return the number of the attempt that each line belongs to.
+
+    A case that ends in a hang or a crash is measured again. The line about the end belongs to the attempt that ended.
+    """
     ends: Counter[Case | None] = Counter()
     attempts = []
     for line in lines:
@@ -89,75 +91,66 @@ def _attempts(lines: Sequence[Line]) -> list[int]:
 
 
 def _refuse_repeats(lines: Sequence[Line], attempts: Sequence[int], file: Path) -> None:
-    """Raise where an attempt has a cell twice: of which run would it be?"""
+    """Raise ``RecordError`` if one attempt has samples of a case, arm and timing twice: they are of different runs."""
     seen = set()
     for number, (line, attempt) in enumerate(zip(lines, attempts, strict=True), start=1):
         if isinstance(line, Samples):
-            cell = (line.case, line.arm, line.timing, attempt)
-            if cell in seen:
+            key = (line.case, line.arm, line.timing, attempt)
+            if key in seen:
                 raise RecordError(f"{file}, line {number}: {line.arm!r} has {line.case.label} {line.timing} twice")
-            seen.add(cell)
+            seen.add(key)
 
 
 def _last_attempts(lines: Sequence[Line], attempts: Sequence[int]) -> Iterator[Line]:
-    """``lines`` without the samples of attempts before the last: rounds of two attempts are no pairs."""
+    """Yield ``lines`` without the samples of earlier attempts, whose rounds cannot be paired with the last one's."""
     last = {line.case: attempt for line, attempt in zip(lines, attempts, strict=True) if isinstance(line, Samples)}
     for line, attempt in zip(lines, attempts, strict=True):
         if not isinstance(line, Samples) or attempt == last[line.case]:
             yield line
 
 
-# What a report needs of run.json, and the type of each.
-_FIELDS: Mapping[tuple[str, ...], type] = {
-    ("name",): str,
-    ("started",): str,
-    ("status",): str,
-    ("version",): str,
-    ("left_out",): list,
-    ("environment",): dict,
-    ("config",): dict,
-    ("config", "device"): str,
-    ("config", "baseline"): str,
-    ("config", "arms"): list,
-    ("launch",): dict,
-    ("launch", "world_size"): int,
-}
-# The same of what may be missing, and of what lists hold.
-_OPTIONAL: Mapping[tuple[str, ...], type] = {
-    ("worker",): dict,
-    ("worker", "transport"): dict,
-    ("worker", "loop_cost_us"): float,
-    ("worker", "other_nccl_libraries"): list,
-    ("worker", "paths"): list,
-    ("worker", "user_arms"): list,
-    ("worker", "process_sets"): list,
-    ("worker", "unread_variables"): list,
-    ("worker", "registered"): dict,
-    ("environment", "gpus"): list,
-    ("environment", "hostnames"): list,
-    ("environment", "variables"): dict,
-}
-_ENTRIES: Mapping[tuple[str, ...], type] = {
-    ("left_out",): str,
-    ("config", "arms"): str,
-    ("environment", "gpus"): dict,
-    ("worker", "other_nccl_libraries"): str,
-    ("worker", "paths"): dict,
-    ("worker", "user_arms"): dict,
-    ("worker", "process_sets"): dict,
-    ("worker", "unread_variables"): str,
+# The fields of run.json that reports read, and their types.
+_FIELDS: Mapping[str, Any] = {
+    "name": str,
+    "started": str,
+    "status": str,
+    "version": str,
+    "left_out": list[str],
+    "environment": dict,
+    "environment.gpus": list[dict[str, Any]] | None,
+    "environment.hostnames": list | None,
+    "environment.variables": dict | None,
+    "config": dict,
+    "config.device": str,
+    "config.baseline": str,
+    "config.arms": list[str],
+    "launch": dict,
+    "launch.world_size": int,
+    "worker": dict | None,
+    "worker.transport": dict | None,
+    "worker.loop_cost_us": float | None,
+    "worker.other_nccl_libraries": list[str] | None,
+    "worker.paths": list[dict[str, Any]] | None,
+    "worker.user_arms": list[dict[str, Any]] | None,
+    "worker.process_sets": list[dict[str, Any]] | None,
+    "worker.unread_variables": list[str] | None,
+    "worker.registered": dict | None,
 }
 
 
 def read_meta(path: Path) -> dict[str, Any]:
-    """``run.json`` in ``path``; raises ``RecordError`` where there is none, or not one that this version reads."""
+    """Return the content of ``run.json`` in the directory ``path``, with the names of today's schema.
+
+    Raises ``RecordError`` if there is no such file or this version cannot read it.
+    """
     if not path.is_dir():
         raise RecordError(f"{path} is not a run: it is {'a file' if path.exists() else 'not there'}; give a directory")
     file = path / RUN
     if not file.exists():
         raise RecordError(f"{path} is not a run: it has no {RUN}")
+    text = read_text(file)
     try:
-        meta = parse_json(_read_text(file))
+        meta = parse_json(text)
     except RecordError as error:
         raise RecordError(f"{file}: {error}") from error
     if not isinstance(meta, dict) or meta.get("tool") != TOOL or not isinstance(meta.get("schema"), int):
@@ -168,30 +161,12 @@ def read_meta(path: Path) -> dict[str, Any]:
             f"up to {SCHEMA}: use that version or a later one"
         )
     meta = upgrade(meta)
-    for keys, expected in (*_FIELDS.items(), *_OPTIONAL.items()):
-        value = _at(meta, keys)
-        # JSON has no infinity, and 1e999 all the same.
-        if value in (math.inf, -math.inf):
-            raise RecordError(f"{file}: {'.'.join(keys)} is {value}: it has to be finite")
-        if not isinstance(value, expected) and not (keys in _OPTIONAL and value is None):
-            raise RecordError(f"{file}: {'.'.join(keys)} is {value!r}: it has to be {expected.__name__}")
-    for keys, expected in _ENTRIES.items():
-        for entry in _at(meta, keys) or ():
-            if not isinstance(entry, expected):
-                raise RecordError(f"{file}: {'.'.join(keys)} has {entry!r}: each has to be {expected.__name__}")
+    for name, expected in _FIELDS.items():
+        value: Any = meta
+        for key in name.split("."):
+            value = (value or {}).get(key)
+        try:
+            decode(expected, value, name)
+        except RecordError as error:
+            raise RecordError(f"{file}: {error}") from error
     return meta
-
-
-def _at(meta: Mapping[str, Any], keys: Sequence[str]) -> Any:
-    value: Any = meta
-    for key in keys:
-        value = (value or {}).get(key)
-    return value
-
-
-def _read_text(file: Path) -> str:
-    try:
-        return file.read_bytes().decode()
-    except (OSError, UnicodeDecodeError) as error:
-        reason = error.strerror if isinstance(error, OSError) else "it is not text"
-        raise RecordError(f"{file} cannot be read: {reason}") from error

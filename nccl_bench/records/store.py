@@ -1,7 +1,7 @@
-"""Writing the directory of a run: ``run.json`` about it, ``samples.jsonl`` as measured, ``summary.csv`` at the end.
+"""Write the directory of a run: ``run.json`` about the run, ``samples.jsonl``, and ``summary.csv`` at the end.
 
-All three exist before the first worker starts, so a bad path costs no measurement, and each sample is on its way to
-the disk as soon as it is measured, so a crash loses none.
+All three files exist before the first worker starts, so a path that cannot be written costs no measurement. Each line
+is written as soon as it is measured, so a crash loses none.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ from datetime import datetime
 from enum import StrEnum
 from io import RawIOBase
 from pathlib import Path
+from typing import Any
 
 from nccl_bench import __version__
 from nccl_bench.errors import RecordError, UsageError
@@ -23,9 +24,9 @@ from nccl_bench.records.schema import SCHEMA, Line, dump
 
 
 class RunStatus(StrEnum):
-    """How far a run came; one that was killed stays ``running``."""
+    """How far a run came."""
 
-    RUNNING = "running"
+    RUNNING = "running"  # also the status of a run whose launcher was killed
     COMPLETE = "complete"
     INTERRUPTED = "interrupted"
     FAILED = "failed"
@@ -33,13 +34,13 @@ class RunStatus(StrEnum):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RunStore:
-    """A run being written.
+    """The directory of a run that is being written.
 
-    Any process may make one of the same ``path``: files are opened for each write. Writers take turns (rank 0's
-    worker, then the launching process once no worker is alive); nothing here locks.
+    Several processes may have a store of the same directory, since files are opened for each write. They take turns:
+    rank 0's worker writes first, then the launching process when no worker is alive. Nothing is locked.
     """
 
-    path: Path
+    path: Path  # the directory
 
     @classmethod
     def create(
@@ -53,9 +54,10 @@ class RunStore:
         left_out: Sequence[str],
         environment: Mapping[str, object],
     ) -> RunStore:
-        """Make the directory ``out``, by default ``results/<YYYYmmdd-HHMMSS>-<name>``, and its files.
+        """Create the directory ``out``, by default ``results/<YYYYmmdd-HHMMSS>-<name>``, and its files.
 
-        Raises ``UsageError`` where it cannot be written or already holds a run: measured data is never overwritten.
+        Raises ``UsageError`` if the directory cannot be written or already holds a run: measured data is never
+        overwritten.
         """
         started = datetime.now().astimezone()
         path = out
@@ -72,44 +74,34 @@ class RunStore:
             where = path or "results"
             raise UsageError(f"{where} cannot be written: {error.strerror}; choose a directory with --out") from error
         store = cls(path=path.absolute())
-        store._replace(
-            RUN,
-            _pretty(
-                {
-                    "schema": SCHEMA,
-                    "tool": TOOL,
-                    "version": __version__,
-                    "name": name,
-                    "started": started.isoformat(timespec="seconds"),
-                    "finished": None,
-                    "status": RunStatus.RUNNING,
-                    "command": list(command),
-                    "config": dict(config),
-                    "launch": dict(launch),
-                    "left_out": list(left_out),
-                    "environment": dict(environment),
-                    "worker": None,
-                }
-            ),
+        meta = new_meta(
+            name=name,
+            started=started.isoformat(timespec="seconds"),
+            command=command,
+            config=config,
+            launch=launch,
+            left_out=left_out,
+            environment=environment,
         )
+        store._replace(RUN, _pretty(meta))
         return store
 
     def append(self, line: Line) -> None:
-        """Add ``line`` to ``samples.jsonl`` in one write; raises ``RecordError`` where that fails."""
+        """Add ``line`` to ``samples.jsonl`` in one write; raise ``RecordError`` if that fails."""
         data = dump(line).encode()
         with _writing(self.path / SAMPLES), (self.path / SAMPLES).open("a+b", buffering=0) as file:
             _drop_partial_line(file)
             if file.write(data) != len(data):
-                raise RecordError(f"{self.path / SAMPLES} took a part of a line only: is the disk full?")
+                raise RecordError(f"{self.path / SAMPLES} took only a part of a line: is the disk full?")
 
     def update(self, **changes: object) -> None:
-        """Replace fields of ``run.json``; a reader sees the old file or the new one, never a part."""
+        """Replace fields of ``run.json``; a reader sees the old file or the new file, never a part."""
         meta = read_meta(self.path)
         assert changes.keys() <= meta.keys(), f"not fields of run.json: {changes.keys() - meta.keys()}"
         self._replace(RUN, _pretty(meta | changes))
 
     def finish(self, status: RunStatus) -> None:
-        """Record how the run ended, and when."""
+        """Record in ``run.json`` how and when the run ended."""
         self.update(status=status, finished=datetime.now().astimezone().isoformat(timespec="seconds"))
 
     def write_summary(self, csv: str) -> None:
@@ -123,12 +115,43 @@ class RunStore:
             part.replace(self.path / name)
 
 
+def new_meta(
+    *,
+    name: str,
+    started: str,
+    config: Mapping[str, object],
+    launch: Mapping[str, object],
+    left_out: Sequence[str],
+    environment: Mapping[str, object],
+    command: Sequence[str] = (),
+    status: RunStatus = RunStatus.RUNNING,
+    finished: str | None = None,
+    worker: Mapping[str, object] | None = None,
+) -> dict[str, Any]:
+    """Return the content of a ``run.json``: everything that readers of a run need, in the order of the file."""
+    return {
+        "schema": SCHEMA,
+        "tool": TOOL,
+        "version": __version__,
+        "name": name,
+        "started": started,
+        "finished": finished,
+        "status": status,
+        "command": list(command),
+        "config": dict(config),
+        "launch": dict(launch),
+        "left_out": list(left_out),
+        "environment": dict(environment),
+        "worker": worker,
+    }
+
+
 def _pretty(meta: Mapping[str, object]) -> str:
     return json.dumps(meta, indent=2, allow_nan=False) + "\n"
 
 
 def _drop_partial_line(file: RawIOBase) -> None:
-    """A writer killed within its write leaves a part of a line, which would spoil the next one as well."""
+    """Remove the part of a line that a killed writer left at the end: the next line would become part of it."""
     size = file.seek(0, os.SEEK_END)
     if size == 0:
         return
@@ -139,7 +162,7 @@ def _drop_partial_line(file: RawIOBase) -> None:
 
 
 def _fresh(parent: Path, name: str) -> Path:
-    """A new directory in ``parent``: ``name``, or the first of ``name-2``, ``name-3``, ... that nobody has."""
+    """Create and return a directory in ``parent``: ``name``, or the first free one of ``name-2``, ``name-3``, ..."""
     parent.mkdir(parents=True, exist_ok=True)
     number = 1
     while True:

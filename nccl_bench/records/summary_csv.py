@@ -1,4 +1,4 @@
-"""Reading a ``summary.csv``: the medians of a run, where its directory is not at hand. No torch, no pandas."""
+"""Read a ``summary.csv``, which holds the medians of a run, without the run's directory. No torch, no pandas."""
 
 from __future__ import annotations
 
@@ -13,9 +13,10 @@ from nccl_bench.catalog.collectives import COLLECTIVES, Placement, RedOp
 from nccl_bench.catalog.dtypes import DTYPES
 from nccl_bench.catalog.timings import Timing
 from nccl_bench.errors import RecordError
+from nccl_bench.records.decoding import read_text
 from nccl_bench.records.schema import Crash, Hang, Skipped, Status
 
-# How the file has a number; whoever compares its times with others has to round those too.
+# The format of numbers in the file. Times that are compared with the file's times have to be rounded alike.
 NUMBERS = "%.8g"
 _STATUSES = (*Status, Skipped.kind, Hang.kind, Crash.kind)
 _NEEDED = (
@@ -26,22 +27,17 @@ _NEEDED = (
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Medians:
-    """``times_us`` by case, timing and arm; ``left_out`` counts the rows without one by status, ``ok`` among them."""
+    """The content of a ``summary.csv``."""
 
-    baseline: str
-    world_size: int
-    times_us: Mapping[tuple[Case, Timing, str], float]
-    left_out: Mapping[str, int]
+    baseline: str  # the name of the baseline's arm
+    world_size: int  # the number of ranks
+    times_us: Mapping[tuple[Case, Timing, str], float]  # median time per operation, by case, timing and arm
+    left_out: Mapping[str, int]  # number of rows without a time, by status; `ok` if no batch was kept
 
 
 def read_summary(path: Path) -> Medians:
-    """The medians in ``path``; raises ``RecordError`` with the line, what was got and what is needed."""
-    try:
-        text = path.read_bytes().decode()
-    except (OSError, UnicodeDecodeError) as error:
-        reason = error.strerror if isinstance(error, OSError) else "it is not text"
-        raise RecordError(f"{path} cannot be read: {reason}") from error
-    reader = csv.DictReader(text.splitlines(), strict=True)
+    """Return the medians in ``path``; raise ``RecordError`` with the line, what was got and what is needed."""
+    reader = csv.DictReader(read_text(path).splitlines(), strict=True)
     times: dict[tuple[Case, Timing, str], float] = {}
     baselines: dict[str, None] = {}
     world_sizes: dict[int, None] = {}
@@ -51,7 +47,7 @@ def read_summary(path: Path) -> Medians:
         if missing:
             raise RecordError(f"{path} is no summary of nccl-bench: it has no column {', '.join(missing)}")
         for row in reader:
-            # Cells beyond the header's, and those that are missing, are under, or are, None.
+            # DictReader files surplus cells under the key None, and gives missing cells the value None.
             if None in row or None in row.values():
                 raise ValueError(f"it does not have {len(reader.fieldnames or ())} cells as the first line does")
             _one_of(row["status"], _STATUSES, "status")
@@ -69,7 +65,10 @@ def read_summary(path: Path) -> Medians:
     if not times:
         raise RecordError(f"{path} has no measured row")
     if len(baselines) > 1 or len(world_sizes) > 1:
-        raise RecordError(f"{path} is of several runs: {len(baselines)} baselines, {len(world_sizes)} world sizes")
+        raise RecordError(
+            f"{path} holds several runs: it has {len(baselines)} baselines and {len(world_sizes)} world sizes, "
+            "and a summary of one run has one of each"
+        )
     return Medians(
         baseline=next(iter(baselines)), world_size=next(iter(world_sizes)), times_us=times, left_out=dict(left_out)
     )
@@ -96,7 +95,7 @@ def _one_of(text: str, known: Iterable[str], name: str) -> str:
 
 def _whole(row: Mapping[str, str], name: str, least: int) -> int:
     text = row[name]
-    # Python reads 1_0 and other scripts' digits as well, and refuses thousands of them.
+    # int() also accepts 1_0 and the digits of other scripts, and refuses texts of thousands of digits.
     if not (text.isascii() and text.isdecimal() and len(text) < 20 and int(text) >= least):
         raise ValueError(f"{name} is {text!r}: it has to be a whole number from {least}")
     return int(text)

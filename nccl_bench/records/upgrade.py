@@ -20,9 +20,9 @@ def upgrade(meta: dict[str, Any]) -> dict[str, Any]:
 
     The recorded schema number stays as it is: it says which version wrote the run.
     """
-    upgraded = dict(meta)
     if meta["schema"] >= 3:
-        return upgraded
+        return meta
+    upgraded = dict(meta)
     for place, old, new in _RENAMED_IN_3:
         holder = upgraded.get(place)
         if isinstance(holder, dict) and old in holder:

@@ -13,7 +13,7 @@ from nccl_bench.catalog.collectives import COLLECTIVES
 from nccl_bench.catalog.routes import Mode
 from nccl_bench.catalog.timings import TIMINGS, Timing
 from nccl_bench.config.sizes import format_size
-from nccl_bench.records.importers.nccl_tests import OverRanks
+from nccl_bench.records.importers import OverRanks
 from nccl_bench.records.run import Run
 from nccl_bench.records.schema import Crash, Hang, Registration, Samples, Skipped, Status
 from nccl_bench.report.layout import counted, significant
@@ -168,7 +168,7 @@ def run_doubts(run: Run, arms: Collection[str], baseline: str) -> Iterator[str]:
 
 def _imported_events(run: Run) -> Iterator[str]:
     cells = [line for line in run.lines if isinstance(line, Samples) and line.per_iteration is not None]
-    if cells and "source" in run.meta["config"]:
+    if cells and run.is_import:
         yield Doubt.IMPORTED_EVENTS.format(cells=counted(len(cells), "cell"))
 
 
@@ -229,7 +229,7 @@ def _arms_with(run: Run, *registrations: Registration) -> list[str]:
 
 def about(run: Run) -> str:
     """What the times are."""
-    if "source" not in run.meta["config"]:
+    if not run.is_import:
         return (
             f"Medians over rounds, each the slowest rank's. ratio = time / {run.baseline}'s time in the same round; "
             "below 1 is faster."

@@ -1,1 +1,53 @@
-"""Readers of what other tools wrote."""
+"""Readers of other tools' output, which becomes a run of one arm.
+
+``READERS`` is the table of tools. To add a tool, write a module or a folder beside ``nccl_tests``, give it a row here
+and add its name to ``catalog.arms.IMPORTED_ARMS``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from nccl_bench.errors import RecordError
+from nccl_bench.records.decoding import read_text
+from nccl_bench.records.importers import nccl_tests
+from nccl_bench.records.importers.imported import Imported, OverRanks, merge
+from nccl_bench.records.run import FILES
+
+__all__ = ["READERS", "Imported", "OverRanks", "merge", "read"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Reader:
+    """How the output of one tool is read."""
+
+    files: str  # the files that it reads, for messages
+    # Takes the text of a file and the file's name. Returns None if another tool wrote it, and raises RecordError if it
+    # cannot be read.
+    read: Callable[[str, str], Imported | None]
+
+
+# By the name of the tool, which is also the name of its arm.
+READERS: Mapping[str, Reader] = {
+    nccl_tests.ARM: Reader(files="its JSON (-J), or everything that it printed", read=nccl_tests.read),
+}
+
+
+def read(path: Path) -> Imported:
+    """Return the content of ``path``, a file that one of the ``READERS`` knows.
+
+    Raises ``RecordError`` with the file, what was got and what is expected.
+    """
+    text = read_text(path)
+    try:
+        for reader in READERS.values():
+            imported = reader.read(text, path.name)
+            if imported is not None:
+                return imported
+        known = "; ".join(f"{tool}: give {reader.files}" for tool, reader in READERS.items())
+        raise RecordError(f"it is not the output of a known tool ({known})")
+    except RecordError as error:
+        hint = "; to report or compare a run, give its directory" if path.name in FILES else ""
+        raise RecordError(f"{path}: {error}{hint}") from error

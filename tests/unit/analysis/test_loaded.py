@@ -187,12 +187,12 @@ def test_what_nccl_tests_wrote_is_a_run(path: Path) -> None:
         (META | {"tool": "another"}, "was not written by nccl-bench"),
         ({"schema": 1}, "was not written by nccl-bench"),
         ([], "was not written by nccl-bench"),
-        (META | {"worker": 3}, "worker is 3: it has to be dict"),
-        (META | {"worker": {"transport": "nccl"}}, "worker.transport is 'nccl': it has to be dict"),
-        (META | {"environment": {"gpus": {}}}, "environment.gpus is {}: it has to be list"),
-        (META | {"environment": {"gpus": ["H200"]}}, "environment.gpus has 'H200': each has to be dict"),
-        (META | {"environment": {"variables": [1]}}, "environment.variables is [1]: it has to be dict"),
-        (META | {"config": META["config"] | {"arms": [["torch"]]}}, "config.arms has ['torch']: each has to be str"),
+        (META | {"worker": 3}, "worker is 3: it has to be an object"),
+        (META | {"worker": {"transport": "nccl"}}, 'worker.transport is "nccl": it has to be an object'),
+        (META | {"environment": {"gpus": {}}}, "environment.gpus is {}: it has to be a list"),
+        (META | {"environment": {"gpus": ["H200"]}}, 'environment.gpus[0] is "H200": it has to be an object'),
+        (META | {"environment": {"variables": [1]}}, "environment.variables is [1]: it has to be an object"),
+        (META | {"config": META["config"] | {"arms": [["torch"]]}}, 'config.arms[0] is ["torch"]: it has to be text'),
     ],
 )
 def test_a_foreign_or_newer_run_is_one_line(tmp_path: Path, of: object, says: str) -> None:

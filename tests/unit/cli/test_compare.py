@@ -20,7 +20,7 @@ from nccl_bench.cli import main
 from nccl_bench.cli.compare import compare
 from nccl_bench.cli.gate import FailOn, parse_fail_on
 from nccl_bench.errors import ExitCode, UsageError
-from nccl_bench.records.importers import nccl_tests
+from nccl_bench.records import importers
 from nccl_bench.records.run import Run
 from nccl_bench.records.schema import Line, Samples, Skipped, dump
 from nccl_bench.report.export import CsvReport
@@ -254,7 +254,7 @@ def test_what_nccl_tests_wrote_is_a_side(command: Command) -> None:
 
 def test_what_nccl_tests_wrote_is_compared_with_an_arm(command: Command, tmp_path: Path) -> None:
     path = NCCL_TESTS / "all_reduce.txt"
-    measured = next(line for line in nccl_tests.read(path).lines if isinstance(line, Samples))
+    measured = next(line for line in importers.read(path).lines if isinstance(line, Samples))
     write(tmp_path / "ours", [times(NEW, 10.0, 1, timing=measured.timing, case=measured.case)])
     status, out, err = command(path, "ours", "--arms", f"nccl-tests,{NEW}", "--allow-mismatch")
     assert (status, err) == (0, "")
@@ -272,7 +272,7 @@ def test_times_that_are_not_the_slowest_rank_s_are_warned_of(command: Command, t
         document["results"] = document["results"][: 1 if name == "averages" else None]
         (tmp_path / f"{name}.json").write_text(json.dumps(document))
         # What `import` makes of it.
-        imported = nccl_tests.read(tmp_path / f"{name}.json")
+        imported = importers.read(tmp_path / f"{name}.json")
         write(tmp_path / name, imported.lines, **imported.meta())
         (tmp_path / f"{name}.csv").write_text(CsvReport().render(Run.load(tmp_path / name)))
     (tmp_path / "table.txt").write_text((NCCL_TESTS / "all_reduce.txt").read_text())
@@ -646,7 +646,7 @@ def test_a_run_is_no_second_witness_of_itself(command: Command, tmp_path: Path, 
 def test_an_import_that_was_cut_is_compared_with_a_warning(command: Command, tmp_path: Path) -> None:
     whole = (NCCL_TESTS / "all_reduce.txt").read_text()
     (tmp_path / "cut.txt").write_text(whole[: whole.index("# Out of bounds")])
-    imported = nccl_tests.read(tmp_path / "cut.txt")
+    imported = importers.read(tmp_path / "cut.txt")
     write(tmp_path / "cut", imported.lines, **imported.meta())
     for side in ("cut.txt", "cut"):
         out = flat(command(NCCL_TESTS / "all_reduce.json", side)[1])

@@ -131,8 +131,8 @@ def test_the_same_cell_twice_is_refused(file: Path) -> None:
 @pytest.mark.parametrize(
     ("cells", "says"),
     [
-        ({"world_size": "8"}, "is of several runs: 1 baselines, 2 world sizes"),
-        ({"baseline": "torch"}, "is of several runs: 2 baselines, 1 world sizes"),
+        ({"world_size": "8"}, "holds several runs: it has 1 baselines and 2 world sizes"),
+        ({"baseline": "torch"}, "holds several runs: it has 2 baselines and 1 world sizes"),
     ],
 )
 def test_summaries_that_were_joined_are_refused(file: Path, cells: dict[str, str], says: str) -> None:

@@ -1,54 +1,46 @@
-"""What nccl-tests wrote, as the lines of a run and what ``run.json`` says about them.
+"""The reader of nccl-tests (https://github.com/NVIDIA/nccl-tests): from its output to the lines of a run.
 
-https://github.com/NVIDIA/nccl-tests; its JSON is read by ``document``, its printed table by ``table``.
+``document`` reads its JSON, ``table`` reads what it prints, and both give an ``Output``.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from pathlib import Path
 
 from nccl_bench.catalog.cases import Case, Scenario
 from nccl_bench.catalog.collectives import COLLECTIVES, Collective, RedOp
 from nccl_bench.catalog.dtypes import DTYPE_ALIASES, DTYPES
 from nccl_bench.catalog.nccl_version import version_text
 from nccl_bench.errors import RecordError
+from nccl_bench.records.decoding import parse_json, shown
+from nccl_bench.records.importers.imported import Imported, unique
 from nccl_bench.records.importers.nccl_tests.document import read_document
-from nccl_bench.records.importers.nccl_tests.imported import ARM, Imported, merged, unique
-from nccl_bench.records.importers.nccl_tests.output import Half, Output, OverRanks, ResultRow
+from nccl_bench.records.importers.nccl_tests.output import Output, PlacementResult, ResultRow
 from nccl_bench.records.importers.nccl_tests.table import read_table
-from nccl_bench.records.run import FILES
-from nccl_bench.records.schema import PerIteration, Samples, Skipped, Status, parse_json, shown
+from nccl_bench.records.schema import PerIteration, Samples, Skipped, Status
 
-__all__ = ["ARM", "Imported", "OverRanks", "merged", "read"]
-
+ARM = "nccl-tests"
 _RENAMED = {"all_to_all": "alltoall", "send_recv": "sendrecv"}
-# By the names of nccl-tests' programs.
+# By the names of nccl-tests' programs, without "_perf".
 _COLLECTIVES = {_RENAMED.get(name, name): row for name, row in COLLECTIVES.items()}
 # More than any communicator has.
 _MOST_RANKS = 2**31
 
 
-def read(path: Path) -> Imported:
-    """The file ``path``, JSON or table by its content.
+def read(text: str, name: str) -> Imported | None:
+    """Return the content of the file ``name``, whose ``text`` is nccl-tests' JSON or table; ``None`` if it is neither.
 
-    Times are nccl-tests' own: the average over ranks unless its ``-a`` said otherwise. A size that its rounding left
-    empty is skipped, a placement that is not in our table (its alltoall in place, say) absent; a case that it measured
-    several times has as many rounds. Raises ``RecordError`` with the file, what was got and what is expected.
+    Times are as nccl-tests reports them: the average over ranks, unless ``-a`` said otherwise. A message that rounding
+    left empty is skipped. A placement that ``COLLECTIVES`` does not have is left out, such as alltoall in place. A case
+    that nccl-tests measured several times has as many rounds.
     """
-    try:
-        text = path.read_bytes().decode()
-    except (OSError, UnicodeDecodeError) as error:
-        reason = error.strerror if isinstance(error, OSError) else "it is not text"
-        raise RecordError(f"{path} cannot be read: {reason}") from error
-    try:
-        output = read_document(parse_json(text)) if text.lstrip().startswith("{") else read_table(text)
-        lines, left_out = _lines(output)
-    except RecordError as error:
-        hint = "; to report or compare a run, give its directory" if path.name in FILES else ""
-        raise RecordError(f"{path}: {error}{hint}") from error
+    output = read_document(parse_json(text)) if text.lstrip().startswith("{") else read_table(text)
+    if output is None:
+        return None
+    lines, left_out = _lines(output)
     return Imported(
-        source=(path.name,),
+        arm=ARM,
+        source=(name,),
         world_size=output.world_size,
         over_ranks=output.over_ranks,
         started=output.started,
@@ -58,28 +50,31 @@ def read(path: Path) -> Imported:
         gpus=unique(output.gpus),
         variables=output.variables,
         whole=not output.left_out,
-        left_out=tuple(f"{path.name}: {text}" for text in (*output.left_out, *left_out)),
+        left_out=tuple(f"{name}: {reason}" for reason in (*output.left_out, *left_out)),
         lines=tuple(lines),
     )
 
 
 def _lines(output: Output) -> tuple[list[Samples | Skipped], list[str]]:
-    """The lines of ``output``, and what is left out of them."""
-    test = output.program.rpartition("/")[2].partition("_perf")[0]
-    if test not in _COLLECTIVES:
-        raise RecordError(f"it is of {shown(output.program)}, and nccl-bench has only {', '.join(_COLLECTIVES)}")
+    """Return the lines of ``output``, and a sentence about each kind of row that they leave out."""
+    program = output.program.rpartition("/")[2].partition("_perf")[0]
+    if program not in _COLLECTIVES:
+        raise RecordError(
+            f"its program is {shown(output.program)}, and nccl-bench has only the collectives of "
+            f"{', '.join(_COLLECTIVES)}"
+        )
     if not 1 <= output.world_size < _MOST_RANKS:
         raise RecordError(f"it lists {output.world_size} ranks: it has to be at least 1")
     if not output.rows:
         raise RecordError("it has no whole row of results: was nccl-tests stopped before its first?")
-    measured: dict[Case, list[Half]] = {}
+    measured: dict[Case, list[PlacementResult]] = {}
     unknown: dict[str, None] = {}
     for row in output.rows:
-        for case in _cases(output, _COLLECTIVES[test], row, unknown):
-            halves = measured.setdefault(case, [])
-            if case.placement in row.halves:
-                halves.append(row.halves[case.placement])
-    lines = [_line(output, case, halves) for case, halves in measured.items() if halves or not case.size_bytes]
+        for case in _cases(output, _COLLECTIVES[program], row, unknown):
+            results = measured.setdefault(case, [])
+            if case.placement in row.results:
+                results.append(row.results[case.placement])
+    lines = [_line(output, case, results) for case, results in measured.items() if results or not case.size_bytes]
     left_out = [f"{name}, which nccl-bench does not have" for name in unknown]
     if not lines:
         raise RecordError(f"it has no result that nccl-bench can read: {'; '.join(left_out) or 'its rows are empty'}")
@@ -87,7 +82,10 @@ def _lines(output: Output) -> tuple[list[Samples | Skipped], list[str]]:
 
 
 def _cases(output: Output, collective: Collective, row: ResultRow, unknown: dict[str, None]) -> list[Case]:
-    """The case of every placement of ``row``; none, and a word in ``unknown``, where our table lacks its type."""
+    """Return the case of every placement of ``row``.
+
+    Returns none, and adds a name to ``unknown``, if nccl-bench does not have the row's data type or reduction.
+    """
     dtype = DTYPES.get(DTYPE_ALIASES.get(row.dtype, row.dtype))
     if dtype is None or (collective.reduces and row.redop not in list(RedOp)):
         unknown[shown(f"{row.dtype} {row.redop}")] = None
@@ -104,7 +102,7 @@ def _cases(output: Output, collective: Collective, row: ResultRow, unknown: dict
             scenario=Scenario.ISOLATED,
             collective=collective.name,
             dtype=dtype.name,
-            # Where nothing is reduced nccl-tests prints one all the same.
+            # nccl-tests prints a reduction also for a collective that does not reduce.
             redop=RedOp(row.redop) if collective.reduces else None,
             placement=placement,
             root=row.root if collective.rooted else None,
@@ -115,10 +113,10 @@ def _cases(output: Output, collective: Collective, row: ResultRow, unknown: dict
     ]
 
 
-def _line(output: Output, case: Case, halves: Sequence[Half]) -> Samples | Skipped:
-    if not halves:
+def _line(output: Output, case: Case, results: Sequence[PlacementResult]) -> Samples | Skipped:
+    if not results:
         return Skipped(case=case, reason="nccl-tests rounds the blocks of its message down to nothing")
-    counts = [half.wrong for half in halves]
+    counts = [result.wrong for result in results]
     wrong = None if None in counts else sum(filter(None, counts))
     return Samples(
         case=case,
@@ -126,29 +124,29 @@ def _line(output: Output, case: Case, halves: Sequence[Half]) -> Samples | Skipp
         timing=output.timing,
         status=Status.WRONG if wrong else Status.OK,
         world_size=output.world_size,
-        ops_per_batch=halves[0].operations,
-        rounds=tuple(range(len(halves))),
-        samples_us=tuple(half.time_us for half in halves),
+        ops_per_batch=results[0].operations,
+        rounds=tuple(range(len(results))),
+        samples_us=tuple(result.time_us for result in results),
         fastest_rank_us=(),
         slowest_rank=(),
         discarded=0,
         wrong=wrong,
         tolerance_ulp=None,
         arena=None,
-        per_iteration=_over_rounds([half.per_iteration for half in halves if half.per_iteration]),
+        per_iteration=_over_rounds([result.per_iteration for result in results if result.per_iteration]),
     )
 
 
 def _over_rounds(rounds: Sequence[PerIteration]) -> PerIteration | None:
-    """Percentiles of several rounds do not follow from those of each."""
+    """Return the times of several rounds together, without percentiles: they do not follow from those of each round."""
     if len(rounds) < 2:
         return rounds[0] if rounds else None
     return PerIteration(
-        operations=sum(one.operations for one in rounds),
-        min_us=min(one.min_us for one in rounds),
+        operations=sum(times.operations for times in rounds),
+        min_us=min(times.min_us for times in rounds),
         p50_us=None,
         p90_us=None,
         p99_us=None,
-        max_us=max(one.max_us for one in rounds),
+        max_us=max(times.max_us for times in rounds),
         cost_us=None,
     )

@@ -10,31 +10,34 @@ from typing import Any, TypeVar
 
 from nccl_bench.catalog.collectives import Placement
 from nccl_bench.errors import RecordError
-from nccl_bench.records.environment import allowed
+from nccl_bench.records.decoding import shown
+from nccl_bench.records.environment import may_record
+from nccl_bench.records.importers.imported import OverRanks
 from nccl_bench.records.importers.nccl_tests.output import (
-    FOREIGN,
-    Half,
     Output,
-    OverRanks,
+    PlacementResult,
     ResultRow,
     duration_us,
     timing_of,
     whole_number,
 )
-from nccl_bench.records.schema import PerIteration, shown
+from nccl_bench.records.schema import PerIteration
 
-# Its JSON_FILE_VERSION.
+# The newest JSON_FILE_VERSION of nccl-tests that is known here.
 NEWEST_VERSION = 3
-_HALVES = {Placement.OUT_OF_PLACE: "out_of_place", Placement.IN_PLACE: "in_place"}
+_KEYS = {Placement.OUT_OF_PLACE: "out_of_place", Placement.IN_PLACE: "in_place"}
 _KINDS = {str: "text", list: "a list", dict: "an object"}
 _Kind = TypeVar("_Kind", str, list[Any], dict[str, Any])
 
 
-def read_document(value: object) -> Output:
-    """The JSON ``value``; raises ``RecordError`` naming the field that is not as nccl-tests writes it."""
+def read_document(value: object) -> Output | None:
+    """Return the content of ``value``, which is parsed JSON; ``None`` if another program wrote it.
+
+    Raises ``RecordError`` with the field that is not as nccl-tests writes it.
+    """
     document = _Object({"": value}, "").object("")
     if not {"version", "config", "results"} <= document.fields.keys():
-        raise RecordError(FOREIGN)
+        return None
     version = document.count("version")
     if version > NEWEST_VERSION:
         raise RecordError(
@@ -43,22 +46,22 @@ def read_document(value: object) -> Output:
         )
     config = document.object("config")
     results = document.objects("results")
-    # A test that fails closes its JSON where it stands; the number of iterations is the last measure of a row.
+    # nccl-tests that fails closes its JSON at once. `actual_iterations` is the last field that it writes of a row.
     whole = [result for result in results if "actual_iterations" in result.fields]
     complete = len(whole) == len(results) and "out_of_bounds" in document.fields
     args = document.get("args", list) or [None]
     devices = config.objects("devices")
-    # One communicator: with NCCL_TESTS_SPLIT several groups run the same at the same time.
+    # With NCCL_TESTS_SPLIT several groups measure at the same time. The ranks are those of one group.
     processes = [device for device in devices if device.count("group") == devices[0].count("group")]
-    halves = [half for result in whole for _, half in _halves(result)]
+    measured = [placement for result in whole for _, placement in _placements(result)]
     batch = config.count("aggregated_iterations") * max(1, config.count("graph"))
     return Output(
         program=_Object({"args[0]": args[0]}, "").get("args[0]", str),
-        # Only the first device of every process is listed.
+        # nccl-tests lists only the first device of each process.
         world_size=len(processes) * config.count("nthreads") * config.count("ngpus"),
         timing=timing_of(
             graph_launches=config.count("graph"),
-            cpu_time=any("cpu_time" in half.fields for half in halves),
+            cpu_time=any("cpu_time" in placement.fields for placement in measured),
             blocking=config.get("blocking_collectives", str) != "false",
         ),
         over_ranks=_over_ranks(args[1:]),
@@ -75,10 +78,10 @@ def read_document(value: object) -> Output:
 
 @dataclass(frozen=True, slots=True)
 class _Object:
-    """A JSON object and where it stands; what is asked of it raises ``RecordError`` where it has no such value."""
+    """A JSON object. Its methods raise ``RecordError`` if it has no value of that kind under the key."""
 
     fields: Mapping[str, Any]
-    where: str
+    where: str  # the object's place in the document; empty for the document itself
 
     def at(self, key: str) -> str:
         return f"{self.where}.{key}" if self.where else key or "the document"
@@ -110,9 +113,9 @@ class _Object:
             raise RecordError(f"{self.at(key)} is {shown(text)}: nccl-tests writes YYYY-MM-DD HH:MM:SS") from error
 
 
-def _halves(result: _Object) -> list[tuple[Placement, _Object]]:
-    """A placement that was not measured is absent or ``null``."""
-    return [(place, result.object(key)) for place, key in _HALVES.items() if result.fields.get(key) is not None]
+def _placements(result: _Object) -> list[tuple[Placement, _Object]]:
+    """Return the placements that were measured; the others are absent or ``null``."""
+    return [(place, result.object(key)) for place, key in _KEYS.items() if result.fields.get(key) is not None]
 
 
 def _row(result: _Object, batch: int) -> ResultRow:
@@ -126,13 +129,17 @@ def _row(result: _Object, batch: int) -> ResultRow:
         dtype=result.get("type", str),
         redop=result.get("redop", str),
         root=int(root),
-        halves={place: _half(result, place, half, batch) for place, half in _halves(result)} if size_bytes else {},
+        results=(
+            {place: _placement_result(result, place, measured, batch) for place, measured in _placements(result)}
+            if size_bytes
+            else {}
+        ),
     )
 
 
-def _half(result: _Object, place: Placement, half: _Object, batch: int) -> Half:
+def _placement_result(result: _Object, place: Placement, measured: _Object, batch: int) -> PlacementResult:
     iterations = result.count("actual_iterations")
-    key = f"{_HALVES[place]}_per_iter"
+    key = f"{_KEYS[place]}_per_iter"
     per_iteration = None
     if result.fields.get(key) is not None:
         statistics = result.object(key)
@@ -146,20 +153,20 @@ def _half(result: _Object, place: Placement, half: _Object, batch: int) -> Half:
             max_us=statistics.duration_us("max_us"),
             cost_us=None,
         )
-    return Half(
-        time_us=half.duration_us("cpu_time" if "cpu_time" in half.fields else "time"),
+    return PlacementResult(
+        time_us=measured.duration_us("cpu_time" if "cpu_time" in measured.fields else "time"),
         operations=whole_number(iterations * batch, f"{result.at('actual_iterations')} times {batch}"),
-        wrong=None if half.fields.get("nwrong") is None else half.count("nwrong"),
+        wrong=None if measured.fields.get("nwrong") is None else measured.count("nwrong"),
         per_iteration=per_iteration,
     )
 
 
 def _over_ranks(args: Sequence[object]) -> OverRanks | None:
-    """What ``args`` ask for with ``-a``, which no other field tells; ``None`` where it is none that we know.
+    """Return what the last ``-a`` in ``args`` asks for, which no other field says; ``None`` if the value is unknown.
 
-    As getopt_long reads them: the last one counts, and every option has a value, attached or as the next of ``args``.
+    Reads ``args`` as getopt_long does: every option has a value, attached to it or as the next argument.
     """
-    found: object = "1"
+    average: object = "1"
     rest = iter(args)
     for arg in rest:
         if not isinstance(arg, str) or not arg.startswith("-"):
@@ -167,13 +174,13 @@ def _over_ranks(args: Sequence[object]) -> OverRanks | None:
         long = arg.startswith("--")
         name, _, attached = arg.partition("=") if long else (arg[:2], "", arg[2:])
         value = attached or next(rest, None)
-        # A long name may be cut as long as it is that of one option: there is --agg_iters too.
+        # A long name may be shortened while it fits one option only: --a could be --agg_iters too.
         if name == "-a" or (len(name) > 3 and "--average".startswith(name)):
-            found = value
-    return {str(number): kind for number, kind in enumerate(OverRanks)}.get(str(found))
+            average = value
+    return {str(number): kind for number, kind in enumerate(OverRanks)}.get(str(average))
 
 
 def _variables(entries: list[Any]) -> dict[str, str]:
-    """The environment may hold secrets: of it, only what every run records."""
+    """Return the variables that every run records; the rest of the environment may hold secrets."""
     pairs = (entry.partition("=") for entry in entries if isinstance(entry, str))
-    return {name: value for name, _, value in pairs if allowed(name)}
+    return {name: value for name, _, value in pairs if may_record(name)}

@@ -1,96 +1,86 @@
-"""What one file of nccl-tests says, in whichever form: its rows, and what stands around them."""
+"""The content of one file of nccl-tests, from its JSON or its table: rows, and the settings they were measured with."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
-from enum import StrEnum
 
 from nccl_bench.catalog.collectives import Placement
 from nccl_bench.catalog.timings import Timing
 from nccl_bench.errors import RecordError
+from nccl_bench.records.importers.imported import OverRanks
 from nccl_bench.records.schema import PerIteration
 
-FOREIGN = "it is no output of nccl-tests: give its JSON (-J) or all that it prints"
-# Up to here a float holds every whole number; no count of a real run is beyond it.
-_MOST = 2**53
-# nccl-tests prints no more digits, and half of one is no time.
+# A float holds every whole number up to this one, and no count of a real run is larger.
+_LARGEST_COUNT = 2**53
+# nccl-tests prints no more than six digits after the point, so a shorter time is an error.
 _SHORTEST_US = 1e-6
 
 
-class OverRanks(StrEnum):
-    """What a time is of those of the ranks, in the order of nccl-tests' ``-a``; nccl-bench's are ``MAXIMUM``."""
-
-    FIRST = "rank 0"
-    AVERAGE = "average"
-    MINIMUM = "minimum"
-    MAXIMUM = "maximum"
-
-
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Half:
-    """One placement of a row. ``time_us`` is per operation, ``operations`` those in the timed batch."""
+class PlacementResult:
+    """The part of a row that is about one placement."""
 
-    time_us: float
-    operations: int
-    wrong: int | None
-    per_iteration: PerIteration | None
+    time_us: float  # time per operation
+    operations: int  # operations in the timed batch
+    wrong: int | None  # wrong elements; None if nothing was checked
+    per_iteration: PerIteration | None  # None unless nccl-tests ran with -I
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ResultRow:
-    """One row of results, ``dtype`` and ``redop`` by nccl-tests' names; no ``halves`` where the message is empty."""
+    """One row of results."""
 
     size_bytes: int
     count: int
-    dtype: str
-    redop: str
-    root: int
-    halves: Mapping[Placement, Half]
+    dtype: str  # by nccl-tests' name
+    redop: str  # by nccl-tests' name; also printed for collectives that do not reduce
+    root: int  # -1 if there is none
+    results: Mapping[Placement, PlacementResult]  # empty if the message is empty
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Output:
-    """One file. ``None`` is what this form does not tell; ``left_out`` says what was not whole."""
+    """The content of one file. A field is ``None`` if this kind of file does not say it."""
 
-    program: str
-    world_size: int
+    program: str  # the path of the program, such as ./build/all_reduce_perf
+    world_size: int  # the number of ranks
     timing: Timing
-    over_ranks: OverRanks | None
-    started: str | None
-    finished: str | None
-    nccl_version: int | None
-    hostnames: tuple[str, ...]
-    gpus: tuple[str, ...]
-    variables: Mapping[str, str] | None
+    over_ranks: OverRanks | None  # None also if the value of -a is unknown
+    started: str | None  # ISO 8601, without a time zone
+    finished: str | None  # the same; None also if nccl-tests did not finish
+    nccl_version: int | None  # NCCL's own number, such as 22809
+    hostnames: tuple[str, ...]  # of each listed device
+    gpus: tuple[str, ...]  # the model's name of each listed device
+    variables: Mapping[str, str] | None  # NCCL's environment variables
     rows: tuple[ResultRow, ...]
-    left_out: tuple[str, ...]
+    left_out: tuple[str, ...]  # sentences about rows that are not whole
 
 
 def timing_of(*, graph_launches: int, cpu_time: bool, blocking: bool) -> Timing:
-    """The timing that nccl-tests' ``-G``, ``-C`` and ``-z`` make; raises ``RecordError`` where it is none of ours."""
+    """Return the timing that nccl-tests' ``-G``, ``-C`` and ``-z`` make; raise ``RecordError`` if we have no such."""
     if blocking:
-        raise RecordError("every call was waited for (-z), which is none of nccl-bench's timings: measure without -z")
+        raise RecordError("its host waited for every call (-z), and nccl-bench has no such timing: measure without -z")
     if graph_launches and cpu_time:
-        raise RecordError("the times are those of launching graphs (-G with -C), which is none of nccl-bench's timings")
+        raise RecordError("its times are of launching graphs (-G with -C), and nccl-bench has no such timing")
     if cpu_time:
         return Timing.ENQUEUE
     return Timing.GRAPH if graph_launches else Timing.EAGER
 
 
 def whole_number(value: object, where: str) -> int:
-    """``value`` as a count, however it was written; raises ``RecordError`` naming ``where``."""
+    """Return ``value`` as a count; raise ``RecordError`` with ``where`` if it is not a whole number."""
     if isinstance(value, float) and value.is_integer():
         value = int(value)
-    if type(value) is not int or not 0 <= value <= _MOST:
+    if type(value) is not int or not 0 <= value <= _LARGEST_COUNT:
         raise RecordError(f"{where} is not a whole number from 0")
     return value
 
 
 def duration_us(value: object, where: str) -> float:
-    """``value`` as a time in microseconds; raises ``RecordError`` naming ``where``."""
-    if type(value) is int and value <= _MOST:
+    """Return ``value`` as a time in microseconds; raise ``RecordError`` with ``where`` if it is not one."""
+    if type(value) is int and value <= _LARGEST_COUNT:
         value = float(value)
     if type(value) is not float or not _SHORTEST_US <= value < math.inf:
         raise RecordError(f"{where} is not a time in microseconds above 0")

@@ -1,4 +1,4 @@
-"""nccl-tests' table, as its src/util.cu prints it: lines of ``#`` around rows of numbers."""
+"""nccl-tests' table, as its src/util.cu prints it: rows of numbers between lines that begin with ``#``."""
 
 from __future__ import annotations
 
@@ -8,9 +8,8 @@ from collections.abc import Iterator, Sequence
 from nccl_bench.catalog.collectives import Placement
 from nccl_bench.errors import RecordError
 from nccl_bench.records.importers.nccl_tests.output import (
-    FOREIGN,
-    Half,
     Output,
+    PlacementResult,
     ResultRow,
     duration_us,
     timing_of,
@@ -33,38 +32,42 @@ _END = re.compile(r"# (?:Out of bounds values|Avg bus bandwidth) *:")
 _NUMBER = re.compile(r"[0-9]{1,19}(\.[0-9]{1,9})?(e[+-][0-9]{1,2})?")
 
 
-def read_table(text: str) -> Output:
-    """The table in ``text``, other programs' lines around it ignored; raises ``RecordError`` for what it lacks."""
+def read_table(text: str) -> Output | None:
+    """Return the content of the table in ``text``; ``None`` if there is no table.
+
+    Lines that other programs printed are ignored. Raises ``RecordError`` with what the table lacks.
+    """
     lines = [line.rstrip() for line in text.split("\n")]
     settings = _all(_SETTINGS, lines)
     if not settings:
-        raise RecordError(FOREIGN)
+        return None
     programs = _all(_PROGRAM, lines)
     if len(programs) != 1 or len(settings) != 1:
         raise RecordError(
-            f"it has {len(programs)} lines '# Collective test starting: NAME' and {len(settings)} '# nThread ...': a "
-            "file has to have one of each, since nothing else says which collective its table is about"
+            f"it has {len(programs)} lines '# Collective test starting: NAME' and {len(settings)} '# nThread ...'. "
+            "Give a file with one of each: nothing else says which collective its table is about"
         )
     threads, gpus, iterations, aggregated, graph = (int(number or 0) for number in settings[0].groups())
     ranks = _all(_RANK, lines)
-    # One communicator: with NCCL_TESTS_SPLIT several groups run the same at the same time.
+    # With NCCL_TESTS_SPLIT several groups measure at the same time. The ranks are those of one group.
     world_size = sum(rank[1] == ranks[0][1] for rank in ranks)
     if world_size % max(1, threads * gpus):
         raise RecordError(
-            f"it lists {world_size} ranks, and each of its processes has {threads * gpus}: the list is not whole"
+            f"it lists {world_size} ranks, which is no multiple of the {threads * gpus} that each process has: its "
+            "list of ranks is not whole"
         )
     headers = _all(_NAMES, lines)
     columns = headers[0][1].replace("timestamp", "date clock").split() if headers else []
-    halves = [index for index, name in enumerate(columns) if name in ("time", "cputime")]
+    starts = [index for index, name in enumerate(columns) if name in ("time", "cputime")]
     skipped = sum(int(match[1]) for match in _all(_SKIPPED, lines))
     rows: list[ResultRow] = []
     broken = 0
-    # What does not end in a newline may be a part of a line.
+    # Text without a newline at its end may be a part of a line.
     for match in _all(_ROW, lines[:-1]):
         cells = match[1].split()
-        if len(cells) == len(columns) and len(halves) == 2:
+        if len(cells) == len(columns) and len(starts) == 2:
             try:
-                rows.append(_row(columns, cells, halves, iterations, aggregated * max(1, graph), skipped))
+                rows.append(_row(columns, cells, starts, iterations, aggregated * max(1, graph), skipped))
             except RecordError:
                 broken += 1
         else:
@@ -92,19 +95,19 @@ def _all(pattern: re.Pattern[str], lines: Sequence[str]) -> list[re.Match[str]]:
 
 def _missing(lines: Sequence[str], whole: int, broken: int) -> Iterator[str]:
     if not _all(_END, lines):
-        yield f"the table has no end, since nccl-tests did not finish or its output was cut; whole rows: {whole}"
+        yield f"the table has no end: nccl-tests did not finish, or its output was cut; whole rows: {whole}"
     if broken:
         yield f"rows of the table that are not whole: {broken}"
 
 
 def _row(
-    columns: list[str], cells: list[str], halves: list[int], iterations: int, batch: int, skipped: int
+    columns: list[str], cells: list[str], starts: list[int], iterations: int, batch: int, skipped: int
 ) -> ResultRow:
-    """One row of as many cells as there are columns; raises ``RecordError`` for a cell that is not what it should be.
+    """Return one row, which has as many ``cells`` as ``columns``; raise ``RecordError`` if a cell is malformed.
 
-    ``halves`` are the indices at which the two placements begin: nccl-tests prints out-of-place first.
+    ``starts`` are the indices at which the two placements begin: nccl-tests prints out-of-place first.
     """
-    out_of_place, in_place = halves
+    out_of_place, in_place = starts
     case = dict(zip(columns, cells[:out_of_place], strict=False))
     size_bytes = whole_number(_number(case, "size"), "size")
     spans = {Placement.OUT_OF_PLACE: slice(out_of_place, in_place), Placement.IN_PLACE: slice(in_place, None)}
@@ -114,8 +117,8 @@ def _row(
         dtype=case["type"],
         redop=case.get("redop", ""),
         root=-1 if case.get("root", "-1") == "-1" else whole_number(_number(case, "root"), "root"),
-        halves={
-            place: _half(dict(zip(columns[span], cells[span], strict=True)), iterations, batch, skipped)
+        results={
+            place: _placement_result(dict(zip(columns[span], cells[span], strict=True)), iterations, batch, skipped)
             for place, span in spans.items()
         }
         if size_bytes
@@ -123,7 +126,7 @@ def _row(
     )
 
 
-def _half(cells: dict[str, str], iterations: int, batch: int, skipped: int) -> Half:
+def _placement_result(cells: dict[str, str], iterations: int, batch: int, skipped: int) -> PlacementResult:
     per_iteration = None
     if "i_min" in cells:
         per_iteration = PerIteration(
@@ -135,7 +138,7 @@ def _half(cells: dict[str, str], iterations: int, batch: int, skipped: int) -> H
             max_us=duration_us(_number(cells, "i_max"), "i_max"),
             cost_us=None,
         )
-    return Half(
+    return PlacementResult(
         time_us=duration_us(_number(cells, "cputime" if "cputime" in cells else "time"), "time"),
         operations=whole_number(iterations * batch, "iterations"),
         wrong=None if cells.get("#wrong", "N/A") == "N/A" else whole_number(_number(cells, "#wrong"), "#wrong"),

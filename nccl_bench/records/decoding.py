@@ -1,0 +1,136 @@
+"""Read text, JSON and typed values, and refuse in one line what is not as expected.
+
+The annotations of a dataclass are its only definition. msgspec, cattrs and pydantic do the same, but their messages do
+not show the value that they refuse, they convert what should be refused, or they take as long to import as all of this
+package's records.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import sys
+from collections.abc import Callable, Mapping
+from dataclasses import fields, is_dataclass
+from enum import StrEnum
+from functools import cache, partial
+from pathlib import Path
+from types import UnionType
+from typing import Any, NoReturn, get_args, get_origin, get_type_hints
+
+from nccl_bench.errors import RecordError
+
+# The largest integer that the tables of a report can hold.
+_LARGEST = 2**63 - 1
+_TYPE_NAMES = {
+    str: "text",
+    int: "a whole number",
+    float: "a number",
+    bool: "true or false",
+    list: "a list",
+    dict: "an object",
+}
+# Takes a value of JSON and its place, which messages name. Raises RecordError.
+_Decoder = Callable[[object, str], Any]
+
+
+def read_text(file: Path) -> str:
+    """Return the text of ``file``; raise ``RecordError`` if it cannot be read or is not UTF-8."""
+    try:
+        return file.read_bytes().decode()
+    except (OSError, UnicodeDecodeError) as error:
+        reason = error.strerror if isinstance(error, OSError) else "it is not text"
+        raise RecordError(f"{file} cannot be read: {reason}") from error
+
+
+def parse_json(text: str) -> object:
+    """Return the value of ``text``; raise ``RecordError`` if it is not standard JSON, which has no NaN or infinity."""
+    try:
+        return json.loads(text, parse_constant=_refuse_constant)
+    except (ValueError, RecursionError) as error:
+        raise RecordError(f"not JSON: {error}") from error
+
+
+def _refuse_constant(name: str) -> NoReturn:
+    raise ValueError(f"{name} is not a JSON number")
+
+
+def decode(expected: Any, value: object, where: str) -> Any:
+    """Return ``value``, which is parsed JSON, as the type ``expected``.
+
+    ``expected`` is a dataclass, a ``StrEnum``, ``tuple[X, ...]``, ``list[X]``, ``dict[str, Any]``, a plain type, or one
+    of them or ``None``.
+    Raises ``RecordError`` with ``where``, what was got and what is allowed.
+    """
+    return _decoder(expected)(value, where)
+
+
+def shown(value: object) -> str:
+    """Return ``value`` as JSON for a message: on one line, shortened."""
+    text = json.dumps(value)
+    return text if len(text) <= 60 else text[:57] + "..."
+
+
+@cache
+def _decoder(expected: Any) -> _Decoder:
+    """Return the function that decodes ``expected``. It is made once for each type: a run has thousands of lines."""
+    if get_origin(expected) is UnionType:
+        (option,) = (option for option in get_args(expected) if option is not type(None))
+        return partial(_decode_optional, _decoder(option))
+    if get_origin(expected) in (tuple, list):
+        return partial(_decode_list, get_args(expected)[0])
+    if is_dataclass(expected):
+        hints = get_type_hints(expected)
+        decoders = {field.name: _decoder(hints[field.name]) for field in fields(expected)}
+        return partial(_decode_dataclass, expected, decoders)
+    if isinstance(expected, type) and issubclass(expected, StrEnum):
+        return partial(_decode_enum, {member.value: member for member in expected})
+    return partial(_decode_plain, get_origin(expected) or expected)
+
+
+def _decode_optional(decoder: _Decoder, value: object, where: str) -> Any:
+    return None if value is None else decoder(value, where)
+
+
+def _decode_dataclass(expected: Any, decoders: Mapping[str, _Decoder], value: object, where: str) -> Any:
+    if not isinstance(value, dict):
+        raise RecordError(f"{where} is {shown(value)}: it has to be an object")
+    for name in decoders:
+        if name not in value:
+            raise RecordError(f"{where} has no {name!r}")
+    for name in value:
+        if name not in decoders:
+            raise RecordError(f"{where} has the unknown field {name!r}")
+    return expected(**{name: decoder(value[name], f"{where}.{name}") for name, decoder in decoders.items()})
+
+
+def _decode_list(item: type, value: object, where: str) -> Any:
+    if not isinstance(value, list):
+        raise RecordError(f"{where} is {shown(value)}: it has to be a list")
+    # A line has many numbers. Each gets its own place only if one of them may have to be refused.
+    if set(map(type, value)) <= {item} and (
+        (item is int and max(map(abs, value), default=0) <= _LARGEST)
+        or (item is float and all(map(math.isfinite, value)))
+    ):
+        return tuple(value)
+    decoder = _decoder(item)
+    return tuple(decoder(entry, f"{where}[{index}]") for index, entry in enumerate(value))
+
+
+def _decode_enum(members: Mapping[str, StrEnum], value: object, where: str) -> Any:
+    if not isinstance(value, str) or value not in members:
+        raise RecordError(f"{where} is {shown(value)}: known are {', '.join(members)}")
+    return members[value]
+
+
+def _decode_plain(expected: type, value: object, where: str) -> Any:
+    if expected is float and type(value) is int and abs(value) <= sys.float_info.max:
+        return float(value)
+    if expected is int and type(value) is int and abs(value) > _LARGEST:
+        raise RecordError(f"{where} is {shown(value)}: it has to be between -2^63 and 2^63")
+    if type(value) is not expected:
+        raise RecordError(f"{where} is {shown(value)}: it has to be {_TYPE_NAMES[expected]}")
+    # Standard JSON has no infinity, but Python reads 1e999 as one.
+    if isinstance(value, float) and not math.isfinite(value):
+        raise RecordError(f"{where} is {shown(value)}: it has to be finite")
+    return value

@@ -1,0 +1,127 @@
+"""What was read from files of another tool: of one file, of several together, and as the ``run.json`` of a run."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from enum import StrEnum
+from itertools import combinations
+from typing import Any, TypeVar
+
+from nccl_bench.catalog.cases import Case
+from nccl_bench.catalog.timings import Timing
+from nccl_bench.errors import UsageError
+from nccl_bench.records.schema import Samples, Skipped
+from nccl_bench.records.store import RunStatus, new_meta
+
+# The fields that a run has only one value of, and their names in messages.
+_SINGLE = {
+    "arm": "tool",
+    "world_size": "number of ranks",
+    "over_ranks": "time over ranks",
+    "nccl_version": "NCCL version",
+    "gpus": "GPUs",
+    "variables": "NCCL variables",
+}
+_Entry = TypeVar("_Entry")
+
+
+class OverRanks(StrEnum):
+    """How one time is made of the times of all ranks. The times of nccl-bench are ``MAXIMUM``."""
+
+    FIRST = "rank 0"
+    AVERAGE = "average"
+    MINIMUM = "minimum"
+    MAXIMUM = "maximum"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Imported:
+    """The content of one or several files of another tool."""
+
+    arm: str  # the name of the tool, which is the only arm of the run
+    source: tuple[str, ...]  # the names of the files, without their directories
+    world_size: int  # the number of ranks
+    over_ranks: OverRanks | None  # None if the files do not say it
+    started: str | None  # ISO 8601; None if the files do not say it
+    finished: str | None  # ISO 8601; None if the files do not say it
+    nccl_version: str | None  # such as 2.28.9; None if the files do not say it
+    hostnames: tuple[str, ...]  # each once
+    gpus: tuple[str, ...]  # names of GPU models, each once
+    variables: Mapping[str, str] | None  # NCCL's environment variables; None if the files do not say it
+    whole: bool  # False if the tool did not finish or a file was cut off
+    left_out: tuple[str, ...]  # sentences about what was not read, and why
+    lines: tuple[Samples | Skipped, ...]
+
+    def meta(self, name: str = "") -> dict[str, Any]:
+        """Return the ``run.json`` of this run, which is called ``name``, by default as its arm."""
+        name = name or self.arm
+        variables = {} if self.variables is None else {"variables": dict(self.variables)}
+        return new_meta(
+            name=name,
+            started=self.started or "start not recorded",
+            finished=self.finished,
+            status=RunStatus.COMPLETE if self.whole else RunStatus.INTERRUPTED,
+            config={
+                "name": name,
+                "device": "cuda",
+                "collectives": list(unique(line.case.collective for line in self.lines)),
+                "arms": [self.arm],
+                "baseline": self.arm,
+                "timings": list(unique(line.timing for line in self.lines if isinstance(line, Samples))),
+                "source": list(self.source),
+                "over_ranks": self.over_ranks,
+            },
+            launch={"mode": self.arm, "world_size": self.world_size},
+            left_out=self.left_out,
+            environment={
+                "hostnames": list(self.hostnames),
+                "gpus": [{"name": gpu} for gpu in self.gpus],
+                **variables,
+            },
+            worker=None if self.nccl_version is None else {"transport": {"name": "nccl", "version": self.nccl_version}},
+        )
+
+
+def merge(files: Sequence[Imported]) -> Imported:
+    """Return several files as one run; raise ``UsageError`` if they contradict each other or measured the same case."""
+    for first, second in combinations(files, 2):
+        for name, what in _SINGLE.items():
+            values = getattr(first, name), getattr(second, name)
+            if None not in values and values[0] != values[1]:
+                raise UsageError(
+                    f"the {what} differs: {values[0]} in {first.source[0]} and {values[1]} in {second.source[0]}. "
+                    "One run cannot have both: import each file separately"
+                )
+    sources: dict[tuple[Case, Timing], str] = {}
+    for file in files:
+        measured = [(line.case, line.timing) for line in file.lines if isinstance(line, Samples)]
+        for case, timing in measured:
+            if (case, timing) in sources:
+                raise UsageError(
+                    f"{sources[case, timing]} and {file.source[0]} both have {case.label} ({timing}). "
+                    "One run cannot have both: import each file separately"
+                )
+        sources |= dict.fromkeys(measured, file.source[0])
+    return Imported(
+        arm=files[0].arm,
+        source=tuple(name for file in files for name in file.source),
+        world_size=files[0].world_size,
+        # A file that does not say it may have been measured with another setting.
+        over_ranks=files[0].over_ranks if len({file.over_ranks for file in files}) == 1 else None,
+        started=min((file.started for file in files if file.started), default=None),
+        finished=max((file.finished for file in files if file.finished), default=None),
+        nccl_version=next((file.nccl_version for file in files if file.nccl_version), None),
+        hostnames=unique(name for file in files for name in file.hostnames),
+        gpus=files[0].gpus,
+        variables=next((file.variables for file in files if file.variables is not None), None),
+        whole=all(file.whole for file in files),
+        left_out=tuple(text for file in files for text in file.left_out),
+        # Several files may have the same empty message, which is skipped once.
+        lines=unique(line for file in files for line in file.lines),
+    )
+
+
+def unique(entries: Iterable[_Entry]) -> tuple[_Entry, ...]:
+    """Return ``entries`` in their order, each once."""
+    return tuple(dict.fromkeys(entries))
