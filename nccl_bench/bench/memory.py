@@ -1,4 +1,4 @@
-"""Memory of the transport's for a case's slots, registered with the communicators that can have it so."""
+"""Memory of the transport for a case's slots, registered with the communicators that can register it."""
 
 from __future__ import annotations
 
@@ -17,48 +17,50 @@ from nccl_bench.transports.device import Device
 
 @contextmanager
 def registered(
-    how: Register, size: int, device: Device, arms: Iterable[tuple[str, Arm]]
+    how: Register, size_bytes: int, device: Device, arms: Iterable[tuple[str, Arm]]
 ) -> Iterator[tuple[Tensor, dict[str, Registration]]]:
-    """``size`` bytes as a 1-D uint8 tensor, and what came of their registration with ``arms``, by name. Collective.
+    """Yield memory as a 1-D uint8 tensor, and by arm whether it was registered. Collective.
 
-    Nothing may use them after the ``with`` block, graphs included. An arm is asked for when the one before it is done.
-    After an exception all is left as it is: giving it back may need every rank, and the process is ending.
+    ``arms`` are taken one after the other: the next one when the one before is registered. Nothing may use the memory
+    after the ``with`` block, graphs included. After an exception the memory is not given back: that may need every
+    rank, and the process is ending.
     """
-    # What torch's allocator keeps for later is not there for others. Without CUDA this does nothing.
+    # torch's allocator keeps memory that the transport may need. Without CUDA this does nothing.
     torch.cuda.empty_cache()
-    ptr = device.transport.mem_alloc(size)
-    found: dict[str, Registration] = {}
-    deregister: list[Callable[[], None]] = []
+    ptr = device.transport.mem_alloc(size_bytes)
+    registrations: dict[str, Registration] = {}
+    deregistrations: list[Callable[[], None]] = []
     for name, arm in arms:
         registrar = arm.registrar
         if registrar is None:
-            found[name] = Registration.ABSENT
+            registrations[name] = Registration.ABSENT
             continue
-        give_back: Callable[[int], None]
-        # Outside of graphs a coordinator's is off.
+        deregister: Callable[[int], None]
+        # Outside of graphs, the communicator of a coordinator is disabled.
         with registrar.change_state(True):
             if how is Register.WINDOW:
-                handle, give_back = registrar.register_comm_window_raw(ptr, size), registrar.deregister_comm_window
+                handle = registrar.register_comm_window_raw(ptr, size_bytes)
+                deregister = registrar.deregister_comm_window
             else:
-                handle, give_back = registrar.register_comm_memory(ptr, size), registrar.deregister_comm_memory
-        found[name] = Registration.UNAVAILABLE if handle is None else Registration.REGISTERED
+                handle, deregister = registrar.register_comm_memory(ptr, size_bytes), registrar.deregister_comm_memory
+        registrations[name] = Registration.UNAVAILABLE if handle is None else Registration.REGISTERED
         if handle is not None:
-            deregister.append(partial(give_back, handle))
-    yield _tensor(ptr, size, device.streams.device), found
+            deregistrations.append(partial(deregister, handle))
+    yield _tensor(ptr, size_bytes, device.streams.device), registrations
     device.streams.synchronize()
-    for call in deregister:
-        call()
+    for deregister_again in deregistrations:
+        deregister_again()
     device.transport.mem_free(ptr)
 
 
 class _Block:
     """Memory of a CUDA device, described as torch reads it: by Numba's CUDA array interface, version 3."""
 
-    def __init__(self, ptr: int, size: int) -> None:
-        self.__cuda_array_interface__ = {"shape": (size,), "typestr": "|u1", "data": (ptr, False), "version": 3}
+    def __init__(self, ptr: int, size_bytes: int) -> None:
+        self.__cuda_array_interface__ = {"shape": (size_bytes,), "typestr": "|u1", "data": (ptr, False), "version": 3}
 
 
-def _tensor(ptr: int, size: int, device: torch.device) -> Tensor:
-    tensor = torch.as_tensor(_Block(ptr, size), device=device)
-    assert tensor.data_ptr() == ptr, "torch has copied it"
+def _tensor(ptr: int, size_bytes: int, device: torch.device) -> Tensor:
+    tensor = torch.as_tensor(_Block(ptr, size_bytes), device=device)
+    assert tensor.data_ptr() == ptr, "torch copied the memory"
     return tensor

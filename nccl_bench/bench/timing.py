@@ -14,12 +14,15 @@ only the host can open; a batch whose gate opened before the last call was enque
 
 from __future__ import annotations
 
+import gc
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import pairwise
 from typing import Any
 
+from nccl_bench.catalog.timings import Timing
 from nccl_bench.streams.base import Graph, Streams
 
 Operation = Callable[[], object]
@@ -87,6 +90,28 @@ class Clock:
         self._caller.synchronize()
         return Batch((end - begin) / len(calls) / 1e3, held)
 
+    def batch(
+        self,
+        timing: Timing,
+        calls: Sequence[Operation],
+        graph: Graph | None,
+        *,
+        operations: int,
+        replays: int,
+        gate_s: float,
+    ) -> Batch:
+        """Measure one batch of ``timing``: ``calls``, or ``replays`` replays of a ``graph`` of ``operations``."""
+        match timing:
+            case Timing.EAGER:
+                return self.eager(calls)
+            case Timing.GATED:
+                return self.gated(calls, gate_s)
+            case Timing.GRAPH:
+                assert graph is not None
+                return self.graph(graph, replays, operations, gate_s)
+            case Timing.ENQUEUE:
+                return self.enqueue(calls, gate_s)
+
     def call_cost_us(self, calls: Sequence[Operation]) -> float:
         """A first idea of what one call costs the host, from an idle device; too few calls to fill a queue."""
         self._caller.synchronize()
@@ -140,3 +165,13 @@ def loop_cost_us(calls: int = 1000) -> float:
 
 def _nothing() -> None:
     pass
+
+
+@contextmanager
+def no_garbage_collection() -> Iterator[None]:
+    """Keep Python's garbage collector off, so that it does not run within a batch."""
+    gc.disable()
+    try:
+        yield
+    finally:
+        gc.enable()

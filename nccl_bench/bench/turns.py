@@ -1,24 +1,76 @@
-"""Whose turn it is: arms in processes of their own share their devices with the others, and are measured in turn."""
+"""The arms of a run, in this process and in others: they share the devices, so one process set works at a time."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from typing import TypeVar
 
+from nccl_bench.arms.arm import Arm
+from nccl_bench.plan.process_sets import ProcessSet
 from nccl_bench.ranks.joining import Ranks
+from nccl_bench.ranks.progress import Progress
+
+_Key = TypeVar("_Key")
+_Value = TypeVar("_Value")
 
 
-class Turns:
-    """``process_set_of`` says in which of the ``ranks``' process_sets each arm is."""
+class ArmsInTurn:
+    """The arms of a run. Every process names all of them, and works with those of its own process set."""
 
-    def __init__(self, ranks: Ranks, process_set_of: Mapping[str, int]) -> None:
-        self._ranks = ranks
-        self._world_of = process_set_of
+    def __init__(
+        self, own: Mapping[str, Arm], process_sets: Sequence[ProcessSet], ranks: Ranks, progress: Progress
+    ) -> None:
+        self.own = own
+        self.ranks = ranks
+        self._progress = progress
+        self._process_set_of = {
+            name: index for index, process_set in enumerate(process_sets) for name in process_set.arms
+        }
+        # The process set whose turn it is; -1 before the first turn.
         self._at_work = -1
 
-    def take(self, name: str) -> bool:
-        """Whether the arm ``name`` is of this process; returns once no other one is at work. Collective."""
-        index = self._world_of[name]
-        if index != self._at_work:
-            self._ranks.wait_for_other_sets()
-            self._at_work = index
-        return index == self._ranks.set_index
+    def __getitem__(self, name: str) -> Arm:
+        """Return an arm of this process."""
+        return self.own[name]
+
+    def present(self, names: Iterable[str]) -> list[str]:
+        """Return the arms among ``names`` that this process has."""
+        return [name for name in names if name in self.own]
+
+    def visit(self, names: Iterable[str], phase: str) -> Iterator[str]:
+        """Yield each arm of ``names`` that this process has, while no other process set works. Collective."""
+        for name in names:
+            self.report(name, phase)
+            process_set = self._process_set_of[name]
+            if process_set != self._at_work:
+                self._change_over()
+                self._at_work = process_set
+            if process_set == self.ranks.set_index:
+                yield name
+            else:
+                # Count one step more, so that a process that only waits is never blamed for a hang.
+                self.report(name, f"{phase}, by other processes")
+
+    def exclusively(self, work: Callable[[], _Value]) -> _Value:
+        """Return what ``work`` returns; the process sets do it one after the other. Collective."""
+        for index in range(len(self.ranks.first_ranks)):
+            self._change_over()
+            if index == self.ranks.set_index:
+                result = work()
+        self._change_over()
+        return result
+
+    def merged(self, findings: Mapping[_Key, _Value]) -> dict[_Key, _Value]:
+        """Return the ``findings`` of the first rank of every process set, in one mapping. Collective."""
+        return {
+            key: value for first in self.ranks.first_ranks for key, value in self.ranks.all_ranks.broadcast(findings, first).items()
+        }
+
+    def report(self, name: str, phase: str) -> None:
+        """Report that the arm ``name`` is at ``phase`` of the current case, whose deadline stays."""
+        case_index = self._progress.position.case_index
+        self._progress.update(case_index=case_index, arm=name, phase=phase, deadline_s=None)
+
+    def _change_over(self) -> None:
+        if len(self.ranks.first_ranks) > 1:
+            self.ranks.all_ranks.barrier()

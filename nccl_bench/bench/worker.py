@@ -1,7 +1,7 @@
-"""One rank: joins the others, builds the arms, measures, and leaves records and positions behind.
+"""The main program of one rank of a run: it joins the other ranks, makes its arms, measures, and records.
 
-Started by torchrun as ``python -m nccl_bench.bench.worker SPEC_FILE``, or called by the command when it attaches to
-processes that somebody else launched.
+torchrun starts it as ``python -m nccl_bench.bench.worker SPEC_FILE``. The command calls ``measure`` itself where
+somebody else has launched the processes.
 """
 
 from __future__ import annotations
@@ -17,10 +17,11 @@ import torch.distributed as dist
 
 from nccl_bench.arms.arm import Arm
 from nccl_bench.bench.budget import Budget
-from nccl_bench.bench.case_run import Paths
+from nccl_bench.bench.facts import describe_process
 from nccl_bench.bench.launch_memory import LaunchMemory
+from nccl_bench.bench.record import Record
 from nccl_bench.bench.runner import Runner
-from nccl_bench.bench.timing import loop_cost_us
+from nccl_bench.bench.turns import ArmsInTurn
 from nccl_bench.communicators.stream_free import StreamFreeCommunicator
 from nccl_bench.config.run import RunConfig
 from nccl_bench.config.user_arms import of_arm
@@ -32,83 +33,72 @@ from nccl_bench.ranks.process import SETUP_INDEX, SETUP_TIMEOUT_S, default_group
 from nccl_bench.ranks.progress import Progress
 from nccl_bench.ranks.spec import WorkerSpec
 from nccl_bench.records.run import read_meta
-from nccl_bench.records.schema import Line
 from nccl_bench.records.store import RunStore
 from nccl_bench.transports.device import Device, open_device
-from nccl_bench.transports.nccl_library import other_copies, unread_variables
 from nccl_bench.user_arms.building import as_user_arm_error
 
 
 def measure(spec: WorkerSpec, progress: Progress) -> None:
-    """Do this rank's part of the run. The environment holds what torchrun sets: RANK, WORLD_SIZE, LOCAL_RANK and so on.
+    """Do this rank's part of the run. The environment holds the variables that torchrun sets.
 
-    Raises ``NcclBenchError`` or whatever a library raises; the other ranks then wait, so the process has to end.
+    Raises ``NcclBenchError`` or whatever a library raises. The other ranks then wait, so the process must end.
     """
     setup = partial(progress.update, case_index=SETUP_INDEX, deadline_s=SETUP_TIMEOUT_S)
     process_sets = spec.process_sets
-    # Before anything reads them: CUDA when it is initialised, NCCL with its first communicator.
+    # Set them before they are read: by CUDA at its initialisation, by NCCL with its first communicator.
     os.environ.update(process_sets[process_set_index(len(process_sets))].variables)
     setup(arm="", phase="connect")
     ranks = join(len(process_sets))
     control = ranks.all_ranks
-    # What rank 0 was asked for counts: the commands on several nodes could differ.
+    # Rank 0's configuration counts: the commands on several nodes could differ.
     config: RunConfig = control.broadcast(spec.config)
     plan = make_plan(config, ranks.own_set.world_size)
-    # After a relaunch, launchers on several nodes may not agree on the case that ended the last one.
+    # After a relaunch, launchers on several nodes may not agree on the case that ended the launch before.
     first_case = int(control.maximum([spec.first_case])[0])
 
     setup(arm="", phase="device")
     device = open_device(config.device, int(os.environ["LOCAL_RANK"]), config.nccl_library, config.transport)
     setup(arm="", phase="aligning communicator")
     aligner = StreamFreeCommunicator(default_group(), device)
-    arms = _make_arms(config, process_sets, ranks.set_index, device, progress)
+    own_arms = _make_arms(config, process_sets, ranks.set_index, device, progress)
+    arms = ArmsInTurn(own_arms, process_sets, ranks, progress)
     setup(arm="", phase="plan")
-    _refuse_shared_streams(arms, device)
-    able = {(name, each.case) for name, arm in arms.items() for each in plan.cases if arm.supports(each.case)}
-    able = able.union(*ranks.gather_from_sets(able))
-    plan = plan.only(config.baseline, lambda name, case: (name, case) in able)
+    _refuse_shared_streams(own_arms, device)
+    supported = arms.merged(
+        {name: {planned.case for planned in plan.cases if arm.supports(planned.case)} for name, arm in own_arms.items()}
+    )
+    plan = plan.only(config.baseline, lambda name, case: case in supported.get(name, ()))
 
-    store = RunStore(path=Path(spec.run_dir)) if control.rank == 0 and spec.run_dir is not None else None
-    described = describe(device, config) | {
-        "user_arms": [row for rows in ranks.gather_from_sets(describe_user_arms(arms)) for row in rows],
-        "process_sets": [each.told() for each in process_sets] if len(process_sets) > 1 else [],
+    user_arms = {name: {"arm": name, **arm.communicator.describe()} for name, arm in own_arms.items() if arm.communicator.describe()}
+    facts = describe_process(device, config) | {
+        "user_arms": list(arms.merged(user_arms).values()),
+        "process_sets": [each.to_mapping() for each in process_sets] if len(process_sets) > 1 else [],
     }
-    # What a launch that failed has seen.
-    seen = {} if store is None else read_meta(store.path)["worker"] or {}
-    earlier = {"paths": seen.get("paths", []), "registered": seen.get("registered", {})}
-
-    def note() -> None:
-        if store is not None:
-            paths = [*earlier["paths"], *told_paths(runner.paths)]
-            found = {"paths": paths, "registered": earlier["registered"] | runner.registrations}
-            store.update(worker=described | {"launch_us": launch_memory.describe()} | found)
-
-    if store is not None:
-        store.update(worker=described | earlier)
+    store = RunStore(path=Path(spec.run_dir)) if control.rank == 0 and spec.run_dir is not None else None
+    # A launch that failed has recorded facts too.
+    earlier = {} if store is None else read_meta(store.path)["worker"] or {}
+    record = Record(store, facts, earlier)
+    record.update()
 
     setup(arm="", phase="launch memory")
-    launch_memory = LaunchMemory(device.streams)
     tiny = torch.zeros(1, device=device.streams.device)
+    ranks_of_node = int(os.environ["LOCAL_WORLD_SIZE"]) if config.device_spec.shares_memory else 1
     runner = Runner(
         config=config,
         plan=plan,
         device=device,
-        ranks=ranks,
         arms=arms,
-        process_set_of={name: index for index, each in enumerate(process_sets) for name in each.arms},
         align=partial(aligner.all_reduce, tiny),
         progress=progress,
-        append=_nowhere if store is None else store.append,
-        # The command's clock: rank 0, whose decision counts, is on its host.
+        record=record,
+        # Rank 0 decides when the budget is used up, and it runs on the command's host, so their clocks agree.
         budget=Budget(config.max_seconds, spec.started),
-        launch_memory=launch_memory,
-        note=note,
-        ranks_per_memory=len(process_sets)
-        * (int(os.environ["LOCAL_WORLD_SIZE"]) if config.device_spec.shares_memory else 1),
+        launch_memory=LaunchMemory(device.streams),
+        ranks_per_memory=len(process_sets) * ranks_of_node,
     )
     try:
         runner.run(first_case)
-        for name, arm in arms.items():
+        for name, arm in own_arms.items():
             deadline_s = arm.communicator.close_deadline_s(config.timeout_s)
             progress.update(case_index=len(plan.cases), arm=name, phase="close", deadline_s=deadline_s)
             arm.close()
@@ -120,61 +110,27 @@ def measure(spec: WorkerSpec, progress: Progress) -> None:
     progress.finish()
 
 
-def describe(device: Device, config: RunConfig) -> dict[str, object]:
-    """What only a worker can say for the record."""
-    library = device.transport.describe()
-    facts: dict[str, object] = {
-        "torch": torch.__version__,
-        "cuda": torch.version.cuda,
-        "device": device.streams.describe(),
-        "transport": library,
-        "cpu_affinity": sorted(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else None,
-        "loop_cost_us": loop_cost_us(),
-    }
-    if "path" in library:
-        # With two copies of NCCL in a process, the arms do not run the same code.
-        facts["other_nccl_libraries"] = other_copies(str(library["path"]))
-        given = {
-            name for variables in (config.variables, *(p.variables for p in config.user_arms)) for name in variables
-        }
-        facts["unread_variables"] = unread_variables(str(library["path"]), sorted(given))
-    return facts
-
-
 def _make_arms(
-    config: RunConfig, process_sets: Sequence[ProcessSet], index: int, device: Device, progress: Progress
+    config: RunConfig, process_sets: Sequence[ProcessSet], set_index: int, device: Device, progress: Progress
 ) -> dict[str, Arm]:
-    """Those of the world at ``index``."""
+    """Return the arms of the process set at ``set_index``."""
     arms = {}
-    for name in (name for each in process_sets for name in each.arms):
-        # A user arm that hangs here is found out as in a case.
+    for name in (name for process_set in process_sets for name in process_set.arms):
+        # A user arm that hangs here is detected as soon as in a case.
         deadline_s = SETUP_TIMEOUT_S if of_arm(config.user_arms, name) is None else config.timeout_s
         progress.update(case_index=SETUP_INDEX, arm=name, phase="communicator", deadline_s=deadline_s)
-        if name in process_sets[index].arms:
+        if name in process_sets[set_index].arms:
             arms[name] = Arm(name, default_group(), device, config.routing, config.user_arms)
         else:
-            # A step more than the ranks that make it, one of which then is the one that a hang is put down to.
+            # Count one step more than the ranks that make the arm, so that one of those is blamed for a hang.
             progress.update(case_index=SETUP_INDEX, arm="", phase="other processes", deadline_s=SETUP_TIMEOUT_S)
     return arms
 
 
-def told_paths(paths: Paths) -> list[dict[str, str]]:
-    """What the arms were seen to run, for the record."""
-    return [
-        {"collective": collective, "arm": arm, **{mode.value: path for mode, path in by_mode.items()}}
-        for (collective, arm), by_mode in paths.items()
-    ]
-
-
-def describe_user_arms(arms: Mapping[str, Arm]) -> list[dict[str, object]]:
-    """What the user arms turned out to be, for the record."""
-    return [{"arm": name, **description} for name, arm in arms.items() if (description := arm.communicator.describe())]
-
-
 def _refuse_shared_streams(arms: Mapping[str, Arm], device: Device) -> None:
-    """torch's streams come from a pool of 32: two arms of ours on one stream would differ by accident.
+    """Raise if two arms of this package have one private stream, since each would order the other by accident.
 
-    What streams others' communicators share is their users' choice.
+    torch's streams come from a pool of 32. Streams of user arms are their users' choice.
     """
     handles = {
         name: device.streams.handle(stream)
@@ -185,12 +141,8 @@ def _refuse_shared_streams(arms: Mapping[str, Arm], device: Device) -> None:
         raise SetupError(f"two arms got the same private stream ({', '.join(handles)}): run fewer arms together")
 
 
-def _nowhere(_line: Line) -> None:
-    """Ranks other than the first measure the same and write nothing."""
-
-
 def main(spec_file: str) -> None:
-    """The process that torchrun starts."""
+    """Run one rank by the specification in ``spec_file``."""
     spec = WorkerSpec.read(Path(spec_file))
     assert spec.scratch is not None
     run_rank(Path(spec.scratch), partial(measure, spec))

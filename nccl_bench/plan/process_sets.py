@@ -27,8 +27,8 @@ class ProcessSet:
     variables: Mapping[str, str]
     reason: str | None
 
-    def told(self) -> dict[str, object]:
-        """For the record."""
+    def to_mapping(self) -> dict[str, object]:
+        """Return the process set as ``run.json`` has it."""
         return {"arms": list(self.arms), "variables": dict(self.variables), "reason": self.reason}
 
 

@@ -1,0 +1,126 @@
+"""The measuring of one case: the pilots, the gates, and rounds of batches over all arms."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+
+from nccl_bench.bench.budget import Budget
+from nccl_bench.bench.context import CaseContext
+from nccl_bench.bench.schedule import FEWEST_OPS, Pilot, Schedule, gate_length_s, visiting_order
+from nccl_bench.bench.stopping import Stopping
+from nccl_bench.bench.timing import Batch, no_garbage_collection
+from nccl_bench.catalog.timings import TIMINGS, Timing
+from nccl_bench.ranks.control import Reduced
+from nccl_bench.streams.base import Graph
+
+# A gate grows to at most this many times its first length. An arm whose calls wait for the gate themselves would
+# outlast a gate of any length, and its case would look like a hang.
+LONGEST_GATE = 32
+
+
+@dataclass(slots=True)
+class KeptBatches:
+    """The batches of one arm in one timing."""
+
+    by_round: dict[int, Reduced] = field(default_factory=dict)  # those whose gate held on every rank
+    discarded: int = 0  # the number of the others
+
+    def times_us(self) -> dict[int, float]:
+        """Return the samples by round: microseconds per operation on the slowest rank."""
+        return {number: batch.slowest_us for number, batch in self.by_round.items()}
+
+
+def run_pilots(context: CaseContext, names: Sequence[str]) -> dict[str, Pilot]:
+    """Warm up each arm and measure it for the first time, the maximum over ranks."""
+    measured = dict.fromkeys(names, (0.0, 0.0))
+    for name in context.arms.visit(names, "pilot"):
+        calls = context.calls(name, FEWEST_OPS)
+        for index in range(context.config.warmup):
+            calls[index % len(calls)]()
+        context.streams.synchronize()
+        context.restore(FEWEST_OPS)
+        device_us = min(context.clock.eager(calls).time_us for _ in range(2))
+        enqueue_us = min(context.clock.call_cost_us(calls) for _ in range(2))
+        measured[name] = (device_us, enqueue_us)
+    slowest = context.control.maximum([time_us for pair in measured.values() for time_us in pair])
+    return {
+        name: Pilot(device_us=max(device_us, 1e-3), enqueue_us=enqueue_us)
+        for name, device_us, enqueue_us in zip(names, slowest[::2], slowest[1::2], strict=True)
+    }
+
+
+def first_gates_s(
+    context: CaseContext, names: Sequence[str], timing: Timing, schedule: Schedule, graphs: Mapping[str, Graph]
+) -> dict[str, float]:
+    """Return each arm's gate, seconds; 0 where ``timing`` has none. Graphs are warmed up, and their launches timed."""
+    if not TIMINGS[timing].gated:
+        return dict.fromkeys(names, 0.0)
+    if not TIMINGS[timing].captured:
+        return {name: schedule.gates_s[name, timing] for name in names}
+    launches_us = dict.fromkeys(names, 0.0)
+    for name in context.arms.visit(names, "graph warm-up"):
+        context.restore(context.buffers.slots)
+        replays = [graphs[name].replay] * schedule.replays
+        launches_us[name] = min(context.clock.call_cost_us(replays) for _ in range(2)) * schedule.replays
+    slowest = context.control.maximum(list(launches_us.values()))
+    return {name: gate_length_s(launch_us) for name, launch_us in zip(names, slowest, strict=True)}
+
+
+def measure_rounds(
+    context: CaseContext,
+    names: Sequence[str],
+    timing: Timing,
+    schedule: Schedule,
+    graphs: Mapping[str, Graph],
+    stopping: Stopping,
+    budget: Budget,
+) -> dict[str, KeptBatches]:
+    """Measure batches of every arm, interleaved in shuffled order, until rank 0 finds that they are enough."""
+    first_gates = first_gates_s(context, names, timing, schedule, graphs)
+    operations = schedule.ops[timing]
+    calls = {} if graphs else {name: context.calls(name, operations) for name in context.arms.present(names)}
+    gates_s = dict(first_gates)
+    kept = {name: KeptBatches() for name in names}
+    case = context.case
+    threshold = context.config.thresholds.threshold(case.collective, timing, case.size_bytes)
+    stopping = replace(stopping, threshold=threshold)
+    attempts = 0
+    while True:
+        times_us = {name: batches.times_us() for name, batches in kept.items()}
+        # The ranks' clocks differ, so rank 0 decides.
+        block = context.control.broadcast(stopping.block(times_us, attempts, in_time=not budget.used_up()))
+        if not block:
+            return kept
+        visits: list[tuple[int, str]] = []
+        measured: dict[tuple[int, str], Batch] = {}
+        with no_garbage_collection():
+            for number in range(attempts, attempts + block):
+                order = visiting_order(names, context.config.seed, case.label, timing, number)
+                visits += [(number, name) for name in order]
+                for name in context.arms.visit(order, timing):
+                    context.restore(operations)
+                    measured[number, name] = context.clock.batch(
+                        timing,
+                        calls.get(name, ()),
+                        graphs.get(name),
+                        operations=operations,
+                        replays=schedule.replays,
+                        gate_s=gates_s[name],
+                    )
+        attempts += block
+        batches = [measured.get(visit) for visit in visits]
+        reduced = context.control.reduce_batches(
+            [None if batch is None else batch.time_us for batch in batches],
+            [batch is None or batch.valid for batch in batches],
+        )
+        opened_early = set()
+        for (number, name), batch in zip(visits, reduced, strict=True):
+            if batch.valid:
+                kept[name].by_round[number] = batch
+            else:
+                kept[name].discarded += 1
+                opened_early.add(name)
+        # All batches of a block had the same gate, so it is doubled once.
+        for name in opened_early:
+            gates_s[name] = min(2 * gates_s[name], LONGEST_GATE * first_gates[name])

@@ -1,0 +1,80 @@
+"""Percentiles of single operations, from events between them."""
+
+from __future__ import annotations
+
+import statistics
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+
+from nccl_bench.bench.context import CaseContext
+from nccl_bench.bench.measure import LONGEST_GATE, KeptBatches
+from nccl_bench.bench.schedule import Schedule
+from nccl_bench.bench.stopping import ATTEMPTS_PER_ROUND
+from nccl_bench.bench.timing import no_garbage_collection
+from nccl_bench.catalog.timings import TIMINGS, Timing
+from nccl_bench.plan.batches import LAUNCH_QUEUE_ENTRIES
+from nccl_bench.records.schema import PerIteration
+
+# With fewer operations, the 99th percentile would be little else than the maximum.
+PER_ITERATION_OPERATIONS = 300
+
+
+def measure_per_iteration(
+    context: CaseContext,
+    names: Sequence[str],
+    timing: Timing,
+    schedule: Schedule,
+    kept: Mapping[str, KeptBatches],
+) -> dict[str, PerIteration]:
+    """Return the percentiles by arm, where they are wanted; each operation counts with its slowest rank.
+
+    ``kept`` are the batches of the same arms, without events between operations: they show what the events cost.
+    """
+    percentiles = {}
+    if context.config.per_iteration and TIMINGS[timing].per_iteration:
+        for name in names:
+            times_us = _single_operations_us(context, name, timing, schedule)
+            batches_us = kept[name].times_us().values()
+            if times_us and batches_us:
+                percentiles[name] = _percentiles(times_us, statistics.median(batches_us))
+    return percentiles
+
+
+def _single_operations_us(context: CaseContext, name: str, timing: Timing, schedule: Schedule) -> list[float]:
+    # Each event between operations takes an entry of the launch queue too.
+    most = LAUNCH_QUEUE_ENTRIES // (context.config.arm(name).launch_entries + 1)
+    operations = min(schedule.ops[timing], most)
+    calls = {present: context.calls(present, operations) for present in context.arms.present([name])}
+    first_gate_s = schedule.gates_s.get((name, timing))
+    gate_s = None if first_gate_s is None else 2 * first_gate_s
+    kept: list[float] = []
+    for _ in range(ATTEMPTS_PER_ROUND * -(-PER_ITERATION_OPERATIONS // operations)):
+        times_us, held = [0.0] * operations, True
+        for present in context.arms.visit([name], f"{timing} per iteration"):
+            context.restore(operations)
+            with no_garbage_collection():
+                times_us, held = context.clock.per_iteration(calls[present], gate_s)
+        *slowest_us, opened_early = context.control.maximum([*times_us, 0.0 if held else 1.0])
+        if not opened_early:
+            kept += slowest_us
+        elif gate_s is not None and first_gate_s is not None:
+            gate_s = min(2 * gate_s, LONGEST_GATE * first_gate_s)
+        if len(kept) >= PER_ITERATION_OPERATIONS:
+            break
+    return kept
+
+
+def _percentiles(times_us: Sequence[float], batch_us: float) -> PerIteration:
+    minimum, p50, p90, p99, maximum = (float(x) for x in np.percentile(times_us, [0, 50, 90, 99, 100]))
+    cost_us = p50 - batch_us
+    return PerIteration(
+        operations=len(times_us),
+        min_us=minimum,
+        p50_us=p50,
+        p90_us=p90,
+        p99_us=p99,
+        max_us=maximum,
+        # The machine's noise can be larger than the cost, and a cost is never negative.
+        cost_us=cost_us if cost_us > 0 else None,
+    )

@@ -1,0 +1,94 @@
+"""What rank 0 writes down during a run: its lines, and what only a worker knows about the run."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from typing import Any, Protocol
+
+from nccl_bench.bench.context import CaseContext
+from nccl_bench.bench.measure import KeptBatches
+from nccl_bench.bench.schedule import Schedule
+from nccl_bench.catalog.routes import Mode
+from nccl_bench.catalog.timings import Timing
+from nccl_bench.records.schema import Line, PerIteration, Registration, Samples, Status
+
+
+class Store(Protocol):
+    """Where a record is written: ``records.store.RunStore``."""
+
+    def append(self, line: Line) -> None:
+        """Add a line."""
+
+    def update(self, **changes: object) -> None:
+        """Replace fields of ``run.json``."""
+
+
+class Record:
+    """The record of a run on one rank. Every rank has one, and only that of rank 0 has a ``store``.
+
+    ``facts`` are known before the first case; ``earlier`` is what earlier launches of the same run have recorded.
+    """
+
+    def __init__(self, store: Store | None, facts: Mapping[str, object], earlier: Mapping[str, Any]) -> None:
+        self._store = store
+        self._facts = dict(facts)
+        self._earlier_paths: list[object] = earlier.get("paths", [])
+        self._earlier_registrations: dict[str, object] = earlier.get("registered", {})
+        self._written: dict[str, object] = {}
+        # What each arm runs, by collective and arm.
+        self.paths: dict[tuple[str, str], dict[Mode, str]] = {}
+        # Whether the memory of the slots was registered with each arm.
+        self.registrations: dict[str, Registration] = {}
+
+    def append(self, lines: Iterable[Line]) -> None:
+        """Write ``lines``."""
+        if self._store is not None:
+            for line in lines:
+                self._store.append(line)
+
+    def update(self, **facts: object) -> None:
+        """Write what is known about the run, ``facts`` included, if any of it is new."""
+        self._facts |= facts
+        paths = [
+            {"collective": collective, "arm": arm, **{mode.value: path for mode, path in by_mode.items()}}
+            for (collective, arm), by_mode in self.paths.items()
+        ]
+        worker = {
+            **self._facts,
+            "paths": [*self._earlier_paths, *paths],
+            "registered": self._earlier_registrations | self.registrations,
+        }
+        if self._store is not None and worker != self._written:
+            self._store.update(worker=worker)
+            self._written = worker
+
+
+def samples_of(
+    context: CaseContext,
+    arm: str,
+    timing: Timing,
+    wrong: int,
+    schedule: Schedule | None = None,
+    kept: KeptBatches | None = None,
+    per_iteration: PerIteration | None = None,
+) -> Samples:
+    """Return the line of ``arm`` in ``timing``, with ``wrong`` elements; without a schedule nothing was timed."""
+    kept = kept or KeptBatches()
+    batches = kept.by_round.values()
+    return Samples(
+        case=context.case,
+        arm=arm,
+        timing=timing,
+        status=Status.WRONG if wrong else Status.OK,
+        world_size=context.arms.ranks.own_set.world_size,
+        ops_per_batch=schedule.operations(timing) if schedule else 0,
+        rounds=tuple(kept.by_round),
+        samples_us=tuple(batch.slowest_us for batch in batches),
+        fastest_rank_us=tuple(batch.fastest_us for batch in batches),
+        slowest_rank=tuple(batch.slowest_rank for batch in batches),
+        discarded=kept.discarded,
+        wrong=wrong if context.config.check else None,
+        tolerance_ulp=context.buffers.tolerance_ulp,
+        arena=context.arena,
+        per_iteration=per_iteration,
+    )
