@@ -62,9 +62,10 @@ class ArmsInTurn:
 
     def merged(self, findings: Mapping[_Key, _Value]) -> dict[_Key, _Value]:
         """Return the ``findings`` of the first rank of every process set, in one mapping. Collective."""
-        return {
-            key: value for first in self.ranks.first_ranks for key, value in self.ranks.all_ranks.broadcast(findings, first).items()
-        }
+        merged: dict[_Key, _Value] = {}
+        for first_rank in self.ranks.first_ranks:
+            merged |= self.ranks.all_ranks.broadcast(findings, first_rank)
+        return merged
 
     def report(self, name: str, phase: str) -> None:
         """Report that the arm ``name`` is at ``phase`` of the current case, whose deadline stays."""

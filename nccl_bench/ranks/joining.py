@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import TypeVar, cast
+from typing import cast
 
 import torch.distributed as dist
 from torch.distributed.distributed_c10d import PrefixStore
@@ -14,33 +13,15 @@ from torch.distributed.rendezvous import rendezvous
 from nccl_bench.ranks.control import Control
 from nccl_bench.ranks.process import NO_TIMEOUT, default_group
 
-_T = TypeVar("_T")
-
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Ranks:
-    """The ranks of one launch, as one process sees them. Every method is collective over all ranks."""
+    """The ranks of one launch, as one process sees them."""
 
     all_ranks: Control  # the ranks of all process sets
     own_set: Control  # the ranks of this process's set
     set_index: int  # the index of this process's set
     first_ranks: tuple[int, ...]  # for each set, the rank in all_ranks of its first process
-
-    def gather_from_sets(self, value: _T) -> list[_T]:
-        """Return the ``value`` of each set's first rank."""
-        return [self.all_ranks.broadcast(value, source) for source in self.first_ranks]
-
-    def take_turns(self) -> Iterator[bool]:
-        """Yield once for each set, ``True`` in this set's turn: sets share their devices, so one works at a time."""
-        for index in range(len(self.first_ranks)):
-            self.wait_for_other_sets()
-            yield index == self.set_index
-        self.wait_for_other_sets()
-
-    def wait_for_other_sets(self) -> None:
-        """Return when every set has come here; with one set, return at once."""
-        if len(self.first_ranks) > 1:
-            self.all_ranks.barrier()
 
 
 def process_set_index(process_sets: int) -> int:

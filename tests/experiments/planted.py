@@ -8,8 +8,8 @@ from functools import partial
 from statistics import median
 from typing import Any, cast
 
-from nccl_bench.bench import worker
-from nccl_bench.bench.case_run import CaseRun
+from nccl_bench.bench import case_run, measure, worker
+from nccl_bench.bench.context import CaseContext
 from nccl_bench.bench.schedule import Schedule
 from nccl_bench.bench.timing import Operation
 from nccl_bench.catalog.arms import ARMS, ArmSpec
@@ -31,33 +31,33 @@ def plant() -> None:
 
 def slow_down() -> None:
     """Have every gated batch of a slowed arm begin, within its events, with a spin of its share of the batch's time."""
-    rounds: Callable[..., Any] = CaseRun._rounds
-    calls: Callable[..., list[Operation]] = CaseRun._calls
+    measure_rounds: Callable[..., Any] = measure.measure_rounds
+    calls: Callable[..., list[Operation]] = CaseContext.calls
     spins: dict[str, float] = {}
 
-    def calibrated(run: CaseRun, names: Sequence[str], timing: Timing, schedule: Schedule, *rest: Any) -> Any:
+    def calibrated(context: CaseContext, names: Sequence[str], timing: Timing, schedule: Schedule, *rest: Any) -> Any:
         spins.clear()
         if timing is Timing.GATED:
             for name in (name for name in names if name in SLOWED):
-                batch = calls(run, name, schedule.ops[timing])
+                batch = calls(context, name, schedule.ops[timing])
                 gate_s = 2 * schedule.gates_s[name, timing]
-                times_us = [run.clock.gated(batch, gate_s).time_us for _ in range(_CALIBRATIONS)]
-                slowest_us = run.control.maximum([median(times_us)])[0]
+                times_us = [context.clock.gated(batch, gate_s).time_us for _ in range(_CALIBRATIONS)]
+                slowest_us = context.control.maximum([median(times_us)])[0]
                 spins[name] = SLOWED[name] * slowest_us * len(batch) / 1e6
-        return rounds(run, names, timing, schedule, *rest)
+        return measure_rounds(context, names, timing, schedule, *rest)
 
-    def slowed(run: CaseRun, arm: str, operations: int) -> list[Operation]:
-        batch = calls(run, arm, operations)
+    def slowed(context: CaseContext, arm: str, operations: int) -> list[Operation]:
+        batch = calls(context, arm, operations)
         if arm in spins:
-            batch[0] = partial(_spin_and_call, run, spins[arm], batch[0])
+            batch[0] = partial(_spin_and_call, context, spins[arm], batch[0])
         return batch
 
-    CaseRun._rounds = calibrated  # type: ignore[method-assign]
-    CaseRun._calls = slowed  # type: ignore[method-assign]
+    case_run.measure_rounds = calibrated
+    CaseContext.calls = slowed  # type: ignore[method-assign]
 
 
-def _spin_and_call(run: CaseRun, seconds: float, call: Operation) -> None:
-    run.streams.hold(seconds)
+def _spin_and_call(context: CaseContext, seconds: float, call: Operation) -> None:
+    context.streams.hold(seconds)
     call()
 
 

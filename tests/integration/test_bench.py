@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from nccl_bench.bench.case_run import LONGEST_GATE
+from nccl_bench.bench.measure import LONGEST_GATE
 from nccl_bench.bench.stopping import ROUNDS_PER_BLOCK
 from nccl_bench.records.schema import Line, Samples, Skipped, Status, from_json
 from tests.support.bench_worker import MEASURED
@@ -46,8 +46,9 @@ def test_every_rank_does_the_same_in_the_same_order(reports: Reports) -> None:
         assert reports[0][name]["visits"] == reports[1][name]["visits"], name
 
 
-def test_lines_are_written_by_the_first_rank_alone(reports: Reports) -> None:
-    assert all(found["lines"] == [] for found in reports[1].values() if "lines" in found)
+def test_every_rank_has_the_same_lines(reports: Reports) -> None:
+    names = [name for name in reports[0] if "lines" in reports[0][name]]
+    assert [reports[0][name]["lines"] for name in names] == [reports[1][name]["lines"] for name in names]
 
 
 def test_a_run_has_a_line_for_every_case_timing_and_arm(lines: Lines) -> None:

@@ -15,9 +15,10 @@ import torch.distributed as dist
 from torch import Tensor
 
 from nccl_bench.arms.arm import Arm, Operation
-from nccl_bench.bench import case_run
+from nccl_bench.bench import case_run, per_iteration
 from nccl_bench.bench.budget import Budget
 from nccl_bench.bench.launch_memory import LaunchMemory
+from nccl_bench.bench.record import Record
 from nccl_bench.bench.runner import Runner
 from nccl_bench.bench.schedule import Schedule, make_schedule
 from nccl_bench.bench.timing import Batch, Clock
@@ -29,11 +30,10 @@ from nccl_bench.config.run import resolve
 from nccl_bench.plan.cases import make_plan
 from nccl_bench.plan.memory import WORKSPACE_BYTES
 from nccl_bench.ranks.control import Control
-from nccl_bench.ranks.joining import Ranks
 from nccl_bench.ranks.progress import Progress
-from nccl_bench.records.schema import Line
 from nccl_bench.streams.cpu_device import CpuStreams
 from nccl_bench.transports.device import open_device
+from tests.support.one_rank_run import MemoryStore, in_one_process_set
 from tests.support.rank_processes import run_as_rank
 
 MIB = 1024**2
@@ -121,28 +121,25 @@ class Bench:
             for name, arm in self.arms.items()
             if name in config.measured_arms
         }
-        lines: list[Line] = []
+        store = MemoryStore()
         notes = self._notes = Notes(self.rank)
         Runner(
             config=config,
             plan=make_plan(config, self.control.world_size),
             device=replace(self.device, streams=streams or self.streams),
-            ranks=Ranks(all_ranks=self.control, own_set=self.control, set_index=0, first_ranks=(0,)),
-            arms=arms,
-            process_set_of=dict.fromkeys(arms, 0),
+            arms=in_one_process_set(arms, self.control, notes),
             align=self.align,
             progress=notes,
-            append=lines.append,
+            record=Record(store, {}, {}),
             budget=Budget(1e-9 if late else 1e9, time.monotonic()),
             launch_memory=LaunchMemory(streams or self.streams),
-            note=lambda: None,
             ranks_per_memory=ranks_per_memory,
         ).run(first_case)
-        return {"lines": [line.to_json() for line in lines], "visits": notes.visits}
+        return {"lines": [line.to_json() for line in store.lines], "visits": notes.visits}
 
     def plain(self) -> object:
         """Nothing is tampered with but the number of single operations, which is plenty for percentiles elsewhere."""
-        with mock.patch.object(case_run, "PER_ITERATION_OPERATIONS", 20):
+        with mock.patch.object(per_iteration, "PER_ITERATION_OPERATIONS", 20):
             return self.run(sizes="8,1K", rounds=5, per_iteration=True)
 
     def wrong_from_the_start(self) -> object:

@@ -9,9 +9,12 @@ import torch.distributed as dist
 from nccl_bench.arms.arm import Arm
 from nccl_bench.bench.budget import Budget
 from nccl_bench.bench.launch_memory import LaunchMemory
+from nccl_bench.bench.record import Record
 from nccl_bench.bench.runner import Runner
+from nccl_bench.bench.turns import ArmsInTurn
 from nccl_bench.config.run import RunConfig
 from nccl_bench.plan.cases import make_plan
+from nccl_bench.plan.process_sets import ProcessSet
 from nccl_bench.ranks.control import Control
 from nccl_bench.ranks.joining import Ranks
 from nccl_bench.ranks.progress import Progress
@@ -19,30 +22,49 @@ from nccl_bench.records.schema import Line
 from nccl_bench.transports.device import Device
 
 
+class MemoryStore:
+    """A store that keeps what it gets."""
+
+    def __init__(self) -> None:
+        self.lines: list[Line] = []
+        self.worker: object = None
+
+    def append(self, line: Line) -> None:
+        self.lines.append(line)
+
+    def update(self, **changes: object) -> None:
+        self.worker = changes["worker"]
+
+
+def in_one_process_set(arms: dict[str, Arm], control: Control, progress: Progress) -> ArmsInTurn:
+    """Return ``arms`` as the only process set of a run."""
+    process_set = ProcessSet(arms=tuple(arms), variables={}, reason=None)
+    return ArmsInTurn(
+        arms, [process_set], Ranks(all_ranks=control, own_set=control, set_index=0, first_ranks=(0,)), progress
+    )
+
+
 def run_on_one_rank(
     config: RunConfig, group: dist.ProcessGroup, device: Device, progress: Progress
-) -> tuple[Runner, list[Line]]:
-    """What ``config`` asks for, on ``device``: the runner, whose arms are closed, and its lines."""
-    members = {name: Arm(name, group, device) for name in config.measured_arms}
-    lines: list[Line] = []
-    runner = Runner(
-        config=config,
-        plan=make_plan(config, 1),
-        device=device,
-        ranks=Ranks(all_ranks=Control(group), own_set=Control(group), set_index=0, first_ranks=(0,)),
-        arms=members,
-        process_set_of=dict.fromkeys(members, 0),
-        align=lambda: None,
-        progress=progress,
-        append=lines.append,
-        budget=Budget(config.max_seconds, time.monotonic()),
-        launch_memory=LaunchMemory(device.streams),
-        note=lambda: None,
-        ranks_per_memory=1,
-    )
+) -> tuple[Record, list[Line]]:
+    """Run ``config`` on ``device``; return the record and its lines."""
+    arms = {name: Arm(name, group, device) for name in config.measured_arms}
+    store = MemoryStore()
+    record = Record(store, {}, {})
     try:
-        runner.run()
+        Runner(
+            config=config,
+            plan=make_plan(config, 1),
+            device=device,
+            arms=in_one_process_set(arms, Control(group), progress),
+            align=lambda: None,
+            progress=progress,
+            record=record,
+            budget=Budget(config.max_seconds, time.monotonic()),
+            launch_memory=LaunchMemory(device.streams),
+            ranks_per_memory=1,
+        ).run()
     finally:
-        for arm in members.values():
+        for arm in arms.values():
             arm.close()
-    return runner, lines
+    return record, store.lines

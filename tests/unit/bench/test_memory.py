@@ -15,7 +15,7 @@ from torch import Tensor
 
 from nccl_bench.arms.arm import Arm
 from nccl_bench.bench import memory
-from nccl_bench.bench.runner import Runner
+from nccl_bench.bench.record import Record
 from nccl_bench.communicators.dedicated_stream import DedicatedStreamCommunicator
 from nccl_bench.communicators.over_transport import TransportCommunicator
 from nccl_bench.config.run import Register, resolve
@@ -50,7 +50,7 @@ def host_tensor(ptr: int, size: int) -> Tensor:
 
 def swept(
     group: dist.ProcessGroup, library: Path, progress: Progress | None = None, **options: Any
-) -> tuple[Runner, list[Line]]:
+) -> tuple[Record, list[Line]]:
     """A run of one rank over the fake NCCL."""
     asked = {"arms": [*OURS, *OTHERS], "sizes": "1K,4K", "timings": "eager", "rounds": 1, "max_rounds": 1}
     config = resolve("cuda", {**asked, "ops_per_batch": 4, "warmup": 1, "dtypes": "float32", **options})
@@ -91,12 +91,12 @@ def faults(calls: Sequence[Call]) -> set[str]:
 def test_the_slots_are_registered_with_every_communicator_of_ours_and_given_back(
     how: Register, one_rank: dist.ProcessGroup, fake: FakeNccl
 ) -> None:
-    runner, lines = swept(one_rank, fake.path, register=how)
+    record, lines = swept(one_rank, fake.path, register=how)
     assert faults(fake.calls()) == set()
     assert len(fake.calls("ncclMemAlloc")) == 2
     local, window = fake.calls("ncclCommRegister"), fake.calls("ncclCommWindowRegister")
     assert (len(local), len(window)) == ((0, 10) if how is Register.WINDOW else (10, 0))
-    assert runner.registrations == {
+    assert record.registrations == {
         **dict.fromkeys(WITH_TWIN, Registration.REGISTERED),
         **dict.fromkeys(OTHERS, Registration.ABSENT),
     }
@@ -161,16 +161,16 @@ def test_a_planted_defect_is_seen(
 
 
 def test_without_registration_the_memory_is_torchs(one_rank: dist.ProcessGroup, fake: FakeNccl) -> None:
-    runner, _ = swept(one_rank, fake.path)
+    record, _ = swept(one_rank, fake.path)
     assert fake.calls("ncclMemAlloc") == []
-    assert runner.registrations == {}
+    assert record.registrations == {}
 
 
 @EITHER
 def test_a_null_handle_is_told_and_not_given_back(how: Register, one_rank: dist.ProcessGroup, fake: FakeNccl) -> None:
     fake.set_null_handles(True)
-    runner, lines = swept(one_rank, fake.path, register=how)
-    assert {runner.registrations[name] for name in WITH_TWIN} == {Registration.UNAVAILABLE}
+    record, lines = swept(one_rank, fake.path, register=how)
+    assert {record.registrations[name] for name in WITH_TWIN} == {Registration.UNAVAILABLE}
     assert fake.calls("ncclCommDeregister") == fake.calls("ncclCommWindowDeregister") == []
     assert len(fake.calls("ncclMemFree")) == 2
     assert {line.wrong for line in lines if isinstance(line, Samples)} == {0}
@@ -246,7 +246,7 @@ def test_torch_reads_the_memory_where_it_is(copies: bool, monkeypatch: pytest.Mo
         return tensor.clone() if copies else tensor
 
     monkeypatch.setattr(torch, "as_tensor", as_tensor)
-    with pytest.raises(AssertionError, match="torch has copied it") if copies else nullcontext():
+    with pytest.raises(AssertionError, match="torch copied the memory") if copies else nullcontext():
         assert memory._tensor(ptr, 64, torch.device("cuda", 0)).tolist() == list(given)
 
 

@@ -3,15 +3,9 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import cast
 
-import pytest
-
-from nccl_bench.bench.turns import Turns
 from nccl_bench.config.run import RunConfig, resolve
 from nccl_bench.plan.process_sets import ProcessSet, process_sets_of
-from nccl_bench.ranks.control import Control
-from nccl_bench.ranks.joining import Ranks
 from nccl_bench.transports.nccl_library import unread_variables
 
 
@@ -57,29 +51,6 @@ def test_what_failed_is_nowhere() -> None:
     assert [each.arms for each in process_sets_of(brought, excluded=["r"])] == [
         ("stream-free", "torch", "stream-free:twin")
     ]
-
-
-class Everyone:
-    """Counts how often the process_sets waited for each other."""
-
-    def __init__(self) -> None:
-        self.barriers = 0
-
-    def barrier(self) -> None:
-        self.barriers += 1
-
-
-@pytest.mark.parametrize(("process_sets", "index", "here"), [(1, 0, "abcca"), (2, 0, "aba"), (2, 1, "cc")])
-def test_an_arm_waits_for_those_of_other_processes(process_sets: int, index: int, here: str) -> None:
-    everyone = Everyone()
-    control = cast(Control, everyone)
-    turns = Turns(
-        Ranks(all_ranks=control, own_set=control, set_index=index, first_ranks=tuple(range(0, 2 * process_sets, 2))),
-        {"a": 0, "b": 0, "c": process_sets - 1},
-    )
-    assert "".join(name for name in "abcca" if turns.take(name)) == here
-    # Every process waits as often: before the first turn, and wherever the world changes.
-    assert everyone.barriers == (3 if process_sets > 1 else 0)
 
 
 def test_a_variable_that_the_library_does_not_name_is_one_that_it_does_not_read(tmp_path: Path) -> None:
