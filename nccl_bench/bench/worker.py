@@ -17,9 +17,8 @@ import torch.distributed as dist
 
 from nccl_bench.arms.arm import Arm
 from nccl_bench.bench.budget import Budget
-from nccl_bench.bench.facts import describe_process
 from nccl_bench.bench.launch_memory import LaunchMemory
-from nccl_bench.bench.record import Record
+from nccl_bench.bench.record import Record, describe_process
 from nccl_bench.bench.runner import Runner
 from nccl_bench.bench.turns import ArmsInTurn
 from nccl_bench.communicators.stream_free import StreamFreeCommunicator
@@ -69,9 +68,9 @@ def measure(spec: WorkerSpec, progress: Progress) -> None:
     )
     plan = plan.only(config.baseline, lambda name, case: case in supported.get(name, ()))
 
-    user_arms = {name: {"arm": name, **arm.communicator.describe()} for name, arm in own_arms.items() if arm.communicator.describe()}
+    descriptions = {name: arm.communicator.describe() for name, arm in own_arms.items()}
     facts = describe_process(device, config) | {
-        "user_arms": list(arms.merged(user_arms).values()),
+        "user_arms": [{"arm": name, **facts} for name, facts in arms.merged(descriptions).items() if facts],
         "process_sets": [each.to_mapping() for each in process_sets] if len(process_sets) > 1 else [],
     }
     store = RunStore(path=Path(spec.run_dir)) if control.rank == 0 and spec.run_dir is not None else None

@@ -53,7 +53,7 @@ def test_the_check_sees_an_arm_that_does_not_join(one_rank: dist.ProcessGroup, m
     _, _, (line,) = measured(one_rank, **options)
     assert isinstance(line, Samples)
     assert line.wrong == 0
-    monkeypatch.setattr(arms, "_fork_join", forgets_the_join)
+    monkeypatch.setattr(arms, "fork_join", forgets_the_join)
     _, _, (line,) = measured(one_rank, **options)
     assert isinstance(line, Samples)
     assert line.wrong is not None
