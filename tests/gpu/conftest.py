@@ -9,10 +9,10 @@ GPUS = torch.cuda.device_count() if torch.cuda.is_available() else 0
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Everything in this folder needs GPUs, and is skipped with the reason where there are too few."""
-    here = Path(__file__).parent
+    """Mark every test of this folder with ``gpu``, and skip it if it needs more GPUs than torch sees."""
+    folder = Path(__file__).parent
     for item in items:
-        if here not in item.path.parents:
+        if folder not in item.path.parents:
             continue
         item.add_marker(pytest.mark.gpu)
         marker = item.get_closest_marker("gpus")

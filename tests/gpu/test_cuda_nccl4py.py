@@ -1,6 +1,6 @@
-"""nccl4py's binding and ctypes' side by side over the real NCCL, and nccl4py's public API.
+"""The bindings by ctypes and by nccl4py, and nccl4py's public API, side by side over the real NCCL.
 
-ProcessSet size 1 needs no launch and has every call path; two ranks are the sweep's and the proof's affair.
+One rank needs no launch and has every call path. The sweep and the verification test two ranks.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ def _installed() -> str:
 
 pytestmark = pytest.mark.skipif(_installed() != VERSION, reason=f"needs nccl4py {VERSION}, which is {_installed()}")
 
-# Each as `call(communicator, out, given, op)`.
+# Called as `call(communicator, out, given, op)`.
 CALLS: dict[str, Callable[[Any, Tensor, Tensor, RedOp], object]] = {
     "all_reduce": lambda c, out, given, op: c.all_reduce(out.copy_(given), op),
     "outplace_all_reduce": lambda c, out, given, op: c.outplace_all_reduce(given, out, op),
@@ -56,16 +56,16 @@ def device() -> Device:
 
 
 @pytest.fixture(scope="module")
-def over(device: Device) -> Device:
+def nccl4py_device(device: Device) -> Device:
     assert isinstance(device.transport, NcclTransport)
     return replace(device, transport=Nccl4pyTransport(device.transport.library))
 
 
 @pytest.fixture(scope="module")
-def communicators(one_rank: dist.ProcessGroup, device: Device, over: Device) -> Iterator[dict[str, Any]]:
+def communicators(one_rank: dist.ProcessGroup, device: Device, nccl4py_device: Device) -> Iterator[dict[str, Any]]:
     made: dict[str, Any] = {
         "ctypes": StreamFreeCommunicator(one_rank, device),
-        "nccl4py": StreamFreeCommunicator(one_rank, over),
+        "nccl4py": StreamFreeCommunicator(one_rank, nccl4py_device),
         "public API": Nccl4pyCommunicator(one_rank, device),
     }
     assert list(made) == KINDS
@@ -75,12 +75,12 @@ def communicators(one_rank: dist.ProcessGroup, device: Device, over: Device) -> 
         communicator.close()
 
 
-def test_both_bindings_run_the_libnccl_that_torch_loaded(device: Device, over: Device) -> None:
-    ours, theirs = device.transport, over.transport
-    assert isinstance(ours, NcclTransport)
-    assert isinstance(theirs, Nccl4pyTransport)
-    assert theirs.version == ours.version
-    assert theirs.describe()["path"] == ours.describe()["path"]
+def test_both_bindings_run_the_libnccl_that_torch_loaded(device: Device, nccl4py_device: Device) -> None:
+    by_ctypes, by_nccl4py = device.transport, nccl4py_device.transport
+    assert isinstance(by_ctypes, NcclTransport)
+    assert isinstance(by_nccl4py, Nccl4pyTransport)
+    assert by_nccl4py.version == by_ctypes.version
+    assert by_nccl4py.describe()["path"] == by_ctypes.describe()["path"]
 
 
 @pytest.mark.parametrize("name", CALLS)
@@ -102,15 +102,13 @@ def test_every_binding_has_the_same_result(communicators: dict[str, Any], name: 
 
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("name", CALLS)
-def test_every_operation_waits_for_the_stream_that_is_current(
-    communicators: dict[str, Any], kind: str, name: str
-) -> None:
+def test_every_operation_waits_for_the_current_stream(communicators: dict[str, Any], kind: str, name: str) -> None:
     given, out = torch.zeros(8, device="cuda"), torch.zeros(8, device="cuda")
     side = torch.cuda.Stream()  # type: ignore[no-untyped-call]
-    CALLS[name](communicators[kind], out, given, RedOp.SUM)  # whatever takes long the first time
+    CALLS[name](communicators[kind], out, given, RedOp.SUM)  # The first call may take long.
     torch.cuda.synchronize()
     with torch.cuda.stream(side):
-        torch.cuda._sleep(20_000_000)  # type: ignore[no-untyped-call]  # 10 ms; the default stream would not wait
+        torch.cuda._sleep(20_000_000)  # type: ignore[no-untyped-call]  # 10 ms, which the default stream would not wait for.
         given.fill_(3)
         CALLS[name](communicators[kind], out, given, RedOp.SUM)
         assert not side.query()
@@ -119,7 +117,7 @@ def test_every_operation_waits_for_the_stream_that_is_current(
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_every_binding_is_captured_in_a_graph(communicators: dict[str, Any], kind: str) -> None:
+def test_calls_of_every_binding_can_be_captured_in_a_graph(communicators: dict[str, Any], kind: str) -> None:
     given, out = torch.zeros(8, device="cuda"), torch.zeros(8, device="cuda")
     graph = torch.cuda.CUDAGraph()
     with torch.cuda.graph(graph):
@@ -131,9 +129,9 @@ def test_every_binding_is_captured_in_a_graph(communicators: dict[str, Any], kin
     graph.reset()
 
 
-def test_a_refusal_by_nccl_says_the_same_in_both_bindings(device: Device, over: Device) -> None:
+def test_both_bindings_raise_the_same_message_when_nccl_refuses_a_call(device: Device, nccl4py_device: Device) -> None:
     messages = []
-    for transport in (device.transport, over.transport):
+    for transport in (device.transport, nccl4py_device.transport):
         comm = transport.init_rank(1, transport.unique_id(), 0)
         with pytest.raises(NcclError, match="ncclBroadcast returned 4") as raised:
             transport.broadcast(0, 0, 8, 7, 99, comm, 0)
@@ -143,13 +141,13 @@ def test_a_refusal_by_nccl_says_the_same_in_both_bindings(device: Device, over: 
     assert messages[0] == messages[1]
 
 
-def test_what_the_public_api_refuses_is_an_argument_error(communicators: dict[str, Any]) -> None:
+def test_a_refusal_by_the_public_api_is_an_argument_error(communicators: dict[str, Any]) -> None:
     with pytest.raises(InvalidArgumentError, match=r"^nccl4py refused allgather: "):
         communicators["public API"].all_gather(torch.zeros(8, device="cuda"), torch.zeros(8).cuda().half())
 
 
-def test_the_set_up_calls_agree(device: Device, over: Device) -> None:
-    for transport in (device.transport, over.transport):
+def test_set_up_calls_work_in_both_bindings(device: Device, nccl4py_device: Device) -> None:
+    for transport in (device.transport, nccl4py_device.transport):
         comm = transport.init_rank(1, transport.unique_id(), 0)
         assert transport.split(comm, -1, 0) == 0
         child = transport.split(comm, 0, 0)

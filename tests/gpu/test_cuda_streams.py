@@ -1,4 +1,4 @@
-"""torch.cuda's streams behind the protocol, on one GPU."""
+"""The CUDA streams module on one GPU."""
 
 from __future__ import annotations
 
@@ -30,12 +30,12 @@ def test_a_handle_leads_back_to_its_stream(streams: CudaStreams) -> None:
     assert streams.handle(streams.from_handle(streams.handle(side))) == streams.handle(side)
     assert streams.from_handle(streams.handle(side)) is streams.from_handle(streams.handle(side))
     assert streams.from_handle(0) == torch.cuda.default_stream(0)
-    # A stream that this object did not make: torch's own, of another priority.
-    foreign = torch.cuda.Stream(priority=-1)
-    assert streams.from_handle(foreign.cuda_stream).cuda_stream == foreign.cuda_stream
+    # A stream that this object did not make, with another priority.
+    torch_stream = torch.cuda.Stream(priority=-1)
+    assert streams.from_handle(torch_stream.cuda_stream).cuda_stream == torch_stream.cuda_stream
 
 
-def test_the_gate_holds_a_stream_and_only_that_one(streams: CudaStreams) -> None:
+def test_the_gate_holds_only_its_own_stream(streams: CudaStreams) -> None:
     side, other = streams.new_stream(), streams.new_stream()
     gate = streams.new_event()
     with streams.stream(side):
@@ -47,17 +47,17 @@ def test_the_gate_holds_a_stream_and_only_that_one(streams: CudaStreams) -> None
     assert gate.query()
 
 
-def test_the_gate_is_about_as_long_as_asked_for(streams: CudaStreams) -> None:
+def test_the_gate_is_about_as_long_as_requested(streams: CudaStreams) -> None:
     start, end = streams.new_event(timing=True), streams.new_event(timing=True)
     start.record()
     streams.hold(0.05)
     end.record()
     end.synchronize()
-    # The device's own clock on the device's own spin, so the machine's noise has no part in it.
+    # The device's clock measures the device's spin, so a busy host does not change the result.
     assert 40 < start.elapsed_time(end) < 100
 
 
-def test_a_graph_holds_the_work_and_waits_for_the_stream_it_was_captured_from(streams: CudaStreams) -> None:
+def test_a_captured_graph_runs_its_work_only_when_it_is_replayed(streams: CudaStreams) -> None:
     tensor = torch.zeros(4, device="cuda")
     graph = streams.capture(lambda: tensor.add_(1))
     torch.cuda.synchronize()
@@ -69,14 +69,14 @@ def test_a_graph_holds_the_work_and_waits_for_the_stream_it_was_captured_from(st
     graph.reset()
 
 
-def test_a_body_that_raises_ends_the_capture_and_the_next_one_works(streams: CudaStreams) -> None:
+def test_a_capture_ends_when_its_body_raises_and_the_next_capture_works(streams: CudaStreams) -> None:
     tensor = torch.zeros(1, device="cuda")
 
     def broken() -> None:
         tensor.add_(1)
-        raise ValueError("the body's own")
+        raise ValueError("raised by the body")
 
-    with pytest.raises(ValueError, match="the body's own"):
+    with pytest.raises(ValueError, match="raised by the body"):
         streams.capture(broken)
     assert not torch.cuda.is_current_stream_capturing()
     graph = streams.capture(lambda: tensor.add_(1))
@@ -94,26 +94,26 @@ def test_memory_that_torch_keeps_for_reuse_counts_as_free(streams: CudaStreams) 
     assert free <= total
 
 
-def test_a_device_that_is_not_there_is_refused() -> None:
+def test_a_missing_device_is_refused() -> None:
     with pytest.raises(SetupError, match="CUDA device 99"):
         CudaStreams(99)
 
 
-def test_spare_streams_are_those_that_nobody_was_given() -> None:
+def test_spare_streams_were_never_handed_out() -> None:
     streams = CudaStreams(0)
-    given = [streams.new_stream() for _ in range(5)]
-    foreign = torch.cuda.Stream()
+    handed_out = [streams.new_stream() for _ in range(5)]
+    torch_stream = torch.cuda.Stream()
     spare = streams.spare_streams()
     handles = {stream.cuda_stream for stream in spare}
     assert len(handles) == len(spare) > 8
-    assert not handles & {stream.cuda_stream for stream in (*given, foreign)}
-    # Nor the one that graphs are captured on, which is given away as the first of all.
+    assert not handles & {stream.cuda_stream for stream in (*handed_out, torch_stream)}
+    # The stream that graphs are captured on is the first that is handed out.
     capturing: list[int] = []
     streams.capture(lambda: capturing.append(streams.current_handle(0)))
     assert capturing[0] not in handles
 
 
-def test_none_is_spare_once_torch_hands_them_out_again() -> None:
+def test_there_are_no_spare_streams_once_torch_has_handed_out_all() -> None:
     streams = CudaStreams(0)
     for _ in range(32):
         streams.new_stream()

@@ -1,4 +1,4 @@
-"""Both communicators over the real NCCL, in one process: world size 1 needs no launch and has every call path."""
+"""Both communicators over the real NCCL with one rank, which needs no launch and has every call path."""
 
 from __future__ import annotations
 
@@ -62,7 +62,7 @@ def test_one_rank_alone_gets_its_input_back(
     communicator.close()
 
 
-def test_a_refusal_by_nccl_names_the_function_and_says_why(one_rank: dist.ProcessGroup, device: Device) -> None:
+def test_a_refusal_by_nccl_names_the_function_and_the_reason(one_rank: dist.ProcessGroup, device: Device) -> None:
     communicator = StreamFreeCommunicator(one_rank, device)
     with pytest.raises(NcclError, match="ncclBroadcast") as raised:
         device.transport.broadcast(0, 0, 8, 7, 99, communicator._comm, 0)

@@ -1,4 +1,4 @@
-"""NCCL's memory, registered with communicators on two GPUs: results as in torch's, and all of it given back."""
+"""Memory of NCCL, registered with communicators on two GPUs: results are right and all memory is given back."""
 
 from __future__ import annotations
 
@@ -26,12 +26,12 @@ SIZE = 256 * 1024**2
 CYCLES = 6
 
 
-def new_enough(how: Register) -> None:
-    """Skip the calling test where torch's NCCL is too old."""
+def skip_if_nccl_is_too_old(how: Register) -> None:
+    """Skip the calling test if torch's NCCL cannot register memory in this way."""
     needed = {Register.LOCAL: (2, 19), Register.WINDOW: (2, 27)}.get(how, (0, 0))
-    found = torch.cuda.nccl.version()
-    if found[:2] < needed:
-        pytest.skip(f"needs NCCL {'.'.join(map(str, needed))}, torch has {'.'.join(map(str, found))}")
+    version = torch.cuda.nccl.version()
+    if version[:2] < needed:
+        pytest.skip(f"needs NCCL {'.'.join(map(str, needed))}, torch has {'.'.join(map(str, version))}")
 
 
 def sweep(out: Path, how: Register) -> tuple[list[dict[str, Any]], dict[str, str]]:
@@ -51,8 +51,8 @@ def sweep(out: Path, how: Register) -> tuple[list[dict[str, Any]], dict[str, str
 @pytest.mark.timeout(600)
 @pytest.mark.parametrize("how", Register)
 def test_results_are_right_in_any_memory(how: Register, tmp_path: Path) -> None:
-    new_enough(how)
-    rows, found = sweep(tmp_path / "run", how)
+    skip_if_nccl_is_too_old(how)
+    rows, registrations = sweep(tmp_path / "run", how)
     assert {(row["status"], row["wrong"]) for row in rows} == {("ok", 0)}
     seen = {(row["arm"], row["collective"], row["placement"], row["timing"]) for row in rows}
     ours = {(name, *cell[1:]) for name in ARMS[:3] for cell in seen if cell[0] == "stream-free"}
@@ -64,34 +64,34 @@ def test_results_are_right_in_any_memory(how: Register, tmp_path: Path) -> None:
         for timing in (Timing.EAGER, Timing.GRAPH)
     }
     if how is Register.NONE:
-        assert found == {}
+        assert registrations == {}
     else:
-        assert found.pop("torch") == Registration.ABSENT
-        assert set(found) == {*ARMS[:4], "dedicated-stream:twin"}
-        # A machine may have no windows, and then none of its communicators has.
-        assert len(set(found.values())) == 1
-        assert Registration.ABSENT not in found.values()
+        assert registrations.pop("torch") == Registration.ABSENT
+        assert set(registrations) == {*ARMS[:4], "dedicated-stream:twin"}
+        # A machine may have no windows. Then no communicator has them.
+        assert len(set(registrations.values())) == 1
+        assert Registration.ABSENT not in registrations.values()
 
 
 def cycles(rank: int, store: str, how: Register) -> None:
-    """One of two ranks, which takes, uses and gives back memory again and again."""
+    """Take, use and give back memory several times, as one of two ranks."""
     dist.init_process_group("gloo", store=dist.FileStore(store, 2), rank=rank, world_size=2)
-    world = dist.group.WORLD
-    assert world is not None
+    group = dist.group.WORLD
+    assert group is not None
     device = open_device("cuda", rank)
-    arms = {name: Arm(name, world, device) for name in ("stream-free", "dedicated-stream")}
+    arms = {name: Arm(name, group, device) for name in ("stream-free", "dedicated-stream")}
     free = []
     for value in range(1, CYCLES + 1):
-        with registered(how, SIZE, device, arms.items()) as (memory, found):
+        with registered(how, SIZE, device, arms.items()) as (memory, registrations):
             for arm in arms.values():
                 memory.fill_(value)
                 device.streams.synchronize()
                 arm.communicator.all_reduce(memory)
                 device.streams.synchronize()
                 assert bool((memory == 2 * value).all())
-            assert Registration.ABSENT not in found.values()
+            assert Registration.ABSENT not in registrations.values()
         free.append(device.streams.memory()[0])
-    # What is loaded or set up once is there after the first cycle.
+    # The first cycle loads and sets up what is needed only once.
     assert free[-1] > free[0] - SIZE
     for arm in arms.values():
         arm.close()
@@ -101,6 +101,6 @@ def cycles(rank: int, store: str, how: Register) -> None:
 @pytest.mark.gpus(2)
 @pytest.mark.timeout(300)
 @pytest.mark.parametrize("how", [Register.LOCAL, Register.WINDOW])
-def test_the_memory_is_given_back(how: Register, tmp_path: Path) -> None:
-    new_enough(how)
+def test_registered_memory_is_given_back(how: Register, tmp_path: Path) -> None:
+    skip_if_nccl_is_too_old(how)
     torch.multiprocessing.spawn(cycles, args=(str(tmp_path / "store"), how), nprocs=2)  # type: ignore[no-untyped-call]

@@ -1,4 +1,4 @@
-"""An engine's own communicator over NCCL, before and after its refactor: both measured, one of them caught."""
+"""An engine's communicator over NCCL before and after its refactor: both are measured, and one is caught."""
 
 from __future__ import annotations
 
@@ -17,39 +17,40 @@ ENGINE = Path(__file__).parents[1] / "support" / "engine_communicators.py"
 BEFORE, AFTER = f"before={ENGINE}:EngineBefore", f"after={ENGINE}:EngineAfter"
 
 
-def place(path: Path) -> Sandbox:
-    found = Sandbox(path)
-    environment = found.environment
+def gpu_sandbox(path: Path) -> Sandbox:
+    """Return a sandbox whose processes see the GPUs."""
+    sandbox = Sandbox(path)
+    environment = sandbox.environment
 
     def with_gpus(*faults: object, **extra: str) -> dict[str, str]:
         return {name: value for name, value in environment(**extra).items() if name != "CUDA_VISIBLE_DEVICES"}
 
-    found.environment = with_gpus  # type: ignore[assignment,method-assign]
-    return found
+    sandbox.environment = with_gpus  # type: ignore[assignment,method-assign]
+    return sandbox
 
 
 @pytest.mark.gpus(2)
-def test_before_and_after_and_processes_of_their_own_all_have_right_results(tmp_path: Path) -> None:
-    here = place(tmp_path)
+def test_an_engine_before_and_after_and_an_arm_in_its_own_processes_have_right_results(tmp_path: Path) -> None:
+    sandbox = gpu_sandbox(tmp_path)
     arms = ("--arms", "stream-free", "--arm", BEFORE, "--arm", AFTER, "--arm", "few=stream-free,NCCL_MAX_CTAS=2")
     few = ("--sizes", "8,1M", "--collective", "all_reduce,all_gather", "--rounds", "3", "--max-rounds", "3")
-    ended = here.nccl_bench("run", *arms, *few, "--baseline", "stream-free")
+    ended = sandbox.nccl_bench("run", *arms, *few, "--baseline", "stream-free")
     assert ended.code == ExitCode.OK, ended.stderr
-    run = here.the_run()
+    run = sandbox.only_run()
     lines = [line for line in run.lines if isinstance(line, Samples)]
     assert all(line.status is Status.OK and line.wrong == 0 for line in lines)
     assert {line.arm for line in lines} == {"stream-free", "stream-free:twin", "before", "after", "few"}
     orders = {user_arm["arm"]: user_arm["order"] for user_arm in run.meta["worker"]["user_arms"]}
     assert orders == {"before": "fork-join", "after": "current"}
-    assert [world["arms"] for world in run.meta["worker"]["process_sets"]][1] == ["few"]
+    assert [process_set["arms"] for process_set in run.meta["worker"]["process_sets"]][1] == ["few"]
 
 
-def test_before_is_caught_when_it_is_used_bare_and_after_passes(tmp_path: Path) -> None:
-    here = place(tmp_path)
-    ended = here.nccl_bench("verify", "--arm", f"{BEFORE},order=bare", "--arm", AFTER, "--json")
+def test_verify_catches_the_engine_before_its_refactor_used_bare_and_passes_it_after(tmp_path: Path) -> None:
+    sandbox = gpu_sandbox(tmp_path)
+    ended = sandbox.nccl_bench("verify", "--arm", f"{BEFORE},order=bare", "--arm", AFTER, "--json")
     assert ended.code == ExitCode.RACE, ended.stderr
-    found = {(cell["arm"], cell["probe"]): cell["status"] for cell in json.loads(ended.stdout)["cells"]}
-    assert (found["before", "producer"], found["before", "consumer"]) == ("FAIL", "FAIL")
-    assert {probe for (arm, probe), status in found.items() if arm == "after" and status == "pass"} == {
+    statuses = {(cell["arm"], cell["probe"]): cell["status"] for cell in json.loads(ended.stdout)["cells"]}
+    assert (statuses["before", "producer"], statuses["before", "consumer"]) == ("FAIL", "FAIL")
+    assert {probe for (arm, probe), status in statuses.items() if arm == "after" and status == "pass"} == {
         *("producer", "consumer", "allocator", "capture", "many", "lifetime"),
     }

@@ -1,4 +1,4 @@
-"""The proof over NCCL: every arm passes it, and what is planted is caught, in graphs and in the allocator too."""
+"""The verification over NCCL: every arm passes, and every defect is caught, also in graphs and in the allocator."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ from nccl_bench.catalog.arms import ARMS
 from nccl_bench.catalog.probes import DETECTOR, PROBES
 from nccl_bench.errors import ExitCode
 from nccl_bench.plan.verification import ArmProbe
-from tests.support import defective_communicators
+from tests.support.defective_communicators import mismatches, verify_defects
 
 pytestmark = pytest.mark.timeout(600)
 
-# As on the CPU, where the rest is: what each probe says of each mutant, None where it has nothing to say. How a capture
-# that cannot work fails is the library's matter, and each costs a launch.
-SEEN: Mapping[str, Mapping[str, str | None]] = {
+# As in tests/integration/test_verify.py: the beginning of the first failure's detail by defect and probe, None where no
+# trial may fail. How an impossible capture fails depends on the library, and each such failure costs a launch.
+EXPECTED: Mapping[str, Mapping[str, str | None]] = {
     "forgets-the-fork": {
         "producer": r".* stream.*: the collective did not wait for the write of its input: ",
         "consumer": None,
@@ -28,7 +28,7 @@ SEEN: Mapping[str, Mapping[str, str | None]] = {
         "producer": None,
         "consumer": r".* stream.*: a copy of the output did not wait for the collective: ",
         "allocator": r".* stream.*: the input's memory was taken again before the collective had read it: ",
-        # Not `capture`: where the end of capture lets it pass, a graph ends only with all of its nodes.
+        # Not `capture`: a graph that can be captured ends only when all of its nodes have ended.
     },
     "forgets-both": {
         "producer": r".* stream.*: the collective did not wait for the write of its input: ",
@@ -77,15 +77,15 @@ def test_every_arm_passes_every_probe_and_the_detector_is_caught() -> None:
     command = [sys.executable, "-m", "nccl_bench", "verify", "--device", "cuda", "--nproc", "2", "--json"]
     done = subprocess.run(command, capture_output=True, text=True, timeout=590, check=False)
     assert done.returncode == ExitCode.OK, done.stdout[-4000:] + done.stderr[-2000:]
-    found = {(cell["arm"], cell["probe"]): cell["status"] for cell in json.loads(done.stdout)["cells"]}
-    assert set(found) == {(arm, probe) for arm in ARMS for probe in PROBES}
-    assert {found[DETECTOR, name] for name, probe in PROBES.items() if probe.detects} == {"caught"}
-    others = {cell: status for cell, status in found.items() if cell[0] != DETECTOR and status != "pass"}
-    assert others == {("torch", "async"): "not applicable", ("torch-async", "async"): "not applicable"}
+    statuses = {(cell["arm"], cell["probe"]): cell["status"] for cell in json.loads(done.stdout)["cells"]}
+    assert set(statuses) == {(arm, probe) for arm in ARMS for probe in PROBES}
+    assert {statuses[DETECTOR, name] for name, probe in PROBES.items() if probe.detects} == {"caught"}
+    not_passed = {cell: status for cell, status in statuses.items() if cell[0] != DETECTOR and status != "pass"}
+    assert not_passed == {("torch", "async"): "not applicable", ("torch-async", "async"): "not applicable"}
 
 
-def test_of_every_mutant_the_probes_see_what_they_are_for_and_nothing_else() -> None:
-    cells = [ArmProbe(arm=arm, probe=probe) for arm, probes in SEEN.items() for probe in probes]
-    proven = defective_communicators.prove("cuda", cells, timeout_s=60)
-    assert defective_communicators.mismatches(proven, SEEN) == {}
-    assert proven.exit_code is ExitCode.RACE
+def test_probes_catch_the_defects_they_are_for_and_nothing_else() -> None:
+    cells = [ArmProbe(arm=arm, probe=probe) for arm, probes in EXPECTED.items() for probe in probes]
+    verification = verify_defects("cuda", cells, timeout_s=60)
+    assert mismatches(verification, EXPECTED) == {}
+    assert verification.exit_code is ExitCode.RACE

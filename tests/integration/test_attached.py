@@ -1,4 +1,4 @@
-"""The command as one of the ranks that somebody else started: torchrun, mpirun, srun."""
+"""The command as a rank that another launcher started: torchrun, mpirun or srun."""
 
 from __future__ import annotations
 
@@ -16,17 +16,17 @@ from tests.support.command import CommandResult, Sandbox
 
 ARMS = ("stream-free", "torch")
 MEASURED = (*ARMS, "stream-free:twin")
-FEW = ("--rounds", "1", "--max-rounds", "1", "-w", "1", "-n", "4", "--timing", "eager")
-RUN = ("run", "--arms", ",".join(ARMS), *FEW, "--out", "there")
+QUICK = ("--rounds", "1", "--max-rounds", "1", "-w", "1", "-n", "4", "--timing", "eager")
+RUN = ("run", "--arms", ",".join(ARMS), *QUICK, "--out", "there")
 
 
 @pytest.fixture
-def place(tmp_path: Path) -> Sandbox:
+def sandbox(tmp_path: Path) -> Sandbox:
     return Sandbox(tmp_path)
 
 
 def mpirun(rank: int) -> dict[str, str]:
-    """What Open MPI sets for one of two ranks."""
+    """Return the variables that Open MPI sets for a rank of two."""
     return {
         "OMPI_COMM_WORLD_RANK": str(rank),
         "OMPI_COMM_WORLD_SIZE": "2",
@@ -36,7 +36,7 @@ def mpirun(rank: int) -> dict[str, str]:
 
 
 def srun(rank: int) -> dict[str, str]:
-    """What Slurm sets for one of two tasks of a step."""
+    """Return the variables that Slurm sets for a task of a step of two."""
     return {
         "SLURM_JOB_ID": "42",
         "SLURM_STEP_ID": "0",
@@ -54,26 +54,26 @@ def free_endpoint() -> str:
 
 
 def both_ranks(
-    place: Sandbox,
+    sandbox: Sandbox,
     variables: Callable[[int], Mapping[str, str]],
     *arguments: str,
     faults: Sequence[Mapping[str, object]] = (),
 ) -> list[CommandResult]:
-    """Start two ranks by hand, as a launcher would, and wait for both."""
+    """Start two ranks as a launcher would, and wait for both."""
     endpoint = free_endpoint()
     processes = [
-        place.start(
+        sandbox.start(
             *("-m", "nccl_bench", *RUN, *arguments, "--rdzv-endpoint", endpoint),
-            env=place.environment(faults, **variables(rank)),
+            env=sandbox.environment(faults, **variables(rank)),
         )
         for rank in range(2)
     ]
-    return [place.wait(process) for process in processes]
+    return [sandbox.wait(process) for process in processes]
 
 
-def assert_recorded(place: Sandbox, ended: CommandResult, mode: str) -> None:
-    """One run of two ranks, all of it right, and the tables on the standard output of rank 0."""
-    run = Run.load(place.cwd / "there")
+def assert_recorded(sandbox: Sandbox, ended: CommandResult, mode: str) -> None:
+    """Fail unless rank 0 recorded a complete run of two ranks with right results and printed its tables."""
+    run = Run.load(sandbox.cwd / "there")
     assert run.meta["launch"] == {"mode": f"attached: {mode}", "world_size": 2, "nproc": 2, "nnodes": 1}
     assert run.meta["status"] == "complete"
     lines = [line for line in run.lines if isinstance(line, Samples)]
@@ -81,37 +81,37 @@ def assert_recorded(place: Sandbox, ended: CommandResult, mode: str) -> None:
     assert {line.status for line in lines} == {Status.OK}
     assert ended.stdout.count("eager latency (us)") == 1
     assert ended.stdout.count("2 ranks on cpu") == 1
-    assert (place.cwd / "there" / "summary.csv").read_text(encoding="utf-8").count("\n") == 1 + len(lines)
+    assert (sandbox.cwd / "there" / "summary.csv").read_text(encoding="utf-8").count("\n") == 1 + len(lines)
 
 
-def test_under_an_outer_torchrun_rank_0_prints_and_records(place: Sandbox) -> None:
-    process = place.start(
+def test_under_an_outer_torchrun_rank_0_prints_and_records(sandbox: Sandbox) -> None:
+    process = sandbox.start(
         *("-m", "torch.distributed.run", "--nproc-per-node", "2", "--rdzv-backend", "c10d"),
         *("--rdzv-endpoint", "127.0.0.1:0", "--local-addr", "127.0.0.1"),
         *("-m", "nccl_bench", *RUN, "--sizes", "1K"),
     )
-    ended = place.wait(process)
+    ended = sandbox.wait(process)
     assert ended.code == 0, ended.stderr
-    assert_recorded(place, ended, "torchrun")
+    assert_recorded(sandbox, ended, "torchrun")
     assert ended.stderr.count("nccl-bench: ") == 1
-    assert place.processes() == []
+    assert sandbox.processes() == []
 
 
-def test_ranks_of_mpirun_meet_and_only_the_first_speaks(place: Sandbox) -> None:
-    first, second = both_ranks(place, mpirun, "--sizes", "1K")
+def test_under_mpirun_the_ranks_meet_and_only_rank_0_prints(sandbox: Sandbox) -> None:
+    first, second = both_ranks(sandbox, mpirun, "--sizes", "1K")
     assert (first.code, second.code) == (0, 0), (first.stderr, second.stderr)
-    assert_recorded(place, first, "mpirun")
+    assert_recorded(sandbox, first, "mpirun")
     assert re.search(r"^nccl-bench: recorded in .*/there$", first.stderr, re.MULTILINE)
     assert second.stdout == ""
     assert "nccl-bench" not in second.stderr
-    place.assert_nothing_is_left()
+    sandbox.assert_nothing_is_left()
 
 
-def test_ranks_of_srun_end_by_their_deadline_with_a_record_of_the_hang(place: Sandbox) -> None:
+def test_under_srun_ranks_end_at_their_deadline_and_record_the_hang(sandbox: Sandbox) -> None:
     fault = {"rank": 1, "arm": "torch", "act": "hang", "size_bytes": 2048}
-    ends = both_ranks(place, srun, "--sizes", "1K,2K", "-T", "4", faults=[fault])
+    ends = both_ranks(sandbox, srun, "--sizes", "1K,2K", "-T", "4", faults=[fault])
     assert [ended.code for ended in ends] == [6, 6], ends
-    run = Run.load(place.cwd / "there")
+    run = Run.load(sandbox.cwd / "there")
     assert (run.meta["status"], run.meta["launch"]["mode"]) == ("failed", "attached: srun")
     *lines, hang = run.lines
     assert [(line.case and line.case.size_bytes, line.arm) for line in lines if isinstance(line, Samples)] == [
@@ -120,25 +120,25 @@ def test_ranks_of_srun_end_by_their_deadline_with_a_record_of_the_hang(place: Sa
     assert isinstance(hang, Hang)
     assert hang.case is not None
     assert (hang.case.size_bytes, hang.case_index, hang.arm) == (2048, 1, "torch")
-    # The time asked for, and what the case is estimated to take.
+    # The timeout of the command line plus the estimated time of the case.
     assert 4 < hang.timeout_s < 4.1
-    assert "HANG: all_reduce bfloat16 sum in-place 2048 B, arm torch" in " ".join(ends[0].stdout.split())
+    assert "HANG: all_reduce bfloat16 sum in-sandbox 2048 B, arm torch" in " ".join(ends[0].stdout.split())
     assert ends[1].stdout == ""
     for rank, ended in enumerate(ends):
         met = f"nccl-bench: rank {rank} on {socket.gethostname()} met its deadline of 4 s in all_reduce "
         assert ended.stderr.count(met) == 1
         assert "Traceback" not in ended.stderr
-    # Each says how far it got: the one that hangs is behind the one that waits.
+    # Each rank reports its position: the hanging rank is one phase behind the waiting rank.
     assert "torch (check before timing, waiting)" in ends[0].stderr
     assert "torch (check before timing)\n" in ends[1].stderr
-    place.assert_nothing_is_left()
+    sandbox.assert_nothing_is_left()
 
 
-def test_a_rank_whose_peer_dies_keeps_and_shows_what_was_measured(place: Sandbox) -> None:
+def test_a_rank_whose_peer_dies_keeps_and_prints_what_was_measured(sandbox: Sandbox) -> None:
     fault = {"rank": 1, "arm": "torch", "act": "kill", "size_bytes": 2048}
-    first, second = both_ranks(place, mpirun, "--sizes", "1K,2K", faults=[fault])
+    first, second = both_ranks(sandbox, mpirun, "--sizes", "1K,2K", faults=[fault])
     assert (first.code, second.code) == (3, -signal.SIGKILL), first
-    run = Run.load(place.cwd / "there")
+    run = Run.load(sandbox.cwd / "there")
     assert run.meta["status"] == "failed"
     *_, crash = run.lines
     assert isinstance(crash, Crash)
@@ -146,8 +146,8 @@ def test_a_rank_whose_peer_dies_keeps_and_shows_what_was_measured(place: Sandbox
     assert (crash.case.size_bytes, crash.case_index, crash.arm, crash.rank) == (2048, 1, "torch", 0)
     assert crash.message.startswith(f"rank 0 on {crash.host} ended with exit code ")
     assert "eager latency (us)" in first.stdout
-    assert "CRASH: all_reduce bfloat16 sum in-place 2048 B, arm torch, rank 0" in " ".join(first.stdout.split())
-    assert f"nccl-bench: recorded in {place.cwd / 'there'}\n" in first.stderr
-    lines = (place.cwd / "there" / "summary.csv").read_text(encoding="utf-8").count("\n")
+    assert "CRASH: all_reduce bfloat16 sum in-sandbox 2048 B, arm torch, rank 0" in " ".join(first.stdout.split())
+    assert f"nccl-bench: recorded in {sandbox.cwd / 'there'}\n" in first.stderr
+    lines = (sandbox.cwd / "there" / "summary.csv").read_text(encoding="utf-8").count("\n")
     assert lines == 1 + len(run.lines) == 1 + len(MEASURED) + 1
-    place.assert_nothing_is_left()
+    sandbox.assert_nothing_is_left()

@@ -1,4 +1,4 @@
-"""The benchmark's loop on two real ranks: one order, one verdict about a batch, one list of lines."""
+"""The benchmark's loop on two real ranks: both visit the same cases in the same order and agree on every batch."""
 
 from __future__ import annotations
 
@@ -20,8 +20,7 @@ TIMINGS = ("eager", "gated", "enqueue")
 
 @pytest.fixture(scope="module")
 def reports(tmp_path_factory: pytest.TempPathFactory) -> Reports:
-    found: Reports = run_ranks("tests.support.bench_worker", 2, tmp_path_factory.mktemp("bench"))
-    return found
+    return run_ranks("tests.support.bench_worker", 2, tmp_path_factory.mktemp("bench"))
 
 
 Lines = Callable[[str], list[Line]]
@@ -29,17 +28,17 @@ Lines = Callable[[str], list[Line]]
 
 @pytest.fixture(scope="module")
 def lines(reports: Reports) -> Lines:
-    """The lines of a run, read back as the record's reader does."""
+    """Return a function that reads the lines of a run by name, as the record's reader does."""
     return lambda name: [from_json(line) for line in reports[0][name]["lines"]]
 
 
 def samples(lines: list[Line]) -> list[Samples]:
-    found = [line for line in lines if isinstance(line, Samples)]
-    assert len(found) == len(lines)
-    return found
+    measured = [line for line in lines if isinstance(line, Samples)]
+    assert len(measured) == len(lines)
+    return measured
 
 
-def test_every_rank_does_the_same_in_the_same_order(reports: Reports) -> None:
+def test_all_ranks_visit_the_same_phases_in_the_same_order(reports: Reports) -> None:
     names = [name for name in reports[0] if "visits" in reports[0][name]]
     assert len(names) == 16
     for name in names:
@@ -52,10 +51,10 @@ def test_every_rank_has_the_same_lines(reports: Reports) -> None:
 
 
 def test_a_run_has_a_line_for_every_case_timing_and_arm(lines: Lines) -> None:
-    found = samples(lines("plain"))
-    keys = [(line.case.size_bytes, line.timing, line.arm) for line in found]
+    measured = samples(lines("unchanged"))
+    keys = [(line.case.size_bytes, line.timing, line.arm) for line in measured]
     assert keys == list(itertools.product((8, 1024), TIMINGS, MEASURED))
-    for line in found:
+    for line in measured:
         assert (line.status, line.wrong, line.tolerance_ulp) == (Status.OK, 0, 0)
         assert (line.world_size, line.ops_per_batch) == (2, 8)
         assert len(line.rounds) + line.discarded >= 5
@@ -65,21 +64,22 @@ def test_a_run_has_a_line_for_every_case_timing_and_arm(lines: Lines) -> None:
         assert line.arena.slots == 500
 
 
-def test_percentiles_of_single_operations_go_with_the_timings_that_have_events(lines: Lines) -> None:
-    for line in samples(lines("plain")):
+def test_only_timings_with_events_have_percentiles_of_single_operations(lines: Lines) -> None:
+    for line in samples(lines("unchanged")):
         if line.timing == "enqueue":
             assert line.per_iteration is None
         elif line.per_iteration is None:
-            # Every batch of a gated timing may have been discarded on a machine this busy.
+            # On a busy machine every batch of a gated timing may have been discarded.
             assert line.timing == "gated"
         else:
-            each = line.per_iteration
-            assert each.operations >= 20
-            assert each.min_us <= each.p50_us <= each.p90_us <= each.p99_us <= each.max_us
+            percentiles = line.per_iteration
+            assert percentiles.operations >= 20
+            assert percentiles.min_us <= percentiles.p50_us <= percentiles.p90_us
+            assert percentiles.p90_us <= percentiles.p99_us <= percentiles.max_us
 
 
 def test_a_round_visits_every_arm_once_in_an_order_of_its_own(reports: Reports) -> None:
-    visits = reports[0]["plain"]["visits"]
+    visits = reports[0]["unchanged"]["visits"]
     orders = {}
     for case_index, timing in itertools.product((0, 1), TIMINGS):
         arms = [arm for index, arm, phase in visits if (index, phase) == (case_index, timing)]
@@ -92,15 +92,15 @@ def test_a_round_visits_every_arm_once_in_an_order_of_its_own(reports: Reports) 
 
 
 def test_a_case_is_checked_then_piloted_then_timed_and_checked_again(reports: Reports) -> None:
-    visits = reports[0]["plain"]["visits"]
+    visits = reports[0]["unchanged"]["visits"]
     for case_index in (0, 1):
-        # A check has a second part, in which a rank waits for what it called.
-        every = [phase.removesuffix(", waiting") for index, _, phase in visits if index == case_index]
-        phases = [phase for phase, _ in itertools.groupby(every)]
+        # A check has a second part, in which a rank waits for its calls.
+        all_phases = [phase.removesuffix(", waiting") for index, _, phase in visits if index == case_index]
+        phases = [phase for phase, _ in itertools.groupby(all_phases)]
         assert phases == [
             "memory",
             "check before timing",
-            # What the arms run is looked at once for each collective.
+            # The code paths of the arms are recorded once for each collective.
             *(["trace"] if case_index == 0 else []),
             "pilot",
             "eager",
@@ -119,59 +119,59 @@ def test_a_run_can_begin_with_a_later_case(reports: Reports, lines: Lines) -> No
     assert {index for index, _, _ in reports[0]["from the second case"]["visits"]} == {1}
 
 
-def test_without_the_check_nothing_is_known_to_be_right(reports: Reports, lines: Lines) -> None:
-    found = samples(lines("unchecked"))
-    assert [(line.arm, line.wrong, line.status) for line in found] == [(arm, None, Status.OK) for arm in MEASURED]
+def test_without_the_check_results_have_no_count_of_wrong_elements(reports: Reports, lines: Lines) -> None:
+    measured = samples(lines("unchecked"))
+    assert [(line.arm, line.wrong, line.status) for line in measured] == [(arm, None, Status.OK) for arm in MEASURED]
     assert not [phase for _, _, phase in reports[0]["unchecked"]["visits"] if "check" in phase]
 
 
-def test_the_same_buffer_is_one_slot_and_still_checked(lines: Lines) -> None:
-    found = samples(lines("same buffer"))
-    assert [(line.arena.slots, line.wrong, line.ops_per_batch) for line in found] == [(1, 0, 8)] * len(MEASURED)
+def test_with_the_same_buffer_there_is_one_slot_and_the_check_still_runs(lines: Lines) -> None:
+    measured = samples(lines("same buffer"))
+    assert [(line.arena.slots, line.wrong, line.ops_per_batch) for line in measured] == [(1, 0, 8)] * len(MEASURED)
 
 
-def test_the_default_stream_has_eager_timing_alone(lines: Lines) -> None:
-    found = samples(lines("default stream"))
-    assert [(line.timing, line.arm, line.wrong) for line in found] == [("eager", arm, 0) for arm in MEASURED]
+def test_on_the_default_stream_there_is_only_eager_timing(lines: Lines) -> None:
+    measured = samples(lines("default stream"))
+    assert [(line.timing, line.arm, line.wrong) for line in measured] == [("eager", arm, 0) for arm in MEASURED]
 
 
 # Wrong results
 
 
-def test_an_arm_that_is_wrong_is_recorded_and_not_timed_and_the_others_are(reports: Reports, lines: Lines) -> None:
-    found = samples(lines("wrong from the start"))
-    wrong = [line for line in found if line.status is Status.WRONG]
+def test_a_wrong_arm_is_recorded_and_only_the_other_arms_are_timed(reports: Reports, lines: Lines) -> None:
+    measured = samples(lines("wrong from the start"))
+    wrong = [line for line in measured if line.status is Status.WRONG]
     assert [(line.arm, line.timing) for line in wrong] == [("torch", timing) for timing in TIMINGS]
     for line in wrong:
         # Every element of the four checked slots of 512, on both ranks.
         assert line.wrong == 2 * 4 * 512
         assert (line.rounds, line.samples_us, line.discarded, line.ops_per_batch) == ((), (), 0, 0)
-    right = [line for line in found if line.status is Status.OK]
+    right = [line for line in measured if line.status is Status.OK]
     assert len(right) == 3 * len(TIMINGS)
     assert all(line.wrong == 0 and len(line.rounds) + line.discarded >= 3 for line in right)
     timed = {arm for _, arm, phase in reports[0]["wrong from the start"]["visits"] if phase in (*TIMINGS, "pilot")}
     assert timed == {*MEASURED} - {"torch"}
 
 
-def test_nothing_is_timed_where_every_arm_is_wrong(reports: Reports, lines: Lines) -> None:
-    found = samples(lines("all wrong"))
-    assert [(line.arm, line.status, line.rounds) for line in found] == [(arm, Status.WRONG, ()) for arm in MEASURED]
+def test_nothing_is_timed_if_every_arm_is_wrong(reports: Reports, lines: Lines) -> None:
+    measured = samples(lines("all wrong"))
+    assert [(line.arm, line.status, line.rounds) for line in measured] == [(arm, Status.WRONG, ()) for arm in MEASURED]
     phases = {phase.removesuffix(", waiting") for _, _, phase in reports[0]["all wrong"]["visits"]}
     assert phases == {"memory", "check before timing"}
 
 
-def test_an_arm_that_turns_wrong_on_one_rank_while_timed_is_recorded_as_wrong(lines: Lines) -> None:
-    found = samples(lines("wrong later"))
-    wrong = [line for line in found if line.status is Status.WRONG]
+def test_an_arm_that_becomes_wrong_on_one_rank_while_it_is_timed_is_recorded_as_wrong(lines: Lines) -> None:
+    measured = samples(lines("wrong later"))
+    wrong = [line for line in measured if line.status is Status.WRONG]
     assert [(line.arm, line.timing) for line in wrong] == [("torch", "eager"), ("torch", "gated")]
     # Three elements of the four checked slots, on one rank.
     assert [line.wrong for line in wrong] == [12, 12]
     assert len(wrong[0].samples_us) == 3
-    assert {line.arm for line in found if line.status is Status.OK} == {*MEASURED} - {"torch"}
+    assert {line.arm for line in measured if line.status is Status.OK} == {*MEASURED} - {"torch"}
 
 
 def test_every_batch_starts_from_the_same_inputs(reports: Reports) -> None:
-    """Sums in place would grow from batch to batch, and with them what the arithmetic costs."""
+    # Sums in place would grow from batch to batch, and with them the cost of the arithmetic.
     assert [report["inputs"]["inputs"] for report in reports] == [1, 1]
 
 
@@ -179,29 +179,31 @@ def test_every_batch_starts_from_the_same_inputs(reports: Reports) -> None:
 
 
 def test_the_rank_with_the_least_memory_decides_what_fits(lines: Lines) -> None:
-    found = lines("little memory")
-    slots = {line.case.size_bytes: (line.arena.slots, line.status) for line in found if isinstance(line, Samples)}
+    measured = lines("little memory")
+    slots = {line.case.size_bytes: (line.arena.slots, line.status) for line in measured if isinstance(line, Samples)}
     assert slots == {1024: (500, Status.OK), 4 * 1024**2: (3, Status.OK), 8192: (500, Status.OK)}
-    (skipped,) = (line for line in found if isinstance(line, Skipped))
+    (skipped,) = (line for line in measured if isinstance(line, Skipped))
     assert skipped.case.size_bytes == 64 * 1024**2
-    # Three buffers of 64 MiB and 128 MiB to work in, against 128 MiB and 22 more.
+    # Needed: three buffers of 64 MiB and a workspace of 128 MiB. Free: 128 MiB and 22 MiB.
     assert skipped.reason == "its buffers need 0.31 GiB a rank, and of 0.17 GiB free they may take 85%"
 
 
 # Discarded batches
 
 
-def test_batches_whose_gate_opened_early_on_one_rank_are_discarded_and_counted(lines: Lines) -> None:
+def test_batches_whose_gate_opened_too_early_on_one_rank_are_discarded_and_counted(lines: Lines) -> None:
     steady, slow, twin = samples(lines("tiny gate"))
     assert (steady.arm, slow.arm, twin.arm) == ("stream-free", "torch", "stream-free:twin")
     assert slow.discarded > 0
     assert slow.status is Status.OK
-    # Arms are visited in the same rounds, whichever of them has batches discarded.
+    # Every arm is visited in every round, also the arm with discarded batches.
     assert len(slow.rounds) + slow.discarded == len(steady.rounds) + steady.discarded > 3
     assert len(slow.samples_us) == len(slow.rounds)
 
 
-def test_a_sample_is_the_slowest_rank_of_a_batch_that_was_valid_on_every_rank(reports: Reports, lines: Lines) -> None:
+def test_a_sample_is_the_slowest_rank_s_time_of_a_batch_that_was_valid_on_every_rank(
+    reports: Reports, lines: Lines
+) -> None:
     (line,) = samples(lines("scripted"))
     assert line.rounds == (0, 3, 4, 5)
     assert line.discarded == 2
@@ -213,61 +215,61 @@ def test_a_sample_is_the_slowest_rank_of_a_batch_that_was_valid_on_every_rank(re
         assert [gate / gates[0] for gate in gates] == pytest.approx([1, 1, 1, 2, 2, 2])
 
 
-def test_an_arm_whose_gate_never_holds_ends_without_samples(reports: Reports, lines: Lines) -> None:
+def test_an_arm_whose_gate_always_opens_too_early_ends_without_samples(reports: Reports, lines: Lines) -> None:
     (line,) = samples(lines("never valid"))
     assert (line.rounds, line.samples_us, line.discarded) == ((), (), 3 * 24)
     gates = reports[0]["never valid"]["gates"]
-    # Doubled from block to block, and not for ever: the case would end as a hang.
+    # The gate doubles from block to block up to a limit, so that the case does not end as a hang.
     doubled = [gate / gates[0] for gate in gates[::ROUNDS_PER_BLOCK]]
     assert doubled[:6] == pytest.approx([1, 2, 4, 8, 16, 32])
     assert max(doubled) == pytest.approx(LONGEST_GATE)
 
 
-# When there are rounds enough
+# The number of rounds
 
 
 def rounds(lines: list[Line]) -> dict[str, list[int]]:
-    """How many rounds each arm has, by timing."""
-    found = samples(lines)
-    return {timing: [len(line.rounds) for line in found if line.timing == timing] for timing in ("eager", "gated")}
+    """Return the number of rounds of each arm, by timing."""
+    measured = samples(lines)
+    return {timing: [len(line.rounds) for line in measured if line.timing == timing] for timing in ("eager", "gated")}
 
 
-def test_rounds_go_on_until_the_ratios_are_sure_or_as_many_as_may_be_are_done(lines: Lines) -> None:
-    # Two comparisons: an interval at 2.5 % takes seven pairs, and rounds come in blocks of three.
+def test_rounds_continue_until_the_ratios_are_certain_or_the_maximum_is_reached(lines: Lines) -> None:
+    # With two comparisons an interval at 2.5 % needs seven pairs, and rounds come in blocks of three.
     assert rounds(lines("adaptive")) == {"eager": [9, 9, 9], "gated": [20, 20, 20]}
     assert {line.arm for line in samples(lines("adaptive"))} == {
         *("stream-free", "dedicated-stream", "dedicated-stream:twin")
     }
 
 
-def test_the_first_rank_s_clock_decides_for_all(lines: Lines) -> None:
+def test_the_first_rank_s_clock_ends_the_run_on_all_ranks(lines: Lines) -> None:
     assert rounds(lines("rank 0 is late")) == {"eager": [3, 3, 3], "gated": [3, 3, 3]}
     assert rounds(lines("rank 1 is late")) == rounds(lines("adaptive"))
 
 
-# What the ranks agree on
+# The control group
 
 
 def test_ranks_reduce_and_announce_over_the_control_group(reports: Reports) -> None:
     assert reports[0]["agreement"] == reports[1]["agreement"]
-    found = reports[0]["agreement"]
-    assert found["maximum"] == [2.5, 0.0, 0.25]
-    assert found["minimum"] == 6
-    assert found["sum"] == [1, 2**41 + 1, 10]
-    assert found["announce"] == {"from": 0, "values": [1, 2]}
-    assert found["first"] == [[0, "from 0"], [1, "late"], [1, ""], None]
+    agreement = reports[0]["agreement"]
+    assert agreement["maximum"] == [2.5, 0.0, 0.25]
+    assert agreement["minimum"] == 6
+    assert agreement["sum"] == [1, 2**41 + 1, 10]
+    assert agreement["announce"] == {"from": 0, "values": [1, 2]}
+    assert agreement["first"] == [[0, "from 0"], [1, "late"], [1, ""], None]
 
 
-def test_no_rank_leaves_a_barrier_before_the_last_one_came(reports: Reports) -> None:
-    meetings = [found["meeting"] for found in reports]
-    assert max(meeting["came"] for meeting in meetings) <= min(meeting["left"] for meeting in meetings)
+def test_no_rank_leaves_a_barrier_before_the_last_rank_enters_it(reports: Reports) -> None:
+    meetings = [report["meeting"] for report in reports]
+    assert max(meeting["entered"] for meeting in meetings) <= min(meeting["left"] for meeting in meetings)
 
 
-def test_batches_are_reduced_to_slowest_fastest_who_and_valid_in_one_go(reports: Reports) -> None:
+def test_batches_are_reduced_to_slowest_and_fastest_time_slowest_rank_and_validity(reports: Reports) -> None:
     assert reports[0]["agreement"]["batches"] == [
         [2.5, 1.5, 1, True],
         [7.25, 0.001, 0, True],
-        # Two minutes for one operation, to the picosecond.
+        # Two minutes for one operation keep their picoseconds.
         [120e6, 3.0, 0, True],
         [2.0, 2.0, 1, False],
         [0.0, 0.0, 1, False],

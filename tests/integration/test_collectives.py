@@ -1,4 +1,4 @@
-"""Everything the table promises on the CPU, in real processes over Gloo, under the benchmark's own check."""
+"""Every combination supported on the CPU, in real processes over Gloo, checked by the benchmark's own check."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from tests.support.rank_processes import run_ranks
 
 Reports = list[dict[str, Any]]
 
-# What the table promises, said once more. Collective: whether it reduces, and whether it has an in-place form.
+# The expected support, written independently of the catalog. By collective: does it reduce, has it an in-place form?
 COLLECTIVES = {
     "all_reduce": (True, True),
     "all_gather": (False, True),
@@ -35,13 +35,13 @@ ARMS = (
 )
 NO_OUT_OF_PLACE = {
     **dict.fromkeys(TORCH, ("all_reduce", "broadcast", "reduce")),
-    **dict.fromkeys(COORDINATORS, ("broadcast", "reduce")),  # of an all_reduce it makes a copy
+    **dict.fromkeys(COORDINATORS, ("broadcast", "reduce")),  # its out-of-place all_reduce makes a copy
 }
 REDOPS = ("sum", "prod", "min", "max", "avg")
 
 
-def promised(dtypes: tuple[str, ...]) -> set[str]:
-    promises = set()
+def supported(dtypes: tuple[str, ...]) -> set[str]:
+    names = set()
     for collective, (reduces, in_place) in COLLECTIVES.items():
         for dtype in dtypes:
             for redop in REDOPS if reduces else ("None",):
@@ -53,54 +53,55 @@ def promised(dtypes: tuple[str, ...]) -> set[str]:
                             continue
                         if (arm, collective) == ("torch", "send_recv"):
                             continue
-                        promises.add(f"{arm} {collective} {dtype} {redop} {placement}")
-    return promises
+                        names.add(f"{arm} {collective} {dtype} {redop} {placement}")
+    return names
 
 
 @pytest.fixture(scope="module", params=[2, 3], ids="{} ranks".format)
 def reports(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Reports:
-    found: Reports = run_ranks("tests.support.collectives_worker", request.param, tmp_path_factory.mktemp("matrix"))
-    return found
+    return run_ranks("tests.support.collectives_worker", request.param, tmp_path_factory.mktemp("collectives"))
 
 
-def test_everything_the_table_promises_is_right_on_every_rank(reports: Reports) -> None:
+def test_every_supported_combination_is_right_on_every_rank(reports: Reports) -> None:
     dtypes = tuple(DTYPES) if len(reports) == 2 else DTYPES_OF_THREE
     for report in reports:
-        assert set(report["matrix"]) == promised(dtypes)
-        assert {name: wrong for name, wrong in report["matrix"].items() if wrong} == {}
+        assert set(report["combinations_of_arms"]) == supported(dtypes)
+        assert {name: wrong for name, wrong in report["combinations_of_arms"].items() if wrong} == {}
 
 
 def test_the_check_catches_a_communicator_with_a_defect(reports: Reports) -> None:
-    everything = SLOTS * COUNTS[len(reports)]
+    all_elements = SLOTS * COUNTS[len(reports)]
     for report in reports:
-        wrong = report["planted"]
+        wrong = report["defects"]
         assert wrong.pop("right all_reduce") == wrong.pop("right send_recv") == 0
         assert wrong.pop("leaves the last element") == SLOTS
         for name in ("drops a rank", "does nothing in place", "does nothing out of place"):
-            assert wrong.pop(name) == everything, name
-        assert wrong.pop("takes the wrong root") > everything // 2
+            assert wrong.pop(name) == all_elements, name
+        assert wrong.pop("takes the wrong root") > all_elements // 2
         # Two ranks are each other's neighbours on both sides.
-        assert (wrong.pop("sends the wrong way") > everything // 2) == (len(reports) > 2)
+        assert (wrong.pop("sends the wrong way") > all_elements // 2) == (len(reports) > 2)
         assert not wrong
 
 
 @pytest.mark.parametrize("late", ["late private stream", "late input"])
-def test_an_arm_without_fork_and_join_is_caught_and_no_other(reports: Reports, late: str) -> None:
+def test_only_the_arm_without_fork_and_join_is_wrong_when_a_stream_or_an_input_is_late(
+    reports: Reports, late: str
+) -> None:
     for report in reports:
         wrong = report["unordered"][late]
         assert wrong.pop("dedicated-stream-unordered") > 0
         assert wrong == dict.fromkeys(ARMS, 0)
 
 
-def test_operations_that_no_arm_runs_are_right_on_every_rank(reports: Reports) -> None:
+def test_operations_that_no_arm_times_are_right_on_every_rank(reports: Reports) -> None:
     for report in reports:
         assert [name for name, right in report["operations"].items() if not right] == []
         assert len(report["operations"]) == 3 * (4 * 4 + 6 + 6 * len(reports))
 
 
-def test_a_coordinator_s_own_operations_are_right_on_every_rank_eagerly_and_as_in_graphs(reports: Reports) -> None:
+def test_a_coordinator_s_operations_are_right_on_every_rank_in_both_modes(reports: Reports) -> None:
     for report in reports:
-        found = report["coordinators"]
-        assert [name for name, right in found.items() if not right] == []
-        # Three coordinators, both backends in both modes.
-        assert len(found) == 3 * 2 * 2 * 9
+        results = report["coordinators"]
+        assert [name for name, right in results.items() if not right] == []
+        # Three coordinators, two backends, two modes, nine results.
+        assert len(results) == 3 * 2 * 2 * 9

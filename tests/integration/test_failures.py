@@ -1,4 +1,4 @@
-"""Faults planted in real workers: what is said, what is kept, the exit code, and that nothing is left running."""
+"""Faults planted in real workers: messages, records, exit codes, and no process left behind."""
 
 from __future__ import annotations
 
@@ -22,27 +22,27 @@ MEASURED = ("stream-free", "torch", "stream-free:twin")
 
 
 def fault(act: str, arm: str, size_bytes: int | None = None) -> dict[str, object]:
-    """One for rank 1."""
+    """Return a fault of rank 1."""
     return {"rank": 1, "arm": arm, "act": act} | ({} if size_bytes is None else {"size_bytes": size_bytes})
 
 
 @pytest.fixture
-def place(tmp_path: Path) -> Sandbox:
+def sandbox(tmp_path: Path) -> Sandbox:
     return Sandbox(tmp_path)
 
 
-def run(place: Sandbox, *arguments: str, faults: list[dict[str, object]]) -> CommandResult:
-    ended = place.nccl_bench(*RUN, *arguments, env=place.environment(faults))
-    place.assert_nothing_is_left()
+def run(sandbox: Sandbox, *arguments: str, faults: list[dict[str, object]]) -> CommandResult:
+    ended = sandbox.nccl_bench(*RUN, *arguments, env=sandbox.environment(faults))
+    sandbox.assert_nothing_is_left()
     assert "Traceback" not in ended.stdout + ended.stderr
     return ended
 
 
-def complete_sizes(found: Run, arms: tuple[str, ...] = MEASURED) -> list[int]:
-    """The sizes of which every arm and timing is there, and right."""
+def complete_sizes(recorded: Run, arms: tuple[str, ...] = MEASURED) -> list[int]:
+    """Return the sizes of which every arm and timing is recorded with right results."""
     lines = {
         (line.case.size_bytes, line.arm, line.timing)
-        for line in found.lines
+        for line in recorded.lines
         if isinstance(line, Samples) and line.status is Status.OK
     }
     sizes = sorted({size for size, _, _ in lines})
@@ -53,82 +53,82 @@ def flat(text: str) -> str:
     return " ".join(text.split())
 
 
-def test_what_raises_hangs_or_is_wrong_costs_its_case_and_no_other(place: Sandbox) -> None:
+def test_a_crash_a_hang_and_a_wrong_result_cost_only_their_own_case(sandbox: Sandbox) -> None:
     faults = [fault("raise", "torch", 2048), fault("wrong", "stream-free", 8192), fault("hang", "torch", 16384)]
-    ended = run(place, "--sizes", "1K:16K:x2", "--collective", "all_gather", "-T", "4", faults=faults)
-    # The worst of what was seen.
+    ended = run(sandbox, "--sizes", "1K:16K:x2", "--collective", "all_gather", "-T", "4", faults=faults)
+    # The exit code is that of the worst failure.
     assert ended.code == 4
-    found = place.the_run()
-    assert complete_sizes(found) == [1024, 4096]
-    assert found.meta["status"] == "complete"
-    raised, hang = (line for line in found.lines if not isinstance(line, Samples))
+    recorded = sandbox.only_run()
+    assert complete_sizes(recorded) == [1024, 4096]
+    assert recorded.meta["status"] == "complete"
+    raised, hang = (line for line in recorded.lines if not isinstance(line, Samples))
 
     assert isinstance(raised, Crash)
     assert raised.case is not None
     assert (raised.case.size_bytes, raised.arm, raised.rank, raised.host) == (2048, "torch", 1, HOST)
     assert raised.message == f"rank 1 on {HOST} ended with exit code 3: ValueError: planted"
 
-    lines = [line for line in found.lines if isinstance(line, Samples) and line.case.size_bytes != 2048]
+    lines = [line for line in recorded.lines if isinstance(line, Samples) and line.case.size_bytes != 2048]
     assert len(lines) == 3 * len(MEASURED) * len(TIMINGS)
     wrong = [line for line in lines if line.status is Status.WRONG]
     assert {(line.case.size_bytes, line.arm) for line in wrong} == {(8192, "stream-free")}
     assert len(wrong) == len(TIMINGS)
     assert all(line.samples_us == () for line in wrong)
-    # One element in each of the operations checked.
+    # One element in each of the four operations checked.
     assert {line.wrong for line in wrong} == {4}
     assert all(line.wrong == 0 for line in lines if line not in wrong)
 
     assert isinstance(hang, Hang)
     assert hang.case is not None
     assert (hang.case.size_bytes, hang.case_index, hang.arm) == (16384, 4, "torch")
-    # The rank that sleeps, and not the one that waits for it.
+    # The record names the rank that sleeps, not the rank that waits for it.
     assert (hang.rank, hang.host, hang.phase) == (1, HOST, "check before timing")
-    # The time asked for, and what the case is estimated to take.
+    # The timeout of the command line plus the estimated time of the case.
     assert 4 < hang.timeout_s < 4.1
 
-    # Standard error has one line, and the tables tell of each once.
+    # Standard error has one line, and the tables report each failure once.
     assert re.fullmatch(r"nccl-bench: recorded in .*\n", ended.stderr)
-    shown = flat(ended.stdout)
-    assert shown.count(f"CRASH: all_gather bfloat16 in-place 2048 B, arm torch, rank 1 on {HOST} ended") == 1
-    assert shown.count("planted") == 1
-    assert shown.count("WRONG: wrong results in 3 cells of stream-free") == 1
-    where = f"HANG: all_gather bfloat16 in-place 16384 B, arm torch, rank 1 on {HOST}: in check before timing"
-    assert shown.count(where) == 1
+    printed = flat(ended.stdout)
+    assert printed.count(f"CRASH: all_gather bfloat16 in-sandbox 2048 B, arm torch, rank 1 on {HOST} ended") == 1
+    assert printed.count("planted") == 1
+    assert printed.count("WRONG: wrong results in 3 cells of stream-free") == 1
+    where = f"HANG: all_gather bfloat16 in-sandbox 16384 B, arm torch, rank 1 on {HOST}: in check before timing"
+    assert printed.count(where) == 1
 
 
-def test_a_failure_in_set_up_is_one_message_and_the_end(place: Sandbox) -> None:
-    ended = run(place, "--sizes", "1K,2K", faults=[fault("raise", "torch")])
+def test_a_failure_in_set_up_ends_the_run_with_one_message(sandbox: Sandbox) -> None:
+    ended = run(sandbox, "--sizes", "1K,2K", faults=[fault("raise", "torch")])
     assert (ended.code, ended.stdout) == (3, "")
     reason = f"rank 1 on {HOST} ended with exit code 3: ValueError: planted"
     assert ended.stderr == f"nccl-bench: the ranks did not finish their set-up: {reason}\n"
-    found = place.the_run()
-    assert found.meta["status"] == "failed"
-    (crash,) = found.lines
+    recorded = sandbox.only_run()
+    assert recorded.meta["status"] == "failed"
+    (crash,) = recorded.lines
     assert isinstance(crash, Crash)
     assert (crash.case, crash.arm, crash.rank, crash.message) == (None, "torch", 1, reason)
 
 
-def test_ctrl_c_keeps_and_shows_what_was_measured(place: Sandbox) -> None:
-    process = place.start("-m", "nccl_bench", *RUN, "--sizes", "8:8K:+8", "--out", "there")
-    samples = place.cwd / "there" / "samples.jsonl"
-    # At least the first size is whole then.
-    whole = len(MEASURED) * len(TIMINGS)
-    wait_until(lambda: samples.exists() and samples.read_text(encoding="utf-8").count("\n") >= whole, process)
-    assert len(place.processes()) >= 4
+def test_sigint_keeps_and_prints_what_was_measured(sandbox: Sandbox) -> None:
+    process = sandbox.start("-m", "nccl_bench", *RUN, "--sizes", "8:8K:+8", "--out", "there")
+    samples = sandbox.cwd / "there" / "samples.jsonl"
+    # So many lines contain at least the first size completely.
+    lines_of_a_size = len(MEASURED) * len(TIMINGS)
+    wait_until(lambda: samples.exists() and samples.read_text(encoding="utf-8").count("\n") >= lines_of_a_size, process)
+    assert len(sandbox.processes()) >= 4
     process.send_signal(signal.SIGINT)
-    ended = place.wait(process, timeout_s=25)
-    place.assert_nothing_is_left()
+    ended = sandbox.wait(process, timeout_s=25)
+    sandbox.assert_nothing_is_left()
     assert ended.code == 130
-    found = Run.load(place.cwd / "there")
-    assert found.meta["status"] == "interrupted"
-    assert found.meta["finished"] is not None
-    assert complete_sizes(found)
+    recorded = Run.load(sandbox.cwd / "there")
+    assert recorded.meta["status"] == "interrupted"
+    assert recorded.meta["finished"] is not None
+    assert complete_sizes(recorded)
     assert all(parse(line) for line in samples.read_text(encoding="utf-8").splitlines())
     assert "INTERRUPTED" in ended.stdout
     assert "eager latency" in ended.stdout
-    assert (place.cwd / "there" / "summary.csv").read_text(encoding="utf-8").count("\n") == 1 + len(found.lines)
-    *_, recorded, last = ended.stderr.splitlines()
-    assert recorded == f"nccl-bench: recorded in {place.cwd / 'there'}"
+    assert (sandbox.cwd / "there" / "summary.csv").read_text(encoding="utf-8").count("\n") == 1 + len(recorded.lines)
+    *_, location, last = ended.stderr.splitlines()
+    assert location == f"nccl-bench: recorded in {sandbox.cwd / 'there'}"
     assert last == "nccl-bench: interrupted by SIGINT; what was measured before is kept"
     assert "Traceback" not in ended.stdout + ended.stderr
-    assert json.loads((place.cwd / "there" / "run.json").read_text(encoding="utf-8"))["worker"] is not None
+    assert json.loads((sandbox.cwd / "there" / "run.json").read_text(encoding="utf-8"))["worker"] is not None

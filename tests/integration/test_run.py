@@ -1,4 +1,4 @@
-"""``python -m nccl_bench run`` for real: two ranks on the CPU, from the command line to the tables and the records."""
+"""The command ``run`` with two real ranks on the CPU, from the command line to the tables and the records."""
 
 from __future__ import annotations
 
@@ -31,31 +31,33 @@ ARGUMENTS += ["--max-rounds", "2", "--max-seconds", "600", "--threshold", "5%"]
 
 
 @pytest.fixture(scope="module")
-def place(tmp_path_factory: pytest.TempPathFactory) -> Sandbox:
+def sandbox(tmp_path_factory: pytest.TempPathFactory) -> Sandbox:
     return Sandbox(tmp_path_factory.mktemp("run"))
 
 
 @pytest.fixture(scope="module")
-def ended(place: Sandbox) -> CommandResult:
-    return place.nccl_bench("run", *ARGUMENTS, "--name", "everything")
+def ended(sandbox: Sandbox) -> CommandResult:
+    return sandbox.nccl_bench("run", *ARGUMENTS, "--name", "everything")
 
 
 @pytest.fixture(scope="module")
-def directory(ended: CommandResult, place: Sandbox) -> Path:
+def directory(ended: CommandResult, sandbox: Sandbox) -> Path:
     assert ended.code == 0, ended.stderr
-    (found,) = (place.cwd / "results").iterdir()
-    return found
+    (directory,) = (sandbox.cwd / "results").iterdir()
+    return directory
 
 
-def test_the_run_ends_well_and_says_where_it_is(directory: Path, ended: CommandResult, place: Sandbox) -> None:
+def test_a_run_ends_with_success_and_prints_its_directory(
+    directory: Path, ended: CommandResult, sandbox: Sandbox
+) -> None:
     assert ended.stderr == f"nccl-bench: recorded in {directory}\n"
     assert re.fullmatch(r"\d{8}-\d{6}-everything", directory.name)
     assert sorted(path.name for path in directory.iterdir()) == sorted(FILES)
-    assert [path.name for path in place.cwd.iterdir()] == ["results"]
-    place.assert_nothing_is_left()
+    assert [path.name for path in sandbox.cwd.iterdir()] == ["results"]
+    sandbox.assert_nothing_is_left()
 
 
-def test_run_json_says_what_was_run_and_on_what(directory: Path) -> None:
+def test_run_json_holds_command_options_launch_and_worker(directory: Path) -> None:
     meta = json.loads((directory / "run.json").read_text(encoding="utf-8"))
     assert list(meta) == [
         *("schema", "tool", "version", "name", "started", "finished", "status", "command", "config", "launch"),
@@ -69,9 +71,9 @@ def test_run_json_says_what_was_run_and_on_what(directory: Path) -> None:
     )
     assert meta["started"] < meta["finished"]
     assert meta["command"][1:] == ["run", *ARGUMENTS, "--name", "everything"]
-    asked = {"collectives": list(COLLECTIVES), "sizes": list(SIZES), "arms": "all", "rounds": 2, "name": "everything"}
+    options = {"collectives": list(COLLECTIVES), "sizes": list(SIZES), "arms": "all", "rounds": 2, "name": "everything"}
     limits = {"max_rounds": 2, "max_seconds": 600, "threshold": 0.05}
-    assert resolve("cpu", meta["config"]) == resolve("cpu", asked, limits)
+    assert resolve("cpu", meta["config"]) == resolve("cpu", options, limits)
     assert meta["launch"] == {"mode": "torchrun", "world_size": 2, "nproc": 2, "nnodes": 1}
     assert meta["left_out"] == []
     assert meta["worker"]["loop_cost_us"] > 0
@@ -83,8 +85,8 @@ def test_every_case_arm_and_timing_has_one_line_of_right_results(directory: Path
     lines = Run.load(directory).lines
     assert all(isinstance(line, Samples) for line in lines)
     measured = [line for line in lines if isinstance(line, Samples)]
-    found = [(line.case.collective, line.case.size_bytes, line.timing, line.arm) for line in measured]
-    assert sorted(found) == sorted(itertools.product(COLLECTIVES, SIZES, CPU_TIMINGS, MEASURED))
+    keys = [(line.case.collective, line.case.size_bytes, line.timing, line.arm) for line in measured]
+    assert sorted(keys) == sorted(itertools.product(COLLECTIVES, SIZES, CPU_TIMINGS, MEASURED))
     for line in measured:
         assert (line.status, line.wrong, line.tolerance_ulp, line.world_size) == (Status.OK, 0, 0, 2)
         assert len(line.rounds) <= 2
@@ -94,54 +96,54 @@ def test_every_case_arm_and_timing_has_one_line_of_right_results(directory: Path
     assert {line.rounds for line in measured if line.timing is Timing.EAGER} == {(0, 1)}
 
 
-def test_summary_csv_is_tidy_and_the_same_as_a_reports(directory: Path, place: Sandbox) -> None:
+def test_summary_csv_is_what_report_prints_as_csv(directory: Path, sandbox: Sandbox) -> None:
     text = (directory / "summary.csv").read_text(encoding="utf-8")
     rows = list(csv.DictReader(io.StringIO(text)))
     assert list(rows[0]) == list(COLUMNS)
     assert len(rows) == len(Run.load(directory).lines)
     assert {row["ratio"] for row in rows if row["arm"] == "dedicated-stream"} == {""}
-    assert place.nccl_bench("report", str(directory), "--csv") == CommandResult(code=0, stdout=text, stderr="")
+    assert sandbox.nccl_bench("report", str(directory), "--csv") == CommandResult(code=0, stdout=text, stderr="")
 
 
-def test_tables_in_a_pipe_are_ascii_of_80_columns_and_a_report_prints_them_again(
-    directory: Path, ended: CommandResult, place: Sandbox
+def test_tables_in_a_pipe_are_ascii_of_80_columns_and_report_prints_them_again(
+    directory: Path, ended: CommandResult, sandbox: Sandbox
 ) -> None:
     assert ended.stdout.isascii()
     assert "\x1b" not in ended.stdout
     assert max(map(len, ended.stdout.splitlines())) <= 80
     for collective, timing in itertools.product(COLLECTIVES, ("eager latency", "gated latency", "enqueue cost")):
         assert re.search(rf"^{collective} bfloat16 .*2 ranks, {timing} \(us\)$", ended.stdout, re.MULTILINE)
-    assert place.nccl_bench("report", str(directory)) == CommandResult(code=0, stdout=ended.stdout, stderr="")
+    assert sandbox.nccl_bench("report", str(directory)) == CommandResult(code=0, stdout=ended.stdout, stderr="")
 
 
-def test_json_of_a_report_is_the_run_and_its_rows(directory: Path, place: Sandbox) -> None:
-    report = json.loads(place.nccl_bench("report", str(directory), "--json").stdout)
+def test_report_prints_the_run_and_its_rows_as_json(directory: Path, sandbox: Sandbox) -> None:
+    report = json.loads(sandbox.nccl_bench("report", str(directory), "--json").stdout)
     assert report["run"] == json.loads((directory / "run.json").read_text(encoding="utf-8"))
     assert len(report["summary"]) == len(Run.load(directory).lines)
 
 
-def test_a_second_run_never_overwrites_the_first(directory: Path, place: Sandbox) -> None:
+def test_a_second_run_never_overwrites_the_first(directory: Path, sandbox: Sandbox) -> None:
     before = {path.name: path.read_bytes() for path in directory.iterdir()}
-    again = place.nccl_bench("run", *ARGUMENTS, "--out", str(directory))
+    again = sandbox.nccl_bench("run", *ARGUMENTS, "--out", str(directory))
     assert (again.code, again.stdout) == (2, "")
     assert "already holds a run" in again.stderr
     assert {path.name: path.read_bytes() for path in directory.iterdir()} == before
 
 
-def test_options_of_the_measurement_reach_the_worker_and_one_rank_alone_is_a_run(tmp_path: Path) -> None:
-    place = Sandbox(tmp_path)
+def test_options_of_the_measurement_reach_the_worker_of_a_run_of_one_rank(tmp_path: Path) -> None:
+    sandbox = Sandbox(tmp_path)
     arms = ("transport", "stream-free", "dedicated-stream-wait-stream")
     options = ["--sizes", "1K", "--arms", ",".join(arms), "--baseline", "transport", "--rounds", "2"]
     options += ["--max-rounds", "2"]
     options += ["--caller-stream", "default", "--same-buffer", "-c", "0", "-n", "3", "-w", "1", "-I", "-d", "float"]
     options += ["--nproc", "1", "--collective", "all_gather"]
-    ended = place.nccl_bench("run", *options, "--out", "there", "--json")
+    ended = sandbox.nccl_bench("run", *options, "--out", "there", "--json")
     assert ended.code == 0, ended.stderr
     measured = [*arms, "transport:twin"]
     assert len(json.loads(ended.stdout)["summary"]) == len(measured)
-    run = Run.load(place.cwd / "there")
+    run = Run.load(sandbox.cwd / "there")
     assert (run.world_size, run.meta["status"]) == (1, "complete")
-    # Nothing can be held back on a stream that runs inline, so of the timings one is left.
+    # The default stream runs its work inline and cannot be held back, so only eager timing is left.
     assert [text.split()[0] for text in run.meta["left_out"]] == ["gated", "enqueue"]
     assert [line.arm for line in run.lines if isinstance(line, Samples)] == measured
     for line in run.lines:
@@ -152,12 +154,12 @@ def test_options_of_the_measurement_reach_the_worker_and_one_rank_alone_is_a_run
         assert line.per_iteration is not None
         assert line.per_iteration.operations >= 300
         assert line.per_iteration.min_us <= line.per_iteration.p50_us <= line.per_iteration.max_us
-    assert "1 rank on cpu" in place.nccl_bench("report", "there").stdout
-    place.assert_nothing_is_left()
+    assert "1 rank on cpu" in sandbox.nccl_bench("report", "there").stdout
+    sandbox.assert_nothing_is_left()
 
 
-def test_a_relaunched_worker_goes_on_with_the_time_of_the_whole_run(tmp_path: Path) -> None:
-    # Rounds would go on, four being too few for any interval, but the time of the run is up.
+def test_a_relaunched_worker_continues_with_the_time_limit_of_the_whole_run(tmp_path: Path) -> None:
+    # Four rounds are too few for an interval, so rounds would continue, but the time of the run is used up.
     layer = {"collectives": "all_gather", "sizes": "1K", "arms": "stream-free,transport", "rounds": 1, "max_rounds": 4}
     config = resolve("cpu", {**layer, "max_seconds": 500})
     store = RunStore.create(
@@ -169,14 +171,16 @@ def test_a_relaunched_worker_goes_on_with_the_time_of_the_whole_run(tmp_path: Pa
         left_out=[],
         environment={},
     )
-    place = Sandbox(tmp_path / "place")
+    sandbox = Sandbox(tmp_path / "sandbox")
     spec_file = tmp_path / "spec.json"
     spec = WorkerSpec(config=config, run_dir=str(store.path), scratch=str(tmp_path), first_case=0)
     replace(spec, started=spec.started - 1000).write(spec_file)
     one_rank = {"RANK": "0", "WORLD_SIZE": "1", "LOCAL_RANK": "0", "LOCAL_WORLD_SIZE": "1"}
     meeting = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": "0"}
-    worker = place.start("-m", "nccl_bench.bench.worker", str(spec_file), env=place.environment(**one_rank, **meeting))
-    ended = place.wait(worker)
+    worker = sandbox.start(
+        "-m", "nccl_bench.bench.worker", str(spec_file), env=sandbox.environment(**one_rank, **meeting)
+    )
+    ended = sandbox.wait(worker)
     assert ended.code == 0, ended.stderr
     lines = [line for line in Run.load(store.path).lines if isinstance(line, Samples)]
     assert len(lines) == 3 * len(CPU_TIMINGS)

@@ -1,4 +1,4 @@
-"""The supervisor with real processes: torchrun, and workers that misbehave. Few launches, for each costs seconds."""
+"""The supervisor with real processes: torchrun and misbehaving workers."""
 
 from __future__ import annotations
 
@@ -28,13 +28,13 @@ CASES = make_plan(CONFIG, 2).cases
 
 
 def alive(pid: int) -> bool:
-    """Whether the process still runs a worker; a zombie has no command line."""
+    """Return whether the process still runs a worker. A zombie has no command line."""
     path = Path(f"/proc/{pid}/cmdline")
-    return path.exists() and b"fake_worker" in path.read_bytes()
+    return path.exists() and b"misbehaving_worker" in path.read_bytes()
 
 
 class Sweep:
-    """One sweep of fake workers and everything seen of it."""
+    """A sweep of misbehaving workers, and what the supervisor reported of it."""
 
     def __init__(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         self.run_dir = tmp_path / "run"
@@ -43,12 +43,12 @@ class Sweep:
         self.temporary.mkdir()
         self.lines: list[Hang | Crash] = []
         self.pids: set[int] = set()
-        self.each: Callable[[list[Position]], None] = lambda positions: None
+        self.on_each: Callable[[list[Position]], None] = lambda positions: None
         monkeypatch.setattr(tempfile, "tempdir", str(self.temporary))
         self.setenv = monkeypatch.setenv
 
     def run(self, acts: dict[int, str], *, deadline_s: float = 60) -> Outcome:
-        self.setenv("FAKE_WORKER", json.dumps({"cases": len(CASES), "acts": acts, "deadline_s": deadline_s}))
+        self.setenv("MISBEHAVIOUR", json.dumps({"cases": len(CASES), "acts": acts, "deadline_s": deadline_s}))
         return run_sweep(
             WorkerSpec(config=CONFIG, run_dir=str(self.run_dir), scratch=None, first_case=0),
             LaunchConfig(nproc=2, worker="tests.support.misbehaving_worker"),
@@ -59,7 +59,7 @@ class Sweep:
 
     def look(self, positions: list[Position]) -> None:
         self.pids |= {position.pid for position in positions}
-        self.each(positions)
+        self.on_each(positions)
 
     def done(self) -> list[int]:
         return [int(line) for line in (self.run_dir / "done").read_text(encoding="ascii").split()]
@@ -94,15 +94,15 @@ def test_a_sweep_survives_an_exception_a_signal_and_a_hang(sweep: Sweep) -> None
     sweep.assert_nothing_is_left()
 
 
-def test_an_exception_in_set_up_is_the_users_to_solve(sweep: Sweep) -> None:
+def test_an_exception_in_set_up_is_a_set_up_error(sweep: Sweep) -> None:
     with pytest.raises(SetupError, match=r"set-up: rank 1 on .* ValueError: planted"):
         sweep.run({-1: "raise"})
     assert [(line.case, line.case_index) for line in sweep.lines] == [(None, -1)]
     sweep.assert_nothing_is_left()
 
 
-def test_ctrl_c_ends_even_a_stubborn_worker_and_nothing_else(sweep: Sweep) -> None:
-    # A stale position names the id of a process that is not ours.
+def test_sigint_ends_even_a_stubborn_worker_and_no_other_process(sweep: Sweep) -> None:
+    # A stale position file names the id of a process that is not a worker.
     bystander = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(600)"])
 
     def interrupt(positions: list[Position]) -> None:
@@ -113,7 +113,7 @@ def test_ctrl_c_ends_even_a_stubborn_worker_and_nothing_else(sweep: Sweep) -> No
             stale.update(case_index=2, arm="torch", phase="timed", deadline_s=60)
             signal.raise_signal(signal.SIGINT)
 
-    sweep.each = interrupt
+    sweep.on_each = interrupt
     try:
         with pytest.raises(InterruptedRunError, match="SIGINT"):
             sweep.run({2: "stubborn"})
@@ -136,7 +136,7 @@ def test_workers_that_lost_their_torchrun_are_ended_before_the_next_launch(sweep
         if killed and not set(killed) & {position.pid for position in positions} and positions:
             assert not [pid for pid in killed if alive(pid)]
 
-    sweep.each = kill_torchrun
+    sweep.on_each = kill_torchrun
     outcome = sweep.run({2: "stubborn"})
     assert sweep.done() == [0, 1, 3, 4, 5, 6]
     (crash,) = outcome.crashes

@@ -1,4 +1,4 @@
-"""Communicators of the user's in the real command: measured, proven, and of no harm to others where they fail."""
+"""User arms in the real command: measured, verified, and harmless to other arms when they fail."""
 
 from __future__ import annotations
 
@@ -26,14 +26,14 @@ class Raises:
         self.group = group
 
     def all_reduce(self, tensor, op=None) -> None:
-        raise RuntimeError("no luck today")
+        raise RuntimeError("out of order")
 
 
 class Hangs(Raises):
     def all_reduce(self, tensor, op=None) -> None:
         time.sleep(1000)
 """
-# Two versions of one module, each of which registers the same operator with torch, which takes it once a process.
+# The two trees hold two versions of a module that registers an operator. Torch accepts the operator once a process.
 ENGINE = """\
 import torch
 import torch.distributed as dist
@@ -72,15 +72,15 @@ def write_files(cwd: Path) -> None:
 
 @pytest.fixture(scope="module")
 def ran(tmp_path_factory: pytest.TempPathFactory) -> SimpleNamespace:
-    """One run of everything."""
-    place = Sandbox(tmp_path_factory.mktemp("user_arms"))
-    write_files(place.cwd)
-    ended = place.nccl_bench(*RUN)
-    place.assert_nothing_is_left()
-    return SimpleNamespace(ended=ended, run=place.the_run(), cwd=place.cwd)
+    """Run the command once with every user arm."""
+    sandbox = Sandbox(tmp_path_factory.mktemp("user_arms"))
+    write_files(sandbox.cwd)
+    ended = sandbox.nccl_bench(*RUN)
+    sandbox.assert_nothing_is_left()
+    return SimpleNamespace(ended=ended, run=sandbox.only_run(), cwd=sandbox.cwd)
 
 
-def test_every_arm_that_works_has_its_column(ran: SimpleNamespace) -> None:
+def test_every_working_arm_has_samples_of_what_it_supports(ran: SimpleNamespace) -> None:
     run: Run = ran.run
     right = {
         (line.arm, line.case.collective)
@@ -88,17 +88,17 @@ def test_every_arm_that_works_has_its_column(ran: SimpleNamespace) -> None:
         if isinstance(line, Samples) and line.status is Status.OK and line.samples_us
     }
     both = {(arm, collective) for arm in MEASURED for collective in ("all_reduce", "all_gather")}
-    # The engine in the trees has an all_reduce and nothing else.
+    # The engine in the trees has only an all_reduce.
     assert right == both - {("before", "all_gather"), ("after", "all_gather")}
-    assert "before: unsupported by it: all_gather in-place" in " ".join(ran.ended.stdout.split())
+    assert "before: unsupported by it: all_gather in-sandbox" in " ".join(ran.ended.stdout.split())
 
 
-def test_what_fails_is_one_message_with_the_arm_the_call_and_the_line_of_the_user(ran: SimpleNamespace) -> None:
+def test_a_failing_user_arm_is_one_message_with_arm_call_and_source_line(ran: SimpleNamespace) -> None:
     ended: CommandResult = ran.ended
     (crash,) = (line for line in ran.run.lines if isinstance(line, Crash))
     line = re.escape("(faulty.py:9)")
     assert crash.arm == "raises"
-    assert re.search(rf"the arm raises: Raises\.all_reduce raised RuntimeError: no luck today {line}$", crash.message)
+    assert re.search(rf"the arm raises: Raises\.all_reduce raised RuntimeError: out of order {line}$", crash.message)
     (hang,) = (line for line in ran.run.lines if isinstance(line, Hang))
     assert hang.case is not None
     assert (hang.arm, hang.case.collective) == ("hangs", "all_reduce")
@@ -107,18 +107,18 @@ def test_what_fails_is_one_message_with_the_arm_the_call_and_the_line_of_the_use
     assert ended.code == ExitCode.HANG
 
 
-def test_what_cannot_be_beside_another_is_in_processes_of_its_own_and_that_is_said(ran: SimpleNamespace) -> None:
-    process_sets = {tuple(world["arms"]): world for world in ran.run.meta["worker"]["process_sets"]}
+def test_arms_that_cannot_share_processes_get_their_own_and_the_report_gives_the_reason(ran: SimpleNamespace) -> None:
+    process_sets = {tuple(process_set["arms"]): process_set for process_set in ran.run.meta["worker"]["process_sets"]}
     assert process_sets["quiet",]["variables"] == {"NCCL_BENCH_TESTS": "1"}
-    # Torch takes an operator once, so the second of the trees has to be elsewhere.
+    # Torch accepts an operator once a process, so the second tree needs other processes.
     assert "both_trees_have_it" in process_sets["after",]["reason"]
-    said = " ".join(ran.ended.stdout.split())
+    printed = " ".join(ran.ended.stdout.split())
     across = "in processes of its own, so its pairs are across processes, which take turns on the same devices"
-    assert f"quiet: {across}: NCCL_BENCH_TESTS=1 is for it alone" in said
-    assert f"after: {across}: beside the others it did not get past set-up, engine.comm:Comm: importing" in said
+    assert f"quiet: {across}: NCCL_BENCH_TESTS=1 is for it alone" in printed
+    assert f"after: {across}: beside the others it did not get past set-up, engine.comm:Comm: importing" in printed
 
 
-def test_how_an_arm_is_adapted_and_ordered_is_said(ran: SimpleNamespace) -> None:
+def test_the_record_names_adapter_and_order_of_each_user_arm(ran: SimpleNamespace) -> None:
     orders = {
         user_arm["arm"]: (user_arm["adapter"], user_arm["order"]) for user_arm in ran.run.meta["worker"]["user_arms"]
     }
@@ -127,14 +127,14 @@ def test_how_an_arm_is_adapted_and_ordered_is_said(ran: SimpleNamespace) -> None
     assert "order fork-join" in ran.ended.stdout
 
 
-def test_before_is_caught_when_it_is_used_bare_and_after_passes(tmp_path: Path) -> None:
-    place = Sandbox(tmp_path)
+def test_verify_catches_the_engine_before_its_refactor_used_bare_and_passes_it_after(tmp_path: Path) -> None:
+    sandbox = Sandbox(tmp_path)
     arms = ("--arm", f"before={ENGINES}:EngineBefore,order=bare", "--arm", f"after={ENGINES}:EngineAfter")
     arms = (*arms, "--arm", f"example={EXAMPLE}:MyCommunicator")
-    ended = place.nccl_bench("verify", *arms, "--probes", "producer,consumer,lifetime")
-    place.assert_nothing_is_left()
+    ended = sandbox.nccl_bench("verify", *arms, "--probes", "producer,consumer,lifetime")
+    sandbox.assert_nothing_is_left()
     rows = dict(re.findall(r"(?m)^(before|after|example) +(.*)$", ended.stdout))
-    # The engine's have nothing to end what they make.
+    # The engine's classes have no method that ends a communicator.
     assert {arm: row.split() for arm, row in rows.items()} == {
         "before": ["FAIL", "FAIL", "-"],
         "after": ["pass", "pass", "-"],

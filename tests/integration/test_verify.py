@@ -1,4 +1,4 @@
-"""The proof on two real ranks: of every planted defect the probes see what they are for, and nothing else."""
+"""The verification on two real ranks: each probe catches the defects that it is for, and nothing else."""
 
 from __future__ import annotations
 
@@ -18,18 +18,18 @@ from nccl_bench.plan.verification import ArmProbe
 from nccl_bench.ranks.progress import Position
 from nccl_bench.report.verification import verification_text
 from nccl_bench.verify.judgement import ProbeStatus, Verification
-from tests.support import defective_communicators
 from tests.support.command import Sandbox
+from tests.support.defective_communicators import BLIND, DEFECTS, WORKER, mismatches, verify_defects
 
 pytestmark = pytest.mark.timeout(300)
 
-# Four times what the longest of these probes takes here.
+# About four times the longest of these probes on two cores.
 TIMEOUT_S = 16.0
-# What each probe says of each mutant; None where it has nothing to say. What is not here is not tried, to save time:
-# `many` may or may not see a race, and the others have nothing to do with the defect.
-SEEN: Mapping[str, Mapping[str, str | None]] = {
+# The beginning of the first failure's detail by defect and probe, None where no trial may fail. Other pairs are left
+# out to save time: `many` may or may not notice a race, and the other probes have nothing to do with the defect.
+EXPECTED: Mapping[str, Mapping[str, str | None]] = {
     "forgets-the-fork": {
-        # Not on the default stream, which on the CPU is never behind its caller.
+        # Not on the default stream: on the CPU it runs inline, so its work is never late.
         "producer": r"(side|nested) stream.*, rank \d: the collective did not wait for the write of its input: ",
         "consumer": None,
         "state": None,
@@ -64,7 +64,7 @@ SEEN: Mapping[str, Mapping[str, str | None]] = {
         r"the communicator is on$",
     },
     "captures-unordered": {
-        # Outside of graph_capture() nothing is wrong, and there each place begins.
+        # Outside of graph_capture() nothing is wrong, and each trial starts there.
         "producer": r"side stream, all_reduce 1K, within graph_capture\(\), rank \d: the collective did not wait for ",
         "consumer": r"default stream, all_reduce 1K, within graph_capture\(\), rank \d: a copy of the output did not ",
     },
@@ -98,22 +98,22 @@ SEEN: Mapping[str, Mapping[str, str | None]] = {
     "opens-a-file-once": {"lifetime": None},
     "stream-free": {"async": None, "lifetime": None},
     DETECTOR: {"producer": r"(side|nested) stream", "consumer": r".* stream"},
-    # Last, for what breaks costs a launch if anything comes behind it.
+    # Last, because a probe that breaks costs a new launch for the probes after it.
     "is-killed-at-its-end": {"async": r"rank 1 on \S+ was killed by SIGKILL"},
 }
-CELLS = [ArmProbe(arm=arm, probe=probe) for arm, probes in SEEN.items() for probe in probes]
+CELLS = [ArmProbe(arm=arm, probe=probe) for arm, probes in EXPECTED.items() for probe in probes]
 
 
 @dataclass(frozen=True, kw_only=True)
-class Proven:
-    """A proof, the processes that it took, and what it left."""
+class Outcome:
+    """A verification and the traces of its processes."""
 
-    proof: Verification
-    pids: set[int]
-    left: list[Path]
+    verification: Verification
+    pids: set[int]  # every process that reported a position
+    left: list[Path]  # files left in the temporary directory
 
 
-def prove(cells: Sequence[ArmProbe], temporary: Path) -> Proven:
+def run_probes(cells: Sequence[ArmProbe], temporary: Path) -> Outcome:
     pids: set[int] = set()
 
     def look(positions: list[Position]) -> None:
@@ -122,121 +122,121 @@ def prove(cells: Sequence[ArmProbe], temporary: Path) -> Proven:
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("CUDA_VISIBLE_DEVICES", "")
         patch.setattr(tempfile, "tempdir", str(temporary))
-        proof = defective_communicators.prove("cpu", cells, timeout_s=TIMEOUT_S, on_progress=look)
-    return Proven(proof=proof, pids=pids, left=list(temporary.iterdir()))
+        verification = verify_defects("cpu", cells, timeout_s=TIMEOUT_S, on_progress=look)
+    return Outcome(verification=verification, pids=pids, left=list(temporary.iterdir()))
 
 
 @pytest.fixture(scope="module")
-def place(tmp_path_factory: pytest.TempPathFactory) -> Sandbox:
+def sandbox(tmp_path_factory: pytest.TempPathFactory) -> Sandbox:
     return Sandbox(tmp_path_factory.mktemp("command"))
 
 
 @pytest.fixture(scope="module")
-def command(place: Sandbox) -> Iterator[subprocess.Popen[str]]:
-    """The real command, under way."""
-    process = place.start(
-        *("-m", "nccl_bench", "verify", "--arms", "stream-free", "--probes", "consumer", "--out", "proof.json")
+def command(sandbox: Sandbox) -> Iterator[subprocess.Popen[str]]:
+    """Start the real command and leave it running."""
+    process = sandbox.start(
+        *("-m", "nccl_bench", "verify", "--arms", "stream-free", "--probes", "consumer", "--out", "verification.json")
     )
     yield process
-    # Where the test of it did not wait for its end.
+    # It still runs if its own test did not run.
     process.terminate()
-    place.wait(process)
+    sandbox.wait(process)
 
 
 @pytest.fixture(scope="module")
-def proven(tmp_path_factory: pytest.TempPathFactory, command: object) -> Proven:
-    """The proof of everything planted; ``command`` goes on beside its first probes, and while one of them hangs."""
-    return prove(CELLS, tmp_path_factory.mktemp("temporary"))
+def outcome(tmp_path_factory: pytest.TempPathFactory, command: object) -> Outcome:
+    """Verify every defect, while ``command`` still runs."""
+    return run_probes(CELLS, tmp_path_factory.mktemp("temporary"))
 
 
-@pytest.mark.parametrize("arm", SEEN)
-def test_of_every_mutant_the_probes_see_what_they_are_for_and_nothing_else(arm: str, proven: Proven) -> None:
-    assert defective_communicators.mismatches(proven.proof, {arm: SEEN[arm]}) == {}
+@pytest.mark.parametrize("arm", EXPECTED)
+def test_probes_catch_the_defects_they_are_for_and_nothing_else(arm: str, outcome: Outcome) -> None:
+    assert mismatches(outcome.verification, {arm: EXPECTED[arm]}) == {}
 
 
 @pytest.mark.parametrize(
     ("arm", "probe", "failed", "trials"),
     [
-        # Each of the two communicators does 300 operations at each of four places, the 500th and the 1000th excepted.
+        # Two communicators do 300 operations at each of four places; the 500th and the 1000th are skipped.
         ("skips-operations", "many", 4, 8),
-        # The threads and the files, of three things that are counted before and after, and twice ten cycles and one.
+        # Threads and files, of three things counted before and after two times ten cycles, and each of the cycles.
         ("leaves-a-thread-and-a-file", "lifetime", 2, 24),
-        # The same number: it was looked at once more.
+        # The counts did not grow during the second ten cycles.
         ("opens-a-file-once", "lifetime", 0, 24),
-        # Small messages at four places, while the other rank is the late one.
+        # Small messages at four places, each while the other rank is late.
         ("blocks-the-caller-once-in-a-while", "async", 4, 16),
-        # Never outside of graph_capture(), and as little where the default stream runs inline.
+        # Not outside of graph_capture(), and not where the default stream runs inline.
         ("captures-unordered", "producer", 36, 96),
         ("captures-unordered", "consumer", 48, 96),
     ],
 )
-def test_every_trial_that_has_to_fail_does(arm: str, probe: str, failed: int, trials: int, proven: Proven) -> None:
-    (finding,) = (j.finding for j in proven.proof.judgements if (j.arm, j.probe) == (arm, probe))
+def test_every_trial_that_must_fail_fails(arm: str, probe: str, failed: int, trials: int, outcome: Outcome) -> None:
+    (finding,) = (j.finding for j in outcome.verification.judgements if (j.arm, j.probe) == (arm, probe))
     assert finding is not None
     assert (finding.failed, finding.trials) == (failed, trials)
 
 
-def test_every_mutant_is_tried_and_caught() -> None:
-    # The one that forgets both is the detector once more, and for what only GPUs have; the other one is none.
-    caught = {arm for arm, probes in SEEN.items() if any(probes.values())} - {DETECTOR}
-    assert set(defective_communicators.MUTANTS) - caught == {"forgets-both", "opens-a-file-once"}
+def test_every_defect_is_tried_and_caught() -> None:
+    # "forgets-both" is like the detector, and used on GPUs only; "opens-a-file-once" is not a defect.
+    caught = {arm for arm, probes in EXPECTED.items() if any(probes.values())} - {DETECTOR}
+    assert set(DEFECTS) - caught == {"forgets-both", "opens-a-file-once"}
 
 
-def test_only_what_broke_is_said_to_have_broken_and_the_rest_went_on(proven: Proven) -> None:
-    judgements = proven.proof.judgements
+def test_only_the_arms_that_broke_are_reported_as_broken_and_the_rest_continued(outcome: Outcome) -> None:
+    judgements = outcome.verification.judgements
     assert [ArmProbe(arm=judgement.arm, probe=judgement.probe) for judgement in judgements] == CELLS
     broken = {judgement.arm for judgement in judgements if judgement.finding and judgement.finding.broken}
     assert broken == {"hangs", "is-killed-at-its-end"}
     assert {judgement.status for judgement in judgements} == {ProbeStatus.PASS, ProbeStatus.FAIL, ProbeStatus.CAUGHT}
-    assert proven.proof.exit_code is ExitCode.RACE
+    assert outcome.verification.exit_code is ExitCode.RACE
 
 
-def test_a_proof_leaves_neither_process_nor_file(proven: Proven) -> None:
-    # Two ranks in each of two launches: nothing comes behind the second that broke.
-    assert len(proven.pids) == 4
-    assert not [pid for pid in proven.pids if running(pid)]
-    assert proven.left == []
+def test_a_verification_leaves_neither_process_nor_file(outcome: Outcome) -> None:
+    # Two ranks in each of two launches: no probe follows the second break.
+    assert len(outcome.pids) == 4
+    assert not [pid for pid in outcome.pids if running(pid)]
+    assert outcome.left == []
 
 
 def running(pid: int) -> bool:
-    """Whether the process still runs a worker; a zombie has no command line."""
+    """Return whether the process still runs a worker. A zombie has no command line."""
     path = Path(f"/proc/{pid}/cmdline")
-    return path.exists() and defective_communicators.WORKER.encode() in path.read_bytes()
+    return path.exists() and WORKER.encode() in path.read_bytes()
 
 
-def test_a_detector_that_is_wrong_but_ordered_is_blind_and_proves_nothing(
+def test_a_detector_that_is_wrong_but_ordered_is_blind_and_no_arm_passes(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setenv(defective_communicators.BLIND, "1")
+    monkeypatch.setenv(BLIND, "1")
     cells = [
         ArmProbe(arm="stream-free", probe="consumer"),
         ArmProbe(arm=DETECTOR, probe="producer"),
         ArmProbe(arm=DETECTOR, probe="consumer"),
     ]
-    proof = prove(cells, tmp_path).proof
-    _, *of_detector = (judgement.finding for judgement in proof.judgements)
+    verification = run_probes(cells, tmp_path).verification
+    _, *of_detector = (judgement.finding for judgement in verification.judgements)
     assert [(finding.failed, finding.raced) for finding in of_detector if finding] == [(16, 0)] * 2
-    assert [judgement.status for judgement in proof.judgements] == [
+    assert [judgement.status for judgement in verification.judgements] == [
         ProbeStatus.UNVERIFIED,
         ProbeStatus.BLIND,
         ProbeStatus.BLIND,
     ]
-    assert proof.exit_code is ExitCode.BLIND_DETECTOR
-    text = verification_text(proof, 80, styled=False)
+    assert verification.exit_code is ExitCode.BLIND_DETECTOR
+    text = verification_text(verification, 80, styled=False)
     assert re.search(r"^stream-free +\?$", text, re.MULTILINE)
     assert "BLIND: dedicated-stream-unordered" in text
 
 
-def test_the_command_prints_the_table_and_writes_the_json(place: Sandbox, command: subprocess.Popen[str]) -> None:
-    ended = place.wait(command)
+def test_the_command_prints_the_table_and_writes_the_json(sandbox: Sandbox, command: subprocess.Popen[str]) -> None:
+    ended = sandbox.wait(command)
     assert (ended.code, ended.stderr) == (0, "")
     assert re.search(r"^stream-free +pass$", ended.stdout, re.MULTILINE)
-    found = json.loads((place.cwd / "proof.json").read_text(encoding="utf-8"))
-    assert (found["exit_code"], found["blind"], found["world_size"], found["device"]) == (0, False, 2, "cpu")
-    assert [(cell["arm"], cell["probe"], cell["status"]) for cell in found["cells"]] == [
+    recorded = json.loads((sandbox.cwd / "verification.json").read_text(encoding="utf-8"))
+    assert tuple(recorded[key] for key in ("exit_code", "blind", "world_size", "device")) == (0, False, 2, "cpu")
+    assert [(cell["arm"], cell["probe"], cell["status"]) for cell in recorded["cells"]] == [
         ("stream-free", "consumer", "pass"),
         (DETECTOR, "producer", "caught"),
         (DETECTOR, "consumer", "caught"),
     ]
-    assert [path.name for path in place.cwd.iterdir()] == ["proof.json"]
-    place.assert_nothing_is_left()
+    assert [path.name for path in sandbox.cwd.iterdir()] == ["verification.json"]
+    sandbox.assert_nothing_is_left()

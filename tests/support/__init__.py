@@ -1,1 +1,1 @@
-"""Helpers of the tests: stand-ins, synthetic runs, and programs that the integration tests start."""
+"""Helpers that several tests share: fakes, synthetic runs, and the programs that integration tests start."""

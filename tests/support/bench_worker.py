@@ -1,4 +1,4 @@
-"""One rank of the benchmark's own loop, with its arms, its clock and its memory tampered with."""
+"""A rank program that runs the benchmark's loop with changed arms, a scripted clock or little memory."""
 
 from __future__ import annotations
 
@@ -39,14 +39,14 @@ from tests.support.rank_processes import run_as_rank
 MIB = 1024**2
 ARMS = ("stream-free", "dedicated-stream", "torch")
 MEASURED = (*ARMS, twin_of("dedicated-stream"))
-# Right for the check before timing and not for long after it.
+# Calls that pass the check before timing. The spoiled arm is wrong from the next call on.
 RIGHT_CALLS = 6
 SLOW_CALL_S = 0.002
 BARRIER_SKEW_S = 0.2
 
 
-class Notes(Progress):
-    """A progress that remembers where it has been."""
+class RecordedProgress(Progress):
+    """A progress that keeps every position it was given."""
 
     def __init__(self, rank: int) -> None:
         super().__init__(None, rank, rank)
@@ -57,8 +57,8 @@ class Notes(Progress):
         super().update(case_index=case_index, arm=arm, phase=phase, deadline_s=deadline_s)
 
 
-class Tampered(Arm):
-    """An arm whose operations go through ``change`` with their output."""
+class ChangedArm(Arm):
+    """An arm whose operations are replaced: ``change`` gets the operation and its output and returns the new one."""
 
     def __init__(self, arm: Arm, change: Callable[[Operation, Tensor], Operation]) -> None:
         self.name, self.spec, self.communicator = arm.name, arm.spec, arm.communicator
@@ -72,7 +72,7 @@ class Tampered(Arm):
 
 
 class LittleMemory(CpuStreams):
-    """A device with ``free`` bytes left."""
+    """CPU streams that report ``free`` bytes of free memory."""
 
     def __init__(self, free: int) -> None:
         super().__init__()
@@ -83,7 +83,7 @@ class LittleMemory(CpuStreams):
 
 
 class Bench:
-    """This rank's part of a set-up that every scenario shares."""
+    """This rank's part of the set-up that all scenarios share."""
 
     def __init__(self, group: dist.ProcessGroup) -> None:
         self.control = Control(group)
@@ -94,60 +94,62 @@ class Bench:
         tiny = torch.zeros(1)
         self.align = lambda: aligner.all_reduce(tiny)
         self.arms = {name: Arm(name, group, device) for name in (*MEASURED, twin_of("stream-free"))}
-        self._notes = Notes(self.rank)
+        self._progress = RecordedProgress(self.rank)
 
     @property
     def phase(self) -> str:
-        """What the run is doing."""
-        return self._notes.position.phase
+        """The phase of the current run."""
+        return self._progress.position.phase
 
     def run(
         self,
         *,
-        tampered: Mapping[str, Callable[[Operation, Tensor], Operation]] | None = None,
+        changed: Mapping[str, Callable[[Operation, Tensor], Operation]] | None = None,
         streams: Any = None,
         first_case: int = 0,
         ranks_per_memory: int = 1,
         late: bool = False,
         **layer: object,
     ) -> dict[str, Any]:
-        """The lines of one small run, and where this rank has been; ``late`` if its time is up on this rank."""
+        """Run a few small cases; return their lines and the positions of this rank.
+
+        ``late`` uses up the run's time before it starts, on this rank only.
+        """
         base = {"sizes": "1K", "rounds": 3, "ops_per_batch": 8, "warmup": 1, "timings": "eager,gated,enqueue"}
         rounds = layer.get("rounds", base["rounds"])
         config = resolve("cpu", {**base, "arms": ",".join(ARMS), "max_rounds": rounds, **layer})
-        changes = tampered or {}
         arms = {
-            name: Tampered(arm, changes[name]) if name in changes else arm
+            name: ChangedArm(arm, changed[name]) if changed and name in changed else arm
             for name, arm in self.arms.items()
             if name in config.measured_arms
         }
         store = MemoryStore()
-        notes = self._notes = Notes(self.rank)
+        progress = self._progress = RecordedProgress(self.rank)
         Runner(
             config=config,
             plan=make_plan(config, self.control.world_size),
             device=replace(self.device, streams=streams or self.streams),
-            arms=in_one_process_set(arms, self.control, notes),
+            arms=in_one_process_set(arms, self.control, progress),
             align=self.align,
-            progress=notes,
+            progress=progress,
             record=Record(store, {}, {}),
             budget=Budget(1e-9 if late else 1e9, time.monotonic()),
             launch_memory=LaunchMemory(streams or self.streams),
             ranks_per_memory=ranks_per_memory,
         ).run(first_case)
-        return {"lines": [line.to_json() for line in store.lines], "visits": notes.visits}
+        return {"lines": [line.to_json() for line in store.lines], "visits": progress.visits}
 
-    def plain(self) -> object:
-        """Nothing is tampered with but the number of single operations, which is plenty for percentiles elsewhere."""
+    def unchanged(self) -> object:
+        """Run unchanged arms, with few single operations so that their percentiles take little time."""
         with mock.patch.object(per_iteration, "PER_ITERATION_OPERATIONS", 20):
             return self.run(sizes="8,1K", rounds=5, per_iteration=True)
 
     def wrong_from_the_start(self) -> object:
-        """One arm does nothing at all."""
-        return self.run(tampered={"torch": lambda operation, y: lambda: None})
+        """Run with an arm that does nothing."""
+        return self.run(changed={"torch": lambda operation, y: lambda: None})
 
     def wrong_later(self) -> object:
-        """One arm spoils its output on rank 1, once it has been checked and called for a while."""
+        """Run with an arm that spoils its output on rank 1 after ``RIGHT_CALLS`` calls."""
         calls = 0
 
         def change(operation: Operation, y: Tensor) -> Operation:
@@ -160,31 +162,31 @@ class Bench:
 
             return call
 
-        return self.run(tampered={"torch": change}, timings="eager,gated")
+        return self.run(changed={"torch": change}, timings="eager,gated")
 
     def inputs(self) -> object:
-        """How many different inputs one arm meets while it is timed, after another that sums into the same slots."""
-        met: set[tuple[float, ...]] = set()
+        """Count the different inputs of one arm while it is timed; another arm sums into the same slots before it."""
+        seen: set[tuple[float, ...]] = set()
 
         def change(operation: Operation, y: Tensor) -> Operation:
             def call() -> None:
                 if self.phase in ("eager", "gated", "enqueue"):
-                    self.streams.submit(lambda: met.add(tuple(y[:8].tolist())))
+                    self.streams.submit(lambda: seen.add(tuple(y[:8].tolist())))
                 operation()
 
             return call
 
-        found = self.run(tampered={"torch": change}, arms="stream-free,torch")
-        return {**found, "inputs": len(met)}
+        result = self.run(changed={"torch": change}, arms="stream-free,torch")
+        return {**result, "inputs": len(seen)}
 
     def little_memory(self) -> object:
-        """Rank 1 has room for three slots of 4 MiB, and for none of 64 MiB; the ranks share memory by two."""
+        """Run where rank 1 has memory for three slots of 4 MiB and for none of 64 MiB. Two ranks share a memory."""
         free = (WORKSPACE_BYTES + 22 * MIB) * 2 if self.rank == 1 else 10**12
         streams = LittleMemory(round(free / 0.85) + 16)
         return self.run(streams=streams, ranks_per_memory=2, sizes="1K,4M,64M,8K", timings="eager", rounds=1)
 
     def tiny_gate(self) -> object:
-        """Gates of a millisecond, and calls of one arm that keep rank 1's host eight times as long."""
+        """Run with gates of 1 ms and an arm whose calls take 16 ms a batch on rank 1's host."""
 
         def slow(operation: Operation, y: Tensor) -> Operation:
             def call() -> None:
@@ -198,10 +200,10 @@ class Bench:
             return replace(schedule, gates_s=dict.fromkeys(schedule.gates_s, 1e-3))
 
         with mock.patch.object(case_run, "make_schedule", tiny):
-            return self.run(tampered={"torch": slow}, timings="gated", arms="stream-free,torch")
+            return self.run(changed={"torch": slow}, timings="gated", arms="stream-free,torch")
 
     def _scripted(self, valid: Callable[[int], bool], gates: list[float]) -> AbstractContextManager[object]:
-        """Gated batches of known times and validity instead of measured ones."""
+        """Replace measured gated batches with batches of known time and validity; note their gates in ``gates``."""
 
         def gated(clock: Clock, calls: object, gate_s: float) -> Batch:
             number = len(gates)
@@ -211,21 +213,21 @@ class Bench:
         return mock.patch.object(Clock, "gated", gated)
 
     def scripted(self) -> object:
-        """The gate opens early twice, on rank 1 alone."""
+        """Run with a gate that opens too early twice, on rank 1 only."""
         gates: list[float] = []
         with self._scripted(lambda number: not (self.rank == 1 and number in (1, 2)), gates):
-            found = self.run(arms="torch", timings="gated", rounds=4)
-        return {**found, "gates": gates}
+            result = self.run(arms="torch", timings="gated", rounds=4)
+        return {**result, "gates": gates}
 
     def never_valid(self) -> object:
-        """The gate never holds on rank 1."""
+        """Run with a gate that always opens too early on rank 1."""
         gates: list[float] = []
         with self._scripted(lambda number: self.rank == 0, gates):
-            found = self.run(arms="torch", timings="gated", rounds=24)
-        return {**found, "gates": gates}
+            result = self.run(arms="torch", timings="gated", rounds=24)
+        return {**result, "gates": gates}
 
     def adaptive(self, late_rank: int | None = None) -> object:
-        """Eager batches that all take the same time, and gated ones that do not; time is up on ``late_rank``."""
+        """Run with equal times of eager batches and noisy times of gated ones; ``late_rank`` has no time left."""
         noise = random.Random(self.rank)
         with (
             mock.patch.object(Clock, "eager", return_value=Batch(10.0, True)),
@@ -239,7 +241,7 @@ class Bench:
             )
 
     def agreement(self) -> object:
-        """What the control group makes of different values on each rank."""
+        """Return the results of the control group's operations on values that differ between the ranks."""
         rank, control = self.rank, self.control
         return {
             "maximum": control.maximum([1.5 + rank, -rank, 0.25]),
@@ -260,26 +262,26 @@ class Bench:
         }
 
     def meeting(self) -> object:
-        """When this rank came to a barrier and when it left, on the clock that both share."""
+        """Return when this rank entered a barrier and when it left, by the clock that both ranks share."""
         time.sleep(BARRIER_SKEW_S * self.rank)
-        came = time.monotonic()
+        entered = time.monotonic()
         self.control.barrier()
-        return {"came": came, "left": time.monotonic()}
+        return {"entered": entered, "left": time.monotonic()}
 
 
 def body(group: dist.ProcessGroup) -> object:
-    """Every scenario in turn."""
+    """Run every scenario and return the results by name."""
     bench = Bench(group)
-    found = {
-        "plain": bench.plain(),
+    results = {
+        "unchanged": bench.unchanged(),
         "from the second case": bench.run(sizes="8,1K", timings="eager", first_case=1),
         "unchecked": bench.run(
-            tampered={"torch": lambda operation, y: lambda: None}, check=False, timings="eager", rounds=1
+            changed={"torch": lambda operation, y: lambda: None}, check=False, timings="eager", rounds=1
         ),
         "same buffer": bench.run(same_buffer=True, timings="eager", rounds=1),
         "default stream": bench.run(caller_stream="default", rounds=1),
         "wrong from the start": bench.wrong_from_the_start(),
-        "all wrong": bench.run(tampered=dict.fromkeys(MEASURED, lambda operation, y: lambda: None), timings="eager"),
+        "all wrong": bench.run(changed=dict.fromkeys(MEASURED, lambda operation, y: lambda: None), timings="eager"),
         "wrong later": bench.wrong_later(),
         "inputs": bench.inputs(),
         "little memory": bench.little_memory(),
@@ -294,7 +296,7 @@ def body(group: dist.ProcessGroup) -> object:
     }
     for arm in bench.arms.values():
         arm.close()
-    return found
+    return results
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""One rank of the matrix: every combination the table promises on the CPU, with the benchmark's own check."""
+"""A rank program that runs every supported combination on the CPU and counts wrong elements as the benchmark does."""
 
 from __future__ import annotations
 
@@ -31,24 +31,24 @@ from nccl_bench.transports.device import Device, open_device
 from tests.support.rank_processes import run_as_rank
 
 SLOTS = 2
-# Odd ones, by world size: more than a period of the tables, and few.
+# Elements by world size. Odd numbers: one is longer than the period of the value tables, the other is tiny.
 COUNTS = {2: 4099, 3: 5}
-# The root is not always the first rank.
+# The root by world size. It is not always the first rank.
 ROOTS = {2: 1, 3: 0}
-# Long against what a missing order would need to go unnoticed.
+# Long enough that unordered work reads or writes at the wrong time.
 DELAY_S = 0.05
-# Each is met once.
+# Numbers the barriers, so that each has a key of its own in the store.
 BARRIERS = itertools.count()
 
-HERE = [name for name, arm in ARMS.items() if "gloo" in arm.transports]
+CPU_ARMS = [name for name, arm in ARMS.items() if "gloo" in arm.transports]
 
 
-# Three ranks differ in how they divide and average; how dtypes reach the wire they share with two.
+# Three ranks divide and average differently from two. They send the same dtypes, so three dtypes are enough.
 DTYPES_OF_THREE = ("float32", "bfloat16", "float8_e4m3fn")
 
 
 def combinations(world_size: int) -> Iterator[tuple[str, str, RedOp | None, Placement]]:
-    """Collective, dtype, redop, placement."""
+    """Yield collective, dtype, redop and placement of every combination, supported or not."""
     dtypes = tuple(DTYPES) if world_size == 2 else DTYPES_OF_THREE
     for collective, row in COLLECTIVES.items():
         for dtype, redop, placement in product(dtypes, tuple(RedOp) if row.reduces else (None,), row.placements):
@@ -77,7 +77,7 @@ def make_buffers(case: Case, rank: int, world_size: int) -> CaseBuffers:
 
 
 @dataclass(frozen=True, kw_only=True)
-class ProcessSet:
+class Participant:
     """This rank, its device, and the stream that every arm is called on."""
 
     group: dist.ProcessGroup
@@ -87,41 +87,45 @@ class ProcessSet:
     world_size: int
 
     def wrong(self, buffers: CaseBuffers, bind: Callable[[Tensor, Tensor], Operation]) -> int:
-        """Wrong elements on this rank after one call a slot, once the caller's stream is done."""
+        """Call once a slot, wait for the caller's stream, and return the number of wrong elements on this rank."""
         buffers.poison(SLOTS)
         with self.device.streams.stream(self.caller):
             for call in [bind(*buffers.pair(slot)) for slot in range(SLOTS)]:
                 call()
-        # Not the device's: work that was not joined counts as not done.
+        # Do not wait for the device: unjoined work must count as missing.
         self.caller.synchronize()
         return buffers.wrong(SLOTS)
 
 
-def matrix(world: ProcessSet) -> dict[str, int]:
-    """Wrong elements by what was run."""
-    arms = {name: Arm(name, world.group, world.device) for name in HERE if ARMS[name].order is not Order.BARE}
-    found = {}
-    for collective, dtype, redop, placement in combinations(world.world_size):
+def combinations_of_arms(participant: Participant) -> dict[str, int]:
+    """Return the number of wrong elements of every supported combination."""
+    arms = {
+        name: Arm(name, participant.group, participant.device)
+        for name in CPU_ARMS
+        if ARMS[name].order is not Order.BARE
+    }
+    results = {}
+    for collective, dtype, redop, placement in combinations(participant.world_size):
         supported = [
             arm
             for name, arm in arms.items()
             if unsupported(ARMS[name], DEVICES["cpu"], collective, dtype, redop, placement) is None
         ]
-        case = make_case(collective, dtype, redop, placement, world.world_size)
-        buffers = make_buffers(case, world.rank, world.world_size)
+        case = make_case(collective, dtype, redop, placement, participant.world_size)
+        buffers = make_buffers(case, participant.rank, participant.world_size)
         for arm in supported:
             key = " ".join((arm.name, collective, dtype, str(redop), placement))
-            found[key] = world.wrong(buffers, lambda x, y, arm=arm, case=case: arm.bind(case, x, y))
+            results[key] = participant.wrong(buffers, lambda x, y, arm=arm, case=case: arm.bind(case, x, y))
     for arm in arms.values():
         arm.close()
-    return found
+    return results
 
 
-# What is planted
+# Communicators with a defect
 
 
 class DropsARank(StreamFreeCommunicator):
-    """Forgets the last rank's contribution."""
+    """A defect: the last rank contributes zeros."""
 
     def all_reduce(self, tensor: Tensor, op: RedOp = RedOp.SUM) -> None:
         if self.rank == self.world_size - 1:
@@ -130,7 +134,7 @@ class DropsARank(StreamFreeCommunicator):
 
 
 class DoesNothing(StreamFreeCommunicator):
-    """Returns without writing, as a disabled communicator of SGLang's did."""
+    """A defect: returns without writing, as SGLang's communicator did when it was disabled."""
 
     def all_reduce(self, tensor: Tensor, op: RedOp = RedOp.SUM) -> None: ...
 
@@ -139,7 +143,7 @@ class DoesNothing(StreamFreeCommunicator):
 
 
 class LeavesTheLastElement(StreamFreeCommunicator):
-    """Is off by one in a count."""
+    """A defect: the count is one too small."""
 
     def outplace_all_reduce(self, input: Tensor, out: Tensor | None = None, op: RedOp = RedOp.SUM) -> Tensor:
         assert out is not None
@@ -147,22 +151,22 @@ class LeavesTheLastElement(StreamFreeCommunicator):
 
 
 class SendsTheWrongWay(StreamFreeCommunicator):
-    """Swaps the peers."""
+    """A defect: the peers are swapped."""
 
     def send_recv(self, output: Tensor, input: Tensor, dst: int, src: int) -> None:
         super().send_recv(output, input, dst=src, src=dst)
 
 
 class WrongRoot(StreamFreeCommunicator):
-    """Takes the rank after the root."""
+    """A defect: the rank after the root is the root."""
 
     def broadcast(self, tensor: Tensor, src: int, out: Tensor | None = None) -> None:
         super().broadcast(tensor, (src + 1) % self.world_size, out)
 
 
-def planted(world: ProcessSet) -> dict[str, int]:
-    """Wrong elements by the defect; ``right`` ones among them are the same set-up without a defect."""
-    found = {}
+def defects(participant: Participant) -> dict[str, int]:
+    """Return the number of wrong elements by defect; names with ``right`` have none."""
+    results = {}
     kinds = {
         "drops a rank": (DropsARank, "all_reduce", Placement.IN_PLACE),
         "does nothing in place": (DoesNothing, "all_reduce", Placement.IN_PLACE),
@@ -175,24 +179,25 @@ def planted(world: ProcessSet) -> dict[str, int]:
     }
     for name, (kind, collective, placement) in kinds.items():
         redop = RedOp.SUM if COLLECTIVES[collective].reduces else None
-        case = make_case(collective, "bfloat16", redop, placement, world.world_size)
-        arm = Arm("stream-free", world.group, world.device)
+        case = make_case(collective, "bfloat16", redop, placement, participant.world_size)
+        arm = Arm("stream-free", participant.group, participant.device)
         arm.communicator.close()
-        arm.communicator = kind(world.group, world.device)
-        found[name] = world.wrong(
-            make_buffers(case, world.rank, world.world_size), lambda x, y, arm=arm, case=case: arm.bind(case, x, y)
+        arm.communicator = kind(participant.group, participant.device)
+        results[name] = participant.wrong(
+            make_buffers(case, participant.rank, participant.world_size),
+            lambda x, y, arm=arm, case=case: arm.bind(case, x, y),
         )
         arm.close()
-    return found
+    return results
 
 
-def unordered(world: ProcessSet) -> Mapping[str, Mapping[str, int]]:
-    """Wrong elements of every arm where the private stream is late (no join) and where the input is (no fork)."""
-    case = make_case("all_reduce", "bfloat16", RedOp.SUM, Placement.IN_PLACE, world.world_size)
-    found: dict[str, dict[str, int]] = {"late private stream": {}, "late input": {}}
-    for name in HERE:
-        arm = Arm(name, world.group, world.device)
-        buffers = make_buffers(case, world.rank, world.world_size)
+def unordered(participant: Participant) -> Mapping[str, Mapping[str, int]]:
+    """Return the wrong elements of every arm whose private stream is late (needs a join) or whose input is (a fork)."""
+    case = make_case("all_reduce", "bfloat16", RedOp.SUM, Placement.IN_PLACE, participant.world_size)
+    results: dict[str, dict[str, int]] = {"late private stream": {}, "late input": {}}
+    for name in CPU_ARMS:
+        arm = Arm(name, participant.group, participant.device)
+        buffers = make_buffers(case, participant.rank, participant.world_size)
 
         def late_stream(x: Tensor, y: Tensor, arm: Arm = arm) -> Operation:
             operation, private = arm.bind(case, x, y), arm.communicator.stream
@@ -209,24 +214,24 @@ def unordered(world: ProcessSet) -> Mapping[str, Mapping[str, int]]:
 
             def call() -> None:
                 x.zero_()
-                world.device.streams.submit(time.sleep, DELAY_S)
-                world.device.streams.submit(x.copy_, right)
+                participant.device.streams.submit(time.sleep, DELAY_S)
+                participant.device.streams.submit(x.copy_, right)
                 operation()
 
             return call
 
         for defect, bind in (("late private stream", late_stream), ("late input", late_input)):
-            found[defect][name] = world.wrong(buffers, bind)
-            world.device.streams.synchronize()
+            results[defect][name] = participant.wrong(buffers, bind)
+            participant.device.streams.synchronize()
         arm.close()
-    return found
+    return results
 
 
-# Operations beside the table's
+# Operations that no arm times
 
 
 def rows(count: int, source: int) -> Tensor:
-    """``count`` rows of three that tell rank and place."""
+    """Return ``count`` rows of three values that differ for every rank and position."""
     return torch.arange(count * 3, dtype=torch.float32).view(count, 3) + 100 * source
 
 
@@ -235,27 +240,27 @@ def blank(count: int) -> Tensor:
 
 
 def summed(count: int, world_size: int) -> Tensor:
-    """The sum over all ranks of ``rows(count, rank)``."""
+    """Return the sum of ``rows(count, rank)`` over all ranks."""
     return torch.stack([rows(count, source) for source in range(world_size)]).sum(0)
 
 
-def uneven(world: ProcessSet, comm: Any) -> Iterator[tuple[str, Tensor, Tensor]]:
-    """Operations with ``sizes``: their names, what they gave and what they must give."""
-    rank, world_size, side = world.rank, world.world_size, world.device.streams.new_stream()
-    # A rank with nothing at each end and in the middle.
+def uneven(participant: Participant, comm: Any) -> Iterator[tuple[str, Tensor, Tensor]]:
+    """Yield name, result and expected result of the operations with ``sizes``."""
+    rank, world_size, side = participant.rank, participant.world_size, participant.device.streams.new_stream()
+    # The rank without rows is the first, the last, or one in the middle.
     for shape in ((3, 0, 2), (0, 4, 1), (2, 3, 0), (1, 1, 1)):
         sizes = list(shape[:world_size]) if world_size == 3 else [shape[0], shape[1] + shape[2]]
         total, begin = sum(sizes), sum(sizes[:rank])
-        everyone = torch.cat([rows(size, source) for source, size in enumerate(sizes)])
+        concatenated = torch.cat([rows(size, source) for source, size in enumerate(sizes)])
 
         output = blank(total)
         comm.all_gather(output, rows(sizes[rank], rank), sizes)
-        yield f"all_gather {sizes}", output, everyone
+        yield f"all_gather {sizes}", output, concatenated
 
         output = blank(total)
         comm.cp_all_gather_into_tensor(output, rows(sizes[rank], rank), stream=side, sizes=sizes)
         side.synchronize()
-        yield f"cp_all_gather_into_tensor {sizes}", output.clone(), everyone
+        yield f"cp_all_gather_into_tensor {sizes}", output.clone(), concatenated
 
         whole, part = rows(total, rank), blank(sizes[rank])
         comm.reduce_scatter(part, whole, RedOp.SUM, sizes)
@@ -263,9 +268,9 @@ def uneven(world: ProcessSet, comm: Any) -> Iterator[tuple[str, Tensor, Tensor]]
         yield f"reduce_scatter {sizes} on its input", whole, rows(total, rank)
 
 
-def others(world: ProcessSet, comm: Any) -> Iterator[tuple[str, Tensor, Tensor]]:
-    """The rest: names, what was given and what must be."""
-    rank, world_size, side = world.rank, world.world_size, world.device.streams.new_stream()
+def even(participant: Participant, comm: Any) -> Iterator[tuple[str, Tensor, Tensor]]:
+    """Yield name, result and expected result of the other operations."""
+    rank, world_size, side = participant.rank, participant.world_size, participant.device.streams.new_stream()
     last = world_size - 1
 
     output = blank(2 * world_size)
@@ -299,7 +304,7 @@ def others(world: ProcessSet, comm: Any) -> Iterator[tuple[str, Tensor, Tensor]]
 
         tensor, out = rows(2, rank), blank(2)
         comm.reduce(tensor, root, RedOp.SUM, out)
-        # As in NCCL, the root's output is written and no other.
+        # As in NCCL, only the root's output is written.
         yield f"reduce to {root}", out, summed(2, world_size) if rank == root else blank(2)
         yield f"reduce to {root} on its input", tensor, rows(2, rank)
         tensor = rows(2, rank)
@@ -315,11 +320,11 @@ def others(world: ProcessSet, comm: Any) -> Iterator[tuple[str, Tensor, Tensor]]
     yield "second of a group", second, rows(1, 0)
 
 
-def coordinated(world: ProcessSet, coordinator: GroupCoordinator) -> Iterator[tuple[str, Tensor, Tensor]]:
-    """What an engine calls on its coordinator: names, what was given and what must be."""
-    rank, world_size, streams = world.rank, world.world_size, world.device.streams
+def coordinated(participant: Participant, coordinator: GroupCoordinator) -> Iterator[tuple[str, Tensor, Tensor]]:
+    """Yield name, result and expected result of what an engine calls on its coordinator."""
+    rank, world_size, streams = participant.rank, participant.world_size, participant.device.streams
     caller, side, last = streams.current_stream(), streams.new_stream(), world_size - 1
-    sizes = list(range(world_size))  # the first rank has nothing
+    sizes = list(range(world_size))  # The first rank has no rows.
     total, begin = sum(sizes), sum(sizes[:rank])
 
     output = blank(total)
@@ -352,7 +357,7 @@ def coordinated(world: ProcessSet, coordinator: GroupCoordinator) -> Iterator[tu
     caller.wait_stream(side)
     yield "cp_all_gather_into_tensor_async", output, torch.cat([rows(2, source) for source in range(world_size)])
 
-    # Whoever comes late, nobody is through before.
+    # No rank leaves the barrier before the late one has entered.
     key = f"barrier {next(BARRIERS)}"
     store = dist.distributed_c10d._get_default_store()
     time.sleep(DELAY_S * (rank == last))
@@ -361,62 +366,65 @@ def coordinated(world: ProcessSet, coordinator: GroupCoordinator) -> Iterator[tu
     yield "barrier", torch.tensor(store.add(key, 0)), torch.tensor(world_size)
 
 
-def coordinators(world: ProcessSet) -> dict[str, bool]:
-    """Whether everything is right on the coordinators, by coordinator and by what carries it."""
-    streams = world.device.streams
+def coordinators(participant: Participant) -> dict[str, bool]:
+    """Return whether each result of each coordinator is right, with both backends in both modes."""
+    streams = participant.device.streams
     kinds: dict[str, Callable[[Routes], GroupCoordinator]] = {
-        "coordinator": lambda routes: GroupCoordinator(world.group, world.device, routes),
-        "coordinator-legacy": lambda routes: LegacyGroupCoordinator(world.group, world.device, routes),
+        "coordinator": lambda routes: GroupCoordinator(participant.group, participant.device, routes),
+        "coordinator-legacy": lambda routes: LegacyGroupCoordinator(participant.group, participant.device, routes),
         "coordinator-legacy on the current one": lambda routes: LegacyGroupCoordinator(
-            world.group, world.device, routes, use_current_stream=True
+            participant.group, participant.device, routes, use_current_stream=True
         ),
     }
-    found = {}
+    results = {}
     for (kind, make), overrides in product(kinds.items(), ((), ("eager=communicator", "graph=torch"))):
         coordinator = make(override(overrides))
-        # The CPU has no graphs: inside, operations go where they would in one, and are done.
-        for where, around in (("eager", nullcontext), ("graph", coordinator.graph_capture)):
-            with streams.stream(world.caller), around():
-                for name, got, expected in coordinated(world, coordinator):
+        # The CPU has no graphs: graph_capture() only chooses the backend, and operations run at once.
+        for mode, context in (("eager", nullcontext), ("graph", coordinator.graph_capture)):
+            with streams.stream(participant.caller), context():
+                for name, got, expected in coordinated(participant, coordinator):
                     streams.current_stream().synchronize()
-                    found[" ".join((f"{kind}:", *overrides, where, name))] = torch.equal(got, expected)
+                    results[" ".join((f"{kind}:", *overrides, mode, name))] = torch.equal(got, expected)
         coordinator.close()
-    return found
+    return results
 
 
-def operations(world: ProcessSet) -> dict[str, bool]:
-    """Whether every operation that no arm runs gives what it must, by communicator."""
-    streams = world.device.streams
+def operations(participant: Participant) -> dict[str, bool]:
+    """Return whether each operation that no arm times has the right result, by communicator."""
+    streams = participant.device.streams
     kinds: dict[str, Callable[[], Any]] = {
-        "stream-free": lambda: StreamFreeCommunicator(world.group, world.device),
-        "dedicated-stream": lambda: DedicatedStreamCommunicator(world.group, world.device),
+        "stream-free": lambda: StreamFreeCommunicator(participant.group, participant.device),
+        "dedicated-stream": lambda: DedicatedStreamCommunicator(participant.group, participant.device),
         "dedicated-stream on the current one": lambda: DedicatedStreamCommunicator(
-            world.group, world.device, use_current_stream=True
+            participant.group, participant.device, use_current_stream=True
         ),
     }
-    found = {}
+    results = {}
     for kind, make in kinds.items():
         comm = make()
         private = comm.stream if kind == "dedicated-stream" else None
-        with streams.stream(world.caller):
-            for name, got, expected in itertools.chain(uneven(world, comm), others(world, comm)):
-                (private or world.caller).synchronize()
-                found[f"{kind}: {name}"] = torch.equal(got, expected)
+        with streams.stream(participant.caller):
+            for name, got, expected in itertools.chain(uneven(participant, comm), even(participant, comm)):
+                (private or participant.caller).synchronize()
+                results[f"{kind}: {name}"] = torch.equal(got, expected)
         comm.close()
-    return found
+    return results
 
 
 def body(group: dist.ProcessGroup) -> object:
-    """Everything this rank found."""
+    """Return the results of every part on this rank."""
     device = open_device("cpu", 0)
-    world = ProcessSet(
+    participant = Participant(
         group=group,
         device=device,
         caller=device.streams.new_stream(),
         rank=dist.get_rank(group),
         world_size=dist.get_world_size(group),
     )
-    return {part.__name__: part(world) for part in (matrix, planted, unordered, operations, coordinators)}
+    return {
+        part.__name__: part(participant)
+        for part in (combinations_of_arms, defects, unordered, operations, coordinators)
+    }
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""The real command in a process of its own, what it leaves behind, and faults planted in its workers."""
+"""Start the real command in its own process, plant faults in its workers, and find what it leaves behind."""
 
 from __future__ import annotations
 
@@ -19,22 +19,31 @@ from nccl_bench.records.run import Run
 ROOT = Path(__file__).parents[2]
 FAULTS = Path(__file__).parent / "faults"
 _MARK = "NCCL_BENCH_TEST"
-# What tells a process that somebody launched it, or changes what it prints.
-_FOREIGN = ("OMPI_", "PMI_", "PMIX_", "SLURM_", "TORCHELASTIC_", "CUDA_VISIBLE_DEVICES", "COLUMNS", "FORCE_COLOR")
-_OF_RANKS = ("RANK", "WORLD_SIZE", "LOCAL_RANK", "LOCAL_WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT")
+# Variables by which a process detects a launcher or a GPU, or formats its output. The tests set their own.
+_REMOVED_PREFIXES = (
+    "OMPI_",
+    "PMI_",
+    "PMIX_",
+    "SLURM_",
+    "TORCHELASTIC_",
+    "CUDA_VISIBLE_DEVICES",
+    "COLUMNS",
+    "FORCE_COLOR",
+)
+_RANK_VARIABLES = ("RANK", "WORLD_SIZE", "LOCAL_RANK", "LOCAL_WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT")
 
 
 @dataclass(frozen=True, kw_only=True)
 class CommandResult:
-    """How a command ended, and what it printed."""
+    """A command that has ended."""
 
-    code: int
-    stdout: str
-    stderr: str
+    code: int  # exit code; the negative number of the signal that killed it
+    stdout: str  # everything it printed there
+    stderr: str  # everything it printed there
 
 
 class Sandbox:
-    """A current directory, a directory for temporary files, and an environment that marks every process it starts."""
+    """A working directory, a directory for temporary files, and an environment that marks every process started."""
 
     def __init__(self, path: Path) -> None:
         self.cwd = path / "cwd"
@@ -44,11 +53,11 @@ class Sandbox:
         self._mark = f"{_MARK}={path}"
 
     def environment(self, faults: Sequence[Mapping[str, object]] = (), **extra: str) -> dict[str, str]:
-        """Variables for a process without GPUs; ``faults`` are those of ``faults/sitecustomize.py``."""
-        kept = {name: value for name, value in os.environ.items() if not name.startswith(_FOREIGN)}
+        """Return the variables of a process without GPUs, with ``faults`` for ``faults/sitecustomize.py``."""
+        kept = {name: value for name, value in os.environ.items() if not name.startswith(_REMOVED_PREFIXES)}
         path = [str(FAULTS), str(ROOT)] if faults else [str(ROOT)]
         return {
-            **{name: value for name, value in kept.items() if name not in _OF_RANKS},
+            **{name: value for name, value in kept.items() if name not in _RANK_VARIABLES},
             _MARK: self._mark.partition("=")[2],
             "CUDA_VISIBLE_DEVICES": "",
             "TMPDIR": str(self.temporary),
@@ -58,7 +67,7 @@ class Sandbox:
         }
 
     def start(self, *command: str, env: Mapping[str, str] | None = None) -> subprocess.Popen[str]:
-        """Start a Python command line in this place."""
+        """Start Python with ``command`` as its arguments."""
         return subprocess.Popen(
             [sys.executable, *command],
             cwd=self.cwd,
@@ -70,11 +79,11 @@ class Sandbox:
         )
 
     def nccl_bench(self, *arguments: str, env: Mapping[str, str] | None = None) -> CommandResult:
-        """Run ``python -m nccl_bench`` to its end."""
+        """Run ``python -m nccl_bench`` and wait for its end."""
         return self.wait(self.start("-m", "nccl_bench", *arguments, env=env))
 
     def wait(self, process: subprocess.Popen[str], timeout_s: float = 100) -> CommandResult:
-        """The end of ``process``; whatever still runs after ``timeout_s`` is killed and fails the test."""
+        """Wait for the end of ``process``. Kill it and fail the test if it still runs after ``timeout_s``."""
         try:
             stdout, stderr = process.communicate(timeout=timeout_s)
         except subprocess.TimeoutExpired:
@@ -86,28 +95,28 @@ class Sandbox:
         return CommandResult(code=process.returncode, stdout=stdout, stderr=stderr)
 
     def processes(self) -> list[int]:
-        """The ids of all living processes that were started from here, by whatever generation."""
-        found = []
+        """Return the ids of all living processes that were started here, children of children too."""
+        ids = []
         for path in Path("/proc").glob("[0-9]*/environ"):
-            # It may end at any moment; a zombie's environment is empty, and other users' cannot be read.
+            # A process may end meanwhile, a zombie's environment is empty, and another user's is not readable.
             with suppress(OSError):
                 if self._mark.encode() in path.read_bytes().split(b"\0"):
-                    found.append(int(path.parent.name))
-        return found
+                    ids.append(int(path.parent.name))
+        return ids
 
     def assert_nothing_is_left(self) -> None:
-        """No process, and no temporary file."""
+        """Fail if a process or a temporary file is left."""
         assert self.processes() == []
         assert list(self.temporary.iterdir()) == []
 
-    def the_run(self) -> Run:
-        """The one run in ``results``."""
+    def only_run(self) -> Run:
+        """Load the only run in ``results``."""
         (directory,) = (self.cwd / "results").iterdir()
         return Run.load(directory)
 
 
 def wait_until(condition: Callable[[], Any], process: subprocess.Popen[str], timeout_s: float = 60) -> None:
-    """Wait for ``condition`` while ``process`` runs."""
+    """Wait until ``condition`` holds. Fail if ``process`` ends before."""
     give_up = time.monotonic() + timeout_s
     while not condition():
         assert process.poll() is None, process.communicate()

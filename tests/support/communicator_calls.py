@@ -15,7 +15,7 @@ COLUMNS = 3
 
 
 class Tensors:
-    """What operations take. ``part`` is one rank's share of ``whole``; the ``out_`` ones are poisoned."""
+    """Tensors for every call. ``part`` is one rank's share of ``whole``; the ``out_`` tensors hold a wrong value."""
 
     def __init__(self, rank: int, world_size: int, dtype: torch.dtype = torch.float32, op: RedOp = RedOp.SUM) -> None:
         self.op = op
@@ -25,7 +25,7 @@ class Tensors:
         self.whole, self.out_whole = _filled(sum(self.sizes), dtype), _poisoned(sum(self.sizes), dtype)
 
     def contents(self) -> list[list[int]]:
-        """Every byte of every tensor."""
+        """Return every byte of every tensor."""
         return [raw_bytes(tensor) for tensor in (self.part, self.out_part, self.whole, self.out_whole)]
 
 
@@ -38,22 +38,22 @@ def _poisoned(rows: int, dtype: torch.dtype) -> Tensor:
 
 
 def raw_bytes(tensor: Tensor) -> list[int]:
-    """The bytes of a tensor."""
+    """Return the bytes of a tensor."""
     return tensor.contiguous().view(torch.uint8).flatten().tolist()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CommunicatorCall:
-    """One way to call a communicator. In a world of one, tensor ``target`` then holds what ``source`` held."""
+    """A way to call a communicator."""
 
-    method: str
-    call: Callable[..., object]
-    source: str = "part"
-    target: str = "part"
-    reduces: bool = False
+    method: str  # the communicator's method
+    call: Callable[..., object]  # called as `call(communicator, tensors, **stream)`
+    source: str = "part"  # the tensor of ``Tensors`` that it reads
+    target: str = "part"  # the tensor that it writes; with one rank it then holds what ``source`` held
+    reduces: bool = False  # whether it takes a redop
 
 
-# By name, each called as `call(communicator, tensors, **stream)`.
+# Calls that move data on their own, by name.
 COMPLETE_CALLS = {
     "all_reduce": CommunicatorCall(
         method="all_reduce", call=lambda c, t, **s: c.all_reduce(t.part, t.op, **s), reduces=True
@@ -114,7 +114,7 @@ COMPLETE_CALLS = {
         target="out_part",
     ),
 }
-# Only half of something, so nothing arrives by them alone.
+# Calls that need their counterpart: nothing arrives by one of them.
 HALF_CALLS = {
     "send": CommunicatorCall(method="send", call=lambda c, t, **s: c.send(t.part, t.dst, **s)),
     "recv": CommunicatorCall(method="recv", call=lambda c, t, **s: c.recv(t.out_part, t.src, **s)),
@@ -138,5 +138,5 @@ CALLED_METHODS = {operation.method for operation in EVERY_CALL.values()}
 
 
 def tensors_for(communicator: Any, dtype: torch.dtype = torch.float32, op: RedOp = RedOp.SUM) -> Tensors:
-    """Tensors for a communicator's rank and world."""
+    """Return tensors for a communicator's rank and world size."""
     return Tensors(communicator.rank, communicator.world_size, dtype, op)

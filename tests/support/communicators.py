@@ -23,7 +23,7 @@ PRETENDED_RANK = 1  # This process's rank where four ranks are pretended.
 
 @contextmanager
 def one_rank_group() -> Iterator[dist.ProcessGroup]:
-    """torch.distributed, with this process as its only rank."""
+    """Initialise torch.distributed with this process as its only rank."""
     dist.init_process_group("gloo", store=dist.HashStore(), rank=0, world_size=1)
     try:
         group = dist.group.WORLD
@@ -34,26 +34,26 @@ def one_rank_group() -> Iterator[dist.ProcessGroup]:
 
 
 def nccl_device(library: Path) -> Device:
-    """libnccl, a fake one, over the CPU's streams."""
+    """Return a device with the fake libnccl and the CPU's streams."""
     transport = NcclTransport(NcclLibrary(path=str(library), source=LibrarySource.ARGUMENT))
     return Device(streams=CpuStreams(), transport=transport)
 
 
 def pretend_ranks(monkeypatch: pytest.MonkeyPatch, world_size: int = 4, rank: int = PRETENDED_RANK) -> None:
-    """Let communicators that are made from now on believe in ``world_size`` ranks."""
+    """Let communicators made from now on see ``world_size`` ranks."""
     monkeypatch.setattr(dist, "get_rank", lambda group: rank)
     monkeypatch.setattr(dist, "get_world_size", lambda group: world_size)
 
 
 class CommunicatorMaker:
-    """Makes communicators in a pretended world over a fake libnccl, and empties the library's log."""
+    """Makes communicators of pretended ranks over a fake libnccl, and empties the library's log."""
 
     def __init__(self, group: dist.ProcessGroup, fake: FakeNccl, monkeypatch: pytest.MonkeyPatch) -> None:
         self.device = nccl_device(fake.path)
         self._group, self._fake, self._monkeypatch = group, fake, monkeypatch
 
     def __call__(self, kind: Callable[..., Any], world_size: int = 4, **options: Any) -> Any:
-        """One of ``kind``."""
+        """Return a communicator made by ``kind``."""
         with self._monkeypatch.context() as patched:
             if world_size > 1:
                 pretend_ranks(patched, world_size)
@@ -63,7 +63,7 @@ class CommunicatorMaker:
 
 
 def streams_used(communicator: Any, name: str, fake: FakeNccl, **stream: Any) -> set[int | None]:
-    """The handles that the library gets from one call of an operation."""
+    """Return the stream handles that the library gets from one call."""
     fake.reset()
     EVERY_CALL[name].call(communicator, tensors_for(communicator), **stream)
     calls = [call for call in fake.calls() if not call.function.startswith("ncclGroup")]
@@ -72,7 +72,7 @@ def streams_used(communicator: Any, name: str, fake: FakeNccl, **stream: Any) ->
 
 
 def assert_follows_the_current_stream(communicator: Any, name: str, fake: FakeNccl) -> None:
-    """The operation runs on the stream that is current at the call, inside and after nested ones too."""
+    """Fail unless a call runs on the stream that is current then, also inside and after nested streams."""
     outer, inner = cpu.Stream(), cpu.Stream()
     got = [streams_used(communicator, name, fake)]
     with cpu.stream(outer):

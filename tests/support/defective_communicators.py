@@ -1,6 +1,6 @@
-"""Communicators with one defect each, which a probe of the proof has to see: an arm for every one of them.
+"""Communicators with one defect each, and an arm for each of them, which a probe of the verification must catch.
 
-A worker that knows them is ``verify_worker``; ``prove`` has it try some of them.
+``verify_defects`` runs some of these arms; its ranks run ``verify_worker``, which knows the arms.
 """
 
 from __future__ import annotations
@@ -36,16 +36,16 @@ from nccl_bench.verify.findings import Finding
 from nccl_bench.verify.judgement import Verification
 
 WORKER = "tests.support.verify_worker"
-# Set where the detector is to be ordered and wrong, in the launching process and in its workers alike.
+# If this variable is set, the detector is ordered and has wrong results. Launching process and workers read it.
 BLIND = "NCCL_BENCH_TEST_BLIND"
-DROPPED = 500
-# As small as a proof's small messages.
+SKIP_EVERY = 500
+# The size of the verification's small messages.
 SMALL_BYTES = 1024
-_REFERENCES: list[Any] = []
+_LEAKED: list[Any] = []
 
 
 class _OnPrivateStream(StreamFreeCommunicator):
-    """On a stream of its own, which ``forks`` from the caller's and ``joins`` it where it says so."""
+    """Runs on a private stream; ``forks`` and ``joins`` say whether it waits for the caller's stream and is awaited."""
 
     forks = False
     joins = False
@@ -94,7 +94,7 @@ class ForgetsBoth(_OnPrivateStream):
 
 
 class CachesTheStream(StreamFreeCommunicator):
-    """The stream that was current when it was constructed is the one it uses."""
+    """Uses the stream that was current at its construction."""
 
     def __init__(self, group: dist.ProcessGroup, device: Device) -> None:
         super().__init__(group, device)
@@ -103,7 +103,7 @@ class CachesTheStream(StreamFreeCommunicator):
 
 
 class UsesThePreviousStream(StreamFreeCommunicator):
-    """The stream that was current at the call before is the one it uses."""
+    """Uses the stream that was current at the previous call."""
 
     def __init__(self, group: dist.ProcessGroup, device: Device) -> None:
         super().__init__(group, device)
@@ -124,7 +124,7 @@ class LeavesItsStateOpen(StreamFreeCommunicator):
 
 
 class DropsTheSizes(StreamFreeCommunicator):
-    """Every rank's block is as long as the shortest."""
+    """Treats every rank's block as if it were as long as the shortest."""
 
     def all_gather(self, output: Tensor, input: Tensor, sizes: Sequence[int] | None = None) -> None:
         rows = min(sizes or input.shape)
@@ -147,11 +147,11 @@ class LeavesAThreadAndAFile(StreamFreeCommunicator):
     def close(self) -> None:
         super().close()
         threading.Thread(target=threading.Event().wait, daemon=True).start()
-        _REFERENCES.append(open(os.devnull, "rb"))  # noqa: SIM115
+        _LEAKED.append(open(os.devnull, "rb"))  # noqa: SIM115
 
 
 class OpensAFileOnce(StreamFreeCommunicator):
-    """No leak, however many are made after the fifth that ends; and on one rank, so that the other has to be told."""
+    """Opens a file once, on one rank, when the fifth communicator closes. That is not a leak."""
 
     ended = 0
 
@@ -159,7 +159,7 @@ class OpensAFileOnce(StreamFreeCommunicator):
         super().close()
         OpensAFileOnce.ended += 1
         if OpensAFileOnce.ended == 5 and dist.get_rank() == 1:
-            _REFERENCES.append(open(os.devnull, "rb"))  # noqa: SIM115
+            _LEAKED.append(open(os.devnull, "rb"))  # noqa: SIM115
 
 
 class WritesWhenDisabled(StreamFreeCommunicator):
@@ -170,7 +170,7 @@ class WritesWhenDisabled(StreamFreeCommunicator):
 
 
 class SilentWhenDisabled(StreamFreeCommunicator):
-    """As engines had it: a disabled call does nothing, and says nothing."""
+    """Does nothing and raises nothing when it is disabled, as communicators of engines did."""
 
     def all_reduce(self, *arguments: Any) -> None:
         if not self.disabled:
@@ -184,7 +184,7 @@ class GathersOnTheCallersStream(StreamFreeCommunicator):
 
 
 class BlocksTheCallerOnceInAWhile(StreamFreeCommunicator):
-    """Where the messages are small, and on rank 0 alone."""
+    """Blocks the caller's stream for small messages on rank 0 only."""
 
     def cp_all_gather_into_tensor(self, output: Tensor, input: Tensor, stream: Any, sizes: Any = None) -> None:
         super().cp_all_gather_into_tensor(output, input, stream, sizes)
@@ -193,7 +193,7 @@ class BlocksTheCallerOnceInAWhile(StreamFreeCommunicator):
 
 
 class GathersUnforked(StreamFreeCommunicator):
-    """On a stream that the given one waits for, and that waits for nobody."""
+    """Gathers on a private stream that does not wait for the given stream."""
 
     def __init__(self, group: dist.ProcessGroup, device: Device) -> None:
         super().__init__(group, device)
@@ -205,7 +205,7 @@ class GathersUnforked(StreamFreeCommunicator):
 
 
 class GathersUnjoined(StreamFreeCommunicator):
-    """On a stream that waits for the given one, and that nobody waits for."""
+    """Gathers on a private stream that no other stream waits for."""
 
     def __init__(self, group: dist.ProcessGroup, device: Device) -> None:
         super().__init__(group, device)
@@ -217,7 +217,7 @@ class GathersUnjoined(StreamFreeCommunicator):
 
 
 class SkipsOperations(StreamFreeCommunicator):
-    """Every 500th operation is not done, on any rank."""
+    """Skips every 500th operation, on all ranks."""
 
     def __init__(self, group: dist.ProcessGroup, device: Device) -> None:
         super().__init__(group, device)
@@ -225,7 +225,7 @@ class SkipsOperations(StreamFreeCommunicator):
 
     def _skips(self) -> bool:
         self._operations += 1
-        return self._operations % DROPPED == 0 and not self.disabled
+        return self._operations % SKIP_EVERY == 0 and not self.disabled
 
     def all_reduce(self, *arguments: Any) -> None:
         if not self._skips():
@@ -255,7 +255,7 @@ class StaysOnAfterACapture(GroupCoordinator):
 
 
 class CapturesUnordered(GroupCoordinator):
-    """Its capture stream waits for itself, where it should wait for the caller's, and in turn."""
+    """Its capture stream and the caller's stream do not wait for each other."""
 
     @contextmanager
     def graph_capture(self) -> Iterator[Any]:
@@ -269,7 +269,7 @@ class RoutesToTorch(GroupCoordinator):
 
 
 class Hangs(StreamFreeCommunicator):
-    """The last rank leaves out the one operation that ``async`` alone calls, so that the others wait for ever."""
+    """The last rank skips the gather that only the probe ``async`` calls, so that the other ranks wait forever."""
 
     def cp_all_gather_into_tensor(self, output: Tensor, input: Tensor, stream: Any, sizes: Any = None) -> None:
         if self.rank < self.world_size - 1:
@@ -283,7 +283,7 @@ class IsKilledAtItsEnd(StreamFreeCommunicator):
         super().close()
 
 
-MUTANTS: Mapping[str, Callable[[dist.ProcessGroup, Device], Communicator]] = {
+DEFECTS: Mapping[str, Callable[[dist.ProcessGroup, Device], Communicator]] = {
     "forgets-the-fork": ForgetsTheFork,
     "forgets-the-join": ForgetsTheJoin,
     "forgets-both": ForgetsBoth,
@@ -310,36 +310,36 @@ MUTANTS: Mapping[str, Callable[[dist.ProcessGroup, Device], Communicator]] = {
 
 
 def arms() -> Mapping[str, ArmSpec]:
-    """The mutants' arms by name, and the detector's where it is blind: for ``catalog.arms.ARMS``."""
-    of_mutants = {
+    """Return the arms with a defect by name, and the blind detector where ``BLIND`` is set."""
+    defective = {
         name: ArmSpec(
             name=name,
             communicator=name,
             order=Order.CURRENT,
             launch_entries=1,
-            summary="planted",
+            summary="has a defect",
         )
-        for name in MUTANTS
+        for name in DEFECTS
     }
     if BLIND not in os.environ:
-        return of_mutants
-    return of_mutants | {DETECTOR: replace(ARMS[DETECTOR], communicator="drops-the-sizes", order=Order.CURRENT)}
+        return defective
+    return defective | {DETECTOR: replace(ARMS[DETECTOR], communicator="drops-the-sizes", order=Order.CURRENT)}
 
 
-def plant() -> None:
-    """Make this process, a worker's, know the mutants."""
+def add_defective_arms() -> None:
+    """Add the arms with a defect to this worker process."""
     cast(dict[str, ArmSpec], ARMS).update(arms())
-    cast(dict[str, Any], BUILDERS).update(MUTANTS)
+    cast(dict[str, Any], BUILDERS).update(DEFECTS)
 
 
-def prove(
+def verify_defects(
     device: str,
     cells: Sequence[ArmProbe],
     *,
     timeout_s: float,
     on_progress: Callable[[list[Position]], None] = lambda positions: None,
 ) -> Verification:
-    """The proof of ``cells`` alone, on two ranks that know the mutants, as this process does meanwhile."""
+    """Run the probes of ``cells`` on two ranks that know the arms with a defect, and return the verification."""
     config = VerifyConfig(
         device=device,
         arms=tuple(dict.fromkeys(cell.arm for cell in cells)),
@@ -358,24 +358,26 @@ def prove(
         return run_verification(config, LaunchConfig(nproc=2, worker=WORKER), on_progress=on_progress)
 
 
-def mismatches(proven: Verification, seen: Mapping[str, Mapping[str, str | None]]) -> dict[tuple[str, str], object]:
-    """What came of the cells for which a finding is not what ``seen`` says.
+def mismatches(
+    verification: Verification, expected: Mapping[str, Mapping[str, str | None]]
+) -> dict[tuple[str, str], object]:
+    """Return the findings that differ from ``expected``, by arm and probe.
 
-    ``seen`` has, for each arm and probe, how what is said about the first failure begins, as a pattern, or ``None``
-    where nothing may fail.
+    ``expected`` has a pattern for each arm and probe: the beginning of the first failure's detail. It is ``None`` where
+    no trial may fail.
     """
-    found = {(judgement.arm, judgement.probe): judgement.finding for judgement in proven.judgements}
+    findings = {(judgement.arm, judgement.probe): judgement.finding for judgement in verification.judgements}
     return {
-        (arm, probe): found[arm, probe]
-        for arm, probes in seen.items()
-        for probe, says in probes.items()
-        if not _matches(found[arm, probe], says)
+        (arm, probe): findings[arm, probe]
+        for arm, probes in expected.items()
+        for probe, pattern in probes.items()
+        if not _matches(findings[arm, probe], pattern)
     }
 
 
-def _matches(finding: Finding | None, says: str | None) -> bool:
+def _matches(finding: Finding | None, pattern: str | None) -> bool:
     if finding is None or finding.trials < 1:
         return False
-    if says is None:
+    if pattern is None:
         return (finding.failed, finding.detail) == (0, None)
-    return finding.failed > 0 and re.match(says, finding.detail or "") is not None
+    return finding.failed > 0 and re.match(pattern, finding.detail or "") is not None

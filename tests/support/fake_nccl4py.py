@@ -1,6 +1,7 @@
-"""nccl4py 0.6.0 without nccl4py: its modules, names and signatures, over a libnccl that the test names.
+"""A fake of nccl4py 0.6.0: its modules, names and signatures, over a libnccl that the test names.
 
-Streams are the CPU's, and buffers torch's. As in nccl4py, a communicator or a window is an object and no int.
+Streams are the CPU's streams, and buffers are torch tensors. As in nccl4py, a communicator or a window is an object and
+not an int.
 """
 
 from __future__ import annotations
@@ -23,7 +24,7 @@ from nccl_bench.transports.nccl4py import VERSION
 
 class NCCLError(Exception):
     def __init__(self, status: int) -> None:
-        super().__init__(f"nccl4py's own words ({status})")
+        super().__init__(f"nccl4py's own message ({status})")
         self.status = status
 
 
@@ -60,7 +61,7 @@ class NcclRedOp(IntEnum):
 
 
 class Bindings(ModuleType):
-    """``nccl.bindings.nccl``."""
+    """The module ``nccl.bindings.nccl``."""
 
     def __init__(self, path: Path) -> None:
         super().__init__("nccl.bindings.nccl")
@@ -73,7 +74,7 @@ class Bindings(ModuleType):
             bound = getattr(self._dll, function)
         except AttributeError:
             raise FunctionNotFoundError(f"function {function} is not found") from None
-        # Every integer and pointer as 64 bits: the callee reads what it needs.
+        # Every integer and pointer is passed as 64 bits; the callee reads what it needs.
         if status := bound(*(ctypes.c_ssize_t(arg) if isinstance(arg, int) else arg for arg in args)):
             raise NCCLError(status)
 
@@ -195,7 +196,7 @@ def _of(wrapped: Any, kind: type[Handle]) -> int:
 
 
 def core(bindings: Bindings) -> ModuleType:
-    """``nccl.core``."""
+    """Return the module ``nccl.core``."""
 
     class WrappedId:
         def __init__(self, unique_id: UniqueId) -> None:
@@ -317,7 +318,7 @@ def _module(name: str, **members: Any) -> ModuleType:
 
 
 def install(monkeypatch: pytest.MonkeyPatch, path: Path) -> None:
-    """Let ``nccl`` be the stand-in over the libnccl at ``path``."""
+    """Make ``import nccl`` import the fake, over the libnccl at ``path``."""
     bindings = Bindings(path)
     modules = {
         "nccl": _module("nccl", __path__=[]),
@@ -335,7 +336,7 @@ def install(monkeypatch: pytest.MonkeyPatch, path: Path) -> None:
 
 
 def pretend_version(monkeypatch: pytest.MonkeyPatch, version: str | None) -> None:
-    """Let nccl4py be installed in ``version``, or not at all."""
+    """Make nccl4py look installed in ``version``, or not installed if it is ``None``."""
 
     def answer(name: str) -> str:
         assert name == "nccl4py"

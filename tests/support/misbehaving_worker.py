@@ -1,6 +1,7 @@
-"""A worker without torch: walks the cases, and misbehaves where ``FAKE_WORKER`` says so.
+"""A rank program without torch that walks through the cases and misbehaves in some of them.
 
-``FAKE_WORKER`` is JSON: ``cases`` (how many), ``deadline_s``, and ``acts``, what rank 1 does in a case by its index.
+The variable ``MISBEHAVIOUR`` is JSON: ``cases`` (their number), ``deadline_s`` of a case, and ``acts``, which maps the
+index of a case to rank 1's act in it: ``raise``, ``kill``, ``hang`` or ``stubborn`` (a hang that ignores SIGTERM).
 """
 
 from __future__ import annotations
@@ -34,7 +35,7 @@ def main() -> int:
     assert spec.scratch is not None
     assert spec.run_dir is not None
     scratch, done = Path(spec.scratch), Path(spec.run_dir) / "done"
-    plan = json.loads(os.environ["FAKE_WORKER"])
+    plan = json.loads(os.environ["MISBEHAVIOUR"])
     rank = int(os.environ["RANK"])
     progress = Progress(scratch, rank, int(os.environ["LOCAL_RANK"]))
     progress.update(case_index=-1, arm="", phase="set-up", deadline_s=60)
@@ -50,7 +51,7 @@ def main() -> int:
             if rank == 0:
                 with done.open("a", encoding="ascii") as file:
                     file.write(f"{index}\n")
-            # Stands in for the collectives that keep real ranks in step.
+            # Collectives keep real ranks in step; these wait for rank 0.
             while not done.exists() or str(index) not in done.read_text(encoding="ascii").split():
                 time.sleep(0.01)
     except ValueError as error:

@@ -1,4 +1,4 @@
-"""A whole run by the runner itself, with this process as its only rank."""
+"""A whole run of the benchmark's runner in this process, which is its only rank."""
 
 from __future__ import annotations
 

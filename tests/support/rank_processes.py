@@ -1,4 +1,4 @@
-"""Several ranks in processes of their own, over Gloo; each leaves what it found as JSON."""
+"""Start several ranks, each in its own process over Gloo, and collect the results that they write as JSON."""
 
 from __future__ import annotations
 
@@ -19,8 +19,8 @@ PATIENCE_S = 100
 
 
 def run_ranks(module: str, world_size: int, path: Path) -> list[Any]:
-    """What ``module`` reports on each rank, by rank. A rank that fails, or does not end, fails the test."""
-    # Held here, so that nobody else can take the port before a rank does.
+    """Run ``module`` on every rank and return the results by rank. Fail if a rank fails or does not end."""
+    # This process holds the port, so that no other program can take it before a rank connects.
     store = dist.TCPStore("127.0.0.1", 0, is_master=True, wait_for_workers=False)
     processes = []
     for rank in range(world_size):
@@ -47,8 +47,8 @@ def run_ranks(module: str, world_size: int, path: Path) -> list[Any]:
 
 
 def run_as_rank(body: Callable[[dist.ProcessGroup], object]) -> None:
-    """A rank's whole life: join the others, run ``body`` with the world's group, leave what it returns."""
-    # One thread a rank: with more, many ranks on few cores wait for each other.
+    """Join the other ranks, run ``body`` with the group of all ranks, and write its result."""
+    # One thread a rank: with more threads, many ranks on few cores wait for each other.
     torch.set_num_threads(1)
     rank, world_size = int(os.environ["RANK"]), int(os.environ["WORLD_SIZE"])
     store = dist.TCPStore(os.environ["MASTER_ADDR"], int(os.environ["MASTER_PORT"]), is_master=False)
@@ -57,6 +57,6 @@ def run_as_rank(body: Callable[[dist.ProcessGroup], object]) -> None:
     )
     group = dist.group.WORLD
     assert group is not None
-    found = body(group)
-    Path(sys.argv[1], f"report-{rank}.json").write_text(json.dumps(found), encoding="utf-8")
+    result = body(group)
+    Path(sys.argv[1], f"report-{rank}.json").write_text(json.dumps(result), encoding="utf-8")
     dist.destroy_process_group()

@@ -1,4 +1,4 @@
-"""Launches without processes: each writes what its ranks would."""
+"""Launches without processes: each writes the files that its ranks would write."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from nccl_bench.launch.torchrun import LaunchConfig
 from nccl_bench.ranks.failure import Failure
 from nccl_bench.ranks.progress import Progress
 
-# What a launch does: writes into its scratch directory, and returns torchrun's exit code, None for one that goes on.
+# One launch: writes into its scratch directory and returns torchrun's exit code, or None while it still runs.
 Act = Callable[[Path], int | None]
 
 
@@ -26,7 +26,7 @@ def finishes(scratch: Path) -> int | None:
 
 
 def finishes_on(processes: int) -> Act:
-    """Of a launch that has so many."""
+    """Return the act of a launch whose ``processes`` processes all finish."""
 
     def act(scratch: Path) -> int | None:
         for rank in range(processes):
@@ -37,13 +37,13 @@ def finishes_on(processes: int) -> Act:
 
 
 def stays(scratch: Path) -> int | None:
-    """Everything is done, and the processes do not leave."""
+    """Finish all ranks, but do not end their processes."""
     finishes(scratch)
     return None
 
 
 def hangs(case_index: int, arm: str = "a", *, exit_code: int | None = None) -> Act:
-    """Rank 1 does not come along, and both ranks' deadlines have passed."""
+    """Return the act of a launch in which rank 1 hangs and both ranks' deadlines have passed."""
 
     def act(scratch: Path) -> int | None:
         waiting, culprit = ranks(scratch)
@@ -67,7 +67,7 @@ def crashes(case_index: int, arm: str = "a", *, exit_code: int | None = 1, deadl
 
 @dataclass
 class Launches:
-    """Stands in for ``Job``: the n-th launch does the n-th act."""
+    """A replacement of ``Job``: launch number n does act number n."""
 
     acts: tuple[Act, ...]
     first_cases: list[int] = field(default_factory=list)

@@ -15,30 +15,30 @@ PATIENCE_S = 10
 
 
 class PlantedError(Exception):
-    """What tests raise inside ``with`` blocks and on streams."""
+    """The error that tests raise in ``with`` blocks and on streams."""
 
 
 def raise_planted_error() -> None:
-    """Raise it."""
+    """Raise ``PlantedError``."""
     raise PlantedError
 
 
 class Gate:
-    """Holds a stream back until it is opened."""
+    """Holds a stream back until ``open`` is called."""
 
     def __init__(self, stream: cpu.Stream) -> None:
         self._opened = threading.Event()
         stream.submit(self._pass)
 
     def _pass(self) -> None:
-        assert self._opened.wait(PATIENCE_S), "nobody opened the gate"
+        assert self._opened.wait(PATIENCE_S), "the test did not open the gate"
 
     def open(self) -> None:
         self._opened.set()
 
 
 def finishes_within(stream: cpu.Stream, seconds: float = 0.05) -> bool:
-    """Whether ``stream`` gets to its end within ``seconds``, without waiting longer than it needs."""
+    """Return whether ``stream`` finishes its work within ``seconds``; do not wait longer than it takes."""
     deadline = time.monotonic() + seconds
     while not stream.query() and time.monotonic() < deadline:
         time.sleep(0.001)
@@ -46,21 +46,21 @@ def finishes_within(stream: cpu.Stream, seconds: float = 0.05) -> bool:
 
 
 def record_stream_calls(monkeypatch: pytest.MonkeyPatch) -> list[str]:
-    """The names of everything that is queued, ordered or waited for on the CPU's streams from now on."""
-    seen: list[str] = []
+    """Return a list that from now on collects the names of all calls that queue, order or await the CPU's streams."""
+    calls: list[str] = []
 
     def watch(owner: Any, name: str) -> None:
         original = getattr(owner, name)
 
-        def noted(*args: Any) -> Any:
-            seen.append(f"{owner.__name__.rpartition('.')[2]}.{name}")
+        def recorded(*args: Any) -> Any:
+            calls.append(f"{owner.__name__.rpartition('.')[2]}.{name}")
             return original(*args)
 
-        monkeypatch.setattr(owner, name, noted)
+        monkeypatch.setattr(owner, name, recorded)
 
     for name in ("submit", "wait_stream", "wait_event", "record_event", "synchronize"):
         watch(cpu.Stream, name)
     for name in ("record", "wait", "synchronize"):
         watch(cpu.Event, name)
     watch(cpu, "synchronize")
-    return seen
+    return calls

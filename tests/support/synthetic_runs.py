@@ -1,4 +1,4 @@
-"""Runs that nobody measured, for the tests of records, analysis and report."""
+"""Made-up runs for the tests of records, analysis and report."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ _FLOOR_US = {
 
 
 def case(size_bytes: int = 1024, collective: str = "all_reduce", **changes: Any) -> Case:
-    """A case of bfloat16 elements."""
+    """Return a case of bfloat16 elements."""
     row = COLLECTIVES[collective]
     fields: dict[str, Any] = {
         "scenario": Scenario.ISOLATED,
@@ -40,7 +40,7 @@ def case(size_bytes: int = 1024, collective: str = "all_reduce", **changes: Any)
 
 
 def samples(arm: str = "stream-free", timing: Timing = Timing.GATED, **changes: Any) -> Samples:
-    """Samples of three rounds, checked and right."""
+    """Return samples of three rounds whose results were right."""
     times = changes.pop("samples_us", (8.4, 8.3, 8.5))
     fields: dict[str, Any] = {
         "case": case(),
@@ -63,17 +63,17 @@ def samples(arm: str = "stream-free", timing: Timing = Timing.GATED, **changes: 
 
 
 def wrong(**changes: Any) -> Samples:
-    """An arm whose outputs were wrong before timing."""
+    """Return samples of an arm whose outputs were wrong before timing."""
     return samples(samples_us=(), status=Status.WRONG, wrong=12, ops_per_batch=0, **changes)
 
 
 def imported(**changes: Any) -> Samples:
-    """Samples of an import, which knows no ranks, no buffers and not how the check compared."""
+    """Return imported samples: without ranks, buffers and the tolerance of the check."""
     return samples(fastest_rank_us=(), slowest_rank=(), arena=None, tolerance_ulp=None, **changes)
 
 
 def hang(**changes: Any) -> Hang:
-    """A hang in the first case."""
+    """Return a hang in the first case."""
     fields: dict[str, Any] = {
         "case": case(),
         "case_index": 0,
@@ -87,7 +87,7 @@ def hang(**changes: Any) -> Hang:
 
 
 def crash(**changes: Any) -> Crash:
-    """A crash in the first case."""
+    """Return a crash in the first case."""
     fields: dict[str, Any] = {
         "case": case(),
         "case_index": 0,
@@ -100,7 +100,7 @@ def crash(**changes: Any) -> Crash:
 
 
 def per_iteration() -> PerIteration:
-    """Percentiles of single operations."""
+    """Return percentiles of single operations."""
     return PerIteration(
         operations=900, min_us=10.1, p50_us=11.22, p90_us=14.8, p99_us=33.3, max_us=1234.5, cost_us=2.75
     )
@@ -109,7 +109,7 @@ def per_iteration() -> PerIteration:
 def sweep(
     arms: Iterable[str] = ARMS, sizes: Iterable[int] = SIZES, timings: Iterable[Timing] = Timing, **changes: Any
 ) -> list[Line]:
-    """Every size, timing and arm, with times like those of four GPUs."""
+    """Return samples of every size, timing and arm, with times as on four GPUs."""
     lines: list[Line] = []
     for size_bytes in sizes:
         for timing in timings:
@@ -123,7 +123,7 @@ def sweep(
 
 
 def meta(**config: Any) -> dict[str, Any]:
-    """The contents of run.json."""
+    """Return the contents of ``run.json``."""
     return {
         "schema": 1,
         "tool": "nccl-bench",
@@ -142,10 +142,10 @@ def meta(**config: Any) -> dict[str, Any]:
 
 
 def run(lines: Iterable[Line], **config: Any) -> Run:
-    """A run that was read."""
+    """Return a run with ``lines``, as if it was loaded."""
     return Run(meta=meta(**config), lines=tuple(lines))
 
 
 def out_of_place(size_bytes: int = 1024) -> Case:
-    """An all_reduce that torch.distributed does not have."""
+    """Return a case of an all_reduce that torch.distributed does not have."""
     return case(size_bytes, placement=Placement.OUT_OF_PLACE)

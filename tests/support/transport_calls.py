@@ -1,4 +1,4 @@
-"""Calls on the NCCL transport, each with the call that libnccl has to see."""
+"""Calls of the NCCL transport, each with the call that libnccl must get."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from tests.support.fake_nccl import Call
 Transfer = Callable[[NcclTransport, int], None]
 Lifetime = Callable[[NcclTransport, int], object]
 
-# Each argument has a value of its own, so two that change places show, and too wide for an int where it may be.
+# Each argument has its own value, so that exchanged arguments are noticed. 64-bit arguments do not fit in an int.
 SEND, RECV, COUNT, STREAM = 2**40, 2**41, 2**42, 2**43
 TRANSFERS: list[tuple[Transfer, Call]] = [
     (
@@ -72,7 +72,7 @@ WITHOUT_COMM: list[tuple[Lifetime, str]] = [
 ]
 ON_A_COMM = [*TRANSFERS, *LIFETIMES]
 ANY_CALL = [*((call, expected.function) for call, expected in ON_A_COMM), *WITHOUT_COMM]
-# send, recv, count, dtype and communicator, with rank 0 as the root.
+# Called as `call(transport, send, recv, count, dtype, comm)`; rank 0 is the root.
 COPIES: dict[str, Callable[[NcclTransport, int, int, int, int, int], None]] = {
     "all_reduce": lambda t, s, r, n, dtype, comm: t.all_reduce(s, r, n, dtype, ReduceOp.SUM, comm, 0),
     "all_gather": lambda t, s, r, n, dtype, comm: t.all_gather(s, r, n, dtype, comm, 0),

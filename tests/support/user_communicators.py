@@ -1,21 +1,21 @@
-"""What users bring: communicators in the conventions in use, written as a user would, none derived from nccl-bench.
+"""User arms for the CPU: communicators in the conventions in use, written as users write them, without nccl-bench.
 
-They do on the CPU what such classes do on a GPU. Where those say ``torch.cuda.Stream()`` and ``current_stream()``,
-these say ``nccl_bench.streams.cpu``'s, which means the same: work that is queued on a stream runs when that stream gets
-there, on a thread of its own, so a call on a private stream that nobody forks to and joins races for real. What NCCL
-does by itself is in ``Wire``: calls of one communicator wait for each other across streams.
+They do on the CPU what such classes do on a GPU, with the streams of ``nccl_bench.streams.cpu`` in place of
+``torch.cuda``'s. The meaning is the same: queued work runs when its stream gets there, on a thread of its own. So a
+call on a private stream without fork and join really races. ``Wire`` does what NCCL does: the calls of one communicator
+wait for each other across streams.
 
-``torch.distributed`` has to be initialised. Each class takes ``(group, device)``, where ``device`` is a
-``torch.device``, a string or an index, and makes a Gloo group of its own over the ranks of ``group``: collective.
+``torch.distributed`` must be initialised. Each class takes ``(group, device)``, where ``device`` is a
+``torch.device``, a string or an index. Each makes its own Gloo group over the ranks of ``group``, which is collective.
 
     EngineBefore      an engine's class before its refactor: a private stream, and `stream` in every call
-    EngineAfter       the same after it: the current stream, and no `stream`
-    OtherEngine       another engine's: `all_reduce` returns a new tensor, or fills `out_tensor`; `stream` optional
-    Returning         `all_reduce` and nothing else; returns a new tensor
-    make_all_reduce   a function that makes an all-reduce, which is in place
+    EngineAfter       the same class after its refactor: the current stream, and no `stream`
+    OtherEngine       another engine's class: `all_reduce` returns a new tensor or fills `out_tensor`; `stream` optional
+    Returning         only `all_reduce`, which returns a new tensor
+    make_all_reduce   a function that returns an in-place all-reduce
 """
 
-# Users leave annotations away, and torch's stubs deny that ReduceOp.SUM is a ReduceOp.
+# Users write few annotations, and torch's stubs do not know that ReduceOp.SUM is a ReduceOp.
 # mypy: disable-error-code="no-untyped-def, assignment"
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ _scatter: Callable[..., Any] = getattr(dist, "reduce_scatter_single", None) or d
 
 
 class Wire:
-    """In NCCL's place: a Gloo group whose collectives run in the order of the stream that they are given."""
+    """A Gloo group in place of NCCL. Its collectives run in the order of the stream that they get."""
 
     def __init__(self, group: ProcessGroup) -> None:
         self.group = dist.new_group(dist.get_process_group_ranks(group), backend="gloo")
@@ -84,7 +84,7 @@ class Wire:
         self.queue(stream, lambda tensor: dist.broadcast(tensor, group_src=src, group=self.group), tensor)
 
     def transfer(self, stream: cpu.Stream, kind: Any, tensor: torch.Tensor, peer: int) -> None:
-        """A send or a receive, which the group that is open holds back."""
+        """Hold a send or a receive back until the open group ends."""
         assert self.held is not None, "a send or a receive outside of group_start and group_end"
         self.held.append((stream, kind, tensor, peer))
 
@@ -100,9 +100,12 @@ class Wire:
             from_me = [tensor for _, kind, tensor, peer in held if peer == mine and kind is dist.irecv]
             for sent, received in zip(to_me, from_me, strict=True):
                 received.copy_(sent)
-            others = [one for one in held if one[3] != mine]
-            if others:
-                operations = [dist.P2POp(kind, t, group=self.group, group_peer=peer) for _, kind, t, peer in others]
+            operations = [
+                dist.P2POp(kind, tensor, group=self.group, group_peer=peer)
+                for _, kind, tensor, peer in held
+                if peer != mine
+            ]
+            if operations:
                 for transfer in dist.batch_isend_irecv(operations):
                     transfer.wait()
 
@@ -115,9 +118,9 @@ class Wire:
 
 
 class EngineBefore:
-    """Before: runs on the stream it is given, else on the current one if so built, else on its private one.
+    """Runs on the given stream, else on the current one if ``use_current_stream``, else on its private stream.
 
-    It never synchronises with anybody, and is off until it is switched on.
+    It never synchronises streams, and it is off until it is switched on.
     """
 
     def __init__(
@@ -219,7 +222,7 @@ class EngineBefore:
 
 
 class EngineAfter:
-    """After: always the current stream. No call takes a stream but the context-parallel all-gather."""
+    """Always runs on the current stream. Only the context-parallel all-gather takes a stream."""
 
     def __init__(self, group: ProcessGroup, device: int | str | torch.device, library_path: str | None = None) -> None:
         assert dist.get_backend(group) != dist.Backend.NCCL
@@ -305,7 +308,7 @@ class EngineAfter:
 
 
 class OtherEngine:
-    """``all_reduce`` returns its result, in a new tensor unless it is given one; no stream means the current one."""
+    """Returns the result of ``all_reduce``, in ``out_tensor`` or a new tensor. Its default is the current stream."""
 
     def __init__(self, group: ProcessGroup, device: int | str | torch.device, library_path: str | None = None) -> None:
         assert dist.get_backend(group) != dist.Backend.NCCL
@@ -357,7 +360,7 @@ class OtherEngine:
 
 
 class Returning:
-    """``all_reduce`` of one tensor, by sum, and its result in a new one."""
+    """Sums one tensor over the ranks and returns a new tensor."""
 
     def __init__(self, group: ProcessGroup, device: torch.device) -> None:
         self.wire = Wire(group)

@@ -1,6 +1,6 @@
-"""An engine's communicator before and after its refactor, as a user brings it: libnccl by ctypes, nothing of ours."""
+"""User arms for GPUs: an engine's communicator before and after its refactor, over libnccl, without nccl-bench."""
 
-# Users leave annotations away.
+# Users write few annotations.
 # mypy: disable-error-code="no-untyped-def, no-untyped-call, assignment"
 
 import ctypes
@@ -24,14 +24,14 @@ class _Base:
         self.rank = dist.get_rank(group)
         self.world_size = dist.get_world_size(group)
         self.device = torch.device(f"cuda:{device}") if isinstance(device, int) else torch.device(device)
-        # torch's own, which is loaded.
+        # The name finds the library that torch has loaded.
         self.nccl = ctypes.CDLL(library_path or "libnccl.so.2")
         unique_id = _UniqueId()
         if self.rank == 0:
             self._check(self.nccl.ncclGetUniqueId(ctypes.byref(unique_id)))
-        carried = torch.tensor(list(bytes(unique_id)), dtype=torch.uint8)
-        dist.broadcast(carried, src=dist.get_process_group_ranks(group)[0], group=group)
-        unique_id = _UniqueId.from_buffer_copy(bytes(carried.tolist()))
+        id_bytes = torch.tensor(list(bytes(unique_id)), dtype=torch.uint8)
+        dist.broadcast(id_bytes, src=dist.get_process_group_ranks(group)[0], group=group)
+        unique_id = _UniqueId.from_buffer_copy(bytes(id_bytes.tolist()))
         self.comm = ctypes.c_void_p()
         with torch.cuda.device(self.device):
             self._check(self.nccl.ncclCommInitRank(ctypes.byref(self.comm), self.world_size, unique_id, self.rank))
@@ -67,7 +67,7 @@ class _Base:
 
 
 class EngineBefore(_Base):
-    """A private stream, `stream` in every call, and no synchronisation anywhere."""
+    """Uses a private stream, takes `stream` in every call, and never synchronises streams."""
 
     def __init__(self, group, device, library_path=None, use_current_stream=False):
         super().__init__(group, device, library_path)
@@ -99,7 +99,7 @@ class EngineBefore(_Base):
 
 
 class EngineAfter(_Base):
-    """The current stream, and no `stream` in any call."""
+    """Uses the current stream and takes no `stream`."""
 
     def all_reduce(self, tensor, op=ReduceOp.SUM) -> None:
         if not self.disabled:

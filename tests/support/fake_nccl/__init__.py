@@ -1,7 +1,7 @@
-"""A libnccl for tests: compiled on the spot, loaded like the real one, and it tells what was called.
+"""A fake libnccl, compiled for the tests and loaded like the real one. It records every call.
 
-ProcessSet size 1 really moves the bytes (host memory). With more ranks nothing is moved, so any integer will do as a
-pointer; communicators are always the fake's own.
+With one rank it moves the bytes, in host memory. With more ranks it moves nothing, so any integer can be a pointer.
+Communicator handles must come from the fake itself.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ _SOURCE = Path(__file__).with_name("fake_nccl.c")
 
 
 def build(directory: Path, *flags: str) -> Path:
-    """Compile the fake to ``directory/libnccl.so.2``; ``-DOLD`` makes it NCCL 2.12.12."""
+    """Compile the fake to ``directory/libnccl.so.2``; the flag ``-DOLD`` makes it NCCL 2.12.12."""
     library = directory / "libnccl.so.2"
     soname = f"-Wl,-soname,{library.name}"
     command = ["cc", "-shared", "-fPIC", "-Wall", "-Wextra", "-Werror", soname, *flags, str(_SOURCE)]
@@ -25,10 +25,10 @@ def build(directory: Path, *flags: str) -> Path:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Call:
-    """One call that reached the library. ``depth`` is the group depth at its entry; absent arguments are ``None``."""
+    """A call that reached the library; arguments that the function does not have are ``None``."""
 
     function: str
-    depth: int
+    depth: int  # how many groups were open at its entry
     send: int | None = None
     recv: int | None = None
     count: int | None = None
@@ -52,7 +52,7 @@ class Call:
 
 
 class FakeNccl:
-    """The other side of a fake library at ``path``: its log and its switches."""
+    """The log and the switches of the fake library at ``path``."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
@@ -62,16 +62,16 @@ class FakeNccl:
         self._dll.fake_fail_next.argtypes = [ctypes.c_char_p, ctypes.c_int]
 
     def calls(self, function: str | None = None) -> list[Call]:
-        """Every call since ``reset``, or those of one function."""
+        """Return every call since ``reset``, or only those of ``function``."""
         log = [_parse(self._dll.fake_log_entry(i).decode()) for i in range(self._dll.fake_log_count())]
         return [call for call in log if function in (None, call.function)]
 
     def reset(self) -> None:
-        """Empty the log and put every switch back."""
+        """Empty the log and reset every switch."""
         self._dll.fake_reset()
 
     def group_depth(self) -> int:
-        """How many groups the calling thread has open."""
+        """Return how many groups the calling thread has open."""
         return int(self._dll.fake_group_depth())
 
     def fail_next(self, function: str, result: int) -> None:
@@ -79,15 +79,15 @@ class FakeNccl:
         self._dll.fake_fail_next(function.encode(), result)
 
     def set_last_error(self, text: str) -> None:
-        """What ``ncclGetLastError`` answers."""
+        """Set the text that ``ncclGetLastError`` returns."""
         self._dll.fake_set_last_error(text.encode())
 
     def set_async_error(self, result: int) -> None:
-        """What ``ncclCommGetAsyncError`` reports from now on."""
+        """Set the code that ``ncclCommGetAsyncError`` reports."""
         self._dll.fake_set_async_error(result)
 
     def set_null_handles(self, on: bool) -> None:
-        """Whether registrations, of windows too, succeed with a null handle."""
+        """Let registrations, also of windows, succeed with a null handle."""
         self._dll.fake_set_null_handles(on)
 
 

@@ -1,6 +1,6 @@
-/* A libnccl without GPUs: it records every call, fails on demand, and in a world of one moves the bytes.
+/* A fake libnccl without GPUs: it records every call, fails on request, and with one rank moves the bytes.
  *
- * Signatures are nccl.h's. With -DOLD it is NCCL 2.12.12, which lacks ncclGetLastError and everything younger.
+ * Signatures are nccl.h's. With -DOLD it is NCCL 2.12.12, which lacks ncclGetLastError and all newer functions.
  * A record is one line, "function depth=D name=value ...", with the group depth at the call's entry.
  */
 #include <stdarg.h>
@@ -20,7 +20,7 @@
 #define MAX_COMMS 4096
 
 typedef struct { unsigned char internal[128]; } ncclUniqueId;
-typedef struct comm { int nranks; } *ncclComm_t; /* 0 ranks: a free slot */
+typedef struct comm { int nranks; } *ncclComm_t; /* a slot with 0 ranks is free */
 
 static char calls[MAX_CALLS][LINE_BYTES];
 static int call_count;
@@ -31,11 +31,11 @@ static int failing_code;
 static int async_error;
 static int null_handles;
 static char last_error[256];
-/* Half of a rank's message to itself, waiting for the other half. */
+/* The first half of a rank's message to itself, which waits for the second. */
 static const void *sent;
 static void *received;
 
-/* ---- what tests read and set ---- */
+/* ---- read and set by tests ---- */
 
 int fake_log_count(void) { return call_count; }
 const char *fake_log_entry(int i) { return calls[i]; }
@@ -57,7 +57,7 @@ void fake_reset(void) {
 
 #define P(pointer) ((long long)(intptr_t)(pointer))
 
-/* Writes the line and returns what the call has to return: 0, or the code of fake_fail_next. */
+/* Writes the line and returns the call's result: 0, or the code of fake_fail_next. */
 __attribute__((format(printf, 2, 3))) static int record(const char *function, const char *format, ...) {
   int i = __atomic_fetch_add(&call_count, 1, __ATOMIC_SEQ_CST);
   if (i >= MAX_CALLS) abort();
@@ -126,7 +126,7 @@ int ncclCommGetAsyncError(ncclComm_t comm, int *error) {
 static int end_comm(const char *function, ncclComm_t comm) {
   int failure = record(function, "comm=%lld", P(comm));
   if (failure) return failure;
-  if (comm->nranks == 0) return 4; /* ncclInvalidArgument: it is gone already */
+  if (comm->nranks == 0) return 4; /* ncclInvalidArgument: it was destroyed before */
   comm->nranks = 0;
   return 0;
 }
@@ -164,7 +164,7 @@ int ncclReduce(const void *send, void *recv, size_t count, int dtype, int op, in
   return failure ? failure : copy_if_alone(send, recv, count, dtype, comm);
 }
 
-/* The second half of a message to oneself copies; before that copy_if_alone sees a NULL and does nothing. */
+/* The second half of a message to itself copies. At the first half copy_if_alone gets a NULL and does nothing. */
 static int half_message(size_t count, int dtype, ncclComm_t comm) {
   int failure = copy_if_alone(sent, received, count, dtype, comm);
   if (sent && received) sent = received = NULL;
@@ -196,7 +196,7 @@ int ncclGroupStart(void) {
 int ncclGroupEnd(void) {
   int failure = record("ncclGroupEnd", "%s", "");
   if (group_depth == 0) return 5; /* ncclInvalidUsage */
-  group_depth--; /* the group is over even when what it held back fails */
+  group_depth--; /* the group ends even when one of its calls fails */
   return failure;
 }
 

@@ -1,7 +1,7 @@
-"""Loaded by every Python whose PYTHONPATH has this directory: plants faults in the arms of a worker.
+"""Plants faults in the arms of a worker. Every Python whose ``PYTHONPATH`` has this directory loads this module.
 
-``PLANTED_FAULTS`` is a JSON list of objects with ``rank``, ``arm`` and ``act``, and ``size_bytes`` of the case in
-whose first operation it acts; without that, in set-up.
+``PLANTED_FAULTS`` is a JSON list of objects with ``rank``, ``arm`` and ``act``. A fault with ``size_bytes`` acts when
+the arm is bound to a case of that size; a fault without it acts when the arm is made.
 """
 
 import importlib.abc
@@ -27,19 +27,19 @@ def act(fault):
 def plant(arms):
     original_init, original_bind = arms.Arm.__init__, arms.Arm.bind
 
-    def mine(arm, size_bytes):
+    def faults_of(arm, size_bytes):
         rank = arms.dist.get_rank()
         return [f for f in FAULTS if (f["rank"], f["arm"], f.get("size_bytes")) == (rank, arm, size_bytes)]
 
     def init(self, name, group, device, *rest):
         original_init(self, name, group, device, *rest)
         self.planted_streams = device.streams
-        for fault in mine(name, None):
+        for fault in faults_of(name, None):
             act(fault)
 
     def bind(self, case, x, y):
         operation = original_bind(self, case, x, y)
-        for fault in mine(self.name, case.size_bytes):
+        for fault in faults_of(self.name, case.size_bytes):
             if fault["act"] == "wrong":
                 return spoiled(operation, y, self.planted_streams)
             act(fault)
@@ -49,7 +49,7 @@ def plant(arms):
 
 
 def spoiled(operation, y, streams):
-    """``operation``, and then one element that is not what it should be."""
+    """Return an operation that calls ``operation`` and then makes one element wrong."""
 
     def spoil():
         y.view(-1)[-1] += 1
