@@ -1,7 +1,9 @@
-"""What an adapter adds to a user's own call, in microseconds on this CPU.
+"""Measure the microseconds that an adapter adds to a user's own call, on this CPU. Takes about 20 seconds.
 
-Communicators that do nothing, in every shape, called as users call them and as an arm does, in alternating batches;
-medians over the batches, and the quartiles of the pairs' differences.
+    python -m tests.experiments.adapter_cost
+
+The figure is in the guide's page about user arms. Communicators that do nothing are called as users call them and as an
+arm calls them, in alternating batches. The output has medians over the batches and the quartiles of the differences.
 """
 
 from __future__ import annotations
@@ -29,7 +31,7 @@ SUM = dist.ReduceOp.SUM
 
 
 class Before:
-    """A private stream, and a stream for every call."""
+    """An engine before its refactor: a private stream, and `stream` in every call."""
 
     def __init__(self, group: Any, device: torch.device, streams: Any = None) -> None:
         self.stream = _streams.new_stream()
@@ -58,7 +60,7 @@ class Before:
 
 
 class After:
-    """The same without streams."""
+    """An engine after its refactor: no streams."""
 
     def __init__(self, group: Any, device: torch.device) -> None: ...
 
@@ -73,8 +75,8 @@ class After:
     def broadcast(self, tensor: Tensor, src: int) -> None: ...
 
 
-class Other:
-    """All-reduces into an output."""
+class WithOutput:
+    """An engine whose all-reduce takes an output."""
 
     def __init__(self, group: Any, device: torch.device) -> None: ...
 
@@ -83,8 +85,8 @@ class Other:
     def all_gather(self, output: Tensor, input: Tensor, stream: Any = None) -> None: ...
 
 
-class Ours:
-    """Our protocol."""
+class Protocol:
+    """A communicator of nccl-bench's own protocol."""
 
     def __init__(self, group: Any, device: torch.device) -> None: ...
 
@@ -94,16 +96,16 @@ class Ours:
 
 
 def function(tensor: Tensor) -> None:
-    """All-reduces in place."""
+    """All-reduce in place, by doing nothing."""
 
 
 def returning(tensor: Tensor) -> Tensor:
-    """All-reduces into a new tensor; here always the same one."""
+    """Return the result of an all-reduce in a new tensor, in fact in the same tensor every time."""
     return _RESULT if tensor.numel() == _RESULT.numel() else torch.empty_like(tensor)
 
 
 class Inline(CpuStreams):
-    """Streams that the copy of a result follows by itself, as CUDA's: the CPU's queues cost more than the adapter."""
+    """CPU streams on which work runs at once, as if CUDA queued it: the CPU's own queues cost more than the adapter."""
 
     follows = True
 
@@ -115,19 +117,19 @@ Pair = tuple[str, Callable[[], object], Callable[[], object]]
 
 
 def pairs(group: dist.ProcessGroup, device: Device) -> Iterator[Pair]:
-    """What is called, the user's way and as an arm calls it."""
+    """Yield the name of a call, the call as users make it, and the call as an arm makes it."""
     x, y, op = torch.zeros(4), torch.zeros(4), RedOp.SUM
 
-    def adapted(found: object, order: Order | None = None, inline: bool = False) -> Any:
+    def adapted(target: object, order: Order | None = None, inline: bool = False) -> Any:
         on = replace(device, streams=Inline()) if inline else device
-        return adapt(found, group, on, adapter=None, order=order)
+        return adapt(target, group, on, adapter=None, order=order)
 
     user, arm, current = (
         Before(group, device.streams.device),
         adapted(Before, Order.CURRENT),
         device.streams.current_stream,
     )
-    # The user's caller has to fetch it too.
+    # The user's caller must fetch the current stream too.
     handed = "before, current stream fetched and handed over: "
     yield handed + "all_reduce", lambda: user.all_reduce(x, SUM, current()), partial(arm.all_reduce, x, op)
     yield (
@@ -140,7 +142,7 @@ def pairs(group: dist.ProcessGroup, device: Device) -> Iterator[Pair]:
     yield from _common("before, private stream", user, arm, x, y)
     yield "before, private stream: send_recv", partial(_exchange, user, x, y), partial(arm.send_recv, y, x, 0, 0)
     yield from _common("after", After(group, device.streams.device), adapted(After), x, y)
-    other, arm = Other(group, device.streams.device), adapted(Other)
+    other, arm = WithOutput(group, device.streams.device), adapted(WithOutput)
     yield "with an output: all_reduce in place", partial(other.all_reduce, x, x, SUM), partial(arm.all_reduce, x, op)
     yield (
         "with an output: all_reduce out of place",
@@ -148,7 +150,7 @@ def pairs(group: dist.ProcessGroup, device: Device) -> Iterator[Pair]:
         partial(arm.outplace_all_reduce, x, y, op),
     )
     yield "with an output: all_gather", partial(other.all_gather, y, x), partial(arm.all_gather, y, x)
-    ours, arm = Ours(group, device.streams.device), adapted(Ours)
+    ours, arm = Protocol(group, device.streams.device), adapted(Protocol)
     yield "protocol: all_reduce", partial(ours.all_reduce, x, op), partial(arm.all_reduce, x, op)
     yield "protocol: all_gather", partial(ours.all_gather, y, x), partial(arm.all_gather, y, x)
     yield "callable: all_reduce", partial(function, x), partial(adapted(function).all_reduce, x, op)
@@ -191,20 +193,20 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--batches", type=int, default=301)
     parser.add_argument("--calls", type=int, default=1000)
-    asked = parser.parse_args()
+    arguments = parser.parse_args()
     dist.init_process_group("gloo", store=dist.HashStore(), rank=0, world_size=1)  # type: ignore[attr-defined]
     group = dist.group.WORLD
     assert group is not None
     device = open_device("cpu", 0)
     _streams = device.streams
-    fetch = [_us(device.streams.current_stream, asked.calls) for _ in range(asked.batches)]
+    fetch = [_us(device.streams.current_stream, arguments.calls) for _ in range(arguments.batches)]
     print(f"fetching the current stream, in what hands it over: {median(fetch):.3f} us")
     gc.disable()
-    for what, plain, wrapped in pairs(group, device):
-        times = [(_us(plain, asked.calls), _us(wrapped, asked.calls)) for _ in range(asked.batches)]
+    for name, plain, wrapped in pairs(group, device):
+        times = [(_us(plain, arguments.calls), _us(wrapped, arguments.calls)) for _ in range(arguments.batches)]
         user_us, arm_us = (median(column) for column in zip(*times, strict=True))
         low, _, high = quantiles([arm - user for user, arm in times], n=4)
-        print(f"{what}: {user_us:.3f} us and {arm_us:.3f} us, {arm_us - user_us:+.3f} us ({low:+.3f} to {high:+.3f})")
+        print(f"{name}: {user_us:.3f} us and {arm_us:.3f} us, {arm_us - user_us:+.3f} us ({low:+.3f} to {high:+.3f})")
     dist.destroy_process_group()
 
 

@@ -1,4 +1,7 @@
-"""How long ``nccl-bench compare`` takes for runs of 100,000 samples each: the whole command, and its own CPU time."""
+"""Measure the time and the CPU time of ``nccl-bench compare`` for runs of 100,000 samples each. Takes about 3 minutes.
+
+python -m tests.experiments.compare_speed
+"""
 
 from __future__ import annotations
 
@@ -26,12 +29,12 @@ _US = {BASE: 10.0, twin_of(BASE): 10.0, NEW: 8.0}
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Shape:
-    """How the samples of a run are spread; each case has ``BASE``, its twin and ``NEW`` in every timing."""
+    """The shape of a synthetic run. Each case has ``BASE``, its twin and ``NEW`` in every timing."""
 
     collectives: Sequence[str]
-    sizes: Sequence[int]
+    sizes: Sequence[int]  # bytes
     timings: Sequence[Timing]
-    rounds: int
+    rounds: int  # samples of each arm in each case and timing
 
 
 _THREE = (Timing.EAGER, Timing.GATED, Timing.GRAPH)
@@ -49,20 +52,20 @@ SHAPES = {
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--repeats", type=int, default=5)
-    asked = parser.parse_args()
+    arguments = parser.parse_args()
     with tempfile.TemporaryDirectory() as scratch:
         commands: dict[str, list[str]] = {}
-        for shape, of in SHAPES.items():
-            runs = [_write(Path(scratch) / f"{of.rounds}-{number}", of, number) for number in range(6)]
-            commands |= {f"{shape}: {what}": arguments for what, arguments in _commands(runs).items()}
+        for name, shape in SHAPES.items():
+            runs = [_write(Path(scratch) / f"{shape.rounds}-{number}", shape, number) for number in range(6)]
+            commands |= {f"{name}: {sides}": command for sides, command in _commands(runs).items()}
         seconds: dict[str, list[tuple[float, float]]] = {name: [] for name in commands}
-        # Command by command, again and again: a machine that slows down does so for all of them.
-        for _ in range(asked.repeats):
-            for name, arguments in commands.items():
-                seconds[name].append(_timed(arguments))
-    for name, found in seconds.items():
-        whole, cpu = (median(column) for column in zip(*found, strict=True))
-        slowest = max(one for one, _ in found)
+        # The commands alternate, so that a machine that becomes slower does so for all of them.
+        for _ in range(arguments.repeats):
+            for name, command in commands.items():
+                seconds[name].append(_timed(command))
+    for name, times in seconds.items():
+        whole, cpu = (median(column) for column in zip(*times, strict=True))
+        slowest = max(elapsed for elapsed, _ in times)
         print(f"{name}: {whole:.2f} s (at most {slowest:.2f} s), {cpu:.2f} s of CPU time")
 
 
@@ -76,10 +79,10 @@ def _commands(runs: Sequence[str]) -> dict[str, list[str]]:
 
 
 def _write(path: Path, shape: Shape, seed: int) -> str:
-    """A run of arms that differ, cases that take as long as each other, and rounds that vary by a percent."""
+    """Write a run whose arms differ, whose cases all take the same time, and whose rounds vary by 1 %."""
     noise = random.Random(seed)
-    about = meta(arms=[BASE, NEW], baseline=BASE)
-    store = RunStore.create(path, **{key: about[key] for key in _ABOUT})
+    fields = meta(arms=[BASE, NEW], baseline=BASE)
+    store = RunStore.create(path, **{key: fields[key] for key in _FIELDS})
     for collective in shape.collectives:
         for size_bytes in shape.sizes:
             for timing in shape.timings:
@@ -90,13 +93,13 @@ def _write(path: Path, shape: Shape, seed: int) -> str:
     return str(path)
 
 
-_ABOUT = ("name", "command", "config", "launch", "left_out", "environment")
+_FIELDS = ("name", "command", "config", "launch", "left_out", "environment")
 
 
-def _timed(arguments: Sequence[str]) -> tuple[float, float]:
-    """Seconds from start to end, and of CPU time."""
+def _timed(command: Sequence[str]) -> tuple[float, float]:
+    """Run the command; return the seconds it took and the seconds of CPU time."""
     before, started = resource.getrusage(resource.RUSAGE_CHILDREN), perf_counter()
-    subprocess.run([sys.executable, "-m", "nccl_bench", "compare", *arguments], check=True, stdout=subprocess.DEVNULL)
+    subprocess.run([sys.executable, "-m", "nccl_bench", "compare", *command], check=True, stdout=subprocess.DEVNULL)
     whole, after = perf_counter() - started, resource.getrusage(resource.RUSAGE_CHILDREN)
     return whole, sum(getattr(after, name) - getattr(before, name) for name in ("ru_utime", "ru_stime"))
 

@@ -1,4 +1,4 @@
-"""One run of planted arms on real ranks, and its comparisons."""
+"""A run of the arms of ``slowed_arms`` on real ranks, and its comparisons."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ from nccl_bench.ranks.spec import WorkerSpec
 from nccl_bench.records.environment import collect
 from nccl_bench.records.run import Run
 from nccl_bench.records.store import RunStatus, RunStore
-from tests.experiments import planted
+from tests.experiments import slowed_arms
 
 
 def measure(out: Path, device: str, nproc: int, options: Mapping[str, object]) -> list[Compared]:
-    """Run ``options`` on ``nproc`` ranks into the directory ``out``."""
-    planted.plant()
+    """Run ``options`` on ``nproc`` ranks into the directory ``out``, and return the comparisons."""
+    slowed_arms.add_arms()
     config = resolve(device, options)
     plan = make_plan(config, nproc)
     store = RunStore.create(
@@ -33,7 +33,7 @@ def measure(out: Path, device: str, nproc: int, options: Mapping[str, object]) -
     )
     outcome = run_sweep(
         WorkerSpec(config=config, run_dir=str(store.path), scratch=None, first_case=0),
-        LaunchConfig(nproc=nproc, worker=planted.WORKER),
+        LaunchConfig(nproc=nproc, worker=slowed_arms.WORKER),
         cases=plan.cases,
         append=store.append,
         on_progress=lambda positions: None,

@@ -1,4 +1,9 @@
-"""Whether a candidate slowed by 5 % is called slower, and one slowed by 1 % neither slower nor faster."""
+"""Count the sizes at which the stream-free arm, slowed by 1 % and by 5 %, is called slower. Takes a minute on H200.
+
+    python -m tests.experiments.power
+
+The figures are in ``results/README.md``.
+"""
 
 from __future__ import annotations
 
@@ -10,7 +15,7 @@ from pathlib import Path
 
 from nccl_bench.launch.hardware import gpu_count
 from tests.experiments.measured import measure
-from tests.experiments.planted import ORIGINAL, SLOWED
+from tests.experiments.slowed_arms import ORIGINAL, SLOWED
 
 
 def main() -> None:
@@ -18,36 +23,36 @@ def main() -> None:
     parser.add_argument("--device", choices=("cuda", "cpu"), default="cuda")
     parser.add_argument("--runs", type=int, default=1)
     parser.add_argument("--sizes", default="8:128M:x4")
-    parser.add_argument("--placement", default="in-place", help="One rank alone does nothing in place.")
-    parser.add_argument("--out", type=Path, help="Keep the runs here.")
-    asked = parser.parse_args()
-    nproc = 2 if asked.device == "cpu" else gpu_count(os.environ)
+    parser.add_argument("--placement", default="in-place", help="A single rank needs out-of-place.")
+    parser.add_argument("--out", type=Path, help="Directory that keeps the runs.")
+    arguments = parser.parse_args()
+    nproc = 2 if arguments.device == "cpu" else gpu_count(os.environ)
     verdicts = {name: Counter[str]() for name in SLOWED}
     with tempfile.TemporaryDirectory() as scratch:
-        for number in range(1, asked.runs + 1):
+        for number in range(1, arguments.runs + 1):
             compared = measure(
-                (asked.out or Path(scratch)) / f"slowed-{number}",
-                asked.device,
+                (arguments.out or Path(scratch)) / f"slowed-{number}",
+                arguments.device,
                 nproc,
                 {
                     "arms": ",".join((ORIGINAL, *SLOWED)),
                     "baseline": ORIGINAL,
-                    "sizes": asked.sizes,
-                    "placements": asked.placement,
+                    "sizes": arguments.sizes,
+                    "placements": arguments.placement,
                     "timings": "gated",
                 },
             )
-            for one in compared:
-                verdicts[one.candidate][str(one.verdict)] += 1
-                interval = one.comparison.interval
+            for cell in compared:
+                verdicts[cell.candidate][str(cell.verdict)] += 1
+                ratio, interval = cell.comparison.ratio, cell.comparison.interval
                 bounds = f"{interval.low:.4f} to {interval.high:.4f}" if interval else "no interval"
-                floor = f"{one.floor:.4f}" if one.floor is not None else "-"
+                floor = f"{cell.floor:.4f}" if cell.floor is not None else "-"
                 print(
-                    f"{one.candidate} {one.case.size_bytes} B: {one.verdict}, {one.comparison.ratio:.4f} ({bounds}), "
-                    f"floor {floor}, {one.comparison.pairs} pairs"
+                    f"{cell.candidate} {cell.case.size_bytes} B: {cell.verdict}, {ratio:.4f} ({bounds}), "
+                    f"floor {floor}, {cell.comparison.pairs} pairs"
                 )
-    for name, found in verdicts.items():
-        print(f"{name}: {dict(found)}")
+    for name, counts in verdicts.items():
+        print(f"{name}: {dict(counts)}")
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""The stream-free arm under other names: as it is, and slowed by a known share of its own time."""
+"""Copies of the stream-free arm, some slowed by a known share of their time, and a worker that measures them."""
 
 from __future__ import annotations
 
@@ -17,20 +17,20 @@ from nccl_bench.catalog.timings import Timing
 
 ORIGINAL = "stream-free"
 AGAIN = "stream-free-again"
-# By how much each is slowed.
+# The share of its own time by which each arm is slowed.
 SLOWED: Mapping[str, float] = {"stream-free-1-percent": 0.01, "stream-free-5-percent": 0.05}
-WORKER = "tests.experiments.planted"
+WORKER = "tests.experiments.slowed_arms"
 _CALIBRATIONS = 9
 
 
-def plant() -> None:
-    """Make the arms known to this process."""
+def add_arms() -> None:
+    """Add the arms to this process's table."""
     for name in (AGAIN, *SLOWED):
         cast(dict[str, ArmSpec], ARMS)[name] = replace(ARMS[ORIGINAL], name=name, default=False)
 
 
 def slow_down() -> None:
-    """Have every gated batch of a slowed arm begin, within its events, with a spin of its share of the batch's time."""
+    """Begin every gated batch of a slowed arm with a spin that lasts the arm's share of the batch's time."""
     measure_rounds: Callable[..., Any] = measure.measure_rounds
     calls: Callable[..., list[Operation]] = CaseContext.calls
     spins: dict[str, float] = {}
@@ -64,6 +64,6 @@ def _spin_and_call(context: CaseContext, seconds: float, call: Operation) -> Non
 if __name__ == "__main__":
     import sys
 
-    plant()
+    add_arms()
     slow_down()
     worker.main(sys.argv[1])
