@@ -94,10 +94,10 @@ def expected_tables(case: Case, rank: int, world_size: int) -> list[Values]:
     Empty where the output is not defined on this rank.
     """
     result = case.row.result
+    if case.row.result_at_root and rank != case.root:
+        return []
     if result in (Result.REDUCED, Result.SCATTERED):
         return [reduced(case, world_size)]
-    if result is Result.REDUCED_AT_ROOT:
-        return [reduced(case, world_size)] if rank == case.root else []
     if result in (Result.GATHERED, Result.TRANSPOSED):
         return [table(case, source, world_size) for source in range(world_size)]
     if result is Result.SHIFTED:

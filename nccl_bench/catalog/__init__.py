@@ -1,1 +1,1 @@
-"""Tables of what exists: collectives, data types, timings, arms, devices, probes and routes. No torch."""
+"""Tables of what exists: collectives, data types, timings, arms, devices, probes, routes. No torch."""

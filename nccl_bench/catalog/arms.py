@@ -1,7 +1,4 @@
-"""The arms and the devices, and what each can do. No torch.
-
-The other half of the table in ``collectives``: a rule here is one line of data, with the reason a user is shown.
-"""
+"""The table of arms: each one's communicator, and how its calls are ordered with the caller's stream."""
 
 from __future__ import annotations
 
@@ -11,7 +8,7 @@ from enum import StrEnum
 
 
 class Order(StrEnum):
-    """How an arm's calls are ordered with the caller's stream."""
+    """The ways to order a call with the caller's stream."""
 
     CURRENT = "current"  # on the caller's stream, or ordered with it by the communicator itself
     FORK_JOIN = "fork-join"  # on a private stream; the caller forks and joins with preallocated events
@@ -21,149 +18,116 @@ class Order(StrEnum):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ArmSpec:
-    """One arm.
+    """A row of the table."""
 
-    ``communicator`` is a name in ``communicators.registry``. ``launch_entries`` is the most entries of the device's
-    launch queue that one operation takes: batches are kept below half of that queue. ``private_streams`` is how many
-    streams its communicator keeps for as long as it lives. ``extra`` is the extra of this package that it needs, and
-    ``transports`` are those of the devices that it can run on.
-    """
-
-    name: str
-    communicator: str
-    order: Order
-    launch_entries: int
-    summary: str
-    private_streams: int = 0
-    timed: bool = True
-    default: bool = False
-    extra: str | None = None
-    transports: tuple[str, ...] = ("nccl", "gloo")
+    name: str  # as after --arm
+    communicator: str  # a name in communicators.registry, or USER_ARM
+    summary: str  # one line for `nccl-bench list`
+    order: Order = Order.CURRENT
+    launch_entries: int = 5  # the most entries of the device's launch queue that one operation takes
+    private_streams: int = 0  # the number of streams that the communicator keeps as long as it lives
+    timed: bool = True  # False: the arm is for verification only
+    default: bool = False  # the arm is measured where the user chooses none
+    extra: str | None = None  # the extra of this package that the arm needs; None: it needs none
+    transports: tuple[str, ...] = ("nccl", "gloo")  # the transports of devices that the arm can run on
 
 
-_ARM_ROWS = (
+_ROWS = (
     ArmSpec(
         name="stream-free",
         communicator="stream-free",
-        order=Order.CURRENT,
-        launch_entries=1,
         summary="after the refactor: always the current stream",
+        launch_entries=1,
         default=True,
     ),
     ArmSpec(
         name="dedicated-stream",
         communicator="dedicated-stream",
+        summary="before the refactor: a private stream, which the caller forks and joins",
         order=Order.FORK_JOIN,
-        launch_entries=5,
-        summary="before it: a private stream, which the caller forks and joins",
         private_streams=1,
         default=True,
     ),
     ArmSpec(
         name="torch",
         communicator="process-group",
-        order=Order.CURRENT,
-        launch_entries=5,
         summary="torch.distributed, synchronous",
         default=True,
     ),
     ArmSpec(
         name="torch-async",
         communicator="process-group-async",
-        order=Order.FORK_JOIN,
-        launch_entries=5,
         summary="torch.distributed with async_op=True, then wait()",
+        order=Order.FORK_JOIN,
         default=True,
     ),
     ArmSpec(
         name="dedicated-stream-wait-stream",
         communicator="dedicated-stream",
-        order=Order.WAIT_STREAM,
-        launch_entries=5,
         summary="the private stream, ordered with Stream.wait_stream as callers write it",
+        order=Order.WAIT_STREAM,
         private_streams=1,
     ),
     ArmSpec(
         name="stream-free-torch-stream",
         communicator="stream-free-torch-stream",
-        order=Order.CURRENT,
-        launch_entries=1,
         summary="stream-free, with the stream fetched by torch.cuda.current_stream() instead of its raw handle",
+        launch_entries=1,
     ),
     ArmSpec(
         name="nccl4py",
         communicator="nccl4py",
-        order=Order.CURRENT,
-        launch_entries=5,
-        summary="NVIDIA's bindings as people use them: nccl.core.Communicator, handed the current stream",
+        summary="NVIDIA's bindings as people use them: nccl.core.Communicator with the current stream",
         extra="nccl4py",
         transports=("nccl",),
     ),
     ArmSpec(
         name="transport",
         communicator="bare-transport",
-        order=Order.CURRENT,
-        launch_entries=1,
         summary="the transport's call alone, its arguments looked up beforehand: the floor under stream-free",
+        launch_entries=1,
     ),
     ArmSpec(
         name="coordinator",
         communicator="coordinator",
-        order=Order.CURRENT,
-        launch_entries=5,
         summary="an engine's group coordinator after the refactor: torch eagerly, stream-free in graphs",
         private_streams=1,
     ),
     ArmSpec(
         name="coordinator-legacy",
         communicator="coordinator-legacy",
-        order=Order.CURRENT,
-        launch_entries=5,
-        summary="the coordinator before it: the current stream handed through every call",
+        summary="the coordinator before the refactor: every call gets the current stream as an argument",
         private_streams=2,
     ),
     ArmSpec(
         name="dedicated-stream-unordered",
         communicator="dedicated-stream",
+        summary="the private stream, ordered with nothing: a race, for verification only",
         order=Order.BARE,
         launch_entries=1,
-        summary="the private stream, ordered with nothing: a race, for proofs only",
         private_streams=1,
         timed=False,
     ),
 )
-
-
-ARMS: Mapping[str, ArmSpec] = {arm.name: arm for arm in _ARM_ROWS}
-
-
-DEFAULT_ARMS = tuple(arm.name for arm in _ARM_ROWS if arm.default)
-
-
+ARMS: Mapping[str, ArmSpec] = {row.name: row for row in _ROWS}
+DEFAULT_ARMS = tuple(row.name for row in _ROWS if row.default)
 DEFAULT_BASELINE = "dedicated-stream"
 
+# The communicator in the row of a user arm.
+USER_ARM = "user_arm"
+# Communicators that route each operation to a backend; the user can override the table of routes.
+COORDINATORS = frozenset({"coordinator", "coordinator-legacy"})
+# The names under which `nccl-bench import` records what another tool measured. A run of such an arm is an import.
+IMPORTED_ARMS = frozenset({"nccl-tests"})
 
-# An arm's twin is the same arm once more, with a communicator of its own: where the two differ, it is noise.
 TWIN_SUFFIX = ":twin"
 
 
 def twin_of(name: str) -> str:
-    """The name of an arm's twin."""
+    """Return the name of an arm's twin: the same arm with a communicator of its own, which shows the noise floor."""
     return name + TWIN_SUFFIX
 
 
 def arm_spec(name: str) -> ArmSpec:
-    """The row of an arm, or that of a twin, which differs from its arm's by the name alone."""
+    """Return the row of an arm or a twin. A twin's row differs from its arm's in the name only."""
     return replace(ARMS[name.removesuffix(TWIN_SUFFIX)], name=name)
-
-
-# What the row of an arm of somebody else's has for its communicator.
-USER_ARM = "user_arm"
-
-
-# Communicators that route to others, by a table that can be overridden.
-COORDINATORS = frozenset({"coordinator", "coordinator-legacy"})
-
-
-# The names under which `nccl-bench import` records what another tool measured. A run of such an arm is an import.
-IMPORTED_ARMS = frozenset({"nccl-tests"})

@@ -10,7 +10,7 @@ from nccl_bench.catalog.timings import TIMINGS, Timing
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DeviceSpec:
-    """One row of the table."""
+    """A row of the table."""
 
     name: str  # as after --device
     transport: str  # the library that carries the collectives: "nccl" or "gloo"
@@ -36,12 +36,12 @@ class DeviceSpec:
 
     @property
     def has_graphs(self) -> bool:
-        """Whether operations can be captured into graphs."""
+        """True if operations can be captured into graphs."""
         return not any(TIMINGS[timing].captured for timing in self.missing_timings)
 
     @property
     def inline_default_stream(self) -> bool:
-        """Whether work on the default stream runs within the call, so that nothing can hold it back."""
+        """True if work on the default stream runs within the call, so that nothing can hold it back."""
         return Timing.GATED in self.missing_on_default_stream
 
 

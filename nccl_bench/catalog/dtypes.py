@@ -1,9 +1,4 @@
-"""The one table of what is measured: collectives, data types and reductions. No torch.
-
-Everything that varies by collective is a field here, so choices, dispatch, bandwidth and the check never branch on a
-collective's name. Sizes, counts and bus factors are nccl-tests' (src/*.cu, ``*GetCollByteCount`` and ``*GetBw``;
-doc/PERFORMANCE.md).
-"""
+"""The table of data types, with the range in which the arithmetic of each is exact."""
 
 from __future__ import annotations
 
@@ -13,20 +8,17 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DType:
-    """One data type.
+    """A row of the table."""
 
-    ``exact_integer`` is the largest n such that 0..n are all representable; ``largest`` the largest finite value.
-    """
-
-    name: str
-    itemsize: int
+    name: str  # torch's name
+    itemsize: int  # bytes
     is_float: bool
-    exact_integer: int
-    largest: float
-    nccl_tests_name: str
+    exact_integer: int  # the largest n so that every integer from 0 to n is representable
+    largest: float  # the largest finite value
+    nccl_tests_name: str  # accepted too, so that a command line written for nccl-tests works here
 
 
-_DTYPES = (
+_ROWS = (
     DType(name="float64", itemsize=8, is_float=True, exact_integer=2**53, largest=1.79e308, nccl_tests_name="double"),
     DType(name="float32", itemsize=4, is_float=True, exact_integer=2**24, largest=3.4e38, nccl_tests_name="float"),
     DType(name="float16", itemsize=2, is_float=True, exact_integer=2**11, largest=65504, nccl_tests_name="half"),
@@ -40,10 +32,5 @@ _DTYPES = (
     ),
     DType(name="int64", itemsize=8, is_float=False, exact_integer=2**53, largest=2**63 - 1, nccl_tests_name="int64"),
 )
-
-
-DTYPES: Mapping[str, DType] = {dtype.name: dtype for dtype in _DTYPES}
-
-
-# So that a command line written for nccl-tests works here.
-DTYPE_ALIASES: Mapping[str, str] = {dtype.nccl_tests_name: dtype.name for dtype in _DTYPES}
+DTYPES: Mapping[str, DType] = {row.name: row for row in _ROWS}
+DTYPE_ALIASES: Mapping[str, str] = {row.nccl_tests_name: row.name for row in _ROWS}

@@ -1,15 +1,15 @@
-"""The table of probes: what each one asks, and to which arms and devices it applies. No torch."""
+"""The table of probes: the experiments on stream order, and the arms and devices that each one applies to."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import StrEnum
 
 from nccl_bench.catalog.arms import USER_ARM, ArmSpec, Order
 from nccl_bench.catalog.devices import DeviceSpec
 
-# The arm that has to fail: its communicator works on a private stream that nothing orders.
+# The arm that must fail the probes: nothing orders its private stream.
 DETECTOR = "dedicated-stream-unordered"
 
 
@@ -24,19 +24,19 @@ class Place(StrEnum):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ProbeSpec:
-    """One probe. ``alone``: where it fails it can leave a process unusable, so it runs in processes of its own.
+    """A row of the table."""
 
-    ``races`` says that calls without order can fail it, ``detects`` that they have to, in every run and at every place;
-    save, with ``held_back``, where the stream runs inline and so holds nothing back.
-    """
+    name: str  # as after --probe
+    summary: str  # what the probe does and expects, one line
+    alone: bool = False  # a failure can leave the process unusable, so the probe has processes of its own
+    races: bool = False  # calls without order can fail the probe
+    detects: bool = False  # calls without order must fail the probe, in every run and at every place
+    held_back: bool = False  # the probe holds the stream back, so it is blind where the stream runs inline
+    missing: Mapping[str, str] = field(default_factory=dict)  # communicator -> why the probe does not apply to it
 
-    name: str
-    summary: str
-    alone: bool = False
-    races: bool = False
-    detects: bool = False
-    held_back: bool = False
 
+_NO_PROMISE = "the probe is about promises of this package's communicators; user arms are probed for order and lifetime"
+_NO_GATHER_OF_TORCH = "torch.distributed has no all-gather on a stream of the caller's choice"
 
 _ROWS = (
     ProbeSpec(
@@ -66,10 +66,17 @@ _ROWS = (
     ProbeSpec(
         name="state",
         summary="change_state nested, under an exception, with None; a disabled call raises and writes nothing",
+        missing={USER_ARM: _NO_PROMISE},
     ),
     ProbeSpec(
         name="async",
         summary="the context-parallel all-gather leaves the caller's stream free, and is right once joined",
+        missing={
+            USER_ARM: _NO_PROMISE,
+            "process-group": _NO_GATHER_OF_TORCH,
+            "process-group-async": _NO_GATHER_OF_TORCH,
+            "nccl4py": "this arm calls nccl4py on the current stream, and has no all-gather on another stream",
+        },
     ),
     ProbeSpec(
         name="many",
@@ -85,20 +92,14 @@ PROBES: Mapping[str, ProbeSpec] = {row.name: row for row in _ROWS}
 
 
 def blind_places(probe: ProbeSpec, device: DeviceSpec) -> frozenset[Place]:
-    """Where ``probe`` cannot see a race on ``device``, so that to pass there says nothing."""
+    """Return the places where ``probe`` cannot detect a race on ``device``, so that passing there means nothing."""
     return frozenset({Place.DEFAULT} if probe.held_back and device.inline_default_stream else ())
 
 
 def not_applicable(probe: ProbeSpec, arm: ArmSpec, device: DeviceSpec) -> str | None:
-    """Why ``probe`` has nothing to ask of ``arm`` on ``device``, or ``None`` where it has."""
+    """Return why ``probe`` does not apply to ``arm`` on ``device``, or ``None`` where it applies."""
     if probe.name in device.missing_probes:
         return device.missing_probes[probe.name]
     if arm.order is Order.BARE and not probe.races:
-        return "it asks nothing of the order of calls, in which alone this arm differs"
-    if probe.name in ("state", "async") and arm.communicator == USER_ARM:
-        return "it asks for what our own communicators promise; yours is asked for the order of its calls and its life"
-    if probe.name == "async" and arm.communicator.startswith("process-group"):
-        return "torch.distributed has no all-gather on a stream of the caller's choice"
-    if probe.name == "async" and arm.communicator == "nccl4py":
-        return "this arm calls nccl4py on the current stream, and has no all-gather on one of the caller's choice"
-    return None
+        return "the probe does not depend on the order of calls, and this arm differs from the others in that alone"
+    return probe.missing.get(arm.communicator)

@@ -1,7 +1,7 @@
-"""The coordinator's routing table: which backend carries each operation, eagerly and in CUDA graphs. No torch.
+"""The coordinator's routing table: which backend carries each operation, eagerly and in CUDA graphs.
 
-The defaults are the engines': outside of graphs torch.distributed carries everything and the communicator is off,
-within ``graph_capture()`` it is the reverse (SGLang's table of use, parallel_state.py).
+The default routes are those of the engines: outside of graphs torch.distributed carries everything and the
+communicator is disabled, and within ``graph_capture()`` it is the reverse (SGLang's table of use, parallel_state.py).
 """
 
 from __future__ import annotations
@@ -9,18 +9,19 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from enum import StrEnum
 
+from nccl_bench.catalog.collectives import COLLECTIVES
 from nccl_bench.errors import UsageError
 
 
 class Mode(StrEnum):
-    """Where an operation is called."""
+    """The two ways to call an operation."""
 
     EAGER = "eager"
     GRAPH = "graph"  # within the coordinator's graph_capture()
 
 
 class Backend(StrEnum):
-    """What carries an operation."""
+    """The two backends of a coordinator."""
 
     TORCH = "torch"  # torch.distributed, synchronous, on the device group
     COMMUNICATOR = "communicator"  # the coordinator's own
@@ -28,24 +29,12 @@ class Backend(StrEnum):
 
 Routes = Mapping[str, Mapping[Mode, Backend]]
 
-# The v of all_gatherv and reduce_scatterv: blocks of uneven sizes.
-ROUTED_OPERATIONS = (
-    "all_reduce",
-    "all_gather",
-    "all_gatherv",
-    "reduce_scatter",
-    "reduce_scatterv",
-    "all_to_all",
-    "broadcast",
-    "reduce",
-    "send",
-    "recv",
-    "send_recv",
-)
+# The operations with a v have blocks of uneven sizes.
+ROUTED_OPERATIONS = (*COLLECTIVES, "all_gatherv", "reduce_scatterv", "send", "recv")
 ROUTES: Routes = {
     operation: {Mode.EAGER: Backend.TORCH, Mode.GRAPH: Backend.COMMUNICATOR} for operation in ROUTED_OPERATIONS
 }
-# What has no choice of a backend, and why.
+# The operations without a choice of a backend -> what carries them.
 UNROUTED: Mapping[str, str] = {
     "barrier": "always on the control group, which is Gloo: a barrier of NCCL is a collective that blocks the host",
     "cp_all_gather_into_tensor_async": "the communicator where it is enabled, else torch.distributed",
@@ -53,9 +42,9 @@ UNROUTED: Mapping[str, str] = {
 
 
 def override(overrides: Iterable[str], routes: Routes = ROUTES) -> Routes:
-    """``routes`` with ``overrides`` applied in their order, each ``[OPERATION.]MODE=BACKEND``.
+    """Return ``routes`` with ``overrides`` applied in their order, each ``[OPERATION.]MODE=BACKEND``.
 
-    Without an operation it holds for all of them. Raises ``UsageError`` for what is none of these.
+    An override without an operation applies to all operations. Raises ``UsageError`` for a text of another form.
     """
     table = {operation: dict(row) for operation, row in routes.items()}
     for text in overrides:
