@@ -101,5 +101,5 @@ def not_applicable(probe: ProbeSpec, arm: ArmSpec, device: DeviceSpec) -> str | 
     if probe.name in device.missing_probes:
         return device.missing_probes[probe.name]
     if arm.order is Order.BARE and not probe.races:
-        return "the probe does not depend on the order of calls, and this arm differs from the others in that alone"
+        return "it does not test order, and this arm differs in order alone"
     return probe.missing.get(arm.communicator)

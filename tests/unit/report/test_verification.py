@@ -99,8 +99,8 @@ def test_a_proof_reads_as_it_should() -> None:
         "Not applicable\n"
         "- async of torch: torch.distributed has no all-gather on a stream of the\n"
         "  caller's choice\n"
-        "- async of dedicated-stream-unordered: it asks nothing of the order of calls, in\n"
-        "  which alone this arm differs\n"
+        "- async of dedicated-stream-unordered: it does not test order, and this arm\n"
+        "  differs in order alone\n"
     )
 
 
@@ -245,8 +245,7 @@ def test_a_reason_is_told_once_with_the_cells_that_it_holds_for() -> None:
         "- allocator: the CPU's queues keep alive what they use",
         "- capture: the CPU has no CUDA graphs",
         "- async of torch, torch-async: torch.distributed has no all-gather on a stream of the caller's choice",
-        f"- state, async, lifetime of {DETECTOR}: it asks nothing of the order of calls, in which alone this arm "
-        "differs",
+        f"- state, async, lifetime of {DETECTOR}: it does not test order, and this arm differs in order alone",
     ]
     assert "Not applicable" not in shown(proof(probes="producer"))
 

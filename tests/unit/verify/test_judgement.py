@@ -165,7 +165,7 @@ def test_where_the_detector_is_caught_a_pass_is_a_pass() -> None:
     reasons = [judgement.reason for judgement in proof.judgements if judgement.status is ProbeStatus.NOT_APPLICABLE]
     assert reasons == [
         "torch.distributed has no all-gather on a stream of the caller's choice",
-        "it asks nothing of the order of calls, in which alone this arm differs",
+        "it does not test order, and this arm differs in order alone",
     ]
 
 
