@@ -1,5 +1,4 @@
-"""The proof that a communicator keeps stream order: what is probed (``catalog``), what came of it (``proof``), what a
-probe works with (``rig``), the probes themselves, and the rank that runs them (``worker``).
+"""Verification of stream order by experiment: probes, what they work with, and the judgement of what they find.
 
-``catalog`` and ``proof`` load no torch: the command line needs them before any rank is started.
+``findings``, ``judgement`` and ``spec`` load no torch, since the launcher and the reports use them too.
 """

@@ -1,7 +1,7 @@
-"""Collectives whose results every rank can work out, small and large, even and uneven.
+"""The collectives that probes try, small and large, even and uneven, each with inputs and expected results.
 
-The values are a proof's own and simpler than a benchmark's: float32, so small that every sum is exact, and in each
-element different from what was there before, since a stale input is what has to show.
+Every rank can compute every result. The values are simpler than those of a benchmark: float32, so small that each sum
+is exact. Two salts differ in every element of an input, so that a stale input is detected.
 """
 
 from __future__ import annotations
@@ -27,51 +27,47 @@ OUTPLACE_ALL_REDUCE = "outplace_all_reduce"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Participants:
-    """Who takes part, and where this rank's tensors lie."""
+    """The ranks of an exchange, as one of them sees them."""
 
-    rank: int
-    size: int
-    device: torch.device
+    rank: int  # this rank
+    world_size: int
+    device: torch.device  # the device of this rank's tensors
 
-    def input(self, rank: int, salt: int, shape: tuple[int, ...]) -> Tensor:
-        """What ``rank`` sends; two salts below 251 have no element in common."""
+    def make_input(self, rank: int, salt: int, shape: tuple[int, ...]) -> Tensor:
+        """Return the input of ``rank``; two salts below 251 have no element in common."""
         count = shape[0] * shape[1]
         numbers = torch.arange(count, device=self.device) + rank * _RANK_STEP + salt * _SALT_STEP
         return (numbers % _MODULUS).to(torch.float32).view(shape)
 
-    def inputs(self, salt: int, shape: tuple[int, ...]) -> list[Tensor]:
-        """What every rank sends, where all send as much."""
-        return [self.input(rank, salt, shape) for rank in range(self.size)]
+    def sum_inputs(self, salt: int, shape: tuple[int, ...]) -> Tensor:
+        """Return the sum of all ranks' inputs, which have the same shape."""
+        return sum_tensors([self.make_input(rank, salt, shape) for rank in range(self.world_size)])
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Exchange:
-    """One collective, from ``x`` to ``y``, which are the same tensor where it is in place.
+    """One collective of one size, with the tensors of this rank."""
 
-    ``operation_name`` is what a coordinator's table calls it. ``fresh(salt)`` is an input of this rank's and
-    ``expected(salt)`` its result of everybody's; ``run(communicator, x, y)`` does it.
-    """
-
-    name: str
-    operation_name: str
-    x: Tensor
-    y: Tensor
-    fresh: Callable[[int], Tensor]
-    expected: Callable[[int], Tensor]
-    run: Callable[[Any, Tensor, Tensor], object]
+    name: str  # with the size, for messages
+    operation_name: str  # the collective's name in the coordinator's routing table
+    input: Tensor
+    output: Tensor  # the input itself if the collective is in place
+    make_input: Callable[[int], Tensor]  # from a salt, this rank's input
+    make_expected: Callable[[int], Tensor]  # from a salt, this rank's expected output
+    run: Callable[[Any, Tensor, Tensor], object]  # from communicator, input and output, does the collective
 
     def operation(self, communicator: Any) -> Callable[[], object]:
-        """The collective as a call on ``communicator``, in no order with anything."""
-        return partial(self.run, communicator, self.x, self.y)
+        """Return the collective as a call on ``communicator``, without any ordering."""
+        return partial(self.run, communicator, self.input, self.output)
 
     def reset(self, salt: int) -> None:
-        """Poison the output and write the input of ``salt``; the device has to be idle."""
-        self.y.fill_(POISON)
-        self.x.copy_(self.fresh(salt))
+        """Poison the output and write the input of ``salt``; the device must be idle."""
+        self.output.fill_(POISON)
+        self.input.copy_(self.make_input(salt))
 
-    def wrong(self, result: Tensor, salt: int) -> str | None:
-        """What is wrong with ``result``, or ``None``."""
-        expected = self.expected(salt)
+    def find_error(self, result: Tensor, salt: int) -> str | None:
+        """Return what is wrong with ``result``, or ``None``."""
+        expected = self.make_expected(salt)
         different = (result != expected).flatten()
         count = int(different.sum())
         if not count:
@@ -79,78 +75,69 @@ class Exchange:
         first = int(different.nonzero()[0])
         return (
             f"{count} of {different.numel()} elements are wrong; element {first} is {result.flatten()[first]:g} and "
-            f"has to be {expected.flatten()[first]:g}"
+            f"must be {expected.flatten()[first]:g}"
         )
 
 
-def _all_reduce(world: Participants, size_bytes: int) -> Exchange:
+def _all_reduce(ranks: Participants, size_bytes: int, *, in_place: bool) -> Exchange:
     shape = (size_bytes // _ITEMSIZE, 1)
-    tensor = torch.empty(shape, device=world.device)
+    tensor = torch.empty(shape, device=ranks.device)
     return Exchange(
         operation_name="all_reduce",
-        name=f"all_reduce {format_size(size_bytes)}",
-        x=tensor,
-        y=tensor,
-        fresh=lambda salt: world.input(world.rank, salt, shape),
-        expected=lambda salt: sum_of(world.inputs(salt, shape)),
-        run=lambda communicator, x, y: communicator.all_reduce(x),
+        name=f"{'' if in_place else 'out-of-place '}all_reduce {format_size(size_bytes)}",
+        input=tensor,
+        output=tensor if in_place else torch.empty(shape, device=ranks.device),
+        make_input=lambda salt: ranks.make_input(ranks.rank, salt, shape),
+        make_expected=lambda salt: ranks.sum_inputs(salt, shape),
+        run=lambda comm, sent, received: (
+            comm.all_reduce(sent) if in_place else comm.outplace_all_reduce(sent, received)
+        ),
     )
 
 
-def _outplace_all_reduce(world: Participants, size_bytes: int) -> Exchange:
-    shape = (size_bytes // _ITEMSIZE, 1)
-    return Exchange(
-        operation_name="all_reduce",
-        name=f"out-of-place all_reduce {format_size(size_bytes)}",
-        x=torch.empty(shape, device=world.device),
-        y=torch.empty(shape, device=world.device),
-        fresh=lambda salt: world.input(world.rank, salt, shape),
-        expected=lambda salt: sum_of(world.inputs(salt, shape)),
-        run=lambda communicator, x, y: communicator.outplace_all_reduce(x, y),
-    )
-
-
-def _all_gather(world: Participants, size_bytes: int, *, uneven: bool) -> Exchange:
-    sizes, columns = _blocks(world, size_bytes, uneven)
+def _all_gather(ranks: Participants, size_bytes: int, *, uneven: bool) -> Exchange:
+    sizes, columns = _split_rows(ranks, size_bytes, uneven)
     return Exchange(
         operation_name="all_gatherv" if uneven else "all_gather",
         name=f"all_gather{' with sizes' if uneven else ''} {format_size(size_bytes)}",
-        x=torch.empty((sizes[world.rank], columns), device=world.device),
-        y=torch.empty((sum(sizes), columns), device=world.device),
-        fresh=lambda salt: world.input(world.rank, salt, (sizes[world.rank], columns)),
-        expected=lambda salt: torch.cat([world.input(r, salt, (rows, columns)) for r, rows in enumerate(sizes)]),
-        run=lambda communicator, x, y: communicator.all_gather(y, x, sizes if uneven else None),
+        input=torch.empty((sizes[ranks.rank], columns), device=ranks.device),
+        output=torch.empty((sum(sizes), columns), device=ranks.device),
+        make_input=lambda salt: ranks.make_input(ranks.rank, salt, (sizes[ranks.rank], columns)),
+        make_expected=lambda salt: torch.cat(
+            [ranks.make_input(rank, salt, (rows, columns)) for rank, rows in enumerate(sizes)]
+        ),
+        run=lambda comm, sent, received: comm.all_gather(received, sent, sizes if uneven else None),
     )
 
 
-def _reduce_scatter(world: Participants, size_bytes: int, *, uneven: bool) -> Exchange:
-    sizes, columns = _blocks(world, size_bytes, uneven)
+def _reduce_scatter(ranks: Participants, size_bytes: int, *, uneven: bool) -> Exchange:
+    sizes, columns = _split_rows(ranks, size_bytes, uneven)
     whole = (sum(sizes), columns)
     return Exchange(
         operation_name="reduce_scatterv" if uneven else "reduce_scatter",
         name=f"reduce_scatter{' with sizes' if uneven else ''} {format_size(size_bytes)}",
-        x=torch.empty(whole, device=world.device),
-        y=torch.empty((sizes[world.rank], columns), device=world.device),
-        fresh=lambda salt: world.input(world.rank, salt, whole),
-        expected=lambda salt: torch.split(sum_of(world.inputs(salt, whole)), sizes)[world.rank],
-        run=lambda communicator, x, y: communicator.reduce_scatter(y, x, sizes=sizes if uneven else None),
+        input=torch.empty(whole, device=ranks.device),
+        output=torch.empty((sizes[ranks.rank], columns), device=ranks.device),
+        make_input=lambda salt: ranks.make_input(ranks.rank, salt, whole),
+        make_expected=lambda salt: torch.split(ranks.sum_inputs(salt, whole), sizes)[ranks.rank],
+        run=lambda comm, sent, received: comm.reduce_scatter(received, sent, sizes=sizes if uneven else None),
     )
 
 
-def sum_of(tensors: list[Tensor]) -> Tensor:
-    """The element-wise sum."""
+def sum_tensors(tensors: list[Tensor]) -> Tensor:
+    """Return the element-wise sum."""
     return torch.stack(tensors).sum(0)
 
 
-def _blocks(world: Participants, size_bytes: int, uneven: bool) -> tuple[list[int], int]:
-    """Rows of each rank's block, and columns, of a tensor of about ``size_bytes``."""
-    sizes = [rank + 1 if uneven else 1 for rank in range(world.size)]
+def _split_rows(ranks: Participants, size_bytes: int, uneven: bool) -> tuple[list[int], int]:
+    """Return the rows of each rank's block, and the columns, of a tensor of about ``size_bytes``."""
+    sizes = [rank + 1 if uneven else 1 for rank in range(ranks.world_size)]
     return sizes, max(1, size_bytes // _ITEMSIZE // sum(sizes))
 
 
 EXCHANGES: Mapping[str, Callable[[Participants, int], Exchange]] = {
-    "all_reduce": _all_reduce,
-    OUTPLACE_ALL_REDUCE: _outplace_all_reduce,
+    "all_reduce": partial(_all_reduce, in_place=True),
+    OUTPLACE_ALL_REDUCE: partial(_all_reduce, in_place=False),
     "all_gather": partial(_all_gather, uneven=False),
     "all_gatherv": partial(_all_gather, uneven=True),
     "reduce_scatter": partial(_reduce_scatter, uneven=False),

@@ -1,4 +1,4 @@
-"""The probes of order proper: producer, consumer, allocator. Each leaves one thing to chance and no other."""
+"""The probes of order itself: producer, consumer, allocator. In each, exactly one thing is left unordered."""
 
 from __future__ import annotations
 
@@ -6,80 +6,81 @@ import torch
 from torch import Tensor
 
 from nccl_bench.verify.exchanges import POISON, Exchange
-from nccl_bench.verify.rig import Race, Rig, Trial, first_of
+from nccl_bench.verify.rig import Race, Rig, Trial, first_error
 
-# The allocator hands out what it likes of its free blocks; several of a size come to the one just freed.
+# The allocator may hand out any of its free blocks; several of one size include the block just freed.
 ALLOCATIONS = 8
 
 
 def producer(rig: Rig) -> None:
-    """Is the collective ordered behind the write of its input? Everything after it is waited for."""
-    rig.each(_produce, rig.exchanges(), both_modes=True)
+    """Check that the collective waits for the write of its input. The host waits for all that follows."""
+    rig.try_each(_produce, rig.exchanges(), both_modes=True)
 
 
 def _produce(trial: Trial) -> str | None:
-    at_leisure = _at_leisure(trial)
+    error_without_race = _call_without_race(trial)
     exchange = trial.start(salt=1)
-    written = exchange.fresh(2)
+    written = exchange.make_input(2)
     trial.streams.synchronize()
     trial.rig.control.barrier()
-    trial.slow_kernel()
-    trial.streams.submit(exchange.x.copy_, written)
+    trial.run_slow_kernel()
+    trial.streams.submit(exchange.input.copy_, written)
     trial.call()
     trial.streams.synchronize()
-    wrong = exchange.wrong(exchange.y, salt=2)
-    return at_leisure or _raced("the collective did not wait for the write of its input", wrong)
+    error = exchange.find_error(exchange.output, salt=2)
+    return error_without_race or _race("the collective did not wait for the write of its input", error)
 
 
 def consumer(rig: Rig) -> None:
-    """Is what follows ordered behind the collective? Its input was there long before."""
-    rig.each(_consume, rig.exchanges(), both_modes=True)
+    """Check that a copy of the output waits for the collective. The input was written long before."""
+    rig.try_each(_consume, rig.exchanges(), both_modes=True)
 
 
 def _consume(trial: Trial) -> str | None:
-    at_leisure = _at_leisure(trial)
-    copy = torch.empty_like(trial.exchange.y)
+    error_without_race = _call_without_race(trial)
+    copy = torch.empty_like(trial.exchange.output)
     exchange = trial.start(salt=1)
-    trial.be_late()
+    trial.delay_if_late()
     trial.call()
-    trial.streams.submit(copy.copy_, exchange.y)
+    trial.streams.submit(copy.copy_, exchange.output)
     trial.streams.synchronize()
-    return at_leisure or _raced("a copy of the output did not wait for the collective", exchange.wrong(copy, salt=1))
+    error = exchange.find_error(copy, salt=1)
+    return error_without_race or _race("a copy of the output did not wait for the collective", error)
 
 
 def allocator(rig: Rig) -> None:
-    """May the input be freed right after the call? Who gets its memory next writes to it behind the collective."""
-    # In place, what is freed is the output too.
-    rig.each(_reuse, [exchange for exchange in rig.exchanges() if exchange.x is not exchange.y])
+    """Check that the input may be freed right after the call, though its memory is then written to by others."""
+    # In place, the freed tensor would be the output too.
+    rig.try_each(_reuse, [exchange for exchange in rig.exchanges() if exchange.input is not exchange.output])
 
 
 def _reuse(trial: Trial) -> str | None:
-    seen = []
+    errors = []
     for salt in range(3):
         exchange = trial.start(salt)
-        trial.be_late()
-        _call_with_passing_input(trial, exchange, exchange.fresh(salt))
-        overwritten = [torch.full_like(exchange.x, POISON) for _ in range(ALLOCATIONS)]
+        trial.delay_if_late()
+        _call_on_temporary(trial, exchange, exchange.make_input(salt))
+        overwritten = [torch.full_like(exchange.input, POISON) for _ in range(ALLOCATIONS)]
         trial.streams.synchronize()
-        seen.append(exchange.wrong(exchange.y, salt))
+        errors.append(exchange.find_error(exchange.output, salt))
         del overwritten
-    return _raced("the input's memory was taken again before the collective had read it", first_of(seen))
+    return _race("the input's memory was taken again before the collective had read it", first_error(errors))
 
 
-def _call_with_passing_input(trial: Trial, exchange: Exchange, passing: Tensor) -> None:
-    """The call on an input that nobody refers to once this returns, complete before the call."""
+def _call_on_temporary(trial: Trial, exchange: Exchange, temporary: Tensor) -> None:
+    """Call the collective on an input that is written before, and that is freed when this returns."""
     trial.streams.synchronize()
     communicator = trial.rig.arm.communicator
-    trial.rig.arm.order(lambda: exchange.run(communicator, passing, exchange.y))()
+    trial.rig.arm.order(lambda: exchange.run(communicator, temporary, exchange.output))()
 
 
-def _at_leisure(trial: Trial) -> str | None:
-    """The collective with nothing to be in time for, which also loads what is loaded at a first call."""
+def _call_without_race(trial: Trial) -> str | None:
+    """Return the error of a call that nothing races with. It also loads what a first call loads."""
     exchange = trial.start(salt=0)
-    trial.call_elsewhere()
-    wrong = exchange.wrong(exchange.y, salt=0)
-    return f"the collective is wrong, whatever its order: {wrong}" if wrong else None
+    trial.call_on_other_stream()
+    error = exchange.find_error(exchange.output, salt=0)
+    return f"the collective is wrong, whatever its order: {error}" if error else None
 
 
-def _raced(what: str, wrong: str | None) -> Race | None:
-    return None if wrong is None else Race(f"{what}: {wrong}")
+def _race(what: str, error: str | None) -> Race | None:
+    return None if error is None else Race(f"{what}: {error}")

@@ -1,4 +1,4 @@
-"""The catalog's probes by name."""
+"""The function of every probe in the catalog."""
 
 from __future__ import annotations
 
@@ -11,7 +11,8 @@ from nccl_bench.verify.overlap import overlap
 from nccl_bench.verify.rig import Rig
 from nccl_bench.verify.state import state
 
-RUN: Mapping[str, Callable[[Rig], None]] = {
+# A probe tries its exchanges through the rig, which records every trial. Every rank must do the same trials.
+PROBE_FUNCTIONS: Mapping[str, Callable[[Rig], None]] = {
     "producer": producer,
     "consumer": consumer,
     "allocator": allocator,

@@ -1,4 +1,4 @@
-"""What a probe works with: an arm, the streams to call it on, exchanges to try, and a note of every trial."""
+"""The tools of a probe: the arm, the streams to call it on, the exchanges to try, and a record of every trial."""
 
 from __future__ import annotations
 
@@ -17,6 +17,7 @@ from nccl_bench.catalog.devices import DeviceSpec
 from nccl_bench.catalog.probes import Place
 from nccl_bench.catalog.routes import ROUTES, Routes
 from nccl_bench.catalog.support import unsupported
+from nccl_bench.catalog.timings import Timing
 from nccl_bench.plan.verification import ArmProbe
 from nccl_bench.ranks.control import Control
 from nccl_bench.streams.base import Streams
@@ -26,21 +27,18 @@ from nccl_bench.verify.findings import Finding
 
 
 class Race(str):
-    """What was wrong with a result that the same call, given all the time it wants, gets right."""
+    """An error that only a race explains: the same call with enough time gives the right result."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Trial:
-    """One exchange at one place.
-
-    ``late`` says that this rank comes late, so that the others have to wait for it; ``in_graph_mode`` that a
-    coordinator is called within its ``graph_capture()``, where it routes as in graphs, captured or not.
-    """
+    """One exchange at one place."""
 
     rig: Rig
     place: Place
     exchange: Exchange
-    late: bool
+    is_late: bool  # this rank comes late, so that the others must wait for it
+    # A coordinator is called inside its graph_capture(), where it routes as in graphs, whether captured or not.
     in_graph_mode: bool = False
 
     @property
@@ -49,7 +47,7 @@ class Trial:
         return self.rig.device.streams
 
     def start(self, salt: int) -> Exchange:
-        """The exchange with its input written and its output poisoned, the device idle on every rank."""
+        """Return the exchange with its input written, its output poisoned, and the device idle on every rank."""
         self.streams.synchronize()
         self.exchange.reset(salt)
         self.streams.synchronize()
@@ -57,67 +55,64 @@ class Trial:
         return self.exchange
 
     def call(self) -> None:
-        """The arm's own way of doing the exchange, for the stream that is current."""
+        """Do the exchange as the arm does it, ordered with the current stream."""
         communicator: Any = self.rig.arm.communicator
         with communicator.graph_capture() if self.in_graph_mode else nullcontext():
             self.rig.arm.order(self.exchange.operation(communicator))()
 
-    def call_elsewhere(self) -> None:
-        """The same on another stream, and to its end: what it leaves behind is of no use to the next call."""
+    def call_on_other_stream(self) -> None:
+        """Do the exchange on another stream and wait for it, so that it cannot order the next call by accident."""
         _, _, other = self.rig.side_streams
         with self.streams.stream(other):
             self.call()
         self.streams.synchronize()
 
-    def be_late(self) -> None:
-        """Hold the host back on the late rank: nobody's collective can end before it has begun there."""
-        if self.late:
+    def delay_if_late(self) -> None:
+        """Delay the host on the late rank. No rank's collective can end before it has begun on that rank."""
+        if self.is_late:
             time.sleep(self.rig.delay_s)
 
-    def slow_kernel(self) -> None:
-        """Keep the current stream busy. A stream that runs inline is never behind its caller, so it needs none."""
-        if not (self.rig.inline_default and self.place is Place.DEFAULT):
+    def run_slow_kernel(self) -> None:
+        """Keep the current stream busy, unless it runs inline: such a stream is never behind its caller."""
+        if not (self.rig.default_is_inline and self.place is Place.DEFAULT):
             self.streams.hold(self.rig.delay_s)
 
 
-def first_of(seen: Iterable[str | None]) -> str | None:
-    """The first of what was seen to be wrong in a trial, all of which every rank has to go through.
+def first_error(errors: Iterable[str | None]) -> str | None:
+    """Return the first error of a trial, or ``None``.
 
-    A rank that left at the first sight of it would leave behind those that see nothing.
+    A trial goes on after an error and reports at its end: other ranks may have none, and would wait for this rank.
     """
-    return next(filter(None, seen), None)
+    return next(filter(None, errors), None)
 
 
 @dataclass(kw_only=True)
 class Rig:
-    """One cell's probe on one rank.
+    """The tools of one probe of one arm on one rank."""
 
-    ``shared_arm`` gives the arm that other probes use too, ``new_arm`` one that the probe has to close; making either
-    is collective. ``at`` is told which trial is about to begin.
-    """
-
-    cell: ArmProbe
+    arm_probe: ArmProbe
     device: Device
     device_spec: DeviceSpec
     control: Control
-    shared_arm: Callable[[], Arm]
-    new_arm: Callable[[], Arm]
-    at: Callable[[str], None]
-    routes: Routes = field(default_factory=lambda: ROUTES)
+    get_shared_arm: Callable[[], Arm]  # returns the arm that all probes share; making it is collective
+    make_arm: Callable[[], Arm]  # makes an arm that the probe must close; collective
+    announce_trial: Callable[[str], None]  # gets the label of the trial that begins
+    routes: Routes = field(default_factory=lambda: ROUTES)  # the coordinator's routing table
+    # The place and the error of every trial so far; no place if the trial is about none, no error if it passed.
     outcomes: list[tuple[Place | None, str | None]] = field(default_factory=list)
-    # Why the probe asks this arm nothing, where only the arm itself tells.
-    inapplicable: str | None = None
+    # Why the probe does not apply to this arm, if only the arm itself shows it.
+    reason_not_applicable: str | None = None
 
     @cached_property
     def arm(self) -> Arm:
-        """The arm, made when it is first asked for."""
-        return self.shared_arm()
+        """The shared arm, made on first use."""
+        return self.get_shared_arm()
 
     @cached_property
     def side_streams(self) -> tuple[Any, Any, Any]:
-        """Three streams of the caller's, none of them the arm's: outer, inner, and one more."""
+        """Three streams of the caller, none of them the arm's: outer, inner, and a third."""
         streams = self.device.streams
-        # torch hands out its 32 streams in turn; the arm's own would order by accident what nothing may order.
+        # torch hands out its 32 streams in turn. The arm's own stream would order by accident what must stay unordered.
         avoided = {streams.handle(stream) for stream in self.arm.private_streams()}
         chosen: dict[int, Any] = {}
         while len(chosen) < 3:
@@ -129,22 +124,22 @@ class Rig:
 
     @property
     def delay_s(self) -> float:
-        """How long slow kernels are slow and late ranks late: long against anything that may hide a race."""
+        """The length of a slow kernel and of a late rank's delay: long enough that no race stays hidden."""
         return self.device_spec.probe_delay_s
 
     @property
-    def inline_default(self) -> bool:
-        """Whether the default stream runs inline."""
-        return self.device_spec.inline_default_stream
+    def default_is_inline(self) -> bool:
+        """Whether work on the default stream is done within the call."""
+        return Timing.GATED in self.device_spec.missing_on_default_stream
 
     @property
     def has_graphs(self) -> bool:
         """Whether the device has CUDA graphs."""
-        return self.device_spec.has_graphs
+        return Timing.GRAPH not in self.device_spec.missing_timings
 
     @contextmanager
-    def placed(self, place: Place) -> Iterator[None]:
-        """Make ``place``'s stream current."""
+    def at_place(self, place: Place) -> Iterator[None]:
+        """Make the stream of ``place`` current."""
         streams = self.device.streams
         outer, inner, _ = self.side_streams
         if place is Place.DEFAULT:
@@ -159,61 +154,68 @@ class Rig:
             yield
 
     def exchanges(self, sizes: Sequence[int] | None = None, names: Sequence[str] = tuple(EXCHANGES)) -> list[Exchange]:
-        """Those of ``names`` that the arm has, at each of ``sizes`` bytes; by default the device's small and large."""
-        spec = ARMS.get(self.cell.arm)
+        """Return those exchanges of ``names`` that the arm has, each at ``sizes`` bytes.
+
+        By default, ``sizes`` are the small and the large size of the device.
+        """
+        spec = ARMS.get(self.arm_probe.arm)
         if spec is None:
             spec = self.arm.spec
             names = [name for name in names if self.arm.communicator.has_exchange(name)]
         out_of_place = unsupported(spec, self.device_spec, "all_reduce", "float32", RedOp.SUM, Placement.OUT_OF_PLACE)
-        world = Participants(rank=self.control.rank, size=self.control.world_size, device=self.device.streams.device)
+        ranks = Participants(
+            rank=self.control.rank, world_size=self.control.world_size, device=self.device.streams.device
+        )
         return [
-            EXCHANGES[name](world, size)
+            EXCHANGES[name](ranks, size)
             for name, size in product(names, self.device_spec.probe_sizes if sizes is None else sizes)
             if not (name == OUTPLACE_ALL_REDUCE and out_of_place)
         ]
 
-    def each(
-        self, trial: Callable[[Trial], str | None], exchanges: Sequence[Exchange], *, both_modes: bool = False
+    def try_each(
+        self, run_trial: Callable[[Trial], str | None], exchanges: Sequence[Exchange], *, both_modes: bool = False
     ) -> None:
-        """Do ``trial`` for every exchange at every place; it returns what was wrong. ``both_modes``: a coordinator's
-        in graph mode too."""
+        """Run a trial for every exchange at every place, and record the error that it returns.
+
+        With ``both_modes``, a coordinator is tried in graph mode too.
+        """
         if not exchanges:
             return
         sizes = len(self.device_spec.probe_sizes)
-        # Where there are more ranks than turns, several share one; the others still wait for them.
+        # With more ranks than turns, several ranks share a turn, and the others still wait for them.
         turns = min(self.control.world_size, len(exchanges) // sizes)
         modes = (False, True) if both_modes and self.arm.communicator.routed else (False,)
-        for (where, place), mode, (number, exchange) in product(enumerate(Place), modes, enumerate(exchanges)):
-            # Whatever the world size, each rank has its turn at every size and every place.
-            turn = where + sum(divmod(number, sizes))
-            late = turn % turns == self.control.rank % turns
+        for (offset, place), mode, (number, exchange) in product(enumerate(Place), modes, enumerate(exchanges)):
+            # For any world size, each rank has its turn at every size and every place.
+            turn = offset + sum(divmod(number, sizes))
+            is_late = turn % turns == self.control.rank % turns
             label = f"{place}, {exchange.name}{', within graph_capture()' if mode else ''}"
-            self.at(label)
-            with self.placed(place):
-                wrong = trial(Trial(rig=self, place=place, exchange=exchange, late=late, in_graph_mode=mode))
-                self.note(label, wrong, place)
+            self.announce_trial(label)
+            with self.at_place(place):
+                trial = Trial(rig=self, place=place, exchange=exchange, is_late=is_late, in_graph_mode=mode)
+                self.record(label, run_trial(trial), place)
 
-    def note(self, label: str, wrong: str | None, place: Place | None = None) -> None:
-        """Note the outcome of a trial on this rank."""
-        told = None if wrong is None else type(wrong)(f"{label}, rank {self.control.rank}: {wrong}")
-        self.outcomes.append((place, told))
+    def record(self, label: str, error: str | None, place: Place | None = None) -> None:
+        """Record the outcome of a trial on this rank."""
+        described = None if error is None else type(error)(f"{label}, rank {self.control.rank}: {error}")
+        self.outcomes.append((place, described))
 
-    def finding(self) -> Finding:
-        """What all ranks found together. Collective."""
-        failures = [failure for _, failure in self.outcomes]
-        count = len(failures)
-        marks = [failure is not None for failure in failures] + [isinstance(failure, Race) for failure in failures]
+    def make_finding(self) -> Finding:
+        """Return the finding of all ranks together. Collective."""
+        errors = [error for _, error in self.outcomes]
+        count = len(errors)
+        marks = [error is not None for error in errors] + [isinstance(error, Race) for error in errors]
         ranks = self.control.sum([int(mark) for mark in marks])
         failed, raced = ranks[:count], ranks[count:]
         first = next((index for index, number in enumerate(failed) if number), None)
-        told = None if first is None else self.control.first_message(failures[first])
+        message = None if first is None else self.control.first_message(errors[first])
         loud = {place for (place, _), number in zip(self.outcomes, raced, strict=True) if number}
         return Finding(
-            arm=self.cell.arm,
-            probe=self.cell.probe,
+            arm=self.arm_probe.arm,
+            probe=self.arm_probe.probe,
             trials=count,
             failed=sum(1 for number in failed if number),
             raced=sum(1 for number in raced if number),
             quiet=tuple(place for place in Place if place not in loud),
-            detail=self.inapplicable if told is None else str(told[1]),
+            detail=self.reason_not_applicable if message is None else str(message[1]),
         )

@@ -9,52 +9,51 @@ import torch
 
 from nccl_bench.catalog.routes import Backend, Mode
 from nccl_bench.errors import DisabledError
-from nccl_bench.verify.rig import Rig, Trial, first_of
+from nccl_bench.verify.rig import Rig, Trial, first_error
 
 
 class _PlantedError(Exception):
-    """What the probe raises inside a ``with`` block, to see what is left behind."""
+    """An error raised inside a ``with`` block, to see which state the block leaves."""
 
 
 def state(rig: Rig) -> None:
-    """Is a communicator on exactly where it was switched on, and does it leave alone what it refuses?"""
-    rig.each(_switch, rig.exchanges())
+    """Check that a communicator is on exactly where it was switched on, and that a refused call changes nothing."""
+    rig.try_each(_switch, rig.exchanges())
 
 
 def _switch(trial: Trial) -> str | None:
-    arm = trial.rig.arm.communicator
-    switch = arm.switch
-    at_rest = _is_on(trial, switch)
-    seen: list[tuple[str, bool, bool]] = []
+    communicator = trial.rig.arm.communicator
+    switch = communicator.switch
+    initially_on = _is_on(trial, switch)
+    errors: list[str | None] = []
 
-    def see(where: str, expected: bool) -> None:
-        seen.append((where, expected, _is_on(trial, switch)))
+    def expect(is_on: bool, where: str) -> None:
+        if _is_on(trial, switch) is not is_on:
+            errors.append(f"{where} the communicator is {'off' if is_on else 'on'}")
 
     with switch.change_state(True):
-        see("inside change_state(True)", True)
+        expect(True, "inside change_state(True)")
         with switch.change_state(False):
-            see("inside change_state(False)", False)
+            expect(False, "inside change_state(False)")
             with switch.change_state(True):
-                see("inside change_state(True) within change_state(False)", True)
-            see("after change_state(True) within change_state(False)", False)
+                expect(True, "inside change_state(True) within change_state(False)")
+            expect(False, "after change_state(True) within change_state(False)")
             with switch.change_state(None):
-                see("inside change_state(None)", True)
-            see("after change_state(None) within change_state(False)", False)
+                expect(True, "inside change_state(None)")
+            expect(False, "after change_state(None) within change_state(False)")
             with suppress(_PlantedError), switch.change_state(True):
                 raise _PlantedError
-            see("after an exception in change_state(True) within change_state(False)", False)
+            expect(False, "after an exception in change_state(True) within change_state(False)")
         with suppress(_PlantedError), switch.change_state(False):
             raise _PlantedError
-        see("after an exception in change_state(False)", True)
-    see("after all of it", at_rest)
-    switched = [
-        f"{where} the communicator is {'on' if got else 'off'}" for where, expected, got in seen if got is not expected
-    ]
-    return first_of([*switched, _refusal(trial, switch), _private_stream(trial, switch), _graph_capture(trial, arm)])
+        expect(True, "after an exception in change_state(False)")
+    expect(initially_on, "after all of it")
+    errors += [_call_disabled(trial, switch), _swap_private_stream(trial, switch), _capture_graph(trial, communicator)]
+    return first_error(errors)
 
 
 def _is_on(trial: Trial, switch: Any) -> bool:
-    """Whether the next call would be done, found out by doing one."""
+    """Return whether the communicator accepts a call, by making one."""
     trial.start(salt=0)
     try:
         trial.exchange.operation(switch)()
@@ -64,20 +63,20 @@ def _is_on(trial: Trial, switch: Any) -> bool:
     return True
 
 
-def _refusal(trial: Trial, switch: Any) -> str | None:
+def _call_disabled(trial: Trial, switch: Any) -> str | None:
     exchange = trial.start(salt=1)
-    before = exchange.y.clone()
+    before = exchange.output.clone()
     trial.streams.synchronize()
     with switch.change_state(False), suppress(DisabledError):
         exchange.operation(switch)()
     trial.streams.synchronize()
-    if not torch.equal(exchange.y.view(torch.uint8), before.view(torch.uint8)):
+    if not torch.equal(exchange.output.view(torch.uint8), before.view(torch.uint8)):
         return "a disabled call changed its output"
     return None
 
 
-def _private_stream(trial: Trial, switch: Any) -> str | None:
-    """The generation before the refactor swaps its stream too."""
+def _swap_private_stream(trial: Trial, switch: Any) -> str | None:
+    """Check that ``change_state`` swaps the stream of a communicator that has a private one, and swaps it back."""
     private = switch.stream
     if private is None:
         return None
@@ -85,50 +84,47 @@ def _private_stream(trial: Trial, switch: Any) -> str | None:
     with suppress(_PlantedError), switch.change_state(True, other):
         swapped = switch.stream is other
         raise _PlantedError
-    return first_of(
-        [
-            None if swapped else "inside change_state(True, stream) the communicator has another stream than that one",
-            None
-            if switch.stream is private
-            else "after an exception in change_state(True, stream) the communicator keeps that stream",
-        ]
-    )
+    if not swapped:
+        return "inside change_state(True, stream) the communicator does not have that stream"
+    if switch.stream is not private:
+        return "after an exception in change_state(True, stream) the communicator keeps that stream"
+    return None
 
 
-def _graph_capture(trial: Trial, arm: Any) -> str | None:
-    """A coordinator's ``graph_capture`` switches its communicator, its routes and the current stream."""
-    if not arm.routed:
+def _capture_graph(trial: Trial, coordinator: Any) -> str | None:
+    """Check that ``graph_capture`` switches a coordinator's communicator, its routes and the current stream."""
+    if not coordinator.routed:
         return None
-    switch, caller = arm.switch, _current(trial)
-    at_rest = _is_on(trial, switch)
-    seen = [_routed(trial, arm, Mode.EAGER)]
+    switch, caller = coordinator.switch, _current_handle(trial)
+    initially_on = _is_on(trial, switch)
+    errors = [_check_route(trial, coordinator, Mode.EAGER)]
     for raises in (False, True):
-        with suppress(_PlantedError), arm.graph_capture() as stream:
-            own, on = _current(trial) == trial.streams.handle(stream), _is_on(trial, switch)
-            seen += [
-                None if own else "inside graph_capture() another stream than its own is current",
-                None if on else "inside graph_capture() the communicator is off",
-                _routed(trial, arm, Mode.GRAPH),
+        with suppress(_PlantedError), coordinator.graph_capture() as stream:
+            on_capture_stream = _current_handle(trial) == trial.streams.handle(stream)
+            errors += [
+                None if on_capture_stream else "inside graph_capture() its stream is not the current one",
+                None if _is_on(trial, switch) else "inside graph_capture() the communicator is off",
+                _check_route(trial, coordinator, Mode.GRAPH),
             ]
             if raises:
                 raise _PlantedError
         after = "after an exception in graph_capture()" if raises else "after graph_capture()"
-        here, same = _current(trial) == caller, _is_on(trial, switch) is at_rest
-        seen += [
-            None if here else f"{after} another stream is current than before",
-            None if same else f"{after} the communicator is {'off' if at_rest else 'on'}",
-            _routed(trial, arm, Mode.EAGER),
+        on_callers_stream, same = _current_handle(trial) == caller, _is_on(trial, switch) is initially_on
+        errors += [
+            None if on_callers_stream else f"{after} another stream is current than before",
+            None if same else f"{after} the communicator is {'off' if initially_on else 'on'}",
+            _check_route(trial, coordinator, Mode.EAGER),
         ]
-    return first_of(seen)
+    return first_error(errors)
 
 
-def _routed(trial: Trial, arm: Any, mode: Mode) -> str | None:
-    """Whether the exchange goes where the table says: without its communicator only torch.distributed can carry it."""
+def _check_route(trial: Trial, coordinator: Any, mode: Mode) -> str | None:
+    """Check that the exchange goes to the backend in the table: with the communicator off, only torch can carry it."""
     route = trial.rig.routes[trial.exchange.operation_name][mode]
     trial.start(salt=2)
-    with arm.change_state(False):
+    with coordinator.change_state(False):
         try:
-            trial.exchange.operation(arm)()
+            trial.exchange.operation(coordinator)()
             carried = Backend.TORCH
         except DisabledError:
             carried = Backend.COMMUNICATOR
@@ -137,5 +133,5 @@ def _routed(trial: Trial, arm: Any, mode: Mode) -> str | None:
     return None if carried is route else f"{where} it is carried by {carried}, and the table says {route}"
 
 
-def _current(trial: Trial) -> int:
+def _current_handle(trial: Trial) -> int:
     return trial.streams.current_handle(trial.streams.index)

@@ -1,4 +1,4 @@
-"""One rank of a proof, started by torchrun as ``python -m nccl_bench.verify.worker SPEC_FILE``."""
+"""One rank of a verification. torchrun starts it as ``python -m nccl_bench.verify.worker SPEC_FILE``."""
 
 from __future__ import annotations
 
@@ -19,37 +19,55 @@ from nccl_bench.plan.verification import ArmProbe
 from nccl_bench.ranks.control import Control
 from nccl_bench.ranks.process import NO_TIMEOUT, SETUP_INDEX, SETUP_TIMEOUT_S, default_group, run_rank
 from nccl_bench.ranks.progress import Progress
-from nccl_bench.transports.device import open_device
+from nccl_bench.transports.device import Device, open_device
 from nccl_bench.user_arms.building import as_user_arm_error
 from nccl_bench.verify.findings import Finding, append_finding, find_given_up_arms, read_findings
-from nccl_bench.verify.probes import RUN
+from nccl_bench.verify.probes import PROBE_FUNCTIONS
 from nccl_bench.verify.rig import Rig
 from nccl_bench.verify.spec import VerificationSpec
 
 
 class _Arms:
-    """The arm at work: one at a time, and the same one for probes that follow each other."""
+    """The arms of this rank: makes them within their deadline, and keeps one that successive probes share."""
 
-    def __init__(self, make: Callable[[str], Arm]) -> None:
-        self.make = make
-        self._arm: Arm | None = None
+    def __init__(self, spec: VerificationSpec, device: Device, progress: Progress) -> None:
+        self._config, self._findings = spec.config, Path(spec.findings)
+        self._device, self._progress = device, progress
+        self._shared: Arm | None = None
+        self._made_any = False
 
-    def get(self, name: str) -> Arm:
-        """The arm ``name``, which is none but the last one until that is closed; making it is collective."""
-        if self._arm is None:
-            self._arm = self.make(name)
-        assert self._arm.name == name
-        return self._arm
+    def make(self, name: str) -> Arm:
+        """Return a new arm. Collective."""
+        timeout_s, position = self._config.timeout_s, self._progress.position
+        update = partial(self._progress.update, case_index=position.case_index, arm=name, phase=position.phase)
+        # The first communicator of a process loads and connects much that later ones find ready.
+        update(deadline_s=timeout_s if self._made_any else max(timeout_s, SETUP_TIMEOUT_S))
+        arm = Arm(name, default_group(), self._device, self._config.routing, self._config.user_arms)
+        self._made_any = True
+        update(deadline_s=timeout_s)
+        return arm
 
-    def close(self) -> None:
-        """Close the arm at work, if there is one."""
-        arm, self._arm = self._arm, None
+    def get_shared(self, arm_probe: ArmProbe) -> Arm:
+        """Return the shared arm, made on first use. Collective. Close it before the first probe of another arm."""
+        if self._shared is None:
+            try:
+                self._shared = self.make(arm_probe.arm)
+            except UserArmError as error:
+                # Any rank may record this: all of them are on this node.
+                append_finding(self._findings, Finding.of_break(arm_probe, str(error), unmade=True))
+                raise
+        assert self._shared.name == arm_probe.arm
+        return self._shared
+
+    def close_shared(self) -> None:
+        """Close the shared arm if there is one."""
+        arm, self._shared = self._shared, None
         if arm is not None:
             arm.close()
 
 
-def prove(spec: VerificationSpec, progress: Progress) -> None:
-    """Do this rank's part of ``spec``'s cells."""
+def run_probes(spec: VerificationSpec, progress: Progress) -> None:
+    """Do this rank's part of the probes in ``spec``."""
     config = spec.config
     setup = partial(progress.update, case_index=SETUP_INDEX, arm="", deadline_s=SETUP_TIMEOUT_S)
     os.environ.update(spec.variables)
@@ -61,82 +79,54 @@ def prove(spec: VerificationSpec, progress: Progress) -> None:
     device = open_device(config.device, local_rank, config.nccl_library, config.transport, sharing=True)
     findings = Path(spec.findings)
     given_up = find_given_up_arms(read_findings(findings))
-    made = False
-
-    def make(name: str) -> Arm:
-        nonlocal made
-        # The first communicator of a process loads and connects much that later ones find ready.
-        position = progress.position
-        progress.update(
-            case_index=position.case_index,
-            arm=name,
-            phase=position.phase,
-            deadline_s=config.timeout_s if made else max(config.timeout_s, SETUP_TIMEOUT_S),
-        )
-        arm = Arm(name, default_group(), device, config.routing, config.user_arms)
-        made = True
-        progress.update(case_index=position.case_index, arm=name, phase=position.phase, deadline_s=config.timeout_s)
-        return arm
-
-    arms = _Arms(make)
-
-    def shared_arm(cell: ArmProbe) -> Arm:
-        try:
-            return arms.get(cell.arm)
-        except UserArmError as error:
-            # By whichever rank it is that cannot: all of them are on this node.
-            unmade = Finding(
-                arm=cell.arm, probe=cell.probe, trials=1, failed=1, detail=str(error), broken=True, unmade=True
-            )
-            append_finding(findings, unmade)
-            raise
+    arms = _Arms(spec, device, progress)
 
     for index in range(spec.first, len(spec.arm_probes)):
-        cell = spec.arm_probes[index]
-
-        def at(trial: str, index: int = index, cell: ArmProbe = cell, deadline_s: float | None = None) -> None:
-            where = " ".join(filter(None, (cell.probe, trial)))
-            progress.update(case_index=index, arm=cell.arm, phase=where, deadline_s=deadline_s)
-
-        at("", deadline_s=config.timeout_s)
-        if cell.arm in given_up:
-            finding = replace(given_up[cell.arm], probe=cell.probe)
+        arm_probe = spec.arm_probes[index]
+        update = partial(progress.update, case_index=index, arm=arm_probe.arm)
+        update(phase=arm_probe.probe, deadline_s=config.timeout_s)
+        if arm_probe.arm in given_up:
+            finding = replace(given_up[arm_probe.arm], probe=arm_probe.probe)
         else:
             rig = Rig(
-                cell=cell,
+                arm_probe=arm_probe,
                 device=device,
                 device_spec=config.device_spec,
                 control=control,
-                shared_arm=partial(shared_arm, cell),
-                new_arm=partial(arms.make, cell.arm),
-                at=at,
+                get_shared_arm=partial(arms.get_shared, arm_probe),
+                make_arm=partial(arms.make, arm_probe.arm),
+                announce_trial=partial(_announce_trial, update, arm_probe.probe),
                 routes=config.routing,
             )
             try:
-                RUN[cell.probe](rig)
-                finding = rig.finding()
+                PROBE_FUNCTIONS[arm_probe.probe](rig)
+                finding = rig.make_finding()
             except (Exception, SystemExit) as error:
-                user_arm = of_arm(config.user_arms, cell.arm)
+                user_arm = of_arm(config.user_arms, arm_probe.arm)
                 raise error if user_arm is None else as_user_arm_error(user_arm, error) from error
         if control.rank == 0:
             append_finding(findings, finding)
-        if finding.failed and PROBES[cell.probe].alone and cell.arm not in given_up:
-            # It may have left the process unusable, destructors included; the launcher goes on with fresh ones.
+        if finding.failed and PROBES[arm_probe.probe].alone and arm_probe.arm not in given_up:
+            # The process may be unusable, destructors included. The launcher goes on with new ones.
             sys.stderr.flush()
             os._exit(ExitCode.OK)
-        # Here, where an end that does not end well is this arm's.
-        if index + 1 == len(spec.arm_probes) or spec.arm_probes[index + 1].arm != cell.arm:
-            arms.close()
+        # While the position still names this arm, so that a crash on close is put down to it.
+        if index + 1 == len(spec.arm_probes) or spec.arm_probes[index + 1].arm != arm_probe.arm:
+            arms.close_shared()
 
     dist.destroy_process_group()
     progress.finish()
 
 
+def _announce_trial(update: Callable[..., None], probe: str, trial: str) -> None:
+    update(phase=f"{probe} {trial}", deadline_s=None)
+
+
 def main(spec_file: str) -> None:
-    """The process that torchrun starts."""
+    """Run the process that torchrun starts."""
     spec = VerificationSpec.read(Path(spec_file))
     assert spec.scratch is not None
-    run_rank(Path(spec.scratch), partial(prove, spec))
+    run_rank(Path(spec.scratch), partial(run_probes, spec))
 
 
 if __name__ == "__main__":

@@ -51,7 +51,7 @@ EXPECTED: Mapping[str, Mapping[str, str | None]] = {
     "hangs": {"async": rf"rank \d on \S+ hung in async default stream, all_gather 1K for {TIMEOUT_S:g} s$"},
     "drops-the-sizes": {
         "producer": r"default stream, all_gather with sizes 1K, rank 0: the collective is wrong, whatever its order: "
-        r"85 of 255 elements are wrong; element 170 is -1 and has to be 114$",
+        r"85 of 255 elements are wrong; element 170 is -1 and must be 114$",
     },
     "writes-when-disabled": {
         "state": r"default stream, all_gather 1K, rank 0: a disabled call changed its output$",

@@ -7,7 +7,7 @@ import pytest
 from nccl_bench.catalog.arms import ARMS, COORDINATORS, Order
 from nccl_bench.catalog.devices import DEVICES
 from nccl_bench.catalog.probes import DETECTOR, PROBES, Place, blind_places, not_applicable
-from nccl_bench.verify.probes import RUN
+from nccl_bench.verify.probes import PROBE_FUNCTIONS
 
 
 def applicable(arm: str, device: str) -> set[str]:
@@ -15,7 +15,7 @@ def applicable(arm: str, device: str) -> set[str]:
 
 
 def test_every_probe_is_there_to_be_run() -> None:
-    assert list(RUN) == list(PROBES)
+    assert list(PROBE_FUNCTIONS) == list(PROBES)
     assert all(probe.name == name and probe.summary for name, probe in PROBES.items())
 
 

@@ -20,7 +20,7 @@ from nccl_bench.verify.judgement import ProbeStatus, Verification, judge
 INSTALLED = [name for name, arm in ARMS.items() if arm.extra is None]
 Details = Mapping[tuple[str, str], str]
 CAUGHT: Details = {(DETECTOR, "producer"): "late", (DETECTOR, "consumer"): "late"}
-WRONG = "side stream, all_reduce 1K, rank 0: 3 of 256 elements are wrong; element 0 is 202 and has to be 433"
+WRONG = "side stream, all_reduce 1K, rank 0: 3 of 256 elements are wrong; element 0 is 202 and must be 433"
 KILLED = "rank 1 on node0 was killed by SIGABRT:\nterminate called\n  caf\u00e9 \x1b[31m " + "x" * 200
 
 
@@ -94,7 +94,7 @@ def test_a_proof_reads_as_it_should() -> None:
         "\n"
         "Failed\n"
         "- torch, producer: 36 of 48 trials; first: side stream, all_reduce 1K, rank 0: 3\n"
-        "  of 256 elements are wrong; element 0 is 202 and has to be 433\n"
+        "  of 256 elements are wrong; element 0 is 202 and must be 433\n"
         "\n"
         "Not applicable\n"
         "- async of torch: torch.distributed has no all-gather on a stream of the\n"

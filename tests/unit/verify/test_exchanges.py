@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from nccl_bench.catalog.routes import ROUTES
-from nccl_bench.verify.exchanges import EXCHANGES, POISON, Exchange, Participants, sum_of
+from nccl_bench.verify.exchanges import EXCHANGES, POISON, Exchange, Participants, sum_tensors
 
 SIZES = (1024, 6000)
 WORLDS = range(2, 6)
@@ -20,7 +20,7 @@ SALTS = 6
 def ranks(name: str, world_size: int, size_bytes: int) -> list[Exchange]:
     """The exchange as each rank has it."""
     return [
-        EXCHANGES[name](Participants(rank=rank, size=world_size, device=torch.device("cpu")), size_bytes)
+        EXCHANGES[name](Participants(rank=rank, world_size=world_size, device=torch.device("cpu")), size_bytes)
         for rank in range(world_size)
     ]
 
@@ -41,13 +41,13 @@ def plain(name: str, inputs: list[list[float]], lengths: list[int]) -> list[list
 def test_the_expected_result_is_that_of_a_plain_computation(name: str, world_size: int) -> None:
     for size_bytes, salt in itertools.product(SIZES, range(3)):
         found = ranks(name, world_size, size_bytes)
-        inputs = [exchange.fresh(salt).flatten().tolist() for exchange in found]
-        lengths = [exchange.y.numel() for exchange in found]
+        inputs = [exchange.make_input(salt).flatten().tolist() for exchange in found]
+        lengths = [exchange.output.numel() for exchange in found]
         results = plain(name, inputs, lengths)
         for exchange, result in zip(found, results, strict=True):
-            assert exchange.expected(salt).flatten().tolist() == result
-            assert exchange.expected(salt).shape == exchange.y.shape
-            assert exchange.fresh(salt).shape == exchange.x.shape
+            assert exchange.make_expected(salt).flatten().tolist() == result
+            assert exchange.make_expected(salt).shape == exchange.output.shape
+            assert exchange.make_input(salt).shape == exchange.input.shape
 
 
 @pytest.mark.parametrize("name", EXCHANGES)
@@ -55,32 +55,34 @@ def test_the_expected_result_is_that_of_a_plain_computation(name: str, world_siz
 def test_no_element_of_one_salt_is_that_of_another_or_the_poison(name: str, world_size: int) -> None:
     for exchange in ranks(name, world_size, SIZES[1]):
         for one, other in itertools.combinations(range(SALTS), 2):
-            assert not torch.any(exchange.fresh(one) == exchange.fresh(other))
-        assert torch.all(exchange.fresh(0) != POISON)
+            assert not torch.any(exchange.make_input(one) == exchange.make_input(other))
+        assert torch.all(exchange.make_input(0) != POISON)
         # A result may be what another salt's is where sums happen to agree, but that of no rank is all of it.
         for one, other in itertools.combinations(range(SALTS), 2):
-            agreeing = (exchange.expected(one) == exchange.expected(other)).double().mean()
+            agreeing = (exchange.make_expected(one) == exchange.make_expected(other)).double().mean()
             assert agreeing < 0.5, (one, other)
 
 
 @pytest.mark.parametrize("world_size", WORLDS)
 def test_no_two_ranks_send_the_same(world_size: int) -> None:
-    sent = [exchange.fresh(1) for exchange in ranks("all_reduce", world_size, 1024)]
+    sent = [exchange.make_input(1) for exchange in ranks("all_reduce", world_size, 1024)]
     assert not any(torch.any(one == other) for one, other in itertools.combinations(sent, 2))
 
 
 @pytest.mark.parametrize("name", EXCHANGES)
 def test_sizes_are_uneven_where_they_are_said_to_be_and_messages_about_as_large_as_asked_for(name: str) -> None:
     found = ranks(name, 4, 6000)
-    lengths = [min(exchange.x.numel(), exchange.y.numel()) for exchange in found]
+    lengths = [min(exchange.input.numel(), exchange.output.numel()) for exchange in found]
     assert (len(set(lengths)) > 1) == name.endswith("v")
     for exchange in found:
-        assert 0.9 < max(exchange.x.nbytes, exchange.y.nbytes) / 6000 <= 1
-    assert (found[0].x is found[0].y) == (name == "all_reduce")
+        assert 0.9 < max(exchange.input.nbytes, exchange.output.nbytes) / 6000 <= 1
+    assert (found[0].input is found[0].output) == (name == "all_reduce")
 
 
 def test_every_exchange_has_a_name_of_its_own_with_its_size() -> None:
-    names = [EXCHANGES[name](Participants(rank=0, size=2, device=torch.device("cpu")), 1024).name for name in EXCHANGES]
+    names = [
+        EXCHANGES[name](Participants(rank=0, world_size=2, device=torch.device("cpu")), 1024).name for name in EXCHANGES
+    ]
     assert len(set(names)) == len(EXCHANGES)
     assert all(name.endswith(" 1K") for name in names)
 
@@ -110,8 +112,8 @@ def test_an_operation_is_the_collective_on_the_exchange_s_tensors(name: str) -> 
     ((called, arguments, keywords),) = communicator.calls
     assert called == name.removesuffix("v")
     tensors = [argument for argument in arguments if isinstance(argument, Tensor)]
-    given = {"all_reduce": [exchange.x], "outplace_all_reduce": [exchange.x, exchange.y]}
-    expected = given.get(name, [exchange.y, exchange.x])
+    given = {"all_reduce": [exchange.input], "outplace_all_reduce": [exchange.input, exchange.output]}
+    expected = given.get(name, [exchange.output, exchange.input])
     assert [id(tensor) for tensor in tensors] == [id(tensor) for tensor in expected]
     sizes = [argument for argument in (*arguments, *keywords.values()) if isinstance(argument, list)]
     assert sizes == ([[1, 2, 3]] if name.endswith("v") else [])
@@ -121,19 +123,19 @@ def test_an_operation_is_the_collective_on_the_exchange_s_tensors(name: str) -> 
 def test_a_reset_leaves_the_input_and_a_poisoned_output(name: str) -> None:
     exchange = ranks(name, 2, 1024)[0]
     exchange.reset(3)
-    assert torch.equal(exchange.x, exchange.fresh(3))
-    assert exchange.y is exchange.x or torch.all(exchange.y == POISON)
+    assert torch.equal(exchange.input, exchange.make_input(3))
+    assert exchange.output is exchange.input or torch.all(exchange.output == POISON)
 
 
 def test_what_is_wrong_is_counted_and_its_first_element_told() -> None:
     exchange = ranks("all_gather", 2, 1024)[0]
-    result = exchange.expected(2)
-    assert exchange.wrong(result, 2) is None
+    result = exchange.make_expected(2)
+    assert exchange.find_error(result, 2) is None
     result.view(-1)[[7, 200]] = torch.tensor([POISON, 1000.0])
-    assert exchange.wrong(result, 2) == "2 of 256 elements are wrong; element 7 is -1 and has to be 209"
+    assert exchange.find_error(result, 2) == "2 of 256 elements are wrong; element 7 is -1 and must be 209"
     result.fill_(torch.nan)
-    assert (exchange.wrong(result, 2) or "").startswith("256 of 256 elements are wrong; element 0 is nan")
+    assert (exchange.find_error(result, 2) or "").startswith("256 of 256 elements are wrong; element 0 is nan")
 
 
 def test_a_sum_is_exact() -> None:
-    assert sum_of([torch.full((3,), 250.0)] * 2000).tolist() == [500_000.0] * 3
+    assert sum_tensors([torch.full((3,), 250.0)] * 2000).tolist() == [500_000.0] * 3

@@ -59,13 +59,13 @@ def probe(one_rank: dist.ProcessGroup, monkeypatch: pytest.MonkeyPatch) -> Itera
             return graphs[-1]
 
         rig = Rig(
-            cell=CELL,
+            arm_probe=CELL,
             device=device,
             device_spec=DEVICES["cpu"],
             control=Control(one_rank),
-            shared_arm=lambda: arm,
-            new_arm=lambda: arm,
-            at=lambda trial: None,
+            get_shared_arm=lambda: arm,
+            make_arm=lambda: arm,
+            announce_trial=lambda trial: None,
         )
         monkeypatch.setattr(arm, "capture", captured)
         exchanges = rig.exchanges(names=[OUTPLACE_ALL_REDUCE])

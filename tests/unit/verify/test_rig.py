@@ -21,7 +21,7 @@ from nccl_bench.streams.cpu_device import CpuStreams
 from nccl_bench.transports.device import Device
 from nccl_bench.transports.gloo import GlooTransport
 from nccl_bench.verify import overlap as overlap_module
-from nccl_bench.verify.rig import Race, Rig, Trial, first_of
+from nccl_bench.verify.rig import Race, Rig, Trial, first_error
 
 CELL = ArmProbe(arm="stream-free", probe="producer")
 
@@ -61,13 +61,13 @@ def make(device: Device, one_rank: dist.ProcessGroup) -> Iterator[Callable[[ArmP
             return made[-1]
 
         return Rig(
-            cell=cell,
+            arm_probe=cell,
             device=device,
             device_spec=DEVICES["cpu"],
             control=TwoRanks(rank=1),
-            shared_arm=new_arm,
-            new_arm=new_arm,
-            at=lambda trial: None,
+            get_shared_arm=new_arm,
+            make_arm=new_arm,
+            announce_trial=lambda trial: None,
         )
 
     yield make
@@ -85,7 +85,7 @@ def test_every_place_has_the_stream_that_it_says(rig: Rig) -> None:
     outer, inner, other = rig.side_streams
     current = {}
     for place in Place:
-        with rig.placed(place):
+        with rig.at_place(place):
             current[place] = streams.current_stream()
         assert streams.current_stream() is streams.default_stream()
     assert current == {
@@ -121,7 +121,7 @@ def test_a_side_stream_is_never_one_that_a_coordinator_keeps(
 
 @pytest.mark.parametrize("place", Place)
 def test_an_exception_leaves_no_stream_current(place: Place, rig: Rig) -> None:
-    with pytest.raises(ValueError, match="planted"), rig.placed(place):
+    with pytest.raises(ValueError, match="planted"), rig.at_place(place):
         raise ValueError("planted")
     assert rig.device.streams.current_stream() is rig.device.streams.default_stream()
 
@@ -129,14 +129,14 @@ def test_an_exception_leaves_no_stream_current(place: Place, rig: Rig) -> None:
 def test_every_exchange_is_tried_at_every_place_with_the_stream_of_that_place(rig: Rig) -> None:
     seen: list[tuple[Place, str, int]] = []
     announced: list[str] = []
-    rig.at = announced.append
+    rig.announce_trial = announced.append
     exchanges = rig.exchanges()
 
     def trial(it: Trial) -> str | None:
         seen.append((it.place, it.exchange.name, it.streams.current_handle(it.streams.index)))
         return None
 
-    rig.each(trial, exchanges)
+    rig.try_each(trial, exchanges)
     assert [(place, name) for place, name, _ in seen] == [(place, e.name) for place in Place for e in exchanges]
     assert announced == [f"{place}, {name}" for place, name, _ in seen]
     outer, inner, _ = rig.side_streams
@@ -160,16 +160,16 @@ def late_ranks(rig: Rig, world_size: int, body: Callable[[Callable[[Trial], None
         body(trials.append)
         late = late or [set() for _ in trials]
         for number, trial in enumerate(trials):
-            if trial.late:
+            if trial.is_late:
                 late[number].add(rank)
-                seen.add((trial.place, max(trial.exchange.x.nbytes, trial.exchange.y.nbytes) > small, rank))
+                seen.add((trial.place, max(trial.exchange.input.nbytes, trial.exchange.output.nbytes) > small, rank))
     assert seen == set(product(Place, (False, True), range(world_size)))
     return late
 
 
 @pytest.mark.parametrize("world_size", [2, 3, 4, 6, 8, 20])
 def test_every_rank_is_late_at_every_place_for_small_and_for_large_messages(rig: Rig, world_size: int) -> None:
-    late = late_ranks(rig, world_size, lambda note: rig.each(note, rig.exchanges()))
+    late = late_ranks(rig, world_size, lambda note: rig.try_each(note, rig.exchanges()))
     assert len(late) == len(Place) * len(rig.exchanges())
     # One at a time, unless there are more ranks than turns; and never so many that nobody has to wait.
     alone = -(-world_size // 6)
@@ -195,9 +195,9 @@ def test_coordinators_alone_are_tried_in_graph_mode_too(
     rig = make(ArmProbe(arm=arm, probe="producer"))
     seen: list[bool] = []
     announced: list[str] = []
-    rig.at = announced.append
+    rig.announce_trial = announced.append
     exchanges = rig.exchanges(names=["all_gather"])
-    rig.each(lambda trial: seen.append(trial.in_graph_mode), exchanges, both_modes=both_modes)
+    rig.try_each(lambda trial: seen.append(trial.in_graph_mode), exchanges, both_modes=both_modes)
     modes = [False, True] if both_modes and arm in COORDINATORS else [False]
     assert seen == [mode for _, mode, _ in product(Place, modes, exchanges)]
     assert [label.endswith(", within graph_capture()") for label in announced] == seen
@@ -217,17 +217,17 @@ def test_a_call_is_on_the_stream_of_its_place_or_within_the_capture(
 
     monkeypatch.setattr(coordinator, "all_gather", note)
     exchange = rig.exchanges([64], ["all_gather"])[0]
-    trial = Trial(rig=rig, place=Place.SIDE, exchange=exchange, late=False, in_graph_mode=in_graph_mode)
+    trial = Trial(rig=rig, place=Place.SIDE, exchange=exchange, is_late=False, in_graph_mode=in_graph_mode)
     with coordinator.graph_capture() as capturing:
         pass
-    with rig.placed(Place.SIDE):
+    with rig.at_place(Place.SIDE):
         trial.call()
         # On another one than the call that counts, and it is waited for.
         busy = trial.streams.new_event()
         with streams.stream(other):
             streams.hold(0.01)
             busy.record(other)
-        trial.call_elsewhere()
+        trial.call_on_other_stream()
         assert busy.query()
         assert streams.current_stream() is outer
     assert called == ([(True, capturing)] * 2 if in_graph_mode else [(False, outer), (False, other)])
@@ -237,7 +237,7 @@ def test_a_late_rank_is_late(rig: Rig, monkeypatch: pytest.MonkeyPatch) -> None:
     slept: list[float] = []
     monkeypatch.setattr(time, "sleep", slept.append)
     for is_late in (False, True):
-        Trial(rig=rig, place=Place.SIDE, exchange=rig.exchanges()[0], late=is_late).be_late()
+        Trial(rig=rig, place=Place.SIDE, exchange=rig.exchanges()[0], is_late=is_late).delay_if_late()
     assert slept == [DEVICES["cpu"].probe_delay_s]
 
 
@@ -246,13 +246,13 @@ def test_a_slow_kernel_holds_every_stream_but_one_that_runs_inline(rig: Rig, mon
     streams = rig.device.streams
     monkeypatch.setattr(streams, "hold", lambda seconds: held.append((streams.current_stream(), seconds)))
     for place in Place:
-        with rig.placed(place):
-            Trial(rig=rig, place=place, exchange=rig.exchanges()[0], late=False).slow_kernel()
+        with rig.at_place(place):
+            Trial(rig=rig, place=place, exchange=rig.exchanges()[0], is_late=False).run_slow_kernel()
     outer, inner, _ = rig.side_streams
     assert held == [(stream, DEVICES["cpu"].probe_delay_s) for stream in (outer, inner, outer)]
     rig.device_spec = replace(DEVICES["cuda"], probe_delay_s=1.0)
-    with rig.placed(Place.DEFAULT):
-        Trial(rig=rig, place=Place.DEFAULT, exchange=rig.exchanges()[0], late=False).slow_kernel()
+    with rig.at_place(Place.DEFAULT):
+        Trial(rig=rig, place=Place.DEFAULT, exchange=rig.exchanges()[0], is_late=False).run_slow_kernel()
     assert held[-1] == (streams.default_stream(), 1.0)
 
 
@@ -262,32 +262,32 @@ def test_an_arm_without_the_out_of_place_form_is_not_asked_for_it(rig: Rig) -> N
 
     assert "out-of-place all_reduce 1K" in names()
     everything = names()
-    rig.cell = ArmProbe(arm="torch", probe="producer")
+    rig.arm_probe = ArmProbe(arm="torch", probe="producer")
     assert names() == [name for name in everything if "out-of-place" not in name]
     assert [exchange.name for exchange in rig.exchanges([64], ["all_gather"])] == ["all_gather 64"]
 
 
 def test_an_arm_is_made_once_and_when_it_is_asked_for(rig: Rig) -> None:
     makes: list[str] = []
-    make = rig.shared_arm
+    make = rig.get_shared_arm
 
     def shared() -> Arm:
         makes.append("made")
         return make()
 
-    rig.shared_arm = shared
+    rig.get_shared_arm = shared
     assert makes == []
     assert rig.arm is rig.arm
     assert makes == ["made"]
 
 
 def test_a_trial_that_fails_on_either_rank_has_failed(rig: Rig) -> None:
-    rig.note("a", None)
-    rig.note("b", None)
-    rig.note("c", "mine")
-    rig.note("d", Race("and mine"), Place.SIDE)
+    rig.record("a", None)
+    rig.record("b", None)
+    rig.record("c", "mine")
+    rig.record("d", Race("and mine"), Place.SIDE)
     rig.control = TwoRanks(rank=1, others=[0, 1, 0, 1, 0, 1, 0, 0])
-    finding = rig.finding()
+    finding = rig.make_finding()
     assert (finding.arm, finding.probe, finding.trials, finding.failed) == ("stream-free", "producer", 4, 3)
     # The first that failed is one where only the other rank saw anything.
     assert (finding.detail, finding.broken) == ("the other rank's", False)
@@ -296,29 +296,29 @@ def test_a_trial_that_fails_on_either_rank_has_failed(rig: Rig) -> None:
 
 
 def test_what_this_rank_saw_first_is_told_with_its_rank(rig: Rig) -> None:
-    rig.note("a", None)
-    rig.note("b", "mine")
+    rig.record("a", None)
+    rig.record("b", "mine")
     rig.control = TwoRanks(rank=1, others=[0, 0, 0, 0])
-    finding = rig.finding()
+    finding = rig.make_finding()
     assert (finding.trials, finding.failed, finding.detail) == (2, 1, "b, rank 1: mine")
 
 
 def test_without_a_failure_there_is_nothing_to_tell(rig: Rig) -> None:
-    rig.note("a", None)
+    rig.record("a", None)
     rig.control = TwoRanks(rank=1, others=[0, 0])
-    finding = rig.finding()
+    finding = rig.make_finding()
     assert (finding.trials, finding.failed, finding.detail) == (1, 0, None)
 
 
 def test_a_trial_starts_with_its_input_written_and_its_output_poisoned(rig: Rig) -> None:
     exchange = rig.exchanges([64], ["all_gather"])[0]
-    trial = Trial(rig=rig, place=Place.SIDE, exchange=exchange, late=False)
-    with rig.placed(Place.SIDE):
+    trial = Trial(rig=rig, place=Place.SIDE, exchange=exchange, is_late=False)
+    with rig.at_place(Place.SIDE):
         assert trial.start(salt=2) is exchange
-    assert exchange.x.tolist() == exchange.fresh(2).tolist()
-    assert set(exchange.y.flatten().tolist()) == {-1.0}
+    assert exchange.input.tolist() == exchange.make_input(2).tolist()
+    assert set(exchange.output.flatten().tolist()) == {-1.0}
 
 
 def test_of_what_was_seen_the_first_is_told() -> None:
-    assert first_of([None, "b", "c"]) == "b"
-    assert first_of([None, None]) is None
+    assert first_error([None, "b", "c"]) == "b"
+    assert first_error([None, None]) is None

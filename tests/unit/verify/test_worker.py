@@ -21,7 +21,7 @@ from nccl_bench.verify import worker as worker_module
 from nccl_bench.verify.findings import MOST_BROKEN, Finding, append_finding, find_given_up_arms, read_findings
 from nccl_bench.verify.rig import Rig
 from nccl_bench.verify.spec import VerificationSpec
-from nccl_bench.verify.worker import prove
+from nccl_bench.verify.worker import run_probes
 
 PATIENT_S = 2 * SETUP_TIMEOUT_S
 
@@ -60,18 +60,18 @@ def probe(rig: Rig) -> None:
     """Two trials on the shared arm, and an arm of the probe's own."""
     assert rig.arm is rig.arm
     for trial in ("one", "two"):
-        rig.at(trial)
-        rig.note(trial, None)
-    rig.new_arm().close()
+        rig.announce_trial(trial)
+        rig.record(trial, None)
+    rig.make_arm().close()
 
 
 @pytest.fixture
 def run(tmp_path: Path, made: list[str], monkeypatch: pytest.MonkeyPatch) -> Callable[..., Noting]:
     def run(*cells: ArmProbe, timeout_s: float = 7.0) -> Noting:
-        monkeypatch.setattr(worker_module, "RUN", {cell.probe: probe for cell in cells})
+        monkeypatch.setattr(worker_module, "PROBE_FUNCTIONS", {cell.probe: probe for cell in cells})
         config = resolve("cpu", arms=None, probes=None, routes=None, nccl_library=None, timeout_s=timeout_s)
         progress = Noting()
-        prove(VerificationSpec(config=config, arm_probes=cells, findings=str(tmp_path / "findings")), progress)
+        run_probes(VerificationSpec(config=config, arm_probes=cells, findings=str(tmp_path / "findings")), progress)
         assert progress.position.done
         return progress
 
