@@ -1,1 +1,5 @@
-"""What a run does: its cases, their memory and time, and which arms share processes. No torch."""
+"""The plan of a run: its cases, what is left out, its process sets, its memory and its time. No torch.
+
+Every rank and the command line compute the same plan from the same configuration, so ``--dry-run`` shows what a worker
+will do.
+"""

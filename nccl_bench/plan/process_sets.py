@@ -1,9 +1,8 @@
-"""Which arms share their processes, and which need some of their own. No torch.
+"""The process sets of a launch: which arms share their processes, and which have processes of their own.
 
-A run is one launch. As a rule all its arms share one process for each rank, and their pairs are of one process. An arm
-with environment variables of its own, or one that does not load beside another, has a process for each rank to itself:
-a second world of as many ranks, on the same devices, which takes turns with the first. Its pairs are then across
-processes.
+Most runs have one process set, so all their arms share one process for each rank. An arm with environment variables of
+its own, or one that fails beside another, has a process set of its own. The process sets use the same devices and take
+turns, and such an arm is compared with the others across processes.
 """
 
 from __future__ import annotations
@@ -18,14 +17,11 @@ from nccl_bench.config.user_arms import of_arm
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ProcessSet:
-    """A process for each rank: its ``arms``, twins included, and the ``variables`` of its environment alone.
+    """The processes, one for each rank, that a group of arms shares."""
 
-    ``reason`` says why it is not the first, and is ``None`` for that.
-    """
-
-    arms: tuple[str, ...]
-    variables: Mapping[str, str]
-    reason: str | None
+    arms: tuple[str, ...]  # twins included
+    variables: Mapping[str, str]  # set in the environment of these processes alone
+    reason: str | None  # why the arms are not in the first process set; None for the first
 
     def to_mapping(self) -> dict[str, object]:
         """Return the process set as ``run.json`` has it."""
@@ -37,7 +33,7 @@ def process_sets_of(
 ) -> tuple[ProcessSet, ...]:
     """Return the process sets of a launch without the arms ``excluded``.
 
-    ``apart`` maps an arm that cannot share its processes to the reason.
+    ``apart`` maps each arm that cannot share its processes to the reason.
     """
     arms: dict[tuple[str, tuple[tuple[str, str], ...]], list[str]] = {}
     for name in config.measured_arms:
@@ -47,18 +43,14 @@ def process_sets_of(
         elif user_arm.name not in excluded:
             alone = user_arm.name if user_arm.name in apart else ""
             arms.setdefault((alone, tuple(sorted(user_arm.variables.items()))), []).append(name)
-    return tuple(
-        ProcessSet(
-            arms=tuple(names),
-            variables=dict(variables),
-            reason=_reason(apart.get(alone), variables) if number else None,
-        )
-        for number, ((alone, variables), names) in enumerate(arms.items())
-    )
-
-
-def _reason(why: str | None, variables: tuple[tuple[str, str], ...]) -> str:
-    settings = ", ".join(f"{name}={value}" for name, value in variables)
-    if why is not None:
-        return f"beside the others it did not get past set-up, {why}"
-    return f"{settings} is for it alone" if settings else "the first arms have environments of their own"
+    sets: list[ProcessSet] = []
+    for (alone, variables), names in arms.items():
+        reason = None
+        if sets and alone:
+            reason = f"beside the others it did not get past set-up, {apart[alone]}"
+        elif sets and variables:
+            reason = f"{', '.join(f'{name}={value}' for name, value in variables)} is for it alone"
+        elif sets:
+            reason = "the first arms have environments of their own"
+        sets.append(ProcessSet(arms=tuple(names), variables=dict(variables), reason=reason))
+    return tuple(sets)

@@ -1,8 +1,4 @@
-"""From a configuration to the cases of a run: what is measured, what is left out and why, and what it takes. No torch.
-
-Every rank and the command line compute the same plan from the same configuration, so ``--dry-run`` shows what a worker
-will do.
-"""
+"""The time of a run and of a case: the estimate that is shown, and the deadline that is kept."""
 
 from __future__ import annotations
 
@@ -13,9 +9,9 @@ from nccl_bench.plan.memory import FEWEST_SLOTS
 
 
 def estimate_s(config: RunConfig, plan: Plan) -> tuple[float, float]:
-    """About how long a run takes at least and at most, seconds: with the fewest rounds, and with all it may do.
+    """Return about how long a run takes, seconds: with the fewest rounds, and with the most.
 
-    From nominal speeds of the device: orders of magnitude, not promises.
+    The device's nominal speeds give orders of magnitude, not promises.
     """
     spec = config.device_spec
     least = most = spec.setup_s + len(config.measured_arms) * spec.communicator_s
@@ -26,12 +22,12 @@ def estimate_s(config: RunConfig, plan: Plan) -> tuple[float, float]:
 
 
 def most_rounds(config: RunConfig, planned: PlannedCase) -> int:
-    """The rounds that a timing of a case may have: more than the fewest only where arms are compared."""
+    """Return the most rounds of a timing: more than the fewest only where arms are compared."""
     return config.max_rounds if planned.candidates(config.baseline) else config.rounds
 
 
 def estimate_case_s(config: RunConfig, planned: PlannedCase, timings: int, rounds: int) -> float:
-    """About how long one case of so many ``timings`` and ``rounds`` takes, set-up left out."""
+    """Return about how long one case takes with that many ``timings`` and ``rounds``, seconds, without set-up."""
     spec = config.device_spec
     operation_s = spec.operation_s + planned.case.size_bytes / spec.bytes_per_s
     batch_s = max(BATCH_S, FEWEST_SLOTS * operation_s) + spec.batch_overhead_s
@@ -39,5 +35,5 @@ def estimate_case_s(config: RunConfig, planned: PlannedCase, timings: int, round
 
 
 def deadline_s(config: RunConfig, planned: PlannedCase, timings: int) -> float:
-    """How long a case may take: ``timeout_s`` beyond a generous estimate, so that slow is not taken for stuck."""
+    """Return the seconds after which a case counts as hung: a generous estimate, and ``timeout_s`` more."""
     return config.timeout_s + 2 * estimate_case_s(config, planned, timings, most_rounds(config, planned))

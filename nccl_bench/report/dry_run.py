@@ -5,7 +5,8 @@ from __future__ import annotations
 from nccl_bench.catalog.cases import Case
 from nccl_bench.config.run import RunConfig
 from nccl_bench.config.sizes import format_size
-from nccl_bench.plan.cases import Combination, Plan, products
+from nccl_bench.plan.cases import Plan
+from nccl_bench.plan.combinations import Combination, join_combinations
 from nccl_bench.plan.memory import plan_arena
 from nccl_bench.plan.process_sets import process_sets_of
 from nccl_bench.plan.time import deadline_s, estimate_s
@@ -44,7 +45,9 @@ def plan_text(config: RunConfig, plan: Plan, world_size: int, memory_bytes: int 
         without = ", ".join(arm for arm in config.arms if arm not in arms)
         left = f", without {without}" if without else ""
         each = " each" if len(combinations) > 1 else ""
-        lines += [f"{name}: {counted(len(sizes), 'size')}{each}, {span}{left}" for name in products(combinations)]
+        lines += [
+            f"{name}: {counted(len(sizes), 'size')}{each}, {span}{left}" for name in join_combinations(combinations)
+        ]
         lines += [f"  {format_size(size)} does not fit and will be skipped" for size in unfit]
     free = "" if memory_bytes is None else f" of {memory_bytes / 1024**3:.1f} GiB free"
     lines += ["", f"memory: up to {largest / 1024**3:.2f} GiB a rank{free}, for buffers"]

@@ -19,7 +19,8 @@ from nccl_bench.catalog.timings import Timing
 from nccl_bench.config.run import resolve
 from nccl_bench.errors import UsageError
 from nccl_bench.plan.batches import LAUNCH_QUEUE_ENTRIES, most_ops_per_batch
-from nccl_bench.plan.cases import make_plan, products
+from nccl_bench.plan.cases import make_plan
+from nccl_bench.plan.combinations import join_combinations
 from nccl_bench.plan.memory import ARENA_BYTES, FEWEST_SLOTS, MEMORY_SHARE, WORKSPACE_BYTES, plan_arena
 from nccl_bench.plan.time import deadline_s, estimate_s, most_rounds
 
@@ -100,7 +101,7 @@ def test_every_reason_is_told_once_whatever_is_asked_for() -> None:
 
 @given(st.sets(st.tuples(*[st.sampled_from("abc")] * 3)))
 def test_products_stand_for_all_combinations_and_no_others(combinations: set[tuple[str, ...]]) -> None:
-    texts = products(sorted(combinations))
+    texts = join_combinations(sorted(combinations))
     found = [item for text in texts for item in itertools.product(*(part.split(",") for part in text.split()))]
     assert sorted(found) == sorted(combinations)
 

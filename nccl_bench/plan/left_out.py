@@ -1,0 +1,76 @@
+"""The parts of a configuration that a run cannot measure, in one text for each reason."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+
+from nccl_bench.catalog.collectives import COLLECTIVES, Placement
+from nccl_bench.catalog.timings import Timing
+from nccl_bench.config.run import CallerStream, RunConfig
+from nccl_bench.config.sizes import format_size, unique
+from nccl_bench.plan.combinations import Combination, join_combinations
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LeftOut:
+    """The impossible parts of a configuration, collected while a plan is made."""
+
+    config: RunConfig
+    world_size: int
+    # Reason -> combination -> the arms that do not support it.
+    unsupported: dict[str, dict[Combination, list[str]]] = field(
+        default_factory=lambda: defaultdict(lambda: defaultdict(list))
+    )
+    # Combination -> the sizes in bytes of which nccl-tests' rounding leaves nothing.
+    empty: dict[Combination, list[int]] = field(default_factory=lambda: defaultdict(list))
+
+    def missing_timings(self) -> dict[Timing, str]:
+        """Return the configured timings that the device lacks, each with the reason."""
+        spec = self.config.device_spec
+        on_default_stream = self.config.caller_stream is CallerStream.DEFAULT
+        reasons = {**spec.missing_timings, **(spec.missing_on_default_stream if on_default_stream else {})}
+        return {timing: reasons[timing] for timing in self.config.timings if timing in reasons}
+
+    def texts(self) -> Iterator[str]:
+        """Yield a text for each reason: timings, placements, empty sizes, then arms that do not support a case."""
+        for timing, reason in self.missing_timings().items():
+            yield f"{timing} timing is absent: {reason}"
+        yield from self._replaced_placements()
+        yield from self._empty_sizes()
+        yield from self._unsupported_arms()
+
+    def _replaced_placements(self) -> Iterator[str]:
+        collectives: dict[tuple[Placement, Placement], list[str]] = defaultdict(list)
+        for name in self.config.collectives:
+            available = COLLECTIVES[name].placements
+            for placement in self.config.placements:
+                if placement not in available:
+                    collectives[placement, available[0]].append(name)
+        for (placement, replacement), names in collectives.items():
+            have, are = ("has", "it is") if len(names) == 1 else ("have", "they are")
+            yield f"{', '.join(names)} {have} no {placement} form: {are} measured {replacement}"
+
+    def _empty_sizes(self) -> Iterator[str]:
+        combinations: dict[tuple[int, ...], list[Combination]] = defaultdict(list)
+        for combination, empty_sizes in self.empty.items():
+            combinations[unique(empty_sizes)].append(combination)
+        for sizes, members in combinations.items():
+            # Every size below the smallest block is empty, so a range describes more than three of them.
+            ends = (min(sizes), max(sizes))
+            text = ", ".join(map(format_size, sizes)) if len(sizes) <= 3 else " to ".join(map(format_size, ends))
+            names = " and ".join(join_combinations(members))
+            yield f"{names} of {text}: empty on {self.world_size} ranks, as nccl-tests rounds it"
+
+    def _unsupported_arms(self) -> Iterator[str]:
+        for reason, arms_of in self.unsupported.items():
+            combinations: dict[tuple[str, ...], list[Combination]] = defaultdict(list)
+            for combination, names in arms_of.items():
+                combinations[tuple(names)].append(combination)
+            parts = []
+            for arms, members in combinations.items():
+                verb = f"{', '.join(arms)} {'does' if len(arms) == 1 else 'do'} not run"
+                subject = "no arm runs" if arms == self.config.arms else verb
+                parts.append(f"{subject} {' and '.join(join_combinations(members))}")
+            yield f"{', '.join(parts)}: {reason}"
