@@ -41,36 +41,36 @@ _NO_GATHER_OF_TORCH = "torch.distributed has no all-gather on a stream of the ca
 _ROWS = (
     ProbeSpec(
         name="producer",
-        summary="a slow kernel, the write of the input, the collective: the result is of what was written",
+        summary="writes the input behind a slow kernel, then calls: the result must come from that input",
         races=True,
         detects=True,
         held_back=True,
     ),
     ProbeSpec(
         name="consumer",
-        summary="the collective, at once a copy of its poisoned output: the copy holds the result",
+        summary="calls, then copies the poisoned output at once: the copy must hold the result",
         races=True,
         detects=True,
     ),
     ProbeSpec(
         name="allocator",
-        summary="the input freed right after the call, its memory taken and overwritten: the result stays right",
+        summary="frees the input right after the call and overwrites its memory: the result must be right",
         races=True,
     ),
     ProbeSpec(
         name="capture",
-        summary="captured into a CUDA graph, replayed on fresh inputs, also on another stream",
+        summary="captures a CUDA graph, then replays it on two streams with fresh inputs: each result must be right",
         alone=True,
         races=True,
     ),
     ProbeSpec(
         name="state",
-        summary="change_state nested, under an exception, with None; a disabled call raises and writes nothing",
+        summary="nests change_state, also with exceptions and None: a disabled call must raise and write nothing",
         missing={USER_ARM: _NO_PROMISE},
     ),
     ProbeSpec(
         name="async",
-        summary="the context-parallel all-gather leaves the caller's stream free, and is right once joined",
+        summary="runs the context-parallel all-gather: the caller's stream must stay free, the joined result be right",
         missing={
             USER_ARM: _NO_PROMISE,
             "process-group": _NO_GATHER_OF_TORCH,
@@ -80,12 +80,12 @@ _ROWS = (
     ),
     ProbeSpec(
         name="many",
-        summary="two communicators interleaved on one stream, thousands of operations, eager and replayed graphs",
+        summary="runs thousands of operations of two communicators on one stream: each result must be right",
         races=True,
     ),
     ProbeSpec(
         name="lifetime",
-        summary="ten cycles of create and close leave threads, files, device memory and streams as they were",
+        summary="creates and closes ten communicators: threads, files, device memory and streams must not grow",
     ),
 )
 PROBES: Mapping[str, ProbeSpec] = {row.name: row for row in _ROWS}

@@ -1,4 +1,4 @@
-"""A proof as a table of arms by probes, and what to know about it; and as JSON."""
+"""A verification as a table of arms by probes with its failures and reasons below, and as JSON."""
 
 from __future__ import annotations
 
@@ -21,93 +21,94 @@ _STYLES: Mapping[str, str] = {
     r"\b(FAIL|BLIND|error)\b": "bold red",
     r"\b(missed|broken|\?)": "yellow",
 }
-# The longest name of an arm, folded, and that of a probe.
+# The longest arm name, folded, beside the longest probe name.
 NARROWEST = 26
-SHARED_NOTICE = "The ranks share {gpus}: NCCL takes each for a host of its own, and they talk over the network."
+SHARED_NOTICE = (
+    "The ranks share {gpus}: NCCL treats each rank as a host of its own, and they communicate over the network."
+)
 CPU_NOTICE = "CPU run: it shows how the arms order their calls, and says nothing about GPUs."
 
 
-def verification_text(proof: Verification, width: int, styled: bool) -> str:
-    """The table in ``width`` cells, failures and reasons below it; ``styled`` adds colour and nothing else.
+def verification_text(verification: Verification, width: int, styled: bool) -> str:
+    """Return the table with its explanations, no line longer than ``width``; ``styled`` adds colour and nothing else.
 
-    No line is longer than ``width``, which has to be at least ``NARROWEST``.
+    ``width`` must be at least ``NARROWEST``.
     """
-    return rendered(_lines(proof, width), width, styled)
+    return rendered(_lines(verification, width), width, styled)
 
 
-def verification_json(proof: Verification, about: Mapping[str, object]) -> str:
-    """Everything, with ``about``: the command and the machine."""
+def verification_json(verification: Verification, about: Mapping[str, object]) -> str:
+    """Return the whole verification as JSON, after ``about``: the command and the machine."""
     mapping = {
         **about,
-        "device": proof.device,
-        "world_size": proof.world_size,
-        "gpus": proof.gpus,
-        "blind": proof.blind,
-        "exit_code": int(proof.exit_code),
-        "notes": list(proof.notes),
-        "cells": [_cell(judgement) for judgement in proof.judgements],
+        "device": verification.device,
+        "world_size": verification.world_size,
+        "gpus": verification.gpus,
+        "blind": verification.blind,
+        "exit_code": int(verification.exit_code),
+        "notes": list(verification.notes),
+        "cells": [_to_mapping(judgement) for judgement in verification.judgements],
     }
     return json.dumps(mapping, indent=2) + "\n"
 
 
-def _cell(judgement: Judgement) -> dict[str, object]:
+def _to_mapping(judgement: Judgement) -> dict[str, object]:
     finding = asdict(judgement.finding) if judgement.finding else {}
     mapping = {"arm": judgement.arm, "probe": judgement.probe, "status": judgement.status, "reason": judgement.reason}
     return {key: value for key, value in {**mapping, **finding}.items() if value is not None}
 
 
-def _lines(proof: Verification, width: int) -> Iterator[Text]:
-    def say(text: str, style: str = "", bullet: str = "") -> Iterator[Text]:
+def _lines(verification: Verification, width: int) -> Iterator[Text]:
+    def wrap(text: str, style: str = "", bullet: str = "") -> Iterator[Text]:
         return (Text(line, style) for line in wrapped(text, width, bullet))
 
-    probes = proof.probes
-    yield from say(
-        f"Stream order, {counted(len(proof.arms), 'arm')} by {counted(len(probes), 'probe')} on "
-        f"{counted(proof.world_size, 'rank')} ({proof.device})",
+    yield from wrap(
+        f"Stream order, {counted(len(verification.arms), 'arm')} by {counted(len(verification.probes), 'probe')} on "
+        f"{counted(verification.world_size, 'rank')} ({verification.device})",
         "bold",
     )
-    if proof.device == "cpu":
-        yield from say(CPU_NOTICE, "dim")
-    if proof.gpus is not None and proof.gpus < proof.world_size:
-        yield from say(SHARED_NOTICE.format(gpus=counted(proof.gpus, "GPU")), "dim")
+    if verification.device == "cpu":
+        yield from wrap(CPU_NOTICE, "dim")
+    if verification.gpus is not None and verification.gpus < verification.world_size:
+        yield from wrap(SHARED_NOTICE.format(gpus=counted(verification.gpus, "GPU")), "dim")
     yield Text()
-    yield from _table(proof, width)
+    yield from _table(verification, width)
     for title, items, style in (
-        ("", _for_detector_alone(proof), ""),
-        ("", _detector(proof), "bold red" if proof.blind else ""),
-        ("Failed", _failures(proof), "red"),
-        ("Could not be made", _unmade(proof), "red"),
-        ("Warnings", list(proof.notes), "yellow"),
-        ("Not applicable", _reasons(proof), ""),
+        ("", _unselected_probes(verification), ""),
+        ("", _detector(verification), "bold red" if verification.blind else ""),
+        ("Failed", _failures(verification), "red"),
+        ("Could not be made", _unmade_arms(verification), "red"),
+        ("Warnings", list(verification.notes), "yellow"),
+        ("Not applicable", _reasons(verification), ""),
     ):
         if items:
             yield Text()
             if title:
                 yield Text(title, "bold")
             for item in items:
-                yield from say(item, style, "- " if title else "")
+                yield from wrap(item, style, "- " if title else "")
 
 
-def _table(proof: Verification, width: int) -> Iterator[Text]:
-    """The table, as several one below the other where its columns do not fit."""
-    cells = {(judgement.arm, judgement.probe): judgement for judgement in proof.judgements}
+def _table(verification: Verification, width: int) -> Iterator[Text]:
+    """Yield the table, in several parts one below the other if its columns do not fit."""
+    cells = {(judgement.arm, judgement.probe): judgement.status for judgement in verification.judgements}
     columns = {
-        probe: [_shown(cells[arm, probe]) if (arm, probe) in cells else "" for arm in proof.arms]
-        for probe in proof.probes
+        probe: [_cell(cells[arm, probe]) if (arm, probe) in cells else "" for arm in verification.arms]
+        for probe in verification.probes
     }
     widths = {probe: max(map(len, (probe, *texts))) for probe, texts in columns.items()}
     room = width - sum(widths.values())
-    first = max(map(len, proof.arms))
+    first = max(map(len, verification.arms))
     if first + len(widths) > room:
-        first = max(len(line) for arm in proof.arms for line in _folded(arm))
-    labels = [(arm,) if len(arm) <= first else _folded(arm) for arm in proof.arms]
+        first = max(len(line) for arm in verification.arms for line in _fold(arm))
+    labels = [(arm,) if len(arm) <= first else _fold(arm) for arm in verification.arms]
     gap = " " * max(1, min(GAP, (room - first) // len(widths)))
 
     def line(label: str, texts: Iterable[str], sizes: Iterable[int]) -> str:
         padded = [text.ljust(size) for text, size in zip(texts, sizes, strict=True)]
         return gap.join([label.ljust(first), *padded]).rstrip()
 
-    for number, probes in enumerate(_split(widths, width - first, len(gap))):
+    for number, probes in enumerate(_split_columns(widths, width - first, len(gap))):
         if number:
             yield Text()
         sizes = [widths[probe] for probe in probes]
@@ -121,8 +122,8 @@ def _table(proof: Verification, width: int) -> Iterator[Text]:
             yield from map(Text, rest)
 
 
-def _split(widths: Mapping[str, int], room: int, gap: int) -> Sequence[Sequence[str]]:
-    """The columns in order, as many in each part as ``room`` has place for, each behind a gap."""
+def _split_columns(widths: Mapping[str, int], room: int, gap: int) -> Sequence[Sequence[str]]:
+    """Return the columns in order, as many in each part as fit into ``room`` with a gap before each."""
     parts: list[list[str]] = []
     left = 0
     for name, width in widths.items():
@@ -134,109 +135,107 @@ def _split(widths: Mapping[str, int], room: int, gap: int) -> Sequence[Sequence[
     return parts
 
 
-def _shown(judgement: Judgement) -> str:
-    return _CELLS.get(judgement.status, str(judgement.status))
+def _cell(status: ProbeStatus) -> str:
+    return _CELLS.get(status, str(status))
 
 
-def _folded(arm: str) -> tuple[str, ...]:
-    """A name on two lines, the second from a hyphen on, so that both are as short as can be."""
+def _fold(arm: str) -> tuple[str, ...]:
+    """Return a name on the two lines that are narrowest, the second from a hyphen on; on one if it has no hyphen."""
     splits = [(arm[:at], "  " + arm[at:]) for at, letter in enumerate(arm) if letter == "-"]
     return min([(arm,), *splits], key=lambda lines: max(map(len, lines)))
 
 
-def _for_detector_alone(proof: Verification) -> list[str]:
-    """The probes that nobody asked for: a proof has them because the detector has to fail them."""
-    asked = {judgement.probe for judgement in proof.judgements if judgement.arm != DETECTOR}
-    others = [probe for probe in proof.probes if probe not in asked]
-    return [f"{', '.join(others)}: for the detector alone."] if others else []
+def _unselected_probes(verification: Verification) -> list[str]:
+    """Name the probes that are only there because the detector must fail them."""
+    selected = {judgement.probe for judgement in verification.judgements if judgement.arm != DETECTOR}
+    unselected = [probe for probe in verification.probes if probe not in selected]
+    return [f"{', '.join(unselected)}: for the detector alone."] if unselected else []
 
 
-def _detector(proof: Verification) -> list[str]:
-    """What the arm that has to fail says about the probes."""
-    found = [(j.probe, j.status, j.finding) for j in proof.judgements if j.arm == DETECTOR and j.finding]
-    if proof.blind:
-        return _blindness(proof, {probe: finding for probe, status, finding in found if status is ProbeStatus.BLIND})
+def _detector(verification: Verification) -> list[str]:
+    """Return what the detector's results say about the probes."""
+    results = [(j.probe, j.status, j.finding) for j in verification.judgements if j.arm == DETECTOR and j.finding]
+    if verification.blind:
+        blind = {probe: finding for probe, status, finding in results if status is ProbeStatus.BLIND}
+        return _blindness(verification, blind)
     caught = ", ".join(
         f"{probe} ({finding.raced or finding.failed} of {counted(finding.trials, 'trial')})"
-        for probe, status, finding in found
+        for probe, status, finding in results
         if status is ProbeStatus.CAUGHT
     )
-    said = [f"Detector: {DETECTOR}, which nothing orders, was caught as it has to be, in {caught}."]
-    missed = ", ".join(probe for probe, status, _ in found if status is ProbeStatus.MISSED)
+    lines = [f"Detector: {DETECTOR}, which nothing orders, was caught as expected, in {caught}."]
+    missed = ", ".join(probe for probe, status, _ in results if status is ProbeStatus.MISSED)
     if missed:
-        said.append(f"It was missed in {missed}, so a pass there says less.")
-    said += [
-        f"It did not come to the end of {probe}, so a pass there says less: {finding.detail}"
-        for probe, status, finding in found
+        lines.append(f"It was missed in {missed}, so a pass there says less.")
+    lines += [
+        f"It did not finish {probe}, so a pass there says less: {finding.detail}"
+        for probe, status, finding in results
         if status is ProbeStatus.BROKEN
     ]
-    return said
+    return lines
 
 
-def _blindness(proof: Verification, blind: Mapping[str, Finding]) -> list[str]:
-    """Why nothing is proven: the detector passed, or what it did not pass was not the sight of a race."""
-    passed, otherwise = [], []
+def _blindness(verification: Verification, blind: Mapping[str, Finding]) -> list[str]:
+    """Explain why nothing is verified: the detector passed, broke, or failed without a race."""
+    passed, lines = [], []
     for probe, finding in blind.items():
         if finding.broken:
-            otherwise.append(
-                f"BLIND: {DETECTOR} did not come to the end of {probe}, in which it has to be caught: "
-                f"{finding.detail}\nIf it hung, it may need more time: give a larger --timeout."
+            lines.append(
+                f"BLIND: {DETECTOR} did not finish {probe}, which must catch it: {finding.detail}\n"
+                "If it hung, it may need more time: give a larger --timeout."
             )
         elif finding.failed and not finding.raced:
-            otherwise.append(f"BLIND: {DETECTOR} failed {probe}, but by no race: {finding.detail}")
+            lines.append(f"BLIND: {DETECTOR} failed {probe}, but not by a race: {finding.detail}")
         else:
-            passed.append(f"{probe}: it passed{_where(probe, finding, proof.device)}")
+            passed.append(f"{probe}: it passed{_quiet_places(probe, finding, verification.device)}")
     if passed:
-        otherwise.append(
-            f"BLIND: {DETECTOR}, which nothing orders, was not caught ({'; '.join(passed)}). The probes do not see "
-            "there what they are for. Try again on a machine that does nothing else."
+        lines.append(
+            f"BLIND: {DETECTOR}, which nothing orders, was not caught ({'; '.join(passed)}). These probes detect no "
+            "races on this machine at present. Try again when nothing else runs on it."
         )
-    return [*otherwise, "So nothing above is proven, and what passed is shown as '?'."]
+    return [*lines, "So nothing above is verified, and a pass is shown as '?'."]
 
 
-def _where(probe: str, finding: Finding, device: str) -> str:
-    """The places at which a race that was seen at others has to be seen, too, and was not."""
+def _quiet_places(probe: str, finding: Finding, device: str) -> str:
+    """Name the places where no trial raced although a race must show there, if trials at other places raced."""
     quiet = [place for place in finding.quiet if place not in blind_places(PROBES[probe], DEVICES[device])]
     return f" on the {' and on the '.join(quiet)}" if finding.raced else ""
 
 
-def _failures(proof: Verification) -> list[str]:
+def _failures(verification: Verification) -> list[str]:
     return [
-        f"{judgement.arm}, {judgement.probe}: {_how_often(judgement)}{judgement.finding.detail}"
-        for judgement in proof.judgements
+        f"{judgement.arm}, {judgement.probe}: {_how_often(judgement.finding)}{judgement.finding.detail}"
+        for judgement in verification.judgements
         if judgement.status is ProbeStatus.FAIL and judgement.finding
     ]
 
 
-def _unmade(proof: Verification) -> list[str]:
-    """Each arm once, without its name a second time."""
-    why = {
+def _how_often(finding: Finding) -> str:
+    return "" if finding.broken else f"{finding.failed} of {counted(finding.trials, 'trial')}; first: "
+
+
+def _unmade_arms(verification: Verification) -> list[str]:
+    """Return one line for each arm that could not be made, with its name only once."""
+    reasons = {
         judgement.arm: (judgement.finding.detail or "").removeprefix(f"the arm {judgement.arm}: ")
-        for judgement in proof.judgements
+        for judgement in verification.judgements
         if judgement.status is ProbeStatus.ERROR and judgement.finding
     }
-    return [f"{arm}: {detail}" for arm, detail in why.items()]
+    return [f"{arm}: {reason}" for arm, reason in reasons.items()]
 
 
-def _how_often(judgement: Judgement) -> str:
-    finding = judgement.finding
-    if finding is None or finding.broken:
-        return ""
-    return f"{finding.failed} of {counted(finding.trials, 'trial')}; first: "
-
-
-def _reasons(proof: Verification) -> list[str]:
-    """Each reason once, with the cells that it holds for."""
-    cells: dict[str, list[Judgement]] = {}
-    for judgement in proof.judgements:
+def _reasons(verification: Verification) -> list[str]:
+    """Return each reason why probes do not apply once, with the probes and arms that it holds for."""
+    by_reason: dict[str, list[Judgement]] = {}
+    for judgement in verification.judgements:
         if judgement.reason is not None:
-            cells.setdefault(judgement.reason, []).append(judgement)
-    return [f"{_which(judgements, proof)}: {reason}" for reason, judgements in cells.items()]
+            by_reason.setdefault(judgement.reason, []).append(judgement)
+    return [f"{_name_cells(judgements, verification)}: {reason}" for reason, judgements in by_reason.items()]
 
 
-def _which(judgements: list[Judgement], proof: Verification) -> str:
+def _name_cells(judgements: list[Judgement], verification: Verification) -> str:
     arms = list(dict.fromkeys(judgement.arm for judgement in judgements))
     probes = list(dict.fromkeys(judgement.probe for judgement in judgements))
-    everywhere = {judgement.arm for judgement in proof.judgements if judgement.probe in probes}
+    arms_with_probes = {judgement.arm for judgement in verification.judgements if judgement.probe in probes}
     named = ", ".join(probes)
-    return named if len(arms) == len(everywhere) else f"{named} of {', '.join(arms)}"
+    return named if len(arms) == len(arms_with_probes) else f"{named} of {', '.join(arms)}"

@@ -1,4 +1,4 @@
-"""The table of probes: which apply to which arms and devices, and that every name in it leads somewhere."""
+"""The table of probes: the arms and devices that each applies to, and that each has a function."""
 
 from __future__ import annotations
 
@@ -14,21 +14,25 @@ def applicable(arm: str, device: str) -> set[str]:
     return {name for name, probe in PROBES.items() if not_applicable(probe, ARMS[arm], DEVICES[device]) is None}
 
 
-def test_every_probe_is_there_to_be_run() -> None:
+def test_every_probe_has_a_function() -> None:
     assert list(PROBE_FUNCTIONS) == list(PROBES)
     assert all(probe.name == name and probe.summary for name, probe in PROBES.items())
 
 
-def test_what_has_to_be_detected_can_be() -> None:
+def test_probes_that_must_catch_the_detector_apply_to_it_on_every_device() -> None:
     assert {name for name, probe in PROBES.items() if probe.detects} == {"producer", "consumer"}
     assert all(probe.races for probe in PROBES.values() if probe.detects)
     for device in DEVICES:
         assert {"producer", "consumer"} <= applicable(DETECTOR, device)
 
 
-def test_only_where_a_stream_runs_inline_a_probe_is_blind() -> None:
-    seen = {(name, device): blind_places(PROBES[name], DEVICES[device]) for name in PROBES for device in DEVICES}
-    assert {cell: places for cell, places in seen.items() if places} == {("producer", "cpu"): {Place.DEFAULT}}
+def test_a_probe_is_blind_only_where_a_stream_runs_inline() -> None:
+    places_by_probe = {
+        (name, device): blind_places(PROBES[name], DEVICES[device]) for name in PROBES for device in DEVICES
+    }
+    assert {cell: places for cell, places in places_by_probe.items() if places} == {
+        ("producer", "cpu"): {Place.DEFAULT}
+    }
 
 
 def test_the_detector_is_the_arm_that_nothing_orders() -> None:
@@ -37,7 +41,7 @@ def test_the_detector_is_the_arm_that_nothing_orders() -> None:
 
 
 @pytest.mark.parametrize("device", DEVICES)
-def test_probes_that_a_device_misses_exist_and_the_reason_is_told(device: str) -> None:
+def test_a_probe_that_a_device_misses_applies_to_no_arm_for_that_reason(device: str) -> None:
     missing = DEVICES[device].missing_probes
     assert set(missing) <= set(PROBES)
     for name, reason in missing.items():
@@ -46,7 +50,7 @@ def test_probes_that_a_device_misses_exist_and_the_reason_is_told(device: str) -
 
 
 @pytest.mark.parametrize("arm", ARMS)
-def test_on_gpus_every_arm_has_every_probe_but_those_that_make_no_sense(arm: str) -> None:
+def test_every_arm_has_every_probe_except_those_without_a_meaning_for_it(arm: str) -> None:
     expected = set(PROBES)
     if arm == DETECTOR:
         expected = {"producer", "consumer", "allocator", "capture", "many"}
@@ -56,7 +60,7 @@ def test_on_gpus_every_arm_has_every_probe_but_those_that_make_no_sense(arm: str
     assert applicable(arm, "cpu") == expected - {"allocator", "capture"}
 
 
-def test_coordinators_are_asked_for_their_asynchronous_gather() -> None:
+def test_the_asynchronous_gather_of_coordinators_is_probed() -> None:
     for name, arm in ARMS.items():
         if arm.communicator in COORDINATORS:
             assert "async" in applicable(name, "cpu")

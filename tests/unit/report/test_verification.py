@@ -1,4 +1,4 @@
-"""What a person and a program see of a proof."""
+"""A verification as a person reads it, and as JSON."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ WRONG = "side stream, all_reduce 1K, rank 0: 3 of 256 elements are wrong; elemen
 KILLED = "rank 1 on node0 was killed by SIGABRT:\nterminate called\n  caf\u00e9 \x1b[31m " + "x" * 200
 
 
-def proof(
+def make_verification(
     failed: Details = CAUGHT,
     *,
     device: str = "cuda",
@@ -34,7 +34,7 @@ def proof(
     raceless: Iterable[tuple[str, str]] = (),
     quiet: Mapping[tuple[str, str], tuple[Place, ...]] = {},
 ) -> Verification:
-    """A proof in which ``failed`` failed, by a race unless it is among ``raceless`` or ``broken``."""
+    """Return a verification in which ``failed`` failed, by a race unless it is in ``raceless`` or ``broken``."""
     config = resolve(device, arms=arms, probes=probes, routes=None, nccl_library=None, timeout_s=60.0)
     cells = [cell for group in group_by_launch(config) for cell in group]
     assert {ArmProbe(arm=arm, probe=probe) for arm, probe in failed} <= set(cells)
@@ -57,27 +57,29 @@ def proof(
     )
 
 
-def shown(proof: Verification, width: int = 80) -> str:
-    return verification_text(proof, width, styled=False)
+def shown(verification: Verification, width: int = 80) -> str:
+    return verification_text(verification, width, styled=False)
 
 
 def flat(text: str) -> str:
-    """``text`` without its line breaks."""
+    """Return ``text`` without its line breaks."""
     return " ".join(text.split())
 
 
 FAILING: Details = {**CAUGHT, ("torch", "many"): KILLED, ("stream-free", "producer"): WRONG}
 EVERYTHING = (
-    proof(),
-    proof(device="cpu"),
-    proof(FAILING, broken=[("torch", "many")]),
-    proof({key: detail for key, detail in FAILING.items() if key != (DETECTOR, "consumer")}),
-    proof({**CAUGHT, (DETECTOR, "consumer"): KILLED}, broken=[(DETECTOR, "consumer")]),
+    make_verification(),
+    make_verification(device="cpu"),
+    make_verification(FAILING, broken=[("torch", "many")]),
+    make_verification({key: detail for key, detail in FAILING.items() if key != (DETECTOR, "consumer")}),
+    make_verification({**CAUGHT, (DETECTOR, "consumer"): KILLED}, broken=[(DETECTOR, "consumer")]),
 )
 
 
-def test_a_proof_reads_as_it_should() -> None:
-    text = shown(proof({**CAUGHT, ("torch", "producer"): WRONG}, device="cpu", arms="torch", probes="producer,async"))
+def test_a_verification_with_a_failure_reads_as_it_should() -> None:
+    text = shown(
+        make_verification({**CAUGHT, ("torch", "producer"): WRONG}, device="cpu", arms="torch", probes="producer,async")
+    )
     assert text == (
         "Stream order, 2 arms by 3 probes on 4 ranks (cpu)\n"
         "CPU run: it shows how the arms order their calls, and says nothing about GPUs.\n"
@@ -89,8 +91,8 @@ def test_a_proof_reads_as_it_should() -> None:
         "\n"
         "consumer: for the detector alone.\n"
         "\n"
-        "Detector: dedicated-stream-unordered, which nothing orders, was caught as it has\n"
-        "to be, in producer (36 of 48 trials), consumer (36 of 48 trials).\n"
+        "Detector: dedicated-stream-unordered, which nothing orders, was caught as\n"
+        "expected, in producer (36 of 48 trials), consumer (36 of 48 trials).\n"
         "\n"
         "Failed\n"
         "- torch, producer: 36 of 48 trials; first: side stream, all_reduce 1K, rank 0: 3\n"
@@ -117,7 +119,7 @@ def test_every_line_fits_and_is_plain_ascii(of: Verification, width: int) -> Non
 
 @pytest.mark.parametrize("width", [80, 160])
 def test_the_table_has_every_arm_and_every_probe_with_its_status(width: int) -> None:
-    # A name that is too long goes on in the next line.
+    # A name that is too long continues on the next line.
     table = re.sub(r"(?m)^(\S+)(.*)\n  (-\S+)$", r"\1\3\2", shown(EVERYTHING[2], width).split("\n\n")[1])
     header, _, *rows = [line.split() for line in table.splitlines()]
     assert header == ["arm", *PROBES]
@@ -134,14 +136,14 @@ def test_the_table_has_every_arm_and_every_probe_with_its_status(width: int) -> 
 
 
 @pytest.mark.parametrize("width", [NARROWEST, 60, 79])
-def test_a_table_that_does_not_fit_goes_on_below_with_every_cell(width: int) -> None:
+def test_a_table_that_does_not_fit_continues_below_with_every_cell(width: int) -> None:
     whole: dict[tuple[str, str], str] = {}
     parts: dict[tuple[str, str], str] = {}
-    for found, text in ((whole, shown(EVERYTHING[2], 160)), (parts, shown(EVERYTHING[2], width))):
+    for cells, text in ((whole, shown(EVERYTHING[2], 160)), (parts, shown(EVERYTHING[2], width))):
         for table in re.findall(r"(?ms)^arm .*?(?=\n\n)", text):
             header, _, *rows = re.sub(r"(?m)^(\S+)(.*)\n  (-\S+)$", r"\1\3\2", table).splitlines()
             for arm, *statuses in map(str.split, rows):
-                found |= {(arm, probe): status for probe, status in zip(header.split()[1:], statuses, strict=True)}
+                cells |= {(arm, probe): status for probe, status in zip(header.split()[1:], statuses, strict=True)}
     assert len(parts) == len(INSTALLED) * len(PROBES)
     assert parts == whole
 
@@ -164,7 +166,7 @@ def test_what_failed_is_told_with_all_that_was_said_about_it() -> None:
 
 
 def test_an_arm_that_could_not_be_made_is_told_once_and_failed_nothing() -> None:
-    made_up = proof()
+    made_up = make_verification()
     judgements = [
         replace(
             judgement,
@@ -182,77 +184,81 @@ def test_an_arm_that_could_not_be_made_is_told_once_and_failed_nothing() -> None
     assert "Failed" not in text
 
 
-def test_a_blind_detector_makes_passes_question_marks_and_says_why() -> None:
-    missed = proof({(DETECTOR, "producer"): "late", ("torch", "state"): WRONG}, device="cpu")
+def test_with_a_blind_detector_a_pass_is_a_question_mark_and_the_reason_is_given() -> None:
+    missed = make_verification({(DETECTOR, "producer"): "late", ("torch", "state"): WRONG}, device="cpu")
     table, text = shown(missed, 160).split("\n\n")[1], flat(shown(missed))
     assert "pass" not in table
     assert re.search(r"(?m)^stream-free +\? +\? +- +- +\? +\? +\? +\?$", table)
     assert re.search(r"(?m)^torch +\? +\? +- +- +FAIL +- +\? +\?$", table)
     assert re.search(rf"(?m)^{DETECTOR} +caught +BLIND ", table)
     assert "BLIND: dedicated-stream-unordered, which nothing orders, was not caught (consumer: it passed)." in text
-    assert "a machine that does nothing else" in text
-    assert "nothing above is proven, and what passed is shown as '?'" in text
-    assert "as it has to be" not in text
-    assert "BLIND" not in shown(proof())
+    assert "Try again when nothing else runs on it." in text
+    assert "nothing above is verified, and a pass is shown as '?'" in text
+    assert "as expected" not in text
+    assert "BLIND" not in shown(make_verification())
 
 
-def test_a_detector_that_broke_is_told_with_what_ended_it() -> None:
-    broken = proof({**CAUGHT, (DETECTOR, "consumer"): "rank 0 hung in consumer"}, broken=[(DETECTOR, "consumer")])
+def test_a_detector_that_broke_is_blind_and_its_end_is_reported() -> None:
+    broken = make_verification(
+        {**CAUGHT, (DETECTOR, "consumer"): "rank 0 hung in consumer"}, broken=[(DETECTOR, "consumer")]
+    )
     text = flat(shown(broken))
     assert (
-        f"BLIND: {DETECTOR} did not come to the end of consumer, in which it has to be caught: rank 0 hung in consumer "
-        "If it hung, it may need more time: give a larger --timeout. So nothing above is proven"
+        f"BLIND: {DETECTOR} did not finish consumer, which must catch it: rank 0 hung in consumer "
+        "If it hung, it may need more time: give a larger --timeout. So nothing above is verified"
     ) in text
-    assert "a machine that does nothing else" not in text
+    assert "Try again" not in text
 
 
 def test_a_detector_that_is_wrong_without_a_race_is_blind_for_that_reason() -> None:
-    text = flat(shown(proof(raceless=[(DETECTOR, "producer")])))
-    assert f"BLIND: {DETECTOR} failed producer, but by no race: late So nothing above is proven" in text
-    assert "a machine that does nothing else" not in text
+    text = flat(shown(make_verification(raceless=[(DETECTOR, "producer")])))
+    assert f"BLIND: {DETECTOR} failed producer, but not by a race: late So nothing above is verified" in text
+    assert "Try again" not in text
     assert "--timeout" not in text
 
 
-def test_a_detector_that_raced_at_some_places_alone_passed_at_the_others() -> None:
-    # On the CPU the default stream holds nothing back from the producer.
+def test_a_detector_that_raced_at_some_places_only_is_blind_at_the_others() -> None:
+    # On the CPU, the default stream runs inline, so no race can show there.
     passed = {(DETECTOR, "producer"): (Place.DEFAULT, Place.SIDE, Place.NESTED)}
-    text = flat(shown(proof(device="cpu", quiet=passed)))
+    text = flat(shown(make_verification(device="cpu", quiet=passed)))
     assert "was not caught (producer: it passed on the side stream and on the nested stream)." in text
-    assert "BLIND" not in shown(proof(device="cpu", quiet={(DETECTOR, "producer"): (Place.DEFAULT,)}))
+    assert "BLIND" not in shown(make_verification(device="cpu", quiet={(DETECTOR, "producer"): (Place.DEFAULT,)}))
 
 
-def test_a_detector_that_broke_where_it_need_not_fail_says_less_and_why() -> None:
-    text = flat(shown(proof({**CAUGHT, (DETECTOR, "many"): "rank 1 was killed"}, broken=[(DETECTOR, "many")])))
-    assert "It did not come to the end of many, so a pass there says less: rank 1 was killed" in text
+def test_a_detector_that_broke_in_a_probe_that_need_not_catch_it_is_reported() -> None:
+    text = flat(
+        shown(make_verification({**CAUGHT, (DETECTOR, "many"): "rank 1 was killed"}, broken=[(DETECTOR, "many")]))
+    )
+    assert "It did not finish many, so a pass there says less: rank 1 was killed" in text
     assert "It was missed in allocator, capture, so" in text
     assert "BLIND" not in text
 
 
-def test_what_only_the_detector_is_asked_is_said_to_be_there_for_it() -> None:
-    assert "\nproducer, consumer: for the detector alone.\n" in shown(proof(probes="state"))
-    assert "for the detector alone" not in shown(proof(probes="producer,consumer"))
+def test_unselected_probes_are_reported_as_for_the_detector_alone() -> None:
+    assert "\nproducer, consumer: for the detector alone.\n" in shown(make_verification(probes="state"))
+    assert "for the detector alone" not in shown(make_verification(probes="producer,consumer"))
 
 
-def test_what_the_detector_need_not_fail_is_said_to_be_missed() -> None:
-    text = flat(shown(proof()))
-    assert "was caught as it has to be, in producer (36 of 48 trials), consumer (36 of 48 trials)." in text
+def test_probes_that_the_detector_passed_are_reported_as_missed() -> None:
+    text = flat(shown(make_verification()))
+    assert "was caught as expected, in producer (36 of 48 trials), consumer (36 of 48 trials)." in text
     assert "It was missed in allocator, capture, many, so a pass there says less." in text
-    assert "missed" not in shown(proof(probes="producer"))
+    assert "missed" not in shown(make_verification(probes="producer"))
 
 
-def test_a_reason_is_told_once_with_the_cells_that_it_holds_for() -> None:
-    assert shown(proof(device="cpu"), 160).partition("Not applicable\n")[2].splitlines() == [
+def test_a_reason_is_reported_once_with_its_probes_and_arms() -> None:
+    assert shown(make_verification(device="cpu"), 160).partition("Not applicable\n")[2].splitlines() == [
         "- allocator: the CPU's queues keep alive what they use",
         "- capture: the CPU has no CUDA graphs",
         "- async of torch, torch-async: torch.distributed has no all-gather on a stream of the caller's choice",
         f"- state, async, lifetime of {DETECTOR}: it does not test order, and this arm differs in order alone",
     ]
-    assert "Not applicable" not in shown(proof(probes="producer"))
+    assert "Not applicable" not in shown(make_verification(probes="producer"))
 
 
-def test_only_a_cpu_proof_says_that_it_is_one() -> None:
-    assert CPU_NOTICE in shown(proof(device="cpu"))
-    assert CPU_NOTICE not in shown(proof())
+def test_a_cpu_verification_says_that_it_shows_nothing_about_gpus() -> None:
+    assert CPU_NOTICE in shown(make_verification(device="cpu"))
+    assert CPU_NOTICE not in shown(make_verification())
 
 
 @pytest.mark.parametrize("of", EVERYTHING, ids=["good", "cpu", "failing", "blind", "broken"])
@@ -264,13 +270,18 @@ def test_a_terminal_gets_colour_and_the_same_text(of: Verification, monkeypatch:
     assert re.sub(r"\x1b\[[\d;]*m", "", styled) == shown(of)
 
 
-def test_the_json_is_everything_with_what_it_is_about() -> None:
-    of = proof({("torch", "many"): KILLED, (DETECTOR, "producer"): "late"}, broken=[("torch", "many")])
-    found = json.loads(verification_json(of, {"tool": "nccl-bench", "version": "1"}))
-    assert list(found) == ["tool", "version", "device", "world_size", "gpus", "blind", "exit_code", "notes", "cells"]
-    assert (found["device"], found["world_size"], found["blind"], found["exit_code"]) == ("cuda", 4, True, 9)
-    cells = {(cell["arm"], cell["probe"]): cell for cell in found["cells"]}
-    assert len(cells) == len(found["cells"]) == len(INSTALLED) * len(PROBES)
+def test_the_json_has_every_cell_after_the_command_and_the_machine() -> None:
+    of = make_verification({("torch", "many"): KILLED, (DETECTOR, "producer"): "late"}, broken=[("torch", "many")])
+    document = json.loads(verification_json(of, {"tool": "nccl-bench", "version": "1"}))
+    assert list(document) == ["tool", "version", "device", "world_size", "gpus", "blind", "exit_code", "notes", "cells"]
+    assert (document["device"], document["world_size"], document["blind"], document["exit_code"]) == (
+        "cuda",
+        4,
+        True,
+        9,
+    )
+    cells = {(cell["arm"], cell["probe"]): cell for cell in document["cells"]}
+    assert len(cells) == len(document["cells"]) == len(INSTALLED) * len(PROBES)
     assert cells["torch", "many"] == {
         "arm": "torch",
         "probe": "many",
@@ -300,6 +311,6 @@ def test_the_json_is_everything_with_what_it_is_about() -> None:
         "status": "not applicable",
         "reason": "torch.distributed has no all-gather on a stream of the caller's choice",
     }
-    assert {cell["status"] for cell in found["cells"]} == {
+    assert {cell["status"] for cell in document["cells"]} == {
         *("FAIL", "unverified", "not applicable", "caught", "BLIND", "missed")
     }

@@ -1,4 +1,4 @@
-"""The collectives that a proof tries: their results, worked out once more, and what tells one input from another."""
+"""The exchanges of a verification: their results, computed a second way, and that no input looks like another."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ from nccl_bench.catalog.routes import ROUTES
 from nccl_bench.verify.exchanges import EXCHANGES, POISON, Exchange, Participants, sum_tensors
 
 SIZES = (1024, 6000)
-WORLDS = range(2, 6)
+WORLD_SIZES = range(2, 6)
 SALTS = 6
 
 
 def ranks(name: str, world_size: int, size_bytes: int) -> list[Exchange]:
-    """The exchange as each rank has it."""
+    """Return the exchange of every rank."""
     return [
         EXCHANGES[name](Participants(rank=rank, world_size=world_size, device=torch.device("cpu")), size_bytes)
         for rank in range(world_size)
@@ -26,7 +26,7 @@ def ranks(name: str, world_size: int, size_bytes: int) -> list[Exchange]:
 
 
 def plain(name: str, inputs: list[list[float]], lengths: list[int]) -> list[list[float]]:
-    """Every rank's result, element by element."""
+    """Return every rank's result, computed element by element."""
     if name.startswith("all_gather"):
         return [list(itertools.chain(*inputs))] * len(inputs)
     summed = [sum(column) for column in zip(*inputs, strict=True)]
@@ -37,49 +37,49 @@ def plain(name: str, inputs: list[list[float]], lengths: list[int]) -> list[list
 
 
 @pytest.mark.parametrize("name", EXCHANGES)
-@pytest.mark.parametrize("world_size", WORLDS)
-def test_the_expected_result_is_that_of_a_plain_computation(name: str, world_size: int) -> None:
+@pytest.mark.parametrize("world_size", WORLD_SIZES)
+def test_expected_results_agree_with_a_plain_computation(name: str, world_size: int) -> None:
     for size_bytes, salt in itertools.product(SIZES, range(3)):
-        found = ranks(name, world_size, size_bytes)
-        inputs = [exchange.make_input(salt).flatten().tolist() for exchange in found]
-        lengths = [exchange.output.numel() for exchange in found]
+        exchanges = ranks(name, world_size, size_bytes)
+        inputs = [exchange.make_input(salt).flatten().tolist() for exchange in exchanges]
+        lengths = [exchange.output.numel() for exchange in exchanges]
         results = plain(name, inputs, lengths)
-        for exchange, result in zip(found, results, strict=True):
+        for exchange, result in zip(exchanges, results, strict=True):
             assert exchange.make_expected(salt).flatten().tolist() == result
             assert exchange.make_expected(salt).shape == exchange.output.shape
             assert exchange.make_input(salt).shape == exchange.input.shape
 
 
 @pytest.mark.parametrize("name", EXCHANGES)
-@pytest.mark.parametrize("world_size", WORLDS)
-def test_no_element_of_one_salt_is_that_of_another_or_the_poison(name: str, world_size: int) -> None:
+@pytest.mark.parametrize("world_size", WORLD_SIZES)
+def test_inputs_of_two_salts_differ_in_every_element_and_from_the_poison(name: str, world_size: int) -> None:
     for exchange in ranks(name, world_size, SIZES[1]):
-        for one, other in itertools.combinations(range(SALTS), 2):
-            assert not torch.any(exchange.make_input(one) == exchange.make_input(other))
+        for first, second in itertools.combinations(range(SALTS), 2):
+            assert not torch.any(exchange.make_input(first) == exchange.make_input(second))
         assert torch.all(exchange.make_input(0) != POISON)
-        # A result may be what another salt's is where sums happen to agree, but that of no rank is all of it.
-        for one, other in itertools.combinations(range(SALTS), 2):
-            agreeing = (exchange.make_expected(one) == exchange.make_expected(other)).double().mean()
-            assert agreeing < 0.5, (one, other)
+        # Sums may happen to agree, but never in half of the elements.
+        for first, second in itertools.combinations(range(SALTS), 2):
+            agreeing = (exchange.make_expected(first) == exchange.make_expected(second)).double().mean()
+            assert agreeing < 0.5, (first, second)
 
 
-@pytest.mark.parametrize("world_size", WORLDS)
+@pytest.mark.parametrize("world_size", WORLD_SIZES)
 def test_no_two_ranks_send_the_same(world_size: int) -> None:
     sent = [exchange.make_input(1) for exchange in ranks("all_reduce", world_size, 1024)]
-    assert not any(torch.any(one == other) for one, other in itertools.combinations(sent, 2))
+    assert not any(torch.any(first == second) for first, second in itertools.combinations(sent, 2))
 
 
 @pytest.mark.parametrize("name", EXCHANGES)
-def test_sizes_are_uneven_where_they_are_said_to_be_and_messages_about_as_large_as_asked_for(name: str) -> None:
-    found = ranks(name, 4, 6000)
-    lengths = [min(exchange.input.numel(), exchange.output.numel()) for exchange in found]
+def test_exchanges_with_sizes_are_uneven_and_every_message_has_about_the_requested_size(name: str) -> None:
+    exchanges = ranks(name, 4, 6000)
+    lengths = [min(exchange.input.numel(), exchange.output.numel()) for exchange in exchanges]
     assert (len(set(lengths)) > 1) == name.endswith("v")
-    for exchange in found:
+    for exchange in exchanges:
         assert 0.9 < max(exchange.input.nbytes, exchange.output.nbytes) / 6000 <= 1
-    assert (found[0].input is found[0].output) == (name == "all_reduce")
+    assert (exchanges[0].input is exchanges[0].output) == (name == "all_reduce")
 
 
-def test_every_exchange_has_a_name_of_its_own_with_its_size() -> None:
+def test_every_exchange_has_its_own_name_with_its_size() -> None:
     names = [
         EXCHANGES[name](Participants(rank=0, world_size=2, device=torch.device("cpu")), 1024).name for name in EXCHANGES
     ]
@@ -88,14 +88,14 @@ def test_every_exchange_has_a_name_of_its_own_with_its_size() -> None:
 
 
 @pytest.mark.parametrize("name", EXCHANGES)
-def test_its_operation_is_one_that_coordinators_route(name: str) -> None:
+def test_every_operation_is_one_that_coordinators_route(name: str) -> None:
     operation_name = ranks(name, 2, 1024)[0].operation_name
     assert operation_name == name.removeprefix("outplace_")
     assert operation_name in ROUTES
 
 
 class _Calls:
-    """A communicator that notes its calls."""
+    """A communicator that records its calls."""
 
     def __getattr__(self, name: str) -> Any:
         def note(*arguments: object, **keywords: object) -> None:
@@ -127,7 +127,7 @@ def test_a_reset_leaves_the_input_and_a_poisoned_output(name: str) -> None:
     assert exchange.output is exchange.input or torch.all(exchange.output == POISON)
 
 
-def test_what_is_wrong_is_counted_and_its_first_element_told() -> None:
+def test_wrong_elements_are_counted_and_the_first_is_described() -> None:
     exchange = ranks("all_gather", 2, 1024)[0]
     result = exchange.make_expected(2)
     assert exchange.find_error(result, 2) is None

@@ -1,4 +1,4 @@
-"""The probe of CUDA graphs over stand-ins for graphs, on one rank: what it looks at, and that it goes to the end."""
+"""The probe ``capture`` on one rank with stand-ins for graphs: what it detects, and that it does every replay."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ CELL = ArmProbe(arm="stream-free", probe="capture")
 
 @dataclass
 class Graph:
-    """A stand-in that does what was captured at each replay, those excepted that ``skips`` names."""
+    """A stand-in that runs its body at each replay, except at the replays in ``skips``."""
 
     body: Callable[[], None]
     skips: frozenset[int]
@@ -41,10 +41,10 @@ class Graph:
 
 @pytest.fixture
 def probe(one_rank: dist.ProcessGroup, monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[..., list[str | None]]]:
-    """Runs the probe on an out-of-place exchange at every place; returns what was wrong.
+    """Return a function that runs the probe on an out-of-place exchange at every place and returns the errors.
 
-    ``at_capture`` says that the work is done at capture too. Whatever is wrong, every graph is replayed as often, as
-    the other ranks replay theirs, and reset.
+    With ``at_capture``, the work is done at capture too. After any error, every graph must still be replayed as often
+    as on other ranks, and reset.
     """
     device = open_device("cpu", 0)
     arm = Arm(CELL.arm, one_rank, device)
@@ -72,30 +72,30 @@ def probe(one_rank: dist.ProcessGroup, monkeypatch: pytest.MonkeyPatch) -> Itera
         monkeypatch.setattr(rig, "exchanges", lambda: exchanges)
         capture(rig)
         assert [(graph.replays, graph.resets) for graph in graphs] == [(REPLAYS + 1, 1)] * len(Place) * len(exchanges)
-        return [wrong for _, wrong in rig.outcomes]
+        return [error for _, error in rig.outcomes]
 
     yield probe
     arm.close()
 
 
-def test_a_graph_that_does_what_was_captured_passes(probe: Callable[..., list[str | None]]) -> None:
+def test_a_graph_that_repeats_the_captured_work_passes(probe: Callable[..., list[str | None]]) -> None:
     assert set(probe()) == {None}
 
 
-def test_what_is_done_at_capture_shows_in_the_output_alone(probe: Callable[..., list[str | None]]) -> None:
-    # Alone in the world the input stays what it was.
+def test_work_that_is_done_at_capture_is_detected(probe: Callable[..., list[str | None]]) -> None:
+    # With one rank the result equals the input, so only the output can show it.
     for wrong in probe(at_capture=True):
         assert wrong is not None
         assert wrong.endswith("memory changed at capture, so the communication was done there and is not in the graph")
 
 
 @pytest.mark.parametrize("skipped", range(1, REPLAYS + 2))
-def test_a_replay_that_did_nothing_is_seen(probe: Callable[..., list[str | None]], skipped: int) -> None:
+def test_a_replay_that_does_nothing_is_detected(probe: Callable[..., list[str | None]], skipped: int) -> None:
     which = "replay on another stream: " if skipped == REPLAYS + 1 else f"replay {skipped}: "
     for wrong in probe(skipped):
         assert wrong is not None
         assert which in wrong
 
 
-def test_of_all_that_is_wrong_the_first_is_told(probe: Callable[..., list[str | None]]) -> None:
+def test_of_several_errors_the_first_is_reported(probe: Callable[..., list[str | None]]) -> None:
     assert all(": replay 2: " in (wrong or "") for wrong in probe(2, 3))

@@ -1,4 +1,4 @@
-"""What a probe works with: which stream is current where, who is late, and one finding of all ranks."""
+"""The rig: the current stream at every place, the late rank of every trial, and one finding of all ranks."""
 
 from __future__ import annotations
 
@@ -27,20 +27,20 @@ CELL = ArmProbe(arm="stream-free", probe="producer")
 
 
 class TwoRanks(Control):
-    """This process as ``rank`` of two; ``others`` is what the other rank says in each sum."""
+    """This process as ``rank`` of two; ``other_values`` are the values of the other rank in a sum."""
 
-    def __init__(self, rank: int, others: Sequence[int] = ()) -> None:
+    def __init__(self, rank: int, other_values: Sequence[int] = ()) -> None:
         self.rank, self.world_size = rank, 2
-        self._others = others
+        self._other_values = other_values
 
     def barrier(self) -> None:
-        """The other rank is always here."""
+        """Return at once: the other rank has always come."""
 
     def sum(self, values: Sequence[int]) -> list[int]:
-        return [mine + other for mine, other in zip(values, self._others, strict=True)]
+        return [mine + other for mine, other in zip(values, self._other_values, strict=True)]
 
     def first_message(self, message: str | None) -> tuple[int, str] | None:
-        # Rank 0 says something where the other rank is rank 0 and this one is silent.
+        # If this rank has no message, the other one has.
         return (self.rank, message) if message is not None else (0, "the other rank's")
 
 
@@ -52,7 +52,7 @@ def device() -> Device:
 
 @pytest.fixture
 def make(device: Device, one_rank: dist.ProcessGroup) -> Iterator[Callable[[ArmProbe], Rig]]:
-    """Makes rigs, and closes their arms."""
+    """Yield a function that makes rigs, and close their arms."""
     made: list[Arm] = []
 
     def make(cell: ArmProbe) -> Rig:
@@ -80,7 +80,7 @@ def rig(make: Callable[[ArmProbe], Rig]) -> Rig:
     return make(CELL)
 
 
-def test_every_place_has_the_stream_that_it_says(rig: Rig) -> None:
+def test_every_place_has_its_own_current_stream(rig: Rig) -> None:
     streams = rig.device.streams
     outer, inner, other = rig.side_streams
     current = {}
@@ -97,18 +97,18 @@ def test_every_place_has_the_stream_that_it_says(rig: Rig) -> None:
     assert len({stream.handle for stream in (outer, inner, other)} - {0}) == 3
 
 
-def test_a_side_stream_is_never_the_arm_s_own(rig: Rig, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_side_stream_is_never_the_private_stream_of_the_arm(rig: Rig, monkeypatch: pytest.MonkeyPatch) -> None:
     streams = rig.device.streams
     private, *new = (streams.new_stream() for _ in range(5))
     monkeypatch.setattr(rig.arm.communicator, "stream", private)
-    # As torch does it: from a pool, in turn.
+    # Like torch: from a pool, in turn.
     pool = iter([new[0], private, new[0], new[1], private, new[2]])
     monkeypatch.setattr(streams, "new_stream", lambda: next(pool))
     assert rig.side_streams == (new[0], new[1], new[2])
 
 
 @pytest.mark.parametrize("arm", COORDINATORS)
-def test_a_side_stream_is_never_one_that_a_coordinator_keeps(
+def test_a_side_stream_is_never_a_private_stream_of_a_coordinator(
     make: Callable[[ArmProbe], Rig], monkeypatch: pytest.MonkeyPatch, arm: str
 ) -> None:
     rig = make(ArmProbe(arm=arm, probe="producer"))
@@ -120,7 +120,7 @@ def test_a_side_stream_is_never_one_that_a_coordinator_keeps(
 
 
 @pytest.mark.parametrize("place", Place)
-def test_an_exception_leaves_no_stream_current(place: Place, rig: Rig) -> None:
+def test_an_exception_restores_the_current_stream(place: Place, rig: Rig) -> None:
     with pytest.raises(ValueError, match="planted"), rig.at_place(place):
         raise ValueError("planted")
     assert rig.device.streams.current_stream() is rig.device.streams.default_stream()
@@ -132,11 +132,11 @@ def test_every_exchange_is_tried_at_every_place_with_the_stream_of_that_place(ri
     rig.announce_trial = announced.append
     exchanges = rig.exchanges()
 
-    def trial(it: Trial) -> str | None:
-        seen.append((it.place, it.exchange.name, it.streams.current_handle(it.streams.index)))
+    def run_trial(trial: Trial) -> str | None:
+        seen.append((trial.place, trial.exchange.name, trial.streams.current_handle(trial.streams.index)))
         return None
 
-    rig.try_each(trial, exchanges)
+    rig.try_each(run_trial, exchanges)
     assert [(place, name) for place, name, _ in seen] == [(place, e.name) for place in Place for e in exchanges]
     assert announced == [f"{place}, {name}" for place, name, _ in seen]
     outer, inner, _ = rig.side_streams
@@ -150,7 +150,7 @@ def test_every_exchange_is_tried_at_every_place_with_the_stream_of_that_place(ri
 
 
 def late_ranks(rig: Rig, world_size: int, body: Callable[[Callable[[Trial], None]], None]) -> list[set[int]]:
-    """Who is late in each trial of ``body``; every rank is, at some time, at every place and every size."""
+    """Return the late ranks of each trial of ``body``, and check that every rank is late at every place and size."""
     late: list[set[int]] = []
     seen: set[tuple[Place, int, int]] = set()
     small = DEVICES["cpu"].probe_sizes[0]
@@ -171,13 +171,15 @@ def late_ranks(rig: Rig, world_size: int, body: Callable[[Callable[[Trial], None
 def test_every_rank_is_late_at_every_place_for_small_and_for_large_messages(rig: Rig, world_size: int) -> None:
     late = late_ranks(rig, world_size, lambda note: rig.try_each(note, rig.exchanges()))
     assert len(late) == len(Place) * len(rig.exchanges())
-    # One at a time, unless there are more ranks than turns; and never so many that nobody has to wait.
+    # One rank at a time, unless there are more ranks than turns, and never so many that no rank has to wait.
     alone = -(-world_size // 6)
     assert {len(ranks) for ranks in late} <= {alone, max(1, alone - 1)}
 
 
 @pytest.mark.parametrize("world_size", [2, 3, 4, 8, 20])
-def test_in_the_asynchronous_gather_too(rig: Rig, monkeypatch: pytest.MonkeyPatch, world_size: int) -> None:
+def test_in_the_asynchronous_gather_every_rank_is_late_too(
+    rig: Rig, monkeypatch: pytest.MonkeyPatch, world_size: int
+) -> None:
     def gather(note: Callable[[Trial], None]) -> None:
         monkeypatch.setattr(overlap_module, "_gather", note)
         overlap_module.overlap(rig)
@@ -189,7 +191,7 @@ def test_in_the_asynchronous_gather_too(rig: Rig, monkeypatch: pytest.MonkeyPatc
 
 @pytest.mark.parametrize("both_modes", [False, True])
 @pytest.mark.parametrize("arm", [CELL.arm, *COORDINATORS])
-def test_coordinators_alone_are_tried_in_graph_mode_too(
+def test_only_coordinators_are_tried_in_graph_mode_too(
     make: Callable[[ArmProbe], Rig], arm: str, both_modes: bool
 ) -> None:
     rig = make(ArmProbe(arm=arm, probe="producer"))
@@ -204,7 +206,7 @@ def test_coordinators_alone_are_tried_in_graph_mode_too(
 
 
 @pytest.mark.parametrize("in_graph_mode", [False, True])
-def test_a_call_is_on_the_stream_of_its_place_or_within_the_capture(
+def test_a_call_is_on_the_stream_of_its_place_or_inside_graph_capture(
     make: Callable[[ArmProbe], Rig], monkeypatch: pytest.MonkeyPatch, in_graph_mode: bool
 ) -> None:
     rig = make(ArmProbe(arm="coordinator", probe="producer"))
@@ -222,7 +224,7 @@ def test_a_call_is_on_the_stream_of_its_place_or_within_the_capture(
         pass
     with rig.at_place(Place.SIDE):
         trial.call()
-        # On another one than the call that counts, and it is waited for.
+        # This call is on another stream, and the host waits for it.
         busy = trial.streams.new_event()
         with streams.stream(other):
             streams.hold(0.01)
@@ -233,7 +235,7 @@ def test_a_call_is_on_the_stream_of_its_place_or_within_the_capture(
     assert called == ([(True, capturing)] * 2 if in_graph_mode else [(False, outer), (False, other)])
 
 
-def test_a_late_rank_is_late(rig: Rig, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_late_rank_delays_its_host(rig: Rig, monkeypatch: pytest.MonkeyPatch) -> None:
     slept: list[float] = []
     monkeypatch.setattr(time, "sleep", slept.append)
     for is_late in (False, True):
@@ -241,7 +243,9 @@ def test_a_late_rank_is_late(rig: Rig, monkeypatch: pytest.MonkeyPatch) -> None:
     assert slept == [DEVICES["cpu"].probe_delay_s]
 
 
-def test_a_slow_kernel_holds_every_stream_but_one_that_runs_inline(rig: Rig, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_slow_kernel_holds_every_stream_except_one_that_runs_inline(
+    rig: Rig, monkeypatch: pytest.MonkeyPatch
+) -> None:
     held: list[tuple[Any, float]] = []
     streams = rig.device.streams
     monkeypatch.setattr(streams, "hold", lambda seconds: held.append((streams.current_stream(), seconds)))
@@ -256,7 +260,7 @@ def test_a_slow_kernel_holds_every_stream_but_one_that_runs_inline(rig: Rig, mon
     assert held[-1] == (streams.default_stream(), 1.0)
 
 
-def test_an_arm_without_the_out_of_place_form_is_not_asked_for_it(rig: Rig) -> None:
+def test_an_arm_without_the_out_of_place_form_has_no_such_exchange(rig: Rig) -> None:
     def names() -> list[str]:
         return [exchange.name for exchange in rig.exchanges()]
 
@@ -267,7 +271,7 @@ def test_an_arm_without_the_out_of_place_form_is_not_asked_for_it(rig: Rig) -> N
     assert [exchange.name for exchange in rig.exchanges([64], ["all_gather"])] == ["all_gather 64"]
 
 
-def test_an_arm_is_made_once_and_when_it_is_asked_for(rig: Rig) -> None:
+def test_the_shared_arm_is_made_once_on_first_use(rig: Rig) -> None:
     makes: list[str] = []
     make = rig.get_shared_arm
 
@@ -286,26 +290,26 @@ def test_a_trial_that_fails_on_either_rank_has_failed(rig: Rig) -> None:
     rig.record("b", None)
     rig.record("c", "mine")
     rig.record("d", Race("and mine"), Place.SIDE)
-    rig.control = TwoRanks(rank=1, others=[0, 1, 0, 1, 0, 1, 0, 0])
+    rig.control = TwoRanks(rank=1, other_values=[0, 1, 0, 1, 0, 1, 0, 0])
     finding = rig.make_finding()
     assert (finding.arm, finding.probe, finding.trials, finding.failed) == ("stream-free", "producer", 4, 3)
-    # The first that failed is one where only the other rank saw anything.
+    # In the first failed trial only the other rank has an error.
     assert (finding.detail, finding.broken) == ("the other rank's", False)
-    # By order alone: one on the other rank, at no place in particular, and one on this rank, on a side stream.
+    # The races: one on the other rank without a place, and one on this rank on a side stream.
     assert (finding.raced, finding.quiet) == (2, (Place.DEFAULT, Place.NESTED, Place.OUTER))
 
 
-def test_what_this_rank_saw_first_is_told_with_its_rank(rig: Rig) -> None:
+def test_an_error_of_this_rank_is_reported_with_its_rank(rig: Rig) -> None:
     rig.record("a", None)
     rig.record("b", "mine")
-    rig.control = TwoRanks(rank=1, others=[0, 0, 0, 0])
+    rig.control = TwoRanks(rank=1, other_values=[0, 0, 0, 0])
     finding = rig.make_finding()
     assert (finding.trials, finding.failed, finding.detail) == (2, 1, "b, rank 1: mine")
 
 
-def test_without_a_failure_there_is_nothing_to_tell(rig: Rig) -> None:
+def test_a_finding_without_failures_has_no_detail(rig: Rig) -> None:
     rig.record("a", None)
-    rig.control = TwoRanks(rank=1, others=[0, 0])
+    rig.control = TwoRanks(rank=1, other_values=[0, 0])
     finding = rig.make_finding()
     assert (finding.trials, finding.failed, finding.detail) == (1, 0, None)
 
@@ -319,6 +323,6 @@ def test_a_trial_starts_with_its_input_written_and_its_output_poisoned(rig: Rig)
     assert set(exchange.output.flatten().tolist()) == {-1.0}
 
 
-def test_of_what_was_seen_the_first_is_told() -> None:
+def test_of_several_errors_of_a_trial_the_first_is_reported() -> None:
     assert first_error([None, "b", "c"]) == "b"
     assert first_error([None, None]) is None
