@@ -17,7 +17,7 @@ from nccl_bench.catalog.routes import ROUTES, Mode, Routes
 from nccl_bench.communicators.base import ArmCommunicator, Operation
 from nccl_bench.communicators.over_transport import TransportCommunicator
 from nccl_bench.communicators.registry import build
-from nccl_bench.config.user_arms import UserArm, of_arm, spec_of
+from nccl_bench.config.user_arms import UserArm, spec_of, user_arm_of
 from nccl_bench.streams.base import Graph
 from nccl_bench.transports.device import Device
 from nccl_bench.user_arms.building import build_user_arm
@@ -40,10 +40,10 @@ class Arm:
         self.name = name
         self.spec: ArmSpec = spec_of(user_arms, name)
         self.communicator: ArmCommunicator
-        user_arm = of_arm(user_arms, name)
+        user_arm = user_arm_of(user_arms, name)
         if user_arm is not None and user_arm.transport is not None:
             device = device.over(user_arm.transport)
-        if user_arm is not None and not user_arm.ours:
+        if user_arm is not None and not user_arm.built_in:
             self.communicator = communicator = build_user_arm(user_arm, group, device)
             self.spec = replace(self.spec, order=communicator.order)
         else:

@@ -23,7 +23,7 @@ from nccl_bench.bench.runner import Runner
 from nccl_bench.bench.turns import ArmsInTurn
 from nccl_bench.communicators.stream_free import StreamFreeCommunicator
 from nccl_bench.config.run import RunConfig
-from nccl_bench.config.user_arms import of_arm
+from nccl_bench.config.user_arms import user_arm_of
 from nccl_bench.errors import SetupError
 from nccl_bench.plan.cases import make_plan
 from nccl_bench.plan.process_sets import ProcessSet
@@ -102,7 +102,7 @@ def measure(spec: WorkerSpec, progress: Progress) -> None:
             progress.update(case_index=len(plan.cases), arm=name, phase="close", deadline_s=deadline_s)
             arm.close()
     except (Exception, SystemExit) as error:
-        user_arm = of_arm(config.user_arms, progress.position.arm)
+        user_arm = user_arm_of(config.user_arms, progress.position.arm)
         raise error if user_arm is None else as_user_arm_error(user_arm, error) from error
     aligner.close()
     dist.destroy_process_group()
@@ -116,7 +116,7 @@ def _make_arms(
     arms = {}
     for name in (name for process_set in process_sets for name in process_set.arms):
         # A user arm that hangs here is detected as soon as in a case.
-        deadline_s = SETUP_TIMEOUT_S if of_arm(config.user_arms, name) is None else config.timeout_s
+        deadline_s = SETUP_TIMEOUT_S if user_arm_of(config.user_arms, name) is None else config.timeout_s
         progress.update(case_index=SETUP_INDEX, arm=name, phase="communicator", deadline_s=deadline_s)
         if name in process_sets[set_index].arms:
             arms[name] = Arm(name, default_group(), device, config.routing, config.user_arms)

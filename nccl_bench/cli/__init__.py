@@ -1,6 +1,6 @@
-"""The commands: parse, call, print, exit codes. The only place that prints and exits.
+"""The commands. Only this package prints and exits.
 
-What a command needs beyond parsing is imported inside it, so that ``--help`` answers at once.
+A command imports inside its function what it needs beyond its options, so that ``--help`` answers at once.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ from nccl_bench.cli.compare import compare
 from nccl_bench.cli.guide import guide
 from nccl_bench.cli.import_ import import_
 from nccl_bench.cli.list import list_
+from nccl_bench.cli.messages import print_message
 from nccl_bench.cli.report import report
 from nccl_bench.cli.run import run
 from nccl_bench.cli.verify import verify
@@ -30,8 +31,8 @@ app = typer.Typer(
 )
 
 
-def _show_version(asked: bool) -> None:
-    if asked:
+def _show_version(wanted: bool) -> None:
+    if wanted:
         print(f"nccl-bench {__version__}")
         raise typer.Exit
 
@@ -55,34 +56,34 @@ app.command()(guide)
 
 
 def main() -> None:
-    """The command line: every expected error is one message and its exit code."""
+    """Run the command line; an expected error is one message and its exit code."""
     try:
         _call()
     except NcclBenchError as error:
         _fail(str(error), error.exit_code)
     except BrokenPipeError:
-        # The reader has what it wanted, as `head` has.
+        # The reader needs no more output: `head` closes its end early.
         sys.stdout = io.StringIO()
         raise SystemExit(1) from None
     except OSError as error:
-        # What could not be written would be tried again, and complained about, on the way out of the interpreter.
+        # Without this, the interpreter would try to write the rest again at its end, and report the same error.
         sys.stdout = io.StringIO()
-        where = error.filename or "what is printed, or a temporary file, cannot be written"
+        where = error.filename or "the output, or a temporary file, cannot be written"
         _fail(f"{where}: {error.strerror or error}", ExitCode.SETUP)
 
 
 def _call() -> None:
-    """Call the command; raises what went wrong and always ``SystemExit``, with everything printed."""
+    """Call the command, and raise its error or ``SystemExit``, after all output is written."""
     try:
         app()
     except SystemExit as end:
         if end.code == ExitCode.INTERRUPTED:
-            # Typer's end for a Ctrl-C, which says nothing.
+            # Typer ends this way after a Ctrl-C, without a message.
             raise InterruptedRunError("interrupted") from None
         print(end="", flush=True)
         raise
 
 
 def _fail(message: str, code: ExitCode) -> NoReturn:
-    print(f"nccl-bench: {message}", file=sys.stderr)
+    print_message(message)
     raise SystemExit(int(code))

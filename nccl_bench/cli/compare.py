@@ -13,7 +13,9 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from nccl_bench.analysis.statistics import DEFAULT_THRESHOLD
-from nccl_bench.cli.gate import ComparisonFormat, FailOn, gate, parse_fail_on
+from nccl_bench.cli.gate import gate, parse_fail_on
+from nccl_bench.cli.messages import exit_with
+from nccl_bench.cli.options import FailOnText, Format, Width, format_option
 from nccl_bench.config.limits import Limits, parse_threshold, read_limits
 from nccl_bench.errors import ExitCode, UsageError
 
@@ -59,17 +61,9 @@ def compare(
     allow_mismatch: Annotated[
         bool, typer.Option("--allow-mismatch", help="Compare runs of different machines, versions or settings.")
     ] = False,
-    fail_on: Annotated[
-        str | None,
-        typer.Option(
-            help=f"Of {', '.join(FailOn)}, comma-separated: verdicts that set the exit code. Wrong results always "
-            "count."
-        ),
-    ] = None,
-    format: Annotated[
-        ComparisonFormat, typer.Option("--format", help="How to print it; markdown is for a pull request.")
-    ] = ComparisonFormat.TABLES,
-    width: Annotated[int | None, typer.Option(help="Columns of the tables. Default: the terminal's.")] = None,
+    fail_on: FailOnText = None,
+    format: Annotated[Format, format_option(Format.TERMINAL, Format.MARKDOWN, Format.JSON)] = Format.TERMINAL,
+    width: Width = None,
 ) -> None:
     """Compare runs, and say what is faster, slower, equivalent or open.
 
@@ -78,10 +72,8 @@ def compare(
     something is slower, and 8: something is inconclusive, or gone, or nothing could be judged.
     """
     from nccl_bench.analysis.loaded import load
-    from nccl_bench.cli.session import Output
     from nccl_bench.cli.sides import of_one_run, of_two_sides
 
-    output = Output(width=width)
     gates = parse_fail_on(fail_on)
     if len(sides) > 2:
         raise UsageError(f"{len(sides)} sides were given: give one run, or two sides, runs of a side comma-separated")
@@ -107,11 +99,10 @@ def compare(
         found = of_two_sides(
             loaded[0], loaded[1], pair, shared, given or Limits(default=DEFAULT_THRESHOLD), allow_mismatch
         )
-    _print(found, format, output.width or shutil.get_terminal_size((80, 24)).columns)
+    _print(found, format, width or shutil.get_terminal_size((80, 24)).columns)
     # What went wrong weighs more than what is slower.
     code = _worst(runs) or gate(gates, found.told, judged=found.judged, lacking=found.lacking, reason=found.reason)
-    if code is not ExitCode.OK:
-        raise SystemExit(int(code))
+    exit_with(code)
 
 
 def _worst(runs: Sequence[Loaded]) -> ExitCode:
@@ -138,13 +129,13 @@ def _pair(arms: str | None) -> tuple[str, str] | None:
     return names[0], names[1]
 
 
-def _print(found: Comparative, form: ComparisonFormat, width: int) -> None:
+def _print(found: Comparative, form: Format, width: int) -> None:
     from nccl_bench.report.comparison import comparative_json, comparative_text
     from nccl_bench.report.markdown import comparative
 
-    if form is ComparisonFormat.JSON:
+    if form is Format.JSON:
         text = comparative_json(found)
-    elif form is ComparisonFormat.MARKDOWN:
+    elif form is Format.MARKDOWN:
         text = comparative(found)
     else:
         text = comparative_text(found, width, sys.stdout.isatty())

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Collection, Sequence
 from enum import StrEnum
 from typing import TYPE_CHECKING
 
-from nccl_bench.config.run import names_of
+from nccl_bench.cli.messages import print_message
+from nccl_bench.config.parsers import names_of
 from nccl_bench.errors import ExitCode
 
 if TYPE_CHECKING:
@@ -20,23 +20,6 @@ class FailOn(StrEnum):
     SLOWER = "slower"
     INCONCLUSIVE = "inconclusive"
     WRONG = "wrong"
-
-
-class Format(StrEnum):
-    """How a report is printed."""
-
-    TABLES = "tables"
-    MARKDOWN = "markdown"
-    JSON = "json"
-    CSV = "csv"
-
-
-class ComparisonFormat(StrEnum):
-    """How a comparison of runs is printed, by the names of ``Format``."""
-
-    TABLES = "tables"
-    MARKDOWN = "markdown"
-    JSON = "json"
 
 
 def parse_fail_on(text: str | None) -> tuple[FailOn, ...]:
@@ -58,17 +41,13 @@ def gate(
     if asked and not judged:
         if seen:
             reason = "rounds are too few for an interval, or no twin tells how much luck makes"
-        _say(f"nothing could be judged, so --fail-on {','.join(asked)} does not pass: {reason}")
+        print_message(f"nothing could be judged, so --fail-on {','.join(asked)} does not pass: {reason}")
         return ExitCode.INCONCLUSIVE
     if FailOn.SLOWER in asked and FailOn.SLOWER in seen:
         return ExitCode.SLOWER
     if FailOn.INCONCLUSIVE in asked and FailOn.INCONCLUSIVE in seen:
         return ExitCode.INCONCLUSIVE
     if FailOn.INCONCLUSIVE in asked and lacking:
-        _say("--fail-on inconclusive does not pass: not all that was there is compared")
+        print_message("--fail-on inconclusive does not pass: not all that was there is compared")
         return ExitCode.INCONCLUSIVE
     return ExitCode.OK
-
-
-def _say(text: str) -> None:
-    print(f"nccl-bench: {text}", file=sys.stderr)

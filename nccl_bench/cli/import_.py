@@ -1,4 +1,4 @@
-"""``nccl-bench import``: what nccl-tests measured, as a run."""
+"""``nccl-bench import``: results of nccl-tests, recorded as a run."""
 
 from __future__ import annotations
 
@@ -8,22 +8,28 @@ from typing import Annotated
 
 import typer
 
+from nccl_bench.cli.messages import exit_with, print_message
+from nccl_bench.cli.options import out_option
+from nccl_bench.config.options import Panel
 from nccl_bench.config.run import resolve
-from nccl_bench.errors import ExitCode
 
 
 def import_(
     files: Annotated[
         list[Path],
-        typer.Argument(metavar="FILE", help="Its JSON (-J) or all that it prints; several of as many ranks: one run."),
+        typer.Argument(
+            metavar="FILE",
+            help="JSON (-J) or the whole output of nccl-tests. Several files become one run; all must have the same "
+            "number of ranks.",
+        ),
     ],
-    name: Annotated[str, typer.Option(help="The name of the run.")] = "nccl-tests",
-    out: Annotated[Path | None, typer.Option(help="The directory of the run. Default: results/<time>-<name>.")] = None,
+    name: Annotated[str, typer.Option(help="The name of the run.", rich_help_panel=Panel.OUTPUT)] = "nccl-tests",
+    out: Annotated[Path | None, out_option("results/<time>-<name>")] = None,
 ) -> None:
-    """Record what nccl-tests measured as a run, to be reported and compared like any other.
+    """Record results of nccl-tests as a run, which can be reported and compared like any other.
 
-    Its times are averages over ranks, not maxima, unless it was told otherwise (`-a 3`). Exit code 4: it has wrong
-    results, which are recorded all the same.
+    nccl-tests reports the average over ranks, not the maximum, unless it ran with `-a 3`. Exit code 4: some results are
+    wrong. They are recorded too.
     """
     from nccl_bench.analysis.summary import failures
     from nccl_bench.records.importers import merge, read
@@ -32,7 +38,7 @@ def import_(
     from nccl_bench.report import notes
     from nccl_bench.report.export import CsvReport
 
-    # A run's name has rules, and a run has them checked with the rest.
+    # Checks the name.
     resolve("cuda", {"name": name})
     imported = merge([read(file) for file in files])
     meta = imported.meta(name)
@@ -49,7 +55,5 @@ def import_(
     store.write_summary(CsvReport().render(run))
     print(f"recorded in {store.path}")
     for text in (*notes.failures(run), *imported.left_out):
-        print(f"nccl-bench: {text}", file=sys.stderr)
-    code = failures(run.lines)
-    if code is not ExitCode.OK:
-        raise SystemExit(int(code))
+        print_message(text)
+    exit_with(failures(run.lines))

@@ -1,4 +1,4 @@
-"""``nccl-bench list``: what there is to choose from."""
+"""``nccl-bench list``: the tables of everything that can be chosen."""
 
 from __future__ import annotations
 
@@ -9,7 +9,8 @@ from typing import Annotated
 import typer
 
 from nccl_bench.catalog.routes import override
-from nccl_bench.config.run import route_overrides
+from nccl_bench.cli.options import Format, Width, format_option
+from nccl_bench.config.common import parse_routes
 from nccl_bench.config.user_arms import GROUP
 from nccl_bench.errors import UsageError
 
@@ -22,31 +23,29 @@ def list_(
         str | None,
         typer.Option(help="Show the routes with these overrides, [OPERATION.]MODE=BACKEND, comma-separated."),
     ] = None,
-    json: Annotated[bool, typer.Option("--json", help="Print JSON instead of tables.")] = False,
-    width: Annotated[int | None, typer.Option(help="Columns of the tables. Default: the terminal's.")] = None,
+    format: Annotated[Format, format_option(Format.TERMINAL, Format.JSON)] = Format.TERMINAL,
+    width: Width = None,
 ) -> None:
-    """Print what there is to choose from.
+    """Print the values that options can have.
 
     The sections: arms, user_arms, collectives, dtypes, redops, timings, devices, probes, routes.
     """
     from json import dumps
 
-    from nccl_bench.cli.session import Output
     from nccl_bench.report import listing
 
-    output = Output(json=json, width=width)
     points = metadata.entry_points(group=GROUP)
-    there = listing.sections(
-        override(route_overrides(routes or ())), {point.name: point.value for point in sorted(points)}
+    tables = listing.sections(
+        override(parse_routes("routes", routes or "")), {point.name: point.value for point in sorted(points)}
     )
-    names = sections or list(there)
+    names = sections or list(tables)
     for name in names:
-        if name not in there:
-            raise UsageError(f"there is no section {name!r} to list: give one or more of {', '.join(there)}")
+        if name not in tables:
+            raise UsageError(f"there is no section {name!r} to list: give one or more of {', '.join(tables)}")
     if routes is not None and "routes" not in names:
-        raise UsageError("--routes shows in the section routes, which is not among those given: add it")
-    chosen = {name: there[name] for name in names}
-    if output.json:
+        raise UsageError("--routes changes the section routes, which is not among the given sections: add it")
+    chosen = {name: tables[name] for name in names}
+    if format is Format.JSON:
         print(dumps(chosen, indent=2))
     else:
-        print(listing.listing_text(chosen, output.width or shutil.get_terminal_size((80, 24)).columns), end="")
+        print(listing.listing_text(chosen, width or shutil.get_terminal_size((80, 24)).columns), end="")

@@ -16,9 +16,9 @@ from nccl_bench.ranks.progress import Position, furthest_behind
 
 
 class Display:
-    """A bar over ``total`` items with what is being done; nothing where standard error is no terminal.
+    """A progress bar over ``total`` items; nothing where standard error is no terminal.
 
-    ``label`` names the item at an index from 0.
+    ``label`` returns the name of the item at an index from 0.
     """
 
     def __init__(self, total: int, label: Callable[[int], str]) -> None:
@@ -28,7 +28,7 @@ class Display:
             TextColumn("{task.completed:.0f}/{task.total:.0f}"),
             BarColumn(bar_width=12),
             TimeElapsedColumn(),
-            # The one column that may be cut: it takes the room that the others leave.
+            # The only column that may be cut: it takes the room that the others leave.
             TextColumn("{task.description}", table_column=Column(no_wrap=True, overflow="ellipsis", ratio=1)),
             expand=True,
             console=Console(stderr=True),
@@ -47,7 +47,7 @@ class Display:
         self._progress.stop()
 
     def show(self, positions: list[Position]) -> None:
-        """Where the slowest rank is."""
+        """Show the position of the slowest rank."""
         last = furthest_behind(positions)
         if last is None:
             return
@@ -62,6 +62,6 @@ class Display:
 
 
 def case_label(case: Case) -> str:
-    """The case by what distinguishes it most, first: the end may be cut off."""
+    """Return the name of a case, the parts that differ most first: the end may be cut off."""
     size = format_size(case.size_bytes)
     return " ".join(filter(None, (case.collective, size, case.dtype, case.redop, case.placement)))

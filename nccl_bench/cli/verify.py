@@ -1,162 +1,122 @@
-"""``nccl-bench verify``: the proof that a communicator keeps stream order."""
+"""``nccl-bench verify``: the verification that every arm keeps stream order."""
 
 from __future__ import annotations
 
 import os
 import shutil
 import sys
-from collections.abc import Iterable
 from dataclasses import asdict, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
-
-import typer
+from typing import TYPE_CHECKING, Annotated, Any
 
 from nccl_bench import __version__
-from nccl_bench.catalog.arms import ARMS
-from nccl_bench.catalog.devices import DEVICES
-from nccl_bench.catalog.probes import DETECTOR, PROBES
-from nccl_bench.cli.run import DEFAULT_CPU_RANKS, choose_device
-from nccl_bench.config.user_arms import ARM_HELP, parse
-from nccl_bench.errors import ExitCode, InterruptedRunError, RecordError, UsageError
+from nccl_bench.catalog.probes import DETECTOR
+from nccl_bench.cli.launching import DEFAULT_CPU_RANKS, choose_device, refuse_missing
+from nccl_bench.cli.messages import exit_with
+from nccl_bench.cli.options import (
+    AfterTree,
+    BeforeTree,
+    Format,
+    Nproc,
+    Width,
+    format_option,
+    layer_of,
+    out_option,
+    with_options,
+)
+from nccl_bench.config.verification import VerifyConfig, resolve_verification
+from nccl_bench.errors import InterruptedRunError, RecordError, UsageError
 
 if TYPE_CHECKING:
-    from nccl_bench.cli.session import Output
-    from nccl_bench.config.verification import VerifyConfig
     from nccl_bench.launch.torchrun import LaunchConfig
+    from nccl_bench.verify.judgement import Verification
 
 WORKER = "nccl_bench.verify.worker"
-# A proof without a peer would prove nothing: one rank's collective is a copy, or nothing at all.
+# A collective of one rank is a copy at most, and waits for nobody.
 FEWEST_RANKS = 2
-DEFAULT_TIMEOUT_S = 60.0
+RECORD = "verification.json"
 
 
-def _choices(names: Iterable[str]) -> str:
-    return ", ".join(names)
-
-
+@with_options(VerifyConfig)
 def verify(
-    arms: Annotated[
-        str | None,
-        typer.Option(
-            help=f"Of {_choices(arm for arm in ARMS if arm != DETECTOR)}. Default: all that need nothing installed."
-        ),
-    ] = None,
-    arm: Annotated[
-        list[str] | None,
-        typer.Option(
-            help=f"{ARM_HELP} Repeatable.",
-        ),
-    ] = None,
-    before_tree: Annotated[
-        str | None,
-        typer.Option(
-            help="A source tree: the arm `before` is --arm TARGET taken from it.",
-        ),
-    ] = None,
-    after_tree: Annotated[
-        str | None,
-        typer.Option(
-            help="Another one, for the arm `after`.",
-        ),
-    ] = None,
-    probes: Annotated[str | None, typer.Option(help=f"Of {_choices(PROBES)}. Default: all.")] = None,
-    routes: Annotated[
-        str | None,
-        typer.Option(
-            help="Overrides of the coordinator arms' routing table, [OPERATION.]MODE=BACKEND, comma-separated; see "
-            "nccl-bench list."
-        ),
-    ] = None,
-    device: Annotated[str | None, typer.Option(help=f"Of {_choices(DEVICES)}. Default: what the machine has.")] = None,
-    nproc: Annotated[
-        int | None,
-        typer.Option(help="Ranks, all on this node, 2 or more; more than GPUs share them. Default: its GPUs, or 2."),
-    ] = None,
-    nccl_library: Annotated[str | None, typer.Option(help="A libnccl.so to use instead of torch's.")] = None,
-    transport: Annotated[
-        str | None,
-        typer.Option(help=f"The binding that our arms call NCCL through: {_choices(DEVICES['cuda'].bindings)}."),
-    ] = None,
-    timeout: Annotated[
-        float, typer.Option("-T", "--timeout", help="Seconds one probe of one arm may take; later it failed.")
-    ] = DEFAULT_TIMEOUT_S,
-    out: Annotated[Path | None, typer.Option(help="Write the JSON to this new file too, whatever is printed.")] = None,
-    json: Annotated[bool, typer.Option("--json", help="Print JSON instead of the table.")] = False,
-    width: Annotated[int | None, typer.Option(help="Columns of the table. Default: the terminal's.")] = None,
+    before_tree: BeforeTree = None,
+    after_tree: AfterTree = None,
+    nproc: Nproc = None,
+    out: Annotated[Path | None, out_option("nothing is recorded")] = None,
+    format: Annotated[Format, format_option(Format.TERMINAL, Format.JSON)] = Format.TERMINAL,
+    width: Width = None,
+    **options: Any,
 ) -> None:
-    """Prove that every arm keeps stream order, and that the proof can see when one does not.
+    """Verify by experiment that every arm keeps stream order, and that the probes detect an arm that does not.
 
-    An arm that nothing orders takes part in every proof and has to fail; its failure shows as `caught`. Exit code 5: a
-    probe failed; 3: an arm of yours cannot be made; 9: the unordered arm was not caught, so nothing is proven.
+    Every verification includes the detector, an arm that nothing orders. The detector must fail; its failures show as
+    `caught`. The ranks, 2 or more, all run on this node, and may share GPUs. Exit code 5: an arm failed a probe; 3: a
+    user arm could not be made; 9: the detector was not caught, so nothing is verified.
     """
-    from nccl_bench.cli.session import Output, refuse_missing
-    from nccl_bench.config.verification import resolve
     from nccl_bench.launch.attach import detect_launcher
     from nccl_bench.launch.hardware import gpu_count
     from nccl_bench.launch.torchrun import LaunchConfig
     from nccl_bench.report.verification import NARROWEST
 
     gpus = gpu_count(os.environ)
-    config = resolve(
-        choose_device(device, gpus),
-        arms=arms,
-        user_arms=parse(arm or (), before_tree, after_tree),
-        probes=probes,
-        routes=routes,
-        nccl_library=nccl_library,
-        transport=transport,
-        timeout_s=timeout,
-    )
-    _refuse_nothing(config)
+    layer = layer_of(options, before_tree, after_tree)
+    config = resolve_verification(choose_device(layer["device"], gpus), layer)
+    _refuse_inapplicable(config)
     refuse_missing(config.user_arms)
     if width is not None and width < NARROWEST:
-        raise UsageError(f"--width is {width}: the table of a proof needs at least {NARROWEST}")
-    output = Output(out=out, json=json, width=width)
+        raise UsageError(f"--width is {width}: give at least {NARROWEST}, which the table of a verification needs")
     launcher = detect_launcher(os.environ)
     if launcher is not None:
         raise UsageError(
-            f"{launcher} started this process as one rank of several, and a proof starts its own on one node, since a "
-            "probe that fails may end them: run `nccl-bench verify` once, outside of it"
+            f"{launcher} started this process as one rank of several. A verification starts its own ranks on one node, "
+            "since a failing probe may end them: run `nccl-bench verify` once, outside of that launch"
         )
     if config.device == "cuda" and not gpus and nproc is None:
-        raise UsageError("this machine has no GPU that could be seen: with --device cpu any machine will do")
+        raise UsageError("no GPU is visible on this machine: make one visible, or give --device cpu")
     ranks = nproc if nproc is not None else DEFAULT_CPU_RANKS if config.device == "cpu" else max(gpus, FEWEST_RANKS)
     if ranks < FEWEST_RANKS:
         raise UsageError(
-            f"--nproc is {nproc}, and a proof needs at least {FEWEST_RANKS} ranks: one alone has nobody to wait for. "
+            f"--nproc is {nproc}, and a verification needs at least {FEWEST_RANKS} ranks: one rank waits for nobody. "
             "Give more, or leave it out"
         )
+    # Before the first rank starts: a bad path must not cost a verification.
+    record = None if out is None else _create_record(out)
+    about = _describe_command(config)
+    try:
+        verification = _run(config, LaunchConfig(nproc=ranks, worker=WORKER))
+    except BaseException:
+        if record is not None:
+            record.unlink(missing_ok=True)  # it is empty, and the next attempt would refuse it
+        raise
     shared = min(gpus, ranks) if config.device == "cuda" and gpus else None
-    code = _prove(config, LaunchConfig(nproc=ranks, worker=WORKER), output, shared)
-    if code is not ExitCode.OK:
-        raise SystemExit(int(code))
+    _print(replace(verification, gpus=shared), about, record, format, width)
+    exit_with(verification.exit_code)
 
 
-def _refuse_nothing(config: VerifyConfig) -> None:
-    """Raise ``UsageError`` where nothing that was asked for applies, and the detector alone would be left."""
+def _refuse_inapplicable(config: VerifyConfig) -> None:
+    """Raise ``UsageError`` where no probe applies to any arm, so that only the detector would be left."""
     from nccl_bench.plan.verification import list_arm_probes, reason_not_applicable
 
-    reasons = {cell: reason_not_applicable(config, cell) for cell in list_arm_probes(config) if cell.arm != DETECTOR}
+    reasons = {
+        arm_probe: reason_not_applicable(config, arm_probe)
+        for arm_probe in list_arm_probes(config)
+        if arm_probe.arm != DETECTOR
+    }
     if None not in reasons.values():
-        told = dict.fromkeys(f"{cell.probe}: {reason}" for cell, reason in reasons.items())
+        texts = dict.fromkeys(f"{arm_probe.probe}: {reason}" for arm_probe, reason in reasons.items())
         raise UsageError(
-            f"on the device {config.device} the --probes {','.join(config.probes)} have nothing to ask of the --arms "
-            f"{','.join(config.arms)} ({'; '.join(told)}): choose other probes, or other arms"
+            f"on the device {config.device} none of the --probes {','.join(config.probes)} applies to the --arms "
+            f"{','.join(config.arms)} ({'; '.join(texts)}): choose other probes or other arms"
         )
 
 
-def _prove(config: VerifyConfig, launch: LaunchConfig, output: Output, gpus: int | None) -> ExitCode:
+def _describe_command(config: VerifyConfig) -> dict[str, object]:
+    """Return what the record says about the command and the machine."""
     from datetime import datetime
 
-    from nccl_bench.cli.progress import Display
-    from nccl_bench.launch.verification import run_verification
-    from nccl_bench.plan.verification import group_by_launch
     from nccl_bench.records.environment import collect
-    from nccl_bench.report.verification import NARROWEST, verification_json, verification_text
 
-    cells = [cell for group in group_by_launch(config) for cell in group]
-    about = {
+    return {
         "tool": "nccl-bench",
         "version": __version__,
         "started": datetime.now().astimezone().isoformat(timespec="seconds"),
@@ -164,47 +124,56 @@ def _prove(config: VerifyConfig, launch: LaunchConfig, output: Output, gpus: int
         "config": asdict(config),
         "environment": collect(),
     }
-    # Before the first rank starts: a bad path must not cost a proof.
-    if output.out is not None:
-        _create(output.out)
+
+
+def _run(config: VerifyConfig, launch: LaunchConfig) -> Verification:
+    from nccl_bench.cli.progress import Display
+    from nccl_bench.launch.verification import run_verification
+    from nccl_bench.plan.verification import group_by_launch
+
+    total = sum(map(len, group_by_launch(config)))
     try:
-        with Display(len(cells), lambda index: "") as display:
-            proof = replace(run_verification(config, launch, on_progress=display.show), gpus=gpus)
-    except BaseException as error:
-        if output.out is not None:
-            output.out.unlink(missing_ok=True)  # empty, and in the way of the next attempt
-        if isinstance(error, InterruptedRunError | KeyboardInterrupt):
-            # A KeyboardInterrupt says nothing.
-            how = str(error) or "interrupted by SIGINT"
-            raise InterruptedRunError(f"{how}; nothing is proven by a part") from error
-        raise
-    width = output.width or max(NARROWEST, shutil.get_terminal_size((80, 24)).columns)
-    as_json = verification_json(proof, about)
+        with Display(total, lambda _index: "") as display:
+            return run_verification(config, launch, on_progress=display.show)
+    except (InterruptedRunError, KeyboardInterrupt) as error:
+        # A KeyboardInterrupt has no text.
+        reason = str(error) or "interrupted by SIGINT"
+        raise InterruptedRunError(f"{reason}; a part of a verification verifies nothing") from error
+
+
+def _print(
+    verification: Verification, about: dict[str, object], record: Path | None, format: Format, width: int | None
+) -> None:
+    """Print the verification and write its record."""
+    from nccl_bench.report.verification import NARROWEST, verification_json, verification_text
+
+    width = width or max(NARROWEST, shutil.get_terminal_size((80, 24)).columns)
+    as_json = verification_json(verification, about)
     try:
-        print(as_json if output.json else verification_text(proof, width, sys.stdout.isatty()), end="", flush=True)
+        text = as_json if format is Format.JSON else verification_text(verification, width, sys.stdout.isatty())
+        print(text, end="", flush=True)
     finally:
-        # Of a proof that took minutes one of the two may well be left when the other fails.
-        if output.out is not None:
-            _write(output.out, as_json)
-    return proof.exit_code
+        # A verification takes minutes: if printing fails, the record is still written.
+        if record is not None:
+            _write(record, as_json)
 
 
-def _create(file: Path) -> None:
+def _create_record(directory: Path) -> Path:
+    record = directory / RECORD
     try:
-        file.parent.mkdir(parents=True, exist_ok=True)
-        file.open("x").close()
+        directory.mkdir(parents=True, exist_ok=True)
+        if record.exists():
+            raise UsageError(
+                f"{directory} already holds a verification ({RECORD}): choose another directory with --out"
+            )
+        record.open("x").close()
     except OSError as error:
-        # Not by the error's kind: a directory that is a file is reported as one that exists, too. And os.path, since
-        # a Path raises for what it may not look at.
-        is_file = next((f"{parent} is a file" for parent in file.parents if os.path.isfile(parent)), error.strerror)
-        what = "is there already" if os.path.exists(file) else f"cannot be written: {is_file}"
-        raise UsageError(f"{file} {what}; choose another file with --out") from error
+        raise UsageError(f"{directory} cannot be written: {error.strerror}; choose a directory with --out") from error
+    return record
 
 
-def _write(file: Path, text: str) -> None:
+def _write(record: Path, text: str) -> None:
     try:
-        file.write_text(text, encoding="utf-8")
+        record.write_text(text, encoding="utf-8")
     except OSError as error:
-        raise RecordError(
-            f"{file} cannot be written: {error.strerror}; what is in it, if anything, is not the whole proof"
-        ) from error
+        raise RecordError(f"{record} cannot be written: {error.strerror}; the record is not complete") from error

@@ -1,1 +1,1 @@
-"""What the user asks for: options, TOML files, limits, sizes and user arms. No torch."""
+"""The user's settings: options, TOML files, thresholds, sizes and user arms. No torch."""

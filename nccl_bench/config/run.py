@@ -1,436 +1,253 @@
-"""What to measure: one frozen dataclass, read from TOML and the command line, unknown keys refused. No torch."""
+"""The configuration of a run: its options, and the rules between them. No torch."""
 
 from __future__ import annotations
 
-import difflib
-import re
-import tomllib
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass, fields
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
 from enum import StrEnum
 from pathlib import Path
 
-from nccl_bench.catalog.arms import ARMS, COORDINATORS, DEFAULT_ARMS, DEFAULT_BASELINE, ArmSpec, twin_of
+from nccl_bench.catalog.arms import ARMS, DEFAULT_ARMS, DEFAULT_BASELINE, twin_of
 from nccl_bench.catalog.collectives import COLLECTIVES, Placement, RedOp
 from nccl_bench.catalog.devices import DEVICES, DeviceSpec
 from nccl_bench.catalog.dtypes import DTYPE_ALIASES, DTYPES
-from nccl_bench.catalog.routes import Routes, override
 from nccl_bench.catalog.timings import Timing
-from nccl_bench.config.limits import Limits, limits_of, parse_threshold
-from nccl_bench.config.sizes import MOST_BYTES, format_size, parse_size, parse_sweep, unique
-from nccl_bench.config.user_arms import UserArm, from_list, spec_of, variables_of
+from nccl_bench.config.common import CommonConfig, arms_option, refuse_unused_routes, resolve_arms, timeout_option
+from nccl_bench.config.limits import Limits, limits_of, parse_tables, parse_threshold
+from nccl_bench.config.options import Panel, listed, option, options_of, parse_options, refuse_unknown_keys
+from nccl_bench.config.parsers import boolean, choice, choices_option, integer, names_of, run_name, seconds, unparsed
+from nccl_bench.config.sizes import parse_sizes
+from nccl_bench.config.toml import read_toml
+from nccl_bench.config.user_arms import UserArm
+from nccl_bench.config.variables import parse_variables
 from nccl_bench.errors import UsageError
+
+# A ratio that is still open after so many rounds would need many more: the user has to ask for those.
+DEFAULT_MAX_ROUNDS = 60
+_TIMED_ARMS = [arm for arm in ARMS.values() if arm.timed]
 
 
 class CallerStream(StrEnum):
-    """The stream all arms are called on."""
+    """The stream on which all arms are called."""
 
     SIDE = "side"
     DEFAULT = "default"
 
 
 class Register(StrEnum):
-    """What the buffers are, and how they are registered with the communicators."""
+    """The kind of memory of the buffers, and how it is registered with the communicators."""
 
     NONE = "none"  # torch's memory, not registered
-    LOCAL = "local"  # NCCL's (ncclMemAlloc), by ncclCommRegister
-    WINDOW = "window"  # the same, as a symmetric window: ncclCommWindowRegister
+    LOCAL = "local"  # NCCL's memory (ncclMemAlloc), registered by ncclCommRegister
+    WINDOW = "window"  # NCCL's memory, registered as a symmetric window by ncclCommWindowRegister
+
+
+def _timings(name: str, value: object, _device: DeviceSpec) -> tuple[Timing, ...]:
+    """Return the timings in the order in which they are measured."""
+    names = names_of(name, value, Timing)
+    return tuple(timing for timing in Timing if timing in names)
+
+
+def _register(name: str, value: object, device: DeviceSpec) -> Register:
+    register = Register(str(choice(Register)(name, value, device)))
+    if register is not Register.NONE and not device.registers_memory:
+        raise UsageError(
+            f"{name} is {str(register)!r}: the device {device.name} has no memory that NCCL could register"
+        )
+    return register
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class RunConfig:
-    """One run, fully resolved: every rank measures exactly this.
+class RunConfig(CommonConfig):
+    """The options of one run, resolved: every rank measures exactly this."""
 
-    ``transport`` is the binding that our arms call the device's transport through, ``variables`` are set in the
-    environment of the run.
-
-    ``sizes`` are requested message sizes in bytes; ``ops_per_batch`` is ``None`` where rank 0 chooses it from a pilot;
-    ``timeout_s`` is the deadline of one case. ``routes`` override the coordinator's routing table, in their order.
-
-    ``rounds`` are the fewest. Where arms are compared, more follow until their ratios are known well enough to tell
-    apart what differs by ``threshold``, a share of the baseline's time, or ``max_rounds`` are done, or the run has
-    taken ``max_seconds``.
-    """
-
-    name: str
-    device: str
-    collectives: tuple[str, ...]
-    sizes: tuple[int, ...]
-    dtypes: tuple[str, ...]
-    redops: tuple[RedOp, ...]
-    placements: tuple[Placement, ...]
-    root: int
-    arms: tuple[str, ...]
-    baseline: str
-    user_arms: tuple[UserArm, ...]
-    routes: tuple[str, ...]
-    timings: tuple[Timing, ...]
-    rounds: int
-    max_rounds: int
-    max_seconds: float
-    threshold: float
-    limits: tuple[Mapping[str, object], ...]
-    ops_per_batch: int | None
-    warmup: int
-    check: bool
-    per_iteration: bool
-    same_buffer: bool
-    register: Register
-    caller_stream: CallerStream
-    seed: int
-    timeout_s: float
-    nccl_library: str | None
-    transport: str
-    variables: Mapping[str, str]
-
-    @property
-    def device_spec(self) -> DeviceSpec:
-        """What the device can do."""
-        return DEVICES[self.device]
-
-    @property
-    def routing(self) -> Routes:
-        """What carries each operation of the coordinator arms."""
-        return override(self.routes)
+    arms: tuple[str, ...] = arms_option(
+        _TIMED_ARMS, f"{listed(DEFAULT_ARMS)}; with one user arm, stream-free and that arm; with several, the user arms"
+    )
+    baseline: str = option(
+        Panel.ARMS,
+        "The arm with which the others are compared.",
+        unparsed,
+        default_text=f"{DEFAULT_BASELINE}, or the first arm where that is not measured",
+    )
+    sizes: tuple[int, ...] = option(
+        Panel.SWEEP,
+        "Message sizes in bytes, as a sweep (8:1G:x2, 1M:8M:+1M) or a list (16K,512K,2M).",
+        parse_sizes,
+        default=lambda device: device.sizes,
+    )
+    collectives: tuple[str, ...] = choices_option(Panel.SWEEP, COLLECTIVES, flag="--collective", default="all_reduce")
+    dtypes: tuple[str, ...] = choices_option(
+        Panel.SWEEP, DTYPES, DTYPE_ALIASES, short="-d", flag="--dtype", default=lambda device: device.dtype
+    )
+    redops: tuple[RedOp, ...] = choices_option(Panel.SWEEP, RedOp, short="-o", flag="--op", default="sum")
+    placements: tuple[Placement, ...] = choices_option(Panel.SWEEP, Placement, flag="--placement", default="in-place")
+    root: int = option(Panel.SWEEP, "The root rank of broadcast and reduce.", integer(0), short="-r", default=0)
+    timings: tuple[Timing, ...] = option(
+        Panel.METHOD,
+        f"One or more of {listed(Timing)}; see nccl-bench list timings.",
+        _timings,
+        flag="--timing",
+        default=lambda device: listed(timing for timing in Timing if timing not in device.missing_timings),
+        default_text="all that the device has",
+    )
+    rounds: int = option(
+        Panel.METHOD,
+        "The fewest rounds of each case. With several arms more follow, until every ratio is known well enough "
+        "to judge it by --threshold, or up to --max-rounds or --max-seconds.",
+        integer(1),
+        default=15,
+    )
+    max_rounds: int = option(
+        Panel.METHOD,
+        "The most rounds of each case.",
+        integer(1),
+        default_text=f"{DEFAULT_MAX_ROUNDS}, or --rounds where that is more",
+    )
+    max_seconds: float = option(
+        Panel.METHOD,
+        "Seconds of the whole run, after which each case gets only the fewest rounds.",
+        seconds,
+        default=lambda device: device.max_seconds,
+    )
+    threshold: float = option(
+        Panel.METHOD,
+        "The difference that matters in practice, as a share of the baseline's time.",
+        lambda _name, value, _device: parse_threshold(value),
+        argument=str,
+        default="2%",
+    )
+    limits: tuple[Mapping[str, object], ...] = option(
+        Panel.METHOD,
+        "A TOML file with thresholds by collective, timing and size, as configs/limits.toml.",
+        parse_tables,
+        argument=Path,
+        default=(),
+        default_text="none",
+    )
+    ops_per_batch: int | None = option(
+        Panel.METHOD,
+        "Operations per batch.",
+        integer(1),
+        short="-n",
+        flag="--iters",
+        default_text="chosen after a pilot",
+    )
+    warmup: int = option(Panel.METHOD, "Operations before the first measured batch.", integer(0), short="-w", default=5)
+    check: bool = option(
+        Panel.METHOD, "Check the results, 1 or 0.", boolean, short="-c", argument=int, default=True, default_text="1"
+    )
+    per_iteration: bool = option(
+        Panel.METHOD,
+        "Time single operations too and report percentiles; the report says what that costs.",
+        boolean,
+        short="-I",
+        flag="--per-iteration/--no-per-iteration",
+        default=False,
+    )
+    same_buffer: bool = option(
+        Panel.METHOD,
+        "Use one buffer for all calls, instead of many that together exceed the cache.",
+        boolean,
+        flag="--same-buffer/--rotate",
+        default=False,
+    )
+    register: Register = option(
+        Panel.METHOD,
+        f"The memory of the buffers, {listed(Register)}. none is torch's memory. local and window are NCCL's "
+        "(ncclMemAlloc), registered with the communicators of this tool by ncclCommRegister (NCCL 2.19) or as a "
+        "symmetric window (NCCL 2.27).",
+        _register,
+        default="none",
+    )
+    caller_stream: CallerStream = option(
+        Panel.METHOD,
+        f"The stream on which the arms are called: {listed(CallerStream)}.",
+        choice(CallerStream),
+        default="side",
+    )
+    seed: int = option(Panel.METHOD, "Random seed for the order in which arms are measured.", integer(0), default=1)
+    timeout_s: float = timeout_option(Panel.METHOD, "one case", 120.0)
+    variables: Mapping[str, str] = option(
+        Panel.LAUNCH,
+        "An environment variable of all ranks, NAME=VALUE; for those of one arm see --arm. Repeatable.",
+        parse_variables,
+        flag="--env",
+        argument=list[str],
+        default={},
+        default_text="none",
+    )
+    name: str = option(
+        Panel.OUTPUT,
+        "The name of the run and of its directory.",
+        run_name,
+        default="run",
+        default_text="run, or the name of the TOML file",
+    )
 
     @property
     def measured_arms(self) -> tuple[str, ...]:
-        """The arms and, where there are any to compare, the baseline's twin."""
+        """The arms and, where there is something to compare, the baseline's twin."""
         return self.arms if len(self.arms) == 1 else (*self.arms, twin_of(self.baseline))
 
     @property
     def thresholds(self) -> Limits:
-        """What difference matters by collective, timing and size: the ``limits``, else ``threshold``."""
-        return limits_of({"limits": list(self.limits)}, self.threshold, "the configuration")
-
-    def arm(self, name: str) -> ArmSpec:
-        """The row of an arm, or twin, of this run."""
-        return spec_of(self.user_arms, name)
+        """The difference that matters by collective, timing and size: the limits, else the threshold."""
+        return limits_of({"limits": self.limits}, self.threshold, "the configuration")
 
     def to_mapping(self) -> dict[str, object]:
-        """Plain data that ``resolve`` reads back to an equal value."""
+        """Return plain data that ``resolve`` reads back to an equal configuration."""
         return asdict(self)
 
 
-KEYS = tuple(field.name for field in fields(RunConfig))
-# The range of a TOML integer; a year is more than any deadline needs, and keeps clear of what clocks can add.
-_MOST = 2**63 - 1
-_MOST_S = 366 * 86400
-# Where noise leaves a ratio open after this many, many more would be needed, which somebody has to ask for.
-DEFAULT_MAX_ROUNDS = 60
-
-
-def defaults(device: str) -> dict[str, object]:
-    """What is measured on ``device`` where nothing else is said."""
-    spec = DEVICES[device]
-    return {
-        "name": "run",
-        "device": device,
-        "collectives": "all_reduce",
-        "sizes": spec.sizes,
-        "dtypes": spec.dtype,
-        "redops": "sum",
-        "placements": "in-place",
-        "root": 0,
-        "arms": None,
-        "baseline": None,
-        "user_arms": (),
-        "routes": (),
-        "timings": ",".join(timing for timing in Timing if timing not in spec.missing_timings),
-        "rounds": 15,
-        "max_rounds": None,
-        "max_seconds": spec.max_seconds,
-        "threshold": "2%",
-        "limits": (),
-        "ops_per_batch": None,
-        "warmup": 5,
-        "check": True,
-        "per_iteration": False,
-        "same_buffer": False,
-        "register": "none",
-        "caller_stream": "side",
-        "seed": 1,
-        "timeout_s": 120.0,
-        "nccl_library": None,
-        "transport": None,
-        "variables": {},
-    }
-
-
-def read_toml(path: Path) -> dict[str, object]:
-    """The keys of a configuration file; raises ``UsageError`` for one that is missing, malformed or has other keys."""
-    try:
-        text = path.read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as error:
-        raise UsageError(f"{path} cannot be read as a configuration: {error}") from error
-    try:
-        values = tomllib.loads(text)
-    except (ValueError, RecursionError) as error:
-        # TOMLDecodeError is a ValueError, and so is the interpreter's refusal of an integer of thousands of digits.
-        raise UsageError(f"{path} is not TOML: {error}") from error
-    refuse_unknown_keys(values, str(path))
-    if "name" not in values:
-        values["name"] = path.stem
-    return values
-
-
-def refuse_unknown_keys(values: Mapping[str, object], where: str) -> None:
-    """Raise ``UsageError`` for the first key that is none of ours, with the nearest one that is."""
-    for key in values:
-        if key not in KEYS:
-            near = difflib.get_close_matches(key, KEYS, n=1)
-            hint = f"did you mean {near[0]!r}?" if near else f"allowed: {', '.join(KEYS)}"
-            raise UsageError(f"{where} has the unknown key {key!r}; {hint}")
+def read_run_config(path: Path) -> dict[str, object]:
+    """Return the settings in a TOML file; raise ``UsageError`` where it is malformed or has unknown keys."""
+    values = read_toml(path)
+    refuse_unknown_keys(values, options_of(RunConfig), str(path))
+    return {"name": path.stem, **values}
 
 
 def resolve(device: str, *layers: Mapping[str, object]) -> RunConfig:
-    """The configuration of ``layers`` over the device's defaults, later layers over earlier ones.
+    """Return the configuration of ``layers`` over the device's defaults, later layers over earlier ones.
 
-    Raises ``UsageError`` naming the key, what was got and what is allowed.
+    Raises ``UsageError`` with the option, what was got and what is allowed.
     """
-    values = defaults(device)
-    for layer in layers:
-        refuse_unknown_keys(layer, "the configuration")
-        values.update({key: value for key, value in layer.items() if value is not None})
-    values["device"] = device
-    user_arms = user_arms_for(values["user_arms"], device)
-    arms = _arms(values["arms"], user_arms, device)
-    rounds = _integer("rounds", values["rounds"], least=1)
-    return RunConfig(
-        name=_name(values["name"]),
-        device=device,
-        collectives=names_of("collectives", values["collectives"], COLLECTIVES),
-        sizes=_sizes(values["sizes"]),
-        dtypes=names_of("dtypes", values["dtypes"], DTYPES, DTYPE_ALIASES),
-        redops=tuple(RedOp(name) for name in names_of("redops", values["redops"], RedOp)),
-        placements=tuple(Placement(name) for name in names_of("placements", values["placements"], Placement)),
-        root=_integer("root", values["root"], least=0),
-        arms=arms,
-        baseline=_baseline(values["baseline"], arms),
-        user_arms=user_arms,
-        routes=routes_for(values["routes"], arms),
-        timings=_timings(values["timings"]),
-        rounds=rounds,
-        max_rounds=_max_rounds(values["max_rounds"], rounds),
-        max_seconds=seconds(values["max_seconds"], "max_seconds"),
-        threshold=parse_threshold(values["threshold"]),
-        limits=_limits(values["limits"]),
-        ops_per_batch=(
-            None if values["ops_per_batch"] is None else _integer("ops_per_batch", values["ops_per_batch"], least=1)
-        ),
-        warmup=_integer("warmup", values["warmup"], least=0),
-        check=_boolean("check", values["check"]),
-        per_iteration=_boolean("per_iteration", values["per_iteration"]),
-        same_buffer=_boolean("same_buffer", values["same_buffer"]),
-        register=_register(values["register"], device),
-        caller_stream=_caller_stream(values["caller_stream"]),
-        seed=_integer("seed", values["seed"], least=0),
-        timeout_s=seconds(values["timeout_s"]),
-        nccl_library=library_path(values["nccl_library"], device),
-        transport=binding(values["transport"], device),
-        variables=variables_of(values["variables"], "variables"),
-    )
+    values = parse_options(RunConfig, device, layers)
+    values["arms"] = _arms(values["arms"], values["user_arms"], DEVICES[device])
+    values["baseline"] = _baseline(values["baseline"], values["arms"])
+    values["max_rounds"] = _max_rounds(values["max_rounds"], values["rounds"])
+    refuse_unused_routes(values["routes"], values["arms"])
+    return RunConfig(**values)
 
 
-def names_of(
-    key: str,
-    value: object,
-    allowed: Iterable[str],
-    aliases: Mapping[str, str] | None = None,
-    whole: Sequence[str] | None = None,
-) -> tuple[str, ...]:
-    """A comma-separated text or a list, checked; ``all`` is ``whole`` or everything, as nccl-tests' ``-d all`` is.
-
-    Raises ``UsageError`` naming ``key``, what was got and what is allowed.
-    """
-    choices = [str(choice) for choice in allowed]
-    parts = value.split(",") if isinstance(value, str) else value
-    if not isinstance(parts, list | tuple):
-        raise UsageError(f"{key} is {value!r}: give one or more of {', '.join(choices)}")
-    names: list[str] = []
-    for part in parts:
-        name = part.strip() if isinstance(part, str) else part
-        if name == "all":
-            names.extend(choices if whole is None else whole)
-            continue
-        if aliases and isinstance(name, str):
-            name = aliases.get(name, name)
-        if name not in choices:
-            raise UsageError(f"{key} has {part!r}: allowed are {', '.join(choices)}")
-        names.append(str(name))
-    if not names:
-        raise UsageError(f"{key} is empty: give one or more of {', '.join(choices)}")
-    return tuple(dict.fromkeys(names))
-
-
-def user_arms_for(value: object, device: str) -> tuple[UserArm, ...]:
-    """The user's arms in a configuration for ``device``; raises ``UsageError``."""
-    user_arms = from_list(value)
-    for user_arm in user_arms:
-        if user_arm.transport is not None:
-            binding(user_arm.transport, device, f"transport of the arm {user_arm.name}")
-        if DEVICES[device].transport not in user_arm.spec.transports:
-            raise UsageError(f"the arm {user_arm.name} is {user_arm.target}, which the device {device} has no use for")
-    return user_arms
-
-
-def arms_of(
-    value: object, device: str, arms: Iterable[ArmSpec], user_arms: Sequence[UserArm], key: str = "arms"
-) -> tuple[str, ...]:
-    """Those of ``arms`` asked for that ``device`` can have, then the user's; ``all`` is what needs nothing installed.
-
-    Raises ``UsageError`` naming ``key``, what was got and what is allowed.
-    """
-    possible = [arm for arm in arms if DEVICES[device].transport in arm.transports]
-    own = [user_arm.name for user_arm in user_arms]
-    whole = [arm.name for arm in possible if arm.extra is None]
-    return tuple(dict.fromkeys((*names_of(key, value, [*(arm.name for arm in possible), *own], whole=whole), *own)))
-
-
-def _arms(value: object, user_arms: tuple[UserArm, ...], device: str) -> tuple[str, ...]:
-    """The arms asked for, then the user arms that are not among them."""
+def _arms(value: object, user_arms: Sequence[UserArm], device: DeviceSpec) -> tuple[str, ...]:
+    """Return the arms to measure: those named, then the user arms."""
     for user_arm in user_arms:
         if not user_arm.spec.timed:
             raise UsageError(
-                f"the arm {user_arm.name} is {user_arm.spec.order}: without its join it would win falsely, so it is "
-                "for nccl-bench verify alone; order=fork-join makes it comparable"
+                f"the arm {user_arm.name} is {user_arm.spec.order}: without its join it would win falsely, so only "
+                "nccl-bench verify takes it; order=fork-join makes it comparable"
             )
-    own = tuple(user_arm.name for user_arm in user_arms)
-    if value is None:
-        # One alone has nobody to be compared with.
-        return own if len(own) > 1 else ("stream-free", *own) if own else DEFAULT_ARMS
-    return arms_of(value, device, [arm for arm in ARMS.values() if arm.timed], user_arms)
+    if value is not None:
+        return resolve_arms("arms", value, device, _TIMED_ARMS, user_arms)
+    names = tuple(user_arm.name for user_arm in user_arms)
+    # A single user arm needs an arm to be compared with.
+    return names if len(names) > 1 else ("stream-free", *names) if names else DEFAULT_ARMS
 
 
-def _sizes(value: object) -> tuple[int, ...]:
-    if isinstance(value, str):
-        sizes = parse_sweep(value)
-    elif isinstance(value, list | tuple):
-        sizes = unique(parse_size(size) for size in value)
-    else:
-        raise UsageError(f"sizes is {value!r}: give a sweep as '8:1G:x2' or a list as ['4K', '1M']")
-    if not sizes:
-        raise UsageError("sizes is empty: give a sweep as '8:1G:x2' or a list as ['4K', '1M']")
-    if max(sizes) > MOST_BYTES:
-        raise UsageError(f"sizes has {max(sizes)}: a message is {format_size(MOST_BYTES)} at the most")
-    return sizes
-
-
-def _timings(value: object) -> tuple[Timing, ...]:
-    names = names_of("timings", value, Timing)
-    return tuple(timing for timing in Timing if timing in names)
-
-
-def _baseline(value: object, arms: tuple[str, ...]) -> str:
+def _baseline(value: object, arms: Sequence[str]) -> str:
     if value is None:
         return DEFAULT_BASELINE if DEFAULT_BASELINE in arms else arms[0]
     if value not in arms:
-        raise UsageError(f"the baseline is {value!r}, which is not among the arms of this run: {', '.join(arms)}")
+        raise UsageError(f"the baseline is {value!r}, which is not among the arms of this run: {listed(arms)}")
     return str(value)
 
 
-def route_overrides(value: object) -> tuple[str, ...]:
-    """Overrides of the routing table, a list or a comma-separated text, which may be empty.
-
-    Raises ``UsageError`` for what is neither, and for what ``routes.override`` refuses.
-    """
-    parts = (value.split(",") if value.strip() else []) if isinstance(value, str) else value
-    if not isinstance(parts, list | tuple) or not all(isinstance(part, str) for part in parts):
+def _max_rounds(most: int | None, fewest: int) -> int:
+    if most is None:
+        return max(fewest, DEFAULT_MAX_ROUNDS)
+    if most < fewest:
         raise UsageError(
-            f"routes is {value!r}: give [OPERATION.]MODE=BACKEND, one or more, as a list of texts or comma-separated"
-        )
-    overrides = tuple(part.strip() for part in parts)
-    override(overrides)
-    return overrides
-
-
-def routes_for(value: object, arms: tuple[str, ...]) -> tuple[str, ...]:
-    """``route_overrides``, refused with ``UsageError`` too where none of ``arms`` would heed them."""
-    overrides = route_overrides(value)
-    if overrides and not any(arm in ARMS and ARMS[arm].communicator in COORDINATORS for arm in arms):
-        raise UsageError(
-            f"routes is {', '.join(overrides)!r}, but routes are those of the coordinator arms, and none of them is "
-            "among the arms of this run: add one with --arms"
-        )
-    return overrides
-
-
-def _caller_stream(value: object) -> CallerStream:
-    if value not in list(CallerStream):
-        raise UsageError(f"caller_stream is {value!r}: it has to be one of {', '.join(CallerStream)}")
-    return CallerStream(str(value))
-
-
-def _register(value: object, device: str) -> Register:
-    if value not in list(Register):
-        raise UsageError(f"register is {value!r}: it has to be one of {', '.join(Register)}")
-    register = Register(str(value))
-    if register is not Register.NONE and not DEVICES[device].registers_memory:
-        raise UsageError(f"register is {str(register)!r}: the device {device} has no memory that NCCL could register")
-    return register
-
-
-def _integer(key: str, value: object, *, least: int) -> int:
-    if isinstance(value, bool) or not isinstance(value, int) or not least <= value <= _MOST:
-        raise UsageError(f"{key} is {value!r}: it has to be a whole number from {least} to 2^63 - 1")
-    return value
-
-
-def _max_rounds(value: object, rounds: int) -> int:
-    if value is None:
-        return max(rounds, DEFAULT_MAX_ROUNDS)
-    most = _integer("max_rounds", value, least=1)
-    if most < rounds:
-        raise UsageError(
-            f"max_rounds is {most}, and rounds, the fewest, is {rounds}: raise --max-rounds or lower --rounds"
+            f"max_rounds is {most}, and rounds, the fewest, is {fewest}: raise --max-rounds or lower --rounds"
         )
     return most
-
-
-def _limits(value: object) -> tuple[Mapping[str, object], ...]:
-    tables = list(value) if isinstance(value, list | tuple) else value
-    limits_of({"limits": tables}, 1.0, "the configuration")
-    assert isinstance(tables, list)
-    return tuple(dict(table) for table in tables)
-
-
-def _boolean(key: str, value: object) -> bool:
-    if value not in (True, False):
-        raise UsageError(f"{key} is {value!r}: it has to be true or false")
-    return bool(value)
-
-
-def seconds(value: object, key: str = "timeout_s") -> float:
-    """A time to keep to; raises ``UsageError`` naming ``key`` for what is none."""
-    if isinstance(value, bool) or not isinstance(value, int | float) or not 0 < value <= _MOST_S:
-        raise UsageError(f"{key} is {value!r}: it has to be a number of seconds above 0, and at most {_MOST_S}")
-    return float(value)
-
-
-def library_path(value: object, device: str) -> str | None:
-    """The libnccl to load, or ``None``; raises ``UsageError`` for what is no path, and where ``device`` has no NCCL."""
-    if value is None:
-        return None
-    if not isinstance(value, str) or not value:
-        raise UsageError(f"nccl_library is {value!r}: it has to be the path of a libnccl.so")
-    if DEVICES[device].transport != "nccl":
-        raise UsageError(f"nccl_library is {value!r}, and the device {device} has no use for NCCL: leave it out")
-    return value
-
-
-def binding(value: object, device: str, key: str = "transport") -> str:
-    """The binding to use, by default the device's first; raises ``UsageError`` naming ``key`` for others."""
-    allowed = DEVICES[device].bindings
-    if value is None:
-        return allowed[0]
-    if value not in allowed:
-        raise UsageError(f"{key} is {value!r}: on the device {device} it is {' or '.join(allowed)}")
-    return str(value)
-
-
-def _name(value: object) -> str:
-    if not isinstance(value, str) or not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}", value):
-        raise UsageError(
-            f"the name is {value!r}: use up to 64 letters, digits, '.', '_' and '-', a letter or digit first"
-        )
-    return value

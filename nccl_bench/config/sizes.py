@@ -1,4 +1,4 @@
-"""Message sizes and sweeps, written as nccl-tests writes them.
+"""Message sizes and sweeps, written as nccl-tests writes them. No torch.
 
 ``8``, ``4K``, ``1M``, ``2G`` and ``1T`` are bytes, and a suffix is a power of 1024 (nccl-tests, ``parsesize`` in
 src/common.cu). A sweep is ``BEGIN:END:xFACTOR`` or ``BEGIN:END:+STEP``, for example ``8:1G:x2``.
@@ -8,21 +8,65 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable
+from dataclasses import dataclass
 from fractions import Fraction
 
+from nccl_bench.catalog.devices import DeviceSpec
 from nccl_bench.errors import UsageError
 
 _SUFFIXES = {"": 1, "K": 1024, "M": 1024**2, "G": 1024**3, "T": 1024**4}
 # Python refuses to read an integer of more than 4300 digits.
 _SIZE = re.compile(r"(\d{1,999}(?:\.\d{1,999})?)\s*([KMGT]?)(?:i?B)?", re.IGNORECASE)
-# Up to here a float holds every whole number of bytes.
+# Up to this number a float holds every whole number of bytes.
 MOST_BYTES = 2**53
-# Beyond this a sweep is a slip of the finger (a step of one byte, say), not a plan.
+# A sweep of more sizes is a typing error, for example a step of one byte.
 _MOST_SIZES = 10_000
+_FORM = "a sweep as '8:1G:x2' or a list as ['4K', '1M']"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Sweep:
+    """Sizes at equal distances: each is the one before it times ``factor``, or plus ``step``."""
+
+    begin: int  # the smallest size in bytes
+    end: int  # the largest size in bytes, included where a stride meets it
+    factor: int | None = None  # None: the sweep has a step
+    step: int | None = None  # in bytes; None: the sweep has a factor
+
+    @classmethod
+    def parse(cls, text: str) -> Sweep:
+        """Return the sweep that ``text`` describes; raise ``UsageError`` where it is none."""
+        parts = text.split(":")
+        stride = parts[2].strip() if len(parts) == 3 else ""
+        if not re.fullmatch(r"x\d{1,999}|\+.+", stride):
+            raise UsageError(
+                f"{text!r} is not a sweep: write BEGIN:END:xFACTOR or BEGIN:END:+STEP, for example 8:1G:x2"
+            )
+        begin, end = parse_size(parts[0]), parse_size(parts[1])
+        if stride[0] == "x":
+            return cls(begin=begin, end=end, factor=int(stride[1:]))
+        return cls(begin=begin, end=end, step=parse_size(stride[1:]))
+
+    @property
+    def sizes(self) -> tuple[int, ...]:
+        """The sizes in bytes, the smallest first; ``UsageError`` where there are none or too many."""
+        if self.begin > self.end:
+            begin, end = format_size(self.begin), format_size(self.end)
+            raise UsageError(f"the sweep begins at {begin} and ends before it, at {end}: exchange the two")
+        if self.factor is not None and self.factor < 2:
+            raise UsageError(f"the step factor is {self.factor}: give a whole number from 2")
+        sizes = []
+        size = self.begin
+        while size <= self.end:
+            sizes.append(size)
+            if len(sizes) > _MOST_SIZES:
+                raise UsageError(f"the sweep has over {_MOST_SIZES} sizes: give a larger step")
+            size = size + self.step if self.step is not None else size * (self.factor or 2)
+        return tuple(sizes)
 
 
 def parse_size(text: str | int) -> int:
-    """The number of bytes in ``text``; raises ``UsageError`` unless it is a whole, positive number of them."""
+    """Return the number of bytes in ``text``; raise ``UsageError`` unless it is whole and positive."""
     if isinstance(text, int) and not isinstance(text, bool):
         text = str(text)
     match = _SIZE.fullmatch(text.strip()) if isinstance(text, str) else None
@@ -30,12 +74,12 @@ def parse_size(text: str | int) -> int:
         raise UsageError(f"{text!r} is not a message size: write bytes as 8, 4K, 1M or 2G (1K = 1024)")
     size = Fraction(match[1]) * _SUFFIXES[match[2].upper()]
     if size < 1 or size.denominator != 1:
-        raise UsageError(f"{text!r} is not a message size: it has to be a whole number of bytes, at least 1")
+        raise UsageError(f"{text!r} is not a message size: give a whole number of bytes, at least 1")
     return int(size)
 
 
 def format_size(size_bytes: int) -> str:
-    """The shortest exact text that ``parse_size`` reads back, for example ``8``, ``4K``, ``1.5M``."""
+    """Return the shortest exact text that ``parse_size`` reads back, for example ``8``, ``4K``, ``1.5M``."""
     for suffix in ("T", "G", "M", "K"):
         unit = _SUFFIXES[suffix]
         if unit <= size_bytes <= MOST_BYTES:
@@ -45,38 +89,23 @@ def format_size(size_bytes: int) -> str:
     return str(size_bytes)
 
 
-def sweep(begin: int, end: int, *, factor: int | None = None, step: int | None = None) -> tuple[int, ...]:
-    """Sizes from ``begin`` to ``end``, both included where the stride meets them, times ``factor`` or plus ``step``."""
-    if begin > end:
-        raise UsageError(f"the sweep begins at {format_size(begin)} and ends before it, at {format_size(end)}")
-    if factor is not None and factor < 2:
-        raise UsageError(f"the step factor is {factor}: it has to be a whole number from 2")
-    if step is not None and step < 1:
-        raise UsageError(f"the step is {step} bytes: it has to be at least 1")
-    sizes = []
-    size = begin
-    while size <= end:
-        sizes.append(size)
-        if len(sizes) > _MOST_SIZES:
-            raise UsageError(f"the sweep has over {_MOST_SIZES} sizes: take a larger step")
-        size = size + step if step is not None else size * (factor or 2)
-    return tuple(sizes)
-
-
-def parse_sweep(text: str) -> tuple[int, ...]:
-    """The sizes of ``8:1G:x2``, ``1M:8M:+1M``, or of a list ``8,4K,1M``."""
-    if ":" not in text:
-        return unique(parse_size(part) for part in text.split(",") if part.strip())
-    parts = text.split(":")
-    stride = parts[2].strip() if len(parts) == 3 else ""
-    if not re.fullmatch(r"x\d{1,999}|\+.+", stride):
-        raise UsageError(f"{text!r} is not a sweep: write BEGIN:END:xFACTOR or BEGIN:END:+STEP, for example 8:1G:x2")
-    begin, end = parse_size(parts[0]), parse_size(parts[1])
-    if stride[0] == "x":
-        return sweep(begin, end, factor=int(stride[1:]))
-    return sweep(begin, end, step=parse_size(stride[1:]))
+def parse_sizes(name: str, value: object, _device: DeviceSpec | None = None) -> tuple[int, ...]:
+    """Return the sizes of a sweep, of a comma-separated text or of a list, each once."""
+    if isinstance(value, str) and ":" in value:
+        sizes = Sweep.parse(value).sizes
+    elif isinstance(value, str):
+        sizes = unique(parse_size(part) for part in value.split(",") if part.strip())
+    elif isinstance(value, list | tuple):
+        sizes = unique(map(parse_size, value))
+    else:
+        raise UsageError(f"{name} is {value!r}: give {_FORM}")
+    if not sizes:
+        raise UsageError(f"{name} is empty: give {_FORM}")
+    if max(sizes) > MOST_BYTES:
+        raise UsageError(f"{name} has {max(sizes)}: a message has at most {format_size(MOST_BYTES)}")
+    return sizes
 
 
 def unique(sizes: Iterable[int]) -> tuple[int, ...]:
-    """The sizes in the order given, each once."""
+    """Return the sizes in the given order, each once."""
     return tuple(dict.fromkeys(sizes))

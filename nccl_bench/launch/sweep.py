@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
 from nccl_bench.catalog.cases import Case
-from nccl_bench.config.user_arms import UserArm, of_arm
+from nccl_bench.config.user_arms import UserArm, user_arm_of
 from nccl_bench.launch.supervise import Launched, supervise
 from nccl_bench.launch.torchrun import Job, LaunchConfig
 from nccl_bench.plan.cases import PlannedCase
@@ -55,7 +55,7 @@ def run_sweep(
 
     def on_end(end: Hang | Crash, first: int) -> tuple[WorkerSpec, int] | None:
         nonlocal stopped, current
-        user_arm = of_arm(spec.config.user_arms, end.arm)
+        user_arm = user_arm_of(spec.config.user_arms, end.arm)
         if user_arm is not None and end.case_index < 0 and _shares_processes(current, user_arm):
             what = end.message if isinstance(end, Crash) else f"{end.phase} took more than {end.timeout_s:g} s"
             # The first sentence is enough for a reason in a report.
@@ -97,8 +97,10 @@ def run_sweep(
 def _shares_processes(spec: WorkerSpec, user_arm: UserArm) -> bool:
     """Return whether the arm shares its processes with other users' code, whose modules may be why it failed."""
     beside = (name for each in spec.process_sets if user_arm.name in each.arms for name in each.arms)
-    neighbours = (of_arm(spec.config.user_arms, name) for name in beside)
-    return not user_arm.ours and any(each is not None and not each.ours and each != user_arm for each in neighbours)
+    neighbours = (user_arm_of(spec.config.user_arms, name) for name in beside)
+    return not user_arm.built_in and any(
+        each is not None and not each.built_in and each != user_arm for each in neighbours
+    )
 
 
 def _with_rank_in_process_set(end: Hang | Crash, launch: LaunchConfig, processes_per_rank: int) -> Hang | Crash:

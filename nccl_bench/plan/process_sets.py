@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from types import MappingProxyType
 
 from nccl_bench.config.run import RunConfig
-from nccl_bench.config.user_arms import of_arm
+from nccl_bench.config.user_arms import user_arm_of
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -37,7 +37,7 @@ def process_sets_of(
     """
     arms: dict[tuple[str, tuple[tuple[str, str], ...]], list[str]] = {}
     for name in config.measured_arms:
-        user_arm = of_arm(config.user_arms, name)
+        user_arm = user_arm_of(config.user_arms, name)
         if user_arm is None:
             arms.setdefault(("", ()), []).append(name)
         elif user_arm.name not in excluded:

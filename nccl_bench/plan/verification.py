@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from nccl_bench.catalog.probes import DETECTOR, PROBES, not_applicable
-from nccl_bench.config.user_arms import of_arm
+from nccl_bench.config.user_arms import user_arm_of
 from nccl_bench.config.verification import VerifyConfig
 
 
@@ -43,8 +43,8 @@ def group_by_launch(config: VerifyConfig) -> list[tuple[ArmProbe, ...]]:
     groups: dict[tuple[str, str], list[ArmProbe]] = {}
     for arm_probe in list_arm_probes(config):
         if reason_not_applicable(config, arm_probe) is None:
-            user_arm = of_arm(config.user_arms, arm_probe.arm)
-            alone = user_arm is not None and (not user_arm.ours or bool(user_arm.variables))
+            user_arm = user_arm_of(config.user_arms, arm_probe.arm)
+            alone = user_arm is not None and (not user_arm.built_in or bool(user_arm.variables))
             key = (arm_probe.arm if alone else "", arm_probe.probe if PROBES[arm_probe.probe].alone else "")
             groups.setdefault(key, []).append(arm_probe)
     probes = ["", *PROBES]

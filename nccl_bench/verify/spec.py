@@ -7,8 +7,8 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
-from nccl_bench.config.user_arms import from_list, of_arm
-from nccl_bench.config.verification import VerifyConfig
+from nccl_bench.config.user_arms import user_arm_of
+from nccl_bench.config.verification import VerifyConfig, resolve_verification
 from nccl_bench.plan.verification import ArmProbe
 
 
@@ -25,7 +25,7 @@ class VerificationSpec:
     @property
     def variables(self) -> Mapping[str, str]:
         """The environment variables that the arm of this launch sets."""
-        user_arm = of_arm(self.config.user_arms, self.arm_probes[0].arm)
+        user_arm = user_arm_of(self.config.user_arms, self.arm_probes[0].arm)
         return {} if user_arm is None else user_arm.variables
 
     @property
@@ -46,11 +46,8 @@ class VerificationSpec:
         """Return the specification that ``write`` wrote."""
         mapping = json.loads(path.read_text(encoding="utf-8"))
         config = mapping.pop("config")
-        names = ("arms", "probes", "routes")
         return cls(
-            config=VerifyConfig(
-                **config | {name: tuple(config[name]) for name in names} | {"user_arms": from_list(config["user_arms"])}
-            ),
+            config=resolve_verification(config["device"], config),
             arm_probes=tuple(ArmProbe(**arm_probe) for arm_probe in mapping.pop("arm_probes")),
             **mapping,
         )

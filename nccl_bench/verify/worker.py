@@ -13,7 +13,7 @@ import torch.distributed as dist
 
 from nccl_bench.arms.arm import Arm
 from nccl_bench.catalog.probes import PROBES
-from nccl_bench.config.user_arms import of_arm
+from nccl_bench.config.user_arms import user_arm_of
 from nccl_bench.errors import ExitCode, UserArmError
 from nccl_bench.plan.verification import ArmProbe
 from nccl_bench.ranks.control import Control
@@ -102,7 +102,7 @@ def run_probes(spec: VerificationSpec, progress: Progress) -> None:
                 PROBE_FUNCTIONS[arm_probe.probe](rig)
                 finding = rig.make_finding()
             except (Exception, SystemExit) as error:
-                user_arm = of_arm(config.user_arms, arm_probe.arm)
+                user_arm = user_arm_of(config.user_arms, arm_probe.arm)
                 raise error if user_arm is None else as_user_arm_error(user_arm, error) from error
         if control.rank == 0:
             append_finding(findings, finding)

@@ -36,7 +36,7 @@ def skip_if_nccl_is_too_old(how: Register) -> None:
 
 def sweep(out: Path, how: Register) -> tuple[list[dict[str, Any]], dict[str, str]]:
     command = [
-        *(sys.executable, "-m", "nccl_bench", "run", "--out", str(out), "--json", "--register", how),
+        *(sys.executable, "-m", "nccl_bench", "run", "--out", str(out), "--format", "json", "--register", how),
         *("--arms", ",".join(ARMS), "--collective", "all", "--placement", "all", "--sizes", "48K,4M"),
         *("--nproc", "2", "--rounds", "1", "--max-rounds", "1", "-n", "4", "-w", "1", "--timing", "eager,graph"),
     ]

@@ -16,7 +16,7 @@ from nccl_bench.catalog.timings import Timing
 
 
 def sweep(out: Path, *options: str) -> list[dict[str, Any]]:
-    command = [sys.executable, "-m", "nccl_bench", "run", "--out", str(out), "--json", *options]
+    command = [sys.executable, "-m", "nccl_bench", "run", "--out", str(out), "--format", "json", *options]
     done = subprocess.run(command, capture_output=True, text=True, timeout=500, check=False)
     assert done.returncode == 0, done.stderr[-2000:]
     rows: list[dict[str, Any]] = json.loads(done.stdout)["summary"]

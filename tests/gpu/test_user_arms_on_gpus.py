@@ -47,7 +47,7 @@ def test_an_engine_before_and_after_and_an_arm_in_its_own_processes_have_right_r
 
 def test_verify_catches_the_engine_before_its_refactor_used_bare_and_passes_it_after(tmp_path: Path) -> None:
     sandbox = gpu_sandbox(tmp_path)
-    ended = sandbox.nccl_bench("verify", "--arm", f"{BEFORE},order=bare", "--arm", AFTER, "--json")
+    ended = sandbox.nccl_bench("verify", "--arm", f"{BEFORE},order=bare", "--arm", AFTER, "--format", "json")
     assert ended.code == ExitCode.RACE, ended.stderr
     statuses = {(cell["arm"], cell["probe"]): cell["status"] for cell in json.loads(ended.stdout)["cells"]}
     assert (statuses["before", "producer"], statuses["before", "consumer"]) == ("FAIL", "FAIL")

@@ -74,7 +74,7 @@ EXPECTED: Mapping[str, Mapping[str, str | None]] = {
 
 
 def test_every_arm_passes_every_probe_and_the_detector_is_caught() -> None:
-    command = [sys.executable, "-m", "nccl_bench", "verify", "--device", "cuda", "--nproc", "2", "--json"]
+    command = [sys.executable, "-m", "nccl_bench", "verify", "--device", "cuda", "--nproc", "2", "--format", "json"]
     done = subprocess.run(command, capture_output=True, text=True, timeout=590, check=False)
     assert done.returncode == ExitCode.OK, done.stdout[-4000:] + done.stderr[-2000:]
     statuses = {(cell["arm"], cell["probe"]): cell["status"] for cell in json.loads(done.stdout)["cells"]}

@@ -102,7 +102,9 @@ def test_summary_csv_is_what_report_prints_as_csv(directory: Path, sandbox: Sand
     assert list(rows[0]) == list(COLUMNS)
     assert len(rows) == len(Run.load(directory).lines)
     assert {row["ratio"] for row in rows if row["arm"] == "dedicated-stream"} == {""}
-    assert sandbox.nccl_bench("report", str(directory), "--csv") == CommandResult(code=0, stdout=text, stderr="")
+    assert sandbox.nccl_bench("report", str(directory), "--format", "csv") == CommandResult(
+        code=0, stdout=text, stderr=""
+    )
 
 
 def test_tables_in_a_pipe_are_ascii_of_80_columns_and_report_prints_them_again(
@@ -117,7 +119,7 @@ def test_tables_in_a_pipe_are_ascii_of_80_columns_and_report_prints_them_again(
 
 
 def test_report_prints_the_run_and_its_rows_as_json(directory: Path, sandbox: Sandbox) -> None:
-    report = json.loads(sandbox.nccl_bench("report", str(directory), "--json").stdout)
+    report = json.loads(sandbox.nccl_bench("report", str(directory), "--format", "json").stdout)
     assert report["run"] == json.loads((directory / "run.json").read_text(encoding="utf-8"))
     assert len(report["summary"]) == len(Run.load(directory).lines)
 
@@ -137,7 +139,7 @@ def test_options_of_the_measurement_reach_the_worker_of_a_run_of_one_rank(tmp_pa
     options += ["--max-rounds", "2"]
     options += ["--caller-stream", "default", "--same-buffer", "-c", "0", "-n", "3", "-w", "1", "-I", "-d", "float"]
     options += ["--nproc", "1", "--collective", "all_gather"]
-    ended = sandbox.nccl_bench("run", *options, "--out", "there", "--json")
+    ended = sandbox.nccl_bench("run", *options, "--out", "there", "--format", "json")
     assert ended.code == 0, ended.stderr
     measured = [*arms, "transport:twin"]
     assert len(json.loads(ended.stdout)["summary"]) == len(measured)

@@ -98,7 +98,7 @@ def test_a_dry_run_plans_without_torch_pandas_and_numpy(tmp_path: Path) -> None:
 
 
 def test_what_there_is_is_listed_without_torch_pandas_and_numpy(tmp_path: Path) -> None:
-    command = COMMANDS.format(lines=[["list"], ["list", "--json"]])
+    command = COMMANDS.format(lines=[["list"], ["list", "--format", "json"]])
     _, output = loaded(tmp_path, command, forbidden=("torch", "pandas", "numpy"))
     tables, _, document = output.partition("\n{")
     assert "stream-free" in tables
@@ -119,8 +119,8 @@ def test_a_report_renders_where_there_is_no_torch(tmp_path: Path) -> None:
     store.append(samples("stream-free"))
     store.append(samples("dedicated-stream"))
     store.finish(RunStatus.COMPLETE)
-    report = ["report", str(run_dir)]
-    _, output = loaded(tmp_path, COMMANDS.format(lines=[report, [*report, "--json"], [*report, "--csv"]]), ("torch",))
+    lines = [["report", str(run_dir), "--format", form] for form in ("terminal", "json", "csv")]
+    _, output = loaded(tmp_path, COMMANDS.format(lines=lines), ("torch",))
     tables, _, rest = output.partition("\n{")
     document, _, csv = rest.rpartition("}\n")
     assert all("stream-free" in text for text in (tables, document, csv))
@@ -130,7 +130,7 @@ def test_everything_but_the_workers_side_imports_without_torch(tmp_path: Path) -
     modules, _ = loaded(tmp_path, IMPORT_ALL.format(modules=TORCH_FREE), forbidden=("torch",))
     assert {f"nccl_bench.{name}" for name in TORCH_FREE} <= modules
     assert "nccl_bench.launch.torchrun" in modules
-    assert "nccl_bench.cli.session" in modules
+    assert "nccl_bench.cli.recorded_run" in modules
 
 
 def test_every_module_is_on_one_side() -> None:

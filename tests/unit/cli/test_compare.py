@@ -342,7 +342,7 @@ def test_limits_decide_by_place(command: Command, tmp_path: Path) -> None:
 
 
 def test_the_formats_say_the_same(command: Command) -> None:
-    outputs = {form: command("before", "slower", "--format", form)[1] for form in ("tables", "markdown", "json")}
+    outputs = {form: command("before", "slower", "--format", form)[1] for form in ("terminal", "markdown", "json")}
     assert outputs["markdown"].startswith("**nccl-bench compare**: slower against before.")
     assert "| gated | 8 to 1K | slower | 1.10x |" in outputs["markdown"]
     for output in outputs.values():
@@ -353,7 +353,7 @@ def test_the_formats_say_the_same(command: Command) -> None:
     for cell in found["cells"]:
         assert cell["after_us"] / cell["before_us"] == pytest.approx(1.1, rel=0.01)
         assert 0 <= cell["noise_floor"] < 0.01
-    assert outputs["tables"] == command("before", "slower")[1]
+    assert outputs["terminal"] == command("before", "slower")[1]
     assert len(json.loads(outputs["json"])["cells"]) == 2
     # The times, which the table of verdicts has no line for each of.
     assert "| gated | 1K | 9.23 | 10.1 | 1.10x |" in outputs["markdown"].partition("<details>")[2]
@@ -662,7 +662,7 @@ def test_figures_of_a_cpu_are_said_to_be_such(command: Command, tmp_path: Path) 
         config = meta(arms=[BASE, NEW], device="cpu")["config"]
         write(tmp_path / name, lines(seed=seed), config=config)
     for sides in (("cpu-1", "cpu-2"), ("cpu-1", "--arms", f"{BASE},{NEW}")):
-        for form in ("tables", "markdown", "json"):
+        for form in ("terminal", "markdown", "json"):
             assert flat(command(*sides, "--format", form)[1]).count(CPU_NOTICE) == 1
     assert CPU_NOTICE not in command("before", "same")[1]
 
@@ -709,7 +709,7 @@ def test_a_run_of_one_arm_has_nothing_to_gate(
         (["before", "same", "--shared", NEW, "--arms", f"{NEW},{NEW}"], "is one of --arms"),
         (["before.csv", "--arms", f"{BASE},{NEW}"], "has only medians left"),
         (["before", "same", "--threshold", "much"], "threshold is 'much'"),
-        (["before", "same", "--limits", "nowhere.toml"], "nowhere.toml cannot be read as limits"),
+        (["before", "same", "--limits", "nowhere.toml"], "nowhere.toml cannot be read: No such file"),
         (["before", "same", "--fail-on", "faster"], "slower, inconclusive, wrong"),
         (["before", "same", "--width", "5"], "--width is 5"),
     ],

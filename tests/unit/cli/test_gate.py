@@ -12,7 +12,7 @@ import pytest
 
 from nccl_bench.analysis.statistics import Interval, Verdict
 from nccl_bench.catalog.timings import Timing
-from nccl_bench.cli import main, session
+from nccl_bench.cli import launched_run, main
 from nccl_bench.cli.gate import FailOn, gate
 from nccl_bench.cli.sides import could_be_judged
 from nccl_bench.errors import ExitCode
@@ -132,7 +132,7 @@ def test_a_run_and_its_comparison_end_alike(
             RunStore(path=Path(spec.run_dir)).append(line)
         return Outcome(attempts=1, hangs=(), crashes=(), stopped=None)
 
-    monkeypatch.setattr(session, "run_sweep", run_sweep)
+    monkeypatch.setattr(launched_run, "run_sweep", run_sweep)
     out = tmp_path / "run"
     if command == "run":
         arguments = ["--device", "cpu", "--nproc", "2", "--launch", "--arms", f"{BASE},{NEW}", "--out", str(out)]
@@ -162,7 +162,7 @@ def test_every_arm_of_a_run_has_to_be_there(tmp_path: Path, monkeypatch: pytest.
             RunStore(path=Path(spec.run_dir)).append(line)
         return Outcome(attempts=1, hangs=(), crashes=(), stopped=None)
 
-    monkeypatch.setattr(session, "run_sweep", run_sweep)
+    monkeypatch.setattr(launched_run, "run_sweep", run_sweep)
     for arms, code in ((f"{BASE},{NEW}", 0), (f"{BASE},{NEW},{OTHER}", 8)):
         arguments = ["--device", "cpu", "--nproc", "2", "--launch", "--arms", arms, "--out", str(tmp_path / str(code))]
         monkeypatch.setattr(sys, "argv", ["nccl-bench", "run", *arguments, "--fail-on", "inconclusive"])

@@ -47,7 +47,7 @@ def test_import_writes_a_run_that_report_shows(file: Path, command: Any, tmp_pat
     assert "slowest" not in tables
     assert max(map(len, tables.splitlines())) <= 80
     assert ("single operations" in tables) == ("per-iteration" in file.name)
-    _, as_json, _ = command("report", "there", "--json")
+    _, as_json, _ = command("report", "there", "--format", "json")
     for summary in json.loads(as_json)["summary"]:
         assert {"rank_spread_us", "slowest_rank", "tolerance_ulp", "p90_us"}.isdisjoint(summary)
 

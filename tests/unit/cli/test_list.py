@@ -31,7 +31,7 @@ def printed(*arguments: str) -> str:
 
 
 def as_json(*arguments: str) -> dict[str, Any]:
-    found = json.loads(printed("--json", *arguments))
+    found = json.loads(printed("--format", "json", *arguments))
     assert isinstance(found, dict)
     return found
 

@@ -16,7 +16,7 @@ from nccl_bench.catalog.arms import Order
 from nccl_bench.catalog.probes import DETECTOR
 from nccl_bench.cli import main
 from nccl_bench.config.user_arms import UserArm
-from nccl_bench.config.verification import VerifyConfig, resolve
+from nccl_bench.config.verification import VerifyConfig, resolve_verification
 from nccl_bench.errors import ExitCode, InterruptedRunError, SetupError
 from nccl_bench.launch import hardware
 from nccl_bench.launch import verification as prove_module
@@ -125,7 +125,7 @@ def test_without_options_everything_is_proven_on_two_ranks_of_the_cpu(verify: Co
     assert (ended.code, ended.stderr) == (ExitCode.OK, "")
     assert prover.asked == [
         (
-            resolve("cpu", arms=None, probes=None, routes=None, nccl_library=None, timeout_s=60.0),
+            resolve_verification("cpu"),
             LaunchConfig(nproc=2, worker="nccl_bench.verify.worker"),
         )
     ]
@@ -194,27 +194,27 @@ def test_the_table_is_as_wide_as_the_terminal_or_as_asked_for(verify: Command) -
 
 
 def test_json_is_printed_or_written_or_both_and_says_what_was_run_on_what(verify: Command, tmp_path: Path) -> None:
-    both = verify("--json", "--out", "deep/proof.json", "--arms", "torch")
-    written = (tmp_path / "deep" / "proof.json").read_text(encoding="utf-8")
+    both = verify("--format", "json", "--out", "deep/there", "--arms", "torch")
+    written = (tmp_path / "deep" / "there" / "verification.json").read_text(encoding="utf-8")
     assert (both.code, both.stdout, both.stderr) == (ExitCode.OK, written, "")
     found = json.loads(written)
     assert list(found) == [
         *("tool", "version", "started", "command", "config", "environment"),
         *("device", "world_size", "gpus", "blind", "exit_code", "notes", "cells"),
     ]
-    assert found["command"] == ["nccl-bench", "verify", "--json", "--out", "deep/proof.json", "--arms", "torch"]
+    assert found["command"] == ["nccl-bench", "verify", "--format", "json", "--out", "deep/there", "--arms", "torch"]
     assert found["config"]["arms"] == ["torch"]
     assert found["environment"]
     assert {cell["arm"] for cell in found["cells"]} == {"torch", DETECTOR}
-    with_table = verify("--out", "proof.json", "--arms", "torch")
+    with_table = verify("--out", "there", "--arms", "torch")
     assert with_table.stdout.startswith("Stream order, 2 arms by 8 probes on 2 ranks (cpu)\n")
-    assert json.loads((tmp_path / "proof.json").read_text(encoding="utf-8"))["cells"] == found["cells"]
+    assert json.loads((tmp_path / "there" / "verification.json").read_text(encoding="utf-8"))["cells"] == found["cells"]
 
 
 def test_the_file_is_there_before_the_first_rank(verify: Command, prover: Prover, tmp_path: Path) -> None:
     seen: list[bytes] = []
-    prover.before = lambda: seen.append((tmp_path / "proof.json").read_bytes())
-    verify("--out", "proof.json")
+    prover.before = lambda: seen.append((tmp_path / "there" / "verification.json").read_bytes())
+    verify("--out", "there")
     assert seen == [b""]
 
 
@@ -223,23 +223,25 @@ def test_a_proof_that_was_interrupted_keeps_nothing_and_says_so(
     error: BaseException, verify: Command, prover: Prover, tmp_path: Path
 ) -> None:
     prover.error = error
-    message = "nccl-bench: interrupted by SIGINT; nothing is proven by a part\n"
-    assert verify("--out", "proof.json") == Ended(ExitCode.INTERRUPTED, "", message)
-    assert not (tmp_path / "proof.json").exists()
+    message = "nccl-bench: interrupted by SIGINT; a part of a verification verifies nothing\n"
+    assert verify("--out", "there") == Ended(ExitCode.INTERRUPTED, "", message)
+    assert not (tmp_path / "there" / "verification.json").exists()
 
 
 def test_a_proof_that_was_not_made_leaves_no_file_in_the_way(verify: Command, prover: Prover, tmp_path: Path) -> None:
     prover.error = SetupError("no GPU here")
-    assert verify("--out", "proof.json").code == ExitCode.SETUP
-    assert not (tmp_path / "proof.json").exists()
+    assert verify("--out", "there").code == ExitCode.SETUP
+    assert not (tmp_path / "there" / "verification.json").exists()
 
 
 def test_a_file_that_cannot_be_written_any_more_costs_no_table(verify: Command, prover: Prover, tmp_path: Path) -> None:
     prover.before = lambda: shutil.rmtree(tmp_path / "deep")
-    ended = verify("--out", "deep/proof.json")
+    ended = verify("--out", "deep/there")
     assert ended.code == ExitCode.SETUP
     assert "was caught as expected" in " ".join(ended.stdout.split())
-    assert ended.stderr.startswith("nccl-bench: deep/proof.json cannot be written: No such file or directory")
+    assert ended.stderr.startswith(
+        "nccl-bench: deep/there/verification.json cannot be written: No such file or directory"
+    )
 
 
 def test_a_table_that_cannot_be_printed_costs_no_file(
@@ -249,10 +251,10 @@ def test_a_table_that_cannot_be_printed_costs_no_file(
         raise OSError(errno.ENOSPC, "No space left on device")
 
     monkeypatch.setattr(report_module, "verification_text", full)
-    ended = verify("--out", "proof.json")
+    ended = verify("--out", "there")
     assert (ended.code, ended.stderr.count("\n")) == (ExitCode.SETUP, 1)
     assert "No space left on device" in ended.stderr
-    assert json.loads((tmp_path / "proof.json").read_text(encoding="utf-8"))["exit_code"] == 0
+    assert json.loads((tmp_path / "there" / "verification.json").read_text(encoding="utf-8"))["exit_code"] == 0
 
 
 @pytest.mark.parametrize(
@@ -267,10 +269,10 @@ def test_the_exit_code_is_what_the_proof_came_to(
     failed: tuple[ArmProbe, ...], code: ExitCode, says: str, verify: Command, prover: Prover, tmp_path: Path
 ) -> None:
     prover.failed = failed
-    ended = verify("--out", "proof.json")
+    ended = verify("--out", "there")
     assert (ended.code, ended.stderr) == (code, "")
     assert says in " ".join(ended.stdout.split())
-    assert json.loads((tmp_path / "proof.json").read_text(encoding="utf-8"))["exit_code"] == code
+    assert json.loads((tmp_path / "there" / "verification.json").read_text(encoding="utf-8"))["exit_code"] == code
 
 
 @pytest.mark.parametrize(
@@ -295,28 +297,23 @@ def test_a_proof_that_does_not_get_to_its_end_is_one_message(
         (("--nproc", "0"), {}, ("--nproc is 0", "at least 2 ranks")),
         (("--device", "cuda"), {}, ("no GPU", "--device cpu")),
         (("--device", "tpu"), {}, ("'tpu'", "cuda, cpu")),
-        (("--arms", "stream-fre"), {}, ("--arms has 'stream-fre'", "stream-free")),
+        (("--arms", "stream-fre"), {}, ("arms has 'stream-fre'", "stream-free")),
         (("--arms", DETECTOR), {}, (f"'{DETECTOR}'", "allowed are stream-free")),
-        (("--probes", "producers"), {}, ("--probes has 'producers'", "producer, consumer")),
+        (("--probes", "producers"), {}, ("probes has 'producers'", "producer, consumer")),
         (("--probes", "capture,allocator"), {}, ("--probes", "no CUDA graphs", "keep alive what they use")),
         (("--probes", "async", "--arms", "torch"), {}, ("the --arms torch", "has no all-gather on a stream")),
         (("--routes", "eager"), {}, ("'eager'", "[OPERATION.]MODE=BACKEND")),
         (("--routes", "eager=torch", "--arms", "torch"), {}, ("'eager=torch'", "--arms")),
         (("--nccl-library", "libnccl.so"), {}, ("'libnccl.so'", "cpu")),
-        (("-T", "0"), {}, ("--timeout is 0.0", "above 0")),
-        (("--width", "19"), {}, ("--width is 19", "at least 26")),
+        (("-T", "0"), {}, ("timeout_s (--timeout) is 0.0", "above 0")),
+        (("--width", "19"), {}, ("--width is 19", "at least 20")),
         (("--width", "25"), {}, ("--width is 25", "at least 26")),
-        (("--out", "there.json"), {}, ("there.json is there already", "--out")),
-        (("--out", "."), {}, ("--out",)),
-        (
-            ("--out", "there.json/proof.json"),
-            {},
-            ("there.json/proof.json cannot be written: there.json is a file", "--out"),
-        ),
-        (("--out", "there.json/a/b"), {}, ("there.json/a/b cannot be written: there.json is a file", "--out")),
-        (("--out", "/proc/nccl-bench/proof.json"), {}, ("/proc/nccl-bench/proof.json cannot be written", "--out")),
-        ((), TORCHRUN, ("torchrun started this process as one rank", "outside of it")),
-        ((), SRUN, ("srun started this process as one rank", "outside of it")),
+        (("--out", "."), {}, ("already holds a verification (verification.json)", "--out")),
+        (("--out", "verification.json"), {}, ("verification.json cannot be written: File exists", "--out")),
+        (("--out", "verification.json/a"), {}, ("verification.json/a cannot be written: Not a directory", "--out")),
+        (("--out", "/proc/nccl-bench/there"), {}, ("/proc/nccl-bench/there cannot be written", "--out")),
+        ((), TORCHRUN, ("torchrun started this process as one rank", "outside of that launch")),
+        ((), SRUN, ("srun started this process as one rank", "outside of that launch")),
     ],
     ids=lambda value: " ".join(value)[:40] if isinstance(value, tuple) else "",
 )
@@ -328,14 +325,14 @@ def test_what_cannot_be_proven_is_refused_before_any_rank_starts(
     prover: Prover,
     tmp_path: Path,
 ) -> None:
-    (tmp_path / "there.json").write_text("{}", encoding="utf-8")
+    (tmp_path / "verification.json").write_text("{}", encoding="utf-8")
     ended = verify(*arguments, env=env)
     assert (ended.code, ended.stdout) == (ExitCode.USAGE, "")
     assert ended.stderr.startswith("nccl-bench: ")
     assert "Traceback" not in ended.stderr
     assert all(text in ended.stderr for text in says), ended.stderr
     assert prover.asked == []
-    assert {path.name: path.read_text(encoding="utf-8") for path in tmp_path.iterdir()} == {"there.json": "{}"}
+    assert {path.name: path.read_text(encoding="utf-8") for path in tmp_path.iterdir()} == {"verification.json": "{}"}
 
 
 @pytest.mark.parametrize(
@@ -361,5 +358,5 @@ def test_ranks_share_gpus_that_are_fewer_and_that_is_said(
     assert ended.code == ExitCode.OK
     assert [launch.nproc for _, launch in prover.asked] == [ranks]
     assert told in ended.stdout if told else "share" not in ended.stdout
-    found = json.loads(verify(*arguments, "--json").stdout)
+    found = json.loads(verify(*arguments, "--format", "json").stdout)
     assert found["gpus"] == (None if "cpu" in arguments else gpus)

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from nccl_bench.config.sizes import format_size, parse_size, parse_sweep, sweep, unique
+from nccl_bench.config.sizes import Sweep, format_size, parse_size, parse_sizes, unique
 from nccl_bench.errors import UsageError
 
 
@@ -89,11 +89,10 @@ def test_what_is_written_is_read_back(size_bytes: int) -> None:
         ("4K", (4096,)),
         ("8,4K, 1M,", (8, 4096, 1 << 20)),
         ("1K,1024,8,1K", (1024, 8)),
-        ("", ()),
     ],
 )
-def test_a_sweep_or_a_list(text: str, sizes: tuple[int, ...]) -> None:
-    assert parse_sweep(text) == sizes
+def test_sizes_are_a_sweep_or_a_list(text: str, sizes: tuple[int, ...]) -> None:
+    assert parse_sizes("sizes", text) == sizes
 
 
 @pytest.mark.parametrize(
@@ -112,24 +111,20 @@ def test_a_sweep_or_a_list(text: str, sizes: tuple[int, ...]) -> None:
         ("1K:8:x2", "begins at 1K and ends before it, at 8"),
         ("8:1K:x1", "the step factor is 1"),
         ("8:1K:x0", "the step factor is 0"),
-        ("1:1G:+1", "over 10000 sizes: take a larger step"),
+        ("1:1G:+1", "over 10000 sizes: give a larger step"),
     ],
 )
-def test_a_sweep_that_cannot_be_is_refused(text: str, message: str) -> None:
+def test_a_malformed_or_endless_sweep_is_refused(text: str, message: str) -> None:
     with pytest.raises(UsageError, match=message):
-        parse_sweep(text)
-
-
-def test_a_step_of_nothing_would_never_end() -> None:
-    with pytest.raises(UsageError, match="the step is 0 bytes"):
-        sweep(8, 16, step=0)
+        parse_sizes("sizes", text)
 
 
 @given(st.integers(1, 10**6), st.integers(0, 10**6), st.integers(2, 9), st.booleans())
 def test_a_sweep_rises_within_its_ends(begin: int, length: int, stride: int, geometric: bool) -> None:
     end = begin + length
     step = stride * max(1, length // 100)
-    sizes = sweep(begin, end, factor=stride) if geometric else sweep(begin, end, step=step)
+    sweep = Sweep(begin=begin, end=end, factor=stride if geometric else None, step=None if geometric else step)
+    sizes = sweep.sizes
     assert sizes[0] == begin
     following = [size * stride if geometric else size + step for size in sizes]
     assert list(sizes[1:]) == following[:-1]

@@ -6,7 +6,7 @@ import pytest
 
 from nccl_bench.catalog.arms import Order
 from nccl_bench.config.run import resolve
-from nccl_bench.config.user_arms import Adapter, UserArm, of_arm, parse, spec_of
+from nccl_bench.config.user_arms import Adapter, UserArm, parse_arm_options, spec_of, user_arm_of
 from nccl_bench.errors import UsageError
 
 PATH = UserArm(name="before", target="../engine/pynccl.py:PyNccl")
@@ -28,11 +28,11 @@ OTHER = {"name": "other", "target": "mine.py:Other"}
     ],
 )
 def test_an_arm_is_a_name_a_target_and_options(text: str, user_arm: UserArm) -> None:
-    assert parse([text]) == [user_arm]
+    assert parse_arm_options([text]) == [user_arm]
 
 
 def test_two_trees_make_two_arms_of_a_target_without_a_name() -> None:
-    before, after, third = parse(["engine.comm:Make,order=current", "x=y.py:Z"], "../old", "../new")
+    before, after, third = parse_arm_options(["engine.comm:Make,order=current", "x=y.py:Z"], "../old", "../new")
     assert before == UserArm(name="before", target="engine.comm:Make", tree="../old", order=Order.CURRENT)
     assert after == UserArm(name="after", target="engine.comm:Make", tree="../new", order=Order.CURRENT)
     assert third == UserArm(name="x", target="y.py:Z")
@@ -54,7 +54,7 @@ def test_two_trees_make_two_arms_of_a_target_without_a_name() -> None:
 )
 def test_what_is_no_arm_is_refused(texts: list[str], trees: tuple[str | None, str | None], says: str) -> None:
     with pytest.raises(UsageError) as caught:
-        parse(texts, *trees)
+        parse_arm_options(texts, *trees)
     assert says in str(caught.value)
 
 
@@ -80,6 +80,6 @@ def test_an_arm_and_its_twin_have_the_row_of_their_plug_in() -> None:
     for name in ("mine", "mine:twin"):
         row = spec_of(user_arms, name)
         assert (row.name, row.order, row.summary, row.timed) == (name, Order.FORK_JOIN, "mine.py:Mine", True)
-        assert of_arm(user_arms, name) is user_arms[0]
+        assert user_arm_of(user_arms, name) is user_arms[0]
     assert spec_of(user_arms, "torch").communicator == "process-group"
-    assert of_arm(user_arms, "torch") is None
+    assert user_arm_of(user_arms, "torch") is None

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from nccl_bench.catalog.probes import DETECTOR
-from nccl_bench.config.verification import VerifyConfig, resolve
+from nccl_bench.config.verification import VerifyConfig, resolve_verification
 from nccl_bench.errors import ExitCode, SetupError
 from nccl_bench.launch import supervise as supervise_module
 from nccl_bench.launch import verification as verification_module
@@ -25,8 +25,8 @@ from nccl_bench.verify.findings import Finding, append_finding, find_given_up_ar
 from nccl_bench.verify.judgement import Judgement, ProbeStatus, Verification
 from nccl_bench.verify.spec import VerificationSpec
 
-CONFIG: VerifyConfig = resolve(
-    "cuda", arms="stream-free,torch", probes="producer,capture", routes=None, nccl_library=None, timeout_s=9.0
+CONFIG: VerifyConfig = resolve_verification(
+    "cuda", {"arms": "stream-free,torch", "probes": "producer,capture", "timeout_s": 9.0}
 )
 TOGETHER, ALONE = group_by_launch(CONFIG)
 FREE, TORCH = (ArmProbe(arm=arm, probe="producer") for arm in ("stream-free", "torch"))

@@ -9,7 +9,7 @@ import pytest
 from typer.testing import CliRunner
 
 from nccl_bench.catalog.collectives import COLLECTIVES
-from nccl_bench.cli import app, session
+from nccl_bench.cli import app, attached_run, launched_run
 from nccl_bench.config.run import resolve
 from nccl_bench.plan.cases import make_plan
 from nccl_bench.plan.memory import plan_arena
@@ -74,9 +74,9 @@ def test_nothing_is_written_or_started(nowhere: Path, monkeypatch: pytest.Monkey
     def never(*_arguments: object) -> None:
         raise AssertionError("started")
 
-    monkeypatch.setattr(session, "run_sweep", never)
-    monkeypatch.setattr(session, "run_launched", never)
-    monkeypatch.setattr(session, "run_attached", never)
+    monkeypatch.setattr(launched_run, "run_sweep", never)
+    monkeypatch.setattr(launched_run, "run_launched", never)
+    monkeypatch.setattr(attached_run, "run_attached", never)
     assert "on 2 ranks (cpu)" in dry_run("--out", "there")
     assert list(nowhere.iterdir()) == []
 

@@ -11,7 +11,7 @@ import pytest
 
 from nccl_bench.catalog.arms import ARMS
 from nccl_bench.catalog.probes import DETECTOR, PROBES, Place
-from nccl_bench.config.verification import resolve
+from nccl_bench.config.verification import resolve_verification
 from nccl_bench.plan.verification import ArmProbe, group_by_launch
 from nccl_bench.report.verification import CPU_NOTICE, NARROWEST, verification_json, verification_text
 from nccl_bench.verify.findings import Finding
@@ -35,7 +35,7 @@ def make_verification(
     quiet: Mapping[tuple[str, str], tuple[Place, ...]] = {},
 ) -> Verification:
     """Return a verification in which ``failed`` failed, by a race unless it is in ``raceless`` or ``broken``."""
-    config = resolve(device, arms=arms, probes=probes, routes=None, nccl_library=None, timeout_s=60.0)
+    config = resolve_verification(device, {"arms": arms, "probes": probes})
     cells = [cell for group in group_by_launch(config) for cell in group]
     assert {ArmProbe(arm=arm, probe=probe) for arm, probe in failed} <= set(cells)
     return judge(

@@ -12,7 +12,7 @@ import pytest
 from nccl_bench.catalog.arms import ARMS
 from nccl_bench.catalog.probes import DETECTOR, PROBES, Place
 from nccl_bench.catalog.routes import Backend, Mode
-from nccl_bench.config.verification import VerifyConfig, resolve
+from nccl_bench.config.verification import VerifyConfig, resolve_verification
 from nccl_bench.errors import ExitCode, UsageError
 from nccl_bench.plan.verification import ArmProbe, group_by_launch, list_arm_probes
 from nccl_bench.verify.findings import MOST_BROKEN, Finding, append_finding, find_given_up_arms, read_findings
@@ -25,8 +25,7 @@ CAUGHT = (ArmProbe(arm=DETECTOR, probe="producer"), ArmProbe(arm=DETECTOR, probe
 
 
 def resolved(device: str = "cpu", **options: Any) -> VerifyConfig:
-    given = {"arms": None, "probes": None, "routes": None, "nccl_library": None, "timeout_s": 60.0}
-    return resolve(device, **(given | options))
+    return resolve_verification(device, options)
 
 
 def findings(config: VerifyConfig, *failed: ArmProbe, broken: Iterable[ArmProbe] = ()) -> list[Finding]:
@@ -90,10 +89,10 @@ def test_options_choose_and_routes_override() -> None:
         ({"arms": ""}, "arms has ''"),
         ({"probes": "producers"}, "probes has 'producers': allowed are producer, consumer"),
         ({"routes": "eager"}, r"'eager': give \[OPERATION.\]MODE=BACKEND"),
-        ({"routes": "eager=torch", "arms": "torch"}, "coordinator arms, and none of them is among"),
-        ({"nccl_library": "libnccl.so"}, "the device cpu has no use for NCCL"),
-        ({"timeout_s": 0.0}, "--timeout is 0.0"),
-        ({"timeout_s": float("nan")}, "--timeout is nan"),
+        ({"routes": "eager=torch", "arms": "torch"}, "only coordinator arms have routes"),
+        ({"nccl_library": "libnccl.so"}, "the device cpu does not use NCCL"),
+        ({"timeout_s": 0.0}, r"timeout_s \(--timeout\) is 0.0"),
+        ({"timeout_s": float("nan")}, r"timeout_s \(--timeout\) is nan"),
     ],
 )
 def test_what_cannot_be_asked_is_refused_with_what_can(options: Mapping[str, Any], says: str) -> None:

@@ -12,7 +12,7 @@ import pytest
 import torch.distributed as dist
 
 from nccl_bench.arms.arm import Arm
-from nccl_bench.config.verification import resolve
+from nccl_bench.config.verification import resolve_verification
 from nccl_bench.errors import UserArmError
 from nccl_bench.plan.verification import ArmProbe
 from nccl_bench.ranks.process import SETUP_TIMEOUT_S
@@ -69,7 +69,7 @@ def probe(rig: Rig) -> None:
 def run(tmp_path: Path, made: list[str], monkeypatch: pytest.MonkeyPatch) -> Callable[..., RecordingProgress]:
     def run(*cells: ArmProbe, timeout_s: float = 7.0) -> RecordingProgress:
         monkeypatch.setattr(worker_module, "PROBE_FUNCTIONS", {cell.probe: probe for cell in cells})
-        config = resolve("cpu", arms=None, probes=None, routes=None, nccl_library=None, timeout_s=timeout_s)
+        config = resolve_verification("cpu", {"timeout_s": timeout_s})
         progress = RecordingProgress()
         run_probes(VerificationSpec(config=config, arm_probes=cells, findings=str(tmp_path / "findings")), progress)
         assert progress.position.done

@@ -1,0 +1,99 @@
+"""A run in which this process is one of the ranks that another launcher started."""
+
+from __future__ import annotations
+
+import os
+import sys
+import threading
+import time
+from dataclasses import replace
+from typing import NoReturn
+
+from nccl_bench.cli.messages import exit_with, print_message
+from nccl_bench.cli.recorded_run import Output, close_record, closing_on_error, create_record
+from nccl_bench.config.run import RunConfig
+from nccl_bench.errors import ExitCode, UsageError
+from nccl_bench.launch.attach import Attachment, rendezvous_variables
+from nccl_bench.launch.crashes import crash_from_failure
+from nccl_bench.launch.supervise import make_hang
+from nccl_bench.launch.sweep import case_at
+from nccl_bench.launch.watchdog import start_watchdog
+from nccl_bench.plan.cases import make_plan
+from nccl_bench.plan.process_sets import process_sets_of
+from nccl_bench.ranks.failure import Failure
+from nccl_bench.ranks.progress import Position, Progress
+from nccl_bench.ranks.spec import WorkerSpec
+from nccl_bench.records.schema import Crash
+from nccl_bench.records.store import RunStatus
+
+# The time within which all ranks of one launch meet the deadline of a case.
+HANG_GRACE_S = 3.0
+
+
+def run_attached(config: RunConfig, attachment: Attachment, output: Output) -> None:
+    """Measure as one of the launched ranks; rank 0 also records and prints."""
+    # The only command that loads torch: this process is a worker itself.
+    from nccl_bench.bench.worker import measure
+
+    apart = [name for each in process_sets_of(config)[1:] for name in each.arms]
+    if apart:
+        raise UsageError(
+            f"{', '.join(apart)} would need processes with their own environment, and the ranks are launched already: "
+            "run nccl-bench outside of that launch, or set the variables for all arms"
+        )
+    os.environ.update(config.variables)
+    plan = make_plan(config, attachment.world_size)
+    facts = {
+        "mode": f"attached: {attachment.launcher}",
+        "world_size": attachment.world_size,
+        "nproc": attachment.local_world_size,
+        "nnodes": attachment.nodes,
+    }
+    store = create_record(config, plan, facts, output) if attachment.rank == 0 else None
+    os.environ.update(rendezvous_variables(attachment))
+    # Where the launcher gives no local world size, all ranks may share this node's memory.
+    os.environ.setdefault("LOCAL_WORLD_SIZE", str(attachment.world_size))
+    progress = Progress(None, attachment.rank, attachment.local_rank)
+
+    # The thread that ends the process takes this lock and keeps it. At a deadline, a peer that leaves makes `measure`
+    # raise in the main thread, which then must not end the process too.
+    leaving = threading.Lock()
+
+    def end_at_deadline(late: Position) -> None:
+        leaving.acquire()
+        hang = make_hang(late, config.timeout_s, case_at(plan.cases, late.case_index))
+        where = f"{hang.case.label if hang.case else 'set-up'} {late.arm} ({late.phase})"
+        print_message(f"rank {late.rank} on {late.host} met its deadline of {round(hang.timeout_s, 1):g} s in {where}")
+        if store:
+            store.append(hang)
+            close_record(store, RunStatus.FAILED, output)
+        # The first rank to leave breaks the connections of the others, which are about to meet the same deadline.
+        time.sleep(HANG_GRACE_S)
+        _leave(ExitCode.HANG)
+
+    def crash_of(error: Exception) -> Crash:
+        record = crash_from_failure(Failure.of(error, progress.position))
+        return replace(record, case=case_at(plan.cases, record.case_index))
+
+    start_watchdog(progress, end_at_deadline)
+    spec = WorkerSpec(config=config, run_dir=str(store.path) if store else None, scratch=None, first_case=0)
+    try:
+        with closing_on_error(store, output, crash_of):
+            try:
+                measure(spec, progress)
+            finally:
+                leaving.acquire()
+    except Exception as error:  # noqa: BLE001 - the rank ends here, and its message is all that is left
+        failure = Failure.of(error, progress.position)
+        print_message(failure.description)
+        # Not a return: destructors of a library that failed may wait for ranks that wait for this one.
+        _leave(failure.exit_code)
+    if store:
+        exit_with(close_record(store, RunStatus.COMPLETE, output))
+
+
+def _leave(code: int) -> NoReturn:
+    """End the process at once, without destructors."""
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(code)

@@ -1,0 +1,18 @@
+"""The two things a command does besides its result: messages on standard error, and the exit code."""
+
+from __future__ import annotations
+
+import sys
+
+from nccl_bench.errors import ExitCode
+
+
+def print_message(text: str) -> None:
+    """Print one message to standard error."""
+    print(f"nccl-bench: {text}", file=sys.stderr)
+
+
+def exit_with(code: ExitCode) -> None:
+    """End the process with ``code``, unless all is well."""
+    if code is not ExitCode.OK:
+        raise SystemExit(int(code))

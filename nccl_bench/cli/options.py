@@ -1,0 +1,138 @@
+"""Options of the commands: those that several commands share, and those that are made from a configuration."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable, Mapping
+from enum import StrEnum
+from typing import Annotated, Any
+
+import typer
+
+from nccl_bench.cli.gate import FailOn
+from nccl_bench.config.options import Option, Panel, listed, options_of
+from nccl_bench.config.user_arms import parse_arm_options
+from nccl_bench.errors import UsageError
+
+# A size and the times of the baseline.
+NARROWEST = 20
+
+
+class Format(StrEnum):
+    """The formats in which a command prints its result."""
+
+    TERMINAL = "terminal"
+    MARKDOWN = "markdown"
+    CSV = "csv"
+    JSON = "json"
+
+
+def format_option(*formats: Format) -> Any:
+    """Return the option ``--format`` of a command that has ``formats``."""
+
+    def parse(text: str) -> Format:
+        if text not in formats:
+            raise UsageError(f"--format is {text!r}: this command prints {listed(formats)}")
+        return Format(text)
+
+    return typer.Option(
+        "--format",
+        help=f"How to print the result: {listed(formats)}.",
+        metavar="|".join(formats),
+        parser=parse,
+        rich_help_panel=Panel.OUTPUT,
+    )
+
+
+def out_option(default: str) -> Any:
+    """Return the option ``--out`` of a command that records something."""
+    return typer.Option(
+        "--out", help=f"A new directory for the record. Default: {default}.", rich_help_panel=Panel.OUTPUT
+    )
+
+
+def _wide_enough(width: int | None) -> int | None:
+    if width is not None and width < NARROWEST:
+        raise UsageError(f"--width is {width}: give at least {NARROWEST}")
+    return width
+
+
+Width = Annotated[
+    int | None,
+    typer.Option(
+        help="Columns of the tables. Default: as many as the terminal has.",
+        callback=_wide_enough,
+        rich_help_panel=Panel.OUTPUT,
+    ),
+]
+FailOnText = Annotated[
+    str | None,
+    typer.Option(
+        "--fail-on",
+        help=f"Verdicts that set the exit code, one or more of {listed(FailOn)}. Wrong results always count.",
+        rich_help_panel=Panel.OUTPUT,
+    ),
+]
+BeforeTree = Annotated[
+    str | None,
+    typer.Option(
+        help="A source tree: the arm `before` is the target of the --arm without a name, loaded from this tree.",
+        rich_help_panel=Panel.ARMS,
+    ),
+]
+AfterTree = Annotated[
+    str | None,
+    typer.Option(help="A second source tree, for the arm `after`.", rich_help_panel=Panel.ARMS),
+]
+Nproc = Annotated[
+    int | None,
+    typer.Option(help="Ranks on this node. Default: one for each GPU; 2 on cpu.", rich_help_panel=Panel.LAUNCH),
+]
+
+
+def with_options(config: type) -> Callable[[Callable[..., None]], Callable[..., None]]:
+    """Give a command the options of a configuration class, in place of its ``**options``.
+
+    Typer reads a command's options from the signature of its function.
+    """
+
+    def decorate(command: Callable[..., None]) -> Callable[..., None]:
+        own = inspect.signature(command, eval_str=True).parameters.values()
+        parameters = [
+            *map(_parameter, options_of(config).values()),
+            *(each.replace(kind=each.KEYWORD_ONLY) for each in own if each.kind is not each.VAR_KEYWORD),
+        ]
+        parameters.sort(key=lambda each: _place(each.annotation))
+        command.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
+        command.__annotations__ = {each.name: each.annotation for each in parameters}
+        return command
+
+    return decorate
+
+
+def _parameter(option: Option) -> inspect.Parameter:
+    info = typer.Option(*option.flags, help=option.full_help, rich_help_panel=option.panel)
+    annotation = Annotated[option.argument | None, info]  # type: ignore[name-defined]
+    return inspect.Parameter(option.name, inspect.Parameter.KEYWORD_ONLY, default=None, annotation=annotation)
+
+
+def _place(annotation: Any) -> int:
+    """Return the place of a parameter in --help: arguments first, then panel by panel."""
+    panel = annotation.__metadata__[0].rich_help_panel
+    return list(Panel).index(panel) if panel else -1
+
+
+def layer_of(options: Mapping[str, Any], before_tree: str | None, after_tree: str | None) -> dict[str, object]:
+    """Return the options of a command line as a layer of a configuration."""
+    layer = {**options, "user_arms": parse_arm_options(options["user_arms"] or (), before_tree, after_tree) or None}
+    if layer.get("variables") is not None:
+        layer["variables"] = _variables(layer["variables"])
+    return layer
+
+
+def _variables(texts: list[str]) -> dict[str, str]:
+    pairs = [text.partition("=") for text in texts]
+    for name, equals, _ in pairs:
+        if not equals:
+            raise UsageError(f"--env is {name!r}: give NAME=VALUE")
+    return {name: value for name, _, value in pairs}

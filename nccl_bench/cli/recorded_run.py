@@ -1,0 +1,136 @@
+"""The record of a run, from its directory to the printed report and the exit code."""
+
+from __future__ import annotations
+
+import signal
+import sys
+import threading
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from nccl_bench.analysis.summary import failures
+from nccl_bench.cli.gate import FailOn, gate
+from nccl_bench.cli.messages import print_message
+from nccl_bench.cli.options import Format
+from nccl_bench.cli.report import print_report
+from nccl_bench.config.run import RunConfig
+from nccl_bench.errors import ExitCode, InterruptedRunError
+from nccl_bench.plan.cases import Plan
+from nccl_bench.records.environment import collect
+from nccl_bench.records.run import Run
+from nccl_bench.records.schema import Crash, Samples
+from nccl_bench.records.store import RunStatus, RunStore
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Output:
+    """The options of a run's output."""
+
+    out: Path | None = None  # the directory of the record; None: a new one in results/
+    format: Format = Format.TERMINAL
+    fail_on: tuple[FailOn, ...] = ()  # the verdicts that set the exit code
+    width: int | None = None  # columns of the tables; None: as many as the terminal has
+
+
+def create_record(config: RunConfig, plan: Plan, launch: Mapping[str, object], output: Output) -> RunStore:
+    """Create the directory of a run; ``launch`` describes how its ranks were started."""
+    return RunStore.create(
+        output.out,
+        name=config.name,
+        # Without the program's path, which depends on the user's disk and not on the run.
+        command=["nccl-bench", *sys.argv[1:]],
+        config=config.to_mapping(),
+        launch=launch,
+        left_out=plan.left_out,
+        environment=collect(),
+    )
+
+
+@contextmanager
+def closing_on_error(
+    store: RunStore | None, output: Output, crash_of: Callable[[Exception], Crash] | None = None
+) -> Iterator[None]:
+    """Close the record where the body raises, and print what was measured; ``crash_of`` makes an error's record."""
+    try:
+        yield
+    except (InterruptedRunError, KeyboardInterrupt) as error:
+        if store:
+            _close_early(store, RunStatus.INTERRUPTED, output)
+        # A KeyboardInterrupt has no text.
+        reason = str(error) or "interrupted by SIGINT"
+        raise InterruptedRunError(f"{reason}; what was measured before is kept") from error
+    except Exception as error:
+        if store:
+            _close_early(store, RunStatus.FAILED, output, crash_of(error) if crash_of else None)
+        raise
+
+
+def close_record(store: RunStore, status: RunStatus, output: Output) -> ExitCode:
+    """Close the record, print the report and return the exit code of the run."""
+    with ignoring_signals():
+        run = _finish(store, status)
+        _print(run, store, output)
+    # A failure weighs more than a verdict.
+    return failures(run.lines) or _gate(run, output)
+
+
+@contextmanager
+def ignoring_signals() -> Iterator[None]:
+    """Ignore signals that ask for the end while the end is under way: a user may press Ctrl-C twice.
+
+    The handler does nothing. SIG_IGN would pass on to processes that start meanwhile. A thread cannot set handlers.
+    """
+    previous = {}
+    if threading.current_thread() is threading.main_thread():
+        for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+            if signal.getsignal(number) is not signal.SIG_IGN:
+                previous[number] = signal.signal(number, lambda _number, _frame: None)
+    try:
+        yield
+    finally:
+        for number, handler in previous.items():
+            signal.signal(number, handler)
+
+
+def _gate(run: Run, output: Output) -> ExitCode:
+    if not output.fail_on:
+        return ExitCode.OK
+    from nccl_bench.analysis.comparison import of_run
+    from nccl_bench.cli.sides import could_be_judged, lacks
+    from nccl_bench.report.verdicts import of_pairs
+
+    compared = of_run(run)
+    verdicts = of_pairs(compared)
+    return gate(
+        output.fail_on,
+        verdicts,
+        judged=could_be_judged(verdicts),
+        lacking=lacks(run, compared, run.baseline, [arm for arm in run.arms if arm != run.baseline]),
+        reason=f"no arm has a round in common with {run.baseline}",
+    )
+
+
+def _close_early(store: RunStore, status: RunStatus, output: Output, crash: Crash | None = None) -> None:
+    """Close the record before an error ends the command; print it only if something was measured."""
+    with ignoring_signals():
+        if crash:
+            store.append(crash)
+        run = _finish(store, status)
+        if any(isinstance(line, Samples) for line in run.lines):
+            _print(run, store, output)
+
+
+def _finish(store: RunStore, status: RunStatus) -> Run:
+    from nccl_bench.report.export import CsvReport
+
+    store.finish(status)
+    run = Run.load(store.path)
+    store.write_summary(CsvReport().render(run))
+    return run
+
+
+def _print(run: Run, store: RunStore, output: Output) -> None:
+    print_report(run, output.format, output.width)
+    print_message(f"recorded in {store.path}")

@@ -1,0 +1,147 @@
+"""The options that a run and a verification share: device, arms, and the way to the library. No torch."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from nccl_bench.catalog.arms import ARMS, COORDINATORS, ArmSpec
+from nccl_bench.catalog.devices import DEVICES, DeviceSpec
+from nccl_bench.catalog.routes import Routes, override
+from nccl_bench.config.options import Panel, listed, option
+from nccl_bench.config.parsers import names_of, seconds, unparsed
+from nccl_bench.config.user_arms import FORM, ORDERS, Adapter, UserArm, parse_user_arms, spec_of
+from nccl_bench.errors import UsageError
+
+
+def parse_routes(name: str, value: object, _device: object = None) -> tuple[str, ...]:
+    """Return overrides of the routing table, from a list or a comma-separated text, either of which may be empty."""
+    parts = (value.split(",") if value.strip() else []) if isinstance(value, str) else value
+    if not isinstance(parts, list | tuple) or not all(isinstance(part, str) for part in parts):
+        raise UsageError(
+            f"{name} is {value!r}: give one or more [OPERATION.]MODE=BACKEND, as a list of texts or comma-separated"
+        )
+    overrides = tuple(part.strip() for part in parts)
+    override(overrides)
+    return overrides
+
+
+def _device_arms(name: str, value: object, device: DeviceSpec) -> tuple[UserArm, ...]:
+    """Return the user arms, all of which can run on ``device``."""
+    user_arms = parse_user_arms(name, value)
+    for user_arm in user_arms:
+        if user_arm.transport is not None:
+            _binding(f"transport of the arm {user_arm.name}", user_arm.transport, device)
+        if device.transport not in user_arm.spec.transports:
+            raise UsageError(
+                f"the arm {user_arm.name} is {user_arm.target}, which does not run on the device {device.name}"
+            )
+    return user_arms
+
+
+def _library_path(name: str, value: object, device: DeviceSpec) -> str:
+    if not isinstance(value, str) or not value:
+        raise UsageError(f"{name} is {value!r}: give the path of a libnccl.so")
+    if device.transport != "nccl":
+        raise UsageError(f"{name} is {value!r}, and the device {device.name} does not use NCCL: leave it out")
+    return value
+
+
+def _binding(name: str, value: object, device: DeviceSpec) -> str:
+    if value not in device.bindings:
+        raise UsageError(f"{name} is {value!r}: on the device {device.name}, give {' or '.join(device.bindings)}")
+    return str(value)
+
+
+def arms_option(arms: Iterable[ArmSpec], default_text: str) -> Any:
+    """Return the option of the arms of a command that offers ``arms``."""
+    names = listed(arm.name for arm in arms)
+    text = f"One or more of {names}; or all, without those that need an extra package."
+    return option(Panel.ARMS, text, unparsed, default_text=default_text)
+
+
+def timeout_option(panel: Panel, subject: str, default: float) -> Any:
+    """Return the option of the deadline of ``subject``."""
+    text = f"Seconds that {subject} may take. After that it counts as a hang."
+    return option(panel, text, seconds, short="-T", flag="--timeout", default=default)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CommonConfig:
+    """The options that a run and a verification share."""
+
+    device: str = option(
+        Panel.LAUNCH,
+        f"One of {listed(DEVICES)}.",
+        unparsed,
+        default=lambda device: device.name,
+        default_text="cuda where the machine has a GPU, else cpu",
+    )
+    arms: tuple[str, ...]  # an option too, but the commands offer different arms
+    user_arms: tuple[UserArm, ...] = option(
+        Panel.ARMS,
+        f"A user arm, {FORM}. TARGET is FILE.py:NAME, MODULE:NAME or an entry point; its keys are order "
+        f"({listed(ORDERS)}), adapter ({listed(Adapter)}) and tree (a directory). TARGET may also be an arm of "
+        "this tool, with the key transport. A KEY in capitals is an environment variable, and gives the arm "
+        "processes of its own. Repeatable.",
+        _device_arms,
+        flag="--arm",
+        argument=list[str],
+        default=(),
+        default_text="none",
+    )
+    routes: tuple[str, ...] = option(
+        Panel.ARMS,
+        "Overrides of the coordinator arms' routing table, [OPERATION.]MODE=BACKEND, comma-separated; see "
+        "nccl-bench list routes.",
+        parse_routes,
+        default=(),
+        default_text="none",
+    )
+    nccl_library: str | None = option(
+        Panel.LAUNCH, "The libnccl.so to use.", _library_path, default_text="the one of torch"
+    )
+    transport: str = option(
+        Panel.LAUNCH,
+        f"The binding through which this tool's own arms call the library: {listed(DEVICES['cuda'].bindings)}.",
+        _binding,
+        default=lambda device: device.bindings[0],
+    )
+
+    @property
+    def device_spec(self) -> DeviceSpec:
+        """The row of the device."""
+        return DEVICES[self.device]
+
+    @property
+    def routing(self) -> Routes:
+        """The coordinator arms' routing table, with the overrides."""
+        return override(self.routes)
+
+    def arm(self, name: str) -> ArmSpec:
+        """Return the row of an arm, or of a twin."""
+        return spec_of(self.user_arms, name)
+
+
+def resolve_arms(
+    name: str, value: object, device: DeviceSpec, arms: Iterable[ArmSpec], user_arms: Sequence[UserArm]
+) -> tuple[str, ...]:
+    """Return the named arms, then the user arms; ``all`` stands for the arms that need no extra package.
+
+    Raises ``UsageError`` for a name that is neither in ``arms``, on this device, nor a user arm.
+    """
+    possible = [arm for arm in arms if device.transport in arm.transports]
+    user_names = [user_arm.name for user_arm in user_arms]
+    everything = [arm.name for arm in possible if arm.extra is None]
+    names = names_of(name, value, [*(arm.name for arm in possible), *user_names], everything=everything)
+    return tuple(dict.fromkeys((*names, *user_names)))
+
+
+def refuse_unused_routes(overrides: Sequence[str], arms: Iterable[str]) -> None:
+    """Raise ``UsageError`` where there are overrides, but no arm that has routes."""
+    if overrides and not any(arm in ARMS and ARMS[arm].communicator in COORDINATORS for arm in arms):
+        raise UsageError(
+            f"routes is {listed(overrides)!r}, but only coordinator arms have routes, and this run has none of them: "
+            "add one with --arms"
+        )

@@ -1,0 +1,144 @@
+"""Options, each written once, as the metadata of a field of a configuration. No torch.
+
+The defaults, the keys of a TOML file, the command line's options and the guide's reference are made from it.
+"""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, fields
+from enum import StrEnum
+from functools import cache
+from typing import Any
+
+from nccl_bench.catalog.devices import DEVICES, DeviceSpec
+from nccl_bench.errors import UsageError
+
+# Reads a value from TOML, JSON or the command line: (name for messages, value, device) -> value of the field.
+# Raises ``UsageError`` for a bad value.
+Parser = Callable[[str, object, DeviceSpec], object]
+# The types of fields that an argument can have too, by annotation.
+_ARGUMENTS: Mapping[str, Any] = {"int": int, "float": float, "bool": bool}
+
+
+class Panel(StrEnum):
+    """The groups in which ``--help`` lists options, in this order."""
+
+    ARMS = "Arms"
+    SWEEP = "What to measure"
+    METHOD = "How to measure"
+    PROBES = "What to probe"
+    LAUNCH = "Launching"
+    OUTPUT = "Output"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Option:
+    """One option of a command."""
+
+    name: str  # the field's name, which is also the key in a TOML file and in run.json
+    help: str  # what the option sets and which values it takes, without the default
+    panel: Panel  # the group in --help
+    parse: Parser  # reads a value that is not None
+    flag: str  # the long spelling on the command line
+    short: str | None = None  # the short spelling, which is that of nccl-tests
+    argument: Any = str  # the type that Typer reads the argument as
+    default: object = None  # an unparsed value, or a function from the device's row to one
+    default_text: str | None = None  # the default as the help words it; None: as ``default`` has it
+
+    def default_for(self, device: DeviceSpec) -> object:
+        """Return the unparsed default on ``device``."""
+        return self.default(device) if callable(self.default) else self.default
+
+    @property
+    def flags(self) -> tuple[str, ...]:
+        """All spellings on the command line, the short one first."""
+        return (self.flag,) if self.short is None else (self.short, self.flag)
+
+    @property
+    def label(self) -> str:
+        """The name in messages: the key, and the flag where it is spelled in another way."""
+        flag = self.flag.partition("/")[0]
+        return self.name if flag == _flag(self.name) else f"{self.name} ({flag})"
+
+    @property
+    def shown_default(self) -> str:
+        """The default as text, by device where devices differ."""
+        if self.default_text is not None:
+            return self.default_text
+        texts = {spec.name: _shown(self.default_for(spec)) for spec in DEVICES.values()}
+        if len(set(texts.values())) == 1:
+            return texts.popitem()[1]
+        return ", ".join(f"{text} on {name}" for name, text in texts.items())
+
+    @property
+    def full_help(self) -> str:
+        """The help with the default."""
+        return f"{self.help} Default: {self.shown_default}."
+
+
+def option(panel: Panel, help: str, parse: Parser, **settings: Any) -> Any:
+    """Return the field of a configuration class that is an option; ``settings`` are more fields of ``Option``.
+
+    The flag is by default the field's name, with hyphens. The type of the argument is by default that of the field, if
+    it is a number or a truth value.
+    """
+    return field(metadata={"panel": panel, "help": help, "parse": parse, **settings})
+
+
+@cache
+def options_of(config: type) -> Mapping[str, Option]:
+    """Return the options of a configuration class by name, in the order of its fields."""
+    options = {}
+    for each in fields(config):
+        argument = _ARGUMENTS.get(str(each.type).removesuffix(" | None"), str)
+        implied = {"name": each.name, "flag": _flag(each.name), "argument": argument}
+        options[each.name] = Option(**implied | dict(each.metadata))
+    return options
+
+
+def defaults_of(config: type, device: str) -> dict[str, object]:
+    """Return the unparsed default of every option on ``device``."""
+    return {name: each.default_for(DEVICES[device]) for name, each in options_of(config).items()}
+
+
+def parse_options(config: type, device: str, layers: Sequence[Mapping[str, object]]) -> dict[str, Any]:
+    """Return the parsed value of every option: the last layer that has the key counts, else the default.
+
+    A key whose value is ``None`` counts as absent. Raises ``UsageError`` for unknown keys and bad values.
+    """
+    values = defaults_of(config, device)
+    for layer in layers:
+        refuse_unknown_keys(layer, values, "the configuration")
+        values.update({key: value for key, value in layer.items() if value is not None})
+    values["device"] = device
+    return {
+        name: None if values[name] is None else each.parse(each.label, values[name], DEVICES[device])
+        for name, each in options_of(config).items()
+    }
+
+
+def refuse_unknown_keys(values: Iterable[str], allowed: Iterable[str], where: str) -> None:
+    """Raise ``UsageError`` for the first key that is not allowed, and suggest the nearest one."""
+    keys = list(allowed)
+    for key in values:
+        if key not in keys:
+            near = difflib.get_close_matches(key, keys, n=1)
+            hint = f"did you mean {near[0]!r}?" if near else f"allowed: {', '.join(keys)}"
+            raise UsageError(f"{where} has the unknown key {key!r}; {hint}")
+
+
+def listed(names: Iterable[str]) -> str:
+    """Return ``names`` in one text, for help and messages."""
+    return ", ".join(map(str, names))
+
+
+def _flag(name: str) -> str:
+    return f"--{name.replace('_', '-')}"
+
+
+def _shown(value: object) -> str:
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    return f"{value:g}" if isinstance(value, float) else str(value)

@@ -1,0 +1,110 @@
+"""Parsers of single values. Each raises ``UsageError`` with the option, the value and what is allowed. No torch."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from enum import StrEnum
+from typing import Any
+
+from nccl_bench.catalog.devices import DeviceSpec
+from nccl_bench.config.options import Panel, Parser, listed, option
+from nccl_bench.errors import UsageError
+
+# The range of a TOML integer.
+_MOST = 2**63 - 1
+# A year: more than any deadline needs, and far from what clocks cannot add.
+_MOST_S = 366 * 86400
+
+
+def integer(least: int) -> Parser:
+    """Return the parser of a whole number from ``least`` on."""
+
+    def parse(name: str, value: object, _device: DeviceSpec) -> int:
+        if isinstance(value, bool) or not isinstance(value, int) or not least <= value <= _MOST:
+            raise UsageError(f"{name} is {value!r}: give a whole number from {least} to 2^63 - 1")
+        return value
+
+    return parse
+
+
+def seconds(name: str, value: object, _device: DeviceSpec) -> float:
+    """Return a time limit in seconds."""
+    if isinstance(value, bool) or not isinstance(value, int | float) or not 0 < value <= _MOST_S:
+        raise UsageError(f"{name} is {value!r}: give a number of seconds above 0, and at most {_MOST_S}")
+    return float(value)
+
+
+def boolean(name: str, value: object, _device: DeviceSpec) -> bool:
+    """Return a truth value; 1 and 0 count as true and false."""
+    if value not in (True, False):
+        raise UsageError(f"{name} is {value!r}: give true or false")
+    return bool(value)
+
+
+def choice(allowed: type[StrEnum]) -> Parser:
+    """Return the parser of one member of ``allowed``."""
+
+    def parse(name: str, value: object, _device: DeviceSpec) -> StrEnum:
+        if value not in list(allowed):
+            raise UsageError(f"{name} is {value!r}: give one of {listed(allowed)}")
+        return allowed(str(value))
+
+    return parse
+
+
+def choices_option(
+    panel: Panel, allowed: Iterable[str], aliases: Mapping[str, str] | None = None, **settings: Any
+) -> Any:
+    """Return an option that takes one or more of ``allowed``; the members of an enum stay members."""
+    members = {str(each): each for each in allowed}
+
+    def parse(name: str, value: object, _device: DeviceSpec) -> tuple[str, ...]:
+        return tuple(members[each] for each in names_of(name, value, members, aliases))
+
+    return option(panel, f"One or more of {listed(members)}; or all.", parse, **settings)
+
+
+def names_of(
+    name: str,
+    value: object,
+    allowed: Iterable[str],
+    aliases: Mapping[str, str] | None = None,
+    everything: Sequence[str] | None = None,
+) -> tuple[str, ...]:
+    """Return the names in a list or a comma-separated text, each once.
+
+    ``all`` stands for ``everything``, by default for all that is allowed, as nccl-tests' ``-d all`` does.
+    """
+    known = [str(each) for each in allowed]
+    parts = value.split(",") if isinstance(value, str) else value
+    if not isinstance(parts, list | tuple):
+        raise UsageError(f"{name} is {value!r}: give one or more of {listed(known)}")
+    names: list[str] = []
+    for part in parts:
+        given = part.strip() if isinstance(part, str) else part
+        if given == "all":
+            names.extend(known if everything is None else everything)
+            continue
+        if aliases and isinstance(given, str):
+            given = aliases.get(given, given)
+        if given not in known:
+            raise UsageError(f"{name} has {part!r}: allowed are {listed(known)}")
+        names.append(str(given))
+    if not names:
+        raise UsageError(f"{name} is empty: give one or more of {listed(known)}")
+    return tuple(dict.fromkeys(names))
+
+
+def unparsed(_name: str, value: object, _device: DeviceSpec) -> object:
+    """Return ``value`` as it is: it depends on other options, and is read together with them."""
+    return value
+
+
+def run_name(_name: str, value: object, _device: DeviceSpec) -> str:
+    """Return the name of a run, which is also a part of a directory's name."""
+    if not isinstance(value, str) or not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}", value):
+        raise UsageError(
+            f"the name is {value!r}: use up to 64 letters, digits, '.', '_' and '-', a letter or digit first"
+        )
+    return value

@@ -1,0 +1,134 @@
+"""Command lines, run in this process up to the point where ranks would start or a result would be printed."""
+
+from __future__ import annotations
+
+import importlib
+import os
+import subprocess
+import sys
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+import typer
+
+from nccl_bench.cli import app, attached_run, launched_run, main
+from nccl_bench.cli.options import Format
+from nccl_bench.cli.recorded_run import Output
+from nccl_bench.config.run import RunConfig
+from nccl_bench.config.verification import VerifyConfig
+from nccl_bench.launch.attach import Attachment
+from nccl_bench.launch.torchrun import LaunchConfig
+from nccl_bench.records.run import Run
+from nccl_bench.verify.judgement import Verification
+
+ROOT = Path(__file__).parents[2]
+RANKS = {"RANK": "0", "WORLD_SIZE": "2", "LOCAL_RANK": "0", "LOCAL_WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1"}
+TORCHRUN = RANKS | {"TORCHELASTIC_RUN_ID": "none", "MASTER_PORT": "29500"}
+# Variables that a launcher sets, or that change what is printed.
+LAUNCHER_VARIABLES = (
+    *TORCHRUN,
+    *("OMPI_COMM_WORLD_RANK", "PMI_RANK", "SLURM_STEP_ID", "CUDA_VISIBLE_DEVICES", "COLUMNS"),
+)
+TWO_NODES = ("--nnodes", "2", "--rdzv-endpoint", "node0:29500")
+COMMANDS: Mapping[str, Any] = typer.main.get_command(app).commands  # type: ignore[attr-defined]  # of a group
+# The package's attributes of these names are the commands.
+REPORT = importlib.import_module("nccl_bench.cli.report")
+VERIFY = importlib.import_module("nccl_bench.cli.verify")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Observed:
+    """What a command line led to; what it did not lead to is ``None``."""
+
+    action: str
+    config: RunConfig | VerifyConfig | None = None
+    launch: LaunchConfig | None = None
+    attachment: Attachment | None = None
+    output: Output | None = None
+    run: Run | None = None
+    printed: str = ""
+
+
+class CommandLine:
+    """Runs command lines in the current directory."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+        self._monkeypatch = monkeypatch
+        self._capsys = capsys
+        self._observed: list[Observed] = []
+
+    def observe(self, *arguments: str, env: Mapping[str, str] = {}) -> Observed:
+        """Return what a valid command line leads to."""
+        self._observed.clear()
+        note = self._note
+        with self._monkeypatch.context() as patch:
+            patch.setattr(launched_run, "run_launched", lambda c, x, o: note("launched", config=c, launch=x, output=o))
+            patch.setattr(
+                attached_run, "run_attached", lambda c, x, o: note("attached", config=c, attachment=x, output=o)
+            )
+            patch.setattr(launched_run, "show_plan", lambda c, *_n: note("planned", config=c))
+            patch.setattr(
+                REPORT,
+                "print_report",
+                lambda run, form, width: note("reported", run=run, output=Output(format=form, width=width)),
+            )
+            patch.setattr(VERIFY, "_run", self._verify)
+            patch.setattr(VERIFY, "_print", self._print_verification)
+            code, stdout, stderr = self.run(*arguments, env=env)
+        assert code == 0, stderr
+        facts: dict[str, Any] = {}
+        for observed in self._observed or [Observed(action="printed", printed=stdout)]:
+            facts |= {name: value for name in observed.__slots__ if (value := getattr(observed, name))}
+        return Observed(**facts)
+
+    def run(self, *arguments: str, env: Mapping[str, str] = {}) -> tuple[int, str, str]:
+        """Return the exit code, standard output and standard error."""
+        with self._monkeypatch.context() as patch:
+            patch.setattr(sys, "argv", ["nccl-bench", *arguments])
+            for name, value in env.items():
+                patch.setenv(name, value)
+            with pytest.raises(SystemExit) as end:
+                main()
+        captured = self._capsys.readouterr()
+        return int(end.value.code or 0), captured.out, captured.err
+
+    def _verify(self, config: VerifyConfig, launch: LaunchConfig) -> Verification:
+        self._note("verified", config=config, launch=launch)
+        return Verification(device=config.device, world_size=launch.nproc, judgements=())
+
+    def _print_verification(
+        self, _verification: object, _about: object, record: Path | None, form: Format, width: int | None
+    ) -> None:
+        self._note("verified", output=Output(out=record, format=form, width=width))
+
+    def _note(self, action: str, **facts: Any) -> None:
+        self._observed.append(Observed(action=action, **facts))
+
+
+def run_process(*arguments: str, stdout: int = subprocess.PIPE) -> tuple[int, str, str]:
+    """Return the exit code, standard output and standard error of a Python command line in a new process."""
+    process = subprocess.run(
+        [sys.executable, *arguments],
+        env=os.environ | {"PYTHONPATH": str(ROOT), "CUDA_VISIBLE_DEVICES": ""},
+        stdout=stdout,
+        stderr=subprocess.PIPE,
+        text=True,
+        check=False,
+    )
+    return process.returncode, process.stdout or "", process.stderr
+
+
+def assert_one_message(stderr: str, texts: tuple[str, ...]) -> None:
+    """Assert that ``stderr`` is one message of the tool, with all ``texts`` in it."""
+    assert stderr.startswith("nccl-bench: ")
+    assert stderr.count("nccl-bench: ") == 1
+    assert "Traceback" not in stderr
+    assert all(text in stderr for text in texts), stderr
+
+
+def snapshot(directory: Path) -> dict[str, bytes | None]:
+    """Return all files and folders below a directory, with their content."""
+    return {str(path): path.read_bytes() if path.is_file() else None for path in sorted(directory.rglob("*"))}

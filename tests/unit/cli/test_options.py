@@ -1,0 +1,356 @@
+"""Every spelling of every option changes what it should, and a TOML file and the machine give the rest."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from nccl_bench.catalog.collectives import Placement, RedOp
+from nccl_bench.catalog.dtypes import DTYPES
+from nccl_bench.catalog.timings import Timing
+from nccl_bench.config.run import CallerStream, Register, RunConfig, resolve
+from nccl_bench.errors import ExitCode
+from nccl_bench.launch import hardware
+from nccl_bench.launch.torchrun import LaunchConfig
+from tests.support.command_line import (
+    COMMANDS,
+    RANKS,
+    ROOT,
+    TORCHRUN,
+    TWO_NODES,
+    CommandLine,
+    Observed,
+    assert_one_message,
+)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Example:
+    """An option, and what a command line with it leads to. Without it, the command line leads to something else."""
+
+    look: Callable[[Observed], object]  # picks the part of the outcome that the option decides
+    gives: object  # that part, with the option
+    value: str | None = None  # the option's value; None for a flag
+    base: tuple[str, ...] = ()  # the other arguments
+    env: Mapping[str, str] = field(default_factory=dict)  # environment variables
+
+
+def configured(name: str) -> Callable[[Observed], object]:
+    return lambda observed: getattr(observed.config, name)
+
+
+def launched(name: str) -> Callable[[Observed], object]:
+    return lambda observed: getattr(observed.launch, name)
+
+
+def output(name: str) -> Callable[[Observed], object]:
+    return lambda observed: getattr(observed.output, name)
+
+
+def action(observed: Observed) -> object:
+    return observed.action
+
+
+def listed(observed: Observed) -> object:
+    return tuple(re.findall(r"(?m)^\w+$", observed.printed))
+
+
+def sizes(observed: Observed) -> object:
+    assert isinstance(observed.config, RunConfig)
+    return observed.config.sizes
+
+
+def user_arms(observed: Observed) -> object:
+    assert observed.config is not None
+    return [(user_arm.name, user_arm.tree) for user_arm in observed.config.user_arms]
+
+
+def ends(observed: Observed) -> object:
+    assert isinstance(observed.config, RunConfig)
+    return observed.config.sizes[0], observed.config.sizes[-1]
+
+
+FROM_TREES = ("--arm", "m:C", "--before-tree", "x", "--after-tree", "y")
+RUN_OPTIONS: Mapping[str, Example] = {
+    "config": Example(value="mine.toml", look=configured("rounds"), gives=2),
+    "begin": Example(value="64", look=ends, gives=(64, 64 * 8**4)),
+    "end": Example(value="4K", look=ends, gives=(8, 4096)),
+    "factor": Example(value="4", base=("-b", "8", "-e", "128"), look=sizes, gives=(8, 32, 128)),
+    "step": Example(value="8", base=("-b", "8", "-e", "32"), look=sizes, gives=(8, 16, 24, 32)),
+    "sizes": Example(value="1K,2K", look=sizes, gives=(1024, 2048)),
+    "collectives": Example(value="reduce", look=configured("collectives"), gives=("reduce",)),
+    "dtypes": Example(value="half", look=configured("dtypes"), gives=("float16",)),
+    "redops": Example(value="max", look=configured("redops"), gives=(RedOp.MAX,)),
+    "placements": Example(value="out-of-place", look=configured("placements"), gives=(Placement.OUT_OF_PLACE,)),
+    "root": Example(value="1", look=configured("root"), gives=1),
+    "arms": Example(value="transport", look=configured("arms"), gives=("transport",)),
+    "user_arms": Example(value="mine=m:C", look=user_arms, gives=[("mine", None)]),
+    "before_tree": Example(value="old", base=FROM_TREES, look=user_arms, gives=[("before", "old"), ("after", "y")]),
+    "after_tree": Example(value="new", base=FROM_TREES, look=user_arms, gives=[("before", "x"), ("after", "new")]),
+    "baseline": Example(value="torch", look=configured("baseline"), gives="torch"),
+    "routes": Example(
+        value="eager=communicator",
+        base=("--arms", "coordinator"),
+        look=configured("routes"),
+        gives=("eager=communicator",),
+    ),
+    "timings": Example(value="gated", look=configured("timings"), gives=(Timing.GATED,)),
+    "rounds": Example(value="3", look=configured("rounds"), gives=3),
+    "max_rounds": Example(value="30", look=configured("max_rounds"), gives=30),
+    "max_seconds": Example(value="90", look=configured("max_seconds"), gives=90.0),
+    "threshold": Example(value="5%", look=configured("threshold"), gives=0.05),
+    "ops_per_batch": Example(value="20", look=configured("ops_per_batch"), gives=20),
+    "warmup": Example(value="1", look=configured("warmup"), gives=1),
+    "check": Example(value="0", look=configured("check"), gives=False),
+    "per_iteration": Example(look=configured("per_iteration"), gives=True),
+    "same_buffer": Example(look=configured("same_buffer"), gives=True),
+    "register": Example(value="window", base=("--device", "cuda"), look=configured("register"), gives=Register.WINDOW),
+    "caller_stream": Example(value="default", look=configured("caller_stream"), gives=CallerStream.DEFAULT),
+    "seed": Example(value="7", look=configured("seed"), gives=7),
+    "timeout_s": Example(value="2.5", look=configured("timeout_s"), gives=2.5),
+    "device": Example(value="cuda", look=configured("device"), gives="cuda"),
+    "nccl_library": Example(
+        value="/opt/libnccl.so.2", base=("--device", "cuda"), look=configured("nccl_library"), gives="/opt/libnccl.so.2"
+    ),
+    "transport": Example(value="nccl4py", base=("--device", "cuda"), look=configured("transport"), gives="nccl4py"),
+    "variables": Example(value="NCCL_ALGO=Ring", look=configured("variables"), gives={"NCCL_ALGO": "Ring"}),
+    "nproc": Example(value="3", look=launched("nproc"), gives=3),
+    "nnodes": Example(value="3", base=TWO_NODES, look=launched("nnodes"), gives=3),
+    "node_rank": Example(value="1", base=TWO_NODES, look=launched("node_rank"), gives=1),
+    "rdzv_endpoint": Example(value="b:1", base=TWO_NODES, look=launched("rdzv_endpoint"), gives="b:1"),
+    "launch": Example(env=TORCHRUN, look=action, gives="launched"),
+    "attach": Example(env=RANKS, look=action, gives="attached"),
+    "name": Example(value="mine", look=configured("name"), gives="mine"),
+    "out": Example(value="there", look=output("out"), gives=Path("there")),
+    "dry_run": Example(look=action, gives="planned"),
+    "limits": Example(value="limits.toml", look=configured("limits"), gives=({"threshold": "5%", "sizes": ":1K"},)),
+    "format": Example(value="markdown", look=output("format"), gives="markdown"),
+    "fail_on": Example(value="slower,wrong", look=output("fail_on"), gives=("slower", "wrong")),
+    "width": Example(value="132", look=output("width"), gives=132),
+}
+REPORT_OPTIONS: Mapping[str, Example] = {
+    "directory": Example(value="a-run", look=action, gives="reported"),
+    "format": Example(value="markdown", base=("a-run",), look=output("format"), gives="markdown"),
+    "width": Example(value="132", base=("a-run",), look=output("width"), gives=132),
+}
+NCCL_TESTS = str(ROOT / "tests" / "data" / "nccl-tests" / "all_reduce.txt")
+IMPORT_OPTIONS: Mapping[str, Example] = {
+    "files": Example(value=NCCL_TESTS, look=lambda observed: "recorded in" in observed.printed, gives=True),
+    "name": Example(value="mine", base=(NCCL_TESTS,), look=lambda observed: "-mine" in observed.printed, gives=True),
+    "out": Example(
+        value="there", base=(NCCL_TESTS,), look=lambda observed: observed.printed.strip().endswith("/there"), gives=True
+    ),
+}
+LIST_OPTIONS: Mapping[str, Example] = {
+    "sections": Example(value="redops", base=("dtypes",), look=listed, gives=("dtypes", "redops")),
+    "routes": Example(
+        value="graph=torch", look=lambda observed: "torch   communicator" in observed.printed, gives=False
+    ),
+    "format": Example(value="json", look=lambda observed: observed.printed.startswith("{"), gives=True),
+    "width": Example(
+        value="132",
+        env={"COLUMNS": "80"},
+        look=lambda observed: max(map(len, observed.printed.splitlines())) > 80,
+        gives=True,
+    ),
+}
+VERIFY_OPTIONS: Mapping[str, Example] = {
+    "arms": Example(value="transport", look=configured("arms"), gives=("transport",)),
+    "user_arms": Example(value="mine=m:C", look=user_arms, gives=[("mine", None)]),
+    "before_tree": Example(value="old", base=FROM_TREES, look=user_arms, gives=[("before", "old"), ("after", "y")]),
+    "after_tree": Example(value="new", base=FROM_TREES, look=user_arms, gives=[("before", "x"), ("after", "new")]),
+    "probes": Example(value="state", look=configured("probes"), gives=("state",)),
+    "routes": Example(
+        value="eager=communicator",
+        base=("--arms", "coordinator"),
+        look=configured("routes"),
+        gives=("eager=communicator",),
+    ),
+    "device": Example(value="cuda", base=("--nproc", "2"), look=configured("device"), gives="cuda"),
+    "nproc": Example(value="3", look=launched("nproc"), gives=3),
+    "nccl_library": Example(
+        value="/opt/libnccl.so.2",
+        base=("--device", "cuda", "--nproc", "2"),
+        look=configured("nccl_library"),
+        gives="/opt/libnccl.so.2",
+    ),
+    "transport": Example(
+        value="nccl4py", base=("--device", "cuda", "--nproc", "2"), look=configured("transport"), gives="nccl4py"
+    ),
+    "timeout_s": Example(value="2.5", look=configured("timeout_s"), gives=2.5),
+    "out": Example(value="there", look=output("out"), gives=Path("there/verification.json")),
+    "format": Example(value="json", look=output("format"), gives="json"),
+    "width": Example(value="132", look=output("width"), gives=132),
+}
+TABLES = {
+    "run": RUN_OPTIONS,
+    "report": REPORT_OPTIONS,
+    "import": IMPORT_OPTIONS,
+    "list": LIST_OPTIONS,
+    "verify": VERIFY_OPTIONS,
+}
+# These commands have their own test modules.
+ELSEWHERE = ("compare", "guide")
+ALL_OPTIONS = [(command, parameter.name) for command in TABLES for parameter in COMMANDS[command].params]
+
+
+def parameter(command: str, name: str) -> Any:
+    return next(parameter for parameter in COMMANDS[command].params if parameter.name == name)
+
+
+def test_every_command_and_option_has_an_entry() -> None:
+    names = {
+        name: {parameter.name for parameter in command.params}
+        for name, command in COMMANDS.items()
+        if name not in ELSEWHERE
+    }
+    assert names == {name: set(table) for name, table in TABLES.items()}
+
+
+@pytest.mark.parametrize(("command", "name"), ALL_OPTIONS)
+def test_every_spelling_of_every_option_changes_the_outcome(command: str, name: str, command_line: CommandLine) -> None:
+    example = TABLES[command][name]
+    described = parameter(command, name)
+    values = [] if example.value is None else [example.value]
+    if described.param_type_name == "argument":
+        result = command_line.observe(command, *example.base, *values)
+        assert example.look(result) == example.gives
+        return
+    without = example.look(command_line.observe(command, *example.base, env=example.env))
+    assert without != example.gives
+    for spelling in described.opts:
+        result = command_line.observe(command, *example.base, spelling, *values, env=example.env)
+        assert example.look(result) == example.gives, spelling
+    for spelling in described.secondary_opts:
+        result = command_line.observe(command, *example.base, described.opts[0], spelling)
+        assert example.look(result) == without, spelling
+        assert example.look(command_line.observe(command, "mine.toml", spelling)) == without, spelling
+
+
+@pytest.mark.parametrize(
+    ("elsewhere", "env", "action"),
+    [
+        (("--attach",), RANKS | {"MASTER_PORT": "1"}, "attached"),
+        (("--nnodes", "2", "--rdzv-endpoint", "node0:29500"), {}, "launched"),
+        (("--env", "PYTHONPATH=lib"), {}, "launched"),
+    ],
+)
+def test_a_target_that_one_of_several_nodes_lacks_is_left_to_its_ranks(
+    elsewhere: tuple[str, ...], env: Mapping[str, str], action: str, command_line: CommandLine
+) -> None:
+    assert command_line.observe("run", "--arm", "mine=nosuch:C", *elsewhere, env=env).action == action
+    assert command_line.run("run", "--arm", "mine=nosuch:C")[0] == ExitCode.USAGE
+
+
+def test_report_reads_the_run_that_its_argument_names(command_line: CommandLine, directory: Path) -> None:
+    assert (directory / "a-run" / "samples.jsonl").write_text("", encoding="utf-8") == 0
+    runs = [command_line.observe("report", name).run for name in ("a-run", "another-run")]
+    assert [len(run.lines) for run in runs if run is not None] == [0, 1]
+
+
+def test_options_override_the_file_key_by_key(command_line: CommandLine, directory: Path) -> None:
+    (directory / "mine.toml").write_text("rounds = 2\nwarmup = 3\nsizes = '1K'\ndevice = 'cuda'\n", encoding="utf-8")
+    config = command_line.observe("run", "mine.toml", "--rounds", "4").config
+    assert config == resolve("cuda", {"name": "mine", "rounds": 4, "warmup": 3, "sizes": "1K"})
+    overridden = command_line.observe("run", "mine.toml", "--device", "cpu").config
+    assert overridden is not None
+    assert overridden.device == "cpu"
+
+
+@pytest.mark.parametrize(
+    ("written", "arguments", "result"),
+    [
+        ("4K:64K:x4", ("-b", "1K"), (1024, 4096, 16384, 65536)),
+        ("4K:64K:x4", ("-e", "16K"), (4096, 16384)),
+        ("4K:64K:x4", ("-f", "16"), (4096, 65536)),
+        ("4K:64K:x4", ("-e", "12K", "-i", "4K"), (4096, 8192, 12288)),
+        ("1M: 3M: +1M", ("-e", "2M"), (2**20, 2**21)),
+        ("1M:4M:+1M", ("-f", "2"), (2**20, 2**21, 2**22)),
+    ],
+)
+def test_begin_end_factor_and_step_change_a_part_of_the_sweep_in_the_file(
+    written: str, arguments: tuple[str, ...], result: tuple[int, ...], command_line: CommandLine, directory: Path
+) -> None:
+    (directory / "mine.toml").write_text(f"sizes = '{written}'\n", encoding="utf-8")
+    assert sizes(command_line.observe("run", "mine.toml", *arguments)) == result
+
+
+@pytest.mark.parametrize("written", ["'1K,2K'", "['1K', '2K']", "'1K:2K'", "'1K:2K:xK'", "3"])
+def test_begin_and_end_are_refused_where_the_file_lists_sizes(
+    written: str, command_line: CommandLine, directory: Path
+) -> None:
+    (directory / "mine.toml").write_text(f"sizes = {written}\n", encoding="utf-8")
+    code, stdout, stderr = command_line.run("run", "mine.toml", "-e", "64K")
+    assert (code, stdout) == (ExitCode.USAGE, "")
+    assert_one_message(stderr, ("the file's sizes", "BEGIN:END:xFACTOR", "--sizes"))
+
+
+@pytest.mark.parametrize(
+    ("gpus", "arguments", "device", "nproc"),
+    [
+        (0, (), "cpu", 2),
+        (4, (), "cuda", 4),
+        (4, ("--device", "cpu"), "cpu", 2),
+        (0, ("--device", "cuda"), "cuda", 1),
+        (4, ("--nproc", "3"), "cuda", 3),
+    ],
+)
+def test_the_machine_decides_the_device_and_the_ranks_by_default(
+    gpus: int,
+    arguments: tuple[str, ...],
+    device: str,
+    nproc: int,
+    command_line: CommandLine,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(hardware, "gpu_count", lambda _environ: gpus)
+    observed = command_line.observe("run", *arguments)
+    assert configured("device")(observed) == device
+    assert observed.launch == LaunchConfig(nproc=nproc)
+
+
+def test_short_options_are_those_of_nccl_tests_only() -> None:
+    shorts = {
+        spelling: parameter.name
+        for parameter in COMMANDS["run"].params
+        for spelling in parameter.opts
+        if re.fullmatch(r"-\w", spelling)
+    }
+    assert shorts == {
+        "-b": "begin",
+        "-e": "end",
+        "-i": "step",
+        "-f": "factor",
+        "-n": "ops_per_batch",
+        "-w": "warmup",
+        "-o": "redops",
+        "-d": "dtypes",
+        "-r": "root",
+        "-c": "check",
+        "-T": "timeout_s",
+        "-I": "per_iteration",
+    }
+
+
+def test_a_command_line_written_for_nccl_tests_works(command_line: CommandLine) -> None:
+    written = "-b 8 -e 128 -f 4 -n 20 -w 5 -c 0 -d half -o max -r 1 -T 60 -I"
+    expected = {
+        "sizes": [8, 32, 128],
+        "ops_per_batch": 20,
+        "warmup": 5,
+        "check": False,
+        "dtypes": "float16",
+        "redops": "max",
+        "root": 1,
+        "timeout_s": 60,
+        "per_iteration": True,
+    }
+    assert command_line.observe("run", *written.split()).config == resolve("cpu", expected)
+    assert sizes(command_line.observe("run", "-b", "1M", "-e", "3M", "-i", "1M")) == (2**20, 2**21, 3 * 2**20)
+    everything = command_line.observe("run", "-d", "all", "-o", "all").config
+    assert everything == resolve("cpu", {"dtypes": list(DTYPES), "redops": list(RedOp)})

@@ -1,0 +1,47 @@
+"""The progress bar."""
+
+from __future__ import annotations
+
+import io
+import re
+import sys
+
+import pytest
+from rich.console import Console
+
+from nccl_bench.cli.progress import Display, case_label
+from nccl_bench.config.run import resolve
+from nccl_bench.plan.cases import make_plan
+from nccl_bench.ranks.progress import Position
+
+
+def displayed(width: int) -> str:
+    """Return the line of the display in the middle of a long case."""
+    config = resolve("cpu", {"collectives": "reduce_scatter", "sizes": "1536K", "dtypes": "bfloat16"})
+    cases = make_plan(config, 2).cases
+    display = Display(len(cases), lambda index: case_label(cases[index].case))
+    display.show(
+        [
+            Position(
+                rank=0,
+                local_rank=0,
+                host="node0",
+                pid=1,
+                case_index=0,
+                arm="dedicated-stream-wait-stream",
+                phase="check before timing, waiting",
+            )
+        ]
+    )
+    console = Console(width=width, file=io.StringIO(), legacy_windows=False)
+    console.print(display._progress.get_renderable())
+    assert isinstance(console.file, io.StringIO)
+    return console.file.getvalue()
+
+
+def test_in_80_columns_the_display_cuts_the_label_but_not_the_count(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys.stderr, "isatty", lambda: True)
+    narrow, wide = displayed(80), displayed(200)
+    assert narrow.count("\n") == 1
+    assert re.match(r"0/1 .{12} (-:--:--|\d:\d\d:\d\d) reduce_scatter 1\.5M bfloat16 sum in-place .*\u2026\s*$", narrow)
+    assert "in-place dedicated-stream-wait-stream check before timing, waiting" in wide

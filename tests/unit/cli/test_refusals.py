@@ -1,0 +1,211 @@
+"""A command line that cannot be carried out ends with its exit code and one message, and leaves nothing behind."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from pathlib import Path
+
+import pytest
+
+from nccl_bench.errors import ExitCode
+from nccl_bench.launch import hardware
+from tests.support.command_line import TORCHRUN, TWO_NODES, CommandLine, assert_one_message, run_process, snapshot
+
+FLOAT8 = ("--arms", "all", "--collective", "all_reduce", "--dtype", "float8_e4m3fn")
+# The command line, the exit code, and texts of the message.
+BAD: list[tuple[tuple[str, ...], int, tuple[str, ...]]] = [
+    (("run", "--sizes", "8X"), 2, ("'8X'", "8, 4K, 1M")),
+    (("run", "--sizes", "8:1K:x0"), 2, ("factor is 0",)),
+    (("run", "--sizes", ""), 2, ("empty",)),
+    (("run", "-b", "1M", "-e", "8"), 2, ("begins at 1M", "8")),
+    (("run", "-f", "1"), 2, ("factor is 1",)),
+    (("run", "-b", "1", "-e", "1G", "-i", "1"), 2, ("over 10000 sizes",)),
+    (("run", "-f", "2", "-i", "8"), 2, ("-f and -i exclude each other",)),
+    (("run", "--sizes", "8", "-b", "8"), 2, ("--sizes and -b, -e, -f, -i exclude each other",)),
+    (("run", "--arm", "mine.py:Mine"), 2, ("'mine.py:Mine' has no name", "NAME=TARGET")),
+    (("run", "--arm", "x=stream-free"), 2, ("x is stream-free without any change", "--arms")),
+    (("run", "--arm", "x=a.py:A,oder=bare"), 2, ("'oder'", "order, adapter, tree, transport", "capitals")),
+    (("run", "--arm", "x=stream-free,RANK=1"), 2, ("RANK", "find each other")),
+    (("run", "--arm", "x=stream-free,LD_PRELOAD=a.so"), 2, ("LD_PRELOAD", "when a process starts")),
+    (("run", "--env", "MASTER_PORT=1"), 2, ("MASTER_PORT", "find each other")),
+    (("run", "--arm", "stream-free"), 2, ("a built-in arm", "--arms")),
+    (("run", "--arm", "x=stream-free,order=bare,A=1"), 2, ("order of the arm x", "has its own")),
+    (("run", "--arm", "x=torch,transport=nccl"), 2, ("only these arms take one", "stream-free")),
+    (("run", "--arm", "x=stream-free,transport=nccl"), 2, ("transport of the arm x is 'nccl'", "gloo")),
+    (("run", "--arm", "x=m:C,transport=gloo"), 2, ("x has its own transport",)),
+    (("run", "--arm", "x=nccl4py,A=1"), 2, ("x is nccl4py", "does not run on the device cpu")),
+    (("run", "--arm", "x=dedicated-stream-unordered,A=1"), 2, ("the arm x is bare", "verify")),
+    (("run", "--before-tree", "x"), 2, ("belong together",)),
+    (("run", "--arm", "mine=nosuch.py:C"), 2, ("the arm mine", "no Python file nosuch.py", "path/to/file.py:NAME")),
+    (("run", "--arm", "mine=nosuch.py:C", "--dry-run"), 2, ("the arm mine", "no Python file nosuch.py")),
+    (("verify", "--arm", "mine=nosuch.py:C"), 2, ("the arm mine", "no Python file nosuch.py")),
+    (("run", "--arm", "mine=nosuch.comm:C"), 2, ("the arm mine", "no module nosuch.comm", "nor is it installed")),
+    (("run", "--arm", "mine=m.py:"), 2, ("the arm mine", "'m.py:' names nothing", "path/to/file.py:NAME")),
+    (("run", "--arm", "mine=m:C,tree=nosuch"), 2, ("the arm mine", "the tree nosuch is no directory")),
+    (("run", "--arm", "nosuch"), 2, ("the arm nosuch", "entry point 'nosuch' is unknown")),
+    (("run", "--env", "NCCL_ALGO"), 2, ("--env is 'NCCL_ALGO'", "NAME=VALUE")),
+    (("run", "--env", "path=x"), 2, ("'path'", "capitals")),
+    (("run", "--transport", "nccl4py"), 2, ("'nccl4py'", "gloo")),
+    (("verify", "--transport", "nccl4py"), 2, ("'nccl4py'", "gloo")),
+    (("verify", "--arms", "nccl4py"), 2, ("'nccl4py'", "allowed are stream-free")),
+    (("run", "--arms", "stream-fre"), 2, ("'stream-fre'", "stream-free")),
+    (("run", "--arms", "dedicated-stream-unordered"), 2, ("'dedicated-stream-unordered'", "allowed")),
+    (("run", "--baseline", "transport"), 2, ("'transport'", "not among the arms")),
+    (("run", "--collective", "allreduce"), 2, ("'allreduce'", "all_reduce")),
+    (("run", "--device", ""), 2, ("''", "cuda, cpu")),
+    (("run", "--device", "tpu"), 2, ("'tpu'", "cuda, cpu")),
+    (("run", "--caller-stream", "all"), 2, ("'all'", "side, default")),
+    (("run", "--nccl-library", "libnccl.so"), 2, ("'libnccl.so'", "cpu")),
+    (("run", "--check", "2"), 2, ("check is 2", "true or false")),
+    (("run", "-T", "nan"), 2, ("nan", "above 0")),
+    (("run", "--rounds", "9" * 30), 2, ("2^63 - 1",)),
+    (("run", "--rounds", "9", "--max-rounds", "8"), 2, ("max_rounds is 8", "is 9", "--max-rounds")),
+    (("run", "--threshold", "2"), 2, ("threshold is '2'", "'2%'")),
+    (("run", "--width", "-5"), 2, ("--width is -5", "at least 20")),
+    (("run", "--width", "0"), 2, ("--width is 0", "at least 20")),
+    (("run", "--root", "2"), 2, ("rank 2", "ranks 0 to 1")),
+    (("run", "--nproc", "0"), 2, ("--nproc is 0", "at least 1")),
+    (("run", "--nnodes", "0"), 2, ("--nnodes is 0", "at least 1")),
+    (("run", "--nnodes", "2"), 2, ("no address where the nodes can meet", "--rdzv-endpoint HOST:PORT")),
+    (("run", "--nnodes", "2", "--rdzv-endpoint", "node0"), 2, ("'node0'", "HOST:PORT")),
+    (("run", *TWO_NODES, "--node-rank", "2"), 2, ("--node-rank is 2", "0 to 1")),
+    (("run", "--launch", "--attach"), 2, ("--launch and --attach exclude each other",)),
+    (("run", "--attach"), 2, ("no ranks to join", "torchrun")),
+    (("run", *FLOAT8), 2, ("nothing is left to measure", "Gloo does not reduce float8")),
+    (("run", "--timing", "graph"), 2, ("no timing is left", "no CUDA graphs")),
+    (("run", "--timing", "gated", "--caller-stream", "default"), 2, ("no timing is left", "runs inline")),
+    (("run", "--timing", "enqueue", "--per-iteration"), 2, ("add eager or gated",)),
+    (("run", "missing.toml"), 2, ("missing.toml cannot be read", "No such file")),
+    (("run", "a-run"), 2, ("a-run cannot be read", "directory")),
+    (("run", "bad-key.toml"), 2, ("bad-key.toml", "'timout_s'", "did you mean 'timeout_s'?")),
+    (("run", "bad-syntax.toml"), 2, ("bad-syntax.toml is not TOML",)),
+    (("run", "bad-device.toml"), 2, ("['cpu']", "cuda, cpu")),
+    (("run", "--name", "../out"), 2, ("'../out'", "letters, digits")),
+    (("run", "--out", "mine.toml"), 2, ("mine.toml cannot be written", "--out")),
+    (("run", "--out", "mine.toml/run"), 2, ("mine.toml/run cannot be written", "--out")),
+    (("run", "--out", "/proc/nccl-bench/run"), 2, ("/proc/nccl-bench/run cannot be written", "--out")),
+    (("run", "--out", "a-run"), 2, ("a-run already holds a run", "--out")),
+    (("run", "--arms", "coordinator", "--routes", "eager"), 2, ("'eager'", "[OPERATION.]MODE=BACKEND")),
+    (("run", "--arms", "torch", "--routes", "eager=torch"), 2, ("'eager=torch'", "coordinator", "add one with --arms")),
+    (
+        ("list", "arms", "arm"),
+        2,
+        ("'arm'", "arms, user_arms, collectives, dtypes, redops, timings, devices, probes, routes"),
+    ),
+    (("list", "arms", "--routes", "eager=torch"), 2, ("--routes", "not among the given sections")),
+    (("list", "--routes", "eager=nccl"), 2, ("'eager=nccl'", "[OPERATION.]MODE=BACKEND")),
+    (("list", "--width", "19"), 2, ("--width is 19", "at least 20")),
+    (("report", "missing"), 3, ("missing is not a run", "not there")),
+    (("report", "mine.toml"), 3, ("mine.toml is not a run", "a file")),
+    (("report", "."), 3, ("no run.json",)),
+    (("run", "--format", "html"), 2, ("--format is 'html'", "terminal, markdown, csv, json")),
+    (("report", "a-run", "--format", "tables"), 2, ("--format is 'tables'", "terminal, markdown, csv, json")),
+    (("list", "--format", "csv"), 2, ("--format is 'csv'", "terminal, json")),
+    (("verify", "--format", "markdown"), 2, ("--format is 'markdown'", "terminal, json")),
+    (("compare", "a-run", "--format", "csv"), 2, ("--format is 'csv'", "terminal, markdown, json")),
+    (("report", "a-run", "--width", "19"), 2, ("--width is 19", "at least 20")),
+]
+# Command lines that Typer refuses with its own message.
+REFUSED_BY_TYPER: list[tuple[tuple[str, ...], str]] = [
+    (("run", "-m", "3"), "-m"),
+    (("run", "--iterations", "3"), "--iterations"),
+    (("run", "--rounds", "many"), "--rounds"),
+    (("run", "--rounds"), "--rounds"),
+    (("run", "mine.toml", "another.toml"), "another.toml"),
+    (("report",), "directory"),
+    (("measure",), "measure"),
+]
+
+
+@pytest.fixture
+def bad_files(directory: Path) -> Path:
+    (directory / "bad-key.toml").write_text("timout_s = 3\n", encoding="utf-8")
+    (directory / "bad-syntax.toml").write_text("rounds = = 3\n", encoding="utf-8")
+    (directory / "bad-device.toml").write_text("device = ['cpu']\n", encoding="utf-8")
+    return directory
+
+
+@pytest.mark.parametrize(("arguments", "code", "texts"), BAD, ids=[" ".join(bad[0])[:60] for bad in BAD])
+def test_bad_input_ends_with_its_exit_code_and_one_message_and_leaves_nothing_behind(
+    arguments: tuple[str, ...], code: int, texts: tuple[str, ...], bad_files: Path, command_line: CommandLine
+) -> None:
+    before = snapshot(bad_files)
+    ended, stdout, stderr = command_line.run(*arguments)
+    assert (ended, stdout) == (code, "")
+    assert_one_message(stderr, texts)
+    assert snapshot(bad_files) == before
+
+
+@pytest.mark.parametrize(("arguments", "text"), REFUSED_BY_TYPER, ids=[" ".join(bad[0]) for bad in REFUSED_BY_TYPER])
+def test_typer_refuses_an_unknown_option_by_its_name(
+    arguments: tuple[str, ...], text: str, directory: Path, command_line: CommandLine
+) -> None:
+    before = snapshot(directory)
+    code, stdout, stderr = command_line.run(*arguments)
+    assert (code, stdout) == (2, "")
+    assert text in stderr
+    assert "Traceback" not in stderr
+    assert snapshot(directory) == before
+
+
+@pytest.mark.parametrize(
+    ("env", "code", "texts"),
+    [
+        (TORCHRUN | {"WORLD_SIZE": "0"}, 3, ("WORLD_SIZE is '0'", "--launch")),
+        (TORCHRUN | {"RANK": "2"}, 3, ("RANK is '2'", "0 to 1")),
+        ({"OMPI_COMM_WORLD_RANK": "1"}, 3, ("OMPI_COMM_WORLD_SIZE is not set",)),
+    ],
+)
+def test_variables_of_a_launcher_that_contradict_each_other_are_refused(
+    env: Mapping[str, str], code: int, texts: tuple[str, ...], directory: Path, command_line: CommandLine
+) -> None:
+    before = snapshot(directory)
+    ended, stdout, stderr = command_line.run("run", env=env)
+    assert (ended, stdout) == (code, "")
+    assert_one_message(stderr, texts)
+    assert snapshot(directory) == before
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code"),
+    [(("run", "--arms", "x"), 2), (("run", "--out", "mine.toml"), 2), (("report", "missing"), 3)],
+    ids=["arms", "out", "report"],
+)
+@pytest.mark.usefixtures("directory")
+def test_a_whole_process_ends_with_the_exit_code_and_one_message(arguments: tuple[str, ...], code: int) -> None:
+    ended, stdout, stderr = run_process("-m", "nccl_bench", *arguments)
+    assert (ended, stdout) == (code, "")
+    assert_one_message(stderr, ())
+
+
+PRINTING = [("list",), ("report", "a-run"), ("run", "--dry-run"), ("--version",), ("run", "--help")]
+
+
+@pytest.mark.parametrize("arguments", PRINTING, ids=" ".join)
+@pytest.mark.usefixtures("directory")
+def test_a_full_disk_under_standard_output_is_one_message(arguments: tuple[str, ...]) -> None:
+    with Path("/dev/full").open("w", encoding="utf-8") as full:
+        code, _, stderr = run_process("-m", "nccl_bench", *arguments, stdout=full.fileno())
+    assert code == ExitCode.SETUP
+    assert stderr.count("\n") == 1
+    assert_one_message(stderr, ("the output", "No space left on device"))
+
+
+@pytest.mark.parametrize("arguments", PRINTING, ids=" ".join)
+@pytest.mark.usefixtures("directory")
+def test_a_closed_pipe_ends_the_process_without_a_message(arguments: tuple[str, ...]) -> None:
+    reader, writer = os.pipe()
+    os.close(reader)
+    try:
+        code, _, stderr = run_process("-m", "nccl_bench", *arguments, stdout=writer)
+    finally:
+        os.close(writer)
+    assert (code, stderr) == (1, "")
+
+
+def test_more_ranks_than_gpus_are_refused(command_line: CommandLine, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(hardware, "gpu_count", lambda _environ: 2)
+    code, _, stderr = command_line.run("run", "--device", "cuda", "--nproc", "3", "--dry-run")
+    assert code == ExitCode.USAGE
+    assert_one_message(stderr, ("--nproc is 3, and this node has 2 GPUs",))

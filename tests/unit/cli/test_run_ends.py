@@ -1,0 +1,268 @@
+"""The end of a run: an interruption, an error or the last case; what was measured is kept and printed."""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+from nccl_bench.cli import attached_run, launched_run, recorded_run
+from nccl_bench.cli.progress import Display
+from nccl_bench.errors import ExitCode, InterruptedRunError, SetupError
+from nccl_bench.launch.sweep import Outcome
+from nccl_bench.records.run import Run
+from nccl_bench.records.schema import Crash, Line, Skipped
+from nccl_bench.records.store import RunStore
+from tests.support.command_line import (
+    COMMANDS,
+    REPORT,
+    TORCHRUN,
+    TWO_NODES,
+    CommandLine,
+    assert_one_message,
+    run_process,
+)
+from tests.support.synthetic_runs import case, crash, hang, samples
+
+
+def interrupt(*_arguments: object) -> None:
+    raise KeyboardInterrupt
+
+
+@pytest.mark.parametrize("arguments", [("run",), ("report", "a-run")])
+def test_ctrl_c_is_one_message_and_130(
+    arguments: tuple[str, ...], command_line: CommandLine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(launched_run, "run_launched", interrupt)
+    monkeypatch.setattr(REPORT, "print_report", interrupt)
+    code, stdout, stderr = command_line.run(*arguments)
+    assert (code, stdout) == (ExitCode.INTERRUPTED, "")
+    assert_one_message(stderr, ("interrupted",))
+
+
+@pytest.mark.parametrize("module", ["nccl_bench.cli", "nccl_bench.cli.run", "nccl_bench.config.options"])
+def test_ctrl_c_while_modules_are_imported_is_one_message_and_130(module: str) -> None:
+    program = (
+        "import sys\n"
+        "class Interrupt:\n"
+        "    def find_spec(self, name, path, target=None):\n"
+        f"        if name == {module!r}: raise KeyboardInterrupt\n"
+        "sys.meta_path.insert(0, Interrupt())\n"
+        "from nccl_bench.__main__ import main\n"
+        "main()\n"
+    )
+    assert run_process("-c", program, "list") == (ExitCode.INTERRUPTED, "", "nccl-bench: interrupted\n")
+
+
+def test_ctrl_c_outside_of_any_command_is_one_message_and_130(
+    command_line: CommandLine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(COMMANDS["list"].__class__, "parse_args", interrupt)
+    assert command_line.run("list") == (ExitCode.INTERRUPTED, "", "nccl-bench: interrupted\n")
+
+
+@pytest.fixture
+def attached(command_line: CommandLine, monkeypatch: pytest.MonkeyPatch) -> Callable[..., tuple[int, str, str]]:
+    """Run a command line as rank 0 of a launch in which the rank measures some lines and then raises."""
+
+    def run(error: BaseException, lines: Sequence[Line], case_index: int = 0) -> tuple[int, str, str]:
+        def measure(spec: Any, progress: Any) -> None:
+            for line in lines:
+                RunStore(path=Path(spec.run_dir)).append(line)
+            progress.update(case_index=case_index, arm="torch", phase="eager", deadline_s=None)
+            progress.finish()
+            raise error
+
+        monkeypatch.setitem(sys.modules, "nccl_bench.bench.worker", SimpleNamespace(measure=measure))
+        return command_line.run("run", "--sizes", "1K,2K", "--out", "there")
+
+    def leave(code: int) -> None:
+        raise SystemExit(code)
+
+    for name in TORCHRUN:
+        # Variables that the rank sets are removed after the test, too.
+        monkeypatch.setenv(name, TORCHRUN[name])
+    monkeypatch.setattr(attached_run, "_leave", leave)
+    return run
+
+
+def test_ctrl_c_in_an_attached_rank_keeps_and_prints_the_measured_cases(
+    directory: Path, attached: Callable[..., tuple[int, str, str]]
+) -> None:
+    code, stdout, stderr = attached(KeyboardInterrupt(), [samples()])
+    assert code == ExitCode.INTERRUPTED
+    assert "gated latency" in stdout
+    assert "INTERRUPTED" in stdout
+    assert "what was measured before is kept" in stderr
+    run = Run.load(directory / "there")
+    assert run.meta["status"] == "interrupted"
+    assert len(run.lines) == 1
+    assert "stream-free" in (directory / "there" / "summary.csv").read_text(encoding="utf-8")
+
+
+def swept(error: Exception | None, lines: Sequence[Line] = (), **outcome: Any) -> Callable[..., Outcome]:
+    """Return a sweep that records some lines, and then raises or ends."""
+
+    def run_sweep(spec: Any, *_arguments: object, **_keywords: object) -> Outcome:
+        for line in lines:
+            RunStore(path=Path(spec.run_dir)).append(line)
+        if error is not None:
+            raise error
+        ended: dict[str, Any] = {"attempts": 1, "hangs": (), "crashes": (), "stopped": None}
+        return Outcome(**(ended | outcome))
+
+    return run_sweep
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
+@pytest.mark.parametrize("mode", ["launched", "attached"])
+def test_a_second_signal_loses_no_measured_case(
+    mode: str,
+    number: signal.Signals,
+    directory: Path,
+    command_line: CommandLine,
+    attached: Callable[..., tuple[int, str, str]],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    finish, show = RunStore.finish, recorded_run.print_report
+
+    def interrupted_finish(store: RunStore, status: Any) -> None:
+        os.kill(os.getpid(), number)
+        finish(store, status)
+
+    def interrupted_show(*arguments: Any) -> None:
+        os.kill(os.getpid(), number)
+        show(*arguments)
+
+    def fail(_number: int, _frame: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(RunStore, "finish", interrupted_finish)
+    monkeypatch.setattr(recorded_run, "print_report", interrupted_show)
+    before = signal.signal(number, fail)
+    try:
+        if mode == "attached":
+            code, stdout, stderr = attached(KeyboardInterrupt(), [samples()])
+        else:
+            error = InterruptedRunError("interrupted by SIGINT")
+            monkeypatch.setattr(launched_run, "run_sweep", swept(error, [samples()]))
+            code, stdout, stderr = command_line.run("run", "--launch", "--out", "there")
+        assert signal.getsignal(number) is fail
+    finally:
+        signal.signal(number, before)
+    assert code == ExitCode.INTERRUPTED
+    assert "gated latency" in stdout
+    assert f"recorded in {directory / 'there'}" in stderr
+    assert "interrupted by SIGINT; what was measured before is kept\n" in stderr
+    assert Run.load(directory / "there").meta["status"] == "interrupted"
+    assert "stream-free" in (directory / "there" / "summary.csv").read_text(encoding="utf-8")
+
+
+def test_a_signal_between_the_sweep_and_the_closing_is_ignored(
+    directory: Path, command_line: CommandLine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    stop = Display.__exit__
+
+    def interrupted_stop(self: Display, *exception: Any) -> None:
+        os.kill(os.getpid(), signal.SIGINT)
+        stop(self, *exception)
+
+    monkeypatch.setattr(Display, "__exit__", interrupted_stop)
+    monkeypatch.setattr(launched_run, "run_sweep", swept(None, [samples()]))
+    assert command_line.run("run", "--out", "there")[0] == ExitCode.OK
+    assert Run.load(directory / "there").meta["status"] == "complete"
+
+
+def test_a_set_up_that_fails_on_a_relaunch_keeps_and_prints_the_measured_cases(
+    directory: Path, command_line: CommandLine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(launched_run, "run_sweep", swept(SetupError("no set-up"), [samples(), crash()]))
+    code, stdout, stderr = command_line.run("run", "--out", "there")
+    assert code == ExitCode.SETUP
+    assert "gated latency" in stdout
+    assert "FAILED" in stdout
+    assert stderr == f"nccl-bench: recorded in {directory / 'there'}\nnccl-bench: no set-up\n"
+    assert "stream-free" in (directory / "there" / "summary.csv").read_text(encoding="utf-8")
+
+
+@pytest.mark.parametrize(("index", "size_bytes"), [(1, 2048), (-1, None), (2, None)])
+def test_an_attached_rank_that_raises_records_where_and_keeps_the_measured_cases(
+    index: int, size_bytes: int | None, directory: Path, attached: Callable[..., tuple[int, str, str]]
+) -> None:
+    code, stdout, stderr = attached(RuntimeError("Connection closed by peer"), [samples()], index)
+    assert code == ExitCode.SETUP
+    assert "gated latency" in stdout
+    assert "CRASH: " in stdout
+    assert f"recorded in {directory / 'there'}" in stderr
+    run = Run.load(directory / "there")
+    assert run.meta["status"] == "failed"
+    line = run.lines[-1]
+    assert isinstance(line, Crash)
+    assert (line.case and line.case.size_bytes, line.case_index, line.arm, line.rank) == (size_bytes, index, "torch", 0)
+    assert line.message == f"rank 0 on {line.host} ended with exit code 3: RuntimeError: Connection closed by peer"
+    assert (directory / "there" / "summary.csv").read_text(encoding="utf-8").count("\n") == 3
+
+
+@pytest.mark.parametrize("mode", ["launched", "attached"])
+def test_a_run_that_measured_nothing_prints_only_the_error(
+    mode: str,
+    directory: Path,
+    command_line: CommandLine,
+    attached: Callable[..., tuple[int, str, str]],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(launched_run, "run_sweep", swept(SetupError("no set-up"), [crash(case=None)]))
+    if mode == "attached":
+        code, stdout, stderr = attached(SetupError("no set-up"), [], -1)
+    else:
+        code, stdout, stderr = command_line.run("run", "--launch", "--out", "there")
+    assert (code, stdout) == (ExitCode.SETUP, "")
+    assert_one_message(stderr, ("no set-up",))
+    run = Run.load(directory / "there")
+    assert run.meta["status"] == "failed"
+    assert [type(line) for line in run.lines] == [Crash]
+
+
+@pytest.mark.parametrize(
+    ("outcome", "code"),
+    [
+        ({}, ExitCode.OK),
+        ({"crashes": (crash(),)}, ExitCode.SETUP),
+        ({"hangs": (hang(),), "crashes": (crash(),)}, ExitCode.HANG),
+        ({"crashes": (crash(),), "stopped": "the arm torch crashed in 3 cases running"}, ExitCode.SETUP),
+    ],
+)
+def test_a_node_without_a_record_ends_with_the_code_of_its_hangs_and_crashes(
+    outcome: dict[str, Any], code: ExitCode, directory: Path, command_line: CommandLine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(launched_run, "run_sweep", swept(None, **outcome))
+    ended, stdout, _ = command_line.run("run", *TWO_NODES, "--node-rank", "1", "--out", "there")
+    assert (ended, stdout) == (code, "")
+    assert not (directory / "there").exists()
+
+
+@pytest.mark.parametrize(("line", "code"), [(hang(), ExitCode.HANG), (crash(), ExitCode.SETUP)])
+def test_a_run_ends_with_the_code_of_its_worst_case_and_keeps_the_other_cases(
+    line: Line, code: ExitCode, directory: Path, command_line: CommandLine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(launched_run, "run_sweep", swept(None, [samples(), line]))
+    ended, stdout, _ = command_line.run("run", "--out", "there")
+    assert ended == code
+    assert "gated latency" in stdout
+    run = Run.load(directory / "there")
+    assert (run.meta["status"], len(run.lines)) == ("complete", 2)
+
+
+def test_a_run_whose_cases_were_all_skipped_fails_and_says_so(
+    command_line: CommandLine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(launched_run, "run_sweep", swept(None, [Skipped(case=case(), reason="its buffers do not fit")]))
+    code, stdout, _ = command_line.run("run", "--out", "there")
+    assert code == ExitCode.SETUP
+    assert "EMPTY: nothing was measured: 1 case skipped" in " ".join(stdout.split())
