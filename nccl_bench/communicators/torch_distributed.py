@@ -19,7 +19,7 @@ from nccl_bench.communicators.base import Switch
 from nccl_bench.errors import InvalidArgumentError
 from nccl_bench.ranks.process import NO_TIMEOUT
 from nccl_bench.transports.device import Device
-from nccl_bench.transports.gloo import TORCH_REDOPS
+from nccl_bench.transports.gloo_operations import TORCH_REDOPS
 
 # torch 2.13 renames both and deprecates the old names; older versions have only those.
 _all_gather: Callable[..., Any] = getattr(dist, "all_gather_single", None) or dist.all_gather_into_tensor

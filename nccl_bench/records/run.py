@@ -150,23 +150,23 @@ def read_meta(path: Path) -> dict[str, Any]:
         raise RecordError(f"{path} is not a run: it has no {RUN}")
     text = read_text(file)
     try:
-        meta = parse_json(text)
+        return _checked(parse_json(text))
     except RecordError as error:
         raise RecordError(f"{file}: {error}") from error
+
+
+def _checked(meta: object) -> dict[str, Any]:
     if not isinstance(meta, dict) or meta.get("tool") != TOOL or not isinstance(meta.get("schema"), int):
-        raise RecordError(f"{file} was not written by {TOOL}")
+        raise RecordError(f"it was not written by {TOOL}")
     if meta["schema"] > SCHEMA:
         raise RecordError(
-            f"{file} was written by {TOOL} {meta.get('version')} with schema {meta['schema']}; this version reads "
-            f"up to {SCHEMA}: use that version or a later one"
+            f"it was written by {TOOL} {meta.get('version')} with schema {meta['schema']}; this version reads up to "
+            f"{SCHEMA}: use that version or a later one"
         )
     meta = upgrade(meta)
     for name, expected in _FIELDS.items():
         value: Any = meta
         for key in name.split("."):
             value = (value or {}).get(key)
-        try:
-            decode(expected, value, name)
-        except RecordError as error:
-            raise RecordError(f"{file}: {error}") from error
+        decode(expected, value, name)
     return meta

@@ -60,13 +60,13 @@ class PerIteration:
 
     operations: int  # how many operations were timed
     min_us: float
-    p50_us: float | None
-    p90_us: float | None
-    p99_us: float | None
+    p50_us: float | None = None
+    p90_us: float | None = None
+    p99_us: float | None = None
     max_us: float
     # What the events add to each operation. The percentiles contain it, `samples_us` does not.
     # None if batches without events were no faster.
-    cost_us: float | None
+    cost_us: float | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

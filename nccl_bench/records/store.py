@@ -43,18 +43,10 @@ class RunStore:
     path: Path  # the directory
 
     @classmethod
-    def create(
-        cls,
-        out: Path | None,
-        *,
-        name: str,
-        command: Sequence[str],
-        config: Mapping[str, object],
-        launch: Mapping[str, object],
-        left_out: Sequence[str],
-        environment: Mapping[str, object],
-    ) -> RunStore:
+    def create(cls, out: Path | None, *, name: str, **fields: Any) -> RunStore:
         """Create the directory ``out``, by default ``results/<YYYYmmdd-HHMMSS>-<name>``, and its files.
+
+        ``fields`` are the other arguments of ``new_meta``, without ``started``.
 
         Raises ``UsageError`` if the directory cannot be written or already holds a run: measured data is never
         overwritten.
@@ -74,15 +66,7 @@ class RunStore:
             where = path or "results"
             raise UsageError(f"{where} cannot be written: {error.strerror}; choose a directory with --out") from error
         store = cls(path=path.absolute())
-        meta = new_meta(
-            name=name,
-            started=started.isoformat(timespec="seconds"),
-            command=command,
-            config=config,
-            launch=launch,
-            left_out=left_out,
-            environment=environment,
-        )
+        meta = new_meta(name=name, started=started.isoformat(timespec="seconds"), **fields)
         store._replace(RUN, _pretty(meta))
         return store
 

@@ -1,1 +1,1 @@
-"""Where work is queued, behind one protocol (``base``): ``cuda`` is torch.cuda's, ``cpu`` ordered queues on the CPU."""
+"""Streams queue work, behind one protocol (``base``): ``cuda`` has torch.cuda's, ``cpu`` has queues on the CPU."""

@@ -1,8 +1,7 @@
 """The one protocol over ``torch.cuda``'s streams and the CPU's.
 
-Code above this package never asks which device it runs on; ``capabilities.DEVICES`` says which features it has. The
-classes behind ``Stream`` and ``Event`` carry torch.cuda's names and meanings, so code
-written for one reads the same for the other.
+Code above this package never asks which kind of device it runs on: ``catalog.devices.DEVICES`` says which features each
+has. Streams and events are torch.cuda's, or classes of ``cpu`` with the same names and meanings.
 """
 
 from __future__ import annotations
@@ -14,44 +13,6 @@ from typing import Any, Protocol
 import torch
 
 
-class Event(Protocol):
-    """``torch.cuda.Event``: a point in a stream."""
-
-    def record(self, stream: Any = None) -> None:
-        """Mark the current end of ``stream``, or of the current stream."""
-
-    def wait(self, stream: Any = None) -> None:
-        """Make ``stream``, or the current one, wait for this event. The host does not wait."""
-
-    def query(self) -> bool:
-        """Whether everything before the mark is done."""
-
-    def synchronize(self) -> None:
-        """Block the host until everything before the mark is done."""
-
-    def elapsed_time(self, end_event: Any) -> float:
-        """Milliseconds from this event to ``end_event``; both must have been made with timing."""
-
-
-class Stream(Protocol):
-    """``torch.cuda.Stream``: an ordered queue of device work."""
-
-    def wait_stream(self, stream: Any) -> None:
-        """Make later work here wait for all work now in ``stream``."""
-
-    def wait_event(self, event: Any) -> None:
-        """Make later work here wait for ``event``."""
-
-    def record_event(self, event: Any = None) -> Any:
-        """Record ``event``, or a new one, at the current end of this stream, and return it."""
-
-    def synchronize(self) -> None:
-        """Block the host until this stream is empty."""
-
-    def query(self) -> bool:
-        """Whether this stream is empty."""
-
-
 class Graph(Protocol):
     """A captured ``torch.cuda.CUDAGraph``."""
 
@@ -59,65 +20,64 @@ class Graph(Protocol):
         """Enqueue the captured work on the current stream."""
 
     def reset(self) -> None:
-        """Free the graph; NCCL's destroy waits for this."""
+        """Free the graph. ``Transport.destroy`` waits for this."""
 
 
 class Streams(Protocol):
-    """What a device gives to order work: built once per process, for one device.
+    """The streams of one device of this process."""
 
-    ``device`` is the torch device and ``index`` the integer that ``current_handle`` takes. ``follows`` says that what a
-    library does follows the current stream by itself; else it has to go through ``submit``.
-    """
-
+    # True if the work of any library goes to the current stream. If not, code calls the library through `submit`.
     follows: bool
-
     device: torch.device
-    index: int
-    # The raw handle of the current stream of device `index`, cheaply: `current_handle(index) -> int`.
+    index: int  # the argument of `current_handle`
+    # `current_handle(index)` returns the raw handle of the current stream of device `index`. It is cheap.
     current_handle: Callable[[int], int]
 
     def new_stream(self) -> Any:
-        """A new stream of this device, ordered after nothing."""
+        """Return a new stream of this device, ordered after nothing."""
 
     def spare_streams(self) -> Sequence[Any]:
-        """Streams that nobody was given and that lie in different places; none where a stream has no place."""
+        """Return streams of the device's pool that were given to nobody; none if the device has no pool."""
 
     def new_event(self, *, timing: bool = False) -> Any:
-        """A new event."""
+        """Return a new event."""
 
     def current_stream(self) -> Any:
-        """The calling thread's current stream."""
+        """Return the current stream of the calling thread."""
 
     def default_stream(self) -> Any:
-        """The device's default stream."""
+        """Return the default stream of the device, whose handle is 0."""
 
     def stream(self, stream: Any) -> AbstractContextManager[Any]:
         """Make ``stream`` current for the calling thread within a ``with`` block."""
 
     def handle(self, stream: Any) -> int:
-        """The raw handle of ``stream``, as a transport takes it."""
+        """Return the raw handle of ``stream``, as a transport takes it."""
 
     def from_handle(self, handle: int) -> Any:
-        """A stream object for a raw handle; from the second call on it costs one look-up."""
+        """Return the stream object of a raw handle; from the second call on this is one look-up."""
 
     def submit(self, fn: Callable[..., object], *args: object) -> None:
         """Run ``fn(*args)`` in the order of the current stream.
 
-        On CUDA it is called at once, since what it calls queues by itself. On the CPU it is queued, with everything
-        it refers to, and an exception it raises surfaces at the next synchronisation.
+        On CUDA ``fn`` is called at once, since the functions that it calls queue their work. On the CPU ``fn`` is
+        queued and its arguments are kept alive; if it raises, the next synchronisation raises its exception.
         """
 
     def hold(self, seconds: float) -> None:
-        """The gate: keep the current stream busy for about ``seconds`` without help from the host."""
+        """Keep the current stream busy for about ``seconds`` without help from the host. This is the gate."""
 
     def capture(self, body: Callable[[], None], stream: Any = None) -> Graph:
-        """Capture the work that ``body`` enqueues, on ``stream`` or one of its own; it first waits for the current."""
+        """Capture the work that ``body`` enqueues on ``stream``, by default a stream for captures.
+
+        That stream first waits for the current one.
+        """
 
     def synchronize(self) -> None:
-        """Block the host until the device is idle; raises what queued work raised."""
+        """Block the host until the device is idle; raise the exception of queued work that failed."""
 
     def memory(self) -> tuple[int, int]:
-        """Free and total bytes of memory that this process's tensors can take."""
+        """Return the free and the total bytes of memory for tensors of this process."""
 
     def describe(self) -> dict[str, object]:
-        """What the record should say about the device."""
+        """Return facts about the device for ``run.json``."""

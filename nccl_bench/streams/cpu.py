@@ -1,12 +1,12 @@
 """Ordered queues on the CPU with torch.cuda's names: ``Stream``, ``Event``, ``current_stream``, ``stream(...)``.
 
-A stream is a queue served by one thread; the default stream runs work inline, in the caller's thread. So two streams
-run at the same time and nothing but an event orders them, and a missing one is as real a race as on a GPU.
+A stream is a queue that one thread serves. The default stream runs work inline, in the caller's thread. Two streams run
+at the same time, and only events order them: a missing event is a real race, as on a GPU.
 
-When a queued operation raises, the operations queued behind it are skipped, up to the synchronisation that reports
-the failure: ``Stream.synchronize``, ``synchronize``, or ``Event.synchronize`` of an event recorded behind it. Each
-failure is raised once, by one of these, and outlives its stream. Work queued after the report runs. Events are recorded
-and waited for even behind a failure, so it makes no other stream hang or run out of order.
+If a queued operation raises, the operations after it are skipped until a synchronisation reports the failure:
+``Stream.synchronize``, ``synchronize``, or ``Event.synchronize`` of an event recorded after it. Each failure is raised
+once, even if its stream is gone. Work that is queued after the report runs. Events are recorded and waited for also
+after a failure, so a failure makes no other stream hang or run out of order.
 """
 
 from __future__ import annotations
@@ -20,55 +20,51 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from queue import SimpleQueue
 
-import torch
-
 from nccl_bench.errors import InvalidArgumentError
-
-Device = torch.device | str | int | None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Entry:
-    """One piece of queued work. It refers to its stream, which therefore lives until its queue is drained."""
+    """One piece of queued work. It refers to its stream, so the stream lives until its queue is empty."""
 
     stream: Stream
     fn: Callable[..., object]
     args: tuple[object, ...]
-    orders: bool  # records or waits for an event, so it happens after a failure too
+    orders: bool  # True if it records or waits for an event; it then runs after a failure too
 
 
 class _Queue:
-    """What a stream shares with its thread and its events.
+    """The part of a stream that its thread and its events use.
 
-    Entries are numbered from 1 as they are queued, and done in that order, so ``completed`` is how far the thread got.
-    It must not refer to the stream: the thread ends because the stream is dropped.
+    It never refers to the stream: the thread ends when nothing refers to the stream any more. Entries are numbered
+    from 1 in the order in which they are queued and done.
     """
 
     def __init__(self) -> None:
         self.changed = threading.Condition()
-        # Its put is reentrant, so the stream's finalizer can call it wherever the garbage collector happens to run.
+        # The stream's finalizer calls `put` wherever the garbage collector runs, and this queue's `put` is reentrant.
         self.entries: SimpleQueue[_Entry | None] = SimpleQueue()
         self.thread: threading.Thread | None = None
-        self.submitted = 0
-        self.completed = 0
-        self.failure: BaseException | None = None
-        self.failed_at = 0
-        self.skip_until = 0
+        self.submitted = 0  # the number of the newest entry
+        self.completed = 0  # the number of the latest entry that is done
+        self.failure: BaseException | None = None  # the exception that no synchronisation has raised yet
+        self.failed_at = 0  # the number of the entry that raised it
+        self.skip_until = 0  # entries up to this number are skipped
 
     def serve(self) -> None:
-        """What the thread does."""
+        """Run the entries until there is a ``None``. The thread of the stream runs this."""
         while (entry := self.entries.get()) is not None:
             try:
                 if entry.orders or not self._skips():
                     with stream(entry.stream):
                         entry.fn(*entry.args)
-            except BaseException as error:  # noqa: BLE001 - kept, and raised at the next synchronisation
+            except BaseException as error:  # noqa: BLE001 - the next synchronisation raises it
                 with self.changed, _lock:
                     self.failure = error
                     self.failed_at = self.completed + 1
                     _failed.append(self)
-            # Before it counts as completed: who has synchronised may rely on the arguments being free again. And in
-            # this frame, because a failure's traceback keeps it, and with it the entry and the stream.
+            # Callers that have synchronised rely on the arguments being free, so free them before the entry counts as
+            # completed. Besides, the traceback of a failure keeps this frame alive, and with it the entry's stream.
             del entry
             with self.changed:
                 self.completed += 1
@@ -79,13 +75,13 @@ class _Queue:
             return self.failure is not None or self.completed < self.skip_until
 
     def wait(self, number: int) -> None:
-        """Block until entry ``number`` is completed; on the queue's own thread, which would wait for itself, do not."""
+        """Block until entry ``number`` is completed, but not on the queue's own thread: it cannot wait for itself."""
         if threading.current_thread() is not self.thread:
             with self.changed:
                 self.changed.wait_for(lambda: self.completed >= number)
 
     def report(self, number: int) -> None:
-        """Raise the failure of an entry up to ``number``, if there is one that nobody was told of."""
+        """Raise the failure of an entry up to ``number``, if it was not raised before."""
         with self.changed, _lock:
             if self.failure is None or self.failed_at > number:
                 return
@@ -95,30 +91,27 @@ class _Queue:
         try:
             raise error
         finally:
-            del error  # else the exception and this frame keep each other alive
+            del error  # the exception and this frame would keep each other alive
 
 
 class Stream:
-    """An ordered queue of work, served by a thread that starts with the first entry and ends with the stream.
-
-    ``handle`` is 0 for the default stream and otherwise unique in the process, never used again.
-    """
+    """An ordered queue of work. Its thread starts with the first entry and ends with the stream."""
 
     def __init__(self) -> None:
         self._queue = _Queue()
-        self.handle = next(_handles)
+        self.handle = next(_handles)  # 0 for the default stream; never used twice in a process
         with _lock:
             _streams[self.handle] = self
 
     def submit(self, fn: Callable[..., object], *args: object) -> None:
         """Run ``fn(*args)`` in the order of this stream, with this stream as the current one.
 
-        At once on the default stream, and inside an entry of this very stream; an exception then raises here.
+        On the default stream, and inside an entry of this stream, it runs at once and its exception propagates.
         """
         self._enqueue(fn, *args)
 
     def _enqueue(self, fn: Callable[..., object], *args: object, orders: bool = False) -> int:
-        """Queue or run an entry and return how far the queue must have got for it to be done."""
+        """Queue or run an entry, and return the number that ``completed`` has to reach until it is done."""
         queue = self._queue
         if self.handle == 0 or threading.current_thread() is queue.thread:
             with stream(self):
@@ -129,18 +122,18 @@ class Stream:
                 thread = threading.Thread(target=queue.serve, name=f"cpu-stream-{self.handle}", daemon=True)
                 thread.start()
                 queue.thread = thread
-                # Not at exit: another exit handler may still use the stream, and a daemon thread needs no end there.
+                # At exit the thread is left alone: another exit handler may use the stream, and it is a daemon thread.
                 weakref.finalize(self, queue.entries.put, None).atexit = False
             queue.submitted += 1
             queue.entries.put(_Entry(stream=self, fn=fn, args=args, orders=orders))
             return queue.submitted
 
     def wait_stream(self, stream: Stream) -> None:
-        """Make later work here wait for all work now in ``stream``."""
+        """Make later work in this stream wait for all work that is in ``stream`` now."""
         self.wait_event(stream.record_event())
 
     def wait_event(self, event: Event) -> None:
-        """Make later work here wait for ``event``."""
+        """Make later work in this stream wait for ``event``."""
         event.wait(self)
 
     def record_event(self, event: Event | None = None) -> Event:
@@ -150,31 +143,31 @@ class Stream:
         return event
 
     def synchronize(self) -> None:
-        """Block the host until this stream is empty; raises what its work raised."""
+        """Block the host until this stream is empty; raise the exception of work that failed."""
         submitted = self._queue.submitted
         self._queue.wait(submitted)
         self._queue.report(submitted)
 
     def query(self) -> bool:
-        """Whether this stream is empty."""
+        """Return True if this stream is empty."""
         with self._queue.changed:
             return self._queue.completed == self._queue.submitted
 
 
 class _Mark:
-    """One recording of an event: entry ``number`` of ``queue``, passed at ``time_ns``."""
+    """One recording of an event."""
 
     def __init__(self, stream: Stream) -> None:
-        self.time_ns = 0
+        self.time_ns = 0  # when the stream passed it
         self.queue = stream._queue
-        self.number = stream._enqueue(self._pass, orders=True)
+        self.number = stream._enqueue(self._pass, orders=True)  # the number of its entry
 
     def _pass(self) -> None:
         self.time_ns = time.perf_counter_ns()
 
 
 class Event:
-    """A point in a stream. It may be recorded again: who already waits keeps waiting for the earlier recording."""
+    """A point in a stream. If it is recorded again, streams that wait for it still wait for the earlier recording."""
 
     def __init__(self, enable_timing: bool = False) -> None:
         self._timing = enable_timing
@@ -187,24 +180,24 @@ class Event:
     def wait(self, stream: Stream | None = None) -> None:
         """Make ``stream``, or the current one, wait for the latest recording, if there is one.
 
-        The host waits only where the stream runs inline: on the default stream.
+        The host waits only on the default stream, which runs work inline.
         """
         if self._mark is not None:
             (stream or current_stream())._enqueue(self._mark.queue.wait, self._mark.number, orders=True)
 
     def query(self) -> bool:
-        """Whether everything before the latest recording is done; true of an event that was never recorded."""
+        """Return True if everything before the latest recording is done, or if there is no recording."""
         return self._mark is None or self._mark.queue.completed >= self._mark.number
 
     def synchronize(self) -> None:
-        """Block the host until everything before the latest recording is done; raises what that raised."""
+        """Block the host until everything before the latest recording is done; raise the failure of that work."""
         mark = self._mark
         if mark is not None:
             mark.queue.wait(mark.number)
             mark.queue.report(mark.number)
 
     def elapsed_time(self, end_event: Event) -> float:
-        """Milliseconds from this event to ``end_event``, as their streams passed them.
+        """Return the milliseconds between the times at which the streams passed this event and ``end_event``.
 
         Raises ``InvalidArgumentError`` unless both were made with timing, recorded and passed.
         """
@@ -224,24 +217,25 @@ class _Current(threading.local):
     stream: Stream | None = None
 
 
-# Guards the three below. A queue's own lock may be held when it is taken, never the other way round.
+# Guards the next three. A thread may take it while it holds a queue's `changed`, never the other way round.
 _lock = threading.Lock()
 _handles = itertools.count()
 _streams: weakref.WeakValueDictionary[int, Stream] = weakref.WeakValueDictionary()
-_failed: list[_Queue] = []  # with a failure nobody was told of, oldest first
+_failed: list[_Queue] = []  # queues with a failure that was not raised yet, oldest first
 _current = _Current()
-_default = Stream()  # the first, so its handle is 0
+_default = Stream()  # the first stream, so its handle is 0
 
 
-def current_stream(device: Device = None) -> Stream:
-    """The calling thread's current stream: the default one unless inside ``stream(...)`` or a queued operation."""
-    _check_device(device)
+def current_stream() -> Stream:
+    """Return the current stream of the calling thread.
+
+    It is the default stream, except inside ``stream(...)`` and inside a queued operation.
+    """
     return _current.stream or _default
 
 
-def default_stream(device: Device = None) -> Stream:
-    """The stream that runs inline."""
-    _check_device(device)
+def default_stream() -> Stream:
+    """Return the default stream, which runs work inline."""
     return _default
 
 
@@ -255,14 +249,13 @@ def stream(stream: Stream) -> Iterator[Stream]:
         _current.stream = before
 
 
-def synchronize(device: Device = None) -> None:
-    """Block the host until every stream is empty; raises what their work raised.
+def synchronize() -> None:
+    """Block the host until every stream is empty; raise the exception of work that failed.
 
-    That includes streams since dropped. If several failed the oldest failure is raised, the next one by the next call.
+    Streams that nothing refers to any more count too. If several failed, each call raises one failure, oldest first.
     """
-    _check_device(device)
     waited: dict[_Queue, int] = {}
-    # Work may submit work, to streams that were looked at before.
+    # Work may submit work to streams that this loop has waited for.
     while (submitted := _submitted()) != waited:
         waited = submitted
         for queue, number in waited.items():
@@ -279,13 +272,8 @@ def _submitted() -> dict[_Queue, int]:
 
 
 def from_handle(handle: int) -> Stream:
-    """The live stream with this handle; raises ``InvalidArgumentError`` if there is none."""
+    """Return the live stream with this handle; raise ``InvalidArgumentError`` if there is none."""
     stream = _streams.get(handle)
     if stream is None:
         raise InvalidArgumentError(f"no CPU stream has handle {handle}: keep the Stream object while it is used")
     return stream
-
-
-def _check_device(device: Device) -> None:
-    if device not in (None, 0) and (isinstance(device, int) or torch.device(device).type != "cpu"):
-        raise InvalidArgumentError(f"device {device!r} is not served by CPU streams: pass 'cpu', 0 or nothing")

@@ -1,1 +1,1 @@
-"""How a collective reaches the wire, given a stream: ``nccl`` through libnccl, ``gloo`` on the CPU."""
+"""Transports issue a collective on a given stream: ``nccl`` and ``nccl4py`` through libnccl, ``gloo`` on the CPU."""

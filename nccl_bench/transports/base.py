@@ -1,8 +1,8 @@
-"""The one protocol over libnccl and Gloo: how a collective reaches the wire, given a stream.
+"""The one protocol over libnccl and Gloo: it issues a collective on a given stream.
 
-Everything on the hot path is a plain int: pointers, counts, the communicator, the stream handle, and the transport's
-own numbers for data types and reductions, looked up once in ``dtypes`` and ``redops``. A transport has no stream of
-its own and chooses none, so which stream a collective runs on is the communicator's decision alone.
+Every argument of a timed call is a plain int: pointers, counts, the communicator, the stream handle, and the
+transport's numbers for data types and reductions, which callers look up once in ``dtypes`` and ``redops``. A transport
+has no stream and chooses none: the communicator alone decides on which stream a collective runs.
 """
 
 from __future__ import annotations
@@ -19,39 +19,39 @@ SYMMETRIC_WINDOW = 1  # NCCL_WIN_COLL_SYMMETRIC in nccl.h
 
 
 class Transport(Protocol):
-    """What a communicator calls. Every method raises ``TransportError`` where the library reports a failure.
+    """The calls of a communicator. Every method raises ``TransportError`` if the library reports a failure.
 
-    Counts are elements, sizes are bytes, ranks are ranks in the communicator. ``dtypes`` is keyed by the names in
-    ``collectives.DTYPES``. Collectives are enqueued on ``stream`` and return before they are done.
+    Counts are elements, sizes are bytes, ranks are ranks in the communicator. Collectives are enqueued on ``stream``
+    and return before they are done.
     """
 
-    name: str
-    dtypes: Mapping[str, int]
-    redops: Mapping[RedOp, int]
-    # `retain(stream, *tensors)` keeps tensors alive until what was issued on that stream so far is done; None where
-    # the device's allocator sees to that.
+    name: str  # nccl, nccl4py or gloo
+    dtypes: Mapping[str, int]  # the library's number of each data type in `catalog.dtypes.DTYPES`
+    redops: Mapping[RedOp, int]  # the library's number of each reduction
+    # `retain(stream, *tensors)` keeps tensors alive until everything issued on that stream so far is done. None if the
+    # device's allocator does that.
     retain: Callable[..., None] | None
 
     def unique_id(self) -> bytes:
-        """A new id of ``UNIQUE_ID_BYTES`` bytes: made on one rank, handed to every other one before ``init_rank``."""
+        """Return a new id of ``UNIQUE_ID_BYTES`` bytes. One rank makes it, and all ranks pass it to ``init_rank``."""
 
     def init_rank(self, world_size: int, unique_id: bytes, rank: int) -> int:
-        """The new communicator's handle. Collective: blocks until every rank has called it."""
+        """Return the handle of a new communicator. Collective: blocks until every rank has called it."""
 
     def finalize(self, comm: int) -> None:
-        """Flush what is outstanding, before ``destroy``."""
+        """Wait for outstanding operations, before ``destroy``."""
 
     def destroy(self, comm: int) -> None:
-        """Free the communicator. Waits until every graph that captured it is gone."""
+        """Free the communicator; wait until every graph that captured its operations is freed."""
 
     def abort(self, comm: int) -> None:
-        """Free the communicator without waiting for what is outstanding."""
+        """Free the communicator without waiting for outstanding operations."""
 
     def async_error(self, comm: int) -> None:
-        """Raise if an operation that was enqueued without error has failed since."""
+        """Raise ``TransportError`` if an operation that was enqueued without error has failed since."""
 
     def split(self, comm: int, color: int, key: int) -> int:
-        """A communicator of the ranks that pass the same ``color``, ordered by ``key``; 0 for color -1. Collective."""
+        """Return a communicator of the ranks with one ``color``, ordered by ``key``; 0 for color -1. Collective."""
 
     def all_reduce(self, send: int, recv: int, count: int, dtype: int, op: int, comm: int, stream: int) -> None:
         """Reduce ``count`` elements over the ranks into every rank's ``recv``."""
@@ -65,16 +65,16 @@ class Transport(Protocol):
         """Reduce world size x ``recv_count`` elements and leave block ``rank`` in ``recv``."""
 
     def all_to_all(self, send: int, recv: int, count: int, dtype: int, comm: int, stream: int) -> None:
-        """Send block r of ``count`` elements to rank r, and put what rank r sends into block r of ``recv``."""
+        """Send block r of ``count`` elements to rank r, and receive the block of rank r in block r of ``recv``."""
 
     def broadcast(self, send: int, recv: int, count: int, dtype: int, root: int, comm: int, stream: int) -> None:
         """Copy the root's ``send`` into every rank's ``recv``."""
 
     def reduce(self, send: int, recv: int, count: int, dtype: int, op: int, root: int, comm: int, stream: int) -> None:
-        """Reduce ``count`` elements over the ranks into the root's ``recv``; other ranks' ``recv`` is not touched."""
+        """Reduce ``count`` elements over the ranks into the root's ``recv``; leave that of other ranks alone."""
 
     def send(self, buffer: int, count: int, dtype: int, peer: int, comm: int, stream: int) -> None:
-        """Send ``count`` elements to ``peer``, which must receive as many."""
+        """Send ``count`` elements to ``peer``, which has to receive as many."""
 
     def recv(self, buffer: int, count: int, dtype: int, peer: int, comm: int, stream: int) -> None:
         """Receive ``count`` elements from ``peer``."""
@@ -83,13 +83,13 @@ class Transport(Protocol):
         """Hold back this thread's calls until the outermost ``group_end``."""
 
     def group_end(self) -> None:
-        """Launch what the group held back, as one."""
+        """Launch all calls that the group held back together."""
 
     @contextmanager
     def group(self) -> Iterator[None]:
-        """``group_start`` and ``group_end`` around a body; closed also when the body raises.
+        """Call ``group_start`` and ``group_end`` around a body, also if the body raises.
 
-        The body's exception wins over one of ``group_end``, which becomes a note on it.
+        If ``group_end`` then fails too, its error becomes a note on the exception of the body.
         """
         self.group_start()
         try:
@@ -98,27 +98,27 @@ class Transport(Protocol):
             try:
                 self.group_end()
             except TransportError as end_error:
-                body_error.add_note(f"The group it ended did not close either: {end_error}")
+                body_error.add_note(f"Then the open group could not be closed: {end_error}")
             raise
         self.group_end()
 
     def mem_alloc(self, size: int) -> int:
-        """The pointer to ``size`` new bytes that ``register`` and ``window_register`` accept."""
+        """Return the pointer to ``size`` new bytes that ``register`` and ``window_register`` accept."""
 
     def mem_free(self, ptr: int) -> None:
-        """Free what ``mem_alloc`` returned."""
+        """Free the memory at ``ptr``, which ``mem_alloc`` returned."""
 
     def register(self, comm: int, ptr: int, size: int) -> int:
-        """The handle of ``size`` bytes at ``ptr``, now registered with ``comm``; 0 where that was left undone."""
+        """Register ``size`` bytes at ``ptr`` with ``comm`` and return the handle; 0 if the library did not register."""
 
     def deregister(self, comm: int, handle: int) -> None:
-        """Give up a registration, which comes before ``mem_free``."""
+        """End a registration. Call it before ``mem_free``."""
 
     def window_register(self, comm: int, ptr: int, size: int, flags: int = 0) -> int | None:
-        """The handle of a memory window, or ``None`` where this machine cannot have one. Collective."""
+        """Return the handle of a new memory window; ``None`` if this machine has no windows. Collective."""
 
     def window_deregister(self, comm: int, window: int) -> None:
-        """Give up a window."""
+        """Free a memory window."""
 
     def describe(self) -> dict[str, object]:
-        """What the record should say: at least the version, and for a library its ``path`` and ``source``."""
+        """Return facts for ``run.json``: the version, and for a library also its ``path`` and ``source``."""

@@ -1,4 +1,4 @@
-"""A device is a stream module and a transport; everything above works on that pair and asks no further."""
+"""A device is a stream module and a transport. Code above works on that pair and never asks for the kind of device."""
 
 from __future__ import annotations
 
@@ -25,27 +25,25 @@ _OverNccl = NcclTransport | Nccl4pyTransport
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Device:
-    """One rank's device; ``shared`` says that the ranks of this node share its GPUs."""
+    """The device of one rank."""
 
     streams: Streams
     transport: Transport
-    shared: bool = False
+    shared: bool = False  # True if several ranks of this node use the same GPU
 
     @property
     def backend(self) -> str:
-        """torch.distributed's name for the library behind the transport."""
+        """The name of the transport's library in torch.distributed."""
         return GlooTransport.name if isinstance(self.transport, GlooTransport) else NcclTransport.name
 
     def over(self, binding: str) -> Device:
-        """The same device, whose transport is called through ``binding``, a name in ``DeviceSpec.bindings``."""
+        """Return the same device with a transport that calls NCCL through ``binding``, from ``DeviceSpec.bindings``."""
         transport = self.transport
         if binding == transport.name:
             return self
         assert isinstance(transport, _OverNccl)
-        made = (
-            NcclTransport(transport.library) if binding == NcclTransport.name else Nccl4pyTransport(transport.library)
-        )
-        return replace(self, transport=made)
+        kind = NcclTransport if binding == NcclTransport.name else Nccl4pyTransport
+        return replace(self, transport=kind(transport.library))
 
 
 def open_device(
@@ -56,14 +54,14 @@ def open_device(
     *,
     sharing: bool = False,
 ) -> Device:
-    """The device ``kind`` (``cuda`` or ``cpu``) of this rank, over ``binding`` or the first it has.
+    """Open the device ``kind`` (``cuda`` or ``cpu``) of this rank; call NCCL through ``binding``, by default ctypes.
 
-    With ``sharing`` the ranks of a node that has fewer GPUs take turns through them. NCCL refuses two ranks on one GPU
-    of one host, and so each becomes a host of its own (``NCCL_HOSTID``): they talk over the network, which is right for
-    a proof and wrong for a time.
+    With ``sharing``, ranks share GPUs on a node with fewer GPUs than ranks. NCCL refuses two ranks on one GPU of one
+    host, so ``NCCL_HOSTID`` makes each rank a host of its own. They communicate over the network then: the results are
+    right, so this does for a verification, but the times mean nothing.
 
-    Raises ``SetupError`` where the machine has none.
-    On the CPU, torch.distributed has to be initialised first: Gloo's communicators meet in its store.
+    Raises ``SetupError`` if the machine has no such device. On the CPU, torch.distributed has to be initialised first:
+    the ranks of a Gloo communicator find each other in its store.
     """
     if kind == "cpu":
         cpu_streams = CpuStreams()
@@ -72,7 +70,7 @@ def open_device(
     if not torch.cuda.is_available():
         raise SetupError("torch sees no CUDA device: install a CUDA build of torch, or measure with --device cpu")
     count = torch.cuda.device_count()
-    # A launcher that gives each rank a GPU of its own shows it that one alone.
+    # A launcher that gives each rank its own GPU makes only that GPU visible to it.
     index = local_rank % count if sharing else 0 if count == 1 else local_rank
     shared = sharing and int(os.environ["LOCAL_WORLD_SIZE"]) > count
     if shared:
@@ -84,11 +82,11 @@ def open_device(
 
 
 def refusal(device: Device, case: Case) -> str | None:
-    """Why ``device`` cannot run ``case`` at all, where that depends on the machine at hand; ``None`` where it can."""
+    """Return why ``device`` cannot run ``case`` on this machine; ``None`` if it can."""
     if not (case.row.reduces and case.dtype.startswith("float8") and isinstance(device.transport, _OverNccl)):
         return None
-    # NCCL's own words are "FP8 reduction support begins with sm90"; float8 itself came with 2.24. Not tried on either
-    # side of these bounds but the upper one.
+    # NCCL itself says "FP8 reduction support begins with sm90", and has float8 since 2.24. Only GPUs and versions above
+    # both bounds were tried.
     if device.transport.version < 22400:
         return f"NCCL {version_text(device.transport.version)} does not reduce float8; 2.24 does"
     capability = str(device.streams.describe()["compute_capability"])

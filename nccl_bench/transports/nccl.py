@@ -1,7 +1,7 @@
-"""NCCL through ctypes: the only module that touches libnccl.
+"""NCCL through ctypes. Signatures and numbers are those of nccl.h.
 
-Signatures and numbers are nccl.h's. Each function gets its ``argtypes`` once, at load, and is then called with plain
-ints, about 0.7 us a call; wrapping every argument in a ctypes object would double that.
+Each function gets its ``argtypes`` once, when the library is loaded. A call with plain ints then takes about 0.7 us;
+wrapping every argument in a ctypes object would double that.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from nccl_bench.transports.nccl_library import NcclLibrary
 
 
 class DataType(IntEnum):
-    """``ncclDataType_t``, under torch's names."""
+    """NCCL's ``ncclDataType_t``, with torch's names."""
 
     INT8 = 0  # ncclInt8
     UINT8 = 1  # ncclUint8
@@ -38,7 +38,7 @@ class DataType(IntEnum):
 
 
 class ReduceOp(IntEnum):
-    """``ncclRedOp_t``."""
+    """NCCL's ``ncclRedOp_t``."""
 
     SUM = 0  # ncclSum
     PROD = 1  # ncclProd
@@ -48,7 +48,7 @@ class ReduceOp(IntEnum):
 
 
 class UniqueId(ctypes.Structure):
-    """``ncclUniqueId``, which nccl.h passes by value."""
+    """NCCL's ``ncclUniqueId``, which nccl.h passes by value."""
 
     _fields_ = [("internal", ctypes.c_ubyte * UNIQUE_ID_BYTES)]
 
@@ -63,10 +63,10 @@ _SIZE = ctypes.c_size_t
 
 
 class NcclTransport(Transport):
-    """One loaded libnccl. Raises ``SetupError`` where the file is not a usable NCCL.
+    """A loaded libnccl. Raises ``SetupError`` if the file is not a usable NCCL.
 
-    ``version`` is NCCL's own number, for example 22809. A function that the library is too old for raises
-    ``TransportError`` when called, except all-to-all, which is then a group of sends and receives.
+    A function that the library is too old for raises ``TransportError`` when it is called. All-to-all is then a group
+    of sends and receives instead.
     """
 
     name = "nccl"
@@ -84,8 +84,8 @@ class NcclTransport(Transport):
             self._get_last_error = self._bind("ncclGetLastError", _PTR, restype=ctypes.c_char_p)
         version = _INT()
         self._check("ncclGetVersion", self._get_version(version))
-        self.version = version.value
-        # Ranks of each communicator, for the all-to-all that is made of sends and receives.
+        self.version = version.value  # NCCL's own number, such as 22809
+        # By communicator, for the all-to-all that is made of sends and receives.
         self._world_sizes: dict[int, int] = {}
 
         self._get_unique_id = self._bind("ncclGetUniqueId", ctypes.POINTER(UniqueId))
@@ -116,15 +116,18 @@ class NcclTransport(Transport):
             self._all_to_all = self._bind("ncclAlltoAll", _PTR, _PTR, _SIZE, _INT, _PTR, _PTR)
 
     def _bind(self, function: str, *argtypes: Any, restype: Any = _INT, since: str = "") -> Callable[..., Any]:
-        """The function with its signature set; where a newer NCCL is needed, one that says so when called."""
+        """Return ``function`` with its signature set.
+
+        If this NCCL is older than ``since``, return a function that raises ``TransportError`` when it is called.
+        """
         try:
             bound = getattr(self._dll, function)
         except AttributeError as error:
             if since:
                 return functools.partial(self._too_old, function, since)
             raise SetupError(
-                f"{self.library.path} ({self.library.source}) is not a usable libnccl, it has no {function}: "
-                f"name another one with --nccl-library"
+                f"{self.library.path} ({self.library.source}) is not a usable libnccl: it has no {function}; "
+                "name another libnccl with --nccl-library"
             ) from error
         bound.argtypes, bound.restype = argtypes, restype
         return bound  # type: ignore[no-any-return]
@@ -132,7 +135,7 @@ class NcclTransport(Transport):
     def _too_old(self, function: str, since: str, *_args: object) -> NoReturn:
         raise TransportError(
             f"{function} needs NCCL {since} or later, and {self.library.path} is {version_text(self.version)}: "
-            f"install a newer NCCL or name one with --nccl-library"
+            "install a newer NCCL, or name one with --nccl-library"
         )
 
     def _error(self, function: str, result: int, comm: int = 0) -> NcclError:
@@ -159,7 +162,7 @@ class NcclTransport(Transport):
     def finalize(self, comm: int) -> None:
         self._check("ncclCommFinalize", self._finalize(comm), comm)
 
-    # The handle is gone after these two, whatever they return, and NCCL may give its address to another communicator.
+    # After `destroy` and `abort` the handle is invalid, even if they fail. NCCL may use its address again.
     def destroy(self, comm: int) -> None:
         self._world_sizes.pop(comm, None)
         self._check("ncclCommDestroy", self._destroy(comm))
@@ -198,7 +201,7 @@ class NcclTransport(Transport):
             raise self._error("ncclAlltoAll", result, comm)
 
     def _all_to_all_in_group(self, send: int, recv: int, count: int, dtype: int, comm: int, stream: int) -> int:
-        """What ``ncclAlltoAll`` does, for an NCCL before 2.28. Returns 0, since what it calls raises."""
+        """Do what ``ncclAlltoAll`` does, for an NCCL before 2.28. Return 0: the calls raise on failure."""
         block_bytes = count * _ITEMSIZES[dtype]
         world_size = self._world_size(comm)
         with self.group():
@@ -249,7 +252,7 @@ class NcclTransport(Transport):
     def register(self, comm: int, ptr: int, size: int) -> int:
         handle = _PTR()
         self._check("ncclCommRegister", self._register(comm, ptr, size, handle), comm)
-        return handle.value or 0  # NULL with NCCL_LOCAL_REGISTER=0
+        return handle.value or 0  # the handle is NULL with NCCL_LOCAL_REGISTER=0
 
     def deregister(self, comm: int, handle: int) -> None:
         self._check("ncclCommDeregister", self._deregister(comm, handle), comm)
@@ -257,7 +260,7 @@ class NcclTransport(Transport):
     def window_register(self, comm: int, ptr: int, size: int, flags: int = 0) -> int | None:
         window = _PTR()
         self._check("ncclCommWindowRegister", self._window_register(comm, ptr, size, window, flags), comm)
-        return window.value  # None for NULL: success, but windows are unavailable here
+        return window.value  # ctypes gives None for NULL, which means that windows are unavailable
 
     def window_deregister(self, comm: int, window: int) -> None:
         self._check("ncclCommWindowDeregister", self._window_deregister(comm, window), comm)

@@ -1,10 +1,10 @@
-"""NCCL through NVIDIA's nccl4py: what ``transports/nccl.py`` does with another binding, and nothing else changed.
+"""NCCL through NVIDIA's nccl4py. It does the same as ``transports/nccl.py`` with another binding.
 
-Communicators are made through ``nccl.core``; calls go to the Cython functions of ``nccl.bindings.nccl``, with plain
-ints and the communicator's handle, which is an object there. That handle is private, so the version is pinned.
+Communicators are made by ``nccl.core``. Calls go to the Cython functions of ``nccl.bindings.nccl``, with plain ints and
+the communicator's handle, which is an object there. That handle is private, so the version of nccl4py is pinned.
 
-nccl4py takes the first libnccl.so.2 that the process has loaded, then that of the wheel in site-packages, and the
-system's last (cuda-pathfinder). A process whose torch has brought one gets it; another one only by ``LD_PRELOAD``.
+nccl4py uses the first libnccl.so.2 that it finds (cuda-pathfinder): loaded into the process, in the wheel in
+site-packages, then in the system. If torch has loaded a libnccl, only ``LD_PRELOAD`` makes nccl4py use another one.
 """
 
 from __future__ import annotations
@@ -26,9 +26,10 @@ _INSTALL = "pip install 'nccl-bench[nccl4py]'"
 
 
 class Nccl4py:
-    """nccl4py's modules ``core`` and ``bindings``, and what to do with what they raise.
+    """The modules of nccl4py, and their errors as ours.
 
-    Raises ``SetupError`` unless nccl4py is installed, is ``VERSION`` and imports, which needs no GPU and no libnccl.
+    Raises ``SetupError`` unless ``VERSION`` of nccl4py is installed and can be imported. That needs no GPU and no
+    libnccl.
     """
 
     def __init__(self) -> None:
@@ -37,39 +38,40 @@ class Nccl4py:
         except metadata.PackageNotFoundError as error:
             raise SetupError(f"nccl4py {VERSION} is not installed: {_INSTALL}") from error
         if installed != VERSION:
-            raise SetupError(f"nccl4py is {installed}, and what is called here is private to {VERSION}: {_INSTALL}")
+            raise SetupError(
+                f"nccl4py {installed} is installed, and nccl-bench calls private functions of {VERSION}: {_INSTALL}"
+            )
         try:
             self.core: Any = import_module("nccl.core")
             self.bindings: Any = import_module("nccl.bindings.nccl")
             self._missing: Any = import_module("nccl.bindings._internal.utils").FunctionNotFoundError
         except ImportError as error:
-            # It asks for no cuda-bindings by itself.
+            # nccl4py needs cuda-bindings, but its package does not depend on them.
             raise SetupError(
-                f"nccl4py {VERSION} does not import ({error}): {_INSTALL}, beside a CUDA build of torch"
+                f"nccl4py {VERSION} cannot be imported ({error}): {_INSTALL}, and a CUDA build of torch"
             ) from error
         self.failures = (self.bindings.NCCLError, self.core.NcclInvalid, self._missing)
 
     def path(self) -> str:
-        """The file of the libnccl that nccl4py took; it takes one at the first call."""
+        """Return the file of nccl4py's libnccl. nccl4py chooses it at the first call."""
         return str(self.bindings.get_library_path())
 
     def error(self, function: str, error: Any) -> NcclBenchError:
-        """Our error for one of ``failures``, which ``function`` raised."""
+        """Return our error for ``error``, which is one of ``failures`` and which ``function`` raised."""
         if isinstance(error, self.core.NcclInvalid):
             return InvalidArgumentError(f"nccl4py refused {function}: {error}")
         if isinstance(error, self._missing):
             version = version_text(self.bindings.get_version())
             return TransportError(f"nccl4py: {error} in {self.path()}, which is NCCL {version}: install a newer NCCL")
-        last_error = self.bindings.get_last_error(self.bindings.Comm(0))  # one for the process, whatever is passed
+        last_error = self.bindings.get_last_error(self.bindings.Comm(0))  # NCCL ignores the communicator
         return NcclError(function, error.status, self.bindings.get_error_string(error.status), last_error)
 
 
 class Nccl4pyTransport(Transport):
-    """The libnccl that nccl4py takes, which is ``library`` where that was loaded first; ``describe`` says which.
+    """The libnccl that nccl4py chooses: ``library``, unless another one was loaded before. ``describe`` says which.
 
-    Raises ``SetupError`` where nccl4py is missing, of another version, or without a libnccl. ``version`` is NCCL's own
-    number. A function that the library is too old for raises ``TransportError`` when called: making a communicator
-    needs NCCL 2.23, an all-to-all 2.28.
+    Raises ``SetupError`` if nccl4py is missing, has another version or finds no libnccl. A function that the library is
+    too old for raises ``TransportError`` when it is called: making a communicator needs NCCL 2.23, all-to-all 2.28.
     """
 
     name = "nccl4py"
@@ -82,15 +84,13 @@ class Nccl4pyTransport(Transport):
         nccl4py = Nccl4py()
         self._core, self._bindings = nccl4py.core, nccl4py.bindings
         self._failures, self._error, self._path = nccl4py.failures, nccl4py.error, nccl4py.path
-        ctypes.CDLL(library.path)  # so that it is there to be taken
+        ctypes.CDLL(library.path)  # nccl4py chooses a library that is loaded already
         try:
-            self.version: int = self._bindings.get_version()
-        except RuntimeError as error:  # cuda-pathfinder's and nccl4py's own for what they do not find
+            self.version: int = self._bindings.get_version()  # NCCL's own number, such as 22809
+        except RuntimeError as error:  # the class that cuda-pathfinder and nccl4py raise if they find no library
             reason = " ".join(str(error).split())
-            raise SetupError(
-                f"nccl4py takes no libnccl here ({reason}): name a libnccl.so.2 with --nccl-library"
-            ) from error
-        # By handle, which is what a caller of this class has.
+            raise SetupError(f"nccl4py finds no libnccl ({reason}): name a libnccl.so.2 with --nccl-library") from error
+        # nccl4py's object of each communicator, by the handle that callers have.
         self._comms: dict[int, Any] = {}
 
         self._all_reduce = self._bindings.all_reduce
@@ -122,13 +122,13 @@ class Nccl4pyTransport(Transport):
     def init_rank(self, world_size: int, unique_id: bytes, rank: int) -> int:
         assert len(unique_id) == UNIQUE_ID_BYTES, len(unique_id)
         wrapped = self._core.UniqueId.from_bytes(unique_id)
-        made = self._call("ncclCommInitRankScalable", self._core.Communicator.init, world_size, rank, wrapped)
-        return self._keep(made._comm)
+        communicator = self._call("ncclCommInitRankScalable", self._core.Communicator.init, world_size, rank, wrapped)
+        return self._keep(communicator._comm)
 
     def finalize(self, comm: int) -> None:
         self._call("ncclCommFinalize", self._bindings.comm_finalize, self._comms[comm])
 
-    # The handle is gone after these two, whatever they return, and NCCL may give its address to another communicator.
+    # After `destroy` and `abort` the handle is invalid, even if they fail. NCCL may use its address again.
     def destroy(self, comm: int) -> None:
         self._call("ncclCommDestroy", self._bindings.comm_destroy, self._comms.pop(comm))
 
@@ -222,7 +222,7 @@ class Nccl4pyTransport(Transport):
     def window_register(self, comm: int, ptr: int, size: int, flags: int = 0) -> int | None:
         register = self._bindings.comm_window_register
         window = self._call("ncclCommWindowRegister", register, self._comms[comm], ptr, size, flags)
-        return int(window) or None  # 0 for NULL: success, but windows are unavailable here
+        return int(window) or None  # nccl4py gives 0 for NULL, which means that windows are unavailable
 
     def window_deregister(self, comm: int, window: int) -> None:
         deregister = self._bindings.comm_window_deregister

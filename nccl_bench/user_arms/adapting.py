@@ -18,7 +18,7 @@ from nccl_bench.catalog.arms import Order
 from nccl_bench.config.user_arms import Adapter
 from nccl_bench.errors import SetupError
 from nccl_bench.transports.device import Device
-from nccl_bench.transports.gloo import TORCH_REDOPS
+from nccl_bench.transports.gloo_operations import TORCH_REDOPS
 from nccl_bench.user_arms import signatures
 from nccl_bench.user_arms.communicator import UserCommunicator
 from nccl_bench.user_arms.making import end_of, make, methods_of, switch_on

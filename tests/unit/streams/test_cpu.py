@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import gc
-import inspect
 import threading
 import time
 import weakref
@@ -13,7 +12,7 @@ import pytest
 import torch
 
 from nccl_bench.errors import InvalidArgumentError, SetupError
-from nccl_bench.streams import base, cpu, cuda
+from nccl_bench.streams import cpu, cuda
 from nccl_bench.streams.cpu_device import CpuStreams
 
 # Long enough to never matter to a test that passes; a deadlock fails instead of hanging the suite.
@@ -243,13 +242,6 @@ def test_an_entry_can_use_its_own_stream() -> None:
     started.open()
     within_patience(stream.synchronize)
     assert seen == ["inner", "outer"]
-
-
-@pytest.mark.parametrize("device", ["cuda", 1, torch.device("meta")])
-def test_another_device_is_refused(device: torch.device | str | int) -> None:
-    with pytest.raises(InvalidArgumentError, match="not served by CPU streams"):
-        cpu.current_stream(device)
-    assert cpu.current_stream("cpu") is cpu.current_stream(0) is cpu.current_stream(torch.device("cpu"))
 
 
 # Failures
@@ -520,7 +512,7 @@ def test_submit_and_current_handle_follow_the_current_stream(streams: CpuStreams
 def test_what_the_cpu_cannot_do_is_refused(streams: CpuStreams) -> None:
     with pytest.raises(InvalidArgumentError, match="no graphs"):
         streams.capture(lambda: None)
-    with pytest.raises(InvalidArgumentError, match="runs inline"):
+    with pytest.raises(InvalidArgumentError, match="runs work inline"):
         streams.hold(0.0)
 
 
@@ -531,22 +523,6 @@ def test_the_device_is_described(streams: CpuStreams) -> None:
     assert about["type"] == "cpu"
     assert isinstance(about["name"], str)
     assert about["threads"] == torch.get_num_threads()
-
-
-# One protocol
-
-
-@pytest.mark.parametrize("device", [CpuStreams, cuda.CudaStreams])
-def test_both_devices_have_what_the_protocol_names(device: type) -> None:
-    protocol = base.Streams
-    for name in protocol.__annotations__:
-        assert device.__annotations__[name] == protocol.__annotations__[name], name
-    methods = [name for name, member in vars(protocol).items() if inspect.isfunction(member) and name[0] != "_"]
-    assert {"submit", "hold", "synchronize"} <= set(methods)
-    for name in methods:
-        assert callable(getattr(device, name, None)), f"{device.__name__} lacks {name}"
-        expected, actual = (inspect.signature(getattr(owner, name)).parameters for owner in (protocol, device))
-        assert [p for p in actual if p != "self"] == [p for p in expected if p != "self"], name
 
 
 def test_cuda_streams_refuse_a_device_that_is_not_there() -> None:

@@ -465,7 +465,7 @@ def test_the_check_catches_a_communicator_that_retains_nothing(
 ) -> None:
     communicator = StreamFreeCommunicator(group, Device(streams=CpuStreams(), transport=transport))
     # The operations would read freed memory: let them not run at all.
-    monkeypatch.setattr("nccl_bench.transports.gloo._run", lambda operations: None)
+    monkeypatch.setattr("nccl_bench.transports.gloo.run", lambda operations: None)
     monkeypatch.setattr(communicator, "_retain", None)
     with pytest.raises(AssertionError):
         check_keeps_tensors_until_they_were_used(communicator, in_group)
@@ -489,7 +489,7 @@ def test_gloo_has_no_memory_and_no_windows(transport: GlooTransport, alone: Rank
         lambda: transport.window_deregister(alone.comm, 64),
         lambda: transport.deregister(alone.comm, 64),
     ):
-        with pytest.raises(TransportError, match="Gloo has no memory"):
+        with pytest.raises(TransportError, match=r"^Gloo "):
             call()
     transport.async_error(alone.comm)
 

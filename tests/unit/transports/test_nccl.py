@@ -125,7 +125,7 @@ def test_the_library_describes_itself(transport: NcclTransport, fake: FakeNccl) 
 
 
 def test_a_library_that_is_not_nccl_is_refused() -> None:
-    with pytest.raises(SetupError, match=r"libm\.so\.6 \(system\) is not a usable libnccl, it has no ncclGetVersion"):
+    with pytest.raises(SetupError, match=r"libm\.so\.6 \(system\) is not a usable libnccl: it has no ncclGetVersion"):
         NcclTransport(NcclLibrary(path="libm.so.6", source=LibrarySource.SYSTEM))
 
 

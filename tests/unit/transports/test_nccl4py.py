@@ -26,6 +26,7 @@ from nccl_bench.communicators.nccl4py import Nccl4pyCommunicator
 from nccl_bench.communicators.stream_free import StreamFreeCommunicator
 from nccl_bench.errors import DisabledError, InvalidArgumentError, NcclError, SetupError, TransportError
 from nccl_bench.streams import cpu
+from nccl_bench.streams.cpu_device import CpuStreams
 from nccl_bench.transports.nccl import DataType, NcclTransport, ReduceOp
 from nccl_bench.transports.nccl4py import VERSION, Nccl4pyTransport
 from nccl_bench.transports.nccl_library import LibrarySource, NcclLibrary
@@ -310,7 +311,8 @@ def test_the_stand_in_of_another_library_is_not_claimed(stand_in: pytest.MonkeyP
         (None, f"nccl4py {VERSION} is not installed: pip install 'nccl-bench[nccl4py]'"),
         (
             "0.3.1",
-            f"nccl4py is 0.3.1, and what is called here is private to {VERSION}: pip install 'nccl-bench[nccl4py]'",
+            f"nccl4py 0.3.1 is installed, and nccl-bench calls private functions of {VERSION}: "
+            "pip install 'nccl-bench[nccl4py]'",
         ),
     ],
 )
@@ -325,8 +327,8 @@ def test_nccl4py_that_is_missing_or_another_version_is_one_line(
 @pytest.mark.parametrize("module", ["nccl.core", "nccl.bindings.nccl", "nccl.bindings._internal.utils"])
 def test_nccl4py_that_does_not_import_is_one_line(stand_in: pytest.MonkeyPatch, fake: FakeNccl, module: str) -> None:
     stand_in.setitem(sys.modules, module, None)
-    hint = r"pip install '.*', beside a CUDA build of torch"
-    with pytest.raises(SetupError, match=rf"^nccl4py {VERSION} does not import \(.*{module}.*\): {hint}$"):
+    hint = r"pip install '.*', and a CUDA build of torch"
+    with pytest.raises(SetupError, match=rf"^nccl4py {VERSION} cannot be imported \(.*{module}.*\): {hint}$"):
         Nccl4pyTransport(_library(fake.path))
 
 
@@ -338,7 +340,7 @@ def test_nccl4py_that_finds_no_libnccl_is_one_line(stand_in: pytest.MonkeyPatch,
     with pytest.raises(SetupError) as raised:
         Nccl4pyTransport(_library(fake.path))
     reason = 'Failure finding "libnccl.so.2": No such file'
-    assert str(raised.value) == (f"nccl4py takes no libnccl here ({reason}): name a libnccl.so.2 with --nccl-library")
+    assert str(raised.value) == (f"nccl4py finds no libnccl ({reason}): name a libnccl.so.2 with --nccl-library")
 
 
 def test_nothing_of_nccl4py_is_imported_before_it_is_asked_for() -> None:
@@ -477,7 +479,7 @@ def test_an_arm_whose_work_failed_is_aborted(
     def fail() -> None:
         raise ZeroDivisionError
 
-    stand_in.setattr(cpu, "synchronize", fail)
+    stand_in.setattr(CpuStreams, "synchronize", staticmethod(fail))
     with pytest.raises(ZeroDivisionError):
         communicator.close()
     assert [call.function for call in fake.calls()] == ["ncclCommAbort"]

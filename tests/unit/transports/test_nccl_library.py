@@ -117,10 +117,10 @@ def test_a_path_asked_for_that_does_not_exist_is_an_error(
 ) -> None:
     absent = tmp_path / "absent.so"
     monkeypatch.setenv("NCCL_BENCH_NCCL_LIBRARY", str(asked))
-    with pytest.raises(SetupError, match=rf"--nccl-library names '{absent}'.* is no file"):
+    with pytest.raises(SetupError, match=rf"--nccl-library names '{absent}'.* is not a file"):
         find_library(str(absent))
     monkeypatch.setenv("NCCL_BENCH_NCCL_LIBRARY", str(absent))
-    with pytest.raises(SetupError, match=rf"NCCL_BENCH_NCCL_LIBRARY names '{absent}'.* is no file"):
+    with pytest.raises(SetupError, match=rf"NCCL_BENCH_NCCL_LIBRARY names '{absent}'.* is not a file"):
         find_library()
 
 

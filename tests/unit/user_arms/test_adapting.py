@@ -21,7 +21,7 @@ from nccl_bench.config.user_arms import Adapter
 from nccl_bench.errors import InvalidArgumentError, SetupError
 from nccl_bench.streams import cpu
 from nccl_bench.transports.device import Device, open_device
-from nccl_bench.transports.gloo import TORCH_REDOPS
+from nccl_bench.transports.gloo_operations import TORCH_REDOPS
 from nccl_bench.user_arms.adapting import adapt
 from nccl_bench.user_arms.communicator import UserCommunicator
 from tests.support.communicator_calls import COMPLETE_CALLS, Tensors

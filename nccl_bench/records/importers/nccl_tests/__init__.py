@@ -144,9 +144,5 @@ def _over_rounds(rounds: Sequence[PerIteration]) -> PerIteration | None:
     return PerIteration(
         operations=sum(times.operations for times in rounds),
         min_us=min(times.min_us for times in rounds),
-        p50_us=None,
-        p90_us=None,
-        p99_us=None,
         max_us=max(times.max_us for times in rounds),
-        cost_us=None,
     )

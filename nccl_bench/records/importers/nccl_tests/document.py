@@ -54,6 +54,7 @@ def read_document(value: object) -> Output | None:
     # With NCCL_TESTS_SPLIT several groups measure at the same time. The ranks are those of one group.
     processes = [device for device in devices if device.count("group") == devices[0].count("group")]
     measured = [placement for result in whole for _, placement in _placements(result)]
+    variables = (entry.partition("=") for entry in document.get("env", list) if isinstance(entry, str))
     batch = config.count("aggregated_iterations") * max(1, config.count("graph"))
     return Output(
         program=_Object({"args[0]": args[0]}, "").get("args[0]", str),
@@ -70,7 +71,8 @@ def read_document(value: object) -> Output | None:
         nccl_version=document.count("nccl_version"),
         hostnames=tuple(device.get("hostname", str) for device in devices),
         gpus=tuple(device.get("device_info", str) for device in devices),
-        variables=_variables(document.get("env", list)),
+        # Only what every run records: the rest of the environment may hold secrets.
+        variables={name: value for name, _, value in variables if may_record(name)},
         rows=tuple(_row(result, batch) for result in whole),
         left_out=() if complete else (f"nccl-tests did not finish; whole rows: {len(whole)}",),
     )
@@ -148,10 +150,8 @@ def _placement_result(result: _Object, place: Placement, measured: _Object, batc
             operations=whole_number(iterations - skipped, f"{statistics.at('skipped_iterations')} of {iterations}"),
             min_us=statistics.duration_us("min_us"),
             p50_us=statistics.duration_us("p50_us"),
-            p90_us=None,
             p99_us=statistics.duration_us("p99_us"),
             max_us=statistics.duration_us("max_us"),
-            cost_us=None,
         )
     return PlacementResult(
         time_us=measured.duration_us("cpu_time" if "cpu_time" in measured.fields else "time"),
@@ -178,9 +178,3 @@ def _over_ranks(args: Sequence[object]) -> OverRanks | None:
         if name == "-a" or (len(name) > 3 and "--average".startswith(name)):
             average = value
     return {str(number): kind for number, kind in enumerate(OverRanks)}.get(str(average))
-
-
-def _variables(entries: list[Any]) -> dict[str, str]:
-    """Return the variables that every run records; the rest of the environment may hold secrets."""
-    pairs = (entry.partition("=") for entry in entries if isinstance(entry, str))
-    return {name: value for name, _, value in pairs if may_record(name)}

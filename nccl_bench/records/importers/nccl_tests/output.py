@@ -47,13 +47,13 @@ class Output:
     program: str  # the path of the program, such as ./build/all_reduce_perf
     world_size: int  # the number of ranks
     timing: Timing
-    over_ranks: OverRanks | None  # None also if the value of -a is unknown
-    started: str | None  # ISO 8601, without a time zone
-    finished: str | None  # the same; None also if nccl-tests did not finish
+    over_ranks: OverRanks | None = None  # None also if the value of -a is unknown
+    started: str | None = None  # ISO 8601, without a time zone
+    finished: str | None = None  # the same; None also if nccl-tests did not finish
     nccl_version: int | None  # NCCL's own number, such as 22809
     hostnames: tuple[str, ...]  # of each listed device
     gpus: tuple[str, ...]  # the model's name of each listed device
-    variables: Mapping[str, str] | None  # NCCL's environment variables
+    variables: Mapping[str, str] | None = None  # NCCL's environment variables
     rows: tuple[ResultRow, ...]
     left_out: tuple[str, ...]  # sentences about rows that are not whole
 

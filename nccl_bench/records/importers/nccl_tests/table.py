@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 
 from nccl_bench.catalog.collectives import Placement
 from nccl_bench.errors import RecordError
@@ -72,32 +72,28 @@ def read_table(text: str) -> Output | None:
                 broken += 1
         else:
             broken += 1
+    left_out = []
+    if not _all(_END, lines):
+        left_out.append(
+            f"the table has no end: nccl-tests did not finish, or its output was cut; whole rows: {len(rows)}"
+        )
+    if broken:
+        left_out.append(f"rows of the table that are not whole: {broken}")
     libraries = _all(_LIBRARY, lines)
     return Output(
         program=programs[0][1],
         world_size=world_size,
         timing=timing_of(graph_launches=graph, cpu_time="cputime" in columns, blocking=bool(_all(_BLOCKING, lines))),
-        over_ranks=None,
-        started=None,
-        finished=None,
         nccl_version=int(libraries[0][1]) if libraries else None,
         hostnames=tuple(rank[2] for rank in ranks),
         gpus=tuple(rank[3] for rank in ranks),
-        variables=None,
         rows=tuple(rows),
-        left_out=tuple(_missing(lines, len(rows), broken)),
+        left_out=tuple(left_out),
     )
 
 
 def _all(pattern: re.Pattern[str], lines: Sequence[str]) -> list[re.Match[str]]:
     return [match for match in map(pattern.match, lines) if match]
-
-
-def _missing(lines: Sequence[str], whole: int, broken: int) -> Iterator[str]:
-    if not _all(_END, lines):
-        yield f"the table has no end: nccl-tests did not finish, or its output was cut; whole rows: {whole}"
-    if broken:
-        yield f"rows of the table that are not whole: {broken}"
 
 
 def _row(
@@ -132,11 +128,8 @@ def _placement_result(cells: dict[str, str], iterations: int, batch: int, skippe
         per_iteration = PerIteration(
             operations=whole_number(iterations - skipped, "iterations"),
             min_us=duration_us(_number(cells, "i_min"), "i_min"),
-            p50_us=None,
-            p90_us=None,
             p99_us=duration_us(_number(cells, "i_p99"), "i_p99"),
             max_us=duration_us(_number(cells, "i_max"), "i_max"),
-            cost_us=None,
         )
     return PlacementResult(
         time_us=duration_us(_number(cells, "cputime" if "cputime" in cells else "time"), "time"),
