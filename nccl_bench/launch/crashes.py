@@ -1,4 +1,4 @@
-"""Which rank ended a launch, and why, from what torchrun and the ranks left behind. No torch."""
+"""Finds the rank that ended a launch, and why, in the files that torchrun and the ranks left. No torch."""
 
 from __future__ import annotations
 

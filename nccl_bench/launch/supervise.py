@@ -3,21 +3,19 @@
 from __future__ import annotations
 
 import shutil
-import signal
 import socket
 import tempfile
-import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from types import FrameType
+from signal import Signals
 from typing import Protocol, TypeVar
 
 from nccl_bench.catalog.cases import Case
-from nccl_bench.errors import InterruptedRunError, SetupError
+from nccl_bench.errors import SetupError
 from nccl_bench.launch.crashes import find_crash, stderr_tail, tail
+from nccl_bench.launch.signals import collect_signals, raise_interrupted
 from nccl_bench.launch.torchrun import Job, LaunchConfig
 from nccl_bench.launch.user_calls import find_user_call
 from nccl_bench.ranks.failure import read_failures
@@ -69,7 +67,7 @@ def supervise(
     attempts = 0
     scratch = Path(tempfile.mkdtemp(prefix="nccl-bench-"))
     try:
-        with _signals() as received:
+        with collect_signals() as received:
             while first < count:
                 # One directory for each launch, so that files of an earlier launch are not read again.
                 directory = scratch / str(attempts)
@@ -93,7 +91,7 @@ def supervise(
                     raise SetupError(_setup_message(end, directory, processes))
                 else:
                     break
-            _raise_if(received)
+            raise_interrupted(received)
     finally:
         # Every process that wrote there has ended. A network file system may still hold files; that is no failure.
         shutil.rmtree(scratch, ignore_errors=True)
@@ -113,16 +111,14 @@ class _Watch:
     started: float = field(default_factory=time.monotonic)
     done_at: float | None = None  # when the ranks had done every item
 
-    def wait(
-        self, received: list[signal.Signals], on_progress: Callable[[list[Position]], None]
-    ) -> Hang | Crash | None:
+    def wait(self, received: list[Signals], on_progress: Callable[[list[Position]], None]) -> Hang | Crash | None:
         """Return the hang or crash that ended the launch, or ``None`` if every item was done. Processes may remain."""
         while True:
             # Poll before reading: positions that are read after the end are final.
             exit_code = self.job.poll()
             positions = read_positions(self.scratch)
             on_progress(positions)
-            _raise_if(received)
+            raise_interrupted(received)
             done = len(positions) == self.launch.nproc and all(position.done for position in positions)
             if exit_code is not None:
                 return None if exit_code == 0 and done else find_crash(self.scratch, positions, exit_code)
@@ -177,32 +173,3 @@ def _setup_message(end: Hang | Crash, scratch: Path, launch: LaunchConfig) -> st
     return f"rank {end.rank} on {end.host} did not finish its set-up ({end.phase}) within {end.timeout_s:g} s" + (
         f":\n{output}" if output else ""
     )
-
-
-def _raise_if(received: Sequence[signal.Signals]) -> None:
-    if received:
-        raise InterruptedRunError(f"interrupted by {received[0].name}")
-
-
-@contextmanager
-def _signals() -> Iterator[list[signal.Signals]]:
-    """Yield a list that gets each SIGINT, SIGTERM and SIGHUP of this process.
-
-    The handlers raise nothing: an exception could interrupt the very clean-up that the signal asks for. An ignored
-    signal stays ignored, which is how nohup and background jobs work. Only the main thread can have handlers.
-    """
-    received: list[signal.Signals] = []
-
-    def note(number: int, _frame: FrameType | None) -> None:
-        received.append(signal.Signals(number))
-
-    previous = {}
-    if threading.current_thread() is threading.main_thread():
-        for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
-            if signal.getsignal(number) is not signal.SIG_IGN:
-                previous[number] = signal.signal(number, note)
-    try:
-        yield received
-    finally:
-        for number, handler in previous.items():
-            signal.signal(number, handler)

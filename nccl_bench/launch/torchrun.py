@@ -99,7 +99,7 @@ def worker_environment(environ: Mapping[str, str]) -> dict[str, str]:
 
 
 class Job:
-    """One torchrun with its ranks, started on construction.
+    """A torchrun with its ranks, started on construction.
 
     ``scratch`` gets their positions and failures, ``torchrun.log`` and ``logs``.
     """

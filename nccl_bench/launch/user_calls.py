@@ -1,4 +1,4 @@
-"""Where in the user's code a rank hangs. No torch.
+"""Finds the call of the user's code in which a rank hangs. No torch.
 
 On a signal each rank writes the stacks of its threads, the most recent call first. Python does so even within a call
 that never returns.

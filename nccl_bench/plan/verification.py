@@ -11,7 +11,7 @@ from nccl_bench.config.verification import VerifyConfig
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ArmProbe:
-    """One probe of one arm: a cell of the table that is printed."""
+    """A probe of one arm: a cell of the printed table."""
 
     arm: str  # the arm's name
     probe: str  # the probe's name

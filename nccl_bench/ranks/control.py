@@ -19,7 +19,7 @@ _NOTHING = -(2**63)
 
 @dataclass(frozen=True, slots=True)
 class Reduced:
-    """One batch over all ranks, in microseconds per operation."""
+    """The times of one batch over all ranks, in microseconds per operation."""
 
     slowest_us: float  # the time of the slowest rank
     fastest_us: float  # the time of the fastest rank

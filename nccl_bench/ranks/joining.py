@@ -1,4 +1,4 @@
-"""How a process joins the ranks of its launch, which form one process set or several side by side."""
+"""Joins a process to the ranks of its launch, which form one process set or several side by side."""
 
 from __future__ import annotations
 

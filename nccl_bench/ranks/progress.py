@@ -1,4 +1,4 @@
-"""Where each rank is and by when it must move on: written by the rank, read by the launcher. No torch.
+"""The position of each rank and its deadline: written by the rank, read by the launcher. No torch.
 
 Both use files in a scratch directory. Deadlines are ``time.monotonic()`` values, which the processes of one host share;
 a scratch directory never spans hosts.

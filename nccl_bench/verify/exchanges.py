@@ -46,7 +46,7 @@ class Participants:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Exchange:
-    """One collective of one size, with the tensors of this rank."""
+    """A collective of one size, with the tensors of this rank."""
 
     name: str  # with the size, for messages
     operation_name: str  # the collective's name in the coordinator's routing table

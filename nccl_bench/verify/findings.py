@@ -1,4 +1,4 @@
-"""What a probe found about an arm, and the file in which ranks and launcher collect the findings. No torch."""
+"""The findings of probes about arms, and the file where ranks and launcher collect them. No torch."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ MOST_BROKEN = 3
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Finding:
-    """What one probe found about one arm, over all ranks."""
+    """The finding of one probe about one arm, over all ranks."""
 
     arm: str
     probe: str

@@ -61,7 +61,7 @@ class Verification:
 
     @property
     def blind(self) -> bool:
-        """Whether a probe that must catch the detector did not, so that a pass shows nothing."""
+        """True if a probe that must catch the detector did not. Then a pass shows nothing."""
         return any(judgement.status is ProbeStatus.BLIND for judgement in self.judgements)
 
     @property

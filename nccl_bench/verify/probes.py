@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 
-from nccl_bench.verify.endurance import lifetime, many
-from nccl_bench.verify.graphs import capture
+from nccl_bench.verify.async_gather import async_gather
+from nccl_bench.verify.capture import capture
+from nccl_bench.verify.lifetime import lifetime
+from nccl_bench.verify.many import many
 from nccl_bench.verify.ordering import allocator, consumer, producer
-from nccl_bench.verify.overlap import overlap
 from nccl_bench.verify.rig import Rig
 from nccl_bench.verify.state import state
 
@@ -18,7 +19,7 @@ PROBE_FUNCTIONS: Mapping[str, Callable[[Rig], None]] = {
     "allocator": allocator,
     "capture": capture,
     "state": state,
-    "async": overlap,
+    "async": async_gather,
     "many": many,
     "lifetime": lifetime,
 }

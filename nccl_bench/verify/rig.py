@@ -32,7 +32,7 @@ class Race(str):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Trial:
-    """One exchange at one place."""
+    """A trial of one exchange at one place."""
 
     rig: Rig
     place: Place
@@ -56,9 +56,8 @@ class Trial:
 
     def call(self) -> None:
         """Do the exchange as the arm does it, ordered with the current stream."""
-        communicator: Any = self.rig.arm.communicator
-        with communicator.graph_capture() if self.in_graph_mode else nullcontext():
-            self.rig.arm.order(self.exchange.operation(communicator))()
+        with self.rig.arm.communicator.graph_capture() if self.in_graph_mode else nullcontext():
+            call_each(self.rig.arm, [self.exchange])
 
     def call_on_other_stream(self) -> None:
         """Do the exchange on another stream and wait for it, so that it cannot order the next call by accident."""
@@ -84,6 +83,12 @@ def first_error(errors: Iterable[str | None]) -> str | None:
     A trial goes on after an error and reports at its end: other ranks may have none, and would wait for this rank.
     """
     return next(filter(None, errors), None)
+
+
+def call_each(arm: Arm, exchanges: Sequence[Exchange]) -> None:
+    """Do each exchange as the arm does it, ordered with the current stream."""
+    for exchange in exchanges:
+        arm.order(exchange.operation(arm.communicator))()
 
 
 @dataclass(kw_only=True)
@@ -129,12 +134,12 @@ class Rig:
 
     @property
     def default_is_inline(self) -> bool:
-        """Whether work on the default stream is done within the call."""
+        """True if work on the default stream is done within the call."""
         return Timing.GATED in self.device_spec.missing_on_default_stream
 
     @property
     def has_graphs(self) -> bool:
-        """Whether the device has CUDA graphs."""
+        """True if the device has CUDA graphs."""
         return Timing.GRAPH not in self.device_spec.missing_timings
 
     @contextmanager

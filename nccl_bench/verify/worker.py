@@ -1,4 +1,4 @@
-"""One rank of a verification. torchrun starts it as ``python -m nccl_bench.verify.worker SPEC_FILE``."""
+"""The process of one rank of a verification, started as ``python -m nccl_bench.verify.worker SPEC_FILE``."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ from nccl_bench.verify.spec import VerificationSpec
 
 
 class _Arms:
-    """The arms of this rank: makes them within their deadline, and keeps one that successive probes share."""
+    """The arms of this rank: it makes each within a deadline, and keeps one that successive probes share."""
 
     def __init__(self, spec: VerificationSpec, device: Device, progress: Progress) -> None:
         self._config, self._findings = spec.config, Path(spec.findings)

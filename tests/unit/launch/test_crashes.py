@@ -1,4 +1,4 @@
-"""Which rank and which reason ``find_crash`` reports, from the files that a dead launch left. No processes."""
+"""The rank and the reason that ``find_crash`` reports from the files of an ended launch. No processes."""
 
 from __future__ import annotations
 

@@ -20,7 +20,7 @@ from nccl_bench.ranks.control import Control
 from nccl_bench.streams.cpu_device import CpuStreams
 from nccl_bench.transports.device import Device
 from nccl_bench.transports.gloo import GlooTransport
-from nccl_bench.verify import overlap as overlap_module
+from nccl_bench.verify import async_gather as async_gather_module
 from nccl_bench.verify.rig import Race, Rig, Trial, first_error
 
 CELL = ArmProbe(arm="stream-free", probe="producer")
@@ -181,8 +181,8 @@ def test_in_the_asynchronous_gather_every_rank_is_late_too(
     rig: Rig, monkeypatch: pytest.MonkeyPatch, world_size: int
 ) -> None:
     def gather(note: Callable[[Trial], None]) -> None:
-        monkeypatch.setattr(overlap_module, "_gather", note)
-        overlap_module.overlap(rig)
+        monkeypatch.setattr(async_gather_module, "_gather", note)
+        async_gather_module.async_gather(rig)
 
     late = late_ranks(rig, world_size, gather)
     assert len(late) == len(Place) * 2 * min(world_size, 8)

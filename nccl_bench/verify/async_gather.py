@@ -17,7 +17,7 @@ MOST_BLOCKED = 0.5
 MOST_TURNS = 8
 
 
-def overlap(rig: Rig) -> None:
+def async_gather(rig: Rig) -> None:
     """Check that the gather follows the given stream, leaves the caller's free, and is right once joined."""
     # Once with each rank as the late one: a late rank itself cannot see whether its stream was blocked.
     rig.try_each(_gather, rig.exchanges(names=("all_gather",)) * min(rig.control.world_size, MOST_TURNS))

@@ -10,7 +10,7 @@ import pytest
 
 from nccl_bench.catalog.devices import DEVICES
 from nccl_bench.transports.device import open_device
-from nccl_bench.verify.endurance import _count_resources
+from nccl_bench.verify.lifetime import _count_resources
 
 
 @pytest.mark.parametrize(("kind", "shared", "counted"), [("cuda", False, 1), ("cuda", True, 0), ("cpu", False, 0)])

@@ -14,8 +14,8 @@ from nccl_bench.catalog.probes import Place
 from nccl_bench.plan.verification import ArmProbe
 from nccl_bench.ranks.control import Control
 from nccl_bench.transports.device import open_device
+from nccl_bench.verify.capture import REPLAYS, capture
 from nccl_bench.verify.exchanges import OUTPLACE_ALL_REDUCE
-from nccl_bench.verify.graphs import REPLAYS, capture
 from nccl_bench.verify.rig import Rig
 
 CELL = ArmProbe(arm="stream-free", probe="capture")

@@ -1,0 +1,41 @@
+"""The signals that end a run: SIGINT, SIGTERM and SIGHUP. No torch."""
+
+from __future__ import annotations
+
+import signal
+import threading
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from types import FrameType
+
+from nccl_bench.errors import InterruptedRunError
+
+
+def raise_interrupted(received: Sequence[signal.Signals]) -> None:
+    """Raise ``InterruptedRunError`` if a signal was received."""
+    if received:
+        raise InterruptedRunError(f"interrupted by {received[0].name}")
+
+
+@contextmanager
+def collect_signals() -> Iterator[list[signal.Signals]]:
+    """Yield a list that gets each SIGINT, SIGTERM and SIGHUP of this process.
+
+    The handlers raise nothing: an exception could interrupt the very clean-up that the signal asks for. An ignored
+    signal stays ignored, which is how nohup and background jobs work. Only the main thread can have handlers.
+    """
+    received: list[signal.Signals] = []
+
+    def note(number: int, _frame: FrameType | None) -> None:
+        received.append(signal.Signals(number))
+
+    previous = {}
+    if threading.current_thread() is threading.main_thread():
+        for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+            if signal.getsignal(number) is not signal.SIG_IGN:
+                previous[number] = signal.signal(number, note)
+    try:
+        yield received
+    finally:
+        for number, handler in previous.items():
+            signal.signal(number, handler)

@@ -1,0 +1,98 @@
+"""The probe of two communicators on one stream: many."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from functools import partial
+from itertools import cycle
+
+import torch
+from torch import Tensor
+
+from nccl_bench.arms.arm import Arm
+from nccl_bench.catalog.probes import Place
+from nccl_bench.streams.base import Graph
+from nccl_bench.verify.exchanges import Exchange
+from nccl_bench.verify.rig import Rig, call_each
+
+# At each place, over both communicators together.
+OPERATIONS = 600
+REPLAY_EVERY = 50
+SMALL_PER_LARGE = 8
+SALTS = 3
+
+
+def many(rig: Rig) -> None:
+    """Check that two communicators on one stream do not disturb each other, over thousands of operations."""
+    second = rig.make_arm()
+    sequences = [_Sequence(rig, arm) for arm in (rig.arm, second)]
+    for place in Place:
+        rig.announce_trial(str(place))
+        with rig.at_place(place):
+            graphs = [sequence.capture() for sequence in sequences] if rig.has_graphs else []
+            for number in range(OPERATIONS):
+                sequences[number % 2].operate(number // 2)
+                if graphs and number % REPLAY_EVERY >= REPLAY_EVERY - 2:
+                    sequences[number % 2].replay(graphs[number % 2])
+            rig.device.streams.synchronize()
+            for graph in graphs:
+                graph.reset()
+            for name, sequence in zip(("first", "second"), sequences, strict=True):
+                wrong = sequence.take_wrong()
+                rig.record(
+                    f"{place}, {name} communicator",
+                    f"{wrong} of its operations had a wrong result" if wrong else None,
+                )
+    second.close()
+
+
+class _Sequence:
+    """The operations of one communicator, each checked on the device so that none waits for the host."""
+
+    def __init__(self, rig: Rig, arm: Arm) -> None:
+        self._arm = arm
+        self._streams = rig.device.streams
+        small, large = rig.device_spec.probe_sizes
+        self._exchanges = [*rig.exchanges([small]) * SMALL_PER_LARGE, *rig.exchanges([large])]
+        self._in_graph = rig.exchanges([small])
+        distinct = {id(exchange): exchange for exchange in (*self._exchanges, *self._in_graph)}
+        self._trials = {key: _trials(exchange) for key, exchange in distinct.items()}
+        self._wrong = torch.zeros(1, dtype=torch.int64, device=rig.device.streams.device)
+        self._streams.synchronize()
+
+    def operate(self, number: int) -> None:
+        """Enqueue operation ``number`` on a fresh input, and the check of its result."""
+        exchange = self._exchanges[number % len(self._exchanges)]
+        fresh, expected = next(self._trials[id(exchange)])
+        self._streams.submit(exchange.input.copy_, fresh)
+        self._arm.order(exchange.operation(self._arm.communicator))()
+        self._streams.submit(_count_wrong, self._wrong, exchange.output, expected)
+
+    def capture(self) -> Graph:
+        """Return a graph of one operation of each kind."""
+        return self._arm.capture(partial(call_each, self._arm, self._in_graph))
+
+    def replay(self, graph: Graph) -> None:
+        """Enqueue a replay of ``graph`` on fresh inputs, and the checks of its results."""
+        trials = [(exchange, *next(self._trials[id(exchange)])) for exchange in self._in_graph]
+        for exchange, fresh, _ in trials:
+            self._streams.submit(exchange.input.copy_, fresh)
+        graph.replay()
+        for exchange, _, expected in trials:
+            self._streams.submit(_count_wrong, self._wrong, exchange.output, expected)
+
+    def take_wrong(self) -> int:
+        """Return the number of wrong results since the last call; the device must be idle."""
+        wrong = int(self._wrong.item())
+        self._wrong.zero_()
+        self._streams.synchronize()
+        return wrong
+
+
+def _trials(exchange: Exchange) -> Iterator[tuple[Tensor, Tensor]]:
+    """Yield inputs and expected outputs without end. Successive ones differ, so that a skipped operation is seen."""
+    return cycle([(exchange.make_input(salt), exchange.make_expected(salt)) for salt in range(SALTS)])
+
+
+def _count_wrong(wrong: Tensor, result: Tensor, expected: Tensor) -> None:
+    wrong.add_((result != expected).any())
