@@ -1,4 +1,4 @@
-"""One arm on one rank: a communicator, and the way its calls are ordered with the caller's stream."""
+"""An arm on one rank: a communicator, and the way its calls are ordered with the caller's stream."""
 
 from __future__ import annotations
 
@@ -15,7 +15,6 @@ from nccl_bench.catalog.arms import ArmSpec, Order
 from nccl_bench.catalog.cases import Case
 from nccl_bench.catalog.routes import ROUTES, Mode, Routes
 from nccl_bench.communicators.base import ArmCommunicator, Operation
-from nccl_bench.communicators.over_transport import TransportCommunicator
 from nccl_bench.communicators.registry import build
 from nccl_bench.config.user_arms import UserArm, spec_of, user_arm_of
 from nccl_bench.streams.base import Graph
@@ -24,7 +23,7 @@ from nccl_bench.user_arms.building import build_user_arm
 
 
 class Arm:
-    """One arm on this rank, with a communicator that no other arm shares. Construction is collective.
+    """An arm on this rank, with a communicator that no other arm shares. Construction is collective.
 
     ``routes`` are for an arm whose communicator is a coordinator. ``user_arms`` are all user arms of the run.
     """
@@ -52,7 +51,7 @@ class Arm:
         self._transport = device.transport.name
         variables = {} if user_arm is None else user_arm.variables
         self._environment = "".join(f", {key}={value}" for key, value in sorted(variables.items()))
-        # Allocated once: what is timed records and waits, and makes no event.
+        # Made once: a timed call records these events and waits for them, and makes none.
         self._fork = device.streams.new_event()
         self._join = device.streams.new_event()
 
@@ -83,7 +82,7 @@ class Arm:
         The calls are made, and each is collective.
         """
         eager = self._path(case, x, y)
-        if not self.communicator.routed:
+        if not self.communicator.has_routes:
             return dict.fromkeys(Mode, eager)
         with self.communicator.graph_capture():
             return {Mode.EAGER: eager, Mode.GRAPH: self._path(case, x, y)}
@@ -99,19 +98,13 @@ class Arm:
         stream = "the current stream" if is_current else f"a private stream, {self.spec.order}"
         return f"{self._transport} {names} on {stream}{self._environment}"
 
-    @property
-    def registrar(self) -> TransportCommunicator | None:
-        """The communicator that can register memory of the transport, or ``None``."""
-        registrar: TransportCommunicator | None = self.communicator.registrar
-        return registrar
-
     def private_streams(self) -> list[Any]:
-        """Return the streams that the communicator keeps; a caller's stream among them would be ordered by accident."""
+        """Return the streams that the communicator keeps: the order with one of these would be right by accident."""
         return self.communicator.private_streams()
 
     @property
     def can_move(self) -> bool:
-        """Whether the communicator's private stream can be changed for another."""
+        """True if ``move`` can replace the communicator's private stream."""
         return self.communicator.stream_is_movable
 
     def move(self, stream: Any) -> None:

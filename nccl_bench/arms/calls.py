@@ -1,4 +1,4 @@
-"""How an arm calls each collective on its communicator."""
+"""The call of each collective on an arm's communicator."""
 
 from __future__ import annotations
 
@@ -17,18 +17,6 @@ def _all_reduce(comm: Communicator, case: Case, x: Tensor, y: Tensor) -> Operati
     return partial(comm.all_reduce, x, op) if y is x else partial(comm.outplace_all_reduce, x, y, op)
 
 
-def _all_gather(comm: Communicator, case: Case, x: Tensor, y: Tensor) -> Operation:
-    return partial(comm.all_gather, y, x)
-
-
-def _reduce_scatter(comm: Communicator, case: Case, x: Tensor, y: Tensor) -> Operation:
-    return partial(comm.reduce_scatter, y, x, case.redop or RedOp.SUM)
-
-
-def _all_to_all(comm: Communicator, case: Case, x: Tensor, y: Tensor) -> Operation:
-    return partial(comm.all_to_all, y, x)
-
-
 def _broadcast(comm: Communicator, case: Case, x: Tensor, y: Tensor) -> Operation:
     return partial(comm.broadcast, x, case.root or 0, None if y is x else y)
 
@@ -41,13 +29,12 @@ def _send_recv(comm: Communicator, case: Case, x: Tensor, y: Tensor) -> Operatio
     return partial(comm.send_recv, y, x, (comm.rank + 1) % comm.world_size, (comm.rank - 1) % comm.world_size)
 
 
-# Collective -> the communicator's operation from input `x` to output `y` as one call. Where the collective is in place
-# on the whole buffer, `x` and `y` are the same tensor.
+# Collective -> its call from input `x` to output `y`, which are the same tensor if it is in place on the whole buffer.
 CALLS: Mapping[str, Callable[[Communicator, Case, Tensor, Tensor], Operation]] = {
     "all_reduce": _all_reduce,
-    "all_gather": _all_gather,
-    "reduce_scatter": _reduce_scatter,
-    "all_to_all": _all_to_all,
+    "all_gather": lambda comm, case, x, y: partial(comm.all_gather, y, x),
+    "reduce_scatter": lambda comm, case, x, y: partial(comm.reduce_scatter, y, x, case.redop or RedOp.SUM),
+    "all_to_all": lambda comm, case, x, y: partial(comm.all_to_all, y, x),
     "broadcast": _broadcast,
     "reduce": _reduce,
     "send_recv": _send_recv,

@@ -1,4 +1,4 @@
-"""How a call on a private stream is ordered with the caller's stream."""
+"""The two ways to order a call on a private stream with the caller's stream."""
 
 from __future__ import annotations
 
@@ -9,11 +9,11 @@ from nccl_bench.streams.base import Streams
 
 
 def fork_join(operation: Operation, streams: Streams, private: Any, fork: Any, join: Any) -> Operation:
-    """Return ``operation`` between two waits, of ``private`` for the caller's stream and of that for ``private``.
+    """Return ``operation`` ordered by two events: ``private`` waits for the caller's stream, and that for ``private``.
 
-    ``fork`` and ``join`` are events made beforehand, so that a call makes none.
+    ``fork`` and ``join`` are the events. They exist before the call, so that a call makes none.
     """
-    # Both arms fetch the current stream the same cheap way; the object behind the handle is one look-up away.
+    # Stream-free fetches the current stream by the same cheap call; one look-up then gives the object for the handle.
     current_handle, index, from_handle = streams.current_handle, streams.index, streams.from_handle
 
     def ordered() -> None:
@@ -28,7 +28,7 @@ def fork_join(operation: Operation, streams: Streams, private: Any, fork: Any, j
 
 
 def wait_stream(operation: Operation, streams: Streams, private: Any) -> Operation:
-    """Return ``operation`` between two calls of ``Stream.wait_stream``, as callers write it."""
+    """Return ``operation`` between two calls of ``Stream.wait_stream``, as engines write it."""
     current_stream = streams.current_stream
 
     def ordered() -> None:

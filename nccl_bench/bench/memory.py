@@ -31,18 +31,18 @@ def registered(
     registrations: dict[str, Registration] = {}
     deregistrations: list[Callable[[], None]] = []
     for name, arm in arms:
-        registrar = arm.registrar
-        if registrar is None:
+        inner = arm.communicator.inner
+        if not inner.registers_memory:
             registrations[name] = Registration.ABSENT
             continue
         deregister: Callable[[int], None]
         # Outside of graphs, the communicator of a coordinator is disabled.
-        with registrar.change_state(True):
+        with inner.change_state(True):
             if how is Register.WINDOW:
-                handle = registrar.register_comm_window_raw(ptr, size_bytes)
-                deregister = registrar.deregister_comm_window
+                handle = inner.register_comm_window_raw(ptr, size_bytes)
+                deregister = inner.deregister_comm_window
             else:
-                handle, deregister = registrar.register_comm_memory(ptr, size_bytes), registrar.deregister_comm_memory
+                handle, deregister = inner.register_comm_memory(ptr, size_bytes), inner.deregister_comm_memory
         registrations[name] = Registration.UNAVAILABLE if handle is None else Registration.REGISTERED
         if handle is not None:
             deregistrations.append(partial(deregister, handle))

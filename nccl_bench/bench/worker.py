@@ -132,9 +132,9 @@ def _refuse_shared_streams(arms: Mapping[str, Arm], device: Device) -> None:
     torch's streams come from a pool of 32. Streams of user arms are their users' choice.
     """
     handles = {
-        name: device.streams.handle(stream)
+        name: device.streams.handle(arm.communicator.stream)
         for name, arm in arms.items()
-        if (stream := arm.communicator.exclusive_stream) is not None
+        if arm.communicator.stream is not None and not arm.communicator.may_share_stream
     }
     if len(set(handles.values())) < len(handles):
         raise SetupError(f"two arms got the same private stream ({', '.join(handles)}): run fewer arms together")

@@ -1,1 +1,1 @@
-"""The subject: who puts a collective on which stream."""
+"""The subject: communicators, each with its own policy of which stream a collective runs on."""

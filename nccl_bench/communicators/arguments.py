@@ -1,4 +1,4 @@
-"""What a communicator refuses before a transport is called, said so that the caller knows what to change."""
+"""The checks that refuse a call before it reaches a transport, with messages that say what to change."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from nccl_bench.errors import InvalidArgumentError
 
 
 def refuse_tensor(tensor: Tensor, device: torch.device, dtypes: Collection[torch.dtype]) -> NoReturn:
-    """Raise ``InvalidArgumentError`` for the first thing about ``tensor`` that no operation takes."""
+    """Raise ``InvalidArgumentError`` for a tensor that no operation takes, naming the first reason."""
     if tensor.dtype not in dtypes:
         raise InvalidArgumentError(f"the tensor has dtype {tensor.dtype}: allowed are {', '.join(map(str, dtypes))}")
     if not tensor.is_contiguous():
@@ -21,39 +21,37 @@ def refuse_tensor(tensor: Tensor, device: torch.device, dtypes: Collection[torch
             "pass tensor.contiguous()"
         )
     raise InvalidArgumentError(
-        f"the tensor is on {tensor.device}, and the communicator belongs to {device}: move the tensor there"
+        f"the tensor is on {tensor.device}, and the communicator is on {device}: move the tensor there"
     )
 
 
 def refuse_pair(tensor: Tensor, other: Tensor, count: int) -> NoReturn:
-    """Raise ``InvalidArgumentError`` for two tensors whose dtypes or counts do not go together."""
+    """Raise ``InvalidArgumentError`` for two tensors whose dtypes differ or whose counts do not match."""
     if tensor.dtype is not other.dtype:
-        raise InvalidArgumentError(
-            f"the tensors have dtypes {tensor.dtype} and {other.dtype}: they have to be the same"
-        )
+        raise InvalidArgumentError(f"the tensors have dtypes {tensor.dtype} and {other.dtype}: they must be the same")
     raise InvalidArgumentError(
         f"the tensor of shape {tuple(tensor.shape)} has {tensor.numel()} elements and needs {count}, "
-        f"to go with the other one's {other.numel()}"
+        f"because the other tensor has {other.numel()}"
     )
 
 
 def check_divisible(tensor: Tensor, world_size: int) -> None:
-    """Raise ``InvalidArgumentError`` unless ``tensor`` divides into a block for each rank."""
+    """Raise ``InvalidArgumentError`` unless ``tensor`` divides into one equal block for each rank."""
     if tensor.numel() % world_size:
         raise InvalidArgumentError(
-            f"the tensor has {tensor.numel()} elements, which does not divide over {world_size} ranks"
+            f"the tensor has {tensor.numel()} elements: the number must be a multiple of the {world_size} ranks"
         )
 
 
 def check_sizes(sizes: Sequence[int], *, whole: Tensor, part: Tensor, rank: int, world_size: int) -> None:
-    """Raise ``InvalidArgumentError`` unless ``sizes`` split ``whole`` along dimension 0, with ``part`` this rank's."""
+    """Raise ``InvalidArgumentError`` unless ``sizes`` split ``whole`` along dimension 0 and ``part`` is this rank's."""
     if len(sizes) != world_size:
         raise InvalidArgumentError(f"sizes has {len(sizes)} entries for {world_size} ranks: give one for each")
     if min(sizes) < 0:
         raise InvalidArgumentError(f"sizes is {list(sizes)}: no entry may be negative")
     if whole.dim() == 0 or part.dim() == 0 or whole.shape[1:] != part.shape[1:]:
         raise InvalidArgumentError(
-            f"the tensors have shapes {tuple(whole.shape)} and {tuple(part.shape)}: with sizes they have to agree in "
+            f"the tensors have shapes {tuple(whole.shape)} and {tuple(part.shape)}: with sizes they must agree in "
             "all dimensions but the first"
         )
     if sum(sizes) != whole.shape[0]:

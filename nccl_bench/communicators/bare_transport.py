@@ -1,7 +1,7 @@
 """The transport's calls without a communicator around them: the floor under ``stream-free``.
 
-An operation is recorded once, then called again with its arguments as they were. What a communicator costs a call is
-the difference between ``stream-free`` and this.
+An operation is recorded once. Each call of it then repeats the transport's calls with the recorded arguments. The
+difference between ``stream-free`` and this arm is what a communicator adds to a call.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from nccl_bench.transports.base import Transport
 
 
 class _Recorder:
-    """Stands in for a transport and notes the calls it gets instead of making them."""
+    """A stand-in for a transport that records calls and does not make them."""
 
     def __init__(self, transport: Transport) -> None:
         self._transport = transport
@@ -26,17 +26,17 @@ class _Recorder:
     def __getattr__(self, name: str) -> Callable[..., None]:
         method = getattr(self._transport, name)
 
-        def note(*args: object) -> None:
+        def record(*args: object) -> None:
             self.calls.append(partial(method, *args))
 
-        return note
+        return record
 
 
 class RecordedCommunicator(StreamFreeCommunicator):
-    """A stream-free communicator whose operations can be turned into the transport's calls they make."""
+    """A stream-free communicator that reduces an operation to the transport's calls in it."""
 
     def prepare(self, operation: Operation) -> Operation:
-        """Return the transport's calls of ``operation``, for its tensors and the stream that is current now."""
+        """Return the transport's calls in ``operation``, for its tensors and the stream that is current now."""
         transport, retain = self._transport, self._retain
         recorder = _Recorder(transport)
         self._transport, self._retain = cast(Transport, recorder), None

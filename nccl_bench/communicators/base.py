@@ -1,12 +1,12 @@
-"""The ``Communicator`` protocol, and what enabling and disabling mean.
+"""The ``Communicator`` protocol, what an arm asks beside it, and the meaning of enabled and disabled.
 
 A communicator decides which stream a collective runs on. Ranks (``src``, ``dst``, ``root``) are ranks in its group.
 Tensors are contiguous and on its device; counts are in elements. Each operation only enqueues: it returns before the
-device is done.
+device is done. Operations that a class does not document do what the protocol says.
 
-**State.** A communicator is *available* from construction to ``close`` and *disabled* when it is switched off for a
-region with ``change_state(False)``. An operation on a disabled or closed communicator raises ``DisabledError`` and
-leaves its output as it was: doing nothing silently would hand the caller an output nobody wrote.
+A communicator is *available* from construction to ``close``. It is *disabled* inside ``change_state(False)``. An
+operation on a disabled or closed communicator raises ``DisabledError`` and leaves its output as it was: a call that
+silently did nothing would hand the caller an output that nobody wrote.
 """
 
 from __future__ import annotations
@@ -26,15 +26,11 @@ Operation = Callable[[], object]
 
 
 class Communicator(Protocol):
-    """What every arm's communicator can do.
+    """The operations that every arm's communicator has."""
 
-    ``stream`` is the private stream its work runs on, which a caller has to fork to and join, or ``None`` where its
-    work is ordered with the current stream.
-    """
-
-    rank: int
-    world_size: int
-    stream: Any
+    rank: int  # this process's rank in the group
+    world_size: int  # the number of ranks in the group
+    stream: Any  # the private stream of its work, which a caller forks to and joins; None for the current stream
 
     def all_reduce(self, tensor: Tensor, op: RedOp = RedOp.SUM) -> None:
         """Reduce ``tensor`` over all ranks, in place."""
@@ -54,101 +50,83 @@ class Communicator(Protocol):
         """Send block r of ``input`` to rank r and receive rank r's block at block r of ``output``."""
 
     def broadcast(self, tensor: Tensor, src: int, out: Tensor | None = None) -> None:
-        """Send ``tensor`` of rank ``src`` to everybody's ``out``, or to their ``tensor``."""
+        """Send ``tensor`` of rank ``src`` to every rank's ``out``, or to its ``tensor``."""
 
     def reduce(self, tensor: Tensor, dst: int, op: RedOp = RedOp.SUM, out: Tensor | None = None) -> None:
-        """Reduce everybody's ``tensor`` into ``out``, or ``tensor``, of rank ``dst``."""
+        """Reduce every rank's ``tensor`` into ``out``, or ``tensor``, of rank ``dst``."""
 
     def send_recv(self, output: Tensor, input: Tensor, dst: int, src: int) -> None:
         """Send ``input`` to rank ``dst`` and receive ``output`` from rank ``src``, as one operation."""
 
     def change_state(self, enable: bool | None = None) -> AbstractContextManager[None]:
-        """Enable or disable within a ``with`` block, restored on the way out, also by an exception.
+        """Enable or disable within a ``with`` block, and restore the state on the way out, also after an exception.
 
-        ``None`` means as available.
+        ``None`` enables a communicator that is available.
         """
 
     def close(self) -> None:
-        """Release what it holds; calling it again does nothing."""
+        """Release what the communicator holds; a second call does nothing."""
 
 
 class ArmCommunicator(Communicator):
-    """A communicator that an arm can have: the protocol, and answers to what differs between communicators.
+    """A communicator that an arm can have: the protocol, and a method for everything else that differs between arms.
 
-    The answers here are those of a communicator of ours that works on the current stream and has no transport.
+    The defaults are right for a communicator of ours that runs on the current stream and has no transport.
     """
 
     stream: Any = None
-    # Whether another stream can be assigned to `stream`.
-    stream_is_movable = False
-    # Whether a table of routes chooses between this communicator's backends, with one row for graphs.
-    routed = False
-
-    @property
-    def not_ended(self) -> str | None:
-        """Why ``close`` does not end what the communicator made; ``None`` where it does."""
-        return None
-
-    @property
-    def switch(self) -> Any:
-        """The communicator that ``change_state`` enables and disables."""
-        return self
-
-    @property
-    def registrar(self) -> Any:
-        """The ``TransportCommunicator`` that can register memory of the transport, or ``None``."""
-        return None
-
-    @property
-    def untraced_path(self) -> str:
-        """The words for a call that reaches no transport of ours."""
-        return "no transport"
-
-    def traced(self) -> AbstractContextManager[list[tuple[str, int]]]:
-        """Record the transport's calls within a ``with`` block: the name of each and the handle of its stream."""
-        return nullcontext([])
-
-    def prepare(self, operation: Operation) -> Operation:
-        """Return what an arm calls to run ``operation``, a call on this communicator."""
-        return operation
-
-    def graph_capture(self) -> AbstractContextManager[Any]:
-        """Prepare the capture of a CUDA graph; yields the stream to capture on, or ``None`` for any."""
-        return nullcontext()
+    stream_is_movable = False  # whether another private stream may be assigned to `stream`
+    may_share_stream = False  # whether another arm may have the same private stream
+    registers_memory = False  # whether it is a `TransportCommunicator`, which can register memory of the transport
+    has_routes = False  # whether a table of routes chooses a backend for each operation, eagerly and in graphs
+    untraced_path = "no transport"  # describes a call for which `traced` records nothing
+    reason_not_ended: str | None = None  # why `close` does not end what the communicator is made of; None if it does
 
     def private_streams(self) -> list[Any]:
         """Return the streams that this communicator keeps for as long as it lives."""
         return [] if self.stream is None else [self.stream]
 
     @property
-    def exclusive_stream(self) -> Any:
-        """The private stream that no other arm may have too, or ``None``."""
-        return self.stream
+    def inner(self) -> Any:
+        """The communicator that is enabled and disabled and has the transport: a coordinator's, or this one itself."""
+        return self
 
     @property
     def async_gather(self) -> Any:
-        """The context-parallel all-gather as a call with ``(output, input, stream)``, or ``None``."""
+        """The context-parallel all-gather, called with ``(output, input, stream)``; ``None`` if there is none."""
         return None
 
+    def prepare(self, operation: Operation) -> Operation:
+        """Return what an arm calls in order to run ``operation``, which is a call on this communicator."""
+        return operation
+
+    def graph_capture(self) -> AbstractContextManager[Any]:
+        """Prepare the capture of a CUDA graph, and yield the stream to capture on; ``None`` leaves the choice open."""
+        return nullcontext()
+
+    def traced(self) -> AbstractContextManager[list[tuple[str, int]]]:
+        """Record the calls of the transport in a ``with`` block: the name of each and the handle of its stream."""
+        return nullcontext([])
+
     def supports(self, case: Case) -> bool:
-        """Return whether this communicator has the collective, placement and reduction of ``case``."""
+        """Return whether the communicator has the collective, the placement and the reduction of ``case``."""
         return True
 
     def has_exchange(self, name: str) -> bool:
-        """Return whether this communicator can do the exchange ``name`` of a verification."""
+        """Return whether the communicator can run the exchange ``name`` of a verification."""
         return True
 
     def close_deadline_s(self, timeout_s: float) -> float:
-        """Return the seconds that ``close`` may take, where an operation may take ``timeout_s``."""
+        """Return how long ``close`` may take, in seconds; ``timeout_s`` is the limit for an operation."""
         return SETUP_TIMEOUT_S
 
     def describe(self) -> dict[str, object]:
-        """Return what the record says about this communicator; nothing about ours."""
+        """Return the communicator's row in the record; communicators of ours have none."""
         return {}
 
 
-class Switch(ArmCommunicator):
-    """The state of a communicator: available until it is closed, and disabled where it is switched off."""
+class SwitchableCommunicator(ArmCommunicator):
+    """A communicator that can be enabled and disabled; a subclass calls ``_make_available`` once it is made."""
 
     def __init__(self) -> None:
         self.available = False
@@ -156,7 +134,7 @@ class Switch(ArmCommunicator):
 
     @contextmanager
     def change_state(self, enable: bool | None = None) -> Iterator[None]:
-        """Enable or disable within a ``with`` block; ``None`` means as available. Restored whatever happens inside."""
+        """Enable or disable within a ``with`` block; the state is restored whatever happens inside."""
         before = self.disabled
         if enable and not self.available:
             raise DisabledError(f"{type(self).__name__} is closed and cannot be enabled: make a new one")
@@ -182,5 +160,5 @@ class Switch(ArmCommunicator):
         self._require_available()
         if self.disabled:
             raise DisabledError(
-                f"{type(self).__name__} is disabled here: call it inside `with communicator.change_state(True)`"
+                f"{type(self).__name__} is disabled: call it inside `with communicator.change_state(True)`"
             )

@@ -1,7 +1,8 @@
-"""The group coordinator of an inference engine: which backend carries a collective, and how CUDA graphs are captured.
+"""The group coordinator of an inference engine: it chooses a backend for each collective and captures CUDA graphs.
 
-Modelled on SGLang's ``parallel_state.GroupCoordinator``, in both generations over the same code. After the refactor it
-relies on the current stream; before it, a stream and ``use_current_stream`` travel through every call.
+It is modelled on SGLang's ``parallel_state.GroupCoordinator``, in both generations over the same code. After the
+refactor the coordinator relies on the current stream. Before it, a stream and ``use_current_stream`` pass through every
+call.
 """
 
 from __future__ import annotations
@@ -28,14 +29,14 @@ _EitherCommunicator = StreamFreeCommunicator | DedicatedStreamCommunicator
 
 
 class GroupCoordinator(ArmCommunicator):
-    """Routes each collective to ``device_group``, which is torch.distributed, or to ``communicator``, by ``routes``.
+    """A coordinator that sends each collective to torch.distributed (``device_group``) or to its ``communicator``.
 
-    ``group`` is the control group, on Gloo. The communicator is enabled where ``routes`` use it: by default within
-    ``graph_capture()`` alone. Everything is ordered with the current stream; ranks are ranks in the group.
-    Construction is collective.
+    ``routes`` say which of them. ``group`` is the control group, on Gloo. The communicator is enabled where ``routes``
+    use it: by default only within ``graph_capture()``. Everything is ordered with the current stream. Construction is
+    collective.
     """
 
-    routed = True
+    has_routes = True
     communicator: _EitherCommunicator
 
     def __init__(self, group: dist.ProcessGroup, device: Device, routes: Routes = ROUTES) -> None:
@@ -49,22 +50,23 @@ class GroupCoordinator(ArmCommunicator):
         with ExitStack() as undo:
             self.device_group = ProcessGroupCommunicator(group, device)
             undo.callback(self.device_group.close)
+            self.untraced_path = self.device_group.untraced_path
             self.communicator = self._new_communicator(group, device)
             eager = {row[Mode.EAGER] for row in routes.values()}
             undo.enter_context(self.communicator.change_state(Backend.COMMUNICATOR in eager))
             undo.callback(self.communicator.close)
-            # Kept open until `close`: outside of graphs this is the communicator's state.
+            # Open until `close`: outside of graphs this is the communicator's state.
             self._open = undo.pop_all()
 
     def _new_communicator(self, group: dist.ProcessGroup, device: Device) -> _EitherCommunicator:
         return StreamFreeCommunicator(group, device)
 
     def _enabled(self, stream: Any) -> AbstractContextManager[None]:
-        """The communicator enabled, for work on ``stream``."""
+        """Enable the communicator within a ``with`` block, for work on ``stream``."""
         return self.communicator.change_state(True)
 
-    def _handed(self, carrier: Any) -> dict[str, Any]:
-        """What is handed to ``carrier`` beside an operation's own arguments."""
+    def _options(self, carrier: Any) -> dict[str, Any]:
+        """Return the arguments that ``carrier`` gets beside an operation's own."""
         return {}
 
     def _carrier(self, operation: str) -> Any:
@@ -73,40 +75,30 @@ class GroupCoordinator(ArmCommunicator):
     # -- state ---------------------------------------------------------------------------------------------------
 
     def change_state(self, enable: bool | None = None) -> AbstractContextManager[None]:
-        """Enable or disable the communicator within a ``with`` block; torch.distributed is always on."""
+        """Enable or disable the communicator within a ``with`` block; torch.distributed is always enabled."""
         return self.communicator.change_state(enable)
 
     @property
-    def switch(self) -> _EitherCommunicator:
-        """The communicator beside torch.distributed, which is always on."""
+    def inner(self) -> _EitherCommunicator:
+        """The communicator beside torch.distributed."""
         return self.communicator
-
-    @property
-    def registrar(self) -> _EitherCommunicator:
-        """The communicator that has the transport."""
-        return self.communicator
-
-    @property
-    def untraced_path(self) -> str:
-        """The form of torch.distributed's calls."""
-        return self.device_group.untraced_path
 
     def traced(self) -> AbstractContextManager[list[tuple[str, int]]]:
-        """Record the transport's calls within a ``with`` block; those of torch.distributed reach none."""
+        """Record the calls of the communicator's transport in a ``with`` block; torch.distributed makes none."""
         return self.communicator.traced()
 
     @property
     def async_gather(self) -> Callable[..., None]:
-        """The context-parallel all-gather."""
+        """``cp_all_gather_into_tensor_async``."""
         return self.cp_all_gather_into_tensor_async
 
     @contextmanager
     def graph_capture(self) -> Iterator[Any]:
-        """Make the coordinator's capture stream current and route as in graphs; yields that stream.
+        """Make the coordinator's capture stream current, route as in graphs, and yield that stream.
 
-        It first waits for the current stream, which waits for it in turn on the way out. Inside, the communicator is
-        enabled; state, routes and current stream are restored whatever happens. The graphs themselves are captured
-        inside, by ``Streams.capture(body, stream)`` or ``torch.cuda.graph``.
+        The capture stream first waits for the current stream, and the current stream waits for it on the way out.
+        Inside, the communicator is enabled. State, routes and current stream are restored whatever happens. A graph is
+        captured inside, by ``Streams.capture(body, stream)`` or ``torch.cuda.graph``.
         """
         stream, caller, mode = self._capture_stream, self._streams.current_stream(), self._mode
         stream.wait_stream(caller)
@@ -115,90 +107,84 @@ class GroupCoordinator(ArmCommunicator):
             try:
                 yield stream
             except BaseException as error:
-                self._join_after(error, caller, stream)
+                try:
+                    caller.wait_stream(stream)
+                except RuntimeError as join_error:
+                    # The body left a capture open. The error that made it do so is the one to report.
+                    error.add_note(f"The capture stream could not be joined either: {join_error}")
                 raise
             finally:
                 self._mode = mode
             caller.wait_stream(stream)
 
-    def _join_after(self, error: BaseException, caller: Any, stream: Any) -> None:
-        try:
-            caller.wait_stream(stream)
-        except RuntimeError as broken:
-            # A capture that its body left open; the error that made it do so is the one to be told.
-            error.add_note(f"The capture stream could not be joined either: {broken}")
-
     def private_streams(self) -> list[Any]:
-        """The streams that live and die with this coordinator."""
+        """Return the capture stream, and the communicator's private stream if it has one."""
         private = self.communicator.stream
         return [self._capture_stream] if private is None else [self._capture_stream, private]
 
     def close(self) -> None:
-        """Close both backends, once; reset graphs that captured them first."""
+        """Close both backends; reset graphs that captured them first."""
         self._open.close()
 
     # -- operations ----------------------------------------------------------------------------------------------
 
     def all_reduce(self, tensor: Tensor, op: RedOp = RedOp.SUM) -> None:
-        """Reduce ``tensor`` over all ranks, in place."""
         carrier = self._carrier("all_reduce")
-        carrier.all_reduce(tensor, op, **self._handed(carrier))
+        carrier.all_reduce(tensor, op, **self._options(carrier))
 
     def outplace_all_reduce(self, input: Tensor, out: Tensor | None = None, op: RedOp = RedOp.SUM) -> Tensor:
         """Reduce ``input`` over all ranks into ``out``, made if not given, and return it.
 
-        torch.distributed has no such form, so there it is a copy and a reduction in place.
+        torch.distributed has no such form: there it is a copy and a reduction in place.
         """
         carrier = self._carrier("all_reduce")
         output = torch.empty_like(input) if out is None else out
         if carrier is not self.device_group:
-            carrier.outplace_all_reduce(input, output, op, **self._handed(carrier))
+            carrier.outplace_all_reduce(input, output, op, **self._options(carrier))
             return output
         if output.dtype is not input.dtype or output.numel() != input.numel():
             arguments.refuse_pair(output, input, input.numel())
-        carrier._require_enabled()  # before anything is written
+        carrier._require_enabled()  # a refused call writes nothing
         self._streams.submit(output.copy_, input)
         carrier.all_reduce(output, op)
         return output
 
     def all_gather(self, output: Tensor, input: Tensor, sizes: Sequence[int] | None = None) -> None:
-        """Gather every rank's ``input`` into the tensor ``output``; with ``sizes`` it is ``all_gatherv``."""
         if sizes is not None:
             self.all_gatherv(output, input, sizes)
             return
         carrier = self._carrier("all_gather")
-        carrier.all_gather(output, input, **self._handed(carrier))
+        carrier.all_gather(output, input, **self._options(carrier))
 
     def all_gatherv(self, output: Tensor, input: Tensor, sizes: Sequence[int]) -> None:
         """Gather blocks of ``sizes`` rows, one for each rank, into ``output``."""
         carrier = self._carrier("all_gatherv")
-        carrier.all_gather(output, input, sizes, **self._handed(carrier))
+        carrier.all_gather(output, input, sizes, **self._options(carrier))
 
     def reduce_scatter(
         self, output: Tensor, input: Tensor, op: RedOp = RedOp.SUM, sizes: Sequence[int] | None = None
     ) -> None:
-        """Reduce ``input`` and leave block ``rank`` in ``output``; with ``sizes`` it is ``reduce_scatterv``."""
         if sizes is not None:
             self.reduce_scatterv(output, input, sizes, op)
             return
         carrier = self._carrier("reduce_scatter")
-        carrier.reduce_scatter(output, input, op, **self._handed(carrier))
+        carrier.reduce_scatter(output, input, op, **self._options(carrier))
 
     def reduce_scatterv(self, output: Tensor, input: Tensor, sizes: Sequence[int], op: RedOp = RedOp.SUM) -> None:
         """Reduce ``input`` and leave this rank's block of ``sizes`` rows in ``output``."""
         carrier = self._carrier("reduce_scatterv")
-        carrier.reduce_scatter(output, input, op, sizes, **self._handed(carrier))
+        carrier.reduce_scatter(output, input, op, sizes, **self._options(carrier))
 
     def cp_all_gather_into_tensor_async(self, output: Tensor, input: Tensor, stream: Any) -> None:
-        """``all_gather`` for context parallelism, on ``stream``, which the caller orders before and after.
+        """Gather as ``all_gather`` does, for context parallelism, on ``stream``, which the caller orders.
 
-        Where the communicator is disabled it is torch.distributed's ordinary one, on the current stream, whatever the
-        routes. Raises ``InvalidArgumentError`` without a stream.
+        If the communicator is disabled, torch.distributed gathers on the current stream, whatever the routes say.
+        Raises ``InvalidArgumentError`` without a stream.
         """
         if stream is None:
             raise InvalidArgumentError(
-                "the asynchronous all-gather was given no stream: pass one, make it wait for the input's stream "
-                "before, and wait for it before the output is read"
+                "the asynchronous all-gather got no stream: pass one that waits for the input's stream, and wait for "
+                "it before the output is read"
             )
         self._cp_all_gather(output, input, stream)
 
@@ -209,45 +195,41 @@ class GroupCoordinator(ArmCommunicator):
             self.communicator.cp_all_gather_into_tensor(output, input, stream)
 
     def all_to_all(self, output: Tensor, input: Tensor) -> None:
-        """Send block r of ``input`` to rank r and receive rank r's block at block r of ``output``."""
         carrier = self._carrier("all_to_all")
-        carrier.all_to_all(output, input, **self._handed(carrier))
+        carrier.all_to_all(output, input, **self._options(carrier))
 
     def broadcast(self, tensor: Tensor, src: int, out: Tensor | None = None) -> None:
-        """Send ``tensor`` of rank ``src`` to everybody's ``out``, or to their ``tensor``."""
         carrier = self._carrier("broadcast")
-        carrier.broadcast(tensor, src, out, **self._handed(carrier))
+        carrier.broadcast(tensor, src, out, **self._options(carrier))
 
     def reduce(self, tensor: Tensor, dst: int, op: RedOp = RedOp.SUM, out: Tensor | None = None) -> None:
-        """Reduce everybody's ``tensor`` into ``out``, or ``tensor``, of rank ``dst``."""
         carrier = self._carrier("reduce")
-        carrier.reduce(tensor, dst, op, out, **self._handed(carrier))
+        carrier.reduce(tensor, dst, op, out, **self._options(carrier))
 
     def send(self, tensor: Tensor, dst: int) -> None:
         """Send ``tensor`` to rank ``dst``."""
         carrier = self._carrier("send")
-        carrier.send(tensor, dst, **self._handed(carrier))
+        carrier.send(tensor, dst, **self._options(carrier))
 
     def recv(self, tensor: Tensor, src: int) -> None:
         """Receive ``tensor`` from rank ``src``."""
         carrier = self._carrier("recv")
-        carrier.recv(tensor, src, **self._handed(carrier))
+        carrier.recv(tensor, src, **self._options(carrier))
 
     def send_recv(self, output: Tensor, input: Tensor, dst: int, src: int) -> None:
-        """Send ``input`` to rank ``dst`` and receive ``output`` from rank ``src``, as one operation."""
         carrier = self._carrier("send_recv")
-        carrier.send_recv(output, input, dst, src, **self._handed(carrier))
+        carrier.send_recv(output, input, dst, src, **self._options(carrier))
 
     def barrier(self) -> None:
-        """Block the host until every rank is here. On the control group: it touches no stream."""
+        """Block the host until every rank has called this; it uses the control group and touches no stream."""
         dist.barrier(group=self.group)
 
 
 class LegacyGroupCoordinator(GroupCoordinator):
     """The coordinator before the refactor, which overrides the communicator's private stream in every call.
 
-    With ``use_current_stream`` the communicator itself resolves to the current stream; without, every call hands it
-    the current stream.
+    With ``use_current_stream`` the communicator itself chooses the current stream. Without it, every call passes the
+    current stream.
     """
 
     communicator: DedicatedStreamCommunicator
@@ -264,11 +246,11 @@ class LegacyGroupCoordinator(GroupCoordinator):
     def _enabled(self, stream: Any) -> AbstractContextManager[None]:
         return self.communicator.change_state(True, stream)
 
-    def _handed(self, carrier: Any) -> dict[str, Any]:
+    def _options(self, carrier: Any) -> dict[str, Any]:
         if carrier is self.device_group:
             return {}
         return {"stream": None if self.use_current_stream else self._streams.current_stream()}
 
     def cp_all_gather_into_tensor_async(self, output: Tensor, input: Tensor, stream: Any = None) -> None:
-        """As after the refactor, but without a stream it runs on the communicator's private one, implicitly."""
+        """Gather as the method after the refactor does; without ``stream`` on the communicator's private stream."""
         self._cp_all_gather(output, input, stream)

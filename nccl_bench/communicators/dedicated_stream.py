@@ -1,4 +1,4 @@
-"""The communicator before the refactor: it owns a private stream, and every operation takes another one."""
+"""The communicator before the refactor: it owns a private stream, and every operation can be given another one."""
 
 from __future__ import annotations
 
@@ -15,9 +15,10 @@ from nccl_bench.transports.device import Device
 
 
 class DedicatedStreamCommunicator(TransportCommunicator):
-    """Runs an operation on the ``stream`` given, else on the current one if so built, else on its private stream.
+    """A communicator that runs an operation on the ``stream`` given, or else on its private stream.
 
-    It never synchronises with anything: whoever calls it without a stream has to fork to ``stream`` and join it.
+    With ``use_current_stream`` the current stream replaces the private one. The communicator never synchronises with
+    anything: a caller that gives no stream must fork to the private stream and join it.
     """
 
     stream_is_movable = True
@@ -30,7 +31,7 @@ class DedicatedStreamCommunicator(TransportCommunicator):
 
     @contextmanager
     def change_state(self, enable: bool | None = None, stream: Any = None) -> Iterator[None]:
-        """Enable or disable, and swap the private stream, within a ``with`` block; both are restored."""
+        """Enable or disable and replace the private stream within a ``with`` block; both are restored."""
         before = self.stream
         with super().change_state(enable):
             self.stream = before if stream is None else stream
@@ -47,7 +48,6 @@ class DedicatedStreamCommunicator(TransportCommunicator):
         return self._streams.handle(self.stream)
 
     def all_reduce(self, tensor: Tensor, op: RedOp = RedOp.SUM, stream: Any = None) -> None:
-        """Reduce ``tensor`` over all ranks, in place."""
         dtype = self._dtypes.get(tensor.dtype)
         if dtype is None or self.disabled or tensor.get_device() != self._tensor_device or not tensor.is_contiguous():
             self._refuse(tensor)
@@ -60,17 +60,15 @@ class DedicatedStreamCommunicator(TransportCommunicator):
     def outplace_all_reduce(
         self, input: Tensor, out: Tensor | None = None, op: RedOp = RedOp.SUM, stream: Any = None
     ) -> Tensor:
-        """Reduce ``input`` over all ranks into ``out``, made if not given, and return it."""
         return self._outplace_all_reduce(input, out, op, self._resolve(stream))
 
     def all_gather(self, output: Tensor, input: Tensor, sizes: Sequence[int] | None = None, stream: Any = None) -> None:
-        """Gather every rank's ``input`` into ``output``; ``sizes`` are the ranks' lengths along dimension 0."""
         self._all_gather(output, input, sizes, self._resolve(stream))
 
     def cp_all_gather_into_tensor(
         self, output: Tensor, input: Tensor, stream: Any = None, sizes: Sequence[int] | None = None
     ) -> None:
-        """``all_gather`` for context parallelism: without a stream it runs on the private one, implicitly."""
+        """Gather as ``all_gather`` does, for context parallelism; without ``stream`` it runs on the private stream."""
         self._all_gather(output, input, sizes, self._resolve(stream))
 
     def reduce_scatter(
@@ -81,21 +79,17 @@ class DedicatedStreamCommunicator(TransportCommunicator):
         sizes: Sequence[int] | None = None,
         stream: Any = None,
     ) -> None:
-        """Reduce ``input`` and leave block ``rank`` in ``output``; ``sizes`` are the blocks' lengths on dimension 0."""
         self._reduce_scatter(output, input, op, sizes, self._resolve(stream))
 
     def all_to_all(self, output: Tensor, input: Tensor, stream: Any = None) -> None:
-        """Send block r of ``input`` to rank r and receive rank r's block at block r of ``output``."""
         self._all_to_all(output, input, self._resolve(stream))
 
     def broadcast(self, tensor: Tensor, src: int, out: Tensor | None = None, stream: Any = None) -> None:
-        """Send ``tensor`` of rank ``src`` to everybody's ``out``, or to their ``tensor``."""
         self._broadcast(tensor, src, out, self._resolve(stream))
 
     def reduce(
         self, tensor: Tensor, dst: int, op: RedOp = RedOp.SUM, out: Tensor | None = None, stream: Any = None
     ) -> None:
-        """Reduce everybody's ``tensor`` into ``out``, or ``tensor``, of rank ``dst``."""
         self._reduce(tensor, dst, op, out, self._resolve(stream))
 
     def send(self, tensor: Tensor, dst: int, stream: Any = None) -> None:
@@ -107,5 +101,4 @@ class DedicatedStreamCommunicator(TransportCommunicator):
         self._recv(tensor, src, self._resolve(stream))
 
     def send_recv(self, output: Tensor, input: Tensor, dst: int, src: int, stream: Any = None) -> None:
-        """Send ``input`` to rank ``dst`` and receive ``output`` from rank ``src``, as one operation."""
         self._send_recv(output, input, dst, src, self._resolve(stream))

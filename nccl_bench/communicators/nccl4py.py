@@ -1,4 +1,4 @@
-"""NVIDIA's nccl4py as people use it: the methods of ``nccl.core.Communicator``, called with tensors."""
+"""NVIDIA's nccl4py as its users call it: the methods of ``nccl.core.Communicator``, with tensors."""
 
 from __future__ import annotations
 
@@ -11,18 +11,18 @@ from torch import Tensor
 
 from nccl_bench.catalog.collectives import RedOp
 from nccl_bench.communicators import arguments
-from nccl_bench.communicators.base import Switch
+from nccl_bench.communicators.base import SwitchableCommunicator
 from nccl_bench.transports.base import UNIQUE_ID_BYTES
 from nccl_bench.transports.device import Device
 from nccl_bench.transports.nccl4py import Nccl4py
 
 
-class Nccl4pyCommunicator(Switch):
-    """One ``nccl.core.Communicator`` over the ranks of ``group``, which is on any backend but NCCL.
+class Nccl4pyCommunicator(SwitchableCommunicator):
+    """A communicator around one ``nccl.core.Communicator``, over the ranks of ``group``.
 
-    Every method is handed the current stream, ``torch.cuda.current_stream()``, on every call. Without ``stream`` it
-    would take the legacy default stream (handle 0), whichever is current. Construction is collective, and raises
-    ``SetupError`` without the right nccl4py.
+    ``group`` may be on any backend but NCCL. Every call passes ``torch.cuda.current_stream()``: without ``stream``,
+    nccl4py would use the legacy default stream (handle 0), whichever stream is current. Construction is collective. It
+    raises ``SetupError`` if the right version of nccl4py is not installed.
     """
 
     untraced_path = "nccl.core.Communicator on the current stream"
@@ -48,7 +48,7 @@ class Nccl4pyCommunicator(Switch):
         device.streams.synchronize()
 
     def close(self) -> None:
-        """Destroy the communicator once its work is done. Reset graphs that captured it first: NCCL waits for them."""
+        """Destroy the communicator when its work is done. Reset graphs that captured it first: NCCL waits for them."""
         if not self.available:
             return
         self._retire()
@@ -60,8 +60,7 @@ class Nccl4pyCommunicator(Switch):
         self._communicator.destroy()
 
     def all_reduce(self, tensor: Tensor, op: RedOp = RedOp.SUM) -> None:
-        """Reduce ``tensor`` over all ranks, in place."""
-        # Spelled out, as in our own communicators: a frame in between would be charged to nccl4py.
+        # Written out, as in our own communicators: the time of one more frame would count as nccl4py's.
         self._require_enabled()
         try:
             self._communicator.allreduce(tensor, tensor, self._redops[op], stream=self._current_stream())
@@ -69,13 +68,11 @@ class Nccl4pyCommunicator(Switch):
             raise self._error("allreduce", error) from error
 
     def outplace_all_reduce(self, input: Tensor, out: Tensor | None = None, op: RedOp = RedOp.SUM) -> Tensor:
-        """Reduce ``input`` over all ranks into ``out``, made if not given, and return it."""
         output = torch.empty_like(input) if out is None else out
         self._run(self._communicator.allreduce, input, output, self._redops[op])
         return output
 
     def all_gather(self, output: Tensor, input: Tensor, sizes: Sequence[int] | None = None) -> None:
-        """Gather every rank's ``input`` into ``output``; ``sizes`` are the ranks' lengths along dimension 0."""
         if sizes is None:
             self._run(self._communicator.allgather, input, output)
         else:
@@ -90,7 +87,6 @@ class Nccl4pyCommunicator(Switch):
     def reduce_scatter(
         self, output: Tensor, input: Tensor, op: RedOp = RedOp.SUM, sizes: Sequence[int] | None = None
     ) -> None:
-        """Reduce ``input`` and leave block ``rank`` in ``output``; ``sizes`` are the blocks' lengths on dimension 0."""
         if sizes is None:
             self._run(self._communicator.reduce_scatter, input, output, self._redops[op])
         else:
@@ -103,19 +99,15 @@ class Nccl4pyCommunicator(Switch):
                 self._communicator.reduce(block, part, op, root, stream=stream)
 
     def all_to_all(self, output: Tensor, input: Tensor) -> None:
-        """Send block r of ``input`` to rank r and receive rank r's block at block r of ``output``."""
         self._run(self._communicator.alltoall, input, output)
 
     def broadcast(self, tensor: Tensor, src: int, out: Tensor | None = None) -> None:
-        """Send ``tensor`` of rank ``src`` to everybody's ``out``, or to their ``tensor``."""
         self._run(self._communicator.broadcast, tensor, tensor if out is None else out, src)
 
     def reduce(self, tensor: Tensor, dst: int, op: RedOp = RedOp.SUM, out: Tensor | None = None) -> None:
-        """Reduce everybody's ``tensor`` into ``out``, or ``tensor``, of rank ``dst``."""
         self._run(self._communicator.reduce, tensor, tensor if out is None else out, self._redops[op], dst)
 
     def send_recv(self, output: Tensor, input: Tensor, dst: int, src: int) -> None:
-        """Send ``input`` to rank ``dst`` and receive ``output`` from rank ``src``, as one operation."""
         self._run(self._exchange, output, input, dst, src)
 
     def _exchange(self, output: Tensor, input: Tensor, dst: int, src: int, *, stream: Any) -> None:

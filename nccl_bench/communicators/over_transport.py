@@ -1,12 +1,13 @@
-"""Everything the stream-free and the dedicated-stream communicator share, which is all but the choice of the stream.
+"""The part that the stream-free and the dedicated-stream communicator share: all but the choice of the stream.
 
-The operations are SGLang's ``PyNcclCommunicator``'s. Here each takes the raw handle of the stream to run on; the two
-subclasses differ in where that handle comes from and in nothing else, or a benchmark of them would measure something
-else. Plain integers go to the transport, and an argument is looked at closely only once something about it is wrong.
+The operations are those of SGLang's ``PyNcclCommunicator``. Here each takes the raw handle of the stream to run on.
+The two subclasses differ only in where that handle comes from; with any other difference a benchmark of them would
+measure something else. The transport gets plain integers. An argument is examined closely only after a cheap check has
+failed.
 
-``all_reduce`` in place is the one operation that both subclasses spell out, in the same words: decode loops call it
-hundreds of times a step, and the path it shared before (one more frame, with the branches of out of place) cost half a
-microsecond more between two calls of NCCL (H200).
+``all_reduce`` in place is the exception: both subclasses write it out, line by line the same. Decode loops call it
+hundreds of times a step, and a shared path (one more frame, with the branches of out of place) cost half a microsecond
+more between two calls of NCCL (H200).
 """
 
 from __future__ import annotations
@@ -24,19 +25,20 @@ from torch import Tensor
 from nccl_bench.catalog.collectives import RedOp
 from nccl_bench.catalog.dtypes import DTYPES
 from nccl_bench.communicators import arguments
-from nccl_bench.communicators.base import Switch
+from nccl_bench.communicators.base import SwitchableCommunicator
 from nccl_bench.errors import InvalidArgumentError
 from nccl_bench.transports.base import SYMMETRIC_WINDOW, Transport
 from nccl_bench.transports.device import Device
 
 
-class TransportCommunicator(Switch):
-    """One communicator of a transport, over the ranks of ``group``.
+class TransportCommunicator(SwitchableCommunicator):
+    """A communicator that calls a transport directly, over the ranks of ``group``.
 
-    ``group`` is a torch.distributed group on any backend but NCCL; it carries the unique id and is not used after.
-    Construction is collective.
+    ``group`` is a torch.distributed group on any backend but NCCL. It carries the unique id during construction and is
+    not used afterwards. Construction is collective.
     """
 
+    registers_memory = True
     cp_all_gather_into_tensor: Callable[..., None]
 
     def __init__(self, group: dist.ProcessGroup, device: Device) -> None:
@@ -50,7 +52,7 @@ class TransportCommunicator(Switch):
         self._comm = 0
         self._streams = device.streams
         self._transport = device.transport
-        # Of its own device, whichever is current when it is called.
+        # The stream of this communicator's device, whichever device is current at the call.
         self._current_handle = partial(device.streams.current_handle, device.streams.index)
         self._retain = device.transport.retain
         self._tensor_device = torch.empty(0, device=device.streams.device).get_device()
@@ -67,7 +69,7 @@ class TransportCommunicator(Switch):
         return bytes(buffer.tolist())
 
     def _warm_up(self, stream: Any) -> None:
-        """One tiny all-reduce on ``stream``, so that connections exist before anybody's first operation."""
+        """Run a tiny all-reduce on ``stream``, so that connections exist before the first operation."""
         try:
             with self._streams.stream(stream):
                 tiny = torch.zeros(1, device=self._streams.device)
@@ -78,18 +80,13 @@ class TransportCommunicator(Switch):
             raise
 
     @property
-    def registrar(self) -> TransportCommunicator:
-        """This communicator: it has a transport."""
-        return self
-
-    @property
     def async_gather(self) -> Callable[..., None]:
-        """The context-parallel all-gather."""
+        """``cp_all_gather_into_tensor``."""
         return self.cp_all_gather_into_tensor
 
     @contextmanager
     def traced(self) -> Iterator[list[tuple[str, int]]]:
-        """The transport's calls within the ``with`` block, as they come: what, and the handle of the stream."""
+        """Record the calls of the transport in a ``with`` block: the name of each and the handle of its stream."""
         calls: list[tuple[str, int]] = []
         transport, self._transport = self._transport, cast(Transport, _Tracer(self._transport, calls))
         try:
@@ -100,9 +97,9 @@ class TransportCommunicator(Switch):
     # -- state ---------------------------------------------------------------------------------------------------
 
     def close(self) -> None:
-        """Destroy the communicator once its work is done. Reset graphs that captured it first: NCCL waits for them.
+        """Destroy the communicator when its work is done. Reset graphs that captured it first: NCCL waits for them.
 
-        Raises what the device's work raised; the communicator is gone then too.
+        Raises the error of the device's work, if it failed; the communicator is destroyed in that case too.
         """
         comm = self._give_up()
         if comm:
@@ -114,7 +111,7 @@ class TransportCommunicator(Switch):
             self._transport.destroy(comm)
 
     def abort(self) -> None:
-        """Destroy the communicator without waiting for its work; the way out after a failure."""
+        """Destroy the communicator without waiting for its work, after a failure."""
         comm = self._give_up()
         if comm:
             self._transport.abort(comm)
@@ -124,13 +121,8 @@ class TransportCommunicator(Switch):
         comm, self._comm = self._comm, 0
         return comm
 
-    def check_async_error(self) -> None:
-        """Raise ``TransportError`` if the transport met an error after a call had returned."""
-        self._require_available()
-        self._transport.async_error(self._comm)
-
     def group_start(self) -> None:
-        """Begin a group: operations up to ``group_end`` are issued as one."""
+        """Begin a group: the operations up to ``group_end`` are issued as one."""
         self._require_enabled()
         self._transport.group_start()
 
@@ -139,22 +131,22 @@ class TransportCommunicator(Switch):
         self._transport.group_end()
 
     def register_comm_window_raw(self, ptr: int, size: int) -> int | None:
-        """Register ``size`` bytes at ``ptr`` as a symmetric window, collectively; ``None`` where it is unavailable."""
+        """Register ``size`` bytes at ``ptr`` as a symmetric window, or return ``None`` without windows. Collective."""
         self._require_enabled()
         return self._transport.window_register(self._comm, ptr, size, SYMMETRIC_WINDOW)
 
     def deregister_comm_window(self, window: int) -> None:
-        """Give a window back."""
+        """Undo ``register_comm_window_raw``."""
         self._require_available()
         self._transport.window_deregister(self._comm, window)
 
     def register_comm_memory(self, ptr: int, size: int) -> int | None:
-        """Register ``size`` bytes at ``ptr`` on this rank; ``None`` where it is unavailable."""
+        """Register ``size`` bytes at ``ptr`` on this rank; return ``None`` if that is unavailable."""
         self._require_enabled()
         return self._transport.register(self._comm, ptr, size) or None
 
     def deregister_comm_memory(self, handle: int) -> None:
-        """Give registered memory back."""
+        """Undo ``register_comm_memory``."""
         self._require_available()
         self._transport.deregister(self._comm, handle)
 
@@ -250,7 +242,7 @@ class TransportCommunicator(Switch):
             self._retain(handle, tensor)
 
     def _send_recv(self, output: Tensor, input: Tensor, dst: int, src: int, handle: int) -> None:
-        # All that may be refused comes before the group: a send on its own would wait for its other half for ever.
+        # All checks come before the group: a send without its receive would wait for ever.
         self._check_peer("dst", dst)
         self._check_peer("src", src)
         source = self._pointer(input)
@@ -264,7 +256,7 @@ class TransportCommunicator(Switch):
     # -- refusals ------------------------------------------------------------------------------------------------
 
     def _pointer(self, tensor: Tensor) -> int:
-        """The address of a tensor that an operation can take; everything else raises before the transport is called."""
+        """Return the address of ``tensor``; raise if an operation cannot take it, before the transport is called."""
         if (
             self.disabled
             or tensor.get_device() != self._tensor_device
@@ -275,7 +267,7 @@ class TransportCommunicator(Switch):
         return tensor.data_ptr() or self._no_memory(tensor)
 
     def _no_memory(self, tensor: Tensor) -> int:
-        # A meta tensor has the CPU's device index, so only its address tells it from an empty one.
+        # A meta tensor has the CPU's device index: only the number of elements distinguishes it from an empty tensor.
         return self._refuse(tensor) if tensor.numel() else 0
 
     def _refuse(self, tensor: Tensor) -> NoReturn:
@@ -295,7 +287,7 @@ class TransportCommunicator(Switch):
 
 
 class _Tracer:
-    """Stands before a transport and notes the calls that name a stream, which is their last argument."""
+    """A layer before a transport that records the calls with a stream, which is their last argument."""
 
     def __init__(self, transport: Transport, calls: list[tuple[str, int]]) -> None:
         self._transport = transport
@@ -304,15 +296,15 @@ class _Tracer:
     def __getattr__(self, name: str) -> Callable[..., None]:
         method: Callable[..., None] = getattr(self._transport, name)
 
-        def noted(*args: int) -> None:
+        def recorded(*args: int) -> None:
             self._calls.append((name, args[-1]))
             method(*args)
 
-        return method if name.startswith("group") else noted
+        return method if name.startswith("group") else recorded
 
 
 def _blocks(sizes: Sequence[int], whole: Tensor) -> Iterator[tuple[int, int]]:
-    """Offset and count, in elements, of each rank's block along dimension 0."""
+    """Return the offset and the count, in elements, of each rank's block along dimension 0."""
     row = whole.numel() // whole.shape[0] if whole.shape[0] else 0
     offsets = [0, *accumulate(sizes)]
     return ((offset * row, size * row) for offset, size in zip(offsets, sizes, strict=False))

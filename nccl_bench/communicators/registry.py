@@ -32,5 +32,5 @@ BUILDERS: Mapping[str, Callable[..., ArmCommunicator]] = {
 
 
 def build(name: str, group: dist.ProcessGroup, device: Device, routes: Routes = ROUTES) -> ArmCommunicator:
-    """Return a new communicator over the ranks of ``group``; ``routes`` are those of a coordinator. Collective."""
+    """Return a new communicator over the ranks of ``group``; only coordinators use ``routes``. Collective."""
     return BUILDERS[name](group, device, *([routes] if name in COORDINATORS else []))

@@ -1,4 +1,4 @@
-"""torch.distributed, the alternative everybody has, behind the same protocol.
+"""torch.distributed behind the protocol: the communicator that every user of torch already has.
 
 ``async_op=False`` is the synchronous form, which runs on the current stream since torch 2.8 (pytorch #150398). The
 asynchronous form forks to the process group's own stream and joins with ``wait()``.
@@ -15,7 +15,7 @@ from torch import Tensor
 
 from nccl_bench.catalog.collectives import RedOp
 from nccl_bench.communicators import arguments
-from nccl_bench.communicators.base import Switch
+from nccl_bench.communicators.base import SwitchableCommunicator
 from nccl_bench.errors import InvalidArgumentError
 from nccl_bench.ranks.process import NO_TIMEOUT
 from nccl_bench.transports.device import Device
@@ -27,27 +27,27 @@ _reduce_scatter: Callable[..., Any] = getattr(dist, "reduce_scatter_single", Non
 _FLOAT8 = frozenset({torch.float8_e4m3fn, torch.float8_e5m2})
 
 
-class ProcessGroupCommunicator(Switch):
-    """One torch.distributed group of its own, over the ranks of ``group``. Construction is collective."""
+class ProcessGroupCommunicator(SwitchableCommunicator):
+    """A communicator around a torch.distributed group of its own, over the ranks of ``group``.
+
+    Construction is collective. torch.distributed has no out-of-place ``all_reduce``, ``broadcast`` and ``reduce``, and
+    refuses ``send`` and ``recv`` of a message to oneself.
+    """
 
     def __init__(self, group: dist.ProcessGroup, device: Device, async_op: bool = False) -> None:
         super().__init__()
         self.rank = dist.get_rank(group)
         self.world_size = dist.get_world_size(group)
         self.async_op = async_op
+        self.untraced_path = f"torch.distributed, {'asynchronous' if async_op else 'synchronous'}"
         self._submit = device.streams.submit
-        # Gloo knows no float8; what only moves may travel as bytes.
+        # Gloo has no float8. A collective that only moves data can move it as bytes.
         self._float8_as_bytes = device.transport.name == "gloo"
         self._group = dist.new_group(dist.get_process_group_ranks(group), backend=device.backend, timeout=NO_TIMEOUT)
         self._make_available()
         tiny = torch.zeros(1, device=device.streams.device)
         self.all_reduce(tiny)
         device.streams.synchronize()
-
-    @property
-    def untraced_path(self) -> str:
-        """The form of torch.distributed's calls."""
-        return f"torch.distributed, {'asynchronous' if self.async_op else 'synchronous'}"
 
     def close(self) -> None:
         """Destroy the group. Reset graphs that captured it first."""
@@ -56,15 +56,12 @@ class ProcessGroupCommunicator(Switch):
             dist.destroy_process_group(self._group)
 
     def all_reduce(self, tensor: Tensor, op: RedOp = RedOp.SUM) -> None:
-        """Reduce ``tensor`` over all ranks, in place."""
         self._run(dist.all_reduce, tensor, op=TORCH_REDOPS[op])
 
     def outplace_all_reduce(self, input: Tensor, out: Tensor | None = None, op: RedOp = RedOp.SUM) -> Tensor:
-        """Raises: torch.distributed has no out-of-place all_reduce."""
         raise InvalidArgumentError("torch.distributed has no out-of-place all_reduce: use all_reduce on a copy")
 
     def all_gather(self, output: Tensor, input: Tensor, sizes: Sequence[int] | None = None) -> None:
-        """Gather every rank's ``input`` into ``output``; ``sizes`` are the ranks' lengths along dimension 0."""
         if sizes is None:
             self._run(_all_gather, self._wire(output), self._wire(input))
         else:
@@ -78,12 +75,11 @@ class ProcessGroupCommunicator(Switch):
     def reduce_scatter(
         self, output: Tensor, input: Tensor, op: RedOp = RedOp.SUM, sizes: Sequence[int] | None = None
     ) -> None:
-        """Reduce ``input`` and leave block ``rank`` in ``output``; ``sizes`` are the blocks' lengths on dimension 0."""
         if sizes is None:
             self._run(_reduce_scatter, output, input, op=TORCH_REDOPS[op])
         else:
             arguments.check_sizes(sizes, whole=input, part=output, rank=self.rank, world_size=self.world_size)
-            # torch.distributed reduces in place, and the caller's input is not for partial results.
+            # torch.distributed reduces in place, and the caller's input must stay as it is.
             scratch = torch.empty_like(input)
             blocks = torch.split(scratch, list(sizes))
             self._require_enabled()
@@ -93,25 +89,22 @@ class ProcessGroupCommunicator(Switch):
             self._submit(output.copy_, blocks[self.rank])
 
     def all_to_all(self, output: Tensor, input: Tensor) -> None:
-        """Send block r of ``input`` to rank r and receive rank r's block at block r of ``output``."""
         self._run(dist.all_to_all_single, self._wire(output), self._wire(input))
 
     def broadcast(self, tensor: Tensor, src: int, out: Tensor | None = None) -> None:
-        """Send ``tensor`` of rank ``src`` to everybody's ``tensor``; ``out`` is refused."""
         self._refuse_out("broadcast", out)
         self._run(dist.broadcast, self._wire(tensor), group_src=src)
 
     def reduce(self, tensor: Tensor, dst: int, op: RedOp = RedOp.SUM, out: Tensor | None = None) -> None:
-        """Reduce everybody's ``tensor`` into that of rank ``dst``; ``out`` is refused."""
         self._refuse_out("reduce", out)
         self._run(dist.reduce, tensor, group_dst=dst, op=TORCH_REDOPS[op])
 
     def send(self, tensor: Tensor, dst: int) -> None:
-        """Send ``tensor`` to rank ``dst``; torch.distributed refuses a message to oneself."""
+        """Send ``tensor`` to rank ``dst``."""
         self._transfer(dist.isend, tensor, dst)
 
     def recv(self, tensor: Tensor, src: int) -> None:
-        """Receive ``tensor`` from rank ``src``; torch.distributed refuses a message to oneself."""
+        """Receive ``tensor`` from rank ``src``."""
         self._transfer(dist.irecv, tensor, src)
 
     def _transfer(self, function: Callable[..., Any], tensor: Tensor, peer: int) -> None:
@@ -126,14 +119,14 @@ class ProcessGroupCommunicator(Switch):
     def send_recv(self, output: Tensor, input: Tensor, dst: int, src: int) -> None:
         """Send ``input`` to rank ``dst`` and receive ``output`` from rank ``src``, as one operation.
 
-        Asynchronous and then joined, whatever ``async_op`` is: ``batch_isend_irecv`` has no other form.
+        It is asynchronous and then joined, whatever ``async_op`` is: ``batch_isend_irecv`` has no other form.
         """
         self._require_enabled()
         self._submit(self._exchange, self._wire(output), self._wire(input), dst, src)
 
     def _exchange(self, output: Tensor, input: Tensor, dst: int, src: int) -> None:
         if dst == src == self.rank:
-            output.copy_(input)  # torch.distributed refuses a message to oneself
+            output.copy_(input)  # torch.distributed would refuse it
             return
         self._join(
             [
@@ -156,4 +149,4 @@ class ProcessGroupCommunicator(Switch):
 
     def _refuse_out(self, name: str, out: Tensor | None) -> None:
         if out is not None:
-            raise InvalidArgumentError(f"torch.distributed has no out-of-place {name}: leave `out` away")
+            raise InvalidArgumentError(f"torch.distributed has no out-of-place {name}: leave out `out`")

@@ -1,4 +1,4 @@
-"""From the arm that the user asked for to its communicator, and from what that raised to an error that names it."""
+"""The communicator of an arm that the user asked for, and errors that name the arm."""
 
 from __future__ import annotations
 
@@ -7,28 +7,27 @@ import torch.distributed as dist
 from nccl_bench.config.user_arms import UserArm
 from nccl_bench.errors import NcclBenchError, UserArmError
 from nccl_bench.transports.device import Device
-from nccl_bench.user_arms.adapting import adapt
 from nccl_bench.user_arms.communicator import UserCommunicator
 from nccl_bench.user_arms.loading import LoadedTarget, load
 from nccl_bench.user_arms.tracebacks import user_call, user_line
 
-# Kept for the errors of later calls, which name the user's line.
+# An error of a later call names the user's line, and needs the target for that.
 _targets: dict[UserArm, LoadedTarget] = {}
 
 
 def build_user_arm(user_arm: UserArm, group: dist.ProcessGroup, device: Device) -> UserCommunicator:
-    """Load what ``user_arm`` names and return a communicator made from it, over the ranks of ``group``.
+    """Load the target of ``user_arm`` and return a communicator made from it, over the ranks of ``group``.
 
-    Collective, if the construction of the user's object is. Raises ``UserArmError`` with the arm's name, what failed
-    and the user's line.
+    Collective, if the construction of the user's object is. Raises ``UserArmError`` with the arm's name, the call that
+    failed and the user's line.
     """
     try:
         target = _targets[user_arm] = load(user_arm.target, user_arm.tree)
-        communicator = adapt(target.value, group, device, adapter=user_arm.adapter, order=user_arm.order)
+        return UserCommunicator(
+            target.value, group, device, adapter=user_arm.adapter, order=user_arm.order, where=target.where
+        )
     except (Exception, SystemExit) as error:
         raise as_user_arm_error(user_arm, error) from error
-    communicator.where = target.where
-    return communicator
 
 
 def as_user_arm_error(user_arm: UserArm, error: BaseException) -> UserArmError:
@@ -39,7 +38,7 @@ def as_user_arm_error(user_arm: UserArm, error: BaseException) -> UserArmError:
         return UserArmError(f"the arm {user_arm.name}: {error}")
     target = _targets.get(user_arm)
     roots, where = ((), user_arm.target) if target is None else (target.roots, target.where)
-    # Python refuses a call with wrong arguments before it enters the user's function: no frame of the user's is left.
+    # Python refuses a call with wrong arguments before it enters the user's function, so there is no frame to name.
     call, line = user_call(error, roots) or "a call of it", user_line(error, roots) or where
     text = next(iter(str(error).strip().splitlines()), "")
     raised = f"{call} raised {type(error).__name__}{f': {text}' if text else ''} ({line})"

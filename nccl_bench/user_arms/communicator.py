@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
+from contextlib import ExitStack
 from functools import partial
 from typing import Any, NoReturn
 
@@ -14,17 +15,19 @@ from nccl_bench.catalog.cases import Case
 from nccl_bench.catalog.collectives import Placement, RedOp
 from nccl_bench.communicators.base import ArmCommunicator
 from nccl_bench.config.user_arms import Adapter
-from nccl_bench.errors import InvalidArgumentError
-from nccl_bench.streams.base import Streams
-from nccl_bench.user_arms import signatures
-from nccl_bench.user_arms.offers import Offer, supported
-from nccl_bench.user_arms.operations import FORMS, PROTOCOL_OPERATIONS, Operation
+from nccl_bench.errors import InvalidArgumentError, SetupError
+from nccl_bench.transports.device import Device
+from nccl_bench.transports.gloo_operations import TORCH_REDOPS
+from nccl_bench.user_arms import adapting, signatures
+from nccl_bench.user_arms.making import end_of, make, methods_of, switch_on
+from nccl_bench.user_arms.offers import describe_all_reduces, offers_of, supported
+from nccl_bench.user_arms.operations import FORMS, PROTOCOL_OPERATIONS, Binder, Operation
 
 
 class UserCommunicator(ArmCommunicator):
     """A user's object with the operations of our protocol, each of them an attribute.
 
-    The attribute is the user's own method where that can be called as ours. An operation that the object does not have
+    The attribute is the user's own method if that can be called as ours. An operation that the object does not have
     raises ``InvalidArgumentError``.
     """
 
@@ -37,89 +40,94 @@ class UserCommunicator(ArmCommunicator):
     reduce: Callable[..., None]
     send_recv: Callable[..., None]
     change_state: Callable[..., Any]
-    close: Callable[[], None]
+    close: Callable[[], None]  # disables the object, and ends it unless there is a `reason_not_ended`
+    may_share_stream = True  # the user decides which of their communicators share a stream
 
     def __init__(
         self,
-        made: Any,
+        value: object,
         group: dist.ProcessGroup,
-        streams: Streams,
+        device: Device,
         *,
-        adapter: Adapter,
-        order: Order,
-        stream: Any,
-        offers: Mapping[str, Offer],
-        close: Callable[[], None],
-        ends: bool,
-        ready: bool,
-        description: str,
+        adapter: Adapter | None = None,
+        order: Order | None = None,
+        where: str = "",
     ) -> None:
+        """Make the object from ``value``: a class or function that makes it, the object itself, or an all-reduce.
+
+        ``adapter`` and ``order`` follow from the object if they are ``None``. ``where`` is the file and line of the
+        definition of ``value``. Collective, for two reasons: the user's construction may be, and an all-reduce is
+        tried once if its signature does not show whether it returns its result. Raises ``SetupError`` if ``value``
+        does not fit, and whatever the user's code raises.
+        """
         self.rank = dist.get_rank(group)
         self.world_size = dist.get_world_size(group)
-        self.adapter = adapter  # the convention that the object follows
-        self.order = order  # how an arm orders its calls
-        self.stream = stream  # the private stream that its calls run on; None where `order` is `current`
-        self.close = close  # switches the object off, and ends it if `ends` is set
-        self.ends = ends  # whether `close` ends the object: it was made here, and has a method for its end
-        self.ready = ready  # whether the target named the object itself, so that two arms share it
-        self.description = description  # one line on how it is called
-        self.where = ""  # file and line of its definition
-        self.supported = supported(offers)  # its collectives, each with a placement
+        self.where = where
+        self._streams = device.streams
+        with ExitStack() as closing:
+            made, origin = make(value, group, device, adapter)
+            self.ready = made is value  # another arm may use the same object, so this one must not end it
+            end = None if self.ready else end_of(made)
+            if end is not None:
+                closing.callback(end)
+            elif self.ready:
+                self.reason_not_ended = "the object existed before the arm, so closing the arm does not end it"
+            else:
+                self.reason_not_ended = "it has no close(), destroy() or shutdown(), so nothing can end what it makes"
+            self.adapter = adapting.choose_adapter(made, adapter)
+            switch_on(made, self.world_size, closing)
+            methods = {"all_reduce": made} if self.adapter is Adapter.CALLABLE else methods_of(made)
+            private, self.order = adapting.choose_order(made, order)
+            self.stream = None if self.order is Order.CURRENT else private
+            current, calls = adapting.choose_stream_argument(methods, private, self.order, device)
+            ours = (adapting.vocabulary_of(methods) or self.adapter) is Adapter.PROTOCOL
+            binder = Binder(redops=None if ours else TORCH_REDOPS, current=current)
+            offers = offers_of(methods, binder, device, self.stream)
+            if not offers:
+                got = ", ".join(signatures.written(method) for method in methods.values())
+                raise SetupError(
+                    f"the {self.adapter} adapter looks for {adapting.WANTED}, with these arguments, and got {got}"
+                )
+            self.close = closing.pop_all().close
+        self.untraced_path = f"{where}, {self.order}"
+        self.description = f"{self.adapter}: {origin}, {describe_all_reduces(offers)}, {calls}"
+        self.supported = supported(offers)
         # The collectives whose reduction is always a sum.
         self.only_sums = frozenset(
             name.removeprefix("outplace_")
             for name, offer in offers.items()
             if "op" in FORMS[name].options and "op" not in offer.options
         )
-        # The collectives whose blocks may differ in size.
+        # The collectives whose blocks may have different sizes.
         self.takes_sizes = frozenset(name for name, offer in offers.items() if "sizes" in offer.options)
         self.change_state = getattr(made, "change_state", partial(_refuse, made, "change_state"))
         for name in PROTOCOL_OPERATIONS:
             setattr(self, name, offers[name].call if name in offers else partial(_refuse, made, name))
-        self._streams = streams
-
-    @property
-    def not_ended(self) -> str | None:
-        """Why ``close`` does not end what the user's code made, or ``None``."""
-        if self.ends:
-            return None
-        if self.ready:
-            return "it was not made here, and so is not ended here either"
-        return "it has no close(), destroy() or shutdown(), so nothing can end what it makes"
-
-    @property
-    def untraced_path(self) -> str:
-        """The user's line, and the order of its calls."""
-        return f"{self.where}, {self.order}"
-
-    @property
-    def exclusive_stream(self) -> None:
-        """Nothing: which of its communicators share a stream is the user's choice."""
 
     def prepare(self, operation: Operation) -> Operation:
-        """Return ``operation``, queued on the current stream where the user's code would not do that itself."""
+        """Return ``operation``, queued on the current stream of a device whose libraries do not follow it."""
         if self.order is Order.CURRENT and not self._streams.follows:
             return partial(self._streams.submit, operation)
         return operation
 
     def supports(self, case: Case) -> bool:
-        """Return whether it has the collective of ``case``, in its placement and with its reduction."""
+        """Return whether the object has the collective of ``case``, in its placement and with its reduction."""
         sums = case.redop in (None, RedOp.SUM) or case.collective not in self.only_sums
         return sums and (case.collective, case.placement) in self.supported
 
     def has_exchange(self, name: str) -> bool:
-        """Return whether it can do the exchange ``name`` of a verification."""
+        """Return whether the object can run the exchange ``name`` of a verification."""
         if name.endswith("v"):
             return name.removesuffix("v") in self.takes_sizes
         placement = Placement.IN_PLACE if name == "all_reduce" else Placement.OUT_OF_PLACE
         return (name.removeprefix("outplace_"), placement) in self.supported
 
     def close_deadline_s(self, timeout_s: float) -> float:
-        """Return ``timeout_s``: a user's code that hangs is found as early as in an operation."""
+        """Return ``timeout_s``: a hang of the user's code is reported as early as in an operation."""
         return timeout_s
 
     def describe(self) -> dict[str, object]:
-        """Return what the record says about it."""
+        """Return the communicator's row in the record."""
         return {
             "where": self.where,
             "adapter": self.adapter,

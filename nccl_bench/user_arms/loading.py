@@ -1,4 +1,4 @@
-"""From what a user names to the object: by path, by module or by entry point."""
+"""The way from a target to an object: a path, a module or an entry point is located, and then imported."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ _ABSENT = object()
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Target:
-    """What a target names, before it is imported."""
+    """A target that was located but not imported."""
 
     label: str  # the target as messages write it
     module: str  # the module's full name
@@ -40,22 +40,23 @@ class Target:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LoadedTarget:
-    """What a target names, imported."""
+    """A target that was imported."""
 
     value: Callable[..., Any]  # a class, a function or an object that can be called
-    where: str  # "file:line" of its definition, or else its file or the target
+    where: str  # "file:line" of its definition; if that is unknown, its file or the target
     roots: tuple[Path, ...]  # the user's files and directories, as `user_line` takes them
 
 
 def locate(target: str, tree: str | None = None) -> Target:
-    """What ``target`` names: ``path/to/file.py:NAME``, ``package.module:NAME``, or an entry point's name.
+    """Find ``target``: ``path/to/file.py:NAME``, ``package.module:NAME``, or the name of an entry point.
 
-    ``NAME`` may have dots. ``tree`` is the directory that the target's modules come from, before anything installed; a
-    relative path starts there. Without it a file's is the first directory above that has no ``__init__.py``, and a
-    module's is the current directory, if that holds it; else it is imported as any installed one.
+    ``NAME`` may have dots. ``tree`` is the directory of the target's modules, which come before installed ones; a
+    relative path starts there. Without ``tree``, the tree of a file is the first directory above it without an
+    ``__init__.py``. The tree of a module is the current directory, if that holds the module; otherwise the module is
+    an installed one.
 
-    Nothing is imported. Raises ``SetupError``, in one line, for a target that is malformed, or missing as far as that
-    can be seen from outside.
+    Nothing is imported. Raises ``SetupError`` for a target that is malformed or, without an import, known to be
+    missing.
     """
     label = target
     if ":" not in target and "/" not in target and not target.endswith(".py"):
@@ -65,37 +66,38 @@ def locate(target: str, tree: str | None = None) -> Target:
     is_file = "/" in place or place.endswith(".py")
     names = attribute if is_file else f"{place}.{attribute}"
     if not place or not all(name.isidentifier() for name in names.split(".")):
-        raise SetupError(f"{label!r} names nothing that can be loaded: give {_FORMS}")
+        raise SetupError(f"{label!r} is no target: give {_FORMS}")
     if tree is not None and not Path(tree).is_dir():
         raise SetupError(f"{label}: the tree {tree} is no directory: give the one that holds the top-level package")
     source, module = _of_file(label, place, tree) if is_file else (_of_module(label, place, tree), place)
     top = module.partition(".")[0]
-    # What is loaded is there, with a spec or, as __main__, without one.
+    # A loaded module exists even without a spec, as __main__ does.
     if source is None and top not in sys.modules and find_spec(top) is None:
         raise SetupError(f"{label}: {_missing(module, ())}")
     return Target(label=label, module=module, attribute=attribute, source=source)
 
 
 def load(target: str, tree: str | None = None) -> LoadedTarget:
-    """Import what ``target`` names, as ``locate`` has it; ``source_trees`` says what a tree's modules see.
+    """Import ``target``, as ``locate`` finds it; the docstring of ``source_trees`` says which modules a tree sees.
 
-    Raises ``SetupError``, in one line, for a target that is malformed, missing or not callable, and for whatever its
-    import raises but ``KeyboardInterrupt``.
+    Raises ``SetupError`` for a target that is malformed, missing or not callable, and for every error of its import but
+    ``KeyboardInterrupt``.
     """
-    found = locate(target, tree)
-    label, source, roots = found.label, found.source, found.roots
+    located = locate(target, tree)
+    label, source, roots = located.label, located.source, located.roots
     with source.inside() if source else nullcontext():
-        with _told(label, found.module, roots):
-            module = importlib.import_module(found.module)
+        with _import_errors_as_setup_errors(located):
+            module = importlib.import_module(located.module)
         value: Any = module
-        for name in found.attribute.split("."):
-            with _told(label, found.module, roots):
+        for name in located.attribute.split("."):
+            with _import_errors_as_setup_errors(located):
                 owner, value = value, getattr(value, name, _ABSENT)
             if value is _ABSENT:
-                near = get_close_matches(name, dir(owner)) or [each for each in dir(owner) if each[0] != "_"][:8]
+                public = [attribute for attribute in dir(owner) if attribute[0] != "_"]
+                near = get_close_matches(name, dir(owner)) or public[:8]
                 raise SetupError(f"{label}: it has no {name!r}, but {', '.join(near) or 'nothing at all'}")
         if not callable(value):
-            raise SetupError(f"{label} is a {type(value).__name__}: name a class, a function or what can be called")
+            raise SetupError(f"{label} is a {type(value).__name__}: name a class, a function or a callable object")
         where = definition_line(value) or getattr(module, "__file__", None) or label
         return LoadedTarget(value=value, where=where, roots=roots)
 
@@ -104,9 +106,9 @@ def _entry_point(name: str) -> str:
     points = metadata.entry_points(group=GROUP)
     values = sorted({f"{point.module}:{point.attr or ''}" for point in points if point.name == name})
     if len(values) != 1:
-        found = f"is given by {len(values)} packages ({', '.join(values)})" if values else "is unknown"
+        problem = f"is given by {len(values)} packages ({', '.join(values)})" if values else "is unknown"
         known = ", ".join(sorted({point.name for point in points})) or "none"
-        raise SetupError(f"the entry point {name!r} {found}: known are {known}; or give {_FORMS}")
+        raise SetupError(f"the entry point {name!r} {problem}: known are {known}; or give {_FORMS}")
     return values[0]
 
 
@@ -114,7 +116,7 @@ def _of_file(label: str, path: str, tree: str | None) -> tuple[SourceTree, str]:
     candidates = [Path(path).resolve()]
     if tree is not None:
         root = Path(tree).resolve()
-        # What the shell completed from here comes second.
+        # A path below the current directory, as a shell completes it, comes second.
         candidates.insert(0, Path(os.path.normpath(root / path)))
         candidates = [file for file in candidates if file.is_relative_to(root)]
     file = next((file for file in candidates if file.is_file() and file.suffix == ".py"), None)
@@ -146,7 +148,8 @@ def _installed_at(module: str) -> tuple[Path, ...]:
 
 
 @contextmanager
-def _told(label: str, module: str, roots: Sequence[Path]) -> Iterator[None]:
+def _import_errors_as_setup_errors(target: Target) -> Iterator[None]:
+    label, roots = target.label, target.roots
     try:
         yield
     except KeyboardInterrupt:
@@ -157,14 +160,14 @@ def _told(label: str, module: str, roots: Sequence[Path]) -> Iterator[None]:
             raise SetupError(f"{label}: {_missing(error.name, roots, line)}") from error
         text = (str(error).strip().splitlines() or [""])[0]
         at = f" at {line}" if line else ""
-        raise SetupError(f"{label}: importing {module} raised {type(error).__name__}{at}: {text}") from error
+        raise SetupError(f"{label}: importing {target.module} raised {type(error).__name__}{at}: {text}") from error
 
 
 def _missing(module: str, roots: Sequence[Path], line: str | None = None) -> str:
-    looked = f"in {', '.join(map(str, roots))}" if roots else f"in {Path.cwd()}, nor is it installed"
-    told = f"there is no module {module}" + (f", which {line} imports" if line else f" {looked}")
+    searched = f"in {', '.join(map(str, roots))}" if roots else f"in {Path.cwd()}, nor is it installed"
+    missing = f"there is no module {module}" + (f", which {line} imports" if line else f" {searched}")
     top = module.partition(".")[0]
     places = [place.parent for root in roots for place in root.glob(f"*/{top}")]
     places += [place for root in roots for place in root.parents]
     holder = next((place for place in places if (place / top / "__init__.py").exists()), None)
-    return told if holder is None else f"{told}; {holder} holds {top}: give that as the tree"
+    return missing if holder is None else f"{missing}; {holder} holds {top}: give that as the tree"

@@ -1,4 +1,4 @@
-"""Which operations a user's methods give, and which of their arguments those take."""
+"""The operations that a user's methods can do, and the arguments that each takes."""
 
 from __future__ import annotations
 
@@ -12,36 +12,35 @@ from torch import Tensor
 from nccl_bench.catalog.collectives import COLLECTIVES, Placement
 from nccl_bench.transports.device import Device
 from nccl_bench.user_arms import signatures
-from nccl_bench.user_arms.operations import FORMS, Binder, Operation, copying, exchange, fits, refuse_result
+from nccl_bench.user_arms.operations import FORMS, Binder, Operation, check_result, copying, exchange
 
-# Elements of the all-reduce that shows whether it returns its result. Some take multiples of 16 bytes only.
-_TRIED = 64
+# The elements of the all-reduce that is tried once. Some implementations take multiples of 16 bytes only.
+_TRIED_COUNT = 64
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Offer:
-    """One operation of our protocol.
+    """An operation of our protocol that a user's method can do."""
 
-    ``options`` are those of its arguments that can be other than by default; ``copies`` says that it copies a result
-    which the user's method returns.
-    """
-
-    call: Operation
-    options: frozenset[str]
-    copies: bool = False
+    call: Operation  # called as our protocol calls the operation
+    options: frozenset[str] = frozenset()  # the operation's arguments that may differ from their defaults
+    copies: bool = False  # whether the user's method returns its result, which is then copied into the output
 
 
 def offers_of(methods: Mapping[str, Operation], binder: Binder, device: Device, private: Any) -> dict[str, Offer]:
-    """What ``methods``, by their names, give.
+    """Return the operations that ``methods`` can do, by their names in our protocol.
 
-    ``private`` is the stream that they run on, or ``None``. Collective: see ``_all_reduces``.
+    ``private`` is the stream that the methods run on, or ``None`` for the current one. Collective: an all-reduce may be
+    tried once.
     """
     offers = _all_reduces(methods, binder, device, private)
     for name in ("all_gather", "reduce_scatter", "all_to_all", "broadcast", "reduce", "send_recv"):
         if (offer := _offer(name, methods.get(name), binder)) is not None:
             offers[name] = offer
-    if "send_recv" not in offers and (exchanged := _exchange(methods, binder)) is not None:
-        offers["send_recv"] = Offer(call=exchanged, options=frozenset())
+    send, recv = (_offer(name, methods.get(name), binder) for name in ("send", "recv"))
+    start, end = methods.get("group_start"), methods.get("group_end")
+    if "send_recv" not in offers and send and recv and start and end:
+        offers["send_recv"] = Offer(call=exchange(start, send.call, recv.call, end))
     return offers
 
 
@@ -53,10 +52,10 @@ def _offer(name: str, method: Operation | None, binder: Binder) -> Offer | None:
 
 
 def _all_reduces(methods: Mapping[str, Operation], binder: Binder, device: Device, private: Any) -> dict[str, Offer]:
-    """The all-reduces in place and out of place.
+    """Return the all-reduces in place and out of place.
 
-    One with an argument for its output gives both. One without is tried, since its signature does not tell whether it
-    works in place: collective. What it returns is copied into the output, on the stream where it ran.
+    A method with an argument for its output gives both. A method without one is tried, because its signature does not
+    show whether it works in place. A result that it returns is copied into the output, on the stream where it ran.
     """
 
     def out_of_place(method: Operation, returns: bool) -> Offer | None:
@@ -82,30 +81,24 @@ def _all_reduces(methods: Mapping[str, Operation], binder: Binder, device: Devic
 
 
 def _returns(call: Operation, method: Operation, device: Device) -> bool:
-    """Whether an all-reduce returns a new tensor; raises ``SetupError`` for anything but that, its own or ``None``."""
+    """Return whether an all-reduce returns a new tensor.
+
+    Raises ``SetupError`` if it returns anything but a tensor that fits or ``None``.
+    """
     if signatures.returns_nothing(method):
         return False
-    tensor = torch.zeros(_TRIED, device=device.streams.device)
+    tensor = torch.zeros(_TRIED_COUNT, device=device.streams.device)
     device.streams.synchronize()
     result = call(tensor)
     device.streams.synchronize()
     if result is None or (isinstance(result, Tensor) and result.data_ptr() == tensor.data_ptr()):
         return False
-    if not fits(result, tensor):
-        refuse_result(call, result, tensor)
+    check_result(call, result, tensor)
     return True
 
 
-def _exchange(methods: Mapping[str, Operation], binder: Binder) -> Operation | None:
-    send, recv = (_offer(name, methods.get(name), binder) for name in ("send", "recv"))
-    start, end = methods.get("group_start"), methods.get("group_end")
-    if send is None or recv is None or start is None or end is None:
-        return None
-    return exchange(start, send.call, recv.call, end)
-
-
 def supported(offers: Mapping[str, Offer]) -> frozenset[tuple[str, Placement]]:
-    """The collectives and placements that ``offers`` cover."""
+    """Return the collectives of ``offers``, each with every placement that it has."""
     pairs = set()
     for name, offer in offers.items():
         if name == "all_reduce":
@@ -119,8 +112,8 @@ def supported(offers: Mapping[str, Offer]) -> frozenset[tuple[str, Placement]]:
     return frozenset(pairs)
 
 
-def described(offers: Mapping[str, Offer]) -> str:
-    """What the all-reduces are, in words."""
+def describe_all_reduces(offers: Mapping[str, Offer]) -> str:
+    """Return a description of the all-reduces in ``offers``."""
     in_place, out_of_place = offers.get("all_reduce"), offers.get("outplace_all_reduce")
     if out_of_place is not None and out_of_place.copies:
         also = "" if in_place is None else "in place, or "

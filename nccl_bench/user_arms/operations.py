@@ -1,8 +1,8 @@
 """The operations of our protocol as calls of a user's methods.
 
-A user's method that can be called as ours is taken as it is. For any other one a function is generated, once, that
-makes the user's call and nothing else: one frame, no ``*args``, no look at a signature. So what an adapter adds to a
-call is the same small amount whatever it has to translate (``tests/figures/adapter_cost.py``).
+A user's method that can be called as ours is used unchanged. For any other method a function is generated once. It
+makes the user's call and nothing else: one frame, no ``*args``, no look at a signature. So an adapter adds the same
+small cost to every call, whatever it translates (``tests/experiments/adapter_cost.py`` measures it).
 """
 
 from __future__ import annotations
@@ -25,10 +25,10 @@ Operation = Callable[..., Any]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Form:
-    """How ``communicators.base.Communicator`` calls an operation: its leading parameters, then those with defaults."""
+    """The parameters with which ``communicators.base.Communicator`` calls an operation."""
 
-    leading: tuple[str, ...]
-    options: tuple[str, ...] = ()
+    leading: tuple[str, ...]  # parameters without a default, in their order
+    options: tuple[str, ...] = ()  # parameters with a default, which follow in their order
 
 
 PROTOCOL_OPERATIONS: Mapping[str, _Form] = {
@@ -41,7 +41,7 @@ PROTOCOL_OPERATIONS: Mapping[str, _Form] = {
     "reduce": _Form(leading=("tensor", "dst"), options=("op", "out")),
     "send_recv": _Form(leading=("output", "input", "dst", "src")),
 }
-# What a user's `send_recv` may consist of.
+# A user's `send` and `recv` can make up a `send_recv`.
 _HALVES: Mapping[str, _Form] = {
     "send": _Form(leading=("tensor", "dst")),
     "recv": _Form(leading=("tensor", "src")),
@@ -52,19 +52,19 @@ _DEFAULTS = {"op": "SUM", "sizes": "None", "out": "None"}
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Binder:
-    """Makes operations. ``redops`` translates ours, if need be; ``current`` gives the stream to hand to every call."""
+    """The maker of operations from a user's methods."""
 
-    redops: Mapping[RedOp, object] | None
-    current: Callable[[], Any] | None
+    redops: Mapping[RedOp, object] | None  # our reductions -> the user's; None if they are the same
+    current: Callable[[], Any] | None  # gives the stream argument of every call; None if calls get none
 
     def options(self, name: str, method: Operation) -> Mapping[str, str]:
-        """Which options ``method`` takes where it is called as operation ``name``: our name of each, and the user's."""
+        """Return the options of ``method`` as operation ``name``: our name of each -> the user's name."""
         return signatures.options(method, len(FORMS[name].leading))
 
     def bind(self, name: str, method: Operation) -> Operation | None:
-        """Operation ``name`` by calling ``method``; ``None`` where ``method`` cannot be called so.
+        """Return operation ``name`` as a call of ``method``, or ``None`` if ``method`` cannot do it.
 
-        An option that the method does not take raises ``InvalidArgumentError`` when it is used.
+        The use of an option that ``method`` does not take raises ``InvalidArgumentError``.
         """
         form, taken = FORMS[name], self.options(name, method)
         if self.current is not None and "stream" not in taken:
@@ -77,7 +77,7 @@ class Binder:
         if "op" in taken and self.redops is not None:
             passed[taken["op"]] = "redops[op]"
         if "out" in taken and "out" not in form.options:
-            passed[taken["out"]] = form.leading[0]  # in place, which is how NCCL spells it too
+            passed[taken["out"]] = form.leading[0]  # NCCL, too, is in place if the output is the input
         if self.current is not None:
             passed[taken["stream"]] = "current()"
         if not signatures.takes(method, *form.leading, **passed):
@@ -86,7 +86,7 @@ class Binder:
         return self._generate(name, method, passed, refused)
 
     def _is_ours(self, form: _Form, taken: Mapping[str, str], method: Operation) -> bool:
-        parameters = [one.name for one in signatures.positional(method)]
+        parameters = [parameter.name for parameter in signatures.positional(method)]
         first = len(form.leading)
         return (
             self.current is None
@@ -107,17 +107,12 @@ class Binder:
         ]
 
         def refuse(option: str, value: object) -> NoReturn:
-            only = "it only sums" if option == "op" else f"leave `{option}` away"
-            raise InvalidArgumentError(f"{signatures.written(method)} takes no {option}, and got {value}: {only}")
+            advice = "it only sums" if option == "op" else f"leave out `{option}`"
+            raise InvalidArgumentError(f"{signatures.written(method)} takes no {option}, and got {value}: {advice}")
 
-        namespace: dict[str, Any] = {
-            "method": method,
-            "redops": self.redops,
-            "current": self.current,
-            "SUM": RedOp.SUM,
-            "refuse": refuse,
-        }
-        # Named after this file, so that a traceback tells it from the user's code.
+        namespace: dict[str, Any] = {"method": method, "redops": self.redops, "current": self.current}
+        namespace |= {"SUM": RedOp.SUM, "refuse": refuse}
+        # The file name is this file's, so that `tracebacks` does not take the frame for the user's.
         exec(compile("\n".join(lines), f"{__file__}:{name}", "exec"), namespace)
         operation: Operation = namespace[name]
         operation.__qualname__ = signatures.name_of(method)
@@ -125,23 +120,19 @@ class Binder:
 
 
 def copying(call: Operation, streams: Streams, private: Any) -> Operation:
-    """``outplace_all_reduce`` by an all-reduce that returns a new tensor, which is then copied into ``out``.
+    """Return ``outplace_all_reduce`` made from an all-reduce that returns a new tensor, which is copied into ``out``.
 
-    The copy is queued where ``call`` runs: on the stream ``private``, or on the current one where that is ``None``.
+    The copy is queued where ``call`` runs: on the stream ``private``, or on the current one if that is ``None``.
     """
     submit, follows = streams.submit, streams.follows
-    # Looking at a result takes longer than all the rest, so it is done once for each output.
-    seen: set[int] = set()
-
-    def look(result: object, input: Tensor, out: Tensor | None) -> None:
-        if not fits(result, input):
-            refuse_result(call, result, input)
-        seen.add(id(out))
+    # The check of a result takes longer than everything else, so it is made once for each output.
+    checked: set[int] = set()
 
     def outplace_all_reduce(input: Tensor, out: Tensor | None = None, op: RedOp = RedOp.SUM) -> Tensor:
         result: Tensor = call(input, op)
-        if id(out) not in seen:
-            look(result, input, out)
+        if id(out) not in checked:
+            check_result(call, result, input)
+            checked.add(id(out))
         if out is None:
             return result
         if private is not None:
@@ -156,28 +147,23 @@ def copying(call: Operation, streams: Streams, private: Any) -> Operation:
     return outplace_all_reduce
 
 
-def fits(result: object, input: Tensor) -> bool:
-    """Whether an all-reduce of ``input`` can have this result."""
-    return isinstance(result, Tensor) and result.shape == input.shape and result.dtype is input.dtype
-
-
-def refuse_result(call: Operation, result: object, input: Tensor) -> NoReturn:
-    """Raise ``SetupError`` for what an all-reduce of ``input`` returned."""
-    is_tensor = isinstance(result, Tensor)
-    got = f"{result.dtype} of shape {tuple(result.shape)}" if is_tensor else f"{type(result).__name__}"  # type: ignore[attr-defined]
+def check_result(call: Operation, result: object, input: Tensor) -> None:
+    """Raise ``SetupError`` for a result that an all-reduce of ``input``, made by ``call``, cannot have."""
+    got = type(result).__name__
+    if isinstance(result, Tensor):
+        if result.shape == input.shape and result.dtype is input.dtype:
+            return
+        got = f"{result.dtype} of shape {tuple(result.shape)}"
+    line = definition_line(call)
+    at = f" ({line})" if line else ""
     raise SetupError(
-        f"{signatures.name_of(call)}{_at(call)} of a {input.dtype} of shape {tuple(input.shape)} returned a {got}: "
+        f"{signatures.name_of(call)}{at} of a {input.dtype} of shape {tuple(input.shape)} returned a {got}: "
         "return None, the tensor itself, or a new one of its type and shape"
     )
 
 
-def _at(call: Operation) -> str:
-    place = definition_line(call)
-    return f" ({place})" if place else ""
-
-
 def exchange(start: Operation, send: Operation, recv: Operation, end: Operation) -> Operation:
-    """``send_recv`` by a send and a receive within one group."""
+    """Return ``send_recv`` made from a send and a receive within one group."""
 
     def send_recv(output: Tensor, input: Tensor, dst: int, src: int) -> None:
         start()
@@ -185,7 +171,7 @@ def exchange(start: Operation, send: Operation, recv: Operation, end: Operation)
             send(input, dst)
             recv(output, src)
         finally:
-            # NCCL's groups belong to the thread: left open, it would hold back everybody else's calls too.
+            # An open group would hold back all later calls of this thread, those of other arms too.
             end()
 
     return send_recv

@@ -1,18 +1,22 @@
-"""Source trees side by side in one process, each of which sees its own modules.
+"""Source trees side by side in one process: the code of each tree sees its own modules.
 
-The modules of a tree have builtins of their own, whose ``__import__`` looks a name that the tree owns up in the tree.
-Functions keep the builtins of their module, so an import inside a function goes the same way whenever it is called;
-so does ``import_module`` of the ``importlib`` that they import. While a module of the tree is executed, the tree's
-modules stand in ``sys.modules``, and neither before nor after.
+How a tree imports:
+    The modules of a tree have builtins of their own. Their ``__import__`` finds a name that the tree owns in the tree.
+    Functions keep the builtins of their module, so an import inside a function does the same whenever it runs, and so
+    does ``import_module`` of the ``importlib`` that they import. The tree's modules are in ``sys.modules`` only while a
+    module of the tree is executed.
 
-A tree owns the top-level modules and packages in its root, whatever is installed, except that as in Python a directory
-without ``__init__.py`` yields to an installed package, unless a target names it. It never owns the standard library's
-names, ``torch``, ``nccl_bench`` and ``__main__``; a target's file of such a name is loaded as a module of another one.
+What a tree owns:
+    A tree owns the top-level modules and packages in its root, even if others of these names are installed. A directory
+    without ``__init__.py`` yields to an installed package, as in Python, unless a target names it. A tree never owns
+    the names of the standard library, ``torch``, ``nccl_bench`` and ``__main__``; a target's file with such a name is
+    loaded under another name.
 
-What looks a tree's module up by name later and from elsewhere does not find it: pickle, ``typing.get_type_hints``,
-``importlib.util.find_spec``. What a module registers in the process it registers for all trees: two trees that define
-the same ``torch.library`` namespace do not fit in one process. A thread that happens to import one of a tree's names
-from outside it while that tree is being loaded may get the tree's.
+Limits:
+    Pickle, ``typing.get_type_hints`` and ``importlib.util.find_spec`` look modules up by name, and do not find a
+    tree's. A registration in the process holds for all trees: two trees that define the same ``torch.library``
+    namespace cannot share a process. A thread outside the tree that imports one of its names while the tree is loaded
+    may get the tree's module.
 """
 
 from __future__ import annotations
@@ -32,42 +36,42 @@ from typing import Any
 
 _NEVER_OWNED = sys.stdlib_module_names | {"__main__", "nccl_bench", "torch"}
 _NOTHING = nullcontext()
-# One for all trees, since all of them take turns in sys.modules.
+# One lock for all trees: they take turns in sys.modules.
 _LOCK = threading.RLock()
 _trees: dict[Path, SourceTree] = {}
 
 
 def source_tree(root: Path) -> SourceTree:
-    """The tree in the directory ``root``: one for as long as the process lives, so that arms of one tree share it."""
+    """Return the tree in the directory ``root``, the same for the whole process, so that arms of one tree share it."""
     with _LOCK:
         return _trees.setdefault(root.resolve(), SourceTree(root.resolve()))
 
 
 class _Loader(SourceFileLoader):
-    """Executes a module of a tree with the tree's builtins, and leaves no bytecode in the tree."""
+    """The loader of a tree's modules: they get the tree's builtins, and no bytecode is left in the tree."""
 
-    def __init__(self, name: str, path: str, its_builtins: dict[str, Any]) -> None:
+    def __init__(self, name: str, path: str, tree_builtins: dict[str, Any]) -> None:
         super().__init__(name, path)
-        self._builtins = its_builtins
+        self._builtins = tree_builtins
 
     def exec_module(self, module: ModuleType) -> None:
         vars(module)["__builtins__"] = self._builtins
         super().exec_module(module)
 
     def set_data(self, path: str, data: object, *, _mode: int = 0o666) -> None:
-        """Where the import system would write the bytecode."""
+        """Do nothing: the import system would write bytecode with this."""
 
 
 class SourceTree:
-    """The modules of one source tree, and how its code imports."""
+    """The modules of one source tree, and the import system of its code."""
 
     def __init__(self, root: Path) -> None:
         self.root = root
         self._owned: dict[str, bool] = {}
         self._files: dict[str, Path] = {}
-        self._modules: dict[str, ModuleType] = {}  # those half-way through their execution too
-        self._ready: Mapping[str, ModuleType] = {}  # those as of the last whole import, read without the lock
-        self._aside: dict[str, ModuleType] | None = None  # what the process has under the tree's names
+        self._modules: dict[str, ModuleType] = {}  # also modules that are still being executed
+        self._ready: Mapping[str, ModuleType] = {}  # as of the last complete import; read without the lock
+        self._aside: dict[str, ModuleType] | None = None  # the process's own modules of the tree's names
         self._builtins = {**vars(builtins), "__import__": self._import}
         self._importlib = ModuleType("importlib")
         vars(self._importlib).update(
@@ -76,6 +80,7 @@ class SourceTree:
         )
 
     def owns(self, name: str) -> bool:
+        """Return whether the module ``name`` comes from this tree."""
         top = name.partition(".")[0]
         if top not in self._owned:
             spec = None if top in _NEVER_OWNED else PathFinder.find_spec(top, [str(self.root)])
@@ -84,13 +89,13 @@ class SourceTree:
         return self._owned[top]
 
     def claim(self, name: str) -> bool:
-        """Take a target's module for the tree's if it is there, whatever is installed; returns whether it is there."""
+        """Make the tree own a target's module, if its root holds it; return whether it does."""
         top = name.partition(".")[0]
         self._owned[top] = top not in _NEVER_OWNED and PathFinder.find_spec(top, [str(self.root)]) is not None
         return self._owned[top]
 
     def claim_file(self, file: Path) -> str:
-        """Take a target's file for the tree's, and return the name of its module."""
+        """Make the tree own a target's file, and return the name of the file's module."""
         parts = file.relative_to(self.root).with_suffix("").parts
         parts = parts[:-1] if parts[-1] == "__init__" else parts
         name = ".".join(parts)
@@ -101,24 +106,24 @@ class SourceTree:
         return name
 
     def find_spec(self, name: str, path: Sequence[str] | None, target: ModuleType | None = None) -> ModuleSpec | None:
-        """As a finder on ``sys.meta_path``."""
+        """Find a module of the tree; this makes the tree a finder on ``sys.meta_path``."""
         if not self.owns(name):
             return None
         if name in self._files:
             file = str(self._files[name])
             return spec_from_file_location(name, file, loader=_Loader(name, file, self._builtins))
         spec = PathFinder.find_spec(name, [str(self.root)] if path is None else path)
-        if spec is None:  # and no other finder may look for it elsewhere
+        if spec is None:  # no other finder may search for it elsewhere
             raise ModuleNotFoundError(f"No module named {name!r}", name=name)
         if type(spec.loader) is SourceFileLoader:
             spec.loader = _Loader(spec.loader.name, spec.loader.path, self._builtins)
-        elif spec.loader is None:  # a directory without __init__.py: Python's own list follows sys.path
+        elif spec.loader is None:  # a directory without __init__.py; Python's own list would follow sys.path
             spec.submodule_search_locations = list(spec.submodule_search_locations or ())
         return spec
 
     @contextmanager
     def inside(self) -> Iterator[None]:
-        """Have the tree's modules in ``sys.modules``, and the process's own aside."""
+        """Put the tree's modules into ``sys.modules`` within a ``with`` block, in place of the process's own."""
         with _LOCK:
             if self._aside is not None:
                 yield
@@ -132,7 +137,7 @@ class SourceTree:
 
     @contextmanager
     def _outside(self) -> Iterator[None]:
-        """Leave the tree for a while: what is not its own is loaded for everybody and must not see it."""
+        """Leave the tree within a ``with`` block: a module that is not the tree's must not see the tree's modules."""
         with _LOCK:
             was_inside = self._aside is not None
             if was_inside:
@@ -165,7 +170,7 @@ class SourceTree:
         fromlist: Sequence[str] | None = (),
         level: int = 0,
     ) -> ModuleType:
-        """``__import__`` as the tree's modules see it; what is loaded is found at a cost that a measured call bears."""
+        """Import as ``__import__`` does, for the tree's modules; a loaded one is found fast enough for timed calls."""
         if level or self.owns(name):
             package = (globals or {}).get("__package__")
             full = resolve_name("." * level + name, str(package)) if level and package else name

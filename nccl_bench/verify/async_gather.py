@@ -27,7 +27,7 @@ def _gather(trial: Trial) -> str | None:
     communicator = trial.rig.arm.communicator
     with communicator.change_state(True):
         error = _gather_beside_caller(trial, communicator.async_gather)
-    return first_error([error, _gather_with_communicator_off(trial, communicator) if communicator.routed else None])
+    return first_error([error, _gather_with_communicator_off(trial, communicator) if communicator.has_routes else None])
 
 
 def _gather_beside_caller(trial: Trial, gather: Callable[..., object]) -> str | None:

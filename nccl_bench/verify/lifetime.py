@@ -27,8 +27,8 @@ def lifetime(rig: Rig) -> None:
     """Check that a communicator leaves nothing behind, neither after its construction nor after its end."""
     exchanges = rig.exchanges()
     # A built-in arm can always be closed, so the shared arm need not be made for this.
-    if rig.arm_probe.arm not in ARMS and rig.arm.communicator.not_ended is not None:
-        rig.reason_not_applicable = rig.arm.communicator.not_ended
+    if rig.arm_probe.arm not in ARMS and rig.arm.communicator.reason_not_ended is not None:
+        rig.reason_not_applicable = rig.arm.communicator.reason_not_ended
         return
     rig.announce_trial("warm cycle")
     rig.record("warm cycle", _run_cycle(rig, exchanges))

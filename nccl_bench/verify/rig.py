@@ -189,7 +189,7 @@ class Rig:
         sizes = len(self.device_spec.probe_sizes)
         # With more ranks than turns, several ranks share a turn, and the others still wait for them.
         turns = min(self.control.world_size, len(exchanges) // sizes)
-        modes = (False, True) if both_modes and self.arm.communicator.routed else (False,)
+        modes = (False, True) if both_modes and self.arm.communicator.has_routes else (False,)
         for (offset, place), mode, (number, exchange) in product(enumerate(Place), modes, enumerate(exchanges)):
             # For any world size, each rank has its turn at every size and every place.
             turn = offset + sum(divmod(number, sizes))

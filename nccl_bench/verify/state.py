@@ -23,7 +23,7 @@ def state(rig: Rig) -> None:
 
 def _switch(trial: Trial) -> str | None:
     communicator = trial.rig.arm.communicator
-    switch = communicator.switch
+    switch = communicator.inner
     initially_on = _is_on(trial, switch)
     errors: list[str | None] = []
 
@@ -93,9 +93,9 @@ def _swap_private_stream(trial: Trial, switch: Any) -> str | None:
 
 def _capture_graph(trial: Trial, coordinator: Any) -> str | None:
     """Check that ``graph_capture`` switches a coordinator's communicator, its routes and the current stream."""
-    if not coordinator.routed:
+    if not coordinator.has_routes:
         return None
-    switch, caller = coordinator.switch, _current_handle(trial)
+    switch, caller = coordinator.inner, _current_handle(trial)
     initially_on = _is_on(trial, switch)
     errors = [_check_route(trial, coordinator, Mode.EAGER)]
     for raises in (False, True):

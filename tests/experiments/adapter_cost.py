@@ -25,7 +25,7 @@ from nccl_bench.catalog.arms import Order
 from nccl_bench.catalog.collectives import RedOp
 from nccl_bench.streams.cpu_device import CpuStreams
 from nccl_bench.transports.device import Device, open_device
-from nccl_bench.user_arms.adapting import adapt
+from nccl_bench.user_arms.communicator import UserCommunicator
 
 SUM = dist.ReduceOp.SUM
 
@@ -122,7 +122,7 @@ def pairs(group: dist.ProcessGroup, device: Device) -> Iterator[Pair]:
 
     def adapted(target: object, order: Order | None = None, inline: bool = False) -> Any:
         on = replace(device, streams=Inline()) if inline else device
-        return adapt(target, group, on, adapter=None, order=order)
+        return UserCommunicator(target, group, on, order=order)
 
     user, arm, current = (
         Before(group, device.streams.device),

@@ -5,6 +5,7 @@ from __future__ import annotations
 import ctypes
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import nullcontext
+from itertools import cycle
 from pathlib import Path
 from typing import Any
 
@@ -124,8 +125,8 @@ def frees_first(patch: pytest.MonkeyPatch) -> None:
 
 
 def registers_the_first_alone(patch: pytest.MonkeyPatch) -> None:
-    registrar: Any = Arm.registrar.fget  # type: ignore[attr-defined]  # of a property
-    patch.setattr(Arm, "registrar", property(lambda arm: registrar(arm) if arm.name == OURS[0] else None))
+    is_first = cycle([True, *[False] * (len(WITH_TWIN) - 1)])
+    patch.setattr(TransportCommunicator, "registers_memory", property(lambda _: next(is_first)))
 
 
 def forgets_to_free(patch: pytest.MonkeyPatch) -> None:

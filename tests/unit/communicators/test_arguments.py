@@ -99,7 +99,7 @@ PAIRS = [place for place in PLACES if "," in place]
 WRONG: dict[str, tuple[Callable[[], Tensor], str]] = {
     "meta": (
         lambda: torch.zeros(4, 4, device="meta"),
-        "the tensor is on meta, and the communicator belongs to cpu: move the tensor there",
+        "the tensor is on meta, and the communicator is on cpu: move the tensor there",
     ),
     "not contiguous": (
         lambda: torch.zeros(4, 8)[:, ::2],
@@ -135,7 +135,7 @@ def test_a_tensor_no_operation_takes_is_refused_wherever_it_is(
 
 @pytest.mark.parametrize("place", PAIRS)
 def test_data_types_that_differ_are_refused(communicator: Any, fake: FakeNccl, place: str) -> None:
-    message = r"^the tensors have dtypes torch\.(float32 and torch\.float64|float64 and torch\.float32): they have to"
+    message = r"^the tensors have dtypes torch\.(float32 and torch\.float64|float64 and torch\.float32): they must be"
     check_refused(fake, message, lambda: PLACES[place](communicator, rows(4), lambda count: rows(count, torch.float64)))
 
 
@@ -144,21 +144,21 @@ def test_data_types_that_differ_are_refused(communicator: Any, fake: FakeNccl, p
 def test_counts_that_do_not_go_together_are_refused(
     communicator: Any, fake: FakeNccl, place: str, surplus: int
 ) -> None:
-    message = r"^the tensor of shape \(\d+, 4\) has \d+ elements and needs \d+, to go with the other one's \d+$"
+    message = r"^the tensor of shape \(\d+, 4\) has \d+ elements and needs \d+, because the other tensor has \d+$"
     check_refused(fake, message, lambda: PLACES[place](communicator, rows(4), lambda count: rows(count + surplus)))
 
 
 def test_a_wrong_count_is_said_with_the_right_one(communicator: Any, fake: FakeNccl) -> None:
-    message = r"shape \(3, 4\) has 12 elements and needs 16, to go with the other one's 4$"
+    message = r"shape \(3, 4\) has 12 elements and needs 16, because the other tensor has 4$"
     check_refused(fake, message, lambda: communicator.all_gather(rows(3), rows(1)))
-    message = r"shape \(3, 4\) has 12 elements and needs 32, to go with the other one's 8$"
+    message = r"shape \(3, 4\) has 12 elements and needs 32, because the other tensor has 8$"
     check_refused(fake, message, lambda: communicator.reduce_scatter(rows(2), rows(3)))
-    message = r"shape \(3, 4\) has 12 elements and needs 4, to go with the other one's 4$"
+    message = r"shape \(3, 4\) has 12 elements and needs 4, because the other tensor has 4$"
     check_refused(fake, message, lambda: communicator.broadcast(rows(1), 0, rows(3)))
 
 
 def test_an_all_to_all_has_to_divide_over_the_ranks(communicator: Any, fake: FakeNccl) -> None:
-    message = "^the tensor has 6 elements, which does not divide over 4 ranks$"
+    message = "^the tensor has 6 elements: the number must be a multiple of the 4 ranks$"
     check_refused(fake, message, lambda: communicator.all_to_all(torch.zeros(6), torch.zeros(6)))
 
 
@@ -171,9 +171,9 @@ SIZES = [
     ([1, 2, 0, 6], (8, 3), (2, 3), "sizes add up to 9, and the whole tensor has 8 rows (shape (8, 3))"),
     ([1, 2, 0, 4], (8, 3), (2, 3), "sizes add up to 7, and the whole tensor has 8 rows (shape (8, 3))"),
     ([2, 1, 0, 5], (8, 3), (2, 3), "sizes give rank 1 1 rows, and its tensor has 2 (shape (2, 3))"),
-    ([1, 2, 0, 5], (8, 3), (2, 4), "the tensors have shapes (8, 3) and (2, 4): with sizes they have to agree in all"),
-    ([1, 2, 0, 5], (8, 3), (6,), "the tensors have shapes (8, 3) and (6,): with sizes they have to agree in all"),
-    ([0, 0, 0, 1], (), (), "the tensors have shapes () and (): with sizes they have to agree in all"),
+    ([1, 2, 0, 5], (8, 3), (2, 4), "the tensors have shapes (8, 3) and (2, 4): with sizes they must agree in all"),
+    ([1, 2, 0, 5], (8, 3), (6,), "the tensors have shapes (8, 3) and (6,): with sizes they must agree in all"),
+    ([0, 0, 0, 1], (), (), "the tensors have shapes () and (): with sizes they must agree in all"),
 ]
 WITH_SIZES: dict[str, Callable[[Any, Tensor, Tensor, list[int]], object]] = {
     "all_gather": lambda c, whole, part, sizes: c.all_gather(whole, part, sizes),

@@ -363,7 +363,7 @@ def test_a_disabled_or_closed_communicator_refuses_and_touches_nothing(
     stream = {"stream": cpu.Stream()} if name in CALLS_ON_A_GIVEN_STREAM else {}
     with (
         communicator.change_state(False),
-        pytest.raises(DisabledError, match=f"{kind.__name__} is disabled here: call it inside"),
+        pytest.raises(DisabledError, match=f"{kind.__name__} is disabled: call it inside"),
     ):
         EVERY_CALL[name].call(communicator, tensors, **stream)
     assert fake.calls() == []

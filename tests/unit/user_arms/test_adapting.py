@@ -22,7 +22,6 @@ from nccl_bench.errors import InvalidArgumentError, SetupError
 from nccl_bench.streams import cpu
 from nccl_bench.transports.device import Device, open_device
 from nccl_bench.transports.gloo_operations import TORCH_REDOPS
-from nccl_bench.user_arms.adapting import adapt
 from nccl_bench.user_arms.communicator import UserCommunicator
 from tests.support.communicator_calls import COMPLETE_CALLS, Tensors
 from tests.support.communicators import one_rank_group
@@ -53,7 +52,7 @@ def adapting(group: dist.ProcessGroup) -> Iterator[Adapting]:
     made: list[UserCommunicator] = []
 
     def adapting(found: object, adapter: Adapter | None = None, order: Order | None = None) -> UserCommunicator:
-        made.append(adapt(found, group, open_device("cpu", 0), adapter=adapter, order=order))
+        made.append(UserCommunicator(found, group, open_device("cpu", 0), adapter=adapter, order=order))
         return made[-1]
 
     yield adapting
@@ -113,7 +112,7 @@ EACH_SHAPE = pytest.mark.parametrize("shape", SHAPES, ids=lambda shape: getattr(
 def test_a_shape_is_told_by_its_signatures(shape: tuple[Any, ...], adapting: Adapting) -> None:
     found, adapter, order, collectives, placements, only_sums, takes_sizes, closes, described = shape
     adapted = adapting(found)
-    assert (adapted.adapter, adapted.order, adapted.ends) == (adapter, order, closes)
+    assert (adapted.adapter, adapted.order, adapted.reason_not_ended is None) == (adapter, order, closes)
     assert {collective for collective, _ in adapted.supported} == collectives
     assert {placement for collective, placement in adapted.supported if collective == "all_reduce"} == placements
     assert (adapted.only_sums, adapted.takes_sizes) == (only_sums, takes_sizes)
@@ -289,8 +288,8 @@ def test_what_was_made_here_is_told_from_what_was_there_already(adapting: Adapti
 
 def test_it_is_switched_on_until_it_is_closed_and_ended_once(group: dist.ProcessGroup) -> None:
     for made, closes in ((Switched(), True), (EngineBefore(group, "cpu"), False)):
-        adapted = adapt(lambda *_, made=made: made, group, open_device("cpu", 0), adapter=PYNCCL, order=None)
-        assert (made.disabled, adapted.ends) == (False, closes)
+        adapted = UserCommunicator(lambda *_, made=made: made, group, open_device("cpu", 0), adapter=PYNCCL)
+        assert (made.disabled, adapted.reason_not_ended is None) == (False, closes)
         for _ in range(2):
             adapted.close()
             assert made.disabled
@@ -301,7 +300,7 @@ def test_what_was_ready_is_not_ended_and_what_does_not_fit_is(adapting: Adapting
     ready, made = Switched(), Switched()
     adapted = adapting(ready)
     adapted.close()
-    assert (adapted.ready, adapted.ends, ready.ended, ready.disabled) == (True, False, 0, True)
+    assert (adapted.ready, adapted.reason_not_ended is None, ready.ended, ready.disabled) == (True, False, 0, True)
     with pytest.raises(SetupError, match="needs a private stream"):
         adapting(lambda group, device: made, order=BARE)
     assert (made.ended, made.disabled) == (1, True)
@@ -361,16 +360,16 @@ LATER = 65  # more than what the all-reduce is tried with
     [
         (making(available=False, disabled=True, all_reduce=in_place), None, r"not available .* the group has 1 rank\)"),
         (type("Stuck", (Switched,), {"change_state": lambda self, on: _switched(self, False)}), None, "still disabled"),
-        (making(run=in_place, size=1), None, r"fits no adapter: looked for all_reduce\(.* and found run, size"),
-        (making(), None, "found nothing"),
+        (making(run=in_place, size=1), None, r"fits no adapter: it needs all_reduce\(.* and has run, size"),
+        (making(), None, "and has nothing"),
         (Noting, PROTOCOL, "does not fit Noting, whose `op` is torch.distributed's ReduceOp: use adapter=pynccl"),
         (NotingOurs, PYNCCL, "whose `op` is nccl_bench's RedOp: use adapter=protocol"),
-        (EngineAfter, CALLABLE, "looks for a function of one tensor, and EngineAfter cannot be called"),
+        (EngineAfter, CALLABLE, "needs a function of one tensor, and EngineAfter cannot be called"),
         (make_all_reduce, PYNCCL, "the pynccl adapter looks for all_reduce.* has none of these"),
         (lambda a, b, c: None, None, r"\(a, b, c\) cannot be called: a communicator is made from \(group, device\)"),
         (lambda group: None, None, r"\(group\) cannot be called"),
-        (lambda group, device: None, None, "returned None: it has to return the communicator it makes"),
-        (making(all_reduce=lambda x, y: None), None, r"each to be called as it is here, and got .*\(x, y\)"),
+        (lambda group, device: None, None, "returned None: it must return the communicator that it makes"),
+        (making(all_reduce=lambda x, y: None), None, r"with these arguments, and got .*\(x, y\)"),
         (lambda tensor: tensor[1:], None, r"torch.float32 of shape \(64,\) returned a torch.float32 of shape \(63,\)"),
         (lambda tensor: tensor.double(), None, r"returned a torch.float64 of shape \(64,\): return None, the tensor"),
         (lambda tensor: "handle", None, r"test_adapting.py:\d+\) of a .* returned a str"),

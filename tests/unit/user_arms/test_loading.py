@@ -360,7 +360,7 @@ def test_an_entry_point_of_two_packages_or_of_a_module_is_refused(monkeypatch: p
     monkeypatch.setattr(metadata, "entry_points", lambda group: points)
     with pytest.raises(SetupError, match=r"'mine' is given by 2 packages \(a:b, c:d\)"):
         load("mine")
-    with pytest.raises(SetupError, match=r"'whole \(json:\)' names nothing"):
+    with pytest.raises(SetupError, match=r"'whole \(json:\)' is no target"):
         load("whole")
 
 
