@@ -42,9 +42,7 @@ class Run:
                 lines.append(parse(line))
             except RecordError as error:
                 raise RecordError(f"{file}, line {number}: {error}") from error
-        attempts = _attempts(lines)
-        _refuse_repeats(lines, attempts, file)
-        return cls(meta=meta, lines=tuple(_last_attempts(lines, attempts)), warnings=warnings)
+        return cls(meta=meta, lines=tuple(_last_attempts(lines, file)), warnings=warnings)
 
     @property
     def world_size(self) -> int:
@@ -77,33 +75,27 @@ def is_import(meta: Mapping[str, Any]) -> bool:
     return meta["config"].get("baseline") in IMPORTED_ARMS
 
 
-def _attempts(lines: Sequence[Line]) -> list[int]:
-    """Return the number of the attempt that each line belongs to.
+def _last_attempts(lines: Sequence[Line], file: Path) -> Iterator[Line]:
+    """Yield ``lines`` without the samples of earlier attempts, whose rounds cannot be paired with the last attempt's.
 
-    A case that ends in a hang or a crash is measured again. The line about the end belongs to the attempt that ended.
+    A case that ends in a hang or a crash is measured again, so such a line ends an attempt. Raises ``RecordError`` if
+    one attempt has samples of an arm and a timing twice: they are of different runs.
     """
-    ends: Counter[Case | None] = Counter()
-    attempts = []
-    for line in lines:
-        attempts.append(ends[line.case])
-        ends[line.case] += not isinstance(line, Samples)
-    return attempts
-
-
-def _refuse_repeats(lines: Sequence[Line], attempts: Sequence[int], file: Path) -> None:
-    """Raise ``RecordError`` if one attempt has samples of a case, arm and timing twice: they are of different runs."""
+    ended: Counter[Case | None] = Counter()
+    attempts: list[int] = []
+    last: dict[Case, int] = {}
     seen = set()
-    for number, (line, attempt) in enumerate(zip(lines, attempts, strict=True), start=1):
-        if isinstance(line, Samples):
-            key = (line.case, line.arm, line.timing, attempt)
-            if key in seen:
-                raise RecordError(f"{file}, line {number}: {line.arm!r} has {line.case.label} {line.timing} twice")
-            seen.add(key)
-
-
-def _last_attempts(lines: Sequence[Line], attempts: Sequence[int]) -> Iterator[Line]:
-    """Yield ``lines`` without the samples of earlier attempts, whose rounds cannot be paired with the last one's."""
-    last = {line.case: attempt for line, attempt in zip(lines, attempts, strict=True) if isinstance(line, Samples)}
+    for number, line in enumerate(lines, start=1):
+        attempt = ended[line.case]
+        attempts.append(attempt)
+        if not isinstance(line, Samples):
+            ended[line.case] += 1
+            continue
+        key = (line.case, line.arm, line.timing, attempt)
+        if key in seen:
+            raise RecordError(f"{file}, line {number}: {line.arm!r} has {line.case.label} {line.timing} twice")
+        seen.add(key)
+        last[line.case] = attempt
     for line, attempt in zip(lines, attempts, strict=True):
         if not isinstance(line, Samples) or attempt == last[line.case]:
             yield line

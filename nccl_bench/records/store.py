@@ -24,7 +24,7 @@ from nccl_bench.records.schema import SCHEMA, Line, dump
 
 
 class RunStatus(StrEnum):
-    """How far a run came."""
+    """The state of a run."""
 
     RUNNING = "running"  # also the status of a run whose launcher was killed
     COMPLETE = "complete"

@@ -25,7 +25,7 @@ from nccl_bench.errors import InvalidArgumentError
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Entry:
-    """One piece of queued work. It refers to its stream, so the stream lives until its queue is empty."""
+    """A piece of queued work. It refers to its stream, so the stream lives until its queue is empty."""
 
     stream: Stream
     fn: Callable[..., object]
@@ -155,7 +155,7 @@ class Stream:
 
 
 class _Mark:
-    """One recording of an event."""
+    """A recording of an event."""
 
     def __init__(self, stream: Stream) -> None:
         self.time_ns = 0  # when the stream passed it

@@ -87,7 +87,6 @@ class CudaStreams(Streams):
         return torch.cuda.stream(stream)
 
     def handle(self, stream: torch.cuda.Stream) -> int:
-        """Return the ``cudaStream_t`` of ``stream``."""
         return stream.cuda_stream
 
     def from_handle(self, handle: int) -> torch.cuda.Stream:
@@ -102,7 +101,6 @@ class CudaStreams(Streams):
         fn(*args)
 
     def hold(self, seconds: float) -> None:
-        """Keep the current stream busy for about ``seconds``, with a kernel that counts cycles."""
         self._sleep(min(int(seconds * self._cycles_per_second), _INT64_MAX))
 
     def capture(self, body: Callable[[], None], stream: torch.cuda.Stream | None = None) -> Graph:

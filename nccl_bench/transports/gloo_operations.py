@@ -1,4 +1,4 @@
-"""One operation of Gloo, as the CPU stream runs it when it reaches the operation."""
+"""Operations of Gloo, as a CPU stream runs them when it reaches them."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ TORCH_REDOPS: Mapping[RedOp, Any] = {
 
 @dataclass(slots=True)
 class GlooComm:
-    """One communicator."""
+    """A communicator."""
 
     group: Any  # the ProcessGroupGloo
     rank: int
@@ -49,7 +49,7 @@ Operation = tuple[GlooComm, Start]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _SelfMessage:
-    """One end of a rank's message to itself. Gloo has no connection from a rank to itself."""
+    """An end of a rank's message to itself. Gloo has no connection from a rank to itself."""
 
     comm: GlooComm
     method: str  # send or recv

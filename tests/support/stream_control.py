@@ -27,10 +27,12 @@ class Gate:
     """Holds a stream back until ``open`` is called."""
 
     def __init__(self, stream: cpu.Stream) -> None:
+        self.arrived = threading.Event()  # set when the stream has reached the gate
         self._opened = threading.Event()
         stream.submit(self._pass)
 
     def _pass(self) -> None:
+        self.arrived.set()
         assert self._opened.wait(PATIENCE_S), "the test did not open the gate"
 
     def open(self) -> None:

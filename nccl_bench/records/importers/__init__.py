@@ -21,7 +21,7 @@ __all__ = ["READERS", "Imported", "OverRanks", "merge", "read"]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Reader:
-    """How the output of one tool is read."""
+    """The reader of one tool's output."""
 
     files: str  # the files that it reads, for messages
     # Takes the text of a file and the file's name. Returns None if another tool wrote it, and raises RecordError if it

@@ -1,4 +1,4 @@
-"""What was read from files of another tool: of one file, of several together, and as the ``run.json`` of a run."""
+"""The content of files of another tool, of one or of several together, and the ``run.json`` that it becomes."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ _Entry = TypeVar("_Entry")
 
 
 class OverRanks(StrEnum):
-    """How one time is made of the times of all ranks. The times of nccl-bench are ``MAXIMUM``."""
+    """The rule that makes one time of the times of all ranks. The times of nccl-bench are ``MAXIMUM``."""
 
     FIRST = "rank 0"
     AVERAGE = "average"

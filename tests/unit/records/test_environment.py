@@ -1,4 +1,4 @@
-"""What is recorded about a machine, and what never is."""
+"""Facts about a machine that are recorded, and secrets that never are."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def gather(folder: Path, environ: dict[str, str] | None = None, timeout_s: float
     )
 
 
-def test_no_variable_outside_the_list_is_recorded(tmp_path: Path) -> None:
+def test_only_allowed_variables_are_recorded(tmp_path: Path) -> None:
     kept = {"NCCL_ALGO": "Ring", "TORCH_NCCL_ASYNC_ERROR_HANDLING": "1", "CUDA_VISIBLE_DEVICES": "0,1"}
     secret = {"API_TOKEN": "hunter2", "MY_NCCL_PASSWORD": "hunter2", "CUDA_SECRET": "hunter2"}
     (tmp_path / ".nccl.conf").write_text("PASSWORD=hunter2\n")
@@ -43,7 +43,9 @@ def test_no_variable_outside_the_list_is_recorded(tmp_path: Path) -> None:
     assert "hunter2" not in json.dumps(facts)
 
 
-def test_versions_come_without_importing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_versions_of_packages_are_recorded_without_importing_them(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     for name, version in (("nvidia_nccl_cu13", "2.28.9"), ("torch", "9.9"), ("secret_project", "1.0")):
         folder = tmp_path / f"{name}-{version}.dist-info"
         folder.mkdir()
@@ -55,17 +57,17 @@ def test_versions_come_without_importing(tmp_path: Path, monkeypatch: pytest.Mon
     assert "secret-project" not in packages
 
 
-def test_the_cpu_model_is_absent_where_it_is_not_known(tmp_path: Path) -> None:
+def test_the_cpu_model_is_absent_if_unknown(tmp_path: Path) -> None:
     assert "cpu" not in gather(tmp_path)
     (tmp_path / "cpuinfo").write_text("processor\t: 0\nmodel name\t: Fast CPU @ 3 GHz\nmodel name\t: other\n")
     assert gather(tmp_path)["cpu"] == "Fast CPU @ 3 GHz"
 
 
-def test_without_nvidia_smi_nothing_is_said_about_gpus(tmp_path: Path) -> None:
+def test_without_nvidia_smi_facts_about_gpus_are_absent(tmp_path: Path) -> None:
     assert not {"gpus", "topology", "gpu_query_error"} & gather(tmp_path).keys()
 
 
-def test_gpus_and_topology_are_read(tmp_path: Path) -> None:
+def test_gpus_and_topology_are_recorded(tmp_path: Path) -> None:
     facts = gather(tmp_path, fake_smi(tmp_path, f"echo '{GPU}'; echo '1, {GPU[3:].replace('700.00', '[N/A]')}'"))
     assert facts["gpus"][0] == {
         "index": 0,
@@ -92,7 +94,7 @@ def test_gpus_and_topology_are_read(tmp_path: Path) -> None:
         ("exec sleep 30", "timed out"),
     ],
 )
-def test_a_failing_nvidia_smi_is_recorded_not_raised(tmp_path: Path, query: str, says: str) -> None:
+def test_a_failure_of_nvidia_smi_is_recorded_and_not_raised(tmp_path: Path, query: str, says: str) -> None:
     facts = gather(tmp_path, fake_smi(tmp_path, query), timeout_s=0.3 if "sleep" in query else 10.0)
     assert says in facts["gpu_query_error"]
     assert "gpus" not in facts
@@ -108,7 +110,7 @@ def test_nccl_conf_is_read_as_nccl_reads_it(tmp_path: Path) -> None:
     }
 
 
-def test_nccl_conf_file_replaces_the_one_at_home(tmp_path: Path) -> None:
+def test_nccl_conf_file_is_read_instead_of_the_file_at_home(tmp_path: Path) -> None:
     (tmp_path / ".nccl.conf").write_text("NCCL_ALGO=Ring\n")
     other = tmp_path / "other.conf"
     other.write_text("NCCL_ALGO=Tree\n")

@@ -58,7 +58,7 @@ def test_a_line_reads_back_equal(line: Line) -> None:
 
 
 def broken(**changes: Any) -> dict[str, Any]:
-    """A samples line with one thing wrong; ``None`` as a value of ``drop`` names the field to leave out."""
+    """Return a samples line with some fields changed, and without the field ``drop``."""
     drop = changes.pop("drop", None)
     value = {**json.loads(dump(samples())), **changes}
     return {key: item for key, item in value.items() if key != drop}
@@ -86,55 +86,55 @@ def broken(**changes: Any) -> dict[str, Any]:
         (broken(case={**broken()["case"], "collective": "allreduce"}), "case.collective is 'allreduce'"),
         (broken(case={**broken()["case"], "dtype": "half"}), "case.dtype is 'half'"),
         (broken(per_iteration={"operations": 3}), "samples.per_iteration has no 'min_us'"),
-        # What no column of a table holds.
+        # Larger than the tables of a report can hold.
         (broken(wrong=2**63), f"samples.wrong is {2**63}: it has to be between -2^63 and 2^63"),
         (broken(discarded=-(2**63)), "samples.discarded is -9223372036854775808: it has to be between -2^63 and 2^63"),
         (broken(rounds=[0, 2**63, 2]), f"samples.rounds[1] is {2**63}: it has to be between -2^63 and 2^63"),
         (broken(case={**broken()["case"], "count": 10**30}), "samples.case.count is 1000"),
     ],
 )
-def test_a_line_that_is_not_ours_is_refused_with_the_field(value: object, says: str) -> None:
+def test_a_malformed_line_is_refused_with_the_field(value: object, says: str) -> None:
     with pytest.raises(RecordError) as caught:
         from_json(value)
     assert says in str(caught.value)
 
 
-def test_the_largest_number_that_a_table_holds_is_read() -> None:
+def test_the_largest_number_of_a_table_is_read() -> None:
     line = samples(wrong=2**63 - 1, rounds=(0, 1, 2**63 - 1))
     assert parse(dump(line)) == line
 
 
 @pytest.mark.parametrize("constant", ["NaN", "Infinity", "-Infinity"])
-def test_a_time_that_is_no_number_is_refused(constant: str) -> None:
+def test_nan_and_infinity_are_refused(constant: str) -> None:
     with pytest.raises(RecordError, match="not a JSON number"):
         parse(dump(samples()).replace("8.4", constant))
 
 
-def test_a_broken_line_is_named_by_file_and_number(tmp_path: Path) -> None:
+def test_a_malformed_line_is_refused_with_file_and_line_number(tmp_path: Path) -> None:
     path = write_run(tmp_path / "run", dump(samples()) + '{"kind": "samples", "ca\n' + dump(samples()))
     with pytest.raises(RecordError, match=r"samples\.jsonl, line 2: not JSON"):
         Run.load(path)
 
 
-def test_a_last_line_cut_by_a_crash_is_a_warning(tmp_path: Path) -> None:
+def test_a_last_line_cut_off_by_a_crash_is_ignored_with_a_warning(tmp_path: Path) -> None:
     run = Run.load(write_run(tmp_path / "run", dump(samples()) + dump(hang())[:40]))
     assert run.lines == (samples(),)
     assert len(run.warnings) == 1
     assert "samples.jsonl ends within line 2" in run.warnings[0]
 
 
-def test_a_later_writer_does_not_spoil_its_line_with_a_cut_one(tmp_path: Path) -> None:
+def test_a_later_writer_removes_a_line_that_was_cut_off(tmp_path: Path) -> None:
     path = write_run(tmp_path / "run", dump(samples()) + dump(samples())[:40])
     RunStore(path=path).append(crash())
     assert Run.load(path).lines == (samples(), crash())
 
 
-def test_a_newer_schema_names_the_version_that_wrote_it(tmp_path: Path) -> None:
+def test_a_newer_schema_is_refused_with_the_version_that_wrote_it(tmp_path: Path) -> None:
     with pytest.raises(RecordError, match=r"nccl-bench 9\.9 with schema 99; this version reads up to \d+"):
         Run.load(write_run(tmp_path / "run", schema=99, version="9.9"))
 
 
-def test_both_schemas_are_read(tmp_path: Path) -> None:
+def test_older_schemas_are_read(tmp_path: Path) -> None:
     for schema in (1, 2):
         assert Run.load(write_run(tmp_path / f"run-{schema}", dump(samples()), schema=schema)).lines == (samples(),)
 
@@ -160,14 +160,14 @@ def test_both_schemas_are_read(tmp_path: Path) -> None:
         ({"worker": {"user_arms": [None]}}, "worker.user_arms[0] is null: it has to be an object"),
     ],
 )
-def test_a_foreign_run_json_is_refused(tmp_path: Path, changes: dict[str, Any], says: str) -> None:
+def test_a_malformed_run_json_is_refused_with_the_field(tmp_path: Path, changes: dict[str, Any], says: str) -> None:
     with pytest.raises(RecordError) as caught:
         Run.load(write_run(tmp_path / "run", **changes))
     assert says in str(caught.value)
     assert "\n" not in str(caught.value)
 
 
-def test_what_is_beyond_every_number_is_refused_where_a_report_would_show_it(tmp_path: Path) -> None:
+def test_an_infinite_number_in_run_json_is_refused(tmp_path: Path) -> None:
     path = write_run(tmp_path / "run", dump(samples()), worker={"loop_cost_us": 0.041})
     text = (path / "run.json").read_text()
     (path / "run.json").write_text(text.replace("0.041", "1e999"))
@@ -175,12 +175,12 @@ def test_what_is_beyond_every_number_is_refused_where_a_report_would_show_it(tmp
         Run.load(path)
 
 
-def test_what_a_worker_does_not_tell_may_be_missing(tmp_path: Path) -> None:
+def test_facts_of_the_worker_may_be_missing(tmp_path: Path) -> None:
     for number, worker in enumerate((None, {}, {"loop_cost_us": None, "paths": None, "user_arms": None})):
         assert Run.load(write_run(tmp_path / f"run-{number}", worker=worker)).meta["worker"] == worker
 
 
-def test_a_file_that_is_gone_is_named_once(tmp_path: Path) -> None:
+def test_a_missing_or_binary_file_is_named_in_one_line(tmp_path: Path) -> None:
     path = write_run(tmp_path / "run")
     (path / "samples.jsonl").unlink()
     with pytest.raises(RecordError) as caught:
@@ -191,7 +191,7 @@ def test_a_file_that_is_gone_is_named_once(tmp_path: Path) -> None:
         Run.load(path)
 
 
-def test_a_foreign_directory_is_refused_in_one_line(tmp_path: Path) -> None:
+def test_a_path_that_is_not_a_run_is_refused_in_one_line(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     (tmp_path / "list").mkdir()
     (tmp_path / "list" / "run.json").write_text("[]")
@@ -207,7 +207,7 @@ def test_a_foreign_directory_is_refused_in_one_line(tmp_path: Path) -> None:
         assert "\n" not in str(caught.value)
 
 
-def test_all_files_exist_before_anything_is_measured(tmp_path: Path) -> None:
+def test_create_makes_all_files_of_a_run(tmp_path: Path) -> None:
     store = create(tmp_path / "deep" / "run")
     assert sorted(file.name for file in store.path.iterdir()) == sorted(FILES)
     run = Run.load(store.path)
@@ -216,7 +216,7 @@ def test_all_files_exist_before_anything_is_measured(tmp_path: Path) -> None:
     assert resolve("cpu", run.meta["config"]) == resolve("cpu")
 
 
-def test_the_default_directory_is_new_each_time(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_each_run_gets_a_new_default_directory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     stores = [create(None) for _ in range(5)]
     assert len({store.path for store in stores}) == 5
@@ -224,21 +224,21 @@ def test_the_default_directory_is_new_each_time(tmp_path: Path, monkeypatch: pyt
 
 
 @pytest.mark.parametrize("file", FILES)
-def test_measured_data_is_never_overwritten(tmp_path: Path, file: str) -> None:
+def test_create_refuses_a_directory_that_holds_a_run(tmp_path: Path, file: str) -> None:
     (tmp_path / file).write_text("precious")
     with pytest.raises(UsageError, match=r"already holds a run .* --out"):
         create(tmp_path)
-    assert [(found.name, found.read_text()) for found in tmp_path.iterdir()] == [(file, "precious")]
+    assert [(entry.name, entry.read_text()) for entry in tmp_path.iterdir()] == [(file, "precious")]
 
 
 @pytest.mark.parametrize("below", ["file", "file/run"])
-def test_a_path_that_cannot_be_written_fails_at_once(tmp_path: Path, below: str) -> None:
+def test_create_refuses_a_path_that_cannot_be_written(tmp_path: Path, below: str) -> None:
     (tmp_path / "file").touch()
     with pytest.raises(UsageError, match=r"cannot be written: .* --out"):
         create(tmp_path / below)
 
 
-def test_lines_of_several_writers_are_all_there(tmp_path: Path) -> None:
+def test_lines_of_several_writers_are_all_kept(tmp_path: Path) -> None:
     path = create(tmp_path / "run").path
     RunStore(path=path).append(samples())
     RunStore(path=path).append(hang())
@@ -246,7 +246,7 @@ def test_lines_of_several_writers_are_all_there(tmp_path: Path) -> None:
     assert Run.load(path).lines == (samples(), hang(), samples(arm="torch", case=case(64)))
 
 
-def test_of_a_case_measured_again_behind_a_crash_the_last_attempt_counts(tmp_path: Path) -> None:
+def test_only_the_last_attempt_of_a_case_counts(tmp_path: Path) -> None:
     store = create(tmp_path / "run")
     broken = replace(hang(), arm="mine", case=case())
     first = [samples("mine"), samples("torch"), samples("torch", case=case(64))]
@@ -256,7 +256,7 @@ def test_of_a_case_measured_again_behind_a_crash_the_last_attempt_counts(tmp_pat
     assert Run.load(store.path).lines == (first[2], broken, *again)
 
 
-def test_a_cell_that_comes_twice_within_one_attempt_is_refused(tmp_path: Path) -> None:
+def test_samples_twice_in_one_attempt_are_refused(tmp_path: Path) -> None:
     once = samples(), samples("torch"), hang(), samples(), samples("torch"), samples(case=case(8))
     text = "".join(map(dump, once))
     Run.load(write_run(tmp_path / "fine", text))
@@ -271,25 +271,25 @@ def test_a_cell_that_comes_twice_within_one_attempt_is_refused(tmp_path: Path) -
         assert "gated twice" in str(error.value)
 
 
-def test_an_update_keeps_what_another_process_wrote(tmp_path: Path) -> None:
+def test_an_update_keeps_changes_of_another_process(tmp_path: Path) -> None:
     store = create(tmp_path / "run")
     RunStore(path=store.path).update(worker={"loop_cost_us": 0.04})
     store.finish(RunStatus.COMPLETE)
-    found = Run.load(store.path).meta
-    assert found["worker"] == {"loop_cost_us": 0.04}
-    assert found["status"] == "complete"
-    assert found["finished"] >= found["started"]
+    meta_after = Run.load(store.path).meta
+    assert meta_after["worker"] == {"loop_cost_us": 0.04}
+    assert meta_after["status"] == "complete"
+    assert meta_after["finished"] >= meta_after["started"]
     assert sorted(file.name for file in store.path.iterdir()) == sorted(FILES)
 
 
-def test_a_failed_update_leaves_the_old_file(tmp_path: Path) -> None:
+def test_a_failed_update_keeps_the_old_file(tmp_path: Path) -> None:
     store = create(tmp_path / "run")
     with pytest.raises(ValueError, match="not JSON compliant"):
         store.update(worker={"loop_cost_us": float("nan")})
     assert Run.load(store.path).meta["worker"] is None
 
 
-def test_writing_into_a_directory_that_is_gone_is_a_record_error(tmp_path: Path) -> None:
+def test_writing_into_a_missing_directory_is_a_record_error(tmp_path: Path) -> None:
     store = RunStore(path=tmp_path / "gone")
     with pytest.raises(RecordError, match="cannot be written"):
         store.append(samples())

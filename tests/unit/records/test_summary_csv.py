@@ -1,4 +1,4 @@
-"""Reading a summary back: what was written is what is read, and whatever else is one line."""
+"""Summaries read back equal, and every other file is refused in one line."""
 
 from __future__ import annotations
 
@@ -60,21 +60,20 @@ def changed(**cells: Any) -> str:
     return text.getvalue()
 
 
-def test_the_medians_are_those_that_were_written(file: Path) -> None:
-    found = reading(file, REAL)
-    assert (found.baseline, found.world_size, found.left_out) == ("dedicated-stream", 4, {})
+def test_medians_read_back_equal(file: Path) -> None:
+    medians = reading(file, REAL)
+    assert (medians.baseline, medians.world_size, medians.left_out) == ("dedicated-stream", 4, {})
     expected = {
         (line.case, line.timing, line.arm): row.time_us
         for line, row in zip(LINES, summary_rows(run(LINES)), strict=True)
         if not isinstance(line, Skipped)
     }
-    assert found.times_us.keys() == expected.keys()
-    assert found.times_us == pytest.approx(expected, rel=1e-6)
+    assert medians.times_us.keys() == expected.keys()
+    assert medians.times_us == pytest.approx(expected, rel=1e-6)
 
 
 @pytest.mark.parametrize("ending", ["\r\n", "\r", "\n"])
-def test_another_program_may_have_saved_it(file: Path, ending: str) -> None:
-    """Line ends, the order of the columns and further ones are a spreadsheet's."""
+def test_line_ends_and_column_order_of_other_programs_are_read(file: Path, ending: str) -> None:
     assert reading(file, REAL.replace("\n", ending)) == reading(file, REAL)
     turned = "\n".join(",".join([*line.split(",")[::-1], "x"]) for line in REAL.splitlines())
     assert reading(file, turned).times_us == reading(file, REAL).times_us
@@ -82,12 +81,12 @@ def test_another_program_may_have_saved_it(file: Path, ending: str) -> None:
 
 def test_rows_without_a_time_are_left_out_and_counted(file: Path) -> None:
     lines: list[Line] = [hang(), crash(case=None), Skipped(case=case(), reason="large"), samples(samples_us=())]
-    found = reading(file, CsvReport().render(run([*lines, samples("torch")])))
-    assert [arm for _, _, arm in found.times_us] == ["torch"]
-    assert found.left_out == {"hang": 1, "crash": 1, "skipped": 1, "ok": 1}
-    found = reading(file, CsvReport().render(run([wrong(arm="torch", timing=Timing.EAGER), samples("torch")])))
-    assert [timing for _, timing, _ in found.times_us] == [Timing.GATED]
-    assert found.left_out == {"wrong": 1}
+    medians = reading(file, CsvReport().render(run([*lines, samples("torch")])))
+    assert [arm for _, _, arm in medians.times_us] == ["torch"]
+    assert medians.left_out == {"hang": 1, "crash": 1, "skipped": 1, "ok": 1}
+    medians = reading(file, CsvReport().render(run([wrong(arm="torch", timing=Timing.EAGER), samples("torch")])))
+    assert [timing for _, timing, _ in medians.times_us] == [Timing.GATED]
+    assert medians.left_out == {"wrong": 1}
 
 
 @pytest.mark.parametrize(
@@ -116,13 +115,13 @@ def test_rows_without_a_time_are_left_out_and_counted(file: Path) -> None:
         ({"status": ""}, "status is ''"),
     ],
 )
-def test_a_malformed_cell_is_one_line_with_its_place(file: Path, cells: dict[str, str], says: str) -> None:
+def test_a_malformed_cell_is_refused_with_its_line(file: Path, cells: dict[str, str], says: str) -> None:
     message = refused(file, changed(**cells))
     assert message.startswith(", line 2: ")
     assert says in message
 
 
-def test_the_same_cell_twice_is_refused(file: Path) -> None:
+def test_the_same_row_twice_is_refused(file: Path) -> None:
     message = refused(file, f"{REAL}{ROWS[3]}\n")
     assert message.startswith(f", line {len(ROWS) + 2}: ")
     assert message.endswith(" twice")
@@ -135,7 +134,7 @@ def test_the_same_cell_twice_is_refused(file: Path) -> None:
         ({"baseline": "torch"}, "holds several runs: it has 2 baselines and 1 world sizes"),
     ],
 )
-def test_summaries_that_were_joined_are_refused(file: Path, cells: dict[str, str], says: str) -> None:
+def test_joined_summaries_are_refused(file: Path, cells: dict[str, str], says: str) -> None:
     assert says in refused(file, changed(**cells))
 
 
@@ -157,12 +156,12 @@ def test_summaries_that_were_joined_are_refused(file: Path, cells: dict[str, str
         ("x" * 200_000, ""),
     ],
 )
-def test_what_is_no_summary_is_one_line(file: Path, text: str | bytes, says: str) -> None:
+def test_a_file_that_is_not_a_summary_is_refused_in_one_line(file: Path, text: str | bytes, says: str) -> None:
     says = says.replace("31", str(len(COLUMNS)))
     assert says in refused(file, text)
 
 
-def test_what_is_not_there_is_one_line(tmp_path: Path) -> None:
+def test_a_missing_summary_is_refused_in_one_line(tmp_path: Path) -> None:
     for path in (tmp_path / "nothing.csv", tmp_path):
         with pytest.raises(RecordError) as caught:
             read_summary(path)
@@ -172,10 +171,10 @@ def test_what_is_not_there_is_one_line(tmp_path: Path) -> None:
 def medians_or_one_line(file: Path, text: str | bytes) -> None:
     message = str(file)
     try:
-        found = reading(file, text)
-        assert found.times_us
-        assert all(0 < time_us < float("inf") for time_us in found.times_us.values())
-        assert found.world_size >= 1
+        medians = reading(file, text)
+        assert medians.times_us
+        assert all(0 < time_us < float("inf") for time_us in medians.times_us.values())
+        assert medians.world_size >= 1
     except RecordError as error:
         message = str(error)
     assert len(message.splitlines()) == 1
@@ -191,7 +190,7 @@ SAME_FILE = settings(suppress_health_check=[HealthCheck.function_scoped_fixture]
     | st.binary()
     | st.text(alphabet='ok,1."\n\r\x0b\x85\u2028\0', max_size=60).map((HEADER + "\n").__add__)
 )
-def test_any_text_is_medians_or_one_line(file: Path, text: str | bytes) -> None:
+def test_any_text_gives_medians_or_one_line(file: Path, text: str | bytes) -> None:
     medians_or_one_line(file, text)
 
 
@@ -201,16 +200,16 @@ def test_any_text_is_medians_or_one_line(file: Path, text: str | bytes) -> None:
     length=st.integers(0, 40) | st.integers(0, len(REAL)),
     new=st.text(max_size=8) | st.sampled_from([",", '"', "\n", "0", "-", "e9", "\u0663", REAL]),
 )
-def test_any_mutation_of_a_summary_is_medians_or_one_line(file: Path, at: int, length: int, new: str) -> None:
+def test_a_changed_summary_gives_medians_or_one_line(file: Path, at: int, length: int, new: str) -> None:
     medians_or_one_line(file, REAL[:at] + new + REAL[at + length :])
 
 
 @SAME_FILE
 @given(end=st.integers(0, len(REAL) - 1))
-def test_a_truncated_summary_does_not_lose_a_row_in_silence(file: Path, end: int) -> None:
-    """What is left of a row is refused; a row that lacks nothing but what follows its last needed cell is whole."""
+def test_a_truncated_summary_never_loses_a_row_silently(file: Path, end: int) -> None:
+    """A part of a row is refused. A row that is cut after its last needed cell is whole."""
     try:
-        found = reading(file, REAL[:end])
+        medians = reading(file, REAL[:end])
     except RecordError:
         return
-    assert len(found.times_us) == REAL[:end].count("\n") - (REAL[:end][-1] == "\n")
+    assert len(medians.times_us) == REAL[:end].count("\n") - (REAL[:end][-1] == "\n")

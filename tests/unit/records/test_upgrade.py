@@ -25,7 +25,7 @@ def test_a_run_of_schema_2_is_read_with_todays_names() -> None:
     assert not {"plugins", "worlds"} & {*meta["config"], *meta["worker"]}
 
 
-def test_a_run_of_schema_3_stays_as_it_is() -> None:
+def test_a_run_of_schema_3_is_not_changed() -> None:
     meta = {"schema": 3, "config": {"plugins": "kept"}, "worker": None}
     assert upgrade(meta) == meta
 

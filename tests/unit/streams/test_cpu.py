@@ -1,4 +1,4 @@
-"""The CPU's streams: order, hand-off by events, failures, lifetimes, and the same face as CUDA's."""
+"""The CPU's streams: order, events, failures, lifetimes, and the ``Streams`` of the CPU."""
 
 from __future__ import annotations
 
@@ -14,33 +14,7 @@ import torch
 from nccl_bench.errors import InvalidArgumentError, SetupError
 from nccl_bench.streams import cpu, cuda
 from nccl_bench.streams.cpu_device import CpuStreams
-
-# Long enough to never matter to a test that passes; a deadlock fails instead of hanging the suite.
-PATIENCE_S = 10
-
-
-class PlantedError(Exception):
-    pass
-
-
-def fail() -> None:
-    raise PlantedError
-
-
-class Gate:
-    """Holds a stream back until it is opened, and says when the stream has arrived."""
-
-    def __init__(self, stream: cpu.Stream) -> None:
-        self.arrived = threading.Event()
-        self._opened = threading.Event()
-        stream.submit(self._pass)
-
-    def _pass(self) -> None:
-        self.arrived.set()
-        assert self._opened.wait(PATIENCE_S), "nobody opened the gate"
-
-    def open(self) -> None:
-        self._opened.set()
+from tests.support.stream_control import PATIENCE_S, Gate, PlantedError, raise_planted_error
 
 
 def within_patience(fn: Callable[[], object]) -> None:
@@ -164,7 +138,7 @@ def test_a_wait_refers_to_the_recording_at_the_time_of_the_call() -> None:
     assert event.query()
 
 
-def test_an_event_that_was_never_recorded_holds_nobody() -> None:
+def test_waiting_for_an_event_that_was_never_recorded_returns_at_once() -> None:
     event, stream = cpu.Event(), cpu.Stream()
     event.wait(stream)
     within_patience(stream.synchronize)
@@ -180,7 +154,7 @@ def test_the_default_stream_runs_inline() -> None:
     cpu.default_stream().submit(lambda: seen.append(threading.current_thread()))
     assert seen == [threading.current_thread()]
     with pytest.raises(PlantedError):
-        cpu.default_stream().submit(fail)
+        cpu.default_stream().submit(raise_planted_error)
     cpu.synchronize()
 
 
@@ -194,18 +168,18 @@ def test_a_wait_on_the_default_stream_blocks_the_caller() -> None:
     assert seen == [1]
 
 
-def test_stream_nests_and_restores_also_after_an_exception() -> None:
+def test_stream_blocks_nest_and_restore_the_current_stream_after_an_exception() -> None:
     outer, inner = cpu.Stream(), cpu.Stream()
     with cpu.stream(outer):
         with cpu.stream(inner):
             assert cpu.current_stream() is inner
         with pytest.raises(PlantedError), cpu.stream(inner):
-            fail()
+            raise_planted_error()
         assert cpu.current_stream() is outer
     assert cpu.current_stream() is cpu.default_stream()
 
 
-def test_the_current_stream_is_per_thread() -> None:
+def test_each_thread_has_its_own_current_stream() -> None:
     seen: list[cpu.Stream] = []
     with cpu.stream(cpu.Stream()):
         thread = threading.Thread(target=lambda: seen.append(cpu.current_stream()))
@@ -222,7 +196,7 @@ def test_an_entry_sees_its_stream_as_the_current_one() -> None:
     assert seen == [stream]
 
 
-def test_an_entry_can_use_its_own_stream() -> None:
+def test_an_entry_can_queue_on_and_wait_for_its_own_stream() -> None:
     stream = cpu.Stream()
     seen: list[object] = []
     started, event = Gate(stream), cpu.Event()
@@ -248,10 +222,10 @@ def test_an_entry_can_use_its_own_stream() -> None:
 
 
 @pytest.mark.parametrize("synchronize", ["stream", "event", "device"])
-def test_a_failure_is_raised_by_the_next_synchronisation_and_once(synchronize: str) -> None:
+def test_a_failure_is_raised_once_by_the_next_synchronisation(synchronize: str) -> None:
     stream, event = cpu.Stream(), cpu.Event()
     seen: list[object] = []
-    stream.submit(fail)
+    stream.submit(raise_planted_error)
     stream.submit(seen.append, "skipped")
     event.record(stream)
     wait = {"stream": stream.synchronize, "event": event.synchronize, "device": cpu.synchronize}[synchronize]
@@ -264,10 +238,10 @@ def test_a_failure_is_raised_by_the_next_synchronisation_and_once(synchronize: s
     assert seen == ["later"]
 
 
-def test_work_queued_before_the_report_is_skipped_even_if_its_turn_comes_later() -> None:
+def test_work_queued_before_the_report_of_a_failure_is_skipped_even_after_the_report() -> None:
     stream = cpu.Stream()
     seen: list[object] = []
-    stream.submit(fail)
+    stream.submit(raise_planted_error)
     event = stream.record_event()
     gated = cpu.Stream()
     gate = Gate(gated)
@@ -281,10 +255,10 @@ def test_work_queued_before_the_report_is_skipped_even_if_its_turn_comes_later()
     assert seen == ["after the report"]
 
 
-def test_an_event_from_before_the_failure_does_not_report_it() -> None:
+def test_an_event_recorded_before_a_failure_does_not_report_it() -> None:
     stream = cpu.Stream()
     event = stream.record_event()
-    stream.submit(fail)
+    stream.submit(raise_planted_error)
     done = stream.record_event()
     event.synchronize()
     with pytest.raises(PlantedError):
@@ -292,11 +266,11 @@ def test_an_event_from_before_the_failure_does_not_report_it() -> None:
     event.synchronize()
 
 
-def test_a_failure_outlives_its_stream() -> None:
+def test_a_failure_is_reported_after_its_stream_is_gone() -> None:
     before = stream_threads()
     stream = cpu.Stream()
     dropped = weakref.ref(stream)
-    stream.submit(fail)
+    stream.submit(raise_planted_error)
     started = stream_threads() - before
     del stream
     for thread in started:
@@ -307,9 +281,9 @@ def test_a_failure_outlives_its_stream() -> None:
     cpu.synchronize()
 
 
-def test_several_failures_are_each_raised() -> None:
+def test_each_of_several_failures_is_raised() -> None:
     first, second = cpu.Stream(), cpu.Stream()
-    first.submit(fail)
+    first.submit(raise_planted_error)
     second.wait_stream(first)
     second.submit(lambda: 1 // 0)
     with pytest.raises(PlantedError):
@@ -319,10 +293,10 @@ def test_several_failures_are_each_raised() -> None:
     cpu.synchronize()
 
 
-def test_who_waits_for_a_failed_stream_neither_hangs_nor_fails() -> None:
+def test_a_stream_that_waits_for_a_failed_stream_neither_hangs_nor_fails() -> None:
     failed, waiter = cpu.Stream(), cpu.Stream()
     seen: list[object] = []
-    failed.submit(fail)
+    failed.submit(raise_planted_error)
     waiter.wait_stream(failed)
     waiter.submit(seen.append, 1)
     within_patience(waiter.synchronize)
@@ -331,12 +305,12 @@ def test_who_waits_for_a_failed_stream_neither_hangs_nor_fails() -> None:
         cpu.synchronize()
 
 
-def test_a_failed_stream_still_passes_on_what_it_waited_for() -> None:
+def test_a_failed_stream_still_waits_for_the_streams_before_it() -> None:
     producer, failed, consumer = cpu.Stream(), cpu.Stream(), cpu.Stream()
     seen: list[object] = []
     gate = Gate(producer)
     producer.submit(seen.append, "produced")
-    failed.submit(fail)
+    failed.submit(raise_planted_error)
     failed.wait_stream(producer)
     consumer.wait_stream(failed)
     consumer.submit(seen.append, "consumed")
@@ -350,7 +324,7 @@ def test_a_failed_stream_still_passes_on_what_it_waited_for() -> None:
 # Timing
 
 
-def test_an_event_is_timed_when_the_stream_passes_it() -> None:
+def test_an_event_has_the_time_when_the_stream_passes_it() -> None:
     stream = cpu.Stream()
     start, end = cpu.Event(enable_timing=True), cpu.Event(enable_timing=True)
     gate = Gate(stream)
@@ -366,7 +340,7 @@ def test_an_event_is_timed_when_the_stream_passes_it() -> None:
     assert end.elapsed_time(start) == -elapsed_ms
 
 
-def test_an_event_recorded_again_is_timed_again() -> None:
+def test_an_event_recorded_again_has_a_new_time() -> None:
     stream = cpu.Stream()
     start, end = cpu.Event(enable_timing=True), cpu.Event(enable_timing=True)
     start.record(stream)
@@ -379,7 +353,7 @@ def test_an_event_recorded_again_is_timed_again() -> None:
     assert start.elapsed_time(end) >= early + 10
 
 
-def test_elapsed_time_says_why_it_cannot_tell() -> None:
+def test_elapsed_time_says_why_an_event_has_no_time() -> None:
     stream = cpu.Stream()
     done = cpu.Event(enable_timing=True)
     done.record(stream)
@@ -400,7 +374,7 @@ def test_elapsed_time_says_why_it_cannot_tell() -> None:
 # Lifetimes
 
 
-def test_a_queue_keeps_arguments_alive_until_they_were_used() -> None:
+def test_a_queue_keeps_arguments_alive_until_the_entry_is_done() -> None:
     stream = cpu.Stream()
     sums: list[float] = []
     gate = Gate(stream)
@@ -416,7 +390,7 @@ def test_a_queue_keeps_arguments_alive_until_they_were_used() -> None:
     assert alive() is None
 
 
-def test_retain_keeps_tensors_alive_until_the_stream_is_past_them(streams: CpuStreams) -> None:
+def test_retain_keeps_tensors_alive_until_the_stream_reaches_it(streams: CpuStreams) -> None:
     stream, tensor = cpu.Stream(), torch.ones(8)
     gate, alive = Gate(stream), weakref.ref(tensor)
     assert streams.retain is not None
@@ -429,7 +403,7 @@ def test_retain_keeps_tensors_alive_until_the_stream_is_past_them(streams: CpuSt
 
 
 def test_a_dropped_stream_finishes_its_work_and_ends_its_thread() -> None:
-    gc.disable()  # what only the cycle collector frees is a leak here
+    gc.disable()  # an object that only the cycle collector frees is a leak
     try:
         before = stream_threads()
         seen: list[int] = []
@@ -447,12 +421,12 @@ def test_a_dropped_stream_finishes_its_work_and_ends_its_thread() -> None:
         gc.enable()
 
 
-def test_a_reported_failure_is_freed_and_so_is_its_stream() -> None:
+def test_a_reported_failure_and_its_stream_are_freed() -> None:
     gc.disable()
     try:
         stream = cpu.Stream()
         dropped = weakref.ref(stream)
-        stream.submit(fail)
+        stream.submit(raise_planted_error)
         try:
             cpu.synchronize()
         except PlantedError as error:
@@ -487,7 +461,7 @@ def test_waiting_uses_no_processor_time(streams: CpuStreams) -> None:
 # CpuStreams
 
 
-def test_handles_are_unique_never_reused_and_lead_back_to_their_stream(streams: CpuStreams) -> None:
+def test_handles_are_never_reused_and_give_back_their_stream(streams: CpuStreams) -> None:
     handles = [streams.new_stream().handle for _ in range(20)]
     assert len(set(handles)) == 20
     stream = streams.new_stream()
@@ -509,7 +483,7 @@ def test_submit_and_current_handle_follow_the_current_stream(streams: CpuStreams
     assert seen == [stream.handle]
 
 
-def test_what_the_cpu_cannot_do_is_refused(streams: CpuStreams) -> None:
+def test_graphs_and_holding_the_default_stream_are_refused_on_the_cpu(streams: CpuStreams) -> None:
     with pytest.raises(InvalidArgumentError, match="no graphs"):
         streams.capture(lambda: None)
     with pytest.raises(InvalidArgumentError, match="runs work inline"):
@@ -525,12 +499,12 @@ def test_the_device_is_described(streams: CpuStreams) -> None:
     assert about["threads"] == torch.get_num_threads()
 
 
-def test_cuda_streams_refuse_a_device_that_is_not_there() -> None:
+def test_cuda_streams_refuse_a_device_that_torch_does_not_see() -> None:
     with pytest.raises(SetupError, match="CUDA device 4096"):
         cuda.CudaStreams(4096)
 
 
-def test_the_device_is_waited_for_with_what_its_work_submits_in_turn(streams: CpuStreams) -> None:
+def test_synchronize_also_waits_for_work_that_queued_work_submits(streams: CpuStreams) -> None:
     first, second = cpu.Stream(), cpu.Stream()
     done: list[str] = []
 

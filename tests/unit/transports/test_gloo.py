@@ -1,4 +1,4 @@
-"""Gloo behind the transport's integers: two ranks live in this process, as two communicators of one transport."""
+"""The transport over Gloo. Two ranks live in this process, as two communicators of one transport."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ def transport() -> Iterator[GlooTransport]:
 
 
 class Rank:
-    """One rank's communicator and the stream its operations go to."""
+    """A communicator and the stream of its operations."""
 
     def __init__(self, comm: int) -> None:
         self.comm = comm
@@ -71,7 +71,7 @@ def pair(transport: GlooTransport) -> list[Rank]:
 
 
 def inputs(count: int, dtype: str = "float32", world_size: int = 2) -> list[Tensor]:
-    """Small numbers of one rank each, so sums and products are exact in every data type."""
+    """Return the input of each rank: small numbers, whose sums and products are exact in every data type."""
     return [(torch.arange(count) % 3 + 1 + r).to(getattr(torch, dtype)) for r in range(world_size)]
 
 
@@ -86,16 +86,16 @@ def all_reduce(transport: GlooTransport, rank: Rank, x: Tensor) -> None:
 
 
 def copy(transport: GlooTransport, rank: Rank, x: Tensor, y: Tensor, stream: cpu.Stream | None = None) -> None:
-    """In a world of one, ``x`` into ``y``."""
+    """Copy ``x`` into ``y`` by a broadcast on a communicator of one rank."""
     handle = (stream or rank.stream).handle
     transport.broadcast(x.data_ptr(), y.data_ptr(), x.numel(), FLOAT32, 0, rank.comm, handle)
     transport.retain(handle, x, y)
 
 
-# What the operations do. In the table: transport, send, recv, count of a block, data type, communicator, stream.
+# Results. Arguments in the table: transport, send, recv, count of a block, data type, communicator, stream.
 
 Move = Callable[[GlooTransport, int, int, int, int, int, int], None]
-# Blocks that are sent and received, the call, and rank r's result from both ranks' inputs.
+# The number of blocks that are sent and received, the call, and the result of rank r from the inputs of both ranks.
 MOVING: dict[str, tuple[int, int, Move, Callable[[int, list[Tensor]], Tensor]]] = {
     "all_gather": (1, 2, lambda t, x, y, n, d, c, s: t.all_gather(x, y, n, d, c, s), lambda r, xs: torch.cat(xs)),
     "all_to_all": (
@@ -106,12 +106,11 @@ MOVING: dict[str, tuple[int, int, Move, Callable[[int, list[Tensor]], Tensor]]] 
     ),
     "broadcast": (1, 1, lambda t, x, y, n, d, c, s: t.broadcast(x, y, n, d, 1, c, s), lambda r, xs: xs[1]),
 }
-COUNTS = [1, 5, 1000]
 
 
 @pytest.mark.parametrize("name", MOVING)
 @pytest.mark.parametrize("count", [1, 5, 1000])
-def test_what_moves_arrives_in_every_data_type(
+def test_operations_that_move_bytes_work_in_every_data_type(
     transport: GlooTransport, pair: list[Rank], name: str, count: int
 ) -> None:
     sent, received, move, result = MOVING[name]
@@ -139,29 +138,31 @@ REDUCTIONS: dict[RedOp, Callable[[Tensor, Tensor], Tensor]] = {
 @pytest.mark.parametrize("name", ["all_reduce", "reduce", "reduce_scatter"])
 @pytest.mark.parametrize("op", RedOp)
 @pytest.mark.parametrize("in_place", [False, True])
-def test_a_reduction_reduces_and_leaves_everything_else_alone(
+def test_a_reduction_writes_its_result_and_nothing_else(
     transport: GlooTransport, pair: list[Rank], name: str, op: RedOp, in_place: bool
 ) -> None:
     count, blocks, root = 5, 2 if name == "reduce_scatter" else 1, (1,) if name == "reduce" else ()
     for dtype, row in DTYPES.items():
         if dtype.startswith("float8") or (op is RedOp.AVG and not row.is_float):
-            continue  # Gloo has neither
+            continue  # Gloo has neither of them
         xs = inputs(blocks * count, dtype)
         before = [raw_bytes(x) for x in xs]
         ys = [x.chunk(blocks)[r % blocks] if in_place else poisoned(count, x) for r, x in enumerate(xs)]
-        wanted = [REDUCTIONS[op](*xs).chunk(blocks)[r % blocks] for r in range(2)]
+        expected = [REDUCTIONS[op](*xs).chunk(blocks)[r % blocks] for r in range(2)]
         if root:
-            wanted[0] = ys[0].clone()
+            expected[0] = ys[0].clone()
         for rank, x, y in zip(pair, xs, ys, strict=True):
             numbers = (count, transport.dtypes[dtype], transport.redops[op], *root)
             getattr(transport, name)(x.data_ptr(), y.data_ptr(), *numbers, rank.comm, rank.stream.handle)
         cpu.synchronize()
-        assert [raw_bytes(y) for y in ys] == [raw_bytes(y) for y in wanted], dtype
+        assert [raw_bytes(y) for y in ys] == [raw_bytes(y) for y in expected], dtype
         assert in_place or [raw_bytes(x) for x in xs] == before, dtype
 
 
 @pytest.mark.parametrize("count", [0, 1, 5, 300_000])
-def test_a_ring_of_sends_and_receives_in_one_group(transport: GlooTransport, pair: list[Rank], count: int) -> None:
+def test_a_group_of_sends_and_receives_in_a_ring_completes(
+    transport: GlooTransport, pair: list[Rank], count: int
+) -> None:
     for dtype, number in transport.dtypes.items():
         xs = inputs(count, dtype)
         ys = [poisoned(count, x) for x in xs]
@@ -186,7 +187,7 @@ def test_empty_operations_do_nothing(transport: GlooTransport, pair: list[Rank])
 
 
 @pytest.mark.parametrize("shift_bytes", [1, 4])
-def test_memory_need_not_be_aligned(transport: GlooTransport, pair: list[Rank], shift_bytes: int) -> None:
+def test_unaligned_memory_is_reduced(transport: GlooTransport, pair: list[Rank], shift_bytes: int) -> None:
     xs = inputs(5)
     buffers = [torch.zeros(5 * 4 + shift_bytes + 1, dtype=torch.uint8) for _ in pair]
     for rank, x, buffer in zip(pair, xs, buffers, strict=True):
@@ -203,7 +204,7 @@ def test_memory_need_not_be_aligned(transport: GlooTransport, pair: list[Rank], 
 # Order
 
 
-def test_an_operation_runs_when_its_stream_gets_there(transport: GlooTransport, alone: Rank) -> None:
+def test_an_operation_runs_when_its_stream_reaches_it(transport: GlooTransport, alone: Rank) -> None:
     x, y = torch.ones(3), torch.zeros(3)
     gate = Gate(alone.stream)
     alone.stream.submit(x.fill_, 5.0)
@@ -218,10 +219,10 @@ def test_an_operation_runs_when_its_stream_gets_there(transport: GlooTransport, 
 
 def check_runs_in_program_order(transport: GlooTransport, rank: Rank, patience_s: float) -> None:
     first, second = cpu.Stream(), cpu.Stream()
-    one, two, y = torch.ones(3), torch.full((3,), 2.0), torch.zeros(3)
+    ones, twos, y = torch.ones(3), torch.full((3,), 2.0), torch.zeros(3)
     gate = Gate(first)
-    copy(transport, rank, one, y, first)
-    copy(transport, rank, two, y, second)
+    copy(transport, rank, ones, y, first)
+    copy(transport, rank, twos, y, second)
     overtook = finishes_within(second, patience_s)
     gate.open()
     cpu.synchronize()
@@ -236,7 +237,7 @@ def test_operations_of_one_communicator_run_in_program_order_across_streams(
     check_runs_in_program_order(transport, alone, 0.05)
 
 
-def test_the_check_catches_a_transport_without_that_order(
+def test_the_check_of_program_order_catches_a_transport_without_it(
     transport: GlooTransport, alone: Rank, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(cpu.Stream, "wait_event", lambda self, event: None)
@@ -244,17 +245,19 @@ def test_the_check_catches_a_transport_without_that_order(
         check_runs_in_program_order(transport, alone, PATIENCE_S)
 
 
-def test_the_default_stream_waits_for_the_communicators_other_streams(transport: GlooTransport, alone: Rank) -> None:
-    one, two, y = torch.ones(3), torch.full((3,), 2.0), torch.zeros(3)
+def test_the_default_stream_waits_for_other_streams_of_the_communicator(transport: GlooTransport, alone: Rank) -> None:
+    ones, twos, y = torch.ones(3), torch.full((3,), 2.0), torch.zeros(3)
     gate = Gate(alone.stream)
-    copy(transport, alone, one, y)
+    copy(transport, alone, ones, y)
     threading.Timer(0.02, gate.open).start()
-    copy(transport, alone, two, y, cpu.default_stream())
+    copy(transport, alone, twos, y, cpu.default_stream())
     cpu.synchronize()
     assert y.tolist() == [2, 2, 2]
 
 
-def test_ranks_match_by_program_order_whatever_their_streams_do(transport: GlooTransport, pair: list[Rank]) -> None:
+def test_ranks_match_operations_by_program_order_even_if_streams_are_held(
+    transport: GlooTransport, pair: list[Rank]
+) -> None:
     firsts, seconds = inputs(3), inputs(5)
     gates = []
     for r, rank in enumerate(pair):
@@ -269,13 +272,13 @@ def test_ranks_match_by_program_order_whatever_their_streams_do(transport: GlooT
     assert seconds[0].tolist() == seconds[1].tolist() == [3, 5, 7, 3, 5]
 
 
-def test_two_communicators_are_not_ordered(transport: GlooTransport) -> None:
-    one, other = connect(transport, 1)[0], connect(transport, 1)[0]
+def test_operations_of_two_communicators_are_not_ordered(transport: GlooTransport) -> None:
+    held, free = connect(transport, 1)[0], connect(transport, 1)[0]
     x, y = torch.ones(3), torch.zeros(3)
-    gate = Gate(one.stream)
-    all_reduce(transport, one, torch.ones(3))
-    copy(transport, other, x, y)
-    assert finishes_within(other.stream, PATIENCE_S)
+    gate = Gate(held.stream)
+    all_reduce(transport, held, torch.ones(3))
+    copy(transport, free, x, y)
+    assert finishes_within(free.stream, PATIENCE_S)
     assert y.tolist() == [1, 1, 1]
     gate.open()
 
@@ -283,7 +286,7 @@ def test_two_communicators_are_not_ordered(transport: GlooTransport) -> None:
 # Groups
 
 
-def test_a_group_holds_back_until_its_outermost_end(transport: GlooTransport, alone: Rank) -> None:
+def test_a_group_holds_operations_back_until_its_outermost_end(transport: GlooTransport, alone: Rank) -> None:
     y = torch.zeros(3)
     transport.group_start()
     transport.group_start()
@@ -305,7 +308,7 @@ def test_a_group_belongs_to_its_thread(transport: GlooTransport, alone: Rank) ->
         assert y.tolist() == [1, 1, 1]
 
 
-def test_a_group_over_two_streams_and_communicators_runs_on_each(transport: GlooTransport) -> None:
+def test_a_group_over_two_streams_and_two_communicators_runs_on_each_stream(transport: GlooTransport) -> None:
     ranks = [connect(transport, 1)[0], connect(transport, 1)[0]]
     xs, ys = inputs(3), [torch.zeros(3), torch.zeros(3)]
     gates = [Gate(rank.stream) for rank in ranks]
@@ -329,14 +332,14 @@ def exchange_with_itself(transport: GlooTransport, rank: Rank, calls: list[tuple
 @pytest.mark.parametrize("order", ["send first", "recv first"])
 def test_a_rank_sends_to_itself(transport: GlooTransport, pair: list[Rank], order: str) -> None:
     sent, received = inputs(3), [torch.zeros(3), torch.zeros(3)]
-    halves = [*(("send", x) for x in sent), *(("recv", y) for y in received)]
-    exchange_with_itself(transport, pair[0], halves if order == "send first" else halves[2:] + halves[:2])
+    ends = [*(("send", x) for x in sent), *(("recv", y) for y in received)]
+    exchange_with_itself(transport, pair[0], ends if order == "send first" else ends[2:] + ends[:2])
     pair[0].stream.synchronize()
     assert [y.tolist() for y in received] == [x.tolist() for x in sent]
 
 
 @pytest.mark.parametrize("method", ["send", "recv"])
-def test_half_a_message_to_oneself_is_an_error(transport: GlooTransport, alone: Rank, method: str) -> None:
+def test_a_message_to_itself_with_only_one_end_is_an_error(transport: GlooTransport, alone: Rank, method: str) -> None:
     x, y = torch.ones(3), torch.zeros(3)
     exchange_with_itself(transport, alone, [(method, x)])
     with pytest.raises(TransportError, match=r"^Gloo: rank 0 sends itself .* issue both ends in one group"):
@@ -349,7 +352,7 @@ def test_half_a_message_to_oneself_is_an_error(transport: GlooTransport, alone: 
 # Failures
 
 
-def test_a_failure_surfaces_at_the_synchronisation_and_once(transport: GlooTransport, alone: Rank) -> None:
+def test_a_failure_is_raised_once_by_the_synchronisation(transport: GlooTransport, alone: Rank) -> None:
     x, number = torch.ones(3).to(torch.float8_e5m2), transport.dtypes["float8_e5m2"]
     transport.all_reduce(x.data_ptr(), x.data_ptr(), 3, number, SUM, alone.comm, alone.stream.handle)
     with pytest.raises(TransportError, match=r"^Gloo: Invalid scalar type") as raised:
@@ -361,7 +364,7 @@ def test_a_failure_surfaces_at_the_synchronisation_and_once(transport: GlooTrans
     assert y.tolist() == [1, 1, 1]
 
 
-def test_on_the_default_stream_it_surfaces_at_once(transport: GlooTransport, alone: Rank) -> None:
+def test_a_failure_on_the_default_stream_is_raised_at_once(transport: GlooTransport, alone: Rank) -> None:
     x = torch.ones(3)
     with pytest.raises(TransportError, match=r"^Gloo: "):
         transport.broadcast(x.data_ptr(), x.data_ptr(), 3, FLOAT32, 5, alone.comm, 0)
@@ -385,7 +388,7 @@ def test_work_queued_before_an_abort_fails_instead_of_running(transport: GlooTra
 
 
 @pytest.mark.parametrize("end", ["finalize", "destroy"])
-def test_an_orderly_end_waits_for_the_work(transport: GlooTransport, alone: Rank, end: str) -> None:
+def test_finalize_and_destroy_wait_for_the_work(transport: GlooTransport, alone: Rank, end: str) -> None:
     x, y = torch.ones(3), torch.zeros(3)
     gate = Gate(alone.stream)
     copy(transport, alone, x, y)
@@ -397,24 +400,26 @@ def test_an_orderly_end_waits_for_the_work(transport: GlooTransport, alone: Rank
 # Splitting
 
 
-def test_a_split_has_the_ranks_of_one_colour_in_the_order_of_their_keys(
+def test_a_split_has_the_ranks_of_one_color_in_the_order_of_their_keys(
     transport: GlooTransport, pair: list[Rank]
 ) -> None:
     x = torch.zeros(3)
     all_reduce(transport, pair[0], x)
-    all_reduce(transport, pair[1], x)  # queued work of the parent does not get in the way
-    for _ in range(2):  # the second split does not meet the first one
+    all_reduce(transport, pair[1], x)  # queued work of the parent does not disturb
+    for _ in range(2):  # the second split does not mix with the first
         children = [Rank(comm) for comm in on_every_rank(lambda r: transport.split(pair[r].comm, 7, -r))]
         xs = inputs(3)
         ys = [torch.zeros(3), torch.zeros(3)]
         for child, x, y in zip(children, xs, ys, strict=True):
-            # The keys turn the ranks round: root 0 is the parent's rank 1.
+            # The keys reverse the ranks: root 0 is the parent's rank 1.
             transport.broadcast(x.data_ptr(), y.data_ptr(), 3, FLOAT32, 0, child.comm, child.stream.handle)
         cpu.synchronize()
         assert [y.tolist() for y in ys] == [xs[1].tolist()] * 2
 
 
-def test_each_colour_is_a_communicator_and_none_is_none(transport: GlooTransport, pair: list[Rank]) -> None:
+def test_each_color_has_its_communicator_and_color_minus_one_has_none(
+    transport: GlooTransport, pair: list[Rank]
+) -> None:
     comms = on_every_rank(lambda r: transport.split(pair[r].comm, r, 0))
     xs = inputs(3)
     for comm, x in zip(comms, xs, strict=True):
@@ -453,7 +458,7 @@ def check_keeps_tensors_until_they_were_used(communicator: Any, in_group: bool) 
 
 
 @pytest.mark.parametrize("in_group", [False, True])
-def test_tensors_live_until_they_were_used(transport: GlooTransport, group: Any, in_group: bool) -> None:
+def test_tensors_live_until_their_operations_are_done(transport: GlooTransport, group: Any, in_group: bool) -> None:
     communicator = StreamFreeCommunicator(group, Device(streams=CpuStreams(), transport=transport))
     check_keeps_tensors_until_they_were_used(communicator, in_group)
     communicator.close()
@@ -464,7 +469,7 @@ def test_the_check_catches_a_communicator_that_retains_nothing(
     transport: GlooTransport, group: Any, in_group: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     communicator = StreamFreeCommunicator(group, Device(streams=CpuStreams(), transport=transport))
-    # The operations would read freed memory: let them not run at all.
+    # The operations would read freed memory, so they are not run.
     monkeypatch.setattr("nccl_bench.transports.gloo.run", lambda operations: None)
     monkeypatch.setattr(communicator, "_retain", None)
     with pytest.raises(AssertionError):
@@ -480,7 +485,7 @@ def test_unique_ids_are_unique(transport: GlooTransport) -> None:
     assert (len(ids), {len(unique_id) for unique_id in ids}) == (10, {128})
 
 
-def test_gloo_has_no_memory_and_no_windows(transport: GlooTransport, alone: Rank) -> None:
+def test_gloo_refuses_to_allocate_and_registers_nothing(transport: GlooTransport, alone: Rank) -> None:
     assert transport.window_register(alone.comm, 64, 8) is None
     assert transport.register(alone.comm, 64, 8) == 0
     for call in (
@@ -494,7 +499,7 @@ def test_gloo_has_no_memory_and_no_windows(transport: GlooTransport, alone: Rank
     transport.async_error(alone.comm)
 
 
-def test_every_data_type_and_reduction_of_the_table_has_a_number_of_its_own() -> None:
+def test_each_data_type_and_reduction_has_its_own_number() -> None:
     for numbers, names in ((GlooTransport.dtypes, DTYPES), (GlooTransport.redops, RedOp)):
         assert set(numbers) == set(names)
         assert len(set(numbers.values())) == len(numbers)

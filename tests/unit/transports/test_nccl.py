@@ -84,7 +84,7 @@ def test_a_failure_names_the_function_the_text_and_the_last_error(
     assert str(raised.value) == f"{function} returned 5 (invalid usage): peer 3 is gone"
 
 
-def test_a_failure_on_a_library_without_last_error_has_the_text_alone(
+def test_a_failure_on_a_library_without_last_error_has_only_the_text(
     old_transport: NcclTransport, old_fake: FakeNccl
 ) -> None:
     old_fake.fail_next("ncclGroupStart", 3)
@@ -92,7 +92,7 @@ def test_a_failure_on_a_library_without_last_error_has_the_text_alone(
         old_transport.group_start()
 
 
-def test_the_enums_are_those_of_nccl_h() -> None:
+def test_the_enums_have_the_numbers_of_nccl_h() -> None:
     assert {member.name: member.value for member in DataType} == {
         "INT8": 0,
         "UINT8": 1,
@@ -110,7 +110,7 @@ def test_the_enums_are_those_of_nccl_h() -> None:
     assert {member.name: member.value for member in ReduceOp} == {"SUM": 0, "PROD": 1, "MAX": 2, "MIN": 3, "AVG": 4}
 
 
-def test_every_data_type_and_reduction_of_the_table_has_a_plain_number() -> None:
+def test_each_data_type_and_reduction_has_a_plain_number() -> None:
     assert set(NcclTransport.dtypes) == set(DTYPES)
     assert set(NcclTransport.redops) == set(RedOp)
     assert NcclTransport.dtypes["float8_e4m3fn"] == 10
@@ -129,7 +129,7 @@ def test_a_library_that_is_not_nccl_is_refused() -> None:
         NcclTransport(NcclLibrary(path="libm.so.6", source=LibrarySource.SYSTEM))
 
 
-def test_the_unique_id_travels_whole(transport: NcclTransport, fake: FakeNccl) -> None:
+def test_all_bytes_of_the_unique_id_reach_init_rank(transport: NcclTransport, fake: FakeNccl) -> None:
     unique_id = transport.unique_id()
     # The fake's id has a NUL byte in the middle, where a C string would end.
     assert unique_id == bytes(0 if i == 64 else i + 1 for i in range(128))
@@ -138,14 +138,14 @@ def test_the_unique_id_travels_whole(transport: NcclTransport, fake: FakeNccl) -
     assert (call.nranks, call.rank, call.id) == (4, 3, unique_id)
 
 
-def test_a_split_without_colour_has_no_communicator(transport: NcclTransport) -> None:
+def test_a_split_with_color_minus_one_has_no_communicator(transport: NcclTransport) -> None:
     comm = _comm(transport)
     assert transport.split(comm, -1, 0) == 0
     assert transport.split(comm, 0, 0) not in (0, comm)
 
 
 @pytest.mark.parametrize("code", [0, 7], ids=["success", "in-progress"])
-def test_no_async_error_is_no_error(transport: NcclTransport, fake: FakeNccl, code: int) -> None:
+def test_success_and_in_progress_are_no_async_errors(transport: NcclTransport, fake: FakeNccl, code: int) -> None:
     fake.set_async_error(code)
     transport.async_error(_comm(transport))
 
@@ -157,7 +157,7 @@ def test_an_async_error_raises(transport: NcclTransport, fake: FakeNccl) -> None
     assert raised.value.result == 6
 
 
-def test_what_is_registered_has_a_handle_and_a_null_one_is_told(transport: NcclTransport, fake: FakeNccl) -> None:
+def test_registered_memory_has_a_handle_and_a_null_handle_is_visible(transport: NcclTransport, fake: FakeNccl) -> None:
     comm = _comm(transport)
     ptr = transport.mem_alloc(64)
     assert transport.window_register(comm, ptr, 64) == ptr + 1
@@ -185,7 +185,9 @@ def test_a_group_closes_when_its_body_raises(transport: NcclTransport, fake: Fak
     assert fake.group_depth() == 0
 
 
-def test_the_exception_of_the_body_wins_over_that_of_the_group(transport: NcclTransport, fake: FakeNccl) -> None:
+def test_a_failed_group_end_becomes_a_note_on_the_exception_of_the_body(
+    transport: NcclTransport, fake: FakeNccl
+) -> None:
     fake.fail_next("ncclGroupEnd", 5)
     with pytest.raises(ZeroDivisionError) as raised, transport.group():
         raise ZeroDivisionError
@@ -231,7 +233,9 @@ def test_all_to_all_on_an_old_library_is_one_group_of_sends_and_receives(
     assert (calls[-1].function, old_fake.group_depth()) == ("ncclGroupEnd", 0)
 
 
-def test_the_ranks_of_an_old_communicator_are_asked_once(old_transport: NcclTransport, old_fake: FakeNccl) -> None:
+def test_the_rank_count_of_an_old_communicator_is_queried_once(
+    old_transport: NcclTransport, old_fake: FakeNccl
+) -> None:
     comm = _comm(old_transport)
     for _ in range(3):
         old_transport.all_to_all(1, 2, 1, DataType.INT8, comm, 0)
@@ -239,7 +243,7 @@ def test_the_ranks_of_an_old_communicator_are_asked_once(old_transport: NcclTran
 
 
 @pytest.mark.parametrize("end", [NcclTransport.destroy, NcclTransport.abort])
-def test_the_ranks_of_a_gone_communicator_are_forgotten(
+def test_the_rank_count_of_a_freed_communicator_is_forgotten(
     old_transport: NcclTransport, old_fake: FakeNccl, end: Callable[[NcclTransport, int], None]
 ) -> None:
     comm = _comm(old_transport, world_size=3)
@@ -265,7 +269,7 @@ def test_the_ranks_of_a_gone_communicator_are_forgotten(
         (lambda t, comm: t.window_deregister(comm, 8), "ncclCommWindowDeregister", "2.27"),
     ],
 )
-def test_a_function_the_library_lacks_is_explained(
+def test_a_missing_function_names_the_nccl_version_that_has_it(
     old_transport: NcclTransport, call: Lifetime, function: str, since: str
 ) -> None:
     comm = _comm(old_transport)
@@ -276,7 +280,7 @@ def test_a_function_the_library_lacks_is_explained(
 @pytest.mark.parametrize("library", ["full", "old"])
 @pytest.mark.parametrize("operation", COPIES)
 @pytest.mark.parametrize("dtype", DTYPES)
-def test_alone_in_the_world_a_collective_copies(
+def test_on_one_rank_a_collective_copies(
     request: pytest.FixtureRequest, library: str, operation: str, dtype: str
 ) -> None:
     transport: NcclTransport = request.getfixturevalue("transport" if library == "full" else "old_transport")

@@ -1,4 +1,4 @@
-"""nccl4py's transport and arm: over a stand-in, and the transport over nccl4py itself where it is installed."""
+"""The transport and the arm over a stand-in for nccl4py. The transport is also tested over nccl4py, if installed."""
 
 from __future__ import annotations
 
@@ -43,10 +43,10 @@ from tests.support.communicators import (
 from tests.support.fake_nccl import Call, FakeNccl, build
 from tests.support.transport_calls import COPIES, ON_A_COMM, WITHOUT_COMM
 
-# Set in a process of its own: nccl4py takes the first libnccl of a process, and the suite loads several.
+# Set in a separate process: nccl4py uses the first libnccl of a process, and the tests load several.
 REAL = "NCCL_BENCH_TESTS_REAL_NCCL4PY"
 IS_REAL = REAL in os.environ
-# What nccl4py's Communicator.init calls since NCCL 2.23; the fake has the older function.
+# nccl4py's Communicator.init calls this function, which is new in NCCL 2.23. The fake has the older one.
 SCALABLE = """
 typedef struct { unsigned char internal[128]; } ncclUniqueId;
 int ncclCommInitRank(void **comm, int nranks, ncclUniqueId id, int rank);
@@ -77,7 +77,7 @@ def fake(library_path: Path) -> Iterator[FakeNccl]:
 
 @pytest.fixture
 def transport(fake: FakeNccl, monkeypatch: pytest.MonkeyPatch) -> Nccl4pyTransport:
-    """Over nccl4py itself in the process for that, and over the stand-in elsewhere."""
+    """Return a transport over nccl4py in the process for that, and over the stand-in elsewhere."""
     if not IS_REAL:
         fake_nccl4py.install(monkeypatch, fake.path)
     return Nccl4pyTransport(_library(fake.path))
@@ -86,7 +86,7 @@ def transport(fake: FakeNccl, monkeypatch: pytest.MonkeyPatch) -> Nccl4pyTranspo
 @pytest.fixture
 def stand_in(fake: FakeNccl, monkeypatch: pytest.MonkeyPatch) -> pytest.MonkeyPatch:
     if IS_REAL:
-        pytest.skip("is about the stand-in")
+        pytest.skip("tests the stand-in")
     fake_nccl4py.install(monkeypatch, fake.path)
     return monkeypatch
 
@@ -108,12 +108,12 @@ def _why_not_real() -> str | None:
         return f"nccl4py {VERSION} is not installed"
     if installed != VERSION:
         return f"nccl4py is {installed}, not {VERSION}"
-    # It would take torch's library, not the fake one; tests/gpu has it there.
+    # nccl4py would use torch's library and not the fake one. tests/gpu tests it there.
     return "this machine has a GPU" if torch.cuda.is_available() else None
 
 
 @pytest.mark.skipif(_why_not_real() is not None, reason=str(_why_not_real()))
-def test_nccl4py_itself_does_what_the_stand_in_does() -> None:
+def test_the_tests_of_the_stand_in_pass_with_nccl4py_itself() -> None:
     command = [sys.executable, "-m", "pytest", "-p", "no:cacheprovider", "-q", __file__]
     done = subprocess.run(command, env=os.environ | {REAL: "1"}, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stdout + done.stderr
@@ -142,7 +142,7 @@ def _documented(function: Callable[..., object]) -> list[str]:
 
 
 @pytest.mark.skipif(not IS_REAL, reason="needs nccl4py itself, in a process of its own")
-def test_the_numbers_of_data_types_and_reductions_are_nccl4pys() -> None:
+def test_data_types_and_reductions_have_the_numbers_of_nccl4py() -> None:
     core = import_module("nccl.core")
     renamed = {"FLOAT8_E4M3FN": "FLOAT8E4M3", "FLOAT8_E5M2": "FLOAT8E5M2"}
     for member in DataType:
@@ -180,7 +180,7 @@ def test_a_failure_names_the_function_the_text_and_the_last_error(
     assert str(raised.value) == f"{called} returned 5 (invalid usage): peer 3 is gone"
 
 
-def test_the_unique_id_travels_whole(transport: Nccl4pyTransport, fake: FakeNccl) -> None:
+def test_all_bytes_of_the_unique_id_reach_init_rank(transport: Nccl4pyTransport, fake: FakeNccl) -> None:
     unique_id = transport.unique_id()
     assert unique_id == bytes(0 if i == 64 else i + 1 for i in range(128))
     transport.init_rank(4, unique_id, 3)
@@ -188,7 +188,7 @@ def test_the_unique_id_travels_whole(transport: Nccl4pyTransport, fake: FakeNccl
     assert (call.nranks, call.rank, call.id) == (4, 3, unique_id)
 
 
-def test_a_split_has_a_communicator_of_its_own_and_without_colour_none(
+def test_a_split_has_a_new_communicator_and_color_minus_one_has_none(
     transport: Nccl4pyTransport, fake: FakeNccl
 ) -> None:
     comm = _comm(transport)
@@ -201,7 +201,7 @@ def test_a_split_has_a_communicator_of_its_own_and_without_colour_none(
 
 @pytest.mark.parametrize("end", [Nccl4pyTransport.destroy, Nccl4pyTransport.abort])
 @pytest.mark.parametrize("failing", [False, True])
-def test_a_gone_communicator_is_forgotten_whatever_nccl_says(
+def test_a_freed_communicator_is_forgotten_even_if_nccl_fails(
     transport: Nccl4pyTransport, fake: FakeNccl, end: Callable[[Nccl4pyTransport, int], None], failing: bool
 ) -> None:
     comm = _comm(transport)
@@ -218,7 +218,7 @@ def test_a_gone_communicator_is_forgotten_whatever_nccl_says(
 
 
 @pytest.mark.parametrize("code", [0, 7], ids=["success", "in-progress"])
-def test_no_async_error_is_no_error(transport: Nccl4pyTransport, fake: FakeNccl, code: int) -> None:
+def test_success_and_in_progress_are_no_async_errors(transport: Nccl4pyTransport, fake: FakeNccl, code: int) -> None:
     fake.set_async_error(code)
     transport.async_error(_comm(transport))
 
@@ -229,7 +229,9 @@ def test_an_async_error_raises(transport: Nccl4pyTransport, fake: FakeNccl) -> N
         transport.async_error(_comm(transport))
 
 
-def test_what_is_registered_has_a_handle_and_a_null_one_is_told(transport: Nccl4pyTransport, fake: FakeNccl) -> None:
+def test_registered_memory_has_a_handle_and_a_null_handle_is_visible(
+    transport: Nccl4pyTransport, fake: FakeNccl
+) -> None:
     comm = _comm(transport)
     ptr = transport.mem_alloc(64)
     assert transport.window_register(comm, ptr, 64) == ptr + 1
@@ -241,7 +243,7 @@ def test_what_is_registered_has_a_handle_and_a_null_one_is_told(transport: Nccl4
     assert (fake.calls("ncclMemAlloc")[0].size, fake.calls("ncclMemFree")[0].pointer) == (64, ptr)
 
 
-def test_a_group_closes_and_fails_as_nccl_says(transport: Nccl4pyTransport, fake: FakeNccl) -> None:
+def test_a_group_closes_and_raises_the_failure_of_group_end(transport: Nccl4pyTransport, fake: FakeNccl) -> None:
     with transport.group(), transport.group():
         assert fake.group_depth() == 2
     with pytest.raises(KeyboardInterrupt), transport.group():
@@ -254,7 +256,7 @@ def test_a_group_closes_and_fails_as_nccl_says(transport: Nccl4pyTransport, fake
 
 @pytest.mark.parametrize("operation", COPIES)
 @pytest.mark.parametrize("dtype", DTYPES)
-def test_alone_in_the_world_a_collective_copies(transport: Nccl4pyTransport, operation: str, dtype: str) -> None:
+def test_on_one_rank_a_collective_copies(transport: Nccl4pyTransport, operation: str, dtype: str) -> None:
     comm = _comm(transport, world_size=1)
     size = 5 * DTYPES[dtype].itemsize
     source = ctypes.create_string_buffer(bytes(range(1, size + 1)), size)
@@ -265,13 +267,13 @@ def test_alone_in_the_world_a_collective_copies(transport: Nccl4pyTransport, ope
     transport.destroy(comm)
 
 
-def test_the_same_numbers_mean_the_same_in_both_bindings() -> None:
+def test_both_bindings_use_the_same_numbers() -> None:
     assert Nccl4pyTransport.dtypes == NcclTransport.dtypes
     assert Nccl4pyTransport.redops == NcclTransport.redops
     assert Nccl4pyTransport.name != NcclTransport.name
 
 
-def test_it_describes_nccl4py_and_the_library_that_it_took(transport: Nccl4pyTransport, fake: FakeNccl) -> None:
+def test_describe_names_nccl4py_and_its_library(transport: Nccl4pyTransport, fake: FakeNccl) -> None:
     assert transport.version == 22809
     assert transport.describe() == {
         "name": "nccl4py",
@@ -282,22 +284,22 @@ def test_it_describes_nccl4py_and_the_library_that_it_took(transport: Nccl4pyTra
 
 
 @pytest.mark.skipif(not IS_REAL, reason="needs nccl4py itself, in a process of its own")
-def test_a_library_that_was_loaded_second_is_not_taken_and_not_claimed(
+def test_nccl4py_keeps_the_first_library_and_describe_says_so(
     transport: Nccl4pyTransport, fake: FakeNccl, tmp_path: Path
 ) -> None:
     second = Nccl4pyTransport(_library(_build(tmp_path)))
     assert second.describe()["path"] == str(fake.path) != second.library.path
 
 
-def test_the_stand_in_of_another_library_is_not_claimed(stand_in: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    asked, taken = _build(tmp_path), Path(tmp_path / "taken")
-    taken.mkdir()
-    fake_nccl4py.install(stand_in, _build(taken, "-DOLD"))
-    transport = Nccl4pyTransport(_library(asked))
+def test_describe_names_the_library_that_nccl4py_chose(stand_in: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    named, chosen = _build(tmp_path), Path(tmp_path / "chosen")
+    chosen.mkdir()
+    fake_nccl4py.install(stand_in, _build(chosen, "-DOLD"))
+    transport = Nccl4pyTransport(_library(named))
     described = transport.describe()
-    assert (described["path"], described["version"]) == (str(taken / asked.name), "2.12.12")
+    assert (described["path"], described["version"]) == (str(chosen / named.name), "2.12.12")
     comm = _comm(transport)
-    message = rf"function ncclAlltoAll is not found in {taken}/.* which is NCCL 2\.12\.12: install a newer NCCL"
+    message = rf"function ncclAlltoAll is not found in {chosen}/.* which is NCCL 2\.12\.12: install a newer NCCL"
     with pytest.raises(TransportError, match=message):
         transport.all_to_all(1, 2, 3, 4, comm, 5)
 
@@ -316,7 +318,7 @@ def test_the_stand_in_of_another_library_is_not_claimed(stand_in: pytest.MonkeyP
         ),
     ],
 )
-def test_nccl4py_that_is_missing_or_another_version_is_one_line(
+def test_missing_nccl4py_or_another_version_is_an_error_in_one_line(
     stand_in: pytest.MonkeyPatch, fake: FakeNccl, installed: str | None, message: str
 ) -> None:
     fake_nccl4py.pretend_version(stand_in, installed)
@@ -325,14 +327,16 @@ def test_nccl4py_that_is_missing_or_another_version_is_one_line(
 
 
 @pytest.mark.parametrize("module", ["nccl.core", "nccl.bindings.nccl", "nccl.bindings._internal.utils"])
-def test_nccl4py_that_does_not_import_is_one_line(stand_in: pytest.MonkeyPatch, fake: FakeNccl, module: str) -> None:
+def test_nccl4py_that_cannot_be_imported_is_an_error_in_one_line(
+    stand_in: pytest.MonkeyPatch, fake: FakeNccl, module: str
+) -> None:
     stand_in.setitem(sys.modules, module, None)
     hint = r"pip install '.*', and a CUDA build of torch"
     with pytest.raises(SetupError, match=rf"^nccl4py {VERSION} cannot be imported \(.*{module}.*\): {hint}$"):
         Nccl4pyTransport(_library(fake.path))
 
 
-def test_nccl4py_that_finds_no_libnccl_is_one_line(stand_in: pytest.MonkeyPatch, fake: FakeNccl) -> None:
+def test_nccl4py_without_libnccl_is_an_error_in_one_line(stand_in: pytest.MonkeyPatch, fake: FakeNccl) -> None:
     def not_found(self: object) -> int:
         raise RuntimeError('Failure finding "libnccl.so.2":\n  No such file')
 
@@ -343,7 +347,7 @@ def test_nccl4py_that_finds_no_libnccl_is_one_line(stand_in: pytest.MonkeyPatch,
     assert str(raised.value) == (f"nccl4py finds no libnccl ({reason}): name a libnccl.so.2 with --nccl-library")
 
 
-def test_nothing_of_nccl4py_is_imported_before_it_is_asked_for() -> None:
+def test_importing_our_modules_does_not_import_nccl4py() -> None:
     program = (
         "import sys, nccl_bench.transports.nccl4py, nccl_bench.communicators.nccl4py\n"
         "assert not [name for name in sys.modules if name.partition('.')[0] == 'nccl']"
@@ -351,7 +355,7 @@ def test_nothing_of_nccl4py_is_imported_before_it_is_asked_for() -> None:
     subprocess.run([sys.executable, "-c", program], check=True)
 
 
-def test_the_extra_installs_the_version_that_is_asked_for() -> None:
+def test_the_extra_installs_the_pinned_version() -> None:
     pyproject = tomllib.loads(Path(__file__).parents[3].joinpath("pyproject.toml").read_text())
     assert pyproject["project"]["optional-dependencies"]["nccl4py"] == [f"nccl4py=={VERSION}"]
 
@@ -371,36 +375,36 @@ def make(group: dist.ProcessGroup, fake: FakeNccl, stand_in: pytest.MonkeyPatch)
 
 
 @pytest.mark.parametrize("name", COMPLETE_CALLS)
-def test_every_operation_runs_on_the_stream_that_is_current(make: CommunicatorMaker, fake: FakeNccl, name: str) -> None:
+def test_every_operation_runs_on_the_current_stream(make: CommunicatorMaker, fake: FakeNccl, name: str) -> None:
     assert_follows_the_current_stream(make(Nccl4pyCommunicator), name, fake)
 
 
 @pytest.mark.parametrize("op", RedOp)
 @pytest.mark.parametrize("name", COMPLETE_CALLS)
-def test_the_arm_calls_nccl_as_the_stream_free_communicator_does(
+def test_the_arm_makes_the_same_nccl_calls_as_the_stream_free_communicator(
     make: CommunicatorMaker, fake: FakeNccl, name: str, op: RedOp
 ) -> None:
-    found = []
+    calls = []
     for kind in (Nccl4pyCommunicator, StreamFreeCommunicator):
         communicator = make(kind)
         tensors = tensors_for(communicator, op=op)
         COMPLETE_CALLS[name].call(communicator, tensors)
         names = {getattr(tensors, tensor).data_ptr(): tensor for tensor in ("part", "out_part", "whole", "out_whole")}
-        found.append([_without_what_is_ignored(call, names) for call in fake.calls()])
-    assert found[0] == found[1]
-    assert found[0]
+        calls.append([_without_ignored_pointers(call, names) for call in fake.calls()])
+    assert calls[0] == calls[1]
+    assert calls[0]
 
 
-def _without_what_is_ignored(call: Call, names: dict[int, str]) -> tuple[object, ...]:
-    """Only the root reads what a broadcast sends and only the root writes what a reduce receives."""
-    others = call.root not in (None, 1)
-    send = None if others and call.function == "ncclBroadcast" else names.get(call.send or 0, "within")
-    recv = None if others and call.function == "ncclReduce" else names.get(call.recv or 0, "within")
+def _without_ignored_pointers(call: Call, names: dict[int, str]) -> tuple[object, ...]:
+    """Return the call without the pointers that only the root uses, if this rank is not the root."""
+    is_ignored = call.root not in (None, 1)
+    send = None if is_ignored and call.function == "ncclBroadcast" else names.get(call.send or 0, "within")
+    recv = None if is_ignored and call.function == "ncclReduce" else names.get(call.recv or 0, "within")
     return call.function, call.depth, send, recv, call.count, call.dtype, call.op, call.root, call.peer, call.stream
 
 
 @pytest.mark.parametrize("name", COMPLETE_CALLS)
-def test_alone_in_the_world_the_arm_copies(make: CommunicatorMaker, name: str) -> None:
+def test_on_one_rank_the_arm_copies(make: CommunicatorMaker, name: str) -> None:
     communicator: Communicator = make(Nccl4pyCommunicator, world_size=1)
     tensors = tensors_for(communicator)
     operation = COMPLETE_CALLS[name]
@@ -433,7 +437,7 @@ def test_a_disabled_or_closed_arm_refuses(make: CommunicatorMaker, fake: FakeNcc
         ("all_gather with sizes", "ncclGroupEnd", "gather_blocks"),
     ],
 )
-def test_a_failing_call_of_the_arm_is_one_line(
+def test_a_failing_call_of_the_arm_is_an_error_in_one_line(
     make: CommunicatorMaker, fake: FakeNccl, name: str, function: str, method: str
 ) -> None:
     communicator = make(Nccl4pyCommunicator)
@@ -444,25 +448,27 @@ def test_a_failing_call_of_the_arm_is_one_line(
         COMPLETE_CALLS[name].call(communicator, tensors_for(communicator))
 
 
-def test_what_nccl4py_refuses_is_an_argument_error(make: CommunicatorMaker) -> None:
+def test_a_call_that_nccl4py_refuses_is_an_argument_error(make: CommunicatorMaker) -> None:
     communicator = make(Nccl4pyCommunicator)
     with pytest.raises(InvalidArgumentError, match=r"^nccl4py refused allgather: Buffer count mismatch"):
         communicator.all_gather(torch.zeros(3), torch.zeros(2))
 
 
-def test_an_arm_that_cannot_be_made_is_one_line(make: CommunicatorMaker, fake: FakeNccl) -> None:
+def test_an_arm_that_cannot_be_made_is_an_error_in_one_line(make: CommunicatorMaker, fake: FakeNccl) -> None:
     fake.fail_next("ncclCommInitRank", 2)
     with pytest.raises(NcclError, match=r"^making a communicator returned 2 \(unhandled system error\)$"):
         make(Nccl4pyCommunicator)
 
 
-def test_every_rank_gets_the_first_ones_id(make: CommunicatorMaker, fake: FakeNccl, group: dist.ProcessGroup) -> None:
+def test_every_rank_gets_the_unique_id_of_rank_0(
+    make: CommunicatorMaker, fake: FakeNccl, group: dist.ProcessGroup
+) -> None:
     Nccl4pyCommunicator(group, make.device)
     [made] = fake.calls("ncclCommInitRank")
     assert (made.nranks, made.rank, made.id) == (1, 0, bytes(0 if i == 64 else i + 1 for i in range(128)))
 
 
-def test_a_rank_that_is_not_the_first_asks_for_no_id(
+def test_ranks_after_the_first_make_no_unique_id(
     make: CommunicatorMaker, fake: FakeNccl, group: dist.ProcessGroup, stand_in: pytest.MonkeyPatch
 ) -> None:
     pretend_ranks(stand_in)
@@ -485,10 +491,10 @@ def test_an_arm_whose_work_failed_is_aborted(
     assert [call.function for call in fake.calls()] == ["ncclCommAbort"]
 
 
-# The figure
+# The experiment
 
 
-def test_the_figure_measures_every_binding_on_the_current_stream(
+def test_the_binding_experiment_measures_every_binding_on_the_current_stream(
     group: dist.ProcessGroup, fake: FakeNccl, stand_in: pytest.MonkeyPatch
 ) -> None:
     device = nccl_device(fake.path)

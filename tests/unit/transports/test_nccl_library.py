@@ -21,7 +21,7 @@ REPOSITORY = Path(__file__).parents[3]
 
 
 def _python(code: str, *path: Path, **environment: str) -> list[str]:
-    """The lines that ``code`` prints in a process that has loaded nothing and sees no installed wheel (-S)."""
+    """Return the lines that ``code`` prints in a process that has loaded no libnccl and sees no wheel (-S)."""
     env = {name: value for name, value in os.environ.items() if name != "NCCL_BENCH_NCCL_LIBRARY"}
     env["PYTHONPATH"] = os.pathsep.join(map(str, (REPOSITORY, *path)))
     done = subprocess.run(
@@ -37,13 +37,13 @@ def _copy(library: Path, folder: Path) -> Path:
 
 
 @pytest.fixture
-def asked(fake_nccl_path: Path, tmp_path: Path) -> Path:
-    return _copy(fake_nccl_path, tmp_path / "asked")
+def named(fake_nccl_path: Path, tmp_path: Path) -> Path:
+    return _copy(fake_nccl_path, tmp_path / "named")
 
 
 @pytest.fixture
 def site(fake_nccl_path: Path, tmp_path: Path) -> Path:
-    """A folder like site-packages with the wheel in it."""
+    """Return a folder like site-packages, with the wheel in it."""
     _copy(fake_nccl_path, tmp_path / "site" / "nvidia" / "nccl" / "lib")
     return tmp_path / "site"
 
@@ -53,40 +53,40 @@ def system(fake_nccl_path: Path, tmp_path: Path) -> Path:
     return _copy(fake_nccl_path, tmp_path / "system").parent
 
 
-def test_the_argument_wins_over_everything(asked: Path, fake_nccl_path: Path, site: Path) -> None:
-    code = f"ctypes.CDLL({str(fake_nccl_path)!r}); show(find_library({str(asked)!r}))"
+def test_the_argument_is_used_before_all_other_places(named: Path, fake_nccl_path: Path, site: Path) -> None:
+    code = f"ctypes.CDLL({str(fake_nccl_path)!r}); show(find_library({str(named)!r}))"
     lines = _python(code, site, NCCL_BENCH_NCCL_LIBRARY=str(fake_nccl_path))
-    assert lines == [f"--nccl-library {asked}"]
+    assert lines == [f"--nccl-library {named}"]
 
 
-def test_the_environment_wins_over_the_copy_already_loaded(asked: Path, fake_nccl_path: Path, site: Path) -> None:
+def test_the_variable_is_used_before_the_loaded_copy(named: Path, fake_nccl_path: Path, site: Path) -> None:
     code = f"ctypes.CDLL({str(fake_nccl_path)!r}); show(find_library())"
-    lines = _python(code, site, NCCL_BENCH_NCCL_LIBRARY=str(asked))
-    assert lines == [f"NCCL_BENCH_NCCL_LIBRARY {asked}"]
+    lines = _python(code, site, NCCL_BENCH_NCCL_LIBRARY=str(named))
+    assert lines == [f"NCCL_BENCH_NCCL_LIBRARY {named}"]
 
 
-def test_the_copy_already_loaded_wins_over_the_wheel(fake_nccl_path: Path, site: Path) -> None:
+def test_the_loaded_copy_is_used_before_the_wheel(fake_nccl_path: Path, site: Path) -> None:
     code = f"ctypes.CDLL({str(fake_nccl_path)!r}); show(find_library())"
     assert _python(code, site, NCCL_BENCH_NCCL_LIBRARY="") == [f"already loaded {fake_nccl_path}"]
 
 
-def test_the_wheel_wins_over_the_system(site: Path, system: Path) -> None:
+def test_the_wheel_is_used_before_the_system(site: Path, system: Path) -> None:
     lines = _python("show(find_library())", site, LD_LIBRARY_PATH=str(system))
     assert lines == [f"wheel {site}/nvidia/nccl/lib/libnccl.so.2"]
 
 
-def test_the_system_comes_last_and_its_file_is_named(system: Path) -> None:
+def test_the_system_is_searched_last_and_its_file_is_named(system: Path) -> None:
     lines = _python("show(find_library())", LD_LIBRARY_PATH=str(system))
     assert lines == [f"system {system}/libnccl.so.2"]
 
 
-def test_a_wheel_that_does_not_load_gives_way_to_the_system(site: Path, system: Path) -> None:
+def test_the_system_is_used_if_the_wheel_cannot_be_loaded(site: Path, system: Path) -> None:
     (site / "nvidia/nccl/lib/libnccl.so.2").write_text("not a library")
     lines = _python("show(find_library())", site, LD_LIBRARY_PATH=str(system))
     assert lines == [f"system {system}/libnccl.so.2"]
 
 
-def test_nothing_found_lists_every_place_and_what_to_do(site: Path) -> None:
+def test_without_a_library_the_error_lists_every_place_and_what_to_do(site: Path) -> None:
     broken = site / "nvidia/nccl/lib/libnccl.so.2"
     broken.write_text("not a library")
     code = """
@@ -112,11 +112,11 @@ except nccl_library.SetupError as error:
     assert "--nccl-library PATH" in advice
 
 
-def test_a_path_asked_for_that_does_not_exist_is_an_error(
-    tmp_path: Path, asked: Path, monkeypatch: pytest.MonkeyPatch
+def test_a_named_path_that_does_not_exist_is_an_error(
+    tmp_path: Path, named: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     absent = tmp_path / "absent.so"
-    monkeypatch.setenv("NCCL_BENCH_NCCL_LIBRARY", str(asked))
+    monkeypatch.setenv("NCCL_BENCH_NCCL_LIBRARY", str(named))
     with pytest.raises(SetupError, match=rf"--nccl-library names '{absent}'.* is not a file"):
         find_library(str(absent))
     monkeypatch.setenv("NCCL_BENCH_NCCL_LIBRARY", str(absent))
@@ -124,7 +124,7 @@ def test_a_path_asked_for_that_does_not_exist_is_an_error(
         find_library()
 
 
-def test_a_path_asked_for_that_does_not_load_is_an_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_named_path_that_cannot_be_loaded_is_an_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     broken = tmp_path / "libnccl.so.2"
     broken.write_text("not a library")
     with pytest.raises(SetupError, match=r"--nccl-library names .* which does not load"):
@@ -134,20 +134,20 @@ def test_a_path_asked_for_that_does_not_load_is_an_error(tmp_path: Path, monkeyp
         find_library()
 
 
-def test_a_relative_path_is_one_from_the_current_folder(asked: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.chdir(asked.parent)
-    assert find_library("libnccl.so.2").path == str(asked)
+def test_a_relative_path_starts_at_the_current_folder(named: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(named.parent)
+    assert find_library("libnccl.so.2").path == str(named)
 
 
-def test_a_second_copy_is_reported_and_plug_ins_and_links_are_not(
-    asked: Path, fake_nccl_path: Path, tmp_path: Path
+def test_a_second_copy_is_reported_but_not_plug_ins_and_links(
+    named: Path, fake_nccl_path: Path, tmp_path: Path
 ) -> None:
-    plug_in = _copy(fake_nccl_path, tmp_path / "user arm").rename(tmp_path / "libnccl-net.so")
+    plug_in = _copy(fake_nccl_path, tmp_path / "plug-in").rename(tmp_path / "libnccl-net.so")
     link = tmp_path / "link.so.2"
-    link.symlink_to(asked)
+    link.symlink_to(named)
     code = f"""
 ctypes.CDLL({str(plug_in)!r})
-ctypes.CDLL({str(asked)!r})
+ctypes.CDLL({str(named)!r})
 print(other_copies({str(link)!r}))
 ctypes.CDLL({str(fake_nccl_path)!r})
 print(other_copies({str(link)!r}))
@@ -155,11 +155,11 @@ print(other_copies({str(link)!r}))
     assert _python(code) == ["[]", f"['{fake_nccl_path}']"]
 
 
-def test_a_plug_in_is_not_taken_for_the_library(fake_nccl_path: Path, site: Path, tmp_path: Path) -> None:
-    plug_in = _copy(fake_nccl_path, tmp_path / "user arm").rename(tmp_path / "libnccl-tuner.so")
+def test_a_plug_in_of_nccl_is_not_used_as_the_library(fake_nccl_path: Path, site: Path, tmp_path: Path) -> None:
+    plug_in = _copy(fake_nccl_path, tmp_path / "plug-in").rename(tmp_path / "libnccl-tuner.so")
     code = f"ctypes.CDLL({str(plug_in)!r}); show(find_library())"
     assert _python(code, site)[0].startswith("wheel ")
 
 
-def test_the_search_loads_no_torch(asked: Path) -> None:
-    assert _python(f"find_library({str(asked)!r}); print('torch' in sys.modules)") == ["False"]
+def test_the_search_loads_no_torch(named: Path) -> None:
+    assert _python(f"find_library({str(named)!r}); print('torch' in sys.modules)") == ["False"]

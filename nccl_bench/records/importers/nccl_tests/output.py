@@ -30,7 +30,7 @@ class PlacementResult:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ResultRow:
-    """One row of results."""
+    """A row of results."""
 
     size_bytes: int
     count: int
