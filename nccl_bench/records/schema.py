@@ -59,11 +59,11 @@ class PerIteration:
     """
 
     operations: int  # how many operations were timed
-    min_us: float
-    p50_us: float | None = None
-    p90_us: float | None = None
-    p99_us: float | None = None
-    max_us: float
+    min_us: float  # the shortest time
+    p50_us: float | None = None  # the median
+    p90_us: float | None = None  # the 90th percentile
+    p99_us: float | None = None  # the 99th percentile
+    max_us: float  # the longest time
     # What the events add to each operation. The percentiles contain it, `samples_us` does not.
     # None if batches without events were no faster.
     cost_us: float | None = None
@@ -76,11 +76,11 @@ class Samples(_Line):
     The four tuples have one entry per kept round. They are empty if the outputs were wrong before anything was timed.
     """
 
-    kind: ClassVar[str] = "samples"
-    case: Case
+    kind = "samples"
+    case: Case  # the measured case
     arm: str  # the arm's name; a twin's ends in ":twin"
-    timing: Timing
-    status: Status
+    timing: Timing  # how it was measured
+    status: Status  # the result of the check; `ok` if nothing was checked
     world_size: int  # the number of ranks
     ops_per_batch: int  # operations in one timed batch; 0 if nothing was timed
     rounds: tuple[int, ...]  # the number of each round
@@ -103,8 +103,8 @@ class Samples(_Line):
 class Skipped(_Line):
     """A case that was planned but not measured."""
 
-    kind: ClassVar[str] = "skipped"
-    case: Case
+    kind = "skipped"
+    case: Case  # the case that was skipped
     reason: str  # usually that its buffers do not fit into memory
 
 
@@ -112,13 +112,13 @@ class Skipped(_Line):
 class Hang(_Line):
     """A case that did not end within its deadline."""
 
-    kind: ClassVar[str] = "hang"
+    kind = "hang"
     case: Case | None  # None during set-up and close
     case_index: int  # index in the plan; -1 during set-up, the number of cases during close
-    arm: str
+    arm: str  # the arm that was measured; empty if none was
     rank: int  # the first rank that was still in `phase` when the time was up
     host: str  # the host of that rank
-    phase: str
+    phase: str  # the step that the rank was in, such as `memory` or `communicator`
     timeout_s: float  # the deadline
     call: str | None = None  # the call into the user's code that the rank was in, with file and line; None if none
 
@@ -127,12 +127,12 @@ class Hang(_Line):
 class Crash(_Line):
     """A rank that ended too early."""
 
-    kind: ClassVar[str] = "crash"
+    kind = "crash"
     case: Case | None  # None during set-up and close
     case_index: int  # index in the plan; -1 during set-up, the number of cases during close
-    arm: str
-    rank: int
-    host: str
+    arm: str  # the arm that was measured; empty if none was
+    rank: int  # the rank that ended
+    host: str  # the host of that rank
     message: str  # the rank's last error message
 
 

@@ -68,10 +68,7 @@ class Streams(Protocol):
         """Keep the current stream busy for about ``seconds`` without help from the host. This is the gate."""
 
     def capture(self, body: Callable[[], None], stream: Any = None) -> Graph:
-        """Capture the work that ``body`` enqueues on ``stream``, by default a stream for captures.
-
-        That stream first waits for the current one.
-        """
+        """Capture the work that ``body`` enqueues on ``stream``, which first waits for the current stream."""
 
     def synchronize(self) -> None:
         """Block the host until the device is idle; raise the exception of queued work that failed."""

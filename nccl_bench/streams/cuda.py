@@ -106,7 +106,7 @@ class CudaStreams(Streams):
     def capture(self, body: Callable[[], None], stream: torch.cuda.Stream | None = None) -> Graph:
         """Capture the work that ``body`` enqueues on ``stream``, which first waits for the current stream.
 
-        A capture cannot begin on the default stream, so there is a stream for captures, which is the default here. If
+        Without ``stream``, the capture has its own stream, since it cannot begin on the device's default stream. If
         ``body`` raises, the capture ends and the exception propagates.
         """
         graph = torch.cuda.CUDAGraph()

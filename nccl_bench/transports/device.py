@@ -27,8 +27,8 @@ _OverNccl = NcclTransport | Nccl4pyTransport
 class Device:
     """The device of one rank."""
 
-    streams: Streams
-    transport: Transport
+    streams: Streams  # the streams of the device
+    transport: Transport  # issues collectives on these streams
     shared: bool = False  # True if several ranks of this node use the same GPU
 
     @property

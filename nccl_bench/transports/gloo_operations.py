@@ -33,13 +33,13 @@ class GlooComm:
     """A communicator."""
 
     group: Any  # the ProcessGroupGloo
-    rank: int
-    world_size: int
+    rank: int  # this rank in the communicator
+    world_size: int  # the number of ranks
     name: str  # the prefix of its keys in the store
     last: Event = field(default_factory=Event)  # recorded after its latest operation
     last_stream: int = -1  # the handle of the stream of its latest operation
     splits: int = 0  # how often it was split; makes the names of the parts
-    aborted: bool = False
+    aborted: bool = False  # True makes its queued operations fail
 
 
 # Starts one operation on a communicator's Gloo group, and returns an object with `wait()`.

@@ -51,7 +51,7 @@ class Imported:
     variables: Mapping[str, str] | None  # NCCL's environment variables; None if the files do not say it
     whole: bool  # False if the tool did not finish or a file was cut off
     left_out: tuple[str, ...]  # sentences about what was not read, and why
-    lines: tuple[Samples | Skipped, ...]
+    lines: tuple[Samples | Skipped, ...]  # as in samples.jsonl
 
     def meta(self, name: str = "") -> dict[str, Any]:
         """Return the ``run.json`` of this run, which is called ``name``, by default as its arm."""

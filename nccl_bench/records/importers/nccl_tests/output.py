@@ -32,8 +32,8 @@ class PlacementResult:
 class ResultRow:
     """A row of results."""
 
-    size_bytes: int
-    count: int
+    size_bytes: int  # the size of the message
+    count: int  # the number of elements of one block
     dtype: str  # by nccl-tests' name
     redop: str  # by nccl-tests' name; also printed for collectives that do not reduce
     root: int  # -1 if there is none
@@ -46,7 +46,7 @@ class Output:
 
     program: str  # the path of the program, such as ./build/all_reduce_perf
     world_size: int  # the number of ranks
-    timing: Timing
+    timing: Timing  # follows from -G, -C and -z
     over_ranks: OverRanks | None = None  # None also if the value of -a is unknown
     started: str | None = None  # ISO 8601, without a time zone
     finished: str | None = None  # the same; None also if nccl-tests did not finish
@@ -54,7 +54,7 @@ class Output:
     hostnames: tuple[str, ...]  # of each listed device
     gpus: tuple[str, ...]  # the model's name of each listed device
     variables: Mapping[str, str] | None = None  # NCCL's environment variables
-    rows: tuple[ResultRow, ...]
+    rows: tuple[ResultRow, ...]  # the whole rows
     left_out: tuple[str, ...]  # sentences about rows that are not whole
 
 
