@@ -55,7 +55,7 @@ def guide(
     if topic is None:
         longest = max(map(len, TOPICS))
         print("\n".join(f"{name:<{longest}}  {line}" for name, line in TOPICS.items()))
-        print("\nnccl-bench guide TOPIC prints one of them.")
+        print("\nnccl-bench guide TOPIC prints one of them. A link to verdicts.md leads to the topic verdicts.")
         return
     if topic not in TOPICS:
         raise UsageError(f"the guide has no topic {topic!r}: give one of {', '.join(TOPICS)}")

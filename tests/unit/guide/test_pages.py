@@ -127,6 +127,12 @@ def test_the_table_of_the_stream_order_page_is_that_of_the_reference_run() -> No
     assert set(block_with(page("stream-order"), "Stream order")) <= set(table.splitlines())
 
 
+def test_the_table_of_reference_runs_names_at_most_eight_that_exist() -> None:
+    runs = re.findall(r"^\| `([\w-]+)` \|", TEXTS["results/README.md"], re.MULTILINE)
+    assert len(runs) <= 8
+    assert all((ROOT / "results" / run).is_dir() for run in runs)
+
+
 @pytest.mark.parametrize("name", TEXTS)
 def test_every_link_leads_to_a_file(name: str) -> None:
     links = re.findall(r"\]\(([^)#]+)\)", TEXTS[name])
