@@ -9,6 +9,8 @@ from typing import Annotated
 
 import typer
 
+from nccl_bench.cli.options import Width
+from nccl_bench.config.options import Panel
 from nccl_bench.errors import UsageError
 
 # The topics in the order in which they are listed, each with its line. Each is a Markdown file in nccl_bench/guide.
@@ -45,8 +47,10 @@ def guide(
     topic: Annotated[
         str | None, typer.Argument(metavar="TOPIC", help="The page to print. Default: the list of topics.")
     ] = None,
-    raw: Annotated[bool, typer.Option("--raw", help="Print the page as plain Markdown.")] = False,
-    width: Annotated[int | None, typer.Option(help="Columns of the page. Default: those of the terminal.")] = None,
+    raw: Annotated[
+        bool, typer.Option("--raw", help="Print the page as plain Markdown.", rich_help_panel=Panel.OUTPUT)
+    ] = False,
+    width: Width = None,
 ) -> None:
     """Print a page of the documentation, or the list of topics.
 

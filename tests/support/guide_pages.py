@@ -6,15 +6,16 @@ Run ``python -m tests.support.guide_pages`` to write them again after a change. 
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from enum import Enum
 from inspect import cleandoc
 from pathlib import Path
-from typing import Any, get_args
+from typing import Any
 
 import typer
 
 from nccl_bench.analysis.summary import COLUMNS
 from nccl_bench.cli import app
+from nccl_bench.config.options import options_of
+from nccl_bench.config.run import RunConfig
 from nccl_bench.errors import ExitCode
 from nccl_bench.report import listing
 
@@ -84,7 +85,13 @@ def _cell(value: object) -> str:
 
 def options_page() -> str:
     """Return the page of all commands and their options."""
-    lines = ["# Options", "", "Every option of every command. `nccl-bench COMMAND --help` shows the same.", ""]
+    lines = [
+        "# Options",
+        "",
+        "Every option of every command. `nccl-bench COMMAND --help` shows the same. The options of `run` can also come",
+        "from a TOML file, by the keys at the end of this page.",
+        "",
+    ]
     for name, command in typer.main.get_command(app).commands.items():  # type: ignore[attr-defined]
         lines += [f"## nccl-bench {name}", "", cleandoc(command.help or "").replace("\b\n", ""), ""]
         arguments = [each for each in command.params if each.param_type_name == "argument"]
@@ -97,7 +104,18 @@ def options_page() -> str:
                 panels.setdefault(each.rich_help_panel or "Options", []).append((_spelling(each), _help(each)))
         for panel, rows in panels.items():
             lines += [*([f"### {panel}", ""] if len(panels) > 1 else []), *table(("option", "meaning"), rows), ""]
-    return "\n".join(lines[:-1]) + "\n"
+    return "\n".join([*lines, *_keys()]) + "\n"
+
+
+def _keys() -> Iterator[str]:
+    yield from ("## Keys of a TOML file", "")
+    yield "`nccl-bench run FILE.toml` reads these keys. An option of the command line overrides them. `run.json` has"
+    yield "them below `config`. [User arms](user-arms.md) are tables `[[user_arms]]`. `configs/` has examples."
+    yield ""
+    rows = (
+        (f"`{name}`", ", ".join(f"`{flag}`" for flag in each.flags)) for name, each in options_of(RunConfig).items()
+    )
+    yield from table(("key", "option"), rows)
 
 
 def _spelling(option: Any) -> str:
@@ -107,10 +125,6 @@ def _spelling(option: Any) -> str:
 
 def _help(parameter: Any) -> str:
     text = cleandoc(parameter.help or "")
-    annotation = parameter.type_descriptor.annotation
-    for kind in (annotation, *get_args(annotation)):
-        if isinstance(kind, type) and issubclass(kind, Enum):
-            text += f" One of {', '.join(f'`{member.value}`' for member in kind)}."
     default = parameter.default
     if default not in (None, False, (), []) and not callable(default) and "Default" not in text:
         text += f" Default: {getattr(default, 'value', default)}."
