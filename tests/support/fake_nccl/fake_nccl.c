@@ -113,6 +113,11 @@ int ncclCommInitRank(ncclComm_t *comm, int nranks, ncclUniqueId id, int rank) {
   return failure ? failure : new_comm(comm, nranks);
 }
 
+/* nccl4py's Communicator.init calls this function, which is new in NCCL 2.23. */
+int ncclCommInitRankScalable(ncclComm_t *comm, int nranks, int rank, int count, ncclUniqueId *ids, void *config) {
+  return count == 1 && !config ? ncclCommInitRank(comm, nranks, *ids, rank) : 5;
+}
+
 int ncclCommCount(ncclComm_t comm, int *count) {
   *count = comm->nranks;
   return record("ncclCommCount", "comm=%lld", P(comm));

@@ -1,4 +1,4 @@
-"""The transport and the arm over a stand-in for nccl4py. The transport is also tested over nccl4py, if installed."""
+"""The transport over a stand-in for nccl4py, and over nccl4py itself if it is installed."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import re
 import subprocess
 import sys
 import tomllib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import replace
 from importlib import import_module, metadata
 from pathlib import Path
@@ -17,62 +17,19 @@ from typing import Any
 
 import pytest
 import torch
-import torch.distributed as dist
 
-from nccl_bench.catalog.collectives import RedOp
 from nccl_bench.catalog.dtypes import DTYPES
-from nccl_bench.communicators.base import Communicator
-from nccl_bench.communicators.nccl4py import Nccl4pyCommunicator
-from nccl_bench.communicators.stream_free import StreamFreeCommunicator
-from nccl_bench.errors import DisabledError, InvalidArgumentError, NcclError, SetupError, TransportError
-from nccl_bench.streams import cpu
-from nccl_bench.streams.cpu_device import CpuStreams
+from nccl_bench.errors import NcclError, SetupError, TransportError
 from nccl_bench.transports.nccl import DataType, NcclTransport, ReduceOp
 from nccl_bench.transports.nccl4py import VERSION, Nccl4pyTransport
 from nccl_bench.transports.nccl_library import LibrarySource, NcclLibrary
-from tests.experiments import binding_cost
 from tests.support import fake_nccl4py
-from tests.support.communicator_calls import COMPLETE_CALLS, raw_bytes, tensors_for
-from tests.support.communicators import (
-    CommunicatorMaker,
-    assert_follows_the_current_stream,
-    nccl_device,
-    one_rank_group,
-    pretend_ranks,
-)
 from tests.support.fake_nccl import Call, FakeNccl, build
 from tests.support.transport_calls import COPIES, ON_A_COMM, WITHOUT_COMM
 
 # Set in a separate process: nccl4py uses the first libnccl of a process, and the tests load several.
 REAL = "NCCL_BENCH_TESTS_REAL_NCCL4PY"
 IS_REAL = REAL in os.environ
-# nccl4py's Communicator.init calls this function, which is new in NCCL 2.23. The fake has the older one.
-SCALABLE = """
-typedef struct { unsigned char internal[128]; } ncclUniqueId;
-int ncclCommInitRank(void **comm, int nranks, ncclUniqueId id, int rank);
-int ncclCommInitRankScalable(void **comm, int nranks, int rank, int count, ncclUniqueId *ids, void *config) {
-  return count == 1 && !config ? ncclCommInitRank(comm, nranks, *ids, rank) : 5;
-}
-"""
-
-
-def _build(directory: Path, *flags: str) -> Path:
-    source = directory / "scalable.c"
-    source.write_text(SCALABLE)
-    return build(directory, *flags, str(source))
-
-
-@pytest.fixture(scope="module")
-def library_path(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return _build(tmp_path_factory.mktemp("scalable"))
-
-
-@pytest.fixture
-def fake(library_path: Path) -> Iterator[FakeNccl]:
-    fake = FakeNccl(library_path)
-    fake.reset()
-    yield fake
-    fake.reset()
 
 
 @pytest.fixture
@@ -287,14 +244,14 @@ def test_describe_names_nccl4py_and_its_library(transport: Nccl4pyTransport, fak
 def test_nccl4py_keeps_the_first_library_and_describe_says_so(
     transport: Nccl4pyTransport, fake: FakeNccl, tmp_path: Path
 ) -> None:
-    second = Nccl4pyTransport(_library(_build(tmp_path)))
+    second = Nccl4pyTransport(_library(build(tmp_path)))
     assert second.describe()["path"] == str(fake.path) != second.library.path
 
 
 def test_describe_names_the_library_that_nccl4py_chose(stand_in: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    named, chosen = _build(tmp_path), Path(tmp_path / "chosen")
+    named, chosen = build(tmp_path), Path(tmp_path / "chosen")
     chosen.mkdir()
-    fake_nccl4py.install(stand_in, _build(chosen, "-DOLD"))
+    fake_nccl4py.install(stand_in, build(chosen, "-DOLD"))
     transport = Nccl4pyTransport(_library(named))
     described = transport.describe()
     assert (described["path"], described["version"]) == (str(chosen / named.name), "2.12.12")
@@ -358,154 +315,3 @@ def test_importing_our_modules_does_not_import_nccl4py() -> None:
 def test_the_extra_installs_the_pinned_version() -> None:
     pyproject = tomllib.loads(Path(__file__).parents[3].joinpath("pyproject.toml").read_text())
     assert pyproject["project"]["optional-dependencies"]["nccl4py"] == [f"nccl4py=={VERSION}"]
-
-
-# The arm
-
-
-@pytest.fixture(scope="module")
-def group() -> Iterator[dist.ProcessGroup]:
-    with one_rank_group() as group:
-        yield group
-
-
-@pytest.fixture
-def make(group: dist.ProcessGroup, fake: FakeNccl, stand_in: pytest.MonkeyPatch) -> CommunicatorMaker:
-    return CommunicatorMaker(group, fake, stand_in)
-
-
-@pytest.mark.parametrize("name", COMPLETE_CALLS)
-def test_every_operation_runs_on_the_current_stream(make: CommunicatorMaker, fake: FakeNccl, name: str) -> None:
-    assert_follows_the_current_stream(make(Nccl4pyCommunicator), name, fake)
-
-
-@pytest.mark.parametrize("op", RedOp)
-@pytest.mark.parametrize("name", COMPLETE_CALLS)
-def test_the_arm_makes_the_same_nccl_calls_as_the_stream_free_communicator(
-    make: CommunicatorMaker, fake: FakeNccl, name: str, op: RedOp
-) -> None:
-    calls = []
-    for kind in (Nccl4pyCommunicator, StreamFreeCommunicator):
-        communicator = make(kind)
-        tensors = tensors_for(communicator, op=op)
-        COMPLETE_CALLS[name].call(communicator, tensors)
-        names = {getattr(tensors, tensor).data_ptr(): tensor for tensor in ("part", "out_part", "whole", "out_whole")}
-        calls.append([_without_ignored_pointers(call, names) for call in fake.calls()])
-    assert calls[0] == calls[1]
-    assert calls[0]
-
-
-def _without_ignored_pointers(call: Call, names: dict[int, str]) -> tuple[object, ...]:
-    """Return the call without the pointers that only the root uses, if this rank is not the root."""
-    is_ignored = call.root not in (None, 1)
-    send = None if is_ignored and call.function == "ncclBroadcast" else names.get(call.send or 0, "within")
-    recv = None if is_ignored and call.function == "ncclReduce" else names.get(call.recv or 0, "within")
-    return call.function, call.depth, send, recv, call.count, call.dtype, call.op, call.root, call.peer, call.stream
-
-
-@pytest.mark.parametrize("name", COMPLETE_CALLS)
-def test_on_one_rank_the_arm_copies(make: CommunicatorMaker, name: str) -> None:
-    communicator: Communicator = make(Nccl4pyCommunicator, world_size=1)
-    tensors = tensors_for(communicator)
-    operation = COMPLETE_CALLS[name]
-    given = raw_bytes(getattr(tensors, operation.source))
-    made = operation.call(communicator, tensors)
-    assert raw_bytes(getattr(tensors, operation.target)) == given
-    assert not isinstance(made, torch.Tensor) or raw_bytes(made) == given
-
-
-@pytest.mark.parametrize("name", COMPLETE_CALLS)
-def test_a_disabled_or_closed_arm_refuses(make: CommunicatorMaker, fake: FakeNccl, name: str) -> None:
-    communicator = make(Nccl4pyCommunicator)
-    with communicator.change_state(False), pytest.raises(DisabledError, match="is disabled"):
-        COMPLETE_CALLS[name].call(communicator, tensors_for(communicator))
-    COMPLETE_CALLS[name].call(communicator, tensors_for(communicator))
-    communicator.close()
-    communicator.close()
-    assert len(fake.calls("ncclCommDestroy")) == 1
-    fake.reset()
-    with pytest.raises(DisabledError, match="is closed: make a new one"):
-        COMPLETE_CALLS[name].call(communicator, tensors_for(communicator))
-    assert fake.calls() == []
-
-
-@pytest.mark.parametrize(
-    ("name", "function", "method"),
-    [
-        ("all_reduce", "ncclAllReduce", "allreduce"),
-        ("all_gather", "ncclAllGather", "allgather"),
-        ("all_gather with sizes", "ncclGroupEnd", "gather_blocks"),
-    ],
-)
-def test_a_failing_call_of_the_arm_is_an_error_in_one_line(
-    make: CommunicatorMaker, fake: FakeNccl, name: str, function: str, method: str
-) -> None:
-    communicator = make(Nccl4pyCommunicator)
-    fake.fail_next(function, 5)
-    fake.set_last_error("peer 3 is gone")
-    message = rf"^{method} returned 5 \(invalid usage\): peer 3 is gone$"
-    with pytest.raises(NcclError, match=message):
-        COMPLETE_CALLS[name].call(communicator, tensors_for(communicator))
-
-
-def test_a_call_that_nccl4py_refuses_is_an_argument_error(make: CommunicatorMaker) -> None:
-    communicator = make(Nccl4pyCommunicator)
-    with pytest.raises(InvalidArgumentError, match=r"^nccl4py refused allgather: Buffer count mismatch"):
-        communicator.all_gather(torch.zeros(3), torch.zeros(2))
-
-
-def test_an_arm_that_cannot_be_made_is_an_error_in_one_line(make: CommunicatorMaker, fake: FakeNccl) -> None:
-    fake.fail_next("ncclCommInitRank", 2)
-    with pytest.raises(NcclError, match=r"^making a communicator returned 2 \(unhandled system error\)$"):
-        make(Nccl4pyCommunicator)
-
-
-def test_every_rank_gets_the_unique_id_of_rank_0(
-    make: CommunicatorMaker, fake: FakeNccl, group: dist.ProcessGroup
-) -> None:
-    Nccl4pyCommunicator(group, make.device)
-    [made] = fake.calls("ncclCommInitRank")
-    assert (made.nranks, made.rank, made.id) == (1, 0, bytes(0 if i == 64 else i + 1 for i in range(128)))
-
-
-def test_ranks_after_the_first_make_no_unique_id(
-    make: CommunicatorMaker, fake: FakeNccl, group: dist.ProcessGroup, stand_in: pytest.MonkeyPatch
-) -> None:
-    pretend_ranks(stand_in)
-    Nccl4pyCommunicator(group, make.device)
-    assert fake.calls("ncclGetUniqueId") == []
-    assert [(call.nranks, call.rank) for call in fake.calls("ncclCommInitRank")] == [(4, 1)]
-
-
-def test_an_arm_whose_work_failed_is_aborted(
-    make: CommunicatorMaker, fake: FakeNccl, stand_in: pytest.MonkeyPatch
-) -> None:
-    communicator = make(Nccl4pyCommunicator)
-
-    def fail() -> None:
-        raise ZeroDivisionError
-
-    stand_in.setattr(CpuStreams, "synchronize", staticmethod(fail))
-    with pytest.raises(ZeroDivisionError):
-        communicator.close()
-    assert [call.function for call in fake.calls()] == ["ncclCommAbort"]
-
-
-# The experiment
-
-
-def test_the_binding_experiment_measures_every_binding_on_the_current_stream(
-    group: dist.ProcessGroup, fake: FakeNccl, stand_in: pytest.MonkeyPatch
-) -> None:
-    device = nccl_device(fake.path)
-    stream = cpu.Stream()
-    with cpu.stream(stream):
-        operations = binding_cost.calls(group, device)
-        fake.reset()
-        times, lost = binding_cost.measure(device, operations, batches=2, count=3)
-    assert lost + sum(map(len, times.values())) == 2 * len(times) == 10
-    # Four of the five call NCCL, in two pilots and two batches of three.
-    calls = fake.calls()
-    assert len(calls) == 4 * 4 * 3
-    assert {(call.function, call.count, call.dtype, call.op) for call in calls} == {("ncclAllReduce", 2, 7, 0)}
-    assert {call.stream for call in calls} == {stream.handle}
