@@ -1,8 +1,7 @@
-"""Read text, JSON and typed values, and refuse in one line what is not as expected.
+"""Read text, JSON and typed values, and refuse a wrong one in a line that shows it.
 
-The annotations of a dataclass are its only definition. msgspec, cattrs and pydantic do the same, but their messages do
-not show the value that they refuse, they convert what should be refused, or they take as long to import as all of this
-package's records.
+The annotations of a dataclass are the definition of its JSON. No library does this as well: msgspec's messages do not
+show the refused value, cattrs converts values that should be refused, and pydantic takes 45 ms to import.
 """
 
 from __future__ import annotations
