@@ -10,6 +10,8 @@ from typing import Any
 import pytest
 import torch.distributed as dist
 
+from nccl_bench.communicators.dedicated_stream import DedicatedStreamCommunicator
+from nccl_bench.communicators.stream_free import StreamFreeCommunicator
 from nccl_bench.streams import cpu
 from nccl_bench.streams.cpu_device import CpuStreams
 from nccl_bench.transports.device import Device
@@ -18,6 +20,7 @@ from nccl_bench.transports.nccl_library import LibrarySource, NcclLibrary
 from tests.support.communicator_calls import EVERY_CALL, tensors_for
 from tests.support.fake_nccl import FakeNccl
 
+BOTH_POLICIES = pytest.mark.parametrize("kind", [StreamFreeCommunicator, DedicatedStreamCommunicator])
 PRETENDED_RANK = 1  # This process's rank where four ranks are pretended.
 
 
@@ -82,3 +85,8 @@ def assert_follows_the_current_stream(communicator: Any, name: str, fake: FakeNc
         got.append(streams_used(communicator, name, fake))
     got.append(streams_used(communicator, name, fake))
     assert got == [{0}, {outer.handle}, {inner.handle}, {outer.handle}, {0}]
+
+
+def called_functions(fake: FakeNccl) -> list[str]:
+    """Return the names of the library's functions that were called, in their order."""
+    return [call.function for call in fake.calls()]

@@ -1,4 +1,4 @@
-"""What the communicators refuse, with what message, and that nothing of it reaches the library."""
+"""Calls that the communicators refuse: each with its message, and none of them reaches the library."""
 
 from __future__ import annotations
 
