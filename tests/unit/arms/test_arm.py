@@ -34,8 +34,8 @@ from tests.support.stream_control import PATIENCE_S, Gate, finishes_within
 
 COUNT = 6
 CPU = DEVICES["cpu"]
-HERE = [name for name, arm in ARMS.items() if "gloo" in arm.transports]
-ORDERED = [name for name in HERE if ARMS[name].order is not Order.BARE]
+OVER_GLOO = [name for name, arm in ARMS.items() if "gloo" in arm.transports]
+ORDERED = [name for name in OVER_GLOO if ARMS[name].order is not Order.BARE]
 WITH_PRIVATE_STREAM = [name for name in ORDERED if ARMS[name].communicator == "dedicated-stream"]
 UNORDERED = "dedicated-stream-unordered"
 EVERY_COLLECTIVE = pytest.mark.parametrize("collective", COLLECTIVES)
@@ -54,7 +54,7 @@ def device() -> Device:
 
 @pytest.fixture
 def make(group: dist.ProcessGroup, device: Device) -> Iterator[Callable[[str], Arm]]:
-    """Makes arms in a world of one, over Gloo, and closes them."""
+    """Yield a maker of arms with one rank, over Gloo, and close what it made."""
     arms: list[Arm] = []
 
     def make(name: str) -> Arm:
@@ -89,7 +89,7 @@ def case(
 
 
 def cases(collective: str) -> Iterator[Case]:
-    """All data types, reductions and placements of a collective."""
+    """Yield a collective with every data type, reduction and placement."""
     row = COLLECTIVES[collective]
     for dtype in DTYPES:
         for redop in RedOp if row.reduces else [None]:
@@ -102,7 +102,7 @@ def supports(arm: str, what: Case) -> bool:
 
 
 def buffers(what: Case, world_size: int = 1, rank: int = 0) -> tuple[Tensor, Tensor]:
-    """Input and poisoned output; in place the same tensor, or the smaller one as a block of the larger."""
+    """Return input and poisoned output: in place the same tensor, or the smaller one as a block of the larger."""
     dtype = getattr(torch, what.dtype)
     send, receive = what.row.send_count(COUNT, world_size), what.row.receive_count(COUNT, world_size)
     if what.placement is Placement.OUT_OF_PLACE:
@@ -112,15 +112,15 @@ def buffers(what: Case, world_size: int = 1, rank: int = 0) -> tuple[Tensor, Ten
     return (both if send >= receive else block), (both if receive >= send else block)
 
 
-def test_every_arm_and_every_collective_has_its_row() -> None:
+def test_every_arm_has_a_builder_and_every_collective_a_call() -> None:
     assert set(CALLS) == set(COLLECTIVES)
     assert {arm.communicator for arm in ARMS.values()} == set(BUILDERS)
 
 
-@pytest.mark.parametrize("name", HERE)
+@pytest.mark.parametrize("name", OVER_GLOO)
 @EVERY_COLLECTIVE
-def test_an_arm_runs_whatever_it_supports(make: Callable[[str], Arm], name: str, collective: str) -> None:
-    """In a world of one every collective is the identity."""
+def test_an_arm_runs_every_case_that_it_supports(make: Callable[[str], Arm], name: str, collective: str) -> None:
+    """The output of a collective equals its input, because there is one rank."""
     arm, caller = make(name), cpu.Stream()
     ran = 0
     for what in cases(collective):
@@ -135,13 +135,15 @@ def test_an_arm_runs_whatever_it_supports(make: Callable[[str], Arm], name: str,
         cpu.synchronize()
         assert raw_bytes(y) == source, what.label
         ran += 1
-    # Left out of the torch arm, see below.
+    # The torch arm has no send_recv.
     assert ran >= (len(DTYPES) - 2 if (name, collective) != ("torch", "send_recv") else 0)
 
 
-@pytest.mark.parametrize("name", HERE)
+@pytest.mark.parametrize("name", OVER_GLOO)
 @EVERY_COLLECTIVE
-def test_what_an_arm_does_not_support_really_fails(make: Callable[[str], Arm], name: str, collective: str) -> None:
+def test_a_case_that_an_arm_does_not_support_really_fails(
+    make: Callable[[str], Arm], name: str, collective: str
+) -> None:
     arm, caller = make(name), cpu.Stream()
     for what in cases(collective):
         if supports(name, what):
@@ -154,11 +156,11 @@ def test_what_an_arm_does_not_support_really_fails(make: Callable[[str], Arm], n
             cpu.synchronize()
 
 
-def test_the_torch_arm_exchanges_nothing_since_it_would_be_the_asynchronous_one_by_another_name(
+def test_only_the_torch_arm_lacks_send_recv_because_it_would_equal_torch_async(
     make: Callable[[str], Arm], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     what = case("send_recv")
-    assert [name for name in HERE if not supports(name, what)] == ["torch"]
+    assert [name for name in OVER_GLOO if not supports(name, what)] == ["torch"]
     called: list[str] = []
     monkeypatch.setattr(ProcessGroupCommunicator, "_exchange", lambda self, *args: called.append("the same"))
     for name in ("torch", "torch-async"):
@@ -166,13 +168,13 @@ def test_the_torch_arm_exchanges_nothing_since_it_would_be_the_asynchronous_one_
     assert called == ["the same"] * 2
 
 
-def test_a_closed_arm_is_closed(make: Callable[[str], Arm]) -> None:
-    for name in HERE:
+def test_a_closed_arm_refuses_its_operations(make: Callable[[str], Arm]) -> None:
+    for name in OVER_GLOO:
         arm = make(name)
         operation = arm.bind(case("all_to_all"), *buffers(case("all_to_all")))
         arm.close()
         arm.close()
-        if name != "transport":  # which has no communicator around its calls
+        if name != "transport":  # its calls have no communicator around them
             with pytest.raises(DisabledError):
                 operation()
         with pytest.raises(DisabledError):
@@ -183,7 +185,7 @@ def test_a_closed_arm_is_closed(make: Callable[[str], Arm]) -> None:
 
 
 def check_sees_the_producer(arm: Arm, what: Case, patience_s: float = 0.03) -> None:
-    """The operation comes after what was queued on the caller's stream before it."""
+    """Expect the operation after earlier work of the caller's stream."""
     caller, (x, y) = cpu.Stream(), buffers(what)
     with cpu.stream(caller):
         operation = arm.bind(what, x, y)
@@ -199,7 +201,7 @@ def check_sees_the_producer(arm: Arm, what: Case, patience_s: float = 0.03) -> N
 
 
 def check_is_seen_by_the_consumer(arm: Arm, what: Case, patience_s: float = 0.03) -> None:
-    """What is queued on the caller's stream afterwards comes after the operation."""
+    """Expect later work of the caller's stream after the operation."""
     caller, (x, y) = cpu.Stream(), buffers(what)
     private, seen = arm.communicator.stream, torch.zeros_like(y)
     gate = Gate(private or caller)
@@ -215,7 +217,7 @@ def check_is_seen_by_the_consumer(arm: Arm, what: Case, patience_s: float = 0.03
 
 
 def check_calls_in_a_row(arm: Arm, what: Case) -> None:
-    """Each of many calls, none of them waited for, sees its own producer and is seen by its own consumer."""
+    """Expect each of many calls to see its own producer and be seen by its own consumer; nothing waits in between."""
     caller, (x, y) = cpu.Stream(), buffers(what)
     seen = [torch.zeros_like(y) for _ in range(20)]
     with cpu.stream(caller):
@@ -246,7 +248,7 @@ def test_a_call_is_ordered_with_what_surrounds_it(make: Callable[[str], Arm], na
 
 
 @pytest.mark.parametrize("name", ORDERED)
-def test_an_operation_that_is_no_case_s_is_ordered_alike(make: Callable[[str], Arm], name: str) -> None:
+def test_order_also_orders_an_operation_that_belongs_to_no_case(make: Callable[[str], Arm], name: str) -> None:
     arm, caller = make(name), cpu.Stream()
     given, output, seen = torch.zeros(COUNT), torch.zeros(COUNT), torch.zeros(COUNT)
     with cpu.stream(caller):
@@ -263,8 +265,8 @@ def test_an_operation_that_is_no_case_s_is_ordered_alike(make: Callable[[str], A
     assert seen.tolist() == [7] * COUNT
 
 
-def test_only_an_arm_that_forks_and_joins_puts_something_around_an_operation(make: Callable[[str], Arm]) -> None:
-    arms = [make(name) for name in HERE if name != "transport"]  # which records it
+def test_only_an_arm_that_forks_and_joins_wraps_an_operation(make: Callable[[str], Arm]) -> None:
+    arms = [make(name) for name in OVER_GLOO if name != "transport"]  # that arm records the operation
     assert [arm.name for arm in arms if arm.order(print) is not print] == WITH_PRIVATE_STREAM
 
 
@@ -329,7 +331,7 @@ def check_follows_the_caller(arm: Arm) -> None:
     assert y.tolist() == [7] * COUNT
 
 
-def test_the_transport_arm_runs_on_the_stream_it_was_bound_on(make: Callable[[str], Arm]) -> None:
+def test_the_transport_arm_runs_on_the_stream_that_was_current_at_bind(make: Callable[[str], Arm]) -> None:
     with pytest.raises(AssertionError):
         check_follows_the_caller(make("transport"))
 
@@ -342,12 +344,12 @@ def test_the_fork_and_join_make_no_event_and_wait_stream_does(
     made: list[object] = []
     original = cpu.Event.__init__
 
-    def noted(self: cpu.Event, enable_timing: bool = False) -> None:
+    def recorded(self: cpu.Event, enable_timing: bool = False) -> None:
         made.append(self)
         original(self, enable_timing)
 
     with monkeypatch.context() as patched:
-        patched.setattr(cpu.Event, "__init__", noted)
+        patched.setattr(cpu.Event, "__init__", recorded)
         with cpu.stream(cpu.Stream()):
             operation()
     cpu.synchronize()
@@ -355,14 +357,14 @@ def test_the_fork_and_join_make_no_event_and_wait_stream_does(
 
 
 def test_no_two_arms_share_a_communicator_or_a_stream(make: Callable[[str], Arm]) -> None:
-    arms = [make(name) for name in [*HERE, *HERE]]
+    arms = [make(name) for name in [*OVER_GLOO, *OVER_GLOO]]
     assert len({id(arm.communicator) for arm in arms}) == len(arms)
     private = [arm.communicator.stream for arm in arms if arm.communicator.stream is not None]
     assert len({stream.handle for stream in private}) == len(private) == 6
 
 
-@pytest.mark.parametrize("name", HERE)
-def test_an_arm_s_private_streams_are_as_many_as_its_row_says(make: Callable[[str], Arm], name: str) -> None:
+@pytest.mark.parametrize("name", OVER_GLOO)
+def test_an_arm_has_as_many_private_streams_as_its_row_says(make: Callable[[str], Arm], name: str) -> None:
     arm = make(name)
     private = arm.private_streams()
     assert len({stream.handle for stream in private}) == len(private) == ARMS[name].private_streams
@@ -373,7 +375,7 @@ def test_an_arm_s_private_streams_are_as_many_as_its_row_says(make: Callable[[st
 
 
 class Capturing(CpuStreams):
-    """Streams that "capture" by calling, and note on which stream they were told to and which one was current."""
+    """Streams that call the body of a capture, and record the stream argument and the current stream."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -387,7 +389,7 @@ class Capturing(CpuStreams):
 
 @pytest.fixture
 def capturing(group: dist.ProcessGroup) -> Iterator[Callable[..., tuple[Arm, Capturing]]]:
-    """Makes arms whose device has graphs, and closes them."""
+    """Yield a maker of arms whose device has graphs, and close what it made."""
     arms: list[Arm] = []
 
     def capturing(name: str, *routes: Any) -> tuple[Arm, Capturing]:
@@ -421,19 +423,19 @@ def test_a_coordinator_captures_in_its_graph_capture_and_other_arms_from_the_cur
 
 
 @pytest.mark.parametrize("name", sorted(COORDINATORS))
-def test_a_coordinator_s_routes_decide_who_is_called(
+def test_a_coordinator_s_routes_decide_which_backend_is_called(
     capturing: Callable[..., tuple[Arm, Capturing]], monkeypatch: pytest.MonkeyPatch, name: str
 ) -> None:
     by_torch: list[str] = []
     all_gather = ProcessGroupCommunicator.all_gather
 
-    def noted(self: ProcessGroupCommunicator, *args: Any) -> None:
+    def recorded(self: ProcessGroupCommunicator, *args: Any) -> None:
         by_torch.append(where)
         all_gather(self, *args)
 
     what = case("all_gather")
     x, y = buffers(what)
-    monkeypatch.setattr(ProcessGroupCommunicator, "all_gather", noted)
+    monkeypatch.setattr(ProcessGroupCommunicator, "all_gather", recorded)
     default, overridden = capturing(name), capturing(name, override(["eager=communicator", "graph=torch"]))
     for label, (arm, _) in (("default", default), ("overridden", overridden)):
         operation = arm.bind(what, x, y)
@@ -445,7 +447,7 @@ def test_a_coordinator_s_routes_decide_who_is_called(
     assert by_torch == ["default, eager", "overridden, graph"]
 
 
-# What reaches the library: rank 1 of 4 over a fake libnccl
+# The library's calls on rank 1 of 4, over a fake libnccl
 
 
 @pytest.fixture
@@ -456,7 +458,7 @@ def make_nccl(group: dist.ProcessGroup, fake: FakeNccl, monkeypatch: pytest.Monk
 
 
 def calls_of(arm: Arm, what: Case, x: Tensor, y: Tensor, fake: FakeNccl) -> list[Call]:
-    """What binding and calling once reaches the library with, without the communicator's handle."""
+    """Return the library's calls of one bound operation, without the communicator's handle."""
     operation = arm.bind(what, x, y)
     fake.reset()
     operation()
@@ -478,10 +480,10 @@ def test_the_transport_arm_makes_the_calls_of_the_stream_free_one(
             fake.reset()
             operation = transport.bind(what, x, y)
             assert fake.calls() == []  # recording calls nothing
-        operation()  # on another current stream, which it does not ask for
+        operation()  # another stream is current, and the arm does not ask for it
         assert [replace(call, comm=None) for call in fake.calls()] == expected
         assert {call.stream for call in expected} - {None} == {stream.handle}
-        # And the communicator still works unrecorded.
+        # The communicator still works without a recording.
         fake.reset()
         transport.communicator.all_reduce(x)
         assert [call.function for call in fake.calls()] == ["ncclAllReduce"]
@@ -489,7 +491,7 @@ def test_the_transport_arm_makes_the_calls_of_the_stream_free_one(
 
 @pytest.mark.parametrize("name", ["stream-free", "dedicated-stream", "transport", UNORDERED])
 @EVERY_COLLECTIVE
-def test_the_case_decides_what_is_called(
+def test_the_case_decides_the_arguments_of_the_library_s_calls(
     make_nccl: Callable[[str], Arm], fake: FakeNccl, name: str, collective: str
 ) -> None:
     arm = make_nccl(name)

@@ -1,4 +1,4 @@
-"""What arms are seen to run, and what a report makes of two that run the same."""
+"""The recorded path of an arm, and the report's warning about two arms with the same path."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ from nccl_bench.catalog.arms import twin_of
 from nccl_bench.catalog.collectives import COLLECTIVES
 from nccl_bench.catalog.routes import Mode, override
 from nccl_bench.catalog.timings import Timing
+from nccl_bench.config.user_arms import UserArm
 from nccl_bench.errors import InvalidArgumentError
 from nccl_bench.report import notes
 from nccl_bench.transports.device import Device, open_device
@@ -36,10 +37,10 @@ def device() -> Device:
 
 
 def paths(arm: Arm, collective: str = "all_reduce") -> tuple[str, str]:
-    """Eagerly and in graphs."""
+    """Return the path of a collective, eagerly and in graphs."""
     tensor = torch.zeros(8, dtype=torch.bfloat16)
-    found = arm.paths(case(16, collective), tensor, tensor)
-    return found[Mode.EAGER], found[Mode.GRAPH]
+    by_mode = arm.paths(case(16, collective), tensor, tensor)
+    return by_mode[Mode.EAGER], by_mode[Mode.GRAPH]
 
 
 @pytest.mark.parametrize(
@@ -55,7 +56,7 @@ def paths(arm: Arm, collective: str = "all_reduce") -> tuple[str, str]:
         ("coordinator-legacy", TORCH, OURS),
     ],
 )
-def test_a_path_is_what_is_called_and_on_which_stream(
+def test_a_path_names_the_calls_and_the_stream(
     group: dist.ProcessGroup, device: Device, name: str, eager: str, graph: str
 ) -> None:
     with device.streams.stream(device.streams.new_stream()):
@@ -64,7 +65,9 @@ def test_a_path_is_what_is_called_and_on_which_stream(
         arm.close()
 
 
-def test_a_private_stream_that_is_the_callers_is_none(group: dist.ProcessGroup, device: Device) -> None:
+def test_a_private_stream_that_is_current_counts_as_the_current_stream(
+    group: dist.ProcessGroup, device: Device
+) -> None:
     arm = Arm("dedicated-stream", group, device)
     with device.streams.stream(arm.communicator.stream):
         assert paths(arm)[0] == OURS
@@ -81,14 +84,22 @@ def test_a_coordinators_path_follows_its_routes(group: dist.ProcessGroup, device
     arm.close()
 
 
-def test_an_exchange_is_two_calls(group: dist.ProcessGroup, device: Device) -> None:
+def test_the_path_of_an_arm_with_variables_names_them(group: dist.ProcessGroup, device: Device) -> None:
+    for target, path in (("torch", TORCH), ("stream-free", OURS)):
+        user_arm = UserArm(name="mine", target=target, variables={"NCCL_ALGO": "Ring"})
+        arm = Arm("mine", group, device, user_arms=[user_arm])
+        assert paths(arm)[0] == f"{path}, NCCL_ALGO=Ring"
+        arm.close()
+
+
+def test_the_path_of_send_recv_names_both_calls(group: dist.ProcessGroup, device: Device) -> None:
     arm = Arm("stream-free", group, device)
     assert "send_recv" in COLLECTIVES
     assert paths(arm, "send_recv")[0] == "gloo send and recv on the current stream"
     arm.close()
 
 
-def test_a_traced_communicator_is_as_it_was_also_after_a_failure(group: dist.ProcessGroup, device: Device) -> None:
+def test_tracing_ends_with_its_block_also_after_an_exception(group: dist.ProcessGroup, device: Device) -> None:
     arm = Arm("stream-free", group, device)
     communicator: Any = arm.communicator
     with pytest.raises(InvalidArgumentError), communicator.traced() as calls:
@@ -102,8 +113,8 @@ def test_a_traced_communicator_is_as_it_was_also_after_a_failure(group: dist.Pro
     arm.close()
 
 
-def told(*paths: tuple[str, str, str], timings: tuple[Timing, ...] = (Timing.GATED, Timing.GRAPH)) -> list[str]:
-    """The report's doubts about a run of arms with these paths, eagerly and in graphs; the first is the baseline."""
+def warnings(*paths: tuple[str, str, str], timings: tuple[Timing, ...] = (Timing.GATED, Timing.GRAPH)) -> list[str]:
+    """Return the report's warnings about arms with these paths, eagerly and in graphs; the first is the baseline."""
     names = [name for name, _, _ in paths]
     made = run([samples(name, timing) for name in names for timing in timings], baseline=names[0], arms=names)
     made.meta["worker"] = {
@@ -112,17 +123,17 @@ def told(*paths: tuple[str, str, str], timings: tuple[Timing, ...] = (Timing.GAT
     return [text for text in notes.doubts(made) if "same path" in text]
 
 
-def test_two_arms_on_one_path_are_told_by_mode() -> None:
-    (text,) = told(("torch", TORCH, TORCH), ("coordinator", TORCH, OURS))
+def test_two_arms_with_one_path_are_reported_by_mode() -> None:
+    (text,) = warnings(("torch", TORCH, TORCH), ("coordinator", TORCH, OURS))
     assert "coordinator and torch run the same path in all_reduce (gated): torch.distributed, synchronous." in text
-    assert len(told(("torch", TORCH, TORCH), ("mine", TORCH, TORCH))) == 2
-    assert len(told(("torch", TORCH, TORCH), ("mine", TORCH, TORCH), timings=(Timing.GRAPH,))) == 1
+    assert len(warnings(("torch", TORCH, TORCH), ("mine", TORCH, TORCH))) == 2
+    assert len(warnings(("torch", TORCH, TORCH), ("mine", TORCH, TORCH), timings=(Timing.GRAPH,))) == 1
 
 
-def test_other_paths_and_the_baselines_twin_are_not() -> None:
-    assert told(("torch", TORCH, TORCH), ("stream-free", OURS, OURS), (twin_of("torch"), TORCH, TORCH)) == []
-    assert told(("torch", TORCH, TORCH)) == []
+def test_other_paths_and_the_baselines_twin_are_not_reported() -> None:
+    assert warnings(("torch", TORCH, TORCH), ("stream-free", OURS, OURS), (twin_of("torch"), TORCH, TORCH)) == []
+    assert warnings(("torch", TORCH, TORCH)) == []
 
 
-def test_a_run_that_does_not_know_its_paths_has_no_such_doubt() -> None:
+def test_a_run_without_paths_has_no_such_warning() -> None:
     assert [text for text in notes.doubts(run([samples("torch")])) if "same path" in text] == []

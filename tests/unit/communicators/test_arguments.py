@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterator
-from pathlib import Path
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -19,39 +18,17 @@ from nccl_bench.communicators.stream_free import StreamFreeCommunicator
 from nccl_bench.communicators.torch_distributed import ProcessGroupCommunicator
 from nccl_bench.errors import InvalidArgumentError
 from nccl_bench.streams import cpu
-from nccl_bench.transports.device import open_device
-from tests.support.communicators import nccl_device, one_rank_group, pretend_ranks
+from nccl_bench.transports.device import Device, open_device
+from tests.support.communicators import BOTH_POLICIES, CommunicatorMaker
 from tests.support.fake_nccl import FakeNccl
 
 Kind = type[TransportCommunicator]
 Mate = Callable[[int], Tensor]
 
 
-@pytest.fixture(scope="module")
-def group() -> Iterator[dist.ProcessGroup]:
-    with one_rank_group() as group:
-        yield group
-
-
-@pytest.fixture
-def fake(fake_nccl_path: Path) -> FakeNccl:
-    return FakeNccl(fake_nccl_path)
-
-
-def make(kind: Kind, group: dist.ProcessGroup, fake: FakeNccl, monkeypatch: pytest.MonkeyPatch) -> Any:
-    """Rank 1 of 4, with an empty log."""
-    with monkeypatch.context() as patched:
-        pretend_ranks(patched)
-        communicator = kind(group, nccl_device(fake.path))
-    fake.reset()
-    return communicator
-
-
 @pytest.fixture(params=[StreamFreeCommunicator, DedicatedStreamCommunicator], ids=["stream-free", "dedicated"])
-def communicator(
-    request: pytest.FixtureRequest, group: dist.ProcessGroup, fake: FakeNccl, monkeypatch: pytest.MonkeyPatch
-) -> Any:
-    return make(request.param, group, fake, monkeypatch)
+def communicator(request: pytest.FixtureRequest, make: CommunicatorMaker) -> Any:
+    return make(request.param)
 
 
 def rows(count: int, dtype: torch.dtype = torch.float32) -> Tensor:
@@ -64,7 +41,7 @@ def check_refused(fake: FakeNccl, message: str, call: Callable[[], object]) -> N
     assert fake.calls() == []
 
 
-# A tensor `x` of four rows and columns in every place where an operation takes one; `mate` makes what goes with it.
+# Every place where an operation takes a tensor: `x` has four rows and columns, and `mate` makes the tensor beside it.
 PLACES: dict[str, Callable[[Any, Tensor, Mate], object]] = {
     "all_reduce": lambda c, x, mate: c.all_reduce(x),
     "outplace_all_reduce": lambda c, x, mate: c.outplace_all_reduce(x),
@@ -90,12 +67,12 @@ PLACES: dict[str, Callable[[Any, Tensor, Mate], object]] = {
     "reduce, out": lambda c, x, mate: c.reduce(mate(4), 0, out=x),
     "send": lambda c, x, mate: c.send(x, 0),
     "recv": lambda c, x, mate: c.recv(x, 0),
-    # The two of a send_recv travel to different ranks, so they need not match.
+    # The two tensors of a send_recv travel to different ranks, so they need not match.
     "send_recv output": lambda c, x, mate: c.send_recv(x, mate(4), 2, 0),
     "send_recv input": lambda c, x, mate: c.send_recv(mate(4), x, 2, 0),
 }
 PAIRS = [place for place in PLACES if "," in place]
-# What no operation takes, and what is said of it.
+# Tensors that no operation takes, and the message for each.
 WRONG: dict[str, tuple[Callable[[], Tensor], str]] = {
     "meta": (
         lambda: torch.zeros(4, 4, device="meta"),
@@ -115,16 +92,14 @@ WRONG: dict[str, tuple[Callable[[], Tensor], str]] = {
 
 
 @pytest.mark.parametrize("place", PLACES)
-def test_the_places_lack_nothing_but_what_is_wrong(communicator: Any, fake: FakeNccl, place: str) -> None:
+def test_a_valid_tensor_is_taken_in_every_place(communicator: Any, fake: FakeNccl, place: str) -> None:
     PLACES[place](communicator, rows(4), rows)
     assert fake.calls()
 
 
 @pytest.mark.parametrize("place", PLACES)
 @pytest.mark.parametrize("wrong", WRONG)
-def test_a_tensor_no_operation_takes_is_refused_wherever_it_is(
-    communicator: Any, fake: FakeNccl, place: str, wrong: str
-) -> None:
+def test_an_invalid_tensor_is_refused_in_every_place(communicator: Any, fake: FakeNccl, place: str, wrong: str) -> None:
     tensor, message = WRONG[wrong][0](), WRONG[wrong][1]
     check_refused(
         fake,
@@ -141,14 +116,12 @@ def test_data_types_that_differ_are_refused(communicator: Any, fake: FakeNccl, p
 
 @pytest.mark.parametrize("place", [place for place in PAIRS if "sizes" not in place])
 @pytest.mark.parametrize("surplus", [-1, 1])
-def test_counts_that_do_not_go_together_are_refused(
-    communicator: Any, fake: FakeNccl, place: str, surplus: int
-) -> None:
+def test_counts_that_do_not_match_are_refused(communicator: Any, fake: FakeNccl, place: str, surplus: int) -> None:
     message = r"^the tensor of shape \(\d+, 4\) has \d+ elements and needs \d+, because the other tensor has \d+$"
     check_refused(fake, message, lambda: PLACES[place](communicator, rows(4), lambda count: rows(count + surplus)))
 
 
-def test_a_wrong_count_is_said_with_the_right_one(communicator: Any, fake: FakeNccl) -> None:
+def test_the_message_for_a_wrong_count_names_the_right_one(communicator: Any, fake: FakeNccl) -> None:
     message = r"shape \(3, 4\) has 12 elements and needs 16, because the other tensor has 4$"
     check_refused(fake, message, lambda: communicator.all_gather(rows(3), rows(1)))
     message = r"shape \(3, 4\) has 12 elements and needs 32, because the other tensor has 8$"
@@ -157,12 +130,12 @@ def test_a_wrong_count_is_said_with_the_right_one(communicator: Any, fake: FakeN
     check_refused(fake, message, lambda: communicator.broadcast(rows(1), 0, rows(3)))
 
 
-def test_an_all_to_all_has_to_divide_over_the_ranks(communicator: Any, fake: FakeNccl) -> None:
+def test_all_to_all_refuses_a_tensor_that_does_not_divide_into_blocks(communicator: Any, fake: FakeNccl) -> None:
     message = "^the tensor has 6 elements: the number must be a multiple of the 4 ranks$"
     check_refused(fake, message, lambda: communicator.all_to_all(torch.zeros(6), torch.zeros(6)))
 
 
-# Sizes, rows of the whole and of this rank's part, and what is said.
+# Sizes, the shapes of the whole and of this rank's part, and the message.
 SIZES = [
     ([1, 2, 5], (8, 3), (2, 3), "sizes has 3 entries for 4 ranks: give one for each"),
     ([1, 2, 0, 4, 1], (8, 3), (2, 3), "sizes has 5 entries for 4 ranks: give one for each"),
@@ -203,8 +176,8 @@ def test_sizes_that_do_not_split_the_whole_are_refused(
 
 
 @pytest.mark.parametrize("name", ["all_gather", "reduce_scatter"])
-def test_torch_distributed_refuses_the_same_sizes(group: dist.ProcessGroup, name: str) -> None:
-    communicator = ProcessGroupCommunicator(group, open_device("cpu", 0))
+def test_torch_distributed_refuses_the_same_sizes(one_rank: dist.ProcessGroup, name: str) -> None:
+    communicator = ProcessGroupCommunicator(one_rank, open_device("cpu", 0))
     with pytest.raises(InvalidArgumentError, match=r"^sizes has 2 entries for 1 ranks"):
         WITH_SIZES[name](communicator, rows(2), rows(2), [1, 1])
     with pytest.raises(InvalidArgumentError, match=r"^sizes add up to 1, and the whole tensor has 2 rows"):
@@ -223,7 +196,7 @@ PEERS: dict[str, tuple[str, Callable[[Any, int], object]]] = {
 
 
 @pytest.mark.parametrize("name", PEERS)
-def test_ranks_are_those_of_the_group(communicator: Any, fake: FakeNccl, name: str) -> None:
+def test_a_rank_outside_the_group_is_refused(communicator: Any, fake: FakeNccl, name: str) -> None:
     argument, call = PEERS[name]
     for peer in (-1, 4):
         message = f"^{argument} is rank {peer}, and the communicator has ranks 0 to 3$"
@@ -234,7 +207,7 @@ def test_ranks_are_those_of_the_group(communicator: Any, fake: FakeNccl, name: s
 
 
 class OpensTheGroupFirst(StreamFreeCommunicator):
-    """A send goes out whose receive is refused."""
+    """Sends before it refuses the receive."""
 
     def send_recv(self, output: Tensor, input: Tensor, dst: int, src: int) -> None:
         with self._transport.group():
@@ -243,28 +216,26 @@ class OpensTheGroupFirst(StreamFreeCommunicator):
 
 
 @pytest.mark.parametrize("name", ["send_recv to", "send_recv from"])
-def test_the_check_catches_a_refusal_inside_a_group(
-    group: dist.ProcessGroup, fake: FakeNccl, monkeypatch: pytest.MonkeyPatch, name: str
-) -> None:
-    communicator = make(OpensTheGroupFirst, group, fake, monkeypatch)
+def test_the_check_catches_a_refusal_inside_a_group(make: CommunicatorMaker, fake: FakeNccl, name: str) -> None:
+    communicator = make(OpensTheGroupFirst)
     argument, call = PEERS[name]
     with pytest.raises(AssertionError, match="ncclGroupStart"):
         check_refused(fake, f"^{argument} is rank 4", lambda: call(communicator, 4))
 
 
-@pytest.mark.parametrize("kind", [StreamFreeCommunicator, DedicatedStreamCommunicator])
+@BOTH_POLICIES
 def test_an_nccl_group_is_refused(
-    group: dist.ProcessGroup, fake: FakeNccl, monkeypatch: pytest.MonkeyPatch, kind: Kind
+    one_rank: dist.ProcessGroup, device: Device, fake: FakeNccl, monkeypatch: pytest.MonkeyPatch, kind: Kind
 ) -> None:
-    device = nccl_device(fake.path)
-    fake.reset()
     monkeypatch.setattr(dist, "get_backend", lambda group: "nccl")
-    check_refused(fake, "^the group is an NCCL one: give a Gloo group", lambda: kind(group, device))
+    check_refused(fake, "^the group is an NCCL one: give a Gloo group", lambda: kind(one_rank, device))
 
 
 @pytest.mark.parametrize("method", ["outplace_all_reduce", "broadcast", "reduce"])
-def test_torch_distributed_says_what_it_has_no_form_of(group: dist.ProcessGroup, method: str) -> None:
-    communicator = ProcessGroupCommunicator(group, open_device("cpu", 0))
+def test_torch_distributed_refuses_the_out_of_place_forms_that_it_lacks(
+    one_rank: dist.ProcessGroup, method: str
+) -> None:
+    communicator = ProcessGroupCommunicator(one_rank, open_device("cpu", 0))
     calls: dict[str, Callable[[], object]] = {
         "outplace_all_reduce": lambda: communicator.outplace_all_reduce(rows(1)),
         "broadcast": lambda: communicator.broadcast(rows(1), 0, rows(1)),

@@ -1,4 +1,4 @@
-"""Users' communicators behind our protocol: every shape, every order and every refusal, over Gloo in a world of one."""
+"""Users' objects behind our protocol: every form, every order and every refusal, with one rank over Gloo."""
 
 from __future__ import annotations
 
@@ -48,11 +48,11 @@ def group() -> Iterator[dist.ProcessGroup]:
 
 @pytest.fixture
 def adapting(group: dist.ProcessGroup) -> Iterator[Adapting]:
-    """Adapts, and closes at the end."""
+    """Yield a maker of user communicators, and close what it made."""
     made: list[UserCommunicator] = []
 
-    def adapting(found: object, adapter: Adapter | None = None, order: Order | None = None) -> UserCommunicator:
-        made.append(UserCommunicator(found, group, open_device("cpu", 0), adapter=adapter, order=order))
+    def adapting(target: object, adapter: Adapter | None = None, order: Order | None = None) -> UserCommunicator:
+        made.append(UserCommunicator(target, group, open_device("cpu", 0), adapter=adapter, order=order))
         return made[-1]
 
     yield adapting
@@ -79,7 +79,7 @@ def unreadable(*args: Any) -> None: ...
 
 
 class OnPrivate:
-    """Returns a new tensor, which its private stream fills."""
+    """An engine that returns a new tensor, which its private stream fills."""
 
     def __init__(self, group: dist.ProcessGroup, device: torch.device) -> None:
         self.stream = cpu.Stream()
@@ -91,7 +91,7 @@ class OnPrivate:
 
 
 SHAPES = [
-    # found, adapter, order, collectives, all-reduce's placements, only sums, with sizes, closes, described
+    # target, adapter, order, collectives, all-reduce's placements, only sums, with sizes, closes, described
     (EngineBefore, PYNCCL, FORK_JOIN, ENGINE, {IN, OUT}, NONE, SIZED, False, "run on its private one"),
     (ON_CURRENT, PYNCCL, CURRENT, ENGINE, {IN, OUT}, NONE, SIZED, False, "run on the current one"),
     (EngineAfter, PYNCCL, CURRENT, ENGINE, {IN, OUT}, NONE, SIZED, False, "all_reduce in place and out of place"),
@@ -109,9 +109,9 @@ EACH_SHAPE = pytest.mark.parametrize("shape", SHAPES, ids=lambda shape: getattr(
 
 
 @EACH_SHAPE
-def test_a_shape_is_told_by_its_signatures(shape: tuple[Any, ...], adapting: Adapting) -> None:
-    found, adapter, order, collectives, placements, only_sums, takes_sizes, closes, described = shape
-    adapted = adapting(found)
+def test_signatures_decide_how_an_object_is_adapted(shape: tuple[Any, ...], adapting: Adapting) -> None:
+    target, adapter, order, collectives, placements, only_sums, takes_sizes, closes, described = shape
+    adapted = adapting(target)
     assert (adapted.adapter, adapted.order, adapted.reason_not_ended is None) == (adapter, order, closes)
     assert {collective for collective, _ in adapted.supported} == collectives
     assert {placement for collective, placement in adapted.supported if collective == "all_reduce"} == placements
@@ -121,8 +121,8 @@ def test_a_shape_is_told_by_its_signatures(shape: tuple[Any, ...], adapting: Ada
     assert (adapted.rank, adapted.world_size) == (0, 1)
 
 
-def able(adapted: UserCommunicator) -> Iterator[str]:
-    """The rig's operations that a user's communicator has."""
+def supported_calls(adapted: UserCommunicator) -> Iterator[str]:
+    """Yield the names of the calls that a user's communicator supports."""
     for name, operation in COMPLETE_CALLS.items():
         collective = operation.method.removeprefix("outplace_")
         outwards = operation.method.startswith("outplace") or name.endswith("into out")
@@ -142,7 +142,7 @@ def test_every_operation_runs_on_the_stream_of_its_order(
             adapting(shape[0], order=order)
         return
     adapted = adapting(shape[0], order=order)
-    for name in able(adapted):
+    for name in supported_calls(adapted):
         operation, tensors, mine = COMPLETE_CALLS[name], Tensors(0, 1), cpu.Stream()
         source, target = getattr(tensors, operation.source), getattr(tensors, operation.target)
         before, after = source.clone(), torch.full_like(source, 7)
@@ -154,7 +154,7 @@ def test_every_operation_runs_on_the_stream_of_its_order(
             if order is CURRENT:
                 assert not finishes_within(mine, 0)
             else:
-                # Nobody forked and joined, which is what a bare arm is shown to do.
+                # Nothing forks and joins here, so the call overtakes the write of its input.
                 adapted.stream.synchronize()
                 assert torch.equal(target, before), name
             gate.open()
@@ -163,7 +163,7 @@ def test_every_operation_runs_on_the_stream_of_its_order(
 
 
 class Noting:
-    """Notes how it is called."""
+    """An object that records how it is called."""
 
     def __init__(self, *made_with: object) -> None:
         self.calls: list[object] = []
@@ -201,7 +201,7 @@ def test_reductions_are_named_as_the_user_names_them(
     made = kind()
     adapted = adapting(lambda group, device: made)
     assert adapted.adapter is adapter
-    made.calls.clear()  # that of the trial
+    made.calls.clear()  # without the all-reduce that was tried
     adapted.all_reduce(torch.zeros(1))
     for op in RedOp:
         adapted.all_reduce(torch.zeros(1), op)
@@ -219,11 +219,11 @@ def test_a_private_stream_is_replaced_by_the_current_one_or_called_as_it_is(
         adapted.broadcast(torch.zeros(1), 0)
     assert made.calls == [(0, mine if hands else None)]
     assert adapted.stream is (None if hands else made.stream)
-    # Its all-reduce takes no stream, and would run on the private one.
+    # Its all-reduce takes no stream, so it would run on the private one.
     assert (("all_reduce", IN) in adapted.supported) is not hands
 
 
-def test_a_method_that_is_called_as_ours_is_not_wrapped(adapting: Adapting, group: dist.ProcessGroup) -> None:
+def test_a_method_with_our_signature_is_not_wrapped(adapting: Adapting, group: dist.ProcessGroup) -> None:
     made = EngineAfter(group, 0)
     assert adapting(lambda group, device: made).all_gather == made.all_gather
 
@@ -242,7 +242,7 @@ def test_in_place_the_output_is_the_tensor_itself(adapting: Adapting) -> None:
     assert got[1] is y
 
 
-def test_a_constructor_gets_what_it_asks_for(group: dist.ProcessGroup, adapting: Adapting) -> None:
+def test_a_constructor_gets_the_arguments_that_it_names(group: dist.ProcessGroup, adapting: Adapting) -> None:
     got: list[object] = []
 
     def note(*given: object) -> Noting:
@@ -260,7 +260,7 @@ def test_a_constructor_gets_what_it_asks_for(group: dist.ProcessGroup, adapting:
     adapting(other_names)
     assert got[0] is group
     assert isinstance(got[1], Device)
-    adapting(unreadable, adapter=CALLABLE)  # is the all-reduce, and no constructor
+    adapting(unreadable, adapter=CALLABLE)  # this is the all-reduce and no constructor
 
 
 @contextmanager
@@ -281,12 +281,12 @@ class Switched(Noting):
         self.ended += 1
 
 
-def test_what_was_made_here_is_told_from_what_was_there_already(adapting: Adapting) -> None:
+def test_an_object_that_existed_before_the_arm_is_ready(adapting: Adapting) -> None:
     made = (EngineAfter, make_all_reduce, StreamFreeCommunicator)
-    assert [adapting(found).ready for found in (*made, in_place)] == [False, False, False, True]
+    assert [adapting(target).ready for target in (*made, in_place)] == [False, False, False, True]
 
 
-def test_it_is_switched_on_until_it_is_closed_and_ended_once(group: dist.ProcessGroup) -> None:
+def test_an_object_is_enabled_until_it_is_closed_and_ended_once(group: dist.ProcessGroup) -> None:
     for made, closes in ((Switched(), True), (EngineBefore(group, "cpu"), False)):
         adapted = UserCommunicator(lambda *_, made=made: made, group, open_device("cpu", 0), adapter=PYNCCL)
         assert (made.disabled, adapted.reason_not_ended is None) == (False, closes)
@@ -296,7 +296,7 @@ def test_it_is_switched_on_until_it_is_closed_and_ended_once(group: dist.Process
             assert getattr(made, "ended", 1) == 1
 
 
-def test_what_was_ready_is_not_ended_and_what_does_not_fit_is(adapting: Adapting) -> None:
+def test_a_ready_object_is_not_ended_and_one_that_does_not_fit_is(adapting: Adapting) -> None:
     ready, made = Switched(), Switched()
     adapted = adapting(ready)
     adapted.close()
@@ -306,7 +306,7 @@ def test_what_was_ready_is_not_ended_and_what_does_not_fit_is(adapting: Adapting
     assert (made.ended, made.disabled) == (1, True)
 
 
-def test_a_group_is_ended_also_when_its_half_raises(adapting: Adapting, group: dist.ProcessGroup) -> None:
+def test_a_group_is_ended_although_its_receive_raises(adapting: Adapting, group: dist.ProcessGroup) -> None:
     class Halves(EngineAfter):
         ends = 0
 
@@ -323,7 +323,7 @@ def test_a_group_is_ended_also_when_its_half_raises(adapting: Adapting, group: d
     assert made.ends == 1
 
 
-def test_what_a_method_does_not_take_is_refused_when_it_is_used(adapting: Adapting) -> None:
+def test_an_option_that_a_method_does_not_take_is_refused_when_it_is_used(adapting: Adapting) -> None:
     x, sizes = torch.zeros(2), [2]
     other, function = adapting(OtherEngine), adapting(in_place)
     for call, says in (
@@ -342,7 +342,7 @@ def test_what_a_method_does_not_take_is_refused_when_it_is_used(adapting: Adapti
     [lambda input_, output: None, lambda x, dim=0: None, lambda output, given, axis: None],
     ids=["in before out", "returning", "more arguments"],
 )
-def test_a_gather_that_is_called_differently_is_not_supported(gather: Any, adapting: Adapting) -> None:
+def test_a_gather_with_another_signature_is_not_supported(gather: Any, adapting: Adapting) -> None:
     made: Any = Noting()
     made.all_gather = gather
     assert {collective for collective, _ in adapting(lambda group, device: made).supported} == {"all_reduce"}
@@ -352,11 +352,11 @@ def making(**attributes: Any) -> Any:
     return lambda group, device: SimpleNamespace(**attributes)
 
 
-LATER = 65  # more than what the all-reduce is tried with
+LATER = 65  # more elements than the all-reduce that is tried
 
 
 @pytest.mark.parametrize(
-    ("found", "adapter", "says"),
+    ("target", "adapter", "says"),
     [
         (making(available=False, disabled=True, all_reduce=in_place), None, r"not available .* the group has 1 rank\)"),
         (type("Stuck", (Switched,), {"change_state": lambda self, on: _switched(self, False)}), None, "still disabled"),
@@ -375,11 +375,11 @@ LATER = 65  # more than what the all-reduce is tried with
         (lambda tensor: "handle", None, r"test_adapting.py:\d+\) of a .* returned a str"),
     ],
 )
-def test_what_does_not_fit_is_told_in_one_line(
-    found: Any, adapter: Adapter | None, says: str, adapting: Adapting
+def test_a_target_that_does_not_fit_is_refused_in_one_line(
+    target: Any, adapter: Adapter | None, says: str, adapting: Adapting
 ) -> None:
     with pytest.raises(SetupError, match=says) as refused:
-        adapting(found, adapter)
+        adapting(target, adapter)
     assert "\n" not in str(refused.value)
 
 
@@ -391,13 +391,15 @@ def test_what_does_not_fit_is_told_in_one_line(
         (lambda tensor: None, "NoneType"),
     ],
 )
-def test_a_wrong_result_of_a_later_call_is_told_with_the_users_line(wrong: Any, got: str, adapting: Adapting) -> None:
+def test_the_error_for_a_wrong_result_of_a_later_call_names_the_users_line(
+    wrong: Any, got: str, adapting: Adapting
+) -> None:
     def sum_of(tensor: Tensor) -> Any:
         return wrong(tensor) if tensor.numel() == LATER else tensor.clone()
 
     communicator, line = adapting(sum_of), sum_of.__code__.co_firstlineno
-    told = rf"sum_of \(.*test_adapting.py:{line}\) of a torch.float32 of .* returned a {got}"
-    with pytest.raises(SetupError, match=told):
+    message = rf"sum_of \(.*test_adapting.py:{line}\) of a torch.float32 of .* returned a {got}"
+    with pytest.raises(SetupError, match=message):
         communicator.outplace_all_reduce(torch.ones(LATER), torch.zeros(LATER))
     good = torch.zeros(3)
     assert communicator.outplace_all_reduce(torch.ones(3), good) is good

@@ -1,4 +1,4 @@
-"""A communicator that somebody else wrote: brought, ordered as its arm says, and blamed in one line."""
+"""User arms: built from a target, ordered as the arm says, with errors of one line that name the arm."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ from tests.support import user_communicators
 from tests.support.communicators import one_rank_group
 from tests.support.stream_control import Gate
 
-# As a user writes it; `{...}` is what varies.
+# A user's engine; the parts in braces vary.
 ENGINE = """import torch
 from engine.parts import fail
 
@@ -60,14 +60,14 @@ def device(group: dist.ProcessGroup) -> Device:
     return open_device("cpu", 0)
 
 
-Bringing = Callable[..., tuple[UserArm, UserCommunicator]]
+Building = Callable[..., tuple[UserArm, UserCommunicator]]
 
 
 @pytest.fixture
-def bringing(tmp_path: Path, group: dist.ProcessGroup, device: Device) -> Bringing:
-    """Writes ``ENGINE`` into a tree of that name, and brings it."""
+def building(tmp_path: Path, group: dist.ProcessGroup, device: Device) -> Building:
+    """Return a function that writes ``ENGINE`` into a tree and builds an arm from it."""
 
-    def bringing(
+    def building(
         constructor: str = "pass", all_reduce: str = "pass", tree: str = "tree"
     ) -> tuple[UserArm, UserCommunicator]:
         package = tmp_path / tree / "engine"
@@ -83,10 +83,10 @@ def bringing(tmp_path: Path, group: dist.ProcessGroup, device: Device) -> Bringi
         user_arm = UserArm(name="mine", target="engine.comm:Comm", tree=str(tmp_path / tree))
         return user_arm, build_user_arm(user_arm, group, device)
 
-    return bringing
+    return building
 
 
-# What a user's line does, what is told of it, and where.
+# A line of the user's, the message about it, and the file and line that it names.
 FAILURES = [
     ("raise ValueError('no\\n way')", "raised ValueError: no (", None),
     ("raise NotImplementedError", "raised NotImplementedError (", None),
@@ -99,7 +99,7 @@ FAILURES = [
 ]
 
 
-def check_told(error: UserArmError, call: str, says: str, where: str) -> None:
+def check_message(error: UserArmError, call: str, says: str, where: str) -> None:
     text = str(error)
     assert text.startswith(f"the arm mine: {call} raised ")
     assert says in text
@@ -108,20 +108,20 @@ def check_told(error: UserArmError, call: str, says: str, where: str) -> None:
 
 
 @pytest.mark.parametrize(("line", "says", "where"), FAILURES)
-def test_a_constructor_that_raises_is_told_with_its_arm_and_line(
-    line: str, says: str, where: str | None, bringing: Bringing, tmp_path: Path
+def test_the_error_of_a_constructor_names_the_arm_and_the_line(
+    line: str, says: str, where: str | None, building: Building, tmp_path: Path
 ) -> None:
     with pytest.raises(UserArmError) as failed:
-        bringing(constructor=line)
-    check_told(failed.value, "Comm.__init__", says, f"{tmp_path}/tree/engine/{where or 'comm.py:7'}")
+        building(constructor=line)
+    check_message(failed.value, "Comm.__init__", says, f"{tmp_path}/tree/engine/{where or 'comm.py:7'}")
 
 
 @pytest.mark.parametrize("stream", [cpu.default_stream(), cpu.Stream()], ids=["inline", "queued"])
 @pytest.mark.parametrize(("line", "says", "where"), FAILURES)
-def test_a_method_that_raises_is_told_with_its_arm_and_line(
-    line: str, says: str, where: str | None, stream: cpu.Stream, bringing: Bringing, tmp_path: Path
+def test_the_error_of_a_method_names_the_arm_and_the_line(
+    line: str, says: str, where: str | None, stream: cpu.Stream, building: Building, tmp_path: Path
 ) -> None:
-    user_arm, communicator = bringing(all_reduce=line)
+    user_arm, communicator = building(all_reduce=line)
 
     def call() -> None:
         try:
@@ -133,23 +133,23 @@ def test_a_method_that_raises_is_told_with_its_arm_and_line(
     with pytest.raises(UserArmError) as failed:
         call()
     error = failed.value
-    check_told(error, "Comm.all_reduce", says, f"{tmp_path}/tree/engine/{where or 'comm.py:10'}")
+    check_message(error, "Comm.all_reduce", says, f"{tmp_path}/tree/engine/{where or 'comm.py:10'}")
     assert as_user_arm_error(user_arm, error) is error
 
 
-def test_each_tree_is_blamed_for_its_own(bringing: Bringing, tmp_path: Path) -> None:
+def test_an_error_names_the_line_in_its_own_tree(building: Building, tmp_path: Path) -> None:
     trees = ("before", "after")
-    brought = [bringing(all_reduce=f"raise ValueError({tree!r})", tree=tree) for tree in trees]
-    for tree, (user_arm, communicator) in zip(trees, brought, strict=True):
+    built = [building(all_reduce=f"raise ValueError({tree!r})", tree=tree) for tree in trees]
+    for tree, (user_arm, communicator) in zip(trees, built, strict=True):
         with pytest.raises(ValueError, match=tree) as failed:
             communicator.all_reduce(torch.zeros(1))
         assert f"{tmp_path}/{tree}/engine/comm.py:10" in str(as_user_arm_error(user_arm, failed.value))
 
 
-def test_where_no_frame_of_the_users_is_left_its_definition_is_told(bringing: Bringing, tmp_path: Path) -> None:
-    user_arm, _ = bringing()
-    told = str(as_user_arm_error(user_arm, TypeError("all_reduce() takes 2 arguments")))
-    assert told == (
+def test_an_error_without_a_frame_of_the_user_names_the_definition(building: Building, tmp_path: Path) -> None:
+    user_arm, _ = building()
+    message = str(as_user_arm_error(user_arm, TypeError("all_reduce() takes 2 arguments")))
+    assert message == (
         "the arm mine: a call of it raised TypeError: all_reduce() takes 2 arguments "
         f"({tmp_path}/tree/engine/comm.py:5)"
     )
@@ -164,10 +164,10 @@ def test_where_no_frame_of_the_users_is_left_its_definition_is_told(bringing: Br
         ("engine.parts:parsed", "parsed() cannot be called: a communicator is made from (group, device)"),
     ],
 )
-def test_what_is_missing_or_does_not_fit_is_told_with_its_arm(
-    target: str, says: str, bringing: Bringing, tmp_path: Path, group: dist.ProcessGroup, device: Device
+def test_the_error_for_a_missing_or_unfit_target_names_the_arm(
+    target: str, says: str, building: Building, tmp_path: Path, group: dist.ProcessGroup, device: Device
 ) -> None:
-    tree = bringing()[0].tree
+    tree = building()[0].tree
     with pytest.raises(UserArmError) as failed:
         build_user_arm(UserArm(name="mine", target=target, tree=tree), group, device)
     assert str(failed.value).startswith("the arm mine: ")
@@ -191,11 +191,11 @@ RESULTS = """def make(group, device):
     ],
 )
 @pytest.mark.parametrize("later", [False, True])
-def test_a_wrong_result_is_told_with_the_line_of_the_function(
+def test_the_error_for_a_wrong_result_names_the_line_of_the_function(
     result: str, got: str, later: bool, tmp_path: Path, group: dist.ProcessGroup, device: Device
 ) -> None:
     file = tmp_path / "comm.py"
-    # Either from the first call on, or only with tensors larger than the adapter tries.
+    # The result is wrong from the first call on, or only for tensors larger than the one that is tried.
     wrong = f".clone() if tensor.numel() < 65 else tensor{result}" if later else result
     file.write_text(RESULTS.format(wrong), encoding="utf-8")
     user_arm = UserArm(name="mine", target=f"{file}:make")
@@ -225,11 +225,11 @@ def exchanges(communicator: UserCommunicator) -> set[str]:
     return {name for name in EXCHANGES if communicator.has_exchange(name)}
 
 
-def test_what_it_can_do_is_known(group: dist.ProcessGroup, device: Device) -> None:
-    def brought(name: str) -> UserCommunicator:
+def test_a_user_communicator_knows_what_it_supports(group: dist.ProcessGroup, device: Device) -> None:
+    def built(name: str) -> UserCommunicator:
         return build_user_arm(UserArm(name=name, target=f"{user_communicators.__file__}:{name}"), group, device)
 
-    after, other, function = brought("EngineAfter"), brought("OtherEngine"), brought("make_all_reduce")
+    after, other, function = built("EngineAfter"), built("OtherEngine"), built("make_all_reduce")
     assert [made.reason_not_ended is None for made in (after, other, function)] == [False, True, False]
     assert function.adapter is Adapter.CALLABLE
     assert (
@@ -260,7 +260,7 @@ def test_what_it_can_do_is_known(group: dist.ProcessGroup, device: Device) -> No
         ("OtherEngine", None, True),
     ],
 )
-def test_an_engine_before_its_refactor_races_when_it_is_bare(
+def test_an_engine_before_its_refactor_races_with_order_bare(
     name: str, order: Order | None, right: bool, group: dist.ProcessGroup, device: Device
 ) -> None:
     user_arm = UserArm(name="mine", target=f"{user_communicators.__file__}:{name}", order=order)

@@ -1,4 +1,4 @@
-"""What a user names is found, by path, by module and by entry point; trees live side by side and see only their own."""
+"""Loading of a target by path, module or entry point; each source tree sees only its own modules."""
 
 from __future__ import annotations
 
@@ -18,7 +18,8 @@ import pytest
 
 from nccl_bench.config.user_arms import GROUP
 from nccl_bench.errors import SetupError
-from nccl_bench.user_arms.loading import load, locate, user_line
+from nccl_bench.user_arms.loading import load, locate
+from nccl_bench.user_arms.tracebacks import user_line
 
 ENGINE = {
     "engine/__init__.py": "",
@@ -56,8 +57,8 @@ def trees(tmp_path: Path) -> tuple[str, str]:
 
 
 @pytest.fixture(autouse=True)
-def nothing_remains(tmp_path: Path) -> Iterator[None]:
-    """Whatever a test loads, and however that fails, the process is as it was, and so are the user's files."""
+def process_is_unchanged(tmp_path: Path) -> Iterator[None]:
+    """Fail if a test leaves a change in the process or in the user's files."""
     modules, path, finders = dict(sys.modules), [*sys.path], [*sys.meta_path]
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(sys, "dont_write_bytecode", False)
@@ -70,7 +71,7 @@ def nothing_remains(tmp_path: Path) -> Iterator[None]:
 
 @pytest.fixture
 def installed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
-    """A directory where anything in it counts as installed, and is forgotten afterwards."""
+    """Yield a directory whose modules count as installed, and forget them afterwards."""
     root = tmp_path / "installed"
     root.mkdir()
     monkeypatch.syspath_prepend(str(root))
@@ -81,7 +82,7 @@ def installed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]
 
 
 class Editable(MetaPathFinder):
-    """Finds modules of the package ``engine`` in a directory wherever its parent lies, as editable installs do."""
+    """A finder of the package ``engine``'s modules in a directory anywhere, as an editable install has it."""
 
     def __init__(self, directory: str) -> None:
         self.directory = directory
@@ -91,26 +92,24 @@ class Editable(MetaPathFinder):
 
 
 @pytest.mark.parametrize("target", TARGETS)
-def test_two_trees_with_the_same_names_are_used_in_turns_and_each_sees_its_own(
-    target: str, trees: tuple[str, str]
-) -> None:
+def test_two_trees_with_the_same_names_each_see_their_own_modules(target: str, trees: tuple[str, str]) -> None:
     before, after = (load(target, tree).value() for tree in trees)
     for _ in range(2):
         assert set(before.early()) == {"before"}
         assert set(after.early()) == {"after"}
-    # The modules that these import were not loaded yet, then they are.
+    # The first time, these calls import modules that are not loaded yet.
     for _ in range(2):
         assert set(before.late()) == {"before"}
         assert set(after.late()) == {"after"}
 
 
-def test_a_file_needs_no_tree_its_root_is_above_its_package(trees: tuple[str, str]) -> None:
+def test_the_tree_of_a_file_is_the_directory_above_its_package(trees: tuple[str, str]) -> None:
     before, after = (load(f"{tree}/engine/comm.py:Comm").value() for tree in trees)
     assert set(after.late() + after.early()) == {"after"}
     assert set(before.late() + before.early()) == {"before"}
 
 
-def test_a_file_of_no_package_sees_its_siblings(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_file_outside_any_package_imports_its_siblings(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     for name in ("a", "b"):
         files = {"comm.py": "import wire\ndef make():\n import late_wire\n return wire.NAME + late_wire.NAME"}
         write(tmp_path / name, files | {"wire.py": "NAME = '{name}'", "late_wire.py": "NAME = '{name}'"}, name)
@@ -144,10 +143,10 @@ def test_nested_packages_and_directories_without_init_are_packages(tmp_path: Pat
         "engine/a/b/c.py": "from ...name import NAME\nfrom space.other import NAME as S\ndef make(): return NAME, S",
         "engine/name.py": "NAME = '{name}'",
     }
-    one, two = (str(write(tmp_path / name, files, name)) for name in ("one", "two"))
+    first, second = (str(write(tmp_path / name, files, name)) for name in ("one", "two"))
     for target in ("space.inner.deep:make", "engine.a:make", "space/inner/deep.py:make", "engine/a/b/c.py:make"):
-        assert load(target, one).value() == ("one", "one")
-        assert load(target, two).value() == ("two", "two")
+        assert load(target, first).value() == ("one", "one")
+        assert load(target, second).value() == ("two", "two")
 
 
 def test_modules_that_import_each_other_load(tmp_path: Path) -> None:
@@ -156,9 +155,9 @@ def test_modules_that_import_each_other_load(tmp_path: Path) -> None:
         "ring/left.py": "from . import right\nNAME = '{name}'\ndef make(): return right.NAME, right.left.NAME",
         "ring/right.py": "from . import left\nimport ring.left\nNAME = '{name}'",
     }
-    one, two = (str(write(tmp_path / name, files, name)) for name in ("one", "two"))
-    assert load("ring.left:make", one).value() == ("one", "one")
-    assert load("ring.left:make", two).value() == ("two", "two")
+    first, second = (str(write(tmp_path / name, files, name)) for name in ("one", "two"))
+    assert load("ring.left:make", first).value() == ("one", "one")
+    assert load("ring.left:make", second).value() == ("two", "two")
 
 
 def test_state_is_shared_within_a_tree_and_not_between_trees(tmp_path: Path) -> None:
@@ -195,12 +194,14 @@ def make():
 """,
         "engine/late.py": "NAME = '{name}'",
     }
-    one, two = (load("engine.comm:make", str(write(tmp_path / name, files, name))).value for name in ("one", "two"))
-    assert set(one()) == {"one"}
-    assert set(two()) == {"two"}
+    first, second = (
+        load("engine.comm:make", str(write(tmp_path / name, files, name))).value for name in ("one", "two")
+    )
+    assert set(first()) == {"one"}
+    assert set(second()) == {"two"}
 
 
-def test_what_the_process_has_under_a_trees_names_stays_and_is_not_what_the_tree_sees(
+def test_modules_of_the_process_with_a_trees_names_stay_and_are_invisible_to_the_tree(
     trees: tuple[str, str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     mine = ModuleType("engine")
@@ -214,7 +215,7 @@ def test_what_the_process_has_under_a_trees_names_stays_and_is_not_what_the_tree
     assert vars(mine).keys() == vars(ModuleType("engine")).keys()
 
 
-def test_a_tree_wins_over_an_installed_package_of_the_same_name_also_where_it_lacks_a_module(
+def test_a_tree_takes_precedence_over_an_installed_package_even_for_a_missing_module(
     installed: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(sys, "meta_path", [*sys.meta_path, Editable(str(installed / "engine"))])
@@ -226,7 +227,7 @@ def test_a_tree_wins_over_an_installed_package_of_the_same_name_also_where_it_la
     tree = str(write(tmp_path / "tree", ENGINE | files, "tree"))
     assert set(load("engine.more:Comm", tree).value().late()) == {"tree"}
     assert load("engine.more:extra.__class__", tree).value is type(None)
-    # Neither has this directory an __init__.py, nor does that make it yield.
+    # A target names this directory, so it does not yield although it has no __init__.py.
     assert load("space.comm:make", tree).value() == "tree"
     assert importlib.import_module("engine.name").NAME == "wrong"
 
@@ -251,7 +252,7 @@ def test_a_directory_without_init_stays_the_trees_when_the_path_changes(
     assert make() == "tree"
 
 
-def test_torch_and_the_standard_library_stay_the_only_ones(tmp_path: Path) -> None:
+def test_a_tree_cannot_shadow_torch_and_the_standard_library(tmp_path: Path) -> None:
     shadows = {f"{name}/__init__.py": "raise AssertionError" for name in ("torch", "json", "nccl_bench", "__main__")}
     text = "import json, torch, __main__, nccl_bench.errors\ndef make():\n import torch as t\n"
     text += " return json, t, __main__, nccl_bench.errors"
@@ -263,7 +264,7 @@ def test_torch_and_the_standard_library_stay_the_only_ones(tmp_path: Path) -> No
     assert load("comm:make", str(tmp_path)).value() == (json, torch, sys.modules["__main__"], nccl_bench.errors)
 
 
-def test_what_is_installed_and_imported_from_a_tree_does_not_see_the_tree(installed: Path, tmp_path: Path) -> None:
+def test_an_installed_module_imported_from_a_tree_does_not_see_the_tree(installed: Path, tmp_path: Path) -> None:
     seen = "try: import engine\nexcept ImportError: SEEN = None\nelse: SEEN = engine.__file__"
     write(installed, {"installed_one.py": seen})
     for name in ("before", "after"):
@@ -295,7 +296,7 @@ def test_threads_import_late_from_their_own_trees(tmp_path: Path) -> None:
     assert results == [{name} for name in names]
 
 
-def test_what_is_loaded_is_imported_while_another_tree_is_still_loading(
+def test_a_loaded_module_is_imported_while_another_tree_is_still_loading(
     trees: tuple[str, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     gate = ModuleType("gate")
@@ -305,17 +306,17 @@ def test_what_is_loaded_is_imported_while_another_tree_is_still_loading(
     slow_tree = str(write(tmp_path / "slow", slow))
     comm = load("engine.comm:Comm", trees[0]).value()
     comm.late()
-    found = []
-    thread = threading.Thread(target=lambda: found.append(load("slow:make", slow_tree)))
+    loaded = []
+    thread = threading.Thread(target=lambda: loaded.append(load("slow:make", slow_tree)))
     thread.start()
     assert gate.reached.wait(10)
     assert set(comm.late()) == {"before"}
     gate.passed.set()
     thread.join()
-    assert found[0].value()
+    assert loaded[0].value()
 
 
-def test_a_failed_import_can_be_repeated_and_loads_once_it_is_mended(tmp_path: Path) -> None:
+def test_a_failed_import_can_be_repeated_and_succeeds_after_a_repair(tmp_path: Path) -> None:
     files = {"engine/comm.py": "from . import late\ndef make(): return late.NAME", "engine/late.py": "1 / 0"}
     tree = write(tmp_path / "tree", files)
     for _ in range(2):
@@ -325,7 +326,7 @@ def test_a_failed_import_can_be_repeated_and_loads_once_it_is_mended(tmp_path: P
     assert load("engine.comm:make", str(tree)).value() == "mended"
 
 
-def test_a_module_in_the_current_directory_comes_before_what_is_installed(
+def test_a_module_in_the_current_directory_comes_before_an_installed_one(
     installed: Path, trees: tuple[str, str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     write(installed, ENGINE, "installed")
@@ -333,12 +334,12 @@ def test_a_module_in_the_current_directory_comes_before_what_is_installed(
     assert set(load("engine.comm:Comm").value().late()) == {"before"}
 
 
-def test_any_other_module_is_imported_as_it_is_everywhere(installed: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_installed_module_is_imported_as_usual(installed: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     write(installed, ENGINE, "installed")
     monkeypatch.chdir(installed.parent)
-    found = load("engine.comm:Comm")
-    assert found.value is importlib.import_module("engine.comm").Comm
-    assert found.roots == (installed / "engine",)
+    loaded = load("engine.comm:Comm")
+    assert loaded.value is importlib.import_module("engine.comm").Comm
+    assert loaded.roots == (installed / "engine",)
     assert load("json:dumps").value is json.dumps
 
 
@@ -394,7 +395,7 @@ def test_where_is_the_target_if_nothing_else_is_known() -> None:
 @pytest.mark.parametrize(
     "target", ["", ":", ":x", "comm.py:", "comm.py", "a/b", "a.b:", "a b:c", "a:b c", "a:b..c", "a..b:c", ".a:b"]
 )
-def test_a_malformed_target_is_told_with_the_forms(target: str) -> None:
+def test_a_malformed_target_is_refused_with_the_allowed_forms(target: str) -> None:
     with pytest.raises(SetupError, match=r"path/to/file\.py:NAME, package\.module:NAME, or an entry point"):
         load(target)
 
@@ -453,24 +454,26 @@ def test_each_error_is_one_line_that_names_the_target_and_the_users_line(
     assert "\n" not in text
 
 
-def test_what_is_missing_is_told_without_an_import_of_what_is_not(tmp_path: Path) -> None:
+def test_locate_refuses_a_missing_target_and_imports_nothing(tmp_path: Path) -> None:
     tree = write(tmp_path / "tree", BROKEN)
     before = set(sys.modules)
-    for found in ("engine.raises:x", "engine/exits.py:x", "engine.good:zzz"):
-        assert locate(found, str(tree)).roots == (tree,)
+    for target in ("engine.raises:x", "engine/exits.py:x", "engine.good:zzz"):
+        assert locate(target, str(tree)).roots == (tree,)
     for missing in ("nosuch.module:x", "nosuch.py:x", "engine.good", "nosuch"):
         with pytest.raises(SetupError):
             locate(missing, str(tree))
     assert set(sys.modules) == before
 
 
-def test_a_tree_that_is_no_directory_is_told(tmp_path: Path) -> None:
+def test_a_tree_that_is_no_directory_is_refused(tmp_path: Path) -> None:
     for missing in (tmp_path / "nosuch", write(tmp_path, {"file": ""}) / "file"):
         with pytest.raises(SetupError, match=rf"^a.b:c: the tree {missing} is no directory"):
             load("a.b:c", str(missing))
 
 
-def test_what_is_neither_here_nor_installed_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_target_that_is_neither_in_the_current_directory_nor_installed_is_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.chdir(tmp_path)
     with pytest.raises(SetupError, match=rf"^nosuch_module:x: there is no module nosuch_module in {tmp_path}, nor is"):
         load("nosuch_module:x")
@@ -478,45 +481,43 @@ def test_what_is_neither_here_nor_installed_is_told(tmp_path: Path, monkeypatch:
         load("nosuch.py:x")
 
 
-def test_the_tree_that_was_meant_is_told(tmp_path: Path) -> None:
-    # One directory too high, and a file's root too low because a package lacks its __init__.py.
+def test_the_message_names_the_tree_that_holds_the_package(tmp_path: Path) -> None:
+    # The first tree is one directory too high. The second is too low, because a package lacks its __init__.py.
     files = {"engine/__init__.py": "", "engine/part/comm.py": "from engine.part import wire"}
     write(tmp_path / "repository/python", files)
-    meant = rf"; {tmp_path}/repository/python holds engine: give that as the tree$"
-    with pytest.raises(SetupError, match=meant):
+    advice = rf"; {tmp_path}/repository/python holds engine: give that as the tree$"
+    with pytest.raises(SetupError, match=advice):
         load("engine.part.comm:x", str(tmp_path / "repository"))
-    with pytest.raises(SetupError, match=meant):
+    with pytest.raises(SetupError, match=advice):
         load(f"{tmp_path}/repository/python/engine/part/comm.py:x")
 
 
-def test_an_interrupt_is_the_users(tmp_path: Path) -> None:
+def test_an_interrupt_during_an_import_is_not_caught(tmp_path: Path) -> None:
     write(tmp_path, {"comm.py": "raise KeyboardInterrupt"})
     with pytest.raises(KeyboardInterrupt):
         load("comm:x", str(tmp_path))
 
 
-def test_the_users_line_of_a_failed_call_is_the_innermost_of_the_users(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_user_line_is_the_innermost_frame_of_the_users_code(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     text = "import json\ndef late():\n    from . import nosuch\ndef call(function):\n    function()\n"
     file = write(tmp_path / "tree", {"engine/comm.py": text + "def parse():\n    json.loads('{')\n"}) / "engine/comm.py"
     write(tmp_path / "tree", {".venv/lib/site-packages/other.py": ""})
-    found = load(f"engine/comm.py:{'call'}", str(tmp_path / "tree"))
+    loaded = load("engine/comm.py:call", str(tmp_path / "tree"))
     parse, late = (load(f"engine/comm.py:{name}", str(tmp_path / "tree")).value for name in ("parse", "late"))
 
-    def theirs() -> None:
-        # As code of a virtual environment inside the tree.
+    def in_virtual_environment() -> None:
+        # This is code of a virtual environment inside the tree.
         exec(compile("1 / 0", str(tmp_path / "tree/.venv/lib/site-packages/other.py"), "exec"), {})
 
-    for function, line in ((parse, 7), (late, 3), (theirs, 5)):
+    for function, line in ((parse, 7), (late, 3), (in_virtual_environment, 5)):
         with pytest.raises((ValueError, ImportError, ZeroDivisionError)) as failed:
-            found.value(function)
-        assert user_line(failed.value, found.roots) == f"{file}:{line}"
+            loaded.value(function)
+        assert user_line(failed.value, loaded.roots) == f"{file}:{line}"
     with pytest.raises(ValueError, match="Expecting") as failed:
         functools.partial(json.loads, "{")()
     line = failed.traceback[0].lineno + 1
     monkeypatch.chdir("/")
-    assert user_line(failed.value, found.roots) == f"{__file__[1:]}:{line}"
+    assert user_line(failed.value, loaded.roots) == f"{__file__[1:]}:{line}"
     monkeypatch.chdir(tmp_path)
-    assert user_line(failed.value, found.roots) == f"{__file__}:{line}"
-    assert user_line(ValueError(), found.roots) is None
+    assert user_line(failed.value, loaded.roots) == f"{__file__}:{line}"
+    assert user_line(ValueError(), loaded.roots) is None
