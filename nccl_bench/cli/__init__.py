@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import io
 import sys
-from typing import Annotated, NoReturn
+from typing import Annotated
 
 import typer
 
@@ -16,7 +16,7 @@ from nccl_bench.cli.compare import compare
 from nccl_bench.cli.guide import guide
 from nccl_bench.cli.import_ import import_
 from nccl_bench.cli.list import list_
-from nccl_bench.cli.messages import print_message
+from nccl_bench.cli.messages import exit_with, print_message
 from nccl_bench.cli.report import report
 from nccl_bench.cli.run import run
 from nccl_bench.cli.verify import verify
@@ -60,7 +60,8 @@ def main() -> None:
     try:
         _call()
     except NcclBenchError as error:
-        _fail(str(error), error.exit_code)
+        print_message(str(error))
+        exit_with(error.exit_code)
     except BrokenPipeError:
         # The reader needs no more output: `head` closes its end early.
         sys.stdout = io.StringIO()
@@ -69,7 +70,8 @@ def main() -> None:
         # Without this, the interpreter would try to write the rest again at its end, and report the same error.
         sys.stdout = io.StringIO()
         where = error.filename or "the output, or a temporary file, cannot be written"
-        _fail(f"{where}: {error.strerror or error}", ExitCode.SETUP)
+        print_message(f"{where}: {error.strerror or error}")
+        exit_with(ExitCode.SETUP)
 
 
 def _call() -> None:
@@ -82,8 +84,3 @@ def _call() -> None:
             raise InterruptedRunError("interrupted") from None
         print(end="", flush=True)
         raise
-
-
-def _fail(message: str, code: ExitCode) -> NoReturn:
-    print_message(message)
-    raise SystemExit(int(code))

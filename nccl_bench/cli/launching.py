@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from nccl_bench.catalog.devices import DEVICES
-from nccl_bench.config.options import listed
+from nccl_bench.config.parsers import one_of
 from nccl_bench.config.user_arms import UserArm
 from nccl_bench.errors import SetupError, UsageError
 
@@ -17,9 +17,7 @@ def choose_device(wanted: object, gpus: int) -> str:
     """Return the device ``wanted``; without one, the device of a machine with so many ``gpus``."""
     if wanted is None:
         return "cuda" if gpus else "cpu"
-    if wanted not in list(DEVICES):
-        raise UsageError(f"the device is {wanted!r}: allowed are {listed(DEVICES)}")
-    return str(wanted)
+    return one_of("device", wanted, DEVICES)
 
 
 def refuse_missing(user_arms: Iterable[UserArm]) -> None:

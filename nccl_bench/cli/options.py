@@ -10,7 +10,7 @@ from typing import Annotated, Any
 import typer
 
 from nccl_bench.cli.gate import FailOn
-from nccl_bench.config.options import Option, Panel, listed, options_of
+from nccl_bench.config.options import Panel, listed, options_of
 from nccl_bench.config.user_arms import parse_arm_options
 from nccl_bench.errors import UsageError
 
@@ -73,17 +73,11 @@ FailOnText = Annotated[
         rich_help_panel=Panel.OUTPUT,
     ),
 ]
-BeforeTree = Annotated[
-    str | None,
-    typer.Option(
-        help="A source tree: the arm `before` is the target of the --arm without a name, loaded from this tree.",
-        rich_help_panel=Panel.ARMS,
-    ),
-]
-AfterTree = Annotated[
-    str | None,
-    typer.Option(help="A second source tree, for the arm `after`.", rich_help_panel=Panel.ARMS),
-]
+# The options besides --arm that set user arms.
+_TREES = {
+    "before_tree": "A source tree: the arm `before` is the target of the --arm without a name, loaded from this tree.",
+    "after_tree": "A second source tree, for the arm `after`.",
+}
 Nproc = Annotated[
     int | None,
     typer.Option(help="Ranks on this node. Default: one for each GPU; 2 on cpu.", rich_help_panel=Panel.LAUNCH),
@@ -99,7 +93,11 @@ def with_options(config: type) -> Callable[[Callable[..., None]], Callable[..., 
     def decorate(command: Callable[..., None]) -> Callable[..., None]:
         own = inspect.signature(command, eval_str=True).parameters.values()
         parameters = [
-            *map(_parameter, options_of(config).values()),
+            *(
+                _parameter(name, option.argument, option.panel, option.full_help, *option.flags)
+                for name, option in options_of(config).items()
+            ),
+            *(_parameter(name, str, Panel.ARMS, text) for name, text in _TREES.items()),
             *(each.replace(kind=each.KEYWORD_ONLY) for each in own if each.kind is not each.VAR_KEYWORD),
         ]
         parameters.sort(key=lambda each: _place(each.annotation))
@@ -110,10 +108,10 @@ def with_options(config: type) -> Callable[[Callable[..., None]], Callable[..., 
     return decorate
 
 
-def _parameter(option: Option) -> inspect.Parameter:
-    info = typer.Option(*option.flags, help=option.full_help, rich_help_panel=option.panel)
-    annotation = Annotated[option.argument | None, info]  # type: ignore[name-defined]
-    return inspect.Parameter(option.name, inspect.Parameter.KEYWORD_ONLY, default=None, annotation=annotation)
+def _parameter(name: str, argument: Any, panel: Panel, text: str, *flags: str) -> inspect.Parameter:
+    info = typer.Option(*flags, help=text, rich_help_panel=panel)
+    annotation = Annotated[argument | None, info]
+    return inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=None, annotation=annotation)
 
 
 def _place(annotation: Any) -> int:
@@ -122,9 +120,11 @@ def _place(annotation: Any) -> int:
     return list(Panel).index(panel) if panel else -1
 
 
-def layer_of(options: Mapping[str, Any], before_tree: str | None, after_tree: str | None) -> dict[str, object]:
+def layer_of(options: Mapping[str, Any]) -> dict[str, object]:
     """Return the options of a command line as a layer of a configuration."""
-    layer = {**options, "user_arms": parse_arm_options(options["user_arms"] or (), before_tree, after_tree) or None}
+    layer = dict(options)
+    trees = [layer.pop(name) for name in _TREES]
+    layer["user_arms"] = parse_arm_options(layer["user_arms"] or (), *trees) or None
     if layer.get("variables") is not None:
         layer["variables"] = _variables(layer["variables"])
     return layer

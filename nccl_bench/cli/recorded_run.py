@@ -57,21 +57,22 @@ def closing_on_error(
         yield
     except (InterruptedRunError, KeyboardInterrupt) as error:
         if store:
-            _close_early(store, RunStatus.INTERRUPTED, output)
+            _close(store, RunStatus.INTERRUPTED, output, print_empty=False)
         # A KeyboardInterrupt has no text.
         reason = str(error) or "interrupted by SIGINT"
         raise InterruptedRunError(f"{reason}; what was measured before is kept") from error
     except Exception as error:
         if store:
-            _close_early(store, RunStatus.FAILED, output, crash_of(error) if crash_of else None)
+            with ignoring_signals():
+                if crash_of:
+                    store.append(crash_of(error))
+                _close(store, RunStatus.FAILED, output, print_empty=False)
         raise
 
 
 def close_record(store: RunStore, status: RunStatus, output: Output) -> ExitCode:
     """Close the record, print the report and return the exit code of the run."""
-    with ignoring_signals():
-        run = _finish(store, status)
-        _print(run, store, output)
+    run = _close(store, status, output)
     # A failure weighs more than a verdict.
     return failures(run.lines) or _gate(run, output)
 
@@ -112,25 +113,15 @@ def _gate(run: Run, output: Output) -> ExitCode:
     )
 
 
-def _close_early(store: RunStore, status: RunStatus, output: Output, crash: Crash | None = None) -> None:
-    """Close the record before an error ends the command; print it only if something was measured."""
-    with ignoring_signals():
-        if crash:
-            store.append(crash)
-        run = _finish(store, status)
-        if any(isinstance(line, Samples) for line in run.lines):
-            _print(run, store, output)
-
-
-def _finish(store: RunStore, status: RunStatus) -> Run:
+def _close(store: RunStore, status: RunStatus, output: Output, *, print_empty: bool = True) -> Run:
+    """Close and print the record; one without samples only if ``print_empty``."""
     from nccl_bench.report.export import CsvReport
 
-    store.finish(status)
-    run = Run.load(store.path)
-    store.write_summary(CsvReport().render(run))
+    with ignoring_signals():
+        store.finish(status)
+        run = Run.load(store.path)
+        store.write_summary(CsvReport().render(run))
+        if print_empty or any(isinstance(line, Samples) for line in run.lines):
+            print_report(run, output.format, output.width)
+            print_message(f"recorded in {store.path}")
     return run
-
-
-def _print(run: Run, store: RunStore, output: Output) -> None:
-    print_report(run, output.format, output.width)
-    print_message(f"recorded in {store.path}")

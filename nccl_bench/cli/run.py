@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -13,23 +14,15 @@ import typer
 from nccl_bench.catalog.devices import DEVICES
 from nccl_bench.cli.gate import FailOn, parse_fail_on
 from nccl_bench.cli.launching import DEFAULT_CPU_RANKS, choose_device, refuse_missing
-from nccl_bench.cli.options import (
-    AfterTree,
-    BeforeTree,
-    FailOnText,
-    Format,
-    Nproc,
-    Width,
-    format_option,
-    layer_of,
-    out_option,
-    with_options,
-)
+from nccl_bench.cli.options import FailOnText, Format, Nproc, Width, format_option, layer_of, out_option, with_options
 from nccl_bench.config.limits import read_tables
 from nccl_bench.config.options import Panel
 from nccl_bench.config.run import RunConfig, read_run_config, resolve
 from nccl_bench.config.sizes import Sweep, parse_size
 from nccl_bench.errors import UsageError
+
+_sweep_option = partial(typer.Option, rich_help_panel=Panel.SWEEP)
+_launch_option = partial(typer.Option, rich_help_panel=Panel.LAUNCH)
 
 
 @with_options(RunConfig)
@@ -37,39 +30,19 @@ def run(
     config: Annotated[
         Path | None, typer.Argument(help="A TOML file of options, for example configs/quick.toml.")
     ] = None,
-    begin: Annotated[
-        str | None, typer.Option("-b", "--begin", help="The smallest message size.", rich_help_panel=Panel.SWEEP)
-    ] = None,
-    end: Annotated[
-        str | None, typer.Option("-e", "--end", help="The largest message size.", rich_help_panel=Panel.SWEEP)
-    ] = None,
-    factor: Annotated[
-        int | None,
-        typer.Option("-f", "--factor", help="Multiply by this from size to size.", rich_help_panel=Panel.SWEEP),
-    ] = None,
-    step: Annotated[
-        str | None,
-        typer.Option("-i", "--step", help="Add this from size to size.", rich_help_panel=Panel.SWEEP),
-    ] = None,
-    before_tree: BeforeTree = None,
-    after_tree: AfterTree = None,
+    begin: Annotated[str | None, _sweep_option("-b", "--begin", help="The smallest message size.")] = None,
+    end: Annotated[str | None, _sweep_option("-e", "--end", help="The largest message size.")] = None,
+    factor: Annotated[int | None, _sweep_option("-f", "--factor", help="Multiply by this from size to size.")] = None,
+    step: Annotated[str | None, _sweep_option("-i", "--step", help="Add this from size to size.")] = None,
     nproc: Nproc = None,
-    nnodes: Annotated[int, typer.Option(help="Nodes.", rich_help_panel=Panel.LAUNCH)] = 1,
-    node_rank: Annotated[int, typer.Option(help="The number of this node.", rich_help_panel=Panel.LAUNCH)] = 0,
-    rdzv_endpoint: Annotated[
-        str | None, typer.Option(help="HOST:PORT where the nodes meet.", rich_help_panel=Panel.LAUNCH)
-    ] = None,
+    nnodes: Annotated[int, _launch_option(help="Nodes.")] = 1,
+    node_rank: Annotated[int, _launch_option(help="The number of this node, from 0.")] = 0,
+    rdzv_endpoint: Annotated[str | None, _launch_option(help="HOST:PORT where the nodes meet.")] = None,
     launch: Annotated[
-        bool,
-        typer.Option(
-            "--launch", help="Launch ranks even under torchrun, srun or mpirun.", rich_help_panel=Panel.LAUNCH
-        ),
+        bool, _launch_option("--launch", help="Launch ranks even under torchrun, srun or mpirun.")
     ] = False,
     attach: Annotated[
-        bool,
-        typer.Option(
-            "--attach", help="Be one of the ranks that another launcher started.", rich_help_panel=Panel.LAUNCH
-        ),
+        bool, _launch_option("--attach", help="Be one of the ranks that another launcher started.")
     ] = False,
     out: Annotated[Path | None, out_option("results/<time>-<name>")] = None,
     dry_run: Annotated[
@@ -97,7 +70,7 @@ def run(
     layers = [read_run_config(config)] if config else []
     if options["limits"] is not None:
         layers.append(read_tables(options.pop("limits")))
-    layers.append(layer_of(options, before_tree, after_tree))
+    layers.append(layer_of(options))
     gpus = gpu_count(os.environ)
     device = choose_device(_last(layers, "device"), gpus)
     if any(part is not None for part in (begin, end, factor, step)):

@@ -13,19 +13,9 @@ from nccl_bench import __version__
 from nccl_bench.catalog.probes import DETECTOR
 from nccl_bench.cli.launching import DEFAULT_CPU_RANKS, choose_device, refuse_missing
 from nccl_bench.cli.messages import exit_with
-from nccl_bench.cli.options import (
-    AfterTree,
-    BeforeTree,
-    Format,
-    Nproc,
-    Width,
-    format_option,
-    layer_of,
-    out_option,
-    with_options,
-)
+from nccl_bench.cli.options import Format, Nproc, Width, format_option, layer_of, out_option, with_options
 from nccl_bench.config.verification import VerifyConfig, resolve_verification
-from nccl_bench.errors import InterruptedRunError, RecordError, UsageError
+from nccl_bench.errors import InterruptedRunError, UsageError
 
 if TYPE_CHECKING:
     from nccl_bench.launch.torchrun import LaunchConfig
@@ -39,8 +29,6 @@ RECORD = "verification.json"
 
 @with_options(VerifyConfig)
 def verify(
-    before_tree: BeforeTree = None,
-    after_tree: AfterTree = None,
     nproc: Nproc = None,
     out: Annotated[Path | None, out_option("nothing is recorded")] = None,
     format: Annotated[Format, format_option(Format.TERMINAL, Format.JSON)] = Format.TERMINAL,
@@ -56,10 +44,11 @@ def verify(
     from nccl_bench.launch.attach import detect_launcher
     from nccl_bench.launch.hardware import gpu_count
     from nccl_bench.launch.torchrun import LaunchConfig
+    from nccl_bench.records.store import create_files
     from nccl_bench.report.verification import NARROWEST
 
     gpus = gpu_count(os.environ)
-    layer = layer_of(options, before_tree, after_tree)
+    layer = layer_of(options)
     config = resolve_verification(choose_device(layer["device"], gpus), layer)
     _refuse_inapplicable(config)
     refuse_missing(config.user_arms)
@@ -80,7 +69,9 @@ def verify(
             "Give more, or leave it out"
         )
     # Before the first rank starts: a bad path must not cost a verification.
-    record = None if out is None else _create_record(out)
+    record = None if out is None else out / RECORD
+    if record is not None:
+        create_files(record.parent, [RECORD])
     about = _describe_command(config)
     try:
         verification = _run(config, LaunchConfig(nproc=ranks, worker=WORKER))
@@ -145,6 +136,7 @@ def _print(
     verification: Verification, about: dict[str, object], record: Path | None, format: Format, width: int | None
 ) -> None:
     """Print the verification and write its record."""
+    from nccl_bench.records.store import writing
     from nccl_bench.report.verification import NARROWEST, verification_json, verification_text
 
     width = width or max(NARROWEST, shutil.get_terminal_size((80, 24)).columns)
@@ -155,25 +147,5 @@ def _print(
     finally:
         # A verification takes minutes: if printing fails, the record is still written.
         if record is not None:
-            _write(record, as_json)
-
-
-def _create_record(directory: Path) -> Path:
-    record = directory / RECORD
-    try:
-        directory.mkdir(parents=True, exist_ok=True)
-        if record.exists():
-            raise UsageError(
-                f"{directory} already holds a verification ({RECORD}): choose another directory with --out"
-            )
-        record.open("x").close()
-    except OSError as error:
-        raise UsageError(f"{directory} cannot be written: {error.strerror}; choose a directory with --out") from error
-    return record
-
-
-def _write(record: Path, text: str) -> None:
-    try:
-        record.write_text(text, encoding="utf-8")
-    except OSError as error:
-        raise RecordError(f"{record} cannot be written: {error.strerror}; the record is not complete") from error
+            with writing(record):
+                record.write_text(as_json, encoding="utf-8")

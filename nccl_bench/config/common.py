@@ -89,7 +89,6 @@ class CommonConfig:
         flag="--arm",
         argument=list[str],
         default=(),
-        default_text="none",
     )
     routes: tuple[str, ...] = option(
         Panel.ARMS,
@@ -97,7 +96,6 @@ class CommonConfig:
         "nccl-bench list routes.",
         parse_routes,
         default=(),
-        default_text="none",
     )
     nccl_library: str | None = option(
         Panel.LAUNCH, "The libnccl.so to use.", _library_path, default_text="the one of torch"

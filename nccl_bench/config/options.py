@@ -9,7 +9,7 @@ import difflib
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from enum import StrEnum
-from functools import cache
+from functools import cache, partial
 from typing import Any
 
 from nccl_bench.catalog.devices import DEVICES, DeviceSpec
@@ -87,6 +87,9 @@ def option(panel: Panel, help: str, parse: Parser, **settings: Any) -> Any:
     return field(metadata={"panel": panel, "help": help, "parse": parse, **settings})
 
 
+method_option = partial(option, Panel.METHOD)
+
+
 @cache
 def options_of(config: type) -> Mapping[str, Option]:
     """Return the options of a configuration class by name, in the order of its fields."""
@@ -139,6 +142,8 @@ def _flag(name: str) -> str:
 
 
 def _shown(value: object) -> str:
+    if value in (None, (), {}):
+        return "none"
     if isinstance(value, bool):
         return "yes" if value else "no"
     return f"{value:g}" if isinstance(value, float) else str(value)

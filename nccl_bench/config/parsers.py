@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Mapping, Sequence
-from enum import StrEnum
-from typing import Any
+from typing import Any, TypeVar
 
 from nccl_bench.catalog.devices import DeviceSpec
 from nccl_bench.config.options import Panel, Parser, listed, option
 from nccl_bench.errors import UsageError
+
+T = TypeVar("T", bound=str)
 
 # The range of a TOML integer.
 _MOST = 2**63 - 1
@@ -42,15 +43,18 @@ def boolean(name: str, value: object, _device: DeviceSpec) -> bool:
     return bool(value)
 
 
-def choice(allowed: type[StrEnum]) -> Parser:
-    """Return the parser of one member of ``allowed``."""
+def one_of(name: str, value: object, allowed: Iterable[T]) -> T:
+    """Return the one of ``allowed`` that ``value`` is; raise ``UsageError`` if it is none of them."""
+    names = list(allowed)
+    for each in names:
+        if value == each:
+            return each
+    raise UsageError(f"{name} is {value!r}: give one of {listed(names)}")
 
-    def parse(name: str, value: object, _device: DeviceSpec) -> StrEnum:
-        if value not in list(allowed):
-            raise UsageError(f"{name} is {value!r}: give one of {listed(allowed)}")
-        return allowed(str(value))
 
-    return parse
+def choice(allowed: Iterable[str]) -> Parser:
+    """Return the parser of one of ``allowed``."""
+    return lambda name, value, _device: one_of(name, value, allowed)
 
 
 def choices_option(

@@ -14,8 +14,26 @@ from nccl_bench.catalog.dtypes import DTYPE_ALIASES, DTYPES
 from nccl_bench.catalog.timings import Timing
 from nccl_bench.config.common import CommonConfig, arms_option, refuse_unused_routes, resolve_arms, timeout_option
 from nccl_bench.config.limits import Limits, limits_of, parse_tables, parse_threshold
-from nccl_bench.config.options import Panel, listed, option, options_of, parse_options, refuse_unknown_keys
-from nccl_bench.config.parsers import boolean, choice, choices_option, integer, names_of, run_name, seconds, unparsed
+from nccl_bench.config.options import (
+    Panel,
+    listed,
+    method_option,
+    option,
+    options_of,
+    parse_options,
+    refuse_unknown_keys,
+)
+from nccl_bench.config.parsers import (
+    boolean,
+    choice,
+    choices_option,
+    integer,
+    names_of,
+    one_of,
+    run_name,
+    seconds,
+    unparsed,
+)
 from nccl_bench.config.sizes import parse_sizes
 from nccl_bench.config.toml import read_toml
 from nccl_bench.config.user_arms import UserArm
@@ -49,7 +67,7 @@ def _timings(name: str, value: object, _device: DeviceSpec) -> tuple[Timing, ...
 
 
 def _register(name: str, value: object, device: DeviceSpec) -> Register:
-    register = Register(str(choice(Register)(name, value, device)))
+    register = one_of(name, value, Register)
     if register is not Register.NONE and not device.registers_memory:
         raise UsageError(
             f"{name} is {str(register)!r}: the device {device.name} has no memory that NCCL could register"
@@ -83,90 +101,72 @@ class RunConfig(CommonConfig):
     redops: tuple[RedOp, ...] = choices_option(Panel.SWEEP, RedOp, short="-o", flag="--op", default="sum")
     placements: tuple[Placement, ...] = choices_option(Panel.SWEEP, Placement, flag="--placement", default="in-place")
     root: int = option(Panel.SWEEP, "The root rank of broadcast and reduce.", integer(0), short="-r", default=0)
-    timings: tuple[Timing, ...] = option(
-        Panel.METHOD,
+    timings: tuple[Timing, ...] = method_option(
         f"One or more of {listed(Timing)}; see nccl-bench list timings.",
         _timings,
         flag="--timing",
         default=lambda device: listed(timing for timing in Timing if timing not in device.missing_timings),
         default_text="all that the device has",
     )
-    rounds: int = option(
-        Panel.METHOD,
+    rounds: int = method_option(
         "The fewest rounds of each case. With several arms more follow, until every ratio is known well enough "
         "to judge it by --threshold, or up to --max-rounds or --max-seconds.",
         integer(1),
         default=15,
     )
-    max_rounds: int = option(
-        Panel.METHOD,
+    max_rounds: int = method_option(
         "The most rounds of each case.",
         integer(1),
         default_text=f"{DEFAULT_MAX_ROUNDS}, or --rounds where that is more",
     )
-    max_seconds: float = option(
-        Panel.METHOD,
+    max_seconds: float = method_option(
         "Seconds of the whole run, after which each case gets only the fewest rounds.",
         seconds,
         default=lambda device: device.max_seconds,
     )
-    threshold: float = option(
-        Panel.METHOD,
+    threshold: float = method_option(
         "The difference that matters in practice, as a share of the baseline's time.",
         lambda _name, value, _device: parse_threshold(value),
         argument=str,
         default="2%",
     )
-    limits: tuple[Mapping[str, object], ...] = option(
-        Panel.METHOD,
+    limits: tuple[Mapping[str, object], ...] = method_option(
         "A TOML file with thresholds by collective, timing and size, as configs/limits.toml.",
         parse_tables,
         argument=Path,
         default=(),
-        default_text="none",
     )
-    ops_per_batch: int | None = option(
-        Panel.METHOD,
-        "Operations per batch.",
-        integer(1),
-        short="-n",
-        flag="--iters",
-        default_text="chosen after a pilot",
+    ops_per_batch: int | None = method_option(
+        "Operations per batch.", integer(1), short="-n", flag="--iters", default_text="chosen after a pilot"
     )
-    warmup: int = option(Panel.METHOD, "Operations before the first measured batch.", integer(0), short="-w", default=5)
-    check: bool = option(
-        Panel.METHOD, "Check the results, 1 or 0.", boolean, short="-c", argument=int, default=True, default_text="1"
+    warmup: int = method_option("Operations before the first measured batch.", integer(0), short="-w", default=5)
+    check: bool = method_option(
+        "Check the results, 1 or 0.", boolean, short="-c", argument=int, default=True, default_text="1"
     )
-    per_iteration: bool = option(
-        Panel.METHOD,
+    per_iteration: bool = method_option(
         "Time single operations too and report percentiles; the report says what that costs.",
         boolean,
         short="-I",
         flag="--per-iteration/--no-per-iteration",
         default=False,
     )
-    same_buffer: bool = option(
-        Panel.METHOD,
+    same_buffer: bool = method_option(
         "Use one buffer for all calls, instead of many that together exceed the cache.",
         boolean,
         flag="--same-buffer/--rotate",
         default=False,
     )
-    register: Register = option(
-        Panel.METHOD,
+    register: Register = method_option(
         f"The memory of the buffers, {listed(Register)}. none is torch's memory. local and window are NCCL's "
         "(ncclMemAlloc), registered with the communicators of this tool by ncclCommRegister (NCCL 2.19) or as a "
         "symmetric window (NCCL 2.27).",
         _register,
         default="none",
     )
-    caller_stream: CallerStream = option(
-        Panel.METHOD,
-        f"The stream on which the arms are called: {listed(CallerStream)}.",
-        choice(CallerStream),
-        default="side",
+    caller_stream: CallerStream = method_option(
+        f"The stream on which the arms are called: {listed(CallerStream)}.", choice(CallerStream), default="side"
     )
-    seed: int = option(Panel.METHOD, "Random seed for the order in which arms are measured.", integer(0), default=1)
+    seed: int = method_option("Random seed for the order in which arms are measured.", integer(0), default=1)
     timeout_s: float = timeout_option(Panel.METHOD, "one case", 120.0)
     variables: Mapping[str, str] = option(
         Panel.LAUNCH,
@@ -175,7 +175,6 @@ class RunConfig(CommonConfig):
         flag="--env",
         argument=list[str],
         default={},
-        default_text="none",
     )
     name: str = option(
         Panel.OUTPUT,

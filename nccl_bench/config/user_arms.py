@@ -10,9 +10,9 @@ import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from enum import StrEnum
-from typing import TypeVar
 
 from nccl_bench.catalog.arms import ARMS, TWIN_SUFFIX, USER_ARM, ArmSpec, Order, arm_spec
+from nccl_bench.config.parsers import one_of
 from nccl_bench.config.variables import VARIABLE_NAME, parse_variables
 from nccl_bench.errors import UsageError
 
@@ -22,7 +22,6 @@ BEFORE, AFTER = "before", "after"
 # A user arm cannot wait for a stream by itself: only its caller can.
 ORDERS = (Order.CURRENT, Order.FORK_JOIN, Order.BARE)
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
-_T = TypeVar("_T", bound=StrEnum)
 # The communicators that can use either binding of a transport.
 _OVER_TRANSPORT = frozenset({"stream-free", "stream-free-torch-stream", "dedicated-stream", "bare-transport"})
 # Variables that a process reads when it starts, before it knows its arms and their variables.
@@ -172,8 +171,8 @@ def _from_table(value: object) -> UserArm:
         name=name,
         target=target,
         tree=given.get("tree"),
-        order=_member(Order, ORDERS, name, "order", given.get("order")),
-        adapter=_member(Adapter, tuple(Adapter), name, "adapter", given.get("adapter")),
+        order=one_of(f"order of the arm {name}", given["order"], ORDERS) if "order" in given else None,
+        adapter=one_of(f"adapter of the arm {name}", given["adapter"], Adapter) if "adapter" in given else None,
         transport=given.get("transport"),
         variables=variables,
     )
@@ -198,14 +197,6 @@ def _refuse_keys(name: str, target: str, given: Mapping[str, str], variables: Ma
             f"the arm {name} is {target} without any change: name {target} with --arms, or give a variable or a "
             "transport"
         )
-
-
-def _member(kind: type[_T], allowed: Sequence[_T], arm: str, key: str, value: str | None) -> _T | None:
-    if value is None:
-        return None
-    if value not in list(allowed):
-        raise UsageError(f"{key} of the arm {arm} is {value!r}: allowed are {', '.join(allowed)}")
-    return kind(value)
 
 
 def user_arm_of(user_arms: Sequence[UserArm], name: str) -> UserArm | None:

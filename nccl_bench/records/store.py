@@ -52,19 +52,9 @@ class RunStore:
         overwritten.
         """
         started = datetime.now().astimezone()
-        path = out
-        try:
-            if path is None:
-                path = _fresh(Path("results"), f"{started:%Y%m%d-%H%M%S}-{name}")
-            path.mkdir(parents=True, exist_ok=True)
-            for file in FILES:
-                if (path / file).exists():
-                    raise UsageError(f"{path} already holds a run ({file}): choose another directory with --out")
-            for file in FILES:
-                (path / file).open("x").close()
-        except OSError as error:
-            where = path or "results"
-            raise UsageError(f"{where} cannot be written: {error.strerror}; choose a directory with --out") from error
+        with _creating(Path("results")):
+            path = out or _fresh(Path("results"), f"{started:%Y%m%d-%H%M%S}-{name}")
+        create_files(path, FILES)
         store = cls(path=path.absolute())
         meta = new_meta(name=name, started=started.isoformat(timespec="seconds"), **fields)
         store._replace(RUN, _pretty(meta))
@@ -73,7 +63,7 @@ class RunStore:
     def append(self, line: Line) -> None:
         """Add ``line`` to ``samples.jsonl`` in one write; raise ``RecordError`` if that fails."""
         data = dump(line).encode()
-        with _writing(self.path / SAMPLES), (self.path / SAMPLES).open("a+b", buffering=0) as file:
+        with writing(self.path / SAMPLES), (self.path / SAMPLES).open("a+b", buffering=0) as file:
             _drop_partial_line(file)
             if file.write(data) != len(data):
                 raise RecordError(f"{self.path / SAMPLES} took only a part of a line: is the disk full?")
@@ -94,7 +84,7 @@ class RunStore:
 
     def _replace(self, name: str, text: str) -> None:
         part = self.path / f".{name}.{os.getpid()}"
-        with _writing(self.path / name):
+        with writing(self.path / name):
             part.write_text(text, encoding="utf-8")
             part.replace(self.path / name)
 
@@ -130,6 +120,17 @@ def new_meta(
     }
 
 
+def create_files(directory: Path, names: Sequence[str]) -> None:
+    """Create empty files in ``directory``; raise ``UsageError`` if one exists already or cannot be written."""
+    with _creating(directory):
+        directory.mkdir(parents=True, exist_ok=True)
+        for name in names:
+            if (directory / name).exists():
+                raise UsageError(f"{directory} already holds a record ({name}): choose another directory with --out")
+        for name in names:
+            (directory / name).open("x").close()
+
+
 def _pretty(meta: Mapping[str, object]) -> str:
     return json.dumps(meta, indent=2, allow_nan=False) + "\n"
 
@@ -160,7 +161,15 @@ def _fresh(parent: Path, name: str) -> Path:
 
 
 @contextmanager
-def _writing(file: Path) -> Iterator[None]:
+def _creating(directory: Path) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        raise UsageError(f"{directory} cannot be written: {error.strerror}; choose a directory with --out") from error
+
+
+@contextmanager
+def writing(file: Path) -> Iterator[None]:
     try:
         yield
     except OSError as error:

@@ -128,7 +128,7 @@ def test_a_second_run_never_overwrites_the_first(directory: Path, sandbox: Sandb
     before = {path.name: path.read_bytes() for path in directory.iterdir()}
     again = sandbox.nccl_bench("run", *ARGUMENTS, "--out", str(directory))
     assert (again.code, again.stdout) == (2, "")
-    assert "already holds a run" in again.stderr
+    assert "already holds a record" in again.stderr
     assert {path.name: path.read_bytes() for path in directory.iterdir()} == before
 
 

@@ -135,7 +135,7 @@ def sandbox(tmp_path_factory: pytest.TempPathFactory) -> Sandbox:
 def command(sandbox: Sandbox) -> Iterator[subprocess.Popen[str]]:
     """Start the real command and leave it running."""
     process = sandbox.start(
-        *("-m", "nccl_bench", "verify", "--arms", "stream-free", "--probes", "consumer", "--out", "verification.json")
+        *("-m", "nccl_bench", "verify", "--arms", "stream-free", "--probes", "consumer", "--out", "there")
     )
     yield process
     # It still runs if its own test did not run.
@@ -231,12 +231,12 @@ def test_the_command_prints_the_table_and_writes_the_json(sandbox: Sandbox, comm
     ended = sandbox.wait(command)
     assert (ended.code, ended.stderr) == (0, "")
     assert re.search(r"^stream-free +pass$", ended.stdout, re.MULTILINE)
-    recorded = json.loads((sandbox.cwd / "verification.json").read_text(encoding="utf-8"))
+    recorded = json.loads((sandbox.cwd / "there" / "verification.json").read_text(encoding="utf-8"))
     assert tuple(recorded[key] for key in ("exit_code", "blind", "world_size", "device")) == (0, False, 2, "cpu")
     assert [(cell["arm"], cell["probe"], cell["status"]) for cell in recorded["cells"]] == [
         ("stream-free", "consumer", "pass"),
         (DETECTOR, "producer", "caught"),
         (DETECTOR, "consumer", "caught"),
     ]
-    assert [path.name for path in sandbox.cwd.iterdir()] == ["verification.json"]
+    assert [path.name for path in sandbox.cwd.iterdir()] == ["there"]
     sandbox.assert_nothing_is_left()

@@ -85,7 +85,7 @@ BAD: list[tuple[tuple[str, ...], int, tuple[str, ...]]] = [
     (("run", "--out", "mine.toml"), 2, ("mine.toml cannot be written", "--out")),
     (("run", "--out", "mine.toml/run"), 2, ("mine.toml/run cannot be written", "--out")),
     (("run", "--out", "/proc/nccl-bench/run"), 2, ("/proc/nccl-bench/run cannot be written", "--out")),
-    (("run", "--out", "a-run"), 2, ("a-run already holds a run", "--out")),
+    (("run", "--out", "a-run"), 2, ("a-run already holds a record", "--out")),
     (("run", "--arms", "coordinator", "--routes", "eager"), 2, ("'eager'", "[OPERATION.]MODE=BACKEND")),
     (("run", "--arms", "torch", "--routes", "eager=torch"), 2, ("'eager=torch'", "coordinator", "add one with --arms")),
     (

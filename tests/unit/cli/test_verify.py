@@ -308,7 +308,7 @@ def test_a_proof_that_does_not_get_to_its_end_is_one_message(
         (("-T", "0"), {}, ("timeout_s (--timeout) is 0.0", "above 0")),
         (("--width", "19"), {}, ("--width is 19", "at least 20")),
         (("--width", "25"), {}, ("--width is 25", "at least 26")),
-        (("--out", "."), {}, ("already holds a verification (verification.json)", "--out")),
+        (("--out", "."), {}, ("already holds a record (verification.json)", "--out")),
         (("--out", "verification.json"), {}, ("verification.json cannot be written: File exists", "--out")),
         (("--out", "verification.json/a"), {}, ("verification.json/a cannot be written: Not a directory", "--out")),
         (("--out", "/proc/nccl-bench/there"), {}, ("/proc/nccl-bench/there cannot be written", "--out")),

@@ -226,7 +226,7 @@ def test_each_run_gets_a_new_default_directory(tmp_path: Path, monkeypatch: pyte
 @pytest.mark.parametrize("file", FILES)
 def test_create_refuses_a_directory_that_holds_a_run(tmp_path: Path, file: str) -> None:
     (tmp_path / file).write_text("precious")
-    with pytest.raises(UsageError, match=r"already holds a run .* --out"):
+    with pytest.raises(UsageError, match=r"already holds a record .* --out"):
         create(tmp_path)
     assert [(entry.name, entry.read_text()) for entry in tmp_path.iterdir()] == [(file, "precious")]
 
