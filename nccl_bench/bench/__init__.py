@@ -1,2 +1,1 @@
-"""Measuring: what is in the buffers (``values``, ``buffers``), one batch (``timing``), how long and in which order
-(``schedule``), when there are enough (``stopping``, ``budget``), and the walk over cases and arms (``runner``)."""
+"""Measuring: one rank's part of a run, from its buffers and its check to its timings and its record."""

@@ -1,4 +1,4 @@
-"""One case's tensors on one rank: an arena of slots, their inputs, the poison in their outputs, the check."""
+"""The tensors of one case on one rank: slots for the calls, their inputs, the poison in their outputs, the check."""
 
 from __future__ import annotations
 
@@ -14,17 +14,17 @@ from nccl_bench.plan.memory import Arena
 
 # Tensors are filled and compared as integers of their width: every bit counts, and float8 has no arithmetic.
 _BITS = {1: torch.uint8, 2: torch.int16, 4: torch.int32, 8: torch.int64}
-# All ones: NaN in every float, -1 or 255 in integers. The tables hold none of these.
+# All ones: NaN in every float, -1 or 255 in integers. No input and no expected output has this value.
 _POISON = -1
-# Elements compared at a time, so that the temporaries fit the planned workspace.
+# The check compares this many elements at a time, so that its temporaries fit into the planned workspace.
 _COMPARED = 4 * 1024**2
 
 
 class CaseBuffers:
-    """``slots`` inputs and outputs, tensors of ``case``'s dtype on ``device``.
+    """The inputs and outputs of ``arena.slots`` calls, tensors of the case's data type on ``device``.
 
-    They lie in ``memory``, ``arena.slots_bytes`` bytes as a 1-D uint8 tensor, or in torch's where none is given.
-    In place, an output shares the memory of its input as the collective's table says. Calls rotate through the slots.
+    They lie in ``memory``, a 1-D uint8 tensor of ``arena.slots_bytes`` bytes, or in memory of torch's allocator without
+    it. In place, an output shares memory with its input as the table of collectives says.
     """
 
     def __init__(
@@ -39,6 +39,7 @@ class CaseBuffers:
         row, itemsize = case.row, DTYPES[case.dtype].itemsize
         self._dtype: torch.dtype = getattr(torch, case.dtype)
         self._bits = _BITS[itemsize]
+        self.arena = arena
         self.slots = arena.slots
         self.tolerance_ulp = values.tolerance_ulp(case, world_size)
         send = row.send_count(case.count, world_size)
@@ -54,7 +55,7 @@ class CaseBuffers:
             self._input_bits = memory[0, :, own : own + send]
         elif self.in_place and send > receive:
             self._output_bits = memory[0, :, own : own + receive]
-        self._whole = self.in_place and send == receive
+        self._one_tensor = self.in_place and send == receive
 
         self._input_values = torch.empty(send, dtype=self._bits, device=device)
         self._fill(self._input_values, values.table(case, rank, world_size), 0)
@@ -62,32 +63,32 @@ class CaseBuffers:
         tables = values.expected_tables(case, rank, world_size)
         if tables:
             self._expected = torch.empty(receive, dtype=self._bits, device=device)
-            for block, values_of_block in zip(self._expected.view(len(tables), -1), tables, strict=True):
-                self._fill(block, values_of_block, values.first_element(case, rank))
-        # A check visits few slots and a batch all of them: none may hold zeros, or be touched for the first time then.
+            for block, table in zip(self._expected.view(len(tables), -1), tables, strict=True):
+                self._fill(block, table, values.first_element(case, rank))
+        # A batch visits more slots than a check. None of them may hold zeros, or be touched for the first time in it.
         self.poison(self.slots)
 
     def _fill(self, bits: Tensor, table: values.Values, first: int) -> None:
         """Fill ``bits`` with the endlessly repeated ``table``, from its element ``first``."""
         rolled = np.ascontiguousarray(np.roll(table, -(first % values.PERIOD)))
         period = torch.from_numpy(rolled).to(self._dtype).view(self._bits).to(bits.device)
-        whole = bits.numel() // values.PERIOD
-        head, tail = bits[: whole * values.PERIOD], bits[whole * values.PERIOD :]
-        head.view(whole, values.PERIOD).copy_(period.expand(whole, -1))
+        periods = bits.numel() // values.PERIOD
+        head, tail = bits[: periods * values.PERIOD], bits[periods * values.PERIOD :]
+        head.view(periods, values.PERIOD).copy_(period.expand(periods, -1))
         tail.copy_(period[: tail.numel()])
 
     def input(self, slot: int) -> Tensor:
-        """The input of one slot, 1-D."""
+        """Return the input of one slot, 1-D."""
         return self._input_bits[slot % self.slots].view(self._dtype)
 
     def output(self, slot: int) -> Tensor:
-        """The output of one slot, 1-D; use ``pair`` to get the same tensor twice where both are one."""
+        """Return the output of one slot, 1-D."""
         return self._output_bits[slot % self.slots].view(self._dtype)
 
     def pair(self, slot: int) -> tuple[Tensor, Tensor]:
-        """Input and output of one slot."""
+        """Return input and output of one slot, as the same object where they are one tensor."""
         source = self.input(slot)
-        return source, source if self._whole else self.output(slot)
+        return source, source if self._one_tensor else self.output(slot)
 
     def restore(self, slots: int) -> None:
         """Write the inputs of the first ``slots`` slots again."""
@@ -99,7 +100,7 @@ class CaseBuffers:
         self.restore(slots)
 
     def wrong(self, slots: int) -> int:
-        """How many elements in the outputs of the first ``slots`` slots are not what they must be. Synchronises."""
+        """Return the number of wrong elements in the outputs of the first ``slots`` slots. Synchronises."""
         if self._expected is None:
             return 0
         total = torch.zeros((), dtype=torch.int64, device=self._expected.device)

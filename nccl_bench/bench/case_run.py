@@ -1,58 +1,46 @@
-"""One case on one rank: check, pilots, and for each timing rounds of batches, another check, lines for the record."""
+"""The run of a case on one rank: a check, pilots, and for each timing its rounds, another check and its lines."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 
-from nccl_bench.bench.budget import Budget
 from nccl_bench.bench.check import wrong_after, wrong_before_timing
 from nccl_bench.bench.context import CaseContext
 from nccl_bench.bench.graphs import graphs_of
-from nccl_bench.bench.launch_memory import LaunchMemory
-from nccl_bench.bench.measure import measure_rounds, run_pilots
+from nccl_bench.bench.measure import KeptBatches, measure_rounds, run_pilots
 from nccl_bench.bench.per_iteration import measure_per_iteration
-from nccl_bench.bench.record import Record, samples_of
-from nccl_bench.bench.schedule import make_schedule
-from nccl_bench.bench.stopping import Stopping
+from nccl_bench.bench.record import Record
+from nccl_bench.bench.schedule import Schedule, make_schedule
 from nccl_bench.catalog.timings import Timing
+from nccl_bench.records.schema import PerIteration, Samples, Status
 
 
-def run_case(
-    context: CaseContext,
-    names: Sequence[str],
-    timings: Sequence[Timing],
-    *,
-    stopping: Stopping,
-    budget: Budget,
-    launch_memory: LaunchMemory,
-    record: Record,
-) -> None:
-    """Check and measure the arms ``names``, those of other processes included, and record their lines. Collective.
+def run_case(context: CaseContext, names: Sequence[str], timings: Sequence[Timing], record: Record) -> None:
+    """Check and measure the arms ``names``, including those of other processes, and record their lines. Collective.
 
     An arm with a wrong result before timing is not timed.
     """
     wrong = wrong_before_timing(context, names)
     right = [name for name in names if not wrong[name]]
-    record.append(samples_of(context, name, timing, wrong[name]) for name in names if wrong[name] for timing in timings)
+    record.append(_line(context, name, timing, wrong[name]) for name in names if wrong[name] for timing in timings)
     if not right:
         return
     _record_paths(context, right, record)
     pilots = run_pilots(context, right)
     schedule = context.control.broadcast(make_schedule(context.config, pilots, context.buffers.slots))
     for timing in timings:
-        budget.begin_timing()
-        with graphs_of(context, right, timing, schedule, launch_memory) as graphs:
-            kept = measure_rounds(context, right, timing, schedule, graphs, stopping, budget)
+        context.budget.begin_timing()
+        with graphs_of(context, right, timing, schedule) as graphs:
+            kept = measure_rounds(context, right, timing, schedule, graphs)
             percentiles = measure_per_iteration(context, right, timing, schedule, kept)
             wrong = wrong_after(context, right, timing, schedule, graphs)
         record.append(
-            samples_of(context, name, timing, wrong[name], schedule, kept[name], percentiles.get(name))
-            for name in right
+            _line(context, name, timing, wrong[name], schedule, kept[name], percentiles.get(name)) for name in right
         )
 
 
 def _record_paths(context: CaseContext, names: Sequence[str], record: Record) -> None:
-    """Record what each arm runs, once for each collective."""
+    """Record which calls each arm makes, and on which stream, once for each collective."""
     collective = context.case.collective
     unknown = [name for name in names if (collective, name) not in record.paths]
     if not unknown:
@@ -63,3 +51,34 @@ def _record_paths(context: CaseContext, names: Sequence[str], record: Record) ->
         context.streams.synchronize()
     context.restore(1)
     record.paths |= context.arms.merged(paths)
+
+
+def _line(
+    context: CaseContext,
+    arm: str,
+    timing: Timing,
+    wrong: int,
+    schedule: Schedule | None = None,
+    kept: KeptBatches | None = None,
+    per_iteration: PerIteration | None = None,
+) -> Samples:
+    """Return the line of ``arm`` in ``timing``, with ``wrong`` elements; without a schedule nothing was timed."""
+    kept = kept or KeptBatches()
+    batches = kept.by_round.values()
+    return Samples(
+        case=context.case,
+        arm=arm,
+        timing=timing,
+        status=Status.WRONG if wrong else Status.OK,
+        world_size=context.arms.ranks.own_set.world_size,
+        ops_per_batch=schedule.operations(timing) if schedule else 0,
+        rounds=tuple(kept.by_round),
+        samples_us=tuple(batch.slowest_us for batch in batches),
+        fastest_rank_us=tuple(batch.fastest_us for batch in batches),
+        slowest_rank=tuple(batch.slowest_rank for batch in batches),
+        discarded=kept.discarded,
+        wrong=wrong if context.config.check else None,
+        tolerance_ulp=context.buffers.tolerance_ulp,
+        arena=context.buffers.arena,
+        per_iteration=per_iteration,
+    )

@@ -2,48 +2,46 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from functools import partial
 
 from nccl_bench.bench.context import CaseContext
-from nccl_bench.bench.launch_memory import LaunchMemory
 from nccl_bench.bench.schedule import Schedule
 from nccl_bench.catalog.timings import TIMINGS, Timing
 from nccl_bench.streams.base import Graph
 
 # The place of a graph changes an operation by up to 0.3 us, which is one percent of this time.
-_PLACE_MATTERS_BELOW_US = 30.0
+_PLACE_MATTERS_UP_TO_US = 30.0
 
 
-@contextmanager
 def graphs_of(
-    context: CaseContext, names: Sequence[str], timing: Timing, schedule: Schedule, launch_memory: LaunchMemory
-) -> Iterator[Mapping[str, Graph]]:
-    """Yield a graph of one batch's operations for each arm of this process; none where ``timing`` captures nothing.
-
-    After an exception the graphs are not reset: a failed capture can leave the process unusable, and it is ending.
-    """
-    operations = schedule.ops[timing]
-    graphs: Mapping[str, Graph] = {}
-    if TIMINGS[timing].captured and schedule.fastest_us > _PLACE_MATTERS_BELOW_US:
-        graphs = _capture_each(context, names, operations)
-    elif TIMINGS[timing].captured:
-        graphs = context.arms.exclusively(partial(_best_graphs, context, names, operations, launch_memory))
-    yield graphs
-    _reset(context, graphs)
+    context: CaseContext, names: Sequence[str], timing: Timing, schedule: Schedule
+) -> AbstractContextManager[Mapping[str, Graph]]:
+    """Return a context with the graphs of ``timing`` for the arms of this process, if it captures any."""
+    if not TIMINGS[timing].captured:
+        return nullcontext({})
+    return captured(context, names, schedule.ops[timing], best=schedule.fastest_us <= _PLACE_MATTERS_UP_TO_US)
 
 
 @contextmanager
-def captured(context: CaseContext, names: Sequence[str], operations: int) -> Iterator[Mapping[str, Graph]]:
-    """Yield a graph of ``operations`` calls for each arm of this process; see ``graphs_of`` for exceptions."""
-    graphs = _capture_each(context, names, operations)
+def captured(
+    context: CaseContext, names: Sequence[str], operations: int, *, best: bool = False
+) -> Iterator[Mapping[str, Graph]]:
+    """Yield a graph of ``operations`` calls for each arm of this process, and reset the graphs afterwards.
+
+    With ``best`` they are in the best launch memory. After an exception the graphs are not reset: a failed capture can
+    leave the process unusable, and it is ending.
+    """
+    capture = partial(_capture, context, operations)
+    if best:
+        graphs = context.arms.exclusively(partial(_best_graphs, context, names, operations, capture))
+    else:
+        graphs = {name: capture(name) for name in context.arms.present(names)}
     yield graphs
-    _reset(context, graphs)
-
-
-def _capture_each(context: CaseContext, names: Sequence[str], operations: int) -> dict[str, Graph]:
-    return {name: _capture(context, operations, name) for name in context.arms.present(names)}
+    context.streams.synchronize()
+    for graph in graphs.values():
+        graph.reset()
 
 
 def _capture(context: CaseContext, operations: int, name: str) -> Graph:
@@ -52,25 +50,14 @@ def _capture(context: CaseContext, operations: int, name: str) -> Graph:
 
 
 def _best_graphs(
-    context: CaseContext, names: Sequence[str], operations: int, launch_memory: LaunchMemory
+    context: CaseContext, names: Sequence[str], operations: int, capture: Callable[[str], Graph]
 ) -> dict[str, Graph]:
     arms = context.arms
-    # The first arm decides which page is best, and a fork and a join show the differences most.
+    # The first arm decides which page is the best, and a fork and a join show the differences most.
     in_order = sorted(arms.present(names), key=lambda name: not arms[name].can_move)
     if not in_order:
         return {}
-    return launch_memory.best_graphs(
-        in_order,
-        partial(_capture, context, operations),
-        operations,
-        context.clock,
-        arms.ranks.own_set,
-        partial(arms.report, in_order[0], "choice of graphs"),
+    begin_choice = partial(arms.report, in_order[0], "choice of graphs")
+    return context.launch_memory.best_graphs(
+        in_order, capture, operations, context.clock, arms.ranks.own_set, begin_choice
     )
-
-
-def _reset(context: CaseContext, graphs: Mapping[str, Graph]) -> None:
-    if graphs:
-        context.streams.synchronize()
-    for graph in graphs.values():
-        graph.reset()

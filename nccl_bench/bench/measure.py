@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 
-from nccl_bench.bench.budget import Budget
 from nccl_bench.bench.context import CaseContext
 from nccl_bench.bench.schedule import FEWEST_OPS, Pilot, Schedule, gate_length_s, visiting_order
 from nccl_bench.bench.stopping import Stopping
@@ -50,7 +49,7 @@ def run_pilots(context: CaseContext, names: Sequence[str]) -> dict[str, Pilot]:
     }
 
 
-def first_gates_s(
+def _first_gates_s(
     context: CaseContext, names: Sequence[str], timing: Timing, schedule: Schedule, graphs: Mapping[str, Graph]
 ) -> dict[str, float]:
     """Return each arm's gate, seconds; 0 where ``timing`` has none. Graphs are warmed up, and their launches timed."""
@@ -73,30 +72,33 @@ def measure_rounds(
     timing: Timing,
     schedule: Schedule,
     graphs: Mapping[str, Graph],
-    stopping: Stopping,
-    budget: Budget,
 ) -> dict[str, KeptBatches]:
     """Measure batches of every arm, interleaved in shuffled order, until rank 0 finds that they are enough."""
-    first_gates = first_gates_s(context, names, timing, schedule, graphs)
+    first_gates = _first_gates_s(context, names, timing, schedule, graphs)
     operations = schedule.ops[timing]
     calls = {} if graphs else {name: context.calls(name, operations) for name in context.arms.present(names)}
     gates_s = dict(first_gates)
     kept = {name: KeptBatches() for name in names}
-    case = context.case
-    threshold = context.config.thresholds.threshold(case.collective, timing, case.size_bytes)
-    stopping = replace(stopping, threshold=threshold)
+    case, config = context.case, context.config
+    stopping = Stopping(
+        baseline=config.baseline,
+        fewest=config.rounds,
+        most=config.max_rounds,
+        threshold=config.thresholds.threshold(case.collective, timing, case.size_bytes),
+        error=context.error,
+    )
     attempts = 0
     while True:
         times_us = {name: batches.times_us() for name, batches in kept.items()}
         # The ranks' clocks differ, so rank 0 decides.
-        block = context.control.broadcast(stopping.block(times_us, attempts, in_time=not budget.used_up()))
+        block = context.control.broadcast(stopping.block(times_us, attempts, in_time=not context.budget.used_up()))
         if not block:
             return kept
         visits: list[tuple[int, str]] = []
         measured: dict[tuple[int, str], Batch] = {}
         with no_garbage_collection():
             for number in range(attempts, attempts + block):
-                order = visiting_order(names, context.config.seed, case.label, timing, number)
+                order = visiting_order(names, config.seed, case.label, timing, number)
                 visits += [(number, name) for name in order]
                 for name in context.arms.visit(order, timing):
                     context.restore(operations)

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import partial
 
 import torch
 from torch import Tensor
 
-from nccl_bench.arms.arm import Arm
+from nccl_bench.bench.turns import ArmsInTurn
 from nccl_bench.config.run import Register
 from nccl_bench.records.schema import Registration
 from nccl_bench.transports.device import Device
@@ -17,39 +17,41 @@ from nccl_bench.transports.device import Device
 
 @contextmanager
 def registered(
-    how: Register, size_bytes: int, device: Device, arms: Iterable[tuple[str, Arm]]
-) -> Iterator[tuple[Tensor, dict[str, Registration]]]:
-    """Yield memory as a 1-D uint8 tensor, and by arm whether it was registered. Collective.
+    how: Register, size_bytes: int, device: Device, arms: ArmsInTurn, names: Sequence[str]
+) -> Iterator[tuple[Tensor | None, dict[str, Registration]]]:
+    """Yield memory as a 1-D uint8 tensor, and whether it was registered with each arm of ``names``. Collective.
 
-    ``arms`` are taken one after the other: the next one when the one before is registered. Nothing may use the memory
-    after the ``with`` block, graphs included. After an exception the memory is not given back: that may need every
-    rank, and the process is ending.
+    Without registration it yields ``None``, for torch's memory. Nothing may use the memory after the ``with`` block,
+    graphs included. After an exception the memory is not given back: that may need every rank, and the process is
+    ending.
     """
+    if how is Register.NONE:
+        yield None, {}
+        return
     # torch's allocator keeps memory that the transport may need. Without CUDA this does nothing.
     torch.cuda.empty_cache()
     ptr = device.transport.mem_alloc(size_bytes)
     registrations: dict[str, Registration] = {}
     deregistrations: list[Callable[[], None]] = []
-    for name, arm in arms:
-        inner = arm.communicator.inner
-        if not inner.registers_memory:
-            registrations[name] = Registration.ABSENT
-            continue
-        deregister: Callable[[int], None]
-        # Outside of graphs, the communicator of a coordinator is disabled.
-        with inner.change_state(True):
-            if how is Register.WINDOW:
-                handle = inner.register_comm_window_raw(ptr, size_bytes)
-                deregister = inner.deregister_comm_window
-            else:
-                handle, deregister = inner.register_comm_memory(ptr, size_bytes), inner.deregister_comm_memory
-        registrations[name] = Registration.UNAVAILABLE if handle is None else Registration.REGISTERED
-        if handle is not None:
-            deregistrations.append(partial(deregister, handle))
-    yield _tensor(ptr, size_bytes, device.streams.device), registrations
+    for name in arms.visit(names, "registration"):
+        registrations[name] = Registration.ABSENT
+        inner = arms[name].communicator.inner
+        if inner.registers_memory:
+            # Outside of graphs, the communicator of a coordinator is disabled.
+            with inner.change_state(True):
+                window = how is Register.WINDOW
+                register = inner.register_comm_window_raw if window else inner.register_comm_memory
+                handle = register(ptr, size_bytes)
+            registrations[name] = Registration.UNAVAILABLE if handle is None else Registration.REGISTERED
+            if handle is not None:
+                deregister = inner.deregister_comm_window if window else inner.deregister_comm_memory
+                deregistrations.append(partial(deregister, handle))
+        # Count one step more than a rank that is stuck here, so that the stuck rank is blamed for a hang.
+        arms.report(name, "registration, waiting")
+    yield _tensor(ptr, size_bytes, device.streams.device), arms.merged(registrations)
     device.streams.synchronize()
-    for deregister_again in deregistrations:
-        deregister_again()
+    for give_back in deregistrations:
+        give_back()
     device.transport.mem_free(ptr)
 
 

@@ -1,4 +1,4 @@
-"""What rank 0 writes down during a run: its lines, and what only a worker knows about the run."""
+"""The record that rank 0 writes during a run: its lines, and the facts that only a worker knows."""
 
 from __future__ import annotations
 
@@ -8,20 +8,16 @@ from typing import Any, Protocol
 
 import torch
 
-from nccl_bench.bench.context import CaseContext
-from nccl_bench.bench.measure import KeptBatches
-from nccl_bench.bench.schedule import Schedule
 from nccl_bench.bench.timing import loop_cost_us
 from nccl_bench.catalog.routes import Mode
-from nccl_bench.catalog.timings import Timing
 from nccl_bench.config.run import RunConfig
-from nccl_bench.records.schema import Line, PerIteration, Registration, Samples, Status
+from nccl_bench.records.schema import Line, Registration
 from nccl_bench.transports.device import Device
 from nccl_bench.transports.nccl_library import other_copies, unread_variables
 
 
 class Store(Protocol):
-    """Where a record is written: ``records.store.RunStore``."""
+    """A place for a record, such as ``records.store.RunStore``."""
 
     def append(self, line: Line) -> None:
         """Add a line."""
@@ -42,9 +38,9 @@ class Record:
         self._earlier_paths: list[object] = earlier.get("paths", [])
         self._earlier_registrations: dict[str, object] = earlier.get("registered", {})
         self._written: dict[str, object] = {}
-        # What each arm runs, by collective and arm.
+        # Collective and arm -> the calls that the arm makes, and their stream, in each mode.
         self.paths: dict[tuple[str, str], dict[Mode, str]] = {}
-        # Whether the memory of the slots was registered with each arm.
+        # Arm -> whether the memory of the slots was registered with it.
         self.registrations: dict[str, Registration] = {}
 
     def append(self, lines: Iterable[Line]) -> None:
@@ -88,34 +84,3 @@ def describe_process(device: Device, config: RunConfig) -> dict[str, object]:
         facts["other_nccl_libraries"] = other_copies(path)
         facts["unread_variables"] = unread_variables(path, sorted(variables))
     return facts
-
-
-def samples_of(
-    context: CaseContext,
-    arm: str,
-    timing: Timing,
-    wrong: int,
-    schedule: Schedule | None = None,
-    kept: KeptBatches | None = None,
-    per_iteration: PerIteration | None = None,
-) -> Samples:
-    """Return the line of ``arm`` in ``timing``, with ``wrong`` elements; without a schedule nothing was timed."""
-    kept = kept or KeptBatches()
-    batches = kept.by_round.values()
-    return Samples(
-        case=context.case,
-        arm=arm,
-        timing=timing,
-        status=Status.WRONG if wrong else Status.OK,
-        world_size=context.arms.ranks.own_set.world_size,
-        ops_per_batch=schedule.operations(timing) if schedule else 0,
-        rounds=tuple(kept.by_round),
-        samples_us=tuple(batch.slowest_us for batch in batches),
-        fastest_rank_us=tuple(batch.fastest_us for batch in batches),
-        slowest_rank=tuple(batch.slowest_rank for batch in batches),
-        discarded=kept.discarded,
-        wrong=wrong if context.config.check else None,
-        tolerance_ulp=context.buffers.tolerance_ulp,
-        arena=context.arena,
-        per_iteration=per_iteration,
-    )

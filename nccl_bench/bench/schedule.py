@@ -1,4 +1,4 @@
-"""How many operations a batch has, how long its gate is, and in which order the arms are visited."""
+"""The schedule of a case: operations in a batch, lengths of gates, and the order in which arms are visited."""
 
 from __future__ import annotations
 
@@ -12,77 +12,73 @@ from nccl_bench.config.run import RunConfig
 from nccl_bench.plan.batches import BATCH_S, OPS_PER_GRAPH, most_ops_per_batch
 from nccl_bench.plan.memory import FEWEST_SLOTS
 
-# Operations of an enqueue batch still have to run: enough calls for the host's clock, no more device time than this.
+# The operations of an enqueue batch run after it. They may take the device this long.
 ENQUEUE_DEVICE_US = 10_000.0
 FEWEST_OPS = FEWEST_SLOTS
+MOST_REPLAYS = 50
 _GATE_MARGIN_S = 200e-6
 _GATE_FACTOR = 2.0
-MOST_REPLAYS = 50
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Pilot:
-    """What a pilot measured of one arm, the maximum over ranks, in microseconds per operation."""
+    """The first measurement of an arm, microseconds per operation, the maximum over ranks."""
 
-    device_us: float
-    enqueue_us: float
+    device_us: float  # with the launch cost, from an empty queue
+    enqueue_us: float  # the CPU thread's time for the call
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Schedule:
-    """One case: operations per batch by timing, the same for every arm, and the gates by arm and timing in seconds.
+    """The sizes of one case's batches, the same for every arm. Rank 0 decides on them for all ranks."""
 
-    A graph batch holds ``replays`` replays of a graph of ``ops[Timing.GRAPH]`` operations. Chosen by rank 0 and
-    announced. ``fastest_us`` is the shortest operation of any arm, as the pilots saw it.
-    """
-
-    fastest_us: float
-    ops: Mapping[Timing, int]
-    replays: int
-    gates_s: Mapping[tuple[str, Timing], float]
+    fastest_us: float  # the shortest operation of any arm in its pilot
+    ops: Mapping[Timing, int]  # operations in a batch; where the timing captures, operations in a graph
+    replays: int  # replays of a graph in a batch
+    gates_s: Mapping[tuple[str, Timing], float]  # arm and timing -> length of the gate; absent for eager and graph
 
     def operations(self, timing: Timing) -> int:
-        """Operations in one batch of ``timing``."""
+        """Return the number of operations in one batch of ``timing``."""
         return self.ops[timing] * (self.replays if TIMINGS[timing].captured else 1)
 
 
 def make_schedule(config: RunConfig, pilots: Mapping[str, Pilot], slots: int) -> Schedule:
-    """A batch is long enough for the fastest arm, and fits the launch queue for the one with the most entries."""
+    """Return a schedule whose batches are long enough for the fastest arm and fit every arm's launch queue."""
     fastest_us = min(pilot.device_us for pilot in pilots.values())
     slowest_us = max(pilot.device_us for pilot in pilots.values())
     most = most_ops_per_batch(config, pilots)
-    eager = _between(FEWEST_OPS, math.ceil((BATCH_S * 1e6) / fastest_us), most)
-    enqueue = _between(FEWEST_OPS, int(ENQUEUE_DEVICE_US / slowest_us), most)
+    eager = _clamp(math.ceil((BATCH_S * 1e6) / fastest_us), FEWEST_OPS, most)
+    enqueue = _clamp(int(ENQUEUE_DEVICE_US / slowest_us), FEWEST_OPS, most)
     if config.ops_per_batch is not None:
         eager = enqueue = config.ops_per_batch
     graph = config.ops_per_batch or OPS_PER_GRAPH
     if not config.same_buffer:
         # A replay visits each slot once at the most, so that its results can be checked.
         graph = min(graph, slots)
-    replays = _between(1, math.ceil((BATCH_S * 1e6) / (graph * fastest_us)), MOST_REPLAYS)
+    replays = _clamp(math.ceil((BATCH_S * 1e6) / (graph * fastest_us)), 1, MOST_REPLAYS)
     ops = {
         timing: graph if spec.captured else eager if spec.moves_bytes else enqueue for timing, spec in TIMINGS.items()
     }
-    gates = {
+    gates_s = {
         (arm, timing): gate_length_s(pilot.enqueue_us * ops[timing])
         for arm, pilot in pilots.items()
         for timing, spec in TIMINGS.items()
         if spec.gated and not spec.captured
     }
-    return Schedule(fastest_us=fastest_us, ops=ops, replays=replays, gates_s=gates)
+    return Schedule(fastest_us=fastest_us, ops=ops, replays=replays, gates_s=gates_s)
 
 
 def gate_length_s(enqueue_us: float) -> float:
-    """Seconds that a gate lasts, for calls that took the host ``enqueue_us`` microseconds in a pilot."""
+    """Return the length of a gate, seconds, for calls that took the host ``enqueue_us`` microseconds in a pilot."""
     return _GATE_FACTOR * enqueue_us / 1e6 + _GATE_MARGIN_S
 
 
-def _between(least: int, value: int, most: int) -> int:
+def _clamp(value: int, least: int, most: int) -> int:
     return max(least, min(value, most))
 
 
 def visiting_order(arms: Sequence[str], seed: int, *where: object) -> list[str]:
-    """The arms in an order that is random over ``where`` and the same on every rank."""
+    """Return the arms in an order that is random over ``where`` and the same on every rank."""
     order = list(arms)
     random.Random("/".join(map(str, (seed, *where)))).shuffle(order)
     return order

@@ -1,4 +1,4 @@
-"""When there are rounds enough: by how well the ratios are known, never by what they say."""
+"""The rule for the number of rounds: it depends on how precisely the ratios are known, never on their values."""
 
 from __future__ import annotations
 
@@ -8,53 +8,51 @@ from dataclasses import dataclass
 from nccl_bench.analysis.statistics import narrow_enough
 from nccl_bench.catalog.arms import twin_of
 
-# Samples are reduced over the ranks once for this many rounds: a control collective between batches would cool caches.
+# Samples are reduced over the ranks once in this many rounds: a control collective between batches would cool caches.
 ROUNDS_PER_BLOCK = 3
-# A gate that opens early is doubled; after this many times the rounds wanted, what was kept has to do.
+# A batch whose gate opens early is discarded. A timing ends after this many attempts for each wanted round.
 ATTEMPTS_PER_ROUND = 3
 
-# Microseconds per operation by arm and round; rounds whose batch was discarded are absent.
+# Arm -> round -> microseconds per operation. Rounds whose batch was discarded are absent.
 Kept = Mapping[str, Mapping[int, float]]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Stopping:
-    """The rule for one timing of one case.
+    """The rule for one timing of one case: rounds follow until the ratios to the baseline are known well enough.
 
-    Every arm gets ``fewest`` rounds. More follow, ``most`` at the most, until the interval of each ratio to
-    ``baseline`` within a round, the twin's among them, is narrow enough for ``threshold``: at the level ``error``, and
-    by its width alone. Stopping on a verdict would raise false alarms.
+    A rule that stopped on a verdict would raise false alarms, so only the width of the intervals counts.
     """
 
-    baseline: str
-    fewest: int
-    most: int
-    threshold: float
-    error: float
+    baseline: str  # the arm that the others are compared with
+    fewest: int  # every arm gets this many rounds
+    most: int  # no arm gets more rounds
+    threshold: float  # the ratios' intervals must be narrow enough to show a change of this size
+    error: float  # the error level of the intervals
 
     def block(self, kept: Kept, attempts: int, *, in_time: bool) -> int:
-        """How many rounds to do next, 0 where there are enough; ``attempts`` is how many were tried.
+        """Return how many rounds to do next, 0 where there are enough; ``attempts`` were done so far.
 
-        Fewer than ``fewest`` are kept only of arms whose batches are discarded too often. Unless ``in_time``, no more
-        than these are done.
+        Without ``in_time`` no more than the fewest rounds are done. An arm whose batches are discarded too often keeps
+        fewer than these.
         """
         complete = min(map(len, kept.values()))
         wanted = self.fewest
-        if in_time and complete >= self.fewest and not self._sure(kept):
+        if in_time and complete >= self.fewest and not self._precise(kept):
             wanted = self.most
         return max(0, min(ROUNDS_PER_BLOCK, wanted - complete, ATTEMPTS_PER_ROUND * wanted - attempts))
 
-    def _sure(self, kept: Kept) -> bool:
-        """Whether every ratio is known well enough, as where there is nothing to compare."""
+    def _precise(self, kept: Kept) -> bool:
+        """Return whether every ratio within a round is known well enough, the twin's included."""
         if self.baseline not in kept or not set(kept) - {self.baseline, twin_of(self.baseline)}:
             return True
-        of_baseline = kept[self.baseline]
+        baseline_us = kept[self.baseline]
         return all(
             narrow_enough(
-                [time_us / of_baseline[number] for number, time_us in times.items() if number in of_baseline],
+                [time_us / baseline_us[number] for number, time_us in times_us.items() if number in baseline_us],
                 self.error,
                 self.threshold,
             )
-            for name, times in kept.items()
+            for name, times_us in kept.items()
             if name != self.baseline
         )

@@ -1,20 +1,14 @@
-"""One batch: the four timings, each answering one question about N calls.
+"""The measurement of one batch. Each timing answers a question about N calls (``catalog.timings``).
 
-| timing  | question                                              |
-| ------- | ----------------------------------------------------- |
-| eager   | what does an eager caller see, launch cost included?  |
-| gated   | what does the device spend, launch cost excluded?     |
-| graph   | what does it cost in a captured CUDA graph?           |
-| enqueue | what does one call cost the CPU thread?               |
-
-The ranks are aligned on the device: a tiny collective of its own communicator runs right before the start event, since
-after a host barrier they start hundreds of microseconds apart. The gate is a hold of bounded length, never one that
-only the host can open; a batch whose gate opened before the last call was enqueued is not valid.
+The ranks are aligned on the device: a tiny collective of a communicator of its own runs right before the start event.
+After a host barrier alone, ranks start hundreds of microseconds apart. The gate is a hold of bounded length, never one
+that only the host can open. A batch whose gate opened before the last call was enqueued is not valid.
 """
 
 from __future__ import annotations
 
 import gc
+import statistics
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -30,14 +24,14 @@ Operation = Callable[[], object]
 
 @dataclass(frozen=True, slots=True)
 class Batch:
-    """One rank's measurement: microseconds per operation, and whether the gate held to the end."""
+    """The measurement of one batch on one rank."""
 
-    time_us: float
-    valid: bool
+    time_us: float  # microseconds per operation
+    valid: bool  # the gate held until every call was enqueued
 
 
 class Clock:
-    """Times batches on one stream, ``caller``, which has to be current. ``align`` enqueues the aligning collective."""
+    """The clock of one stream, ``caller``, which must be current. ``align`` enqueues the aligning collective."""
 
     def __init__(self, streams: Streams, caller: Any, align: Operation) -> None:
         self._streams = streams
@@ -46,49 +40,6 @@ class Clock:
         self._start = streams.new_event(timing=True)
         self._end = streams.new_event(timing=True)
         self._gate = streams.new_event()
-
-    def eager(self, calls: Sequence[Operation]) -> Batch:
-        """Events around back-to-back calls, the queue empty at the start."""
-        self._align()
-        self._caller.synchronize()
-        self._start.record(self._caller)
-        for call in calls:
-            call()
-        self._end.record(self._caller)
-        return Batch(self._elapsed_us() / len(calls), True)
-
-    def gated(self, calls: Sequence[Operation], gate_s: float) -> Batch:
-        """Events around calls that are all enqueued before the first one runs."""
-        self._close_gate(gate_s)
-        self._align()
-        self._start.record(self._caller)
-        for call in calls:
-            call()
-        self._end.record(self._caller)
-        held = not self._gate.query()
-        return Batch(self._elapsed_us() / len(calls), held)
-
-    def graph(self, graph: Graph, replays: int, operations: int, gate_s: float) -> Batch:
-        """Events around ``replays`` replays of a graph of ``operations`` operations, behind the gate."""
-        self._close_gate(gate_s)
-        self._align()
-        self._start.record(self._caller)
-        for _ in range(replays):
-            graph.replay()
-        self._end.record(self._caller)
-        held = not self._gate.query()
-        return Batch(self._elapsed_us() / (replays * operations), held)
-
-    def enqueue(self, calls: Sequence[Operation], gate_s: float) -> Batch:
-        """The host's clock around calls behind the gate, so that nothing they would wait for is near."""
-        self._close_gate(gate_s)
-        begin = time.perf_counter_ns()
-        for call in calls:
-            call()
-        end = time.perf_counter_ns()
-        held = not self._gate.query()
-        self._caller.synchronize()
-        return Batch((end - begin) / len(calls) / 1e3, held)
 
     def batch(
         self,
@@ -112,8 +63,51 @@ class Clock:
             case Timing.ENQUEUE:
                 return self.enqueue(calls, gate_s)
 
+    def eager(self, calls: Sequence[Operation]) -> Batch:
+        """Time back-to-back calls with events around them; the queue is empty at the start."""
+        self._align()
+        self._caller.synchronize()
+        self._start.record(self._caller)
+        for call in calls:
+            call()
+        self._end.record(self._caller)
+        return Batch(self._elapsed_us() / len(calls), True)
+
+    def gated(self, calls: Sequence[Operation], gate_s: float) -> Batch:
+        """Time calls with events around them; all are enqueued before the first one runs."""
+        self._close_gate(gate_s)
+        self._align()
+        self._start.record(self._caller)
+        for call in calls:
+            call()
+        self._end.record(self._caller)
+        held = not self._gate.query()
+        return Batch(self._elapsed_us() / len(calls), held)
+
+    def graph(self, graph: Graph, replays: int, operations: int, gate_s: float) -> Batch:
+        """Time ``replays`` replays of a graph of ``operations`` operations, with events around them, behind a gate."""
+        self._close_gate(gate_s)
+        self._align()
+        self._start.record(self._caller)
+        for _ in range(replays):
+            graph.replay()
+        self._end.record(self._caller)
+        held = not self._gate.query()
+        return Batch(self._elapsed_us() / (replays * operations), held)
+
+    def enqueue(self, calls: Sequence[Operation], gate_s: float) -> Batch:
+        """Time calls with the host's clock, behind a gate, so that nothing completes that a call could wait for."""
+        self._close_gate(gate_s)
+        begin = time.perf_counter_ns()
+        for call in calls:
+            call()
+        end = time.perf_counter_ns()
+        held = not self._gate.query()
+        self._caller.synchronize()
+        return Batch((end - begin) / len(calls) / 1e3, held)
+
     def call_cost_us(self, calls: Sequence[Operation]) -> float:
-        """A first idea of what one call costs the host, from an idle device; too few calls to fill a queue."""
+        """Return about what one call costs the host on an idle device; the calls must not fill the launch queue."""
         self._caller.synchronize()
         begin = time.perf_counter_ns()
         for call in calls:
@@ -123,9 +117,10 @@ class Clock:
         return (end - begin) / len(calls) / 1e3
 
     def per_iteration(self, calls: Sequence[Operation], gate_s: float | None) -> tuple[list[float], bool]:
-        """Microseconds of every operation, from events between every two of them; gated if ``gate_s`` is given.
+        """Return the microseconds of every operation, from events between them, and whether the gate held.
 
-        The events cost time themselves, so these figures are for spread and percentiles, not for means.
+        Without ``gate_s`` there is no gate. The events take time too, so these figures are for spread and percentiles,
+        not for means.
         """
         events = [self._streams.new_event(timing=True) for _ in range(len(calls) + 1)]
         if gate_s is not None:
@@ -139,7 +134,7 @@ class Clock:
             event.record(self._caller)
         held = gate_s is None or not self._gate.query()
         self._caller.synchronize()
-        return [a.elapsed_time(b) * 1e3 for a, b in pairwise(events)], held
+        return [start.elapsed_time(end) * 1e3 for start, end in pairwise(events)], held
 
     def _close_gate(self, gate_s: float) -> None:
         self._streams.hold(gate_s)
@@ -151,25 +146,25 @@ class Clock:
         return elapsed_ms * 1e3
 
 
+def no_operation() -> None:
+    """Do nothing."""
+
+
 def loop_cost_us(calls: int = 1000) -> float:
-    """What the timing loop itself costs per call: the same loop over calls that do nothing."""
-    operations: list[Operation] = [_nothing] * calls
-    costs = []
+    """Return what the timing loop costs per call: the median of loops over calls that do nothing."""
+    operations: list[Operation] = [no_operation] * calls
+    costs_us = []
     for _ in range(9):
         begin = time.perf_counter_ns()
         for call in operations:
             call()
-        costs.append((time.perf_counter_ns() - begin) / calls / 1e3)
-    return sorted(costs)[len(costs) // 2]
-
-
-def _nothing() -> None:
-    pass
+        costs_us.append((time.perf_counter_ns() - begin) / calls / 1e3)
+    return statistics.median(costs_us)
 
 
 @contextmanager
 def no_garbage_collection() -> Iterator[None]:
-    """Keep Python's garbage collector off, so that it does not run within a batch."""
+    """Keep Python's garbage collector from running within a batch."""
     gc.disable()
     try:
         yield

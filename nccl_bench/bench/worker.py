@@ -1,7 +1,7 @@
 """The main program of one rank of a run: it joins the other ranks, makes its arms, measures, and records.
 
-torchrun starts it as ``python -m nccl_bench.bench.worker SPEC_FILE``. The command calls ``measure`` itself where
-somebody else has launched the processes.
+torchrun starts it as ``python -m nccl_bench.bench.worker SPEC_FILE``. Where the user has launched the processes,
+the command itself calls ``measure``.
 """
 
 from __future__ import annotations

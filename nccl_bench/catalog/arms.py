@@ -23,7 +23,7 @@ class ArmSpec:
     name: str  # as after --arm
     communicator: str  # a name in communicators.registry, or USER_ARM
     summary: str  # one line for `nccl-bench list`
-    order: Order = Order.CURRENT
+    order: Order = Order.CURRENT  # how a call is ordered with the caller's stream
     launch_entries: int = 5  # the most entries of the device's launch queue that one operation takes
     private_streams: int = 0  # the number of streams that the communicator keeps as long as it lives
     timed: bool = True  # False: the arm is for verification only

@@ -18,11 +18,11 @@ class Scenario(StrEnum):
 class Case:
     """A point of the sweep."""
 
-    scenario: Scenario
-    collective: str
-    dtype: str
+    scenario: Scenario  # the work around the collective
+    collective: str  # a name in the table of collectives
+    dtype: str  # a name in the table of data types
     redop: RedOp | None  # None: the collective reduces nothing
-    placement: Placement
+    placement: Placement  # whether the output shares memory with the input
     root: int | None  # a rank; None: the collective has no root
     size_bytes: int  # the message size, after nccl-tests' rounding
     count: int  # elements in one block

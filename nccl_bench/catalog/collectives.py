@@ -59,14 +59,14 @@ def _twice_without_own(world_size: int) -> float:
 class Collective:
     """A row of the table."""
 
-    name: str
-    result: Result
+    name: str  # as after --collective
+    result: Result  # the values in a rank's output
     result_at_root: bool = False  # only the root's output is defined
     bus_factor: Callable[[int], float]  # world size -> bus bandwidth over algorithm bandwidth
     sends_all_blocks: bool = False  # a rank sends one block for each rank; otherwise one block
     receives_all_blocks: bool = False  # a rank receives one block from each rank; otherwise one block
-    reduces: bool = False
-    rooted: bool = False
+    reduces: bool = False  # it takes a reduction
+    rooted: bool = False  # it takes a root
     placements: tuple[Placement, ...] = tuple(Placement)  # the default first
 
     def block_count(self, size_bytes: int, itemsize: int, world_size: int) -> int:

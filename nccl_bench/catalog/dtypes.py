@@ -12,7 +12,7 @@ class DType:
 
     name: str  # torch's name
     itemsize: int  # bytes
-    is_float: bool
+    is_float: bool  # a floating-point type; otherwise an integer
     exact_integer: int  # the largest n so that every integer from 0 to n is representable
     largest: float  # the largest finite value
     nccl_tests_name: str  # accepted too, so that a command line written for nccl-tests works here

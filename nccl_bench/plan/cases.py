@@ -22,7 +22,7 @@ from nccl_bench.plan.left_out import LeftOut
 class PlannedCase:
     """A case and the arms that support it."""
 
-    case: Case
+    case: Case  # what is measured
     arms: tuple[str, ...]  # with the baseline's twin where an arm is compared with the baseline
 
     def candidates(self, baseline: str) -> tuple[str, ...]:
@@ -35,7 +35,7 @@ class PlannedCase:
 class Plan:
     """The cases and timings of a run."""
 
-    cases: tuple[PlannedCase, ...]
+    cases: tuple[PlannedCase, ...]  # in the order in which they are measured
     timings: tuple[Timing, ...]  # the configured timings that the device has
     left_out: tuple[str, ...]  # one text for each reason why something that was configured cannot be done
 

@@ -17,8 +17,8 @@ from nccl_bench.plan.combinations import Combination, join_combinations
 class LeftOut:
     """The impossible parts of a configuration, collected while a plan is made."""
 
-    config: RunConfig
-    world_size: int
+    config: RunConfig  # the configuration that is planned
+    world_size: int  # the number of ranks
     # Reason -> combination -> the arms that do not support it.
     unsupported: dict[str, dict[Combination, list[str]]] = field(
         default_factory=lambda: defaultdict(lambda: defaultdict(list))

@@ -20,6 +20,7 @@ from nccl_bench.catalog.timings import Timing
 from nccl_bench.config.run import Register
 from nccl_bench.records.schema import Registration
 from nccl_bench.transports.device import open_device
+from tests.support.one_rank_run import in_one_process_set
 
 ARMS = ("stream-free", "transport", "dedicated-stream", "coordinator", "torch")
 SIZE = 256 * 1024**2
@@ -80,9 +81,11 @@ def cycles(rank: int, store: str, how: Register) -> None:
     assert group is not None
     device = open_device("cuda", rank)
     arms = {name: Arm(name, group, device) for name in ("stream-free", "dedicated-stream")}
+    in_turn = in_one_process_set(arms, group)
     free = []
     for value in range(1, CYCLES + 1):
-        with registered(how, SIZE, device, arms.items()) as (memory, registrations):
+        with registered(how, SIZE, device, in_turn, list(arms)) as (memory, registrations):
+            assert memory is not None
             for arm in arms.values():
                 memory.fill_(value)
                 device.streams.synchronize()

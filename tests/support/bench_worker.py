@@ -86,7 +86,7 @@ class Bench:
     """This rank's part of the set-up that all scenarios share."""
 
     def __init__(self, group: dist.ProcessGroup) -> None:
-        self.control = Control(group)
+        self.group, self.control = group, Control(group)
         self.rank = self.control.rank
         self.device = device = open_device("cpu", 0)
         self.streams = device.streams
@@ -129,7 +129,7 @@ class Bench:
             config=config,
             plan=make_plan(config, self.control.world_size),
             device=replace(self.device, streams=streams or self.streams),
-            arms=in_one_process_set(arms, self.control, progress),
+            arms=in_one_process_set(arms, self.group, progress),
             align=self.align,
             progress=progress,
             record=Record(store, {}, {}),

@@ -36,12 +36,12 @@ class MemoryStore:
         self.worker = changes["worker"]
 
 
-def in_one_process_set(arms: dict[str, Arm], control: Control, progress: Progress) -> ArmsInTurn:
+def in_one_process_set(arms: dict[str, Arm], group: dist.ProcessGroup, progress: Progress | None = None) -> ArmsInTurn:
     """Return ``arms`` as the only process set of a run."""
+    control = Control(group)
+    ranks = Ranks(all_ranks=control, own_set=control, set_index=0, first_ranks=(0,))
     process_set = ProcessSet(arms=tuple(arms), variables={}, reason=None)
-    return ArmsInTurn(
-        arms, [process_set], Ranks(all_ranks=control, own_set=control, set_index=0, first_ranks=(0,)), progress
-    )
+    return ArmsInTurn(arms, [process_set], ranks, progress or Progress(None, 0, 0))
 
 
 def run_on_one_rank(
@@ -56,7 +56,7 @@ def run_on_one_rank(
             config=config,
             plan=make_plan(config, 1),
             device=device,
-            arms=in_one_process_set(arms, Control(group), progress),
+            arms=in_one_process_set(arms, group, progress),
             align=lambda: None,
             progress=progress,
             record=record,

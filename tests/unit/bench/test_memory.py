@@ -28,7 +28,7 @@ from nccl_bench.transports.device import Device
 from nccl_bench.transports.nccl import NcclTransport
 from tests.support.communicators import nccl_device
 from tests.support.fake_nccl import Call, FakeNccl, build
-from tests.support.one_rank_run import run_on_one_rank
+from tests.support.one_rank_run import in_one_process_set, run_on_one_rank
 from tests.support.stream_control import PlantedError
 from tests.support.synthetic_runs import run, samples
 
@@ -177,25 +177,29 @@ def test_a_null_handle_is_told_and_not_given_back(how: Register, one_rank: dist.
     assert {line.wrong for line in lines if isinstance(line, Samples)} == {0}
 
 
-def test_arms_are_asked_for_one_after_the_other(one_rank: dist.ProcessGroup, fake: FakeNccl) -> None:
-    seen: list[str] = []
+def test_memory_is_registered_with_one_arm_after_the_other(
+    one_rank: dist.ProcessGroup, fake: FakeNccl, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    visited: list[str] = []
     device = nccl_device(fake.path)
-    arms = {name: Arm(name, one_rank, device) for name in OURS}
+    arms = in_one_process_set({name: Arm(name, one_rank, device) for name in OURS}, one_rank)
+    visit = arms.visit
 
-    def in_turn() -> Iterator[tuple[str, Arm]]:
-        for name, arm in arms.items():
-            seen.append(name)
+    def failing_at_the_second(names: Sequence[str], phase: str) -> Iterator[str]:
+        for name in visit(names, phase):
+            visited.append(name)
             if name == OURS[1]:
                 fake.fail_next("ncclCommWindowRegister", 3)
-            yield name, arm
+            yield name
 
+    monkeypatch.setattr(arms, "visit", failing_at_the_second)
     with (
         pytest.raises(NcclError, match="ncclCommWindowRegister returned 3"),
-        memory.registered(Register.WINDOW, 512, device, in_turn()),
+        memory.registered(Register.WINDOW, 512, device, arms, OURS),
     ):
         pytest.fail("the body ran")
-    assert seen == OURS[:2]
-    for arm in arms.values():
+    assert visited == OURS[:2]
+    for arm in arms.own.values():
         arm.close()
 
 
@@ -204,7 +208,9 @@ def test_after_a_failure_of_a_case_nothing_is_given_back(one_rank: dist.ProcessG
     arm = Arm("stream-free", one_rank, device)
     with (
         pytest.raises(PlantedError),
-        memory.registered(Register.WINDOW, 512, device, [("stream-free", arm)]),
+        memory.registered(
+            Register.WINDOW, 512, device, in_one_process_set({"stream-free": arm}, one_rank), ["stream-free"]
+        ),
     ):
         raise PlantedError
     assert fake.calls("ncclCommWindowDeregister") == fake.calls("ncclMemFree") == []
