@@ -8,6 +8,7 @@ from typing import Any
 
 from nccl_bench.catalog.arms import ARMS, COORDINATORS, ArmSpec
 from nccl_bench.catalog.devices import DEVICES, DeviceSpec
+from nccl_bench.catalog.extras import has_extra
 from nccl_bench.catalog.routes import Routes, override
 from nccl_bench.config.options import Panel, listed, option
 from nccl_bench.config.parsers import names_of, seconds, unparsed
@@ -54,10 +55,9 @@ def _binding(name: str, value: object, device: DeviceSpec) -> str:
     return str(value)
 
 
-def arms_option(arms: Iterable[ArmSpec], default_text: str) -> Any:
+def arms_option(arms: Iterable[ArmSpec], all_text: str, default_text: str) -> Any:
     """Return the option of the arms of a command that offers ``arms``."""
-    names = listed(arm.name for arm in arms)
-    text = f"One or more of {names}; or all, without those that need an extra package."
+    text = f"One or more of {listed(arm.name for arm in arms)}; or all: {all_text}."
     return option(Panel.ARMS, text, unparsed, default_text=default_text)
 
 
@@ -123,15 +123,23 @@ class CommonConfig:
 
 
 def resolve_arms(
-    name: str, value: object, device: DeviceSpec, arms: Iterable[ArmSpec], user_arms: Sequence[UserArm]
+    name: str,
+    value: object,
+    device: DeviceSpec,
+    arms: Iterable[ArmSpec],
+    user_arms: Sequence[UserArm],
+    *,
+    with_extras: bool = False,
 ) -> tuple[str, ...]:
-    """Return the named arms, then the user arms; ``all`` stands for the arms that need no extra package.
+    """Return the named arms, then the user arms.
+
+    ``all`` stands for the arms that need no extra package and, ``with_extras``, for those whose package is installed.
 
     Raises ``UsageError`` for a name that is neither in ``arms``, on this device, nor a user arm.
     """
     possible = [arm for arm in arms if device.transport in arm.transports]
     user_names = [user_arm.name for user_arm in user_arms]
-    everything = [arm.name for arm in possible if arm.extra is None]
+    everything = [arm.name for arm in possible if arm.extra is None or (with_extras and has_extra(arm.extra))]
     names = names_of(name, value, [*(arm.name for arm in possible), *user_names], everything=everything)
     return tuple(dict.fromkeys((*names, *user_names)))
 

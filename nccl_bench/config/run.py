@@ -80,7 +80,9 @@ class RunConfig(CommonConfig):
     """The options of one run, resolved: every rank measures exactly this."""
 
     arms: tuple[str, ...] = arms_option(
-        _TIMED_ARMS, f"{listed(DEFAULT_ARMS)}; with one user arm, stream-free and that arm; with several, the user arms"
+        _TIMED_ARMS,
+        "those that need no extra package",
+        f"{listed(DEFAULT_ARMS)}; with one user arm, stream-free and that arm; with several, the user arms",
     )
     baseline: str = option(
         Panel.ARMS,

@@ -20,7 +20,9 @@ _NAMED_ARMS = [arm for name, arm in ARMS.items() if name != DETECTOR]
 class VerifyConfig(CommonConfig):
     """The options of one verification, resolved."""
 
-    arms: tuple[str, ...] = arms_option(_NAMED_ARMS, "all that need no extra package; with user arms, the user arms")
+    arms: tuple[str, ...] = arms_option(
+        _NAMED_ARMS, "those that can run here, nccl4py where it is installed", "all; with user arms, the user arms"
+    )
     probes: tuple[str, ...] = choices_option(Panel.PROBES, PROBES, default="all")
     timeout_s: float = timeout_option(Panel.PROBES, "one probe of one arm", 60.0)
 
@@ -36,6 +38,6 @@ def resolve_verification(device: str, *layers: Mapping[str, object]) -> VerifyCo
         values["arms"] = tuple(user_arm.name for user_arm in user_arms)
     else:
         arms = "all" if values["arms"] is None else values["arms"]
-        values["arms"] = resolve_arms("arms", arms, DEVICES[device], _NAMED_ARMS, user_arms)
+        values["arms"] = resolve_arms("arms", arms, DEVICES[device], _NAMED_ARMS, user_arms, with_extras=True)
     refuse_unused_routes(values["routes"], values["arms"])
     return VerifyConfig(**values)

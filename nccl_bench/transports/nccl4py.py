@@ -11,17 +11,18 @@ from __future__ import annotations
 
 import ctypes
 from collections.abc import Callable, Mapping
-from importlib import import_module, metadata
+from importlib import import_module
 from typing import Any
 
 from nccl_bench.catalog.collectives import RedOp
+from nccl_bench.catalog.extras import EXTRA_VERSIONS, installed_version
 from nccl_bench.catalog.nccl_version import version_text
 from nccl_bench.errors import InvalidArgumentError, NcclBenchError, NcclError, SetupError, TransportError
 from nccl_bench.transports.base import UNIQUE_ID_BYTES, Transport
 from nccl_bench.transports.nccl import IN_PROGRESS, NcclTransport
 from nccl_bench.transports.nccl_library import NcclLibrary
 
-VERSION = "0.6.0"
+VERSION = EXTRA_VERSIONS["nccl4py"]
 _INSTALL = "pip install 'nccl-bench[nccl4py]'"
 
 
@@ -33,10 +34,9 @@ class Nccl4py:
     """
 
     def __init__(self) -> None:
-        try:
-            installed = metadata.version("nccl4py")
-        except metadata.PackageNotFoundError as error:
-            raise SetupError(f"nccl4py {VERSION} is not installed: {_INSTALL}") from error
+        installed = installed_version("nccl4py")
+        if installed is None:
+            raise SetupError(f"nccl4py {VERSION} is not installed: {_INSTALL}")
         if installed != VERSION:
             raise SetupError(
                 f"nccl4py {installed} is installed, and nccl-bench calls private functions of {VERSION}: {_INSTALL}"

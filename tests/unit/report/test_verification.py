@@ -10,6 +10,7 @@ from dataclasses import replace
 import pytest
 
 from nccl_bench.catalog.arms import ARMS
+from nccl_bench.catalog.extras import has_extra
 from nccl_bench.catalog.probes import DETECTOR, PROBES, Place
 from nccl_bench.config.verification import resolve_verification
 from nccl_bench.plan.verification import ArmProbe, group_by_launch
@@ -17,7 +18,7 @@ from nccl_bench.report.verification import CPU_NOTICE, NARROWEST, verification_j
 from nccl_bench.verify.findings import Finding
 from nccl_bench.verify.judgement import ProbeStatus, Verification, judge
 
-INSTALLED = [name for name, arm in ARMS.items() if arm.extra is None]
+INSTALLED = [name for name, arm in ARMS.items() if arm.extra is None or has_extra(arm.extra)]
 Details = Mapping[tuple[str, str], str]
 CAUGHT: Details = {(DETECTOR, "producer"): "late", (DETECTOR, "consumer"): "late"}
 WRONG = "side stream, all_reduce 1K, rank 0: 3 of 256 elements are wrong; element 0 is 202 and must be 433"

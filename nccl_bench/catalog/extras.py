@@ -1,0 +1,22 @@
+"""The extra packages that some arms and transports need, each with the version that this package works with."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from importlib import metadata
+
+# Pinned in pyproject.toml too. nccl4py: what is called of it is private, and its handle of a communicator has changed.
+EXTRA_VERSIONS: Mapping[str, str] = {"nccl4py": "0.6.0"}
+
+
+def installed_version(package: str) -> str | None:
+    """Return the version of an installed package, without importing it, or ``None`` if it is not installed."""
+    try:
+        return metadata.version(package)
+    except metadata.PackageNotFoundError:
+        return None
+
+
+def has_extra(extra: str) -> bool:
+    """Return True if the package of ``extra`` is installed in the version that this package works with."""
+    return installed_version(extra) == EXTRA_VERSIONS[extra]
