@@ -1,1 +1,1 @@
-"""What the records say: one row per case, arm and timing, and what went wrong. Numbers in, numbers out."""
+"""The analysis of runs: one ``Analysis`` holds all that every report and the gate need."""

@@ -1,102 +1,98 @@
-"""One run's arms against its baseline: a verdict for every case and timing, above the noise floor of the same rounds.
-
-The floor is an arm against its own twin, another communicator of the same kind: what differs between those two is what
-a communicator's life alone can do. A verdict that this could have made is not given, and without a twin none is.
-"""
+"""The one record of a comparison, and how pairs of arms become comparisons with verdicts."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
+from enum import StrEnum
 
-from nccl_bench.analysis.sources import Luck, Place, Source
-from nccl_bench.analysis.statistics import DEFAULT_THRESHOLD, Comparison, Floor, Verdict, compare, holds_beyond
+from nccl_bench.analysis.comparable import Place
+from nccl_bench.analysis.estimates import Estimate
+from nccl_bench.analysis.statistics import FAMILYWISE_ERROR, Interval, Verdict, holm, verdict_of
+from nccl_bench.analysis.variance import NoiseFloor
 from nccl_bench.catalog.cases import Case
 from nccl_bench.catalog.timings import Timing
-from nccl_bench.config.limits import recorded_limits
-from nccl_bench.records.run import Run
-from nccl_bench.records.schema import Samples, Status
+from nccl_bench.config.limits import Limits
 
-# The threshold of a case: what matters in practice, as a share of the baseline's time.
-Threshold = Callable[[Case, Timing], float]
+
+class Basis(StrEnum):
+    """The data that intervals and verdicts are computed from."""
+
+    ROUNDS = "rounds of one run"
+    SHARED_ARM = "rounds within each run, relative to an arm that both sides have"
+    RUNS = "the variation between the runs of each side"
+    NOTHING = "nothing"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Compared:
-    """One candidate in one case and timing.
+class Comparison:
+    """A candidate compared with a baseline in one case and timing."""
 
-    ``floor`` is how far from 1 the twin's interval reaches, up or down, as a share: 1 is a factor of 2. It is
-    ``None`` where there is no twin. ``below_floor`` says that a verdict was withheld for it, or for want of it.
+    case: Case  # the case of both arms
+    timing: Timing  # the timing of both arms
+    baseline: str  # the arm compared with; of two sides, the arm of the side before
+    candidate: str  # the arm compared; of two sides, the arm of the side after
+    baseline_us: float  # median time of the baseline, microseconds
+    candidate_us: float  # median time of the candidate, microseconds
+    ratio: float  # candidate / baseline; below 1 the candidate is faster
+    threshold: float  # the difference that matters, as a share of the baseline's time
+    interval: Interval | None  # None if rounds are too few, or nothing is known about their variation
+    verdict: Verdict | None  # None if nothing is known about the variation
+    noise_floor: float | None  # how far from 1 the twin reaches, as a share; None without a twin, or if none is needed
+    below_floor: bool  # True if the verdict was withheld because of the noise floor, or because there is no twin
+    pairs_needed: int | None  # the rounds that an interval needs; None if there is one
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ArmPair:
+    """Two arms in one case and timing, before their comparison has its level."""
+
+    place: Place  # the case and the timing
+    baseline: str  # the arm compared with
+    candidate: str  # the arm compared
+    baseline_us: float  # median time of the baseline, microseconds
+    candidate_us: float  # median time of the candidate, microseconds
+    estimate: Estimate  # the ratio of the two
+
+
+def compare(
+    pairs: Sequence[ArmPair],
+    limits: Limits,
+    basis: Basis,
+    noise_floor: Callable[[Place, float], NoiseFloor | None] | None = None,
+) -> tuple[Comparison, ...]:
+    """Return a comparison for each of ``pairs``; all verdicts together are wrong with ``FAMILYWISE_ERROR`` at most.
+
+    ``noise_floor`` returns the floor of a place at an error. It is ``None`` if intervals contain communicator variance,
+    as intervals over several runs do.
     """
-
-    case: Case
-    timing: Timing
-    candidate: str
-    baseline: str
-    comparison: Comparison
-    floor: float | None
-    below_floor: bool
-
-    @property
-    def verdict(self) -> Verdict:
-        """What holds, the noise floor considered."""
-        return self.comparison.verdict
-
-
-def of_run(run: Run) -> list[Compared]:
-    """All arms of ``run`` against its baseline, by the thresholds that it was measured for."""
-    limits = recorded_limits(run.meta["config"], DEFAULT_THRESHOLD, f"the run {run.meta['name']}")
-    return within(run, lambda case, timing: limits.threshold(case.collective, timing, case.size_bytes))
-
-
-def within(
-    run: Run, threshold: Threshold, *, baseline: str | None = None, candidates: Sequence[str] | None = None
-) -> list[Compared]:
-    """Every comparison of ``run``, in the order measured; by default of all its arms against its own baseline.
-
-    Nothing is compared where an arm was wrong, or has no round in common with the baseline.
-    """
-    base = run.baseline if baseline is None else baseline
-    names = [arm for arm in run.arms if arm != base] if candidates is None else candidates
-    source = _source(run)
-    pairs: dict[tuple[Place, str], list[float]] = {}
-    for case, timing, arm in source.cells:
-        for name in names if arm == base else ():
-            ratios = source.ratios((case, timing), name, base)
-            if ratios:
-                pairs[(case, timing), name] = ratios
-    limits = [threshold(*place) for place, _ in pairs]
-    luck = Luck(source, base)
-    compared = []
-    for (place, name), found in zip(pairs, compare(list(pairs.values()), limits), strict=True):
-        floor = luck.floor(place, found.error)
-        told = _above(found, floor)
-        compared.append(
-            Compared(
-                case=place[0],
-                timing=place[1],
-                candidate=name,
-                baseline=base,
-                comparison=told,
-                floor=None if floor is None else floor.share,
-                below_floor=told is not found,
+    places = [pair.place for pair in pairs]
+    thresholds = [limits.threshold(case.collective, timing, case.size_bytes) for case, timing in places]
+    least = [pair.estimate.decisive_error(threshold) for pair, threshold in zip(pairs, thresholds, strict=True)]
+    comparisons = []
+    for pair, threshold, level in zip(pairs, thresholds, holm(least, FAMILYWISE_ERROR), strict=True):
+        interval = pair.estimate.interval(level)
+        verdict = None if basis is Basis.NOTHING else verdict_of(interval, threshold)
+        floor, below_floor = None, False
+        if noise_floor is not None:
+            floor = noise_floor(pair.place, level)
+            if interval is not None and verdict is not Verdict.INCONCLUSIVE:
+                below_floor = floor is None or not floor.allows(interval, pair.estimate.ratio, threshold)
+        comparisons.append(
+            Comparison(
+                case=pair.place[0],
+                timing=pair.place[1],
+                baseline=pair.baseline,
+                candidate=pair.candidate,
+                baseline_us=pair.baseline_us,
+                candidate_us=pair.candidate_us,
+                ratio=pair.estimate.ratio,
+                threshold=threshold,
+                interval=interval,
+                verdict=Verdict.INCONCLUSIVE if below_floor else verdict,
+                noise_floor=None if floor is None else floor.share,
+                below_floor=below_floor,
+                pairs_needed=pair.estimate.pairs_needed(level) if interval is None else None,
             )
         )
-    return compared
-
-
-def _source(run: Run) -> Source:
-    cells = {
-        (line.case, line.timing, line.arm): dict(zip(line.rounds, line.samples_us, strict=True))
-        for line in run.lines
-        if isinstance(line, Samples) and line.status is Status.OK
-    }
-    return Source(name=run.meta["name"], arms=run.arms, cells=cells)
-
-
-def _above(found: Comparison, floor: Floor | None) -> Comparison:
-    """``found``, or the same without its verdict where luck could have done as much."""
-    if found.interval is None or found.verdict is Verdict.INCONCLUSIVE:
-        return found
-    holds = holds_beyond(found.interval, found.ratio, found.threshold, floor)
-    return found if holds else replace(found, verdict=Verdict.INCONCLUSIVE)
+    return tuple(comparisons)

@@ -1,4 +1,4 @@
-"""What may make two runs differ besides what is compared: the machine, ranks, versions, settings, whose times."""
+"""Differences between runs besides what is compared: machine, ranks, versions, settings, and how ranks are merged."""
 
 from __future__ import annotations
 
@@ -15,19 +15,19 @@ _GPU = re.compile(r"GPU(\d+)")
 
 _BUFFERS = {"True": "one for all calls", "False": "rotating"}
 _PREFIXES = ("NCCL_", "TORCH_NCCL_", "CUDA_LAUNCH_BLOCKING", "CUDA_DEVICE_MAX_CONNECTIONS")
-# The one is set by images and read by nobody, the other by torchrun for its workers and so by no choice.
+# Container images set the first, which nothing reads; torchrun sets the second for all its workers.
 _NO_SETTINGS = ("NCCL_VERSION", "TORCH_NCCL_ASYNC_ERROR_HANDLING")
 
 
 def facts(meta: Mapping[str, Any]) -> dict[str, str]:
-    """What is known of a run's machine from its ``run.json``; what is not known is absent."""
+    """Return the known facts about a run's machine by name, from its ``run.json``; unknown facts are absent."""
     environment = meta.get("environment") or {}
     worker = meta.get("worker") or {}
-    found: dict[str, object] = {
+    recorded: dict[str, object] = {
         "ranks": meta["launch"].get("world_size"),
         "nodes": meta["launch"].get("nnodes"),
         "device": meta["config"].get("device"),
-        # An import of nccl-tests knows those of all ranks.
+        # An import of nccl-tests has the names of all hosts.
         "host": environment.get("hostname") or ", ".join(map(str, environment.get("hostnames") or ())),
         "CPU": environment.get("cpu"),
         "GPUs": _each(environment.get("gpus"), "name"),
@@ -37,16 +37,16 @@ def facts(meta: Mapping[str, Any]) -> dict[str, str]:
         "transport": _transport(worker.get("transport") or {}),
         "caller's stream": meta["config"].get("caller_stream"),
         "buffers": _BUFFERS.get(str(meta["config"].get("same_buffer"))),
-        # A run that tells of its buffers and not of this is from before there was a choice.
+        # A run that records its buffers and not this is older than the option.
         "registered memory": meta["config"].get("register", "none" if "same_buffer" in meta["config"] else None),
     }
-    known = {name: str(value) for name, value in found.items() if value not in (None, "")}
-    # Of a run that recorded its variables, one that it does not name was not set.
+    known = {name: str(value) for name, value in recorded.items() if value not in (None, "")}
+    # If a run recorded its variables, a variable that is absent was not set.
     return known | _settings(environment) | ({"": "recorded"} if "variables" in environment else {})
 
 
 def differences(runs: Sequence[tuple[str, Mapping[str, Any]]]) -> Iterator[str]:
-    """A line for each fact in which ``runs``, by name, differ; what one of them does not tell is no difference."""
+    """Yield a line for each fact in which ``runs``, by name, differ; a fact that a run lacks is no difference."""
     known = [(name, facts(meta)) for name, meta in runs]
     for fact in dict.fromkeys(fact for _, of_run in known for fact in of_run if fact):
         values: dict[str, list[str]] = {}
@@ -60,7 +60,7 @@ def differences(runs: Sequence[tuple[str, Mapping[str, Any]]]) -> Iterator[str]:
 
 
 def versions(runs: Sequence[tuple[str, Mapping[str, Any]]]) -> Iterator[str]:
-    """A line where ``runs``, by name, were measured by different versions of this program, or of what it records."""
+    """Yield a line if different versions of this program or of its records measured ``runs``, by name."""
     names: dict[str, list[str]] = {}
     for name, meta in runs:
         if "version" in meta and not is_import(meta):
@@ -72,21 +72,21 @@ def versions(runs: Sequence[tuple[str, Mapping[str, Any]]]) -> Iterator[str]:
 
 
 def over_ranks(runs: Sequence[tuple[str, Mapping[str, Any]]]) -> Iterator[str]:
-    """A line where the times of ``runs``, by name, are not all the same of their ranks'."""
+    """Yield a line if the times of ``runs``, by name, do not all have their ranks merged alike."""
     names: dict[OverRanks | None, list[str]] = {}
     for name, meta in runs:
         names.setdefault(over_ranks_of(meta), []).append(name)
-    # Most likely nccl-tests was not told otherwise.
+    # If it is not recorded, nccl-tests most likely used its default.
     if len({kind or OverRanks.AVERAGE for kind in names}) > 1:
         yield (
             "nccl-tests' times are averages over ranks unless it was run with -a 3 (maximum), while nccl-bench's are "
-            "each the slowest rank's, so nccl-tests may look faster than it is. Here: "
+            "each the slowest rank's, so nccl-tests may look faster than it is. These runs: "
             + "; ".join(f"{kind or 'not recorded'} ({', '.join(of_kind)})" for kind, of_kind in names.items())
         )
 
 
 def over_ranks_of(meta: Mapping[str, Any]) -> OverRanks | None:
-    """What a run's times are of its ranks'; ``None`` where an import does not tell."""
+    """Return how a run's times merge its ranks; ``None`` if an import does not record it."""
     if not is_import(meta):
         return OverRanks.MAXIMUM
     kind = meta["config"].get("over_ranks")
@@ -94,7 +94,7 @@ def over_ranks_of(meta: Mapping[str, Any]) -> OverRanks | None:
 
 
 def _transport(transport: Mapping[str, Any]) -> str | None:
-    """Its name and version; NCCL does not say its own name."""
+    # The name is absent where a transport records only a version; then it is NCCL.
     version = transport.get("version")
     return None if version is None else f"{transport.get('name') or 'nccl'} {version}"
 
@@ -104,7 +104,7 @@ def _is_setting(name: str) -> bool:
 
 
 def _settings(environment: Mapping[str, Any]) -> dict[str, str]:
-    """What counts, as NCCL has it: a variable before the user's file, and that before the system's."""
+    """Return the settings that NCCL uses: a variable goes before the user's file, and that before the system's."""
     files = environment.get("nccl_conf")
     of_files = files.values() if isinstance(files, Mapping) else ()
     settings: dict[str, str] = {}
@@ -116,7 +116,7 @@ def _settings(environment: Mapping[str, Any]) -> dict[str, str]:
 
 
 def _each(gpus: object, key: str) -> str:
-    """The different values; how many GPUs there are, the ranks tell."""
+    """Return the different values of ``key`` over all GPUs."""
     values = (
         (_text(gpu[key]) for gpu in gpus if isinstance(gpu, Mapping) and key in gpu) if isinstance(gpus, list) else ()
     )
@@ -128,9 +128,9 @@ def _text(value: object) -> str:
 
 
 def _gpus_used(environment: Mapping[str, Any], nproc: object) -> dict[str, str]:
-    """The links between the GPUs of a node's ranks, their power limits and highest clocks; of all GPUs, if unknown."""
-    found = environment.get("gpus")
-    every = [gpu for gpu in found if isinstance(gpu, Mapping)] if isinstance(found, list) else []
+    """Return the links, power limits and highest clocks of the GPUs of one node's ranks; of all GPUs if unknown."""
+    recorded = environment.get("gpus")
+    every = [gpu for gpu in recorded if isinstance(gpu, Mapping)] if isinstance(recorded, list) else []
     gpus = {str(gpu["index"]): gpu for gpu in every if "index" in gpu}
     by_uuid = {str(gpu.get("uuid")): index for index, gpu in gpus.items()}
     variables = environment.get("variables")
@@ -147,9 +147,9 @@ def _gpus_used(environment: Mapping[str, Any], nproc: object) -> dict[str, str]:
 
 
 def _links(topology: str, used: Sequence[str]) -> str:
-    """Each kind of link and the ranks of a node that it is between, by the matrix of ``nvidia-smi topo -m``.
+    """Return each kind of link with the pairs of ranks that it connects, by the matrix of ``nvidia-smi topo -m``.
 
-    Nothing where it is not all there, as for an instance of MIG.
+    Returns an empty text if a link is missing, as for an instance of MIG.
     """
     header, *rows = [line.split() for line in topology.splitlines() if line.strip()] or [[]]
     columns = [match[1] for match in map(_GPU.fullmatch, header) if match]
@@ -160,10 +160,10 @@ def _links(topology: str, used: Sequence[str]) -> str:
         for column, link in zip(columns, cells, strict=False)
     }
     pairs: dict[str, list[str]] = {}
-    for (first, one), (second, other) in combinations(enumerate(used), 2):
-        if (one, other) not in links:
+    for (first, gpu), (second, peer) in combinations(enumerate(used), 2):
+        if (gpu, peer) not in links:
             return ""
-        pairs.setdefault(links[one, other], []).append(f"{first}-{second}")
+        pairs.setdefault(links[gpu, peer], []).append(f"{first}-{second}")
     if len(pairs) == 1:
         return next(iter(pairs))
     return ", ".join(f"{link} {' '.join(of_link)}" for link, of_link in pairs.items())

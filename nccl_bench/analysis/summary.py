@@ -1,23 +1,22 @@
-"""From lines to a tidy table: one row per case, arm and timing.
+"""The summary of a run: a table with one row per case, arm and timing.
 
-Medians, because a mean follows its worst sample; ratios within rounds, because arms measured minutes apart drift by
-more than the effect.
+It has medians, because a mean follows its worst sample, and ratios within rounds, because the machine drifts by more
+than the effect between arms that are measured minutes apart.
 """
 
 from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass, field, fields, replace
+from dataclasses import asdict, dataclass, field, fields
 from statistics import median, quantiles
 from typing import TYPE_CHECKING, Any
 
-from nccl_bench.analysis.comparison import Compared, of_run
+from nccl_bench.analysis.comparison import Comparison
 from nccl_bench.catalog.cases import Case
 from nccl_bench.catalog.timings import TIMINGS
-from nccl_bench.errors import ExitCode
 from nccl_bench.records.run import Run
-from nccl_bench.records.schema import Crash, Hang, Line, Samples, Skipped, Status
+from nccl_bench.records.schema import Samples, Skipped, Status
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -29,7 +28,7 @@ def _column(meaning: str) -> Any:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Row:
-    """One row of the summary; ``None`` is what was not measured or does not apply, and never 0."""
+    """One row of the summary; a column that was not measured or does not apply is ``None``, never 0."""
 
     scenario: str | None = _column("what surrounds the collective")
     collective: str | None = _column("the collective")
@@ -72,7 +71,7 @@ class Row:
     per_iteration_cost_us: float | None = _column("what those events add to each operation; contained in p50 to p99")
 
     def present(self) -> dict[str, object]:
-        """The columns that have a value."""
+        """Return the columns that have a value."""
         return {name: value for name, value in asdict(self).items() if value is not None}
 
 
@@ -83,62 +82,42 @@ _CASE = tuple(column.name for column in fields(Case))
 _PANDAS_TYPES = {"str | None": "string", "int | None": "Int64", "float | None": "float64"}
 
 
-def summary_rows(run: Run) -> list[Row]:
-    """The rows of ``run``, in the order measured."""
-    compared = {(one.case, one.timing, one.candidate): one for one in of_run(run)}
-    return [
-        _judged(row, compared.get((line.case, line.timing, line.arm))) if isinstance(line, Samples) else row
-        for line, row in zip(run.lines, measured_rows(run), strict=True)
-    ]
+def rows_of(run: Run, comparisons: Iterable[Comparison] = ()) -> tuple[Row, ...]:
+    """Return a row for each record of ``run``, in the order measured.
 
-
-def measured_rows(run: Run) -> list[Row]:
-    """The same without intervals and verdicts, which take as long again in a run of many cells."""
-    baseline = {
-        (line.case, line.timing): dict(zip(line.rounds, line.samples_us, strict=True))
+    Intervals, verdicts and noise floors come from ``comparisons``, the run's own, and are absent without them.
+    """
+    compared = {(each.case, each.timing, each.candidate): each for each in comparisons}
+    baseline_us = {
+        (line.case, line.timing): line.rounds_us()
         for line in run.lines
         if isinstance(line, Samples) and line.arm == run.baseline and line.status is Status.OK
     }
     rows = []
     for line in run.lines:
         if isinstance(line, Samples):
-            rows.append(_measured(line, run.baseline, baseline.get((line.case, line.timing), {})))
+            place = (line.case, line.timing)
+            rows.append(_measured(line, run.baseline, baseline_us.get(place, {}), compared.get((*place, line.arm))))
         else:
             arm = None if isinstance(line, Skipped) else line.arm
             rows.append(Row(**_columns_of(line.case), world_size=run.world_size, arm=arm, status=line.kind))
-    return rows
+    return tuple(rows)
 
 
-def summarize(run: Run) -> pd.DataFrame:
-    """The same as a frame with the columns of ``COLUMNS``; what is absent is ``NaN`` or ``pandas.NA``."""
+def data_frame(rows: Iterable[Row]) -> pd.DataFrame:
+    """Return ``rows`` as a frame with the columns of ``COLUMNS``; absent values are ``NaN`` or ``pandas.NA``."""
     import pandas as pd
 
     types = {column.name: _PANDAS_TYPES[str(column.type)] for column in fields(Row)}
-    return pd.DataFrame([asdict(row) for row in summary_rows(run)], columns=list(COLUMNS)).astype(types)
-
-
-def failures(lines: Iterable[Line]) -> ExitCode:
-    """The exit code a run has earned: wrong results weigh more than a hang, and that more than a crash.
-
-    Without any of them it is a success only if there are figures: some, and of every cell that was measured.
-    """
-    lines = list(lines)
-    measured = [line for line in lines if isinstance(line, Samples)]
-    if any(line.status is Status.WRONG for line in measured):
-        return ExitCode.WRONG_RESULT
-    if any(isinstance(line, Hang) for line in lines):
-        return ExitCode.HANG
-    if any(isinstance(line, Crash) for line in lines) or not measured:
-        return ExitCode.SETUP
-    return ExitCode.OK if all(line.samples_us for line in measured) else ExitCode.SETUP
+    return pd.DataFrame([asdict(row) for row in rows], columns=list(COLUMNS)).astype(types)
 
 
 def _columns_of(case: Case | None) -> dict[str, Any]:
-    """``case`` by column; not by ``asdict``, which copies every value in depth."""
+    # Not by `asdict`, which copies every value in depth.
     return {name: getattr(case, name) for name in _CASE} if case else {}
 
 
-def _measured(line: Samples, baseline: str, baseline_us: Mapping[int, float]) -> Row:
+def _measured(line: Samples, baseline: str, baseline_us: Mapping[int, float], comparison: Comparison | None) -> Row:
     case = line.case
     times: dict[str, Any] = {}
     if line.samples_us:
@@ -161,6 +140,11 @@ def _measured(line: Samples, baseline: str, baseline_us: Mapping[int, float]) ->
     if line.per_iteration is not None:
         times |= {name: getattr(line.per_iteration, name) for name in ("p50_us", "p90_us", "p99_us")}
         times["per_iteration_cost_us"] = line.per_iteration.cost_us
+    judged: dict[str, Any] = {}
+    if comparison is not None:
+        judged = {"verdict": comparison.verdict, "noise_floor": comparison.noise_floor}
+        if comparison.interval is not None:
+            judged |= {"ratio_low": comparison.interval.low, "ratio_high": comparison.interval.high}
     return Row(
         **_columns_of(case),
         world_size=line.world_size,
@@ -176,28 +160,15 @@ def _measured(line: Samples, baseline: str, baseline_us: Mapping[int, float]) ->
         wrong=line.wrong,
         tolerance_ulp=None if line.wrong is None else line.tolerance_ulp,
         **times,
-    )
-
-
-def _judged(row: Row, found: Compared | None) -> Row:
-    if found is None:
-        return row
-    interval = found.comparison.interval
-    return replace(
-        row,
-        ratio_low=interval.low if interval else None,
-        ratio_high=interval.high if interval else None,
-        verdict=found.verdict,
-        noise_floor=found.floor,
+        **judged,
     )
 
 
 def _ratio(line: Samples, baseline: str, baseline_us: Mapping[int, float]) -> float | None:
-    """Absent for the baseline, for wrong results, which may be fast, and where no round has both."""
+    """Return ``None`` for the baseline, for wrong results, and if the two have no round in common."""
     if line.arm == baseline or line.status is not Status.OK:
         return None
-    times = zip(line.rounds, line.samples_us, strict=True)
-    ratios = [time_us / baseline_us[number] for number, time_us in times if number in baseline_us]
+    ratios = [us / baseline_us[number] for number, us in line.rounds_us().items() if number in baseline_us]
     return median(ratios) if ratios else None
 
 

@@ -1,8 +1,8 @@
-"""What a verdict does to the exit code, and how a comparison is shown: what ``run`` and ``compare`` share."""
+"""The gate: which verdicts make ``run`` and ``compare`` fail."""
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection
 from enum import StrEnum
 from typing import TYPE_CHECKING
 
@@ -11,11 +11,11 @@ from nccl_bench.config.parsers import names_of
 from nccl_bench.errors import ExitCode
 
 if TYPE_CHECKING:
-    from nccl_bench.report.verdicts import Told
+    from nccl_bench.analysis.analysis import Analysis
 
 
 class FailOn(StrEnum):
-    """What ``--fail-on`` makes a failure of. Improvements always pass, and wrong results never do."""
+    """The choices of ``--fail-on``. A faster candidate never fails, and wrong results always do."""
 
     SLOWER = "slower"
     INCONCLUSIVE = "inconclusive"
@@ -23,31 +23,29 @@ class FailOn(StrEnum):
 
 
 def parse_fail_on(text: str | None) -> tuple[FailOn, ...]:
-    """The choices in ``text``, comma-separated; raises ``UsageError`` for others."""
+    """Return the choices in ``text``, comma-separated; raise ``UsageError`` for others."""
     return () if text is None else tuple(FailOn(name) for name in names_of("--fail-on", text, FailOn))
 
 
-def gate(
-    fail_on: Collection[FailOn], told: Sequence[Told], *, judged: bool, lacking: bool, reason: str = ""
-) -> ExitCode:
-    """The exit code for the verdicts ``told``, of which ``fail_on`` are failures; the worst of them counts.
+def gate(fail_on: Collection[FailOn], analysis: Analysis) -> ExitCode:
+    """Return the exit code for the verdicts of ``analysis``: the worst of those that ``fail_on`` names.
 
-    Where nothing could be ``judged``, no data could have failed, so it does not pass either; ``reason`` is why, where
-    there is no verdict at all. ``lacking``: the candidate is without something that the baseline has, which is as open
-    as what is not sure. What no table shows is printed.
+    If no verdict was possible, the gate does not pass, because no data could have failed it. A candidate without a
+    comparison somewhere counts as inconclusive. Prints the reasons that no table shows.
     """
-    asked = [each for each in FailOn if each in fail_on and each is not FailOn.WRONG]
-    seen = {str(one.verdict) for one in told if one.verdict is not None}
-    if asked and not judged:
-        if seen:
-            reason = "rounds are too few for an interval, or no twin tells how much luck makes"
-        print_message(f"nothing could be judged, so --fail-on {','.join(asked)} does not pass: {reason}")
+    gated = [each for each in FailOn if each in fail_on and each is not FailOn.WRONG]
+    verdicts = {str(each.verdict) for each in analysis.comparisons if each.verdict is not None}
+    if gated and not analysis.could_be_judged:
+        reason = "rounds are too few for an interval, or there is no twin" if verdicts else analysis.reason
+        print_message(f"nothing could be judged, so --fail-on {','.join(gated)} does not pass: {reason}")
         return ExitCode.INCONCLUSIVE
-    if FailOn.SLOWER in asked and FailOn.SLOWER in seen:
+    if FailOn.SLOWER in gated and FailOn.SLOWER in verdicts:
         return ExitCode.SLOWER
-    if FailOn.INCONCLUSIVE in asked and FailOn.INCONCLUSIVE in seen:
+    if FailOn.INCONCLUSIVE in gated and FailOn.INCONCLUSIVE in verdicts:
         return ExitCode.INCONCLUSIVE
-    if FailOn.INCONCLUSIVE in asked and lacking:
-        print_message("--fail-on inconclusive does not pass: not all that was there is compared")
+    if FailOn.INCONCLUSIVE in gated and analysis.candidate_incomplete:
+        print_message(
+            "--fail-on inconclusive does not pass: the candidate is not compared everywhere the baseline was measured"
+        )
         return ExitCode.INCONCLUSIVE
     return ExitCode.OK

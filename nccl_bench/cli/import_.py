@@ -31,12 +31,11 @@ def import_(
     nccl-tests reports the average over ranks, not the maximum, unless it ran with `-a 3`. Exit code 4: some results are
     wrong. They are recorded too.
     """
-    from nccl_bench.analysis.summary import failures
+    from nccl_bench.analysis.analysis import Analysis
     from nccl_bench.records.importers import merge, read
     from nccl_bench.records.run import Run
     from nccl_bench.records.store import RunStore
-    from nccl_bench.report import notes
-    from nccl_bench.report.export import CsvReport
+    from nccl_bench.report.csv import CsvReport
 
     # Checks the name.
     resolve("cuda", {"name": name})
@@ -51,9 +50,9 @@ def import_(
     for line in imported.lines:
         store.append(line)
     store.update(**{key: meta[key] for key in ("started", "finished", "status", "worker")})
-    run = Run.load(store.path)
-    store.write_summary(CsvReport().render(run))
+    analysis = Analysis.of(Run.load(store.path))
+    store.write_summary(CsvReport().render(analysis))
     print(f"recorded in {store.path}")
-    for text in (*notes.failures(run), *imported.left_out):
+    for text in (*analysis.failures, *imported.left_out):
         print_message(text)
-    exit_with(failures(run.lines))
+    exit_with(analysis.exit_code)

@@ -9,8 +9,8 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from nccl_bench.analysis.summary import failures
 from nccl_bench.cli.gate import FailOn, gate
 from nccl_bench.cli.messages import print_message
 from nccl_bench.cli.options import Format
@@ -20,8 +20,11 @@ from nccl_bench.errors import ExitCode, InterruptedRunError
 from nccl_bench.plan.cases import Plan
 from nccl_bench.records.environment import collect
 from nccl_bench.records.run import Run
-from nccl_bench.records.schema import Crash, Samples
+from nccl_bench.records.schema import Crash
 from nccl_bench.records.store import RunStatus, RunStore
+
+if TYPE_CHECKING:
+    from nccl_bench.analysis.analysis import Analysis
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -72,9 +75,9 @@ def closing_on_error(
 
 def close_record(store: RunStore, status: RunStatus, output: Output) -> ExitCode:
     """Close the record, print the report and return the exit code of the run."""
-    run = _close(store, status, output)
+    analysis = _close(store, status, output)
     # A failure weighs more than a verdict.
-    return failures(run.lines) or _gate(run, output)
+    return analysis.exit_code or gate(output.fail_on, analysis)
 
 
 @contextmanager
@@ -95,33 +98,16 @@ def ignoring_signals() -> Iterator[None]:
             signal.signal(number, handler)
 
 
-def _gate(run: Run, output: Output) -> ExitCode:
-    if not output.fail_on:
-        return ExitCode.OK
-    from nccl_bench.analysis.comparison import of_run
-    from nccl_bench.cli.sides import could_be_judged, lacks
-    from nccl_bench.report.verdicts import of_pairs
-
-    compared = of_run(run)
-    verdicts = of_pairs(compared)
-    return gate(
-        output.fail_on,
-        verdicts,
-        judged=could_be_judged(verdicts),
-        lacking=lacks(run, compared, run.baseline, [arm for arm in run.arms if arm != run.baseline]),
-        reason=f"no arm has a round in common with {run.baseline}",
-    )
-
-
-def _close(store: RunStore, status: RunStatus, output: Output, *, print_empty: bool = True) -> Run:
+def _close(store: RunStore, status: RunStatus, output: Output, *, print_empty: bool = True) -> Analysis:
     """Close and print the record; one without samples only if ``print_empty``."""
-    from nccl_bench.report.export import CsvReport
+    from nccl_bench.analysis.analysis import Analysis
+    from nccl_bench.report.csv import CsvReport
 
     with ignoring_signals():
         store.finish(status)
-        run = Run.load(store.path)
-        store.write_summary(CsvReport().render(run))
-        if print_empty or any(isinstance(line, Samples) for line in run.lines):
-            print_report(run, output.format, output.width)
+        analysis = Analysis.of(Run.load(store.path))
+        store.write_summary(CsvReport().render(analysis))
+        if print_empty or any(row.timing for row in analysis.rows):
+            print_report(analysis, output.format, output.width)
             print_message(f"recorded in {store.path}")
-    return run
+    return analysis

@@ -11,7 +11,7 @@ import typer
 from nccl_bench.cli.options import Format, Width, format_option
 
 if TYPE_CHECKING:
-    from nccl_bench.records.run import Run
+    from nccl_bench.analysis.analysis import Analysis
     from nccl_bench.report import Report
 
 
@@ -21,14 +21,16 @@ def report(
     width: Width = None,
 ) -> None:
     """Print the report of a run again, complete or not, from its records."""
+    from nccl_bench.analysis.analysis import Analysis
     from nccl_bench.records.run import Run
 
-    print_report(Run.load(directory), format, width)
+    print_report(Analysis.of(Run.load(directory)), format, width)
 
 
-def print_report(run: Run, format: Format, width: int | None) -> None:
-    """Print the report of ``run``; ``width`` is that of the terminal where it is ``None``."""
-    from nccl_bench.report.export import CsvReport, JsonReport
+def print_report(analysis: Analysis, format: Format, width: int | None) -> None:
+    """Print the report of ``analysis``; without a ``width`` it is as wide as the terminal."""
+    from nccl_bench.report.csv import CsvReport
+    from nccl_bench.report.json import JsonReport
     from nccl_bench.report.markdown import MarkdownReport
     from nccl_bench.report.terminal import TerminalReport
 
@@ -38,5 +40,5 @@ def print_report(run: Run, format: Format, width: int | None) -> None:
         Format.CSV: CsvReport(),
         Format.JSON: JsonReport(),
     }
-    sys.stdout.write(reports[format].render(run))
+    sys.stdout.write(reports[format].render(analysis))
     sys.stdout.flush()

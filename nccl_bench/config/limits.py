@@ -15,6 +15,9 @@ from nccl_bench.config.sizes import MOST_BYTES, parse_size
 from nccl_bench.config.toml import read_toml
 from nccl_bench.errors import RecordError, UsageError
 
+# Ratios nearer to 1 than this are of no practical interest.
+DEFAULT_THRESHOLD = 0.02
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Limit:

@@ -1,18 +1,19 @@
-"""How a run is shown: one module per report, all behind ``Report`` and fed with a ``Run``.
+"""Reports: one module per format, all behind ``Report``, which renders an ``Analysis``.
 
-Rendering turns data into text: it opens no file, looks at no option and prints nothing. The heavy imports (pandas,
-rich) stay in the modules, so that a command pays for no report but its own.
+A report turns data into text: it opens no file, reads no option and prints nothing. Heavy imports (pandas, rich) stay
+in the modules, so that a command loads only the report that it needs.
 """
 
 from __future__ import annotations
 
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
-from nccl_bench.records.run import Run
+if TYPE_CHECKING:
+    from nccl_bench.analysis.analysis import Analysis
 
 
 class Report(Protocol):
-    """One way to show a run."""
+    """One format of an analysis."""
 
-    def render(self, run: Run) -> str:
-        """All of the report as text that ends in a newline."""
+    def render(self, analysis: Analysis) -> str:
+        """Return the whole report as text that ends in a newline."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from nccl_bench.analysis.wording import counted, significant
 from nccl_bench.catalog.cases import Case
 from nccl_bench.config.run import RunConfig
 from nccl_bench.config.sizes import format_size
@@ -10,7 +11,6 @@ from nccl_bench.plan.combinations import Combination, join_combinations
 from nccl_bench.plan.memory import plan_arena
 from nccl_bench.plan.process_sets import process_sets_of
 from nccl_bench.plan.time import deadline_s, estimate_s
-from nccl_bench.report.layout import counted, significant
 
 
 def plan_text(config: RunConfig, plan: Plan, world_size: int, memory_bytes: int | None) -> str:

@@ -1,9 +1,8 @@
-"""Tables as padded text: columns, what fits in a width, and how a number is written."""
+"""Tables as padded text: columns, and which of them fit in a width."""
 
 from __future__ import annotations
 
-import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 GAP = 3
@@ -11,33 +10,31 @@ GAP = 3
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Column:
-    """Lines of ``header`` above ``cells``, all padded to ``width``, flush right unless ``left``.
+    """A column of a table, padded."""
 
-    ``name`` is what a message calls it.
-    """
-
-    name: str
-    header: tuple[str, ...]
-    cells: tuple[str, ...]
-    width: int
-    left: bool
+    name: str  # the name in messages
+    header: tuple[str, ...]  # the lines of the header
+    cells: tuple[str, ...]  # the cells below the header
+    width: int  # the width of every line and cell
+    left: bool  # True if text is flush left
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Table:
-    """``notes`` stand under the title, ``gap`` spaces between columns.
+    """A table with its title."""
 
-    The first ``keep`` columns are never left out for lack of room.
-    """
+    title: str  # the title above the table
+    notes: tuple[str, ...]  # sentences under the title
+    columns: tuple[Column, ...]  # from left to right
+    keep: int  # how many of the first columns are shown even if they do not fit
+    gap: int = GAP  # spaces between columns
 
-    title: str
-    notes: tuple[str, ...]
-    columns: tuple[Column, ...]
-    keep: int
-    gap: int = GAP
+    def line(self, cells: Iterable[str]) -> str:
+        """Return ``cells`` on one line, without spaces at its end."""
+        return (" " * self.gap).join(cells).rstrip()
 
     def fit(self, width: int) -> tuple[tuple[Column, ...], tuple[Column, ...]]:
-        """The columns that fit in ``width``, in order, and those left out for it."""
+        """Return the columns that fit in ``width``, and the columns that do not."""
         shown = len(self.columns)
         while shown > self.keep and sum(column.width + self.gap for column in self.columns[:shown]) - self.gap > width:
             shown -= 1
@@ -45,7 +42,7 @@ class Table:
 
 
 def column(name: str, header: Sequence[str], cells: Sequence[str], *, left: bool = False) -> Column:
-    """A column as wide as its widest text, flush right unless ``left``."""
+    """Return a column as wide as its widest text, flush right unless ``left``."""
     width = max(map(len, (*header, *cells)))
 
     def pad(text: str) -> str:
@@ -55,13 +52,13 @@ def column(name: str, header: Sequence[str], cells: Sequence[str], *, left: bool
 
 
 def pairs(rows: Sequence[tuple[str, str]]) -> list[str]:
-    """Two numbers per row in one text, each flush right under those above; the second may be empty throughout."""
+    """Return each row's two numbers as one text, aligned; the second number may be empty in all rows."""
     left, right = (max((len(row[side]) for row in rows), default=0) for side in (0, 1))
     return [f"{row[0]:>{left}} {row[1]:>{right}}" if right else row[0] for row in rows]
 
 
 def fold(name: str, width: int) -> tuple[str, ...]:
-    """``name`` on one line where it fits in ``width``, else on the two that are narrowest, split after a hyphen."""
+    """Return ``name`` as one line if it fits in ``width``, else as the two narrowest lines, split after a hyphen."""
     parts = name.split("-")
     splits = [("-".join(parts[:at]) + "-", "-".join(parts[at:])) for at in range(1, len(parts))]
     if len(name) <= width or not splits:
@@ -69,24 +66,6 @@ def fold(name: str, width: int) -> tuple[str, ...]:
     return min(splits, key=lambda lines: max(map(len, lines)))
 
 
-def significant(value: float) -> str:
-    """Three significant digits, and every digit before the point: 0.0123, 7.65, 12.6, 607, 4612."""
-    if value == 0:
-        return "0"
-    magnitude = math.floor(math.log10(float(f"{abs(value):.2e}")))
-    return f"{value:.{max(0, 2 - magnitude)}f}"
-
-
-def ratio(value: float) -> str:
-    """Two digits behind the point, fewer where the first digits say enough: 0.38x, 1.02x, 12.3x, 140x."""
-    return f"{value:.2f}x" if value < 9.995 else f"{significant(value)}x"
-
-
 def bandwidth(value: float) -> str:
-    """GB/s with two digits behind the point; what they cannot show is not 0."""
+    """Return GB/s with two digits behind the point; a small value that they cannot show is not 0."""
     return "<0.01" if 0 < value < 0.005 else f"{value:.2f}"
-
-
-def counted(number: int, noun: str) -> str:
-    """``1 rank``, ``2 ranks``."""
-    return f"{number} {noun}" + ("" if number == 1 else "s")

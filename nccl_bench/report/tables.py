@@ -1,27 +1,31 @@
-"""Which tables a run has and what stands in them: latency, bandwidth, and percentiles where they were asked for."""
+"""The tables of a run's figures: latency, bandwidth, and percentiles of single operations."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
 
-from nccl_bench.analysis.summary import Row, summary_rows
+from nccl_bench.analysis.analysis import Analysis
+from nccl_bench.analysis.description import CPU_NOTICE
+from nccl_bench.analysis.failures import DISCARDED
+from nccl_bench.analysis.summary import Row
+from nccl_bench.analysis.wording import case_name, counted, format_ratio, significant
 from nccl_bench.catalog.arms import TWIN_SUFFIX
-from nccl_bench.catalog.cases import Case
 from nccl_bench.catalog.timings import TIMINGS, Timing
 from nccl_bench.config.sizes import format_size
 from nccl_bench.records.run import Run
 from nccl_bench.records.schema import Crash, Hang, Samples, Status
-from nccl_bench.report.layout import Column, Table, bandwidth, column, counted, fold, pairs, ratio, significant
+from nccl_bench.report.layout import Column, Table, bandwidth, column, fold, pairs
 
-CPU_NOTICE = "CPU run: these figures say nothing about GPUs."
-# No batch of this cell was kept.
-DISCARDED = "DISCARDED"
+# Rows by size and arm.
 _Cells = Mapping[tuple[int, str], Row]
 
 
-def measurement_tables(run: Run) -> Iterator[Table]:
-    """For every collective, data type, reduction and placement, and each timing measured: latency, then bandwidth."""
-    rows = [row for row in summary_rows(run) if row.collective]
+def measurement_tables(analysis: Analysis) -> Iterator[Table]:
+    """Yield latency, then bandwidth, of each measured timing of each kind of case; nothing for a comparison of runs."""
+    run = analysis.run
+    if run is None:
+        return
+    rows = [row for row in analysis.rows if row.collective]
     for group in dict.fromkeys(_group(row) for row in rows if row.timing):
         of_group = [row for row in rows if _group(row) == group]
         broken = {_place(row): row for row in of_group if row.arm and row.status in (Hang.kind, Crash.kind)}
@@ -40,8 +44,11 @@ def measurement_tables(run: Run) -> Iterator[Table]:
                 yield _table(run, f"{what}, {timing} bandwidth (GB/s)", (), cells, ("algbw", "busbw"), _bandwidth)
 
 
-def percentile_tables(run: Run) -> Iterator[Table]:
-    """Percentiles of single operations, a row per size and arm; none where they were not asked for."""
+def percentile_tables(analysis: Analysis) -> Iterator[Table]:
+    """Yield percentiles of single operations, a row per size and arm; nothing if they were not measured."""
+    run = analysis.run
+    if run is None:
+        return
     groups: dict[tuple[str, Timing], list[Samples]] = {}
     for line in run.lines:
         if isinstance(line, Samples) and line.per_iteration is not None and not line.arm.endswith(TWIN_SUFFIX):
@@ -73,12 +80,6 @@ def _place(row: Row) -> tuple[int, str]:
     return (row.size_bytes or 0, row.arm or "")
 
 
-def case_name(of: Row | Case) -> str:
-    """What the sizes of one table have in common."""
-    root = None if of.root is None else f"root {of.root}"
-    return " ".join(filter(None, (of.collective, of.dtype, of.redop, of.placement, root)))
-
-
 def _notes(run: Run, *notes: str) -> tuple[str, ...]:
     return (*notes, CPU_NOTICE) if run.device == "cpu" else notes
 
@@ -102,7 +103,7 @@ def _table(
 def _arm_column(
     run: Run, arm: str, rows: list[Row | None], units: tuple[str, str], pair: Callable[[Row], tuple[str, str]]
 ) -> Column:
-    """Two numbers a cell under their two units; the second, and its unit, only where any row has it."""
+    """Return a column of two numbers a cell under their units; without the second if no row has it."""
     values = [pair(row) if row is not None else ("", "") for row in rows]
     if not any(second for _, second in values):
         units = ("baseline" if arm == run.baseline and units[1] == "ratio" else units[0], "")
@@ -112,7 +113,7 @@ def _arm_column(
 
 
 def _mark(row: Row) -> str:
-    """What stands in place of a number that means nothing."""
+    """Return the text in place of the numbers of a cell that has none, or whose numbers are wrong."""
     if row.status == Status.WRONG:
         return "WRONG" if row.wrong is None else f"WRONG ({row.wrong})"
     if row.status == Status.OK:
@@ -122,7 +123,7 @@ def _mark(row: Row) -> str:
 
 def _latency(row: Row) -> tuple[str, str]:
     time_us = "" if row.time_us is None else significant(row.time_us)
-    return time_us, "" if row.ratio is None else ratio(row.ratio)
+    return time_us, "" if row.ratio is None else format_ratio(row.ratio)
 
 
 def _bandwidth(row: Row) -> tuple[str, str]:

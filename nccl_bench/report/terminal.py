@@ -1,21 +1,20 @@
-"""The report a person reads: plain ASCII tables, with colour where the terminal has it."""
+"""The report for a terminal: plain ASCII tables, with colour if the terminal has it."""
 
 from __future__ import annotations
 
 import shutil
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from itertools import chain
 from typing import TextIO
 
 from rich.text import Text
 
-from nccl_bench.analysis.comparison import of_run
-from nccl_bench.records.run import Run
-from nccl_bench.report import notes, verdicts
-from nccl_bench.report.layout import Column, Table, counted
+from nccl_bench.analysis.analysis import Analysis
+from nccl_bench.report.layout import Column, Table
 from nccl_bench.report.tables import measurement_tables, percentile_tables
 from nccl_bench.report.text import rendered, wrapped
+from nccl_bench.report.verdicts import heading, verdict_tables
 
 _STYLES = {
     r"[\d.]+x\b": "cyan",
@@ -28,94 +27,69 @@ _STYLES = {
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TerminalReport:
-    """Tables that fit in ``width`` cells; ``styled`` adds colour and bold, and nothing else changes with it."""
+    """Tables and texts for a terminal."""
 
-    width: int
-    styled: bool
+    width: int  # the most characters of a line
+    styled: bool  # True adds colour and bold, and changes nothing else
 
     @classmethod
     def for_stream(cls, stream: TextIO, width: int | None = None) -> TerminalReport:
-        """The report for what ``stream`` is: ``COLUMNS`` or the terminal's width unless given, 80 in a pipe."""
+        """Return the report for ``stream``: by default as wide as the terminal or ``COLUMNS``, and 80 in a pipe."""
         return cls(width=width or shutil.get_terminal_size((80, 24)).columns, styled=stream.isatty())
 
-    def render(self, run: Run) -> str:
-        """Every table, then what to know about them."""
-        told = verdicts.of_pairs(of_run(run))
-        return rendered(
-            chain(
-                self._head(run),
-                *(table_lines(table, self.width) for table in chain(measurement_tables(run), percentile_tables(run))),
-                self._verdicts(told),
-                self._list("", notes.failures(run), "bold red"),
-                self._list("Warnings", chain(run.warnings, notes.doubts(run), verdicts.hints(told)), "yellow"),
-                self._list("Not measured", notes.not_measured(run), ""),
-            ),
-            self.width,
-            self.styled,
-        )
+    def render(self, analysis: Analysis) -> str:
+        """Return every table, then what to know about them."""
+        return rendered(self._lines(analysis), self.width, self.styled)
 
-    def _head(self, run: Run) -> Iterable[Text]:
-        gpus = run.meta["environment"].get("gpus") or [{}]
-        device = gpus[0].get("name", run.device) if run.device == "cuda" else run.device
-        title = f"{run.meta['name']}: {counted(run.world_size, 'rank')} on {device}, {run.meta['started']}"
-        status = run.meta["status"]
-        yield from self._wrapped(title if status == "complete" else f"{title}, {status.upper()}", "bold")
-        yield from self._wrapped(notes.about(run), "dim")
-        for text in notes.brought(run):
-            yield from self._wrapped(text, "dim")
-
-    def _verdicts(self, told: Sequence[verdicts.Told]) -> Iterable[Text]:
-        if told:
+    def _lines(self, analysis: Analysis) -> Iterator[Text]:
+        yield from self._wrapped(analysis.title, "bold")
+        for note in analysis.notes:
+            yield from self._wrapped(note, "dim")
+        for table in chain(measurement_tables(analysis), percentile_tables(analysis)):
+            yield from self._table(table, "see summary.csv")
+        if analysis.comparisons:
             yield Text()
-            yield from self._wrapped(f"Verdicts. {verdicts.heading(told)}", "bold")
-        for table in verdicts.tables(told):
-            yield from table_lines(table, self.width)
+            yield from self._wrapped(f"Verdicts. {heading(analysis)}", "bold")
+        for table in verdict_tables(analysis):
+            yield from self._table(table, "give --format json")
+        yield from self._items("Failures", analysis.failures, "bold red")
+        yield from self._items("Warnings", (*analysis.warnings, *analysis.hints), "yellow")
+        yield from self._items("Not compared", analysis.not_compared, "")
+        yield from self._items("Not measured", analysis.not_measured, "")
 
-    def _list(self, title: str, items: Iterable[str], style: str) -> Iterable[Text]:
-        items = list(items)
-        if not items:
-            return
-        yield Text()
-        if title:
-            yield Text(title, "bold")
+    def _items(self, title: str, items: Iterable[str], style: str) -> Iterator[Text]:
+        if items:
+            yield from (Text(), Text(title, "bold"))
         for item in items:
-            yield from self._wrapped(item, style, bullet="- " if title else "")
+            yield from self._wrapped(item, style, "- ")
 
-    def _wrapped(self, text: str, style: str, bullet: str = "") -> Iterable[Text]:
+    def _wrapped(self, text: str, style: str, bullet: str = "") -> Iterator[Text]:
         return (Text(line, style) for line in wrapped(text, self.width, bullet))
 
-
-def table_lines(table: Table, width: int, elsewhere: str = "see summary.csv") -> Iterator[Text]:
-    """An empty line, title, notes and as many columns as fit in ``width`` cells; ``elsewhere`` the rest is."""
-    shown, hidden = table.fit(width)
-    yield Text()
-    yield from (Text(line, "bold") for line in wrapped(table.title, width))
-    for note in table.notes:
-        yield from (Text(line, "dim") for line in wrapped(note, width))
-    yield Text()
-    height = max(len(column.header) for column in shown)
-    for level in range(-height, 0):
-        yield _line(table, [_level(column, level) for column in shown], "bold" if level < -1 or height == 1 else "dim")
-    yield _line(table, ["-" * column.width for column in shown], "dim")
-    for cells in zip(*(column.cells for column in shown), strict=True):
-        text = _line(table, cells, "")
-        for pattern, style in _STYLES.items():
-            text.highlight_regex(pattern, style)
-        yield text
-    if hidden:
-        names = ", ".join(column.name for column in hidden)
-        yield from (
-            Text(line, "yellow")
-            for line in wrapped(
-                f"Not shown in {width} columns: {names}. Use a wider terminal or --width, or {elsewhere}.", width
-            )
-        )
+    def _table(self, table: Table, elsewhere: str) -> Iterator[Text]:
+        """Yield the title, the notes and as many columns as fit, then the names of the columns that do not."""
+        columns, hidden = table.fit(self.width)
+        yield Text()
+        yield from self._wrapped(table.title, "bold")
+        for note in table.notes:
+            yield from self._wrapped(note, "dim")
+        yield Text()
+        height = max(len(column.header) for column in columns)
+        for level in range(-height, 0):
+            style = "bold" if level < -1 or height == 1 else "dim"
+            yield Text(table.line(_header(column, level) for column in columns), style)
+        yield Text(table.line("-" * column.width for column in columns), "dim")
+        for cells in zip(*(column.cells for column in columns), strict=True):
+            text = Text(table.line(cells))
+            for pattern, of_pattern in _STYLES.items():
+                text.highlight_regex(pattern, of_pattern)
+            yield text
+        if hidden:
+            names = ", ".join(column.name for column in hidden)
+            hint = f"Use a wider terminal or --width, or {elsewhere}."
+            yield from self._wrapped(f"Not shown in {self.width} columns: {names}. {hint}", "yellow")
 
 
-def _line(table: Table, cells: Iterable[str], style: str) -> Text:
-    return Text((" " * table.gap).join(cells).rstrip(), style)
-
-
-def _level(column: Column, level: int) -> str:
-    """The header's line ``level``, counted from below: short headers stand on the rule."""
+def _header(column: Column, level: int) -> str:
+    # Levels count from below, so that short headers stand on the rule.
     return column.header[level] if -level <= len(column.header) else " " * column.width

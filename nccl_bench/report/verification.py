@@ -8,9 +8,10 @@ from dataclasses import asdict
 
 from rich.text import Text
 
+from nccl_bench.analysis.wording import counted
 from nccl_bench.catalog.devices import DEVICES
 from nccl_bench.catalog.probes import DETECTOR, PROBES, blind_places
-from nccl_bench.report.layout import GAP, counted
+from nccl_bench.report.layout import GAP
 from nccl_bench.report.text import rendered, wrapped
 from nccl_bench.verify.findings import Finding
 from nccl_bench.verify.judgement import Judgement, ProbeStatus, Verification

@@ -53,8 +53,7 @@ def main() -> None:
             alarms = [cell for cell in compared if cell.verdict in (Verdict.FASTER, Verdict.SLOWER)]
             alarmed += bool(alarms)
             for cell in alarms:
-                ratio = cell.comparison.ratio
-                print(f"run {number}: {cell.timing} {cell.case.size_bytes} B {cell.verdict}, {ratio:.3f}")
+                print(f"run {number}: {cell.timing} {cell.case.size_bytes} B {cell.verdict}, {cell.ratio:.3f}")
             print(f"run {number}: {len(compared)} cells, {len(alarms)} alarms", flush=True)
     total = verdicts.total()
     decided = 1 - verdicts[Verdict.INCONCLUSIVE] / max(1, total)

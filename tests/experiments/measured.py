@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from pathlib import Path
 
-from nccl_bench.analysis.comparison import Compared, of_run
+from nccl_bench.analysis.analysis import Analysis
+from nccl_bench.analysis.comparison import Comparison
 from nccl_bench.config.run import resolve
 from nccl_bench.launch.sweep import run_sweep
 from nccl_bench.launch.torchrun import LaunchConfig
@@ -17,7 +18,7 @@ from nccl_bench.records.store import RunStatus, RunStore
 from tests.experiments import slowed_arms
 
 
-def measure(out: Path, device: str, nproc: int, options: Mapping[str, object]) -> list[Compared]:
+def measure(out: Path, device: str, nproc: int, options: Mapping[str, object]) -> tuple[Comparison, ...]:
     """Run ``options`` on ``nproc`` ranks into the directory ``out``, and return the comparisons."""
     slowed_arms.add_arms()
     config = resolve(device, options)
@@ -39,4 +40,4 @@ def measure(out: Path, device: str, nproc: int, options: Mapping[str, object]) -
         on_progress=lambda positions: None,
     )
     store.finish(RunStatus.FAILED if outcome.hangs or outcome.crashes else RunStatus.COMPLETE)
-    return of_run(Run.load(store.path))
+    return Analysis.of(Run.load(store.path)).comparisons

@@ -44,12 +44,11 @@ def main() -> None:
             )
             for cell in compared:
                 verdicts[cell.candidate][str(cell.verdict)] += 1
-                ratio, interval = cell.comparison.ratio, cell.comparison.interval
+                ratio, interval = cell.ratio, cell.interval
                 bounds = f"{interval.low:.4f} to {interval.high:.4f}" if interval else "no interval"
-                floor = f"{cell.floor:.4f}" if cell.floor is not None else "-"
+                floor = f"{cell.noise_floor:.4f}" if cell.noise_floor is not None else "-"
                 print(
-                    f"{cell.candidate} {cell.case.size_bytes} B: {cell.verdict}, {ratio:.4f} ({bounds}), "
-                    f"floor {floor}, {cell.comparison.pairs} pairs"
+                    f"{cell.candidate} {cell.case.size_bytes} B: {cell.verdict}, {ratio:.4f} ({bounds}), floor {floor}"
                 )
     for name, counts in verdicts.items():
         print(f"{name}: {dict(counts)}")

@@ -288,7 +288,7 @@ def test_times_that_are_not_the_same_of_the_ranks_are_told(metas: tuple[dict[str
         assert lines == []
     else:
         (line,) = lines
-        assert line.endswith(f"nccl-tests may look faster than it is. Here: {here}")
+        assert line.endswith(f"nccl-tests may look faster than it is. These runs: {here}")
         assert "averages over ranks unless it was run with -a 3" in line
     # It is no reason to refuse a comparison.
     assert told(*metas) == []

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from fractions import Fraction
 from itertools import accumulate, pairwise
 from math import comb
@@ -14,12 +14,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 from numpy.random import Generator
 
+from nccl_bench.analysis.comparison import ArmPair, Basis, Comparison, compare
+from nccl_bench.analysis.estimates import PairedRatios
 from nccl_bench.analysis.statistics import (
     FAMILYWISE_ERROR,
-    Comparison,
     Interval,
     Verdict,
-    compare,
     decisive_error,
     holm,
     interval,
@@ -28,6 +28,9 @@ from nccl_bench.analysis.statistics import (
     student_quantile,
     verdict_of,
 )
+from nccl_bench.catalog.timings import Timing
+from nccl_bench.config.limits import Limit, Limits
+from tests.support.synthetic_runs import case
 
 FASTER, SLOWER, EQUIVALENT, INCONCLUSIVE = Verdict
 # Noise around a median of 0, as logarithms; the names say what a batch's time is like.
@@ -43,7 +46,7 @@ THRESHOLD = 0.02
 
 
 def at_most(wrong: int, tries: int, probability: float) -> bool:
-    """Whether ``wrong`` of ``tries`` is what ``probability`` allows, but for one chance in a million."""
+    """Whether ``wrong`` of ``tries`` is what ``probability`` allows, but for each chance in a million."""
     likely = range(wrong, tries + 1)
     log = [
         math.lgamma(tries + 1)
@@ -63,6 +66,23 @@ def ratios(rng: Generator, truth: float, size: int, noise: str = "normal") -> li
 
 def right(truth: float, threshold: float = THRESHOLD) -> Verdict:
     return FASTER if truth < 1 - threshold else SLOWER if truth > 1 + threshold else EQUIVALENT
+
+
+def compare_ratios(paired: Sequence[Sequence[float]], thresholds: Sequence[float]) -> tuple[Comparison, ...]:
+    """Compare by the paired ratios of rounds alone, without a noise floor; each comparison has a size of its own."""
+    bands = tuple(Limit(threshold=each, least_bytes=size, most_bytes=size) for size, each in enumerate(thresholds))
+    pairs = [
+        ArmPair(
+            place=(case(size), Timing.GATED),
+            baseline="dedicated-stream",
+            candidate="stream-free",
+            baseline_us=1.0,
+            candidate_us=1.0,
+            estimate=PairedRatios(ratios),
+        )
+        for size, ratios in enumerate(paired)
+    ]
+    return compare(pairs, Limits(default=0.5, bands=bands), Basis.ROUNDS)
 
 
 def wrong_verdict(found: Comparison, truth: float) -> bool:
@@ -152,14 +172,14 @@ def test_all_verdicts_together_are_wrong_as_rarely_as_one(family: str, count: in
         if number % 2:
             noise[:] = noise[0]
         paired = (np.array(truths)[:, None] * np.exp(noise)).tolist()
-        found = compare(paired, [THRESHOLD] * count)
+        found = compare_ratios(paired, [THRESHOLD] * count)
         wrong += any(map(wrong_verdict, found, truths))
     assert at_most(wrong, tries, FAMILYWISE_ERROR)
 
 
 @pytest.mark.parametrize("count", [10, 100])
 def test_without_holm_there_would_be_false_alarms(count: int) -> None:
-    """The test above would see it: the same family, each comparison at the level of one."""
+    """The test above would see it: the same family, each comparison at the level of each."""
     rng = np.random.default_rng(4)
     tries = 100
     wrong = sum(
@@ -178,9 +198,9 @@ def test_five_percent_is_found_in_twenty_rounds(noise: str, truth: float, verdic
     rng = np.random.default_rng(5)
     tries, count = 40, 28
     found = [
-        one.verdict
+        each.verdict
         for _ in range(tries)
-        for one in compare([ratios(rng, truth, 20, noise) for _ in range(count)], [THRESHOLD] * count)
+        for each in compare_ratios([ratios(rng, truth, 20, noise) for _ in range(count)], [THRESHOLD] * count)
     ]
     assert found.count(verdict) > 0.99 * len(found)
     assert set(found) <= {verdict, INCONCLUSIVE}
@@ -190,16 +210,16 @@ def test_five_percent_is_found_in_twenty_rounds(noise: str, truth: float, verdic
 def test_one_percent_is_not_called_a_difference(truth: float) -> None:
     rng = np.random.default_rng(6)
     for _ in range(60):
-        for one in compare([ratios(rng, truth, 20) for _ in range(28)], [THRESHOLD] * 28):
-            assert one.verdict in (EQUIVALENT, INCONCLUSIVE)
+        for each in compare_ratios([ratios(rng, truth, 20) for _ in range(28)], [THRESHOLD] * 28):
+            assert each.verdict in (EQUIVALENT, INCONCLUSIVE)
 
 
 def test_a_threshold_is_each_comparison_s_own() -> None:
     rng = np.random.default_rng(7)
     pairs = ratios(rng, 1.04, 30)
-    found = compare([pairs, pairs, pairs], [0.01, 0.2, 0.04])
-    assert [one.verdict for one in found] == [SLOWER, EQUIVALENT, INCONCLUSIVE]
-    assert [one.threshold for one in found] == [0.01, 0.2, 0.04]
+    found = compare_ratios([pairs, pairs, pairs], [0.01, 0.2, 0.04])
+    assert [each.verdict for each in found] == [SLOWER, EQUIVALENT, INCONCLUSIVE]
+    assert [each.threshold for each in found] == [0.01, 0.2, 0.04]
 
 
 def reference_holm(least: list[float], error: float) -> list[float]:
@@ -231,19 +251,19 @@ def test_levels_of_a_known_family() -> None:
     st.sampled_from([0.01, 0.02, 0.05]),
 )
 def test_a_verdict_is_what_the_interval_at_its_level_says(paired: list[list[float]], threshold: float) -> None:
-    found = compare(paired, [threshold] * len(paired))
-    for one, pairs in zip(found, paired, strict=True):
-        at = interval(pairs, one.error)
-        assert one.interval == at
-        assert one.verdict is verdict_of(at, threshold)
-        assert one.pairs == len(pairs)
-        assert one.pairs_needed == pairs_needed(one.error)
+    found = compare_ratios(paired, [threshold] * len(paired))
+    levels = holm([PairedRatios(pairs).decisive_error(threshold) for pairs in paired], FAMILYWISE_ERROR)
+    for each, pairs, level in zip(found, paired, levels, strict=True):
+        at = interval(pairs, level)
+        assert each.interval == at
+        assert each.verdict is verdict_of(at, threshold)
+        assert each.pairs_needed == (pairs_needed(level) if at is None else None)
         if at is not None:
-            assert at.low <= one.ratio * (1 + 1e-12)
-            assert one.ratio <= at.high * (1 + 1e-12)
-    # Whatever reached a verdict was told at the level of its step, and the rest share the last one.
-    assert sorted(one.error for one in found) == [
-        FAMILYWISE_ERROR / (len(found) - min(index, sum(one.verdict is not INCONCLUSIVE for one in found)))
+            assert at.low <= each.ratio * (1 + 1e-12)
+            assert each.ratio <= at.high * (1 + 1e-12)
+    # Whatever reached a verdict was told at the level of its step, and the rest share the last each.
+    assert sorted(levels) == [
+        FAMILYWISE_ERROR / (len(found) - min(index, sum(each.verdict is not INCONCLUSIVE for each in found)))
         for index in range(len(found))
     ]
 
@@ -267,11 +287,11 @@ def test_one_pair_fewer_than_needed_has_no_interval(error: float) -> None:
 
 
 def test_too_few_pairs_are_inconclusive_however_clear() -> None:
-    (found,) = compare([[3.0] * 5], [THRESHOLD])
-    assert (found.verdict, found.interval, found.pairs, found.pairs_needed) == (INCONCLUSIVE, None, 5, 6)
-    assert compare([[3.0] * 6], [THRESHOLD])[0].verdict is SLOWER
-    assert [one.pairs_needed for one in compare([[3.0] * 5] * 28, [THRESHOLD] * 28)] == [11] * 28
-    assert compare([], []) == []
+    (found,) = compare_ratios([[3.0] * 5], [THRESHOLD])
+    assert (found.verdict, found.interval, found.pairs_needed) == (INCONCLUSIVE, None, 6)
+    assert compare_ratios([[3.0] * 6], [THRESHOLD])[0].verdict is SLOWER
+    assert [each.pairs_needed for each in compare_ratios([[3.0] * 5] * 28, [THRESHOLD] * 28)] == [11] * 28
+    assert compare_ratios([], []) == ()
 
 
 @pytest.mark.parametrize(
@@ -308,8 +328,8 @@ def test_a_change_of_scale_changes_the_interval_alike(pairs: list[float], error:
 
 @given(POSITIVE, st.sampled_from([0.05, 0.01, 0.3]))
 def test_baseline_and_candidate_exchanged_mirror_ratio_and_interval(pairs: list[float], error: float) -> None:
-    (found,) = compare([pairs], [THRESHOLD], error)
-    (mirrored,) = compare([[1 / pair for pair in pairs]], [THRESHOLD], error)
+    (found,) = compare_ratios([pairs], [THRESHOLD])
+    (mirrored,) = compare_ratios([[1 / pair for pair in pairs]], [THRESHOLD])
     assert mirrored.ratio == pytest.approx(1 / found.ratio)
     at, mirror = interval(pairs, error), interval([1 / pair for pair in pairs], error)
     if at is not None and mirror is not None:
@@ -323,13 +343,13 @@ def test_faster_and_slower_are_treated_alike(offsets: list[int], order: list[int
     families = [[1 + offset / 1024 for offset in offsets], [1.0] * 20, [1.5] * 20]
     mirrored = [[2 - pair for pair in pairs] for pairs in families]
     swapped = {FASTER: SLOWER, SLOWER: FASTER}
-    found = compare(families, [threshold] * 3)
-    assert [swapped.get(one.verdict, one.verdict) for one in found] == [
-        one.verdict for one in compare(mirrored, [threshold] * 3)
+    found = compare_ratios(families, [threshold] * 3)
+    assert [swapped.get(each.verdict, each.verdict) for each in found] == [
+        each.verdict for each in compare_ratios(mirrored, [threshold] * 3)
     ]
-    shuffled = compare([families[index] for index in order], [threshold] * 3)
+    shuffled = compare_ratios([families[index] for index in order], [threshold] * 3)
     # Those that are equally sure share their levels in any order.
-    assert [shuffled[order.index(index)].verdict for index in range(3)] == [one.verdict for one in found]
+    assert [shuffled[order.index(index)].verdict for index in range(3)] == [each.verdict for each in found]
 
 
 @given(st.lists(st.sampled_from([0.75, 0.9375, 1.0, 1.03125, 1.25]), min_size=1, max_size=60), st.integers(-6, 6))

@@ -7,9 +7,8 @@ from dataclasses import replace
 import pandas as pd
 import pytest
 
-from nccl_bench.analysis.summary import COLUMNS, Row, failures, summarize, summary_rows
+from nccl_bench.analysis.summary import COLUMNS, Row, data_frame, rows_of
 from nccl_bench.catalog.timings import Timing
-from nccl_bench.errors import ExitCode
 from nccl_bench.records.schema import Line, Skipped, Status
 from tests.support.synthetic_runs import case, crash, hang, imported, per_iteration, run, samples, sweep, wrong
 
@@ -18,11 +17,11 @@ BASELINE = "dedicated-stream"
 
 def only(*lines: Line) -> Row:
     """The row of the last line."""
-    return summary_rows(run(lines))[-1]
+    return rows_of(run(lines))[-1]
 
 
 def test_the_frame_has_the_documented_columns() -> None:
-    frame = summarize(run(sweep(sizes=(8, 1024))))
+    frame = data_frame(rows_of(run(sweep(sizes=(8, 1024)))))
     assert list(frame.columns) == list(COLUMNS)
     assert all(COLUMNS.values())
     assert len(frame) == 2 * 4 * 4
@@ -103,7 +102,7 @@ def test_what_was_not_measured_is_absent_and_not_zero() -> None:
 
 
 def test_cases_without_samples_have_rows() -> None:
-    rows = summary_rows(run([Skipped(case=case(), reason="large"), hang(), crash(case=None)]))
+    rows = rows_of(run([Skipped(case=case(), reason="large"), hang(), crash(case=None)]))
     assert [(row.status, row.size_bytes, row.arm, row.timing) for row in rows] == [
         ("skipped", 1024, None, None),
         ("hang", 1024, "torch", None),
@@ -121,28 +120,8 @@ def test_percentiles_are_there_only_where_measured() -> None:
 
 
 def test_whole_numbers_stay_whole_beside_absent_ones() -> None:
-    frame = summarize(run([samples(), crash(case=None)]))
+    frame = data_frame(rows_of(run([samples(), crash(case=None)])))
     assert frame["size_bytes"].tolist()[0] == 1024
     assert isinstance(frame["size_bytes"].tolist()[0], int)
     assert frame["size_bytes"].dtype == pd.Int64Dtype()
     assert pd.isna(frame["size_bytes"][1])
-
-
-@pytest.mark.parametrize(
-    ("lines", "code"),
-    [
-        ([], ExitCode.SETUP),
-        ([Skipped(case=case(), reason="large")], ExitCode.SETUP),
-        ([samples(), samples("torch", samples_us=(), discarded=9)], ExitCode.SETUP),
-        ([samples("torch", samples_us=(), discarded=9), wrong()], ExitCode.WRONG_RESULT),
-        ([samples("torch", samples_us=(), discarded=9), hang()], ExitCode.HANG),
-        ([wrong()], ExitCode.WRONG_RESULT),
-        ([samples()], ExitCode.OK),
-        ([samples(), Skipped(case=case(), reason="large")], ExitCode.OK),
-        ([crash(), samples()], ExitCode.SETUP),
-        ([crash(), hang()], ExitCode.HANG),
-        ([crash(), hang(), wrong()], ExitCode.WRONG_RESULT),
-    ],
-)
-def test_the_worst_failure_decides_the_exit_code(lines: list[Line], code: ExitCode) -> None:
-    assert failures(lines) is code

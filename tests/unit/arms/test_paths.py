@@ -9,6 +9,7 @@ import pytest
 import torch
 import torch.distributed as dist
 
+from nccl_bench.analysis.analysis import Analysis
 from nccl_bench.arms.arm import Arm
 from nccl_bench.catalog.arms import twin_of
 from nccl_bench.catalog.collectives import COLLECTIVES
@@ -16,7 +17,6 @@ from nccl_bench.catalog.routes import Mode, override
 from nccl_bench.catalog.timings import Timing
 from nccl_bench.config.user_arms import UserArm
 from nccl_bench.errors import InvalidArgumentError
-from nccl_bench.report import notes
 from nccl_bench.transports.device import Device, open_device
 from tests.support.communicators import one_rank_group
 from tests.support.synthetic_runs import case, run, samples
@@ -120,7 +120,7 @@ def warnings(*paths: tuple[str, str, str], timings: tuple[Timing, ...] = (Timing
     made.meta["worker"] = {
         "paths": [{"collective": "all_reduce", "arm": name, "eager": a, "graph": b} for name, a, b in paths]
     }
-    return [text for text in notes.doubts(made) if "same path" in text]
+    return [text for text in Analysis.of(made).warnings if "same path" in text]
 
 
 def test_two_arms_with_one_path_are_reported_by_mode() -> None:
@@ -136,4 +136,4 @@ def test_other_paths_and_the_baselines_twin_are_not_reported() -> None:
 
 
 def test_a_run_without_paths_has_no_such_warning() -> None:
-    assert [text for text in notes.doubts(run([samples("torch")])) if "same path" in text] == []
+    assert [text for text in Analysis.of(run([samples("torch")])).warnings if "same path" in text] == []

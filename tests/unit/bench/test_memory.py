@@ -14,6 +14,8 @@ import torch
 import torch.distributed as dist
 from torch import Tensor
 
+from nccl_bench.analysis.analysis import Analysis
+from nccl_bench.analysis.warnings import run_warnings
 from nccl_bench.arms.arm import Arm
 from nccl_bench.bench import memory
 from nccl_bench.bench.record import Record
@@ -23,7 +25,6 @@ from nccl_bench.config.run import Register, resolve
 from nccl_bench.errors import NcclError, TransportError
 from nccl_bench.ranks.progress import Progress
 from nccl_bench.records.schema import Line, Registration, Samples
-from nccl_bench.report import notes
 from nccl_bench.transports.device import Device
 from nccl_bench.transports.nccl import NcclTransport
 from tests.support.communicators import nccl_device
@@ -266,7 +267,8 @@ def told(how: str, **registered: str) -> tuple[list[str], list[str]]:
     made = run([samples(name) for name in names], baseline=names[0], arms=names, register=how)
     found = dict(zip(names, registered.values(), strict=True))
     made.meta["worker"] = {"registered": found | {f"{names[0]}:twin": found[names[0]]}}
-    return list(notes.brought(made)), [text for text in notes.doubts(made) if "registration" in text]
+    analysis = Analysis.of(made)
+    return list(analysis.notes[1:]), [text for text in analysis.warnings if "registration" in text]
 
 
 def test_the_report_says_whose_memory_is_registered() -> None:
@@ -285,19 +287,19 @@ def test_the_report_says_that_a_machine_has_no_windows() -> None:
     (line,), (doubt,) = told("window", stream_free="unavailable", transport="unavailable", torch="absent")
     assert line == "registered (window): none; not registered, on the same memory: stream-free, transport, torch"
     assert doubt.startswith(
-        "Window registration is unavailable on this machine: NCCL has given stream-free, transport a null handle, so "
-        "these times are those of unregistered memory."
+        "Window registration is unavailable on this machine: NCCL returned a null handle to stream-free, transport, "
+        "so these times are of unregistered memory."
     )
 
 
 def test_a_comparison_of_other_arms_has_no_such_doubt() -> None:
     made = run([samples("torch")], baseline="torch", arms=["torch", "stream-free"], register="window")
     made.meta["worker"] = {"registered": {"stream-free": "unavailable", "torch": "absent"}}
-    assert list(notes.run_doubts(made, ["torch"], "torch")) == []
+    assert list(run_warnings(made, ["torch"], "torch")) == []
 
 
 def test_a_run_without_registration_says_nothing_of_it() -> None:
     made = run([samples()])
     made.meta["worker"] = {"registered": {}}
-    assert list(notes.brought(made)) == []
-    assert not any("registration" in text for text in notes.doubts(made))
+    assert Analysis.of(made).notes[1:] == ()
+    assert not any("registration" in text for text in Analysis.of(made).warnings)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import inspect
 import json
 import shutil
@@ -15,7 +16,8 @@ import numpy as np
 import pytest
 from rich.cells import cell_len
 
-from nccl_bench.analysis.summary import summary_rows
+from nccl_bench.analysis.analysis import Analysis
+from nccl_bench.analysis.description import CPU_NOTICE
 from nccl_bench.cli import main
 from nccl_bench.cli.compare import compare
 from nccl_bench.cli.gate import FailOn, parse_fail_on
@@ -23,8 +25,7 @@ from nccl_bench.errors import ExitCode, UsageError
 from nccl_bench.records import importers
 from nccl_bench.records.run import Run
 from nccl_bench.records.schema import Line, Samples, Skipped, dump
-from nccl_bench.report.export import CsvReport
-from nccl_bench.report.tables import CPU_NOTICE
+from nccl_bench.report.csv import CsvReport
 from tests.support.synthetic_runs import case, crash, hang, meta, run, samples, wrong
 
 NCCL_TESTS = Path(__file__).parents[2] / "data" / "nccl-tests"
@@ -71,7 +72,7 @@ def command(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.Capt
     write(tmp_path / "crashed", [*lines(seed=10), crash(arm=NEW, case=case(64))])
     write(tmp_path / "wrong", [*lines(seed=8), wrong(arm=NEW, case=case(64))])
     for name, of in (("before", lines()), ("after", lines(seed=11, drift=2.0)), ("hung", [*lines(seed=9), hang()])):
-        (tmp_path / f"{name}.csv").write_text(CsvReport().render(run(of, arms=[BASE, NEW])))
+        (tmp_path / f"{name}.csv").write_text(summary_csv(run(of, arms=[BASE, NEW])))
 
     def run_command(*arguments: object) -> tuple[int, str, str]:
         monkeypatch.setattr(sys, "argv", ["nccl-bench", "compare", *map(str, arguments)])
@@ -81,6 +82,10 @@ def command(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.Capt
         return int(end.value.code or 0), printed.out, printed.err
 
     return run_command
+
+
+def summary_csv(of: Run) -> str:
+    return CsvReport().render(Analysis.of(of))
 
 
 def flat(text: str) -> str:
@@ -113,7 +118,7 @@ def test_one_run_a_side_is_judged_relative_to_the_arm_that_both_have(
 ) -> None:
     """Also where the machine itself was slower by a fifth."""
     found = cells(command("before", after, "--format", "json"))
-    assert [(cell["who"], cell["size_bytes"], cell["verdict"]) for cell in found] == [
+    assert [(cell["compared"], cell["size_bytes"], cell["verdict"]) for cell in found] == [
         (f"{NEW}, after against before", size, verdict) for size in (8, 1024)
     ]
     for cell in found:
@@ -125,7 +130,7 @@ def test_one_run_a_side_is_judged_relative_to_the_arm_that_both_have(
     assert f"8 to 1K {verdict}" in flat(out)
     # What drops out of the rest is told.
     itself = "1.20x" if after == "same" else "1.00x"
-    assert f"{BASE} itself, which the rest is relative to: {itself}, not judged." in flat(out)
+    assert f"{BASE} itself, which all other times are relative to: {itself}, not judged." in flat(out)
 
 
 def test_two_arms_of_one_run_are_judged_by_pairs(command: Command) -> None:
@@ -191,9 +196,9 @@ def re_ratio(text: str) -> list[str]:
 def test_cells_of_one_side_alone_are_listed(command: Command) -> None:
     status, out, _ = command("before", "noisy")
     assert status == 0
-    assert f"before alone has {NEW} gated all_reduce bfloat16 sum in-place 8" in flat(out)
+    assert f"only the side before has {NEW} gated all_reduce bfloat16 sum in-place 8" in flat(out)
     assert json.loads(command("before", "noisy", "--format", "json")[1])["not_compared"] == [
-        f"before alone has {NEW} gated all_reduce bfloat16 sum in-place 8"
+        f"only the side before has {NEW} gated all_reduce bfloat16 sum in-place 8"
     ]
 
 
@@ -203,7 +208,7 @@ def test_two_sides_with_nothing_in_common_say_so(command: Command, tmp_path: Pat
     assert (status, err) == (0, "")
     assert "No verdict: the two sides have no case, timing and arm in common." in flat(out)
     assert "By" not in out.split()
-    assert "after alone has" in out
+    assert "only the side after has" in out
     # Which is no pass for who asked for a judgement, and alone.
     for fail_on in ("inconclusive", "slower", "slower,wrong"):
         status, _, err = command("before", "other", "--fail-on", fail_on)
@@ -223,17 +228,17 @@ def test_a_run_that_was_killed_is_compared_with_a_warning(command: Command, tmp_
         file.write('{"kind": "samp')
     out = flat(command("before", "killed")[1])
     assert "ends within line 7, which is ignored" in out
-    assert "after: the run is running, and what it did not get to is missing here" in out
+    assert "after: the run is running, so a part of it is missing" in out
 
 
 @pytest.mark.parametrize("sides", [("before.csv", "slower"), ("slower", "before.csv"), ("before.csv", "after.csv")])
 def test_a_summary_is_a_side_without_a_verdict(command: Command, sides: tuple[str, str]) -> None:
     status, out, err = command(*sides)
     assert (status, err) == (0, "")
-    assert "No verdict: one of them has a single time for each cell" in flat(out)
+    assert "No verdict: at least one of them has a single time for each cell" in flat(out)
     assert "give the directories of all runs" in flat(out)
     assert "a summary has no intervals" in flat(out)
-    assert [row.arm for row in summary_rows(run(lines())) if row.arm == TWIN]
+    assert [row.arm for row in Analysis.of(run(lines())).rows if row.arm == TWIN]
     assert f"{TWIN} after" not in out
     # Plain medians, relative to nothing, so the baseline is an arm like any other.
     assert "relative" not in out
@@ -248,7 +253,7 @@ def test_what_nccl_tests_wrote_is_a_side(command: Command) -> None:
     plain, graph = NCCL_TESTS / "all_reduce.txt", NCCL_TESTS / "all_reduce.json"
     found = cells(command(plain, graph, "--format", "json"))
     assert found
-    assert {cell["who"] for cell in found} == {"nccl-tests, after against before"}
+    assert {cell["compared"] for cell in found} == {"nccl-tests, after against before"}
     assert all("verdict" not in cell for cell in found)
 
 
@@ -274,12 +279,12 @@ def test_times_that_are_not_the_slowest_rank_s_are_warned_of(command: Command, t
         # What `import` makes of it.
         imported = importers.read(tmp_path / f"{name}.json")
         write(tmp_path / name, imported.lines, **imported.meta())
-        (tmp_path / f"{name}.csv").write_text(CsvReport().render(Run.load(tmp_path / name)))
+        (tmp_path / f"{name}.csv").write_text(summary_csv(Run.load(tmp_path / name)))
     (tmp_path / "table.txt").write_text((NCCL_TESTS / "all_reduce.txt").read_text())
 
     def here(*sides: str) -> list[str]:
         found: list[str] = json.loads(command(*sides, "--allow-mismatch", "--format", "json")[1])["warnings"]
-        return [text.partition(" Here: ")[2] for text in found if "averages over ranks unless" in text]
+        return [text.partition(" These runs: ")[2] for text in found if "averages over ranks unless" in text]
 
     assert here("average.json", "before") == ["average (before); maximum (after)"]
     assert here("before,same", "average") == ["maximum (before 1, before 2); average (after)"]
@@ -298,7 +303,7 @@ def test_times_that_are_not_the_slowest_rank_s_are_warned_of(command: Command, t
 def test_the_arms_may_be_chosen(command: Command, tmp_path: Path) -> None:
     write(tmp_path / "renamed", [times(arm, us, 9) for arm, us in ((BASE, 10.0), ("torch", 4.0), ("other", 8.0))])
     (found,) = cells(command("before", "renamed", "--arms", f" {NEW} , torch ", "--format", "json"))
-    assert (found["who"], found["verdict"]) == (f"torch (after) against {NEW} (before)", "faster")
+    assert (found["compared"], found["verdict"]) == (f"torch (after) against {NEW} (before)", "faster")
     assert (found["before_arm"], found["after_arm"]) == (NEW, "torch")
     assert found["ratio"] == pytest.approx(0.5, rel=0.01)
 
@@ -343,13 +348,13 @@ def test_limits_decide_by_place(command: Command, tmp_path: Path) -> None:
 
 def test_the_formats_say_the_same(command: Command) -> None:
     outputs = {form: command("before", "slower", "--format", form)[1] for form in ("terminal", "markdown", "json")}
-    assert outputs["markdown"].startswith("**nccl-bench compare**: slower against before.")
+    assert outputs["markdown"].startswith("**nccl-bench**: slower against before.")
     assert "| gated | 8 to 1K | slower | 1.10x |" in outputs["markdown"]
     for output in outputs.values():
-        assert f"{BASE} itself, which the rest is relative to: 1.00x, not judged." in flat(output)
+        assert f"{BASE} itself, which all other times are relative to: 1.00x, not judged." in flat(output)
     found = json.loads(outputs["json"])
-    assert (found["shared"], found["reason"]) == (BASE, f"one run a side, relative to {BASE} of the same round")
-    assert found["ground"] == "rounds within each run, relative to an arm that both sides have"
+    assert (found["shared_arm"], found["reason"]) == (BASE, f"one run a side, relative to {BASE} of the same round")
+    assert found["basis"] == "rounds within each run, relative to an arm that both sides have"
     for cell in found["cells"]:
         assert cell["after_us"] / cell["before_us"] == pytest.approx(1.1, rel=0.01)
         assert 0 <= cell["noise_floor"] < 0.01
@@ -358,8 +363,9 @@ def test_the_formats_say_the_same(command: Command) -> None:
     # The times, which the table of verdicts has no line for each of.
     assert "| gated | 1K | 9.23 | 10.1 | 1.10x |" in outputs["markdown"].partition("<details>")[2]
     assert all(output.endswith("\n") for output in outputs.values())
-    for name in ("csv", "xml"):
-        assert command("before", "slower", "--format", name)[0] == ExitCode.USAGE
+    (first, *_) = csv.DictReader(command("before", "slower", "--format", "csv")[1].splitlines())
+    assert (first["compared"], first["verdict"]) == (f"{NEW}, after against before", "slower")
+    assert command("before", "slower", "--format", "xml")[0] == ExitCode.USAGE
 
 
 @pytest.mark.parametrize("width", [60, 80, 120])
@@ -415,7 +421,7 @@ def test_runs_that_differ_otherwise_are_compared_only_if_told_so(
     assert (status, err) == (0, "")
     assert "equivalent" in out
     for text in found:
-        assert f"compared all the same, although they differ: {text}" in flat(out)
+        assert f"compared although the runs differ: {text}" in flat(out)
     # Another version of ours is told, and no more.
     write(tmp_path / "newer", lines(seed=43), **known, schema=2, version="0.2.0")
     status, out, _ = command("known", "newer")
@@ -426,7 +432,7 @@ def test_runs_that_differ_otherwise_are_compared_only_if_told_so(
     write(tmp_path / "known-2", lines(seed=42), **known)
     write(tmp_path / "known-3", lines(seed=44), **known)
     assert "(before 2)" in refused(command("known,other", "known-2"))
-    assert "they differ" not in command("known,known-2", "known-3")[1]
+    assert "runs differ" not in command("known,known-2", "known-3")[1]
 
 
 # -- exit codes ------------------------------------------------------------------------------------------------------
@@ -516,7 +522,7 @@ def test_what_the_candidate_lacks_is_as_open_as_what_is_not_sure(command: Comman
     for sides in (("before", "less"), ("odd", "--arms", f"{BASE},{NEW}")):
         status, out, err = command(*sides, "--fail-on", "inconclusive")
         assert (status, err.count("\n")) == (ExitCode.INCONCLUSIVE, 1)
-        assert "not all that was there is compared" in err
+        assert "not compared everywhere" in err
         assert "inconclusive" not in out
         # Of what is compared, nothing is slower.
         assert command(*sides, "--fail-on", "slower")[0] == ExitCode.OK
@@ -550,7 +556,7 @@ def test_what_a_run_did_not_measure_is_told_with_its_side(command: Command, tmp_
     assert "Not measured - after: torch has no all_to_all - after: all_reduce" in out
     assert "16G" in out.partition("Not measured")[2] or "skipped, its buffers do not fit" in out
     assert "- torch has no all_to_all" in command("partly", "--arms", f"{BASE},{NEW}")[1]
-    (tmp_path / "partly.csv").write_text(CsvReport().render(run([*lines(seed=34), large])))
+    (tmp_path / "partly.csv").write_text(summary_csv(run([*lines(seed=34), large])))
     assert "- before: skipped: 1 case" in flat(command("partly.csv", "before")[1])
     # What all runs say is said once.
     write(tmp_path / "other", lines(seed=32), left_out=["torch has no all_to_all"])
@@ -650,7 +656,7 @@ def test_an_import_that_was_cut_is_compared_with_a_warning(command: Command, tmp
     write(tmp_path / "cut", imported.lines, **imported.meta())
     for side in ("cut.txt", "cut"):
         out = flat(command(NCCL_TESTS / "all_reduce.json", side)[1])
-        assert "after: the run is interrupted, and what it did not get to is missing here" in out
+        assert "after: the run is interrupted, so a part of it is missing" in out
         assert "- after: cut.txt: the table has no end" in out
     events = flat(command(NCCL_TESTS / "all_reduce-per-iteration.txt", NCCL_TESTS / "all_reduce.txt")[1])
     assert "- before: nccl-tests ran with -I" in events
@@ -697,17 +703,17 @@ def test_a_run_of_one_arm_has_nothing_to_gate(
         (["before,same", "--arms", f"{BASE},{NEW}"], "one side alone"),
         (["before", "same", "slower"], "3 sides were given"),
         (["before", ","], "a side is empty"),
-        (["before", "same", "--arms", "one"], "--arms is 'one': give two"),
-        (["before", "same", "--arms", "a,b,c"], "--arms is 'a,b,c': give two"),
+        (["before", "same", "--arms", "one"], "--arms is 'one': give two arms"),
+        (["before", "same", "--arms", "a,b,c"], "--arms is 'a,b,c': give two arms"),
         (["before", "same", "--arms", f"{NEW},"], "give two"),
         (["before", "same", "--arms", f"{NEW},nobody"], f"same has no arm 'nobody': it has {BASE}, {NEW}"),
         (["before", "same,alone", "--arms", f"{NEW},{BASE}"], f"alone has no arm '{BASE}'"),
         (["before", "--arms", f"{NEW},nobody"], "before has no arm 'nobody'"),
-        (["before", "--arms", f"{NEW},{NEW}"], "twice: give two different ones"),
+        (["before", "--arms", f"{NEW},{NEW}"], "twice: give two different arms"),
         (["before", "--arms", f"{BASE},{NEW}", "--shared", BASE], "--shared is for two sides"),
         (["before", "same", "--shared", "nobody"], "before has no arm 'nobody'"),
-        (["before", "same", "--shared", NEW, "--arms", f"{NEW},{NEW}"], "is one of --arms"),
-        (["before.csv", "--arms", f"{BASE},{NEW}"], "has only medians left"),
+        (["before", "same", "--shared", NEW, "--arms", f"{NEW},{NEW}"], "which is one of --arms"),
+        (["before.csv", "--arms", f"{BASE},{NEW}"], "has only medians"),
         (["before", "same", "--threshold", "much"], "threshold is 'much'"),
         (["before", "same", "--limits", "nowhere.toml"], "nowhere.toml cannot be read: No such file"),
         (["before", "same", "--fail-on", "faster"], "slower, inconclusive, wrong"),

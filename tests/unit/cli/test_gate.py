@@ -10,77 +10,73 @@ from typing import Any
 
 import pytest
 
-from nccl_bench.analysis.statistics import Interval, Verdict
-from nccl_bench.catalog.timings import Timing
+from nccl_bench.analysis.analysis import Analysis
+from nccl_bench.analysis.comparison import Basis
+from nccl_bench.analysis.statistics import Verdict
 from nccl_bench.cli import launched_run, main
 from nccl_bench.cli.gate import FailOn, gate
-from nccl_bench.cli.sides import could_be_judged
 from nccl_bench.errors import ExitCode
 from nccl_bench.launch.sweep import Outcome
 from nccl_bench.records.schema import Line, Samples, dump
 from nccl_bench.records.store import RunStore
-from nccl_bench.report.verdicts import Told
+from tests.support.synthetic_comparisons import compared_runs, comparison
 from tests.support.synthetic_runs import case, hang, meta, samples, wrong
 
 BASE, TWIN, NEW, OTHER = "dedicated-stream", "dedicated-stream:twin", "stream-free", "torch"
 Printed = pytest.CaptureFixture[str]
 
 
-def told(verdict: Verdict | None, **changes: Any) -> Told:
-    fields: dict[str, Any] = {
-        "who": f"{NEW} against {BASE}",
-        "arms": (BASE, NEW),
-        "case": case(),
-        "timing": Timing.GATED,
-        "ratio": 1.0,
-        "threshold": 0.02,
-        "interval": None if verdict is None else Interval(low=0.99, high=1.01, error=0.05),
-        "verdict": verdict,
-        "floor": 0.01,
-    }
-    return Told(**{**fields, **changes})
+def judged(*verdicts: Verdict | None, **changes: Any) -> Analysis:
+    """Return the analysis of a run with these verdicts, all of them above a noise floor."""
+    comparisons = [
+        comparison(verdict=verdict, noise_floor=0.01, **({"interval": None} if verdict is None else {}))
+        for verdict in verdicts
+    ]
+    return compared_runs(comparisons, basis=Basis.ROUNDS, **changes)
 
 
-def test_the_worst_of_what_was_seen_counts() -> None:
-    everything = [told(verdict) for verdict in (*Verdict, None)]
-    fine = [told(Verdict.FASTER), told(Verdict.EQUIVALENT)]
+def test_the_worst_verdict_sets_the_exit_code() -> None:
+    everything = (*Verdict, None)
+    fine = (Verdict.FASTER, Verdict.EQUIVALENT)
 
-    def code(fail_on: Iterable[FailOn], of: Sequence[Told], lacking: bool = False) -> ExitCode:
-        return gate(list(fail_on), of, judged=True, lacking=lacking)
+    def code(fail_on: Iterable[FailOn], verdicts: Sequence[Verdict | None], incomplete: bool = False) -> ExitCode:
+        return gate(list(fail_on), judged(*verdicts, candidate_incomplete=incomplete))
 
     assert code([], everything) is ExitCode.OK
     assert code(FailOn, fine) is ExitCode.OK
     assert code(FailOn, everything) is ExitCode.SLOWER
     assert code([FailOn.INCONCLUSIVE, FailOn.SLOWER], everything) is ExitCode.SLOWER
     assert code([FailOn.INCONCLUSIVE], everything) is ExitCode.INCONCLUSIVE
-    assert code([FailOn.INCONCLUSIVE], fine, lacking=True) is ExitCode.INCONCLUSIVE
-    assert code([FailOn.SLOWER], fine, lacking=True) is ExitCode.OK
-    # Whoever is wrong has failed already.
-    assert code([FailOn.WRONG], everything, lacking=True) is ExitCode.OK
+    assert code([FailOn.INCONCLUSIVE], fine, incomplete=True) is ExitCode.INCONCLUSIVE
+    assert code([FailOn.SLOWER], fine, incomplete=True) is ExitCode.OK
+    # A wrong result has its exit code already.
+    assert code([FailOn.WRONG], everything, incomplete=True) is ExitCode.OK
 
 
-def test_what_could_not_be_judged_does_not_pass_and_says_why(capsys: Printed) -> None:
+def test_a_gate_without_a_possible_verdict_does_not_pass_and_says_why(capsys: Printed) -> None:
+    few = comparison(verdict=Verdict.INCONCLUSIVE, interval=None)
     for fail_on in ([FailOn.SLOWER], [FailOn.INCONCLUSIVE], list(FailOn)):
-        for of, why in (([], "a reason"), ([told(None)], "a reason"), ([told(Verdict.INCONCLUSIVE)], "too few")):
-            assert gate(fail_on, of, judged=False, lacking=False, reason="a reason") is ExitCode.INCONCLUSIVE
+        for analysis, why in ((judged(), "a reason"), (judged(None), "a reason"), (compared_runs([few]), "too few")):
+            assert gate(fail_on, analysis) is ExitCode.INCONCLUSIVE
             (line,) = capsys.readouterr().err.splitlines()
-            asked = ",".join(each for each in fail_on if each is not FailOn.WRONG)
-            assert line.startswith(f"nccl-bench: nothing could be judged, so --fail-on {asked} does not pass: ")
+            gated = ",".join(each for each in fail_on if each is not FailOn.WRONG)
+            assert line.startswith(f"nccl-bench: nothing could be judged, so --fail-on {gated} does not pass: ")
             assert why in line
-    assert gate([FailOn.WRONG], [], judged=False, lacking=True) is ExitCode.OK
-    assert gate([], [], judged=False, lacking=True) is ExitCode.OK
+    assert gate([FailOn.WRONG], judged(candidate_incomplete=True)) is ExitCode.OK
+    assert gate([], judged(candidate_incomplete=True)) is ExitCode.OK
     assert capsys.readouterr().err == ""
 
 
-def test_it_takes_an_interval_and_a_twin_to_judge() -> None:
-    few = told(Verdict.INCONCLUSIVE, interval=None)
-    twinless = told(Verdict.INCONCLUSIVE, floor=None, below_floor=True)
-    assert not could_be_judged([])
-    assert not could_be_judged([few, twinless])
-    assert could_be_judged([few, told(Verdict.INCONCLUSIVE)])
-    # Several runs a side have luck in their intervals.
-    assert could_be_judged([twinless], by_twin=False)
-    assert not could_be_judged([few], by_twin=False)
+def test_a_verdict_needs_an_interval_and_a_noise_floor() -> None:
+    few = comparison(verdict=Verdict.INCONCLUSIVE, interval=None, noise_floor=0.01)
+    without_twin = comparison(verdict=Verdict.INCONCLUSIVE, below_floor=True)
+    enough = comparison(verdict=Verdict.INCONCLUSIVE, noise_floor=0.01)
+    assert not compared_runs([]).could_be_judged
+    assert not compared_runs([few, without_twin]).could_be_judged
+    assert compared_runs([few, enough]).could_be_judged
+    # The intervals of several runs a side contain communicator variance.
+    assert compared_runs([without_twin], basis=Basis.RUNS).could_be_judged
+    assert not compared_runs([few], basis=Basis.RUNS).could_be_judged
 
 
 def measured(*arms: tuple[str, float], size: int = 1024, rounds: int = 25) -> list[Line]:
@@ -104,7 +100,7 @@ SLOW = measured((BASE, 10.0), (TWIN, 10.0), (NEW, 16.0))
         (measured((BASE, 10.0), (TWIN, 10.0)), "slower", 8, f"no arm has a round in common with {BASE}"),
         (measured((BASE, 10.0), (TWIN, 10.0)), "wrong", 0, None),
         # It is not there in one of two cases, of which the other is fine.
-        ([*FAST, *measured((BASE, 10.0), (TWIN, 10.0), size=64)], "inconclusive", 8, "not all that was there"),
+        ([*FAST, *measured((BASE, 10.0), (TWIN, 10.0), size=64)], "inconclusive", 8, "not compared everywhere"),
         ([*FAST, *measured((BASE, 10.0), (TWIN, 10.0), size=64)], "slower", 0, None),
         ([*FAST, *measured((NEW, 10.0), size=64)], "inconclusive", 0, None),
         # Twice as slow, and too few rounds for any interval: no data could have failed.
@@ -169,7 +165,7 @@ def test_every_arm_of_a_run_has_to_be_there(tmp_path: Path, monkeypatch: pytest.
         with pytest.raises(SystemExit) as end:
             main()
         assert int(end.value.code or 0) == code
-        assert ("not all that was there is compared" in capsys.readouterr().err) is (code == 8)
+        assert ("not compared everywhere" in capsys.readouterr().err) is (code == 8)
 
 
 @pytest.mark.parametrize("command", ["run", "compare"])

@@ -12,13 +12,13 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from nccl_bench.analysis.statistics import DEFAULT_THRESHOLD
 from nccl_bench.catalog.arms import ARMS, DEFAULT_ARMS, DEFAULT_BASELINE, Order
 from nccl_bench.catalog.collectives import COLLECTIVES, Placement, RedOp
 from nccl_bench.catalog.devices import DEVICES
 from nccl_bench.catalog.dtypes import DTYPES
 from nccl_bench.catalog.routes import ROUTES, Backend, Mode
 from nccl_bench.catalog.timings import Timing
+from nccl_bench.config.limits import DEFAULT_THRESHOLD
 from nccl_bench.config.options import defaults_of, options_of
 from nccl_bench.config.run import DEFAULT_MAX_ROUNDS, CallerStream, Register, RunConfig, read_run_config, resolve
 from nccl_bench.config.user_arms import Adapter, UserArm

@@ -305,4 +305,4 @@ def test_records_and_reports_need_no_torch_and_records_no_pandas() -> None:
         )
 
     assert not {"torch", "pandas", "rich"} & loaded("nccl_bench.records.store")
-    assert "torch" not in loaded("nccl_bench.report.terminal, nccl_bench.report.export")
+    assert "torch" not in loaded("nccl_bench.report.terminal, nccl_bench.report.csv, nccl_bench.report.json")

@@ -12,12 +12,13 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from nccl_bench.analysis.summary import COLUMNS, summary_rows
+from nccl_bench.analysis.analysis import Analysis
+from nccl_bench.analysis.summary import COLUMNS, rows_of
 from nccl_bench.catalog.timings import Timing
 from nccl_bench.errors import RecordError
 from nccl_bench.records.schema import Line, Skipped
 from nccl_bench.records.summary_csv import Medians, read_summary
-from nccl_bench.report.export import CsvReport
+from nccl_bench.report.csv import CsvReport
 from tests.support.synthetic_runs import case, crash, hang, out_of_place, run, samples, sweep, wrong
 
 LINES: list[Line] = [
@@ -26,7 +27,7 @@ LINES: list[Line] = [
     samples("stream-free", case=out_of_place()),
     samples("dedicated-stream:twin", case=case(64, "broadcast")),
 ]
-REAL = CsvReport().render(run(LINES))
+REAL = CsvReport().render(Analysis.of(run(LINES)))
 HEADER, *ROWS = REAL.splitlines()
 
 
@@ -65,7 +66,7 @@ def test_medians_read_back_equal(file: Path) -> None:
     assert (medians.baseline, medians.world_size, medians.left_out) == ("dedicated-stream", 4, {})
     expected = {
         (line.case, line.timing, line.arm): row.time_us
-        for line, row in zip(LINES, summary_rows(run(LINES)), strict=True)
+        for line, row in zip(LINES, rows_of(run(LINES)), strict=True)
         if not isinstance(line, Skipped)
     }
     assert medians.times_us.keys() == expected.keys()
@@ -81,10 +82,12 @@ def test_line_ends_and_column_order_of_other_programs_are_read(file: Path, endin
 
 def test_rows_without_a_time_are_left_out_and_counted(file: Path) -> None:
     lines: list[Line] = [hang(), crash(case=None), Skipped(case=case(), reason="large"), samples(samples_us=())]
-    medians = reading(file, CsvReport().render(run([*lines, samples("torch")])))
+    medians = reading(file, CsvReport().render(Analysis.of(run([*lines, samples("torch")]))))
     assert [arm for _, _, arm in medians.times_us] == ["torch"]
     assert medians.left_out == {"hang": 1, "crash": 1, "skipped": 1, "ok": 1}
-    medians = reading(file, CsvReport().render(run([wrong(arm="torch", timing=Timing.EAGER), samples("torch")])))
+    medians = reading(
+        file, CsvReport().render(Analysis.of(run([wrong(arm="torch", timing=Timing.EAGER), samples("torch")])))
+    )
     assert [timing for _, timing, _ in medians.times_us] == [Timing.GATED]
     assert medians.left_out == {"wrong": 1}
 

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
+from nccl_bench.analysis.analysis import Analysis
 from nccl_bench.report.tables import measurement_tables, percentile_tables
 from tests.support.synthetic_runs import per_iteration, run, samples
 
 
 def test_the_twin_is_neither_a_column_nor_a_row() -> None:
     arms = ("stream-free", "dedicated-stream", "dedicated-stream:twin")
-    made_up = run([samples(arm, per_iteration=per_iteration()) for arm in arms])
-    latency, bandwidth = measurement_tables(made_up)
+    analysis = Analysis.of(run([samples(arm, per_iteration=per_iteration()) for arm in arms]))
+    latency, bandwidth = measurement_tables(analysis)
     for table in (latency, bandwidth):
         assert [column.name for column in table.columns] == ["size", "dedicated-stream", "stream-free"]
-    (percentiles,) = percentile_tables(made_up)
+    (percentiles,) = percentile_tables(analysis)
     assert [cell.strip() for cell in percentiles.columns[1].cells] == ["stream-free", "dedicated-stream"]

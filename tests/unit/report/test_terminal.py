@@ -3,31 +3,27 @@
 from __future__ import annotations
 
 import io
-import json
 import re
-from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
 import pandas as pd
 import pytest
-import typer
 from rich.cells import cell_len
-from typer.testing import CliRunner
 
-from nccl_bench.analysis.summary import COLUMNS, summarize, summary_rows
-from nccl_bench.catalog.arms import twin_of
+from nccl_bench.analysis.analysis import Analysis
+from nccl_bench.analysis.description import CPU_NOTICE
+from nccl_bench.analysis.summary import COLUMNS, data_frame
+from nccl_bench.analysis.wording import format_ratio, significant
 from nccl_bench.catalog.timings import Timing
-from nccl_bench.cli.run import run as run_command
 from nccl_bench.config.sizes import format_size
 from nccl_bench.records.importers.nccl_tests import ARM
 from nccl_bench.records.run import Run
-from nccl_bench.records.schema import SCHEMA, Line, Skipped, Status
+from nccl_bench.records.schema import Line, Skipped, Status
 from nccl_bench.report import Report
-from nccl_bench.report.export import CsvReport, JsonReport
-from nccl_bench.report.layout import bandwidth, fold, ratio, significant
-from nccl_bench.report.notes import Doubt, cell_doubts, not_measured
-from nccl_bench.report.tables import CPU_NOTICE
+from nccl_bench.report.csv import CsvReport
+from nccl_bench.report.json import JsonReport
+from nccl_bench.report.layout import bandwidth, fold
 from nccl_bench.report.terminal import TerminalReport
 from tests.support.synthetic_runs import (
     ALL_ARMS,
@@ -49,7 +45,7 @@ from tests.support.synthetic_runs import (
 
 def shown(lines: list[Line] | Run, width: int = 80, **config: Any) -> str:
     of = lines if isinstance(lines, Run) else run(lines, **config)
-    return TerminalReport(width=width, styled=False).render(of)
+    return TerminalReport(width=width, styled=False).render(Analysis.of(of))
 
 
 def table(text: str, title: str) -> str:
@@ -83,7 +79,7 @@ def test_four_arms_fit_in_80_columns_with_every_value() -> None:
     made_up = run(sweep())
     text = shown(made_up)
     assert "Not shown" not in text
-    for row in summary_rows(made_up):
+    for row in Analysis.of(made_up).rows:
         kind = "cost" if row.timing == "enqueue" else "latency"
         assert row.time_us is not None
         assert row.size_bytes is not None
@@ -94,7 +90,7 @@ def test_four_arms_fit_in_80_columns_with_every_value() -> None:
         )
         assert significant(row.time_us) in line.split()
         if row.ratio is not None:
-            assert f"{significant(row.time_us)} {ratio(row.ratio)}" in line
+            assert f"{significant(row.time_us)} {format_ratio(row.ratio)}" in line
         if row.busbw_gb_s is not None and row.algbw_gb_s is not None:
             of_bandwidth = table(text, f"{row.timing} bandwidth (GB/s)")
             assert re.search(rf"{bandwidth(row.algbw_gb_s)} +{bandwidth(row.busbw_gb_s)}", of_bandwidth)
@@ -168,49 +164,6 @@ def test_a_wrong_time_is_not_shown() -> None:
     assert "123" not in text
 
 
-def test_a_hang_in_setup_is_told_without_a_table() -> None:
-    assert "HANG: set-up, arm torch" in flat(shown([hang(case=None, case_index=-1)]))
-
-
-def test_a_hang_tells_the_user_s_call_and_one_behind_the_last_case_is_of_the_close() -> None:
-    told = flat(shown([hang(case=None, case_index=9, phase="close", call="close (mine.py:4)")]))
-    assert "HANG: close, arm torch, rank 3 on node7: in close after 120 s, in close (mine.py:4)" in told
-
-
-@pytest.mark.parametrize(
-    ("supports", "says"),
-    [
-        (["all_reduce in-place"], None),
-        ([], "mine: unsupported by it: all_reduce in-place"),
-        (
-            ["all_gather out-of-place", "all_reduce out-of-place"],
-            "mine: unsupported by it: all_reduce in-place; it has all_reduce out-of-place, see --placement",
-        ),
-    ],
-)
-def test_what_an_arm_cannot_do_is_told_with_what_it_can(supports: list[str], says: str | None) -> None:
-    user_arm = {"arm": "mine", "supports": supports, "where": "a.py:1", "order": "current", "described": "as it is"}
-    config = meta()["config"] | {"collectives": ["all_reduce"], "placements": ["in-place"]}
-    run = Run(meta=meta() | {"config": config, "worker": {"user_arms": [user_arm]}}, lines=(samples(),))
-    told = [text for text in not_measured(run) if text.startswith("mine")]
-    assert told == ([] if says is None else [says])
-
-
-def test_a_baseline_that_was_there_already_is_told_to_have_no_luck_in_its_floor() -> None:
-    user_arm = {"arm": "mine", "where": "a.py:1", "order": "current", "described": "as it is", "ready": True}
-
-    def told(arms: Sequence[str], **what: object) -> bool:
-        made_up = Run(
-            meta=meta(baseline="mine") | {"worker": {"user_arms": [user_arm | what]}}, lines=tuple(map(samples, arms))
-        )
-        return "mine is a function, or an object that was there when it was loaded, so its twin" in flat(shown(made_up))
-
-    assert told(["mine", twin_of("mine"), "torch"])
-    assert not told(["mine", twin_of("mine"), "torch"], ready=False)
-    assert not told(["mine", twin_of("mine"), "torch"], arm="torch")
-    assert not told(["mine", "torch"])
-
-
 def test_an_arm_of_ours_in_another_way_is_told_with_what_differs() -> None:
     user_arms = [
         {"name": "bound", "target": "stream-free", "transport": "nccl4py", "variables": {}},
@@ -220,25 +173,6 @@ def test_an_arm_of_ours_in_another_way_is_told_with_what_differs() -> None:
     text = flat(shown(made_up))
     assert "bound: stream-free over nccl4py" in text
     assert "few: stream-free with NCCL_MAX_CTAS=4, NCCL_ALGO=Ring" in text
-
-
-def test_a_crash_says_its_rank_and_its_arm_once() -> None:
-    place = "rank 1 on node7"
-    for message, told in (
-        (f"{place}: the arm mine: Comm.all_reduce raised ValueError: no (a.py:3)", "Comm.all_reduce raised ValueError"),
-        (f"{place} was killed by SIGKILL", "was killed by SIGKILL"),
-        ("ncclSystemError", "ncclSystemError"),
-    ):
-        line = crash(message=message, rank=1, host="node7", arm="mine", case_index=-1, case=None)
-        gap = "" if told.startswith("was killed") else ":"
-        assert f"CRASH: set-up, arm mine, {place}{gap} {told}" in flat(shown([line, samples()]))
-
-
-def test_an_arm_of_the_user_s_that_failed_is_told_to_have_taken_no_further_part() -> None:
-    config = meta()["config"] | {"user_arms": [{"name": "mine", "target": "a.py:A"}]}
-    for line in (crash(arm="mine"), crash(arm=twin_of("mine")), hang(arm="mine"), crash(arm="torch"), hang()):
-        text = flat(shown(Run(meta=meta() | {"config": config}, lines=(line, samples()))))
-        assert ("; it took no further part" in text) is line.arm.startswith("mine")
 
 
 def test_what_was_left_out_is_said_once_with_the_reason() -> None:
@@ -254,13 +188,13 @@ def test_a_cpu_run_says_so_on_every_table() -> None:
     text = shown(lines, device="cpu")
     titles = re.findall(r"^all_reduce .*4 ranks, ", text, re.MULTILINE)
     assert len(titles) == 11
-    assert text.count(CPU_NOTICE) == len(titles)
+    assert text.count(CPU_NOTICE) == len(titles) + 1
     assert CPU_NOTICE not in shown(lines)
 
 
 def test_piped_output_is_plain_ascii() -> None:
     lines = [*sweep(sizes=(8,)), crash(message="caf\u00e9 \x1b[31mred\x07 \u2500")]
-    text = TerminalReport.for_stream(io.StringIO()).render(run(lines))
+    text = TerminalReport.for_stream(io.StringIO()).render(Analysis.of(run(lines)))
     assert text.isascii()
     assert all(character.isprintable() or character == "\n" for character in text)
     assert r"caf\xe9 \x1b[31mred\x07" in text
@@ -269,7 +203,7 @@ def test_piped_output_is_plain_ascii() -> None:
 def test_a_terminal_gets_colour_and_the_same_text(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("TERM", "xterm")
     monkeypatch.delenv("NO_COLOR", raising=False)
-    styled = TerminalReport(width=80, styled=True).render(run(EVERYTHING))
+    styled = TerminalReport(width=80, styled=True).render(Analysis.of(run(EVERYTHING)))
     assert "\x1b[1;31mHANG" in styled
     assert re.sub(r"\x1b\[[\d;]*m", "", styled) == shown(EVERYTHING)
 
@@ -281,73 +215,6 @@ def test_the_width_is_80_in_a_pipe_unless_said(monkeypatch: pytest.MonkeyPatch) 
     monkeypatch.setenv("COLUMNS", "133")
     assert TerminalReport.for_stream(io.StringIO()).width == 133
     assert TerminalReport.for_stream(io.StringIO(), width=99).width == 99
-
-
-@pytest.mark.parametrize(
-    ("line", "says"),
-    [
-        (samples(discarded=7), ("(7 times; 1 cell affected)", "--iters")),
-        (samples(fastest_rank_us=(5.0, 5.0, 5.0)), ("3.40 of 8.40 us, rank 2 slowest in 100%", "--rounds")),
-        (samples(samples_us=(8.0, 10.0, 13.0)), ("over 10% of the median in 1 cell", "9.00 to 11.5 us around 10.0 us")),
-        (samples(tolerance_ulp=4), ("the widest 4 ulp", "--op min,max")),
-        (samples(wrong=None), ("Not checked: 1 cell", "--check 1")),
-        (samples(per_iteration=per_iteration()), ("cost up to 2.75 us each", "--per-iteration")),
-    ],
-    ids=["discarded", "rank spread", "noise", "tolerance", "not checked", "per iteration"],
-)
-def test_a_doubt_says_what_was_seen_and_which_flag_helps(line: Line, says: tuple[str, str]) -> None:
-    text = flat(shown([line]))
-    assert all(part in text for part in says)
-    assert all(part not in flat(shown([samples()])) for part in says)
-
-
-@pytest.mark.parametrize("timing", Timing)
-def test_noise_is_a_matter_of_the_middle_half_of_the_rounds(timing: Timing) -> None:
-    calm = samples(timing=timing, samples_us=(10.0, 10.0, 10.0, 10.9, 99.0))
-    assert "Rounds differ" not in shown([calm])
-    worst = samples("torch", timing, samples_us=(8.0, 10.0, 14.0))
-    text = flat(shown([calm, samples(timing=timing, samples_us=(8.0, 10.0, 13.0)), worst]))
-    assert f"in 2 cells, most for torch {timing} all_reduce bfloat16 1K: 9.00 to 12.0 us" in text
-    assert "More --rounds" in text
-
-
-@pytest.mark.parametrize("cost_us", [None, 0.0, -0.5])
-def test_events_that_cost_nothing_are_no_doubt(cost_us: float | None) -> None:
-    text = flat(shown([samples("torch", per_iteration=replace(per_iteration(), cost_us=cost_us))]))
-    assert "Events between operations cost" not in text
-    assert "None" not in text
-    if cost_us is None:
-        assert re.search(r"1K torch 10\.1 11\.2 14\.8 33\.3 1234 Warnings|1K torch 10\.1 11\.2 14\.8 33\.3 1234$", text)
-
-
-@pytest.mark.parametrize(
-    ("lines", "says"),
-    [
-        ([], "EMPTY: nothing was measured"),
-        (
-            [Skipped(case=case(), reason="large"), Skipped(case=case(8), reason="large")],
-            "EMPTY: nothing was measured: 2 cases skipped, and no other begun",
-        ),
-    ],
-)
-def test_a_run_without_figures_says_so(lines: list[Line], says: str) -> None:
-    assert says in flat(shown(lines))
-    assert "EMPTY" not in shown([*lines, samples()])
-    assert "EMPTY" not in shown([*lines, crash()])
-
-
-def test_the_flags_that_doubts_recommend_exist() -> None:
-    app = typer.Typer()
-    app.command()(run_command)
-    described = CliRunner(env={"COLUMNS": "200", "NO_COLOR": "1"}).invoke(app, ["--help"]).output
-    flags = {flag for doubt in Doubt for flag in re.findall(r"--[a-z-]+", doubt)}
-    assert flags
-    assert flags <= set(re.findall(r"--[a-z-]+", described))
-
-
-def test_a_root_may_be_done_before_the_others() -> None:
-    early = samples(case=case(collective="broadcast"), fastest_rank_us=(1.0, 1.0, 1.0))
-    assert "Ranks differ" not in shown([early])
 
 
 def test_a_cell_of_which_no_batch_was_kept_says_so() -> None:
@@ -378,39 +245,11 @@ def test_an_import_says_whose_times_these_are() -> None:
     def said(**told: object) -> str:
         return flat(shown([imported()], source=["all_reduce.txt"], baseline=ARM, **told))
 
-    assert "Imported: times are averages over ranks, unless nccl-tests was told otherwise (-a)." in said()
+    assert "Imported: times are averages over ranks, unless nccl-tests ran with another -a." in said()
     assert "Imported: times are averages over ranks (-a 1)." in said(over_ranks="average")
     assert "Imported: times are the slowest rank's (-a 3)." in said(over_ranks="maximum")
     assert "slowest" not in said() + said(over_ranks="average")
     assert "Imported" not in shown([samples()])
-
-
-def test_an_import_with_events_between_its_operations_says_what_that_does() -> None:
-    events = imported(per_iteration=replace(per_iteration(), cost_us=None))
-    text = flat(shown([events, imported(case=case(8))], source=["all_reduce.txt"], baseline=ARM))
-    assert "nccl-tests ran with -I, which puts events between operations: what those cost is a part of all" in text
-    assert "its times in 1 cell" in text
-    assert "with -I" not in shown([imported()], source=["all_reduce.txt"], baseline=ARM)
-    # Ours are measured without them.
-    assert "with -I" not in shown([samples(per_iteration=per_iteration())])
-
-
-def test_of_several_runs_the_worst_cell_of_all_is_told_once() -> None:
-    calm, worse = run([samples(discarded=1)]), run([samples("torch", discarded=5), samples(discarded=2)])
-    (text,) = cell_doubts([("before", calm), ("after 2", worse)])
-    assert "for torch (after 2) gated all_reduce bfloat16 1K (5 times; 3 cells affected)" in text
-
-
-def test_the_same_path_is_told_of_what_was_measured_alone() -> None:
-    """A worker tells the paths of all collectives that it was to run."""
-    made = run([samples(), samples("dedicated-stream"), samples(case=case(8, "broadcast"))])
-    made.meta["worker"]["paths"] = [
-        {"collective": collective, "arm": arm, "eager": "the same calls"}
-        for collective in ("all_reduce", "all_gather")
-        for arm in ("stream-free", "dedicated-stream")
-    ]
-    assert "run the same path in all_reduce (gated): the same calls." in flat(shown(made))
-    assert "all_gather" not in shown(made)
 
 
 def test_a_run_that_did_not_complete_says_so_first() -> None:
@@ -436,7 +275,7 @@ def test_a_time_has_three_significant_digits(value: float, text: str) -> None:
 
 @pytest.mark.parametrize(("value", "text"), [(0.379, "0.38x"), (9.999, "10.0x"), (12.34, "12.3x"), (140.2, "140x")])
 def test_a_ratio_is_short(value: float, text: str) -> None:
-    assert ratio(value) == text
+    assert format_ratio(value) == text
 
 
 def test_a_small_bandwidth_is_not_zero() -> None:
@@ -451,9 +290,9 @@ def test_a_name_folds_after_a_hyphen() -> None:
 
 
 def test_csv_reads_back_with_the_documented_columns() -> None:
-    made_up = run(EVERYTHING)
-    frame = summarize(made_up)
-    text = CsvReport().render(made_up)
+    analysis = Analysis.of(run(EVERYTHING))
+    frame = data_frame(analysis.rows)
+    text = CsvReport().render(analysis)
     back = pd.read_csv(io.StringIO(text)).astype(frame.dtypes.to_dict())
     assert list(back.columns) == list(COLUMNS)
     pd.testing.assert_frame_equal(back, frame, rtol=1e-7)
@@ -462,20 +301,6 @@ def test_csv_reads_back_with_the_documented_columns() -> None:
     assert "nan" not in text.lower()
 
 
-def test_json_is_strict_and_leaves_out_what_was_not_measured() -> None:
-    def refuse(constant: str) -> None:
-        raise AssertionError(constant)
-
-    made_up = run(EVERYTHING)
-    found = json.loads(JsonReport().render(made_up), parse_constant=refuse)
-    assert (found["schema"], found["run"]) == (SCHEMA, made_up.meta)
-    assert len(found["summary"]) == len(EVERYTHING)
-    assert all(value is not None for row in found["summary"] for value in row.values())
-    assert found["summary"][-1] == {**found["summary"][-1], "status": "skipped", "size_bytes": 2**34}
-    assert "time_us" not in found["summary"][-1]
-    assert "time_us" in found["summary"][0]
-
-
 def test_every_report_ends_its_last_line() -> None:
     reports: list[Report] = [TerminalReport(width=80, styled=False), CsvReport(), JsonReport()]
-    assert all(report.render(run([samples(arm) for arm in ARMS])).endswith("\n") for report in reports)
+    assert all(report.render(Analysis.of(run([samples(arm) for arm in ARMS]))).endswith("\n") for report in reports)

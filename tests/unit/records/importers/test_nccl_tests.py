@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from nccl_bench.analysis.summary import summary_rows
+from nccl_bench.analysis.summary import rows_of
 from nccl_bench.catalog.collectives import Placement, RedOp
 from nccl_bench.catalog.timings import Timing
 from nccl_bench.errors import RecordError
@@ -65,7 +65,7 @@ def test_bandwidth_is_the_same_as_nccl_tests_computes() -> None:
         for placement in ("in_place", "out_of_place")
         for key in ("alg_bw", "bus_bw")
     ]
-    rows = summary_rows(run_of(read(DATA / "all_reduce.json")))
+    rows = rows_of(run_of(read(DATA / "all_reduce.json")))
     assert [value for row in rows for value in (row.algbw_gb_s, row.busbw_gb_s)] == pytest.approx(theirs, abs=1e-6)
 
 

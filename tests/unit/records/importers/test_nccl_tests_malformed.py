@@ -10,11 +10,13 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from nccl_bench.analysis.analysis import Analysis
 from nccl_bench.errors import RecordError
 from nccl_bench.records.importers import Imported, read
 from nccl_bench.records.run import FILES as FILES_OF_A_RUN
 from nccl_bench.records.schema import dump, parse
-from nccl_bench.report.export import CsvReport, JsonReport
+from nccl_bench.report.csv import CsvReport
+from nccl_bench.report.json import JsonReport
 from nccl_bench.report.terminal import TerminalReport
 from tests.support.nccl_tests_files import DATA, DOCUMENT, FILES, TABLE, document, run_of, samples_of
 
@@ -139,7 +141,7 @@ def outcome(path: Path, data: bytes) -> Imported | None:
     assert tuple(parse(dump(line)) for line in imported.lines) == imported.lines
     run = run_of(imported)
     for report in (TerminalReport(width=80, styled=False), JsonReport(), CsvReport()):
-        assert report.render(run)
+        assert report.render(Analysis.of(run))
     return imported
 
 

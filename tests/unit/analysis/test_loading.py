@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+from collections.abc import Sequence
 from copy import deepcopy
 from pathlib import Path
 from typing import Any
@@ -12,15 +13,17 @@ import pytest
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
-from nccl_bench.analysis.between import between
-from nccl_bench.analysis.comparison import of_run
-from nccl_bench.analysis.loaded import load
+from nccl_bench.analysis.analysis import Analysis
+from nccl_bench.analysis.failures import exit_code_of
+from nccl_bench.analysis.loading import load
 from nccl_bench.analysis.machine import differences
-from nccl_bench.analysis.summary import failures
+from nccl_bench.analysis.one_run import compare_arms
+from nccl_bench.analysis.two_sides import compare_sides
 from nccl_bench.catalog.timings import Timing
+from nccl_bench.config.limits import Limits, recorded_limits
 from nccl_bench.errors import ExitCode, RecordError
 from nccl_bench.records.schema import SCHEMA, Line, Skipped, dump
-from nccl_bench.report.export import CsvReport
+from nccl_bench.report.csv import CsvReport
 from tests.support.synthetic_runs import case, crash, hang, meta, run, samples, sweep, wrong
 
 NCCL_TESTS = sorted((Path(__file__).parents[2] / "data" / "nccl-tests").iterdir())
@@ -45,6 +48,10 @@ def write(path: Path, text: str | bytes = TEXT, of: object = META) -> Path:
     return path
 
 
+def summary_csv(lines: Sequence[Line]) -> str:
+    return CsvReport().render(Analysis.of(run(lines)))
+
+
 def refused(path: Path) -> str:
     with pytest.raises(RecordError) as error:
         load(path)
@@ -63,10 +70,10 @@ def test_a_directory_is_its_rounds(tmp_path: Path) -> None:
         hang(),
     ]
     found = load(write(tmp_path / "run", "".join(map(dump, lines))))
-    assert found.source.cells == {(case(), Timing.GATED, "torch"): {3: 1.0, 5: 2.0, 7: 4.0}}
-    assert found.source.arms == ("dedicated-stream", "stream-free", "torch", "torch-async")
-    assert found.source.name == str(tmp_path / "run")
-    assert (found.source.summary, found.earned, found.warnings) == (False, ExitCode.WRONG_RESULT, ())
+    assert found.comparable.cells == {(case(), Timing.GATED, "torch"): {3: 1.0, 5: 2.0, 7: 4.0}}
+    assert found.comparable.arms == ("dedicated-stream", "stream-free", "torch", "torch-async")
+    assert found.comparable.name == str(tmp_path / "run")
+    assert (found.comparable.medians_only, found.exit_code, found.warnings) == (False, ExitCode.WRONG_RESULT, ())
     assert found.meta == META
     assert found.run is not None
     assert found.run.lines == tuple(lines)
@@ -75,22 +82,22 @@ def test_a_directory_is_its_rounds(tmp_path: Path) -> None:
         ("hung", [*LINES, hang()], ExitCode.HANG),
         ("crashed", [*LINES, crash()], ExitCode.SETUP),
     ):
-        assert load(write(tmp_path / name, "".join(map(dump, of)))).earned is earned
+        assert load(write(tmp_path / name, "".join(map(dump, of)))).exit_code is earned
 
 
 def test_a_run_of_single_rounds_is_a_summary(tmp_path: Path) -> None:
     one = dump(samples("torch", samples_us=(1.0,)))
-    assert load(write(tmp_path / "one", one)).source.summary
+    assert load(write(tmp_path / "one", one)).comparable.medians_only
     # A run of nothing has no medians either.
-    assert not load(write(tmp_path / "none", "")).source.summary
+    assert not load(write(tmp_path / "none", "")).comparable.medians_only
     assert not load(
         write(tmp_path / "two", one + dump(samples("torch", case=case(8), samples_us=(1.0, 2.0))))
-    ).source.summary
+    ).comparable.medians_only
 
 
 def test_a_run_that_ended_early_says_so(tmp_path: Path) -> None:
     killed = load(write(tmp_path / "run", TEXT + TEXT[:40], META | {"status": "running"}))
-    assert len(killed.source.cells) == len(LINES)
+    assert len(killed.comparable.cells) == len(LINES)
     assert [text.partition(", ")[0] for text in killed.warnings] == [
         f"{tmp_path / 'run' / 'samples.jsonl'} ends within line {len(LINES) + 1}",
         "the run is running",
@@ -98,14 +105,14 @@ def test_a_run_that_ended_early_says_so(tmp_path: Path) -> None:
 
 
 def test_a_summary_is_its_medians(tmp_path: Path) -> None:
-    (tmp_path / "summary.csv").write_text(CsvReport().render(run([*LINES, wrong(arm="torch", case=case(64))])))
+    (tmp_path / "summary.csv").write_text(summary_csv([*LINES, wrong(arm="torch", case=case(64))]))
     found = load(tmp_path / "summary.csv")
-    assert found.source.cells.keys() == {(line.case, line.timing, line.arm) for line in LINES}
-    assert all(len(rounds) == 1 for rounds in found.source.cells.values())
-    assert (found.source.summary, found.run, found.earned) == (True, None, ExitCode.WRONG_RESULT)
+    assert found.comparable.cells.keys() == {(line.case, line.timing, line.arm) for line in LINES}
+    assert all(len(rounds) == 1 for rounds in found.comparable.cells.values())
+    assert (found.comparable.medians_only, found.run, found.exit_code) == (True, None, ExitCode.WRONG_RESULT)
     assert found.left_out == {"wrong": 1}
     # The twin is a measure of noise and no arm.
-    assert found.source.arms == ("dedicated-stream", "stream-free", "torch", "torch-async")
+    assert found.comparable.arms == ("dedicated-stream", "stream-free", "torch", "torch-async")
     assert list(differences([("a", found.meta), ("b", META)])) == []
     assert list(differences([("a", found.meta), ("b", META | {"launch": {"world_size": 2}})])) == [
         "ranks: 4 (a); 2 (b)"
@@ -128,13 +135,13 @@ def test_a_summary_is_its_medians(tmp_path: Path) -> None:
 )
 def test_a_summary_has_earned_what_its_run_had(tmp_path: Path, lines: list[Line], earned: ExitCode) -> None:
     made = run([*LINES, *lines])
-    (tmp_path / "summary.csv").write_text(CsvReport().render(made))
-    assert load(tmp_path / "summary.csv").earned is earned is failures(made.lines)
+    (tmp_path / "summary.csv").write_text(summary_csv(made.lines))
+    assert load(tmp_path / "summary.csv").exit_code is earned is exit_code_of(made.lines)
 
 
 def test_the_same_run_is_known_again(tmp_path: Path) -> None:
     first = load(write(tmp_path / "first"))
-    (tmp_path / "first" / "summary.csv").write_text(CsvReport().render(run(LINES)))
+    (tmp_path / "first" / "summary.csv").write_text(summary_csv(LINES))
     (tmp_path / "link").symlink_to(tmp_path / "first")
     shutil.copytree(tmp_path / "first", tmp_path / "copy")
     # A summary has the medians, to its digits.
@@ -145,7 +152,7 @@ def test_the_same_run_is_known_again(tmp_path: Path) -> None:
     elsewhere = write(tmp_path / "elsewhere", of=META | {"environment": {"hostname": "node2"}})
     other = write(tmp_path / "other", TEXT.replace("8.39", "8.38"))
     assert TEXT.count("8.39")
-    (tmp_path / "other.csv").write_text(CsvReport().render(run(LINES[:-1])))
+    (tmp_path / "other.csv").write_text(summary_csv(LINES[:-1]))
     for path in (later, elsewhere, other, tmp_path / "other.csv"):
         assert not first.same_as(load(path))
     shutil.copy(tmp_path / "alone.csv", tmp_path / "copy.csv")
@@ -159,7 +166,7 @@ def test_medians_that_differ_in_the_digits_of_a_summary_are_of_two_runs(tmp_path
     for name, time_us in (("one", 8.0), ("near", 8.00000001), ("far", 8.000001)):
         of = [samples("torch", samples_us=(7.0, time_us, 9.0))]
         write(tmp_path / name, "".join(map(dump, of)))
-        (tmp_path / f"{name}.csv").write_text(CsvReport().render(run(of)))
+        (tmp_path / f"{name}.csv").write_text(summary_csv(of))
     for path in ("one", "one.csv"):
         assert load(tmp_path / path).same_as(load(tmp_path / "near.csv"))
         assert not load(tmp_path / path).same_as(load(tmp_path / "far.csv"))
@@ -168,12 +175,12 @@ def test_medians_that_differ_in_the_digits_of_a_summary_are_of_two_runs(tmp_path
 @pytest.mark.parametrize("path", NCCL_TESTS, ids=lambda path: path.name)
 def test_what_nccl_tests_wrote_is_a_run(path: Path) -> None:
     found = load(path)
-    assert found.source.arms == ("nccl-tests",)
-    assert found.source.cells
-    assert {arm for _, _, arm in found.source.cells} == {"nccl-tests"}
+    assert found.comparable.arms == ("nccl-tests",)
+    assert found.comparable.cells
+    assert {arm for _, _, arm in found.comparable.cells} == {"nccl-tests"}
     assert found.run is not None
     # Each case was measured once.
-    assert found.source.summary
+    assert found.comparable.medians_only
     known = dict(
         line.split(": ", 1) for line in differences([("a", found.meta), ("b", META | {"launch": {"world_size": 99}})])
     )
@@ -265,8 +272,8 @@ def compared_or_one_line(path: Path) -> None:
         found = load(path)
         list(differences([("a", found.meta), ("b", META)]))
         if found.run is not None:
-            of_run(found.run)
-        between([found.source], [found.source], lambda _case, _timing: 0.02)
+            compare_arms(found.comparable, recorded_limits(found.meta["config"], 0.02, "the run"))
+        compare_sides([found.comparable], [found.comparable], Limits(default=0.02))
     except RecordError as error:
         message = str(error)
     assert len(message.splitlines()) == 1

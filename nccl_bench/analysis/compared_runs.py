@@ -1,0 +1,230 @@
+"""The analysis of a comparison of runs: of two arms of one run, or of two sides of runs."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
+from dataclasses import replace
+
+from nccl_bench.analysis.analysis import Analysis
+from nccl_bench.analysis.comparable import Cell
+from nccl_bench.analysis.comparison import Basis, Comparison
+from nccl_bench.analysis.description import CPU_NOTICE
+from nccl_bench.analysis.failures import failures, summary_failures, worst
+from nccl_bench.analysis.gaps import candidate_incomplete, listed, not_measured, unmatched
+from nccl_bench.analysis.loading import LoadedRun
+from nccl_bench.analysis.machine import differences, over_ranks, versions
+from nccl_bench.analysis.one_run import compare_arms
+from nccl_bench.analysis.summary import rows_of
+from nccl_bench.analysis.two_sides import SidesComparison, compare_sides
+from nccl_bench.analysis.warnings import cell_warnings, run_warnings
+from nccl_bench.analysis.wording import counted, format_ratios
+from nccl_bench.config.limits import DEFAULT_THRESHOLD, Limits, recorded_limits
+from nccl_bench.errors import UsageError
+from nccl_bench.records.run import Run
+from nccl_bench.records.schema import Samples, Skipped
+
+
+def analyse_arms(loaded: LoadedRun, arms: tuple[str, str], limits: Limits | None) -> Analysis:
+    """Analyse the second of ``arms`` against the first, within one run.
+
+    Without ``limits`` those count that the run was measured for. Raises ``UsageError`` for arms that the run does not
+    have, and for a summary, which has no rounds.
+    """
+    run, name = loaded.run, loaded.name
+    if run is None:
+        raise UsageError(f"{name} has only medians, but two arms of one run are compared by rounds: give its directory")
+    baseline, candidate = arms
+    for arm in arms:
+        _require(arm, [loaded])
+    if baseline == candidate:
+        raise UsageError(f"--arms is {baseline!r} twice: give two different arms")
+    if limits is None:
+        limits = recorded_limits(loaded.meta["config"], DEFAULT_THRESHOLD, f"the run {name}")
+    cells = loaded.comparable.cells
+    comparisons = compare_arms(loaded.comparable, limits, baseline=baseline, candidates=[candidate])
+    places = {(each.case, each.timing) for each in comparisons}
+    # Cells without a comparison, by the arm that is missing there.
+    missing = [
+        (case, timing, baseline if arm == candidate else candidate)
+        for case, timing, arm in cells
+        if arm in arms and (case, timing) not in places
+    ]
+    no_common_round = [cell for cell in missing if cell in cells]
+    compared = _only(run, {(*place, arm) for place in places for arm in arms})
+    return Analysis(
+        title=f"{name}: {candidate} against {baseline}, by pairs of the same round",
+        notes=tuple(_cpu_notice([loaded])),
+        run=None,
+        rows=(),
+        comparisons=comparisons,
+        basis=Basis.ROUNDS,
+        reason="pairs of the same round" if comparisons else "no round has both arms",
+        failures=tuple(_failures(loaded)),
+        warnings=(
+            *loaded.warnings,
+            *cell_warnings([("", rows_of(compared))]),
+            *run_warnings(compared, arms, baseline),
+            *_no_noise_floor(comparisons),
+        ),
+        not_compared=(
+            *listed("no time of", (cell for cell in missing if cell not in no_common_round)),
+            *listed("no round in common with", no_common_round),
+        ),
+        not_measured=tuple(_not_measured(loaded)),
+        candidate_incomplete=candidate_incomplete(run, comparisons, baseline, [candidate]),
+        exit_code=loaded.exit_code,
+    )
+
+
+def analyse_sides(
+    before: Sequence[LoadedRun],
+    after: Sequence[LoadedRun],
+    arms: tuple[str, str] | None,
+    shared_arm: str | None,
+    limits: Limits,
+    allow_mismatch: bool,
+) -> Analysis:
+    """Analyse the side ``after`` against the side ``before``.
+
+    Raises ``UsageError`` for arms that a run does not have, and, unless ``allow_mismatch``, for runs that differ in
+    more than what is compared.
+    """
+    _check_arms(before, after, arms, shared_arm)
+    runs = [*zip(_labels("before", before), before, strict=True), *zip(_labels("after", after), after, strict=True)]
+    metas = [(label, loaded.meta) for label, loaded in runs]
+    differing = list(differences(metas))
+    if differing and not allow_mismatch:
+        lines = "\n".join(f"  {line}" for line in differing)
+        raise UsageError(
+            f"these runs differ in more than what is compared:\n{lines}\ngive --allow-mismatch to compare them anyway"
+        )
+    sides = compare_sides(
+        [loaded.comparable for loaded in before],
+        [loaded.comparable for loaded in after],
+        limits,
+        arms=arms,
+        shared_arm=shared_arm,
+    )
+    if shared_arm is not None and sides.shared_arm is None:
+        raise UsageError(f"--shared is {shared_arm}: it needs the rounds of both runs, or several runs a side")
+    comparisons = sides.comparisons
+    reason = sides.reason if comparisons else "the two sides have no case, timing and arm in common"
+    judged = any(each.verdict for each in comparisons)
+    names = [", ".join(loaded.name for loaded in side) for side in (before, after)]
+    cells = [_compared_cells(sides, lambda each: each.baseline), _compared_cells(sides, lambda each: each.candidate)]
+    compared = [
+        (label, _only(loaded.run, of_side))
+        for (label, loaded), of_side in zip(runs, [cells[0]] * len(before) + [cells[1]] * len(after), strict=True)
+        if loaded.run is not None
+    ]
+
+    def about_run(run: Run) -> Iterator[str]:
+        arms = {line.arm for line in run.lines if isinstance(line, Samples)}
+        return run_warnings(run, arms, sides.shared_arm or "")
+
+    return Analysis(
+        title=f"{names[1]} against {names[0]}. {'By' if judged else 'No verdict:'} {reason}.",
+        notes=(*_shared_arm_note(sides), *_cpu_notice([*before, *after])),
+        run=None,
+        rows=(),
+        comparisons=comparisons,
+        basis=sides.basis,
+        reason=reason,
+        shared_arm=sides.shared_arm,
+        failures=_merged((label, _failures(loaded)) for label, loaded in runs),
+        warnings=(
+            *(f"compared although the runs differ: {line}" for line in differing),
+            *over_ranks(metas),
+            *versions(metas),
+            *cell_warnings([(label, rows_of(run)) for label, run in compared]),
+            *_merged((label, loaded.warnings) for label, loaded in runs),
+            *_merged((label, about_run(run)) for label, run in compared),
+            *(_no_noise_floor(comparisons) if sides.basis is Basis.SHARED_ARM else ()),
+        ),
+        not_compared=tuple(unmatched(sides)),
+        not_measured=_merged((label, _not_measured(loaded)) for label, loaded in runs),
+        candidate_incomplete=bool(sides.only_before),
+        exit_code=worst(loaded.exit_code for _, loaded in runs),
+    )
+
+
+def _check_arms(
+    before: Sequence[LoadedRun], after: Sequence[LoadedRun], arms: tuple[str, str] | None, shared_arm: str | None
+) -> None:
+    if arms:
+        _require(arms[0], before)
+        _require(arms[1], after)
+    if shared_arm is not None:
+        _require(shared_arm, [*before, *after])
+        if shared_arm in (arms or ()):
+            raise UsageError(
+                f"--shared is {shared_arm}, which is one of --arms {','.join(arms or ())}: give an arm that the change "
+                "does not touch"
+            )
+
+
+def _require(arm: str, runs: Sequence[LoadedRun]) -> None:
+    for loaded in runs:
+        if arm not in loaded.comparable.arms:
+            raise UsageError(f"{loaded.name} has no arm {arm!r}: it has {', '.join(loaded.comparable.arms)}")
+
+
+def _labels(side: str, runs: Sequence[LoadedRun]) -> list[str]:
+    return [side] if len(runs) == 1 else [f"{side} {number}" for number, _ in enumerate(runs, start=1)]
+
+
+def _compared_cells(sides: SidesComparison, arm_of: Callable[[Comparison], str]) -> set[Cell]:
+    """Return the cells of one side that are compared, and the cells of the shared arm beside them."""
+    return {
+        (each.case, each.timing, arm)
+        for each in sides.comparisons
+        for arm in (arm_of(each), sides.shared_arm)
+        if arm is not None
+    }
+
+
+def _only(run: Run, cells: Collection[Cell]) -> Run:
+    """Return ``run`` with the samples of ``cells`` and no other records."""
+    lines = (line for line in run.lines if isinstance(line, Samples))
+    return replace(run, lines=tuple(line for line in lines if (line.case, line.timing, line.arm) in cells))
+
+
+def _merged(texts: Iterable[tuple[str, Iterable[str]]]) -> tuple[str, ...]:
+    """Return the ``texts`` of labelled runs; each text once, after the labels of its runs."""
+    labels: dict[str, list[str]] = {}
+    for label, of_run in texts:
+        for text in of_run:
+            labels.setdefault(text, []).append(label)
+    return tuple(f"{', '.join(of_text)}: {text}" for text, of_text in labels.items())
+
+
+def _failures(loaded: LoadedRun) -> Iterator[str]:
+    if loaded.run is not None:
+        yield from failures(loaded.run)
+    yield from summary_failures(loaded.left_out)
+
+
+def _not_measured(loaded: LoadedRun) -> Iterator[str]:
+    if loaded.run is not None:
+        yield from not_measured(loaded.run)
+    if Skipped.kind in loaded.left_out:
+        yield f"skipped: {counted(loaded.left_out[Skipped.kind], 'case')}"
+
+
+def _cpu_notice(runs: Sequence[LoadedRun]) -> Iterator[str]:
+    if any(loaded.meta["config"].get("device") == "cpu" for loaded in runs):
+        yield CPU_NOTICE
+
+
+def _shared_arm_note(sides: SidesComparison) -> Iterator[str]:
+    if sides.shared_ratios:
+        ratios = format_ratios(sides.shared_ratios)
+        yield f"{sides.shared_arm} itself, which all other times are relative to: {ratios}, not judged."
+
+
+def _no_noise_floor(comparisons: Sequence[Comparison]) -> Iterator[str]:
+    if comparisons and all(each.noise_floor is None for each in comparisons):
+        yield (
+            "No noise floor: no twin of a baseline was measured, so the communicator variance is not known, and "
+            "nothing is decided. A run of several arms measures a twin: measure again."
+        )

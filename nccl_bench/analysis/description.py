@@ -1,0 +1,81 @@
+"""What a report says about a run before its tables: title, notes, and what the times are."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from nccl_bench.analysis.machine import over_ranks_of
+from nccl_bench.analysis.wording import counted
+from nccl_bench.catalog.arms import ARMS, TWIN_SUFFIX
+from nccl_bench.records.importers import OverRanks
+from nccl_bench.records.run import Run
+from nccl_bench.records.schema import Registration
+
+CPU_NOTICE = "CPU run: these figures say nothing about GPUs."
+_OVER_RANKS = {
+    OverRanks.FIRST: "those of rank 0 (-a 0)",
+    OverRanks.AVERAGE: "averages over ranks (-a 1)",
+    OverRanks.MINIMUM: "the fastest rank's (-a 2)",
+    OverRanks.MAXIMUM: "the slowest rank's (-a 3)",
+}
+
+
+def title(run: Run) -> str:
+    """Return the name, the machine and the time of ``run``, and its status unless it is complete."""
+    gpus = run.meta["environment"].get("gpus") or [{}]
+    device = gpus[0].get("name", run.device) if run.device == "cuda" else run.device
+    status = run.meta["status"]
+    text = f"{run.meta['name']}: {counted(run.world_size, 'rank')} on {device}, {run.meta['started']}"
+    return text if status == "complete" else f"{text}, {status.upper()}"
+
+
+def notes(run: Run) -> Iterator[str]:
+    """Yield what the times are, then what is special about the arms and the device."""
+    yield _times(run)
+    for arm in recorded_user_arms(run):
+        yield f"{arm.get('arm')}: {arm.get('where')}, order {arm.get('order')}; {arm.get('described')}"
+    for arm in run.meta["config"].get("user_arms") or ():
+        if arm.get("target") in ARMS:
+            over = f" over {arm['transport']}" if arm.get("transport") else ""
+            variables = ", ".join(f"{name}={value}" for name, value in (arm.get("variables") or {}).items())
+            yield f"{arm.get('name')}: {arm['target']}{over}{f' with {variables}' if variables else ''}"
+    for process_set in ((run.meta.get("worker") or {}).get("process_sets") or ())[1:]:
+        arms = [name for name in process_set.get("arms") or () if not str(name).endswith(TWIN_SUFFIX)]
+        yield (
+            f"{', '.join(arms)}: in processes of its own ({process_set.get('reason')}). Its rounds are paired across "
+            "processes, which take turns on the same devices."
+        )
+    registered = arms_with(run, Registration.REGISTERED)
+    unregistered = arms_with(run, Registration.UNAVAILABLE, Registration.ABSENT)
+    if registered or unregistered:
+        rest = f"; not registered, on the same memory: {', '.join(unregistered)}" if unregistered else ""
+        yield f"registered ({run.meta['config'].get('register')}): {', '.join(registered) or 'none'}{rest}"
+    if run.device == "cpu":
+        yield CPU_NOTICE
+
+
+def recorded_user_arms(run: Run) -> list[Mapping[str, Any]]:
+    """Return what the workers recorded about each user arm, without twins."""
+    recorded = (run.meta.get("worker") or {}).get("user_arms") or []
+    return [user_arm for user_arm in recorded if not str(user_arm.get("arm")).endswith(TWIN_SUFFIX)]
+
+
+def arms_with(run: Run, *registrations: Registration) -> list[str]:
+    """Return the arms whose memory registration ended in one of ``registrations``, without twins."""
+    recorded = (run.meta.get("worker") or {}).get("registered") or {}
+    return [
+        name for name, result in recorded.items() if result in list(registrations) and not name.endswith(TWIN_SUFFIX)
+    ]
+
+
+def _times(run: Run) -> str:
+    if not run.is_import:
+        return (
+            f"Medians over rounds, each the slowest rank's. ratio = time / {run.baseline}'s time in the same round; "
+            "below 1 is faster."
+        )
+    kind = over_ranks_of(run.meta)
+    if kind is None:
+        return "Imported: times are averages over ranks, unless nccl-tests ran with another -a."
+    return f"Imported: times are {_OVER_RANKS[kind]}."

@@ -1,0 +1,78 @@
+"""What was requested and is in no table, with the reason."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable, Iterator, Sequence
+
+from nccl_bench.analysis.comparable import Cell
+from nccl_bench.analysis.comparison import Comparison
+from nccl_bench.analysis.description import recorded_user_arms
+from nccl_bench.analysis.two_sides import SidesComparison
+from nccl_bench.analysis.wording import case_name
+from nccl_bench.catalog.collectives import COLLECTIVES
+from nccl_bench.catalog.timings import Timing
+from nccl_bench.config.sizes import format_size
+from nccl_bench.records.run import Run
+from nccl_bench.records.schema import Samples, Skipped, Status
+
+
+def not_measured(run: Run) -> Iterator[str]:
+    """Yield a line for everything that ``run`` was to measure and did not."""
+    yield from run.meta["left_out"]
+    config = run.meta["config"]
+    for user_arm in recorded_user_arms(run):
+        requested = [
+            f"{name} {placement}"
+            for name in config.get("collectives", ())
+            if name in COLLECTIVES
+            for placement in _measured_placements(name, config.get("placements", ()))
+        ]
+        supported = user_arm.get("supports", ())
+        missing = [form for form in requested if form not in supported]
+        if missing:
+            collectives = {form.partition(" ")[0] for form in missing}
+            other = [form for form in supported if form.partition(" ")[0] in collectives and form not in requested]
+            hint = f"; it has {', '.join(other)}, see --placement" if other else ""
+            yield f"{user_arm.get('arm')} does not support {', '.join(missing)}{hint}"
+    for line in run.lines:
+        if isinstance(line, Skipped):
+            yield f"{line.case.label}: skipped, {line.reason}"
+
+
+def candidate_incomplete(
+    run: Run, comparisons: Iterable[Comparison], baseline: str, candidates: Collection[str]
+) -> bool:
+    """Return True if a candidate has no comparison in a place where ``baseline`` was measured."""
+    compared = {(each.case, each.timing, each.candidate) for each in comparisons}
+    measured = [
+        (line.case, line.timing)
+        for line in run.lines
+        if isinstance(line, Samples) and line.arm == baseline and line.status is Status.OK and line.samples_us
+    ]
+    return any((*place, candidate) not in compared for place in measured for candidate in candidates)
+
+
+def unmatched(sides: SidesComparison) -> Iterator[str]:
+    """Yield lines about the cells of two sides that have no counterpart."""
+    # Both sides have the cell, but not every run does, or not in a round of the shared arm.
+    of_after = set(sides.only_after)
+    both = dict.fromkeys(cell for cell in sides.only_before if cell in of_after)
+    beside = f" beside {sides.shared_arm}" if sides.shared_arm else ""
+    yield from listed("only the side before has", (cell for cell in sides.only_before if cell not in both))
+    yield from listed("only the side after has", (cell for cell in sides.only_after if cell not in both))
+    yield from listed(f"not in every run{beside}:", both)
+
+
+def listed(text: str, cells: Iterable[Cell]) -> Iterator[str]:
+    """Yield ``text`` with the name of each cell; cells that differ only in size share a line."""
+    groups: dict[tuple[str, Timing, str], list[int]] = {}
+    for case, timing, arm in cells:
+        groups.setdefault((arm, timing, case_name(case)), []).append(case.size_bytes)
+    for (arm, timing, name), sizes in groups.items():
+        yield f"{text} {arm} {timing} {name} {', '.join(map(format_size, sorted(set(sizes))))}"
+
+
+def _measured_placements(collective: str, placements: Sequence[str]) -> list[str]:
+    """Return those of ``placements`` that the collective has, or all that it has if it has none of them."""
+    available = list(COLLECTIVES[collective].placements)
+    return [placement for placement in available if placement in placements] or list(map(str, available))

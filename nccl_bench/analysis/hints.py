@@ -1,0 +1,68 @@
+"""What would decide the comparisons that are inconclusive."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+
+from nccl_bench.analysis.comparison import Basis, Comparison
+from nccl_bench.analysis.statistics import Verdict, verdict_of
+from nccl_bench.analysis.wording import counted, format_share
+from nccl_bench.config.sizes import format_size
+
+# What narrows an interval.
+_MORE: Mapping[Basis, str] = {
+    Basis.ROUNDS: "More rounds (--max-rounds, --max-seconds)",
+    Basis.SHARED_ARM: "More rounds in each run, or several runs a side,",
+    Basis.RUNS: "More runs a side",
+}
+
+
+def hints(comparisons: Sequence[Comparison], basis: Basis) -> Iterator[str]:
+    """Yield a hint for each reason why some of ``comparisons`` are inconclusive."""
+    inconclusive = [each for each in comparisons if each.verdict is Verdict.INCONCLUSIVE]
+    too_few = [each.pairs_needed for each in inconclusive if each.pairs_needed is not None]
+    if too_few:
+        yield (
+            f"{counted(len(too_few), 'cell')} inconclusive because of too few rounds. With so many comparisons at "
+            f"once, an interval there needs {max(too_few)} rounds, and then spans from the smallest ratio to the "
+            "largest. Measure more rounds than that (--rounds), or fewer sizes and arms."
+        )
+    without_twin = [each for each in inconclusive if each.below_floor and each.noise_floor is None]
+    if without_twin:
+        yield (
+            f"{counted(len(without_twin), 'cell')} inconclusive because no twin was measured, so the communicator "
+            "variance is not known. Compare several runs a side (nccl-bench compare)."
+        )
+    below_floor = [each for each in inconclusive if each.below_floor and each.noise_floor is not None]
+    same = [each for each in below_floor if verdict_of(each.interval, each.threshold) is Verdict.EQUIVALENT]
+    different = [each for each in below_floor if verdict_of(each.interval, each.threshold) is not Verdict.EQUIVALENT]
+    if different:
+        yield (
+            f"{counted(len(different), 'cell')} inconclusive because the baseline's own twin, the same communicator "
+            f"made twice, differs too, most for {_highest_floor(different)}. A difference has to exceed that. Compare "
+            "several runs a side (nccl-bench compare)."
+        )
+    if same:
+        yield (
+            f"{counted(len(same), 'cell')} inconclusive although the interval is within the threshold: equivalent also "
+            "needs a noise floor below the threshold. The noise floor is how far the baseline's own twin is off. It is "
+            f"highest for {_highest_floor(same)}."
+        )
+    wide = [(each, each.interval) for each in inconclusive if each.interval is not None and not each.below_floor]
+    if wide:
+        worst, interval = max(wide, key=lambda cell: cell[1].half_width)
+        yield (
+            f"{counted(len(wide), 'cell')} inconclusive because the interval crosses the threshold, widest for "
+            f"{_label(worst)}: {interval.low:.3f}x to {interval.high:.3f}x, where {format_share(worst.threshold)} "
+            f"matters. {_MORE[basis]} narrow it. A ratio right at the threshold stays inconclusive."
+        )
+
+
+def _highest_floor(comparisons: Sequence[Comparison]) -> str:
+    worst = max(comparisons, key=lambda each: each.noise_floor or 0)
+    return f"{_label(worst)}: {format_share(worst.noise_floor or 0)}"
+
+
+def _label(comparison: Comparison) -> str:
+    case = comparison.case
+    return f"{comparison.candidate} {comparison.timing} {case.collective} {format_size(case.size_bytes)}"

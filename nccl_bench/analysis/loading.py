@@ -1,0 +1,101 @@
+"""Read a run to compare from a path: its directory, its ``summary.csv``, or the output of nccl-tests."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from statistics import median
+from typing import Any
+
+from nccl_bench.analysis.comparable import Cell, ComparableRun
+from nccl_bench.analysis.failures import exit_code_of, exit_code_of_statuses
+from nccl_bench.catalog.arms import TWIN_SUFFIX
+from nccl_bench.errors import ExitCode
+from nccl_bench.records import importers
+from nccl_bench.records.run import RUN, SUMMARY, Run
+from nccl_bench.records.summary_csv import NUMBERS, read_summary
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LoadedRun:
+    """A run as read for a comparison."""
+
+    path: Path  # where it was read
+    comparable: ComparableRun  # its times
+    meta: Mapping[str, Any]  # its run.json, or the few facts that a summary has
+    run: Run | None  # all of its records; None for a summary
+    exit_code: ExitCode  # the code for what went wrong in it
+    left_out: Mapping[str, int]  # of a summary: the number of rows without a time, by status
+    warnings: tuple[str, ...]  # what is odd about the files
+
+    @property
+    def name(self) -> str:
+        """The path, as messages name the run."""
+        return self.comparable.name
+
+    def same_as(self, other: LoadedRun) -> bool:
+        """Return True if ``other`` is the same run, in the same place or a copy: two runs never have the same times."""
+        if _origin(self.path) == _origin(other.path):
+            return True
+        if self.run is None or other.run is None:
+            return _written_medians(self.comparable) == _written_medians(other.comparable)
+        return _launch(self.meta) == _launch(other.meta) and self.run.lines == other.run.lines
+
+
+def load(path: Path) -> LoadedRun:
+    """Return the run at ``path``; raises ``RecordError`` if there is none."""
+    if path.is_dir():
+        return _loaded(Run.load(path), path)
+    if path.suffix == ".csv":
+        return _load_summary(path)
+    imported = importers.read(path)
+    return _loaded(Run(meta=imported.meta(), lines=imported.lines), path)
+
+
+def _loaded(run: Run, path: Path) -> LoadedRun:
+    status = run.meta["status"]
+    unfinished = () if status == "complete" else (f"the run is {status}, so a part of it is missing",)
+    return LoadedRun(
+        path=path,
+        comparable=ComparableRun.of(run, str(path)),
+        meta=run.meta,
+        run=run,
+        exit_code=exit_code_of(run.lines),
+        left_out={},
+        warnings=(*run.warnings, *unfinished),
+    )
+
+
+def _load_summary(path: Path) -> LoadedRun:
+    medians = read_summary(path)
+    measured = (arm for _, _, arm in medians.times_us if not arm.endswith(TWIN_SUFFIX))
+    return LoadedRun(
+        path=path,
+        comparable=ComparableRun(
+            name=str(path),
+            arms=tuple(dict.fromkeys((medians.baseline, *measured))),
+            cells={key: {0: us} for key, us in medians.times_us.items()},
+            medians_only=True,
+        ),
+        meta={"launch": {"world_size": medians.world_size}, "config": {"baseline": medians.baseline}},
+        run=None,
+        exit_code=exit_code_of_statuses(medians.left_out),
+        left_out=medians.left_out,
+        warnings=("a summary has no intervals, and does not say which machine it is from",),
+    )
+
+
+def _origin(path: Path) -> Path:
+    """Return the directory of the run if ``path`` is the summary in it, else ``path``."""
+    resolved = path.resolve()
+    return resolved.parent if resolved.name == SUMMARY and (resolved.parent / RUN).exists() else resolved
+
+
+def _written_medians(run: ComparableRun) -> dict[Cell, str]:
+    """Return the medians of all cells as ``summary.csv`` has them."""
+    return {cell: NUMBERS % median(times_us.values()) for cell, times_us in run.cells.items()}
+
+
+def _launch(meta: Mapping[str, Any]) -> tuple[object, ...]:
+    return meta["started"], meta["environment"].get("hostname"), meta["environment"].get("hostnames")

@@ -1,0 +1,41 @@
+"""Comparisons of the arms of one run, by pairs of the same round."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from nccl_bench.analysis.comparable import ComparableRun
+from nccl_bench.analysis.comparison import ArmPair, Basis, Comparison, compare
+from nccl_bench.analysis.estimates import PairedRatios
+from nccl_bench.analysis.variance import CommunicatorVariance
+from nccl_bench.config.limits import Limits
+
+
+def compare_arms(
+    run: ComparableRun, limits: Limits, *, baseline: str | None = None, candidates: Sequence[str] | None = None
+) -> tuple[Comparison, ...]:
+    """Return every comparison of ``run``, in the order measured.
+
+    Without ``baseline`` and ``candidates``, all arms are compared with the run's own baseline. A cell is absent if an
+    arm was wrong there, or has no round in common with the baseline.
+    """
+    base = run.arms[0] if baseline is None else baseline
+    arms = [arm for arm in run.arms if arm != base] if candidates is None else candidates
+    pairs = []
+    for case, timing, measured in run.cells:
+        place = (case, timing)
+        for arm in arms if measured == base else ():
+            base_us, arm_us = run.median_us(place, base), run.median_us(place, arm)
+            ratios = run.ratios(place, arm, base)
+            if ratios and base_us is not None and arm_us is not None:
+                pairs.append(
+                    ArmPair(
+                        place=place,
+                        baseline=base,
+                        candidate=arm,
+                        baseline_us=base_us,
+                        candidate_us=arm_us,
+                        estimate=PairedRatios(ratios),
+                    )
+                )
+    return compare(pairs, limits, Basis.ROUNDS, CommunicatorVariance(run, base).floor)

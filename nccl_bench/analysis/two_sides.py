@@ -1,0 +1,166 @@
+"""Comparisons of two sides, each of one or more runs.
+
+Two runs are not paired, so their comparison needs to know how much runs vary. Several runs a side show it. With one run
+on either side, an arm that both have takes its place: all times are taken relative to it, and whatever changed both
+arms alike, such as the machine, cancels out. Without such an arm there are ratios of plain medians and no verdicts.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from statistics import median
+
+from nccl_bench.analysis.comparable import Cell, ComparableRun, Place, medians_us
+from nccl_bench.analysis.comparison import ArmPair, Basis, Comparison, compare
+from nccl_bench.analysis.estimates import Estimate, RelativeRatios, RunMedians, UnknownVariation
+from nccl_bench.analysis.variance import CommunicatorVariance, NoiseFloor, combined
+from nccl_bench.catalog.arms import TWIN_SUFFIX
+from nccl_bench.config.limits import Limits
+
+Side = Sequence[ComparableRun]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SidesComparison:
+    """All comparisons of two sides, and the cells that have no counterpart."""
+
+    basis: Basis  # the data that the verdicts rest on
+    reason: str  # the basis in a sentence, or why there are no verdicts
+    shared_arm: str | None  # the arm that times are relative to
+    shared_ratios: tuple[float, ...]  # after / before of the shared arm itself, one per compared place; not judged
+    comparisons: tuple[Comparison, ...]  # one per cell that every run of both sides has
+    only_before: tuple[Cell, ...]  # cells of the side before that are not compared
+    only_after: tuple[Cell, ...]  # cells of the side after that are not compared
+
+
+def compare_sides(
+    before: Side,
+    after: Side,
+    limits: Limits,
+    *,
+    arms: tuple[str, str] | None = None,
+    shared_arm: str | None = None,
+) -> SidesComparison:
+    """Compare ``after`` with ``before``: every arm with itself, or the second of ``arms`` with the first.
+
+    ``shared_arm`` is an arm that the change does not touch. Without it, and with one run on either side, the baseline
+    takes its place if all runs have the same one. Ratios are of medians, after / before.
+    """
+    if shared_arm is None and min(len(before), len(after)) == 1:
+        shared_arm = _shared_baseline(before, after, arms)
+    basis, reason = _basis(before, after, shared_arm)
+    if basis is Basis.NOTHING:
+        shared_arm = None
+    keys = [
+        (place, first, second)
+        for first, second in ([arms] if arms else _arm_pairs(before, after, shared_arm))
+        for place in _places(before, first)
+        if _every_run_has(before, place, first, shared_arm) and _every_run_has(after, place, second, shared_arm)
+    ]
+    pairs = [
+        ArmPair(
+            place=place,
+            baseline=first,
+            candidate=second,
+            baseline_us=median(medians_us(before, place, first)),
+            candidate_us=median(medians_us(after, place, second)),
+            estimate=_estimate(before, after, basis, shared_arm, place, first, second),
+        )
+        for place, first, second in keys
+    ]
+    shared_ratios: tuple[float, ...] = ()
+    if shared_arm is not None:
+        shared_ratios = tuple(
+            median(medians_us(after, place, shared_arm)) / median(medians_us(before, place, shared_arm))
+            for place in dict.fromkeys(place for place, _, _ in keys)
+        )
+    return SidesComparison(
+        basis=basis,
+        reason=reason,
+        shared_arm=shared_arm,
+        shared_ratios=shared_ratios,
+        comparisons=compare(pairs, limits, basis, _noise_floor(before, after, basis, shared_arm)),
+        only_before=_not_compared(before, shared_arm, arms and arms[0], {(*place, first) for place, first, _ in keys}),
+        only_after=_not_compared(after, shared_arm, arms and arms[1], {(*place, second) for place, _, second in keys}),
+    )
+
+
+def _basis(before: Side, after: Side, shared_arm: str | None) -> tuple[Basis, str]:
+    if any(run.medians_only for run in (*before, *after)):
+        return (
+            Basis.NOTHING,
+            "at least one of them has a single time for each cell, as a summary or a file of nccl-tests has, so it "
+            "shows no variation: give the directories of all runs",
+        )
+    if max(len(before), len(after)) > 1:
+        relative = f", relative to {shared_arm}" if shared_arm is not None else ""
+        return Basis.RUNS, f"{len(before)} and {len(after)} runs a side{relative}"
+    if shared_arm is None:
+        return (
+            Basis.NOTHING,
+            "two runs are not paired, and these have no unchanged arm in common that shows what the machine did: give "
+            "several runs a side, or measure an arm in both that the change does not touch (--shared)",
+        )
+    return Basis.SHARED_ARM, f"one run a side, relative to {shared_arm} of the same round"
+
+
+def _shared_baseline(before: Side, after: Side, arms: tuple[str, str] | None) -> str | None:
+    baselines = {run.arms[0] for run in (*before, *after)}
+    common = set.intersection(*(set(run.arms) for run in (*before, *after)))
+    # If the baseline is the only arm in common, it is the arm to compare.
+    if len(baselines) == 1 and (arms or len(common) > 1) and not baselines & set(arms or ()):
+        return baselines.pop()
+    return None
+
+
+def _noise_floor(
+    before: Side, after: Side, basis: Basis, shared_arm: str | None
+) -> Callable[[Place, float], NoiseFloor | None] | None:
+    if basis is not Basis.SHARED_ARM or shared_arm is None:
+        # Several runs a side: communicators differ between runs, so the intervals contain their variance.
+        return None
+    of_before, of_after = CommunicatorVariance(before[0], shared_arm), CommunicatorVariance(after[0], shared_arm)
+    # Each side has half of the error, as in the interval of the ratio.
+    return lambda place, error: combined(of_before.floor(place, error / 2), of_after.floor(place, error / 2))
+
+
+def _estimate(
+    before: Side, after: Side, basis: Basis, shared_arm: str | None, place: Place, first: str, second: str
+) -> Estimate:
+    if basis is Basis.SHARED_ARM and shared_arm is not None:
+        return RelativeRatios(before[0].ratios(place, first, shared_arm), after[0].ratios(place, second, shared_arm))
+
+    def relative(side: Side, arm: str) -> list[float]:
+        times = medians_us(side, place, arm)
+        if shared_arm is None:
+            return times
+        return [time_us / base_us for time_us, base_us in zip(times, medians_us(side, place, shared_arm), strict=True)]
+
+    kind = RunMedians if basis is Basis.RUNS else UnknownVariation
+    return kind(relative(before, first), relative(after, second))
+
+
+def _arm_pairs(before: Side, after: Side, shared_arm: str | None) -> list[tuple[str, str]]:
+    """Return each arm that all runs have, with itself; if there is none, each arm of before with each arm of after."""
+    first, second = (
+        [arm for arm in side[0].arms if arm != shared_arm and all(arm in run.arms for run in side)]
+        for side in (before, after)
+    )
+    common = [(arm, arm) for arm in first if arm in second]
+    return common or [(baseline, candidate) for baseline in first for candidate in second]
+
+
+def _places(side: Side, arm: str) -> list[Place]:
+    return list(dict.fromkeys((case, timing) for run in side for case, timing, name in run.cells if name == arm))
+
+
+def _every_run_has(side: Side, place: Place, arm: str, shared_arm: str | None) -> bool:
+    """Return True if every run has ``arm`` there, in at least one round that the shared arm has too."""
+    return all(run.ratios(place, arm, arm if shared_arm is None else shared_arm) for run in side)
+
+
+def _not_compared(side: Side, shared_arm: str | None, arm: str | None, compared: set[Cell]) -> tuple[Cell, ...]:
+    """Return the cells of a side, or of one ``arm``, without a counterpart; never those of twins and the shared arm."""
+    cells = dict.fromkeys(cell for run in side for cell in run.cells if not cell[2].endswith(TWIN_SUFFIX))
+    return tuple(cell for cell in cells if cell not in compared and cell[2] != shared_arm and arm in (None, cell[2]))

@@ -1,0 +1,167 @@
+"""Reasons to doubt the figures of a run: of single cells, and of the run as a whole."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from enum import StrEnum
+from typing import Any
+
+from nccl_bench.analysis.description import arms_with, recorded_user_arms
+from nccl_bench.analysis.summary import Row
+from nccl_bench.analysis.wording import counted, significant
+from nccl_bench.catalog.arms import twin_of
+from nccl_bench.catalog.collectives import COLLECTIVES
+from nccl_bench.catalog.routes import Mode
+from nccl_bench.catalog.timings import TIMINGS, Timing
+from nccl_bench.config.sizes import format_size
+from nccl_bench.records.run import Run
+from nccl_bench.records.schema import Registration, Samples, Status
+
+# Ranks are aligned on the device and wait for each other, so they end within a few percent of one another.
+LARGE_SPREAD = 0.1
+# Runs are made to find differences of some ten percent between arms.
+LARGE_NOISE = 0.1
+
+
+class WarningText(StrEnum):
+    """The texts of all warnings, with places for what was seen."""
+
+    DISCARDED = (
+        "The gate opened before all calls of a batch were queued, most often for {worst} ({discarded}; "
+        "{cells} affected). Such batches would contain launch cost and were thrown away. What is left is sound, and a "
+        "cell marked DISCARDED has nothing left. A busy CPU is the usual cause; fewer calls a batch (--iters) help."
+    )
+    RANK_SPREAD = (
+        "Ranks differ by over {limit:.0%} of the time in {cells}, most for {worst}: {spread} of {time} us, rank {rank} "
+        "slowest in {share:.0%} of the rounds. The slowest rank sets the time, so one slow GPU or busy CPU spoils "
+        "every figure. If more --rounds name the same rank again, check its clocks and its CPU affinity."
+    )
+    NOISE = (
+        "Rounds differ: the middle half of them spans over {limit:.0%} of the median in {cells}, most for {worst}: "
+        "{first} to {third} us around {time} us. A ratio there is no more exact than that. More --rounds settle the "
+        "median; other work on the machine is the usual cause."
+    )
+    TOLERANCE = (
+        "Checked within a tolerance, not for equality: {cells}, the widest {ulp} ulp for {worst}. Results are rounded "
+        "there, and an error that small would pass. --op min,max is exact in every dtype."
+    )
+    NOT_CHECKED = "Not checked: {cells}, {worst} among them, so a fast arm may be a wrong arm. Measure with --check 1."
+    SAME_PATH = (
+        "{candidate} and {baseline} run the same path in {where}: {path}. The device does the same for both, so they "
+        "can differ there only by host time and noise."
+    )
+    TWO_LIBRARIES = (
+        "A second libnccl is loaded: {others}. torch's arms run that one and the other arms run {library}, so the arms "
+        "differ in more than their streams. Leave out --nccl-library, or point it at torch's."
+    )
+    UNREGISTERED = (
+        "{how} registration is unavailable on this machine: NCCL returned a null handle to {arms}, so these times are "
+        "of unregistered memory. Measure with --register none, or find the reason with --env NCCL_DEBUG=INFO."
+    )
+    SAME_OBJECT = (
+        "{baseline} is a function, or an object that existed before it was loaded, so its twin is the same object, and "
+        "the noise floor contains no communicator variance. Give a class, or a function that makes a communicator."
+    )
+    UNREAD = (
+        "{variables} in the environment has no effect: the libnccl in use ({library}, {version}) does not know it. It "
+        "is misspelt, or needs a newer NCCL (--nccl-library)."
+    )
+    IMPORTED_EVENTS = (
+        "nccl-tests ran with -I, which puts events between operations. Their cost is a part of all its times in "
+        "{cells}, also beside other runs. Measure without -I to compare."
+    )
+    PER_ITERATION = (
+        "Events between operations cost up to {cost} us each ({worst}), so single operations look slower than the "
+        "same operations in a batch. Compare arms by the tables of batches, or leave out --per-iteration."
+    )
+
+
+def cell_warnings(runs: Sequence[tuple[str, Sequence[Row]]]) -> Iterator[str]:
+    """Yield the warnings about cells: one of each kind, naming the worst cell of all ``runs``.
+
+    ``runs`` has the name and the rows of each run; the name is empty if there is only one run.
+    """
+    rows = [(row, name) for name, of_run in runs for row in of_run if row.timing]
+    timed = [(row, name, row.time_us) for row, name in rows if row.time_us]
+    spreads = [((row.rank_spread_us or 0) / time_us, row, name) for row, name, time_us in timed if _ranks_wait(row)]
+    noise = [((row.q3_us - row.q1_us) / time_us, row, name) for row, name, time_us in timed if row.q1_us and row.q3_us]
+    unchecked = [(0, row, name) for row, name in rows if row.wrong is None and row.status == Status.OK]
+    costs = [(row.per_iteration_cost_us or 0, row, name) for row, name in rows]
+    # The cells of each kind, with how bad each is and the name of its run.
+    kinds: Mapping[WarningText, Sequence[tuple[float, Row, str]]] = {
+        WarningText.DISCARDED: [(row.discarded, row, name) for row, name in rows if row.discarded],
+        WarningText.RANK_SPREAD: [cell for cell in spreads if cell[0] > LARGE_SPREAD],
+        WarningText.NOISE: [cell for cell in noise if cell[0] > LARGE_NOISE],
+        WarningText.TOLERANCE: [(row.tolerance_ulp, row, name) for row, name in rows if row.tolerance_ulp],
+        WarningText.NOT_CHECKED: unchecked,
+        WarningText.PER_ITERATION: [cell for cell in costs if cell[0] > 0],
+    }
+    for text, cells in kinds.items():
+        if not cells:
+            continue
+        _, row, name = max(cells, key=lambda cell: cell[0])
+        yield text.format(
+            cells=counted(len(cells), "cell"),
+            worst=_label(row, name),
+            limit=LARGE_SPREAD if text is WarningText.RANK_SPREAD else LARGE_NOISE,
+            first=significant(row.q1_us or 0),
+            third=significant(row.q3_us or 0),
+            discarded=counted(row.discarded or 0, "time"),
+            spread=significant(row.rank_spread_us or 0),
+            time=significant(row.time_us or 0),
+            rank=row.slowest_rank,
+            share=row.slowest_rank_share or 0,
+            ulp=row.tolerance_ulp,
+            cost=significant(row.per_iteration_cost_us or 0),
+        )
+
+
+def run_warnings(run: Run, arms: Collection[str], baseline: str) -> Iterator[str]:
+    """Yield the warnings about the whole run, as far as they concern ``arms`` compared with ``baseline``."""
+    worker = run.meta.get("worker") or {}
+    library = worker.get("transport") or {}
+    measured = [line for line in run.lines if isinstance(line, Samples)]
+    with_events = [line for line in measured if line.per_iteration is not None]
+    if with_events and run.is_import:
+        yield WarningText.IMPORTED_EVENTS.format(cells=counted(len(with_events), "cell"))
+    if libraries := worker.get("other_nccl_libraries"):
+        yield WarningText.TWO_LIBRARIES.format(others=", ".join(libraries), library=library.get("path"))
+    if variables := worker.get("unread_variables"):
+        yield WarningText.UNREAD.format(
+            variables=", ".join(variables), library=library.get("path"), version=library.get("version")
+        )
+    unregistered = [name for name in arms_with(run, Registration.UNAVAILABLE) if name in {*arms, baseline}]
+    if unregistered:
+        how = str(run.meta["config"].get("register")).capitalize()
+        yield WarningText.UNREGISTERED.format(how=how, arms=", ".join(unregistered))
+    yield from _same_paths(worker, [line for line in measured if line.arm in arms], arms, baseline)
+    existing = [user_arm.get("arm") for user_arm in recorded_user_arms(run) if user_arm.get("ready")]
+    if baseline in existing and any(line.arm == twin_of(baseline) for line in measured):
+        yield WarningText.SAME_OBJECT.format(baseline=baseline)
+
+
+def _same_paths(
+    worker: Mapping[str, Any], measured: Sequence[Samples], arms: Collection[str], baseline: str
+) -> Iterator[str]:
+    paths = {(path.get("collective"), path.get("arm")): path for path in worker.get("paths") or ()}
+    for (collective, arm), path in paths.items():
+        of_baseline = paths.get((collective, baseline))
+        if of_baseline is None or arm not in arms or arm in (baseline, twin_of(baseline)):
+            continue
+        timings = dict.fromkeys(line.timing for line in measured if line.case.collective == collective)
+        for mode in Mode:
+            of_mode = [timing for timing in timings if TIMINGS[timing].captured == (mode is Mode.GRAPH)]
+            same = path.get(mode)
+            if of_mode and same is not None and same == of_baseline.get(mode):
+                where = f"{collective} ({', '.join(of_mode)})"
+                yield WarningText.SAME_PATH.format(candidate=arm, baseline=baseline, where=where, path=same)
+
+
+def _ranks_wait(row: Row) -> bool:
+    """Return True if ranks wait for each other: a root can end early, and enqueueing waits for no other rank."""
+    return not COLLECTIVES[row.collective or ""].rooted and TIMINGS[Timing(row.timing or "")].moves_bytes
+
+
+def _label(row: Row, run: str) -> str:
+    arm = f"{row.arm} ({run})" if run else row.arm
+    return f"{arm} {row.timing} {row.collective} {row.dtype} {format_size(row.size_bytes or 0)}"

@@ -1,0 +1,61 @@
+"""How numbers and cases are written in tables and messages."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import Protocol
+
+
+class HasCase(Protocol):
+    """A case, or a row of the summary, which has the same columns."""
+
+    @property
+    def collective(self) -> str | None: ...
+    @property
+    def dtype(self) -> str | None: ...
+    @property
+    def redop(self) -> str | None: ...
+    @property
+    def placement(self) -> str | None: ...
+    @property
+    def root(self) -> int | None: ...
+
+
+def case_name(of: HasCase) -> str:
+    """Return the name of a case without its size: ``all_reduce bfloat16 sum in-place``."""
+    root = None if of.root is None else f"root {of.root}"
+    return " ".join(filter(None, (of.collective, of.dtype, of.redop, of.placement, root)))
+
+
+def counted(number: int, noun: str) -> str:
+    """Return ``1 rank``, ``2 ranks``."""
+    return f"{number} {noun}" + ("" if number == 1 else "s")
+
+
+def significant(value: float) -> str:
+    """Return ``value`` with three significant digits, and every digit before the point: 0.0123, 7.65, 607, 4612."""
+    if value == 0:
+        return "0"
+    magnitude = math.floor(math.log10(float(f"{abs(value):.2e}")))
+    return f"{value:.{max(0, 2 - magnitude)}f}"
+
+
+def format_ratio(value: float) -> str:
+    """Return a ratio with two digits behind the point, fewer for large ones: 0.38x, 1.02x, 12.3x, 140x."""
+    return f"{value:.2f}x" if value < 9.995 else f"{significant(value)}x"
+
+
+def format_ratios(values: Sequence[float]) -> str:
+    """Return the smallest to the largest ratio; an empty text for no ratios."""
+    if not values:
+        return ""
+    low, high = format_ratio(min(values)), format_ratio(max(values))
+    return low if low == high else f"{low} to {high}"
+
+
+def format_share(share: float) -> str:
+    """Return a share in percent: 0.4 %, 12 %, and ``>999 %`` for what is far off."""
+    if share > 9.995:
+        return ">999 %"
+    return f"{share * 100:.1f} %" if share < 0.0995 else f"{share * 100:.0f} %"

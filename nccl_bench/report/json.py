@@ -1,0 +1,61 @@
+"""The analysis as JSON for other programs; a value that was not measured is a key that is not there."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import asdict
+
+from nccl_bench.analysis.analysis import Analysis
+from nccl_bench.analysis.comparison import Comparison
+from nccl_bench.records.schema import SCHEMA
+from nccl_bench.report.verdicts import compared_text
+
+
+class JsonReport:
+    """Strict JSON, without NaN."""
+
+    def render(self, analysis: Analysis) -> str:
+        """Return ``run.json`` and the summary of a run, or everything about a comparison of runs."""
+        return json.dumps(_content(analysis), indent=2, allow_nan=False) + "\n"
+
+
+def comparison_record(comparison: Comparison, sides: tuple[str, str]) -> Mapping[str, object]:
+    """Return ``comparison`` as plain data without absent values; ``sides`` are the names of its two sides."""
+    interval = comparison.interval
+    record = {
+        "compared": compared_text(comparison, sides),
+        f"{sides[0]}_arm": comparison.baseline,
+        f"{sides[1]}_arm": comparison.candidate,
+        **asdict(comparison.case),
+        "timing": comparison.timing,
+        f"{sides[0]}_us": comparison.baseline_us,
+        f"{sides[1]}_us": comparison.candidate_us,
+        "ratio": comparison.ratio,
+        "ratio_low": interval.low if interval else None,
+        "ratio_high": interval.high if interval else None,
+        "threshold": comparison.threshold,
+        "verdict": comparison.verdict,
+        "noise_floor": comparison.noise_floor,
+        "below_floor": None if comparison.verdict is None else comparison.below_floor,
+        "pairs_needed": comparison.pairs_needed,
+    }
+    return {key: value for key, value in record.items() if value is not None}
+
+
+def _content(analysis: Analysis) -> Mapping[str, object]:
+    if analysis.run is not None:
+        return {"schema": SCHEMA, "run": analysis.run.meta, "summary": [row.present() for row in analysis.rows]}
+    return {
+        "title": analysis.title,
+        "basis": analysis.basis,
+        "reason": analysis.reason,
+        "shared_arm": analysis.shared_arm,
+        "notes": analysis.notes,
+        "cells": [comparison_record(each, analysis.sides) for each in analysis.comparisons],
+        "failures": analysis.failures,
+        "warnings": analysis.warnings,
+        "hints": analysis.hints,
+        "not_compared": analysis.not_compared,
+        "not_measured": analysis.not_measured,
+    }

@@ -1,0 +1,54 @@
+"""Comparisons that nobody measured, for the tests of hints, reports and the gate."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from nccl_bench.analysis.analysis import Analysis
+from nccl_bench.analysis.comparison import Basis, Comparison
+from nccl_bench.analysis.statistics import Interval, Verdict
+from nccl_bench.catalog.timings import Timing
+from nccl_bench.errors import ExitCode
+from tests.support.synthetic_runs import case
+
+
+def comparison(
+    size: int = 8, verdict: Verdict | None = Verdict.EQUIVALENT, ratio: float = 1.0, **changes: Any
+) -> Comparison:
+    """Return a comparison of ``stream-free`` with ``dedicated-stream``, with a narrow interval around ``ratio``."""
+    fields: dict[str, Any] = {
+        "case": case(size),
+        "timing": Timing.GATED,
+        "baseline": "dedicated-stream",
+        "candidate": "stream-free",
+        "baseline_us": 10.0,
+        "candidate_us": 10.0 * ratio,
+        "ratio": ratio,
+        "threshold": 0.02,
+        "interval": Interval(low=ratio / 1.01, high=ratio * 1.01, error=0.05),
+        "verdict": verdict,
+        "noise_floor": None,
+        "below_floor": False,
+        "pairs_needed": None,
+    }
+    return Comparison(**{**fields, **changes})
+
+
+def compared_runs(comparisons: Sequence[Comparison] = (), **changes: Any) -> Analysis:
+    """Return the analysis of a comparison of two sides with these ``comparisons``."""
+    fields: dict[str, Any] = {
+        "title": "b against a",
+        "notes": (),
+        "run": None,
+        "rows": (),
+        "comparisons": tuple(comparisons),
+        "basis": Basis.SHARED_ARM,
+        "reason": "a reason",
+        "failures": (),
+        "warnings": (),
+        "not_measured": (),
+        "candidate_incomplete": False,
+        "exit_code": ExitCode.OK,
+    }
+    return Analysis(**{**fields, **changes})

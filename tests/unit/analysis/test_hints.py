@@ -1,0 +1,105 @@
+"""Hints: what would decide the comparisons that are inconclusive."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+
+import typer
+from typer.testing import CliRunner
+
+from nccl_bench.analysis.comparison import Basis, Comparison
+from nccl_bench.analysis.hints import hints
+from nccl_bench.analysis.statistics import Interval, Verdict
+from nccl_bench.catalog.timings import Timing
+from nccl_bench.cli.run import run
+from tests.support.synthetic_comparisons import comparison
+
+FASTER, SLOWER, EQUIVALENT, INCONCLUSIVE = Verdict
+
+
+def hints_of(comparisons: Sequence[Comparison], basis: Basis = Basis.ROUNDS) -> list[str]:
+    return list(hints(comparisons, basis))
+
+
+def test_too_few_rounds_are_reported_with_the_number_that_an_interval_needs() -> None:
+    few = [
+        comparison(8, INCONCLUSIVE, interval=None, pairs_needed=11),
+        comparison(16, INCONCLUSIVE, interval=None, pairs_needed=12),
+    ]
+    (hint,) = hints_of([*few, comparison(32)])
+    assert hint.startswith("2 cells inconclusive because of too few rounds")
+    assert "an interval there needs 12 rounds, and then spans from the smallest ratio to the largest" in hint
+    assert "more rounds than that (--rounds)" in hint
+
+
+def test_a_difference_below_the_noise_floor_is_reported_with_the_highest_floor() -> None:
+    cells = [
+        comparison(8, INCONCLUSIVE, 1.04, noise_floor=0.03, below_floor=True),
+        comparison(1024, INCONCLUSIVE, 0.9, noise_floor=0.2, below_floor=True),
+        comparison(16, INCONCLUSIVE, noise_floor=0.9, interval=Interval(low=0.9, high=1.0, error=0.05)),
+    ]
+    below, wide = hints_of(cells)
+    assert below.startswith("2 cells inconclusive because the baseline's own twin")
+    assert "most for stream-free gated all_reduce 1K: 20 %" in below
+    assert wide.startswith("1 cell inconclusive because the interval")
+
+
+def test_cells_without_a_twin_have_a_hint_of_their_own() -> None:
+    cells = [
+        comparison(8, INCONCLUSIVE, 1.3, below_floor=True),
+        comparison(16, INCONCLUSIVE, 1.0, below_floor=True),
+        comparison(32, INCONCLUSIVE, 1.3, noise_floor=0.5, below_floor=True),
+    ]
+    twinless, below = hints_of(cells)
+    assert twinless.startswith(
+        "2 cells inconclusive because no twin was measured, so the communicator variance is not known. "
+        "Compare several runs a side"
+    )
+    assert below.startswith("1 cell inconclusive because the baseline's own twin")
+
+
+def test_an_equivalence_below_the_noise_floor_has_a_hint_of_its_own() -> None:
+    cells = [
+        comparison(8, INCONCLUSIVE, 1.001, noise_floor=0.03, below_floor=True),
+        comparison(64, INCONCLUSIVE, 1.0, noise_floor=0.04, below_floor=True),
+    ]
+    (hint,) = hints_of(cells)
+    assert hint.startswith("2 cells inconclusive although the interval is within the threshold")
+    assert "It is highest for stream-free gated all_reduce 64: 4.0 %." in hint
+    assert "differs too" not in hint
+    different, same = hints_of([*cells, comparison(16, INCONCLUSIVE, 1.1, noise_floor=0.2, below_floor=True)])
+    assert different.startswith("1 cell inconclusive because the baseline's own twin")
+    assert same == hint
+
+
+def test_a_wide_interval_is_reported_with_what_narrows_it() -> None:
+    cells = [
+        comparison(8, INCONCLUSIVE, interval=Interval(low=0.97, high=1.0, error=0.05)),
+        comparison(1024, INCONCLUSIVE, interval=Interval(low=0.8, high=1.4, error=0.05), timing=Timing.EAGER),
+    ]
+    (hint,) = hints_of(cells)
+    assert hint.startswith("2 cells inconclusive because the interval crosses the threshold")
+    assert "widest for stream-free eager all_reduce 1K: 0.800x to 1.400x, where 2.0 % matters." in hint
+    assert "More rounds (--max-rounds" in hint
+    assert "More runs a side narrow it" in hints_of(cells, Basis.RUNS)[0]
+    assert "More rounds in each run, or several runs a side, narrow it" in hints_of(cells, Basis.SHARED_ARM)[0]
+    # Two digits would not show the width.
+    near = comparison(8, INCONCLUSIVE, interval=Interval(low=1.0164, high=1.0222, error=0.05))
+    assert "1.016x to 1.022x" in hints_of([near])[0]
+
+
+def test_the_flags_that_hints_recommend_exist() -> None:
+    few = comparison(8, INCONCLUSIVE, interval=None, pairs_needed=11)
+    wide = comparison(8, INCONCLUSIVE, interval=Interval(low=0.9, high=1.1, error=0.05))
+    app = typer.Typer()
+    app.command()(run)
+    described = CliRunner(env={"COLUMNS": "200", "NO_COLOR": "1"}).invoke(app, ["--help"]).output
+    flags = {flag for text in hints_of([few, wide]) for flag in re.findall(r"--[a-z-]+", text)}
+    assert flags
+    assert flags <= set(re.findall(r"--[a-z-]+", described))
+
+
+def test_decided_comparisons_and_comparisons_without_verdicts_have_no_hint() -> None:
+    assert hints_of([comparison(8, FASTER), comparison(16, SLOWER), comparison(32, EQUIVALENT)]) == []
+    assert hints_of([comparison(8, None, interval=None)], Basis.NOTHING) == []

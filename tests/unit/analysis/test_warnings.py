@@ -1,0 +1,118 @@
+"""Reasons to doubt figures: when each warning is given, what it names, and which flag it recommends."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from dataclasses import replace
+
+import pytest
+import typer
+from typer.testing import CliRunner
+
+from nccl_bench.analysis.analysis import Analysis
+from nccl_bench.analysis.summary import rows_of
+from nccl_bench.analysis.warnings import WarningText, cell_warnings
+from nccl_bench.catalog.arms import twin_of
+from nccl_bench.catalog.timings import Timing
+from nccl_bench.cli.run import run as run_command
+from nccl_bench.records.importers.nccl_tests import ARM
+from nccl_bench.records.run import Run
+from nccl_bench.records.schema import Line
+from tests.support.synthetic_runs import case, imported, meta, per_iteration, run, samples
+
+
+def warnings_of(lines: Sequence[Line] | Run, **config: object) -> str:
+    return "\n".join(Analysis.of(lines if isinstance(lines, Run) else run(lines, **config)).warnings)
+
+
+@pytest.mark.parametrize(
+    ("line", "says"),
+    [
+        (samples(discarded=7), ("(7 times; 1 cell affected)", "--iters")),
+        (samples(fastest_rank_us=(5.0, 5.0, 5.0)), ("3.40 of 8.40 us, rank 2 slowest in 100%", "--rounds")),
+        (samples(samples_us=(8.0, 10.0, 13.0)), ("over 10% of the median in 1 cell", "9.00 to 11.5 us around 10.0 us")),
+        (samples(tolerance_ulp=4), ("the widest 4 ulp", "--op min,max")),
+        (samples(wrong=None), ("Not checked: 1 cell", "--check 1")),
+        (samples(per_iteration=per_iteration()), ("cost up to 2.75 us each", "--per-iteration")),
+    ],
+    ids=["discarded", "rank spread", "noise", "tolerance", "not checked", "per iteration"],
+)
+def test_a_warning_says_what_was_seen_and_which_flag_helps(line: Line, says: tuple[str, str]) -> None:
+    text = warnings_of([line])
+    assert all(part in text for part in says)
+    assert all(part not in warnings_of([samples()]) for part in says)
+
+
+@pytest.mark.parametrize("timing", Timing)
+def test_noise_is_the_spread_of_the_middle_half_of_the_rounds(timing: Timing) -> None:
+    calm = samples(timing=timing, samples_us=(10.0, 10.0, 10.0, 10.9, 99.0))
+    assert "Rounds differ" not in warnings_of([calm])
+    worst = samples("torch", timing, samples_us=(8.0, 10.0, 14.0))
+    text = warnings_of([calm, samples(timing=timing, samples_us=(8.0, 10.0, 13.0)), worst])
+    assert f"in 2 cells, most for torch {timing} all_reduce bfloat16 1K: 9.00 to 12.0 us" in text
+    assert "More --rounds" in text
+
+
+@pytest.mark.parametrize("cost_us", [None, 0.0, -0.5])
+def test_events_without_a_cost_give_no_warning(cost_us: float | None) -> None:
+    assert warnings_of([samples("torch", per_iteration=replace(per_iteration(), cost_us=cost_us))]) == ""
+
+
+def test_ranks_may_differ_where_the_collective_has_a_root() -> None:
+    early = samples(case=case(collective="broadcast"), fastest_rank_us=(1.0, 1.0, 1.0))
+    assert "Ranks differ" not in warnings_of([early])
+
+
+def test_the_worst_cell_of_several_runs_is_named_with_its_run() -> None:
+    calm, worse = run([samples(discarded=1)]), run([samples("torch", discarded=5), samples(discarded=2)])
+    (text,) = cell_warnings([("before", rows_of(calm)), ("after 2", rows_of(worse))])
+    assert "for torch (after 2) gated all_reduce bfloat16 1K (5 times; 3 cells affected)" in text
+
+
+def test_a_baseline_that_existed_before_loading_is_its_own_twin() -> None:
+    user_arm = {"arm": "mine", "where": "a.py:1", "order": "current", "described": "as it is", "ready": True}
+
+    def warned(arms: Sequence[str], **changes: object) -> bool:
+        made_up = Run(
+            meta=meta(baseline="mine") | {"worker": {"user_arms": [user_arm | changes]}},
+            lines=tuple(map(samples, arms)),
+        )
+        return "mine is a function, or an object that existed before it was loaded, so its twin" in warnings_of(made_up)
+
+    assert warned(["mine", twin_of("mine"), "torch"])
+    assert not warned(["mine", twin_of("mine"), "torch"], ready=False)
+    assert not warned(["mine", twin_of("mine"), "torch"], arm="torch")
+    assert not warned(["mine", "torch"])
+
+
+def test_an_import_with_events_between_its_operations_has_a_warning() -> None:
+    events = imported(per_iteration=replace(per_iteration(), cost_us=None))
+    config = {"source": ["all_reduce.txt"], "baseline": ARM}
+    text = warnings_of([events, imported(case=case(8))], **config)
+    assert "nccl-tests ran with -I, which puts events between operations. Their cost is a part of all" in text
+    assert "its times in 1 cell" in text
+    assert "with -I" not in warnings_of([imported()], **config)
+    # The rounds of nccl-bench contain no events.
+    assert "with -I" not in warnings_of([samples(per_iteration=per_iteration())])
+
+
+def test_the_same_path_is_reported_only_for_measured_collectives() -> None:
+    """A worker records the paths of all requested collectives."""
+    made_up = run([samples(), samples("dedicated-stream"), samples(case=case(8, "broadcast"))])
+    made_up.meta["worker"]["paths"] = [
+        {"collective": collective, "arm": arm, "eager": "the same calls"}
+        for collective in ("all_reduce", "all_gather")
+        for arm in ("stream-free", "dedicated-stream")
+    ]
+    assert "run the same path in all_reduce (gated): the same calls." in warnings_of(made_up)
+    assert "all_gather" not in warnings_of(made_up)
+
+
+def test_the_flags_that_warnings_recommend_exist() -> None:
+    app = typer.Typer()
+    app.command()(run_command)
+    described = CliRunner(env={"COLUMNS": "200", "NO_COLOR": "1"}).invoke(app, ["--help"]).output
+    flags = {flag for text in WarningText for flag in re.findall(r"--[a-z-]+", text)}
+    assert flags
+    assert flags <= set(re.findall(r"--[a-z-]+", described))
