@@ -79,7 +79,7 @@ class Arm:
     def paths(self, case: Case, x: Tensor, y: Tensor) -> dict[Mode, str]:
         """Return what ``case`` from ``x`` to ``y`` runs, eagerly and in graphs: which calls, on which stream.
 
-        The calls are made, and each is collective.
+        This makes the calls, and each is collective.
         """
         eager = self._path(case, x, y)
         if not self.communicator.has_routes:
@@ -99,7 +99,7 @@ class Arm:
         return f"{self._transport} {names} on {stream}{self._environment}"
 
     def private_streams(self) -> list[Any]:
-        """Return the streams that the communicator keeps: the order with one of these would be right by accident."""
+        """Return the streams that the communicator keeps; work of a caller on one of them is ordered by accident."""
         return self.communicator.private_streams()
 
     @property

@@ -9,9 +9,9 @@ from nccl_bench.streams.base import Streams
 
 
 def fork_join(operation: Operation, streams: Streams, private: Any, fork: Any, join: Any) -> Operation:
-    """Return ``operation`` ordered by two events: ``private`` waits for the caller's stream, and that for ``private``.
+    """Return ``operation`` with a fork to the stream ``private`` before it and a join after it.
 
-    ``fork`` and ``join`` are the events. They exist before the call, so that a call makes none.
+    ``fork`` and ``join`` are the two events. They exist before the call, so that a call makes none.
     """
     # Stream-free fetches the current stream by the same cheap call; one look-up then gives the object for the handle.
     current_handle, index, from_handle = streams.current_handle, streams.index, streams.from_handle

@@ -89,7 +89,7 @@ class GroupCoordinator(ArmCommunicator):
 
     @property
     def async_gather(self) -> Callable[..., None]:
-        """``cp_all_gather_into_tensor_async``."""
+        """The coordinator's all-gather for context parallelism."""
         return self.cp_all_gather_into_tensor_async
 
     @contextmanager

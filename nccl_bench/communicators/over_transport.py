@@ -81,7 +81,7 @@ class TransportCommunicator(SwitchableCommunicator):
 
     @property
     def async_gather(self) -> Callable[..., None]:
-        """``cp_all_gather_into_tensor``."""
+        """The communicator's all-gather for context parallelism."""
         return self.cp_all_gather_into_tensor
 
     @contextmanager
@@ -267,7 +267,7 @@ class TransportCommunicator(SwitchableCommunicator):
         return tensor.data_ptr() or self._no_memory(tensor)
 
     def _no_memory(self, tensor: Tensor) -> int:
-        # A meta tensor has the CPU's device index: only the number of elements distinguishes it from an empty tensor.
+        # A meta tensor has the CPU's device index and no address. An empty tensor has no address either, and is valid.
         return self._refuse(tensor) if tensor.numel() else 0
 
     def _refuse(self, tensor: Tensor) -> NoReturn:

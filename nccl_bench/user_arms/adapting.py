@@ -22,25 +22,27 @@ from nccl_bench.user_arms import signatures
 from nccl_bench.user_arms.making import methods_of
 from nccl_bench.user_arms.operations import FORMS, Operation
 
-WANTED = ", ".join(f"{name}({', '.join(form.leading)})" for name, form in FORMS.items())
+WANTED_METHODS = ", ".join(f"{name}({', '.join(form.leading)})" for name, form in FORMS.items())
 
 
-def choose_adapter(made: Any, adapter: Adapter | None) -> Adapter:
-    """Return ``adapter``, or the one that fits ``made`` if that is ``None``; raise ``SetupError`` if none fits."""
-    name, methods = signatures.name_of(made), methods_of(made)
+def choose_adapter(user_object: Any, adapter: Adapter | None) -> Adapter:
+    """Return ``adapter``, or the fitting one if that is ``None``; raise ``SetupError`` if none fits ``user_object``."""
+    name, methods = signatures.name_of(user_object), methods_of(user_object)
     words = vocabulary_of(methods)
     if adapter is None:
         if methods:
             return words or Adapter.PYNCCL
-        if callable(made):
+        if callable(user_object):
             return Adapter.CALLABLE
-        has = ", ".join(name for name in dir(made) if not name.startswith("_")) or "nothing"
-        raise SetupError(f"{name} fits no adapter: it needs {WANTED}, or to be a function of one tensor, and has {has}")
+        has = ", ".join(name for name in dir(user_object) if not name.startswith("_")) or "nothing"
+        raise SetupError(
+            f"{name} fits no adapter: it needs {WANTED_METHODS}, or to be a function of one tensor, and has {has}"
+        )
     if adapter is Adapter.CALLABLE:
-        if not callable(made):
+        if not callable(user_object):
             raise SetupError(f"the callable adapter needs a function of one tensor, and {name} cannot be called")
     elif not methods:
-        raise SetupError(f"the {adapter} adapter looks for {WANTED}, and {name} has none of these")
+        raise SetupError(f"the {adapter} adapter looks for {WANTED_METHODS}, and {name} has none of these")
     elif words not in (None, adapter):
         kind = "nccl_bench's RedOp" if words is Adapter.PROTOCOL else "torch.distributed's ReduceOp"
         raise SetupError(f"the {adapter} adapter does not fit {name}, whose `op` is {kind}: use adapter={words}")
@@ -48,23 +50,23 @@ def choose_adapter(made: Any, adapter: Adapter | None) -> Adapter:
 
 
 def vocabulary_of(methods: Mapping[str, Operation]) -> Adapter | None:
-    """Return the adapter whose words for reductions the first of ``methods`` with such words uses, or ``None``."""
+    """Return the adapter whose words for reductions ``methods`` use, or ``None`` if none of them shows it."""
     return next(filter(None, map(signatures.vocabulary, methods.values())), None)
 
 
-def choose_order(made: Any, order: Order | None) -> tuple[Any, Order]:
+def choose_order(user_object: Any, order: Order | None) -> tuple[Any, Order]:
     """Return the private stream of calls without a stream, or ``None``, and the order of the calls.
 
     Raises ``SetupError`` if ``order`` needs a private stream and there is none.
     """
-    stream = getattr(made, "stream", None)
-    if not hasattr(stream, "wait_event") or getattr(made, "use_current_stream", False):
+    stream = getattr(user_object, "stream", None)
+    if not hasattr(stream, "wait_event") or getattr(user_object, "use_current_stream", False):
         stream = None
     if order is None:
         return stream, Order.CURRENT if stream is None else Order.FORK_JOIN
     if order is not Order.CURRENT and stream is None:
         raise SetupError(
-            f"order={order} needs a private stream, and {signatures.name_of(made)} has none "
+            f"order={order} needs a private stream, and {signatures.name_of(user_object)} has none "
             "(no stream in its attribute `stream`, or use_current_stream is set): use order=current"
         )
     return stream, order

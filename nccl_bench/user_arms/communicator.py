@@ -20,7 +20,7 @@ from nccl_bench.transports.device import Device
 from nccl_bench.transports.gloo_operations import TORCH_REDOPS
 from nccl_bench.user_arms import adapting, signatures
 from nccl_bench.user_arms.making import end_of, make, methods_of, switch_on
-from nccl_bench.user_arms.offers import describe_all_reduces, offers_of, supported
+from nccl_bench.user_arms.offers import describe_all_reduces, offers_of, supported_placements
 from nccl_bench.user_arms.operations import FORMS, PROTOCOL_OPERATIONS, Binder, Operation
 
 
@@ -65,33 +65,33 @@ class UserCommunicator(ArmCommunicator):
         self.where = where
         self._streams = device.streams
         with ExitStack() as closing:
-            made, origin = make(value, group, device, adapter)
-            self.ready = made is value  # another arm may use the same object, so this one must not end it
-            end = None if self.ready else end_of(made)
+            user_object, origin = make(value, group, device, adapter)
+            self.ready = user_object is value  # another arm may use the same object, so this one must not end it
+            end = None if self.ready else end_of(user_object)
             if end is not None:
                 closing.callback(end)
             elif self.ready:
                 self.reason_not_ended = "the object existed before the arm, so closing the arm does not end it"
             else:
                 self.reason_not_ended = "it has no close(), destroy() or shutdown(), so nothing can end what it makes"
-            self.adapter = adapting.choose_adapter(made, adapter)
-            switch_on(made, self.world_size, closing)
-            methods = {"all_reduce": made} if self.adapter is Adapter.CALLABLE else methods_of(made)
-            private, self.order = adapting.choose_order(made, order)
+            self.adapter = adapting.choose_adapter(user_object, adapter)
+            switch_on(user_object, self.world_size, closing)
+            methods = {"all_reduce": user_object} if self.adapter is Adapter.CALLABLE else methods_of(user_object)
+            private, self.order = adapting.choose_order(user_object, order)
             self.stream = None if self.order is Order.CURRENT else private
             current, calls = adapting.choose_stream_argument(methods, private, self.order, device)
             ours = (adapting.vocabulary_of(methods) or self.adapter) is Adapter.PROTOCOL
             binder = Binder(redops=None if ours else TORCH_REDOPS, current=current)
             offers = offers_of(methods, binder, device, self.stream)
             if not offers:
-                got = ", ".join(signatures.written(method) for method in methods.values())
+                got = ", ".join(signatures.signature_text(method) for method in methods.values())
                 raise SetupError(
-                    f"the {self.adapter} adapter looks for {adapting.WANTED}, with these arguments, and got {got}"
+                    f"the {self.adapter} adapter looks for {adapting.WANTED_METHODS}, with these arguments, and got {got}"
                 )
             self.close = closing.pop_all().close
         self.untraced_path = f"{where}, {self.order}"
         self.description = f"{self.adapter}: {origin}, {describe_all_reduces(offers)}, {calls}"
-        self.supported = supported(offers)
+        self.supported = supported_placements(offers)
         # The collectives whose reduction is always a sum.
         self.only_sums = frozenset(
             name.removeprefix("outplace_")
@@ -100,9 +100,9 @@ class UserCommunicator(ArmCommunicator):
         )
         # The collectives whose blocks may have different sizes.
         self.takes_sizes = frozenset(name for name, offer in offers.items() if "sizes" in offer.options)
-        self.change_state = getattr(made, "change_state", partial(_refuse, made, "change_state"))
+        self.change_state = getattr(user_object, "change_state", partial(_refuse, user_object, "change_state"))
         for name in PROTOCOL_OPERATIONS:
-            setattr(self, name, offers[name].call if name in offers else partial(_refuse, made, name))
+            setattr(self, name, offers[name].call if name in offers else partial(_refuse, user_object, name))
 
     def prepare(self, operation: Operation) -> Operation:
         """Return ``operation``, queued on the current stream of a device whose libraries do not follow it."""
@@ -138,5 +138,5 @@ class UserCommunicator(ArmCommunicator):
         }
 
 
-def _refuse(made: object, name: str, *_arguments: object, **_options: object) -> NoReturn:
-    raise InvalidArgumentError(f"{signatures.name_of(made)} has no {name} that the adapter could call")
+def _refuse(user_object: object, name: str, *_arguments: object, **_options: object) -> NoReturn:
+    raise InvalidArgumentError(f"{signatures.name_of(user_object)} has no {name} that the adapter could call")

@@ -1,4 +1,4 @@
-"""The object whose methods are called: made from the target if it has to be, enabled, and ended."""
+"""The user's object, whose methods are called: how it is made from the target, enabled, and ended."""
 
 from __future__ import annotations
 
@@ -17,9 +17,9 @@ from nccl_bench.user_arms.operations import FORMS, Operation
 _ENDS = ("close", "destroy", "shutdown")
 
 
-def methods_of(made: object) -> dict[str, Operation]:
+def methods_of(user_object: object) -> dict[str, Operation]:
     """Return the methods of a user's object that have the names of our operations."""
-    named = {name: getattr(made, name, None) for name in (*FORMS, "group_start", "group_end")}
+    named = {name: getattr(user_object, name, None) for name in (*FORMS, "group_start", "group_end")}
     return {name: method for name, method in named.items() if callable(method)}
 
 
@@ -47,13 +47,15 @@ def make(value: Any, group: dist.ProcessGroup, device: Device, adapter: Adapter 
         by_name = {}
     if not signatures.takes(value, *arguments, **by_name):
         raise SetupError(
-            f"{signatures.written(value)} cannot be called: a communicator is made from (group, device), and an "
+            f"{signatures.signature_text(value)} cannot be called: a communicator is made from (group, device), and an "
             "all-reduce takes (tensor)"
         )
-    made = value(*arguments, **by_name)
-    if made is None:
-        raise SetupError(f"{signatures.written(value)} returned None: it must return the communicator that it makes")
-    return made, "made from (group, device)"
+    user_object = value(*arguments, **by_name)
+    if user_object is None:
+        raise SetupError(
+            f"{signatures.signature_text(value)} returned None: it must return the communicator that it makes"
+        )
+    return user_object, "made from (group, device)"
 
 
 def _wants_our_device(value: Any) -> bool:
@@ -69,25 +71,25 @@ def _wants_our_device(value: Any) -> bool:
     return device.annotation.rpartition(".")[2] == "Device" and names.get("Device", Device) is Device
 
 
-def switch_on(made: Any, world_size: int, closing: ExitStack) -> None:
-    """Enable ``made`` until ``closing`` closes; raise ``SetupError`` if it is not available."""
-    if not getattr(made, "available", True):
+def switch_on(user_object: Any, world_size: int, closing: ExitStack) -> None:
+    """Enable ``user_object`` until ``closing`` closes; raise ``SetupError`` if it is not available."""
+    if not getattr(user_object, "available", True):
         raise SetupError(
-            f"{signatures.name_of(made)} is not available (its `available` is False, the group has {world_size} "
+            f"{signatures.name_of(user_object)} is not available (its `available` is False, the group has {world_size} "
             f"rank{'s' * (world_size != 1)}): such communicators need two ranks and their library"
         )
-    if not getattr(made, "disabled", False):
+    if not getattr(user_object, "disabled", False):
         return
-    change_state = getattr(made, "change_state", None)
+    change_state = getattr(user_object, "change_state", None)
     if change_state is None:
-        made.disabled = False
+        user_object.disabled = False
     else:
         closing.enter_context(change_state(True))
-    if made.disabled:
-        raise SetupError(f"{signatures.name_of(made)} is still disabled inside its change_state(True)")
+    if user_object.disabled:
+        raise SetupError(f"{signatures.name_of(user_object)} is still disabled inside its change_state(True)")
 
 
-def end_of(made: Any) -> Operation | None:
-    """Return the method of ``made`` that ends it, or ``None`` if it has none."""
-    methods = (getattr(made, name, None) for name in _ENDS)
+def end_of(user_object: Any) -> Operation | None:
+    """Return the method of ``user_object`` that ends it, or ``None`` if it has none."""
+    methods = (getattr(user_object, name, None) for name in _ENDS)
     return next((method for method in methods if callable(method) and signatures.takes(method)), None)

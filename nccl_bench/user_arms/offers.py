@@ -83,7 +83,7 @@ def _all_reduces(methods: Mapping[str, Operation], binder: Binder, device: Devic
 def _returns(call: Operation, method: Operation, device: Device) -> bool:
     """Return whether an all-reduce returns a new tensor.
 
-    Raises ``SetupError`` if it returns anything but a tensor that fits or ``None``.
+    Raises ``SetupError`` if the result is neither ``None`` nor a tensor that fits.
     """
     if signatures.returns_nothing(method):
         return False
@@ -97,7 +97,7 @@ def _returns(call: Operation, method: Operation, device: Device) -> bool:
     return True
 
 
-def supported(offers: Mapping[str, Offer]) -> frozenset[tuple[str, Placement]]:
+def supported_placements(offers: Mapping[str, Offer]) -> frozenset[tuple[str, Placement]]:
     """Return the collectives of ``offers``, each with every placement that it has."""
     pairs = set()
     for name, offer in offers.items():

@@ -108,7 +108,9 @@ class Binder:
 
         def refuse(option: str, value: object) -> NoReturn:
             advice = "it only sums" if option == "op" else f"leave out `{option}`"
-            raise InvalidArgumentError(f"{signatures.written(method)} takes no {option}, and got {value}: {advice}")
+            raise InvalidArgumentError(
+                f"{signatures.signature_text(method)} takes no {option}, and got {value}: {advice}"
+            )
 
         namespace: dict[str, Any] = {"method": method, "redops": self.redops, "current": self.current}
         namespace |= {"SUM": RedOp.SUM, "refuse": refuse}

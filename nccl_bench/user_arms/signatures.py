@@ -58,7 +58,7 @@ def options(function: Callable[..., Any], leading: int) -> Mapping[str, str]:
 
 
 def is_operation(function: Callable[..., Any]) -> bool:
-    """Return whether a function takes one tensor: its only parameter without a default is not named a group."""
+    """Return whether a function takes one tensor: one parameter has no default, and is not named a group."""
     needed = [parameter for parameter in positional(function) if parameter.default is Parameter.empty]
     return len(needed) == 1 and "group" not in needed[0].name and takes(function, None)
 
@@ -82,7 +82,7 @@ def returns_nothing(function: Callable[..., Any]) -> bool:
 
 
 def vocabulary(function: Callable[..., Any]) -> Adapter | None:
-    """Return the adapter whose reductions ``op`` takes, by its default or annotation; ``None`` if neither shows it.
+    """Return the adapter whose reductions ``op`` takes, as its default or annotation shows; ``None`` if neither does.
 
     ``protocol`` stands for our ``RedOp``, ``pynccl`` for torch's ``ReduceOp``.
     """
@@ -102,7 +102,7 @@ def name_of(value: object) -> str:
     return str(getattr(value, "__qualname__", type(value).__qualname__))
 
 
-def written(function: Callable[..., Any]) -> str:
+def signature_text(function: Callable[..., Any]) -> str:
     """Return a function's name and parameters, without annotations."""
     signature = signature_of(function)
     bare = [parameter.replace(annotation=Parameter.empty) for parameter in signature.parameters.values()]

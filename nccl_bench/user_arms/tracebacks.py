@@ -1,4 +1,4 @@
-"""The user's own lines: where an error left their code, and where what they named is defined."""
+"""The lines of the user's code: the last one that an error passed through, and that of a definition."""
 
 from __future__ import annotations
 
@@ -24,8 +24,8 @@ class _Frame(NamedTuple):
 def user_line(error: BaseException, roots: Sequence[Path]) -> str | None:
     """Return "file:line" of the innermost frame of ``error`` that is in the files and directories ``roots``.
 
-    Without such a frame it is the innermost that is neither nccl-bench's nor the standard library's; without that one
-    either, ``None``.
+    Without such a frame, it is the innermost one outside nccl-bench and the standard library. Without that one too, it
+    is ``None``.
     """
     frames = _user_frames(error, roots)
     return _file_and_line(frames[-1].file, frames[-1].line) if frames else None
@@ -37,7 +37,7 @@ def user_call(error: BaseException, roots: Sequence[Path]) -> str | None:
 
 
 def definition_line(value: Callable[..., Any]) -> str | None:
-    """Return "file:line" of the definition of ``value``, or ``None`` where ``inspect`` does not find it."""
+    """Return "file:line" of the definition of ``value``, or ``None`` if ``inspect`` does not find it."""
     while isinstance(value, functools.partial):
         value = value.func
     for subject in (value, type(value)):
@@ -50,7 +50,7 @@ def definition_line(value: Callable[..., Any]) -> str | None:
 
 
 def _file_and_line(file: Path, line: int) -> str:
-    # A file below the current directory is shown relative to it: records are shared, and disks differ.
+    # A path below the current directory is shortened: records are shared, and the directories above differ.
     directory = Path.cwd()
     return f"{file.relative_to(directory) if file.is_relative_to(directory) else file}:{line}"
 
