@@ -5,15 +5,17 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from nccl_bench.catalog.arms import ARMS
+from nccl_bench.catalog.arms import ARMS, ArmSpec
 from nccl_bench.catalog.devices import DEVICES
 from nccl_bench.catalog.probes import DETECTOR, PROBES
 from nccl_bench.config.common import CommonConfig, arms_option, refuse_unused_routes, resolve_arms, timeout_option
 from nccl_bench.config.options import Panel, parse_options
 from nccl_bench.config.parsers import choices_option
 
-# Every verification has the detector, so it cannot be named.
-_NAMED_ARMS = [arm for name, arm in ARMS.items() if name != DETECTOR]
+
+def _nameable_arms() -> list[ArmSpec]:
+    # Every verification has the detector, so it cannot be named.
+    return [arm for name, arm in ARMS.items() if name != DETECTOR]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -21,7 +23,7 @@ class VerifyConfig(CommonConfig):
     """The options of one verification, resolved."""
 
     arms: tuple[str, ...] = arms_option(
-        _NAMED_ARMS, "those that can run here, nccl4py where it is installed", "all; with user arms, the user arms"
+        _nameable_arms(), "those that can run here, nccl4py where it is installed", "all; with user arms, the user arms"
     )
     probes: tuple[str, ...] = choices_option(Panel.PROBES, PROBES, default="all")
     timeout_s: float = timeout_option(Panel.PROBES, "one probe of one arm", 60.0)
@@ -38,6 +40,6 @@ def resolve_verification(device: str, *layers: Mapping[str, object]) -> VerifyCo
         values["arms"] = tuple(user_arm.name for user_arm in user_arms)
     else:
         arms = "all" if values["arms"] is None else values["arms"]
-        values["arms"] = resolve_arms("arms", arms, DEVICES[device], _NAMED_ARMS, user_arms, with_extras=True)
+        values["arms"] = resolve_arms("arms", arms, DEVICES[device], _nameable_arms(), user_arms, with_extras=True)
     refuse_unused_routes(values["routes"], values["arms"])
     return VerifyConfig(**values)

@@ -22,7 +22,7 @@ from nccl_bench.user_arms import signatures
 from nccl_bench.user_arms.making import methods_of
 from nccl_bench.user_arms.operations import FORMS, Operation
 
-WANTED_METHODS = ", ".join(f"{name}({', '.join(form.leading)})" for name, form in FORMS.items())
+WANTED = ", ".join(f"{name}({', '.join(form.leading)})" for name, form in FORMS.items())
 
 
 def choose_adapter(user_object: Any, adapter: Adapter | None) -> Adapter:
@@ -35,14 +35,12 @@ def choose_adapter(user_object: Any, adapter: Adapter | None) -> Adapter:
         if callable(user_object):
             return Adapter.CALLABLE
         has = ", ".join(name for name in dir(user_object) if not name.startswith("_")) or "nothing"
-        raise SetupError(
-            f"{name} fits no adapter: it needs {WANTED_METHODS}, or to be a function of one tensor, and has {has}"
-        )
+        raise SetupError(f"{name} fits no adapter: it needs {WANTED}, or to be a function of one tensor, and has {has}")
     if adapter is Adapter.CALLABLE:
         if not callable(user_object):
             raise SetupError(f"the callable adapter needs a function of one tensor, and {name} cannot be called")
     elif not methods:
-        raise SetupError(f"the {adapter} adapter looks for {WANTED_METHODS}, and {name} has none of these")
+        raise SetupError(f"the {adapter} adapter looks for {WANTED}, and {name} has none of these")
     elif words not in (None, adapter):
         kind = "nccl_bench's RedOp" if words is Adapter.PROTOCOL else "torch.distributed's ReduceOp"
         raise SetupError(f"the {adapter} adapter does not fit {name}, whose `op` is {kind}: use adapter={words}")

@@ -86,7 +86,7 @@ class UserCommunicator(ArmCommunicator):
             if not offers:
                 got = ", ".join(signatures.signature_text(method) for method in methods.values())
                 raise SetupError(
-                    f"the {self.adapter} adapter looks for {adapting.WANTED_METHODS}, with these arguments, and got {got}"
+                    f"the {self.adapter} adapter looks for {adapting.WANTED}, with these arguments, and got {got}"
                 )
             self.close = closing.pop_all().close
         self.untraced_path = f"{where}, {self.order}"
