@@ -13,8 +13,8 @@ from nccl_bench.cli.messages import exit_with, print_message
 from nccl_bench.cli.recorded_run import Output, close_record, closing_on_error, create_record
 from nccl_bench.config.run import RunConfig
 from nccl_bench.errors import ExitCode, UsageError
-from nccl_bench.launch.attach import Attachment, rendezvous_variables
 from nccl_bench.launch.crashes import crash_from_failure
+from nccl_bench.launch.launchers import Attachment
 from nccl_bench.launch.supervise import make_hang
 from nccl_bench.launch.sweep import case_at
 from nccl_bench.launch.watchdog import start_watchdog
@@ -50,7 +50,7 @@ def run_attached(config: RunConfig, attachment: Attachment, output: Output) -> N
         "nnodes": attachment.nodes,
     }
     store = create_record(config, plan, facts, output) if attachment.rank == 0 else None
-    os.environ.update(rendezvous_variables(attachment))
+    os.environ.update(attachment.torch_variables)
     # Where the launcher gives no local world size, all ranks may share this node's memory.
     os.environ.setdefault("LOCAL_WORLD_SIZE", str(attachment.world_size))
     progress = Progress(None, attachment.rank, attachment.local_rank)

@@ -19,7 +19,7 @@ from nccl_bench.cli.options import Format
 from nccl_bench.cli.recorded_run import Output
 from nccl_bench.config.run import RunConfig
 from nccl_bench.config.verification import VerifyConfig
-from nccl_bench.launch.attach import Attachment
+from nccl_bench.launch.launchers import Attachment
 from nccl_bench.launch.torchrun import LaunchConfig
 from nccl_bench.records.run import Run
 from nccl_bench.verify.judgement import Verification

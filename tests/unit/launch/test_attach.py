@@ -5,14 +5,9 @@ from __future__ import annotations
 import pytest
 
 from nccl_bench.errors import SetupError, UsageError
-from nccl_bench.launch import attach
-from nccl_bench.launch.attach import (
-    Launcher,
-    choose_attachment,
-    detect_attachment,
-    detect_launcher,
-    rendezvous_variables,
-)
+from nccl_bench.launch import launchers
+from nccl_bench.launch.attach import choose_attachment, detect_attachment, detect_launcher
+from nccl_bench.launch.launchers import Launcher
 
 TORCHRUN = {
     "TORCHELASTIC_RUN_ID": "none",
@@ -55,9 +50,7 @@ def test_a_rank_of_torchrun_has_the_place_that_its_variables_name() -> None:
     assert attachment.launcher is Launcher.TORCHRUN
     assert (attachment.rank, attachment.world_size, attachment.local_rank, attachment.local_world_size) == (9, 16, 1, 8)
     assert (attachment.nodes, attachment.master_addr, attachment.master_port) == (2, "node0", 29501)
-    assert rendezvous_variables(attachment) == {
-        name: TORCHRUN[name] for name in TORCHRUN if name != "TORCHELASTIC_RUN_ID"
-    }
+    assert attachment.torch_variables == {name: TORCHRUN[name] for name in TORCHRUN if name != "TORCHELASTIC_RUN_ID"}
 
 
 def test_a_rank_of_srun_has_the_place_that_its_variables_name() -> None:
@@ -85,7 +78,7 @@ def test_srun_on_two_nodes_gives_the_number_of_ranks_on_this_node() -> None:
     )
     assert unknown is not None
     assert unknown.local_world_size is None
-    assert "LOCAL_WORLD_SIZE" not in rendezvous_variables(unknown)
+    assert "LOCAL_WORLD_SIZE" not in unknown.torch_variables
 
 
 @pytest.mark.parametrize("variables", [OPEN_MPI, HYDRA])
@@ -157,7 +150,7 @@ def test_two_steps_of_a_job_derive_different_ports() -> None:
 def test_without_a_job_id_the_port_comes_from_the_common_parent(monkeypatch: pytest.MonkeyPatch) -> None:
     ports = []
     for parent in (100, 100, 101):
-        monkeypatch.setattr(attach.os, "getppid", lambda parent=parent: parent)
+        monkeypatch.setattr(launchers.os, "getppid", lambda parent=parent: parent)
         attachment = detect_attachment(HYDRA)
         assert attachment is not None
         ports.append(attachment.master_port)
