@@ -345,7 +345,7 @@ def verify_defects(
     """Run the probes of ``cells`` on two ranks that know the arms with a defect, and return the verification."""
     config = VerifyConfig(
         device=device,
-        arms=tuple(dict.fromkeys(cell.arm for cell in cells)),
+        arms=tuple(dict.fromkeys(cell.arm for cell in cells if cell.arm != DETECTOR)),
         user_arms=(),
         probes=tuple(dict.fromkeys(cell.probe for cell in cells)),
         routes=(),
