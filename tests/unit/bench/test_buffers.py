@@ -1,4 +1,4 @@
-"""The check, on every rank's buffers in one process: it passes a right collective and catches what is planted."""
+"""The check, on the buffers of every rank in one process: right results pass, and planted errors are found."""
 
 from __future__ import annotations
 
@@ -30,8 +30,8 @@ KINDS = [
 SUMS = [kind for kind in KINDS if kind[1] in (None, RedOp.SUM)]
 
 
-class ProcessSet:
-    """One case's buffers on every rank, poisoned and ready for a call."""
+class AllRanks:
+    """The buffers of one case on every rank, poisoned and ready for a call."""
 
     def __init__(
         self,
@@ -64,29 +64,32 @@ class ProcessSet:
         for buffers in self.ranks:
             buffers.poison(slots)
 
-    def run(self, change: Callable[[list[Tensor]], list[Tensor]] = lambda inputs: inputs) -> ProcessSet:
-        """Do the collective in every slot, rightly; ``change`` gets every rank's input first."""
+    def run(
+        self, change: Callable[[list[Tensor]], list[Tensor]] = lambda inputs: inputs, *, root: int | None = None
+    ) -> AllRanks:
+        """Do the collective in every slot, with changed inputs or another root."""
+        case = self.case if root is None else replace(self.case, root=root)
         for slot in range(self.slots):
             pairs = [buffers.pair(slot) for buffers in self.ranks]
-            collective(self.case, change([x.clone() for x, _ in pairs]), [y for _, y in pairs])
+            collective(case, change([x.clone() for x, _ in pairs]), [y for _, y in pairs])
         return self
 
     def wrong(self) -> list[int]:
         return [buffers.wrong(self.slots) for buffers in self.ranks]
 
     def bits(self, rank: int, slot: int = 0) -> Tensor:
-        """The output of a rank as integers, to plant something in."""
+        """Return the output of a rank as integers, to plant an error in."""
         output = self.ranks[rank].pair(slot)[1]
         return output.view(BITS[output.dtype.itemsize])
 
     @property
     def checked(self) -> list[int]:
         """The ranks whose output is defined."""
-        return [self.case.root or 0] if self.case.collective == "reduce" else list(range(len(self.ranks)))
+        return [self.case.root or 0] if self.case.row.result_at_root else list(range(len(self.ranks)))
 
 
 def collective(case: Case, inputs: Sequence[Tensor], outputs: Sequence[Tensor]) -> None:
-    """What the collective is defined to do, one statement each."""
+    """Do the collective as it is defined."""
     ranks, count, root = range(len(inputs)), case.count, case.root or 0
     for rank in ranks:
         block = slice(rank * count, (rank + 1) * count)
@@ -107,7 +110,7 @@ def collective(case: Case, inputs: Sequence[Tensor], outputs: Sequence[Tensor]) 
 
 
 def reduced(inputs: Sequence[Tensor], redop: RedOp | None) -> Tensor:
-    """The reduction, exact and rounded once."""
+    """Return the exact reduction, rounded once."""
     dtype = inputs[0].dtype
     stack = torch.stack([x.to(torch.float64 if dtype.is_floating_point else torch.int64) for x in inputs])
     if redop is RedOp.SUM:
@@ -122,16 +125,13 @@ def reduced(inputs: Sequence[Tensor], redop: RedOp | None) -> Tensor:
     return (total / len(inputs) if dtype.is_floating_point else total // len(inputs)).to(dtype)
 
 
-# What is right
-
-
 @pytest.mark.parametrize("dtype", DTYPES)
 @pytest.mark.parametrize(("name", "redop", "placement"), KINDS)
 def test_a_right_collective_has_no_wrong_element(
     name: str, redop: RedOp | None, placement: Placement, dtype: str
 ) -> None:
     for ranks in (1, 2, 3):
-        assert ProcessSet(name, redop, placement, dtype=dtype, ranks=ranks).run().wrong() == [0] * ranks
+        assert AllRanks(name, redop, placement, dtype=dtype, ranks=ranks).run().wrong() == [0] * ranks
 
 
 @pytest.mark.parametrize("count", [1, values.PERIOD - 1, values.PERIOD, 3 * values.PERIOD + 5])
@@ -139,56 +139,53 @@ def test_a_right_collective_has_no_wrong_element(
 def test_blocks_of_any_length_repeat_the_table(
     name: str, redop: RedOp | None, placement: Placement, count: int
 ) -> None:
-    world = ProcessSet(name, redop, placement, count=count, ranks=4).run()
-    assert world.wrong() == [0, 0, 0, 0]
-    source = world.ranks[0].input(0).double()
+    all_ranks = AllRanks(name, redop, placement, count=count, ranks=4).run()
+    assert all_ranks.wrong() == [0, 0, 0, 0]
+    source = all_ranks.ranks[0].input(0).double()
     if len(source) > values.PERIOD and placement is Placement.OUT_OF_PLACE:
         assert torch.equal(source[values.PERIOD :], source[: -values.PERIOD])
 
 
-# What is planted
-
-
 @pytest.mark.parametrize(("name", "redop", "placement"), SUMS)
 def test_each_changed_element_is_counted(name: str, redop: RedOp | None, placement: Placement) -> None:
-    world = ProcessSet(name, redop, placement).run()
-    for rank in world.checked:
-        world.bits(rank, slot=0)[0] ^= 1
-        world.bits(rank, slot=1)[-1] ^= 1
-        world.bits(rank, slot=1)[5] ^= 1 << 6
-    assert world.wrong() == [3 if rank in world.checked else 0 for rank in range(3)]
-    assert all(world.ranks[rank].wrong(1) == 1 for rank in world.checked)
+    all_ranks = AllRanks(name, redop, placement).run()
+    for rank in all_ranks.checked:
+        all_ranks.bits(rank, slot=0)[0] ^= 1
+        all_ranks.bits(rank, slot=1)[-1] ^= 1
+        all_ranks.bits(rank, slot=1)[5] ^= 1 << 6
+    assert all_ranks.wrong() == [3 if rank in all_ranks.checked else 0 for rank in range(3)]
+    assert all(all_ranks.ranks[rank].wrong(1) == 1 for rank in all_ranks.checked)
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
 @pytest.mark.parametrize(("name", "redop"), [(name, redop) for name, redop, _ in KINDS if name != "reduce"])
-def test_an_element_that_was_not_written_is_counted(name: str, redop: RedOp | None, dtype: str) -> None:
-    world = ProcessSet(name, redop, Placement.OUT_OF_PLACE, dtype=dtype)
-    left = [world.bits(rank)[7].clone() for rank in range(3)]
-    world.run()
+def test_an_unwritten_element_is_counted(name: str, redop: RedOp | None, dtype: str) -> None:
+    all_ranks = AllRanks(name, redop, Placement.OUT_OF_PLACE, dtype=dtype)
+    before = [all_ranks.bits(rank)[7].clone() for rank in range(3)]
+    all_ranks.run()
     for rank in range(3):
-        world.bits(rank)[7] = left[rank]
-    assert world.wrong() == [1, 1, 1]
+        all_ranks.bits(rank)[7] = before[rank]
+    assert all_ranks.wrong() == [1, 1, 1]
 
 
 @pytest.mark.parametrize(("name", "redop"), [(name, redop) for name, redop, _ in KINDS])
-def test_a_collective_that_does_nothing_is_all_wrong_out_of_place(name: str, redop: RedOp | None) -> None:
-    world = ProcessSet(name, redop, Placement.OUT_OF_PLACE)
-    everything = 2 * len(world.bits(0))
-    assert world.wrong() == [everything if rank in world.checked else 0 for rank in range(3)]
+def test_every_element_is_wrong_out_of_place_if_nothing_is_done(name: str, redop: RedOp | None) -> None:
+    all_ranks = AllRanks(name, redop, Placement.OUT_OF_PLACE)
+    everything = 2 * len(all_ranks.bits(0))
+    assert all_ranks.wrong() == [everything if rank in all_ranks.checked else 0 for rank in range(3)]
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
 @pytest.mark.parametrize(
     ("name", "redop"), [(name, redop) for name, redop, placement in KINDS if placement is Placement.IN_PLACE]
 )
-def test_a_collective_that_does_nothing_is_caught_in_place(name: str, redop: RedOp | None, dtype: str) -> None:
-    wrong = ProcessSet(name, redop, Placement.IN_PLACE, dtype=dtype, ranks=4, root=3).wrong()
+def test_most_elements_are_wrong_in_place_if_nothing_is_done(name: str, redop: RedOp | None, dtype: str) -> None:
+    wrong = AllRanks(name, redop, Placement.IN_PLACE, dtype=dtype, ranks=4, root=3).wrong()
     if name == "broadcast":
         assert wrong[3] == 0
         assert min(wrong[:3]) > COUNT
     else:
-        # A rank may happen to hold a minimum, a maximum or an average already, but not in most elements.
+        # Some elements may hold a minimum, a maximum or an average from the start, but not most of them.
         assert sum(wrong) > COUNT // 2
 
 
@@ -201,61 +198,52 @@ def test_a_missing_contribution_is_caught(name: str, redop: RedOp | None, placem
         inputs[missing].fill_(neutral)
         return inputs
 
-    world = ProcessSet(name, redop, placement, dtype="float32" if redop is RedOp.AVG else "bfloat16").run(drop)
-    assert all(world.wrong()[rank] > 0 for rank in world.checked)
+    all_ranks = AllRanks(name, redop, placement, dtype="float32" if redop is RedOp.AVG else "bfloat16").run(drop)
+    assert all(all_ranks.wrong()[rank] > 0 for rank in all_ranks.checked)
 
 
 @pytest.mark.parametrize("name", ["all_gather", "all_to_all", "send_recv", "reduce_scatter"])
 def test_swapped_blocks_are_caught(name: str) -> None:
     reduces = COLLECTIVES[name].reduces
     for placement in COLLECTIVES[name].placements:
-        world = ProcessSet(name, RedOp.SUM if reduces else None, placement, dtype="int32").run()
+        all_ranks = AllRanks(name, RedOp.SUM if reduces else None, placement, dtype="int32").run()
         if name in ("all_gather", "all_to_all"):
-            blocks = world.bits(1).view(3, -1)
+            blocks = all_ranks.bits(1).view(3, -1)
             blocks[[0, 2]] = blocks[[2, 0]]
-            assert world.wrong()[1] > COUNT
+            assert all_ranks.wrong()[1] > COUNT
         else:
-            first, second = world.bits(0), world.bits(1)
+            first, second = all_ranks.bits(0), all_ranks.bits(1)
             swapped = first.clone()
             first.copy_(second)
             second.copy_(swapped)
-            assert min(world.wrong()[:2]) > COUNT // 2
-            assert world.wrong()[2] == 0
+            assert min(all_ranks.wrong()[:2]) > COUNT // 2
+            assert all_ranks.wrong()[2] == 0
 
 
 @pytest.mark.parametrize("placement", Placement)
 def test_the_wrong_root_is_caught(placement: Placement) -> None:
-    world = ProcessSet("broadcast", None, placement, dtype="int32")
-    collective(replace(world.case, root=2), [x.clone() for x, _ in pairs(world)], [y for _, y in pairs(world)])
-    assert min(buffers.wrong(1) for buffers in world.ranks) > COUNT // 2
-    world = ProcessSet("reduce", RedOp.SUM, placement, dtype="int32")
-    collective(replace(world.case, root=2), [x.clone() for x, _ in pairs(world)], [y for _, y in pairs(world)])
-    assert world.ranks[1].wrong(1) > COUNT // 2
-    assert world.ranks[0].wrong(1) == 0
-
-
-def pairs(world: ProcessSet) -> list[tuple[Tensor, Tensor]]:
-    return [buffers.pair(0) for buffers in world.ranks]
+    all_ranks = AllRanks("broadcast", None, placement, dtype="int32").run(root=2)
+    assert min(buffers.wrong(1) for buffers in all_ranks.ranks) > COUNT // 2
+    all_ranks = AllRanks("reduce", RedOp.SUM, placement, dtype="int32").run(root=2)
+    assert all_ranks.ranks[1].wrong(1) > COUNT // 2
+    assert all_ranks.ranks[0].wrong(1) == 0
 
 
 @pytest.mark.parametrize("name", [name for name, row in COLLECTIVES.items() if row.reduces])
 def test_a_second_call_in_place_is_wrong_until_the_input_is_restored(name: str) -> None:
-    world = ProcessSet(name, RedOp.SUM, Placement.IN_PLACE).run()
-    world.run()
-    assert all(world.wrong()[rank] > 0 for rank in world.checked)
-    for buffers in world.ranks:
+    all_ranks = AllRanks(name, RedOp.SUM, Placement.IN_PLACE).run()
+    all_ranks.run()
+    assert all(all_ranks.wrong()[rank] > 0 for rank in all_ranks.checked)
+    for buffers in all_ranks.ranks:
         buffers.restore(2)
-    assert world.run().wrong() == [0, 0, 0]
-
-
-# Slots, poison, input
+    assert all_ranks.run().wrong() == [0, 0, 0]
 
 
 @pytest.mark.parametrize(("name", "redop", "placement"), SUMS)
-def test_input_and_output_share_memory_where_nccl_tests_has_them_share_it(
+def test_input_and_output_share_memory_in_place_as_in_nccl_tests(
     name: str, redop: RedOp | None, placement: Placement
 ) -> None:
-    for rank, buffers in enumerate(ProcessSet(name, redop, placement).ranks):
+    for rank, buffers in enumerate(AllRanks(name, redop, placement).ranks):
         source, target = buffers.pair(1)
         if placement is Placement.OUT_OF_PLACE:
             assert source.untyped_storage() is not target
@@ -271,17 +259,17 @@ def test_input_and_output_share_memory_where_nccl_tests_has_them_share_it(
 
 
 @pytest.mark.parametrize(("name", "redop", "placement"), SUMS)
-def test_every_slot_holds_real_data_from_the_start(
+def test_every_slot_holds_its_input_from_the_start(
     name: str, redop: RedOp | None, placement: Placement, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(torch, "empty", torch.zeros)  # what fresh memory holds
-    case = ProcessSet(name, redop, placement).case
+    monkeypatch.setattr(torch, "empty", torch.zeros)  # fresh memory often holds zeros
+    case = AllRanks(name, redop, placement).case
     buffers = CaseBuffers(case, Arena(slots=3, slot_bytes=512, regions=2), 1, 3, CPU)
     assert all(bool((buffers.input(slot) > 0).all()) for slot in range(3))
 
 
 def test_calls_rotate_through_the_slots() -> None:
-    buffers = ProcessSet("all_reduce", RedOp.SUM, Placement.OUT_OF_PLACE, slots=3).ranks[0]
+    buffers = AllRanks("all_reduce", RedOp.SUM, Placement.OUT_OF_PLACE, slots=3).ranks[0]
     addresses = [buffers.input(slot).data_ptr() for slot in range(7)]
     assert addresses[:3] == addresses[3:6]
     assert addresses[6] == addresses[0]
@@ -289,21 +277,21 @@ def test_calls_rotate_through_the_slots() -> None:
     assert len({buffers.output(slot).data_ptr() for slot in range(7)} | set(addresses)) == 6
 
 
-def test_a_slot_is_as_aligned_as_a_tensor_of_its_own() -> None:
-    buffers = ProcessSet("all_reduce", RedOp.SUM, Placement.OUT_OF_PLACE, count=3, slots=4).ranks[0]
+def test_every_slot_is_aligned() -> None:
+    buffers = AllRanks("all_reduce", RedOp.SUM, Placement.OUT_OF_PLACE, count=3, slots=4).ranks[0]
     base = buffers.input(0).data_ptr()
     assert {(buffers.input(slot).data_ptr() - base) % 512 for slot in range(4)} == {0}
     assert (buffers.output(0).data_ptr() - base) % 512 == 0
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
-def test_poison_is_nan_or_out_of_the_tables(dtype: str) -> None:
-    output = ProcessSet("all_gather", None, Placement.OUT_OF_PLACE, dtype=dtype).ranks[0].output(0)
+def test_poison_is_nan_or_a_value_that_no_table_has(dtype: str) -> None:
+    output = AllRanks("all_gather", None, Placement.OUT_OF_PLACE, dtype=dtype).ranks[0].output(0)
     assert bool(output.double().isnan().all()) if DTYPES[dtype].is_float else set(output.tolist()) <= {-1, 255}
 
 
-def test_poison_and_restore_touch_the_slots_asked_for_alone() -> None:
-    (buffers,) = ProcessSet("all_reduce", RedOp.SUM, Placement.OUT_OF_PLACE, ranks=1, slots=3).run().ranks
+def test_poison_and_restore_change_the_first_slots_only() -> None:
+    (buffers,) = AllRanks("all_reduce", RedOp.SUM, Placement.OUT_OF_PLACE, ranks=1, slots=3).run().ranks
     for slot in range(3):
         buffers.input(slot).zero_()
     buffers.poison(2)
@@ -313,7 +301,7 @@ def test_poison_and_restore_touch_the_slots_asked_for_alone() -> None:
 
 
 def test_more_calls_than_slots_restore_and_poison_every_slot() -> None:
-    (buffers,) = ProcessSet("all_reduce", RedOp.SUM, Placement.OUT_OF_PLACE, ranks=1).ranks
+    (buffers,) = AllRanks("all_reduce", RedOp.SUM, Placement.OUT_OF_PLACE, ranks=1).ranks
     for slot in range(2):
         buffers.input(slot).zero_()
     buffers.restore(100)
@@ -321,8 +309,8 @@ def test_more_calls_than_slots_restore_and_poison_every_slot() -> None:
     assert buffers.wrong(100) == 2 * COUNT
 
 
-def test_poison_leaves_an_in_place_input_as_it_must_be() -> None:
-    for rank, buffers in enumerate(ProcessSet("all_gather", None, Placement.IN_PLACE).ranks):
+def test_poison_keeps_an_in_place_input() -> None:
+    for rank, buffers in enumerate(AllRanks("all_gather", None, Placement.IN_PLACE).ranks):
         output = buffers.output(0)
         own = slice(rank * COUNT, (rank + 1) * COUNT)
         assert not bool(output[own].isnan().any())
@@ -332,31 +320,28 @@ def test_poison_leaves_an_in_place_input_as_it_must_be() -> None:
 
 def test_a_long_output_is_compared_in_parts(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(buffers_module, "_COMPARED", 10)
-    world = ProcessSet("broadcast", None, Placement.OUT_OF_PLACE).run()
-    world.bits(0)[COUNT - 1] ^= 1
-    world.bits(0)[10] ^= 1
-    assert world.wrong() == [2, 0, 0]
-
-
-# The tolerance
+    all_ranks = AllRanks("broadcast", None, Placement.OUT_OF_PLACE).run()
+    all_ranks.bits(0)[COUNT - 1] ^= 1
+    all_ranks.bits(0)[10] ^= 1
+    assert all_ranks.wrong() == [2, 0, 0]
 
 
 @pytest.mark.parametrize("dtype", [name for name, dtype in DTYPES.items() if dtype.is_float])
-def test_a_float_average_may_be_off_by_the_tolerance_and_no_more(dtype: str) -> None:
-    world = ProcessSet("all_reduce", RedOp.AVG, Placement.OUT_OF_PLACE, dtype=dtype).run()
-    tolerance = world.ranks[0].tolerance_ulp
+def test_a_float_average_may_differ_by_the_tolerance_and_no_more(dtype: str) -> None:
+    all_ranks = AllRanks("all_reduce", RedOp.AVG, Placement.OUT_OF_PLACE, dtype=dtype).run()
+    tolerance = all_ranks.ranks[0].tolerance_ulp
     assert tolerance == 5
-    world.bits(0)[3] += tolerance
-    world.bits(1)[3] -= tolerance
-    assert world.wrong() == [0, 0, 0]
-    world.bits(0)[3] += 1
-    world.bits(1)[3] -= 1
-    assert world.wrong() == [1, 1, 0]
+    all_ranks.bits(0)[3] += tolerance
+    all_ranks.bits(1)[3] -= tolerance
+    assert all_ranks.wrong() == [0, 0, 0]
+    all_ranks.bits(0)[3] += 1
+    all_ranks.bits(1)[3] -= 1
+    assert all_ranks.wrong() == [1, 1, 0]
 
 
 @pytest.mark.parametrize("planted", [float("nan"), float("inf"), -1.0, 0.0])
 @pytest.mark.parametrize("dtype", [name for name, dtype in DTYPES.items() if dtype.is_float])
-def test_no_tolerance_covers_what_is_no_average(dtype: str, planted: float) -> None:
-    world = ProcessSet("all_reduce", RedOp.AVG, Placement.OUT_OF_PLACE, dtype=dtype).run()
-    world.ranks[2].output(0)[3] = planted
-    assert world.wrong() == [0, 0, 1]
+def test_no_tolerance_covers_a_value_that_is_no_average(dtype: str, planted: float) -> None:
+    all_ranks = AllRanks("all_reduce", RedOp.AVG, Placement.OUT_OF_PLACE, dtype=dtype).run()
+    all_ranks.ranks[2].output(0)[3] = planted
+    assert all_ranks.wrong() == [0, 0, 1]

@@ -1,4 +1,4 @@
-"""Places of streams and graphs: planted good and bad ones, on a device whose time is counted and not lived through."""
+"""The search for places of streams and graphs, with good and bad places on a device whose time is simulated."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ class Stream:
     now_us: float = 0.0
 
     def synchronize(self) -> None:
-        """Nothing is ever late."""
+        """Return at once."""
 
 
 @dataclass(eq=False)
@@ -47,7 +47,7 @@ class Event:
         return False
 
     def synchronize(self) -> None:
-        """It is done."""
+        """Return at once."""
 
     def elapsed_time(self, end: Event) -> float:
         return (end.at_us - self.at_us) / 1e3
@@ -68,7 +68,7 @@ class PlacedGraph:
 
 
 class PlacedStreams:
-    """A device with ``spare`` streams; a kernel takes what its stream's place makes of it."""
+    """A device with ``spare`` streams; the time of a kernel depends on its stream's place."""
 
     device = torch.device("cpu")
 
@@ -90,7 +90,7 @@ class PlacedStreams:
         return self.current
 
     def synchronize(self) -> None:
-        """Nothing is ever late."""
+        """Return at once."""
 
     @contextmanager
     def stream(self, stream: Stream) -> Iterator[None]:
@@ -113,7 +113,7 @@ class PlacedStreams:
 
 
 class ForkJoinArm:
-    """An arm with a private stream, or with none that it would let go of."""
+    """An arm with a private stream; without ``can_move`` it keeps that stream."""
 
     def __init__(self, streams: PlacedStreams, can_move: bool = True) -> None:
         self.can_move = can_move
@@ -137,7 +137,7 @@ class ForkJoinArm:
 
 
 class Ranks:
-    """The control group of some threads, each a rank."""
+    """A control group of threads, each of which is a rank."""
 
     def __init__(self, world_size: int) -> None:
         self.world_size = world_size
@@ -170,15 +170,15 @@ def memory(streams: PlacedStreams, monkeypatch: pytest.MonkeyPatch) -> LaunchMem
     return LaunchMemory(cast(Streams, streams))
 
 
-def test_the_callers_stream_is_where_a_kernel_starts_soonest(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_callers_stream_is_the_spare_stream_with_the_shortest_launch(monkeypatch: pytest.MonkeyPatch) -> None:
     spare = [Stream(2.4), Stream(2.2), Stream(2.3)]
     launches = memory(PlacedStreams(spare), monkeypatch)
     assert launches.callers_stream() is spare[1]
     assert launches.describe() == {"stream": [2.2, 2.4]}
 
 
-def test_private_streams_are_the_soonest_joined_and_nobodys_twice(monkeypatch: pytest.MonkeyPatch) -> None:
-    # The third has the better page, and lies on another queue than the caller's.
+def test_each_arm_gets_its_own_stream_with_the_shortest_fork_and_join(monkeypatch: pytest.MonkeyPatch) -> None:
+    # The third stream has a better page, but another hardware queue than the caller's.
     spare = [Stream(2.4), Stream(2.0), Stream(2.1, queue=1), Stream(2.2), Stream(2.3)]
     streams = PlacedStreams(spare)
     launches = memory(streams, monkeypatch)
@@ -190,7 +190,7 @@ def test_private_streams_are_the_soonest_joined_and_nobodys_twice(monkeypatch: p
     assert launches.describe()["fork and join"] == [2.2, 4.1]
 
 
-def test_where_no_stream_is_spare_the_callers_is_a_new_one_and_arms_keep_theirs(
+def test_without_spare_streams_the_callers_stream_is_new_and_arms_keep_theirs(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     streams = PlacedStreams()
@@ -204,7 +204,7 @@ def test_where_no_stream_is_spare_the_callers_is_a_new_one_and_arms_keep_theirs(
     assert launches.describe() == {}
 
 
-def test_the_cpu_has_no_places() -> None:
+def test_the_cpu_has_no_spare_streams() -> None:
     streams = CpuStreams()
     assert list(streams.spare_streams()) == []
     assert LaunchMemory(streams).callers_stream() is not streams.default_stream()
@@ -213,7 +213,7 @@ def test_the_cpu_has_no_places() -> None:
 def best(
     pages: Sequence[tuple[float, float, float]], control: object
 ) -> tuple[list[float], PlacedStreams, dict[str, Graph]]:
-    """Which graphs are chosen: ``pages`` are the times of the first graph, the second, and the first once more."""
+    """Return the chosen graphs; a page is the times of the first graph, the second, and the first once more."""
     streams = PlacedStreams()
     launches = LaunchMemory(cast(Streams, streams))
     times = iter([time_us for page in pages for time_us in page])
@@ -225,30 +225,30 @@ def best(
 
 
 GOOD, BAD = (8.0, 5.0, 8.0), (9.0, 6.0, 9.0)
-# Its last graphs are in the next page already.
+# The last graphs of this set are in the next page.
 ACROSS = (7.9, 6.0, 9.0)
 
 
-def test_the_graphs_of_the_best_page_are_kept_and_nothing_else() -> None:
+def test_only_the_graphs_of_the_best_page_are_kept() -> None:
     chosen, streams, graphs = best([BAD, BAD, ACROSS, BAD, GOOD, BAD, BAD, BAD], RankControl(Ranks(1), 0))
     assert chosen == [8.0, 5.0]
     assert list(graphs) == ["forked", "plain"]
     assert [graph for graph in streams.graphs if not graph.is_reset] == list(graphs.values())
 
 
-def test_every_rank_finds_its_own_page_also_behind_a_slower_rank() -> None:
+def test_every_rank_finds_its_best_page_even_beside_a_slower_rank() -> None:
     ranks = Ranks(2)
-    # While the second rank has its bad page, nothing that the first one does shows.
+    # While the second rank replays a bad page, it hides all differences of the first rank.
     slower = [tuple(time_us + 1 for time_us in page) for page in (BAD, BAD, BAD, GOOD, BAD, BAD, BAD, BAD)]
     faster = [(9.5, 6.0, 9.5)] * 6 + [GOOD] + [(9.5, 6.0, 9.5)]
-    found: dict[int, list[float]] = {}
+    chosen: dict[int, list[float]] = {}
 
     def rank(number: int, pages: Any) -> None:
-        found[number] = best(pages, RankControl(ranks, number))[0]
+        chosen[number] = best(pages, RankControl(ranks, number))[0]
 
     threads = [threading.Thread(target=rank, args=each, daemon=True) for each in enumerate([faster, slower])]
     for thread in threads:
         thread.start()
     for thread in threads:
         thread.join(20)
-    assert found == {0: [8.0, 5.0], 1: [9.0, 6.0]}
+    assert chosen == {0: [8.0, 5.0], 1: [9.0, 6.0]}

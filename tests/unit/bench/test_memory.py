@@ -1,4 +1,4 @@
-"""A case's slots in NCCL's memory: registered with every communicator of ours, given back, and told."""
+"""A case's slots in NCCL's memory: registered with every communicator of this package, given back, and reported."""
 
 from __future__ import annotations
 
@@ -14,8 +14,6 @@ import torch
 import torch.distributed as dist
 from torch import Tensor
 
-from nccl_bench.analysis.analysis import Analysis
-from nccl_bench.analysis.warnings import run_warnings
 from nccl_bench.arms.arm import Arm
 from nccl_bench.bench import memory
 from nccl_bench.bench.record import Record
@@ -31,7 +29,6 @@ from tests.support.communicators import nccl_device
 from tests.support.fake_nccl import Call, FakeNccl, build
 from tests.support.one_rank_run import in_one_process_set, run_on_one_rank
 from tests.support.stream_control import PlantedError
-from tests.support.synthetic_runs import run, samples
 
 OURS = ["stream-free", "transport", "dedicated-stream", "coordinator"]
 WITH_TWIN = [*OURS, "dedicated-stream:twin"]
@@ -41,7 +38,7 @@ EITHER = pytest.mark.parametrize("how", [Register.LOCAL, Register.WINDOW])
 
 @pytest.fixture(autouse=True)
 def host_memory(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The fake NCCL's memory is the host's, and torch.distributed runs over Gloo."""
+    """Read the fake NCCL's memory as the host's, and run torch.distributed over Gloo."""
     monkeypatch.setattr(memory, "_tensor", lambda ptr, size, _device: host_tensor(ptr, size))
     monkeypatch.setattr(Device, "backend", "gloo")
 
@@ -53,15 +50,15 @@ def host_tensor(ptr: int, size: int) -> Tensor:
 def swept(
     group: dist.ProcessGroup, library: Path, progress: Progress | None = None, **options: Any
 ) -> tuple[Record, list[Line]]:
-    """A run of one rank over the fake NCCL."""
-    asked = {"arms": [*OURS, *OTHERS], "sizes": "1K,4K", "timings": "eager", "rounds": 1, "max_rounds": 1}
-    config = resolve("cuda", {**asked, "ops_per_batch": 4, "warmup": 1, "dtypes": "float32", **options})
+    """Run one rank over the fake NCCL; return the record and its lines."""
+    base = {"arms": [*OURS, *OTHERS], "sizes": "1K,4K", "timings": "eager", "rounds": 1, "max_rounds": 1}
+    config = resolve("cuda", {**base, "ops_per_batch": 4, "warmup": 1, "dtypes": "float32", **options})
     return run_on_one_rank(config, group, nccl_device(library), progress or Progress(None, 0, 0))
 
 
 def faults(calls: Sequence[Call]) -> set[str]:
-    """What is wrong with the calls about memory, of a run whose every case has the arms ``WITH_TWIN``."""
-    found: set[str] = set()
+    """Return the faults in a run's calls about memory; every case has the arms ``WITH_TWIN``."""
+    problems: set[str] = set()
     size = start = 0
     held: set[tuple[int | None, int | None]] = set()
     registered: set[int | None] = set()
@@ -73,24 +70,24 @@ def faults(calls: Sequence[Call]) -> set[str]:
             held.add((call.comm, start + (1 if is_window else 2)))
             registered.add(call.comm)
             if call.size != size or call.flags != (1 if is_window else None):
-                found.add("registered as something else")
+                problems.add("registered as something else")
         elif call.function in ("ncclCommDeregister", "ncclCommWindowDeregister"):
             held.remove((call.comm, call.handle if call.window is None else call.window))
         elif call.function == "ncclAllReduce":
             assert call.send is not None
             if call.count != 1 and not start <= call.send < start + size:
-                found.add("used other memory")
+                problems.add("used other memory")
         elif call.function == "ncclMemFree":
             if held:
-                found.add("freed while registered")
+                problems.add("freed while registered")
             if len(registered) != len(WITH_TWIN):
-                found.add("not registered with every communicator")
+                problems.add("not registered with every communicator")
             size = 0
-    return found | ({"never freed"} if size else set()) | ({"never deregistered"} if held else set())
+    return problems | ({"never freed"} if size else set()) | ({"never deregistered"} if held else set())
 
 
 @EITHER
-def test_the_slots_are_registered_with_every_communicator_of_ours_and_given_back(
+def test_the_slots_are_registered_with_every_communicator_of_this_package_and_given_back(
     how: Register, one_rank: dist.ProcessGroup, fake: FakeNccl
 ) -> None:
     record, lines = swept(one_rank, fake.path, register=how)
@@ -149,7 +146,7 @@ def uses_torchs_memory(patch: pytest.MonkeyPatch) -> None:
         (uses_torchs_memory, "used other memory"),
     ],
 )
-def test_a_planted_defect_is_seen(
+def test_a_planted_defect_is_found(
     how: Register,
     defect: Callable[[pytest.MonkeyPatch], None],
     fault: str,
@@ -162,14 +159,14 @@ def test_a_planted_defect_is_seen(
     assert fault in faults(fake.calls())
 
 
-def test_without_registration_the_memory_is_torchs(one_rank: dist.ProcessGroup, fake: FakeNccl) -> None:
+def test_without_registration_the_slots_are_in_torchs_memory(one_rank: dist.ProcessGroup, fake: FakeNccl) -> None:
     record, _ = swept(one_rank, fake.path)
     assert fake.calls("ncclMemAlloc") == []
     assert record.registrations == {}
 
 
 @EITHER
-def test_a_null_handle_is_told_and_not_given_back(how: Register, one_rank: dist.ProcessGroup, fake: FakeNccl) -> None:
+def test_a_null_handle_is_recorded_and_kept(how: Register, one_rank: dist.ProcessGroup, fake: FakeNccl) -> None:
     fake.set_null_handles(True)
     record, lines = swept(one_rank, fake.path, register=how)
     assert {record.registrations[name] for name in WITH_TWIN} == {Registration.UNAVAILABLE}
@@ -204,7 +201,7 @@ def test_memory_is_registered_with_one_arm_after_the_other(
         arm.close()
 
 
-def test_after_a_failure_of_a_case_nothing_is_given_back(one_rank: dist.ProcessGroup, fake: FakeNccl) -> None:
+def test_after_a_failure_nothing_is_given_back(one_rank: dist.ProcessGroup, fake: FakeNccl) -> None:
     device = nccl_device(fake.path)
     arm = Arm("stream-free", one_rank, device)
     with (
@@ -218,7 +215,7 @@ def test_after_a_failure_of_a_case_nothing_is_given_back(one_rank: dist.ProcessG
     arm.close()
 
 
-def test_an_nccl_without_such_memory_says_what_is_needed(
+def test_an_old_nccl_is_refused_with_the_version_that_is_needed(
     one_rank: dist.ProcessGroup, tmp_path_factory: pytest.TempPathFactory
 ) -> None:
     old = build(tmp_path_factory.mktemp("old"), "-DOLD")
@@ -226,7 +223,7 @@ def test_an_nccl_without_such_memory_says_what_is_needed(
         swept(one_rank, old, register="local", arms="stream-free")
 
 
-def test_a_failure_in_a_run_is_put_down_to_the_arm_that_registers(
+def test_a_failed_registration_is_blamed_on_its_arm(
     one_rank: dist.ProcessGroup, fake: FakeNccl, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def fails(self: TransportCommunicator, ptr: int, size: int) -> None:
@@ -240,7 +237,7 @@ def test_a_failure_in_a_run_is_put_down_to_the_arm_that_registers(
 
 
 @pytest.mark.parametrize("copies", [False, True])
-def test_torch_reads_the_memory_where_it_is(copies: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_torch_reads_the_memory_in_place(copies: bool, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.undo()  # the real one
     given = bytearray(range(64))
     ptr = ctypes.addressof(ctypes.c_ubyte.from_buffer(given))
@@ -256,50 +253,3 @@ def test_torch_reads_the_memory_where_it_is(copies: bool, monkeypatch: pytest.Mo
     monkeypatch.setattr(torch, "as_tensor", as_tensor)
     with pytest.raises(AssertionError, match="torch copied the memory") if copies else nullcontext():
         assert memory._tensor(ptr, 64, torch.device("cuda", 0)).tolist() == list(given)
-
-
-# The report
-
-
-def told(how: str, **registered: str) -> tuple[list[str], list[str]]:
-    """What stands above the tables and what is doubted, of a run with these arms."""
-    names = [name.replace("_", "-") for name in registered]
-    made = run([samples(name) for name in names], baseline=names[0], arms=names, register=how)
-    found = dict(zip(names, registered.values(), strict=True))
-    made.meta["worker"] = {"registered": found | {f"{names[0]}:twin": found[names[0]]}}
-    analysis = Analysis.of(made)
-    return list(analysis.notes[1:]), [text for text in analysis.warnings if "registration" in text]
-
-
-def test_the_report_says_whose_memory_is_registered() -> None:
-    assert told("window", stream_free="registered", transport="registered", torch="absent", mine="absent") == (
-        ["registered (window): stream-free, transport; not registered, on the same memory: torch, mine"],
-        [],
-    )
-    assert told("local", stream_free="registered") == (["registered (local): stream-free"], [])
-    assert told("local", torch="absent") == (
-        ["registered (local): none; not registered, on the same memory: torch"],
-        [],
-    )
-
-
-def test_the_report_says_that_a_machine_has_no_windows() -> None:
-    (line,), (doubt,) = told("window", stream_free="unavailable", transport="unavailable", torch="absent")
-    assert line == "registered (window): none; not registered, on the same memory: stream-free, transport, torch"
-    assert doubt.startswith(
-        "Window registration is unavailable on this machine: NCCL returned a null handle to stream-free, transport, "
-        "so these times are of unregistered memory."
-    )
-
-
-def test_a_comparison_of_other_arms_has_no_such_doubt() -> None:
-    made = run([samples("torch")], baseline="torch", arms=["torch", "stream-free"], register="window")
-    made.meta["worker"] = {"registered": {"stream-free": "unavailable", "torch": "absent"}}
-    assert list(run_warnings(made, ["torch"], "torch")) == []
-
-
-def test_a_run_without_registration_says_nothing_of_it() -> None:
-    made = run([samples()])
-    made.meta["worker"] = {"registered": {}}
-    assert Analysis.of(made).notes[1:] == ()
-    assert not any("registration" in text for text in Analysis.of(made).warnings)

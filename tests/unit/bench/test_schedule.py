@@ -20,7 +20,7 @@ microseconds = st.floats(1e-3, 1e7)
 
 
 def pilots(**device_us: float) -> dict[str, Pilot]:
-    """Pilots of arms, with underscores in their names, whose enqueue costs 10 us."""
+    """Return pilots of arms, named with underscores, whose enqueue costs 10 us."""
     return {name.replace("_", "-"): Pilot(device_us=us, enqueue_us=10.0) for name, us in device_us.items()}
 
 
@@ -30,7 +30,7 @@ def pilots(**device_us: float) -> dict[str, Pilot]:
     ),
     st.integers(1, 500),
     st.booleans(),
-    # The plan refuses more than fit.
+    # The plan refuses more than 100.
     st.one_of(st.none(), st.integers(1, 100)),
 )
 def test_a_batch_always_fits_the_launch_queue_and_a_graph_its_slots(
@@ -45,8 +45,8 @@ def test_a_batch_always_fits_the_launch_queue_and_a_graph_its_slots(
     assert schedule.ops[Timing.EAGER] == schedule.ops[Timing.GATED]
     assert 1 <= schedule.replays <= MOST_REPLAYS
     assert schedule.operations(Timing.GRAPH) == schedule.replays * schedule.ops[Timing.GRAPH]
-    asked_for = ops_per_batch or 32
-    assert schedule.ops[Timing.GRAPH] == (asked_for if same_buffer else min(asked_for, slots))
+    in_graph = ops_per_batch or 32
+    assert schedule.ops[Timing.GRAPH] == (in_graph if same_buffer else min(in_graph, slots))
     assert set(schedule.gates_s) == {(arm, timing) for arm in measured for timing in GATED}
     for (arm, timing), gate_s in schedule.gates_s.items():
         assert gate_s > 2 * measured[arm].enqueue_us * 1e-6 * schedule.ops[timing]
@@ -58,33 +58,33 @@ def test_a_batch_lasts_a_millisecond_of_the_fastest_arm() -> None:
     assert (schedule.ops[Timing.GRAPH], schedule.replays) == (32, 2)
 
 
-def test_few_long_operations_are_still_several() -> None:
+def test_a_batch_of_long_operations_has_the_fewest_operations() -> None:
     schedule = make_schedule(resolve("cuda"), pilots(stream_free=1e6, torch=1e6), 4)
     assert schedule.operations(Timing.EAGER) == schedule.operations(Timing.ENQUEUE) == FEWEST_OPS
     assert (schedule.ops[Timing.GRAPH], schedule.replays) == (4, 1)
 
 
-def test_the_launch_queue_caps_short_operations_by_the_arm_with_the_most_entries() -> None:
+def test_the_arm_with_the_most_launch_entries_limits_the_operations() -> None:
     assert make_schedule(resolve("cuda"), pilots(stream_free=0.1), 500).operations(Timing.EAGER) == 500
     both = make_schedule(resolve("cuda"), pilots(stream_free=0.1, dedicated_stream=0.1), 500)
     assert both.operations(Timing.EAGER) == 100
     assert make_schedule(resolve("cuda"), pilots(stream_free=0.1), 500).replays == MOST_REPLAYS
 
 
-def test_an_enqueue_batch_leaves_little_to_run() -> None:
+def test_an_enqueue_batch_leaves_little_device_time_to_run() -> None:
     schedule = make_schedule(resolve("cuda"), pilots(stream_free=100.0, torch=500.0), 32)
     assert schedule.operations(Timing.ENQUEUE) == 20
     assert schedule.operations(Timing.ENQUEUE) * 500.0 <= ENQUEUE_DEVICE_US
 
 
-def test_the_operations_asked_for_are_taken_whatever_was_measured() -> None:
+def test_configured_operations_are_used_whatever_the_pilots_show() -> None:
     measured = pilots(stream_free=20.0, dedicated_stream=50.0)
     for operations in (1, 7, 100):
-        asked = make_schedule(resolve("cuda", {"ops_per_batch": operations}), measured, 32)
-        assert {asked.operations(timing) for timing in (Timing.EAGER, Timing.GATED, Timing.ENQUEUE)} == {operations}
+        schedule = make_schedule(resolve("cuda", {"ops_per_batch": operations}), measured, 32)
+        assert {schedule.operations(timing) for timing in (Timing.EAGER, Timing.GATED, Timing.ENQUEUE)} == {operations}
 
 
-def test_a_gate_is_twice_what_was_measured_and_a_margin() -> None:
+def test_a_gate_lasts_twice_the_pilot_and_a_margin() -> None:
     schedule = make_schedule(resolve("cuda"), pilots(stream_free=20.0, torch=50.0), 32)
     assert schedule.gates_s["torch", Timing.GATED] == pytest.approx(2 * 50 * 10e-6 + 200e-6)
 
@@ -96,10 +96,7 @@ def test_each_arm_has_a_gate_of_its_own() -> None:
         assert schedule.gates_s["torch", timing] > schedule.gates_s["stream-free", timing]
 
 
-# Order
-
-
-def test_the_order_is_a_permutation_and_the_same_wherever_it_is_worked_out() -> None:
+def test_the_order_is_a_permutation_and_the_same_on_every_rank() -> None:
     arms = ["a", "b", "c", "d"]
     for number in range(20):
         order = visiting_order(arms, 1, "case", Timing.GATED, number)
@@ -109,7 +106,7 @@ def test_the_order_is_a_permutation_and_the_same_wherever_it_is_worked_out() -> 
 
 
 def test_the_order_of_a_seed_is_the_same_in_every_process_and_version() -> None:
-    # Ranks on different machines work it out apart, and text hashes differently in every process.
+    # Every rank computes the order, and the hash of a text differs from process to process.
     orders = ["".join(visiting_order("abcd", 1, "case", Timing.GATED, number)) for number in range(5)]
     assert orders == ["acbd", "bcad", "dabc", "bdac", "dcab"]
 
@@ -123,7 +120,7 @@ def test_the_order_differs_between_rounds_timings_cases_and_seeds() -> None:
     assert first != [visiting_order(arms, 2, "case", Timing.GATED, number) for number in range(10)]
 
 
-def test_no_arm_keeps_a_place() -> None:
+def test_every_arm_has_every_place_about_equally_often() -> None:
     places = Counter(
         (arm, place)
         for number in range(400)

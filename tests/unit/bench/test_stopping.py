@@ -1,4 +1,4 @@
-"""When there are rounds enough: on samples that nobody measured."""
+"""The rule for the number of rounds, on made-up samples."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ def steady(_arm: str, _number: int) -> float:
 
 
 def noisy(*arms: str, seed: int = 1, spread: float = 0.5) -> Times:
-    """Times of 10 us; those of ``arms`` are up to ``spread`` off."""
+    """Return times of 10 us; the times of ``arms`` vary by up to ``spread``."""
 
     def time_us(arm: str, number: int) -> float:
         if arm not in arms:
@@ -33,7 +33,7 @@ def noisy(*arms: str, seed: int = 1, spread: float = 0.5) -> Times:
 
 
 def blocks(rule: Stopping, times: Times, arms: tuple[str, ...] = COMPARED, *, in_time: bool = True) -> list[int]:
-    """The rounds of each block until there are enough."""
+    """Return the number of rounds in each block, until there are enough."""
     kept: dict[str, dict[int, float]] = {arm: {} for arm in arms}
     done: list[int] = []
     while block := rule.block(kept, sum(done), in_time=in_time):
@@ -46,56 +46,55 @@ def blocks(rule: Stopping, times: Times, arms: tuple[str, ...] = COMPARED, *, in
     return done
 
 
-def test_no_more_than_the_fewest_are_done_where_the_ratios_are_sure() -> None:
+def test_precise_ratios_end_the_rounds_at_the_fewest() -> None:
     assert blocks(RULE, steady) == [3, 3, 3]
     assert blocks(replace(RULE, fewest=10), steady) == [3, 3, 3, 1]
 
 
-def test_noise_takes_all_that_may_be_done() -> None:
+def test_noise_takes_the_most_rounds() -> None:
     assert blocks(RULE, noisy("new")) == [3] * 20
     assert sum(blocks(replace(RULE, most=50), noisy("new"))) == 50
     assert sum(blocks(replace(RULE, most=9), noisy("new"))) == 9
 
 
-def test_a_little_noise_takes_a_few_more() -> None:
+def test_a_little_noise_takes_a_few_more_rounds() -> None:
     times = noisy("new", spread=0.015)
     done = sum(blocks(RULE, times))
     assert RULE.fewest < done < RULE.most
-    # What is of no interest need not be known as well; more interest, or more comparisons, take more.
+    # A larger threshold needs less precision; a smaller threshold, or more comparisons, need more.
     assert sum(blocks(replace(RULE, threshold=0.1), times)) == RULE.fewest
     assert sum(blocks(replace(RULE, threshold=0.002), times)) == RULE.most
     assert done < sum(blocks(replace(RULE, error=0.0005), times)) < RULE.most
 
 
 @pytest.mark.parametrize("arm", ["new", "newer", "old:twin"])
-def test_every_candidate_and_the_twin_have_to_be_sure(arm: str) -> None:
+def test_every_candidate_and_the_twin_must_be_precise(arm: str) -> None:
     assert sum(blocks(RULE, noisy(arm), ("old", "new", "newer", "old:twin"))) == RULE.most
 
 
 @pytest.mark.parametrize("error", [0.05, 0.05 / 12, 0.05 / 336])
-def test_there_are_as_many_pairs_as_the_level_needs(error: float) -> None:
+def test_the_error_level_decides_on_the_fewest_pairs(error: float) -> None:
     needed = pairs_needed(error)
     done = sum(blocks(replace(RULE, fewest=1, error=error), steady))
     assert needed <= done < needed + ROUNDS_PER_BLOCK
 
 
 def scaled(times: Times, factor: float) -> Times:
-    """The same with a candidate that takes ``factor`` as long."""
+    """Return ``times`` with the candidate's multiplied by ``factor``."""
 
     def time_us(arm: str, number: int) -> float | None:
-        found = times(arm, number)
-        return found * factor if found and arm == "new" else found
+        original = times(arm, number)
+        return original * factor if original and arm == "new" else original
 
     return time_us
 
 
 def swapped(times: Times) -> Times:
-    """The same with candidate and baseline exchanged."""
+    """Return ``times`` with candidate and baseline exchanged."""
     return lambda arm, number: times({"old": "new", "new": "old"}[arm], number)
 
 
-def test_what_the_ratios_say_makes_no_difference() -> None:
-    """The candidate slower, much slower, faster or the same: with the same spread, as many rounds."""
+def test_the_values_of_the_ratios_make_no_difference() -> None:
     ends = set()
     for seed in range(40):
         times = noisy("new", "old", seed=seed, spread=0.02)
@@ -104,42 +103,40 @@ def test_what_the_ratios_say_makes_no_difference() -> None:
         for factor in (0.5, 0.97, 1.0211, 3.0):
             assert sum(blocks(RULE, scaled(times, factor), ("old", "new"))) == done
         ends.add(done)
-    # Not because it never stops, or stops at once.
+    # The rule neither always stops at once nor always goes on.
     assert len(ends) > 4
 
 
 @pytest.mark.parametrize("arms", [("old",), ("old", "old:twin"), ("new", "newer"), ("new", "old:twin")])
-def test_where_nothing_is_compared_the_fewest_are_enough(arms: tuple[str, ...]) -> None:
+def test_without_a_comparison_the_fewest_rounds_are_done(arms: tuple[str, ...]) -> None:
     assert sum(blocks(RULE, noisy(*arms), arms)) == RULE.fewest
 
 
-def test_without_time_the_fewest_are_done() -> None:
+def test_without_time_the_fewest_rounds_are_done() -> None:
     assert sum(blocks(RULE, noisy("new"), in_time=False)) == RULE.fewest
 
 
-def test_time_that_runs_out_ends_it_at_the_next_block() -> None:
+def test_rounds_end_with_the_block_in_which_the_time_runs_out() -> None:
     kept = {arm: {number: noisy("new")(arm, number) or 0.0 for number in range(12)} for arm in COMPARED}
     assert RULE.block(kept, 12, in_time=True) == ROUNDS_PER_BLOCK
     assert RULE.block(kept, 12, in_time=False) == 0
 
 
 def test_only_batches_of_the_same_round_are_a_pair() -> None:
-    """Every other round of each is discarded: of all their batches, few or none are of one round."""
-
-    def apart(arm: str, number: int) -> float | None:
+    def never_in_one_round(arm: str, number: int) -> float | None:
         return 10.0 if (number % 2 == 0) == (arm == "old") else None
 
-    assert sum(blocks(RULE, apart, ("old", "new"))) == 2 * RULE.most
+    assert sum(blocks(RULE, never_in_one_round, ("old", "new"))) == 2 * RULE.most
 
     def drifting(arm: str, number: int) -> float | None:
-        """The machine slows down; both arms alike, and a round of each is missing."""
+        """Return the times of a machine that slows down; a round of each arm is missing."""
         return None if number == {"old": 2, "new": 4}[arm] else 10.0 * 1.1**number
 
     # Seven pairs in ten rounds.
     assert sum(blocks(RULE, drifting, ("old", "new"))) == 10
 
 
-def test_discarded_batches_do_not_count_and_do_not_go_on_for_ever() -> None:
+def test_discarded_batches_do_not_count_and_are_not_repeated_for_ever() -> None:
     def never(arm: str, _number: int) -> float | None:
         return None if arm == "new" else 10.0
 

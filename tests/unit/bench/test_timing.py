@@ -1,4 +1,4 @@
-"""The clock, over the CPU's streams and without other ranks: what each timing contains, and when a gate held."""
+"""The clock on the CPU's streams, without other ranks: what each timing contains, and when a gate held."""
 
 from __future__ import annotations
 
@@ -14,15 +14,15 @@ from nccl_bench.streams import cpu
 from nccl_bench.streams.cpu_device import CpuStreams
 
 WORK_S = 0.005
-# Holds until the host has queued anything a test queues.
+# A gate of this length holds until the host has queued all calls of a test.
 LONG_S = 0.1
-# Opens long before a host that takes this long over a call is done.
+# A gate of this length opens long before a host that takes HOST_S for a call is done.
 SHORT_S = 0.001
 HOST_S = 0.02
 
 
 class Bench:
-    """A caller's stream, a clock on it, and calls that note when they ran."""
+    """A caller's stream, a clock on it, and calls that log when they run."""
 
     def __init__(self) -> None:
         self.streams = CpuStreams()
@@ -37,7 +37,7 @@ class Bench:
         self.caller.synchronize()
 
     def queued(self, seconds: float = WORK_S) -> None:
-        """A call that returns at once and takes its time in the queue."""
+        """Return at once; the work takes its time in the queue."""
         self.streams.submit(self._work, seconds)
 
     def _work(self, seconds: float) -> None:
@@ -45,13 +45,13 @@ class Bench:
         self.log.append("work")
 
     def slow_to_call(self) -> None:
-        """A call that keeps the host and costs the queue nothing."""
+        """Keep the host; the queue has almost no work."""
         time.sleep(HOST_S)
         self.streams.submit(self.log.append, "work")
 
 
 class Replays:
-    """A graph, as far as the clock sees one."""
+    """A graph with the methods that the clock uses."""
 
     def __init__(self, call: Callable[[], None]) -> None:
         self.replay = call
@@ -65,7 +65,7 @@ def bench() -> Bench:
 
 
 Timed = Callable[[Clock, Any], Any]
-# Each of the four, and a first gate long enough.
+# Three timings, with gates that are long enough.
 EAGER: Timed = lambda clock, calls: clock.eager(calls)  # noqa: E731
 GATED: Timed = lambda clock, calls: clock.gated(calls, LONG_S)  # noqa: E731
 ENQUEUE: Timed = lambda clock, calls: clock.enqueue(calls, LONG_S)  # noqa: E731
@@ -76,7 +76,7 @@ def test_work_in_the_queue_is_timed_per_operation(bench: Bench, timed: Timed) ->
     with bench.current() as clock:
         batch = timed(clock, [bench.queued] * 4)
     assert batch.valid
-    # One whole operation and not all four of them, unless the machine is four times slower than it says.
+    # One operation and not four of them, unless the machine is four times too slow.
     assert WORK_S * 1e6 <= batch.time_us < 4 * WORK_S * 1e6
     assert bench.log == ["align", *["work"] * 4]
 
@@ -89,7 +89,7 @@ def test_a_replay_is_timed_per_operation(bench: Bench) -> None:
     assert bench.log == ["align", *["work"] * 3]
 
 
-def test_eager_contains_what_a_call_costs_the_host(bench: Bench) -> None:
+def test_eager_contains_the_host_time_of_a_call(bench: Bench) -> None:
     with bench.current() as clock:
         batch = clock.eager([bench.slow_to_call] * 2)
     # The start event is passed while the host is in the first call.
@@ -97,14 +97,14 @@ def test_eager_contains_what_a_call_costs_the_host(bench: Bench) -> None:
     assert batch.valid
 
 
-def test_gated_does_not_contain_what_a_call_costs_the_host(bench: Bench) -> None:
+def test_gated_does_not_contain_the_host_time_of_a_call(bench: Bench) -> None:
     with bench.current() as clock:
         batch = clock.gated([bench.slow_to_call] * 2, 4 * HOST_S)
     assert batch.valid
     assert batch.time_us < HOST_S * 1e6
 
 
-def test_enqueue_contains_what_a_call_costs_the_host_and_nothing_queued(bench: Bench) -> None:
+def test_enqueue_contains_the_host_time_of_a_call_and_no_queued_work(bench: Bench) -> None:
     with bench.current() as clock:
         host = clock.enqueue([bench.slow_to_call] * 2, 4 * HOST_S)
         queued = clock.enqueue([bench.queued] * 4, LONG_S)
@@ -114,14 +114,14 @@ def test_enqueue_contains_what_a_call_costs_the_host_and_nothing_queued(bench: B
     assert queued.time_us < WORK_S * 1e6
 
 
-def test_the_first_idea_of_a_call_contains_what_it_costs_the_host_and_nothing_queued(bench: Bench) -> None:
+def test_the_call_cost_contains_the_host_time_of_a_call_and_no_queued_work(bench: Bench) -> None:
     with bench.current() as clock:
         assert clock.call_cost_us([bench.slow_to_call] * 2) >= HOST_S * 1e6
         assert clock.call_cost_us([bench.queued] * 4) < WORK_S * 1e6
     assert len(bench.log) == 6
 
 
-def test_no_timing_contains_what_was_queued_before(bench: Bench) -> None:
+def test_no_timing_contains_work_that_was_queued_before(bench: Bench) -> None:
     before_s = 8 * WORK_S
     with bench.current() as clock:
         for timed in (EAGER, GATED, ENQUEUE):
@@ -148,7 +148,7 @@ def test_a_batch_is_valid_if_the_gate_held_until_the_last_call(bench: Bench, gat
 
 
 def test_the_calls_run_behind_the_aligning_collective(bench: Bench) -> None:
-    """Or a rank would be timed while it waits for the others to arrive."""
+    """Otherwise the time would contain the wait for the other ranks."""
     slow = Clock(bench.streams, bench.caller, lambda: bench.queued(8 * WORK_S))
     with bench.current():
         batches = [
@@ -189,7 +189,7 @@ def test_a_clock_can_be_used_again(bench: Bench) -> None:
     assert again.valid
 
 
-def test_what_a_queued_call_raises_is_raised_by_the_batch(bench: Bench) -> None:
+def test_an_exception_of_a_queued_call_is_raised_by_the_batch(bench: Bench) -> None:
     def fail() -> None:
         raise ZeroDivisionError("planted")
 
@@ -198,5 +198,5 @@ def test_what_a_queued_call_raises_is_raised_by_the_batch(bench: Bench) -> None:
             timed(clock, [lambda: bench.streams.submit(fail)])
 
 
-def test_the_cost_of_the_loop_is_a_time() -> None:
+def test_the_loop_cost_is_a_plausible_time() -> None:
     assert 0 < loop_cost_us(calls=100) < 1000

@@ -1,4 +1,4 @@
-"""Inputs and expected values: exact in every order of reduction, and different wherever a mistake could hide."""
+"""Inputs and expected values: exact in every order of reduction, and different where a mistake could hide."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from nccl_bench.catalog.cases import Case, Scenario
 from nccl_bench.catalog.collectives import COLLECTIVES, Placement, RedOp
 from nccl_bench.catalog.dtypes import DTYPES
 
-WORLDS = (1, 2, 3, 4, 5, 8, 16, 64, 1000)
+WORLD_SIZES = (1, 2, 3, 4, 5, 8, 16, 64, 1000)
 FLOATS = [name for name, dtype in DTYPES.items() if dtype.is_float]
 BITS = {1: torch.uint8, 2: torch.int16, 4: torch.int32, 8: torch.int64}
 REDUCTIONS = {RedOp.SUM: np.sum, RedOp.AVG: np.sum, RedOp.PROD: np.prod, RedOp.MIN: np.min, RedOp.MAX: np.max}
@@ -39,13 +39,13 @@ def case(dtype: str, redop: RedOp | None, collective: str = "all_reduce", root: 
 
 @cache
 def inputs(what: Case, world_size: int) -> npt.NDArray[np.int64]:
-    """Every rank's table, shape (world size, period); a part of the period is plenty of many ranks."""
-    shown = values.PERIOD if world_size <= 4 else 500
-    return np.stack([values.table(what, rank, world_size)[:shown] for rank in range(world_size)])
+    """Return every rank's table, shape (world size, period); with many ranks, a part of the period."""
+    elements = values.PERIOD if world_size <= 4 else 500
+    return np.stack([values.table(what, rank, world_size)[:elements] for rank in range(world_size)])
 
 
 def reduced(what: Case, world_size: int) -> npt.NDArray[np.int64] | npt.NDArray[np.float64]:
-    """The reduction of the inputs, worked out once more."""
+    """Return the reduction of the inputs, computed independently."""
     assert what.redop is not None
     total = REDUCTIONS[what.redop](inputs(what, world_size), axis=0)
     if what.redop is not RedOp.AVG:
@@ -54,7 +54,7 @@ def reduced(what: Case, world_size: int) -> npt.NDArray[np.int64] | npt.NDArray[
 
 
 def orders(world_size: int) -> Iterator[npt.NDArray[np.int64]]:
-    """Ranks in order, in reverse, and shuffled a few times."""
+    """Yield the ranks in order, in reverse, and shuffled a few times."""
     yield np.arange(world_size)
     yield np.arange(world_size)[::-1].copy()
     random = np.random.default_rng(7)
@@ -75,12 +75,12 @@ def bits(tensor: Tensor) -> Tensor:
 
 
 def rounded(wide: Tensor, dtype: torch.dtype) -> Tensor:
-    """float8 has no arithmetic: each result is rounded to it, and kept in a type that has."""
+    """Return ``wide`` rounded to float8, which has no arithmetic; values of other types stay as they are."""
     return wide.to(dtype).to(wide.dtype) if dtype.itemsize == 1 and dtype.is_floating_point else wide
 
 
 def reduce_in_dtype(tensors: list[Tensor], redop: RedOp) -> Tensor:
-    """The reduction with every partial result in the dtype, in the order given."""
+    """Return the reduction in the given order, with every partial result in the dtype."""
     dtype = tensors[0].dtype
     float8 = dtype.itemsize == 1 and dtype.is_floating_point
     operation = {
@@ -96,13 +96,10 @@ def reduce_in_dtype(tensors: list[Tensor], redop: RedOp) -> Tensor:
     return partial.to(dtype)
 
 
-# Exactness
-
-
 @pytest.mark.parametrize("redop", ACCUMULATES)
 @pytest.mark.parametrize("dtype", DTYPES)
 def test_every_partial_result_is_representable_in_any_order(dtype: str, redop: RedOp) -> None:
-    for world_size in WORLDS:
+    for world_size in WORLD_SIZES:
         tables = inputs(case(dtype, redop), world_size)
         assert is_exact(tables, dtype)
         for order in orders(world_size):
@@ -134,11 +131,8 @@ def test_an_integer_average_is_the_sum_divided_down(dtype: str, world_size: int)
     assert torch.equal(total // world_size, stored(values.reduced(what, world_size)[: len(total)], dtype))
 
 
-# Float averages
-
-
 def premultiplied(tables: npt.NDArray[np.int64], dtype: str) -> Tensor:
-    """NCCL's ncclAvg: the scale rounded to the dtype, then each product, then each partial sum."""
+    """Return the average as ncclAvg computes it: scale, products and partial sums are each rounded to the dtype."""
     kind: torch.dtype = getattr(torch, dtype)
     wide = torch.float32 if kind.itemsize == 1 else kind
     scale = rounded(torch.tensor(1 / len(tables), dtype=torch.float64).to(kind).to(wide), kind)
@@ -147,7 +141,7 @@ def premultiplied(tables: npt.NDArray[np.int64], dtype: str) -> Tensor:
 
 
 def divided(tables: npt.NDArray[np.int64], dtype: str) -> Tensor:
-    """Gloo's: the sum, then one division."""
+    """Return the average as Gloo computes it: the sum, then one division."""
     total = reduce_in_dtype([stored(table, dtype) for table in tables], RedOp.SUM)
     wide = torch.float32 if total.dtype.itemsize == 1 else total.dtype
     return (total.to(wide) / len(tables)).to(total.dtype)
@@ -159,9 +153,9 @@ def ulps_apart(got: Tensor, expected: Tensor) -> int:
 
 
 @pytest.mark.parametrize("dtype", FLOATS)
-def test_a_float_average_stays_within_the_tolerance_that_is_stated(dtype: str) -> None:
+def test_a_float_average_stays_within_its_tolerance(dtype: str) -> None:
     what = case(dtype, RedOp.AVG)
-    for world_size in (*WORLDS, 6, 7, 9, 12, 24, 72, 128, 200, 512, 1024):
+    for world_size in (*WORLD_SIZES, 6, 7, 9, 12, 24, 72, 128, 200, 512, 1024):
         tables = inputs(what, world_size)
         expected = stored(reduced(what, world_size), dtype)
         allowed = values.tolerance_ulp(what, world_size)
@@ -171,9 +165,9 @@ def test_a_float_average_stays_within_the_tolerance_that_is_stated(dtype: str) -
 
 
 @pytest.mark.parametrize("dtype", FLOATS)
-def test_a_tolerance_is_stated_only_where_it_is_needed(dtype: str) -> None:
-    stated = {world_size for world_size in range(1, 65) if values.tolerance_ulp(case(dtype, RedOp.AVG), world_size)}
-    assert stated == set(range(1, 65)) - {1, 2, 4, 8, 16, 32, 64}
+def test_there_is_a_tolerance_only_for_float_averages_of_other_world_sizes_than_powers_of_two(dtype: str) -> None:
+    sizes = {world_size for world_size in range(1, 65) if values.tolerance_ulp(case(dtype, RedOp.AVG), world_size)}
+    assert sizes == set(range(1, 65)) - {1, 2, 4, 8, 16, 32, 64}
     for redop in (None, RedOp.SUM, RedOp.PROD, RedOp.MIN, RedOp.MAX):
         assert values.tolerance_ulp(case(dtype, redop), 1000) == 0
 
@@ -191,20 +185,17 @@ def test_a_tolerance_never_covers_the_poison_or_a_sum_that_was_not_divided(dtype
     assert bool(wrong.any())
 
 
-# What the check can tell apart
-
-
 @pytest.mark.parametrize("redop", [None, *RedOp])
 @pytest.mark.parametrize("dtype", DTYPES)
-def test_no_expected_value_is_the_poison_nor_what_fresh_memory_holds(dtype: str, redop: RedOp | None) -> None:
+def test_no_expected_value_is_the_poison_or_zero(dtype: str, redop: RedOp | None) -> None:
     what = case(dtype, redop)
-    # What is only moved or compared does not depend on how many ranks there are.
-    for world_size in WORLDS if redop in ACCUMULATES else (1, 2, 5, 64):
+    # Values that are only moved or compared do not depend on the world size.
+    for world_size in WORLD_SIZES if redop in ACCUMULATES else (1, 2, 5, 64):
         tables = inputs(what, world_size)
         expected = reduced(what, world_size) if redop else tables
-        for held in (stored(tables, dtype), stored(expected, dtype)):
-            assert not bool((bits(held) == (-1 if bits(held).is_signed() else 255)).any()), world_size
-        # An integer average of values this small may be 0; a check of it is left with the other elements.
+        for tensor in (stored(tables, dtype), stored(expected, dtype)):
+            assert not bool((bits(tensor) == (-1 if bits(tensor).is_signed() else 255)).any()), world_size
+        # An integer average of such small values may be 0. Other elements then show a missing result.
         if redop is not RedOp.AVG or dtype in FLOATS:
             assert bool((stored(expected, dtype).double() > 0).all()), world_size
 
@@ -214,25 +205,25 @@ def test_no_expected_value_is_the_poison_nor_what_fresh_memory_holds(dtype: str,
 def test_the_tables_of_two_ranks_differ_in_many_places(dtype: str, redop: RedOp | None) -> None:
     for world_size in (2, 3, 5, 8, 64):
         tables = inputs(case(dtype, redop), world_size)
-        for one, other in itertools.combinations(range(min(world_size, 8)), 2):
-            assert (tables[one] != tables[other]).sum() > 5, world_size
+        for first, second in itertools.combinations(range(min(world_size, 8)), 2):
+            assert (tables[first] != tables[second]).sum() > 5, world_size
 
 
 @pytest.mark.parametrize("redop", ACCUMULATES)
 @pytest.mark.parametrize("dtype", DTYPES)
-def test_every_rank_contributes_and_soon(dtype: str, redop: RedOp) -> None:
-    for world_size in WORLDS:
+def test_every_rank_contributes_to_one_of_the_first_elements(dtype: str, redop: RedOp) -> None:
+    for world_size in WORLD_SIZES:
         tables = inputs(case(dtype, redop), world_size)
         if redop is RedOp.PROD:
-            # A contribution of 1 cannot be told from none, so only the whole period is sure to have another one.
+            # A contribution of 1 looks like none, so only a whole period has other contributions for sure.
             assert world_size > 64 or (tables > 1).any(axis=1).all(), world_size
         else:
-            # A dtype that holds few partial results makes the ranks take turns, element by element.
+            # With a dtype of few exact values, the ranks take turns from element to element.
             turns = -(-world_size // (tables > 0).sum(axis=0).min())
             assert (tables > 0)[:, :turns].any(axis=1).all(), world_size
 
 
-def test_more_ranks_than_a_period_has_elements_still_all_contribute() -> None:
+def test_every_rank_contributes_even_with_more_ranks_than_elements_in_a_period() -> None:
     what, world_size = case("float8_e5m2", RedOp.SUM), values.PERIOD + 1000
     assert all(values.table(what, rank, world_size).any() for rank in range(0, world_size, 10))
 
@@ -247,40 +238,35 @@ def test_a_missing_contribution_changes_the_result(redop: RedOp) -> None:
             assert (REDUCTIONS[redop](rest, axis=0) != REDUCTIONS[redop](tables, axis=0)).any(), (dtype, missing)
 
 
-def test_a_table_depends_on_the_rank_alone_and_not_on_the_process() -> None:
-    what = case("bfloat16", RedOp.SUM)
-    np.random.default_rng().random(10)
-    assert (values.table(what, 3, 8) == values.table(what, 3, 8)).all()
-    assert values.table(what, 3, 8).shape == (values.PERIOD,)
+def test_a_table_is_the_same_in_every_process() -> None:
+    table = values.table(case("bfloat16", RedOp.SUM), 3, 8)
+    assert (table.shape, table[:5].tolist()) == ((values.PERIOD,), [4, 12, 14, 31, 22])
 
 
-# Which table, on which rank
-
-
-def which(collective: str, rank: int, world_size: int, root: int | None = None) -> list[int]:
-    """The ranks whose inputs are the blocks of the output."""
+def sources(collective: str, rank: int, world_size: int, root: int | None = None) -> list[int]:
+    """Return the ranks whose inputs are the blocks of the output."""
     what = case("float32", None, collective, root)
     tables = [table.tolist() for table in inputs(what, world_size)]
     return [tables.index(expected.tolist()) for expected in values.expected_tables(what, rank, world_size)]
 
 
-def test_the_blocks_of_an_output_come_from_the_ranks_they_must_come_from() -> None:
-    assert which("all_gather", 2, 4) == [0, 1, 2, 3]
-    assert which("all_to_all", 2, 4) == [0, 1, 2, 3]
-    assert which("broadcast", 2, 4, root=3) == [3]
-    assert which("send_recv", 2, 4) == [1]
-    assert which("send_recv", 0, 4) == [3]
+def test_each_block_of_an_output_comes_from_its_rank() -> None:
+    assert sources("all_gather", 2, 4) == [0, 1, 2, 3]
+    assert sources("all_to_all", 2, 4) == [0, 1, 2, 3]
+    assert sources("broadcast", 2, 4, root=3) == [3]
+    assert sources("send_recv", 2, 4) == [1]
+    assert sources("send_recv", 0, 4) == [3]
 
 
-@pytest.mark.parametrize(("collective", "root", "ranks"), [("all_reduce", None, 3), ("reduce_scatter", None, 3)])
-def test_a_reduction_is_expected_on_every_rank(collective: str, root: int | None, ranks: int) -> None:
-    what = case("int32", RedOp.SUM, collective, root)
-    for rank in range(ranks):
-        (expected,) = values.expected_tables(what, rank, ranks)
-        assert (expected == inputs(what, ranks).sum(axis=0)).all()
+@pytest.mark.parametrize("collective", ["all_reduce", "reduce_scatter"])
+def test_a_reduction_is_expected_on_every_rank(collective: str) -> None:
+    what = case("int32", RedOp.SUM, collective)
+    for rank in range(3):
+        (expected,) = values.expected_tables(what, rank, 3)
+        assert (expected == inputs(what, 3).sum(axis=0)).all()
 
 
-def test_a_rooted_reduction_is_expected_at_its_root_alone() -> None:
+def test_a_reduction_to_a_root_is_expected_on_the_root_only() -> None:
     what = case("int32", RedOp.MAX, "reduce", root=1)
     (expected,) = values.expected_tables(what, 1, 3)
     assert (expected == inputs(what, 3).max(axis=0)).all()
@@ -288,7 +274,7 @@ def test_a_rooted_reduction_is_expected_at_its_root_alone() -> None:
 
 
 @pytest.mark.parametrize("collective", COLLECTIVES)
-def test_a_block_begins_where_its_sender_keeps_it(collective: str) -> None:
+def test_a_block_begins_where_its_sender_has_it(collective: str) -> None:
     row = COLLECTIVES[collective]
     what = case("int32", RedOp.SUM if row.reduces else None, collective, 0 if row.rooted else None)
     begins = 2 * 37 if collective in ("reduce_scatter", "all_to_all") else 0

@@ -19,24 +19,24 @@ def test_by_default_torch_carries_everything_eagerly_and_the_communicator_in_gra
     assert all(row == {Mode.EAGER: Backend.TORCH, Mode.GRAPH: Backend.COMMUNICATOR} for row in ROUTES.values())
 
 
-def test_every_operation_of_the_coordinator_is_routed_or_says_why_not() -> None:
+def test_every_operation_of_the_coordinator_is_routed_or_has_a_reason() -> None:
     public = {name for name, value in vars(GroupCoordinator).items() if callable(value) and name[0] != "_"}
     state = {"change_state", "graph_capture", "private_streams", "traced", "close"}
     assert public - state - {"outplace_all_reduce"} == {*ROUTED_OPERATIONS, *UNROUTED}
 
 
-def test_without_overrides_the_table_is_as_it_was() -> None:
+def test_without_overrides_the_table_is_unchanged() -> None:
     assert override([]) == ROUTES
     mine = override(["graph=torch"])
     assert override([], mine) == mine
 
 
-def test_an_override_without_an_operation_is_of_all() -> None:
+def test_an_override_without_an_operation_applies_to_all() -> None:
     assert override(["eager=communicator", "graph=torch"]) == dict.fromkeys(ROUTED_OPERATIONS, REVERSED)
 
 
 @pytest.mark.parametrize("operation", ROUTED_OPERATIONS)
-def test_an_override_of_one_operation_is_of_no_other(operation: str) -> None:
+def test_an_override_of_one_operation_applies_to_no_other(operation: str) -> None:
     assert override([f"{operation}.graph=torch"]) == {**ROUTES, operation: TORCH_ONLY}
 
 
@@ -46,7 +46,7 @@ def test_a_later_override_wins() -> None:
     assert override([narrow, broad]) == dict.fromkeys(ROUTED_OPERATIONS, TORCH_ONLY)
 
 
-def test_overrides_are_applied_to_the_table_given_and_leave_it_alone() -> None:
+def test_overrides_return_a_new_table_and_change_none() -> None:
     mine = override(["eager=communicator"])
     before, defaults = deepcopy(mine), deepcopy(ROUTES)
     assert override(["graph=torch"], mine) == dict.fromkeys(ROUTED_OPERATIONS, REVERSED)
@@ -75,7 +75,7 @@ def test_overrides_are_applied_to_the_table_given_and_leave_it_alone() -> None:
         *(f"{name}.eager=torch" for name in UNROUTED),
     ],
 )
-def test_what_is_no_override_is_refused_with_what_is_allowed(text: str) -> None:
+def test_a_malformed_override_is_refused_with_the_allowed_form(text: str) -> None:
     with pytest.raises(UsageError) as refused:
         override(["graph=torch", text])
     message = str(refused.value)

@@ -1,4 +1,4 @@
-"""From a configuration to cases: what is measured, what is left out and why, and the memory it takes."""
+"""The plan of a run: its cases, what is left out and why, its memory and its time."""
 
 from __future__ import annotations
 
@@ -42,10 +42,7 @@ def case(size_bytes: int, placement: Placement = Placement.IN_PLACE, collective:
     )
 
 
-# Cases
-
-
-def test_the_cases_are_the_product_of_what_was_asked_for() -> None:
+def test_the_cases_are_the_product_of_the_configured_choices() -> None:
     config = resolve(
         "cuda",
         {
@@ -68,11 +65,11 @@ def test_the_cases_are_the_product_of_what_was_asked_for() -> None:
         ("bfloat16", 8, 4),
         ("bfloat16", 1024, 512),
     }
-    # Size varies fastest, so a table's rows come in the order they are measured.
+    # The size varies fastest, so the rows of a table are measured in their order.
     assert [c.size_bytes for c in cases] == [8, 1024] * 12
 
 
-def test_empty_cases_are_left_out_and_said_once_for_a_collective() -> None:
+def test_empty_cases_are_left_out_with_one_text_for_a_collective() -> None:
     config = resolve("cuda", {"collectives": "all_gather,all_reduce", "sizes": "8,64", "placements": "all"})
     plan = make_plan(config, 4)
     sizes = [(planned.case.collective, planned.case.size_bytes) for planned in plan.cases]
@@ -91,7 +88,7 @@ def test_empty_cases_with_the_same_sizes_are_one_text() -> None:
     )
 
 
-def test_every_reason_is_told_once_whatever_is_asked_for() -> None:
+def test_every_reason_is_reported_once() -> None:
     everything = {"collectives": "all", "dtypes": "all", "redops": "all", "placements": "all", "timings": "all"}
     for device in DEVICES:
         left_out = make_plan(resolve(device, everything), 4).left_out
@@ -100,10 +97,10 @@ def test_every_reason_is_told_once_whatever_is_asked_for() -> None:
 
 
 @given(st.sets(st.tuples(*[st.sampled_from("abc")] * 3)))
-def test_products_stand_for_all_combinations_and_no_others(combinations: set[tuple[str, ...]]) -> None:
+def test_joined_combinations_stand_for_all_combinations_and_no_others(combinations: set[tuple[str, ...]]) -> None:
     texts = join_combinations(sorted(combinations))
-    found = [item for text in texts for item in itertools.product(*(part.split(",") for part in text.split()))]
-    assert sorted(found) == sorted(combinations)
+    expanded = [item for text in texts for item in itertools.product(*(part.split(",") for part in text.split()))]
+    assert sorted(expanded) == sorted(combinations)
 
 
 def test_sizes_that_round_to_the_same_are_one_case() -> None:
@@ -118,7 +115,7 @@ def test_sizes_that_round_to_the_same_are_one_case() -> None:
     ]
 
 
-def test_arms_that_cannot_are_left_out_of_a_case_with_the_reason() -> None:
+def test_a_case_leaves_out_the_arms_that_do_not_support_it_with_the_reason() -> None:
     plan = make_plan(resolve("cuda", {"sizes": "8", "placements": "all"}), 2)
     in_place, out_of_place = plan.cases
     assert in_place.case.placement is Placement.IN_PLACE
@@ -137,9 +134,9 @@ def test_a_case_that_no_arm_runs_is_left_out() -> None:
     assert plan.left_out == ("no arm runs all_reduce float8_e4m3fn sum in-place: Gloo does not reduce float8",)
 
 
-@pytest.mark.parametrize("asked", ["in-place", "in-place,out-of-place"])
-def test_a_collective_without_an_in_place_form_is_measured_out_of_place(asked: str) -> None:
-    layer = {"sizes": "64", "placements": asked, "arms": "stream-free"}
+@pytest.mark.parametrize("placements", ["in-place", "in-place,out-of-place"])
+def test_a_collective_without_an_in_place_form_is_measured_out_of_place(placements: str) -> None:
+    layer = {"sizes": "64", "placements": placements, "arms": "stream-free"}
     plan = make_plan(resolve("cuda", layer, {"collectives": "send_recv"}), 2)
     assert [planned.case.placement for planned in plan.cases] == [Placement.OUT_OF_PLACE]
     assert plan.left_out == ("send_recv has no in-place form: it is measured out-of-place",)
@@ -169,7 +166,7 @@ def test_a_collective_without_an_in_place_form_is_measured_out_of_place(asked: s
         ),
     ],
 )
-def test_what_cannot_be_measured_is_a_usage_error_that_says_why(
+def test_a_plan_without_anything_to_measure_is_refused_with_the_reason(
     layer: dict[str, object], world_size: int, message: str
 ) -> None:
     with pytest.raises(UsageError, match=message):
@@ -196,7 +193,7 @@ def test_every_planned_case_can_run_and_is_not_empty(
         device,
         {
             "collectives": list(collectives),
-            # One that every device and arm can do something with, or nothing might be left.
+            # Every device and arm supports float32, so something is always left.
             "dtypes": ["float32", *dtypes],
             "redops": list(redops),
             "placements": list(placements),
@@ -217,15 +214,13 @@ def test_every_planned_case_can_run_and_is_not_empty(
         assert (twin_of(config.baseline) in planned.arms) == bool(planned.candidates(config.baseline))
 
 
-def test_as_many_operations_as_fit_the_launch_queue_are_taken() -> None:
+def test_as_many_operations_as_fit_and_per_iteration_with_one_fitting_timing_are_accepted() -> None:
     assert make_plan(resolve("cpu", {"ops_per_batch": 100}), 2).cases
     assert make_plan(resolve("cpu", {"ops_per_batch": 500, "arms": "stream-free,transport"}), 2).cases
+    assert make_plan(resolve("cpu", {"per_iteration": True, "timings": "gated,enqueue"}), 2).timings
 
 
-# Timings
-
-
-def test_the_timings_are_those_the_device_has() -> None:
+def test_timings_that_the_device_lacks_are_left_out() -> None:
     plan = make_plan(resolve("cpu", {"timings": "enqueue,graph,eager"}), 2)
     assert plan.timings == (Timing.EAGER, Timing.ENQUEUE)
     assert plan.left_out == ("graph timing is absent: the CPU has no CUDA graphs",)
@@ -233,26 +228,17 @@ def test_the_timings_are_those_the_device_has() -> None:
     assert make_plan(resolve("cpu", {}), 2).left_out == ()
 
 
-def test_nothing_can_be_held_back_on_the_cpus_default_stream() -> None:
+def test_the_default_stream_of_the_cpu_has_no_gated_timings() -> None:
     plan = make_plan(resolve("cpu", {"caller_stream": "default", "timings": "eager,gated,enqueue"}), 2)
     assert plan.timings == (Timing.EAGER,)
     assert [text.split(" timing is absent")[0] for text in plan.left_out] == ["gated", "enqueue"]
 
 
-def test_a_graph_cannot_be_held_back_on_cudas_default_stream() -> None:
+def test_the_default_stream_of_cuda_has_no_graph_timing() -> None:
     plan = make_plan(resolve("cuda", {"caller_stream": "default"}), 2)
     assert plan.timings == (Timing.EAGER, Timing.GATED, Timing.ENQUEUE)
     assert [text.split(" timing is absent")[0] for text in plan.left_out] == ["graph"]
     assert make_plan(resolve("cuda"), 2).timings == tuple(Timing)
-
-
-def test_per_iteration_needs_a_timing_with_events_around_operations() -> None:
-    assert make_plan(resolve("cpu", {"per_iteration": True, "timings": "gated,enqueue"}), 2).timings
-    with pytest.raises(UsageError, match="add eager or gated"):
-        make_plan(resolve("cuda", {"per_iteration": True, "timings": "graph"}), 2)
-
-
-# Baseline
 
 
 def test_the_baseline_is_the_dedicated_stream_or_else_the_first_arm() -> None:
@@ -264,7 +250,7 @@ def test_the_baseline_is_the_dedicated_stream_or_else_the_first_arm() -> None:
         resolve("cuda", {"arms": "torch,stream-free", "baseline": "dedicated-stream"})
 
 
-def test_a_twin_differs_from_its_arm_by_the_name_alone() -> None:
+def test_a_twin_differs_from_its_arm_in_the_name_only() -> None:
     for name, arm in ARMS.items():
         assert arm_spec(name) == arm
         assert arm_spec(twin_of(name)) == replace(arm, name=f"{name}:twin")
@@ -272,7 +258,7 @@ def test_a_twin_differs_from_its_arm_by_the_name_alone() -> None:
         arm_spec(twin_of("nobody"))
 
 
-def test_the_twin_is_measured_where_something_is_compared_with_the_baseline() -> None:
+def test_the_twin_is_measured_where_an_arm_is_compared_with_the_baseline() -> None:
     layer = {"collectives": "all_reduce", "sizes": "8", "placements": "all", "timings": "eager,gated"}
 
     def arms(**more: object) -> list[tuple[str, ...]]:
@@ -282,7 +268,7 @@ def test_the_twin_is_measured_where_something_is_compared_with_the_baseline() ->
         arms(arms="stream-free,dedicated-stream") == [("stream-free", "dedicated-stream", "dedicated-stream:twin")] * 2
     )
     assert arms(arms="stream-free") == [("stream-free",)] * 2
-    # Out of place, torch can do nothing: once it is the baseline, and once all there is to compare.
+    # Out of place, torch does not run: first it is the baseline, then the only candidate.
     assert arms(arms="stream-free,torch", baseline="torch") == [
         ("stream-free", "torch", "torch:twin"),
         ("stream-free",),
@@ -303,9 +289,6 @@ def test_comparisons_are_counted_by_case_timing_and_candidate() -> None:
     assert comparisons(arms="stream-free") == 0
 
 
-# Memory
-
-
 def test_the_arena_is_larger_than_a_cache_and_not_larger_than_needed() -> None:
     config = resolve("cuda")
     arena = plan_arena(config, case(8 * MIB), 4, 10**12)
@@ -321,7 +304,7 @@ def test_the_arena_is_larger_than_a_cache_and_not_larger_than_needed() -> None:
     ("size_bytes", "slots"),
     [(8, LAUNCH_QUEUE_ENTRIES), (512 * 1024, LAUNCH_QUEUE_ENTRIES), (64 * MIB, 4), (128 * MIB, 4), (1024 * MIB, 4)],
 )
-def test_few_operations_need_no_more_slots_and_large_ones_still_rotate(size_bytes: int, slots: int) -> None:
+def test_small_operations_have_a_limit_of_slots_and_large_operations_still_rotate(size_bytes: int, slots: int) -> None:
     arena = plan_arena(resolve("cuda"), case(size_bytes), 4, 10**12)
     assert arena is not None
     assert arena.slots == slots
@@ -329,7 +312,7 @@ def test_few_operations_need_no_more_slots_and_large_ones_still_rotate(size_byte
         assert arena.slots * arena.slot_bytes <= ARENA_BYTES
 
 
-def test_a_slot_is_sized_by_the_larger_side_and_aligned() -> None:
+def test_a_slot_fits_the_larger_of_input_and_output_and_is_aligned() -> None:
     for collective, size_bytes, slot_bytes in itertools.chain(
         ((name, 64, 512) for name in COLLECTIVES),
         ((name, 1000 * 64, 125 * 512) for name in COLLECTIVES),
@@ -353,7 +336,9 @@ def test_a_slot_is_sized_by_the_larger_side_and_aligned() -> None:
         (0, Placement.IN_PLACE, None),
     ],
 )
-def test_less_memory_means_fewer_slots_and_then_none(spare_slots: int, placement: Placement, slots: int | None) -> None:
+def test_less_memory_means_fewer_slots_and_finally_no_arena(
+    spare_slots: int, placement: Placement, slots: int | None
+) -> None:
     budget = WORKSPACE_BYTES + spare_slots * 8 * MIB + 100
     arena = plan_arena(resolve("cuda"), case(8 * MIB, placement), 4, int(budget / MEMORY_SHARE))
     assert (arena.slots if arena else None) == slots
@@ -379,10 +364,7 @@ def test_the_same_buffer_is_one_slot() -> None:
     assert arena.slots == 1
 
 
-# Time
-
-
-def test_the_most_entries_of_a_batch_stay_below_half_the_launch_queue() -> None:
+def test_a_batch_takes_at_most_half_of_the_launch_queue() -> None:
     config = resolve("cuda", {"user_arms": [{"name": "mine", "target": "mine.py:Mine"}]})
     assert most_ops_per_batch(config, ["stream-free"]) == 500
     assert most_ops_per_batch(config, ["stream-free", "dedicated-stream"]) == 100
@@ -390,7 +372,7 @@ def test_the_most_entries_of_a_batch_stay_below_half_the_launch_queue() -> None:
     assert most_ops_per_batch(config, ARMS) * max(arm.launch_entries for arm in ARMS.values()) <= LAUNCH_QUEUE_ENTRIES
 
 
-def test_the_estimate_grows_with_what_is_asked_for() -> None:
+def test_the_estimate_grows_with_the_sweep() -> None:
     def estimate(layer: dict[str, object]) -> float:
         config = resolve("cuda", layer)
         return estimate_s(config, make_plan(config, 4))[0]
@@ -408,7 +390,7 @@ def test_the_estimate_grows_with_what_is_asked_for() -> None:
         assert estimate({**base, **more}) > small, more
 
 
-def test_a_run_takes_from_the_fewest_to_the_most_rounds_and_a_case_has_time_for_these() -> None:
+def test_the_estimate_ranges_from_the_fewest_to_the_most_rounds_and_a_case_has_time_for_the_most() -> None:
     def estimate(**more: object) -> tuple[float, float]:
         config = resolve("cuda", {"sizes": "1G", "arms": "torch,stream-free", "rounds": 10}, more)
         return estimate_s(config, make_plan(config, 4))
@@ -418,7 +400,7 @@ def test_a_run_takes_from_the_fewest_to_the_most_rounds_and_a_case_has_time_for_
     assert most == pytest.approx(estimate(rounds=40, max_rounds=40)[0])
     assert least < most
     assert estimate(max_rounds=40, max_seconds=(least + most) / 2) == pytest.approx((least, (least + most) / 2))
-    # The fewest are done whatever the time, and no run lasts longer than it needs.
+    # The fewest rounds are done whatever max_seconds is, and no run lasts longer than the most rounds.
     assert estimate(max_rounds=40, max_seconds=1) == pytest.approx((least, least))
     assert estimate(max_rounds=40, max_seconds=10**6) == pytest.approx((least, most))
 
@@ -431,7 +413,7 @@ def test_a_run_takes_from_the_fewest_to_the_most_rounds_and_a_case_has_time_for_
     assert deadline(arms="torch", max_rounds=400) == deadline(arms="torch", max_rounds=10)
 
 
-def test_where_nothing_is_compared_the_fewest_rounds_are_all() -> None:
+def test_without_a_comparison_the_fewest_rounds_are_also_the_most() -> None:
     config = resolve("cuda", {"sizes": "8", "placements": "all", "arms": "stream-free,torch", "rounds": 5})
     in_place, out_of_place = make_plan(config, 2).cases
     assert [most_rounds(config, planned) for planned in (in_place, out_of_place)] == [60, 5]

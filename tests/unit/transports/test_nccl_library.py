@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from nccl_bench.errors import SetupError
-from nccl_bench.transports.nccl_library import find_library
+from nccl_bench.transports.nccl_library import find_library, unread_variables
 
 PRELUDE = """
 import ctypes, sys
@@ -163,3 +163,10 @@ def test_a_plug_in_of_nccl_is_not_used_as_the_library(fake_nccl_path: Path, site
 
 def test_the_search_loads_no_torch(named: Path) -> None:
     assert _python(f"find_library({str(named)!r}); print('torch' in sys.modules)") == ["False"]
+
+
+def test_a_variable_whose_name_is_not_in_the_library_is_unread(tmp_path: Path) -> None:
+    library = tmp_path / "libnccl.so.2"
+    library.write_bytes(b"\0NCCL_MAX_CTAS\0NCCL_GRAPH_STREAM\0")
+    names = ["NCCL_GRAPH_STREAM_ORDERING", "NCCL_MAX_CTAS", "NCCL_MAX", "PATH"]
+    assert unread_variables(str(library), names) == ["NCCL_GRAPH_STREAM_ORDERING", "NCCL_MAX"]

@@ -1,0 +1,90 @@
+"""The device of a rank: which GPU it takes, and which cases the machine refuses."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+import torch
+
+from nccl_bench.config.run import resolve
+from nccl_bench.errors import SetupError
+from nccl_bench.plan.cases import make_plan
+from nccl_bench.transports import device as device_module
+from nccl_bench.transports.device import Device, open_device, refusal
+from nccl_bench.transports.nccl import NcclTransport
+from nccl_bench.transports.nccl_library import LibrarySource, NcclLibrary
+
+
+class OldGpu:
+    """Streams of a GPU with ``capability``."""
+
+    def __init__(self, capability: str) -> None:
+        self.capability = capability
+
+    def describe(self) -> dict[str, object]:
+        return {"compute_capability": self.capability}
+
+
+@pytest.mark.parametrize(
+    ("version", "capability", "collective", "dtype", "expected"),
+    [
+        (22809, "9.0", "all_reduce", "float8_e5m2", None),
+        (22809, "10.0", "all_reduce", "float8_e5m2", None),
+        (22809, "8.0", "all_reduce", "float8_e5m2", "compute capability 9.0 on, and this GPU has 8.0"),
+        (22304, "9.0", "reduce_scatter", "float8_e4m3fn", "NCCL 2.23.4 does not reduce float8"),
+        (22304, "8.0", "all_gather", "float8_e4m3fn", None),
+        (22304, "8.0", "all_reduce", "float16", None),
+    ],
+)
+def test_a_case_that_this_machine_cannot_reduce_is_refused_with_the_reason(
+    fake_nccl_path: Path, version: int, capability: str, collective: str, dtype: str, expected: str | None
+) -> None:
+    transport = NcclTransport(NcclLibrary(path=str(fake_nccl_path), source=LibrarySource.ARGUMENT))
+    transport.version = version
+    (planned,) = make_plan(resolve("cuda", {"collectives": collective, "dtypes": dtype, "sizes": "4K"}), 2).cases
+    reason = refusal(Device(streams=OldGpu(capability), transport=transport), planned.case)  # type: ignore[arg-type]
+    assert reason == expected or (expected is not None and reason is not None and expected in reason)
+
+
+@pytest.mark.parametrize(
+    ("visible", "local_rank", "index"), [(1, 0, 0), (1, 3, 0), (4, 3, 3), (4, 4, None), (0, 0, None)]
+)
+def test_a_rank_takes_its_own_gpu_or_the_only_visible_one(
+    visible: int, local_rank: int, index: int | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    taken: list[int] = []
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: visible > 0)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: visible)
+    monkeypatch.setattr(device_module, "CudaStreams", taken.append)
+    monkeypatch.setattr(device_module, "find_library", lambda explicit: explicit)
+    monkeypatch.setattr(device_module, "NcclTransport", lambda library: library)
+    if index is None:
+        with pytest.raises(SetupError):
+            open_device("cuda", local_rank)
+    else:
+        open_device("cuda", local_rank)
+        assert taken == [index]
+
+
+@pytest.mark.parametrize(
+    ("visible", "ranks", "indices", "hosts"),
+    [(1, 2, [0, 0], 2), (2, 3, [0, 1, 0], 3), (2, 2, [0, 1], 0), (4, 2, [0, 1], 0)],
+)
+def test_ranks_that_share_gpus_have_host_ids_of_their_own(
+    visible: int, ranks: int, indices: list[int], hosts: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    taken: list[int] = []
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: visible)
+    monkeypatch.setattr(device_module, "CudaStreams", taken.append)
+    monkeypatch.setattr(device_module, "find_library", lambda explicit: explicit)
+    monkeypatch.setattr(device_module, "NcclTransport", lambda library: library)
+    monkeypatch.setenv("LOCAL_WORLD_SIZE", str(ranks))
+    host_ids = set()
+    for local_rank in range(ranks):
+        monkeypatch.setenv("NCCL_HOSTID", "")
+        assert open_device("cuda", local_rank, sharing=True).shared is (ranks > visible)
+        host_ids.add(os.environ["NCCL_HOSTID"])
+    assert (taken, len(host_ids - {""})) == (indices, hosts)
