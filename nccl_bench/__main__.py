@@ -6,13 +6,13 @@ import sys
 
 
 def main() -> None:
-    """The entry point: a Ctrl-C is a message and an exit code from here on, while modules are imported too."""
+    """Run the command line; from the first import on, a Ctrl-C is one message and an exit code."""
     try:
         from nccl_bench.cli import main as command_line
 
         command_line()
     except KeyboardInterrupt:
-        # As a plain number: nothing of ours may have been imported yet.
+        # A plain number: the import of nccl_bench.errors may be what was interrupted.
         sys.stderr.write("nccl-bench: interrupted\n")
         raise SystemExit(130) from None
 

@@ -1,18 +1,18 @@
-"""The exception tree, and the exit code each class stands for.
+"""The exception tree, and the exit code that each class stands for.
 
     NcclBenchError                     3
-    ├── UsageError                     2   what was asked for cannot be: an option, a file, a combination
-    ├── SetupError                     3   the machine or the launch: no GPU, no library, a worker that died
+    ├── UsageError                     2   a wrong option, file or combination
+    ├── SetupError                     3   the machine or the launch: no GPU, no library, a dead worker
     ├── CommunicatorError              3
     │   ├── InvalidArgumentError       3   Python refused the call before the library saw it
     │   └── DisabledError              3   a call on a communicator that is disabled or closed
-    ├── UserArmError                   3   a communicator that somebody else wrote: not found, not fitting, or it raised
-    ├── TransportError                 3   the library was called and reported a failure
+    ├── UserArmError                   3   a user arm that is missing, does not fit, or raised
+    ├── TransportError                 3   the library reported a failure
     │   └── NcclError                  3   the same, with NCCL's result code
-    ├── RecordError                    3   a run directory that cannot be read or written
+    ├── RecordError                    3   a record that cannot be read or written
     └── InterruptedRunError          130
 
-Nothing here prints: the message is for the user and says what was got, what is allowed and what to do.
+Nothing in this module prints. A message is for the user: it says what was got, what is allowed and what to do.
 """
 
 from __future__ import annotations
@@ -21,42 +21,42 @@ from enum import IntEnum
 
 
 class ExitCode(IntEnum):
-    """What the process's exit status means; scripts may rely on these numbers."""
+    """The exit codes of the process; scripts may rely on these numbers."""
 
     OK = 0
     USAGE = 2
     SETUP = 3
     WRONG_RESULT = 4
-    RACE = 5
+    RACE = 5  # an arm failed a probe of a verification
     HANG = 6
-    SLOWER = 7
-    INCONCLUSIVE = 8
-    BLIND_DETECTOR = 9
+    SLOWER = 7  # a candidate is slower, and --fail-on slower was given
+    INCONCLUSIVE = 8  # a verdict is open or missing, and --fail-on was given
+    BLIND_DETECTOR = 9  # the detector passed a probe that it must fail
     INTERRUPTED = 130
 
 
 class NcclBenchError(Exception):
-    """The root: every error a user can cause or meet derives from it."""
+    """The base class of every error that a user can cause or meet."""
 
     exit_code = ExitCode.SETUP
 
 
 class UsageError(NcclBenchError):
-    """What was asked for cannot be done as asked."""
+    """A command line, a file or a call that cannot be carried out as it is."""
 
     exit_code = ExitCode.USAGE
 
 
 class SetupError(NcclBenchError):
-    """The machine, the launch or a worker is not in a state to measure."""
+    """A machine, a launch or a worker that is not ready to measure."""
 
 
 class CommunicatorError(NcclBenchError):
-    """A call on a communicator that was refused before it reached a transport."""
+    """A call on a communicator that did not reach a transport."""
 
 
 class InvalidArgumentError(CommunicatorError):
-    """A tensor, a rank or a list of sizes that the operation cannot take."""
+    """A tensor, a rank or a list of sizes that the operation does not take."""
 
 
 class DisabledError(CommunicatorError):
@@ -68,16 +68,14 @@ class UserArmError(NcclBenchError):
 
 
 class TransportError(NcclBenchError):
-    """The library under a transport reported a failure."""
+    """A failure that the library under a transport reported."""
 
 
 class NcclError(TransportError):
-    """A non-zero ``ncclResult_t``.
-
-    ``function`` is the NCCL function that returned it and ``result`` its numeric code.
-    """
+    """A call of NCCL that did not return ``ncclSuccess``."""
 
     def __init__(self, function: str, result: int, text: str, last_error: str = "") -> None:
+        """Describe the call of ``function``, its numeric ``result``, its ``text`` and NCCL's last error."""
         self.function = function
         self.result = result
         detail = f": {last_error}" if last_error else ""
@@ -85,10 +83,10 @@ class NcclError(TransportError):
 
 
 class RecordError(NcclBenchError):
-    """A run directory that is missing, malformed, foreign or not writable."""
+    """A record that is missing, malformed, of another program or not writable."""
 
 
 class InterruptedRunError(NcclBenchError):
-    """The user, or a scheduler, ended the run."""
+    """A run that the user or a scheduler ended."""
 
     exit_code = ExitCode.INTERRUPTED

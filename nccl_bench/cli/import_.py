@@ -17,11 +17,7 @@ from nccl_bench.config.run import resolve
 def import_(
     files: Annotated[
         list[Path],
-        typer.Argument(
-            metavar="FILE",
-            help="JSON (-J) or the whole output of nccl-tests. Several files become one run; all must have the same "
-            "number of ranks.",
-        ),
+        typer.Argument(metavar="FILE", help="Output of nccl-tests, JSON (-J) or text. Several files become one run."),
     ],
     name: Annotated[str, typer.Option(help="The name of the run.", rich_help_panel=Panel.OUTPUT)] = "nccl-tests",
     out: Annotated[Path | None, out_option("results/<time>-<name>")] = None,
@@ -37,7 +33,7 @@ def import_(
     from nccl_bench.records.store import RunStore
     from nccl_bench.report.csv import CsvReport
 
-    # Checks the name.
+    # This checks the name.
     resolve("cuda", {"name": name})
     imported = merge([read(file) for file in files])
     meta = imported.meta(name)

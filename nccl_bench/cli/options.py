@@ -5,6 +5,7 @@ from __future__ import annotations
 import inspect
 from collections.abc import Callable, Mapping
 from enum import StrEnum
+from functools import partial
 from typing import Annotated, Any
 
 import typer
@@ -16,6 +17,7 @@ from nccl_bench.errors import UsageError
 
 # A size and the times of the baseline.
 NARROWEST = 20
+_output_option = partial(typer.Option, rich_help_panel=Panel.OUTPUT)
 
 
 class Format(StrEnum):
@@ -35,20 +37,14 @@ def format_option(*formats: Format) -> Any:
             raise UsageError(f"--format is {text!r}: this command prints {listed(formats)}")
         return Format(text)
 
-    return typer.Option(
-        "--format",
-        help=f"How to print the result: {listed(formats)}.",
-        metavar="|".join(formats),
-        parser=parse,
-        rich_help_panel=Panel.OUTPUT,
+    return _output_option(
+        "--format", help=f"How to print the result: {listed(formats)}.", metavar="|".join(formats), parser=parse
     )
 
 
 def out_option(default: str) -> Any:
     """Return the option ``--out`` of a command that records something."""
-    return typer.Option(
-        "--out", help=f"A new directory for the record. Default: {default}.", rich_help_panel=Panel.OUTPUT
-    )
+    return _output_option("--out", help=f"A new directory for the record. Default: {default}.")
 
 
 def _wide_enough(width: int | None) -> int | None:
@@ -59,19 +55,11 @@ def _wide_enough(width: int | None) -> int | None:
 
 Width = Annotated[
     int | None,
-    typer.Option(
-        help="Columns of the tables. Default: as many as the terminal has.",
-        callback=_wide_enough,
-        rich_help_panel=Panel.OUTPUT,
-    ),
+    _output_option(help="Columns of the tables. Default: as many as the terminal has.", callback=_wide_enough),
 ]
 FailOnText = Annotated[
     str | None,
-    typer.Option(
-        "--fail-on",
-        help=f"Verdicts that set the exit code, one or more of {listed(FailOn)}. Wrong results always count.",
-        rich_help_panel=Panel.OUTPUT,
-    ),
+    _output_option("--fail-on", help=f"Verdicts that set the exit code: {listed(FailOn)}. Wrong results always count."),
 ]
 # The options besides --arm that set user arms.
 _TREES = {

@@ -1,10 +1,9 @@
-"""Live progress on standard error, where that is a terminal."""
+"""The progress bar on standard error, where that is a terminal."""
 
 from __future__ import annotations
 
 import sys
 from collections.abc import Callable
-from types import TracebackType
 
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
@@ -15,16 +14,11 @@ from nccl_bench.config.sizes import format_size
 from nccl_bench.ranks.progress import Position, furthest_behind
 
 
-class Display:
-    """A progress bar over ``total`` items; nothing where standard error is no terminal.
-
-    ``label`` returns the name of the item at an index from 0.
-    """
+class Display(Progress):
+    """A progress bar over ``total`` items; ``label`` returns the name of the item at an index from 0."""
 
     def __init__(self, total: int, label: Callable[[int], str]) -> None:
-        self._total = total
-        self._label = label
-        self._progress = Progress(
+        super().__init__(
             TextColumn("{task.completed:.0f}/{task.total:.0f}"),
             BarColumn(bar_width=12),
             TimeElapsedColumn(),
@@ -35,16 +29,9 @@ class Display:
             transient=True,
             disable=not sys.stderr.isatty(),
         )
-        self._task = self._progress.add_task("starting", total=total)
-
-    def __enter__(self) -> Display:
-        self._progress.start()
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
-    ) -> None:
-        self._progress.stop()
+        self._total = total
+        self._label = label
+        self._item = self.add_task("starting", total=total)
 
     def show(self, positions: list[Position]) -> None:
         """Show the position of the slowest rank."""
@@ -58,7 +45,7 @@ class Display:
         else:
             where = "closing"
         text = " ".join(filter(None, (where, last.arm, last.phase)))
-        self._progress.update(self._task, completed=max(0, last.case_index), description=text)
+        self.update(self._item, completed=max(0, last.case_index), description=text)
 
 
 def case_label(case: Case) -> str:

@@ -32,7 +32,7 @@ class Output:
     """The options of a run's output."""
 
     out: Path | None = None  # the directory of the record; None: a new one in results/
-    format: Format = Format.TERMINAL
+    format: Format = Format.TERMINAL  # the format of the report
     fail_on: tuple[FailOn, ...] = ()  # the verdicts that set the exit code
     width: int | None = None  # columns of the tables; None: as many as the terminal has
 

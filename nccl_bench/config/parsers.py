@@ -12,6 +12,9 @@ from nccl_bench.errors import UsageError
 
 T = TypeVar("T", bound=str)
 
+# The names of runs and user arms.
+NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
+NAME_RULE = "use up to 64 letters, digits, '.', '_' and '-', a letter or digit first"
 # The range of a TOML integer.
 _MOST = 2**63 - 1
 # A year: more than any deadline needs, and far from what clocks cannot add.
@@ -107,8 +110,6 @@ def unparsed(_name: str, value: object, _device: DeviceSpec) -> object:
 
 def run_name(_name: str, value: object, _device: DeviceSpec) -> str:
     """Return the name of a run, which is also a part of a directory's name."""
-    if not isinstance(value, str) or not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}", value):
-        raise UsageError(
-            f"the name is {value!r}: use up to 64 letters, digits, '.', '_' and '-', a letter or digit first"
-        )
+    if not isinstance(value, str) or not NAME.fullmatch(value):
+        raise UsageError(f"the name is {value!r}: {NAME_RULE}")
     return value

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field, replace
 from enum import StrEnum
 
 from nccl_bench.catalog.arms import ARMS, TWIN_SUFFIX, USER_ARM, ArmSpec, Order, arm_spec
-from nccl_bench.config.parsers import one_of
+from nccl_bench.config.parsers import NAME, NAME_RULE, one_of
 from nccl_bench.config.variables import VARIABLE_NAME, parse_variables
 from nccl_bench.errors import UsageError
 
@@ -21,7 +21,6 @@ FORM = "NAME=TARGET[,KEY=VALUE ...]"
 BEFORE, AFTER = "before", "after"
 # A user arm cannot wait for a stream by itself: only its caller can.
 ORDERS = (Order.CURRENT, Order.FORK_JOIN, Order.BARE)
-_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 # The communicators that can use either binding of a transport.
 _OVER_TRANSPORT = frozenset({"stream-free", "stream-free-torch-stream", "dedicated-stream", "bare-transport"})
 # Variables that a process reads when it starts, before it knows its arms and their variables.
@@ -112,7 +111,7 @@ def _parse_text(text: str) -> dict[str, object]:
     """Return the text of ``--arm`` as a table; its name is ``None`` where the text has none."""
     target, *options = re.split(rf",(?=(?:{'|'.join(_KEYS)}|{VARIABLE_NAME.pattern})=)", text)
     name, equals, rest = target.partition("=")
-    named = bool(equals) and _NAME.fullmatch(name) is not None
+    named = bool(equals) and NAME.fullmatch(name) is not None
     if stray := re.search(r",\s*(\w+)=", target):
         raise UsageError(
             f"--arm {text!r} has the unknown key {stray[1]!r}: allowed are {', '.join(_KEYS)}, and environment "
@@ -159,11 +158,8 @@ def _from_table(value: object) -> UserArm:
         if not isinstance(item, str) or not item:
             raise UsageError(f"{key} of a user arm is {item!r}: give a text")
     name, target = given.get("name", ""), given.get("target", "")
-    if not _NAME.fullmatch(name) or name in ARMS:
-        raise UsageError(
-            f"{name!r} cannot be the name of an arm: use up to 64 letters, digits, '.', '_' and '-', a letter or digit "
-            f"first, and none of {', '.join(ARMS)}"
-        )
+    if not NAME.fullmatch(name) or name in ARMS:
+        raise UsageError(f"{name!r} cannot be the name of an arm: {NAME_RULE}, and none of {', '.join(ARMS)}")
     if not target:
         raise UsageError(f"the arm {name} has no target: give {FORM}")
     _refuse_keys(name, target, given, variables)

@@ -34,7 +34,7 @@ def displayed(width: int) -> str:
         ]
     )
     console = Console(width=width, file=io.StringIO(), legacy_windows=False)
-    console.print(display._progress.get_renderable())
+    console.print(display.get_renderable())
     assert isinstance(console.file, io.StringIO)
     return console.file.getvalue()
 
