@@ -21,11 +21,11 @@ DEFAULT_THRESHOLD = 0.02
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Limit:
-    """The threshold of some collectives, timings and sizes."""
+    """The threshold of some collectives, timings and sizes; by default of all."""
 
     threshold: float  # the difference that matters, as a share of the baseline's time
-    collectives: tuple[str, ...] = tuple(COLLECTIVES)
-    timings: tuple[Timing, ...] = tuple(Timing)
+    collectives: tuple[str, ...] = tuple(COLLECTIVES)  # names of the catalog
+    timings: tuple[Timing, ...] = tuple(Timing)  # in any order
     least_bytes: int = 0  # the smallest size, included
     most_bytes: int = MOST_BYTES  # the largest size, included
 

@@ -1,4 +1,4 @@
-"""The exception tree is the one its docstring draws."""
+"""The exception tree matches the drawing in its docstring."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ Tree = dict[str, tuple[str, int]]
 
 
 def drawn(docstring: str) -> Tree:
-    """Class by class: the name of its parent and its exit code, as drawn."""
+    """Return the parent and the exit code of each class, as drawn."""
     tree: Tree = {}
     above: list[tuple[int, str]] = []
     for line in docstring.splitlines():
@@ -36,13 +36,13 @@ def defined() -> Tree:
     }
 
 
-def test_the_drawing_is_the_tree() -> None:
+def test_the_drawing_matches_the_classes() -> None:
     assert errors.__doc__ is not None
     assert len(defined()) > 8
     assert drawn(errors.__doc__) == defined()
 
 
-def test_a_drawing_that_drifts_is_seen() -> None:
+def test_a_wrong_drawing_is_detected() -> None:
     assert errors.__doc__ is not None
     moved = errors.__doc__.replace("│   └── DisabledError ", "├── DisabledError     ")
     renumbered = errors.__doc__.replace("InterruptedRunError          130", "InterruptedRunError            3")
@@ -51,8 +51,7 @@ def test_a_drawing_that_drifts_is_seen() -> None:
         assert drawn(changed) != defined()
 
 
-def test_no_exception_escapes_the_tree() -> None:
-    """Every exception class that the module offers is ours, with one base: ``except`` clauses can be told apart."""
+def test_every_exception_of_the_module_is_in_the_tree() -> None:
     classes = [cls for _, cls in inspect.getmembers(errors, inspect.isclass) if cls.__module__ == errors.__name__]
     assert {cls.__name__ for cls in classes} == {*defined(), "ExitCode"}
     assert all(len(cls.__bases__) == 1 for cls in classes if issubclass(cls, NcclBenchError))
@@ -77,6 +76,6 @@ def test_exit_codes_are_the_documented_numbers() -> None:
     ("last_error", "text"),
     [("", "ncclSend returned 3 (internal)"), ("no route", "ncclSend returned 3 (internal): no route")],
 )
-def test_an_nccl_error_says_what_the_library_said(last_error: str, text: str) -> None:
+def test_an_nccl_error_has_the_text_of_the_library(last_error: str, text: str) -> None:
     error = NcclError("ncclSend", 3, "internal", last_error)
     assert (error.function, error.result, str(error)) == ("ncclSend", 3, text)

@@ -1,4 +1,4 @@
-"""What loads what: help answers at once, and everything but the worker's side runs where there is no torch."""
+"""Which modules load torch, pandas and numpy: help loads none of them, and only a worker loads torch."""
 
 from __future__ import annotations
 
@@ -37,8 +37,8 @@ TORCH_FREE = (
 COMMAND_NAMES = ("run", "report", "compare", "import", "list", "verify", "guide")
 WITH_TORCH = ("arms", "bench", "communicators", "ranks", "streams", "transports", "user_arms", "verify")
 
-# Acts with `forbidden` modules absent, then says which modules were loaded. The modules of that process, and not those
-# that this test has loaded, are what counts.
+# Runs `action` with `forbidden` modules absent, then writes the names of all loaded modules. It needs its own process,
+# where this test has loaded nothing.
 PROBE = """
 import json, sys
 forbidden, loaded_at, action = json.loads(sys.argv[1])
@@ -47,7 +47,7 @@ exec(action)
 with open(loaded_at, "w") as file:
     json.dump([name for name, module in sys.modules.items() if module is not None], file)
 """
-# One after the other in one process: what none of them may load, none did.
+# All command lines run in one process.
 COMMANDS = """
 import sys
 from nccl_bench.__main__ import main
@@ -70,7 +70,7 @@ for top in {modules!r}:
 
 
 def loaded(tmp_path: Path, action: str, forbidden: Sequence[str] = ()) -> tuple[set[str], str]:
-    """The modules that a fresh interpreter has after ``action``, and what it printed."""
+    """Return the modules that a fresh interpreter has loaded after ``action``, and its output."""
     at = tmp_path / "loaded.json"
     process = subprocess.run(
         [sys.executable, "-c", PROBE, json.dumps([list(forbidden), str(at), action])],
@@ -91,13 +91,13 @@ def test_help_loads_nothing_heavy(tmp_path: Path) -> None:
     assert not modules & {"torch", "pandas", "numpy"}
 
 
-def test_a_dry_run_plans_without_torch_pandas_and_numpy(tmp_path: Path) -> None:
+def test_a_dry_run_needs_neither_torch_nor_pandas_nor_numpy(tmp_path: Path) -> None:
     command = COMMANDS.format(lines=[["run", "--device", "cpu", "--dry-run"]])
     _, output = loaded(tmp_path, command, forbidden=("torch", "pandas", "numpy"))
     assert "on 2 ranks (cpu)" in output
 
 
-def test_what_there_is_is_listed_without_torch_pandas_and_numpy(tmp_path: Path) -> None:
+def test_list_needs_neither_torch_nor_pandas_nor_numpy(tmp_path: Path) -> None:
     command = COMMANDS.format(lines=[["list"], ["list", "--format", "json"]])
     _, output = loaded(tmp_path, command, forbidden=("torch", "pandas", "numpy"))
     tables, _, document = output.partition("\n{")
@@ -105,7 +105,7 @@ def test_what_there_is_is_listed_without_torch_pandas_and_numpy(tmp_path: Path) 
     assert "stream-free" in document
 
 
-def test_a_report_renders_where_there_is_no_torch(tmp_path: Path) -> None:
+def test_a_report_renders_without_torch(tmp_path: Path) -> None:
     run_dir = tmp_path / "run"
     store = RunStore.create(
         run_dir,
@@ -126,20 +126,20 @@ def test_a_report_renders_where_there_is_no_torch(tmp_path: Path) -> None:
     assert all("stream-free" in text for text in (tables, document, csv))
 
 
-def test_everything_but_the_workers_side_imports_without_torch(tmp_path: Path) -> None:
+def test_torch_free_rooms_import_without_torch(tmp_path: Path) -> None:
     modules, _ = loaded(tmp_path, IMPORT_ALL.format(modules=TORCH_FREE), forbidden=("torch",))
     assert {f"nccl_bench.{name}" for name in TORCH_FREE} <= modules
     assert "nccl_bench.launch.torchrun" in modules
     assert "nccl_bench.cli.recorded_run" in modules
 
 
-def test_every_module_is_on_one_side() -> None:
+def test_every_room_is_listed_as_torch_free_or_not() -> None:
     package = ROOT / "nccl_bench"
     tops = {path.stem for path in (*package.glob("*.py"), *(init.parent for init in package.glob("*/__init__.py")))}
     assert tops - {"__init__", "__main__"} == {name for name in TORCH_FREE if "." not in name} | {*WITH_TORCH}
 
 
-def test_the_probe_sees_what_is_loaded_and_hides_what_is_forbidden(tmp_path: Path) -> None:
+def test_the_probe_lists_loaded_modules_and_hides_forbidden_modules(tmp_path: Path) -> None:
     modules, _ = loaded(tmp_path, "import fractions")
     assert "fractions" in modules
     with pytest.raises(AssertionError, match="import of fractions halted"):

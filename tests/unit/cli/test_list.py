@@ -1,4 +1,4 @@
-"""``nccl-bench list``: everything there is to choose from, with its reasons, in 80 columns and as JSON."""
+"""``nccl-bench list``: all values that options can have, with reasons, in 80 columns and as JSON."""
 
 from __future__ import annotations
 
@@ -31,12 +31,12 @@ def printed(*arguments: str) -> str:
 
 
 def as_json(*arguments: str) -> dict[str, Any]:
-    found = json.loads(printed("--format", "json", *arguments))
-    assert isinstance(found, dict)
-    return found
+    document = json.loads(printed("--format", "json", *arguments))
+    assert isinstance(document, dict)
+    return document
 
 
-def test_a_section_reads_as_it_should() -> None:
+def test_a_section_is_a_title_a_note_and_a_table() -> None:
     assert listing_text({"devices": sections()["devices"], "redops": sections()["redops"]}, 80) == (
         "devices\n"
         "What --device takes, and the timings and probes that each lacks.\n"
@@ -60,45 +60,45 @@ def test_a_section_reads_as_it_should() -> None:
     )
 
 
-def test_a_device_that_lacks_nothing_has_a_line() -> None:
+def test_a_device_that_lacks_nothing_still_has_a_line() -> None:
     row = {"device": "cuda", "transport": "nccl", "lacks": []}
     assert listing_text({"devices": [row]}, 80).splitlines()[-1] == "cuda     nccl"
 
 
-def test_everything_there_is_is_in_the_json() -> None:
-    found = as_json()
-    assert tuple(found) == SECTIONS
-    assert {row["arm"]: row["summary"] for row in found["arms"]} == {name: arm.summary for name, arm in ARMS.items()}
-    assert {row["arm"]: row["order"] for row in found["arms"]} == {name: arm.order for name, arm in ARMS.items()}
-    assert tuple(row["arm"] for row in found["arms"] if row["timed"] == "default") == DEFAULT_ARMS
-    assert [row["arm"] for row in found["arms"] if row["timed"] == "never"] == [
+def test_the_json_has_all_rows_of_the_catalog() -> None:
+    document = as_json()
+    assert tuple(document) == SECTIONS
+    assert {row["arm"]: row["summary"] for row in document["arms"]} == {name: arm.summary for name, arm in ARMS.items()}
+    assert {row["arm"]: row["order"] for row in document["arms"]} == {name: arm.order for name, arm in ARMS.items()}
+    assert tuple(row["arm"] for row in document["arms"] if row["timed"] == "default") == DEFAULT_ARMS
+    assert [row["arm"] for row in document["arms"] if row["timed"] == "never"] == [
         name for name, arm in ARMS.items() if not arm.timed
     ]
-    for row in found["collectives"]:
+    for row in document["collectives"]:
         collective = COLLECTIVES[row["collective"]]
         assert tuple(place for place in Placement if row[place]) == collective.placements
         assert row["reduces"] == collective.reduces
-    assert len(found["collectives"]) == len(COLLECTIVES)
-    assert found["dtypes"] == list(DTYPES)
-    assert found["redops"] == list(RedOp)
-    assert {row["timing"]: row["question"] for row in found["timings"]} == {
+    assert len(document["collectives"]) == len(COLLECTIVES)
+    assert document["dtypes"] == list(DTYPES)
+    assert document["redops"] == list(RedOp)
+    assert {row["timing"]: row["question"] for row in document["timings"]} == {
         timing: TIMINGS[timing].question for timing in Timing
     }
-    for row in found["devices"]:
+    for row in document["devices"]:
         device = DEVICES[row["device"]]
         assert row["transport"] == device.transport
         lacking = (device.missing_timings, device.missing_on_default_stream, device.missing_probes)
         assert len(row["lacks"]) == sum(map(len, lacking))
-    assert len(found["devices"]) == len(DEVICES)
-    assert [(row["probe"], row["alone"], row["summary"]) for row in found["probes"]] == [
+    assert len(document["devices"]) == len(DEVICES)
+    assert [(row["probe"], row["alone"], row["summary"]) for row in document["probes"]] == [
         (probe.name, probe.alone, probe.summary) for probe in PROBES.values()
     ]
-    routed = {row.pop("operation"): row for row in found["routes"]}
+    routed = {row.pop("operation"): row for row in document["routes"]}
     assert routed == {**ROUTES, **{name: {"reason": reason} for name, reason in UNROUTED.items()}}
 
 
 @pytest.mark.parametrize("width", [80, 100, 200])
-def test_the_tables_fit_and_say_what_the_json_says(width: int) -> None:
+def test_the_tables_fit_the_width_and_have_every_name(width: int) -> None:
     text = printed("--width", str(width))
     assert text.isascii()
     assert all(len(line) <= width for line in text.splitlines())
@@ -125,23 +125,23 @@ def test_help_names_the_sections() -> None:
     assert f"The sections: {', '.join(SECTIONS)}." in " ".join(printed("--help").split())
 
 
-def test_without_a_width_the_tables_are_the_terminal_s() -> None:
+def test_without_a_width_the_tables_are_as_wide_as_the_terminal() -> None:
     assert printed() == printed("--width", "80")
 
 
-def test_where_there_is_no_room_the_last_column_stays_readable() -> None:
+def test_in_a_narrow_terminal_the_last_column_stays_readable() -> None:
     words = printed("arms", "--width", "20").split()
     assert set(ARMS["dedicated-stream-unordered"].summary.split()) <= set(words)
 
 
-def test_sections_come_once_and_in_the_order_asked_for() -> None:
+def test_sections_are_printed_once_in_the_given_order() -> None:
     assert list(as_json("routes", "arms", "routes")) == ["routes", "arms"]
     titles = [line for line in printed("redops", "dtypes").splitlines() if line in SECTIONS]
     assert titles == ["redops", "dtypes"]
 
 
 @pytest.mark.parametrize("chosen", [(), ("routes",), ("arms", "routes")])
-def test_routes_are_shown_with_the_overrides_applied(chosen: tuple[str, ...]) -> None:
+def test_routes_are_printed_with_the_overrides(chosen: tuple[str, ...]) -> None:
     overrides = ("--routes", "graph=torch, all_reduce.eager=communicator")
     rows = {row["operation"]: row for row in as_json(*chosen, *overrides)["routes"]}
     assert rows["all_reduce"] == {"operation": "all_reduce", "eager": "communicator", "graph": "torch"}

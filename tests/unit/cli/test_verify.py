@@ -1,34 +1,32 @@
-"""``nccl-bench verify``: what it asks a proof for, what it refuses before any rank starts, and how it ends."""
+"""``nccl-bench verify``: the verification that it runs, the command lines that it refuses, and its end."""
 
 from __future__ import annotations
 
 import errno
 import json
 import shutil
-import sys
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import NamedTuple
 
 import pytest
 
 from nccl_bench.catalog.arms import Order
 from nccl_bench.catalog.probes import DETECTOR
-from nccl_bench.cli import main
 from nccl_bench.config.user_arms import UserArm
 from nccl_bench.config.verification import VerifyConfig, resolve_verification
 from nccl_bench.errors import ExitCode, InterruptedRunError, SetupError
 from nccl_bench.launch import hardware
-from nccl_bench.launch import verification as prove_module
+from nccl_bench.launch import verification as launch_verification
 from nccl_bench.launch.torchrun import LaunchConfig
 from nccl_bench.plan.verification import ArmProbe, group_by_launch
 from nccl_bench.ranks.progress import Position
 from nccl_bench.report import verification as report_module
 from nccl_bench.verify.findings import Finding
 from nccl_bench.verify.judgement import Verification, judge
+from tests.support.command_line import TORCHRUN, CommandLine, assert_one_message, snapshot
 
-RANKS = {"RANK": "0", "WORLD_SIZE": "2", "LOCAL_RANK": "0", "LOCAL_WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1"}
-TORCHRUN = RANKS | {"TORCHELASTIC_RUN_ID": "none", "MASTER_PORT": "29500"}
 SRUN = {
     "SLURM_JOB_ID": "7",
     "SLURM_STEP_ID": "0",
@@ -37,24 +35,25 @@ SRUN = {
     "SLURM_PROCID": "1",
     "SLURM_LOCALID": "1",
 }
-LAUNCHERS_MARKS = (*TORCHRUN, *SRUN, "OMPI_COMM_WORLD_RANK", "PMI_RANK", "CUDA_VISIBLE_DEVICES", "COLUMNS")
 CAUGHT = (ArmProbe(arm=DETECTOR, probe="producer"), ArmProbe(arm=DETECTOR, probe="consumer"))
+# The record of `--out there`.
+RECORD = Path("there", "verification.json")
 TORCH = ArmProbe(arm="torch", probe="producer")
 
 
 @dataclass
-class Prover:
-    """Stands in for ``run_verification``: what is in ``failed`` fails, and ``error`` is raised."""
+class FakeVerification:
+    """A double of ``run_verification`` that notes its arguments."""
 
-    failed: tuple[ArmProbe, ...] = CAUGHT
-    error: BaseException | None = None
-    asked: list[tuple[VerifyConfig, LaunchConfig]] = field(default_factory=list)
-    before: Callable[[], None] = lambda: None
+    failed: tuple[ArmProbe, ...] = CAUGHT  # the arm probes that fail
+    error: BaseException | None = None  # an error to raise instead
+    calls: list[tuple[VerifyConfig, LaunchConfig]] = field(default_factory=list)
+    before: Callable[[], None] = lambda: None  # an action before the first probe
 
     def __call__(
         self, config: VerifyConfig, launch: LaunchConfig, *, on_progress: Callable[[list[Position]], None]
     ) -> Verification:
-        self.asked.append((config, launch))
+        self.calls.append((config, launch))
         self.before()
         on_progress([])
         if self.error:
@@ -64,21 +63,22 @@ class Prover:
             launch.nproc,
             [
                 Finding(
-                    arm=cell.arm,
-                    probe=cell.probe,
+                    arm=arm_probe.arm,
+                    probe=arm_probe.probe,
                     trials=4,
-                    failed=int(cell in self.failed),
-                    raced=int(cell in self.failed),
-                    detail="planted" if cell in self.failed else None,
+                    failed=int(arm_probe in self.failed),
+                    raced=int(arm_probe in self.failed),
+                    detail="planted" if arm_probe in self.failed else None,
                 )
                 for group in group_by_launch(config)
-                for cell in group
+                for arm_probe in group
             ],
         )
 
 
-@dataclass(frozen=True)
-class Ended:
+class Ended(NamedTuple):
+    """The end of a command."""
+
     code: int
     stdout: str
     stderr: str
@@ -88,42 +88,24 @@ Command = Callable[..., Ended]
 
 
 @pytest.fixture
-def prover(monkeypatch: pytest.MonkeyPatch) -> Prover:
-    prover = Prover()
-    monkeypatch.setattr(prove_module, "run_verification", prover)
-    return prover
+def fake(monkeypatch: pytest.MonkeyPatch) -> FakeVerification:
+    fake = FakeVerification()
+    monkeypatch.setattr(launch_verification, "run_verification", fake)
+    return fake
 
 
 @pytest.fixture
-def verify(
-    prover: Prover, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> Command:
-    """Runs a command line in an empty directory of a machine without GPUs."""
-    for name in LAUNCHERS_MARKS:
+def verify(fake: FakeVerification, command_line: CommandLine, monkeypatch: pytest.MonkeyPatch) -> Command:
+    """Run `nccl-bench verify` with some arguments."""
+    for name in SRUN:
         monkeypatch.delenv(name, raising=False)
-    monkeypatch.setattr(hardware, "gpu_count", lambda environ: 0)
-    monkeypatch.chdir(tmp_path)
-
-    def run(*arguments: str, env: Mapping[str, str] = {}) -> Ended:
-        with monkeypatch.context() as patch:
-            patch.setattr(sys, "argv", ["nccl-bench", "verify", *arguments])
-            for name, value in env.items():
-                patch.setenv(name, value)
-            with pytest.raises(SystemExit) as end:
-                main()
-        captured = capsys.readouterr()
-        return Ended(int(end.value.code or 0), captured.out, captured.err)
-
-    return run
+    return lambda *arguments, env={}: Ended(*command_line.run("verify", *arguments, env=env))
 
 
-# -- what it asks for ------------------------------------------------------------------------------------------------
-
-
-def test_without_options_everything_is_proven_on_two_ranks_of_the_cpu(verify: Command, prover: Prover) -> None:
+def test_without_options_every_arm_is_verified_on_two_ranks_of_the_cpu(verify: Command, fake: FakeVerification) -> None:
     ended = verify()
     assert (ended.code, ended.stderr) == (ExitCode.OK, "")
-    assert prover.asked == [
+    assert fake.calls == [
         (
             resolve_verification("cpu"),
             LaunchConfig(nproc=2, worker="nccl_bench.verify.worker"),
@@ -131,8 +113,8 @@ def test_without_options_everything_is_proven_on_two_ranks_of_the_cpu(verify: Co
     ]
 
 
-def test_every_option_reaches_the_proof(verify: Command, prover: Prover, tmp_path: Path) -> None:
-    (tmp_path / "mine.py").touch()
+def test_every_option_reaches_the_verification(verify: Command, fake: FakeVerification, directory: Path) -> None:
+    (directory / "mine.py").touch()
     given = {
         "--arms": "coordinator,torch",
         "--arm": "mine=mine.py:Mine,order=bare",
@@ -145,7 +127,7 @@ def test_every_option_reaches_the_proof(verify: Command, prover: Prover, tmp_pat
         "--timeout": "2.5",
     }
     assert verify(*(word for option in given.items() for word in option)).code == ExitCode.OK
-    ((config, launch),) = prover.asked
+    ((config, launch),) = fake.calls
     assert config == VerifyConfig(
         device="cuda",
         arms=("coordinator", "torch", "mine"),
@@ -168,74 +150,75 @@ def test_every_option_reaches_the_proof(verify: Command, prover: Prover, tmp_pat
         (0, ("--device", "cuda", "--nproc", "2"), "cuda", 2),
     ],
 )
-def test_the_machine_decides_where_nobody_says(
+def test_the_machine_decides_the_device_and_the_ranks_by_default(
     gpus: int,
     arguments: tuple[str, ...],
     device: str,
     nproc: int,
     verify: Command,
-    prover: Prover,
+    fake: FakeVerification,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(hardware, "gpu_count", lambda environ: gpus)
     assert verify(*arguments).code == ExitCode.OK
-    ((config, launch),) = prover.asked
+    ((config, launch),) = fake.calls
     assert (config.device, launch.nproc) == (device, nproc)
 
 
-# -- what it shows ---------------------------------------------------------------------------------------------------
-
-
-def test_the_table_is_as_wide_as_the_terminal_or_as_asked_for(verify: Command) -> None:
-    narrow, wide, asked = verify(env={"COLUMNS": "80"}), verify(env={"COLUMNS": "160"}), verify("--width", "160")
+def test_the_table_is_as_wide_as_the_terminal_or_the_option(verify: Command) -> None:
+    narrow, wide, given = verify(env={"COLUMNS": "80"}), verify(env={"COLUMNS": "160"}), verify("--width", "160")
     assert "\n  -unordered" in narrow.stdout
     assert "\n  -unordered" not in wide.stdout
-    assert asked == wide
+    assert given == wide
 
 
-def test_json_is_printed_or_written_or_both_and_says_what_was_run_on_what(verify: Command, tmp_path: Path) -> None:
+def test_the_json_is_printed_and_recorded_with_the_command_and_the_machine(verify: Command, directory: Path) -> None:
     both = verify("--format", "json", "--out", "deep/there", "--arms", "torch")
-    written = (tmp_path / "deep" / "there" / "verification.json").read_text(encoding="utf-8")
+    written = (directory / "deep" / "there" / "verification.json").read_text(encoding="utf-8")
     assert (both.code, both.stdout, both.stderr) == (ExitCode.OK, written, "")
-    found = json.loads(written)
-    assert list(found) == [
+    printed = json.loads(written)
+    assert list(printed) == [
         *("tool", "version", "started", "command", "config", "environment"),
         *("device", "world_size", "gpus", "blind", "exit_code", "notes", "cells"),
     ]
-    assert found["command"] == ["nccl-bench", "verify", "--format", "json", "--out", "deep/there", "--arms", "torch"]
-    assert found["config"]["arms"] == ["torch"]
-    assert found["environment"]
-    assert {cell["arm"] for cell in found["cells"]} == {"torch", DETECTOR}
+    assert printed["command"] == ["nccl-bench", "verify", "--format", "json", "--out", "deep/there", "--arms", "torch"]
+    assert printed["config"]["arms"] == ["torch"]
+    assert printed["environment"]
+    assert {cell["arm"] for cell in printed["cells"]} == {"torch", DETECTOR}
     with_table = verify("--out", "there", "--arms", "torch")
     assert with_table.stdout.startswith("Stream order, 2 arms by 8 probes on 2 ranks (cpu)\n")
-    assert json.loads((tmp_path / "there" / "verification.json").read_text(encoding="utf-8"))["cells"] == found["cells"]
+    assert json.loads(RECORD.read_text(encoding="utf-8"))["cells"] == printed["cells"]
 
 
-def test_the_file_is_there_before_the_first_rank(verify: Command, prover: Prover, tmp_path: Path) -> None:
+def test_the_record_exists_before_the_first_rank(verify: Command, fake: FakeVerification) -> None:
     seen: list[bytes] = []
-    prover.before = lambda: seen.append((tmp_path / "there" / "verification.json").read_bytes())
+    fake.before = lambda: seen.append(RECORD.read_bytes())
     verify("--out", "there")
     assert seen == [b""]
 
 
 @pytest.mark.parametrize("error", [KeyboardInterrupt(), InterruptedRunError("interrupted by SIGINT")])
-def test_a_proof_that_was_interrupted_keeps_nothing_and_says_so(
-    error: BaseException, verify: Command, prover: Prover, tmp_path: Path
+def test_an_interrupted_verification_keeps_no_record_and_says_so(
+    error: BaseException, verify: Command, fake: FakeVerification
 ) -> None:
-    prover.error = error
+    fake.error = error
     message = "nccl-bench: interrupted by SIGINT; a part of a verification verifies nothing\n"
     assert verify("--out", "there") == Ended(ExitCode.INTERRUPTED, "", message)
-    assert not (tmp_path / "there" / "verification.json").exists()
+    assert not RECORD.exists()
 
 
-def test_a_proof_that_was_not_made_leaves_no_file_in_the_way(verify: Command, prover: Prover, tmp_path: Path) -> None:
-    prover.error = SetupError("no GPU here")
+def test_a_failed_verification_leaves_no_record_that_the_next_would_refuse(
+    verify: Command, fake: FakeVerification
+) -> None:
+    fake.error = SetupError("no GPU here")
     assert verify("--out", "there").code == ExitCode.SETUP
-    assert not (tmp_path / "there" / "verification.json").exists()
+    assert not RECORD.exists()
 
 
-def test_a_file_that_cannot_be_written_any_more_costs_no_table(verify: Command, prover: Prover, tmp_path: Path) -> None:
-    prover.before = lambda: shutil.rmtree(tmp_path / "deep")
+def test_a_record_that_cannot_be_written_any_more_costs_no_table(
+    verify: Command, fake: FakeVerification, directory: Path
+) -> None:
+    fake.before = lambda: shutil.rmtree(directory / "deep")
     ended = verify("--out", "deep/there")
     assert ended.code == ExitCode.SETUP
     assert "was caught as expected" in " ".join(ended.stdout.split())
@@ -244,9 +227,7 @@ def test_a_file_that_cannot_be_written_any_more_costs_no_table(verify: Command, 
     )
 
 
-def test_a_table_that_cannot_be_printed_costs_no_file(
-    verify: Command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_table_that_cannot_be_printed_costs_no_record(verify: Command, monkeypatch: pytest.MonkeyPatch) -> None:
     def full(*_arguments: object) -> str:
         raise OSError(errno.ENOSPC, "No space left on device")
 
@@ -254,44 +235,41 @@ def test_a_table_that_cannot_be_printed_costs_no_file(
     ended = verify("--out", "there")
     assert (ended.code, ended.stderr.count("\n")) == (ExitCode.SETUP, 1)
     assert "No space left on device" in ended.stderr
-    assert json.loads((tmp_path / "there" / "verification.json").read_text(encoding="utf-8"))["exit_code"] == 0
+    assert json.loads(RECORD.read_text(encoding="utf-8"))["exit_code"] == 0
 
 
 @pytest.mark.parametrize(
-    ("failed", "code", "says"),
+    ("failed", "code", "text"),
     [
         (CAUGHT, ExitCode.OK, "was caught as expected"),
         ((*CAUGHT, TORCH), ExitCode.RACE, "torch, producer: 1 of 4 trials; first: planted"),
         ((CAUGHT[0], TORCH), ExitCode.BLIND_DETECTOR, "BLIND: dedicated-stream-unordered"),
     ],
 )
-def test_the_exit_code_is_what_the_proof_came_to(
-    failed: tuple[ArmProbe, ...], code: ExitCode, says: str, verify: Command, prover: Prover, tmp_path: Path
+def test_the_exit_code_is_that_of_the_verification(
+    failed: tuple[ArmProbe, ...], code: ExitCode, text: str, verify: Command, fake: FakeVerification
 ) -> None:
-    prover.failed = failed
+    fake.failed = failed
     ended = verify("--out", "there")
     assert (ended.code, ended.stderr) == (code, "")
-    assert says in " ".join(ended.stdout.split())
-    assert json.loads((tmp_path / "there" / "verification.json").read_text(encoding="utf-8"))["exit_code"] == code
+    assert text in " ".join(ended.stdout.split())
+    assert json.loads(RECORD.read_text(encoding="utf-8"))["exit_code"] == code
 
 
 @pytest.mark.parametrize(
     ("error", "code"),
     [(SetupError("no GPU here"), ExitCode.SETUP), (OSError(28, "disk full", "/tmp/spec"), ExitCode.SETUP)],
 )
-def test_a_proof_that_does_not_get_to_its_end_is_one_message(
-    error: Exception, code: ExitCode, verify: Command, prover: Prover
+def test_an_error_in_a_verification_is_one_message(
+    error: Exception, code: ExitCode, verify: Command, fake: FakeVerification
 ) -> None:
-    prover.error = error
-    says = "/tmp/spec: disk full" if isinstance(error, OSError) else str(error)
-    assert verify() == Ended(code, "", f"nccl-bench: {says}\n")
-
-
-# -- what it refuses -------------------------------------------------------------------------------------------------
+    fake.error = error
+    text = "/tmp/spec: disk full" if isinstance(error, OSError) else str(error)
+    assert verify() == Ended(code, "", f"nccl-bench: {text}\n")
 
 
 @pytest.mark.parametrize(
-    ("arguments", "env", "says"),
+    ("arguments", "env", "texts"),
     [
         (("--nproc", "1"), {}, ("--nproc is 1", "at least 2 ranks", "Give more, or leave it out")),
         (("--nproc", "0"), {}, ("--nproc is 0", "at least 2 ranks")),
@@ -317,26 +295,25 @@ def test_a_proof_that_does_not_get_to_its_end_is_one_message(
     ],
     ids=lambda value: " ".join(value)[:40] if isinstance(value, tuple) else "",
 )
-def test_what_cannot_be_proven_is_refused_before_any_rank_starts(
+def test_bad_input_is_refused_before_any_rank_starts(
     arguments: tuple[str, ...],
     env: Mapping[str, str],
-    says: tuple[str, ...],
+    texts: tuple[str, ...],
     verify: Command,
-    prover: Prover,
-    tmp_path: Path,
+    fake: FakeVerification,
+    directory: Path,
 ) -> None:
-    (tmp_path / "verification.json").write_text("{}", encoding="utf-8")
+    (directory / "verification.json").write_text("{}", encoding="utf-8")
+    before = snapshot(directory)
     ended = verify(*arguments, env=env)
     assert (ended.code, ended.stdout) == (ExitCode.USAGE, "")
-    assert ended.stderr.startswith("nccl-bench: ")
-    assert "Traceback" not in ended.stderr
-    assert all(text in ended.stderr for text in says), ended.stderr
-    assert prover.asked == []
-    assert {path.name: path.read_text(encoding="utf-8") for path in tmp_path.iterdir()} == {"verification.json": "{}"}
+    assert_one_message(ended.stderr, texts)
+    assert fake.calls == []
+    assert snapshot(directory) == before
 
 
 @pytest.mark.parametrize(
-    ("gpus", "arguments", "ranks", "told"),
+    ("gpus", "arguments", "ranks", "notice"),
     [
         (1, (), 2, "The ranks share 1 GPU: "),
         (2, ("--nproc", "3"), 3, "The ranks share 2 GPUs: "),
@@ -344,19 +321,19 @@ def test_what_cannot_be_proven_is_refused_before_any_rank_starts(
         (1, ("--device", "cpu"), 2, None),
     ],
 )
-def test_ranks_share_gpus_that_are_fewer_and_that_is_said(
+def test_the_table_says_that_ranks_share_gpus(
     gpus: int,
     arguments: tuple[str, ...],
     ranks: int,
-    told: str | None,
+    notice: str | None,
     verify: Command,
-    prover: Prover,
+    fake: FakeVerification,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(hardware, "gpu_count", lambda environ: gpus)
     ended = verify(*arguments)
     assert ended.code == ExitCode.OK
-    assert [launch.nproc for _, launch in prover.asked] == [ranks]
-    assert told in ended.stdout if told else "share" not in ended.stdout
-    found = json.loads(verify(*arguments, "--format", "json").stdout)
-    assert found["gpus"] == (None if "cpu" in arguments else gpus)
+    assert [launch.nproc for _, launch in fake.calls] == [ranks]
+    assert notice in ended.stdout if notice else "share" not in ended.stdout
+    printed = json.loads(verify(*arguments, "--format", "json").stdout)
+    assert printed["gpus"] == (None if "cpu" in arguments else gpus)

@@ -29,13 +29,13 @@ def test_a_threshold_is_a_share_or_percent(value: object, share: float) -> None:
 
 
 @pytest.mark.parametrize("value", ["", "%", "2", "0", 0, 1, -0.1, "-1%", "100%", "nan", "inf", "much", True, None, []])
-def test_what_is_no_threshold_is_refused(value: object) -> None:
+def test_a_threshold_outside_of_0_to_1_is_refused(value: object) -> None:
     with pytest.raises(UsageError) as error:
         parse_threshold(value)
     assert f"threshold is {value!r}: give a share between 0 and 1, as 0.02 or " in str(error.value)
 
 
-def test_without_tables_the_default_holds_everywhere() -> None:
+def test_without_tables_the_default_counts_everywhere() -> None:
     assert of("").threshold("all_reduce", Timing.GATED, 8) == 0.02
     assert of("threshold = '3%'").threshold("all_reduce", Timing.GATED, 8) == 0.03
 
@@ -95,7 +95,7 @@ def test_the_first_table_that_matches_counts() -> None:
         ("[[limits]]\nthreshold = 0.1\ntimings = 3", ", ".join(Timing)),
     ],
 )
-def test_a_malformed_table_is_one_line_that_says_what_is_allowed(text: str, says: str) -> None:
+def test_a_malformed_table_is_refused_in_one_line_with_what_is_allowed(text: str, says: str) -> None:
     with pytest.raises(UsageError) as error:
         of(text)
     assert says in str(error.value)
@@ -103,13 +103,13 @@ def test_a_malformed_table_is_one_line_that_says_what_is_allowed(text: str, says
     assert "\n" not in str(error.value)
 
 
-def test_what_a_run_was_measured_for_is_in_its_config() -> None:
+def test_the_limits_of_a_run_are_read_from_its_record() -> None:
     config: dict[str, object] = {"device": "cpu", "threshold": "5%", "limits": [{"threshold": 0.3, "sizes": ":64"}]}
-    limits = recorded_limits(config, 0.02, "the run here")
+    limits = recorded_limits(config, 0.02, "the run mine")
     assert [limits.threshold("all_reduce", Timing.EAGER, size) for size in (8, 1024)] == [0.3, 0.05]
-    assert recorded_limits({}, 0.02, "the run here") == Limits(default=0.02)
-    with pytest.raises(RecordError, match=r"the run here cannot be judged: its config: threshold is 7: give a share"):
-        recorded_limits({"threshold": 7}, 0.02, "the run here")
+    assert recorded_limits({}, 0.02, "the run mine") == Limits(default=0.02)
+    with pytest.raises(RecordError, match=r"the run mine cannot be judged: its config: threshold is 7: give a share"):
+        recorded_limits({"threshold": 7}, 0.02, "the run mine")
 
 
 VALUES = st.recursive(
@@ -121,7 +121,7 @@ TABLE = st.dictionaries(st.sampled_from(["threshold", "collectives", "timings", 
 
 
 @given(st.dictionaries(st.sampled_from(["threshold", "limits"]), VALUES | st.lists(TABLE, max_size=3)))
-def test_any_values_are_limits_or_one_line(values: dict[str, object]) -> None:
+def test_any_values_are_limits_or_a_usage_error_of_one_line(values: dict[str, object]) -> None:
     message = ""
     try:
         assert 0 < limits_of(values, 0.02, "limits.toml").threshold("all_reduce", Timing.GATED, 8) < 1
@@ -131,7 +131,7 @@ def test_any_values_are_limits_or_one_line(values: dict[str, object]) -> None:
 
 
 @pytest.mark.parametrize("content", [None, b"\xff", b"threshold =", b"[[limits]", b"a = " + b"[" * 5000])
-def test_a_file_that_cannot_be_read_is_one_line(tmp_path: Path, content: bytes | None) -> None:
+def test_an_unreadable_file_is_refused_in_one_line(tmp_path: Path, content: bytes | None) -> None:
     path = tmp_path / "limits.toml"
     if content is not None:
         path.write_bytes(content)
@@ -142,7 +142,7 @@ def test_a_file_that_cannot_be_read_is_one_line(tmp_path: Path, content: bytes |
     assert "\n" not in str(error.value)
 
 
-def test_the_example_is_what_its_comments_say() -> None:
+def test_the_example_has_the_thresholds_of_its_comments() -> None:
     limits = read_limits(EXAMPLE, 0.5)
     assert limits.default == 0.02
     assert limits.threshold("all_reduce", Timing.EAGER, 1024) == 0.05

@@ -1,4 +1,4 @@
-"""The configuration: every key checked, every message useful, and nothing but ``UsageError`` for what cannot be."""
+"""The configuration of a run: the parsers of its options, the rules between them, and files that hold them."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ CONFIGS = sorted((Path(__file__).parents[3] / "configs").glob("*.toml"))
 TIMED_ARMS = tuple(name for name, arm in ARMS.items() if arm.timed)
 INSTALLED_ARMS = tuple(name for name in TIMED_ARMS if ARMS[name].extra is None)
 
-# Key by key: a value that is accepted, and what it becomes.
+# A key, a value that is accepted, and the value of the field.
 ACCEPTED: list[tuple[str, object, object]] = [
     ("name", "h200.x4-nvlink_on", "h200.x4-nvlink_on"),
     ("device", "cuda", "cuda"),
@@ -87,7 +87,7 @@ ACCEPTED: list[tuple[str, object, object]] = [
     ("variables", {"NCCL_MAX_CTAS": "8"}, {"NCCL_MAX_CTAS": "8"}),
 ]
 
-# Key by key: a value that is refused, and what the message has to say: what was got, and what is allowed.
+# A key, a value that is refused, and texts of the message: what was got, and what is allowed.
 REFUSED: list[tuple[str, object, tuple[str, ...]]] = [
     ("name", "../escape", ("'../escape'", "letters, digits")),
     ("name", "", ("''", "letters, digits")),
@@ -180,7 +180,7 @@ REFUSED: list[tuple[str, object, tuple[str, ...]]] = [
 ]
 
 
-# What a key needs beside it.
+# The layer that a key needs besides.
 COMPANIONS: dict[str, dict[str, object]] = {"routes": {"arms": "dedicated-stream,coordinator"}}
 
 
@@ -189,24 +189,24 @@ def field(key: str, value: object) -> Any:
 
 
 @pytest.mark.parametrize(("key", "value", "expected"), ACCEPTED)
-def test_a_value_is_read(key: str, value: object, expected: object) -> None:
-    found = field(key, value)
-    assert found == expected
-    assert type(found) is type(expected)
+def test_each_option_parses_a_value(key: str, value: object, expected: object) -> None:
+    parsed = field(key, value)
+    assert parsed == expected
+    assert type(parsed) is type(expected)
 
 
-@pytest.mark.parametrize(("key", "value", "says"), REFUSED)
-def test_a_value_that_cannot_be_is_refused_with_what_was_got_and_what_is_allowed(
-    key: str, value: object, says: tuple[str, ...]
+@pytest.mark.parametrize(("key", "value", "texts"), REFUSED)
+def test_a_bad_value_is_refused_with_what_was_got_and_what_is_allowed(
+    key: str, value: object, texts: tuple[str, ...]
 ) -> None:
     with pytest.raises(UsageError) as caught:
         resolve("cuda", COMPANIONS.get(key, {}), {key: value})
-    assert all(text in str(caught.value) for text in says), str(caught.value)
+    assert all(text in str(caught.value) for text in texts), str(caught.value)
 
 
 def test_every_key_is_in_both_tables() -> None:
     assert {key for key, _, _ in ACCEPTED} == set(KEYS)
-    # `device` is an argument of `resolve`: the command line refuses it.
+    # The command line checks the device, which is an argument of `resolve`.
     assert {key for key, _, _ in REFUSED} == set(KEYS) - {"device"}
 
 
@@ -221,7 +221,7 @@ def test_the_defaults_are_complete_and_resolve(device: str) -> None:
     make_plan(config, 2)
 
 
-def test_all_is_everything_that_can_be_timed() -> None:
+def test_all_is_every_choice_that_can_be_timed() -> None:
     everything = dict.fromkeys(("collectives", "dtypes", "redops", "placements", "arms", "timings"), "all")
     config = resolve("cuda", everything)
     assert config.collectives == tuple(COLLECTIVES)
@@ -230,7 +230,7 @@ def test_all_is_everything_that_can_be_timed() -> None:
     assert config.placements == tuple(Placement)
     assert config.arms == INSTALLED_ARMS
     assert config.timings == tuple(Timing)
-    # Not an element of its own: with others it adds what is missing.
+    # Together with other names it adds the rest.
     assert field("redops", "avg,all") == (RedOp.AVG, RedOp.SUM, RedOp.PROD, RedOp.MIN, RedOp.MAX)
 
 
@@ -239,12 +239,12 @@ def test_every_name_of_nccl_tests_for_a_dtype_is_an_alias() -> None:
         assert field("dtypes", dtype.nccl_tests_name) == field("dtypes", dtype.name) == (dtype.name,)
 
 
-def test_later_layers_win_and_none_is_no_layer() -> None:
+def test_later_layers_win_and_none_counts_as_absent() -> None:
     config = resolve("cpu", {"rounds": 3, "warmup": 2}, {"rounds": 4, "warmup": None})
     assert (config.rounds, config.warmup) == (4, 2)
 
 
-def test_the_baseline_is_the_old_way_or_the_first_arm() -> None:
+def test_the_default_baseline_is_the_dedicated_stream_or_the_first_arm() -> None:
     assert resolve("cpu").baseline == DEFAULT_BASELINE
     assert resolve("cpu", {"arms": "torch,dedicated-stream"}).baseline == DEFAULT_BASELINE
     assert resolve("cpu", {"arms": "torch,transport"}).baseline == "torch"
@@ -253,32 +253,32 @@ def test_the_baseline_is_the_old_way_or_the_first_arm() -> None:
         resolve("cpu", {"baseline": "torch"}, {"arms": "transport"})
 
 
-def test_as_many_rounds_as_asked_for_are_always_allowed() -> None:
+def test_the_most_rounds_are_never_fewer_than_the_fewest() -> None:
     assert resolve("cpu").max_rounds == DEFAULT_MAX_ROUNDS
     assert resolve("cpu", {"rounds": DEFAULT_MAX_ROUNDS + 1}).max_rounds == DEFAULT_MAX_ROUNDS + 1
     assert resolve("cpu", {"rounds": 3, "max_rounds": 3}).max_rounds == 3
     assert resolve("cpu", {"max_rounds": 19}, {"arms": "torch", "threshold": 0.1}).arms == ("torch",)
 
 
-def test_what_matters_in_practice_is_the_same_for_the_run_and_for_its_verdicts() -> None:
+def test_the_default_threshold_is_that_of_the_verdicts() -> None:
     assert resolve("cpu").threshold == DEFAULT_THRESHOLD
 
 
-def test_the_baseline_has_a_twin_where_there_is_anything_to_compare() -> None:
+def test_the_baseline_has_a_twin_where_arms_are_compared() -> None:
     assert resolve("cpu", {"arms": "stream-free"}).measured_arms == ("stream-free",)
     config = resolve("cpu", {"arms": "stream-free,torch", "baseline": "torch"})
     assert config.measured_arms == ("stream-free", "torch", "torch:twin")
-    # Nobody else asks for one.
+    # A user cannot name a twin.
     with pytest.raises(UsageError, match="arms has 'torch:twin': allowed are"):
         resolve("cpu", {"arms": "torch,torch:twin"})
 
 
-def test_a_library_of_nccl_is_for_devices_that_use_it() -> None:
+def test_a_library_of_nccl_is_refused_on_the_cpu() -> None:
     with pytest.raises(UsageError, match=r"the device cpu does not use NCCL: leave it out"):
         resolve("cpu", {"nccl_library": "/opt/libnccl.so.2"})
 
 
-def test_memory_is_registered_on_devices_that_can() -> None:
+def test_registered_memory_is_refused_on_the_cpu() -> None:
     assert resolve("cpu").register is Register.NONE
     assert resolve("cpu", {"register": "none"}).register is Register.NONE
     for how in (Register.LOCAL, Register.WINDOW):
@@ -289,14 +289,14 @@ def test_memory_is_registered_on_devices_that_can() -> None:
 
 
 @pytest.mark.parametrize("arm", [name for name, arm in ARMS.items() if arm.communicator.startswith("coordinator")])
-def test_routes_are_those_of_the_coordinator_arms(arm: str) -> None:
+def test_routes_change_the_table_of_the_coordinator_arms(arm: str) -> None:
     config = resolve("cpu", {"arms": f"torch,{arm}", "routes": "eager=communicator,all_reduce.eager=torch"})
     assert config.routing["all_reduce"] == {Mode.EAGER: Backend.TORCH, Mode.GRAPH: Backend.COMMUNICATOR}
     assert config.routing["broadcast"] == dict.fromkeys(Mode, Backend.COMMUNICATOR)
     assert resolve("cpu", {"arms": arm}).routing == ROUTES
 
 
-def test_routes_without_an_arm_that_has_any_are_refused() -> None:
+def test_routes_without_a_coordinator_arm_are_refused() -> None:
     expected = (
         "'eager=torch', but only coordinator arms have routes, and this run has none of them: add one with --arms"
     )
@@ -304,7 +304,7 @@ def test_routes_without_an_arm_that_has_any_are_refused() -> None:
         resolve("cpu", {"arms": "torch,stream-free", "routes": "eager=torch"})
 
 
-def test_a_file_s_routes_can_be_taken_back() -> None:
+def test_an_empty_text_removes_the_routes_of_a_file() -> None:
     assert resolve("cpu", {"routes": "eager=torch"}, {"arms": "torch", "routes": ""}).routes == ()
 
 
@@ -339,9 +339,7 @@ def test_an_unknown_key_is_refused_with_the_nearest_one(key: str, hint: str, tmp
     ],
     ids=["syntax", "twice", "huge", "deep", "not UTF-8", "missing"],
 )
-def test_a_file_that_is_no_configuration_is_refused_by_name(
-    content: bytes | None, message: str, tmp_path: Path
-) -> None:
+def test_a_malformed_file_is_refused_by_name(content: bytes | None, message: str, tmp_path: Path) -> None:
     file = tmp_path / "mine.toml"
     if content is not None:
         file.write_bytes(content)
@@ -349,12 +347,12 @@ def test_a_file_that_is_no_configuration_is_refused_by_name(
         read_run_config(file)
 
 
-def test_a_directory_is_no_configuration(tmp_path: Path) -> None:
+def test_a_directory_is_refused_as_a_file(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="cannot be read: Is a directory"):
         read_run_config(tmp_path)
 
 
-def test_a_file_names_the_run_unless_it_holds_a_name(tmp_path: Path) -> None:
+def test_a_run_is_named_after_its_file_unless_the_file_has_a_name(tmp_path: Path) -> None:
     file = tmp_path / "mine.toml"
     file.write_text("rounds = 3\n", encoding="utf-8")
     assert read_run_config(file) == {"name": "mine", "rounds": 3}
@@ -377,7 +375,7 @@ def test_there_are_presets() -> None:
 
 
 @pytest.mark.parametrize("key", KEYS)
-def test_a_mapping_resolves_to_what_it_came_from(key: str) -> None:
+def test_a_mapping_resolves_to_the_configuration_it_was_made_of(key: str) -> None:
     value = next(value for name, value, _ in ACCEPTED if name == key)
     config = resolve("cuda", COMPANIONS.get(key, {}), {key: value})
     as_json = json.loads(json.dumps(config.to_mapping(), allow_nan=False))
@@ -407,7 +405,7 @@ LAYERS = st.dictionaries(st.sampled_from(KEYS) | st.text(max_size=4), VALUES, ma
 @example(layer={"sizes": "9" * 400}, device="cpu")
 @example(layer={"caller_stream": [["side"]]}, device="cpu")
 @example(layer={"arms": "coordinator,torch", "routes": "eager=communicator"}, device="cpu")
-def test_whatever_a_file_holds_it_is_a_configuration_or_a_usage_error(layer: dict[str, object], device: str) -> None:
+def test_any_values_are_a_configuration_or_a_usage_error(layer: dict[str, object], device: str) -> None:
     try:
         config = resolve(device, layer)
     except UsageError:

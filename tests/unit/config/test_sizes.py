@@ -33,7 +33,7 @@ def test_a_suffix_is_a_power_of_1024(text: str | int, size_bytes: int) -> None:
 
 
 @pytest.mark.parametrize("text", ["", "K", "-8", "8X", "1e6", "0x10", "8 9", "8:16:x2", True, False, 1.5, None])
-def test_what_is_no_size_is_refused(text: str) -> None:
+def test_a_malformed_size_is_refused(text: str) -> None:
     with pytest.raises(UsageError, match="is not a message size: write bytes as 8, 4K, 1M or 2G"):
         parse_size(text)
 
@@ -44,7 +44,7 @@ def test_a_size_is_a_whole_positive_number_of_bytes(text: str | int) -> None:
         parse_size(text)
 
 
-def test_a_number_beyond_floating_point_is_still_a_number() -> None:
+def test_a_size_may_exceed_floating_point() -> None:
     assert parse_size("9" * 400) == int("9" * 400)
 
 
@@ -63,7 +63,7 @@ def test_a_number_beyond_floating_point_is_still_a_number() -> None:
         (2**40, "1T"),
     ],
 )
-def test_a_size_is_written_as_short_as_it_can_be(size_bytes: int, text: str) -> None:
+def test_a_size_is_written_in_the_shortest_exact_form(size_bytes: int, text: str) -> None:
     assert format_size(size_bytes) == text
 
 
@@ -73,7 +73,7 @@ def test_a_size_is_written_as_short_as_it_can_be(size_bytes: int, text: str) -> 
         st.builds(lambda n, power: n * 1024**power // 4, st.integers(4, 40_000), st.integers(0, 4)),
     )
 )
-def test_what_is_written_is_read_back(size_bytes: int) -> None:
+def test_a_written_size_is_read_back(size_bytes: int) -> None:
     assert parse_size(format_size(size_bytes)) == size_bytes
 
 

@@ -1,4 +1,4 @@
-"""Arms of somebody else's: how they are written, and what a configuration makes of them. Nothing is loaded here."""
+"""User arms, as the command line and a configuration write them."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ def test_two_trees_make_two_arms_of_a_target_without_a_name() -> None:
         (["mine=a:b,order="], (None, None), "order of a user arm is ''"),
     ],
 )
-def test_what_is_no_arm_is_refused(texts: list[str], trees: tuple[str | None, str | None], says: str) -> None:
+def test_a_malformed_arm_is_refused(texts: list[str], trees: tuple[str | None, str | None], says: str) -> None:
     with pytest.raises(UsageError) as caught:
         parse_arm_options(texts, *trees)
     assert says in str(caught.value)
@@ -61,21 +61,21 @@ def test_what_is_no_arm_is_refused(texts: list[str], trees: tuple[str | None, st
 @pytest.mark.parametrize(
     ("user_arms", "arms", "expected", "baseline"),
     [
-        # One alone has nobody to be compared with.
+        # A single user arm is compared with stream-free.
         ([MINE], None, ("stream-free", "mine"), "stream-free"),
         ([MINE, OTHER], None, ("mine", "other"), "mine"),
         ([MINE], "torch,dedicated-stream", ("torch", "dedicated-stream", "mine"), "dedicated-stream"),
         ([MINE, OTHER], "other,torch", ("other", "torch", "mine"), "other"),
     ],
 )
-def test_the_arms_of_a_run_are_those_asked_for_and_every_plug_in(
+def test_the_arms_of_a_run_are_the_named_arms_and_every_user_arm(
     user_arms: list[dict[str, str]], arms: str | None, expected: tuple[str, ...], baseline: str
 ) -> None:
     config = resolve("cpu", {"user_arms": user_arms, "arms": arms})
     assert (config.arms, config.baseline) == (expected, baseline)
 
 
-def test_an_arm_and_its_twin_have_the_row_of_their_plug_in() -> None:
+def test_a_user_arm_and_its_twin_have_one_row() -> None:
     user_arms = [UserArm(name="mine", target="mine.py:Mine", order=Order.FORK_JOIN)]
     for name in ("mine", "mine:twin"):
         row = spec_of(user_arms, name)
