@@ -14,6 +14,7 @@ from typing import Any
 import pytest
 import typer
 
+from nccl_bench.analysis.analysis import Analysis
 from nccl_bench.cli import app, attached_run, launched_run, main
 from nccl_bench.cli.options import Format
 from nccl_bench.cli.recorded_run import Output
@@ -21,7 +22,6 @@ from nccl_bench.config.run import RunConfig
 from nccl_bench.config.verification import VerifyConfig
 from nccl_bench.launch.launchers import Attachment
 from nccl_bench.launch.torchrun import LaunchConfig
-from nccl_bench.records.run import Run
 from nccl_bench.verify.judgement import Verification
 
 ROOT = Path(__file__).parents[2]
@@ -48,7 +48,7 @@ class Observed:
     launch: LaunchConfig | None = None
     attachment: Attachment | None = None
     output: Output | None = None
-    run: Run | None = None
+    analysis: Analysis | None = None
     printed: str = ""
 
 
@@ -73,7 +73,9 @@ class CommandLine:
             patch.setattr(
                 REPORT,
                 "print_report",
-                lambda run, form, width: note("reported", run=run, output=Output(format=form, width=width)),
+                lambda analysis, form, width: note(
+                    "reported", analysis=analysis, output=Output(format=form, width=width)
+                ),
             )
             patch.setattr(VERIFY, "_run", self._verify)
             patch.setattr(VERIFY, "_print", self._print_verification)

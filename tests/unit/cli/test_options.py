@@ -249,8 +249,8 @@ def test_a_target_that_one_of_several_nodes_lacks_is_left_to_its_ranks(
 
 def test_report_reads_the_run_that_its_argument_names(command_line: CommandLine, directory: Path) -> None:
     assert (directory / "a-run" / "samples.jsonl").write_text("", encoding="utf-8") == 0
-    runs = [command_line.observe("report", name).run for name in ("a-run", "another-run")]
-    assert [len(run.lines) for run in runs if run is not None] == [0, 1]
+    analyses = [command_line.observe("report", name).analysis for name in ("a-run", "another-run")]
+    assert [len(analysis.rows) for analysis in analyses if analysis is not None] == [0, 1]
 
 
 def test_options_override_the_file_key_by_key(command_line: CommandLine, directory: Path) -> None:

@@ -103,7 +103,7 @@ BAD: list[tuple[tuple[str, ...], int, tuple[str, ...]]] = [
     (("report", "a-run", "--format", "tables"), 2, ("--format is 'tables'", "terminal, markdown, csv, json")),
     (("list", "--format", "csv"), 2, ("--format is 'csv'", "terminal, json")),
     (("verify", "--format", "markdown"), 2, ("--format is 'markdown'", "terminal, json")),
-    (("compare", "a-run", "--format", "csv"), 2, ("--format is 'csv'", "terminal, markdown, json")),
+    (("compare", "a-run", "--format", "tables"), 2, ("--format is 'tables'", "terminal, markdown, csv, json")),
     (("report", "a-run", "--width", "19"), 2, ("--width is 19", "at least 20")),
 ]
 # Command lines that Typer refuses with its own message.
