@@ -14,8 +14,10 @@ from nccl_bench.arms.arm import Arm
 from nccl_bench.catalog.arms import Order
 from nccl_bench.catalog.cases import Case, Scenario
 from nccl_bench.catalog.collectives import Placement, RedOp
+from nccl_bench.communicators.registry import build
 from nccl_bench.config.user_arms import Adapter, UserArm
 from nccl_bench.errors import SetupError, UserArmError
+from nccl_bench.ranks.process import SETUP_TIMEOUT_S
 from nccl_bench.streams import cpu
 from nccl_bench.transports.device import Device, open_device
 from nccl_bench.user_arms.building import as_user_arm_error, build_user_arm
@@ -247,6 +249,17 @@ def test_a_user_communicator_knows_what_it_supports(group: dist.ProcessGroup, de
     assert exchanges(other) == even
     assert exchanges(function) == {"all_reduce"}
     other.close()
+
+
+def test_a_user_communicator_closes_within_the_limit_of_an_operation(group: dist.ProcessGroup, device: Device) -> None:
+    user_arm = UserArm(name="mine", target=f"{user_communicators.__file__}:EngineBefore")
+    users, ours = build_user_arm(user_arm, group, device), build("dedicated-stream", group, device)
+    assert (users.close_deadline_s(5), ours.close_deadline_s(5)) == (5, SETUP_TIMEOUT_S)
+    # The user decides which communicators share a stream, so two user arms may have the same one.
+    assert (users.may_share_stream, ours.may_share_stream) == (True, False)
+    assert users.private_streams() == [users.stream]
+    assert users.untraced_path == f"{users.where}, fork-join"
+    ours.close()
 
 
 @pytest.mark.parametrize(
