@@ -21,7 +21,7 @@ from nccl_bench.records.schema import Samples
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Analysis:
-    """What was measured and compared, and what to know about it."""
+    """The figures, the comparisons, and all remarks about them."""
 
     title: str  # the run, or what is compared with what
     notes: tuple[str, ...]  # sentences to read before the tables
@@ -32,7 +32,7 @@ class Analysis:
     reason: str  # the basis in words, or why there are no verdicts
     shared_arm: str | None = None  # the arm that the times of two sides are relative to
     failures: tuple[str, ...]  # wrong results, hangs and crashes of every run
-    warnings: tuple[str, ...]  # reasons to doubt the figures
+    warnings: tuple[str, ...]  # reasons not to trust the figures
     not_compared: tuple[str, ...] = ()  # cells without a counterpart
     not_measured: tuple[str, ...]  # what was requested and is in no table
     candidate_incomplete: bool  # True if a candidate has no comparison where the baseline was measured
@@ -65,7 +65,7 @@ class Analysis:
 
     @property
     def hints(self) -> tuple[str, ...]:
-        """What would decide the comparisons that are inconclusive."""
+        """Ways to decide the comparisons that are inconclusive."""
         return tuple(hints(self.comparisons, self.basis))
 
     @property

@@ -1,4 +1,4 @@
-"""What a report says about a run before its tables: title, notes, and what the times are."""
+"""The title of a run and the notes above its tables."""
 
 from __future__ import annotations
 

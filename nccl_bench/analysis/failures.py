@@ -1,4 +1,4 @@
-"""What went wrong in a run: the exit code for it, and a line of text for each failure."""
+"""Failures of a run: its exit code, and a line of text for each failure."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What was requested and is in no table, with the reason."""
+"""Gaps: cases and cells that were requested and are in no table, with the reason."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What would decide the comparisons that are inconclusive."""
+"""Hints: how to decide the comparisons that are inconclusive."""
 
 from __future__ import annotations
 

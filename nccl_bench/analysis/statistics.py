@@ -79,8 +79,8 @@ def pairs_needed(error: float) -> int:
 
 def narrow_enough(ratios: Sequence[float], error: float, threshold: float) -> bool:
     """Return True if more rounds are not needed; only the width of the interval decides, never its verdict."""
-    found = interval(ratios, error)
-    return found is not None and found.half_width <= threshold / 2
+    at_error = interval(ratios, error)
+    return at_error is not None and at_error.half_width <= threshold / 2
 
 
 def holm(least: Sequence[float], error: float) -> list[float]:

@@ -22,70 +22,78 @@ if TYPE_CHECKING:
     import pandas as pd
 
 
-def _column(meaning: str) -> Any:
-    return field(default=None, metadata={"meaning": meaning})
+def _column(*, help: str) -> Any:
+    return field(default=None, metadata={"help": help})
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Row:
-    """One row of the summary; a column that was not measured or does not apply is ``None``, never 0."""
+    """A row of the summary; a column that was not measured or does not apply is ``None``, never 0."""
 
-    scenario: str | None = _column("what surrounds the collective")
-    collective: str | None = _column("the collective")
-    dtype: str | None = _column("data type of the elements")
-    redop: str | None = _column("reduction; absent where nothing is reduced")
-    placement: str | None = _column("in-place or out-of-place")
-    root: int | None = _column("root rank; absent where there is none")
-    size_bytes: int | None = _column("message size as nccl-tests counts it")
-    count: int | None = _column("elements of one block, as nccl-tests counts them")
-    world_size: int | None = _column("number of ranks")
-    arm: str | None = _column("the arm; absent for a skipped case")
-    timing: str | None = _column("eager, gated, graph or enqueue; absent for a case that was skipped, hung or crashed")
-    status: str | None = _column("ok, wrong, skipped, hang or crash")
-    ops_per_batch: int | None = _column("operations in one timed batch")
-    rounds: int | None = _column("rounds kept")
-    discarded: int | None = _column("batches thrown away because the gate opened before all calls were queued")
-    time_us: float | None = _column("time per operation, maximum over ranks: median over rounds")
-    min_us: float | None = _column("its minimum over rounds")
-    max_us: float | None = _column("its maximum over rounds")
-    q1_us: float | None = _column("its first quartile")
-    q3_us: float | None = _column("its third quartile")
-    algbw_gb_s: float | None = _column("size / time, 10^9 bytes per second; absent for enqueue, which moves no bytes")
-    busbw_gb_s: float | None = _column("algbw times the collective's bus factor")
-    baseline: str | None = _column("the arm that ratio compares with")
-    ratio: float | None = _column("time / baseline's time of the same round: median; absent for the baseline")
-    ratio_low: float | None = _column(
-        "lower end of the ratio's interval; absent where there are too few rounds for one"
+    scenario: str | None = _column(help="the scenario around the collective")
+    collective: str | None = _column(help="the collective")
+    dtype: str | None = _column(help="data type of the elements")
+    redop: str | None = _column(help="reduction; absent if nothing is reduced")
+    placement: str | None = _column(help="in-place, out-of-place or returned")
+    root: int | None = _column(help="root rank; absent if there is none")
+    size_bytes: int | None = _column(help="message size as nccl-tests counts it")
+    count: int | None = _column(help="elements of one block, as nccl-tests counts them")
+    world_size: int | None = _column(help="number of ranks")
+    arm: str | None = _column(help="the arm; absent for a skipped case")
+    timing: str | None = _column(help="eager, gated, graph or enqueue; absent if the case was skipped, hung or crashed")
+    status: str | None = _column(help="ok, wrong, skipped, hang or crash")
+    ops_per_batch: int | None = _column(help="operations in one timed batch")
+    rounds: int | None = _column(help="rounds kept")
+    discarded: int | None = _column(help="batches thrown away because the gate opened before all calls were queued")
+    time_us: float | None = _column(help="time per operation, maximum over ranks: median over rounds")
+    min_us: float | None = _column(help="time per operation: minimum over rounds")
+    max_us: float | None = _column(help="time per operation: maximum over rounds")
+    q1_us: float | None = _column(help="time per operation: first quartile over rounds")
+    q3_us: float | None = _column(help="time per operation: third quartile over rounds")
+    algbw_gb_s: float | None = _column(
+        help="size / time, 10^9 bytes per second; absent for enqueue, which moves no bytes"
     )
-    ratio_high: float | None = _column("its upper end")
-    verdict: str | None = _column("faster, slower, equivalent or inconclusive, all of a run together 95 % sure")
-    noise_floor: float | None = _column("how far from 1 the baseline's twin may be; smaller effects have no verdict")
-    wrong: int | None = _column("wrong elements over all ranks and checks; absent where nothing was checked")
-    tolerance_ulp: int | None = _column("what the check allows; 0 is equality")
-    rank_spread_us: float | None = _column("slowest minus fastest rank: median over rounds")
-    slowest_rank: int | None = _column("the rank that was slowest in most rounds")
-    slowest_rank_share: float | None = _column("the share of rounds in which it was")
-    p50_us: float | None = _column("median over single operations, events between them; only with --per-iteration")
-    p90_us: float | None = _column("their 90th percentile")
-    p99_us: float | None = _column("their 99th percentile")
-    per_iteration_cost_us: float | None = _column("what those events add to each operation; contained in p50 to p99")
+    busbw_gb_s: float | None = _column(help="algbw times the collective's bus factor")
+    baseline: str | None = _column(help="the arm that ratio compares with")
+    ratio: float | None = _column(help="time / baseline's time of the same round: median; absent for the baseline")
+    ratio_low: float | None = _column(
+        help="lower end of the ratio's interval; absent if there are too few rounds for it"
+    )
+    ratio_high: float | None = _column(help="upper end of the ratio's interval")
+    verdict: str | None = _column(
+        help="faster, slower, equivalent or inconclusive; all verdicts together are 95 % sure"
+    )
+    noise_floor: float | None = _column(
+        help="how far from 1 the baseline's twin reaches; smaller effects have no verdict"
+    )
+    wrong: int | None = _column(help="wrong elements over all ranks and checks; absent if nothing was checked")
+    tolerance_ulp: int | None = _column(help="the error that the check allows, in ulp; 0 means equality")
+    rank_spread_us: float | None = _column(help="slowest minus fastest rank: median over rounds")
+    slowest_rank: int | None = _column(help="the rank that was slowest in most rounds")
+    slowest_rank_share: float | None = _column(help="the share of rounds in which that rank was slowest")
+    p50_us: float | None = _column(
+        help="single operations, with events between them: median; only with --per-iteration"
+    )
+    p90_us: float | None = _column(help="single operations, with events between them: 90th percentile")
+    p99_us: float | None = _column(help="single operations, with events between them: 99th percentile")
+    per_iteration_cost_us: float | None = _column(help="the cost of those events per operation; part of p50 to p99")
 
     def present(self) -> dict[str, object]:
         """Return the columns that have a value."""
         return {name: value for name, value in asdict(self).items() if value is not None}
 
 
-# The columns of summary.csv, in order, and what each means.
-COLUMNS: Mapping[str, str] = {column.name: column.metadata["meaning"] for column in fields(Row)}
+# The meaning of each column of summary.csv, in order.
+COLUMNS: Mapping[str, str] = {column.name: column.metadata["help"] for column in fields(Row)}
 _CASE = tuple(column.name for column in fields(Case))
-# With a plain int64 an absent cell would turn the whole column into 4.0, 8.0, ...; with these it stays empty.
+# A plain int64 cannot have absent cells: pandas would turn the whole column into 4.0, 8.0, ...
 _PANDAS_TYPES = {"str | None": "string", "int | None": "Int64", "float | None": "float64"}
 
 
 def rows_of(run: Run, comparisons: Iterable[Comparison] = ()) -> tuple[Row, ...]:
     """Return a row for each record of ``run``, in the order measured.
 
-    Intervals, verdicts and noise floors come from ``comparisons``, the run's own, and are absent without them.
+    ``comparisons`` are the run's own. Intervals, verdicts and noise floors come from them.
     """
     compared = {(each.case, each.timing, each.candidate): each for each in comparisons}
     baseline_us = {
@@ -151,7 +159,7 @@ def _measured(line: Samples, baseline: str, baseline_us: Mapping[int, float], co
         arm=line.arm,
         timing=line.timing,
         status=line.status,
-        # All three are 0 where the outputs were wrong, so nothing was timed.
+        # All three are 0 if the outputs were wrong, because nothing was timed then.
         ops_per_batch=line.ops_per_batch or None,
         rounds=len(line.rounds) if line.ops_per_batch else None,
         discarded=line.discarded if line.ops_per_batch else None,

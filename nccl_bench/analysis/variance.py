@@ -21,7 +21,7 @@ _USUAL_DEVIATIONS = 3.0
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class NoiseFloor:
-    """How far communicator variance alone moves a ratio away from 1, up or down, as logarithms."""
+    """The distance of a ratio from 1, up or down, that communicator variance alone explains; in logarithms."""
 
     reach: float  # the farther end of the twin's interval at this size
     usual: float  # how far a twin of this kind of case usually is, at any size
@@ -77,9 +77,9 @@ class CommunicatorVariance:
         ratios = self._ratios.get(place)
         if ratios is None:
             return NoiseFloor(reach=usual, usual=usual)
-        found = interval(ratios, error)
+        of_twin = interval(ratios, error)
         # Rounds may be too few for an interval at this level; then the extremes of the twin count.
-        low, high = (found.low, found.high) if found else (min(ratios), max(ratios))
+        low, high = (of_twin.low, of_twin.high) if of_twin else (min(ratios), max(ratios))
         return NoiseFloor(reach=max(math.log(high), -math.log(low)), usual=max(abs(self._medians[place]), usual))
 
 

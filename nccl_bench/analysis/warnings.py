@@ -1,4 +1,4 @@
-"""Reasons to doubt the figures of a run: of single cells, and of the run as a whole."""
+"""Warnings: reasons not to trust the figures of single cells, or of a whole run."""
 
 from __future__ import annotations
 

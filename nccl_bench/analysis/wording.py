@@ -1,4 +1,4 @@
-"""How numbers and cases are written in tables and messages."""
+"""The wording of numbers and cases in tables and messages."""
 
 from __future__ import annotations
 

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 
 class Report(Protocol):
-    """One format of an analysis."""
+    """A format in which an analysis is rendered."""
 
     def render(self, analysis: Analysis) -> str:
         """Return the whole report as text that ends in a newline."""

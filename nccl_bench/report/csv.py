@@ -1,4 +1,4 @@
-"""The analysis as CSV for other programs; a value that was not measured is an empty cell."""
+"""CSV for other programs; the cell of a value that was not measured is empty."""
 
 from __future__ import annotations
 

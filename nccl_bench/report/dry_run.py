@@ -1,4 +1,4 @@
-"""What a run would do: its cases, arms and timings, the memory they take and the time they will need."""
+"""The text of a dry run: cases, arms and timings, their memory and their time."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from nccl_bench.plan.time import deadline_s, estimate_s
 
 
 def plan_text(config: RunConfig, plan: Plan, world_size: int, memory_bytes: int | None) -> str:
-    """The plan as plain text; ``memory_bytes`` is what one rank has free, ``None`` where that is not known."""
+    """Return the plan as plain text; ``memory_bytes`` is the free memory of one rank, ``None`` if it is not known."""
     compared = any(planned.candidates(config.baseline) for planned in plan.cases)
     most_rounds = config.max_rounds if compared else config.rounds
     lines = [
@@ -33,7 +33,7 @@ def plan_text(config: RunConfig, plan: Plan, world_size: int, memory_bytes: int 
         swept.setdefault((planned.arms, combination), []).append(case)
     budget = 2**62 if memory_bytes is None else memory_bytes
     largest = 0
-    # What differs in data type, reduction and placement alone is one line.
+    # Cases that differ only in data type, reduction and placement share a line.
     groups: dict[tuple[str, tuple[str, ...], tuple[int, ...], tuple[int, ...]], list[Combination]] = {}
     for (arms, what), cases in swept.items():
         arenas = {case.size_bytes: plan_arena(config, case, world_size, budget) for case in cases}
@@ -59,5 +59,5 @@ def plan_text(config: RunConfig, plan: Plan, world_size: int, memory_bytes: int 
 
 
 def _span(least: str, most: str) -> str:
-    """From ``least`` to ``most``, which has the unit of both."""
+    # `most` has the unit of both.
     return most if most.startswith(f"{least} ") else f"{least} to {most}"

@@ -1,4 +1,4 @@
-"""The analysis as JSON for other programs; a value that was not measured is a key that is not there."""
+"""JSON for other programs; the key of a value that was not measured is absent."""
 
 from __future__ import annotations
 

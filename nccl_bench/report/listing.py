@@ -1,4 +1,4 @@
-"""What there is to choose from, as plain data and as plain ASCII tables."""
+"""All choices of the command line, as plain data and as plain ASCII tables."""
 
 from __future__ import annotations
 
@@ -16,27 +16,27 @@ from nccl_bench.catalog.routes import ROUTES, UNROUTED, Routes
 from nccl_bench.catalog.timings import TIMINGS
 from nccl_bench.report.layout import GAP, column
 
-# A section is names, or rows of cells by their headers.
-Cell = str | bool | Sequence[str]
-Section = Sequence[str | Mapping[str, Cell]]
+# A section has names, or rows of values by header.
+Value = str | bool | Sequence[str]
+Section = Sequence[str | Mapping[str, Value]]
 
-# Below this a wrapped column is no longer read, whatever the terminal's width.
+# A narrower column is hard to read, so a table may be wider than the terminal.
 _NARROWEST = 20
 _NOTES: Mapping[str, str] = {
-    "arms": "What --arms compares. timed: by default, where asked for, or never.",
-    "user_arms": "What else --arm takes by its name: entry points of installed packages.",
-    "collectives": "What --collective takes, and the placements that each has.",
-    "dtypes": "What --dtype takes, beside nccl-tests' names for them.",
-    "redops": "What --op takes.",
-    "timings": "What --timing takes, and what each answers.",
-    "devices": "What --device takes, and the timings and probes that each lacks.",
-    "probes": "What the proof of stream order tries. alone: in processes of its own.",
-    "routes": "What carries each operation of the coordinator arms; --routes overrides it.",
+    "arms": "Values of --arms. timed: by default, only if requested, or never.",
+    "user_arms": "More values of --arm: entry points of installed packages.",
+    "collectives": "Values of --collective, with the placements of each.",
+    "dtypes": "Values of --dtype; the names of nccl-tests are accepted too.",
+    "redops": "Values of --op.",
+    "timings": "Values of --timing, with the question that each answers.",
+    "devices": "Values of --device, with the timings and probes that each lacks.",
+    "probes": "The experiments of verify on stream order. alone: in processes of its own.",
+    "routes": "The communicator for each operation of the coordinator arms; --routes overrides it.",
 }
 
 
 def sections(routes: Routes = ROUTES, user_arms: Mapping[str, str] = MappingProxyType({})) -> dict[str, Section]:
-    """All there is, section by section, ready for JSON; ``user_arms`` has the targets of installed ones by name."""
+    """Return all choices by section, ready for JSON; ``user_arms`` has the targets of installed user arms by name."""
     routed = [{"operation": name, **{mode.value: row[mode].value for mode in row}} for name, row in routes.items()]
     return {
         "arms": [
@@ -65,12 +65,12 @@ def sections(routes: Routes = ROUTES, user_arms: Mapping[str, str] = MappingProx
 
 
 def listing_text(chosen: Mapping[str, Section], width: int) -> str:
-    """The sections as tables, their last columns wrapped to ``width`` cells but never to fewer than 20."""
+    """Return the sections as tables; the last columns are wrapped to fit ``width``, but not below 20 characters."""
     return "\n".join("\n".join(_section(name, entries, width)) + "\n" for name, entries in chosen.items())
 
 
 def _timed(arm: ArmSpec) -> str:
-    return "default" if arm.default else "asked" if arm.timed else "never"
+    return "default" if arm.default else "requested" if arm.timed else "never"
 
 
 def _lacks(device: DeviceSpec) -> list[str]:
@@ -89,13 +89,13 @@ def _section(name: str, entries: Section, width: int) -> Iterable[str]:
     if names:
         yield ""
         yield from textwrap.wrap(", ".join(names), width, break_on_hyphens=False)
-    # Rows under other headers are a table of their own.
+    # Rows with other headers get a table of their own.
     for _, rows in groupby((entry for entry in entries if not isinstance(entry, str)), key=tuple):
         yield ""
         yield from _table(list(rows), width)
 
 
-def _table(rows: Sequence[Mapping[str, Cell]], width: int) -> Iterable[str]:
+def _table(rows: Sequence[Mapping[str, Value]], width: int) -> Iterable[str]:
     *fixed, last = rows[0]
     taken = sum(max(len(key), *(len(_text(row[key])) for row in rows)) + GAP for key in fixed)
     lines: list[dict[str, str]] = []
@@ -110,12 +110,12 @@ def _table(rows: Sequence[Mapping[str, Cell]], width: int) -> Iterable[str]:
         yield (" " * GAP).join(cells).rstrip()
 
 
-def _wrapped(cell: Cell, width: int) -> list[str]:
-    items = [_text(cell)] if isinstance(cell, str | bool) else cell
+def _wrapped(value: Value, width: int) -> list[str]:
+    items = [_text(value)] if isinstance(value, str | bool) else value
     return [part for item in items for part in textwrap.wrap(item, width, break_on_hyphens=False)] or [""]
 
 
-def _text(cell: Cell) -> str:
-    if isinstance(cell, bool):
-        return "yes" if cell else "no"
-    return cell if isinstance(cell, str) else ", ".join(cell)
+def _text(value: Value) -> str:
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    return value if isinstance(value, str) else ", ".join(value)

@@ -1,4 +1,4 @@
-"""Lines of a report: wrapped to a width, plain ASCII, with colour where the terminal has it."""
+"""Lines of a report: wrapped, in plain ASCII, with colour if the terminal has it."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from rich.text import Text
 
 
 def wrapped(text: str, width: int, bullet: str = "") -> Iterator[str]:
-    """Lines of at most ``width`` cells; what is not plain ASCII, such as a worker's escapes, is spelled out."""
+    """Yield lines of at most ``width`` characters; other characters than plain ASCII are spelled out as escapes."""
     for number, line in enumerate(text.splitlines()):
         safe = line.expandtabs(4).encode("unicode_escape").decode("ascii").replace("\\\\", "\\")
         first = bullet if number == 0 else " " * len(bullet)
@@ -20,7 +20,7 @@ def wrapped(text: str, width: int, bullet: str = "") -> Iterator[str]:
 
 
 def rendered(lines: Iterable[Text], width: int, styled: bool) -> str:
-    """``lines`` as one text; ``styled`` adds colour and bold, and nothing else changes with it."""
+    """Return ``lines`` as one text; ``styled`` adds colour and bold, and changes nothing else."""
     buffer = io.StringIO()
     console = Console(
         file=buffer,

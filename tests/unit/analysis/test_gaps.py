@@ -1,4 +1,4 @@
-"""What was requested and is in no table."""
+"""Gaps: what was requested and is in no table."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Whatever can be compared, from a path; whatever cannot, as one line."""
+"""Load a run to compare from a path, or refuse it in one line."""
 
 from __future__ import annotations
 
@@ -61,7 +61,7 @@ def refused(path: Path) -> str:
     return message
 
 
-def test_a_directory_is_its_rounds(tmp_path: Path) -> None:
+def test_a_directory_is_loaded_with_every_round(tmp_path: Path) -> None:
     lines: list[Line] = [
         samples("torch", rounds=(3, 5, 7), samples_us=(1.0, 2.0, 4.0)),
         wrong(arm="stream-free"),
@@ -69,33 +69,33 @@ def test_a_directory_is_its_rounds(tmp_path: Path) -> None:
         Skipped(case=case(2**34), reason="large"),
         hang(),
     ]
-    found = load(write(tmp_path / "run", "".join(map(dump, lines))))
-    assert found.comparable.cells == {(case(), Timing.GATED, "torch"): {3: 1.0, 5: 2.0, 7: 4.0}}
-    assert found.comparable.arms == ("dedicated-stream", "stream-free", "torch", "torch-async")
-    assert found.comparable.name == str(tmp_path / "run")
-    assert (found.comparable.medians_only, found.exit_code, found.warnings) == (False, ExitCode.WRONG_RESULT, ())
-    assert found.meta == META
-    assert found.run is not None
-    assert found.run.lines == tuple(lines)
-    for name, of, earned in (
+    loaded = load(write(tmp_path / "run", "".join(map(dump, lines))))
+    assert loaded.comparable.cells == {(case(), Timing.GATED, "torch"): {3: 1.0, 5: 2.0, 7: 4.0}}
+    assert loaded.comparable.arms == ("dedicated-stream", "stream-free", "torch", "torch-async")
+    assert loaded.comparable.name == str(tmp_path / "run")
+    assert (loaded.comparable.medians_only, loaded.exit_code, loaded.warnings) == (False, ExitCode.WRONG_RESULT, ())
+    assert loaded.meta == META
+    assert loaded.run is not None
+    assert loaded.run.lines == tuple(lines)
+    for name, of, code in (
         ("right", LINES, ExitCode.OK),
         ("hung", [*LINES, hang()], ExitCode.HANG),
         ("crashed", [*LINES, crash()], ExitCode.SETUP),
     ):
-        assert load(write(tmp_path / name, "".join(map(dump, of)))).exit_code is earned
+        assert load(write(tmp_path / name, "".join(map(dump, of)))).exit_code is code
 
 
-def test_a_run_of_single_rounds_is_a_summary(tmp_path: Path) -> None:
-    one = dump(samples("torch", samples_us=(1.0,)))
-    assert load(write(tmp_path / "one", one)).comparable.medians_only
-    # A run of nothing has no medians either.
+def test_a_run_with_one_round_per_cell_has_medians_only(tmp_path: Path) -> None:
+    single = dump(samples("torch", samples_us=(1.0,)))
+    assert load(write(tmp_path / "one", single)).comparable.medians_only
+    # A run without cells has no medians either.
     assert not load(write(tmp_path / "none", "")).comparable.medians_only
     assert not load(
-        write(tmp_path / "two", one + dump(samples("torch", case=case(8), samples_us=(1.0, 2.0))))
+        write(tmp_path / "two", single + dump(samples("torch", case=case(8), samples_us=(1.0, 2.0))))
     ).comparable.medians_only
 
 
-def test_a_run_that_ended_early_says_so(tmp_path: Path) -> None:
+def test_a_run_that_ended_early_has_a_warning(tmp_path: Path) -> None:
     killed = load(write(tmp_path / "run", TEXT + TEXT[:40], META | {"status": "running"}))
     assert len(killed.comparable.cells) == len(LINES)
     assert [text.partition(", ")[0] for text in killed.warnings] == [
@@ -104,47 +104,47 @@ def test_a_run_that_ended_early_says_so(tmp_path: Path) -> None:
     ]
 
 
-def test_a_summary_is_its_medians(tmp_path: Path) -> None:
+def test_a_summary_is_loaded_with_medians_only(tmp_path: Path) -> None:
     (tmp_path / "summary.csv").write_text(summary_csv([*LINES, wrong(arm="torch", case=case(64))]))
-    found = load(tmp_path / "summary.csv")
-    assert found.comparable.cells.keys() == {(line.case, line.timing, line.arm) for line in LINES}
-    assert all(len(rounds) == 1 for rounds in found.comparable.cells.values())
-    assert (found.comparable.medians_only, found.run, found.exit_code) == (True, None, ExitCode.WRONG_RESULT)
-    assert found.left_out == {"wrong": 1}
-    # The twin is a measure of noise and no arm.
-    assert found.comparable.arms == ("dedicated-stream", "stream-free", "torch", "torch-async")
-    assert list(differences([("a", found.meta), ("b", META)])) == []
-    assert list(differences([("a", found.meta), ("b", META | {"launch": {"world_size": 2}})])) == [
+    loaded = load(tmp_path / "summary.csv")
+    assert loaded.comparable.cells.keys() == {(line.case, line.timing, line.arm) for line in LINES}
+    assert all(len(rounds) == 1 for rounds in loaded.comparable.cells.values())
+    assert (loaded.comparable.medians_only, loaded.run, loaded.exit_code) == (True, None, ExitCode.WRONG_RESULT)
+    assert loaded.left_out == {"wrong": 1}
+    # The twin measures noise and is not an arm.
+    assert loaded.comparable.arms == ("dedicated-stream", "stream-free", "torch", "torch-async")
+    assert list(differences([("a", loaded.meta), ("b", META)])) == []
+    assert list(differences([("a", loaded.meta), ("b", META | {"launch": {"world_size": 2}})])) == [
         "ranks: 4 (a); 2 (b)"
     ]
-    (warning,) = found.warnings
+    (warning,) = loaded.warnings
     assert "does not say which machine" in warning
 
 
 @pytest.mark.parametrize(
-    ("lines", "earned"),
+    ("lines", "code"),
     [
         ([], ExitCode.OK),
         ([Skipped(case=case(2**34), reason="large")], ExitCode.OK),
         ([hang(), wrong(arm="torch", case=case(64))], ExitCode.WRONG_RESULT),
         ([crash(), hang()], ExitCode.HANG),
         ([crash()], ExitCode.SETUP),
-        # No batch of it was kept.
+        # The cell has no kept batch.
         ([samples(case=case(64), samples_us=(), discarded=3)], ExitCode.SETUP),
     ],
 )
-def test_a_summary_has_earned_what_its_run_had(tmp_path: Path, lines: list[Line], earned: ExitCode) -> None:
+def test_a_summary_has_the_exit_code_of_its_run(tmp_path: Path, lines: list[Line], code: ExitCode) -> None:
     made = run([*LINES, *lines])
     (tmp_path / "summary.csv").write_text(summary_csv(made.lines))
-    assert load(tmp_path / "summary.csv").exit_code is earned is exit_code_of(made.lines)
+    assert load(tmp_path / "summary.csv").exit_code is code is exit_code_of(made.lines)
 
 
-def test_the_same_run_is_known_again(tmp_path: Path) -> None:
+def test_the_same_run_is_recognised_in_any_form(tmp_path: Path) -> None:
     first = load(write(tmp_path / "first"))
     (tmp_path / "first" / "summary.csv").write_text(summary_csv(LINES))
     (tmp_path / "link").symlink_to(tmp_path / "first")
     shutil.copytree(tmp_path / "first", tmp_path / "copy")
-    # A summary has the medians, to its digits.
+    # A summary has rounded medians.
     shutil.copy(tmp_path / "first" / "summary.csv", tmp_path / "alone.csv")
     for name in ("first", "link", "copy", "first/../first", "first/summary.csv", "alone.csv"):
         assert first.same_as(load(tmp_path / name))
@@ -162,7 +162,7 @@ def test_the_same_run_is_known_again(tmp_path: Path) -> None:
     assert not alone.same_as(load(tmp_path / "other.csv"))
 
 
-def test_medians_that_differ_in_the_digits_of_a_summary_are_of_two_runs(tmp_path: Path) -> None:
+def test_summaries_with_different_digits_are_of_two_runs(tmp_path: Path) -> None:
     for name, time_us in (("one", 8.0), ("near", 8.00000001), ("far", 8.000001)):
         of = [samples("torch", samples_us=(7.0, time_us, 9.0))]
         write(tmp_path / name, "".join(map(dump, of)))
@@ -173,16 +173,16 @@ def test_medians_that_differ_in_the_digits_of_a_summary_are_of_two_runs(tmp_path
 
 
 @pytest.mark.parametrize("path", NCCL_TESTS, ids=lambda path: path.name)
-def test_what_nccl_tests_wrote_is_a_run(path: Path) -> None:
-    found = load(path)
-    assert found.comparable.arms == ("nccl-tests",)
-    assert found.comparable.cells
-    assert {arm for _, _, arm in found.comparable.cells} == {"nccl-tests"}
-    assert found.run is not None
+def test_the_output_of_nccl_tests_is_loaded_as_a_run(path: Path) -> None:
+    loaded = load(path)
+    assert loaded.comparable.arms == ("nccl-tests",)
+    assert loaded.comparable.cells
+    assert {arm for _, _, arm in loaded.comparable.cells} == {"nccl-tests"}
+    assert loaded.run is not None
     # Each case was measured once.
-    assert found.comparable.medians_only
+    assert loaded.comparable.medians_only
     known = dict(
-        line.split(": ", 1) for line in differences([("a", found.meta), ("b", META | {"launch": {"world_size": 99}})])
+        line.split(": ", 1) for line in differences([("a", loaded.meta), ("b", META | {"launch": {"world_size": 99}})])
     )
     assert "ranks" in known
 
@@ -202,7 +202,7 @@ def test_what_nccl_tests_wrote_is_a_run(path: Path) -> None:
         (META | {"config": META["config"] | {"arms": [["torch"]]}}, 'config.arms[0] is ["torch"]: it has to be text'),
     ],
 )
-def test_a_foreign_or_newer_run_is_one_line(tmp_path: Path, of: object, says: str) -> None:
+def test_a_newer_run_or_another_file_is_refused_in_one_line(tmp_path: Path, of: object, says: str) -> None:
     assert says in refused(write(tmp_path / "run", of=of))
 
 
@@ -222,11 +222,11 @@ def test_a_foreign_or_newer_run_is_one_line(tmp_path: Path, of: object, says: st
         (b"\xff\n", "cannot be read"),
     ],
 )
-def test_malformed_samples_are_one_line_with_its_place(tmp_path: Path, text: str | bytes, says: str) -> None:
+def test_malformed_samples_are_refused_in_one_line_with_the_place(tmp_path: Path, text: str | bytes, says: str) -> None:
     assert says in refused(write(tmp_path / "run", text))
 
 
-def test_what_is_no_run_is_one_line(tmp_path: Path) -> None:
+def test_a_path_without_a_run_is_refused_in_one_line(tmp_path: Path) -> None:
     (tmp_path / "empty").mkdir()
     assert "it has no run.json" in refused(tmp_path / "empty")
     assert "cannot be read" in refused(tmp_path / "nowhere")
@@ -265,15 +265,15 @@ JSON = st.recursive(
 SAME_FILE = settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=300)
 
 
-def compared_or_one_line(path: Path) -> None:
-    """As a command would: read, look at the machine, compare within and between."""
+def load_and_compare(path: Path) -> None:
+    """Load the run at ``path`` and compare it, as the command does; an error must be one line."""
     message = "fine"
     try:
-        found = load(path)
-        list(differences([("a", found.meta), ("b", META)]))
-        if found.run is not None:
-            compare_arms(found.comparable, recorded_limits(found.meta["config"], 0.02, "the run"))
-        compare_sides([found.comparable], [found.comparable], Limits(default=0.02))
+        loaded = load(path)
+        list(differences([("a", loaded.meta), ("b", META)]))
+        if loaded.run is not None:
+            compare_arms(loaded.comparable, recorded_limits(loaded.meta["config"], 0.02, "the run"))
+        compare_sides([loaded.comparable], [loaded.comparable], Limits(default=0.02))
     except RecordError as error:
         message = str(error)
     assert len(message.splitlines()) == 1
@@ -282,7 +282,7 @@ def compared_or_one_line(path: Path) -> None:
 @SAME_FILE
 @given(place=st.sampled_from(PLACES), value=JSON)
 @example(place=("config", "baseline"), value="")
-def test_a_run_json_with_any_value_anywhere_is_read_or_one_line(
+def test_a_run_json_with_any_value_anywhere_is_loaded_or_refused_in_one_line(
     tmp_path: Path, place: tuple[str | int, ...], value: object
 ) -> None:
     of: Any = deepcopy(META)
@@ -291,7 +291,7 @@ def test_a_run_json_with_any_value_anywhere_is_read_or_one_line(
         for key in place[:-1]:
             inner = inner[key]
         inner[place[-1]] = value
-    compared_or_one_line(write(tmp_path / "run", of=of if place else value))
+    load_and_compare(write(tmp_path / "run", of=of if place else value))
 
 
 @SAME_FILE
@@ -300,16 +300,18 @@ def test_a_run_json_with_any_value_anywhere_is_read_or_one_line(
     length=st.integers(0, 30) | st.integers(0, len(TEXT)),
     new=st.text(max_size=6) | st.sampled_from(["\n", "null", "-1", "[]", "{", "1e999", "NaN", TEXT]),
 )
-def test_samples_with_any_mutation_are_read_or_one_line(tmp_path: Path, at: int, length: int, new: str) -> None:
+def test_samples_with_any_mutation_are_loaded_or_refused_in_one_line(
+    tmp_path: Path, at: int, length: int, new: str
+) -> None:
     text = (TEXT[:at] + new + TEXT[at + length :]).encode("utf-8", "surrogatepass")
-    compared_or_one_line(write(tmp_path / "run", text))
+    load_and_compare(write(tmp_path / "run", text))
 
 
 @SAME_FILE
 @given(content=st.text() | st.binary())
-def test_any_file_is_read_or_one_line(tmp_path: Path, content: str | bytes) -> None:
+def test_any_file_is_loaded_or_refused_in_one_line(tmp_path: Path, content: str | bytes) -> None:
     path = tmp_path / "file"
     path.write_bytes(content.encode("utf-8", "surrogatepass") if isinstance(content, str) else content)
-    compared_or_one_line(path)
+    load_and_compare(path)
     shutil.copy(path, tmp_path / "run.json")
-    compared_or_one_line(tmp_path)
+    load_and_compare(tmp_path)

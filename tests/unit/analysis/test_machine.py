@@ -1,4 +1,4 @@
-"""What may make two runs differ besides what is compared."""
+"""Differences between runs besides what is compared."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from nccl_bench.analysis.machine import differences, facts, over_ranks, versions
 from nccl_bench.records.importers.nccl_tests import ARM
 from tests.support.synthetic_runs import meta
 
-# Two pairs on NVLink, and what nvidia-smi puts around them.
+# The matrix of nvidia-smi: two pairs of GPUs on NVLink.
 TOPOLOGY = """\
 \tGPU0\tGPU1\tGPU2\tGPU7\tNIC0\tCPU Affinity\tNUMA Affinity\tGPU NUMA ID
 GPU0\t X \tNV18\tSYS\tSYS\tPIX\t0-31\t0\t\tN/A
@@ -46,7 +46,7 @@ WORKER = {
 
 
 def recorded(**changes: Any) -> dict[str, Any]:
-    """A run whose environment, worker, launch and configuration are as above but for ``changes``."""
+    """Return a ``run.json`` with the environment, worker, launch and configuration above, except for ``changes``."""
     parts: dict[str, Any] = {
         "environment": ENVIRONMENT,
         "worker": WORKER,
@@ -56,15 +56,15 @@ def recorded(**changes: Any) -> dict[str, Any]:
     return meta() | {name: part | changes.get(name, {}) for name, part in parts.items()}
 
 
-def told(*metas: dict[str, Any]) -> list[str]:
-    return list(differences([(f"run{number}", one) for number, one in enumerate(metas, start=1)]))
+def differences_of(*metas: dict[str, Any]) -> list[str]:
+    return list(differences([(f"run{number}", meta) for number, meta in enumerate(metas, start=1)]))
 
 
 def test_equal_runs_do_not_differ() -> None:
-    assert told(recorded(), recorded(), recorded()) == []
-    # When it was made, what it is called and what it costs to ask is no matter.
+    assert differences_of(recorded(), recorded(), recorded()) == []
+    # Start, name and the cost of the loop do not matter.
     other = recorded() | {"name": "another", "started": "2027-01-01T00:00:00+00:00"}
-    assert told(recorded(), other, recorded(worker={"loop_cost_us": 0.05})) == []
+    assert differences_of(recorded(), other, recorded(worker={"loop_cost_us": 0.05})) == []
 
 
 @pytest.mark.parametrize(
@@ -95,7 +95,7 @@ def test_equal_runs_do_not_differ() -> None:
         ),
         ({"config": {"caller_stream": "default"}}, "caller's stream: new (run1); default (run2)"),
         ({"config": {"same_buffer": True}}, "buffers: rotating (run1); one for all calls (run2)"),
-        # The first is from before there was a choice.
+        # The first run is older than the option.
         ({"config": {"register": "window"}}, "registered memory: none (run1); window (run2)"),
         ({"environment": {"variables": {"NCCL_ALGO": "Tree"}}}, "NCCL_ALGO: Ring (run1); Tree (run2)"),
         ({"environment": {"variables": {}}}, "NCCL_ALGO: Ring (run1); not set (run2)"),
@@ -113,7 +113,7 @@ def test_equal_runs_do_not_differ() -> None:
             {"environment": {"nccl_conf": {"~/.nccl.conf": {"NCCL_PROTO": "LL"}, "/etc": {"NCCL_PROTO": "Simple"}}}},
             "NCCL_PROTO: LL (run2); not set (run1)",
         ),
-        # Others that are recorded because they explain a difference.
+        # Other variables that are recorded because they explain a difference.
         *(
             ({"environment": {"variables": {"NCCL_ALGO": "Ring", name: "1"}}}, f"{name}: 1 (run2); not set (run1)")
             for name in ("CUDA_LAUNCH_BLOCKING", "CUDA_DEVICE_MAX_CONNECTIONS", "TORCH_NCCL_BLOCKING_WAIT")
@@ -121,30 +121,30 @@ def test_equal_runs_do_not_differ() -> None:
     ],
 )
 def test_each_fact_that_differs_is_a_line(changes: dict[str, Any], line: str) -> None:
-    (found,) = told(recorded(), recorded(**changes))
+    (difference,) = differences_of(recorded(), recorded(**changes))
     parts = set(line.partition(": ")[2].split("; "))
-    assert found.partition(": ")[0] == line.partition(": ")[0]
-    assert set(found.partition(": ")[2].split("; ")) == parts
+    assert difference.partition(": ")[0] == line.partition(": ")[0]
+    assert set(difference.partition(": ")[2].split("; ")) == parts
 
 
 @pytest.mark.parametrize("name", ["OMP_NUM_THREADS", "NCCL_VERSION", "TORCH_NCCL_ASYNC_ERROR_HANDLING"])
-def test_what_nobody_chose_or_reads_is_no_difference(name: str) -> None:
-    """NVIDIA's images set NCCL_VERSION, and torchrun the other, for its workers."""
-    assert told(recorded(), recorded(environment={"variables": {"NCCL_ALGO": "Ring", name: "8"}})) == []
+def test_variables_that_images_and_torchrun_set_are_no_difference(name: str) -> None:
+    """NVIDIA's images set NCCL_VERSION, and torchrun sets the other variable for its workers."""
+    assert differences_of(recorded(), recorded(environment={"variables": {"NCCL_ALGO": "Ring", name: "8"}})) == []
 
 
-def test_a_variable_counts_before_the_same_in_a_file() -> None:
+def test_a_variable_goes_before_the_same_setting_in_a_file() -> None:
     same = recorded(environment={"nccl_conf": {"/etc/nccl.conf": {"NCCL_ALGO": "Tree"}}})
-    assert told(recorded(), same) == []
+    assert differences_of(recorded(), same) == []
 
 
-def test_a_transport_that_does_not_say_its_name_is_nccl() -> None:
-    assert told(recorded(), recorded(worker={"transport": {"version": "2.28.9"}})) == []
+def test_a_transport_without_a_name_is_nccl() -> None:
+    assert differences_of(recorded(), recorded(worker={"transport": {"version": "2.28.9"}})) == []
 
 
 def test_an_import_has_the_hosts_of_all_its_ranks() -> None:
     several = recorded(environment={"hostname": None, "hostnames": ["node1", "node2"]})
-    assert told(recorded(), several) == ["host: node1 (run1); node1, node2 (run2)"]
+    assert differences_of(recorded(), several) == ["host: node1 (run1); node1, node2 (run2)"]
 
 
 @pytest.mark.parametrize(
@@ -155,12 +155,12 @@ def test_an_import_has_the_hosts_of_all_its_ranks() -> None:
         ("memory_clock_max_mhz", 2619, "highest memory clock (MHz): 3201 (run1); 2619 (run2)"),
     ],
 )
-def test_what_a_gpu_may_draw_and_how_fast_it_may_run_is_the_machine_s(key: str, value: float, line: str) -> None:
+def test_power_limits_and_highest_clocks_are_differences(key: str, value: float, line: str) -> None:
     slower = GPU | {key: value}
-    assert told(recorded(), recorded(environment={"gpus": [slower, slower | {"index": 1}]})) == [line]
-    # Of the GPUs that the ranks have, not of those beside them.
+    assert differences_of(recorded(), recorded(environment={"gpus": [slower, slower | {"index": 1}]})) == [line]
+    # Only the GPUs of the ranks count.
     beside = recorded(environment={"gpus": [GPU, GPU | {"index": 1}, slower | {"index": 2}]}, launch={"nproc": 2})
-    assert told(recorded(launch={"nproc": 2}), beside) == []
+    assert differences_of(recorded(launch={"nproc": 2}), beside) == []
 
 
 def on_gpus(visible: str | None, nproc: int = 2, **environment: Any) -> dict[str, Any]:
@@ -180,7 +180,7 @@ def on_gpus(visible: str | None, nproc: int = 2, **environment: Any) -> dict[str
         ("0,7,1", 2, "SYS"),
         ("GPU-0abc, GPU-7abc", 2, "SYS"),
         (None, 4, "NV18 0-1 2-3, SYS 0-2 0-3 1-2 1-3"),
-        # By rank: the same GPUs in another order are another ring.
+        # Links go by rank: the same GPUs in another order are another ring.
         ("0,2,1,7", 4, "SYS 0-1 0-3 1-2 2-3, NV18 0-2 1-3"),
         ("0", 1, None),
         ("0,MIG-123", 2, None),
@@ -191,49 +191,49 @@ def test_the_links_are_those_between_the_gpus_of_the_ranks(visible: str | None, 
     assert facts(on_gpus(visible, nproc)).get("GPU links") == links
 
 
-def test_links_that_differ_are_another_machine() -> None:
-    assert told(on_gpus("0,1"), on_gpus("2,7")) == []
-    assert told(on_gpus("0,1"), on_gpus("0,7")) == ["GPU links: NV18 (run1); SYS (run2)"]
+def test_different_links_between_ranks_are_a_difference() -> None:
+    assert differences_of(on_gpus("0,1"), on_gpus("2,7")) == []
+    assert differences_of(on_gpus("0,1"), on_gpus("0,7")) == ["GPU links: NV18 (run1); SYS (run2)"]
     for topology in ("", "PCIe everywhere", "GPU0", TOPOLOGY[:60], None):
-        assert told(on_gpus("0,1"), on_gpus("0,7", topology=topology)) == []
+        assert differences_of(on_gpus("0,1"), on_gpus("0,7", topology=topology)) == []
 
 
-def test_versions_that_differ_are_told_and_no_reason_to_refuse() -> None:
+def test_different_versions_are_reported_and_no_reason_to_refuse() -> None:
     old, new = recorded(), recorded() | {"schema": 2}
-    assert told(old, new, old | {"version": "9.9.9"}) == []
+    assert differences_of(old, new, old | {"version": "9.9.9"}) == []
     assert list(versions([("before 1", old), ("before 2", old), ("after", new)])) == [
         "measured by different versions of nccl-bench, which may measure differently: 0.1.0 with schema 1 (before 1, "
         "before 2); 0.1.0 with schema 2 (after)"
     ]
     (line,) = versions([("a", old), ("b", old | {"version": "9.9.9"})])
     assert line.endswith("0.1.0 with schema 1 (a); 9.9.9 with schema 1 (b)")
-    # What nccl-tests measured, whoever imported it, and a summary, which does not tell.
+    # An import was measured by nccl-tests, whichever version imported it, and a summary has no version.
     other = imported() | {"version": "9.9.9"}
     assert list(versions([("a", old), ("b", other), ("c", {"launch": {}, "config": {}})])) == []
 
 
-def test_of_several_runs_those_that_agree_stand_together() -> None:
+def test_runs_that_agree_are_listed_together() -> None:
     runs = [recorded(), recorded(worker={"torch": "2.14"}), recorded()]
-    assert told(*runs) == ["torch: 2.13.0 (run1, run3); 2.14 (run2)"]
+    assert differences_of(*runs) == ["torch: 2.13.0 (run1, run3); 2.14 (run2)"]
 
 
-def test_what_a_run_does_not_tell_is_no_difference() -> None:
-    """As an import of nccl-tests, and a summary, which know the number of ranks at the most."""
-    assert told(recorded(), {"launch": {"world_size": 4}, "config": {}}) == []
-    assert told(recorded(), recorded() | {"environment": {}, "worker": None}) == []
-    assert told(recorded(), {"launch": {"world_size": 2}, "config": {}}) == ["ranks: 4 (run1); 2 (run2)"]
+def test_a_fact_that_a_run_lacks_is_no_difference() -> None:
+    """An import of nccl-tests and a summary may have no fact but the number of ranks."""
+    assert differences_of(recorded(), {"launch": {"world_size": 4}, "config": {}}) == []
+    assert differences_of(recorded(), recorded() | {"environment": {}, "worker": None}) == []
+    assert differences_of(recorded(), {"launch": {"world_size": 2}, "config": {}}) == ["ranks: 4 (run1); 2 (run2)"]
 
 
-def test_a_run_from_before_memory_could_be_registered_did_without() -> None:
-    assert told(recorded(), recorded(config={"register": "none"})) == []
-    # An import of nccl-tests does not tell.
-    assert told(recorded(config={"register": "window"}), {"launch": {"world_size": 4}, "config": {}}) == []
+def test_a_run_older_than_memory_registration_counts_as_none() -> None:
+    assert differences_of(recorded(), recorded(config={"register": "none"})) == []
+    # An import of nccl-tests does not record it.
+    assert differences_of(recorded(config={"register": "window"}), {"launch": {"world_size": 4}, "config": {}}) == []
 
 
-def test_without_its_variables_a_run_does_not_say_that_one_is_not_set() -> None:
+def test_a_run_without_recorded_variables_does_not_count_as_unset() -> None:
     silent = recorded(environment={"gpus": []})
     del silent["environment"]["variables"]
-    assert told(recorded(), silent) == []
+    assert differences_of(recorded(), silent) == []
 
 
 @pytest.mark.parametrize(
@@ -252,9 +252,9 @@ def test_without_its_variables_a_run_does_not_say_that_one_is_not_set() -> None:
         {"environment": {"nccl_conf": {"/etc/nccl.conf": "NCCL_ALGO=Ring"}}},
     ],
 )
-def test_a_foreign_value_is_text_or_nothing(changes: dict[str, Any]) -> None:
+def test_a_value_of_an_unexpected_type_is_text_or_absent(changes: dict[str, Any]) -> None:
     assert all(isinstance(value, str) for value in facts(recorded(**changes)).values())
-    assert all("\n" not in line for line in told(recorded(), recorded(**changes)))
+    assert all("\n" not in line for line in differences_of(recorded(), recorded(**changes)))
 
 
 def imported(kind: object = None) -> dict[str, Any]:
@@ -262,7 +262,7 @@ def imported(kind: object = None) -> dict[str, Any]:
 
 
 @pytest.mark.parametrize(
-    ("metas", "here"),
+    ("metas", "groups"),
     [
         ((imported(), meta()), "not recorded (run1); maximum (run2)"),
         ((meta(), meta(), imported("average")), "maximum (run1, run2); average (run3)"),
@@ -270,7 +270,7 @@ def imported(kind: object = None) -> dict[str, Any]:
         ((imported("rank 0"), imported("average")), "rank 0 (run1); average (run2)"),
         ((imported("maximum"), imported("average")), "maximum (run1); average (run2)"),
         ((imported("maximum"), imported()), "maximum (run1); not recorded (run2)"),
-        # Recorded before there was such a field, or by somebody else.
+        # Older than the field, or from another tool.
         ((meta(baseline=ARM), meta()), "not recorded (run1); maximum (run2)"),
         ((imported(["average"]), meta()), "not recorded (run1); maximum (run2)"),
         ((meta(), meta()), None),
@@ -278,17 +278,19 @@ def imported(kind: object = None) -> dict[str, Any]:
         ((imported("maximum"), imported("maximum")), None),
         ((imported("average"), imported("average")), None),
         ((imported(), imported()), None),
-        # What nccl-tests does unless it is told otherwise.
+        # The default of nccl-tests.
         ((imported(), imported("average")), None),
     ],
 )
-def test_times_that_are_not_the_same_of_the_ranks_are_told(metas: tuple[dict[str, Any], ...], here: str | None) -> None:
-    lines = list(over_ranks([(f"run{number}", one) for number, one in enumerate(metas, start=1)]))
-    if here is None:
+def test_runs_that_merge_their_ranks_differently_are_reported(
+    metas: tuple[dict[str, Any], ...], groups: str | None
+) -> None:
+    lines = list(over_ranks([(f"run{number}", meta) for number, meta in enumerate(metas, start=1)]))
+    if groups is None:
         assert lines == []
     else:
         (line,) = lines
-        assert line.endswith(f"nccl-tests may look faster than it is. These runs: {here}")
+        assert line.endswith(f"nccl-tests may look faster than it is. These runs: {groups}")
         assert "averages over ranks unless it was run with -a 3" in line
-    # It is no reason to refuse a comparison.
-    assert told(*metas) == []
+    # That is no reason to refuse a comparison.
+    assert differences_of(*metas) == []

@@ -1,4 +1,4 @@
-"""The statistics on data whose truth is known: how often intervals and verdicts are wrong, and how much they see."""
+"""Statistics on data with known truth: how often intervals and verdicts are wrong, and which effects they detect."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ from nccl_bench.config.limits import Limit, Limits
 from tests.support.synthetic_runs import case
 
 FASTER, SLOWER, EQUIVALENT, INCONCLUSIVE = Verdict
-# Noise around a median of 0, as logarithms; the names say what a batch's time is like.
+# Noise around a median of 0, as logarithms, by its distribution.
 NOISES: dict[str, Callable[[Generator, int], np.ndarray]] = {
     "normal": lambda rng, size: rng.normal(0, 0.005, size),
     "laplace": lambda rng, size: rng.laplace(0, 0.005, size),
@@ -46,7 +46,7 @@ THRESHOLD = 0.02
 
 
 def at_most(wrong: int, tries: int, probability: float) -> bool:
-    """Whether ``wrong`` of ``tries`` is what ``probability`` allows, but for each chance in a million."""
+    """Return True if ``wrong`` of ``tries`` agrees with ``probability``, except with a chance of one in a million."""
     likely = range(wrong, tries + 1)
     log = [
         math.lgamma(tries + 1)
@@ -60,8 +60,8 @@ def at_most(wrong: int, tries: int, probability: float) -> bool:
 
 
 def ratios(rng: Generator, truth: float, size: int, noise: str = "normal") -> list[float]:
-    found: list[float] = (truth * np.exp(NOISES[noise](rng, size))).tolist()
-    return found
+    result: list[float] = (truth * np.exp(NOISES[noise](rng, size))).tolist()
+    return result
 
 
 def right(truth: float, threshold: float = THRESHOLD) -> Verdict:
@@ -85,8 +85,8 @@ def compare_ratios(paired: Sequence[Sequence[float]], thresholds: Sequence[float
     return compare(pairs, Limits(default=0.5, bands=bands), Basis.ROUNDS)
 
 
-def wrong_verdict(found: Comparison, truth: float) -> bool:
-    return found.verdict not in (INCONCLUSIVE, right(truth, found.threshold))
+def wrong_verdict(result: Comparison, truth: float) -> bool:
+    return result.verdict not in (INCONCLUSIVE, right(truth, result.threshold))
 
 
 def test_the_bound_of_these_tests_is_tight() -> None:
@@ -103,25 +103,25 @@ def test_the_interval_covers_the_median_as_often_as_it_says(noise: str, error: f
     for size in (pairs_needed(error), 20, 61):
         missed = 0
         for _ in range(tries):
-            found = interval(ratios(rng, 1.0, size, noise), error)
-            assert found is not None
-            assert found.error <= error
-            missed += not found.low <= 1.0 <= found.high
-        assert at_most(missed, tries, found.error)
+            result = interval(ratios(rng, 1.0, size, noise), error)
+            assert result is not None
+            assert result.error <= error
+            missed += not result.low <= 1.0 <= result.high
+        assert at_most(missed, tries, result.error)
 
 
 def test_the_interval_is_no_wider_than_it_has_to_be() -> None:
-    # Without ties it misses as often as it says: its error is exact, and the next narrower one's is above the level.
+    # Without ties the error is exact, and that of the next narrower interval is above the level.
     rng = np.random.default_rng(2)
     for size, error in ((20, 0.05), (61, 0.05), (15, 0.01)):
         missed, tries = 0, 20_000
         for row in np.sort(rng.normal(size=(tries, size))).tolist():
-            found = interval(row, error)
-            assert found is not None
-            missed += not found.low <= 0.0 <= found.high
-        assert missed / tries == pytest.approx(found.error, rel=0.25)
-        rank = row.index(found.low)
-        assert found.high == row[-1 - rank]
+            result = interval(row, error)
+            assert result is not None
+            missed += not result.low <= 0.0 <= result.high
+        assert missed / tries == pytest.approx(result.error, rel=0.25)
+        rank = row.index(result.low)
+        assert result.high == row[-1 - rank]
         assert 2 * sum(comb(size, below) for below in range(rank + 2)) / 2**size > error
 
 
@@ -131,20 +131,20 @@ def test_the_error_of_an_interval_is_the_binomial_one(size: int) -> None:
     ways = list(accumulate(comb(size, heads) for heads in range(size)))
     for error in (1.0, 0.5, 0.05, 0.001, 1e-9):
         ranks = [rank for rank in range((size + 1) // 2) if Fraction(2 * ways[rank], 2**size) <= Fraction(error)]
-        found = interval(values, error)
+        result = interval(values, error)
         if ranks:
-            assert found is not None
-            assert (found.low, found.high) == (ranks[-1], size - 1 - ranks[-1])
-            assert found.error == pytest.approx(float(Fraction(2 * ways[ranks[-1]], 2**size)), rel=1e-9)
+            assert result is not None
+            assert (result.low, result.high) == (ranks[-1], size - 1 - ranks[-1])
+            assert result.error == pytest.approx(float(Fraction(2 * ways[ranks[-1]], 2**size)), rel=1e-9)
         else:
-            assert found is None
+            assert result is None
 
 
-def test_many_thousands_of_rounds_are_no_trouble() -> None:
-    found = interval([float(number) for number in range(100_001)], 0.05)
-    assert found is not None
+def test_many_thousands_of_rounds_have_an_interval() -> None:
+    result = interval([float(number) for number in range(100_001)], 0.05)
+    assert result is not None
     # 1.96 standard deviations of half the root of the number of rounds.
-    assert found.low == pytest.approx(50_000 - 1.96 * math.sqrt(100_001) / 2, abs=1.5)
+    assert result.low == pytest.approx(50_000 - 1.96 * math.sqrt(100_001) / 2, abs=1.5)
 
 
 FAMILIES: dict[str, Callable[[int], float]] = {
@@ -165,21 +165,21 @@ FAMILIES: dict[str, Callable[[int], float]] = {
 def test_all_verdicts_together_are_wrong_as_rarely_as_one(family: str, count: int, tries: int) -> None:
     rng = np.random.default_rng(3)
     truths = [FAMILIES[family](index) for index in range(count)]
-    # Holm's correction of any dependence: half of the families have one noise for all comparisons of a round.
+    # Holm's procedure allows any dependence: in half of the families all comparisons have the same noise.
     wrong = 0
     for number in range(tries):
         noise = NOISES["laplace"](rng, 25 * count).reshape(count, 25)
         if number % 2:
             noise[:] = noise[0]
         paired = (np.array(truths)[:, None] * np.exp(noise)).tolist()
-        found = compare_ratios(paired, [THRESHOLD] * count)
-        wrong += any(map(wrong_verdict, found, truths))
+        result = compare_ratios(paired, [THRESHOLD] * count)
+        wrong += any(map(wrong_verdict, result, truths))
     assert at_most(wrong, tries, FAMILYWISE_ERROR)
 
 
 @pytest.mark.parametrize("count", [10, 100])
 def test_without_holm_there_would_be_false_alarms(count: int) -> None:
-    """The test above would see it: the same family, each comparison at the level of each."""
+    """The test above would fail: the same family, with each comparison at the level of a single one."""
     rng = np.random.default_rng(4)
     tries = 100
     wrong = sum(
@@ -194,16 +194,16 @@ def test_without_holm_there_would_be_false_alarms(count: int) -> None:
 
 @pytest.mark.parametrize("noise", ["normal", "laplace", "bursts"])
 @pytest.mark.parametrize(("truth", "verdict"), [(1.05, SLOWER), (0.95, FASTER), (1.0, EQUIVALENT)])
-def test_five_percent_is_found_in_twenty_rounds(noise: str, truth: float, verdict: Verdict) -> None:
+def test_twenty_rounds_detect_five_percent(noise: str, truth: float, verdict: Verdict) -> None:
     rng = np.random.default_rng(5)
     tries, count = 40, 28
-    found = [
+    result = [
         each.verdict
         for _ in range(tries)
         for each in compare_ratios([ratios(rng, truth, 20, noise) for _ in range(count)], [THRESHOLD] * count)
     ]
-    assert found.count(verdict) > 0.99 * len(found)
-    assert set(found) <= {verdict, INCONCLUSIVE}
+    assert result.count(verdict) > 0.99 * len(result)
+    assert set(result) <= {verdict, INCONCLUSIVE}
 
 
 @pytest.mark.parametrize("truth", [0.99, 1.01])
@@ -214,16 +214,16 @@ def test_one_percent_is_not_called_a_difference(truth: float) -> None:
             assert each.verdict in (EQUIVALENT, INCONCLUSIVE)
 
 
-def test_a_threshold_is_each_comparison_s_own() -> None:
+def test_each_comparison_has_its_own_threshold() -> None:
     rng = np.random.default_rng(7)
     pairs = ratios(rng, 1.04, 30)
-    found = compare_ratios([pairs, pairs, pairs], [0.01, 0.2, 0.04])
-    assert [each.verdict for each in found] == [SLOWER, EQUIVALENT, INCONCLUSIVE]
-    assert [each.threshold for each in found] == [0.01, 0.2, 0.04]
+    result = compare_ratios([pairs, pairs, pairs], [0.01, 0.2, 0.04])
+    assert [each.verdict for each in result] == [SLOWER, EQUIVALENT, INCONCLUSIVE]
+    assert [each.threshold for each in result] == [0.01, 0.2, 0.04]
 
 
 def reference_holm(least: list[float], error: float) -> list[float]:
-    """By the book: sort, compare with error / (m - k), stop at the first that is not below."""
+    """Return the levels of the textbook: sort, compare with error / (m - k), stop at the first one above."""
     ordered = sorted(least)
     rejected = 0
     while rejected < len(ordered) and ordered[rejected] <= error / (len(ordered) - rejected):
@@ -234,7 +234,7 @@ def reference_holm(least: list[float], error: float) -> list[float]:
 
 
 @given(st.lists(st.floats(0, 1) | st.sampled_from([0.05, 0.025, 0.05 / 3, 0.0]), max_size=12))
-def test_levels_are_holm_s(least: list[float]) -> None:
+def test_levels_are_those_of_holm(least: list[float]) -> None:
     levels = holm(least, 0.05)
     assert sorted(zip(least, levels, strict=True)) == sorted(zip(sorted(least), sorted(levels), strict=True))
     assert sorted(levels) == (reference_holm(least, 0.05) if least else [])
@@ -242,7 +242,7 @@ def test_levels_are_holm_s(least: list[float]) -> None:
 
 def test_levels_of_a_known_family() -> None:
     assert holm([0.9, 0.001, 0.02, 0.01], 0.05) == pytest.approx([0.05, 0.0125, 0.025, 0.05 / 3])
-    # The third step fails, so the fourth has no chance of its own, though it is below 0.05.
+    # The third step fails, so the fourth comparison gets the same level, although it is below 0.05.
     assert holm([0.04, 0.001, 0.03, 0.01], 0.05) == pytest.approx([0.025, 0.0125, 0.025, 0.05 / 3])
 
 
@@ -251,9 +251,9 @@ def test_levels_of_a_known_family() -> None:
     st.sampled_from([0.01, 0.02, 0.05]),
 )
 def test_a_verdict_is_what_the_interval_at_its_level_says(paired: list[list[float]], threshold: float) -> None:
-    found = compare_ratios(paired, [threshold] * len(paired))
+    result = compare_ratios(paired, [threshold] * len(paired))
     levels = holm([PairedRatios(pairs).decisive_error(threshold) for pairs in paired], FAMILYWISE_ERROR)
-    for each, pairs, level in zip(found, paired, levels, strict=True):
+    for each, pairs, level in zip(result, paired, levels, strict=True):
         at = interval(pairs, level)
         assert each.interval == at
         assert each.verdict is verdict_of(at, threshold)
@@ -261,15 +261,15 @@ def test_a_verdict_is_what_the_interval_at_its_level_says(paired: list[list[floa
         if at is not None:
             assert at.low <= each.ratio * (1 + 1e-12)
             assert each.ratio <= at.high * (1 + 1e-12)
-    # Whatever reached a verdict was told at the level of its step, and the rest share the last each.
+    # Each verdict has the level of its step, and the rest share the last level.
     assert sorted(levels) == [
-        FAMILYWISE_ERROR / (len(found) - min(index, sum(each.verdict is not INCONCLUSIVE for each in found)))
-        for index in range(len(found))
+        FAMILYWISE_ERROR / (len(result) - min(index, sum(each.verdict is not INCONCLUSIVE for each in result)))
+        for index in range(len(result))
     ]
 
 
 @given(st.lists(st.floats(0.9, 1.1), min_size=1, max_size=40), st.sampled_from([0.01, 0.02, 0.05]))
-def test_the_least_error_with_a_verdict_is_found(pairs: list[float], threshold: float) -> None:
+def test_the_decisive_error_is_the_least_error_with_a_verdict(pairs: list[float], threshold: float) -> None:
     least = decisive_error(lambda error: interval(pairs, error), threshold)
     if least < 1:
         assert verdict_of(interval(pairs, least * 1.002), threshold) is not INCONCLUSIVE
@@ -287,8 +287,8 @@ def test_one_pair_fewer_than_needed_has_no_interval(error: float) -> None:
 
 
 def test_too_few_pairs_are_inconclusive_however_clear() -> None:
-    (found,) = compare_ratios([[3.0] * 5], [THRESHOLD])
-    assert (found.verdict, found.interval, found.pairs_needed) == (INCONCLUSIVE, None, 6)
+    (comparison,) = compare_ratios([[3.0] * 5], [THRESHOLD])
+    assert (comparison.verdict, comparison.interval, comparison.pairs_needed) == (INCONCLUSIVE, None, 6)
     assert compare_ratios([[3.0] * 6], [THRESHOLD])[0].verdict is SLOWER
     assert [each.pairs_needed for each in compare_ratios([[3.0] * 5] * 28, [THRESHOLD] * 28)] == [11] * 28
     assert compare_ratios([], []) == ()
@@ -320,17 +320,17 @@ POSITIVE = st.lists(st.floats(0.5, 2.0), min_size=1, max_size=60)
 
 @given(POSITIVE, st.sampled_from([0.05, 0.01, 0.3]), st.sampled_from([0.25, 0.5, 2.0, 64.0]))
 def test_a_change_of_scale_changes_the_interval_alike(pairs: list[float], error: float, factor: float) -> None:
-    found, scaled = interval(pairs, error), interval([pair * factor for pair in pairs], error)
-    assert (found is None) == (scaled is None)
-    if found is not None and scaled is not None:
-        assert (scaled.low, scaled.high, scaled.error) == (found.low * factor, found.high * factor, found.error)
+    result, scaled = interval(pairs, error), interval([pair * factor for pair in pairs], error)
+    assert (result is None) == (scaled is None)
+    if result is not None and scaled is not None:
+        assert (scaled.low, scaled.high, scaled.error) == (result.low * factor, result.high * factor, result.error)
 
 
 @given(POSITIVE, st.sampled_from([0.05, 0.01, 0.3]))
 def test_baseline_and_candidate_exchanged_mirror_ratio_and_interval(pairs: list[float], error: float) -> None:
-    (found,) = compare_ratios([pairs], [THRESHOLD])
+    (comparison,) = compare_ratios([pairs], [THRESHOLD])
     (mirrored,) = compare_ratios([[1 / pair for pair in pairs]], [THRESHOLD])
-    assert mirrored.ratio == pytest.approx(1 / found.ratio)
+    assert mirrored.ratio == pytest.approx(1 / comparison.ratio)
     at, mirror = interval(pairs, error), interval([1 / pair for pair in pairs], error)
     if at is not None and mirror is not None:
         assert (mirror.low, mirror.high) == (1 / at.high, 1 / at.low)
@@ -338,18 +338,18 @@ def test_baseline_and_candidate_exchanged_mirror_ratio_and_interval(pairs: list[
 
 @given(st.lists(st.integers(-64, 64), min_size=1, max_size=40), st.permutations([0, 1, 2]))
 def test_faster_and_slower_are_treated_alike(offsets: list[int], order: list[int]) -> None:
-    """Mirrored around 1 in steps that floating point holds exactly, and with comparisons in another order."""
+    """The ratios are mirrored around 1, in steps that floating point holds exactly, and compared in another order."""
     threshold = 8 / 1024
     families = [[1 + offset / 1024 for offset in offsets], [1.0] * 20, [1.5] * 20]
     mirrored = [[2 - pair for pair in pairs] for pairs in families]
     swapped = {FASTER: SLOWER, SLOWER: FASTER}
-    found = compare_ratios(families, [threshold] * 3)
-    assert [swapped.get(each.verdict, each.verdict) for each in found] == [
+    result = compare_ratios(families, [threshold] * 3)
+    assert [swapped.get(each.verdict, each.verdict) for each in result] == [
         each.verdict for each in compare_ratios(mirrored, [threshold] * 3)
     ]
     shuffled = compare_ratios([families[index] for index in order], [threshold] * 3)
-    # Those that are equally sure share their levels in any order.
-    assert [shuffled[order.index(index)].verdict for index in range(3)] == [each.verdict for each in found]
+    # Comparisons that are equally sure share their levels in any order.
+    assert [shuffled[order.index(index)].verdict for index in range(3)] == [each.verdict for each in result]
 
 
 @given(st.lists(st.sampled_from([0.75, 0.9375, 1.0, 1.03125, 1.25]), min_size=1, max_size=60), st.integers(-6, 6))
@@ -382,20 +382,20 @@ TABULATED = {
 
 
 @pytest.mark.parametrize("freedom", TABULATED)
-def test_student_s_quantiles_are_the_tabulated_ones(freedom: int) -> None:
+def test_student_quantiles_agree_with_printed_tables(freedom: int) -> None:
     for error, quantile in TABULATED[freedom].items():
         assert student_quantile(error, freedom) == pytest.approx(quantile, abs=6e-4)
 
 
 @pytest.mark.parametrize("freedom", [1, 2, 3, 8, 9, 50])
-def test_a_smaller_error_reaches_farther_down_to_the_smallest(freedom: int) -> None:
+def test_student_quantiles_grow_down_to_the_smallest_error(freedom: int) -> None:
     quantiles = [student_quantile(10.0**-power, freedom) for power in range(16)]
     assert all(first < second for first, second in pairwise(quantiles))
     assert quantiles[0] == pytest.approx(0, abs=1e-9)
 
 
 @pytest.mark.parametrize(("first", "second"), [(2, 2), (2, 5), (4, 4)])
-def test_a_mean_is_off_by_student_s_quantile_as_rarely_as_it_says(first: int, second: int) -> None:
+def test_a_mean_is_off_by_a_student_quantile_as_often_as_its_error_says(first: int, second: int) -> None:
     rng = np.random.default_rng(8)
     tries, error = 20_000, 0.1
     groups = rng.normal(size=(tries, first)), rng.normal(size=(tries, second))

@@ -1,4 +1,4 @@
-"""From lines to rows."""
+"""The rows of the summary."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ BASELINE = "dedicated-stream"
 
 
 def only(*lines: Line) -> Row:
-    """The row of the last line."""
+    """Return the row of the last line."""
     return rows_of(run(lines))[-1]
 
 
@@ -28,7 +28,7 @@ def test_the_frame_has_the_documented_columns() -> None:
 
 
 def test_a_ratio_pairs_times_of_the_same_round() -> None:
-    # The machine slowed down by ten after round 1. Medians over all rounds would give 2 / 10 or 20 / 10.
+    # The machine slowed down tenfold after round 1. Medians over all rounds would give 2 / 10 or 20 / 10.
     baseline = samples(BASELINE, rounds=(0, 1, 2, 3, 4), samples_us=(1.0, 1.0, 10.0, 10.0, 10.0))
     row = only(baseline, samples("torch", rounds=(0, 1, 2), samples_us=(2.0, 2.0, 20.0)))
     assert row.time_us == 2.0
@@ -56,7 +56,7 @@ def test_a_ratio_uses_only_rounds_that_both_kept() -> None:
     ],
     ids=["baseline itself", "no baseline", "no round", "other timing", "other case", "baseline wrong", "arm wrong"],
 )
-def test_no_ratio_where_there_is_nothing_to_compare_with(lines: list[Line]) -> None:
+def test_without_a_common_round_there_is_no_ratio(lines: list[Line]) -> None:
     assert only(*lines).ratio is None
 
 
@@ -73,7 +73,7 @@ def test_the_slowest_rank_is_the_most_frequent_one() -> None:
     assert row.slowest_rank_share == pytest.approx(2 / 3)
 
 
-def test_of_an_import_what_it_cannot_know_is_absent() -> None:
+def test_columns_that_an_import_cannot_know_are_absent() -> None:
     row = only(imported(per_iteration=replace(per_iteration(), p90_us=None)))
     assert (row.time_us, row.p50_us, row.p99_us) == (8.4, 11.22, 33.3)
     absent = {"rank_spread_us", "slowest_rank", "slowest_rank_share", "tolerance_ulp", "p90_us"}
@@ -86,14 +86,14 @@ def test_bandwidth_follows_the_collectives_table() -> None:
     assert row.busbw_gb_s == pytest.approx(100.0 * 2 * 3 / 4)
 
 
-def test_an_enqueue_has_no_bandwidth() -> None:
+def test_enqueue_has_no_bandwidth() -> None:
     row = only(samples(timing=Timing.ENQUEUE))
     assert row.time_us is not None
     assert row.algbw_gb_s is None
     assert row.busbw_gb_s is None
 
 
-def test_what_was_not_measured_is_absent_and_not_zero() -> None:
+def test_columns_that_were_not_measured_are_absent_and_not_zero() -> None:
     row = only(wrong())
     assert (row.status, row.wrong) == ("wrong", 12)
     assert {"time_us", "rounds", "ops_per_batch", "discarded", "ratio", "busbw_gb_s"}.isdisjoint(row.present())
@@ -119,7 +119,7 @@ def test_percentiles_are_there_only_where_measured() -> None:
     assert "per_iteration_cost_us" not in free.present()
 
 
-def test_whole_numbers_stay_whole_beside_absent_ones() -> None:
+def test_whole_numbers_stay_whole_beside_absent_values() -> None:
     frame = data_frame(rows_of(run([samples(), crash(case=None)])))
     assert frame["size_bytes"].tolist()[0] == 1024
     assert isinstance(frame["size_bytes"].tolist()[0], int)

@@ -1,4 +1,4 @@
-"""Reasons to doubt figures: when each warning is given, what it names, and which flag it recommends."""
+"""Warnings: when each is given, which cell it names, and which flag it recommends."""
 
 from __future__ import annotations
 

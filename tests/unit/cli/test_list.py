@@ -39,7 +39,7 @@ def as_json(*arguments: str) -> dict[str, Any]:
 def test_a_section_is_a_title_a_note_and_a_table() -> None:
     assert listing_text({"devices": sections()["devices"], "redops": sections()["redops"]}, 80) == (
         "devices\n"
-        "What --device takes, and the timings and probes that each lacks.\n"
+        "Values of --device, with the timings and probes that each lacks.\n"
         "\n"
         "device   transport   lacks\n"
         "------   ---------   ----------------------------------------------------------\n"

@@ -21,7 +21,7 @@ GIB = 1024**3
 
 @pytest.fixture(autouse=True)
 def nowhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """No launcher around, and a current directory that nothing may be written to."""
+    """Change to an empty directory, with no launcher in the environment."""
     for name in ("TORCHELASTIC_RUN_ID", "OMPI_COMM_WORLD_RANK", "PMI_RANK", "SLURM_STEP_ID"):
         monkeypatch.delenv(name, raising=False)
     monkeypatch.chdir(tmp_path)
@@ -56,18 +56,18 @@ def test_a_plan_reads_as_it_should() -> None:
     )
 
 
-def test_overrides_of_the_routes_are_told_where_there_are_any() -> None:
+def test_overridden_routes_are_listed() -> None:
     layer: dict[str, object] = {"arms": "coordinator,torch", "sizes": "8"}
-    told = text(layer, {"routes": "eager=communicator,all_reduce.graph=torch"}).splitlines()
+    listed = text(layer, {"routes": "eager=communicator,all_reduce.graph=torch"}).splitlines()
     without = text(layer).splitlines()
-    assert told[3] == "routes: eager=communicator, all_reduce.graph=torch"
-    assert [*told[:3], *told[4:]] == without
+    assert listed[3] == "routes: eager=communicator, all_reduce.graph=torch"
+    assert [*listed[:3], *listed[4:]] == without
 
 
-def test_arms_with_processes_of_their_own_are_told() -> None:
+def test_arms_in_processes_of_their_own_are_listed() -> None:
     few = {"name": "few", "target": "stream-free", "variables": {"NCCL_MAX_CTAS": "4"}}
-    told = text({"arms": "torch", "user_arms": [few]}).splitlines()
-    assert told[3] == "few: in processes of its own (NCCL_MAX_CTAS=4 is for it alone)"
+    listed = text({"arms": "torch", "user_arms": [few]}).splitlines()
+    assert listed[3] == "few: in processes of its own (NCCL_MAX_CTAS=4 is for it alone)"
 
 
 def test_nothing_is_written_or_started(nowhere: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -88,33 +88,33 @@ def test_ranks_of_all_nodes_are_planned_for() -> None:
 
 
 @pytest.mark.parametrize(("rank", "lines"), [("0", 1), ("1", 0)])
-def test_of_attached_ranks_only_the_first_prints(rank: str, lines: int, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_only_the_first_attached_rank_prints(rank: str, lines: int, monkeypatch: pytest.MonkeyPatch) -> None:
     ranks = {"RANK": rank, "WORLD_SIZE": "4", "LOCAL_RANK": rank, "LOCAL_WORLD_SIZE": "2", "MASTER_ADDR": "node0"}
     for name, value in ranks.items():
         monkeypatch.setenv(name, value)
     assert dry_run("--attach").count("on 4 ranks (cpu)") == lines
 
 
-def test_a_case_without_an_arm_says_so_and_why() -> None:
-    found = text({"placements": "out-of-place", "sizes": "8"}, {"collectives": "all_reduce,all_gather"})
-    assert "all_reduce bfloat16 sum out-of-place: 1 size, 8, without torch, torch-async\n" in found
+def test_a_case_that_lacks_an_arm_says_so_and_why() -> None:
+    plan = text({"placements": "out-of-place", "sizes": "8"}, {"collectives": "all_reduce,all_gather"})
+    assert "all_reduce bfloat16 sum out-of-place: 1 size, 8, without torch, torch-async\n" in plan
     reason = "torch.distributed has no out-of-place form of it"
-    assert f"left out: torch, torch-async do not run all_reduce bfloat16 sum out-of-place: {reason}\n" in found
+    assert f"left out: torch, torch-async do not run all_reduce bfloat16 sum out-of-place: {reason}\n" in plan
 
 
-def test_what_differs_in_data_type_reduction_and_placement_alone_is_one_line() -> None:
+def test_cases_that_differ_only_in_data_type_reduction_and_placement_share_a_line() -> None:
     layer: dict[str, object] = {"collectives": "all_reduce,all_to_all", "placements": "all", "sizes": "1K,4K"}
-    found = text(layer, {"dtypes": "all", "redops": "sum,avg", "arms": "stream-free,torch"})
+    plan = text(layer, {"dtypes": "all", "redops": "sum,avg", "arms": "stream-free,torch"})
     floats, integers = "float64,float32,float16,bfloat16", "int8,uint8,int32,int64"
     reason = "torch.distributed has no out-of-place form of it"
-    assert found.splitlines()[4:] == [
+    assert plan.splitlines()[4:] == [
         f"all_reduce {floats} sum,avg in-place: 2 sizes each, 1K to 4K",
         f"all_reduce {integers} sum in-place: 2 sizes each, 1K to 4K",
         f"all_reduce {floats} sum,avg out-of-place: 2 sizes each, 1K to 4K, without torch",
         f"all_reduce {integers} sum out-of-place: 2 sizes each, 1K to 4K, without torch",
         "all_to_all all dtypes out-of-place: 2 sizes each, 1K to 4K",
         "",
-        *found.splitlines()[10:12],
+        *plan.splitlines()[10:12],
         "left out: all_to_all has no in-place form: it is measured out-of-place",
         f"left out: torch does not run all_reduce {floats} sum,avg out-of-place and all_reduce {integers} sum "
         f"out-of-place: {reason}",
@@ -124,10 +124,10 @@ def test_what_differs_in_data_type_reduction_and_placement_alone_is_one_line() -
     ]
 
 
-def test_sizes_that_fit_in_place_alone_are_told_apart() -> None:
+def test_sizes_that_fit_only_in_place_are_listed_apart() -> None:
     layer: dict[str, object] = {"sizes": "1K,8G", "placements": "all", "arms": "stream-free", "same_buffer": True}
-    lines = text(layer, device="cuda", world_size=8, memory=33 * GIB).splitlines()
-    assert lines[3:6] == [
+    plan = text(layer, device="cuda", world_size=8, memory=33 * GIB).splitlines()
+    assert plan[3:6] == [
         "all_reduce bfloat16 sum in-place: 2 sizes, 1K to 8G",
         "all_reduce bfloat16 sum out-of-place: 2 sizes, 1K to 8G",
         "  8G does not fit and will be skipped",
@@ -138,10 +138,10 @@ def test_a_timing_the_device_lacks_is_left_out_with_the_reason() -> None:
     assert "left out: graph timing is absent: the CPU has no CUDA graphs\n" in text({"timings": "all"})
 
 
-def test_what_does_not_fit_is_told_before_it_is_tried() -> None:
-    found = text({"sizes": "1K,64G"}, device="cuda", world_size=8, memory=80 * GIB)
-    assert "  64G does not fit and will be skipped\n" in found
-    assert "1K does not fit" not in found
+def test_sizes_that_do_not_fit_are_listed() -> None:
+    plan = text({"sizes": "1K,64G"}, device="cuda", world_size=8, memory=80 * GIB)
+    assert "  64G does not fit and will be skipped\n" in plan
+    assert "1K does not fit" not in plan
     assert "does not fit" not in text({"sizes": "1K,64G"}, device="cuda", world_size=8, memory=None)
 
 
@@ -154,7 +154,7 @@ def test_memory_is_that_of_the_largest_arena(collective: str) -> None:
     assert f"memory: up to {largest:.2f} GiB a rank of 100.0 GiB free" in plan_text(config, plan, 8, 100 * GIB)
 
 
-def test_memory_that_is_not_known_is_not_told() -> None:
+def test_unknown_free_memory_is_not_printed() -> None:
     assert re.search(r"^memory: up to \d+\.\d\d GiB a rank, for buffers$", text(memory=None), re.MULTILINE)
 
 
@@ -175,18 +175,18 @@ def test_time_grows_with_cases_rounds_and_arms() -> None:
     assert f"time: about {least:.0f} s, at most {most:.2f} s a case" in text(layer)
 
 
-def test_where_nothing_is_compared_there_is_one_number_of_rounds_and_no_twin() -> None:
-    found = text({"arms": "torch", "sizes": "1M", "rounds": 9})
-    assert "twin" not in found
-    assert ", 9 rounds of eager, gated, enqueue\n" in found
-    assert "time: about 7 s, at most" in found
+def test_a_run_of_one_arm_has_one_number_of_rounds_and_no_twin() -> None:
+    plan = text({"arms": "torch", "sizes": "1M", "rounds": 9})
+    assert "twin" not in plan
+    assert ", 9 rounds of eager, gated, enqueue\n" in plan
+    assert "time: about 7 s, at most" in plan
 
 
-def test_the_twin_is_told_once_and_is_left_out_of_nothing() -> None:
+def test_the_twin_is_listed_once() -> None:
     layer: dict[str, object] = {"collectives": "all_reduce,broadcast", "placements": "all", "sizes": "1K,4K"}
-    found = text(layer, {"baseline": "torch", "arms": "stream-free,dedicated-stream,torch"})
-    assert found.count("twin") == found.count("twin of torch: the noise floor\n") == 1
-    assert "out-of-place: 2 sizes, 1K to 4K, without torch\n" in found
+    plan = text(layer, {"baseline": "torch", "arms": "stream-free,dedicated-stream,torch"})
+    assert plan.count("twin") == plan.count("twin of torch: the noise floor\n") == 1
+    assert "out-of-place: 2 sizes, 1K to 4K, without torch\n" in plan
 
 
 def test_the_time_given_bounds_the_estimate() -> None:

@@ -1,4 +1,4 @@
-"""Markdown that a pull request shows as it was meant."""
+"""Markdown for a pull request."""
 
 from __future__ import annotations
 
@@ -33,35 +33,35 @@ def rendered(made_up: Run) -> str:
 
 
 def cells(line: str) -> list[str]:
-    """Of a table's line, as GitHub splits it: at pipes without a backslash."""
+    """Return the cells of a line, split at pipes without a backslash, as GitHub does."""
     return [cell.strip() for cell in re.split(r"(?<!\\)\|", line)[1:-1]]
 
 
 def tables(text: str) -> dict[str, list[list[str]]]:
-    """Every table under its title; a table ends at an empty line."""
-    found = {}
+    """Return every table by its title; a table ends at an empty line."""
+    by_title = {}
     for match in re.finditer(
         r"^\*\*(?P<title>.+)\*\*\n(?:\n[^|\n<*-].*\n)*\n(?P<rows>(?:\|.*\n)+)", text, re.MULTILINE
     ):
-        found[match["title"]] = [cells(line) for line in match["rows"].splitlines()]
-    return found
+        by_title[match["title"]] = [cells(line) for line in match["rows"].splitlines()]
+    return by_title
 
 
 def test_tables_have_as_many_cells_in_every_row() -> None:
     analysis = Analysis.of(run(EVERYTHING))
     text = MarkdownReport().render(analysis)
-    found = tables(text)
+    by_title = tables(text)
     expected = [table.title for table in (*verdict_tables(analysis), *measurement_tables(analysis))]
-    assert list(found) == expected
-    for header, rule, *rows in found.values():
+    assert list(by_title) == expected
+    for header, rule, *rows in by_title.values():
         assert {len(header)} == {len(row) for row in (rule, *rows)}
         assert all(header)
-        # Text flush left, numbers flush right.
+        # Text is flush left, and numbers are flush right.
         words = ("timing", "verdict")
         assert rule == ["---" if number == 0 or name in words else "---:" for number, name in enumerate(header)]
         assert rows
-    # No pipe stands outside of them.
-    assert sum(line.startswith("|") for line in text.splitlines()) == sum(map(len, found.values()))
+    # No pipe stands outside of the tables.
+    assert sum(line.startswith("|") for line in text.splitlines()) == sum(map(len, by_title.values()))
 
 
 def test_a_header_of_several_lines_is_one() -> None:
@@ -83,8 +83,8 @@ def test_a_pipe_within_a_cell_is_escaped() -> None:
 def test_failures_and_what_is_missing_are_single_items() -> None:
     text = rendered(run(EVERYTHING))
     items = [line for line in text.splitlines() if line.startswith("- ")]
-    for said in ("WRONG: ", "HANG: ", "CRASH: ", "skipped, its buffers"):
-        assert sum(said in item for item in items) == 1
+    for text_of_item in ("WRONG: ", "HANG: ", "CRASH: ", "skipped, its buffers"):
+        assert sum(text_of_item in item for item in items) == 1
     assert "\n# no heading" not in text
     assert text.index("CRASH: ") < text.index("**Warnings**") < text.index("**Not measured**") < text.index("<details>")
     assert text.endswith("</details>\n")
@@ -99,7 +99,7 @@ def test_verdicts_come_first_and_hints_with_the_warnings() -> None:
 
 
 @pytest.mark.parametrize("device", ["cpu", "cuda"])
-def test_a_cpu_s_figures_say_so(device: str) -> None:
+def test_a_cpu_run_has_a_notice_above_the_figures(device: str) -> None:
     text = rendered(run(sweep(sizes=(8,)), device=device))
     assert (CPU_NOTICE in text.split("<details>")[0]) is (device == "cpu")
 

@@ -1,4 +1,4 @@
-"""What the tables leave out: the baseline's twin, which is a measure of noise and no arm to choose."""
+"""Tables of figures leave out the baseline's twin, which measures noise and is not an arm."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a person and a program see of a run."""
+"""The report of a run for a terminal, and its CSV."""
 
 from __future__ import annotations
 
@@ -49,12 +49,12 @@ def shown(lines: list[Line] | Run, width: int = 80, **config: Any) -> str:
 
 
 def table(text: str, title: str) -> str:
-    """The part of ``text`` from ``title`` to the empty line behind its rows; one stands above its header as well."""
+    """Return the part of ``text`` from ``title`` to the empty line after its rows; the header has one above it."""
     return "\n\n".join(text[text.index(title) :].split("\n\n")[:2])
 
 
 def flat(text: str) -> str:
-    """``text`` without its line breaks."""
+    """Return ``text`` without its line breaks."""
     return " ".join(text.split())
 
 
@@ -164,7 +164,7 @@ def test_a_wrong_time_is_not_shown() -> None:
     assert "123" not in text
 
 
-def test_an_arm_of_ours_in_another_way_is_told_with_what_differs() -> None:
+def test_a_user_arm_from_a_built_in_arm_is_listed_with_its_differences() -> None:
     user_arms = [
         {"name": "bound", "target": "stream-free", "transport": "nccl4py", "variables": {}},
         {"name": "few", "target": "stream-free", "variables": {"NCCL_MAX_CTAS": "4", "NCCL_ALGO": "Ring"}},
@@ -175,7 +175,7 @@ def test_an_arm_of_ours_in_another_way_is_told_with_what_differs() -> None:
     assert "few: stream-free with NCCL_MAX_CTAS=4, NCCL_ALGO=Ring" in text
 
 
-def test_what_was_left_out_is_said_once_with_the_reason() -> None:
+def test_gaps_are_listed_once_with_the_reason() -> None:
     left_out = {"left_out": ["torch does not run this: no such form"]}
     lines = (samples(), Skipped(case=case(2**34), reason="its buffers do not fit"))
     text = flat(shown(Run(meta=meta() | left_out, lines=lines)))
@@ -183,7 +183,7 @@ def test_what_was_left_out_is_said_once_with_the_reason() -> None:
     assert "17179869184 B: skipped, its buffers do not fit" in text
 
 
-def test_a_cpu_run_says_so_on_every_table() -> None:
+def test_a_cpu_run_has_a_notice_at_the_top_and_on_every_table() -> None:
     lines = sweep(sizes=(8,), per_iteration=per_iteration())
     text = shown(lines, device="cpu")
     titles = re.findall(r"^all_reduce .*4 ranks, ", text, re.MULTILINE)
@@ -208,7 +208,7 @@ def test_a_terminal_gets_colour_and_the_same_text(monkeypatch: pytest.MonkeyPatc
     assert re.sub(r"\x1b\[[\d;]*m", "", styled) == shown(EVERYTHING)
 
 
-def test_the_width_is_80_in_a_pipe_unless_said(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_width_is_80_in_a_pipe_by_default(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("sys.__stdout__", io.StringIO())
     monkeypatch.delenv("COLUMNS", raising=False)
     assert TerminalReport.for_stream(io.StringIO()) == TerminalReport(width=80, styled=False)
@@ -217,12 +217,12 @@ def test_the_width_is_80_in_a_pipe_unless_said(monkeypatch: pytest.MonkeyPatch) 
     assert TerminalReport.for_stream(io.StringIO(), width=99).width == 99
 
 
-def test_a_cell_of_which_no_batch_was_kept_says_so() -> None:
+def test_a_cell_without_a_kept_batch_is_marked() -> None:
     text = shown([samples("torch", samples_us=(), discarded=9), samples("stream-free")])
     assert "DISCARDED" in table(text, "gated latency")
 
 
-def test_the_reader_s_warnings_are_shown() -> None:
+def test_warnings_about_the_files_are_shown() -> None:
     warnings = ("samples.jsonl ends within line 2",)
     assert warnings[0] in shown(Run(meta=meta(), lines=(samples(),), warnings=warnings))
 
@@ -234,25 +234,25 @@ def test_percentiles_have_a_table_only_where_measured() -> None:
     assert "single operations (us)" not in shown([samples()])
 
 
-def test_percentiles_that_were_not_given_have_no_column() -> None:
+def test_percentiles_that_are_absent_have_no_column() -> None:
     given = replace(per_iteration(), p50_us=None, p90_us=None, cost_us=None)
     text = table(shown([imported(per_iteration=given)]), "gated single operations (us)")
     assert re.search(r"size +arm +min +p99 +max\n", text)
     assert "cost" not in text
 
 
-def test_an_import_says_whose_times_these_are() -> None:
-    def said(**told: object) -> str:
-        return flat(shown([imported()], source=["all_reduce.txt"], baseline=ARM, **told))
+def test_an_import_says_how_its_times_merge_the_ranks() -> None:
+    def notes(**config: object) -> str:
+        return flat(shown([imported()], source=["all_reduce.txt"], baseline=ARM, **config))
 
-    assert "Imported: times are averages over ranks, unless nccl-tests ran with another -a." in said()
-    assert "Imported: times are averages over ranks (-a 1)." in said(over_ranks="average")
-    assert "Imported: times are the slowest rank's (-a 3)." in said(over_ranks="maximum")
-    assert "slowest" not in said() + said(over_ranks="average")
+    assert "Imported: times are averages over ranks, unless nccl-tests ran with another -a." in notes()
+    assert "Imported: times are averages over ranks (-a 1)." in notes(over_ranks="average")
+    assert "Imported: times are the slowest rank's (-a 3)." in notes(over_ranks="maximum")
+    assert "slowest" not in notes() + notes(over_ranks="average")
     assert "Imported" not in shown([samples()])
 
 
-def test_a_run_that_did_not_complete_says_so_first() -> None:
+def test_the_title_has_the_status_of_an_incomplete_run() -> None:
     made_up = Run(meta=meta() | {"status": "interrupted"}, lines=(samples(),))
     assert "INTERRUPTED" in shown(made_up).splitlines()[0]
 
@@ -274,7 +274,7 @@ def test_a_time_has_three_significant_digits(value: float, text: str) -> None:
 
 
 @pytest.mark.parametrize(("value", "text"), [(0.379, "0.38x"), (9.999, "10.0x"), (12.34, "12.3x"), (140.2, "140x")])
-def test_a_ratio_is_short(value: float, text: str) -> None:
+def test_a_ratio_has_few_digits(value: float, text: str) -> None:
     assert format_ratio(value) == text
 
 

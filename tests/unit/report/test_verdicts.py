@@ -27,7 +27,7 @@ def shown(comparisons: Sequence[Comparison], width: int = 80, **changes: Any) ->
 
 
 def rows(comparisons: Sequence[Comparison], **changes: Any) -> list[list[str]]:
-    """Of all tables: the cells of each line."""
+    """Return the cells of each line of all tables."""
     return [
         [cell.strip() for cell in line]
         for table in verdict_tables(compared_runs(comparisons, **changes))
@@ -75,8 +75,8 @@ Warnings
     )
 
 
-def test_neighbouring_sizes_with_the_same_verdict_share_a_line_and_no_others() -> None:
-    # Measured in another order than the sizes'.
+def test_only_neighbouring_sizes_with_the_same_verdict_share_a_line() -> None:
+    # The order measured is not the order of sizes.
     cells = [
         comparison(64, SLOWER, 1.5),
         comparison(8, FASTER, 0.5),
@@ -100,7 +100,7 @@ def test_a_line_shows_the_worst_of_its_sizes_and_no_average() -> None:
         comparison(32, ratio=1.0, interval=narrow, noise_floor=0.015),
     ]
     assert rows(cells) == [["gated", "8 to 32", "equivalent", "0.99x to 1.01x", "0.90x to 1.10x", "1.5 %"]]
-    # Whichever of the sizes each end is of, and around no size in particular.
+    # The ends may come from different sizes.
     apart = [
         comparison(8, FASTER, 0.2, interval=Interval(low=0.15, high=0.21, error=0.05)),
         comparison(16, FASTER, 0.3, interval=Interval(low=0.29, high=0.39, error=0.05)),
@@ -109,13 +109,13 @@ def test_a_line_shows_the_worst_of_its_sizes_and_no_average() -> None:
     assert [row[3:] for row in rows(apart)] == [["0.20x to 0.30x", "0.15x to 0.39x"], ["0.90x", ""]]
 
 
-def test_sizes_of_different_thresholds_share_no_line_and_say_which_it_was() -> None:
+def test_sizes_with_different_thresholds_share_no_line_and_show_the_threshold() -> None:
     cells = [comparison(8, threshold=0.05), comparison(16, threshold=0.05), comparison(32), comparison(64)]
     (table,) = verdict_tables(compared_runs(cells))
     assert [column.name for column in table.columns] == ["timing", "size", "verdict", "ratio", "interval", "limit"]
     assert [(row[1], row[-1]) for row in rows(cells)] == [("8 to 16", "5.0 %"), ("32 to 64", "2.0 %")]
     assert "5.0 %" not in flat(shown(cells[:2])).partition("matters")[2]
-    # Also where the threshold is the same in each of the tables.
+    # Thresholds that differ only between tables are shown too.
     both = [comparison(8), comparison(8, threshold=0.05, case=case(8, "broadcast"))]
     assert [row[-3] for row in rows(both)] == ["2.0 %", "5.0 %"]
 
@@ -248,7 +248,7 @@ def test_every_line_fits_and_every_verdict_is_there(width: int, cells: list[Comp
             assert re.search(rf"^\w+ .* {verdict}\b", text, re.MULTILINE)
 
 
-def test_what_is_known_of_a_comparison_stands_around_its_tables() -> None:
+def test_remarks_stand_around_the_tables() -> None:
     lists: dict[str, Any] = {
         name: (name,) for name in ("notes", "failures", "warnings", "not_compared", "not_measured")
     }
