@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from nccl_bench.bench.check import wrong_after, wrong_before_timing
+from nccl_bench.bench.check import count_wrong_after, count_wrong_before_timing
 from nccl_bench.bench.context import CaseContext
 from nccl_bench.bench.graphs import graphs_of
 from nccl_bench.bench.measure import KeptBatches, measure_rounds, run_pilots
@@ -20,7 +20,7 @@ def run_case(context: CaseContext, names: Sequence[str], timings: Sequence[Timin
 
     An arm with a wrong result before timing is not timed.
     """
-    wrong = wrong_before_timing(context, names)
+    wrong = count_wrong_before_timing(context, names)
     right = [name for name in names if not wrong[name]]
     record.append(_line(context, name, timing, wrong[name]) for name in names if wrong[name] for timing in timings)
     if not right:
@@ -33,7 +33,7 @@ def run_case(context: CaseContext, names: Sequence[str], timings: Sequence[Timin
         with graphs_of(context, right, timing, schedule) as graphs:
             kept = measure_rounds(context, right, timing, schedule, graphs)
             percentiles = measure_per_iteration(context, right, timing, schedule, kept)
-            wrong = wrong_after(context, right, timing, schedule, graphs)
+            wrong = count_wrong_after(context, right, timing, schedule, graphs)
         record.append(
             _line(context, name, timing, wrong[name], schedule, kept[name], percentiles.get(name)) for name in right
         )
@@ -50,7 +50,7 @@ def _record_paths(context: CaseContext, names: Sequence[str], record: Record) ->
         paths[collective, name] = context.arms[name].paths(context.case, *context.buffers.pair(0))
         context.streams.synchronize()
     context.restore(1)
-    record.paths |= context.arms.merged(paths)
+    record.paths |= context.arms.merge(paths)
 
 
 def _line(

@@ -13,12 +13,12 @@ from nccl_bench.streams.base import Graph
 _MOST_SLOTS = 4
 
 
-def wrong_before_timing(context: CaseContext, names: Sequence[str]) -> dict[str, int]:
+def count_wrong_before_timing(context: CaseContext, names: Sequence[str]) -> dict[str, int]:
     """Return the number of wrong elements by arm, over all ranks, before anything is timed."""
     return _wrong(context, names, "check before timing", min(_MOST_SLOTS, context.buffers.slots))
 
 
-def wrong_after(
+def count_wrong_after(
     context: CaseContext, names: Sequence[str], timing: Timing, schedule: Schedule, graphs: Mapping[str, Graph]
 ) -> dict[str, int]:
     """Return the same after ``timing``, whose ``graphs`` are replayed if it has any."""

@@ -48,7 +48,7 @@ def registered(
                 deregistrations.append(partial(deregister, handle))
         # Count one step more than a rank that is stuck here, so that the stuck rank is blamed for a hang.
         arms.report(name, "registration, waiting")
-    yield _tensor(ptr, size_bytes, device.streams.device), arms.merged(registrations)
+    yield _tensor(ptr, size_bytes, device.streams.device), arms.merge(registrations)
     device.streams.synchronize()
     for give_back in deregistrations:
         give_back()

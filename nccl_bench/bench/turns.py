@@ -60,7 +60,7 @@ class ArmsInTurn:
         self._change_over()
         return result
 
-    def merged(self, findings: Mapping[_Key, _Value]) -> dict[_Key, _Value]:
+    def merge(self, findings: Mapping[_Key, _Value]) -> dict[_Key, _Value]:
         """Return the ``findings`` of the first rank of every process set, in one mapping. Collective."""
         merged: dict[_Key, _Value] = {}
         for first_rank in self.ranks.first_ranks:

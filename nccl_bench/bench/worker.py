@@ -63,14 +63,14 @@ def measure(spec: WorkerSpec, progress: Progress) -> None:
     arms = ArmsInTurn(own_arms, process_sets, ranks, progress)
     setup(arm="", phase="plan")
     _refuse_shared_streams(own_arms, device)
-    supported = arms.merged(
+    supported = arms.merge(
         {name: {planned.case for planned in plan.cases if arm.supports(planned.case)} for name, arm in own_arms.items()}
     )
     plan = plan.only(config.baseline, lambda name, case: case in supported.get(name, ()))
 
     descriptions = {name: arm.communicator.describe() for name, arm in own_arms.items()}
     facts = describe_process(device, config) | {
-        "user_arms": [{"arm": name, **facts} for name, facts in arms.merged(descriptions).items() if facts],
+        "user_arms": [{"arm": name, **facts} for name, facts in arms.merge(descriptions).items() if facts],
         "process_sets": [each.to_mapping() for each in process_sets] if len(process_sets) > 1 else [],
     }
     store = RunStore(path=Path(spec.run_dir)) if control.rank == 0 and spec.run_dir is not None else None

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import time
 import weakref
-from typing import Any
+from types import SimpleNamespace
+from typing import Any, cast
 
 import pytest
 import torch.distributed as dist
@@ -12,11 +13,18 @@ import torch.distributed as dist
 from nccl_bench.arms import arm as arms
 from nccl_bench.bench import runner
 from nccl_bench.bench.buffers import CaseBuffers
+from nccl_bench.bench.context import CaseContext
+from nccl_bench.bench.measure import KeptBatches
+from nccl_bench.bench.per_iteration import PER_ITERATION_OPERATIONS, measure_per_iteration
 from nccl_bench.bench.runner import Runner
+from nccl_bench.bench.schedule import Pilot, make_schedule
+from nccl_bench.bench.timing import Clock
 from nccl_bench.catalog.cases import Case
+from nccl_bench.catalog.timings import Timing
 from nccl_bench.config.run import RunConfig, resolve
 from nccl_bench.plan.cases import make_plan
 from nccl_bench.plan.time import deadline_s, estimate_case_s
+from nccl_bench.ranks.control import Reduced
 from nccl_bench.ranks.progress import Progress
 from nccl_bench.records.schema import Line, Samples, Skipped
 from nccl_bench.transports.device import Device, open_device
@@ -87,21 +95,34 @@ def test_the_deadline_of_a_case_is_its_estimate_and_the_timeout(one_rank: dist.P
     assert progress.position.timeout_s == deadline_s(config, planned, 1) == pytest.approx(50 + 2 * expected)
 
 
-@pytest.mark.parametrize(("ops", "most"), [(100, 250), (250, 250)])
 def test_the_events_between_operations_count_as_entries_of_the_launch_queue(
-    ops: int, most: int, one_rank: dist.ProcessGroup, monkeypatch: pytest.MonkeyPatch
+    one_rank: dist.ProcessGroup, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     lengths: list[int] = []
-    per_iteration = runner.Clock.per_iteration
+    per_iteration = Clock.per_iteration
 
     def counted(self: Any, calls: Any, gate_s: float | None) -> Any:
         lengths.append(len(calls))
         return per_iteration(self, calls, gate_s)
 
-    monkeypatch.setattr(runner.Clock, "per_iteration", counted)
+    monkeypatch.setattr(Clock, "per_iteration", counted)
     # 500 entries: 250 operations of one entry and as many events.
-    measured(one_rank, arms="stream-free", per_iteration=True, ops_per_batch=ops if ops < most else 500)
-    assert set(lengths) == {ops}
+    for operations in (100, 500):
+        measured(one_rank, arms="stream-free", per_iteration=True, ops_per_batch=operations)
+    assert set(lengths) == {100, 250}
+
+
+def test_an_arm_of_another_process_set_has_percentiles() -> None:
+    config = resolve("cpu", {"per_iteration": True, "user_arms": [{"name": "mine", "target": "stream-free"}]})
+    arms = SimpleNamespace(present=lambda _names: [], visit=lambda _names, _phase: ())
+    # The control group has the maximum over the ranks: times of the other process set, and no gate that opened early.
+    control = SimpleNamespace(maximum=lambda values: [2.0] * (len(values) - 1) + [0.0])
+    context = cast(CaseContext, SimpleNamespace(config=config, arms=arms, control=control))
+    schedule = make_schedule(config, {"mine": Pilot(device_us=2.0, enqueue_us=1.0)}, 4)
+    batch = Reduced(slowest_us=2.0, fastest_us=1.0, slowest_rank=0, valid=True)
+    kept = {"mine": KeptBatches(by_round={0: batch})}
+    (percentiles,) = measure_per_iteration(context, ["mine"], Timing.GATED, schedule, kept).values()
+    assert (percentiles.p50_us, percentiles.operations >= PER_ITERATION_OPERATIONS) == (2.0, True)
 
 
 def test_a_refused_case_is_skipped_with_the_reason(

@@ -72,5 +72,5 @@ def test_process_sets_work_exclusively_one_after_the_other(sets: tuple[str, ...]
 
 def test_findings_of_all_process_sets_are_merged() -> None:
     arms, _ = in_turn(CountingControl({0: {"a": 1}, 2: {"b": 2}}), "a", "b")
-    assert arms.merged({"a": 1}) == {"a": 1, "b": 2}
+    assert arms.merge({"a": 1}) == {"a": 1, "b": 2}
     assert arms.present("ab") == ["a"]
