@@ -54,7 +54,7 @@ def test_a_section_is_a_title_a_note_and_a_table() -> None:
         "                     probe capture: the CPU has no CUDA graphs\n"
         "\n"
         "redops\n"
-        "What --op takes.\n"
+        "Values of --op.\n"
         "\n"
         "sum, prod, min, max, avg\n"
     )
