@@ -26,7 +26,7 @@ from nccl_bench.ranks.spec import WorkerSpec
 from nccl_bench.records.schema import Crash
 from nccl_bench.records.store import RunStatus
 
-# The time within which all ranks of one launch meet the deadline of a case.
+# All ranks of a launch meet the deadline of a case within this time.
 HANG_GRACE_S = 3.0
 
 

@@ -9,19 +9,19 @@ from nccl_bench.config.parsers import one_of
 from nccl_bench.config.user_arms import UserArm
 from nccl_bench.errors import SetupError, UsageError
 
-# The fewest ranks of which every collective moves data; any machine can run them.
+# Between two ranks every collective moves data, and any machine can run them.
 DEFAULT_CPU_RANKS = 2
 
 
 def choose_device(wanted: object, gpus: int) -> str:
-    """Return the device ``wanted``; without one, the device of a machine with so many ``gpus``."""
+    """Return the device ``wanted``; if that is ``None``, the device that a machine with ``gpus`` GPUs has."""
     if wanted is None:
         return "cuda" if gpus else "cpu"
     return one_of("device", wanted, DEVICES)
 
 
 def refuse_missing(user_arms: Iterable[UserArm]) -> None:
-    """Raise ``UsageError`` where the target of a user arm is missing, as far as that shows without an import."""
+    """Raise ``UsageError`` where the target of a user arm is missing, as far as it can be checked without an import."""
     from nccl_bench.user_arms.loading import locate
 
     for user_arm in user_arms:

@@ -85,7 +85,7 @@ def run(
 
     attachment = choose_attachment(os.environ, launch=launch, attach=attach, rdzv_endpoint=rdzv_endpoint)
     output = Output(out=out, format=format, fail_on=gates, width=width)
-    # Other ranks would wait for this one: with several, a target that only this node lacks is left to the deadline.
+    # If this node refused alone, the ranks of the other nodes would wait for it. There a deadline ends the run.
     alone = attachment is None and nnodes == 1
     if (alone or dry_run) and "PYTHONPATH" not in resolved.variables:
         refuse_missing(resolved.user_arms)

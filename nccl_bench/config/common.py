@@ -78,7 +78,7 @@ class CommonConfig:
         default=lambda device: device.name,
         default_text="cuda where the machine has a GPU, else cpu",
     )
-    arms: tuple[str, ...]  # an option too, but the commands offer different arms
+    arms: tuple[str, ...]  # each command makes it an option, with its own choices
     user_arms: tuple[UserArm, ...] = option(
         Panel.ARMS,
         f"A user arm, {FORM}. TARGET is FILE.py:NAME, MODULE:NAME or an entry point; its keys are order "

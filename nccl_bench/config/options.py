@@ -15,10 +15,10 @@ from typing import Any
 from nccl_bench.catalog.devices import DEVICES, DeviceSpec
 from nccl_bench.errors import UsageError
 
-# Reads a value from TOML, JSON or the command line: (name for messages, value, device) -> value of the field.
-# Raises ``UsageError`` for a bad value.
+# A parser takes the name for messages, a value from TOML, JSON or the command line, and the device. It returns the
+# value of the field, or raises ``UsageError``.
 Parser = Callable[[str, object, DeviceSpec], object]
-# The types of fields that an argument can have too, by annotation.
+# The types that a field and its argument have in common, by annotation.
 _ARGUMENTS: Mapping[str, Any] = {"int": int, "float": float, "bool": bool}
 
 
@@ -35,7 +35,7 @@ class Panel(StrEnum):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Option:
-    """One option of a command."""
+    """An option of a command."""
 
     name: str  # the field's name, which is also the key in a TOML file and in run.json
     help: str  # what the option sets and which values it takes, without the default
@@ -45,7 +45,7 @@ class Option:
     short: str | None = None  # the short spelling, which is that of nccl-tests
     argument: Any = str  # the type that Typer reads the argument as
     default: object = None  # an unparsed value, or a function from the device's row to one
-    default_text: str | None = None  # the default as the help words it; None: as ``default`` has it
+    default_text: str | None = None  # the default in words; None: made from ``default``
 
     def default_for(self, device: DeviceSpec) -> object:
         """Return the unparsed default on ``device``."""
@@ -58,7 +58,7 @@ class Option:
 
     @property
     def label(self) -> str:
-        """The name in messages: the key, and the flag where it is spelled in another way."""
+        """The name in messages: the key, and the flag if it is spelled differently."""
         flag = self.flag.partition("/")[0]
         return self.name if flag == _flag(self.name) else f"{self.name} ({flag})"
 

@@ -10,14 +10,14 @@ from nccl_bench.catalog.devices import DeviceSpec
 from nccl_bench.config.options import Panel, Parser, listed, option
 from nccl_bench.errors import UsageError
 
-T = TypeVar("T", bound=str)
+_Name = TypeVar("_Name", bound=str)
 
 # The names of runs and user arms.
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 NAME_RULE = "use up to 64 letters, digits, '.', '_' and '-', a letter or digit first"
 # The range of a TOML integer.
 _MOST = 2**63 - 1
-# A year: more than any deadline needs, and far from what clocks cannot add.
+# A year: longer than any deadline, and short enough to be added to any clock.
 _MOST_S = 366 * 86400
 
 
@@ -46,8 +46,8 @@ def boolean(name: str, value: object, _device: DeviceSpec) -> bool:
     return bool(value)
 
 
-def one_of(name: str, value: object, allowed: Iterable[T]) -> T:
-    """Return the one of ``allowed`` that ``value`` is; raise ``UsageError`` if it is none of them."""
+def one_of(name: str, value: object, allowed: Iterable[_Name]) -> _Name:
+    """Return the member of ``allowed`` that equals ``value``; raise ``UsageError`` if there is none."""
     names = list(allowed)
     for each in names:
         if value == each:
@@ -104,7 +104,7 @@ def names_of(
 
 
 def unparsed(_name: str, value: object, _device: DeviceSpec) -> object:
-    """Return ``value`` as it is: it depends on other options, and is read together with them."""
+    """Return ``value`` unchanged: ``resolve`` reads it together with other options."""
     return value
 
 

@@ -19,7 +19,7 @@ from nccl_bench.errors import UsageError
 GROUP = "nccl_bench.communicators"
 FORM = "NAME=TARGET[,KEY=VALUE ...]"
 BEFORE, AFTER = "before", "after"
-# A user arm cannot wait for a stream by itself: only its caller can.
+# The orders that a user arm can have.
 ORDERS = (Order.CURRENT, Order.FORK_JOIN, Order.BARE)
 # The communicators that can use either binding of a transport.
 _OVER_TRANSPORT = frozenset({"stream-free", "stream-free-torch-stream", "dedicated-stream", "bare-transport"})
