@@ -13,7 +13,7 @@ from tests.support.command import Sandbox
 
 pytestmark = pytest.mark.timeout(400)
 
-ENGINE = Path(__file__).parents[1] / "support" / "engine_communicators.py"
+ENGINE = Path(__file__).parents[1] / "support" / "user_communicators_cuda.py"
 BEFORE, AFTER = f"before={ENGINE}:EngineBefore", f"after={ENGINE}:EngineAfter"
 
 

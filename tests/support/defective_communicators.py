@@ -19,6 +19,7 @@ import torch.distributed as dist
 from torch import Tensor
 
 from nccl_bench.catalog.arms import ARMS, ArmSpec, Order
+from nccl_bench.catalog.devices import DEVICES
 from nccl_bench.catalog.probes import DETECTOR
 from nccl_bench.communicators.base import Communicator
 from nccl_bench.communicators.coordinator import GroupCoordinator
@@ -350,7 +351,7 @@ def verify_defects(
         probes=tuple(dict.fromkeys(cell.probe for cell in cells)),
         routes=(),
         nccl_library=None,
-        transport="gloo",
+        transport=DEVICES[device].bindings[0],
         timeout_s=timeout_s,
     )
     with (
