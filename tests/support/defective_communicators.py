@@ -331,8 +331,7 @@ def arms() -> Mapping[str, ArmSpec]:
 def add_defective_arms() -> None:
     """Add the arms with a defect to this worker process."""
     cast(dict[str, ArmSpec], ARMS).update(arms())
-    # The command line refuses the detector as an arm, and this worker reads the same options.
-    verification_config._NAMED_ARMS.extend(ARMS[name] for name in (*DEFECTS, DETECTOR))
+    verification_config._NAMED_ARMS.extend(ARMS[name] for name in DEFECTS)
     cast(dict[str, Any], BUILDERS).update(DEFECTS)
 
 
