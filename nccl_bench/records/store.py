@@ -170,6 +170,7 @@ def _creating(directory: Path) -> Iterator[None]:
 
 @contextmanager
 def writing(file: Path) -> Iterator[None]:
+    """Raise ``RecordError`` if ``file`` cannot be written in the ``with`` block."""
     try:
         yield
     except OSError as error:
