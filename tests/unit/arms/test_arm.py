@@ -336,6 +336,15 @@ def test_the_transport_arm_runs_on_the_stream_that_was_current_at_bind(make: Cal
         check_follows_the_caller(make("transport"))
 
 
+def test_the_transport_arm_retains_tensors_again_after_a_recording(make: Callable[[str], Arm]) -> None:
+    arm, what = make("transport"), case("all_gather")
+    communicator: Any = arm.communicator
+    before = communicator._transport, communicator._retain
+    arm.bind(what, *buffers(what))
+    assert (communicator._transport, communicator._retain) == before
+    assert communicator._retain is not None
+
+
 @pytest.mark.parametrize("name", WITH_PRIVATE_STREAM)
 def test_the_fork_and_join_make_no_event_and_wait_stream_does(
     make: Callable[[str], Arm], monkeypatch: pytest.MonkeyPatch, name: str

@@ -262,6 +262,23 @@ def test_a_user_communicator_closes_within_the_limit_of_an_operation(group: dist
     ours.close()
 
 
+def test_code_that_knows_no_streams_runs_in_the_order_of_the_current_stream(
+    tmp_path: Path, group: dist.ProcessGroup, device: Device
+) -> None:
+    file = tmp_path / "plain.py"
+    file.write_text("def all_reduce(tensor) -> None:\n    tensor.add_(1)\n", encoding="utf-8")
+    arm = Arm("mine", group, device, user_arms=[UserArm(name="mine", target=f"{file}:all_reduce")])
+    x, mine = torch.zeros(4), cpu.Stream()
+    gate = Gate(mine)
+    with cpu.stream(mine):
+        arm.bind(case("all_reduce", RedOp.SUM, Placement.IN_PLACE), x, x)()
+    before = x.tolist()
+    gate.open()
+    cpu.synchronize()
+    assert before == [0] * 4
+    assert x.tolist() == [1] * 4
+
+
 @pytest.mark.parametrize(
     ("name", "order", "right"),
     [
