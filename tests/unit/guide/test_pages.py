@@ -140,6 +140,17 @@ def test_every_link_leads_to_a_file(name: str) -> None:
     assert not missing
 
 
+def test_contributing_names_modules_that_exist() -> None:
+    changes = (
+        TEXTS[".github/CONTRIBUTING.md"].split("## Where a change goes", 1)[1].split("\n## ", 1)[0].split("### ")[1:]
+    )
+    assert len(changes) == 8
+    for change in changes:
+        modules = {path for path in re.findall(r"`([\w/]+/(?:\w+\.py)?)`", change) if "NAME" not in path}
+        missing = [path for path in modules if not any((ROOT / top / path).exists() for top in ("nccl_bench", "."))]
+        assert not missing, change
+
+
 @pytest.mark.parametrize(("name", "arguments"), COMMANDS)
 def test_the_commands_of_the_pages_parse(name: str, arguments: str) -> None:
     command = typer.main.get_command(app).commands[name]  # type: ignore[attr-defined]
