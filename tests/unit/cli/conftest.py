@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import shutil
+import sys
 from pathlib import Path
 
 import pytest
 
-from nccl_bench.cli import launched_run
+from nccl_bench.cli import launched_run, main
 from nccl_bench.launch import hardware
 from nccl_bench.records.store import RunStore
 from tests.support.command_line import LAUNCHER_VARIABLES, CommandLine
-from tests.support.synthetic_runs import meta, samples
+from tests.support.compare_command import BASE, NEW, CompareCommand, lines, summary_csv, times, write
+from tests.support.synthetic_runs import case, crash, hang, meta, run, samples, wrong
 
 
 @pytest.fixture(scope="module")
@@ -57,3 +59,32 @@ def command_line(directory: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytes
 
     monkeypatch.setattr(launched_run, "run_sweep", refuse)
     return CommandLine(monkeypatch, capsys)
+
+
+@pytest.fixture
+def compare(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> CompareCommand:
+    """Return a function that runs ``nccl-bench compare`` in a directory with runs and summaries."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("COLUMNS", "80")
+    write(tmp_path / "before", lines())
+    write(tmp_path / "same", lines(seed=2, drift=1.2))
+    write(tmp_path / "slower", lines(new_us=8.8, seed=3))
+    write(tmp_path / "faster", lines(new_us=7.2, seed=4))
+    write(tmp_path / "noisy", [times(BASE, 10.0, 15), times(NEW, 8.0, 15, noise=0.2)])
+    write(tmp_path / "few", [times(BASE, 10.0, 6, rounds=3), times(NEW, 8.0, 6, rounds=3)])
+    write(tmp_path / "alone", [times(NEW, 8.0, 7)])
+    write(tmp_path / "lonely", [times(NEW, 8.0, 17)])
+    write(tmp_path / "hung", [*lines(seed=9), hang(arm=NEW, case=case(64))])
+    write(tmp_path / "crashed", [*lines(seed=10), crash(arm=NEW, case=case(64))])
+    write(tmp_path / "wrong", [*lines(seed=8), wrong(arm=NEW, case=case(64))])
+    for name, of in (("before", lines()), ("after", lines(seed=11, drift=2.0)), ("hung", [*lines(seed=9), hang()])):
+        (tmp_path / f"{name}.csv").write_text(summary_csv(run(of, arms=[BASE, NEW])))
+
+    def run_command(*arguments: object) -> tuple[int, str, str]:
+        monkeypatch.setattr(sys, "argv", ["nccl-bench", "compare", *map(str, arguments)])
+        with pytest.raises(SystemExit) as end:
+            main()
+        printed = capsys.readouterr()
+        return int(end.value.code or 0), printed.out, printed.err
+
+    return run_command
