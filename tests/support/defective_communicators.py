@@ -25,7 +25,6 @@ from nccl_bench.communicators.base import Communicator
 from nccl_bench.communicators.coordinator import GroupCoordinator
 from nccl_bench.communicators.registry import BUILDERS
 from nccl_bench.communicators.stream_free import StreamFreeCommunicator
-from nccl_bench.config import verification as verification_config
 from nccl_bench.config.verification import VerifyConfig
 from nccl_bench.launch.torchrun import LaunchConfig
 from nccl_bench.launch.verification import run_verification
@@ -331,7 +330,6 @@ def arms() -> Mapping[str, ArmSpec]:
 def add_defective_arms() -> None:
     """Add the arms with a defect to this worker process."""
     cast(dict[str, ArmSpec], ARMS).update(arms())
-    verification_config._NAMED_ARMS.extend(ARMS[name] for name in DEFECTS)
     cast(dict[str, Any], BUILDERS).update(DEFECTS)
 
 
