@@ -30,14 +30,14 @@ class Launcher(StrEnum):
 class Attachment:
     """The place of this process among ranks that another launcher started."""
 
-    launcher: Launcher
-    rank: int
-    world_size: int
-    local_rank: int
+    launcher: Launcher  # the program that started the ranks
+    rank: int  # from 0 to world_size - 1
+    world_size: int  # the number of ranks on all nodes
+    local_rank: int  # the rank among those on this node
     local_world_size: int | None  # the number of ranks on this node; None if the launcher does not set it
     nodes: int | None  # None if the launcher does not set it
     master_addr: str  # the host of rank 0
-    master_port: int
+    master_port: int  # the port of rank 0
 
     @property
     def torch_variables(self) -> dict[str, str]:
@@ -58,8 +58,8 @@ class Attachment:
 class LauncherVariables:
     """The environment, with one method for each launcher that reads and checks its variables."""
 
-    environ: Mapping[str, str] = field(repr=False)
-    rdzv_endpoint: str | None
+    environ: Mapping[str, str] = field(repr=False)  # the environment of this process
+    rdzv_endpoint: str | None  # --rdzv-endpoint, HOST:PORT; None if it was not given
 
     def torchrun(self) -> Attachment:
         """Return the attachment of a rank of torchrun."""

@@ -23,8 +23,8 @@ class Outcome:
     """The outcome of a sweep."""
 
     attempts: int  # the number of launches
-    hangs: tuple[Hang, ...]
-    crashes: tuple[Crash, ...]
+    hangs: tuple[Hang, ...]  # with their cases, in order
+    crashes: tuple[Crash, ...]  # with their cases, in order
     stopped: str | None  # why the sweep ended early; None if it did not
 
 

@@ -37,8 +37,8 @@ class LaunchConfig:
     """The ranks to start on this node. Raises ``UsageError`` for values that do not go together."""
 
     nproc: int  # the number of ranks on each node
-    nnodes: int = 1
-    node_rank: int = 0
+    nnodes: int = 1  # the number of nodes
+    node_rank: int = 0  # the number of this node, from 0
     rdzv_endpoint: str | None = None  # where several nodes meet, HOST:PORT; None on one node
     worker: str = "nccl_bench.bench.worker"  # the module that each rank runs
 

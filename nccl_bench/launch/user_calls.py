@@ -32,7 +32,7 @@ _NOT_THE_USERS = (
 class UserCall:
     """A call of the user's code that a rank is in."""
 
-    rank: int
+    rank: int  # the rank that is in the call
     location: str  # the function, with its file and line
     innermost: bool  # the rank is in this very call, not in a call of another library made from it
 

@@ -23,7 +23,7 @@ class Reduced:
 
     slowest_us: float  # the time of the slowest rank
     fastest_us: float  # the time of the fastest rank
-    slowest_rank: int
+    slowest_rank: int  # the rank whose time is slowest_us
     valid: bool  # the batch was valid on every rank
 
 

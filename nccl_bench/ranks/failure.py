@@ -17,8 +17,8 @@ _MESSAGE_LINES = 5
 class Failure:
     """The exception that ended a rank."""
 
-    rank: int
-    host: str
+    rank: int  # the rank that ended
+    host: str  # the name of its host
     case_index: int  # the case at which the rank was; -1 during set-up
     arm: str  # the arm at work; empty if none was
     kind: str  # the class of the exception

@@ -26,13 +26,13 @@ STACKS_SIGNAL = signal.SIGUSR1
 class Position:
     """The point of its work that one rank has reached."""
 
-    rank: int
-    local_rank: int
-    host: str
-    pid: int
+    rank: int  # as torchrun counts it, over all process sets
+    local_rank: int  # the rank among those on this node
+    host: str  # the name of the rank's host
+    pid: int  # the id of the rank's process
     case_index: int = -1  # the index of a case, or of another item of work; -1 during set-up
     arm: str = ""  # the arm at work; empty if none is
-    phase: str = "start"
+    phase: str = "start"  # what the rank does, for messages
     step: int = 0  # the number of updates: of two ranks with the same work, the one behind has fewer
     deadline: float | None = None  # a time.monotonic() value; None before the first one is set
     timeout_s: float | None = None  # how far ahead the deadline was set

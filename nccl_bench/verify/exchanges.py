@@ -30,7 +30,7 @@ class Participants:
     """The ranks of an exchange, as one of them sees them."""
 
     rank: int  # this rank
-    world_size: int
+    world_size: int  # the number of ranks
     device: torch.device  # the device of this rank's tensors
 
     def make_input(self, rank: int, salt: int, shape: tuple[int, ...]) -> Tensor:
@@ -50,7 +50,7 @@ class Exchange:
 
     name: str  # with the size, for messages
     operation_name: str  # the collective's name in the coordinator's routing table
-    input: Tensor
+    input: Tensor  # this rank's input
     output: Tensor  # the input itself if the collective is in place
     make_input: Callable[[int], Tensor]  # from a salt, this rank's input
     make_expected: Callable[[int], Tensor]  # from a salt, this rank's expected output

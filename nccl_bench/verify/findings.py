@@ -18,9 +18,9 @@ MOST_BROKEN = 3
 class Finding:
     """The finding of one probe about one arm, over all ranks."""
 
-    arm: str
-    probe: str
-    trials: int
+    arm: str  # the arm's name
+    probe: str  # the probe's name
+    trials: int  # the number of trials; 0 if the probe does not apply
     failed: int  # the number of trials that failed
     detail: str | None  # about the first failed trial, or why there was no trial; None if all trials passed
     raced: int = 0  # the number of failed trials that only a race explains

@@ -32,9 +32,9 @@ class ProbeStatus(StrEnum):
 class Judgement:
     """The status of one arm probe."""
 
-    arm: str
-    probe: str
-    status: ProbeStatus
+    arm: str  # the arm's name
+    probe: str  # the probe's name
+    status: ProbeStatus  # what the table shows
     reason: str | None = None  # why the probe is not applicable; None if it is
     finding: Finding | None = None  # None if the probe is not applicable
 
@@ -43,8 +43,8 @@ class Judgement:
 class Verification:
     """The result of a verification."""
 
-    device: str
-    world_size: int
+    device: str  # the device's name
+    world_size: int  # the number of ranks
     judgements: tuple[Judgement, ...]  # arm by arm, the detector's last
     notes: tuple[str, ...] = ()  # problems outside of any probe
     gpus: int | None = None  # the number of GPUs of the ranks; None if unknown. With fewer than ranks, they share

@@ -34,9 +34,9 @@ class Race(str):
 class Trial:
     """A trial of one exchange at one place."""
 
-    rig: Rig
-    place: Place
-    exchange: Exchange
+    rig: Rig  # the rig of the probe
+    place: Place  # the place whose stream is current
+    exchange: Exchange  # the collective to try
     is_late: bool  # this rank comes late, so that the others must wait for it
     # A coordinator is called inside its graph_capture(), where it routes as in graphs, whether captured or not.
     in_graph_mode: bool = False
@@ -95,10 +95,10 @@ def call_each(arm: Arm, exchanges: Sequence[Exchange]) -> None:
 class Rig:
     """The tools of one probe of one arm on one rank."""
 
-    arm_probe: ArmProbe
-    device: Device
-    device_spec: DeviceSpec
-    control: Control
+    arm_probe: ArmProbe  # the arm and the probe
+    device: Device  # this rank's device
+    device_spec: DeviceSpec  # the device's row in the catalog
+    control: Control  # collectives between the ranks on the host
     get_shared_arm: Callable[[], Arm]  # returns the arm that all probes share; making it is collective
     make_arm: Callable[[], Arm]  # makes an arm that the probe must close; collective
     announce_trial: Callable[[str], None]  # gets the label of the trial that begins

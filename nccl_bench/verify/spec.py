@@ -16,7 +16,7 @@ from nccl_bench.plan.verification import ArmProbe
 class VerificationSpec:
     """The work of one launch of a verification."""
 
-    config: VerifyConfig
+    config: VerifyConfig  # what to verify
     arm_probes: tuple[ArmProbe, ...]  # all of this group, in order
     findings: str  # the file to append findings to
     scratch: str | None = None  # the directory of this launch; None before the launch
