@@ -32,7 +32,7 @@ EXIT_S = 60.0
 _S = TypeVar("_S", bound=LaunchSpec)
 
 
-class Launched(Protocol):
+class RunningJob(Protocol):
     """The processes of one launch, as the watch needs them; ``torchrun.Job`` is one."""
 
     def poll(self) -> int | None:
@@ -51,7 +51,7 @@ def supervise(
     first: int,
     on_end: Callable[[Hang | Crash, int], tuple[_S, int] | None],
     on_progress: Callable[[list[Position]], None],
-    start: Callable[[LaunchConfig, _S, int], Launched] = Job,
+    start: Callable[[LaunchConfig, _S, int], RunningJob] = Job,
 ) -> int:
     """Have the ranks do ``count`` items from index ``first`` on, and return the number of launches.
 
@@ -102,7 +102,7 @@ def supervise(
 class _Watch:
     """The watch over one launch until it ends."""
 
-    job: Launched
+    job: RunningJob
     scratch: Path
     launch: LaunchConfig
     count: int  # the number of items

@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 
 from nccl_bench.catalog.cases import Case
 from nccl_bench.config.user_arms import UserArm, user_arm_of
-from nccl_bench.launch.supervise import Launched, supervise
+from nccl_bench.launch.supervise import RunningJob, supervise
 from nccl_bench.launch.torchrun import Job, LaunchConfig
 from nccl_bench.plan.cases import PlannedCase
 from nccl_bench.ranks.progress import Position
@@ -35,7 +35,7 @@ def run_sweep(
     cases: Sequence[PlannedCase],
     append: Callable[[Hang | Crash], None],
     on_progress: Callable[[list[Position]], None],
-    start: Callable[[LaunchConfig, WorkerSpec, int], Launched] = Job,
+    start: Callable[[LaunchConfig, WorkerSpec, int], RunningJob] = Job,
 ) -> Outcome:
     """Run ``cases`` from ``spec.first_case`` on; after a hang or a crash, relaunch at the next case.
 
