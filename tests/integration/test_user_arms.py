@@ -113,9 +113,11 @@ def test_arms_that_cannot_share_processes_get_their_own_and_the_report_gives_the
     # Torch accepts an operator once a process, so the second tree needs other processes.
     assert "both_trees_have_it" in process_sets["after",]["reason"]
     printed = " ".join(ran.ended.stdout.split())
-    across = "in processes of its own, so its pairs are across processes, which take turns on the same devices"
-    assert f"quiet: {across}: NCCL_BENCH_TESTS=1 is for it alone" in printed
-    assert f"after: {across}: beside the others it did not get past set-up, engine.comm:Comm: importing" in printed
+    assert (
+        "quiet: in processes of its own (NCCL_BENCH_TESTS=1 is for it alone). Its rounds are paired across" in printed
+    )
+    reason = "beside the others it did not get past set-up, engine.comm:Comm: importing"
+    assert f"after: in processes of its own ({reason}" in printed
 
 
 def test_the_record_names_adapter_and_order_of_each_user_arm(ran: SimpleNamespace) -> None:

@@ -1,4 +1,4 @@
-"""What a verdict does to the exit code, by the same rules after a run and after a comparison."""
+"""The gate: which exit code a verdict sets, by the same rules after a run and after a comparison."""
 
 from __future__ import annotations
 
@@ -96,24 +96,24 @@ SLOW = measured((BASE, 10.0), (TWIN, 10.0), (NEW, 16.0))
         (FAST, "slower,inconclusive,wrong", 0, None),
         (SLOW, "slower", 7, None),
         (SLOW, "inconclusive", 0, None),
-        # Nothing of the candidate at all.
+        # The candidate was not measured at all.
         (measured((BASE, 10.0), (TWIN, 10.0)), "slower", 8, f"no arm has a round in common with {BASE}"),
         (measured((BASE, 10.0), (TWIN, 10.0)), "wrong", 0, None),
-        # It is not there in one of two cases, of which the other is fine.
+        # The candidate is missing in one of two cases.
         ([*FAST, *measured((BASE, 10.0), (TWIN, 10.0), size=64)], "inconclusive", 8, "not compared everywhere"),
         ([*FAST, *measured((BASE, 10.0), (TWIN, 10.0), size=64)], "slower", 0, None),
         ([*FAST, *measured((NEW, 10.0), size=64)], "inconclusive", 0, None),
         # Twice as slow, and too few rounds for any interval: no data could have failed.
         (measured((BASE, 10.0), (TWIN, 10.0), (NEW, 20.0), rounds=3), "slower", 8, "rounds are too few"),
         (measured((BASE, 10.0), (NEW, 20.0)), "slower", 8, "no twin"),
-        # Whatever went wrong weighs more, whether it was asked for or not.
+        # A failure weighs more than a verdict, with any --fail-on.
         ([*FAST, wrong(arm=NEW, case=case(64))], "slower", 4, None),
         ([*FAST, wrong(arm=NEW, case=case(64))], None, 4, None),
         ([*SLOW, hang(case=case(64))], "slower", 6, None),
     ],
 )
 @pytest.mark.parametrize("command", ["run", "compare"])
-def test_a_run_and_its_comparison_end_alike(
+def test_a_run_and_its_comparison_have_the_same_exit_code(
     command: str,
     lines: list[Line],
     fail_on: str | None,
@@ -137,7 +137,7 @@ def test_a_run_and_its_comparison_end_alike(
         (out / "run.json").write_text(json.dumps(meta(arms=[BASE, NEW])))
         (out / "samples.jsonl").write_text("".join(map(dump, lines)))
         arguments = [str(out), "--arms", f"{BASE},{NEW}"]
-        # Which needs both of them.
+        # compare names both arms, so it has another reason.
         if not any(isinstance(line, Samples) and line.arm == NEW for line in lines) and fail_on == "slower":
             says = "no round has both arms"
     monkeypatch.setattr(
@@ -145,13 +145,15 @@ def test_a_run_and_its_comparison_end_alike(
     )
     with pytest.raises(SystemExit) as end:
         main()
-    said = [line for line in capsys.readouterr().err.splitlines() if "recorded in" not in line]
-    assert (int(end.value.code or 0), len(said)) == (code, 0 if says is None else 1)
-    assert (says or "") in "".join(said)
+    messages = [line for line in capsys.readouterr().err.splitlines() if "recorded in" not in line]
+    assert (int(end.value.code or 0), len(messages)) == (code, 0 if says is None else 1)
+    assert (says or "") in "".join(messages)
 
 
-def test_every_arm_of_a_run_has_to_be_there(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: Printed) -> None:
-    """As torch, which has no send_recv, beside one that has."""
+def test_every_requested_arm_of_a_run_must_be_compared(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: Printed
+) -> None:
+    """An arm may be missing, for example torch, which has no send_recv."""
 
     def run_sweep(spec: Any, *_arguments: object, **_keywords: object) -> Outcome:
         for line in FAST:
