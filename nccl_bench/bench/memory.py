@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import partial
+from types import SimpleNamespace
 
 import torch
 from torch import Tensor
@@ -55,14 +56,9 @@ def registered(
     device.transport.mem_free(ptr)
 
 
-class _Block:
-    """Memory of a CUDA device, described as torch reads it: by Numba's CUDA array interface, version 3."""
-
-    def __init__(self, ptr: int, size_bytes: int) -> None:
-        self.__cuda_array_interface__ = {"shape": (size_bytes,), "typestr": "|u1", "data": (ptr, False), "version": 3}
-
-
 def _tensor(ptr: int, size_bytes: int, device: torch.device) -> Tensor:
-    tensor = torch.as_tensor(_Block(ptr, size_bytes), device=device)
+    # torch reads memory that is described by Numba's CUDA array interface, version 3.
+    description = {"shape": (size_bytes,), "typestr": "|u1", "data": (ptr, False), "version": 3}
+    tensor = torch.as_tensor(SimpleNamespace(__cuda_array_interface__=description), device=device)
     assert tensor.data_ptr() == ptr, "torch copied the memory"
     return tensor

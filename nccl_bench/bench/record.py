@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterable, Mapping
-from typing import Any, Protocol
+from typing import Any
 
 import torch
 
@@ -12,18 +12,9 @@ from nccl_bench.bench.timing import loop_cost_us
 from nccl_bench.catalog.routes import Mode
 from nccl_bench.config.run import RunConfig
 from nccl_bench.records.schema import Line, Registration
+from nccl_bench.records.store import RunStore
 from nccl_bench.transports.device import Device
 from nccl_bench.transports.nccl_library import other_copies, unread_variables
-
-
-class Store(Protocol):
-    """A place for a record, such as ``records.store.RunStore``."""
-
-    def append(self, line: Line) -> None:
-        """Add a line."""
-
-    def update(self, **changes: object) -> None:
-        """Replace fields of ``run.json``."""
 
 
 class Record:
@@ -32,7 +23,7 @@ class Record:
     ``facts`` are known before the first case; ``earlier`` is what earlier launches of the same run have recorded.
     """
 
-    def __init__(self, store: Store | None, facts: Mapping[str, object], earlier: Mapping[str, Any]) -> None:
+    def __init__(self, store: RunStore | None, facts: Mapping[str, object], earlier: Mapping[str, Any]) -> None:
         self._store = store
         self._facts = dict(facts)
         self._earlier_paths: list[object] = earlier.get("paths", [])

@@ -105,12 +105,8 @@ class Runner:
             assert unlimited is not None
             needed_bytes = replace(unlimited, slots=1).total_bytes
             reason = (
-                f"its buffers need {_gib(needed_bytes)} a rank, and of {_gib(free_bytes)} free they may take "
-                f"{MEMORY_SHARE:.0%}"
+                f"its buffers need {needed_bytes / 1024**3:.2f} GiB a rank, and of {free_bytes / 1024**3:.2f} GiB free "
+                f"they may take {MEMORY_SHARE:.0%}"
             )
             self.record.append([Skipped(case=planned.case, reason=reason)])
         return arena
-
-
-def _gib(size_bytes: int) -> str:
-    return f"{size_bytes / 1024**3:.2f} GiB"

@@ -7,7 +7,7 @@ import time
 from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager
 from dataclasses import replace
-from typing import Any
+from typing import Any, cast
 from unittest import mock
 
 import torch
@@ -31,6 +31,7 @@ from nccl_bench.plan.cases import make_plan
 from nccl_bench.plan.memory import WORKSPACE_BYTES
 from nccl_bench.ranks.control import Control
 from nccl_bench.ranks.progress import Progress
+from nccl_bench.records.store import RunStore
 from nccl_bench.streams.cpu_device import CpuStreams
 from nccl_bench.transports.device import open_device
 from tests.support.one_rank_run import MemoryStore, in_one_process_set
@@ -132,7 +133,7 @@ class Bench:
             arms=in_one_process_set(arms, self.group, progress),
             align=self.align,
             progress=progress,
-            record=Record(store, {}, {}),
+            record=Record(cast(RunStore, store), {}, {}),
             budget=Budget(1e-9 if late else 1e9, time.monotonic()),
             launch_memory=LaunchMemory(streams or self.streams),
             ranks_per_memory=ranks_per_memory,

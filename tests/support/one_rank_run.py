@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from typing import cast
 
 import torch.distributed as dist
 
@@ -19,6 +20,7 @@ from nccl_bench.ranks.control import Control
 from nccl_bench.ranks.joining import Ranks
 from nccl_bench.ranks.progress import Progress
 from nccl_bench.records.schema import Line
+from nccl_bench.records.store import RunStore
 from nccl_bench.transports.device import Device
 
 
@@ -50,7 +52,7 @@ def run_on_one_rank(
     """Run ``config`` on ``device``; return the record and its lines."""
     arms = {name: Arm(name, group, device) for name in config.measured_arms}
     store = MemoryStore()
-    record = Record(store, {}, {})
+    record = Record(cast(RunStore, store), {}, {})
     try:
         Runner(
             config=config,

@@ -113,7 +113,7 @@ def test_the_events_between_operations_count_as_entries_of_the_launch_queue(
 
 
 def test_an_arm_of_another_process_set_has_percentiles() -> None:
-    config = resolve("cpu", {"per_iteration": True, "user_arms": [{"name": "mine", "target": "stream-free"}]})
+    config = resolve("cpu", {"per_iteration": True, "user_arms": [{"name": "mine", "target": "mine.py:Mine"}]})
     arms = SimpleNamespace(present=lambda _names: [], visit=lambda _names, _phase: ())
     # The control group has the maximum over the ranks: times of the other process set, and no gate that opened early.
     control = SimpleNamespace(maximum=lambda values: [2.0] * (len(values) - 1) + [0.0])
