@@ -9,12 +9,12 @@ from typing import Any
 import torch.distributed as dist
 from torch import Tensor
 
-from nccl_bench.arms.calls import CALLS
 from nccl_bench.arms.ordering import fork_join, wait_stream
 from nccl_bench.catalog.arms import ArmSpec, Order
 from nccl_bench.catalog.cases import Case
 from nccl_bench.catalog.routes import ROUTES, Mode, Routes
-from nccl_bench.communicators.base import ArmCommunicator, Operation
+from nccl_bench.communicators.base import ArmCommunicator
+from nccl_bench.communicators.protocol import CALLS, Operation
 from nccl_bench.communicators.registry import build
 from nccl_bench.config.user_arms import UserArm, spec_of, user_arm_of
 from nccl_bench.streams.base import Graph

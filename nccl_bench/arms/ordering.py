@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from nccl_bench.communicators.base import Operation
+from nccl_bench.communicators.protocol import Operation
 from nccl_bench.streams.base import Streams
 
 

@@ -10,7 +10,7 @@ from collections.abc import Callable
 from functools import partial
 from typing import cast
 
-from nccl_bench.communicators.base import Operation
+from nccl_bench.communicators.protocol import Operation
 from nccl_bench.communicators.stream_free import StreamFreeCommunicator
 from nccl_bench.transports.base import Transport
 

@@ -1,8 +1,4 @@
-"""The ``Communicator`` protocol, what an arm asks beside it, and the meaning of enabled and disabled.
-
-A communicator decides which stream a collective runs on. Ranks (``src``, ``dst``, ``root``) are ranks in its group.
-Tensors are contiguous and on its device; counts are in elements. Each operation only enqueues: it returns before the
-device is done. Operations that a class does not document do what the protocol says.
+"""What an arm asks beside the ``Communicator`` protocol, and the meaning of enabled and disabled.
 
 A communicator is *available* from construction to ``close``. It is *disabled* inside ``change_state(False)``. An
 operation on a disabled or closed communicator raises ``DisabledError`` and leaves its output as it was: a call that
@@ -11,61 +7,14 @@ silently did nothing would hand the caller an output that nobody wrote.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
-from typing import Any, Protocol
-
-from torch import Tensor
+from typing import Any
 
 from nccl_bench.catalog.cases import Case
-from nccl_bench.catalog.collectives import RedOp
+from nccl_bench.communicators.protocol import Communicator, Operation
 from nccl_bench.errors import DisabledError
 from nccl_bench.ranks.process import SETUP_TIMEOUT_S
-
-Operation = Callable[[], object]
-
-
-class Communicator(Protocol):
-    """The operations that every arm's communicator has."""
-
-    rank: int  # this process's rank in the group
-    world_size: int  # the number of ranks in the group
-    stream: Any  # the private stream of its work, which a caller forks to and joins; None for the current stream
-
-    def all_reduce(self, tensor: Tensor, op: RedOp = RedOp.SUM) -> None:
-        """Reduce ``tensor`` over all ranks, in place."""
-
-    def outplace_all_reduce(self, input: Tensor, out: Tensor | None = None, op: RedOp = RedOp.SUM) -> Tensor:
-        """Reduce ``input`` over all ranks into ``out``, made if not given, and return it."""
-
-    def all_gather(self, output: Tensor, input: Tensor, sizes: Sequence[int] | None = None) -> None:
-        """Gather every rank's ``input`` into ``output``; ``sizes`` are the ranks' lengths along dimension 0."""
-
-    def reduce_scatter(
-        self, output: Tensor, input: Tensor, op: RedOp = RedOp.SUM, sizes: Sequence[int] | None = None
-    ) -> None:
-        """Reduce ``input`` and leave block ``rank`` in ``output``; ``sizes`` are the blocks' lengths on dimension 0."""
-
-    def all_to_all(self, output: Tensor, input: Tensor) -> None:
-        """Send block r of ``input`` to rank r and receive rank r's block at block r of ``output``."""
-
-    def broadcast(self, tensor: Tensor, src: int, out: Tensor | None = None) -> None:
-        """Send ``tensor`` of rank ``src`` to every rank's ``out``, or to its ``tensor``."""
-
-    def reduce(self, tensor: Tensor, dst: int, op: RedOp = RedOp.SUM, out: Tensor | None = None) -> None:
-        """Reduce every rank's ``tensor`` into ``out``, or ``tensor``, of rank ``dst``."""
-
-    def send_recv(self, output: Tensor, input: Tensor, dst: int, src: int) -> None:
-        """Send ``input`` to rank ``dst`` and receive ``output`` from rank ``src``, as one operation."""
-
-    def change_state(self, enable: bool | None = None) -> AbstractContextManager[None]:
-        """Enable or disable within a ``with`` block, and restore the state on the way out, also after an exception.
-
-        ``None`` enables a communicator that is available.
-        """
-
-    def close(self) -> None:
-        """Release what the communicator holds; a second call does nothing."""
 
 
 class ArmCommunicator(Communicator):

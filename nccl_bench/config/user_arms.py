@@ -33,7 +33,7 @@ _ALL_KEYS = ("name", "target", *_KEYS, "variables")
 class Adapter(StrEnum):
     """The conventions that a communicator can follow."""
 
-    PROTOCOL = "protocol"  # communicators.base.Communicator of this tool
+    PROTOCOL = "protocol"  # communicators.protocol.Communicator of this tool
     PYNCCL = "pynccl"  # PyNcclCommunicator of SGLang, before and after the refactor, and of vLLM
     CALLABLE = "callable"  # an all_reduce of one tensor
 

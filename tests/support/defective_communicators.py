@@ -21,8 +21,8 @@ from torch import Tensor
 from nccl_bench.catalog.arms import ARMS, ArmSpec, Order
 from nccl_bench.catalog.devices import DEVICES
 from nccl_bench.catalog.probes import DETECTOR
-from nccl_bench.communicators.base import Communicator
 from nccl_bench.communicators.coordinator import GroupCoordinator
+from nccl_bench.communicators.protocol import Communicator
 from nccl_bench.communicators.registry import BUILDERS
 from nccl_bench.communicators.stream_free import StreamFreeCommunicator
 from nccl_bench.config.verification import VerifyConfig

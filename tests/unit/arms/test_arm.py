@@ -12,7 +12,6 @@ import torch.distributed as dist
 from torch import Tensor
 
 from nccl_bench.arms.arm import Arm
-from nccl_bench.arms.calls import CALLS
 from nccl_bench.catalog.arms import ARMS, COORDINATORS, Order
 from nccl_bench.catalog.cases import Case, Scenario
 from nccl_bench.catalog.collectives import COLLECTIVES, Placement, RedOp
@@ -20,6 +19,7 @@ from nccl_bench.catalog.devices import DEVICES
 from nccl_bench.catalog.dtypes import DTYPES
 from nccl_bench.catalog.routes import override
 from nccl_bench.catalog.support import unsupported
+from nccl_bench.communicators.protocol import CALLS
 from nccl_bench.communicators.registry import BUILDERS
 from nccl_bench.communicators.torch_distributed import ProcessGroupCommunicator
 from nccl_bench.errors import DisabledError, NcclBenchError

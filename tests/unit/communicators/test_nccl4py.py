@@ -9,8 +9,8 @@ import torch
 import torch.distributed as dist
 
 from nccl_bench.catalog.collectives import RedOp
-from nccl_bench.communicators.base import Communicator
 from nccl_bench.communicators.nccl4py import Nccl4pyCommunicator
+from nccl_bench.communicators.protocol import Communicator
 from nccl_bench.communicators.stream_free import StreamFreeCommunicator
 from nccl_bench.errors import DisabledError, InvalidArgumentError, NcclError
 from nccl_bench.streams import cpu

@@ -1,0 +1,92 @@
+"""The ``Communicator`` protocol, and the call of each collective through it.
+
+A communicator decides which stream a collective runs on. Ranks (``src``, ``dst``, ``root``) are ranks in its group.
+Tensors are contiguous and on its device; counts are in elements. Each operation only enqueues: it returns before the
+device is done. Operations that a class does not document do what the protocol says.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager
+from functools import partial
+from typing import Any, Protocol
+
+from torch import Tensor
+
+from nccl_bench.catalog.cases import Case
+from nccl_bench.catalog.collectives import RedOp
+
+Operation = Callable[[], object]
+
+
+class Communicator(Protocol):
+    """The operations that every arm's communicator has."""
+
+    rank: int  # this process's rank in the group
+    world_size: int  # the number of ranks in the group
+    stream: Any  # the private stream of its work, which a caller forks to and joins; None for the current stream
+
+    def all_reduce(self, tensor: Tensor, op: RedOp = RedOp.SUM) -> None:
+        """Reduce ``tensor`` over all ranks, in place."""
+
+    def outplace_all_reduce(self, input: Tensor, out: Tensor | None = None, op: RedOp = RedOp.SUM) -> Tensor:
+        """Reduce ``input`` over all ranks into ``out``, made if not given, and return it."""
+
+    def all_gather(self, output: Tensor, input: Tensor, sizes: Sequence[int] | None = None) -> None:
+        """Gather every rank's ``input`` into ``output``; ``sizes`` are the ranks' lengths along dimension 0."""
+
+    def reduce_scatter(
+        self, output: Tensor, input: Tensor, op: RedOp = RedOp.SUM, sizes: Sequence[int] | None = None
+    ) -> None:
+        """Reduce ``input`` and leave block ``rank`` in ``output``; ``sizes`` are the blocks' lengths on dimension 0."""
+
+    def all_to_all(self, output: Tensor, input: Tensor) -> None:
+        """Send block r of ``input`` to rank r and receive rank r's block at block r of ``output``."""
+
+    def broadcast(self, tensor: Tensor, src: int, out: Tensor | None = None) -> None:
+        """Send ``tensor`` of rank ``src`` to every rank's ``out``, or to its ``tensor``."""
+
+    def reduce(self, tensor: Tensor, dst: int, op: RedOp = RedOp.SUM, out: Tensor | None = None) -> None:
+        """Reduce every rank's ``tensor`` into ``out``, or ``tensor``, of rank ``dst``."""
+
+    def send_recv(self, output: Tensor, input: Tensor, dst: int, src: int) -> None:
+        """Send ``input`` to rank ``dst`` and receive ``output`` from rank ``src``, as one operation."""
+
+    def change_state(self, enable: bool | None = None) -> AbstractContextManager[None]:
+        """Enable or disable within a ``with`` block, and restore the state on the way out, also after an exception.
+
+        ``None`` enables a communicator that is available.
+        """
+
+    def close(self) -> None:
+        """Release what the communicator holds; a second call does nothing."""
+
+
+def _all_reduce(comm: Communicator, case: Case, x: Tensor, y: Tensor) -> Operation:
+    op = case.redop or RedOp.SUM
+    return partial(comm.all_reduce, x, op) if y is x else partial(comm.outplace_all_reduce, x, y, op)
+
+
+def _broadcast(comm: Communicator, case: Case, x: Tensor, y: Tensor) -> Operation:
+    return partial(comm.broadcast, x, case.root or 0, None if y is x else y)
+
+
+def _reduce(comm: Communicator, case: Case, x: Tensor, y: Tensor) -> Operation:
+    return partial(comm.reduce, x, case.root or 0, case.redop or RedOp.SUM, None if y is x else y)
+
+
+def _send_recv(comm: Communicator, case: Case, x: Tensor, y: Tensor) -> Operation:
+    return partial(comm.send_recv, y, x, (comm.rank + 1) % comm.world_size, (comm.rank - 1) % comm.world_size)
+
+
+# Collective -> its call from input `x` to output `y`, which are the same tensor if it is in place on the whole buffer.
+CALLS: Mapping[str, Callable[[Communicator, Case, Tensor, Tensor], Operation]] = {
+    "all_reduce": _all_reduce,
+    "all_gather": lambda comm, case, x, y: partial(comm.all_gather, y, x),
+    "reduce_scatter": lambda comm, case, x, y: partial(comm.reduce_scatter, y, x, case.redop or RedOp.SUM),
+    "all_to_all": lambda comm, case, x, y: partial(comm.all_to_all, y, x),
+    "broadcast": _broadcast,
+    "reduce": _reduce,
+    "send_recv": _send_recv,
+}
