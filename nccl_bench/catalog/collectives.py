@@ -10,6 +10,8 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from enum import StrEnum
 
+from nccl_bench.catalog.arms import COORDINATORS
+
 # nccl-tests rounds the bytes of one rank's block down to a multiple of this, so small sizes of the collectives that
 # split a message over the ranks are empty (`& -(16/eltSize)` in src/all_gather.cu and its neighbours).
 _BLOCK_ALIGNMENT_BYTES = 16
@@ -43,6 +45,15 @@ class Result(StrEnum):
     SHIFTED = "shifted"  # the previous rank's input
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Absence:
+    """Communicators that do not have a collective, or not in every placement."""
+
+    communicators: frozenset[str]  # names in communicators.registry
+    reason: str  # one line for the user
+    placements: tuple[Placement, ...] = tuple(Placement)  # the placements that they lack
+
+
 def _same(_world_size: int) -> float:
     return 1.0
 
@@ -68,6 +79,14 @@ class Collective:
     reduces: bool = False  # it takes a reduction
     rooted: bool = False  # it takes a root
     placements: tuple[Placement, ...] = tuple(Placement)  # the default first
+    absences: tuple[Absence, ...] = ()  # the communicators that lack it; user arms answer for themselves
+
+    def absence(self, communicator: str, placement: Placement) -> str | None:
+        """Return why ``communicator`` does not have the collective in ``placement``, or ``None`` if it has."""
+        for absence in self.absences:
+            if communicator in absence.communicators and placement in absence.placements:
+                return absence.reason
+        return None
 
     def block_count(self, size_bytes: int, itemsize: int, world_size: int) -> int:
         """Return the elements in one block of a message; 0 where nccl-tests' rounding leaves nothing."""
@@ -97,8 +116,25 @@ class Collective:
         return self.algbw_gb_s(size_bytes, time_us) * self.bus_factor(world_size)
 
 
+_TORCH_IN_PLACE_ONLY = Absence(
+    communicators=frozenset({"process-group", "process-group-async"}),
+    reason="torch.distributed has no out-of-place form of it",
+    placements=(Placement.OUT_OF_PLACE,),
+)
+_COORDINATORS_IN_PLACE_ONLY = Absence(
+    communicators=COORDINATORS,
+    reason="torch.distributed has no out-of-place form of it, and a coordinator may route to it",
+    placements=(Placement.OUT_OF_PLACE,),
+)
+
 _ROWS = (
-    Collective(name="all_reduce", result=Result.REDUCED, bus_factor=_twice_without_own, reduces=True),
+    Collective(
+        name="all_reduce",
+        result=Result.REDUCED,
+        bus_factor=_twice_without_own,
+        reduces=True,
+        absences=(_TORCH_IN_PLACE_ONLY,),
+    ),
     Collective(name="all_gather", result=Result.GATHERED, bus_factor=_without_own, receives_all_blocks=True),
     Collective(
         name="reduce_scatter",
@@ -115,8 +151,33 @@ _ROWS = (
         receives_all_blocks=True,
         placements=(Placement.OUT_OF_PLACE,),
     ),
-    Collective(name="broadcast", result=Result.COPIED, bus_factor=_same, rooted=True),
-    Collective(name="reduce", result=Result.REDUCED, result_at_root=True, bus_factor=_same, reduces=True, rooted=True),
-    Collective(name="send_recv", result=Result.SHIFTED, bus_factor=_same, placements=(Placement.OUT_OF_PLACE,)),
+    Collective(
+        name="broadcast",
+        result=Result.COPIED,
+        bus_factor=_same,
+        rooted=True,
+        absences=(_TORCH_IN_PLACE_ONLY, _COORDINATORS_IN_PLACE_ONLY),
+    ),
+    Collective(
+        name="reduce",
+        result=Result.REDUCED,
+        result_at_root=True,
+        bus_factor=_same,
+        reduces=True,
+        rooted=True,
+        absences=(_TORCH_IN_PLACE_ONLY, _COORDINATORS_IN_PLACE_ONLY),
+    ),
+    Collective(
+        name="send_recv",
+        result=Result.SHIFTED,
+        bus_factor=_same,
+        placements=(Placement.OUT_OF_PLACE,),
+        absences=(
+            Absence(
+                communicators=frozenset({"process-group"}),
+                reason="torch.distributed exchanges messages asynchronously only, which is the torch-async arm",
+            ),
+        ),
+    ),
 )
 COLLECTIVES: Mapping[str, Collective] = {row.name: row for row in _ROWS}

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from enum import StrEnum
 
+from nccl_bench.catalog.arms import COORDINATORS
 from nccl_bench.catalog.collectives import COLLECTIVES
 from nccl_bench.errors import UsageError
 
@@ -29,8 +30,13 @@ class Backend(StrEnum):
 
 Routes = Mapping[str, Mapping[Mode, Backend]]
 
+_COLLECTIVES = (
+    name
+    for name, row in COLLECTIVES.items()
+    if not any(row.absence(coordinator, row.placements[0]) for coordinator in COORDINATORS)
+)
 # The operations with a v have blocks of uneven sizes.
-ROUTED_OPERATIONS = (*COLLECTIVES, "all_gatherv", "reduce_scatterv", "send", "recv")
+ROUTED_OPERATIONS = (*_COLLECTIVES, "all_gatherv", "reduce_scatterv", "send", "recv")
 ROUTES: Routes = {
     operation: {Mode.EAGER: Backend.TORCH, Mode.GRAPH: Backend.COMMUNICATOR} for operation in ROUTED_OPERATIONS
 }

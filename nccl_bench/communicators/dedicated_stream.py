@@ -40,6 +40,9 @@ class DedicatedStreamCommunicator(TransportCommunicator):
             finally:
                 self.stream = before
 
+    def _default_handle(self) -> int:
+        return self._resolve(None)
+
     def _resolve(self, stream: Any) -> int:
         if stream is not None:
             return self._streams.handle(stream)

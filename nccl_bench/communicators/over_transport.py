@@ -150,6 +150,10 @@ class TransportCommunicator(SwitchableCommunicator):
         self._require_available()
         self._transport.deregister(self._comm, handle)
 
+    def _default_handle(self) -> int:
+        """Return the handle of the stream of an operation that takes no stream: the current one."""
+        return self._current_handle()
+
     # -- operations, each on the stream of a raw handle ----------------------------------------------------------
 
     def _outplace_all_reduce(self, input: Tensor, out: Tensor | None, op: RedOp, handle: int) -> Tensor:

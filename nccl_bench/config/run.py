@@ -43,6 +43,7 @@ from nccl_bench.errors import UsageError
 # A ratio that is still open after so many rounds would need many more: the user has to ask for those.
 DEFAULT_MAX_ROUNDS = 60
 _TIMED_ARMS = [arm for arm in ARMS.values() if arm.timed]
+_ROOTED = [name for name, row in COLLECTIVES.items() if row.rooted]
 
 
 class CallerStream(StrEnum):
@@ -102,7 +103,7 @@ class RunConfig(CommonConfig):
     )
     redops: tuple[RedOp, ...] = choices_option(Panel.SWEEP, RedOp, short="-o", flag="--op", default="sum")
     placements: tuple[Placement, ...] = choices_option(Panel.SWEEP, Placement, flag="--placement", default="in-place")
-    root: int = option(Panel.SWEEP, "The root rank of broadcast and reduce.", integer(0), short="-r", default=0)
+    root: int = option(Panel.SWEEP, f"The root rank of {listed(_ROOTED)}.", integer(0), short="-r", default=0)
     timings: tuple[Timing, ...] = method_option(
         f"One or more of {listed(Timing)}; see nccl-bench list timings.",
         _timings,

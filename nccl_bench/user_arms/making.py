@@ -8,6 +8,7 @@ from typing import Any
 import torch.distributed as dist
 
 from nccl_bench.communicators.base import SwitchableCommunicator
+from nccl_bench.communicators.protocol import Communicator
 from nccl_bench.config.user_arms import Adapter
 from nccl_bench.errors import SetupError
 from nccl_bench.transports.device import Device
@@ -18,9 +19,17 @@ _ENDS = ("close", "destroy", "shutdown")
 
 
 def methods_of(user_object: object) -> dict[str, Operation]:
-    """Return the methods of a user's object that have the names of our operations."""
+    """Return the methods of a user's object that have the names of our operations.
+
+    A class that derives from one of ours inherits operations of the protocol that nothing fills; they are left out.
+    """
     named = {name: getattr(user_object, name, None) for name in (*FORMS, "group_start", "group_end")}
-    return {name: method for name, method in named.items() if callable(method)}
+    unfilled = vars(Communicator).values()
+    return {
+        name: method
+        for name, method in named.items()
+        if callable(method) and getattr(method, "__func__", method) not in unfilled
+    }
 
 
 def make(value: Any, group: dist.ProcessGroup, device: Device, adapter: Adapter | None) -> tuple[Any, str]:

@@ -12,7 +12,15 @@ from torch import Tensor
 from nccl_bench.catalog.collectives import COLLECTIVES, Placement
 from nccl_bench.transports.device import Device
 from nccl_bench.user_arms import signatures
-from nccl_bench.user_arms.operations import FORMS, Binder, Operation, check_result, copying, exchange
+from nccl_bench.user_arms.operations import (
+    FORMS,
+    PROTOCOL_OPERATIONS,
+    Binder,
+    Operation,
+    check_result,
+    copying,
+    exchange,
+)
 
 # The elements of the all-reduce that is tried once. Some implementations take multiples of 16 bytes only.
 _TRIED_COUNT = 64
@@ -34,8 +42,9 @@ def offers_of(methods: Mapping[str, Operation], binder: Binder, device: Device, 
     tried once.
     """
     offers = _all_reduces(methods, binder, device, private)
-    for name in ("all_gather", "reduce_scatter", "all_to_all", "broadcast", "reduce", "send_recv"):
-        if (offer := _offer(name, methods.get(name), binder)) is not None:
+    for name in PROTOCOL_OPERATIONS:
+        is_all_reduce = name.endswith("all_reduce")
+        if not is_all_reduce and (offer := _offer(name, methods.get(name), binder)) is not None:
             offers[name] = offer
     send, recv = (_offer(name, methods.get(name), binder) for name in ("send", "recv"))
     start, end = methods.get("group_start"), methods.get("group_end")

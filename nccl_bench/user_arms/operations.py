@@ -7,6 +7,7 @@ small cost to every call, whatever it translates (``tests/experiments/adapter_co
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import update_wrapper
@@ -15,6 +16,7 @@ from typing import Any, NoReturn
 from torch import Tensor
 
 from nccl_bench.catalog.collectives import RedOp
+from nccl_bench.communicators.protocol import Communicator
 from nccl_bench.errors import InvalidArgumentError, SetupError
 from nccl_bench.streams.base import Streams
 from nccl_bench.user_arms import signatures
@@ -25,21 +27,25 @@ Operation = Callable[..., Any]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Form:
-    """The parameters with which ``communicators.base.Communicator`` calls an operation."""
+    """The parameters of an operation of ``communicators.protocol.Communicator``."""
 
     leading: tuple[str, ...]  # parameters without a default, in their order
     options: tuple[str, ...] = ()  # parameters with a default, which follow in their order
 
 
+def _form(method: Operation) -> _Form:
+    _, *parameters = inspect.signature(method).parameters.values()
+    return _Form(
+        leading=tuple(each.name for each in parameters if each.default is each.empty),
+        options=tuple(each.name for each in parameters if each.default is not each.empty),
+    )
+
+
+# The methods of the protocol but those of its state.
 PROTOCOL_OPERATIONS: Mapping[str, _Form] = {
-    "all_reduce": _Form(leading=("tensor",), options=("op",)),
-    "outplace_all_reduce": _Form(leading=("input",), options=("out", "op")),
-    "all_gather": _Form(leading=("output", "input"), options=("sizes",)),
-    "reduce_scatter": _Form(leading=("output", "input"), options=("op", "sizes")),
-    "all_to_all": _Form(leading=("output", "input")),
-    "broadcast": _Form(leading=("tensor", "src"), options=("out",)),
-    "reduce": _Form(leading=("tensor", "dst"), options=("op", "out")),
-    "send_recv": _Form(leading=("output", "input", "dst", "src")),
+    name: _form(method)
+    for name, method in vars(Communicator).items()
+    if inspect.isfunction(method) and not name.startswith("_") and name not in ("change_state", "close")
 }
 # A user's `send` and `recv` can make up a `send_recv`.
 _HALVES: Mapping[str, _Form] = {
