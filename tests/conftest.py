@@ -6,6 +6,7 @@ from functools import cache
 from pathlib import Path
 
 import pytest
+import torch
 import torch.distributed as dist
 import typer.main
 from hypothesis import HealthCheck, settings
@@ -24,6 +25,11 @@ def pytest_configure() -> None:
         signal.signal(signal.SIGINT, signal.default_int_handler)
     # Typer builds a new parser for every call, which takes longer than most of the commands that tests call.
     typer.main.get_command = cache(typer.main.get_command)
+
+
+def pytest_xdist_auto_num_workers() -> int:
+    """Return the number of processes for ``-n auto``: two, or only this one if its tests use GPUs."""
+    return 0 if torch.cuda.is_available() else 2
 
 
 @pytest.fixture(scope="session")
