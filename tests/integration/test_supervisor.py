@@ -22,6 +22,7 @@ from nccl_bench.plan.cases import make_plan
 from nccl_bench.ranks.progress import Position, Progress
 from nccl_bench.ranks.spec import WorkerSpec
 from nccl_bench.records.schema import Crash, Hang
+from tests.support.misbehaving_worker import HANG_S
 
 CONFIG = resolve("cpu", {"sizes": "8,16,32,64,128,256,512"})
 CASES = make_plan(CONFIG, 2).cases
@@ -47,8 +48,8 @@ class Sweep:
         monkeypatch.setattr(tempfile, "tempdir", str(self.temporary))
         self.setenv = monkeypatch.setenv
 
-    def run(self, acts: dict[int, str], *, deadline_s: float = 60) -> Outcome:
-        self.setenv("MISBEHAVIOUR", json.dumps({"cases": len(CASES), "acts": acts, "deadline_s": deadline_s}))
+    def run(self, acts: dict[int, str]) -> Outcome:
+        self.setenv("MISBEHAVIOUR", json.dumps({"cases": len(CASES), "acts": acts}))
         return run_sweep(
             WorkerSpec(config=CONFIG, run_dir=str(self.run_dir), scratch=None, first_case=0),
             LaunchConfig(nproc=2, worker="tests.support.misbehaving_worker"),
@@ -76,7 +77,7 @@ def sweep(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Sweep:
 
 
 def test_a_sweep_survives_an_exception_a_signal_and_a_hang(sweep: Sweep) -> None:
-    outcome = sweep.run({1: "raise", 3: "kill", 5: "hang"}, deadline_s=1.5)
+    outcome = sweep.run({1: "raise", 3: "kill", 5: "hang"})
     assert outcome.attempts == 4
     assert outcome.stopped is None
     assert sweep.done() == [0, 2, 4, 6]
@@ -90,7 +91,7 @@ def test_a_sweep_survives_an_exception_a_signal_and_a_hang(sweep: Sweep) -> None
     assert raised.message.endswith("ended with exit code 3: ValueError: planted")
     assert "was killed by SIGKILL" in killed.message
     assert killed.message.endswith("last words")
-    assert (hung.phase, hung.timeout_s) == ("timed", 1.5)
+    assert (hung.phase, hung.timeout_s) == ("timed", HANG_S)
     sweep.assert_nothing_is_left()
 
 

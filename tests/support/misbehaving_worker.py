@@ -1,7 +1,7 @@
 """A rank program without torch that walks through the cases and misbehaves in some of them.
 
-The variable ``MISBEHAVIOUR`` is JSON: ``cases`` (their number), ``deadline_s`` of a case, and ``acts``, which maps the
-index of a case to rank 1's act in it: ``raise``, ``kill``, ``hang`` or ``stubborn`` (a hang that ignores SIGTERM).
+The variable ``MISBEHAVIOUR`` is JSON: ``cases`` (their number) and ``acts``, which maps the index of a case to rank 1's
+act in it: ``raise``, ``kill``, ``hang`` or ``stubborn`` (a hang with a far deadline that ignores SIGTERM).
 """
 
 from __future__ import annotations
@@ -16,6 +16,10 @@ from pathlib import Path
 from nccl_bench.ranks.failure import Failure
 from nccl_bench.ranks.progress import Progress
 from nccl_bench.ranks.spec import WorkerSpec
+
+# The deadline that a hang misses. No other act comes near its own.
+HANG_S = 0.5
+DEADLINE_S = 60
 
 
 def misbehave(act: str) -> None:
@@ -38,15 +42,21 @@ def main() -> int:
     plan = json.loads(os.environ["MISBEHAVIOUR"])
     rank = int(os.environ["RANK"])
     progress = Progress(scratch, rank, int(os.environ["LOCAL_RANK"]))
-    progress.update(case_index=-1, arm="", phase="set-up", deadline_s=60)
+    progress.update(case_index=-1, arm="", phase="set-up", deadline_s=DEADLINE_S)
     try:
         for index in range(-1 if "-1" in plan["acts"] else spec.first_case, plan["cases"]):
             act = plan["acts"].get(str(index))
-            progress.update(case_index=index, arm="torch", phase="timed", deadline_s=plan["deadline_s"])
+            waiting, hangs = Path(spec.run_dir) / f"waiting-{index}", rank == 1 and act == "hang"
+            # On a busy machine too, rank 1 is the one that is behind when its deadline passes.
+            while hangs and not waiting.exists():
+                time.sleep(0.01)
+            deadline_s = HANG_S if hangs else DEADLINE_S
+            progress.update(case_index=index, arm="torch", phase="timed", deadline_s=deadline_s)
             if rank == 1 and act is not None:
                 misbehave(act)
             progress.update(case_index=index, arm="torch", phase="waiting", deadline_s=None)
             if act is not None:
+                waiting.touch()
                 time.sleep(600)
             if rank == 0:
                 with done.open("a", encoding="ascii") as file:

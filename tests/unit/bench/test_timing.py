@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -64,6 +65,21 @@ def bench() -> Bench:
     return Bench()
 
 
+def despite_other_load(test: Callable[..., None]) -> Callable[..., None]:
+    """Repeat a test that fails, up to ten times: a busy machine spoils some measurements, wrong code all of them."""
+
+    @functools.wraps(test)
+    def repeated(bench: Bench, **arguments: Any) -> None:
+        for _ in range(9):
+            try:
+                return test(bench=bench, **arguments)
+            except AssertionError:
+                bench = Bench()
+        return test(bench=bench, **arguments)
+
+    return repeated
+
+
 Timed = Callable[[Clock, Any], Any]
 # Three timings, with gates that are long enough.
 EAGER: Timed = lambda clock, calls: clock.eager(calls)  # noqa: E731
@@ -72,6 +88,7 @@ ENQUEUE: Timed = lambda clock, calls: clock.enqueue(calls, LONG_S)  # noqa: E731
 
 
 @pytest.mark.parametrize("timed", [EAGER, GATED])
+@despite_other_load
 def test_work_in_the_queue_is_timed_per_operation(bench: Bench, timed: Timed) -> None:
     with bench.current() as clock:
         batch = timed(clock, [bench.queued] * 4)
@@ -81,6 +98,7 @@ def test_work_in_the_queue_is_timed_per_operation(bench: Bench, timed: Timed) ->
     assert bench.log == ["align", *["work"] * 4]
 
 
+@despite_other_load
 def test_a_replay_is_timed_per_operation(bench: Bench) -> None:
     with bench.current() as clock:
         batch = clock.graph(Replays(bench.queued), replays=3, operations=20, gate_s=LONG_S)
@@ -97,6 +115,7 @@ def test_eager_contains_the_host_time_of_a_call(bench: Bench) -> None:
     assert batch.valid
 
 
+@despite_other_load
 def test_gated_does_not_contain_the_host_time_of_a_call(bench: Bench) -> None:
     with bench.current() as clock:
         batch = clock.gated([bench.slow_to_call] * 2, 4 * HOST_S)
@@ -104,6 +123,7 @@ def test_gated_does_not_contain_the_host_time_of_a_call(bench: Bench) -> None:
     assert batch.time_us < HOST_S * 1e6
 
 
+@despite_other_load
 def test_enqueue_contains_the_host_time_of_a_call_and_no_queued_work(bench: Bench) -> None:
     with bench.current() as clock:
         host = clock.enqueue([bench.slow_to_call] * 2, 4 * HOST_S)
@@ -114,6 +134,7 @@ def test_enqueue_contains_the_host_time_of_a_call_and_no_queued_work(bench: Benc
     assert queued.time_us < WORK_S * 1e6
 
 
+@despite_other_load
 def test_the_call_cost_contains_the_host_time_of_a_call_and_no_queued_work(bench: Bench) -> None:
     with bench.current() as clock:
         assert clock.call_cost_us([bench.slow_to_call] * 2) >= HOST_S * 1e6
@@ -121,6 +142,7 @@ def test_the_call_cost_contains_the_host_time_of_a_call_and_no_queued_work(bench
     assert len(bench.log) == 6
 
 
+@despite_other_load
 def test_no_timing_contains_work_that_was_queued_before(bench: Bench) -> None:
     before_s = 8 * WORK_S
     with bench.current() as clock:
@@ -132,6 +154,7 @@ def test_no_timing_contains_work_that_was_queued_before(bench: Bench) -> None:
 
 
 @pytest.mark.parametrize("gate_s", [SHORT_S, 10 * HOST_S])
+@despite_other_load
 def test_a_batch_is_valid_if_the_gate_held_until_the_last_call(bench: Bench, gate_s: float) -> None:
     calls = [bench.slow_to_call] * 2
     with bench.current() as clock:
@@ -147,6 +170,7 @@ def test_a_batch_is_valid_if_the_gate_held_until_the_last_call(bench: Bench, gat
     assert len(times) == 2
 
 
+@despite_other_load
 def test_the_calls_run_behind_the_aligning_collective(bench: Bench) -> None:
     """Otherwise the time would contain the wait for the other ranks."""
     slow = Clock(bench.streams, bench.caller, lambda: bench.queued(8 * WORK_S))
@@ -170,6 +194,7 @@ def test_an_eager_batch_starts_with_an_empty_queue(bench: Bench) -> None:
 
 
 @pytest.mark.parametrize("gate_s", [None, LONG_S])
+@despite_other_load
 def test_per_iteration_times_every_operation(bench: Bench, gate_s: float | None) -> None:
     with bench.current() as clock:
         times, held = clock.per_iteration([bench.queued, lambda: bench.queued(3 * WORK_S), bench.queued], gate_s)
@@ -179,6 +204,7 @@ def test_per_iteration_times_every_operation(bench: Bench, gate_s: float | None)
     ] * 3
 
 
+@despite_other_load
 def test_a_clock_can_be_used_again(bench: Bench) -> None:
     with bench.current() as clock:
         long = clock.gated([lambda: bench.queued(4 * WORK_S)], LONG_S)
