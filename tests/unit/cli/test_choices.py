@@ -50,6 +50,7 @@ def possible(device: str) -> list[tuple[str, str]]:
 
 REASONS = (
     *(rule.reason for rule in support._RULES),
+    *(absence.reason for row in COLLECTIVES.values() for absence in row.absences),
     *(reason for device in DEVICES.values() for reason in device.missing_timings.values()),
     *(reason for device in DEVICES.values() for reason in device.missing_on_default_stream.values()),
     "as nccl-tests rounds it",
