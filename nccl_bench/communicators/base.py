@@ -1,4 +1,4 @@
-"""What an arm asks beside the ``Communicator`` protocol, and the meaning of enabled and disabled.
+"""The methods that an arm needs beside the ``Communicator`` protocol, and the meaning of enabled and disabled.
 
 A communicator is *available* from construction to ``close``. It is *disabled* inside ``change_state(False)``. An
 operation on a disabled or closed communicator raises ``DisabledError`` and leaves its output as it was: a call that
