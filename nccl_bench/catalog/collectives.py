@@ -168,6 +168,21 @@ _ROWS = (
         absences=(_TORCH_IN_PLACE_ONLY, _COORDINATORS_IN_PLACE_ONLY),
     ),
     Collective(
+        name="gather",
+        result=Result.GATHERED,
+        result_at_root=True,
+        bus_factor=_without_own,
+        receives_all_blocks=True,
+        rooted=True,
+        absences=(
+            Absence(
+                communicators=COORDINATORS,
+                reason="an engine's coordinator gathers by torch.distributed alone, which is the torch arm",
+            ),
+            Absence(communicators=frozenset({"nccl4py"}), reason="this arm does not call nccl4py's gather"),
+        ),
+    ),
+    Collective(
         name="send_recv",
         result=Result.SHIFTED,
         bus_factor=_same,

@@ -257,6 +257,23 @@ class TransportCommunicator(SwitchableCommunicator):
         if self._retain is not None:
             self._retain(handle, input, output)
 
+    # -- operations of both subclasses ---------------------------------------------------------------------------
+
+    def gather(self, output: Tensor, input: Tensor, dst: int) -> None:
+        # One group of sends and receives, as in nccl-tests (src/gather.cu): ncclGather exists since NCCL 2.28 only.
+        # The root's block is a message to itself.
+        self._check_peer("dst", dst)
+        is_root = self.rank == dst
+        source, count, dtype = self._pointer(input), input.numel(), self._dtypes[input.dtype]
+        target = self._matching(output, input, count * self.world_size) if is_root else 0
+        block_bytes, handle = count * input.element_size(), self._default_handle()
+        with self._transport.group():
+            self._transport.send(source, count, dtype, dst, self._comm, handle)
+            for peer in range(self.world_size) if is_root else ():
+                self._transport.recv(target + peer * block_bytes, count, dtype, peer, self._comm, handle)
+        if self._retain is not None:
+            self._retain(handle, input, output)
+
     # -- refusals ------------------------------------------------------------------------------------------------
 
     def _pointer(self, tensor: Tensor) -> int:

@@ -16,6 +16,7 @@ from torch import Tensor
 
 from nccl_bench.catalog.cases import Case
 from nccl_bench.catalog.collectives import RedOp
+from nccl_bench.errors import InvalidArgumentError
 
 Operation = Callable[[], object]
 
@@ -49,6 +50,10 @@ class Communicator(Protocol):
 
     def reduce(self, tensor: Tensor, dst: int, op: RedOp = RedOp.SUM, out: Tensor | None = None) -> None:
         """Reduce every rank's ``tensor`` into ``out``, or ``tensor``, of rank ``dst``."""
+
+    def gather(self, output: Tensor, input: Tensor, dst: int) -> None:
+        """Gather every rank's ``input`` into ``output`` of rank ``dst``; leave that of other ranks alone."""
+        raise InvalidArgumentError(f"{type(self).__name__} has no gather")
 
     def send_recv(self, output: Tensor, input: Tensor, dst: int, src: int) -> None:
         """Send ``input`` to rank ``dst`` and receive ``output`` from rank ``src``, as one operation."""
@@ -88,5 +93,6 @@ CALLS: Mapping[str, Callable[[Communicator, Case, Tensor, Tensor], Operation]] =
     "all_to_all": lambda comm, case, x, y: partial(comm.all_to_all, y, x),
     "broadcast": _broadcast,
     "reduce": _reduce,
+    "gather": lambda comm, case, x, y: partial(comm.gather, y, x, case.root or 0),
     "send_recv": _send_recv,
 }

@@ -99,6 +99,10 @@ class ProcessGroupCommunicator(SwitchableCommunicator):
         self._refuse_out("reduce", out)
         self._run(dist.reduce, tensor, group_dst=dst, op=TORCH_REDOPS[op])
 
+    def gather(self, output: Tensor, input: Tensor, dst: int) -> None:
+        blocks = list(self._wire(output).chunk(self.world_size)) if self.rank == dst else None
+        self._run(dist.gather, self._wire(input), blocks, group_dst=dst)
+
     def send(self, tensor: Tensor, dst: int) -> None:
         """Send ``tensor`` to rank ``dst``."""
         self._transfer(dist.isend, tensor, dst)

@@ -48,6 +48,7 @@ def test_one_rank_alone_gets_its_input_back(
         lambda out: communicator.all_to_all(out, given),
         lambda out: communicator.broadcast(given, 0, out),
         lambda out: communicator.reduce(given, 0, op, out),
+        lambda out: communicator.gather(out, given, 0),
         lambda out: communicator.send_recv(out, given, 0, 0),
         lambda out: communicator.cp_all_gather_into_tensor(out, given, torch.cuda.current_stream()),
     ):

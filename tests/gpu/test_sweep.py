@@ -12,6 +12,7 @@ import pytest
 
 from nccl_bench.catalog.collectives import COLLECTIVES, Placement, RedOp
 from nccl_bench.catalog.dtypes import DTYPES
+from nccl_bench.catalog.routes import ROUTED_OPERATIONS
 from nccl_bench.catalog.timings import Timing
 
 
@@ -59,11 +60,11 @@ def test_non_default_arms_and_options_work_on_gpus(tmp_path: Path) -> None:
         *("--arms", "stream-free,transport,dedicated-stream,dedicated-stream-wait-stream", "--sizes", "1K,1M"),
         *("--rounds", "2", "--max-rounds", "2", "--per-iteration", "--caller-stream", "default"),
         *("--same-buffer", "-r", "1"),
-        *("--collective", "all_reduce,broadcast,send_recv,all_to_all"),
+        *("--collective", "all_reduce,broadcast,gather,send_recv,all_to_all"),
     )
     assert {row["wrong"] for row in rows} == {0}
     # Four arms and the baseline's twin, in all timings except graph, which the default stream does not have.
-    assert len(rows) == 4 * 2 * 5 * (len(Timing) - 1)
+    assert len(rows) == 5 * 2 * 5 * (len(Timing) - 1)
     percentiles = [row for row in rows if "p99_us" in row]
     assert {row["timing"] for row in percentiles} == {"eager", "gated"}
     assert all(row["p50_us"] <= row["p90_us"] <= row["p99_us"] for row in percentiles)
@@ -86,5 +87,6 @@ def test_coordinators_are_right_eagerly_and_in_graphs_with_every_route(tmp_path:
             (arm, name, timing)
             for arm in (*arms, "coordinator:twin")
             for name in COLLECTIVES
+            if name in ROUTED_OPERATIONS
             for timing in (Timing.EAGER, Timing.GRAPH)
         }

@@ -311,6 +311,11 @@ def even(participant: Participant, comm: Any) -> Iterator[tuple[str, Tensor, Ten
         comm.reduce(tensor, root, RedOp.SUM)
         yield f"reduce to {root} in place", tensor, summed(2, world_size) if rank == root else rows(2, rank)
 
+        output = blank(2 * world_size)
+        comm.gather(output, rows(2, rank), root)
+        everyone = torch.cat([rows(2, source) for source in range(world_size)])
+        yield f"gather to {root}", output, everyone if rank == root else blank(2 * world_size)
+
     first, second = rows(2, rank), rows(1, rank)
     comm.group_start()
     comm.all_reduce(first, RedOp.MAX)

@@ -108,6 +108,9 @@ COMPLETE_CALLS = {
         target="out_part",
         reduces=True,
     ),
+    "gather": CommunicatorCall(
+        method="gather", call=lambda c, t, **s: c.gather(t.out_whole, t.part, c.rank, **s), target="out_whole"
+    ),
     "send_recv": CommunicatorCall(
         method="send_recv",
         call=lambda c, t, **s: c.send_recv(t.out_part, t.part, t.dst, t.src, **s),
@@ -134,6 +137,8 @@ EVERY_CALL = {
     ),
 }
 CALLS_ON_A_GIVEN_STREAM = [name for name in EVERY_CALL if name.startswith("cp_")]
+# No communicator takes a stream in these: a stream that is given is an error.
+CALLS_WITHOUT_A_STREAM = ["gather"]
 CALLED_METHODS = {operation.method for operation in EVERY_CALL.values()}
 
 

@@ -24,7 +24,9 @@ BOTH_GENERATIONS = pytest.mark.parametrize(
     ],
     ids=["stream-free", "legacy", "legacy with use_current_stream"],
 )
-ROUTED_CALLS = [*COMPLETE_CALLS, *HALF_CALLS]
+# The calls that a coordinator has.
+COORDINATED_CALLS = [name for name in COMPLETE_CALLS if name != "gather"]
+ROUTED_CALLS = [*COORDINATED_CALLS, *HALF_CALLS]
 # A call -> the row in the table of routes, if that has another name than the method.
 _ROWS = {
     "outplace_all_reduce": "all_reduce",

@@ -105,7 +105,9 @@ def collective(case: Case, inputs: Sequence[Tensor], outputs: Sequence[Tensor]) 
             outputs[rank].copy_(inputs[root])
         elif case.collective == "send_recv":
             outputs[rank].copy_(inputs[rank - 1])
-        elif rank == root:
+        elif case.collective == "gather" and rank == root:
+            outputs[rank].copy_(torch.cat(list(inputs)))
+        elif case.collective == "reduce" and rank == root:
             outputs[rank].copy_(reduced(inputs, case.redop))
 
 
@@ -158,14 +160,14 @@ def test_each_changed_element_is_counted(name: str, redop: RedOp | None, placeme
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
-@pytest.mark.parametrize(("name", "redop"), [(name, redop) for name, redop, _ in KINDS if name != "reduce"])
+@pytest.mark.parametrize(("name", "redop"), [(name, redop) for name, redop, _ in KINDS])
 def test_an_unwritten_element_is_counted(name: str, redop: RedOp | None, dtype: str) -> None:
     all_ranks = AllRanks(name, redop, Placement.OUT_OF_PLACE, dtype=dtype)
     before = [all_ranks.bits(rank)[7].clone() for rank in range(3)]
     all_ranks.run()
     for rank in range(3):
         all_ranks.bits(rank)[7] = before[rank]
-    assert all_ranks.wrong() == [1, 1, 1]
+    assert all_ranks.wrong() == [1 if rank in all_ranks.checked else 0 for rank in range(3)]
 
 
 @pytest.mark.parametrize(("name", "redop"), [(name, redop) for name, redop, _ in KINDS])
@@ -202,12 +204,12 @@ def test_a_missing_contribution_is_caught(name: str, redop: RedOp | None, placem
     assert all(all_ranks.wrong()[rank] > 0 for rank in all_ranks.checked)
 
 
-@pytest.mark.parametrize("name", ["all_gather", "all_to_all", "send_recv", "reduce_scatter"])
+@pytest.mark.parametrize("name", ["all_gather", "all_to_all", "gather", "send_recv", "reduce_scatter"])
 def test_swapped_blocks_are_caught(name: str) -> None:
     reduces = COLLECTIVES[name].reduces
     for placement in COLLECTIVES[name].placements:
         all_ranks = AllRanks(name, RedOp.SUM if reduces else None, placement, dtype="int32").run()
-        if name in ("all_gather", "all_to_all"):
+        if name in ("all_gather", "all_to_all", "gather"):
             blocks = all_ranks.bits(1).view(3, -1)
             blocks[[0, 2]] = blocks[[2, 0]]
             assert all_ranks.wrong()[1] > COUNT
@@ -227,6 +229,9 @@ def test_the_wrong_root_is_caught(placement: Placement) -> None:
     all_ranks = AllRanks("reduce", RedOp.SUM, placement, dtype="int32").run(root=2)
     assert all_ranks.ranks[1].wrong(1) > COUNT // 2
     assert all_ranks.ranks[0].wrong(1) == 0
+    all_ranks = AllRanks("gather", None, placement, dtype="int32").run(root=2)
+    assert all_ranks.ranks[1].wrong(1) > COUNT
+    assert all_ranks.ranks[2].wrong(1) == 0
 
 
 @pytest.mark.parametrize("name", [name for name, row in COLLECTIVES.items() if row.reduces])

@@ -254,6 +254,8 @@ def test_each_block_of_an_output_comes_from_its_rank() -> None:
     assert sources("all_gather", 2, 4) == [0, 1, 2, 3]
     assert sources("all_to_all", 2, 4) == [0, 1, 2, 3]
     assert sources("broadcast", 2, 4, root=3) == [3]
+    assert sources("gather", 3, 4, root=3) == [0, 1, 2, 3]
+    assert sources("gather", 2, 4, root=3) == []
     assert sources("send_recv", 2, 4) == [1]
     assert sources("send_recv", 0, 4) == [3]
 

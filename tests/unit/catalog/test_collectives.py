@@ -7,6 +7,7 @@ from collections.abc import Mapping
 import pytest
 import torch
 
+from nccl_bench.catalog.arms import ARMS
 from nccl_bench.catalog.cases import Case, Scenario
 from nccl_bench.catalog.collectives import COLLECTIVES, Placement, RedOp
 from nccl_bench.catalog.dtypes import DTYPE_ALIASES, DTYPES
@@ -47,6 +48,7 @@ def test_bandwidths_of_all_reduce_equal_the_figures_of_nccl_tests(
         ("all_to_all", 192, 192, 0.75, 0.875),
         ("broadcast", 48, 48, 1, 1),
         ("reduce", 48, 48, 1, 1),
+        ("gather", 48, 192, 0.75, 0.875),
         ("send_recv", 48, 48, 1, 1),
     ],
 )
@@ -61,7 +63,7 @@ def test_counts_size_and_bandwidths_of_a_block_of_48_on_4_ranks(
     assert row.busbw_gb_s(8 * MIB, 1000.0, 4) == pytest.approx(8.388608 * factor_4)
 
 
-@pytest.mark.parametrize("collective", ["all_gather", "reduce_scatter", "all_to_all"])
+@pytest.mark.parametrize("collective", ["all_gather", "reduce_scatter", "all_to_all", "gather"])
 @pytest.mark.parametrize(
     ("size_bytes", "itemsize", "world_size", "count", "rounded_bytes"),
     [
@@ -100,10 +102,21 @@ def test_a_whole_message_is_rounded_down_to_an_element(
 
 def test_collectives_that_reduce_or_have_a_root_or_one_placement() -> None:
     assert {name for name, row in COLLECTIVES.items() if row.reduces} == {"all_reduce", "reduce_scatter", "reduce"}
-    assert {name for name, row in COLLECTIVES.items() if row.rooted} == {"broadcast", "reduce"}
+    assert {name for name, row in COLLECTIVES.items() if row.rooted} == {"broadcast", "reduce", "gather"}
     out_only = {name for name, row in COLLECTIVES.items() if row.placements == (Placement.OUT_OF_PLACE,)}
     assert out_only == {"all_to_all", "send_recv"}
     assert {row.placements for name, row in COLLECTIVES.items() if name not in out_only} == {tuple(Placement)}
+
+
+def test_an_absence_names_communicators_that_exist() -> None:
+    named = {name for row in COLLECTIVES.values() for absence in row.absences for name in absence.communicators}
+    assert named <= {arm.communicator for arm in ARMS.values()}
+
+
+@pytest.mark.parametrize("placement", Placement)
+def test_only_the_communicators_of_engines_coordinators_and_nccl4py_lack_gather(placement: Placement) -> None:
+    lacking = {arm.communicator for arm in ARMS.values() if COLLECTIVES["gather"].absence(arm.communicator, placement)}
+    assert lacking == {"coordinator", "coordinator-legacy", "nccl4py"}
 
 
 NCCL_TESTS_DTYPES: Mapping[str, str] = {

@@ -24,7 +24,7 @@ from tests.support.communicator_calls import (
 from tests.support.communicators import (
     CommunicatorMaker,
 )
-from tests.support.coordinators import BOTH_GENERATIONS, ROUTED_CALLS, DeviceGroup
+from tests.support.coordinators import BOTH_GENERATIONS, COORDINATED_CALLS, ROUTED_CALLS, DeviceGroup
 from tests.support.fake_nccl import FakeNccl
 from tests.support.stream_control import (
     Gate,
@@ -44,7 +44,7 @@ def test_a_coordinator_has_the_rank_and_size_of_its_group_and_no_stream(
 
 
 @BOTH_GENERATIONS
-@pytest.mark.parametrize("name", COMPLETE_CALLS)
+@pytest.mark.parametrize("name", COORDINATED_CALLS)
 def test_with_one_rank_every_operation_is_the_identity(
     over_gloo: Callable[..., Any], kind: Kind, options: Options, name: str
 ) -> None:

@@ -20,6 +20,7 @@ from nccl_bench.streams import cpu
 from nccl_bench.transports.device import Device
 from tests.support.communicator_calls import (
     CALLS_ON_A_GIVEN_STREAM,
+    CALLS_WITHOUT_A_STREAM,
     COMPLETE_CALLS,
     EVERY_CALL,
     Tensors,
@@ -48,6 +49,7 @@ def expected_calls(name: str, t: Tensors) -> list[tuple[str, dict[str, int]]]:
     whole, out_whole = t.whole.data_ptr(), t.out_whole.data_ptr()
     to_next, from_previous = {"send": part, "count": 6, "peer": 2}, {"recv": out_part, "count": 6, "peer": 0}
     group, end = [("ncclGroupStart", {})], [("ncclGroupEnd", {})]
+    from_all = [("ncclRecv", {"recv": out_whole + 24 * peer, "count": 6, "peer": peer}) for peer in range(4)]
     return {
         "all_reduce": [("ncclAllReduce", {"send": part, "recv": part, "count": 6})],
         "outplace_all_reduce into out": [("ncclAllReduce", {"send": part, "recv": out_part, "count": 6})],
@@ -59,6 +61,7 @@ def expected_calls(name: str, t: Tensors) -> list[tuple[str, dict[str, int]]]:
         "broadcast into out": [("ncclBroadcast", {"send": part, "recv": out_part, "count": 6, "root": 0})],
         "reduce": [("ncclReduce", {"send": part, "recv": part, "count": 6, "root": 2})],
         "reduce into out": [("ncclReduce", {"send": part, "recv": out_part, "count": 6, "root": 2})],
+        "gather": [*group, ("ncclSend", {"send": part, "count": 6, "peer": 1}), *from_all, *end],
         "send": [("ncclSend", to_next)],
         "recv": [("ncclRecv", from_previous)],
         "send_recv": [*group, ("ncclSend", to_next), ("ncclRecv", from_previous), *end],
@@ -75,6 +78,8 @@ def test_an_operation_makes_these_calls_of_the_library(
     communicator = make(kind)
     stream = cpu.Stream()
     given = {"stream": stream} if kind is DedicatedStreamCommunicator or name in CALLS_ON_A_GIVEN_STREAM else {}
+    if name in CALLS_WITHOUT_A_STREAM and given:
+        communicator, given = make(kind, use_current_stream=True), {}
     tensors = tensors_for(communicator, op=RedOp.MAX)
     with cpu.stream(stream):
         EVERY_CALL[name].call(communicator, tensors, **given)
@@ -224,6 +229,7 @@ def test_operations_between_group_start_and_group_end_are_in_one_group(
         ("send_recv", "ncclSend"),
         ("send_recv", "ncclRecv"),
         ("send_recv", "ncclGroupEnd"),
+        ("gather", "ncclRecv"),
         ("all_gather with sizes", "ncclBroadcast"),
         ("reduce_scatter with sizes", "ncclReduce"),
     ],

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from typing import Any
 
 import pytest
 import torch
@@ -65,6 +66,25 @@ def test_send_and_recv_run_in_the_order_of_the_current_stream_and_are_joined(
     caller.synchronize()
     assert before == []
     assert events == [(function, tensor.data_ptr(), 0, process_group._group), "joined"]
+
+
+def test_gather_hands_views_of_the_output_to_torch_on_the_root_and_nothing_elsewhere(
+    process_group: ProcessGroupCommunicator, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    calls: list[tuple[Any, ...]] = []
+    monkeypatch.setattr(dist, "gather", lambda *tensors, **options: calls.append((*tensors, options["group_dst"])))
+    output, given = torch.zeros(6), torch.ones(2)
+    process_group.world_size = 3
+    for rank in (0, 1):
+        process_group.rank = rank
+        process_group.gather(output, given, 1)
+    cpu.synchronize()
+    elsewhere, (source, blocks, root) = calls
+    assert elsewhere == (given, None, 1)
+    assert (source is given, root) == (True, 1)
+    assert [(block.data_ptr(), block.shape) for block in blocks] == [
+        (output.data_ptr() + 8 * rank, given.shape) for rank in range(3)
+    ]
 
 
 def test_reduce_scatter_with_sizes_does_not_change_its_input(
