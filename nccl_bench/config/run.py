@@ -7,7 +7,7 @@ from dataclasses import asdict, dataclass
 from enum import StrEnum
 from pathlib import Path
 
-from nccl_bench.catalog.arms import ARMS, DEFAULT_ARMS, DEFAULT_BASELINE, twin_of
+from nccl_bench.catalog.arms import ARMS, DEFAULT_ARMS, DEFAULT_BASELINE, ArmSpec, twin_of
 from nccl_bench.catalog.collectives import COLLECTIVES, Placement, RedOp
 from nccl_bench.catalog.devices import DEVICES, DeviceSpec
 from nccl_bench.catalog.dtypes import DTYPE_ALIASES, DTYPES
@@ -42,8 +42,11 @@ from nccl_bench.errors import UsageError
 
 # A ratio that is still open after so many rounds would need many more: the user has to ask for those.
 DEFAULT_MAX_ROUNDS = 60
-_TIMED_ARMS = [arm for arm in ARMS.values() if arm.timed]
 _ROOTED = [name for name, row in COLLECTIVES.items() if row.rooted]
+
+
+def _timed_arms() -> list[ArmSpec]:
+    return [arm for arm in ARMS.values() if arm.timed]
 
 
 class CallerStream(StrEnum):
@@ -81,7 +84,7 @@ class RunConfig(CommonConfig):
     """The options of one run, resolved: every rank measures exactly this."""
 
     arms: tuple[str, ...] = arms_option(
-        _TIMED_ARMS,
+        _timed_arms(),
         "those that need no extra package",
         f"{listed(DEFAULT_ARMS)}; with one user arm, stream-free and that arm; with several, the user arms",
     )
@@ -231,7 +234,7 @@ def _arms(value: object, user_arms: Sequence[UserArm], device: DeviceSpec) -> tu
                 "nccl-bench verify takes it; order=fork-join makes it comparable"
             )
     if value is not None:
-        return resolve_arms("arms", value, device, _TIMED_ARMS, user_arms)
+        return resolve_arms("arms", value, device, _timed_arms(), user_arms)
     names = tuple(user_arm.name for user_arm in user_arms)
     # A single user arm needs an arm to be compared with.
     return names if len(names) > 1 else ("stream-free", *names) if names else DEFAULT_ARMS
