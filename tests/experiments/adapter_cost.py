@@ -1,4 +1,4 @@
-"""Measure the microseconds that an adapter adds to a user's own call, on this CPU. Takes about 30 seconds.
+"""Measure the microseconds that an adapter adds to a user's own call, on this CPU. Takes about 5 seconds.
 
     python -m tests.experiments.adapter_cost
 
