@@ -11,10 +11,11 @@ import typer
 
 from nccl_bench.cli.gate import gate, parse_fail_on
 from nccl_bench.cli.messages import exit_with
-from nccl_bench.cli.options import FailOnText, Format, Width, format_option
+from nccl_bench.cli.options import FailOnText, FormatOption, Width
 from nccl_bench.cli.report import print_report
 from nccl_bench.config.limits import DEFAULT_THRESHOLD, Limits, parse_threshold, read_limits
 from nccl_bench.errors import UsageError
+from nccl_bench.report import Format
 
 
 def compare(
@@ -55,7 +56,7 @@ def compare(
         bool, typer.Option("--allow-mismatch", help="Compare runs of different machines, versions or settings.")
     ] = False,
     fail_on: FailOnText = None,
-    format: Annotated[Format, format_option(*Format)] = Format.TERMINAL,
+    format: FormatOption = Format.TERMINAL,
     width: Width = None,
 ) -> None:
     """Compare runs: which cases are faster, slower, equivalent or inconclusive.

@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
-import shutil
+import sys
 from importlib import metadata
 from typing import Annotated
 
 import typer
 
 from nccl_bench.catalog.routes import override
-from nccl_bench.cli.options import Format, Width, format_option
+from nccl_bench.cli.options import FormatOption, Width
 from nccl_bench.config.common import parse_routes
 from nccl_bench.config.user_arms import GROUP
 from nccl_bench.errors import UsageError
+from nccl_bench.report import Format
 
 
 def list_(
@@ -23,15 +24,13 @@ def list_(
         str | None,
         typer.Option(help="Show the routes with these overrides, [OPERATION.]MODE=BACKEND, comma-separated."),
     ] = None,
-    format: Annotated[Format, format_option(Format.TERMINAL, Format.JSON)] = Format.TERMINAL,
+    format: FormatOption = Format.TERMINAL,
     width: Width = None,
 ) -> None:
     """Print the values that options can have.
 
     The sections: arms, user_arms, collectives, dtypes, redops, timings, devices, probes, routes.
     """
-    from json import dumps
-
     from nccl_bench.report import listing
 
     points = metadata.entry_points(group=GROUP)
@@ -45,7 +44,9 @@ def list_(
     if routes is not None and "routes" not in names:
         raise UsageError("--routes changes the section routes, which is not among the given sections: add it")
     chosen = {name: tables[name] for name in names}
-    if format is Format.JSON:
-        print(dumps(chosen, indent=2))
-    else:
-        print(listing.listing_text(chosen, width or shutil.get_terminal_size((80, 24)).columns), end="")
+    if format is Format.CSV and len(chosen) > 1:
+        raise UsageError(
+            f"--format csv was given with {len(chosen)} sections, and each has columns of its own: give one of "
+            f"{', '.join(chosen)}"
+        )
+    print(listing.reports(sys.stdout, width)[format].render(chosen), end="")

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable, Mapping
-from enum import StrEnum
 from functools import partial
 from typing import Annotated, Any
 
@@ -14,37 +13,22 @@ from nccl_bench.cli.gate import FailOn
 from nccl_bench.config.options import Panel, listed, options_of
 from nccl_bench.config.user_arms import parse_arm_options
 from nccl_bench.errors import UsageError
+from nccl_bench.report import Format
 
 # A size and the times of the baseline.
 NARROWEST = 20
 _output_option = partial(typer.Option, rich_help_panel=Panel.OUTPUT)
 
 
-class Format(StrEnum):
-    """The formats in which a command prints its result."""
-
-    TERMINAL = "terminal"
-    MARKDOWN = "markdown"
-    CSV = "csv"
-    JSON = "json"
-
-
-def format_option(*formats: Format) -> Any:
-    """Return the option ``--format`` of a command that has ``formats``."""
-
-    def parse(text: str) -> Format:
-        if text not in formats:
-            raise UsageError(f"--format is {text!r}: this command prints {listed(formats)}")
-        return Format(text)
-
-    return _output_option(
-        "--format", help=f"How to print the result: {listed(formats)}.", metavar="|".join(formats), parser=parse
-    )
-
-
 def out_option(default: str) -> Any:
     """Return the option ``--out`` of a command that records something."""
     return _output_option("--out", help=f"A new directory for the record. Default: {default}.")
+
+
+def _parse_format(text: str) -> Format:
+    if text not in tuple(Format):
+        raise UsageError(f"--format is {text!r}: allowed are {listed(Format)}")
+    return Format(text)
 
 
 def _wide_enough(width: int | None) -> int | None:
@@ -53,6 +37,10 @@ def _wide_enough(width: int | None) -> int | None:
     return width
 
 
+FormatOption = Annotated[
+    Format,
+    _output_option(help=f"How to print the result: {listed(Format)}.", metavar="|".join(Format), parser=_parse_format),
+]
 Width = Annotated[
     int | None,
     _output_option(help="Columns of the tables. Default: as many as the terminal has.", callback=_wide_enough),

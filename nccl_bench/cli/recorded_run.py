@@ -13,7 +13,6 @@ from typing import TYPE_CHECKING
 
 from nccl_bench.cli.gate import FailOn, gate
 from nccl_bench.cli.messages import print_message
-from nccl_bench.cli.options import Format
 from nccl_bench.cli.report import print_report
 from nccl_bench.config.run import RunConfig
 from nccl_bench.errors import ExitCode, InterruptedRunError
@@ -22,6 +21,7 @@ from nccl_bench.records.environment import collect
 from nccl_bench.records.run import Run
 from nccl_bench.records.schema import Crash
 from nccl_bench.records.store import RunStatus, RunStore
+from nccl_bench.report import Format
 
 if TYPE_CHECKING:
     from nccl_bench.analysis.analysis import Analysis

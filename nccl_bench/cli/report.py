@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from nccl_bench.cli.options import Format, Width, format_option
+from nccl_bench.cli.options import FormatOption, Width
+from nccl_bench.report import Format
 
 if TYPE_CHECKING:
     from nccl_bench.analysis.analysis import Analysis
@@ -17,7 +18,7 @@ if TYPE_CHECKING:
 
 def report(
     directory: Annotated[Path, typer.Argument(help="The directory of a run, made by `nccl-bench run` or `import`.")],
-    format: Annotated[Format, format_option(*Format)] = Format.TERMINAL,
+    format: FormatOption = Format.TERMINAL,
     width: Width = None,
 ) -> None:
     """Print the report of a run again, complete or not, from its records."""
@@ -34,11 +35,10 @@ def print_report(analysis: Analysis, format: Format, width: int | None) -> None:
     from nccl_bench.report.markdown import MarkdownReport
     from nccl_bench.report.terminal import TerminalReport
 
-    reports: dict[Format, Report] = {
+    reports: dict[Format, Report[Analysis]] = {
         Format.TERMINAL: TerminalReport.for_stream(sys.stdout, width),
         Format.MARKDOWN: MarkdownReport(),
         Format.CSV: CsvReport(),
         Format.JSON: JsonReport(),
     }
-    sys.stdout.write(reports[format].render(analysis))
-    sys.stdout.flush()
+    print(reports[format].render(analysis), end="", flush=True)

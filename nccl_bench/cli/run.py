@@ -14,12 +14,13 @@ import typer
 from nccl_bench.catalog.devices import DEVICES
 from nccl_bench.cli.gate import FailOn, parse_fail_on
 from nccl_bench.cli.launching import DEFAULT_CPU_RANKS, choose_device, refuse_missing
-from nccl_bench.cli.options import FailOnText, Format, Nproc, Width, format_option, layer_of, out_option, with_options
+from nccl_bench.cli.options import FailOnText, FormatOption, Nproc, Width, layer_of, out_option, with_options
 from nccl_bench.config.limits import read_tables
 from nccl_bench.config.options import Panel
 from nccl_bench.config.run import RunConfig, read_run_config, resolve
 from nccl_bench.config.sizes import Sweep, parse_size
 from nccl_bench.errors import UsageError
+from nccl_bench.report import Format
 
 _sweep_option = partial(typer.Option, rich_help_panel=Panel.SWEEP)
 _launch_option = partial(typer.Option, rich_help_panel=Panel.LAUNCH)
@@ -51,7 +52,7 @@ def run(
             "--dry-run", help="Print the plan, its memory and its time; measure nothing.", rich_help_panel=Panel.OUTPUT
         ),
     ] = False,
-    format: Annotated[Format, format_option(*Format)] = Format.TERMINAL,
+    format: FormatOption = Format.TERMINAL,
     fail_on: FailOnText = None,
     width: Width = None,
     **options: Any,

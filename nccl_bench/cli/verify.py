@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import shutil
 import sys
 from dataclasses import asdict, replace
 from pathlib import Path
@@ -13,9 +12,10 @@ from nccl_bench import __version__
 from nccl_bench.catalog.probes import DETECTOR
 from nccl_bench.cli.launching import DEFAULT_CPU_RANKS, choose_device, refuse_missing
 from nccl_bench.cli.messages import exit_with
-from nccl_bench.cli.options import Format, Nproc, Width, format_option, layer_of, out_option, with_options
+from nccl_bench.cli.options import FormatOption, Nproc, Width, layer_of, out_option, with_options
 from nccl_bench.config.verification import VerifyConfig, resolve_verification
 from nccl_bench.errors import InterruptedRunError, UsageError
+from nccl_bench.report import Format
 
 if TYPE_CHECKING:
     from nccl_bench.launch.torchrun import LaunchConfig
@@ -31,7 +31,7 @@ RECORD = "verification.json"
 def verify(
     nproc: Nproc = None,
     out: Annotated[Path | None, out_option("nothing is recorded")] = None,
-    format: Annotated[Format, format_option(Format.TERMINAL, Format.JSON)] = Format.TERMINAL,
+    format: FormatOption = Format.TERMINAL,
     width: Width = None,
     **options: Any,
 ) -> None:
@@ -45,15 +45,16 @@ def verify(
     from nccl_bench.launch.hardware import gpu_count
     from nccl_bench.launch.torchrun import LaunchConfig
     from nccl_bench.records.store import create_files
-    from nccl_bench.report.verification import NARROWEST
+    from nccl_bench.report.verification import TerminalVerification
 
     gpus = gpu_count(os.environ)
     layer = layer_of(options)
     config = resolve_verification(choose_device(layer["device"], gpus), layer)
     _refuse_inapplicable(config)
     refuse_missing(config.user_arms)
-    if width is not None and width < NARROWEST:
-        raise UsageError(f"--width is {width}: give at least {NARROWEST}, which the table of a verification needs")
+    narrowest = TerminalVerification.narrowest
+    if width is not None and width < narrowest:
+        raise UsageError(f"--width is {width}: give at least {narrowest}, which the table of a verification needs")
     launcher = detect_launcher(os.environ)
     if launcher is not None:
         raise UsageError(
@@ -137,15 +138,13 @@ def _print(
 ) -> None:
     """Print the verification and write its record."""
     from nccl_bench.records.store import writing
-    from nccl_bench.report.verification import NARROWEST, verification_json, verification_text
+    from nccl_bench.report.verification import reports
 
-    width = width or max(NARROWEST, shutil.get_terminal_size((80, 24)).columns)
-    as_json = verification_json(verification, about)
+    by_format = reports(sys.stdout, width, about)
     try:
-        text = as_json if format is Format.JSON else verification_text(verification, width, sys.stdout.isatty())
-        print(text, end="", flush=True)
+        print(by_format[format].render(verification), end="", flush=True)
     finally:
         # A verification takes minutes: if printing fails, the record is still written.
         if record is not None:
             with writing(record):
-                record.write_text(as_json, encoding="utf-8")
+                record.write_text(by_format[Format.JSON].render(verification), encoding="utf-8")

@@ -1,4 +1,4 @@
-"""Reports: one module per format, all behind ``Report``, which renders an ``Analysis``.
+"""Reports: one class per format and content, all behind ``Report``.
 
 A report turns data into text: it opens no file, reads no option and prints nothing. Heavy imports (pandas, rich) stay
 in the modules, so that a command loads only the report that it needs.
@@ -6,14 +6,23 @@ in the modules, so that a command loads only the report that it needs.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Protocol
+from enum import StrEnum
+from typing import Protocol, TypeVar
 
-if TYPE_CHECKING:
-    from nccl_bench.analysis.analysis import Analysis
+Content_contra = TypeVar("Content_contra", contravariant=True)
 
 
-class Report(Protocol):
-    """A format in which an analysis is rendered."""
+class Format(StrEnum):
+    """The formats in which a command prints its result."""
 
-    def render(self, analysis: Analysis) -> str:
+    TERMINAL = "terminal"
+    MARKDOWN = "markdown"
+    CSV = "csv"
+    JSON = "json"
+
+
+class Report(Protocol[Content_contra]):
+    """A format of one kind of content: an analysis, a verification, or the sections of a listing."""
+
+    def render(self, content: Content_contra, /) -> str:
         """Return the whole report as text that ends in a newline."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from nccl_bench.analysis.analysis import Analysis
 from nccl_bench.analysis.summary import data_frame
-from nccl_bench.records.summary_csv import NUMBERS
+from nccl_bench.report.formats import csv_text
 from nccl_bench.report.json import comparison_record
 
 
@@ -19,4 +19,4 @@ class CsvReport:
             frame = data_frame(analysis.rows)
         else:
             frame = pd.DataFrame([comparison_record(each, analysis.sides) for each in analysis.comparisons])
-        return str(frame.to_csv(index=False, float_format=NUMBERS, lineterminator="\n"))
+        return csv_text(frame)

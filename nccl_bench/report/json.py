@@ -2,22 +2,22 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from dataclasses import asdict
 
 from nccl_bench.analysis.analysis import Analysis
 from nccl_bench.analysis.comparison import Comparison
 from nccl_bench.records.schema import SCHEMA
+from nccl_bench.report.formats import json_text
 from nccl_bench.report.verdicts import compared_text
 
 
 class JsonReport:
-    """Strict JSON, without NaN."""
+    """The data of a run or of a comparison."""
 
     def render(self, analysis: Analysis) -> str:
         """Return ``run.json`` and the summary of a run, or everything about a comparison of runs."""
-        return json.dumps(_content(analysis), indent=2, allow_nan=False) + "\n"
+        return json_text(_content(analysis))
 
 
 def comparison_record(comparison: Comparison, sides: tuple[str, str]) -> Mapping[str, object]:

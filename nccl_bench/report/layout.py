@@ -1,8 +1,8 @@
-"""Tables as padded text: columns, and which of them fit in a width."""
+"""The parts of a report: tables as padded text, and remarks."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 GAP = 3
@@ -18,6 +18,10 @@ class Column:
     width: int  # the width of every line and cell
     left: bool  # True if text is flush left
 
+    def header_at(self, level: int) -> str:
+        """Return a line of the header. Levels count from below, so that short headers stand on the rule."""
+        return self.header[level] if -level <= len(self.header) else " " * self.width
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Table:
@@ -29,16 +33,21 @@ class Table:
     keep: int  # how many of the first columns are shown even if they do not fit
     gap: int = GAP  # spaces between columns
 
-    def line(self, cells: Iterable[str]) -> str:
-        """Return ``cells`` on one line, without spaces at its end."""
-        return (" " * self.gap).join(cells).rstrip()
-
     def fit(self, width: int) -> tuple[tuple[Column, ...], tuple[Column, ...]]:
         """Return the columns that fit in ``width``, and the columns that do not."""
         shown = len(self.columns)
         while shown > self.keep and sum(column.width + self.gap for column in self.columns[:shown]) - self.gap > width:
             shown -= 1
         return self.columns[:shown], self.columns[shown:]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Remarks:
+    """Sentences below the tables."""
+
+    title: str  # the title of a list; empty for a paragraph without one
+    items: Sequence[str]  # the sentences
+    style: str = ""  # the style in a terminal
 
 
 def column(name: str, header: Sequence[str], cells: Sequence[str], *, left: bool = False) -> Column:

@@ -1,11 +1,14 @@
-"""All choices of the command line, as plain data and as plain ASCII tables."""
+"""All choices of the command line, as plain data and in every format."""
 
 from __future__ import annotations
 
 import textwrap
-from collections.abc import Iterable, Mapping, Sequence
-from itertools import groupby
+from collections.abc import Iterator, Mapping, Sequence
+from itertools import chain, groupby
 from types import MappingProxyType
+from typing import TextIO
+
+from rich.text import Text
 
 from nccl_bench.catalog.arms import ARMS, ArmSpec
 from nccl_bench.catalog.collectives import COLLECTIVES, Placement, RedOp
@@ -14,11 +17,15 @@ from nccl_bench.catalog.dtypes import DTYPES
 from nccl_bench.catalog.probes import PROBES
 from nccl_bench.catalog.routes import ROUTES, UNROUTED, Routes
 from nccl_bench.catalog.timings import TIMINGS
-from nccl_bench.report.layout import GAP, column
+from nccl_bench.report import Format, Report
+from nccl_bench.report.formats import csv_text, json_text, markdown_table
+from nccl_bench.report.layout import GAP, Column, Table, column
+from nccl_bench.report.text import TextReport
 
 # A section has names, or rows of values by header.
 Value = str | bool | Sequence[str]
 Section = Sequence[str | Mapping[str, Value]]
+Sections = Mapping[str, Section]
 
 # A narrower column is hard to read, so a table may be wider than the terminal.
 _NARROWEST = 20
@@ -43,7 +50,7 @@ def sections(routes: Routes = ROUTES, user_arms: Mapping[str, str] = MappingProx
             {"arm": arm.name, "timed": _timed(arm), "order": arm.order.value, "summary": arm.summary}
             for arm in ARMS.values()
         ],
-        "user_arms": [{"arm": name, "target": target} for name, target in user_arms.items()] or ["none"],
+        "user_arms": [{"arm": name, "target": target} for name, target in user_arms.items()],
         "collectives": [
             {
                 "collective": row.name,
@@ -64,9 +71,68 @@ def sections(routes: Routes = ROUTES, user_arms: Mapping[str, str] = MappingProx
     }
 
 
-def listing_text(chosen: Mapping[str, Section], width: int) -> str:
-    """Return the sections as tables; the last columns are wrapped to fit ``width``, but not below 20 characters."""
-    return "\n".join("\n".join(_section(name, entries, width)) + "\n" for name, entries in chosen.items())
+def reports(stream: TextIO, width: int | None) -> dict[Format, Report[Sections]]:
+    """Return the report of each format; ``width`` is that of ``stream`` by default."""
+    return {
+        Format.TERMINAL: TerminalListing.for_stream(stream, width),
+        Format.MARKDOWN: MarkdownListing(),
+        Format.CSV: CsvListing(),
+        Format.JSON: JsonListing(),
+    }
+
+
+class TerminalListing(TextReport[Sections]):
+    """Tables and lists of names; the last column of a table is wrapped to fit, but not below 20 characters."""
+
+    def _lines(self, content: Sections) -> Iterator[Text]:
+        for number, (name, section) in enumerate(content.items()):
+            if number:
+                yield Text()
+            yield Text(name, "bold")
+            yield from self._wrapped(_NOTES[name])
+            names = [entry for entry in section if isinstance(entry, str)]
+            if names or not section:
+                yield Text()
+                yield from self._wrapped(", ".join(names) or "none")
+            # Rows with other headers get a table of their own.
+            for _, rows in groupby((entry for entry in section if not isinstance(entry, str)), key=tuple):
+                yield from self._table(_wrapped_columns(list(rows), self.width), GAP)
+
+
+class MarkdownListing:
+    """A table for each section."""
+
+    def render(self, content: Sections) -> str:
+        """Return GitHub's Markdown."""
+        tables = (
+            Table(
+                title=name,
+                notes=(_NOTES[name],),
+                columns=tuple(column(key, (key,), cells, left=True) for key, cells in _columns(name, section).items()),
+                keep=1,
+            )
+            for name, section in content.items()
+        )
+        return "\n".join(chain.from_iterable(map(markdown_table, tables)))
+
+
+class CsvListing:
+    """A header line, and a line for each row of one section."""
+
+    def render(self, content: Sections) -> str:
+        """Return the only section as CSV."""
+        import pandas as pd
+
+        ((name, section),) = content.items()
+        return csv_text(pd.DataFrame(_columns(name, section)))
+
+
+class JsonListing:
+    """All sections by name."""
+
+    def render(self, content: Sections) -> str:
+        """Return strict JSON."""
+        return json_text(content)
 
 
 def _timed(arm: ArmSpec) -> str:
@@ -82,20 +148,13 @@ def _lacks(device: DeviceSpec) -> list[str]:
     ]
 
 
-def _section(name: str, entries: Section, width: int) -> Iterable[str]:
-    yield name
-    yield from textwrap.wrap(_NOTES[name], width)
-    names = [entry for entry in entries if isinstance(entry, str)]
-    if names:
-        yield ""
-        yield from textwrap.wrap(", ".join(names), width, break_on_hyphens=False)
-    # Rows with other headers get a table of their own.
-    for _, rows in groupby((entry for entry in entries if not isinstance(entry, str)), key=tuple):
-        yield ""
-        yield from _table(list(rows), width)
+def _columns(name: str, section: Section) -> dict[str, list[str]]:
+    """Return the texts of each column; names are a column, and where a row lacks a column its text is empty."""
+    rows = [entry if isinstance(entry, Mapping) else {name: entry} for entry in section]
+    return {key: [_text(row.get(key, "")) for row in rows] for key in dict.fromkeys(chain(*rows)) or (name,)}
 
 
-def _table(rows: Sequence[Mapping[str, Value]], width: int) -> Iterable[str]:
+def _wrapped_columns(rows: Sequence[Mapping[str, Value]], width: int) -> tuple[Column, ...]:
     *fixed, last = rows[0]
     taken = sum(max(len(key), *(len(_text(row[key])) for row in rows)) + GAP for key in fixed)
     lines: list[dict[str, str]] = []
@@ -105,9 +164,7 @@ def _table(rows: Sequence[Mapping[str, Value]], width: int) -> Iterable[str]:
             {**{key: "" if number else _text(row[key]) for key in fixed}, last: part}
             for number, part in enumerate(parts)
         ]
-    columns = [column(key, (key,), [line[key] for line in lines], left=True) for key in rows[0]]
-    for cells in zip(*((*each.header, "-" * each.width, *each.cells) for each in columns), strict=True):
-        yield (" " * GAP).join(cells).rstrip()
+    return tuple(column(key, (key,), [line[key] for line in lines], left=True) for key in rows[0])
 
 
 def _wrapped(value: Value, width: int) -> list[str]:
@@ -118,4 +175,4 @@ def _wrapped(value: Value, width: int) -> list[str]:
 def _text(value: Value) -> str:
     if isinstance(value, bool):
         return "yes" if value else "no"
-    return value if isinstance(value, str) else ", ".join(value)
+    return value if isinstance(value, str) else "; ".join(value)

@@ -16,7 +16,7 @@ from nccl_bench.analysis.statistics import FAMILYWISE_ERROR, Verdict
 from nccl_bench.analysis.wording import case_name, format_ratios, format_share, significant
 from nccl_bench.catalog.timings import Timing
 from nccl_bench.config.sizes import format_size
-from nccl_bench.report.layout import Column, Table, column
+from nccl_bench.report.layout import Column, Remarks, Table, column
 
 # Narrower than elsewhere, so that the interval and the noise floor fit in 80 columns.
 _GAP = 2
@@ -48,6 +48,18 @@ def heading(analysis: Analysis) -> str:
     evidence = "runs" if analysis.basis is Basis.RUNS else "rounds"
     confidence = f" {hold} with {(1 - FAMILYWISE_ERROR) * 100:.0f} % confidence, as far as {evidence} show."
     return f"Ratios below 1 are faster; a difference of {matters}.{confidence if decided else ''}"
+
+
+def analysis_remarks(analysis: Analysis) -> Iterator[Remarks]:
+    """Yield what to know about the figures."""
+    for title, items, style in (
+        ("Failures", analysis.failures, "bold red"),
+        ("Warnings", (*analysis.warnings, *analysis.hints), "yellow"),
+        ("Not compared", analysis.not_compared, ""),
+        ("Not measured", analysis.not_measured, ""),
+    ):
+        if items:
+            yield Remarks(title=title, items=items, style=style)
 
 
 def verdict_tables(analysis: Analysis) -> Iterator[Table]:

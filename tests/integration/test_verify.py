@@ -16,7 +16,7 @@ from nccl_bench.catalog.probes import DETECTOR
 from nccl_bench.errors import ExitCode
 from nccl_bench.plan.verification import ArmProbe
 from nccl_bench.ranks.progress import Position
-from nccl_bench.report.verification import verification_text
+from nccl_bench.report.verification import TerminalVerification
 from nccl_bench.verify.judgement import ProbeStatus, Verification
 from tests.support.command import Sandbox
 from tests.support.defective_communicators import BLIND, DEFECTS, WORKER, mismatches, verify_defects
@@ -222,7 +222,7 @@ def test_a_detector_that_is_wrong_but_ordered_is_blind_and_no_arm_passes(
         ProbeStatus.BLIND,
     ]
     assert verification.exit_code is ExitCode.BLIND_DETECTOR
-    text = verification_text(verification, 80, styled=False)
+    text = TerminalVerification(width=80, styled=False).render(verification)
     assert re.search(r"^stream-free +\?$", text, re.MULTILINE)
     assert "BLIND: dedicated-stream-unordered" in text
 

@@ -16,12 +16,12 @@ import typer
 
 from nccl_bench.analysis.analysis import Analysis
 from nccl_bench.cli import app, attached_run, launched_run, main
-from nccl_bench.cli.options import Format
 from nccl_bench.cli.recorded_run import Output
 from nccl_bench.config.run import RunConfig
 from nccl_bench.config.verification import VerifyConfig
 from nccl_bench.launch.launchers import Attachment
 from nccl_bench.launch.torchrun import LaunchConfig
+from nccl_bench.report import Format
 from nccl_bench.verify.judgement import Verification
 
 ROOT = Path(__file__).parents[2]

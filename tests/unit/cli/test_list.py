@@ -1,8 +1,10 @@
-"""``nccl-bench list``: all values that options can have, with reasons, in 80 columns and as JSON."""
+"""``nccl-bench list``: all values that options can have, with reasons, in every format."""
 
 from __future__ import annotations
 
+import csv
 import json
+import re
 from importlib import metadata
 from typing import Any
 
@@ -18,7 +20,7 @@ from nccl_bench.catalog.routes import ROUTED_OPERATIONS, ROUTES, UNROUTED
 from nccl_bench.catalog.timings import TIMINGS, Timing
 from nccl_bench.cli import app
 from nccl_bench.config.user_arms import GROUP
-from nccl_bench.report.listing import listing_text, sections
+from nccl_bench.report.listing import Sections, TerminalListing, sections
 
 SECTIONS = tuple(sections())
 
@@ -36,8 +38,12 @@ def as_json(*arguments: str) -> dict[str, Any]:
     return document
 
 
+def in_terminal(chosen: Sections) -> str:
+    return TerminalListing(width=80, styled=False).render(chosen)
+
+
 def test_a_section_is_a_title_a_note_and_a_table() -> None:
-    assert listing_text({"devices": sections()["devices"], "redops": sections()["redops"]}, 80) == (
+    assert in_terminal({name: sections()[name] for name in ("devices", "redops")}) == (
         "devices\n"
         "Values of --device, with the timings and probes that each lacks.\n"
         "\n"
@@ -62,7 +68,7 @@ def test_a_section_is_a_title_a_note_and_a_table() -> None:
 
 def test_a_device_that_lacks_nothing_still_has_a_line() -> None:
     row = {"device": "cuda", "transport": "nccl", "lacks": []}
-    assert listing_text({"devices": [row]}, 80).splitlines()[-1] == "cuda     nccl"
+    assert in_terminal({"devices": [row]}).splitlines()[-1] == "cuda     nccl"
 
 
 def test_the_json_has_all_rows_of_the_catalog() -> None:
@@ -115,6 +121,8 @@ def test_entry_points_of_installed_packages_are_listed(monkeypatch: pytest.Monke
         return [point for point in points if point.group == group]
 
     assert "none" in printed("user_arms").split()
+    assert as_json("user_arms") == {"user_arms": []}
+    assert printed("user_arms", "--format", "csv") == "user_arms\n"
     monkeypatch.setattr(metadata, "entry_points", installed)
     assert as_json("user_arms") == {
         "user_arms": [{"arm": "fast", "target": "fast.comm:make"}, {"arm": "slow", "target": "slow.comm:make"}]
@@ -150,3 +158,33 @@ def test_routes_are_printed_with_the_overrides(chosen: tuple[str, ...]) -> None:
     table = [line.split() for line in printed(*chosen, *overrides).splitlines()]
     assert ["all_reduce", "communicator", "torch"] in table
     assert ["all_reduce", "torch", "communicator"] not in table
+
+
+@pytest.mark.parametrize("section", SECTIONS)
+def test_csv_and_markdown_have_the_same_cells_for_every_entry(section: str) -> None:
+    rows = list(csv.reader(printed(section, "--format", "csv").splitlines()))
+    title, empty, note, _, *table = printed(section, "--format", "markdown").splitlines()
+    assert (title, empty) == (f"**{section}**", "")
+    assert note.endswith(".")
+    cells = [line.removeprefix("| ").removesuffix(" |").split(" | ") for line in table]
+    assert cells[1] == ["---"] * len(rows[0])
+    assert [cells[0], *cells[2:]] == rows
+    assert len(rows) == 1 + len(sections()[section])
+
+
+def test_csv_writes_lists_and_truths_as_text_and_leaves_absent_cells_empty() -> None:
+    def rows(section: str) -> dict[str, list[str]]:
+        return {first: rest for first, *rest in csv.reader(printed(section, "--format", "csv").splitlines())}
+
+    assert rows("dtypes").keys() == {"dtypes", *DTYPES}
+    assert rows("collectives")["all_reduce"][-1] == "yes"
+    assert rows("devices")["cpu"][1].endswith("keep alive what they use; probe capture: the CPU has no CUDA graphs")
+    assert rows("routes")["operation"] == ["eager", "graph", "reason"]
+    assert rows("routes")["barrier"] == ["", "", UNROUTED["barrier"]]
+
+
+def test_markdown_has_every_section_in_the_given_order() -> None:
+    text = printed("redops", "dtypes", "--format", "markdown")
+    assert re.findall(r"(?m)^\*\*(\w+)\*\*$", text) == ["redops", "dtypes"]
+    assert "| sum |\n" in text
+    assert text.endswith("|\n")

@@ -101,8 +101,10 @@ BAD: list[tuple[tuple[str, ...], int, tuple[str, ...]]] = [
     (("report", "."), 3, ("no run.json",)),
     (("run", "--format", "html"), 2, ("--format is 'html'", "terminal, markdown, csv, json")),
     (("report", "a-run", "--format", "tables"), 2, ("--format is 'tables'", "terminal, markdown, csv, json")),
-    (("list", "--format", "csv"), 2, ("--format is 'csv'", "terminal, json")),
-    (("verify", "--format", "markdown"), 2, ("--format is 'markdown'", "terminal, json")),
+    (("list", "--format", "csv"), 2, ("--format csv was given with 9 sections", "give one of arms, user_arms")),
+    (("list", "dtypes", "arms", "--format", "csv"), 2, ("with 2 sections", "give one of dtypes, arms")),
+    (("list", "--format", "html"), 2, ("--format is 'html'", "terminal, markdown, csv, json")),
+    (("verify", "--format", "html"), 2, ("--format is 'html'", "terminal, markdown, csv, json")),
     (("compare", "a-run", "--format", "tables"), 2, ("--format is 'tables'", "terminal, markdown, csv, json")),
     (("report", "a-run", "--width", "19"), 2, ("--width is 19", "at least 20")),
 ]

@@ -22,7 +22,7 @@ from nccl_bench.launch import verification as launch_verification
 from nccl_bench.launch.torchrun import LaunchConfig
 from nccl_bench.plan.verification import ArmProbe, group_by_launch
 from nccl_bench.ranks.progress import Position
-from nccl_bench.report import verification as report_module
+from nccl_bench.report.verification import TerminalVerification
 from nccl_bench.verify.findings import Finding
 from nccl_bench.verify.judgement import Verification, judge
 from tests.support.command_line import TORCHRUN, CommandLine, assert_one_message, snapshot
@@ -190,6 +190,17 @@ def test_the_json_is_printed_and_recorded_with_the_command_and_the_machine(verif
     assert json.loads(RECORD.read_text(encoding="utf-8"))["cells"] == printed["cells"]
 
 
+@pytest.mark.parametrize(
+    ("form", "start"),
+    [("csv", "arm,probe,status,"), ("markdown", "**Stream order, 2 arms by 8 probes on 2 ranks (cpu)**\n")],
+)
+def test_every_format_is_printed_beside_the_same_record(form: str, start: str, verify: Command) -> None:
+    ended = verify("--format", form, "--arms", "torch", "--out", "there")
+    assert (ended.code, ended.stderr) == (ExitCode.OK, "")
+    assert ended.stdout.startswith(start)
+    assert json.loads(RECORD.read_text(encoding="utf-8"))["exit_code"] == 0
+
+
 def test_the_record_exists_before_the_first_rank(verify: Command, fake: FakeVerification) -> None:
     seen: list[bytes] = []
     fake.before = lambda: seen.append(RECORD.read_bytes())
@@ -231,7 +242,7 @@ def test_a_table_that_cannot_be_printed_costs_no_record(verify: Command, monkeyp
     def full(*_arguments: object) -> str:
         raise OSError(errno.ENOSPC, "No space left on device")
 
-    monkeypatch.setattr(report_module, "verification_text", full)
+    monkeypatch.setattr(TerminalVerification, "render", full)
     ended = verify("--out", "there")
     assert (ended.code, ended.stderr.count("\n")) == (ExitCode.SETUP, 1)
     assert "No space left on device" in ended.stderr

@@ -1,7 +1,9 @@
-"""A verification as a person reads it, and as JSON."""
+"""A verification in every format."""
 
 from __future__ import annotations
 
+import csv
+import io
 import json
 import re
 from collections.abc import Iterable, Mapping
@@ -14,10 +16,17 @@ from nccl_bench.catalog.extras import has_extra
 from nccl_bench.catalog.probes import DETECTOR, PROBES, Place
 from nccl_bench.config.verification import resolve_verification
 from nccl_bench.plan.verification import ArmProbe, group_by_launch
-from nccl_bench.report.verification import CPU_NOTICE, NARROWEST, verification_json, verification_text
+from nccl_bench.report.verification import (
+    ORDER_NOTICE,
+    CsvVerification,
+    JsonVerification,
+    MarkdownVerification,
+    TerminalVerification,
+)
 from nccl_bench.verify.findings import Finding
 from nccl_bench.verify.judgement import ProbeStatus, Verification, judge
 
+NARROWEST = TerminalVerification.narrowest
 INSTALLED = [name for name, arm in ARMS.items() if arm.extra is None or has_extra(arm.extra)]
 Details = Mapping[tuple[str, str], str]
 CAUGHT: Details = {(DETECTOR, "producer"): "late", (DETECTOR, "consumer"): "late"}
@@ -59,7 +68,7 @@ def make_verification(
 
 
 def shown(verification: Verification, width: int = 80) -> str:
-    return verification_text(verification, width, styled=False)
+    return TerminalVerification(width=width, styled=False).render(verification)
 
 
 def flat(text: str) -> str:
@@ -258,22 +267,22 @@ def test_a_reason_is_reported_once_with_its_probes_and_arms() -> None:
 
 
 def test_a_cpu_verification_says_that_it_shows_nothing_about_gpus() -> None:
-    assert CPU_NOTICE in shown(make_verification(device="cpu"))
-    assert CPU_NOTICE not in shown(make_verification())
+    assert ORDER_NOTICE in shown(make_verification(device="cpu"))
+    assert ORDER_NOTICE not in shown(make_verification())
 
 
 @pytest.mark.parametrize("of", EVERYTHING, ids=["good", "cpu", "failing", "blind", "broken"])
 def test_a_terminal_gets_colour_and_the_same_text(of: Verification, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("TERM", "xterm")
     monkeypatch.delenv("NO_COLOR", raising=False)
-    styled = verification_text(of, 80, styled=True)
+    styled = TerminalVerification(width=80, styled=True).render(of)
     assert "\x1b[" in styled
     assert re.sub(r"\x1b\[[\d;]*m", "", styled) == shown(of)
 
 
 def test_the_json_has_every_cell_after_the_command_and_the_machine() -> None:
     of = make_verification({("torch", "many"): KILLED, (DETECTOR, "producer"): "late"}, broken=[("torch", "many")])
-    document = json.loads(verification_json(of, {"tool": "nccl-bench", "version": "1"}))
+    document = json.loads(JsonVerification(about={"tool": "nccl-bench", "version": "1"}).render(of))
     assert list(document) == ["tool", "version", "device", "world_size", "gpus", "blind", "exit_code", "notes", "cells"]
     assert (document["device"], document["world_size"], document["blind"], document["exit_code"]) == (
         "cuda",
@@ -315,3 +324,55 @@ def test_the_json_has_every_cell_after_the_command_and_the_machine() -> None:
     assert {cell["status"] for cell in document["cells"]} == {
         *("FAIL", "unverified", "not applicable", "caught", "BLIND", "missed")
     }
+
+
+def test_markdown_is_the_table_and_every_remark_of_the_terminal() -> None:
+    assert MarkdownVerification().render(
+        make_verification({**CAUGHT, ("torch", "producer"): WRONG}, device="cpu", arms="torch", probes="producer,async")
+    ) == (
+        "**Stream order, 2 arms by 3 probes on 4 ranks (cpu)**\n"
+        "\n"
+        "CPU run: it shows how the arms order their calls, and says nothing about GPUs.\n"
+        "\n"
+        "| arm | producer | consumer | async |\n"
+        "| --- | --- | --- | --- |\n"
+        "| torch | FAIL |  | - |\n"
+        "| dedicated-stream-unordered | caught | caught | - |\n"
+        "\n"
+        "consumer: for the detector alone.\n"
+        "\n"
+        "Detector: dedicated-stream-unordered, which nothing orders, was caught as expected, in producer (36 of 48 "
+        "trials), consumer (36 of 48 trials).\n"
+        "\n"
+        "**Failed**\n"
+        "\n"
+        f"- torch, producer: 36 of 48 trials; first: {WRONG}\n"
+        "\n"
+        "**Not applicable**\n"
+        "\n"
+        "- async of torch: torch.distributed has no all-gather on a stream of the caller's choice\n"
+        "- async of dedicated-stream-unordered: it does not test order, and this arm differs in order alone\n"
+    )
+
+
+@pytest.mark.parametrize("of", EVERYTHING, ids=["good", "cpu", "failing", "blind", "broken"])
+def test_markdown_has_every_cell_and_one_line_for_each_failure(of: Verification) -> None:
+    lines = MarkdownVerification().render(of).splitlines()
+    rows = [line for line in lines if line.startswith("|")]
+    assert len(rows) == len(of.arms) + 2
+    assert {row.count("|") for row in rows} == {len(of.probes) + 2}
+    failures = [judgement for judgement in of.judgements if judgement.status is ProbeStatus.FAIL]
+    assert all(sum(line.startswith(f"- {each.arm}, {each.probe}: ") for line in lines) == 1 for each in failures)
+    assert lines.count("**Failed**") == bool(failures)
+
+
+def test_csv_has_a_row_for_each_arm_and_probe() -> None:
+    of = make_verification(FAILING, broken=[("torch", "many")])
+    rows = {(row["arm"], row["probe"]): row for row in csv.DictReader(io.StringIO(CsvVerification().render(of)))}
+    assert list(rows) == [(judgement.arm, judgement.probe) for judgement in of.judgements]
+    assert [row["status"] for row in rows.values()] == [judgement.status for judgement in of.judgements]
+    assert list(rows["torch", "many"]) == ["arm", "probe", "status", "trials", "failed", "raced", "reason", "detail"]
+    assert list(rows["torch", "many"].values()) == ["torch", "many", "FAIL", "48", "36", "0", "", KILLED]
+    assert list(rows["stream-free", "state"].values())[2:] == ["pass", "48", "0", "0", "", ""]
+    reason = "torch.distributed has no all-gather on a stream of the caller's choice"
+    assert list(rows["torch", "async"].values())[2:] == ["not applicable", "", "", "", reason, ""]

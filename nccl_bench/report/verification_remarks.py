@@ -1,0 +1,122 @@
+"""The sentences below the table of a verification: what failed, what the detector shows, what does not apply."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+
+from nccl_bench.analysis.wording import counted
+from nccl_bench.catalog.devices import DEVICES
+from nccl_bench.catalog.probes import DETECTOR, PROBES, blind_places
+from nccl_bench.report.layout import Remarks
+from nccl_bench.verify.findings import Finding
+from nccl_bench.verify.judgement import Judgement, ProbeStatus, Verification
+
+
+def verification_remarks(verification: Verification) -> Iterator[Remarks]:
+    """Yield the remarks that apply."""
+    for title, items, style in (
+        ("", _unselected_probes(verification), ""),
+        ("", _detector(verification), "bold red" if verification.blind else ""),
+        ("Failed", _failures(verification), "red"),
+        ("Could not be made", _unmade_arms(verification), "red"),
+        ("Warnings", verification.notes, "yellow"),
+        ("Not applicable", _reasons(verification), ""),
+    ):
+        if items:
+            yield Remarks(title=title, items=items, style=style)
+
+
+def _unselected_probes(verification: Verification) -> list[str]:
+    """Name the probes that are only there because the detector must fail them."""
+    selected = {judgement.probe for judgement in verification.judgements if judgement.arm != DETECTOR}
+    unselected = [probe for probe in verification.probes if probe not in selected]
+    return [f"{', '.join(unselected)}: for the detector alone."] if unselected else []
+
+
+def _detector(verification: Verification) -> list[str]:
+    """Return what the detector's results say about the probes."""
+    results = [(j.probe, j.status, j.finding) for j in verification.judgements if j.arm == DETECTOR and j.finding]
+    if verification.blind:
+        blind = {probe: finding for probe, status, finding in results if status is ProbeStatus.BLIND}
+        return _blindness(verification, blind)
+    caught = ", ".join(
+        f"{probe} ({finding.raced or finding.failed} of {counted(finding.trials, 'trial')})"
+        for probe, status, finding in results
+        if status is ProbeStatus.CAUGHT
+    )
+    lines = [f"Detector: {DETECTOR}, which nothing orders, was caught as expected, in {caught}."]
+    missed = ", ".join(probe for probe, status, _ in results if status is ProbeStatus.MISSED)
+    if missed:
+        lines.append(f"It was missed in {missed}, so a pass there says less.")
+    lines += [
+        f"It did not finish {probe}, so a pass there says less: {finding.detail}"
+        for probe, status, finding in results
+        if status is ProbeStatus.BROKEN
+    ]
+    return lines
+
+
+def _blindness(verification: Verification, blind: Mapping[str, Finding]) -> list[str]:
+    """Explain why nothing is verified: the detector passed, broke, or failed without a race."""
+    passed, lines = [], []
+    for probe, finding in blind.items():
+        if finding.broken:
+            lines.append(
+                f"BLIND: {DETECTOR} did not finish {probe}, which must catch it: {finding.detail}\n"
+                "If it hung, it may need more time: give a larger --timeout."
+            )
+        elif finding.failed and not finding.raced:
+            lines.append(f"BLIND: {DETECTOR} failed {probe}, but not by a race: {finding.detail}")
+        else:
+            passed.append(f"{probe}: it passed{_quiet_places(probe, finding, verification.device)}")
+    if passed:
+        lines.append(
+            f"BLIND: {DETECTOR}, which nothing orders, was not caught ({'; '.join(passed)}). These probes detect no "
+            "races on this machine at present. Try again when nothing else runs on it."
+        )
+    return [*lines, "So nothing above is verified, and a pass is shown as '?'."]
+
+
+def _quiet_places(probe: str, finding: Finding, device: str) -> str:
+    """Name the places where no trial raced although a race must show there, if trials at other places raced."""
+    quiet = [place for place in finding.quiet if place not in blind_places(PROBES[probe], DEVICES[device])]
+    return f" on the {' and on the '.join(quiet)}" if finding.raced else ""
+
+
+def _failures(verification: Verification) -> list[str]:
+    return [
+        f"{judgement.arm}, {judgement.probe}: {_how_often(judgement.finding)}{judgement.finding.detail}"
+        for judgement in verification.judgements
+        if judgement.status is ProbeStatus.FAIL and judgement.finding
+    ]
+
+
+def _how_often(finding: Finding) -> str:
+    return "" if finding.broken else f"{finding.failed} of {counted(finding.trials, 'trial')}; first: "
+
+
+def _unmade_arms(verification: Verification) -> list[str]:
+    """Return one line for each arm that could not be made, with its name only once."""
+    reasons = {
+        judgement.arm: (judgement.finding.detail or "").removeprefix(f"the arm {judgement.arm}: ")
+        for judgement in verification.judgements
+        if judgement.status is ProbeStatus.ERROR and judgement.finding
+    }
+    return [f"{arm}: {reason}" for arm, reason in reasons.items()]
+
+
+def _reasons(verification: Verification) -> list[str]:
+    """Return each reason why probes do not apply once, with the probes and arms that it holds for."""
+    by_reason: dict[str, list[Judgement]] = {}
+    for judgement in verification.judgements:
+        if judgement.reason is not None:
+            by_reason.setdefault(judgement.reason, []).append(judgement)
+    return [f"{_name_cells(judgements, verification)}: {reason}" for reason, judgements in by_reason.items()]
+
+
+def _name_cells(judgements: list[Judgement], verification: Verification) -> str:
+    arms = list(dict.fromkeys(judgement.arm for judgement in judgements))
+    probes = list(dict.fromkeys(judgement.probe for judgement in judgements))
+    arms_with_probes = {judgement.arm for judgement in verification.judgements if judgement.probe in probes}
+    named = ", ".join(probes)
+    return named if len(arms) == len(arms_with_probes) else f"{named} of {', '.join(arms)}"
