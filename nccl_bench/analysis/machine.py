@@ -79,8 +79,8 @@ def over_ranks(runs: Sequence[tuple[str, Mapping[str, Any]]]) -> Iterator[str]:
     # If it is not recorded, nccl-tests most likely used its default.
     if len({kind or OverRanks.AVERAGE for kind in names}) > 1:
         yield (
-            "nccl-tests' times are averages over ranks unless it was run with -a 3 (maximum), while nccl-bench's are "
-            "each the slowest rank's, so nccl-tests may look faster than it is. These runs: "
+            "times do not merge the ranks alike: nccl-bench reports the slowest rank's time, and nccl-tests the "
+            "average over ranks unless it was run with -a 3 (maximum). An average looks faster. These runs: "
             + "; ".join(f"{kind or 'not recorded'} ({', '.join(of_kind)})" for kind, of_kind in names.items())
         )
 

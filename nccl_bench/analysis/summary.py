@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from nccl_bench.analysis.comparison import Comparison
 from nccl_bench.catalog.cases import Case
-from nccl_bench.catalog.timings import TIMINGS
+from nccl_bench.catalog.timings import TIMINGS, Timing
 from nccl_bench.records.run import Run
 from nccl_bench.records.schema import Samples, Skipped, Status
 
@@ -40,7 +40,7 @@ class Row:
     count: int | None = _column(help="elements of one block, as nccl-tests counts them")
     world_size: int | None = _column(help="number of ranks")
     arm: str | None = _column(help="the arm; absent for a skipped case")
-    timing: str | None = _column(help="eager, gated, graph or enqueue; absent if the case was skipped, hung or crashed")
+    timing: str | None = _column(help=f"{', '.join(Timing)}; absent if the case was skipped, hung or crashed")
     status: str | None = _column(help="ok, wrong, skipped, hang or crash")
     ops_per_batch: int | None = _column(help="operations in one timed batch")
     rounds: int | None = _column(help="rounds kept")
@@ -51,7 +51,7 @@ class Row:
     q1_us: float | None = _column(help="time per operation: first quartile over rounds")
     q3_us: float | None = _column(help="time per operation: third quartile over rounds")
     algbw_gb_s: float | None = _column(
-        help="size / time, 10^9 bytes per second; absent for enqueue, which moves no bytes"
+        help="size / time, 10^9 bytes per second; absent for a timing that moves no bytes, as enqueue"
     )
     busbw_gb_s: float | None = _column(help="algbw times the collective's bus factor")
     baseline: str | None = _column(help="the arm that ratio compares with")

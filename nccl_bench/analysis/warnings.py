@@ -67,8 +67,8 @@ class WarningText(StrEnum):
         "is misspelt, or needs a newer NCCL (--nccl-library)."
     )
     IMPORTED_EVENTS = (
-        "nccl-tests ran with -I, which puts events between operations. Their cost is a part of all its times in "
-        "{cells}, also beside other runs. Measure without -I to compare."
+        "{tool} put events between operations (nccl-tests does with -I). Their cost is a part of all its times in "
+        "{cells}, also beside other runs. Measure without them to compare."
     )
     PER_ITERATION = (
         "Events between operations cost up to {cost} us each ({worst}), so single operations look slower than the "
@@ -123,7 +123,7 @@ def run_warnings(run: Run, arms: Collection[str], baseline: str) -> Iterator[str
     measured = [line for line in run.lines if isinstance(line, Samples)]
     with_events = [line for line in measured if line.per_iteration is not None]
     if with_events and run.is_import:
-        yield WarningText.IMPORTED_EVENTS.format(cells=counted(len(with_events), "cell"))
+        yield WarningText.IMPORTED_EVENTS.format(tool=run.baseline, cells=counted(len(with_events), "cell"))
     if libraries := worker.get("other_nccl_libraries"):
         yield WarningText.TWO_LIBRARIES.format(others=", ".join(libraries), library=library.get("path"))
     if variables := worker.get("unread_variables"):

@@ -6,10 +6,14 @@ import math
 from collections.abc import Sequence
 from typing import Protocol
 
+from nccl_bench.catalog.cases import scenario_word
+
 
 class HasCase(Protocol):
     """A case, or a row of the summary, which has the same columns."""
 
+    @property
+    def scenario(self) -> str | None: ...
     @property
     def collective(self) -> str | None: ...
     @property
@@ -25,7 +29,7 @@ class HasCase(Protocol):
 def case_name(of: HasCase) -> str:
     """Return the name of a case without its size: ``all_reduce bfloat16 sum in-place``."""
     root = None if of.root is None else f"root {of.root}"
-    return " ".join(filter(None, (of.collective, of.dtype, of.redop, of.placement, root)))
+    return " ".join(filter(None, (scenario_word(of.scenario), of.collective, of.dtype, of.redop, of.placement, root)))
 
 
 def counted(number: int, noun: str) -> str:

@@ -14,6 +14,11 @@ class Scenario(StrEnum):
     ISOLATED = "isolated"  # none
 
 
+def scenario_word(scenario: str | None) -> str | None:
+    """Return the word for ``scenario`` in the name of a case; ``None`` for the usual one, which needs no word."""
+    return None if scenario == Scenario.ISOLATED else scenario
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Case:
     """A point of the sweep."""
@@ -35,5 +40,5 @@ class Case:
     @property
     def label(self) -> str:
         """A name for messages, different for every case of a run."""
-        redop = f" {self.redop}" if self.redop else ""
-        return f"{self.collective} {self.dtype}{redop} {self.placement} {self.size_bytes} B"
+        words = (scenario_word(self.scenario), self.collective, self.dtype, self.redop, self.placement)
+        return f"{' '.join(filter(None, words))} {self.size_bytes} B"

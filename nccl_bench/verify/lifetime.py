@@ -78,7 +78,7 @@ def _run_cycle(rig: Rig, exchanges: Sequence[Exchange], *, count_streams: bool =
         with rig.at_place(place):
             call_each(arm, exchanges)
             streams.synchronize()
-    if rig.has_graphs:
+    if rig.device_spec.has_graphs:
         graph = arm.capture(partial(call_each, arm, exchanges))
         graph.replay()
         streams.synchronize()

@@ -29,7 +29,7 @@ def many(rig: Rig) -> None:
     for place in Place:
         rig.announce_trial(str(place))
         with rig.at_place(place):
-            graphs = [sequence.capture() for sequence in sequences] if rig.has_graphs else []
+            graphs = [sequence.capture() for sequence in sequences] if rig.device_spec.has_graphs else []
             for number in range(OPERATIONS):
                 sequences[number % 2].operate(number // 2)
                 if graphs and number % REPLAY_EVERY >= REPLAY_EVERY - 2:

@@ -17,7 +17,6 @@ from nccl_bench.catalog.devices import DeviceSpec
 from nccl_bench.catalog.probes import Place
 from nccl_bench.catalog.routes import ROUTES, Routes
 from nccl_bench.catalog.support import unsupported
-from nccl_bench.catalog.timings import Timing
 from nccl_bench.plan.verification import ArmProbe
 from nccl_bench.ranks.control import Control
 from nccl_bench.streams.base import Streams
@@ -73,7 +72,7 @@ class Trial:
 
     def run_slow_kernel(self) -> None:
         """Keep the current stream busy, unless it runs inline: such a stream is never behind its caller."""
-        if not (self.rig.default_is_inline and self.place is Place.DEFAULT):
+        if not (self.rig.device_spec.inline_default_stream and self.place is Place.DEFAULT):
             self.streams.hold(self.rig.delay_s)
 
 
@@ -131,16 +130,6 @@ class Rig:
     def delay_s(self) -> float:
         """The length of a slow kernel and of a late rank's delay: long enough that no race stays hidden."""
         return self.device_spec.probe_delay_s
-
-    @property
-    def default_is_inline(self) -> bool:
-        """True if work on the default stream is done within the call."""
-        return Timing.GATED in self.device_spec.missing_on_default_stream
-
-    @property
-    def has_graphs(self) -> bool:
-        """True if the device has CUDA graphs."""
-        return Timing.GRAPH not in self.device_spec.missing_timings
 
     @contextmanager
     def at_place(self, place: Place) -> Iterator[None]:
