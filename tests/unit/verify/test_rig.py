@@ -107,7 +107,7 @@ def test_a_side_stream_is_never_the_private_stream_of_the_arm(rig: Rig, monkeypa
     assert rig.side_streams == (new[0], new[1], new[2])
 
 
-@pytest.mark.parametrize("arm", COORDINATORS)
+@pytest.mark.parametrize("arm", sorted(COORDINATORS))
 def test_a_side_stream_is_never_a_private_stream_of_a_coordinator(
     make: Callable[[ArmProbe], Rig], monkeypatch: pytest.MonkeyPatch, arm: str
 ) -> None:
@@ -190,7 +190,7 @@ def test_in_the_asynchronous_gather_every_rank_is_late_too(
 
 
 @pytest.mark.parametrize("both_modes", [False, True])
-@pytest.mark.parametrize("arm", [CELL.arm, *COORDINATORS])
+@pytest.mark.parametrize("arm", [CELL.arm, *sorted(COORDINATORS)])
 def test_only_coordinators_are_tried_in_graph_mode_too(
     make: Callable[[ArmProbe], Rig], arm: str, both_modes: bool
 ) -> None:
