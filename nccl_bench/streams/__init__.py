@@ -1,1 +1,1 @@
-"""Streams queue work, behind one protocol (``base``): ``cuda`` has torch.cuda's, ``cpu`` has queues on the CPU."""
+"""Streams queue work. ``base`` is their protocol; ``cuda`` has torch.cuda's streams, ``cpu`` has queues on the CPU."""

@@ -1,7 +1,7 @@
-"""The one protocol over ``torch.cuda``'s streams and the CPU's.
+"""The protocol of streams, which those of ``torch.cuda`` and those of the CPU share.
 
-Code above this package never asks which kind of device it runs on: ``catalog.devices.DEVICES`` says which features each
-has. Streams and events are torch.cuda's, or classes of ``cpu`` with the same names and meanings.
+Code above this package never asks which kind of device it runs on: ``catalog.devices.DEVICES`` lists the features of
+each kind. Stream and event objects are torch.cuda's, or those of ``cpu``, which have the same methods.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ class Graph(Protocol):
 class Streams(Protocol):
     """The streams of one device of this process."""
 
-    # True if the work of any library goes to the current stream. If not, code calls the library through `submit`.
+    # True if every library queues its work on the current stream. If False, call a library through `submit`.
     follows: bool
     device: torch.device
     index: int  # the argument of `current_handle`
@@ -37,7 +37,7 @@ class Streams(Protocol):
         """Return a new stream of this device, ordered after nothing."""
 
     def spare_streams(self) -> Sequence[Any]:
-        """Return streams of the device's pool that were given to nobody; none if the device has no pool."""
+        """Return the streams of the device's pool that nothing uses yet; none if the device has no pool."""
 
     def new_event(self, *, timing: bool = False) -> Any:
         """Return a new event."""
@@ -49,13 +49,13 @@ class Streams(Protocol):
         """Return the default stream of the device, whose handle is 0."""
 
     def stream(self, stream: Any) -> AbstractContextManager[Any]:
-        """Make ``stream`` current for the calling thread within a ``with`` block."""
+        """Make ``stream`` the current stream of the calling thread within a ``with`` block."""
 
     def handle(self, stream: Any) -> int:
         """Return the raw handle of ``stream``, as a transport takes it."""
 
     def from_handle(self, handle: int) -> Any:
-        """Return the stream object of a raw handle; from the second call on this is one look-up."""
+        """Return the stream object of a raw handle. After the first call this is one look-up."""
 
     def submit(self, fn: Callable[..., object], *args: object) -> None:
         """Run ``fn(*args)`` in the order of the current stream.
@@ -65,10 +65,10 @@ class Streams(Protocol):
         """
 
     def hold(self, seconds: float) -> None:
-        """Keep the current stream busy for about ``seconds`` without help from the host. This is the gate."""
+        """Keep the current stream busy for roughly ``seconds`` without help from the host: the gate of a batch."""
 
     def capture(self, body: Callable[[], None], stream: Any = None) -> Graph:
-        """Capture the work that ``body`` enqueues on ``stream``, which first waits for the current stream."""
+        """Capture the work that ``body`` enqueues on ``stream``. That stream first waits for the current one."""
 
     def synchronize(self) -> None:
         """Block the host until the device is idle; raise the exception of queued work that failed."""

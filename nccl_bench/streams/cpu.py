@@ -3,10 +3,10 @@
 A stream is a queue that one thread serves. The default stream runs work inline, in the caller's thread. Two streams run
 at the same time, and only events order them: a missing event is a real race, as on a GPU.
 
-If a queued operation raises, the operations after it are skipped until a synchronisation reports the failure:
-``Stream.synchronize``, ``synchronize``, or ``Event.synchronize`` of an event recorded after it. Each failure is raised
-once, even if its stream is gone. Work that is queued after the report runs. Events are recorded and waited for also
-after a failure, so a failure makes no other stream hang or run out of order.
+If a queued operation raises, the next operations of its stream are skipped until a synchronisation raises the failure:
+``Stream.synchronize``, ``synchronize``, or ``Event.synchronize`` of a later event. Each failure is raised once, even if
+its stream is gone. Work that is queued after that runs again. Events are still recorded and waited for after a failure,
+so other streams neither hang nor run out of order.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ class _Entry:
     stream: Stream
     fn: Callable[..., object]
     args: tuple[object, ...]
-    orders: bool  # True if it records or waits for an event; it then runs after a failure too
+    orders: bool  # True if it records an event or waits for one; it runs after a failure too
 
 
 class _Queue:
@@ -42,7 +42,7 @@ class _Queue:
 
     def __init__(self) -> None:
         self.changed = threading.Condition()
-        # The stream's finalizer calls `put` wherever the garbage collector runs, and this queue's `put` is reentrant.
+        # `put` of a SimpleQueue is reentrant. The stream's finalizer calls it wherever the garbage collector runs.
         self.entries: SimpleQueue[_Entry | None] = SimpleQueue()
         self.thread: threading.Thread | None = None
         self.submitted = 0  # the number of the newest entry
@@ -52,7 +52,7 @@ class _Queue:
         self.skip_until = 0  # entries up to this number are skipped
 
     def serve(self) -> None:
-        """Run the entries until there is a ``None``. The thread of the stream runs this."""
+        """Run entries until one is ``None``. This is the main function of the stream's thread."""
         while (entry := self.entries.get()) is not None:
             try:
                 if entry.orders or not self._skips():
@@ -63,8 +63,8 @@ class _Queue:
                     self.failure = error
                     self.failed_at = self.completed + 1
                     _failed.append(self)
-            # Callers that have synchronised rely on the arguments being free, so free them before the entry counts as
-            # completed. Besides, the traceback of a failure keeps this frame alive, and with it the entry's stream.
+            # Free the arguments before the entry counts as completed: a caller that has synchronised relies on that.
+            # Also, the traceback of a failure keeps this frame alive, and would keep the entry's stream alive.
             del entry
             with self.changed:
                 self.completed += 1
@@ -75,7 +75,7 @@ class _Queue:
             return self.failure is not None or self.completed < self.skip_until
 
     def wait(self, number: int) -> None:
-        """Block until entry ``number`` is completed, but not on the queue's own thread: it cannot wait for itself."""
+        """Block until entry ``number`` is completed. On the queue's own thread, return: it cannot wait for itself."""
         if threading.current_thread() is not self.thread:
             with self.changed:
                 self.changed.wait_for(lambda: self.completed >= number)
@@ -111,7 +111,7 @@ class Stream:
         self._enqueue(fn, *args)
 
     def _enqueue(self, fn: Callable[..., object], *args: object, orders: bool = False) -> int:
-        """Queue or run an entry, and return the number that ``completed`` has to reach until it is done."""
+        """Queue or run an entry, and return a number: the entry is done when ``completed`` reaches it."""
         queue = self._queue
         if self.handle == 0 or threading.current_thread() is queue.thread:
             with stream(self):
@@ -122,7 +122,7 @@ class Stream:
                 thread = threading.Thread(target=queue.serve, name=f"cpu-stream-{self.handle}", daemon=True)
                 thread.start()
                 queue.thread = thread
-                # At exit the thread is left alone: another exit handler may use the stream, and it is a daemon thread.
+                # Do not end the thread at exit: an exit handler may still use the stream. A daemon thread ends anyway.
                 weakref.finalize(self, queue.entries.put, None).atexit = False
             queue.submitted += 1
             queue.entries.put(_Entry(stream=self, fn=fn, args=args, orders=orders))
@@ -155,7 +155,7 @@ class Stream:
 
 
 class _Mark:
-    """A recording of an event."""
+    """One recording of an event."""
 
     def __init__(self, stream: Stream) -> None:
         self.time_ns = 0  # when the stream passed it
@@ -167,7 +167,7 @@ class _Mark:
 
 
 class Event:
-    """A point in a stream. If it is recorded again, streams that wait for it still wait for the earlier recording."""
+    """A point in a stream. After a new recording, streams that already wait still wait for the old one."""
 
     def __init__(self, enable_timing: bool = False) -> None:
         self._timing = enable_timing
@@ -180,7 +180,7 @@ class Event:
     def wait(self, stream: Stream | None = None) -> None:
         """Make ``stream``, or the current one, wait for the latest recording, if there is one.
 
-        The host waits only on the default stream, which runs work inline.
+        If that is the default stream, the host waits, because that stream runs work inline.
         """
         if self._mark is not None:
             (stream or current_stream())._enqueue(self._mark.queue.wait, self._mark.number, orders=True)
@@ -217,7 +217,7 @@ class _Current(threading.local):
     stream: Stream | None = None
 
 
-# Guards the next three. A thread may take it while it holds a queue's `changed`, never the other way round.
+# Guards `_streams` and `_failed`. A thread that needs a queue's `changed` too takes that one first.
 _lock = threading.Lock()
 _handles = itertools.count()
 _streams: weakref.WeakValueDictionary[int, Stream] = weakref.WeakValueDictionary()
@@ -241,7 +241,7 @@ def default_stream() -> Stream:
 
 @contextmanager
 def stream(stream: Stream) -> Iterator[Stream]:
-    """Make ``stream`` current for the calling thread within a ``with`` block."""
+    """Make ``stream`` the current stream of the calling thread within a ``with`` block."""
     before, _current.stream = _current.stream, stream
     try:
         yield stream
@@ -252,10 +252,10 @@ def stream(stream: Stream) -> Iterator[Stream]:
 def synchronize() -> None:
     """Block the host until every stream is empty; raise the exception of work that failed.
 
-    Streams that nothing refers to any more count too. If several failed, each call raises one failure, oldest first.
+    This includes streams that nothing refers to any more. If several failed, each call raises one, oldest first.
     """
     waited: dict[_Queue, int] = {}
-    # Work may submit work to streams that this loop has waited for.
+    # A queued function may queue more on a stream that this loop has already finished, so look again.
     while (submitted := _submitted()) != waited:
         waited = submitted
         for queue, number in waited.items():

@@ -1,4 +1,4 @@
-"""The CPU's streams behind the ``Streams`` protocol."""
+"""The CPU's streams as an implementation of ``Streams``."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ class CpuStreams(Streams):
         return stream.handle
 
     def retain(self, handle: int, *tensors: object) -> None:
-        """Keep ``tensors`` alive until the work that is in the stream of ``handle`` now is done."""
+        """Keep ``tensors`` alive until all work that is now in the stream with this ``handle`` is done."""
         cpu.from_handle(handle).submit(_nothing, *tensors)
 
     def submit(self, fn: Callable[..., object], *args: object) -> None:
@@ -59,8 +59,8 @@ class CpuStreams(Streams):
         stream.submit(time.sleep, seconds)
 
     def capture(self, body: Callable[[], None], stream: Stream | None = None) -> Graph:
-        """Raise ``InvalidArgumentError``: the CPU has no graphs."""
-        raise InvalidArgumentError(f"{body!r} cannot be captured on {stream or 'any stream'}: the CPU has no graphs")
+        """Raise ``InvalidArgumentError``: the CPU has no CUDA graphs."""
+        raise InvalidArgumentError(f"{body!r} cannot be captured on {stream or 'any stream'}: CPUs have no graphs")
 
     def memory(self) -> tuple[int, int]:
         """Return the available and the total bytes of the machine's memory (proc(5), ``/proc/meminfo``)."""

@@ -1,4 +1,4 @@
-"""torch.cuda's streams behind the ``Streams`` protocol. Only ``CudaStreams(index)`` needs a GPU, not the import."""
+"""torch.cuda's streams as an implementation of ``Streams``. ``CudaStreams(index)`` needs a GPU, the import does not."""
 
 from __future__ import annotations
 
@@ -10,13 +10,13 @@ import torch
 from nccl_bench.errors import SetupError
 from nccl_bench.streams.base import Graph, Streams
 
-# About 10 ms at 2 GHz: much longer than a launch and the 0.5 us of an event, much shorter than the set-up of a run.
+# Roughly 10 ms at 2 GHz. A launch and the resolution of an event (0.5 us) are much shorter, a run's set-up is longer.
 _CALIBRATION_CYCLES = 20_000_000
 _INT64_MAX = 2**63 - 1
 
 
 class CudaStreams(Streams):
-    """The streams of one CUDA device, which becomes the current device of the constructing thread.
+    """The streams of one CUDA device. Construction makes it the current device of the calling thread.
 
     Raises ``SetupError`` if torch sees no device with that index.
     """
@@ -27,14 +27,14 @@ class CudaStreams(Streams):
         count = torch.cuda.device_count()
         if not 0 <= index < count:
             raise SetupError(
-                f"CUDA device {index} is needed and torch {torch.__version__} sees {count} devices: check nvidia-smi, "
+                f"this rank needs CUDA device {index}, and torch {torch.__version__} sees {count}: check nvidia-smi, "
                 "CUDA_VISIBLE_DEVICES and that torch is a CUDA build, or start fewer ranks per node"
             )
         torch.cuda.set_device(index)
         self.device = torch.device("cuda", index)
         self.index = index
-        # torch.cuda.current_stream() makes an object in each call, which takes microseconds (pytorch #78066). A CPU
-        # build of torch does not have this function, so it is not looked up at import.
+        # torch.cuda.current_stream() makes an object in each call, which takes microseconds (pytorch #78066). This
+        # function is looked up here and not at import, because a CPU build of torch does not have it.
         self.current_handle = torch._C._cuda_getCurrentRawStream
         self._streams: dict[int, torch.cuda.Stream] = {0: torch.cuda.default_stream(self.device)}
         self._drawn = 0
@@ -43,9 +43,9 @@ class CudaStreams(Streams):
         self._cycles_per_second = self._calibrate()
 
     def _draw_pool(self) -> tuple[list[torch.cuda.Stream], torch.cuda.Stream]:
-        """Return all streams of torch's pool, in the order in which torch gives them out, and the first of them again.
+        """Return (1) all streams of torch's pool, in the order of torch, (2) the first one, drawn a second time.
 
-        The pool is a circle: it has been drawn completely when its first stream comes back. That stream is now ours.
+        torch draws in a circle: the pool is complete when its first stream comes back. That stream is now in use.
         """
         pool = [self.new_stream()]
         while (drawn := self.new_stream()) != pool[0]:
@@ -54,7 +54,7 @@ class CudaStreams(Streams):
         return pool, drawn
 
     def _calibrate(self) -> float:
-        """Return how many cycles ``_sleep`` spins per second, measured with events: its clock depends on the device."""
+        """Measure with events how many cycles ``_sleep`` spins per second: its clock depends on the device."""
         start, end = self.new_event(timing=True), self.new_event(timing=True)
         self._sleep(_CALIBRATION_CYCLES)  # loads the kernel, and gives the GPU time to raise its clock
         start.record()
@@ -65,7 +65,7 @@ class CudaStreams(Streams):
         return _CALIBRATION_CYCLES / seconds
 
     def new_stream(self) -> torch.cuda.Stream:
-        """Return a stream from torch's pool of 32. After 32 calls it is a stream that was given out before."""
+        """Return a stream from torch's pool of 32. After 32 calls it returns the same streams again."""
         self._drawn += 1
         return torch.cuda.Stream(self.device)  # type: ignore[no-untyped-call]
 
@@ -90,7 +90,7 @@ class CudaStreams(Streams):
         return stream.cuda_stream
 
     def from_handle(self, handle: int) -> torch.cuda.Stream:
-        """Return a stream object for a ``cudaStream_t`` of this device. Its maker has to keep it alive."""
+        """Return a stream object for a ``cudaStream_t`` of this device. The stream's creator must keep it alive."""
         stream = self._streams.get(handle)
         if stream is None:
             stream = self._streams[handle] = torch.cuda.get_stream_from_external(handle, self.device)
@@ -104,9 +104,9 @@ class CudaStreams(Streams):
         self._sleep(min(int(seconds * self._cycles_per_second), _INT64_MAX))
 
     def capture(self, body: Callable[[], None], stream: torch.cuda.Stream | None = None) -> Graph:
-        """Capture the work that ``body`` enqueues on ``stream``, which first waits for the current stream.
+        """Capture the work that ``body`` enqueues on ``stream``. That stream first waits for the current one.
 
-        Without ``stream``, the capture has its own stream, since it cannot begin on the device's default stream. If
+        If ``stream`` is ``None``, the capture uses a stream of its own: it cannot begin on the default stream. If
         ``body`` raises, the capture ends and the exception propagates.
         """
         graph = torch.cuda.CUDAGraph()
@@ -114,7 +114,7 @@ class CudaStreams(Streams):
         current = self.current_stream()
         capturing.wait_stream(current)
         with torch.cuda.stream(capturing):
-            # In thread-local mode, calls of other threads cannot break the capture: NCCL's watchdog polls events.
+            # In thread-local mode, other threads cannot break the capture, such as NCCL's watchdog, which polls events.
             graph.capture_begin(capture_error_mode="thread_local")
             try:
                 body()

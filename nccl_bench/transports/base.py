@@ -1,8 +1,8 @@
-"""The one protocol over libnccl and Gloo: it issues a collective on a given stream.
+"""The protocol of transports: a transport issues a collective through libnccl or Gloo, on a stream that it is given.
 
-Every argument of a timed call is a plain int: pointers, counts, the communicator, the stream handle, and the
-transport's numbers for data types and reductions, which callers look up once in ``dtypes`` and ``redops``. A transport
-has no stream and chooses none: the communicator alone decides on which stream a collective runs.
+Every argument of a timed call is a plain int: a pointer, a count, the handle of a communicator or a stream, or the
+library's number of a data type or a reduction. Callers look these numbers up once, in ``dtypes`` and ``redops``. A
+transport never chooses a stream: the communicator alone decides on which stream a collective runs.
 """
 
 from __future__ import annotations
@@ -19,30 +19,30 @@ SYMMETRIC_WINDOW = 1  # NCCL_WIN_COLL_SYMMETRIC in nccl.h
 
 
 class Transport(Protocol):
-    """The calls of a communicator. Every method raises ``TransportError`` if the library reports a failure.
+    """The calls that a communicator makes. Every method raises ``TransportError`` if the library reports a failure.
 
-    Counts are elements, sizes are bytes, ranks are ranks in the communicator. Collectives are enqueued on ``stream``
-    and return before they are done.
+    Counts are elements, sizes are bytes, and ranks are numbered within the communicator. Collectives are enqueued on
+    ``stream``, and the call returns before they are done.
     """
 
-    name: str  # nccl, nccl4py or gloo
+    name: str  # "nccl", "nccl4py" or "gloo"
     dtypes: Mapping[str, int]  # the library's number of each data type in `catalog.dtypes.DTYPES`
     redops: Mapping[RedOp, int]  # the library's number of each reduction
-    # `retain(stream, *tensors)` keeps tensors alive until everything issued on that stream so far is done. None if the
-    # device's allocator does that.
+    # `retain(stream, *tensors)` keeps the tensors alive until the work that is now in the stream is done. None if the
+    # device's memory allocator does that.
     retain: Callable[..., None] | None
 
     def unique_id(self) -> bytes:
         """Return a new id of ``UNIQUE_ID_BYTES`` bytes. One rank makes it, and all ranks pass it to ``init_rank``."""
 
     def init_rank(self, world_size: int, unique_id: bytes, rank: int) -> int:
-        """Return the handle of a new communicator. Collective: blocks until every rank has called it."""
+        """Return the handle of a new communicator. Collective: it blocks until every rank has called it."""
 
     def finalize(self, comm: int) -> None:
-        """Wait for outstanding operations, before ``destroy``."""
+        """Wait for outstanding operations. Call this before ``destroy``."""
 
     def destroy(self, comm: int) -> None:
-        """Free the communicator; wait until every graph that captured its operations is freed."""
+        """Wait until every graph that captured its operations is freed, then free the communicator."""
 
     def abort(self, comm: int) -> None:
         """Free the communicator without waiting for outstanding operations."""
@@ -51,7 +51,7 @@ class Transport(Protocol):
         """Raise ``TransportError`` if an operation that was enqueued without error has failed since."""
 
     def split(self, comm: int, color: int, key: int) -> int:
-        """Return a communicator of the ranks with one ``color``, ordered by ``key``; 0 for color -1. Collective."""
+        """Return a communicator of all ranks with this ``color``, ordered by ``key``; 0 for color -1. Collective."""
 
     def all_reduce(self, send: int, recv: int, count: int, dtype: int, op: int, comm: int, stream: int) -> None:
         """Reduce ``count`` elements over the ranks into every rank's ``recv``."""
@@ -62,34 +62,34 @@ class Transport(Protocol):
     def reduce_scatter(
         self, send: int, recv: int, recv_count: int, dtype: int, op: int, comm: int, stream: int
     ) -> None:
-        """Reduce world size x ``recv_count`` elements and leave block ``rank`` in ``recv``."""
+        """Reduce one block of ``recv_count`` elements for each rank; rank r gets block r in ``recv``."""
 
     def all_to_all(self, send: int, recv: int, count: int, dtype: int, comm: int, stream: int) -> None:
-        """Send block r of ``count`` elements to rank r, and receive the block of rank r in block r of ``recv``."""
+        """Send block r of ``send`` to rank r and receive block r of ``recv`` from it. A block is ``count`` elements."""
 
     def broadcast(self, send: int, recv: int, count: int, dtype: int, root: int, comm: int, stream: int) -> None:
         """Copy the root's ``send`` into every rank's ``recv``."""
 
     def reduce(self, send: int, recv: int, count: int, dtype: int, op: int, root: int, comm: int, stream: int) -> None:
-        """Reduce ``count`` elements over the ranks into the root's ``recv``; leave that of other ranks alone."""
+        """Reduce ``count`` elements over the ranks into the root's ``recv``; other ranks' ``recv`` stays as it is."""
 
     def send(self, buffer: int, count: int, dtype: int, peer: int, comm: int, stream: int) -> None:
-        """Send ``count`` elements to ``peer``, which has to receive as many."""
+        """Send ``count`` elements to ``peer``, which must receive as many."""
 
     def recv(self, buffer: int, count: int, dtype: int, peer: int, comm: int, stream: int) -> None:
         """Receive ``count`` elements from ``peer``."""
 
     def group_start(self) -> None:
-        """Hold back this thread's calls until the outermost ``group_end``."""
+        """Hold back the calls of this thread until the outermost ``group_end``."""
 
     def group_end(self) -> None:
-        """Launch all calls that the group held back together."""
+        """Launch together all calls that the group held back."""
 
     @contextmanager
     def group(self) -> Iterator[None]:
-        """Call ``group_start`` and ``group_end`` around a body, also if the body raises.
+        """Call ``group_start`` before and ``group_end`` after a ``with`` block, also if the block raises.
 
-        If ``group_end`` then fails too, its error becomes a note on the exception of the body.
+        If ``group_end`` fails too, its error becomes a note on the exception of the block.
         """
         self.group_start()
         try:
@@ -103,7 +103,7 @@ class Transport(Protocol):
         self.group_end()
 
     def mem_alloc(self, size: int) -> int:
-        """Return the pointer to ``size`` new bytes that ``register`` and ``window_register`` accept."""
+        """Allocate ``size`` bytes that ``register`` and ``window_register`` accept, and return the pointer."""
 
     def mem_free(self, ptr: int) -> None:
         """Free the memory at ``ptr``, which ``mem_alloc`` returned."""
@@ -115,7 +115,7 @@ class Transport(Protocol):
         """End a registration. Call it before ``mem_free``."""
 
     def window_register(self, comm: int, ptr: int, size: int, flags: int = 0) -> int | None:
-        """Return the handle of a new memory window; ``None`` if this machine has no windows. Collective."""
+        """Return the handle of a new memory window; ``None`` if the machine supports no windows. Collective."""
 
     def window_deregister(self, comm: int, window: int) -> None:
         """Free a memory window."""

@@ -1,4 +1,4 @@
-"""A device is a stream module and a transport. Code above works on that pair and never asks for the kind of device."""
+"""A device is a stream module and a transport. Code above uses this pair and never asks which kind it is."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ class Device:
         return GlooTransport.name if isinstance(self.transport, GlooTransport) else NcclTransport.name
 
     def over(self, binding: str) -> Device:
-        """Return the same device with a transport that calls NCCL through ``binding``, from ``DeviceSpec.bindings``."""
+        """Return the same device with a transport that calls NCCL by ``binding``, one of ``DeviceSpec.bindings``."""
         transport = self.transport
         if binding == transport.name:
             return self
@@ -56,12 +56,12 @@ def open_device(
 ) -> Device:
     """Open the device ``kind`` (``cuda`` or ``cpu``) of this rank; call NCCL through ``binding``, by default ctypes.
 
-    With ``sharing``, ranks share GPUs on a node with fewer GPUs than ranks. NCCL refuses two ranks on one GPU of one
-    host, so ``NCCL_HOSTID`` makes each rank a host of its own. They communicate over the network then: the results are
-    right, so this does for a verification, but the times mean nothing.
+    With ``sharing``, ranks share GPUs on a node with fewer GPUs than ranks. NCCL refuses two ranks of one host on one
+    GPU, so ``NCCL_HOSTID`` gives each rank a host name of its own. The ranks then communicate over the network: their
+    results are right, and a verification can use them, but their times mean nothing.
 
-    Raises ``SetupError`` if the machine has no such device. On the CPU, torch.distributed has to be initialised first:
-    the ranks of a Gloo communicator find each other in its store.
+    Raises ``SetupError`` if the machine has no such device. On the CPU, initialise torch.distributed first: the ranks
+    of a Gloo communicator find each other in its store.
     """
     if kind == "cpu":
         cpu_streams = CpuStreams()
@@ -70,13 +70,15 @@ def open_device(
     if not torch.cuda.is_available():
         raise SetupError("torch sees no CUDA device: install a CUDA build of torch, or measure with --device cpu")
     count = torch.cuda.device_count()
-    # A launcher that gives each rank its own GPU makes only that GPU visible to it.
+    # Some launchers show each rank only its own GPU, which then has index 0.
     index = local_rank % count if sharing else 0 if count == 1 else local_rank
     shared = sharing and int(os.environ["LOCAL_WORLD_SIZE"]) > count
     if shared:
         os.environ["NCCL_HOSTID"] = f"{socket.gethostname()}-{local_rank}"
     if index >= count:
-        raise SetupError(f"local rank {local_rank} needs a GPU, and torch sees {count}: start fewer ranks on this node")
+        raise SetupError(
+            f"local rank {local_rank} needs a GPU, and torch sees only {count}: start fewer ranks per node"
+        )
     device = Device(streams=CudaStreams(index), transport=NcclTransport(find_library(nccl_library)), shared=shared)
     return device if binding is None else device.over(binding)
 
@@ -85,8 +87,8 @@ def refusal(device: Device, case: Case) -> str | None:
     """Return why ``device`` cannot run ``case`` on this machine; ``None`` if it can."""
     if not (case.row.reduces and case.dtype.startswith("float8") and isinstance(device.transport, _OverNccl)):
         return None
-    # NCCL itself says "FP8 reduction support begins with sm90", and has float8 since 2.24. Only GPUs and versions above
-    # both bounds were tried.
+    # NCCL has float8 since 2.24, and its message says "FP8 reduction support begins with sm90". It was tried only on
+    # GPUs and versions above both limits.
     if device.transport.version < 22400:
         return f"NCCL {version_text(device.transport.version)} does not reduce float8; 2.24 does"
     capability = str(device.streams.describe()["compute_capability"])

@@ -1,9 +1,9 @@
-"""The transport over Gloo, for the CPU: the same integers as for NCCL and the same order of operations, without a GPU.
+"""The transport over Gloo, for the CPU. Calls take plain ints and run in order as with NCCL, but need no GPU.
 
-Each operation becomes one entry of the CPU stream that it is given. It runs when the stream reaches it, and the caller
-goes on at once. As in NCCL (src/enqueue.cc), the operations of one communicator also wait for each other across
-streams, in the order of the calls. Gloo needs that too: it matches the operations of a group by their order, and it
-aborts if the threads of two streams issue them in different orders on different ranks.
+Each operation becomes one entry in the queue of a CPU stream. It runs when the stream reaches it; the caller does not
+wait. As in NCCL (src/enqueue.cc), the operations of one communicator run in the order of the calls, also on different
+streams. Gloo needs this: it matches the operations of a group by their order, and it aborts if two ranks issue them in
+different orders.
 """
 
 from __future__ import annotations
@@ -40,15 +40,15 @@ from nccl_bench.transports.gloo_operations import (
 
 @dataclass
 class _Group(threading.local):
-    """The open group of the calling thread. Without slots: all threads would share them."""
+    """The open group of the calling thread. It has no slots, because all threads would share their values."""
 
-    depth: int = 0  # how many groups are open, one in the other
-    held: dict[int, list[Operation]] = field(default_factory=dict)  # operations held back, by stream
-    kept: dict[int, list[Tensor]] = field(default_factory=dict)  # tensors to keep alive, by stream
+    depth: int = 0  # how deeply groups are nested now; 0 outside
+    held: dict[int, list[Operation]] = field(default_factory=dict)  # stream -> operations held back
+    kept: dict[int, list[Tensor]] = field(default_factory=dict)  # stream -> tensors to keep alive
 
 
 class GlooTransport(Transport):
-    """Gloo over torch.distributed's store. torch.distributed has to be initialised first."""
+    """Gloo, whose ranks meet in torch.distributed's store. Initialise torch.distributed first."""
 
     name = "gloo"
     dtypes: Mapping[str, int] = {name: number for number, name in enumerate(DTYPES)}
@@ -100,11 +100,11 @@ class GlooTransport(Transport):
         self._comms.pop(comm).last.synchronize()
 
     def abort(self, comm: int) -> None:
-        """Free the communicator. Queued operations will fail; Gloo cannot stop an operation that runs already."""
+        """Free the communicator. Queued operations will fail; Gloo cannot stop an operation that already runs."""
         self._comms.pop(comm).aborted = True
 
     def async_error(self, comm: int) -> None:
-        """Do nothing: Gloo reports a failure in the stream, where it happens."""
+        """Do nothing: an operation of Gloo that fails raises in its stream."""
 
     # -- operations ----------------------------------------------------------------------------------------------
 
@@ -157,7 +157,7 @@ class GlooTransport(Transport):
     def reduce(self, send: int, recv: int, count: int, dtype: int, op: int, root: int, comm: int, stream: int) -> None:
         def start(gloo: GlooComm) -> Any:
             kind = TORCH_DTYPES[dtype]
-            # Gloo writes partial results into the tensor of every rank, and NCCL only into the root's.
+            # NCCL writes only into the root's tensor. Gloo also uses the others for partial results: give it copies.
             target = copied(send, recv, count, kind) if gloo.rank == root else tensor_at(send, count, kind).clone()
             options = dist.ReduceOptions()
             options.reduceOp, options.rootRank, options.rootTensor = self._redops[op], root, 0
@@ -177,9 +177,9 @@ class GlooTransport(Transport):
         self._group.depth += 1
 
     def group_end(self) -> None:
-        """Enqueue what the group held back: one entry per stream, which starts all operations, then waits for them."""
+        """Enqueue the operations of the group. Each stream gets one entry, which starts all, then waits for all."""
         if self._group.depth == 0:
-            raise TransportError("group_end without group_start")
+            raise TransportError("group_end was called without an open group: call group_start first")
         self._group.depth -= 1
         if self._group.depth:
             return
@@ -222,7 +222,7 @@ class GlooTransport(Transport):
 
     def mem_free(self, ptr: int) -> None:
         """Raise ``TransportError``: Gloo allocates no memory."""
-        raise TransportError(f"Gloo allocates no memory, so it cannot free {ptr:#x}: drop the tensor instead")
+        raise TransportError(f"Gloo allocates no memory, so it cannot free {ptr:#x}: delete the tensor instead")
 
     def register(self, comm: int, ptr: int, size: int) -> int:
         """Return 0, as NCCL does for a null handle: Gloo registers no memory."""

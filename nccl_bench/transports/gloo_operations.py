@@ -1,4 +1,4 @@
-"""Operations of Gloo, as a CPU stream runs them when it reaches them."""
+"""The operations of Gloo that a CPU stream runs."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from nccl_bench.errors import TransportError
 from nccl_bench.streams.cpu import Event
 
 TORCH_DTYPES = tuple(getattr(torch, name) for name in DTYPES)
-# For operations that only move bytes: Gloo does not know float8.
+# Types for operations that only move bytes. Gloo has no float8, so float8 is moved as uint8.
 WIRE_DTYPES = tuple(torch.uint8 if name.startswith("float8") else getattr(torch, name) for name in DTYPES)
 TORCH_REDOPS: Mapping[RedOp, Any] = {
     RedOp.SUM: dist.ReduceOp.SUM,
@@ -30,16 +30,16 @@ TORCH_REDOPS: Mapping[RedOp, Any] = {
 
 @dataclass(slots=True)
 class GlooComm:
-    """A communicator."""
+    """A communicator of Gloo and its state."""
 
     group: Any  # the ProcessGroupGloo
     rank: int  # this rank in the communicator
     world_size: int  # the number of ranks
-    name: str  # the prefix of its keys in the store
+    name: str  # the prefix of the communicator's keys in torch.distributed's store
     last: Event = field(default_factory=Event)  # recorded after its latest operation
     last_stream: int = -1  # the handle of the stream of its latest operation
-    splits: int = 0  # how often it was split; makes the names of the parts
-    aborted: bool = False  # True makes its queued operations fail
+    splits: int = 0  # the number of splits so far; it numbers the names of the parts
+    aborted: bool = False  # True after `abort`; queued operations then fail
 
 
 # Starts one operation on a communicator's Gloo group, and returns an object with `wait()`.
@@ -49,18 +49,18 @@ Operation = tuple[GlooComm, Start]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _SelfMessage:
-    """An end of a rank's message to itself. Gloo has no connection from a rank to itself."""
+    """A send or a receive of a message from a rank to itself. Gloo has no connection for it."""
 
     comm: GlooComm
     method: str  # send or recv
     tensor: Tensor
 
     def wait(self) -> None:
-        """Return at once: ``_deliver`` has copied the message."""
+        """Do nothing: ``_deliver`` has already copied the message."""
 
 
 def run(operations: Sequence[Operation]) -> None:
-    """Start all ``operations`` of a group, then wait for them. Waiting for one before the next would block a ring."""
+    """Start all ``operations`` of a group, then wait for all. Waiting for each in turn would block a ring."""
     if any(comm.aborted for comm, _ in operations):
         raise TransportError("Gloo: the communicator was aborted before the operation ran")
     try:
@@ -73,7 +73,7 @@ def run(operations: Sequence[Operation]) -> None:
 
 
 def exchange(comm: GlooComm, buffer: int, count: int, dtype: int, peer: int, method: str) -> Any:
-    """Start ``method``, which is ``send`` or ``recv``, of ``count`` elements with ``peer``."""
+    """Start to send ``count`` elements to rank ``peer``, or to receive them; ``method`` is ``send`` or ``recv``."""
     tensor = tensor_at(buffer, count, WIRE_DTYPES[dtype])
     if peer == comm.rank:
         return _SelfMessage(comm=comm, method=method, tensor=tensor)
@@ -81,7 +81,7 @@ def exchange(comm: GlooComm, buffer: int, count: int, dtype: int, peer: int, met
 
 
 def _deliver(messages: Sequence[_SelfMessage]) -> None:
-    """Copy the messages of ranks to themselves. As in NCCL, both ends have to be in one group."""
+    """Copy each message of a rank to itself. As in NCCL, its send and its receive must be in one group."""
     for comm in {id(message.comm): message.comm for message in messages}.values():
         sends, recvs = (
             [message.tensor for message in messages if message.comm is comm and message.method == method]
@@ -89,8 +89,8 @@ def _deliver(messages: Sequence[_SelfMessage]) -> None:
         )
         if len(sends) != len(recvs):
             raise TransportError(
-                f"Gloo: rank {comm.rank} sends itself {len(sends)} messages and receives {len(recvs)}: "
-                "issue both ends in one group, on one stream"
+                f"Gloo: rank {comm.rank} sends {len(sends)} messages to itself and receives {len(recvs)}: "
+                "issue each send and its receive in one group, on one stream"
             )
         for sent, received in zip(sends, recvs, strict=True):
             received.copy_(sent)
@@ -105,7 +105,7 @@ def copied(send: int, recv: int, count: int, dtype: torch.dtype) -> Tensor:
 
 
 def tensor_at(pointer: int, count: int, dtype: torch.dtype) -> Tensor:
-    """Return the memory at ``pointer`` as a tensor that does not own it: ``Transport.retain`` keeps it alive."""
+    """Return the memory at ``pointer`` as a tensor, which does not own it. ``Transport.retain`` keeps it alive."""
     if count == 0:
         return torch.empty(0, dtype=dtype)
     memory = (ctypes.c_char * (count * dtype.itemsize)).from_address(pointer)

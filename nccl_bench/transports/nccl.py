@@ -65,8 +65,8 @@ _SIZE = ctypes.c_size_t
 class NcclTransport(Transport):
     """A loaded libnccl. Raises ``SetupError`` if the file is not a usable NCCL.
 
-    A function that the library is too old for raises ``TransportError`` when it is called. All-to-all is then a group
-    of sends and receives instead.
+    A call that needs a newer library raises ``TransportError``. All-to-all is an exception: without
+    ``ncclAlltoAll`` it is a group of sends and receives.
     """
 
     name = "nccl"
@@ -85,7 +85,7 @@ class NcclTransport(Transport):
         version = _INT()
         self._check("ncclGetVersion", self._get_version(version))
         self.version = version.value  # NCCL's own number, such as 22809
-        # By communicator, for the all-to-all that is made of sends and receives.
+        # Communicator -> its world size, for the all-to-all that is made of sends and receives.
         self._world_sizes: dict[int, int] = {}
 
         self._get_unique_id = self._bind("ncclGetUniqueId", ctypes.POINTER(UniqueId))
@@ -201,7 +201,7 @@ class NcclTransport(Transport):
             raise self._error("ncclAlltoAll", result, comm)
 
     def _all_to_all_in_group(self, send: int, recv: int, count: int, dtype: int, comm: int, stream: int) -> int:
-        """Do what ``ncclAlltoAll`` does, for an NCCL before 2.28. Return 0: the calls raise on failure."""
+        """Do what ``ncclAlltoAll`` does, for an NCCL before 2.28. Return 0 (success): failed calls raise."""
         block_bytes = count * _ITEMSIZES[dtype]
         world_size = self._world_size(comm)
         with self.group():

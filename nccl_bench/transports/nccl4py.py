@@ -1,10 +1,10 @@
-"""NCCL through NVIDIA's nccl4py. It does the same as ``transports/nccl.py`` with another binding.
+"""NCCL through NVIDIA's package nccl4py: the same calls as in ``transports/nccl.py``, by another binding.
 
-Communicators are made by ``nccl.core``. Calls go to the Cython functions of ``nccl.bindings.nccl``, with plain ints and
-the communicator's handle, which is an object there. That handle is private, so the version of nccl4py is pinned.
+``nccl.core`` makes the communicators. Timed calls go to the Cython functions of ``nccl.bindings.nccl``. These take
+plain ints, and an object for the communicator. That object is private, so the version of nccl4py is pinned.
 
-nccl4py uses the first libnccl.so.2 that it finds (cuda-pathfinder): loaded into the process, in the wheel in
-site-packages, then in the system. If torch has loaded a libnccl, only ``LD_PRELOAD`` makes nccl4py use another one.
+nccl4py searches libnccl.so.2 with cuda-pathfinder: in the process, then in the wheel in site-packages, then in the
+system. If torch has loaded a libnccl, only ``LD_PRELOAD`` makes nccl4py use another one.
 """
 
 from __future__ import annotations
@@ -27,10 +27,10 @@ _INSTALL = "pip install 'nccl-bench[nccl4py]'"
 
 
 class Nccl4py:
-    """The modules of nccl4py, and their errors as ours.
+    """The modules of nccl4py. Their exceptions are translated into ours.
 
-    Raises ``SetupError`` unless ``VERSION`` of nccl4py is installed and can be imported. That needs no GPU and no
-    libnccl.
+    Raises ``SetupError`` unless ``VERSION`` of nccl4py is installed and can be imported. The import needs no GPU
+    and no libnccl.
     """
 
     def __init__(self) -> None:
@@ -38,9 +38,7 @@ class Nccl4py:
         if installed is None:
             raise SetupError(f"nccl4py {VERSION} is not installed: {_INSTALL}")
         if installed != VERSION:
-            raise SetupError(
-                f"nccl4py {installed} is installed, and nccl-bench calls private functions of {VERSION}: {_INSTALL}"
-            )
+            raise SetupError(f"nccl4py {installed} is installed, and nccl-bench needs exactly {VERSION}: {_INSTALL}")
         try:
             self.core: Any = import_module("nccl.core")
             self.bindings: Any = import_module("nccl.bindings.nccl")
@@ -53,11 +51,11 @@ class Nccl4py:
         self.failures = (self.bindings.NCCLError, self.core.NcclInvalid, self._missing)
 
     def path(self) -> str:
-        """Return the file of nccl4py's libnccl. nccl4py chooses it at the first call."""
+        """Return the path of the libnccl that nccl4py uses. nccl4py chooses it at its first call."""
         return str(self.bindings.get_library_path())
 
     def error(self, function: str, error: Any) -> NcclBenchError:
-        """Return our error for ``error``, which is one of ``failures`` and which ``function`` raised."""
+        """Return our exception for ``error``, one of ``failures``, which ``function`` raised."""
         if isinstance(error, self.core.NcclInvalid):
             return InvalidArgumentError(f"nccl4py refused {function}: {error}")
         if isinstance(error, self._missing):
@@ -70,8 +68,8 @@ class Nccl4py:
 class Nccl4pyTransport(Transport):
     """The libnccl that nccl4py chooses: ``library``, unless another one was loaded before. ``describe`` says which.
 
-    Raises ``SetupError`` if nccl4py is missing, has another version or finds no libnccl. A function that the library is
-    too old for raises ``TransportError`` when it is called: making a communicator needs NCCL 2.23, all-to-all 2.28.
+    Raises ``SetupError`` if nccl4py is missing, has another version or finds no libnccl. A call that needs a newer
+    library raises ``TransportError``: a new communicator needs NCCL 2.23, all-to-all needs 2.28.
     """
 
     name = "nccl4py"
@@ -87,10 +85,10 @@ class Nccl4pyTransport(Transport):
         ctypes.CDLL(library.path)  # nccl4py chooses a library that is loaded already
         try:
             self.version: int = self._bindings.get_version()  # NCCL's own number, such as 22809
-        except RuntimeError as error:  # the class that cuda-pathfinder and nccl4py raise if they find no library
+        except RuntimeError as error:  # cuda-pathfinder and nccl4py raise it if they find no library
             reason = " ".join(str(error).split())
             raise SetupError(f"nccl4py finds no libnccl ({reason}): name a libnccl.so.2 with --nccl-library") from error
-        # nccl4py's object of each communicator, by the handle that callers have.
+        # The handle that callers use -> nccl4py's object of the communicator.
         self._comms: dict[int, Any] = {}
 
         self._all_reduce = self._bindings.all_reduce

@@ -1,8 +1,7 @@
 """Find the libnccl to use, and detect a second one in the process.
 
-Two copies of libnccl in one process are two separate NCCLs. Neither can use a communicator of the other, and a
-comparison across them measures their versions. So a copy that is already loaded, usually torch's, is preferred to any
-on disk.
+Two copies of libnccl in one process are two separate NCCLs. Neither can use a communicator of the other, and arms on
+different copies differ in the copy too. So a copy that is already loaded, usually torch's, comes before any on disk.
 """
 
 from __future__ import annotations
@@ -31,9 +30,9 @@ class LibrarySource(StrEnum):
 
     ARGUMENT = "--nccl-library"
     ENVIRONMENT = LIBRARY_VARIABLE
-    LOADED = "already loaded"  # into this process
+    LOADED = "already loaded"  # a copy in this process
     WHEEL = "wheel"  # an nvidia-nccl-cu* package
-    SYSTEM = "system"  # the search of dlopen
+    SYSTEM = "system"  # where dlopen finds it
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -47,8 +46,8 @@ class NcclLibrary:
 def find_library(explicit: str | None = None) -> NcclLibrary:
     """Return the first libnccl of: ``explicit``, ``NCCL_BENCH_NCCL_LIBRARY``, the process, the wheel, the system.
 
-    Loads the library. Raises ``SetupError`` if nothing is found, or if the path of the argument or the variable cannot
-    be loaded; the other places are not searched then.
+    Loads the library. Raises ``SetupError`` if no library is found. If ``explicit`` or the variable is given, only that
+    path is tried, and it must load.
     """
     if explicit is not None:
         return _load_named(explicit, LibrarySource.ARGUMENT)
@@ -66,7 +65,7 @@ def find_library(explicit: str | None = None) -> NcclLibrary:
         for candidate in candidates():
             failure = _load(candidate)
             if failure is None:
-                # The system found a bare name: its file is the one that is loaded now.
+                # dlopen found a bare name. Its file is now mapped into the process.
                 path = candidate if os.path.isabs(candidate) else next(iter(_mapped_copies()), candidate)
                 return NcclLibrary(path=path, source=source)
             failures.append(failure)

@@ -270,8 +270,7 @@ def test_describe_names_the_library_that_nccl4py_chose(stand_in: pytest.MonkeyPa
         (None, f"nccl4py {VERSION} is not installed: pip install 'nccl-bench[nccl4py]'"),
         (
             "0.3.1",
-            f"nccl4py 0.3.1 is installed, and nccl-bench calls private functions of {VERSION}: "
-            "pip install 'nccl-bench[nccl4py]'",
+            f"nccl4py 0.3.1 is installed, and nccl-bench needs exactly {VERSION}: pip install 'nccl-bench[nccl4py]'",
         ),
     ],
 )
