@@ -1,1 +1,1 @@
-"""Starting ranks with torchrun and watching them, or joining ranks that another launcher started. No torch."""
+"""Starts ranks with torchrun and watches them, or joins ranks that another launcher started. Nothing imports torch."""

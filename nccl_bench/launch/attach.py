@@ -1,8 +1,8 @@
-"""Detects that this process is one of several ranks that torchrun, srun or mpirun started. No torch.
+"""Detects that this process is one of several ranks that torchrun, srun or mpirun started.
 
-Only variables that a launcher sets for each rank count. A batch script has SLURM_PROCID, a pod has RANK and WORLD_SIZE,
-and a shell under ``srun --pty`` is a whole Slurm step. Yet in each of them a single process runs ``nccl-bench``, which
-must launch the ranks itself.
+It looks only at variables that a launcher sets for each rank. Others mislead: a batch script has SLURM_PROCID, a pod
+has RANK and WORLD_SIZE, and a shell under ``srun --pty`` is a whole Slurm step. In these a single process runs
+``nccl-bench``, and it must launch the ranks itself.
 """
 
 from __future__ import annotations
@@ -12,17 +12,17 @@ from collections.abc import Mapping
 from nccl_bench.errors import UsageError
 from nccl_bench.launch.launchers import Attachment, Launcher, LauncherVariables
 
-# Slurm's own steps (batch, extern, interactive, ...) have ids from this one on: slurm.h, SLURM_BATCH_SCRIPT and others.
+# Slurm's own steps (batch, extern, interactive) have this id or a larger one (slurm.h: SLURM_BATCH_SCRIPT, ...).
 _FIRST_SPECIAL_STEP = 0xFFFFFFF0
 
 
 def choose_attachment(
     environ: Mapping[str, str], *, launch: bool, attach: bool, rdzv_endpoint: str | None
 ) -> Attachment | None:
-    """Return the place among ranks to join, or ``None`` to launch ranks.
+    """Return the place of this process among ranks to join, or ``None`` if it must launch ranks.
 
-    ``launch`` and ``attach`` are the options that force either. Raises ``UsageError`` for both together, and for
-    ``attach`` if there are no ranks to join.
+    ``attach`` forces a place, ``launch`` forces ``None``. Raises ``UsageError`` for both together, and for ``attach``
+    without ranks to join.
     """
     if launch and attach:
         raise UsageError("--launch and --attach exclude each other: give only one of them, or neither")
@@ -44,8 +44,8 @@ def detect_attachment(
 ) -> Attachment | None:
     """Return the place of this process among the ranks it was started with, or ``None`` if it was started alone.
 
-    ``rdzv_endpoint`` is where the ranks of srun and mpirun meet, HOST:PORT. A Slurm step with one task counts only with
-    ``single_task``, since interactive shells are started that way.
+    ``rdzv_endpoint`` is where the ranks of srun and mpirun meet, HOST:PORT. A Slurm step with one task may be an
+    interactive shell, so it counts only with ``single_task``.
 
     Raises:
         SetupError: A variable of the launcher is missing or malformed.
@@ -66,7 +66,7 @@ def detect_attachment(
 
 
 def detect_launcher(environ: Mapping[str, str]) -> Launcher | None:
-    """Return the launcher that started this process as one of several ranks, without a check of its variables."""
+    """Return the launcher that started this process as one of several ranks. Its variables are not checked."""
     signs = {
         Launcher.TORCHRUN: "TORCHELASTIC_RUN_ID" in environ,
         Launcher.MPIRUN: "OMPI_COMM_WORLD_RANK" in environ or "PMI_RANK" in environ,

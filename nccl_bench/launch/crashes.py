@@ -1,4 +1,4 @@
-"""Finds the rank that ended a launch, and why, in the files that torchrun and the ranks left. No torch."""
+"""Finds which rank ended a launch, and why, in the files that torchrun and the ranks wrote."""
 
 from __future__ import annotations
 
@@ -15,20 +15,20 @@ from nccl_bench.records.schema import Crash
 
 _TAIL_LINES = 5
 _TAIL_BYTES = 8192
-# The blocks of torch.distributed.elastic's ChildFailedError, one for each rank; the rank that ended first is last.
+# A block of torch.distributed.elastic's ChildFailedError. Each rank has one; the rank that ended first has the last.
 _EXIT = re.compile(
     r"time\s*: (\S+)\s+host\s*: .*\s+rank\s*: (\d+) \(local_rank: (\d+)\)\s+exitcode\s*: (-?\d+) \(pid: \d+\)"
 )
-# Ranks whose ends torchrun noticed in one look. It waits longer than this before it kills the other ranks.
+# torchrun may notice ranks that end within this time in one look. It waits longer before it kills the other ranks.
 _TOGETHER = timedelta(seconds=1)
 
 
 def find_crash(scratch: Path, positions: Sequence[Position], exit_code: int) -> Crash:
-    """Return the crash, without its case, that made torchrun end with ``exit_code``.
+    """Return the crash that made torchrun end with ``exit_code``. The crash has no case yet.
 
-    The earliest exception is the reason, because it makes other ranks raise too. A rank killed by a signal comes before
-    that: it leaves no exception, and every other rank raises because of it. torchrun looks at the ranks a few times a
-    second, so it may notice the killed rank and the others together.
+    The earliest exception is the reason, because it makes other ranks raise too. A rank that a signal killed is looked
+    for first: it leaves no exception, and every other rank raises because of it. torchrun looks at the ranks a few
+    times a second, so it may notice the killed rank together with others.
     """
     failures = read_failures(scratch)
     log = scratch / "torchrun.log"
@@ -59,7 +59,7 @@ def find_crash(scratch: Path, positions: Sequence[Position], exit_code: int) -> 
 
 
 def crash_from_failure(failure: Failure) -> Crash:
-    """Return the crash, without its case, of a rank that raised an exception."""
+    """Return the crash of a rank that raised an exception. The crash has no case yet."""
     return Crash(
         case=None,
         case_index=failure.case_index,
@@ -71,7 +71,7 @@ def crash_from_failure(failure: Failure) -> Crash:
 
 
 def tail(path: Path | None) -> str:
-    """Return the last few lines of a file that are not blank; nothing if the file is missing."""
+    """Return the last few lines of a file that are not blank; an empty text if the file is missing."""
     if path is None or not path.exists():
         return ""
     with path.open("rb") as file:
@@ -102,5 +102,5 @@ def _describe_exit(code: int) -> str:
     if code >= 0:
         return f"ended with exit code {code}"
     name = signal.Signals(-code).name if -code in set(signal.Signals) else f"signal {-code}"
-    hint = ", as the kernel does when memory runs out" if code == -signal.SIGKILL else ""
+    hint = " (the kernel does that when memory runs out)" if code == -signal.SIGKILL else ""
     return f"was killed by {name}{hint}"

@@ -7,7 +7,7 @@ import subprocess
 from collections.abc import Mapping
 from pathlib import Path
 
-# Without a persistence daemon, a call may have to load the driver, which takes seconds for each GPU.
+# Without a persistence daemon, nvidia-smi may have to load the driver, which takes seconds for each GPU.
 _NVIDIA_SMI_TIMEOUT_S = 30
 _DRIVER_GPUS = Path("/proc/driver/nvidia/gpus")
 _MEMINFO = Path("/proc/meminfo")
@@ -54,7 +54,7 @@ def _visible_devices(environ: Mapping[str, str]) -> list[str] | None:
 
 
 def _nvidia_smi(field: str, devices: list[str] | None = None) -> list[str] | None:
-    """Return ``field`` of each GPU, or of ``devices``; ``None`` if nvidia-smi is absent, fails or does not return."""
+    """Return ``field`` of each GPU, or of ``devices``; ``None`` if nvidia-smi is absent, fails or takes too long."""
     command = ["nvidia-smi", f"--query-gpu={field}", "--format=csv,noheader,nounits"]
     if devices is not None:
         command += ["-i", ",".join(devices)]

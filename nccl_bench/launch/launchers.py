@@ -1,4 +1,4 @@
-"""The variables by which torchrun, srun and mpirun give a rank its place. No torch."""
+"""Reads the variables in which torchrun, srun and mpirun give a rank its place among the ranks."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from enum import StrEnum
 from nccl_bench.errors import SetupError, UsageError
 from nccl_bench.launch.torchrun import parse_endpoint
 
-# torch.distributed.run's --master-port.
+# The default of torch.distributed.run's --master-port.
 _DEFAULT_PORT = 29500
 _DERIVED_PORTS = range(20000, 30000)
 
@@ -35,7 +35,7 @@ class Attachment:
     world_size: int  # the number of ranks on all nodes
     local_rank: int  # the rank among those on this node
     local_world_size: int | None  # the number of ranks on this node; None if the launcher does not set it
-    nodes: int | None  # None if the launcher does not set it
+    nodes: int | None  # the number of nodes; None if the launcher does not set it
     master_addr: str  # the host of rank 0
     master_port: int  # the port of rank 0
 
@@ -62,16 +62,16 @@ class LauncherVariables:
     rdzv_endpoint: str | None  # --rdzv-endpoint, HOST:PORT; None if it was not given
 
     def torchrun(self) -> Attachment:
-        """Return the attachment of a rank of torchrun."""
+        """Return the place of a rank that torchrun started."""
         return self._from_torch(Launcher.TORCHRUN, self.number("LOCAL_WORLD_SIZE", least=1))
 
     def plain(self) -> Attachment:
-        """Return the attachment of a rank with nothing but torch's own variables."""
+        """Return the place of a rank that has only torch's own variables."""
         local = self.number("LOCAL_WORLD_SIZE", least=1) if "LOCAL_WORLD_SIZE" in self.environ else None
         return self._from_torch(Launcher.ENVIRONMENT, local)
 
     def srun(self) -> Attachment:
-        """Return the attachment of a rank of srun."""
+        """Return the place of a rank that srun started."""
         nodes = self.number(
             "SLURM_STEP_NUM_NODES" if "SLURM_STEP_NUM_NODES" in self.environ else "SLURM_NNODES", least=1
         )
@@ -88,12 +88,12 @@ class LauncherVariables:
         )
 
     def open_mpi(self) -> Attachment:
-        """Return the attachment of a rank of Open MPI's mpirun."""
+        """Return the place of a rank that Open MPI's mpirun started."""
         namespace = self.environ.get("PMIX_NAMESPACE") or self.environ.get("OMPI_MCA_ess_base_jobid")
         return self._mpi("OMPI_COMM_WORLD_{}", "OMPI_COMM_WORLD_LOCAL_RANK", "OMPI_COMM_WORLD_LOCAL_SIZE", namespace)
 
     def hydra(self) -> Attachment:
-        """Return the attachment of a rank of MPICH's or Intel MPI's mpirun."""
+        """Return the place of a rank that the mpirun of MPICH or Intel MPI started."""
         return self._mpi("PMI_{}", "MPI_LOCALRANKID", "MPI_LOCALNRANKS", self.environ.get("PMIX_NAMESPACE"))
 
     def _mpi(self, names: str, local_rank: str, local_size: str, job: str | None) -> Attachment:
@@ -112,7 +112,7 @@ class LauncherVariables:
         )
 
     def _from_torch(self, launcher: Launcher, local_world_size: int | None) -> Attachment:
-        """Return the attachment from variables that are already torch's, MASTER_ADDR included."""
+        """Return the place of a rank from torch's own variables, MASTER_ADDR included."""
         if self.rdzv_endpoint is not None:
             raise UsageError(
                 f"--rdzv-endpoint is {self.rdzv_endpoint!r}, but these ranks already meet at MASTER_ADDR and "
@@ -140,7 +140,7 @@ class LauncherVariables:
         nodes: int | None,
         master: tuple[str, int],
     ) -> Attachment:
-        """Return the attachment; ``rank`` and ``local_rank`` are the names of variables."""
+        """Return the place of a rank; ``rank`` and ``local_rank`` are names of variables."""
         return Attachment(
             launcher=launcher,
             rank=self.number(rank, least=0, below=world_size),
@@ -153,7 +153,7 @@ class LauncherVariables:
         )
 
     def _choose_master(self, launcher: Launcher, nodes: int, job: str) -> tuple[str, int]:
-        """Return the host and the port where the ranks meet; on one node, a port derived from the name of the job."""
+        """Return the host and the port where the ranks meet. On one node the port follows from the name of the job."""
         if self.rdzv_endpoint is not None:
             return parse_endpoint(self.rdzv_endpoint)
         address = self.environ.get("MASTER_ADDR")
@@ -188,13 +188,13 @@ class LauncherVariables:
         value = self.environ.get(name)
         if not value:
             raise SetupError(
-                f"{name} is not set, although others of the same launcher are: start each rank with it, "
-                "or give --launch to start ranks from this process"
+                f"{name} is not set, although other variables of the same launcher are: set it for each "
+                "rank, or give --launch to start ranks from this process"
             )
         return value
 
     def number(self, name: str, *, least: int, below: int | None = None) -> int:
-        """Return the value of a variable as a number of an allowed range; raise ``SetupError`` otherwise."""
+        """Return a variable as a whole number from ``least`` to ``below`` - 1; raise ``SetupError`` for others."""
         text = self.text(name)
         value = int(text) if text.isdecimal() else -1
         if value < least or (below is not None and value >= below):

@@ -1,4 +1,4 @@
-"""The signals that end a run: SIGINT, SIGTERM and SIGHUP. No torch."""
+"""The signals that end a run: SIGINT, SIGTERM and SIGHUP."""
 
 from __future__ import annotations
 
@@ -21,8 +21,8 @@ def raise_interrupted(received: Sequence[signal.Signals]) -> None:
 def collect_signals() -> Iterator[list[signal.Signals]]:
     """Yield a list that gets each SIGINT, SIGTERM and SIGHUP of this process.
 
-    The handlers raise nothing: an exception could interrupt the very clean-up that the signal asks for. An ignored
-    signal stays ignored, which is how nohup and background jobs work. Only the main thread can have handlers.
+    The handlers raise nothing: an exception could interrupt the clean-up after the signal. A signal that is ignored
+    stays ignored, as nohup and background jobs need it. Only the main thread can set handlers.
     """
     received: list[signal.Signals] = []
 

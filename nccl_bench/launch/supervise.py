@@ -1,4 +1,4 @@
-"""Watches launches: enforces deadlines, explains hangs and crashes, and relaunches after them. No torch."""
+"""Watches launches: enforces deadlines, explains hangs and crashes, and relaunches after them."""
 
 from __future__ import annotations
 
@@ -24,19 +24,19 @@ from nccl_bench.ranks.spec import LaunchSpec
 from nccl_bench.records.schema import Crash, Hang
 
 POLL_S = 0.2
-# Every rank imports torch at once, which takes a while over a network file system.
+# All ranks import torch at the same time, which is slow over a network file system.
 LEAST_START_S = 120.0
-# For destroying communicators and leaving the interpreter after the last item.
+# The time after the last item to destroy communicators and to leave the interpreter.
 EXIT_S = 60.0
 
 _S = TypeVar("_S", bound=LaunchSpec)
 
 
 class RunningJob(Protocol):
-    """The processes of one launch, as the watch needs them; ``torchrun.Job`` is one."""
+    """The processes of one launch, such as ``torchrun.Job``, as far as they are watched."""
 
     def poll(self) -> int | None:
-        """Return the exit code, or ``None`` while it runs."""
+        """Return the exit code, or ``None`` while the launch runs."""
 
     def stop(self) -> None:
         """End every process, and return when all are gone."""
@@ -53,12 +53,12 @@ def supervise(
     on_progress: Callable[[list[Position]], None],
     start: Callable[[LaunchConfig, _S, int], RunningJob] = Job,
 ) -> int:
-    """Have the ranks do ``count`` items from index ``first`` on, and return the number of launches.
+    """Let the ranks do the items from index ``first`` to ``count`` - 1; return the number of launches.
 
-    The ranks allow one item ``timeout_s`` seconds. After a hang or a crash, ``on_end`` gets its record, without a case,
+    One item may take ``timeout_s`` seconds. After a hang or a crash, ``on_end`` gets the record of it, without a case,
     and the first item of that launch. It returns the specification and the first item of the next launch, or
-    ``None`` to stop. ``on_progress`` gets the local ranks' positions about five times a second. No process and no
-    scratch file is left, however this ends.
+    ``None`` to stop. ``on_progress`` gets the local ranks' positions about five times a second. However this ends, no
+    process and no scratch file is left.
 
     Raises:
         SetupError: The ranks did not finish their set-up.
@@ -106,7 +106,7 @@ class _Watch:
     scratch: Path
     launch: LaunchConfig
     count: int  # the number of items
-    timeout_s: float  # the time that the ranks allow one item
+    timeout_s: float  # the time that one item may take
     attempt: int  # the number of launches before this one
     started: float = field(default_factory=time.monotonic)
     done_at: float | None = None  # when the ranks had done every item
@@ -124,7 +124,7 @@ class _Watch:
                 return None if exit_code == 0 and done else find_crash(self.scratch, positions, exit_code)
             late = self._late(positions, done, time.monotonic())
             if late is not None:
-                # A rank that raised and cannot end makes the other ranks late.
+                # If a rank raised and cannot end, the other ranks are late because of it.
                 if read_failures(self.scratch):
                     return find_crash(self.scratch, positions, 1)
                 return self._hang(positions, late)
@@ -145,15 +145,15 @@ class _Watch:
         return find_overdue(positions, now)
 
     def _start_s(self) -> float:
-        """Return the time for the first position to appear.
+        """Return how long the first position may take to appear.
 
-        After a relaunch, other nodes may still have to reach the deadline that this node has already met.
+        A relaunch on several nodes takes longer: other nodes notice a missed deadline up to ``timeout_s`` later.
         """
         return max(self.timeout_s, LEAST_START_S) + (self.timeout_s if self.launch.nnodes > 1 and self.attempt else 0)
 
 
 def make_hang(late: Position, timeout_s: float, case: Case | None = None) -> Hang:
-    """Return the record of a rank that missed its deadline; ``timeout_s`` counts if the position has no timeout."""
+    """Return the record of a rank that missed its deadline. ``timeout_s`` is used if the position has no timeout."""
     return Hang(
         case=case,
         case_index=late.case_index,
@@ -168,7 +168,7 @@ def make_hang(late: Position, timeout_s: float, case: Case | None = None) -> Han
 def _setup_message(end: Hang | Crash, scratch: Path, launch: LaunchConfig) -> str:
     if isinstance(end, Crash):
         return f"the ranks did not finish their set-up: {end.message}"
-    # torchrun numbers ranks node by node, and each node has the same number.
+    # torchrun numbers the ranks node by node, and every node has `nproc` ranks.
     output = stderr_tail(scratch, end.rank % launch.nproc) or tail(scratch / "torchrun.log")
     return f"rank {end.rank} on {end.host} did not finish its set-up ({end.phase}) within {end.timeout_s:g} s" + (
         f":\n{output}" if output else ""

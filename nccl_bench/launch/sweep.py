@@ -1,4 +1,4 @@
-"""Runs a sweep, records every hang and crash with its case, and decides how to go on after it. No torch."""
+"""Runs a sweep, records every hang and crash with its case, and decides how to go on after it."""
 
 from __future__ import annotations
 
@@ -23,8 +23,8 @@ class Outcome:
     """The outcome of a sweep."""
 
     attempts: int  # the number of launches
-    hangs: tuple[Hang, ...]  # with their cases, in order
-    crashes: tuple[Crash, ...]  # with their cases, in order
+    hangs: tuple[Hang, ...]  # in order, each with its case
+    crashes: tuple[Crash, ...]  # in order, each with its case
     stopped: str | None  # why the sweep ended early; None if it did not
 
 
@@ -39,11 +39,11 @@ def run_sweep(
 ) -> Outcome:
     """Run ``cases`` from ``spec.first_case`` on; after a hang or a crash, relaunch at the next case.
 
-    A user arm that hangs or crashes, even in set-up, is excluded, and the other arms do its case again. A user arm that
-    fails in set-up beside another user arm first gets a second chance in processes of its own.
+    A user arm that hangs or crashes, even in set-up, is excluded, and the other arms measure that case again. But if it
+    fails in set-up, in processes that it shares with another user arm, it first gets processes of its own.
 
-    ``append`` gets every hang and crash on node 0; ``on_progress`` gets the local ranks' positions about five times a
-    second. No process and no scratch file is left, however this ends.
+    On node 0, ``append`` gets every hang and crash. ``on_progress`` gets the local ranks' positions about five times a
+    second. However this ends, no process and no scratch file is left.
 
     Raises:
         SetupError: The ranks did not finish their set-up.
@@ -95,7 +95,7 @@ def run_sweep(
 
 
 def _shares_processes(spec: WorkerSpec, user_arm: UserArm) -> bool:
-    """Return whether the arm shares its processes with other users' code, whose modules may be why it failed."""
+    """Return whether ``user_arm`` shares its processes with another user arm, which may be the reason why it failed."""
     beside = (name for each in spec.process_sets if user_arm.name in each.arms for name in each.arms)
     neighbours = (user_arm_of(spec.config.user_arms, name) for name in beside)
     return not user_arm.built_in and any(
@@ -104,7 +104,7 @@ def _shares_processes(spec: WorkerSpec, user_arm: UserArm) -> bool:
 
 
 def _with_rank_in_process_set(end: Hang | Crash, launch: LaunchConfig, processes_per_rank: int) -> Hang | Crash:
-    """Return ``end`` with the rank within its process set instead of torchrun's, which counts all processes."""
+    """Return ``end`` with its rank in the process set; torchrun's rank counts the processes of all process sets."""
     node, local_process = divmod(end.rank, launch.nproc * processes_per_rank)
     rank = node * launch.nproc + local_process % launch.nproc
     if isinstance(end, Crash):

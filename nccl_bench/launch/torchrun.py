@@ -1,4 +1,4 @@
-"""Starts ranks with torchrun and ends them for certain. No torch: torchrun is a process of its own."""
+"""Starts ranks with torchrun, which is a process of its own, and makes sure that all of them end."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def parse_endpoint(text: str) -> tuple[str, int]:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LaunchConfig:
-    """The ranks to start on this node. Raises ``UsageError`` for values that do not go together."""
+    """The ranks to start on this node. Raises ``UsageError`` for values that are not allowed together."""
 
     nproc: int  # the number of ranks on each node
     nnodes: int = 1  # the number of nodes
@@ -73,8 +73,8 @@ class LaunchConfig:
         else:
             assert self.rdzv_endpoint is not None
             host, port = parse_endpoint(self.rdzv_endpoint)
-            # Only the static backend gives node 0 the rank 0. A relaunch takes the next port: ranks of the last launch
-            # may still be on the old one.
+            # Only the static backend puts rank 0 on node 0. A relaunch takes the next port: ranks of the last launch
+            # may still use the old one.
             meeting = ["--rdzv-backend", "static", "--master-addr", host, "--master-port", str(port + attempt)]
             meeting += ["--rdzv-id", f"nccl-bench-{attempt}", "--node-rank", str(self.node_rank)]
         return [
@@ -99,9 +99,9 @@ def worker_environment(environ: Mapping[str, str]) -> dict[str, str]:
 
 
 class Job:
-    """A torchrun with its ranks, started on construction.
+    """A torchrun process and its ranks. The constructor starts them.
 
-    ``scratch`` gets their positions and failures, ``torchrun.log`` and ``logs``.
+    The directory ``scratch`` gets the ranks' positions and failures, ``torchrun.log`` and ``logs``.
     """
 
     def __init__(self, launch: LaunchConfig, spec: LaunchSpec, attempt: int) -> None:
@@ -117,7 +117,7 @@ class Job:
                 stdout=log,
                 stderr=subprocess.STDOUT,
                 env=worker_environment(os.environ),
-                # Ctrl-C in a terminal must reach the launcher alone, which then ends its ranks in order.
+                # Ctrl-C in a terminal must reach only the launcher, which then ends its ranks in order.
                 start_new_session=True,
             )
 
@@ -140,7 +140,7 @@ class Job:
         return ids
 
     def stop(self) -> None:
-        """End torchrun and every rank, by force after about two seconds, and return when all are gone.
+        """End torchrun and every rank, with SIGKILL after about two seconds. Return when all are gone.
 
         Raises ``SetupError`` if even SIGKILL does not end a process.
         """

@@ -1,4 +1,4 @@
-"""Finds the call of the user's code in which a rank hangs. No torch.
+"""Finds the call of the user's code in which a rank hangs.
 
 On a signal each rank writes the stacks of its threads, the most recent call first. Python does so even within a call
 that never returns.
@@ -21,7 +21,7 @@ from nccl_bench.ranks.progress import STACKS_SIGNAL, Position, stacks_path
 # A rank answers within microseconds, unless the machine is busy.
 _PATIENCE_S = 1.0
 _FRAME = re.compile(r'^  File "(.*)", line (\d+) in (.*)$')
-# This package, Python's library, and installed packages.
+# The directories of this package, Python's library and installed packages.
 _NOT_THE_USERS = (
     str(Path(__file__).resolve().parents[1]),
     *(sysconfig.get_path(name) for name in ("stdlib", "purelib")),
@@ -34,12 +34,12 @@ class UserCall:
 
     rank: int  # the rank that is in the call
     location: str  # the function, with its file and line
-    innermost: bool  # the rank is in this very call, not in a call of another library made from it
+    innermost: bool  # True if the rank is in this call itself, False if it waits in another library
 
 
 def find_user_call(positions: Sequence[Position], late: Position, scratch: Path) -> UserCall | None:
     """Return the call of the user's code that all ranks wait for, or ``None`` if no rank on this host is in one."""
-    # Without its file a rank does not handle the signal, and the signal would end it.
+    # A rank without its file of stacks does not handle the signal, and the signal would end it.
     reachable = [
         position
         for position in positions
@@ -53,7 +53,7 @@ def find_user_call(positions: Sequence[Position], late: Position, scratch: Path)
     while len(calls) < len(reachable) and time.monotonic() < give_up:
         time.sleep(0.05)
         calls = [call for position in reachable for call in _read_user_call(position.rank, scratch)]
-    # A rank that made no further call is the one that hangs; the others may wait for it in the same function.
+    # Prefer a rank that hangs in the user's code itself: other ranks may wait for it inside a library.
     return min(calls, key=lambda call: (not call.innermost, call.rank != late.rank), default=None)
 
 

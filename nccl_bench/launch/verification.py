@@ -1,4 +1,4 @@
-"""Runs a verification: a hang or a crash is a failed probe, and the other probes go on. No torch."""
+"""Runs a verification: a hang or a crash is a failed probe, and the other probes go on."""
 
 from __future__ import annotations
 
@@ -65,7 +65,7 @@ def _record_end(
     elif end.case_index >= 0:
         arm_probe = arm_probes[end.case_index]
         written = next((finding for finding in read_findings(path) if finding.arm_probe == arm_probe), None)
-        # A finding is final if the arm could not be made, or if the probe runs alone and failed: then the ranks end.
+        # After these findings the ranks end on purpose: the arm could not be made, or a probe that runs alone failed.
         if written is None or not (written.unmade or (written.failed and PROBES[arm_probe.probe].alone)):
             append_finding(path, Finding.of_break(arm_probe, _describe(end)))
         given_up = find_given_up_arms(read_findings(path))

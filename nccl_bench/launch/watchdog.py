@@ -1,4 +1,4 @@
-"""The deadline of a rank that no launcher of ours watches: a thread of the rank itself."""
+"""A thread that watches its own rank's deadline, for ranks that another launcher started."""
 
 from __future__ import annotations
 

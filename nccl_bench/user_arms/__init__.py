@@ -1,1 +1,1 @@
-"""A communicator that the user brings: find it, load it, fit its signatures."""
+"""User arms: find the communicator that the user brings, load it, and fit its signatures to our protocol."""

@@ -3,10 +3,10 @@
 The names and signatures of the object's methods decide; the object need not derive from any class of ours. It may have
 the form of an engine's class, of ours, or of one function. Three things are looked for:
 
-- the words for reductions: our ``RedOp`` or torch's ``ReduceOp``;
+- the class of its reductions: our ``RedOp`` or torch's ``ReduceOp``;
 - an argument ``stream`` of its calls;
 - a private stream in its attribute ``stream``. A call without a stream runs there, unless ``use_current_stream`` is set
-  on the object. Without a private stream, it runs on the current one.
+  on the object. If there is no private stream, the call runs on the current one.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ WANTED = ", ".join(f"{name}({', '.join(form.leading)})" for name, form in FORMS.
 
 
 def choose_adapter(user_object: Any, adapter: Adapter | None) -> Adapter:
-    """Return ``adapter``, or the fitting one if that is ``None``; raise ``SetupError`` if none fits ``user_object``."""
+    """Return ``adapter``, or one that fits if it is ``None``. Raise ``SetupError`` if none fits ``user_object``."""
     name, methods = signatures.name_of(user_object), methods_of(user_object)
     words = vocabulary_of(methods)
     if adapter is None:
@@ -35,7 +35,9 @@ def choose_adapter(user_object: Any, adapter: Adapter | None) -> Adapter:
         if callable(user_object):
             return Adapter.CALLABLE
         has = ", ".join(name for name in dir(user_object) if not name.startswith("_")) or "nothing"
-        raise SetupError(f"{name} fits no adapter: it needs {WANTED}, or to be a function of one tensor, and has {has}")
+        raise SetupError(
+            f"{name} fits no adapter: give an object with {WANTED}, or a function of one tensor; it has {has}"
+        )
     if adapter is Adapter.CALLABLE:
         if not callable(user_object):
             raise SetupError(f"the callable adapter needs a function of one tensor, and {name} cannot be called")
@@ -48,12 +50,12 @@ def choose_adapter(user_object: Any, adapter: Adapter | None) -> Adapter:
 
 
 def vocabulary_of(methods: Mapping[str, Operation]) -> Adapter | None:
-    """Return the adapter whose words for reductions ``methods`` use, or ``None`` if none of them shows it."""
+    """Return the adapter whose class of reductions ``methods`` use, or ``None`` if no method shows it."""
     return next(filter(None, map(signatures.vocabulary, methods.values())), None)
 
 
 def choose_order(user_object: Any, order: Order | None) -> tuple[Any, Order]:
-    """Return the private stream of calls without a stream, or ``None``, and the order of the calls.
+    """Return the private stream where calls without a stream run, or ``None``; and the order of the calls.
 
     Raises ``SetupError`` if ``order`` needs a private stream and there is none.
     """
@@ -73,12 +75,12 @@ def choose_order(user_object: Any, order: Order | None) -> tuple[Any, Order]:
 def choose_stream_argument(
     methods: Mapping[str, Operation], stream: Any, order: Order, device: Device
 ) -> tuple[Callable[[], Any] | None, str]:
-    """Return the function that gives the stream argument of every call, or ``None``, and a description of the calls."""
+    """Return the function that gives every call its stream, or ``None``; and a description of the calls."""
     if order is not Order.CURRENT:
-        return None, "calls without a stream run on its private one"
+        return None, "calls without a stream run on its private stream"
     if stream is None:
-        return None, "calls without a stream run on the current one"
+        return None, "calls without a stream run on the current stream"
     if not any("stream" in signatures.signature_of(method).parameters for method in methods.values()):
         # The object may fork to its private stream and join it within its calls.
-        return None, "calls take no stream, and have to order its private one themselves"
-    return device.streams.current_stream, "the current stream handed to every call"
+        return None, "calls take no stream and must order its private stream themselves"
+    return device.streams.current_stream, "every call gets the current stream"

@@ -1,4 +1,4 @@
-"""The communicator of an arm that the user asked for, and errors that name the arm."""
+"""Builds the communicator of a user arm, and makes errors that name the arm."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from nccl_bench.user_arms.communicator import UserCommunicator
 from nccl_bench.user_arms.loading import LoadedTarget, load
 from nccl_bench.user_arms.tracebacks import user_call, user_line
 
-# An error of a later call names the user's line, and needs the target for that.
+# Kept for errors of later calls: they name the user's line, and the target is needed to find it.
 _targets: dict[UserArm, LoadedTarget] = {}
 
 

@@ -1,4 +1,4 @@
-"""A user's object behind our protocol, as an arm works with it."""
+"""A user's object as a communicator with our protocol, for use by an arm."""
 
 from __future__ import annotations
 
@@ -25,9 +25,9 @@ from nccl_bench.user_arms.operations import FORMS, PROTOCOL_OPERATIONS, Binder, 
 
 
 class UserCommunicator(ArmCommunicator):
-    """A user's object with the operations of our protocol, each of them an attribute.
+    """A user's object with the operations of our protocol. Each operation is an attribute.
 
-    The attribute is the user's own method if that can be called as ours. An operation that the object does not have
+    The attribute is the user's own method if that takes our arguments. An operation that the object does not have
     raises ``InvalidArgumentError``.
     """
 
@@ -56,7 +56,7 @@ class UserCommunicator(ArmCommunicator):
         """Make the object from ``value``: a class or function that makes it, the object itself, or an all-reduce.
 
         ``adapter`` and ``order`` follow from the object if they are ``None``. ``where`` is the file and line of the
-        definition of ``value``. Collective, for two reasons: the user's construction may be, and an all-reduce is
+        definition of ``value``. Collective, for two reasons: the user's constructor may be, and an all-reduce is
         tried once if its signature does not show whether it returns its result. Raises ``SetupError`` if ``value``
         does not fit, and whatever the user's code raises.
         """
@@ -66,7 +66,7 @@ class UserCommunicator(ArmCommunicator):
         self._streams = device.streams
         with ExitStack() as closing:
             user_object, origin = make(value, group, device, adapter)
-            self.ready = user_object is value  # another arm may use the same object, so this one must not end it
+            self.ready = user_object is value  # another arm may use the same object, so this arm must not end it
             end = None if self.ready else end_of(user_object)
             if end is not None:
                 closing.callback(end)
@@ -86,7 +86,7 @@ class UserCommunicator(ArmCommunicator):
             if not offers:
                 got = ", ".join(signatures.signature_text(method) for method in methods.values())
                 raise SetupError(
-                    f"the {self.adapter} adapter looks for {adapting.WANTED}, with these arguments, and got {got}"
+                    f"the {self.adapter} adapter needs one of {adapting.WANTED}, with these arguments, and got {got}"
                 )
             self.close = closing.pop_all().close
         self.untraced_path = f"{where}, {self.order}"
@@ -105,7 +105,7 @@ class UserCommunicator(ArmCommunicator):
             setattr(self, name, offers[name].call if name in offers else partial(_refuse, user_object, name))
 
     def prepare(self, operation: Operation) -> Operation:
-        """Return ``operation``, queued on the current stream of a device whose libraries do not follow it."""
+        """Return ``operation``, or a call that queues it if the device's libraries do not follow the current stream."""
         if self.order is Order.CURRENT and not self._streams.follows:
             return partial(self._streams.submit, operation)
         return operation
@@ -127,7 +127,7 @@ class UserCommunicator(ArmCommunicator):
         return timeout_s
 
     def describe(self) -> dict[str, object]:
-        """Return the communicator's row in the record."""
+        """Return the communicator's row in ``run.json``."""
         return {
             "where": self.where,
             "adapter": self.adapter,

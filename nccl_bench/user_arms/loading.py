@@ -1,4 +1,4 @@
-"""The way from a target to an object: a path, a module or an entry point is located, and then imported."""
+"""Finds and imports a target, which is a path, a module or an entry point."""
 
 from __future__ import annotations
 
@@ -55,8 +55,8 @@ def locate(target: str, tree: str | None = None) -> Target:
     ``__init__.py``. The tree of a module is the current directory, if that holds the module; otherwise the module is
     an installed one.
 
-    Nothing is imported. Raises ``SetupError`` for a target that is malformed or, without an import, known to be
-    missing.
+    Nothing is imported. Raises ``SetupError`` for a target that is malformed, or that is missing as far as can be seen
+    without an import.
     """
     label = target
     if ":" not in target and "/" not in target and not target.endswith(".py"):
@@ -68,7 +68,7 @@ def locate(target: str, tree: str | None = None) -> Target:
     if not place or not all(name.isidentifier() for name in names.split(".")):
         raise SetupError(f"{label!r} is no target: give {_FORMS}")
     if tree is not None and not Path(tree).is_dir():
-        raise SetupError(f"{label}: the tree {tree} is no directory: give the one that holds the top-level package")
+        raise SetupError(f"{label}: the tree {tree} is no directory: give the one with the top-level package")
     source, module = _of_file(label, place, tree) if is_file else (_of_module(label, place, tree), place)
     top = module.partition(".")[0]
     # A loaded module exists even without a spec, as __main__ does.
@@ -80,8 +80,8 @@ def locate(target: str, tree: str | None = None) -> Target:
 def load(target: str, tree: str | None = None) -> LoadedTarget:
     """Import ``target``, as ``locate`` finds it; the docstring of ``source_trees`` says which modules a tree sees.
 
-    Raises ``SetupError`` for a target that is malformed, missing or not callable, and for every error of its import but
-    ``KeyboardInterrupt``.
+    Raises ``SetupError`` for a target that is malformed, missing or not callable, and for every error of its import
+    except ``KeyboardInterrupt``.
     """
     located = locate(target, tree)
     label, source, roots = located.label, located.source, located.roots
@@ -95,7 +95,7 @@ def load(target: str, tree: str | None = None) -> LoadedTarget:
             if value is _ABSENT:
                 public = [attribute for attribute in dir(owner) if attribute[0] != "_"]
                 near = get_close_matches(name, dir(owner)) or public[:8]
-                raise SetupError(f"{label}: it has no {name!r}, but {', '.join(near) or 'nothing at all'}")
+                raise SetupError(f"{label}: it has no {name!r}; it has {', '.join(near) or 'nothing'}")
         if not callable(value):
             raise SetupError(f"{label} is a {type(value).__name__}: name a class, a function or a callable object")
         where = definition_line(value) or getattr(module, "__file__", None) or label
@@ -116,7 +116,7 @@ def _of_file(label: str, path: str, tree: str | None) -> tuple[SourceTree, str]:
     candidates = [Path(path).resolve()]
     if tree is not None:
         root = Path(tree).resolve()
-        # A path below the current directory, as a shell completes it, comes second.
+        # Second comes a path below the current directory, as a shell completes it.
         candidates.insert(0, Path(os.path.normpath(root / path)))
         candidates = [file for file in candidates if file.is_relative_to(root)]
     file = next((file for file in candidates if file.is_file() and file.suffix == ".py"), None)
@@ -170,4 +170,4 @@ def _missing(module: str, roots: Sequence[Path], line: str | None = None) -> str
     places = [place.parent for root in roots for place in root.glob(f"*/{top}")]
     places += [place for root in roots for place in root.parents]
     holder = next((place for place in places if (place / top / "__init__.py").exists()), None)
-    return missing if holder is None else f"{missing}; {holder} holds {top}: give that as the tree"
+    return missing if holder is None else f"{missing}; {holder} holds {top}: give this directory as the tree"

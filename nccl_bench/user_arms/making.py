@@ -1,4 +1,4 @@
-"""The user's object, whose methods are called: how it is made from the target, enabled, and ended."""
+"""Makes the user's object from the target, enables it, and finds the method that ends it."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ _ENDS = ("close", "destroy", "shutdown")
 def methods_of(user_object: object) -> dict[str, Operation]:
     """Return the methods of a user's object that have the names of our operations.
 
-    A class that derives from one of ours inherits operations of the protocol that nothing fills; they are left out.
+    A class that derives from one of ours inherits methods of the protocol without a body; these are left out.
     """
     named = {name: getattr(user_object, name, None) for name in (*FORMS, "group_start", "group_end")}
     unfilled = vars(Communicator).values()
@@ -37,8 +37,8 @@ def make(value: Any, group: dist.ProcessGroup, device: Device, adapter: Adapter 
 
     A class makes the object, and so does a function. A function of one tensor is itself the all-reduce; ``adapter``
     decides this for a function whose signature cannot be read. The class or function is called with ``group`` and
-    ``device``: by name if its parameters have both names, or else by position. ``device`` is a ``torch.device``. It is
-    nccl_bench's ``Device`` if it is annotated so, and if a class derived from one of ours does not annotate it.
+    ``device``: by name if its parameters have both names, or else by position. ``device`` is a ``torch.device``. Only a
+    parameter annotated as nccl_bench's ``Device`` gets that, and one without annotation in a class derived from ours.
     """
     is_class = isinstance(value, type)
     if not callable(value) or (not is_class and methods_of(value)):
@@ -56,8 +56,8 @@ def make(value: Any, group: dist.ProcessGroup, device: Device, adapter: Adapter 
         by_name = {}
     if not signatures.takes(value, *arguments, **by_name):
         raise SetupError(
-            f"{signatures.signature_text(value)} cannot be called: a communicator is made from (group, device), and an "
-            "all-reduce takes (tensor)"
+            f"{signatures.signature_text(value)} cannot be called: take (group, device) to make a communicator, or "
+            "(tensor) to be an all-reduce"
         )
     user_object = value(*arguments, **by_name)
     if user_object is None:
@@ -74,7 +74,7 @@ def _wants_our_device(value: Any) -> bool:
         return isinstance(value, type) and issubclass(value, SwitchableCommunicator)
     if not isinstance(device.annotation, str):
         return device.annotation is Device
-    # A name that only type checkers import is not among the globals. `Device` is then taken for ours.
+    # If only type checkers import `Device`, it is not among the globals. The name then counts as ours.
     function: Any = getattr(value, "__init__") if isinstance(value, type) else value  # noqa: B009 - mypy's objection
     names = getattr(function, "__globals__", {})
     return device.annotation.rpartition(".")[2] == "Device" and names.get("Device", Device) is Device

@@ -22,7 +22,7 @@ from nccl_bench.user_arms.operations import (
     exchange,
 )
 
-# The elements of the all-reduce that is tried once. Some implementations take multiples of 16 bytes only.
+# How many elements the all-reduce that is tried has. Some implementations take only multiples of 16 bytes.
 _TRIED_COUNT = 64
 
 
@@ -32,7 +32,7 @@ class Offer:
 
     call: Operation  # called as our protocol calls the operation
     options: frozenset[str] = frozenset()  # the operation's arguments that may differ from their defaults
-    copies: bool = False  # whether the user's method returns its result, which is then copied into the output
+    copies: bool = False  # True if the user's method returns a new tensor, which is then copied into the output
 
 
 def offers_of(methods: Mapping[str, Operation], binder: Binder, device: Device, private: Any) -> dict[str, Offer]:

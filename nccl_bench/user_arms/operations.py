@@ -1,8 +1,8 @@
 """The operations of our protocol as calls of a user's methods.
 
-A user's method that can be called as ours is used unchanged. For any other method a function is generated once. It
-makes the user's call and nothing else: one frame, no ``*args``, no look at a signature. So an adapter adds the same
-small cost to every call, whatever it translates (``tests/experiments/adapter_cost.py`` measures it).
+A user's method that takes our arguments is used unchanged. For any other method a function is generated once. It makes
+the user's call and nothing else: one frame, no ``*args``, no look at a signature. So an adapter adds the same small
+cost to every call, whatever it translates (``tests/experiments/adapter_cost.py`` measures it).
 """
 
 from __future__ import annotations
@@ -41,13 +41,13 @@ def _form(method: Operation) -> _Form:
     )
 
 
-# The methods of the protocol but those of its state.
+# All methods of the protocol except those that change its state.
 PROTOCOL_OPERATIONS: Mapping[str, _Form] = {
     name: _form(method)
     for name, method in vars(Communicator).items()
     if inspect.isfunction(method) and not name.startswith("_") and name not in ("change_state", "close")
 }
-# A user's `send` and `recv` can make up a `send_recv`.
+# A user's `send` and `recv` together can be a `send_recv`.
 _HALVES: Mapping[str, _Form] = {
     "send": _Form(leading=("tensor", "dst")),
     "recv": _Form(leading=("tensor", "src")),
@@ -70,7 +70,7 @@ class Binder:
     def bind(self, name: str, method: Operation) -> Operation | None:
         """Return operation ``name`` as a call of ``method``, or ``None`` if ``method`` cannot do it.
 
-        The use of an option that ``method`` does not take raises ``InvalidArgumentError``.
+        The returned call raises ``InvalidArgumentError`` for an option that ``method`` does not take.
         """
         form, taken = FORMS[name], self.options(name, method)
         if self.current is not None and "stream" not in taken:
@@ -83,7 +83,7 @@ class Binder:
         if "op" in taken and self.redops is not None:
             passed[taken["op"]] = "redops[op]"
         if "out" in taken and "out" not in form.options:
-            passed[taken["out"]] = form.leading[0]  # NCCL, too, is in place if the output is the input
+            passed[taken["out"]] = form.leading[0]  # output = input means in place, as in NCCL
         if self.current is not None:
             passed[taken["stream"]] = "current()"
         if not signatures.takes(method, *form.leading, **passed):
@@ -120,7 +120,7 @@ class Binder:
 
         namespace: dict[str, Any] = {"method": method, "redops": self.redops, "current": self.current}
         namespace |= {"SUM": RedOp.SUM, "refuse": refuse}
-        # The file name is this file's, so that `tracebacks` does not take the frame for the user's.
+        # With the name of this file, `tracebacks` does not count the frame as the user's code.
         exec(compile("\n".join(lines), f"{__file__}:{name}", "exec"), namespace)
         operation: Operation = namespace[name]
         operation.__qualname__ = signatures.name_of(method)
@@ -133,7 +133,7 @@ def copying(call: Operation, streams: Streams, private: Any) -> Operation:
     The copy is queued where ``call`` runs: on the stream ``private``, or on the current one if that is ``None``.
     """
     submit, follows = streams.submit, streams.follows
-    # The check of a result takes longer than everything else, so it is made once for each output.
+    # The check of a result takes longer than all other steps, so each output is checked once.
     checked: set[int] = set()
 
     def outplace_all_reduce(input: Tensor, out: Tensor | None = None, op: RedOp = RedOp.SUM) -> Tensor:
@@ -156,7 +156,7 @@ def copying(call: Operation, streams: Streams, private: Any) -> Operation:
 
 
 def check_result(call: Operation, result: object, input: Tensor) -> None:
-    """Raise ``SetupError`` for a result that an all-reduce of ``input``, made by ``call``, cannot have."""
+    """Raise ``SetupError`` if ``result``, which ``call`` returned, cannot be an all-reduce of ``input``."""
     got = type(result).__name__
     if isinstance(result, Tensor):
         if result.shape == input.shape and result.dtype is input.dtype:
@@ -179,7 +179,7 @@ def exchange(start: Operation, send: Operation, recv: Operation, end: Operation)
             send(input, dst)
             recv(output, src)
         finally:
-            # An open group would hold back all later calls of this thread, those of other arms too.
+            # An open group would hold back all later calls of this thread, also those of other arms.
             end()
 
     return send_recv

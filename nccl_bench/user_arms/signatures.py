@@ -1,4 +1,4 @@
-"""Facts about a user's functions that their signatures show; they are read once and never at a call."""
+"""Facts about a user's functions, read from their signatures once and never during a call."""
 
 from __future__ import annotations
 
@@ -51,14 +51,14 @@ def takes(function: Callable[..., Any], *arguments: object, **keywords: object) 
 
 
 def options(function: Callable[..., Any], leading: int) -> Mapping[str, str]:
-    """Return the known options after the first ``leading`` parameters: our name -> the user's, in their order."""
+    """Return the known options after the first ``leading`` parameters, in order: our name -> the user's name."""
     parameters = list(signature_of(function).parameters.values())[leading:]
     known = (parameter.name for parameter in parameters if parameter.name in _OPTIONS and parameter.kind in _BY_NAME)
     return {_OPTIONS[name]: name for name in known}
 
 
 def is_operation(function: Callable[..., Any]) -> bool:
-    """Return whether a function takes one tensor: one parameter has no default, and is not named a group."""
+    """Return whether a function takes one tensor: a single parameter has no default, and it is not named a group."""
     needed = [parameter for parameter in positional(function) if parameter.default is Parameter.empty]
     return len(needed) == 1 and "group" not in needed[0].name and takes(function, None)
 
@@ -70,7 +70,7 @@ def is_unreadable(function: Callable[..., Any]) -> bool:
 
 
 def writes_first(function: Callable[..., Any]) -> bool:
-    """Return whether the first two parameters can be an output and an input: without defaults, and by their names."""
+    """Return whether the first two parameters can be an output and an input, by their names and without defaults."""
     first = positional(function)[:2]
     needed = all(parameter.default is Parameter.empty for parameter in first)
     return needed and not (first and first[0].name.startswith(("in", "send", "source", "src")))
@@ -82,7 +82,7 @@ def returns_nothing(function: Callable[..., Any]) -> bool:
 
 
 def vocabulary(function: Callable[..., Any]) -> Adapter | None:
-    """Return the adapter whose reductions ``op`` takes, as its default or annotation shows; ``None`` if neither does.
+    """Return the adapter whose reductions ``op`` takes, by its default or annotation; ``None`` if they do not show it.
 
     ``protocol`` stands for our ``RedOp``, ``pynccl`` for torch's ``ReduceOp``.
     """

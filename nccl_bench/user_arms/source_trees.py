@@ -2,21 +2,20 @@
 
 How a tree imports:
     The modules of a tree have builtins of their own. Their ``__import__`` finds a name that the tree owns in the tree.
-    Functions keep the builtins of their module, so an import inside a function does the same whenever it runs, and so
-    does ``import_module`` of the ``importlib`` that they import. The tree's modules are in ``sys.modules`` only while a
-    module of the tree is executed.
+    Functions keep the builtins of their module, so an import inside a function finds the tree whenever it runs. So does
+    ``import_module``, because the tree's modules get an ``importlib`` of their own. The tree's modules are in
+    ``sys.modules`` only while a module of the tree is executed.
 
 What a tree owns:
-    A tree owns the top-level modules and packages in its root, even if others of these names are installed. A directory
-    without ``__init__.py`` yields to an installed package, as in Python, unless a target names it. A tree never owns
-    the names of the standard library, ``torch``, ``nccl_bench`` and ``__main__``; a target's file with such a name is
-    loaded under another name.
+    A tree owns the top-level modules and packages in its root, even if others of these names are installed. But as in
+    Python, an installed package wins over a directory without ``__init__.py``, unless a target names the directory. A
+    tree never owns the names of the standard library, ``torch``, ``nccl_bench`` and ``__main__``; a target's file with
+    such a name is loaded under another name.
 
 Limits:
-    Pickle, ``typing.get_type_hints`` and ``importlib.util.find_spec`` look modules up by name, and do not find a
-    tree's. A registration in the process holds for all trees: two trees that define the same ``torch.library``
-    namespace cannot share a process. A thread outside the tree that imports one of its names while the tree is loaded
-    may get the tree's module.
+    Pickle, ``typing.get_type_hints`` and ``importlib.util.find_spec`` look modules up by name, so they do not find a
+    tree's. What a tree registers, it registers for the process: two trees with the same ``torch.library`` namespace
+    cannot share one. While the tree is in ``sys.modules``, other threads may get its modules.
 """
 
 from __future__ import annotations
@@ -42,13 +41,13 @@ _trees: dict[Path, SourceTree] = {}
 
 
 def source_tree(root: Path) -> SourceTree:
-    """Return the tree in the directory ``root``, the same for the whole process, so that arms of one tree share it."""
+    """Return the tree in the directory ``root``. The process has one of each, so arms of one tree share it."""
     with _LOCK:
         return _trees.setdefault(root.resolve(), SourceTree(root.resolve()))
 
 
 class _Loader(SourceFileLoader):
-    """The loader of a tree's modules: they get the tree's builtins, and no bytecode is left in the tree."""
+    """The loader of a tree's modules. It gives them the tree's builtins and leaves no bytecode in the tree."""
 
     def __init__(self, name: str, path: str, tree_builtins: dict[str, Any]) -> None:
         super().__init__(name, path)
@@ -70,8 +69,8 @@ class SourceTree:
         self._owned: dict[str, bool] = {}
         self._files: dict[str, Path] = {}
         self._modules: dict[str, ModuleType] = {}  # also modules that are still being executed
-        self._ready: Mapping[str, ModuleType] = {}  # as of the last complete import; read without the lock
-        self._aside: dict[str, ModuleType] | None = None  # the process's own modules of the tree's names
+        self._ready: Mapping[str, ModuleType] = {}  # `_modules` after the last complete import; read without the lock
+        self._aside: dict[str, ModuleType] | None = None  # the process's modules of the same names
         self._builtins = {**vars(builtins), "__import__": self._import}
         self._importlib = ModuleType("importlib")
         vars(self._importlib).update(
@@ -170,7 +169,7 @@ class SourceTree:
         fromlist: Sequence[str] | None = (),
         level: int = 0,
     ) -> ModuleType:
-        """Import as ``__import__`` does, for the tree's modules; a loaded one is found fast enough for timed calls."""
+        """Do what ``__import__`` does, for the tree's modules. A loaded one is found fast enough for timed calls."""
         if level or self.owns(name):
             package = (globals or {}).get("__package__")
             full = resolve_name("." * level + name, str(package)) if level and package else name

@@ -1,4 +1,4 @@
-"""The lines of the user's code: the last one that an error passed through, and that of a definition."""
+"""Finds lines of the user's code: the innermost line of an error, and the line of a definition."""
 
 from __future__ import annotations
 
@@ -24,15 +24,15 @@ class _Frame(NamedTuple):
 def user_line(error: BaseException, roots: Sequence[Path]) -> str | None:
     """Return "file:line" of the innermost frame of ``error`` that is in the files and directories ``roots``.
 
-    Without such a frame, it is the innermost one outside nccl-bench and the standard library. Without that one too, it
-    is ``None``.
+    If there is none, return the innermost frame outside nccl-bench and the standard library. If there is none either,
+    return ``None``.
     """
     frames = _user_frames(error, roots)
     return _file_and_line(frames[-1].file, frames[-1].line) if frames else None
 
 
 def user_call(error: BaseException, roots: Sequence[Path]) -> str | None:
-    """Return the name of the function in the outermost of the frames that ``user_line`` chooses from."""
+    """Return the name of the outermost function among the frames that ``user_line`` chooses from."""
     return next((frame.function for frame in _user_frames(error, roots) if frame.function), None)
 
 

@@ -92,10 +92,10 @@ class OnPrivate:
 
 SHAPES = [
     # target, adapter, order, collectives, all-reduce's placements, only sums, with sizes, closes, described
-    (EngineBefore, PYNCCL, FORK_JOIN, ENGINE, {IN, OUT}, NONE, SIZED, False, "run on its private one"),
-    (ON_CURRENT, PYNCCL, CURRENT, ENGINE, {IN, OUT}, NONE, SIZED, False, "run on the current one"),
+    (EngineBefore, PYNCCL, FORK_JOIN, ENGINE, {IN, OUT}, NONE, SIZED, False, "run on its private stream"),
+    (ON_CURRENT, PYNCCL, CURRENT, ENGINE, {IN, OUT}, NONE, SIZED, False, "run on the current stream"),
     (EngineAfter, PYNCCL, CURRENT, ENGINE, {IN, OUT}, NONE, SIZED, False, "all_reduce in place and out of place"),
-    (OtherEngine, PYNCCL, CURRENT, ENGINE - {"send_recv"}, {IN, OUT}, NONE, NONE, True, "run on the current one"),
+    (OtherEngine, PYNCCL, CURRENT, ENGINE - {"send_recv"}, {IN, OUT}, NONE, NONE, True, "run on the current stream"),
     (Returning, PYNCCL, CURRENT, ONLY, {OUT}, ONLY, NONE, False, "whose copy into the output is timed"),
     (OnPrivate, PYNCCL, FORK_JOIN, ONLY, {OUT}, ONLY, NONE, False, "whose copy into the output is timed"),
     (make_all_reduce, CALLABLE, CURRENT, ONLY, {IN}, ONLY, NONE, False, "made from (group, device)"),
@@ -103,7 +103,7 @@ SHAPES = [
     (itself, CALLABLE, CURRENT, ONLY, {IN}, NONE, NONE, False, "all_reduce in place, calls"),
     (returning, CALLABLE, CURRENT, ONLY, {OUT}, ONLY, NONE, False, "all_reduce returning a new tensor"),
     (StreamFreeCommunicator, PROTOCOL, CURRENT, {*COLLECTIVES}, {IN, OUT}, NONE, SIZED, True, "protocol: made from"),
-    (DedicatedStreamCommunicator, PROTOCOL, FORK_JOIN, {*COLLECTIVES}, {IN, OUT}, NONE, SIZED, True, "private one"),
+    (DedicatedStreamCommunicator, PROTOCOL, FORK_JOIN, {*COLLECTIVES}, {IN, OUT}, NONE, SIZED, True, "private stream"),
 ]
 EACH_SHAPE = pytest.mark.parametrize("shape", SHAPES, ids=lambda shape: getattr(shape[0], "__name__", "on current"))
 
@@ -360,13 +360,13 @@ LATER = 65  # more elements than the all-reduce that is tried
     [
         (making(available=False, disabled=True, all_reduce=in_place), None, r"not available .* the group has 1 rank\)"),
         (type("Stuck", (Switched,), {"change_state": lambda self, on: _switched(self, False)}), None, "still disabled"),
-        (making(run=in_place, size=1), None, r"fits no adapter: it needs all_reduce\(.* and has run, size"),
-        (making(), None, "and has nothing"),
+        (making(run=in_place, size=1), None, r"fits no adapter: give an object with all_reduce\(.* it has run, size"),
+        (making(), None, "it has nothing"),
         (Noting, PROTOCOL, "does not fit Noting, whose `op` is torch.distributed's ReduceOp: use adapter=pynccl"),
         (NotingOurs, PYNCCL, "whose `op` is nccl_bench's RedOp: use adapter=protocol"),
         (EngineAfter, CALLABLE, "needs a function of one tensor, and EngineAfter cannot be called"),
         (make_all_reduce, PYNCCL, "the pynccl adapter looks for all_reduce.* has none of these"),
-        (lambda a, b, c: None, None, r"\(a, b, c\) cannot be called: a communicator is made from \(group, device\)"),
+        (lambda a, b, c: None, None, r"\(a, b, c\) cannot be called: take \(group, device\) to make a communicator"),
         (lambda group: None, None, r"\(group\) cannot be called"),
         (lambda group, device: None, None, "returned None: it must return the communicator that it makes"),
         (making(all_reduce=lambda x, y: None), None, r"with these arguments, and got .*\(x, y\)"),

@@ -162,8 +162,8 @@ def test_an_error_without_a_frame_of_the_user_names_the_definition(building: Bui
     [
         ("nosuch.comm:Comm", "nosuch.comm:Comm: there is no module nosuch.comm in {tree}"),
         ("engine.broken:Comm", "there is no module nosuch_module, which {tree}/engine/broken.py:2 imports"),
-        ("engine.comm:Com", "engine.comm:Com: it has no 'Com', but Comm"),
-        ("engine.parts:parsed", "parsed() cannot be called: a communicator is made from (group, device)"),
+        ("engine.comm:Com", "engine.comm:Com: it has no 'Com'; it has Comm"),
+        ("engine.parts:parsed", "parsed() cannot be called: take (group, device) to make a communicator"),
     ],
 )
 def test_the_error_for_a_missing_or_unfit_target_names_the_arm(

@@ -419,9 +419,9 @@ BROKEN = {
 @pytest.mark.parametrize(
     ("target", "message"),
     [
-        ("engine.good:PyNcclComunicator", "it has no 'PyNcclComunicator', but PyNcclCommunicator"),
-        ("engine.good:zzz", "it has no 'zzz', but PyNcclCommunicator, number, os"),
-        ("engine.good:PyNcclCommunicator.x", "it has no 'x', but "),
+        ("engine.good:PyNcclComunicator", "it has no 'PyNcclComunicator'; it has PyNcclCommunicator"),
+        ("engine.good:zzz", "it has no 'zzz'; it has PyNcclCommunicator, number, os"),
+        ("engine.good:PyNcclCommunicator.x", "it has no 'x'; it has "),
         ("engine.good:number", "is a int: name a class, a function"),
         ("engine.raises:x", "importing engine.raises raised ValueError at {tree}/engine/inner.py:2: no"),
         ("engine/raises.py:x", "importing engine.raises raised ValueError at {tree}/engine/inner.py:2: no"),
@@ -485,7 +485,7 @@ def test_the_message_names_the_tree_that_holds_the_package(tmp_path: Path) -> No
     # The first tree is one directory too high. The second is too low, because a package lacks its __init__.py.
     files = {"engine/__init__.py": "", "engine/part/comm.py": "from engine.part import wire"}
     write(tmp_path / "repository/python", files)
-    advice = rf"; {tmp_path}/repository/python holds engine: give that as the tree$"
+    advice = rf"; {tmp_path}/repository/python holds engine: give this directory as the tree$"
     with pytest.raises(SetupError, match=advice):
         load("engine.part.comm:x", str(tmp_path / "repository"))
     with pytest.raises(SetupError, match=advice):
