@@ -1,4 +1,4 @@
-"""An arm on one rank: a communicator, and the way its calls are ordered with the caller's stream."""
+"""An arm on one rank: a communicator, and how its calls are ordered with the caller's stream."""
 
 from __future__ import annotations
 
@@ -23,9 +23,9 @@ from nccl_bench.user_arms.building import build_user_arm
 
 
 class Arm:
-    """An arm on this rank, with a communicator that no other arm shares. Construction is collective.
+    """An arm on this rank. It has a communicator of its own. Construction is collective.
 
-    ``routes`` are for an arm whose communicator is a coordinator. ``user_arms`` are all user arms of the run.
+    ``routes`` are used only if the communicator is a coordinator. ``user_arms`` are all user arms of the run.
     """
 
     def __init__(
@@ -51,23 +51,23 @@ class Arm:
         self._transport = device.transport.name
         variables = {} if user_arm is None else user_arm.variables
         self._environment = "".join(f", {key}={value}" for key, value in sorted(variables.items()))
-        # Made once: a timed call records these events and waits for them, and makes none.
+        # Make the events once. A timed call only records them and waits for them.
         self._fork = device.streams.new_event()
         self._join = device.streams.new_event()
 
     def supports(self, case: Case) -> bool:
-        """Return whether the communicator can do ``case``; the limits of our own are in ``catalog.support``."""
+        """Return whether the communicator can run ``case``. Limits of built-in arms are in ``catalog.support``."""
         return self.communicator.supports(case)
 
     def bind(self, case: Case, x: Tensor, y: Tensor) -> Operation:
-        """Return ``case`` from input ``x`` to output ``y`` as one call, ordered as this arm orders it.
+        """Return a call that runs ``case`` from input ``x`` to output ``y``, ordered in this arm's way.
 
-        Call it where the current stream is the one that the operation will be called on.
+        The current stream must be the same now and when the returned operation is called.
         """
         return self.order(CALLS[case.collective](self.communicator, case, x, y))
 
     def order(self, operation: Operation) -> Operation:
-        """Return ``operation``, a call on this arm's communicator, ordered as this arm orders it; see ``bind``."""
+        """Return ``operation``, a call on this arm's communicator, ordered in this arm's way. ``bind`` says when."""
         operation = self.communicator.prepare(operation)
         private = self.communicator.stream
         if private is None or self.spec.order is Order.BARE:
@@ -77,9 +77,9 @@ class Arm:
         return fork_join(operation, self._streams, private, self._fork, self._join)
 
     def paths(self, case: Case, x: Tensor, y: Tensor) -> dict[Mode, str]:
-        """Return what ``case`` from ``x`` to ``y`` runs, eagerly and in graphs: which calls, on which stream.
+        """Run ``case`` from ``x`` to ``y``; return which calls it makes on which stream, eagerly and in graphs.
 
-        This makes the calls, and each is collective.
+        Each of the calls is collective.
         """
         eager = self._path(case, x, y)
         if not self.communicator.has_routes:
@@ -99,7 +99,7 @@ class Arm:
         return f"{self._transport} {names} on {stream}{self._environment}"
 
     def private_streams(self) -> list[Any]:
-        """Return the streams that the communicator keeps; work of a caller on one of them is ordered by accident."""
+        """Return the streams that the communicator keeps. On them, a caller's work is ordered by accident."""
         return self.communicator.private_streams()
 
     @property
@@ -108,15 +108,15 @@ class Arm:
         return self.communicator.stream_is_movable
 
     def move(self, stream: Any) -> None:
-        """Give the communicator another private stream. Operations that were ordered before must be ordered again."""
+        """Give the communicator another private stream. Afterwards, every operation must be ordered again."""
         assert self.can_move
         self.communicator.stream = stream
 
     def capture(self, body: Callable[[], None]) -> Graph:
-        """Return a graph of what ``body`` enqueues, captured as this arm's users capture theirs."""
+        """Return a graph of the work that ``body`` enqueues, captured as users of this arm capture graphs."""
         with self.communicator.graph_capture() as stream:
             return self._streams.capture(body, stream)
 
     def close(self) -> None:
-        """Close the communicator; reset graphs that captured it first."""
+        """Close the communicator. Graphs of its calls must be reset before."""
         self.communicator.close()

@@ -11,9 +11,9 @@ from nccl_bench.streams.base import Streams
 def fork_join(operation: Operation, streams: Streams, private: Any, fork: Any, join: Any) -> Operation:
     """Return ``operation`` with a fork to the stream ``private`` before it and a join after it.
 
-    ``fork`` and ``join`` are the two events. They exist before the call, so that a call makes none.
+    ``fork`` and ``join`` are two events. They are made once, so that a timed call makes none.
     """
-    # Stream-free fetches the current stream by the same cheap call; one look-up then gives the object for the handle.
+    # Read the current stream with the same cheap call as the stream-free arm. One look-up then gives its object.
     current_handle, index, from_handle = streams.current_handle, streams.index, streams.from_handle
 
     def ordered() -> None:
@@ -28,7 +28,7 @@ def fork_join(operation: Operation, streams: Streams, private: Any, fork: Any, j
 
 
 def wait_stream(operation: Operation, streams: Streams, private: Any) -> Operation:
-    """Return ``operation`` between two calls of ``Stream.wait_stream``, as engines write it."""
+    """Return ``operation`` with a ``Stream.wait_stream`` before it and one after it, as inference engines do it."""
     current_stream = streams.current_stream
 
     def ordered() -> None:

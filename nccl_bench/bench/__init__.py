@@ -1,1 +1,1 @@
-"""Measuring: one rank's part of a run, from its buffers and its check to its timings and its record."""
+"""The measurement of a run on one rank: its buffers, the check of results, its timings and its record."""

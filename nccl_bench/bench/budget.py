@@ -1,18 +1,18 @@
-"""The time for more than the fewest rounds: every timing of every case gets an even share of what is left."""
+"""The time budget of a run. Each timing of each case gets an equal share of the time that is left."""
 
 from __future__ import annotations
 
 import time
 from collections.abc import Callable
 
-# The share of the time until a case's deadline. The rest is for checks and captures: slow must not count as hung.
+# The share of the time until a case's deadline that timings may use. Checks and captures need the rest.
 _SHARE_OF_DEADLINE = 0.5
 
 
 class Budget:
-    """The rest of ``max_seconds`` since ``started``, a time of ``clock``.
+    """The rest of ``max_seconds``, counted from ``started`` (read from ``clock``).
 
-    A timing that uses less than its share leaves the rest to all timings that follow.
+    A timing that uses less than its share leaves the rest to the timings after it.
     """
 
     def __init__(self, max_seconds: float, started: float, clock: Callable[[], float] = time.monotonic) -> None:
@@ -22,7 +22,7 @@ class Budget:
         self._timings_of_case = self._timings_of_run = 0
 
     def begin_case(self, limit_s: float, timings: int, timings_left: int) -> None:
-        """Begin a case of ``timings`` timings that must end in ``limit_s``; ``timings_left`` is for the whole run."""
+        """Begin a case of ``timings`` timings and ``limit_s`` seconds. The run has ``timings_left``, with these."""
         self._deadline = self._clock() + limit_s
         self._timings_of_case, self._timings_of_run = timings, timings_left
 
@@ -36,5 +36,5 @@ class Budget:
         self._timings_of_run -= 1
 
     def used_up(self) -> bool:
-        """Return whether the timing has taken its share."""
+        """Return whether the current timing has used its share of the time."""
         return self._clock() >= self._until

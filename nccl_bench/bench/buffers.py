@@ -1,4 +1,4 @@
-"""The tensors of one case on one rank: slots for the calls, their inputs, the poison in their outputs, the check."""
+"""The input and output tensors of one case on one rank: how they are filled, poisoned and checked."""
 
 from __future__ import annotations
 
@@ -12,19 +12,20 @@ from nccl_bench.catalog.collectives import Placement
 from nccl_bench.catalog.dtypes import DTYPES
 from nccl_bench.plan.memory import Arena
 
-# Tensors are filled and compared as integers of their width: every bit counts, and float8 has no arithmetic.
+# Tensors are filled and compared as integers of the same width: every bit counts, and it works for float8 too.
 _BITS = {1: torch.uint8, 2: torch.int16, 4: torch.int32, 8: torch.int64}
-# All ones: NaN in every float, -1 or 255 in integers. No input and no expected output has this value.
+# Outputs hold this value before a call. All its bits are 1, which is NaN for floats, and -1 or 255 for integers. No
+# input and no expected output has this value.
 _POISON = -1
-# The check compares this many elements at a time, so that its temporaries fit into the planned workspace.
+# The check compares this many elements at a time, so that its temporary tensors fit into the planned workspace.
 _COMPARED = 4 * 1024**2
 
 
 class CaseBuffers:
-    """The inputs and outputs of ``arena.slots`` calls, tensors of the case's data type on ``device``.
+    """The input and output tensors of ``arena.slots`` calls, in the case's data type, on ``device``.
 
-    They lie in ``memory``, a 1-D uint8 tensor of ``arena.slots_bytes`` bytes, or in memory of torch's allocator without
-    it. In place, an output shares memory with its input as the table of collectives says.
+    ``memory`` is a 1-D uint8 tensor of ``arena.slots_bytes`` bytes that holds them. If it is None, torch allocates it.
+    In place, the larger of input and output contains the smaller one as its block number ``rank``.
     """
 
     def __init__(
@@ -65,11 +66,11 @@ class CaseBuffers:
             self._expected = torch.empty(receive, dtype=self._bits, device=device)
             for block, table in zip(self._expected.view(len(tables), -1), tables, strict=True):
                 self._fill(block, table, values.first_element(case, rank))
-        # A batch visits more slots than a check. None of them may hold zeros, or be touched for the first time in it.
+        # Write to every slot now: in a batch, no slot may hold zeros or be used for the first time.
         self.poison(self.slots)
 
     def _fill(self, bits: Tensor, table: values.Values, first: int) -> None:
-        """Fill ``bits`` with the endlessly repeated ``table``, from its element ``first``."""
+        """Fill ``bits`` with repetitions of ``table``, and start at element ``first`` of the table."""
         rolled = np.ascontiguousarray(np.roll(table, -(first % values.PERIOD)))
         period = torch.from_numpy(rolled).to(self._dtype).view(self._bits).to(bits.device)
         periods = bits.numel() // values.PERIOD
@@ -78,29 +79,29 @@ class CaseBuffers:
         tail.copy_(period[: tail.numel()])
 
     def input(self, slot: int) -> Tensor:
-        """Return the input of one slot, 1-D."""
+        """Return the input of a slot as a 1-D tensor."""
         return self._input_bits[slot % self.slots].view(self._dtype)
 
     def output(self, slot: int) -> Tensor:
-        """Return the output of one slot, 1-D."""
+        """Return the output of a slot as a 1-D tensor."""
         return self._output_bits[slot % self.slots].view(self._dtype)
 
     def pair(self, slot: int) -> tuple[Tensor, Tensor]:
-        """Return input and output of one slot, as the same object where they are one tensor."""
+        """Return the input and the output of a slot. If they are one tensor, return the same object twice."""
         source = self.input(slot)
         return source, source if self._one_tensor else self.output(slot)
 
     def restore(self, slots: int) -> None:
-        """Write the inputs of the first ``slots`` slots again."""
+        """Write the original inputs into the first ``slots`` slots again."""
         self._input_bits[:slots].copy_(self._input_values.expand(min(slots, self.slots), -1))
 
     def poison(self, slots: int) -> None:
-        """Overwrite the outputs of the first ``slots`` slots, then restore what an in-place input shares with them."""
+        """Fill the outputs of the first ``slots`` slots with poison, but keep inputs that share their memory."""
         self._output_bits[:slots].fill_(_POISON if self._bits.is_signed else 255)
         self.restore(slots)
 
     def wrong(self, slots: int) -> int:
-        """Return the number of wrong elements in the outputs of the first ``slots`` slots. Synchronises."""
+        """Wait for the current stream, and return the number of wrong elements in the first ``slots`` outputs."""
         if self._expected is None:
             return 0
         total = torch.zeros((), dtype=torch.int64, device=self._expected.device)
@@ -114,6 +115,6 @@ class CaseBuffers:
     def _differs(self, bits: Tensor, expected: Tensor) -> Tensor:
         if self.tolerance_ulp == 0:
             return bits != expected
-        # Every value is positive, so neighbouring floats are neighbouring integers.
+        # All values are positive floats, so the difference of their bits as integers is their distance in ulp.
         wide = torch.int32 if bits.dtype.itemsize < 4 else torch.int64
         return (bits.to(wide) - expected.to(wide)).abs() > self.tolerance_ulp

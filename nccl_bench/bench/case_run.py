@@ -1,4 +1,4 @@
-"""The run of a case on one rank: a check, pilots, and for each timing its rounds, another check and its lines."""
+"""The steps of one case on one rank: a check and pilots, then for each timing its rounds, a check and its record."""
 
 from __future__ import annotations
 
@@ -16,9 +16,9 @@ from nccl_bench.records.schema import PerIteration, Samples, Status
 
 
 def run_case(context: CaseContext, names: Sequence[str], timings: Sequence[Timing], record: Record) -> None:
-    """Check and measure the arms ``names``, including those of other processes, and record their lines. Collective.
+    """Check and measure the arms ``names``, and record their lines. Collective.
 
-    An arm with a wrong result before timing is not timed.
+    ``names`` includes the arms of other processes. An arm whose result is wrong in the first check is not timed.
     """
     wrong = count_wrong_before_timing(context, names)
     right = [name for name in names if not wrong[name]]
@@ -40,7 +40,7 @@ def run_case(context: CaseContext, names: Sequence[str], timings: Sequence[Timin
 
 
 def _record_paths(context: CaseContext, names: Sequence[str], record: Record) -> None:
-    """Record which calls each arm makes, and on which stream, once for each collective."""
+    """Record, once for each collective, which calls each arm makes and on which stream."""
     collective = context.case.collective
     unknown = [name for name in names if (collective, name) not in record.paths]
     if not unknown:
@@ -62,7 +62,7 @@ def _line(
     kept: KeptBatches | None = None,
     per_iteration: PerIteration | None = None,
 ) -> Samples:
-    """Return the line of ``arm`` in ``timing``, with ``wrong`` elements; without a schedule nothing was timed."""
+    """Return the line for ``arm`` and ``timing``, with ``wrong`` wrong elements. Omit the rest if nothing was timed."""
     kept = kept or KeptBatches()
     batches = kept.by_round.values()
     return Samples(

@@ -1,4 +1,4 @@
-"""The check of results: the wrong elements in each arm's outputs, before timing and after each timing."""
+"""The check of results: it counts wrong elements in each arm's outputs, before timing and after each timing."""
 
 from __future__ import annotations
 
@@ -14,20 +14,20 @@ _MOST_SLOTS = 4
 
 
 def count_wrong_before_timing(context: CaseContext, names: Sequence[str]) -> dict[str, int]:
-    """Return the number of wrong elements by arm, over all ranks, before anything is timed."""
+    """Return each arm's number of wrong elements, summed over all ranks, before anything is timed."""
     return _wrong(context, names, "check before timing", min(_MOST_SLOTS, context.buffers.slots))
 
 
 def count_wrong_after(
     context: CaseContext, names: Sequence[str], timing: Timing, schedule: Schedule, graphs: Mapping[str, Graph]
 ) -> dict[str, int]:
-    """Return the same after ``timing``, whose ``graphs`` are replayed if it has any."""
+    """Return each arm's number of wrong elements, summed over all ranks, after ``timing``. Check its graphs, if any."""
     phase, slots = f"check after {timing}", context.buffers.slots
     if not TIMINGS[timing].captured:
         return _wrong(context, names, phase, min(_MOST_SLOTS, slots))
     if schedule.ops[timing] <= slots:
         return _wrong(context, names, phase, schedule.ops[timing], graphs)
-    # In place, several visits to a slot have no exact result: check a graph that visits each slot once.
+    # In place, a second call on a slot changes its result and makes it inexact. Check a graph that uses each slot once.
     with captured(context, names, slots) as single:
         return _wrong(context, names, phase, slots, single)
 
@@ -49,9 +49,9 @@ def _wrong(
             graphs[name].replay()
         else:
             context.call_each(name, operations)
-        # Count one step more than a rank that is stuck in its calls, so that the stuck rank is blamed for a hang.
+        # Report one more step. A rank that is stuck in its calls is then behind the others and is blamed for a hang.
         context.arms.report(name, f"{phase}, waiting")
-        # Wait for the caller's stream alone: work that was not joined to it counts as not done.
+        # Wait for the caller's stream only: work that the arm did not join to it must count as not done.
         streams.current_stream().synchronize()
         counts[name] = buffers.wrong(operations)
         streams.synchronize()

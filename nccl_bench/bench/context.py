@@ -1,4 +1,4 @@
-"""The context of a case on one rank: its buffers, its arms, the clock, and the calls over its slots."""
+"""The objects that all steps of a case use on one rank, such as buffers, arms and the clock."""
 
 from __future__ import annotations
 
@@ -17,35 +17,35 @@ from nccl_bench.streams.base import Streams
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CaseContext:
-    """The things that every step of a case works with. They are used with the caller's stream current."""
+    """The objects that all steps of a case use. The steps run while the caller's stream is the current stream."""
 
-    config: RunConfig  # of the run
+    config: RunConfig  # the configuration of the run
     case: Case  # the case that is measured
-    buffers: CaseBuffers  # its tensors on this rank
+    buffers: CaseBuffers  # the case's tensors on this rank
     arms: ArmsInTurn  # every arm of the run
-    streams: Streams  # of this rank's device
+    streams: Streams  # the streams of this rank's device
     clock: Clock  # times batches on the caller's stream
-    budget: Budget  # the time for more than the fewest rounds
-    launch_memory: LaunchMemory  # the places of this rank's graphs
+    budget: Budget  # decides whether there is time for more than the fewest rounds
+    launch_memory: LaunchMemory  # finds the best launch memory for this rank's graphs
     error: float  # the error level of the intervals that decide on the number of rounds
 
     @property
     def control(self) -> Control:
-        """The control group of all process sets: what it decides holds for every rank."""
+        """The control group of the ranks of all process sets."""
         return self.arms.ranks.all_ranks
 
     def calls(self, arm: str, operations: int) -> list[Operation]:
-        """Return ``operations`` calls of ``arm`` over rotating slots, for the stream that is current."""
+        """Return ``operations`` calls of ``arm`` for the current stream. They use the slots in turn."""
         slots = min(operations, self.buffers.slots)
         bound = [self.arms[arm].bind(self.case, *self.buffers.pair(slot)) for slot in range(slots)]
         return [bound[index % slots] for index in range(operations)]
 
     def call_each(self, arm: str, operations: int) -> None:
-        """Make ``operations`` calls of ``arm``, bound now: during a capture, the capturing stream is current."""
+        """Bind and make ``operations`` calls of ``arm``. During a capture, they are bound to the capturing stream."""
         for call in self.calls(arm, operations):
             call()
 
     def restore(self, operations: int) -> None:
-        """Write the inputs of ``operations`` calls again if the calls change them, as in-place sums do."""
+        """Write the inputs of ``operations`` calls again if calls overwrite them, as an in-place sum does."""
         if self.buffers.in_place and self.case.row.reduces:
             self.buffers.restore(operations)

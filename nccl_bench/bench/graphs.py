@@ -1,4 +1,4 @@
-"""The CUDA graphs of one case: captured for each arm, in the best launch memory where that matters, and reset."""
+"""The CUDA graphs of one case: each arm's graph is captured, in the best launch memory if that matters, and reset."""
 
 from __future__ import annotations
 
@@ -11,17 +11,18 @@ from nccl_bench.bench.schedule import Schedule
 from nccl_bench.catalog.timings import TIMINGS, Timing
 from nccl_bench.streams.base import Graph
 
-# The place of a graph changes an operation by up to 0.3 us, which is one percent of this time.
-_PLACE_MATTERS_UP_TO_US = 30.0
+# Launch memory changes the time of an operation by up to 0.3 us, which is one percent of this time.
+_LAUNCH_MEMORY_MATTERS_UP_TO_US = 30.0
 
 
 def graphs_of(
     context: CaseContext, names: Sequence[str], timing: Timing, schedule: Schedule
 ) -> AbstractContextManager[Mapping[str, Graph]]:
-    """Return a context with the graphs of ``timing`` for the arms of this process, if it captures any."""
+    """Return a context manager with a graph for each arm of this process; with none if ``timing`` captures nothing."""
     if not TIMINGS[timing].captured:
         return nullcontext({})
-    return captured(context, names, schedule.ops[timing], best=schedule.fastest_us <= _PLACE_MATTERS_UP_TO_US)
+    best = schedule.fastest_us <= _LAUNCH_MEMORY_MATTERS_UP_TO_US
+    return captured(context, names, schedule.ops[timing], best=best)
 
 
 @contextmanager
@@ -30,8 +31,8 @@ def captured(
 ) -> Iterator[Mapping[str, Graph]]:
     """Yield a graph of ``operations`` calls for each arm of this process, and reset the graphs afterwards.
 
-    With ``best`` they are in the best launch memory. After an exception the graphs are not reset: a failed capture can
-    leave the process unusable, and it is ending.
+    With ``best``, the graphs are in the best launch memory. After an exception they are not reset: the process ends
+    anyway, and a failed capture can make it unusable.
     """
     capture = partial(_capture, context, operations)
     if best:
@@ -53,7 +54,7 @@ def _best_graphs(
     context: CaseContext, names: Sequence[str], operations: int, capture: Callable[[str], Graph]
 ) -> dict[str, Graph]:
     arms = context.arms
-    # The first arm decides which page is the best, and a fork and a join show the differences most.
+    # The first arm decides which page is best. Take an arm that forks and joins: its times differ most between pages.
     in_order = sorted(arms.present(names), key=lambda name: not arms[name].can_move)
     if not in_order:
         return {}

@@ -1,11 +1,11 @@
-"""The best places for streams and graphs in the device's launch memory, searched for every arm alike.
+"""The search for the best launch memory of streams and graphs, done in the same way for every arm.
 
-CUDA gives each stream and each graph a place in a page of launch memory (2 MiB: about 11 streams, or 1,000 nodes of
-graphs). On 2x H200, some pages make every launch 0.1 to 0.3 us longer, as long as the stream or the graph lives. An
-all_reduce of 8 B took 6.1 or 6.4 us on one stream or another, 5.6 or 5.75 us in one graph or another, and 7.9 to 8.9 us
-in a graph with a fork and a join. A private stream on another hardware queue than the caller's made a fork and a join
-one microsecond longer. The places change from process to process. Arms that differ by them do not differ for a reason
-of their own, so each arm is measured in the best place that its rank has found.
+CUDA puts each stream and each graph into a page of launch memory. A page has 2 MiB and holds roughly 11 streams, or
+1,000 graph nodes. On 2x H200, some pages make every launch 0.1 to 0.3 us longer, as long as the stream or the graph
+lives. An all_reduce of 8 B took 6.1 or 6.4 us, depending on the stream. In a graph, it took 5.6 or 5.75 us, and with a
+fork and a join in the graph 7.9 to 8.9 us. A fork and a join took 1 us longer if the private stream was on another
+hardware queue than the caller's. The pages change from process to process. They say nothing about an arm, so each arm
+is measured in the best page that its rank has found.
 """
 
 from __future__ import annotations
@@ -25,35 +25,35 @@ from nccl_bench.streams.base import Graph, Streams
 
 _LAUNCHES = 64
 _BATCHES = 3
-# With these, a kernel has as many bytes of arguments as one of NCCL's, so it takes up as much launch memory.
+# A kernel with this many tensors has as many bytes of arguments as a kernel of NCCL, so it takes as much launch memory.
 _TENSORS = 100
-# About half of the pages are good, so a rank rarely finds none.
+# The number of pages to try. Roughly half of all pages are good, so a rank almost always finds a good one.
 _PAGES = 8
-# About the nodes that fit into one page.
+# Roughly as many graph nodes (kernels) as fill one page of launch memory.
 _BALLAST_NODES = 900
 _REPLAYS = 4
-# The ranks search one after the other, so with more ranks the search would take too long.
+# Only this many ranks search for graphs. They search one after the other, so more would take too long.
 _MOST_RANKS = 8
 
 
 class LaunchMemory:
-    """The search for good places of one rank's streams and graphs."""
+    """The search for the best launch memory of one rank's streams and graphs."""
 
     def __init__(self, streams: Streams) -> None:
         self._streams = streams
         self._tensors = [torch.zeros(1, device=streams.device) for _ in range(_TENSORS)]
         self._spare = list(streams.spare_streams())
-        # Kind of place -> the best and the worst of the first search, microseconds per launch.
+        # Kind of search -> the best and the worst time in the first search, in microseconds per launch.
         self._range_us: dict[str, tuple[float, float]] = {}
 
     def callers_stream(self) -> Any:
-        """Return the spare stream on which kernels start soonest, or a new stream where none is spare."""
+        """Return the spare stream with the shortest launches, or a new stream if there is no spare one."""
         if not self._spare:
             return self._streams.new_stream()
         return self._take_best("stream", lambda stream: self._launch_us(stream, self._kernel))
 
     def settle(self, arms: Iterable[Arm], caller: Any) -> None:
-        """Give each arm whose private stream can change the spare one that ``caller`` forks to and joins soonest."""
+        """Move each arm that can move to the spare stream with the shortest fork and join from ``caller``."""
         for arm in arms:
             if self._spare and arm.can_move:
                 arm.move(self._take_best("fork and join", partial(self._fork_join_us, arm, caller)))
@@ -73,7 +73,7 @@ class LaunchMemory:
         return self._launch_us(caller, arm.order(kernel))
 
     def _launch_us(self, stream: Any, operation: Operation) -> float:
-        # A kernel of this rank shows the place of its stream; no collective is needed, so nothing is aligned.
+        # A kernel of this rank alone shows how good a stream is. Without a collective, ranks need no alignment.
         with self._streams.stream(stream):
             clock = Clock(self._streams, stream, no_operation)
             calls = [operation] * _LAUNCHES
@@ -92,12 +92,12 @@ class LaunchMemory:
         control: Control,
         begin_choice: Callable[[], None],
     ) -> dict[str, Graph]:
-        """Return graphs of ``names``, each of ``operations`` operations, in the best of several pages. Collective.
+        """Return a graph of ``operations`` operations for each of ``names``, in the best of several pages. Collective.
 
-        Every arm is captured once for every page, and the first arm once more at the end. If both of its graphs have a
-        good place, so have the graphs between them. Only a measurement shows the place of a graph, and ranks wait for
-        each other in it. So the ranks try their pages in turn, each beside the best pages that the others have found.
-        Then all ranks try once more: a slower rank hides the differences of the others until it has a good page.
+        For each page, all arms are captured, then the first arm again. If both graphs of the first arm are fast, so are
+        the graphs between them. Only a measurement shows how fast a graph is, and ranks wait for each other in it. So
+        the ranks try their pages in turn, while the other ranks use the best pages that they have found. Then each rank
+        tries again: in the first pass, a slow rank can hide the differences between the pages of the others.
         ``begin_choice`` is called between the captures and the measurements.
         """
         pages: list[list[Graph]] = []
@@ -129,10 +129,10 @@ class LaunchMemory:
         return _shortest_us(clock.graph(graph, _REPLAYS, operations, gate_s) for _ in range(_BATCHES))
 
     def describe(self) -> Mapping[str, Sequence[float]]:
-        """Return by kind of place the best and the worst of the first search, microseconds per launch."""
+        """Return, for each kind of search, the best and the worst time of the first one, in microseconds per launch."""
         return {kind: [round(time_us, 3) for time_us in ends] for kind, ends in self._range_us.items()}
 
 
 def _shortest_us(batches: Iterable[Batch]) -> float:
-    # Noise makes launches longer, never shorter; neither does a gate that opens early.
+    # Noise and a gate that opens early can make a launch look longer, never shorter.
     return min(batch.time_us for batch in batches)

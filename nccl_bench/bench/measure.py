@@ -1,4 +1,4 @@
-"""The measuring of one case: the pilots, the gates, and rounds of batches over all arms."""
+"""The measurements of one case: the pilots, the lengths of the gates, and the rounds over all arms."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ from nccl_bench.catalog.timings import TIMINGS, Timing
 from nccl_bench.ranks.control import Reduced
 from nccl_bench.streams.base import Graph
 
-# A gate grows to at most this many times its first length. An arm whose calls wait for the gate themselves would
-# outlast a gate of any length, and its case would look like a hang.
+# A gate grows to at most this many times its first length. Without this limit, a case would look like a hang if an
+# arm's calls wait for the gate: then the gate opens early, however long it is.
 LONGEST_GATE = 32
 
 
@@ -22,16 +22,16 @@ LONGEST_GATE = 32
 class KeptBatches:
     """The batches of one arm in one timing."""
 
-    by_round: dict[int, Reduced] = field(default_factory=dict)  # those whose gate held on every rank
-    discarded: int = 0  # the number of the others
+    by_round: dict[int, Reduced] = field(default_factory=dict)  # round -> its batch, if the gate held on every rank
+    discarded: int = 0  # the number of batches whose gate opened early
 
     def times_us(self) -> dict[int, float]:
-        """Return the samples by round: microseconds per operation on the slowest rank."""
+        """Return the sample of each round: microseconds per operation on the slowest rank."""
         return {number: batch.slowest_us for number, batch in self.by_round.items()}
 
 
 def run_pilots(context: CaseContext, names: Sequence[str]) -> dict[str, Pilot]:
-    """Warm up each arm and measure it for the first time, the maximum over ranks."""
+    """Warm up each arm, measure it for the first time, and return the maximum over ranks."""
     measured = dict.fromkeys(names, (0.0, 0.0))
     for name in context.arms.visit(names, "pilot"):
         calls = context.calls(name, FEWEST_OPS)
@@ -52,7 +52,7 @@ def run_pilots(context: CaseContext, names: Sequence[str]) -> dict[str, Pilot]:
 def _first_gates_s(
     context: CaseContext, names: Sequence[str], timing: Timing, schedule: Schedule, graphs: Mapping[str, Graph]
 ) -> dict[str, float]:
-    """Return each arm's gate, seconds; 0 where ``timing`` has none. Graphs are warmed up, and their launches timed."""
+    """Return the length of each arm's gate in seconds, or 0 if ``timing`` has no gate. Warm up the graphs first."""
     if not TIMINGS[timing].gated:
         return dict.fromkeys(names, 0.0)
     if not TIMINGS[timing].captured:
@@ -73,7 +73,7 @@ def measure_rounds(
     schedule: Schedule,
     graphs: Mapping[str, Graph],
 ) -> dict[str, KeptBatches]:
-    """Measure batches of every arm, interleaved in shuffled order, until rank 0 finds that they are enough."""
+    """Measure rounds, each over all arms in shuffled order, until rank 0 decides that there are enough."""
     first_gates = _first_gates_s(context, names, timing, schedule, graphs)
     operations = schedule.ops[timing]
     calls = {} if graphs else {name: context.calls(name, operations) for name in context.arms.present(names)}
@@ -90,7 +90,7 @@ def measure_rounds(
     attempts = 0
     while True:
         times_us = {name: batches.times_us() for name, batches in kept.items()}
-        # The ranks' clocks differ, so rank 0 decides.
+        # Rank 0 decides for all ranks, since their clocks differ.
         block = context.control.broadcast(stopping.block(times_us, attempts, in_time=not context.budget.used_up()))
         if not block:
             return kept
@@ -123,6 +123,6 @@ def measure_rounds(
             else:
                 kept[name].discarded += 1
                 opened_early.add(name)
-        # All batches of a block had the same gate, so it is doubled once.
+        # All batches of an arm in this block had the same gate, so double it only once.
         for name in opened_early:
             gates_s[name] = min(2 * gates_s[name], LONGEST_GATE * first_gates[name])

@@ -1,4 +1,4 @@
-"""Memory of the transport for a case's slots, registered with the communicators that can register it."""
+"""Memory for the slots of a case, allocated by the transport and registered with communicators that can do that."""
 
 from __future__ import annotations
 
@@ -22,14 +22,14 @@ def registered(
 ) -> Iterator[tuple[Tensor | None, dict[str, Registration]]]:
     """Yield memory as a 1-D uint8 tensor, and whether it was registered with each arm of ``names``. Collective.
 
-    Without registration it yields ``None``, for torch's memory. Nothing may use the memory after the ``with`` block,
-    graphs included. After an exception the memory is not given back: that may need every rank, and the process is
-    ending.
+    If ``how`` is ``NONE``, yield ``None`` instead of memory: the caller lets torch allocate it. Nothing, not even a
+    graph, may use the memory after the ``with`` block. After an exception it is not freed: the process ends anyway,
+    and to free memory can need every rank.
     """
     if how is Register.NONE:
         yield None, {}
         return
-    # torch's allocator keeps memory that the transport may need. Without CUDA this does nothing.
+    # torch's allocator keeps freed memory, which the transport may need. Without CUDA this does nothing.
     torch.cuda.empty_cache()
     ptr = device.transport.mem_alloc(size_bytes)
     registrations: dict[str, Registration] = {}
@@ -38,7 +38,7 @@ def registered(
         registrations[name] = Registration.ABSENT
         inner = arms[name].communicator.inner
         if inner.registers_memory:
-            # Outside of graphs, the communicator of a coordinator is disabled.
+            # A coordinator's communicator is off outside of graphs, so switch it on here.
             with inner.change_state(True):
                 window = how is Register.WINDOW
                 register = inner.register_comm_window_raw if window else inner.register_comm_memory
@@ -47,7 +47,7 @@ def registered(
             if handle is not None:
                 deregister = inner.deregister_comm_window if window else inner.deregister_comm_memory
                 deregistrations.append(partial(deregister, handle))
-        # Count one step more than a rank that is stuck here, so that the stuck rank is blamed for a hang.
+        # Report one more step. A rank that is stuck above is then behind the others and is blamed for a hang.
         arms.report(name, "registration, waiting")
     yield _tensor(ptr, size_bytes, device.streams.device), arms.merge(registrations)
     device.streams.synchronize()
@@ -57,7 +57,7 @@ def registered(
 
 
 def _tensor(ptr: int, size_bytes: int, device: torch.device) -> Tensor:
-    # torch reads memory that is described by Numba's CUDA array interface, version 3.
+    # torch accepts any memory with this description: the CUDA array interface of Numba, version 3.
     description = {"shape": (size_bytes,), "typestr": "|u1", "data": (ptr, False), "version": 3}
     tensor = torch.as_tensor(SimpleNamespace(__cuda_array_interface__=description), device=device)
     assert tensor.data_ptr() == ptr, "torch copied the memory"

@@ -1,4 +1,4 @@
-"""Percentiles of single operations, from events between them."""
+"""The percentiles of the times of single operations, measured with events between the operations."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from nccl_bench.catalog.timings import TIMINGS, Timing
 from nccl_bench.plan.batches import LAUNCH_QUEUE_ENTRIES
 from nccl_bench.records.schema import PerIteration
 
-# With fewer operations, the 99th percentile would be little else than the maximum.
+# With fewer operations, the 99th percentile would be almost the maximum.
 PER_ITERATION_OPERATIONS = 300
 
 
@@ -27,9 +27,9 @@ def measure_per_iteration(
     schedule: Schedule,
     kept: Mapping[str, KeptBatches],
 ) -> dict[str, PerIteration]:
-    """Return the percentiles by arm, where they are wanted; each operation counts with its slowest rank.
+    """Return each arm's percentiles of the times of single operations, on the slowest rank; empty if not configured.
 
-    ``kept`` are the batches of the same arms, without events between operations: they show what the events cost.
+    ``kept`` are batches of the same arms without events between operations. The difference is the cost of the events.
     """
     percentiles = {}
     if context.config.per_iteration and TIMINGS[timing].per_iteration:
@@ -42,7 +42,7 @@ def measure_per_iteration(
 
 
 def _single_operations_us(context: CaseContext, name: str, timing: Timing, schedule: Schedule) -> list[float]:
-    # Each event between operations takes an entry of the launch queue too.
+    # The event after each operation takes one more entry of the launch queue.
     most = LAUNCH_QUEUE_ENTRIES // (context.config.arm(name).launch_entries + 1)
     operations = min(schedule.ops[timing], most)
     calls = {present: context.calls(present, operations) for present in context.arms.present([name])}
@@ -75,6 +75,6 @@ def _percentiles(times_us: Sequence[float], batch_us: float) -> PerIteration:
         p90_us=p90,
         p99_us=p99,
         max_us=maximum,
-        # The machine's noise can be larger than the cost, and a cost is never negative.
+        # Noise can make this difference negative. A cost is never negative, so then no cost is recorded.
         cost_us=cost_us if cost_us > 0 else None,
     )

@@ -1,4 +1,4 @@
-"""The record that rank 0 writes during a run: its lines, and the facts that only a worker knows."""
+"""The record that rank 0 writes during a run: lines of results, and facts that only a worker knows."""
 
 from __future__ import annotations
 
@@ -18,9 +18,9 @@ from nccl_bench.transports.nccl_library import other_copies, unread_variables
 
 
 class Record:
-    """The record of a run on one rank. Every rank has one, and only that of rank 0 has a ``store``.
+    """The record of a run. Every rank has one, but only rank 0 has a ``store`` and writes.
 
-    ``facts`` are known before the first case; ``earlier`` is what earlier launches of the same run have recorded.
+    ``facts`` are known before the first case. ``earlier`` are the facts that earlier launches of this run recorded.
     """
 
     def __init__(self, store: RunStore | None, facts: Mapping[str, object], earlier: Mapping[str, Any]) -> None:
@@ -29,19 +29,19 @@ class Record:
         self._earlier_paths: list[object] = earlier.get("paths", [])
         self._earlier_registrations: dict[str, object] = earlier.get("registered", {})
         self._written: dict[str, object] = {}
-        # Collective and arm -> the calls that the arm makes, and their stream, in each mode.
+        # (collective, arm) -> mode -> the calls that the arm makes, and their stream.
         self.paths: dict[tuple[str, str], dict[Mode, str]] = {}
         # Arm -> whether the memory of the slots was registered with it.
         self.registrations: dict[str, Registration] = {}
 
     def append(self, lines: Iterable[Line]) -> None:
-        """Write ``lines``."""
+        """Write ``lines`` into the store, if there is one."""
         if self._store is not None:
             for line in lines:
                 self._store.append(line)
 
     def update(self, **facts: object) -> None:
-        """Write what is known about the run, ``facts`` included, if any of it is new."""
+        """Add ``facts``, and write all facts about the run if any of them is new."""
         self._facts |= facts
         paths = [
             {"collective": collective, "arm": arm, **{mode.value: path for mode, path in by_mode.items()}}
@@ -58,7 +58,7 @@ class Record:
 
 
 def describe_process(device: Device, config: RunConfig) -> dict[str, object]:
-    """Return the libraries and the device of this process, as ``run.json`` has them."""
+    """Return the facts about the libraries and the device of this process, for ``run.json``."""
     library = device.transport.describe()
     facts: dict[str, object] = {
         "torch": torch.__version__,
@@ -71,7 +71,7 @@ def describe_process(device: Device, config: RunConfig) -> dict[str, object]:
     if "path" in library:
         path = str(library["path"])
         variables = {*config.variables, *(name for user_arm in config.user_arms for name in user_arm.variables)}
-        # With two copies of NCCL in a process, the arms do not run the same code.
+        # If a process has loaded two copies of NCCL, its arms do not all run the same code.
         facts["other_nccl_libraries"] = other_copies(path)
         facts["unread_variables"] = unread_variables(path, sorted(variables))
     return facts

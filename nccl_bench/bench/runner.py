@@ -1,4 +1,4 @@
-"""The walk over the cases of a run. Every rank does the same steps in the same order."""
+"""The loop over the cases of a run. Every rank does the same steps in the same order."""
 
 from __future__ import annotations
 
@@ -29,16 +29,16 @@ from nccl_bench.transports.device import Device, refusal
 class Runner:
     """The work of one rank in a run. Construction is collective."""
 
-    config: RunConfig  # rank 0's
-    plan: Plan  # the arms of each case are those that support it
-    device: Device  # this rank's
-    arms: ArmsInTurn  # this process set's arms, and the names of the others
+    config: RunConfig  # the configuration of rank 0
+    plan: Plan  # the cases, each with the arms that support it
+    device: Device  # the device of this rank
+    arms: ArmsInTurn  # the arms of this process set, and the names of all other arms
     align: Operation  # enqueues the collective that aligns the ranks
-    progress: Progress  # where this rank is
-    record: Record  # rank 0 writes it
-    budget: Budget  # the time for more than the fewest rounds
-    launch_memory: LaunchMemory  # the places of this rank's streams and graphs
-    ranks_per_memory: int  # the number of ranks that share the memory of this rank's device
+    progress: Progress  # reports the position of this rank
+    record: Record  # collects facts and lines; rank 0 writes them
+    budget: Budget  # decides whether there is time for more than the fewest rounds
+    launch_memory: LaunchMemory  # finds the best launch memory for this rank's streams and graphs
+    ranks_per_memory: int  # the number of processes that share the memory of this rank's device
     _caller: Any = field(init=False)
     _clock: Clock = field(init=False)
 
@@ -48,7 +48,7 @@ class Runner:
         self._clock = Clock(self.device.streams, self._caller, self.align)
 
     def _choose_streams(self) -> Any:
-        """Return the caller's stream, and give the arms of this process the private streams that suit it."""
+        """Choose and return the caller's stream. Then move this process's arms to the streams that fit it best."""
         if self.config.caller_stream is CallerStream.DEFAULT:
             caller = self.device.streams.default_stream()
         else:
@@ -75,7 +75,7 @@ class Runner:
                 self.record.update(launch_us=self.launch_memory.describe())
 
     def _measure(self, planned: PlannedCase, arena: Arena) -> None:
-        # The buffers are gone when this method returns, before the next case looks at the memory.
+        # The buffers must be local to this method: they are then freed before the next case reads the free memory.
         case, own_set, streams = planned.case, self.arms.ranks.own_set, self.device.streams
         memory = registered(self.config.register, arena.slots_bytes, self.device, self.arms, planned.arms)
         with memory as (slots, registrations), streams.stream(self._caller):
@@ -87,7 +87,7 @@ class Runner:
                 arms=self.arms,
                 streams=streams,
                 clock=self._clock,
-                # The level of Holm's strictest step: no verdict of the run needs a narrower interval.
+                # The strictest level in Holm's method: no verdict of this run uses a smaller one.
                 error=FAMILYWISE_ERROR / max(1, self.plan.comparisons(self.config.baseline)),
                 budget=self.budget,
                 launch_memory=self.launch_memory,
@@ -95,7 +95,7 @@ class Runner:
             run_case(context, planned.arms, self.plan.timings, self.record)
 
     def _fit(self, planned: PlannedCase) -> Arena | None:
-        """Return the arena that fits on every rank, or ``None`` after recording the case as skipped."""
+        """Return an arena that fits on every rank. If none fits, record the case as skipped and return ``None``."""
         world_size = self.arms.ranks.own_set.world_size
         free_bytes = self.device.streams.memory()[0] // self.ranks_per_memory
         free_bytes = self.arms.ranks.all_ranks.minimum(free_bytes)
@@ -105,8 +105,8 @@ class Runner:
             assert unlimited is not None
             needed_bytes = replace(unlimited, slots=1).total_bytes
             reason = (
-                f"its buffers need {needed_bytes / 1024**3:.2f} GiB a rank, and of {free_bytes / 1024**3:.2f} GiB free "
-                f"they may take {MEMORY_SHARE:.0%}"
+                f"its buffers need {needed_bytes / 1024**3:.2f} GiB on each rank, but may use only {MEMORY_SHARE:.0%} "
+                f"of the {free_bytes / 1024**3:.2f} GiB that are free: use smaller --sizes"
             )
             self.record.append([Skipped(case=planned.case, reason=reason)])
         return arena

@@ -12,7 +12,7 @@ from nccl_bench.config.run import RunConfig
 from nccl_bench.plan.batches import BATCH_S, OPS_PER_GRAPH, most_ops_per_batch
 from nccl_bench.plan.memory import FEWEST_SLOTS
 
-# The operations of an enqueue batch run after it. They may take the device this long.
+# The device runs the operations of an enqueue batch after the timed part. They may take this long.
 ENQUEUE_DEVICE_US = 10_000.0
 FEWEST_OPS = FEWEST_SLOTS
 MOST_REPLAYS = 50
@@ -22,20 +22,20 @@ _GATE_FACTOR = 2.0
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Pilot:
-    """The first measurement of an arm, microseconds per operation, the maximum over ranks."""
+    """The first measurement of an arm: the maximum over ranks, in microseconds per operation."""
 
-    device_us: float  # with the launch cost, from an empty queue
-    enqueue_us: float  # the CPU thread's time for the call
+    device_us: float  # the device's time, with the launch cost, since the queue is empty at the start
+    enqueue_us: float  # the host's time for the call
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Schedule:
-    """The sizes of one case's batches, the same for every arm. Rank 0 decides on them for all ranks."""
+    """The number of operations in each batch of a case, the same for every arm, and the lengths of its gates."""
 
-    fastest_us: float  # the shortest operation of any arm in its pilot
-    ops: Mapping[Timing, int]  # operations in a batch; where the timing captures, operations in a graph
+    fastest_us: float  # the time of one operation in the pilot of the fastest arm
+    ops: Mapping[Timing, int]  # operations in a batch, or in a graph if the timing captures graphs
     replays: int  # replays of a graph in a batch
-    gates_s: Mapping[tuple[str, Timing], float]  # arm and timing -> length of the gate; absent for eager and graph
+    gates_s: Mapping[tuple[str, Timing], float]  # (arm, timing) -> length of the gate; absent for eager and graph
 
     def operations(self, timing: Timing) -> int:
         """Return the number of operations in one batch of ``timing``."""
@@ -43,7 +43,7 @@ class Schedule:
 
 
 def make_schedule(config: RunConfig, pilots: Mapping[str, Pilot], slots: int) -> Schedule:
-    """Return a schedule whose batches are long enough for the fastest arm and fit every arm's launch queue."""
+    """Return a schedule. Its batches are long enough for the fastest arm and fit into every arm's launch queue."""
     fastest_us = min(pilot.device_us for pilot in pilots.values())
     slowest_us = max(pilot.device_us for pilot in pilots.values())
     most = most_ops_per_batch(config, pilots)
@@ -53,7 +53,7 @@ def make_schedule(config: RunConfig, pilots: Mapping[str, Pilot], slots: int) ->
         eager = enqueue = config.ops_per_batch
     graph = config.ops_per_batch or OPS_PER_GRAPH
     if not config.same_buffer:
-        # A replay visits each slot once at the most, so that its results can be checked.
+        # A replay uses each slot at most once, so that its results can be checked.
         graph = min(graph, slots)
     replays = _clamp(math.ceil((BATCH_S * 1e6) / (graph * fastest_us)), 1, MOST_REPLAYS)
     ops = {
@@ -69,7 +69,7 @@ def make_schedule(config: RunConfig, pilots: Mapping[str, Pilot], slots: int) ->
 
 
 def gate_length_s(enqueue_us: float) -> float:
-    """Return the length of a gate, seconds, for calls that took the host ``enqueue_us`` microseconds in a pilot."""
+    """Return the length of a gate in seconds, for calls that took the host ``enqueue_us`` microseconds in a pilot."""
     return _GATE_FACTOR * enqueue_us / 1e6 + _GATE_MARGIN_S
 
 
@@ -78,7 +78,7 @@ def _clamp(value: int, least: int, most: int) -> int:
 
 
 def visiting_order(arms: Sequence[str], seed: int, *where: object) -> list[str]:
-    """Return the arms in an order that is random over ``where`` and the same on every rank."""
+    """Return the arms in a random order. It depends on ``seed`` and ``where`` only, so all ranks get the same order."""
     order = list(arms)
     random.Random("/".join(map(str, (seed, *where)))).shuffle(order)
     return order

@@ -1,4 +1,4 @@
-"""The rule for the number of rounds: it depends on how precisely the ratios are known, never on their values."""
+"""The rule for the number of rounds. It uses how precisely the ratios are known, never the ratios themselves."""
 
 from __future__ import annotations
 
@@ -8,33 +8,33 @@ from dataclasses import dataclass
 from nccl_bench.analysis.statistics import narrow_enough
 from nccl_bench.catalog.arms import twin_of
 
-# Samples are reduced over the ranks once in this many rounds: a control collective between batches would cool caches.
+# The ranks combine their samples once in this many rounds. Doing so after each batch would disturb the CPU's caches.
 ROUNDS_PER_BLOCK = 3
 # A batch whose gate opens early is discarded. A timing ends after this many attempts for each wanted round.
 ATTEMPTS_PER_ROUND = 3
 
-# Arm -> round -> microseconds per operation. Rounds whose batch was discarded are absent.
+# Arm -> round -> microseconds per operation. A round whose batch was discarded is absent.
 Kept = Mapping[str, Mapping[int, float]]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Stopping:
-    """The rule for one timing of one case: rounds follow until the ratios to the baseline are known well enough.
+    """The rule for one timing of one case: measure until the ratios to the baseline are known precisely enough.
 
-    A rule that stopped on a verdict would raise false alarms, so only the width of the intervals counts.
+    Only the width of the intervals counts. To stop at the first verdict would raise false alarms.
     """
 
     baseline: str  # the arm that the others are compared with
-    fewest: int  # every arm gets this many rounds
-    most: int  # no arm gets more rounds
-    threshold: float  # the ratios' intervals must be narrow enough to show a change of this size
+    fewest: int  # the least number of rounds
+    most: int  # the largest number of rounds
+    threshold: float  # the smallest change that the intervals must be narrow enough to show
     error: float  # the error level of the intervals
 
     def block(self, kept: Kept, attempts: int, *, in_time: bool) -> int:
-        """Return how many rounds to do next, 0 where there are enough; ``attempts`` were done so far.
+        """Return the number of rounds to do next, or 0 if there are enough. ``attempts`` rounds were done so far.
 
-        Without ``in_time`` no more than the fewest rounds are done. An arm whose batches are discarded too often keeps
-        fewer than these.
+        If ``in_time`` is false, only the fewest rounds are done. An arm whose batches are often discarded can end with
+        fewer rounds than ``fewest``.
         """
         complete = min(map(len, kept.values()))
         wanted = self.fewest
@@ -43,7 +43,7 @@ class Stopping:
         return max(0, min(ROUNDS_PER_BLOCK, wanted - complete, ATTEMPTS_PER_ROUND * wanted - attempts))
 
     def _precise(self, kept: Kept) -> bool:
-        """Return whether every ratio within a round is known well enough, the twin's included."""
+        """Return whether the ratio of every arm to the baseline is known precisely enough, the twin's too."""
         if self.baseline not in kept or not set(kept) - {self.baseline, twin_of(self.baseline)}:
             return True
         baseline_us = kept[self.baseline]

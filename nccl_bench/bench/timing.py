@@ -1,8 +1,8 @@
-"""The measurement of one batch. Each timing answers a question about N calls (``catalog.timings``).
+"""The measurement of one batch. ``catalog.timings`` says which question each timing answers.
 
-The ranks are aligned on the device: a tiny collective of a communicator of its own runs right before the start event.
-After a host barrier alone, ranks start hundreds of microseconds apart. The gate is a hold of bounded length, never one
-that only the host can open. A batch whose gate opened before the last call was enqueued is not valid.
+The ranks are aligned on the device: a tiny collective, on a separate communicator, runs right before the start event.
+With a barrier on the host instead, ranks start hundreds of microseconds apart. A gate always opens after a fixed time,
+whatever the host does. If it opens before the last call is enqueued, the batch is not valid.
 """
 
 from __future__ import annotations
@@ -27,11 +27,11 @@ class Batch:
     """The measurement of one batch on one rank."""
 
     time_us: float  # microseconds per operation
-    valid: bool  # the gate held until every call was enqueued
+    valid: bool  # False if a gate opened before every call was enqueued
 
 
 class Clock:
-    """The clock of one stream, ``caller``, which must be current. ``align`` enqueues the aligning collective."""
+    """A clock for batches on the stream ``caller``, which must be current. ``align`` aligns the ranks on the device."""
 
     def __init__(self, streams: Streams, caller: Any, align: Operation) -> None:
         self._streams = streams
@@ -51,7 +51,7 @@ class Clock:
         replays: int,
         gate_s: float,
     ) -> Batch:
-        """Measure one batch of ``timing``: ``calls``, or ``replays`` replays of a ``graph`` of ``operations``."""
+        """Measure one batch: ``calls``, or ``replays`` replays of ``graph``, which has ``operations`` operations."""
         match timing:
             case Timing.EAGER:
                 return self.eager(calls)
@@ -64,7 +64,7 @@ class Clock:
                 return self.enqueue(calls, gate_s)
 
     def eager(self, calls: Sequence[Operation]) -> Batch:
-        """Time back-to-back calls with events around them; the queue is empty at the start."""
+        """Time ``calls`` with an event before and one after them. The queue is empty at the start."""
         self._align()
         self._caller.synchronize()
         self._start.record(self._caller)
@@ -74,7 +74,7 @@ class Clock:
         return Batch(self._elapsed_us() / len(calls), True)
 
     def gated(self, calls: Sequence[Operation], gate_s: float) -> Batch:
-        """Time calls with events around them; all are enqueued before the first one runs."""
+        """Time ``calls`` with an event before and one after them. All are enqueued before the first one runs."""
         self._close_gate(gate_s)
         self._align()
         self._start.record(self._caller)
@@ -85,7 +85,7 @@ class Clock:
         return Batch(self._elapsed_us() / len(calls), held)
 
     def graph(self, graph: Graph, replays: int, operations: int, gate_s: float) -> Batch:
-        """Time ``replays`` replays of a graph of ``operations`` operations, with events around them, behind a gate."""
+        """Time ``replays`` replays of ``graph`` with events. All are enqueued before the first one runs."""
         self._close_gate(gate_s)
         self._align()
         self._start.record(self._caller)
@@ -96,7 +96,7 @@ class Clock:
         return Batch(self._elapsed_us() / (replays * operations), held)
 
     def enqueue(self, calls: Sequence[Operation], gate_s: float) -> Batch:
-        """Time calls with the host's clock, behind a gate, so that nothing completes that a call could wait for."""
+        """Time ``calls`` with the host's clock, while a gate keeps the device from running them."""
         self._close_gate(gate_s)
         begin = time.perf_counter_ns()
         for call in calls:
@@ -107,7 +107,7 @@ class Clock:
         return Batch((end - begin) / len(calls) / 1e3, held)
 
     def call_cost_us(self, calls: Sequence[Operation]) -> float:
-        """Return about what one call costs the host on an idle device; the calls must not fill the launch queue."""
+        """Return an estimate of the host's time for one call on an idle device. ``calls`` must fit the launch queue."""
         self._caller.synchronize()
         begin = time.perf_counter_ns()
         for call in calls:
@@ -117,10 +117,10 @@ class Clock:
         return (end - begin) / len(calls) / 1e3
 
     def per_iteration(self, calls: Sequence[Operation], gate_s: float | None) -> tuple[list[float], bool]:
-        """Return the microseconds of every operation, from events between them, and whether the gate held.
+        """Return the time of each operation in microseconds, from events between them, and whether the gate held.
 
-        Without ``gate_s`` there is no gate. The events take time too, so these figures are for spread and percentiles,
-        not for means.
+        If ``gate_s`` is None, there is no gate. The events take time too, so use these times for spread and
+        percentiles, not for means.
         """
         events = [self._streams.new_event(timing=True) for _ in range(len(calls) + 1)]
         if gate_s is not None:
@@ -151,7 +151,7 @@ def no_operation() -> None:
 
 
 def loop_cost_us(calls: int = 1000) -> float:
-    """Return what the timing loop costs per call: the median of loops over calls that do nothing."""
+    """Return the cost of the timing loop, microseconds per call: the median of loops over calls that do nothing."""
     operations: list[Operation] = [no_operation] * calls
     costs_us = []
     for _ in range(9):
@@ -164,7 +164,7 @@ def loop_cost_us(calls: int = 1000) -> float:
 
 @contextmanager
 def no_garbage_collection() -> Iterator[None]:
-    """Keep Python's garbage collector from running within a batch."""
+    """Switch Python's garbage collector off within the ``with`` block."""
     gc.disable()
     try:
         yield

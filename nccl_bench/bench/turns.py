@@ -1,4 +1,4 @@
-"""The arms of a run, in this process and in others: they share the devices, so one process set works at a time."""
+"""The turns of a run's process sets: they share the devices, so only one process set works at a time."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ _Value = TypeVar("_Value")
 
 
 class ArmsInTurn:
-    """The arms of a run. Every process names all of them, and works with those of its own process set."""
+    """The arms of a run. Every process knows the names of all arms, and has the arms of its own process set."""
 
     def __init__(
         self, own: Mapping[str, Arm], process_sets: Sequence[ProcessSet], ranks: Ranks, progress: Progress
@@ -26,7 +26,7 @@ class ArmsInTurn:
         self._process_set_of = {
             name: index for index, process_set in enumerate(process_sets) for name in process_set.arms
         }
-        # The process set whose turn it is; -1 before the first turn.
+        # The index of the process set whose turn it is; -1 before the first turn.
         self._at_work = -1
 
     def __getitem__(self, name: str) -> Arm:
@@ -34,11 +34,11 @@ class ArmsInTurn:
         return self.own[name]
 
     def present(self, names: Iterable[str]) -> list[str]:
-        """Return the arms among ``names`` that this process has."""
+        """Return the names of those arms of ``names`` that this process has."""
         return [name for name in names if name in self.own]
 
     def visit(self, names: Iterable[str], phase: str) -> Iterator[str]:
-        """Yield each arm of ``names`` that this process has, while no other process set works. Collective."""
+        """Yield each arm of ``names`` that this process has. Meanwhile no other process set works. Collective."""
         for name in names:
             self.report(name, phase)
             process_set = self._process_set_of[name]
@@ -48,11 +48,11 @@ class ArmsInTurn:
             if process_set == self.ranks.set_index:
                 yield name
             else:
-                # Count one step more, so that a process that only waits is never blamed for a hang.
+                # Report one more step, so that a process that only waits is never blamed for a hang.
                 self.report(name, f"{phase}, by other processes")
 
     def exclusively(self, work: Callable[[], _Value]) -> _Value:
-        """Return what ``work`` returns; the process sets do it one after the other. Collective."""
+        """Do ``work`` in one process set after the other, and return its result in this one. Collective."""
         for index in range(len(self.ranks.first_ranks)):
             self._change_over()
             if index == self.ranks.set_index:
@@ -61,14 +61,14 @@ class ArmsInTurn:
         return result
 
     def merge(self, findings: Mapping[_Key, _Value]) -> dict[_Key, _Value]:
-        """Return the ``findings`` of the first rank of every process set, in one mapping. Collective."""
+        """Merge the ``findings`` of the first rank of every process set into one mapping. Collective."""
         merged: dict[_Key, _Value] = {}
         for first_rank in self.ranks.first_ranks:
             merged |= self.ranks.all_ranks.broadcast(findings, first_rank)
         return merged
 
     def report(self, name: str, phase: str) -> None:
-        """Report that the arm ``name`` is at ``phase`` of the current case, whose deadline stays."""
+        """Report that the arm ``name`` is at ``phase`` of the current case. The deadline does not change."""
         case_index = self._progress.position.case_index
         self._progress.update(case_index=case_index, arm=name, phase=phase, deadline_s=None)
 

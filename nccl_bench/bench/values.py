@@ -1,10 +1,10 @@
-"""The values that every rank sends, and so must receive. All arithmetic on them is exact.
+"""The values that every rank sends, and the results that it must receive. The results are exact, with one exception.
 
-A rank's input repeats a table of ``PERIOD`` values. The tables are bounded by data type, reduction and world size, so
-that every partial result is representable, in whatever order a library reduces. The check is then equality. With many
-ranks, only some of them contribute to an element (the others give 0, or 1 to a product), and every rank contributes to
-some elements. One exception needs a tolerance in ulp: a float average where the world size is no power of two, since
-NCCL scales each input before it adds (``ncclAvg`` is a pre-multiplied sum).
+A rank's input repeats a table of ``PERIOD`` values. The values are small enough for the data type to hold every partial
+result, in whatever order a library reduces. So the check compares for equality. With many ranks, only some of them
+contribute to an element; the others send 0, or 1 for a product. Every rank contributes to some elements. The exception
+is an average of floats if the world size is no power of two. NCCL scales each input before it adds (``ncclAvg`` is a
+pre-multiplied sum), so the check allows a tolerance in ulp (units in the last place).
 """
 
 from __future__ import annotations
@@ -18,11 +18,11 @@ from nccl_bench.catalog.cases import Case
 from nccl_bench.catalog.collectives import RedOp, Result
 from nccl_bench.catalog.dtypes import DTYPES
 
-# A prime, so that no block, slot or vector width, which are powers of two, lines up with it.
+# A prime. The sizes of blocks, slots and vectors are powers of two, so they never line up with the table.
 PERIOD = 4093
-# Larger integers would test no more, and sums of these stay far from 64 bits for any world size.
+# Larger integers would not test more. For any world size, sums of these are much smaller than 64-bit integers.
 _LARGEST_VALUE = 2**20
-# Products are computed in int64.
+# Products of ones and twos are computed in int64, so at most this many factors can be 2.
 _LARGEST_POWER = 62
 
 Table = npt.NDArray[np.int64]
@@ -30,14 +30,14 @@ Values = npt.NDArray[np.float64] | Table
 
 
 def table(case: Case, rank: int, world_size: int) -> Table:
-    """Return one period of ``rank``'s input, int64, shape ``(PERIOD,)``."""
+    """Return one period of ``rank``'s input, as int64 of shape ``(PERIOD,)``."""
     most = min(DTYPES[case.dtype].exact_integer, _LARGEST_VALUE)
     # The seed does not depend on the process, so every rank can compute the table of every other rank.
     random = np.random.default_rng([rank, world_size])
     if case.redop in (None, RedOp.MIN, RedOp.MAX):
         return random.integers(1, most, PERIOD, endpoint=True)
     contributors = _contributors(case, world_size)
-    # The contributors change from element to element, so few elements are enough to involve every rank.
+    # Each element has other contributors than the last one, so a few elements involve every rank.
     contributes = (np.arange(PERIOD) * contributors + rank) % world_size < contributors
     if case.redop is RedOp.PROD:
         return np.where(contributes, random.integers(1, 2, PERIOD, endpoint=True), 1)
@@ -49,7 +49,7 @@ def _contributors(case: Case, world_size: int) -> int:
     dtype = DTYPES[case.dtype]
     if case.redop is RedOp.PROD:
         return min(world_size, _LARGEST_POWER, int(dtype.largest).bit_length() - 1)
-    # Every contributor needs at least two values, which show ranks that are mixed up.
+    # Each contributor needs at least two possible values, or the check could not notice that ranks are mixed up.
     return min(world_size, dtype.exact_integer // 2, _LARGEST_VALUE // 2)
 
 
@@ -75,22 +75,22 @@ def reduced(case: Case, world_size: int) -> Values:
 
 
 def tolerance_ulp(case: Case, world_size: int) -> int:
-    """Return by how many units in the last place a right result may differ: 0 except for some float averages."""
+    """Return the largest error of a right result in ulp (units in the last place). Only averages of floats have one."""
     dtype = DTYPES[case.dtype]
     if case.redop is not RedOp.AVG or not dtype.is_float:
         return 0
-    # 1/n is then a power of two, down to the smallest number of the narrowest type (2^-9 of float8_e4m3fn).
+    # 1 / world_size is then a power of two. The smallest power of two in the narrowest type, float8_e4m3fn, is 2^-9.
     if world_size & (world_size - 1) == 0 and (dtype.itemsize > 1 or world_size <= 512):
         return 0
-    # 1/n, each product and each partial sum are rounded: at most one ulp of the result for each contributor. One ulp
-    # for each rank would be too much: with many ranks it would cover all values of float8.
+    # 1 / world_size, each product and each partial sum are rounded: at most one ulp of the result for each contributor.
+    # One ulp for each rank would be too much: with many ranks, every float8 value would count as right.
     return _contributors(case, world_size) + 2
 
 
 def expected_tables(case: Case, rank: int, world_size: int) -> list[Values]:
-    """Return one table for each block of ``rank``'s output; none where the output is not defined on this rank.
+    """Return one table for each block of ``rank``'s output, or no table if this rank has no defined output.
 
-    A block begins at the table's element ``first_element``.
+    Each block begins with the table's element number ``first_element(case, rank)``.
     """
     result = case.row.result
     if case.row.result_at_root and rank != case.root:
@@ -107,5 +107,5 @@ def expected_tables(case: Case, rank: int, world_size: int) -> list[Values]:
 
 
 def first_element(case: Case, rank: int) -> int:
-    """Return the element of the sender's input with which a block of ``rank``'s output begins."""
+    """Return the number of the element, in the sender's input, with which each block of ``rank``'s output begins."""
     return rank * case.count if case.row.result in (Result.SCATTERED, Result.TRANSPOSED) else 0

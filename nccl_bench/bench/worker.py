@@ -1,7 +1,7 @@
 """The main program of one rank of a run: it joins the other ranks, makes its arms, measures, and records.
 
-torchrun starts it as ``python -m nccl_bench.bench.worker SPEC_FILE``. Where the user has launched the processes,
-the command itself calls ``measure``.
+torchrun starts it as ``python -m nccl_bench.bench.worker SPEC_FILE``. If the user has started the processes instead
+(with srun, for example), each of them calls ``measure``.
 """
 
 from __future__ import annotations
@@ -38,21 +38,21 @@ from nccl_bench.user_arms.building import as_user_arm_error
 
 
 def measure(spec: WorkerSpec, progress: Progress) -> None:
-    """Do this rank's part of the run. The environment holds the variables that torchrun sets.
+    """Do this rank's part of the run. The environment must hold the variables that torchrun sets.
 
-    Raises ``NcclBenchError`` or whatever a library raises. The other ranks then wait, so the process must end.
+    Raises ``NcclBenchError`` or any error of a library. The other ranks then wait for this one, so it must exit.
     """
     setup = partial(progress.update, case_index=SETUP_INDEX, deadline_s=SETUP_TIMEOUT_S)
     process_sets = spec.process_sets
-    # Set them before they are read: by CUDA at its initialisation, by NCCL with its first communicator.
+    # Set the variables early: CUDA reads them when it starts, and NCCL when it makes its first communicator.
     os.environ.update(process_sets[process_set_index(len(process_sets))].variables)
     setup(arm="", phase="connect")
     ranks = join(len(process_sets))
     control = ranks.all_ranks
-    # Rank 0's configuration counts: the commands on several nodes could differ.
+    # All ranks use rank 0's configuration, since the commands on several nodes could differ.
     config: RunConfig = control.broadcast(spec.config)
     plan = make_plan(config, ranks.own_set.world_size)
-    # After a relaunch, launchers on several nodes may not agree on the case that ended the launch before.
+    # After a relaunch, the launchers on several nodes can disagree about the next case. Use the latest one.
     first_case = int(control.maximum([spec.first_case])[0])
 
     setup(arm="", phase="device")
@@ -74,7 +74,7 @@ def measure(spec: WorkerSpec, progress: Progress) -> None:
         "process_sets": [each.to_mapping() for each in process_sets] if len(process_sets) > 1 else [],
     }
     store = RunStore(path=Path(spec.run_dir)) if control.rank == 0 and spec.run_dir is not None else None
-    # A launch that failed has recorded facts too.
+    # Keep the facts that an earlier, failed launch of this run recorded.
     earlier = {} if store is None else read_meta(store.path)["worker"] or {}
     record = Record(store, facts, earlier)
     record.update()
@@ -90,7 +90,7 @@ def measure(spec: WorkerSpec, progress: Progress) -> None:
         align=partial(aligner.all_reduce, tiny),
         progress=progress,
         record=record,
-        # Rank 0 decides when the budget is used up, and it runs on the command's host, so their clocks agree.
+        # Only rank 0 decides by the budget. It is on the same host as the command, so both have the same clock.
         budget=Budget(config.max_seconds, spec.started),
         launch_memory=LaunchMemory(device.streams),
         ranks_per_memory=len(process_sets) * ranks_of_node,
@@ -112,24 +112,24 @@ def measure(spec: WorkerSpec, progress: Progress) -> None:
 def _make_arms(
     config: RunConfig, process_sets: Sequence[ProcessSet], set_index: int, device: Device, progress: Progress
 ) -> dict[str, Arm]:
-    """Return the arms of the process set at ``set_index``."""
+    """Make and return the arms of the process set at ``set_index``."""
     arms = {}
     for name in (name for process_set in process_sets for name in process_set.arms):
-        # A user arm that hangs here is detected as soon as in a case.
+        # A user arm that hangs here gets the same time limit as in a case.
         deadline_s = SETUP_TIMEOUT_S if user_arm_of(config.user_arms, name) is None else config.timeout_s
         progress.update(case_index=SETUP_INDEX, arm=name, phase="communicator", deadline_s=deadline_s)
         if name in process_sets[set_index].arms:
             arms[name] = Arm(name, default_group(), device, config.routing, config.user_arms)
         else:
-            # Count one step more than the ranks that make the arm, so that one of those is blamed for a hang.
+            # Report one more step. The ranks that make the arm are then behind, and one of them is blamed for a hang.
             progress.update(case_index=SETUP_INDEX, arm="", phase="other processes", deadline_s=SETUP_TIMEOUT_S)
     return arms
 
 
 def _refuse_shared_streams(arms: Mapping[str, Arm], device: Device) -> None:
-    """Raise if two arms of this package have one private stream, since each would order the other by accident.
+    """Raise if two arms of this package share a private stream, because each would order the other by accident.
 
-    torch's streams come from a pool of 32. Streams of user arms are their users' choice.
+    torch reuses its streams after 32. User arms choose their own streams, so they are not checked.
     """
     handles = {
         name: device.streams.handle(arm.communicator.stream)
@@ -137,11 +137,11 @@ def _refuse_shared_streams(arms: Mapping[str, Arm], device: Device) -> None:
         if arm.communicator.stream is not None and not arm.communicator.may_share_stream
     }
     if len(set(handles.values())) < len(handles):
-        raise SetupError(f"two arms got the same private stream ({', '.join(handles)}): run fewer arms together")
+        raise SetupError(f"two of these arms got one private stream: {', '.join(handles)}. Run fewer arms together")
 
 
 def main(spec_file: str) -> None:
-    """Run one rank by the specification in ``spec_file``."""
+    """Run one rank as the specification in ``spec_file`` says."""
     spec = WorkerSpec.read(Path(spec_file))
     assert spec.scratch is not None
     run_rank(Path(spec.scratch), partial(measure, spec))

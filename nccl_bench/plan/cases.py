@@ -23,10 +23,10 @@ class PlannedCase:
     """A case and the arms that support it."""
 
     case: Case  # what is measured
-    arms: tuple[str, ...]  # with the baseline's twin where an arm is compared with the baseline
+    arms: tuple[str, ...]  # the arms that support it, and the twin if an arm is compared with the baseline
 
     def candidates(self, baseline: str) -> tuple[str, ...]:
-        """Return the arms that are compared with ``baseline``: none where it does not support the case."""
+        """Return the arms that are compared with ``baseline``; none if the baseline does not support the case."""
         candidates = tuple(name for name in self.arms if name not in (baseline, twin_of(baseline)))
         return candidates if baseline in self.arms else ()
 
@@ -37,14 +37,14 @@ class Plan:
 
     cases: tuple[PlannedCase, ...]  # in the order in which they are measured
     timings: tuple[Timing, ...]  # the configured timings that the device has
-    left_out: tuple[str, ...]  # one text for each reason why something that was configured cannot be done
+    left_out: tuple[str, ...]  # one text for each reason why a part of the configuration cannot be measured
 
     def only(self, baseline: str, supports: Callable[[str, Case], bool]) -> Plan:
-        """Return the same cases with the arms that ``supports`` accepts, which may be none."""
+        """Return a plan with only the arms that ``supports`` accepts. A case without arms stays in the plan."""
         cases = []
         for planned in self.cases:
             arms = [name for name in planned.arms if supports(name, planned.case)]
-            # The twin is of use only beside an arm that is compared with the baseline.
+            # The twin is useful only if an arm is compared with the baseline.
             if twin_of(baseline) in arms and not {*arms} - {baseline, twin_of(baseline)}:
                 arms.remove(twin_of(baseline))
             cases.append(replace(planned, arms=tuple(arms)))
@@ -56,14 +56,14 @@ class Plan:
 
 
 def make_plan(config: RunConfig, world_size: int) -> Plan:
-    """Return the plan of ``config`` on ``world_size`` ranks; raises ``UsageError`` where nothing can be measured."""
+    """Return the plan of ``config`` for ``world_size`` ranks. Raise ``UsageError`` if nothing can be measured."""
     if config.root >= world_size:
-        raise UsageError(f"the root is rank {config.root}, and there are ranks 0 to {world_size - 1}")
+        raise UsageError(f"--root is rank {config.root}, but there are only ranks 0 to {world_size - 1}: choose one")
     most = most_ops_per_batch(config, config.arms)
     if config.ops_per_batch is not None and config.ops_per_batch > most:
         raise UsageError(
-            f"ops_per_batch (-n) is {config.ops_per_batch}: it is {most} at the most with these arms, so that a batch "
-            "stays below half of the device's launch queue; take more --rounds instead"
+            f"ops_per_batch (-n) is {config.ops_per_batch}, but must be at most {most} with these arms, so that a "
+            "batch fits into half of the device's launch queue: use a smaller -n and more --rounds"
         )
     left_out = LeftOut(config=config, world_size=world_size)
     timings = tuple(timing for timing in config.timings if timing not in left_out.missing_timings())
@@ -71,7 +71,7 @@ def make_plan(config: RunConfig, world_size: int) -> Plan:
         raise UsageError("no timing is left to measure: " + "; ".join(left_out.texts()))
     if config.per_iteration and not any(TIMINGS[timing].per_iteration for timing in timings):
         fitting = " or ".join(timing for timing, spec in TIMINGS.items() if spec.per_iteration)
-        raise UsageError(f"--per-iteration puts events between operations: add {fitting} to --timing")
+        raise UsageError(f"--per-iteration works only with some timings: add {fitting} to --timing")
     cases: dict[Case, PlannedCase] = {}
     for collective, dtype, redop, placement in _combinations(config):
         row, itemsize = COLLECTIVES[collective], DTYPES[dtype].itemsize
@@ -110,6 +110,6 @@ def _combinations(config: RunConfig) -> Iterator[tuple[str, str, RedOp | None, P
     for collective in config.collectives:
         row = COLLECTIVES[collective]
         redops = config.redops if row.reduces else (None,)
-        # A collective without any of the configured placements is measured in a placement that it has.
+        # A collective that has none of the configured placements is measured in its own placements.
         placements = [placement for placement in config.placements if placement in row.placements] or row.placements
         yield from product([collective], config.dtypes, redops, placements)

@@ -1,4 +1,4 @@
-"""Combinations of choices, such as a collective and a data type, as few short texts."""
+"""Short texts for combinations of choices, such as collectives with data types."""
 
 from __future__ import annotations
 
@@ -6,12 +6,12 @@ from collections.abc import Iterable
 
 from nccl_bench.catalog.dtypes import DTYPES
 
-# Choices that belong together: a collective and a data type, and maybe a reduction and a placement.
+# One choice of each kind: a collective, a data type, and optionally a reduction and a placement.
 Combination = tuple[str | None, ...]
 
 
 def join_combinations(combinations: Iterable[Combination]) -> list[str]:
-    """Return texts of comma-separated choices that together stand for exactly these ``combinations``."""
+    """Return a few texts of comma-separated choices. Together they describe exactly these ``combinations``."""
     blocks: list[tuple[Combination, ...]] = [tuple((choice,) for choice in combination) for combination in combinations]
     for axis in reversed(range(max(map(len, blocks), default=0))):
         merged: dict[tuple[Combination, ...], Combination] = {}

@@ -1,4 +1,4 @@
-"""The parts of a configuration that a run cannot measure, in one text for each reason."""
+"""The parts of a configuration that a run cannot measure, and one text for each reason."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from nccl_bench.plan.combinations import Combination, join_combinations
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LeftOut:
-    """The impossible parts of a configuration, collected while a plan is made."""
+    """The parts of a configuration that cannot be measured. They are collected while a plan is made."""
 
     config: RunConfig  # the configuration that is planned
     world_size: int  # the number of ranks
@@ -23,7 +23,7 @@ class LeftOut:
     unsupported: dict[str, dict[Combination, list[str]]] = field(
         default_factory=lambda: defaultdict(lambda: defaultdict(list))
     )
-    # Combination -> the sizes in bytes of which nccl-tests' rounding leaves nothing.
+    # Combination -> the sizes, in bytes, that nccl-tests would round down to no element.
     empty: dict[Combination, list[int]] = field(default_factory=lambda: defaultdict(list))
 
     def missing_timings(self) -> dict[Timing, str]:
@@ -57,11 +57,11 @@ class LeftOut:
         for combination, empty_sizes in self.empty.items():
             combinations[unique(empty_sizes)].append(combination)
         for sizes, members in combinations.items():
-            # Every size below the smallest block is empty, so a range describes more than three of them.
+            # All sizes below one block are empty, so more than three of them can be written as a range.
             ends = (min(sizes), max(sizes))
             text = ", ".join(map(format_size, sizes)) if len(sizes) <= 3 else " to ".join(map(format_size, ends))
             names = " and ".join(join_combinations(members))
-            yield f"{names} of {text}: empty on {self.world_size} ranks, as nccl-tests rounds it"
+            yield f"{names} of {text}: too small for {self.world_size} ranks after nccl-tests' rounding"
 
     def _unsupported_arms(self) -> Iterator[str]:
         for reason, arms_of in self.unsupported.items():

@@ -1,4 +1,4 @@
-"""The memory of a case on one rank: how many copies of its buffers, and of which size."""
+"""The memory of a case on one rank: how many copies (slots) of its buffers there are, and how large they are."""
 
 from __future__ import annotations
 
@@ -10,41 +10,41 @@ from nccl_bench.catalog.dtypes import DTYPES
 from nccl_bench.config.run import RunConfig
 from nccl_bench.plan.batches import LAUNCH_QUEUE_ENTRIES
 
-# Calls rotate through an arena larger than any last-level cache of today's devices (H200: 60 MB, B200: 126 MB).
+# Calls use the slots in turn. Together, the slots are larger than the last-level cache (H200: 60 MB, B200: 126 MB).
 ARENA_BYTES = 256 * 1024**2
-# With fewer slots, a graph of very large operations would be timed together with its launch gap.
+# A graph uses each slot once. With fewer slots, the gap before its launch would add too much to the times.
 FEWEST_SLOTS = 4
-# The allocators of torch and of CUDA align to this, so a slot is aligned like a tensor of its own.
+# Slots are aligned like separate tensors: the allocators of torch and CUDA align to this.
 SLOT_ALIGNMENT_BYTES = 512
-# A library may still allocate the rest of the free memory for itself.
+# Buffers take at most this share of the free memory. Libraries may need the rest.
 MEMORY_SHARE = 0.85
-# The temporaries of the check, and the buffer of the aligning collective.
+# For the temporary tensors of the check, and the buffer of the aligning collective.
 WORKSPACE_BYTES = 128 * 1024**2
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Arena:
-    """The buffers of one case on one rank."""
+    """The memory for all slots of one case on one rank."""
 
-    slots: int  # the number of copies that the calls rotate through
-    slot_bytes: int  # the size of an input or an output, aligned
-    regions: int  # equal parts: 1 in place; 2 out of place, one for the inputs and one for the outputs
+    slots: int  # the number of copies of the buffers, which the calls use in turn
+    slot_bytes: int  # the size of the larger of input and output, rounded up to the alignment
+    regions: int  # 1 if in place; otherwise 2: one for all inputs and one for all outputs
 
     @property
     def slots_bytes(self) -> int:
-        """The bytes of all slots, which lie in one piece."""
+        """The bytes of all slots, which are one piece of memory."""
         return self.slots * self.regions * self.slot_bytes
 
     @property
     def total_bytes(self) -> int:
-        """The bytes on one rank: the slots, one copy each of the input and the expected output, the workspace."""
+        """All bytes on one rank: the slots, a copy of the input, the expected output and the workspace."""
         return self.slots_bytes + 2 * self.slot_bytes + WORKSPACE_BYTES
 
 
 def plan_arena(config: RunConfig, case: Case, world_size: int, free_bytes: int) -> Arena | None:
-    """Return the arena of ``case`` on a rank with ``free_bytes``, with fewer slots if only those fit.
+    """Return the arena (the memory for all slots) of ``case`` on a rank that has ``free_bytes`` of free memory.
 
-    Returns ``None`` where not even one slot fits into the share of the memory that buffers may take.
+    If memory is short, the arena has fewer slots. Return ``None`` if not even one slot fits into ``MEMORY_SHARE``.
     """
     itemsize, row = DTYPES[case.dtype].itemsize, case.row
     elements = max(row.send_count(case.count, world_size), row.receive_count(case.count, world_size))

@@ -1,8 +1,8 @@
 """The process sets of a launch: which arms share their processes, and which have processes of their own.
 
-Most runs have one process set, so all their arms share one process for each rank. An arm with environment variables of
-its own, or one that fails beside another, has a process set of its own. The process sets use the same devices and take
-turns, and such an arm is compared with the others across processes.
+Most runs have one process set: all arms share one process for each rank. An arm gets a process set of its own if it
+sets environment variables, or if its set-up fails beside other arms. The process sets use the same devices and take
+turns. Arms of different process sets are compared too.
 """
 
 from __future__ import annotations
@@ -19,12 +19,12 @@ from nccl_bench.config.user_arms import user_arm_of
 class ProcessSet:
     """The processes, one for each rank, that a group of arms shares."""
 
-    arms: tuple[str, ...]  # twins included
-    variables: Mapping[str, str]  # set in the environment of these processes alone
+    arms: tuple[str, ...]  # the names of the arms, the twin included
+    variables: Mapping[str, str]  # the environment variables that only these processes get
     reason: str | None  # why the arms are not in the first process set; None for the first
 
     def to_mapping(self) -> dict[str, object]:
-        """Return the process set as ``run.json`` has it."""
+        """Return the process set in the form of ``run.json``."""
         return {"arms": list(self.arms), "variables": dict(self.variables), "reason": self.reason}
 
 
@@ -47,10 +47,10 @@ def process_sets_of(
     for (alone, variables), names in arms.items():
         reason = None
         if sets and alone:
-            reason = f"beside the others it did not get past set-up, {apart[alone]}"
+            reason = f"its set-up failed beside other arms: {apart[alone]}"
         elif sets and variables:
-            reason = f"{', '.join(f'{name}={value}' for name, value in variables)} is for it alone"
+            reason = f"{', '.join(f'{name}={value}' for name, value in variables)} is set only there"
         elif sets:
-            reason = "the first arms have environments of their own"
+            reason = "the arms before it set environment variables"
         sets.append(ProcessSet(arms=tuple(names), variables=dict(variables), reason=reason))
     return tuple(sets)

@@ -1,4 +1,4 @@
-"""The time of a run and of a case: the estimate that is shown, and the deadline that is kept."""
+"""The duration of a run and of a case: an estimate for the user, and the deadline after which a case counts as hung."""
 
 from __future__ import annotations
 
@@ -9,9 +9,9 @@ from nccl_bench.plan.memory import FEWEST_SLOTS
 
 
 def estimate_s(config: RunConfig, plan: Plan) -> tuple[float, float]:
-    """Return about how long a run takes, seconds: with the fewest rounds, and with the most.
+    """Return estimates of a run's duration in seconds: with the fewest rounds, and with the most.
 
-    The device's nominal speeds give orders of magnitude, not promises.
+    They use nominal speeds of the device, so only the order of magnitude is right.
     """
     spec = config.device_spec
     least = most = spec.setup_s + len(config.measured_arms) * spec.communicator_s
@@ -22,12 +22,12 @@ def estimate_s(config: RunConfig, plan: Plan) -> tuple[float, float]:
 
 
 def most_rounds(config: RunConfig, planned: PlannedCase) -> int:
-    """Return the most rounds of a timing: more than the fewest only where arms are compared."""
+    """Return the upper limit of rounds: ``max_rounds`` if arms are compared, otherwise ``rounds``."""
     return config.max_rounds if planned.candidates(config.baseline) else config.rounds
 
 
 def estimate_case_s(config: RunConfig, planned: PlannedCase, timings: int, rounds: int) -> float:
-    """Return about how long one case takes with that many ``timings`` and ``rounds``, seconds, without set-up."""
+    """Return an estimate of a case's duration in seconds, without set-up: ``timings`` timings of ``rounds`` rounds."""
     spec = config.device_spec
     operation_s = spec.operation_s + planned.case.size_bytes / spec.bytes_per_s
     batch_s = max(BATCH_S, FEWEST_SLOTS * operation_s) + spec.batch_overhead_s
@@ -35,5 +35,5 @@ def estimate_case_s(config: RunConfig, planned: PlannedCase, timings: int, round
 
 
 def deadline_s(config: RunConfig, planned: PlannedCase, timings: int) -> float:
-    """Return the seconds after which a case counts as hung: a generous estimate, and ``timeout_s`` more."""
+    """Return the seconds after which a case counts as hung: ``timeout_s`` and twice the estimate."""
     return config.timeout_s + 2 * estimate_case_s(config, planned, timings, most_rounds(config, planned))

@@ -11,16 +11,16 @@ from nccl_bench.config.verification import VerifyConfig
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ArmProbe:
-    """A probe of one arm: a cell of the printed table."""
+    """A probe of one arm, which is one entry of the printed table."""
 
     arm: str  # the arm's name
     probe: str  # the probe's name
 
 
 def list_arm_probes(config: VerifyConfig) -> list[ArmProbe]:
-    """Return each selected probe of each selected arm, then those of the detector.
+    """Return each selected probe of each selected arm, then the probes of the detector.
 
-    The detector gets the selected probes, and always those that it must fail.
+    The detector gets the selected probes, and also all probes that it must fail.
     """
     probes = [name for name, probe in PROBES.items() if name in config.probes or probe.detects]
     return [
@@ -35,10 +35,10 @@ def reason_not_applicable(config: VerifyConfig, arm_probe: ArmProbe) -> str | No
 
 
 def group_by_launch(config: VerifyConfig) -> list[tuple[ArmProbe, ...]]:
-    """Return what applies, one group for each launch: all harmless probes first, then each dangerous probe.
+    """Return the arm probes that apply, one group for each launch. Probes that must run alone come last.
 
-    A user arm has launches of its own, so that no other code is loaded beside it, and so has an arm with its own
-    environment variables. In a shared launch the detector comes last, since its failure ends the processes.
+    A user arm has its own launches, so that no other code is loaded beside it. An arm that sets environment variables
+    has its own launches too. In a shared launch the detector comes last, since its failure ends the processes.
     """
     groups: dict[tuple[str, str], list[ArmProbe]] = {}
     for arm_probe in list_arm_probes(config):

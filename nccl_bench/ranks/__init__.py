@@ -1,1 +1,1 @@
-"""The process of one rank, what ranks exchange on the host, and what the launcher and the ranks exchange by files."""
+"""The process of one rank, the messages between ranks on the host, and the files between ranks and launcher."""

@@ -1,4 +1,4 @@
-"""Collectives between ranks on the host, over Gloo: they never touch the device whose work is timed."""
+"""Collectives between ranks on the host, over Gloo. They never use the device, whose work is timed."""
 
 from __future__ import annotations
 
@@ -11,9 +11,9 @@ import torch
 import torch.distributed as dist
 
 _T = TypeVar("_T")
-# A time and the rank that measured it travel in one int64: 47 bits of picoseconds (140 s) and 16 bits of rank.
+# One int64 holds a time and the rank that measured it: 47 bits of picoseconds (up to 140 s) and 16 bits of rank.
 _RANK_BITS = 16
-_PICOSECONDS = 1e6
+_PICOSECONDS_PER_US = 1e6
 _NOTHING = -(2**63)
 
 
@@ -24,20 +24,20 @@ class Reduced:
     slowest_us: float  # the time of the slowest rank
     fastest_us: float  # the time of the fastest rank
     slowest_rank: int  # the rank whose time is slowest_us
-    valid: bool  # the batch was valid on every rank
+    valid: bool  # True if the batch was valid on every rank
 
 
 class Control:
     """Collectives on a Gloo group. Every method is collective.
 
-    ``reported_rank`` is the rank to put into records if it differs from the rank in the group.
+    ``reported_rank`` is the rank to write into records if it differs from the rank in ``group``.
     """
 
     def __init__(self, group: dist.ProcessGroup, reported_rank: int | None = None) -> None:
         self._group = group
         self.rank = group.rank()
         self.world_size = group.size()
-        self._rank_told = self.rank if reported_rank is None else reported_rank
+        self._reported_rank = self.rank if reported_rank is None else reported_rank
 
     def maximum(self, values: Sequence[float]) -> list[float]:
         """Return the element-wise maximum over ranks."""
@@ -65,13 +65,13 @@ class Control:
         return received
 
     def barrier(self) -> None:
-        """Return when every rank has called this method."""
+        """Wait until every rank has called this method."""
         self._group.barrier().wait()
 
     def first_message(self, message: str | None) -> tuple[int, str] | None:
-        """Return the lowest rank that passes a message, and the message; ``None`` if no rank passes one.
+        """Return the lowest rank that passes a message, and its message. Return ``None`` if no rank passes one.
 
-        Nothing is gathered, so the cost does not grow with the number of ranks.
+        This gathers nothing, so its cost does not grow with the number of ranks.
         """
         rank = self.minimum(self.world_size if message is None else self.rank)
         return None if rank == self.world_size else (rank, self.broadcast(message or "", rank))
@@ -79,12 +79,12 @@ class Control:
     def reduce_batches(self, times_us: Sequence[float | None], valid: Sequence[bool]) -> list[Reduced]:
         """Reduce the times of each batch over all ranks in one collective.
 
-        A rank that had no part in a batch passes ``None``. Nothing is gathered, so the cost does not grow with the
-        number of ranks.
+        A rank that took no part in a batch passes ``None`` as its time. This gathers nothing, so its cost does not grow
+        with the number of ranks.
         """
-        picoseconds = [None if time_us is None else round(time_us * _PICOSECONDS) for time_us in times_us]
+        picoseconds = [None if time_us is None else round(time_us * _PICOSECONDS_PER_US) for time_us in times_us]
         packed = [
-            *(_NOTHING if time is None else time << _RANK_BITS | self._rank_told for time in picoseconds),
+            *(_NOTHING if time is None else time << _RANK_BITS | self._reported_rank for time in picoseconds),
             *(_NOTHING if time is None else -time for time in picoseconds),
             *(0 if ok else 1 for ok in valid),
         ]
@@ -92,8 +92,8 @@ class Control:
         count = len(picoseconds)
         return [
             Reduced(
-                slowest_us=(reduced[i] >> _RANK_BITS) / _PICOSECONDS,
-                fastest_us=-reduced[count + i] / _PICOSECONDS,
+                slowest_us=(reduced[i] >> _RANK_BITS) / _PICOSECONDS_PER_US,
+                fastest_us=-reduced[count + i] / _PICOSECONDS_PER_US,
                 slowest_rank=reduced[i] & ((1 << _RANK_BITS) - 1),
                 valid=reduced[2 * count + i] == 0,
             )

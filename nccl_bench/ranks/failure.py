@@ -1,4 +1,4 @@
-"""The exception that ended a rank, which the rank leaves in a file for the launcher. No torch."""
+"""The exception that ended a rank. The rank writes it into a file, and the launcher reads it. No torch."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ class Failure:
     kind: str  # the class of the exception
     message: str  # the last lines of its text
     exit_code: int  # the exit code of the rank
-    time: float  # the host's time.monotonic()
+    time: float  # when the rank failed, as time.monotonic() of its host
 
     @classmethod
     def of(cls, error: BaseException, position: Position) -> Failure:
@@ -42,20 +42,20 @@ class Failure:
 
     @property
     def description(self) -> str:
-        """The rank, its host and its end. The message of a user arm says how it ended, so it stands alone."""
+        """A message about the rank, its host and its error. The message of a user arm's error is complete by itself."""
         how = "" if self.kind == UserArmError.__name__ else f" ended with exit code {self.exit_code}: {self.kind}"
         return f"rank {self.rank} on {self.host}{how}: {self.message}"
 
     def write(self, scratch: Path) -> None:
-        """Write the failure into ``scratch``, whole or not at all."""
+        """Write the failure into a file in ``scratch``, completely or not at all."""
         path = scratch / f"failure-{self.rank}"
         part = path.with_name(f".{path.name}")
         try:
             part.write_text(json.dumps(asdict(self)), encoding="utf-8")
             part.replace(path)
         except OSError:
-            # A full disk must not hide the error that ends the rank. That error is in the rank's log too, and the
-            # launcher reads the log if this file is missing.
+            # A full disk must not hide the error that ends the rank. The rank's log has it too, and the launcher reads
+            # the log if this file is missing.
             return
 
 

@@ -1,4 +1,4 @@
-"""Joins a process to the ranks of its launch, which form one process set or several side by side."""
+"""The connection of a process to the other ranks of its launch, which form one process set or several."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ class Ranks:
     all_ranks: Control  # the ranks of all process sets
     own_set: Control  # the ranks of this process's set
     set_index: int  # the index of this process's set
-    first_ranks: tuple[int, ...]  # for each set, the rank in all_ranks of its first process
+    first_ranks: tuple[int, ...]  # for each process set, its first process, as a rank in all_ranks
 
 
 def process_set_index(process_sets: int) -> int:
@@ -32,7 +32,7 @@ def process_set_index(process_sets: int) -> int:
 def join(process_sets: int) -> Ranks:
     """Connect to the other ranks.
 
-    Afterwards torch.distributed's default group, and the variables that torchrun sets, are those of this process's set.
+    Afterwards, torch.distributed's default group and torchrun's variables describe only this process's own set.
     """
     if process_sets == 1:
         dist.init_process_group("gloo", timeout=NO_TIMEOUT)
@@ -53,7 +53,7 @@ def join(process_sets: int) -> Ranks:
     dist.init_process_group("gloo", store=own_store, rank=rank, world_size=world_size, timeout=NO_TIMEOUT)
     overall = dist.ProcessGroupGloo(PrefixStore("all-ranks", store), overall_rank, processes, NO_TIMEOUT)
     return Ranks(
-        # The bindings' types have no common base, but the methods that are called are the same.
+        # torch's types for the two groups have no common base, but both have the methods that Control calls.
         all_ranks=Control(cast(dist.ProcessGroup, overall), reported_rank=rank),
         own_set=Control(default_group()),
         set_index=index,

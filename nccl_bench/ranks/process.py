@@ -1,4 +1,4 @@
-"""The process of one rank from start to end, whatever work it was started for."""
+"""The process of one rank from start to end, for a run or a verification."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ import torch.distributed as dist
 from nccl_bench.ranks.failure import Failure
 from nccl_bench.ranks.progress import STACKS_SIGNAL, Progress, stacks_path
 
-# Loading CUDA and connecting the first communicator can take this long on a cold node, whatever --timeout is.
+# The time limit for set-up. On a cold node, CUDA and the first communicator need longer than a usual --timeout.
 SETUP_TIMEOUT_S = 300.0
-# The launcher keeps the deadlines; torch's own timeouts must never come first.
+# The launcher watches the deadlines, so torch's own timeouts must never end a rank before.
 NO_TIMEOUT = timedelta(days=366)
 # The case index of a rank that has not begun its first case.
 SETUP_INDEX = -1
@@ -30,12 +30,12 @@ def default_group() -> dist.ProcessGroup:
 
 
 def run_rank(scratch: Path, body: Callable[[Progress], None]) -> None:
-    """Run ``body`` as the rank that torchrun's RANK and LOCAL_RANK name, and keep its position in ``scratch``.
+    """Run ``body`` as the rank in torchrun's variables RANK and LOCAL_RANK. Its position is a file in ``scratch``.
 
     If ``body`` raises, write a ``Failure`` into ``scratch`` and end the process with the exit code of the error.
     """
     progress = Progress(scratch, int(os.environ["RANK"]), int(os.environ["LOCAL_RANK"]))
-    # Never closed: faulthandler keeps the file's descriptor.
+    # Do not close this file: faulthandler keeps its descriptor.
     stacks = stacks_path(scratch, progress.position.rank).open("w", encoding="utf-8")
     faulthandler.register(STACKS_SIGNAL, file=stacks, all_threads=True)
     try:
@@ -45,5 +45,5 @@ def run_rank(scratch: Path, body: Callable[[Progress], None]) -> None:
         failure.write(scratch)
         sys.excepthook(*sys.exc_info())
         sys.stderr.flush()
-        # Not a return: the destructors of a failed library may wait for ranks that wait for this one.
+        # Do not return: destructors of a failed library may wait for ranks that wait for this rank.
         os._exit(failure.exit_code)

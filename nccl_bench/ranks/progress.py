@@ -1,7 +1,7 @@
-"""The position of each rank and its deadline: written by the rank, read by the launcher. No torch.
+"""The position of each rank and its deadline. The rank writes them, and the launcher reads them. No torch.
 
-Both use files in a scratch directory. Deadlines are ``time.monotonic()`` values, which the processes of one host share;
-a scratch directory never spans hosts.
+They are files in a scratch directory. Deadlines are values of ``time.monotonic()``, which is the same clock for all
+processes of one host. Each host has its own scratch directory.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
 
-# Each position is one write of this size at offset 0, so a later record covers all of an earlier one.
+# Each position is one write of this size at offset 0, so it replaces all of the earlier position.
 RECORD_BYTES = 1024
 # On this signal a rank writes the stacks of its threads to its `stacks_path`.
 STACKS_SIGNAL = signal.SIGUSR1
@@ -24,23 +24,23 @@ STACKS_SIGNAL = signal.SIGUSR1
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Position:
-    """The point of its work that one rank has reached."""
+    """The position of one rank in its work."""
 
-    rank: int  # as torchrun counts it, over all process sets
-    local_rank: int  # the rank among those on this node
+    rank: int  # the rank's number for torchrun, which counts the ranks of all process sets
+    local_rank: int  # the rank's number on its node, also over all process sets
     host: str  # the name of the rank's host
     pid: int  # the id of the rank's process
     case_index: int = -1  # the index of a case, or of another item of work; -1 during set-up
     arm: str = ""  # the arm at work; empty if none is
     phase: str = "start"  # what the rank does, for messages
-    step: int = 0  # the number of updates: of two ranks with the same work, the one behind has fewer
+    step: int = 0  # the number of updates so far; a rank that is behind has fewer
     deadline: float | None = None  # a time.monotonic() value; None before the first one is set
-    timeout_s: float | None = None  # how far ahead the deadline was set
-    done: bool = False  # the rank has done all of its work
+    timeout_s: float | None = None  # the time limit, in seconds, from which the deadline was computed
+    done: bool = False  # True if the rank has done all of its work
 
 
 class Progress:
-    """A rank's own position, and its file if there is a ``scratch`` directory."""
+    """The position of this rank. It is also in a file if there is a ``scratch`` directory."""
 
     def __init__(self, scratch: Path | None, rank: int, local_rank: int) -> None:
         self.position = Position(rank=rank, local_rank=local_rank, host=socket.gethostname(), pid=os.getpid())
@@ -49,7 +49,7 @@ class Progress:
             self._file = os.open(scratch / f"position-{rank}", os.O_WRONLY | os.O_CREAT, 0o600)
 
     def update(self, *, case_index: int, arm: str, phase: str, deadline_s: float | None) -> None:
-        """Record what the rank does next. ``deadline_s`` is in seconds from now; ``None`` keeps the last deadline."""
+        """Record what the rank does next. It has ``deadline_s`` seconds from now; ``None`` keeps the last deadline."""
         position = replace(self.position, case_index=case_index, arm=arm, phase=phase, step=self.position.step + 1)
         if deadline_s is not None:
             position = replace(position, deadline=time.monotonic() + deadline_s, timeout_s=deadline_s)
@@ -66,20 +66,20 @@ class Progress:
 
 
 def stacks_path(scratch: Path, rank: int) -> Path:
-    """Return the file for the stacks of a rank's threads. It exists once the rank handles ``STACKS_SIGNAL``."""
+    """Return the path of the file for the stacks of a rank. The file exists once the rank handles ``STACKS_SIGNAL``."""
     return scratch / f"stacks-{rank}"
 
 
 def read_positions(scratch: Path) -> list[Position]:
-    """Return the positions in ``scratch`` by rank, without the ranks that have not written one yet."""
+    """Return the positions in ``scratch``, sorted by rank. A rank that has not written one yet is missing."""
     positions = (_unpack(path.read_bytes()) for path in scratch.glob("position-*"))
     return sorted((position for position in positions if position is not None), key=lambda position: position.rank)
 
 
 def find_overdue(positions: Iterable[Position], now: float) -> Position | None:
-    """Return the rank that keeps the others waiting once any deadline is before ``now``, or ``None`` until then.
+    """Return the position of the rank to blame if any deadline is before ``now``, otherwise ``None``.
 
-    All ranks of a collective that hangs are late together. The rank that made the fewest steps is to blame.
+    If a collective hangs, all its ranks are late. The rank with the fewest steps keeps the others waiting.
     """
     busy = [position for position in positions if not position.done]
     if any(position.deadline is not None and position.deadline < now for position in busy):
@@ -88,7 +88,7 @@ def find_overdue(positions: Iterable[Position], now: float) -> Position | None:
 
 
 def furthest_behind(positions: Iterable[Position]) -> Position | None:
-    """Return the position with the fewest steps, the lowest rank's if there are several; ``None`` if there is none."""
+    """Return the position with the fewest steps. Among equal ones, return the lowest rank's; ``None`` if empty."""
     return min(positions, key=lambda position: (position.step, position.rank), default=None)
 
 
@@ -105,7 +105,7 @@ def _pack(position: Position) -> bytes:
 def _unpack(record: bytes) -> Position | None:
     """Return the position in ``record``, or ``None`` if it is empty or only partly written.
 
-    POSIX promises nothing to a reader that overlaps a write, hence the checksum. The next read gets the whole record.
+    A read during a write can return a mixture, so the record has a checksum. The next read gets the complete record.
     """
     checksum, _, text = record.rstrip().partition(b" ")
     if len(record) != RECORD_BYTES or checksum != b"%08x" % zlib.crc32(text):

@@ -14,7 +14,7 @@ from nccl_bench.plan.process_sets import ProcessSet, process_sets_of
 
 
 class LaunchSpec(Protocol):
-    """The work of one launch, as the launcher sees it: items in a fixed order, which its ranks go through."""
+    """The work of one launch, as the launcher sees it: a list of items, which all ranks do in the same order."""
 
     @property
     def processes_per_rank(self) -> int:
@@ -28,7 +28,7 @@ class LaunchSpec(Protocol):
         """Write the specification as JSON."""
 
     def for_launch(self, scratch: str, first: int) -> Self:
-        """Return a copy for a launch that starts with the item at index ``first`` and has ``scratch`` to itself."""
+        """Return a copy for a launch that starts with item number ``first`` and has its own directory ``scratch``."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -37,12 +37,12 @@ class WorkerSpec:
 
     config: RunConfig  # what to measure
     run_dir: str | None  # the run directory; None on nodes other than the first
-    scratch: str | None  # the directory of this launch; None before the launch, and where no launcher watches
+    scratch: str | None  # the directory of this launch; None before the launch, or if there is no launcher
     first_case: int  # an index into the plan's cases
     excluded: tuple[str, ...] = ()  # the user arms that failed in earlier launches
-    # User arms that failed in set-up beside other arms, each with the reason. They get processes of their own.
+    # User arms whose set-up failed beside other arms -> the reason. Each gets its own processes.
     apart: Mapping[str, str] = field(default_factory=dict)
-    started: float = field(default_factory=time.monotonic)  # when the command started: the same for all its launches
+    started: float = field(default_factory=time.monotonic)  # when the command started, the same for all its launches
 
     @property
     def process_sets(self) -> tuple[ProcessSet, ...]:
@@ -55,7 +55,7 @@ class WorkerSpec:
         return len(self.process_sets)
 
     def for_launch(self, scratch: str, first: int) -> Self:
-        """Return a copy for a launch that starts with the case at index ``first`` and has ``scratch`` to itself."""
+        """Return a copy for a launch that starts with case number ``first`` and has its own directory ``scratch``."""
         return replace(self, scratch=scratch, first_case=first)
 
     def write(self, path: Path) -> None:
@@ -65,7 +65,7 @@ class WorkerSpec:
 
     @classmethod
     def read(cls, path: Path) -> WorkerSpec:
-        """Return the specification in ``path``; raise ``UsageError`` if this version refuses its configuration."""
+        """Return the specification in ``path``. Raise ``UsageError`` if this version refuses its configuration."""
         mapping = json.loads(path.read_text(encoding="utf-8"))
         config = mapping.pop("config")
         excluded = tuple(mapping.pop("excluded"))

@@ -1,4 +1,4 @@
-"""The probe of the asynchronous all-gather of context parallelism: async."""
+"""The probe ``async``, which tries the asynchronous all-gather of context parallelism."""
 
 from __future__ import annotations
 
@@ -10,16 +10,16 @@ from nccl_bench.communicators.base import ArmCommunicator
 from nccl_bench.verify.exchanges import Exchange
 from nccl_bench.verify.rig import Rig, Trial, first_error
 
-# The host may be interrupted between two time stamps. A call that blocks the stream does so in every attempt.
+# The host can be interrupted between two time stamps. A call that blocks the stream does so in every attempt.
 ATTEMPTS = 3
-# As a share of the gather's own time, which a late rank makes long.
+# The caller's stream may be blocked for less than this share of the gather's time. A late rank makes that time long.
 MOST_BLOCKED = 0.5
 MOST_TURNS = 8
 
 
 def async_gather(rig: Rig) -> None:
-    """Check that the gather follows the given stream, leaves the caller's free, and is right once joined."""
-    # Once with each rank as the late one: a late rank itself cannot see whether its stream was blocked.
+    """Check that the gather waits for its stream, leaves the caller's stream free, and is right after a join."""
+    # Make each rank late once, since a late rank itself cannot measure whether its stream was blocked.
     rig.try_each(_gather, rig.exchanges(names=("all_gather",)) * min(rig.control.world_size, MOST_TURNS))
 
 
@@ -36,11 +36,11 @@ def _gather_beside_caller(trial: Trial, gather: Callable[..., object]) -> str | 
     for salt in range(ATTEMPTS):
         exchange = trial.start(salt)
         caller_ms, gather_ms, error = _time_gather(trial, exchange, gather, salt)
-        errors.append(f"joined, it is wrong: {error}" if error else None)
+        errors.append(f"after the join, the result is wrong: {error}" if error else None)
         shares.append(caller_ms / gather_ms)
     if any(errors):
         return first_error(errors)
-    # On a late rank the gather itself is short, so its times show nothing.
+    # On a late rank the gather itself is short, so its time shows nothing.
     if trial.is_late or min(shares) < MOST_BLOCKED:
         return None
     return (
@@ -49,7 +49,7 @@ def _gather_beside_caller(trial: Trial, gather: Callable[..., object]) -> str | 
 
 
 def _gather_after_fork(trial: Trial, gather: Callable[..., object]) -> str | None:
-    """Check that the gather waits for what its stream waits for: a slow write on the caller's stream."""
+    """Check that the gather waits for a slow write on the caller's stream, because its own stream waits for it."""
     exchange = trial.start(salt=ATTEMPTS)
     streams = trial.streams
     caller, (_, _, side) = streams.current_stream(), trial.rig.side_streams
@@ -62,13 +62,13 @@ def _gather_after_fork(trial: Trial, gather: Callable[..., object]) -> str | Non
     gather(exchange.output, exchange.input, side)
     streams.synchronize()
     error = exchange.find_error(exchange.output, salt=ATTEMPTS + 1)
-    return f"it did not wait for what its stream waits for: {error}" if error else None
+    return f"the gather did not wait for the write that its stream waits for: {error}" if error else None
 
 
 def _time_gather(
     trial: Trial, exchange: Exchange, gather: Callable[..., object], salt: int
 ) -> tuple[float, float, str | None]:
-    """Return the milliseconds on the caller's stream and on the gather's, and what is wrong with the result."""
+    """Return the milliseconds on the caller's stream and on the gather's stream, and the error of the result."""
     streams = trial.streams
     caller, (_, _, side) = streams.current_stream(), trial.rig.side_streams
     begin, end, side_begin, side_end = (streams.new_event(timing=True) for _ in range(4))
@@ -89,7 +89,7 @@ def _time_gather(
 
 
 def _gather_with_communicator_off(trial: Trial, coordinator: ArmCommunicator) -> str | None:
-    """Check that, with its communicator off, a coordinator does a plain gather in order with the current stream."""
+    """Check that a coordinator whose communicator is off does a plain gather, ordered with the current stream."""
     exchange = trial.start(salt=1)
     copy = torch.empty_like(exchange.output)
     _, _, side = trial.rig.side_streams

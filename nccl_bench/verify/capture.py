@@ -1,4 +1,4 @@
-"""The probe of CUDA graphs: capture."""
+"""The probe ``capture``, which tries CUDA graphs."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ REPLAYS = 3
 
 
 def capture(rig: Rig) -> None:
-    """Check that a graph holds all of the communication, in order with the work before and after a replay."""
+    """Check that a graph holds all of the communication, and that it is ordered with the work around a replay."""
     rig.try_each(_capture, rig.exchanges())
 
 
@@ -24,9 +24,9 @@ def _capture(trial: Trial) -> str | None:
     graph = trial.rig.arm.capture(trial.call)
     trial.streams.synchronize()
     unchanged = all(map(torch.equal, (exchange.input, exchange.output), before))
-    at_capture = "memory changed at capture, so the communication was done there and is not in the graph"
+    at_capture = "memory changed during capture, so the communication ran at once and is not in the graph"
     try:
-        # Replay even after an error: the other ranks may have none and wait in the replay.
+        # Replay even after an error. Other ranks may have no error, and then wait for this rank in the replay.
         return first_error([None if unchanged else at_capture, _replay(trial, exchange, graph)])
     finally:
         graph.reset()
@@ -50,7 +50,7 @@ def _replay(trial: Trial, exchange: Exchange, graph: Graph) -> str | None:
 
 
 def _write_replay_and_copy(trial: Trial, exchange: Exchange, graph: Graph, salt: int) -> Tensor:
-    """Enqueue a slow kernel, the write of a fresh input, the replay and a copy of the output; return the copy."""
+    """Enqueue a slow kernel, a write of a new input, the replay, and a copy of the output. Return the copy."""
     written = exchange.make_input(salt)
     copy = torch.empty_like(exchange.output)
     trial.streams.synchronize()

@@ -1,7 +1,7 @@
-"""The collectives that probes try, small and large, even and uneven, each with inputs and expected results.
+"""The collectives that probes try, with their inputs and expected results.
 
-Every rank can compute every result. The values are simpler than those of a benchmark: float32, so small that each sum
-is exact. Two salts differ in every element of an input, so that a stale input is detected.
+Every rank can compute every result. The values are float32 and so small that each sum is exact. An input depends on a
+number, its salt. Inputs with two different salts differ in every element, so that an old input is detected.
 """
 
 from __future__ import annotations
@@ -27,14 +27,14 @@ OUTPLACE_ALL_REDUCE = "outplace_all_reduce"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Participants:
-    """The ranks of an exchange, as one of them sees them."""
+    """The ranks of an exchange, as this rank sees them."""
 
     rank: int  # this rank
     world_size: int  # the number of ranks
     device: torch.device  # the device of this rank's tensors
 
     def make_input(self, rank: int, salt: int, shape: tuple[int, ...]) -> Tensor:
-        """Return the input of ``rank``; two salts below 251 have no element in common."""
+        """Return the input of ``rank``. For two salts below 251, all elements differ."""
         count = shape[0] * shape[1]
         numbers = torch.arange(count, device=self.device) + rank * _RANK_STEP + salt * _SALT_STEP
         return (numbers % _MODULUS).to(torch.float32).view(shape)
@@ -46,18 +46,18 @@ class Participants:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Exchange:
-    """A collective of one size, with the tensors of this rank."""
+    """A collective with one message size, and the tensors of this rank."""
 
-    name: str  # with the size, for messages
+    name: str  # the name for messages, which includes the size
     operation_name: str  # the collective's name in the coordinator's routing table
     input: Tensor  # this rank's input
     output: Tensor  # the input itself if the collective is in place
-    make_input: Callable[[int], Tensor]  # from a salt, this rank's input
-    make_expected: Callable[[int], Tensor]  # from a salt, this rank's expected output
-    run: Callable[[Any, Tensor, Tensor], object]  # from communicator, input and output, does the collective
+    make_input: Callable[[int], Tensor]  # returns this rank's input for a salt
+    make_expected: Callable[[int], Tensor]  # returns this rank's expected output for a salt
+    run: Callable[[Any, Tensor, Tensor], object]  # runs the collective; takes communicator, input and output
 
     def operation(self, communicator: Any) -> Callable[[], object]:
-        """Return the collective as a call on ``communicator``, without any ordering."""
+        """Return a call of the collective on ``communicator``, without any ordering."""
         return partial(self.run, communicator, self.input, self.output)
 
     def reset(self, salt: int) -> None:
@@ -66,7 +66,7 @@ class Exchange:
         self.input.copy_(self.make_input(salt))
 
     def find_error(self, result: Tensor, salt: int) -> str | None:
-        """Return what is wrong with ``result``, or ``None``."""
+        """Return a message about the wrong elements of ``result``, or ``None`` if it is right."""
         expected = self.make_expected(salt)
         different = (result != expected).flatten()
         count = int(different.sum())
@@ -125,12 +125,12 @@ def _reduce_scatter(ranks: Participants, size_bytes: int, *, uneven: bool) -> Ex
 
 
 def sum_tensors(tensors: list[Tensor]) -> Tensor:
-    """Return the element-wise sum."""
+    """Return the element-wise sum of ``tensors``."""
     return torch.stack(tensors).sum(0)
 
 
 def _split_rows(ranks: Participants, size_bytes: int, uneven: bool) -> tuple[list[int], int]:
-    """Return the rows of each rank's block, and the columns, of a tensor of about ``size_bytes``."""
+    """Return each rank's number of rows, and the number of columns, of a tensor of roughly ``size_bytes``."""
     sizes = [rank + 1 if uneven else 1 for rank in range(ranks.world_size)]
     return sizes, max(1, size_bytes // _ITEMSIZE // sum(sizes))
 

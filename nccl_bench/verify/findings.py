@@ -10,7 +10,7 @@ from pathlib import Path
 
 from nccl_bench.plan.verification import ArmProbe
 
-# An arm that broke in so many probes is given up: each further one would cost another launch.
+# An arm that broke in this many probes is given up: each further broken probe would cost another launch.
 MOST_BROKEN = 3
 
 
@@ -30,19 +30,19 @@ class Finding:
 
     @classmethod
     def of_break(cls, arm_probe: ArmProbe, detail: str, *, unmade: bool = False) -> Finding:
-        """Return the finding of a probe that broke, or of one whose arm could not be made (``unmade``)."""
+        """Return the finding of a probe that broke. ``unmade`` means that its arm could not be made."""
         return cls(
             arm=arm_probe.arm, probe=arm_probe.probe, trials=1, failed=1, detail=detail, broken=True, unmade=unmade
         )
 
     @property
     def arm_probe(self) -> ArmProbe:
-        """The arm and the probe that this is about."""
+        """The arm and the probe of this finding."""
         return ArmProbe(arm=self.arm, probe=self.probe)
 
 
 def append_finding(path: Path, finding: Finding) -> None:
-    """Append a line to the file of findings, and first remove a partial line that a killed process left."""
+    """Append ``finding`` to the file. Before that, remove a partial line that a killed process left."""
     complete, newline, partial = path.read_text(encoding="utf-8").rpartition("\n") if path.exists() else ("", "", "")
     if partial:
         path.write_text(complete + newline, encoding="utf-8")
@@ -51,7 +51,7 @@ def append_finding(path: Path, finding: Finding) -> None:
 
 
 def read_findings(path: Path) -> Sequence[Finding]:
-    """Return the finding of every complete line in the file. Of two about the same arm probe, the later one counts."""
+    """Return the findings in the complete lines of the file. Two can be of one arm probe: then the later one counts."""
     if not path.exists():
         return []
     *complete, _ = path.read_text(encoding="utf-8").split("\n")
@@ -62,7 +62,7 @@ def read_findings(path: Path) -> Sequence[Finding]:
 def find_given_up_arms(findings: Iterable[Finding]) -> Mapping[str, Finding]:
     """Return the arms that are not tried any more, each with a finding for its remaining probes.
 
-    These are arms that broke in ``MOST_BROKEN`` probes, and arms that could not be made.
+    An arm is given up if it broke in ``MOST_BROKEN`` probes, or if it could not be made.
     """
     given_up: dict[str, Finding] = {}
     broken = Counter[str]()

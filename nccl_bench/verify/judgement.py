@@ -1,4 +1,4 @@
-"""The status of every arm probe, judged from its finding, and the verification as a whole. No torch."""
+"""The judgement of a verification: the status of every arm probe, and the exit code. No torch."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ class ProbeStatus(StrEnum):
     BROKEN = "broken"  # the detector hung or crashed in a probe that need not catch it
     BLIND = "BLIND"  # the detector passed or broke in a probe that must catch it
     ERROR = "error"  # the arm could not be made
-    UNVERIFIED = "unverified"  # the arm passed, but the detector is blind somewhere
+    UNVERIFIED = "unverified"  # the arm passed, but some probe is BLIND, so a pass shows nothing
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -35,8 +35,8 @@ class Judgement:
     arm: str  # the arm's name
     probe: str  # the probe's name
     status: ProbeStatus  # what the table shows
-    reason: str | None = None  # why the probe is not applicable; None if it is
-    finding: Finding | None = None  # None if the probe is not applicable
+    reason: str | None = None  # why the probe is not applicable; None if it is applicable
+    finding: Finding | None = None  # what the probe found; None if it is not applicable
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -45,28 +45,28 @@ class Verification:
 
     device: str  # the device's name
     world_size: int  # the number of ranks
-    judgements: tuple[Judgement, ...]  # arm by arm, the detector's last
-    notes: tuple[str, ...] = ()  # problems outside of any probe
-    gpus: int | None = None  # the number of GPUs of the ranks; None if unknown. With fewer than ranks, they share
+    judgements: tuple[Judgement, ...]  # arm by arm; the detector is the last arm
+    notes: tuple[str, ...] = ()  # texts about problems outside of probes
+    gpus: int | None = None  # the number of GPUs, less than the world size if ranks share GPUs; None if unknown
 
     @property
     def arms(self) -> tuple[str, ...]:
-        """The arms in order."""
+        """The arms in the order of the judgements; the detector is last."""
         return tuple(dict.fromkeys(judgement.arm for judgement in self.judgements))
 
     @property
     def probes(self) -> tuple[str, ...]:
-        """The probes in the catalog's order."""
+        """The probes that were judged, in the catalog's order."""
         return tuple(name for name in PROBES if any(judgement.probe == name for judgement in self.judgements))
 
     @property
     def blind(self) -> bool:
-        """True if a probe that must catch the detector did not. Then a pass shows nothing."""
+        """True if a probe that must catch the detector did not catch it. Then a pass shows nothing."""
         return any(judgement.status is ProbeStatus.BLIND for judgement in self.judgements)
 
     @property
     def exit_code(self) -> ExitCode:
-        """The exit code. A blind detector counts before a failed probe: it makes every other result unreliable."""
+        """The exit code. A blind detector comes before a failed probe, since it makes all other results unreliable."""
         statuses = {judgement.status for judgement in self.judgements}
         for status, code in (
             (ProbeStatus.BLIND, ExitCode.BLIND_DETECTOR),
@@ -81,7 +81,7 @@ class Verification:
 def judge(
     config: VerifyConfig, world_size: int, findings: Iterable[Finding], notes: Sequence[str] = ()
 ) -> Verification:
-    """Return the verification that follows from ``findings``, which has one for every applicable arm probe."""
+    """Judge ``findings``, which must contain one for every applicable arm probe, and return the verification."""
     by_arm_probe = {finding.arm_probe: finding for finding in findings}
     judgements = tuple(
         _judge(arm_probe, config.device_spec, reason_not_applicable(config, arm_probe), by_arm_probe)

@@ -1,4 +1,4 @@
-"""The probe of what a communicator leaves behind: lifetime."""
+"""The probe ``lifetime``, which tries whether a communicator leaves something behind."""
 
 from __future__ import annotations
 
@@ -18,15 +18,15 @@ from nccl_bench.verify.rig import Rig, call_each
 
 CYCLES = 10
 LONGEST_CLOSE_S = 5.0
-# The threads of a closed communicator end within this time, unless they are leaked.
+# A thread of a closed communicator that runs longer than this counts as leaked.
 SETTLING_S = 1.0
 _TASKS, _FILES = Path("/proc/self/task"), Path("/proc/self/fd")
 
 
 def lifetime(rig: Rig) -> None:
-    """Check that a communicator leaves nothing behind, neither after its construction nor after its end."""
+    """Check that a communicator leaves nothing behind, neither after its construction nor after its close."""
     exchanges = rig.exchanges()
-    # A built-in arm can always be closed, so the shared arm need not be made for this.
+    # Ask user arms only. Built-in arms can always be closed, and asking would make the shared arm.
     if rig.arm_probe.arm not in ARMS and rig.arm.communicator.reason_not_ended is not None:
         rig.reason_not_applicable = rig.arm.communicator.reason_not_ended
         return
@@ -34,7 +34,7 @@ def lifetime(rig: Rig) -> None:
     rig.record("warm cycle", _run_cycle(rig, exchanges))
     counts = [_count_resources(rig)]
     counts.append(_run_cycles(rig, exchanges, range(1, CYCLES + 1), counts[-1]))
-    # A leak grows with every cycle; what other processes take of a device, or what is set up late, does not.
+    # Only a leak grows in both series. Memory of other processes, or of late set-up, does not grow again.
     if rig.control.sum([_any_grew(*counts)])[0]:
         counts.append(_run_cycles(rig, exchanges, range(CYCLES + 1, 2 * CYCLES + 1), counts[-1]))
     for resource in counts[0]:
@@ -47,10 +47,10 @@ def lifetime(rig: Rig) -> None:
 def _run_cycles(
     rig: Rig, exchanges: Sequence[Exchange], numbers: Sequence[int], before: Mapping[str, int]
 ) -> Mapping[str, int]:
-    """Run the cycles ``numbers``, and return the resources in use after them, once threads had time to end."""
+    """Run the cycles ``numbers``, give threads time to end, and return the resources that are then in use."""
     for number in numbers:
         rig.announce_trial(f"cycle {number}")
-        # Counting streams takes as long as the rest of a cycle, and once is enough.
+        # To count streams takes as long as the rest of a cycle, so do it only once.
         rig.record(f"cycle {number}", _run_cycle(rig, exchanges, count_streams=number == CYCLES))
     after = _count_resources(rig)
     give_up = time.monotonic() + SETTLING_S
@@ -65,9 +65,9 @@ def _any_grew(before: Mapping[str, int], after: Mapping[str, int]) -> bool:
 
 
 def _run_cycle(rig: Rig, exchanges: Sequence[Exchange], *, count_streams: bool = False) -> str | None:
-    """Make a communicator, run every exchange at every place and a graph, and close it; return what is wrong.
+    """Make a communicator, run every exchange at every place and in a graph, and close it. Return the error, if any.
 
-    With ``count_streams``, also count the streams that are left after construction.
+    With ``count_streams``, also check the number of streams that the construction leaves.
     """
     streams = rig.device.streams
     before = _count_live_streams(rig) if count_streams else 0
@@ -87,29 +87,29 @@ def _run_cycle(rig: Rig, exchanges: Sequence[Exchange], *, count_streams: bool =
     arm.close()
     took_s = time.monotonic() - begin
     if took_s > LONGEST_CLOSE_S:
-        return f"close took {took_s:.1f} s, although its graphs were reset before"
+        return f"close took {took_s:.1f} s, more than {LONGEST_CLOSE_S:g} s, although its graphs were reset before"
     if kept > allowed:
         return (
-            f"construction left {kept} of its streams behind, and the communicator has {allowed}: a temporary one, "
+            f"construction left {kept} streams in use, and this communicator may have {allowed}: a temporary stream, "
             "such as the warm-up's, was not released"
         )
     return None
 
 
 def _count_live_streams(rig: Rig) -> int:
-    """Return the number of stream objects that something still refers to."""
+    """Return the number of stream objects that are still referenced."""
     gc.collect()
     kind = type(rig.device.streams.default_stream())
     return sum(1 for item in gc.get_objects() if issubclass(type(item), kind))
 
 
 def _count_resources(rig: Rig) -> Mapping[str, int]:
-    """Return how much of each resource is in use that a communicator takes and must give back."""
+    """Return the amount in use of each resource that a communicator takes and must give back."""
     resources = {"reachable Stream objects": _count_live_streams(rig), "threads": threading.active_count()}
     if _TASKS.is_dir():  # only on Linux; it counts the threads of libraries too
         resources |= {"threads": len(os.listdir(_TASKS)), "open files": len(os.listdir(_FILES))}
-    # Memory that another rank has not given back yet would be counted too.
+    # If ranks share a device, the memory of other ranks would be counted too.
     if not (rig.device_spec.shares_memory or rig.device.shared):
         free, total = rig.device.streams.memory()
-        resources["bytes of device memory, whoever took them"] = total - free
+        resources["bytes of device memory, of all processes"] = total - free
     return resources

@@ -1,4 +1,4 @@
-"""The probe of two communicators on one stream: many."""
+"""The probe ``many``, which tries two communicators on one stream."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from nccl_bench.streams.base import Graph
 from nccl_bench.verify.exchanges import Exchange
 from nccl_bench.verify.rig import Rig, call_each
 
-# At each place, over both communicators together.
+# The number of operations at each place, of both communicators together.
 OPERATIONS = 600
 REPLAY_EVERY = 50
 SMALL_PER_LARGE = 8
@@ -23,7 +23,7 @@ SALTS = 3
 
 
 def many(rig: Rig) -> None:
-    """Check that two communicators on one stream do not disturb each other, over thousands of operations."""
+    """Check that two communicators on one stream do not disturb each other in thousands of operations."""
     second = rig.make_arm()
     sequences = [_Sequence(rig, arm) for arm in (rig.arm, second)]
     for place in Place:
@@ -47,7 +47,7 @@ def many(rig: Rig) -> None:
 
 
 class _Sequence:
-    """The operations of one communicator, each checked on the device so that none waits for the host."""
+    """The operations of one communicator. Their results are checked on the device, so that none waits for the host."""
 
     def __init__(self, rig: Rig, arm: Arm) -> None:
         self._arm = arm
@@ -90,7 +90,7 @@ class _Sequence:
 
 
 def _trials(exchange: Exchange) -> Iterator[tuple[Tensor, Tensor]]:
-    """Yield inputs and expected outputs without end. Successive ones differ, so that a skipped operation is seen."""
+    """Yield pairs of input and expected output without end. Neighbours differ, so a skipped operation is detected."""
     return cycle([(exchange.make_input(salt), exchange.make_expected(salt)) for salt in range(SALTS)])
 
 

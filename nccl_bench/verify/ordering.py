@@ -1,4 +1,4 @@
-"""The probes of order itself: producer, consumer, allocator. In each, exactly one thing is left unordered."""
+"""The probes ``producer``, ``consumer`` and ``allocator``. Each leaves exactly one thing for the arm to order."""
 
 from __future__ import annotations
 
@@ -8,12 +8,12 @@ from torch import Tensor
 from nccl_bench.verify.exchanges import POISON, Exchange
 from nccl_bench.verify.rig import Race, Rig, Trial, first_error
 
-# The allocator may hand out any of its free blocks; several of one size include the block just freed.
+# The allocator may hand out any free block. This many tensors of the same size include the block just freed.
 ALLOCATIONS = 8
 
 
 def producer(rig: Rig) -> None:
-    """Check that the collective waits for the write of its input. The host waits for all that follows."""
+    """Check that the collective waits for the write of its input. The host waits before it reads the output."""
     rig.try_each(_produce, rig.exchanges(), both_modes=True)
 
 
@@ -32,7 +32,7 @@ def _produce(trial: Trial) -> str | None:
 
 
 def consumer(rig: Rig) -> None:
-    """Check that a copy of the output waits for the collective. The input was written long before."""
+    """Check that a copy of the output waits for the collective. The host waits for the input before the call."""
     rig.try_each(_consume, rig.exchanges(), both_modes=True)
 
 
@@ -49,8 +49,8 @@ def _consume(trial: Trial) -> str | None:
 
 
 def allocator(rig: Rig) -> None:
-    """Check that the input may be freed right after the call, though its memory is then written to by others."""
-    # In place, the freed tensor would be the output too.
+    """Check that the input may be freed right after the call, although its memory is then reused."""
+    # In place, the freed tensor would also be the output.
     rig.try_each(_reuse, [exchange for exchange in rig.exchanges() if exchange.input is not exchange.output])
 
 
@@ -64,22 +64,22 @@ def _reuse(trial: Trial) -> str | None:
         trial.streams.synchronize()
         errors.append(exchange.find_error(exchange.output, salt))
         del overwritten
-    return _race("the input's memory was taken again before the collective had read it", first_error(errors))
+    return _race("the input's memory was reused before the collective had read it", first_error(errors))
 
 
 def _call_on_temporary(trial: Trial, exchange: Exchange, temporary: Tensor) -> None:
-    """Call the collective on an input that is written before, and that is freed when this returns."""
+    """Call the collective on ``temporary``, which is written before and is freed when this function returns."""
     trial.streams.synchronize()
     communicator = trial.rig.arm.communicator
     trial.rig.arm.order(lambda: exchange.run(communicator, temporary, exchange.output))()
 
 
 def _call_without_race(trial: Trial) -> str | None:
-    """Return the error of a call that nothing races with. It also loads what a first call loads."""
+    """Return the error of a call that cannot race, or ``None``. This is also the first call, which loads kernels."""
     exchange = trial.start(salt=0)
     trial.call_on_other_stream()
     error = exchange.find_error(exchange.output, salt=0)
-    return f"the collective is wrong, whatever its order: {error}" if error else None
+    return f"the result is wrong even without a race: {error}" if error else None
 
 
 def _race(what: str, error: str | None) -> Race | None:

@@ -1,4 +1,4 @@
-"""The function of every probe in the catalog."""
+"""The table of the probes' functions."""
 
 from __future__ import annotations
 

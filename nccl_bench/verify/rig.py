@@ -26,18 +26,18 @@ from nccl_bench.verify.findings import Finding
 
 
 class Race(str):
-    """An error that only a race explains: the same call with enough time gives the right result."""
+    """An error that only a race explains, because the same call gives the right result if it has enough time."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Trial:
-    """A trial of one exchange at one place."""
+    """An attempt of a probe: one exchange at one place."""
 
     rig: Rig  # the rig of the probe
     place: Place  # the place whose stream is current
     exchange: Exchange  # the collective to try
-    is_late: bool  # this rank comes late, so that the others must wait for it
-    # A coordinator is called inside its graph_capture(), where it routes as in graphs, whether captured or not.
+    is_late: bool  # True if this rank comes late, so that the others must wait for it
+    # True if the call is made inside the coordinator's graph_capture(), which routes as in graphs, captured or not.
     in_graph_mode: bool = False
 
     @property
@@ -54,24 +54,24 @@ class Trial:
         return self.exchange
 
     def call(self) -> None:
-        """Do the exchange as the arm does it, ordered with the current stream."""
+        """Run the exchange in the arm's way, ordered with the current stream."""
         with self.rig.arm.communicator.graph_capture() if self.in_graph_mode else nullcontext():
             call_each(self.rig.arm, [self.exchange])
 
     def call_on_other_stream(self) -> None:
-        """Do the exchange on another stream and wait for it, so that it cannot order the next call by accident."""
+        """Run the exchange on another stream, and wait. On this stream, it could order the next call by accident."""
         _, _, other = self.rig.side_streams
         with self.streams.stream(other):
             self.call()
         self.streams.synchronize()
 
     def delay_if_late(self) -> None:
-        """Delay the host on the late rank. No rank's collective can end before it has begun on that rank."""
+        """Delay the host on the late rank. The collective cannot end on any rank before it begins on the late rank."""
         if self.is_late:
             time.sleep(self.rig.delay_s)
 
     def run_slow_kernel(self) -> None:
-        """Keep the current stream busy, unless it runs inline: such a stream is never behind its caller."""
+        """Keep the current stream busy. Skip a stream that runs work inside the call: it is never behind the caller."""
         if not (self.rig.device_spec.inline_default_stream and self.place is Place.DEFAULT):
             self.streams.hold(self.rig.delay_s)
 
@@ -79,13 +79,13 @@ class Trial:
 def first_error(errors: Iterable[str | None]) -> str | None:
     """Return the first error of a trial, or ``None``.
 
-    A trial goes on after an error and reports at its end: other ranks may have none, and would wait for this rank.
+    A trial goes on after an error and reports it at the end. Otherwise, ranks without an error would wait for this one.
     """
     return next(filter(None, errors), None)
 
 
 def call_each(arm: Arm, exchanges: Sequence[Exchange]) -> None:
-    """Do each exchange as the arm does it, ordered with the current stream."""
+    """Run each exchange in the arm's way, ordered with the current stream."""
     for exchange in exchanges:
         arm.order(exchange.operation(arm.communicator))()
 
@@ -100,11 +100,11 @@ class Rig:
     control: Control  # collectives between the ranks on the host
     get_shared_arm: Callable[[], Arm]  # returns the arm that all probes share; making it is collective
     make_arm: Callable[[], Arm]  # makes an arm that the probe must close; collective
-    announce_trial: Callable[[str], None]  # gets the label of the trial that begins
+    announce_trial: Callable[[str], None]  # is called with the label of each trial before it begins
     routes: Routes = field(default_factory=lambda: ROUTES)  # the coordinator's routing table
-    # The place and the error of every trial so far; no place if the trial is about none, no error if it passed.
+    # (place, error) of every trial so far. The place is None if the trial has none; the error is None if it passed.
     outcomes: list[tuple[Place | None, str | None]] = field(default_factory=list)
-    # Why the probe does not apply to this arm, if only the arm itself shows it.
+    # Why the probe does not apply to this arm. The probe sets it if only the arm itself shows this; otherwise None.
     reason_not_applicable: str | None = None
 
     @cached_property
@@ -116,7 +116,7 @@ class Rig:
     def side_streams(self) -> tuple[Any, Any, Any]:
         """Three streams of the caller, none of them the arm's: outer, inner, and a third."""
         streams = self.device.streams
-        # torch hands out its 32 streams in turn. The arm's own stream would order by accident what must stay unordered.
+        # torch hands out its 32 streams in turn. If we got the arm's own stream, it would order calls by accident.
         avoided = {streams.handle(stream) for stream in self.arm.private_streams()}
         chosen: dict[int, Any] = {}
         while len(chosen) < 3:
@@ -128,7 +128,7 @@ class Rig:
 
     @property
     def delay_s(self) -> float:
-        """The length of a slow kernel and of a late rank's delay: long enough that no race stays hidden."""
+        """The seconds of a slow kernel, and of a late rank's delay: long enough that no race stays hidden."""
         return self.device_spec.probe_delay_s
 
     @contextmanager
@@ -148,9 +148,9 @@ class Rig:
             yield
 
     def exchanges(self, sizes: Sequence[int] | None = None, names: Sequence[str] = tuple(EXCHANGES)) -> list[Exchange]:
-        """Return those exchanges of ``names`` that the arm has, each at ``sizes`` bytes.
+        """Return an exchange for each of ``names`` that the arm has, and for each of ``sizes`` (in bytes).
 
-        By default, ``sizes`` are the small and the large size of the device.
+        By default, ``sizes`` are the small and the large size in the device's row of the catalog.
         """
         spec = ARMS.get(self.arm_probe.arm)
         if spec is None:
@@ -169,18 +169,18 @@ class Rig:
     def try_each(
         self, run_trial: Callable[[Trial], str | None], exchanges: Sequence[Exchange], *, both_modes: bool = False
     ) -> None:
-        """Run a trial for every exchange at every place, and record the error that it returns.
+        """Run a trial for every exchange at every place, and record the error that each trial returns.
 
         With ``both_modes``, a coordinator is tried in graph mode too.
         """
         if not exchanges:
             return
         sizes = len(self.device_spec.probe_sizes)
-        # With more ranks than turns, several ranks share a turn, and the others still wait for them.
+        # With more ranks than turns, several ranks are late in the same turn, and the others still wait for them.
         turns = min(self.control.world_size, len(exchanges) // sizes)
         modes = (False, True) if both_modes and self.arm.communicator.has_routes else (False,)
         for (offset, place), mode, (number, exchange) in product(enumerate(Place), modes, enumerate(exchanges)):
-            # For any world size, each rank has its turn at every size and every place.
+            # For any world size, each rank is late at least once at every size and every place.
             turn = offset + sum(divmod(number, sizes))
             is_late = turn % turns == self.control.rank % turns
             label = f"{place}, {exchange.name}{', within graph_capture()' if mode else ''}"
@@ -195,7 +195,7 @@ class Rig:
         self.outcomes.append((place, described))
 
     def make_finding(self) -> Finding:
-        """Return the finding of all ranks together. Collective."""
+        """Return one finding for all ranks together. Collective."""
         errors = [error for _, error in self.outcomes]
         count = len(errors)
         marks = [error is not None for error in errors] + [isinstance(error, Race) for error in errors]

@@ -17,7 +17,7 @@ class VerificationSpec:
     """The work of one launch of a verification."""
 
     config: VerifyConfig  # what to verify
-    arm_probes: tuple[ArmProbe, ...]  # all of this group, in order
+    arm_probes: tuple[ArmProbe, ...]  # the arm probes of the launch, in order
     findings: str  # the file to append findings to
     scratch: str | None = None  # the directory of this launch; None before the launch
     first: int = 0  # the index in arm_probes to start with
@@ -30,11 +30,11 @@ class VerificationSpec:
 
     @property
     def processes_per_rank(self) -> int:
-        """Always 1: an arm that needs its own processes has its own launch."""
+        """Always 1, because an arm that needs its own processes has its own launch."""
         return 1
 
     def for_launch(self, scratch: str, first: int) -> VerificationSpec:
-        """Return a copy for a launch that starts at index ``first`` and has ``scratch`` to itself."""
+        """Return a copy for a launch that starts with arm probe number ``first`` and has its own ``scratch``."""
         return replace(self, scratch=scratch, first=first)
 
     def write(self, path: Path) -> None:
@@ -43,7 +43,7 @@ class VerificationSpec:
 
     @classmethod
     def read(cls, path: Path) -> VerificationSpec:
-        """Return the specification that ``write`` wrote."""
+        """Return the specification that ``write`` wrote into ``path``."""
         mapping = json.loads(path.read_text(encoding="utf-8"))
         config = mapping.pop("config")
         return cls(

@@ -1,4 +1,4 @@
-"""The probe of enabling and disabling: state."""
+"""The probe ``state``, which switches a communicator on and off."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from nccl_bench.verify.rig import Rig, Trial, first_error
 
 
 class _PlantedError(Exception):
-    """An error raised inside a ``with`` block, to see which state the block leaves."""
+    """An error that the probe raises inside a ``with`` block, to see which state the block leaves."""
 
 
 def state(rig: Rig) -> None:
@@ -76,7 +76,7 @@ def _call_disabled(trial: Trial, switch: Any) -> str | None:
 
 
 def _swap_private_stream(trial: Trial, switch: Any) -> str | None:
-    """Check that ``change_state`` swaps the stream of a communicator that has a private one, and swaps it back."""
+    """Check that ``change_state`` replaces the private stream, if there is one, and restores it afterwards."""
     private = switch.stream
     if private is None:
         return None
@@ -92,7 +92,7 @@ def _swap_private_stream(trial: Trial, switch: Any) -> str | None:
 
 
 def _capture_graph(trial: Trial, coordinator: Any) -> str | None:
-    """Check that ``graph_capture`` switches a coordinator's communicator, its routes and the current stream."""
+    """Check that ``graph_capture`` changes and restores a coordinator's communicator, routes and current stream."""
     if not coordinator.has_routes:
         return None
     switch, caller = coordinator.inner, _current_handle(trial)
@@ -102,7 +102,7 @@ def _capture_graph(trial: Trial, coordinator: Any) -> str | None:
         with suppress(_PlantedError), coordinator.graph_capture() as stream:
             on_capture_stream = _current_handle(trial) == trial.streams.handle(stream)
             errors += [
-                None if on_capture_stream else "inside graph_capture() its stream is not the current one",
+                None if on_capture_stream else "inside graph_capture() the current stream is not the one it yields",
                 None if _is_on(trial, switch) else "inside graph_capture() the communicator is off",
                 _check_route(trial, coordinator, Mode.GRAPH),
             ]
@@ -111,7 +111,7 @@ def _capture_graph(trial: Trial, coordinator: Any) -> str | None:
         after = "after an exception in graph_capture()" if raises else "after graph_capture()"
         on_callers_stream, same = _current_handle(trial) == caller, _is_on(trial, switch) is initially_on
         errors += [
-            None if on_callers_stream else f"{after} another stream is current than before",
+            None if on_callers_stream else f"{after} the current stream is not the one from before",
             None if same else f"{after} the communicator is {'off' if initially_on else 'on'}",
             _check_route(trial, coordinator, Mode.EAGER),
         ]
@@ -119,7 +119,7 @@ def _capture_graph(trial: Trial, coordinator: Any) -> str | None:
 
 
 def _check_route(trial: Trial, coordinator: Any, mode: Mode) -> str | None:
-    """Check that the exchange goes to the backend in the table: with the communicator off, only torch can carry it."""
+    """Check that the exchange goes to the backend in the table. With the communicator off, only torch can run it."""
     route = trial.rig.routes[trial.exchange.operation_name][mode]
     trial.start(salt=2)
     with coordinator.change_state(False):
@@ -130,7 +130,7 @@ def _check_route(trial: Trial, coordinator: Any, mode: Mode) -> str | None:
             carried = Backend.COMMUNICATOR
     trial.streams.synchronize()
     where = "inside graph_capture()" if mode is Mode.GRAPH else "outside of graph_capture()"
-    return None if carried is route else f"{where} it is carried by {carried}, and the table says {route}"
+    return None if carried is route else f"{where} the call ran on {carried}, but the table of routes says {route}"
 
 
 def _current_handle(trial: Trial) -> int:

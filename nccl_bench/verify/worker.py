@@ -28,7 +28,7 @@ from nccl_bench.verify.spec import VerificationSpec
 
 
 class _Arms:
-    """The arms of this rank: it makes each within a deadline, and keeps one that successive probes share."""
+    """The arms of this rank. Each is made within a deadline, and one is kept for consecutive probes of one arm."""
 
     def __init__(self, spec: VerificationSpec, device: Device, progress: Progress) -> None:
         self._config, self._findings = spec.config, Path(spec.findings)
@@ -40,7 +40,7 @@ class _Arms:
         """Return a new arm. Collective."""
         timeout_s, position = self._config.timeout_s, self._progress.position
         update = partial(self._progress.update, case_index=position.case_index, arm=name, phase=position.phase)
-        # The first communicator of a process loads and connects much that later ones find ready.
+        # The first communicator of a process takes longer: it loads libraries and makes connections.
         update(deadline_s=timeout_s if self._made_any else max(timeout_s, SETUP_TIMEOUT_S))
         arm = Arm(name, default_group(), self._device, self._config.routing, self._config.user_arms)
         self._made_any = True
@@ -48,12 +48,12 @@ class _Arms:
         return arm
 
     def get_shared(self, arm_probe: ArmProbe) -> Arm:
-        """Return the shared arm, made on first use. Collective. Close it before the first probe of another arm."""
+        """Return the shared arm, and make it on first use. Collective. Close it before a probe of another arm."""
         if self._shared is None:
             try:
                 self._shared = self.make(arm_probe.arm)
             except UserArmError as error:
-                # Any rank may record this: all of them are on this node.
+                # Any rank may record this, because all ranks of a verification are on one node.
                 append_finding(self._findings, Finding.of_break(arm_probe, str(error), unmade=True))
                 raise
         assert self._shared.name == arm_probe.arm
@@ -107,10 +107,10 @@ def run_probes(spec: VerificationSpec, progress: Progress) -> None:
         if control.rank == 0:
             append_finding(findings, finding)
         if finding.failed and PROBES[arm_probe.probe].alone and arm_probe.arm not in given_up:
-            # The process may be unusable, destructors included. The launcher goes on with new ones.
+            # The process may be unusable, and its destructors may hang. The launcher goes on with new processes.
             sys.stderr.flush()
             os._exit(ExitCode.OK)
-        # While the position still names this arm, so that a crash on close is put down to it.
+        # Close here, while the position still names this arm: a crash on close is then blamed on it.
         if index + 1 == len(spec.arm_probes) or spec.arm_probes[index + 1].arm != arm_probe.arm:
             arms.close_shared()
 
@@ -123,7 +123,7 @@ def _announce_trial(update: Callable[..., None], probe: str, trial: str) -> None
 
 
 def main(spec_file: str) -> None:
-    """Run the process that torchrun starts."""
+    """Run one rank as the specification in ``spec_file`` says."""
     spec = VerificationSpec.read(Path(spec_file))
     assert spec.scratch is not None
     run_rank(Path(spec.scratch), partial(run_probes, spec))

@@ -28,7 +28,7 @@ EXPECTED: Mapping[str, Mapping[str, str | None]] = {
     "forgets-the-join": {
         "producer": None,
         "consumer": r".* stream.*: a copy of the output did not wait for the collective: ",
-        "allocator": r".* stream.*: the input's memory was taken again before the collective had read it: ",
+        "allocator": r".* stream.*: the input's memory was reused before the collective had read it: ",
         # Not `capture`: a graph that can be captured ends only when all of its nodes have ended.
     },
     "forgets-both": {
@@ -48,7 +48,7 @@ EXPECTED: Mapping[str, Mapping[str, str | None]] = {
         "capture": None,
     },
     "drops-the-sizes": {
-        "producer": r".*with sizes.*: the collective is wrong, whatever its order: ",
+        "producer": r".*with sizes.*: the result is wrong even without a race: ",
         "capture": r".*with sizes.*: replay 1: ",
     },
     "stays-on-after-a-capture": {
@@ -59,15 +59,15 @@ EXPECTED: Mapping[str, Mapping[str, str | None]] = {
         "producer": r".*, within graph_capture\(\), .*: the collective did not wait for the write of its input: ",
         "consumer": r".*, within graph_capture\(\), .*: a copy of the output did not wait for the collective: ",
     },
-    "routes-to-torch": {"state": r".*: inside graph_capture\(\) it is carried by torch, and the table says "},
+    "routes-to-torch": {"state": r".*: inside graph_capture\(\) the call ran on torch, but the table of routes says "},
     "gathers-on-the-callers-stream": {"async": r".*: the caller's stream was blocked for \d+% of "},
     "blocks-the-caller-once-in-a-while": {
         "async": r".* 1K, rank 0: the caller's stream was blocked for \d+% of the gather's time in the best of 3 "
     },
-    "gathers-unforked": {"async": r".*: it did not wait for what its stream waits for: "},
-    "gathers-unjoined": {"async": r".*: joined, it is wrong: "},
+    "gathers-unforked": {"async": r".*: the gather did not wait for the write that its stream waits for: "},
+    "gathers-unjoined": {"async": r".*: after the join, the result is wrong: "},
     "skips-operations": {"capture": None, "many": r".*, rank 0: \d+ of its operations had a wrong result$"},
-    "keeps-its-warm-up-stream": {"lifetime": r".*: construction left 1 of its streams behind"},
+    "keeps-its-warm-up-stream": {"lifetime": r".*: construction left 1 streams in use"},
     "leaves-a-thread-and-a-file": {"lifetime": r"threads, rank 0: "},
     "stream-free": {"allocator": None, "many": None, "lifetime": None},
     DETECTOR: {"producer": r".", "consumer": r"."},

@@ -53,7 +53,7 @@ REASONS = (
     *(absence.reason for row in COLLECTIVES.values() for absence in row.absences),
     *(reason for device in DEVICES.values() for reason in device.missing_timings.values()),
     *(reason for device in DEVICES.values() for reason in device.missing_on_default_stream.values()),
-    "as nccl-tests rounds it",
+    "after nccl-tests' rounding",
     "it is measured out-of-place",
 )
 

@@ -74,7 +74,7 @@ def test_empty_cases_are_left_out_with_one_text_for_a_collective() -> None:
     plan = make_plan(config, 4)
     sizes = [(planned.case.collective, planned.case.size_bytes) for planned in plan.cases]
     assert sizes == [("all_gather", 64)] * 2 + [("all_reduce", 8), ("all_reduce", 64)] * 2
-    assert plan.left_out[0] == "all_gather bfloat16 of 8: empty on 4 ranks, as nccl-tests rounds it"
+    assert plan.left_out[0] == "all_gather bfloat16 of 8: too small for 4 ranks after nccl-tests' rounding"
     assert len(plan.left_out) == 2
     assert [planned.case.count for planned in plan.cases if planned.case.collective == "all_gather"] == [8, 8]
 
@@ -83,8 +83,8 @@ def test_empty_cases_with_the_same_sizes_are_one_text() -> None:
     layer = {"collectives": "all_gather,all_to_all,all_reduce", "placements": "out-of-place"}
     plan = make_plan(resolve("cuda", layer, {"sizes": "4:64:+4", "dtypes": "float64,int8", "arms": "stream-free"}), 4)
     assert plan.left_out == (
-        "all_gather,all_to_all float64,int8 of 4 to 60: empty on 4 ranks, as nccl-tests rounds it",
-        "all_reduce float64 of 4: empty on 4 ranks, as nccl-tests rounds it",
+        "all_gather,all_to_all float64,int8 of 4 to 60: too small for 4 ranks after nccl-tests' rounding",
+        "all_reduce float64 of 4: too small for 4 ranks after nccl-tests' rounding",
     )
 
 
@@ -150,14 +150,14 @@ def test_a_collective_without_an_in_place_form_is_measured_out_of_place(placemen
         (
             {"collectives": "all_gather", "sizes": "8"},
             4,
-            "nothing is left to measure: all_gather bfloat16 of 8: empty",
+            "nothing is left to measure: all_gather bfloat16 of 8: too small",
         ),
         ({"dtypes": "f8e5m2", "sizes": "8"}, 2, "nothing is left to measure: .*Gloo does not reduce float8"),
         ({"dtypes": "int32", "redops": "avg"}, 2, "nothing is left to measure: .*Gloo does not average integers"),
         ({"timings": "graph"}, 2, "no timing is left to measure: graph timing is absent: the CPU has no CUDA graphs"),
-        ({"root": 4}, 4, "the root is rank 4, and there are ranks 0 to 3"),
-        ({"ops_per_batch": 101}, 2, "is 101: it is 100 at the most with these arms"),
-        ({"ops_per_batch": 501, "arms": "stream-free"}, 2, "is 501: it is 500 at the most with these arms"),
+        ({"root": 4}, 4, "--root is rank 4, but there are only ranks 0 to 3"),
+        ({"ops_per_batch": 101}, 2, "is 101, but must be at most 100 with these arms"),
+        ({"ops_per_batch": 501, "arms": "stream-free"}, 2, "is 501, but must be at most 500 with these arms"),
         ({"timings": "enqueue", "per_iteration": True}, 2, "--per-iteration .* add eager or gated"),
         (
             {"timings": "gated,enqueue", "caller_stream": "default"},

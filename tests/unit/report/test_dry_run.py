@@ -52,7 +52,7 @@ def test_a_plan_reads_as_it_should() -> None:
         "\n"
         "memory: up to 0.13 GiB a rank of 4.0 GiB free, for buffers\n"
         "time: about 7 to 13 s, at most 124 s a case\n"
-        "left out: all_gather bfloat16 of 8: empty on 2 ranks, as nccl-tests rounds it\n"
+        "left out: all_gather bfloat16 of 8: too small for 2 ranks after nccl-tests' rounding\n"
     )
 
 
@@ -67,7 +67,7 @@ def test_overridden_routes_are_listed() -> None:
 def test_arms_in_processes_of_their_own_are_listed() -> None:
     few = {"name": "few", "target": "stream-free", "variables": {"NCCL_MAX_CTAS": "4"}}
     listed = text({"arms": "torch", "user_arms": [few]}).splitlines()
-    assert listed[3] == "few: in processes of its own (NCCL_MAX_CTAS=4 is for it alone)"
+    assert listed[3] == "few: in processes of its own (NCCL_MAX_CTAS=4 is set only there)"
 
 
 def test_nothing_is_written_or_started(nowhere: Path, monkeypatch: pytest.MonkeyPatch) -> None:
