@@ -1,4 +1,4 @@
-"""``python -m nccl_bench``, and the console script."""
+"""The program: ``python -m nccl_bench`` and ``nccl-bench`` start here."""
 
 from __future__ import annotations
 
@@ -6,13 +6,13 @@ import sys
 
 
 def main() -> None:
-    """Run the command line; from the first import on, a Ctrl-C is one message and an exit code."""
+    """Run the command line. A Ctrl-C ends it with one message and an exit code, even during the imports."""
     try:
         from nccl_bench.cli import main as command_line
 
         command_line()
     except KeyboardInterrupt:
-        # A plain number: the import of nccl_bench.errors may be what was interrupted.
+        # A plain number: the import of nccl_bench.errors, which names it, may have been interrupted.
         sys.stderr.write("nccl-bench: interrupted\n")
         raise SystemExit(130) from None
 

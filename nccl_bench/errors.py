@@ -12,7 +12,7 @@
     ├── RecordError                    3   a record that cannot be read or written
     └── InterruptedRunError          130
 
-Nothing in this module prints. A message is for the user: it says what was got, what is allowed and what to do.
+Nothing in this module prints. A message is for the user: it says what was given, what is allowed and what to do.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ class ExitCode(IntEnum):
     RACE = 5  # an arm failed a probe of a verification
     HANG = 6
     SLOWER = 7  # a candidate is slower, and --fail-on slower was given
-    INCONCLUSIVE = 8  # a verdict is open or missing, and --fail-on was given
+    INCONCLUSIVE = 8  # a verdict is inconclusive or missing, and --fail-on was given
     BLIND_DETECTOR = 9  # the detector passed a probe that it must fail
     INTERRUPTED = 130
 
@@ -75,7 +75,7 @@ class NcclError(TransportError):
     """A call of NCCL that did not return ``ncclSuccess``."""
 
     def __init__(self, function: str, result: int, text: str, last_error: str = "") -> None:
-        """Describe the call of ``function``, its numeric ``result``, its ``text`` and NCCL's last error."""
+        """Describe a call of ``function``: its numeric ``result``, that result as ``text``, and NCCL's last error."""
         self.function = function
         self.result = result
         detail = f": {last_error}" if last_error else ""
@@ -83,7 +83,7 @@ class NcclError(TransportError):
 
 
 class RecordError(NcclBenchError):
-    """A record that is missing, malformed, of another program or not writable."""
+    """A record that is missing, malformed, written by another program, or not writable."""
 
 
 class InterruptedRunError(NcclBenchError):

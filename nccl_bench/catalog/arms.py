@@ -12,22 +12,22 @@ class Order(StrEnum):
 
     CURRENT = "current"  # on the caller's stream, or ordered with it by the communicator itself
     FORK_JOIN = "fork-join"  # on a private stream; the caller forks and joins with preallocated events
-    WAIT_STREAM = "wait-stream"  # the same with Stream.wait_stream, as callers write it
-    BARE = "bare"  # on a private stream, ordered with nothing
+    WAIT_STREAM = "wait-stream"  # like fork-join, with Stream.wait_stream instead of preallocated events
+    BARE = "bare"  # on a private stream, without any order
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ArmSpec:
     """A row of the table."""
 
-    name: str  # as after --arm
+    name: str  # as after --arms
     communicator: str  # a name in communicators.registry, or USER_ARM
     summary: str  # one line for `nccl-bench list`
     order: Order = Order.CURRENT  # how a call is ordered with the caller's stream
     launch_entries: int = 5  # the most entries of the device's launch queue that one operation takes
     private_streams: int = 0  # the number of streams that the communicator keeps as long as it lives
     timed: bool = True  # False: the arm is for verification only
-    default: bool = False  # the arm is measured where the user chooses none
+    default: bool = False  # the arm is measured if the user chooses no arms
     extra: str | None = None  # the extra of this package that the arm needs; None: it needs none
     transports: tuple[str, ...] = ("nccl", "gloo")  # the transports of devices that the arm can run on
 
@@ -36,14 +36,14 @@ _ROWS = (
     ArmSpec(
         name="stream-free",
         communicator="stream-free",
-        summary="after the refactor: always the current stream",
+        summary="the new design: always the current stream",
         launch_entries=1,
         default=True,
     ),
     ArmSpec(
         name="dedicated-stream",
         communicator="dedicated-stream",
-        summary="before the refactor: a private stream, which the caller forks and joins",
+        summary="the old design: a private stream, which the caller forks and joins",
         order=Order.FORK_JOIN,
         private_streams=1,
         default=True,
@@ -64,7 +64,7 @@ _ROWS = (
     ArmSpec(
         name="dedicated-stream-wait-stream",
         communicator="dedicated-stream",
-        summary="the private stream, ordered with Stream.wait_stream as callers write it",
+        summary="dedicated-stream, forked and joined with Stream.wait_stream",
         order=Order.WAIT_STREAM,
         private_streams=1,
     ),
@@ -77,32 +77,32 @@ _ROWS = (
     ArmSpec(
         name="nccl4py",
         communicator="nccl4py",
-        summary="NVIDIA's bindings as people use them: nccl.core.Communicator with the current stream",
+        summary="NVIDIA's bindings as users call them: nccl.core.Communicator with the current stream",
         extra="nccl4py",
         transports=("nccl",),
     ),
     ArmSpec(
         name="transport",
         communicator="bare-transport",
-        summary="the transport's call alone, its arguments looked up beforehand: the floor under stream-free",
+        summary="the transport's call alone, with its arguments prepared: stream-free cannot be faster",
         launch_entries=1,
     ),
     ArmSpec(
         name="coordinator",
         communicator="coordinator",
-        summary="an engine's group coordinator after the refactor: torch eagerly, stream-free in graphs",
+        summary="an engine's group coordinator, new design: torch eagerly, stream-free in graphs",
         private_streams=1,
     ),
     ArmSpec(
         name="coordinator-legacy",
         communicator="coordinator-legacy",
-        summary="the coordinator before the refactor: every call gets the current stream as an argument",
+        summary="the coordinator, old design: every call gets the current stream as an argument",
         private_streams=2,
     ),
     ArmSpec(
         name="dedicated-stream-unordered",
         communicator="dedicated-stream",
-        summary="the private stream, ordered with nothing: a race, for verification only",
+        summary="dedicated-stream without any order: it races, for verification only",
         order=Order.BARE,
         launch_entries=1,
         private_streams=1,
@@ -115,9 +115,9 @@ DEFAULT_BASELINE = "dedicated-stream"
 
 # The communicator in the row of a user arm.
 USER_ARM = "user_arm"
-# Communicators that route each operation to a backend; the user can override the table of routes.
+# Communicators that route each operation to a backend. The user can override the routes.
 COORDINATORS = frozenset({"coordinator", "coordinator-legacy"})
-# The names under which `nccl-bench import` records what another tool measured. A run of such an arm is an import.
+# The arms that `nccl-bench import` records for other tools. A run with such an arm is an imported run.
 IMPORTED_ARMS = frozenset({"nccl-tests"})
 
 TWIN_SUFFIX = ":twin"
@@ -129,5 +129,5 @@ def twin_of(name: str) -> str:
 
 
 def arm_spec(name: str) -> ArmSpec:
-    """Return the row of an arm or a twin. A twin's row differs from its arm's in the name only."""
+    """Return the row of an arm or a twin. The rows of an arm and its twin differ only in the name."""
     return replace(ARMS[name.removesuffix(TWIN_SUFFIX)], name=name)

@@ -12,8 +12,8 @@ from enum import StrEnum
 
 from nccl_bench.catalog.arms import COORDINATORS
 
-# nccl-tests rounds the bytes of one rank's block down to a multiple of this, so small sizes of the collectives that
-# split a message over the ranks are empty (`& -(16/eltSize)` in src/all_gather.cu and its neighbours).
+# nccl-tests rounds the bytes of one rank's block down to a multiple of this, so a small message is empty after it is
+# split over the ranks (`& -(16/eltSize)` in src/all_gather.cu and its neighbours).
 _BLOCK_ALIGNMENT_BYTES = 16
 
 
@@ -28,10 +28,10 @@ class RedOp(StrEnum):
 
 
 class Placement(StrEnum):
-    """The places of a call's input and output."""
+    """The place of a call's output in memory."""
 
     IN_PLACE = "in-place"  # the output shares memory with the input
-    OUT_OF_PLACE = "out-of-place"
+    OUT_OF_PLACE = "out-of-place"  # the output has memory of its own
 
 
 class Result(StrEnum):
@@ -47,7 +47,7 @@ class Result(StrEnum):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Absence:
-    """Communicators that do not have a collective, or not in every placement."""
+    """Communicators that lack a collective, in some or all placements."""
 
     communicators: frozenset[str]  # names in communicators.registry
     reason: str  # one line for the user
@@ -73,34 +73,34 @@ class Collective:
     name: str  # as after --collective
     result: Result  # the values in a rank's output
     result_at_root: bool = False  # only the root's output is defined
-    bus_factor: Callable[[int], float]  # world size -> bus bandwidth over algorithm bandwidth
+    bus_factor: Callable[[int], float]  # world size -> bus bandwidth divided by algorithm bandwidth
     sends_all_blocks: bool = False  # a rank sends one block for each rank; otherwise one block
     receives_all_blocks: bool = False  # a rank receives one block from each rank; otherwise one block
-    reduces: bool = False  # it takes a reduction
+    reduces: bool = False  # it applies a reduction (redop)
     rooted: bool = False  # it takes a root
     placements: tuple[Placement, ...] = tuple(Placement)  # the default first
     absences: tuple[Absence, ...] = ()  # the communicators that lack it; user arms answer for themselves
 
     def absence(self, communicator: str, placement: Placement) -> str | None:
-        """Return why ``communicator`` does not have the collective in ``placement``, or ``None`` if it has."""
+        """Return why ``communicator`` lacks the collective in ``placement``, or ``None`` if it has it."""
         for absence in self.absences:
             if communicator in absence.communicators and placement in absence.placements:
                 return absence.reason
         return None
 
     def block_count(self, size_bytes: int, itemsize: int, world_size: int) -> int:
-        """Return the elements in one block of a message; 0 where nccl-tests' rounding leaves nothing."""
+        """Return the number of elements in one block of a message, rounded as in nccl-tests: it can be 0."""
         if not (self.sends_all_blocks or self.receives_all_blocks):
             return size_bytes // itemsize
         alignment = max(1, _BLOCK_ALIGNMENT_BYTES // itemsize)
         return size_bytes // itemsize // world_size // alignment * alignment
 
     def send_count(self, block_count: int, world_size: int) -> int:
-        """Return the elements that one rank sends."""
+        """Return the number of elements that one rank sends."""
         return block_count * (world_size if self.sends_all_blocks else 1)
 
     def receive_count(self, block_count: int, world_size: int) -> int:
-        """Return the elements that one rank receives."""
+        """Return the number of elements that one rank receives."""
         return block_count * (world_size if self.receives_all_blocks else 1)
 
     def size_bytes(self, block_count: int, itemsize: int, world_size: int) -> int:
@@ -112,7 +112,7 @@ class Collective:
         return size_bytes / time_us / 1e3
 
     def busbw_gb_s(self, size_bytes: int, time_us: float, world_size: int) -> float:
-        """Return the bus bandwidth, GB/s: what one link carries, comparable between numbers of ranks."""
+        """Return the bus bandwidth, GB/s: the traffic of one link, so figures of different world sizes compare."""
         return self.algbw_gb_s(size_bytes, time_us) * self.bus_factor(world_size)
 
 
@@ -123,7 +123,7 @@ _TORCH_IN_PLACE_ONLY = Absence(
 )
 _COORDINATORS_IN_PLACE_ONLY = Absence(
     communicators=COORDINATORS,
-    reason="torch.distributed has no out-of-place form of it, and a coordinator may route to it",
+    reason="torch.distributed has no out-of-place form of it, and coordinators may route to torch.distributed",
     placements=(Placement.OUT_OF_PLACE,),
 )
 
@@ -177,7 +177,7 @@ _ROWS = (
         absences=(
             Absence(
                 communicators=COORDINATORS,
-                reason="an engine's coordinator gathers by torch.distributed alone, which is the torch arm",
+                reason="a coordinator of an engine gathers only through torch.distributed: measure the torch arm",
             ),
             Absence(communicators=frozenset({"nccl4py"}), reason="this arm does not call nccl4py's gather"),
         ),
@@ -190,7 +190,7 @@ _ROWS = (
         absences=(
             Absence(
                 communicators=frozenset({"process-group"}),
-                reason="torch.distributed exchanges messages asynchronously only, which is the torch-async arm",
+                reason="torch.distributed exchanges messages only asynchronously: measure the torch-async arm",
             ),
         ),
     ),

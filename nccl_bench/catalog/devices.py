@@ -18,21 +18,21 @@ class DeviceSpec:
     missing_timings: Mapping[Timing, str] = field(default_factory=dict)  # timing -> why the device lacks it
     missing_on_default_stream: Mapping[Timing, str]  # timing -> why the device lacks it on the default stream
     missing_probes: Mapping[str, str] = field(default_factory=dict)  # name of a probe -> why the device lacks it
-    sizes: str  # the default sweep, as after --size
+    sizes: str  # the default sweep, as after --sizes
     dtype: str  # the default data type
-    max_seconds: float  # by default, a sweep does no more than the fewest rounds after this time
+    max_seconds: float  # the default of --max-seconds
 
-    # Nominal figures, for the estimate of --dry-run alone.
-    setup_s: float  # the start of the processes
-    communicator_s: float  # the construction of one communicator
+    # Nominal figures. They serve only for the estimate of --dry-run and for deadlines.
+    setup_s: float  # the time to start the processes
+    communicator_s: float  # the time to make one communicator
     operation_s: float  # the latency of one operation
     bytes_per_s: float  # the throughput of one operation
-    batch_overhead_s: float  # the work around one batch
+    batch_overhead_s: float  # the time of the work around one batch
 
     shares_memory: bool  # the ranks of a node share one memory; otherwise each rank has its own
     registers_memory: bool  # the transport has memory that can be registered with communicators
     probe_sizes: tuple[int, int]  # message sizes of a probe, bytes: a small one and a large one
-    probe_delay_s: float  # how long a probe's slow kernels last, and by how much its late ranks are late
+    probe_delay_s: float  # the length of a probe's slow kernels, and the delay of its late ranks
 
     @property
     def has_graphs(self) -> bool:
@@ -41,12 +41,12 @@ class DeviceSpec:
 
     @property
     def inline_default_stream(self) -> bool:
-        """True if work on the default stream runs within the call, so that nothing can hold it back."""
+        """True if work on the default stream runs inside the call, so that nothing can hold it back."""
         return Timing.GATED in self.missing_on_default_stream
 
 
 _NO_GRAPHS = "the CPU has no CUDA graphs"
-_INLINE = "the CPU's default stream runs inline, so nothing can be held back on it"
+_INLINE = "the CPU's default stream runs work inside the call, so no gate can hold it back"
 
 
 DEVICES: Mapping[str, DeviceSpec] = {
@@ -57,7 +57,7 @@ DEVICES: Mapping[str, DeviceSpec] = {
         missing_on_default_stream={
             # Observed on 2x H200 with driver 580, in every batch of every arm. Probably the host waits inside the
             # replay. The gates of the other timings hold on that stream.
-            Timing.GRAPH: "no gate was seen to hold on the default stream until the replays were queued"
+            Timing.GRAPH: "on the default stream every gate opened before all replays were queued"
         },
         sizes="8:1G:x2",
         dtype="bfloat16",
@@ -69,7 +69,7 @@ DEVICES: Mapping[str, DeviceSpec] = {
         batch_overhead_s=3e-3,
         shares_memory=False,
         registers_memory=True,
-        # The small message is bound by latency. The large one is several chunks in each of NCCL's channels.
+        # The small message is bound by latency. The large one has several chunks in each channel of NCCL.
         probe_sizes=(1024, 16 * 1024**2),
         probe_delay_s=5e-3,
     ),
@@ -79,7 +79,7 @@ DEVICES: Mapping[str, DeviceSpec] = {
         bindings=("gloo",),
         missing_timings={Timing.GRAPH: _NO_GRAPHS},
         missing_on_default_stream={Timing.GATED: _INLINE, Timing.ENQUEUE: _INLINE},
-        missing_probes={"allocator": "the CPU's queues keep alive what they use", "capture": _NO_GRAPHS},
+        missing_probes={"allocator": "the CPU's queues keep the tensors that they use", "capture": _NO_GRAPHS},
         sizes="8:1M:x8",
         dtype="bfloat16",
         max_seconds=30.0,

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from importlib import metadata
 
-# Pinned in pyproject.toml too. nccl4py: what is called of it is private, and its handle of a communicator has changed.
+# Also pinned in pyproject.toml. The parts of nccl4py that we call are private, and its communicator handle has changed.
 EXTRA_VERSIONS: Mapping[str, str] = {"nccl4py": "0.6.0"}
 
 

@@ -26,29 +26,31 @@ class Place(StrEnum):
 class ProbeSpec:
     """A row of the table."""
 
-    name: str  # as after --probe
+    name: str  # as after --probes
     summary: str  # what the probe does and expects, one line
     alone: bool = False  # a failure can leave the process unusable, so the probe has processes of its own
-    races: bool = False  # calls without order can fail the probe
+    races: bool = False  # calls without order may fail the probe, but need not
     detects: bool = False  # calls without order must fail the probe, in every run and at every place
-    held_back: bool = False  # the probe holds the stream back, so it is blind where the stream runs inline
+    held_back: bool = (
+        False  # the probe holds the stream back, so it is blind on a stream that runs work inside the call
+    )
     missing: Mapping[str, str] = field(default_factory=dict)  # communicator -> why the probe does not apply to it
 
 
-_NO_PROMISE = "the probe is about promises of this package's communicators; user arms are probed for order and lifetime"
+_NO_PROMISE = "only built-in arms promise what this probe tests; user arms are probed for order and lifetime"
 _NO_GATHER_OF_TORCH = "torch.distributed has no all-gather on a stream of the caller's choice"
 
 _ROWS = (
     ProbeSpec(
         name="producer",
-        summary="writes the input behind a slow kernel, then calls: the result must come from that input",
+        summary="writes the input behind a slow kernel, then calls the arm: the result must come from that input",
         races=True,
         detects=True,
         held_back=True,
     ),
     ProbeSpec(
         name="consumer",
-        summary="calls, then copies the poisoned output at once: the copy must hold the result",
+        summary="poisons the output, calls the arm and copies the output at once: the copy must hold the result",
         races=True,
         detects=True,
     ),
@@ -65,12 +67,12 @@ _ROWS = (
     ),
     ProbeSpec(
         name="state",
-        summary="nests change_state, also with exceptions and None: a disabled call must raise and write nothing",
+        summary="nests change_state, also with exceptions and None: a disabled arm must refuse calls and write nothing",
         missing={USER_ARM: _NO_PROMISE},
     ),
     ProbeSpec(
         name="async",
-        summary="runs the context-parallel all-gather: the caller's stream must stay free, the joined result be right",
+        summary="runs the context-parallel all-gather: the caller's stream must stay free, and the result be right",
         missing={
             USER_ARM: _NO_PROMISE,
             "process-group": _NO_GATHER_OF_TORCH,
@@ -92,14 +94,14 @@ PROBES: Mapping[str, ProbeSpec] = {row.name: row for row in _ROWS}
 
 
 def blind_places(probe: ProbeSpec, device: DeviceSpec) -> frozenset[Place]:
-    """Return the places where ``probe`` cannot detect a race on ``device``, so that passing there means nothing."""
+    """Return the places where ``probe`` cannot detect a race on ``device``, so that a pass there means nothing."""
     return frozenset({Place.DEFAULT} if probe.held_back and device.inline_default_stream else ())
 
 
 def not_applicable(probe: ProbeSpec, arm: ArmSpec, device: DeviceSpec) -> str | None:
-    """Return why ``probe`` does not apply to ``arm`` on ``device``, or ``None`` where it applies."""
+    """Return why ``probe`` does not apply to ``arm`` on ``device``, or ``None`` if it applies."""
     if probe.name in device.missing_probes:
         return device.missing_probes[probe.name]
     if arm.order is Order.BARE and not probe.races:
-        return "it does not test order, and this arm differs in order alone"
+        return "the probe does not test order, and an arm without order is probed for order only"
     return probe.missing.get(arm.communicator)

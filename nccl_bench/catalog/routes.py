@@ -1,7 +1,7 @@
 """The coordinator's routing table: which backend carries each operation, eagerly and in CUDA graphs.
 
-The default routes are those of the engines: outside of graphs torch.distributed carries everything and the
-communicator is disabled, and within ``graph_capture()`` it is the reverse (SGLang's table of use, parallel_state.py).
+The default routes are those of the engines (SGLang's table of use, parallel_state.py). Outside of graphs
+torch.distributed carries everything. Within ``graph_capture()`` the communicator does; elsewhere it is disabled.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ class Backend(StrEnum):
     """The two backends of a coordinator."""
 
     TORCH = "torch"  # torch.distributed, synchronous, on the device group
-    COMMUNICATOR = "communicator"  # the coordinator's own
+    COMMUNICATOR = "communicator"  # the coordinator's own communicator
 
 
 Routes = Mapping[str, Mapping[Mode, Backend]]
@@ -35,15 +35,15 @@ _COLLECTIVES = (
     for name, row in COLLECTIVES.items()
     if not any(row.absence(coordinator, row.placements[0]) for coordinator in COORDINATORS)
 )
-# The operations with a v have blocks of uneven sizes.
+# The operations whose names end in v have blocks of uneven sizes.
 ROUTED_OPERATIONS = (*_COLLECTIVES, "all_gatherv", "reduce_scatterv", "send", "recv")
 ROUTES: Routes = {
     operation: {Mode.EAGER: Backend.TORCH, Mode.GRAPH: Backend.COMMUNICATOR} for operation in ROUTED_OPERATIONS
 }
-# The operations without a choice of a backend -> what carries them.
+# Operation whose backend is fixed -> what carries it.
 UNROUTED: Mapping[str, str] = {
     "barrier": "always on the control group, which is Gloo: a barrier of NCCL is a collective that blocks the host",
-    "cp_all_gather_into_tensor_async": "the communicator where it is enabled, else torch.distributed",
+    "cp_all_gather_into_tensor_async": "the communicator if it is enabled, else torch.distributed",
 }
 
 

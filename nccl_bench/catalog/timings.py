@@ -24,8 +24,8 @@ class TimingSpec:
     question: str  # the question that the timing answers, as a sentence
     gated: bool = True  # a gate holds the stream until the host has enqueued the whole batch
     captured: bool = False  # the operations are captured into a CUDA graph, and the batch replays it
-    moves_bytes: bool = True  # False: the CPU thread alone is timed, so there is no bandwidth
-    per_iteration: bool = False  # events can be put between the operations, to time each of them
+    moves_bytes: bool = True  # False: only the CPU thread is timed, so there is no bandwidth
+    per_iteration: bool = False  # events can stand between the operations, to time each one
 
 
 TIMINGS: Mapping[Timing, TimingSpec] = {

@@ -1,6 +1,6 @@
 """The commands. Only this package prints and exits.
 
-A command imports inside its function what it needs beyond its options, so that ``--help`` answers at once.
+A command imports the modules that only its work needs inside its function, so that ``--help`` answers at once.
 """
 
 from __future__ import annotations
@@ -56,18 +56,18 @@ app.command()(guide)
 
 
 def main() -> None:
-    """Run the command line; an expected error is one message and its exit code."""
+    """Run the command line. An expected error ends it with one message and the exit code of the error."""
     try:
         _call()
     except NcclBenchError as error:
         print_message(str(error))
         exit_with(error.exit_code)
     except BrokenPipeError:
-        # The reader needs no more output: `head` closes its end early.
+        # The program that reads our output has stopped reading, as `head` does.
         sys.stdout = io.StringIO()
         raise SystemExit(1) from None
     except OSError as error:
-        # Without this, the interpreter would try to write the rest again at its end, and report the same error.
+        # Otherwise the interpreter writes the rest again when it exits, and reports the same error.
         sys.stdout = io.StringIO()
         where = error.filename or "the output, or a temporary file, cannot be written"
         print_message(f"{where}: {error.strerror or error}")
@@ -75,7 +75,7 @@ def main() -> None:
 
 
 def _call() -> None:
-    """Call the command, and raise its error or ``SystemExit``, after all output is written."""
+    """Run the command and write all its output. Always raises: the error of the command, or ``SystemExit``."""
     try:
         app()
     except SystemExit as end:

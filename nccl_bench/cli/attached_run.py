@@ -26,20 +26,21 @@ from nccl_bench.ranks.spec import WorkerSpec
 from nccl_bench.records.schema import Crash
 from nccl_bench.records.store import RunStatus
 
-# All ranks of a launch meet the deadline of a case within this time.
+# Within this time after the first rank, all ranks have reached the deadline of a case too.
 HANG_GRACE_S = 3.0
 
 
 def run_attached(config: RunConfig, attachment: Attachment, output: Output) -> None:
     """Measure as one of the launched ranks; rank 0 also records and prints."""
-    # The only command that loads torch: this process is a worker itself.
+    # Only this command imports torch into its own process, because this process is itself a rank.
     from nccl_bench.bench.worker import measure
 
     apart = [name for each in process_sets_of(config)[1:] for name in each.arms]
     if apart:
         raise UsageError(
-            f"{', '.join(apart)} would need processes with their own environment, and the ranks are launched already: "
-            "run nccl-bench outside of that launch, or set the variables for all arms"
+            f"{', '.join(apart)}: an arm with its own environment variables needs processes of its own, but "
+            f"{attachment.launcher} has already started the ranks: run nccl-bench without {attachment.launcher}, or "
+            "set the variables for all arms with --env"
         )
     os.environ.update(config.variables)
     plan = make_plan(config, attachment.world_size)
@@ -51,23 +52,23 @@ def run_attached(config: RunConfig, attachment: Attachment, output: Output) -> N
     }
     store = create_record(config, plan, facts, output) if attachment.rank == 0 else None
     os.environ.update(attachment.torch_variables)
-    # Where the launcher gives no local world size, all ranks may share this node's memory.
+    # If the launcher gives no local world size, assume that all ranks share this node's memory.
     os.environ.setdefault("LOCAL_WORLD_SIZE", str(attachment.world_size))
     progress = Progress(None, attachment.rank, attachment.local_rank)
 
-    # The thread that ends the process takes this lock and keeps it. At a deadline, a peer that leaves makes `measure`
-    # raise in the main thread, which then must not end the process too.
+    # At a deadline two threads can want to end the process: the watchdog's, and the main thread, in which `measure`
+    # raises because another rank has left. The first of them takes this lock and never releases it.
     leaving = threading.Lock()
 
     def end_at_deadline(late: Position) -> None:
         leaving.acquire()
         hang = make_hang(late, config.timeout_s, case_at(plan.cases, late.case_index))
         where = f"{hang.case.label if hang.case else 'set-up'} {late.arm} ({late.phase})"
-        print_message(f"rank {late.rank} on {late.host} met its deadline of {round(hang.timeout_s, 1):g} s in {where}")
+        print_message(f"rank {late.rank} on {late.host} did not finish within {round(hang.timeout_s, 1):g} s: {where}")
         if store:
             store.append(hang)
             close_record(store, RunStatus.FAILED, output)
-        # The first rank to leave breaks the connections of the others, which are about to meet the same deadline.
+        # The end of this rank breaks the connections of the other ranks. First let them reach the same deadline.
         time.sleep(HANG_GRACE_S)
         _leave(ExitCode.HANG)
 
@@ -83,10 +84,10 @@ def run_attached(config: RunConfig, attachment: Attachment, output: Output) -> N
                 measure(spec, progress)
             finally:
                 leaving.acquire()
-    except Exception as error:  # noqa: BLE001 - the rank ends here, and its message is all that is left
+    except Exception as error:  # noqa: BLE001 - the rank ends here, whatever the error is
         failure = Failure.of(error, progress.position)
         print_message(failure.description)
-        # Not a return: destructors of a library that failed may wait for ranks that wait for this one.
+        # Do not return: after an error, destructors of libraries may wait for ranks that wait for this rank.
         _leave(failure.exit_code)
     if store:
         exit_with(close_record(store, RunStatus.COMPLETE, output))

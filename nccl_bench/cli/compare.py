@@ -23,34 +23,36 @@ def compare(
         list[str],
         typer.Argument(
             metavar="BEFORE [AFTER]",
-            help="One run, or two sides. Separate the runs of a side by commas. A run is a directory, a summary.csv, "
-            "or the output of nccl-tests.",
+            help="One run, or two sides: the runs before a change and those after it. Separate the runs of a side by "
+            "commas. A run is a directory, a summary.csv, or the output of nccl-tests.",
         ),
     ],
     arms: Annotated[
         str | None,
         typer.Option(
-            help="BASELINE,CANDIDATE of one run, or an arm of the side before and an arm of the side after. Default "
-            "for two sides: every arm that both have, with itself."
+            help="Two arms, comma-separated. For one run: BASELINE,CANDIDATE. For two sides: an arm of BEFORE and one "
+            "of AFTER. Default for two sides: every arm that both sides have is compared with itself."
         ),
     ] = None,
     shared: Annotated[
         str | None,
         typer.Option(
-            help="An arm of both sides that the change does not touch. Times are relative to it. Default with one run "
-            "on either side: the baseline, if all runs have the same one."
+            help="An arm of both sides that the change does not touch. Times are relative to it. Default if each side "
+            "is one run: the baseline, if both runs have the same one."
         ),
     ] = None,
     threshold: Annotated[
         str | None,
         typer.Option(
-            help="The difference that matters, as 0.02 or 2%. Default: the threshold that the run was measured for if "
-            f"two arms of one run are compared, else {DEFAULT_THRESHOLD:.0%}."
+            help="The smallest difference that matters, such as 0.02 or 2%. Default: "
+            f"{DEFAULT_THRESHOLD:.0%}; for two arms of one run, the threshold that the run was measured for."
         ),
     ] = None,
     limits: Annotated[
         Path | None,
-        typer.Option(help="A TOML file of thresholds by collective, timing and size. --threshold is for all others."),
+        typer.Option(
+            help="A TOML file of thresholds by collective, timing and size. --threshold is for all other cases."
+        ),
     ] = None,
     allow_mismatch: Annotated[
         bool, typer.Option("--allow-mismatch", help="Compare runs of different machines, versions or settings.")
@@ -82,25 +84,26 @@ def compare(
     for first, second in combinations(runs, 2):
         if first.same_as(second):
             raise UsageError(
-                f"{first.name} and {second.name} are the same run, which would look surer than it is: give each once"
+                f"{first.name} and {second.name} are the same run. Counted twice, it would look more certain than it "
+                "is: give each run once"
             )
     if len(loaded) == 1:
         if len(runs) > 1 or pair is None:
-            raise UsageError("one side alone: give one run and --arms BASELINE,CANDIDATE, or a second side")
+            raise UsageError("only one side was given: give one run and --arms BASELINE,CANDIDATE, or a second side")
         if shared is not None:
-            raise UsageError("--shared is for two sides: the arms of one run were measured in the same rounds")
+            raise UsageError("--shared is for two sides, and only one run was given: leave it out")
         analysis = analyse_arms(runs[0], pair, given)
     else:
         analysis = analyse_sides(
             loaded[0], loaded[1], pair, shared, given or Limits(default=DEFAULT_THRESHOLD), allow_mismatch
         )
     print_report(analysis, format, width)
-    # A failure weighs more than a verdict.
+    # The exit code of a failure comes before that of a verdict.
     exit_with(analysis.exit_code or gate(gates, analysis))
 
 
 def _limits(threshold: str | None, limits: Path | None) -> Limits | None:
-    """Return the limits of the options; ``--threshold`` replaces the file's own threshold, and its tables stay."""
+    """Return the limits of the two options; ``--threshold`` replaces the threshold of the file, not its tables."""
     if threshold is None and limits is None:
         return None
     read = Limits(default=DEFAULT_THRESHOLD) if limits is None else read_limits(limits, DEFAULT_THRESHOLD)

@@ -23,20 +23,20 @@ class FailOn(StrEnum):
 
 
 def parse_fail_on(text: str | None) -> tuple[FailOn, ...]:
-    """Return the choices in ``text``, comma-separated; raise ``UsageError`` for others."""
+    """Return the comma-separated choices in ``text``; raise ``UsageError`` for any other word."""
     return () if text is None else tuple(FailOn(name) for name in names_of("--fail-on", text, FailOn))
 
 
 def gate(fail_on: Collection[FailOn], analysis: Analysis) -> ExitCode:
-    """Return the exit code for the verdicts of ``analysis``: the worst of those that ``fail_on`` names.
+    """Return the exit code of the worst verdict that ``fail_on`` names, or ``OK`` if ``analysis`` has none.
 
-    If no verdict was possible, the gate does not pass, because no data could have failed it. A candidate without a
-    comparison somewhere counts as inconclusive. Prints the reasons that no table shows.
+    Without any verdict the gate does not pass: it could not have failed. A case in which the candidate was not compared
+    counts as inconclusive. Reasons that no table shows are printed.
     """
     gated = [each for each in FailOn if each in fail_on and each is not FailOn.WRONG]
     verdicts = {str(each.verdict) for each in analysis.comparisons if each.verdict is not None}
     if gated and not analysis.could_be_judged:
-        reason = "rounds are too few for an interval, or there is no twin" if verdicts else analysis.reason
+        reason = "there are too few rounds for an interval, or no twin" if verdicts else analysis.reason
         print_message(f"nothing could be judged, so --fail-on {','.join(gated)} does not pass: {reason}")
         return ExitCode.INCONCLUSIVE
     if FailOn.SLOWER in gated and FailOn.SLOWER in verdicts:
@@ -45,7 +45,7 @@ def gate(fail_on: Collection[FailOn], analysis: Analysis) -> ExitCode:
         return ExitCode.INCONCLUSIVE
     if FailOn.INCONCLUSIVE in gated and analysis.candidate_incomplete:
         print_message(
-            "--fail-on inconclusive does not pass: the candidate is not compared everywhere the baseline was measured"
+            "--fail-on inconclusive does not pass: in some cases the baseline was measured and no candidate compared"
         )
         return ExitCode.INCONCLUSIVE
     return ExitCode.OK

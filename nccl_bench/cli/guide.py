@@ -13,7 +13,7 @@ from nccl_bench.cli.options import Width
 from nccl_bench.config.options import Panel
 from nccl_bench.errors import UsageError
 
-# The topics in the order in which they are listed, each with its line. Each is a Markdown file in nccl_bench/guide.
+# Topic -> its line in the list, in this order. A topic is a Markdown file in nccl_bench/guide, except for the example.
 TOPICS: Mapping[str, str] = {
     "tutorial": "From an empty machine to a verdict, in eight steps",
     "source-trees": "How to compare two source trees, or two runs",
@@ -31,9 +31,9 @@ TOPICS: Mapping[str, str] = {
     "glossary": "The words that code, columns and messages use",
     "architecture": "The folders of the code, and how data flows through them",
 }
-# The topic that is a Python file, to be redirected into a file of the user's.
+# The topic that is a Python file. Users redirect it into a file of their own.
 _EXAMPLE = "example"
-# Lines longer than this are hard to read, however wide the terminal is.
+# Longer lines are hard to read, also in a wide terminal.
 _WIDEST = 120
 
 
@@ -59,7 +59,8 @@ def guide(
     if topic is None:
         longest = max(map(len, TOPICS))
         print("\n".join(f"{name:<{longest}}  {line}" for name, line in TOPICS.items()))
-        print("\nnccl-bench guide TOPIC prints one of them. A link to verdicts.md leads to the topic verdicts.")
+        print("\nnccl-bench guide TOPIC prints one of them. A link to verdicts.md means the topic verdicts.")
+        print("nccl-bench and python -m nccl_bench are the same command.")
         return
     if topic not in TOPICS:
         raise UsageError(f"the guide has no topic {topic!r}: give one of {', '.join(TOPICS)}")

@@ -24,8 +24,8 @@ def import_(
 ) -> None:
     """Record results of nccl-tests as a run, which can be reported and compared like any other.
 
-    nccl-tests reports the average over ranks, not the maximum, unless it ran with `-a 3`. Exit code 4: some results are
-    wrong. They are recorded too.
+    nccl-tests reports the average over ranks, not the maximum, unless it ran with `-a 3`. Wrong results are recorded
+    too, and the exit code is then 4.
     """
     from nccl_bench.analysis.analysis import Analysis
     from nccl_bench.records.importers import merge, read
@@ -33,7 +33,7 @@ def import_(
     from nccl_bench.records.store import RunStore
     from nccl_bench.report.csv import CsvReport
 
-    # This checks the name.
+    # This call only checks the name.
     resolve("cuda", {"name": name})
     imported = merge([read(file) for file in files])
     meta = imported.meta(name)

@@ -36,7 +36,7 @@ def run_launched(config: RunConfig, launch: LaunchConfig, output: Output) -> Non
     """Start the ranks, watch them and print the report; exit with the code of the run."""
     world_size = launch.nproc * launch.nnodes
     plan = make_plan(config, world_size)
-    # The ranks inherit these variables, and the record has them.
+    # The ranks inherit these variables, and the record lists them.
     os.environ.update(config.variables)
     facts = {"mode": "torchrun", "world_size": world_size, "nproc": launch.nproc, "nnodes": launch.nnodes}
     store = create_record(config, plan, facts, output) if launch.node_rank == 0 else None
@@ -45,8 +45,7 @@ def run_launched(config: RunConfig, launch: LaunchConfig, output: Output) -> Non
     def label(index: int) -> str:
         return case_label(plan.cases[index].case)
 
-    # Signals are ignored around the whole block, so that none arrives between the sweep, which handles them, and the
-    # closing of the record.
+    # `run_sweep` handles signals itself. Around it they are ignored, so that none prevents the closing of the record.
     with ignoring_signals():
         with closing_on_error(store, output), Display(len(plan.cases), label) as display:
             append = store.append if store else _drop
@@ -61,4 +60,4 @@ def run_launched(config: RunConfig, launch: LaunchConfig, output: Output) -> Non
 
 
 def _drop(_line: Hang | Crash) -> None:
-    """Keep no record: only the first node does."""
+    """Record nothing: only the first node keeps a record."""

@@ -1,4 +1,4 @@
-"""The device and the ranks of a command, by its options and the machine."""
+"""Decisions before ranks start: the device, the number of ranks, and whether user arms can be found."""
 
 from __future__ import annotations
 
@@ -9,19 +9,19 @@ from nccl_bench.config.parsers import one_of
 from nccl_bench.config.user_arms import UserArm
 from nccl_bench.errors import SetupError, UsageError
 
-# Between two ranks every collective moves data, and any machine can run them.
+# Two ranks are enough for every collective to move data, and any machine can run two.
 DEFAULT_CPU_RANKS = 2
 
 
 def choose_device(wanted: object, gpus: int) -> str:
-    """Return the device ``wanted``; if that is ``None``, the device that a machine with ``gpus`` GPUs has."""
+    """Return the device ``wanted``; for ``None``, return ``cuda`` if the machine has ``gpus``, else ``cpu``."""
     if wanted is None:
         return "cuda" if gpus else "cpu"
     return one_of("device", wanted, DEVICES)
 
 
 def refuse_missing(user_arms: Iterable[UserArm]) -> None:
-    """Raise ``UsageError`` where the target of a user arm is missing, as far as it can be checked without an import."""
+    """Raise ``UsageError`` if the target of a user arm cannot be found. Nothing is imported for this check."""
     from nccl_bench.user_arms.loading import locate
 
     for user_arm in user_arms:

@@ -42,7 +42,7 @@ def list_(
         if name not in tables:
             raise UsageError(f"there is no section {name!r} to list: give one or more of {', '.join(tables)}")
     if routes is not None and "routes" not in names:
-        raise UsageError("--routes changes the section routes, which is not among the given sections: add it")
+        raise UsageError("--routes changes only the section routes: add routes to the sections, or leave --routes out")
     chosen = {name: tables[name] for name in names}
     if format is Format.CSV and len(chosen) > 1:
         raise UsageError(

@@ -1,4 +1,4 @@
-"""The two things a command does besides its result: messages on standard error, and the exit code."""
+"""The output of a command besides its result: messages on standard error, and the exit code."""
 
 from __future__ import annotations
 
@@ -13,6 +13,6 @@ def print_message(text: str) -> None:
 
 
 def exit_with(code: ExitCode) -> None:
-    """End the process with ``code``, unless all is well."""
+    """End the process with ``code``; return if it is ``OK``."""
     if code is not ExitCode.OK:
         raise SystemExit(int(code))

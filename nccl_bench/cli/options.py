@@ -1,4 +1,4 @@
-"""Options of the commands: those that several commands share, and those that are made from a configuration."""
+"""The options that several commands share, and the options that are made from a configuration class."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from nccl_bench.config.user_arms import parse_arm_options
 from nccl_bench.errors import UsageError
 from nccl_bench.report import Format
 
-# A size and the times of the baseline.
+# The characters that a size and the times of the baseline need.
 NARROWEST = 20
 _output_option = partial(typer.Option, rich_help_panel=Panel.OUTPUT)
 
@@ -43,16 +43,22 @@ FormatOption = Annotated[
 ]
 Width = Annotated[
     int | None,
-    _output_option(help="Columns of the tables. Default: as many as the terminal has.", callback=_wide_enough),
+    _output_option(
+        help="Width of the output in characters. Default: the width of the terminal.", callback=_wide_enough
+    ),
 ]
 FailOnText = Annotated[
     str | None,
-    _output_option("--fail-on", help=f"Verdicts that set the exit code: {listed(FailOn)}. Wrong results always count."),
+    _output_option(
+        "--fail-on",
+        help=f"What makes the command fail, comma-separated: {listed(FailOn)}. wrong always does, named or not.",
+    ),
 ]
 # The options besides --arm that set user arms.
 _TREES = {
-    "before_tree": "A source tree: the arm `before` is the target of the --arm without a name, loaded from this tree.",
-    "after_tree": "A second source tree, for the arm `after`.",
+    "before_tree": "A source tree. The --arm without a name is loaded from it as the arm `before`. For example: "
+    "--before-tree main --after-tree branch --arm engine.pynccl:PyNcclCommunicator.",
+    "after_tree": "A second source tree. The same --arm is loaded from it as the arm `after`.",
 }
 Nproc = Annotated[
     int | None,

@@ -1,4 +1,4 @@
-"""The progress bar on standard error, where that is a terminal."""
+"""The progress bar on standard error. It is shown only if standard error is a terminal."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ class Display(Progress):
             TextColumn("{task.completed:.0f}/{task.total:.0f}"),
             BarColumn(bar_width=12),
             TimeElapsedColumn(),
-            # The only column that may be cut: it takes the room that the others leave.
+            # Only this column may be cut off: it gets the width that the other columns leave.
             TextColumn("{task.description}", table_column=Column(no_wrap=True, overflow="ellipsis", ratio=1)),
             expand=True,
             console=Console(stderr=True),
@@ -49,6 +49,6 @@ class Display(Progress):
 
 
 def case_label(case: Case) -> str:
-    """Return the name of a case, the parts that differ most first: the end may be cut off."""
+    """Return the name of a case. The parts that differ most come first: the end may be cut off."""
     size = format_size(case.size_bytes)
     return " ".join(filter(None, (case.collective, size, case.dtype, case.redop, case.placement)))

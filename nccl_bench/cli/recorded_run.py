@@ -1,4 +1,4 @@
-"""The record of a run, from its directory to the printed report and the exit code."""
+"""The record of a run: its creation, its end after success or an error, its report and its exit code."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ class Output:
     out: Path | None = None  # the directory of the record; None: a new one in results/
     format: Format = Format.TERMINAL  # the format of the report
     fail_on: tuple[FailOn, ...] = ()  # the verdicts that set the exit code
-    width: int | None = None  # columns of the tables; None: as many as the terminal has
+    width: int | None = None  # of the report, in characters; None: the width of the terminal
 
 
 def create_record(config: RunConfig, plan: Plan, launch: Mapping[str, object], output: Output) -> RunStore:
@@ -42,7 +42,7 @@ def create_record(config: RunConfig, plan: Plan, launch: Mapping[str, object], o
     return RunStore.create(
         output.out,
         name=config.name,
-        # Without the program's path, which depends on the user's disk and not on the run.
+        # The path of the program is left out: it says nothing about the run.
         command=["nccl-bench", *sys.argv[1:]],
         config=config.to_mapping(),
         launch=launch,
@@ -55,7 +55,7 @@ def create_record(config: RunConfig, plan: Plan, launch: Mapping[str, object], o
 def closing_on_error(
     store: RunStore | None, output: Output, crash_of: Callable[[Exception], Crash] | None = None
 ) -> Iterator[None]:
-    """Close the record where the body raises, and print what was measured; ``crash_of`` makes an error's record."""
+    """If the body raises, close the record and print what was measured. ``crash_of`` turns an error into its line."""
     try:
         yield
     except (InterruptedRunError, KeyboardInterrupt) as error:
@@ -76,15 +76,16 @@ def closing_on_error(
 def close_record(store: RunStore, status: RunStatus, output: Output) -> ExitCode:
     """Close the record, print the report and return the exit code of the run."""
     analysis = _close(store, status, output)
-    # A failure weighs more than a verdict.
+    # The exit code of a failure comes before that of a verdict.
     return analysis.exit_code or gate(output.fail_on, analysis)
 
 
 @contextmanager
 def ignoring_signals() -> Iterator[None]:
-    """Ignore signals that ask for the end while the end is under way: a user may press Ctrl-C twice.
+    """Ignore the signals that end a run, so that a second Ctrl-C does not interrupt the closing of the record.
 
-    The handler does nothing. SIG_IGN would pass on to processes that start meanwhile. A thread cannot set handlers.
+    The handler is an empty function: processes that start meanwhile would inherit SIG_IGN. Only the main thread can set
+    handlers.
     """
     previous = {}
     if threading.current_thread() is threading.main_thread():
@@ -99,7 +100,7 @@ def ignoring_signals() -> Iterator[None]:
 
 
 def _close(store: RunStore, status: RunStatus, output: Output, *, print_empty: bool = True) -> Analysis:
-    """Close and print the record; one without samples only if ``print_empty``."""
+    """Close the record and print its report; if it has no samples, print it only with ``print_empty``."""
     from nccl_bench.analysis.analysis import Analysis
     from nccl_bench.report.csv import CsvReport
 

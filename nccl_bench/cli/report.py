@@ -21,7 +21,7 @@ def report(
     format: FormatOption = Format.TERMINAL,
     width: Width = None,
 ) -> None:
-    """Print the report of a run again, complete or not, from its records."""
+    """Print the report of a recorded run again, even if the run did not complete."""
     from nccl_bench.analysis.analysis import Analysis
     from nccl_bench.records.run import Run
 
@@ -29,7 +29,7 @@ def report(
 
 
 def print_report(analysis: Analysis, format: Format, width: int | None) -> None:
-    """Print the report of ``analysis``; without a ``width`` it is as wide as the terminal."""
+    """Print the report of ``analysis``. A ``width`` of ``None`` means that of the terminal."""
     from nccl_bench.report.csv import CsvReport
     from nccl_bench.report.json import JsonReport
     from nccl_bench.report.markdown import MarkdownReport

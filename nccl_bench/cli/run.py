@@ -1,4 +1,4 @@
-"""``nccl-bench run``: from options to a configuration, then to the ranks."""
+"""``nccl-bench run``: it turns options into a configuration, and starts or joins the ranks."""
 
 from __future__ import annotations
 
@@ -33,17 +33,19 @@ def run(
     ] = None,
     begin: Annotated[str | None, _sweep_option("-b", "--begin", help="The smallest message size.")] = None,
     end: Annotated[str | None, _sweep_option("-e", "--end", help="The largest message size.")] = None,
-    factor: Annotated[int | None, _sweep_option("-f", "--factor", help="Multiply by this from size to size.")] = None,
-    step: Annotated[str | None, _sweep_option("-i", "--step", help="Add this from size to size.")] = None,
+    factor: Annotated[
+        int | None, _sweep_option("-f", "--factor", help="Each size is the one before it times this.")
+    ] = None,
+    step: Annotated[str | None, _sweep_option("-i", "--step", help="Each size is the one before it plus this.")] = None,
     nproc: Nproc = None,
-    nnodes: Annotated[int, _launch_option(help="Nodes.")] = 1,
+    nnodes: Annotated[int, _launch_option(help="The number of nodes.")] = 1,
     node_rank: Annotated[int, _launch_option(help="The number of this node, from 0.")] = 0,
     rdzv_endpoint: Annotated[str | None, _launch_option(help="HOST:PORT where the nodes meet.")] = None,
     launch: Annotated[
-        bool, _launch_option("--launch", help="Launch ranks even under torchrun, srun or mpirun.")
+        bool, _launch_option("--launch", help="Start ranks even under torchrun, srun or mpirun.")
     ] = False,
     attach: Annotated[
-        bool, _launch_option("--attach", help="Be one of the ranks that another launcher started.")
+        bool, _launch_option("--attach", help="Join the ranks that another launcher started, as one of them.")
     ] = False,
     out: Annotated[Path | None, out_option("results/<time>-<name>")] = None,
     dry_run: Annotated[
@@ -57,7 +59,7 @@ def run(
     width: Width = None,
     **options: Any,
 ) -> None:
-    """Sweep collectives over message sizes, arm against arm, and print the tables.
+    """Measure collectives over a sweep of message sizes, and compare the arms.
 
     Short options mean what they mean in nccl-tests. Options override the TOML file.
     """
@@ -76,17 +78,17 @@ def run(
     device = choose_device(_last(layers, "device"), gpus)
     if any(part is not None for part in (begin, end, factor, step)):
         if options["sizes"] is not None:
-            raise UsageError("--sizes and -b, -e, -f, -i exclude each other: give one or the others")
+            raise UsageError("--sizes and -b, -e, -f, -i exclude each other: give --sizes alone, or leave it out")
         sweep = _changed(_last(layers, "sizes") or DEVICES[device].sizes, begin, end, factor, step)
         layers.append({"sizes": sweep.sizes})
     resolved = resolve(device, *layers)
     gates = parse_fail_on(fail_on)
     if len(resolved.arms) == 1 and {FailOn.SLOWER, FailOn.INCONCLUSIVE} & set(gates):
-        raise UsageError(f"--fail-on is {fail_on!r}, and a run of one arm compares nothing: give it a second arm")
+        raise UsageError(f"--fail-on is {fail_on!r}, and a run of one arm compares nothing: add an arm")
 
     attachment = choose_attachment(os.environ, launch=launch, attach=attach, rdzv_endpoint=rdzv_endpoint)
     output = Output(out=out, format=format, fail_on=gates, width=width)
-    # If this node refused alone, the ranks of the other nodes would wait for it. There a deadline ends the run.
+    # With several nodes, the ranks report a missing target: if one node refused alone, the others would wait for it.
     alone = attachment is None and nnodes == 1
     if (alone or dry_run) and "PYTHONPATH" not in resolved.variables:
         refuse_missing(resolved.user_arms)
@@ -98,7 +100,9 @@ def run(
         return
     ranks = nproc if nproc is not None else DEFAULT_CPU_RANKS if device == "cpu" else gpus or 1
     if device == "cuda" and 0 < gpus < ranks:
-        raise UsageError(f"--nproc is {ranks}, and this node has {gpus} GPUs: NCCL needs one for each rank")
+        raise UsageError(
+            f"--nproc is {ranks}, and NCCL needs a GPU for each rank: give at most {gpus}, the GPUs of this node"
+        )
     launching = LaunchConfig(nproc=ranks, nnodes=nnodes, node_rank=node_rank, rdzv_endpoint=rdzv_endpoint)
     if dry_run:
         show_plan(resolved, ranks * nnodes, ranks)
@@ -112,15 +116,15 @@ def _last(layers: Sequence[Mapping[str, object]], key: str) -> object:
 
 
 def _changed(written: object, begin: str | None, end: str | None, factor: int | None, step: str | None) -> Sweep:
-    """Return the sweep ``written`` in the file, or the default, with the given parts replaced."""
+    """Return the sweep ``written``, which is the file's or the default, with the given parts replaced."""
     if factor is not None and step is not None:
         raise UsageError("-f and -i exclude each other: give a factor or a step")
     try:
         sweep = Sweep.parse(str(written))
     except UsageError as error:
         raise UsageError(
-            f"the file's sizes are {written!r}, not a sweep as BEGIN:END:xFACTOR, and -b, -e, -f and -i change a part "
-            "of a sweep: use --sizes"
+            f"the file's sizes are {written!r}, not a sweep BEGIN:END:xFACTOR, so -b, -e, -f and -i cannot change "
+            "them: use --sizes"
         ) from error
     if factor is not None or step is not None:
         sweep = replace(sweep, factor=factor, step=None if step is None else parse_size(step))

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from nccl_bench.verify.judgement import Verification
 
 WORKER = "nccl_bench.verify.worker"
-# A collective of one rank is a copy at most, and waits for nobody.
+# With one rank, a collective is a copy at most, and waits for no other rank.
 FEWEST_RANKS = 2
 RECORD = "verification.json"
 
@@ -37,7 +37,7 @@ def verify(
 ) -> None:
     """Verify by experiment that every arm keeps stream order, and that the probes detect an arm that does not.
 
-    Every verification includes the detector, an arm that nothing orders. The detector must fail; its failures show as
+    Every verification includes the detector, an arm without any order. The detector must fail; its failures show as
     `caught`. The ranks, 2 or more, all run on this node, and may share GPUs. Exit code 5: an arm failed a probe; 3: a
     user arm could not be made; 9: the detector was not caught, so nothing is verified.
     """
@@ -66,10 +66,9 @@ def verify(
     ranks = nproc if nproc is not None else DEFAULT_CPU_RANKS if config.device == "cpu" else max(gpus, FEWEST_RANKS)
     if ranks < FEWEST_RANKS:
         raise UsageError(
-            f"--nproc is {nproc}, and a verification needs at least {FEWEST_RANKS} ranks: one rank waits for nobody. "
-            "Give more, or leave it out"
+            f"--nproc is {nproc}, and one rank waits for no other: give {FEWEST_RANKS} or more, or leave --nproc out"
         )
-    # Before the first rank starts: a bad path must not cost a verification.
+    # Create the record before the ranks start: a bad path must not waste a verification.
     record = None if out is None else out / RECORD
     if record is not None:
         create_files(record.parent, [RECORD])
@@ -78,7 +77,7 @@ def verify(
         verification = _run(config, LaunchConfig(nproc=ranks, worker=WORKER))
     except BaseException:
         if record is not None:
-            record.unlink(missing_ok=True)  # it is empty, and the next attempt would refuse it
+            record.unlink(missing_ok=True)  # it is empty, and the next verification would refuse to overwrite it
         raise
     shared = min(gpus, ranks) if config.device == "cuda" and gpus else None
     _print(replace(verification, gpus=shared), about, record, format, width)
@@ -86,7 +85,7 @@ def verify(
 
 
 def _refuse_inapplicable(config: VerifyConfig) -> None:
-    """Raise ``UsageError`` where no probe applies to any arm, so that only the detector would be left."""
+    """Raise ``UsageError`` if no probe applies to any arm besides the detector."""
     from nccl_bench.plan.verification import list_arm_probes, reason_not_applicable
 
     reasons = {
@@ -103,7 +102,7 @@ def _refuse_inapplicable(config: VerifyConfig) -> None:
 
 
 def _describe_command(config: VerifyConfig) -> dict[str, object]:
-    """Return what the record says about the command and the machine."""
+    """Return the facts about the command and the machine, for the record."""
     from datetime import datetime
 
     from nccl_bench.records.environment import collect
@@ -130,13 +129,13 @@ def _run(config: VerifyConfig, launch: LaunchConfig) -> Verification:
     except (InterruptedRunError, KeyboardInterrupt) as error:
         # A KeyboardInterrupt has no text.
         reason = str(error) or "interrupted by SIGINT"
-        raise InterruptedRunError(f"{reason}; a part of a verification verifies nothing") from error
+        raise InterruptedRunError(f"{reason}; an incomplete verification verifies nothing") from error
 
 
 def _print(
     verification: Verification, about: dict[str, object], record: Path | None, format: Format, width: int | None
 ) -> None:
-    """Print the verification and write its record."""
+    """Print the verification, and write its record."""
     from nccl_bench.records.store import writing
     from nccl_bench.report.verification import reports
 

@@ -1,4 +1,4 @@
-"""The options that a run and a verification share: device, arms, and the way to the library. No torch."""
+"""The options that a run and a verification share: device, arms, routes, library and binding. No torch."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from nccl_bench.errors import UsageError
 
 
 def parse_routes(name: str, value: object, _device: object = None) -> tuple[str, ...]:
-    """Return overrides of the routing table, from a list or a comma-separated text, either of which may be empty."""
+    """Return overrides of the routing table from a list or a comma-separated text, which may be empty."""
     parts = (value.split(",") if value.strip() else []) if isinstance(value, str) else value
     if not isinstance(parts, list | tuple) or not all(isinstance(part, str) for part in parts):
         raise UsageError(
@@ -29,14 +29,15 @@ def parse_routes(name: str, value: object, _device: object = None) -> tuple[str,
 
 
 def _device_arms(name: str, value: object, device: DeviceSpec) -> tuple[UserArm, ...]:
-    """Return the user arms, all of which can run on ``device``."""
+    """Return the user arms; raise ``UsageError`` for one that cannot run on ``device``."""
     user_arms = parse_user_arms(name, value)
     for user_arm in user_arms:
         if user_arm.transport is not None:
             _binding(f"transport of the arm {user_arm.name}", user_arm.transport, device)
         if device.transport not in user_arm.spec.transports:
             raise UsageError(
-                f"the arm {user_arm.name} is {user_arm.target}, which does not run on the device {device.name}"
+                f"the arm {user_arm.name} is {user_arm.target}, which does not run on the device {device.name}: leave "
+                "it out"
             )
     return user_arms
 
@@ -56,14 +57,14 @@ def _binding(name: str, value: object, device: DeviceSpec) -> str:
 
 
 def arms_option(arms: Iterable[ArmSpec], all_text: str, default_text: str) -> Any:
-    """Return the option of the arms of a command that offers ``arms``."""
-    text = f"One or more of {listed(arm.name for arm in arms)}; or all: {all_text}."
+    """Return the option ``--arms`` of a command that offers ``arms``."""
+    text = f"Built-in arms, comma-separated: {listed(arm.name for arm in arms)}; or all: {all_text}."
     return option(Panel.ARMS, text, unparsed, default_text=default_text)
 
 
-def timeout_option(panel: Panel, subject: str, default: float) -> Any:
-    """Return the option of the deadline of ``subject``."""
-    text = f"Seconds that {subject} may take. After that it counts as a hang."
+def timeout_option(panel: Panel, limit: str, default: float) -> Any:
+    """Return the option ``--timeout``; ``limit`` says what may take so long."""
+    text = f"Seconds that {limit}. After that it counts as a hang."
     return option(panel, text, seconds, short="-T", flag="--timeout", default=default)
 
 
@@ -76,15 +77,15 @@ class CommonConfig:
         f"One of {listed(DEVICES)}.",
         unparsed,
         default=lambda device: device.name,
-        default_text="cuda where the machine has a GPU, else cpu",
+        default_text="cuda if the machine has a GPU, else cpu",
     )
-    arms: tuple[str, ...]  # each command makes it an option, with its own choices
+    arms: tuple[str, ...]  # an option of each command, with choices of its own
     user_arms: tuple[UserArm, ...] = option(
         Panel.ARMS,
-        f"A user arm, {FORM}. TARGET is FILE.py:NAME, MODULE:NAME or an entry point; its keys are order "
-        f"({listed(ORDERS)}), adapter ({listed(Adapter)}) and tree (a directory). TARGET may also be an arm of "
-        "this tool, with the key transport. A KEY in capitals is an environment variable, and gives the arm "
-        "processes of its own. Repeatable.",
+        f"Adds a user arm, {FORM}. TARGET is FILE.py:NAME, MODULE:NAME or an entry point; its keys are order "
+        f"({listed(ORDERS)}), adapter ({listed(Adapter)}) and tree (a directory). TARGET may also be a built-in arm, "
+        "with the key transport. A KEY in capitals is an environment variable, and gives the arm processes of its "
+        "own. Repeatable.",
         _device_arms,
         flag="--arm",
         argument=list[str],
@@ -92,7 +93,7 @@ class CommonConfig:
     )
     routes: tuple[str, ...] = option(
         Panel.ARMS,
-        "Overrides of the coordinator arms' routing table, [OPERATION.]MODE=BACKEND, comma-separated; see "
+        "Changes to the routing table of the coordinator arms, [OPERATION.]MODE=BACKEND, comma-separated; see "
         "nccl-bench list routes.",
         parse_routes,
         default=(),
@@ -102,14 +103,14 @@ class CommonConfig:
     )
     transport: str = option(
         Panel.LAUNCH,
-        f"The binding through which this tool's own arms call the library: {listed(DEVICES['cuda'].bindings)}.",
+        f"The binding through which the built-in arms call the library: {listed(DEVICES['cuda'].bindings)}.",
         _binding,
         default=lambda device: device.bindings[0],
     )
 
     @property
     def device_spec(self) -> DeviceSpec:
-        """The row of the device."""
+        """The device's row in the catalog."""
         return DEVICES[self.device]
 
     @property
@@ -133,9 +134,8 @@ def resolve_arms(
 ) -> tuple[str, ...]:
     """Return the named arms, then the user arms.
 
-    ``all`` stands for the arms that need no extra package and, ``with_extras``, for those whose package is installed.
-
-    Raises ``UsageError`` for a name that is neither in ``arms``, on this device, nor a user arm.
+    ``all`` stands for the arms that need no extra package; ``with_extras`` adds those whose extra package is installed.
+    Raises ``UsageError`` for a name that is no user arm and none of the ``arms`` that run on ``device``.
     """
     possible = [arm for arm in arms if device.transport in arm.transports]
     user_names = [user_arm.name for user_arm in user_arms]
@@ -145,9 +145,9 @@ def resolve_arms(
 
 
 def refuse_unused_routes(overrides: Sequence[str], arms: Iterable[str]) -> None:
-    """Raise ``UsageError`` where there are overrides, but no arm that has routes."""
+    """Raise ``UsageError`` if there are overrides of routes and no arm has routes."""
     if overrides and not any(arm in ARMS and ARMS[arm].communicator in COORDINATORS for arm in arms):
         raise UsageError(
-            f"routes is {listed(overrides)!r}, but only coordinator arms have routes, and this run has none of them: "
-            "add one with --arms"
+            f"routes is {listed(overrides)!r}, but only coordinator arms have routes, and none is chosen: add one "
+            "with --arms, or leave the routes out"
         )

@@ -24,7 +24,7 @@ class Limit:
     """The threshold of some collectives, timings and sizes; by default of all."""
 
     threshold: float  # the difference that matters, as a share of the baseline's time
-    collectives: tuple[str, ...] = tuple(COLLECTIVES)  # names of the catalog
+    collectives: tuple[str, ...] = tuple(COLLECTIVES)  # names in the catalog
     timings: tuple[Timing, ...] = tuple(Timing)  # in any order
     least_bytes: int = 0  # the smallest size, included
     most_bytes: int = MOST_BYTES  # the largest size, included
@@ -34,7 +34,7 @@ class Limit:
 class Limits:
     """The thresholds of a whole comparison."""
 
-    default: float  # the threshold where no limit matches
+    default: float  # the threshold if no limit matches
     bands: tuple[Limit, ...] = ()  # the first limit that matches counts
 
     def threshold(self, collective: str, timing: Timing, size_bytes: int) -> float:
@@ -50,7 +50,7 @@ class Limits:
 
 
 def parse_threshold(value: object, where: str = "") -> float:
-    """Return ``0.02`` or ``2%`` as a share; raise ``UsageError``, which begins with ``where``, for anything else."""
+    """Return ``0.02`` or ``2%`` as a share. Otherwise raise ``UsageError``; its message begins with ``where``."""
     text = str(value).strip()
     try:
         share = float(text.removesuffix("%")) / (100 if text.endswith("%") else 1)
@@ -58,14 +58,14 @@ def parse_threshold(value: object, where: str = "") -> float:
         share = -1.0
     if isinstance(value, bool) or not 0 < share < 1:
         place = f"{where}: " if where else ""
-        raise UsageError(f"{place}threshold is {value!r}: give a share between 0 and 1, as 0.02 or '2%'")
+        raise UsageError(f"{place}threshold is {value!r}: give a share between 0 and 1, such as 0.02 or '2%'")
     return share
 
 
 def read_limits(path: Path, default: float) -> Limits:
     """Return the limits of a TOML file: ``[[limits]]`` tables, below an optional ``threshold``.
 
-    ``default`` is the threshold of a file without one. Raises ``UsageError`` for a file that is missing or malformed,
+    ``default`` is the threshold if the file has none. Raises ``UsageError`` for a file that is missing or malformed,
     with the table and what is allowed.
     """
     return limits_of(read_tables(path), default, str(path))
@@ -87,7 +87,7 @@ def recorded_limits(config: Mapping[str, object], default: float, where: str) ->
 
 
 def limits_of(values: Mapping[str, object], default: float, where: str) -> Limits:
-    """Return the limits in plain data; messages name ``where`` the data comes from."""
+    """Return the limits in plain data; ``where`` names that data in messages."""
     refuse_unknown_keys(values, ("threshold", "limits"), where)
     tables = values.get("limits", [])
     if not isinstance(tables, list | tuple) or not all(isinstance(table, Mapping) for table in tables):
@@ -101,7 +101,7 @@ def limits_of(values: Mapping[str, object], default: float, where: str) -> Limit
 def _limit(table: Mapping[str, object], where: str) -> Limit:
     refuse_unknown_keys(table, ("threshold", "collectives", "timings", "sizes"), where)
     if "threshold" not in table:
-        raise UsageError(f"{where} has no threshold: give one, as 0.05 or 5%")
+        raise UsageError(f"{where} has no threshold: give one, such as 0.05 or '5%'")
     least, most = _band(table.get("sizes", ":"), where)
     return Limit(
         threshold=parse_threshold(table["threshold"], where),
@@ -116,18 +116,18 @@ def _band(value: object, where: str) -> tuple[int, int]:
     """Return the smallest and the largest size of ``FROM:TO``."""
     least, colon, most = value.partition(":") if isinstance(value, str) else ("", "", "")
     if not colon:
-        raise UsageError(f"{where} has the sizes {value!r}: give FROM:TO, as 8:64K, :1M or 1M:")
+        raise UsageError(f"{where} has the sizes {value!r}: give FROM:TO, such as 8:64K, :1M or 1M:")
     try:
         band = parse_size(least) if least else 0, parse_size(most) if most else MOST_BYTES
     except UsageError as error:
         raise UsageError(f"{where}, sizes: {error}") from error
     if band[0] > band[1]:
-        raise UsageError(f"{where} has the sizes {value!r}: the first is above the second")
+        raise UsageError(f"{where} has the sizes {value!r}: the first is above the second, so exchange them")
     return band
 
 
 def parse_tables(_name: str, value: object, _device: DeviceSpec) -> tuple[Mapping[str, object], ...]:
-    """Return the tables of the option ``limits`` as plain data, which ``run.json`` can hold, after a check of each."""
+    """Check the tables of the option ``limits``, and return them as plain data for ``run.json``."""
     limits_of({"limits": value}, 1.0, "the configuration")
     assert isinstance(value, list | tuple)
     return tuple(dict(table) for table in value)

@@ -1,6 +1,6 @@
-"""Options, each written once, as the metadata of a field of a configuration. No torch.
+"""Options. Each is written once, as a field of a configuration class with metadata. No torch.
 
-The defaults, the keys of a TOML file, the command line's options and the guide's reference are made from it.
+The defaults, the keys of a TOML file, the command line and the guide's page of options are made from these fields.
 """
 
 from __future__ import annotations
@@ -15,10 +15,10 @@ from typing import Any
 from nccl_bench.catalog.devices import DEVICES, DeviceSpec
 from nccl_bench.errors import UsageError
 
-# A parser takes the name for messages, a value from TOML, JSON or the command line, and the device. It returns the
-# value of the field, or raises ``UsageError``.
+# A parser takes the option's name for messages, a value from TOML, JSON or the command line, and the device. It returns
+# the value of the field, or raises ``UsageError``.
 Parser = Callable[[str, object, DeviceSpec], object]
-# The types that a field and its argument have in common, by annotation.
+# Annotation of a field -> the type of its argument on the command line. All others are read as text.
 _ARGUMENTS: Mapping[str, Any] = {"int": int, "float": float, "bool": bool}
 
 
@@ -42,9 +42,9 @@ class Option:
     panel: Panel  # the group in --help
     parse: Parser  # reads a value that is not None
     flag: str  # the long spelling on the command line
-    short: str | None = None  # the short spelling, which is that of nccl-tests
-    argument: Any = str  # the type that Typer reads the argument as
-    default: object = None  # an unparsed value, or a function from the device's row to one
+    short: str | None = None  # the short spelling, the same as in nccl-tests; None: there is none
+    argument: Any = str  # the type of the argument, for Typer
+    default: object = None  # a value for ``parse``, or a function that makes it from the device's row
     default_text: str | None = None  # the default in words; None: made from ``default``
 
     def default_for(self, device: DeviceSpec) -> object:
@@ -64,7 +64,7 @@ class Option:
 
     @property
     def shown_default(self) -> str:
-        """The default as text, by device where devices differ."""
+        """The default as text; by device, if devices differ."""
         if self.default_text is not None:
             return self.default_text
         texts = {spec.name: _shown(self.default_for(spec)) for spec in DEVICES.values()}
@@ -79,10 +79,10 @@ class Option:
 
 
 def option(panel: Panel, help: str, parse: Parser, **settings: Any) -> Any:
-    """Return the field of a configuration class that is an option; ``settings`` are more fields of ``Option``.
+    """Return a field of a configuration class that is an option; ``settings`` are more fields of ``Option``.
 
-    The flag is by default the field's name, with hyphens. The type of the argument is by default that of the field, if
-    it is a number or a truth value.
+    By default the flag is the field's name with hyphens, and the argument is a text, or a number or a bool if the field
+    is one.
     """
     return field(metadata={"panel": panel, "help": help, "parse": parse, **settings})
 
@@ -107,7 +107,7 @@ def defaults_of(config: type, device: str) -> dict[str, object]:
 
 
 def parse_options(config: type, device: str, layers: Sequence[Mapping[str, object]]) -> dict[str, Any]:
-    """Return the parsed value of every option: the last layer that has the key counts, else the default.
+    """Return the parsed value of every option, from the last layer that has its key, or else from the default.
 
     A key whose value is ``None`` counts as absent. Raises ``UsageError`` for unknown keys and bad values.
     """
@@ -133,7 +133,7 @@ def refuse_unknown_keys(values: Iterable[str], allowed: Iterable[str], where: st
 
 
 def listed(names: Iterable[str]) -> str:
-    """Return ``names`` in one text, for help and messages."""
+    """Return ``names`` as one comma-separated text."""
     return ", ".join(map(str, names))
 
 

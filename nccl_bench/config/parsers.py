@@ -14,10 +14,10 @@ _Name = TypeVar("_Name", bound=str)
 
 # The names of runs and user arms.
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
-NAME_RULE = "use up to 64 letters, digits, '.', '_' and '-', a letter or digit first"
+NAME_RULE = "use up to 64 letters, digits, '.', '_' and '-', and begin with a letter or digit"
 # The range of a TOML integer.
 _MOST = 2**63 - 1
-# A year: longer than any deadline, and short enough to be added to any clock.
+# A year. No deadline is longer, and the sum of it and any clock's time is valid.
 _MOST_S = 366 * 86400
 
 
@@ -40,9 +40,9 @@ def seconds(name: str, value: object, _device: DeviceSpec) -> float:
 
 
 def boolean(name: str, value: object, _device: DeviceSpec) -> bool:
-    """Return a truth value; 1 and 0 count as true and false."""
+    """Return a bool; 1 counts as true, and 0 as false."""
     if value not in (True, False):
-        raise UsageError(f"{name} is {value!r}: give true or false")
+        raise UsageError(f"{name} is {value!r}: give true or false, or 1 or 0")
     return bool(value)
 
 
@@ -63,13 +63,13 @@ def choice(allowed: Iterable[str]) -> Parser:
 def choices_option(
     panel: Panel, allowed: Iterable[str], aliases: Mapping[str, str] | None = None, **settings: Any
 ) -> Any:
-    """Return an option that takes one or more of ``allowed``; the members of an enum stay members."""
+    """Return an option that takes one or more of ``allowed``. Its values are members, if ``allowed`` is an enum."""
     members = {str(each): each for each in allowed}
 
     def parse(name: str, value: object, _device: DeviceSpec) -> tuple[str, ...]:
         return tuple(members[each] for each in names_of(name, value, members, aliases))
 
-    return option(panel, f"One or more of {listed(members)}; or all.", parse, **settings)
+    return option(panel, f"One or more of {listed(members)}, comma-separated; or all.", parse, **settings)
 
 
 def names_of(
@@ -81,7 +81,7 @@ def names_of(
 ) -> tuple[str, ...]:
     """Return the names in a list or a comma-separated text, each once.
 
-    ``all`` stands for ``everything``, by default for all that is allowed, as nccl-tests' ``-d all`` does.
+    ``all`` stands for ``everything``; by default that is all that is allowed, as for ``-d all`` of nccl-tests.
     """
     known = [str(each) for each in allowed]
     parts = value.split(",") if isinstance(value, str) else value
@@ -104,12 +104,12 @@ def names_of(
 
 
 def unparsed(_name: str, value: object, _device: DeviceSpec) -> object:
-    """Return ``value`` unchanged: ``resolve`` reads it together with other options."""
+    """Return ``value`` unchanged: it is checked later, together with other options."""
     return value
 
 
 def run_name(_name: str, value: object, _device: DeviceSpec) -> str:
-    """Return the name of a run, which is also a part of a directory's name."""
+    """Return the name of a run, which is also part of the name of its directory."""
     if not isinstance(value, str) or not NAME.fullmatch(value):
         raise UsageError(f"the name is {value!r}: {NAME_RULE}")
     return value

@@ -40,7 +40,7 @@ from nccl_bench.config.user_arms import UserArm
 from nccl_bench.config.variables import parse_variables
 from nccl_bench.errors import UsageError
 
-# A ratio that is still open after so many rounds would need many more: the user has to ask for those.
+# A ratio that is undecided after this many rounds would need many more, and the user must ask for those.
 DEFAULT_MAX_ROUNDS = 60
 _ROOTED = [name for name, row in COLLECTIVES.items() if row.rooted]
 
@@ -52,8 +52,8 @@ def _timed_arms() -> list[ArmSpec]:
 class CallerStream(StrEnum):
     """The stream on which all arms are called."""
 
-    SIDE = "side"
-    DEFAULT = "default"
+    SIDE = "side"  # a stream other than the default stream
+    DEFAULT = "default"  # the default stream of the device
 
 
 class Register(StrEnum):
@@ -92,7 +92,7 @@ class RunConfig(CommonConfig):
         Panel.ARMS,
         "The arm with which the others are compared.",
         unparsed,
-        default_text=f"{DEFAULT_BASELINE}, or the first arm where that is not measured",
+        default_text=f"{DEFAULT_BASELINE}, or the first arm if that one is not measured",
     )
     sizes: tuple[int, ...] = option(
         Panel.SWEEP,
@@ -108,46 +108,46 @@ class RunConfig(CommonConfig):
     placements: tuple[Placement, ...] = choices_option(Panel.SWEEP, Placement, flag="--placement", default="in-place")
     root: int = option(Panel.SWEEP, f"The root rank of {listed(_ROOTED)}.", integer(0), short="-r", default=0)
     timings: tuple[Timing, ...] = method_option(
-        f"One or more of {listed(Timing)}; see nccl-bench list timings.",
+        f"One or more of {listed(Timing)}, comma-separated; or all. See nccl-bench list timings.",
         _timings,
         flag="--timing",
         default=lambda device: listed(timing for timing in Timing if timing not in device.missing_timings),
         default_text="all that the device has",
     )
     rounds: int = method_option(
-        "The fewest rounds of each case. With several arms more follow, until every ratio is known well enough "
-        "to judge it by --threshold, or up to --max-rounds or --max-seconds.",
+        "The fewest rounds of each case. If there are several arms, more rounds follow until every ratio is precise "
+        "enough for --threshold, or --max-rounds or --max-seconds is reached.",
         integer(1),
         default=15,
     )
     max_rounds: int = method_option(
         "The most rounds of each case.",
         integer(1),
-        default_text=f"{DEFAULT_MAX_ROUNDS}, or --rounds where that is more",
+        default_text=f"{DEFAULT_MAX_ROUNDS}, or --rounds if that is more",
     )
     max_seconds: float = method_option(
-        "Seconds of the whole run, after which each case gets only the fewest rounds.",
+        "After this many seconds of the run, each case gets only the fewest rounds.",
         seconds,
         default=lambda device: device.max_seconds,
     )
     threshold: float = method_option(
-        "The difference that matters in practice, as a share of the baseline's time.",
+        "The smallest difference that matters, as a share of the baseline's time.",
         lambda _name, value, _device: parse_threshold(value),
         argument=str,
         default="2%",
     )
     limits: tuple[Mapping[str, object], ...] = method_option(
-        "A TOML file with thresholds by collective, timing and size, as configs/limits.toml.",
+        "A TOML file with thresholds by collective, timing and size, such as configs/limits.toml.",
         parse_tables,
         argument=Path,
         default=(),
     )
     ops_per_batch: int | None = method_option(
-        "Operations per batch.", integer(1), short="-n", flag="--iters", default_text="chosen after a pilot"
+        "Operations per batch.", integer(1), short="-n", flag="--iters", default_text="chosen by a short measurement"
     )
     warmup: int = method_option("Operations before the first measured batch.", integer(0), short="-w", default=5)
     check: bool = method_option(
-        "Check the results, 1 or 0.", boolean, short="-c", argument=int, default=True, default_text="1"
+        "Check the results: 1 for yes, 0 for no.", boolean, short="-c", argument=int, default=True, default_text="1"
     )
     per_iteration: bool = method_option(
         "Time single operations too and report percentiles; the report says what that costs.",
@@ -157,26 +157,30 @@ class RunConfig(CommonConfig):
         default=False,
     )
     same_buffer: bool = method_option(
-        "Use one buffer for all calls, instead of many that together exceed the cache.",
+        "--same-buffer uses one buffer for all calls; --rotate uses many, which together exceed the cache.",
         boolean,
         flag="--same-buffer/--rotate",
         default=False,
+        default_text="--rotate",
     )
     register: Register = method_option(
-        f"The memory of the buffers, {listed(Register)}. none is torch's memory. local and window are NCCL's "
-        "(ncclMemAlloc), registered with the communicators of this tool by ncclCommRegister (NCCL 2.19) or as a "
-        "symmetric window (NCCL 2.27).",
+        f"The memory of the buffers: {listed(Register)}. none is torch's memory. local and window are NCCL's memory "
+        "(ncclMemAlloc), registered with the communicators of this tool: local by ncclCommRegister (NCCL 2.19), window "
+        "as a symmetric window (NCCL 2.27).",
         _register,
         default="none",
     )
     caller_stream: CallerStream = method_option(
-        f"The stream on which the arms are called: {listed(CallerStream)}.", choice(CallerStream), default="side"
+        f"The stream on which the arms are called: {listed(CallerStream)}. side is a stream other than the default "
+        "stream.",
+        choice(CallerStream),
+        default="side",
     )
     seed: int = method_option("Random seed for the order in which arms are measured.", integer(0), default=1)
-    timeout_s: float = timeout_option(Panel.METHOD, "one case", 120.0)
+    timeout_s: float = timeout_option(Panel.METHOD, "one case may take beyond twice its estimate", 120.0)
     variables: Mapping[str, str] = option(
         Panel.LAUNCH,
-        "An environment variable of all ranks, NAME=VALUE; for those of one arm see --arm. Repeatable.",
+        "An environment variable of all ranks, NAME=VALUE; --arm sets those of one arm. Repeatable.",
         parse_variables,
         flag="--env",
         argument=list[str],
@@ -192,30 +196,30 @@ class RunConfig(CommonConfig):
 
     @property
     def measured_arms(self) -> tuple[str, ...]:
-        """The arms and, where there is something to compare, the baseline's twin."""
+        """The arms and, if there are two or more, the twin of the baseline."""
         return self.arms if len(self.arms) == 1 else (*self.arms, twin_of(self.baseline))
 
     @property
     def thresholds(self) -> Limits:
-        """The difference that matters by collective, timing and size: the limits, else the threshold."""
+        """The limits, with the threshold for all cases that no limit matches."""
         return limits_of({"limits": self.limits}, self.threshold, "the configuration")
 
     def to_mapping(self) -> dict[str, object]:
-        """Return plain data that ``resolve`` reads back to an equal configuration."""
+        """Return plain data from which ``resolve`` makes an equal configuration."""
         return asdict(self)
 
 
 def read_run_config(path: Path) -> dict[str, object]:
-    """Return the settings in a TOML file; raise ``UsageError`` where it is malformed or has unknown keys."""
+    """Return the settings in a TOML file; raise ``UsageError`` if it is malformed or has unknown keys."""
     values = read_toml(path)
     refuse_unknown_keys(values, options_of(RunConfig), str(path))
     return {"name": path.stem, **values}
 
 
 def resolve(device: str, *layers: Mapping[str, object]) -> RunConfig:
-    """Return the configuration of ``layers`` over the device's defaults, later layers over earlier ones.
+    """Return the configuration: each option from the last of ``layers`` that has it, or else the device's default.
 
-    Raises ``UsageError`` with the option, what was got and what is allowed.
+    Raises ``UsageError`` with the option, the value given and the values allowed.
     """
     values = parse_options(RunConfig, device, layers)
     values["arms"] = _arms(values["arms"], values["user_arms"], DEVICES[device])
@@ -226,12 +230,12 @@ def resolve(device: str, *layers: Mapping[str, object]) -> RunConfig:
 
 
 def _arms(value: object, user_arms: Sequence[UserArm], device: DeviceSpec) -> tuple[str, ...]:
-    """Return the arms to measure: those named, then the user arms."""
+    """Return the arms to measure: the named arms, then the user arms."""
     for user_arm in user_arms:
         if not user_arm.spec.timed:
             raise UsageError(
-                f"the arm {user_arm.name} is {user_arm.spec.order}: without its join it would win falsely, so only "
-                "nccl-bench verify takes it; order=fork-join makes it comparable"
+                f"the arm {user_arm.name} has the order {user_arm.spec.order}: without a join it would look faster "
+                "than it is, so only nccl-bench verify takes it: give order=fork-join"
             )
     if value is not None:
         return resolve_arms("arms", value, device, _timed_arms(), user_arms)
@@ -244,7 +248,7 @@ def _baseline(value: object, arms: Sequence[str]) -> str:
     if value is None:
         return DEFAULT_BASELINE if DEFAULT_BASELINE in arms else arms[0]
     if value not in arms:
-        raise UsageError(f"the baseline is {value!r}, which is not among the arms of this run: {listed(arms)}")
+        raise UsageError(f"the baseline is {value!r}: give one of the arms of this run, {listed(arms)}")
     return str(value)
 
 
@@ -252,7 +256,5 @@ def _max_rounds(most: int | None, fewest: int) -> int:
     if most is None:
         return max(fewest, DEFAULT_MAX_ROUNDS)
     if most < fewest:
-        raise UsageError(
-            f"max_rounds is {most}, and rounds, the fewest, is {fewest}: raise --max-rounds or lower --rounds"
-        )
+        raise UsageError(f"max_rounds is {most}, which is below rounds, {fewest}: raise --max-rounds or lower --rounds")
     return most

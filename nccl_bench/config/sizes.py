@@ -19,23 +19,23 @@ _SUFFIXES = {"": 1, "K": 1024, "M": 1024**2, "G": 1024**3, "T": 1024**4}
 _SIZE = re.compile(r"(\d{1,999}(?:\.\d{1,999})?)\s*([KMGT]?)(?:i?B)?", re.IGNORECASE)
 # Up to this number a float holds every whole number of bytes.
 MOST_BYTES = 2**53
-# A sweep of more sizes is a typing error, for example a step of one byte.
+# A sweep with more sizes than this is surely a mistake, for example a step of one byte.
 _MOST_SIZES = 10_000
-_FORM = "a sweep as '8:1G:x2' or a list as ['4K', '1M']"
+_FORM = "a sweep such as '8:1G:x2' or a list such as ['4K', '1M']"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Sweep:
-    """Sizes at equal distances: each is the one before it times ``factor``, or plus ``step``."""
+    """Sizes from ``begin`` to ``end``: each is the one before it times ``factor``, or plus ``step``."""
 
     begin: int  # the smallest size in bytes
-    end: int  # the largest size in bytes, included where a stride meets it
+    end: int  # in bytes; no size is larger
     factor: int | None = None  # None: the sweep has a step
     step: int | None = None  # in bytes; None: the sweep has a factor
 
     @classmethod
     def parse(cls, text: str) -> Sweep:
-        """Return the sweep that ``text`` describes; raise ``UsageError`` where it is none."""
+        """Return the sweep that ``text`` describes; raise ``UsageError`` if it describes none."""
         parts = text.split(":")
         stride = parts[2].strip() if len(parts) == 3 else ""
         if not re.fullmatch(r"x\d{1,999}|\+.+", stride):
@@ -49,12 +49,12 @@ class Sweep:
 
     @property
     def sizes(self) -> tuple[int, ...]:
-        """The sizes in bytes, the smallest first; ``UsageError`` where there are none or too many."""
+        """The sizes in bytes, the smallest first. Raises ``UsageError`` if there are none or too many."""
         if self.begin > self.end:
             begin, end = format_size(self.begin), format_size(self.end)
-            raise UsageError(f"the sweep begins at {begin} and ends before it, at {end}: exchange the two")
+            raise UsageError(f"the sweep begins at {begin}, which is above its end, {end}: exchange the two")
         if self.factor is not None and self.factor < 2:
-            raise UsageError(f"the step factor is {self.factor}: give a whole number from 2")
+            raise UsageError(f"the factor of the sweep is {self.factor}: give a whole number, 2 or more")
         sizes = []
         size = self.begin
         while size <= self.end:
@@ -71,7 +71,7 @@ def parse_size(text: str | int) -> int:
         text = str(text)
     match = _SIZE.fullmatch(text.strip()) if isinstance(text, str) else None
     if match is None:
-        raise UsageError(f"{text!r} is not a message size: write bytes as 8, 4K, 1M or 2G (1K = 1024)")
+        raise UsageError(f"{text!r} is not a message size: write bytes, such as 8, 4K, 1M or 2G (1K = 1024)")
     size = Fraction(match[1]) * _SUFFIXES[match[2].upper()]
     if size < 1 or size.denominator != 1:
         raise UsageError(f"{text!r} is not a message size: give a whole number of bytes, at least 1")

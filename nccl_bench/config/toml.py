@@ -10,7 +10,7 @@ from nccl_bench.errors import UsageError
 
 
 def read_toml(path: Path) -> dict[str, Any]:
-    """Return the content of a TOML file; raise ``UsageError`` where it is missing or malformed."""
+    """Return the content of a TOML file; raise ``UsageError`` if it is missing or malformed."""
     try:
         return tomllib.loads(path.read_text(encoding="utf-8"))
     except OSError as error:

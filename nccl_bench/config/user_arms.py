@@ -1,7 +1,7 @@
 """User arms, as the command line and a configuration write them: ``NAME=TARGET[,KEY=VALUE ...]``. No torch.
 
 The target is a communicator in a file (``pynccl.py:PyNcclCommunicator``), in a module (``engine.comm:make``), or an
-entry point of the group ``nccl_bench.communicators``. It may also be an arm of this tool, to run with other settings.
+entry point of the group ``nccl_bench.communicators``. It may also be a built-in arm, to run with other settings.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ FORM = "NAME=TARGET[,KEY=VALUE ...]"
 BEFORE, AFTER = "before", "after"
 # The orders that a user arm can have.
 ORDERS = (Order.CURRENT, Order.FORK_JOIN, Order.BARE)
-# The communicators that can use either binding of a transport.
+# The communicators that can use any binding of their transport.
 _OVER_TRANSPORT = frozenset({"stream-free", "stream-free-torch-stream", "dedicated-stream", "bare-transport"})
 # Variables that a process reads when it starts, before it knows its arms and their variables.
 _READ_AT_START = re.compile(r"(LD|OMP|MKL|MALLOC|GLIBC)_.*|PYTHON.*|TORCH(?!_NCCL_).*")
@@ -34,8 +34,8 @@ class Adapter(StrEnum):
     """The conventions that a communicator can follow."""
 
     PROTOCOL = "protocol"  # communicators.protocol.Communicator of this tool
-    PYNCCL = "pynccl"  # PyNcclCommunicator of SGLang, before and after the refactor, and of vLLM
-    CALLABLE = "callable"  # an all_reduce of one tensor
+    PYNCCL = "pynccl"  # PyNcclCommunicator of SGLang (with and without a private stream) and of vLLM
+    CALLABLE = "callable"  # a function of one tensor that does an all_reduce
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -44,15 +44,15 @@ class UserArm:
 
     name: str  # the arm's name in tables and options
     target: str  # what to load, or the name of a built-in arm
-    tree: str | None = None  # the source tree that its modules come from, before anything installed
+    tree: str | None = None  # a directory; modules in it win over installed ones. None: no directory
     order: Order | None = None  # None: the target decides
     adapter: Adapter | None = None  # None: the target decides
     transport: str | None = None  # the binding of a built-in arm; None: that of the run
-    variables: Mapping[str, str] = field(default_factory=dict, hash=False)  # environment of its own processes
+    variables: Mapping[str, str] = field(default_factory=dict, hash=False)  # environment variables of its processes
 
     @property
     def built_in(self) -> bool:
-        """True if the target is an arm of this tool."""
+        """True if the target is a built-in arm."""
         return self.target in ARMS
 
     @property
@@ -64,12 +64,12 @@ class UserArm:
             name=self.name,
             communicator=USER_ARM,
             order=self.order or Order.CURRENT,
-            # A fork and a join with its own events: more than any order takes.
+            # The most that any order takes: two events recorded, two waits, and the operation.
             launch_entries=5,
             summary=self.target,
-            # An upper bound: the target may keep none.
+            # An upper limit: the target may keep no stream.
             private_streams=1,
-            # Without its join it would win falsely.
+            # Without a join it would look faster than it is.
             timed=self.order is not Order.BARE,
         )
 
@@ -79,8 +79,8 @@ def parse_arm_options(
 ) -> list[UserArm]:
     """Return the user arms of ``--arm``, ``--before-tree`` and ``--after-tree``.
 
-    With two trees, each target without a name becomes two arms: ``before`` from the first tree, ``after`` from the
-    second. Raises ``UsageError`` for texts and combinations that are not allowed.
+    With two trees, a target without a name becomes two arms: ``before`` from the first tree, ``after`` from the second.
+    Raises ``UsageError`` for texts and combinations that are not allowed.
     """
     if (before_tree is None) is not (after_tree is None):
         raise UsageError("--before-tree and --after-tree belong together: give both")
@@ -93,7 +93,9 @@ def parse_arm_options(
             raise UsageError(f"--arm {text!r} is a built-in arm: name it with --arms, or give {FORM}")
         elif before_tree is not None:
             if "tree" in table:
-                raise UsageError(f"--arm {text!r} names a tree, beside --before-tree and --after-tree: leave it out")
+                raise UsageError(
+                    f"--arm {text!r} has a tree, and --before-tree and --after-tree too: leave its tree out"
+                )
             user_arms += [
                 _from_table(table | {"name": name, "tree": tree})
                 for name, tree in ((BEFORE, before_tree), (AFTER, after_tree))
@@ -103,12 +105,14 @@ def parse_arm_options(
         else:
             raise UsageError(f"--arm {text!r} has no name: give {FORM}, or --before-tree and --after-tree")
     if before_tree is not None and not {BEFORE, AFTER} <= {user_arm.name for user_arm in user_arms}:
-        raise UsageError("--before-tree and --after-tree need one --arm without a name: the target in both trees")
+        raise UsageError(
+            "--before-tree and --after-tree need one --arm without a name, --arm TARGET, to load from both trees"
+        )
     return user_arms
 
 
 def _parse_text(text: str) -> dict[str, object]:
-    """Return the text of ``--arm`` as a table; its name is ``None`` where the text has none."""
+    """Return the text of ``--arm`` as a table; its name is ``None`` if the text has none."""
     target, *options = re.split(rf",(?=(?:{'|'.join(_KEYS)}|{VARIABLE_NAME.pattern})=)", text)
     name, equals, rest = target.partition("=")
     named = bool(equals) and NAME.fullmatch(name) is not None
@@ -128,7 +132,7 @@ def _parse_text(text: str) -> dict[str, object]:
 
 
 def parse_user_arms(name: str, value: object) -> tuple[UserArm, ...]:
-    """Return the user arms of a list of tables, or of user arms; raise ``UsageError`` where two have one name."""
+    """Return the user arms in ``value``, a list of tables or user arms; raise ``UsageError`` if two share a name."""
     if not isinstance(value, list | tuple):
         raise UsageError(f"{name} is {value!r}: give a list of tables")
     user_arms = tuple(item if isinstance(item, UserArm) else _from_table(item) for item in value)
@@ -140,7 +144,7 @@ def parse_user_arms(name: str, value: object) -> tuple[UserArm, ...]:
 
 
 def _from_table(value: object) -> UserArm:
-    """Return the user arm that a table describes; raise ``UsageError`` where a key or a value is not allowed."""
+    """Return the user arm that a table describes; raise ``UsageError`` if a key or a value is not allowed."""
     if not isinstance(value, Mapping):
         raise UsageError(f"user_arms has {value!r}: give tables with {', '.join(_ALL_KEYS)}")
     for key in value:
@@ -159,7 +163,9 @@ def _from_table(value: object) -> UserArm:
             raise UsageError(f"{key} of a user arm is {item!r}: give a text")
     name, target = given.get("name", ""), given.get("target", "")
     if not NAME.fullmatch(name) or name in ARMS:
-        raise UsageError(f"{name!r} cannot be the name of an arm: {NAME_RULE}, and none of {', '.join(ARMS)}")
+        raise UsageError(
+            f"{name!r} cannot be the name of an arm: {NAME_RULE}. These names are taken: {', '.join(ARMS)}"
+        )
     if not target:
         raise UsageError(f"the arm {name} has no target: give {FORM}")
     _refuse_keys(name, target, given, variables)
@@ -175,19 +181,23 @@ def _from_table(value: object) -> UserArm:
 
 
 def _refuse_keys(name: str, target: str, given: Mapping[str, str], variables: Mapping[str, str]) -> None:
-    """Raise ``UsageError`` where the target does not take a key."""
+    """Raise ``UsageError`` if the target does not take one of the keys."""
     if target not in ARMS:
         if "transport" in given:
             raise UsageError(
-                f"the arm {name} has its own transport: the key transport is for built-in arms, as in x=stream-free"
+                f"the arm {name} has its own transport: leave the key transport out, which is for built-in arms"
             )
         return
     for key in ("tree", "order", "adapter"):
         if key in given:
-            raise UsageError(f"{key} of the arm {name} is {given[key]!r}, and {target} has its own: leave it out")
+            raise UsageError(
+                f"{key} of the arm {name} is {given[key]!r}, and the built-in arm {target} takes no {key}: leave it out"
+            )
     if "transport" in given and ARMS[target].communicator not in _OVER_TRANSPORT:
         able = ", ".join(arm.name for arm in ARMS.values() if arm.communicator in _OVER_TRANSPORT)
-        raise UsageError(f"transport of the arm {name} is {given['transport']!r}: only these arms take one: {able}")
+        raise UsageError(
+            f"transport of the arm {name} is {given['transport']!r}: only these arms take a transport: {able}"
+        )
     if not variables and "transport" not in given:
         raise UsageError(
             f"the arm {name} is {target} without any change: name {target} with --arms, or give a variable or a "

@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from nccl_bench.errors import UsageError
 
 VARIABLE_NAME = re.compile(r"[A-Z][A-Z0-9_]*")
-# The variables by which torchrun's ranks find each other.
+# The variables through which torchrun's ranks find each other.
 _LAUNCHER = re.compile(r"(LOCAL_|GROUP_|ROLE_)?(RANK|WORLD_SIZE|NAME)|MASTER_(ADDR|PORT)|(TORCHELASTIC|PET)_.*")
 
 
@@ -18,9 +18,9 @@ def parse_variables(name: str, value: object, _device: object = None) -> dict[st
         raise UsageError(f"{name} is {value!r}: give a table of NAME = VALUE")
     for variable, text in value.items():
         if not isinstance(variable, str) or not VARIABLE_NAME.fullmatch(variable):
-            raise UsageError(f"{name} has {variable!r}: a variable's name has capitals, digits and '_' only")
+            raise UsageError(f"{name} has {variable!r}: the name of a variable has only capitals, digits and '_'")
         if _LAUNCHER.fullmatch(variable):
-            raise UsageError(f"{name} has {variable}, by which the ranks find each other: leave it out")
+            raise UsageError(f"{name} has {variable}, which the ranks need to find each other: leave it out")
         if not isinstance(text, str) or "\0" in text:
             raise UsageError(f"{name} has {variable} = {text!r}: give a text")
     return dict(value)

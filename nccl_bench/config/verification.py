@@ -14,7 +14,7 @@ from nccl_bench.config.parsers import choices_option
 
 
 def _nameable_arms() -> list[ArmSpec]:
-    # Every verification has the detector, so it cannot be named.
+    # Every verification includes the detector, so users cannot name it.
     return [arm for name, arm in ARMS.items() if name != DETECTOR]
 
 
@@ -23,16 +23,18 @@ class VerifyConfig(CommonConfig):
     """The options of one verification, resolved."""
 
     arms: tuple[str, ...] = arms_option(
-        _nameable_arms(), "those that can run here, nccl4py where it is installed", "all; with user arms, the user arms"
+        _nameable_arms(),
+        "those that can run here, nccl4py only if it is installed",
+        "all; with user arms, the user arms",
     )
     probes: tuple[str, ...] = choices_option(Panel.PROBES, PROBES, default="all")
-    timeout_s: float = timeout_option(Panel.PROBES, "one probe of one arm", 60.0)
+    timeout_s: float = timeout_option(Panel.PROBES, "one probe of one arm may take", 60.0)
 
 
 def resolve_verification(device: str, *layers: Mapping[str, object]) -> VerifyConfig:
-    """Return the configuration of ``layers`` over the defaults, later layers over earlier ones.
+    """Return the configuration: each option from the last of ``layers`` that has it, or else its default.
 
-    Raises ``UsageError`` with the option, what was got and what is allowed.
+    Raises ``UsageError`` with the option, the value given and the values allowed.
     """
     values = parse_options(VerifyConfig, device, layers)
     user_arms = values["user_arms"]

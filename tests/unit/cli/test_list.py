@@ -49,14 +49,15 @@ def test_a_section_is_a_title_a_note_and_a_table() -> None:
         "\n"
         "device   transport   lacks\n"
         "------   ---------   ----------------------------------------------------------\n"
-        "cuda     nccl        graph on the default stream: no gate was seen to hold on\n"
-        "                     the default stream until the replays were queued\n"
+        "cuda     nccl        graph on the default stream: on the default stream every\n"
+        "                     gate opened before all replays were queued\n"
         "cpu      gloo        graph: the CPU has no CUDA graphs\n"
         "                     gated on the default stream: the CPU's default stream runs\n"
-        "                     inline, so nothing can be held back on it\n"
+        "                     work inside the call, so no gate can hold it back\n"
         "                     enqueue on the default stream: the CPU's default stream\n"
-        "                     runs inline, so nothing can be held back on it\n"
-        "                     probe allocator: the CPU's queues keep alive what they use\n"
+        "                     runs work inside the call, so no gate can hold it back\n"
+        "                     probe allocator: the CPU's queues keep the tensors that\n"
+        "                     they use\n"
         "                     probe capture: the CPU has no CUDA graphs\n"
         "\n"
         "redops\n"
@@ -178,7 +179,9 @@ def test_csv_writes_lists_and_truths_as_text_and_leaves_absent_cells_empty() -> 
 
     assert rows("dtypes").keys() == {"dtypes", *DTYPES}
     assert rows("collectives")["all_reduce"][-1] == "yes"
-    assert rows("devices")["cpu"][1].endswith("keep alive what they use; probe capture: the CPU has no CUDA graphs")
+    assert rows("devices")["cpu"][1].endswith(
+        "keep the tensors that they use; probe capture: the CPU has no CUDA graphs"
+    )
     assert rows("routes")["operation"] == ["eager", "graph", "reason"]
     assert rows("routes")["barrier"] == ["", "", UNROUTED["barrier"]]
 

@@ -16,10 +16,10 @@ FLOAT8 = ("--arms", "all", "--collective", "all_reduce", "--dtype", "float8_e4m3
 # The command line, the exit code, and texts of the message.
 BAD: list[tuple[tuple[str, ...], int, tuple[str, ...]]] = [
     (("run", "--sizes", "8X"), 2, ("'8X'", "8, 4K, 1M")),
-    (("run", "--sizes", "8:1K:x0"), 2, ("factor is 0",)),
+    (("run", "--sizes", "8:1K:x0"), 2, ("factor of the sweep is 0",)),
     (("run", "--sizes", ""), 2, ("empty",)),
     (("run", "-b", "1M", "-e", "8"), 2, ("begins at 1M", "8")),
-    (("run", "-f", "1"), 2, ("factor is 1",)),
+    (("run", "-f", "1"), 2, ("factor of the sweep is 1",)),
     (("run", "-b", "1", "-e", "1G", "-i", "1"), 2, ("over 10000 sizes",)),
     (("run", "-f", "2", "-i", "8"), 2, ("-f and -i exclude each other",)),
     (("run", "--sizes", "8", "-b", "8"), 2, ("--sizes and -b, -e, -f, -i exclude each other",)),
@@ -30,12 +30,12 @@ BAD: list[tuple[tuple[str, ...], int, tuple[str, ...]]] = [
     (("run", "--arm", "x=stream-free,LD_PRELOAD=a.so"), 2, ("LD_PRELOAD", "when a process starts")),
     (("run", "--env", "MASTER_PORT=1"), 2, ("MASTER_PORT", "find each other")),
     (("run", "--arm", "stream-free"), 2, ("a built-in arm", "--arms")),
-    (("run", "--arm", "x=stream-free,order=bare,A=1"), 2, ("order of the arm x", "has its own")),
-    (("run", "--arm", "x=torch,transport=nccl"), 2, ("only these arms take one", "stream-free")),
+    (("run", "--arm", "x=stream-free,order=bare,A=1"), 2, ("order of the arm x", "takes no order")),
+    (("run", "--arm", "x=torch,transport=nccl"), 2, ("only these arms take a transport", "stream-free")),
     (("run", "--arm", "x=stream-free,transport=nccl"), 2, ("transport of the arm x is 'nccl'", "gloo")),
     (("run", "--arm", "x=m:C,transport=gloo"), 2, ("x has its own transport",)),
     (("run", "--arm", "x=nccl4py,A=1"), 2, ("x is nccl4py", "does not run on the device cpu")),
-    (("run", "--arm", "x=dedicated-stream-unordered,A=1"), 2, ("the arm x is bare", "verify")),
+    (("run", "--arm", "x=dedicated-stream-unordered,A=1"), 2, ("the arm x has the order bare", "verify")),
     (("run", "--before-tree", "x"), 2, ("belong together",)),
     (("run", "--arm", "mine=nosuch.py:C"), 2, ("the arm mine", "no Python file nosuch.py", "path/to/file.py:NAME")),
     (("run", "--arm", "mine=nosuch.py:C", "--dry-run"), 2, ("the arm mine", "no Python file nosuch.py")),
@@ -51,7 +51,7 @@ BAD: list[tuple[tuple[str, ...], int, tuple[str, ...]]] = [
     (("verify", "--arms", "nccl4py"), 2, ("'nccl4py'", "allowed are stream-free")),
     (("run", "--arms", "stream-fre"), 2, ("'stream-fre'", "stream-free")),
     (("run", "--arms", "dedicated-stream-unordered"), 2, ("'dedicated-stream-unordered'", "allowed")),
-    (("run", "--baseline", "transport"), 2, ("'transport'", "not among the arms")),
+    (("run", "--baseline", "transport"), 2, ("'transport'", "one of the arms of this run")),
     (("run", "--collective", "allreduce"), 2, ("'allreduce'", "all_reduce")),
     (("run", "--device", ""), 2, ("''", "cuda, cpu")),
     (("run", "--device", "tpu"), 2, ("'tpu'", "cuda, cpu")),
@@ -60,7 +60,7 @@ BAD: list[tuple[tuple[str, ...], int, tuple[str, ...]]] = [
     (("run", "--check", "2"), 2, ("check is 2", "true or false")),
     (("run", "-T", "nan"), 2, ("nan", "above 0")),
     (("run", "--rounds", "9" * 30), 2, ("2^63 - 1",)),
-    (("run", "--rounds", "9", "--max-rounds", "8"), 2, ("max_rounds is 8", "is 9", "--max-rounds")),
+    (("run", "--rounds", "9", "--max-rounds", "8"), 2, ("max_rounds is 8", "below rounds, 9", "--max-rounds")),
     (("run", "--threshold", "2"), 2, ("threshold is '2'", "'2%'")),
     (("run", "--width", "-5"), 2, ("--width is -5", "at least 20")),
     (("run", "--width", "0"), 2, ("--width is 0", "at least 20")),
@@ -74,7 +74,7 @@ BAD: list[tuple[tuple[str, ...], int, tuple[str, ...]]] = [
     (("run", "--attach"), 2, ("no ranks to join", "torchrun")),
     (("run", *FLOAT8), 2, ("nothing is left to measure", "Gloo does not reduce float8")),
     (("run", "--timing", "graph"), 2, ("no timing is left", "no CUDA graphs")),
-    (("run", "--timing", "gated", "--caller-stream", "default"), 2, ("no timing is left", "runs inline")),
+    (("run", "--timing", "gated", "--caller-stream", "default"), 2, ("no timing is left", "no gate can hold it back")),
     (("run", "--timing", "enqueue", "--per-iteration"), 2, ("add eager or gated",)),
     (("run", "missing.toml"), 2, ("missing.toml cannot be read", "No such file")),
     (("run", "a-run"), 2, ("a-run cannot be read", "directory")),
@@ -93,7 +93,7 @@ BAD: list[tuple[tuple[str, ...], int, tuple[str, ...]]] = [
         2,
         ("'arm'", "arms, user_arms, collectives, dtypes, redops, timings, devices, probes, routes"),
     ),
-    (("list", "arms", "--routes", "eager=torch"), 2, ("--routes", "not among the given sections")),
+    (("list", "arms", "--routes", "eager=torch"), 2, ("--routes", "add routes to the sections")),
     (("list", "--routes", "eager=nccl"), 2, ("'eager=nccl'", "[OPERATION.]MODE=BACKEND")),
     (("list", "--width", "19"), 2, ("--width is 19", "at least 20")),
     (("report", "missing"), 3, ("missing is not a run", "not there")),
@@ -210,4 +210,10 @@ def test_more_ranks_than_gpus_are_refused(command_line: CommandLine, monkeypatch
     monkeypatch.setattr(hardware, "gpu_count", lambda _environ: 2)
     code, _, stderr = command_line.run("run", "--device", "cuda", "--nproc", "3", "--dry-run")
     assert code == ExitCode.USAGE
-    assert_one_message(stderr, ("--nproc is 3, and this node has 2 GPUs",))
+    assert_one_message(
+        stderr,
+        (
+            "--nproc is 3",
+            "at most 2, the GPUs of this node",
+        ),
+    )

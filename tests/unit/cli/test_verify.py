@@ -213,7 +213,7 @@ def test_an_interrupted_verification_keeps_no_record_and_says_so(
     error: BaseException, verify: Command, fake: FakeVerification
 ) -> None:
     fake.error = error
-    message = "nccl-bench: interrupted by SIGINT; a part of a verification verifies nothing\n"
+    message = "nccl-bench: interrupted by SIGINT; an incomplete verification verifies nothing\n"
     assert verify("--out", "there") == Ended(ExitCode.INTERRUPTED, "", message)
     assert not RECORD.exists()
 
@@ -282,14 +282,14 @@ def test_an_error_in_a_verification_is_one_message(
 @pytest.mark.parametrize(
     ("arguments", "env", "texts"),
     [
-        (("--nproc", "1"), {}, ("--nproc is 1", "at least 2 ranks", "Give more, or leave it out")),
-        (("--nproc", "0"), {}, ("--nproc is 0", "at least 2 ranks")),
+        (("--nproc", "1"), {}, ("--nproc is 1", "give 2 or more, or leave --nproc out")),
+        (("--nproc", "0"), {}, ("--nproc is 0", "give 2 or more")),
         (("--device", "cuda"), {}, ("no GPU", "--device cpu")),
         (("--device", "tpu"), {}, ("'tpu'", "cuda, cpu")),
         (("--arms", "stream-fre"), {}, ("arms has 'stream-fre'", "stream-free")),
         (("--arms", DETECTOR), {}, (f"'{DETECTOR}'", "allowed are stream-free")),
         (("--probes", "producers"), {}, ("probes has 'producers'", "producer, consumer")),
-        (("--probes", "capture,allocator"), {}, ("--probes", "no CUDA graphs", "keep alive what they use")),
+        (("--probes", "capture,allocator"), {}, ("--probes", "no CUDA graphs", "keep the tensors that they use")),
         (("--probes", "async", "--arms", "torch"), {}, ("the --arms torch", "has no all-gather on a stream")),
         (("--routes", "eager"), {}, ("'eager'", "[OPERATION.]MODE=BACKEND")),
         (("--routes", "eager=torch", "--arms", "torch"), {}, ("'eager=torch'", "--arms")),

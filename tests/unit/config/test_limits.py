@@ -32,7 +32,7 @@ def test_a_threshold_is_a_share_or_percent(value: object, share: float) -> None:
 def test_a_threshold_outside_of_0_to_1_is_refused(value: object) -> None:
     with pytest.raises(UsageError) as error:
         parse_threshold(value)
-    assert f"threshold is {value!r}: give a share between 0 and 1, as 0.02 or " in str(error.value)
+    assert f"threshold is {value!r}: give a share between 0 and 1, such as 0.02 or " in str(error.value)
 
 
 def test_without_tables_the_default_counts_everywhere() -> None:

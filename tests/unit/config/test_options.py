@@ -41,7 +41,7 @@ def test_a_message_names_the_key_and_a_flag_that_differs(name: str, label: str, 
         ("max_seconds", "60 on cuda, 30 on cpu"),
         ("per_iteration", "no"),
         ("routes", "none"),
-        ("ops_per_batch", "chosen after a pilot"),
+        ("ops_per_batch", "chosen by a short measurement"),
     ],
 )
 def test_the_help_has_the_default_by_device_where_devices_differ(name: str, text: str) -> None:

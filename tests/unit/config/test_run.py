@@ -100,14 +100,14 @@ REFUSED: list[tuple[str, object, tuple[str, ...]]] = [
     ("sizes", "8:1K", ("'8:1K'", "BEGIN:END:xFACTOR")),
     ("sizes", [], ("empty", "8:1G:x2")),
     ("sizes", ",", ("empty", "8:1G:x2")),
-    ("sizes", 8, ("8", "a list as ['4K', '1M']")),
-    ("sizes", [1.5], ("1.5", "write bytes as")),
+    ("sizes", 8, ("8", "a list such as ['4K', '1M']")),
+    ("sizes", [1.5], ("1.5", "write bytes, such as")),
     ("sizes", [0], ("0", "at least 1")),
     ("sizes", ["9000T"], (str(9000 * 2**40), "8192T")),
     ("sizes", "9" * 400, ("8192T",)),
     ("sizes", "9" * 5000, ("is not a message size",)),
     ("sizes", f"8:16:x{'9' * 5000}", ("is not a sweep",)),
-    ("sizes", f"{'9' * 400}:8:x2", ("ends before it",)),
+    ("sizes", f"{'9' * 400}:8:x2", ("above its end",)),
     ("dtypes", "fp64", ("'fp64'", *DTYPES)),
     ("redops", "xor", ("'xor'", *RedOp)),
     ("placements", "inplace", ("'inplace'", *Placement)),
@@ -115,8 +115,8 @@ REFUSED: list[tuple[str, object, tuple[str, ...]]] = [
     ("root", "0", ("'0'", "whole number")),
     ("arms", "dedicated", ("'dedicated'", *TIMED_ARMS)),
     ("arms", "dedicated-stream-unordered", ("'dedicated-stream-unordered'", *TIMED_ARMS)),
-    ("baseline", "transport", ("'transport'", "not among the arms", *DEFAULT_ARMS)),
-    ("baseline", ["torch"], ("['torch']", "not among the arms")),
+    ("baseline", "transport", ("'transport'", "one of the arms of this run", *DEFAULT_ARMS)),
+    ("baseline", ["torch"], ("['torch']", "one of the arms of this run")),
     ("user_arms", "mine.py:Mine", ("'mine.py:Mine'", "a list of tables")),
     ("user_arms", ["mine.py:Mine"], ("'mine.py:Mine'", "tables with name, target")),
     ("user_arms", [{"name": "mine"}], ("the arm mine", "no target")),
@@ -127,7 +127,11 @@ REFUSED: list[tuple[str, object, tuple[str, ...]]] = [
     ("user_arms", [{"name": "a", "target": "a:b", "adapter": "nccl"}], ("'nccl'", "pynccl")),
     ("user_arms", [{"name": "a", "target": 3}], ("target", "3", "a text")),
     ("user_arms", [{"name": "a", "target": "a:b"}, {"name": "a", "target": "c:d"}], ("two arms are named a",)),
-    ("user_arms", [{"name": "a", "target": "a:b", "order": "bare"}], ("the arm a is bare", "verify", "fork-join")),
+    (
+        "user_arms",
+        [{"name": "a", "target": "a:b", "order": "bare"}],
+        ("the arm a has the order bare", "verify", "fork-join"),
+    ),
     ("routes", "eager", ("'eager'", "[OPERATION.]MODE=BACKEND", "all_reduce", "graph", "communicator")),
     ("routes", "eager=torch,", ("''", "[OPERATION.]MODE=BACKEND")),
     ("routes", ["barrier.eager=torch"], ("'barrier.eager=torch'", "[OPERATION.]MODE=BACKEND")),
@@ -138,7 +142,7 @@ REFUSED: list[tuple[str, object, tuple[str, ...]]] = [
     ("rounds", True, ("True", "whole number")),
     ("rounds", 2.0, ("2.0", "whole number")),
     ("rounds", 2**63, (str(2**63), "2^63 - 1")),
-    ("max_rounds", 8, ("max_rounds is 8", "the fewest, is 15", "--max-rounds", "--rounds")),
+    ("max_rounds", 8, ("max_rounds is 8", "below rounds, 15", "--max-rounds", "--rounds")),
     ("max_rounds", 60.0, ("60.0", "whole number")),
     ("max_seconds", 0, ("max_seconds is 0", "above 0")),
     ("max_seconds", "90", ("max_seconds is '90'", "above 0")),
@@ -249,7 +253,7 @@ def test_the_default_baseline_is_the_dedicated_stream_or_the_first_arm() -> None
     assert resolve("cpu", {"arms": "torch,dedicated-stream"}).baseline == DEFAULT_BASELINE
     assert resolve("cpu", {"arms": "torch,transport"}).baseline == "torch"
     assert resolve("cpu", {"baseline": "torch"}, {"arms": "transport,torch"}).baseline == "torch"
-    with pytest.raises(UsageError, match="'torch', which is not among the arms of this run: transport"):
+    with pytest.raises(UsageError, match="'torch': give one of the arms of this run, transport"):
         resolve("cpu", {"baseline": "torch"}, {"arms": "transport"})
 
 
@@ -297,9 +301,7 @@ def test_routes_change_the_table_of_the_coordinator_arms(arm: str) -> None:
 
 
 def test_routes_without_a_coordinator_arm_are_refused() -> None:
-    expected = (
-        "'eager=torch', but only coordinator arms have routes, and this run has none of them: add one with --arms"
-    )
+    expected = "'eager=torch', but only coordinator arms have routes, and none is chosen: add one with --arms"
     with pytest.raises(UsageError, match=expected):
         resolve("cpu", {"arms": "torch,stream-free", "routes": "eager=torch"})
 

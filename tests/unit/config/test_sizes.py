@@ -34,7 +34,7 @@ def test_a_suffix_is_a_power_of_1024(text: str | int, size_bytes: int) -> None:
 
 @pytest.mark.parametrize("text", ["", "K", "-8", "8X", "1e6", "0x10", "8 9", "8:16:x2", True, False, 1.5, None])
 def test_a_malformed_size_is_refused(text: str) -> None:
-    with pytest.raises(UsageError, match="is not a message size: write bytes as 8, 4K, 1M or 2G"):
+    with pytest.raises(UsageError, match="is not a message size: write bytes, such as 8, 4K, 1M or 2G"):
         parse_size(text)
 
 
@@ -108,9 +108,9 @@ def test_sizes_are_a_sweep_or_a_list(text: str, sizes: tuple[int, ...]) -> None:
         ("8:oops:x2", "'oops' is not a message size"),
         ("8:1K:+oops", "'oops' is not a message size"),
         ("8:1K:+0", "a whole number of bytes, at least 1"),
-        ("1K:8:x2", "begins at 1K and ends before it, at 8"),
-        ("8:1K:x1", "the step factor is 1"),
-        ("8:1K:x0", "the step factor is 0"),
+        ("1K:8:x2", "begins at 1K, which is above its end, 8"),
+        ("8:1K:x1", "the factor of the sweep is 1"),
+        ("8:1K:x0", "the factor of the sweep is 0"),
         ("1:1G:+1", "over 10000 sizes: give a larger step"),
     ],
 )

@@ -46,7 +46,7 @@ def test_two_trees_make_two_arms_of_a_target_without_a_name() -> None:
         (["engine.comm:Make"], ("../old", None), "--before-tree and --after-tree belong together"),
         (["mine=engine.comm:Make"], ("../old", "../new"), "need one --arm without a name"),
         ([], ("../old", "../new"), "need one --arm without a name"),
-        (["engine.comm:Make,tree=../x"], ("../old", "../new"), "names a tree, beside --before-tree"),
+        (["engine.comm:Make,tree=../x"], ("../old", "../new"), "has a tree, and --before-tree"),
         (["mine=a:b,order=bare,order=current"], (None, None), "gives order twice"),
         (["mine="], (None, None), "target of a user arm is ''"),
         (["mine=a:b,order="], (None, None), "order of a user arm is ''"),

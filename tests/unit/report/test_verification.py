@@ -111,8 +111,8 @@ def test_a_verification_with_a_failure_reads_as_it_should() -> None:
         "Not applicable\n"
         "- async of torch: torch.distributed has no all-gather on a stream of the\n"
         "  caller's choice\n"
-        "- async of dedicated-stream-unordered: it does not test order, and this arm\n"
-        "  differs in order alone\n"
+        "- async of dedicated-stream-unordered: the probe does not test order, and an arm\n"
+        "  without order is probed for order only\n"
     )
 
 
@@ -258,10 +258,11 @@ def test_probes_that_the_detector_passed_are_reported_as_missed() -> None:
 
 def test_a_reason_is_reported_once_with_its_probes_and_arms() -> None:
     assert shown(make_verification(device="cpu"), 160).partition("Not applicable\n")[2].splitlines() == [
-        "- allocator: the CPU's queues keep alive what they use",
+        "- allocator: the CPU's queues keep the tensors that they use",
         "- capture: the CPU has no CUDA graphs",
         "- async of torch, torch-async: torch.distributed has no all-gather on a stream of the caller's choice",
-        f"- state, async, lifetime of {DETECTOR}: it does not test order, and this arm differs in order alone",
+        f"- state, async, lifetime of {DETECTOR}: the probe does not test order, and an arm without order is probed "
+        "for order only",
     ]
     assert "Not applicable" not in shown(make_verification(probes="producer"))
 
@@ -351,7 +352,8 @@ def test_markdown_is_the_table_and_every_remark_of_the_terminal() -> None:
         "**Not applicable**\n"
         "\n"
         "- async of torch: torch.distributed has no all-gather on a stream of the caller's choice\n"
-        "- async of dedicated-stream-unordered: it does not test order, and this arm differs in order alone\n"
+        "- async of dedicated-stream-unordered: the probe does not test order, and an arm without order is "
+        "probed for order only\n"
     )
 
 

@@ -48,7 +48,7 @@ def test_with_a_caught_detector_a_pass_is_a_pass() -> None:
     ]
     assert reasons == [
         "torch.distributed has no all-gather on a stream of the caller's choice",
-        "it does not test order, and this arm differs in order alone",
+        "the probe does not test order, and an arm without order is probed for order only",
     ]
 
 
