@@ -1,7 +1,7 @@
-"""Read text, JSON and typed values, and refuse a wrong one in a line that shows it.
+"""Reads text, JSON and typed values. The error for a wrong value is one line that shows it.
 
-The annotations of a dataclass are the definition of its JSON. No library does this as well: msgspec's messages do not
-show the refused value, cattrs converts values that should be refused, and pydantic takes 45 ms to import.
+The annotations of a dataclass are the definition of its JSON. No library fits: messages of msgspec do not show the
+refused value, cattrs converts values that should be refused, and pydantic takes 45 ms to import.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ _TYPE_NAMES = {
     list: "a list",
     dict: "an object",
 }
-# Takes a value of JSON and its place, which messages name. Raises RecordError.
+# Takes a value of JSON, and its place for messages. Raises RecordError.
 _Decoder = Callable[[object, str], Any]
 
 
@@ -57,9 +57,8 @@ def _refuse_constant(name: str) -> NoReturn:
 def decode(expected: Any, value: object, where: str) -> Any:
     """Return ``value``, which is parsed JSON, as the type ``expected``.
 
-    ``expected`` is a dataclass, a ``StrEnum``, ``tuple[X, ...]``, ``list[X]``, ``dict[str, Any]``, a plain type, or one
-    of them or ``None``.
-    Raises ``RecordError`` with ``where``, what was got and what is allowed.
+    ``expected`` is a dataclass, a ``StrEnum``, ``tuple[X, ...]``, ``list[X]``, ``dict[str, Any]``, a plain type, or
+    ``X | None`` for one of these. Raises ``RecordError`` with ``where``, the value and what is allowed.
     """
     return _decoder(expected)(value, where)
 
@@ -106,7 +105,7 @@ def _decode_dataclass(expected: Any, decoders: Mapping[str, _Decoder], value: ob
 def _decode_list(item: type, value: object, where: str) -> Any:
     if not isinstance(value, list):
         raise RecordError(f"{where} is {shown(value)}: it has to be a list")
-    # A line has many numbers. Each gets its own place only if one of them may have to be refused.
+    # A line has many numbers. They are decoded one by one, with their places, only if one of them may be wrong.
     if set(map(type, value)) <= {item} and (
         (item is int and max(map(abs, value), default=0) <= _LARGEST)
         or (item is float and all(map(math.isfinite, value)))

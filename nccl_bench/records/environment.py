@@ -1,4 +1,4 @@
-"""Collect facts that may explain why two runs differ: versions, machine, GPUs, NCCL's settings. No torch.
+"""Collects facts that may explain why two runs differ: versions, machine, GPUs, NCCL's settings.
 
 Only what this module names is recorded: an environment holds tokens and passwords, and results are made to be shared.
 """
@@ -51,8 +51,8 @@ def collect(
 ) -> dict[str, object]:
     """Return facts as plain data for ``run.json``; a fact that is not known is absent.
 
-    Calls ``nvidia-smi``, found by the ``PATH`` in ``environ``, and waits ``timeout_s`` for each query. Does not raise
-    if it fails: the reason is then under ``gpu_query_error`` or ``nccl_conf_error``.
+    Calls ``nvidia-smi``, found by the ``PATH`` in ``environ``, and waits ``timeout_s`` for each query. If that fails,
+    nothing is raised: the reason is then under ``gpu_query_error`` or ``nccl_conf_error``.
     """
     facts: dict[str, object] = {
         "python": platform.python_version(),
@@ -80,7 +80,7 @@ def _packages() -> dict[str, str]:
     for distribution in metadata.distributions():
         name = distribution.name
         if name and (name in _PACKAGES or name.startswith(_NCCL_PACKAGES)):
-            versions.setdefault(name, distribution.version)  # the first on the path is the one that is imported
+            versions.setdefault(name, distribution.version)  # Python imports the first on the path
     return dict(sorted(versions.items()))
 
 

@@ -1,4 +1,4 @@
-"""Read the directory of a run, whichever version wrote it and however the run ended."""
+"""Reads the directory of a run. Any older version may have written it, and the run may have ended early."""
 
 from __future__ import annotations
 
@@ -78,8 +78,8 @@ def is_import(meta: Mapping[str, Any]) -> bool:
 def _last_attempts(lines: Sequence[Line], file: Path) -> Iterator[Line]:
     """Yield ``lines`` without the samples of earlier attempts, whose rounds cannot be paired with the last attempt's.
 
-    A case that ends in a hang or a crash is measured again, so such a line ends an attempt. Raises ``RecordError`` if
-    one attempt has samples of an arm and a timing twice: they are of different runs.
+    A case that ends in a hang or a crash may be measured again, so such a line ends an attempt. Raises ``RecordError``
+    if one attempt has samples of an arm and a timing twice: two runs were mixed.
     """
     ended: Counter[Case | None] = Counter()
     attempts: list[int] = []

@@ -20,7 +20,7 @@ from nccl_bench.errors import RecordError
 from nccl_bench.plan.memory import Arena
 from nccl_bench.records.decoding import decode, parse_json, shown
 
-# The version of these lines and of run.json. Every change that an older reader would misread raises it.
+# The version of these lines and of run.json. Raise it with every change that an older reader would misread.
 # 2: a run may be an import. What an import cannot know is null (`arena`, `tolerance_ulp`, percentiles) or empty
 #    (`fastest_rank_us`, `slowest_rank`). Schema 1 always had all of these, so it reads as before.
 # 3: in run.json `plugins` became `user_arms`, and `worlds` became `process_sets`. `records.upgrade` reads older files.
@@ -39,7 +39,7 @@ class Registration(StrEnum):
 
     REGISTERED = "registered"
     UNAVAILABLE = "unavailable"  # the library answered with a null handle
-    ABSENT = "absent"  # a user arm, whose communicator is never asked to register memory
+    ABSENT = "absent"  # a user arm: its communicator is never asked to register memory
 
 
 class _Line:
@@ -64,7 +64,7 @@ class PerIteration:
     p90_us: float | None = None  # the 90th percentile
     p99_us: float | None = None  # the 99th percentile
     max_us: float  # the longest time
-    # What the events add to each operation. The percentiles contain it, `samples_us` does not.
+    # The time that the events add to each operation. The percentiles contain it, `samples_us` does not.
     # None if batches without events were no faster.
     cost_us: float | None = None
 
@@ -84,7 +84,7 @@ class Samples(_Line):
     world_size: int  # the number of ranks
     ops_per_batch: int  # operations in one timed batch; 0 if nothing was timed
     rounds: tuple[int, ...]  # the number of each round
-    # Time per operation, the maximum over ranks. In an import it is what the other tool made of the times of the ranks.
+    # Time per operation, the maximum over ranks. In an import, `config.over_ranks` in run.json names the rule instead.
     samples_us: tuple[float, ...]
     fastest_rank_us: tuple[float, ...]  # the minimum over ranks; empty in an import
     slowest_rank: tuple[int, ...]  # the rank with the maximum; empty in an import
@@ -116,11 +116,11 @@ class Hang(_Line):
     case: Case | None  # None during set-up and close
     case_index: int  # index in the plan; -1 during set-up, the number of cases during close
     arm: str  # the arm that was measured; empty if none was
-    rank: int  # the first rank that was still in `phase` when the time was up
+    rank: int  # the first rank that was still in `phase` at the deadline
     host: str  # the host of that rank
     phase: str  # the step that the rank was in, such as `memory` or `communicator`
     timeout_s: float  # the deadline
-    call: str | None = None  # the call into the user's code that the rank was in, with file and line; None if none
+    call: str | None = None  # the call into the user's code that hung, with file and line; None if none did
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -153,10 +153,10 @@ def parse(text: str) -> Line:
 def from_json(value: object) -> Line:
     """Return the line that ``to_json`` gave as ``value``.
 
-    Raises ``RecordError`` with the field, what was got and what is allowed.
+    Raises ``RecordError`` with the field, its value and what is allowed.
     """
     if not isinstance(value, dict):
-        raise RecordError(f"not a JSON object but {shown(value)}")
+        raise RecordError(f"the line is {shown(value)}: it has to be a JSON object")
     kind = value.get("kind")
     if not isinstance(kind, str) or kind not in _KINDS:
         raise RecordError(f"kind is {shown(kind)}: known are {', '.join(_KINDS)}")
@@ -171,5 +171,5 @@ def from_json(value: object) -> Line:
         if len({len(column) for column in columns}) > 1:
             raise RecordError("rounds, samples_us, fastest_rank_us and slowest_rank differ in length")
         if min(line.samples_us, default=1.0) <= 0:
-            raise RecordError(f"samples_us has {min(line.samples_us)}: a time is above 0")
+            raise RecordError(f"samples_us has {min(line.samples_us)}: a time has to be above 0")
     return line

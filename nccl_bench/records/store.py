@@ -1,4 +1,4 @@
-"""Write the directory of a run: ``run.json`` about the run, ``samples.jsonl``, and ``summary.csv`` at the end.
+"""Writes the directory of a run: ``run.json`` about the run, ``samples.jsonl``, and ``summary.csv`` at the end.
 
 All three files exist before the first worker starts, so a path that cannot be written costs no measurement. Each line
 is written as soon as it is measured, so a crash loses none.
@@ -66,7 +66,7 @@ class RunStore:
         with writing(self.path / SAMPLES), (self.path / SAMPLES).open("a+b", buffering=0) as file:
             _drop_partial_line(file)
             if file.write(data) != len(data):
-                raise RecordError(f"{self.path / SAMPLES} took only a part of a line: is the disk full?")
+                raise RecordError(f"{self.path / SAMPLES} has only a part of the last line: the disk may be full")
 
     def update(self, **changes: object) -> None:
         """Replace fields of ``run.json``; a reader sees the old file or the new file, never a part."""
@@ -136,7 +136,7 @@ def _pretty(meta: Mapping[str, object]) -> str:
 
 
 def _drop_partial_line(file: RawIOBase) -> None:
-    """Remove the part of a line that a killed writer left at the end: the next line would become part of it."""
+    """Remove a partial line at the end, which a killed writer left. The next line would be appended to it."""
     size = file.seek(0, os.SEEK_END)
     if size == 0:
         return

@@ -1,4 +1,4 @@
-"""Read a ``summary.csv``, which holds the medians of a run, without the run's directory. No torch, no pandas."""
+"""Reads a ``summary.csv``, which holds the medians of a run, without the run's directory."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from nccl_bench.errors import RecordError
 from nccl_bench.records.decoding import read_text
 from nccl_bench.records.schema import Crash, Hang, Skipped, Status
 
-# The format of numbers in the file. Times that are compared with the file's times have to be rounded alike.
+# The format of numbers in the file. Round other times with it too before you compare them with the file's times.
 NUMBERS = "%.8g"
 _STATUSES = (*Status, Skipped.kind, Hang.kind, Crash.kind)
 _NEEDED = (
@@ -32,11 +32,11 @@ class Medians:
     baseline: str  # the name of the baseline's arm
     world_size: int  # the number of ranks
     times_us: Mapping[tuple[Case, Timing, str], float]  # median time per operation, by case, timing and arm
-    left_out: Mapping[str, int]  # number of rows without a time, by status; `ok` if no batch was kept
+    left_out: Mapping[str, int]  # status -> number of rows without a time; `ok` means that no batch was kept
 
 
 def read_summary(path: Path) -> Medians:
-    """Return the medians in ``path``; raise ``RecordError`` with the line, what was got and what is needed."""
+    """Return the medians in ``path``; raise ``RecordError`` with the line, the value and what is allowed."""
     reader = csv.DictReader(read_text(path).splitlines(), strict=True)
     times: dict[tuple[Case, Timing, str], float] = {}
     baselines: dict[str, None] = {}
@@ -49,7 +49,7 @@ def read_summary(path: Path) -> Medians:
         for row in reader:
             # DictReader files surplus cells under the key None, and gives missing cells the value None.
             if None in row or None in row.values():
-                raise ValueError(f"it does not have {len(reader.fieldnames or ())} cells as the first line does")
+                raise ValueError(f"it does not have {len(reader.fieldnames or ())} cells, as the first line has")
             _one_of(row["status"], _STATUSES, "status")
             if row["status"] != Status.OK or not row["time_us"]:
                 left_out[row["status"]] += 1

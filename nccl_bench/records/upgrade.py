@@ -1,4 +1,4 @@
-"""Give a ``run.json`` of an older schema the names of today's.
+"""Gives a ``run.json`` of an older schema today's names.
 
 The lines of ``samples.jsonl`` have not changed since schema 2.
 """

@@ -1,4 +1,4 @@
-"""Readers of other tools' output, which becomes a run of one arm.
+"""Readers of other tools' output. The output becomes a run with one arm.
 
 ``READERS`` is the table of tools. To add a tool, write a module or a folder beside ``nccl_tests``, give it a row here
 and add its name to ``catalog.arms.IMPORTED_ARMS``.
@@ -29,7 +29,7 @@ class Reader:
     read: Callable[[str, str], Imported | None]
 
 
-# By the name of the tool, which is also the name of its arm.
+# The name of a tool, which is also the name of its arm -> its reader.
 READERS: Mapping[str, Reader] = {
     nccl_tests.ARM: Reader(files="its JSON (-J), or everything that it printed", read=nccl_tests.read),
 }
@@ -38,7 +38,7 @@ READERS: Mapping[str, Reader] = {
 def read(path: Path) -> Imported:
     """Return the content of ``path``, a file that one of the ``READERS`` knows.
 
-    Raises ``RecordError`` with the file, what was got and what is expected.
+    Raises ``RecordError`` with the file, what is wrong and what is allowed.
     """
     text = read_text(path)
     try:

@@ -1,4 +1,4 @@
-"""The content of files of another tool, of one or of several together, and the ``run.json`` that it becomes."""
+"""The content of one or several files of another tool, and the ``run.json`` that is made from it."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from nccl_bench.errors import UsageError
 from nccl_bench.records.schema import Samples, Skipped
 from nccl_bench.records.store import RunStatus, new_meta
 
-# The fields that a run has only one value of, and their names in messages.
+# The fields that must be equal in all files of a run, and their names in messages.
 _SINGLE = {
     "arm": "tool",
     "world_size": "number of ranks",
@@ -27,7 +27,7 @@ _Entry = TypeVar("_Entry")
 
 
 class OverRanks(StrEnum):
-    """The rule that makes one time of the times of all ranks. The times of nccl-bench are ``MAXIMUM``."""
+    """The rule that makes one time from the times of all ranks. nccl-bench itself uses ``MAXIMUM``."""
 
     FIRST = "rank 0"
     AVERAGE = "average"
@@ -54,7 +54,7 @@ class Imported:
     lines: tuple[Samples | Skipped, ...]  # as in samples.jsonl
 
     def meta(self, name: str = "") -> dict[str, Any]:
-        """Return the ``run.json`` of this run, which is called ``name``, by default as its arm."""
+        """Return the ``run.json`` of this run. Its name is ``name``, or the arm's name if that is empty."""
         name = name or self.arm
         variables = {} if self.variables is None else {"variables": dict(self.variables)}
         return new_meta(
@@ -107,7 +107,7 @@ def merge(files: Sequence[Imported]) -> Imported:
         arm=files[0].arm,
         source=tuple(name for file in files for name in file.source),
         world_size=files[0].world_size,
-        # A file that does not say it may have been measured with another setting.
+        # A file that does not record the rule may have used another one.
         over_ranks=files[0].over_ranks if len({file.over_ranks for file in files}) == 1 else None,
         started=min((file.started for file in files if file.started), default=None),
         finished=max((file.finished for file in files if file.finished), default=None),
@@ -117,7 +117,7 @@ def merge(files: Sequence[Imported]) -> Imported:
         variables=next((file.variables for file in files if file.variables is not None), None),
         whole=all(file.whole for file in files),
         left_out=tuple(text for file in files for text in file.left_out),
-        # Several files may have the same empty message, which is skipped once.
+        # Several files may have the same empty message. It is one line of kind `skipped`.
         lines=unique(line for file in files for line in file.lines),
     )
 

@@ -67,7 +67,7 @@ def broken(**changes: Any) -> dict[str, Any]:
 @pytest.mark.parametrize(
     ("value", "says"),
     [
-        ([], "not a JSON object"),
+        ([], "has to be a JSON object"),
         (broken(kind="sample"), 'kind is "sample": known are samples, skipped, hang, crash'),
         (broken(drop="rounds"), "samples has no 'rounds'"),
         (broken(colour="red"), "unknown field 'colour'"),
@@ -79,7 +79,7 @@ def broken(**changes: Any) -> dict[str, Any]:
         (broken(slowest_rank=[]), "differ in length"),
         (broken(fastest_rank_us=[8.0], slowest_rank=[1]), "differ in length"),
         (broken(samples_us=[10**400, 1.0, 1.0]), "it has to be a number"),
-        (broken(samples_us=[1.0, 0.0, 3.0]), "a time is above 0"),
+        (broken(samples_us=[1.0, 0.0, 3.0]), "a time has to be above 0"),
         (broken(timing="gatd"), "known are eager, gated, graph, enqueue"),
         (broken(case=None), "samples.case is null: it has to be an object"),
         (broken(case={"scenario": "isolated"}), "samples.case has no 'collective'"),

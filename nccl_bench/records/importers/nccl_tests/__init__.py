@@ -1,4 +1,4 @@
-"""The reader of nccl-tests (https://github.com/NVIDIA/nccl-tests): from its output to the lines of a run.
+"""Reads the output of nccl-tests (https://github.com/NVIDIA/nccl-tests) and makes the lines of a run from it.
 
 ``document`` reads its JSON, ``table`` reads what it prints, and both give an ``Output``.
 """
@@ -21,18 +21,18 @@ from nccl_bench.records.schema import PerIteration, Samples, Skipped, Status
 
 ARM = "nccl-tests"
 _RENAMED = {"all_to_all": "alltoall", "send_recv": "sendrecv"}
-# By the names of nccl-tests' programs, without "_perf".
+# The name of nccl-tests' program, without "_perf" -> the collective.
 _COLLECTIVES = {_RENAMED.get(name, name): row for name, row in COLLECTIVES.items()}
-# More than any communicator has.
+# More ranks than any communicator has.
 _MOST_RANKS = 2**31
 
 
 def read(text: str, name: str) -> Imported | None:
     """Return the content of the file ``name``, whose ``text`` is nccl-tests' JSON or table; ``None`` if it is neither.
 
-    Times are as nccl-tests reports them: the average over ranks, unless ``-a`` said otherwise. A message that rounding
-    left empty is skipped. A placement that ``COLLECTIVES`` does not have is left out, such as alltoall in place. A case
-    that nccl-tests measured several times has as many rounds.
+    Times are as nccl-tests reports them: the average over ranks, unless ``-a`` changed that. A message that rounding
+    left empty is skipped. A placement that ``COLLECTIVES`` does not have, such as alltoall in place, is left out. Each
+    time that nccl-tests measured a case becomes a round.
     """
     output = read_document(parse_json(text)) if text.lstrip().startswith("{") else read_table(text)
     if output is None:
@@ -56,7 +56,7 @@ def read(text: str, name: str) -> Imported | None:
 
 
 def _lines(output: Output) -> tuple[list[Samples | Skipped], list[str]]:
-    """Return the lines of ``output``, and a sentence about each kind of row that they leave out."""
+    """Return the lines of ``output``, and a sentence about each kind of row that is left out."""
     program = output.program.rpartition("/")[2].partition("_perf")[0]
     if program not in _COLLECTIVES:
         raise RecordError(
@@ -66,7 +66,7 @@ def _lines(output: Output) -> tuple[list[Samples | Skipped], list[str]]:
     if not 1 <= output.world_size < _MOST_RANKS:
         raise RecordError(f"it lists {output.world_size} ranks: it has to be at least 1")
     if not output.rows:
-        raise RecordError("it has no whole row of results: was nccl-tests stopped before its first?")
+        raise RecordError("it has no complete row of results: let nccl-tests finish, then import its output")
     measured: dict[Case, list[PlacementResult]] = {}
     unknown: dict[str, None] = {}
     for row in output.rows:
@@ -138,7 +138,7 @@ def _line(output: Output, case: Case, results: Sequence[PlacementResult]) -> Sam
 
 
 def _over_rounds(rounds: Sequence[PerIteration]) -> PerIteration | None:
-    """Return the times of several rounds together, without percentiles: they do not follow from those of each round."""
+    """Return the times of several rounds as one, without percentiles: these do not follow from those of the rounds."""
     if len(rounds) < 2:
         return rounds[0] if rounds else None
     return PerIteration(

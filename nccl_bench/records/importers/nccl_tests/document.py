@@ -23,7 +23,7 @@ from nccl_bench.records.importers.nccl_tests.output import (
 )
 from nccl_bench.records.schema import PerIteration
 
-# The newest JSON_FILE_VERSION of nccl-tests that is known here.
+# The newest JSON_FILE_VERSION of nccl-tests that this module reads.
 NEWEST_VERSION = 3
 _KEYS = {Placement.OUT_OF_PLACE: "out_of_place", Placement.IN_PLACE: "in_place"}
 _KINDS = {str: "text", list: "a list", dict: "an object"}
@@ -46,7 +46,7 @@ def read_document(value: object) -> Output | None:
         )
     config = document.object("config")
     results = document.objects("results")
-    # nccl-tests that fails closes its JSON at once. `actual_iterations` is the last field that it writes of a row.
+    # If nccl-tests fails, it closes its JSON at once. The last field that it writes in a row is `actual_iterations`.
     whole = [result for result in results if "actual_iterations" in result.fields]
     complete = len(whole) == len(results) and "out_of_bounds" in document.fields
     args = document.get("args", list) or [None]
@@ -71,10 +71,10 @@ def read_document(value: object) -> Output | None:
         nccl_version=document.count("nccl_version"),
         hostnames=tuple(device.get("hostname", str) for device in devices),
         gpus=tuple(device.get("device_info", str) for device in devices),
-        # Only what every run records: the rest of the environment may hold secrets.
+        # Only variables that every run records: the rest of the environment may hold secrets.
         variables={name: value for name, _, value in variables if may_record(name)},
         rows=tuple(_row(result, batch) for result in whole),
-        left_out=() if complete else (f"nccl-tests did not finish; whole rows: {len(whole)}",),
+        left_out=() if complete else (f"nccl-tests did not finish; complete rows: {len(whole)}",),
     )
 
 
@@ -162,9 +162,9 @@ def _placement_result(result: _Object, place: Placement, measured: _Object, batc
 
 
 def _over_ranks(args: Sequence[object]) -> OverRanks | None:
-    """Return what the last ``-a`` in ``args`` asks for, which no other field says; ``None`` if the value is unknown.
+    """Return the rule that the last ``-a`` in ``args`` sets, by default the average; ``None`` if its value is unknown.
 
-    Reads ``args`` as getopt_long does: every option has a value, attached to it or as the next argument.
+    ``args`` is the only field that shows it. Read it as getopt_long does: every option has a value, attached or next.
     """
     average: object = "1"
     rest = iter(args)
@@ -174,7 +174,7 @@ def _over_ranks(args: Sequence[object]) -> OverRanks | None:
         long = arg.startswith("--")
         name, _, attached = arg.partition("=") if long else (arg[:2], "", arg[2:])
         value = attached or next(rest, None)
-        # A long name may be shortened while it fits one option only: --a could be --agg_iters too.
+        # A long name may be shortened as long as only one option fits: --a could also be --agg_iters.
         if name == "-a" or (len(name) > 3 and "--average".startswith(name)):
             average = value
     return {str(number): kind for number, kind in enumerate(OverRanks)}.get(str(average))

@@ -1,4 +1,4 @@
-"""The content of one file of nccl-tests, from its JSON or its table: rows, and the settings they were measured with."""
+"""The content of one file of nccl-tests, JSON or table: rows, and the settings with which they were measured."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from nccl_bench.errors import RecordError
 from nccl_bench.records.importers.imported import OverRanks
 from nccl_bench.records.schema import PerIteration
 
-# A float holds every whole number up to this one, and no count of a real run is larger.
+# A float can hold every whole number up to this one. No count of a real run is larger.
 _LARGEST_COUNT = 2**53
 # nccl-tests prints no more than six digits after the point, so a shorter time is an error.
 _SHORTEST_US = 1e-6
@@ -20,7 +20,7 @@ _SHORTEST_US = 1e-6
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PlacementResult:
-    """The part of a row that is about one placement."""
+    """The results of one placement in a row."""
 
     time_us: float  # time per operation
     operations: int  # operations in the timed batch
@@ -54,16 +54,16 @@ class Output:
     hostnames: tuple[str, ...]  # of each listed device
     gpus: tuple[str, ...]  # the model's name of each listed device
     variables: Mapping[str, str] | None = None  # NCCL's environment variables
-    rows: tuple[ResultRow, ...]  # the whole rows
-    left_out: tuple[str, ...]  # sentences about rows that are not whole
+    rows: tuple[ResultRow, ...]  # the complete rows
+    left_out: tuple[str, ...]  # sentences about incomplete rows
 
 
 def timing_of(*, graph_launches: int, cpu_time: bool, blocking: bool) -> Timing:
-    """Return the timing that nccl-tests' ``-G``, ``-C`` and ``-z`` make; raise ``RecordError`` if we have no such."""
+    """Return the timing for nccl-tests' ``-G``, ``-C`` and ``-z``; raise ``RecordError`` if no timing fits."""
     if blocking:
         raise RecordError("its host waited for every call (-z), and nccl-bench has no such timing: measure without -z")
     if graph_launches and cpu_time:
-        raise RecordError("its times are of launching graphs (-G with -C), and nccl-bench has no such timing")
+        raise RecordError("it timed graph launches (-G with -C), and nccl-bench has no such timing: measure without -C")
     if cpu_time:
         return Timing.ENQUEUE
     return Timing.GRAPH if graph_launches else Timing.EAGER

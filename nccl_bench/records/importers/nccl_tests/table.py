@@ -35,7 +35,7 @@ _NUMBER = re.compile(r"[0-9]{1,19}(\.[0-9]{1,9})?(e[+-][0-9]{1,2})?")
 def read_table(text: str) -> Output | None:
     """Return the content of the table in ``text``; ``None`` if there is no table.
 
-    Lines that other programs printed are ignored. Raises ``RecordError`` with what the table lacks.
+    Lines that other programs printed are ignored. Raises ``RecordError`` that names what the table lacks.
     """
     lines = [line.rstrip() for line in text.split("\n")]
     settings = _all(_SETTINGS, lines)
@@ -54,7 +54,7 @@ def read_table(text: str) -> Output | None:
     if world_size % max(1, threads * gpus):
         raise RecordError(
             f"it lists {world_size} ranks, which is no multiple of the {threads * gpus} that each process has: its "
-            "list of ranks is not whole"
+            "list of ranks is incomplete"
         )
     headers = _all(_NAMES, lines)
     columns = headers[0][1].replace("timestamp", "date clock").split() if headers else []
@@ -62,7 +62,7 @@ def read_table(text: str) -> Output | None:
     skipped = sum(int(match[1]) for match in _all(_SKIPPED, lines))
     rows: list[ResultRow] = []
     broken = 0
-    # Text without a newline at its end may be a part of a line.
+    # A last line without a newline may be only a part of a line.
     for match in _all(_ROW, lines[:-1]):
         cells = match[1].split()
         if len(cells) == len(columns) and len(starts) == 2:
@@ -75,10 +75,10 @@ def read_table(text: str) -> Output | None:
     left_out = []
     if not _all(_END, lines):
         left_out.append(
-            f"the table has no end: nccl-tests did not finish, or its output was cut; whole rows: {len(rows)}"
+            f"the table has no end: nccl-tests did not finish, or its output was cut; complete rows: {len(rows)}"
         )
     if broken:
-        left_out.append(f"rows of the table that are not whole: {broken}")
+        left_out.append(f"incomplete rows of the table: {broken}")
     libraries = _all(_LIBRARY, lines)
     return Output(
         program=programs[0][1],

@@ -25,14 +25,14 @@ def test_a_table_without_its_end_gives_its_whole_rows_and_a_warning(written: Any
     imported = written(text=TABLE[: TABLE.index("203.71") + 8])
     assert {line.case.size_bytes for line in samples_of(imported)} == {8}
     assert imported.left_out == (
-        "made-up.txt: the table has no end: nccl-tests did not finish, or its output was cut; whole rows: 1",
+        "made-up.txt: the table has no end: nccl-tests did not finish, or its output was cut; complete rows: 1",
     )
 
 
 def test_a_broken_row_is_left_out_and_counted(written: Any) -> None:
     imported = written(("-1    62.48", "-1vm:1:2 [0] NCCL INFO\n    62.48"))
     assert {line.case.size_bytes for line in samples_of(imported)} == {8}
-    assert imported.left_out == ("made-up.txt: rows of the table that are not whole: 1",)
+    assert imported.left_out == ("made-up.txt: incomplete rows of the table: 1",)
 
 
 def test_json_of_a_failed_test_gives_its_whole_rows_and_a_warning(written: Any) -> None:
@@ -40,9 +40,9 @@ def test_json_of_a_failed_test_gives_its_whole_rows_and_a_warning(written: Any) 
     whole = {key: value for key, value in DOCUMENT.items() if key not in ("out_of_bounds", "end_time")}
     imported = written(text=json.dumps(whole | {"results": [DOCUMENT["results"][0], partial]}))
     assert {line.case.size_bytes for line in samples_of(imported)} == {8}
-    assert imported.left_out == ("made-up.txt: nccl-tests did not finish; whole rows: 1",)
+    assert imported.left_out == ("made-up.txt: nccl-tests did not finish; complete rows: 1",)
     assert imported.finished is None
-    assert written(text=json.dumps(whole)).left_out == ("made-up.txt: nccl-tests did not finish; whole rows: 2",)
+    assert written(text=json.dumps(whole)).left_out == ("made-up.txt: nccl-tests did not finish; complete rows: 2",)
 
 
 UNKNOWN = "it is not the output of a known tool (nccl-tests: give its JSON (-J), or everything that it printed)"
@@ -59,7 +59,7 @@ UNKNOWN = "it is not the output of a known tool (nccl-tests: give its JSON (-J),
         (document(version=None), "version, null, is not a whole number"),
         ('{"version": 3', "not JSON"),
         (document(version=4), "version 4 of nccl-tests' JSON, and this nccl-bench reads up to 3"),
-        (document(results=[]), "no whole row"),
+        (document(results=[]), "no complete row"),
         (document(start_time="today"), 'start_time is "today"'),
         (document(args=[]), "args[0] is null"),
         (document().replace('"size": 8,', '"size": "8",'), 'results[0].size, "8", is not a whole number from 0'),
@@ -71,13 +71,13 @@ UNKNOWN = "it is not the output of a known tool (nccl-tests: give its JSON (-J),
         (document().replace("11.01281", "1" * 400), "is not a time"),
         (document().replace('"size": 8,', f'"size": {2**60},'), "is not a whole number from 0"),
         (document(config=DOCUMENT["config"] | {"graph": 2**50}), "results[0].actual_iterations times"),
-        (TABLE.replace("   time ", "   tyme "), "no whole row"),
+        (TABLE.replace("   time ", "   tyme "), "no complete row"),
         (TABLE.replace("# Collective test starting: all_reduce_perf\n", ""), "0 lines '# Collective test starting"),
         (TABLE + TABLE, "2 lines '# Collective test starting"),
         (TABLE.replace("#  Rank", "# rank"), "lists 0 ranks"),
         (TABLE.replace("#  Rank  3", "# ..."), "lists 3 ranks, which is no multiple of the 4 that each process has"),
         (TABLE.replace("all_reduce_perf", "reduce_perf"), "has the root -1"),
-        (TABLE.split("           8")[0], "no whole row"),
+        (TABLE.split("           8")[0], "no complete row"),
         ("[" * 200_000, UNKNOWN),
         ('{"a":' * 200_000, "not JSON"),
     ],
