@@ -1,1 +1,1 @@
-"""The analysis of runs: one ``Analysis`` holds all that every report and the gate need."""
+"""The analysis of runs: one ``Analysis`` holds all that the reports and ``--fail-on`` need."""

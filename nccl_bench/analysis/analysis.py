@@ -1,4 +1,4 @@
-"""The analysis of one run, or of a comparison of runs: all that reports and the gate need, computed once."""
+"""The analysis of one run, or of a comparison of runs: computed once for the reports and ``--fail-on``."""
 
 from __future__ import annotations
 
@@ -23,24 +23,24 @@ from nccl_bench.records.schema import Samples
 class Analysis:
     """The figures, the comparisons, and all remarks about them."""
 
-    title: str  # the run, or what is compared with what
+    title: str  # describes the run, or which runs or arms are compared
     notes: tuple[str, ...]  # sentences to read before the tables
-    run: Run | None  # the records, whose tables a report shows; None for a comparison of runs
-    rows: tuple[Row, ...]  # the summary of the run, one row per record; empty for a comparison of runs
+    run: Run | None  # all records of the run; None for the command `compare`
+    rows: tuple[Row, ...]  # the summary of the run, one row per record; empty for the command `compare`
     comparisons: tuple[Comparison, ...]  # one per candidate, case and timing, with its verdict
     basis: Basis  # the data that the verdicts rest on
     reason: str  # the basis in words, or why there are no verdicts
-    shared_arm: str | None = None  # the arm that the times of two sides are relative to
+    shared_arm: str | None = None  # the arm to which all times are relative; None if there is none
     failures: tuple[str, ...]  # wrong results, hangs and crashes of every run
     warnings: tuple[str, ...]  # reasons not to trust the figures
-    not_compared: tuple[str, ...] = ()  # cells without a counterpart
-    not_measured: tuple[str, ...]  # what was requested and is in no table
-    candidate_incomplete: bool  # True if a candidate has no comparison where the baseline was measured
-    exit_code: ExitCode  # the code for what went wrong in any of the runs
+    not_compared: tuple[str, ...] = ()  # cells (case, timing, arm) that have no counterpart
+    not_measured: tuple[str, ...]  # what was requested and not measured
+    candidate_incomplete: bool  # True if the baseline has a cell that a candidate lacks
+    exit_code: ExitCode  # the exit code for the worst failure in any of the runs
 
     @classmethod
     def of(cls, run: Run) -> Analysis:
-        """Analyse ``run``: its arms against its baseline, by the thresholds that it was measured for."""
+        """Compare the arms of ``run`` with its baseline, by the thresholds recorded in the run."""
         name = run.meta["name"]
         limits = recorded_limits(run.meta["config"], DEFAULT_THRESHOLD, f"the run {name}")
         comparisons = compare_arms(ComparableRun.of(run, name), limits)
@@ -53,7 +53,7 @@ class Analysis:
             rows=rows,
             comparisons=comparisons,
             basis=Basis.ROUNDS,
-            reason="pairs of the same round" if comparisons else f"no arm has a round in common with {run.baseline}",
+            reason="times of the same round" if comparisons else f"no arm has a round in common with {run.baseline}",
             failures=tuple(failures(run)),
             warnings=(*run.warnings, *cell_warnings([("", rows)]), *run_warnings(run, measured, run.baseline)),
             not_measured=tuple(not_measured(run)),
@@ -65,17 +65,17 @@ class Analysis:
 
     @property
     def hints(self) -> tuple[str, ...]:
-        """Ways to decide the comparisons that are inconclusive."""
+        """Advice on how to decide the inconclusive comparisons."""
         return tuple(hints(self.comparisons, self.basis))
 
     @property
     def sides(self) -> tuple[str, str]:
-        """The names of what is compared: baseline and candidate of one run, or the side before and the side after."""
+        """The names of the two sides: baseline and candidate within one run, otherwise before and after."""
         return ("baseline", "candidate") if self.basis is Basis.ROUNDS else ("before", "after")
 
     @property
     def could_be_judged(self) -> bool:
-        """True if a verdict was possible: it needs an interval, and a noise floor unless several runs show it."""
+        """True if a verdict was possible: it needs an interval, and a noise floor unless a side has several runs."""
         return any(
             each.interval is not None and (each.noise_floor is not None or self.basis is Basis.RUNS)
             for each in self.comparisons

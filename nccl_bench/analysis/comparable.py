@@ -1,4 +1,4 @@
-"""The times of a run in the form in which arms and runs are compared."""
+"""The times of a run, in the form that comparisons use."""
 
 from __future__ import annotations
 
@@ -11,10 +11,11 @@ from nccl_bench.catalog.timings import Timing
 from nccl_bench.records.run import Run
 from nccl_bench.records.schema import Samples, Status
 
-# The time of each round in microseconds, by the round's number.
+# The time of each round in microseconds, by the number of the round.
 Rounds = Mapping[int, float]
+# A case and a timing.
 Place = tuple[Case, Timing]
-# A place and the name of an arm.
+# A case, a timing and the name of an arm.
 Cell = tuple[Case, Timing, str]
 
 
@@ -22,14 +23,14 @@ Cell = tuple[Case, Timing, str]
 class ComparableRun:
     """The times of one run."""
 
-    name: str  # the run's name in messages: its path, or the name that it was measured under
-    arms: tuple[str, ...]  # the names of its arms without twins, baseline first
-    cells: Mapping[Cell, Rounds]  # the times of each cell that has any
-    medians_only: bool = False  # True if no cell has more than one time, so that rounds show no variation
+    name: str  # the run's name in messages: its path, or the name in its records
+    arms: tuple[str, ...]  # the names of its arms, the baseline first; no twins
+    cells: Mapping[Cell, Rounds]  # the times by cell; a cell without times is absent
+    medians_only: bool = False  # True if each cell has only one time, which shows no variation
 
     @classmethod
     def of(cls, run: Run, name: str) -> ComparableRun:
-        """Return the times of ``run``; cells with wrong results or without a kept batch are absent."""
+        """Return the times of ``run``; a cell is absent if its results are wrong or all its batches were discarded."""
         cells = {
             (line.case, line.timing, line.arm): line.rounds_us()
             for line in run.lines
@@ -40,16 +41,16 @@ class ComparableRun:
         )
 
     def median_us(self, place: Place, arm: str) -> float | None:
-        """Return the median time in microseconds; ``None`` if it was not measured."""
+        """Return the median time of ``arm`` in microseconds; ``None`` if it has no times in ``place``."""
         times = self.cells.get((*place, arm))
         return median(times.values()) if times else None
 
     def ratios(self, place: Place, arm: str, base: str) -> list[float]:
-        """Return the ratio ``arm`` / ``base`` of each round that both arms have."""
+        """Return the ratio ``arm`` / ``base`` of each round in which both arms have a time."""
         arm_us, base_us = self.cells.get((*place, arm), {}), self.cells.get((*place, base), {})
         return [time_us / base_us[number] for number, time_us in arm_us.items() if number in base_us]
 
 
 def medians_us(side: Sequence[ComparableRun], place: Place, arm: str) -> list[float]:
-    """Return the medians in microseconds of the runs of ``side`` that have one."""
+    """Return the median time in microseconds of each run of ``side``; runs without one are left out."""
     return [time_us for run in side if (time_us := run.median_us(place, arm)) is not None]

@@ -1,4 +1,4 @@
-"""The analysis of a comparison of runs: of two arms of one run, or of two sides of runs."""
+"""The analysis for the command ``compare``: two arms of one run, or two sides of one or more runs each."""
 
 from __future__ import annotations
 
@@ -25,25 +25,25 @@ from nccl_bench.records.schema import Samples, Skipped
 
 
 def analyse_arms(loaded: LoadedRun, arms: tuple[str, str], limits: Limits | None) -> Analysis:
-    """Analyse the second of ``arms`` against the first, within one run.
+    """Compare the second of ``arms`` with the first, within one run.
 
-    Without ``limits`` those count that the run was measured for. Raises ``UsageError`` for arms that the run does not
-    have, and for a summary, which has no rounds.
+    Without ``limits``, the thresholds recorded in the run apply. Raises ``UsageError`` if the run does not have one of
+    the arms, or is a summary, which has no rounds.
     """
     run, name = loaded.run, loaded.name
     if run is None:
-        raise UsageError(f"{name} has only medians, but two arms of one run are compared by rounds: give its directory")
+        raise UsageError(f"{name} has only medians, but --arms compares round by round: give the run's directory")
     baseline, candidate = arms
     for arm in arms:
         _require(arm, [loaded])
     if baseline == candidate:
-        raise UsageError(f"--arms is {baseline!r} twice: give two different arms")
+        raise UsageError(f"--arms names {baseline!r} twice: give two different arms")
     if limits is None:
         limits = recorded_limits(loaded.meta["config"], DEFAULT_THRESHOLD, f"the run {name}")
     cells = loaded.comparable.cells
     comparisons = compare_arms(loaded.comparable, limits, baseline=baseline, candidates=[candidate])
     places = {(each.case, each.timing) for each in comparisons}
-    # Cells without a comparison, by the arm that is missing there.
+    # The counterparts of cells that are not compared: the same case and timing with the other arm.
     missing = [
         (case, timing, baseline if arm == candidate else candidate)
         for case, timing, arm in cells
@@ -52,13 +52,13 @@ def analyse_arms(loaded: LoadedRun, arms: tuple[str, str], limits: Limits | None
     no_common_round = [cell for cell in missing if cell in cells]
     compared = _only(run, {(*place, arm) for place in places for arm in arms})
     return Analysis(
-        title=f"{name}: {candidate} against {baseline}, by pairs of the same round",
+        title=f"{name}: {candidate} against {baseline}, by times of the same round",
         notes=tuple(_cpu_notice([loaded])),
         run=None,
         rows=(),
         comparisons=comparisons,
         basis=Basis.ROUNDS,
-        reason="pairs of the same round" if comparisons else "no round has both arms",
+        reason="times of the same round" if comparisons else "no round measured both arms",
         failures=tuple(_failures(loaded)),
         warnings=(
             *loaded.warnings,
@@ -84,10 +84,10 @@ def analyse_sides(
     limits: Limits,
     allow_mismatch: bool,
 ) -> Analysis:
-    """Analyse the side ``after`` against the side ``before``.
+    """Compare the side ``after`` with the side ``before``.
 
-    Raises ``UsageError`` for arms that a run does not have, and, unless ``allow_mismatch``, for runs that differ in
-    more than what is compared.
+    Raises ``UsageError`` if a run does not have a named arm. Raises it also if the runs differ in the machine, the
+    ranks or the settings, unless ``allow_mismatch``.
     """
     _check_arms(before, after, arms, shared_arm)
     runs = [*zip(_labels("before", before), before, strict=True), *zip(_labels("after", after), after, strict=True)]
@@ -96,7 +96,7 @@ def analyse_sides(
     if differing and not allow_mismatch:
         lines = "\n".join(f"  {line}" for line in differing)
         raise UsageError(
-            f"these runs differ in more than what is compared:\n{lines}\ngive --allow-mismatch to compare them anyway"
+            f"the runs were not measured in the same conditions:\n{lines}\ngive --allow-mismatch to compare them anyway"
         )
     sides = compare_sides(
         [loaded.comparable for loaded in before],
@@ -106,7 +106,7 @@ def analyse_sides(
         shared_arm=shared_arm,
     )
     if shared_arm is not None and sides.shared_arm is None:
-        raise UsageError(f"--shared is {shared_arm}: it needs the rounds of both runs, or several runs a side")
+        raise UsageError(f"--shared {shared_arm} cannot be used, because {sides.reason}")
     comparisons = sides.comparisons
     reason = sides.reason if comparisons else "the two sides have no case, timing and arm in common"
     judged = any(each.verdict for each in comparisons)
@@ -123,7 +123,7 @@ def analyse_sides(
         return run_warnings(run, arms, sides.shared_arm or "")
 
     return Analysis(
-        title=f"{names[1]} against {names[0]}. {'By' if judged else 'No verdict:'} {reason}.",
+        title=f"{names[1]} against {names[0]}. {'Judged by' if judged else 'No verdict:'} {reason}.",
         notes=(*_shared_arm_note(sides), *_cpu_notice([*before, *after])),
         run=None,
         rows=(),
@@ -174,7 +174,7 @@ def _labels(side: str, runs: Sequence[LoadedRun]) -> list[str]:
 
 
 def _compared_cells(sides: SidesComparison, arm_of: Callable[[Comparison], str]) -> set[Cell]:
-    """Return the cells of one side that are compared, and the cells of the shared arm beside them."""
+    """Return the compared cells of one side, and the shared arm's cells of the same cases and timings."""
     return {
         (each.case, each.timing, arm)
         for each in sides.comparisons
@@ -190,7 +190,7 @@ def _only(run: Run, cells: Collection[Cell]) -> Run:
 
 
 def _merged(texts: Iterable[tuple[str, Iterable[str]]]) -> tuple[str, ...]:
-    """Return the ``texts`` of labelled runs; each text once, after the labels of its runs."""
+    """Return each different text once, after the labels of all runs that have it."""
     labels: dict[str, list[str]] = {}
     for label, of_run in texts:
         for text in of_run:
@@ -219,12 +219,12 @@ def _cpu_notice(runs: Sequence[LoadedRun]) -> Iterator[str]:
 def _shared_arm_note(sides: SidesComparison) -> Iterator[str]:
     if sides.shared_ratios:
         ratios = format_ratios(sides.shared_ratios)
-        yield f"{sides.shared_arm} itself, which all other times are relative to: {ratios}, not judged."
+        yield f"Every ratio is relative to {sides.shared_arm}. Its own ratios, which are not judged: {ratios}."
 
 
 def _no_noise_floor(comparisons: Sequence[Comparison]) -> Iterator[str]:
     if comparisons and all(each.noise_floor is None for each in comparisons):
         yield (
-            "No noise floor: no twin of a baseline was measured, so the communicator variance is not known, and "
-            "nothing is decided. A run of several arms measures a twin: measure again."
+            "No noise floor: no twin of a baseline was measured, so the communicator variance is unknown and every "
+            "verdict is inconclusive. Measure again: a run of several arms measures a twin."
         )

@@ -1,4 +1,4 @@
-"""The one record of a comparison, and how pairs of arms become comparisons with verdicts."""
+"""The record of a comparison, and the function that judges pairs of arms."""
 
 from __future__ import annotations
 
@@ -30,29 +30,29 @@ class Comparison:
 
     case: Case  # the case of both arms
     timing: Timing  # the timing of both arms
-    baseline: str  # the arm compared with; of two sides, the arm of the side before
-    candidate: str  # the arm compared; of two sides, the arm of the side after
+    baseline: str  # the arm to compare with; with two sides, the arm of the side before
+    candidate: str  # the arm to judge; with two sides, the arm of the side after
     baseline_us: float  # median time of the baseline, microseconds
     candidate_us: float  # median time of the candidate, microseconds
     ratio: float  # candidate / baseline; below 1 the candidate is faster
     threshold: float  # the difference that matters, as a share of the baseline's time
-    interval: Interval | None  # None if rounds are too few, or nothing is known about their variation
-    verdict: Verdict | None  # None if nothing is known about the variation
-    noise_floor: float | None  # how far from 1 the twin reaches, as a share; None without a twin, or if none is needed
-    below_floor: bool  # True if the verdict was withheld because of the noise floor, or because there is no twin
-    pairs_needed: int | None  # the rounds that an interval needs; None if there is one
+    interval: Interval | None  # None if there are too few rounds, or if the variation is unknown
+    verdict: Verdict | None  # None if the variation is unknown
+    noise_floor: float | None  # the difference that a twin explains, as a share; None if not known or not needed
+    below_floor: bool  # True if it is inconclusive because of the noise floor, or because there is no twin
+    pairs_needed: int | None  # how many rounds an interval needs; None if it exists, or no number is enough
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ArmPair:
-    """Two arms in one case and timing, before their comparison has its level."""
+    """Two arms in one case and timing, not yet judged."""
 
     place: Place  # the case and the timing
-    baseline: str  # the arm compared with
-    candidate: str  # the arm compared
+    baseline: str  # the arm to compare with
+    candidate: str  # the arm to judge
     baseline_us: float  # median time of the baseline, microseconds
     candidate_us: float  # median time of the candidate, microseconds
-    estimate: Estimate  # the ratio of the two
+    estimate: Estimate  # the estimated ratio, candidate / baseline
 
 
 def compare(
@@ -61,10 +61,10 @@ def compare(
     basis: Basis,
     noise_floor: Callable[[Place, float], NoiseFloor | None] | None = None,
 ) -> tuple[Comparison, ...]:
-    """Return a comparison for each of ``pairs``; all verdicts together are wrong with ``FAMILYWISE_ERROR`` at most.
+    """Return a comparison for each pair. Any verdict is wrong with a probability of at most ``FAMILYWISE_ERROR``.
 
-    ``noise_floor`` returns the floor of a place at an error. It is ``None`` if intervals contain communicator variance,
-    as intervals over several runs do.
+    ``noise_floor`` takes a place and the error of an interval, and returns the noise floor. It is ``None`` if intervals
+    already contain communicator variance, as intervals over several runs do.
     """
     places = [pair.place for pair in pairs]
     thresholds = [limits.threshold(case.collective, timing, case.size_bytes) for case, timing in places]

@@ -14,8 +14,8 @@ from nccl_bench.records.schema import Registration
 
 CPU_NOTICE = "CPU run: these figures say nothing about GPUs."
 _OVER_RANKS = {
-    OverRanks.FIRST: "those of rank 0 (-a 0)",
-    OverRanks.AVERAGE: "averages over ranks (-a 1)",
+    OverRanks.FIRST: "rank 0's (-a 0)",
+    OverRanks.AVERAGE: "the average over ranks (-a 1)",
     OverRanks.MINIMUM: "the fastest rank's (-a 2)",
     OverRanks.MAXIMUM: "the slowest rank's (-a 3)",
 }
@@ -31,7 +31,7 @@ def title(run: Run) -> str:
 
 
 def notes(run: Run) -> Iterator[str]:
-    """Yield what the times are, then what is special about the arms and the device."""
+    """Yield what the times mean, then special facts about the arms and the device."""
     yield _times(run)
     for arm in recorded_user_arms(run):
         yield f"{arm.get('arm')}: {arm.get('where')}, order {arm.get('order')}; {arm.get('described')}"
@@ -72,10 +72,11 @@ def arms_with(run: Run, *registrations: Registration) -> list[str]:
 def _times(run: Run) -> str:
     if not run.is_import:
         return (
-            f"Medians over rounds, each the slowest rank's. ratio = time / {run.baseline}'s time in the same round; "
-            "below 1 is faster."
+            "A time is the slowest rank's, median over rounds. A ratio is the median over rounds of time / "
+            f"{run.baseline}'s time in the same round, so it can differ from the quotient of two times shown. "
+            "Below 1 is faster."
         )
     kind = over_ranks_of(run.meta)
     if kind is None:
-        return "Imported: times are averages over ranks, unless nccl-tests ran with another -a."
-    return f"Imported: times are {_OVER_RANKS[kind]}."
+        return "Imported: each time is the average over ranks, unless nccl-tests ran with another -a."
+    return f"Imported: each time is {_OVER_RANKS[kind]}."

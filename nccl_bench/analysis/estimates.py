@@ -16,7 +16,7 @@ from nccl_bench.analysis.statistics import (
     student_quantile,
 )
 
-# The largest distance of an interval's end from 1, as a logarithm. Without it the ends could overflow.
+# The largest half width of an interval, as a logarithm. Without this limit, an end could overflow.
 _FARTHEST = math.log(1e6)
 
 
@@ -29,11 +29,11 @@ class Estimate(Protocol):
         """Return the interval with an error of at most ``error``; ``None`` if the data allows none."""
 
     def pairs_needed(self, error: float) -> int | None:
-        """Return how many pairs an interval at ``error`` needs; ``None`` if more pairs give no interval."""
+        """Return how many pairs an interval at ``error`` needs; ``None`` if no number is enough."""
         return None
 
     def decisive_error(self, threshold: float) -> float:
-        """Return the least error at which the interval reaches a verdict; 1 if there is none."""
+        """Return the least error at which the interval reaches a verdict; 1 if it reaches none."""
         return decisive_error(self.interval, threshold)
 
 
@@ -53,19 +53,19 @@ class PairedRatios(Estimate):
         return pairs_needed(error)
 
     def decisive_error(self, threshold: float) -> float:
-        """Return the least error at which the interval reaches a verdict, exactly."""
+        """Return the exact least error at which the interval reaches a verdict."""
         return decisive_error_of_median(self._ratios, threshold)
 
 
 class RelativeRatios(Estimate):
-    """The quotient of two runs' medians, each of ratios to an arm that both runs have."""
+    """Each run has a median of ratios to the shared arm; this is after's median divided by before's."""
 
     def __init__(self, before: Sequence[float], after: Sequence[float]) -> None:
         self.ratio = median(after) / median(before)
         self._before, self._after = sorted(before), sorted(after)
 
     def interval(self, error: float) -> Interval | None:
-        """Return the interval from one interval per run, each with half of the error."""
+        """Return the quotient of the two runs' intervals, each with half of the error."""
         before, after = interval(self._before, error / 2), interval(self._after, error / 2)
         if before is None or after is None:
             return None
@@ -77,7 +77,7 @@ class RelativeRatios(Estimate):
 
 
 class RunMedians(Estimate):
-    """The quotient of two geometric means, each over the medians of one side's runs."""
+    """Each side has the geometric mean of its runs' medians; this is after's mean divided by before's."""
 
     def __init__(self, before: Sequence[float], after: Sequence[float]) -> None:
         logarithms = [[math.log(value) for value in side] for side in (before, after)]
@@ -85,18 +85,18 @@ class RunMedians(Estimate):
         self._log_ratio = means[1] - means[0]
         self.ratio = math.exp(self._log_ratio)
         self._freedom = len(before) + len(after) - 2
-        # The variance of both sides together: the machine is the same, so is the variation between runs.
+        # Both sides share one variance: on the same machine, runs of both sides vary alike.
         squares = sum((value - mean) ** 2 for side, mean in zip(logarithms, means, strict=True) for value in side)
         self._standard_error = math.sqrt(squares / self._freedom * (1 / len(before) + 1 / len(after)))
 
     def interval(self, error: float) -> Interval:
-        """Return the interval of Student's distribution."""
+        """Return the interval by Student's t distribution."""
         half = min(_FARTHEST, student_quantile(error, self._freedom) * self._standard_error)
         return Interval(low=math.exp(self._log_ratio - half), high=math.exp(self._log_ratio + half), error=error)
 
 
 class UnknownVariation(Estimate):
-    """The quotient of two sides' geometric means, of whose variation nothing is known."""
+    """The quotient of two sides' geometric means. How much it varies is unknown."""
 
     def __init__(self, before: Sequence[float], after: Sequence[float]) -> None:
         self.ratio = math.exp(fmean(map(math.log, after)) - fmean(map(math.log, before)))

@@ -10,16 +10,16 @@ from nccl_bench.errors import ExitCode
 from nccl_bench.records.run import Run
 from nccl_bench.records.schema import Crash, Hang, Line, Samples, Skipped, Status
 
-# How a cell without any kept batch is marked in tables and messages.
+# The mark in tables and messages of a cell whose batches were all discarded.
 DISCARDED = "DISCARDED"
 # The exit codes of a run, the worst first.
 _WORST_FIRST = (ExitCode.WRONG_RESULT, ExitCode.HANG, ExitCode.SETUP)
 
 
 def exit_code_of(lines: Iterable[Line]) -> ExitCode:
-    """Return the exit code for ``lines``: wrong results count more than a hang, and a hang more than a crash.
+    """Return the exit code for ``lines``: wrong results are worse than a hang, and a hang is worse than a crash.
 
-    Without any of them it is 0 only if something was measured, and every measured cell has a time.
+    Without such failures it is 0 only if something was measured and every measured cell has a time.
     """
     lines = list(lines)
     measured = [line for line in lines if isinstance(line, Samples)]
@@ -34,51 +34,51 @@ def exit_code_of(lines: Iterable[Line]) -> ExitCode:
 
 
 def exit_code_of_statuses(statuses: Collection[str]) -> ExitCode:
-    """Return the exit code for rows of a summary without a time, by the rule of ``exit_code_of``."""
+    """Return the exit code for a summary by the rule of ``exit_code_of``; ``statuses`` are of rows without a time."""
     codes = {
         Status.WRONG.value: ExitCode.WRONG_RESULT,
         Hang.kind: ExitCode.HANG,
         Crash.kind: ExitCode.SETUP,
-        # A cell without any kept batch.
+        # A row that is ok has no time if all its batches were discarded.
         Status.OK.value: ExitCode.SETUP,
     }
     return worst(codes[status] for status in statuses if status in codes)
 
 
 def worst(codes: Iterable[ExitCode]) -> ExitCode:
-    """Return the worst of the exit codes of several runs."""
+    """Return the worst of the exit codes; ``OK`` if there is none."""
     codes = set(codes)
     return next((code for code in _WORST_FIRST if code in codes), ExitCode.OK)
 
 
 def failures(run: Run) -> Iterator[str]:
-    """Yield a line about all wrong results, one for every hang and crash, and one if nothing was measured."""
+    """Yield one line for all wrong results, one for each hang and crash, and one if nothing was measured."""
     wrong = [line for line in run.lines if isinstance(line, Samples) and line.status is Status.WRONG]
     if wrong:
         arms = ", ".join(dict.fromkeys(line.arm for line in wrong))
-        yield f"WRONG: wrong results in {counted(len(wrong), 'cell')} of {arms}; first {wrong[0].case.label}"
+        yield f"WRONG: wrong results in {counted(len(wrong), 'cell')} of {arms}; the first is {wrong[0].case.label}"
     user_arms = {user_arm.get("name") for user_arm in run.meta["config"].get("user_arms") or ()}
     for line in run.lines:
         if isinstance(line, Hang | Crash):
             activity = line.case.label if line.case else "set-up" if line.case_index < 0 else "close"
             rank = f"rank {line.rank} on {line.host}"
             where = f"{activity}, arm {line.arm}, {rank}"
-            consequence = "; it was not measured any further" if line.arm.removesuffix(TWIN_SUFFIX) in user_arms else ""
+            consequence = "; the arm was measured no further" if line.arm.removesuffix(TWIN_SUFFIX) in user_arms else ""
             if isinstance(line, Hang):
                 call = f", in {line.call}" if line.call else ""
                 yield f"HANG: {where}: in {line.phase} after {round(line.timeout_s, 1):g} s{call}{consequence}"
             else:
-                # The message may begin with the rank, and that of a user arm with the arm.
+                # The message may begin with the rank and the arm. `where` names both already.
                 message = line.message.strip().removeprefix(rank).removeprefix(": ")
                 gap = "" if message.startswith(" ") else ": "
                 yield f"CRASH: {where}{gap}{message.removeprefix(f'the arm {line.arm}: ')}{consequence}"
     if all(isinstance(line, Skipped) for line in run.lines):
-        skipped = f": {counted(len(run.lines), 'case')} skipped, and no other begun" if run.lines else ""
+        skipped = f": {counted(len(run.lines), 'case')} skipped, and no other case began" if run.lines else ""
         yield f"EMPTY: nothing was measured{skipped}"
 
 
 def summary_failures(left_out: Mapping[str, int]) -> Iterator[str]:
-    """Yield a line for each status in ``left_out``, the number of a summary's rows without a time by status."""
+    """Yield a line for each status in ``left_out``, which counts a summary's rows without a time by status."""
     for status, rows in left_out.items():
         if status != Skipped.kind:
             mark = DISCARDED if status == Status.OK else status.upper()

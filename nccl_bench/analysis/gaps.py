@@ -1,4 +1,4 @@
-"""Gaps: cases and cells that were requested and are in no table, with the reason."""
+"""Gaps: cases and cells that were requested but not measured or not compared, with the reason."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from nccl_bench.records.schema import Samples, Skipped, Status
 
 
 def not_measured(run: Run) -> Iterator[str]:
-    """Yield a line for everything that ``run`` was to measure and did not."""
+    """Yield a line for everything that was requested but that ``run`` did not measure."""
     yield from run.meta["left_out"]
     config = run.meta["config"]
     for user_arm in recorded_user_arms(run):
@@ -32,7 +32,7 @@ def not_measured(run: Run) -> Iterator[str]:
         if missing:
             collectives = {form.partition(" ")[0] for form in missing}
             other = [form for form in supported if form.partition(" ")[0] in collectives and form not in requested]
-            hint = f"; it has {', '.join(other)}, see --placement" if other else ""
+            hint = f"; it supports {', '.join(other)}, see --placement" if other else ""
             yield f"{user_arm.get('arm')} does not support {', '.join(missing)}{hint}"
     for line in run.lines:
         if isinstance(line, Skipped):
@@ -42,7 +42,7 @@ def not_measured(run: Run) -> Iterator[str]:
 def candidate_incomplete(
     run: Run, comparisons: Iterable[Comparison], baseline: str, candidates: Collection[str]
 ) -> bool:
-    """Return True if a candidate has no comparison in a place where ``baseline`` was measured."""
+    """Return True if ``baseline`` has a case and timing in which a candidate has no comparison."""
     compared = {(each.case, each.timing, each.candidate) for each in comparisons}
     measured = [
         (line.case, line.timing)
@@ -53,11 +53,11 @@ def candidate_incomplete(
 
 
 def unmatched(sides: SidesComparison) -> Iterator[str]:
-    """Yield lines about the cells of two sides that have no counterpart."""
-    # Both sides have the cell, but not every run does, or not in a round of the shared arm.
+    """Yield lines about the cells of both sides that have no counterpart."""
+    # Cells that both sides have, but not every run, or not every run in a round with the shared arm.
     of_after = set(sides.only_after)
     both = dict.fromkeys(cell for cell in sides.only_before if cell in of_after)
-    beside = f" beside {sides.shared_arm}" if sides.shared_arm else ""
+    beside = f" together with {sides.shared_arm}" if sides.shared_arm else ""
     yield from listed("only the side before has", (cell for cell in sides.only_before if cell not in both))
     yield from listed("only the side after has", (cell for cell in sides.only_after if cell not in both))
     yield from listed(f"not in every run{beside}:", both)
@@ -73,6 +73,6 @@ def listed(text: str, cells: Iterable[Cell]) -> Iterator[str]:
 
 
 def _measured_placements(collective: str, placements: Sequence[str]) -> list[str]:
-    """Return those of ``placements`` that the collective has, or all that it has if it has none of them."""
+    """Return the ``placements`` that the collective has; if it has none of them, return all that it has."""
     available = list(COLLECTIVES[collective].placements)
     return [placement for placement in available if placement in placements] or list(map(str, available))

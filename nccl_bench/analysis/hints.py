@@ -12,8 +12,8 @@ from nccl_bench.config.sizes import format_size
 # What narrows an interval.
 _MORE: Mapping[Basis, str] = {
     Basis.ROUNDS: "More rounds (--max-rounds, --max-seconds)",
-    Basis.SHARED_ARM: "More rounds in each run, or several runs a side,",
-    Basis.RUNS: "More runs a side",
+    Basis.SHARED_ARM: "More rounds in each run, or several runs on each side,",
+    Basis.RUNS: "More runs on each side",
 }
 
 
@@ -24,14 +24,14 @@ def hints(comparisons: Sequence[Comparison], basis: Basis) -> Iterator[str]:
     if too_few:
         yield (
             f"{counted(len(too_few), 'cell')} inconclusive because of too few rounds. With so many comparisons at "
-            f"once, an interval there needs {max(too_few)} rounds, and then spans from the smallest ratio to the "
-            "largest. Measure more rounds than that (--rounds), or fewer sizes and arms."
+            f"once, an interval needs {max(too_few)} rounds, and then spans from the smallest ratio to the largest. "
+            "Measure more rounds than that (--rounds), or fewer sizes and arms."
         )
     without_twin = [each for each in inconclusive if each.below_floor and each.noise_floor is None]
     if without_twin:
         yield (
             f"{counted(len(without_twin), 'cell')} inconclusive because no twin was measured, so the communicator "
-            "variance is not known. Compare several runs a side (nccl-bench compare)."
+            "variance is unknown. Compare several runs on each side (nccl-bench compare)."
         )
     below_floor = [each for each in inconclusive if each.below_floor and each.noise_floor is not None]
     same = [each for each in below_floor if verdict_of(each.interval, each.threshold) is Verdict.EQUIVALENT]
@@ -39,22 +39,24 @@ def hints(comparisons: Sequence[Comparison], basis: Basis) -> Iterator[str]:
     if different:
         yield (
             f"{counted(len(different), 'cell')} inconclusive because the baseline's own twin, the same communicator "
-            f"made twice, differs too, most for {_highest_floor(different)}. A difference has to exceed that. Compare "
-            "several runs a side (nccl-bench compare)."
+            f"made twice, differs too, most for {_highest_floor(different)}. A difference must be larger than that, "
+            "and must still exceed the threshold after the usual difference between twins is taken off. Compare "
+            "several runs on each side (nccl-bench compare)."
         )
     if same:
         yield (
             f"{counted(len(same), 'cell')} inconclusive although the interval is within the threshold: equivalent also "
-            "needs a noise floor below the threshold. The noise floor is how far the baseline's own twin is off. It is "
-            f"highest for {_highest_floor(same)}."
+            "needs a noise floor below the threshold. The noise floor is how far from 1 the interval of the "
+            f"baseline's own twin reaches. It is highest for {_highest_floor(same)}."
         )
     wide = [(each, each.interval) for each in inconclusive if each.interval is not None and not each.below_floor]
     if wide:
         worst, interval = max(wide, key=lambda cell: cell[1].half_width)
         yield (
             f"{counted(len(wide), 'cell')} inconclusive because the interval crosses the threshold, widest for "
-            f"{_label(worst)}: {interval.low:.3f}x to {interval.high:.3f}x, where {format_share(worst.threshold)} "
-            f"matters. {_MORE[basis]} narrow it. A ratio right at the threshold stays inconclusive."
+            f"{_label(worst)}: {interval.low:.3f}x to {interval.high:.3f}x, at a threshold of "
+            f"{format_share(worst.threshold)}. {_MORE[basis]} narrow it. A ratio right at the threshold stays "
+            "inconclusive."
         )
 
 

@@ -19,23 +19,23 @@ from nccl_bench.records.summary_csv import NUMBERS, read_summary
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LoadedRun:
-    """A run as read for a comparison."""
+    """A run that was read for a comparison."""
 
-    path: Path  # where it was read
+    path: Path  # the path that it was read from
     comparable: ComparableRun  # its times
     meta: Mapping[str, Any]  # its run.json, or the few facts that a summary has
     run: Run | None  # all of its records; None for a summary
-    exit_code: ExitCode  # the code for what went wrong in it
-    left_out: Mapping[str, int]  # of a summary: the number of rows without a time, by status
-    warnings: tuple[str, ...]  # what is odd about the files
+    exit_code: ExitCode  # the exit code for its worst failure
+    left_out: Mapping[str, int]  # the number of rows without a time by status; empty unless it is a summary
+    warnings: tuple[str, ...]  # what is unusual about its files
 
     @property
     def name(self) -> str:
-        """The path, as messages name the run."""
+        """The name of the run in messages: its path."""
         return self.comparable.name
 
     def same_as(self, other: LoadedRun) -> bool:
-        """Return True if ``other`` is the same run, in the same place or a copy: two runs never have the same times."""
+        """Return True if ``other`` is this run or a copy of it. Different runs never have the same times."""
         if _origin(self.path) == _origin(other.path):
             return True
         if self.run is None or other.run is None:
@@ -82,18 +82,18 @@ def _load_summary(path: Path) -> LoadedRun:
         run=None,
         exit_code=exit_code_of_statuses(medians.left_out),
         left_out=medians.left_out,
-        warnings=("a summary has no intervals, and does not say which machine it is from",),
+        warnings=("a summary has no intervals, and does not name its machine",),
     )
 
 
 def _origin(path: Path) -> Path:
-    """Return the directory of the run if ``path`` is the summary in it, else ``path``."""
+    """Return the run's directory if ``path`` is the summary in it, otherwise ``path``."""
     resolved = path.resolve()
     return resolved.parent if resolved.name == SUMMARY and (resolved.parent / RUN).exists() else resolved
 
 
 def _written_medians(run: ComparableRun) -> dict[Cell, str]:
-    """Return the medians of all cells as ``summary.csv`` has them."""
+    """Return the medians of all cells, formatted as in ``summary.csv``."""
     return {cell: NUMBERS % median(times_us.values()) for cell, times_us in run.cells.items()}
 
 

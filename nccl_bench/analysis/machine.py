@@ -1,4 +1,4 @@
-"""Differences between runs besides what is compared: machine, ranks, versions, settings, and how ranks are merged."""
+"""Conditions in which compared runs can differ: machine, ranks, versions, settings, and how times merge ranks."""
 
 from __future__ import annotations
 
@@ -10,24 +10,27 @@ from typing import Any
 from nccl_bench.records.importers import OverRanks
 from nccl_bench.records.run import is_import
 
-# A device in the matrix of `nvidia-smi topo -m`.
+# The name of a GPU in the output of `nvidia-smi topo -m`.
 _GPU = re.compile(r"GPU(\d+)")
+
+# The name and the `run.json` of each run.
+NamedRuns = Sequence[tuple[str, Mapping[str, Any]]]
 
 _BUFFERS = {"True": "one for all calls", "False": "rotating"}
 _PREFIXES = ("NCCL_", "TORCH_NCCL_", "CUDA_LAUNCH_BLOCKING", "CUDA_DEVICE_MAX_CONNECTIONS")
-# Container images set the first, which nothing reads; torchrun sets the second for all its workers.
+# No user sets these: container images set the first, which nothing reads, and torchrun sets the second.
 _NO_SETTINGS = ("NCCL_VERSION", "TORCH_NCCL_ASYNC_ERROR_HANDLING")
 
 
 def facts(meta: Mapping[str, Any]) -> dict[str, str]:
-    """Return the known facts about a run's machine by name, from its ``run.json``; unknown facts are absent."""
+    """Return the known facts about a run's machine and settings by name; ``meta`` is its ``run.json``."""
     environment = meta.get("environment") or {}
     worker = meta.get("worker") or {}
     recorded: dict[str, object] = {
         "ranks": meta["launch"].get("world_size"),
         "nodes": meta["launch"].get("nnodes"),
         "device": meta["config"].get("device"),
-        # An import of nccl-tests has the names of all hosts.
+        # An import of nccl-tests names all hosts.
         "host": environment.get("hostname") or ", ".join(map(str, environment.get("hostnames") or ())),
         "CPU": environment.get("cpu"),
         "GPUs": _each(environment.get("gpus"), "name"),
@@ -37,16 +40,16 @@ def facts(meta: Mapping[str, Any]) -> dict[str, str]:
         "transport": _transport(worker.get("transport") or {}),
         "caller's stream": meta["config"].get("caller_stream"),
         "buffers": _BUFFERS.get(str(meta["config"].get("same_buffer"))),
-        # A run that records its buffers and not this is older than the option.
+        # A run with `same_buffer` and without `register` is older than `register`.
         "registered memory": meta["config"].get("register", "none" if "same_buffer" in meta["config"] else None),
     }
     known = {name: str(value) for name, value in recorded.items() if value not in (None, "")}
-    # If a run recorded its variables, a variable that is absent was not set.
+    # An empty name marks that variables were recorded, so that an absent variable was not set.
     return known | _settings(environment) | ({"": "recorded"} if "variables" in environment else {})
 
 
-def differences(runs: Sequence[tuple[str, Mapping[str, Any]]]) -> Iterator[str]:
-    """Yield a line for each fact in which ``runs``, by name, differ; a fact that a run lacks is no difference."""
+def differences(runs: NamedRuns) -> Iterator[str]:
+    """Yield a line for each fact in which ``runs`` differ; a fact that a run did not record is no difference."""
     known = [(name, facts(meta)) for name, meta in runs]
     for fact in dict.fromkeys(fact for _, of_run in known for fact in of_run if fact):
         values: dict[str, list[str]] = {}
@@ -59,8 +62,8 @@ def differences(runs: Sequence[tuple[str, Mapping[str, Any]]]) -> Iterator[str]:
             yield f"{fact}: " + "; ".join(f"{value} ({', '.join(names)})" for value, names in values.items())
 
 
-def versions(runs: Sequence[tuple[str, Mapping[str, Any]]]) -> Iterator[str]:
-    """Yield a line if different versions of this program or of its records measured ``runs``, by name."""
+def versions(runs: NamedRuns) -> Iterator[str]:
+    """Yield a line if ``runs`` were measured by different versions of nccl-bench, or have different schemas."""
     names: dict[str, list[str]] = {}
     for name, meta in runs:
         if "version" in meta and not is_import(meta):
@@ -71,22 +74,22 @@ def versions(runs: Sequence[tuple[str, Mapping[str, Any]]]) -> Iterator[str]:
         )
 
 
-def over_ranks(runs: Sequence[tuple[str, Mapping[str, Any]]]) -> Iterator[str]:
-    """Yield a line if the times of ``runs``, by name, do not all have their ranks merged alike."""
+def over_ranks(runs: NamedRuns) -> Iterator[str]:
+    """Yield a line if ``runs`` merge the times of their ranks in different ways, such as average and maximum."""
     names: dict[OverRanks | None, list[str]] = {}
     for name, meta in runs:
         names.setdefault(over_ranks_of(meta), []).append(name)
-    # If it is not recorded, nccl-tests most likely used its default.
+    # If it is not recorded, nccl-tests most likely used its default, the average.
     if len({kind or OverRanks.AVERAGE for kind in names}) > 1:
         yield (
-            "times do not merge the ranks alike: nccl-bench reports the slowest rank's time, and nccl-tests the "
-            "average over ranks unless it was run with -a 3 (maximum). An average looks faster. These runs: "
+            "ranks are merged differently: a time of nccl-bench is the slowest rank's; a time of nccl-tests is the "
+            "average over ranks, unless it was run with -a 3 (maximum). An average looks faster. These runs: "
             + "; ".join(f"{kind or 'not recorded'} ({', '.join(of_kind)})" for kind, of_kind in names.items())
         )
 
 
 def over_ranks_of(meta: Mapping[str, Any]) -> OverRanks | None:
-    """Return how a run's times merge its ranks; ``None`` if an import does not record it."""
+    """Return how a run merges the times of its ranks; ``None`` if an import does not record it."""
     if not is_import(meta):
         return OverRanks.MAXIMUM
     kind = meta["config"].get("over_ranks")
@@ -94,7 +97,7 @@ def over_ranks_of(meta: Mapping[str, Any]) -> OverRanks | None:
 
 
 def _transport(transport: Mapping[str, Any]) -> str | None:
-    # The name is absent where a transport records only a version; then it is NCCL.
+    # A transport that records a version and no name is NCCL.
     version = transport.get("version")
     return None if version is None else f"{transport.get('name') or 'nccl'} {version}"
 
@@ -104,7 +107,7 @@ def _is_setting(name: str) -> bool:
 
 
 def _settings(environment: Mapping[str, Any]) -> dict[str, str]:
-    """Return the settings that NCCL uses: a variable goes before the user's file, and that before the system's."""
+    """Return the settings that NCCL uses: a variable wins over the user's file, which wins over the system's file."""
     files = environment.get("nccl_conf")
     of_files = files.values() if isinstance(files, Mapping) else ()
     settings: dict[str, str] = {}
@@ -116,7 +119,7 @@ def _settings(environment: Mapping[str, Any]) -> dict[str, str]:
 
 
 def _each(gpus: object, key: str) -> str:
-    """Return the different values of ``key`` over all GPUs."""
+    """Return the different values of ``key`` among ``gpus`` as one text."""
     values = (
         (_text(gpu[key]) for gpu in gpus if isinstance(gpu, Mapping) and key in gpu) if isinstance(gpus, list) else ()
     )
@@ -128,7 +131,10 @@ def _text(value: object) -> str:
 
 
 def _gpus_used(environment: Mapping[str, Any], nproc: object) -> dict[str, str]:
-    """Return the links, power limits and highest clocks of the GPUs of one node's ranks; of all GPUs if unknown."""
+    """Return the links, power limits and highest clocks of the GPUs that one node's ranks use.
+
+    If it is not known which GPUs they use, all GPUs count.
+    """
     recorded = environment.get("gpus")
     every = [gpu for gpu in recorded if isinstance(gpu, Mapping)] if isinstance(recorded, list) else []
     gpus = {str(gpu["index"]): gpu for gpu in every if "index" in gpu}
@@ -147,9 +153,9 @@ def _gpus_used(environment: Mapping[str, Any], nproc: object) -> dict[str, str]:
 
 
 def _links(topology: str, used: Sequence[str]) -> str:
-    """Return each kind of link with the pairs of ranks that it connects, by the matrix of ``nvidia-smi topo -m``.
+    """Return each kind of link, with the pairs of ranks that it connects if there are several kinds.
 
-    Returns an empty text if a link is missing, as for an instance of MIG.
+    ``topology`` is the output of ``nvidia-smi topo -m``. Returns an empty text if a link is missing, as with MIG.
     """
     header, *rows = [line.split() for line in topology.splitlines() if line.strip()] or [[]]
     columns = [match[1] for match in map(_GPU.fullmatch, header) if match]

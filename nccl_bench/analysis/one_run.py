@@ -1,4 +1,4 @@
-"""Comparisons of the arms of one run, by pairs of the same round."""
+"""Comparisons of the arms of one run, by pairs of times from the same round."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ from nccl_bench.config.limits import Limits
 def compare_arms(
     run: ComparableRun, limits: Limits, *, baseline: str | None = None, candidates: Sequence[str] | None = None
 ) -> tuple[Comparison, ...]:
-    """Return every comparison of ``run``, in the order measured.
+    """Return every comparison of ``run``, in the order of measurement.
 
-    Without ``baseline`` and ``candidates``, all arms are compared with the run's own baseline. A cell is absent if an
-    arm was wrong there, or has no round in common with the baseline.
+    Without ``baseline`` and ``candidates``, all arms are compared with the run's own baseline. A comparison is
+    absent if an arm has wrong results there, or no round in common with the baseline.
     """
     base = run.arms[0] if baseline is None else baseline
     arms = [arm for arm in run.arms if arm != base] if candidates is None else candidates

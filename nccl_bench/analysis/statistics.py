@@ -1,4 +1,4 @@
-"""Statistics of ratios: intervals, verdicts, and the levels at which all verdicts hold together.
+"""Statistics of ratios: intervals, verdicts, and the error allowed for each so that all verdicts hold together.
 
 Nothing in this module knows about collectives or records.
 """
@@ -15,7 +15,7 @@ from functools import lru_cache
 import numpy as np
 from scipy.special import bdtr, stdtrit
 
-# The probability that at least one verdict of an analysis is wrong.
+# The allowed probability that at least one verdict of an analysis is wrong.
 FAMILYWISE_ERROR = 0.05
 
 
@@ -45,7 +45,7 @@ class Interval:
 def interval(ratios: Sequence[float], error: float) -> Interval | None:
     """Return the narrowest interval of the median with an error of at most ``error``.
 
-    Its ends are two of the ``ratios`` (a sign test turned round), so it assumes only that rounds are independent.
+    Its ends are two of the ``ratios`` (an inverted sign test), so it assumes only that rounds are independent.
     Returns ``None`` if there are fewer ratios than ``pairs_needed``.
     """
     errors = _interval_errors(len(ratios))
@@ -60,35 +60,35 @@ def decisive_error_of_median(ratios: Sequence[float], threshold: float) -> float
     """Return the least error at which ``interval`` reaches a verdict: the p-value of a two-sided sign test."""
     low, high = 1 - threshold, 1 + threshold
     outside = (
-        sum(ratio >= low for ratio in ratios),  # against faster
-        sum(ratio <= high for ratio in ratios),  # against slower
-        max(sum(ratio < low for ratio in ratios), sum(ratio > high for ratio in ratios)),  # against equivalent
+        sum(ratio >= low for ratio in ratios),  # contradict faster
+        sum(ratio <= high for ratio in ratios),  # contradict slower
+        max(sum(ratio < low for ratio in ratios), sum(ratio > high for ratio in ratios)),  # contradict equivalent
     )
     errors = _interval_errors(len(ratios))
     return errors[min(outside)] if min(outside) < len(errors) else 1.0
 
 
 def pairs_needed(error: float) -> int:
-    """Return the fewest pairs that have an interval at this ``error``; it spans from the smallest ratio to the largest.
+    """Return the smallest number of pairs that gives an interval at ``error``.
 
-    The error of that interval is ``2 ** (1 - pairs)``.
+    That interval spans from the smallest ratio to the largest, and its error is ``2 ** (1 - pairs)``.
     """
-    # By the exponent, because a logarithm would round.
+    # `frexp` returns the exact exponent of `error`; a logarithm would round.
     return max(1, 2 - math.frexp(error)[1])
 
 
 def narrow_enough(ratios: Sequence[float], error: float, threshold: float) -> bool:
-    """Return True if more rounds are not needed; only the width of the interval decides, never its verdict."""
+    """Return True if the interval is narrow enough to stop; only its width decides, never its verdict."""
     at_error = interval(ratios, error)
     return at_error is not None and at_error.half_width <= threshold / 2
 
 
 def holm(least: Sequence[float], error: float) -> list[float]:
-    """Return the level of each comparison by Holm's step-down procedure.
+    """Return the level (the allowed error) of each comparison by Holm's step-down procedure.
 
-    ``least`` has the least error at which each comparison reaches a verdict. The surest comparison is judged first, at
-    ``error`` divided by the number of comparisons left. The first one without a verdict, and all after it, share the
-    level at which the procedure stopped.
+    ``least`` has the least error at which each comparison reaches a verdict. The comparison with the smallest one is
+    judged first, at ``error`` divided by the number of comparisons left. The procedure stops at the first comparison
+    without a verdict. That comparison and all after it get the level at which it stopped.
     """
     levels = [0.0] * len(least)
     left, stopped = len(least), False
@@ -100,7 +100,7 @@ def holm(least: Sequence[float], error: float) -> list[float]:
 
 
 def verdict_of(interval: Interval | None, threshold: float) -> Verdict:
-    """Return the verdict in whose range the whole interval lies; without an interval it is inconclusive."""
+    """Return the verdict whose range contains the whole interval; ``INCONCLUSIVE`` if there is none."""
     if interval is None:
         return Verdict.INCONCLUSIVE
     if interval.high < 1 - threshold:
@@ -112,7 +112,7 @@ def verdict_of(interval: Interval | None, threshold: float) -> Verdict:
 
 
 def decisive_error(interval_at: Callable[[float], Interval | None], threshold: float) -> float:
-    """Return the least error at which ``interval_at(error)`` reaches a verdict, to 0.1 %; 1 if there is none."""
+    """Return the least error at which ``interval_at(error)`` reaches a verdict, exact to 0.1 %; 1 if none does."""
     low, high = math.log(1e-15), 0.0
     if verdict_of(interval_at(1.0), threshold) is Verdict.INCONCLUSIVE:
         return 1.0
@@ -127,7 +127,7 @@ def decisive_error(interval_at: Callable[[float], Interval | None], threshold: f
 
 @lru_cache(maxsize=4096)
 def student_quantile(error: float, freedom: int) -> float:
-    """Return how many standard errors a mean is off with the two-sided probability ``error``.
+    """Return the distance, in standard errors, that a mean exceeds with the two-sided probability ``error``.
 
     ``freedom`` is the number of degrees of freedom of Student's distribution.
     """
@@ -137,5 +137,5 @@ def student_quantile(error: float, freedom: int) -> float:
 @lru_cache(maxsize=1024)
 def _interval_errors(count: int) -> tuple[float, ...]:
     """Return the errors of the intervals that leave out 0, 1, 2, ... of ``count`` ratios at each end."""
-    # Twice the probability of at most so many heads in `count` tosses of a fair coin.
+    # Each is twice the probability of at most 0, 1, 2, ... heads in `count` tosses of a fair coin.
     return tuple((2 * bdtr(np.arange((count + 1) // 2), count, 0.5)).tolist())

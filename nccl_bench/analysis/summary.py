@@ -1,7 +1,7 @@
 """The summary of a run: a table with one row per case, arm and timing.
 
-It has medians, because a mean follows its worst sample, and ratios within rounds, because the machine drifts by more
-than the effect between arms that are measured minutes apart.
+Times are medians, because one bad sample can spoil a mean. Ratios are taken within rounds, because a machine drifts:
+over minutes its speed can change by more than the arms differ.
 """
 
 from __future__ import annotations
@@ -51,24 +51,22 @@ class Row:
     q1_us: float | None = _column(help="time per operation: first quartile over rounds")
     q3_us: float | None = _column(help="time per operation: third quartile over rounds")
     algbw_gb_s: float | None = _column(
-        help="size / time, 10^9 bytes per second; absent for a timing that moves no bytes, as enqueue"
+        help="size / time, 10^9 bytes per second; absent for a timing that moves no bytes, such as enqueue"
     )
     busbw_gb_s: float | None = _column(help="algbw times the collective's bus factor")
     baseline: str | None = _column(help="the arm that ratio compares with")
-    ratio: float | None = _column(help="time / baseline's time of the same round: median; absent for the baseline")
+    ratio: float | None = _column(help="time / baseline's time in the same round: median; absent for the baseline")
     ratio_low: float | None = _column(
         help="lower end of the ratio's interval; absent if there are too few rounds for it"
     )
     ratio_high: float | None = _column(help="upper end of the ratio's interval")
     verdict: str | None = _column(
-        help="faster, slower, equivalent or inconclusive; all verdicts together are 95 % sure"
+        help="faster, slower, equivalent or inconclusive; all verdicts of a run hold together with 95 % confidence"
     )
-    noise_floor: float | None = _column(
-        help="how far from 1 the baseline's twin reaches; smaller effects have no verdict"
-    )
+    noise_floor: float | None = _column(help="how far the twin's interval reaches from 1; no verdict below that")
     wrong: int | None = _column(help="wrong elements over all ranks and checks; absent if nothing was checked")
     tolerance_ulp: int | None = _column(help="the error that the check allows, in ulp; 0 means equality")
-    rank_spread_us: float | None = _column(help="slowest minus fastest rank: median over rounds")
+    rank_spread_us: float | None = _column(help="slowest rank's time minus fastest rank's: median over rounds")
     slowest_rank: int | None = _column(help="the rank that was slowest in most rounds")
     slowest_rank_share: float | None = _column(help="the share of rounds in which that rank was slowest")
     p50_us: float | None = _column(
@@ -76,7 +74,7 @@ class Row:
     )
     p90_us: float | None = _column(help="single operations, with events between them: 90th percentile")
     p99_us: float | None = _column(help="single operations, with events between them: 99th percentile")
-    per_iteration_cost_us: float | None = _column(help="the cost of those events per operation; part of p50 to p99")
+    per_iteration_cost_us: float | None = _column(help="the cost of these events per operation; p50 to p99 include it")
 
     def present(self) -> dict[str, object]:
         """Return the columns that have a value."""
@@ -86,14 +84,14 @@ class Row:
 # The meaning of each column of summary.csv, in order.
 COLUMNS: Mapping[str, str] = {column.name: column.metadata["help"] for column in fields(Row)}
 _CASE = tuple(column.name for column in fields(Case))
-# A plain int64 cannot have absent cells: pandas would turn the whole column into 4.0, 8.0, ...
+# int64 has no absent cells: with it, pandas would turn the whole column into floats (4.0, 8.0).
 _PANDAS_TYPES = {"str | None": "string", "int | None": "Int64", "float | None": "float64"}
 
 
 def rows_of(run: Run, comparisons: Iterable[Comparison] = ()) -> tuple[Row, ...]:
-    """Return a row for each record of ``run``, in the order measured.
+    """Return a row for each record of ``run``, in the order of measurement.
 
-    ``comparisons`` are the run's own. Intervals, verdicts and noise floors come from them.
+    Intervals, verdicts and noise floors come from ``comparisons``, which compare the arms of this run.
     """
     compared = {(each.case, each.timing, each.candidate): each for each in comparisons}
     baseline_us = {
@@ -121,7 +119,7 @@ def data_frame(rows: Iterable[Row]) -> pd.DataFrame:
 
 
 def _columns_of(case: Case | None) -> dict[str, Any]:
-    # Not by `asdict`, which copies every value in depth.
+    # `asdict` would be slower, because it copies every value in depth.
     return {name: getattr(case, name) for name in _CASE} if case else {}
 
 
@@ -159,7 +157,7 @@ def _measured(line: Samples, baseline: str, baseline_us: Mapping[int, float], co
         arm=line.arm,
         timing=line.timing,
         status=line.status,
-        # All three are 0 if the outputs were wrong, because nothing was timed then.
+        # If the outputs were wrong, nothing was timed, and all three are 0.
         ops_per_batch=line.ops_per_batch or None,
         rounds=len(line.rounds) if line.ops_per_batch else None,
         discarded=line.discarded if line.ops_per_batch else None,
@@ -173,7 +171,7 @@ def _measured(line: Samples, baseline: str, baseline_us: Mapping[int, float], co
 
 
 def _ratio(line: Samples, baseline: str, baseline_us: Mapping[int, float]) -> float | None:
-    """Return ``None`` for the baseline, for wrong results, and if the two have no round in common."""
+    """Return the median ratio; ``None`` for the baseline, for wrong results, and without a common round."""
     if line.arm == baseline or line.status is not Status.OK:
         return None
     ratios = [us / baseline_us[number] for number, us in line.rounds_us().items() if number in baseline_us]

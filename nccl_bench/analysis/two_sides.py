@@ -1,8 +1,9 @@
 """Comparisons of two sides, each of one or more runs.
 
-Two runs are not paired, so their comparison needs to know how much runs vary. Several runs a side show it. With one run
-on either side, an arm that both have takes its place: all times are taken relative to it, and whatever changed both
-arms alike, such as the machine, cancels out. Without such an arm there are ratios of plain medians and no verdicts.
+Rounds of two runs are not paired, so a verdict needs to know how much runs vary. Several runs on each side show it.
+With one run on each side, an arm that both measured is used instead: all times are taken relative to it. A change that
+affects both arms alike, such as another clock rate, then cancels out. Without such an arm there are no verdicts, only
+ratios of medians.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ from nccl_bench.analysis.comparable import Cell, ComparableRun, Place, medians_u
 from nccl_bench.analysis.comparison import ArmPair, Basis, Comparison, compare
 from nccl_bench.analysis.estimates import Estimate, RelativeRatios, RunMedians, UnknownVariation
 from nccl_bench.analysis.variance import CommunicatorVariance, NoiseFloor, combined
+from nccl_bench.analysis.wording import counted
 from nccl_bench.catalog.arms import TWIN_SUFFIX
 from nccl_bench.config.limits import Limits
 
@@ -26,10 +28,10 @@ class SidesComparison:
     """All comparisons of two sides, and the cells that have no counterpart."""
 
     basis: Basis  # the data that the verdicts rest on
-    reason: str  # the basis in a sentence, or why there are no verdicts
-    shared_arm: str | None  # the arm that times are relative to
-    shared_ratios: tuple[float, ...]  # after / before of the shared arm itself, one per compared place; not judged
-    comparisons: tuple[Comparison, ...]  # one per cell that every run of both sides has
+    reason: str  # the basis in words, or why there are no verdicts
+    shared_arm: str | None  # the arm to which all times are relative; None if there is none
+    shared_ratios: tuple[float, ...]  # the shared arm's own ratios, one per place; not judged
+    comparisons: tuple[Comparison, ...]  # one for each cell that every run has
     only_before: tuple[Cell, ...]  # cells of the side before that are not compared
     only_after: tuple[Cell, ...]  # cells of the side after that are not compared
 
@@ -44,8 +46,8 @@ def compare_sides(
 ) -> SidesComparison:
     """Compare ``after`` with ``before``: every arm with itself, or the second of ``arms`` with the first.
 
-    ``shared_arm`` is an arm that the change does not touch. Without it, and with one run on either side, the baseline
-    takes its place if all runs have the same one. Ratios are of medians, after / before.
+    ``shared_arm`` is an arm that the change does not touch. If it is ``None`` and a side has only one run, the baseline
+    is used, provided that all runs have the same one. Each ratio is a quotient of medians, after / before.
     """
     if shared_arm is None and min(len(before), len(after)) == 1:
         shared_arm = _shared_baseline(before, after, arms)
@@ -90,25 +92,26 @@ def _basis(before: Side, after: Side, shared_arm: str | None) -> tuple[Basis, st
     if any(run.medians_only for run in (*before, *after)):
         return (
             Basis.NOTHING,
-            "at least one of them has a single time for each cell, as a summary or a file of nccl-tests has, so it "
-            "shows no variation: give the directories of all runs",
+            "at least one run has a single time for each cell, like a summary or a file of nccl-tests, and shows no "
+            "variation: give the directories of all runs",
         )
     if max(len(before), len(after)) > 1:
         relative = f", relative to {shared_arm}" if shared_arm is not None else ""
-        return Basis.RUNS, f"{len(before)} and {len(after)} runs a side{relative}"
+        return Basis.RUNS, f"{counted(len(before), 'run')} before and {counted(len(after), 'run')} after{relative}"
     if shared_arm is None:
         return (
             Basis.NOTHING,
-            "two runs are not paired, and these have no unchanged arm in common that shows what the machine did: give "
-            "several runs a side, or measure an arm in both that the change does not touch (--shared)",
+            "rounds of two runs are not paired, and these runs have no unchanged arm in common that shows what the "
+            "machine did: give several runs on each side, or measure in both an arm that the change does not touch "
+            "(--shared)",
         )
-    return Basis.SHARED_ARM, f"one run a side, relative to {shared_arm} of the same round"
+    return Basis.SHARED_ARM, f"one run on each side, relative to {shared_arm} in the same round"
 
 
 def _shared_baseline(before: Side, after: Side, arms: tuple[str, str] | None) -> str | None:
     baselines = {run.arms[0] for run in (*before, *after)}
     common = set.intersection(*(set(run.arms) for run in (*before, *after)))
-    # If the baseline is the only arm in common, it is the arm to compare.
+    # If the baseline is the only arm in common, it is what is compared.
     if len(baselines) == 1 and (arms or len(common) > 1) and not baselines & set(arms or ()):
         return baselines.pop()
     return None
@@ -118,7 +121,7 @@ def _noise_floor(
     before: Side, after: Side, basis: Basis, shared_arm: str | None
 ) -> Callable[[Place, float], NoiseFloor | None] | None:
     if basis is not Basis.SHARED_ARM or shared_arm is None:
-        # Several runs a side: communicators differ between runs, so the intervals contain their variance.
+        # Every run makes its own communicators, so intervals over several runs contain their variance.
         return None
     of_before, of_after = CommunicatorVariance(before[0], shared_arm), CommunicatorVariance(after[0], shared_arm)
     # Each side has half of the error, as in the interval of the ratio.
@@ -142,7 +145,7 @@ def _estimate(
 
 
 def _arm_pairs(before: Side, after: Side, shared_arm: str | None) -> list[tuple[str, str]]:
-    """Return each arm that all runs have, with itself; if there is none, each arm of before with each arm of after."""
+    """Return the arm pairs to compare: each arm that all runs have, with itself; if there is none, all with all."""
     first, second = (
         [arm for arm in side[0].arms if arm != shared_arm and all(arm in run.arms for run in side)]
         for side in (before, after)
@@ -156,11 +159,11 @@ def _places(side: Side, arm: str) -> list[Place]:
 
 
 def _every_run_has(side: Side, place: Place, arm: str, shared_arm: str | None) -> bool:
-    """Return True if every run has ``arm`` there, in at least one round that the shared arm has too."""
+    """Return True if every run measured ``arm`` in ``place``, in at least one round with the shared arm."""
     return all(run.ratios(place, arm, arm if shared_arm is None else shared_arm) for run in side)
 
 
 def _not_compared(side: Side, shared_arm: str | None, arm: str | None, compared: set[Cell]) -> tuple[Cell, ...]:
-    """Return the cells of a side, or of one ``arm``, without a counterpart; never those of twins and the shared arm."""
+    """Return the cells of ``side`` (or only of ``arm``) that are not compared, without twins and the shared arm."""
     cells = dict.fromkeys(cell for run in side for cell in run.cells if not cell[2].endswith(TWIN_SUFFIX))
     return tuple(cell for cell in cells if cell not in compared and cell[2] != shared_arm and arm in (None, cell[2]))

@@ -1,7 +1,7 @@
 """Communicator variance: how much two communicators made alike differ, as a twin shows it.
 
-A twin is the baseline made a second time. What differs between an arm and its own twin is no effect of the arm, so a
-comparison that does not exceed this noise floor gets no verdict.
+A twin is the baseline made a second time. A difference between the baseline and its twin is not an effect of an arm. It
+is the noise floor: a difference between two arms must exceed it to get a verdict.
 """
 
 from __future__ import annotations
@@ -14,28 +14,28 @@ from nccl_bench.analysis.comparable import ComparableRun, Place
 from nccl_bench.analysis.statistics import Interval, Verdict, interval, verdict_of
 from nccl_bench.catalog.arms import TWIN_SUFFIX, twin_of
 
-# Standard deviations. A normal variable is beyond 3 at one size in 370, but beyond 2 at some of 14 sizes in every other
-# sweep.
+# In standard deviations. A normal variable exceeds 3 once in 370 sizes. It would exceed 2 in every second sweep of 14
+# sizes.
 _USUAL_DEVIATIONS = 3.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class NoiseFloor:
-    """The distance of a ratio from 1, up or down, that communicator variance alone explains; in logarithms."""
+    """The distance from 1 to which communicator variance alone can move a ratio; all fields are logarithms."""
 
-    reach: float  # the farther end of the twin's interval at this size
-    usual: float  # how far a twin of this kind of case usually is, at any size
+    reach: float  # distance from 1 to the farther end of the twin's interval at this size
+    usual: float  # usual distance of the twin's ratio from 1, over all sizes of a case
 
     @property
     def share(self) -> float:
-        """The reach as a share: 1 is a factor of 2, up or down."""
+        """``reach`` as a share of 1. A share of 1.0 is a factor of 2, up or down."""
         return math.expm1(self.reach)
 
     def allows(self, interval: Interval, ratio: float, threshold: float) -> bool:
         """Return True if the verdict of ``interval`` cannot come from communicator variance.
 
-        A difference holds if ``ratio`` exceeds the reach, and ``interval`` still decides after the usual variance is
-        taken off. An equivalence holds if the reach is within the threshold.
+        A difference holds if ``ratio`` is farther from 1 than ``reach``, and ``interval`` still reaches its verdict
+        after ``usual`` is taken off. An equivalence holds if ``share`` is below the threshold.
         """
         verdict, usual = verdict_of(interval, threshold), math.exp(self.usual)
         if verdict is Verdict.FASTER:
@@ -46,7 +46,7 @@ class NoiseFloor:
 
 
 class CommunicatorVariance:
-    """The communicator variance within one run, from the twin of ``arm``, or from another twin if it has none."""
+    """The communicator variance within one run, from the twin of ``arm``; without it, from another twin."""
 
     def __init__(self, run: ComparableRun, arm: str) -> None:
         twins = sorted(
@@ -62,14 +62,14 @@ class CommunicatorVariance:
         squares: dict[Place, list[float]] = {}
         for place, of_place in self._medians.items():
             squares.setdefault(_without_size(place), []).append(of_place**2)
-        # A twin can be close at one size by chance, so all sizes of a sweep together show what is usual.
+        # At one size a twin can be near 1 by chance, so the usual distance comes from all sizes of a case.
         self._usual = {kind: _USUAL_DEVIATIONS * math.sqrt(fmean(of_kind)) for kind, of_kind in squares.items()}
 
     def floor(self, place: Place, error: float) -> NoiseFloor | None:
-        """Return the noise floor of any two arms of the run, with the twin's interval at ``error``.
+        """Return the noise floor in ``place``, from the twin's interval at ``error``.
 
-        Both a comparison and a twin's ratio contain two communicators. Returns ``None`` if no size of this kind of case
-        has a twin.
+        It is the same for every pair of arms, because every ratio contains two communicators. Returns ``None`` if the
+        twin was measured at no size of the case.
         """
         usual = self._usual.get(_without_size(place))
         if usual is None:
@@ -78,16 +78,16 @@ class CommunicatorVariance:
         if ratios is None:
             return NoiseFloor(reach=usual, usual=usual)
         of_twin = interval(ratios, error)
-        # Rounds may be too few for an interval at this level; then the extremes of the twin count.
+        # With too few rounds for an interval at `error`, the twin's smallest and largest ratios count.
         low, high = (of_twin.low, of_twin.high) if of_twin else (min(ratios), max(ratios))
         return NoiseFloor(reach=max(math.log(high), -math.log(low)), usual=max(abs(self._medians[place]), usual))
 
 
 def combined(first: NoiseFloor | None, second: NoiseFloor | None) -> NoiseFloor | None:
-    """Return the noise floor of a ratio of two runs' ratios; a run without a twin counts as the other one.
+    """Return the noise floor of the quotient of two runs' ratios; a run without a twin gets the other run's floor.
 
-    Four communicators make the logarithm of that ratio: (new - shared) of one run less (new - shared) of the other. A
-    twin's ratio has two of the four, and the runs are independent, so the squares add up.
+    Each run's ratio contains two communicators, as its twin's ratio does, so the quotient contains four. The runs are
+    independent, so the squares of the logarithms add up.
     """
     first, second = first or second, second or first
     if first is None or second is None:

@@ -8,7 +8,7 @@ from typing import Any
 
 from nccl_bench.analysis.description import arms_with, recorded_user_arms
 from nccl_bench.analysis.summary import Row
-from nccl_bench.analysis.wording import counted, significant
+from nccl_bench.analysis.wording import counted, format_share, significant
 from nccl_bench.catalog.arms import twin_of
 from nccl_bench.catalog.collectives import COLLECTIVES
 from nccl_bench.catalog.routes import Mode
@@ -17,62 +17,64 @@ from nccl_bench.config.sizes import format_size
 from nccl_bench.records.run import Run
 from nccl_bench.records.schema import Registration, Samples, Status
 
-# Ranks are aligned on the device and wait for each other, so they end within a few percent of one another.
+# A share of the time. Ranks start together and wait for each other, so their times differ by a few percent only.
 LARGE_SPREAD = 0.1
-# Runs are made to find differences of some ten percent between arms.
+# A share of the median. Users look for differences of roughly ten percent between arms.
 LARGE_NOISE = 0.1
 
 
 class WarningText(StrEnum):
-    """The texts of all warnings, with places for what was seen."""
+    """The texts of all warnings. A word in braces stands for a value of the run."""
 
     DISCARDED = (
         "The gate opened before all calls of a batch were queued, most often for {worst} ({discarded}; "
-        "{cells} affected). Such batches would contain launch cost and were thrown away. What is left is sound, and a "
-        "cell marked DISCARDED has nothing left. A busy CPU is the usual cause; fewer calls a batch (--iters) help."
+        "{cells} affected). Their times would include launch cost, so these batches were discarded. The other batches "
+        "are sound; a cell marked DISCARDED has none. The usual cause is a busy CPU. Fewer calls in a batch (--iters) "
+        "help."
     )
     RANK_SPREAD = (
-        "Ranks differ by over {limit:.0%} of the time in {cells}, most for {worst}: {spread} of {time} us, rank {rank} "
-        "slowest in {share:.0%} of the rounds. The slowest rank sets the time, so one slow GPU or busy CPU spoils "
-        "every figure. If more --rounds name the same rank again, check its clocks and its CPU affinity."
+        "Ranks differ by more than {limit} of the time in {cells}, most for {worst}: {spread} of {time} us, and rank "
+        "{rank} was slowest in {share:.0%} of the rounds. The slowest rank sets the time, so one slow GPU or one busy "
+        "CPU spoils every figure. Measure more --rounds: if the same rank is slowest again, check its clocks and its "
+        "CPU affinity."
     )
     NOISE = (
-        "Rounds differ: the middle half of them spans over {limit:.0%} of the median in {cells}, most for {worst}: "
-        "{first} to {third} us around {time} us. A ratio there is no more exact than that. More --rounds settle the "
-        "median; other work on the machine is the usual cause."
+        "Rounds differ: the interquartile range of the times is more than {limit} of the median in {cells}, most for "
+        "{worst}: {first} to {third} us around {time} us. Ratios in these cells are less exact. The usual cause is "
+        "other work on the machine; without a GPU this is normal. More --rounds make the medians more exact."
     )
     TOLERANCE = (
-        "Checked within a tolerance, not for equality: {cells}, the widest {ulp} ulp for {worst}. Results are rounded "
-        "there, and an error that small would pass. --op min,max is exact in every dtype."
+        "Checked with a tolerance, not for equality: {cells}; the largest tolerance is {ulp} ulp for {worst}. Results "
+        "are rounded there, and a smaller error would pass. --op min,max is exact in every dtype."
     )
-    NOT_CHECKED = "Not checked: {cells}, {worst} among them, so a fast arm may be a wrong arm. Measure with --check 1."
+    NOT_CHECKED = "Not checked: {cells}, for example {worst}. An arm could be fast and wrong. Measure with --check 1."
     SAME_PATH = (
-        "{candidate} and {baseline} run the same path in {where}: {path}. The device does the same for both, so they "
-        "can differ there only by host time and noise."
+        "{candidate} and {baseline} run the same path in {where}: {path}. The device does the same for both, "
+        " so they can differ there only by host time and noise."
     )
     TWO_LIBRARIES = (
-        "A second libnccl is loaded: {others}. torch's arms run that one and the other arms run {library}, so the arms "
-        "differ in more than their streams. Leave out --nccl-library, or point it at torch's."
+        "A second libnccl is loaded: {others}. torch's arms use it, the other arms use {library}, so they differ in "
+        "more than their streams. Leave out --nccl-library, or set it to torch's library."
     )
     UNREGISTERED = (
-        "{how} registration is unavailable on this machine: NCCL returned a null handle to {arms}, so these times are "
+        "{how} registration is unavailable on this machine: NCCL returned a null handle to {arms}, so their times are "
         "of unregistered memory. Measure with --register none, or find the reason with --env NCCL_DEBUG=INFO."
     )
     SAME_OBJECT = (
-        "{baseline} is a function, or an object that existed before it was loaded, so its twin is the same object, and "
-        "the noise floor contains no communicator variance. Give a class, or a function that makes a communicator."
+        "{baseline} is a function, or an object that existed before nccl-bench loaded it. Its twin is the same object, "
+        "so the noise floor contains no communicator variance. Give a class, or a function that makes a communicator."
     )
     UNREAD = (
-        "{variables} in the environment has no effect: the libnccl in use ({library}, {version}) does not know it. It "
-        "is misspelt, or needs a newer NCCL (--nccl-library)."
+        "Variables without effect: {variables}. The libnccl in use ({library}, {version}) does not know them. Correct "
+        "the spelling, or use a newer NCCL (--nccl-library)."
     )
     IMPORTED_EVENTS = (
-        "{tool} put events between operations (nccl-tests does with -I). Their cost is a part of all its times in "
-        "{cells}, also beside other runs. Measure without them to compare."
+        "{tool} put events between operations (nccl-tests does with -I). All its times in {cells} include the "
+        "cost of these events. Do not compare them with runs without events: measure again without them."
     )
     PER_ITERATION = (
         "Events between operations cost up to {cost} us each ({worst}), so single operations look slower than the "
-        "same operations in a batch. Compare arms by the tables of batches, or leave out --per-iteration."
+        "same operations in a batch. Compare arms by the times of batches, or leave out --per-iteration."
     )
 
 
@@ -87,7 +89,7 @@ def cell_warnings(runs: Sequence[tuple[str, Sequence[Row]]]) -> Iterator[str]:
     noise = [((row.q3_us - row.q1_us) / time_us, row, name) for row, name, time_us in timed if row.q1_us and row.q3_us]
     unchecked = [(0, row, name) for row, name in rows if row.wrong is None and row.status == Status.OK]
     costs = [(row.per_iteration_cost_us or 0, row, name) for row, name in rows]
-    # The cells of each kind, with how bad each is and the name of its run.
+    # The cells for each warning: how bad a cell is, its row, and the name of its run.
     kinds: Mapping[WarningText, Sequence[tuple[float, Row, str]]] = {
         WarningText.DISCARDED: [(row.discarded, row, name) for row, name in rows if row.discarded],
         WarningText.RANK_SPREAD: [cell for cell in spreads if cell[0] > LARGE_SPREAD],
@@ -103,7 +105,7 @@ def cell_warnings(runs: Sequence[tuple[str, Sequence[Row]]]) -> Iterator[str]:
         yield text.format(
             cells=counted(len(cells), "cell"),
             worst=_label(row, name),
-            limit=LARGE_SPREAD if text is WarningText.RANK_SPREAD else LARGE_NOISE,
+            limit=format_share(LARGE_SPREAD if text is WarningText.RANK_SPREAD else LARGE_NOISE),
             first=significant(row.q1_us or 0),
             third=significant(row.q3_us or 0),
             discarded=counted(row.discarded or 0, "time"),
@@ -117,7 +119,7 @@ def cell_warnings(runs: Sequence[tuple[str, Sequence[Row]]]) -> Iterator[str]:
 
 
 def run_warnings(run: Run, arms: Collection[str], baseline: str) -> Iterator[str]:
-    """Yield the warnings about the whole run, as far as they concern ``arms`` compared with ``baseline``."""
+    """Yield the warnings about the whole run that concern ``arms`` or ``baseline``."""
     worker = run.meta.get("worker") or {}
     library = worker.get("transport") or {}
     measured = [line for line in run.lines if isinstance(line, Samples)]
@@ -158,7 +160,7 @@ def _same_paths(
 
 
 def _ranks_wait(row: Row) -> bool:
-    """Return True if ranks wait for each other: a root can end early, and enqueueing waits for no other rank."""
+    """Return True if the ranks wait for each other. With a root some can end early; `enqueue` waits for no rank."""
     return not COLLECTIVES[row.collective or ""].rooted and TIMINGS[Timing(row.timing or "")].moves_bytes
 
 

@@ -10,7 +10,7 @@ from nccl_bench.catalog.cases import scenario_word
 
 
 class HasCase(Protocol):
-    """A case, or a row of the summary, which has the same columns."""
+    """A case, or a row of the summary: both have these attributes."""
 
     @property
     def scenario(self) -> str | None: ...
@@ -33,12 +33,12 @@ def case_name(of: HasCase) -> str:
 
 
 def counted(number: int, noun: str) -> str:
-    """Return ``1 rank``, ``2 ranks``."""
+    """Return the number with its noun: ``1 rank``, ``2 ranks``."""
     return f"{number} {noun}" + ("" if number == 1 else "s")
 
 
 def significant(value: float) -> str:
-    """Return ``value`` with three significant digits, and every digit before the point: 0.0123, 7.65, 607, 4612."""
+    """Return ``value`` with three significant digits, and all digits before the point: 0.0123, 7.65, 607, 4612."""
     if value == 0:
         return "0"
     magnitude = math.floor(math.log10(float(f"{abs(value):.2e}")))
@@ -46,12 +46,12 @@ def significant(value: float) -> str:
 
 
 def format_ratio(value: float) -> str:
-    """Return a ratio with two digits behind the point, fewer for large ones: 0.38x, 1.02x, 12.3x, 140x."""
+    """Return a ratio with two decimals, large ratios with fewer: 0.38x, 1.02x, 12.3x, 140x."""
     return f"{value:.2f}x" if value < 9.995 else f"{significant(value)}x"
 
 
 def format_ratios(values: Sequence[float]) -> str:
-    """Return the smallest to the largest ratio; an empty text for no ratios."""
+    """Return the range from the smallest to the largest ratio; an empty text if there are no ratios."""
     if not values:
         return ""
     low, high = format_ratio(min(values)), format_ratio(max(values))
@@ -59,7 +59,7 @@ def format_ratios(values: Sequence[float]) -> str:
 
 
 def format_share(share: float) -> str:
-    """Return a share in percent: 0.4 %, 12 %, and ``>999 %`` for what is far off."""
+    """Return a share in percent: 0.4 %, 12 %, and ``>999 %`` for larger shares."""
     if share > 9.995:
         return ">999 %"
     return f"{share * 100:.1f} %" if share < 0.0995 else f"{share * 100:.0f} %"

@@ -1,4 +1,4 @@
-"""Reports: one class per format and content, all behind ``Report``.
+"""Reports: one class for each format and content; all follow the protocol ``Report``.
 
 A report turns data into text: it opens no file, reads no option and prints nothing. Heavy imports (pandas, rich) stay
 in the modules, so that a command loads only the report that it needs.

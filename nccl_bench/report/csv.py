@@ -1,4 +1,4 @@
-"""CSV for other programs; the cell of a value that was not measured is empty."""
+"""CSV for other programs; a value that was not measured is an empty cell."""
 
 from __future__ import annotations
 

@@ -21,7 +21,7 @@ def plan_text(config: RunConfig, plan: Plan, world_size: int, memory_bytes: int 
         f"{counted(len(plan.cases), 'case')} on {counted(world_size, 'rank')} ({config.device}), "
         f"{_span(str(config.rounds), counted(most_rounds, 'round'))} of {', '.join(plan.timings)}",
         f"arms: {', '.join(config.arms)}; baseline {config.baseline}",
-        *([f"twin of {config.baseline}: the noise floor"] if compared else []),
+        *([f"twin of {config.baseline}, for the noise floor"] if compared else []),
         *([f"routes: {', '.join(config.routes)}"] if config.routes else []),
         *(f"{', '.join(each.arms)}: in processes of its own ({each.reason})" for each in process_sets_of(config)[1:]),
         "",
@@ -48,9 +48,9 @@ def plan_text(config: RunConfig, plan: Plan, world_size: int, memory_bytes: int 
         lines += [
             f"{name}: {counted(len(sizes), 'size')}{each}, {span}{left}" for name in join_combinations(combinations)
         ]
-        lines += [f"  {format_size(size)} does not fit and will be skipped" for size in unfit]
-    free = "" if memory_bytes is None else f" of {memory_bytes / 1024**3:.1f} GiB free"
-    lines += ["", f"memory: up to {largest / 1024**3:.2f} GiB a rank{free}, for buffers"]
+        lines += [f"  {format_size(size)} does not fit in memory and will be skipped" for size in unfit]
+    free = "" if memory_bytes is None else f", of {memory_bytes / 1024**3:.1f} GiB free"
+    lines += ["", f"memory for buffers: up to {largest / 1024**3:.2f} GiB a rank{free}"]
     most_s = max(deadline_s(config, planned, len(plan.timings)) for planned in plan.cases)
     least_s, longest_s = estimate_s(config, plan)
     lines.append(f"time: about {_span(f'{least_s:.0f}', f'{longest_s:.0f} s')}, at most {significant(most_s)} s a case")
@@ -59,5 +59,5 @@ def plan_text(config: RunConfig, plan: Plan, world_size: int, memory_bytes: int 
 
 
 def _span(least: str, most: str) -> str:
-    # `most` has the unit of both.
+    # `most` ends with the unit of both numbers.
     return most if most.startswith(f"{least} ") else f"{least} to {most}"

@@ -1,4 +1,4 @@
-"""Markdown, CSV and JSON of tables and data; ``text`` has what a terminal needs. No numpy, and pandas only for CSV."""
+"""Markdown, CSV and JSON of tables and data. Only CSV imports pandas. For a terminal see the module ``text``."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""JSON for other programs; the key of a value that was not measured is absent."""
+"""JSON for other programs; a value that was not measured has no key."""
 
 from __future__ import annotations
 

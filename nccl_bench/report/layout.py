@@ -19,7 +19,7 @@ class Column:
     left: bool  # True if text is flush left
 
     def header_at(self, level: int) -> str:
-        """Return a line of the header. Levels count from below, so that short headers stand on the rule."""
+        """Return a line of the header; ``level`` -1 is the lowest line. Lines above the header are blank."""
         return self.header[level] if -level <= len(self.header) else " " * self.width
 
 
@@ -45,7 +45,7 @@ class Table:
 class Remarks:
     """Sentences below the tables."""
 
-    title: str  # the title of a list; empty for a paragraph without one
+    title: str  # the title of the list; empty if the sentences are paragraphs
     items: Sequence[str]  # the sentences
     style: str = ""  # the style in a terminal
 
@@ -61,13 +61,13 @@ def column(name: str, header: Sequence[str], cells: Sequence[str], *, left: bool
 
 
 def pairs(rows: Sequence[tuple[str, str]]) -> list[str]:
-    """Return each row's two numbers as one text, aligned; the second number may be empty in all rows."""
+    """Return the two numbers of each row as one aligned text; the second number may be empty in all rows."""
     left, right = (max((len(row[side]) for row in rows), default=0) for side in (0, 1))
     return [f"{row[0]:>{left}} {row[1]:>{right}}" if right else row[0] for row in rows]
 
 
 def fold(name: str, width: int) -> tuple[str, ...]:
-    """Return ``name`` as one line if it fits in ``width``, else as the two narrowest lines, split after a hyphen."""
+    """Return ``name`` as one line if it fits in ``width``, else as two lines: it is split after a hyphen."""
     parts = name.split("-")
     splits = [("-".join(parts[:at]) + "-", "-".join(parts[at:])) for at in range(1, len(parts))]
     if len(name) <= width or not splits:
@@ -76,5 +76,5 @@ def fold(name: str, width: int) -> tuple[str, ...]:
 
 
 def bandwidth(value: float) -> str:
-    """Return GB/s with two digits behind the point; a small value that they cannot show is not 0."""
+    """Return GB/s with two decimals; a value too small for them is shown as ``<0.01``."""
     return "<0.01" if 0 < value < 0.005 else f"{value:.2f}"

@@ -22,23 +22,23 @@ from nccl_bench.report.formats import csv_text, json_text, markdown_table
 from nccl_bench.report.layout import GAP, Column, Table, column
 from nccl_bench.report.text import TextReport
 
-# A section has names, or rows of values by header.
+# A section is a list of names, or of rows. A row maps each header to its value.
 Value = str | bool | Sequence[str]
 Section = Sequence[str | Mapping[str, Value]]
 Sections = Mapping[str, Section]
 
-# A narrower column is hard to read, so a table may be wider than the terminal.
+# The least width of the last column. In a narrow terminal, a table may be wider than the terminal.
 _NARROWEST = 20
 _NOTES: Mapping[str, str] = {
-    "arms": "Values of --arms. timed: by default, only if requested, or never.",
+    "arms": "Values of --arms. timed: measured by default, only if requested, or never.",
     "user_arms": "More values of --arm: entry points of installed packages.",
     "collectives": "Values of --collective, with the placements of each.",
     "dtypes": "Values of --dtype; the names of nccl-tests are accepted too.",
     "redops": "Values of --op.",
     "timings": "Values of --timing, with the question that each answers.",
     "devices": "Values of --device, with the timings and probes that each lacks.",
-    "probes": "The experiments of verify on stream order. alone: in processes of its own.",
-    "routes": "The communicator for each operation of the coordinator arms; --routes overrides it.",
+    "probes": "The experiments of verify. alone: the probe gets processes of its own.",
+    "routes": "The communicator that coordinator arms use for each operation; --routes overrides it.",
 }
 
 
@@ -72,7 +72,7 @@ def sections(routes: Routes = ROUTES, user_arms: Mapping[str, str] = MappingProx
 
 
 def reports(stream: TextIO, width: int | None) -> dict[Format, Report[Sections]]:
-    """Return the report of each format; ``width`` is that of ``stream`` by default."""
+    """Return the report of each format; without ``width`` the width of ``stream`` applies."""
     return {
         Format.TERMINAL: TerminalListing.for_stream(stream, width),
         Format.MARKDOWN: MarkdownListing(),
@@ -82,7 +82,7 @@ def reports(stream: TextIO, width: int | None) -> dict[Format, Report[Sections]]
 
 
 class TerminalListing(TextReport[Sections]):
-    """Tables and lists of names; the last column of a table is wrapped to fit, but not below 20 characters."""
+    """Tables and lists of names; the last column of a table is wrapped to fit, with at least 20 characters."""
 
     def _lines(self, content: Sections) -> Iterator[Text]:
         for number, (name, section) in enumerate(content.items()):
@@ -94,7 +94,7 @@ class TerminalListing(TextReport[Sections]):
             if names or not section:
                 yield Text()
                 yield from self._wrapped(", ".join(names) or "none")
-            # Rows with other headers get a table of their own.
+            # Rows with different headers are in different tables.
             for _, rows in groupby((entry for entry in section if not isinstance(entry, str)), key=tuple):
                 yield from self._table(_wrapped_columns(list(rows), self.width), GAP)
 
@@ -149,7 +149,7 @@ def _lacks(device: DeviceSpec) -> list[str]:
 
 
 def _columns(name: str, section: Section) -> dict[str, list[str]]:
-    """Return the texts of each column; names are a column, and where a row lacks a column its text is empty."""
+    """Return the texts of each column. Names form one column. A value that a row lacks is an empty text."""
     rows = [entry if isinstance(entry, Mapping) else {name: entry} for entry in section]
     return {key: [_text(row.get(key, "")) for row in rows] for key in dict.fromkeys(chain(*rows)) or (name,)}
 

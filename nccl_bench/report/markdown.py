@@ -1,4 +1,4 @@
-"""Markdown to paste into a pull request: the verdicts, what to know about them, and the figures folded away."""
+"""Markdown to paste into a pull request: the verdicts, the remarks about them, and the figures folded away."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from nccl_bench.report.verdicts import analysis_remarks, heading, time_tables, v
 
 
 class MarkdownReport:
-    """GitHub's Markdown."""
+    """The report of a run or of a comparison in GitHub's Markdown."""
 
     def render(self, analysis: Analysis) -> str:
         """Return verdicts, failures and warnings, then the figures."""

@@ -21,7 +21,7 @@ _Cells = Mapping[tuple[int, str], Row]
 
 
 def measurement_tables(analysis: Analysis) -> Iterator[Table]:
-    """Yield latency, then bandwidth, of each measured timing of each kind of case; nothing for a comparison of runs."""
+    """Yield a latency and a bandwidth table for each kind of case and timing; none for a comparison of runs."""
     run = analysis.run
     if run is None:
         return
@@ -37,7 +37,7 @@ def measurement_tables(analysis: Analysis) -> Iterator[Table]:
             spec, question = TIMINGS[timing], TIMINGS[timing].question
             loop_us = (run.meta.get("worker") or {}).get("loop_cost_us") if not spec.moves_bytes else None
             if loop_us is not None:
-                question += f" The loop's own {significant(loop_us)} us are included."
+                question += f" The cost of the loop is included: {significant(loop_us)} us."
             what = f"{case_name(of_group[0])}, {counted(run.world_size, 'rank')}"
             yield _table(run, f"{what}, {spec.title} (us)", (question,), cells, ("us", "ratio"), _latency)
             if spec.moves_bytes:
@@ -45,7 +45,7 @@ def measurement_tables(analysis: Analysis) -> Iterator[Table]:
 
 
 def percentile_tables(analysis: Analysis) -> Iterator[Table]:
-    """Yield percentiles of single operations, a row per size and arm; nothing if they were not measured."""
+    """Yield percentiles of single operations, a row per size and arm; no table if they were not measured."""
     run = analysis.run
     if run is None:
         return
@@ -63,7 +63,7 @@ def percentile_tables(analysis: Analysis) -> Iterator[Table]:
             values = [getattr(line.per_iteration, f"{key}_us") for line in lines]
             if any(value is not None for value in values):
                 columns.append(column(key, (key,), ["" if value is None else significant(value) for value in values]))
-        cost = ": cost is what they add to each" if columns[-1].name == "cost" else ""
+        cost = ", and cost is what they add to each operation" if columns[-1].name == "cost" else ""
         yield Table(
             title=f"{name}, {counted(run.world_size, 'rank')}, {timing} single operations (us)",
             notes=_notes(run, f"The events between operations are part of these times{cost}."),
@@ -103,7 +103,7 @@ def _table(
 def _arm_column(
     run: Run, arm: str, rows: list[Row | None], units: tuple[str, str], pair: Callable[[Row], tuple[str, str]]
 ) -> Column:
-    """Return a column of two numbers a cell under their units; without the second if no row has it."""
+    """Return the column of ``arm``: two numbers in each cell, or one number if no row has the second."""
     values = [pair(row) if row is not None else ("", "") for row in rows]
     if not any(second for _, second in values):
         units = ("baseline" if arm == run.baseline and units[1] == "ratio" else units[0], "")
@@ -113,7 +113,7 @@ def _arm_column(
 
 
 def _mark(row: Row) -> str:
-    """Return the text in place of the numbers of a cell that has none, or whose numbers are wrong."""
+    """Return the text to show instead of numbers: the cell has none, or its result is wrong."""
     if row.status == Status.WRONG:
         return "WRONG" if row.wrong is None else f"WRONG ({row.wrong})"
     if row.status == Status.OK:

@@ -18,7 +18,7 @@ from nccl_bench.report.verdicts import analysis_remarks, heading, verdict_tables
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TerminalReport(TextReport[Analysis]):
-    """Every table, then what to know about them."""
+    """All tables, then the remarks about them."""
 
     highlights: ClassVar[Mapping[str, str]] = {
         r"[\d.]+x\b": "cyan",
@@ -43,7 +43,7 @@ class TerminalReport(TextReport[Analysis]):
             yield from self._remarks(remarks)
 
     def _fitting(self, table: Table, elsewhere: str) -> Iterator[Text]:
-        """Yield the title, the notes and as many columns as fit, then the names of the columns that do not."""
+        """Yield the title, the notes and the columns that fit, then the names of the other columns."""
         columns, hidden = table.fit(self.width)
         yield Text()
         yield from self._heading(table)
@@ -51,4 +51,4 @@ class TerminalReport(TextReport[Analysis]):
         if hidden:
             names = ", ".join(column.name for column in hidden)
             hint = f"Use a wider terminal or --width, or {elsewhere}."
-            yield from self._wrapped(f"Not shown in {self.width} columns: {names}. {hint}", "yellow")
+            yield from self._wrapped(f"Not shown in a width of {self.width}: {names}. {hint}", "yellow")

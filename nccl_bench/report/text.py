@@ -1,4 +1,4 @@
-"""The base of all reports for a terminal: wrapped lines and tables in plain ASCII, with colour if it has it."""
+"""The base of all reports for a terminal: wrapped lines and tables in plain ASCII, in colour if possible."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ Content = TypeVar("Content")
 class TextReport(ABC, Generic[Content]):
     """Tables and sentences for a terminal."""
 
-    width: int  # the most characters of a line
+    width: int  # the largest number of characters in a line
     styled: bool  # True adds colour and bold, and changes nothing else
 
     narrowest: ClassVar[int] = 1
@@ -31,7 +31,7 @@ class TextReport(ABC, Generic[Content]):
 
     @classmethod
     def for_stream(cls, stream: TextIO, width: int | None = None) -> Self:
-        """Return the report for ``stream``: by default as wide as the terminal or ``COLUMNS``, and 80 in a pipe."""
+        """Return the report for ``stream``. The default width is ``COLUMNS`` or the terminal's, and 80 in a pipe."""
         columns = max(cls.narrowest, shutil.get_terminal_size((80, 24)).columns)
         return cls(width=width or columns, styled=stream.isatty())
 
@@ -54,7 +54,7 @@ class TextReport(ABC, Generic[Content]):
         """Yield the lines of the report."""
 
     def _wrapped(self, text: str, style: str = "", bullet: str = "") -> Iterator[Text]:
-        """Yield ``text`` in lines that fit; other characters than plain ASCII are spelled out as escapes."""
+        """Yield ``text`` in lines that fit; characters other than plain ASCII become escapes."""
         indent = " " * len(bullet)
         for number, line in enumerate(text.splitlines()):
             safe = line.expandtabs(4).encode("unicode_escape").decode("ascii").replace("\\\\", "\\")

@@ -1,8 +1,8 @@
-"""Tables of verdicts: which sizes changed, by how much, and how sure it is.
+"""Tables of verdicts: which sizes changed, by how much, and how sure that is.
 
-Neighbouring sizes with the same verdict by the same threshold share a line. Nothing is averaged over them: a line shows
-the smallest and the largest ratio, the span of all intervals, and the highest noise floor. Sizes without a verdict have
-a line each.
+Neighbouring sizes with the same verdict and the same threshold share a line. Nothing is averaged over them: a line
+shows the smallest and the largest ratio, the span of all intervals, and the highest noise floor. A size without a
+verdict has its own line.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ Line = Sequence[Comparison]
 
 
 def compared_text(comparison: Comparison, sides: tuple[str, str]) -> str:
-    """Return which arm is compared with which; ``sides`` are the names of what is compared."""
+    """Return which arm is compared with which; ``sides`` are the names of the two sides."""
     baseline, candidate = comparison.baseline, comparison.candidate
     if sides == ("baseline", "candidate"):
         return f"{candidate} against {baseline}"
@@ -42,16 +42,16 @@ def heading(analysis: Analysis) -> str:
     thresholds = sorted({each.threshold for each in comparisons})
     matters = f"{format_share(thresholds[0])} matters"
     if len(thresholds) > 1:
-        matters = f"{format_share(thresholds[0])} to {format_share(thresholds[-1])} matters, by the limit of its line"
+        matters = f"{format_share(thresholds[0])} to {format_share(thresholds[-1])} matters, as the column limit says"
     decided = sum(each.verdict not in (None, Verdict.INCONCLUSIVE) for each in comparisons)
     hold = "The one decided verdict holds" if decided == 1 else f"The {decided} decided verdicts hold together"
     evidence = "runs" if analysis.basis is Basis.RUNS else "rounds"
-    confidence = f" {hold} with {(1 - FAMILYWISE_ERROR) * 100:.0f} % confidence, as far as {evidence} show."
+    confidence = f" {hold} with {(1 - FAMILYWISE_ERROR) * 100:.0f} % confidence, as far as {evidence} can show."
     return f"Ratios below 1 are faster; a difference of {matters}.{confidence if decided else ''}"
 
 
 def analysis_remarks(analysis: Analysis) -> Iterator[Remarks]:
-    """Yield what to know about the figures."""
+    """Yield the failures, warnings and gaps that there are."""
     for title, items, style in (
         ("Failures", analysis.failures, "bold red"),
         ("Warnings", (*analysis.warnings, *analysis.hints), "yellow"),
@@ -65,7 +65,7 @@ def analysis_remarks(analysis: Analysis) -> Iterator[Remarks]:
 def verdict_tables(analysis: Analysis) -> Iterator[Table]:
     """Yield a table for each pair of arms and each kind of case.
 
-    The times of both sides have columns, unless the analysis is of a run, whose own tables have them.
+    The times of both sides have columns, unless the analysis is of one run: its other tables have the times.
     """
     several_limits = len({each.threshold for each in analysis.comparisons}) > 1
     for title, comparisons in _by_title(analysis).items():
@@ -91,7 +91,7 @@ def verdict_tables(analysis: Analysis) -> Iterator[Table]:
 
 
 def time_tables(analysis: Analysis) -> Iterator[Table]:
-    """Yield the times of every size of a comparison of runs, if sizes share a line in ``verdict_tables``."""
+    """Yield the times of every size for a comparison of runs, if sizes share a line in ``verdict_tables``."""
     for title, comparisons in _by_title(analysis).items():
         lines = list(_lines(comparisons))
         if analysis.run is None and len(lines) < len(comparisons):

@@ -20,13 +20,13 @@ from nccl_bench.verify.judgement import Judgement, ProbeStatus, Verification
 _CELLS: Mapping[ProbeStatus, str] = {ProbeStatus.NOT_APPLICABLE: "-", ProbeStatus.UNVERIFIED: "?"}
 _CSV_COLUMNS = ("arm", "probe", "status", "trials", "failed", "raced", "reason", "detail")
 SHARED_NOTICE = (
-    "The ranks share {gpus}: NCCL treats each rank as a host of its own, and they communicate over the network."
+    "The ranks share {gpus}: NCCL treats each rank as a separate host, and they communicate over the network."
 )
-ORDER_NOTICE = "CPU run: it shows how the arms order their calls, and says nothing about GPUs."
+ORDER_NOTICE = "CPU run: it shows how the arms order their calls. It says nothing about GPUs."
 
 
 def reports(stream: TextIO, width: int | None, about: Mapping[str, object]) -> dict[Format, Report[Verification]]:
-    """Return the report of each format; ``width`` is that of ``stream`` by default, and ``about`` is for JSON."""
+    """Return the report of each format; without ``width`` the width of ``stream`` applies. Only JSON has ``about``."""
     return {
         Format.TERMINAL: TerminalVerification.for_stream(stream, width),
         Format.MARKDOWN: MarkdownVerification(),
@@ -37,9 +37,9 @@ def reports(stream: TextIO, width: int | None, about: Mapping[str, object]) -> d
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TerminalVerification(TextReport[Verification]):
-    """The table, in several parts if its columns do not fit, and the remarks. No line is longer than the width."""
+    """The table, in several parts if its columns do not fit, and the remarks. No line exceeds the width."""
 
-    # The longest arm name, folded, beside the longest probe name.
+    # The width of the longest folded arm name with the longest probe name.
     narrowest: ClassVar[int] = 26
     highlights: ClassVar[Mapping[str, str]] = {
         r"\bpass\b": "green",
@@ -57,7 +57,7 @@ class TerminalVerification(TextReport[Verification]):
             table = _table(content, [(arm,) if len(arm) <= longest else lines for arm, lines in pairs])
         gap = max(1, min(GAP, self._space(table) // len(content.probes)))
         arms, probes = table.columns[:1], table.columns[1:]
-        # Columns that do not fit continue below, beside the arms again.
+        # Columns that do not fit follow in a second table, which repeats the arms.
         while probes:
             shown, probes = replace(table, columns=arms + probes, gap=gap).fit(self.width)
             yield from self._table(shown, gap)
@@ -84,7 +84,7 @@ class CsvVerification:
     """A header line, and a line for each arm and probe."""
 
     def render(self, content: Verification) -> str:
-        """Return the table as CSV; the cell of a value that does not apply is empty."""
+        """Return the table as CSV; a value that does not apply is an empty cell."""
         import pandas as pd
 
         records = [_to_mapping(judgement) for judgement in content.judgements]
@@ -93,7 +93,7 @@ class CsvVerification:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class JsonVerification:
-    """The whole verification, after the command and the machine."""
+    """The command and the machine, then the whole verification."""
 
     about: Mapping[str, object]  # the command and the machine
 
@@ -145,6 +145,6 @@ def _table(verification: Verification, labels: Sequence[Sequence[str]]) -> Table
 
 
 def _fold(arm: str) -> tuple[str, ...]:
-    """Return a name on the two lines that are narrowest, the second from a hyphen on; on one if it has no hyphen."""
+    """Return the name as two lines, the second of which begins with a hyphen; as one line if it has no hyphen."""
     splits = [(arm[:at], "  " + arm[at:]) for at, letter in enumerate(arm) if letter == "-"]
     return min([(arm,), *splits], key=lambda lines: max(map(len, lines)))

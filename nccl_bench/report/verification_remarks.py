@@ -13,7 +13,7 @@ from nccl_bench.verify.judgement import Judgement, ProbeStatus, Verification
 
 
 def verification_remarks(verification: Verification) -> Iterator[Remarks]:
-    """Yield the remarks that apply."""
+    """Yield the remarks that have sentences."""
     for title, items, style in (
         ("", _unselected_probes(verification), ""),
         ("", _detector(verification), "bold red" if verification.blind else ""),
@@ -27,10 +27,10 @@ def verification_remarks(verification: Verification) -> Iterator[Remarks]:
 
 
 def _unselected_probes(verification: Verification) -> list[str]:
-    """Name the probes that are only there because the detector must fail them."""
+    """Name the probes that the user did not select, which run because the detector must fail them."""
     selected = {judgement.probe for judgement in verification.judgements if judgement.arm != DETECTOR}
     unselected = [probe for probe in verification.probes if probe not in selected]
-    return [f"{', '.join(unselected)}: for the detector alone."] if unselected else []
+    return [f"{', '.join(unselected)}: run only with the detector."] if unselected else []
 
 
 def _detector(verification: Verification) -> list[str]:
@@ -47,9 +47,9 @@ def _detector(verification: Verification) -> list[str]:
     lines = [f"Detector: {DETECTOR}, which nothing orders, was caught as expected, in {caught}."]
     missed = ", ".join(probe for probe, status, _ in results if status is ProbeStatus.MISSED)
     if missed:
-        lines.append(f"It was missed in {missed}, so a pass there says less.")
+        lines.append(f"The detector was not caught in {missed}, so a pass there says less.")
     lines += [
-        f"It did not finish {probe}, so a pass there says less: {finding.detail}"
+        f"The detector did not finish {probe}, so a pass there says less: {finding.detail}"
         for probe, status, finding in results
         if status is ProbeStatus.BROKEN
     ]
@@ -66,7 +66,7 @@ def _blindness(verification: Verification, blind: Mapping[str, Finding]) -> list
                 "If it hung, it may need more time: give a larger --timeout."
             )
         elif finding.failed and not finding.raced:
-            lines.append(f"BLIND: {DETECTOR} failed {probe}, but not by a race: {finding.detail}")
+            lines.append(f"BLIND: {DETECTOR} failed {probe}, but without a race: {finding.detail}")
         else:
             passed.append(f"{probe}: it passed{_quiet_places(probe, finding, verification.device)}")
     if passed:
@@ -78,7 +78,7 @@ def _blindness(verification: Verification, blind: Mapping[str, Finding]) -> list
 
 
 def _quiet_places(probe: str, finding: Finding, device: str) -> str:
-    """Name the places where no trial raced although a race must show there, if trials at other places raced."""
+    """Name the places where no trial raced although one must, if trials at other places raced."""
     quiet = [place for place in finding.quiet if place not in blind_places(PROBES[probe], DEVICES[device])]
     return f" on the {' and on the '.join(quiet)}" if finding.raced else ""
 
@@ -96,7 +96,7 @@ def _how_often(finding: Finding) -> str:
 
 
 def _unmade_arms(verification: Verification) -> list[str]:
-    """Return one line for each arm that could not be made, with its name only once."""
+    """Return one line for each arm that could not be made; the line names the arm once."""
     reasons = {
         judgement.arm: (judgement.finding.detail or "").removeprefix(f"the arm {judgement.arm}: ")
         for judgement in verification.judgements
@@ -106,7 +106,7 @@ def _unmade_arms(verification: Verification) -> list[str]:
 
 
 def _reasons(verification: Verification) -> list[str]:
-    """Return each reason why probes do not apply once, with the probes and arms that it holds for."""
+    """Return the reasons why probes do not apply, each reason once, with its probes and arms."""
     by_reason: dict[str, list[Judgement]] = {}
     for judgement in verification.judgements:
         if judgement.reason is not None:

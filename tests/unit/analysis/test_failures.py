@@ -59,7 +59,7 @@ def test_a_user_arm_that_failed_is_reported_as_not_measured_any_further() -> Non
     config = meta()["config"] | {"user_arms": [{"name": "mine", "target": "a.py:A"}]}
     for line in (crash(arm="mine"), crash(arm=twin_of("mine")), hang(arm="mine"), crash(arm="torch"), hang()):
         (text,) = failures(Run(meta=meta() | {"config": config}, lines=(line, samples())))
-        assert text.endswith("; it was not measured any further") is line.arm.startswith("mine")
+        assert text.endswith("; the arm was measured no further") is line.arm.startswith("mine")
 
 
 @pytest.mark.parametrize(
@@ -68,7 +68,7 @@ def test_a_user_arm_that_failed_is_reported_as_not_measured_any_further() -> Non
         ([], "EMPTY: nothing was measured"),
         (
             [Skipped(case=case(), reason="large"), Skipped(case=case(8), reason="large")],
-            "EMPTY: nothing was measured: 2 cases skipped, and no other begun",
+            "EMPTY: nothing was measured: 2 cases skipped, and no other case began",
         ),
     ],
 )

@@ -51,7 +51,7 @@ def test_a_cell_that_both_sides_have_but_not_every_run_is_not_attributed_to_one_
         ([], "mine does not support all_reduce in-place"),
         (
             ["all_gather out-of-place", "all_reduce out-of-place"],
-            "mine does not support all_reduce in-place; it has all_reduce out-of-place, see --placement",
+            "mine does not support all_reduce in-place; it supports all_reduce out-of-place, see --placement",
         ),
     ],
 )

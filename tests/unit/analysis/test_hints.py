@@ -29,7 +29,7 @@ def test_too_few_rounds_are_reported_with_the_number_that_an_interval_needs() ->
     ]
     (hint,) = hints_of([*few, comparison(32)])
     assert hint.startswith("2 cells inconclusive because of too few rounds")
-    assert "an interval there needs 12 rounds, and then spans from the smallest ratio to the largest" in hint
+    assert "an interval needs 12 rounds, and then spans from the smallest ratio to the largest" in hint
     assert "more rounds than that (--rounds)" in hint
 
 
@@ -53,8 +53,8 @@ def test_cells_without_a_twin_have_a_hint_of_their_own() -> None:
     ]
     twinless, below = hints_of(cells)
     assert twinless.startswith(
-        "2 cells inconclusive because no twin was measured, so the communicator variance is not known. "
-        "Compare several runs a side"
+        "2 cells inconclusive because no twin was measured, so the communicator variance is unknown. "
+        "Compare several runs on each side"
     )
     assert below.startswith("1 cell inconclusive because the baseline's own twin")
 
@@ -80,10 +80,10 @@ def test_a_wide_interval_is_reported_with_what_narrows_it() -> None:
     ]
     (hint,) = hints_of(cells)
     assert hint.startswith("2 cells inconclusive because the interval crosses the threshold")
-    assert "widest for stream-free eager all_reduce 1K: 0.800x to 1.400x, where 2.0 % matters." in hint
+    assert "widest for stream-free eager all_reduce 1K: 0.800x to 1.400x, at a threshold of 2.0 %." in hint
     assert "More rounds (--max-rounds" in hint
-    assert "More runs a side narrow it" in hints_of(cells, Basis.RUNS)[0]
-    assert "More rounds in each run, or several runs a side, narrow it" in hints_of(cells, Basis.SHARED_ARM)[0]
+    assert "More runs on each side narrow it" in hints_of(cells, Basis.RUNS)[0]
+    assert "More rounds in each run, or several runs on each side, narrow it" in hints_of(cells, Basis.SHARED_ARM)[0]
     # Two digits would not show the width.
     near = comparison(8, INCONCLUSIVE, interval=Interval(low=1.0164, high=1.0222, error=0.05))
     assert "1.016x to 1.022x" in hints_of([near])[0]

@@ -118,7 +118,7 @@ def test_a_summary_is_loaded_with_medians_only(tmp_path: Path) -> None:
         "ranks: 4 (a); 2 (b)"
     ]
     (warning,) = loaded.warnings
-    assert "does not say which machine" in warning
+    assert "does not name its machine" in warning
 
 
 @pytest.mark.parametrize(

@@ -34,7 +34,7 @@ def test_a_warning_says_that_a_machine_has_no_windows() -> None:
     assert line == "registered (window): none; not registered, on the same memory: stream-free, transport, torch"
     assert warning.startswith(
         "Window registration is unavailable on this machine: NCCL returned a null handle to stream-free, transport, "
-        "so these times are of unregistered memory."
+        "so their times are of unregistered memory."
     )
 
 

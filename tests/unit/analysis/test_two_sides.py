@@ -53,7 +53,7 @@ def verdicts(result: SidesComparison) -> list[Verdict | None]:
     return [each.verdict for each in result.comparisons]
 
 
-# Several runs a side.
+# Several runs on each side.
 
 
 @pytest.mark.parametrize(("first", "second"), [(2, 2), (3, 2), (2, 6), (4, 4), (6, 6), (1, 2), (5, 1)])
@@ -103,7 +103,7 @@ def test_all_verdicts_of_two_sides_are_wrong_as_rarely_as_one(truth: float, firs
 def test_several_runs_that_agree_show_a_difference() -> None:
     result = compared(side(10.0, 10.02, 9.99), side(10.6, 10.58, 10.61))
     assert (result.basis, result.shared_arm, verdicts(result)) == (Basis.RUNS, None, [Verdict.SLOWER])
-    assert "3 and 3 runs a side" in result.reason
+    assert "3 runs before and 3 runs after" in result.reason
     (change,) = result.comparisons
     assert (change.baseline_us, change.candidate_us, change.pairs_needed) == (10.0, 10.6, None)
     assert change.ratio == pytest.approx(
@@ -133,7 +133,7 @@ def test_one_run_against_several_is_relative_to_the_baseline_of_all() -> None:
     assert f"relative to {BASE}" in compared(several, [source({BASE: 17.0, "new": 34.0})]).reason
 
 
-def test_several_runs_a_side_are_relative_to_an_arm_only_if_it_is_given() -> None:
+def test_several_runs_on_each_side_are_relative_to_an_arm_only_if_it_is_given() -> None:
     sides = [[source({BASE: 10 * drift, "new": 20 * drift * ratio}) for drift in (1.0, 1.3)] for ratio in (1.0, 1.1)]
     plain = compared(*sides)
     assert (plain.shared_arm, [each.candidate for each in plain.comparisons]) == (None, [BASE, "new"])
@@ -158,7 +158,7 @@ def test_runs_that_differ_a_billionfold_have_finite_intervals(high: float) -> No
         assert each.verdict is Verdict.INCONCLUSIVE
 
 
-# One run a side.
+# One run on each side.
 
 
 def drifting(rng: np.random.Generator, drift: float, ratio: float, twin: float = 1.0) -> ComparableRun:
@@ -281,7 +281,7 @@ def test_two_runs_without_a_twin_have_no_verdict() -> None:
     assert (comparison.verdict, comparison.below_floor) == (Verdict.INCONCLUSIVE, False)
 
 
-def test_several_runs_a_side_need_no_twin() -> None:
+def test_several_runs_on_each_side_need_no_twin() -> None:
     result = compared(side(10.0, 10.02, 9.99), side(10.6, 10.58, 10.61))
     assert [(each.verdict, each.noise_floor, each.below_floor) for each in result.comparisons] == [
         (Verdict.SLOWER, None, False)
@@ -376,7 +376,7 @@ def test_without_an_arm_in_common_there_are_ratios_and_no_verdict() -> None:
     assert result.comparisons[0].ratio == pytest.approx(1.3)
     assert result.comparisons[0].interval is None
     assert "not paired" in result.reason
-    assert "several runs a side" in result.reason
+    assert "several runs on each side" in result.reason
     assert "--shared" in result.reason
 
 

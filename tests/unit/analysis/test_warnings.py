@@ -30,9 +30,12 @@ def warnings_of(lines: Sequence[Line] | Run, **config: object) -> str:
     ("line", "says"),
     [
         (samples(discarded=7), ("(7 times; 1 cell affected)", "--iters")),
-        (samples(fastest_rank_us=(5.0, 5.0, 5.0)), ("3.40 of 8.40 us, rank 2 slowest in 100%", "--rounds")),
-        (samples(samples_us=(8.0, 10.0, 13.0)), ("over 10% of the median in 1 cell", "9.00 to 11.5 us around 10.0 us")),
-        (samples(tolerance_ulp=4), ("the widest 4 ulp", "--op min,max")),
+        (samples(fastest_rank_us=(5.0, 5.0, 5.0)), ("3.40 of 8.40 us, and rank 2 was slowest in 100%", "--rounds")),
+        (
+            samples(samples_us=(8.0, 10.0, 13.0)),
+            ("more than 10 % of the median in 1 cell", "9.00 to 11.5 us around 10.0 us"),
+        ),
+        (samples(tolerance_ulp=4), ("the largest tolerance is 4 ulp", "--op min,max")),
         (samples(wrong=None), ("Not checked: 1 cell", "--check 1")),
         (samples(per_iteration=per_iteration()), ("cost up to 2.75 us each", "--per-iteration")),
     ],
@@ -45,7 +48,7 @@ def test_a_warning_says_what_was_seen_and_which_flag_helps(line: Line, says: tup
 
 
 @pytest.mark.parametrize("timing", Timing)
-def test_noise_is_the_spread_of_the_middle_half_of_the_rounds(timing: Timing) -> None:
+def test_noise_is_the_interquartile_range_of_the_rounds(timing: Timing) -> None:
     calm = samples(timing=timing, samples_us=(10.0, 10.0, 10.0, 10.9, 99.0))
     assert "Rounds differ" not in warnings_of([calm])
     worst = samples("torch", timing, samples_us=(8.0, 10.0, 14.0))
@@ -78,7 +81,7 @@ def test_a_baseline_that_existed_before_loading_is_its_own_twin() -> None:
             meta=meta(baseline="mine") | {"worker": {"user_arms": [user_arm | changes]}},
             lines=tuple(map(samples, arms)),
         )
-        return "mine is a function, or an object that existed before it was loaded, so its twin" in warnings_of(made_up)
+        return "mine is a function, or an object that existed before nccl-bench loaded it." in warnings_of(made_up)
 
     assert warned(["mine", twin_of("mine"), "torch"])
     assert not warned(["mine", twin_of("mine"), "torch"], ready=False)
@@ -90,7 +93,7 @@ def test_an_import_with_events_between_its_operations_has_a_warning() -> None:
     events = imported(per_iteration=replace(per_iteration(), cost_us=None))
     config = {"source": ["all_reduce.txt"], "baseline": ARM}
     text = warnings_of([events, imported(case=case(8))], **config)
-    assert "nccl-tests put events between operations (nccl-tests does with -I). Their cost is a part of all" in text
+    assert "nccl-tests put events between operations (nccl-tests does with -I). All its times in 1 cell" in text
     assert "its times in 1 cell" in text
     assert "with -I" not in warnings_of([imported()], **config)
     # The rounds of nccl-bench contain no events.

@@ -37,7 +37,7 @@ from tests.support.synthetic_runs import case, meta, run, samples, wrong
 @pytest.mark.parametrize(
     ("after", "verdict", "ratio"), [("same", "equivalent", 1.0), ("slower", "slower", 1.1), ("faster", "faster", 0.9)]
 )
-def test_one_run_a_side_is_compared_relative_to_the_common_baseline(
+def test_one_run_on_each_side_is_compared_relative_to_the_common_baseline(
     compare: CompareCommand, after: str, verdict: str, ratio: float
 ) -> None:
     """It does not matter that the machine was slower by a fifth."""
@@ -50,17 +50,17 @@ def test_one_run_a_side_is_compared_relative_to_the_common_baseline(
         assert cell["ratio_low"] <= cell["ratio"] <= cell["ratio_high"]
     status, out, err = compare("before", after)
     assert (status, err) == (0, "")
-    assert f"{after} against before. By one run a side, relative to {BASE} of the same round." in flat(out)
+    assert f"{after} against before. Judged by one run on each side, relative to {BASE} in the same round." in flat(out)
     assert f"8 to 1K {verdict}" in flat(out)
     # The ratio of the shared arm itself is printed.
     itself = "1.20x" if after == "same" else "1.00x"
-    assert f"{BASE} itself, which all other times are relative to: {itself}, not judged." in flat(out)
+    assert f"Every ratio is relative to {BASE}. Its own ratios, which are not judged: {itself}." in flat(out)
 
 
 def test_two_arms_of_one_run_are_compared_by_pairs_of_rounds(compare: CompareCommand) -> None:
     status, out, err = compare("before", "--arms", f"{BASE},{NEW}")
     assert (status, err) == (0, "")
-    assert f"{NEW} against {BASE}, by pairs of the same round" in flat(out)
+    assert f"{NEW} against {BASE}, by times of the same round" in flat(out)
     assert "8 to 1K faster 0.80x" in flat(out)
     assert "noise" in out
     (first, _) = cells(compare("before", "--arms", f"{NEW},{BASE}", "--format", "json"))
@@ -87,25 +87,25 @@ def test_cells_that_one_of_two_arms_lacks_are_listed(compare: CompareCommand, tm
     assert f"no round in common with {BASE} gated all_reduce bfloat16 sum in-place 1K" in out
 
 
-def test_several_runs_a_side_are_compared_by_the_variation_between_runs(
+def test_several_runs_on_each_side_are_compared_by_the_variation_between_runs(
     compare: CompareCommand, tmp_path: Path
 ) -> None:
     write(tmp_path / "before-again", lines(seed=12))
     status, out, err = compare("before,same", "slower,faster")
     assert (status, err) == (0, "")
-    assert "slower, faster against before, same. By 2 and 2 runs a side." in flat(out)
+    assert "slower, faster against before, same. Judged by 2 runs before and 2 runs after." in flat(out)
     assert f"{BASE}, after against before" in out
     assert "inconclusive" in out
-    assert "More runs a side narrow it" in flat(out)
+    assert "More runs on each side narrow it" in flat(out)
     status, out, _ = compare("before,same,before-again", "slower", "--arms", f"{NEW},{NEW}")
-    assert "By 3 and 1 runs a side, relative to" in flat(out)
+    assert "Judged by 3 runs before and 1 run after, relative to" in flat(out)
     assert "8 to 1K slower 1.1" in flat(out)
 
 
 def test_without_a_common_arm_there_is_a_reason_instead_of_verdicts(compare: CompareCommand) -> None:
     status, out, err = compare("alone", "lonely")
     assert (status, err) == (0, "")
-    assert "No verdict: two runs are not paired" in flat(out)
+    assert "No verdict: rounds of two runs are not paired" in flat(out)
     assert "--shared" in out
     assert ratios_in(out) == ["1.00x"]
     assert "confidence" not in out
@@ -155,7 +155,7 @@ def test_a_run_that_was_killed_is_compared_with_a_warning(compare: CompareComman
 def test_a_summary_is_a_side_without_a_verdict(compare: CompareCommand, sides: tuple[str, str]) -> None:
     status, out, err = compare(*sides)
     assert (status, err) == (0, "")
-    assert "No verdict: at least one of them has a single time for each cell" in flat(out)
+    assert "No verdict: at least one run has a single time for each cell" in flat(out)
     assert "give the directories of all runs" in flat(out)
     assert "a summary has no intervals" in flat(out)
     assert [row.arm for row in Analysis.of(run(lines())).rows if row.arm == TWIN]
@@ -204,7 +204,7 @@ def test_times_that_merge_their_ranks_differently_have_a_warning(compare: Compar
 
     def groups(*sides: str) -> list[str]:
         compared: list[str] = json.loads(compare(*sides, "--allow-mismatch", "--format", "json")[1])["warnings"]
-        return [text.partition(" These runs: ")[2] for text in compared if "do not merge the ranks alike" in text]
+        return [text.partition(" These runs: ")[2] for text in compared if "ranks are merged differently" in text]
 
     assert groups("average.json", "before") == ["average (before); maximum (after)"]
     assert groups("before,same", "average") == ["maximum (before 1, before 2); average (after)"]
@@ -242,7 +242,7 @@ def test_runs_of_different_machines_are_compared_only_with_allow_mismatch(
         write(tmp_path / name, lines(seed=seed), **of)
     sides = ("before", "other") if line else ("known", "other")
     message = refused(compare(*sides))
-    assert "these runs differ in more than what is compared" in message
+    assert "the runs were not measured in the same conditions" in message
     assert "--allow-mismatch" in message
     assert line in message
     compared = [text.strip() for text in message.splitlines()[1:-1]]
@@ -269,7 +269,7 @@ def test_failures_are_listed_with_their_side(compare: CompareCommand, tmp_path: 
     out = flat(compare("before,hung", "wrong")[1])
     assert "Failures" in out
     assert "- before 2: HANG: all_reduce bfloat16 sum in-place 64 B, arm stream-free, rank 3 on node7" in out
-    assert "- after: WRONG: wrong results in 1 cell of stream-free; first all_reduce" in out
+    assert "- after: WRONG: wrong results in 1 cell of stream-free; the first is all_reduce" in out
     assert json.loads(compare("crashed", "before", "--format", "json")[1])["failures"] == [
         "before: CRASH: all_reduce bfloat16 sum in-place 64 B, arm stream-free, rank 1 on node7: ncclSystemError"
     ]

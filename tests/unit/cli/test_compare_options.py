@@ -77,11 +77,11 @@ def test_all_formats_have_the_same_content(compare: CompareCommand) -> None:
     assert outputs["markdown"].startswith("**nccl-bench**: slower against before.")
     assert "| gated | 8 to 1K | slower | 1.10x |" in outputs["markdown"]
     for output in outputs.values():
-        assert f"{BASE} itself, which all other times are relative to: 1.00x, not judged." in flat(output)
+        assert f"Every ratio is relative to {BASE}. Its own ratios, which are not judged: 1.00x." in flat(output)
     compared = json.loads(outputs["json"])
     assert (compared["shared_arm"], compared["reason"]) == (
         BASE,
-        f"one run a side, relative to {BASE} of the same round",
+        f"one run on each side, relative to {BASE} in the same round",
     )
     assert compared["basis"] == "rounds within each run, relative to an arm that both sides have"
     for cell in compared["cells"]:

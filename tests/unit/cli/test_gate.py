@@ -74,7 +74,7 @@ def test_a_verdict_needs_an_interval_and_a_noise_floor() -> None:
     assert not compared_runs([]).could_be_judged
     assert not compared_runs([few, without_twin]).could_be_judged
     assert compared_runs([few, enough]).could_be_judged
-    # The intervals of several runs a side contain communicator variance.
+    # The intervals of several runs on each side contain communicator variance.
     assert compared_runs([without_twin], basis=Basis.RUNS).could_be_judged
     assert not compared_runs([few], basis=Basis.RUNS).could_be_judged
 
@@ -139,7 +139,7 @@ def test_a_run_and_its_comparison_have_the_same_exit_code(
         arguments = [str(out), "--arms", f"{BASE},{NEW}"]
         # compare names both arms, so it has another reason.
         if not any(isinstance(line, Samples) and line.arm == NEW for line in lines) and fail_on == "slower":
-            says = "no round has both arms"
+            says = "no round measured both arms"
     monkeypatch.setattr(
         sys, "argv", ["nccl-bench", command, *arguments, *(() if fail_on is None else ("--fail-on", fail_on))]
     )

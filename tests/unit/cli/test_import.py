@@ -43,7 +43,7 @@ def test_import_writes_a_run_that_report_shows(file: Path, command: Any, tmp_pat
     code, tables, errors = command("report", "there", "--width", "80")
     assert (code, errors) == (0, "")
     assert "mine: 4 ranks on NVIDIA H200" in tables
-    assert "averages over ranks" in tables
+    assert "each time is the average over ranks" in tables
     assert "slowest" not in tables
     assert max(map(len, tables.splitlines())) <= 80
     assert ("single operations" in tables) == ("per-iteration" in file.name)
@@ -69,7 +69,7 @@ def test_import_of_wrong_results_records_them_and_exits_with_4(command: Any, tmp
     (tmp_path / "wrong.json").write_text(json.dumps(document), encoding="utf-8")
     code, printed, errors = command("import", "wrong.json", "--out", "there")
     assert (code, printed) == (4, f"recorded in {tmp_path / 'there'}\n")
-    assert errors.startswith("nccl-bench: WRONG: wrong results in 1 cell of nccl-tests; first all_reduce")
+    assert errors.startswith("nccl-bench: WRONG: wrong results in 1 cell of nccl-tests; the first is all_reduce")
     assert (tmp_path / "there" / "summary.csv").exists()
 
 

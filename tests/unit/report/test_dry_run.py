@@ -45,12 +45,12 @@ def test_a_plan_reads_as_it_should() -> None:
     assert text(layer, {"arms": "stream-free,torch"}, memory=4 * GIB) == (
         "3 cases on 2 ranks (cpu), 1 to 60 rounds of eager, gated, enqueue\n"
         "arms: stream-free, torch; baseline stream-free\n"
-        "twin of stream-free: the noise floor\n"
+        "twin of stream-free, for the noise floor\n"
         "\n"
         "all_reduce bfloat16 sum in-place: 2 sizes, 8 to 64\n"
         "all_gather bfloat16 in-place: 1 size, 64\n"
         "\n"
-        "memory: up to 0.13 GiB a rank of 4.0 GiB free, for buffers\n"
+        "memory for buffers: up to 0.13 GiB a rank, of 4.0 GiB free\n"
         "time: about 7 to 13 s, at most 124 s a case\n"
         "left out: all_gather bfloat16 of 8: too small for 2 ranks after nccl-tests' rounding\n"
     )
@@ -130,7 +130,7 @@ def test_sizes_that_fit_only_in_place_are_listed_apart() -> None:
     assert plan[3:6] == [
         "all_reduce bfloat16 sum in-place: 2 sizes, 1K to 8G",
         "all_reduce bfloat16 sum out-of-place: 2 sizes, 1K to 8G",
-        "  8G does not fit and will be skipped",
+        "  8G does not fit in memory and will be skipped",
     ]
 
 
@@ -140,7 +140,7 @@ def test_a_timing_the_device_lacks_is_left_out_with_the_reason() -> None:
 
 def test_sizes_that_do_not_fit_are_listed() -> None:
     plan = text({"sizes": "1K,64G"}, device="cuda", world_size=8, memory=80 * GIB)
-    assert "  64G does not fit and will be skipped\n" in plan
+    assert "  64G does not fit in memory and will be skipped\n" in plan
     assert "1K does not fit" not in plan
     assert "does not fit" not in text({"sizes": "1K,64G"}, device="cuda", world_size=8, memory=None)
 
@@ -151,11 +151,11 @@ def test_memory_is_that_of_the_largest_arena(collective: str) -> None:
     plan = make_plan(config, 8)
     arenas = [plan_arena(config, planned.case, 8, 100 * GIB) for planned in plan.cases]
     largest = max(arena.total_bytes for arena in arenas if arena) / GIB
-    assert f"memory: up to {largest:.2f} GiB a rank of 100.0 GiB free" in plan_text(config, plan, 8, 100 * GIB)
+    assert f"memory for buffers: up to {largest:.2f} GiB a rank, of 100.0" in plan_text(config, plan, 8, 100 * GIB)
 
 
 def test_unknown_free_memory_is_not_printed() -> None:
-    assert re.search(r"^memory: up to \d+\.\d\d GiB a rank, for buffers$", text(memory=None), re.MULTILINE)
+    assert re.search(r"^memory for buffers: up to \d+\.\d\d GiB a rank$", text(memory=None), re.MULTILINE)
 
 
 def test_time_grows_with_cases_rounds_and_arms() -> None:
@@ -185,7 +185,7 @@ def test_a_run_of_one_arm_has_one_number_of_rounds_and_no_twin() -> None:
 def test_the_twin_is_listed_once() -> None:
     layer: dict[str, object] = {"collectives": "all_reduce,broadcast", "placements": "all", "sizes": "1K,4K"}
     plan = text(layer, {"baseline": "torch", "arms": "stream-free,dedicated-stream,torch"})
-    assert plan.count("twin") == plan.count("twin of torch: the noise floor\n") == 1
+    assert plan.count("twin") == plan.count("twin of torch, for the noise floor\n") == 1
     assert "out-of-place: 2 sizes, 1K to 4K, without torch\n" in plan
 
 

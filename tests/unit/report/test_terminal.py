@@ -117,7 +117,7 @@ def test_too_many_arms_are_left_out_by_name_and_never_the_baseline() -> None:
     text = shown(lines, arms=list(ALL_ARMS))
     latency = table(text, "eager latency")
     assert "baseline" in latency
-    assert "Not shown in 80 columns: transport, a-user arm." in latency
+    assert "Not shown in a width of 80: transport, a-user arm." in latency
     assert "wider terminal or --width, or see summary.csv" in flat(latency)
     assert "Not shown" not in shown(lines, 160, arms=list(ALL_ARMS))
 
@@ -245,9 +245,9 @@ def test_an_import_says_how_its_times_merge_the_ranks() -> None:
     def notes(**config: object) -> str:
         return flat(shown([imported()], source=["all_reduce.txt"], baseline=ARM, **config))
 
-    assert "Imported: times are averages over ranks, unless nccl-tests ran with another -a." in notes()
-    assert "Imported: times are averages over ranks (-a 1)." in notes(over_ranks="average")
-    assert "Imported: times are the slowest rank's (-a 3)." in notes(over_ranks="maximum")
+    assert "Imported: each time is the average over ranks, unless nccl-tests ran with another -a." in notes()
+    assert "Imported: each time is the average over ranks (-a 1)." in notes(over_ranks="average")
+    assert "Imported: each time is the slowest rank's (-a 3)." in notes(over_ranks="maximum")
     assert "slowest" not in notes() + notes(over_ranks="average")
     assert "Imported" not in shown([samples()])
 

@@ -53,7 +53,7 @@ def test_a_table_reads_as_it_should() -> None:
 b against a
 
 Verdicts. Ratios below 1 are faster; a difference of 2.0 % matters. The 4
-decided verdicts hold together with 95 % confidence, as far as rounds show.
+decided verdicts hold together with 95 % confidence, as far as rounds can show.
 
 stream-free (after) against dedicated-stream (before): all_reduce bfloat16 sum
 in-place
@@ -69,8 +69,9 @@ gated        64  inconclusive           1.05x  1.04x to 1.06x  5.0 %
 Warnings
 - 1 cell inconclusive because the baseline's own twin, the same communicator
   made twice, differs too, most for stream-free gated all_reduce 64: 5.0 %. A
-  difference has to exceed that. Compare several runs a side (nccl-bench
-  compare).
+  difference must be larger than that, and must still exceed the threshold after
+  the usual difference between twins is taken off. Compare several runs on each
+  side (nccl-bench compare).
 """
     )
 
@@ -138,7 +139,7 @@ def test_times_have_columns_where_each_line_is_of_one_size() -> None:
     ]
     assert [row[-2:] for row in rows(cells)] == [["12.6", "6.30"], ["1234", "1851"]]
     assert "Not shown" not in shown(cells)
-    assert "Not shown in 65 columns: after." in flat(shown(cells, 65))
+    assert "Not shown in a width of 65: after." in flat(shown(cells, 65))
     assert "baseline  candidate\n" in shown(cells[:1], basis=Basis.ROUNDS)
     assert list(time_tables(compared_runs(cells))) == []
     # The report of a run has its times in other tables.
@@ -202,15 +203,15 @@ def test_the_heading_says_what_matters_and_how_sure_it_is() -> None:
 
     assert text(comparison(), comparison(16, SLOWER), comparison(32, INCONCLUSIVE)) == (
         "Ratios below 1 are faster; a difference of 2.0 % matters. The 2 decided verdicts hold together with 95 % "
-        "confidence, as far as rounds show."
+        "confidence, as far as rounds can show."
     )
     assert text(comparison(), comparison(16, INCONCLUSIVE)).endswith(
-        " The one decided verdict holds with 95 % confidence, as far as rounds show."
+        " The one decided verdict holds with 95 % confidence, as far as rounds can show."
     )
-    assert text(comparison(), basis=Basis.RUNS).endswith("confidence, as far as runs show.")
+    assert text(comparison(), basis=Basis.RUNS).endswith("confidence, as far as runs can show.")
     # Without a decided verdict there is nothing to be sure of.
     assert text(comparison(8, INCONCLUSIVE)) == "Ratios below 1 are faster; a difference of 2.0 % matters."
-    assert "a difference of 2.0 % to 10 % matters, by the limit of its line." in text(
+    assert "a difference of 2.0 % to 10 % matters, as the column limit says." in text(
         comparison(), comparison(threshold=0.1), comparison(threshold=0.05)
     )
 
@@ -266,4 +267,4 @@ def test_remarks_stand_around_the_tables() -> None:
 def test_a_column_without_room_is_named_with_where_to_find_it() -> None:
     text = flat(shown([comparison(noise_floor=0.01)], 50))
     assert "Use a wider terminal or --width, or give --format json." in text
-    assert "Not shown in 50 columns: noise floor, before, after." in text
+    assert "Not shown in a width of 50: noise floor, before, after." in text

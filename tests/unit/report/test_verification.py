@@ -92,14 +92,14 @@ def test_a_verification_with_a_failure_reads_as_it_should() -> None:
     )
     assert text == (
         "Stream order, 2 arms by 3 probes on 4 ranks (cpu)\n"
-        "CPU run: it shows how the arms order their calls, and says nothing about GPUs.\n"
+        "CPU run: it shows how the arms order their calls. It says nothing about GPUs.\n"
         "\n"
         "arm                          producer   consumer   async\n"
         "--------------------------   --------   --------   -----\n"
         "torch                        FAIL                  -\n"
         "dedicated-stream-unordered   caught     caught     -\n"
         "\n"
-        "consumer: for the detector alone.\n"
+        "consumer: run only with the detector.\n"
         "\n"
         "Detector: dedicated-stream-unordered, which nothing orders, was caught as\n"
         "expected, in producer (36 of 48 trials), consumer (36 of 48 trials).\n"
@@ -222,7 +222,7 @@ def test_a_detector_that_broke_is_blind_and_its_end_is_reported() -> None:
 
 def test_a_detector_that_is_wrong_without_a_race_is_blind_for_that_reason() -> None:
     text = flat(shown(make_verification(raceless=[(DETECTOR, "producer")])))
-    assert f"BLIND: {DETECTOR} failed producer, but not by a race: late So nothing above is verified" in text
+    assert f"BLIND: {DETECTOR} failed producer, but without a race: late So nothing above is verified" in text
     assert "Try again" not in text
     assert "--timeout" not in text
 
@@ -239,20 +239,20 @@ def test_a_detector_that_broke_in_a_probe_that_need_not_catch_it_is_reported() -
     text = flat(
         shown(make_verification({**CAUGHT, (DETECTOR, "many"): "rank 1 was killed"}, broken=[(DETECTOR, "many")]))
     )
-    assert "It did not finish many, so a pass there says less: rank 1 was killed" in text
-    assert "It was missed in allocator, capture, so" in text
+    assert "The detector did not finish many, so a pass there says less: rank 1 was killed" in text
+    assert "The detector was not caught in allocator, capture, so" in text
     assert "BLIND" not in text
 
 
 def test_unselected_probes_are_reported_as_for_the_detector_alone() -> None:
-    assert "\nproducer, consumer: for the detector alone.\n" in shown(make_verification(probes="state"))
-    assert "for the detector alone" not in shown(make_verification(probes="producer,consumer"))
+    assert "\nproducer, consumer: run only with the detector.\n" in shown(make_verification(probes="state"))
+    assert "run only with the detector" not in shown(make_verification(probes="producer,consumer"))
 
 
 def test_probes_that_the_detector_passed_are_reported_as_missed() -> None:
     text = flat(shown(make_verification()))
     assert "was caught as expected, in producer (36 of 48 trials), consumer (36 of 48 trials)." in text
-    assert "It was missed in allocator, capture, many, so a pass there says less." in text
+    assert "The detector was not caught in allocator, capture, many, so a pass there says less." in text
     assert "missed" not in shown(make_verification(probes="producer"))
 
 
@@ -333,14 +333,14 @@ def test_markdown_is_the_table_and_every_remark_of_the_terminal() -> None:
     ) == (
         "**Stream order, 2 arms by 3 probes on 4 ranks (cpu)**\n"
         "\n"
-        "CPU run: it shows how the arms order their calls, and says nothing about GPUs.\n"
+        "CPU run: it shows how the arms order their calls. It says nothing about GPUs.\n"
         "\n"
         "| arm | producer | consumer | async |\n"
         "| --- | --- | --- | --- |\n"
         "| torch | FAIL |  | - |\n"
         "| dedicated-stream-unordered | caught | caught | - |\n"
         "\n"
-        "consumer: for the detector alone.\n"
+        "consumer: run only with the detector.\n"
         "\n"
         "Detector: dedicated-stream-unordered, which nothing orders, was caught as expected, in producer (36 of 48 "
         "trials), consumer (36 of 48 trials).\n"
