@@ -269,7 +269,7 @@ def test_cpu_time_becomes_the_enqueue_timing(written: Any) -> None:
     assert samples_of(written((" time", " cputime")))[0].timing is Timing.ENQUEUE
     text = document().replace('"time"', '"cpu_time"')
     assert samples_of(written(text=text))[0].timing is Timing.ENQUEUE
-    with pytest.raises(RecordError, match="launching graphs"):
+    with pytest.raises(RecordError, match="it timed graph launches"):
         written((" time", " cputime"), ("graph: 0", "graph: 2"))
 
 
