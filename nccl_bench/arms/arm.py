@@ -67,7 +67,7 @@ class Arm:
         return self.order(CALLS[case.collective](self.communicator, case, x, y))
 
     def order(self, operation: Operation) -> Operation:
-        """Return ``operation``, a call on this arm's communicator, ordered in this arm's way. ``bind`` says when."""
+        """Return ``operation``, a call on this arm's communicator, ordered in this arm's way. See also ``bind``."""
         operation = self.communicator.prepare(operation)
         private = self.communicator.stream
         if private is None or self.spec.order is Order.BARE:
@@ -99,7 +99,7 @@ class Arm:
         return f"{self._transport} {names} on {stream}{self._environment}"
 
     def private_streams(self) -> list[Any]:
-        """Return the streams that the communicator keeps. On them, a caller's work is ordered by accident."""
+        """Return the streams that the communicator keeps. A caller's work on them would be ordered by accident."""
         return self.communicator.private_streams()
 
     @property

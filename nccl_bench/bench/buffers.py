@@ -12,10 +12,9 @@ from nccl_bench.catalog.collectives import Placement
 from nccl_bench.catalog.dtypes import DTYPES
 from nccl_bench.plan.memory import Arena
 
-# Tensors are filled and compared as integers of the same width: every bit counts, and it works for float8 too.
+# Tensors are filled and compared as integers of the same width. So every bit counts, and float8 works too.
 _BITS = {1: torch.uint8, 2: torch.int16, 4: torch.int32, 8: torch.int64}
-# Outputs hold this value before a call. All its bits are 1, which is NaN for floats, and -1 or 255 for integers. No
-# input and no expected output has this value.
+# Outputs hold this before a call: NaN in floats, -1 or 255 in integers. No input and no expected output has this value.
 _POISON = -1
 # The check compares this many elements at a time, so that its temporary tensors fit into the planned workspace.
 _COMPARED = 4 * 1024**2

@@ -62,7 +62,7 @@ def _line(
     kept: KeptBatches | None = None,
     per_iteration: PerIteration | None = None,
 ) -> Samples:
-    """Return the line for ``arm`` and ``timing``, with ``wrong`` wrong elements. Omit the rest if nothing was timed."""
+    """Return the line for ``arm`` in ``timing``: ``wrong`` wrong elements, and no times without a ``schedule``."""
     kept = kept or KeptBatches()
     batches = kept.by_round.values()
     return Samples(

@@ -49,7 +49,7 @@ def _wrong(
             graphs[name].replay()
         else:
             context.call_each(name, operations)
-        # Report one more step. A rank that is stuck in its calls is then behind the others and is blamed for a hang.
+        # Report one more step of progress. A rank that is stuck in its calls is then behind, and is blamed for a hang.
         context.arms.report(name, f"{phase}, waiting")
         # Wait for the caller's stream only: work that the arm did not join to it must count as not done.
         streams.current_stream().synchronize()

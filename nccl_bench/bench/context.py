@@ -31,7 +31,7 @@ class CaseContext:
 
     @property
     def control(self) -> Control:
-        """The control group of the ranks of all process sets."""
+        """Collectives on the host, between the ranks of all process sets."""
         return self.arms.ranks.all_ranks
 
     def calls(self, arm: str, operations: int) -> list[Operation]:

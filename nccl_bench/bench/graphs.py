@@ -11,18 +11,17 @@ from nccl_bench.bench.schedule import Schedule
 from nccl_bench.catalog.timings import TIMINGS, Timing
 from nccl_bench.streams.base import Graph
 
-# Launch memory changes the time of an operation by up to 0.3 us, which is one percent of this time.
-_LAUNCH_MEMORY_MATTERS_UP_TO_US = 30.0
+# The page of launch memory changes an operation's time by up to 0.3 us, which is one percent of this time.
+_PAGE_MATTERS_UP_TO_US = 30.0
 
 
 def graphs_of(
     context: CaseContext, names: Sequence[str], timing: Timing, schedule: Schedule
 ) -> AbstractContextManager[Mapping[str, Graph]]:
-    """Return a context manager with a graph for each arm of this process; with none if ``timing`` captures nothing."""
+    """Return a context manager. It gives a graph for each arm of this process, or none if ``timing`` uses no graphs."""
     if not TIMINGS[timing].captured:
         return nullcontext({})
-    best = schedule.fastest_us <= _LAUNCH_MEMORY_MATTERS_UP_TO_US
-    return captured(context, names, schedule.ops[timing], best=best)
+    return captured(context, names, schedule.ops[timing], best=schedule.fastest_us <= _PAGE_MATTERS_UP_TO_US)
 
 
 @contextmanager
@@ -54,7 +53,7 @@ def _best_graphs(
     context: CaseContext, names: Sequence[str], operations: int, capture: Callable[[str], Graph]
 ) -> dict[str, Graph]:
     arms = context.arms
-    # The first arm decides which page is best. Take an arm that forks and joins: its times differ most between pages.
+    # The first arm decides which page of launch memory is best. An arm that forks and joins shows differences most.
     in_order = sorted(arms.present(names), key=lambda name: not arms[name].can_move)
     if not in_order:
         return {}

@@ -32,7 +32,7 @@ _PAGES = 8
 # Roughly as many graph nodes (kernels) as fill one page of launch memory.
 _BALLAST_NODES = 900
 _REPLAYS = 4
-# Only this many ranks search for graphs. They search one after the other, so more would take too long.
+# Only this many ranks search for graphs. They search one after the other, so more ranks would take too long.
 _MOST_RANKS = 8
 
 
@@ -43,17 +43,17 @@ class LaunchMemory:
         self._streams = streams
         self._tensors = [torch.zeros(1, device=streams.device) for _ in range(_TENSORS)]
         self._spare = list(streams.spare_streams())
-        # Kind of search -> the best and the worst time in the first search, in microseconds per launch.
+        # Kind of search -> the best and the worst time of the first such search, in microseconds per launch.
         self._range_us: dict[str, tuple[float, float]] = {}
 
     def callers_stream(self) -> Any:
-        """Return the spare stream with the shortest launches, or a new stream if there is no spare one."""
+        """Return the spare stream on which launches are fastest, or a new stream if there is no spare one."""
         if not self._spare:
             return self._streams.new_stream()
         return self._take_best("stream", lambda stream: self._launch_us(stream, self._kernel))
 
     def settle(self, arms: Iterable[Arm], caller: Any) -> None:
-        """Move each arm that can move to the spare stream with the shortest fork and join from ``caller``."""
+        """Give each movable arm the spare stream on which its fork and join with ``caller`` are fastest."""
         for arm in arms:
             if self._spare and arm.can_move:
                 arm.move(self._take_best("fork and join", partial(self._fork_join_us, arm, caller)))
@@ -129,7 +129,7 @@ class LaunchMemory:
         return _shortest_us(clock.graph(graph, _REPLAYS, operations, gate_s) for _ in range(_BATCHES))
 
     def describe(self) -> Mapping[str, Sequence[float]]:
-        """Return, for each kind of search, the best and the worst time of the first one, in microseconds per launch."""
+        """Return the best and the worst time of the first search of each kind, in microseconds per launch."""
         return {kind: [round(time_us, 3) for time_us in ends] for kind, ends in self._range_us.items()}
 
 

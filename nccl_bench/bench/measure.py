@@ -13,8 +13,8 @@ from nccl_bench.catalog.timings import TIMINGS, Timing
 from nccl_bench.ranks.control import Reduced
 from nccl_bench.streams.base import Graph
 
-# A gate grows to at most this many times its first length. Without this limit, a case would look like a hang if an
-# arm's calls wait for the gate: then the gate opens early, however long it is.
+# A gate grows to at most this many times its first length. If an arm's calls wait for the gate, it always opens too
+# early. Without a limit, it would then grow until the case looks like a hang.
 LONGEST_GATE = 32
 
 

@@ -47,7 +47,7 @@ def registered(
             if handle is not None:
                 deregister = inner.deregister_comm_window if window else inner.deregister_comm_memory
                 deregistrations.append(partial(deregister, handle))
-        # Report one more step. A rank that is stuck above is then behind the others and is blamed for a hang.
+        # Report one more step of progress. A rank that is stuck above is then behind, and is blamed for a hang.
         arms.report(name, "registration, waiting")
     yield _tensor(ptr, size_bytes, device.streams.device), arms.merge(registrations)
     device.streams.synchronize()

@@ -43,7 +43,7 @@ class Runner:
     _clock: Clock = field(init=False)
 
     def __post_init__(self) -> None:
-        """Choose the streams."""
+        """Choose the streams and make the clock."""
         self._caller = self.arms.exclusively(self._choose_streams)
         self._clock = Clock(self.device.streams, self._caller, self.align)
 
@@ -87,7 +87,7 @@ class Runner:
                 arms=self.arms,
                 streams=streams,
                 clock=self._clock,
-                # The strictest level in Holm's method: no verdict of this run uses a smaller one.
+                # The error level of the strictest step in Holm's method. No verdict of the run uses a smaller level.
                 error=FAMILYWISE_ERROR / max(1, self.plan.comparisons(self.config.baseline)),
                 budget=self.budget,
                 launch_memory=self.launch_memory,

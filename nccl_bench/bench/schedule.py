@@ -24,7 +24,7 @@ _GATE_FACTOR = 2.0
 class Pilot:
     """The first measurement of an arm: the maximum over ranks, in microseconds per operation."""
 
-    device_us: float  # the device's time, with the launch cost, since the queue is empty at the start
+    device_us: float  # the device's time; it includes the launch cost, because the queue is empty at the start
     enqueue_us: float  # the host's time for the call
 
 

@@ -1,4 +1,4 @@
-"""The rule for the number of rounds. It uses how precisely the ratios are known, never the ratios themselves."""
+"""The rule for the number of rounds. It depends on the precision of the ratios, never on their values."""
 
 from __future__ import annotations
 
@@ -25,16 +25,15 @@ class Stopping:
     """
 
     baseline: str  # the arm that the others are compared with
-    fewest: int  # the least number of rounds
-    most: int  # the largest number of rounds
+    fewest: int  # the lower limit of rounds
+    most: int  # the upper limit of rounds
     threshold: float  # the smallest change that the intervals must be narrow enough to show
     error: float  # the error level of the intervals
 
     def block(self, kept: Kept, attempts: int, *, in_time: bool) -> int:
         """Return the number of rounds to do next, or 0 if there are enough. ``attempts`` rounds were done so far.
 
-        If ``in_time`` is false, only the fewest rounds are done. An arm whose batches are often discarded can end with
-        fewer rounds than ``fewest``.
+        If not ``in_time``, only the fewest rounds are done. An arm with many discarded batches can end with fewer.
         """
         complete = min(map(len, kept.values()))
         wanted = self.fewest

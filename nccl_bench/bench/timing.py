@@ -85,7 +85,7 @@ class Clock:
         return Batch(self._elapsed_us() / len(calls), held)
 
     def graph(self, graph: Graph, replays: int, operations: int, gate_s: float) -> Batch:
-        """Time ``replays`` replays of ``graph`` with events. All are enqueued before the first one runs."""
+        """Time ``replays`` replays of ``graph`` with events around them. All are enqueued before the first one runs."""
         self._close_gate(gate_s)
         self._align()
         self._start.record(self._caller)

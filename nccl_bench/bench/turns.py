@@ -48,11 +48,11 @@ class ArmsInTurn:
             if process_set == self.ranks.set_index:
                 yield name
             else:
-                # Report one more step, so that a process that only waits is never blamed for a hang.
+                # Report one more step of progress, so that a process that only waits is never blamed for a hang.
                 self.report(name, f"{phase}, by other processes")
 
     def exclusively(self, work: Callable[[], _Value]) -> _Value:
-        """Do ``work`` in one process set after the other, and return its result in this one. Collective."""
+        """Do ``work`` in one process set after the other, and return this process's result. Collective."""
         for index in range(len(self.ranks.first_ranks)):
             self._change_over()
             if index == self.ranks.set_index:

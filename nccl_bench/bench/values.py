@@ -37,7 +37,7 @@ def table(case: Case, rank: int, world_size: int) -> Table:
     if case.redop in (None, RedOp.MIN, RedOp.MAX):
         return random.integers(1, most, PERIOD, endpoint=True)
     contributors = _contributors(case, world_size)
-    # Each element has other contributors than the last one, so a few elements involve every rank.
+    # The contributors change from element to element, so a few elements involve every rank.
     contributes = (np.arange(PERIOD) * contributors + rank) % world_size < contributors
     if case.redop is RedOp.PROD:
         return np.where(contributes, random.integers(1, 2, PERIOD, endpoint=True), 1)
@@ -75,7 +75,7 @@ def reduced(case: Case, world_size: int) -> Values:
 
 
 def tolerance_ulp(case: Case, world_size: int) -> int:
-    """Return the largest error of a right result in ulp (units in the last place). Only averages of floats have one."""
+    """Return the largest error that a right result can have, in ulp. It is 0 except for some averages of floats."""
     dtype = DTYPES[case.dtype]
     if case.redop is not RedOp.AVG or not dtype.is_float:
         return 0

@@ -40,7 +40,7 @@ from nccl_bench.user_arms.building import as_user_arm_error
 def measure(spec: WorkerSpec, progress: Progress) -> None:
     """Do this rank's part of the run. The environment must hold the variables that torchrun sets.
 
-    Raises ``NcclBenchError`` or any error of a library. The other ranks then wait for this one, so it must exit.
+    Raises ``NcclBenchError`` or any error of a library. The other ranks then wait, so this process must end.
     """
     setup = partial(progress.update, case_index=SETUP_INDEX, deadline_s=SETUP_TIMEOUT_S)
     process_sets = spec.process_sets
@@ -90,7 +90,7 @@ def measure(spec: WorkerSpec, progress: Progress) -> None:
         align=partial(aligner.all_reduce, tiny),
         progress=progress,
         record=record,
-        # Only rank 0 decides by the budget. It is on the same host as the command, so both have the same clock.
+        # Only rank 0 checks the budget. It is on the same host as the command, so both use the same clock.
         budget=Budget(config.max_seconds, spec.started),
         launch_memory=LaunchMemory(device.streams),
         ranks_per_memory=len(process_sets) * ranks_of_node,
@@ -121,7 +121,7 @@ def _make_arms(
         if name in process_sets[set_index].arms:
             arms[name] = Arm(name, default_group(), device, config.routing, config.user_arms)
         else:
-            # Report one more step. The ranks that make the arm are then behind, and one of them is blamed for a hang.
+            # Report one more step of progress. The ranks that make the arm are then behind, and are blamed for a hang.
             progress.update(case_index=SETUP_INDEX, arm="", phase="other processes", deadline_s=SETUP_TIMEOUT_S)
     return arms
 

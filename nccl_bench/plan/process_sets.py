@@ -33,7 +33,7 @@ def process_sets_of(
 ) -> tuple[ProcessSet, ...]:
     """Return the process sets of a launch without the arms ``excluded``.
 
-    ``apart`` maps each arm that cannot share its processes to the reason.
+    ``apart`` maps an arm to the reason why it cannot share processes with other arms.
     """
     arms: dict[tuple[str, tuple[tuple[str, str], ...]], list[str]] = {}
     for name in config.measured_arms:

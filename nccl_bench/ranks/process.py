@@ -14,9 +14,9 @@ import torch.distributed as dist
 from nccl_bench.ranks.failure import Failure
 from nccl_bench.ranks.progress import STACKS_SIGNAL, Progress, stacks_path
 
-# The time limit for set-up. On a cold node, CUDA and the first communicator need longer than a usual --timeout.
+# The time limit for set-up, whatever --timeout is. A cold node can need it to load CUDA and to connect.
 SETUP_TIMEOUT_S = 300.0
-# The launcher watches the deadlines, so torch's own timeouts must never end a rank before.
+# The launcher watches the deadlines, so torch's own timeouts must never end a rank first.
 NO_TIMEOUT = timedelta(days=366)
 # The case index of a rank that has not begun its first case.
 SETUP_INDEX = -1
@@ -30,7 +30,7 @@ def default_group() -> dist.ProcessGroup:
 
 
 def run_rank(scratch: Path, body: Callable[[Progress], None]) -> None:
-    """Run ``body`` as the rank in torchrun's variables RANK and LOCAL_RANK. Its position is a file in ``scratch``.
+    """Run ``body`` as the rank that torchrun's RANK and LOCAL_RANK give, and write its position into ``scratch``.
 
     If ``body`` raises, write a ``Failure`` into ``scratch`` and end the process with the exit code of the error.
     """

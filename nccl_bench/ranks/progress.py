@@ -88,7 +88,7 @@ def find_overdue(positions: Iterable[Position], now: float) -> Position | None:
 
 
 def furthest_behind(positions: Iterable[Position]) -> Position | None:
-    """Return the position with the fewest steps. Among equal ones, return the lowest rank's; ``None`` if empty."""
+    """Return the position with the fewest steps, or ``None`` without positions. Among equals, the lowest rank wins."""
     return min(positions, key=lambda position: (position.step, position.rank), default=None)
 
 

@@ -28,7 +28,7 @@ class LaunchSpec(Protocol):
         """Write the specification as JSON."""
 
     def for_launch(self, scratch: str, first: int) -> Self:
-        """Return a copy for a launch that starts with item number ``first`` and has its own directory ``scratch``."""
+        """Return a copy for a launch that starts at the item with index ``first`` and has its own ``scratch``."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -55,7 +55,7 @@ class WorkerSpec:
         return len(self.process_sets)
 
     def for_launch(self, scratch: str, first: int) -> Self:
-        """Return a copy for a launch that starts with case number ``first`` and has its own directory ``scratch``."""
+        """Return a copy for a launch that starts at the case with index ``first`` and has its own ``scratch``."""
         return replace(self, scratch=scratch, first_case=first)
 
     def write(self, path: Path) -> None:

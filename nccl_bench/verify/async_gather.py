@@ -1,4 +1,4 @@
-"""The probe ``async``, which tries the asynchronous all-gather of context parallelism."""
+"""The probe ``async``, which checks the asynchronous all-gather of context parallelism."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ MOST_TURNS = 8
 
 def async_gather(rig: Rig) -> None:
     """Check that the gather waits for its stream, leaves the caller's stream free, and is right after a join."""
-    # Make each rank late once, since a late rank itself cannot measure whether its stream was blocked.
+    # Make the ranks late in turn, since a late rank itself cannot measure whether its stream was blocked.
     rig.try_each(_gather, rig.exchanges(names=("all_gather",)) * min(rig.control.world_size, MOST_TURNS))
 
 
@@ -49,7 +49,7 @@ def _gather_beside_caller(trial: Trial, gather: Callable[..., object]) -> str | 
 
 
 def _gather_after_fork(trial: Trial, gather: Callable[..., object]) -> str | None:
-    """Check that the gather waits for a slow write on the caller's stream, because its own stream waits for it."""
+    """Check that the gather waits for a slow write on the caller's stream, as the gather's stream does."""
     exchange = trial.start(salt=ATTEMPTS)
     streams = trial.streams
     caller, (_, _, side) = streams.current_stream(), trial.rig.side_streams

@@ -1,4 +1,4 @@
-"""The probe ``capture``, which tries CUDA graphs."""
+"""The probe ``capture``, which checks CUDA graphs."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def _capture(trial: Trial) -> str | None:
     unchanged = all(map(torch.equal, (exchange.input, exchange.output), before))
     at_capture = "memory changed during capture, so the communication ran at once and is not in the graph"
     try:
-        # Replay even after an error. Other ranks may have no error, and then wait for this rank in the replay.
+        # Replay even after an error. Other ranks may have no error, and would wait for this rank in the replay.
         return first_error([None if unchanged else at_capture, _replay(trial, exchange, graph)])
     finally:
         graph.reset()

@@ -51,7 +51,7 @@ def append_finding(path: Path, finding: Finding) -> None:
 
 
 def read_findings(path: Path) -> Sequence[Finding]:
-    """Return the findings in the complete lines of the file. Two can be of one arm probe: then the later one counts."""
+    """Return the findings in the file's complete lines. If two are about one arm probe, the later one counts."""
     if not path.exists():
         return []
     *complete, _ = path.read_text(encoding="utf-8").split("\n")

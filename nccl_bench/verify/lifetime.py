@@ -1,4 +1,4 @@
-"""The probe ``lifetime``, which tries whether a communicator leaves something behind."""
+"""The probe ``lifetime``, which checks that a communicator leaves nothing behind."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def lifetime(rig: Rig) -> None:
     rig.record("warm cycle", _run_cycle(rig, exchanges))
     counts = [_count_resources(rig)]
     counts.append(_run_cycles(rig, exchanges, range(1, CYCLES + 1), counts[-1]))
-    # Only a leak grows in both series. Memory of other processes, or of late set-up, does not grow again.
+    # A leak grows in every series of cycles. Memory of other processes, or of late set-up, does not grow again.
     if rig.control.sum([_any_grew(*counts)])[0]:
         counts.append(_run_cycles(rig, exchanges, range(CYCLES + 1, 2 * CYCLES + 1), counts[-1]))
     for resource in counts[0]:
@@ -50,7 +50,7 @@ def _run_cycles(
     """Run the cycles ``numbers``, give threads time to end, and return the resources that are then in use."""
     for number in numbers:
         rig.announce_trial(f"cycle {number}")
-        # To count streams takes as long as the rest of a cycle, so do it only once.
+        # Counting streams takes as long as the rest of a cycle, so do it only once.
         rig.record(f"cycle {number}", _run_cycle(rig, exchanges, count_streams=number == CYCLES))
     after = _count_resources(rig)
     give_up = time.monotonic() + SETTLING_S
@@ -90,8 +90,8 @@ def _run_cycle(rig: Rig, exchanges: Sequence[Exchange], *, count_streams: bool =
         return f"close took {took_s:.1f} s, more than {LONGEST_CLOSE_S:g} s, although its graphs were reset before"
     if kept > allowed:
         return (
-            f"construction left {kept} streams in use, and this communicator may have {allowed}: a temporary stream, "
-            "such as the warm-up's, was not released"
+            f"after construction, streams in use: {kept}, allowed: {allowed}. A temporary stream, such as the "
+            "warm-up's, was not released"
         )
     return None
 

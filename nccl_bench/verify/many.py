@@ -1,4 +1,4 @@
-"""The probe ``many``, which tries two communicators on one stream."""
+"""The probe ``many``, which checks two communicators on one stream."""
 
 from __future__ import annotations
 

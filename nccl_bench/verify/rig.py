@@ -33,7 +33,7 @@ class Race(str):
 class Trial:
     """An attempt of a probe: one exchange at one place."""
 
-    rig: Rig  # the rig of the probe
+    rig: Rig  # the tools of the probe
     place: Place  # the place whose stream is current
     exchange: Exchange  # the collective to try
     is_late: bool  # True if this rank comes late, so that the others must wait for it
@@ -59,7 +59,7 @@ class Trial:
             call_each(self.rig.arm, [self.exchange])
 
     def call_on_other_stream(self) -> None:
-        """Run the exchange on another stream, and wait. On this stream, it could order the next call by accident."""
+        """Run the exchange on another stream, and wait for it. On the current stream, it could order the next call."""
         _, _, other = self.rig.side_streams
         with self.streams.stream(other):
             self.call()

@@ -34,7 +34,7 @@ class VerificationSpec:
         return 1
 
     def for_launch(self, scratch: str, first: int) -> VerificationSpec:
-        """Return a copy for a launch that starts with arm probe number ``first`` and has its own ``scratch``."""
+        """Return a copy for a launch that starts at the arm probe with index ``first`` and has its own ``scratch``."""
         return replace(self, scratch=scratch, first=first)
 
     def write(self, path: Path) -> None:

@@ -1,4 +1,4 @@
-"""The probe ``state``, which switches a communicator on and off."""
+"""The probe ``state``, which checks that a communicator is switched on and off correctly."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ def _switch(trial: Trial) -> str | None:
 
 
 def _is_on(trial: Trial, switch: Any) -> bool:
-    """Return whether the communicator accepts a call, by making one."""
+    """Make a call, and return whether the communicator accepts it."""
     trial.start(salt=0)
     try:
         trial.exchange.operation(switch)()

@@ -28,7 +28,7 @@ from nccl_bench.verify.spec import VerificationSpec
 
 
 class _Arms:
-    """The arms of this rank. Each is made within a deadline, and one is kept for consecutive probes of one arm."""
+    """The arms of this rank. Each is made within a deadline. One at a time is kept for the probes that share it."""
 
     def __init__(self, spec: VerificationSpec, device: Device, progress: Progress) -> None:
         self._config, self._findings = spec.config, Path(spec.findings)
