@@ -1,4 +1,4 @@
-"""The checks that refuse a call before it reaches a transport, with messages that say what to change."""
+"""Checks that refuse a call before it reaches a transport. Their messages say what to change."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from nccl_bench.errors import InvalidArgumentError
 
 
 def refuse_tensor(tensor: Tensor, device: torch.device, dtypes: Collection[torch.dtype]) -> NoReturn:
-    """Raise ``InvalidArgumentError`` for a tensor that no operation takes, naming the first reason."""
+    """Raise ``InvalidArgumentError`` for a tensor that no operation takes. The message names the first reason."""
     if tensor.dtype not in dtypes:
         raise InvalidArgumentError(f"the tensor has dtype {tensor.dtype}: allowed are {', '.join(map(str, dtypes))}")
     if not tensor.is_contiguous():
@@ -44,15 +44,15 @@ def check_divisible(tensor: Tensor, world_size: int) -> None:
 
 
 def check_sizes(sizes: Sequence[int], *, whole: Tensor, part: Tensor, rank: int, world_size: int) -> None:
-    """Raise ``InvalidArgumentError`` unless ``sizes`` split ``whole`` along dimension 0 and ``part`` is this rank's."""
+    """Raise ``InvalidArgumentError`` unless ``sizes`` split ``whole`` along dimension 0 and ``part`` fits this rank."""
     if len(sizes) != world_size:
-        raise InvalidArgumentError(f"sizes has {len(sizes)} entries for {world_size} ranks: give one for each")
+        raise InvalidArgumentError(f"sizes has {len(sizes)} entries for {world_size} ranks: give one entry for each")
     if min(sizes) < 0:
         raise InvalidArgumentError(f"sizes is {list(sizes)}: no entry may be negative")
     if whole.dim() == 0 or part.dim() == 0 or whole.shape[1:] != part.shape[1:]:
         raise InvalidArgumentError(
             f"the tensors have shapes {tuple(whole.shape)} and {tuple(part.shape)}: with sizes they must agree in "
-            "all dimensions but the first"
+            "all dimensions except the first"
         )
     if sum(sizes) != whole.shape[0]:
         raise InvalidArgumentError(

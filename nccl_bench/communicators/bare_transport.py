@@ -1,7 +1,7 @@
-"""The transport's calls without a communicator around them: the floor under ``stream-free``.
+"""The calls to the transport without a communicator around them: ``stream-free`` cannot be faster than that.
 
-An operation is recorded once. Each call of it then repeats the transport's calls with the recorded arguments. The
-difference between ``stream-free`` and this arm is what a communicator adds to a call.
+An operation is recorded once. Later calls repeat its calls to the transport with the recorded arguments. The
+difference between ``stream-free`` and this arm is the time that a communicator adds to a call.
 """
 
 from __future__ import annotations
@@ -33,10 +33,10 @@ class _Recorder:
 
 
 class RecordedCommunicator(StreamFreeCommunicator):
-    """A stream-free communicator that reduces an operation to the transport's calls in it."""
+    """A stream-free communicator whose arms make only the calls to the transport."""
 
     def prepare(self, operation: Operation) -> Operation:
-        """Return the transport's calls in ``operation``, for its tensors and the stream that is current now."""
+        """Return a function that repeats the calls to the transport that ``operation`` makes now."""
         transport, retain = self._transport, self._retain
         recorder = _Recorder(transport)
         self._transport, self._retain = cast(Transport, recorder), None

@@ -1,8 +1,8 @@
-"""The methods that an arm needs beside the ``Communicator`` protocol, and the meaning of enabled and disabled.
+"""The methods of an arm's communicator besides the ``Communicator`` protocol, and the meaning of enabled and disabled.
 
 A communicator is *available* from construction to ``close``. It is *disabled* inside ``change_state(False)``. An
-operation on a disabled or closed communicator raises ``DisabledError`` and leaves its output as it was: a call that
-silently did nothing would hand the caller an output that nobody wrote.
+operation on a disabled or closed communicator raises ``DisabledError`` and does not change its output. Without an
+exception, the caller would read an output that was never written.
 """
 
 from __future__ import annotations
@@ -18,26 +18,26 @@ from nccl_bench.ranks.process import SETUP_TIMEOUT_S
 
 
 class ArmCommunicator(Communicator):
-    """A communicator that an arm can have: the protocol, and a method for everything else that differs between arms.
+    """The communicator of an arm: the protocol, and a method for everything else that differs between arms.
 
-    The defaults are right for a communicator of ours that runs on the current stream and has no transport.
+    The defaults fit a communicator of ours that runs on the current stream and has no transport.
     """
 
     stream: Any = None
-    stream_is_movable = False  # whether another private stream may be assigned to `stream`
-    may_share_stream = False  # whether another arm may have the same private stream
-    registers_memory = False  # whether it is a `TransportCommunicator`, which can register memory of the transport
-    has_routes = False  # whether a table of routes chooses a backend for each operation, eagerly and in graphs
+    stream_is_movable = False  # True if another private stream may be assigned to `stream`
+    may_share_stream = False  # True if another arm may have the same private stream
+    registers_memory = False  # True for a `TransportCommunicator`, which can register memory of the transport
+    has_routes = False  # True if a table of routes chooses the backend of each operation, eager or in a graph
     untraced_path = "no transport"  # describes a call for which `traced` records nothing
-    reason_not_ended: str | None = None  # why `close` does not end what the communicator is made of; None if it does
+    reason_not_ended: str | None = None  # why `close` does not end the object inside; None if it does
 
     def private_streams(self) -> list[Any]:
-        """Return the streams that this communicator keeps for as long as it lives."""
+        """Return the streams that this communicator keeps until it is closed."""
         return [] if self.stream is None else [self.stream]
 
     @property
     def inner(self) -> Any:
-        """The communicator that is enabled and disabled and has the transport: a coordinator's, or this one itself."""
+        """The communicator with the state and the transport: a coordinator's communicator, otherwise this object."""
         return self
 
     @property
@@ -46,15 +46,15 @@ class ArmCommunicator(Communicator):
         return None
 
     def prepare(self, operation: Operation) -> Operation:
-        """Return what an arm calls in order to run ``operation``, which is a call on this communicator."""
+        """Return the function that an arm calls to run ``operation``, which is a call on this communicator."""
         return operation
 
     def graph_capture(self) -> AbstractContextManager[Any]:
-        """Prepare the capture of a CUDA graph, and yield the stream to capture on; ``None`` leaves the choice open."""
+        """Prepare the capture of a CUDA graph. Yield the stream to capture on, or ``None`` for any stream."""
         return nullcontext()
 
     def traced(self) -> AbstractContextManager[list[tuple[str, int]]]:
-        """Record the calls of the transport in a ``with`` block: the name of each and the handle of its stream."""
+        """Record the calls to the transport in a ``with`` block: the name of each and the handle of its stream."""
         return nullcontext([])
 
     def supports(self, case: Case) -> bool:
@@ -70,12 +70,12 @@ class ArmCommunicator(Communicator):
         return SETUP_TIMEOUT_S
 
     def describe(self) -> dict[str, object]:
-        """Return the communicator's row in the record; communicators of ours have none."""
+        """Return the row of a user's communicator in ``run.json``; communicators of ours have none."""
         return {}
 
 
 class SwitchableCommunicator(ArmCommunicator):
-    """A communicator that can be enabled and disabled; a subclass calls ``_make_available`` once it is made."""
+    """A communicator that can be enabled and disabled; a subclass calls ``_make_available`` when it is complete."""
 
     def __init__(self) -> None:
         self.available = False
@@ -83,7 +83,7 @@ class SwitchableCommunicator(ArmCommunicator):
 
     @contextmanager
     def change_state(self, enable: bool | None = None) -> Iterator[None]:
-        """Enable or disable within a ``with`` block; the state is restored whatever happens inside."""
+        """Enable or disable within a ``with`` block, and restore the state at its end, also after an exception."""
         before = self.disabled
         if enable and not self.available:
             raise DisabledError(f"{type(self).__name__} is closed and cannot be enabled: make a new one")

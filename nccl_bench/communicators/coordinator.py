@@ -1,8 +1,7 @@
 """The group coordinator of an inference engine: it chooses a backend for each collective and captures CUDA graphs.
 
-It is modelled on SGLang's ``parallel_state.GroupCoordinator``, in both generations over the same code. After the
-refactor the coordinator relies on the current stream. Before it, a stream and ``use_current_stream`` pass through every
-call.
+The model is SGLang's ``parallel_state.GroupCoordinator``, in both designs. The new coordinator relies on the current
+stream. The old one passes a stream and ``use_current_stream`` through every call. They share all other code.
 """
 
 from __future__ import annotations
@@ -31,9 +30,9 @@ _EitherCommunicator = StreamFreeCommunicator | DedicatedStreamCommunicator
 class GroupCoordinator(ArmCommunicator):
     """A coordinator that sends each collective to torch.distributed (``device_group``) or to its ``communicator``.
 
-    ``routes`` say which of them. ``group`` is the control group, on Gloo. The communicator is enabled where ``routes``
-    use it: by default only within ``graph_capture()``. Everything is ordered with the current stream. Construction is
-    collective.
+    ``routes`` choose between the two. ``group`` is the control group, on Gloo. The communicator is enabled where
+    ``routes`` use it: by default only within ``graph_capture()``. All work is ordered with the current stream.
+    Construction is collective.
     """
 
     has_routes = True
@@ -55,7 +54,7 @@ class GroupCoordinator(ArmCommunicator):
             eager = {row[Mode.EAGER] for row in routes.values()}
             undo.enter_context(self.communicator.change_state(Backend.COMMUNICATOR in eager))
             undo.callback(self.communicator.close)
-            # Open until `close`: outside of graphs this is the communicator's state.
+            # Open until `close`. It also holds the communicator's state outside of graphs.
             self._open = undo.pop_all()
 
     def _new_communicator(self, group: dist.ProcessGroup, device: Device) -> _EitherCommunicator:
@@ -66,7 +65,7 @@ class GroupCoordinator(ArmCommunicator):
         return self.communicator.change_state(True)
 
     def _options(self, carrier: Any) -> dict[str, Any]:
-        """Return the arguments that ``carrier`` gets beside an operation's own."""
+        """Return the arguments that ``carrier`` gets in addition to those of an operation."""
         return {}
 
     def _carrier(self, operation: str) -> Any:
@@ -80,11 +79,11 @@ class GroupCoordinator(ArmCommunicator):
 
     @property
     def inner(self) -> _EitherCommunicator:
-        """The communicator beside torch.distributed."""
+        """The communicator, without torch.distributed."""
         return self.communicator
 
     def traced(self) -> AbstractContextManager[list[tuple[str, int]]]:
-        """Record the calls of the communicator's transport in a ``with`` block; torch.distributed makes none."""
+        """Record the calls to the communicator's transport in a ``with`` block; torch.distributed makes none."""
         return self.communicator.traced()
 
     @property
@@ -96,9 +95,9 @@ class GroupCoordinator(ArmCommunicator):
     def graph_capture(self) -> Iterator[Any]:
         """Make the coordinator's capture stream current, route as in graphs, and yield that stream.
 
-        The capture stream first waits for the current stream, and the current stream waits for it on the way out.
-        Inside, the communicator is enabled. State, routes and current stream are restored whatever happens. A graph is
-        captured inside, by ``Streams.capture(body, stream)`` or ``torch.cuda.graph``.
+        The capture stream first waits for the current stream; at the end, the current stream waits for it. Inside, the
+        communicator is enabled. Its state, the routes and the current stream are restored also after an exception.
+        Capture a graph inside, by ``Streams.capture(body, stream)`` or ``torch.cuda.graph``.
         """
         stream, caller, mode = self._capture_stream, self._streams.current_stream(), self._mode
         stream.wait_stream(caller)
@@ -110,7 +109,7 @@ class GroupCoordinator(ArmCommunicator):
                 try:
                     caller.wait_stream(stream)
                 except RuntimeError as join_error:
-                    # The body left a capture open. The error that made it do so is the one to report.
+                    # The body raised and left a capture open. Report the body's error.
                     error.add_note(f"The capture stream could not be joined either: {join_error}")
                 raise
             finally:
@@ -123,7 +122,7 @@ class GroupCoordinator(ArmCommunicator):
         return [self._capture_stream] if private is None else [self._capture_stream, private]
 
     def close(self) -> None:
-        """Close both backends; reset graphs that captured them first."""
+        """Close both backends. Reset the graphs that captured their operations first."""
         self._open.close()
 
     # -- operations ----------------------------------------------------------------------------------------------
@@ -133,9 +132,9 @@ class GroupCoordinator(ArmCommunicator):
         carrier.all_reduce(tensor, op, **self._options(carrier))
 
     def outplace_all_reduce(self, input: Tensor, out: Tensor | None = None, op: RedOp = RedOp.SUM) -> Tensor:
-        """Reduce ``input`` over all ranks into ``out``, made if not given, and return it.
+        """Reduce ``input`` over all ranks into ``out``, or into a new tensor, and return that tensor.
 
-        torch.distributed has no such form: there it is a copy and a reduction in place.
+        With torch.distributed this is a copy and a reduction in place.
         """
         carrier = self._carrier("all_reduce")
         output = torch.empty_like(input) if out is None else out
@@ -157,7 +156,7 @@ class GroupCoordinator(ArmCommunicator):
         carrier.all_gather(output, input, **self._options(carrier))
 
     def all_gatherv(self, output: Tensor, input: Tensor, sizes: Sequence[int]) -> None:
-        """Gather blocks of ``sizes`` rows, one for each rank, into ``output``."""
+        """Gather a block of every rank into ``output``; the block of rank r has ``sizes[r]`` rows."""
         carrier = self._carrier("all_gatherv")
         carrier.all_gather(output, input, sizes, **self._options(carrier))
 
@@ -171,15 +170,15 @@ class GroupCoordinator(ArmCommunicator):
         carrier.reduce_scatter(output, input, op, **self._options(carrier))
 
     def reduce_scatterv(self, output: Tensor, input: Tensor, sizes: Sequence[int], op: RedOp = RedOp.SUM) -> None:
-        """Reduce ``input`` and leave this rank's block of ``sizes`` rows in ``output``."""
+        """Reduce ``input``; rank r gets a block of ``sizes[r]`` rows in ``output``."""
         carrier = self._carrier("reduce_scatterv")
         carrier.reduce_scatter(output, input, op, sizes, **self._options(carrier))
 
     def cp_all_gather_into_tensor_async(self, output: Tensor, input: Tensor, stream: Any) -> None:
-        """Gather as ``all_gather`` does, for context parallelism, on ``stream``, which the caller orders.
+        """Gather as ``all_gather`` does, for context parallelism, on ``stream``, which the caller must order.
 
-        If the communicator is disabled, torch.distributed gathers on the current stream, whatever the routes say.
-        Raises ``InvalidArgumentError`` without a stream.
+        The routes do not matter: if the communicator is disabled, torch.distributed gathers on the current stream.
+        Raises ``InvalidArgumentError`` if ``stream`` is ``None``.
         """
         if stream is None:
             raise InvalidArgumentError(
@@ -226,7 +225,7 @@ class GroupCoordinator(ArmCommunicator):
 
 
 class LegacyGroupCoordinator(GroupCoordinator):
-    """The coordinator before the refactor, which overrides the communicator's private stream in every call.
+    """The old design of the coordinator. It replaces the communicator's private stream in every call.
 
     With ``use_current_stream`` the communicator itself chooses the current stream. Without it, every call passes the
     current stream.
@@ -252,5 +251,5 @@ class LegacyGroupCoordinator(GroupCoordinator):
         return {"stream": None if self.use_current_stream else self._streams.current_stream()}
 
     def cp_all_gather_into_tensor_async(self, output: Tensor, input: Tensor, stream: Any = None) -> None:
-        """Gather as the method after the refactor does; without ``stream`` on the communicator's private stream."""
+        """Gather as the overridden method does; without ``stream``, on the communicator's private stream."""
         self._cp_all_gather(output, input, stream)

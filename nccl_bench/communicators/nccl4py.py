@@ -20,9 +20,9 @@ from nccl_bench.transports.nccl4py import Nccl4py
 class Nccl4pyCommunicator(SwitchableCommunicator):
     """A communicator around one ``nccl.core.Communicator``, over the ranks of ``group``.
 
-    ``group`` may be on any backend but NCCL. Every call passes ``torch.cuda.current_stream()``: without ``stream``,
-    nccl4py would use the legacy default stream (handle 0), whichever stream is current. Construction is collective. It
-    raises ``SetupError`` if the right version of nccl4py is not installed.
+    ``group`` may be on any backend except NCCL. Every call passes ``torch.cuda.current_stream()``: without ``stream``,
+    nccl4py would use the legacy default stream (handle 0), also if another stream is current. Construction is
+    collective. It raises ``SetupError`` if the right version of nccl4py is not installed.
     """
 
     untraced_path = "nccl.core.Communicator on the current stream"
@@ -60,7 +60,7 @@ class Nccl4pyCommunicator(SwitchableCommunicator):
         self._communicator.destroy()
 
     def all_reduce(self, tensor: Tensor, op: RedOp = RedOp.SUM) -> None:
-        # Written out, as in our own communicators: the time of one more frame would count as nccl4py's.
+        # Not through `_run`: the time of one more frame would count as nccl4py's. Our own communicators do the same.
         self._require_enabled()
         try:
             self._communicator.allreduce(tensor, tensor, self._redops[op], stream=self._current_stream())

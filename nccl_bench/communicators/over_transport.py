@@ -1,13 +1,12 @@
-"""The part that the stream-free and the dedicated-stream communicator share: all but the choice of the stream.
+"""The code that the stream-free and the dedicated-stream communicator share: all except the choice of the stream.
 
-The operations are those of SGLang's ``PyNcclCommunicator``. Here each takes the raw handle of the stream to run on.
-The two subclasses differ only in where that handle comes from; with any other difference a benchmark of them would
-measure something else. The transport gets plain integers. An argument is examined closely only after a cheap check has
-failed.
+The operations are those of SGLang's ``PyNcclCommunicator``. Here each gets the raw handle of the stream to run on. The
+two subclasses differ only in the source of that handle: with another difference, a benchmark of them would measure
+that too. The transport gets plain ints. Details of an argument are examined only after a cheap check has failed.
 
-``all_reduce`` in place is the exception: both subclasses write it out, line by line the same. Decode loops call it
-hundreds of times a step, and a shared path (one more frame, with the branches of out of place) cost half a microsecond
-more between two calls of NCCL (H200).
+Only ``all_reduce`` in place is not shared: both subclasses have it, with the same lines. Decode loops call it hundreds
+of times a step, and shared code (one more frame, and branches for out of place) took half a microsecond longer between
+two calls of NCCL (H200).
 """
 
 from __future__ import annotations
@@ -34,8 +33,8 @@ from nccl_bench.transports.device import Device
 class TransportCommunicator(SwitchableCommunicator):
     """A communicator that calls a transport directly, over the ranks of ``group``.
 
-    ``group`` is a torch.distributed group on any backend but NCCL. It carries the unique id during construction and is
-    not used afterwards. Construction is collective.
+    ``group`` is a torch.distributed group on any backend except NCCL. It carries the unique id during construction and
+    is not used afterwards. Construction is collective.
     """
 
     registers_memory = True
@@ -45,14 +44,14 @@ class TransportCommunicator(SwitchableCommunicator):
         super().__init__()
         if dist.get_backend(group) == "nccl":
             raise InvalidArgumentError(
-                "the group is an NCCL one: give a Gloo group, which carries the unique id without touching a stream"
+                "the group uses NCCL: give a Gloo group, which carries the unique id without the use of a stream"
             )
         self.rank = dist.get_rank(group)
         self.world_size = dist.get_world_size(group)
         self._comm = 0
         self._streams = device.streams
         self._transport = device.transport
-        # The stream of this communicator's device, whichever device is current at the call.
+        # The current stream of this communicator's device, even if another device is current at the call.
         self._current_handle = partial(device.streams.current_handle, device.streams.index)
         self._retain = device.transport.retain
         self._tensor_device = torch.empty(0, device=device.streams.device).get_device()
@@ -86,7 +85,7 @@ class TransportCommunicator(SwitchableCommunicator):
 
     @contextmanager
     def traced(self) -> Iterator[list[tuple[str, int]]]:
-        """Record the calls of the transport in a ``with`` block: the name of each and the handle of its stream."""
+        """Record the calls to the transport in a ``with`` block: the name of each and the handle of its stream."""
         calls: list[tuple[str, int]] = []
         transport, self._transport = self._transport, cast(Transport, _Tracer(self._transport, calls))
         try:
@@ -99,7 +98,7 @@ class TransportCommunicator(SwitchableCommunicator):
     def close(self) -> None:
         """Destroy the communicator when its work is done. Reset graphs that captured it first: NCCL waits for them.
 
-        Raises the error of the device's work, if it failed; the communicator is destroyed in that case too.
+        If work of the device failed, raises its error after the communicator is destroyed.
         """
         comm = self._give_up()
         if comm:
@@ -122,16 +121,16 @@ class TransportCommunicator(SwitchableCommunicator):
         return comm
 
     def group_start(self) -> None:
-        """Begin a group: the operations up to ``group_end`` are issued as one."""
+        """Begin a group: the operations until ``group_end`` are issued together."""
         self._require_enabled()
         self._transport.group_start()
 
     def group_end(self) -> None:
-        """Issue the group."""
+        """End the group and issue its operations."""
         self._transport.group_end()
 
     def register_comm_window_raw(self, ptr: int, size: int) -> int | None:
-        """Register ``size`` bytes at ``ptr`` as a symmetric window, or return ``None`` without windows. Collective."""
+        """Register ``size`` bytes at ``ptr`` as a symmetric window; ``None`` if there are no windows. Collective."""
         self._require_enabled()
         return self._transport.window_register(self._comm, ptr, size, SYMMETRIC_WINDOW)
 
@@ -151,10 +150,10 @@ class TransportCommunicator(SwitchableCommunicator):
         self._transport.deregister(self._comm, handle)
 
     def _default_handle(self) -> int:
-        """Return the handle of the stream of an operation that takes no stream: the current one."""
+        """Return the stream's handle for an operation without a stream argument: that of the current stream."""
         return self._current_handle()
 
-    # -- operations, each on the stream of a raw handle ----------------------------------------------------------
+    # -- operations, each on the stream with the given handle ----------------------------------------------------
 
     def _outplace_all_reduce(self, input: Tensor, out: Tensor | None, op: RedOp, handle: int) -> Tensor:
         source = self._pointer(input)
@@ -246,7 +245,7 @@ class TransportCommunicator(SwitchableCommunicator):
             self._retain(handle, tensor)
 
     def _send_recv(self, output: Tensor, input: Tensor, dst: int, src: int, handle: int) -> None:
-        # All checks come before the group: a send without its receive would wait for ever.
+        # Make all checks before the group: a send without its receive would wait forever.
         self._check_peer("dst", dst)
         self._check_peer("src", src)
         source = self._pointer(input)
@@ -260,8 +259,8 @@ class TransportCommunicator(SwitchableCommunicator):
     # -- operations of both subclasses ---------------------------------------------------------------------------
 
     def gather(self, output: Tensor, input: Tensor, dst: int) -> None:
-        # One group of sends and receives, as in nccl-tests (src/gather.cu): ncclGather exists since NCCL 2.28 only.
-        # The root's block is a message to itself.
+        # One group of sends and receives, as in nccl-tests (src/gather.cu): only NCCL 2.28 and later have
+        # ncclGather. The root sends its own block to itself.
         self._check_peer("dst", dst)
         is_root = self.rank == dst
         source, count, dtype = self._pointer(input), input.numel(), self._dtypes[input.dtype]
@@ -277,7 +276,7 @@ class TransportCommunicator(SwitchableCommunicator):
     # -- refusals ------------------------------------------------------------------------------------------------
 
     def _pointer(self, tensor: Tensor) -> int:
-        """Return the address of ``tensor``; raise if an operation cannot take it, before the transport is called."""
+        """Return the address of ``tensor``. Raise before the transport is called if an operation cannot take it."""
         if (
             self.disabled
             or tensor.get_device() != self._tensor_device
@@ -288,7 +287,7 @@ class TransportCommunicator(SwitchableCommunicator):
         return tensor.data_ptr() or self._no_memory(tensor)
 
     def _no_memory(self, tensor: Tensor) -> int:
-        # A meta tensor has the CPU's device index and no address. An empty tensor has no address either, and is valid.
+        # A meta tensor has the CPU's device index and no address. An empty tensor has no address either, but is valid.
         return self._refuse(tensor) if tensor.numel() else 0
 
     def _refuse(self, tensor: Tensor) -> NoReturn:
@@ -308,7 +307,7 @@ class TransportCommunicator(SwitchableCommunicator):
 
 
 class _Tracer:
-    """A layer before a transport that records the calls with a stream, which is their last argument."""
+    """A wrapper of a transport that records the calls with a stream. The stream is their last argument."""
 
     def __init__(self, transport: Transport, calls: list[tuple[str, int]]) -> None:
         self._transport = transport

@@ -2,7 +2,7 @@
 
 A communicator decides which stream a collective runs on. Ranks (``src``, ``dst``, ``root``) are ranks in its group.
 Tensors are contiguous and on its device; counts are in elements. Each operation only enqueues: it returns before the
-device is done. Operations that a class does not document do what the protocol says.
+device is done. An operation without a docstring does what the protocol says.
 """
 
 from __future__ import annotations
@@ -26,46 +26,46 @@ class Communicator(Protocol):
 
     rank: int  # this process's rank in the group
     world_size: int  # the number of ranks in the group
-    stream: Any  # the private stream of its work, which a caller forks to and joins; None for the current stream
+    stream: Any  # the private stream of its work, with which a caller orders its own; None for the current stream
 
     def all_reduce(self, tensor: Tensor, op: RedOp = RedOp.SUM) -> None:
         """Reduce ``tensor`` over all ranks, in place."""
 
     def outplace_all_reduce(self, input: Tensor, out: Tensor | None = None, op: RedOp = RedOp.SUM) -> Tensor:
-        """Reduce ``input`` over all ranks into ``out``, made if not given, and return it."""
+        """Reduce ``input`` over all ranks into ``out``, or into a new tensor, and return that tensor."""
 
     def all_gather(self, output: Tensor, input: Tensor, sizes: Sequence[int] | None = None) -> None:
-        """Gather every rank's ``input`` into ``output``; ``sizes`` are the ranks' lengths along dimension 0."""
+        """Gather every rank's ``input`` into ``output``; ``sizes`` are the lengths of the inputs along dimension 0."""
 
     def reduce_scatter(
         self, output: Tensor, input: Tensor, op: RedOp = RedOp.SUM, sizes: Sequence[int] | None = None
     ) -> None:
-        """Reduce ``input`` and leave block ``rank`` in ``output``; ``sizes`` are the blocks' lengths on dimension 0."""
+        """Reduce ``input``; rank r gets block r in ``output``. ``sizes`` are the blocks' lengths along dimension 0."""
 
     def all_to_all(self, output: Tensor, input: Tensor) -> None:
-        """Send block r of ``input`` to rank r and receive rank r's block at block r of ``output``."""
+        """Send block r of ``input`` to rank r, and receive block r of ``output`` from rank r."""
 
     def broadcast(self, tensor: Tensor, src: int, out: Tensor | None = None) -> None:
-        """Send ``tensor`` of rank ``src`` to every rank's ``out``, or to its ``tensor``."""
+        """Send ``tensor`` of rank ``src`` to every rank's ``out``, or into its ``tensor`` without ``out``."""
 
     def reduce(self, tensor: Tensor, dst: int, op: RedOp = RedOp.SUM, out: Tensor | None = None) -> None:
-        """Reduce every rank's ``tensor`` into ``out``, or ``tensor``, of rank ``dst``."""
+        """Reduce every rank's ``tensor`` into ``out`` of rank ``dst``, or into its ``tensor`` without ``out``."""
 
     def gather(self, output: Tensor, input: Tensor, dst: int) -> None:
-        """Gather every rank's ``input`` into ``output`` of rank ``dst``; leave that of other ranks alone."""
+        """Gather every rank's ``input`` into ``output`` of rank ``dst``; do not change ``output`` of other ranks."""
         raise InvalidArgumentError(f"{type(self).__name__} has no gather")
 
     def send_recv(self, output: Tensor, input: Tensor, dst: int, src: int) -> None:
         """Send ``input`` to rank ``dst`` and receive ``output`` from rank ``src``, as one operation."""
 
     def change_state(self, enable: bool | None = None) -> AbstractContextManager[None]:
-        """Enable or disable within a ``with`` block, and restore the state on the way out, also after an exception.
+        """Enable or disable within a ``with`` block, and restore the state at its end, also after an exception.
 
         ``None`` enables a communicator that is available.
         """
 
     def close(self) -> None:
-        """Release what the communicator holds; a second call does nothing."""
+        """Release the resources of the communicator. A second call does nothing."""
 
 
 def _all_reduce(comm: Communicator, case: Case, x: Tensor, y: Tensor) -> Operation:
@@ -85,7 +85,7 @@ def _send_recv(comm: Communicator, case: Case, x: Tensor, y: Tensor) -> Operatio
     return partial(comm.send_recv, y, x, (comm.rank + 1) % comm.world_size, (comm.rank - 1) % comm.world_size)
 
 
-# Collective -> its call from input `x` to output `y`, which are the same tensor if it is in place on the whole buffer.
+# Collective -> its call with input `x` and output `y`. If it works in place on the whole buffer, `y` is `x`.
 CALLS: Mapping[str, Callable[[Communicator, Case, Tensor, Tensor], Operation]] = {
     "all_reduce": _all_reduce,
     "all_gather": lambda comm, case, x, y: partial(comm.all_gather, y, x),

@@ -1,4 +1,4 @@
-"""The communicators by name, as ``catalog.arms.ARMS`` refers to them, and how each is built."""
+"""Builds communicators by the names that ``catalog.arms.ARMS`` uses."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The communicator after the refactor: it owns no stream, and every operation runs on the current stream."""
+"""The new design of a communicator: it owns no stream, and every operation runs on the current stream."""
 
 from __future__ import annotations
 
@@ -16,14 +16,14 @@ from nccl_bench.transports.device import Device
 
 
 class StreamFreeCommunicator(TransportCommunicator):
-    """A communicator that runs every operation on the current stream of its own device, whichever device is current.
+    """A communicator that runs every operation on its own device's current stream, even if another device is current.
 
-    Only ``cp_all_gather_into_tensor`` takes a stream. There it is mandatory, and the caller orders it.
+    Only ``cp_all_gather_into_tensor`` takes a stream. It is mandatory there, and the caller must order it.
     """
 
     def __init__(self, group: dist.ProcessGroup, device: Device) -> None:
         super().__init__(group, device)
-        # The stream of the warm-up is released with this call, so no later work can be out of order with it.
+        # Nothing keeps the stream of the warm-up, so no later work has to be ordered with it.
         self._warm_up(device.streams.new_stream())
 
     def all_reduce(self, tensor: Tensor, op: RedOp = RedOp.SUM) -> None:
@@ -45,7 +45,7 @@ class StreamFreeCommunicator(TransportCommunicator):
     def cp_all_gather_into_tensor(
         self, output: Tensor, input: Tensor, stream: Any, sizes: Sequence[int] | None = None
     ) -> None:
-        """Gather as ``all_gather`` does, on ``stream``, which the caller orders before and after."""
+        """Gather as ``all_gather`` does, on ``stream``, which the caller must order before and after."""
         self._all_gather(output, input, sizes, self._streams.handle(stream))
 
     def reduce_scatter(
@@ -75,10 +75,10 @@ class StreamFreeCommunicator(TransportCommunicator):
 
 
 class TorchStreamCommunicator(StreamFreeCommunicator):
-    """A stream-free communicator that fetches the stream by ``torch.cuda.current_stream()``, as engines once did.
+    """A stream-free communicator that gets the stream by ``torch.cuda.current_stream()``, as engines once did.
 
-    That makes an object for every call. vLLM cached the object (#11870), and a cache can become stale;
-    ``StreamFreeCommunicator`` asks for the raw handle instead.
+    That call makes an object every time. vLLM cached the object (#11870), but a cache can become stale.
+    ``StreamFreeCommunicator`` gets the raw handle instead.
     """
 
     def __init__(self, group: dist.ProcessGroup, device: Device) -> None:

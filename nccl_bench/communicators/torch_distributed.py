@@ -1,4 +1,4 @@
-"""torch.distributed behind the protocol: the communicator that every user of torch already has.
+"""torch.distributed with our protocol: the communicator that every user of torch already has.
 
 ``async_op=False`` is the synchronous form, which runs on the current stream since torch 2.8 (pytorch #150398). The
 asynchronous form forks to the process group's own stream and joins with ``wait()``.
@@ -21,17 +21,17 @@ from nccl_bench.ranks.process import NO_TIMEOUT
 from nccl_bench.transports.device import Device
 from nccl_bench.transports.gloo_operations import TORCH_REDOPS
 
-# torch 2.13 renames both and deprecates the old names; older versions have only those.
+# torch 2.13 renames both functions and deprecates the old names. Older versions have only the old names.
 _all_gather: Callable[..., Any] = getattr(dist, "all_gather_single", None) or dist.all_gather_into_tensor
 _reduce_scatter: Callable[..., Any] = getattr(dist, "reduce_scatter_single", None) or dist.reduce_scatter_tensor
 _FLOAT8 = frozenset({torch.float8_e4m3fn, torch.float8_e5m2})
 
 
 class ProcessGroupCommunicator(SwitchableCommunicator):
-    """A communicator around a torch.distributed group of its own, over the ranks of ``group``.
+    """A communicator with its own torch.distributed group, over the ranks of ``group``.
 
     Construction is collective. torch.distributed has no out-of-place ``all_reduce``, ``broadcast`` and ``reduce``, and
-    refuses ``send`` and ``recv`` of a message to oneself.
+    refuses a ``send`` or a ``recv`` between a rank and itself.
     """
 
     def __init__(self, group: dist.ProcessGroup, device: Device, async_op: bool = False) -> None:
@@ -50,7 +50,7 @@ class ProcessGroupCommunicator(SwitchableCommunicator):
         device.streams.synchronize()
 
     def close(self) -> None:
-        """Destroy the group. Reset graphs that captured it first."""
+        """Destroy the group. Reset the graphs that captured its operations first."""
         if self.available:
             self._retire()
             dist.destroy_process_group(self._group)
@@ -123,14 +123,14 @@ class ProcessGroupCommunicator(SwitchableCommunicator):
     def send_recv(self, output: Tensor, input: Tensor, dst: int, src: int) -> None:
         """Send ``input`` to rank ``dst`` and receive ``output`` from rank ``src``, as one operation.
 
-        It is asynchronous and then joined, whatever ``async_op`` is: ``batch_isend_irecv`` has no other form.
+        It is always asynchronous and then joined, because ``batch_isend_irecv`` has no other form.
         """
         self._require_enabled()
         self._submit(self._exchange, self._wire(output), self._wire(input), dst, src)
 
     def _exchange(self, output: Tensor, input: Tensor, dst: int, src: int) -> None:
         if dst == src == self.rank:
-            output.copy_(input)  # torch.distributed would refuse it
+            output.copy_(input)  # torch.distributed refuses messages of a rank to itself
             return
         self._join(
             [
