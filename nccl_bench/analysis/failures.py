@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 
 from nccl_bench.analysis.wording import counted
 from nccl_bench.catalog.arms import TWIN_SUFFIX
@@ -14,35 +14,30 @@ from nccl_bench.records.schema import Crash, Hang, Line, Samples, Skipped, Statu
 DISCARDED = "DISCARDED"
 # The exit codes of a run, the worst first.
 _WORST_FIRST = (ExitCode.WRONG_RESULT, ExitCode.HANG, ExitCode.SETUP)
+# The exit codes by the status of a cell, or by the kind of a line.
+_CODES: dict[str, ExitCode] = {
+    Status.WRONG: ExitCode.WRONG_RESULT,
+    Hang.kind: ExitCode.HANG,
+    Crash.kind: ExitCode.SETUP,
+}
 
 
-def exit_code_of(lines: Iterable[Line]) -> ExitCode:
+def exit_code_of(lines: Sequence[Line]) -> ExitCode:
     """Return the exit code for ``lines``: wrong results are worse than a hang, and a hang is worse than a crash.
 
     Without such failures it is 0 only if something was measured and every measured cell has a time.
     """
-    lines = list(lines)
     measured = [line for line in lines if isinstance(line, Samples)]
-    codes = {
-        ExitCode.WRONG_RESULT: any(line.status is Status.WRONG for line in measured),
-        ExitCode.HANG: any(isinstance(line, Hang) for line in lines),
-        ExitCode.SETUP: any(isinstance(line, Crash) for line in lines)
-        or not measured
-        or not all(line.samples_us for line in measured),
-    }
-    return worst(code for code, applies in codes.items() if applies)
+    codes = {_CODES.get(line.status if isinstance(line, Samples) else line.kind) for line in lines}
+    if not measured or not all(line.samples_us for line in measured):
+        codes.add(ExitCode.SETUP)
+    return worst(code for code in codes if code is not None)
 
 
 def exit_code_of_statuses(statuses: Collection[str]) -> ExitCode:
     """Return the exit code for a summary by the rule of ``exit_code_of``; ``statuses`` are of rows without a time."""
-    codes = {
-        Status.WRONG.value: ExitCode.WRONG_RESULT,
-        Hang.kind: ExitCode.HANG,
-        Crash.kind: ExitCode.SETUP,
-        # A row that is ok has no time if all its batches were discarded.
-        Status.OK.value: ExitCode.SETUP,
-    }
-    return worst(codes[status] for status in statuses if status in codes)
+    # A row that is ok has no time if all its batches were discarded.
+    return worst((_CODES | {Status.OK: ExitCode.SETUP})[status] for status in statuses if status != Skipped.kind)
 
 
 def worst(codes: Iterable[ExitCode]) -> ExitCode:

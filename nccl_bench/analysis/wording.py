@@ -4,29 +4,15 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from typing import Protocol
+from typing import TYPE_CHECKING
 
-from nccl_bench.catalog.cases import scenario_word
+from nccl_bench.catalog.cases import Case, scenario_word
 
-
-class HasCase(Protocol):
-    """A case, or a row of the summary: both have these attributes."""
-
-    @property
-    def scenario(self) -> str | None: ...
-    @property
-    def collective(self) -> str | None: ...
-    @property
-    def dtype(self) -> str | None: ...
-    @property
-    def redop(self) -> str | None: ...
-    @property
-    def placement(self) -> str | None: ...
-    @property
-    def root(self) -> int | None: ...
+if TYPE_CHECKING:
+    from nccl_bench.analysis.summary import Row
 
 
-def case_name(of: HasCase) -> str:
+def case_name(of: Case | Row) -> str:
     """Return the name of a case without its size: ``all_reduce bfloat16 sum in-place``."""
     root = None if of.root is None else f"root {of.root}"
     return " ".join(filter(None, (scenario_word(of.scenario), of.collective, of.dtype, of.redop, of.placement, root)))

@@ -86,14 +86,8 @@ class Clock:
 
     def graph(self, graph: Graph, replays: int, operations: int, gate_s: float) -> Batch:
         """Time ``replays`` replays of ``graph`` with events around them. All are enqueued before the first one runs."""
-        self._close_gate(gate_s)
-        self._align()
-        self._start.record(self._caller)
-        for _ in range(replays):
-            graph.replay()
-        self._end.record(self._caller)
-        held = not self._gate.query()
-        return Batch(self._elapsed_us() / (replays * operations), held)
+        batch = self.gated([graph.replay] * replays, gate_s)
+        return Batch(batch.time_us / operations, batch.valid)
 
     def enqueue(self, calls: Sequence[Operation], gate_s: float) -> Batch:
         """Time ``calls`` with the host's clock, while a gate keeps the device from running them."""

@@ -53,7 +53,7 @@ def measure(spec: WorkerSpec, progress: Progress) -> None:
     config: RunConfig = control.broadcast(spec.config)
     plan = make_plan(config, ranks.own_set.world_size)
     # After a relaunch, the launchers on several nodes can disagree about the next case. Use the latest one.
-    first_case = int(control.maximum([spec.first_case])[0])
+    first_case = int(control.maximum([spec.first])[0])
 
     setup(arm="", phase="device")
     device = open_device(config.device, int(os.environ["LOCAL_RANK"]), config.nccl_library, config.transport)

@@ -77,7 +77,7 @@ def run_attached(config: RunConfig, attachment: Attachment, output: Output) -> N
         return replace(record, case=case_at(plan.cases, record.case_index))
 
     start_watchdog(progress, end_at_deadline)
-    spec = WorkerSpec(config=config, run_dir=str(store.path) if store else None, scratch=None, first_case=0)
+    spec = WorkerSpec(config=config, run_dir=str(store.path) if store else None)
     try:
         with closing_on_error(store, output, crash_of):
             try:

@@ -31,7 +31,7 @@ def import_(
     from nccl_bench.records.importers import merge, read
     from nccl_bench.records.run import Run
     from nccl_bench.records.store import RunStore
-    from nccl_bench.report.csv import CsvReport
+    from nccl_bench.report.csv import csv_report
 
     # This call only checks the name.
     resolve("cuda", {"name": name})
@@ -47,7 +47,7 @@ def import_(
         store.append(line)
     store.update(**{key: meta[key] for key in ("started", "finished", "status", "worker")})
     analysis = Analysis.of(Run.load(store.path))
-    store.write_summary(CsvReport().render(analysis))
+    store.write_summary(csv_report(analysis))
     print(f"recorded in {store.path}")
     for text in (*analysis.failures, *imported.left_out):
         print_message(text)

@@ -20,7 +20,6 @@ from nccl_bench.launch.sweep import run_sweep
 from nccl_bench.launch.torchrun import LaunchConfig
 from nccl_bench.plan.cases import make_plan
 from nccl_bench.ranks.spec import WorkerSpec
-from nccl_bench.records.schema import Crash, Hang
 from nccl_bench.records.store import RunStatus
 
 
@@ -40,7 +39,7 @@ def run_launched(config: RunConfig, launch: LaunchConfig, output: Output) -> Non
     os.environ.update(config.variables)
     facts = {"mode": "torchrun", "world_size": world_size, "nproc": launch.nproc, "nnodes": launch.nnodes}
     store = create_record(config, plan, facts, output) if launch.node_rank == 0 else None
-    spec = WorkerSpec(config=config, run_dir=str(store.path) if store else None, scratch=None, first_case=0)
+    spec = WorkerSpec(config=config, run_dir=str(store.path) if store else None)
 
     def label(index: int) -> str:
         return case_label(plan.cases[index].case)
@@ -48,7 +47,8 @@ def run_launched(config: RunConfig, launch: LaunchConfig, output: Output) -> Non
     # `run_sweep` handles signals itself. Around it they are ignored, so that none prevents the closing of the record.
     with ignoring_signals():
         with closing_on_error(store, output), Display(len(plan.cases), label) as display:
-            append = store.append if store else _drop
+            # Only the first node keeps a record.
+            append = store.append if store else lambda _end: None
             outcome = run_sweep(spec, launch, cases=plan.cases, append=append, on_progress=display.show)
         if outcome.stopped:
             print_message(f"stopped early: {outcome.stopped}")
@@ -57,7 +57,3 @@ def run_launched(config: RunConfig, launch: LaunchConfig, output: Output) -> Non
         else:
             code = ExitCode.HANG if outcome.hangs else ExitCode.SETUP if outcome.crashes else ExitCode.OK
     exit_with(code)
-
-
-def _drop(_line: Hang | Crash) -> None:
-    """Record nothing: only the first node keeps a record."""

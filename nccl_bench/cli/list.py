@@ -49,4 +49,4 @@ def list_(
             f"--format csv was given with {len(chosen)} sections, and each has columns of its own: give one of "
             f"{', '.join(chosen)}"
         )
-    print(listing.reports(sys.stdout, width)[format].render(chosen), end="")
+    print(listing.reports(sys.stdout, width)[format](chosen), end="")

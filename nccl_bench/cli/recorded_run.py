@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import signal
 import sys
-import threading
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -16,6 +14,7 @@ from nccl_bench.cli.messages import print_message
 from nccl_bench.cli.report import print_report
 from nccl_bench.config.run import RunConfig
 from nccl_bench.errors import ExitCode, InterruptedRunError
+from nccl_bench.launch.signals import handling_signals
 from nccl_bench.plan.cases import Plan
 from nccl_bench.records.environment import collect
 from nccl_bench.records.run import Run
@@ -80,34 +79,23 @@ def close_record(store: RunStore, status: RunStatus, output: Output) -> ExitCode
     return analysis.exit_code or gate(output.fail_on, analysis)
 
 
-@contextmanager
-def ignoring_signals() -> Iterator[None]:
+def ignoring_signals() -> AbstractContextManager[None]:
     """Ignore the signals that end a run, so that a second Ctrl-C does not interrupt the closing of the record.
 
-    The handler is an empty function: processes that start meanwhile would inherit SIG_IGN. Only the main thread can set
-    handlers.
+    The handler is an empty function: processes that start meanwhile would inherit SIG_IGN.
     """
-    previous = {}
-    if threading.current_thread() is threading.main_thread():
-        for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
-            if signal.getsignal(number) is not signal.SIG_IGN:
-                previous[number] = signal.signal(number, lambda _number, _frame: None)
-    try:
-        yield
-    finally:
-        for number, handler in previous.items():
-            signal.signal(number, handler)
+    return handling_signals(lambda _number, _frame: None)
 
 
 def _close(store: RunStore, status: RunStatus, output: Output, *, print_empty: bool = True) -> Analysis:
     """Close the record and print its report; if it has no samples, print it only with ``print_empty``."""
     from nccl_bench.analysis.analysis import Analysis
-    from nccl_bench.report.csv import CsvReport
+    from nccl_bench.report.csv import csv_report
 
     with ignoring_signals():
         store.finish(status)
         analysis = Analysis.of(Run.load(store.path))
-        store.write_summary(CsvReport().render(analysis))
+        store.write_summary(csv_report(analysis))
         if print_empty or any(row.timing for row in analysis.rows):
             print_report(analysis, output.format, output.width)
             print_message(f"recorded in {store.path}")

@@ -30,15 +30,15 @@ def report(
 
 def print_report(analysis: Analysis, format: Format, width: int | None) -> None:
     """Print the report of ``analysis``. A ``width`` of ``None`` means that of the terminal."""
-    from nccl_bench.report.csv import CsvReport
-    from nccl_bench.report.json import JsonReport
-    from nccl_bench.report.markdown import MarkdownReport
+    from nccl_bench.report.csv import csv_report
+    from nccl_bench.report.json import json_report
+    from nccl_bench.report.markdown import markdown_report
     from nccl_bench.report.terminal import TerminalReport
 
     reports: dict[Format, Report[Analysis]] = {
-        Format.TERMINAL: TerminalReport.for_stream(sys.stdout, width),
-        Format.MARKDOWN: MarkdownReport(),
-        Format.CSV: CsvReport(),
-        Format.JSON: JsonReport(),
+        Format.TERMINAL: TerminalReport.for_stream(sys.stdout, width).render,
+        Format.MARKDOWN: markdown_report,
+        Format.CSV: csv_report,
+        Format.JSON: json_report,
     }
-    print(reports[format].render(analysis), end="", flush=True)
+    print(reports[format](analysis), end="", flush=True)

@@ -141,9 +141,9 @@ def _print(
 
     by_format = reports(sys.stdout, width, about)
     try:
-        print(by_format[format].render(verification), end="", flush=True)
+        print(by_format[format](verification), end="", flush=True)
     finally:
         # A verification takes minutes: if printing fails, the record is still written.
         if record is not None:
             with writing(record):
-                record.write_text(by_format[Format.JSON].render(verification), encoding="utf-8")
+                record.write_text(by_format[Format.JSON](verification), encoding="utf-8")

@@ -120,15 +120,6 @@ class TransportCommunicator(SwitchableCommunicator):
         comm, self._comm = self._comm, 0
         return comm
 
-    def group_start(self) -> None:
-        """Begin a group: the operations until ``group_end`` are issued together."""
-        self._require_enabled()
-        self._transport.group_start()
-
-    def group_end(self) -> None:
-        """End the group and issue its operations."""
-        self._transport.group_end()
-
     def register_comm_window_raw(self, ptr: int, size: int) -> int | None:
         """Register ``size`` bytes at ``ptr`` as a symmetric window; ``None`` if there are no windows. Collective."""
         self._require_enabled()

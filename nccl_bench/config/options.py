@@ -101,17 +101,12 @@ def options_of(config: type) -> Mapping[str, Option]:
     return options
 
 
-def defaults_of(config: type, device: str) -> dict[str, object]:
-    """Return the unparsed default of every option on ``device``."""
-    return {name: each.default_for(DEVICES[device]) for name, each in options_of(config).items()}
-
-
 def parse_options(config: type, device: str, layers: Sequence[Mapping[str, object]]) -> dict[str, Any]:
     """Return the parsed value of every option, from the last layer that has its key, or else from the default.
 
     A key whose value is ``None`` counts as absent. Raises ``UsageError`` for unknown keys and bad values.
     """
-    values = defaults_of(config, device)
+    values = {name: each.default_for(DEVICES[device]) for name, each in options_of(config).items()}
     for layer in layers:
         refuse_unknown_keys(layer, values, "the configuration")
         values.update({key: value for key, value in layer.items() if value is not None})

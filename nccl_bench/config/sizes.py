@@ -10,10 +10,12 @@ import re
 from collections.abc import Iterable
 from dataclasses import dataclass
 from fractions import Fraction
+from typing import TypeVar
 
 from nccl_bench.catalog.devices import DeviceSpec
 from nccl_bench.errors import UsageError
 
+_Entry = TypeVar("_Entry")
 _SUFFIXES = {"": 1, "K": 1024, "M": 1024**2, "G": 1024**3, "T": 1024**4}
 # Python refuses to read an integer of more than 4300 digits.
 _SIZE = re.compile(r"(\d{1,999}(?:\.\d{1,999})?)\s*([KMGT]?)(?:i?B)?", re.IGNORECASE)
@@ -106,6 +108,6 @@ def parse_sizes(name: str, value: object, _device: DeviceSpec | None = None) -> 
     return sizes
 
 
-def unique(sizes: Iterable[int]) -> tuple[int, ...]:
-    """Return the sizes in the given order, each once."""
-    return tuple(dict.fromkeys(sizes))
+def unique(entries: Iterable[_Entry]) -> tuple[_Entry, ...]:
+    """Return ``entries`` in their order, each once."""
+    return tuple(dict.fromkeys(entries))

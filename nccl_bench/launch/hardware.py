@@ -7,6 +7,8 @@ import subprocess
 from collections.abc import Mapping
 from pathlib import Path
 
+from nccl_bench.records.environment import proc_fields
+
 # Without a persistence daemon, nvidia-smi may have to load the driver, which takes seconds for each GPU.
 _NVIDIA_SMI_TIMEOUT_S = 30
 _DRIVER_GPUS = Path("/proc/driver/nvidia/gpus")
@@ -33,7 +35,8 @@ def free_memory_bytes(device: str, nproc: int, environ: Mapping[str, str] = os.e
     For GPUs it is the free memory of the fullest visible GPU; for the CPU, an equal share of the available memory.
     """
     if device == "cpu":
-        return _available_memory_bytes(nproc)
+        available = proc_fields(_MEMINFO).get("MemAvailable")
+        return None if available is None else int(available.split()[0]) * 1024 // nproc
     free_mib = _nvidia_smi("memory.free", _visible_devices(environ))
     if not free_mib or not all(text.isdigit() for text in free_mib):
         return None
@@ -63,10 +66,3 @@ def _nvidia_smi(field: str, devices: list[str] | None = None) -> list[str] | Non
     except (OSError, subprocess.SubprocessError):
         return None
     return answer.stdout.split()
-
-
-def _available_memory_bytes(nproc: int) -> int | None:
-    if not _MEMINFO.is_file():
-        return None
-    fields = dict(line.split(":", 1) for line in _MEMINFO.read_text(encoding="ascii").splitlines())
-    return int(fields["MemAvailable"].split()[0]) * 1024 // nproc

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import signal
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from types import FrameType
 
@@ -21,21 +21,26 @@ def raise_interrupted(received: Sequence[signal.Signals]) -> None:
 def collect_signals() -> Iterator[list[signal.Signals]]:
     """Yield a list that gets each SIGINT, SIGTERM and SIGHUP of this process.
 
-    The handlers raise nothing: an exception could interrupt the clean-up after the signal. A signal that is ignored
-    stays ignored, as nohup and background jobs need it. Only the main thread can set handlers.
+    The handlers raise nothing: an exception could interrupt the clean-up after the signal.
     """
     received: list[signal.Signals] = []
+    with handling_signals(lambda number, _frame: received.append(signal.Signals(number))):
+        yield received
 
-    def note(number: int, _frame: FrameType | None) -> None:
-        received.append(signal.Signals(number))
 
+@contextmanager
+def handling_signals(handler: Callable[[int, FrameType | None], None]) -> Iterator[None]:
+    """Call ``handler`` for each SIGINT, SIGTERM and SIGHUP of this process within a ``with`` block.
+
+    A signal that is ignored stays ignored, as nohup and background jobs need it. Only the main thread can set handlers.
+    """
     previous = {}
     if threading.current_thread() is threading.main_thread():
         for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
             if signal.getsignal(number) is not signal.SIG_IGN:
-                previous[number] = signal.signal(number, note)
+                previous[number] = signal.signal(number, handler)
     try:
-        yield received
+        yield
     finally:
-        for number, handler in previous.items():
-            signal.signal(number, handler)
+        for number, before in previous.items():
+            signal.signal(number, before)

@@ -72,7 +72,8 @@ def supervise(
                 # One directory for each launch, so that files of an earlier launch are not read again.
                 directory = scratch / str(attempts)
                 directory.mkdir()
-                processes = launch.with_processes(spec.processes_per_rank)
+                # torchrun calls each process a rank.
+                processes = replace(launch, nproc=launch.nproc * spec.processes_per_rank)
                 job = start(processes, spec.for_launch(str(directory), first), attempts)
                 watch = _Watch(
                     job=job, scratch=directory, launch=processes, count=count, timeout_s=timeout_s, attempt=attempts

@@ -37,7 +37,7 @@ def run_sweep(
     on_progress: Callable[[list[Position]], None],
     start: Callable[[LaunchConfig, WorkerSpec, int], RunningJob] = Job,
 ) -> Outcome:
-    """Run ``cases`` from ``spec.first_case`` on; after a hang or a crash, relaunch at the next case.
+    """Run ``cases`` from ``spec.first`` on; after a hang or a crash, relaunch at the next case.
 
     A user arm that hangs or crashes, even in set-up, is excluded, and the other arms measure that case again. But if it
     fails in set-up, in processes that it shares with another user arm, it first gets processes of its own.
@@ -73,7 +73,7 @@ def run_sweep(
                 stopped = "no arm is left"
                 return None
             return current, max(first, end.case_index)
-        stopped = _reason_to_stop(ends, cases, spec.first_case)
+        stopped = _reason_to_stop(ends, cases, spec.first)
         return None if stopped or end.case_index < 0 else (current, end.case_index + 1)
 
     attempts = supervise(
@@ -81,7 +81,7 @@ def run_sweep(
         launch,
         count=len(cases),
         timeout_s=spec.config.timeout_s,
-        first=spec.first_case,
+        first=spec.first,
         on_end=on_end,
         on_progress=on_progress,
         start=start,

@@ -10,7 +10,7 @@ import time
 import uuid
 from collections.abc import Mapping
 from contextlib import suppress
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 
 from nccl_bench.errors import SetupError, UsageError
@@ -58,10 +58,6 @@ class LaunchConfig:
                 f"--nnodes is {self.nnodes} and there is no address where the nodes can meet: give each node "
                 "--rdzv-endpoint HOST:PORT with the host of node 0"
             )
-
-    def with_processes(self, processes_per_rank: int) -> LaunchConfig:
-        """Return the launch of ``processes_per_rank`` processes for each rank; torchrun calls each process a rank."""
-        return replace(self, nproc=self.nproc * processes_per_rank)
 
     def command(self, spec: Path, logs: Path, attempt: int) -> list[str]:
         """Return torchrun's command line for launch number ``attempt`` of a run, counted from 0."""

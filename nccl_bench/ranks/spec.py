@@ -5,40 +5,42 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
-from typing import Protocol, Self
+from typing import Self
 
 from nccl_bench.config.run import RunConfig, resolve
 from nccl_bench.plan.process_sets import ProcessSet, process_sets_of
 
 
-class LaunchSpec(Protocol):
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LaunchSpec:
     """The work of one launch, as the launcher sees it: a list of items, which all ranks do in the same order."""
+
+    # The directory for positions, failures and logs; None before the launch, or if there is no launcher.
+    scratch: str | None = None
+    first: int = 0  # the index of the item that the launch starts with
 
     @property
     def processes_per_rank(self) -> int:
         """The number of processes that share one rank's device."""
-
-    @property
-    def scratch(self) -> str | None:
-        """The directory for positions, failures and logs, or ``None`` before ``for_launch``."""
-
-    def write(self, path: Path) -> None:
-        """Write the specification as JSON."""
+        return 1
 
     def for_launch(self, scratch: str, first: int) -> Self:
         """Return a copy for a launch that starts at the item with index ``first`` and has its own ``scratch``."""
+        return replace(self, scratch=scratch, first=first)
+
+    def write(self, path: Path) -> None:
+        """Write the specification as JSON."""
+        path.write_text(json.dumps(asdict(self)), encoding="utf-8")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class WorkerSpec:
-    """The work of one launch of a run: its cases from ``first_case`` on."""
+class WorkerSpec(LaunchSpec):
+    """The work of one launch of a run: its cases from ``first`` on."""
 
     config: RunConfig  # what to measure
     run_dir: str | None  # the run directory; None on nodes other than the first
-    scratch: str | None  # the directory of this launch; None before the launch, or if there is no launcher
-    first_case: int  # an index into the plan's cases
     excluded: tuple[str, ...] = ()  # the user arms that failed in earlier launches
     # User arms whose set-up failed beside other arms -> the reason. Each gets its own processes.
     apart: Mapping[str, str] = field(default_factory=dict)
@@ -53,15 +55,6 @@ class WorkerSpec:
     def processes_per_rank(self) -> int:
         """The number of process sets: a rank has one process in each of them."""
         return len(self.process_sets)
-
-    def for_launch(self, scratch: str, first: int) -> Self:
-        """Return a copy for a launch that starts at the case with index ``first`` and has its own ``scratch``."""
-        return replace(self, scratch=scratch, first_case=first)
-
-    def write(self, path: Path) -> None:
-        """Write the specification as JSON."""
-        mapping = {name: getattr(self, name) for name in self.__slots__} | {"config": self.config.to_mapping()}
-        path.write_text(json.dumps(mapping), encoding="utf-8")
 
     @classmethod
     def read(cls, path: Path) -> WorkerSpec:

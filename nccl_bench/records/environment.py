@@ -63,8 +63,7 @@ def collect(
         "packages": _packages(),
         "variables": {name: value for name, value in sorted(environ.items()) if may_record(name)},
     }
-    model = _cpu_model(cpuinfo)
-    if model is not None:
+    if model := proc_fields(cpuinfo).get("model name"):
         facts["cpu"] = model
     return facts | _gpus(environ, timeout_s) | _nccl_conf(environ, system_conf)
 
@@ -72,6 +71,15 @@ def collect(
 def may_record(name: str) -> bool:
     """Return True if the value of the environment variable ``name`` may be recorded."""
     return name.startswith(_PREFIXES) or name in _VARIABLES
+
+
+def proc_fields(path: Path) -> dict[str, str]:
+    """Return the ``key: value`` lines of a file under /proc, the first of each key; nothing on systems without it."""
+    if not path.is_file():
+        return {}
+    lines = path.read_text(encoding="utf-8", errors="replace").splitlines()
+    pairs = (line.partition(":") for line in reversed(lines))
+    return {key.strip(): value.strip() for key, _, value in pairs}
 
 
 def _packages() -> dict[str, str]:
@@ -82,13 +90,6 @@ def _packages() -> dict[str, str]:
         if name and (name in _PACKAGES or name.startswith(_NCCL_PACKAGES)):
             versions.setdefault(name, distribution.version)  # Python imports the first on the path
     return dict(sorted(versions.items()))
-
-
-def _cpu_model(cpuinfo: Path) -> str | None:
-    if not cpuinfo.is_file():
-        return None
-    match = re.search(r"^model name\s*:\s*(.+)$", cpuinfo.read_text(encoding="utf-8", errors="replace"), re.MULTILINE)
-    return match[1].strip() if match else None
 
 
 def _gpus(environ: Mapping[str, str], timeout_s: float) -> dict[str, object]:

@@ -1,4 +1,4 @@
-"""Reports: one class for each format and content; all follow the protocol ``Report``.
+"""Reports: one ``Report`` for each format and content.
 
 A report turns data into text: it opens no file, reads no option and prints nothing. Heavy imports (pandas, rich) stay
 in the modules, so that a command loads only the report that it needs.
@@ -6,10 +6,9 @@ in the modules, so that a command loads only the report that it needs.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from enum import StrEnum
-from typing import Protocol, TypeVar
-
-Content_contra = TypeVar("Content_contra", contravariant=True)
+from typing import TypeVar
 
 
 class Format(StrEnum):
@@ -21,8 +20,6 @@ class Format(StrEnum):
     JSON = "json"
 
 
-class Report(Protocol[Content_contra]):
-    """A format of one kind of content: an analysis, a verification, or the sections of a listing."""
-
-    def render(self, content: Content_contra, /) -> str:
-        """Return the whole report as text that ends in a newline."""
+Content = TypeVar("Content")
+# Turns one kind of content into text that ends in a newline: an analysis, a verification, or the sections of a listing.
+Report = Callable[[Content], str]

@@ -8,15 +8,12 @@ from nccl_bench.report.formats import csv_text
 from nccl_bench.report.json import comparison_record
 
 
-class CsvReport:
-    """A header line, and a line for each row of the summary or for each comparison of runs."""
+def csv_report(analysis: Analysis) -> str:
+    """Return ``summary.csv`` of a run, or a line for each comparison of runs, below a header line."""
+    import pandas as pd
 
-    def render(self, analysis: Analysis) -> str:
-        """Return ``summary.csv`` of a run, or the comparisons of runs."""
-        import pandas as pd
-
-        if analysis.run is not None:
-            frame = data_frame(analysis.rows)
-        else:
-            frame = pd.DataFrame([comparison_record(each, analysis.sides) for each in analysis.comparisons])
-        return csv_text(frame)
+    if analysis.run is not None:
+        frame = data_frame(analysis.rows)
+    else:
+        frame = pd.DataFrame([comparison_record(each, analysis.sides) for each in analysis.comparisons])
+    return csv_text(frame)

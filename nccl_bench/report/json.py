@@ -12,12 +12,9 @@ from nccl_bench.report.formats import json_text
 from nccl_bench.report.verdicts import compared_text
 
 
-class JsonReport:
-    """The data of a run or of a comparison."""
-
-    def render(self, analysis: Analysis) -> str:
-        """Return ``run.json`` and the summary of a run, or everything about a comparison of runs."""
-        return json_text(_content(analysis))
+def json_report(analysis: Analysis) -> str:
+    """Return ``run.json`` and the summary of a run, or everything about a comparison of runs."""
+    return json_text(_content(analysis))
 
 
 def comparison_record(comparison: Comparison, sides: tuple[str, str]) -> Mapping[str, object]:

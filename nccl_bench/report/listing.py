@@ -74,10 +74,10 @@ def sections(routes: Routes = ROUTES, user_arms: Mapping[str, str] = MappingProx
 def reports(stream: TextIO, width: int | None) -> dict[Format, Report[Sections]]:
     """Return the report of each format; without ``width`` the width of ``stream`` applies."""
     return {
-        Format.TERMINAL: TerminalListing.for_stream(stream, width),
-        Format.MARKDOWN: MarkdownListing(),
-        Format.CSV: CsvListing(),
-        Format.JSON: JsonListing(),
+        Format.TERMINAL: TerminalListing.for_stream(stream, width).render,
+        Format.MARKDOWN: markdown_listing,
+        Format.CSV: csv_listing,
+        Format.JSON: json_text,
     }
 
 
@@ -99,40 +99,26 @@ class TerminalListing(TextReport[Sections]):
                 yield from self._table(_wrapped_columns(list(rows), self.width), GAP)
 
 
-class MarkdownListing:
-    """A table for each section."""
-
-    def render(self, content: Sections) -> str:
-        """Return GitHub's Markdown."""
-        tables = (
-            Table(
-                title=name,
-                notes=(_NOTES[name],),
-                columns=tuple(column(key, (key,), cells, left=True) for key, cells in _columns(name, section).items()),
-                keep=1,
-            )
-            for name, section in content.items()
+def markdown_listing(content: Sections) -> str:
+    """Return GitHub's Markdown, a table for each section."""
+    tables = (
+        Table(
+            title=name,
+            notes=(_NOTES[name],),
+            columns=tuple(column(key, (key,), cells, left=True) for key, cells in _columns(name, section).items()),
+            keep=1,
         )
-        return "\n".join(chain.from_iterable(map(markdown_table, tables)))
+        for name, section in content.items()
+    )
+    return "\n".join(chain.from_iterable(map(markdown_table, tables)))
 
 
-class CsvListing:
-    """A header line, and a line for each row of one section."""
+def csv_listing(content: Sections) -> str:
+    """Return a header line, and a line for each row of the only section."""
+    import pandas as pd
 
-    def render(self, content: Sections) -> str:
-        """Return the only section as CSV."""
-        import pandas as pd
-
-        ((name, section),) = content.items()
-        return csv_text(pd.DataFrame(_columns(name, section)))
-
-
-class JsonListing:
-    """All sections by name."""
-
-    def render(self, content: Sections) -> str:
-        """Return strict JSON."""
-        return json_text(content)
+    ((name, section),) = content.items()
+    return csv_text(pd.DataFrame(_columns(name, section)))
 
 
 def _timed(arm: ArmSpec) -> str:

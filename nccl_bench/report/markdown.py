@@ -10,20 +10,15 @@ from nccl_bench.report.tables import measurement_tables
 from nccl_bench.report.verdicts import analysis_remarks, heading, time_tables, verdict_tables
 
 
-class MarkdownReport:
-    """The report of a run or of a comparison in GitHub's Markdown."""
-
-    def render(self, analysis: Analysis) -> str:
-        """Return verdicts, failures and warnings, then the figures."""
-        lines = [f"**nccl-bench**: {analysis.title}", ""]
-        lines += chain.from_iterable((note, "") for note in analysis.notes)
-        if analysis.comparisons:
-            lines += (heading(analysis), "")
-        lines += chain.from_iterable(map(markdown_table, verdict_tables(analysis)))
-        lines += chain.from_iterable(map(markdown_remarks, analysis_remarks(analysis)))
-        figures = list(
-            chain.from_iterable(map(markdown_table, chain(measurement_tables(analysis), time_tables(analysis))))
-        )
-        if figures:
-            lines += ("<details><summary>Figures</summary>", "", *figures, "</details>", "")
-        return "\n".join(lines)
+def markdown_report(analysis: Analysis) -> str:
+    """Return GitHub's Markdown: verdicts, failures and warnings, then the figures."""
+    lines = [f"**nccl-bench**: {analysis.title}", ""]
+    lines += chain.from_iterable((note, "") for note in analysis.notes)
+    if analysis.comparisons:
+        lines += (heading(analysis), "")
+    lines += chain.from_iterable(map(markdown_table, verdict_tables(analysis)))
+    lines += chain.from_iterable(map(markdown_remarks, analysis_remarks(analysis)))
+    figures = list(chain.from_iterable(map(markdown_table, chain(measurement_tables(analysis), time_tables(analysis)))))
+    if figures:
+        lines += ("<details><summary>Figures</summary>", "", *figures, "</details>", "")
+    return "\n".join(lines)

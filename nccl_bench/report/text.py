@@ -8,14 +8,13 @@ import textwrap
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
-from typing import ClassVar, Generic, Self, TextIO, TypeVar
+from typing import ClassVar, Generic, Self, TextIO
 
 from rich.console import Console
 from rich.text import Text
 
+from nccl_bench.report import Content
 from nccl_bench.report.layout import Column, Remarks, Table
-
-Content = TypeVar("Content")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

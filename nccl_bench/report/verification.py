@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
+from functools import partial
 from itertools import chain
 from typing import ClassVar, TextIO
 
@@ -28,10 +29,10 @@ ORDER_NOTICE = "CPU run: it shows how the arms order their calls. It says nothin
 def reports(stream: TextIO, width: int | None, about: Mapping[str, object]) -> dict[Format, Report[Verification]]:
     """Return the report of each format; without ``width`` the width of ``stream`` applies. Only JSON has ``about``."""
     return {
-        Format.TERMINAL: TerminalVerification.for_stream(stream, width),
-        Format.MARKDOWN: MarkdownVerification(),
-        Format.CSV: CsvVerification(),
-        Format.JSON: JsonVerification(about=about),
+        Format.TERMINAL: TerminalVerification.for_stream(stream, width).render,
+        Format.MARKDOWN: markdown_verification,
+        Format.CSV: csv_verification,
+        Format.JSON: partial(json_verification, about),
     }
 
 
@@ -69,48 +70,36 @@ class TerminalVerification(TextReport[Verification]):
         return self.width - sum(column.width for column in table.columns)
 
 
-class MarkdownVerification:
-    """GitHub's Markdown, to paste into a pull request."""
-
-    def render(self, content: Verification) -> str:
-        """Return the table and the remarks."""
-        lines = list(markdown_table(_table(content, [(arm,) for arm in content.arms])))
-        for remarks in verification_remarks(content):
-            lines += markdown_remarks(remarks)
-        return "\n".join(lines)
+def markdown_verification(content: Verification) -> str:
+    """Return GitHub's Markdown, to paste into a pull request: the table and the remarks."""
+    lines = list(markdown_table(_table(content, [(arm,) for arm in content.arms])))
+    for remarks in verification_remarks(content):
+        lines += markdown_remarks(remarks)
+    return "\n".join(lines)
 
 
-class CsvVerification:
-    """A header line, and a line for each arm and probe."""
+def csv_verification(content: Verification) -> str:
+    """Return a header line, and a line for each arm and probe; the cell of a value that does not apply is empty."""
+    import pandas as pd
 
-    def render(self, content: Verification) -> str:
-        """Return the table as CSV; a value that does not apply is an empty cell."""
-        import pandas as pd
-
-        records = [_to_mapping(judgement) for judgement in content.judgements]
-        return csv_text(pd.DataFrame(records, columns=_CSV_COLUMNS).convert_dtypes())
+    records = [_to_mapping(judgement) for judgement in content.judgements]
+    return csv_text(pd.DataFrame(records, columns=_CSV_COLUMNS).convert_dtypes())
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class JsonVerification:
-    """The command and the machine, then the whole verification."""
-
-    about: Mapping[str, object]  # the command and the machine
-
-    def render(self, content: Verification) -> str:
-        """Return strict JSON."""
-        return json_text(
-            {
-                **self.about,
-                "device": content.device,
-                "world_size": content.world_size,
-                "gpus": content.gpus,
-                "blind": content.blind,
-                "exit_code": int(content.exit_code),
-                "notes": content.notes,
-                "cells": [_to_mapping(judgement) for judgement in content.judgements],
-            }
-        )
+def json_verification(about: Mapping[str, object], content: Verification) -> str:
+    """Return the whole verification as JSON, after ``about``: the command and the machine."""
+    return json_text(
+        {
+            **about,
+            "device": content.device,
+            "world_size": content.world_size,
+            "gpus": content.gpus,
+            "blind": content.blind,
+            "exit_code": int(content.exit_code),
+            "notes": content.notes,
+            "cells": [_to_mapping(judgement) for judgement in content.judgements],
+        }
+    )
 
 
 def _to_mapping(judgement: Judgement) -> dict[str, object]:

@@ -38,6 +38,7 @@ class Streams(Protocol):
 
     def spare_streams(self) -> Sequence[Any]:
         """Return the streams of the device's pool that nothing uses yet; none if the device has no pool."""
+        return ()
 
     def new_event(self, *, timing: bool = False) -> Any:
         """Return a new event."""

@@ -5,12 +5,13 @@ from __future__ import annotations
 import os
 import platform
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from pathlib import Path
 
 import torch
 
 from nccl_bench.errors import InvalidArgumentError
+from nccl_bench.records.environment import proc_fields
 from nccl_bench.streams import cpu
 from nccl_bench.streams.base import Graph, Streams
 from nccl_bench.streams.cpu import Event, Stream
@@ -31,10 +32,6 @@ class CpuStreams(Streams):
         self.device = torch.device("cpu")
         self.index = 0
         self.current_handle = lambda index: cpu.current_stream().handle
-
-    def spare_streams(self) -> Sequence[Stream]:
-        """Return no streams: there is no pool."""
-        return ()
 
     def new_event(self, *, timing: bool = False) -> Event:
         return Event(enable_timing=timing)
@@ -64,7 +61,7 @@ class CpuStreams(Streams):
 
     def memory(self) -> tuple[int, int]:
         """Return the available and the total bytes of the machine's memory (proc(5), ``/proc/meminfo``)."""
-        fields = _proc_fields(Path("/proc/meminfo"))
+        fields = proc_fields(Path("/proc/meminfo"))
         if "MemAvailable" in fields and "MemTotal" in fields:
             return int(fields["MemAvailable"].split()[0]) * 1024, int(fields["MemTotal"].split()[0]) * 1024
         page = os.sysconf("SC_PAGE_SIZE")
@@ -72,17 +69,9 @@ class CpuStreams(Streams):
 
     def describe(self) -> dict[str, object]:
         """Return the name of the processor and how many threads torch uses in one operation."""
-        name = _proc_fields(Path("/proc/cpuinfo")).get("model name") or platform.processor()
+        name = proc_fields(Path("/proc/cpuinfo")).get("model name") or platform.processor()
         return {"type": "cpu", "name": name, "threads": torch.get_num_threads()}
 
 
 def _nothing(*_kept_alive: object) -> None:
     """Do nothing: while this call is in the queue, its arguments stay alive."""
-
-
-def _proc_fields(path: Path) -> dict[str, str]:
-    """Return the ``key: value`` lines of a file under /proc; nothing on systems without it."""
-    if not path.exists():
-        return {}
-    pairs = (line.partition(":") for line in path.read_text().splitlines())
-    return {key.strip(): value.strip() for key, _, value in pairs}

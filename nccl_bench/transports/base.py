@@ -38,20 +38,11 @@ class Transport(Protocol):
     def init_rank(self, world_size: int, unique_id: bytes, rank: int) -> int:
         """Return the handle of a new communicator. Collective: it blocks until every rank has called it."""
 
-    def finalize(self, comm: int) -> None:
-        """Wait for outstanding operations. Call this before ``destroy``."""
-
     def destroy(self, comm: int) -> None:
-        """Wait until every graph that captured its operations is freed, then free the communicator."""
+        """Wait for its operations and until every graph that captured them is freed, then free the communicator."""
 
     def abort(self, comm: int) -> None:
         """Free the communicator without waiting for outstanding operations."""
-
-    def async_error(self, comm: int) -> None:
-        """Raise ``TransportError`` if an operation that was enqueued without error has failed since."""
-
-    def split(self, comm: int, color: int, key: int) -> int:
-        """Return a communicator of all ranks with this ``color``, ordered by ``key``; 0 for color -1. Collective."""
 
     def all_reduce(self, send: int, recv: int, count: int, dtype: int, op: int, comm: int, stream: int) -> None:
         """Reduce ``count`` elements over the ranks into every rank's ``recv``."""
@@ -102,23 +93,31 @@ class Transport(Protocol):
             raise
         self.group_end()
 
+    # The memory that NCCL registers. A library without such memory registers none, as NCCL itself may answer.
+
     def mem_alloc(self, size: int) -> int:
         """Allocate ``size`` bytes that ``register`` and ``window_register`` accept, and return the pointer."""
+        raise TransportError(f"{self.name} cannot allocate {size} bytes: use an ordinary tensor")
 
     def mem_free(self, ptr: int) -> None:
         """Free the memory at ``ptr``, which ``mem_alloc`` returned."""
+        return
 
     def register(self, comm: int, ptr: int, size: int) -> int:
         """Register ``size`` bytes at ``ptr`` with ``comm`` and return the handle; 0 if the library did not register."""
+        return 0
 
     def deregister(self, comm: int, handle: int) -> None:
         """End a registration. Call it before ``mem_free``."""
+        return
 
     def window_register(self, comm: int, ptr: int, size: int, flags: int = 0) -> int | None:
         """Return the handle of a new memory window; ``None`` if the machine supports no windows. Collective."""
+        return None
 
     def window_deregister(self, comm: int, window: int) -> None:
         """Free a memory window."""
+        return
 
     def describe(self) -> dict[str, object]:
         """Return facts for ``run.json``: the version, and for a library also its ``path`` and ``source``."""

@@ -68,33 +68,15 @@ class GlooTransport(Transport):
         return secrets.token_bytes(UNIQUE_ID_BYTES)
 
     def init_rank(self, world_size: int, unique_id: bytes, rank: int) -> int:
-        return self._make(f"nccl-bench-{unique_id.hex()}", world_size, rank)
-
-    def _make(self, name: str, world_size: int, rank: int) -> int:
+        name = f"nccl-bench-{unique_id.hex()}"
         store = dist.distributed_c10d.PrefixStore(name, dist.distributed_c10d._get_default_store())
         try:
             group = dist.ProcessGroupGloo(store, rank, world_size, NO_TIMEOUT)
         except RuntimeError as error:
             raise TransportError(f"Gloo could not connect {world_size} ranks: {error}") from error
         comm, self._next_comm = self._next_comm, self._next_comm + 1
-        self._comms[comm] = GlooComm(group=group, rank=rank, world_size=world_size, name=name)
+        self._comms[comm] = GlooComm(group=group, rank=rank, world_size=world_size)
         return comm
-
-    def split(self, comm: int, color: int, key: int) -> int:
-        parent = self._comms[comm]
-        mine = torch.tensor([color, key, parent.rank])
-        everyone = torch.empty(parent.world_size * 3, dtype=mine.dtype)
-        parent.last.synchronize()
-        parent.group._allgather_base(everyone, mine).wait()
-        parent.splits += 1
-        if color < 0:
-            return 0
-        members = sorted((k, r) for c, k, r in everyone.view(-1, 3).tolist() if c == color)
-        name = f"{parent.name}/{parent.splits}/{color}"
-        return self._make(name, len(members), members.index((key, parent.rank)))
-
-    def finalize(self, comm: int) -> None:
-        self._comms[comm].last.synchronize()
 
     def destroy(self, comm: int) -> None:
         self._comms.pop(comm).last.synchronize()
@@ -102,9 +84,6 @@ class GlooTransport(Transport):
     def abort(self, comm: int) -> None:
         """Free the communicator. Queued operations will fail; Gloo cannot stop an operation that already runs."""
         self._comms.pop(comm).aborted = True
-
-    def async_error(self, comm: int) -> None:
-        """Do nothing: an operation of Gloo that fails raises in its stream."""
 
     # -- operations ----------------------------------------------------------------------------------------------
 
@@ -213,32 +192,6 @@ class GlooTransport(Transport):
         for comm in comms:
             comm.last.record(stream)
             comm.last_stream = handle
-
-    # -- memory --------------------------------------------------------------------------------------------------
-
-    def mem_alloc(self, size: int) -> int:
-        """Raise ``TransportError``: Gloo allocates no memory."""
-        raise TransportError(f"Gloo cannot allocate {size} bytes: use an ordinary tensor")
-
-    def mem_free(self, ptr: int) -> None:
-        """Raise ``TransportError``: Gloo allocates no memory."""
-        raise TransportError(f"Gloo allocates no memory, so it cannot free {ptr:#x}: delete the tensor instead")
-
-    def register(self, comm: int, ptr: int, size: int) -> int:
-        """Return 0, as NCCL does for a null handle: Gloo registers no memory."""
-        return 0
-
-    def deregister(self, comm: int, handle: int) -> None:
-        """Raise ``TransportError``: Gloo registers no memory."""
-        raise TransportError(f"Gloo registers no memory, so {handle:#x} is not one of its handles")
-
-    def window_register(self, comm: int, ptr: int, size: int, flags: int = 0) -> int | None:
-        """Return ``None``, as NCCL does for a null handle: Gloo has no memory windows."""
-        return None
-
-    def window_deregister(self, comm: int, window: int) -> None:
-        """Raise ``TransportError``: Gloo has no memory windows."""
-        raise TransportError(f"Gloo has no memory windows, so {window:#x} is not one")
 
     def describe(self) -> dict[str, object]:
         return {"name": self.name, "version": torch.__version__}

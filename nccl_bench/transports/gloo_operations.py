@@ -35,10 +35,8 @@ class GlooComm:
     group: Any  # the ProcessGroupGloo
     rank: int  # this rank in the communicator
     world_size: int  # the number of ranks
-    name: str  # the prefix of the communicator's keys in torch.distributed's store
     last: Event = field(default_factory=Event)  # recorded after its latest operation
     last_stream: int = -1  # the handle of the stream of its latest operation
-    splits: int = 0  # the number of splits so far; it numbers the names of the parts
     aborted: bool = False  # True after `abort`; queued operations then fail
 
 

@@ -53,7 +53,6 @@ class UniqueId(ctypes.Structure):
     _fields_ = [("internal", ctypes.c_ubyte * UNIQUE_ID_BYTES)]
 
 
-IN_PROGRESS = 7  # ncclInProgress: not done yet, not a failure
 _ITEMSIZES = {DataType[name.upper()].value: dtype.itemsize for name, dtype in DTYPES.items()}
 
 _PTR = ctypes.c_void_p
@@ -90,12 +89,8 @@ class NcclTransport(Transport):
 
         self._get_unique_id = self._bind("ncclGetUniqueId", ctypes.POINTER(UniqueId))
         self._init_rank = self._bind("ncclCommInitRank", _OUT, _INT, UniqueId, _INT)
-        self._finalize = self._bind("ncclCommFinalize", _PTR, since="2.14")
         self._destroy = self._bind("ncclCommDestroy", _PTR)
         self._abort = self._bind("ncclCommAbort", _PTR)
-        self._get_async_error = self._bind("ncclCommGetAsyncError", _PTR, ctypes.POINTER(_INT))
-        self._count = self._bind("ncclCommCount", _PTR, ctypes.POINTER(_INT))
-        self._split = self._bind("ncclCommSplit", _PTR, _INT, _INT, _OUT, _PTR, since="2.18")
         self._all_reduce = self._bind("ncclAllReduce", _PTR, _PTR, _SIZE, _INT, _INT, _PTR, _PTR)
         self._all_gather = self._bind("ncclAllGather", _PTR, _PTR, _SIZE, _INT, _PTR, _PTR)
         self._reduce_scatter = self._bind("ncclReduceScatter", _PTR, _PTR, _SIZE, _INT, _INT, _PTR, _PTR)
@@ -157,10 +152,9 @@ class NcclTransport(Transport):
         comm = _PTR()
         by_value = UniqueId.from_buffer_copy(unique_id)
         self._check("ncclCommInitRank", self._init_rank(comm, world_size, by_value, rank))
-        return comm.value or 0
-
-    def finalize(self, comm: int) -> None:
-        self._check("ncclCommFinalize", self._finalize(comm), comm)
+        handle = comm.value or 0
+        self._world_sizes[handle] = world_size
+        return handle
 
     # After `destroy` and `abort` the handle is invalid, even if they fail. NCCL may use its address again.
     def destroy(self, comm: int) -> None:
@@ -170,17 +164,6 @@ class NcclTransport(Transport):
     def abort(self, comm: int) -> None:
         self._world_sizes.pop(comm, None)
         self._check("ncclCommAbort", self._abort(comm))
-
-    def async_error(self, comm: int) -> None:
-        error = _INT()
-        self._check("ncclCommGetAsyncError", self._get_async_error(comm, error), comm)
-        if error.value != IN_PROGRESS:
-            self._check("ncclCommGetAsyncError", error.value, comm)
-
-    def split(self, comm: int, color: int, key: int) -> int:
-        new_comm = _PTR()
-        self._check("ncclCommSplit", self._split(comm, color, key, new_comm, None), comm)
-        return new_comm.value or 0
 
     def all_reduce(self, send: int, recv: int, count: int, dtype: int, op: int, comm: int, stream: int) -> None:
         if result := self._all_reduce(send, recv, count, dtype, op, comm, stream):
@@ -203,19 +186,11 @@ class NcclTransport(Transport):
     def _all_to_all_in_group(self, send: int, recv: int, count: int, dtype: int, comm: int, stream: int) -> int:
         """Do what ``ncclAlltoAll`` does, for an NCCL before 2.28. Return 0 (success): failed calls raise."""
         block_bytes = count * _ITEMSIZES[dtype]
-        world_size = self._world_size(comm)
         with self.group():
-            for peer in range(world_size):
+            for peer in range(self._world_sizes[comm]):
                 self.send(send + peer * block_bytes, count, dtype, peer, comm, stream)
                 self.recv(recv + peer * block_bytes, count, dtype, peer, comm, stream)
         return 0
-
-    def _world_size(self, comm: int) -> int:
-        if comm not in self._world_sizes:
-            count = _INT()
-            self._check("ncclCommCount", self._count(comm, count), comm)
-            self._world_sizes[comm] = count.value
-        return self._world_sizes[comm]
 
     def broadcast(self, send: int, recv: int, count: int, dtype: int, root: int, comm: int, stream: int) -> None:
         if result := self._broadcast(send, recv, count, dtype, root, comm, stream):

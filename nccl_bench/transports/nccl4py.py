@@ -19,7 +19,7 @@ from nccl_bench.catalog.extras import EXTRA_VERSIONS, installed_version
 from nccl_bench.catalog.nccl_version import version_text
 from nccl_bench.errors import InvalidArgumentError, NcclBenchError, NcclError, SetupError, TransportError
 from nccl_bench.transports.base import UNIQUE_ID_BYTES, Transport
-from nccl_bench.transports.nccl import IN_PROGRESS, NcclTransport
+from nccl_bench.transports.nccl import NcclTransport
 from nccl_bench.transports.nccl_library import NcclLibrary
 
 VERSION = EXTRA_VERSIONS["nccl4py"]
@@ -123,23 +123,12 @@ class Nccl4pyTransport(Transport):
         communicator = self._call("ncclCommInitRankScalable", self._core.Communicator.init, world_size, rank, wrapped)
         return self._keep(communicator._comm)
 
-    def finalize(self, comm: int) -> None:
-        self._call("ncclCommFinalize", self._bindings.comm_finalize, self._comms[comm])
-
     # After `destroy` and `abort` the handle is invalid, even if they fail. NCCL may use its address again.
     def destroy(self, comm: int) -> None:
         self._call("ncclCommDestroy", self._bindings.comm_destroy, self._comms.pop(comm))
 
     def abort(self, comm: int) -> None:
         self._call("ncclCommAbort", self._bindings.comm_abort, self._comms.pop(comm))
-
-    def async_error(self, comm: int) -> None:
-        status = self._call("ncclCommGetAsyncError", self._bindings.comm_get_async_error, self._comms[comm])
-        if status not in (0, IN_PROGRESS):
-            raise self._error("ncclCommGetAsyncError", self._bindings.NCCLError(status))
-
-    def split(self, comm: int, color: int, key: int) -> int:
-        return self._keep(self._call("ncclCommSplit", self._bindings.comm_split, self._comms[comm], color, key, 0))
 
     def all_reduce(self, send: int, recv: int, count: int, dtype: int, op: int, comm: int, stream: int) -> None:
         try:

@@ -41,7 +41,7 @@ class Participants:
 
     def sum_inputs(self, salt: int, shape: tuple[int, ...]) -> Tensor:
         """Return the sum of all ranks' inputs, which have the same shape."""
-        return sum_tensors([self.make_input(rank, salt, shape) for rank in range(self.world_size)])
+        return torch.stack([self.make_input(rank, salt, shape) for rank in range(self.world_size)]).sum(0)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -122,11 +122,6 @@ def _reduce_scatter(ranks: Participants, size_bytes: int, *, uneven: bool) -> Ex
         make_expected=lambda salt: torch.split(ranks.sum_inputs(salt, whole), sizes)[ranks.rank],
         run=lambda comm, sent, received: comm.reduce_scatter(received, sent, sizes=sizes if uneven else None),
     )
-
-
-def sum_tensors(tensors: list[Tensor]) -> Tensor:
-    """Return the element-wise sum of ``tensors``."""
-    return torch.stack(tensors).sum(0)
 
 
 def _split_rows(ranks: Participants, size_bytes: int, uneven: bool) -> tuple[list[int], int]:

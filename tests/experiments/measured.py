@@ -33,7 +33,7 @@ def measure(out: Path, device: str, nproc: int, options: Mapping[str, object]) -
         environment=collect(),
     )
     outcome = run_sweep(
-        WorkerSpec(config=config, run_dir=str(store.path), scratch=None, first_case=0),
+        WorkerSpec(config=config, run_dir=str(store.path)),
         LaunchConfig(nproc=nproc, worker=slowed_arms.WORKER),
         cases=plan.cases,
         append=store.append,

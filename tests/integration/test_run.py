@@ -175,7 +175,7 @@ def test_a_relaunched_worker_continues_with_the_time_limit_of_the_whole_run(tmp_
     )
     sandbox = Sandbox(tmp_path / "sandbox")
     spec_file = tmp_path / "spec.json"
-    spec = WorkerSpec(config=config, run_dir=str(store.path), scratch=str(tmp_path), first_case=0)
+    spec = WorkerSpec(config=config, run_dir=str(store.path), scratch=str(tmp_path))
     replace(spec, started=spec.started - 1000).write(spec_file)
     one_rank = {"RANK": "0", "WORLD_SIZE": "1", "LOCAL_RANK": "0", "LOCAL_WORLD_SIZE": "1"}
     meeting = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": "0"}

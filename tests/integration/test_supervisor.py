@@ -51,7 +51,7 @@ class Sweep:
     def run(self, acts: dict[int, str]) -> Outcome:
         self.setenv("MISBEHAVIOUR", json.dumps({"cases": len(CASES), "acts": acts}))
         return run_sweep(
-            WorkerSpec(config=CONFIG, run_dir=str(self.run_dir), scratch=None, first_case=0),
+            WorkerSpec(config=CONFIG, run_dir=str(self.run_dir)),
             LaunchConfig(nproc=2, worker="tests.support.misbehaving_worker"),
             cases=CASES,
             append=self.lines.append,

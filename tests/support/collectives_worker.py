@@ -316,14 +316,6 @@ def even(participant: Participant, comm: Any) -> Iterator[tuple[str, Tensor, Ten
         everyone = torch.cat([rows(2, source) for source in range(world_size)])
         yield f"gather to {root}", output, everyone if rank == root else blank(2 * world_size)
 
-    first, second = rows(2, rank), rows(1, rank)
-    comm.group_start()
-    comm.all_reduce(first, RedOp.MAX)
-    comm.all_reduce(second, RedOp.MIN)
-    comm.group_end()
-    yield "first of a group", first, rows(2, last)
-    yield "second of a group", second, rows(1, 0)
-
 
 def coordinated(participant: Participant, coordinator: GroupCoordinator) -> Iterator[tuple[str, Tensor, Tensor]]:
     """Yield name, result and expected result of what an engine calls on its coordinator."""

@@ -13,7 +13,7 @@ from nccl_bench.analysis.analysis import Analysis
 from nccl_bench.errors import ExitCode
 from nccl_bench.records.run import Run
 from nccl_bench.records.schema import Line, Samples, dump
-from nccl_bench.report.csv import CsvReport
+from nccl_bench.report.csv import csv_report
 from tests.support.synthetic_runs import case, meta, samples
 
 NCCL_TESTS = Path(__file__).parents[1] / "data" / "nccl-tests"
@@ -44,7 +44,7 @@ def write(path: Path, of: Iterable[Line], **changes: Any) -> Path:
 
 
 def summary_csv(of: Run) -> str:
-    return CsvReport().render(Analysis.of(of))
+    return csv_report(Analysis.of(of))
 
 
 def flat(text: str) -> str:

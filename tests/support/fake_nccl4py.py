@@ -107,24 +107,11 @@ class Bindings(ModuleType):
         self._call("ncclCommInitRankScalable", ctypes.byref(comm), nranks, myrank, n_id, ids, config)
         return Comm(comm.value or 0)
 
-    def comm_finalize(self, comm: Any) -> None:
-        self._call("ncclCommFinalize", _of(comm, Comm))
-
     def comm_destroy(self, comm: Any) -> None:
         self._call("ncclCommDestroy", _of(comm, Comm))
 
     def comm_abort(self, comm: Any) -> None:
         self._call("ncclCommAbort", _of(comm, Comm))
-
-    def comm_get_async_error(self, comm: Any) -> int:
-        error = ctypes.c_int()
-        self._call("ncclCommGetAsyncError", _of(comm, Comm), ctypes.byref(error))
-        return error.value
-
-    def comm_split(self, comm: Any, color: int, key: int, config: int) -> Comm:
-        made = ctypes.c_void_p()
-        self._call("ncclCommSplit", _of(comm, Comm), color, key, ctypes.byref(made), config)
-        return Comm(made.value or 0)
 
     def comm_register(self, comm: Any, buff: int, size: int) -> int:
         handle = ctypes.c_void_p()

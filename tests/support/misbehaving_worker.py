@@ -44,7 +44,7 @@ def main() -> int:
     progress = Progress(scratch, rank, int(os.environ["LOCAL_RANK"]))
     progress.update(case_index=-1, arm="", phase="set-up", deadline_s=DEADLINE_S)
     try:
-        for index in range(-1 if "-1" in plan["acts"] else spec.first_case, plan["cases"]):
+        for index in range(-1 if "-1" in plan["acts"] else spec.first, plan["cases"]):
             act = plan["acts"].get(str(index))
             waiting, hangs = Path(spec.run_dir) / f"waiting-{index}", rank == 1 and act == "hang"
             # On a busy machine too, rank 1 is the one that is behind when its deadline passes.

@@ -83,7 +83,7 @@ class Launches:
         assert launch.nproc == 2 * spec.processes_per_rank
         assert not self.running
         self.running = 1
-        self.first_cases.append(spec.first_case)
+        self.first_cases.append(spec.first)
         self.excluded.append(getattr(spec, "excluded", ()))
         self.attempts.append(attempt)
         self.processes.append(launch.nproc)

@@ -47,11 +47,8 @@ TRANSFERS: list[tuple[Transfer, Call]] = [
     ),
 ]
 LIFETIMES: list[tuple[Lifetime, Call]] = [
-    (lambda t, comm: t.finalize(comm), Call(function="ncclCommFinalize", depth=0)),
     (lambda t, comm: t.destroy(comm), Call(function="ncclCommDestroy", depth=0)),
     (lambda t, comm: t.abort(comm), Call(function="ncclCommAbort", depth=0)),
-    (lambda t, comm: t.async_error(comm), Call(function="ncclCommGetAsyncError", depth=0)),
-    (lambda t, comm: t.split(comm, 7, 8), Call(function="ncclCommSplit", depth=0, color=7, key=8, config=0)),
     (
         lambda t, comm: t.window_register(comm, SEND, COUNT, 3),
         Call(function="ncclCommWindowRegister", depth=0, pointer=SEND, size=COUNT, flags=3),

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from itertools import combinations
-from typing import Any, TypeVar
+from typing import Any
 
 from nccl_bench.catalog.cases import Case
 from nccl_bench.catalog.timings import Timing
+from nccl_bench.config.sizes import unique
 from nccl_bench.errors import UsageError
 from nccl_bench.records.schema import Samples, Skipped
 from nccl_bench.records.store import RunStatus, new_meta
@@ -23,7 +24,6 @@ _SINGLE = {
     "gpus": "GPUs",
     "variables": "NCCL variables",
 }
-_Entry = TypeVar("_Entry")
 
 
 class OverRanks(StrEnum):
@@ -120,8 +120,3 @@ def merge(files: Sequence[Imported]) -> Imported:
         # Several files may have the same empty message. It is one line of kind `skipped`.
         lines=unique(line for file in files for line in file.lines),
     )
-
-
-def unique(entries: Iterable[_Entry]) -> tuple[_Entry, ...]:
-    """Return ``entries`` in their order, each once."""
-    return tuple(dict.fromkeys(entries))

@@ -82,10 +82,6 @@ class FakeNccl:
         """Set the text that ``ncclGetLastError`` returns."""
         self._dll.fake_set_last_error(text.encode())
 
-    def set_async_error(self, result: int) -> None:
-        """Set the code that ``ncclCommGetAsyncError`` reports."""
-        self._dll.fake_set_async_error(result)
-
     def set_null_handles(self, on: bool) -> None:
         """Let registrations, also of windows, succeed with a null handle."""
         self._dll.fake_set_null_handles(on)

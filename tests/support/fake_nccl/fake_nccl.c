@@ -28,7 +28,6 @@ static struct comm comms[MAX_COMMS];
 static __thread int group_depth; /* as in NCCL, a group belongs to a thread */
 static char failing_function[64];
 static int failing_code;
-static int async_error;
 static int null_handles;
 static char last_error[256];
 /* The first half of a rank's message to itself, which waits for the second. */
@@ -40,7 +39,6 @@ static void *received;
 int fake_log_count(void) { return call_count; }
 const char *fake_log_entry(int i) { return calls[i]; }
 int fake_group_depth(void) { return group_depth; }
-void fake_set_async_error(int code) { async_error = code; }
 void fake_set_null_handles(int on) { null_handles = on; }
 void fake_set_last_error(const char *text) { snprintf(last_error, sizeof last_error, "%s", text); }
 void fake_fail_next(const char *function, int code) {
@@ -48,7 +46,7 @@ void fake_fail_next(const char *function, int code) {
   failing_code = code;
 }
 void fake_reset(void) {
-  call_count = group_depth = failing_code = async_error = null_handles = 0;
+  call_count = group_depth = failing_code = null_handles = 0;
   failing_function[0] = last_error[0] = 0;
   sent = received = NULL;
 }
@@ -116,16 +114,6 @@ int ncclCommInitRank(ncclComm_t *comm, int nranks, ncclUniqueId id, int rank) {
 /* nccl4py's Communicator.init calls this function, which is new in NCCL 2.23. */
 int ncclCommInitRankScalable(ncclComm_t *comm, int nranks, int rank, int count, ncclUniqueId *ids, void *config) {
   return count == 1 && !config ? ncclCommInitRank(comm, nranks, *ids, rank) : 5;
-}
-
-int ncclCommCount(ncclComm_t comm, int *count) {
-  *count = comm->nranks;
-  return record("ncclCommCount", "comm=%lld", P(comm));
-}
-
-int ncclCommGetAsyncError(ncclComm_t comm, int *error) {
-  *error = async_error;
-  return record("ncclCommGetAsyncError", "comm=%lld", P(comm));
 }
 
 static int end_comm(const char *function, ncclComm_t comm) {
@@ -209,14 +197,6 @@ int ncclGroupEnd(void) {
 const char *ncclGetLastError(ncclComm_t comm) {
   (void)comm; /* as in NCCL, which keeps one text per process */
   return last_error;
-}
-
-int ncclCommFinalize(ncclComm_t comm) { return record("ncclCommFinalize", "comm=%lld", P(comm)); }
-
-int ncclCommSplit(ncclComm_t comm, int color, int key, ncclComm_t *child, void *config) {
-  int failure = record("ncclCommSplit", "comm=%lld color=%d key=%d config=%lld", P(comm), color, key, P(config));
-  *child = NULL;
-  return failure || color < 0 ? failure : new_comm(child, comm->nranks);
 }
 
 int ncclMemAlloc(void **pointer, size_t size) {

@@ -23,7 +23,7 @@ from nccl_bench.catalog.timings import Timing
 from nccl_bench.config.limits import Limits, recorded_limits
 from nccl_bench.errors import ExitCode, RecordError
 from nccl_bench.records.schema import SCHEMA, Line, Skipped, dump
-from nccl_bench.report.csv import CsvReport
+from nccl_bench.report.csv import csv_report
 from tests.support.synthetic_runs import case, crash, hang, meta, run, samples, sweep, wrong
 
 NCCL_TESTS = sorted((Path(__file__).parents[2] / "data" / "nccl-tests").iterdir())
@@ -49,7 +49,7 @@ def write(path: Path, text: str | bytes = TEXT, of: object = META) -> Path:
 
 
 def summary_csv(lines: Sequence[Line]) -> str:
-    return CsvReport().render(Analysis.of(run(lines)))
+    return csv_report(Analysis.of(run(lines)))
 
 
 def refused(path: Path) -> str:

@@ -202,27 +202,6 @@ def test_the_check_catches_sizes_that_are_dropped(make: CommunicatorMaker, fake:
 
 
 @BOTH_POLICIES
-def test_operations_between_group_start_and_group_end_are_in_one_group(
-    make: Callable[..., Any], fake: FakeNccl, kind: Kind
-) -> None:
-    communicator = make(kind)
-    communicator.group_start()
-    communicator.all_reduce(torch.ones(2))
-    communicator.send_recv(torch.ones(2), torch.ones(2), 2, 0)
-    communicator.group_end()
-    assert [(call.function, call.depth) for call in fake.calls()] == [
-        ("ncclGroupStart", 0),
-        ("ncclAllReduce", 1),
-        ("ncclGroupStart", 1),
-        ("ncclSend", 2),
-        ("ncclRecv", 2),
-        ("ncclGroupEnd", 2),
-        ("ncclGroupEnd", 1),
-    ]
-    assert fake.group_depth() == 0
-
-
-@BOTH_POLICIES
 @pytest.mark.parametrize(
     ("name", "function"),
     [

@@ -159,13 +159,12 @@ def test_over_gloo_a_disabled_or_closed_communicator_refuses_and_touches_nothing
 
 
 @BOTH_POLICIES
-def test_groups_and_registrations_are_refused_when_disabled_or_closed(
+def test_registrations_are_refused_when_disabled_or_closed(
     make: Callable[..., Any], fake: FakeNccl, kind: Kind
 ) -> None:
     communicator = make(kind)
     with communicator.change_state(False):
         for call in (
-            communicator.group_start,
             lambda: communicator.register_comm_window_raw(64, 8),
             lambda: communicator.register_comm_memory(64, 8),
         ):
@@ -176,7 +175,6 @@ def test_groups_and_registrations_are_refused_when_disabled_or_closed(
     communicator.close()
     fake.reset()
     for call in (
-        communicator.group_start,
         lambda: communicator.register_comm_window_raw(64, 8),
         lambda: communicator.deregister_comm_window(64),
         lambda: communicator.register_comm_memory(64, 8),

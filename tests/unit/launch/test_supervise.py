@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import signal
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -14,25 +14,11 @@ from nccl_bench.launch import supervise as supervise_module
 from nccl_bench.launch.supervise import make_hang, supervise
 from nccl_bench.launch.torchrun import LaunchConfig
 from nccl_bench.ranks.progress import Position
+from nccl_bench.ranks.spec import LaunchSpec
 from nccl_bench.records.schema import Crash, Hang
 from tests.support.scripted_launches import Act, Launches, crashes, finishes, hangs, stays
 
 COUNT = 8
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class MinimalSpec:
-    """A minimal specification of a launch."""
-
-    scratch: str | None = None
-    first_case: int = 0
-    processes_per_rank: int = 1
-
-    def write(self, path: Path) -> None:
-        raise AssertionError(f"only a job writes {path}")
-
-    def for_launch(self, scratch: str, first: int) -> MinimalSpec:
-        return replace(self, scratch=scratch, first_case=first)
 
 
 @pytest.fixture(autouse=True)
@@ -51,13 +37,13 @@ def supervise_launches(
     """Return the number of launches and the ends of those that failed."""
     ends: list[Hang | Crash] = []
 
-    def on_end(end: Hang | Crash, _first: int) -> tuple[MinimalSpec, int] | None:
+    def on_end(end: Hang | Crash, _first: int) -> tuple[LaunchSpec, int] | None:
         ends.append(end)
-        return (MinimalSpec(), end.case_index + 1) if go_on(end) and end.case_index >= 0 else None
+        return (LaunchSpec(), end.case_index + 1) if go_on(end) and end.case_index >= 0 else None
 
     try:
         attempts = supervise(
-            MinimalSpec(),
+            LaunchSpec(),
             LaunchConfig(nproc=2),
             count=COUNT,
             timeout_s=timeout_s,

@@ -24,7 +24,7 @@ CASES: list[PlannedCase] = [
     replace(planned, arms=("a", "b") if index != 3 else ("b",))
     for index, planned in enumerate(make_plan(CONFIG, 2).cases)
 ]
-SPEC = WorkerSpec(config=CONFIG, run_dir=None, scratch=None, first_case=0)
+SPEC = WorkerSpec(config=CONFIG, run_dir=None)
 
 
 @pytest.fixture(autouse=True)
@@ -118,7 +118,7 @@ def test_three_failures_outside_any_arm_end_the_sweep() -> None:
 
 def test_a_sweep_starts_at_the_first_case_of_its_specification() -> None:
     launches = Launches((finishes,))
-    sweep(launches, spec=replace(SPEC, first_case=5))
+    sweep(launches, spec=replace(SPEC, first=5))
     assert launches.first_cases == [5]
 
 

@@ -18,7 +18,7 @@ from nccl_bench.catalog.timings import Timing
 from nccl_bench.errors import RecordError
 from nccl_bench.records.schema import Line, Skipped
 from nccl_bench.records.summary_csv import Medians, read_summary
-from nccl_bench.report.csv import CsvReport
+from nccl_bench.report.csv import csv_report
 from tests.support.synthetic_runs import case, crash, hang, out_of_place, run, samples, sweep, wrong
 
 LINES: list[Line] = [
@@ -27,7 +27,7 @@ LINES: list[Line] = [
     samples("stream-free", case=out_of_place()),
     samples("dedicated-stream:twin", case=case(64, "broadcast")),
 ]
-REAL = CsvReport().render(Analysis.of(run(LINES)))
+REAL = csv_report(Analysis.of(run(LINES)))
 HEADER, *ROWS = REAL.splitlines()
 
 
@@ -82,12 +82,10 @@ def test_line_ends_and_column_order_of_other_programs_are_read(file: Path, endin
 
 def test_rows_without_a_time_are_left_out_and_counted(file: Path) -> None:
     lines: list[Line] = [hang(), crash(case=None), Skipped(case=case(), reason="large"), samples(samples_us=())]
-    medians = reading(file, CsvReport().render(Analysis.of(run([*lines, samples("torch")]))))
+    medians = reading(file, csv_report(Analysis.of(run([*lines, samples("torch")]))))
     assert [arm for _, _, arm in medians.times_us] == ["torch"]
     assert medians.left_out == {"hang": 1, "crash": 1, "skipped": 1, "ok": 1}
-    medians = reading(
-        file, CsvReport().render(Analysis.of(run([wrong(arm="torch", timing=Timing.EAGER), samples("torch")])))
-    )
+    medians = reading(file, csv_report(Analysis.of(run([wrong(arm="torch", timing=Timing.EAGER), samples("torch")]))))
     assert [timing for _, timing, _ in medians.times_us] == [Timing.GATED]
     assert medians.left_out == {"wrong": 1}
 

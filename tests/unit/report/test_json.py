@@ -8,7 +8,7 @@ from nccl_bench.analysis.analysis import Analysis
 from nccl_bench.analysis.comparison import Basis
 from nccl_bench.analysis.statistics import Interval, Verdict
 from nccl_bench.records.schema import SCHEMA, Skipped
-from nccl_bench.report.json import JsonReport
+from nccl_bench.report.json import json_report
 from tests.support.synthetic_comparisons import compared_runs, comparison
 from tests.support.synthetic_runs import case, run, sweep, wrong
 
@@ -19,7 +19,7 @@ def test_json_of_a_run_is_strict_and_leaves_out_what_was_not_measured() -> None:
 
     lines = [*sweep(), wrong(arm="torch", case=case(3072)), Skipped(case=case(2**34), reason="its buffers do not fit")]
     made_up = run(lines)
-    content = json.loads(JsonReport().render(Analysis.of(made_up)), parse_constant=refuse)
+    content = json.loads(json_report(Analysis.of(made_up)), parse_constant=refuse)
     assert (content["schema"], content["run"]) == (SCHEMA, made_up.meta)
     assert len(content["summary"]) == len(lines)
     assert all(value is not None for row in content["summary"] for value in row.values())
@@ -42,7 +42,7 @@ def test_json_of_a_comparison_has_every_cell_and_no_absent_value() -> None:
         not_compared=("u",),
         not_measured=("m",),
     )
-    text = JsonReport().render(analysis)
+    text = json_report(analysis)
     content = json.loads(text)
     assert text.endswith("}\n")
     first, second = content.pop("cells")
@@ -76,7 +76,7 @@ def test_json_of_a_comparison_says_why_a_cell_is_inconclusive() -> None:
         comparison(32, Verdict.INCONCLUSIVE, interval=Interval(low=0.9, high=1.1, error=0.05)),
     )
     analysis = compared_runs(cells)
-    content = json.loads(JsonReport().render(analysis))
+    content = json.loads(json_report(analysis))
     assert [(cell["below_floor"], cell.get("pairs_needed")) for cell in content["cells"]] == [
         (True, None),
         (False, 11),
@@ -88,6 +88,6 @@ def test_json_of_a_comparison_says_why_a_cell_is_inconclusive() -> None:
 
 def test_json_of_two_arms_of_one_run_names_baseline_and_candidate() -> None:
     analysis = compared_runs([comparison(8, baseline_us=2.0, candidate_us=3.0)], basis=Basis.ROUNDS)
-    (cell,) = json.loads(JsonReport().render(analysis))["cells"]
+    (cell,) = json.loads(json_report(analysis))["cells"]
     assert (cell["baseline_us"], cell["candidate_us"]) == (2.0, 3.0)
     assert cell["compared"] == "stream-free against dedicated-stream"

@@ -11,7 +11,7 @@ from nccl_bench.analysis.description import CPU_NOTICE
 from nccl_bench.catalog.timings import Timing
 from nccl_bench.records.run import Run
 from nccl_bench.records.schema import Line, Skipped
-from nccl_bench.report.markdown import MarkdownReport
+from nccl_bench.report.markdown import markdown_report
 from nccl_bench.report.tables import measurement_tables
 from nccl_bench.report.verdicts import time_tables, verdict_tables
 from tests.support.synthetic_comparisons import compared_runs
@@ -29,7 +29,7 @@ EVERYTHING: list[Line] = [
 
 
 def rendered(made_up: Run) -> str:
-    return MarkdownReport().render(Analysis.of(made_up))
+    return markdown_report(Analysis.of(made_up))
 
 
 def cells(line: str) -> list[str]:
@@ -49,7 +49,7 @@ def tables(text: str) -> dict[str, list[list[str]]]:
 
 def test_tables_have_as_many_cells_in_every_row() -> None:
     analysis = Analysis.of(run(EVERYTHING))
-    text = MarkdownReport().render(analysis)
+    text = markdown_report(analysis)
     by_title = tables(text)
     expected = [table.title for table in (*verdict_tables(analysis), *measurement_tables(analysis))]
     assert list(by_title) == expected
@@ -121,7 +121,7 @@ def test_two_sides_are_verdicts_warnings_and_the_rest() -> None:
         not_compared=("only the side before has x",),
         not_measured=("too large",),
     )
-    text = MarkdownReport().render(analysis)
+    text = markdown_report(analysis)
     shown, _, folded = text.partition("<details><summary>Figures</summary>\n\n")
     assert list(tables(shown)) == [table.title for table in verdict_tables(analysis)]
     assert list(tables(folded)) == [table.title for table in time_tables(analysis)]
@@ -131,19 +131,19 @@ def test_two_sides_are_verdicts_warnings_and_the_rest() -> None:
     assert "\n\ntorch itself: 1.00x\n\nRatios" in text
     assert text.index("**Failures**\n\n- HANG: there\n") < text.index("**Warnings**")
     assert shown.endswith("**Not compared**\n\n- only the side before has x\n\n**Not measured**\n\n- too large\n\n")
-    bare = MarkdownReport().render(compared_runs([], title="b against a."))
+    bare = markdown_report(compared_runs([], title="b against a."))
     assert bare == "**nccl-bench**: b against a.\n"
 
 
 def test_the_times_of_two_sides_are_folded_away_where_sizes_share_a_line() -> None:
     comparisons = Analysis.of(run(sweep(arms=("dedicated-stream", "torch"), timings=(Timing.GATED,)))).comparisons
-    text = MarkdownReport().render(compared_runs(comparisons))
+    text = markdown_report(compared_runs(comparisons))
     shown, _, folded = text.partition("<details><summary>Figures</summary>\n\n")
     assert folded.endswith("\n\n</details>\n")
     assert " us |" not in shown
     ((header, _, *lines),) = tables(folded).values()
     assert header == ["timing", "size", "before us", "after us", "ratio"]
     assert len(lines) == len(SIZES)
-    single = MarkdownReport().render(compared_runs(comparisons[:1]))
+    single = markdown_report(compared_runs(comparisons[:1]))
     assert "<details>" not in single
     assert "| before us | after us |" in single

@@ -21,8 +21,8 @@ from nccl_bench.records.importers.nccl_tests import ARM
 from nccl_bench.records.run import Run
 from nccl_bench.records.schema import Line, Skipped, Status
 from nccl_bench.report import Report
-from nccl_bench.report.csv import CsvReport
-from nccl_bench.report.json import JsonReport
+from nccl_bench.report.csv import csv_report
+from nccl_bench.report.json import json_report
 from nccl_bench.report.layout import bandwidth, fold
 from nccl_bench.report.terminal import TerminalReport
 from tests.support.synthetic_runs import (
@@ -292,7 +292,7 @@ def test_a_name_folds_after_a_hyphen() -> None:
 def test_csv_reads_back_with_the_documented_columns() -> None:
     analysis = Analysis.of(run(EVERYTHING))
     frame = data_frame(analysis.rows)
-    text = CsvReport().render(analysis)
+    text = csv_report(analysis)
     back = pd.read_csv(io.StringIO(text)).astype(frame.dtypes.to_dict())
     assert list(back.columns) == list(COLUMNS)
     pd.testing.assert_frame_equal(back, frame, rtol=1e-7)
@@ -302,5 +302,5 @@ def test_csv_reads_back_with_the_documented_columns() -> None:
 
 
 def test_every_report_ends_its_last_line() -> None:
-    reports: list[Report] = [TerminalReport(width=80, styled=False), CsvReport(), JsonReport()]
-    assert all(report.render(Analysis.of(run([samples(arm) for arm in ARMS]))).endswith("\n") for report in reports)
+    reports: list[Report[Analysis]] = [TerminalReport(width=80, styled=False).render, csv_report, json_report]
+    assert all(report(Analysis.of(run([samples(arm) for arm in ARMS]))).endswith("\n") for report in reports)

@@ -18,10 +18,10 @@ from nccl_bench.config.verification import resolve_verification
 from nccl_bench.plan.verification import ArmProbe, group_by_launch
 from nccl_bench.report.verification import (
     ORDER_NOTICE,
-    CsvVerification,
-    JsonVerification,
-    MarkdownVerification,
     TerminalVerification,
+    csv_verification,
+    json_verification,
+    markdown_verification,
 )
 from nccl_bench.verify.findings import Finding
 from nccl_bench.verify.judgement import ProbeStatus, Verification, judge
@@ -283,7 +283,7 @@ def test_a_terminal_gets_colour_and_the_same_text(of: Verification, monkeypatch:
 
 def test_the_json_has_every_cell_after_the_command_and_the_machine() -> None:
     of = make_verification({("torch", "many"): KILLED, (DETECTOR, "producer"): "late"}, broken=[("torch", "many")])
-    document = json.loads(JsonVerification(about={"tool": "nccl-bench", "version": "1"}).render(of))
+    document = json.loads(json_verification({"tool": "nccl-bench", "version": "1"}, of))
     assert list(document) == ["tool", "version", "device", "world_size", "gpus", "blind", "exit_code", "notes", "cells"]
     assert (document["device"], document["world_size"], document["blind"], document["exit_code"]) == (
         "cuda",
@@ -328,7 +328,7 @@ def test_the_json_has_every_cell_after_the_command_and_the_machine() -> None:
 
 
 def test_markdown_is_the_table_and_every_remark_of_the_terminal() -> None:
-    assert MarkdownVerification().render(
+    assert markdown_verification(
         make_verification({**CAUGHT, ("torch", "producer"): WRONG}, device="cpu", arms="torch", probes="producer,async")
     ) == (
         "**Stream order, 2 arms by 3 probes on 4 ranks (cpu)**\n"
@@ -359,7 +359,7 @@ def test_markdown_is_the_table_and_every_remark_of_the_terminal() -> None:
 
 @pytest.mark.parametrize("of", EVERYTHING, ids=["good", "cpu", "failing", "blind", "broken"])
 def test_markdown_has_every_cell_and_one_line_for_each_failure(of: Verification) -> None:
-    lines = MarkdownVerification().render(of).splitlines()
+    lines = markdown_verification(of).splitlines()
     rows = [line for line in lines if line.startswith("|")]
     assert len(rows) == len(of.arms) + 2
     assert {row.count("|") for row in rows} == {len(of.probes) + 2}
@@ -370,7 +370,7 @@ def test_markdown_has_every_cell_and_one_line_for_each_failure(of: Verification)
 
 def test_csv_has_a_row_for_each_arm_and_probe() -> None:
     of = make_verification(FAILING, broken=[("torch", "many")])
-    rows = {(row["arm"], row["probe"]): row for row in csv.DictReader(io.StringIO(CsvVerification().render(of)))}
+    rows = {(row["arm"], row["probe"]): row for row in csv.DictReader(io.StringIO(csv_verification(of)))}
     assert list(rows) == [(judgement.arm, judgement.probe) for judgement in of.judgements]
     assert [row["status"] for row in rows.values()] == [judgement.status for judgement in of.judgements]
     assert list(rows["torch", "many"]) == ["arm", "probe", "status", "trials", "failed", "raced", "reason", "detail"]

@@ -138,25 +138,6 @@ def test_all_bytes_of_the_unique_id_reach_init_rank(transport: NcclTransport, fa
     assert (call.nranks, call.rank, call.id) == (4, 3, unique_id)
 
 
-def test_a_split_with_color_minus_one_has_no_communicator(transport: NcclTransport) -> None:
-    comm = _comm(transport)
-    assert transport.split(comm, -1, 0) == 0
-    assert transport.split(comm, 0, 0) not in (0, comm)
-
-
-@pytest.mark.parametrize("code", [0, 7], ids=["success", "in-progress"])
-def test_success_and_in_progress_are_no_async_errors(transport: NcclTransport, fake: FakeNccl, code: int) -> None:
-    fake.set_async_error(code)
-    transport.async_error(_comm(transport))
-
-
-def test_an_async_error_raises(transport: NcclTransport, fake: FakeNccl) -> None:
-    fake.set_async_error(6)
-    with pytest.raises(NcclError, match="remote process exited") as raised:
-        transport.async_error(_comm(transport))
-    assert raised.value.result == 6
-
-
 def test_registered_memory_has_a_handle_and_a_null_handle_is_visible(transport: NcclTransport, fake: FakeNccl) -> None:
     comm = _comm(transport)
     ptr = transport.mem_alloc(64)
@@ -217,7 +198,7 @@ def test_all_to_all_on_an_old_library_is_one_group_of_sends_and_receives(
     old_fake.reset()
     old_transport.all_to_all(1000, 2000, 10, DataType.BFLOAT16, comm, 77)
     calls = old_fake.calls()
-    assert [call.function for call in calls if call.depth == 0] == ["ncclCommCount", "ncclGroupStart"]
+    assert [call.function for call in calls if call.depth == 0] == ["ncclGroupStart"]
     assert [(call.peer, call.send, call.count) for call in old_fake.calls("ncclSend")] == [
         (0, 1000, 10),
         (1, 1020, 10),
@@ -231,15 +212,6 @@ def test_all_to_all_on_an_old_library_is_one_group_of_sends_and_receives(
     transfers = [call for call in calls if call.function in ("ncclSend", "ncclRecv")]
     assert {(call.depth, call.dtype, call.comm, call.stream) for call in transfers} == {(1, 9, comm, 77)}
     assert (calls[-1].function, old_fake.group_depth()) == ("ncclGroupEnd", 0)
-
-
-def test_the_rank_count_of_an_old_communicator_is_queried_once(
-    old_transport: NcclTransport, old_fake: FakeNccl
-) -> None:
-    comm = _comm(old_transport)
-    for _ in range(3):
-        old_transport.all_to_all(1, 2, 1, DataType.INT8, comm, 0)
-    assert len(old_fake.calls("ncclCommCount")) == 1
 
 
 @pytest.mark.parametrize("end", [NcclTransport.destroy, NcclTransport.abort])
@@ -259,8 +231,6 @@ def test_the_rank_count_of_a_freed_communicator_is_forgotten(
 @pytest.mark.parametrize(
     ("call", "function", "since"),
     [
-        (lambda t, comm: t.finalize(comm), "ncclCommFinalize", "2.14"),
-        (lambda t, comm: t.split(comm, 0, 0), "ncclCommSplit", "2.18"),
         (lambda t, comm: t.mem_alloc(8), "ncclMemAlloc", "2.19"),
         (lambda t, comm: t.mem_free(8), "ncclMemFree", "2.19"),
         (lambda t, comm: t.register(comm, 8, 8), "ncclCommRegister", "2.19"),

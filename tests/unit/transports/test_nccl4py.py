@@ -145,17 +145,6 @@ def test_all_bytes_of_the_unique_id_reach_init_rank(transport: Nccl4pyTransport,
     assert (call.nranks, call.rank, call.id) == (4, 3, unique_id)
 
 
-def test_a_split_has_a_new_communicator_and_color_minus_one_has_none(
-    transport: Nccl4pyTransport, fake: FakeNccl
-) -> None:
-    comm = _comm(transport)
-    assert transport.split(comm, -1, 0) == 0
-    child = transport.split(comm, 0, 0)
-    assert child not in (0, comm)
-    transport.send(1, 1, DataType.INT8, 0, child, 0)
-    assert [call.comm for call in fake.calls("ncclSend")] == [child]
-
-
 @pytest.mark.parametrize("end", [Nccl4pyTransport.destroy, Nccl4pyTransport.abort])
 @pytest.mark.parametrize("failing", [False, True])
 def test_a_freed_communicator_is_forgotten_even_if_nccl_fails(
@@ -170,20 +159,8 @@ def test_a_freed_communicator_is_forgotten_even_if_nccl_fails(
         end(transport, comm)
     fake.reset()
     with pytest.raises(KeyError):
-        transport.finalize(comm)
+        transport.destroy(comm)
     assert fake.calls() == []
-
-
-@pytest.mark.parametrize("code", [0, 7], ids=["success", "in-progress"])
-def test_success_and_in_progress_are_no_async_errors(transport: Nccl4pyTransport, fake: FakeNccl, code: int) -> None:
-    fake.set_async_error(code)
-    transport.async_error(_comm(transport))
-
-
-def test_an_async_error_raises(transport: Nccl4pyTransport, fake: FakeNccl) -> None:
-    fake.set_async_error(6)
-    with pytest.raises(NcclError, match="remote process exited"):
-        transport.async_error(_comm(transport))
 
 
 def test_registered_memory_has_a_handle_and_a_null_handle_is_visible(

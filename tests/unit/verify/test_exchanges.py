@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from nccl_bench.catalog.routes import ROUTES
-from nccl_bench.verify.exchanges import EXCHANGES, POISON, Exchange, Participants, sum_tensors
+from nccl_bench.verify.exchanges import EXCHANGES, POISON, Exchange, Participants
 
 SIZES = (1024, 6000)
 WORLD_SIZES = range(2, 6)
@@ -137,5 +137,7 @@ def test_wrong_elements_are_counted_and_the_first_is_described() -> None:
     assert (exchange.find_error(result, 2) or "").startswith("256 of 256 elements are wrong; element 0 is nan")
 
 
-def test_a_sum_is_exact() -> None:
-    assert sum_tensors([torch.full((3,), 250.0)] * 2000).tolist() == [500_000.0] * 3
+def test_a_sum_over_thousands_of_ranks_is_exact() -> None:
+    participants = Participants(rank=0, world_size=2000, device=torch.device("cpu"))
+    inputs = [participants.make_input(rank, 1, (3, 1)) for rank in range(2000)]
+    assert participants.sum_inputs(1, (3, 1)).tolist() == torch.stack(inputs).to(torch.int64).sum(0).tolist()

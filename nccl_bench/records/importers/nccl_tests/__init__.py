@@ -11,9 +11,10 @@ from nccl_bench.catalog.cases import Case, Scenario
 from nccl_bench.catalog.collectives import COLLECTIVES, Collective, RedOp
 from nccl_bench.catalog.dtypes import DTYPE_ALIASES, DTYPES
 from nccl_bench.catalog.nccl_version import version_text
+from nccl_bench.config.sizes import unique
 from nccl_bench.errors import RecordError
 from nccl_bench.records.decoding import parse_json, shown
-from nccl_bench.records.importers.imported import Imported, unique
+from nccl_bench.records.importers.imported import Imported
 from nccl_bench.records.importers.nccl_tests.document import read_document
 from nccl_bench.records.importers.nccl_tests.output import Output, PlacementResult, ResultRow
 from nccl_bench.records.importers.nccl_tests.table import read_table

@@ -15,8 +15,8 @@ from nccl_bench.errors import RecordError
 from nccl_bench.records.importers import Imported, read
 from nccl_bench.records.run import FILES as FILES_OF_A_RUN
 from nccl_bench.records.schema import dump, parse
-from nccl_bench.report.csv import CsvReport
-from nccl_bench.report.json import JsonReport
+from nccl_bench.report.csv import csv_report
+from nccl_bench.report.json import json_report
 from nccl_bench.report.terminal import TerminalReport
 from tests.support.nccl_tests_files import DATA, DOCUMENT, FILES, TABLE, document, run_of, samples_of
 
@@ -140,8 +140,8 @@ def outcome(path: Path, data: bytes) -> Imported | None:
     assert imported.lines
     assert tuple(parse(dump(line)) for line in imported.lines) == imported.lines
     run = run_of(imported)
-    for report in (TerminalReport(width=80, styled=False), JsonReport(), CsvReport()):
-        assert report.render(Analysis.of(run))
+    for report in (TerminalReport(width=80, styled=False).render, json_report, csv_report):
+        assert report(Analysis.of(run))
     return imported
 
 
