@@ -39,8 +39,8 @@ def run_attached(config: RunConfig, attachment: Attachment, output: Output) -> N
     if apart:
         raise UsageError(
             f"{', '.join(apart)}: an arm with its own environment variables needs processes of its own, but "
-            f"{attachment.launcher} has already started the ranks: run nccl-bench without {attachment.launcher}, or "
-            "set the variables for all arms with --env"
+            "the ranks are started already: run nccl-bench outside of that launch, or set the variables for all "
+            "arms with --env"
         )
     os.environ.update(config.variables)
     plan = make_plan(config, attachment.world_size)
