@@ -1,4 +1,4 @@
-"""The protocol of streams, which those of ``torch.cuda`` and those of the CPU share.
+"""The protocol that the streams of ``torch.cuda`` and the streams of the CPU share.
 
 Code above this package never asks which kind of device it runs on: ``catalog.devices.DEVICES`` lists the features of
 each kind. Stream and event objects are torch.cuda's, or those of ``cpu``, which have the same methods.
@@ -29,12 +29,12 @@ class Streams(Protocol):
     # True if every library queues its work on the current stream. If False, call a library through `submit`.
     follows: bool
     device: torch.device
-    index: int  # the argument of `current_handle`
+    index: int  # the number of the device, for `current_handle`
     # `current_handle(index)` returns the raw handle of the current stream of device `index`. It is cheap.
     current_handle: Callable[[int], int]
 
     def new_stream(self) -> Any:
-        """Return a new stream of this device, ordered after nothing."""
+        """Return a new stream of this device, which waits for nothing."""
 
     def spare_streams(self) -> Sequence[Any]:
         """Return the streams of the device's pool that nothing uses yet; none if the device has no pool."""

@@ -155,10 +155,10 @@ class Stream:
 
 
 class _Mark:
-    """One recording of an event."""
+    """A recording of an event."""
 
     def __init__(self, stream: Stream) -> None:
-        self.time_ns = 0  # when the stream passed it
+        self.time_ns = 0  # when the stream passed this mark
         self.queue = stream._queue
         self.number = stream._enqueue(self._pass, orders=True)  # the number of its entry
 
@@ -217,7 +217,7 @@ class _Current(threading.local):
     stream: Stream | None = None
 
 
-# Guards `_streams` and `_failed`. A thread that needs a queue's `changed` too takes that one first.
+# Guards `_streams` and `_failed`. Lock order: a queue's `changed` first, then this lock.
 _lock = threading.Lock()
 _handles = itertools.count()
 _streams: weakref.WeakValueDictionary[int, Stream] = weakref.WeakValueDictionary()

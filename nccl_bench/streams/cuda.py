@@ -10,7 +10,7 @@ import torch
 from nccl_bench.errors import SetupError
 from nccl_bench.streams.base import Graph, Streams
 
-# Roughly 10 ms at 2 GHz. A launch and the resolution of an event (0.5 us) are much shorter, a run's set-up is longer.
+# Roughly 10 ms at 2 GHz. A launch and the resolution of an event (0.5 us) are much shorter; a run's set-up is longer.
 _CALIBRATION_CYCLES = 20_000_000
 _INT64_MAX = 2**63 - 1
 
@@ -43,9 +43,9 @@ class CudaStreams(Streams):
         self._cycles_per_second = self._calibrate()
 
     def _draw_pool(self) -> tuple[list[torch.cuda.Stream], torch.cuda.Stream]:
-        """Return (1) all streams of torch's pool, in the order of torch, (2) the first one, drawn a second time.
+        """Return (1) all streams of torch's pool, in the order of torch, and (2) the first one, drawn a second time.
 
-        torch draws in a circle: the pool is complete when its first stream comes back. That stream is now in use.
+        torch draws in a circle: the pool is complete when its first stream comes back. Captures use that stream.
         """
         pool = [self.new_stream()]
         while (drawn := self.new_stream()) != pool[0]:

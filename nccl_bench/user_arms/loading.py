@@ -55,8 +55,8 @@ def locate(target: str, tree: str | None = None) -> Target:
     ``__init__.py``. The tree of a module is the current directory, if that holds the module; otherwise the module is
     an installed one.
 
-    Nothing is imported. Raises ``SetupError`` for a target that is malformed, or that is missing as far as can be seen
-    without an import.
+    Nothing is imported. Raises ``SetupError`` for a malformed target, and for a missing one if that shows without an
+    import.
     """
     label = target
     if ":" not in target and "/" not in target and not target.endswith(".py"):

@@ -31,7 +31,7 @@ class Offer:
     """An operation of our protocol that a user's method can do."""
 
     call: Operation  # called as our protocol calls the operation
-    options: frozenset[str] = frozenset()  # the operation's arguments that may differ from their defaults
+    options: frozenset[str] = frozenset()  # the operation's optional arguments that the method takes
     copies: bool = False  # True if the user's method returns a new tensor, which is then copied into the output
 
 

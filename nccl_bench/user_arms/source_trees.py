@@ -14,8 +14,8 @@ What a tree owns:
 
 Limits:
     Pickle, ``typing.get_type_hints`` and ``importlib.util.find_spec`` look modules up by name, so they do not find a
-    tree's. What a tree registers, it registers for the process: two trees with the same ``torch.library`` namespace
-    cannot share one. While the tree is in ``sys.modules``, other threads may get its modules.
+    tree's. Trees register for the whole process: two trees with the same ``torch.library`` namespace cannot share a
+    process. While the tree is in ``sys.modules``, other threads may get its modules.
 """
 
 from __future__ import annotations
@@ -70,7 +70,7 @@ class SourceTree:
         self._files: dict[str, Path] = {}
         self._modules: dict[str, ModuleType] = {}  # also modules that are still being executed
         self._ready: Mapping[str, ModuleType] = {}  # `_modules` after the last complete import; read without the lock
-        self._aside: dict[str, ModuleType] | None = None  # the process's modules of the same names
+        self._aside: dict[str, ModuleType] | None = None  # the process's own modules, while it is inside
         self._builtins = {**vars(builtins), "__import__": self._import}
         self._importlib = ModuleType("importlib")
         vars(self._importlib).update(
