@@ -14,8 +14,8 @@ What a tree owns:
 
 Limits:
     Pickle, ``typing.get_type_hints`` and ``importlib.util.find_spec`` look modules up by name, so they do not find a
-    tree's. Trees register for the whole process: two trees with the same ``torch.library`` namespace cannot share a
-    process. While the tree is in ``sys.modules``, other threads may get its modules.
+    tree's. A registration holds for the whole process: two trees that define one ``torch.library`` namespace cannot
+    share a process. While a tree's modules are in ``sys.modules``, other threads may get them.
 """
 
 from __future__ import annotations
