@@ -39,7 +39,7 @@ class Comparison:
     interval: Interval | None  # None if there are too few rounds, or if the variation is unknown
     verdict: Verdict | None  # None if the variation is unknown
     noise_floor: float | None  # the difference that a twin explains, as a share; None if not known or not needed
-    below_floor: bool  # True if it is inconclusive because of the noise floor, or because there is no twin
+    below_floor: bool  # True if the verdict is inconclusive because of the noise floor or a missing twin
     pairs_needed: int | None  # how many rounds an interval needs; None if it exists, or no number is enough
 
 

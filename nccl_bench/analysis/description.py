@@ -49,8 +49,8 @@ def notes(run: Run) -> Iterator[str]:
     registered = arms_with(run, Registration.REGISTERED)
     unregistered = arms_with(run, Registration.UNAVAILABLE, Registration.ABSENT)
     if registered or unregistered:
-        rest = f"; not registered, on the same memory: {', '.join(unregistered)}" if unregistered else ""
-        yield f"registered ({run.meta['config'].get('register')}): {', '.join(registered) or 'none'}{rest}"
+        rest = f"; the same memory, not registered: {', '.join(unregistered)}" if unregistered else ""
+        yield f"registered memory ({run.meta['config'].get('register')}): {', '.join(registered) or 'none'}{rest}"
     if run.device == "cpu":
         yield CPU_NOTICE
 

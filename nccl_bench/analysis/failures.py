@@ -35,7 +35,7 @@ def exit_code_of(lines: Sequence[Line]) -> ExitCode:
 
 
 def exit_code_of_statuses(statuses: Collection[str]) -> ExitCode:
-    """Return the exit code for a summary by the rule of ``exit_code_of``; ``statuses`` are of rows without a time."""
+    """Return the exit code for a summary from the ``statuses`` of rows without a time, as ``exit_code_of`` does."""
     # A row that is ok has no time if all its batches were discarded.
     return worst((_CODES | {Status.OK: ExitCode.SETUP})[status] for status in statuses if status != Skipped.kind)
 

@@ -54,9 +54,8 @@ def hints(comparisons: Sequence[Comparison], basis: Basis) -> Iterator[str]:
         worst, interval = max(wide, key=lambda cell: cell[1].half_width)
         yield (
             f"{counted(len(wide), 'cell')} inconclusive because the interval crosses the threshold, widest for "
-            f"{_label(worst)}: {interval.low:.3f}x to {interval.high:.3f}x, at a threshold of "
-            f"{format_share(worst.threshold)}. {_MORE[basis]} narrow it. A ratio right at the threshold stays "
-            "inconclusive."
+            f"{_label(worst)}: {interval.low:.3f}x to {interval.high:.3f}x, threshold {format_share(worst.threshold)}. "
+            f"{_MORE[basis]} narrow it. A ratio right at the threshold stays inconclusive."
         )
 
 

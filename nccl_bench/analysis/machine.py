@@ -12,10 +12,8 @@ from nccl_bench.records.run import is_import
 
 # The name of a GPU in the output of `nvidia-smi topo -m`.
 _GPU = re.compile(r"GPU(\d+)")
-
 # The name and the `run.json` of each run.
 NamedRuns = Sequence[tuple[str, Mapping[str, Any]]]
-
 _BUFFERS = {"True": "one for all calls", "False": "rotating"}
 _PREFIXES = ("NCCL_", "TORCH_NCCL_", "CUDA_LAUNCH_BLOCKING", "CUDA_DEVICE_MAX_CONNECTIONS")
 # No user sets these: container images set the first, which nothing reads, and torchrun sets the second.
@@ -120,21 +118,12 @@ def _settings(environment: Mapping[str, Any]) -> dict[str, str]:
 
 def _each(gpus: object, key: str) -> str:
     """Return the different values of ``key`` among ``gpus`` as one text."""
-    values = (
-        (_text(gpu[key]) for gpu in gpus if isinstance(gpu, Mapping) and key in gpu) if isinstance(gpus, list) else ()
-    )
-    return ", ".join(dict.fromkeys(values))
-
-
-def _text(value: object) -> str:
-    return f"{value:g}" if isinstance(value, float) else str(value)
+    values = [gpu[key] for gpu in gpus if isinstance(gpu, Mapping) and key in gpu] if isinstance(gpus, list) else []
+    return ", ".join(dict.fromkeys(f"{value:g}" if isinstance(value, float) else str(value) for value in values))
 
 
 def _gpus_used(environment: Mapping[str, Any], nproc: object) -> dict[str, str]:
-    """Return the links, power limits and highest clocks of the GPUs that one node's ranks use.
-
-    If it is not known which GPUs they use, all GPUs count.
-    """
+    """Return links, power limits and highest clocks of the GPUs that one node's ranks use; of all GPUs if unknown."""
     recorded = environment.get("gpus")
     every = [gpu for gpu in recorded if isinstance(gpu, Mapping)] if isinstance(recorded, list) else []
     gpus = {str(gpu["index"]): gpu for gpu in every if "index" in gpu}

@@ -1,9 +1,8 @@
 """Comparisons of two sides, each of one or more runs.
 
 Rounds of two runs are not paired, so a verdict needs to know how much runs vary. Several runs on each side show it.
-With one run on each side, an arm that both measured is used instead: all times are taken relative to it. A change that
-affects both arms alike, such as another clock rate, then cancels out. Without such an arm there are no verdicts, only
-ratios of medians.
+With one run on each side, an arm that both measured is used instead: all times are taken relative to it. What changes
+both arms alike, such as the clock rate, cancels out. Without such an arm there are no verdicts, only median ratios.
 """
 
 from __future__ import annotations
@@ -101,9 +100,8 @@ def _basis(before: Side, after: Side, shared_arm: str | None) -> tuple[Basis, st
     if shared_arm is None:
         return (
             Basis.NOTHING,
-            "rounds of two runs are not paired, and these runs have no unchanged arm in common that shows what the "
-            "machine did: give several runs on each side, or measure in both an arm that the change does not touch "
-            "(--shared)",
+            "rounds of two runs are not paired, and no unchanged arm in common shows what the machine did: give "
+            "several runs on each side, or measure in both an arm that the change does not touch (--shared)",
         )
     return Basis.SHARED_ARM, f"one run on each side, relative to {shared_arm} in the same round"
 
@@ -145,7 +143,7 @@ def _estimate(
 
 
 def _arm_pairs(before: Side, after: Side, shared_arm: str | None) -> list[tuple[str, str]]:
-    """Return the arm pairs to compare: each arm that all runs have, with itself; if there is none, all with all."""
+    """Pair each arm that all runs have with itself; without any, pair each arm of before with each arm of after."""
     first, second = (
         [arm for arm in side[0].arms if arm != shared_arm and all(arm in run.arms for run in side)]
         for side in (before, after)

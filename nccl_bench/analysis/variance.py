@@ -1,7 +1,7 @@
-"""Communicator variance: how much two communicators made alike differ, as a twin shows it.
+"""Communicator variance: how much two communicators that were made alike differ. A twin shows it.
 
 A twin is the baseline made a second time. A difference between the baseline and its twin is not an effect of an arm. It
-is the noise floor: a difference between two arms must exceed it to get a verdict.
+is the noise floor: a difference between two arms must exceed it to count.
 """
 
 from __future__ import annotations
@@ -14,8 +14,7 @@ from nccl_bench.analysis.comparable import ComparableRun, Place
 from nccl_bench.analysis.statistics import Interval, Verdict, interval, verdict_of
 from nccl_bench.catalog.arms import TWIN_SUFFIX, twin_of
 
-# In standard deviations. A normal variable exceeds 3 once in 370 sizes. It would exceed 2 in every second sweep of 14
-# sizes.
+# Standard deviations. A normal variable exceeds 3 at 1 of 370 sizes, but 2 in every second sweep of 14 sizes.
 _USUAL_DEVIATIONS = 3.0
 
 

@@ -28,15 +28,13 @@ class WarningText(StrEnum):
 
     DISCARDED = (
         "The gate opened before all calls of a batch were queued, most often for {worst} ({discarded}; "
-        "{cells} affected). Their times would include launch cost, so these batches were discarded. The other batches "
-        "are sound; a cell marked DISCARDED has none. The usual cause is a busy CPU. Fewer calls in a batch (--iters) "
-        "help."
+        "{cells} affected). Their times would include launch cost, so these batches were discarded. The others are "
+        "sound; a cell marked DISCARDED has none. The usual cause is a busy CPU. Give fewer calls a batch (--iters)."
     )
     RANK_SPREAD = (
         "Ranks differ by more than {limit} of the time in {cells}, most for {worst}: {spread} of {time} us, and rank "
-        "{rank} was slowest in {share:.0%} of the rounds. The slowest rank sets the time, so one slow GPU or one busy "
-        "CPU spoils every figure. Measure more --rounds: if the same rank is slowest again, check its clocks and its "
-        "CPU affinity."
+        "{rank} was slowest in {share:.0%} of the rounds. The slowest rank sets the time, so one slow GPU or busy CPU "
+        "spoils every figure. If more --rounds show the same rank again, check its clocks and its CPU affinity."
     )
     NOISE = (
         "Rounds differ: the interquartile range of the times is more than {limit} of the median in {cells}, most for "

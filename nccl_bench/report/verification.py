@@ -58,7 +58,7 @@ class TerminalVerification(TextReport[Verification]):
             table = _table(content, [(arm,) if len(arm) <= longest else lines for arm, lines in pairs])
         gap = max(1, min(GAP, self._space(table) // len(content.probes)))
         arms, probes = table.columns[:1], table.columns[1:]
-        # Columns that do not fit follow in a second table, which repeats the arms.
+        # Columns that do not fit follow in more tables, which repeat the arms.
         while probes:
             shown, probes = replace(table, columns=arms + probes, gap=gap).fit(self.width)
             yield from self._table(shown, gap)
@@ -134,6 +134,6 @@ def _table(verification: Verification, labels: Sequence[Sequence[str]]) -> Table
 
 
 def _fold(arm: str) -> tuple[str, ...]:
-    """Return the name as two lines, the second of which begins with a hyphen; as one line if it has no hyphen."""
+    """Return the name on two lines, split before the hyphen that makes them narrowest; without a hyphen on one line."""
     splits = [(arm[:at], "  " + arm[at:]) for at, letter in enumerate(arm) if letter == "-"]
     return min([(arm,), *splits], key=lambda lines: max(map(len, lines)))

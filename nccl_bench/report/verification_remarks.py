@@ -44,7 +44,7 @@ def _detector(verification: Verification) -> list[str]:
         for probe, status, finding in results
         if status is ProbeStatus.CAUGHT
     )
-    lines = [f"Detector: {DETECTOR}, which nothing orders, was caught as expected, in {caught}."]
+    lines = [f"Detector: {DETECTOR}, whose calls have no order, was caught as expected, in {caught}."]
     missed = ", ".join(probe for probe, status, _ in results if status is ProbeStatus.MISSED)
     if missed:
         lines.append(f"The detector was not caught in {missed}, so a pass there says less.")
@@ -71,10 +71,10 @@ def _blindness(verification: Verification, blind: Mapping[str, Finding]) -> list
             passed.append(f"{probe}: it passed{_quiet_places(probe, finding, verification.device)}")
     if passed:
         lines.append(
-            f"BLIND: {DETECTOR}, which nothing orders, was not caught ({'; '.join(passed)}). These probes detect no "
+            f"BLIND: {DETECTOR}, whose calls have no order, was not caught ({'; '.join(passed)}). These probes detect no "
             "races on this machine at present. Try again when nothing else runs on it."
         )
-    return [*lines, "So nothing above is verified, and a pass is shown as '?'."]
+    return [*lines, "So nothing above is verified, and '?' stands for a pass."]
 
 
 def _quiet_places(probe: str, finding: Finding, device: str) -> str:

@@ -80,7 +80,7 @@ def test_a_wide_interval_is_reported_with_what_narrows_it() -> None:
     ]
     (hint,) = hints_of(cells)
     assert hint.startswith("2 cells inconclusive because the interval crosses the threshold")
-    assert "widest for stream-free eager all_reduce 1K: 0.800x to 1.400x, at a threshold of 2.0 %." in hint
+    assert "widest for stream-free eager all_reduce 1K: 0.800x to 1.400x, threshold 2.0 %." in hint
     assert "More rounds (--max-rounds" in hint
     assert "More runs on each side narrow it" in hints_of(cells, Basis.RUNS)[0]
     assert "More rounds in each run, or several runs on each side, narrow it" in hints_of(cells, Basis.SHARED_ARM)[0]

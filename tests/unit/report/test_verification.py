@@ -101,7 +101,7 @@ def test_a_verification_with_a_failure_reads_as_it_should() -> None:
         "\n"
         "consumer: run only with the detector.\n"
         "\n"
-        "Detector: dedicated-stream-unordered, which nothing orders, was caught as\n"
+        "Detector: dedicated-stream-unordered, whose calls have no order, was caught as\n"
         "expected, in producer (36 of 48 trials), consumer (36 of 48 trials).\n"
         "\n"
         "Failed\n"
@@ -201,7 +201,7 @@ def test_with_a_blind_detector_a_pass_is_a_question_mark_and_the_reason_is_given
     assert re.search(r"(?m)^stream-free +\? +\? +- +- +\? +\? +\? +\?$", table)
     assert re.search(r"(?m)^torch +\? +\? +- +- +FAIL +- +\? +\?$", table)
     assert re.search(rf"(?m)^{DETECTOR} +caught +BLIND ", table)
-    assert "BLIND: dedicated-stream-unordered, which nothing orders, was not caught (consumer: it passed)." in text
+    assert "BLIND: dedicated-stream-unordered, whose calls have no order, was not caught (consumer: it passed)." in text
     assert "Try again when nothing else runs on it." in text
     assert "nothing above is verified, and a pass is shown as '?'" in text
     assert "as expected" not in text
@@ -342,8 +342,8 @@ def test_markdown_is_the_table_and_every_remark_of_the_terminal() -> None:
         "\n"
         "consumer: run only with the detector.\n"
         "\n"
-        "Detector: dedicated-stream-unordered, which nothing orders, was caught as expected, in producer (36 of 48 "
-        "trials), consumer (36 of 48 trials).\n"
+        "Detector: dedicated-stream-unordered, whose calls have no order, was caught as expected, in producer (36 of "
+        "48 trials), consumer (36 of 48 trials).\n"
         "\n"
         "**Failed**\n"
         "\n"
