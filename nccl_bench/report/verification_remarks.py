@@ -71,10 +71,10 @@ def _blindness(verification: Verification, blind: Mapping[str, Finding]) -> list
             passed.append(f"{probe}: it passed{_quiet_places(probe, finding, verification.device)}")
     if passed:
         lines.append(
-            f"BLIND: {DETECTOR}, whose calls have no order, was not caught ({'; '.join(passed)}). These probes detect no "
-            "races on this machine at present. Try again when nothing else runs on it."
+            f"BLIND: {DETECTOR}, whose calls have no order, was not caught ({'; '.join(passed)}). These probes detect "
+            "no races on this machine at present. Try again when nothing else runs on it."
         )
-    return [*lines, "So nothing above is verified, and '?' stands for a pass."]
+    return [*lines, "So nothing above is verified, and a pass is shown as '?'."]
 
 
 def _quiet_places(probe: str, finding: Finding, device: str) -> str:
