@@ -18,7 +18,7 @@ class Order(StrEnum):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ArmSpec:
-    """A row of the table."""
+    """A row of the table of arms."""
 
     name: str  # as after --arms
     communicator: str  # a name in communicators.registry, or USER_ARM

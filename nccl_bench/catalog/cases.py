@@ -11,7 +11,7 @@ from nccl_bench.catalog.collectives import COLLECTIVES, Collective, Placement, R
 class Scenario(StrEnum):
     """The work around the collective while it is timed."""
 
-    ISOLATED = "isolated"  # none
+    ISOLATED = "isolated"  # no other work
 
 
 def scenario_word(scenario: str | None) -> str | None:

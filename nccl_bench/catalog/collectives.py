@@ -68,7 +68,7 @@ def _twice_without_own(world_size: int) -> float:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Collective:
-    """A row of the table."""
+    """A row of the table of collectives."""
 
     name: str  # as after --collective
     result: Result  # the values in a rank's output
@@ -112,7 +112,7 @@ class Collective:
         return size_bytes / time_us / 1e3
 
     def busbw_gb_s(self, size_bytes: int, time_us: float, world_size: int) -> float:
-        """Return the bus bandwidth, GB/s: the traffic of one link, so figures of different world sizes compare."""
+        """Return the bus bandwidth, GB/s: the traffic of one link, comparable between world sizes."""
         return self.algbw_gb_s(size_bytes, time_us) * self.bus_factor(world_size)
 
 

@@ -10,7 +10,7 @@ from nccl_bench.catalog.timings import TIMINGS, Timing
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DeviceSpec:
-    """A row of the table."""
+    """A row of the table of devices."""
 
     name: str  # as after --device
     transport: str  # the library that carries the collectives: "nccl" or "gloo"

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DType:
-    """A row of the table."""
+    """A row of the table of data types."""
 
     name: str  # torch's name
     itemsize: int  # bytes

@@ -1,4 +1,4 @@
-"""The extra packages that some arms and transports need, each with the version that this package works with."""
+"""The extra packages that some arms and transports need, each with the version that nccl-bench works with."""
 
 from __future__ import annotations
 
@@ -18,5 +18,5 @@ def installed_version(package: str) -> str | None:
 
 
 def has_extra(extra: str) -> bool:
-    """Return True if the package of ``extra`` is installed in the version that this package works with."""
+    """Return True if the package of ``extra`` is installed in the version that nccl-bench works with."""
     return installed_version(extra) == EXTRA_VERSIONS[extra]

@@ -24,16 +24,14 @@ class Place(StrEnum):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ProbeSpec:
-    """A row of the table."""
+    """A row of the table of probes."""
 
     name: str  # as after --probes
     summary: str  # what the probe does and expects, one line
     alone: bool = False  # a failure can leave the process unusable, so the probe has processes of its own
     races: bool = False  # calls without order may fail the probe, but need not
     detects: bool = False  # calls without order must fail the probe, in every run and at every place
-    held_back: bool = (
-        False  # the probe holds the stream back, so it is blind on a stream that runs work inside the call
-    )
+    held_back: bool = False  # the probe holds the stream back, so it is blind if calls run at once on that stream
     missing: Mapping[str, str] = field(default_factory=dict)  # communicator -> why the probe does not apply to it
 
 

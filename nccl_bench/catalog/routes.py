@@ -1,7 +1,7 @@
 """The coordinator's routing table: which backend carries each operation, eagerly and in CUDA graphs.
 
-The default routes are those of the engines (SGLang's table of use, parallel_state.py). Outside of graphs
-torch.distributed carries everything. Within ``graph_capture()`` the communicator does; elsewhere it is disabled.
+The default routes are those of the engines (SGLang's table of use, parallel_state.py): torch.distributed carries
+everything outside of graphs, and the communicator everything within ``graph_capture()``. Elsewhere it is disabled.
 """
 
 from __future__ import annotations

@@ -36,7 +36,7 @@ _RULES = (
 def unsupported(
     arm: ArmSpec, device: DeviceSpec, collective: str, dtype: str, redop: RedOp | None, placement: Placement
 ) -> str | None:
-    """Return why ``arm`` cannot run the collective so on ``device``, or ``None`` if it can."""
+    """Return why ``arm`` cannot run this combination on ``device``, or ``None`` if it can."""
     row = COLLECTIVES[collective]
     point = {"transports": device.transport, "dtypes": dtype, "redops": redop}
     for rule in _RULES if row.reduces else ():

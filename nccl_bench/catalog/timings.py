@@ -18,7 +18,7 @@ class Timing(StrEnum):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TimingSpec:
-    """A row of the table."""
+    """A row of the table of timings."""
 
     title: str  # the name in the title of a table
     question: str  # the question that the timing answers, as a sentence

@@ -1,6 +1,6 @@
 """The commands. Only this package prints and exits.
 
-A command imports the modules that only its work needs inside its function, so that ``--help`` answers at once.
+The function of a command imports heavy modules itself, so that ``--help`` answers at once.
 """
 
 from __future__ import annotations

@@ -26,7 +26,7 @@ from nccl_bench.ranks.spec import WorkerSpec
 from nccl_bench.records.schema import Crash
 from nccl_bench.records.store import RunStatus
 
-# Within this time after the first rank, all ranks have reached the deadline of a case too.
+# The last rank reaches the deadline of a case at most this many seconds after the first rank.
 HANG_GRACE_S = 3.0
 
 

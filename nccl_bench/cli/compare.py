@@ -50,9 +50,7 @@ def compare(
     ] = None,
     limits: Annotated[
         Path | None,
-        typer.Option(
-            help="A TOML file of thresholds by collective, timing and size. --threshold is for all other cases."
-        ),
+        typer.Option(help="A TOML file of thresholds by collective, timing and size; --threshold is for the rest."),
     ] = None,
     allow_mismatch: Annotated[
         bool, typer.Option("--allow-mismatch", help="Compare runs of different machines, versions or settings.")
@@ -84,14 +82,13 @@ def compare(
     for first, second in combinations(runs, 2):
         if first.same_as(second):
             raise UsageError(
-                f"{first.name} and {second.name} are the same run. Counted twice, it would look more certain than it "
-                "is: give each run once"
+                f"{first.name} and {second.name} are the same run, and a run counts only once: give each run once"
             )
     if len(loaded) == 1:
         if len(runs) > 1 or pair is None:
             raise UsageError("only one side was given: give one run and --arms BASELINE,CANDIDATE, or a second side")
         if shared is not None:
-            raise UsageError("--shared is for two sides, and only one run was given: leave it out")
+            raise UsageError("--shared is for two sides, and only one side was given: leave it out")
         analysis = analyse_arms(runs[0], pair, given)
     else:
         analysis = analyse_sides(

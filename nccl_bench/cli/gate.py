@@ -30,8 +30,8 @@ def parse_fail_on(text: str | None) -> tuple[FailOn, ...]:
 def gate(fail_on: Collection[FailOn], analysis: Analysis) -> ExitCode:
     """Return the exit code of the worst verdict that ``fail_on`` names, or ``OK`` if ``analysis`` has none.
 
-    Without any verdict the gate does not pass: it could not have failed. A case in which the candidate was not compared
-    counts as inconclusive. Reasons that no table shows are printed.
+    Without any verdict the gate does not pass, because nothing could have made it fail. A case in which the candidate
+    was not compared counts as inconclusive. Reasons that no table shows are printed.
     """
     gated = [each for each in FailOn if each in fail_on and each is not FailOn.WRONG]
     verdicts = {str(each.verdict) for each in analysis.comparisons if each.verdict is not None}
@@ -45,7 +45,7 @@ def gate(fail_on: Collection[FailOn], analysis: Analysis) -> ExitCode:
         return ExitCode.INCONCLUSIVE
     if FailOn.INCONCLUSIVE in gated and analysis.candidate_incomplete:
         print_message(
-            "--fail-on inconclusive does not pass: in some cases the baseline was measured and no candidate compared"
+            "--fail-on inconclusive does not pass: a candidate is missing in some cases that the baseline has"
         )
         return ExitCode.INCONCLUSIVE
     return ExitCode.OK

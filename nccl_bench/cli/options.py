@@ -43,16 +43,11 @@ FormatOption = Annotated[
 ]
 Width = Annotated[
     int | None,
-    _output_option(
-        help="Width of the output in characters. Default: the width of the terminal.", callback=_wide_enough
-    ),
+    _output_option(help="Characters in a line. Default: the width of the terminal.", callback=_wide_enough),
 ]
 FailOnText = Annotated[
     str | None,
-    _output_option(
-        "--fail-on",
-        help=f"What makes the command fail, comma-separated: {listed(FailOn)}. wrong always does, named or not.",
-    ),
+    _output_option(help=f"What makes the command fail, comma-separated: {listed(FailOn)}. A wrong result always does."),
 ]
 # The options besides --arm that set user arms.
 _TREES = {

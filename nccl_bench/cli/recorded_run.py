@@ -54,7 +54,7 @@ def create_record(config: RunConfig, plan: Plan, launch: Mapping[str, object], o
 def closing_on_error(
     store: RunStore | None, output: Output, crash_of: Callable[[Exception], Crash] | None = None
 ) -> Iterator[None]:
-    """If the body raises, close the record and print what was measured. ``crash_of`` turns an error into its line."""
+    """If the body raises, close the record and print what was measured. ``crash_of`` describes an error as a crash."""
     try:
         yield
     except (InterruptedRunError, KeyboardInterrupt) as error:

@@ -33,10 +33,8 @@ def run(
     ] = None,
     begin: Annotated[str | None, _sweep_option("-b", "--begin", help="The smallest message size.")] = None,
     end: Annotated[str | None, _sweep_option("-e", "--end", help="The largest message size.")] = None,
-    factor: Annotated[
-        int | None, _sweep_option("-f", "--factor", help="Each size is the one before it times this.")
-    ] = None,
-    step: Annotated[str | None, _sweep_option("-i", "--step", help="Each size is the one before it plus this.")] = None,
+    factor: Annotated[int | None, _sweep_option("-f", "--factor", help="Each size is the last one times this.")] = None,
+    step: Annotated[str | None, _sweep_option("-i", "--step", help="Each size is the last one plus this.")] = None,
     nproc: Nproc = None,
     nnodes: Annotated[int, _launch_option(help="The number of nodes.")] = 1,
     node_rank: Annotated[int, _launch_option(help="The number of this node, from 0.")] = 0,
@@ -100,9 +98,7 @@ def run(
         return
     ranks = nproc if nproc is not None else DEFAULT_CPU_RANKS if device == "cpu" else gpus or 1
     if device == "cuda" and 0 < gpus < ranks:
-        raise UsageError(
-            f"--nproc is {ranks}, and NCCL needs a GPU for each rank: give at most {gpus}, the GPUs of this node"
-        )
+        raise UsageError(f"--nproc is {ranks}, and this node has {gpus} GPUs, one for each rank: give at most {gpus}")
     launching = LaunchConfig(nproc=ranks, nnodes=nnodes, node_rank=node_rank, rdzv_endpoint=rdzv_endpoint)
     if dry_run:
         show_plan(resolved, ranks * nnodes, ranks)

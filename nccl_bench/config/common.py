@@ -63,7 +63,7 @@ def arms_option(arms: Iterable[ArmSpec], all_text: str, default_text: str) -> An
 
 
 def timeout_option(panel: Panel, limit: str, default: float) -> Any:
-    """Return the option ``--timeout``; ``limit`` says what may take so long."""
+    """Return the option ``--timeout``; ``limit`` says what may take that many seconds."""
     text = f"Seconds that {limit}. After that it counts as a hang."
     return option(panel, text, seconds, short="-T", flag="--timeout", default=default)
 
@@ -79,7 +79,7 @@ class CommonConfig:
         default=lambda device: device.name,
         default_text="cuda if the machine has a GPU, else cpu",
     )
-    arms: tuple[str, ...]  # an option of each command, with choices of its own
+    arms: tuple[str, ...]  # each command declares this option, with its own choices
     user_arms: tuple[UserArm, ...] = option(
         Panel.ARMS,
         f"Adds a user arm, {FORM}. TARGET is FILE.py:NAME, MODULE:NAME or an entry point; its keys are order "

@@ -17,12 +17,12 @@ NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 NAME_RULE = "use up to 64 letters, digits, '.', '_' and '-', and begin with a letter or digit"
 # The range of a TOML integer.
 _MOST = 2**63 - 1
-# A year. No deadline is longer, and the sum of it and any clock's time is valid.
+# A year: longer than any sensible deadline, and short enough to be added to any clock's time.
 _MOST_S = 366 * 86400
 
 
 def integer(least: int) -> Parser:
-    """Return the parser of a whole number from ``least`` on."""
+    """Return a parser of whole numbers that are at least ``least``."""
 
     def parse(name: str, value: object, _device: DeviceSpec) -> int:
         if isinstance(value, bool) or not isinstance(value, int) or not least <= value <= _MOST:
@@ -56,14 +56,14 @@ def one_of(name: str, value: object, allowed: Iterable[_Name]) -> _Name:
 
 
 def choice(allowed: Iterable[str]) -> Parser:
-    """Return the parser of one of ``allowed``."""
+    """Return a parser that accepts one of ``allowed``."""
     return lambda name, value, _device: one_of(name, value, allowed)
 
 
 def choices_option(
     panel: Panel, allowed: Iterable[str], aliases: Mapping[str, str] | None = None, **settings: Any
 ) -> Any:
-    """Return an option that takes one or more of ``allowed``. Its values are members, if ``allowed`` is an enum."""
+    """Return an option that takes one or more of ``allowed``. If it is an enum, the values are its members."""
     members = {str(each): each for each in allowed}
 
     def parse(name: str, value: object, _device: DeviceSpec) -> tuple[str, ...]:

@@ -145,7 +145,9 @@ class RunConfig(CommonConfig):
     ops_per_batch: int | None = method_option(
         "Operations per batch.", integer(1), short="-n", flag="--iters", default_text="chosen by a short measurement"
     )
-    warmup: int = method_option("Operations before the first measured batch.", integer(0), short="-w", default=5)
+    warmup: int = method_option(
+        "Warm-up operations before the first measured batch.", integer(0), short="-w", default=5
+    )
     check: bool = method_option(
         "Check the results: 1 for yes, 0 for no.", boolean, short="-c", argument=int, default=True, default_text="1"
     )
@@ -235,7 +237,7 @@ def _arms(value: object, user_arms: Sequence[UserArm], device: DeviceSpec) -> tu
         if not user_arm.spec.timed:
             raise UsageError(
                 f"the arm {user_arm.name} has the order {user_arm.spec.order}: without a join it would look faster "
-                "than it is, so only nccl-bench verify takes it: give order=fork-join"
+                "than it is, so only nccl-bench verify takes it: give another order, such as fork-join"
             )
     if value is not None:
         return resolve_arms("arms", value, device, _timed_arms(), user_arms)

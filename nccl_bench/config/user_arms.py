@@ -93,9 +93,7 @@ def parse_arm_options(
             raise UsageError(f"--arm {text!r} is a built-in arm: name it with --arms, or give {FORM}")
         elif before_tree is not None:
             if "tree" in table:
-                raise UsageError(
-                    f"--arm {text!r} has a tree, and --before-tree and --after-tree too: leave its tree out"
-                )
+                raise UsageError(f"--arm {text!r} has a tree, but --before-tree was given: leave one of them out")
             user_arms += [
                 _from_table(table | {"name": name, "tree": tree})
                 for name, tree in ((BEFORE, before_tree), (AFTER, after_tree))
@@ -105,9 +103,7 @@ def parse_arm_options(
         else:
             raise UsageError(f"--arm {text!r} has no name: give {FORM}, or --before-tree and --after-tree")
     if before_tree is not None and not {BEFORE, AFTER} <= {user_arm.name for user_arm in user_arms}:
-        raise UsageError(
-            "--before-tree and --after-tree need one --arm without a name, --arm TARGET, to load from both trees"
-        )
+        raise UsageError("--before-tree and --after-tree load an --arm without a name: give one, --arm TARGET")
     return user_arms
 
 
@@ -163,9 +159,7 @@ def _from_table(value: object) -> UserArm:
             raise UsageError(f"{key} of a user arm is {item!r}: give a text")
     name, target = given.get("name", ""), given.get("target", "")
     if not NAME.fullmatch(name) or name in ARMS:
-        raise UsageError(
-            f"{name!r} cannot be the name of an arm: {NAME_RULE}. These names are taken: {', '.join(ARMS)}"
-        )
+        raise UsageError(f"{name!r} cannot be the name of an arm: {NAME_RULE}; taken are {', '.join(ARMS)}")
     if not target:
         raise UsageError(f"the arm {name} has no target: give {FORM}")
     _refuse_keys(name, target, given, variables)
@@ -190,14 +184,10 @@ def _refuse_keys(name: str, target: str, given: Mapping[str, str], variables: Ma
         return
     for key in ("tree", "order", "adapter"):
         if key in given:
-            raise UsageError(
-                f"{key} of the arm {name} is {given[key]!r}, and the built-in arm {target} takes no {key}: leave it out"
-            )
+            raise UsageError(f"{key} of the arm {name} is {given[key]!r}: {target} takes no {key}, so leave it out")
     if "transport" in given and ARMS[target].communicator not in _OVER_TRANSPORT:
         able = ", ".join(arm.name for arm in ARMS.values() if arm.communicator in _OVER_TRANSPORT)
-        raise UsageError(
-            f"transport of the arm {name} is {given['transport']!r}: only these arms take a transport: {able}"
-        )
+        raise UsageError(f"transport of the arm {name} is {given['transport']!r}: only these arms take it: {able}")
     if not variables and "transport" not in given:
         raise UsageError(
             f"the arm {name} is {target} without any change: name {target} with --arms, or give a variable or a "

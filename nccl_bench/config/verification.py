@@ -23,9 +23,7 @@ class VerifyConfig(CommonConfig):
     """The options of one verification, resolved."""
 
     arms: tuple[str, ...] = arms_option(
-        _nameable_arms(),
-        "those that can run here, nccl4py only if it is installed",
-        "all; with user arms, the user arms",
+        _nameable_arms(), "those that can run here, nccl4py if it is installed", "all; with user arms, the user arms"
     )
     probes: tuple[str, ...] = choices_option(Panel.PROBES, PROBES, default="all")
     timeout_s: float = timeout_option(Panel.PROBES, "one probe of one arm may take", 60.0)

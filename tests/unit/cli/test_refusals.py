@@ -31,7 +31,7 @@ BAD: list[tuple[tuple[str, ...], int, tuple[str, ...]]] = [
     (("run", "--env", "MASTER_PORT=1"), 2, ("MASTER_PORT", "find each other")),
     (("run", "--arm", "stream-free"), 2, ("a built-in arm", "--arms")),
     (("run", "--arm", "x=stream-free,order=bare,A=1"), 2, ("order of the arm x", "takes no order")),
-    (("run", "--arm", "x=torch,transport=nccl"), 2, ("only these arms take a transport", "stream-free")),
+    (("run", "--arm", "x=torch,transport=nccl"), 2, ("only these arms take it", "stream-free")),
     (("run", "--arm", "x=stream-free,transport=nccl"), 2, ("transport of the arm x is 'nccl'", "gloo")),
     (("run", "--arm", "x=m:C,transport=gloo"), 2, ("x has its own transport",)),
     (("run", "--arm", "x=nccl4py,A=1"), 2, ("x is nccl4py", "does not run on the device cpu")),
