@@ -210,10 +210,4 @@ def test_more_ranks_than_gpus_are_refused(command_line: CommandLine, monkeypatch
     monkeypatch.setattr(hardware, "gpu_count", lambda _environ: 2)
     code, _, stderr = command_line.run("run", "--device", "cuda", "--nproc", "3", "--dry-run")
     assert code == ExitCode.USAGE
-    assert_one_message(
-        stderr,
-        (
-            "--nproc is 3",
-            "at most 2, the GPUs of this node",
-        ),
-    )
+    assert_one_message(stderr, ("--nproc is 3, and this node has 2 GPUs", "give at most 2"))
