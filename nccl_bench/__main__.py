@@ -1,7 +1,5 @@
 """The program: ``python -m nccl_bench`` and ``nccl-bench`` start here."""
 
-from __future__ import annotations
-
 import sys
 
 

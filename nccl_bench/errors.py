@@ -15,8 +15,6 @@
 Nothing in this module prints. A message is for the user: it says what was given, what is allowed and what to do.
 """
 
-from __future__ import annotations
-
 from enum import IntEnum
 
 

@@ -1,7 +1,5 @@
 """The analysis for the command ``compare``: two arms of one run, or two sides of one or more runs each."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from dataclasses import replace
 

@@ -1,7 +1,5 @@
 """The record of a comparison, and the function that judges pairs of arms."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from enum import StrEnum

@@ -1,7 +1,5 @@
 """The title of a run and the notes above its tables."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator, Mapping
 from typing import Any
 

@@ -1,7 +1,5 @@
 """Estimates of a ratio, each with the interval that its data allows."""
 
-from __future__ import annotations
-
 import math
 from collections.abc import Sequence
 from statistics import fmean, median

@@ -1,7 +1,5 @@
 """Failures of a run: its exit code, and a line of text for each failure."""
 
-from __future__ import annotations
-
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 
 from nccl_bench.analysis.wording import counted

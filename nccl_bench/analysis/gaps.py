@@ -1,7 +1,5 @@
 """Gaps: cases and cells that were requested but not measured or not compared, with the reason."""
 
-from __future__ import annotations
-
 from collections.abc import Collection, Iterable, Iterator, Sequence
 
 from nccl_bench.analysis.comparable import Cell

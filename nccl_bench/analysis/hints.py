@@ -1,7 +1,5 @@
 """Hints: how to decide the comparisons that are inconclusive."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator, Mapping, Sequence
 
 from nccl_bench.analysis.comparison import Basis, Comparison

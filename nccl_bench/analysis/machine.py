@@ -1,7 +1,5 @@
 """Conditions in which compared runs can differ: machine, ranks, versions, settings, and how times merge ranks."""
 
-from __future__ import annotations
-
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from itertools import combinations

@@ -1,7 +1,5 @@
 """Comparisons of the arms of one run, by pairs of times from the same round."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 
 from nccl_bench.analysis.comparable import ComparableRun

@@ -3,8 +3,6 @@
 Nothing in this module knows about collectives or records.
 """
 
-from __future__ import annotations
-
 import math
 from bisect import bisect_right
 from collections.abc import Callable, Sequence

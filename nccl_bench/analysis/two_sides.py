@@ -5,8 +5,6 @@ With one run on each side, an arm that both measured is used instead: all times 
 both arms alike, such as the clock rate, cancels out. Without such an arm there are no verdicts, only median ratios.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from statistics import median

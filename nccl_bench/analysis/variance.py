@@ -4,8 +4,6 @@ A twin is the baseline made a second time. A difference between the baseline and
 is the noise floor: a difference between two arms must exceed it to count.
 """
 
-from __future__ import annotations
-
 import math
 from dataclasses import dataclass, replace
 from statistics import fmean, median

@@ -1,7 +1,5 @@
 """Warnings: reasons not to trust the figures of single cells, or of a whole run."""
 
-from __future__ import annotations
-
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from enum import StrEnum
 from typing import Any

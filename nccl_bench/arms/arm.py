@@ -1,7 +1,5 @@
 """An arm on one rank: a communicator, and how its calls are ordered with the caller's stream."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import Any

@@ -1,7 +1,5 @@
 """The two ways to order a call on a private stream with the caller's stream."""
 
-from __future__ import annotations
-
 from typing import Any
 
 from nccl_bench.communicators.protocol import Operation

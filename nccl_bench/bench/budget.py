@@ -1,7 +1,5 @@
 """The time budget of a run. Each timing of each case gets an equal share of the time that is left."""
 
-from __future__ import annotations
-
 import time
 from collections.abc import Callable
 

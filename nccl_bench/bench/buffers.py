@@ -1,7 +1,5 @@
 """The input and output tensors of one case on one rank: how they are filled, poisoned and checked."""
 
-from __future__ import annotations
-
 import numpy as np
 import torch
 from torch import Tensor

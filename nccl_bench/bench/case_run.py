@@ -1,7 +1,5 @@
 """The steps of one case on one rank: a check and pilots, then for each timing its rounds, a check and its record."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 
 from nccl_bench.bench.check import count_wrong_after, count_wrong_before_timing

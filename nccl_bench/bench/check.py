@@ -1,7 +1,5 @@
 """The check of results: it counts wrong elements in each arm's outputs, before timing and after each timing."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping, Sequence
 
 from nccl_bench.bench.context import CaseContext

@@ -1,7 +1,5 @@
 """The objects that all steps of a case use on one rank, such as buffers, arms and the clock."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 
 from nccl_bench.bench.budget import Budget

@@ -1,7 +1,5 @@
 """The CUDA graphs of one case: each arm's graph is captured, in the best launch memory if that matters, and reset."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from functools import partial

@@ -8,8 +8,6 @@ hardware queue than the caller's. The pages change from process to process. They
 is measured in the best page that its rank has found.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import partial
 from itertools import chain

@@ -1,7 +1,5 @@
 """The measurements of one case: the pilots, the lengths of the gates, and the rounds over all arms."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 

@@ -1,7 +1,5 @@
 """Memory for the slots of a case, allocated by the transport and registered with communicators that can do that."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import partial

@@ -1,7 +1,5 @@
 """The percentiles of the times of single operations, measured with events between the operations."""
 
-from __future__ import annotations
-
 import statistics
 from collections.abc import Mapping, Sequence
 

@@ -1,7 +1,5 @@
 """The record that rank 0 writes during a run: lines of results, and facts that only a worker knows."""
 
-from __future__ import annotations
-
 import os
 from collections.abc import Iterable, Mapping
 from typing import Any

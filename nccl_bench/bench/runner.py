@@ -1,7 +1,5 @@
 """The loop over the cases of a run. Every rank does the same steps in the same order."""
 
-from __future__ import annotations
-
 import gc
 from dataclasses import dataclass, field, replace
 from typing import Any

@@ -1,7 +1,5 @@
 """The schedule of a case: operations in a batch, lengths of gates, and the order in which arms are visited."""
 
-from __future__ import annotations
-
 import math
 import random
 from collections.abc import Mapping, Sequence

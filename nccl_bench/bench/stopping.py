@@ -1,7 +1,5 @@
 """The rule for the number of rounds. It depends on the precision of the ratios, never on their values."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from dataclasses import dataclass
 

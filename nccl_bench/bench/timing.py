@@ -5,8 +5,6 @@ With a barrier on the host instead, ranks start hundreds of microseconds apart. 
 whatever the host does. If it opens before the last call is enqueued, the batch is not valid.
 """
 
-from __future__ import annotations
-
 import gc
 import statistics
 import time

@@ -1,7 +1,5 @@
 """The turns of a run's process sets: they share the devices, so only one process set works at a time."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import TypeVar
 

@@ -7,8 +7,6 @@ is an average of floats if the world size is no power of two. NCCL scales each i
 pre-multiplied sum), so the check allows a tolerance in ulp (units in the last place).
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable, Mapping
 
 import numpy as np

@@ -4,8 +4,6 @@ torchrun starts it as ``python -m nccl_bench.bench.worker SPEC_FILE``. If the us
 (with srun, for example), each of them calls ``measure``.
 """
 
-from __future__ import annotations
-
 import os
 import sys
 from collections.abc import Mapping, Sequence

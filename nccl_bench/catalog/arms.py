@@ -1,7 +1,5 @@
 """The table of arms: each one's communicator, and how its calls are ordered with the caller's stream."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from enum import StrEnum

@@ -1,7 +1,5 @@
 """A case: one point of the sweep."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 from enum import StrEnum
 

@@ -4,8 +4,6 @@ Sizes, counts and bus factors are those of nccl-tests (``*GetCollByteCount`` and
 doc/PERFORMANCE.md).
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from enum import StrEnum

@@ -1,7 +1,5 @@
 """The table of devices: each one's transport, timings, default sweep and nominal speed."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 

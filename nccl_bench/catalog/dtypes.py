@@ -1,7 +1,5 @@
 """The table of data types, with the range in which the arithmetic of each is exact."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from dataclasses import dataclass
 

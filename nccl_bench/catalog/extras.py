@@ -1,7 +1,5 @@
 """The extra packages that some arms and transports need, each with the version that nccl-bench works with."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from importlib import metadata
 

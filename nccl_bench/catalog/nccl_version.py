@@ -1,7 +1,5 @@
 """NCCL's version number as text."""
 
-from __future__ import annotations
-
 
 def version_text(version: int) -> str:
     """Return ``22809`` as ``2.28.9``.

@@ -1,7 +1,5 @@
 """The table of probes: the experiments on stream order, and the arms and devices that each one applies to."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum

@@ -4,8 +4,6 @@ The default routes are those of the engines (SGLang's table of use, parallel_sta
 everything outside of graphs, and the communicator everything within ``graph_capture()``. Elsewhere it is disabled.
 """
 
-from __future__ import annotations
-
 from collections.abc import Iterable, Mapping
 from enum import StrEnum
 

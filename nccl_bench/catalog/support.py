@@ -3,8 +3,6 @@
 A collective's row says which communicators lack it. The rules here are about data types and reductions.
 """
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 
 from nccl_bench.catalog.arms import ArmSpec

@@ -1,7 +1,5 @@
 """The table of timings: the question that each one answers, and how its batches are made."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import StrEnum

@@ -3,8 +3,6 @@
 The function of a command imports heavy modules itself, so that ``--help`` answers at once.
 """
 
-from __future__ import annotations
-
 import io
 import sys
 from typing import Annotated

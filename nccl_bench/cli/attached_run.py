@@ -1,7 +1,5 @@
 """A run in which this process is one of the ranks that another launcher started."""
 
-from __future__ import annotations
-
 import os
 import sys
 import threading

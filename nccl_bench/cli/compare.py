@@ -1,7 +1,5 @@
 """``nccl-bench compare``: two arms of one run, or two sides of runs."""
 
-from __future__ import annotations
-
 from dataclasses import replace
 from itertools import combinations
 from pathlib import Path

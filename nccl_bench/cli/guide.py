@@ -1,7 +1,5 @@
 """``nccl-bench guide``: the documentation in the terminal."""
 
-from __future__ import annotations
-
 import shutil
 from collections.abc import Mapping
 from importlib.resources import files

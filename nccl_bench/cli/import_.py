@@ -1,7 +1,5 @@
 """``nccl-bench import``: results of nccl-tests, recorded as a run."""
 
-from __future__ import annotations
-
 import sys
 from pathlib import Path
 from typing import Annotated

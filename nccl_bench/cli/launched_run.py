@@ -1,7 +1,5 @@
 """A run whose ranks this process launches."""
 
-from __future__ import annotations
-
 import os
 
 from nccl_bench.cli.messages import exit_with, print_message

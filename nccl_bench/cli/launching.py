@@ -1,7 +1,5 @@
 """Decisions before ranks start: the device, the number of ranks, and whether user arms can be found."""
 
-from __future__ import annotations
-
 from collections.abc import Iterable
 
 from nccl_bench.catalog.devices import DEVICES

@@ -1,7 +1,5 @@
 """``nccl-bench list``: the tables of everything that can be chosen."""
 
-from __future__ import annotations
-
 import sys
 from importlib import metadata
 from typing import Annotated

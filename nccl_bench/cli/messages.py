@@ -1,7 +1,5 @@
 """The output of a command besides its result: messages on standard error, and the exit code."""
 
-from __future__ import annotations
-
 import sys
 
 from nccl_bench.errors import ExitCode

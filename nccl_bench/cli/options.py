@@ -1,7 +1,5 @@
 """The options that several commands share, and the options that are made from a configuration class."""
 
-from __future__ import annotations
-
 import inspect
 from collections.abc import Callable, Mapping
 from functools import partial

@@ -1,7 +1,5 @@
 """The progress bar on standard error. It is shown only if standard error is a terminal."""
 
-from __future__ import annotations
-
 import sys
 from collections.abc import Callable
 

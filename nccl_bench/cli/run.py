@@ -1,7 +1,5 @@
 """``nccl-bench run``: it turns options into a configuration, and starts or joins the ranks."""
 
-from __future__ import annotations
-
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import replace

@@ -1,7 +1,5 @@
 """Checks that refuse a call before it reaches a transport. Their messages say what to change."""
 
-from __future__ import annotations
-
 from collections.abc import Collection, Sequence
 from typing import NoReturn
 

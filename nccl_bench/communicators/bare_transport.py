@@ -4,8 +4,6 @@ An operation is recorded once. Later calls repeat its calls to the transport wit
 difference between ``stream-free`` and this arm is the time that a communicator adds to a call.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from functools import partial
 from typing import cast

@@ -5,8 +5,6 @@ operation on a disabled or closed communicator raises ``DisabledError`` and does
 exception, the caller would read an output that was never written.
 """
 
-from __future__ import annotations
-
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import Any

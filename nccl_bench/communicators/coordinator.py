@@ -4,8 +4,6 @@ The model is SGLang's ``parallel_state.GroupCoordinator``, in both designs. The 
 stream. The old one passes a stream and ``use_current_stream`` through every call. They share all other code.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, ExitStack, contextmanager
 from typing import Any

@@ -1,7 +1,5 @@
 """The old design of a communicator: it owns a private stream, and every operation takes another one as an argument."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any

@@ -1,7 +1,5 @@
 """NVIDIA's nccl4py as its users call it: the methods of ``nccl.core.Communicator``, with tensors."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Sequence
 from typing import Any
 

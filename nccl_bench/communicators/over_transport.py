@@ -9,8 +9,6 @@ of times a step, and shared code (one more frame, and branches for out of place)
 two calls of NCCL (H200).
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import partial

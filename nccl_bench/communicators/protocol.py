@@ -5,8 +5,6 @@ Tensors are contiguous and on its device; counts are in elements. Each operation
 device is done. An operation without a docstring does what the protocol says.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from functools import partial

@@ -1,7 +1,5 @@
 """Builds communicators by the names that ``catalog.arms.ARMS`` uses."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Mapping
 from functools import partial
 

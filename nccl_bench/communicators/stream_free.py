@@ -1,7 +1,5 @@
 """The new design of a communicator: it owns no stream, and every operation runs on the current stream."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from functools import partial
 from typing import Any

@@ -4,8 +4,6 @@
 asynchronous form forks to the process group's own stream and joins with ``wait()``.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable, Sequence
 from typing import Any
 

@@ -1,7 +1,5 @@
 """The options that a run and a verification share: device, arms, routes, library and binding. No torch."""
 
-from __future__ import annotations
-
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any

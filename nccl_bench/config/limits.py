@@ -1,7 +1,5 @@
 """Thresholds: the difference that matters, as one share or by collective, timing and size. No torch."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path

@@ -3,14 +3,12 @@
 The defaults, the keys of a TOML file, the command line and the guide's page of options are made from these fields.
 """
 
-from __future__ import annotations
-
 import difflib
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from enum import StrEnum
 from functools import cache, partial
-from typing import Any
+from typing import Any, get_type_hints
 
 from nccl_bench.catalog.devices import DEVICES, DeviceSpec
 from nccl_bench.errors import UsageError
@@ -18,8 +16,8 @@ from nccl_bench.errors import UsageError
 # A parser takes the option's name for messages, a value from TOML, JSON or the command line, and the device. It returns
 # the value of the field, or raises ``UsageError``.
 Parser = Callable[[str, object, DeviceSpec], object]
-# Annotation of a field -> the type of its argument on the command line. All others are read as text.
-_ARGUMENTS: Mapping[str, Any] = {"int": int, "float": float, "bool": bool}
+# Type of a field -> the type of its argument on the command line. All others are read as text.
+_ARGUMENTS: Mapping[Any, Any] = {hint: kind for kind in (int, float, bool) for hint in (kind, kind | None)}
 
 
 class Panel(StrEnum):
@@ -94,8 +92,9 @@ method_option = partial(option, Panel.METHOD)
 def options_of(config: type) -> Mapping[str, Option]:
     """Return the options of a configuration class by name, in the order of its fields."""
     options = {}
+    hints = get_type_hints(config)
     for each in fields(config):
-        argument = _ARGUMENTS.get(str(each.type).removesuffix(" | None"), str)
+        argument = _ARGUMENTS.get(hints[each.name], str)
         implied = {"name": each.name, "flag": _flag(each.name), "argument": argument}
         options[each.name] = Option(**implied | dict(each.metadata))
     return options

@@ -1,7 +1,5 @@
 """Parsers of single values. Each raises ``UsageError`` with the option, the value and what is allowed. No torch."""
 
-from __future__ import annotations
-
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, TypeVar

@@ -1,7 +1,5 @@
 """The configuration of a run: its options, and the rules between them. No torch."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from enum import StrEnum

@@ -1,7 +1,5 @@
 """TOML files. No torch."""
 
-from __future__ import annotations
-
 import tomllib
 from pathlib import Path
 from typing import Any

@@ -4,8 +4,6 @@ The target is a communicator in a file (``pynccl.py:PyNcclCommunicator``), in a 
 entry point of the group ``nccl_bench.communicators``. It may also be a built-in arm, to run with other settings.
 """
 
-from __future__ import annotations
-
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace

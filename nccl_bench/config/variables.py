@@ -1,7 +1,5 @@
 """Environment variables that a run sets for its ranks. No torch."""
 
-from __future__ import annotations
-
 import re
 from collections.abc import Mapping
 

@@ -1,7 +1,5 @@
 """The configuration of a verification. No torch."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from dataclasses import dataclass
 

@@ -5,8 +5,6 @@ has RANK and WORLD_SIZE, and a shell under ``srun --pty`` is a whole Slurm step.
 ``nccl-bench``, and it must launch the ranks itself.
 """
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 
 from nccl_bench.errors import UsageError

@@ -1,7 +1,5 @@
 """Finds which rank ended a launch, and why, in the files that torchrun and the ranks wrote."""
 
-from __future__ import annotations
-
 import re
 import signal
 import socket

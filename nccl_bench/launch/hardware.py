@@ -1,7 +1,5 @@
 """The GPUs and the free memory of this machine, read without torch so that ``--dry-run`` answers at once."""
 
-from __future__ import annotations
-
 import os
 import subprocess
 from collections.abc import Mapping

@@ -1,7 +1,5 @@
 """Reads the variables in which torchrun, srun and mpirun give a rank its place among the ranks."""
 
-from __future__ import annotations
-
 import os
 import re
 import zlib

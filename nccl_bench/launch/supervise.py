@@ -1,7 +1,5 @@
 """Watches launches: enforces deadlines, explains hangs and crashes, and relaunches after them."""
 
-from __future__ import annotations
-
 import shutil
 import socket
 import tempfile

@@ -1,7 +1,5 @@
 """Runs a sweep, records every hang and crash with its case, and decides how to go on after it."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 

@@ -1,7 +1,5 @@
 """Starts ranks with torchrun, which is a process of its own, and makes sure that all of them end."""
 
-from __future__ import annotations
-
 import os
 import signal
 import subprocess

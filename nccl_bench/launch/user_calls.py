@@ -4,8 +4,6 @@ On a signal each rank writes the stacks of its threads, the most recent call fir
 that never returns.
 """
 
-from __future__ import annotations
-
 import os
 import re
 import socket

@@ -1,7 +1,5 @@
 """Runs a verification: a hang or a crash is a failed probe, and the other probes go on."""
 
-from __future__ import annotations
-
 import tempfile
 from collections.abc import Callable
 from dataclasses import replace

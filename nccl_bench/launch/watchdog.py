@@ -1,7 +1,5 @@
 """A thread that watches its own rank's deadline, for ranks that another launcher started."""
 
-from __future__ import annotations
-
 import threading
 import time
 from collections.abc import Callable

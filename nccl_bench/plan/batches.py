@@ -1,7 +1,5 @@
 """The limits of a batch: how long it lasts, and how many operations it may have."""
 
-from __future__ import annotations
-
 from collections.abc import Iterable
 
 from nccl_bench.config.run import RunConfig

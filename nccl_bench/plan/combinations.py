@@ -1,7 +1,5 @@
 """Short texts for combinations of choices, such as collectives with data types."""
 
-from __future__ import annotations
-
 from collections.abc import Iterable
 
 from nccl_bench.catalog.dtypes import DTYPES

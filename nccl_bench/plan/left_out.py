@@ -1,7 +1,5 @@
 """The parts of a configuration that a run cannot measure, and one text for each reason."""
 
-from __future__ import annotations
-
 from collections import defaultdict
 from collections.abc import Iterator
 from dataclasses import dataclass, field

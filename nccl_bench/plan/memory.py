@@ -1,7 +1,5 @@
 """The memory of a case on one rank: how many copies (slots) of its buffers there are, and how large they are."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 
 from nccl_bench.catalog.cases import Case

@@ -5,8 +5,6 @@ sets environment variables, or if its set-up fails beside other arms. The proces
 turns. Arms of different process sets are compared too.
 """
 
-from __future__ import annotations
-
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from types import MappingProxyType

@@ -1,7 +1,5 @@
 """The duration of a run and of a case: an estimate for the user, and the deadline after which a case counts as hung."""
 
-from __future__ import annotations
-
 from nccl_bench.config.run import RunConfig
 from nccl_bench.plan.batches import BATCH_S
 from nccl_bench.plan.cases import Plan, PlannedCase

@@ -1,7 +1,5 @@
 """The probes of every arm that a verification tries, and the launches that they run in. No torch."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 
 from nccl_bench.catalog.probes import DETECTOR, PROBES, not_applicable

@@ -1,7 +1,5 @@
 """Collectives between ranks on the host, over Gloo. They never use the device, whose work is timed."""
 
-from __future__ import annotations
-
 import pickle
 from collections.abc import Sequence
 from dataclasses import dataclass

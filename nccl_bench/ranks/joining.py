@@ -1,7 +1,5 @@
 """The connection of a process to the other ranks of its launch, which form one process set or several."""
 
-from __future__ import annotations
-
 import os
 from dataclasses import dataclass
 from typing import cast

@@ -1,7 +1,5 @@
 """The process of one rank from start to end, for a run or a verification."""
 
-from __future__ import annotations
-
 import faulthandler
 import os
 import sys

@@ -4,8 +4,6 @@ They are files in a scratch directory. Deadlines are values of ``time.monotonic(
 processes of one host. Each host has its own scratch directory.
 """
 
-from __future__ import annotations
-
 import json
 import os
 import signal

@@ -4,8 +4,6 @@ The annotations of a dataclass are the definition of its JSON. No library fits: 
 refused value, cattrs converts values that should be refused, and pydantic takes 45 ms to import.
 """
 
-from __future__ import annotations
-
 import json
 import math
 import sys

@@ -3,8 +3,6 @@
 Only what this module names is recorded: an environment holds tokens and passwords, and results are made to be shared.
 """
 
-from __future__ import annotations
-
 import csv
 import os
 import platform

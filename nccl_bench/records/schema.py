@@ -4,8 +4,6 @@ The classes are the definition of the file: a line with a missing field, an unkn
 refused. Times are microseconds (``_us``). ``None``, which is JSON's ``null``, stands for what was not measured.
 """
 
-from __future__ import annotations
-
 import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass

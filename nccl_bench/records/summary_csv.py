@@ -1,7 +1,5 @@
 """Reads a ``summary.csv``, which holds the medians of a run, without the run's directory."""
 
-from __future__ import annotations
-
 import csv
 from collections import Counter
 from collections.abc import Iterable, Mapping

@@ -3,8 +3,6 @@
 The lines of ``samples.jsonl`` have not changed since schema 2.
 """
 
-from __future__ import annotations
-
 from typing import Any
 
 # Schema 3 renamed these keys: (the object that holds the key, its old name, its new name).

@@ -4,8 +4,6 @@ A report turns data into text: it opens no file, reads no option and prints noth
 in the modules, so that a command loads only the report that it needs.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from enum import StrEnum
 from typing import TypeVar

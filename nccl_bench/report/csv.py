@@ -1,7 +1,5 @@
 """CSV for other programs; a value that was not measured is an empty cell."""
 
-from __future__ import annotations
-
 from nccl_bench.analysis.analysis import Analysis
 from nccl_bench.analysis.summary import data_frame
 from nccl_bench.report.formats import csv_text

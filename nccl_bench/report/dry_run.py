@@ -1,7 +1,5 @@
 """The text of a dry run: cases, arms and timings, their memory and their time."""
 
-from __future__ import annotations
-
 from nccl_bench.analysis.wording import counted, significant
 from nccl_bench.catalog.cases import Case
 from nccl_bench.config.run import RunConfig

@@ -1,7 +1,5 @@
 """JSON for other programs; a value that was not measured has no key."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from dataclasses import asdict
 

@@ -1,7 +1,5 @@
 """The parts of a report: tables as padded text, and remarks."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from dataclasses import dataclass
 

@@ -1,7 +1,5 @@
 """All choices of the command line, as plain data and in every format."""
 
-from __future__ import annotations
-
 import textwrap
 from collections.abc import Iterator, Mapping, Sequence
 from itertools import chain, groupby

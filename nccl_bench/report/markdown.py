@@ -1,7 +1,5 @@
 """Markdown to paste into a pull request: the verdicts, the remarks about them, and the figures folded away."""
 
-from __future__ import annotations
-
 from itertools import chain
 
 from nccl_bench.analysis.analysis import Analysis

@@ -1,7 +1,5 @@
 """The tables of a run's figures: latency, bandwidth, and percentiles of single operations."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Iterator, Mapping
 
 from nccl_bench.analysis.analysis import Analysis

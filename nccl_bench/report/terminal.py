@@ -1,7 +1,5 @@
 """The report of a run or of a comparison for a terminal."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from itertools import chain

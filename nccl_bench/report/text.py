@@ -1,7 +1,5 @@
 """The base of all reports for a terminal: wrapped lines and tables in plain ASCII, in colour if possible."""
 
-from __future__ import annotations
-
 import io
 import shutil
 import textwrap

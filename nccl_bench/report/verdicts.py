@@ -5,8 +5,6 @@ shows the smallest and the largest ratio, the span of all intervals, and the hig
 verdict has its own line.
 """
 
-from __future__ import annotations
-
 from collections.abc import Iterator, Sequence
 from itertools import groupby
 

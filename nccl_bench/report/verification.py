@@ -1,7 +1,5 @@
 """A verification in every format: a table of arms by probes, with its failures and reasons below."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from functools import partial

@@ -1,7 +1,5 @@
 """The sentences below the table of a verification: what failed, what the detector shows, what does not apply."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator, Mapping
 
 from nccl_bench.analysis.wording import counted

@@ -4,8 +4,6 @@ Code above this package never asks which kind of device it runs on: ``catalog.de
 each kind. Stream and event objects are torch.cuda's, or those of ``cpu``, which have the same methods.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
 from typing import Any, Protocol

@@ -1,7 +1,5 @@
 """The CPU's streams as an implementation of ``Streams``."""
 
-from __future__ import annotations
-
 import os
 import platform
 import time

@@ -1,7 +1,5 @@
 """torch.cuda's streams as an implementation of ``Streams``. ``CudaStreams(index)`` needs a GPU, the import does not."""
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from contextlib import AbstractContextManager
 

@@ -5,8 +5,6 @@ library's number of a data type or a reduction. Callers look these numbers up on
 transport never chooses a stream: the communicator alone decides on which stream a collective runs.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Protocol

@@ -6,8 +6,6 @@ streams. Gloo needs this: it matches the operations of a group by their order, a
 different orders.
 """
 
-from __future__ import annotations
-
 import secrets
 import threading
 from collections.abc import Mapping

@@ -1,7 +1,5 @@
 """The operations of Gloo that a CPU stream runs."""
 
-from __future__ import annotations
-
 import ctypes
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field

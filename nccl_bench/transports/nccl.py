@@ -4,8 +4,6 @@ Each function gets its ``argtypes`` once, when the library is loaded. A call wit
 wrapping every argument in a ctypes object would double that.
 """
 
-from __future__ import annotations
-
 import ctypes
 import functools
 from collections.abc import Callable, Mapping

@@ -7,8 +7,6 @@ nccl4py searches libnccl.so.2 with cuda-pathfinder: in the process, then in the 
 system. If torch has loaded a libnccl, only ``LD_PRELOAD`` makes nccl4py use another one.
 """
 
-from __future__ import annotations
-
 import ctypes
 from collections.abc import Callable, Mapping
 from importlib import import_module

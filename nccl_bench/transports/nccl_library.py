@@ -4,8 +4,6 @@ Two copies of libnccl in one process are two separate NCCLs. Neither can use a c
 different copies differ in the copy too. So a copy that is already loaded, usually torch's, comes before any on disk.
 """
 
-from __future__ import annotations
-
 import ctypes
 import importlib.util
 import mmap

@@ -9,8 +9,6 @@ the form of an engine's class, of ours, or of one function. Three things are loo
   on the object. If there is no private stream, the call runs on the current one.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable, Mapping
 from typing import Any
 

@@ -1,7 +1,5 @@
 """Builds the communicator of a user arm, and makes errors that name the arm."""
 
-from __future__ import annotations
-
 import torch.distributed as dist
 
 from nccl_bench.config.user_arms import UserArm

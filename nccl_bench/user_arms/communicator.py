@@ -1,7 +1,5 @@
 """A user's object as a communicator with our protocol, for use by an arm."""
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from contextlib import ExitStack
 from functools import partial

@@ -1,7 +1,5 @@
 """Finds and imports a target, which is a path, a module or an entry point."""
 
-from __future__ import annotations
-
 import importlib
 import os
 import sys

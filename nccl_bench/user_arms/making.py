@@ -1,7 +1,5 @@
 """Makes the user's object from the target, enables it, and finds the method that ends it."""
 
-from __future__ import annotations
-
 from contextlib import ExitStack
 from typing import Any
 

@@ -1,7 +1,5 @@
 """The operations that a user's methods can do, and the arguments that each takes."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any

@@ -5,8 +5,6 @@ the user's call and nothing else: one frame, no ``*args``, no look at a signatur
 cost to every call, whatever it translates (``tests/experiments/adapter_cost.py`` measures it).
 """
 
-from __future__ import annotations
-
 import inspect
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass

@@ -1,7 +1,5 @@
 """Facts about a user's functions, read from their signatures once and never during a call."""
 
-from __future__ import annotations
-
 import inspect
 from collections.abc import Callable, Mapping
 from inspect import Parameter, Signature

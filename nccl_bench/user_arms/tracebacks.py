@@ -1,7 +1,5 @@
 """Finds lines of the user's code: the innermost line of an error, and the line of a definition."""
 
-from __future__ import annotations
-
 import functools
 import inspect
 import os

@@ -1,7 +1,5 @@
 """The probe ``async``, which checks the asynchronous all-gather of context parallelism."""
 
-from __future__ import annotations
-
 from collections.abc import Callable
 
 import torch

@@ -1,7 +1,5 @@
 """The probe ``capture``, which checks CUDA graphs."""
 
-from __future__ import annotations
-
 import torch
 from torch import Tensor
 

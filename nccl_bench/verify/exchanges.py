@@ -4,8 +4,6 @@ Every rank can compute every result. The values are float32 and so small that ea
 number, its salt. Inputs with two different salts differ in every element, so that an old input is detected.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import partial

@@ -1,7 +1,5 @@
 """The judgement of a verification: the status of every arm probe, and the exit code. No torch."""
 
-from __future__ import annotations
-
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from enum import StrEnum

@@ -1,7 +1,5 @@
 """The probe ``lifetime``, which checks that a communicator leaves nothing behind."""
 
-from __future__ import annotations
-
 import gc
 import os
 import threading

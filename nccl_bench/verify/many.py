@@ -1,7 +1,5 @@
 """The probe ``many``, which checks two communicators on one stream."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator
 from functools import partial
 from itertools import cycle

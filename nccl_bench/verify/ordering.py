@@ -1,7 +1,5 @@
 """The probes ``producer``, ``consumer`` and ``allocator``. Each leaves exactly one thing for the arm to order."""
 
-from __future__ import annotations
-
 import torch
 from torch import Tensor
 

@@ -1,7 +1,5 @@
 """The table of the probes' functions."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Mapping
 
 from nccl_bench.verify.async_gather import async_gather

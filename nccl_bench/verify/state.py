@@ -1,7 +1,5 @@
 """The probe ``state``, which checks that a communicator is switched on and off correctly."""
 
-from __future__ import annotations
-
 from contextlib import suppress
 from typing import Any
 

@@ -1,7 +1,5 @@
 """The process of one rank of a verification, started as ``python -m nccl_bench.verify.worker SPEC_FILE``."""
 
-from __future__ import annotations
-
 import os
 import sys
 from collections.abc import Callable

@@ -4,8 +4,6 @@
 and add its name to ``catalog.arms.IMPORTED_ARMS``.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path

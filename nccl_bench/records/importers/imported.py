@@ -1,7 +1,5 @@
 """The content of one or several files of another tool, and the ``run.json`` that is made from it."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum

@@ -3,8 +3,6 @@
 ``document`` reads its JSON, ``table`` reads what it prints, and both give an ``Output``.
 """
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 
 from nccl_bench.catalog.cases import Case, Scenario

@@ -1,7 +1,5 @@
 """The content of one file of nccl-tests, JSON or table: rows, and the settings with which they were measured."""
 
-from __future__ import annotations
-
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass

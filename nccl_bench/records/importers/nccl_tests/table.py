@@ -1,7 +1,5 @@
 """nccl-tests' table, as its src/util.cu prints it: rows of numbers between lines that begin with ``#``."""
 
-from __future__ import annotations
-
 import re
 from collections.abc import Sequence
 
