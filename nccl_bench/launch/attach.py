@@ -1,8 +1,8 @@
 """Detects that this process is one of several ranks that torchrun, srun or mpirun started.
 
-It looks only at variables that a launcher sets for each rank. Others mislead: a batch script has SLURM_PROCID, a pod
-has RANK and WORLD_SIZE, and a shell under ``srun --pty`` is a whole Slurm step. In these a single process runs
-``nccl-bench``, and it must launch the ranks itself.
+It reads only variables that a launcher sets for each rank. Other variables mislead: a batch script has SLURM_PROCID,
+a pod has RANK and WORLD_SIZE, and a shell under ``srun --pty`` is a whole Slurm step. In these three, ``nccl-bench``
+is a single process, which must launch the ranks itself.
 """
 
 from collections.abc import Mapping
@@ -17,10 +17,10 @@ _FIRST_SPECIAL_STEP = 0xFFFFFFF0
 def choose_attachment(
     environ: Mapping[str, str], *, launch: bool, attach: bool, rdzv_endpoint: str | None
 ) -> Attachment | None:
-    """Return the place of this process among ranks to join, or ``None`` if it must launch ranks.
+    """Return the attachment to the ranks that this process joins, or ``None`` if it must launch ranks.
 
-    ``attach`` forces a place, ``launch`` forces ``None``. Raises ``UsageError`` for both together, and for ``attach``
-    without ranks to join.
+    ``attach`` forces an attachment, ``launch`` forces ``None``. Raises ``UsageError`` for both together, and
+    for ``attach`` without ranks to join.
     """
     if launch and attach:
         raise UsageError("--launch and --attach exclude each other: give only one of them, or neither")
@@ -40,14 +40,14 @@ def choose_attachment(
 def detect_attachment(
     environ: Mapping[str, str], rdzv_endpoint: str | None = None, *, single_task: bool = False
 ) -> Attachment | None:
-    """Return the place of this process among the ranks it was started with, or ``None`` if it was started alone.
+    """Return the attachment to the ranks started with this process, or ``None`` if it was started alone.
 
     ``rdzv_endpoint`` is where the ranks of srun and mpirun meet, HOST:PORT. A Slurm step with one task may be an
-    interactive shell, so it counts only with ``single_task``.
+    interactive shell, so such a step counts only with ``single_task``.
 
     Raises:
         SetupError: A variable of the launcher is missing or malformed.
-        UsageError: The ranks are on several nodes, and nothing says where they can meet.
+        UsageError: The ranks are on several nodes, and no variable or option says where they can meet.
     """
     variables = LauncherVariables(environ=environ, rdzv_endpoint=rdzv_endpoint)
     if "TORCHELASTIC_RUN_ID" in environ:
@@ -64,7 +64,7 @@ def detect_attachment(
 
 
 def detect_launcher(environ: Mapping[str, str]) -> Launcher | None:
-    """Return the launcher that started this process as one of several ranks. Its variables are not checked."""
+    """Return the launcher that started this process as one of several ranks. No values of variables are checked."""
     signs = {
         Launcher.TORCHRUN: "TORCHELASTIC_RUN_ID" in environ,
         Launcher.MPIRUN: "OMPI_COMM_WORLD_RANK" in environ or "PMI_RANK" in environ,

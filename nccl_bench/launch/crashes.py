@@ -13,11 +13,11 @@ from nccl_bench.records.schema import Crash
 
 _TAIL_LINES = 5
 _TAIL_BYTES = 8192
-# A block of torch.distributed.elastic's ChildFailedError. Each rank has one; the rank that ended first has the last.
+# ChildFailedError of torch.distributed.elastic has a block for each rank; the rank that ended first has the last block.
 _EXIT = re.compile(
     r"time\s*: (\S+)\s+host\s*: .*\s+rank\s*: (\d+) \(local_rank: (\d+)\)\s+exitcode\s*: (-?\d+) \(pid: \d+\)"
 )
-# torchrun may notice ranks that end within this time in one look. It waits longer before it kills the other ranks.
+# torchrun may notice all ranks that end within this time in the same poll. Only later does it kill other ranks.
 _TOGETHER = timedelta(seconds=1)
 
 
@@ -100,5 +100,5 @@ def _describe_exit(code: int) -> str:
     if code >= 0:
         return f"ended with exit code {code}"
     name = signal.Signals(-code).name if -code in set(signal.Signals) else f"signal {-code}"
-    hint = " (the kernel does that when memory runs out)" if code == -signal.SIGKILL else ""
+    hint = " (the kernel kills processes when memory runs out)" if code == -signal.SIGKILL else ""
     return f"was killed by {name}{hint}"

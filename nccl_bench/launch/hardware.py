@@ -1,4 +1,4 @@
-"""The GPUs and the free memory of this machine, read without torch so that ``--dry-run`` answers at once."""
+"""The GPUs and the free memory of this machine, read without torch so that ``--dry-run`` answers immediately."""
 
 import os
 import subprocess
@@ -30,7 +30,7 @@ def gpu_count(environ: Mapping[str, str]) -> int:
 def free_memory_bytes(device: str, nproc: int, environ: Mapping[str, str] = os.environ) -> int | None:
     """Return the free memory for one of ``nproc`` ranks on this node in bytes, or ``None`` if it is unknown.
 
-    For GPUs it is the free memory of the fullest visible GPU; for the CPU, an equal share of the available memory.
+    For GPUs it is the least free memory of a visible GPU; for the CPU, an equal share of the available memory.
     """
     if device == "cpu":
         available = proc_fields(_MEMINFO).get("MemAvailable")
@@ -42,7 +42,7 @@ def free_memory_bytes(device: str, nproc: int, environ: Mapping[str, str] = os.e
 
 
 def _visible_devices(environ: Mapping[str, str]) -> list[str] | None:
-    """Return the valid entries of ``CUDA_VISIBLE_DEVICES``, or ``None`` if it is not set and every GPU is visible."""
+    """Return the valid entries of ``CUDA_VISIBLE_DEVICES``. ``None``: it is not set, so every GPU is visible."""
     text = environ.get("CUDA_VISIBLE_DEVICES")
     if text is None:
         return None

@@ -1,4 +1,4 @@
-"""Reads the variables in which torchrun, srun and mpirun give a rank its place among the ranks."""
+"""Reads a process's rank, node and master from the variables that torchrun, srun and mpirun set."""
 
 import os
 import re
@@ -21,17 +21,17 @@ class Launcher(StrEnum):
     TORCHRUN = "torchrun"
     SRUN = "srun"
     MPIRUN = "mpirun"
-    ENVIRONMENT = "environment"  # RANK and WORLD_SIZE alone, which count only with --attach
+    ENVIRONMENT = "environment"  # an unknown program, which set RANK and WORLD_SIZE; only with --attach
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Attachment:
-    """The place of this process among ranks that another launcher started."""
+    """The rank of this process among the ranks that another launcher started."""
 
     launcher: Launcher  # the program that started the ranks
-    rank: int  # from 0 to world_size - 1
+    rank: int  # the number of this rank, from 0 to world_size - 1
     world_size: int  # the number of ranks on all nodes
-    local_rank: int  # the rank among those on this node
+    local_rank: int  # the number of this rank on its node, from 0
     local_world_size: int | None  # the number of ranks on this node; None if the launcher does not set it
     nodes: int | None  # the number of nodes; None if the launcher does not set it
     master_addr: str  # the host of rank 0
@@ -54,22 +54,22 @@ class Attachment:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LauncherVariables:
-    """The environment, with one method for each launcher that reads and checks its variables."""
+    """The environment. For each launcher, one method reads and checks the variables that the launcher sets."""
 
     environ: Mapping[str, str] = field(repr=False)  # the environment of this process
     rdzv_endpoint: str | None  # --rdzv-endpoint, HOST:PORT; None if it was not given
 
     def torchrun(self) -> Attachment:
-        """Return the place of a rank that torchrun started."""
+        """Return the attachment of a rank that torchrun started."""
         return self._from_torch(Launcher.TORCHRUN, self.number("LOCAL_WORLD_SIZE", least=1))
 
     def plain(self) -> Attachment:
-        """Return the place of a rank that has only torch's own variables."""
+        """Return the attachment of a rank that has only torch's own variables."""
         local = self.number("LOCAL_WORLD_SIZE", least=1) if "LOCAL_WORLD_SIZE" in self.environ else None
         return self._from_torch(Launcher.ENVIRONMENT, local)
 
     def srun(self) -> Attachment:
-        """Return the place of a rank that srun started."""
+        """Return the attachment of a rank that srun started."""
         nodes = self.number(
             "SLURM_STEP_NUM_NODES" if "SLURM_STEP_NUM_NODES" in self.environ else "SLURM_NNODES", least=1
         )
@@ -86,12 +86,12 @@ class LauncherVariables:
         )
 
     def open_mpi(self) -> Attachment:
-        """Return the place of a rank that Open MPI's mpirun started."""
+        """Return the attachment of a rank that Open MPI's mpirun started."""
         namespace = self.environ.get("PMIX_NAMESPACE") or self.environ.get("OMPI_MCA_ess_base_jobid")
         return self._mpi("OMPI_COMM_WORLD_{}", "OMPI_COMM_WORLD_LOCAL_RANK", "OMPI_COMM_WORLD_LOCAL_SIZE", namespace)
 
     def hydra(self) -> Attachment:
-        """Return the place of a rank that the mpirun of MPICH or Intel MPI started."""
+        """Return the attachment of a rank that the mpirun of MPICH or Intel MPI started."""
         return self._mpi("PMI_{}", "MPI_LOCALRANKID", "MPI_LOCALNRANKS", self.environ.get("PMIX_NAMESPACE"))
 
     def _mpi(self, names: str, local_rank: str, local_size: str, job: str | None) -> Attachment:
@@ -110,7 +110,7 @@ class LauncherVariables:
         )
 
     def _from_torch(self, launcher: Launcher, local_world_size: int | None) -> Attachment:
-        """Return the place of a rank from torch's own variables, MASTER_ADDR included."""
+        """Return the attachment of a rank from torch's own variables, MASTER_ADDR included."""
         if self.rdzv_endpoint is not None:
             raise UsageError(
                 f"--rdzv-endpoint is {self.rdzv_endpoint!r}, but these ranks already meet at MASTER_ADDR and "
@@ -138,7 +138,7 @@ class LauncherVariables:
         nodes: int | None,
         master: tuple[str, int],
     ) -> Attachment:
-        """Return the place of a rank; ``rank`` and ``local_rank`` are names of variables."""
+        """Return the attachment of a rank; ``rank`` and ``local_rank`` are names of variables."""
         return Attachment(
             launcher=launcher,
             rank=self.number(rank, least=0, below=world_size),
@@ -151,7 +151,7 @@ class LauncherVariables:
         )
 
     def _choose_master(self, launcher: Launcher, nodes: int, job: str) -> tuple[str, int]:
-        """Return the host and the port where the ranks meet. On one node the port follows from the name of the job."""
+        """Return the host and the port where the ranks meet. On one node the job's name determines the port."""
         if self.rdzv_endpoint is not None:
             return parse_endpoint(self.rdzv_endpoint)
         address = self.environ.get("MASTER_ADDR")
@@ -159,7 +159,7 @@ class LauncherVariables:
             return address, self._port()
         if nodes > 1:
             raise UsageError(
-                f"{launcher} started ranks on {nodes} nodes, and nothing says where rank 0 is: give --rdzv-endpoint "
+                f"{launcher} started ranks on {nodes} nodes, and the host of rank 0 is unknown: give --rdzv-endpoint "
                 "HOST:PORT, or set MASTER_ADDR, with the host of rank 0"
             )
         derived = _DERIVED_PORTS[zlib.crc32(job.encode()) % len(_DERIVED_PORTS)]
@@ -192,7 +192,7 @@ class LauncherVariables:
         return value
 
     def number(self, name: str, *, least: int, below: int | None = None) -> int:
-        """Return a variable as a whole number from ``least`` to ``below`` - 1; raise ``SetupError`` for others."""
+        """Return a variable as an integer from ``least`` to ``below`` - 1; raise ``SetupError`` for another value."""
         text = self.text(name)
         value = int(text) if text.isdecimal() else -1
         if value < least or (below is not None and value >= below):

@@ -30,7 +30,7 @@ def collect_signals() -> Iterator[list[signal.Signals]]:
 def handling_signals(handler: Callable[[int, FrameType | None], None]) -> Iterator[None]:
     """Call ``handler`` for each SIGINT, SIGTERM and SIGHUP of this process within a ``with`` block.
 
-    A signal that is ignored stays ignored, as nohup and background jobs need it. Only the main thread can set handlers.
+    An ignored signal stays ignored: nohup and background jobs need this. Only the main thread can set handlers.
     """
     previous = {}
     if threading.current_thread() is threading.main_thread():

@@ -53,10 +53,10 @@ def supervise(
 ) -> int:
     """Let the ranks do the items from index ``first`` to ``count`` - 1; return the number of launches.
 
-    One item may take ``timeout_s`` seconds. After a hang or a crash, ``on_end`` gets the record of it, without a case,
-    and the first item of that launch. It returns the specification and the first item of the next launch, or
-    ``None`` to stop. ``on_progress`` gets the local ranks' positions about five times a second. However this ends, no
-    process and no scratch file is left.
+    One item may take ``timeout_s`` seconds. After a hang or a crash, ``on_end`` gets its record, without a case,
+    and the first item of that launch. ``on_end`` returns the specification and the first item of the next launch, or
+    ``None`` to stop. ``on_progress`` gets the local ranks' positions about five times a second. When
+    this function ends, even with an error, no process and no scratch file is left.
 
     Raises:
         SetupError: The ranks did not finish their set-up.
@@ -70,7 +70,7 @@ def supervise(
                 # One directory for each launch, so that files of an earlier launch are not read again.
                 directory = scratch / str(attempts)
                 directory.mkdir()
-                # torchrun calls each process a rank.
+                # For torchrun every process is a rank, so `nproc` counts the processes of all process sets.
                 processes = replace(launch, nproc=launch.nproc * spec.processes_per_rank)
                 job = start(processes, spec.for_launch(str(directory), first), attempts)
                 watch = _Watch(
@@ -92,14 +92,14 @@ def supervise(
                     break
             raise_interrupted(received)
     finally:
-        # Every process that wrote there has ended. A network file system may still hold files; that is no failure.
+        # All processes that wrote to `scratch` have ended. Ignore errors: a network file system may still hold files.
         shutil.rmtree(scratch, ignore_errors=True)
     return attempts
 
 
 @dataclass(slots=True, kw_only=True)
 class _Watch:
-    """The watch over one launch until it ends."""
+    """Watches one launch until the launch ends."""
 
     job: RunningJob
     scratch: Path
@@ -108,10 +108,10 @@ class _Watch:
     timeout_s: float  # the time that one item may take
     attempt: int  # the number of launches before this one
     started: float = field(default_factory=time.monotonic)
-    done_at: float | None = None  # when the ranks had done every item
+    done_at: float | None = None  # the time at which the ranks had done every item; None before
 
     def wait(self, received: list[Signals], on_progress: Callable[[list[Position]], None]) -> Hang | Crash | None:
-        """Return the hang or crash that ended the launch, or ``None`` if every item was done. Processes may remain."""
+        """Return the hang or crash that ended the launch; ``None`` if every item was done. Processes may still run."""
         while True:
             # Poll before reading: positions that are read after the end are final.
             exit_code = self.job.poll()
@@ -123,7 +123,7 @@ class _Watch:
                 return None if exit_code == 0 and done else find_crash(self.scratch, positions, exit_code)
             late = self._late(positions, done, time.monotonic())
             if late is not None:
-                # If a rank raised and cannot end, the other ranks are late because of it.
+                # A rank that raised but cannot end makes the others late, so report the exception and not the hang.
                 if read_failures(self.scratch):
                     return find_crash(self.scratch, positions, 1)
                 return self._hang(positions, late)

@@ -21,9 +21,9 @@ class Outcome:
     """The outcome of a sweep."""
 
     attempts: int  # the number of launches
-    hangs: tuple[Hang, ...]  # in order, each with its case
-    crashes: tuple[Crash, ...]  # in order, each with its case
-    stopped: str | None  # why the sweep ended early; None if it did not
+    hangs: tuple[Hang, ...]  # the hangs in the order of time, each with its case
+    crashes: tuple[Crash, ...]  # the crashes in the order of time, each with its case
+    stopped: str | None  # the reason why the sweep ended early; None if it did not
 
 
 def run_sweep(
@@ -37,11 +37,11 @@ def run_sweep(
 ) -> Outcome:
     """Run ``cases`` from ``spec.first`` on; after a hang or a crash, relaunch at the next case.
 
-    A user arm that hangs or crashes, even in set-up, is excluded, and the other arms measure that case again. But if it
-    fails in set-up, in processes that it shares with another user arm, it first gets processes of its own.
+    A user arm that hangs or crashes, even in set-up, is excluded, and the other arms measure that case again. But a
+    user arm that fails in set-up while it shares processes with another one first gets processes of its own.
 
     On node 0, ``append`` gets every hang and crash. ``on_progress`` gets the local ranks' positions about five times a
-    second. However this ends, no process and no scratch file is left.
+    second. When this function ends, even with an error, no process and no scratch file is left.
 
     Raises:
         SetupError: The ranks did not finish their set-up.

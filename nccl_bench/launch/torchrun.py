@@ -37,7 +37,7 @@ class LaunchConfig:
     nproc: int  # the number of ranks on each node
     nnodes: int = 1  # the number of nodes
     node_rank: int = 0  # the number of this node, from 0
-    rdzv_endpoint: str | None = None  # where several nodes meet, HOST:PORT; None on one node
+    rdzv_endpoint: str | None = None  # the address where several nodes meet, HOST:PORT; None on one node
     worker: str = "nccl_bench.bench.worker"  # the module that each rank runs
 
     def __post_init__(self) -> None:
@@ -111,7 +111,7 @@ class Job:
                 stdout=log,
                 stderr=subprocess.STDOUT,
                 env=worker_environment(os.environ),
-                # Ctrl-C in a terminal must reach only the launcher, which then ends its ranks in order.
+                # Ctrl-C in a terminal must reach only the launcher, which then ends its ranks.
                 start_new_session=True,
             )
 
@@ -151,5 +151,5 @@ class Job:
                 with suppress(ProcessLookupError):
                     os.kill(pid, signal.SIGKILL)
             if time.monotonic() > give_up:
-                raise SetupError(f"the processes {left} do not end on SIGKILL: a driver holds them, see dmesg")
+                raise SetupError(f"the processes {left} do not end even after SIGKILL: a driver holds them, see dmesg")
             time.sleep(0.05)

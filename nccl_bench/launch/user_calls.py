@@ -37,7 +37,7 @@ class UserCall:
 
 def find_user_call(positions: Sequence[Position], late: Position, scratch: Path) -> UserCall | None:
     """Return the call of the user's code that all ranks wait for, or ``None`` if no rank on this host is in one."""
-    # A rank without its file of stacks does not handle the signal, and the signal would end it.
+    # Skip a rank that has no file for stacks yet: it has no handler, so the signal would kill the rank.
     reachable = [
         position
         for position in positions

@@ -58,7 +58,7 @@ def _record_end(
     """Record a hang or a crash as the finding of its arm probe, and return where the next launch starts."""
     path, arm_probes, following = Path(spec.findings), spec.arm_probes, end.case_index + 1
     if end.case_index >= len(arm_probes):
-        # By then every communicator is closed and every finding is written.
+        # After its last item a rank has closed every communicator and written every finding.
         notes.append(f"After its last probe {_describe(end)}")
     elif end.case_index >= 0:
         arm_probe = arm_probes[end.case_index]

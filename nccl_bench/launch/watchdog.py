@@ -12,7 +12,7 @@ _POLL_S = 0.5
 def start_watchdog(progress: Progress, on_overdue: Callable[[Position], None]) -> None:
     """Start a thread that calls ``on_overdue`` once this rank's deadline has passed.
 
-    The rank itself is stuck in a library by then, so ``on_overdue`` must end the process.
+    The rank itself is then stuck in a library, so ``on_overdue`` must end the process.
     """
 
     def poll() -> None:

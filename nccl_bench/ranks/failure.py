@@ -19,12 +19,12 @@ class Failure:
 
     rank: int  # the rank that ended
     host: str  # the name of its host
-    case_index: int  # the case at which the rank was; -1 during set-up
+    case_index: int  # the index of the case at which the rank was; -1 during set-up
     arm: str  # the arm at work; empty if none was
     kind: str  # the class of the exception
     message: str  # the last lines of its text
     exit_code: int  # the exit code of the rank
-    time: float  # when the rank failed, as time.monotonic() of its host
+    time: float  # the time of the failure, as time.monotonic() of the rank's host
 
     @classmethod
     def of(cls, error: BaseException, position: Position) -> Failure:
@@ -54,8 +54,8 @@ class Failure:
             part.write_text(json.dumps(asdict(self)), encoding="utf-8")
             part.replace(path)
         except OSError:
-            # A full disk must not hide the error that ends the rank. The rank's log has it too, and the launcher reads
-            # the log if this file is missing.
+            # A full disk must not hide the error that ends the rank. The rank's log also has that error, and the
+            # launcher reads the log if this file is missing.
             return
 
 

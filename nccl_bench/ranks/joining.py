@@ -19,7 +19,7 @@ class Ranks:
     all_ranks: Control  # the ranks of all process sets
     own_set: Control  # the ranks of this process's set
     set_index: int  # the index of this process's set
-    first_ranks: tuple[int, ...]  # for each process set, the rank of its first process in all_ranks
+    first_ranks: tuple[int, ...]  # for each process set, the rank in `all_ranks` of its first process
 
 
 def process_set_index(process_sets: int) -> int:

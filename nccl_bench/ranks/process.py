@@ -12,7 +12,7 @@ import torch.distributed as dist
 from nccl_bench.ranks.failure import Failure
 from nccl_bench.ranks.progress import STACKS_SIGNAL, Progress, stacks_path
 
-# The time limit for set-up, whatever --timeout is. A cold node can need it to load CUDA and to connect.
+# The time limit for set-up, whatever --timeout is. A cold node can need that long to load CUDA and to connect.
 SETUP_TIMEOUT_S = 300.0
 # The launcher watches the deadlines, so torch's own timeouts must never end a rank first.
 NO_TIMEOUT = timedelta(days=366)
@@ -33,9 +33,12 @@ def run_rank(scratch: Path, body: Callable[[Progress], None]) -> None:
     If ``body`` raises, write a ``Failure`` into ``scratch`` and end the process with the exit code of the error.
     """
     progress = Progress(scratch, int(os.environ["RANK"]), int(os.environ["LOCAL_RANK"]))
+    path = stacks_path(scratch, progress.position.rank)
+    part = path.with_name(f".{path.name}")
     # Do not close this file: faulthandler keeps its descriptor.
-    stacks = stacks_path(scratch, progress.position.rank).open("w", encoding="utf-8")
-    faulthandler.register(STACKS_SIGNAL, file=stacks, all_threads=True)
+    faulthandler.register(STACKS_SIGNAL, file=part.open("w", encoding="utf-8"), all_threads=True)
+    # The launcher sends the signal only if `path` exists, so create `path` after the handler.
+    part.replace(path)
     try:
         body(progress)
     except BaseException as error:  # noqa: BLE001 - the launcher reports whatever ended the rank

@@ -1,7 +1,7 @@
-"""The position of each rank and its deadline. The rank writes them, and the launcher reads them. No torch.
+"""The position and the deadline of each rank, which the rank writes and the launcher reads. No torch.
 
-They are files in a scratch directory. Deadlines are values of ``time.monotonic()``, which is the same clock for all
-processes of one host. Each host has its own scratch directory.
+Each rank has one file in a scratch directory. Deadlines are values of ``time.monotonic()``, which is the same
+clock for all processes of one host. Each host has its own scratch directory.
 """
 
 import json
@@ -25,12 +25,12 @@ class Position:
     """The position of one rank in its work."""
 
     rank: int  # the rank's number for torchrun, which counts the ranks of all process sets
-    local_rank: int  # the rank's number on its node, also over all process sets
+    local_rank: int  # the rank's number on its node, which also counts the ranks of all process sets
     host: str  # the name of the rank's host
     pid: int  # the id of the rank's process
     case_index: int = -1  # the index of a case, or of another item of work; -1 during set-up
     arm: str = ""  # the arm at work; empty if none is
-    phase: str = "start"  # what the rank does, for messages
+    phase: str = "start"  # the work that the rank does, for messages
     step: int = 0  # the number of updates so far; a rank that is behind has fewer
     deadline: float | None = None  # a time.monotonic() value; None before the first one is set
     timeout_s: float | None = None  # the time limit, in seconds, from which the deadline was computed
@@ -38,7 +38,7 @@ class Position:
 
 
 class Progress:
-    """The position of this rank. It is also in a file if there is a ``scratch`` directory."""
+    """The position of this rank. With a ``scratch`` directory, a file there has it too."""
 
     def __init__(self, scratch: Path | None, rank: int, local_rank: int) -> None:
         self.position = Position(rank=rank, local_rank=local_rank, host=socket.gethostname(), pid=os.getpid())
@@ -47,7 +47,7 @@ class Progress:
             self._file = os.open(scratch / f"position-{rank}", os.O_WRONLY | os.O_CREAT, 0o600)
 
     def update(self, *, case_index: int, arm: str, phase: str, deadline_s: float | None) -> None:
-        """Record what the rank does next. It has ``deadline_s`` seconds from now; ``None`` keeps the last deadline."""
+        """Record the rank's next work, due in ``deadline_s`` seconds from now; ``None`` keeps the last deadline."""
         position = replace(self.position, case_index=case_index, arm=arm, phase=phase, step=self.position.step + 1)
         if deadline_s is not None:
             position = replace(position, deadline=time.monotonic() + deadline_s, timeout_s=deadline_s)
@@ -69,7 +69,7 @@ def stacks_path(scratch: Path, rank: int) -> Path:
 
 
 def read_positions(scratch: Path) -> list[Position]:
-    """Return the positions in ``scratch``, sorted by rank. A rank that has not written one yet is missing."""
+    """Return the positions in ``scratch``, sorted by rank. A rank that has not written its position is missing."""
     positions = (_unpack(path.read_bytes()) for path in scratch.glob("position-*"))
     return sorted((position for position in positions if position is not None), key=lambda position: position.rank)
 
@@ -101,7 +101,7 @@ def _pack(position: Position) -> bytes:
 
 
 def _unpack(record: bytes) -> Position | None:
-    """Return the position in ``record``, or ``None`` if it is empty or only partly written.
+    """Return the position in ``record``, or ``None`` if ``record`` is empty or only partly written.
 
     A read during a write can return a mixture, so the record has a checksum. The next read gets the complete record.
     """

@@ -42,9 +42,9 @@ class WorkerSpec(LaunchSpec):
     config: RunConfig  # what to measure
     run_dir: str | None  # the run directory; None on nodes other than the first
     excluded: tuple[str, ...] = ()  # the user arms that failed in earlier launches
-    # User arms whose set-up failed beside other arms -> the reason. Each gets its own processes.
+    # The user arms that failed in set-up in shared processes -> the reason. Each of these arms gets its own processes.
     apart: Mapping[str, str] = field(default_factory=dict)
-    started: float = field(default_factory=time.monotonic)  # when the command started, the same for all its launches
+    started: float = field(default_factory=time.monotonic)  # the time when the command started, for all its launches
 
     @property
     def process_sets(self) -> tuple[ProcessSet, ...]:

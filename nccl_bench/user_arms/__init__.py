@@ -1,1 +1,1 @@
-"""User arms: find the communicator that the user brings, load it, and fit its signatures to our protocol."""
+"""User arms: this package finds the user's communicator, loads it, and fits its signatures to our protocol."""

@@ -1,4 +1,4 @@
-"""The choices that follow from a user's object: its adapter, the order of its calls, and the stream they get.
+"""The choices that follow from a user's object: its adapter, the order of its calls, and their stream argument.
 
 The names and signatures of the object's methods decide; the object need not derive from any class of ours. It may have
 the form of an engine's class, of ours, or of one function. Three things are looked for:
@@ -24,7 +24,7 @@ WANTED = ", ".join(f"{name}({', '.join(form.leading)})" for name, form in FORMS.
 
 
 def choose_adapter(user_object: Any, adapter: Adapter | None) -> Adapter:
-    """Return ``adapter``, or one that fits if it is ``None``. Raise ``SetupError`` if none fits ``user_object``."""
+    """Return ``adapter``, or for ``None`` an adapter that fits. Raise ``SetupError`` if none fits ``user_object``."""
     name, methods = signatures.name_of(user_object), methods_of(user_object)
     words = vocabulary_of(methods)
     if adapter is None:
@@ -48,7 +48,7 @@ def choose_adapter(user_object: Any, adapter: Adapter | None) -> Adapter:
 
 
 def vocabulary_of(methods: Mapping[str, Operation]) -> Adapter | None:
-    """Return the adapter whose class of reductions ``methods`` use, or ``None`` if no method shows it."""
+    """Return the adapter whose class of reductions ``methods`` use, or ``None`` if no method shows the class."""
     return next(filter(None, map(signatures.vocabulary, methods.values())), None)
 
 

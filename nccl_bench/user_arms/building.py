@@ -9,7 +9,7 @@ from nccl_bench.user_arms.communicator import UserCommunicator
 from nccl_bench.user_arms.loading import LoadedTarget, load
 from nccl_bench.user_arms.tracebacks import user_call, user_line
 
-# Kept for errors of later calls: they name the user's line, and the target is needed to find it.
+# An error of a later call names the user's line, and only the target helps to find that line.
 _targets: dict[UserArm, LoadedTarget] = {}
 
 
@@ -29,7 +29,7 @@ def build_user_arm(user_arm: UserArm, group: dist.ProcessGroup, device: Device) 
 
 
 def as_user_arm_error(user_arm: UserArm, error: BaseException) -> UserArmError:
-    """Return ``error`` as one that names the arm, the call and the user's line."""
+    """Return ``error`` as an error that names the arm, the call and the user's line."""
     if isinstance(error, UserArmError):
         return error
     if isinstance(error, NcclBenchError):

@@ -25,7 +25,7 @@ from nccl_bench.user_arms.operations import FORMS, PROTOCOL_OPERATIONS, Binder, 
 class UserCommunicator(ArmCommunicator):
     """A user's object with the operations of our protocol. Each operation is an attribute.
 
-    The attribute is the user's own method if that takes our arguments. An operation that the object does not have
+    The attribute is the user's own method if the method takes our arguments. An operation that the object does not have
     raises ``InvalidArgumentError``.
     """
 
@@ -39,7 +39,7 @@ class UserCommunicator(ArmCommunicator):
     send_recv: Callable[..., None]
     change_state: Callable[..., Any]
     close: Callable[[], None]  # disables the object, and ends it unless there is a `reason_not_ended`
-    may_share_stream = True  # the user decides which of their communicators share a stream
+    may_share_stream = True  # the user decides which communicators share a stream
 
     def __init__(
         self,
@@ -56,7 +56,7 @@ class UserCommunicator(ArmCommunicator):
         ``adapter`` and ``order`` follow from the object if they are ``None``. ``where`` is the file and line of the
         definition of ``value``. Collective, for two reasons: the user's constructor may be, and an all-reduce is
         tried once if its signature does not show whether it returns its result. Raises ``SetupError`` if ``value``
-        does not fit, and whatever the user's code raises.
+        does not fit, and every exception of the user's code.
         """
         self.rank = dist.get_rank(group)
         self.world_size = dist.get_world_size(group)

@@ -25,14 +25,14 @@ _ABSENT = object()
 class Target:
     """A target that was located but not imported."""
 
-    label: str  # the target as messages write it
+    label: str  # the target's name in messages
     module: str  # the module's full name
-    attribute: str  # what to take from the module; may have dots
+    attribute: str  # the name to take from the module; it may have dots
     source: SourceTree | None  # the tree that holds the module; None for an installed one
 
     @property
     def roots(self) -> tuple[Path, ...]:
-        """The user's files and directories, as ``user_line`` takes them."""
+        """The user's files and directories, in the form that ``user_line`` expects."""
         return (self.source.root,) if self.source else _installed_at(self.module)
 
 
@@ -42,7 +42,7 @@ class LoadedTarget:
 
     value: Callable[..., Any]  # a class, a function or an object that can be called
     where: str  # "file:line" of its definition; if that is unknown, its file or the target
-    roots: tuple[Path, ...]  # the user's files and directories, as `user_line` takes them
+    roots: tuple[Path, ...]  # the user's files and directories, in the form that `user_line` expects
 
 
 def locate(target: str, tree: str | None = None) -> Target:
@@ -53,8 +53,8 @@ def locate(target: str, tree: str | None = None) -> Target:
     ``__init__.py``. The tree of a module is the current directory, if that holds the module; otherwise the module is
     an installed one.
 
-    Nothing is imported. Raises ``SetupError`` for a malformed target, and for a missing one if that shows without an
-    import.
+    Nothing is imported. Raises ``SetupError`` for a malformed target, and for a missing target if this shows
+    without an import.
     """
     label = target
     if ":" not in target and "/" not in target and not target.endswith(".py"):
@@ -114,7 +114,7 @@ def _of_file(label: str, path: str, tree: str | None) -> tuple[SourceTree, str]:
     candidates = [Path(path).resolve()]
     if tree is not None:
         root = Path(tree).resolve()
-        # Second comes a path below the current directory, as a shell completes it.
+        # The second candidate is below the current directory, because a shell completes such paths.
         candidates.insert(0, Path(os.path.normpath(root / path)))
         candidates = [file for file in candidates if file.is_relative_to(root)]
     file = next((file for file in candidates if file.is_file() and file.suffix == ".py"), None)

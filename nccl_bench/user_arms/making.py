@@ -35,8 +35,8 @@ def make(value: Any, group: dist.ProcessGroup, device: Device, adapter: Adapter 
 
     A class makes the object, and so does a function. A function of one tensor is itself the all-reduce; ``adapter``
     decides this for a function whose signature cannot be read. The class or function is called with ``group`` and
-    ``device``: by name if its parameters have both names, or else by position. ``device`` is a ``torch.device``, except
-    for two kinds of parameters, which get our ``Device``: with that annotation, and in our subclasses without any.
+    ``device``: by name if its parameters have both names, or else by position. ``device`` is a ``torch.device``. But
+    it is our ``Device`` if the parameter has that annotation, or has no annotation in a subclass of ours.
     """
     is_class = isinstance(value, type)
     if not callable(value) or (not is_class and methods_of(value)):

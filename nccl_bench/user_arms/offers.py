@@ -20,7 +20,7 @@ from nccl_bench.user_arms.operations import (
     exchange,
 )
 
-# How many elements the all-reduce that is tried has. Some implementations take only multiples of 16 bytes.
+# The number of elements of the all-reduce that is tried. Some implementations take only multiples of 16 bytes.
 _TRIED_COUNT = 64
 
 
@@ -28,7 +28,7 @@ _TRIED_COUNT = 64
 class Offer:
     """An operation of our protocol that a user's method can do."""
 
-    call: Operation  # called as our protocol calls the operation
+    call: Operation  # the user's method, called as our protocol calls the operation
     options: frozenset[str] = frozenset()  # the operation's optional arguments that the method takes
     copies: bool = False  # True if the user's method returns a new tensor, which is then copied into the output
 

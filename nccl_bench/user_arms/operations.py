@@ -177,7 +177,7 @@ def exchange(start: Operation, send: Operation, recv: Operation, end: Operation)
             send(input, dst)
             recv(output, src)
         finally:
-            # An open group would hold back all later calls of this thread, also those of other arms.
+            # An open group would hold back all later calls of this thread, even those of other arms.
             end()
 
     return send_recv

@@ -56,7 +56,7 @@ def options(function: Callable[..., Any], leading: int) -> Mapping[str, str]:
 
 
 def is_operation(function: Callable[..., Any]) -> bool:
-    """Return whether a function takes one tensor: exactly one parameter has no default, and no "group" in its name."""
+    """Return whether a function takes one tensor: only one parameter has no default, and "group" is not in its name."""
     needed = [parameter for parameter in positional(function) if parameter.default is Parameter.empty]
     return len(needed) == 1 and "group" not in needed[0].name and takes(function, None)
 

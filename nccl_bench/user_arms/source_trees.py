@@ -1,7 +1,7 @@
 """Source trees side by side in one process: the code of each tree sees its own modules.
 
 How a tree imports:
-    The modules of a tree have builtins of their own. Their ``__import__`` finds a name that the tree owns in the tree.
+    The modules of a tree have builtins of their own. Their ``__import__`` finds a name in the tree if the tree owns it.
     Functions keep the builtins of their module, so an import inside a function finds the tree whenever it runs. So does
     ``import_module``, because the tree's modules get an ``importlib`` of their own. The tree's modules are in
     ``sys.modules`` only while a module of the tree is executed.
@@ -14,8 +14,8 @@ What a tree owns:
 
 Limits:
     Pickle, ``typing.get_type_hints`` and ``importlib.util.find_spec`` look modules up by name, so they do not find a
-    tree's. A registration holds for the whole process: two trees that define one ``torch.library`` namespace cannot
-    share a process. While a tree's modules are in ``sys.modules``, other threads may get them.
+    tree's modules. A registration holds for the whole process: two trees that define one ``torch.library`` namespace
+    cannot share a process. While a tree's modules are in ``sys.modules``, other threads may get them.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ _trees: dict[Path, SourceTree] = {}
 
 
 def source_tree(root: Path) -> SourceTree:
-    """Return the tree in the directory ``root``. The process has one of each, so arms of one tree share it."""
+    """Return the tree in the directory ``root``. A root has only one tree in a process, so all its arms share it."""
     with _LOCK:
         return _trees.setdefault(root.resolve(), SourceTree(root.resolve()))
 
@@ -68,9 +68,9 @@ class SourceTree:
         self.root = root
         self._owned: dict[str, bool] = {}
         self._files: dict[str, Path] = {}
-        self._modules: dict[str, ModuleType] = {}  # also modules that are still being executed
+        self._modules: dict[str, ModuleType] = {}  # the imported modules, and those still being executed
         self._ready: Mapping[str, ModuleType] = {}  # `_modules` after the last complete import; read without the lock
-        self._aside: dict[str, ModuleType] | None = None  # the process's own modules, while it is inside
+        self._aside: dict[str, ModuleType] | None = None  # the process's own modules, within `inside`; otherwise None
         self._builtins = {**vars(builtins), "__import__": self._import}
         self._importlib = ModuleType("importlib")
         vars(self._importlib).update(
@@ -88,7 +88,7 @@ class SourceTree:
         return self._owned[top]
 
     def claim(self, name: str) -> bool:
-        """Make the tree own a target's module, if its root holds it; return whether it does."""
+        """Make the tree own a target's module, if the tree's root holds the module; return whether it does."""
         top = name.partition(".")[0]
         self._owned[top] = top not in _NEVER_OWNED and PathFinder.find_spec(top, [str(self.root)]) is not None
         return self._owned[top]
@@ -112,7 +112,7 @@ class SourceTree:
             file = str(self._files[name])
             return spec_from_file_location(name, file, loader=_Loader(name, file, self._builtins))
         spec = PathFinder.find_spec(name, [str(self.root)] if path is None else path)
-        if spec is None:  # no other finder may search for it elsewhere
+        if spec is None:  # no other finder may search for the module elsewhere
             raise ModuleNotFoundError(f"No module named {name!r}", name=name)
         if type(spec.loader) is SourceFileLoader:
             spec.loader = _Loader(spec.loader.name, spec.loader.path, self._builtins)
@@ -169,7 +169,7 @@ class SourceTree:
         fromlist: Sequence[str] | None = (),
         level: int = 0,
     ) -> ModuleType:
-        """Do what ``__import__`` does, for the tree's modules. A loaded one is found fast enough for timed calls."""
+        """Do what ``__import__`` does, for the tree's modules. It finds a loaded module fast enough for timed calls."""
         if level or self.owns(name):
             package = (globals or {}).get("__package__")
             full = resolve_name("." * level + name, str(package)) if level and package else name

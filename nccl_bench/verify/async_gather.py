@@ -8,16 +8,16 @@ from nccl_bench.communicators.base import ArmCommunicator
 from nccl_bench.verify.exchanges import Exchange
 from nccl_bench.verify.rig import Rig, Trial, first_error
 
-# The host can be interrupted between two time stamps. A call that blocks the stream does so in every attempt.
+# The host can be interrupted between two time stamps. A call that blocks the stream blocks it in every attempt.
 ATTEMPTS = 3
-# The caller's stream may be blocked for less than this share of the gather's time. A late rank makes that time long.
+# The caller's stream may be blocked for less than this share of the gather's time. A late rank prolongs the gather.
 MOST_BLOCKED = 0.5
 MOST_TURNS = 8
 
 
 def async_gather(rig: Rig) -> None:
-    """Check that the gather waits for its stream, leaves the caller's stream free, and is right after a join."""
-    # Make the ranks late in turn, since a late rank itself cannot measure whether its stream was blocked.
+    """Check that the gather waits for its stream, leaves the caller's stream free, and is correct after a join."""
+    # Make another rank late in each trial: a late rank cannot measure whether its own stream was blocked.
     rig.try_each(_gather, rig.exchanges(names=("all_gather",)) * min(rig.control.world_size, MOST_TURNS))
 
 
@@ -38,7 +38,7 @@ def _gather_beside_caller(trial: Trial, gather: Callable[..., object]) -> str | 
         shares.append(caller_ms / gather_ms)
     if any(errors):
         return first_error(errors)
-    # On a late rank the gather itself is short, so its time shows nothing.
+    # On a late rank the gather is short, so the two times show nothing there.
     if trial.is_late or min(shares) < MOST_BLOCKED:
         return None
     return (
@@ -47,7 +47,7 @@ def _gather_beside_caller(trial: Trial, gather: Callable[..., object]) -> str | 
 
 
 def _gather_after_fork(trial: Trial, gather: Callable[..., object]) -> str | None:
-    """Check that the gather waits for a slow write on the caller's stream, as the gather's stream does."""
+    """Check that the gather waits for a slow write on the caller's stream if the gather's stream waits for it."""
     exchange = trial.start(salt=ATTEMPTS)
     streams = trial.streams
     caller, (_, _, side) = streams.current_stream(), trial.rig.side_streams

@@ -11,7 +11,7 @@ REPLAYS = 3
 
 
 def capture(rig: Rig) -> None:
-    """Check that a graph holds all of the communication, and that it is ordered with the work around a replay."""
+    """Check that a graph holds all communication, and that a replay is ordered with the work before and after it."""
     rig.try_each(_capture, rig.exchanges())
 
 
@@ -22,9 +22,9 @@ def _capture(trial: Trial) -> str | None:
     graph = trial.rig.arm.capture(trial.call)
     trial.streams.synchronize()
     unchanged = all(map(torch.equal, (exchange.input, exchange.output), before))
-    at_capture = "memory changed during capture, so the communication ran at once and is not in the graph"
+    at_capture = "memory changed during capture, so the communication ran immediately and is not in the graph"
     try:
-        # Replay even after an error. Other ranks may have no error, and would wait for this rank in the replay.
+        # Replay even after an error. Ranks without an error would otherwise wait for this rank in the replay.
         return first_error([None if unchanged else at_capture, _replay(trial, exchange, graph)])
     finally:
         graph.reset()

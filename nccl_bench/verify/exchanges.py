@@ -15,7 +15,7 @@ from torch import Tensor
 from nccl_bench.config.sizes import format_size
 
 _ITEMSIZE = 4
-# Sums of numbers below this are exact in float32 for thousands of ranks.
+# Inputs are below this number, so that their sum over thousands of ranks is exact in float32.
 _MODULUS = 251
 _SALT_STEP = 101
 _RANK_STEP = 29
@@ -49,17 +49,17 @@ class Exchange:
     name: str  # the name for messages, which includes the size
     operation_name: str  # the collective's name in the coordinator's routing table
     input: Tensor  # this rank's input
-    output: Tensor  # the input itself if the collective is in place
+    output: Tensor  # this rank's output; the same tensor as `input` if the collective is in place
     make_input: Callable[[int], Tensor]  # returns this rank's input for a salt
     make_expected: Callable[[int], Tensor]  # returns this rank's expected output for a salt
     run: Callable[[Any, Tensor, Tensor], object]  # runs the collective; takes communicator, input and output
 
     def operation(self, communicator: Any) -> Callable[[], object]:
-        """Return a call of the collective on ``communicator``, without any ordering."""
+        """Return a call of the collective on ``communicator``. The call is not ordered with any other work."""
         return partial(self.run, communicator, self.input, self.output)
 
     def reset(self, salt: int) -> None:
-        """Poison the output and write the input of ``salt``; the device must be idle."""
+        """Fill the output with ``POISON`` and write the input of ``salt``. The device must be idle."""
         self.output.fill_(POISON)
         self.input.copy_(self.make_input(salt))
 

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from nccl_bench.plan.verification import ArmProbe
 
-# An arm that broke in this many probes is given up: each further broken probe would cost another launch.
+# After this many broken probes an arm is not tried any more: each broken probe costs another launch.
 MOST_BROKEN = 3
 
 
@@ -22,15 +22,15 @@ class Finding:
     probe: str  # the probe's name
     trials: int  # the number of trials; 0 if the probe does not apply
     failed: int  # the number of trials that failed
-    detail: str | None  # about the first failed trial, or why there was no trial; None if all trials passed
+    detail: str | None  # the error of the first failed trial, or the reason why no trial ran; None if all passed
     raced: int = 0  # the number of failed trials that only a race explains
     quiet: tuple[str, ...] = ()  # the places where no trial raced
-    broken: bool = False  # the probe ended in an exception, a crash or a hang, which counts as one failed trial
-    unmade: bool = False  # the probe did not begin, because the arm could not be made
+    broken: bool = False  # True if the probe ended in an exception, crash or hang; this counts as one failed trial
+    unmade: bool = False  # True if the probe did not begin, because the arm could not be made
 
     @classmethod
     def of_break(cls, arm_probe: ArmProbe, detail: str, *, unmade: bool = False) -> Finding:
-        """Return the finding of a probe that broke. ``unmade`` means that its arm could not be made."""
+        """Return the finding of a probe that broke. With ``unmade``, the arm could not be made."""
         return cls(
             arm=arm_probe.arm, probe=arm_probe.probe, trials=1, failed=1, detail=detail, broken=True, unmade=unmade
         )
@@ -42,7 +42,7 @@ class Finding:
 
 
 def append_finding(path: Path, finding: Finding) -> None:
-    """Append ``finding`` to the file. Before that, remove a partial line that a killed process left."""
+    """Remove a partial line that a killed process left, then append ``finding`` to the file."""
     complete, newline, partial = path.read_text(encoding="utf-8").rpartition("\n") if path.exists() else ("", "", "")
     if partial:
         path.write_text(complete + newline, encoding="utf-8")
@@ -51,7 +51,7 @@ def append_finding(path: Path, finding: Finding) -> None:
 
 
 def read_findings(path: Path) -> Sequence[Finding]:
-    """Return the findings in the file's complete lines. If two are about one arm probe, the later one counts."""
+    """Return the findings in the file's complete lines; of several about the same arm probe, only the last."""
     if not path.exists():
         return []
     *complete, _ = path.read_text(encoding="utf-8").split("\n")
@@ -71,6 +71,6 @@ def find_given_up_arms(findings: Iterable[Finding]) -> Mapping[str, Finding]:
         if finding.unmade:
             given_up[finding.arm] = finding
         elif broken[finding.arm] >= MOST_BROKEN:
-            detail = f"not tried: the arm hung or crashed in {MOST_BROKEN} probes before"
+            detail = f"not tried: the arm hung or crashed in {MOST_BROKEN} earlier probes"
             given_up.setdefault(finding.arm, Finding.of_break(finding.arm_probe, detail))
     return given_up

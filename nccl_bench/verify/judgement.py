@@ -32,9 +32,9 @@ class Judgement:
 
     arm: str  # the arm's name
     probe: str  # the probe's name
-    status: ProbeStatus  # what the table shows
-    reason: str | None = None  # why the probe is not applicable; None if it is applicable
-    finding: Finding | None = None  # what the probe found; None if it is not applicable
+    status: ProbeStatus  # the status that the table shows
+    reason: str | None = None  # the reason why the probe does not apply; None if it applies
+    finding: Finding | None = None  # the finding of the probe; None if the probe does not apply
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -59,12 +59,12 @@ class Verification:
 
     @property
     def blind(self) -> bool:
-        """True if a probe that must catch the detector did not catch it. Then a pass shows nothing."""
+        """True if a probe that must catch the detector did not catch it. The passes of other arms then show nothing."""
         return any(judgement.status is ProbeStatus.BLIND for judgement in self.judgements)
 
     @property
     def exit_code(self) -> ExitCode:
-        """The exit code. A blind detector comes before a failed probe, since it makes all other results unreliable."""
+        """The exit code. A blind detector decides it even if a probe failed: all other results are then unreliable."""
         statuses = {judgement.status for judgement in self.judgements}
         for status, code in (
             (ProbeStatus.BLIND, ExitCode.BLIND_DETECTOR),
@@ -79,7 +79,7 @@ class Verification:
 def judge(
     config: VerifyConfig, world_size: int, findings: Iterable[Finding], notes: Sequence[str] = ()
 ) -> Verification:
-    """Judge ``findings``, which must contain one for every applicable arm probe, and return the verification."""
+    """Judge ``findings``, which must contain a finding for every applicable arm probe, and return the verification."""
     by_arm_probe = {finding.arm_probe: finding for finding in findings}
     judgements = tuple(
         _judge(arm_probe, config.device_spec, reason_not_applicable(config, arm_probe), by_arm_probe)
@@ -103,7 +103,7 @@ def _judge(
         return Judgement(arm=arm, probe=probe.name, status=ProbeStatus.NOT_APPLICABLE, reason=reason)
     finding = findings[arm_probe]
     if not finding.trials:
-        reason = finding.detail or "it has none of the collectives that this probe tries"
+        reason = finding.detail or "the arm has none of the collectives that this probe tries"
         return Judgement(arm=arm, probe=probe.name, status=ProbeStatus.NOT_APPLICABLE, reason=reason)
     if finding.unmade:
         status = ProbeStatus.ERROR

@@ -24,7 +24,7 @@ _TASKS, _FILES = Path("/proc/self/task"), Path("/proc/self/fd")
 def lifetime(rig: Rig) -> None:
     """Check that a communicator leaves nothing behind, neither after its construction nor after its close."""
     exchanges = rig.exchanges()
-    # Ask user arms only. Built-in arms can always be closed, and asking would make the shared arm.
+    # Look only at user arms: a built-in arm can always be closed, and `rig.arm` would make the shared arm.
     if rig.arm_probe.arm not in ARMS and rig.arm.communicator.reason_not_ended is not None:
         rig.reason_not_applicable = rig.arm.communicator.reason_not_ended
         return
@@ -32,7 +32,7 @@ def lifetime(rig: Rig) -> None:
     rig.record("warm cycle", _run_cycle(rig, exchanges))
     counts = [_count_resources(rig)]
     counts.append(_run_cycles(rig, exchanges, range(1, CYCLES + 1), counts[-1]))
-    # A leak grows in every series of cycles. Memory of other processes, or of late set-up, does not grow again.
+    # A leak grows in every series of cycles. Memory that other processes or late set-up take grows only once.
     if rig.control.sum([_any_grew(*counts)])[0]:
         counts.append(_run_cycles(rig, exchanges, range(CYCLES + 1, 2 * CYCLES + 1), counts[-1]))
     for resource in counts[0]:
@@ -45,10 +45,10 @@ def lifetime(rig: Rig) -> None:
 def _run_cycles(
     rig: Rig, exchanges: Sequence[Exchange], numbers: Sequence[int], before: Mapping[str, int]
 ) -> Mapping[str, int]:
-    """Run the cycles ``numbers``, give threads time to end, and return the resources that are then in use."""
+    """Run the cycles with these numbers, wait a little for threads to end, and count the resources in use."""
     for number in numbers:
         rig.announce_trial(f"cycle {number}")
-        # Counting streams takes as long as the rest of a cycle, so do it only once.
+        # Counting streams takes as long as the rest of a cycle, so count them in one cycle only.
         rig.record(f"cycle {number}", _run_cycle(rig, exchanges, count_streams=number == CYCLES))
     after = _count_resources(rig)
     give_up = time.monotonic() + SETTLING_S
@@ -85,11 +85,11 @@ def _run_cycle(rig: Rig, exchanges: Sequence[Exchange], *, count_streams: bool =
     arm.close()
     took_s = time.monotonic() - begin
     if took_s > LONGEST_CLOSE_S:
-        return f"close took {took_s:.1f} s, more than {LONGEST_CLOSE_S:g} s, although its graphs were reset before"
+        return f"close took {took_s:.1f} s, more than {LONGEST_CLOSE_S:g} s, although all its graphs were already reset"
     if kept > allowed:
         return (
-            f"after construction, streams in use: {kept}, allowed: {allowed}. A temporary stream, such as the "
-            "warm-up's, was not released"
+            f"after construction, streams in use: {kept}, allowed: {allowed}. Release every "
+            "temporary stream, for example that of the warm-up"
         )
     return None
 
@@ -104,7 +104,7 @@ def _count_live_streams(rig: Rig) -> int:
 def _count_resources(rig: Rig) -> Mapping[str, int]:
     """Return the amount in use of each resource that a communicator takes and must give back."""
     resources = {"reachable Stream objects": _count_live_streams(rig), "threads": threading.active_count()}
-    if _TASKS.is_dir():  # only on Linux; it counts the threads of libraries too
+    if _TASKS.is_dir():  # Linux only; this directory lists the threads of libraries too
         resources |= {"threads": len(os.listdir(_TASKS)), "open files": len(os.listdir(_FILES))}
     # If ranks share a device, the memory of other ranks would be counted too.
     if not (rig.device_spec.shares_memory or rig.device.shared):

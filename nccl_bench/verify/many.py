@@ -45,7 +45,7 @@ def many(rig: Rig) -> None:
 
 
 class _Sequence:
-    """The operations of one communicator. Their results are checked on the device, so that none waits for the host."""
+    """The operations of one communicator. The device checks their results, so that no operation waits for the host."""
 
     def __init__(self, rig: Rig, arm: Arm) -> None:
         self._arm = arm
@@ -88,7 +88,7 @@ class _Sequence:
 
 
 def _trials(exchange: Exchange) -> Iterator[tuple[Tensor, Tensor]]:
-    """Yield pairs of input and expected output without end. Neighbours differ, so a skipped operation is detected."""
+    """Yield endless pairs of input and expected output. Each differs from the last, so no skip stays unnoticed."""
     return cycle([(exchange.make_input(salt), exchange.make_expected(salt)) for salt in range(SALTS)])
 
 

@@ -1,4 +1,4 @@
-"""The probes ``producer``, ``consumer`` and ``allocator``. Each leaves exactly one thing for the arm to order."""
+"""The probes ``producer``, ``consumer`` and ``allocator``. In each, the arm has exactly one thing to order."""
 
 import torch
 from torch import Tensor
@@ -6,7 +6,7 @@ from torch import Tensor
 from nccl_bench.verify.exchanges import POISON, Exchange
 from nccl_bench.verify.rig import Race, Rig, Trial, first_error
 
-# The allocator may hand out any free block. This many tensors of the same size include the block just freed.
+# The allocator may hand out any free block. One of this many tensors of the same size gets the block just freed.
 ALLOCATIONS = 8
 
 
@@ -47,7 +47,7 @@ def _consume(trial: Trial) -> str | None:
 
 
 def allocator(rig: Rig) -> None:
-    """Check that the input may be freed right after the call, although its memory is then reused."""
+    """Check that the input may be freed right after the call, even if other tensors then get its memory."""
     # In place, the freed tensor would also be the output.
     rig.try_each(_reuse, [exchange for exchange in rig.exchanges() if exchange.input is not exchange.output])
 
@@ -66,14 +66,14 @@ def _reuse(trial: Trial) -> str | None:
 
 
 def _call_on_temporary(trial: Trial, exchange: Exchange, temporary: Tensor) -> None:
-    """Call the collective on ``temporary``, which is written before and is freed when this function returns."""
+    """Wait for the write of ``temporary``, and call the collective on it. The return frees ``temporary``."""
     trial.streams.synchronize()
     communicator = trial.rig.arm.communicator
     trial.rig.arm.order(lambda: exchange.run(communicator, temporary, exchange.output))()
 
 
 def _call_without_race(trial: Trial) -> str | None:
-    """Return the error of a call that cannot race, or ``None``. This is also the first call, which loads kernels."""
+    """Return the error of a call that cannot race, or ``None``. It is the first call, so it also loads kernels."""
     exchange = trial.start(salt=0)
     trial.call_on_other_stream()
     error = exchange.find_error(exchange.output, salt=0)

@@ -37,7 +37,7 @@ class Trial:
     place: Place  # the place whose stream is current
     exchange: Exchange  # the collective to try
     is_late: bool  # True if this rank comes late, so that the others must wait for it
-    # True if the call is made inside the coordinator's graph_capture(), which routes as in graphs, captured or not.
+    # True if the call is made inside the coordinator's graph_capture(), where routes are those of graphs.
     in_graph_mode: bool = False
 
     @property
@@ -59,7 +59,7 @@ class Trial:
             call_each(self.rig.arm, [self.exchange])
 
     def call_on_other_stream(self) -> None:
-        """Run the exchange on another stream, and wait for it. On the current stream, it could order the next call."""
+        """Run the exchange on another stream and wait: a call on the current stream could order the next call."""
         _, _, other = self.rig.side_streams
         with self.streams.stream(other):
             self.call()
@@ -71,7 +71,7 @@ class Trial:
             time.sleep(self.rig.delay_s)
 
     def run_slow_kernel(self) -> None:
-        """Keep the current stream busy. Skip a stream that runs work inside the call: it is never behind the caller."""
+        """Keep the current stream busy, unless it runs work within the call and so is never behind the caller."""
         if not (self.rig.device_spec.inline_default_stream and self.place is Place.DEFAULT):
             self.streams.hold(self.rig.delay_s)
 
@@ -102,9 +102,9 @@ class Rig:
     make_arm: Callable[[], Arm]  # makes an arm that the probe must close; collective
     announce_trial: Callable[[str], None]  # is called with the label of each trial before it begins
     routes: Routes = field(default_factory=lambda: ROUTES)  # the coordinator's routing table
-    # (place, error) of every trial so far. The place is None if the trial has none; the error is None if it passed.
+    # (place, error) of every trial so far. A trial without a place has None as place; a passed trial has None as error.
     outcomes: list[tuple[Place | None, str | None]] = field(default_factory=list)
-    # Why the probe does not apply to this arm. The probe sets it if only the arm itself shows this; otherwise None.
+    # The reason why the probe does not apply, which the probe sets if only the arm itself can show it; otherwise None.
     reason_not_applicable: str | None = None
 
     @cached_property
@@ -116,7 +116,7 @@ class Rig:
     def side_streams(self) -> tuple[Any, Any, Any]:
         """Three streams of the caller, none of them the arm's: outer, inner, and a third."""
         streams = self.device.streams
-        # torch hands out its 32 streams in turn. If we got the arm's own stream, it would order calls by accident.
+        # torch gives out its 32 streams again and again. The arm's own stream among these would order calls by chance.
         avoided = {streams.handle(stream) for stream in self.arm.private_streams()}
         chosen: dict[int, Any] = {}
         while len(chosen) < 3:
@@ -148,7 +148,7 @@ class Rig:
             yield
 
     def exchanges(self, sizes: Sequence[int] | None = None, names: Sequence[str] = tuple(EXCHANGES)) -> list[Exchange]:
-        """Return an exchange for each of ``names`` that the arm has, and for each of ``sizes`` (in bytes).
+        """Return an exchange of every size in ``sizes`` (bytes) for each of ``names`` that the arm has.
 
         By default, ``sizes`` are the small and the large size in the device's row of the catalog.
         """

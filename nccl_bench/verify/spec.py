@@ -18,7 +18,7 @@ class VerificationSpec(LaunchSpec):
     """The work of one launch of a verification."""
 
     config: VerifyConfig  # what to verify
-    arm_probes: tuple[ArmProbe, ...]  # the arm probes of the launch, in order
+    arm_probes: tuple[ArmProbe, ...]  # the arm probes of the launch, in the order in which they run
     findings: str  # the file to append findings to
 
     @property

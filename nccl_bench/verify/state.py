@@ -45,7 +45,7 @@ def _switch(trial: Trial) -> str | None:
         with suppress(_PlantedError), switch.change_state(False):
             raise _PlantedError
         expect(True, "after an exception in change_state(False)")
-    expect(initially_on, "after all of it")
+    expect(initially_on, "after all these changes")
     errors += [_call_disabled(trial, switch), _swap_private_stream(trial, switch), _capture_graph(trial, communicator)]
     return first_error(errors)
 
@@ -109,7 +109,7 @@ def _capture_graph(trial: Trial, coordinator: Any) -> str | None:
         after = "after an exception in graph_capture()" if raises else "after graph_capture()"
         on_callers_stream, same = _current_handle(trial) == caller, _is_on(trial, switch) is initially_on
         errors += [
-            None if on_callers_stream else f"{after} the current stream is not the one from before",
+            None if on_callers_stream else f"{after} the current stream is not restored",
             None if same else f"{after} the communicator is {'off' if initially_on else 'on'}",
             _check_route(trial, coordinator, Mode.EAGER),
         ]
@@ -117,7 +117,7 @@ def _capture_graph(trial: Trial, coordinator: Any) -> str | None:
 
 
 def _check_route(trial: Trial, coordinator: Any, mode: Mode) -> str | None:
-    """Check that the exchange goes to the backend in the table. With the communicator off, only torch can run it."""
+    """Check that the table's backend runs the exchange; with the communicator off, only torch can run it."""
     route = trial.rig.routes[trial.exchange.operation_name][mode]
     trial.start(salt=2)
     with coordinator.change_state(False):

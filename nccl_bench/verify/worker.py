@@ -26,7 +26,7 @@ from nccl_bench.verify.spec import VerificationSpec
 
 
 class _Arms:
-    """The arms of this rank. Each is made within a deadline. One at a time is kept for the probes that share it."""
+    """The arms of this rank. Making an arm has a deadline. At most one arm is kept, for probes that share it."""
 
     def __init__(self, spec: VerificationSpec, device: Device, progress: Progress) -> None:
         self._config, self._findings = spec.config, Path(spec.findings)
@@ -46,12 +46,12 @@ class _Arms:
         return arm
 
     def get_shared(self, arm_probe: ArmProbe) -> Arm:
-        """Return the shared arm, and make it on first use. Collective. Close it before a probe of another arm."""
+        """Return the shared arm, and make it on first use. Collective. Before a probe of another arm, close it."""
         if self._shared is None:
             try:
                 self._shared = self.make(arm_probe.arm)
             except UserArmError as error:
-                # Any rank may record this, because all ranks of a verification are on one node.
+                # Any rank may write to this file, because all ranks of a verification are on one node.
                 append_finding(self._findings, Finding.of_break(arm_probe, str(error), unmade=True))
                 raise
         assert self._shared.name == arm_probe.arm
@@ -105,7 +105,7 @@ def run_probes(spec: VerificationSpec, progress: Progress) -> None:
         if control.rank == 0:
             append_finding(findings, finding)
         if finding.failed and PROBES[arm_probe.probe].alone and arm_probe.arm not in given_up:
-            # The process may be unusable, and its destructors may hang. The launcher goes on with new processes.
+            # The process may be unusable, and destructors may hang. The launcher goes on with new processes.
             sys.stderr.flush()
             os._exit(ExitCode.OK)
         # Close here, while the position still names this arm: a crash on close is then blamed on it.

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import faulthandler
 import os
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from nccl_bench.errors import ExitCode, UsageError
 from nccl_bench.ranks.failure import read_failures
 from nccl_bench.ranks.process import run_rank
-from nccl_bench.ranks.progress import Progress, read_positions
+from nccl_bench.ranks.progress import STACKS_SIGNAL, Progress, read_positions, stacks_path
 
 
 class Ended(BaseException):
@@ -32,6 +34,25 @@ def test_a_body_that_returns_leaves_a_position_and_no_failure(tmp_path: Path) ->
     (position,) = read_positions(tmp_path)
     assert (position.rank, position.local_rank, position.done) == (3, 1, True)
     assert read_failures(tmp_path) == []
+
+
+def test_the_file_for_stacks_exists_only_once_the_signal_is_handled(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    file, existed, register = stacks_path(tmp_path, 3), [], faulthandler.register
+
+    def observe_register(*args: Any, **kwargs: Any) -> None:
+        existed.append(file.exists())
+        register(*args, **kwargs)
+        existed.append(file.exists())
+
+    def body(_: Progress) -> None:
+        os.kill(os.getpid(), STACKS_SIGNAL)
+
+    monkeypatch.setattr(faulthandler, "register", observe_register)
+    run_rank(tmp_path, body)
+    assert existed == [False, False]
+    assert "in body" in file.read_text(encoding="utf-8")
 
 
 @pytest.mark.parametrize(

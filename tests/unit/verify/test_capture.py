@@ -86,7 +86,9 @@ def test_work_that_is_done_at_capture_is_detected(probe: Callable[..., list[str 
     # With one rank the result equals the input, so only the output can show it.
     for wrong in probe(at_capture=True):
         assert wrong is not None
-        assert wrong.endswith("memory changed during capture, so the communication ran at once and is not in the graph")
+        assert wrong.endswith(
+            "memory changed during capture, so the communication ran immediately and is not in the graph"
+        )
 
 
 @pytest.mark.parametrize("skipped", range(1, REPLAYS + 2))
