@@ -39,7 +39,7 @@ def sweep(out: Path, how: Register) -> tuple[list[dict[str, Any]], dict[str, str
     command = [
         *(sys.executable, "-m", "nccl_bench", "run", "--out", str(out), "--format", "json", "--register", how),
         *("--arms", ",".join(ARMS), "--collective", "all", "--placement", "all", "--sizes", "48K,4M"),
-        *("--nproc", "2", "--rounds", "1", "--max-rounds", "1", "-n", "4", "-w", "1", "--timing", "eager,graph"),
+        *("--nproc", "2", "--rounds", "5", "--max-rounds", "5", "-n", "4", "-w", "1", "--timing", "eager,graph"),
     ]
     done = subprocess.run(command, capture_output=True, text=True, timeout=500, check=False)
     assert done.returncode == 0, done.stderr[-2000:]
