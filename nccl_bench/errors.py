@@ -6,9 +6,9 @@
     ├── CommunicatorError              3
     │   ├── InvalidArgumentError       3   Python refused the call before the library saw it
     │   └── DisabledError              3   a call on a communicator that is disabled or closed
-    ├── UserArmError                   3   a user arm that is missing, does not fit, or raised
+    ├── UserArmError                   3   a user arm that is missing, does not fit, or raised an error
     ├── TransportError                 3   the library reported a failure
-    │   └── NcclError                  3   the same, with NCCL's result code
+    │   └── NcclError                  3   NCCL reported a failure, with its result code
     ├── RecordError                    3   a record that cannot be read or written
     └── InterruptedRunError          130
 
@@ -62,7 +62,7 @@ class DisabledError(CommunicatorError):
 
 
 class UserArmError(NcclBenchError):
-    """A user arm that cannot be loaded or adapted, or whose call raised."""
+    """A user arm that cannot be loaded or adapted, or whose call raised an error."""
 
 
 class TransportError(NcclBenchError):

@@ -75,9 +75,9 @@ class Arm:
         return fork_join(operation, self._streams, private, self._fork, self._join)
 
     def paths(self, case: Case, x: Tensor, y: Tensor) -> dict[Mode, str]:
-        """Run ``case`` from ``x`` to ``y``; return which calls it makes on which stream, eagerly and in graphs.
+        """Run ``case`` from ``x`` to ``y``; return which calls the arm makes on which stream, by mode.
 
-        Each of the calls is collective.
+        All ranks must do this together.
         """
         eager = self._path(case, x, y)
         if not self.communicator.has_routes:
@@ -97,7 +97,7 @@ class Arm:
         return f"{self._transport} {names} on {stream}{self._environment}"
 
     def private_streams(self) -> list[Any]:
-        """Return the streams that the communicator keeps. A caller's work on them would be ordered by accident."""
+        """Return the streams that the communicator keeps. A caller's work on them has an order only by accident."""
         return self.communicator.private_streams()
 
     @property
@@ -116,5 +116,5 @@ class Arm:
             return self._streams.capture(body, stream)
 
     def close(self) -> None:
-        """Close the communicator. Graphs of its calls must be reset before."""
+        """Close the communicator. First reset all graphs of its calls."""
         self.communicator.close()

@@ -9,9 +9,9 @@ from nccl_bench.streams.base import Streams
 def fork_join(operation: Operation, streams: Streams, private: Any, fork: Any, join: Any) -> Operation:
     """Return ``operation`` with a fork to the stream ``private`` before it and a join after it.
 
-    ``fork`` and ``join`` are two events. They are made once, so that a timed call makes none.
+    ``fork`` and ``join`` are two events that the caller has made once, so that a timed call makes no events.
     """
-    # Read the current stream with the same cheap call as the stream-free arm. One look-up then gives its object.
+    # Get the current stream's handle as cheaply as the stream-free arm does. Then look up the stream of that handle.
     current_handle, index, from_handle = streams.current_handle, streams.index, streams.from_handle
 
     def ordered() -> None:

@@ -20,7 +20,7 @@ class Budget:
         self._timings_of_case = self._timings_of_run = 0
 
     def begin_case(self, limit_s: float, timings: int, timings_left: int) -> None:
-        """Begin a case of ``timings`` timings and ``limit_s`` seconds. ``timings_left`` also counts later cases."""
+        """Begin a case of ``timings`` timings, due in ``limit_s`` seconds. ``timings_left`` also counts later cases."""
         self._deadline = self._clock() + limit_s
         self._timings_of_case, self._timings_of_run = timings, timings_left
 

@@ -12,7 +12,7 @@ from nccl_bench.plan.memory import Arena
 
 # Tensors are filled and compared as integers of the same width. So every bit counts, and float8 works too.
 _BITS = {1: torch.uint8, 2: torch.int16, 4: torch.int32, 8: torch.int64}
-# Outputs hold this before a call: NaN in floats, -1 or 255 in integers. No input and no expected output has this value.
+# Poison, in outputs before a call: NaN in floats, -1 or 255 in integers. No input and no right output has this value.
 _POISON = -1
 # The check compares this many elements at a time, so that its temporary tensors fit into the planned workspace.
 _COMPARED = 4 * 1024**2
@@ -21,7 +21,7 @@ _COMPARED = 4 * 1024**2
 class CaseBuffers:
     """The input and output tensors of ``arena.slots`` calls, in the case's data type, on ``device``.
 
-    ``memory`` is a 1-D uint8 tensor of ``arena.slots_bytes`` bytes that holds them. If it is None, torch allocates it.
+    ``memory`` is a 1-D uint8 tensor of ``arena.slots_bytes`` bytes for the tensors; None: torch allocates it.
     In place, the larger of input and output contains the smaller one as its block number ``rank``.
     """
 
@@ -93,7 +93,7 @@ class CaseBuffers:
         self._input_bits[:slots].copy_(self._input_values.expand(min(slots, self.slots), -1))
 
     def poison(self, slots: int) -> None:
-        """Fill the outputs of the first ``slots`` slots with poison, but keep inputs that share their memory."""
+        """Fill the outputs of the first ``slots`` slots with poison, and write the inputs again."""
         self._output_bits[:slots].fill_(_POISON if self._bits.is_signed else 255)
         self.restore(slots)
 

@@ -60,7 +60,7 @@ def _line(
     kept: KeptBatches | None = None,
     per_iteration: PerIteration | None = None,
 ) -> Samples:
-    """Return the line for ``arm`` in ``timing``: ``wrong`` wrong elements, and no times without a ``schedule``."""
+    """Return the line for ``arm`` in ``timing``: ``wrong`` wrong elements; without a ``schedule``, no times."""
     kept = kept or KeptBatches()
     batches = kept.by_round.values()
     return Samples(

@@ -19,13 +19,13 @@ def count_wrong_before_timing(context: CaseContext, names: Sequence[str]) -> dic
 def count_wrong_after(
     context: CaseContext, names: Sequence[str], timing: Timing, schedule: Schedule, graphs: Mapping[str, Graph]
 ) -> dict[str, int]:
-    """Return each arm's number of wrong elements, summed over all ranks, after ``timing``. Check its graphs, if any."""
+    """Return each arm's number of wrong elements, summed over all ranks, after ``timing``. Check ``graphs`` if any."""
     phase, slots = f"check after {timing}", context.buffers.slots
     if not TIMINGS[timing].captured:
         return _wrong(context, names, phase, min(_MOST_SLOTS, slots))
     if schedule.ops[timing] <= slots:
         return _wrong(context, names, phase, schedule.ops[timing], graphs)
-    # In place, a second call on a slot changes its result and makes it inexact. Check a graph that uses each slot once.
+    # In place, a second call on a slot makes the slot's result inexact. So check a graph that uses each slot once.
     with captured(context, names, slots) as single:
         return _wrong(context, names, phase, slots, single)
 
@@ -49,7 +49,7 @@ def _wrong(
             context.call_each(name, operations)
         # Report one more step of progress. A rank that is stuck in its calls is then behind, and is blamed for a hang.
         context.arms.report(name, f"{phase}, waiting")
-        # Wait for the caller's stream only: work that the arm did not join to it must count as not done.
+        # Wait for the caller's stream only: work that the arm did not join to that stream must count as not done.
         streams.current_stream().synchronize()
         counts[name] = buffers.wrong(operations)
         streams.synchronize()

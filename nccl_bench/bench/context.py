@@ -22,9 +22,9 @@ class CaseContext:
     buffers: CaseBuffers  # the case's tensors on this rank
     arms: ArmsInTurn  # every arm of the run
     streams: Streams  # the streams of this rank's device
-    clock: Clock  # times batches on the caller's stream
-    budget: Budget  # decides whether there is time for more than the fewest rounds
-    launch_memory: LaunchMemory  # finds the best launch memory for this rank's graphs
+    clock: Clock  # the clock for batches on the caller's stream
+    budget: Budget  # the time limit for rounds beyond the fewest
+    launch_memory: LaunchMemory  # the search for the best launch memory of this rank's graphs
     error: float  # the error level of the intervals that decide on the number of rounds
 
     @property
@@ -44,6 +44,6 @@ class CaseContext:
             call()
 
     def restore(self, operations: int) -> None:
-        """Write the inputs of ``operations`` calls again if calls overwrite them, as an in-place sum does."""
+        """Write the inputs of ``operations`` calls again if the calls overwrite them, as an in-place sum does."""
         if self.buffers.in_place and self.case.row.reduces:
             self.buffers.restore(operations)

@@ -9,7 +9,7 @@ from nccl_bench.bench.schedule import Schedule
 from nccl_bench.catalog.timings import TIMINGS, Timing
 from nccl_bench.streams.base import Graph
 
-# The page of launch memory changes an operation's time by up to 0.3 us, which is one percent of this time.
+# The page of launch memory changes an operation's time by up to 0.3 us: at most 1 % of a time above this.
 _PAGE_MATTERS_UP_TO_US = 30.0
 
 
@@ -28,8 +28,8 @@ def captured(
 ) -> Iterator[Mapping[str, Graph]]:
     """Yield a graph of ``operations`` calls for each arm of this process, and reset the graphs afterwards.
 
-    With ``best``, the graphs are in the best launch memory. After an exception they are not reset: the process ends
-    anyway, and a failed capture can make it unusable.
+    With ``best``, the graphs are in the best launch memory. After an exception the graphs are not reset: a failed
+    capture can make the process unusable, and the process ends anyway.
     """
     capture = partial(_capture, context, operations)
     if best:
@@ -51,7 +51,7 @@ def _best_graphs(
     context: CaseContext, names: Sequence[str], operations: int, capture: Callable[[str], Graph]
 ) -> dict[str, Graph]:
     arms = context.arms
-    # The first arm decides which page of launch memory is best. An arm that forks and joins shows differences most.
+    # The first arm decides which page of launch memory is best. Pages matter most to arms that fork and join.
     in_order = sorted(arms.present(names), key=lambda name: not arms[name].can_move)
     if not in_order:
         return {}

@@ -4,8 +4,8 @@ CUDA puts each stream and each graph into a page of launch memory. A page has 2 
 1,000 graph nodes. On 2x H200, some pages make every launch 0.1 to 0.3 us longer, as long as the stream or the graph
 lives. An all_reduce of 8 B took 6.1 or 6.4 us, depending on the stream. In a graph, it took 5.6 or 5.75 us, and with a
 fork and a join in the graph 7.9 to 8.9 us. A fork and a join took 1 us longer if the private stream was on another
-hardware queue than the caller's. The pages change from process to process. They say nothing about an arm, so each arm
-is measured in the best page that its rank has found.
+hardware queue than the caller's. The pages change from process to process. Their speed says nothing about an arm, so
+each arm is measured in the best page that its rank has found.
 """
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -23,14 +23,14 @@ from nccl_bench.streams.base import Graph, Streams
 
 _LAUNCHES = 64
 _BATCHES = 3
-# A kernel with this many tensors has as many bytes of arguments as a kernel of NCCL, so it takes as much launch memory.
+# A kernel with this many tensors has as many bytes of arguments as a kernel of NCCL, so both take equal launch memory.
 _TENSORS = 100
 # The number of pages to try. Roughly half of all pages are good, so a rank almost always finds a good one.
 _PAGES = 8
 # Roughly as many graph nodes (kernels) as fill one page of launch memory.
 _BALLAST_NODES = 900
 _REPLAYS = 4
-# Only this many ranks search for graphs. They search one after the other, so more ranks would take too long.
+# Only this many ranks search for graphs. One rank searches after the other, so more would take too long.
 _MOST_RANKS = 8
 
 
@@ -92,10 +92,10 @@ class LaunchMemory:
     ) -> dict[str, Graph]:
         """Return a graph of ``operations`` operations for each of ``names``, in the best of several pages. Collective.
 
-        For each page, all arms are captured, then the first arm again. If both graphs of the first arm are fast, so are
-        the graphs between them. Only a measurement shows how fast a graph is, and ranks wait for each other in it. So
-        the ranks try their pages in turn, while the other ranks use the best pages that they have found. Then each rank
-        tries again: in the first pass, a slow rank can hide the differences between the pages of the others.
+        In each page, all arms are captured, then the first arm again. If both graphs of the first arm are fast, the
+        graphs between these two are fast. A graph's speed must be measured, and ranks wait for each other while they
+        measure. So one rank at a time tries its pages, and the other ranks use the best pages that they have found. In
+        this first pass, a slow rank can hide the differences between other ranks' pages. So each rank tries twice.
         ``begin_choice`` is called between the captures and the measurements.
         """
         pages: list[list[Graph]] = []

@@ -11,8 +11,8 @@ from nccl_bench.catalog.timings import TIMINGS, Timing
 from nccl_bench.ranks.control import Reduced
 from nccl_bench.streams.base import Graph
 
-# A gate grows to at most this many times its first length. If an arm's calls wait for the gate, it always opens too
-# early. Without a limit, it would then grow until the case looks like a hang.
+# A gate grows to at most this many times its first length. If an arm's calls wait for the gate, the gate always
+# opens too early. Without a limit, the gate would then grow until the case looks like a hang.
 LONGEST_GATE = 32
 
 
@@ -29,7 +29,7 @@ class KeptBatches:
 
 
 def run_pilots(context: CaseContext, names: Sequence[str]) -> dict[str, Pilot]:
-    """Warm up each arm, measure it for the first time, and return the maximum over ranks."""
+    """Warm up and measure each arm for the first time. Return the maximum of each time over the ranks."""
     measured = dict.fromkeys(names, (0.0, 0.0))
     for name in context.arms.visit(names, "pilot"):
         calls = context.calls(name, FEWEST_OPS)
@@ -121,6 +121,6 @@ def measure_rounds(
             else:
                 kept[name].discarded += 1
                 opened_early.add(name)
-        # All batches of an arm in this block had the same gate, so double it only once.
+        # All batches of an arm in this block had the same gate, so double the gate only once.
         for name in opened_early:
             gates_s[name] = min(2 * gates_s[name], LONGEST_GATE * first_gates[name])

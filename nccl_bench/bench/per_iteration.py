@@ -25,9 +25,9 @@ def measure_per_iteration(
     schedule: Schedule,
     kept: Mapping[str, KeptBatches],
 ) -> dict[str, PerIteration]:
-    """Return for each arm the percentiles of single operations, on the slowest rank; empty if not configured.
+    """Return for each arm the percentiles of single operations, on the slowest rank; nothing if not configured.
 
-    ``kept`` are batches without events between operations. The difference is the cost of the events.
+    ``kept`` are batches without events between operations. The difference of the medians is the cost of the events.
     """
     percentiles = {}
     if context.config.per_iteration and TIMINGS[timing].per_iteration:

@@ -16,7 +16,7 @@ from nccl_bench.transports.nccl_library import other_copies, unread_variables
 
 
 class Record:
-    """The record of a run. Every rank has one, but only rank 0 has a ``store`` and writes.
+    """The record of a run. Every rank has one, but only rank 0 has a ``store`` and writes into it.
 
     ``facts`` are known before the first case. ``earlier`` are the facts that earlier launches of this run recorded.
     """
@@ -29,7 +29,7 @@ class Record:
         self._written: dict[str, object] = {}
         # (collective, arm) -> mode -> the calls that the arm makes, and their stream.
         self.paths: dict[tuple[str, str], dict[Mode, str]] = {}
-        # Arm -> whether the memory of the slots was registered with it.
+        # Arm -> whether the memory of the slots was registered with the arm.
         self.registrations: dict[str, Registration] = {}
 
     def append(self, lines: Iterable[Line]) -> None:

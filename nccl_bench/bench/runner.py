@@ -31,11 +31,11 @@ class Runner:
     plan: Plan  # the cases, each with the arms that support it
     device: Device  # the device of this rank
     arms: ArmsInTurn  # the arms of this process set, and the names of all other arms
-    align: Operation  # enqueues the collective that aligns the ranks
-    progress: Progress  # reports the position of this rank
-    record: Record  # collects facts and lines; rank 0 writes them
-    budget: Budget  # decides whether there is time for more than the fewest rounds
-    launch_memory: LaunchMemory  # finds the best launch memory for this rank's streams and graphs
+    align: Operation  # the function that enqueues the collective that aligns the ranks
+    progress: Progress  # the reports of this rank's position
+    record: Record  # the facts and lines of the run; rank 0 writes them
+    budget: Budget  # the time limit for rounds beyond the fewest
+    launch_memory: LaunchMemory  # the search for the best launch memory of this rank
     ranks_per_memory: int  # the number of processes that share the memory of this rank's device
     _caller: Any = field(init=False)
     _clock: Clock = field(init=False)
@@ -46,7 +46,7 @@ class Runner:
         self._clock = Clock(self.device.streams, self._caller, self.align)
 
     def _choose_streams(self) -> Any:
-        """Choose and return the caller's stream. Then move this process's arms to the streams that fit it best."""
+        """Choose and return the caller's stream. Then give this process's arms the streams that are fastest with it."""
         if self.config.caller_stream is CallerStream.DEFAULT:
             caller = self.device.streams.default_stream()
         else:

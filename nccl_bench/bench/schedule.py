@@ -10,7 +10,7 @@ from nccl_bench.config.run import RunConfig
 from nccl_bench.plan.batches import BATCH_S, OPS_PER_GRAPH, most_ops_per_batch
 from nccl_bench.plan.memory import FEWEST_SLOTS
 
-# The device runs the operations of an enqueue batch after the timed part. They may take this long.
+# The longest time of an enqueue batch's operations on the device, which runs them after the timed part.
 ENQUEUE_DEVICE_US = 10_000.0
 FEWEST_OPS = FEWEST_SLOTS
 MOST_REPLAYS = 50
@@ -28,11 +28,11 @@ class Pilot:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Schedule:
-    """The number of operations in each batch of a case, the same for every arm, and the lengths of its gates."""
+    """The number of operations in each batch of a case (the same for every arm), and the lengths of the gates."""
 
     fastest_us: float  # the time of one operation in the pilot of the fastest arm
-    ops: Mapping[Timing, int]  # operations in a batch, or in a graph if the timing captures graphs
-    replays: int  # replays of a graph in a batch
+    ops: Mapping[Timing, int]  # the number of operations in a batch, or in a graph if the timing captures graphs
+    replays: int  # the number of replays of a graph in a batch
     gates_s: Mapping[tuple[str, Timing], float]  # (arm, timing) -> length of the gate; absent for eager and graph
 
     def operations(self, timing: Timing) -> int:
@@ -41,7 +41,7 @@ class Schedule:
 
 
 def make_schedule(config: RunConfig, pilots: Mapping[str, Pilot], slots: int) -> Schedule:
-    """Return a schedule. Its batches are long enough for the fastest arm and fit into every arm's launch queue."""
+    """Return a schedule. Its batches are long enough for the fastest arm, and no arm overfills the launch queue."""
     fastest_us = min(pilot.device_us for pilot in pilots.values())
     slowest_us = max(pilot.device_us for pilot in pilots.values())
     most = most_ops_per_batch(config, pilots)
@@ -76,7 +76,7 @@ def _clamp(value: int, least: int, most: int) -> int:
 
 
 def visiting_order(arms: Sequence[str], seed: int, *where: object) -> list[str]:
-    """Return the arms in a random order. It depends on ``seed`` and ``where`` only, so all ranks get the same order."""
+    """Return the arms in a random order. It depends only on ``seed`` and ``where``, so all ranks get the same order."""
     order = list(arms)
     random.Random("/".join(map(str, (seed, *where)))).shuffle(order)
     return order

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from nccl_bench.analysis.statistics import narrow_enough
 from nccl_bench.catalog.arms import twin_of
 
-# The ranks combine their samples once in this many rounds. Doing so after each batch would disturb the CPU's caches.
+# The ranks combine their samples once in this many rounds. To combine them after each batch would disturb the caches.
 ROUNDS_PER_BLOCK = 3
 # A batch whose gate opens early is discarded. A timing ends after this many attempts for each wanted round.
 ATTEMPTS_PER_ROUND = 3
@@ -31,7 +31,7 @@ class Stopping:
     def block(self, kept: Kept, attempts: int, *, in_time: bool) -> int:
         """Return the number of rounds to do next, or 0 if there are enough. ``attempts`` rounds were done so far.
 
-        If not ``in_time``, only the fewest rounds are done. An arm with many discarded batches can end with fewer.
+        If not ``in_time``, only the fewest rounds are done. With many discarded batches, an arm can have fewer.
         """
         complete = min(map(len, kept.values()))
         wanted = self.fewest
@@ -40,7 +40,7 @@ class Stopping:
         return max(0, min(ROUNDS_PER_BLOCK, wanted - complete, ATTEMPTS_PER_ROUND * wanted - attempts))
 
     def _precise(self, kept: Kept) -> bool:
-        """Return whether the ratio of every arm to the baseline is known precisely enough, the twin's too."""
+        """Return whether every ratio to the baseline, also the twin's, is known precisely enough."""
         if self.baseline not in kept or not set(kept) - {self.baseline, twin_of(self.baseline)}:
             return True
         baseline_us = kept[self.baseline]

@@ -1,8 +1,8 @@
 """The measurement of one batch. ``catalog.timings`` says which question each timing answers.
 
 The ranks are aligned on the device: a tiny collective, on a separate communicator, runs right before the start event.
-With a barrier on the host instead, ranks start hundreds of microseconds apart. A gate always opens after a fixed time,
-whatever the host does. If it opens before the last call is enqueued, the batch is not valid.
+With a barrier on the host instead, ranks would start hundreds of microseconds apart. A gate always opens after a fixed
+time, whatever the host does. If the gate opens before the last call is enqueued, the batch is not valid.
 """
 
 import gc
@@ -29,7 +29,7 @@ class Batch:
 
 
 class Clock:
-    """A clock for batches on the stream ``caller``, which must be current. ``align`` aligns the ranks on the device."""
+    """A clock for batches on ``caller``, which must be the current stream. ``align`` aligns the ranks on the device."""
 
     def __init__(self, streams: Streams, caller: Any, align: Operation) -> None:
         self._streams = streams
@@ -88,7 +88,7 @@ class Clock:
         return Batch(batch.time_us / operations, batch.valid)
 
     def enqueue(self, calls: Sequence[Operation], gate_s: float) -> Batch:
-        """Time ``calls`` with the host's clock, while a gate keeps the device from running them."""
+        """Time ``calls`` with the host's clock, while a gate keeps the device from running the calls."""
         self._close_gate(gate_s)
         begin = time.perf_counter_ns()
         for call in calls:
@@ -109,10 +109,10 @@ class Clock:
         return (end - begin) / len(calls) / 1e3
 
     def per_iteration(self, calls: Sequence[Operation], gate_s: float | None) -> tuple[list[float], bool]:
-        """Return the time of each operation in microseconds, from events between them, and whether the gate held.
+        """Return the time of each operation in microseconds, from events between operations, and whether the gate held.
 
-        If ``gate_s`` is None, there is no gate. The events take time too, so use these times for spread and
-        percentiles, not for means.
+        If ``gate_s`` is None, there is no gate, and the second value is True. The events take time, so use these times
+        for spread and percentiles, not for means.
         """
         events = [self._streams.new_event(timing=True) for _ in range(len(calls) + 1)]
         if gate_s is not None:
@@ -143,7 +143,7 @@ def no_operation() -> None:
 
 
 def loop_cost_us(calls: int = 1000) -> float:
-    """Return the cost of the timing loop, microseconds per call: the median of loops over calls that do nothing."""
+    """Return the cost of the timing loop in microseconds per call: the median of loops over calls that do nothing."""
     operations: list[Operation] = [no_operation] * calls
     costs_us = []
     for _ in range(9):

@@ -1,7 +1,7 @@
 """The values that every rank sends, and the results that it must receive. The results are exact, with one exception.
 
 A rank's input repeats a table of ``PERIOD`` values. The values are small enough for the data type to hold every partial
-result, in whatever order a library reduces. So the check compares for equality. With many ranks, only some of them
+result, in every order in which a library may reduce. So the check compares for equality. With many ranks, only some
 contribute to an element; the others send 0, or 1 for a product. Every rank contributes to some elements. The exception
 is an average of floats if the world size is no power of two. NCCL scales each input before it adds (``ncclAvg`` is a
 pre-multiplied sum), so the check allows a tolerance in ulp (units in the last place).
@@ -16,9 +16,9 @@ from nccl_bench.catalog.cases import Case
 from nccl_bench.catalog.collectives import RedOp, Result
 from nccl_bench.catalog.dtypes import DTYPES
 
-# A prime. The sizes of blocks, slots and vectors are powers of two, so they never line up with the table.
+# A prime. Sizes of blocks, slots and vectors are powers of two, so they are never a multiple of the table's length.
 PERIOD = 4093
-# Larger integers would not test more. For any world size, sums of these are much smaller than 64-bit integers.
+# Larger values would not test more. For any world size, the sums of these values fit into 64-bit integers.
 _LARGEST_VALUE = 2**20
 # Products of ones and twos are computed in int64, so at most this many factors can be 2.
 _LARGEST_POWER = 62
@@ -47,7 +47,7 @@ def _contributors(case: Case, world_size: int) -> int:
     dtype = DTYPES[case.dtype]
     if case.redop is RedOp.PROD:
         return min(world_size, _LARGEST_POWER, int(dtype.largest).bit_length() - 1)
-    # Each contributor needs at least two possible values, or the check could not notice that ranks are mixed up.
+    # Each contributor needs at least two possible values. With one value, the check would not notice exchanged ranks.
     return min(world_size, dtype.exact_integer // 2, _LARGEST_VALUE // 2)
 
 
@@ -77,7 +77,7 @@ def tolerance_ulp(case: Case, world_size: int) -> int:
     dtype = DTYPES[case.dtype]
     if case.redop is not RedOp.AVG or not dtype.is_float:
         return 0
-    # 1 / world_size is then a power of two. The smallest power of two in the narrowest type, float8_e4m3fn, is 2^-9.
+    # To scale by a power of two is exact if the type has it. The smallest one in float8_e4m3fn, the narrowest, is 2^-9.
     if world_size & (world_size - 1) == 0 and (dtype.itemsize > 1 or world_size <= 512):
         return 0
     # 1 / world_size, each product and each partial sum are rounded: at most one ulp of the result for each contributor.

@@ -50,7 +50,7 @@ def measure(spec: WorkerSpec, progress: Progress) -> None:
     # All ranks use rank 0's configuration, since the commands on several nodes could differ.
     config: RunConfig = control.broadcast(spec.config)
     plan = make_plan(config, ranks.own_set.world_size)
-    # After a relaunch, the launchers on several nodes can disagree about the next case. Use the latest one.
+    # After a relaunch, the launchers on several nodes can disagree about the next case. Use the latest case.
     first_case = int(control.maximum([spec.first])[0])
 
     setup(arm="", phase="device")
@@ -127,7 +127,7 @@ def _make_arms(
 def _refuse_shared_streams(arms: Mapping[str, Arm], device: Device) -> None:
     """Raise if two arms of this package share a private stream, because each would order the other by accident.
 
-    torch reuses its streams after 32. User arms choose their own streams, so they are not checked.
+    torch has only 32 streams and then reuses them. User arms choose their own streams, so they are not checked.
     """
     handles = {
         name: device.streams.handle(arm.communicator.stream)
@@ -135,7 +135,7 @@ def _refuse_shared_streams(arms: Mapping[str, Arm], device: Device) -> None:
         if arm.communicator.stream is not None and not arm.communicator.may_share_stream
     }
     if len(set(handles.values())) < len(handles):
-        raise SetupError(f"two of these arms got one private stream: {', '.join(handles)}. Run fewer arms together")
+        raise SetupError(f"two of these arms share one private stream: {', '.join(handles)}. Run fewer arms together")
 
 
 def main(spec_file: str) -> None:

@@ -1,4 +1,4 @@
-"""The table of arms: each one's communicator, and how its calls are ordered with the caller's stream."""
+"""The table of arms: the communicator of each arm, and how calls are ordered with the caller's stream."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
@@ -8,7 +8,7 @@ from enum import StrEnum
 class Order(StrEnum):
     """The ways to order a call with the caller's stream."""
 
-    CURRENT = "current"  # on the caller's stream, or ordered with it by the communicator itself
+    CURRENT = "current"  # on the caller's stream; or the communicator itself orders the call
     FORK_JOIN = "fork-join"  # on a private stream; the caller forks and joins with preallocated events
     WAIT_STREAM = "wait-stream"  # like fork-join, with Stream.wait_stream instead of preallocated events
     BARE = "bare"  # on a private stream, without any order
@@ -18,15 +18,15 @@ class Order(StrEnum):
 class ArmSpec:
     """A row of the table of arms."""
 
-    name: str  # as after --arms
+    name: str  # the name that --arms takes
     communicator: str  # a name in communicators.registry, or USER_ARM
     summary: str  # one line for `nccl-bench list`
     order: Order = Order.CURRENT  # how a call is ordered with the caller's stream
-    launch_entries: int = 5  # the most entries of the device's launch queue that one operation takes
+    launch_entries: int = 5  # the largest number of entries in the device's launch queue for one operation
     private_streams: int = 0  # the number of streams that the communicator keeps as long as it lives
-    timed: bool = True  # False: the arm is for verification only
-    default: bool = False  # the arm is measured if the user chooses no arms
-    extra: str | None = None  # the extra of this package that the arm needs; None: it needs none
+    timed: bool = True  # whether a run can measure the arm; False: it is for verification only
+    default: bool = False  # whether the arm is measured if the user chooses no arms
+    extra: str | None = None  # the extra of this package that the arm needs; None: no extra
     transports: tuple[str, ...] = ("nccl", "gloo")  # the transports of devices that the arm can run on
 
 
@@ -69,7 +69,7 @@ _ROWS = (
     ArmSpec(
         name="stream-free-torch-stream",
         communicator="stream-free-torch-stream",
-        summary="stream-free, with the stream fetched by torch.cuda.current_stream() instead of its raw handle",
+        summary="stream-free, with the stream from torch.cuda.current_stream() instead of a raw handle",
         launch_entries=1,
     ),
     ArmSpec(
@@ -82,13 +82,13 @@ _ROWS = (
     ArmSpec(
         name="transport",
         communicator="bare-transport",
-        summary="the transport's call alone, with its arguments prepared: stream-free cannot be faster",
+        summary="the transport's call alone, with prepared arguments: stream-free cannot be faster",
         launch_entries=1,
     ),
     ArmSpec(
         name="coordinator",
         communicator="coordinator",
-        summary="an engine's group coordinator, new design: torch eagerly, stream-free in graphs",
+        summary="an engine's group coordinator, new design: torch.distributed outside graphs, stream-free in graphs",
         private_streams=1,
     ),
     ArmSpec(
@@ -115,7 +115,7 @@ DEFAULT_BASELINE = "dedicated-stream"
 USER_ARM = "user_arm"
 # Communicators that route each operation to a backend. The user can override the routes.
 COORDINATORS = frozenset({"coordinator", "coordinator-legacy"})
-# The arms that `nccl-bench import` records for other tools. A run with such an arm is an imported run.
+# The arms that `nccl-bench import` records for the results of other tools. A run with such an arm is an imported run.
 IMPORTED_ARMS = frozenset({"nccl-tests"})
 
 TWIN_SUFFIX = ":twin"

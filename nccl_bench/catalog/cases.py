@@ -13,7 +13,7 @@ class Scenario(StrEnum):
 
 
 def scenario_word(scenario: str | None) -> str | None:
-    """Return the word for ``scenario`` in the name of a case; ``None`` for the usual one, which needs no word."""
+    """Return the word for ``scenario`` in the name of a case; ``None`` for the usual scenario."""
     return None if scenario == Scenario.ISOLATED else scenario
 
 

@@ -10,8 +10,8 @@ from enum import StrEnum
 
 from nccl_bench.catalog.arms import COORDINATORS
 
-# nccl-tests rounds the bytes of one rank's block down to a multiple of this, so a small message is empty after it is
-# split over the ranks (`& -(16/eltSize)` in src/all_gather.cu and its neighbours).
+# nccl-tests rounds the bytes of one rank's block down to a multiple of this. So the blocks of a small message can be
+# empty (`& -(16/eltSize)` in src/all_gather.cu and similar files).
 _BLOCK_ALIGNMENT_BYTES = 16
 
 
@@ -26,7 +26,7 @@ class RedOp(StrEnum):
 
 
 class Placement(StrEnum):
-    """The place of a call's output in memory."""
+    """The position of a call's output in memory."""
 
     IN_PLACE = "in-place"  # the output shares memory with the input
     OUT_OF_PLACE = "out-of-place"  # the output has memory of its own
@@ -68,26 +68,26 @@ def _twice_without_own(world_size: int) -> float:
 class Collective:
     """A row of the table of collectives."""
 
-    name: str  # as after --collective
+    name: str  # the name that --collective takes
     result: Result  # the values in a rank's output
-    result_at_root: bool = False  # only the root's output is defined
+    result_at_root: bool = False  # whether only the root's output is defined
     bus_factor: Callable[[int], float]  # world size -> bus bandwidth divided by algorithm bandwidth
-    sends_all_blocks: bool = False  # a rank sends one block for each rank; otherwise one block
-    receives_all_blocks: bool = False  # a rank receives one block from each rank; otherwise one block
-    reduces: bool = False  # it applies a reduction (redop)
-    rooted: bool = False  # it takes a root
-    placements: tuple[Placement, ...] = tuple(Placement)  # the default first
-    absences: tuple[Absence, ...] = ()  # the communicators that lack it; user arms answer for themselves
+    sends_all_blocks: bool = False  # whether a rank sends one block for each rank; False: one block in all
+    receives_all_blocks: bool = False  # whether a rank receives one block from each rank; False: one in all
+    reduces: bool = False  # whether the collective applies a reduction (redop)
+    rooted: bool = False  # whether the collective takes a root
+    placements: tuple[Placement, ...] = tuple(Placement)  # the placements that it supports, the default first
+    absences: tuple[Absence, ...] = ()  # the built-in communicators that lack the collective
 
     def absence(self, communicator: str, placement: Placement) -> str | None:
-        """Return why ``communicator`` lacks the collective in ``placement``, or ``None`` if it has it."""
+        """Return why ``communicator`` lacks the collective in ``placement``; ``None`` if it does not."""
         for absence in self.absences:
             if communicator in absence.communicators and placement in absence.placements:
                 return absence.reason
         return None
 
     def block_count(self, size_bytes: int, itemsize: int, world_size: int) -> int:
-        """Return the number of elements in one block of a message, rounded as in nccl-tests: it can be 0."""
+        """Return the number of elements in one block of a message, rounded as in nccl-tests. The number can be 0."""
         if not (self.sends_all_blocks or self.receives_all_blocks):
             return size_bytes // itemsize
         alignment = max(1, _BLOCK_ALIGNMENT_BYTES // itemsize)
@@ -106,22 +106,22 @@ class Collective:
         return itemsize * max(self.send_count(block_count, world_size), self.receive_count(block_count, world_size))
 
     def algbw_gb_s(self, size_bytes: int, time_us: float) -> float:
-        """Return the algorithm bandwidth, GB/s (10^9 bytes)."""
+        """Return the algorithm bandwidth in GB/s (10^9 bytes)."""
         return size_bytes / time_us / 1e3
 
     def busbw_gb_s(self, size_bytes: int, time_us: float, world_size: int) -> float:
-        """Return the bus bandwidth, GB/s: the traffic of one link, comparable between world sizes."""
+        """Return the bus bandwidth in GB/s: the traffic of one link, comparable between world sizes."""
         return self.algbw_gb_s(size_bytes, time_us) * self.bus_factor(world_size)
 
 
 _TORCH_IN_PLACE_ONLY = Absence(
     communicators=frozenset({"process-group", "process-group-async"}),
-    reason="torch.distributed has no out-of-place form of it",
+    reason="torch.distributed has no out-of-place form of this collective",
     placements=(Placement.OUT_OF_PLACE,),
 )
 _COORDINATORS_IN_PLACE_ONLY = Absence(
     communicators=COORDINATORS,
-    reason="torch.distributed has no out-of-place form of it, and coordinators may route to torch.distributed",
+    reason="torch.distributed, to which coordinators may route, has no out-of-place form of this collective",
     placements=(Placement.OUT_OF_PLACE,),
 )
 

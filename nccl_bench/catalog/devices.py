@@ -1,4 +1,4 @@
-"""The table of devices: each one's transport, timings, default sweep and nominal speed."""
+"""The table of devices: the transport, timings, default sweep and nominal speed of each device."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -10,26 +10,26 @@ from nccl_bench.catalog.timings import TIMINGS, Timing
 class DeviceSpec:
     """A row of the table of devices."""
 
-    name: str  # as after --device
+    name: str  # the name that --device takes
     transport: str  # the library that carries the collectives: "nccl" or "gloo"
     bindings: tuple[str, ...]  # the ways to call the transport from Python, the default first
     missing_timings: Mapping[Timing, str] = field(default_factory=dict)  # timing -> why the device lacks it
     missing_on_default_stream: Mapping[Timing, str]  # timing -> why the device lacks it on the default stream
     missing_probes: Mapping[str, str] = field(default_factory=dict)  # name of a probe -> why the device lacks it
-    sizes: str  # the default sweep, as after --sizes
+    sizes: str  # the default sweep, in the form that --sizes takes
     dtype: str  # the default data type
     max_seconds: float  # the default of --max-seconds
 
-    # Nominal figures. They serve only for the estimate of --dry-run and for deadlines.
+    # The nominal times and speed below serve only for the estimate of --dry-run and for deadlines.
     setup_s: float  # the time to start the processes
     communicator_s: float  # the time to make one communicator
     operation_s: float  # the latency of one operation
     bytes_per_s: float  # the throughput of one operation
-    batch_overhead_s: float  # the time of the work around one batch
+    batch_overhead_s: float  # the time that a batch takes besides its operations
 
-    shares_memory: bool  # the ranks of a node share one memory; otherwise each rank has its own
-    registers_memory: bool  # the transport has memory that can be registered with communicators
-    probe_sizes: tuple[int, int]  # message sizes of a probe, bytes: a small one and a large one
+    shares_memory: bool  # whether the ranks of a node share one memory; False: each rank has its own
+    registers_memory: bool  # whether the transport has memory to register with communicators
+    probe_sizes: tuple[int, int]  # message sizes of a probe in bytes: a small size and a large size
     probe_delay_s: float  # the length of a probe's slow kernels, and the delay of its late ranks
 
     @property
@@ -39,12 +39,12 @@ class DeviceSpec:
 
     @property
     def inline_default_stream(self) -> bool:
-        """True if work on the default stream runs inside the call, so that nothing can hold it back."""
+        """True if work on the default stream runs inside the call, so that nothing can hold the work back."""
         return Timing.GATED in self.missing_on_default_stream
 
 
 _NO_GRAPHS = "the CPU has no CUDA graphs"
-_INLINE = "the CPU's default stream runs work inside the call, so no gate can hold it back"
+_INLINE = "the CPU's default stream runs work inside the call, so no gate can hold the work back"
 
 
 DEVICES: Mapping[str, DeviceSpec] = {
@@ -54,7 +54,7 @@ DEVICES: Mapping[str, DeviceSpec] = {
         bindings=("nccl", "nccl4py"),
         missing_on_default_stream={
             # Observed on 2x H200 with driver 580, in every batch of every arm. Probably the host waits inside the
-            # replay. The gates of the other timings hold on that stream.
+            # replay. The gates of the other timings hold on the default stream.
             Timing.GRAPH: "on the default stream every gate opened before all replays were queued"
         },
         sizes="8:1G:x2",

@@ -8,12 +8,12 @@ from dataclasses import dataclass
 class DType:
     """A row of the table of data types."""
 
-    name: str  # torch's name
-    itemsize: int  # bytes
-    is_float: bool  # a floating-point type; otherwise an integer
+    name: str  # the name in torch
+    itemsize: int  # the bytes of one element
+    is_float: bool  # whether the type is a floating-point type; False: an integer type
     exact_integer: int  # the largest n so that every integer from 0 to n is representable
     largest: float  # the largest finite value
-    nccl_tests_name: str  # accepted too, so that a command line written for nccl-tests works here
+    nccl_tests_name: str  # the name in nccl-tests; accepted too, so that its command lines work here
 
 
 _ROWS = (

@@ -3,12 +3,12 @@
 from collections.abc import Mapping
 from importlib import metadata
 
-# Also pinned in pyproject.toml. The parts of nccl4py that we call are private, and its communicator handle has changed.
+# pyproject.toml pins this version too. We call private parts of nccl4py, and its communicator handle changed once.
 EXTRA_VERSIONS: Mapping[str, str] = {"nccl4py": "0.6.0"}
 
 
 def installed_version(package: str) -> str | None:
-    """Return the version of an installed package, without importing it, or ``None`` if it is not installed."""
+    """Return the version of a package without importing the package; ``None`` if it is not installed."""
     try:
         return metadata.version(package)
     except metadata.PackageNotFoundError:

@@ -24,12 +24,12 @@ class Place(StrEnum):
 class ProbeSpec:
     """A row of the table of probes."""
 
-    name: str  # as after --probes
+    name: str  # the name that --probes takes
     summary: str  # what the probe does and expects, one line
-    alone: bool = False  # a failure can leave the process unusable, so the probe has processes of its own
-    races: bool = False  # calls without order may fail the probe, but need not
-    detects: bool = False  # calls without order must fail the probe, in every run and at every place
-    held_back: bool = False  # the probe holds the stream back, so it is blind if calls run at once on that stream
+    alone: bool = False  # whether the probe has its own processes, since a failure can make them unusable
+    races: bool = False  # whether calls without order can fail the probe
+    detects: bool = False  # whether calls without order must fail the probe, in every run and at every place
+    held_back: bool = False  # whether the probe delays the stream; it sees no race where calls run immediately
     missing: Mapping[str, str] = field(default_factory=dict)  # communicator -> why the probe does not apply to it
 
 
@@ -46,7 +46,7 @@ _ROWS = (
     ),
     ProbeSpec(
         name="consumer",
-        summary="poisons the output, calls the arm and copies the output at once: the copy must hold the result",
+        summary="poisons the output, calls the arm and copies the output immediately: the copy must hold the result",
         races=True,
         detects=True,
     ),
@@ -68,7 +68,7 @@ _ROWS = (
     ),
     ProbeSpec(
         name="async",
-        summary="runs the context-parallel all-gather: the caller's stream must stay free, and the result be right",
+        summary="runs the context-parallel all-gather: the caller's stream must stay free, and the result right",
         missing={
             USER_ARM: _NO_PROMISE,
             "process-group": _NO_GATHER_OF_TORCH,
@@ -95,7 +95,7 @@ def blind_places(probe: ProbeSpec, device: DeviceSpec) -> frozenset[Place]:
 
 
 def not_applicable(probe: ProbeSpec, arm: ArmSpec, device: DeviceSpec) -> str | None:
-    """Return why ``probe`` does not apply to ``arm`` on ``device``, or ``None`` if it applies."""
+    """Return why ``probe`` does not apply to ``arm`` on ``device``; ``None`` if the probe applies."""
     if probe.name in device.missing_probes:
         return device.missing_probes[probe.name]
     if arm.order is Order.BARE and not probe.races:

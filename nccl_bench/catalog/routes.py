@@ -1,7 +1,7 @@
 """The coordinator's routing table: which backend carries each operation, eagerly and in CUDA graphs.
 
 The default routes are those of the engines (SGLang's table of use, parallel_state.py): torch.distributed carries
-everything outside of graphs, and the communicator everything within ``graph_capture()``. Elsewhere it is disabled.
+everything outside of graphs. Only within ``graph_capture()``, the communicator is enabled and carries everything.
 """
 
 from collections.abc import Iterable, Mapping
@@ -38,7 +38,7 @@ ROUTED_OPERATIONS = (*_COLLECTIVES, "all_gatherv", "reduce_scatterv", "send", "r
 ROUTES: Routes = {
     operation: {Mode.EAGER: Backend.TORCH, Mode.GRAPH: Backend.COMMUNICATOR} for operation in ROUTED_OPERATIONS
 }
-# Operation whose backend is fixed -> what carries it.
+# Operation without a choice of backends -> what carries the operation.
 UNROUTED: Mapping[str, str] = {
     "barrier": "always on the control group, which is Gloo: a barrier of NCCL is a collective that blocks the host",
     "cp_all_gather_into_tensor_async": "the communicator if it is enabled, else torch.distributed",
@@ -46,7 +46,7 @@ UNROUTED: Mapping[str, str] = {
 
 
 def override(overrides: Iterable[str], routes: Routes = ROUTES) -> Routes:
-    """Return ``routes`` with ``overrides`` applied in their order, each ``[OPERATION.]MODE=BACKEND``.
+    """Return ``routes`` with ``overrides`` applied in their order. An override is ``[OPERATION.]MODE=BACKEND``.
 
     An override without an operation applies to all operations. Raises ``UsageError`` for a text of another form.
     """

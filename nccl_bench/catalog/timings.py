@@ -20,10 +20,10 @@ class TimingSpec:
 
     title: str  # the name in the title of a table
     question: str  # the question that the timing answers, as a sentence
-    gated: bool = True  # a gate holds the stream until the host has enqueued the whole batch
-    captured: bool = False  # the operations are captured into a CUDA graph, and the batch replays it
-    moves_bytes: bool = True  # False: only the CPU thread is timed, so there is no bandwidth
-    per_iteration: bool = False  # events can stand between the operations, to time each one
+    gated: bool = True  # whether a gate holds the stream until the host has enqueued the whole batch
+    captured: bool = False  # whether the operations are captured into a CUDA graph, which the batch replays
+    moves_bytes: bool = True  # whether a bandwidth can be computed; False: only the CPU thread is timed
+    per_iteration: bool = False  # whether events between the operations can time each operation
 
 
 TIMINGS: Mapping[Timing, TimingSpec] = {

@@ -15,7 +15,7 @@ from nccl_bench.errors import UsageError
 
 
 def parse_routes(name: str, value: object, _device: object = None) -> tuple[str, ...]:
-    """Return overrides of the routing table from a list or a comma-separated text, which may be empty."""
+    """Return the overrides of the routing table in ``value``: a list or a comma-separated text. Both may be empty."""
     parts = (value.split(",") if value.strip() else []) if isinstance(value, str) else value
     if not isinstance(parts, list | tuple) or not all(isinstance(part, str) for part in parts):
         raise UsageError(
@@ -35,7 +35,7 @@ def _device_arms(name: str, value: object, device: DeviceSpec) -> tuple[UserArm,
         if device.transport not in user_arm.spec.transports:
             raise UsageError(
                 f"the arm {user_arm.name} is {user_arm.target}, which does not run on the device {device.name}: leave "
-                "it out"
+                "this arm out"
             )
     return user_arms
 
@@ -44,7 +44,7 @@ def _library_path(name: str, value: object, device: DeviceSpec) -> str:
     if not isinstance(value, str) or not value:
         raise UsageError(f"{name} is {value!r}: give the path of a libnccl.so")
     if device.transport != "nccl":
-        raise UsageError(f"{name} is {value!r}, and the device {device.name} does not use NCCL: leave it out")
+        raise UsageError(f"{name} is {value!r}, and the device {device.name} does not use NCCL: leave the option out")
     return value
 
 
@@ -62,7 +62,7 @@ def arms_option(arms: Iterable[ArmSpec], all_text: str, default_text: str) -> An
 
 def timeout_option(panel: Panel, limit: str, default: float) -> Any:
     """Return the option ``--timeout``; ``limit`` says what may take that many seconds."""
-    text = f"Seconds that {limit}. After that it counts as a hang."
+    text = f"Seconds that {limit}. Anything longer counts as a hang."
     return option(panel, text, seconds, short="-T", flag="--timeout", default=default)
 
 
@@ -77,13 +77,13 @@ class CommonConfig:
         default=lambda device: device.name,
         default_text="cuda if the machine has a GPU, else cpu",
     )
-    arms: tuple[str, ...]  # each command declares this option, with its own choices
+    arms: tuple[str, ...]  # the arms to use; each command declares this option, with its own choices
     user_arms: tuple[UserArm, ...] = option(
         Panel.ARMS,
-        f"Adds a user arm, {FORM}. TARGET is FILE.py:NAME, MODULE:NAME or an entry point; its keys are order "
-        f"({listed(ORDERS)}), adapter ({listed(Adapter)}) and tree (a directory). TARGET may also be a built-in arm, "
-        "with the key transport. A KEY in capitals is an environment variable, and gives the arm processes of its "
-        "own. Repeatable.",
+        f"Adds a user arm, {FORM}. TARGET is FILE.py:NAME, MODULE:NAME or an entry point. A KEY is order "
+        f"({listed(ORDERS)}), adapter ({listed(Adapter)}) or tree (a directory). TARGET may also be a built-in arm, "
+        "with the key transport. A KEY in capitals is an environment variable; an arm with one gets processes "
+        "of its own. Repeatable.",
         _device_arms,
         flag="--arm",
         argument=list[str],
@@ -97,7 +97,7 @@ class CommonConfig:
         default=(),
     )
     nccl_library: str | None = option(
-        Panel.LAUNCH, "The libnccl.so to use.", _library_path, default_text="the one of torch"
+        Panel.LAUNCH, "The libnccl.so to use.", _library_path, default_text="the one that torch uses"
     )
     transport: str = option(
         Panel.LAUNCH,
@@ -133,7 +133,7 @@ def resolve_arms(
     """Return the named arms, then the user arms.
 
     ``all`` stands for the arms that need no extra package; ``with_extras`` adds those whose extra package is installed.
-    Raises ``UsageError`` for a name that is no user arm and none of the ``arms`` that run on ``device``.
+    A name must be a user arm, or one of ``arms`` that runs on ``device``. Any other name raises ``UsageError``.
     """
     possible = [arm for arm in arms if device.transport in arm.transports]
     user_names = [user_arm.name for user_arm in user_arms]

@@ -23,7 +23,7 @@ class Limit:
 
     threshold: float  # the difference that matters, as a share of the baseline's time
     collectives: tuple[str, ...] = tuple(COLLECTIVES)  # names in the catalog
-    timings: tuple[Timing, ...] = tuple(Timing)  # in any order
+    timings: tuple[Timing, ...] = tuple(Timing)  # the timings, in any order
     least_bytes: int = 0  # the smallest size, included
     most_bytes: int = MOST_BYTES  # the largest size, included
 
@@ -33,7 +33,7 @@ class Limits:
     """The thresholds of a whole comparison."""
 
     default: float  # the threshold if no limit matches
-    bands: tuple[Limit, ...] = ()  # the first limit that matches counts
+    bands: tuple[Limit, ...] = ()  # the limits; the first that matches counts
 
     def threshold(self, collective: str, timing: Timing, size_bytes: int) -> float:
         """Return the difference that matters for one timing of one case."""
@@ -48,7 +48,7 @@ class Limits:
 
 
 def parse_threshold(value: object, where: str = "") -> float:
-    """Return ``0.02`` or ``2%`` as a share. Otherwise raise ``UsageError``; its message begins with ``where``."""
+    """Return ``0.02`` or ``2%`` as a share; raise ``UsageError`` for other values. ``where`` begins the message."""
     text = str(value).strip()
     try:
         share = float(text.removesuffix("%")) / (100 if text.endswith("%") else 1)
@@ -63,8 +63,8 @@ def parse_threshold(value: object, where: str = "") -> float:
 def read_limits(path: Path, default: float) -> Limits:
     """Return the limits of a TOML file: ``[[limits]]`` tables, below an optional ``threshold``.
 
-    ``default`` is the threshold if the file has none. Raises ``UsageError`` for a file that is missing or malformed,
-    with the table and what is allowed.
+    ``default`` is the threshold if the file has none. Raises ``UsageError`` if the file is missing or malformed. The
+    message names the table and what is allowed.
     """
     return limits_of(read_tables(path), default, str(path))
 
@@ -77,7 +77,7 @@ def read_tables(path: Path) -> dict[str, object]:
 
 
 def recorded_limits(config: Mapping[str, object], default: float, where: str) -> Limits:
-    """Return the limits in the ``config`` of a ``run.json``; raise ``RecordError``, which names ``where``."""
+    """Return the limits in the ``config`` of a ``run.json``; raise ``RecordError`` if they are malformed."""
     try:
         return limits_of({key: config[key] for key in ("threshold", "limits") if key in config}, default, "its config")
     except UsageError as error:
@@ -85,7 +85,7 @@ def recorded_limits(config: Mapping[str, object], default: float, where: str) ->
 
 
 def limits_of(values: Mapping[str, object], default: float, where: str) -> Limits:
-    """Return the limits in plain data; ``where`` names that data in messages."""
+    """Return the limits in ``values``. Messages call these values ``where``."""
     refuse_unknown_keys(values, ("threshold", "limits"), where)
     tables = values.get("limits", [])
     if not isinstance(tables, list | tuple) or not all(isinstance(table, Mapping) for table in tables):

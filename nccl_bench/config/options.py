@@ -1,4 +1,4 @@
-"""Options. Each is written once, as a field of a configuration class with metadata. No torch.
+"""Options. Each option is written once: as a field, with metadata, of a configuration class. No torch.
 
 The defaults, the keys of a TOML file, the command line and the guide's page of options are made from these fields.
 """
@@ -16,7 +16,7 @@ from nccl_bench.errors import UsageError
 # A parser takes the option's name for messages, a value from TOML, JSON or the command line, and the device. It returns
 # the value of the field, or raises ``UsageError``.
 Parser = Callable[[str, object, DeviceSpec], object]
-# Type of a field -> the type of its argument on the command line. All others are read as text.
+# Type of a field -> the type of its argument on the command line. Other types are read as text.
 _ARGUMENTS: Mapping[Any, Any] = {hint: kind for kind in (int, float, bool) for hint in (kind, kind | None)}
 
 
@@ -38,11 +38,11 @@ class Option:
     name: str  # the field's name, which is also the key in a TOML file and in run.json
     help: str  # what the option sets and which values it takes, without the default
     panel: Panel  # the group in --help
-    parse: Parser  # reads a value that is not None
+    parse: Parser  # the function that reads a value other than None
     flag: str  # the long spelling on the command line
-    short: str | None = None  # the short spelling, the same as in nccl-tests; None: there is none
+    short: str | None = None  # the short spelling, the same as in nccl-tests; None: no short spelling
     argument: Any = str  # the type of the argument, for Typer
-    default: object = None  # a value for ``parse``, or a function that makes it from the device's row
+    default: object = None  # a value for ``parse``, or a function that returns one for a device
     default_text: str | None = None  # the default in words; None: made from ``default``
 
     def default_for(self, device: DeviceSpec) -> object:
@@ -62,7 +62,7 @@ class Option:
 
     @property
     def shown_default(self) -> str:
-        """The default as text; by device, if devices differ."""
+        """The default as text; one text for each device if they differ."""
         if self.default_text is not None:
             return self.default_text
         texts = {spec.name: _shown(self.default_for(spec)) for spec in DEVICES.values()}
@@ -77,10 +77,10 @@ class Option:
 
 
 def option(panel: Panel, help: str, parse: Parser, **settings: Any) -> Any:
-    """Return a field of a configuration class that is an option; ``settings`` are more fields of ``Option``.
+    """Return an option as a field of a configuration class. ``settings`` are more fields of ``Option``.
 
-    By default the flag is the field's name with hyphens, and the argument is a text, or a number or a bool if the field
-    is one.
+    By default the flag is the field's name with hyphens. The argument is a number or a bool if the field is one;
+    otherwise it is a text.
     """
     return field(metadata={"panel": panel, "help": help, "parse": parse, **settings})
 
@@ -101,7 +101,7 @@ def options_of(config: type) -> Mapping[str, Option]:
 
 
 def parse_options(config: type, device: str, layers: Sequence[Mapping[str, object]]) -> dict[str, Any]:
-    """Return the parsed value of every option, from the last layer that has its key, or else from the default.
+    """Return the parsed value of every option: from the last layer that has the option's key, or else the default.
 
     A key whose value is ``None`` counts as absent. Raises ``UsageError`` for unknown keys and bad values.
     """
@@ -117,7 +117,7 @@ def parse_options(config: type, device: str, layers: Sequence[Mapping[str, objec
 
 
 def refuse_unknown_keys(values: Iterable[str], allowed: Iterable[str], where: str) -> None:
-    """Raise ``UsageError`` for the first key that is not allowed, and suggest the nearest one."""
+    """Raise ``UsageError`` for the first key that is not allowed, and suggest the nearest allowed key."""
     keys = list(allowed)
     for key in values:
         if key not in keys:

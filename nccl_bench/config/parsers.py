@@ -1,4 +1,4 @@
-"""Parsers of single values. Each raises ``UsageError`` with the option, the value and what is allowed. No torch."""
+"""Parsers of single values. Each raises ``UsageError`` with the option, the value and the values allowed. No torch."""
 
 import re
 from collections.abc import Iterable, Mapping, Sequence
@@ -10,12 +10,12 @@ from nccl_bench.errors import UsageError
 
 _Name = TypeVar("_Name", bound=str)
 
-# The names of runs and user arms.
+# The form of the names of runs and user arms.
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 NAME_RULE = "use up to 64 letters, digits, '.', '_' and '-', and begin with a letter or digit"
 # The range of a TOML integer.
 _MOST = 2**63 - 1
-# A year: longer than any sensible deadline, and short enough to be added to any clock's time.
+# One year, in seconds: longer than any sensible deadline, and short enough to be added to any clock's time.
 _MOST_S = 366 * 86400
 
 
@@ -61,7 +61,7 @@ def choice(allowed: Iterable[str]) -> Parser:
 def choices_option(
     panel: Panel, allowed: Iterable[str], aliases: Mapping[str, str] | None = None, **settings: Any
 ) -> Any:
-    """Return an option that takes one or more of ``allowed``. If it is an enum, the values are its members."""
+    """Return an option that takes one or more of ``allowed``. If ``allowed`` is an enum, the values are its members."""
     members = {str(each): each for each in allowed}
 
     def parse(name: str, value: object, _device: DeviceSpec) -> tuple[str, ...]:
@@ -79,7 +79,7 @@ def names_of(
 ) -> tuple[str, ...]:
     """Return the names in a list or a comma-separated text, each once.
 
-    ``all`` stands for ``everything``; by default that is all that is allowed, as for ``-d all`` of nccl-tests.
+    ``all`` stands for ``everything``. If ``everything`` is None, ``all`` stands for every allowed name.
     """
     known = [str(each) for each in allowed]
     parts = value.split(",") if isinstance(value, str) else value

@@ -1,4 +1,4 @@
-"""The configuration of a run: its options, and the rules between them. No torch."""
+"""The configuration of a run: its options, and the rules that connect them. No torch."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
@@ -38,7 +38,7 @@ from nccl_bench.config.user_arms import UserArm
 from nccl_bench.config.variables import parse_variables
 from nccl_bench.errors import UsageError
 
-# A ratio that is undecided after this many rounds would need many more, and the user must ask for those.
+# A ratio that is undecided after this many rounds would need many more. The user must ask for more rounds.
 DEFAULT_MAX_ROUNDS = 60
 _ROOTED = [name for name, row in COLLECTIVES.items() if row.rooted]
 
@@ -79,7 +79,7 @@ def _register(name: str, value: object, device: DeviceSpec) -> Register:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RunConfig(CommonConfig):
-    """The options of one run, resolved: every rank measures exactly this."""
+    """The options of one run, resolved. All ranks use the same values."""
 
     arms: tuple[str, ...] = arms_option(
         _timed_arms(),
@@ -90,7 +90,7 @@ class RunConfig(CommonConfig):
         Panel.ARMS,
         "The arm with which the others are compared.",
         unparsed,
-        default_text=f"{DEFAULT_BASELINE}, or the first arm if that one is not measured",
+        default_text=f"{DEFAULT_BASELINE}, or the first arm if {DEFAULT_BASELINE} is not measured",
     )
     sizes: tuple[int, ...] = option(
         Panel.SWEEP,
@@ -150,14 +150,14 @@ class RunConfig(CommonConfig):
         "Check the results: 1 for yes, 0 for no.", boolean, short="-c", argument=int, default=True, default_text="1"
     )
     per_iteration: bool = method_option(
-        "Time single operations too and report percentiles; the report says what that costs.",
+        "Also time single operations, and report percentiles and the time that this adds.",
         boolean,
         short="-I",
         flag="--per-iteration/--no-per-iteration",
         default=False,
     )
     same_buffer: bool = method_option(
-        "--same-buffer uses one buffer for all calls; --rotate uses many, which together exceed the cache.",
+        "--same-buffer uses one buffer for all calls; --rotate uses many, which together are larger than the cache.",
         boolean,
         flag="--same-buffer/--rotate",
         default=False,
@@ -180,7 +180,7 @@ class RunConfig(CommonConfig):
     timeout_s: float = timeout_option(Panel.METHOD, "one case may take beyond twice its estimate", 120.0)
     variables: Mapping[str, str] = option(
         Panel.LAUNCH,
-        "An environment variable of all ranks, NAME=VALUE; --arm sets those of one arm. Repeatable.",
+        "An environment variable for all ranks, NAME=VALUE; use --arm for one arm only. Repeatable.",
         parse_variables,
         flag="--env",
         argument=list[str],
@@ -217,7 +217,7 @@ def read_run_config(path: Path) -> dict[str, object]:
 
 
 def resolve(device: str, *layers: Mapping[str, object]) -> RunConfig:
-    """Return the configuration: each option from the last of ``layers`` that has it, or else the device's default.
+    """Return the configuration. Each option comes from the last of ``layers`` that has it, or else from its default.
 
     Raises ``UsageError`` with the option, the value given and the values allowed.
     """
@@ -234,8 +234,8 @@ def _arms(value: object, user_arms: Sequence[UserArm], device: DeviceSpec) -> tu
     for user_arm in user_arms:
         if not user_arm.spec.timed:
             raise UsageError(
-                f"the arm {user_arm.name} has the order {user_arm.spec.order}: without a join it would look faster "
-                "than it is, so only nccl-bench verify takes it: give another order, such as fork-join"
+                f"the arm {user_arm.name} has the order {user_arm.spec.order}: without a join the arm would look "
+                "faster than it is, so only nccl-bench verify accepts this order: give another, such as fork-join"
             )
     if value is not None:
         return resolve_arms("arms", value, device, _timed_arms(), user_arms)

@@ -28,12 +28,12 @@ _FORM = "a sweep such as '8:1G:x2' or a list such as ['4K', '1M']"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Sweep:
-    """Sizes from ``begin`` to ``end``: each is the one before it times ``factor``, or plus ``step``."""
+    """Sizes from ``begin`` to ``end``. Each size is the previous size times ``factor``, or plus ``step``."""
 
     begin: int  # the smallest size in bytes
-    end: int  # in bytes; no size is larger
-    factor: int | None = None  # None: the sweep has a step
-    step: int | None = None  # in bytes; None: the sweep has a factor
+    end: int  # the upper limit of the sizes, in bytes
+    factor: int | None = None  # the quotient of two neighbouring sizes; None: the sweep has a step
+    step: int | None = None  # the difference of two neighbouring sizes, in bytes; None: the sweep has a factor
 
     @classmethod
     def parse(cls, text: str) -> Sweep:
@@ -68,7 +68,7 @@ class Sweep:
 
 
 def parse_size(text: str | int) -> int:
-    """Return the number of bytes in ``text``; raise ``UsageError`` unless it is whole and positive."""
+    """Return the bytes that ``text`` means; raise ``UsageError`` unless their number is whole and positive."""
     if isinstance(text, int) and not isinstance(text, bool):
         text = str(text)
     match = _SIZE.fullmatch(text.strip()) if isinstance(text, str) else None
@@ -81,7 +81,7 @@ def parse_size(text: str | int) -> int:
 
 
 def format_size(size_bytes: int) -> str:
-    """Return the shortest exact text that ``parse_size`` reads back, for example ``8``, ``4K``, ``1.5M``."""
+    """Return the shortest text that ``parse_size`` reads as ``size_bytes``, for example ``8``, ``4K``, ``1.5M``."""
     for suffix in ("T", "G", "M", "K"):
         unit = _SUFFIXES[suffix]
         if unit <= size_bytes <= MOST_BYTES:
@@ -104,7 +104,7 @@ def parse_sizes(name: str, value: object, _device: DeviceSpec | None = None) -> 
     if not sizes:
         raise UsageError(f"{name} is empty: give {_FORM}")
     if max(sizes) > MOST_BYTES:
-        raise UsageError(f"{name} has {max(sizes)}: a message has at most {format_size(MOST_BYTES)}")
+        raise UsageError(f"{name} has {max(sizes)}: give sizes of at most {format_size(MOST_BYTES)}")
     return sizes
 
 

@@ -1,7 +1,7 @@
 """User arms, as the command line and a configuration write them: ``NAME=TARGET[,KEY=VALUE ...]``. No torch.
 
 The target is a communicator in a file (``pynccl.py:PyNcclCommunicator``), in a module (``engine.comm:make``), or an
-entry point of the group ``nccl_bench.communicators``. It may also be a built-in arm, to run with other settings.
+entry point of the group ``nccl_bench.communicators``. It may also be the name of a built-in arm.
 """
 
 import re
@@ -41,11 +41,11 @@ class UserArm:
     """An arm that the user brings."""
 
     name: str  # the arm's name in tables and options
-    target: str  # what to load, or the name of a built-in arm
-    tree: str | None = None  # a directory; modules in it win over installed ones. None: no directory
-    order: Order | None = None  # None: the target decides
-    adapter: Adapter | None = None  # None: the target decides
-    transport: str | None = None  # the binding of a built-in arm; None: that of the run
+    target: str  # the communicator to load, or the name of a built-in arm
+    tree: str | None = None  # a directory whose modules win over installed ones; None: no directory
+    order: Order | None = None  # the order of its calls; None: the target decides
+    adapter: Adapter | None = None  # the convention that the target follows; None: its signatures decide
+    transport: str | None = None  # the binding of a built-in arm; None: the binding of the run
     variables: Mapping[str, str] = field(default_factory=dict, hash=False)  # environment variables of its processes
 
     @property
@@ -55,19 +55,19 @@ class UserArm:
 
     @property
     def spec(self) -> ArmSpec:
-        """The arm's row, as far as it is known before the target is loaded."""
+        """The arm's row before the target is loaded. Loading can change the order."""
         if self.built_in:
             return replace(ARMS[self.target], name=self.name, default=False)
         return ArmSpec(
             name=self.name,
             communicator=USER_ARM,
             order=self.order or Order.CURRENT,
-            # The most that any order takes: two events recorded, two waits, and the operation.
+            # The largest number for any order: two recorded events, two waits and the operation.
             launch_entries=5,
             summary=self.target,
             # An upper limit: the target may keep no stream.
             private_streams=1,
-            # Without a join it would look faster than it is.
+            # Without a join, the arm would look faster than it is.
             timed=self.order is not Order.BARE,
         )
 
@@ -101,12 +101,12 @@ def parse_arm_options(
         else:
             raise UsageError(f"--arm {text!r} has no name: give {FORM}, or --before-tree and --after-tree")
     if before_tree is not None and not {BEFORE, AFTER} <= {user_arm.name for user_arm in user_arms}:
-        raise UsageError("--before-tree and --after-tree load an --arm without a name: give one, --arm TARGET")
+        raise UsageError("--before-tree and --after-tree load the --arm without a name: add such an arm, --arm TARGET")
     return user_arms
 
 
 def _parse_text(text: str) -> dict[str, object]:
-    """Return the text of ``--arm`` as a table; its name is ``None`` if the text has none."""
+    """Return the text of ``--arm`` as a table. The table's name is ``None`` if the text has no name."""
     target, *options = re.split(rf",(?=(?:{'|'.join(_KEYS)}|{VARIABLE_NAME.pattern})=)", text)
     name, equals, rest = target.partition("=")
     named = bool(equals) and NAME.fullmatch(name) is not None
@@ -126,7 +126,7 @@ def _parse_text(text: str) -> dict[str, object]:
 
 
 def parse_user_arms(name: str, value: object) -> tuple[UserArm, ...]:
-    """Return the user arms in ``value``, a list of tables or user arms; raise ``UsageError`` if two share a name."""
+    """Return the user arms in ``value``, a list of tables or user arms. Raise ``UsageError`` if two have one name."""
     if not isinstance(value, list | tuple):
         raise UsageError(f"{name} is {value!r}: give a list of tables")
     user_arms = tuple(item if isinstance(item, UserArm) else _from_table(item) for item in value)
@@ -173,7 +173,7 @@ def _from_table(value: object) -> UserArm:
 
 
 def _refuse_keys(name: str, target: str, given: Mapping[str, str], variables: Mapping[str, str]) -> None:
-    """Raise ``UsageError`` if the target does not take one of the keys."""
+    """Raise ``UsageError`` if there is a key that the target does not take."""
     if target not in ARMS:
         if "transport" in given:
             raise UsageError(
@@ -185,7 +185,7 @@ def _refuse_keys(name: str, target: str, given: Mapping[str, str], variables: Ma
             raise UsageError(f"{key} of the arm {name} is {given[key]!r}: {target} takes no {key}, so leave it out")
     if "transport" in given and ARMS[target].communicator not in _OVER_TRANSPORT:
         able = ", ".join(arm.name for arm in ARMS.values() if arm.communicator in _OVER_TRANSPORT)
-        raise UsageError(f"transport of the arm {name} is {given['transport']!r}: only these arms take it: {able}")
+        raise UsageError(f"transport of the arm {name} is {given['transport']!r}: only these arms take one: {able}")
     if not variables and "transport" not in given:
         raise UsageError(
             f"the arm {name} is {target} without any change: name {target} with --arms, or give a variable or a "
@@ -194,7 +194,7 @@ def _refuse_keys(name: str, target: str, given: Mapping[str, str], variables: Ma
 
 
 def user_arm_of(user_arms: Sequence[UserArm], name: str) -> UserArm | None:
-    """Return the user arm behind the arm ``name``, which may be a twin; ``None`` for a built-in arm."""
+    """Return the user arm of the arm or twin ``name``; ``None`` for a built-in arm."""
     return next((user_arm for user_arm in user_arms if user_arm.name == name.removesuffix(TWIN_SUFFIX)), None)
 
 

@@ -18,7 +18,7 @@ def parse_variables(name: str, value: object, _device: object = None) -> dict[st
         if not isinstance(variable, str) or not VARIABLE_NAME.fullmatch(variable):
             raise UsageError(f"{name} has {variable!r}: the name of a variable has only capitals, digits and '_'")
         if _LAUNCHER.fullmatch(variable):
-            raise UsageError(f"{name} has {variable}, which the ranks need to find each other: leave it out")
+            raise UsageError(f"{name} has {variable}, which the ranks need to find each other: leave this variable out")
         if not isinstance(text, str) or "\0" in text:
             raise UsageError(f"{name} has {variable} = {text!r}: give a text")
     return dict(value)

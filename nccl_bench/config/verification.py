@@ -21,14 +21,16 @@ class VerifyConfig(CommonConfig):
     """The options of one verification, resolved."""
 
     arms: tuple[str, ...] = arms_option(
-        _nameable_arms(), "those that can run here, nccl4py if it is installed", "all; with user arms, the user arms"
+        _nameable_arms(),
+        "those that can run here; nccl4py only if it is installed",
+        "all; if there are user arms, only the user arms",
     )
     probes: tuple[str, ...] = choices_option(Panel.PROBES, PROBES, default="all")
     timeout_s: float = timeout_option(Panel.PROBES, "one probe of one arm may take", 60.0)
 
 
 def resolve_verification(device: str, *layers: Mapping[str, object]) -> VerifyConfig:
-    """Return the configuration: each option from the last of ``layers`` that has it, or else its default.
+    """Return the configuration. Each option comes from the last of ``layers`` that has it, or else from its default.
 
     Raises ``UsageError`` with the option, the value given and the values allowed.
     """

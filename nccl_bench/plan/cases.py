@@ -22,8 +22,8 @@ from nccl_bench.plan.left_out import LeftOut
 class PlannedCase:
     """A case and the arms that support it."""
 
-    case: Case  # what is measured
-    arms: tuple[str, ...]  # the arms that support it, and the twin if an arm is compared with the baseline
+    case: Case  # the case to measure
+    arms: tuple[str, ...]  # the arms that support the case, and the twin if an arm is compared with the baseline
 
     def candidates(self, baseline: str) -> tuple[str, ...]:
         """Return the arms that are compared with ``baseline``; none if the baseline does not support the case."""
@@ -110,6 +110,6 @@ def _combinations(config: RunConfig) -> Iterator[tuple[str, str, RedOp | None, P
     for collective in config.collectives:
         row = COLLECTIVES[collective]
         redops = config.redops if row.reduces else (None,)
-        # A collective that has none of the configured placements is measured in its own placements.
+        # A collective that has none of the configured placements is measured in all placements that it supports.
         placements = [placement for placement in config.placements if placement in row.placements] or row.placements
         yield from product([collective], config.dtypes, redops, placements)

@@ -13,9 +13,9 @@ from nccl_bench.plan.combinations import Combination, join_combinations
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LeftOut:
-    """The parts of a configuration that cannot be measured. They are collected while a plan is made."""
+    """The parts of a configuration that cannot be measured, collected while a plan is made."""
 
-    config: RunConfig  # the configuration that is planned
+    config: RunConfig  # the configuration of the run
     world_size: int  # the number of ranks
     # Reason -> combination -> the arms that do not support it.
     unsupported: dict[str, dict[Combination, list[str]]] = field(

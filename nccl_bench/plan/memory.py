@@ -10,13 +10,13 @@ from nccl_bench.plan.batches import LAUNCH_QUEUE_ENTRIES
 
 # Calls use the slots in turn. Together, the slots are larger than the last-level cache (H200: 60 MB, B200: 126 MB).
 ARENA_BYTES = 256 * 1024**2
-# A graph uses each slot once. With fewer slots, the gap before its launch would add too much to the times.
+# A graph uses each slot once. With fewer slots, the gap before the graph's launch would add too much to the times.
 FEWEST_SLOTS = 4
 # Slots are aligned like separate tensors: the allocators of torch and CUDA align to this.
 SLOT_ALIGNMENT_BYTES = 512
 # Buffers take at most this share of the free memory. Libraries may need the rest.
 MEMORY_SHARE = 0.85
-# For the temporary tensors of the check, and the buffer of the aligning collective.
+# Memory for the temporary tensors of the check, and for the buffer of the aligning collective.
 WORKSPACE_BYTES = 128 * 1024**2
 
 

@@ -45,10 +45,10 @@ def process_sets_of(
     for (alone, variables), names in arms.items():
         reason = None
         if sets and alone:
-            reason = f"its set-up failed beside other arms: {apart[alone]}"
+            reason = f"the arm's set-up failed beside other arms: {apart[alone]}"
         elif sets and variables:
-            reason = f"{', '.join(f'{name}={value}' for name, value in variables)} is set only there"
+            reason = f"{', '.join(f'{name}={value}' for name, value in variables)} is set only in these processes"
         elif sets:
-            reason = "the arms before it set environment variables"
+            reason = "the earlier process sets have environment variables"
         sets.append(ProcessSet(arms=tuple(names), variables=dict(variables), reason=reason))
     return tuple(sets)

@@ -9,7 +9,7 @@ from nccl_bench.plan.memory import FEWEST_SLOTS
 def estimate_s(config: RunConfig, plan: Plan) -> tuple[float, float]:
     """Return estimates of a run's duration in seconds: with the fewest rounds, and with the most.
 
-    They use nominal speeds of the device, so only the order of magnitude is right.
+    The estimates use nominal speeds of the device, so only the order of magnitude is right.
     """
     spec = config.device_spec
     least = most = spec.setup_s + len(config.measured_arms) * spec.communicator_s
@@ -33,5 +33,5 @@ def estimate_case_s(config: RunConfig, planned: PlannedCase, timings: int, round
 
 
 def deadline_s(config: RunConfig, planned: PlannedCase, timings: int) -> float:
-    """Return the seconds after which a case counts as hung: ``timeout_s`` and twice the estimate."""
+    """Return the seconds after which a case counts as hung: ``timeout_s`` plus twice the estimate."""
     return config.timeout_s + 2 * estimate_case_s(config, planned, timings, most_rounds(config, planned))

@@ -1,4 +1,4 @@
-"""The probes of every arm that a verification tries, and the launches that they run in. No torch."""
+"""The probes that a verification runs on each arm, and the launches that run them. No torch."""
 
 from dataclasses import dataclass
 
@@ -28,7 +28,7 @@ def list_arm_probes(config: VerifyConfig) -> list[ArmProbe]:
 
 
 def reason_not_applicable(config: VerifyConfig, arm_probe: ArmProbe) -> str | None:
-    """Return why the probe does not apply to the arm, or ``None`` if it applies."""
+    """Return why the probe does not apply to the arm; ``None`` if the probe applies."""
     return not_applicable(PROBES[arm_probe.probe], config.arm(arm_probe.arm), config.device_spec)
 
 
@@ -36,7 +36,7 @@ def group_by_launch(config: VerifyConfig) -> list[tuple[ArmProbe, ...]]:
     """Return the arm probes that apply, one group for each launch. Probes that must run alone come last.
 
     A user arm has its own launches, so that no other code is loaded beside it. An arm that sets environment variables
-    has its own launches too. In a shared launch the detector comes last, since its failure ends the processes.
+    also has its own launches. In a shared launch the detector comes last, since its failure ends the processes.
     """
     groups: dict[tuple[str, str], list[ArmProbe]] = {}
     for arm_probe in list_arm_probes(config):

@@ -114,9 +114,10 @@ def test_arms_that_cannot_share_processes_get_their_own_and_the_report_gives_the
     assert "both_trees_have_it" in process_sets["after",]["reason"]
     printed = " ".join(ran.ended.stdout.split())
     assert (
-        "quiet: in processes of its own (NCCL_BENCH_TESTS=1 is set only there). Its rounds are paired across" in printed
+        "quiet: in processes of its own (NCCL_BENCH_TESTS=1 is set only in these processes). Its rounds are paired"
+        in printed
     )
-    reason = "its set-up failed beside other arms: engine.comm:Comm: importing"
+    reason = "the arm's set-up failed beside other arms: engine.comm:Comm: importing"
     assert f"after: in processes of its own ({reason}" in printed
 
 

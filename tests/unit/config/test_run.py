@@ -277,7 +277,7 @@ def test_the_baseline_has_a_twin_where_arms_are_compared() -> None:
 
 
 def test_a_library_of_nccl_is_refused_on_the_cpu() -> None:
-    with pytest.raises(UsageError, match=r"the device cpu does not use NCCL: leave it out"):
+    with pytest.raises(UsageError, match=r"the device cpu does not use NCCL: leave the option out"):
         resolve("cpu", {"nccl_library": "/opt/libnccl.so.2"})
 
 

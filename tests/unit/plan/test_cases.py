@@ -124,7 +124,7 @@ def test_a_case_leaves_out_the_arms_that_do_not_support_it_with_the_reason() -> 
     assert out_of_place.arms == ("stream-free", "dedicated-stream", twin)
     assert plan.left_out == (
         "torch, torch-async do not run all_reduce bfloat16 sum out-of-place: "
-        "torch.distributed has no out-of-place form of it",
+        "torch.distributed has no out-of-place form of this collective",
     )
 
 

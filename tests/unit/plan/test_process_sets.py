@@ -25,8 +25,10 @@ def test_arms_with_the_same_variables_share_a_process_set() -> None:
         config(variant("r", **ring), variant("t", NCCL_ALGO="Tree"), variant("s", **ring))
     )
     assert (first.arms, first.reason) == (("stream-free", "torch", "stream-free:twin"), None)
-    assert second == ProcessSet(arms=("r", "s"), variables=ring, reason="NCCL_ALGO=Ring is set only there")
-    assert third == ProcessSet(arms=("t",), variables={"NCCL_ALGO": "Tree"}, reason="NCCL_ALGO=Tree is set only there")
+    assert second == ProcessSet(arms=("r", "s"), variables=ring, reason="NCCL_ALGO=Ring is set only in these processes")
+    assert third == ProcessSet(
+        arms=("t",), variables={"NCCL_ALGO": "Tree"}, reason="NCCL_ALGO=Tree is set only in these processes"
+    )
 
 
 def test_a_twin_is_in_the_process_set_of_its_arm() -> None:
@@ -40,7 +42,7 @@ def test_an_arm_that_fails_beside_others_is_alone_with_the_reason() -> None:
     first, second = process_sets_of(run, apart={"b": "ValueError: twice"})
     assert first.arms == ("stream-free", "torch", "a", "stream-free:twin")
     assert (second.arms, second.variables) == (("b",), {})
-    assert second.reason == "its set-up failed beside other arms: ValueError: twice"
+    assert second.reason == "the arm's set-up failed beside other arms: ValueError: twice"
 
 
 def test_an_excluded_arm_is_in_no_process_set() -> None:

@@ -67,7 +67,7 @@ def test_overridden_routes_are_listed() -> None:
 def test_arms_in_processes_of_their_own_are_listed() -> None:
     few = {"name": "few", "target": "stream-free", "variables": {"NCCL_MAX_CTAS": "4"}}
     listed = text({"arms": "torch", "user_arms": [few]}).splitlines()
-    assert listed[3] == "few: in processes of its own (NCCL_MAX_CTAS=4 is set only there)"
+    assert listed[3] == "few: in processes of its own (NCCL_MAX_CTAS=4 is set only in these processes)"
 
 
 def test_nothing_is_written_or_started(nowhere: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -98,7 +98,7 @@ def test_only_the_first_attached_rank_prints(rank: str, lines: int, monkeypatch:
 def test_a_case_that_lacks_an_arm_says_so_and_why() -> None:
     plan = text({"placements": "out-of-place", "sizes": "8"}, {"collectives": "all_reduce,all_gather"})
     assert "all_reduce bfloat16 sum out-of-place: 1 size, 8, without torch, torch-async\n" in plan
-    reason = "torch.distributed has no out-of-place form of it"
+    reason = "torch.distributed has no out-of-place form of this collective"
     assert f"left out: torch, torch-async do not run all_reduce bfloat16 sum out-of-place: {reason}\n" in plan
 
 
@@ -106,7 +106,7 @@ def test_cases_that_differ_only_in_data_type_reduction_and_placement_share_a_lin
     layer: dict[str, object] = {"collectives": "all_reduce,all_to_all", "placements": "all", "sizes": "1K,4K"}
     plan = text(layer, {"dtypes": "all", "redops": "sum,avg", "arms": "stream-free,torch"})
     floats, integers = "float64,float32,float16,bfloat16", "int8,uint8,int32,int64"
-    reason = "torch.distributed has no out-of-place form of it"
+    reason = "torch.distributed has no out-of-place form of this collective"
     assert plan.splitlines()[4:] == [
         f"all_reduce {floats} sum,avg in-place: 2 sizes each, 1K to 4K",
         f"all_reduce {integers} sum in-place: 2 sizes each, 1K to 4K",
