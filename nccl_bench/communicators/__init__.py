@@ -1,1 +1,1 @@
-"""The subject: communicators, each with its own policy of which stream a collective runs on."""
+"""The subject of the benchmark: communicators. Each has its own rule for the stream that a collective runs on."""

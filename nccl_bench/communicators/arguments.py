@@ -58,5 +58,5 @@ def check_sizes(sizes: Sequence[int], *, whole: Tensor, part: Tensor, rank: int,
         )
     if part.shape[0] != sizes[rank]:
         raise InvalidArgumentError(
-            f"sizes give rank {rank} {sizes[rank]} rows, and its tensor has {part.shape[0]} (shape {tuple(part.shape)})"
+            f"sizes give {sizes[rank]} rows to rank {rank}; its tensor has {part.shape[0]} (shape {tuple(part.shape)})"
         )

@@ -1,4 +1,4 @@
-"""The calls to the transport without a communicator around them: ``stream-free`` cannot be faster than that.
+"""The calls to the transport without a communicator around them: ``stream-free`` cannot be faster.
 
 An operation is recorded once. Later calls repeat its calls to the transport with the recorded arguments. The
 difference between ``stream-free`` and this arm is the time that a communicator adds to a call.
@@ -14,7 +14,7 @@ from nccl_bench.transports.base import Transport
 
 
 class _Recorder:
-    """A stand-in for a transport that records calls and does not make them."""
+    """A substitute for a transport. It records calls and does not make them."""
 
     def __init__(self, transport: Transport) -> None:
         self._transport = transport

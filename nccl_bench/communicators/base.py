@@ -26,8 +26,8 @@ class ArmCommunicator(Communicator):
     may_share_stream = False  # True if another arm may have the same private stream
     registers_memory = False  # True for a `TransportCommunicator`, which can register memory of the transport
     has_routes = False  # True if a table of routes chooses the backend of each operation, eager or in a graph
-    untraced_path = "no transport"  # describes a call for which `traced` records nothing
-    reason_not_ended: str | None = None  # why `close` does not end the object inside; None if it does
+    untraced_path = "no transport"  # the description of a call for which `traced` records nothing
+    reason_not_ended: str | None = None  # the reason why `close` does not end the wrapped object; None if it does
 
     def private_streams(self) -> list[Any]:
         """Return the streams that this communicator keeps until it is closed."""
@@ -68,7 +68,7 @@ class ArmCommunicator(Communicator):
         return SETUP_TIMEOUT_S
 
     def describe(self) -> dict[str, object]:
-        """Return the row of a user's communicator in ``run.json``; communicators of ours have none."""
+        """Return the row of a user's communicator in ``run.json``; ``None`` for our own communicators."""
         return {}
 
 
@@ -81,7 +81,7 @@ class SwitchableCommunicator(ArmCommunicator):
 
     @contextmanager
     def change_state(self, enable: bool | None = None) -> Iterator[None]:
-        """Enable or disable within a ``with`` block, and restore the state at its end, also after an exception."""
+        """Enable or disable within a ``with`` block, and restore the state at its end, even after an exception."""
         before = self.disabled
         if enable and not self.available:
             raise DisabledError(f"{type(self).__name__} is closed and cannot be enabled: make a new one")

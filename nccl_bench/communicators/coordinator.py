@@ -1,7 +1,7 @@
 """The group coordinator of an inference engine: it chooses a backend for each collective and captures CUDA graphs.
 
 The model is SGLang's ``parallel_state.GroupCoordinator``, in both designs. The new coordinator relies on the current
-stream. The old one passes a stream and ``use_current_stream`` through every call. They share all other code.
+stream. The old one passes a stream and ``use_current_stream`` through every call. Both share all other code.
 """
 
 from collections.abc import Callable, Iterator, Sequence
@@ -29,8 +29,8 @@ class GroupCoordinator(ArmCommunicator):
     """A coordinator that sends each collective to torch.distributed (``device_group``) or to its ``communicator``.
 
     ``routes`` choose between the two. ``group`` is the control group, on Gloo. The communicator is enabled where
-    ``routes`` use it: by default only within ``graph_capture()``. All work is ordered with the current stream.
-    Construction is collective.
+    ``routes`` choose the communicator: by default only within ``graph_capture()``. All work is ordered with the current
+    stream. Construction is collective.
     """
 
     has_routes = True
@@ -52,7 +52,7 @@ class GroupCoordinator(ArmCommunicator):
             eager = {row[Mode.EAGER] for row in routes.values()}
             undo.enter_context(self.communicator.change_state(Backend.COMMUNICATOR in eager))
             undo.callback(self.communicator.close)
-            # Open until `close`. It also holds the communicator's state outside of graphs.
+            # `close` undoes these steps. One of them set the communicator's state outside graphs.
             self._open = undo.pop_all()
 
     def _new_communicator(self, group: dist.ProcessGroup, device: Device) -> _EitherCommunicator:
@@ -77,11 +77,11 @@ class GroupCoordinator(ArmCommunicator):
 
     @property
     def inner(self) -> _EitherCommunicator:
-        """The communicator, without torch.distributed."""
+        """The communicator that the coordinator uses beside torch.distributed."""
         return self.communicator
 
     def traced(self) -> AbstractContextManager[list[tuple[str, int]]]:
-        """Record the calls to the communicator's transport in a ``with`` block; torch.distributed makes none."""
+        """Record the calls to the communicator's transport in a ``with`` block; torch.distributed has none."""
         return self.communicator.traced()
 
     @property
@@ -94,8 +94,8 @@ class GroupCoordinator(ArmCommunicator):
         """Make the coordinator's capture stream current, route as in graphs, and yield that stream.
 
         The capture stream first waits for the current stream; at the end, the current stream waits for it. Inside, the
-        communicator is enabled. Its state, the routes and the current stream are restored also after an exception.
-        Capture a graph inside, by ``Streams.capture(body, stream)`` or ``torch.cuda.graph``.
+        communicator is enabled. The communicator's state, the routes and the current stream are restored even after an
+        exception. Capture a graph inside, by ``Streams.capture(body, stream)`` or ``torch.cuda.graph``.
         """
         stream, caller, mode = self._capture_stream, self._streams.current_stream(), self._mode
         stream.wait_stream(caller)
@@ -120,7 +120,7 @@ class GroupCoordinator(ArmCommunicator):
         return [self._capture_stream] if private is None else [self._capture_stream, private]
 
     def close(self) -> None:
-        """Close both backends. Reset the graphs that captured their operations first."""
+        """Close both backends. First reset all graphs of their calls."""
         self._open.close()
 
     # -- operations ----------------------------------------------------------------------------------------------
@@ -173,7 +173,7 @@ class GroupCoordinator(ArmCommunicator):
         carrier.reduce_scatter(output, input, op, sizes, **self._options(carrier))
 
     def cp_all_gather_into_tensor_async(self, output: Tensor, input: Tensor, stream: Any) -> None:
-        """Gather as ``all_gather`` does, for context parallelism, on ``stream``, which the caller must order.
+        """Gather as ``all_gather`` does, for context parallelism, on ``stream``. The caller must order ``stream``.
 
         The routes do not matter: if the communicator is disabled, torch.distributed gathers on the current stream.
         Raises ``InvalidArgumentError`` if ``stream`` is ``None``.
@@ -218,15 +218,15 @@ class GroupCoordinator(ArmCommunicator):
         carrier.send_recv(output, input, dst, src, **self._options(carrier))
 
     def barrier(self) -> None:
-        """Block the host until every rank has called this; it uses the control group and touches no stream."""
+        """Block the host until every rank has called this; the barrier uses the control group and no stream."""
         dist.barrier(group=self.group)
 
 
 class LegacyGroupCoordinator(GroupCoordinator):
-    """The old design of the coordinator. It replaces the communicator's private stream in every call.
+    """The old design of the coordinator. No call uses the communicator's private stream.
 
-    With ``use_current_stream`` the communicator itself chooses the current stream. Without it, every call passes the
-    current stream.
+    With ``use_current_stream`` the communicator itself chooses the current stream. Otherwise every call passes the
+    current stream as an argument.
     """
 
     communicator: DedicatedStreamCommunicator
@@ -249,5 +249,5 @@ class LegacyGroupCoordinator(GroupCoordinator):
         return {"stream": None if self.use_current_stream else self._streams.current_stream()}
 
     def cp_all_gather_into_tensor_async(self, output: Tensor, input: Tensor, stream: Any = None) -> None:
-        """Gather as the overridden method does; without ``stream``, on the communicator's private stream."""
+        """Gather like the overridden method; without ``stream``, gather on the communicator's private stream."""
         self._cp_all_gather(output, input, stream)

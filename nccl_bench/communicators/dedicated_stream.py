@@ -1,4 +1,4 @@
-"""The old design of a communicator: it owns a private stream, and every operation takes another one as an argument."""
+"""The old design of a communicator: it owns a private stream, and every operation can take another stream instead."""
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -13,7 +13,7 @@ from nccl_bench.transports.device import Device
 
 
 class DedicatedStreamCommunicator(TransportCommunicator):
-    """A communicator that runs an operation on the argument ``stream``, or without it on its private stream.
+    """A communicator that runs an operation on the argument ``stream`` or, without it, on its private stream.
 
     With ``use_current_stream`` the current stream replaces the private one. The communicator never orders its stream
     with another: a caller that gives no stream must fork to the private stream and join it.
@@ -29,7 +29,7 @@ class DedicatedStreamCommunicator(TransportCommunicator):
 
     @contextmanager
     def change_state(self, enable: bool | None = None, stream: Any = None) -> Iterator[None]:
-        """Enable or disable, and replace the private stream, within a ``with`` block. Restore both at its end."""
+        """Enable or disable, and replace the private stream, within a ``with`` block. Restore both at the end of it."""
         before = self.stream
         with super().change_state(enable):
             self.stream = before if stream is None else stream
@@ -69,7 +69,7 @@ class DedicatedStreamCommunicator(TransportCommunicator):
     def cp_all_gather_into_tensor(
         self, output: Tensor, input: Tensor, stream: Any = None, sizes: Sequence[int] | None = None
     ) -> None:
-        """Gather as ``all_gather`` does, for context parallelism. Without ``stream`` it runs on the private stream."""
+        """Gather as ``all_gather`` does, for context parallelism. Without ``stream``, gather on the private stream."""
         self._all_gather(output, input, sizes, self._resolve(stream))
 
     def reduce_scatter(

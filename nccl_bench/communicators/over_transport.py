@@ -1,8 +1,8 @@
 """The code that the stream-free and the dedicated-stream communicator share: all except the choice of the stream.
 
-The operations are those of SGLang's ``PyNcclCommunicator``. Here each gets the raw handle of the stream to run on. The
-two subclasses differ only in the source of that handle: with another difference, a benchmark of them would measure
-that too. The transport gets plain ints. Details of an argument are examined only after a cheap check has failed.
+The operations are those of SGLang's ``PyNcclCommunicator``. Here each operation gets the raw handle of the stream to
+run on. The two subclasses differ only in the source of that handle: a benchmark of them would also measure any other
+difference. The transport gets plain ints. Details of an argument are examined only after a cheap check has failed.
 
 Only ``all_reduce`` in place is not shared: both subclasses have it, with the same lines. Decode loops call it hundreds
 of times a step, and shared code (one more frame, and branches for out of place) took half a microsecond longer between
@@ -31,8 +31,8 @@ from nccl_bench.transports.device import Device
 class TransportCommunicator(SwitchableCommunicator):
     """A communicator that calls a transport directly, over the ranks of ``group``.
 
-    ``group`` is a torch.distributed group on any backend except NCCL. It carries the unique id during construction and
-    is not used afterwards. Construction is collective.
+    ``group`` is a torch.distributed group on any backend except NCCL. The group carries the unique id during
+    construction and is not used afterwards. Construction is collective.
     """
 
     registers_memory = True
@@ -94,7 +94,7 @@ class TransportCommunicator(SwitchableCommunicator):
     # -- state ---------------------------------------------------------------------------------------------------
 
     def close(self) -> None:
-        """Destroy the communicator when its work is done. Reset graphs that captured it first: NCCL waits for them.
+        """Destroy the communicator when its work is done. First reset all graphs of its calls: NCCL waits for them.
 
         If work of the device failed, raises its error after the communicator is destroyed.
         """
@@ -139,7 +139,7 @@ class TransportCommunicator(SwitchableCommunicator):
         self._transport.deregister(self._comm, handle)
 
     def _default_handle(self) -> int:
-        """Return the stream's handle for an operation without a stream argument: that of the current stream."""
+        """Return the handle of the current stream, for an operation without a stream argument."""
         return self._current_handle()
 
     # -- operations, each on the stream with the given handle ----------------------------------------------------
@@ -265,7 +265,7 @@ class TransportCommunicator(SwitchableCommunicator):
     # -- refusals ------------------------------------------------------------------------------------------------
 
     def _pointer(self, tensor: Tensor) -> int:
-        """Return the address of ``tensor``. Raise before the transport is called if an operation cannot take it."""
+        """Return the address of ``tensor``. Raise an error if no operation can take this tensor."""
         if (
             self.disabled
             or tensor.get_device() != self._tensor_device
@@ -296,7 +296,7 @@ class TransportCommunicator(SwitchableCommunicator):
 
 
 class _Tracer:
-    """A wrapper of a transport that records the calls with a stream. The stream is their last argument."""
+    """A wrapper around a transport. It records each call that has a stream, which is the last argument."""
 
     def __init__(self, transport: Transport, calls: list[tuple[str, int]]) -> None:
         self._transport = transport

@@ -1,8 +1,8 @@
 """The ``Communicator`` protocol, and the call of each collective through it.
 
 A communicator decides which stream a collective runs on. Ranks (``src``, ``dst``, ``root``) are ranks in its group.
-Tensors are contiguous and on its device; counts are in elements. Each operation only enqueues: it returns before the
-device is done. An operation without a docstring does what the protocol says.
+Tensors are contiguous and on the communicator's device; counts are in elements. Each operation only enqueues: it
+returns before the device is done. An operation without a docstring does what the protocol says.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -24,7 +24,7 @@ class Communicator(Protocol):
 
     rank: int  # this process's rank in the group
     world_size: int  # the number of ranks in the group
-    stream: Any  # the private stream of its work, with which a caller orders its own; None for the current stream
+    stream: Any  # the private stream, which a caller orders with its own; None if work runs on the current stream
 
     def all_reduce(self, tensor: Tensor, op: RedOp = RedOp.SUM) -> None:
         """Reduce ``tensor`` over all ranks, in place."""
@@ -44,10 +44,10 @@ class Communicator(Protocol):
         """Send block r of ``input`` to rank r, and receive block r of ``output`` from rank r."""
 
     def broadcast(self, tensor: Tensor, src: int, out: Tensor | None = None) -> None:
-        """Send ``tensor`` of rank ``src`` to every rank's ``out``, or into its ``tensor`` without ``out``."""
+        """Send ``tensor`` of rank ``src`` to every rank's ``out`` or, without ``out``, to every rank's ``tensor``."""
 
     def reduce(self, tensor: Tensor, dst: int, op: RedOp = RedOp.SUM, out: Tensor | None = None) -> None:
-        """Reduce every rank's ``tensor`` into ``out`` of rank ``dst``, or into its ``tensor`` without ``out``."""
+        """Reduce every rank's ``tensor`` into rank ``dst``'s ``out`` or, without ``out``, into its ``tensor``."""
 
     def gather(self, output: Tensor, input: Tensor, dst: int) -> None:
         """Gather every rank's ``input`` into ``output`` of rank ``dst``; do not change ``output`` of other ranks."""
@@ -57,7 +57,7 @@ class Communicator(Protocol):
         """Send ``input`` to rank ``dst`` and receive ``output`` from rank ``src``, as one operation."""
 
     def change_state(self, enable: bool | None = None) -> AbstractContextManager[None]:
-        """Enable or disable within a ``with`` block, and restore the state at its end, also after an exception.
+        """Enable or disable within a ``with`` block, and restore the state at its end, even after an exception.
 
         ``None`` enables a communicator that is available.
         """

@@ -16,12 +16,12 @@ from nccl_bench.transports.device import Device
 class StreamFreeCommunicator(TransportCommunicator):
     """A communicator that runs every operation on its own device's current stream, even if another device is current.
 
-    Only ``cp_all_gather_into_tensor`` takes a stream. It is mandatory there, and the caller must order it.
+    Only ``cp_all_gather_into_tensor`` takes a stream. This stream is mandatory, and the caller must order it.
     """
 
     def __init__(self, group: dist.ProcessGroup, device: Device) -> None:
         super().__init__(group, device)
-        # Nothing keeps the stream of the warm-up, so no later work has to be ordered with it.
+        # No object keeps the warm-up's stream, so later work need not be ordered with that stream.
         self._warm_up(device.streams.new_stream())
 
     def all_reduce(self, tensor: Tensor, op: RedOp = RedOp.SUM) -> None:
@@ -43,7 +43,7 @@ class StreamFreeCommunicator(TransportCommunicator):
     def cp_all_gather_into_tensor(
         self, output: Tensor, input: Tensor, stream: Any, sizes: Sequence[int] | None = None
     ) -> None:
-        """Gather as ``all_gather`` does, on ``stream``, which the caller must order before and after."""
+        """Gather as ``all_gather`` does, on ``stream``. The caller must fork to ``stream`` and join it."""
         self._all_gather(output, input, sizes, self._streams.handle(stream))
 
     def reduce_scatter(

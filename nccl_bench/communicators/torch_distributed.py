@@ -48,7 +48,7 @@ class ProcessGroupCommunicator(SwitchableCommunicator):
         device.streams.synchronize()
 
     def close(self) -> None:
-        """Destroy the group. Reset the graphs that captured its operations first."""
+        """Destroy the group. First reset all graphs of its calls."""
         if self.available:
             self._retire()
             dist.destroy_process_group(self._group)
@@ -121,7 +121,7 @@ class ProcessGroupCommunicator(SwitchableCommunicator):
     def send_recv(self, output: Tensor, input: Tensor, dst: int, src: int) -> None:
         """Send ``input`` to rank ``dst`` and receive ``output`` from rank ``src``, as one operation.
 
-        It is always asynchronous and then joined, because ``batch_isend_irecv`` has no other form.
+        This operation is always asynchronous and then joined, because ``batch_isend_irecv`` has no other form.
         """
         self._require_enabled()
         self._submit(self._exchange, self._wire(output), self._wire(input), dst, src)

@@ -1,4 +1,4 @@
-"""Reads text, JSON and typed values. The error for a wrong value is one line that shows it.
+"""Reads text, JSON and typed values. The error for a wrong value is one line that shows the value.
 
 The annotations of a dataclass are the definition of its JSON. No library fits: messages of msgspec do not show the
 refused value, cattrs converts values that should be refused, and pydantic takes 45 ms to import.
@@ -27,12 +27,12 @@ _TYPE_NAMES = {
     list: "a list",
     dict: "an object",
 }
-# Takes a value of JSON, and its place for messages. Raises RecordError.
+# Takes a JSON value and its path in the file (for messages). Raises RecordError if the value is wrong.
 _Decoder = Callable[[object, str], Any]
 
 
 def read_text(file: Path) -> str:
-    """Return the text of ``file``; raise ``RecordError`` if it cannot be read or is not UTF-8."""
+    """Return the text of ``file``; raise ``RecordError`` if the file cannot be read or is not UTF-8."""
     try:
         return file.read_bytes().decode()
     except (OSError, UnicodeDecodeError) as error:
@@ -41,7 +41,7 @@ def read_text(file: Path) -> str:
 
 
 def parse_json(text: str) -> object:
-    """Return the value of ``text``; raise ``RecordError`` if it is not standard JSON, which has no NaN or infinity."""
+    """Return the value of ``text``; raise ``RecordError`` for NaN, infinity and anything else that is not JSON."""
     try:
         return json.loads(text, parse_constant=_refuse_constant)
     except (ValueError, RecursionError) as error:
@@ -69,7 +69,7 @@ def shown(value: object) -> str:
 
 @cache
 def _decoder(expected: Any) -> _Decoder:
-    """Return the function that decodes ``expected``. It is made once for each type: a run has thousands of lines."""
+    """Return the function that decodes ``expected``. A type's function is made once: a run has thousands of lines."""
     if get_origin(expected) is UnionType:
         (option,) = (option for option in get_args(expected) if option is not type(None))
         return partial(_decode_optional, _decoder(option))
@@ -103,7 +103,7 @@ def _decode_dataclass(expected: Any, decoders: Mapping[str, _Decoder], value: ob
 def _decode_list(item: type, value: object, where: str) -> Any:
     if not isinstance(value, list):
         raise RecordError(f"{where} is {shown(value)}: it has to be a list")
-    # A line has many numbers. They are decoded one by one, with their places, only if one of them may be wrong.
+    # A line has many numbers. Decode each number by itself, with its index, only if one number may be wrong.
     if set(map(type, value)) <= {item} and (
         (item is int and max(map(abs, value), default=0) <= _LARGEST)
         or (item is float and all(map(math.isfinite, value)))
@@ -126,7 +126,7 @@ def _decode_plain(expected: type, value: object, where: str) -> Any:
         raise RecordError(f"{where} is {shown(value)}: it has to be between -2^63 and 2^63")
     if type(value) is not expected:
         raise RecordError(f"{where} is {shown(value)}: it has to be {_TYPE_NAMES[expected]}")
-    # Standard JSON has no infinity, but Python reads 1e999 as one.
+    # Standard JSON has no infinity, but Python reads 1e999 as infinity.
     if isinstance(value, float) and not math.isfinite(value):
         raise RecordError(f"{where} is {shown(value)}: it has to be finite")
     return value

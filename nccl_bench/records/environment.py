@@ -23,7 +23,7 @@ _VARIABLES = (
 )
 _PACKAGES = ("torch", "numpy", "pandas")
 _NCCL_PACKAGES = "nvidia-nccl"
-# The key in run.json, the field of nvidia-smi, and whether it is a number.
+# (key in run.json, field of nvidia-smi, True if the field is a number).
 _GPU_FIELDS = (
     ("index", "index", True),
     ("name", "name", False),
@@ -49,8 +49,8 @@ def collect(
 ) -> dict[str, object]:
     """Return facts as plain data for ``run.json``; a fact that is not known is absent.
 
-    Calls ``nvidia-smi``, found by the ``PATH`` in ``environ``, and waits ``timeout_s`` for each query. If that fails,
-    nothing is raised: the reason is then under ``gpu_query_error`` or ``nccl_conf_error``.
+    Calls ``nvidia-smi``, found by the ``PATH`` in ``environ``, and waits ``timeout_s`` for each query. A failure raises
+    nothing: its reason is recorded under ``gpu_query_error`` or ``nccl_conf_error``.
     """
     facts: dict[str, object] = {
         "python": platform.python_version(),
@@ -72,7 +72,7 @@ def may_record(name: str) -> bool:
 
 
 def proc_fields(path: Path) -> dict[str, str]:
-    """Return the ``key: value`` lines of a file under /proc, the first of each key; nothing on systems without it."""
+    """Return the ``key: value`` lines of a file under /proc, the first of each key; empty on systems without /proc."""
     if not path.is_file():
         return {}
     lines = path.read_text(encoding="utf-8", errors="replace").splitlines()
@@ -86,7 +86,7 @@ def _packages() -> dict[str, str]:
     for distribution in metadata.distributions():
         name = distribution.name
         if name and (name in _PACKAGES or name.startswith(_NCCL_PACKAGES)):
-            versions.setdefault(name, distribution.version)  # Python imports the first on the path
+            versions.setdefault(name, distribution.version)  # Python imports the first version on the path
     return dict(sorted(versions.items()))
 
 
@@ -105,7 +105,7 @@ def _gpus(environ: Mapping[str, str], timeout_s: float) -> dict[str, object]:
         table = query(f"--query-gpu={fields}", "--format=csv,noheader,nounits")
         topology = query("topo", "-m")
     except subprocess.CalledProcessError as error:
-        # nvidia-smi writes the reason to stdout.
+        # nvidia-smi writes the reason of an error to stdout.
         return {"gpu_query_error": f"{error}: {(error.stdout + error.stderr).strip()[:500]}"}
     except (OSError, subprocess.TimeoutExpired) as error:
         return {"gpu_query_error": str(error)}
@@ -114,7 +114,7 @@ def _gpus(environ: Mapping[str, str], timeout_s: float) -> dict[str, object]:
 
 
 def _gpu(row: list[str]) -> dict[str, object]:
-    """Return one line of the query by key; a value that this GPU does not report, such as ``[N/A]``, is absent."""
+    """Return the values of one line by key; a value that the GPU does not report, such as ``[N/A]``, is absent."""
     gpu: dict[str, object] = {}
     for (key, _, is_number), text in zip(_GPU_FIELDS, row, strict=False):
         if not is_number and not text.startswith("["):

@@ -1,4 +1,4 @@
-"""Reads the directory of a run. Any older version may have written it, and the run may have ended early."""
+"""Reads the directory of a run. Any older version may have written the directory, and the run may have ended early."""
 
 from __future__ import annotations
 
@@ -29,13 +29,13 @@ class Run:
 
     @classmethod
     def load(cls, path: Path) -> Run:
-        """Read the directory ``path``; raise ``RecordError`` with the file, the line and what is wrong with it."""
+        """Read the directory ``path``; raise ``RecordError`` with the file, the line and the reason."""
         meta = read_meta(path)
         file = path / SAMPLES
         *complete, rest = read_text(file).split("\n")
         warnings: tuple[str, ...] = ()
         if rest:
-            warnings = (f"{file} ends within line {len(complete) + 1}, which is ignored: its writer was killed",)
+            warnings = (f"{file} ends within line {len(complete) + 1}, which is ignored: the file's writer was killed",)
         lines = []
         for number, line in enumerate(complete, start=1):
             try:
@@ -71,15 +71,15 @@ class Run:
 
 
 def is_import(meta: Mapping[str, Any]) -> bool:
-    """Return True if ``meta``, the content of a ``run.json``, is of a run that another tool measured."""
+    """Return True if ``meta``, the content of a ``run.json``, belongs to a run that another tool measured."""
     return meta["config"].get("baseline") in IMPORTED_ARMS
 
 
 def _last_attempts(lines: Sequence[Line], file: Path) -> Iterator[Line]:
-    """Yield ``lines`` without the samples of earlier attempts, whose rounds cannot be paired with the last attempt's.
+    """Yield ``lines`` without samples of earlier attempts: their rounds cannot be paired with the last attempt's.
 
-    A case that ends in a hang or a crash may be measured again, so such a line ends an attempt. Raises ``RecordError``
-    if one attempt has samples of an arm and a timing twice: two runs were mixed.
+    A case that ends in a hang or a crash may be measured again, so a line about a hang or a crash ends an attempt.
+    Raises ``RecordError`` if one attempt has two lines of samples of the same arm and timing: two runs were mixed.
     """
     ended: Counter[Case | None] = Counter()
     attempts: list[int] = []
@@ -133,7 +133,7 @@ _FIELDS: Mapping[str, Any] = {
 def read_meta(path: Path) -> dict[str, Any]:
     """Return the content of ``run.json`` in the directory ``path``, with the names of today's schema.
 
-    Raises ``RecordError`` if there is no such file or this version cannot read it.
+    Raises ``RecordError`` if the file is missing or this version cannot read it.
     """
     if not path.is_dir():
         raise RecordError(f"{path} is not a run: it is {'a file' if path.exists() else 'not there'}; give a directory")

@@ -1,7 +1,7 @@
-"""The lines of ``samples.jsonl``: each is one JSON object with the fields of one class below, and its ``kind``.
+"""The lines of ``samples.jsonl``: each is a JSON object with the fields and the ``kind`` of one class below.
 
 The classes are the definition of the file: a line with a missing field, an unknown field or a field of another type is
-refused. Times are microseconds (``_us``). ``None``, which is JSON's ``null``, stands for what was not measured.
+refused. Times are microseconds (``_us``). ``None``, which is JSON's ``null``, stands for a value that was not measured.
 """
 
 import json
@@ -20,7 +20,7 @@ from nccl_bench.records.decoding import decode, parse_json, shown
 
 # The version of these lines and of run.json. Raise it with every change that an older reader would misread.
 # 2: a run may be an import. What an import cannot know is null (`arena`, `tolerance_ulp`, percentiles) or empty
-#    (`fastest_rank_us`, `slowest_rank`). Schema 1 always had all of these, so it reads as before.
+#    (`fastest_rank_us`, `slowest_rank`). Lines of schema 1 always have all these values, so readers need not change.
 # 3: in run.json `plugins` became `user_arms`, and `worlds` became `process_sets`. `records.upgrade` reads older files.
 SCHEMA = 3
 
@@ -53,10 +53,10 @@ class _Line:
 class PerIteration:
     """Times of single operations, measured with events between them, over all rounds of one arm, case and timing.
 
-    An import may lack percentiles and ``cost_us``; they are ``None`` then.
+    In an import, percentiles and ``cost_us`` may be ``None``.
     """
 
-    operations: int  # how many operations were timed
+    operations: int  # the number of timed operations
     min_us: float  # the shortest time
     p50_us: float | None = None  # the median
     p90_us: float | None = None  # the 90th percentile
@@ -71,13 +71,13 @@ class PerIteration:
 class Samples(_Line):
     """The measurements of one case, arm and timing.
 
-    The four tuples have one entry per kept round. They are empty if the outputs were wrong before anything was timed.
+    The four tuples have one entry per kept round, or none if the outputs were wrong before anything was timed.
     """
 
     kind = "samples"
     case: Case  # the measured case
-    arm: str  # the arm's name; a twin's ends in ":twin"
-    timing: Timing  # how it was measured
+    arm: str  # the arm's name; the name of a twin ends in ":twin"
+    timing: Timing  # the way of measuring
     status: Status  # the result of the check; `ok` if nothing was checked
     world_size: int  # the number of ranks
     ops_per_batch: int  # operations in one timed batch; 0 if nothing was timed
@@ -103,7 +103,7 @@ class Skipped(_Line):
 
     kind = "skipped"
     case: Case  # the case that was skipped
-    reason: str  # usually that its buffers do not fit into memory
+    reason: str  # the reason, usually that the case's buffers do not fit into memory
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -111,14 +111,14 @@ class Hang(_Line):
     """A case that did not end within its deadline."""
 
     kind = "hang"
-    case: Case | None  # None during set-up and close
-    case_index: int  # index in the plan; -1 during set-up, the number of cases during close
+    case: Case | None  # the case; None during set-up and close
+    case_index: int  # the index of the case in the plan; -1 during set-up, the number of cases during close
     arm: str  # the arm that was measured; empty if none was
     rank: int  # the first rank that was still in `phase` at the deadline
     host: str  # the host of that rank
     phase: str  # the step that the rank was in, such as `memory` or `communicator`
     timeout_s: float  # the deadline
-    call: str | None = None  # the call into the user's code that hung, with file and line; None if none did
+    call: str | None = None  # the call into the user's code that hung, with file and line; None if no such call hung
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -126,8 +126,8 @@ class Crash(_Line):
     """A rank that ended too early."""
 
     kind = "crash"
-    case: Case | None  # None during set-up and close
-    case_index: int  # index in the plan; -1 during set-up, the number of cases during close
+    case: Case | None  # the case; None during set-up and close
+    case_index: int  # the index of the case in the plan; -1 during set-up, the number of cases during close
     arm: str  # the arm that was measured; empty if none was
     rank: int  # the rank that ended
     host: str  # the host of that rank
@@ -139,12 +139,12 @@ _KINDS: Mapping[str, Any] = {line.kind: line for line in (Samples, Skipped, Hang
 
 
 def dump(line: Line) -> str:
-    """Return ``line`` as the text of one line, its newline included."""
+    """Return ``line`` as the text of one line, with its newline."""
     return json.dumps(line.to_json(), allow_nan=False) + "\n"
 
 
 def parse(text: str) -> Line:
-    """Return the line that ``dump`` wrote as ``text``; raise ``RecordError`` if it is not such a line."""
+    """Return the line that ``dump`` wrote as ``text``; raise ``RecordError`` if ``text`` is not such a line."""
     return from_json(parse_json(text))
 
 
@@ -169,5 +169,5 @@ def from_json(value: object) -> Line:
         if len({len(column) for column in columns}) > 1:
             raise RecordError("rounds, samples_us, fastest_rank_us and slowest_rank differ in length")
         if min(line.samples_us, default=1.0) <= 0:
-            raise RecordError(f"samples_us has {min(line.samples_us)}: a time has to be above 0")
+            raise RecordError(f"samples_us contains {min(line.samples_us)}: a time has to be above 0")
     return line

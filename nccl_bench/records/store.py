@@ -26,7 +26,7 @@ from nccl_bench.records.schema import SCHEMA, Line, dump
 class RunStatus(StrEnum):
     """The state of a run."""
 
-    RUNNING = "running"  # also the status of a run whose launcher was killed
+    RUNNING = "running"  # the run goes on, or its launcher was killed
     COMPLETE = "complete"
     INTERRUPTED = "interrupted"
     FAILED = "failed"
@@ -36,8 +36,8 @@ class RunStatus(StrEnum):
 class RunStore:
     """The directory of a run that is being written.
 
-    Several processes may have a store of the same directory, since files are opened for each write. They take turns:
-    rank 0's worker writes first, then the launching process when no worker is alive. Nothing is locked.
+    Several processes may have a store of the same directory, since files are opened for each write. No lock is needed:
+    rank 0's worker writes, and the launching process writes only while no worker is alive.
     """
 
     path: Path  # the directory
@@ -46,7 +46,7 @@ class RunStore:
     def create(cls, out: Path | None, *, name: str, **fields: Any) -> RunStore:
         """Create the directory ``out``, by default ``results/<YYYYmmdd-HHMMSS>-<name>``, and its files.
 
-        ``fields`` are the other arguments of ``new_meta``, without ``started``.
+        ``fields`` are the arguments of ``new_meta`` except ``name`` and ``started``.
 
         Raises ``UsageError`` if the directory cannot be written or already holds a run: measured data is never
         overwritten.
@@ -61,7 +61,7 @@ class RunStore:
         return store
 
     def append(self, line: Line) -> None:
-        """Add ``line`` to ``samples.jsonl`` in one write; raise ``RecordError`` if that fails."""
+        """Add ``line`` to ``samples.jsonl`` in one write; raise ``RecordError`` if the write fails."""
         data = dump(line).encode()
         with writing(self.path / SAMPLES), (self.path / SAMPLES).open("a+b", buffering=0) as file:
             _drop_partial_line(file)
@@ -121,7 +121,7 @@ def new_meta(
 
 
 def create_files(directory: Path, names: Sequence[str]) -> None:
-    """Create empty files in ``directory``; raise ``UsageError`` if one exists already or cannot be written."""
+    """Create empty files in ``directory``; raise ``UsageError`` if a file exists already or cannot be written."""
     with _creating(directory):
         directory.mkdir(parents=True, exist_ok=True)
         for name in names:
@@ -136,7 +136,7 @@ def _pretty(meta: Mapping[str, object]) -> str:
 
 
 def _drop_partial_line(file: RawIOBase) -> None:
-    """Remove a partial line at the end, which a killed writer left. The next line would be appended to it."""
+    """Remove the incomplete last line of a killed writer. Otherwise the next line would be appended to it."""
     size = file.seek(0, os.SEEK_END)
     if size == 0:
         return

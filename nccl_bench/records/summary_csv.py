@@ -14,7 +14,7 @@ from nccl_bench.errors import RecordError
 from nccl_bench.records.decoding import read_text
 from nccl_bench.records.schema import Crash, Hang, Skipped, Status
 
-# The format of numbers in the file. Round other times with it too before you compare them with the file's times.
+# The format of numbers in the file. Before you compare other times with the file's, round them with this format.
 NUMBERS = "%.8g"
 _STATUSES = (*Status, Skipped.kind, Hang.kind, Crash.kind)
 _NEEDED = (
@@ -43,11 +43,11 @@ def read_summary(path: Path) -> Medians:
     try:
         missing = [name for name in _NEEDED if name not in (reader.fieldnames or ())]
         if missing:
-            raise RecordError(f"{path} is no summary of nccl-bench: it has no column {', '.join(missing)}")
+            raise RecordError(f"{path} is not a summary of nccl-bench: it has no column {', '.join(missing)}")
         for row in reader:
             # DictReader files surplus cells under the key None, and gives missing cells the value None.
             if None in row or None in row.values():
-                raise ValueError(f"it does not have {len(reader.fieldnames or ())} cells, as the first line has")
+                raise ValueError(f"it does not have {len(reader.fieldnames or ())} cells, one for each column")
             _one_of(row["status"], _STATUSES, "status")
             if row["status"] != Status.OK or not row["time_us"]:
                 left_out[row["status"]] += 1

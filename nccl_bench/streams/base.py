@@ -18,7 +18,7 @@ class Graph(Protocol):
         """Enqueue the captured work on the current stream."""
 
     def reset(self) -> None:
-        """Free the graph. ``Transport.destroy`` waits for this."""
+        """Free the graph. ``Transport.destroy`` waits until its graphs are freed."""
 
 
 class Streams(Protocol):
@@ -32,10 +32,10 @@ class Streams(Protocol):
     current_handle: Callable[[int], int]
 
     def new_stream(self) -> Any:
-        """Return a new stream of this device, which waits for nothing."""
+        """Return a new stream of this device. The new stream waits for no other."""
 
     def spare_streams(self) -> Sequence[Any]:
-        """Return the streams of the device's pool that nothing uses yet; none if the device has no pool."""
+        """Return the streams of the device's pool that nothing uses yet; an empty list if the device has no pool."""
         return ()
 
     def new_event(self, *, timing: bool = False) -> Any:
@@ -54,20 +54,20 @@ class Streams(Protocol):
         """Return the raw handle of ``stream``, as a transport takes it."""
 
     def from_handle(self, handle: int) -> Any:
-        """Return the stream object of a raw handle. After the first call this is one look-up."""
+        """Return the stream object of a raw handle. Later calls with the same handle only look it up."""
 
     def submit(self, fn: Callable[..., object], *args: object) -> None:
         """Run ``fn(*args)`` in the order of the current stream.
 
-        On CUDA ``fn`` is called at once, since the functions that it calls queue their work. On the CPU ``fn`` is
-        queued and its arguments are kept alive; if it raises, the next synchronisation raises its exception.
+        On CUDA ``fn`` is called immediately, since the functions that ``fn`` calls queue their work. On the CPU ``fn``
+        is queued and its arguments are kept alive; if ``fn`` raises, the next synchronisation raises that exception.
         """
 
     def hold(self, seconds: float) -> None:
         """Keep the current stream busy for roughly ``seconds`` without help from the host: the gate of a batch."""
 
     def capture(self, body: Callable[[], None], stream: Any = None) -> Graph:
-        """Capture the work that ``body`` enqueues on ``stream``. That stream first waits for the current one."""
+        """Capture the work that ``body`` enqueues on ``stream``. First, ``stream`` waits for the current stream."""
 
     def synchronize(self) -> None:
         """Block the host until the device is idle; raise the exception of queued work that failed."""

@@ -5,8 +5,8 @@ at the same time, and only events order them: a missing event is a real race, as
 
 If a queued operation raises, the next operations of its stream are skipped until a synchronisation raises the failure:
 ``Stream.synchronize``, ``synchronize``, or ``Event.synchronize`` of a later event. Each failure is raised once, even if
-its stream is gone. Work that is queued after that runs again. Events are still recorded and waited for after a failure,
-so other streams neither hang nor run out of order.
+its stream is gone. Work that is queued after the failure was raised runs normally. Even after a failure, events are
+recorded and waited for, so other streams neither hang nor run out of order.
 """
 
 from __future__ import annotations
@@ -25,30 +25,30 @@ from nccl_bench.errors import InvalidArgumentError
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Entry:
-    """A piece of queued work. It refers to its stream, so the stream lives until its queue is empty."""
+    """A piece of queued work. An entry refers to its stream, so a stream lives until its queue is empty."""
 
     stream: Stream
     fn: Callable[..., object]
     args: tuple[object, ...]
-    orders: bool  # True if it records an event or waits for one; it runs after a failure too
+    orders: bool  # True if this entry records an event or waits for one; then it runs even after a failure
 
 
 class _Queue:
     """The part of a stream that its thread and its events use.
 
-    It never refers to the stream: the thread ends when nothing refers to the stream any more. Entries are numbered
+    A queue never refers to its stream: the thread ends when nothing refers to the stream any more. Entries are numbered
     from 1 in the order in which they are queued and done.
     """
 
     def __init__(self) -> None:
         self.changed = threading.Condition()
-        # `put` of a SimpleQueue is reentrant. The stream's finalizer calls it wherever the garbage collector runs.
+        # `put` of a SimpleQueue is reentrant: garbage collection may call `put` at any time, in the stream's finalizer.
         self.entries: SimpleQueue[_Entry | None] = SimpleQueue()
         self.thread: threading.Thread | None = None
         self.submitted = 0  # the number of the newest entry
         self.completed = 0  # the number of the latest entry that is done
         self.failure: BaseException | None = None  # the exception that no synchronisation has raised yet
-        self.failed_at = 0  # the number of the entry that raised it
+        self.failed_at = 0  # the number of the entry that raised `failure`
         self.skip_until = 0  # entries up to this number are skipped
 
     def serve(self) -> None:
@@ -63,8 +63,8 @@ class _Queue:
                     self.failure = error
                     self.failed_at = self.completed + 1
                     _failed.append(self)
-            # Free the arguments before the entry counts as completed: a caller that has synchronised relies on that.
-            # Also, the traceback of a failure keeps this frame alive, and would keep the entry's stream alive.
+            # Free the arguments before the entry counts as completed: a caller that has synchronised relies on that. A
+            # failure's traceback keeps this frame alive. Without `del`, the entry would also keep the stream alive.
             del entry
             with self.changed:
                 self.completed += 1
@@ -75,13 +75,13 @@ class _Queue:
             return self.failure is not None or self.completed < self.skip_until
 
     def wait(self, number: int) -> None:
-        """Block until entry ``number`` is completed. On the queue's own thread, return: it cannot wait for itself."""
+        """Block until entry ``number`` is completed. The queue's own thread returns: it cannot wait for itself."""
         if threading.current_thread() is not self.thread:
             with self.changed:
                 self.changed.wait_for(lambda: self.completed >= number)
 
     def report(self, number: int) -> None:
-        """Raise the failure of an entry up to ``number``, if it was not raised before."""
+        """Raise the failure of an entry up to ``number``, if that failure was not raised before."""
         with self.changed, _lock:
             if self.failure is None or self.failed_at > number:
                 return
@@ -99,19 +99,19 @@ class Stream:
 
     def __init__(self) -> None:
         self._queue = _Queue()
-        self.handle = next(_handles)  # 0 for the default stream; never used twice in a process
+        self.handle = next(_handles)  # a number that no other stream of this process gets; 0 for the default stream
         with _lock:
             _streams[self.handle] = self
 
     def submit(self, fn: Callable[..., object], *args: object) -> None:
         """Run ``fn(*args)`` in the order of this stream, with this stream as the current one.
 
-        On the default stream, and inside an entry of this stream, it runs at once and its exception propagates.
+        On the default stream, and inside an entry of this stream, ``fn`` runs immediately and its exception propagates.
         """
         self._enqueue(fn, *args)
 
     def _enqueue(self, fn: Callable[..., object], *args: object, orders: bool = False) -> int:
-        """Queue or run an entry, and return a number: the entry is done when ``completed`` reaches it."""
+        """Queue or run an entry, and return its number: the entry is done when ``completed`` reaches this number."""
         queue = self._queue
         if self.handle == 0 or threading.current_thread() is queue.thread:
             with stream(self):
@@ -158,7 +158,7 @@ class _Mark:
     """A recording of an event."""
 
     def __init__(self, stream: Stream) -> None:
-        self.time_ns = 0  # when the stream passed this mark
+        self.time_ns = 0  # the time at which the stream passed this recording
         self.queue = stream._queue
         self.number = stream._enqueue(self._pass, orders=True)  # the number of its entry
 
@@ -167,7 +167,7 @@ class _Mark:
 
 
 class Event:
-    """A point in a stream. After a new recording, streams that already wait still wait for the old one."""
+    """A point in a stream. After a new recording, streams that already wait still wait for the old recording."""
 
     def __init__(self, enable_timing: bool = False) -> None:
         self._timing = enable_timing
@@ -178,9 +178,9 @@ class Event:
         self._mark = _Mark(stream or current_stream())
 
     def wait(self, stream: Stream | None = None) -> None:
-        """Make ``stream``, or the current one, wait for the latest recording, if there is one.
+        """Make ``stream``, or the current stream, wait for the latest recording. Without a recording, do nothing.
 
-        If that is the default stream, the host waits, because that stream runs work inline.
+        The wait of the default stream blocks the host, because the default stream runs work inline.
         """
         if self._mark is not None:
             (stream or current_stream())._enqueue(self._mark.queue.wait, self._mark.number, orders=True)
@@ -221,7 +221,7 @@ class _Current(threading.local):
 _lock = threading.Lock()
 _handles = itertools.count()
 _streams: weakref.WeakValueDictionary[int, Stream] = weakref.WeakValueDictionary()
-_failed: list[_Queue] = []  # queues with a failure that was not raised yet, oldest first
+_failed: list[_Queue] = []  # queues with a failure that was not raised yet, oldest failure first
 _current = _Current()
 _default = Stream()  # the first stream, so its handle is 0
 
@@ -252,10 +252,10 @@ def stream(stream: Stream) -> Iterator[Stream]:
 def synchronize() -> None:
     """Block the host until every stream is empty; raise the exception of work that failed.
 
-    This includes streams that nothing refers to any more. If several failed, each call raises one, oldest first.
+    This includes streams that nothing refers to any more. If several failed, each call raises the oldest failure.
     """
     waited: dict[_Queue, int] = {}
-    # A queued function may queue more on a stream that this loop has already finished, so look again.
+    # A queued function may queue more work on a stream that this loop has already finished, so look again.
     while (submitted := _submitted()) != waited:
         waited = submitted
         for queue, number in waited.items():

@@ -49,7 +49,7 @@ class CpuStreams(Streams):
         stream = cpu.current_stream()
         if stream is cpu.default_stream():
             raise InvalidArgumentError(
-                "the CPU's default stream runs work inline and cannot be held: make another stream current"
+                "the CPU's default stream runs work inline and cannot be kept busy: make another stream current"
             )
         stream.submit(time.sleep, seconds)
 

@@ -8,13 +8,13 @@ import torch
 from nccl_bench.errors import SetupError
 from nccl_bench.streams.base import Graph, Streams
 
-# Roughly 10 ms at 2 GHz. A launch and the resolution of an event (0.5 us) are much shorter; a run's set-up is longer.
+# Roughly 10 ms at 2 GHz. A launch and the resolution of an event (0.5 us) are much shorter.
 _CALIBRATION_CYCLES = 20_000_000
 _INT64_MAX = 2**63 - 1
 
 
 class CudaStreams(Streams):
-    """The streams of one CUDA device. Construction makes it the current device of the calling thread.
+    """The streams of one CUDA device. Construction makes this device the current device of the calling thread.
 
     Raises ``SetupError`` if torch sees no device with that index.
     """
@@ -41,9 +41,9 @@ class CudaStreams(Streams):
         self._cycles_per_second = self._calibrate()
 
     def _draw_pool(self) -> tuple[list[torch.cuda.Stream], torch.cuda.Stream]:
-        """Return (1) all streams of torch's pool, in the order of torch, and (2) the first one, drawn a second time.
+        """Return (1) all streams of torch's pool, in torch's order, and (2) the first stream, drawn a second time.
 
-        torch draws in a circle: the pool is complete when its first stream comes back. Captures use that stream.
+        torch repeats its pool in a circle: the pool is complete when its first stream comes back. Captures use it.
         """
         pool = [self.new_stream()]
         while (drawn := self.new_stream()) != pool[0]:
@@ -52,7 +52,7 @@ class CudaStreams(Streams):
         return pool, drawn
 
     def _calibrate(self) -> float:
-        """Measure with events how many cycles ``_sleep`` spins per second: its clock depends on the device."""
+        """Measure with events how many cycles ``_sleep`` spins per second: the clock depends on the device."""
         start, end = self.new_event(timing=True), self.new_event(timing=True)
         self._sleep(_CALIBRATION_CYCLES)  # loads the kernel, and gives the GPU time to raise its clock
         start.record()
@@ -102,17 +102,17 @@ class CudaStreams(Streams):
         self._sleep(min(int(seconds * self._cycles_per_second), _INT64_MAX))
 
     def capture(self, body: Callable[[], None], stream: torch.cuda.Stream | None = None) -> Graph:
-        """Capture the work that ``body`` enqueues on ``stream``. That stream first waits for the current one.
+        """Capture the work that ``body`` enqueues on ``stream``. It first waits for the current stream.
 
-        If ``stream`` is ``None``, the capture uses a stream of its own: it cannot begin on the default stream. If
-        ``body`` raises, the capture ends and the exception propagates.
+        If ``stream`` is ``None``, the capture uses a stream of its own: a capture cannot begin on the default stream.
+        If ``body`` raises, the capture ends and the exception propagates.
         """
         graph = torch.cuda.CUDAGraph()
         capturing = self._capture_stream if stream is None else stream
         current = self.current_stream()
         capturing.wait_stream(current)
         with torch.cuda.stream(capturing):
-            # In thread-local mode, other threads cannot break the capture, such as NCCL's watchdog, which polls events.
+            # In thread-local mode, other threads cannot break the capture. (torch's NCCL watchdog thread polls events.)
             graph.capture_begin(capture_error_mode="thread_local")
             try:
                 body()
@@ -120,7 +120,7 @@ class CudaStreams(Streams):
                 try:
                     graph.capture_end()
                 except RuntimeError as broken:
-                    error.add_note(f"Then the capture could not be ended: {broken}")
+                    error.add_note(f"After this error, the capture could not be ended: {broken}")
                 raise
             graph.capture_end()
         current.wait_stream(capturing)

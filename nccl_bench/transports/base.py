@@ -1,4 +1,4 @@
-"""The protocol of transports: a transport issues a collective through libnccl or Gloo, on a stream that it is given.
+"""The protocol of transports. A transport issues a collective through libnccl or Gloo, on the caller's stream.
 
 Every argument of a timed call is a plain int: a pointer, a count, the handle of a communicator or a stream, or the
 library's number of a data type or a reduction. Callers look these numbers up once, in ``dtypes`` and ``redops``. A
@@ -27,17 +27,17 @@ class Transport(Protocol):
     dtypes: Mapping[str, int]  # the library's number of each data type in `catalog.dtypes.DTYPES`
     redops: Mapping[RedOp, int]  # the library's number of each reduction
     # `retain(stream, *tensors)` keeps the tensors alive until the work that is now in the stream is done. None if the
-    # device's memory allocator does that.
+    # device's memory allocator keeps them alive.
     retain: Callable[..., None] | None
 
     def unique_id(self) -> bytes:
-        """Return a new id of ``UNIQUE_ID_BYTES`` bytes. One rank makes it, and all ranks pass it to ``init_rank``."""
+        """Return a new id of ``UNIQUE_ID_BYTES`` bytes. One rank makes it for all ranks' calls of ``init_rank``."""
 
     def init_rank(self, world_size: int, unique_id: bytes, rank: int) -> int:
-        """Return the handle of a new communicator. Collective: it blocks until every rank has called it."""
+        """Return the handle of a new communicator. Collective: blocks until every rank has called this method."""
 
     def destroy(self, comm: int) -> None:
-        """Wait for its operations and until every graph that captured them is freed, then free the communicator."""
+        """Wait until ``comm`` is idle and every graph that captured its operations is freed; then free ``comm``."""
 
     def abort(self, comm: int) -> None:
         """Free the communicator without waiting for outstanding operations."""
@@ -63,7 +63,7 @@ class Transport(Protocol):
         """Reduce ``count`` elements over the ranks into the root's ``recv``; other ranks' ``recv`` stays as it is."""
 
     def send(self, buffer: int, count: int, dtype: int, peer: int, comm: int, stream: int) -> None:
-        """Send ``count`` elements to ``peer``, which must receive as many."""
+        """Send ``count`` elements to ``peer``, which must receive the same number."""
 
     def recv(self, buffer: int, count: int, dtype: int, peer: int, comm: int, stream: int) -> None:
         """Receive ``count`` elements from ``peer``."""
@@ -76,7 +76,7 @@ class Transport(Protocol):
 
     @contextmanager
     def group(self) -> Iterator[None]:
-        """Call ``group_start`` before and ``group_end`` after a ``with`` block, also if the block raises.
+        """Call ``group_start`` before and ``group_end`` after a ``with`` block, even if the block raises.
 
         If ``group_end`` fails too, its error becomes a note on the exception of the block.
         """
@@ -87,11 +87,11 @@ class Transport(Protocol):
             try:
                 self.group_end()
             except TransportError as end_error:
-                body_error.add_note(f"Then the open group could not be closed: {end_error}")
+                body_error.add_note(f"After this error, the open group could not be closed: {end_error}")
             raise
         self.group_end()
 
-    # The memory that NCCL registers. A library without such memory registers none, as NCCL itself may answer.
+    # Memory that NCCL can register. These defaults register nothing, which is an answer that NCCL may give too.
 
     def mem_alloc(self, size: int) -> int:
         """Allocate ``size`` bytes that ``register`` and ``window_register`` accept, and return the pointer."""
@@ -102,7 +102,7 @@ class Transport(Protocol):
         return
 
     def register(self, comm: int, ptr: int, size: int) -> int:
-        """Register ``size`` bytes at ``ptr`` with ``comm`` and return the handle; 0 if the library did not register."""
+        """Register ``size`` bytes at ``ptr`` with ``comm`` and return the handle; 0 if nothing was registered."""
         return 0
 
     def deregister(self, comm: int, handle: int) -> None:

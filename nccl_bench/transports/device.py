@@ -1,4 +1,4 @@
-"""A device is a stream module and a transport. Code above uses this pair and never asks which kind it is."""
+"""A device is a stream module and a transport. Code above uses this pair and never asks for the kind of device."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ class Device:
     """The device of one rank."""
 
     streams: Streams  # the streams of the device
-    transport: Transport  # issues collectives on these streams
+    transport: Transport  # the library that issues collectives on these streams
     shared: bool = False  # True if several ranks of this node use the same GPU
 
     @property
@@ -57,11 +57,11 @@ def open_device(
     """Open the device ``kind`` (``cuda`` or ``cpu``) of this rank; call NCCL through ``binding``, by default ctypes.
 
     With ``sharing``, ranks share GPUs on a node with fewer GPUs than ranks. NCCL refuses two ranks of one host on one
-    GPU, so ``NCCL_HOSTID`` gives each rank a host name of its own. The ranks then communicate over the network: their
-    results are right, and a verification can use them, but their times mean nothing.
+    GPU, so ``NCCL_HOSTID`` gives each rank a host name of its own. The ranks then communicate over the network: a
+    verification can use their results, which are right, but their times mean nothing.
 
     Raises ``SetupError`` if the machine has no such device. On the CPU, initialise torch.distributed first: the ranks
-    of a Gloo communicator find each other in its store.
+    of a Gloo communicator find each other in the store of torch.distributed.
     """
     if kind == "cpu":
         cpu_streams = CpuStreams()
@@ -87,8 +87,8 @@ def refusal(device: Device, case: Case) -> str | None:
     """Return why ``device`` cannot run ``case`` on this machine; ``None`` if it can."""
     if not (case.row.reduces and case.dtype.startswith("float8") and isinstance(device.transport, _OverNccl)):
         return None
-    # NCCL has float8 since 2.24, and its message says "FP8 reduction support begins with sm90". It was tried only on
-    # GPUs and versions above both limits.
+    # NCCL has float8 since 2.24, and its message says "FP8 reduction support begins with sm90". Float8 was tried only
+    # on GPUs and versions above both limits.
     if device.transport.version < 22400:
         return f"NCCL {version_text(device.transport.version)} does not reduce float8; 2.24 does"
     capability = str(device.streams.describe()["compute_capability"])

@@ -1,9 +1,9 @@
-"""The transport over Gloo, for the CPU. Calls take plain ints and run in order as with NCCL, but need no GPU.
+"""The transport over Gloo, for the CPU. Calls take plain ints and run in order, as with NCCL. They need no GPU.
 
-Each operation becomes one entry in the queue of a CPU stream. It runs when the stream reaches it; the caller does not
-wait. As in NCCL (src/enqueue.cc), the operations of one communicator run in the order of the calls, also on different
-streams. Gloo needs this: it matches the operations of a group by their order, and it aborts if two ranks issue them in
-different orders.
+Each operation becomes one entry in the queue of a CPU stream. The operation runs when the stream reaches this entry;
+the caller does not wait. As in NCCL (src/enqueue.cc), the operations of one communicator run in the order of the calls,
+even on different streams. Gloo needs this order: Gloo matches the operations of a group by their order, and aborts if
+two ranks issue them in different orders.
 """
 
 import secrets
@@ -38,7 +38,7 @@ from nccl_bench.transports.gloo_operations import (
 
 @dataclass
 class _Group(threading.local):
-    """The open group of the calling thread. It has no slots, because all threads would share their values."""
+    """The open group of the calling thread. No ``slots=True``: threads would then share the values of the fields."""
 
     depth: int = 0  # how deeply groups are nested now; 0 outside
     held: dict[int, list[Operation]] = field(default_factory=dict)  # stream -> operations held back
@@ -46,7 +46,7 @@ class _Group(threading.local):
 
 
 class GlooTransport(Transport):
-    """Gloo, whose ranks meet in torch.distributed's store. Initialise torch.distributed first."""
+    """Gloo. Initialise torch.distributed first: the ranks find each other in its store."""
 
     name = "gloo"
     dtypes: Mapping[str, int] = {name: number for number, name in enumerate(DTYPES)}
@@ -134,7 +134,7 @@ class GlooTransport(Transport):
     def reduce(self, send: int, recv: int, count: int, dtype: int, op: int, root: int, comm: int, stream: int) -> None:
         def start(gloo: GlooComm) -> Any:
             kind = TORCH_DTYPES[dtype]
-            # NCCL writes only into the root's tensor. Gloo also uses the others for partial results: give it copies.
+            # NCCL writes only into the root's tensor. Gloo also changes other ranks' tensors: give it copies.
             target = copied(send, recv, count, kind) if gloo.rank == root else tensor_at(send, count, kind).clone()
             options = dist.ReduceOptions()
             options.reduceOp, options.rootRank, options.rootTensor = self._redops[op], root, 0
@@ -154,7 +154,7 @@ class GlooTransport(Transport):
         self._group.depth += 1
 
     def group_end(self) -> None:
-        """Enqueue the operations of the group. Each stream gets one entry, which starts all, then waits for all."""
+        """Enqueue the operations of the group. Each stream gets one entry, which starts all operations, then waits."""
         if self._group.depth == 0:
             raise TransportError("group_end was called without an open group: call group_start first")
         self._group.depth -= 1

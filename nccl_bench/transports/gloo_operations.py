@@ -33,8 +33,8 @@ class GlooComm:
     group: Any  # the ProcessGroupGloo
     rank: int  # this rank in the communicator
     world_size: int  # the number of ranks
-    last: Event = field(default_factory=Event)  # recorded after its latest operation
-    last_stream: int = -1  # the handle of the stream of its latest operation
+    last: Event = field(default_factory=Event)  # an event recorded after the latest operation
+    last_stream: int = -1  # the handle of the stream that the latest operation used
     aborted: bool = False  # True after `abort`; queued operations then fail
 
 
@@ -45,7 +45,7 @@ Operation = tuple[GlooComm, Start]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _SelfMessage:
-    """A send or a receive of a message from a rank to itself. Gloo has no connection for it."""
+    """A send or a receive of a message from a rank to itself. Gloo cannot transmit such a message."""
 
     comm: GlooComm
     method: str  # send or recv
@@ -56,7 +56,7 @@ class _SelfMessage:
 
 
 def run(operations: Sequence[Operation]) -> None:
-    """Start all ``operations`` of a group, then wait for all. Waiting for each in turn would block a ring."""
+    """Start all ``operations`` of a group, then wait for all. Waiting before the next starts would hang a ring."""
     if any(comm.aborted for comm, _ in operations):
         raise TransportError("Gloo: the communicator was aborted before the operation ran")
     try:
@@ -77,7 +77,7 @@ def exchange(comm: GlooComm, buffer: int, count: int, dtype: int, peer: int, met
 
 
 def _deliver(messages: Sequence[_SelfMessage]) -> None:
-    """Copy each message of a rank to itself. As in NCCL, its send and its receive must be in one group."""
+    """Copy each message from a rank to itself. As in NCCL, a message's send and receive must be in one group."""
     for comm in {id(message.comm): message.comm for message in messages}.values():
         sends, recvs = (
             [message.tensor for message in messages if message.comm is comm and message.method == method]
@@ -101,7 +101,7 @@ def copied(send: int, recv: int, count: int, dtype: torch.dtype) -> Tensor:
 
 
 def tensor_at(pointer: int, count: int, dtype: torch.dtype) -> Tensor:
-    """Return the memory at ``pointer`` as a tensor, which does not own it. ``Transport.retain`` keeps it alive."""
+    """Return a tensor at ``pointer``. It does not own its memory; ``Transport.retain`` keeps the memory alive."""
     if count == 0:
         return torch.empty(0, dtype=dtype)
     memory = (ctypes.c_char * (count * dtype.itemsize)).from_address(pointer)

@@ -3,7 +3,7 @@
 ``nccl.core`` makes the communicators. Timed calls go to the Cython functions of ``nccl.bindings.nccl``. These take
 plain ints, and an object for the communicator. That object is private, so the version of nccl4py is pinned.
 
-nccl4py searches libnccl.so.2 with cuda-pathfinder: in the process, then in the wheel in site-packages, then in the
+nccl4py searches for libnccl.so.2 with cuda-pathfinder: in the process, then in the wheel in site-packages, then in the
 system. If torch has loaded a libnccl, only ``LD_PRELOAD`` makes nccl4py use another one.
 """
 
@@ -49,7 +49,7 @@ class Nccl4py:
         self.failures = (self.bindings.NCCLError, self.core.NcclInvalid, self._missing)
 
     def path(self) -> str:
-        """Return the path of the libnccl that nccl4py uses. nccl4py chooses it at its first call."""
+        """Return the path of the libnccl that nccl4py uses. nccl4py chooses the file at its first call."""
         return str(self.bindings.get_library_path())
 
     def error(self, function: str, error: Any) -> NcclBenchError:
@@ -64,7 +64,7 @@ class Nccl4py:
 
 
 class Nccl4pyTransport(Transport):
-    """The libnccl that nccl4py chooses: ``library``, unless another one was loaded before. ``describe`` says which.
+    """The libnccl that nccl4py chooses: ``library``, unless another one is loaded. ``describe`` names the choice.
 
     Raises ``SetupError`` if nccl4py is missing, has another version or finds no libnccl. A call that needs a newer
     library raises ``TransportError``: a new communicator needs NCCL 2.23, all-to-all needs 2.28.
@@ -83,7 +83,7 @@ class Nccl4pyTransport(Transport):
         ctypes.CDLL(library.path)  # nccl4py chooses a library that is loaded already
         try:
             self.version: int = self._bindings.get_version()  # NCCL's own number, such as 22809
-        except RuntimeError as error:  # cuda-pathfinder and nccl4py raise it if they find no library
+        except RuntimeError as error:  # cuda-pathfinder and nccl4py raise this error if they find no library
             reason = " ".join(str(error).split())
             raise SetupError(f"nccl4py finds no libnccl ({reason}): name a libnccl.so.2 with --nccl-library") from error
         # The handle that callers use -> nccl4py's object of the communicator.
@@ -121,7 +121,7 @@ class Nccl4pyTransport(Transport):
         communicator = self._call("ncclCommInitRankScalable", self._core.Communicator.init, world_size, rank, wrapped)
         return self._keep(communicator._comm)
 
-    # After `destroy` and `abort` the handle is invalid, even if they fail. NCCL may use its address again.
+    # After `destroy` and `abort` the handle is invalid, even if the call fails: NCCL may use the address again.
     def destroy(self, comm: int) -> None:
         self._call("ncclCommDestroy", self._bindings.comm_destroy, self._comms.pop(comm))
 

@@ -1,7 +1,7 @@
 """Find the libnccl to use, and detect a second one in the process.
 
-Two copies of libnccl in one process are two separate NCCLs. Neither can use a communicator of the other, and arms on
-different copies differ in the copy too. So a copy that is already loaded, usually torch's, comes before any on disk.
+Two copies of libnccl in one process are two separate NCCLs. Neither can use a communicator of the other, and arms that
+use different copies also differ in the copy. So a copy that is already loaded, usually torch's, is chosen first.
 """
 
 import ctypes
@@ -24,7 +24,7 @@ _MAPS = Path("/proc/self/maps")
 
 
 class LibrarySource(StrEnum):
-    """The places where a library is searched, in this order."""
+    """The way in which a library was found. The ways are tried in this order."""
 
     ARGUMENT = "--nccl-library"
     ENVIRONMENT = LIBRARY_VARIABLE
@@ -45,7 +45,7 @@ def find_library(explicit: str | None = None) -> NcclLibrary:
     """Return the first libnccl of: ``explicit``, ``NCCL_BENCH_NCCL_LIBRARY``, the process, the wheel, the system.
 
     Loads the library. Raises ``SetupError`` if no library is found. If ``explicit`` or the variable is given, only that
-    path is tried, and it must load.
+    path is tried, and its library must load.
     """
     if explicit is not None:
         return _load_named(explicit, LibrarySource.ARGUMENT)
@@ -63,7 +63,7 @@ def find_library(explicit: str | None = None) -> NcclLibrary:
         for candidate in candidates():
             failure = _load(candidate)
             if failure is None:
-                # dlopen found a bare name. Its file is now mapped into the process.
+                # dlopen found the file of a name without a folder. That file is now mapped into the process.
                 path = candidate if os.path.isabs(candidate) else next(iter(_mapped_copies()), candidate)
                 return NcclLibrary(path=path, source=source)
             failures.append(failure)

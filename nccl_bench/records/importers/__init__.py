@@ -1,7 +1,7 @@
 """Readers of other tools' output. The output becomes a run with one arm.
 
-``READERS`` is the table of tools. To add a tool, write a module or a folder beside ``nccl_tests``, give it a row here
-and add its name to ``catalog.arms.IMPORTED_ARMS``.
+``READERS`` is the table of tools. To add a tool, write a module or a folder beside ``nccl_tests``, add a row to
+``READERS``, and add the tool's name to ``catalog.arms.IMPORTED_ARMS``.
 """
 
 from collections.abc import Callable, Mapping
@@ -21,9 +21,9 @@ __all__ = ["READERS", "Imported", "OverRanks", "merge", "read"]
 class Reader:
     """The reader of one tool's output."""
 
-    files: str  # the files that it reads, for messages
-    # Takes the text of a file and the file's name. Returns None if another tool wrote it, and raises RecordError if it
-    # cannot be read.
+    files: str  # the files that the reader accepts, for messages
+    # Takes the text of a file and the file's name. Returns None if another tool wrote the text, and raises RecordError
+    # if the text is malformed.
     read: Callable[[str, str], Imported | None]
 
 

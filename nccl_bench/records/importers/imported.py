@@ -1,4 +1,4 @@
-"""The content of one or several files of another tool, and the ``run.json`` that is made from it."""
+"""The content of one or several files of another tool, and the ``run.json`` made from this content."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -40,19 +40,19 @@ class Imported:
     arm: str  # the name of the tool, which is the only arm of the run
     source: tuple[str, ...]  # the names of the files, without their directories
     world_size: int  # the number of ranks
-    over_ranks: OverRanks | None  # None if the files do not say it
-    started: str | None  # ISO 8601; None if the files do not say it
-    finished: str | None  # ISO 8601; None if the files do not say it
-    nccl_version: str | None  # such as 2.28.9; None if the files do not say it
-    hostnames: tuple[str, ...]  # each once
+    over_ranks: OverRanks | None  # the rule for the time of all ranks; None if the files do not name it
+    started: str | None  # start time in ISO 8601; None if the files have none
+    finished: str | None  # end time in ISO 8601; None if the files have none
+    nccl_version: str | None  # NCCL's version, such as 2.28.9; None if the files have none
+    hostnames: tuple[str, ...]  # names of hosts, each once
     gpus: tuple[str, ...]  # names of GPU models, each once
-    variables: Mapping[str, str] | None  # NCCL's environment variables; None if the files do not say it
+    variables: Mapping[str, str] | None  # NCCL's environment variables; None if the files do not list them
     whole: bool  # False if the tool did not finish or a file was cut off
-    left_out: tuple[str, ...]  # sentences about what was not read, and why
-    lines: tuple[Samples | Skipped, ...]  # as in samples.jsonl
+    left_out: tuple[str, ...]  # sentences that say what was not read, and why
+    lines: tuple[Samples | Skipped, ...]  # the lines for samples.jsonl
 
     def meta(self, name: str = "") -> dict[str, Any]:
-        """Return the ``run.json`` of this run. Its name is ``name``, or the arm's name if that is empty."""
+        """Return the ``run.json`` of this run. The run's name is ``name``; the arm's name if ``name`` is empty."""
         name = name or self.arm
         variables = {} if self.variables is None else {"variables": dict(self.variables)}
         return new_meta(
@@ -82,7 +82,7 @@ class Imported:
 
 
 def merge(files: Sequence[Imported]) -> Imported:
-    """Return several files as one run; raise ``UsageError`` if they contradict each other or measured the same case."""
+    """Return several files as one run; raise ``UsageError`` if files contradict each other or share a case."""
     for first, second in combinations(files, 2):
         for name, what in _SINGLE.items():
             values = getattr(first, name), getattr(second, name)
@@ -105,7 +105,7 @@ def merge(files: Sequence[Imported]) -> Imported:
         arm=files[0].arm,
         source=tuple(name for file in files for name in file.source),
         world_size=files[0].world_size,
-        # A file that does not record the rule may have used another one.
+        # A file that does not record its rule may have used another rule.
         over_ranks=files[0].over_ranks if len({file.over_ranks for file in files}) == 1 else None,
         started=min((file.started for file in files if file.started), default=None),
         finished=max((file.finished for file in files if file.finished), default=None),
@@ -115,6 +115,6 @@ def merge(files: Sequence[Imported]) -> Imported:
         variables=next((file.variables for file in files if file.variables is not None), None),
         whole=all(file.whole for file in files),
         left_out=tuple(text for file in files for text in file.left_out),
-        # Several files may have the same empty message. It is one line of kind `skipped`.
+        # An empty message that several files have becomes one line of kind `skipped`.
         lines=unique(line for file in files for line in file.lines),
     )

@@ -196,9 +196,9 @@ def test_wrong_usage_is_refused_in_one_line_with_the_right_usage(
     ("name", "content", "says"),
     [
         ("nowhere", None, "cannot be read"),
-        ("empty.csv", "", "is no summary of nccl-bench"),
+        ("empty.csv", "", "is not a summary of nccl-bench"),
         ("empty.json", "", ""),
-        ("foreign.csv", "a,b\n1,2\n", "is no summary of nccl-bench"),
+        ("foreign.csv", "a,b\n1,2\n", "is not a summary of nccl-bench"),
         ("foreign.txt", "hello", ""),
     ],
 )

@@ -144,8 +144,8 @@ def test_joined_summaries_are_refused(file: Path, cells: dict[str, str], says: s
     [
         ("", "has no column scenario, collective"),
         ("\n\n", "has no column"),
-        ("a,b\n1,2\n", "is no summary of nccl-bench"),
-        ("{}", "is no summary of nccl-bench"),
+        ("a,b\n1,2\n", "is not a summary of nccl-bench"),
+        ("{}", "is not a summary of nccl-bench"),
         (HEADER, "has no measured row"),
         (HEADER.replace("timing", "time") + "\n" + ROWS[0], "has no column timing"),
         (f"{HEADER}\n{ROWS[0][: len(ROWS[0]) // 2]}", "line 2: it does not have 31 cells"),
@@ -153,7 +153,7 @@ def test_joined_summaries_are_refused(file: Path, cells: dict[str, str], says: s
         (f'{HEADER}\n"{ROWS[0]}\n', "unexpected end of data"),
         (b"\xff\xfe", "cannot be read"),
         (REAL.encode("utf-16"), "cannot be read"),
-        ("\0" * 9, "no summary"),
+        ("\0" * 9, "not a summary"),
         ("x" * 200_000, ""),
     ],
 )

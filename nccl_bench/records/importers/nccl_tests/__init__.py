@@ -27,11 +27,11 @@ _MOST_RANKS = 2**31
 
 
 def read(text: str, name: str) -> Imported | None:
-    """Return the content of the file ``name``, whose ``text`` is nccl-tests' JSON or table; ``None`` if it is neither.
+    """Return the content of the file ``name``, whose ``text`` is nccl-tests' JSON or table; ``None`` for other text.
 
-    Times are as nccl-tests reports them: the average over ranks, unless ``-a`` changed that. A message that rounding
-    left empty is skipped. A placement that ``COLLECTIVES`` does not have, such as alltoall in place, is left out. Each
-    time that nccl-tests measured a case becomes a round.
+    Times are those that nccl-tests reports: averages over ranks, unless ``-a`` set another rule. A message that
+    rounding left empty is skipped. A placement that ``COLLECTIVES`` does not have, such as alltoall in place, is left
+    out. If nccl-tests measured a case several times, each result becomes a round.
     """
     output = read_document(parse_json(text)) if text.lstrip().startswith("{") else read_table(text)
     if output is None:
@@ -83,7 +83,7 @@ def _lines(output: Output) -> tuple[list[Samples | Skipped], list[str]]:
 def _cases(output: Output, collective: Collective, row: ResultRow, unknown: dict[str, None]) -> list[Case]:
     """Return the case of every placement of ``row``.
 
-    Returns none, and adds a name to ``unknown``, if nccl-bench does not have the row's data type or reduction.
+    If nccl-bench lacks the row's data type or reduction, adds both names to ``unknown`` and returns no case.
     """
     dtype = DTYPES.get(DTYPE_ALIASES.get(row.dtype, row.dtype))
     if dtype is None or (collective.reduces and row.redop not in list(RedOp)):
@@ -101,7 +101,7 @@ def _cases(output: Output, collective: Collective, row: ResultRow, unknown: dict
             scenario=Scenario.ISOLATED,
             collective=collective.name,
             dtype=dtype.name,
-            # nccl-tests prints a reduction also for a collective that does not reduce.
+            # nccl-tests prints a reduction even for a collective that does not reduce.
             redop=RedOp(row.redop) if collective.reduces else None,
             placement=placement,
             root=row.root if collective.rooted else None,
@@ -114,7 +114,7 @@ def _cases(output: Output, collective: Collective, row: ResultRow, unknown: dict
 
 def _line(output: Output, case: Case, results: Sequence[PlacementResult]) -> Samples | Skipped:
     if not results:
-        return Skipped(case=case, reason="nccl-tests rounds the blocks of its message down to nothing")
+        return Skipped(case=case, reason="nccl-tests rounds the blocks of its message down to 0 B")
     counts = [result.wrong for result in results]
     wrong = None if None in counts else sum(filter(None, counts))
     return Samples(
@@ -137,7 +137,7 @@ def _line(output: Output, case: Case, results: Sequence[PlacementResult]) -> Sam
 
 
 def _over_rounds(rounds: Sequence[PerIteration]) -> PerIteration | None:
-    """Return the times of several rounds as one, without percentiles: these do not follow from those of the rounds."""
+    """Return the times of several rounds together. Percentiles are left out: those of the rounds do not give them."""
     if len(rounds) < 2:
         return rounds[0] if rounds else None
     return PerIteration(

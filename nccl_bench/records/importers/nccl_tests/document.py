@@ -33,7 +33,7 @@ _Kind = TypeVar("_Kind", str, list[Any], dict[str, Any])
 def read_document(value: object) -> Output | None:
     """Return the content of ``value``, which is parsed JSON; ``None`` if another program wrote it.
 
-    Raises ``RecordError`` with the field that is not as nccl-tests writes it.
+    Raises ``RecordError`` with the field that differs from what nccl-tests writes.
     """
     document = _Object({"": value}, "").object("")
     if not {"version", "config", "results"} <= document.fields.keys():
@@ -46,12 +46,12 @@ def read_document(value: object) -> Output | None:
         )
     config = document.object("config")
     results = document.objects("results")
-    # If nccl-tests fails, it closes its JSON at once. The last field that it writes in a row is `actual_iterations`.
+    # If nccl-tests fails, it closes its JSON immediately. The last field of a complete row is `actual_iterations`.
     whole = [result for result in results if "actual_iterations" in result.fields]
     complete = len(whole) == len(results) and "out_of_bounds" in document.fields
     args = document.get("args", list) or [None]
     devices = config.objects("devices")
-    # With NCCL_TESTS_SPLIT several groups measure at the same time. The ranks are those of one group.
+    # With NCCL_TESTS_SPLIT several groups measure at the same time. Count the ranks of one group.
     processes = [device for device in devices if device.count("group") == devices[0].count("group")]
     measured = [placement for result in whole for _, placement in _placements(result)]
     variables = (entry.partition("=") for entry in document.get("env", list) if isinstance(entry, str))
@@ -80,7 +80,7 @@ def read_document(value: object) -> Output | None:
 
 @dataclass(frozen=True, slots=True)
 class _Object:
-    """A JSON object. Its methods raise ``RecordError`` if it has no value of that kind under the key."""
+    """A JSON object. Its methods raise ``RecordError`` if the key is missing or has a value of another kind."""
 
     fields: Mapping[str, Any]
     where: str  # the object's place in the document; empty for the document itself
@@ -164,7 +164,7 @@ def _placement_result(result: _Object, place: Placement, measured: _Object, batc
 def _over_ranks(args: Sequence[object]) -> OverRanks | None:
     """Return the rule that the last ``-a`` in ``args`` sets, by default the average; ``None`` if its value is unknown.
 
-    ``args`` is the only field that shows it. Read it as getopt_long does: every option has a value, attached or next.
+    Only the field ``args`` shows the rule. As in getopt_long, every option has a value, attached or next.
     """
     average: object = "1"
     rest = iter(args)
@@ -174,7 +174,7 @@ def _over_ranks(args: Sequence[object]) -> OverRanks | None:
         long = arg.startswith("--")
         name, _, attached = arg.partition("=") if long else (arg[:2], "", arg[2:])
         value = attached or next(rest, None)
-        # A long name may be shortened as long as only one option fits: --a could also be --agg_iters.
+        # A long name may be shortened if only one option fits; --a could also be --agg_iters.
         if name == "-a" or (len(name) > 3 and "--average".startswith(name)):
             average = value
     return {str(number): kind for number, kind in enumerate(OverRanks)}.get(str(average))

@@ -10,9 +10,9 @@ from nccl_bench.errors import RecordError
 from nccl_bench.records.importers.imported import OverRanks
 from nccl_bench.records.schema import PerIteration
 
-# A float can hold every whole number up to this one. No count of a real run is larger.
+# A float can hold every whole number up to this limit. No count of a real run is larger.
 _LARGEST_COUNT = 2**53
-# nccl-tests prints no more than six digits after the point, so a shorter time is an error.
+# nccl-tests prints no more than six digits after the point, so a time below this limit is an error.
 _SHORTEST_US = 1e-6
 
 
@@ -23,7 +23,7 @@ class PlacementResult:
     time_us: float  # time per operation
     operations: int  # operations in the timed batch
     wrong: int | None  # wrong elements; None if nothing was checked
-    per_iteration: PerIteration | None  # None unless nccl-tests ran with -I
+    per_iteration: PerIteration | None  # times of single operations; None without -I
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -32,25 +32,25 @@ class ResultRow:
 
     size_bytes: int  # the size of the message
     count: int  # the number of elements of one block
-    dtype: str  # by nccl-tests' name
-    redop: str  # by nccl-tests' name; also printed for collectives that do not reduce
-    root: int  # -1 if there is none
-    results: Mapping[Placement, PlacementResult]  # empty if the message is empty
+    dtype: str  # data type, by nccl-tests' name
+    redop: str  # reduction, by nccl-tests' name; printed even for collectives that do not reduce
+    root: int  # root rank; -1 if there is none
+    results: Mapping[Placement, PlacementResult]  # results by placement; empty if the message is empty
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Output:
-    """The content of one file. A field is ``None`` if this kind of file does not say it."""
+    """The content of one file. A field is ``None`` if this kind of file does not contain its value."""
 
     program: str  # the path of the program, such as ./build/all_reduce_perf
     world_size: int  # the number of ranks
-    timing: Timing  # follows from -G, -C and -z
-    over_ranks: OverRanks | None = None  # None also if the value of -a is unknown
-    started: str | None = None  # ISO 8601, without a time zone
-    finished: str | None = None  # the same; None also if nccl-tests did not finish
-    nccl_version: int | None  # NCCL's own number, such as 22809
-    hostnames: tuple[str, ...]  # of each listed device
-    gpus: tuple[str, ...]  # the model's name of each listed device
+    timing: Timing  # timing, which follows from -G, -C and -z
+    over_ranks: OverRanks | None = None  # rule for the time of all ranks; None also if the value of -a is unknown
+    started: str | None = None  # start time in ISO 8601, without a time zone
+    finished: str | None = None  # end time in the same form; None also if nccl-tests did not finish
+    nccl_version: int | None  # version as NCCL's number, such as 22809
+    hostnames: tuple[str, ...]  # host name of each listed device
+    gpus: tuple[str, ...]  # GPU model of each listed device
     variables: Mapping[str, str] | None = None  # NCCL's environment variables
     rows: tuple[ResultRow, ...]  # the complete rows
     left_out: tuple[str, ...]  # sentences about incomplete rows
@@ -68,7 +68,7 @@ def timing_of(*, graph_launches: int, cpu_time: bool, blocking: bool) -> Timing:
 
 
 def whole_number(value: object, where: str) -> int:
-    """Return ``value`` as a count; raise ``RecordError`` with ``where`` if it is not a whole number."""
+    """Return ``value`` as a count; raise ``RecordError`` with ``where`` if ``value`` is not a whole number."""
     if isinstance(value, float) and value.is_integer():
         value = int(value)
     if type(value) is not int or not 0 <= value <= _LARGEST_COUNT:
@@ -77,7 +77,7 @@ def whole_number(value: object, where: str) -> int:
 
 
 def duration_us(value: object, where: str) -> float:
-    """Return ``value`` as a time in microseconds; raise ``RecordError`` with ``where`` if it is not one."""
+    """Return ``value`` as a time in microseconds; raise ``RecordError`` with ``where`` if ``value`` is no time."""
     if type(value) is int and value <= _LARGEST_COUNT:
         value = float(value)
     if type(value) is not float or not _SHORTEST_US <= value < math.inf:

@@ -33,7 +33,7 @@ _NUMBER = re.compile(r"[0-9]{1,19}(\.[0-9]{1,9})?(e[+-][0-9]{1,2})?")
 def read_table(text: str) -> Output | None:
     """Return the content of the table in ``text``; ``None`` if there is no table.
 
-    Lines that other programs printed are ignored. Raises ``RecordError`` that names what the table lacks.
+    Lines that other programs printed are ignored. The message of a ``RecordError`` names what the table lacks.
     """
     lines = [line.rstrip() for line in text.split("\n")]
     settings = _all(_SETTINGS, lines)
@@ -42,17 +42,17 @@ def read_table(text: str) -> Output | None:
     programs = _all(_PROGRAM, lines)
     if len(programs) != 1 or len(settings) != 1:
         raise RecordError(
-            f"it has {len(programs)} lines '# Collective test starting: NAME' and {len(settings)} '# nThread ...'. "
-            "Give a file with one of each: nothing else says which collective its table is about"
+            f"it has {len(programs)} lines '# Collective test starting: X' and {len(settings)} lines '# nThread ...'. "
+            "Give a file with one line of each kind: only these lines say what the table measured"
         )
     threads, gpus, iterations, aggregated, graph = (int(number or 0) for number in settings[0].groups())
     ranks = _all(_RANK, lines)
-    # With NCCL_TESTS_SPLIT several groups measure at the same time. The ranks are those of one group.
+    # With NCCL_TESTS_SPLIT several groups measure at the same time. Count the ranks of one group.
     world_size = sum(rank[1] == ranks[0][1] for rank in ranks)
     if world_size % max(1, threads * gpus):
         raise RecordError(
-            f"it lists {world_size} ranks, which is no multiple of the {threads * gpus} that each process has: its "
-            "list of ranks is incomplete"
+            f"it lists {world_size} ranks, but each process has {threads * gpus}, and {world_size} is not a multiple "
+            f"of {threads * gpus}: the list of ranks in the file is incomplete"
         )
     headers = _all(_NAMES, lines)
     columns = headers[0][1].replace("timestamp", "date clock").split() if headers else []
@@ -60,7 +60,7 @@ def read_table(text: str) -> Output | None:
     skipped = sum(int(match[1]) for match in _all(_SKIPPED, lines))
     rows: list[ResultRow] = []
     broken = 0
-    # A last line without a newline may be only a part of a line.
+    # If the last line has no newline, it may be incomplete.
     for match in _all(_ROW, lines[:-1]):
         cells = match[1].split()
         if len(cells) == len(columns) and len(starts) == 2:
