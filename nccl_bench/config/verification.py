@@ -21,9 +21,7 @@ class VerifyConfig(CommonConfig):
     """The options of one verification, resolved."""
 
     arms: tuple[str, ...] = arms_option(
-        _nameable_arms(),
-        "those that can run here; nccl4py only if it is installed",
-        "all; if there are user arms, only the user arms",
+        _nameable_arms(), "those that can run here; nccl4py only if installed", "all, or the user arms if there are any"
     )
     probes: tuple[str, ...] = choices_option(Panel.PROBES, PROBES, default="all")
     timeout_s: float = timeout_option(Panel.PROBES, "one probe of one arm may take", 60.0)
