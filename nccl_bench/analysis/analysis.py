@@ -21,20 +21,20 @@ from nccl_bench.records.schema import Samples
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Analysis:
-    """The figures, the comparisons, and all remarks about them."""
+    """The figures, the comparisons and the remarks of one analysis."""
 
-    title: str  # describes the run, or which runs or arms are compared
+    title: str  # a description of the run, or of the runs or arms that are compared
     notes: tuple[str, ...]  # sentences to read before the tables
     run: Run | None  # all records of the run; None for the command `compare`
     rows: tuple[Row, ...]  # the summary of the run, one row per record; empty for the command `compare`
     comparisons: tuple[Comparison, ...]  # one per candidate, case and timing, with its verdict
-    basis: Basis  # the data that the verdicts rest on
-    reason: str  # the basis in words, or why there are no verdicts
+    basis: Basis  # the data from which the verdicts are computed
+    reason: str  # the basis in words, or the reason why there are no verdicts
     shared_arm: str | None = None  # the arm to which all times are relative; None if there is none
     failures: tuple[str, ...]  # wrong results, hangs and crashes of every run
     warnings: tuple[str, ...]  # reasons not to trust the figures
     not_compared: tuple[str, ...] = ()  # cells (case, timing, arm) that have no counterpart
-    not_measured: tuple[str, ...]  # what was requested and not measured
+    not_measured: tuple[str, ...]  # everything that was requested but not measured
     candidate_incomplete: bool  # True if the baseline has a cell that a candidate lacks
     exit_code: ExitCode  # the exit code for the worst failure in any of the runs
 
@@ -75,7 +75,7 @@ class Analysis:
 
     @property
     def could_be_judged(self) -> bool:
-        """True if a verdict was possible: it needs an interval, and a noise floor unless a side has several runs."""
+        """True if any comparison has what a verdict needs: an interval, and a noise floor or several runs on a side."""
         return any(
             each.interval is not None and (each.noise_floor is not None or self.basis is Basis.RUNS)
             for each in self.comparisons

@@ -23,8 +23,8 @@ Cell = tuple[Case, Timing, str]
 class ComparableRun:
     """The times of one run."""
 
-    name: str  # the run's name in messages: its path, or the name in its records
-    arms: tuple[str, ...]  # the names of its arms, the baseline first; no twins
+    name: str  # the name in messages: the path of the run, or the name in run.json
+    arms: tuple[str, ...]  # the names of all arms without twins, the baseline first
     cells: Mapping[Cell, Rounds]  # the times by cell; a cell without times is absent
     medians_only: bool = False  # True if each cell has only one time, which shows no variation
 
@@ -41,7 +41,7 @@ class ComparableRun:
         )
 
     def median_us(self, place: Place, arm: str) -> float | None:
-        """Return the median time of ``arm`` in microseconds; ``None`` if it has no times in ``place``."""
+        """Return the median time of ``arm`` in microseconds; ``None`` if ``arm`` has no times in ``place``."""
         times = self.cells.get((*place, arm))
         return median(times.values()) if times else None
 
@@ -52,5 +52,5 @@ class ComparableRun:
 
 
 def medians_us(side: Sequence[ComparableRun], place: Place, arm: str) -> list[float]:
-    """Return the median time in microseconds of each run of ``side``; runs without one are left out."""
+    """Return the median times of ``arm`` in microseconds, one for each run of ``side`` that has times in ``place``."""
     return [time_us for run in side if (time_us := run.median_us(place, arm)) is not None]

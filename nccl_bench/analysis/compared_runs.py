@@ -25,8 +25,8 @@ from nccl_bench.records.schema import Samples, Skipped
 def analyse_arms(loaded: LoadedRun, arms: tuple[str, str], limits: Limits | None) -> Analysis:
     """Compare the second of ``arms`` with the first, within one run.
 
-    Without ``limits``, the thresholds recorded in the run apply. Raises ``UsageError`` if the run does not have one of
-    the arms, or is a summary, which has no rounds.
+    Without ``limits``, the thresholds recorded in the run apply. Raises ``UsageError`` if an arm is not in the
+    run, or if the run is a summary, which has no rounds.
     """
     run, name = loaded.run, loaded.name
     if run is None:
@@ -84,8 +84,8 @@ def analyse_sides(
 ) -> Analysis:
     """Compare the side ``after`` with the side ``before``.
 
-    Raises ``UsageError`` if a run does not have a named arm. Raises it also if the runs differ in the machine, the
-    ranks or the settings, unless ``allow_mismatch``.
+    Raises ``UsageError`` if a run does not have a named arm. Raises ``UsageError`` if the runs differ in the machine,
+    the ranks or the settings, unless ``allow_mismatch``.
     """
     _check_arms(before, after, arms, shared_arm)
     runs = [*zip(_labels("before", before), before, strict=True), *zip(_labels("after", after), after, strict=True)]
@@ -188,7 +188,7 @@ def _only(run: Run, cells: Collection[Cell]) -> Run:
 
 
 def _merged(texts: Iterable[tuple[str, Iterable[str]]]) -> tuple[str, ...]:
-    """Return each different text once, after the labels of all runs that have it."""
+    """Return each distinct text once, after the labels of all runs with that text."""
     labels: dict[str, list[str]] = {}
     for label, of_run in texts:
         for text in of_run:
@@ -217,7 +217,7 @@ def _cpu_notice(runs: Sequence[LoadedRun]) -> Iterator[str]:
 def _shared_arm_note(sides: SidesComparison) -> Iterator[str]:
     if sides.shared_ratios:
         ratios = format_ratios(sides.shared_ratios)
-        yield f"Every ratio is relative to {sides.shared_arm}. Its own ratios, which are not judged: {ratios}."
+        yield f"Every ratio is relative to {sides.shared_arm}. The arm's own ratios get no verdict: {ratios}."
 
 
 def _no_noise_floor(comparisons: Sequence[Comparison]) -> Iterator[str]:

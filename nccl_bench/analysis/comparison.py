@@ -34,11 +34,13 @@ class Comparison:
     candidate_us: float  # median time of the candidate, microseconds
     ratio: float  # candidate / baseline; below 1 the candidate is faster
     threshold: float  # the difference that matters, as a share of the baseline's time
-    interval: Interval | None  # None if there are too few rounds, or if the variation is unknown
-    verdict: Verdict | None  # None if the variation is unknown
-    noise_floor: float | None  # the difference that a twin explains, as a share; None if not known or not needed
+    interval: (
+        Interval | None
+    )  # the interval of the ratio; None if there are too few rounds, or if the variation is unknown
+    verdict: Verdict | None  # the judgement; None if the variation is unknown
+    noise_floor: float | None  # the noise floor as a share of 1; None if unknown or not needed
     below_floor: bool  # True if the verdict is inconclusive because of the noise floor or a missing twin
-    pairs_needed: int | None  # how many rounds an interval needs; None if it exists, or no number is enough
+    pairs_needed: int | None  # rounds that an interval needs; None if there is an interval, or if no number is enough
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -59,10 +61,10 @@ def compare(
     basis: Basis,
     noise_floor: Callable[[Place, float], NoiseFloor | None] | None = None,
 ) -> tuple[Comparison, ...]:
-    """Return a comparison for each pair. Any verdict is wrong with a probability of at most ``FAMILYWISE_ERROR``.
+    """Return a comparison for each pair. With probability 1 - ``FAMILYWISE_ERROR`` or more, no verdict is wrong.
 
-    ``noise_floor`` takes a place and the error of an interval, and returns the noise floor. It is ``None`` if intervals
-    already contain communicator variance, as intervals over several runs do.
+    ``noise_floor`` returns the noise floor for a place and the error of an interval. Give no such function if the
+    intervals already contain communicator variance, as intervals over several runs do.
     """
     places = [pair.place for pair in pairs]
     thresholds = [limits.threshold(case.collective, timing, case.size_bytes) for case, timing in places]

@@ -20,7 +20,7 @@ _OVER_RANKS = {
 
 
 def title(run: Run) -> str:
-    """Return the name, the machine and the time of ``run``, and its status unless it is complete."""
+    """Return the title of ``run``: name, ranks, device and start time; also the status of an incomplete run."""
     gpus = run.meta["environment"].get("gpus") or [{}]
     device = gpus[0].get("name", run.device) if run.device == "cuda" else run.device
     status = run.meta["status"]
@@ -29,7 +29,7 @@ def title(run: Run) -> str:
 
 
 def notes(run: Run) -> Iterator[str]:
-    """Yield what the times mean, then special facts about the arms and the device."""
+    """Yield the meaning of the times, then facts about the arms and the device."""
     yield _times(run)
     for arm in recorded_user_arms(run):
         yield f"{arm.get('arm')}: {arm.get('where')}, order {arm.get('order')}; {arm.get('described')}"
@@ -76,5 +76,5 @@ def _times(run: Run) -> str:
         )
     kind = over_ranks_of(run.meta)
     if kind is None:
-        return "Imported: each time is the average over ranks, unless nccl-tests ran with another -a."
+        return "Imported: each time is the average over ranks, unless nccl-tests ran with -a 0, 2 or 3."
     return f"Imported: each time is {_OVER_RANKS[kind]}."

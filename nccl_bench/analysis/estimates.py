@@ -14,7 +14,7 @@ from nccl_bench.analysis.statistics import (
     student_quantile,
 )
 
-# The largest half width of an interval, as a logarithm. Without this limit, an end could overflow.
+# The largest half width of an interval, as a logarithm. Without this limit, an end of the interval could overflow.
 _FARTHEST = math.log(1e6)
 
 
@@ -24,19 +24,19 @@ class Estimate(Protocol):
     ratio: float
 
     def interval(self, error: float) -> Interval | None:
-        """Return the interval with an error of at most ``error``; ``None`` if the data allows none."""
+        """Return the interval with an error of at most ``error``; ``None`` if the data allows no interval."""
 
     def pairs_needed(self, error: float) -> int | None:
         """Return how many pairs an interval at ``error`` needs; ``None`` if no number is enough."""
         return None
 
     def decisive_error(self, threshold: float) -> float:
-        """Return the least error at which the interval reaches a verdict; 1 if it reaches none."""
+        """Return the least error at which the interval gives a verdict; 1 if there is no such error."""
         return decisive_error(self.interval, threshold)
 
 
 class PairedRatios(Estimate):
-    """The median of ratios, each between two arms in the same round of one run."""
+    """The median of the ratios of two arms: one ratio for each round of one run."""
 
     def __init__(self, ratios: Sequence[float]) -> None:
         self.ratio = math.exp(median(map(math.log, ratios)))
@@ -51,12 +51,12 @@ class PairedRatios(Estimate):
         return pairs_needed(error)
 
     def decisive_error(self, threshold: float) -> float:
-        """Return the exact least error at which the interval reaches a verdict."""
+        """Return the least error at which the interval gives a verdict, without approximation."""
         return decisive_error_of_median(self._ratios, threshold)
 
 
 class RelativeRatios(Estimate):
-    """Each run has a median of ratios to the shared arm; this is after's median divided by before's."""
+    """The quotient of two medians, after / before; each is the median of one run's ratios to the shared arm."""
 
     def __init__(self, before: Sequence[float], after: Sequence[float]) -> None:
         self.ratio = median(after) / median(before)
@@ -75,7 +75,7 @@ class RelativeRatios(Estimate):
 
 
 class RunMedians(Estimate):
-    """Each side has the geometric mean of its runs' medians; this is after's mean divided by before's."""
+    """The quotient of two geometric means, after / before; each is the mean of one side's run medians."""
 
     def __init__(self, before: Sequence[float], after: Sequence[float]) -> None:
         logarithms = [[math.log(value) for value in side] for side in (before, after)]
@@ -83,7 +83,7 @@ class RunMedians(Estimate):
         self._log_ratio = means[1] - means[0]
         self.ratio = math.exp(self._log_ratio)
         self._freedom = len(before) + len(after) - 2
-        # Both sides share one variance: on the same machine, runs of both sides vary alike.
+        # One variance serves both sides: on the same machine, the runs of both sides vary equally.
         squares = sum((value - mean) ** 2 for side, mean in zip(logarithms, means, strict=True) for value in side)
         self._standard_error = math.sqrt(squares / self._freedom * (1 / len(before) + 1 / len(after)))
 
@@ -94,7 +94,7 @@ class RunMedians(Estimate):
 
 
 class UnknownVariation(Estimate):
-    """The quotient of two sides' geometric means. How much it varies is unknown."""
+    """The quotient of two geometric means, after / before, if the variation is unknown."""
 
     def __init__(self, before: Sequence[float], after: Sequence[float]) -> None:
         self.ratio = math.exp(fmean(map(math.log, after)) - fmean(map(math.log, before)))

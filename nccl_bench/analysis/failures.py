@@ -23,7 +23,7 @@ _CODES: dict[str, ExitCode] = {
 def exit_code_of(lines: Sequence[Line]) -> ExitCode:
     """Return the exit code for ``lines``: wrong results are worse than a hang, and a hang is worse than a crash.
 
-    Without such failures it is 0 only if something was measured and every measured cell has a time.
+    Without these failures the exit code is 0 only if something was measured and every measured cell has a time.
     """
     measured = [line for line in lines if isinstance(line, Samples)]
     codes = {_CODES.get(line.status if isinstance(line, Samples) else line.kind) for line in lines}
@@ -33,8 +33,8 @@ def exit_code_of(lines: Sequence[Line]) -> ExitCode:
 
 
 def exit_code_of_statuses(statuses: Collection[str]) -> ExitCode:
-    """Return the exit code for a summary from the ``statuses`` of rows without a time, as ``exit_code_of`` does."""
-    # A row that is ok has no time if all its batches were discarded.
+    """Return the exit code of a summary by the rule of ``exit_code_of``; ``statuses`` is for rows without a time."""
+    # A row with the status ok has no time only if all batches were discarded.
     return worst((_CODES | {Status.OK: ExitCode.SETUP})[status] for status in statuses if status != Skipped.kind)
 
 
@@ -61,7 +61,7 @@ def failures(run: Run) -> Iterator[str]:
                 call = f", in {line.call}" if line.call else ""
                 yield f"HANG: {where}: in {line.phase} after {round(line.timeout_s, 1):g} s{call}{consequence}"
             else:
-                # The message may begin with the rank and the arm. `where` names both already.
+                # Remove the rank and the arm from the start of the message: `where` already names both.
                 message = line.message.strip().removeprefix(rank).removeprefix(": ")
                 gap = "" if message.startswith(" ") else ": "
                 yield f"CRASH: {where}{gap}{message.removeprefix(f'the arm {line.arm}: ')}{consequence}"
@@ -71,7 +71,7 @@ def failures(run: Run) -> Iterator[str]:
 
 
 def summary_failures(left_out: Mapping[str, int]) -> Iterator[str]:
-    """Yield a line for each status in ``left_out``, which counts a summary's rows without a time by status."""
+    """Yield a line for each failed status; ``left_out`` has the number of rows without a time for each status."""
     for status, rows in left_out.items():
         if status != Skipped.kind:
             mark = DISCARDED if status == Status.OK else status.upper()

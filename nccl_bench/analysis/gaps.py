@@ -1,4 +1,4 @@
-"""Gaps: cases and cells that were requested but not measured or not compared, with the reason."""
+"""Gaps: cases and cells that were requested, but not measured or not compared."""
 
 from collections.abc import Collection, Iterable, Iterator, Sequence
 
@@ -15,7 +15,7 @@ from nccl_bench.records.schema import Samples, Skipped, Status
 
 
 def not_measured(run: Run) -> Iterator[str]:
-    """Yield a line for everything that was requested but that ``run`` did not measure."""
+    """Yield a line for each thing that was requested but not measured in ``run``."""
     yield from run.meta["left_out"]
     config = run.meta["config"]
     for user_arm in recorded_user_arms(run):
@@ -40,7 +40,7 @@ def not_measured(run: Run) -> Iterator[str]:
 def candidate_incomplete(
     run: Run, comparisons: Iterable[Comparison], baseline: str, candidates: Collection[str]
 ) -> bool:
-    """Return True if ``baseline`` has a case and timing in which a candidate has no comparison."""
+    """Return True if ``baseline`` has times in a case and timing in which a candidate was not compared."""
     compared = {(each.case, each.timing, each.candidate) for each in comparisons}
     measured = [
         (line.case, line.timing)
@@ -51,8 +51,8 @@ def candidate_incomplete(
 
 
 def unmatched(sides: SidesComparison) -> Iterator[str]:
-    """Yield lines about the cells of both sides that have no counterpart."""
-    # Cells that both sides have, but not every run, or not every run in a round with the shared arm.
+    """Yield lines about the cells of each side that have no counterpart on the other side."""
+    # Cells that both sides have, although a run lacks them or has no common round with the shared arm.
     of_after = set(sides.only_after)
     both = dict.fromkeys(cell for cell in sides.only_before if cell in of_after)
     beside = f" together with {sides.shared_arm}" if sides.shared_arm else ""
@@ -62,7 +62,7 @@ def unmatched(sides: SidesComparison) -> Iterator[str]:
 
 
 def listed(text: str, cells: Iterable[Cell]) -> Iterator[str]:
-    """Yield ``text`` with the name of each cell; cells that differ only in size share a line."""
+    """Yield lines of ``text`` and the name of a cell; cells that differ only in size share a line."""
     groups: dict[tuple[str, Timing, str], list[int]] = {}
     for case, timing, arm in cells:
         groups.setdefault((arm, timing, case_name(case)), []).append(case.size_bytes)
@@ -71,6 +71,6 @@ def listed(text: str, cells: Iterable[Cell]) -> Iterator[str]:
 
 
 def _measured_placements(collective: str, placements: Sequence[str]) -> list[str]:
-    """Return the ``placements`` that the collective has; if it has none of them, return all that it has."""
+    """Return the ``placements`` that the collective supports; if there is none, return all that are supported."""
     available = list(COLLECTIVES[collective].placements)
     return [placement for placement in available if placement in placements] or list(map(str, available))

@@ -7,7 +7,7 @@ from nccl_bench.analysis.statistics import Verdict, verdict_of
 from nccl_bench.analysis.wording import counted, format_share
 from nccl_bench.config.sizes import format_size
 
-# What narrows an interval.
+# How to make an interval narrower, by the basis of the comparison.
 _MORE: Mapping[Basis, str] = {
     Basis.ROUNDS: "More rounds (--max-rounds, --max-seconds)",
     Basis.SHARED_ARM: "More rounds in each run, or several runs on each side,",
@@ -37,8 +37,8 @@ def hints(comparisons: Sequence[Comparison], basis: Basis) -> Iterator[str]:
     if different:
         yield (
             f"{counted(len(different), 'cell')} inconclusive because the baseline's own twin, the same communicator "
-            f"made twice, differs too, most for {_highest_floor(different)}. A difference must be larger than that, "
-            "and must still exceed the threshold after the usual difference between twins is taken off. Compare "
+            f"made twice, differs too, most for {_highest_floor(different)}. A verdict needs a larger difference, "
+            "which must still exceed the threshold after the usual difference between twins is taken off. Compare "
             "several runs on each side (nccl-bench compare)."
         )
     if same:
@@ -53,7 +53,7 @@ def hints(comparisons: Sequence[Comparison], basis: Basis) -> Iterator[str]:
         yield (
             f"{counted(len(wide), 'cell')} inconclusive because the interval crosses the threshold, widest for "
             f"{_label(worst)}: {interval.low:.3f}x to {interval.high:.3f}x, threshold {format_share(worst.threshold)}. "
-            f"{_MORE[basis]} narrow it. A ratio right at the threshold stays inconclusive."
+            f"{_MORE[basis]} narrow the interval. A ratio right at the threshold stays inconclusive."
         )
 
 

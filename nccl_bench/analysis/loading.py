@@ -21,13 +21,13 @@ from nccl_bench.records.summary_csv import NUMBERS, read_summary
 class LoadedRun:
     """A run that was read for a comparison."""
 
-    path: Path  # the path that it was read from
-    comparable: ComparableRun  # its times
-    meta: Mapping[str, Any]  # its run.json, or the few facts that a summary has
-    run: Run | None  # all of its records; None for a summary
-    exit_code: ExitCode  # the exit code for its worst failure
-    left_out: Mapping[str, int]  # the number of rows without a time by status; empty unless it is a summary
-    warnings: tuple[str, ...]  # what is unusual about its files
+    path: Path  # the directory or file with the run
+    comparable: ComparableRun  # the times of the run
+    meta: Mapping[str, Any]  # the content of run.json, or the few facts in a summary
+    run: Run | None  # all records of the run; None for a summary
+    exit_code: ExitCode  # the exit code for the worst failure
+    left_out: Mapping[str, int]  # for a summary, the number of rows without a time by status; otherwise empty
+    warnings: tuple[str, ...]  # unusual facts about the files
 
     @property
     def name(self) -> str:
@@ -35,7 +35,7 @@ class LoadedRun:
         return self.comparable.name
 
     def same_as(self, other: LoadedRun) -> bool:
-        """Return True if ``other`` is this run or a copy of it. Different runs never have the same times."""
+        """Return True if ``other`` is this run or a copy of this run. Different runs never have the same times."""
         if _origin(self.path) == _origin(other.path):
             return True
         if self.run is None or other.run is None:
@@ -87,7 +87,7 @@ def _load_summary(path: Path) -> LoadedRun:
 
 
 def _origin(path: Path) -> Path:
-    """Return the run's directory if ``path`` is the summary in it, otherwise ``path``."""
+    """Return the run's directory if ``path`` is the summary of a recorded run, otherwise ``path``."""
     resolved = path.resolve()
     return resolved.parent if resolved.name == SUMMARY and (resolved.parent / RUN).exists() else resolved
 

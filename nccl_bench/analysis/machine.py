@@ -1,4 +1,4 @@
-"""Conditions in which compared runs can differ: machine, ranks, versions, settings, and how times merge ranks."""
+"""Conditions in which compared runs can differ: machine, ranks, versions, settings, and how rank times are merged."""
 
 import re
 from collections.abc import Iterator, Mapping, Sequence
@@ -14,7 +14,7 @@ _GPU = re.compile(r"GPU(\d+)")
 NamedRuns = Sequence[tuple[str, Mapping[str, Any]]]
 _BUFFERS = {"True": "one for all calls", "False": "rotating"}
 _PREFIXES = ("NCCL_", "TORCH_NCCL_", "CUDA_LAUNCH_BLOCKING", "CUDA_DEVICE_MAX_CONNECTIONS")
-# No user sets these: container images set the first, which nothing reads, and torchrun sets the second.
+# No user sets these variables. Container images set the first, and nothing reads it. torchrun sets the second.
 _NO_SETTINGS = ("NCCL_VERSION", "TORCH_NCCL_ASYNC_ERROR_HANDLING")
 
 
@@ -36,16 +36,16 @@ def facts(meta: Mapping[str, Any]) -> dict[str, str]:
         "transport": _transport(worker.get("transport") or {}),
         "caller's stream": meta["config"].get("caller_stream"),
         "buffers": _BUFFERS.get(str(meta["config"].get("same_buffer"))),
-        # A run with `same_buffer` and without `register` is older than `register`.
+        # A run that records `same_buffer` but not `register` is older than registration.
         "registered memory": meta["config"].get("register", "none" if "same_buffer" in meta["config"] else None),
     }
     known = {name: str(value) for name, value in recorded.items() if value not in (None, "")}
-    # An empty name marks that variables were recorded, so that an absent variable was not set.
+    # An empty name marks a run that recorded its variables: in this run an absent variable was not set.
     return known | _settings(environment) | ({"": "recorded"} if "variables" in environment else {})
 
 
 def differences(runs: NamedRuns) -> Iterator[str]:
-    """Yield a line for each fact in which ``runs`` differ; a fact that a run did not record is no difference."""
+    """Yield a line for each fact in which ``runs`` differ; a fact that a run did not record does not count."""
     known = [(name, facts(meta)) for name, meta in runs]
     for fact in dict.fromkeys(fact for _, of_run in known for fact in of_run if fact):
         values: dict[str, list[str]] = {}
@@ -75,7 +75,7 @@ def over_ranks(runs: NamedRuns) -> Iterator[str]:
     names: dict[OverRanks | None, list[str]] = {}
     for name, meta in runs:
         names.setdefault(over_ranks_of(meta), []).append(name)
-    # If it is not recorded, nccl-tests most likely used its default, the average.
+    # If a run does not record how ranks are merged, nccl-tests probably used its default, the average.
     if len({kind or OverRanks.AVERAGE for kind in names}) > 1:
         yield (
             "ranks are merged differently: a time of nccl-bench is the slowest rank's; a time of nccl-tests is the "
@@ -85,7 +85,7 @@ def over_ranks(runs: NamedRuns) -> Iterator[str]:
 
 
 def over_ranks_of(meta: Mapping[str, Any]) -> OverRanks | None:
-    """Return how a run merges the times of its ranks; ``None`` if an import does not record it."""
+    """Return how a run merges the times of its ranks; ``None`` for an import without this fact."""
     if not is_import(meta):
         return OverRanks.MAXIMUM
     kind = meta["config"].get("over_ranks")
@@ -121,7 +121,7 @@ def _each(gpus: object, key: str) -> str:
 
 
 def _gpus_used(environment: Mapping[str, Any], nproc: object) -> dict[str, str]:
-    """Return links, power limits and highest clocks of the GPUs that one node's ranks use; of all GPUs if unknown."""
+    """Return links, power limits and highest clocks of the GPUs that ranks use; if those are unknown, of all GPUs."""
     recorded = environment.get("gpus")
     every = [gpu for gpu in recorded if isinstance(gpu, Mapping)] if isinstance(recorded, list) else []
     gpus = {str(gpu["index"]): gpu for gpu in every if "index" in gpu}
@@ -140,9 +140,9 @@ def _gpus_used(environment: Mapping[str, Any], nproc: object) -> dict[str, str]:
 
 
 def _links(topology: str, used: Sequence[str]) -> str:
-    """Return each kind of link, with the pairs of ranks that it connects if there are several kinds.
+    """Return the kinds of links between ranks; if there are several kinds, each with its pairs of ranks.
 
-    ``topology`` is the output of ``nvidia-smi topo -m``. Returns an empty text if a link is missing, as with MIG.
+    ``topology`` is the output of ``nvidia-smi topo -m``. Returns an empty text if a link is unknown, as with MIG.
     """
     header, *rows = [line.split() for line in topology.splitlines() if line.strip()] or [[]]
     columns = [match[1] for match in map(_GPU.fullmatch, header) if match]

@@ -14,8 +14,8 @@ def compare_arms(
 ) -> tuple[Comparison, ...]:
     """Return every comparison of ``run``, in the order of measurement.
 
-    Without ``baseline`` and ``candidates``, all arms are compared with the run's own baseline. A comparison is
-    absent if an arm has wrong results there, or no round in common with the baseline.
+    Without ``baseline`` and ``candidates``, all arms are compared with the run's own baseline. A case and
+    timing has no comparison if one of the two arms has wrong results, or if no round has times of both.
     """
     base = run.arms[0] if baseline is None else baseline
     arms = [arm for arm in run.arms if arm != base] if candidates is None else candidates

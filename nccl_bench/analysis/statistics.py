@@ -1,6 +1,6 @@
-"""Statistics of ratios: intervals, verdicts, and the error allowed for each so that all verdicts hold together.
+"""Statistics of ratios: intervals, verdicts, and the levels at which all verdicts hold together.
 
-Nothing in this module knows about collectives or records.
+This module uses only numbers, no collectives and no records.
 """
 
 import math
@@ -18,7 +18,7 @@ FAMILYWISE_ERROR = 0.05
 
 
 class Verdict(StrEnum):
-    """The result of a comparison, from the candidate's side."""
+    """The result of a comparison: what the candidate is, relative to the baseline."""
 
     FASTER = "faster"
     SLOWER = "slower"
@@ -32,7 +32,7 @@ class Interval:
 
     low: float  # the lower end
     high: float  # the upper end
-    error: float  # the probability that the true ratio lies outside
+    error: float  # the probability that the true ratio lies outside the interval
 
     @property
     def half_width(self) -> float:
@@ -43,7 +43,7 @@ class Interval:
 def interval(ratios: Sequence[float], error: float) -> Interval | None:
     """Return the narrowest interval of the median with an error of at most ``error``.
 
-    Its ends are two of the ``ratios`` (an inverted sign test), so it assumes only that rounds are independent.
+    Both ends are elements of ``ratios`` (an inverted sign test). The only assumption: rounds are independent.
     Returns ``None`` if there are fewer ratios than ``pairs_needed``.
     """
     errors = _interval_errors(len(ratios))
@@ -55,11 +55,11 @@ def interval(ratios: Sequence[float], error: float) -> Interval | None:
 
 
 def decisive_error_of_median(ratios: Sequence[float], threshold: float) -> float:
-    """Return the least error at which ``interval`` reaches a verdict: the p-value of a two-sided sign test."""
+    """Return the least error at which ``interval`` gives a verdict: the p-value of a two-sided sign test."""
     low, high = 1 - threshold, 1 + threshold
     outside = (
-        sum(ratio >= low for ratio in ratios),  # contradict faster
-        sum(ratio <= high for ratio in ratios),  # contradict slower
+        sum(ratio >= low for ratio in ratios),  # ratios that contradict faster
+        sum(ratio <= high for ratio in ratios),  # ratios that contradict slower
         max(sum(ratio < low for ratio in ratios), sum(ratio > high for ratio in ratios)),  # contradict equivalent
     )
     errors = _interval_errors(len(ratios))
@@ -69,14 +69,14 @@ def decisive_error_of_median(ratios: Sequence[float], threshold: float) -> float
 def pairs_needed(error: float) -> int:
     """Return the smallest number of pairs that gives an interval at ``error``.
 
-    That interval spans from the smallest ratio to the largest, and its error is ``2 ** (1 - pairs)``.
+    The interval of so many pairs spans from the smallest ratio to the largest. Its error is ``2 ** (1 - pairs)``.
     """
     # `frexp` returns the exact exponent of `error`; a logarithm would round.
     return max(1, 2 - math.frexp(error)[1])
 
 
 def narrow_enough(ratios: Sequence[float], error: float, threshold: float) -> bool:
-    """Return True if the interval is narrow enough to stop; only its width decides, never its verdict."""
+    """Return True if the interval is narrow enough to stop measuring: its width decides, not its verdict."""
     at_error = interval(ratios, error)
     return at_error is not None and at_error.half_width <= threshold / 2
 
@@ -84,9 +84,9 @@ def narrow_enough(ratios: Sequence[float], error: float, threshold: float) -> bo
 def holm(least: Sequence[float], error: float) -> list[float]:
     """Return the level (the allowed error) of each comparison by Holm's step-down procedure.
 
-    ``least`` has the least error at which each comparison reaches a verdict. The comparison with the smallest one is
+    ``least`` has the least error at which each comparison gets a verdict. The comparison with the smallest error is
     judged first, at ``error`` divided by the number of comparisons left. The procedure stops at the first comparison
-    without a verdict. That comparison and all after it get the level at which it stopped.
+    without a verdict. That comparison and all later comparisons get the level at which the procedure stopped.
     """
     levels = [0.0] * len(least)
     left, stopped = len(least), False
@@ -98,7 +98,7 @@ def holm(least: Sequence[float], error: float) -> list[float]:
 
 
 def verdict_of(interval: Interval | None, threshold: float) -> Verdict:
-    """Return the verdict whose range contains the whole interval; ``INCONCLUSIVE`` if there is none."""
+    """Return the verdict whose range contains the whole interval; ``INCONCLUSIVE`` if there is no such verdict."""
     if interval is None:
         return Verdict.INCONCLUSIVE
     if interval.high < 1 - threshold:
@@ -110,7 +110,7 @@ def verdict_of(interval: Interval | None, threshold: float) -> Verdict:
 
 
 def decisive_error(interval_at: Callable[[float], Interval | None], threshold: float) -> float:
-    """Return the least error at which ``interval_at(error)`` reaches a verdict, exact to 0.1 %; 1 if none does."""
+    """Return the least error at which ``interval_at(error)`` gives a verdict, within 0.1 %; 1 if no error does."""
     low, high = math.log(1e-15), 0.0
     if verdict_of(interval_at(1.0), threshold) is Verdict.INCONCLUSIVE:
         return 1.0
@@ -135,5 +135,5 @@ def student_quantile(error: float, freedom: int) -> float:
 @lru_cache(maxsize=1024)
 def _interval_errors(count: int) -> tuple[float, ...]:
     """Return the errors of the intervals that leave out 0, 1, 2, ... of ``count`` ratios at each end."""
-    # Each is twice the probability of at most 0, 1, 2, ... heads in `count` tosses of a fair coin.
+    # Each error is twice the probability of at most 0, 1, 2, ... heads in `count` tosses of a fair coin.
     return tuple((2 * bdtr(np.arange((count + 1) // 2), count, 0.5)).tolist())

@@ -1,7 +1,7 @@
 """The summary of a run: a table with one row per case, arm and timing.
 
-Times are medians, because one bad sample can spoil a mean. Ratios are taken within rounds, because a machine drifts:
-over minutes its speed can change by more than the arms differ.
+Times are medians, because one bad sample can spoil a mean. Ratios are taken within rounds, because the speed of a
+machine drifts: within minutes it can change by more than the difference between two arms.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ def _column(*, help: str) -> Any:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Row:
-    """A row of the summary; a column that was not measured or does not apply is ``None``, never 0."""
+    """A row of the summary; a value that was not measured or does not apply is ``None``, never 0."""
 
     scenario: str | None = _column(help="the scenario around the collective")
     collective: str | None = _column(help="the collective")
@@ -43,8 +43,8 @@ class Row:
     timing: str | None = _column(help=f"{', '.join(Timing)}; absent if the case was skipped, hung or crashed")
     status: str | None = _column(help="ok, wrong, skipped, hang or crash")
     ops_per_batch: int | None = _column(help="operations in one timed batch")
-    rounds: int | None = _column(help="rounds kept")
-    discarded: int | None = _column(help="batches thrown away because the gate opened before all calls were queued")
+    rounds: int | None = _column(help="number of rounds with a time")
+    discarded: int | None = _column(help="batches discarded because the gate opened before all calls were queued")
     time_us: float | None = _column(help="time per operation, maximum over ranks: median over rounds")
     min_us: float | None = _column(help="time per operation: minimum over rounds")
     max_us: float | None = _column(help="time per operation: maximum over rounds")
@@ -57,24 +57,24 @@ class Row:
     baseline: str | None = _column(help="the arm that ratio compares with")
     ratio: float | None = _column(help="time / baseline's time in the same round: median; absent for the baseline")
     ratio_low: float | None = _column(
-        help="lower end of the ratio's interval; absent if there are too few rounds for it"
+        help="lower end of the ratio's interval; absent if there are too few rounds for an interval"
     )
     ratio_high: float | None = _column(help="upper end of the ratio's interval")
     verdict: str | None = _column(
         help="faster, slower, equivalent or inconclusive; all verdicts of a run hold together with 95 % confidence"
     )
-    noise_floor: float | None = _column(help="how far the twin's interval reaches from 1; no verdict below that")
-    wrong: int | None = _column(help="wrong elements over all ranks and checks; absent if nothing was checked")
+    noise_floor: float | None = _column(help="how far the twin's interval reaches from 1; faster and slower need more")
+    wrong: int | None = _column(help="wrong elements, over all ranks and checks; absent if nothing was checked")
     tolerance_ulp: int | None = _column(help="the error that the check allows, in ulp; 0 means equality")
     rank_spread_us: float | None = _column(help="slowest rank's time minus fastest rank's: median over rounds")
     slowest_rank: int | None = _column(help="the rank that was slowest in most rounds")
-    slowest_rank_share: float | None = _column(help="the share of rounds in which that rank was slowest")
+    slowest_rank_share: float | None = _column(help="the share of rounds in which slowest_rank was slowest")
     p50_us: float | None = _column(
         help="single operations, with events between them: median; only with --per-iteration"
     )
     p90_us: float | None = _column(help="single operations, with events between them: 90th percentile")
     p99_us: float | None = _column(help="single operations, with events between them: 99th percentile")
-    per_iteration_cost_us: float | None = _column(help="the cost of these events per operation; p50 to p99 include it")
+    per_iteration_cost_us: float | None = _column(help="cost of the events per operation; p50 to p99 include this cost")
 
     def present(self) -> dict[str, object]:
         """Return the columns that have a value."""
@@ -84,7 +84,7 @@ class Row:
 # The meaning of each column of summary.csv, in order.
 COLUMNS: Mapping[str, str] = {column.name: column.metadata["help"] for column in fields(Row)}
 _CASE = tuple(column.name for column in fields(Case))
-# int64 has no absent cells: with it, pandas would turn the whole column into floats (4.0, 8.0).
+# int64 has no absent values: one of them would make pandas turn the whole column into floats (4.0, 8.0).
 _PANDAS_TYPES = {"str | None": "string", "int | None": "Int64", "float | None": "float64"}
 
 
@@ -157,7 +157,7 @@ def _measured(line: Samples, baseline: str, baseline_us: Mapping[int, float], co
         arm=line.arm,
         timing=line.timing,
         status=line.status,
-        # If the outputs were wrong, nothing was timed, and all three are 0.
+        # If the outputs were wrong, nothing was timed, and all three numbers are 0.
         ops_per_batch=line.ops_per_batch or None,
         rounds=len(line.rounds) if line.ops_per_batch else None,
         discarded=line.discarded if line.ops_per_batch else None,

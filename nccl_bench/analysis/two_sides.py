@@ -1,8 +1,8 @@
 """Comparisons of two sides, each of one or more runs.
 
-Rounds of two runs are not paired, so a verdict needs to know how much runs vary. Several runs on each side show it.
-With one run on each side, an arm that both measured is used instead: all times are taken relative to it. What changes
-both arms alike, such as the clock rate, cancels out. Without such an arm there are no verdicts, only median ratios.
+Rounds of two runs are not paired, so a verdict needs the variation between runs. Several runs on each side show this
+variation. With one run on each side, all times are taken relative to an arm that both runs measured. Changes of the
+machine, such as its clock rate, then cancel out. Without a shared arm there are no verdicts, only median ratios.
 """
 
 from collections.abc import Callable, Sequence
@@ -24,10 +24,10 @@ Side = Sequence[ComparableRun]
 class SidesComparison:
     """All comparisons of two sides, and the cells that have no counterpart."""
 
-    basis: Basis  # the data that the verdicts rest on
-    reason: str  # the basis in words, or why there are no verdicts
+    basis: Basis  # the data from which the verdicts are computed
+    reason: str  # the basis in words, or the reason why there are no verdicts
     shared_arm: str | None  # the arm to which all times are relative; None if there is none
-    shared_ratios: tuple[float, ...]  # the shared arm's own ratios, one per place; not judged
+    shared_ratios: tuple[float, ...]  # ratios of the shared arm itself, one per case and timing; without verdicts
     comparisons: tuple[Comparison, ...]  # one for each cell that every run has
     only_before: tuple[Cell, ...]  # cells of the side before that are not compared
     only_after: tuple[Cell, ...]  # cells of the side after that are not compared
@@ -44,7 +44,7 @@ def compare_sides(
     """Compare ``after`` with ``before``: every arm with itself, or the second of ``arms`` with the first.
 
     ``shared_arm`` is an arm that the change does not touch. If it is ``None`` and a side has only one run, the baseline
-    is used, provided that all runs have the same one. Each ratio is a quotient of medians, after / before.
+    is used, provided that all runs have the same baseline. Each ratio is a quotient of medians, after / before.
     """
     if shared_arm is None and min(len(before), len(after)) == 1:
         shared_arm = _shared_baseline(before, after, arms)
@@ -98,7 +98,7 @@ def _basis(before: Side, after: Side, shared_arm: str | None) -> tuple[Basis, st
     if shared_arm is None:
         return (
             Basis.NOTHING,
-            "rounds of two runs are not paired, and no unchanged arm in common shows what the machine did: give "
+            "rounds of two runs are not paired, and no unchanged arm in common shows how the machine changed: give "
             "several runs on each side, or measure in both an arm that the change does not touch (--shared)",
         )
     return Basis.SHARED_ARM, f"one run on each side, relative to {shared_arm} in the same round"
@@ -107,7 +107,7 @@ def _basis(before: Side, after: Side, shared_arm: str | None) -> tuple[Basis, st
 def _shared_baseline(before: Side, after: Side, arms: tuple[str, str] | None) -> str | None:
     baselines = {run.arms[0] for run in (*before, *after)}
     common = set.intersection(*(set(run.arms) for run in (*before, *after)))
-    # If the baseline is the only arm in common, it is what is compared.
+    # If the baseline is the only arm in common, it is compared, so it cannot be the shared arm.
     if len(baselines) == 1 and (arms or len(common) > 1) and not baselines & set(arms or ()):
         return baselines.pop()
     return None
@@ -117,10 +117,10 @@ def _noise_floor(
     before: Side, after: Side, basis: Basis, shared_arm: str | None
 ) -> Callable[[Place, float], NoiseFloor | None] | None:
     if basis is not Basis.SHARED_ARM or shared_arm is None:
-        # Every run makes its own communicators, so intervals over several runs contain their variance.
+        # Every run makes its own communicators, so intervals over several runs contain communicator variance.
         return None
     of_before, of_after = CommunicatorVariance(before[0], shared_arm), CommunicatorVariance(after[0], shared_arm)
-    # Each side has half of the error, as in the interval of the ratio.
+    # Each side gets half of the error, as in `RelativeRatios.interval`.
     return lambda place, error: combined(of_before.floor(place, error / 2), of_after.floor(place, error / 2))
 
 
@@ -141,7 +141,7 @@ def _estimate(
 
 
 def _arm_pairs(before: Side, after: Side, shared_arm: str | None) -> list[tuple[str, str]]:
-    """Pair each arm that all runs have with itself; without any, pair each arm of before with each arm of after."""
+    """Pair each arm that all runs have with itself; if there is none, pair each arm of before with each of after."""
     first, second = (
         [arm for arm in side[0].arms if arm != shared_arm and all(arm in run.arms for run in side)]
         for side in (before, after)
@@ -155,11 +155,11 @@ def _places(side: Side, arm: str) -> list[Place]:
 
 
 def _every_run_has(side: Side, place: Place, arm: str, shared_arm: str | None) -> bool:
-    """Return True if every run measured ``arm`` in ``place``, in at least one round with the shared arm."""
+    """Return True if every run measured ``arm`` in ``place``, in at least one round with times of ``shared_arm``."""
     return all(run.ratios(place, arm, arm if shared_arm is None else shared_arm) for run in side)
 
 
 def _not_compared(side: Side, shared_arm: str | None, arm: str | None, compared: set[Cell]) -> tuple[Cell, ...]:
-    """Return the cells of ``side`` (or only of ``arm``) that are not compared, without twins and the shared arm."""
+    """Return the cells of ``side`` (only of ``arm`` if given) that are not compared; omit twins and the shared arm."""
     cells = dict.fromkeys(cell for run in side for cell in run.cells if not cell[2].endswith(TWIN_SUFFIX))
     return tuple(cell for cell in cells if cell not in compared and cell[2] != shared_arm and arm in (None, cell[2]))

@@ -1,7 +1,7 @@
-"""Communicator variance: how much two communicators that were made alike differ. A twin shows it.
+"""Communicator variance: the difference between two communicators that were made alike. A twin shows it.
 
 A twin is the baseline made a second time. A difference between the baseline and its twin is not an effect of an arm. It
-is the noise floor: a difference between two arms must exceed it to count.
+sets the noise floor: a difference between two arms must exceed the noise floor to count.
 """
 
 import math
@@ -12,26 +12,26 @@ from nccl_bench.analysis.comparable import ComparableRun, Place
 from nccl_bench.analysis.statistics import Interval, Verdict, interval, verdict_of
 from nccl_bench.catalog.arms import TWIN_SUFFIX, twin_of
 
-# Standard deviations. A normal variable exceeds 3 at 1 of 370 sizes, but 2 in every second sweep of 14 sizes.
+# Standard deviations. Chance exceeds 3 of them at 1 of 370 sizes, and 2 of them in half of the sweeps of 14 sizes.
 _USUAL_DEVIATIONS = 3.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class NoiseFloor:
-    """The distance from 1 to which communicator variance alone can move a ratio; all fields are logarithms."""
+    """The distance from 1 that a ratio can have from communicator variance alone; all fields are logarithms."""
 
     reach: float  # distance from 1 to the farther end of the twin's interval at this size
-    usual: float  # usual distance of the twin's ratio from 1, over all sizes of a case
+    usual: float  # usual distance of the twin's ratio from 1, over all sizes
 
     @property
     def share(self) -> float:
-        """``reach`` as a share of 1. A share of 1.0 is a factor of 2, up or down."""
+        """The field ``reach`` as a share of 1. A share of 1.0 is a factor of 2, up or down."""
         return math.expm1(self.reach)
 
     def allows(self, interval: Interval, ratio: float, threshold: float) -> bool:
         """Return True if the verdict of ``interval`` cannot come from communicator variance.
 
-        A difference holds if ``ratio`` is farther from 1 than ``reach``, and ``interval`` still reaches its verdict
+        A difference holds if ``ratio`` is farther from 1 than ``reach``, and ``interval`` still gives the verdict
         after ``usual`` is taken off. An equivalence holds if ``share`` is below the threshold.
         """
         verdict, usual = verdict_of(interval, threshold), math.exp(self.usual)
@@ -43,7 +43,7 @@ class NoiseFloor:
 
 
 class CommunicatorVariance:
-    """The communicator variance within one run, from the twin of ``arm``; without it, from another twin."""
+    """The communicator variance within one run, from the twin of ``arm``; if there is none, from another twin."""
 
     def __init__(self, run: ComparableRun, arm: str) -> None:
         twins = sorted(
@@ -59,14 +59,14 @@ class CommunicatorVariance:
         squares: dict[Place, list[float]] = {}
         for place, of_place in self._medians.items():
             squares.setdefault(_without_size(place), []).append(of_place**2)
-        # At one size a twin can be near 1 by chance, so the usual distance comes from all sizes of a case.
+        # At one size the twin's ratio can be near 1 by chance, so the usual distance comes from all sizes.
         self._usual = {kind: _USUAL_DEVIATIONS * math.sqrt(fmean(of_kind)) for kind, of_kind in squares.items()}
 
     def floor(self, place: Place, error: float) -> NoiseFloor | None:
         """Return the noise floor in ``place``, from the twin's interval at ``error``.
 
-        It is the same for every pair of arms, because every ratio contains two communicators. Returns ``None`` if the
-        twin was measured at no size of the case.
+        One floor serves every pair of arms: each ratio, like the twin's, is the quotient of the times of two
+        communicators, and contains the variance of both. Returns ``None`` if the twin was measured at no size.
         """
         usual = self._usual.get(_without_size(place))
         if usual is None:
@@ -75,7 +75,7 @@ class CommunicatorVariance:
         if ratios is None:
             return NoiseFloor(reach=usual, usual=usual)
         of_twin = interval(ratios, error)
-        # With too few rounds for an interval at `error`, the twin's smallest and largest ratios count.
+        # With too few rounds for an interval at `error`, use the twin's smallest and largest ratios.
         low, high = (of_twin.low, of_twin.high) if of_twin else (min(ratios), max(ratios))
         return NoiseFloor(reach=max(math.log(high), -math.log(low)), usual=max(abs(self._medians[place]), usual))
 
@@ -83,7 +83,7 @@ class CommunicatorVariance:
 def combined(first: NoiseFloor | None, second: NoiseFloor | None) -> NoiseFloor | None:
     """Return the noise floor of the quotient of two runs' ratios; a run without a twin gets the other run's floor.
 
-    Each run's ratio contains two communicators, as its twin's ratio does, so the quotient contains four. The runs are
+    Each run's ratio contains the variance of two communicators, so the quotient contains that of four. The runs are
     independent, so the squares of the logarithms add up.
     """
     first, second = first or second, second or first

@@ -26,8 +26,8 @@ class WarningText(StrEnum):
 
     DISCARDED = (
         "The gate opened before all calls of a batch were queued, most often for {worst} ({discarded}; "
-        "{cells} affected). Their times would include launch cost, so these batches were discarded. The others are "
-        "sound; a cell marked DISCARDED has none. The usual cause is a busy CPU. Give fewer calls a batch (--iters)."
+        "{cells} affected). Such batches include launch cost, so they were discarded. The other batches are "
+        "sound; a cell marked DISCARDED has none. The usual cause is a busy CPU. Use fewer calls per batch (--iters)."
     )
     RANK_SPREAD = (
         "Ranks differ by more than {limit} of the time in {cells}, most for {worst}: {spread} of {time} us, and rank "
@@ -46,7 +46,7 @@ class WarningText(StrEnum):
     NOT_CHECKED = "Not checked: {cells}, for example {worst}. An arm could be fast and wrong. Measure with --check 1."
     SAME_PATH = (
         "{candidate} and {baseline} run the same path in {where}: {path}. The device does the same for both, "
-        " so they can differ there only by host time and noise."
+        "so they can differ there only by host time and noise."
     )
     TWO_LIBRARIES = (
         "A second libnccl is loaded: {others}. torch's arms use it, the other arms use {library}, so they differ in "
@@ -65,7 +65,7 @@ class WarningText(StrEnum):
         "the spelling, or use a newer NCCL (--nccl-library)."
     )
     IMPORTED_EVENTS = (
-        "{tool} put events between operations (nccl-tests does with -I). All its times in {cells} include the "
+        "{tool} put events between operations (nccl-tests does with -I). All times in {cells} include the "
         "cost of these events. Do not compare them with runs without events: measure again without them."
     )
     PER_ITERATION = (
@@ -75,7 +75,7 @@ class WarningText(StrEnum):
 
 
 def cell_warnings(runs: Sequence[tuple[str, Sequence[Row]]]) -> Iterator[str]:
-    """Yield the warnings about cells: one of each kind, naming the worst cell of all ``runs``.
+    """Yield the warnings about cells: one of each kind, with the worst cell of all ``runs``.
 
     ``runs`` has the name and the rows of each run; the name is empty if there is only one run.
     """
@@ -156,7 +156,7 @@ def _same_paths(
 
 
 def _ranks_wait(row: Row) -> bool:
-    """Return True if the ranks wait for each other. With a root some can end early; `enqueue` waits for no rank."""
+    """Return True if the ranks wait for each other. With a root, a rank can end early; `enqueue` waits for none."""
     return not COLLECTIVES[row.collective or ""].rooted and TIMINGS[Timing(row.timing or "")].moves_bytes
 
 

@@ -1,6 +1,6 @@
 """The commands. Only this package prints and exits.
 
-The function of a command imports heavy modules itself, so that ``--help`` answers at once.
+The function of a command imports heavy modules itself, so that ``--help`` answers immediately.
 """
 
 import io
@@ -54,7 +54,7 @@ app.command()(guide)
 
 
 def main() -> None:
-    """Run the command line. An expected error ends it with one message and the exit code of the error."""
+    """Run the command line. After an expected error, print one message and exit with the code of the error."""
     try:
         _call()
     except NcclBenchError as error:
@@ -65,7 +65,7 @@ def main() -> None:
         sys.stdout = io.StringIO()
         raise SystemExit(1) from None
     except OSError as error:
-        # Otherwise the interpreter writes the rest again when it exits, and reports the same error.
+        # Without this line, the interpreter writes the rest of the output at exit, and reports the same error.
         sys.stdout = io.StringIO()
         where = error.filename or "the output, or a temporary file, cannot be written"
         print_message(f"{where}: {error.strerror or error}")
@@ -78,7 +78,7 @@ def _call() -> None:
         app()
     except SystemExit as end:
         if end.code == ExitCode.INTERRUPTED:
-            # Typer ends this way after a Ctrl-C, without a message.
+            # After a Ctrl-C, Typer exits with this code and prints no message.
             raise InterruptedRunError("interrupted") from None
         print(end="", flush=True)
         raise

@@ -55,7 +55,7 @@ def run_attached(config: RunConfig, attachment: Attachment, output: Output) -> N
     progress = Progress(None, attachment.rank, attachment.local_rank)
 
     # At a deadline two threads can want to end the process: the watchdog's, and the main thread, in which `measure`
-    # raises because another rank has left. The first of them takes this lock and never releases it.
+    # raises because another rank has left. The first of the two takes this lock and never releases it.
     leaving = threading.Lock()
 
     def end_at_deadline(late: Position) -> None:
@@ -66,7 +66,7 @@ def run_attached(config: RunConfig, attachment: Attachment, output: Output) -> N
         if store:
             store.append(hang)
             close_record(store, RunStatus.FAILED, output)
-        # The end of this rank breaks the connections of the other ranks. First let them reach the same deadline.
+        # The end of this rank breaks the connections of the other ranks. First let these ranks reach the same deadline.
         time.sleep(HANG_GRACE_S)
         _leave(ExitCode.HANG)
 
@@ -92,7 +92,7 @@ def run_attached(config: RunConfig, attachment: Attachment, output: Output) -> N
 
 
 def _leave(code: int) -> NoReturn:
-    """End the process at once, without destructors."""
+    """End the process immediately, without destructors."""
     sys.stdout.flush()
     sys.stderr.flush()
     os._exit(code)

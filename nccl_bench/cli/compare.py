@@ -21,8 +21,8 @@ def compare(
         list[str],
         typer.Argument(
             metavar="BEFORE [AFTER]",
-            help="One run, or two sides: the runs before a change and those after it. Separate the runs of a side by "
-            "commas. A run is a directory, a summary.csv, or the output of nccl-tests.",
+            help="One run, or two sides: the runs before a change, and the runs after the change. Separate the "
+            "runs of a side by commas. A run is a directory, a summary.csv, or the output of nccl-tests.",
         ),
     ],
     arms: Annotated[
@@ -35,20 +35,20 @@ def compare(
     shared: Annotated[
         str | None,
         typer.Option(
-            help="An arm of both sides that the change does not touch. Times are relative to it. Default if each side "
-            "is one run: the baseline, if both runs have the same one."
+            help="An arm of both sides that the change does not touch. All times are relative to this arm. Default "
+            "if each side is one run: the baseline, if both runs have the same baseline."
         ),
     ] = None,
     threshold: Annotated[
         str | None,
         typer.Option(
             help="The smallest difference that matters, such as 0.02 or 2%. Default: "
-            f"{DEFAULT_THRESHOLD:.0%}; for two arms of one run, the threshold that the run was measured for."
+            f"{DEFAULT_THRESHOLD:.0%}; for two arms of one run, the threshold recorded in the run."
         ),
     ] = None,
     limits: Annotated[
         Path | None,
-        typer.Option(help="A TOML file of thresholds by collective, timing and size; --threshold is for the rest."),
+        typer.Option(help="A TOML file of thresholds by collective, timing and size; elsewhere --threshold applies."),
     ] = None,
     allow_mismatch: Annotated[
         bool, typer.Option("--allow-mismatch", help="Compare runs of different machines, versions or settings.")
@@ -60,8 +60,8 @@ def compare(
     """Compare runs: which cases are faster, slower, equivalent or inconclusive.
 
     Runs of different machines, GPU counts, versions or NCCL_* variables are compared only with --allow-mismatch. Wrong
-    results, hangs and crashes in any run set the exit code as in `run`. --fail-on adds two exit codes. 7: something is
-    slower. 8: something is inconclusive or missing, or nothing could be judged.
+    results, hangs and crashes in any run set the exit code as in `run`. --fail-on adds two exit codes. 7: a candidate
+    is slower. 8: a comparison is inconclusive or missing, or nothing could be judged.
     """
     from nccl_bench.analysis.compared_runs import analyse_arms, analyse_sides
     from nccl_bench.analysis.loading import load
@@ -93,12 +93,12 @@ def compare(
             loaded[0], loaded[1], pair, shared, given or Limits(default=DEFAULT_THRESHOLD), allow_mismatch
         )
     print_report(analysis, format, width)
-    # The exit code of a failure comes before that of a verdict.
+    # The exit code of a failure wins over the exit code of a verdict.
     exit_with(analysis.exit_code or gate(gates, analysis))
 
 
 def _limits(threshold: str | None, limits: Path | None) -> Limits | None:
-    """Return the limits of the two options; ``--threshold`` replaces the threshold of the file, not its tables."""
+    """Return the limits of the two options; ``--threshold`` replaces the default of the file, not the tables."""
     if threshold is None and limits is None:
         return None
     read = Limits(default=DEFAULT_THRESHOLD) if limits is None else read_limits(limits, DEFAULT_THRESHOLD)

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 
 class FailOn(StrEnum):
-    """The choices of ``--fail-on``. A faster candidate never fails, and wrong results always do."""
+    """The choices of ``--fail-on``. A faster candidate never makes a command fail. Wrong results always do."""
 
     SLOWER = "slower"
     INCONCLUSIVE = "inconclusive"
@@ -30,7 +30,7 @@ def parse_fail_on(text: str | None) -> tuple[FailOn, ...]:
 def gate(fail_on: Collection[FailOn], analysis: Analysis) -> ExitCode:
     """Return the exit code of the worst verdict that ``fail_on`` names, or ``OK`` if ``analysis`` has none.
 
-    Without any verdict the gate does not pass, because nothing could have made it fail. A case in which the candidate
+    If nothing could be judged, the gate does not pass, because it could not have failed. A case in which the candidate
     was not compared counts as inconclusive. Reasons that no table shows are printed.
     """
     gated = [each for each in FailOn if each in fail_on and each is not FailOn.WRONG]

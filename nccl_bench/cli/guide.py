@@ -11,7 +11,7 @@ from nccl_bench.cli.options import Width
 from nccl_bench.config.options import Panel
 from nccl_bench.errors import UsageError
 
-# Topic -> its line in the list, in this order. A topic is a Markdown file in nccl_bench/guide, except for the example.
+# The topics and their lines, in the order of the list. All are Markdown files in nccl_bench/guide, except the example.
 TOPICS: Mapping[str, str] = {
     "tutorial": "From an empty machine to a verdict, in eight steps",
     "source-trees": "How to compare two source trees, or two runs",
@@ -31,7 +31,7 @@ TOPICS: Mapping[str, str] = {
 }
 # The topic that is a Python file. Users redirect it into a file of their own.
 _EXAMPLE = "example"
-# Longer lines are hard to read, also in a wide terminal.
+# Longer lines are hard to read, even in a wide terminal.
 _WIDEST = 120
 
 
@@ -57,7 +57,7 @@ def guide(
     if topic is None:
         longest = max(map(len, TOPICS))
         print("\n".join(f"{name:<{longest}}  {line}" for name, line in TOPICS.items()))
-        print("\nnccl-bench guide TOPIC prints one of them. A link to verdicts.md means the topic verdicts.")
+        print("\nnccl-bench guide TOPIC prints one topic. A link to verdicts.md means the topic verdicts.")
         print("nccl-bench and python -m nccl_bench are the same command.")
         return
     if topic not in TOPICS:

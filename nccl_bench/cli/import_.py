@@ -22,8 +22,8 @@ def import_(
 ) -> None:
     """Record results of nccl-tests as a run, which can be reported and compared like any other.
 
-    nccl-tests reports the average over ranks, not the maximum, unless it ran with `-a 3`. Wrong results are recorded
-    too, and the exit code is then 4.
+    nccl-tests reports the average over ranks, not the maximum, unless it ran with `-a 3`. Wrong results are also
+    recorded; the exit code is then 4.
     """
     from nccl_bench.analysis.analysis import Analysis
     from nccl_bench.records.importers import merge, read

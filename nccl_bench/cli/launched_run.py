@@ -42,7 +42,7 @@ def run_launched(config: RunConfig, launch: LaunchConfig, output: Output) -> Non
     def label(index: int) -> str:
         return case_label(plan.cases[index].case)
 
-    # `run_sweep` handles signals itself. Around it they are ignored, so that none prevents the closing of the record.
+    # `run_sweep` handles signals itself. Before and after it, a signal must not prevent the closing of the record.
     with ignoring_signals():
         with closing_on_error(store, output), Display(len(plan.cases), label) as display:
             # Only the first node keeps a record.

@@ -13,7 +13,7 @@ from nccl_bench.config.user_arms import parse_arm_options
 from nccl_bench.errors import UsageError
 from nccl_bench.report import Format
 
-# The characters that a size and the times of the baseline need.
+# The number of characters that a size and the times of the baseline need.
 NARROWEST = 20
 _output_option = partial(typer.Option, rich_help_panel=Panel.OUTPUT)
 
@@ -49,9 +49,9 @@ FailOnText = Annotated[
 ]
 # The options besides --arm that set user arms.
 _TREES = {
-    "before_tree": "A source tree. The --arm without a name is loaded from it as the arm `before`. For example: "
+    "before_tree": "A source tree, from which the --arm without a name is loaded as the arm `before`. For example: "
     "--before-tree main --after-tree branch --arm engine.pynccl:PyNcclCommunicator.",
-    "after_tree": "A second source tree. The same --arm is loaded from it as the arm `after`.",
+    "after_tree": "A second source tree, from which the same --arm is loaded as the arm `after`.",
 }
 Nproc = Annotated[
     int | None,
@@ -90,7 +90,7 @@ def _parameter(name: str, argument: Any, panel: Panel, text: str, *flags: str) -
 
 
 def _place(annotation: Any) -> int:
-    """Return the place of a parameter in --help: arguments first, then panel by panel."""
+    """Return the position of a parameter in --help: arguments first, then panel by panel."""
     panel = annotation.__metadata__[0].rich_help_panel
     return list(Panel).index(panel) if panel else -1
 

@@ -30,10 +30,10 @@ if TYPE_CHECKING:
 class Output:
     """The options of a run's output."""
 
-    out: Path | None = None  # the directory of the record; None: a new one in results/
+    out: Path | None = None  # the directory of the record; None: a new directory in results/
     format: Format = Format.TERMINAL  # the format of the report
     fail_on: tuple[FailOn, ...] = ()  # the verdicts that set the exit code
-    width: int | None = None  # of the report, in characters; None: the width of the terminal
+    width: int | None = None  # the width of the report, in characters; None: the width of the terminal
 
 
 def create_record(config: RunConfig, plan: Plan, launch: Mapping[str, object], output: Output) -> RunStore:
@@ -41,7 +41,7 @@ def create_record(config: RunConfig, plan: Plan, launch: Mapping[str, object], o
     return RunStore.create(
         output.out,
         name=config.name,
-        # The path of the program is left out: it says nothing about the run.
+        # The path of the program is left out: that path says nothing about the run.
         command=["nccl-bench", *sys.argv[1:]],
         config=config.to_mapping(),
         launch=launch,
@@ -54,7 +54,7 @@ def create_record(config: RunConfig, plan: Plan, launch: Mapping[str, object], o
 def closing_on_error(
     store: RunStore | None, output: Output, crash_of: Callable[[Exception], Crash] | None = None
 ) -> Iterator[None]:
-    """If the body raises, close the record and print what was measured. ``crash_of`` describes an error as a crash."""
+    """If the body raises, close the record and print what was measured. ``crash_of`` returns the record of an error."""
     try:
         yield
     except (InterruptedRunError, KeyboardInterrupt) as error:
@@ -75,20 +75,20 @@ def closing_on_error(
 def close_record(store: RunStore, status: RunStatus, output: Output) -> ExitCode:
     """Close the record, print the report and return the exit code of the run."""
     analysis = _close(store, status, output)
-    # The exit code of a failure comes before that of a verdict.
+    # The exit code of a failure wins over the exit code of a verdict.
     return analysis.exit_code or gate(output.fail_on, analysis)
 
 
 def ignoring_signals() -> AbstractContextManager[None]:
     """Ignore the signals that end a run, so that a second Ctrl-C does not interrupt the closing of the record.
 
-    The handler is an empty function: processes that start meanwhile would inherit SIG_IGN.
+    The handler is an empty function, because processes that start meanwhile would inherit SIG_IGN.
     """
     return handling_signals(lambda _number, _frame: None)
 
 
 def _close(store: RunStore, status: RunStatus, output: Output, *, print_empty: bool = True) -> Analysis:
-    """Close the record and print its report; if it has no samples, print it only with ``print_empty``."""
+    """Close the record and print the report; without samples, print the report only with ``print_empty``."""
     from nccl_bench.analysis.analysis import Analysis
     from nccl_bench.report.csv import csv_report
 

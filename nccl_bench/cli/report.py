@@ -29,7 +29,7 @@ def report(
 
 
 def print_report(analysis: Analysis, format: Format, width: int | None) -> None:
-    """Print the report of ``analysis``. A ``width`` of ``None`` means that of the terminal."""
+    """Print the report of ``analysis``. A ``width`` of ``None`` means the width of the terminal."""
     from nccl_bench.report.csv import csv_report
     from nccl_bench.report.json import json_report
     from nccl_bench.report.markdown import markdown_report

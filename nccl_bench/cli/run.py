@@ -31,17 +31,17 @@ def run(
     ] = None,
     begin: Annotated[str | None, _sweep_option("-b", "--begin", help="The smallest message size.")] = None,
     end: Annotated[str | None, _sweep_option("-e", "--end", help="The largest message size.")] = None,
-    factor: Annotated[int | None, _sweep_option("-f", "--factor", help="Each size is the last one times this.")] = None,
-    step: Annotated[str | None, _sweep_option("-i", "--step", help="Each size is the last one plus this.")] = None,
+    factor: Annotated[int | None, _sweep_option("-f", "--factor", help="The factor from one size to the next.")] = None,
+    step: Annotated[str | None, _sweep_option("-i", "--step", help="The difference from one size to the next.")] = None,
     nproc: Nproc = None,
     nnodes: Annotated[int, _launch_option(help="The number of nodes.")] = 1,
     node_rank: Annotated[int, _launch_option(help="The number of this node, from 0.")] = 0,
-    rdzv_endpoint: Annotated[str | None, _launch_option(help="HOST:PORT where the nodes meet.")] = None,
+    rdzv_endpoint: Annotated[str | None, _launch_option(help="HOST:PORT where the nodes connect.")] = None,
     launch: Annotated[
         bool, _launch_option("--launch", help="Start ranks even under torchrun, srun or mpirun.")
     ] = False,
     attach: Annotated[
-        bool, _launch_option("--attach", help="Join the ranks that another launcher started, as one of them.")
+        bool, _launch_option("--attach", help="Be one of the ranks that another launcher started.")
     ] = False,
     out: Annotated[Path | None, out_option("results/<time>-<name>")] = None,
     dry_run: Annotated[
@@ -84,7 +84,7 @@ def run(
 
     attachment = choose_attachment(os.environ, launch=launch, attach=attach, rdzv_endpoint=rdzv_endpoint)
     output = Output(out=out, format=format, fail_on=gates, width=width)
-    # With several nodes, the ranks report a missing target: if one node refused alone, the others would wait for it.
+    # With several nodes, the ranks report a missing target: if only one node refused, the other nodes would wait.
     alone = attachment is None and nnodes == 1
     if (alone or dry_run) and "PYTHONPATH" not in resolved.variables:
         refuse_missing(resolved.user_arms)
@@ -105,12 +105,12 @@ def run(
 
 
 def _last(layers: Sequence[Mapping[str, object]], key: str) -> object:
-    """Return the value of ``key`` in the last layer that has one, else ``None``."""
+    """Return the value of ``key`` in the last layer that has a value, else ``None``."""
     return next((layer[key] for layer in reversed(layers) if layer.get(key) is not None), None)
 
 
 def _changed(written: object, begin: str | None, end: str | None, factor: int | None, step: str | None) -> Sweep:
-    """Return the sweep ``written``, which is the file's or the default, with the given parts replaced."""
+    """Return the sweep ``written`` (from the file, or the default) with the given parts replaced."""
     if factor is not None and step is not None:
         raise UsageError("-f and -i exclude each other: give a factor or a step")
     try:

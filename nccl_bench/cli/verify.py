@@ -59,7 +59,7 @@ def verify(
     if launcher is not None:
         raise UsageError(
             f"{launcher} started this process as one rank of several. A verification starts its own ranks on one node, "
-            "since a failing probe may end them: run `nccl-bench verify` once, outside of that launch"
+            "because a failing probe may end its ranks: run `nccl-bench verify` once, outside of that launch"
         )
     if config.device == "cuda" and not gpus and nproc is None:
         raise UsageError("no GPU is visible on this machine: make one visible, or give --device cpu")
@@ -77,7 +77,7 @@ def verify(
         verification = _run(config, LaunchConfig(nproc=ranks, worker=WORKER))
     except BaseException:
         if record is not None:
-            record.unlink(missing_ok=True)  # it is empty, and the next verification would refuse to overwrite it
+            record.unlink(missing_ok=True)  # an empty record would make the next verification refuse the directory
         raise
     shared = min(gpus, ranks) if config.device == "cuda" and gpus else None
     _print(replace(verification, gpus=shared), about, record, format, width)

@@ -86,7 +86,7 @@ class Samples(_Line):
     samples_us: tuple[float, ...]
     fastest_rank_us: tuple[float, ...]  # the minimum over ranks; empty in an import
     slowest_rank: tuple[int, ...]  # the rank with the maximum; empty in an import
-    discarded: int  # batches thrown away because the gate opened before all calls were queued
+    discarded: int  # batches discarded because the gate opened before all calls were queued
     wrong: int | None  # wrong elements over all ranks and checks; None if nothing was checked
     tolerance_ulp: int | None  # allowed error; 0 if the check was for equality, None in an import
     arena: Arena | None  # the buffers; None in an import

@@ -19,5 +19,5 @@ class Format(StrEnum):
 
 
 Content = TypeVar("Content")
-# Turns one kind of content into text that ends in a newline: an analysis, a verification, or the sections of a listing.
+# Turns content into text that ends in a newline. Content: an analysis, a verification, or the sections of a listing.
 Report = Callable[[Content], str]

@@ -7,7 +7,7 @@ from nccl_bench.report.json import comparison_record
 
 
 def csv_report(analysis: Analysis) -> str:
-    """Return ``summary.csv`` of a run, or a line for each comparison of runs, below a header line."""
+    """Return ``summary.csv`` of a run; for compared runs, a header line and a line for each comparison."""
     import pandas as pd
 
     if analysis.run is not None:

@@ -57,5 +57,5 @@ def plan_text(config: RunConfig, plan: Plan, world_size: int, memory_bytes: int 
 
 
 def _span(least: str, most: str) -> str:
-    # `most` ends with the unit of both numbers.
+    # `least` has no unit: the unit at the end of `most` is for both numbers.
     return most if most.startswith(f"{least} ") else f"{least} to {most}"

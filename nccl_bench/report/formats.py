@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 def markdown_table(table: Table) -> Iterator[str]:
     """Yield the title, the notes and the table with all its columns."""
-    # A header of several lines becomes one, and cells lose their padding.
+    # A header of several lines becomes one line, and cells lose their padding.
     headers = [
         "".join(part.strip() + ("" if part.strip().endswith("-") else " ") for part in column.header).strip()
         for column in table.columns
@@ -31,7 +31,7 @@ def markdown_table(table: Table) -> Iterator[str]:
 
 
 def markdown_remarks(remarks: Remarks) -> Iterator[str]:
-    """Yield the title and a list, or paragraphs if there is no title."""
+    """Yield the title and a list of the sentences; without a title, yield the sentences as paragraphs."""
     items = [" ".join(item.split()) for item in remarks.items]
     if remarks.title:
         yield from (f"**{remarks.title}**", "", *(f"- {item}" for item in items), "")

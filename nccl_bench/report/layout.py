@@ -8,16 +8,16 @@ GAP = 3
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Column:
-    """A column of a table, padded."""
+    """A column of a table. All texts are padded to the same width."""
 
     name: str  # the name in messages
     header: tuple[str, ...]  # the lines of the header
     cells: tuple[str, ...]  # the cells below the header
     width: int  # the width of every line and cell
-    left: bool  # True if text is flush left
+    left: bool  # True if texts are flush left, False if flush right
 
     def header_at(self, level: int) -> str:
-        """Return a line of the header; ``level`` -1 is the lowest line. Lines above the header are blank."""
+        """Return a line of the header; ``level`` -1 is the lowest line. A level above the header is blank."""
         return self.header[level] if -level <= len(self.header) else " " * self.width
 
 
@@ -27,9 +27,9 @@ class Table:
 
     title: str  # the title above the table
     notes: tuple[str, ...]  # sentences under the title
-    columns: tuple[Column, ...]  # from left to right
-    keep: int  # how many of the first columns are shown even if they do not fit
-    gap: int = GAP  # spaces between columns
+    columns: tuple[Column, ...]  # the columns from left to right
+    keep: int  # the number of first columns that are shown even if they do not fit
+    gap: int = GAP  # the number of spaces between columns
 
     def fit(self, width: int) -> tuple[tuple[Column, ...], tuple[Column, ...]]:
         """Return the columns that fit in ``width``, and the columns that do not."""
@@ -59,13 +59,13 @@ def column(name: str, header: Sequence[str], cells: Sequence[str], *, left: bool
 
 
 def pairs(rows: Sequence[tuple[str, str]]) -> list[str]:
-    """Return the two numbers of each row as one aligned text; the second number may be empty in all rows."""
+    """Return the two numbers of each row as one aligned text; if no row has a second number, only the first."""
     left, right = (max((len(row[side]) for row in rows), default=0) for side in (0, 1))
     return [f"{row[0]:>{left}} {row[1]:>{right}}" if right else row[0] for row in rows]
 
 
 def fold(name: str, width: int) -> tuple[str, ...]:
-    """Return ``name`` as one line if it fits in ``width``, else as two lines: it is split after a hyphen."""
+    """Return ``name`` as one line if it fits in ``width`` or has no hyphen, else as two lines."""
     parts = name.split("-")
     splits = [("-".join(parts[:at]) + "-", "-".join(parts[at:])) for at in range(1, len(parts))]
     if len(name) <= width or not splits:

@@ -25,7 +25,7 @@ Value = str | bool | Sequence[str]
 Section = Sequence[str | Mapping[str, Value]]
 Sections = Mapping[str, Section]
 
-# The least width of the last column. In a narrow terminal, a table may be wider than the terminal.
+# The least width of the last column, even if the table is then wider than the terminal.
 _NARROWEST = 20
 _NOTES: Mapping[str, str] = {
     "arms": "Values of --arms. timed: measured by default, only if requested, or never.",

@@ -1,4 +1,4 @@
-"""Markdown to paste into a pull request: the verdicts, the remarks about them, and the figures folded away."""
+"""Markdown to paste into a pull request: the verdicts, the remarks about them, and the figures in a folded part."""
 
 from itertools import chain
 

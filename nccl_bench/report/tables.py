@@ -43,7 +43,7 @@ def measurement_tables(analysis: Analysis) -> Iterator[Table]:
 
 
 def percentile_tables(analysis: Analysis) -> Iterator[Table]:
-    """Yield percentiles of single operations, a row per size and arm; no table if they were not measured."""
+    """Yield tables of percentiles of single operations, if these were measured; a row per size and arm."""
     run = analysis.run
     if run is None:
         return
@@ -61,7 +61,7 @@ def percentile_tables(analysis: Analysis) -> Iterator[Table]:
             values = [getattr(line.per_iteration, f"{key}_us") for line in lines]
             if any(value is not None for value in values):
                 columns.append(column(key, (key,), ["" if value is None else significant(value) for value in values]))
-        cost = ", and cost is what they add to each operation" if columns[-1].name == "cost" else ""
+        cost = ", and the column cost shows what they add to each operation" if columns[-1].name == "cost" else ""
         yield Table(
             title=f"{name}, {counted(run.world_size, 'rank')}, {timing} single operations (us)",
             notes=_notes(run, f"The events between operations are part of these times{cost}."),
@@ -111,7 +111,7 @@ def _arm_column(
 
 
 def _mark(row: Row) -> str:
-    """Return the text to show instead of numbers: the cell has none, or its result is wrong."""
+    """Return the text that replaces the numbers if a result is wrong or there are none; otherwise an empty text."""
     if row.status == Status.WRONG:
         return "WRONG" if row.wrong is None else f"WRONG ({row.wrong})"
     if row.status == Status.OK:

@@ -20,7 +20,7 @@ class TextReport(ABC, Generic[Content]):
     """Tables and sentences for a terminal."""
 
     width: int  # the largest number of characters in a line
-    styled: bool  # True adds colour and bold, and changes nothing else
+    styled: bool  # True if text has colour and bold; the characters are the same
 
     narrowest: ClassVar[int] = 1
     # The style of each pattern in the rows of tables.
@@ -28,7 +28,7 @@ class TextReport(ABC, Generic[Content]):
 
     @classmethod
     def for_stream(cls, stream: TextIO, width: int | None = None) -> Self:
-        """Return the report for ``stream``. The default width is ``COLUMNS`` or the terminal's, and 80 in a pipe."""
+        """Return the report for ``stream``. The default width is ``COLUMNS``, else the terminal's width, else 80."""
         columns = max(cls.narrowest, shutil.get_terminal_size((80, 24)).columns)
         return cls(width=width or columns, styled=stream.isatty())
 

@@ -1,6 +1,6 @@
-"""Tables of verdicts: which sizes changed, by how much, and how sure that is.
+"""Tables of verdicts: which sizes changed, by how much, and with what confidence.
 
-Neighbouring sizes with the same verdict and the same threshold share a line. Nothing is averaged over them: a line
+Neighbouring sizes with the same verdict and the same threshold share a line. Nothing is averaged over sizes: a line
 shows the smallest and the largest ratio, the span of all intervals, and the highest noise floor. A size without a
 verdict has its own line.
 """
@@ -16,14 +16,14 @@ from nccl_bench.catalog.timings import Timing
 from nccl_bench.config.sizes import format_size
 from nccl_bench.report.layout import Column, Remarks, Table, column
 
-# Narrower than elsewhere, so that the interval and the noise floor fit in 80 columns.
+# Narrower than the gap of other tables, so that the interval and the noise floor fit in 80 columns.
 _GAP = 2
 # The comparisons that share a line.
 Line = Sequence[Comparison]
 
 
 def compared_text(comparison: Comparison, sides: tuple[str, str]) -> str:
-    """Return which arm is compared with which; ``sides`` are the names of the two sides."""
+    """Return a text that names the compared arms; ``sides`` are the names of the two sides."""
     baseline, candidate = comparison.baseline, comparison.candidate
     if sides == ("baseline", "candidate"):
         return f"{candidate} against {baseline}"
@@ -33,7 +33,7 @@ def compared_text(comparison: Comparison, sides: tuple[str, str]) -> str:
 
 
 def heading(analysis: Analysis) -> str:
-    """Return what the verdicts mean, and how sure they are."""
+    """Return the meaning of the verdicts and their confidence."""
     comparisons = analysis.comparisons
     if not _judged(comparisons):
         return "Ratios below 1 are faster."
@@ -49,7 +49,7 @@ def heading(analysis: Analysis) -> str:
 
 
 def analysis_remarks(analysis: Analysis) -> Iterator[Remarks]:
-    """Yield the failures, warnings and gaps that there are."""
+    """Yield the failures, warnings and gaps; leave out empty groups."""
     for title, items, style in (
         ("Failures", analysis.failures, "bold red"),
         ("Warnings", (*analysis.warnings, *analysis.hints), "yellow"),
@@ -63,7 +63,7 @@ def analysis_remarks(analysis: Analysis) -> Iterator[Remarks]:
 def verdict_tables(analysis: Analysis) -> Iterator[Table]:
     """Yield a table for each pair of arms and each kind of case.
 
-    The times of both sides have columns, unless the analysis is of one run: its other tables have the times.
+    For a comparison of runs, if no sizes share a line, there are also columns with the times of both sides.
     """
     several_limits = len({each.threshold for each in analysis.comparisons}) > 1
     for title, comparisons in _by_title(analysis).items():

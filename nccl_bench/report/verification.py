@@ -38,7 +38,7 @@ def reports(stream: TextIO, width: int | None, about: Mapping[str, object]) -> d
 class TerminalVerification(TextReport[Verification]):
     """The table, in several parts if its columns do not fit, and the remarks. No line exceeds the width."""
 
-    # The width of the longest folded arm name with the longest probe name.
+    # The width of a table with the longest folded arm name and the longest probe name.
     narrowest: ClassVar[int] = 26
     highlights: ClassVar[Mapping[str, str]] = {
         r"\bpass\b": "green",
@@ -132,6 +132,6 @@ def _table(verification: Verification, labels: Sequence[Sequence[str]]) -> Table
 
 
 def _fold(arm: str) -> tuple[str, ...]:
-    """Return the name on two lines, split before the hyphen that makes them narrowest; without a hyphen on one line."""
+    """Return the name split before a hyphen into the two narrowest lines; without a hyphen, on one line."""
     splits = [(arm[:at], "  " + arm[at:]) for at, letter in enumerate(arm) if letter == "-"]
     return min([(arm,), *splits], key=lambda lines: max(map(len, lines)))

@@ -11,7 +11,7 @@ from nccl_bench.verify.judgement import Judgement, ProbeStatus, Verification
 
 
 def verification_remarks(verification: Verification) -> Iterator[Remarks]:
-    """Yield the remarks that have sentences."""
+    """Yield all remarks; leave out titles without sentences."""
     for title, items, style in (
         ("", _unselected_probes(verification), ""),
         ("", _detector(verification), "bold red" if verification.blind else ""),
@@ -25,7 +25,7 @@ def verification_remarks(verification: Verification) -> Iterator[Remarks]:
 
 
 def _unselected_probes(verification: Verification) -> list[str]:
-    """Name the probes that the user did not select, which run because the detector must fail them."""
+    """Name the probes that run although the user did not select them: the detector must fail them."""
     selected = {judgement.probe for judgement in verification.judgements if judgement.arm != DETECTOR}
     unselected = [probe for probe in verification.probes if probe not in selected]
     return [f"{', '.join(unselected)}: run only with the detector."] if unselected else []
@@ -45,9 +45,9 @@ def _detector(verification: Verification) -> list[str]:
     lines = [f"Detector: {DETECTOR}, whose calls have no order, was caught as expected, in {caught}."]
     missed = ", ".join(probe for probe, status, _ in results if status is ProbeStatus.MISSED)
     if missed:
-        lines.append(f"The detector was not caught in {missed}, so a pass there says less.")
+        lines.append(f"The detector was not caught in {missed}: there a pass is weaker evidence.")
     lines += [
-        f"The detector did not finish {probe}, so a pass there says less: {finding.detail}"
+        f"The detector did not finish {probe}, where a pass is now weaker evidence: {finding.detail}"
         for probe, status, finding in results
         if status is ProbeStatus.BROKEN
     ]
@@ -76,7 +76,7 @@ def _blindness(verification: Verification, blind: Mapping[str, Finding]) -> list
 
 
 def _quiet_places(probe: str, finding: Finding, device: str) -> str:
-    """Name the places where no trial raced although one must, if trials at other places raced."""
+    """If trials raced at some places, name the other places where a trial must race."""
     quiet = [place for place in finding.quiet if place not in blind_places(PROBES[probe], DEVICES[device])]
     return f" on the {' and on the '.join(quiet)}" if finding.raced else ""
 

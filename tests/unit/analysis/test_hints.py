@@ -82,8 +82,8 @@ def test_a_wide_interval_is_reported_with_what_narrows_it() -> None:
     assert hint.startswith("2 cells inconclusive because the interval crosses the threshold")
     assert "widest for stream-free eager all_reduce 1K: 0.800x to 1.400x, threshold 2.0 %." in hint
     assert "More rounds (--max-rounds" in hint
-    assert "More runs on each side narrow it" in hints_of(cells, Basis.RUNS)[0]
-    assert "More rounds in each run, or several runs on each side, narrow it" in hints_of(cells, Basis.SHARED_ARM)[0]
+    assert "More runs on each side narrow the interval" in hints_of(cells, Basis.RUNS)[0]
+    assert "or several runs on each side, narrow the interval" in hints_of(cells, Basis.SHARED_ARM)[0]
     # Two digits would not show the width.
     near = comparison(8, INCONCLUSIVE, interval=Interval(low=1.0164, high=1.0222, error=0.05))
     assert "1.016x to 1.022x" in hints_of([near])[0]

@@ -54,7 +54,7 @@ def test_one_run_on_each_side_is_compared_relative_to_the_common_baseline(
     assert f"8 to 1K {verdict}" in flat(out)
     # The ratio of the shared arm itself is printed.
     itself = "1.20x" if after == "same" else "1.00x"
-    assert f"Every ratio is relative to {BASE}. Its own ratios, which are not judged: {itself}." in flat(out)
+    assert f"Every ratio is relative to {BASE}. The arm's own ratios get no verdict: {itself}." in flat(out)
 
 
 def test_two_arms_of_one_run_are_compared_by_pairs_of_rounds(compare: CompareCommand) -> None:
@@ -96,7 +96,7 @@ def test_several_runs_on_each_side_are_compared_by_the_variation_between_runs(
     assert "slower, faster against before, same. Judged by 2 runs before and 2 runs after." in flat(out)
     assert f"{BASE}, after against before" in out
     assert "inconclusive" in out
-    assert "More runs on each side narrow it" in flat(out)
+    assert "More runs on each side narrow the interval" in flat(out)
     status, out, _ = compare("before,same,before-again", "slower", "--arms", f"{NEW},{NEW}")
     assert "Judged by 3 runs before and 1 run after, relative to" in flat(out)
     assert "8 to 1K slower 1.1" in flat(out)

@@ -69,7 +69,7 @@ gated        64  inconclusive           1.05x  1.04x to 1.06x  5.0 %
 Warnings
 - 1 cell inconclusive because the baseline's own twin, the same communicator
   made twice, differs too, most for stream-free gated all_reduce 64: 5.0 %. A
-  difference must be larger than that, and must still exceed the threshold after
+  verdict needs a larger difference, which must still exceed the threshold after
   the usual difference between twins is taken off. Compare several runs on each
   side (nccl-bench compare).
 """

@@ -239,8 +239,8 @@ def test_a_detector_that_broke_in_a_probe_that_need_not_catch_it_is_reported() -
     text = flat(
         shown(make_verification({**CAUGHT, (DETECTOR, "many"): "rank 1 was killed"}, broken=[(DETECTOR, "many")]))
     )
-    assert "The detector did not finish many, so a pass there says less: rank 1 was killed" in text
-    assert "The detector was not caught in allocator, capture, so" in text
+    assert "The detector did not finish many, where a pass is now weaker evidence: rank 1 was killed" in text
+    assert "The detector was not caught in allocator, capture: there" in text
     assert "BLIND" not in text
 
 
@@ -252,7 +252,7 @@ def test_unselected_probes_are_reported_as_for_the_detector_alone() -> None:
 def test_probes_that_the_detector_passed_are_reported_as_missed() -> None:
     text = flat(shown(make_verification()))
     assert "was caught as expected, in producer (36 of 48 trials), consumer (36 of 48 trials)." in text
-    assert "The detector was not caught in allocator, capture, many, so a pass there says less." in text
+    assert "The detector was not caught in allocator, capture, many: there a pass is weaker evidence." in text
     assert "missed" not in shown(make_verification(probes="producer"))
 
 
