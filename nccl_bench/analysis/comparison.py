@@ -34,9 +34,7 @@ class Comparison:
     candidate_us: float  # median time of the candidate, microseconds
     ratio: float  # candidate / baseline; below 1 the candidate is faster
     threshold: float  # the difference that matters, as a share of the baseline's time
-    interval: (
-        Interval | None
-    )  # the interval of the ratio; None if there are too few rounds, or if the variation is unknown
+    interval: Interval | None  # the interval of the ratio; None for too few rounds or unknown variation
     verdict: Verdict | None  # the judgement; None if the variation is unknown
     noise_floor: float | None  # the noise floor as a share of 1; None if unknown or not needed
     below_floor: bool  # True if the verdict is inconclusive because of the noise floor or a missing twin

@@ -21,8 +21,8 @@ def hints(comparisons: Sequence[Comparison], basis: Basis) -> Iterator[str]:
     too_few = [each.pairs_needed for each in inconclusive if each.pairs_needed is not None]
     if too_few:
         yield (
-            f"{counted(len(too_few), 'cell')} inconclusive because of too few rounds. With so many comparisons at "
-            f"once, an interval needs {max(too_few)} rounds, and then spans from the smallest ratio to the largest. "
+            f"{counted(len(too_few), 'cell')} inconclusive because of too few rounds. With so many comparisons, "
+            f"an interval needs {max(too_few)} rounds, and then spans from the smallest ratio to the largest. "
             "Measure more rounds than that (--rounds), or fewer sizes and arms."
         )
     without_twin = [each for each in inconclusive if each.below_floor and each.noise_floor is None]

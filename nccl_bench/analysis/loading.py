@@ -1,4 +1,4 @@
-"""Read a run to compare from a path: its directory, its ``summary.csv``, or the output of nccl-tests."""
+"""Read a run to compare from a path: a run's directory, a ``summary.csv``, or the output of nccl-tests."""
 
 from __future__ import annotations
 

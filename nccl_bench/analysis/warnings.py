@@ -46,7 +46,7 @@ class WarningText(StrEnum):
     NOT_CHECKED = "Not checked: {cells}, for example {worst}. An arm could be fast and wrong. Measure with --check 1."
     SAME_PATH = (
         "{candidate} and {baseline} run the same path in {where}: {path}. The device does the same for both, "
-        "so they can differ there only by host time and noise."
+        "so the two times can differ only by host time and noise."
     )
     TWO_LIBRARIES = (
         "A second libnccl is loaded: {others}. torch's arms use it, the other arms use {library}, so they differ in "

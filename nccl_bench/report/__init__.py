@@ -1,7 +1,7 @@
 """Reports: one ``Report`` for each format and content.
 
-A report turns data into text: it opens no file, reads no option and prints nothing. Heavy imports (pandas, rich) stay
-in the modules, so that a command loads only the report that it needs.
+A report turns data into text. A report opens no file, reads no option and prints nothing. Heavy imports (pandas,
+rich) stay in the modules, so that a command loads only the report that it needs.
 """
 
 from collections.abc import Callable
