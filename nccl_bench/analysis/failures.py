@@ -71,7 +71,7 @@ def failures(run: Run) -> Iterator[str]:
 
 
 def summary_failures(left_out: Mapping[str, int]) -> Iterator[str]:
-    """Yield a line for each failed status; ``left_out`` has the number of rows without a time for each status."""
+    """Yield a line for each failed status; ``left_out`` maps each status to its rows without a time."""
     for status, rows in left_out.items():
         if status != Skipped.kind:
             mark = DISCARDED if status == Status.OK else status.upper()

@@ -8,7 +8,7 @@ _SHARE_OF_DEADLINE = 0.5
 
 
 class Budget:
-    """The rest of ``max_seconds``, counted from ``started`` (read from ``clock``).
+    """What is left of ``max_seconds``. The time starts at ``started``, a reading of ``clock``.
 
     A timing that uses less than its share leaves the rest to the timings after it.
     """

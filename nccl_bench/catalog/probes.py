@@ -63,7 +63,7 @@ _ROWS = (
     ),
     ProbeSpec(
         name="state",
-        summary="nests change_state, also with exceptions and None: a disabled arm must refuse calls and write nothing",
+        summary="nests change_state(True), (False) and (None), and raises inside: a disabled arm refuses calls",
         missing={USER_ARM: _NO_PROMISE},
     ),
     ProbeSpec(

@@ -34,7 +34,7 @@ class RecordedCommunicator(StreamFreeCommunicator):
     """A stream-free communicator whose arms make only the calls to the transport."""
 
     def prepare(self, operation: Operation) -> Operation:
-        """Return a function that repeats the calls to the transport that ``operation`` makes now."""
+        """Run ``operation`` once; return a function that repeats the calls that it made to the transport."""
         transport, retain = self._transport, self._retain
         recorder = _Recorder(transport)
         self._transport, self._retain = cast(Transport, recorder), None

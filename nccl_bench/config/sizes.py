@@ -92,7 +92,7 @@ def format_size(size_bytes: int) -> str:
 
 
 def parse_sizes(name: str, value: object, _device: DeviceSpec | None = None) -> tuple[int, ...]:
-    """Return the sizes of a sweep, of a comma-separated text or of a list, each once."""
+    """Return the sizes of a range (text with colons), a comma-separated text or a list, without duplicates."""
     if isinstance(value, str) and ":" in value:
         sizes = Sweep.parse(value).sizes
     elif isinstance(value, str):

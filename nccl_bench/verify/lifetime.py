@@ -16,7 +16,7 @@ from nccl_bench.verify.rig import Rig, call_each
 
 CYCLES = 10
 LONGEST_CLOSE_S = 5.0
-# A thread of a closed communicator that runs longer than this counts as leaked.
+# What a closed communicator still holds after this time, for example a running thread, counts as leaked.
 SETTLING_S = 1.0
 _TASKS, _FILES = Path("/proc/self/task"), Path("/proc/self/fd")
 
