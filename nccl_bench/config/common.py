@@ -97,7 +97,10 @@ class CommonConfig:
         default=(),
     )
     nccl_library: str | None = option(
-        Panel.LAUNCH, "The libnccl.so to use.", _library_path, default_text="the one that torch uses"
+        Panel.LAUNCH,
+        "The libnccl.so to use.",
+        _library_path,
+        default_text="NCCL_BENCH_NCCL_LIBRARY, else the one that torch uses",
     )
     transport: str = option(
         Panel.LAUNCH,

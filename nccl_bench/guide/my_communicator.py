@@ -1,4 +1,4 @@
-"""A communicator to bring along: torch.distributed over a group of its own, on the current stream."""
+"""An example of a user arm: torch.distributed over a group of its own, on the current stream."""
 
 import torch.distributed as dist
 

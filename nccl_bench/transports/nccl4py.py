@@ -21,7 +21,7 @@ from nccl_bench.transports.nccl import NcclTransport
 from nccl_bench.transports.nccl_library import NcclLibrary
 
 VERSION = EXTRA_VERSIONS["nccl4py"]
-_INSTALL = "pip install 'nccl-bench[nccl4py]'"
+_INSTALL = f"pip install nccl4py=={VERSION}"
 
 
 class Nccl4py:

@@ -244,10 +244,10 @@ def test_describe_names_the_library_that_nccl4py_chose(stand_in: pytest.MonkeyPa
 @pytest.mark.parametrize(
     ("installed", "message"),
     [
-        (None, f"nccl4py {VERSION} is not installed: pip install 'nccl-bench[nccl4py]'"),
+        (None, f"nccl4py {VERSION} is not installed: pip install nccl4py=={VERSION}"),
         (
             "0.3.1",
-            f"nccl4py 0.3.1 is installed, and nccl-bench needs exactly {VERSION}: pip install 'nccl-bench[nccl4py]'",
+            f"nccl4py 0.3.1 is installed, and nccl-bench needs exactly {VERSION}: pip install nccl4py=={VERSION}",
         ),
     ],
 )
@@ -264,7 +264,7 @@ def test_nccl4py_that_cannot_be_imported_is_an_error_in_one_line(
     stand_in: pytest.MonkeyPatch, fake: FakeNccl, module: str
 ) -> None:
     stand_in.setitem(sys.modules, module, None)
-    hint = r"pip install '.*', and a CUDA build of torch"
+    hint = f"pip install nccl4py=={VERSION}, and a CUDA build of torch"
     with pytest.raises(SetupError, match=rf"^nccl4py {VERSION} cannot be imported \(.*{module}.*\): {hint}$"):
         Nccl4pyTransport(_library(fake.path))
 
