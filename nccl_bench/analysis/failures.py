@@ -56,7 +56,7 @@ def failures(run: Run) -> Iterator[str]:
             activity = line.case.label if line.case else "set-up" if line.case_index < 0 else "close"
             rank = f"rank {line.rank} on {line.host}"
             where = f"{activity}, arm {line.arm}, {rank}"
-            consequence = "; the arm was measured no further" if line.arm.removesuffix(TWIN_SUFFIX) in user_arms else ""
+            consequence = "; the arm is no longer measured" if line.arm.removesuffix(TWIN_SUFFIX) in user_arms else ""
             if isinstance(line, Hang):
                 call = f", in {line.call}" if line.call else ""
                 yield f"HANG: {where}: in {line.phase} after {round(line.timeout_s, 1):g} s{call}{consequence}"

@@ -21,14 +21,14 @@ def hints(comparisons: Sequence[Comparison], basis: Basis) -> Iterator[str]:
     too_few = [each.pairs_needed for each in inconclusive if each.pairs_needed is not None]
     if too_few:
         yield (
-            f"{counted(len(too_few), 'cell')} inconclusive because of too few rounds. With so many comparisons, "
+            f"{_cells(too_few)} inconclusive because of too few rounds. With so many comparisons, "
             f"an interval needs {max(too_few)} rounds, and then spans from the smallest ratio to the largest. "
             "Measure more rounds than that (--rounds), or fewer sizes and arms."
         )
     without_twin = [each for each in inconclusive if each.below_floor and each.noise_floor is None]
     if without_twin:
         yield (
-            f"{counted(len(without_twin), 'cell')} inconclusive because no twin was measured, so the communicator "
+            f"{_cells(without_twin)} inconclusive because no twin was measured, so the communicator "
             "variance is unknown. Compare several runs on each side (nccl-bench compare)."
         )
     below_floor = [each for each in inconclusive if each.below_floor and each.noise_floor is not None]
@@ -36,14 +36,14 @@ def hints(comparisons: Sequence[Comparison], basis: Basis) -> Iterator[str]:
     different = [each for each in below_floor if verdict_of(each.interval, each.threshold) is not Verdict.EQUIVALENT]
     if different:
         yield (
-            f"{counted(len(different), 'cell')} inconclusive because the baseline's own twin, the same communicator "
+            f"{_cells(different)} inconclusive because the baseline's own twin, the same communicator "
             f"made twice, differs too, most for {_highest_floor(different)}. A verdict needs a larger difference, "
             "which must still exceed the threshold after the usual difference between twins is taken off. Compare "
             "several runs on each side (nccl-bench compare)."
         )
     if same:
         yield (
-            f"{counted(len(same), 'cell')} inconclusive although the interval is within the threshold: equivalent also "
+            f"{_cells(same)} inconclusive although the interval is within the threshold: equivalent also "
             "needs a noise floor below the threshold. The noise floor is how far from 1 the interval of the "
             f"baseline's own twin reaches. It is highest for {_highest_floor(same)}."
         )
@@ -51,10 +51,14 @@ def hints(comparisons: Sequence[Comparison], basis: Basis) -> Iterator[str]:
     if wide:
         worst, interval = max(wide, key=lambda cell: cell[1].half_width)
         yield (
-            f"{counted(len(wide), 'cell')} inconclusive because the interval crosses the threshold, widest for "
+            f"{_cells(wide)} inconclusive because the interval crosses the threshold, widest for "
             f"{_label(worst)}: {interval.low:.3f}x to {interval.high:.3f}x, threshold {format_share(worst.threshold)}. "
             f"{_MORE[basis]} narrow the interval. A ratio right at the threshold stays inconclusive."
         )
+
+
+def _cells(cells: Sequence[object]) -> str:
+    return f"{counted(len(cells), 'cell')} {'is' if len(cells) == 1 else 'are'}"
 
 
 def _highest_floor(comparisons: Sequence[Comparison]) -> str:

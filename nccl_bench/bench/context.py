@@ -5,9 +5,10 @@ from dataclasses import dataclass
 from nccl_bench.bench.budget import Budget
 from nccl_bench.bench.buffers import CaseBuffers
 from nccl_bench.bench.launch_memory import LaunchMemory
-from nccl_bench.bench.timing import Clock, Operation
+from nccl_bench.bench.timing import Clock
 from nccl_bench.bench.turns import ArmsInTurn
 from nccl_bench.catalog.cases import Case
+from nccl_bench.communicators.protocol import Operation
 from nccl_bench.config.run import RunConfig
 from nccl_bench.ranks.control import Control
 from nccl_bench.streams.base import Streams

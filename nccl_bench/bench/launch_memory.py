@@ -17,7 +17,8 @@ import torch
 
 from nccl_bench.arms.arm import Arm
 from nccl_bench.bench.schedule import gate_length_s
-from nccl_bench.bench.timing import Batch, Clock, Operation, no_operation
+from nccl_bench.bench.timing import Batch, Clock, no_operation
+from nccl_bench.communicators.protocol import Operation
 from nccl_bench.ranks.control import Control
 from nccl_bench.streams.base import Graph, Streams
 

@@ -12,8 +12,9 @@ from nccl_bench.bench.context import CaseContext
 from nccl_bench.bench.launch_memory import LaunchMemory
 from nccl_bench.bench.memory import registered
 from nccl_bench.bench.record import Record
-from nccl_bench.bench.timing import Clock, Operation
+from nccl_bench.bench.timing import Clock
 from nccl_bench.bench.turns import ArmsInTurn
+from nccl_bench.communicators.protocol import Operation
 from nccl_bench.config.run import CallerStream, RunConfig
 from nccl_bench.plan.cases import Plan, PlannedCase
 from nccl_bench.plan.memory import MEMORY_SHARE, Arena, plan_arena

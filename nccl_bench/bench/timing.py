@@ -8,16 +8,15 @@ time, whatever the host does. If the gate opens before the last call is enqueued
 import gc
 import statistics
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import pairwise
 from typing import Any
 
 from nccl_bench.catalog.timings import Timing
+from nccl_bench.communicators.protocol import Operation
 from nccl_bench.streams.base import Graph, Streams
-
-Operation = Callable[[], object]
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,7 +9,7 @@ import typer
 
 from nccl_bench.cli.gate import gate, parse_fail_on
 from nccl_bench.cli.messages import exit_with
-from nccl_bench.cli.options import FailOnText, FormatOption, Width
+from nccl_bench.cli.options import RUN_OPTIONS, FailOnText, FormatOption, Width
 from nccl_bench.cli.report import print_report
 from nccl_bench.config.limits import DEFAULT_THRESHOLD, Limits, parse_threshold, read_limits
 from nccl_bench.errors import UsageError
@@ -42,13 +42,12 @@ def compare(
     threshold: Annotated[
         str | None,
         typer.Option(
-            help="The smallest difference that matters, such as 0.02 or 2%. Default: "
-            f"{DEFAULT_THRESHOLD:.0%}; for two arms of one run, the threshold recorded in the run."
+            help=f"{RUN_OPTIONS['threshold'].help} Default: {DEFAULT_THRESHOLD:.0%}; for two arms of one run, the "
+            "threshold recorded in the run."
         ),
     ] = None,
     limits: Annotated[
-        Path | None,
-        typer.Option(help="A TOML file of thresholds by collective, timing and size; elsewhere --threshold applies."),
+        Path | None, typer.Option(help=f"{RUN_OPTIONS['limits'].help} Elsewhere --threshold applies.")
     ] = None,
     allow_mismatch: Annotated[
         bool, typer.Option("--allow-mismatch", help="Compare runs of different machines, versions or settings.")

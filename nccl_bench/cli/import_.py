@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 
 from nccl_bench.cli.messages import exit_with, print_message
-from nccl_bench.cli.options import out_option
+from nccl_bench.cli.options import RUN_OPTIONS, out_option
 from nccl_bench.config.options import Panel
 from nccl_bench.config.run import resolve
 
@@ -17,7 +17,7 @@ def import_(
         list[Path],
         typer.Argument(metavar="FILE", help="Output of nccl-tests, JSON (-J) or text. Several files become one run."),
     ],
-    name: Annotated[str, typer.Option(help="The name of the run.", rich_help_panel=Panel.OUTPUT)] = "nccl-tests",
+    name: Annotated[str, typer.Option(help=RUN_OPTIONS["name"].help, rich_help_panel=Panel.OUTPUT)] = "nccl-tests",
     out: Annotated[Path | None, out_option("results/<time>-<name>")] = None,
 ) -> None:
     """Record results of nccl-tests as a run, which can be reported and compared like any other.
@@ -46,7 +46,6 @@ def import_(
     store.update(**{key: meta[key] for key in ("started", "finished", "status", "worker")})
     analysis = Analysis.of(Run.load(store.path))
     store.write_summary(csv_report(analysis))
-    print(f"recorded in {store.path}")
-    for text in (*analysis.failures, *imported.left_out):
+    for text in (f"recorded in {store.path}", *analysis.failures, *imported.left_out):
         print_message(text)
     exit_with(analysis.exit_code)

@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 
 from nccl_bench.catalog.routes import override
-from nccl_bench.cli.options import FormatOption, Width
+from nccl_bench.cli.options import RUN_OPTIONS, FormatOption, Width
 from nccl_bench.config.common import parse_routes
 from nccl_bench.config.user_arms import GROUP
 from nccl_bench.errors import UsageError
@@ -18,10 +18,7 @@ def list_(
     sections: Annotated[
         list[str] | None, typer.Argument(metavar="SECTION", help="Titles of sections. Default: all.")
     ] = None,
-    routes: Annotated[
-        str | None,
-        typer.Option(help="Show the routes with these overrides, [OPERATION.]MODE=BACKEND, comma-separated."),
-    ] = None,
+    routes: Annotated[str | None, typer.Option(help=RUN_OPTIONS["routes"].full_help)] = None,
     format: FormatOption = Format.TERMINAL,
     width: Width = None,
 ) -> None:

@@ -8,7 +8,9 @@ from typing import Annotated, Any
 import typer
 
 from nccl_bench.cli.gate import FailOn
+from nccl_bench.cli.launching import DEFAULT_CPU_RANKS
 from nccl_bench.config.options import Panel, listed, options_of
+from nccl_bench.config.run import RunConfig
 from nccl_bench.config.user_arms import parse_arm_options
 from nccl_bench.errors import UsageError
 from nccl_bench.report import Format
@@ -16,11 +18,13 @@ from nccl_bench.report import Format
 # The number of characters that a size and the times of the baseline need.
 NARROWEST = 20
 _output_option = partial(typer.Option, rich_help_panel=Panel.OUTPUT)
+_launch_option = partial(typer.Option, rich_help_panel=Panel.LAUNCH)
+RUN_OPTIONS = options_of(RunConfig)  # other commands repeat the help of some
 
 
 def out_option(default: str) -> Any:
     """Return the option ``--out`` of a command that records something."""
-    return _output_option("--out", help=f"A new directory for the record. Default: {default}.")
+    return _output_option("--out", help=f"The directory of the record, which holds no record yet. Default: {default}.")
 
 
 def _parse_format(text: str) -> Format:
@@ -55,7 +59,7 @@ _TREES = {
 }
 Nproc = Annotated[
     int | None,
-    typer.Option(help="Ranks on this node. Default: one for each GPU; 2 on cpu.", rich_help_panel=Panel.LAUNCH),
+    _launch_option(help=f"Ranks on this node. Default: one for each GPU; {DEFAULT_CPU_RANKS} on cpu."),
 ]
 
 

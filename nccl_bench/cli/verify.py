@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 from nccl_bench import __version__
 from nccl_bench.catalog.probes import DETECTOR
 from nccl_bench.cli.launching import DEFAULT_CPU_RANKS, choose_device, refuse_missing
-from nccl_bench.cli.messages import exit_with
+from nccl_bench.cli.messages import exit_with, print_message
 from nccl_bench.cli.options import FormatOption, Nproc, Width, layer_of, out_option, with_options
 from nccl_bench.config.verification import VerifyConfig, resolve_verification
 from nccl_bench.errors import InterruptedRunError, UsageError
@@ -24,7 +24,6 @@ if TYPE_CHECKING:
 WORKER = "nccl_bench.verify.worker"
 # With one rank, a collective is a copy at most, and waits for no other rank.
 FEWEST_RANKS = 2
-RECORD = "verification.json"
 
 
 @with_options(VerifyConfig)
@@ -44,6 +43,7 @@ def verify(
     from nccl_bench.launch.attach import detect_launcher
     from nccl_bench.launch.hardware import gpu_count
     from nccl_bench.launch.torchrun import LaunchConfig
+    from nccl_bench.records.run import VERIFICATION
     from nccl_bench.records.store import create_files
     from nccl_bench.report.verification import TerminalVerification
 
@@ -69,9 +69,9 @@ def verify(
             f"--nproc is {nproc}, and one rank waits for no other: give {FEWEST_RANKS} or more, or leave --nproc out"
         )
     # Create the record before the ranks start: a bad path must not waste a verification.
-    record = None if out is None else out / RECORD
+    record = None if out is None else out / VERIFICATION
     if record is not None:
-        create_files(record.parent, [RECORD])
+        create_files(record.parent, [VERIFICATION])
     about = _describe_command(config)
     try:
         verification = _run(config, LaunchConfig(nproc=ranks, worker=WORKER))
@@ -147,3 +147,4 @@ def _print(
         if record is not None:
             with writing(record):
                 record.write_text(by_format[Format.JSON](verification), encoding="utf-8")
+            print_message(f"recorded in {record.parent.absolute()}")

@@ -11,7 +11,7 @@ from nccl_bench.catalog.devices import DEVICES, DeviceSpec
 from nccl_bench.catalog.dtypes import DTYPE_ALIASES, DTYPES
 from nccl_bench.catalog.timings import Timing
 from nccl_bench.config.common import CommonConfig, arms_option, refuse_unused_routes, resolve_arms, timeout_option
-from nccl_bench.config.limits import Limits, limits_of, parse_tables, parse_threshold
+from nccl_bench.config.limits import DEFAULT_THRESHOLD, Limits, limits_of, parse_tables, parse_threshold
 from nccl_bench.config.options import (
     Panel,
     listed,
@@ -132,7 +132,7 @@ class RunConfig(CommonConfig):
         "The smallest difference that matters, as a share of the baseline's time.",
         lambda _name, value, _device: parse_threshold(value),
         argument=str,
-        default="2%",
+        default=f"{DEFAULT_THRESHOLD:.0%}",
     )
     limits: tuple[Mapping[str, object], ...] = method_option(
         "A TOML file with thresholds by collective, timing and size, such as configs/limits.toml.",

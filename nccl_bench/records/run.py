@@ -17,6 +17,7 @@ from nccl_bench.records.upgrade import upgrade
 
 TOOL = "nccl-bench"
 RUN, SAMPLES, SUMMARY = FILES = ("run.json", "samples.jsonl", "summary.csv")
+VERIFICATION = "verification.json"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -139,7 +140,9 @@ def read_meta(path: Path) -> dict[str, Any]:
         raise RecordError(f"{path} is not a run: it is {'a file' if path.exists() else 'not there'}; give a directory")
     file = path / RUN
     if not file.exists():
-        raise RecordError(f"{path} is not a run: it has no {RUN}")
+        verification = path / VERIFICATION
+        reason = f"it holds a verification; read {verification}" if verification.exists() else f"it has no {RUN}"
+        raise RecordError(f"{path} is not a run: {reason}")
     text = read_text(file)
     try:
         return _checked(parse_json(text))

@@ -19,7 +19,7 @@ from typing import Any
 
 from nccl_bench import __version__
 from nccl_bench.errors import RecordError, UsageError
-from nccl_bench.records.run import FILES, RUN, SAMPLES, SUMMARY, TOOL, read_meta
+from nccl_bench.records.run import FILES, RUN, SAMPLES, SUMMARY, TOOL, VERIFICATION, read_meta
 from nccl_bench.records.schema import SCHEMA, Line, dump
 
 
@@ -48,8 +48,8 @@ class RunStore:
 
         ``fields`` are the arguments of ``new_meta`` except ``name`` and ``started``.
 
-        Raises ``UsageError`` if the directory cannot be written or already holds a run: measured data is never
-        overwritten.
+        Raises ``UsageError`` if the directory cannot be written or already holds a record: a directory holds one
+        record, and measured data is never overwritten.
         """
         started = datetime.now().astimezone()
         with _creating(Path("results")):
@@ -121,10 +121,10 @@ def new_meta(
 
 
 def create_files(directory: Path, names: Sequence[str]) -> None:
-    """Create empty files in ``directory``; raise ``UsageError`` if a file exists already or cannot be written."""
+    """Create empty files in ``directory``; raise ``UsageError`` if it holds a record or cannot be written."""
     with _creating(directory):
         directory.mkdir(parents=True, exist_ok=True)
-        for name in names:
+        for name in (*FILES, VERIFICATION):
             if (directory / name).exists():
                 raise UsageError(f"{directory} already holds a record ({name}): choose another directory with --out")
         for name in names:

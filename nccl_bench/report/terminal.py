@@ -34,7 +34,7 @@ class TerminalReport(TextReport[Analysis]):
             yield from self._fitting(table, "see summary.csv")
         if content.comparisons:
             yield Text()
-            yield from self._wrapped(f"Verdicts. {heading(content)}", "bold")
+            yield from self._wrapped(heading(content), "bold")
         for table in verdict_tables(content):
             yield from self._fitting(table, "give --format json")
         for remarks in analysis_remarks(content):

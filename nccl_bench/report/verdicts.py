@@ -45,7 +45,7 @@ def heading(analysis: Analysis) -> str:
     hold = "The one decided verdict holds" if decided == 1 else f"The {decided} decided verdicts hold together"
     evidence = "runs" if analysis.basis is Basis.RUNS else "rounds"
     confidence = f" {hold} with {(1 - FAMILYWISE_ERROR) * 100:.0f} % confidence, as far as {evidence} can show."
-    return f"Ratios below 1 are faster; a difference of {matters}.{confidence if decided else ''}"
+    return f"Verdicts. Ratios below 1 are faster; a difference of {matters}.{confidence if decided else ''}"
 
 
 def analysis_remarks(analysis: Analysis) -> Iterator[Remarks]:

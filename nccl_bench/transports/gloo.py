@@ -27,7 +27,7 @@ from nccl_bench.transports.gloo_operations import (
     TORCH_REDOPS,
     WIRE_DTYPES,
     GlooComm,
-    Operation,
+    GlooOperation,
     Start,
     copied,
     exchange,
@@ -41,7 +41,7 @@ class _Group(threading.local):
     """The open group of the calling thread. No ``slots=True``: threads would then share the values of the fields."""
 
     depth: int = 0  # how deeply groups are nested now; 0 outside
-    held: dict[int, list[Operation]] = field(default_factory=dict)  # stream -> operations held back
+    held: dict[int, list[GlooOperation]] = field(default_factory=dict)  # stream -> operations held back
     kept: dict[int, list[Tensor]] = field(default_factory=dict)  # stream -> tensors to keep alive
 
 
@@ -180,7 +180,7 @@ class GlooTransport(Transport):
         else:
             self._enqueue([operation], stream)
 
-    def _enqueue(self, operations: list[Operation], handle: int) -> None:
+    def _enqueue(self, operations: list[GlooOperation], handle: int) -> None:
         stream = self._streams.from_handle(handle)
         comms = {id(comm): comm for comm, _ in operations}.values()
         for comm in comms:

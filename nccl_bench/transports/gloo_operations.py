@@ -40,7 +40,7 @@ class GlooComm:
 
 # Starts one operation on a communicator's Gloo group, and returns an object with `wait()`.
 Start = Callable[[GlooComm], Any]
-Operation = tuple[GlooComm, Start]
+GlooOperation = tuple[GlooComm, Start]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -55,7 +55,7 @@ class _SelfMessage:
         """Do nothing: ``_deliver`` has already copied the message."""
 
 
-def run(operations: Sequence[Operation]) -> None:
+def run(operations: Sequence[GlooOperation]) -> None:
     """Start all ``operations`` of a group, then wait for all. Waiting before the next starts would hang a ring."""
     if any(comm.aborted for comm, _ in operations):
         raise TransportError("Gloo: the communicator was aborted before the operation ran")

@@ -18,7 +18,7 @@ from nccl_bench.errors import SetupError
 from nccl_bench.transports.device import Device
 from nccl_bench.user_arms import signatures
 from nccl_bench.user_arms.making import methods_of
-from nccl_bench.user_arms.operations import FORMS, Operation
+from nccl_bench.user_arms.operations import FORMS, Method
 
 WANTED = ", ".join(f"{name}({', '.join(form.leading)})" for name, form in FORMS.items())
 
@@ -47,7 +47,7 @@ def choose_adapter(user_object: Any, adapter: Adapter | None) -> Adapter:
     return adapter
 
 
-def vocabulary_of(methods: Mapping[str, Operation]) -> Adapter | None:
+def vocabulary_of(methods: Mapping[str, Method]) -> Adapter | None:
     """Return the adapter whose class of reductions ``methods`` use, or ``None`` if no method shows the class."""
     return next(filter(None, map(signatures.vocabulary, methods.values())), None)
 
@@ -71,7 +71,7 @@ def choose_order(user_object: Any, order: Order | None) -> tuple[Any, Order]:
 
 
 def choose_stream_argument(
-    methods: Mapping[str, Operation], stream: Any, order: Order, device: Device
+    methods: Mapping[str, Method], stream: Any, order: Order, device: Device
 ) -> tuple[Callable[[], Any] | None, str]:
     """Return the function that gives every call its stream, or ``None``; and a description of the calls."""
     if order is not Order.CURRENT:

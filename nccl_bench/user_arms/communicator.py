@@ -12,6 +12,7 @@ from nccl_bench.catalog.arms import Order
 from nccl_bench.catalog.cases import Case
 from nccl_bench.catalog.collectives import Placement, RedOp
 from nccl_bench.communicators.base import ArmCommunicator
+from nccl_bench.communicators.protocol import Operation
 from nccl_bench.config.user_arms import Adapter
 from nccl_bench.errors import InvalidArgumentError, SetupError
 from nccl_bench.transports.device import Device
@@ -19,7 +20,7 @@ from nccl_bench.transports.gloo_operations import TORCH_REDOPS
 from nccl_bench.user_arms import adapting, signatures
 from nccl_bench.user_arms.making import end_of, make, methods_of, switch_on
 from nccl_bench.user_arms.offers import describe_all_reduces, offers_of, supported_placements
-from nccl_bench.user_arms.operations import FORMS, PROTOCOL_OPERATIONS, Binder, Operation
+from nccl_bench.user_arms.operations import FORMS, PROTOCOL_OPERATIONS, Binder
 
 
 class UserCommunicator(ArmCommunicator):

@@ -106,7 +106,7 @@ def _entry_point(name: str) -> str:
     if len(values) != 1:
         problem = f"is given by {len(values)} packages ({', '.join(values)})" if values else "is unknown"
         known = ", ".join(sorted({point.name for point in points})) or "none"
-        raise SetupError(f"the entry point {name!r} {problem}: known are {known}; or give {_FORMS}")
+        raise SetupError(f"the entry point {name!r} {problem} (known: {known}): give {_FORMS}")
     return values[0]
 
 

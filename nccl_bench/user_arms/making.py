@@ -11,12 +11,12 @@ from nccl_bench.config.user_arms import Adapter
 from nccl_bench.errors import SetupError
 from nccl_bench.transports.device import Device
 from nccl_bench.user_arms import signatures
-from nccl_bench.user_arms.operations import FORMS, Operation
+from nccl_bench.user_arms.operations import FORMS, Method
 
 _ENDS = ("close", "destroy", "shutdown")
 
 
-def methods_of(user_object: object) -> dict[str, Operation]:
+def methods_of(user_object: object) -> dict[str, Method]:
     """Return the methods of a user's object that have the names of our operations.
 
     A class that derives from one of ours inherits methods of the protocol without a body; these are left out.
@@ -33,10 +33,11 @@ def methods_of(user_object: object) -> dict[str, Operation]:
 def make(value: Any, group: dist.ProcessGroup, device: Device, adapter: Adapter | None) -> tuple[Any, str]:
     """Return the object whose methods are called, and a description of its origin.
 
-    A class makes the object, and so does a function. A function of one tensor is itself the all-reduce; ``adapter``
-    decides this for a function whose signature cannot be read. The class or function is called with ``group`` and
-    ``device``: by name if its parameters have both names, or else by position. ``device`` is a ``torch.device``. But
-    it is our ``Device`` if the parameter has that annotation, or has no annotation in a subclass of ours.
+    - A ready object is returned unchanged.
+    - A function of one tensor is itself the all-reduce. If its signature cannot be read, ``adapter`` decides.
+    - Any other function, or a class, makes the object. It gets ``group`` and ``device``: by name if its parameters
+      have both names, else by position. ``device`` is a ``torch.device``, unless the parameter is annotated as our
+      ``Device``, or has no annotation in a subclass of ours.
     """
     is_class = isinstance(value, type)
     if not callable(value) or (not is_class and methods_of(value)):
@@ -96,7 +97,7 @@ def switch_on(user_object: Any, world_size: int, closing: ExitStack) -> None:
         raise SetupError(f"{signatures.name_of(user_object)} is still disabled inside its change_state(True)")
 
 
-def end_of(user_object: Any) -> Operation | None:
+def end_of(user_object: Any) -> Method | None:
     """Return the method of ``user_object`` that ends it, or ``None`` if it has none."""
     methods = (getattr(user_object, name, None) for name in _ENDS)
     return next((method for method in methods if callable(method) and signatures.takes(method)), None)

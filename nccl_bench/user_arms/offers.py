@@ -14,7 +14,7 @@ from nccl_bench.user_arms.operations import (
     FORMS,
     PROTOCOL_OPERATIONS,
     Binder,
-    Operation,
+    Method,
     check_result,
     copying,
     exchange,
@@ -28,12 +28,12 @@ _TRIED_COUNT = 64
 class Offer:
     """An operation of our protocol that a user's method can do."""
 
-    call: Operation  # the user's method, called as our protocol calls the operation
+    call: Method  # the user's method, called as our protocol calls the operation
     options: frozenset[str] = frozenset()  # the operation's optional arguments that the method takes
     copies: bool = False  # True if the user's method returns a new tensor, which is then copied into the output
 
 
-def offers_of(methods: Mapping[str, Operation], binder: Binder, device: Device, private: Any) -> dict[str, Offer]:
+def offers_of(methods: Mapping[str, Method], binder: Binder, device: Device, private: Any) -> dict[str, Offer]:
     """Return the operations that ``methods`` can do, by their names in our protocol.
 
     ``private`` is the stream that the methods run on, or ``None`` for the current one. Collective: an all-reduce may be
@@ -51,21 +51,21 @@ def offers_of(methods: Mapping[str, Operation], binder: Binder, device: Device, 
     return offers
 
 
-def _offer(name: str, method: Operation | None, binder: Binder) -> Offer | None:
+def _offer(name: str, method: Method | None, binder: Binder) -> Offer | None:
     call = None if method is None else binder.bind(name, method)
     if method is None or call is None:
         return None
     return Offer(call=call, options=frozenset(binder.options(name, method)) & frozenset(FORMS[name].options))
 
 
-def _all_reduces(methods: Mapping[str, Operation], binder: Binder, device: Device, private: Any) -> dict[str, Offer]:
+def _all_reduces(methods: Mapping[str, Method], binder: Binder, device: Device, private: Any) -> dict[str, Offer]:
     """Return the all-reduces in place and out of place.
 
     A method with an argument for its output gives both. A method without one is tried, because its signature does not
     show whether it works in place. A result that it returns is copied into the output, on the stream where it ran.
     """
 
-    def out_of_place(method: Operation, returns: bool) -> Offer | None:
+    def out_of_place(method: Method, returns: bool) -> Offer | None:
         if "out" in binder.options("all_reduce", method):
             return _offer("outplace_all_reduce", method, binder)
         returned = _offer("all_reduce", method, binder) if returns else None
@@ -87,7 +87,7 @@ def _all_reduces(methods: Mapping[str, Operation], binder: Binder, device: Devic
     return {name: offer for name, offer in offers.items() if offer is not None}
 
 
-def _returns(call: Operation, method: Operation, device: Device) -> bool:
+def _returns(call: Method, method: Method, device: Device) -> bool:
     """Return whether an all-reduce returns a new tensor.
 
     Raises ``SetupError`` if the result is neither ``None`` nor a tensor that fits.

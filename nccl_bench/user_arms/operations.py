@@ -20,7 +20,7 @@ from nccl_bench.streams.base import Streams
 from nccl_bench.user_arms import signatures
 from nccl_bench.user_arms.tracebacks import definition_line
 
-Operation = Callable[..., Any]
+Method = Callable[..., Any]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -31,7 +31,7 @@ class _Form:
     options: tuple[str, ...] = ()  # parameters with a default, which follow in their order
 
 
-def _form(method: Operation) -> _Form:
+def _form(method: Method) -> _Form:
     _, *parameters = inspect.signature(method).parameters.values()
     return _Form(
         leading=tuple(each.name for each in parameters if each.default is each.empty),
@@ -61,11 +61,11 @@ class Binder:
     redops: Mapping[RedOp, object] | None  # our reductions -> the user's; None if they are the same
     current: Callable[[], Any] | None  # gives the stream argument of every call; None if calls get none
 
-    def options(self, name: str, method: Operation) -> Mapping[str, str]:
+    def options(self, name: str, method: Method) -> Mapping[str, str]:
         """Return the options of ``method`` as operation ``name``: our name of each -> the user's name."""
         return signatures.options(method, len(FORMS[name].leading))
 
-    def bind(self, name: str, method: Operation) -> Operation | None:
+    def bind(self, name: str, method: Method) -> Method | None:
         """Return operation ``name`` as a call of ``method``, or ``None`` if ``method`` cannot do it.
 
         The returned call raises ``InvalidArgumentError`` for an option that ``method`` does not take.
@@ -89,7 +89,7 @@ class Binder:
         refused = [option for option in form.options if option not in taken]
         return self._generate(name, method, passed, refused)
 
-    def _is_ours(self, form: _Form, taken: Mapping[str, str], method: Operation) -> bool:
+    def _is_ours(self, form: _Form, taken: Mapping[str, str], method: Method) -> bool:
         parameters = [parameter.name for parameter in signatures.positional(method)]
         first = len(form.leading)
         return (
@@ -100,7 +100,7 @@ class Binder:
             and signatures.takes(method, *form.leading)
         )
 
-    def _generate(self, name: str, method: Operation, passed: Mapping[str, str], refused: list[str]) -> Operation:
+    def _generate(self, name: str, method: Method, passed: Mapping[str, str], refused: list[str]) -> Method:
         form = FORMS[name]
         parameters = [*form.leading, *(f"{option}={_DEFAULTS[option]}" for option in form.options)]
         arguments = [*form.leading, *(f"{key}={value}" for key, value in passed.items())]
@@ -120,12 +120,12 @@ class Binder:
         namespace |= {"SUM": RedOp.SUM, "refuse": refuse}
         # With the name of this file, `tracebacks` does not count the frame as the user's code.
         exec(compile("\n".join(lines), f"{__file__}:{name}", "exec"), namespace)
-        operation: Operation = namespace[name]
+        operation: Method = namespace[name]
         operation.__qualname__ = signatures.name_of(method)
         return update_wrapper(operation, method, assigned=(), updated=())
 
 
-def copying(call: Operation, streams: Streams, private: Any) -> Operation:
+def copying(call: Method, streams: Streams, private: Any) -> Method:
     """Return ``outplace_all_reduce`` made from an all-reduce that returns a new tensor, which is copied into ``out``.
 
     The copy is queued where ``call`` runs: on the stream ``private``, or on the current one if that is ``None``.
@@ -153,7 +153,7 @@ def copying(call: Operation, streams: Streams, private: Any) -> Operation:
     return outplace_all_reduce
 
 
-def check_result(call: Operation, result: object, input: Tensor) -> None:
+def check_result(call: Method, result: object, input: Tensor) -> None:
     """Raise ``SetupError`` if ``result``, which ``call`` returned, cannot be an all-reduce of ``input``."""
     got = type(result).__name__
     if isinstance(result, Tensor):
@@ -168,7 +168,7 @@ def check_result(call: Operation, result: object, input: Tensor) -> None:
     )
 
 
-def exchange(start: Operation, send: Operation, recv: Operation, end: Operation) -> Operation:
+def exchange(start: Method, send: Method, recv: Method, end: Method) -> Method:
     """Return ``send_recv`` made from a send and a receive within one group."""
 
     def send_recv(output: Tensor, input: Tensor, dst: int, src: int) -> None:

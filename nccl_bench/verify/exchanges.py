@@ -32,7 +32,7 @@ class Participants:
     device: torch.device  # the device of this rank's tensors
 
     def make_input(self, rank: int, salt: int, shape: tuple[int, ...]) -> Tensor:
-        """Return the input of ``rank``. With another salt below 251, every element is different."""
+        """Return the input of ``rank``. Inputs of two salts below 251 differ in every element."""
         count = shape[0] * shape[1]
         numbers = torch.arange(count, device=self.device) + rank * _RANK_STEP + salt * _SALT_STEP
         return (numbers % _MODULUS).to(torch.float32).view(shape)

@@ -21,8 +21,9 @@ from statistics import median, quantiles
 import torch
 import torch.distributed as dist
 
-from nccl_bench.bench.timing import Clock, Operation, loop_cost_us
+from nccl_bench.bench.timing import Clock, loop_cost_us
 from nccl_bench.communicators.bare_transport import RecordedCommunicator
+from nccl_bench.communicators.protocol import Operation
 from nccl_bench.transports.device import Device, open_device
 from nccl_bench.transports.nccl import NcclTransport
 from nccl_bench.transports.nccl4py import Nccl4py, Nccl4pyTransport

@@ -11,9 +11,9 @@ from typing import Any, cast
 from nccl_bench.bench import case_run, measure, worker
 from nccl_bench.bench.context import CaseContext
 from nccl_bench.bench.schedule import Schedule
-from nccl_bench.bench.timing import Operation
 from nccl_bench.catalog.arms import ARMS, ArmSpec
 from nccl_bench.catalog.timings import Timing
+from nccl_bench.communicators.protocol import Operation
 
 ORIGINAL = "stream-free"
 AGAIN = "stream-free-again"

@@ -49,7 +49,8 @@ class Observed:
     attachment: Attachment | None = None
     output: Output | None = None
     analysis: Analysis | None = None
-    printed: str = ""
+    printed: str = ""  # on standard output
+    messages: str = ""  # on standard error
 
 
 class CommandLine:
@@ -82,7 +83,7 @@ class CommandLine:
             code, stdout, stderr = self.run(*arguments, env=env)
         assert code == 0, stderr
         facts: dict[str, Any] = {}
-        for observed in self._observed or [Observed(action="printed", printed=stdout)]:
+        for observed in self._observed or [Observed(action="printed", printed=stdout, messages=stderr)]:
             facts |= {name: value for name in observed.__slots__ if (value := getattr(observed, name))}
         return Observed(**facts)
 

@@ -59,7 +59,7 @@ def test_a_user_arm_that_failed_is_reported_as_not_measured_any_further() -> Non
     config = meta()["config"] | {"user_arms": [{"name": "mine", "target": "a.py:A"}]}
     for line in (crash(arm="mine"), crash(arm=twin_of("mine")), hang(arm="mine"), crash(arm="torch"), hang()):
         (text,) = failures(Run(meta=meta() | {"config": config}, lines=(line, samples())))
-        assert text.endswith("; the arm was measured no further") is line.arm.startswith("mine")
+        assert text.endswith("; the arm is no longer measured") is line.arm.startswith("mine")
 
 
 @pytest.mark.parametrize(

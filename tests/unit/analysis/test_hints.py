@@ -28,7 +28,7 @@ def test_too_few_rounds_are_reported_with_the_number_that_an_interval_needs() ->
         comparison(16, INCONCLUSIVE, interval=None, pairs_needed=12),
     ]
     (hint,) = hints_of([*few, comparison(32)])
-    assert hint.startswith("2 cells inconclusive because of too few rounds")
+    assert hint.startswith("2 cells are inconclusive because of too few rounds")
     assert "an interval needs 12 rounds, and then spans from the smallest ratio to the largest" in hint
     assert "more rounds than that (--rounds)" in hint
 
@@ -40,9 +40,9 @@ def test_a_difference_below_the_noise_floor_is_reported_with_the_highest_floor()
         comparison(16, INCONCLUSIVE, noise_floor=0.9, interval=Interval(low=0.9, high=1.0, error=0.05)),
     ]
     below, wide = hints_of(cells)
-    assert below.startswith("2 cells inconclusive because the baseline's own twin")
+    assert below.startswith("2 cells are inconclusive because the baseline's own twin")
     assert "most for stream-free gated all_reduce 1K: 20 %" in below
-    assert wide.startswith("1 cell inconclusive because the interval")
+    assert wide.startswith("1 cell is inconclusive because the interval")
 
 
 def test_cells_without_a_twin_have_a_hint_of_their_own() -> None:
@@ -53,10 +53,10 @@ def test_cells_without_a_twin_have_a_hint_of_their_own() -> None:
     ]
     twinless, below = hints_of(cells)
     assert twinless.startswith(
-        "2 cells inconclusive because no twin was measured, so the communicator variance is unknown. "
+        "2 cells are inconclusive because no twin was measured, so the communicator variance is unknown. "
         "Compare several runs on each side"
     )
-    assert below.startswith("1 cell inconclusive because the baseline's own twin")
+    assert below.startswith("1 cell is inconclusive because the baseline's own twin")
 
 
 def test_an_equivalence_below_the_noise_floor_has_a_hint_of_its_own() -> None:
@@ -65,11 +65,11 @@ def test_an_equivalence_below_the_noise_floor_has_a_hint_of_its_own() -> None:
         comparison(64, INCONCLUSIVE, 1.0, noise_floor=0.04, below_floor=True),
     ]
     (hint,) = hints_of(cells)
-    assert hint.startswith("2 cells inconclusive although the interval is within the threshold")
+    assert hint.startswith("2 cells are inconclusive although the interval is within the threshold")
     assert "It is highest for stream-free gated all_reduce 64: 4.0 %." in hint
     assert "differs too" not in hint
     different, same = hints_of([*cells, comparison(16, INCONCLUSIVE, 1.1, noise_floor=0.2, below_floor=True)])
-    assert different.startswith("1 cell inconclusive because the baseline's own twin")
+    assert different.startswith("1 cell is inconclusive because the baseline's own twin")
     assert same == hint
 
 
@@ -79,7 +79,7 @@ def test_a_wide_interval_is_reported_with_what_narrows_it() -> None:
         comparison(1024, INCONCLUSIVE, interval=Interval(low=0.8, high=1.4, error=0.05), timing=Timing.EAGER),
     ]
     (hint,) = hints_of(cells)
-    assert hint.startswith("2 cells inconclusive because the interval crosses the threshold")
+    assert hint.startswith("2 cells are inconclusive because the interval crosses the threshold")
     assert "widest for stream-free eager all_reduce 1K: 0.800x to 1.400x, threshold 2.0 %." in hint
     assert "More rounds (--max-rounds" in hint
     assert "More runs on each side narrow the interval" in hints_of(cells, Basis.RUNS)[0]

@@ -198,8 +198,8 @@ def test_wrong_usage_is_refused_in_one_line_with_the_right_usage(
         ("nowhere", None, "cannot be read"),
         ("empty.csv", "", "is not a summary of nccl-bench"),
         ("empty.json", "", ""),
-        ("foreign.csv", "a,b\n1,2\n", "is not a summary of nccl-bench"),
-        ("foreign.txt", "hello", ""),
+        ("other.csv", "a,b\n1,2\n", "is not a summary of nccl-bench"),
+        ("other.txt", "hello", ""),
     ],
 )
 def test_a_path_without_a_run_is_refused_in_one_line(

@@ -45,7 +45,7 @@ def test_the_shared_arm_may_be_chosen(compare: CompareCommand, tmp_path: Path) -
     assert {cell["verdict"] for cell in chosen} == {"inconclusive"}
     out = flat(compare("one", "two", "--shared", "torch")[1])
     assert "No noise floor: no twin of a baseline was measured" in out
-    assert "2 cells inconclusive because no twin was measured" in out
+    assert "2 cells are inconclusive because no twin was measured" in out
     for name in ("three", "four"):
         write(tmp_path / name, [times(arm, us, 9) for arm, us in ((BASE, 10.0), ("torch", 9.0))], started=name)
     several = compare("one,three", "two,four", "--shared", "torch")[1]

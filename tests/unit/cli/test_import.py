@@ -31,7 +31,7 @@ def command(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.Capt
 @pytest.mark.parametrize("file", FILES, ids=lambda file: file.name)
 def test_import_writes_a_run_that_report_shows(file: Path, command: Any, tmp_path: Path) -> None:
     code, printed, errors = command("import", file, "--out", "there", "--name", "mine")
-    assert (code, printed, errors) == (0, f"recorded in {tmp_path / 'there'}\n", "")
+    assert (code, printed, errors) == (0, "", f"nccl-bench: recorded in {tmp_path / 'there'}\n")
     run = Run.load(tmp_path / "there")
     assert run.lines == read(file).lines
     assert (run.baseline, run.arms, run.world_size, run.device) == (ARM, (ARM,), 4, "cuda")
@@ -57,7 +57,7 @@ def test_report_names_what_the_import_left_out(command: Any, tmp_path: Path) -> 
     code, _, errors = command("import", "cut.txt", "--out", "there")
     # The whole rows are recorded, and a warning says that there were more.
     assert code == 0
-    assert errors.startswith("nccl-bench: cut.txt: the table has no end")
+    assert "\nnccl-bench: cut.txt: the table has no end" in errors
     assert Run.load(tmp_path / "there").meta["status"] == "interrupted"
     _, tables, _ = command("report", "there", "--width", "80")
     assert "cut.txt: the table has no end" in tables
@@ -68,8 +68,10 @@ def test_import_of_wrong_results_records_them_and_exits_with_4(command: Any, tmp
     document["results"][0]["in_place"]["nwrong"] = 3
     (tmp_path / "wrong.json").write_text(json.dumps(document), encoding="utf-8")
     code, printed, errors = command("import", "wrong.json", "--out", "there")
-    assert (code, printed) == (4, f"recorded in {tmp_path / 'there'}\n")
-    assert errors.startswith("nccl-bench: WRONG: wrong results in 1 cell of nccl-tests; the first is all_reduce")
+    assert (code, printed) == (4, "")
+    location, failure = errors.splitlines()[:2]
+    assert location == f"nccl-bench: recorded in {tmp_path / 'there'}"
+    assert failure.startswith("nccl-bench: WRONG: wrong results in 1 cell of nccl-tests; the first is all_reduce")
     assert (tmp_path / "there" / "summary.csv").exists()
 
 

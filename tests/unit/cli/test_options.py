@@ -140,10 +140,10 @@ REPORT_OPTIONS: Mapping[str, Example] = {
 }
 NCCL_TESTS = str(ROOT / "tests" / "data" / "nccl-tests" / "all_reduce.txt")
 IMPORT_OPTIONS: Mapping[str, Example] = {
-    "files": Example(value=NCCL_TESTS, look=lambda observed: "recorded in" in observed.printed, gives=True),
-    "name": Example(value="mine", base=(NCCL_TESTS,), look=lambda observed: "-mine" in observed.printed, gives=True),
+    "files": Example(value=NCCL_TESTS, look=lambda observed: "recorded in" in observed.messages, gives=True),
+    "name": Example(value="mine", base=(NCCL_TESTS,), look=lambda observed: "-mine" in observed.messages, gives=True),
     "out": Example(
-        value="there", base=(NCCL_TESTS,), look=lambda observed: observed.printed.strip().endswith("/there"), gives=True
+        value="there", base=(NCCL_TESTS,), look=lambda observed: observed.messages.endswith("/there\n"), gives=True
     ),
 }
 LIST_OPTIONS: Mapping[str, Example] = {

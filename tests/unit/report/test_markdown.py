@@ -128,7 +128,7 @@ def test_two_sides_are_verdicts_warnings_and_the_rest() -> None:
     assert all(len({len(row) for row in rows}) == 1 for rows in tables(text).values())
     assert text.startswith("**nccl-bench**: b against a.\n")
     assert "\n- odd line\n" in text
-    assert "\n\ntorch itself: 1.00x\n\nRatios" in text
+    assert "\n\ntorch itself: 1.00x\n\nVerdicts. Ratios" in text
     assert text.index("**Failures**\n\n- HANG: there\n") < text.index("**Warnings**")
     assert shown.endswith("**Not compared**\n\n- only the side before has x\n\n**Not measured**\n\n- too large\n\n")
     bare = markdown_report(compared_runs([], title="b against a."))

@@ -67,7 +67,7 @@ gated        32  equivalent             0.99x  0.98x to 1.00x  0.2 %
 gated        64  inconclusive           1.05x  1.04x to 1.06x  5.0 %
 
 Warnings
-- 1 cell inconclusive because the baseline's own twin, the same communicator
+- 1 cell is inconclusive because the baseline's own twin, the same communicator
   made twice, differs too, most for stream-free gated all_reduce 64: 5.0 %. A
   verdict needs a larger difference, which must still exceed the threshold after
   the usual difference between twins is taken off. Compare several runs on each
@@ -202,7 +202,7 @@ def test_the_heading_says_what_matters_and_how_sure_it_is() -> None:
         return heading(compared_runs(cells, basis=basis))
 
     assert text(comparison(), comparison(16, SLOWER), comparison(32, INCONCLUSIVE)) == (
-        "Ratios below 1 are faster; a difference of 2.0 % matters. The 2 decided verdicts hold together with 95 % "
+        "Verdicts. Ratios below 1 are faster; a difference of 2.0 % matters. The 2 decided verdicts hold together with 95 % "
         "confidence, as far as rounds can show."
     )
     assert text(comparison(), comparison(16, INCONCLUSIVE)).endswith(
@@ -210,7 +210,7 @@ def test_the_heading_says_what_matters_and_how_sure_it_is() -> None:
     )
     assert text(comparison(), basis=Basis.RUNS).endswith("confidence, as far as runs can show.")
     # Without a decided verdict there is nothing to be sure of.
-    assert text(comparison(8, INCONCLUSIVE)) == "Ratios below 1 are faster; a difference of 2.0 % matters."
+    assert text(comparison(8, INCONCLUSIVE)) == "Verdicts. Ratios below 1 are faster; a difference of 2.0 % matters."
     assert "a difference of 2.0 % to 10 % matters, as the column limit says." in text(
         comparison(), comparison(threshold=0.1), comparison(threshold=0.05)
     )

@@ -351,7 +351,7 @@ def test_an_entry_point_names_a_target(
     monkeypatch.setattr(metadata, "entry_points", lambda group: points if group == GROUP else ())
     assert set(load("mine").value().late()) == {"installed"}
     assert set(load("mine", trees[1]).value().late()) == {"after"}
-    with pytest.raises(SetupError, match=r"entry point 'other' is unknown: known are mine; or give path/to/file.py"):
+    with pytest.raises(SetupError, match=r"entry point 'other' is unknown \(known: mine\): give path/to/file.py"):
         load("other")
 
 
