@@ -35,9 +35,8 @@ def make(value: Any, group: dist.ProcessGroup, device: Device, adapter: Adapter 
 
     - A ready object is returned unchanged.
     - A function of one tensor is itself the all-reduce. If its signature cannot be read, ``adapter`` decides.
-    - Any other function, or a class, makes the object. It gets ``group`` and ``device``: by name if its parameters
-      have both names, else by position. ``device`` is a ``torch.device``, unless the parameter is annotated as our
-      ``Device``, or has no annotation in a subclass of ours.
+    - Any other function, or a class, makes the object. It gets ``group`` and ``device``, by name if it has both names.
+      ``device`` is our ``Device`` if annotated so, or if not annotated in a subclass of ours; else a ``torch.device``.
     """
     is_class = isinstance(value, type)
     if not callable(value) or (not is_class and methods_of(value)):

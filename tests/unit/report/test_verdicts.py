@@ -202,8 +202,8 @@ def test_the_heading_says_what_matters_and_how_sure_it_is() -> None:
         return heading(compared_runs(cells, basis=basis))
 
     assert text(comparison(), comparison(16, SLOWER), comparison(32, INCONCLUSIVE)) == (
-        "Verdicts. Ratios below 1 are faster; a difference of 2.0 % matters. The 2 decided verdicts hold together with 95 % "
-        "confidence, as far as rounds can show."
+        "Verdicts. Ratios below 1 are faster; a difference of 2.0 % matters. The 2 decided verdicts hold together with "
+        "95 % confidence, as far as rounds can show."
     )
     assert text(comparison(), comparison(16, INCONCLUSIVE)).endswith(
         " The one decided verdict holds with 95 % confidence, as far as rounds can show."
