@@ -1,4 +1,1 @@
-"""The files of a run: its lines (``schema``), its directory (``run`` reads, ``store`` writes), its ``environment``.
-
-Every report is made from these files alone. They can be read without torch or pandas.
-"""
+"""The files of a run, from which alone every report is made: its lines, its directory, its environment."""
