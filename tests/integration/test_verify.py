@@ -231,7 +231,7 @@ def test_a_detector_that_is_wrong_but_ordered_is_blind_and_no_arm_passes(
 
 def test_the_command_prints_the_table_and_writes_the_json(sandbox: Sandbox, command: subprocess.Popen[str]) -> None:
     ended = sandbox.wait(command)
-    assert (ended.code, ended.stderr) == (0, "")
+    assert (ended.code, ended.stderr) == (0, f"nccl-bench: recorded in {sandbox.cwd / 'there'}\n")
     assert re.search(r"^stream-free +pass$", ended.stdout, re.MULTILINE)
     recorded = json.loads((sandbox.cwd / "there" / "verification.json").read_text(encoding="utf-8"))
     assert tuple(recorded[key] for key in ("exit_code", "blind", "world_size", "device")) == (0, False, 2, "cpu")
