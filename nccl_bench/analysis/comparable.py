@@ -13,8 +13,8 @@ from nccl_bench.records.schema import Samples, Status
 
 # The time of each round in microseconds, by the number of the round.
 Rounds = Mapping[int, float]
-# A case and a timing.
-Place = tuple[Case, Timing]
+# A point at which arms are compared: a case and a timing.
+Point = tuple[Case, Timing]
 # A case, a timing and the name of an arm.
 Cell = tuple[Case, Timing, str]
 
@@ -40,17 +40,17 @@ class ComparableRun:
             name=name, arms=run.arms, cells=cells, medians_only=bool(cells) and max(map(len, cells.values())) < 2
         )
 
-    def median_us(self, place: Place, arm: str) -> float | None:
-        """Return the median time of ``arm`` in microseconds; ``None`` if ``arm`` has no times in ``place``."""
-        times = self.cells.get((*place, arm))
+    def median_us(self, point: Point, arm: str) -> float | None:
+        """Return the median time of ``arm`` in microseconds; ``None`` if ``arm`` has no times at ``point``."""
+        times = self.cells.get((*point, arm))
         return median(times.values()) if times else None
 
-    def ratios(self, place: Place, arm: str, base: str) -> list[float]:
+    def ratios(self, point: Point, arm: str, base: str) -> list[float]:
         """Return the ratio ``arm`` / ``base`` of each round in which both arms have a time."""
-        arm_us, base_us = self.cells.get((*place, arm), {}), self.cells.get((*place, base), {})
+        arm_us, base_us = self.cells.get((*point, arm), {}), self.cells.get((*point, base), {})
         return [time_us / base_us[number] for number, time_us in arm_us.items() if number in base_us]
 
 
-def medians_us(side: Sequence[ComparableRun], place: Place, arm: str) -> list[float]:
-    """Return the median times of ``arm`` in microseconds, one for each run of ``side`` that has times in ``place``."""
-    return [time_us for run in side if (time_us := run.median_us(place, arm)) is not None]
+def medians_us(side: Sequence[ComparableRun], point: Point, arm: str) -> list[float]:
+    """Return the median times of ``arm`` in microseconds, one for each run of ``side`` that has times at ``point``."""
+    return [time_us for run in side if (time_us := run.median_us(point, arm)) is not None]

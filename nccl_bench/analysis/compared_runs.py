@@ -8,7 +8,7 @@ from nccl_bench.analysis.comparable import Cell
 from nccl_bench.analysis.comparison import Basis, Comparison
 from nccl_bench.analysis.description import CPU_NOTICE
 from nccl_bench.analysis.failures import failures, summary_failures, worst
-from nccl_bench.analysis.gaps import candidate_incomplete, listed, not_measured, unmatched
+from nccl_bench.analysis.gaps import candidate_incomplete, describe_cells, not_measured, unmatched
 from nccl_bench.analysis.loading import LoadedRun
 from nccl_bench.analysis.machine import differences, over_ranks, versions
 from nccl_bench.analysis.one_run import compare_arms
@@ -40,15 +40,15 @@ def analyse_arms(loaded: LoadedRun, arms: tuple[str, str], limits: Limits | None
         limits = recorded_limits(loaded.meta["config"], DEFAULT_THRESHOLD, f"the run {name}")
     cells = loaded.comparable.cells
     comparisons = compare_arms(loaded.comparable, limits, baseline=baseline, candidates=[candidate])
-    places = {(each.case, each.timing) for each in comparisons}
+    points = {(each.case, each.timing) for each in comparisons}
     # The counterparts of cells that are not compared: the same case and timing with the other arm.
     missing = [
         (case, timing, baseline if arm == candidate else candidate)
         for case, timing, arm in cells
-        if arm in arms and (case, timing) not in places
+        if arm in arms and (case, timing) not in points
     ]
     no_common_round = [cell for cell in missing if cell in cells]
-    compared = _only(run, {(*place, arm) for place in places for arm in arms})
+    compared = _only(run, {(*point, arm) for point in points for arm in arms})
     return Analysis(
         title=f"{name}: {candidate} against {baseline}, by times of the same round",
         notes=tuple(_cpu_notice([loaded])),
@@ -65,8 +65,8 @@ def analyse_arms(loaded: LoadedRun, arms: tuple[str, str], limits: Limits | None
             *_no_noise_floor(comparisons),
         ),
         not_compared=(
-            *listed("no time of", (cell for cell in missing if cell not in no_common_round)),
-            *listed("no round in common with", no_common_round),
+            *describe_cells("no time of", (cell for cell in missing if cell not in no_common_round)),
+            *describe_cells("no round in common with", no_common_round),
         ),
         not_measured=tuple(_not_measured(loaded)),
         candidate_incomplete=candidate_incomplete(run, comparisons, baseline, [candidate]),

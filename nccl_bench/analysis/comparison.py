@@ -4,7 +4,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 
-from nccl_bench.analysis.comparable import Place
+from nccl_bench.analysis.comparable import Point
 from nccl_bench.analysis.estimates import Estimate
 from nccl_bench.analysis.statistics import FAMILYWISE_ERROR, Interval, Verdict, holm, verdict_of
 from nccl_bench.analysis.variance import NoiseFloor
@@ -45,7 +45,7 @@ class Comparison:
 class ArmPair:
     """Two arms in one case and timing, not yet judged."""
 
-    place: Place  # the case and the timing
+    point: Point  # the case and the timing
     baseline: str  # the arm to compare with
     candidate: str  # the arm to judge
     baseline_us: float  # median time of the baseline, microseconds
@@ -53,19 +53,19 @@ class ArmPair:
     estimate: Estimate  # the estimated ratio, candidate / baseline
 
 
-def compare(
+def compare_pairs(
     pairs: Sequence[ArmPair],
     limits: Limits,
     basis: Basis,
-    noise_floor: Callable[[Place, float], NoiseFloor | None] | None = None,
+    noise_floor: Callable[[Point, float], NoiseFloor | None] | None = None,
 ) -> tuple[Comparison, ...]:
     """Return a comparison for each pair. With probability 1 - ``FAMILYWISE_ERROR`` or more, no verdict is wrong.
 
-    ``noise_floor`` returns the noise floor for a place and the error of an interval. Give no such function if the
+    ``noise_floor`` returns the noise floor for a point and the error of an interval. Give no such function if the
     intervals already contain communicator variance, as intervals over several runs do.
     """
-    places = [pair.place for pair in pairs]
-    thresholds = [limits.threshold(case.collective, timing, case.size_bytes) for case, timing in places]
+    points = [pair.point for pair in pairs]
+    thresholds = [limits.threshold(case.collective, timing, case.size_bytes) for case, timing in points]
     least = [pair.estimate.decisive_error(threshold) for pair, threshold in zip(pairs, thresholds, strict=True)]
     comparisons = []
     for pair, threshold, level in zip(pairs, thresholds, holm(least, FAMILYWISE_ERROR), strict=True):
@@ -73,13 +73,13 @@ def compare(
         verdict = None if basis is Basis.NOTHING else verdict_of(interval, threshold)
         floor, below_floor = None, False
         if noise_floor is not None:
-            floor = noise_floor(pair.place, level)
+            floor = noise_floor(pair.point, level)
             if interval is not None and verdict is not Verdict.INCONCLUSIVE:
                 below_floor = floor is None or not floor.allows(interval, pair.estimate.ratio, threshold)
         comparisons.append(
             Comparison(
-                case=pair.place[0],
-                timing=pair.place[1],
+                case=pair.point[0],
+                timing=pair.point[1],
                 baseline=pair.baseline,
                 candidate=pair.candidate,
                 baseline_us=pair.baseline_us,

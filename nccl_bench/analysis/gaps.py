@@ -47,7 +47,7 @@ def candidate_incomplete(
         for line in run.lines
         if isinstance(line, Samples) and line.arm == baseline and line.status is Status.OK and line.samples_us
     ]
-    return any((*place, candidate) not in compared for place in measured for candidate in candidates)
+    return any((*point, candidate) not in compared for point in measured for candidate in candidates)
 
 
 def unmatched(sides: SidesComparison) -> Iterator[str]:
@@ -56,12 +56,12 @@ def unmatched(sides: SidesComparison) -> Iterator[str]:
     of_after = set(sides.only_after)
     both = dict.fromkeys(cell for cell in sides.only_before if cell in of_after)
     beside = f" together with {sides.shared_arm}" if sides.shared_arm else ""
-    yield from listed("only the side before has", (cell for cell in sides.only_before if cell not in both))
-    yield from listed("only the side after has", (cell for cell in sides.only_after if cell not in both))
-    yield from listed(f"not in every run{beside}:", both)
+    yield from describe_cells("only the side before has", (cell for cell in sides.only_before if cell not in both))
+    yield from describe_cells("only the side after has", (cell for cell in sides.only_after if cell not in both))
+    yield from describe_cells(f"not in every run{beside}:", both)
 
 
-def listed(text: str, cells: Iterable[Cell]) -> Iterator[str]:
+def describe_cells(text: str, cells: Iterable[Cell]) -> Iterator[str]:
     """Yield lines of ``text`` and the name of a cell; cells that differ only in size share a line."""
     groups: dict[tuple[str, Timing, str], list[int]] = {}
     for case, timing, arm in cells:

@@ -43,7 +43,7 @@ class LoadedRun:
         return _launch(self.meta) == _launch(other.meta) and self.run.lines == other.run.lines
 
 
-def load(path: Path) -> LoadedRun:
+def load_run(path: Path) -> LoadedRun:
     """Return the run at ``path``; raises ``RecordError`` if there is none."""
     if path.is_dir():
         return _loaded(Run.load(path), path)

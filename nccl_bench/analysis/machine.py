@@ -13,7 +13,7 @@ _GPU = re.compile(r"GPU(\d+)")
 # The name and the `run.json` of each run.
 NamedRuns = Sequence[tuple[str, Mapping[str, Any]]]
 _BUFFERS = {"True": "one for all calls", "False": "rotating"}
-_PREFIXES = ("NCCL_", "TORCH_NCCL_", "CUDA_LAUNCH_BLOCKING", "CUDA_DEVICE_MAX_CONNECTIONS")
+_SETTING_PREFIXES = ("NCCL_", "TORCH_NCCL_", "CUDA_LAUNCH_BLOCKING", "CUDA_DEVICE_MAX_CONNECTIONS")
 # No user sets these variables. Container images set the first, and nothing reads it. torchrun sets the second.
 _NO_SETTINGS = ("NCCL_VERSION", "TORCH_NCCL_ASYNC_ERROR_HANDLING")
 
@@ -99,7 +99,7 @@ def _transport(transport: Mapping[str, Any]) -> str | None:
 
 
 def _is_setting(name: str) -> bool:
-    return name.startswith(_PREFIXES) and name not in _NO_SETTINGS
+    return name.startswith(_SETTING_PREFIXES) and name not in _NO_SETTINGS
 
 
 def _settings(environment: Mapping[str, Any]) -> dict[str, str]:

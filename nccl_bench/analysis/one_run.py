@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 
 from nccl_bench.analysis.comparable import ComparableRun
-from nccl_bench.analysis.comparison import ArmPair, Basis, Comparison, compare
+from nccl_bench.analysis.comparison import ArmPair, Basis, Comparison, compare_pairs
 from nccl_bench.analysis.estimates import PairedRatios
 from nccl_bench.analysis.variance import CommunicatorVariance
 from nccl_bench.config.limits import Limits
@@ -21,14 +21,14 @@ def compare_arms(
     arms = [arm for arm in run.arms if arm != base] if candidates is None else candidates
     pairs = []
     for case, timing, measured in run.cells:
-        place = (case, timing)
+        point = (case, timing)
         for arm in arms if measured == base else ():
-            base_us, arm_us = run.median_us(place, base), run.median_us(place, arm)
-            ratios = run.ratios(place, arm, base)
+            base_us, arm_us = run.median_us(point, base), run.median_us(point, arm)
+            ratios = run.ratios(point, arm, base)
             if ratios and base_us is not None and arm_us is not None:
                 pairs.append(
                     ArmPair(
-                        place=place,
+                        point=point,
                         baseline=base,
                         candidate=arm,
                         baseline_us=base_us,
@@ -36,4 +36,4 @@ def compare_arms(
                         estimate=PairedRatios(ratios),
                     )
                 )
-    return compare(pairs, limits, Basis.ROUNDS, CommunicatorVariance(run, base).floor)
+    return compare_pairs(pairs, limits, Basis.ROUNDS, CommunicatorVariance(run, base).floor)

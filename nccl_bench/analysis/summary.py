@@ -102,8 +102,8 @@ def rows_of(run: Run, comparisons: Iterable[Comparison] = ()) -> tuple[Row, ...]
     rows = []
     for line in run.lines:
         if isinstance(line, Samples):
-            place = (line.case, line.timing)
-            rows.append(_measured(line, run.baseline, baseline_us.get(place, {}), compared.get((*place, line.arm))))
+            point = (line.case, line.timing)
+            rows.append(_measured(line, run.baseline, baseline_us.get(point, {}), compared.get((*point, line.arm))))
         else:
             arm = None if isinstance(line, Skipped) else line.arm
             rows.append(Row(**_columns_of(line.case), world_size=run.world_size, arm=arm, status=line.kind))

@@ -9,8 +9,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from statistics import median
 
-from nccl_bench.analysis.comparable import Cell, ComparableRun, Place, medians_us
-from nccl_bench.analysis.comparison import ArmPair, Basis, Comparison, compare
+from nccl_bench.analysis.comparable import Cell, ComparableRun, Point, medians_us
+from nccl_bench.analysis.comparison import ArmPair, Basis, Comparison, compare_pairs
 from nccl_bench.analysis.estimates import Estimate, RelativeRatios, RunMedians, UnknownVariation
 from nccl_bench.analysis.variance import CommunicatorVariance, NoiseFloor, combined
 from nccl_bench.analysis.wording import counted
@@ -52,36 +52,36 @@ def compare_sides(
     if basis is Basis.NOTHING:
         shared_arm = None
     keys = [
-        (place, first, second)
+        (point, first, second)
         for first, second in ([arms] if arms else _arm_pairs(before, after, shared_arm))
-        for place in _places(before, first)
-        if _every_run_has(before, place, first, shared_arm) and _every_run_has(after, place, second, shared_arm)
+        for point in _points(before, first)
+        if _every_run_has(before, point, first, shared_arm) and _every_run_has(after, point, second, shared_arm)
     ]
     pairs = [
         ArmPair(
-            place=place,
+            point=point,
             baseline=first,
             candidate=second,
-            baseline_us=median(medians_us(before, place, first)),
-            candidate_us=median(medians_us(after, place, second)),
-            estimate=_estimate(before, after, basis, shared_arm, place, first, second),
+            baseline_us=median(medians_us(before, point, first)),
+            candidate_us=median(medians_us(after, point, second)),
+            estimate=_estimate(before, after, basis, shared_arm, point, first, second),
         )
-        for place, first, second in keys
+        for point, first, second in keys
     ]
     shared_ratios: tuple[float, ...] = ()
     if shared_arm is not None:
         shared_ratios = tuple(
-            median(medians_us(after, place, shared_arm)) / median(medians_us(before, place, shared_arm))
-            for place in dict.fromkeys(place for place, _, _ in keys)
+            median(medians_us(after, point, shared_arm)) / median(medians_us(before, point, shared_arm))
+            for point in dict.fromkeys(point for point, _, _ in keys)
         )
     return SidesComparison(
         basis=basis,
         reason=reason,
         shared_arm=shared_arm,
         shared_ratios=shared_ratios,
-        comparisons=compare(pairs, limits, basis, _noise_floor(before, after, basis, shared_arm)),
-        only_before=_not_compared(before, shared_arm, arms and arms[0], {(*place, first) for place, first, _ in keys}),
-        only_after=_not_compared(after, shared_arm, arms and arms[1], {(*place, second) for place, _, second in keys}),
+        comparisons=compare_pairs(pairs, limits, basis, _noise_floor(before, after, basis, shared_arm)),
+        only_before=_not_compared(before, shared_arm, arms and arms[0], {(*point, first) for point, first, _ in keys}),
+        only_after=_not_compared(after, shared_arm, arms and arms[1], {(*point, second) for point, _, second in keys}),
     )
 
 
@@ -115,26 +115,26 @@ def _shared_baseline(before: Side, after: Side, arms: tuple[str, str] | None) ->
 
 def _noise_floor(
     before: Side, after: Side, basis: Basis, shared_arm: str | None
-) -> Callable[[Place, float], NoiseFloor | None] | None:
+) -> Callable[[Point, float], NoiseFloor | None] | None:
     if basis is not Basis.SHARED_ARM or shared_arm is None:
         # Every run makes its own communicators, so intervals over several runs contain communicator variance.
         return None
     of_before, of_after = CommunicatorVariance(before[0], shared_arm), CommunicatorVariance(after[0], shared_arm)
     # Each side gets half of the error, as in `RelativeRatios.interval`.
-    return lambda place, error: combined(of_before.floor(place, error / 2), of_after.floor(place, error / 2))
+    return lambda point, error: combined(of_before.floor(point, error / 2), of_after.floor(point, error / 2))
 
 
 def _estimate(
-    before: Side, after: Side, basis: Basis, shared_arm: str | None, place: Place, first: str, second: str
+    before: Side, after: Side, basis: Basis, shared_arm: str | None, point: Point, first: str, second: str
 ) -> Estimate:
     if basis is Basis.SHARED_ARM and shared_arm is not None:
-        return RelativeRatios(before[0].ratios(place, first, shared_arm), after[0].ratios(place, second, shared_arm))
+        return RelativeRatios(before[0].ratios(point, first, shared_arm), after[0].ratios(point, second, shared_arm))
 
     def relative(side: Side, arm: str) -> list[float]:
-        times = medians_us(side, place, arm)
+        times = medians_us(side, point, arm)
         if shared_arm is None:
             return times
-        return [time_us / base_us for time_us, base_us in zip(times, medians_us(side, place, shared_arm), strict=True)]
+        return [time_us / base_us for time_us, base_us in zip(times, medians_us(side, point, shared_arm), strict=True)]
 
     kind = RunMedians if basis is Basis.RUNS else UnknownVariation
     return kind(relative(before, first), relative(after, second))
@@ -150,13 +150,13 @@ def _arm_pairs(before: Side, after: Side, shared_arm: str | None) -> list[tuple[
     return common or [(baseline, candidate) for baseline in first for candidate in second]
 
 
-def _places(side: Side, arm: str) -> list[Place]:
+def _points(side: Side, arm: str) -> list[Point]:
     return list(dict.fromkeys((case, timing) for run in side for case, timing, name in run.cells if name == arm))
 
 
-def _every_run_has(side: Side, place: Place, arm: str, shared_arm: str | None) -> bool:
-    """Return True if every run measured ``arm`` in ``place``, in at least one round with times of ``shared_arm``."""
-    return all(run.ratios(place, arm, arm if shared_arm is None else shared_arm) for run in side)
+def _every_run_has(side: Side, point: Point, arm: str, shared_arm: str | None) -> bool:
+    """Return True if every run measured ``arm`` at ``point``, in at least one round with times of ``shared_arm``."""
+    return all(run.ratios(point, arm, arm if shared_arm is None else shared_arm) for run in side)
 
 
 def _not_compared(side: Side, shared_arm: str | None, arm: str | None, compared: set[Cell]) -> tuple[Cell, ...]:

@@ -8,7 +8,7 @@ import math
 from dataclasses import dataclass, replace
 from statistics import fmean, median
 
-from nccl_bench.analysis.comparable import ComparableRun, Place
+from nccl_bench.analysis.comparable import ComparableRun, Point
 from nccl_bench.analysis.statistics import Interval, Verdict, interval, verdict_of
 from nccl_bench.catalog.arms import TWIN_SUFFIX, twin_of
 
@@ -50,34 +50,34 @@ class CommunicatorVariance:
             {name for _, _, name in run.cells if name.endswith(TWIN_SUFFIX)},
             key=lambda name: (name != twin_of(arm), name),
         )
-        self._ratios: dict[Place, list[float]] = {}
-        for place in dict.fromkeys((case, timing) for case, timing, _ in run.cells):
-            of_twins = (run.ratios(place, twin, twin.removesuffix(TWIN_SUFFIX)) for twin in twins)
+        self._ratios: dict[Point, list[float]] = {}
+        for point in dict.fromkeys((case, timing) for case, timing, _ in run.cells):
+            of_twins = (run.ratios(point, twin, twin.removesuffix(TWIN_SUFFIX)) for twin in twins)
             if ratios := next(filter(None, of_twins), None):
-                self._ratios[place] = ratios
-        self._medians = {place: median(map(math.log, ratios)) for place, ratios in self._ratios.items()}
-        squares: dict[Place, list[float]] = {}
-        for place, of_place in self._medians.items():
-            squares.setdefault(_without_size(place), []).append(of_place**2)
+                self._ratios[point] = ratios
+        self._medians = {point: median(map(math.log, ratios)) for point, ratios in self._ratios.items()}
+        squares: dict[Point, list[float]] = {}
+        for point, of_point in self._medians.items():
+            squares.setdefault(_without_size(point), []).append(of_point**2)
         # At one size the twin's ratio can be near 1 by chance, so the usual distance comes from all sizes.
         self._usual = {kind: _USUAL_DEVIATIONS * math.sqrt(fmean(of_kind)) for kind, of_kind in squares.items()}
 
-    def floor(self, place: Place, error: float) -> NoiseFloor | None:
-        """Return the noise floor in ``place``, from the twin's interval at ``error``.
+    def floor(self, point: Point, error: float) -> NoiseFloor | None:
+        """Return the noise floor at ``point``, from the twin's interval at ``error``.
 
         One floor serves every pair of arms: each ratio, like the twin's, is the quotient of the times of two
         communicators, and contains the variance of both. Returns ``None`` if the twin was measured at no size.
         """
-        usual = self._usual.get(_without_size(place))
+        usual = self._usual.get(_without_size(point))
         if usual is None:
             return None
-        ratios = self._ratios.get(place)
+        ratios = self._ratios.get(point)
         if ratios is None:
             return NoiseFloor(reach=usual, usual=usual)
         of_twin = interval(ratios, error)
         # With too few rounds for an interval at `error`, use the twin's smallest and largest ratios.
         low, high = (of_twin.low, of_twin.high) if of_twin else (min(ratios), max(ratios))
-        return NoiseFloor(reach=max(math.log(high), -math.log(low)), usual=max(abs(self._medians[place]), usual))
+        return NoiseFloor(reach=max(math.log(high), -math.log(low)), usual=max(abs(self._medians[point]), usual))
 
 
 def combined(first: NoiseFloor | None, second: NoiseFloor | None) -> NoiseFloor | None:
@@ -92,6 +92,6 @@ def combined(first: NoiseFloor | None, second: NoiseFloor | None) -> NoiseFloor 
     return NoiseFloor(reach=math.hypot(first.reach, second.reach), usual=math.hypot(first.usual, second.usual))
 
 
-def _without_size(place: Place) -> Place:
-    case, timing = place
+def _without_size(point: Point) -> Point:
+    case, timing = point
     return replace(case, size_bytes=0, count=0), timing

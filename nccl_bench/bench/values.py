@@ -23,11 +23,11 @@ _LARGEST_VALUE = 2**20
 # Products of ones and twos are computed in int64, so at most this many factors can be 2.
 _LARGEST_POWER = 62
 
-Table = npt.NDArray[np.int64]
-Values = npt.NDArray[np.float64] | Table
+Integers = npt.NDArray[np.int64]
+Values = npt.NDArray[np.float64] | Integers
 
 
-def table(case: Case, rank: int, world_size: int) -> Table:
+def table(case: Case, rank: int, world_size: int) -> Integers:
     """Return one period of ``rank``'s input, as int64 of shape ``(PERIOD,)``."""
     most = min(DTYPES[case.dtype].exact_integer, _LARGEST_VALUE)
     # The seed does not depend on the process, so every rank can compute the table of every other rank.
@@ -51,7 +51,7 @@ def _contributors(case: Case, world_size: int) -> int:
     return min(world_size, dtype.exact_integer // 2, _LARGEST_VALUE // 2)
 
 
-_REDUCTIONS: Mapping[RedOp, Callable[[Table, Table], Table]] = {
+_REDUCTIONS: Mapping[RedOp, Callable[[Integers, Integers], Integers]] = {
     RedOp.SUM: np.add,
     RedOp.AVG: np.add,
     RedOp.PROD: np.multiply,

@@ -8,7 +8,7 @@ from dataclasses import replace
 from typing import NoReturn
 
 from nccl_bench.cli.messages import exit_with, print_message
-from nccl_bench.cli.recorded_run import Output, close_record, closing_on_error, create_record
+from nccl_bench.cli.recorded_run import OutputConfig, close_record, closing_on_error, create_record
 from nccl_bench.config.run import RunConfig
 from nccl_bench.errors import ExitCode, UsageError
 from nccl_bench.launch.crashes import crash_from_failure
@@ -28,7 +28,7 @@ from nccl_bench.records.store import RunStatus
 HANG_GRACE_S = 3.0
 
 
-def run_attached(config: RunConfig, attachment: Attachment, output: Output) -> None:
+def run_attached(config: RunConfig, attachment: Attachment, output: OutputConfig) -> None:
     """Measure as one of the launched ranks; rank 0 also records and prints."""
     # Only this command imports torch into its own process, because this process is itself a rank.
     from nccl_bench.bench.worker import measure

@@ -63,7 +63,7 @@ def compare(
     is slower. 8: a comparison is inconclusive or missing, or nothing could be judged.
     """
     from nccl_bench.analysis.compared_runs import analyse_arms, analyse_sides
-    from nccl_bench.analysis.loading import load
+    from nccl_bench.analysis.loading import load_run
 
     gates = parse_fail_on(fail_on)
     if len(sides) > 2:
@@ -72,7 +72,7 @@ def compare(
         )
     given = _limits(threshold, limits)
     pair = _pair(arms)
-    loaded = [[load(Path(part)) for part in side.split(",") if part] for side in sides]
+    loaded = [[load_run(Path(part)) for part in side.split(",") if part] for side in sides]
     if not all(loaded):
         raise UsageError("a side is empty: give at least one run on each side")
     runs = [run for side in loaded for run in side]

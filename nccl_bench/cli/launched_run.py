@@ -5,7 +5,7 @@ import os
 from nccl_bench.cli.messages import exit_with, print_message
 from nccl_bench.cli.progress import Display, case_label
 from nccl_bench.cli.recorded_run import (
-    Output,
+    OutputConfig,
     close_record,
     closing_on_error,
     create_record,
@@ -29,7 +29,7 @@ def show_plan(config: RunConfig, world_size: int, ranks_per_node: int) -> None:
     print(plan_text(config, make_plan(config, world_size), world_size, memory), end="")
 
 
-def run_launched(config: RunConfig, launch: LaunchConfig, output: Output) -> None:
+def run_launched(config: RunConfig, launch: LaunchConfig, output: OutputConfig) -> None:
     """Start the ranks, watch them and print the report; exit with the code of the run."""
     world_size = launch.nproc * launch.nnodes
     plan = make_plan(config, world_size)

@@ -79,7 +79,7 @@ def with_options(config: type) -> Callable[[Callable[..., None]], Callable[..., 
             *(_parameter(name, str, Panel.ARMS, text) for name, text in _TREES.items()),
             *(each.replace(kind=each.KEYWORD_ONLY) for each in own if each.kind is not each.VAR_KEYWORD),
         ]
-        parameters.sort(key=lambda each: _place(each.annotation))
+        parameters.sort(key=lambda each: _panel_position(each.annotation))
         command.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
         command.__annotations__ = {each.name: each.annotation for each in parameters}
         return command
@@ -93,7 +93,7 @@ def _parameter(name: str, argument: Any, panel: Panel, text: str, *flags: str) -
     return inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=None, annotation=annotation)
 
 
-def _place(annotation: Any) -> int:
+def _panel_position(annotation: Any) -> int:
     """Return the position of a parameter in --help: arguments first, then panel by panel."""
     panel = annotation.__metadata__[0].rich_help_panel
     return list(Panel).index(panel) if panel else -1

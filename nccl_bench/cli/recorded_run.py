@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Output:
+class OutputConfig:
     """The options of a run's output."""
 
     out: Path | None = None  # the directory of the record; None: a new directory in results/
@@ -36,7 +36,7 @@ class Output:
     width: int | None = None  # the width of the report, in characters; None: the width of the terminal
 
 
-def create_record(config: RunConfig, plan: Plan, launch: Mapping[str, object], output: Output) -> RunStore:
+def create_record(config: RunConfig, plan: Plan, launch: Mapping[str, object], output: OutputConfig) -> RunStore:
     """Create the directory of a run; ``launch`` describes how its ranks were started."""
     return RunStore.create(
         output.out,
@@ -52,7 +52,7 @@ def create_record(config: RunConfig, plan: Plan, launch: Mapping[str, object], o
 
 @contextmanager
 def closing_on_error(
-    store: RunStore | None, output: Output, crash_of: Callable[[Exception], Crash] | None = None
+    store: RunStore | None, output: OutputConfig, crash_of: Callable[[Exception], Crash] | None = None
 ) -> Iterator[None]:
     """If the body raises, close the record and print what was measured. ``crash_of`` returns the record of an error."""
     try:
@@ -72,7 +72,7 @@ def closing_on_error(
         raise
 
 
-def close_record(store: RunStore, status: RunStatus, output: Output) -> ExitCode:
+def close_record(store: RunStore, status: RunStatus, output: OutputConfig) -> ExitCode:
     """Close the record, print the report and return the exit code of the run."""
     analysis = _close(store, status, output)
     # The exit code of a failure wins over the exit code of a verdict.
@@ -87,7 +87,7 @@ def ignoring_signals() -> AbstractContextManager[None]:
     return handling_signals(lambda _number, _frame: None)
 
 
-def _close(store: RunStore, status: RunStatus, output: Output, *, print_empty: bool = True) -> Analysis:
+def _close(store: RunStore, status: RunStatus, output: OutputConfig, *, print_empty: bool = True) -> Analysis:
     """Close the record and print the report; without samples, print the report only with ``print_empty``."""
     from nccl_bench.analysis.analysis import Analysis
     from nccl_bench.report.csv import csv_report

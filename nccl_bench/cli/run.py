@@ -61,7 +61,7 @@ def run(
     """
     from nccl_bench.cli.attached_run import run_attached
     from nccl_bench.cli.launched_run import run_launched, show_plan
-    from nccl_bench.cli.recorded_run import Output
+    from nccl_bench.cli.recorded_run import OutputConfig
     from nccl_bench.launch.attach import choose_attachment
     from nccl_bench.launch.hardware import gpu_count
     from nccl_bench.launch.torchrun import LaunchConfig
@@ -83,7 +83,7 @@ def run(
         raise UsageError(f"--fail-on is {fail_on!r}, and a run of one arm compares nothing: add an arm")
 
     attachment = choose_attachment(os.environ, launch=launch, attach=attach, rdzv_endpoint=rdzv_endpoint)
-    output = Output(out=out, format=format, fail_on=gates, width=width)
+    output = OutputConfig(out=out, format=format, fail_on=gates, width=width)
     # With several nodes, the ranks report a missing target: if only one node refused, the other nodes would wait.
     alone = attachment is None and nnodes == 1
     if (alone or dry_run) and "PYTHONPATH" not in resolved.variables:

@@ -22,7 +22,7 @@ from nccl_bench.transports.gloo_operations import TORCH_REDOPS
 # torch 2.13 renames both functions and deprecates the old names. Older versions have only the old names.
 _all_gather: Callable[..., Any] = getattr(dist, "all_gather_single", None) or dist.all_gather_into_tensor
 _reduce_scatter: Callable[..., Any] = getattr(dist, "reduce_scatter_single", None) or dist.reduce_scatter_tensor
-_FLOAT8 = frozenset({torch.float8_e4m3fn, torch.float8_e5m2})
+_FLOAT8_DTYPES = frozenset({torch.float8_e4m3fn, torch.float8_e5m2})
 
 
 class ProcessGroupCommunicator(SwitchableCommunicator):
@@ -147,7 +147,7 @@ class ProcessGroupCommunicator(SwitchableCommunicator):
             work.wait()
 
     def _wire(self, tensor: Tensor) -> Tensor:
-        return tensor.view(torch.uint8) if self._float8_as_bytes and tensor.dtype in _FLOAT8 else tensor
+        return tensor.view(torch.uint8) if self._float8_as_bytes and tensor.dtype in _FLOAT8_DTYPES else tensor
 
     def _refuse_out(self, name: str, out: Tensor | None) -> None:
         if out is not None:

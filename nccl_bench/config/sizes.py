@@ -15,10 +15,10 @@ from typing import TypeVar
 from nccl_bench.catalog.devices import DeviceSpec
 from nccl_bench.errors import UsageError
 
-_Entry = TypeVar("_Entry")
+_Item = TypeVar("_Item")
 _SUFFIXES = {"": 1, "K": 1024, "M": 1024**2, "G": 1024**3, "T": 1024**4}
 # Python refuses to read an integer of more than 4300 digits.
-_SIZE = re.compile(r"(\d{1,999}(?:\.\d{1,999})?)\s*([KMGT]?)(?:i?B)?", re.IGNORECASE)
+_SIZE_FORM = re.compile(r"(\d{1,999}(?:\.\d{1,999})?)\s*([KMGT]?)(?:i?B)?", re.IGNORECASE)
 # Up to this number a float holds every whole number of bytes.
 MOST_BYTES = 2**53
 # A sweep with more sizes than this is surely a mistake, for example a step of one byte.
@@ -71,7 +71,7 @@ def parse_size(text: str | int) -> int:
     """Return the bytes that ``text`` means; raise ``UsageError`` unless their number is whole and positive."""
     if isinstance(text, int) and not isinstance(text, bool):
         text = str(text)
-    match = _SIZE.fullmatch(text.strip()) if isinstance(text, str) else None
+    match = _SIZE_FORM.fullmatch(text.strip()) if isinstance(text, str) else None
     if match is None:
         raise UsageError(f"{text!r} is not a message size: write bytes, such as 8, 4K, 1M or 2G (1K = 1024)")
     size = Fraction(match[1]) * _SUFFIXES[match[2].upper()]
@@ -108,6 +108,6 @@ def parse_sizes(name: str, value: object, _device: DeviceSpec | None = None) -> 
     return sizes
 
 
-def unique(entries: Iterable[_Entry]) -> tuple[_Entry, ...]:
+def unique(entries: Iterable[_Item]) -> tuple[_Item, ...]:
     """Return ``entries`` in their order, each once."""
     return tuple(dict.fromkeys(entries))

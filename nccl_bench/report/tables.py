@@ -26,9 +26,9 @@ def measurement_tables(analysis: Analysis) -> Iterator[Table]:
     rows = [row for row in analysis.rows if row.collective]
     for group in dict.fromkeys(_group(row) for row in rows if row.timing):
         of_group = [row for row in rows if _group(row) == group]
-        broken = {_place(row): row for row in of_group if row.arm and row.status in (Hang.kind, Crash.kind)}
+        broken = {_cell_of(row): row for row in of_group if row.arm and row.status in (Hang.kind, Crash.kind)}
         for timing in Timing:
-            measured = {_place(row): row for row in of_group if row.timing == timing}
+            measured = {_cell_of(row): row for row in of_group if row.timing == timing}
             if not measured:
                 continue
             cells = broken | measured
@@ -74,7 +74,7 @@ def _group(row: Row) -> tuple[object, ...]:
     return (row.scenario, row.collective, row.dtype, row.redop, row.placement, row.root)
 
 
-def _place(row: Row) -> tuple[int, str]:
+def _cell_of(row: Row) -> tuple[int, str]:
     return (row.size_bytes or 0, row.arm or "")
 
 

@@ -19,7 +19,7 @@ from nccl_bench.report.layout import Column, Remarks, Table, column
 # Narrower than the gap of other tables, so that the interval and the noise floor fit in 80 columns.
 _GAP = 2
 # The comparisons that share a line.
-Line = Sequence[Comparison]
+_TableLine = Sequence[Comparison]
 
 
 def compared_text(comparison: Comparison, sides: tuple[str, str]) -> str:
@@ -105,7 +105,7 @@ def _by_title(analysis: Analysis) -> dict[str, list[Comparison]]:
     return groups
 
 
-def _lines(comparisons: Sequence[Comparison]) -> Iterator[Line]:
+def _lines(comparisons: Sequence[Comparison]) -> Iterator[_TableLine]:
     for timing in Timing:
         by_size = sorted((each for each in comparisons if each.timing is timing), key=lambda each: each.case.size_bytes)
         for _, line in groupby(by_size, key=lambda each: (each.verdict or each.case.size_bytes, each.threshold)):
@@ -116,7 +116,7 @@ def _judged(comparisons: Sequence[Comparison]) -> bool:
     return any(each.verdict is not None for each in comparisons)
 
 
-def _places(lines: Sequence[Line]) -> list[Column]:
+def _places(lines: Sequence[_TableLine]) -> list[Column]:
     sizes = [[format_size(line[index].case.size_bytes) for index in (0, -1)] for line in lines]
     return [
         column("timing", ("timing",), [line[0].timing for line in lines], left=True),
@@ -124,7 +124,7 @@ def _places(lines: Sequence[Line]) -> list[Column]:
     ]
 
 
-def _times(lines: Sequence[Line], sides: tuple[str, str]) -> list[Column]:
+def _times(lines: Sequence[_TableLine], sides: tuple[str, str]) -> list[Column]:
     before, after = sides
     return [
         column(before, (before, "us"), [significant(line[0].baseline_us) for line in lines]),
@@ -132,15 +132,15 @@ def _times(lines: Sequence[Line], sides: tuple[str, str]) -> list[Column]:
     ]
 
 
-def _ratios(lines: Sequence[Line]) -> Column:
+def _ratios(lines: Sequence[_TableLine]) -> Column:
     return column("ratio", ("ratio",), [format_ratios([each.ratio for each in line]) for line in lines])
 
 
-def _span(line: Line) -> str:
+def _span(line: _TableLine) -> str:
     intervals = [each.interval for each in line if each.interval]
     return format_ratios([end for interval in intervals for end in (interval.low, interval.high)])
 
 
-def _highest_floor(line: Line) -> str:
+def _highest_floor(line: _TableLine) -> str:
     floors = [each.noise_floor for each in line if each.noise_floor is not None]
     return format_share(max(floors)) if floors else ""

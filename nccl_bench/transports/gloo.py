@@ -30,8 +30,8 @@ from nccl_bench.transports.gloo_operations import (
     GlooOperation,
     Start,
     copied,
-    exchange,
-    run,
+    run_group,
+    start_message,
     tensor_at,
 )
 
@@ -143,10 +143,10 @@ class GlooTransport(Transport):
         self._issue(start, comm, stream)
 
     def send(self, buffer: int, count: int, dtype: int, peer: int, comm: int, stream: int) -> None:
-        self._issue(lambda gloo: exchange(gloo, buffer, count, dtype, peer, "send"), comm, stream)
+        self._issue(lambda gloo: start_message(gloo, buffer, count, dtype, peer, "send"), comm, stream)
 
     def recv(self, buffer: int, count: int, dtype: int, peer: int, comm: int, stream: int) -> None:
-        self._issue(lambda gloo: exchange(gloo, buffer, count, dtype, peer, "recv"), comm, stream)
+        self._issue(lambda gloo: start_message(gloo, buffer, count, dtype, peer, "recv"), comm, stream)
 
     # -- issuing -------------------------------------------------------------------------------------------------
 
@@ -186,7 +186,7 @@ class GlooTransport(Transport):
         for comm in comms:
             if comm.last_stream != handle:
                 stream.wait_event(comm.last)
-        stream.submit(run, operations)
+        stream.submit(run_group, operations)
         for comm in comms:
             comm.last.record(stream)
             comm.last_stream = handle

@@ -55,7 +55,7 @@ class _SelfMessage:
         """Do nothing: ``_deliver`` has already copied the message."""
 
 
-def run(operations: Sequence[GlooOperation]) -> None:
+def run_group(operations: Sequence[GlooOperation]) -> None:
     """Start all ``operations`` of a group, then wait for all. Waiting before the next starts would hang a ring."""
     if any(comm.aborted for comm, _ in operations):
         raise TransportError("Gloo: the communicator was aborted before the operation ran")
@@ -68,7 +68,7 @@ def run(operations: Sequence[GlooOperation]) -> None:
         raise TransportError(f"Gloo: {error}") from error
 
 
-def exchange(comm: GlooComm, buffer: int, count: int, dtype: int, peer: int, method: str) -> Any:
+def start_message(comm: GlooComm, buffer: int, count: int, dtype: int, peer: int, method: str) -> Any:
     """Start to send ``count`` elements to rank ``peer``, or to receive them; ``method`` is ``send`` or ``recv``."""
     tensor = tensor_at(buffer, count, WIRE_DTYPES[dtype])
     if peer == comm.rank:

@@ -6,7 +6,7 @@ from nccl_bench.config.user_arms import UserArm
 from nccl_bench.errors import NcclBenchError, UserArmError
 from nccl_bench.transports.device import Device
 from nccl_bench.user_arms.communicator import UserCommunicator
-from nccl_bench.user_arms.loading import LoadedTarget, load
+from nccl_bench.user_arms.loading import LoadedTarget, load_target
 from nccl_bench.user_arms.tracebacks import user_call, user_line
 
 # An error of a later call names the user's line, and only the target helps to find that line.
@@ -20,7 +20,7 @@ def build_user_arm(user_arm: UserArm, group: dist.ProcessGroup, device: Device) 
     failed and the user's line.
     """
     try:
-        target = _targets[user_arm] = load(user_arm.target, user_arm.tree)
+        target = _targets[user_arm] = load_target(user_arm.target, user_arm.tree)
         return UserCommunicator(
             target.value, group, device, adapter=user_arm.adapter, order=user_arm.order, where=target.where
         )

@@ -75,7 +75,7 @@ def locate(target: str, tree: str | None = None) -> Target:
     return Target(label=label, module=module, attribute=attribute, source=source)
 
 
-def load(target: str, tree: str | None = None) -> LoadedTarget:
+def load_target(target: str, tree: str | None = None) -> LoadedTarget:
     """Import ``target``, as ``locate`` finds it; the docstring of ``source_trees`` says which modules a tree sees.
 
     Raises ``SetupError`` for a target that is malformed, missing or not callable, and for every error of its import

@@ -17,7 +17,7 @@ from nccl_bench.user_arms.operations import (
     Method,
     check_result,
     copying,
-    exchange,
+    make_send_recv,
 )
 
 # The number of elements of the all-reduce that is tried. Some implementations take only multiples of 16 bytes.
@@ -47,7 +47,7 @@ def offers_of(methods: Mapping[str, Method], binder: Binder, device: Device, pri
     send, recv = (_offer(name, methods.get(name), binder) for name in ("send", "recv"))
     start, end = methods.get("group_start"), methods.get("group_end")
     if "send_recv" not in offers and send and recv and start and end:
-        offers["send_recv"] = Offer(call=exchange(start, send.call, recv.call, end))
+        offers["send_recv"] = Offer(call=make_send_recv(start, send.call, recv.call, end))
     return offers
 
 

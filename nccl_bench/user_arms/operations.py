@@ -168,7 +168,7 @@ def check_result(call: Method, result: object, input: Tensor) -> None:
     )
 
 
-def exchange(start: Method, send: Method, recv: Method, end: Method) -> Method:
+def make_send_recv(start: Method, send: Method, recv: Method, end: Method) -> Method:
     """Return ``send_recv`` made from a send and a receive within one group."""
 
     def send_recv(output: Tensor, input: Tensor, dst: int, src: int) -> None:

@@ -34,7 +34,7 @@ from types import ModuleType
 from typing import Any
 
 _NEVER_OWNED = sys.stdlib_module_names | {"__main__", "nccl_bench", "torch"}
-_NOTHING = nullcontext()
+_NO_CONTEXT = nullcontext()
 # One lock for all trees: they take turns in sys.modules.
 _LOCK = threading.RLock()
 _trees: dict[Path, SourceTree] = {}
@@ -177,7 +177,7 @@ class SourceTree:
                 return self._ready[full if fromlist else full.partition(".")[0]]
             with self.inside():
                 return builtins.__import__(name, globals, locals, fromlist or (), level)
-        with _NOTHING if self._aside is None or _has(sys.modules.get(name), fromlist) else self._outside():
+        with _NO_CONTEXT if self._aside is None or _has(sys.modules.get(name), fromlist) else self._outside():
             module = builtins.__import__(name, globals, locals, fromlist or (), level)
         return self._importlib if module is importlib else module
 

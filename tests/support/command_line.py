@@ -16,7 +16,7 @@ import typer
 
 from nccl_bench.analysis.analysis import Analysis
 from nccl_bench.cli import app, attached_run, launched_run, main
-from nccl_bench.cli.recorded_run import Output
+from nccl_bench.cli.recorded_run import OutputConfig
 from nccl_bench.config.run import RunConfig
 from nccl_bench.config.verification import VerifyConfig
 from nccl_bench.launch.launchers import Attachment
@@ -47,7 +47,7 @@ class Observed:
     config: RunConfig | VerifyConfig | None = None
     launch: LaunchConfig | None = None
     attachment: Attachment | None = None
-    output: Output | None = None
+    output: OutputConfig | None = None
     analysis: Analysis | None = None
     printed: str = ""  # on standard output
     messages: str = ""  # on standard error
@@ -75,7 +75,7 @@ class CommandLine:
                 REPORT,
                 "print_report",
                 lambda analysis, form, width: note(
-                    "reported", analysis=analysis, output=Output(format=form, width=width)
+                    "reported", analysis=analysis, output=OutputConfig(format=form, width=width)
                 ),
             )
             patch.setattr(VERIFY, "_run", self._verify)
@@ -105,7 +105,7 @@ class CommandLine:
     def _print_verification(
         self, _verification: object, _about: object, record: Path | None, form: Format, width: int | None
     ) -> None:
-        self._note("verified", output=Output(out=record, format=form, width=width))
+        self._note("verified", output=OutputConfig(out=record, format=form, width=width))
 
     def _note(self, action: str, **facts: Any) -> None:
         self._observed.append(Observed(action=action, **facts))

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import pytest
 
 from nccl_bench.analysis.comparable import ComparableRun
-from nccl_bench.analysis.gaps import listed, not_measured, unmatched
+from nccl_bench.analysis.gaps import describe_cells, not_measured, unmatched
 from nccl_bench.analysis.two_sides import compare_sides
 from nccl_bench.catalog.timings import Timing
 from nccl_bench.config.limits import Limits
@@ -41,7 +41,7 @@ def test_a_cell_that_both_sides_have_but_not_every_run_is_not_attributed_to_one_
         [comparable("new", sizes=(8, 16)), comparable("new")], [comparable("new", sizes=(8, 16))], TWO_PERCENT
     )
     assert list(unmatched(sides)) == ["not in every run: new gated all_reduce bfloat16 sum in-place 16"]
-    assert list(listed("text", [])) == []
+    assert list(describe_cells("text", [])) == []
 
 
 @pytest.mark.parametrize(

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 
 from nccl_bench.analysis.analysis import Analysis
 from nccl_bench.analysis.failures import exit_code_of
-from nccl_bench.analysis.loading import load
+from nccl_bench.analysis.loading import load_run
 from nccl_bench.analysis.machine import differences
 from nccl_bench.analysis.one_run import compare_arms
 from nccl_bench.analysis.two_sides import compare_sides
@@ -54,7 +54,7 @@ def summary_csv(lines: Sequence[Line]) -> str:
 
 def refused(path: Path) -> str:
     with pytest.raises(RecordError) as error:
-        load(path)
+        load_run(path)
     message = str(error.value)
     assert len(message.splitlines()) == 1
     assert str(path) in message
@@ -69,7 +69,7 @@ def test_a_directory_is_loaded_with_every_round(tmp_path: Path) -> None:
         Skipped(case=case(2**34), reason="large"),
         hang(),
     ]
-    loaded = load(write(tmp_path / "run", "".join(map(dump, lines))))
+    loaded = load_run(write(tmp_path / "run", "".join(map(dump, lines))))
     assert loaded.comparable.cells == {(case(), Timing.GATED, "torch"): {3: 1.0, 5: 2.0, 7: 4.0}}
     assert loaded.comparable.arms == ("dedicated-stream", "stream-free", "torch", "torch-async")
     assert loaded.comparable.name == str(tmp_path / "run")
@@ -82,21 +82,21 @@ def test_a_directory_is_loaded_with_every_round(tmp_path: Path) -> None:
         ("hung", [*LINES, hang()], ExitCode.HANG),
         ("crashed", [*LINES, crash()], ExitCode.SETUP),
     ):
-        assert load(write(tmp_path / name, "".join(map(dump, of)))).exit_code is code
+        assert load_run(write(tmp_path / name, "".join(map(dump, of)))).exit_code is code
 
 
 def test_a_run_with_one_round_per_cell_has_medians_only(tmp_path: Path) -> None:
     single = dump(samples("torch", samples_us=(1.0,)))
-    assert load(write(tmp_path / "one", single)).comparable.medians_only
+    assert load_run(write(tmp_path / "one", single)).comparable.medians_only
     # A run without cells has no medians either.
-    assert not load(write(tmp_path / "none", "")).comparable.medians_only
-    assert not load(
+    assert not load_run(write(tmp_path / "none", "")).comparable.medians_only
+    assert not load_run(
         write(tmp_path / "two", single + dump(samples("torch", case=case(8), samples_us=(1.0, 2.0))))
     ).comparable.medians_only
 
 
 def test_a_run_that_ended_early_has_a_warning(tmp_path: Path) -> None:
-    killed = load(write(tmp_path / "run", TEXT + TEXT[:40], META | {"status": "running"}))
+    killed = load_run(write(tmp_path / "run", TEXT + TEXT[:40], META | {"status": "running"}))
     assert len(killed.comparable.cells) == len(LINES)
     assert [text.partition(", ")[0] for text in killed.warnings] == [
         f"{tmp_path / 'run' / 'samples.jsonl'} ends within line {len(LINES) + 1}",
@@ -106,7 +106,7 @@ def test_a_run_that_ended_early_has_a_warning(tmp_path: Path) -> None:
 
 def test_a_summary_is_loaded_with_medians_only(tmp_path: Path) -> None:
     (tmp_path / "summary.csv").write_text(summary_csv([*LINES, wrong(arm="torch", case=case(64))]))
-    loaded = load(tmp_path / "summary.csv")
+    loaded = load_run(tmp_path / "summary.csv")
     assert loaded.comparable.cells.keys() == {(line.case, line.timing, line.arm) for line in LINES}
     assert all(len(rounds) == 1 for rounds in loaded.comparable.cells.values())
     assert (loaded.comparable.medians_only, loaded.run, loaded.exit_code) == (True, None, ExitCode.WRONG_RESULT)
@@ -136,30 +136,30 @@ def test_a_summary_is_loaded_with_medians_only(tmp_path: Path) -> None:
 def test_a_summary_has_the_exit_code_of_its_run(tmp_path: Path, lines: list[Line], code: ExitCode) -> None:
     made = run([*LINES, *lines])
     (tmp_path / "summary.csv").write_text(summary_csv(made.lines))
-    assert load(tmp_path / "summary.csv").exit_code is code is exit_code_of(made.lines)
+    assert load_run(tmp_path / "summary.csv").exit_code is code is exit_code_of(made.lines)
 
 
 def test_the_same_run_is_recognised_in_any_form(tmp_path: Path) -> None:
-    first = load(write(tmp_path / "first"))
+    first = load_run(write(tmp_path / "first"))
     (tmp_path / "first" / "summary.csv").write_text(summary_csv(LINES))
     (tmp_path / "link").symlink_to(tmp_path / "first")
     shutil.copytree(tmp_path / "first", tmp_path / "copy")
     # A summary has rounded medians.
     shutil.copy(tmp_path / "first" / "summary.csv", tmp_path / "alone.csv")
     for name in ("first", "link", "copy", "first/../first", "first/summary.csv", "alone.csv"):
-        assert first.same_as(load(tmp_path / name))
+        assert first.same_as(load_run(tmp_path / name))
     later = write(tmp_path / "later", of=META | {"started": "2026-10-02T02:00:00+00:00"})
     elsewhere = write(tmp_path / "elsewhere", of=META | {"environment": {"hostname": "node2"}})
     other = write(tmp_path / "other", TEXT.replace("8.39", "8.38"))
     assert TEXT.count("8.39")
     (tmp_path / "other.csv").write_text(summary_csv(LINES[:-1]))
     for path in (later, elsewhere, other, tmp_path / "other.csv"):
-        assert not first.same_as(load(path))
+        assert not first.same_as(load_run(path))
     shutil.copy(tmp_path / "alone.csv", tmp_path / "copy.csv")
-    alone = load(tmp_path / "alone.csv")
-    assert alone.same_as(load(tmp_path / "copy.csv"))
+    alone = load_run(tmp_path / "alone.csv")
+    assert alone.same_as(load_run(tmp_path / "copy.csv"))
     assert alone.same_as(first)
-    assert not alone.same_as(load(tmp_path / "other.csv"))
+    assert not alone.same_as(load_run(tmp_path / "other.csv"))
 
 
 def test_summaries_with_different_digits_are_of_two_runs(tmp_path: Path) -> None:
@@ -168,13 +168,13 @@ def test_summaries_with_different_digits_are_of_two_runs(tmp_path: Path) -> None
         write(tmp_path / name, "".join(map(dump, of)))
         (tmp_path / f"{name}.csv").write_text(summary_csv(of))
     for path in ("one", "one.csv"):
-        assert load(tmp_path / path).same_as(load(tmp_path / "near.csv"))
-        assert not load(tmp_path / path).same_as(load(tmp_path / "far.csv"))
+        assert load_run(tmp_path / path).same_as(load_run(tmp_path / "near.csv"))
+        assert not load_run(tmp_path / path).same_as(load_run(tmp_path / "far.csv"))
 
 
 @pytest.mark.parametrize("path", NCCL_TESTS, ids=lambda path: path.name)
 def test_the_output_of_nccl_tests_is_loaded_as_a_run(path: Path) -> None:
-    loaded = load(path)
+    loaded = load_run(path)
     assert loaded.comparable.arms == ("nccl-tests",)
     assert loaded.comparable.cells
     assert {arm for _, _, arm in loaded.comparable.cells} == {"nccl-tests"}
@@ -269,7 +269,7 @@ def load_and_compare(path: Path) -> None:
     """Load the run at ``path`` and compare it, as the command does; an error must be one line."""
     message = "fine"
     try:
-        loaded = load(path)
+        loaded = load_run(path)
         list(differences([("a", loaded.meta), ("b", META)]))
         if loaded.run is not None:
             compare_arms(loaded.comparable, recorded_limits(loaded.meta["config"], 0.02, "the run"))

@@ -14,7 +14,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from numpy.random import Generator
 
-from nccl_bench.analysis.comparison import ArmPair, Basis, Comparison, compare
+from nccl_bench.analysis.comparison import ArmPair, Basis, Comparison, compare_pairs
 from nccl_bench.analysis.estimates import PairedRatios
 from nccl_bench.analysis.statistics import (
     FAMILYWISE_ERROR,
@@ -73,7 +73,7 @@ def compare_ratios(paired: Sequence[Sequence[float]], thresholds: Sequence[float
     bands = tuple(Limit(threshold=each, least_bytes=size, most_bytes=size) for size, each in enumerate(thresholds))
     pairs = [
         ArmPair(
-            place=(case(size), Timing.GATED),
+            point=(case(size), Timing.GATED),
             baseline="dedicated-stream",
             candidate="stream-free",
             baseline_us=1.0,
@@ -82,7 +82,7 @@ def compare_ratios(paired: Sequence[Sequence[float]], thresholds: Sequence[float
         )
         for size, ratios in enumerate(paired)
     ]
-    return compare(pairs, Limits(default=0.5, bands=bands), Basis.ROUNDS)
+    return compare_pairs(pairs, Limits(default=0.5, bands=bands), Basis.ROUNDS)
 
 
 def wrong_verdict(result: Comparison, truth: float) -> bool:

@@ -18,7 +18,7 @@ import pytest
 
 from nccl_bench.config.user_arms import GROUP
 from nccl_bench.errors import SetupError
-from nccl_bench.user_arms.loading import load, locate
+from nccl_bench.user_arms.loading import load_target, locate
 from nccl_bench.user_arms.tracebacks import user_line
 
 ENGINE = {
@@ -93,7 +93,7 @@ class Editable(MetaPathFinder):
 
 @pytest.mark.parametrize("target", TARGETS)
 def test_two_trees_with_the_same_names_each_see_their_own_modules(target: str, trees: tuple[str, str]) -> None:
-    before, after = (load(target, tree).value() for tree in trees)
+    before, after = (load_target(target, tree).value() for tree in trees)
     for _ in range(2):
         assert set(before.early()) == {"before"}
         assert set(after.early()) == {"after"}
@@ -104,7 +104,7 @@ def test_two_trees_with_the_same_names_each_see_their_own_modules(target: str, t
 
 
 def test_the_tree_of_a_file_is_the_directory_above_its_package(trees: tuple[str, str]) -> None:
-    before, after = (load(f"{tree}/engine/comm.py:Comm").value() for tree in trees)
+    before, after = (load_target(f"{tree}/engine/comm.py:Comm").value() for tree in trees)
     assert set(after.late() + after.early()) == {"after"}
     assert set(before.late() + before.early()) == {"before"}
 
@@ -114,8 +114,8 @@ def test_a_file_outside_any_package_imports_its_siblings(tmp_path: Path, monkeyp
         files = {"comm.py": "import wire\ndef make():\n import late_wire\n return wire.NAME + late_wire.NAME"}
         write(tmp_path / name, files | {"wire.py": "NAME = '{name}'", "late_wire.py": "NAME = '{name}'"}, name)
     monkeypatch.chdir(tmp_path / "b")
-    assert load("comm.py:make").value() == "bb"
-    assert load("../a/comm.py:make").value() == "aa"
+    assert load_target("comm.py:make").value() == "bb"
+    assert load_target("../a/comm.py:make").value() == "aa"
 
 
 @pytest.mark.parametrize("stem", ["queue", "torch", "nccl_bench", "my-comm", "comm.v2", "__main__"])
@@ -125,13 +125,13 @@ def test_a_file_of_any_name_loads_and_hides_nothing(stem: str, tmp_path: Path) -
 
     import torch
 
-    assert load(f"{tmp_path}/{stem}.py:make").value() == (queue.Queue, torch.Tensor)
+    assert load_target(f"{tmp_path}/{stem}.py:make").value() == (queue.Queue, torch.Tensor)
 
 
 def test_a_target_that_is_the_package_itself_sees_its_modules(trees: tuple[str, str]) -> None:
     write(Path(trees[0]), {"engine/__init__.py": "from .comm import Comm"})
-    assert load("engine/__init__.py:Comm", trees[0]).value().early()[0] == "before"
-    assert load("engine:comm.Comm.early", trees[0]).value(None)[0] == "before"
+    assert load_target("engine/__init__.py:Comm", trees[0]).value().early()[0] == "before"
+    assert load_target("engine:comm.Comm.early", trees[0]).value(None)[0] == "before"
 
 
 def test_nested_packages_and_directories_without_init_are_packages(tmp_path: Path) -> None:
@@ -145,8 +145,8 @@ def test_nested_packages_and_directories_without_init_are_packages(tmp_path: Pat
     }
     first, second = (str(write(tmp_path / name, files, name)) for name in ("one", "two"))
     for target in ("space.inner.deep:make", "engine.a:make", "space/inner/deep.py:make", "engine/a/b/c.py:make"):
-        assert load(target, first).value() == ("one", "one")
-        assert load(target, second).value() == ("two", "two")
+        assert load_target(target, first).value() == ("one", "one")
+        assert load_target(target, second).value() == ("two", "two")
 
 
 def test_modules_that_import_each_other_load(tmp_path: Path) -> None:
@@ -156,8 +156,8 @@ def test_modules_that_import_each_other_load(tmp_path: Path) -> None:
         "ring/right.py": "from . import left\nimport ring.left\nNAME = '{name}'",
     }
     first, second = (str(write(tmp_path / name, files, name)) for name in ("one", "two"))
-    assert load("ring.left:make", first).value() == ("one", "one")
-    assert load("ring.left:make", second).value() == ("two", "two")
+    assert load_target("ring.left:make", first).value() == ("one", "one")
+    assert load_target("ring.left:make", second).value() == ("two", "two")
 
 
 def test_state_is_shared_within_a_tree_and_not_between_trees(tmp_path: Path) -> None:
@@ -170,11 +170,11 @@ def test_state_is_shared_within_a_tree_and_not_between_trees(tmp_path: Path) -> 
     first, second = (str(write(tmp_path / name, files)) for name in ("first", "second"))
     linked = tmp_path / "linked"
     linked.symlink_to(first)
-    assert load("engine.one:add", first).value() == 1
-    assert load("engine.one:add", second).value() == 1
-    assert load("engine.two:add", first + "/").value() == 2
-    assert load("engine/one.py:add", str(linked)).value() == 3
-    assert load("engine.two:add", second).value() == 2
+    assert load_target("engine.one:add", first).value() == 1
+    assert load_target("engine.one:add", second).value() == 1
+    assert load_target("engine.two:add", first + "/").value() == 2
+    assert load_target("engine/one.py:add", str(linked)).value() == 3
+    assert load_target("engine.two:add", second).value() == 2
 
 
 def test_import_module_goes_to_the_tree_early_and_late(tmp_path: Path) -> None:
@@ -195,7 +195,7 @@ def make():
         "engine/late.py": "NAME = '{name}'",
     }
     first, second = (
-        load("engine.comm:make", str(write(tmp_path / name, files, name))).value for name in ("one", "two")
+        load_target("engine.comm:make", str(write(tmp_path / name, files, name))).value for name in ("one", "two")
     )
     assert set(first()) == {"one"}
     assert set(second()) == {"two"}
@@ -207,7 +207,7 @@ def test_modules_of_the_process_with_a_trees_names_stay_and_are_invisible_to_the
     mine = ModuleType("engine")
     monkeypatch.setitem(sys.modules, "engine", mine)
     monkeypatch.setitem(sys.modules, "engine.name", mine)
-    comm = load("engine.comm:Comm", trees[0]).value()
+    comm = load_target("engine.comm:Comm", trees[0]).value()
     assert set(comm.early()) == {"before"}
     assert sys.modules["engine"] is mine
     assert set(comm.late()) == {"before"}
@@ -225,10 +225,10 @@ def test_a_tree_takes_precedence_over_an_installed_package_even_for_a_missing_mo
         "space/comm.py": "def make(): return 'tree'",
     }
     tree = str(write(tmp_path / "tree", ENGINE | files, "tree"))
-    assert set(load("engine.more:Comm", tree).value().late()) == {"tree"}
-    assert load("engine.more:extra.__class__", tree).value is type(None)
+    assert set(load_target("engine.more:Comm", tree).value().late()) == {"tree"}
+    assert load_target("engine.more:extra.__class__", tree).value is type(None)
     # A target names this directory, so it does not yield although it has no __init__.py.
-    assert load("space.comm:make", tree).value() == "tree"
+    assert load_target("space.comm:make", tree).value() == "tree"
     assert importlib.import_module("engine.name").NAME == "wrong"
 
 
@@ -237,7 +237,7 @@ def test_a_directory_without_init_that_no_target_names_yields_to_an_installed_pa
 ) -> None:
     write(installed, {"runs/__init__.py": "NAME = 'installed'"})
     write(tmp_path / "tree", {"runs/1/log.py": "", "comm.py": "import runs\ndef make(): return runs.NAME"})
-    assert load("comm:make", str(tmp_path / "tree")).value() == "installed"
+    assert load_target("comm:make", str(tmp_path / "tree")).value() == "installed"
 
 
 def test_a_directory_without_init_stays_the_trees_when_the_path_changes(
@@ -247,7 +247,7 @@ def test_a_directory_without_init_stays_the_trees_when_the_path_changes(
         "space/comm.py": "def make():\n from space import late\n return late.NAME",
         "space/late.py": "NAME = '{name}'",
     }
-    make = load("space.comm:make", str(write(tmp_path / "tree", files, "tree"))).value
+    make = load_target("space.comm:make", str(write(tmp_path / "tree", files, "tree"))).value
     monkeypatch.syspath_prepend(str(write(tmp_path / "path", files, "path")))
     assert make() == "tree"
 
@@ -261,7 +261,7 @@ def test_a_tree_cannot_shadow_torch_and_the_standard_library(tmp_path: Path) -> 
 
     import nccl_bench.errors
 
-    assert load("comm:make", str(tmp_path)).value() == (json, torch, sys.modules["__main__"], nccl_bench.errors)
+    assert load_target("comm:make", str(tmp_path)).value() == (json, torch, sys.modules["__main__"], nccl_bench.errors)
 
 
 def test_an_installed_module_imported_from_a_tree_does_not_see_the_tree(installed: Path, tmp_path: Path) -> None:
@@ -270,7 +270,7 @@ def test_an_installed_module_imported_from_a_tree_does_not_see_the_tree(installe
     for name in ("before", "after"):
         files = ENGINE | {"engine/uses.py": "from .comm import Comm\nimport installed_one\nfrom .late import NAME"}
         tree = str(write(tmp_path / name, files, name))
-        assert set(load("engine.uses:Comm", tree).value().late()) == {name}
+        assert set(load_target("engine.uses:Comm", tree).value().late()) == {name}
     assert sys.modules["installed_one"].SEEN is None
 
 
@@ -279,7 +279,8 @@ def test_threads_import_late_from_their_own_trees(tmp_path: Path) -> None:
     text = "def make(index):\n from importlib import import_module\n return import_module(f'engine.late_{index}').NAME"
     names = [str(index) for index in range(4)]
     loaded = [
-        load("engine.comm:make", str(write(tmp_path / name, files | {"engine/comm.py": text}, name))) for name in names
+        load_target("engine.comm:make", str(write(tmp_path / name, files | {"engine/comm.py": text}, name)))
+        for name in names
     ]
     results: list[set[str]] = [set() for _ in names]
     start = threading.Barrier(2 * len(names))
@@ -304,10 +305,10 @@ def test_a_loaded_module_is_imported_while_another_tree_is_still_loading(
     monkeypatch.setitem(sys.modules, "gate", gate)
     slow = {"slow.py": "import gate\ngate.reached.set()\ndone = gate.passed.wait(10)\ndef make(): return done"}
     slow_tree = str(write(tmp_path / "slow", slow))
-    comm = load("engine.comm:Comm", trees[0]).value()
+    comm = load_target("engine.comm:Comm", trees[0]).value()
     comm.late()
     loaded = []
-    thread = threading.Thread(target=lambda: loaded.append(load("slow:make", slow_tree)))
+    thread = threading.Thread(target=lambda: loaded.append(load_target("slow:make", slow_tree)))
     thread.start()
     assert gate.reached.wait(10)
     assert set(comm.late()) == {"before"}
@@ -321,9 +322,9 @@ def test_a_failed_import_can_be_repeated_and_succeeds_after_a_repair(tmp_path: P
     tree = write(tmp_path / "tree", files)
     for _ in range(2):
         with pytest.raises(SetupError, match="ZeroDivisionError"):
-            load("engine.comm:make", str(tree))
+            load_target("engine.comm:make", str(tree))
     write(tree, {"engine/late.py": "NAME = 'mended'"})
-    assert load("engine.comm:make", str(tree)).value() == "mended"
+    assert load_target("engine.comm:make", str(tree)).value() == "mended"
 
 
 def test_a_module_in_the_current_directory_comes_before_an_installed_one(
@@ -331,16 +332,16 @@ def test_a_module_in_the_current_directory_comes_before_an_installed_one(
 ) -> None:
     write(installed, ENGINE, "installed")
     monkeypatch.chdir(trees[0])
-    assert set(load("engine.comm:Comm").value().late()) == {"before"}
+    assert set(load_target("engine.comm:Comm").value().late()) == {"before"}
 
 
 def test_an_installed_module_is_imported_as_usual(installed: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     write(installed, ENGINE, "installed")
     monkeypatch.chdir(installed.parent)
-    loaded = load("engine.comm:Comm")
+    loaded = load_target("engine.comm:Comm")
     assert loaded.value is importlib.import_module("engine.comm").Comm
     assert loaded.roots == (installed / "engine",)
-    assert load("json:dumps").value is json.dumps
+    assert load_target("json:dumps").value is json.dumps
 
 
 def test_an_entry_point_names_a_target(
@@ -349,10 +350,10 @@ def test_an_entry_point_names_a_target(
     write(installed, ENGINE, "installed")
     points = metadata.EntryPoints([metadata.EntryPoint("mine", "engine.comm:Comm", GROUP)])
     monkeypatch.setattr(metadata, "entry_points", lambda group: points if group == GROUP else ())
-    assert set(load("mine").value().late()) == {"installed"}
-    assert set(load("mine", trees[1]).value().late()) == {"after"}
+    assert set(load_target("mine").value().late()) == {"installed"}
+    assert set(load_target("mine", trees[1]).value().late()) == {"after"}
     with pytest.raises(SetupError, match=r"entry point 'other' is unknown \(known: mine\): give path/to/file.py"):
-        load("other")
+        load_target("other")
 
 
 def test_an_entry_point_of_two_packages_or_of_a_module_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -360,9 +361,9 @@ def test_an_entry_point_of_two_packages_or_of_a_module_is_refused(monkeypatch: p
     points = [metadata.EntryPoint(name, value, GROUP) for name, value in values]
     monkeypatch.setattr(metadata, "entry_points", lambda group: points)
     with pytest.raises(SetupError, match=r"'mine' is given by 2 packages \(a:b, c:d\)"):
-        load("mine")
+        load_target("mine")
     with pytest.raises(SetupError, match=r"'whole \(json:\)' is no target"):
-        load("whole")
+        load_target("whole")
 
 
 @pytest.mark.parametrize(
@@ -385,11 +386,11 @@ part = functools.partial(make)
 made = type("made", (), {})
 """
     file = write(tmp_path, {"comm.py": text}) / "comm.py"
-    assert load(f"{file}:{name}").where == (f"{file}:{line}" if line else str(file))
+    assert load_target(f"{file}:{name}").where == (f"{file}:{line}" if line else str(file))
 
 
 def test_where_is_the_target_if_nothing_else_is_known() -> None:
-    assert load("sys:intern").where == "sys:intern"
+    assert load_target("sys:intern").where == "sys:intern"
 
 
 @pytest.mark.parametrize(
@@ -397,7 +398,7 @@ def test_where_is_the_target_if_nothing_else_is_known() -> None:
 )
 def test_a_malformed_target_is_refused_with_the_allowed_forms(target: str) -> None:
     with pytest.raises(SetupError, match=r"path/to/file\.py:NAME, package\.module:NAME, or an entry point"):
-        load(target)
+        load_target(target)
 
 
 BROKEN = {
@@ -447,7 +448,7 @@ def test_each_error_is_one_line_that_names_the_target_and_the_users_line(
     tree = write(tmp_path / "tree", BROKEN)
     write(tmp_path, {"outside.py": "x = print"})
     with pytest.raises(SetupError) as failed:
-        load(target, str(tree))
+        load_target(target, str(tree))
     text = str(failed.value)
     assert text.startswith(target)
     assert message.format(tree=tree) in text
@@ -468,7 +469,7 @@ def test_locate_refuses_a_missing_target_and_imports_nothing(tmp_path: Path) -> 
 def test_a_tree_that_is_no_directory_is_refused(tmp_path: Path) -> None:
     for missing in (tmp_path / "nosuch", write(tmp_path, {"file": ""}) / "file"):
         with pytest.raises(SetupError, match=rf"^a.b:c: the tree {missing} is no directory"):
-            load("a.b:c", str(missing))
+            load_target("a.b:c", str(missing))
 
 
 def test_a_target_that_is_neither_in_the_current_directory_nor_installed_is_refused(
@@ -476,9 +477,9 @@ def test_a_target_that_is_neither_in_the_current_directory_nor_installed_is_refu
 ) -> None:
     monkeypatch.chdir(tmp_path)
     with pytest.raises(SetupError, match=rf"^nosuch_module:x: there is no module nosuch_module in {tmp_path}, nor is"):
-        load("nosuch_module:x")
+        load_target("nosuch_module:x")
     with pytest.raises(SetupError, match=rf"^nosuch.py:x: there is no Python file nosuch.py in {tmp_path}: give"):
-        load("nosuch.py:x")
+        load_target("nosuch.py:x")
 
 
 def test_the_message_names_the_tree_that_holds_the_package(tmp_path: Path) -> None:
@@ -487,23 +488,23 @@ def test_the_message_names_the_tree_that_holds_the_package(tmp_path: Path) -> No
     write(tmp_path / "repository/python", files)
     advice = rf"; {tmp_path}/repository/python holds engine: give this directory as the tree$"
     with pytest.raises(SetupError, match=advice):
-        load("engine.part.comm:x", str(tmp_path / "repository"))
+        load_target("engine.part.comm:x", str(tmp_path / "repository"))
     with pytest.raises(SetupError, match=advice):
-        load(f"{tmp_path}/repository/python/engine/part/comm.py:x")
+        load_target(f"{tmp_path}/repository/python/engine/part/comm.py:x")
 
 
 def test_an_interrupt_during_an_import_is_not_caught(tmp_path: Path) -> None:
     write(tmp_path, {"comm.py": "raise KeyboardInterrupt"})
     with pytest.raises(KeyboardInterrupt):
-        load("comm:x", str(tmp_path))
+        load_target("comm:x", str(tmp_path))
 
 
 def test_user_line_is_the_innermost_frame_of_the_users_code(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     text = "import json\ndef late():\n    from . import nosuch\ndef call(function):\n    function()\n"
     file = write(tmp_path / "tree", {"engine/comm.py": text + "def parse():\n    json.loads('{')\n"}) / "engine/comm.py"
     write(tmp_path / "tree", {".venv/lib/site-packages/other.py": ""})
-    loaded = load("engine/comm.py:call", str(tmp_path / "tree"))
-    parse, late = (load(f"engine/comm.py:{name}", str(tmp_path / "tree")).value for name in ("parse", "late"))
+    loaded = load_target("engine/comm.py:call", str(tmp_path / "tree"))
+    parse, late = (load_target(f"engine/comm.py:{name}", str(tmp_path / "tree")).value for name in ("parse", "late"))
 
     def in_virtual_environment() -> None:
         # This is code of a virtual environment inside the tree.

@@ -21,9 +21,9 @@ from nccl_bench.records.schema import PerIteration, Samples, Skipped, Status
 ARM = "nccl-tests"
 _RENAMED = {"all_to_all": "alltoall", "send_recv": "sendrecv"}
 # The name of nccl-tests' program, without "_perf" -> the collective.
-_COLLECTIVES = {_RENAMED.get(name, name): row for name, row in COLLECTIVES.items()}
+_PROGRAMS = {_RENAMED.get(name, name): row for name, row in COLLECTIVES.items()}
 # More ranks than any communicator has.
-_MOST_RANKS = 2**31
+_RANK_LIMIT = 2**31
 
 
 def read(text: str, name: str) -> Imported | None:
@@ -57,19 +57,18 @@ def read(text: str, name: str) -> Imported | None:
 def _lines(output: Output) -> tuple[list[Samples | Skipped], list[str]]:
     """Return the lines of ``output``, and a sentence about each kind of row that is left out."""
     program = output.program.rpartition("/")[2].partition("_perf")[0]
-    if program not in _COLLECTIVES:
+    if program not in _PROGRAMS:
         raise RecordError(
-            f"its program is {shown(output.program)}, and nccl-bench has only the collectives of "
-            f"{', '.join(_COLLECTIVES)}"
+            f"its program is {shown(output.program)}, and nccl-bench has only the collectives of {', '.join(_PROGRAMS)}"
         )
-    if not 1 <= output.world_size < _MOST_RANKS:
+    if not 1 <= output.world_size < _RANK_LIMIT:
         raise RecordError(f"it lists {output.world_size} ranks: it has to be at least 1")
     if not output.rows:
         raise RecordError("it has no complete row of results: let nccl-tests finish, then import its output")
     measured: dict[Case, list[PlacementResult]] = {}
     unknown: dict[str, None] = {}
     for row in output.rows:
-        for case in _cases(output, _COLLECTIVES[program], row, unknown):
+        for case in _cases(output, _PROGRAMS[program], row, unknown):
             results = measured.setdefault(case, [])
             if case.placement in row.results:
                 results.append(row.results[case.placement])

@@ -25,8 +25,8 @@ from nccl_bench.records.schema import PerIteration
 
 # The newest JSON_FILE_VERSION of nccl-tests that this module reads.
 NEWEST_VERSION = 3
-_KEYS = {Placement.OUT_OF_PLACE: "out_of_place", Placement.IN_PLACE: "in_place"}
-_KINDS = {str: "text", list: "a list", dict: "an object"}
+_PLACEMENT_KEYS = {Placement.OUT_OF_PLACE: "out_of_place", Placement.IN_PLACE: "in_place"}
+_TYPE_NAMES = {str: "text", list: "a list", dict: "an object"}
 _Kind = TypeVar("_Kind", str, list[Any], dict[str, Any])
 
 
@@ -91,7 +91,7 @@ class _Object:
     def get(self, key: str, kind: type[_Kind]) -> _Kind:
         value = self.fields.get(key)
         if not isinstance(value, kind):
-            raise RecordError(f"{self.at(key)} is {shown(value)}: nccl-tests writes {_KINDS[kind]}")
+            raise RecordError(f"{self.at(key)} is {shown(value)}: nccl-tests writes {_TYPE_NAMES[kind]}")
         return value
 
     def object(self, key: str) -> _Object:
@@ -117,7 +117,7 @@ class _Object:
 
 def _placements(result: _Object) -> list[tuple[Placement, _Object]]:
     """Return the placements that were measured; the others are absent or ``null``."""
-    return [(place, result.object(key)) for place, key in _KEYS.items() if result.fields.get(key) is not None]
+    return [(place, result.object(key)) for place, key in _PLACEMENT_KEYS.items() if result.fields.get(key) is not None]
 
 
 def _row(result: _Object, batch: int) -> ResultRow:
@@ -141,7 +141,7 @@ def _row(result: _Object, batch: int) -> ResultRow:
 
 def _placement_result(result: _Object, place: Placement, measured: _Object, batch: int) -> PlacementResult:
     iterations = result.count("actual_iterations")
-    key = f"{_KEYS[place]}_per_iter"
+    key = f"{_PLACEMENT_KEYS[place]}_per_iter"
     per_iteration = None
     if result.fields.get(key) is not None:
         statistics = result.object(key)
