@@ -437,7 +437,7 @@ def test_the_check_catches_a_communicator_that_retains_nothing(
 ) -> None:
     communicator = StreamFreeCommunicator(group, Device(streams=CpuStreams(), transport=transport))
     # The operations would read freed memory, so they are not run.
-    monkeypatch.setattr("nccl_bench.transports.gloo.run", lambda operations: None)
+    monkeypatch.setattr("nccl_bench.transports.gloo.run_group", lambda operations: None)
     monkeypatch.setattr(communicator, "_retain", None)
     with pytest.raises(AssertionError):
         check_keeps_tensors_until_they_were_used(communicator, in_group)
