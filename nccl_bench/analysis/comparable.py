@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from statistics import median
 
+from nccl_bench.analysis.statistics import paired_ratios
 from nccl_bench.catalog.cases import Case
 from nccl_bench.catalog.timings import Timing
 from nccl_bench.records.run import Run
@@ -47,8 +48,7 @@ class ComparableRun:
 
     def ratios(self, point: Point, arm: str, base: str) -> list[float]:
         """Return the ratio ``arm`` / ``base`` of each round in which both arms have a time."""
-        arm_us, base_us = self.cells.get((*point, arm), {}), self.cells.get((*point, base), {})
-        return [time_us / base_us[number] for number, time_us in arm_us.items() if number in base_us]
+        return paired_ratios(self.cells.get((*point, arm), {}), self.cells.get((*point, base), {}))
 
 
 def medians_us(side: Sequence[ComparableRun], point: Point, arm: str) -> list[float]:

@@ -5,7 +5,7 @@ This module uses only numbers, no collectives and no records.
 
 import math
 from bisect import bisect_right
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from functools import lru_cache
@@ -38,6 +38,11 @@ class Interval:
     def half_width(self) -> float:
         """Half of the width, as a share of the ratio."""
         return math.sqrt(self.high / self.low) - 1
+
+
+def paired_ratios(arm_us: Mapping[int, float], base_us: Mapping[int, float]) -> list[float]:
+    """Return the ratio ``arm_us`` / ``base_us`` of each round, by its number, in which both have a time."""
+    return [time_us / base_us[number] for number, time_us in arm_us.items() if number in base_us]
 
 
 def interval(ratios: Sequence[float], error: float) -> Interval | None:

@@ -12,11 +12,13 @@ from dataclasses import asdict, dataclass, field, fields
 from statistics import median, quantiles
 from typing import TYPE_CHECKING, Any
 
+from nccl_bench.analysis.comparable import ComparableRun
 from nccl_bench.analysis.comparison import Comparison
+from nccl_bench.analysis.estimates import PairedRatios
 from nccl_bench.catalog.cases import Case
 from nccl_bench.catalog.timings import TIMINGS, Timing
 from nccl_bench.records.run import Run
-from nccl_bench.records.schema import Samples, Skipped, Status
+from nccl_bench.records.schema import Samples, Skipped
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -94,16 +96,13 @@ def rows_of(run: Run, comparisons: Iterable[Comparison] = ()) -> tuple[Row, ...]
     Intervals, verdicts and noise floors come from ``comparisons``, which compare the arms of this run.
     """
     compared = {(each.case, each.timing, each.candidate): each for each in comparisons}
-    baseline_us = {
-        (line.case, line.timing): line.rounds_us()
-        for line in run.lines
-        if isinstance(line, Samples) and line.arm == run.baseline and line.status is Status.OK
-    }
+    comparable = ComparableRun.of(run, run.meta["name"])
     rows = []
     for line in run.lines:
         if isinstance(line, Samples):
             point = (line.case, line.timing)
-            rows.append(_measured(line, run.baseline, baseline_us.get(point, {}), compared.get((*point, line.arm))))
+            ratios = comparable.ratios(point, line.arm, run.baseline) if line.arm != run.baseline else ()
+            rows.append(_measured(line, run.baseline, ratios, compared.get((*point, line.arm))))
         else:
             arm = None if isinstance(line, Skipped) else line.arm
             rows.append(Row(**_columns_of(line.case), world_size=run.world_size, arm=arm, status=line.kind))
@@ -123,7 +122,7 @@ def _columns_of(case: Case | None) -> dict[str, Any]:
     return {name: getattr(case, name) for name in _CASE} if case else {}
 
 
-def _measured(line: Samples, baseline: str, baseline_us: Mapping[int, float], comparison: Comparison | None) -> Row:
+def _measured(line: Samples, baseline: str, ratios: Sequence[float], comparison: Comparison | None) -> Row:
     case = line.case
     times: dict[str, Any] = {}
     if line.samples_us:
@@ -162,20 +161,13 @@ def _measured(line: Samples, baseline: str, baseline_us: Mapping[int, float], co
         rounds=len(line.rounds) if line.ops_per_batch else None,
         discarded=line.discarded if line.ops_per_batch else None,
         baseline=baseline,
-        ratio=_ratio(line, baseline, baseline_us),
+        # A twin has a ratio, but no comparison.
+        ratio=PairedRatios(ratios).ratio if ratios else None,
         wrong=line.wrong,
         tolerance_ulp=None if line.wrong is None else line.tolerance_ulp,
         **times,
         **judged,
     )
-
-
-def _ratio(line: Samples, baseline: str, baseline_us: Mapping[int, float]) -> float | None:
-    """Return the median ratio; ``None`` for the baseline, for wrong results, and without a common round."""
-    if line.arm == baseline or line.status is not Status.OK:
-        return None
-    ratios = [us / baseline_us[number] for number, us in line.rounds_us().items() if number in baseline_us]
-    return median(ratios) if ratios else None
 
 
 def _quartiles(values: Sequence[float]) -> tuple[float, float]:

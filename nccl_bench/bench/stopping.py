@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from nccl_bench.analysis.statistics import narrow_enough
+from nccl_bench.analysis.statistics import narrow_enough, paired_ratios
 from nccl_bench.catalog.arms import twin_of
 
 # The ranks combine their samples once in this many rounds. To combine them after each batch would disturb the caches.
@@ -45,11 +45,7 @@ class Stopping:
             return True
         baseline_us = kept[self.baseline]
         return all(
-            narrow_enough(
-                [time_us / baseline_us[number] for number, time_us in times_us.items() if number in baseline_us],
-                self.error,
-                self.threshold,
-            )
+            narrow_enough(paired_ratios(times_us, baseline_us), self.error, self.threshold)
             for name, times_us in kept.items()
             if name != self.baseline
         )

@@ -7,8 +7,12 @@ from dataclasses import replace
 import pandas as pd
 import pytest
 
+from nccl_bench.analysis.comparable import ComparableRun
+from nccl_bench.analysis.one_run import compare_arms
 from nccl_bench.analysis.summary import COLUMNS, Row, data_frame, rows_of
+from nccl_bench.catalog.arms import twin_of
 from nccl_bench.catalog.timings import Timing
+from nccl_bench.config.limits import Limits
 from nccl_bench.records.schema import Line, Skipped, Status
 from tests.support.synthetic_runs import case, crash, hang, imported, per_iteration, run, samples, sweep, wrong
 
@@ -32,7 +36,7 @@ def test_a_ratio_pairs_times_of_the_same_round() -> None:
     baseline = samples(BASELINE, rounds=(0, 1, 2, 3, 4), samples_us=(1.0, 1.0, 10.0, 10.0, 10.0))
     row = only(baseline, samples("torch", rounds=(0, 1, 2), samples_us=(2.0, 2.0, 20.0)))
     assert row.time_us == 2.0
-    assert row.ratio == 2.0
+    assert row.ratio == pytest.approx(2.0)
 
 
 def test_a_ratio_uses_only_rounds_that_both_kept() -> None:
@@ -40,7 +44,22 @@ def test_a_ratio_uses_only_rounds_that_both_kept() -> None:
         samples(BASELINE, rounds=(5, 1), samples_us=(10.0, 1.0)),
         samples("torch", rounds=(1, 2, 3), samples_us=(3.0, 50.0, 60.0)),
     )
-    assert row.ratio == 3.0
+    assert row.ratio == pytest.approx(3.0)
+
+
+def test_the_ratio_of_a_row_is_that_of_its_comparison_also_for_even_rounds() -> None:
+    even = run(
+        [
+            samples(BASELINE, rounds=(0, 1), samples_us=(1.0, 1.0)),
+            samples("torch", rounds=(0, 1), samples_us=(1.0, 4.0)),
+        ]
+    )
+    (comparison,) = compare_arms(ComparableRun.of(even, "even"), Limits(default=0.05))
+    assert rows_of(even)[-1].ratio == comparison.ratio == pytest.approx(2.0)
+
+
+def test_a_twin_has_a_ratio_without_a_comparison() -> None:
+    assert only(samples(BASELINE), samples(twin_of(BASELINE))).ratio == pytest.approx(1.0)
 
 
 @pytest.mark.parametrize(
