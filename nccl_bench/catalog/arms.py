@@ -27,6 +27,7 @@ class ArmSpec:
     timed: bool = True  # whether a run can measure the arm; False: it is for verification only
     default: bool = False  # whether the arm is measured if the user chooses no arms
     extra: str | None = None  # the extra of this package that the arm needs; None: no extra
+    any_binding: bool = False  # whether a user arm of this target may choose the binding of its transport
     transports: tuple[str, ...] = ("nccl", "gloo")  # the transports of devices that the arm can run on
 
 
@@ -34,6 +35,7 @@ _ROWS = (
     ArmSpec(
         name="stream-free",
         communicator="stream-free",
+        any_binding=True,
         summary="the new design: always the current stream",
         launch_entries=1,
         default=True,
@@ -41,6 +43,7 @@ _ROWS = (
     ArmSpec(
         name="dedicated-stream",
         communicator="dedicated-stream",
+        any_binding=True,
         summary="the old design: a private stream, which the caller forks and joins",
         order=Order.FORK_JOIN,
         private_streams=1,
@@ -62,6 +65,7 @@ _ROWS = (
     ArmSpec(
         name="dedicated-stream-wait-stream",
         communicator="dedicated-stream",
+        any_binding=True,
         summary="dedicated-stream, forked and joined with Stream.wait_stream",
         order=Order.WAIT_STREAM,
         private_streams=1,
@@ -69,6 +73,7 @@ _ROWS = (
     ArmSpec(
         name="stream-free-torch-stream",
         communicator="stream-free-torch-stream",
+        any_binding=True,
         summary="stream-free, with the stream from torch.cuda.current_stream() instead of a raw handle",
         launch_entries=1,
     ),
@@ -82,6 +87,7 @@ _ROWS = (
     ArmSpec(
         name="transport",
         communicator="bare-transport",
+        any_binding=True,
         summary="the transport's call alone, with prepared arguments: stream-free cannot be faster",
         launch_entries=1,
     ),
@@ -100,6 +106,7 @@ _ROWS = (
     ArmSpec(
         name="dedicated-stream-unordered",
         communicator="dedicated-stream",
+        any_binding=True,
         summary="dedicated-stream without any order: it races, for verification only",
         order=Order.BARE,
         launch_entries=1,

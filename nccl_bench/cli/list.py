@@ -6,9 +6,8 @@ from typing import Annotated
 
 import typer
 
-from nccl_bench.catalog.routes import override
 from nccl_bench.cli.options import RUN_OPTIONS, FormatOption, Width
-from nccl_bench.config.common import parse_routes
+from nccl_bench.config.routes import override, parse_routes
 from nccl_bench.config.user_arms import GROUP
 from nccl_bench.errors import UsageError
 from nccl_bench.report import Format

@@ -7,23 +7,12 @@ from typing import Any
 from nccl_bench.catalog.arms import ARMS, COORDINATORS, ArmSpec
 from nccl_bench.catalog.devices import DEVICES, DeviceSpec
 from nccl_bench.catalog.extras import has_extra
-from nccl_bench.catalog.routes import Routes, override
+from nccl_bench.catalog.routes import Routes
 from nccl_bench.config.options import Panel, listed, option
 from nccl_bench.config.parsers import names_of, seconds, unparsed
+from nccl_bench.config.routes import override, parse_routes
 from nccl_bench.config.user_arms import FORM, ORDERS, Adapter, UserArm, parse_user_arms, spec_of
 from nccl_bench.errors import UsageError
-
-
-def parse_routes(name: str, value: object, _device: object = None) -> tuple[str, ...]:
-    """Return the overrides of the routing table in ``value``: a list or a comma-separated text. Both may be empty."""
-    parts = (value.split(",") if value.strip() else []) if isinstance(value, str) else value
-    if not isinstance(parts, list | tuple) or not all(isinstance(part, str) for part in parts):
-        raise UsageError(
-            f"{name} is {value!r}: give one or more [OPERATION.]MODE=BACKEND, as a list of texts or comma-separated"
-        )
-    overrides = tuple(part.strip() for part in parts)
-    override(overrides)
-    return overrides
 
 
 def _device_arms(name: str, value: object, device: DeviceSpec) -> tuple[UserArm, ...]:

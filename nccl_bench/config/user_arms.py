@@ -19,8 +19,6 @@ FORM = "NAME=TARGET[,KEY=VALUE ...]"
 BEFORE, AFTER = "before", "after"
 # The orders that a user arm can have.
 ORDERS = (Order.CURRENT, Order.FORK_JOIN, Order.BARE)
-# The communicators that can use any binding of their transport.
-_OVER_TRANSPORT = frozenset({"stream-free", "stream-free-torch-stream", "dedicated-stream", "bare-transport"})
 # Variables that a process reads when it starts, before it knows its arms and their variables.
 _READ_AT_START = re.compile(r"(LD|OMP|MKL|MALLOC|GLIBC)_.*|PYTHON.*|TORCH(?!_NCCL_).*")
 # The keys of --arm, besides environment variables.
@@ -183,8 +181,8 @@ def _refuse_keys(name: str, target: str, given: Mapping[str, str], variables: Ma
     for key in ("tree", "order", "adapter"):
         if key in given:
             raise UsageError(f"{key} of the arm {name} is {given[key]!r}: {target} takes no {key}, so leave it out")
-    if "transport" in given and ARMS[target].communicator not in _OVER_TRANSPORT:
-        able = ", ".join(arm.name for arm in ARMS.values() if arm.communicator in _OVER_TRANSPORT)
+    if "transport" in given and not ARMS[target].any_binding:
+        able = ", ".join(arm.name for arm in ARMS.values() if arm.any_binding)
         raise UsageError(f"transport of the arm {name} is {given['transport']!r}: only these arms take one: {able}")
     if not variables and "transport" not in given:
         raise UsageError(

@@ -21,11 +21,12 @@ from nccl_bench.catalog.cases import Case, Scenario
 from nccl_bench.catalog.collectives import COLLECTIVES, Placement, RedOp
 from nccl_bench.catalog.devices import DEVICES
 from nccl_bench.catalog.dtypes import DTYPES
-from nccl_bench.catalog.routes import Routes, override
+from nccl_bench.catalog.routes import Routes
 from nccl_bench.catalog.support import unsupported
 from nccl_bench.communicators.coordinator import GroupCoordinator, LegacyGroupCoordinator
 from nccl_bench.communicators.dedicated_stream import DedicatedStreamCommunicator
 from nccl_bench.communicators.stream_free import StreamFreeCommunicator
+from nccl_bench.config.routes import override
 from nccl_bench.plan.memory import Arena
 from nccl_bench.transports.device import Device, open_device
 from tests.support.rank_processes import run_as_rank

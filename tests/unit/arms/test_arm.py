@@ -17,11 +17,11 @@ from nccl_bench.catalog.cases import Case, Scenario
 from nccl_bench.catalog.collectives import COLLECTIVES, Placement, RedOp
 from nccl_bench.catalog.devices import DEVICES
 from nccl_bench.catalog.dtypes import DTYPES
-from nccl_bench.catalog.routes import override
 from nccl_bench.catalog.support import unsupported
 from nccl_bench.communicators.protocol import CALLS
 from nccl_bench.communicators.registry import BUILDERS
 from nccl_bench.communicators.torch_distributed import ProcessGroupCommunicator
+from nccl_bench.config.routes import override
 from nccl_bench.errors import DisabledError, NcclBenchError
 from nccl_bench.streams import cpu
 from nccl_bench.streams.cpu_device import CpuStreams

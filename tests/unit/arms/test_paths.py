@@ -13,8 +13,9 @@ from nccl_bench.analysis.analysis import Analysis
 from nccl_bench.arms.arm import Arm
 from nccl_bench.catalog.arms import twin_of
 from nccl_bench.catalog.collectives import COLLECTIVES
-from nccl_bench.catalog.routes import Mode, override
+from nccl_bench.catalog.routes import Mode
 from nccl_bench.catalog.timings import Timing
+from nccl_bench.config.routes import override
 from nccl_bench.config.user_arms import UserArm
 from nccl_bench.errors import InvalidArgumentError
 from nccl_bench.transports.device import Device, open_device

@@ -9,9 +9,9 @@ import pytest
 import torch
 import torch.distributed as dist
 
-from nccl_bench.catalog.routes import override
 from nccl_bench.communicators import coordinator as coordinator_module
 from nccl_bench.communicators.coordinator import GroupCoordinator
+from nccl_bench.config.routes import override
 from nccl_bench.errors import DisabledError, InvalidArgumentError, NcclError
 from nccl_bench.streams import cpu
 from nccl_bench.transports.device import Device

@@ -8,8 +8,8 @@ from typing import Any
 import pytest
 import torch
 
-from nccl_bench.catalog.routes import override
 from nccl_bench.communicators.coordinator import GroupCoordinator, LegacyGroupCoordinator
+from nccl_bench.config.routes import override
 from nccl_bench.errors import InvalidArgumentError
 from nccl_bench.streams import cpu
 from tests.support.communicator_calls import (

@@ -6,8 +6,9 @@ from typing import Any
 
 import pytest
 
-from nccl_bench.catalog.routes import ROUTES, Backend, Mode, Routes, override
+from nccl_bench.catalog.routes import ROUTES, Backend, Mode, Routes
 from nccl_bench.communicators.coordinator import GroupCoordinator, LegacyGroupCoordinator
+from nccl_bench.config.routes import override
 from nccl_bench.errors import DisabledError
 from nccl_bench.streams import cpu
 from tests.support.communicator_calls import (

@@ -1,0 +1,37 @@
+"""Changes of the coordinator's routing table, as the command line and a configuration write them. No torch."""
+
+from collections.abc import Iterable
+
+from nccl_bench.catalog.routes import ROUTES, Backend, Mode, Routes
+from nccl_bench.errors import UsageError
+
+
+def parse_routes(name: str, value: object, _device: object = None) -> tuple[str, ...]:
+    """Return the overrides of the routing table in ``value``: a list or a comma-separated text. Both may be empty."""
+    parts = (value.split(",") if value.strip() else []) if isinstance(value, str) else value
+    if not isinstance(parts, list | tuple) or not all(isinstance(part, str) for part in parts):
+        raise UsageError(
+            f"{name} is {value!r}: give one or more [OPERATION.]MODE=BACKEND, as a list of texts or comma-separated"
+        )
+    overrides = tuple(part.strip() for part in parts)
+    override(overrides)
+    return overrides
+
+
+def override(overrides: Iterable[str], routes: Routes = ROUTES) -> Routes:
+    """Return ``routes`` with ``overrides`` applied in their order. An override is ``[OPERATION.]MODE=BACKEND``.
+
+    An override without an operation applies to all operations. Raises ``UsageError`` for a text of another form.
+    """
+    table = {operation: dict(row) for operation, row in routes.items()}
+    for text in overrides:
+        place, _, backend = text.partition("=")
+        operation, dot, mode = place.rpartition(".")
+        if (dot and operation not in table) or mode not in list(Mode) or backend not in list(Backend):
+            raise UsageError(
+                f"routes has {text!r}: give [OPERATION.]MODE=BACKEND, with an operation of {', '.join(table)}, a mode "
+                f"of {', '.join(Mode)} and a backend of {', '.join(Backend)}; for example eager=communicator"
+            )
+        for name in [operation] if dot else table:
+            table[name][Mode(mode)] = Backend(backend)
+    return table
