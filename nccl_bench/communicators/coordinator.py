@@ -1,7 +1,7 @@
 """The group coordinator of an inference engine: it chooses a backend for each collective and captures CUDA graphs.
 
 The model is SGLang's ``parallel_state.GroupCoordinator``, in both designs. The new coordinator relies on the current
-stream. The old one passes a stream and ``use_current_stream`` through every call. Both share all other code.
+stream. The old one passes a stream through every call. Both share all other code.
 """
 
 from collections.abc import Callable, Iterator, Sequence
@@ -223,30 +223,18 @@ class GroupCoordinator(ArmCommunicator):
 
 
 class LegacyGroupCoordinator(GroupCoordinator):
-    """The old design of the coordinator. No call uses the communicator's private stream.
-
-    With ``use_current_stream`` the communicator itself chooses the current stream. Otherwise every call passes the
-    current stream as an argument.
-    """
+    """The old design of the coordinator: every call passes the current stream as an argument."""
 
     communicator: DedicatedStreamCommunicator
 
-    def __init__(
-        self, group: dist.ProcessGroup, device: Device, routes: Routes = ROUTES, use_current_stream: bool = False
-    ) -> None:
-        self.use_current_stream = use_current_stream
-        super().__init__(group, device, routes)
-
     def _new_communicator(self, group: dist.ProcessGroup, device: Device) -> DedicatedStreamCommunicator:
-        return DedicatedStreamCommunicator(group, device, self.use_current_stream)
+        return DedicatedStreamCommunicator(group, device)
 
     def _enabled(self, stream: Any) -> AbstractContextManager[None]:
         return self.communicator.change_state(True, stream)
 
     def _options(self, carrier: Any) -> dict[str, Any]:
-        if carrier is self.device_group:
-            return {}
-        return {"stream": None if self.use_current_stream else self._streams.current_stream()}
+        return {} if carrier is self.device_group else {"stream": self._streams.current_stream()}
 
     def cp_all_gather_into_tensor_async(self, output: Tensor, input: Tensor, stream: Any = None) -> None:
         """Gather like the overridden method; without ``stream``, gather on the communicator's private stream."""

@@ -24,7 +24,6 @@ from tests.support.coordinators import BOTH_GENERATIONS, ROUTED_CALLS, route_of
 from tests.support.fake_nccl import Call, FakeNccl
 
 Kind = type[GroupCoordinator]
-Options = dict[str, bool]
 ON_THE_COMMUNICATOR = override(["eager=communicator"])
 
 
@@ -62,10 +61,10 @@ def check_follows_routes(coordinator: Any, routes: Routes, fake: FakeNccl) -> No
     ids=",".join,
 )
 def test_every_operation_goes_to_the_backend_of_its_route(
-    over_fake: CommunicatorMaker, fake: FakeNccl, kind: Kind, options: Options, overrides: list[str]
+    over_fake: CommunicatorMaker, fake: FakeNccl, kind: Kind, overrides: list[str]
 ) -> None:
     routes = override(overrides)
-    check_follows_routes(over_fake(kind, routes=routes, **options), routes, fake)
+    check_follows_routes(over_fake(kind, routes=routes), routes, fake)
 
 
 class IgnoresTheMode(GroupCoordinator):
@@ -88,10 +87,8 @@ def test_the_check_catches_a_coordinator_that_ignores_its_routes(
 
 
 @BOTH_GENERATIONS
-def test_a_coordinator_has_the_default_routes(
-    over_fake: CommunicatorMaker, fake: FakeNccl, kind: Kind, options: Options
-) -> None:
-    check_follows_routes(over_fake(kind, **options), ROUTES, fake)
+def test_a_coordinator_has_the_default_routes(over_fake: CommunicatorMaker, fake: FakeNccl, kind: Kind) -> None:
+    check_follows_routes(over_fake(kind), ROUTES, fake)
 
 
 @BOTH_GENERATIONS
@@ -100,9 +97,9 @@ def test_a_coordinator_has_the_default_routes(
     [([], False), (["graph=torch"], False), (["eager=communicator"], True), (["recv.eager=communicator"], True)],
 )
 def test_outside_of_graphs_the_communicator_is_enabled_if_a_route_uses_it(
-    over_fake: CommunicatorMaker, kind: Kind, options: Options, overrides: list[str], on: bool
+    over_fake: CommunicatorMaker, kind: Kind, overrides: list[str], on: bool
 ) -> None:
-    coordinator = over_fake(kind, routes=override(overrides), **options)
+    coordinator = over_fake(kind, routes=override(overrides))
     assert coordinator.communicator.disabled is not on
     with coordinator.graph_capture():
         assert not coordinator.communicator.disabled
@@ -130,9 +127,9 @@ def test_a_disabled_communicator_refuses_what_is_routed_to_it(over_fake: Communi
 @BOTH_GENERATIONS
 @pytest.mark.parametrize("name", [name for name in ROUTED_CALLS if not name.startswith("outplace")])
 def test_torch_gets_the_arguments_of_the_call_and_no_stream(
-    over_fake: CommunicatorMaker, kind: Kind, options: Options, name: str
+    over_fake: CommunicatorMaker, kind: Kind, name: str
 ) -> None:
-    coordinator = over_fake(kind, **options)
+    coordinator = over_fake(kind)
     tensors = tensors_for(coordinator)
     EVERY_CALL[name].call(coordinator, tensors)
     EVERY_CALL[name].call(coordinator.device_group, tensors)
@@ -143,9 +140,9 @@ def test_torch_gets_the_arguments_of_the_call_and_no_stream(
 @BOTH_GENERATIONS
 @pytest.mark.parametrize("name", [name for name in ROUTED_CALLS if name != "outplace_all_reduce"])
 def test_the_communicator_gets_the_arguments_of_the_call(
-    over_fake: CommunicatorMaker, fake: FakeNccl, kind: Kind, options: Options, name: str
+    over_fake: CommunicatorMaker, fake: FakeNccl, kind: Kind, name: str
 ) -> None:
-    coordinator = over_fake(kind, routes=ON_THE_COMMUNICATOR, **options)
+    coordinator = over_fake(kind, routes=ON_THE_COMMUNICATOR)
     tensors = tensors_for(coordinator)
 
     def calls_of(subject: Any) -> list[Call]:
@@ -163,9 +160,9 @@ def test_the_communicator_gets_the_arguments_of_the_call(
 @BOTH_GENERATIONS
 @pytest.mark.parametrize("name", ROUTED_CALLS)
 def test_the_library_gets_the_current_stream(
-    over_fake: CommunicatorMaker, fake: FakeNccl, kind: Kind, options: Options, name: str
+    over_fake: CommunicatorMaker, fake: FakeNccl, kind: Kind, name: str
 ) -> None:
-    coordinator = over_fake(kind, routes=ON_THE_COMMUNICATOR, **options)
+    coordinator = over_fake(kind, routes=ON_THE_COMMUNICATOR)
     assert_follows_the_current_stream(coordinator, name, fake)
     other = cpu.Stream()
     with coordinator.graph_capture() as stream:
@@ -188,17 +185,15 @@ class StreamArgumentRecorder:
 
         def recorded(*args: Any, **options: Any) -> Any:
             self.streams.append(options.get("stream", "no argument"))
-            return value(*args, **options)
+            return value(*args)
 
         return recorded
 
 
 @BOTH_GENERATIONS
 @pytest.mark.parametrize("name", ROUTED_CALLS)
-def test_only_the_legacy_coordinator_passes_a_stream(
-    over_fake: CommunicatorMaker, kind: Kind, options: Options, name: str
-) -> None:
-    coordinator = over_fake(kind, routes=ON_THE_COMMUNICATOR, **options)
+def test_only_the_legacy_coordinator_passes_a_stream(over_fake: CommunicatorMaker, kind: Kind, name: str) -> None:
+    coordinator = over_fake(kind, routes=ON_THE_COMMUNICATOR)
     coordinator.communicator = recorder = StreamArgumentRecorder(coordinator.communicator)
     caller = cpu.Stream()
     with cpu.stream(caller):
@@ -208,4 +203,4 @@ def test_only_the_legacy_coordinator_passes_a_stream(
     if kind is GroupCoordinator:
         assert recorder.streams == ["no argument"] * 2
     else:
-        assert recorder.streams == ([None] * 2 if options else [caller, capturing])
+        assert recorder.streams == [caller, capturing]
