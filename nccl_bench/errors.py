@@ -34,13 +34,13 @@ class ExitCode(IntEnum):
 
 
 class NcclBenchError(Exception):
-    """The base class of every error that a user can cause or meet."""
+    """The base class of every error that a user can cause or see."""
 
     exit_code = ExitCode.SETUP
 
 
 class UsageError(NcclBenchError):
-    """A command line, a file or a call that cannot be carried out as it is."""
+    """A command line, a file or a call that is not valid."""
 
     exit_code = ExitCode.USAGE
 
@@ -50,7 +50,7 @@ class SetupError(NcclBenchError):
 
 
 class CommunicatorError(NcclBenchError):
-    """A call on a communicator that did not reach a transport."""
+    """A call of a communicator's method that failed before it reached a transport."""
 
 
 class InvalidArgumentError(CommunicatorError):
@@ -66,7 +66,7 @@ class UserArmError(NcclBenchError):
 
 
 class TransportError(NcclBenchError):
-    """A failure that the library under a transport reported."""
+    """A failure that the library of a transport reported."""
 
 
 class NcclError(TransportError):

@@ -27,20 +27,20 @@ class Analysis:
     notes: tuple[str, ...]  # sentences to read before the tables
     run: Run | None  # all records of the run; None for the command `compare`
     rows: tuple[Row, ...]  # the summary of the run, one row per record; empty for the command `compare`
-    comparisons: tuple[Comparison, ...]  # one per candidate, case and timing, with its verdict
+    comparisons: tuple[Comparison, ...]  # comparisons with verdicts, for each candidate, case and timing
     basis: Basis  # the data from which the verdicts are computed
     reason: str  # the basis in words, or the reason why there are no verdicts
     shared_arm: str | None = None  # the arm to which all times are relative; None if there is none
     failures: tuple[str, ...]  # wrong results, hangs and crashes of every run
     warnings: tuple[str, ...]  # reasons not to trust the figures
-    not_compared: tuple[str, ...] = ()  # cells (case, timing, arm) that have no counterpart
+    not_compared: tuple[str, ...] = ()  # cells (case, timing, arm) without a cell to compare with
     not_measured: tuple[str, ...]  # everything that was requested but not measured
     candidate_incomplete: bool  # True if the baseline has a cell that a candidate lacks
     exit_code: ExitCode  # the exit code for the worst failure in any of the runs
 
     @classmethod
     def of(cls, run: Run) -> Analysis:
-        """Compare the arms of ``run`` with its baseline, by the thresholds recorded in the run."""
+        """Compare the arms of ``run`` with the run's baseline, with the thresholds recorded in the run."""
         name = run.meta["name"]
         limits = recorded_limits(run.meta["config"], DEFAULT_THRESHOLD, f"the run {name}")
         comparisons = compare_arms(ComparableRun.of(run, name), limits)
@@ -75,7 +75,7 @@ class Analysis:
 
     @property
     def could_be_judged(self) -> bool:
-        """True if any comparison has what a verdict needs: an interval, and a noise floor or several runs on a side."""
+        """True if any comparison has an interval and needs no noise floor (several runs on a side) or has one."""
         return any(
             each.interval is not None and (each.noise_floor is not None or self.basis is Basis.RUNS)
             for each in self.comparisons

@@ -12,7 +12,7 @@ from nccl_bench.catalog.timings import Timing
 from nccl_bench.records.run import Run
 from nccl_bench.records.schema import Samples, Status
 
-# The time of each round in microseconds, by the number of the round.
+# The times of rounds in microseconds; each key is the number of a round.
 Rounds = Mapping[int, float]
 # A point at which arms are compared: a case and a timing.
 Point = tuple[Case, Timing]
@@ -27,7 +27,7 @@ class ComparableRun:
     name: str  # the name in messages: the path of the run, or the name in run.json
     arms: tuple[str, ...]  # the names of all arms without twins, the baseline first
     cells: Mapping[Cell, Rounds]  # the times by cell; a cell without times is absent
-    medians_only: bool = False  # True if each cell has only one time, which shows no variation
+    medians_only: bool = False  # True if each cell has only one time, so that the variation is unknown
 
     @classmethod
     def of(cls, run: Run, name: str) -> ComparableRun:
@@ -42,7 +42,7 @@ class ComparableRun:
         )
 
     def median_us(self, point: Point, arm: str) -> float | None:
-        """Return the median time of ``arm`` in microseconds; ``None`` if ``arm`` has no times at ``point``."""
+        """Return the median time of ``arm`` in microseconds; ``None`` without times in this case and timing."""
         times = self.cells.get((*point, arm))
         return median(times.values()) if times else None
 
@@ -52,5 +52,5 @@ class ComparableRun:
 
 
 def medians_us(side: Sequence[ComparableRun], point: Point, arm: str) -> list[float]:
-    """Return the median times of ``arm`` in microseconds, one for each run of ``side`` that has times at ``point``."""
+    """Return the median time of ``arm`` in each run of ``side``, in microseconds; omit runs without such times."""
     return [time_us for run in side if (time_us := run.median_us(point, arm)) is not None]

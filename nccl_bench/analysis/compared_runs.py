@@ -41,7 +41,7 @@ def analyse_arms(loaded: LoadedRun, arms: tuple[str, str], limits: Limits | None
     cells = loaded.comparable.cells
     comparisons = compare_arms(loaded.comparable, limits, baseline=baseline, candidates=[candidate])
     points = {(each.case, each.timing) for each in comparisons}
-    # The counterparts of cells that are not compared: the same case and timing with the other arm.
+    # For each cell that is not compared: the cell of the same case and timing with the other arm.
     missing = [
         (case, timing, baseline if arm == candidate else candidate)
         for case, timing, arm in cells
@@ -85,7 +85,7 @@ def analyse_sides(
     """Compare the side ``after`` with the side ``before``.
 
     Raises ``UsageError`` if a run does not have a named arm. Raises ``UsageError`` if the runs differ in the machine,
-    the ranks or the settings, unless ``allow_mismatch``.
+    the ranks or the settings, unless ``allow_mismatch`` is true.
     """
     _check_arms(before, after, arms, shared_arm)
     runs = [*zip(_labels("before", before), before, strict=True), *zip(_labels("after", after), after, strict=True)]
@@ -94,7 +94,7 @@ def analyse_sides(
     if differing and not allow_mismatch:
         lines = "\n".join(f"  {line}" for line in differing)
         raise UsageError(
-            f"the runs were not measured in the same conditions:\n{lines}\ngive --allow-mismatch to compare them anyway"
+            f"the runs were not measured under the same conditions:\n{lines}\ngive --allow-mismatch to compare anyway"
         )
     sides = compare_sides(
         [loaded.comparable for loaded in before],
@@ -121,7 +121,7 @@ def analyse_sides(
         return run_warnings(run, arms, sides.shared_arm or "")
 
     return Analysis(
-        title=f"{names[1]} against {names[0]}. {'Judged by' if judged else 'No verdict:'} {reason}.",
+        title=f"{names[1]} against {names[0]}. {'Basis of the verdicts:' if judged else 'No verdict:'} {reason}.",
         notes=(*_shared_arm_note(sides), *_cpu_notice([*before, *after])),
         run=None,
         rows=(),
@@ -188,7 +188,7 @@ def _only(run: Run, cells: Collection[Cell]) -> Run:
 
 
 def _merged(texts: Iterable[tuple[str, Iterable[str]]]) -> tuple[str, ...]:
-    """Return each distinct text once, after the labels of all runs with that text."""
+    """Return each distinct text once, with the labels of its runs in front of the text."""
     labels: dict[str, list[str]] = {}
     for label, of_run in texts:
         for text in of_run:
@@ -217,7 +217,7 @@ def _cpu_notice(runs: Sequence[LoadedRun]) -> Iterator[str]:
 def _shared_arm_note(sides: SidesComparison) -> Iterator[str]:
     if sides.shared_ratios:
         ratios = format_ratios(sides.shared_ratios)
-        yield f"Every ratio is relative to {sides.shared_arm}. The arm's own ratios get no verdict: {ratios}."
+        yield f"Every ratio is relative to {sides.shared_arm}. This arm itself gets no verdict; its ratios: {ratios}."
 
 
 def _no_noise_floor(comparisons: Sequence[Comparison]) -> Iterator[str]:

@@ -14,7 +14,7 @@ from nccl_bench.config.limits import Limits
 
 
 class Basis(StrEnum):
-    """The data that intervals and verdicts are computed from."""
+    """The kind of data behind the intervals and verdicts."""
 
     ROUNDS = "rounds of one run"
     SHARED_ARM = "rounds within each run, relative to an arm that both sides have"
@@ -28,26 +28,26 @@ class Comparison:
 
     case: Case  # the case of both arms
     timing: Timing  # the timing of both arms
-    baseline: str  # the arm to compare with; with two sides, the arm of the side before
-    candidate: str  # the arm to judge; with two sides, the arm of the side after
+    baseline: str  # arm that the candidate is compared with; for two sides, the arm before the change
+    candidate: str  # arm that is judged; for two sides, the arm after the change
     baseline_us: float  # median time of the baseline, microseconds
     candidate_us: float  # median time of the candidate, microseconds
     ratio: float  # candidate / baseline; below 1 the candidate is faster
-    threshold: float  # the difference that matters, as a share of the baseline's time
-    interval: Interval | None  # the interval of the ratio; None for too few rounds or unknown variation
+    threshold: float  # the smallest difference that matters, as a share of the baseline's time
+    interval: Interval | None  # the interval of the ratio; None if rounds are too few or variation is unknown
     verdict: Verdict | None  # the judgement; None if the variation is unknown
-    noise_floor: float | None  # the noise floor as a share of 1; None if unknown or not needed
+    noise_floor: float | None  # the noise floor; 0.25 is a factor of 1.25; None if it is unknown or not needed
     below_floor: bool  # True if the verdict is inconclusive because of the noise floor or a missing twin
-    pairs_needed: int | None  # rounds that an interval needs; None if there is an interval, or if no number is enough
+    pairs_needed: int | None  # rounds an interval needs; None if it exists, or if no number of rounds is enough
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ArmPair:
-    """Two arms in one case and timing, not yet judged."""
+    """Two arms to compare in one case and timing."""
 
     point: Point  # the case and the timing
-    baseline: str  # the arm to compare with
-    candidate: str  # the arm to judge
+    baseline: str  # the arm that the candidate is compared with
+    candidate: str  # the arm that is judged
     baseline_us: float  # median time of the baseline, microseconds
     candidate_us: float  # median time of the candidate, microseconds
     estimate: Estimate  # the estimated ratio, candidate / baseline
@@ -61,8 +61,8 @@ def compare_pairs(
 ) -> tuple[Comparison, ...]:
     """Return a comparison for each pair. With probability 1 - ``FAMILYWISE_ERROR`` or more, no verdict is wrong.
 
-    ``noise_floor`` returns the noise floor for a point and the error of an interval. Give no such function if the
-    intervals already contain communicator variance, as intervals over several runs do.
+    ``noise_floor`` is a function of a case and timing and of the error of an interval. Omit it if the intervals
+    already contain communicator variance; intervals over several runs do.
     """
     points = [pair.point for pair in pairs]
     thresholds = [limits.threshold(case.collective, timing, case.size_bytes) for case, timing in points]

@@ -20,7 +20,7 @@ _OVER_RANKS = {
 
 
 def title(run: Run) -> str:
-    """Return the title of ``run``: name, ranks, device and start time; also the status of an incomplete run."""
+    """Return the title of ``run``: name, ranks, device and start time; if the run is incomplete, its status."""
     gpus = run.meta["environment"].get("gpus") or [{}]
     device = gpus[0].get("name", run.device) if run.device == "cuda" else run.device
     status = run.meta["status"]
@@ -47,7 +47,7 @@ def notes(run: Run) -> Iterator[str]:
     registered = arms_with(run, Registration.REGISTERED)
     unregistered = arms_with(run, Registration.UNAVAILABLE, Registration.ABSENT)
     if registered or unregistered:
-        rest = f"; the same memory, not registered: {', '.join(unregistered)}" if unregistered else ""
+        rest = f"; the same memory without registration: {', '.join(unregistered)}" if unregistered else ""
         yield f"registered memory ({run.meta['config'].get('register')}): {', '.join(registered) or 'none'}{rest}"
     if run.device == "cpu":
         yield CPU_NOTICE
@@ -60,7 +60,7 @@ def recorded_user_arms(run: Run) -> list[Mapping[str, Any]]:
 
 
 def arms_with(run: Run, *registrations: Registration) -> list[str]:
-    """Return the arms whose memory registration ended in one of ``registrations``, without twins."""
+    """Return the arms, without twins, for which the result of memory registration is in ``registrations``."""
     recorded = (run.meta.get("worker") or {}).get("registered") or {}
     return [
         name for name, result in recorded.items() if result in list(registrations) and not name.endswith(TWIN_SUFFIX)

@@ -27,11 +27,11 @@ class Estimate(Protocol):
         """Return the interval with an error of at most ``error``; ``None`` if the data allows no interval."""
 
     def pairs_needed(self, error: float) -> int | None:
-        """Return how many pairs an interval at ``error`` needs; ``None`` if no number is enough."""
+        """Return how many pairs an interval at ``error`` needs; ``None`` if no number of pairs is enough."""
         return None
 
     def decisive_error(self, threshold: float) -> float:
-        """Return the least error at which the interval gives a verdict; 1 if there is no such error."""
+        """Return the smallest error at which the verdict is decided; 1 if there is no such error."""
         return decisive_error(self.interval, threshold)
 
 
@@ -51,7 +51,7 @@ class PairedRatios(Estimate):
         return pairs_needed(error)
 
     def decisive_error(self, threshold: float) -> float:
-        """Return the least error at which the interval gives a verdict, without approximation."""
+        """Return the exact smallest error at which the verdict is decided."""
         return decisive_error_of_median(self._ratios, threshold)
 
 
@@ -83,12 +83,12 @@ class RunMedians(Estimate):
         self._log_ratio = means[1] - means[0]
         self.ratio = math.exp(self._log_ratio)
         self._freedom = len(before) + len(after) - 2
-        # One variance serves both sides: on the same machine, the runs of both sides vary equally.
+        # Both sides share one estimate of the variance: on the same machine, the runs of both sides vary equally.
         squares = sum((value - mean) ** 2 for side, mean in zip(logarithms, means, strict=True) for value in side)
         self._standard_error = math.sqrt(squares / self._freedom * (1 / len(before) + 1 / len(after)))
 
     def interval(self, error: float) -> Interval:
-        """Return the interval by Student's t distribution."""
+        """Return the interval from Student's t distribution."""
         half = min(_FARTHEST, student_quantile(error, self._freedom) * self._standard_error)
         return Interval(low=math.exp(self._log_ratio - half), high=math.exp(self._log_ratio + half), error=error)
 

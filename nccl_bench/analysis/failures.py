@@ -8,11 +8,11 @@ from nccl_bench.errors import ExitCode
 from nccl_bench.records.run import Run
 from nccl_bench.records.schema import Crash, Hang, Line, Samples, Skipped, Status
 
-# The mark in tables and messages of a cell whose batches were all discarded.
+# Tables and messages mark a cell with this text if all batches of the cell were discarded.
 DISCARDED = "DISCARDED"
-# The exit codes of a run, the worst first.
+# All exit codes of a run, from the worst to the least bad.
 _WORST_FIRST = (ExitCode.WRONG_RESULT, ExitCode.HANG, ExitCode.SETUP)
-# The exit codes by the status of a cell, or by the kind of a line.
+# The exit code for each status of a cell and for each kind of record.
 _CODES: dict[str, ExitCode] = {
     Status.WRONG: ExitCode.WRONG_RESULT,
     Hang.kind: ExitCode.HANG,
@@ -23,7 +23,7 @@ _CODES: dict[str, ExitCode] = {
 def exit_code_of(lines: Sequence[Line]) -> ExitCode:
     """Return the exit code for ``lines``: wrong results are worse than a hang, and a hang is worse than a crash.
 
-    Without these failures the exit code is 0 only if something was measured and every measured cell has a time.
+    Without failures: return ``OK`` if there is a measured cell and all measured cells have times, else ``SETUP``.
     """
     measured = [line for line in lines if isinstance(line, Samples)]
     codes = {_CODES.get(line.status if isinstance(line, Samples) else line.kind) for line in lines}
@@ -33,8 +33,8 @@ def exit_code_of(lines: Sequence[Line]) -> ExitCode:
 
 
 def exit_code_of_statuses(statuses: Collection[str]) -> ExitCode:
-    """Return the exit code of a summary by the rule of ``exit_code_of``; ``statuses`` is for rows without a time."""
-    # A row with the status ok has no time only if all batches were discarded.
+    """Return the exit code of a summary, by the rule of ``exit_code_of``, from the statuses of rows without a time."""
+    # If a row has the status ok but no time, all its batches were discarded.
     return worst((_CODES | {Status.OK: ExitCode.SETUP})[status] for status in statuses if status != Skipped.kind)
 
 
@@ -45,7 +45,7 @@ def worst(codes: Iterable[ExitCode]) -> ExitCode:
 
 
 def failures(run: Run) -> Iterator[str]:
-    """Yield one line for all wrong results, one for each hang and crash, and one if nothing was measured."""
+    """Yield one line for all wrong results, a line for each hang and crash, and a line if nothing was measured."""
     wrong = [line for line in run.lines if isinstance(line, Samples) and line.status is Status.WRONG]
     if wrong:
         arms = ", ".join(dict.fromkeys(line.arm for line in wrong))
@@ -71,7 +71,7 @@ def failures(run: Run) -> Iterator[str]:
 
 
 def summary_failures(left_out: Mapping[str, int]) -> Iterator[str]:
-    """Yield a line for each failed status; ``left_out`` maps each status to its rows without a time."""
+    """Yield a line for each failed status; ``left_out`` has the number of rows without a time for each status."""
     for status, rows in left_out.items():
         if status != Skipped.kind:
             mark = DISCARDED if status == Status.OK else status.upper()

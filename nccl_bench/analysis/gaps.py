@@ -40,7 +40,7 @@ def not_measured(run: Run) -> Iterator[str]:
 def candidate_incomplete(
     run: Run, comparisons: Iterable[Comparison], baseline: str, candidates: Collection[str]
 ) -> bool:
-    """Return True if ``baseline`` has times in a case and timing in which a candidate was not compared."""
+    """Return True if, in any case and timing, ``baseline`` has times but a candidate was not compared."""
     compared = {(each.case, each.timing, each.candidate) for each in comparisons}
     measured = [
         (line.case, line.timing)
@@ -52,17 +52,17 @@ def candidate_incomplete(
 
 def unmatched(sides: SidesComparison) -> Iterator[str]:
     """Yield lines about the cells of each side that have no counterpart on the other side."""
-    # Cells that both sides have, although a run lacks them or has no common round with the shared arm.
+    # Cells that both sides have, although one run of a side lacks the cell or has no common round with the shared arm.
     of_after = set(sides.only_after)
     both = dict.fromkeys(cell for cell in sides.only_before if cell in of_after)
     beside = f" together with {sides.shared_arm}" if sides.shared_arm else ""
-    yield from describe_cells("only the side before has", (cell for cell in sides.only_before if cell not in both))
-    yield from describe_cells("only the side after has", (cell for cell in sides.only_after if cell not in both))
+    yield from describe_cells("missing after the change:", (cell for cell in sides.only_before if cell not in both))
+    yield from describe_cells("missing before the change:", (cell for cell in sides.only_after if cell not in both))
     yield from describe_cells(f"not in every run{beside}:", both)
 
 
 def describe_cells(text: str, cells: Iterable[Cell]) -> Iterator[str]:
-    """Yield lines of ``text`` and the name of a cell; cells that differ only in size share a line."""
+    """Yield lines, each with ``text`` and the name of a cell; cells that differ only in size share a line."""
     groups: dict[tuple[str, Timing, str], list[int]] = {}
     for case, timing, arm in cells:
         groups.setdefault((arm, timing, case_name(case)), []).append(case.size_bytes)
@@ -71,6 +71,6 @@ def describe_cells(text: str, cells: Iterable[Cell]) -> Iterator[str]:
 
 
 def _measured_placements(collective: str, placements: Sequence[str]) -> list[str]:
-    """Return the ``placements`` that the collective supports; if there is none, return all that are supported."""
+    """Return those of ``placements`` that the collective supports; without any, all that the collective supports."""
     available = list(COLLECTIVES[collective].placements)
     return [placement for placement in available if placement in placements] or list(map(str, available))

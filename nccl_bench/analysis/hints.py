@@ -7,7 +7,7 @@ from nccl_bench.analysis.statistics import Verdict, verdict_of
 from nccl_bench.analysis.wording import counted, format_share
 from nccl_bench.config.sizes import format_size
 
-# How to make an interval narrower, by the basis of the comparison.
+# For each basis of a comparison: how to make the interval narrower.
 _MORE: Mapping[Basis, str] = {
     Basis.ROUNDS: "More rounds (--max-rounds, --max-seconds)",
     Basis.SHARED_ARM: "More rounds in each run, or several runs on each side,",

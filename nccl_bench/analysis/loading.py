@@ -23,10 +23,10 @@ class LoadedRun:
 
     path: Path  # the directory or file with the run
     comparable: ComparableRun  # the times of the run
-    meta: Mapping[str, Any]  # the content of run.json, or the few facts in a summary
+    meta: Mapping[str, Any]  # the content of run.json; for a summary, the few facts that the summary has
     run: Run | None  # all records of the run; None for a summary
     exit_code: ExitCode  # the exit code for the worst failure
-    left_out: Mapping[str, int]  # for a summary, the number of rows without a time by status; otherwise empty
+    left_out: Mapping[str, int]  # number of a summary's rows without a time, by status; empty for other runs
     warnings: tuple[str, ...]  # unusual facts about the files
 
     @property
@@ -55,7 +55,7 @@ def load_run(path: Path) -> LoadedRun:
 
 def _loaded(run: Run, path: Path) -> LoadedRun:
     status = run.meta["status"]
-    unfinished = () if status == "complete" else (f"the run is {status}, so a part of it is missing",)
+    unfinished = () if status == "complete" else (f"the run is {status}, so a part of the run is missing",)
     return LoadedRun(
         path=path,
         comparable=ComparableRun.of(run, str(path)),

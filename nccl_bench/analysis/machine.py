@@ -14,7 +14,7 @@ _GPU = re.compile(r"GPU(\d+)")
 NamedRuns = Sequence[tuple[str, Mapping[str, Any]]]
 _BUFFERS = {"True": "one for all calls", "False": "rotating"}
 _SETTING_PREFIXES = ("NCCL_", "TORCH_NCCL_", "CUDA_LAUNCH_BLOCKING", "CUDA_DEVICE_MAX_CONNECTIONS")
-# No user sets these variables. Container images set the first, and nothing reads it. torchrun sets the second.
+# Users do not set these variables. Container images set the first, which has no effect. torchrun sets the second.
 _NO_SETTINGS = ("NCCL_VERSION", "TORCH_NCCL_ASYNC_ERROR_HANDLING")
 
 
@@ -36,16 +36,16 @@ def facts(meta: Mapping[str, Any]) -> dict[str, str]:
         "transport": _transport(worker.get("transport") or {}),
         "caller's stream": meta["config"].get("caller_stream"),
         "buffers": _BUFFERS.get(str(meta["config"].get("same_buffer"))),
-        # A run that records `same_buffer` but not `register` is older than registration.
+        # A run with `same_buffer` and without `register` is from a version that could not register memory.
         "registered memory": meta["config"].get("register", "none" if "same_buffer" in meta["config"] else None),
     }
     known = {name: str(value) for name, value in recorded.items() if value not in (None, "")}
-    # An empty name marks a run that recorded its variables: in this run an absent variable was not set.
+    # The key "" marks a run that recorded its variables: a variable absent from such a run was not set.
     return known | _settings(environment) | ({"": "recorded"} if "variables" in environment else {})
 
 
 def differences(runs: NamedRuns) -> Iterator[str]:
-    """Yield a line for each fact in which ``runs`` differ; a fact that a run did not record does not count."""
+    """Yield a line for each fact in which ``runs`` differ; a run that did not record the fact is not compared."""
     known = [(name, facts(meta)) for name, meta in runs]
     for fact in dict.fromkeys(fact for _, of_run in known for fact in of_run if fact):
         values: dict[str, list[str]] = {}
@@ -103,7 +103,7 @@ def _is_setting(name: str) -> bool:
 
 
 def _settings(environment: Mapping[str, Any]) -> dict[str, str]:
-    """Return the settings that NCCL uses: a variable wins over the user's file, which wins over the system's file."""
+    """Return the settings of NCCL; variables override the user's file, which overrides the system's file."""
     files = environment.get("nccl_conf")
     of_files = files.values() if isinstance(files, Mapping) else ()
     settings: dict[str, str] = {}
@@ -121,7 +121,7 @@ def _each(gpus: object, key: str) -> str:
 
 
 def _gpus_used(environment: Mapping[str, Any], nproc: object) -> dict[str, str]:
-    """Return links, power limits and highest clocks of the GPUs that ranks use; if those are unknown, of all GPUs."""
+    """Return links, power limits and highest clocks of the GPUs in use; of all GPUs if the GPUs in use are unknown."""
     recorded = environment.get("gpus")
     every = [gpu for gpu in recorded if isinstance(gpu, Mapping)] if isinstance(recorded, list) else []
     gpus = {str(gpu["index"]): gpu for gpu in every if "index" in gpu}

@@ -15,7 +15,7 @@ def compare_arms(
     """Return every comparison of ``run``, in the order of measurement.
 
     Without ``baseline`` and ``candidates``, all arms are compared with the run's own baseline. A case and
-    timing has no comparison if one of the two arms has wrong results, or if no round has times of both.
+    timing has no comparison if one of the two arms has wrong results, or if no round has times of both arms.
     """
     base = run.arms[0] if baseline is None else baseline
     arms = [arm for arm in run.arms if arm != base] if candidates is None else candidates

@@ -1,4 +1,4 @@
-"""Statistics of ratios: intervals, verdicts, and the levels at which all verdicts hold together.
+"""Statistics of ratios: intervals, verdicts, and a correction (Holm) for the number of comparisons.
 
 This module uses only numbers, no collectives and no records.
 """
@@ -18,7 +18,7 @@ FAMILYWISE_ERROR = 0.05
 
 
 class Verdict(StrEnum):
-    """The result of a comparison: what the candidate is, relative to the baseline."""
+    """The result of a comparison; it describes the candidate relative to the baseline."""
 
     FASTER = "faster"
     SLOWER = "slower"
@@ -46,9 +46,9 @@ def paired_ratios(arm_us: Mapping[int, float], base_us: Mapping[int, float]) -> 
 
 
 def interval(ratios: Sequence[float], error: float) -> Interval | None:
-    """Return the narrowest interval of the median with an error of at most ``error``.
+    """Return the narrowest interval that contains the true median, with an error of at most ``error``.
 
-    Both ends are elements of ``ratios`` (an inverted sign test). The only assumption: rounds are independent.
+    Both ends are elements of ``ratios`` (an inverted sign test). The rounds must be independent.
     Returns ``None`` if there are fewer ratios than ``pairs_needed``.
     """
     errors = _interval_errors(len(ratios))
@@ -60,12 +60,12 @@ def interval(ratios: Sequence[float], error: float) -> Interval | None:
 
 
 def decisive_error_of_median(ratios: Sequence[float], threshold: float) -> float:
-    """Return the least error at which ``interval`` gives a verdict: the p-value of a two-sided sign test."""
+    """Return the smallest error at which the verdict is decided: the p-value of a two-sided sign test."""
     low, high = 1 - threshold, 1 + threshold
     outside = (
-        sum(ratio >= low for ratio in ratios),  # ratios that contradict faster
-        sum(ratio <= high for ratio in ratios),  # ratios that contradict slower
-        max(sum(ratio < low for ratio in ratios), sum(ratio > high for ratio in ratios)),  # contradict equivalent
+        sum(ratio >= low for ratio in ratios),  # ratios that contradict `faster`
+        sum(ratio <= high for ratio in ratios),  # ratios that contradict `slower`
+        max(sum(ratio < low for ratio in ratios), sum(ratio > high for ratio in ratios)),  # against `equivalent`
     )
     errors = _interval_errors(len(ratios))
     return errors[min(outside)] if min(outside) < len(errors) else 1.0
@@ -74,14 +74,14 @@ def decisive_error_of_median(ratios: Sequence[float], threshold: float) -> float
 def pairs_needed(error: float) -> int:
     """Return the smallest number of pairs that gives an interval at ``error``.
 
-    The interval of so many pairs spans from the smallest ratio to the largest. Its error is ``2 ** (1 - pairs)``.
+    With exactly this number of pairs, the interval spans all ratios, and its error is ``2 ** (1 - pairs)``.
     """
     # `frexp` returns the exact exponent of `error`; a logarithm would round.
     return max(1, 2 - math.frexp(error)[1])
 
 
 def narrow_enough(ratios: Sequence[float], error: float, threshold: float) -> bool:
-    """Return True if the interval is narrow enough to stop measuring: its width decides, not its verdict."""
+    """Return True if the interval is narrow enough to stop measuring. The verdict has no influence."""
     at_error = interval(ratios, error)
     return at_error is not None and at_error.half_width <= threshold / 2
 
@@ -89,9 +89,9 @@ def narrow_enough(ratios: Sequence[float], error: float, threshold: float) -> bo
 def holm(least: Sequence[float], error: float) -> list[float]:
     """Return the level (the allowed error) of each comparison by Holm's step-down procedure.
 
-    ``least`` has the least error at which each comparison gets a verdict. The comparison with the smallest error is
-    judged first, at ``error`` divided by the number of comparisons left. The procedure stops at the first comparison
-    without a verdict. That comparison and all later comparisons get the level at which the procedure stopped.
+    ``least`` has, for each comparison, the smallest error at which the verdict is decided. The comparisons are
+    judged in the order of these errors. A level is ``error`` divided by the number of comparisons not yet judged. The
+    procedure stops at the first inconclusive comparison: all later comparisons get the same level as this comparison.
     """
     levels = [0.0] * len(least)
     left, stopped = len(least), False
@@ -115,7 +115,7 @@ def verdict_of(interval: Interval | None, threshold: float) -> Verdict:
 
 
 def decisive_error(interval_at: Callable[[float], Interval | None], threshold: float) -> float:
-    """Return the least error at which ``interval_at(error)`` gives a verdict, within 0.1 %; 1 if no error does."""
+    """Return the smallest error, within 0.1 %, at which ``interval_at(error)`` decides the verdict; 1 if none does."""
     low, high = math.log(1e-15), 0.0
     if verdict_of(interval_at(1.0), threshold) is Verdict.INCONCLUSIVE:
         return 1.0

@@ -1,7 +1,7 @@
 """The summary of a run: a table with one row per case, arm and timing.
 
-Times are medians, because one bad sample can spoil a mean. Ratios are taken within rounds, because the speed of a
-machine drifts: within minutes it can change by more than the difference between two arms.
+Times are medians, because one bad sample can spoil a mean. A ratio compares times of one round, because the speed
+of a machine drifts. Within minutes, the speed can change by more than the difference between two arms.
 """
 
 from __future__ import annotations
@@ -56,16 +56,16 @@ class Row:
         help="size / time, 10^9 bytes per second; absent for a timing that moves no bytes, such as enqueue"
     )
     busbw_gb_s: float | None = _column(help="algbw times the collective's bus factor")
-    baseline: str | None = _column(help="the arm that ratio compares with")
+    baseline: str | None = _column(help="the arm whose time is the denominator of ratio")
     ratio: float | None = _column(help="time / baseline's time in the same round: median; absent for the baseline")
     ratio_low: float | None = _column(
         help="lower end of the ratio's interval; absent if there are too few rounds for an interval"
     )
     ratio_high: float | None = _column(help="upper end of the ratio's interval")
     verdict: str | None = _column(
-        help="faster, slower, equivalent or inconclusive; all verdicts of a run hold together with 95 % confidence"
+        help="faster, slower, equivalent or inconclusive; with 95 % confidence no verdict of a run is wrong"
     )
-    noise_floor: float | None = _column(help="how far the twin's interval reaches from 1; faster and slower need more")
+    noise_floor: float | None = _column(help="the noise floor; only a larger difference can be faster or slower")
     wrong: int | None = _column(help="wrong elements, over all ranks and checks; absent if nothing was checked")
     tolerance_ulp: int | None = _column(help="the error that the check allows, in ulp; 0 means equality")
     rank_spread_us: float | None = _column(help="slowest rank's time minus fastest rank's: median over rounds")
@@ -76,7 +76,7 @@ class Row:
     )
     p90_us: float | None = _column(help="single operations, with events between them: 90th percentile")
     p99_us: float | None = _column(help="single operations, with events between them: 99th percentile")
-    per_iteration_cost_us: float | None = _column(help="cost of the events per operation; p50 to p99 include this cost")
+    per_iteration_cost_us: float | None = _column(help="time that events add to an operation; p50 to p99 include it")
 
     def present(self) -> dict[str, object]:
         """Return the columns that have a value."""
@@ -86,7 +86,7 @@ class Row:
 # The meaning of each column of summary.csv, in order.
 COLUMNS: Mapping[str, str] = {column.name: column.metadata["help"] for column in fields(Row)}
 _CASE = tuple(column.name for column in fields(Case))
-# int64 has no absent values: one of them would make pandas turn the whole column into floats (4.0, 8.0).
+# Int64 columns can have absent values. With int64, one absent value would turn the column into floats (4.0, 8.0).
 _PANDAS_TYPES = {"str | None": "string", "int | None": "Int64", "float | None": "float64"}
 
 
@@ -118,7 +118,7 @@ def data_frame(rows: Iterable[Row]) -> pd.DataFrame:
 
 
 def _columns_of(case: Case | None) -> dict[str, Any]:
-    # `asdict` would be slower, because it copies every value in depth.
+    # `asdict` would be slower, because it makes deep copies of all values.
     return {name: getattr(case, name) for name in _CASE} if case else {}
 
 
@@ -156,7 +156,7 @@ def _measured(line: Samples, baseline: str, ratios: Sequence[float], comparison:
         arm=line.arm,
         timing=line.timing,
         status=line.status,
-        # If the outputs were wrong, nothing was timed, and all three numbers are 0.
+        # If the outputs were wrong, nothing was timed: the next three numbers are absent, not 0.
         ops_per_batch=line.ops_per_batch or None,
         rounds=len(line.rounds) if line.ops_per_batch else None,
         discarded=line.discarded if line.ops_per_batch else None,

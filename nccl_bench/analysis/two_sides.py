@@ -1,8 +1,8 @@
 """Comparisons of two sides, each of one or more runs.
 
 Rounds of two runs are not paired, so a verdict needs the variation between runs. Several runs on each side show this
-variation. With one run on each side, all times are taken relative to an arm that both runs measured. Changes of the
-machine, such as its clock rate, then cancel out. Without a shared arm there are no verdicts, only median ratios.
+variation. With one run on each side, all times are divided by the time of an arm that both runs measured. Such
+quotients do not depend on the machine's clock rate. Without a shared arm there are no verdicts, only median ratios.
 """
 
 from collections.abc import Callable, Sequence
@@ -27,10 +27,10 @@ class SidesComparison:
     basis: Basis  # the data from which the verdicts are computed
     reason: str  # the basis in words, or the reason why there are no verdicts
     shared_arm: str | None  # the arm to which all times are relative; None if there is none
-    shared_ratios: tuple[float, ...]  # ratios of the shared arm itself, one per case and timing; without verdicts
-    comparisons: tuple[Comparison, ...]  # one for each cell that every run has
-    only_before: tuple[Cell, ...]  # cells of the side before that are not compared
-    only_after: tuple[Cell, ...]  # cells of the side after that are not compared
+    shared_ratios: tuple[float, ...]  # ratios after / before of the shared arm; they get no verdicts
+    comparisons: tuple[Comparison, ...]  # comparisons of the cells that every run has
+    only_before: tuple[Cell, ...]  # cells of ``before`` that are not compared
+    only_after: tuple[Cell, ...]  # cells of ``after`` that are not compared
 
 
 def compare_sides(
@@ -43,8 +43,8 @@ def compare_sides(
 ) -> SidesComparison:
     """Compare ``after`` with ``before``: every arm with itself, or the second of ``arms`` with the first.
 
-    ``shared_arm`` is an arm that the change does not touch. If it is ``None`` and a side has only one run, the baseline
-    is used, provided that all runs have the same baseline. Each ratio is a quotient of medians, after / before.
+    ``shared_arm`` is an arm that the change does not touch. Without ``shared_arm``, if a side has only one run and all
+    runs have the same baseline, the baseline is the shared arm. Each ratio is a quotient of medians, after / before.
     """
     if shared_arm is None and min(len(before), len(after)) == 1:
         shared_arm = _shared_baseline(before, after, arms)
@@ -89,8 +89,8 @@ def _basis(before: Side, after: Side, shared_arm: str | None) -> tuple[Basis, st
     if any(run.medians_only for run in (*before, *after)):
         return (
             Basis.NOTHING,
-            "at least one run has a single time for each cell, like a summary or a file of nccl-tests, and shows no "
-            "variation: give the directories of all runs",
+            "at least one run has a single time for each cell, like a summary or a file of nccl-tests, so it is "
+            "unknown how much times vary: give the directories of all runs",
         )
     if max(len(before), len(after)) > 1:
         relative = f", relative to {shared_arm}" if shared_arm is not None else ""
@@ -98,8 +98,8 @@ def _basis(before: Side, after: Side, shared_arm: str | None) -> tuple[Basis, st
     if shared_arm is None:
         return (
             Basis.NOTHING,
-            "rounds of two runs are not paired, and no unchanged arm in common shows how the machine changed: give "
-            "several runs on each side, or measure in both an arm that the change does not touch (--shared)",
+            "each side has only one run, and no unchanged arm in common shows changes of the machine: give several "
+            "runs on each side, or measure in both runs an arm that the change does not touch (--shared)",
         )
     return Basis.SHARED_ARM, f"one run on each side, relative to {shared_arm} in the same round"
 
@@ -107,7 +107,7 @@ def _basis(before: Side, after: Side, shared_arm: str | None) -> tuple[Basis, st
 def _shared_baseline(before: Side, after: Side, arms: tuple[str, str] | None) -> str | None:
     baselines = {run.arms[0] for run in (*before, *after)}
     common = set.intersection(*(set(run.arms) for run in (*before, *after)))
-    # If the baseline is the only arm in common, compare the baseline: the shared arm is never compared.
+    # The shared arm is never compared. So the baseline is not the shared arm if it is the only arm in common.
     if len(baselines) == 1 and (arms or len(common) > 1) and not baselines & set(arms or ()):
         return baselines.pop()
     return None
@@ -141,7 +141,7 @@ def _estimate(
 
 
 def _arm_pairs(before: Side, after: Side, shared_arm: str | None) -> list[tuple[str, str]]:
-    """Pair each arm that all runs have with itself; if there is none, pair each arm of before with each of after."""
+    """Pair each arm that all runs have with itself; without any, each arm of ``before`` with each arm of ``after``."""
     first, second = (
         [arm for arm in side[0].arms if arm != shared_arm and all(arm in run.arms for run in side)]
         for side in (before, after)
@@ -155,11 +155,11 @@ def _points(side: Side, arm: str) -> list[Point]:
 
 
 def _every_run_has(side: Side, point: Point, arm: str, shared_arm: str | None) -> bool:
-    """Return True if every run measured ``arm`` at ``point``, in at least one round with times of ``shared_arm``."""
+    """Return True if in every run of ``side`` at least one round has times of ``arm`` and of ``shared_arm``."""
     return all(run.ratios(point, arm, arm if shared_arm is None else shared_arm) for run in side)
 
 
 def _not_compared(side: Side, shared_arm: str | None, arm: str | None, compared: set[Cell]) -> tuple[Cell, ...]:
-    """Return the cells of ``side`` (only of ``arm`` if given) that are not compared; omit twins and the shared arm."""
+    """Return the cells of ``arm`` (``None``: of all arms) that are not compared; omit twins and the shared arm."""
     cells = dict.fromkeys(cell for run in side for cell in run.cells if not cell[2].endswith(TWIN_SUFFIX))
     return tuple(cell for cell in cells if cell not in compared and cell[2] != shared_arm and arm in (None, cell[2]))

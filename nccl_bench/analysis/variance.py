@@ -1,7 +1,7 @@
-"""Communicator variance: the difference between two communicators that were made alike. A twin shows it.
+"""Communicator variance: the difference between two communicators that were made alike.
 
-A twin is the baseline made a second time. A difference between the baseline and its twin is not an effect of an arm. It
-sets the noise floor: a difference between two arms must exceed the noise floor to count.
+A twin is the baseline made a second time. The difference between the baseline and its twin shows the communicator
+variance and sets the noise floor. A difference between two arms must exceed the noise floor to count.
 """
 
 import math
@@ -12,7 +12,7 @@ from nccl_bench.analysis.comparable import ComparableRun, Point
 from nccl_bench.analysis.statistics import Interval, Verdict, interval, verdict_of
 from nccl_bench.catalog.arms import TWIN_SUFFIX, twin_of
 
-# Standard deviations. Chance exceeds 3 of them at 1 of 370 sizes, and 2 of them in half of the sweeps of 14 sizes.
+# By chance, 1 of 370 sizes is beyond 3 standard deviations; half of all sweeps of 14 sizes have a size beyond 2.
 _USUAL_DEVIATIONS = 3.0
 
 
@@ -25,14 +25,14 @@ class NoiseFloor:
 
     @property
     def share(self) -> float:
-        """The field ``reach`` as a share of 1. A share of 1.0 is a factor of 2, up or down."""
+        """The field ``reach`` as a share: 0.25 is a factor of 1.25, up or down."""
         return math.expm1(self.reach)
 
     def allows(self, interval: Interval, ratio: float, threshold: float) -> bool:
         """Return True if the verdict of ``interval`` cannot come from communicator variance.
 
-        A difference holds if ``ratio`` is farther from 1 than ``reach``, and ``interval`` still gives the verdict
-        after ``usual`` is taken off. An equivalence holds if ``share`` is below the threshold.
+        ``faster`` and ``slower`` need a ``ratio`` farther from 1 than ``reach``. In addition, ``interval`` must give
+        the same verdict after ``usual`` is taken off. ``equivalent`` needs a ``share`` below the threshold.
         """
         verdict, usual = verdict_of(interval, threshold), math.exp(self.usual)
         if verdict is Verdict.FASTER:
@@ -43,7 +43,7 @@ class NoiseFloor:
 
 
 class CommunicatorVariance:
-    """The communicator variance within one run, from the twin of ``arm``; if there is none, from another twin."""
+    """The communicator variance within one run, from the twin of ``arm``; if ``arm`` has no twin, from another twin."""
 
     def __init__(self, run: ComparableRun, arm: str) -> None:
         twins = sorted(
@@ -63,10 +63,10 @@ class CommunicatorVariance:
         self._usual = {kind: _USUAL_DEVIATIONS * math.sqrt(fmean(of_kind)) for kind, of_kind in squares.items()}
 
     def floor(self, point: Point, error: float) -> NoiseFloor | None:
-        """Return the noise floor at ``point``, from the twin's interval at ``error``.
+        """Return the noise floor in a case and timing, from the twin's interval at ``error``.
 
-        One floor serves every pair of arms: each ratio, like the twin's, is the quotient of the times of two
-        communicators, and contains the variance of both. Returns ``None`` if the twin was measured at no size.
+        The floor is the same for every pair of arms: every ratio, also the twin's, compares two communicators and
+        contains the variance of both. Returns ``None`` if no size has times of a twin.
         """
         usual = self._usual.get(_without_size(point))
         if usual is None:
@@ -81,10 +81,10 @@ class CommunicatorVariance:
 
 
 def combined(first: NoiseFloor | None, second: NoiseFloor | None) -> NoiseFloor | None:
-    """Return the noise floor of the quotient of two runs' ratios; a run without a twin gets the other run's floor.
+    """Return the noise floor of a quotient, a ratio of one run / a ratio of another run, from the runs' floors.
 
-    Each run's ratio contains the variance of two communicators, so the quotient contains that of four. The runs are
-    independent, so the squares of the logarithms add up.
+    A run without a twin gets the other run's floor. The quotient contains the variance of four communicators, two of
+    each run. The runs are independent, so the squares of the logarithms add up.
     """
     first, second = first or second, second or first
     if first is None or second is None:

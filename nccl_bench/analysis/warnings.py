@@ -15,7 +15,7 @@ from nccl_bench.config.sizes import format_size
 from nccl_bench.records.run import Run
 from nccl_bench.records.schema import Registration, Samples, Status
 
-# A share of the time. Ranks start together and wait for each other, so their times differ by a few percent only.
+# A share of the time. Ranks wait for each other, so the times of the ranks normally differ by a few percent only.
 LARGE_SPREAD = 0.1
 # A share of the median. Users look for differences of roughly ten percent between arms.
 LARGE_NOISE = 0.1
@@ -65,7 +65,7 @@ class WarningText(StrEnum):
         "the spelling, or use a newer NCCL (--nccl-library)."
     )
     IMPORTED_EVENTS = (
-        "{tool} put events between operations (nccl-tests does with -I). All times in {cells} include the "
+        "{tool} put events between operations (nccl-tests does so with -I). All times in {cells} include the "
         "cost of these events. Do not compare them with runs without events: measure again without them."
     )
     PER_ITERATION = (
@@ -85,7 +85,7 @@ def cell_warnings(runs: Sequence[tuple[str, Sequence[Row]]]) -> Iterator[str]:
     noise = [((row.q3_us - row.q1_us) / time_us, row, name) for row, name, time_us in timed if row.q1_us and row.q3_us]
     unchecked = [(0, row, name) for row, name in rows if row.wrong is None and row.status == Status.OK]
     costs = [(row.per_iteration_cost_us or 0, row, name) for row, name in rows]
-    # The cells for each warning: how bad a cell is, its row, and the name of its run.
+    # The cells for each warning; a cell is its degree of the problem, its row, and the name of its run.
     kinds: Mapping[WarningText, Sequence[tuple[float, Row, str]]] = {
         WarningText.DISCARDED: [(row.discarded, row, name) for row, name in rows if row.discarded],
         WarningText.RANK_SPREAD: [cell for cell in spreads if cell[0] > LARGE_SPREAD],
@@ -156,7 +156,7 @@ def _same_paths(
 
 
 def _ranks_wait(row: Row) -> bool:
-    """Return True if the ranks wait for each other. With a root, a rank can end early; `enqueue` waits for none."""
+    """Return True if ranks wait for each other. They do not in `enqueue`. With a root, a rank can end early."""
     return not COLLECTIVES[row.collective or ""].rooted and TIMINGS[Timing(row.timing or "")].moves_bytes
 
 

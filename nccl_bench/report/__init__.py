@@ -1,7 +1,7 @@
 """Reports: one ``Report`` for each format and content.
 
-A report turns data into text. A report opens no file, reads no option and prints nothing. Heavy imports (pandas,
-rich) stay in the modules, so that a command loads only the report that it needs.
+A report turns data into text. A report opens no file, reads no option and prints nothing. This module imports
+neither pandas nor rich, which load slowly: each module below imports what its report needs.
 """
 
 from collections.abc import Callable
@@ -19,5 +19,5 @@ class Format(StrEnum):
 
 
 Content = TypeVar("Content")
-# Turns content into text that ends in a newline. Content: an analysis, a verification, or the sections of a listing.
+# A function from content (an analysis, a verification, or sections of a listing) to text that ends in a newline.
 Report = Callable[[Content], str]

@@ -1,4 +1,4 @@
-"""CSV for other programs; a value that was not measured is an empty cell."""
+"""CSV for other programs; a value that was not measured is an empty field."""
 
 from nccl_bench.analysis.analysis import Analysis
 from nccl_bench.analysis.summary import data_frame

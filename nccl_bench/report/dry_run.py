@@ -48,10 +48,10 @@ def plan_text(config: RunConfig, plan: Plan, world_size: int, memory_bytes: int 
         ]
         lines += [f"  {format_size(size)} does not fit in memory and will be skipped" for size in unfit]
     free = "" if memory_bytes is None else f", of {memory_bytes / 1024**3:.1f} GiB free"
-    lines += ["", f"memory for buffers: up to {largest / 1024**3:.2f} GiB a rank{free}"]
+    lines += ["", f"memory for buffers: up to {largest / 1024**3:.2f} GiB per rank{free}"]
     most_s = max(deadline_s(config, planned, len(plan.timings)) for planned in plan.cases)
     least_s, longest_s = estimate_s(config, plan)
-    lines.append(f"time: about {_span(f'{least_s:.0f}', f'{longest_s:.0f} s')}, at most {significant(most_s)} s a case")
+    lines.append(f"time: about {_span(f'{least_s:.0f}', f'{longest_s:.0f} s')}, up to {significant(most_s)} s per case")
     lines += [f"left out: {text}" for text in plan.left_out]
     return "\n".join(lines) + "\n"
 

@@ -17,7 +17,7 @@ class Column:
     left: bool  # True if texts are flush left, False if flush right
 
     def header_at(self, level: int) -> str:
-        """Return a line of the header; ``level`` -1 is the lowest line. A level above the header is blank."""
+        """Return a line of the header, or spaces if there is no such line; ``level`` -1 is the lowest line."""
         return self.header[level] if -level <= len(self.header) else " " * self.width
 
 
@@ -28,7 +28,7 @@ class Table:
     title: str  # the title above the table
     notes: tuple[str, ...]  # sentences under the title
     columns: tuple[Column, ...]  # the columns from left to right
-    keep: int  # the number of first columns that are shown even if they do not fit
+    keep: int  # the number of columns on the left that are shown even if they do not fit
     gap: int = GAP  # the number of spaces between columns
 
     def fit(self, width: int) -> tuple[tuple[Column, ...], tuple[Column, ...]]:

@@ -20,22 +20,22 @@ from nccl_bench.report.formats import csv_text, json_text, markdown_table
 from nccl_bench.report.layout import GAP, Column, Table, column
 from nccl_bench.report.text import TextReport
 
-# A section is a list of names, or of rows. A row maps each header to its value.
+# A section is a list of names, or a list of rows. A row maps each header to its value.
 Value = str | bool | Sequence[str]
 Section = Sequence[str | Mapping[str, Value]]
 Sections = Mapping[str, Section]
 
-# The least width of the last column, even if the table is then wider than the terminal.
+# The smallest width of the last column; the table can therefore be wider than the terminal.
 _NARROWEST = 20
 _NOTES: Mapping[str, str] = {
-    "arms": "Values of --arms. timed: measured by default, only if requested, or never.",
+    "arms": "Values of --arms. Column timed: measured by default, only if requested, or never.",
     "user_arms": "More values of --arm: entry points of installed packages.",
     "collectives": "Values of --collective, with the placements of each.",
     "dtypes": "Values of --dtype; the names of nccl-tests are accepted too.",
     "redops": "Values of --op.",
     "timings": "Values of --timing, with the question that each answers.",
     "devices": "Values of --device, with the timings and probes that each lacks.",
-    "probes": "The experiments of verify. alone: the probe gets processes of its own.",
+    "probes": "The experiments of verify. Column alone: the probe gets processes of its own.",
     "routes": "The communicator that coordinator arms use for each operation; --routes overrides it.",
 }
 

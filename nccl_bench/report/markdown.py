@@ -1,4 +1,4 @@
-"""Markdown to paste into a pull request: the verdicts, the remarks about them, and the figures in a folded part."""
+"""Markdown to paste into a pull request: the verdicts, remarks about the verdicts, and folded tables of figures."""
 
 from itertools import chain
 

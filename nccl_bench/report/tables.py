@@ -14,7 +14,7 @@ from nccl_bench.records.run import Run
 from nccl_bench.records.schema import Crash, Hang, Samples, Status
 from nccl_bench.report.layout import Column, Table, bandwidth, column, fold, pairs
 
-# Rows by size and arm.
+# The row for each size and arm.
 _Cells = Mapping[tuple[int, str], Row]
 
 
@@ -111,7 +111,7 @@ def _arm_column(
 
 
 def _mark(row: Row) -> str:
-    """Return the text that replaces the numbers if a result is wrong or there are none; otherwise an empty text."""
+    """Return the text to show instead of numbers, if a result is wrong or has no numbers; otherwise an empty text."""
     if row.status == Status.WRONG:
         return "WRONG" if row.wrong is None else f"WRONG ({row.wrong})"
     if row.status == Status.OK:

@@ -41,7 +41,7 @@ class TerminalReport(TextReport[Analysis]):
             yield from self._remarks(remarks)
 
     def _fitting(self, table: Table, elsewhere: str) -> Iterator[Text]:
-        """Yield the title, the notes and the columns that fit, then the names of the other columns."""
+        """Yield the title, the notes and the columns that fit, then a line with the names of all other columns."""
         columns, hidden = table.fit(self.width)
         yield Text()
         yield from self._heading(table)

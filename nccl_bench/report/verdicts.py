@@ -33,18 +33,18 @@ def compared_text(comparison: Comparison, sides: tuple[str, str]) -> str:
 
 
 def heading(analysis: Analysis) -> str:
-    """Return the meaning of the verdicts and their confidence."""
+    """Return a text that explains the verdicts and how certain they are."""
     comparisons = analysis.comparisons
     if not _judged(comparisons):
         return "Ratios below 1 are faster."
     thresholds = sorted({each.threshold for each in comparisons})
     matters = f"{format_share(thresholds[0])} matters"
     if len(thresholds) > 1:
-        matters = f"{format_share(thresholds[0])} to {format_share(thresholds[-1])} matters, as the column limit says"
+        matters = f"{format_share(thresholds[0])} to {format_share(thresholds[-1])} matters (see the column limit)"
     decided = sum(each.verdict not in (None, Verdict.INCONCLUSIVE) for each in comparisons)
-    hold = "The one decided verdict holds" if decided == 1 else f"The {decided} decided verdicts hold together"
+    right = "the one decided verdict is right" if decided == 1 else f"all {decided} decided verdicts are right"
     evidence = "runs" if analysis.basis is Basis.RUNS else "rounds"
-    confidence = f" {hold} with {(1 - FAMILYWISE_ERROR) * 100:.0f} % confidence, as far as {evidence} can show."
+    confidence = f" With {(1 - FAMILYWISE_ERROR) * 100:.0f} % confidence, {right}, as far as {evidence} can show."
     return f"Verdicts. Ratios below 1 are faster; a difference of {matters}.{confidence if decided else ''}"
 
 

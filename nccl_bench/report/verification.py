@@ -25,7 +25,7 @@ ORDER_NOTICE = "CPU run: it shows how the arms order their calls. It says nothin
 
 
 def reports(stream: TextIO, width: int | None, about: Mapping[str, object]) -> dict[Format, Report[Verification]]:
-    """Return the report of each format; without ``width`` the width of ``stream`` applies. Only JSON has ``about``."""
+    """Return the report of each format; ``width`` is by default that of ``stream``. Only JSON contains ``about``."""
     return {
         Format.TERMINAL: TerminalVerification.for_stream(stream, width).render,
         Format.MARKDOWN: markdown_verification,
@@ -64,7 +64,7 @@ class TerminalVerification(TextReport[Verification]):
             yield from self._remarks(remarks)
 
     def _space(self, table: Table) -> int:
-        """Return how many characters are left for the gaps of the table; below 0 if it does not fit."""
+        """Return how many characters are left for the gaps of the table; below 0 if the table does not fit."""
         return self.width - sum(column.width for column in table.columns)
 
 

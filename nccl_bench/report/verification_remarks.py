@@ -25,7 +25,7 @@ def verification_remarks(verification: Verification) -> Iterator[Remarks]:
 
 
 def _unselected_probes(verification: Verification) -> list[str]:
-    """Name the probes that run although the user did not select them: the detector must fail them."""
+    """Name the probes that the user did not select; they run because the detector must fail them."""
     selected = {judgement.probe for judgement in verification.judgements if judgement.arm != DETECTOR}
     unselected = [probe for probe in verification.probes if probe not in selected]
     return [f"{', '.join(unselected)}: run only with the detector."] if unselected else []
@@ -55,12 +55,12 @@ def _detector(verification: Verification) -> list[str]:
 
 
 def _blindness(verification: Verification, blind: Mapping[str, Finding]) -> list[str]:
-    """Explain why nothing is verified: the detector passed, broke, or failed without a race."""
+    """Explain why nothing is verified: the detector passed, did not finish, or failed without a race."""
     passed, lines = [], []
     for probe, finding in blind.items():
         if finding.broken:
             lines.append(
-                f"BLIND: {DETECTOR} did not finish {probe}, which must catch it: {finding.detail}\n"
+                f"BLIND: {DETECTOR} did not finish {probe}, a probe that must detect a race: {finding.detail}\n"
                 "If it hung, it may need more time: give a larger --timeout."
             )
         elif finding.failed and not finding.raced:

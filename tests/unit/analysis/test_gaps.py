@@ -30,9 +30,9 @@ def test_every_cell_without_a_counterpart_is_named() -> None:
     before = comparable("torch", "new", "old", sizes=(8, 16, 1024))
     after = comparable("torch", "new", sizes=(16, 4096, 2048))
     assert list(unmatched(compare_sides([before], [after], TWO_PERCENT))) == [
-        "only the side before has new gated all_reduce bfloat16 sum in-place 8, 1K",
-        "only the side before has old gated all_reduce bfloat16 sum in-place 8, 16, 1K",
-        "only the side after has new gated all_reduce bfloat16 sum in-place 2K, 4K",
+        "missing after the change: new gated all_reduce bfloat16 sum in-place 8, 1K",
+        "missing after the change: old gated all_reduce bfloat16 sum in-place 8, 16, 1K",
+        "missing before the change: new gated all_reduce bfloat16 sum in-place 2K, 4K",
     ]
 
 

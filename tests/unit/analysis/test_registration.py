@@ -19,19 +19,21 @@ def reported(how: str, **registered: str) -> tuple[list[str], list[str]]:
 
 def test_a_note_lists_the_arms_with_registered_memory() -> None:
     assert reported("window", stream_free="registered", transport="registered", torch="absent", mine="absent") == (
-        ["registered memory (window): stream-free, transport; the same memory, not registered: torch, mine"],
+        ["registered memory (window): stream-free, transport; the same memory without registration: torch, mine"],
         [],
     )
     assert reported("local", stream_free="registered") == (["registered memory (local): stream-free"], [])
     assert reported("local", torch="absent") == (
-        ["registered memory (local): none; the same memory, not registered: torch"],
+        ["registered memory (local): none; the same memory without registration: torch"],
         [],
     )
 
 
 def test_a_warning_says_that_a_machine_has_no_windows() -> None:
     (line,), (warning,) = reported("window", stream_free="unavailable", transport="unavailable", torch="absent")
-    assert line == "registered memory (window): none; the same memory, not registered: stream-free, transport, torch"
+    assert (
+        line == "registered memory (window): none; the same memory without registration: stream-free, transport, torch"
+    )
     assert warning.startswith(
         "Window registration is unavailable on this machine: NCCL returned a null handle to stream-free, transport, "
         "so their times are of unregistered memory."

@@ -50,11 +50,14 @@ def test_one_run_on_each_side_is_compared_relative_to_the_common_baseline(
         assert cell["ratio_low"] <= cell["ratio"] <= cell["ratio_high"]
     status, out, err = compare("before", after)
     assert (status, err) == (0, "")
-    assert f"{after} against before. Judged by one run on each side, relative to {BASE} in the same round." in flat(out)
+    assert (
+        f"{after} against before. Basis of the verdicts: one run on each side, relative to {BASE} in the same round."
+        in flat(out)
+    )
     assert f"8 to 1K {verdict}" in flat(out)
     # The ratio of the shared arm itself is printed.
     itself = "1.20x" if after == "same" else "1.00x"
-    assert f"Every ratio is relative to {BASE}. The arm's own ratios get no verdict: {itself}." in flat(out)
+    assert f"Every ratio is relative to {BASE}. This arm itself gets no verdict; its ratios: {itself}." in flat(out)
 
 
 def test_two_arms_of_one_run_are_compared_by_pairs_of_rounds(compare: CompareCommand) -> None:
@@ -93,19 +96,19 @@ def test_several_runs_on_each_side_are_compared_by_the_variation_between_runs(
     write(tmp_path / "before-again", lines(seed=12))
     status, out, err = compare("before,same", "slower,faster")
     assert (status, err) == (0, "")
-    assert "slower, faster against before, same. Judged by 2 runs before and 2 runs after." in flat(out)
+    assert "slower, faster against before, same. Basis of the verdicts: 2 runs before and 2 runs after." in flat(out)
     assert f"{BASE}, after against before" in out
     assert "inconclusive" in out
     assert "More runs on each side narrow the interval" in flat(out)
     status, out, _ = compare("before,same,before-again", "slower", "--arms", f"{NEW},{NEW}")
-    assert "Judged by 3 runs before and 1 run after, relative to" in flat(out)
+    assert "Basis of the verdicts: 3 runs before and 1 run after, relative to" in flat(out)
     assert "8 to 1K slower 1.1" in flat(out)
 
 
 def test_without_a_common_arm_there_is_a_reason_instead_of_verdicts(compare: CompareCommand) -> None:
     status, out, err = compare("alone", "lonely")
     assert (status, err) == (0, "")
-    assert "No verdict: rounds of two runs are not paired" in flat(out)
+    assert "No verdict: each side has only one run" in flat(out)
     assert "--shared" in out
     assert ratios_in(out) == ["1.00x"]
     assert "confidence" not in out
@@ -114,9 +117,9 @@ def test_without_a_common_arm_there_is_a_reason_instead_of_verdicts(compare: Com
 def test_cells_that_only_one_side_has_are_listed(compare: CompareCommand) -> None:
     status, out, _ = compare("before", "noisy")
     assert status == 0
-    assert f"only the side before has {NEW} gated all_reduce bfloat16 sum in-place 8" in flat(out)
+    assert f"missing after the change: {NEW} gated all_reduce bfloat16 sum in-place 8" in flat(out)
     assert json.loads(compare("before", "noisy", "--format", "json")[1])["not_compared"] == [
-        f"only the side before has {NEW} gated all_reduce bfloat16 sum in-place 8"
+        f"missing after the change: {NEW} gated all_reduce bfloat16 sum in-place 8"
     ]
 
 
@@ -128,7 +131,7 @@ def test_two_sides_with_nothing_in_common_have_no_verdict_and_do_not_pass(
     assert (status, err) == (0, "")
     assert "No verdict: the two sides have no case, timing and arm in common." in flat(out)
     assert "By" not in out.split()
-    assert "only the side after has" in out
+    assert "missing before the change:" in out
     # A gate does not pass then, and it prints nothing else.
     for fail_on in ("inconclusive", "slower", "slower,wrong"):
         status, _, err = compare("before", "other", "--fail-on", fail_on)
@@ -148,7 +151,7 @@ def test_a_run_that_was_killed_is_compared_with_a_warning(compare: CompareComman
         file.write('{"kind": "samp')
     out = flat(compare("before", "killed")[1])
     assert "ends within line 7, which is ignored" in out
-    assert "after: the run is running, so a part of it is missing" in out
+    assert "after: the run is running, so a part of the run is missing" in out
 
 
 @pytest.mark.parametrize("sides", [("before.csv", "slower"), ("slower", "before.csv"), ("before.csv", "after.csv")])
@@ -242,7 +245,7 @@ def test_runs_of_different_machines_are_compared_only_with_allow_mismatch(
         write(tmp_path / name, lines(seed=seed), **of)
     sides = ("before", "other") if line else ("known", "other")
     message = refused(compare(*sides))
-    assert "the runs were not measured in the same conditions" in message
+    assert "the runs were not measured under the same conditions" in message
     assert "--allow-mismatch" in message
     assert line in message
     compared = [text.strip() for text in message.splitlines()[1:-1]]
@@ -339,7 +342,7 @@ def test_an_import_that_was_cut_is_compared_with_a_warning(compare: CompareComma
     write(tmp_path / "cut", imported.lines, **imported.meta())
     for side in ("cut.txt", "cut"):
         out = flat(compare(NCCL_TESTS / "all_reduce.json", side)[1])
-        assert "after: the run is interrupted, so a part of it is missing" in out
+        assert "after: the run is interrupted, so a part of the run is missing" in out
         assert "- after: cut.txt: the table has no end" in out
     events = flat(compare(NCCL_TESTS / "all_reduce-per-iteration.txt", NCCL_TESTS / "all_reduce.txt")[1])
     assert "- before: nccl-tests put events" in events

@@ -77,7 +77,7 @@ def test_all_formats_have_the_same_content(compare: CompareCommand) -> None:
     assert outputs["markdown"].startswith("**nccl-bench**: slower against before.")
     assert "| gated | 8 to 1K | slower | 1.10x |" in outputs["markdown"]
     for output in outputs.values():
-        assert f"Every ratio is relative to {BASE}. The arm's own ratios get no verdict: 1.00x." in flat(output)
+        assert f"Every ratio is relative to {BASE}. This arm itself gets no verdict; its ratios: 1.00x." in flat(output)
     compared = json.loads(outputs["json"])
     assert (compared["shared_arm"], compared["reason"]) == (
         BASE,

@@ -50,8 +50,8 @@ def test_a_plan_reads_as_it_should() -> None:
         "all_reduce bfloat16 sum in-place: 2 sizes, 8 to 64\n"
         "all_gather bfloat16 in-place: 1 size, 64\n"
         "\n"
-        "memory for buffers: up to 0.13 GiB a rank, of 4.0 GiB free\n"
-        "time: about 7 to 13 s, at most 124 s a case\n"
+        "memory for buffers: up to 0.13 GiB per rank, of 4.0 GiB free\n"
+        "time: about 7 to 13 s, up to 124 s per case\n"
         "left out: all_gather bfloat16 of 8: too small for 2 ranks after nccl-tests' rounding\n"
     )
 
@@ -151,11 +151,11 @@ def test_memory_is_that_of_the_largest_arena(collective: str) -> None:
     plan = make_plan(config, 8)
     arenas = [plan_arena(config, planned.case, 8, 100 * GIB) for planned in plan.cases]
     largest = max(arena.total_bytes for arena in arenas if arena) / GIB
-    assert f"memory for buffers: up to {largest:.2f} GiB a rank, of 100.0" in plan_text(config, plan, 8, 100 * GIB)
+    assert f"memory for buffers: up to {largest:.2f} GiB per rank, of 100.0" in plan_text(config, plan, 8, 100 * GIB)
 
 
 def test_unknown_free_memory_is_not_printed() -> None:
-    assert re.search(r"^memory for buffers: up to \d+\.\d\d GiB a rank$", text(memory=None), re.MULTILINE)
+    assert re.search(r"^memory for buffers: up to \d+\.\d\d GiB per rank$", text(memory=None), re.MULTILINE)
 
 
 def test_time_grows_with_cases_rounds_and_arms() -> None:
@@ -172,14 +172,14 @@ def test_time_grows_with_cases_rounds_and_arms() -> None:
     plan = make_plan(config, 2)
     most = deadline_s(config, plan.cases[0], len(plan.timings))
     assert most > 7.55
-    assert f"time: about {least:.0f} s, at most {most:.2f} s a case" in text(layer)
+    assert f"time: about {least:.0f} s, up to {most:.2f} s per case" in text(layer)
 
 
 def test_a_run_of_one_arm_has_one_number_of_rounds_and_no_twin() -> None:
     plan = text({"arms": "torch", "sizes": "1M", "rounds": 9})
     assert "twin" not in plan
     assert ", 9 rounds of eager, gated, enqueue\n" in plan
-    assert "time: about 7 s, at most" in plan
+    assert "time: about 7 s, up to" in plan
 
 
 def test_the_twin_is_listed_once() -> None:
@@ -194,4 +194,4 @@ def test_the_time_given_bounds_the_estimate() -> None:
     least = re.search(r"time: about (\d+) to \d+ s", text(layer, {"max_seconds": 8000}))
     assert least
     assert f"time: about {least[1]} to 80 s" in text(layer, {"max_seconds": 80})
-    assert f"time: about {least[1]} s, at most" in text(layer, {"max_seconds": 1})
+    assert f"time: about {least[1]} s, up to" in text(layer, {"max_seconds": 1})

@@ -118,7 +118,7 @@ def test_two_sides_are_verdicts_warnings_and_the_rest() -> None:
         notes=("torch itself: 1.00x",),
         failures=("HANG: there",),
         warnings=("odd\nline",),
-        not_compared=("only the side before has x",),
+        not_compared=("missing after the change: x",),
         not_measured=("too large",),
     )
     text = markdown_report(analysis)
@@ -130,7 +130,7 @@ def test_two_sides_are_verdicts_warnings_and_the_rest() -> None:
     assert "\n- odd line\n" in text
     assert "\n\ntorch itself: 1.00x\n\nVerdicts. Ratios" in text
     assert text.index("**Failures**\n\n- HANG: there\n") < text.index("**Warnings**")
-    assert shown.endswith("**Not compared**\n\n- only the side before has x\n\n**Not measured**\n\n- too large\n\n")
+    assert shown.endswith("**Not compared**\n\n- missing after the change: x\n\n**Not measured**\n\n- too large\n\n")
     bare = markdown_report(compared_runs([], title="b against a."))
     assert bare == "**nccl-bench**: b against a.\n"
 

@@ -52,8 +52,8 @@ def test_a_table_reads_as_it_should() -> None:
         == """\
 b against a
 
-Verdicts. Ratios below 1 are faster; a difference of 2.0 % matters. The 4
-decided verdicts hold together with 95 % confidence, as far as rounds can show.
+Verdicts. Ratios below 1 are faster; a difference of 2.0 % matters. With 95 %
+confidence, all 4 decided verdicts are right, as far as rounds can show.
 
 stream-free (after) against dedicated-stream (before): all_reduce bfloat16 sum
 in-place
@@ -202,16 +202,16 @@ def test_the_heading_says_what_matters_and_how_sure_it_is() -> None:
         return heading(compared_runs(cells, basis=basis))
 
     assert text(comparison(), comparison(16, SLOWER), comparison(32, INCONCLUSIVE)) == (
-        "Verdicts. Ratios below 1 are faster; a difference of 2.0 % matters. The 2 decided verdicts hold together with "
-        "95 % confidence, as far as rounds can show."
+        "Verdicts. Ratios below 1 are faster; a difference of 2.0 % matters. With 95 % confidence, "
+        "all 2 decided verdicts are right, as far as rounds can show."
     )
     assert text(comparison(), comparison(16, INCONCLUSIVE)).endswith(
-        " The one decided verdict holds with 95 % confidence, as far as rounds can show."
+        " With 95 % confidence, the one decided verdict is right, as far as rounds can show."
     )
-    assert text(comparison(), basis=Basis.RUNS).endswith("confidence, as far as runs can show.")
+    assert text(comparison(), basis=Basis.RUNS).endswith("is right, as far as runs can show.")
     # Without a decided verdict there is nothing to be sure of.
     assert text(comparison(8, INCONCLUSIVE)) == "Verdicts. Ratios below 1 are faster; a difference of 2.0 % matters."
-    assert "a difference of 2.0 % to 10 % matters, as the column limit says." in text(
+    assert "a difference of 2.0 % to 10 % matters (see the column limit)." in text(
         comparison(), comparison(threshold=0.1), comparison(threshold=0.05)
     )
 

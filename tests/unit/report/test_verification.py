@@ -214,7 +214,7 @@ def test_a_detector_that_broke_is_blind_and_its_end_is_reported() -> None:
     )
     text = flat(shown(broken))
     assert (
-        f"BLIND: {DETECTOR} did not finish consumer, which must catch it: rank 0 hung in consumer "
+        f"BLIND: {DETECTOR} did not finish consumer, a probe that must detect a race: rank 0 hung in consumer "
         "If it hung, it may need more time: give a larger --timeout. So nothing above is verified"
     ) in text
     assert "Try again" not in text
