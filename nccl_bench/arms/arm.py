@@ -21,7 +21,7 @@ from nccl_bench.user_arms.building import build_user_arm
 
 
 class Arm:
-    """An arm on this rank. It has a communicator of its own. Construction is collective.
+    """An arm on this rank, with a communicator of its own. Construction is collective.
 
     ``routes`` are used only if the communicator is a coordinator. ``user_arms`` are all user arms of the run.
     """
@@ -49,23 +49,23 @@ class Arm:
         self._transport = device.transport.name
         variables = {} if user_arm is None else user_arm.variables
         self._environment = "".join(f", {key}={value}" for key, value in sorted(variables.items()))
-        # Make the events once. A timed call only records them and waits for them.
+        # Make the events once, so that a timed call makes no events.
         self._fork = device.streams.new_event()
         self._join = device.streams.new_event()
 
     def supports(self, case: Case) -> bool:
-        """Return whether the communicator can run ``case``. Limits of built-in arms are in ``catalog.support``."""
+        """Return whether the communicator can run ``case``. ``catalog.support`` has the limits of built-in arms."""
         return self.communicator.supports(case)
 
     def bind(self, case: Case, x: Tensor, y: Tensor) -> Operation:
-        """Return a call that runs ``case`` from input ``x`` to output ``y``, ordered in this arm's way.
+        """Return a call that runs ``case`` from input ``x`` to output ``y``, in the order of this arm.
 
-        The current stream must be the same now and when the returned operation is called.
+        The stream that is current now must also be current when the returned operation is called.
         """
         return self.order(CALLS[case.collective](self.communicator, case, x, y))
 
     def order(self, operation: Operation) -> Operation:
-        """Return ``operation``, a call on this arm's communicator, ordered in this arm's way. See also ``bind``."""
+        """Return ``operation``, a call on this arm's communicator, in the order of this arm. See also ``bind``."""
         operation = self.communicator.prepare(operation)
         private = self.communicator.stream
         if private is None or self.spec.order is Order.BARE:
@@ -75,10 +75,7 @@ class Arm:
         return fork_join(operation, self._streams, private, self._fork, self._join)
 
     def paths(self, case: Case, x: Tensor, y: Tensor) -> dict[Mode, str]:
-        """Run ``case`` from ``x`` to ``y``; return which calls the arm makes on which stream, by mode.
-
-        All ranks must do this together.
-        """
+        """Run ``case``, and return for each mode the calls that the arm makes and their stream. Collective."""
         eager = self._path(case, x, y)
         if not self.communicator.has_routes:
             return dict.fromkeys(Mode, eager)
@@ -97,7 +94,7 @@ class Arm:
         return f"{self._transport} {names} on {stream}{self._environment}"
 
     def private_streams(self) -> list[Any]:
-        """Return the streams that the communicator keeps. A caller's work on them has an order only by accident."""
+        """Return the communicator's private streams. A caller's work on these streams has an order by accident."""
         return self.communicator.private_streams()
 
     @property
@@ -106,15 +103,15 @@ class Arm:
         return self.communicator.stream_is_movable
 
     def move(self, stream: Any) -> None:
-        """Give the communicator another private stream. Afterwards, every operation must be ordered again."""
+        """Give the communicator another private stream. Afterwards, call ``order`` again for every operation."""
         assert self.can_move
         self.communicator.stream = stream
 
     def capture(self, body: Callable[[], None]) -> Graph:
-        """Return a graph of the work that ``body`` enqueues, captured as users of this arm capture graphs."""
+        """Return a graph of the work that ``body`` enqueues, captured in the way that a user of this arm captures."""
         with self.communicator.graph_capture() as stream:
             return self._streams.capture(body, stream)
 
     def close(self) -> None:
-        """Close the communicator. First reset all graphs of its calls."""
+        """Close the communicator. All graphs of its calls must already be reset."""
         self.communicator.close()

@@ -7,9 +7,9 @@ from nccl_bench.streams.base import Streams
 
 
 def fork_join(operation: Operation, streams: Streams, private: Any, fork: Any, join: Any) -> Operation:
-    """Return ``operation`` with a fork to the stream ``private`` before it and a join after it.
+    """Return a call that runs ``operation`` between a fork to the stream ``private`` and a join.
 
-    ``fork`` and ``join`` are two events that the caller has made once, so that a timed call makes no events.
+    ``fork`` and ``join`` are two events. The caller makes the events once, so that a timed call makes none.
     """
     # Get the current stream's handle as cheaply as the stream-free arm does. Then look up the stream of that handle.
     current_handle, index, from_handle = streams.current_handle, streams.index, streams.from_handle
@@ -26,7 +26,7 @@ def fork_join(operation: Operation, streams: Streams, private: Any, fork: Any, j
 
 
 def wait_stream(operation: Operation, streams: Streams, private: Any) -> Operation:
-    """Return ``operation`` with a ``Stream.wait_stream`` before it and one after it, as inference engines do it."""
+    """Return a call that runs ``operation`` between two calls of ``Stream.wait_stream``, as in inference engines."""
     current_stream = streams.current_stream
 
     def ordered() -> None:

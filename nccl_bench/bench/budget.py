@@ -3,12 +3,12 @@
 import time
 from collections.abc import Callable
 
-# The share of the time until a case's deadline that timings may use. Checks and captures need the rest.
+# Timings can use this share of the time until the deadline of their case. Checks and captures need the rest.
 _SHARE_OF_DEADLINE = 0.5
 
 
 class Budget:
-    """What is left of ``max_seconds``. The time starts at ``started``, a reading of ``clock``.
+    """The time budget of a run: ``max_seconds`` from ``started``, which is a reading of ``clock``.
 
     A timing that uses less than its share leaves the rest to the timings after it.
     """
@@ -20,7 +20,10 @@ class Budget:
         self._timings_of_case = self._timings_of_run = 0
 
     def begin_case(self, limit_s: float, timings: int, timings_left: int) -> None:
-        """Begin a case of ``timings`` timings, due in ``limit_s`` seconds. ``timings_left`` also counts later cases."""
+        """Begin a case with ``timings`` timings and a deadline in ``limit_s`` seconds.
+
+        ``timings_left`` is the number of timings in this case and in all later cases.
+        """
         self._deadline = self._clock() + limit_s
         self._timings_of_case, self._timings_of_run = timings, timings_left
 

@@ -10,9 +10,9 @@ from nccl_bench.catalog.collectives import Placement
 from nccl_bench.catalog.dtypes import DTYPES
 from nccl_bench.plan.memory import Arena
 
-# Tensors are filled and compared as integers of the same width. So every bit counts, and float8 works too.
+# Tensors are filled and compared as integers of the same width. So every bit counts, and float8 can be compared.
 _BITS = {1: torch.uint8, 2: torch.int16, 4: torch.int32, 8: torch.int64}
-# Poison, in outputs before a call: NaN in floats, -1 or 255 in integers. No input and no right output has this value.
+# Poison fills outputs before a call: NaN in floats, -1 or 255 in integers. No input or right output contains poison.
 _POISON = -1
 # The check compares this many elements at a time, so that its temporary tensors fit into the planned workspace.
 _COMPARED = 4 * 1024**2
@@ -21,8 +21,8 @@ _COMPARED = 4 * 1024**2
 class CaseBuffers:
     """The input and output tensors of ``arena.slots`` calls, in the case's data type, on ``device``.
 
-    ``memory`` is a 1-D uint8 tensor of ``arena.slots_bytes`` bytes for the tensors; None: torch allocates it.
-    In place, the larger of input and output contains the smaller one as its block number ``rank``.
+    ``memory`` is a 1-D uint8 tensor of ``arena.slots_bytes`` bytes. Without ``memory``, torch allocates the bytes.
+    If the case is in place, the smaller of input and output is block number ``rank`` of the larger one.
     """
 
     def __init__(
@@ -63,11 +63,11 @@ class CaseBuffers:
             self._expected = torch.empty(receive, dtype=self._bits, device=device)
             for block, table in zip(self._expected.view(len(tables), -1), tables, strict=True):
                 self._fill(block, table, values.first_element(case, rank))
-        # Write to every slot now: in a batch, no slot may hold zeros or be used for the first time.
+        # Write to every slot now, so that no batch reads zeros or is the first to use the memory of a slot.
         self.poison(self.slots)
 
     def _fill(self, bits: Tensor, table: values.Values, first: int) -> None:
-        """Fill ``bits`` with repetitions of ``table``, and start at element ``first`` of the table."""
+        """Fill ``bits`` with repetitions of ``table``. The first value is element ``first % PERIOD`` of the table."""
         rolled = np.ascontiguousarray(np.roll(table, -(first % values.PERIOD)))
         period = torch.from_numpy(rolled).to(self._dtype).view(self._bits).to(bits.device)
         periods = bits.numel() // values.PERIOD
@@ -112,6 +112,6 @@ class CaseBuffers:
     def _differs(self, bits: Tensor, expected: Tensor) -> Tensor:
         if self.tolerance_ulp == 0:
             return bits != expected
-        # All values are positive floats, so the difference of their bits as integers is their distance in ulp.
+        # All values are positive floats, so the difference of two bit patterns, read as integers, is the error in ulp.
         wide = torch.int32 if bits.dtype.itemsize < 4 else torch.int64
         return (bits.to(wide) - expected.to(wide)).abs() > self.tolerance_ulp

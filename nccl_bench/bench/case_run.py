@@ -14,7 +14,7 @@ from nccl_bench.records.schema import PerIteration, Samples, Status
 
 
 def run_case(context: CaseContext, names: Sequence[str], timings: Sequence[Timing], record: Record) -> None:
-    """Check and measure the arms ``names``, and record their lines. Collective.
+    """Check and measure the arms ``names``, and record their results. Collective.
 
     ``names`` includes the arms of other processes. An arm whose result is wrong in the first check is not timed.
     """
@@ -60,7 +60,7 @@ def _line(
     kept: KeptBatches | None = None,
     per_iteration: PerIteration | None = None,
 ) -> Samples:
-    """Return the line for ``arm`` in ``timing``: ``wrong`` wrong elements; without a ``schedule``, no times."""
+    """Return the line of the record for ``arm`` in ``timing``. Without a ``schedule``, the line has no times."""
     kept = kept or KeptBatches()
     batches = kept.by_round.values()
     return Samples(

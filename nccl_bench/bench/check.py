@@ -1,4 +1,4 @@
-"""The check of results: it counts wrong elements in each arm's outputs, before timing and after each timing."""
+"""The check of results: it counts the wrong elements of each arm, before the first timing and after each timing."""
 
 from collections.abc import Mapping, Sequence
 
@@ -12,20 +12,20 @@ _MOST_SLOTS = 4
 
 
 def count_wrong_before_timing(context: CaseContext, names: Sequence[str]) -> dict[str, int]:
-    """Return each arm's number of wrong elements, summed over all ranks, before anything is timed."""
+    """Count the wrong elements of each arm before the first timing. Return the sums over all ranks."""
     return _wrong(context, names, "check before timing", min(_MOST_SLOTS, context.buffers.slots))
 
 
 def count_wrong_after(
     context: CaseContext, names: Sequence[str], timing: Timing, schedule: Schedule, graphs: Mapping[str, Graph]
 ) -> dict[str, int]:
-    """Return each arm's number of wrong elements, summed over all ranks, after ``timing``. Check ``graphs`` if any."""
+    """Count the wrong elements of each arm after ``timing``. Replay ``graphs``, if any. Return sums over all ranks."""
     phase, slots = f"check after {timing}", context.buffers.slots
     if not TIMINGS[timing].captured:
         return _wrong(context, names, phase, min(_MOST_SLOTS, slots))
     if schedule.ops[timing] <= slots:
         return _wrong(context, names, phase, schedule.ops[timing], graphs)
-    # In place, a second call on a slot makes the slot's result inexact. So check a graph that uses each slot once.
+    # A second in-place call on a slot makes the result inexact. So check another graph, which uses each slot once.
     with captured(context, names, slots) as single:
         return _wrong(context, names, phase, slots, single)
 
@@ -47,9 +47,9 @@ def _wrong(
             graphs[name].replay()
         else:
             context.call_each(name, operations)
-        # Report one more step of progress. A rank that is stuck in its calls is then behind, and is blamed for a hang.
+        # Only a rank that has made its calls reports this step. A hang is blamed on the rank with the fewest steps.
         context.arms.report(name, f"{phase}, waiting")
-        # Wait for the caller's stream only: work that the arm did not join to that stream must count as not done.
+        # Wait only for the caller's stream: the check must fail if the arm did not join its work to that stream.
         streams.current_stream().synchronize()
         counts[name] = buffers.wrong(operations)
         streams.synchronize()

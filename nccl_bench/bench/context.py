@@ -24,9 +24,9 @@ class CaseContext:
     arms: ArmsInTurn  # every arm of the run
     streams: Streams  # the streams of this rank's device
     clock: Clock  # the clock for batches on the caller's stream
-    budget: Budget  # the time limit for rounds beyond the fewest
+    budget: Budget  # the time limit for rounds beyond the configured minimum
     launch_memory: LaunchMemory  # the search for the best launch memory of this rank's graphs
-    error: float  # the error level of the intervals that decide on the number of rounds
+    error: float  # the allowed error probability of each interval that decides on the number of rounds
 
     @property
     def control(self) -> Control:
@@ -34,17 +34,17 @@ class CaseContext:
         return self.arms.ranks.all_ranks
 
     def calls(self, arm: str, operations: int) -> list[Operation]:
-        """Return ``operations`` calls of ``arm`` for the current stream. They use the slots in turn."""
+        """Return ``operations`` calls of ``arm``, bound to the current stream. The calls rotate through the slots."""
         slots = min(operations, self.buffers.slots)
         bound = [self.arms[arm].bind(self.case, *self.buffers.pair(slot)) for slot in range(slots)]
         return [bound[index % slots] for index in range(operations)]
 
     def call_each(self, arm: str, operations: int) -> None:
-        """Bind and make ``operations`` calls of ``arm``. During a capture, they are bound to the capturing stream."""
+        """Bind ``operations`` calls of ``arm`` to the current stream, which a capture can set, and make the calls."""
         for call in self.calls(arm, operations):
             call()
 
     def restore(self, operations: int) -> None:
-        """Write the inputs of ``operations`` calls again if the calls overwrite them, as an in-place sum does."""
+        """Write the inputs of ``operations`` calls again if calls overwrite their inputs, as an in-place sum does."""
         if self.buffers.in_place and self.case.row.reduces:
             self.buffers.restore(operations)

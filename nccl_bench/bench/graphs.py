@@ -1,4 +1,4 @@
-"""The CUDA graphs of one case: each arm's graph is captured, in the best launch memory if that matters, and reset."""
+"""The CUDA graphs of one case, one for each arm. Graphs of short operations are in the best page of launch memory."""
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
@@ -9,14 +9,14 @@ from nccl_bench.bench.schedule import Schedule
 from nccl_bench.catalog.timings import TIMINGS, Timing
 from nccl_bench.streams.base import Graph
 
-# The page of launch memory changes an operation's time by up to 0.3 us: at most 1 % of a time above this.
+# Above this time, the page of launch memory does not matter: pages differ by up to 0.3 us, which is at most 1 %.
 _PAGE_MATTERS_UP_TO_US = 30.0
 
 
 def graphs_of(
     context: CaseContext, names: Sequence[str], timing: Timing, schedule: Schedule
 ) -> AbstractContextManager[Mapping[str, Graph]]:
-    """Return a context manager. It gives a graph for each arm of this process, or none if ``timing`` uses no graphs."""
+    """Return a context manager that gives a graph for each arm of this process; no graphs if ``timing`` needs none."""
     if not TIMINGS[timing].captured:
         return nullcontext({})
     return captured(context, names, schedule.ops[timing], best=schedule.fastest_us <= _PAGE_MATTERS_UP_TO_US)
@@ -26,7 +26,7 @@ def graphs_of(
 def captured(
     context: CaseContext, names: Sequence[str], operations: int, *, best: bool = False
 ) -> Iterator[Mapping[str, Graph]]:
-    """Yield a graph of ``operations`` calls for each arm of this process, and reset the graphs afterwards.
+    """Yield a graph of ``operations`` calls for each arm of this process. Reset the graphs after the ``with`` block.
 
     With ``best``, the graphs are in the best launch memory. After an exception the graphs are not reset: a failed
     capture can make the process unusable, and the process ends anyway.
@@ -51,7 +51,7 @@ def _best_graphs(
     context: CaseContext, names: Sequence[str], operations: int, capture: Callable[[str], Graph]
 ) -> dict[str, Graph]:
     arms = context.arms
-    # The first arm decides which page of launch memory is best. Pages matter most to arms that fork and join.
+    # The first arm decides which page is best. Arms that fork and join come first: their times depend most on the page.
     in_order = sorted(arms.present(names), key=lambda name: not arms[name].can_move)
     if not in_order:
         return {}

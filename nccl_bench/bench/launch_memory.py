@@ -1,11 +1,11 @@
 """The search for the best launch memory of streams and graphs, done in the same way for every arm.
 
 CUDA puts each stream and each graph into a page of launch memory. A page has 2 MiB and holds roughly 11 streams, or
-1,000 graph nodes. On 2x H200, some pages make every launch 0.1 to 0.3 us longer, as long as the stream or the graph
-lives. An all_reduce of 8 B took 6.1 or 6.4 us, depending on the stream. In a graph, it took 5.6 or 5.75 us, and with a
-fork and a join in the graph 7.9 to 8.9 us. A fork and a join took 1 us longer if the private stream was on another
-hardware queue than the caller's. The pages change from process to process. Their speed says nothing about an arm, so
-each arm is measured in the best page that its rank has found.
+1,000 graph nodes. On 2x H200, some pages make every launch of their streams and graphs 0.1 to 0.3 us longer. An
+all_reduce of 8 B took 6.1 or 6.4 us, depending on the stream. The same all_reduce took 5.6 or 5.75 us in a graph, and
+7.9 to 8.9 us in a graph with a fork and a join. A fork and a join took 1 us longer if the private stream and the
+caller's stream were on different hardware queues. Each process gets other pages. The speed of a page says nothing
+about an arm, so each arm is measured in the best page that its rank has found.
 """
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -26,12 +26,12 @@ _LAUNCHES = 64
 _BATCHES = 3
 # A kernel with this many tensors has as many bytes of arguments as a kernel of NCCL, so both take equal launch memory.
 _TENSORS = 100
-# The number of pages to try. Roughly half of all pages are good, so a rank almost always finds a good one.
+# The number of pages to try. Roughly half of all pages are good, so a rank almost always finds a good page.
 _PAGES = 8
-# Roughly as many graph nodes (kernels) as fill one page of launch memory.
+# This many graph nodes (kernels) fill roughly one page of launch memory.
 _BALLAST_NODES = 900
 _REPLAYS = 4
-# Only this many ranks search for graphs. One rank searches after the other, so more would take too long.
+# At most this many ranks search for the best page of graphs, one after the other. More ranks would take too long.
 _MOST_RANKS = 8
 
 
@@ -42,11 +42,11 @@ class LaunchMemory:
         self._streams = streams
         self._tensors = [torch.zeros(1, device=streams.device) for _ in range(_TENSORS)]
         self._spare = list(streams.spare_streams())
-        # Kind of search -> the best and the worst time of the first such search, in microseconds per launch.
+        # Kind of search -> the shortest and longest time in the first such search, in microseconds per operation.
         self._range_us: dict[str, tuple[float, float]] = {}
 
     def callers_stream(self) -> Any:
-        """Return the spare stream on which launches are fastest, or a new stream if there is no spare one."""
+        """Return the spare stream on which launches are fastest, or a new stream if there is no spare stream."""
         if not self._spare:
             return self._streams.new_stream()
         return self._take_best("stream", lambda stream: self._launch_us(stream, self._kernel))
@@ -72,7 +72,7 @@ class LaunchMemory:
         return self._launch_us(caller, arm.order(kernel))
 
     def _launch_us(self, stream: Any, operation: Operation) -> float:
-        # A kernel of this rank alone shows how good a stream is. Without a collective, ranks need no alignment.
+        # Kernels on one rank are enough to compare streams. They wait for no other rank, so no alignment is needed.
         with self._streams.stream(stream):
             clock = Clock(self._streams, stream, no_operation)
             calls = [operation] * _LAUNCHES
@@ -91,12 +91,12 @@ class LaunchMemory:
         control: Control,
         begin_choice: Callable[[], None],
     ) -> dict[str, Graph]:
-        """Return a graph of ``operations`` operations for each of ``names``, in the best of several pages. Collective.
+        """Return a graph of ``operations`` operations for each of ``names``, all in the best page. Collective.
 
-        In each page, all arms are captured, then the first arm again. If both graphs of the first arm are fast, the
-        graphs between these two are fast. A graph's speed must be measured, and ranks wait for each other while they
-        measure. So one rank at a time tries its pages, and the other ranks use the best pages that they have found. In
-        this first pass, a slow rank can hide the differences between other ranks' pages. So each rank tries twice.
+        Each page gets a graph of every arm, then a second graph of the first arm. If both graphs of the first arm are
+        fast, all graphs of the page are fast. Ranks wait for each other while they measure a graph. So one rank at a
+        time tries its pages, and each other rank uses its best page so far. In the first pass, a rank in a slow page
+        can hide the differences between another rank's pages. So each rank tries its pages twice.
         ``begin_choice`` is called between the captures and the measurements.
         """
         pages: list[list[Graph]] = []
@@ -128,7 +128,7 @@ class LaunchMemory:
         return _shortest_us(clock.graph(graph, _REPLAYS, operations, gate_s) for _ in range(_BATCHES))
 
     def describe(self) -> Mapping[str, Sequence[float]]:
-        """Return the best and the worst time of the first search of each kind, in microseconds per launch."""
+        """Return the shortest and longest time in the first search of each kind, in microseconds per operation."""
         return {kind: [round(time_us, 3) for time_us in ends] for kind, ends in self._range_us.items()}
 
 

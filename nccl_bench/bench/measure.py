@@ -11,8 +11,8 @@ from nccl_bench.catalog.timings import TIMINGS, Timing
 from nccl_bench.ranks.control import Reduced
 from nccl_bench.streams.base import Graph
 
-# A gate grows to at most this many times its first length. If an arm's calls wait for the gate, the gate always
-# opens too early. Without a limit, the gate would then grow until the case looks like a hang.
+# A gate grows to at most this many times its first length. If an arm's calls block the host until the gate opens, every
+# gate opens too early. Without a limit, the gate would then grow until the case looks like a hang.
 LONGEST_GATE = 32
 
 
@@ -20,7 +20,7 @@ LONGEST_GATE = 32
 class KeptBatches:
     """The batches of one arm in one timing."""
 
-    by_round: dict[int, Reduced] = field(default_factory=dict)  # round -> its batch, if the gate held on every rank
+    by_round: dict[int, Reduced] = field(default_factory=dict)  # round -> the batch; absent if a gate opened early
     discarded: int = 0  # the number of batches whose gate opened early
 
     def times_us(self) -> dict[int, float]:
@@ -29,7 +29,7 @@ class KeptBatches:
 
 
 def run_pilots(context: CaseContext, names: Sequence[str]) -> dict[str, Pilot]:
-    """Warm up and measure each arm for the first time. Return the maximum of each time over the ranks."""
+    """Warm up each arm, then measure its pilot. Each returned time is the maximum over the ranks."""
     measured = dict.fromkeys(names, (0.0, 0.0))
     for name in context.arms.visit(names, "pilot"):
         calls = context.calls(name, FEWEST_OPS)
@@ -50,7 +50,7 @@ def run_pilots(context: CaseContext, names: Sequence[str]) -> dict[str, Pilot]:
 def _first_gates_s(
     context: CaseContext, names: Sequence[str], timing: Timing, schedule: Schedule, graphs: Mapping[str, Graph]
 ) -> dict[str, float]:
-    """Return the length of each arm's gate in seconds, or 0 if ``timing`` has no gate. Warm up the graphs first."""
+    """Return the length of each arm's first gate in seconds; 0 if ``timing`` has no gate. Warm up the graphs."""
     if not TIMINGS[timing].gated:
         return dict.fromkeys(names, 0.0)
     if not TIMINGS[timing].captured:
@@ -71,7 +71,7 @@ def measure_rounds(
     schedule: Schedule,
     graphs: Mapping[str, Graph],
 ) -> dict[str, KeptBatches]:
-    """Measure rounds, each over all arms in shuffled order, until rank 0 decides that there are enough."""
+    """Measure rounds until rank 0 decides that there are enough. Each round measures all arms, in shuffled order."""
     first_gates = _first_gates_s(context, names, timing, schedule, graphs)
     operations = schedule.ops[timing]
     calls = {} if graphs else {name: context.calls(name, operations) for name in context.arms.present(names)}
@@ -88,7 +88,7 @@ def measure_rounds(
     attempts = 0
     while True:
         times_us = {name: batches.times_us() for name, batches in kept.items()}
-        # Rank 0 decides for all ranks, since their clocks differ.
+        # Rank 0 decides for all ranks, because the clocks of the ranks differ.
         block = context.control.broadcast(stopping.block(times_us, attempts, in_time=not context.budget.used_up()))
         if not block:
             return kept

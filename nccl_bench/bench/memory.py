@@ -1,4 +1,4 @@
-"""Memory for the slots of a case, allocated by the transport and registered with communicators that support this."""
+"""Memory for the slots of a case. The transport allocates the memory, and communicators register it if they can."""
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -18,16 +18,16 @@ from nccl_bench.transports.device import Device
 def registered(
     how: Register, size_bytes: int, device: Device, arms: ArmsInTurn, names: Sequence[str]
 ) -> Iterator[tuple[Tensor | None, dict[str, Registration]]]:
-    """Yield memory as a 1-D uint8 tensor, and whether it was registered with each arm of ``names``. Collective.
+    """Yield a 1-D uint8 tensor, and for each arm of ``names`` whether the tensor was registered. Collective.
 
-    If ``how`` is ``NONE``, yield ``None`` instead of memory: the caller lets torch allocate it. Nothing, not even a
-    graph, may use the memory after the ``with`` block. After an exception the memory is not freed: the process ends
-    anyway, and it can take all ranks to free memory.
+    If ``how`` is ``NONE``, yield ``None`` instead of a tensor: torch then allocates the memory. Nothing, not even a
+    graph, may use the tensor after the ``with`` block. After an exception the memory is not freed: the process ends
+    anyway, and a transport can need all ranks to free memory.
     """
     if how is Register.NONE:
         yield None, {}
         return
-    # torch's allocator keeps freed memory, which the transport may need. Without CUDA this call does nothing.
+    # torch keeps the memory of freed tensors. Release it for the transport. Without CUDA this call does nothing.
     torch.cuda.empty_cache()
     ptr = device.transport.mem_alloc(size_bytes)
     registrations: dict[str, Registration] = {}
@@ -36,7 +36,7 @@ def registered(
         registrations[name] = Registration.ABSENT
         inner = arms[name].communicator.inner
         if inner.registers_memory:
-            # Outside graphs a coordinator's communicator is disabled, so enable it here.
+            # Outside graphs a coordinator's communicator is disabled, so enable it for the registration.
             with inner.change_state(True):
                 window = how is Register.WINDOW
                 register = inner.register_comm_window_raw if window else inner.register_comm_memory
@@ -45,7 +45,7 @@ def registered(
             if handle is not None:
                 deregister = inner.deregister_comm_window if window else inner.deregister_comm_memory
                 deregistrations.append(partial(deregister, handle))
-        # Report one more step of progress. A rank stuck in registration is then behind, and is blamed for a hang.
+        # Only a rank that has registered memory reports this step. A hang is blamed on the rank with the fewest steps.
         arms.report(name, "registration, waiting")
     yield _tensor(ptr, size_bytes, device.streams.device), arms.merge(registrations)
     device.streams.synchronize()

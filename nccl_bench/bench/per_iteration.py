@@ -25,9 +25,9 @@ def measure_per_iteration(
     schedule: Schedule,
     kept: Mapping[str, KeptBatches],
 ) -> dict[str, PerIteration]:
-    """Return for each arm the percentiles of single operations, on the slowest rank; nothing if not configured.
+    """Return the percentiles of each arm's single operations on the slowest rank; an empty mapping if not configured.
 
-    ``kept`` are batches without events between operations. The difference of the medians is the cost of the events.
+    ``kept`` are batches without events between operations. The medians with and without events give the events' cost.
     """
     percentiles = {}
     if context.config.per_iteration and TIMINGS[timing].per_iteration:
@@ -40,7 +40,7 @@ def measure_per_iteration(
 
 
 def _single_operations_us(context: CaseContext, name: str, timing: Timing, schedule: Schedule) -> list[float]:
-    # The event after each operation takes one more entry of the launch queue.
+    # An event follows each operation, and takes one more entry of the launch queue.
     most = LAUNCH_QUEUE_ENTRIES // (context.config.arm(name).launch_entries + 1)
     operations = min(schedule.ops[timing], most)
     calls = {present: context.calls(present, operations) for present in context.arms.present([name])}
@@ -73,6 +73,6 @@ def _percentiles(times_us: Sequence[float], batch_us: float) -> PerIteration:
         p90_us=p90,
         p99_us=p99,
         max_us=maximum,
-        # Noise can make this difference negative. A cost is never negative, so then no cost is recorded.
+        # Noise can make this difference negative. Costs are never negative, so a negative difference is not recorded.
         cost_us=cost_us if cost_us > 0 else None,
     )

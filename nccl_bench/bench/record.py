@@ -16,7 +16,7 @@ from nccl_bench.transports.nccl_library import other_copies, unread_variables
 
 
 class Record:
-    """The record of a run. Every rank has one, but only rank 0 has a ``store`` and writes into it.
+    """The record of a run. Every rank has a record, but only rank 0 has a ``store`` and writes into this store.
 
     ``facts`` are known before the first case. ``earlier`` are the facts that earlier launches of this run recorded.
     """
@@ -39,7 +39,7 @@ class Record:
                 self._store.append(line)
 
     def update(self, **facts: object) -> None:
-        """Add ``facts``, and write all facts about the run if any of them is new."""
+        """Add ``facts``. If any fact about the run has changed, write all facts."""
         self._facts |= facts
         paths = [
             {"collective": collective, "arm": arm, **{mode.value: path for mode, path in by_mode.items()}}

@@ -32,11 +32,11 @@ class Runner:
     plan: Plan  # the cases, each with the arms that support it
     device: Device  # the device of this rank
     arms: ArmsInTurn  # the arms of this process set, and the names of all other arms
-    align: Operation  # the function that enqueues the collective that aligns the ranks
-    progress: Progress  # the reports of this rank's position
+    align: Operation  # the function that enqueues the aligning collective
+    progress: Progress  # the position that this rank reports to the launcher
     record: Record  # the facts and lines of the run; rank 0 writes them
-    budget: Budget  # the time limit for rounds beyond the fewest
-    launch_memory: LaunchMemory  # the search for the best launch memory of this rank
+    budget: Budget  # the time limit for rounds beyond the configured minimum
+    launch_memory: LaunchMemory  # the search for the best launch memory of this rank's streams and graphs
     ranks_per_memory: int  # the number of processes that share the memory of this rank's device
     _caller: Any = field(init=False)
     _clock: Clock = field(init=False)
@@ -47,7 +47,7 @@ class Runner:
         self._clock = Clock(self.device.streams, self._caller, self.align)
 
     def _choose_streams(self) -> Any:
-        """Choose and return the caller's stream. Then give this process's arms the streams that are fastest with it."""
+        """Choose the caller's stream, then the private streams of this process's arms. Return the caller's stream."""
         if self.config.caller_stream is CallerStream.DEFAULT:
             caller = self.device.streams.default_stream()
         else:
@@ -56,7 +56,7 @@ class Runner:
         return caller
 
     def run(self, first_case: int = 0) -> None:
-        """Measure the plan's cases from ``first_case`` on."""
+        """Measure the plan's cases, from index ``first_case`` to the end."""
         gc.collect()
         gc.freeze()
         for index, planned in enumerate(self.plan.cases[first_case:], start=first_case):
@@ -74,7 +74,7 @@ class Runner:
                 self.record.update(launch_us=self.launch_memory.describe())
 
     def _measure(self, planned: PlannedCase, arena: Arena) -> None:
-        # The buffers must be local to this method: they are then freed before the next case reads the free memory.
+        # The buffers are local to this method, so they are freed before the next case asks how much memory is free.
         case, own_set, streams = planned.case, self.arms.ranks.own_set, self.device.streams
         memory = registered(self.config.register, arena.slots_bytes, self.device, self.arms, planned.arms)
         with memory as (slots, registrations), streams.stream(self._caller):
@@ -86,7 +86,7 @@ class Runner:
                 arms=self.arms,
                 streams=streams,
                 clock=self._clock,
-                # The error level of the strictest step in Holm's method. No verdict of the run uses a smaller level.
+                # The error probability in the strictest step of Holm's method. No verdict has a smaller one.
                 error=FAMILYWISE_ERROR / max(1, self.plan.comparisons(self.config.baseline)),
                 budget=self.budget,
                 launch_memory=self.launch_memory,
@@ -94,7 +94,7 @@ class Runner:
             run_case(context, planned.arms, self.plan.timings, self.record)
 
     def _fit(self, planned: PlannedCase) -> Arena | None:
-        """Return an arena that fits on every rank. If none fits, record the case as skipped and return ``None``."""
+        """Return an arena that fits on every rank. If no arena fits, record the case as skipped and return ``None``."""
         world_size = self.arms.ranks.own_set.world_size
         free_bytes = self.device.streams.memory()[0] // self.ranks_per_memory
         free_bytes = self.arms.ranks.all_ranks.minimum(free_bytes)

@@ -1,4 +1,4 @@
-"""The schedule of a case: operations in a batch, lengths of gates, and the order in which arms are visited."""
+"""The schedule of a case: the operations in a batch, the lengths of gates, and the order in which arms are visited."""
 
 import math
 import random
@@ -10,7 +10,7 @@ from nccl_bench.config.run import RunConfig
 from nccl_bench.plan.batches import BATCH_S, OPS_PER_GRAPH, most_ops_per_batch
 from nccl_bench.plan.memory import FEWEST_SLOTS
 
-# The longest time of an enqueue batch's operations on the device, which runs them after the timed part.
+# The device runs the operations of an enqueue batch after the timed part. This is their longest time on the device.
 ENQUEUE_DEVICE_US = 10_000.0
 FEWEST_OPS = FEWEST_SLOTS
 MOST_REPLAYS = 50
@@ -20,7 +20,7 @@ _GATE_FACTOR = 2.0
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Pilot:
-    """The first measurement of an arm: the maximum over ranks, in microseconds per operation."""
+    """The first times of an arm: each is the maximum over the ranks, in microseconds per operation."""
 
     device_us: float  # the device's time; it includes the launch cost, because the queue is empty at the start
     enqueue_us: float  # the host's time for the call
@@ -41,7 +41,7 @@ class Schedule:
 
 
 def make_schedule(config: RunConfig, pilots: Mapping[str, Pilot], slots: int) -> Schedule:
-    """Return a schedule. Its batches are long enough for the fastest arm, and no arm overfills the launch queue."""
+    """Return a schedule. Its batches are long enough for the fastest arm, and fit the launch queue for every arm."""
     fastest_us = min(pilot.device_us for pilot in pilots.values())
     slowest_us = max(pilot.device_us for pilot in pilots.values())
     most = most_ops_per_batch(config, pilots)
@@ -67,7 +67,7 @@ def make_schedule(config: RunConfig, pilots: Mapping[str, Pilot], slots: int) ->
 
 
 def gate_length_s(enqueue_us: float) -> float:
-    """Return the length of a gate in seconds, for calls that took the host ``enqueue_us`` microseconds in a pilot."""
+    """Return the length of a gate in seconds, for calls that the host enqueues in ``enqueue_us`` microseconds."""
     return _GATE_FACTOR * enqueue_us / 1e6 + _GATE_MARGIN_S
 
 
@@ -76,7 +76,7 @@ def _clamp(value: int, least: int, most: int) -> int:
 
 
 def visiting_order(arms: Sequence[str], seed: int, *where: object) -> list[str]:
-    """Return the arms in a random order. It depends only on ``seed`` and ``where``, so all ranks get the same order."""
+    """Return the arms in a random order. Every rank gets the same order for the same ``seed`` and ``where``."""
     order = list(arms)
     random.Random("/".join(map(str, (seed, *where)))).shuffle(order)
     return order

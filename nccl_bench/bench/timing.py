@@ -1,8 +1,8 @@
-"""The measurement of one batch. ``catalog.timings`` says which question each timing answers.
+"""The measurement of one batch. ``catalog.timings`` lists the question that each timing answers.
 
 The ranks are aligned on the device: a tiny collective, on a separate communicator, runs right before the start event.
-With a barrier on the host instead, ranks would start hundreds of microseconds apart. A gate always opens after a fixed
-time, whatever the host does. If the gate opens before the last call is enqueued, the batch is not valid.
+With a barrier on the host, ranks would start hundreds of microseconds apart. A gate opens after a fixed time, even if
+the host is late. If the gate opens before the last call is enqueued, the batch is not valid.
 """
 
 import gc
@@ -24,7 +24,7 @@ class Batch:
     """The measurement of one batch on one rank."""
 
     time_us: float  # microseconds per operation
-    valid: bool  # False if a gate opened before every call was enqueued
+    valid: bool  # False if a gate opened before the last call was enqueued
 
 
 class Clock:
@@ -48,7 +48,7 @@ class Clock:
         replays: int,
         gate_s: float,
     ) -> Batch:
-        """Measure one batch: ``calls``, or ``replays`` replays of ``graph``, which has ``operations`` operations."""
+        """Measure a batch of ``calls``, or of ``replays`` replays of ``graph``, which has ``operations`` operations."""
         match timing:
             case Timing.EAGER:
                 return self.eager(calls)
@@ -61,7 +61,7 @@ class Clock:
                 return self.enqueue(calls, gate_s)
 
     def eager(self, calls: Sequence[Operation]) -> Batch:
-        """Time ``calls`` with an event before and one after them. The queue is empty at the start."""
+        """Time ``calls`` with two events around them. The queue is empty at the start."""
         self._align()
         self._caller.synchronize()
         self._start.record(self._caller)
@@ -71,7 +71,7 @@ class Clock:
         return Batch(self._elapsed_us() / len(calls), True)
 
     def gated(self, calls: Sequence[Operation], gate_s: float) -> Batch:
-        """Time ``calls`` with an event before and one after them. All are enqueued before the first one runs."""
+        """Time ``calls`` with two events around them. All calls are enqueued before the first call runs."""
         self._close_gate(gate_s)
         self._align()
         self._start.record(self._caller)
@@ -82,7 +82,7 @@ class Clock:
         return Batch(self._elapsed_us() / len(calls), held)
 
     def graph(self, graph: Graph, replays: int, operations: int, gate_s: float) -> Batch:
-        """Time ``replays`` replays of ``graph`` with events around them. All are enqueued before the first one runs."""
+        """Time ``replays`` replays of ``graph`` with two events. All replays are enqueued before any replay runs."""
         batch = self.gated([graph.replay] * replays, gate_s)
         return Batch(batch.time_us / operations, batch.valid)
 
@@ -98,7 +98,7 @@ class Clock:
         return Batch((end - begin) / len(calls) / 1e3, held)
 
     def call_cost_us(self, calls: Sequence[Operation]) -> float:
-        """Return an estimate of the host's time for one call on an idle device. ``calls`` must fit the launch queue."""
+        """Return the host's estimated time for one call on an idle device. ``calls`` must fit into the launch queue."""
         self._caller.synchronize()
         begin = time.perf_counter_ns()
         for call in calls:
@@ -108,10 +108,10 @@ class Clock:
         return (end - begin) / len(calls) / 1e3
 
     def per_iteration(self, calls: Sequence[Operation], gate_s: float | None) -> tuple[list[float], bool]:
-        """Return the time of each operation in microseconds, from events between operations, and whether the gate held.
+        """Return each operation's time in microseconds, from events between operations, and whether the gate held.
 
         If ``gate_s`` is None, there is no gate, and the second value is True. The events take time, so use these times
-        for spread and percentiles, not for means.
+        for percentiles, not for means.
         """
         events = [self._streams.new_event(timing=True) for _ in range(len(calls) + 1)]
         if gate_s is not None:
@@ -142,7 +142,7 @@ def no_operation() -> None:
 
 
 def loop_cost_us(calls: int = 1000) -> float:
-    """Return the cost of the timing loop in microseconds per call: the median of loops over calls that do nothing."""
+    """Return the cost of the timing loop in microseconds per call. The calls do nothing; the result is a median."""
     operations: list[Operation] = [no_operation] * calls
     costs_us = []
     for _ in range(9):

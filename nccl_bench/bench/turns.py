@@ -1,4 +1,4 @@
-"""The turns of a run's process sets: they share the devices, so only one process set works at a time."""
+"""The turns of a run's process sets. All process sets share the devices, so only one process set works at a time."""
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import TypeVar
@@ -32,11 +32,11 @@ class ArmsInTurn:
         return self.own[name]
 
     def present(self, names: Iterable[str]) -> list[str]:
-        """Return the names of those arms of ``names`` that this process has."""
+        """Return those of ``names`` that are arms of this process."""
         return [name for name in names if name in self.own]
 
     def visit(self, names: Iterable[str], phase: str) -> Iterator[str]:
-        """Yield each arm of ``names`` that this process has. Meanwhile no other process set works. Collective."""
+        """Yield each of ``names`` that is an arm of this process, while no other process set works. Collective."""
         for name in names:
             self.report(name, phase)
             process_set = self._process_set_of[name]
@@ -46,7 +46,7 @@ class ArmsInTurn:
             if process_set == self.ranks.set_index:
                 yield name
             else:
-                # Report one more step of progress, so that a process that only waits is never blamed for a hang.
+                # Only a process that waits reports this step. A hang is blamed on the rank with the fewest steps.
                 self.report(name, f"{phase}, by other processes")
 
     def exclusively(self, work: Callable[[], _Value]) -> _Value:

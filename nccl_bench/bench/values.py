@@ -1,10 +1,10 @@
 """The values that every rank sends, and the results that it must receive. The results are exact, with one exception.
 
-A rank's input repeats a table of ``PERIOD`` values. The values are small enough for the data type to hold every partial
-result, in every order in which a library may reduce. So the check compares for equality. With many ranks, only some
-contribute to an element; the others send 0, or 1 for a product. Every rank contributes to some elements. The exception
-is an average of floats if the world size is no power of two. NCCL scales each input before it adds (``ncclAvg`` is a
-pre-multiplied sum), so the check allows a tolerance in ulp (units in the last place).
+A rank's input repeats a table of ``PERIOD`` values. The values are so small that every partial result is exact in the
+data type, whatever the order of the reduction is. So the check compares for equality. With many ranks, only some ranks
+contribute to an element; the other ranks send 0, or 1 for a product. Every rank contributes to some elements. The
+exception is an average of floats if the world size is not a power of two. NCCL scales each input before the addition
+(``ncclAvg`` is a pre-multiplied sum), so the check allows a tolerance in ulp (units in the last place).
 """
 
 from collections.abc import Callable, Mapping
@@ -16,9 +16,9 @@ from nccl_bench.catalog.cases import Case
 from nccl_bench.catalog.collectives import RedOp, Result
 from nccl_bench.catalog.dtypes import DTYPES
 
-# A prime. Sizes of blocks, slots and vectors are powers of two, so they are never a multiple of the table's length.
+# The length of a table. A prime never divides the sizes of blocks, slots and vectors, which are powers of two.
 PERIOD = 4093
-# Larger values would not test more. For any world size, the sums of these values fit into 64-bit integers.
+# Larger values would not test more. The sums of these values fit into 64-bit integers for every world size.
 _LARGEST_VALUE = 2**20
 # Products of ones and twos are computed in int64, so at most this many factors can be 2.
 _LARGEST_POWER = 62
@@ -30,12 +30,12 @@ Values = npt.NDArray[np.float64] | Integers
 def table(case: Case, rank: int, world_size: int) -> Integers:
     """Return one period of ``rank``'s input, as int64 of shape ``(PERIOD,)``."""
     most = min(DTYPES[case.dtype].exact_integer, _LARGEST_VALUE)
-    # The seed does not depend on the process, so every rank can compute the table of every other rank.
+    # The seed depends only on rank and world size, so every rank can compute the table of every other rank.
     random = np.random.default_rng([rank, world_size])
     if case.redop in (None, RedOp.MIN, RedOp.MAX):
         return random.integers(1, most, PERIOD, endpoint=True)
     contributors = _contributors(case, world_size)
-    # The contributors change from element to element, so a few elements involve every rank.
+    # The contributors change from element to element, so that every rank contributes to some elements.
     contributes = (np.arange(PERIOD) * contributors + rank) % world_size < contributors
     if case.redop is RedOp.PROD:
         return np.where(contributes, random.integers(1, 2, PERIOD, endpoint=True), 1)
@@ -47,7 +47,7 @@ def _contributors(case: Case, world_size: int) -> int:
     dtype = DTYPES[case.dtype]
     if case.redop is RedOp.PROD:
         return min(world_size, _LARGEST_POWER, int(dtype.largest).bit_length() - 1)
-    # Each contributor needs at least two possible values. With one value, the check would not notice exchanged ranks.
+    # Each contributor needs at least two possible values. With one value, the check would miss exchanged ranks.
     return min(world_size, dtype.exact_integer // 2, _LARGEST_VALUE // 2)
 
 
@@ -73,20 +73,20 @@ def reduced(case: Case, world_size: int) -> Values:
 
 
 def tolerance_ulp(case: Case, world_size: int) -> int:
-    """Return the largest error that a right result can have, in ulp. It is 0 except for some averages of floats."""
+    """Return the largest error of a right result, in ulp. Only some averages of floats have an error."""
     dtype = DTYPES[case.dtype]
     if case.redop is not RedOp.AVG or not dtype.is_float:
         return 0
-    # To scale by a power of two is exact if the type has it. The smallest one in float8_e4m3fn, the narrowest, is 2^-9.
+    # Scaling by a power of two is exact if the data type has that power. In float8_e4m3fn, 2^-9 is the smallest power.
     if world_size & (world_size - 1) == 0 and (dtype.itemsize > 1 or world_size <= 512):
         return 0
-    # 1 / world_size, each product and each partial sum are rounded: at most one ulp of the result for each contributor.
-    # One ulp for each rank would be too much: with many ranks, every float8 value would count as right.
+    # 1 / world_size, each product and each partial sum are rounded. The error is at most one ulp for each contributor.
+    # One ulp for each rank would be too large: with many ranks, every float8 value would count as right.
     return _contributors(case, world_size) + 2
 
 
 def expected_tables(case: Case, rank: int, world_size: int) -> list[Values]:
-    """Return one table for each block of ``rank``'s output, or no table if this rank has no defined output.
+    """Return one table for each block of ``rank``'s output, or no table if the output is not defined.
 
     Each block begins with the table's element number ``first_element(case, rank)``.
     """
@@ -105,5 +105,5 @@ def expected_tables(case: Case, rank: int, world_size: int) -> list[Values]:
 
 
 def first_element(case: Case, rank: int) -> int:
-    """Return the number of the element, in the sender's input, with which each block of ``rank``'s output begins."""
+    """Return the index, in the sender's input, of the first element of each block that ``rank`` receives."""
     return rank * case.count if case.row.result in (Result.SCATTERED, Result.TRANSPOSED) else 0

@@ -1,7 +1,7 @@
 """The main program of one rank of a run: it joins the other ranks, makes its arms, measures, and records.
 
 torchrun starts it as ``python -m nccl_bench.bench.worker SPEC_FILE``. If the user has started the processes instead
-(with srun, for example), each of them calls ``measure``.
+(with srun, for example), each process calls ``measure``.
 """
 
 import os
@@ -38,16 +38,16 @@ from nccl_bench.user_arms.building import as_user_arm_error
 def measure(spec: WorkerSpec, progress: Progress) -> None:
     """Do this rank's part of the run. The environment must hold the variables that torchrun sets.
 
-    Raises ``NcclBenchError`` or any error of a library. The other ranks then wait, so this process must end.
+    Raises ``NcclBenchError`` or any error of a library. After an error, the other ranks wait until this process ends.
     """
     setup = partial(progress.update, case_index=SETUP_INDEX, deadline_s=SETUP_TIMEOUT_S)
     process_sets = spec.process_sets
-    # Set the variables early: CUDA reads them when it starts, and NCCL when it makes its first communicator.
+    # Set the variables early: CUDA reads its variables at its start, NCCL when it makes the first communicator.
     os.environ.update(process_sets[process_set_index(len(process_sets))].variables)
     setup(arm="", phase="connect")
     ranks = join(len(process_sets))
     control = ranks.all_ranks
-    # All ranks use rank 0's configuration, since the commands on several nodes could differ.
+    # All ranks use rank 0's configuration, because the commands on several nodes can differ.
     config: RunConfig = control.broadcast(spec.config)
     plan = make_plan(config, ranks.own_set.world_size)
     # After a relaunch, the launchers on several nodes can disagree about the next case. Use the latest case.
@@ -88,7 +88,7 @@ def measure(spec: WorkerSpec, progress: Progress) -> None:
         align=partial(aligner.all_reduce, tiny),
         progress=progress,
         record=record,
-        # Only rank 0 checks the budget. It is on the same host as the command, so both use the same clock.
+        # Only rank 0 checks the budget. Rank 0 is on the host of the command, so both read the same clock.
         budget=Budget(config.max_seconds, spec.started),
         launch_memory=LaunchMemory(device.streams),
         ranks_per_memory=len(process_sets) * ranks_of_node,
@@ -113,21 +113,21 @@ def _make_arms(
     """Make and return the arms of the process set at ``set_index``."""
     arms = {}
     for name in (name for process_set in process_sets for name in process_set.arms):
-        # A user arm that hangs here gets the same time limit as in a case.
+        # A user arm can hang during its construction, so its time limit is `timeout_s`.
         deadline_s = SETUP_TIMEOUT_S if user_arm_of(config.user_arms, name) is None else config.timeout_s
         progress.update(case_index=SETUP_INDEX, arm=name, phase="communicator", deadline_s=deadline_s)
         if name in process_sets[set_index].arms:
             arms[name] = Arm(name, default_group(), device, config.routing, config.user_arms)
         else:
-            # Report one more step of progress. The ranks that make the arm are then behind, and are blamed for a hang.
+            # Only ranks that do not make the arm report this step. A hang is blamed on the rank with the fewest steps.
             progress.update(case_index=SETUP_INDEX, arm="", phase="other processes", deadline_s=SETUP_TIMEOUT_S)
     return arms
 
 
 def _refuse_shared_streams(arms: Mapping[str, Arm], device: Device) -> None:
-    """Raise if two arms of this package share a private stream, because each would order the other by accident.
+    """Raise if two built-in arms share a private stream: one arm would then order the calls of the other by accident.
 
-    torch has only 32 streams and then reuses them. User arms choose their own streams, so they are not checked.
+    torch has only 32 streams, and gives them out repeatedly. User arms are not checked: they choose their own streams.
     """
     handles = {
         name: device.streams.handle(arm.communicator.stream)

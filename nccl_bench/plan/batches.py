@@ -7,7 +7,7 @@ from nccl_bench.config.run import RunConfig
 # Half of a CUDA launch queue, which has roughly 1,000 entries. If the queue fills up, the host blocks in a timed batch.
 LAUNCH_QUEUE_ENTRIES = 500
 OPS_PER_GRAPH = 32
-# Much longer than the resolution of events (roughly 0.5 us), and than the time between the starts of two ranks.
+# The duration of a batch: much longer than the resolution of events (roughly 0.5 us) and the delay between ranks.
 BATCH_S = 1e-3
 
 

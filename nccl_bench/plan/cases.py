@@ -35,7 +35,7 @@ class PlannedCase:
 class Plan:
     """The cases and timings of a run."""
 
-    cases: tuple[PlannedCase, ...]  # in the order in which they are measured
+    cases: tuple[PlannedCase, ...]  # the cases in the order of their measurement
     timings: tuple[Timing, ...]  # the configured timings that the device has
     left_out: tuple[str, ...]  # one text for each reason why a part of the configuration cannot be measured
 

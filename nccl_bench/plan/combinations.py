@@ -9,7 +9,7 @@ Combination = tuple[str | None, ...]
 
 
 def join_combinations(combinations: Iterable[Combination]) -> list[str]:
-    """Return a few texts of comma-separated choices. Together they describe exactly these ``combinations``."""
+    """Return a few texts with choices separated by commas. All texts together describe exactly ``combinations``."""
     blocks: list[tuple[Combination, ...]] = [tuple((choice,) for choice in combination) for combination in combinations]
     for axis in reversed(range(max(map(len, blocks), default=0))):
         merged: dict[tuple[Combination, ...], Combination] = {}

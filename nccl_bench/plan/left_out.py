@@ -21,7 +21,7 @@ class LeftOut:
     unsupported: dict[str, dict[Combination, list[str]]] = field(
         default_factory=lambda: defaultdict(lambda: defaultdict(list))
     )
-    # Combination -> the sizes, in bytes, that nccl-tests would round down to no element.
+    # Combination -> the sizes, in bytes, that nccl-tests would round down to zero elements.
     empty: dict[Combination, list[int]] = field(default_factory=lambda: defaultdict(list))
 
     def missing_timings(self) -> dict[Timing, str]:
@@ -32,7 +32,7 @@ class LeftOut:
         return {timing: reasons[timing] for timing in self.config.timings if timing in reasons}
 
     def texts(self) -> Iterator[str]:
-        """Yield a text for each reason: timings, placements, empty sizes, then arms that do not support a case."""
+        """Yield one text for each reason: first timings, then placements, empty sizes, and arms that lack support."""
         for timing, reason in self.missing_timings().items():
             yield f"{timing} timing is absent: {reason}"
         yield from self._replaced_placements()
@@ -55,7 +55,7 @@ class LeftOut:
         for combination, empty_sizes in self.empty.items():
             combinations[unique(empty_sizes)].append(combination)
         for sizes, members in combinations.items():
-            # All sizes below one block are empty, so more than three of them can be written as a range.
+            # All sizes below one block are empty, so a range can describe more than three empty sizes.
             ends = (min(sizes), max(sizes))
             text = ", ".join(map(format_size, sizes)) if len(sizes) <= 3 else " to ".join(map(format_size, ends))
             names = " and ".join(join_combinations(members))

@@ -1,4 +1,4 @@
-"""The memory of a case on one rank: how many copies (slots) of its buffers there are, and how large they are."""
+"""The memory of a case on one rank: the number and the size of the slots. A slot is a copy of the buffers."""
 
 from dataclasses import dataclass
 
@@ -8,13 +8,13 @@ from nccl_bench.catalog.dtypes import DTYPES
 from nccl_bench.config.run import RunConfig
 from nccl_bench.plan.batches import LAUNCH_QUEUE_ENTRIES
 
-# Calls use the slots in turn. Together, the slots are larger than the last-level cache (H200: 60 MB, B200: 126 MB).
+# Calls rotate through the slots. All slots together are larger than the last-level cache (H200: 60 MB, B200: 126 MB).
 ARENA_BYTES = 256 * 1024**2
-# A graph uses each slot once. With fewer slots, the gap before the graph's launch would add too much to the times.
+# A graph has one operation for each slot. With fewer slots, the gap before a graph would distort the times.
 FEWEST_SLOTS = 4
-# Slots are aligned like separate tensors: the allocators of torch and CUDA align to this.
+# Slots are aligned like separate tensors. The allocators of torch and CUDA align tensors to this many bytes.
 SLOT_ALIGNMENT_BYTES = 512
-# Buffers take at most this share of the free memory. Libraries may need the rest.
+# Buffers take at most this share of the free memory. Libraries can need the rest.
 MEMORY_SHARE = 0.85
 # Memory for the temporary tensors of the check, and for the buffer of the aligning collective.
 WORKSPACE_BYTES = 128 * 1024**2
@@ -24,13 +24,13 @@ WORKSPACE_BYTES = 128 * 1024**2
 class Arena:
     """The memory for all slots of one case on one rank."""
 
-    slots: int  # the number of copies of the buffers, which the calls use in turn
+    slots: int  # the number of copies of the buffers; calls rotate through the copies
     slot_bytes: int  # the size of the larger of input and output, rounded up to the alignment
-    regions: int  # 1 if in place; otherwise 2: one for all inputs and one for all outputs
+    regions: int  # the number of parts: 1 if in place; otherwise 2, for the inputs and for the outputs
 
     @property
     def slots_bytes(self) -> int:
-        """The bytes of all slots, which are one piece of memory."""
+        """The bytes of all slots, which lie in one block of memory."""
         return self.slots * self.regions * self.slot_bytes
 
     @property

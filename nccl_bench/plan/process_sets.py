@@ -1,8 +1,8 @@
 """The process sets of a launch: which arms share their processes, and which have processes of their own.
 
-Most runs have one process set: all arms share one process for each rank. An arm gets a process set of its own if it
-sets environment variables, or if its set-up fails beside other arms. The process sets use the same devices and take
-turns. Arms of different process sets are compared too.
+Most runs have one process set: all arms share one process for each rank. Arms share a process set if they set the same
+environment variables. An arm whose set-up fails beside other arms gets a process set of its own. The process sets use
+the same devices and take turns. The comparison of arms includes arms of different process sets.
 """
 
 from collections.abc import Collection, Mapping
@@ -19,7 +19,7 @@ class ProcessSet:
 
     arms: tuple[str, ...]  # the names of the arms, the twin included
     variables: Mapping[str, str]  # the environment variables that only these processes get
-    reason: str | None  # why the arms are not in the first process set; None for the first
+    reason: str | None  # the reason why the arms are not in the first process set; None for the first
 
     def to_mapping(self) -> dict[str, object]:
         """Return the process set in the form of ``run.json``."""

@@ -7,7 +7,7 @@ from nccl_bench.plan.memory import FEWEST_SLOTS
 
 
 def estimate_s(config: RunConfig, plan: Plan) -> tuple[float, float]:
-    """Return estimates of a run's duration in seconds: with the fewest rounds, and with the most.
+    """Return estimates of a run's duration in seconds: with the smallest and the largest number of rounds.
 
     The estimates use nominal speeds of the device, so only the order of magnitude is right.
     """
@@ -25,7 +25,7 @@ def most_rounds(config: RunConfig, planned: PlannedCase) -> int:
 
 
 def estimate_case_s(config: RunConfig, planned: PlannedCase, timings: int, rounds: int) -> float:
-    """Return an estimate of a case's duration in seconds, without set-up: ``timings`` timings of ``rounds`` rounds."""
+    """Return an estimate of the seconds that ``timings`` timings of ``rounds`` rounds take, without set-up."""
     spec = config.device_spec
     operation_s = spec.operation_s + planned.case.size_bytes / spec.bytes_per_s
     batch_s = max(BATCH_S, FEWEST_SLOTS * operation_s) + spec.batch_overhead_s

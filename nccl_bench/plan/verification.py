@@ -1,4 +1,4 @@
-"""The probes that a verification runs on each arm, and the launches that run them. No torch."""
+"""The probes that a verification runs on each arm, and the launches that run them. Imports no torch."""
 
 from dataclasses import dataclass
 
@@ -18,7 +18,7 @@ class ArmProbe:
 def list_arm_probes(config: VerifyConfig) -> list[ArmProbe]:
     """Return each selected probe of each selected arm, then the probes of the detector.
 
-    The detector gets the selected probes, and also all probes that it must fail.
+    The detector gets all selected probes and all probes that it must fail.
     """
     probes = [name for name, probe in PROBES.items() if name in config.probes or probe.detects]
     return [
@@ -33,10 +33,10 @@ def reason_not_applicable(config: VerifyConfig, arm_probe: ArmProbe) -> str | No
 
 
 def group_by_launch(config: VerifyConfig) -> list[tuple[ArmProbe, ...]]:
-    """Return the arm probes that apply, one group for each launch. Probes that must run alone come last.
+    """Return the arm probes that apply, one group for each launch. Probes with their own processes come last.
 
-    A user arm has its own launches, so that no other code is loaded beside it. An arm that sets environment variables
-    also has its own launches. In a shared launch the detector comes last, since its failure ends the processes.
+    A user arm has its own launches, so that no other arm's code is loaded beside it. An arm that sets environment
+    variables also has its own launches. In a shared launch the detector is last: its failure ends the processes.
     """
     groups: dict[tuple[str, str], list[ArmProbe]] = {}
     for arm_probe in list_arm_probes(config):

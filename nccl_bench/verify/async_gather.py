@@ -8,16 +8,16 @@ from nccl_bench.communicators.base import ArmCommunicator
 from nccl_bench.verify.exchanges import Exchange
 from nccl_bench.verify.rig import Rig, Trial, first_error
 
-# The host can be interrupted between two time stamps. A call that blocks the stream blocks it in every attempt.
+# An interruption of the host makes one attempt slow. A call that blocks the caller's stream makes every attempt slow.
 ATTEMPTS = 3
-# The caller's stream may be blocked for less than this share of the gather's time. A late rank prolongs the gather.
+# The caller's stream must be blocked for less than this share of the gather's time. A late rank makes that time long.
 MOST_BLOCKED = 0.5
 MOST_TURNS = 8
 
 
 def async_gather(rig: Rig) -> None:
-    """Check that the gather waits for its stream, leaves the caller's stream free, and is correct after a join."""
-    # Make another rank late in each trial: a late rank cannot measure whether its own stream was blocked.
+    """Check that the gather waits for its own stream, leaves the caller's stream free, and is right after a join."""
+    # Repeat the exchanges with other late ranks: a late rank cannot measure whether its own stream was blocked.
     rig.try_each(_gather, rig.exchanges(names=("all_gather",)) * min(rig.control.world_size, MOST_TURNS))
 
 
@@ -38,7 +38,7 @@ def _gather_beside_caller(trial: Trial, gather: Callable[..., object]) -> str | 
         shares.append(caller_ms / gather_ms)
     if any(errors):
         return first_error(errors)
-    # On a late rank the gather is short, so the two times show nothing there.
+    # The gather is short on a late rank, so the share shows nothing on this rank.
     if trial.is_late or min(shares) < MOST_BLOCKED:
         return None
     return (
@@ -47,7 +47,7 @@ def _gather_beside_caller(trial: Trial, gather: Callable[..., object]) -> str | 
 
 
 def _gather_after_fork(trial: Trial, gather: Callable[..., object]) -> str | None:
-    """Check that the gather waits for a slow write on the caller's stream if the gather's stream waits for it."""
+    """Make the gather's stream wait for a slow write of the input, and check that the gather reads the new input."""
     exchange = trial.start(salt=ATTEMPTS)
     streams = trial.streams
     caller, (_, _, side) = streams.current_stream(), trial.rig.side_streams
@@ -60,7 +60,7 @@ def _gather_after_fork(trial: Trial, gather: Callable[..., object]) -> str | Non
     gather(exchange.output, exchange.input, side)
     streams.synchronize()
     error = exchange.find_error(exchange.output, salt=ATTEMPTS + 1)
-    return f"the gather did not wait for the write that its stream waits for: {error}" if error else None
+    return f"the gather did not wait for the write of its input: {error}" if error else None
 
 
 def _time_gather(
@@ -87,7 +87,7 @@ def _time_gather(
 
 
 def _gather_with_communicator_off(trial: Trial, coordinator: ArmCommunicator) -> str | None:
-    """Check that a coordinator whose communicator is off does a plain gather, ordered with the current stream."""
+    """Check that a coordinator whose communicator is off runs the gather in order with the current stream."""
     exchange = trial.start(salt=1)
     copy = torch.empty_like(exchange.output)
     _, _, side = trial.rig.side_streams

@@ -24,7 +24,7 @@ def _capture(trial: Trial) -> str | None:
     unchanged = all(map(torch.equal, (exchange.input, exchange.output), before))
     at_capture = "memory changed during capture, so the communication ran immediately and is not in the graph"
     try:
-        # Replay even after an error. Ranks without an error would otherwise wait for this rank in the replay.
+        # Replay even after an error, because the ranks without an error wait for this rank in the replay.
         return first_error([None if unchanged else at_capture, _replay(trial, exchange, graph)])
     finally:
         graph.reset()

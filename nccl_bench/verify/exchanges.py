@@ -1,7 +1,7 @@
 """The collectives that probes try, with their inputs and expected results.
 
-Every rank can compute every result. The values are float32 and so small that each sum is exact. An input depends on a
-number, its salt. Inputs with two different salts differ in every element, so that an old input is detected.
+Every rank can compute every result. The values are float32 and so small that each sum is exact. A number, the salt,
+selects an input. Inputs with two different salts differ in every element, so that an old input is detected.
 """
 
 from collections.abc import Callable, Mapping
@@ -27,12 +27,12 @@ OUTPLACE_ALL_REDUCE = "outplace_all_reduce"
 class Participants:
     """The ranks of an exchange, as this rank sees them."""
 
-    rank: int  # this rank
+    rank: int  # the number of this rank
     world_size: int  # the number of ranks
     device: torch.device  # the device of this rank's tensors
 
     def make_input(self, rank: int, salt: int, shape: tuple[int, ...]) -> Tensor:
-        """Return the input of ``rank``. Inputs of two salts below 251 differ in every element."""
+        """Return the input of ``rank``. Inputs with two different salts below 251 differ in every element."""
         count = shape[0] * shape[1]
         numbers = torch.arange(count, device=self.device) + rank * _RANK_STEP + salt * _SALT_STEP
         return (numbers % _MODULUS).to(torch.float32).view(shape)
@@ -50,9 +50,9 @@ class Exchange:
     operation_name: str  # the collective's name in the coordinator's routing table
     input: Tensor  # this rank's input
     output: Tensor  # this rank's output; the same tensor as `input` if the collective is in place
-    make_input: Callable[[int], Tensor]  # returns this rank's input for a salt
-    make_expected: Callable[[int], Tensor]  # returns this rank's expected output for a salt
-    run: Callable[[Any, Tensor, Tensor], object]  # runs the collective; takes communicator, input and output
+    make_input: Callable[[int], Tensor]  # the function that returns this rank's input for a salt
+    make_expected: Callable[[int], Tensor]  # the function that returns this rank's expected output
+    run: Callable[[Any, Tensor, Tensor], object]  # the function to call with communicator, input and output
 
     def operation(self, communicator: Any) -> Callable[[], object]:
         """Return a call of the collective on ``communicator``. The call is not ordered with any other work."""
@@ -64,7 +64,7 @@ class Exchange:
         self.input.copy_(self.make_input(salt))
 
     def find_error(self, result: Tensor, salt: int) -> str | None:
-        """Return a message about the wrong elements of ``result``, or ``None`` if it is right."""
+        """Return a message about the wrong elements of ``result``, or ``None`` if ``result`` is right."""
         expected = self.make_expected(salt)
         different = (result != expected).flatten()
         count = int(different.sum())

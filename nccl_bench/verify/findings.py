@@ -1,4 +1,4 @@
-"""The findings of probes about arms, and the file where ranks and launcher collect them. No torch."""
+"""The findings of probes about arms, and the file where ranks and launcher collect them. Imports no torch."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from pathlib import Path
 
 from nccl_bench.plan.verification import ArmProbe
 
-# After this many broken probes an arm is not tried any more: each broken probe costs another launch.
+# An arm that broke in this many probes is not tried any more, because each broken probe costs another launch.
 MOST_BROKEN = 3
 
 
@@ -25,12 +25,12 @@ class Finding:
     detail: str | None  # the error of the first failed trial, or the reason why no trial ran; None if all passed
     raced: int = 0  # the number of failed trials that only a race explains
     quiet: tuple[str, ...] = ()  # the places where no trial raced
-    broken: bool = False  # True if the probe ended in an exception, crash or hang; this counts as one failed trial
+    broken: bool = False  # True if an exception, crash or hang ended the probe; `failed` is then 1
     unmade: bool = False  # True if the probe did not begin, because the arm could not be made
 
     @classmethod
     def of_break(cls, arm_probe: ArmProbe, detail: str, *, unmade: bool = False) -> Finding:
-        """Return the finding of a probe that broke. With ``unmade``, the arm could not be made."""
+        """Return the finding of a probe that broke. Set ``unmade`` if the arm could not be made."""
         return cls(
             arm=arm_probe.arm, probe=arm_probe.probe, trials=1, failed=1, detail=detail, broken=True, unmade=unmade
         )
@@ -51,7 +51,7 @@ def append_finding(path: Path, finding: Finding) -> None:
 
 
 def read_findings(path: Path) -> Sequence[Finding]:
-    """Return the findings in the file's complete lines; of several about the same arm probe, only the last."""
+    """Return the findings in the complete lines of the file, in the order of the file."""
     if not path.exists():
         return []
     *complete, _ = path.read_text(encoding="utf-8").split("\n")
@@ -60,7 +60,7 @@ def read_findings(path: Path) -> Sequence[Finding]:
 
 
 def find_given_up_arms(findings: Iterable[Finding]) -> Mapping[str, Finding]:
-    """Return the arms that are not tried any more, each with a finding for its remaining probes.
+    """Return the arms that are not tried any more, each with the finding that its remaining probes get.
 
     An arm is given up if it broke in ``MOST_BROKEN`` probes, or if it could not be made.
     """

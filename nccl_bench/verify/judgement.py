@@ -1,4 +1,4 @@
-"""The judgement of a verification: the status of every arm probe, and the exit code. No torch."""
+"""The judgement of a verification: the status of every arm probe, and the exit code. Imports no torch."""
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -19,9 +19,9 @@ class ProbeStatus(StrEnum):
     FAIL = "FAIL"
     NOT_APPLICABLE = "not applicable"
     CAUGHT = "caught"  # the detector failed, as expected
-    MISSED = "missed"  # the detector passed a probe that need not catch it
-    BROKEN = "broken"  # the detector hung or crashed in a probe that need not catch it
-    BLIND = "BLIND"  # the detector passed or broke in a probe that must catch it
+    MISSED = "missed"  # the detector passed, but it does not need to fail this probe
+    BROKEN = "broken"  # the detector hung or crashed, but it does not need to fail this probe
+    BLIND = "BLIND"  # a probe that must catch the detector did not catch it
     ERROR = "error"  # the arm could not be made
     UNVERIFIED = "unverified"  # the arm passed, but some probe is BLIND, so a pass shows nothing
 
@@ -43,7 +43,7 @@ class Verification:
 
     device: str  # the device's name
     world_size: int  # the number of ranks
-    judgements: tuple[Judgement, ...]  # arm by arm; the detector is the last arm
+    judgements: tuple[Judgement, ...]  # the judgements, arm by arm; the detector is the last arm
     notes: tuple[str, ...] = ()  # texts about problems outside of probes
     gpus: int | None = None  # the number of GPUs, less than the world size if ranks share GPUs; None if unknown
 
@@ -59,12 +59,12 @@ class Verification:
 
     @property
     def blind(self) -> bool:
-        """True if a probe that must catch the detector did not catch it. The passes of other arms then show nothing."""
+        """True if a probe that must catch the detector did not catch it. A pass of another arm then shows nothing."""
         return any(judgement.status is ProbeStatus.BLIND for judgement in self.judgements)
 
     @property
     def exit_code(self) -> ExitCode:
-        """The exit code. A blind detector decides it even if a probe failed: all other results are then unreliable."""
+        """The exit code. A blind detector has priority over a failed probe: all other results are then unreliable."""
         statuses = {judgement.status for judgement in self.judgements}
         for status, code in (
             (ProbeStatus.BLIND, ExitCode.BLIND_DETECTOR),
@@ -79,7 +79,7 @@ class Verification:
 def judge(
     config: VerifyConfig, world_size: int, findings: Iterable[Finding], notes: Sequence[str] = ()
 ) -> Verification:
-    """Judge ``findings``, which must contain a finding for every applicable arm probe, and return the verification."""
+    """Judge ``findings`` and return the verification. Every applicable arm probe must have a finding."""
     by_arm_probe = {finding.arm_probe: finding for finding in findings}
     judgements = tuple(
         _judge(arm_probe, config.device_spec, reason_not_applicable(config, arm_probe), by_arm_probe)

@@ -13,7 +13,7 @@ from nccl_bench.streams.base import Graph
 from nccl_bench.verify.exchanges import Exchange
 from nccl_bench.verify.rig import Rig, call_each
 
-# The number of operations at each place, of both communicators together.
+# The number of operations of both communicators together, at each place.
 OPERATIONS = 600
 REPLAY_EVERY = 50
 SMALL_PER_LARGE = 8
@@ -59,7 +59,7 @@ class _Sequence:
         self._streams.synchronize()
 
     def operate(self, number: int) -> None:
-        """Enqueue operation ``number`` on a fresh input, and the check of its result."""
+        """Enqueue operation ``number`` with a fresh input, then the check of the result."""
         exchange = self._exchanges[number % len(self._exchanges)]
         fresh, expected = next(self._trials[id(exchange)])
         self._streams.submit(exchange.input.copy_, fresh)
@@ -67,11 +67,11 @@ class _Sequence:
         self._streams.submit(_count_wrong, self._wrong, exchange.output, expected)
 
     def capture(self) -> Graph:
-        """Return a graph of one operation of each kind."""
+        """Return a graph with one small operation of each collective."""
         return self._arm.capture(partial(call_each, self._arm, self._in_graph))
 
     def replay(self, graph: Graph) -> None:
-        """Enqueue a replay of ``graph`` on fresh inputs, and the checks of its results."""
+        """Enqueue a replay of ``graph`` with fresh inputs, then the checks of the results."""
         trials = [(exchange, *next(self._trials[id(exchange)])) for exchange in self._in_graph]
         for exchange, fresh, _ in trials:
             self._streams.submit(exchange.input.copy_, fresh)
@@ -88,7 +88,7 @@ class _Sequence:
 
 
 def _trials(exchange: Exchange) -> Iterator[tuple[Tensor, Tensor]]:
-    """Yield endless pairs of input and expected output. Each differs from the last, so no skip stays unnoticed."""
+    """Yield endless pairs of input and expected output. Successive pairs differ, so a skipped operation is noticed."""
     return cycle([(exchange.make_input(salt), exchange.make_expected(salt)) for salt in range(SALTS)])
 
 

@@ -1,4 +1,4 @@
-"""The probes ``producer``, ``consumer`` and ``allocator``. In each, the arm has exactly one thing to order."""
+"""The probes ``producer``, ``consumer`` and ``allocator``. Each probe tests exactly one wait."""
 
 import torch
 from torch import Tensor
@@ -6,12 +6,12 @@ from torch import Tensor
 from nccl_bench.verify.exchanges import POISON, Exchange
 from nccl_bench.verify.rig import Race, Rig, Trial, first_error
 
-# The allocator may hand out any free block. One of this many tensors of the same size gets the block just freed.
+# The allocator can use any free block. One of this many tensors of the same size gets the block that was just freed.
 ALLOCATIONS = 8
 
 
 def producer(rig: Rig) -> None:
-    """Check that the collective waits for the write of its input. The host waits before it reads the output."""
+    """Check that the collective waits for the write of its input. The host waits until the output is complete."""
     rig.try_each(_produce, rig.exchanges(), both_modes=True)
 
 
@@ -30,7 +30,7 @@ def _produce(trial: Trial) -> str | None:
 
 
 def consumer(rig: Rig) -> None:
-    """Check that a copy of the output waits for the collective. The host waits for the input before the call."""
+    """Check that a copy of the output waits for the collective. The input is complete before the call."""
     rig.try_each(_consume, rig.exchanges(), both_modes=True)
 
 
@@ -47,8 +47,8 @@ def _consume(trial: Trial) -> str | None:
 
 
 def allocator(rig: Rig) -> None:
-    """Check that the input may be freed right after the call, even if other tensors then get its memory."""
-    # In place, the freed tensor would also be the output.
+    """Check that the result is right even if the input is freed after the call and other tensors get its memory."""
+    # Skip in-place exchanges: the input is also the output, which must not be freed.
     rig.try_each(_reuse, [exchange for exchange in rig.exchanges() if exchange.input is not exchange.output])
 
 
@@ -66,14 +66,14 @@ def _reuse(trial: Trial) -> str | None:
 
 
 def _call_on_temporary(trial: Trial, exchange: Exchange, temporary: Tensor) -> None:
-    """Wait for the write of ``temporary``, and call the collective on it. The return frees ``temporary``."""
+    """Wait for the write of ``temporary``, and call the collective on ``temporary``, which the return then frees."""
     trial.streams.synchronize()
     communicator = trial.rig.arm.communicator
     trial.rig.arm.order(lambda: exchange.run(communicator, temporary, exchange.output))()
 
 
 def _call_without_race(trial: Trial) -> str | None:
-    """Return the error of a call that cannot race, or ``None``. It is the first call, so it also loads kernels."""
+    """Make a first call, which cannot race and which loads kernels. Return the error of its result, or ``None``."""
     exchange = trial.start(salt=0)
     trial.call_on_other_stream()
     error = exchange.find_error(exchange.output, salt=0)

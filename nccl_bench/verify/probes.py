@@ -1,4 +1,4 @@
-"""The table of the probes' functions."""
+"""The table of probe functions."""
 
 from collections.abc import Callable, Mapping
 

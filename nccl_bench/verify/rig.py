@@ -26,7 +26,7 @@ from nccl_bench.verify.findings import Finding
 
 
 class Race(str):
-    """An error that only a race explains, because the same call gives the right result if it has enough time."""
+    """An error that only a race explains, because the same call gives the right result if nothing can race."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -36,8 +36,8 @@ class Trial:
     rig: Rig  # the tools of the probe
     place: Place  # the place whose stream is current
     exchange: Exchange  # the collective to try
-    is_late: bool  # True if this rank comes late, so that the others must wait for it
-    # True if the call is made inside the coordinator's graph_capture(), where routes are those of graphs.
+    is_late: bool  # True if this rank starts late, so that the other ranks wait for this rank
+    # True if the call is made inside graph_capture(), where a coordinator uses its routes for graphs.
     in_graph_mode: bool = False
 
     @property
@@ -46,7 +46,7 @@ class Trial:
         return self.rig.device.streams
 
     def start(self, salt: int) -> Exchange:
-        """Return the exchange with its input written, its output poisoned, and the device idle on every rank."""
+        """Write the input, poison the output, wait until the devices of all ranks are idle, and return the exchange."""
         self.streams.synchronize()
         self.exchange.reset(salt)
         self.streams.synchronize()
@@ -54,12 +54,12 @@ class Trial:
         return self.exchange
 
     def call(self) -> None:
-        """Run the exchange in the arm's way, ordered with the current stream."""
+        """Run the exchange, ordered by the arm with the current stream."""
         with self.rig.arm.communicator.graph_capture() if self.in_graph_mode else nullcontext():
             call_each(self.rig.arm, [self.exchange])
 
     def call_on_other_stream(self) -> None:
-        """Run the exchange on another stream and wait: a call on the current stream could order the next call."""
+        """Run the exchange on another stream and wait. A call on the current stream could order the next call."""
         _, _, other = self.rig.side_streams
         with self.streams.stream(other):
             self.call()
@@ -71,7 +71,7 @@ class Trial:
             time.sleep(self.rig.delay_s)
 
     def run_slow_kernel(self) -> None:
-        """Keep the current stream busy, unless it runs work within the call and so is never behind the caller."""
+        """Keep the current stream busy. A stream that runs all work inside the calls cannot race: do nothing there."""
         if not (self.rig.device_spec.inline_default_stream and self.place is Place.DEFAULT):
             self.streams.hold(self.rig.delay_s)
 
@@ -79,13 +79,13 @@ class Trial:
 def first_error(errors: Iterable[str | None]) -> str | None:
     """Return the first error of a trial, or ``None``.
 
-    A trial goes on after an error and reports it at the end. Otherwise, ranks without an error would wait for this one.
+    A trial continues after an error, because the other ranks wait for this rank. At the end it reports the error.
     """
     return next(filter(None, errors), None)
 
 
 def call_each(arm: Arm, exchanges: Sequence[Exchange]) -> None:
-    """Run each exchange in the arm's way, ordered with the current stream."""
+    """Run each exchange, ordered by ``arm`` with the current stream."""
     for exchange in exchanges:
         arm.order(exchange.operation(arm.communicator))()
 
@@ -98,13 +98,13 @@ class Rig:
     device: Device  # this rank's device
     device_spec: DeviceSpec  # the device's row in the catalog
     control: Control  # collectives between the ranks on the host
-    get_shared_arm: Callable[[], Arm]  # returns the arm that all probes share; making it is collective
-    make_arm: Callable[[], Arm]  # makes an arm that the probe must close; collective
-    announce_trial: Callable[[str], None]  # is called with the label of each trial before it begins
+    get_shared_arm: Callable[[], Arm]  # the function that returns the shared arm; its first call is collective
+    make_arm: Callable[[], Arm]  # the function that makes an arm, which the probe must close; collective
+    announce_trial: Callable[[str], None]  # the function to call with a trial's label before the trial
     routes: Routes = field(default_factory=lambda: ROUTES)  # the coordinator's routing table
-    # (place, error) of every trial so far. A trial without a place has None as place; a passed trial has None as error.
+    # (place, error) of every trial so far. The place is None outside of places; the error is None after a pass.
     outcomes: list[tuple[Place | None, str | None]] = field(default_factory=list)
-    # The reason why the probe does not apply, which the probe sets if only the arm itself can show it; otherwise None.
+    # The reason why the probe does not apply to the arm, if the probe finds such a reason; otherwise None.
     reason_not_applicable: str | None = None
 
     @cached_property
@@ -114,9 +114,9 @@ class Rig:
 
     @cached_property
     def side_streams(self) -> tuple[Any, Any, Any]:
-        """Three streams of the caller, none of them the arm's: outer, inner, and a third."""
+        """The outer, the inner and a third side stream of the caller. The arm uses none of the three streams."""
         streams = self.device.streams
-        # torch gives out its 32 streams again and again. The arm's own stream among these would order calls by chance.
+        # torch gives out its 32 streams again and again. An arm's stream among these would order calls by accident.
         avoided = {streams.handle(stream) for stream in self.arm.private_streams()}
         chosen: dict[int, Any] = {}
         while len(chosen) < 3:
@@ -128,12 +128,12 @@ class Rig:
 
     @property
     def delay_s(self) -> float:
-        """The seconds of a slow kernel, and of a late rank's delay: long enough that no race stays hidden."""
+        """The seconds that a slow kernel and a late rank's delay last. They are long enough to make a race visible."""
         return self.device_spec.probe_delay_s
 
     @contextmanager
     def at_place(self, place: Place) -> Iterator[None]:
-        """Make the stream of ``place`` current."""
+        """Make the stream of ``place`` current within the ``with`` block."""
         streams = self.device.streams
         outer, inner, _ = self.side_streams
         if place is Place.DEFAULT:
@@ -148,7 +148,7 @@ class Rig:
             yield
 
     def exchanges(self, sizes: Sequence[int] | None = None, names: Sequence[str] = tuple(EXCHANGES)) -> list[Exchange]:
-        """Return an exchange of every size in ``sizes`` (bytes) for each of ``names`` that the arm has.
+        """Return an exchange of every size in ``sizes`` (bytes) for each of ``names`` that the arm supports.
 
         By default, ``sizes`` are the small and the large size in the device's row of the catalog.
         """
@@ -171,16 +171,16 @@ class Rig:
     ) -> None:
         """Run a trial for every exchange at every place, and record the error that each trial returns.
 
-        With ``both_modes``, a coordinator is tried in graph mode too.
+        With ``both_modes``, a coordinator is also tried in graph mode.
         """
         if not exchanges:
             return
         sizes = len(self.device_spec.probe_sizes)
-        # With more ranks than turns, several ranks are late in the same turn, and the others still wait for them.
+        # With more ranks than turns, several ranks are late in the same turn. The other ranks still wait for these.
         turns = min(self.control.world_size, len(exchanges) // sizes)
         modes = (False, True) if both_modes and self.arm.communicator.has_routes else (False,)
         for (offset, place), mode, (number, exchange) in product(enumerate(Place), modes, enumerate(exchanges)):
-            # For any world size, each rank is late at least once at every size and every place.
+            # For every world size, each rank is late at least once at every size and every place.
             turn = offset + sum(divmod(number, sizes))
             is_late = turn % turns == self.control.rank % turns
             label = f"{place}, {exchange.name}{', within graph_capture()' if mode else ''}"

@@ -1,4 +1,4 @@
-"""The specification of one launch of a verification, which the launcher writes and every rank reads. No torch."""
+"""The specification of a verification's launch: the launcher writes it, each rank reads it. Imports no torch."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from nccl_bench.ranks.spec import LaunchSpec
 class VerificationSpec(LaunchSpec):
     """The work of one launch of a verification."""
 
-    config: VerifyConfig  # what to verify
+    config: VerifyConfig  # the configuration of the verification
     arm_probes: tuple[ArmProbe, ...]  # the arm probes of the launch, in the order in which they run
     findings: str  # the file to append findings to
 

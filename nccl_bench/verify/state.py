@@ -11,11 +11,11 @@ from nccl_bench.verify.rig import Rig, Trial, first_error
 
 
 class _PlantedError(Exception):
-    """An error that the probe raises inside a ``with`` block, to see which state the block leaves."""
+    """An error that the probe raises inside a ``with`` block, to test the state after the block."""
 
 
 def state(rig: Rig) -> None:
-    """Check that a communicator is on exactly where it was switched on, and that a refused call changes nothing."""
+    """Check that a communicator is on only while it is switched on, and that a refused call changes nothing."""
     rig.try_each(_switch, rig.exchanges())
 
 
@@ -69,12 +69,12 @@ def _call_disabled(trial: Trial, switch: Any) -> str | None:
         exchange.operation(switch)()
     trial.streams.synchronize()
     if not torch.equal(exchange.output.view(torch.uint8), before.view(torch.uint8)):
-        return "a disabled call changed its output"
+        return "a call of the disabled communicator changed the output"
     return None
 
 
 def _swap_private_stream(trial: Trial, switch: Any) -> str | None:
-    """Check that ``change_state`` replaces the private stream, if there is one, and restores it afterwards."""
+    """Check that ``change_state`` replaces the private stream (if any), and restores the old stream afterwards."""
     private = switch.stream
     if private is None:
         return None
@@ -90,7 +90,7 @@ def _swap_private_stream(trial: Trial, switch: Any) -> str | None:
 
 
 def _capture_graph(trial: Trial, coordinator: Any) -> str | None:
-    """Check that ``graph_capture`` changes and restores a coordinator's communicator, routes and current stream."""
+    """Check that ``graph_capture`` changes a coordinator's state, routes and current stream, and restores all three."""
     if not coordinator.has_routes:
         return None
     switch, caller = coordinator.inner, _current_handle(trial)
@@ -100,7 +100,7 @@ def _capture_graph(trial: Trial, coordinator: Any) -> str | None:
         with suppress(_PlantedError), coordinator.graph_capture() as stream:
             on_capture_stream = _current_handle(trial) == trial.streams.handle(stream)
             errors += [
-                None if on_capture_stream else "inside graph_capture() the current stream is not the one it yields",
+                None if on_capture_stream else "inside graph_capture() the current stream is not the yielded stream",
                 None if _is_on(trial, switch) else "inside graph_capture() the communicator is off",
                 _check_route(trial, coordinator, Mode.GRAPH),
             ]
@@ -117,7 +117,7 @@ def _capture_graph(trial: Trial, coordinator: Any) -> str | None:
 
 
 def _check_route(trial: Trial, coordinator: Any, mode: Mode) -> str | None:
-    """Check that the table's backend runs the exchange; with the communicator off, only torch can run it."""
+    """Check that the backend of the routing table runs the exchange. A communicator that is off runs no exchange."""
     route = trial.rig.routes[trial.exchange.operation_name][mode]
     trial.start(salt=2)
     with coordinator.change_state(False):

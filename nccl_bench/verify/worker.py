@@ -26,7 +26,7 @@ from nccl_bench.verify.spec import VerificationSpec
 
 
 class _Arms:
-    """The arms of this rank. Making an arm has a deadline. At most one arm is kept, for probes that share it."""
+    """The arms of this rank. Making an arm has a deadline. At most one arm is kept and shared by several probes."""
 
     def __init__(self, spec: VerificationSpec, device: Device, progress: Progress) -> None:
         self._config, self._findings = spec.config, Path(spec.findings)
@@ -46,7 +46,7 @@ class _Arms:
         return arm
 
     def get_shared(self, arm_probe: ArmProbe) -> Arm:
-        """Return the shared arm, and make it on first use. Collective. Before a probe of another arm, close it."""
+        """Return the shared arm, and make it on first use. Collective. Call ``close_shared`` before the next arm."""
         if self._shared is None:
             try:
                 self._shared = self.make(arm_probe.arm)
@@ -105,10 +105,10 @@ def run_probes(spec: VerificationSpec, progress: Progress) -> None:
         if control.rank == 0:
             append_finding(findings, finding)
         if finding.failed and PROBES[arm_probe.probe].alone and arm_probe.arm not in given_up:
-            # The process may be unusable, and destructors may hang. The launcher goes on with new processes.
+            # The process can be unusable now, and its destructors can hang. The launcher continues with new processes.
             sys.stderr.flush()
             os._exit(ExitCode.OK)
-        # Close here, while the position still names this arm: a crash on close is then blamed on it.
+        # Close the arm while the position still names it, so that a crash during the close is blamed on this arm.
         if index + 1 == len(spec.arm_probes) or spec.arm_probes[index + 1].arm != arm_probe.arm:
             arms.close_shared()
 

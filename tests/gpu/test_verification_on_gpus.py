@@ -64,7 +64,7 @@ EXPECTED: Mapping[str, Mapping[str, str | None]] = {
     "blocks-the-caller-once-in-a-while": {
         "async": r".* 1K, rank 0: the caller's stream was blocked for \d+% of the gather's time in the best of 3 "
     },
-    "gathers-unforked": {"async": r".*: the gather did not wait for the write that its stream waits for: "},
+    "gathers-unforked": {"async": r".*: the gather did not wait for the write of its input: "},
     "gathers-unjoined": {"async": r".*: after the join, the result is wrong: "},
     "skips-operations": {"capture": None, "many": r".*, rank 0: \d+ of its operations had a wrong result$"},
     "keeps-its-warm-up-stream": {"lifetime": r".*: after construction, streams in use: 1, "},

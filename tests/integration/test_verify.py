@@ -54,7 +54,7 @@ EXPECTED: Mapping[str, Mapping[str, str | None]] = {
         r"85 of 255 elements are wrong; element 170 is -1 and must be 114$",
     },
     "writes-when-disabled": {
-        "state": r"default stream, all_gather 1K, rank 0: a disabled call changed its output$",
+        "state": r"default stream, all_gather 1K, rank 0: a call of the disabled communicator changed the output$",
     },
     "silent-when-disabled": {
         "state": r"default stream, all_reduce 1K, rank 0: inside change_state\(False\) the communicator is on$",
@@ -81,8 +81,8 @@ EXPECTED: Mapping[str, Mapping[str, str | None]] = {
         r"time in the best of 3 attempts$",
     },
     "gathers-unforked": {
-        "async": r"(side|nested) stream.*, all_gather \S+, rank \d: the gather did not wait for the write that its "
-        "stream waits for: ",
+        "async": r"(side|nested) stream.*, all_gather \S+, rank \d: the gather did not wait for the write of "
+        "its input: ",
     },
     "gathers-unjoined": {
         "async": r".* stream.*, all_gather \S+, rank \d: after the join, the result is wrong: "
@@ -95,7 +95,7 @@ EXPECTED: Mapping[str, Mapping[str, str | None]] = {
         "lifetime": r"cycle 10, rank 0: after construction, streams in use: 1, allowed: 0\. ",
     },
     "leaves-a-thread-and-a-file": {
-        "lifetime": r"threads, rank 0: \d+ before 10 cycles and \d+ after, \d+ after 10 more$",
+        "lifetime": r"threads, rank 0: \d+ before 10 cycles, \d+ after them, \d+ after 10 more$",
     },
     "opens-a-file-once": {"lifetime": None},
     "stream-free": {"async": None, "lifetime": None},
