@@ -1,1 +1,1 @@
-"""The subject of the benchmark: communicators. Each has its own rule for the stream that a collective runs on."""
+"""The subject of the benchmark: communicators. Each communicator has its own rule for the stream of a collective."""

@@ -1,4 +1,4 @@
-"""Checks that refuse a call before it reaches a transport. Their messages say what to change."""
+"""Checks that refuse a call before it reaches a transport. Each error message says what to change."""
 
 from collections.abc import Collection, Sequence
 from typing import NoReturn
@@ -10,7 +10,7 @@ from nccl_bench.errors import InvalidArgumentError
 
 
 def refuse_tensor(tensor: Tensor, device: torch.device, dtypes: Collection[torch.dtype]) -> NoReturn:
-    """Raise ``InvalidArgumentError`` for a tensor that no operation takes. The message names the first reason."""
+    """Raise ``InvalidArgumentError`` for a tensor that no operation accepts. The message names one reason."""
     if tensor.dtype not in dtypes:
         raise InvalidArgumentError(f"the tensor has dtype {tensor.dtype}: allowed are {', '.join(map(str, dtypes))}")
     if not tensor.is_contiguous():
@@ -42,7 +42,7 @@ def check_divisible(tensor: Tensor, world_size: int) -> None:
 
 
 def check_sizes(sizes: Sequence[int], *, whole: Tensor, part: Tensor, rank: int, world_size: int) -> None:
-    """Raise ``InvalidArgumentError`` unless ``sizes`` split ``whole`` along dimension 0 and ``part`` fits this rank."""
+    """Raise ``InvalidArgumentError`` unless the rows of ``whole`` and of ``part``, on this rank, match ``sizes``."""
     if len(sizes) != world_size:
         raise InvalidArgumentError(f"sizes has {len(sizes)} entries for {world_size} ranks: give one entry for each")
     if min(sizes) < 0:
@@ -58,5 +58,5 @@ def check_sizes(sizes: Sequence[int], *, whole: Tensor, part: Tensor, rank: int,
         )
     if part.shape[0] != sizes[rank]:
         raise InvalidArgumentError(
-            f"sizes give {sizes[rank]} rows to rank {rank}; its tensor has {part.shape[0]} (shape {tuple(part.shape)})"
+            f"sizes[{rank}] is {sizes[rank]}, and the tensor of rank {rank} has shape {tuple(part.shape)}"
         )

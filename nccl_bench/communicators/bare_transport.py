@@ -1,7 +1,7 @@
-"""The calls to the transport without a communicator around them: ``stream-free`` cannot be faster.
+"""The communicator of the arm ``bare-transport``, which makes only the calls to the transport.
 
-An operation is recorded once. Later calls repeat its calls to the transport with the recorded arguments. The
-difference between ``stream-free`` and this arm is the time that a communicator adds to a call.
+The calls of an operation to the transport are recorded once. Later, only the recorded calls are repeated.
+``stream-free`` cannot be faster than this arm. The difference of both is the time that a communicator adds to a call.
 """
 
 from collections.abc import Callable
@@ -14,7 +14,7 @@ from nccl_bench.transports.base import Transport
 
 
 class _Recorder:
-    """A substitute for a transport. It records calls and does not make them."""
+    """A substitute for a transport that records calls and does not make them."""
 
     def __init__(self, transport: Transport) -> None:
         self._transport = transport
@@ -34,7 +34,7 @@ class RecordedCommunicator(StreamFreeCommunicator):
     """A stream-free communicator whose arms make only the calls to the transport."""
 
     def prepare(self, operation: Operation) -> Operation:
-        """Run ``operation`` once; return a function that repeats the calls that it made to the transport."""
+        """Record the calls of ``operation`` to the transport, and return a function that makes the recorded calls."""
         transport, retain = self._transport, self._retain
         recorder = _Recorder(transport)
         self._transport, self._retain = cast(Transport, recorder), None

@@ -1,8 +1,8 @@
-"""The methods of an arm's communicator besides the ``Communicator`` protocol, and the meaning of enabled and disabled.
+"""What an arm needs of a communicator in addition to the ``Communicator`` protocol, for example its states.
 
-A communicator is *available* from construction to ``close``. It is *disabled* inside ``change_state(False)``. An
-operation on a disabled or closed communicator raises ``DisabledError`` and does not change its output. Without an
-exception, the caller would read an output that was never written.
+A communicator is *available* from construction to ``close``. A communicator is *disabled* inside
+``change_state(False)``. An operation on a disabled or closed communicator raises ``DisabledError`` and does not change
+its output. Without an exception, the caller would read an output that was never written.
 """
 
 from collections.abc import Iterator
@@ -18,16 +18,16 @@ from nccl_bench.ranks.process import SETUP_TIMEOUT_S
 class ArmCommunicator(Communicator):
     """The communicator of an arm: the protocol, and a method for everything else that differs between arms.
 
-    The defaults fit a communicator of ours that runs on the current stream and has no transport.
+    The default methods fit a communicator that is not a user's, runs on the current stream and has no transport.
     """
 
     stream: Any = None
-    stream_is_movable = False  # True if another private stream may be assigned to `stream`
-    may_share_stream = False  # True if another arm may have the same private stream
+    stream_is_movable = False  # True if another private stream can be assigned to `stream`
+    may_share_stream = False  # True if another arm is allowed to have the same private stream
     registers_memory = False  # True for a `TransportCommunicator`, which can register memory of the transport
-    has_routes = False  # True if a table of routes chooses the backend of each operation, eager or in a graph
+    has_routes = False  # True if a table of routes chooses the backend of each operation, eager or in a CUDA graph
     untraced_path = "no transport"  # the description of a call for which `traced` records nothing
-    reason_not_ended: str | None = None  # the reason why `close` does not end the wrapped object; None if it does
+    reason_not_ended: str | None = None  # the reason why `close` does not end the user's object; None if it does
 
     def private_streams(self) -> list[Any]:
         """Return the streams that this communicator keeps until it is closed."""
@@ -35,12 +35,12 @@ class ArmCommunicator(Communicator):
 
     @property
     def inner(self) -> Any:
-        """The communicator with the state and the transport: a coordinator's communicator, otherwise this object."""
+        """The object that calls the transport: for a coordinator its ``communicator``, otherwise this object."""
         return self
 
     @property
     def async_gather(self) -> Any:
-        """The context-parallel all-gather, called with ``(output, input, stream)``; ``None`` if there is none."""
+        """The context-parallel all-gather, called with ``(output, input, stream)``; ``None`` if it does not exist."""
         return None
 
     def prepare(self, operation: Operation) -> Operation:
@@ -48,11 +48,11 @@ class ArmCommunicator(Communicator):
         return operation
 
     def graph_capture(self) -> AbstractContextManager[Any]:
-        """Prepare the capture of a CUDA graph. Yield the stream to capture on, or ``None`` for any stream."""
+        """Prepare the capture of a CUDA graph. Yield the stream to capture on, or ``None`` if any stream is allowed."""
         return nullcontext()
 
     def traced(self) -> AbstractContextManager[list[tuple[str, int]]]:
-        """Record the calls to the transport in a ``with`` block: the name of each and the handle of its stream."""
+        """Record each call to the transport in a ``with`` block: the name of the call and the handle of its stream."""
         return nullcontext([])
 
     def supports(self, case: Case) -> bool:
@@ -60,7 +60,7 @@ class ArmCommunicator(Communicator):
         return True
 
     def has_exchange(self, name: str) -> bool:
-        """Return whether the communicator can run the exchange ``name`` of a verification."""
+        """Return whether the communicator can run the exchange ``name`` of ``verify.exchanges``."""
         return True
 
     def close_deadline_s(self, timeout_s: float) -> float:
@@ -68,12 +68,12 @@ class ArmCommunicator(Communicator):
         return SETUP_TIMEOUT_S
 
     def describe(self) -> dict[str, object]:
-        """Return the row of a user's communicator in ``run.json``; ``None`` for our own communicators."""
+        """Return the entry of a user's communicator in ``run.json``; the entry of other communicators is empty."""
         return {}
 
 
 class SwitchableCommunicator(ArmCommunicator):
-    """A communicator that can be enabled and disabled; a subclass calls ``_make_available`` when it is complete."""
+    """A communicator that can be enabled and disabled. A subclass calls ``_make_available`` when it is ready."""
 
     def __init__(self) -> None:
         self.available = False
@@ -81,7 +81,7 @@ class SwitchableCommunicator(ArmCommunicator):
 
     @contextmanager
     def change_state(self, enable: bool | None = None) -> Iterator[None]:
-        """Enable or disable within a ``with`` block, and restore the state at its end, even after an exception."""
+        """Enable or disable the communicator in a ``with`` block; then restore the state, even after an exception."""
         before = self.disabled
         if enable and not self.available:
             raise DisabledError(f"{type(self).__name__} is closed and cannot be enabled: make a new one")

@@ -1,7 +1,7 @@
 """The group coordinator of an inference engine: it chooses a backend for each collective and captures CUDA graphs.
 
-The model is SGLang's ``parallel_state.GroupCoordinator``, in both designs. The new coordinator relies on the current
-stream. The old one passes a stream through every call. Both share all other code.
+The code follows the old and new ``parallel_state.GroupCoordinator`` of SGLang. The new coordinator uses the current
+stream. The old coordinator passes a stream through every call. The two coordinators share all other code.
 """
 
 from collections.abc import Callable, Iterator, Sequence
@@ -28,9 +28,9 @@ _EitherCommunicator = StreamFreeCommunicator | DedicatedStreamCommunicator
 class GroupCoordinator(ArmCommunicator):
     """A coordinator that sends each collective to torch.distributed (``device_group``) or to its ``communicator``.
 
-    ``routes`` choose between the two. ``group`` is the control group, on Gloo. The communicator is enabled where
-    ``routes`` choose the communicator: by default only within ``graph_capture()``. All work is ordered with the current
-    stream. Construction is collective.
+    The table ``routes`` chooses the backend of each operation. ``group`` is a Gloo group, for messages between the
+    hosts of the ranks. The communicator is always enabled if ``routes`` gives it eager operations; otherwise, as by
+    default, only within ``graph_capture()``. All work is ordered with the current stream. Construction is collective.
     """
 
     has_routes = True
@@ -52,7 +52,7 @@ class GroupCoordinator(ArmCommunicator):
             eager = {row[Mode.EAGER] for row in routes.values()}
             undo.enter_context(self.communicator.change_state(Backend.COMMUNICATOR in eager))
             undo.callback(self.communicator.close)
-            # `close` undoes these steps. One of them set the communicator's state outside graphs.
+            # `close` undoes the steps above, the last step first.
             self._open = undo.pop_all()
 
     def _new_communicator(self, group: dist.ProcessGroup, device: Device) -> _EitherCommunicator:
@@ -63,7 +63,7 @@ class GroupCoordinator(ArmCommunicator):
         return self.communicator.change_state(True)
 
     def _options(self, carrier: Any) -> dict[str, Any]:
-        """Return the arguments that ``carrier`` gets in addition to those of an operation."""
+        """Return the arguments that the backend ``carrier`` gets in addition to the arguments of an operation."""
         return {}
 
     def _carrier(self, operation: str) -> Any:
@@ -77,11 +77,11 @@ class GroupCoordinator(ArmCommunicator):
 
     @property
     def inner(self) -> _EitherCommunicator:
-        """The communicator that the coordinator uses beside torch.distributed."""
+        """The communicator that the coordinator uses besides torch.distributed."""
         return self.communicator
 
     def traced(self) -> AbstractContextManager[list[tuple[str, int]]]:
-        """Record the calls to the communicator's transport in a ``with`` block; torch.distributed has none."""
+        """Record the calls to the communicator's transport in a ``with`` block, but no calls to torch.distributed."""
         return self.communicator.traced()
 
     @property
@@ -91,11 +91,12 @@ class GroupCoordinator(ArmCommunicator):
 
     @contextmanager
     def graph_capture(self) -> Iterator[Any]:
-        """Make the coordinator's capture stream current, route as in graphs, and yield that stream.
+        """Make the capture stream current, use the routes for graphs, and yield the capture stream.
 
-        The capture stream first waits for the current stream; at the end, the current stream waits for it. Inside, the
-        communicator is enabled. The communicator's state, the routes and the current stream are restored even after an
-        exception. Capture a graph inside, by ``Streams.capture(body, stream)`` or ``torch.cuda.graph``.
+        The capture stream first waits for the current stream; at the end, the current stream waits for the capture
+        stream. Within the ``with`` block the communicator is enabled, and a graph can be captured by
+        ``Streams.capture(body, stream)`` or ``torch.cuda.graph``. The communicator's state, the routes and the current
+        stream are restored even after an exception.
         """
         stream, caller, mode = self._capture_stream, self._streams.current_stream(), self._mode
         stream.wait_stream(caller)
@@ -107,8 +108,8 @@ class GroupCoordinator(ArmCommunicator):
                 try:
                     caller.wait_stream(stream)
                 except RuntimeError as join_error:
-                    # The body raised and left a capture open. Report the body's error.
-                    error.add_note(f"The capture stream could not be joined either: {join_error}")
+                    # The `with` block raised `error` and left a capture open. Raise `error`, with a note.
+                    error.add_note(f"After this error, the capture stream could not be joined: {join_error}")
                 raise
             finally:
                 self._mode = mode
@@ -120,7 +121,7 @@ class GroupCoordinator(ArmCommunicator):
         return [self._capture_stream] if private is None else [self._capture_stream, private]
 
     def close(self) -> None:
-        """Close both backends. First reset all graphs of their calls."""
+        """Close both backends. The caller must reset all graphs of their calls first."""
         self._open.close()
 
     # -- operations ----------------------------------------------------------------------------------------------
@@ -130,9 +131,9 @@ class GroupCoordinator(ArmCommunicator):
         carrier.all_reduce(tensor, op, **self._options(carrier))
 
     def outplace_all_reduce(self, input: Tensor, out: Tensor | None = None, op: RedOp = RedOp.SUM) -> Tensor:
-        """Reduce ``input`` over all ranks into ``out``, or into a new tensor, and return that tensor.
+        """Reduce ``input`` over all ranks into ``out`` or, without ``out``, into a new tensor; return the output.
 
-        With torch.distributed this is a copy and a reduction in place.
+        If torch.distributed reduces, first copy ``input`` to the output, then reduce the output in place.
         """
         carrier = self._carrier("all_reduce")
         output = torch.empty_like(input) if out is None else out
@@ -141,7 +142,7 @@ class GroupCoordinator(ArmCommunicator):
             return output
         if output.dtype is not input.dtype or output.numel() != input.numel():
             arguments.refuse_pair(output, input, input.numel())
-        carrier._require_enabled()  # a refused call writes nothing
+        carrier._require_enabled()  # before the copy, so that a refused call writes nothing
         self._streams.submit(output.copy_, input)
         carrier.all_reduce(output, op)
         return output
@@ -173,15 +174,15 @@ class GroupCoordinator(ArmCommunicator):
         carrier.reduce_scatter(output, input, op, sizes, **self._options(carrier))
 
     def cp_all_gather_into_tensor_async(self, output: Tensor, input: Tensor, stream: Any) -> None:
-        """Gather as ``all_gather`` does, for context parallelism, on ``stream``. The caller must order ``stream``.
+        """Gather on ``stream``, for context parallelism. The caller must order ``stream`` with the current stream.
 
-        The routes do not matter: if the communicator is disabled, torch.distributed gathers on the current stream.
+        The routes are not used: if the communicator is disabled, torch.distributed gathers on the current stream.
         Raises ``InvalidArgumentError`` if ``stream`` is ``None``.
         """
         if stream is None:
             raise InvalidArgumentError(
-                "the asynchronous all-gather got no stream: pass one that waits for the input's stream, and wait for "
-                "it before the output is read"
+                "the asynchronous all-gather got no stream: pass one that waits for the input, and make "
+                "the current stream wait for it before the output is read"
             )
         self._cp_all_gather(output, input, stream)
 
@@ -204,12 +205,10 @@ class GroupCoordinator(ArmCommunicator):
         carrier.reduce(tensor, dst, op, out, **self._options(carrier))
 
     def send(self, tensor: Tensor, dst: int) -> None:
-        """Send ``tensor`` to rank ``dst``."""
         carrier = self._carrier("send")
         carrier.send(tensor, dst, **self._options(carrier))
 
     def recv(self, tensor: Tensor, src: int) -> None:
-        """Receive ``tensor`` from rank ``src``."""
         carrier = self._carrier("recv")
         carrier.recv(tensor, src, **self._options(carrier))
 
@@ -218,7 +217,7 @@ class GroupCoordinator(ArmCommunicator):
         carrier.send_recv(output, input, dst, src, **self._options(carrier))
 
     def barrier(self) -> None:
-        """Block the host until every rank has called this; the barrier uses the control group and no stream."""
+        """Block the host until every rank has called ``barrier``. The barrier uses ``group`` and no stream."""
         dist.barrier(group=self.group)
 
 
@@ -237,5 +236,5 @@ class LegacyGroupCoordinator(GroupCoordinator):
         return {} if carrier is self.device_group else {"stream": self._streams.current_stream()}
 
     def cp_all_gather_into_tensor_async(self, output: Tensor, input: Tensor, stream: Any = None) -> None:
-        """Gather like the overridden method; without ``stream``, gather on the communicator's private stream."""
+        """Gather on ``stream``; if it is ``None``, the communicator chooses the stream."""
         self._cp_all_gather(output, input, stream)

@@ -13,10 +13,10 @@ from nccl_bench.transports.device import Device
 
 
 class DedicatedStreamCommunicator(TransportCommunicator):
-    """A communicator that runs an operation on the argument ``stream`` or, without it, on its private stream.
+    """A communicator that runs an operation on the argument ``stream`` or, if it is ``None``, on its private stream.
 
-    The communicator never orders its stream with another: a caller that gives no stream must fork to the private stream
-    and join it.
+    The communicator never orders its private stream with another stream. A caller that gives no stream must fork to the
+    private stream and join it.
     """
 
     stream_is_movable = True
@@ -28,7 +28,7 @@ class DedicatedStreamCommunicator(TransportCommunicator):
 
     @contextmanager
     def change_state(self, enable: bool | None = None, stream: Any = None) -> Iterator[None]:
-        """Enable or disable, and replace the private stream, within a ``with`` block. Restore both at the end of it."""
+        """Change the state and the private stream within a ``with`` block. Restore both at the end of the block."""
         before = self.stream
         with super().change_state(enable):
             self.stream = before if stream is None else stream
@@ -89,11 +89,9 @@ class DedicatedStreamCommunicator(TransportCommunicator):
         self._reduce(tensor, dst, op, out, self._resolve(stream))
 
     def send(self, tensor: Tensor, dst: int, stream: Any = None) -> None:
-        """Send ``tensor`` to rank ``dst``."""
         self._send(tensor, dst, self._resolve(stream))
 
     def recv(self, tensor: Tensor, src: int, stream: Any = None) -> None:
-        """Receive ``tensor`` from rank ``src``."""
         self._recv(tensor, src, self._resolve(stream))
 
     def send_recv(self, output: Tensor, input: Tensor, dst: int, src: int, stream: Any = None) -> None:

@@ -1,12 +1,13 @@
-"""The code that the stream-free and the dedicated-stream communicator share: all except the choice of the stream.
+"""The code that the stream-free and the dedicated-stream communicator share: everything except the choice of stream.
 
-The operations are those of SGLang's ``PyNcclCommunicator``. Here each operation gets the raw handle of the stream to
-run on. The two subclasses differ only in the source of that handle: a benchmark of them would also measure any other
-difference. The transport gets plain ints. Details of an argument are examined only after a cheap check has failed.
+The operations are those of SGLang's ``PyNcclCommunicator``. In this module each operation gets the raw handle of its
+stream. The two subclasses must differ only in the way to get this handle, because a benchmark would also measure any
+other difference. The transport gets plain ints. Each operation makes a cheap check of its arguments. If the check
+fails, slower code finds the reason.
 
-Only ``all_reduce`` in place is not shared: both subclasses have it, with the same lines. Decode loops call it hundreds
-of times a step, and shared code (one more frame, and branches for out of place) took half a microsecond longer between
-two calls of NCCL (H200).
+The in-place ``all_reduce`` is not shared: both subclasses have the same lines. Engines call it hundreds of times in
+each decoding step. Shared code, with one more Python call and branches for out-of-place, added half a microsecond
+between two calls of NCCL (H200).
 """
 
 from collections.abc import Callable, Iterator, Sequence
@@ -31,8 +32,8 @@ from nccl_bench.transports.device import Device
 class TransportCommunicator(SwitchableCommunicator):
     """A communicator that calls a transport directly, over the ranks of ``group``.
 
-    ``group`` is a torch.distributed group on any backend except NCCL. The group carries the unique id during
-    construction and is not used afterwards. Construction is collective.
+    ``group`` is a torch.distributed group on any backend except NCCL. The group sends NCCL's unique id to all ranks
+    during construction, and is not used afterwards. Construction is collective.
     """
 
     registers_memory = True
@@ -42,14 +43,14 @@ class TransportCommunicator(SwitchableCommunicator):
         super().__init__()
         if dist.get_backend(group) == "nccl":
             raise InvalidArgumentError(
-                "the group uses NCCL: give a Gloo group, which carries the unique id without the use of a stream"
+                "the group uses NCCL: give a Gloo group, which sends the unique id without the use of a stream"
             )
         self.rank = dist.get_rank(group)
         self.world_size = dist.get_world_size(group)
         self._comm = 0
         self._streams = device.streams
         self._transport = device.transport
-        # The current stream of this communicator's device, even if another device is current at the call.
+        # Returns the handle of this device's current stream, even if another device is current at the call.
         self._current_handle = partial(device.streams.current_handle, device.streams.index)
         self._retain = device.transport.retain
         self._tensor_device = torch.empty(0, device=device.streams.device).get_device()
@@ -83,7 +84,7 @@ class TransportCommunicator(SwitchableCommunicator):
 
     @contextmanager
     def traced(self) -> Iterator[list[tuple[str, int]]]:
-        """Record the calls to the transport in a ``with`` block: the name of each and the handle of its stream."""
+        """Record each call to the transport in a ``with`` block: the name of the call and the handle of its stream."""
         calls: list[tuple[str, int]] = []
         transport, self._transport = self._transport, cast(Transport, _Tracer(self._transport, calls))
         try:
@@ -94,9 +95,9 @@ class TransportCommunicator(SwitchableCommunicator):
     # -- state ---------------------------------------------------------------------------------------------------
 
     def close(self) -> None:
-        """Destroy the communicator when its work is done. First reset all graphs of its calls: NCCL waits for them.
+        """Destroy the communicator after its work. The caller must reset its graphs first: NCCL waits for graphs.
 
-        If work of the device failed, raises its error after the communicator is destroyed.
+        If queued work failed, raises the error of that work after the communicator is destroyed.
         """
         comm = self._give_up()
         if comm:
@@ -119,7 +120,7 @@ class TransportCommunicator(SwitchableCommunicator):
         return comm
 
     def register_comm_window_raw(self, ptr: int, size: int) -> int | None:
-        """Register ``size`` bytes at ``ptr`` as a symmetric window; ``None`` if there are no windows. Collective."""
+        """Register ``size`` bytes at ``ptr`` as a symmetric window; return ``None`` if NCCL has none. Collective."""
         self._require_enabled()
         return self._transport.window_register(self._comm, ptr, size, SYMMETRIC_WINDOW)
 
@@ -129,7 +130,7 @@ class TransportCommunicator(SwitchableCommunicator):
         self._transport.window_deregister(self._comm, window)
 
     def register_comm_memory(self, ptr: int, size: int) -> int | None:
-        """Register ``size`` bytes at ``ptr`` on this rank; return ``None`` if that is unavailable."""
+        """Register ``size`` bytes at ``ptr`` on this rank; return ``None`` if nothing was registered."""
         self._require_enabled()
         return self._transport.register(self._comm, ptr, size) or None
 
@@ -248,7 +249,7 @@ class TransportCommunicator(SwitchableCommunicator):
     # -- operations of both subclasses ---------------------------------------------------------------------------
 
     def gather(self, output: Tensor, input: Tensor, dst: int) -> None:
-        # One group of sends and receives, as in nccl-tests (src/gather.cu): only NCCL 2.28 and later have
+        # Gather with one group of sends and receives, as in nccl-tests (src/gather.cu): only NCCL 2.28 and later have
         # ncclGather. The root sends its own block to itself.
         self._check_peer("dst", dst)
         is_root = self.rank == dst
@@ -276,7 +277,7 @@ class TransportCommunicator(SwitchableCommunicator):
         return tensor.data_ptr() or self._no_memory(tensor)
 
     def _no_memory(self, tensor: Tensor) -> int:
-        # A meta tensor has the CPU's device index and no address. An empty tensor has no address either, but is valid.
+        # A meta tensor has the CPU's device index and no address. An empty tensor is valid, although it has no address.
         return self._refuse(tensor) if tensor.numel() else 0
 
     def _refuse(self, tensor: Tensor) -> NoReturn:
@@ -296,7 +297,7 @@ class TransportCommunicator(SwitchableCommunicator):
 
 
 class _Tracer:
-    """A wrapper around a transport. It records each call that has a stream, which is the last argument."""
+    """A wrapper around a transport. It records each call whose last argument is a stream."""
 
     def __init__(self, transport: Transport, calls: list[tuple[str, int]]) -> None:
         self._transport = transport

@@ -1,8 +1,9 @@
 """The ``Communicator`` protocol, and the call of each collective through it.
 
-A communicator decides which stream a collective runs on. Ranks (``src``, ``dst``, ``root``) are ranks in its group.
-Tensors are contiguous and on the communicator's device; counts are in elements. Each operation only enqueues: it
-returns before the device is done. An operation without a docstring does what the protocol says.
+A communicator decides which stream a collective runs on. Ranks (``src``, ``dst``, ``root``) are ranks in the
+communicator's group. Tensors are contiguous and on the communicator's device; counts are in elements. Each operation
+only queues its work and returns before the device has done the work. In the communicators, a method without a docstring
+does what the docstring in the protocol says.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -24,30 +25,30 @@ class Communicator(Protocol):
 
     rank: int  # this process's rank in the group
     world_size: int  # the number of ranks in the group
-    stream: Any  # the private stream, which a caller orders with its own; None if work runs on the current stream
+    stream: Any  # the private stream, which the caller must order; None if work runs on the current stream
 
     def all_reduce(self, tensor: Tensor, op: RedOp = RedOp.SUM) -> None:
         """Reduce ``tensor`` over all ranks, in place."""
 
     def outplace_all_reduce(self, input: Tensor, out: Tensor | None = None, op: RedOp = RedOp.SUM) -> Tensor:
-        """Reduce ``input`` over all ranks into ``out``, or into a new tensor, and return that tensor."""
+        """Reduce ``input`` over all ranks into ``out`` or, without ``out``, into a new tensor; return the output."""
 
     def all_gather(self, output: Tensor, input: Tensor, sizes: Sequence[int] | None = None) -> None:
-        """Gather every rank's ``input`` into ``output``; ``sizes`` are the lengths of the inputs along dimension 0."""
+        """Gather every rank's ``input`` into ``output``; the input of rank r has ``sizes[r]`` rows."""
 
     def reduce_scatter(
         self, output: Tensor, input: Tensor, op: RedOp = RedOp.SUM, sizes: Sequence[int] | None = None
     ) -> None:
-        """Reduce ``input``; rank r gets block r in ``output``. ``sizes`` are the blocks' lengths along dimension 0."""
+        """Reduce ``input`` over all ranks; rank r gets block r, with ``sizes[r]`` rows, in ``output``."""
 
     def all_to_all(self, output: Tensor, input: Tensor) -> None:
         """Send block r of ``input`` to rank r, and receive block r of ``output`` from rank r."""
 
     def broadcast(self, tensor: Tensor, src: int, out: Tensor | None = None) -> None:
-        """Send ``tensor`` of rank ``src`` to every rank's ``out`` or, without ``out``, to every rank's ``tensor``."""
+        """Send ``tensor`` of rank ``src`` to ``out`` of every rank or, without ``out``, to ``tensor`` of every rank."""
 
     def reduce(self, tensor: Tensor, dst: int, op: RedOp = RedOp.SUM, out: Tensor | None = None) -> None:
-        """Reduce every rank's ``tensor`` into rank ``dst``'s ``out`` or, without ``out``, into its ``tensor``."""
+        """Reduce ``tensor`` of every rank into ``out`` of rank ``dst`` or, without ``out``, into ``tensor`` there."""
 
     def gather(self, output: Tensor, input: Tensor, dst: int) -> None:
         """Gather every rank's ``input`` into ``output`` of rank ``dst``; do not change ``output`` of other ranks."""
@@ -57,9 +58,9 @@ class Communicator(Protocol):
         """Send ``input`` to rank ``dst`` and receive ``output`` from rank ``src``, as one operation."""
 
     def change_state(self, enable: bool | None = None) -> AbstractContextManager[None]:
-        """Enable or disable within a ``with`` block, and restore the state at its end, even after an exception.
+        """Enable or disable the communicator in a ``with`` block; then restore the state, even after an exception.
 
-        ``None`` enables a communicator that is available.
+        ``None`` enables the communicator if it is available, and otherwise disables it.
         """
 
     def close(self) -> None:
@@ -83,7 +84,7 @@ def _send_recv(comm: Communicator, case: Case, x: Tensor, y: Tensor) -> Operatio
     return partial(comm.send_recv, y, x, (comm.rank + 1) % comm.world_size, (comm.rank - 1) % comm.world_size)
 
 
-# Collective -> its call with input `x` and output `y`. If it works in place on the whole buffer, `y` is `x`.
+# Collective -> its call with input `x` and output `y`. If `y` is `x`, the call works in place.
 CALLS: Mapping[str, Callable[[Communicator, Case, Tensor, Tensor], Operation]] = {
     "all_reduce": _all_reduce,
     "all_gather": lambda comm, case, x, y: partial(comm.all_gather, y, x),

@@ -16,12 +16,12 @@ from nccl_bench.transports.device import Device
 class StreamFreeCommunicator(TransportCommunicator):
     """A communicator that runs every operation on its own device's current stream, even if another device is current.
 
-    Only ``cp_all_gather_into_tensor`` takes a stream. This stream is mandatory, and the caller must order it.
+    Only ``cp_all_gather_into_tensor`` takes a stream, which the caller must order with the current stream.
     """
 
     def __init__(self, group: dist.ProcessGroup, device: Device) -> None:
         super().__init__(group, device)
-        # No object keeps the warm-up's stream, so later work need not be ordered with that stream.
+        # The stream of the warm-up is idle afterwards and never used again, so nothing must be ordered with it.
         self._warm_up(device.streams.new_stream())
 
     def all_reduce(self, tensor: Tensor, op: RedOp = RedOp.SUM) -> None:
@@ -61,11 +61,9 @@ class StreamFreeCommunicator(TransportCommunicator):
         self._reduce(tensor, dst, op, out, self._current_handle())
 
     def send(self, tensor: Tensor, dst: int) -> None:
-        """Send ``tensor`` to rank ``dst``."""
         self._send(tensor, dst, self._current_handle())
 
     def recv(self, tensor: Tensor, src: int) -> None:
-        """Receive ``tensor`` from rank ``src``."""
         self._recv(tensor, src, self._current_handle())
 
     def send_recv(self, output: Tensor, input: Tensor, dst: int, src: int) -> None:
@@ -75,8 +73,8 @@ class StreamFreeCommunicator(TransportCommunicator):
 class TorchStreamCommunicator(StreamFreeCommunicator):
     """A stream-free communicator that gets the stream by ``torch.cuda.current_stream()``, as engines once did.
 
-    That call makes an object every time. vLLM cached the object (#11870), but a cache can become stale.
-    ``StreamFreeCommunicator`` gets the raw handle instead.
+    That function makes a new object in each call. vLLM keeps the object in a cache (#11870), but a cached object can be
+    an outdated stream. ``StreamFreeCommunicator`` gets the raw handle instead.
     """
 
     def __init__(self, group: dist.ProcessGroup, device: Device) -> None:

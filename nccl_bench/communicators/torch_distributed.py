@@ -28,7 +28,7 @@ _FLOAT8_DTYPES = frozenset({torch.float8_e4m3fn, torch.float8_e5m2})
 class ProcessGroupCommunicator(SwitchableCommunicator):
     """A communicator with its own torch.distributed group, over the ranks of ``group``.
 
-    Construction is collective. torch.distributed has no out-of-place ``all_reduce``, ``broadcast`` and ``reduce``, and
+    Construction is collective. torch.distributed has no out-of-place ``all_reduce``, ``broadcast`` and ``reduce``. It
     refuses a ``send`` or a ``recv`` between a rank and itself.
     """
 
@@ -39,7 +39,7 @@ class ProcessGroupCommunicator(SwitchableCommunicator):
         self.async_op = async_op
         self.untraced_path = f"torch.distributed, {'asynchronous' if async_op else 'synchronous'}"
         self._submit = device.streams.submit
-        # Gloo has no float8. A collective that only moves data can move it as bytes.
+        # Gloo has no float8. A collective that only moves data moves float8 as bytes.
         self._float8_as_bytes = device.transport.name == "gloo"
         self._group = dist.new_group(dist.get_process_group_ranks(group), backend=device.backend, timeout=NO_TIMEOUT)
         self._make_available()
@@ -48,7 +48,7 @@ class ProcessGroupCommunicator(SwitchableCommunicator):
         device.streams.synchronize()
 
     def close(self) -> None:
-        """Destroy the group. First reset all graphs of its calls."""
+        """Destroy the group. The caller must reset all graphs of its calls first."""
         if self.available:
             self._retire()
             dist.destroy_process_group(self._group)
@@ -77,7 +77,7 @@ class ProcessGroupCommunicator(SwitchableCommunicator):
             self._run(_reduce_scatter, output, input, op=TORCH_REDOPS[op])
         else:
             arguments.check_sizes(sizes, whole=input, part=output, rank=self.rank, world_size=self.world_size)
-            # torch.distributed reduces in place, and the caller's input must stay as it is.
+            # torch.distributed reduces in place, and the caller's input must not change.
             scratch = torch.empty_like(input)
             blocks = torch.split(scratch, list(sizes))
             self._require_enabled()
@@ -102,11 +102,9 @@ class ProcessGroupCommunicator(SwitchableCommunicator):
         self._run(dist.gather, self._wire(input), blocks, group_dst=dst)
 
     def send(self, tensor: Tensor, dst: int) -> None:
-        """Send ``tensor`` to rank ``dst``."""
         self._transfer(dist.isend, tensor, dst)
 
     def recv(self, tensor: Tensor, src: int) -> None:
-        """Receive ``tensor`` from rank ``src``."""
         self._transfer(dist.irecv, tensor, src)
 
     def _transfer(self, function: Callable[..., Any], tensor: Tensor, peer: int) -> None:
@@ -121,14 +119,14 @@ class ProcessGroupCommunicator(SwitchableCommunicator):
     def send_recv(self, output: Tensor, input: Tensor, dst: int, src: int) -> None:
         """Send ``input`` to rank ``dst`` and receive ``output`` from rank ``src``, as one operation.
 
-        This operation is always asynchronous and then joined, because ``batch_isend_irecv`` has no other form.
+        This operation always uses the asynchronous form and joins, because ``batch_isend_irecv`` has no other form.
         """
         self._require_enabled()
         self._submit(self._exchange, self._wire(output), self._wire(input), dst, src)
 
     def _exchange(self, output: Tensor, input: Tensor, dst: int, src: int) -> None:
         if dst == src == self.rank:
-            output.copy_(input)  # torch.distributed refuses messages of a rank to itself
+            output.copy_(input)  # torch.distributed refuses a message from a rank to itself
             return
         self._join(
             [

@@ -1,1 +1,1 @@
-"""Streams queue work. ``base`` is their protocol; ``cuda`` has torch.cuda's streams, ``cpu`` has queues on the CPU."""
+"""Streams queue work: ``base`` has their protocol, ``cuda`` the streams of torch.cuda, ``cpu`` queues on the CPU."""

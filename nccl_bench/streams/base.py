@@ -1,7 +1,7 @@
 """The protocol that the streams of ``torch.cuda`` and the streams of the CPU share.
 
-Code above this package never asks which kind of device it runs on: ``catalog.devices.DEVICES`` lists the features of
-each kind. Stream and event objects are torch.cuda's, or those of ``cpu``, which have the same methods.
+Code in higher layers never asks which kind of device it runs on: ``catalog.devices.DEVICES`` lists the features of each
+kind. Stream and event objects come from torch.cuda or from ``streams.cpu``; both have the same methods.
 """
 
 from collections.abc import Callable, Sequence
@@ -18,7 +18,7 @@ class Graph(Protocol):
         """Enqueue the captured work on the current stream."""
 
     def reset(self) -> None:
-        """Free the graph. ``Transport.destroy`` waits until its graphs are freed."""
+        """Free the graph. ``Transport.destroy`` waits until all graphs of its communicator are freed."""
 
 
 class Streams(Protocol):
@@ -28,11 +28,11 @@ class Streams(Protocol):
     follows: bool
     device: torch.device
     index: int  # the number of the device, for `current_handle`
-    # `current_handle(index)` returns the raw handle of the current stream of device `index`. It is cheap.
+    # `current_handle(index)` returns the raw handle of the current stream of device `index`. The call is cheap.
     current_handle: Callable[[int], int]
 
     def new_stream(self) -> Any:
-        """Return a new stream of this device. The new stream waits for no other."""
+        """Return a new stream of this device. The new stream waits for no other stream."""
 
     def spare_streams(self) -> Sequence[Any]:
         """Return the streams of the device's pool that nothing uses yet; an empty list if the device has no pool."""
@@ -51,16 +51,16 @@ class Streams(Protocol):
         """Make ``stream`` the current stream of the calling thread within a ``with`` block."""
 
     def handle(self, stream: Any) -> int:
-        """Return the raw handle of ``stream``, as a transport takes it."""
+        """Return the raw handle of ``stream``, the number that a transport takes."""
 
     def from_handle(self, handle: int) -> Any:
-        """Return the stream object of a raw handle. Later calls with the same handle only look it up."""
+        """Return the stream object of a raw handle. Later calls with this handle are fast."""
 
     def submit(self, fn: Callable[..., object], *args: object) -> None:
         """Run ``fn(*args)`` in the order of the current stream.
 
-        On CUDA ``fn`` is called immediately, since the functions that ``fn`` calls queue their work. On the CPU ``fn``
-        is queued and its arguments are kept alive; if ``fn`` raises, the next synchronisation raises that exception.
+        On CUDA ``fn`` is called now, because the functions that ``fn`` calls queue their work. On the CPU ``fn`` is
+        queued and its arguments are kept alive; if ``fn`` raises, the next synchronisation raises that exception.
         """
 
     def hold(self, seconds: float) -> None:

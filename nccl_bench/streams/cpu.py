@@ -3,10 +3,10 @@
 A stream is a queue that one thread serves. The default stream runs work inline, in the caller's thread. Two streams run
 at the same time, and only events order them: a missing event is a real race, as on a GPU.
 
-If a queued operation raises, the next operations of its stream are skipped until a synchronisation raises the failure:
-``Stream.synchronize``, ``synchronize``, or ``Event.synchronize`` of a later event. Each failure is raised once, even if
-its stream is gone. Work that is queued after the failure was raised runs normally. Even after a failure, events are
-recorded and waited for, so other streams neither hang nor run out of order.
+If a queued operation fails, the next operations of its stream are skipped until ``synchronize``, ``Stream.synchronize``
+or ``Event.synchronize`` of a later event raises the operation's exception. Work that is queued after this
+synchronisation runs normally. Each exception is raised once, even if its stream no longer exists. Events are recorded
+and waited for even after a failure. So other streams do not hang, and their order stays right.
 """
 
 from __future__ import annotations
@@ -36,23 +36,23 @@ class _Entry:
 class _Queue:
     """The part of a stream that its thread and its events use.
 
-    A queue never refers to its stream: the thread ends when nothing refers to the stream any more. Entries are numbered
-    from 1 in the order in which they are queued and done.
+    A queue never refers to its stream, because the thread must end when nothing else refers to the stream. Entries are
+    numbered from 1 in the order in which they are queued.
     """
 
     def __init__(self) -> None:
         self.changed = threading.Condition()
-        # `put` of a SimpleQueue is reentrant: garbage collection may call `put` at any time, in the stream's finalizer.
+        # The stream's finalizer calls `put`, even during another `put`. Only a SimpleQueue allows that.
         self.entries: SimpleQueue[_Entry | None] = SimpleQueue()
         self.thread: threading.Thread | None = None
         self.submitted = 0  # the number of the newest entry
         self.completed = 0  # the number of the latest entry that is done
         self.failure: BaseException | None = None  # the exception that no synchronisation has raised yet
         self.failed_at = 0  # the number of the entry that raised `failure`
-        self.skip_until = 0  # entries up to this number are skipped
+        self.skip_until = 0  # the number of the last entry to skip
 
     def serve(self) -> None:
-        """Run entries until one is ``None``. This is the main function of the stream's thread."""
+        """Run entries until one is ``None``. The stream's thread runs this method."""
         while (entry := self.entries.get()) is not None:
             try:
                 if entry.orders or not self._skips():
@@ -63,8 +63,8 @@ class _Queue:
                     self.failure = error
                     self.failed_at = self.completed + 1
                     _failed.append(self)
-            # Free the arguments before the entry counts as completed: a caller that has synchronised relies on that. A
-            # failure's traceback keeps this frame alive. Without `del`, the entry would also keep the stream alive.
+            # Free the arguments before the entry counts as completed: a caller that has synchronised expects this. A
+            # failure's traceback keeps this frame alive. Without `del`, this frame would keep the stream alive.
             del entry
             with self.changed:
                 self.completed += 1
@@ -75,7 +75,7 @@ class _Queue:
             return self.failure is not None or self.completed < self.skip_until
 
     def wait(self, number: int) -> None:
-        """Block until entry ``number`` is completed. The queue's own thread returns: it cannot wait for itself."""
+        """Block until entry ``number`` is completed. The queue's own thread never waits for itself."""
         if threading.current_thread() is not self.thread:
             with self.changed:
                 self.changed.wait_for(lambda: self.completed >= number)
@@ -91,11 +91,11 @@ class _Queue:
         try:
             raise error
         finally:
-            del error  # the exception and this frame would keep each other alive
+            del error  # otherwise the exception and this frame would keep each other alive
 
 
 class Stream:
-    """An ordered queue of work. Its thread starts with the first entry and ends with the stream."""
+    """An ordered queue of work. The thread of a stream starts with the first entry and ends with the stream."""
 
     def __init__(self) -> None:
         self._queue = _Queue()
@@ -104,7 +104,7 @@ class Stream:
             _streams[self.handle] = self
 
     def submit(self, fn: Callable[..., object], *args: object) -> None:
-        """Run ``fn(*args)`` in the order of this stream, with this stream as the current one.
+        """Run ``fn(*args)`` in the order of this stream, with this stream as the current stream.
 
         On the default stream, and inside an entry of this stream, ``fn`` runs immediately and its exception propagates.
         """
@@ -122,7 +122,7 @@ class Stream:
                 thread = threading.Thread(target=queue.serve, name=f"cpu-stream-{self.handle}", daemon=True)
                 thread.start()
                 queue.thread = thread
-                # Do not end the thread at exit: an exit handler may still use the stream. A daemon thread ends anyway.
+                # Do not end the thread at exit: an exit handler can still use the stream. A daemon thread ends anyway.
                 weakref.finalize(self, queue.entries.put, None).atexit = False
             queue.submitted += 1
             queue.entries.put(_Entry(stream=self, fn=fn, args=args, orders=orders))
@@ -137,7 +137,7 @@ class Stream:
         event.wait(self)
 
     def record_event(self, event: Event | None = None) -> Event:
-        """Record ``event``, or a new one, at the current end of this stream, and return it."""
+        """Record ``event``, or a new event, at the current end of this stream. Return the event."""
         event = Event() if event is None else event
         event.record(self)
         return event
@@ -160,7 +160,7 @@ class _Mark:
     def __init__(self, stream: Stream) -> None:
         self.time_ns = 0  # the time at which the stream passed this recording
         self.queue = stream._queue
-        self.number = stream._enqueue(self._pass, orders=True)  # the number of its entry
+        self.number = stream._enqueue(self._pass, orders=True)  # the number of the entry that makes this recording
 
     def _pass(self) -> None:
         self.time_ns = time.perf_counter_ns()
@@ -199,7 +199,7 @@ class Event:
     def elapsed_time(self, end_event: Event) -> float:
         """Return the milliseconds between the times at which the streams passed this event and ``end_event``.
 
-        Raises ``InvalidArgumentError`` unless both were made with timing, recorded and passed.
+        Raises ``InvalidArgumentError`` unless both events were made with ``enable_timing``, recorded and passed.
         """
         return (end_event._passed_ns("end") - self._passed_ns("start")) / 1e6
 
@@ -217,11 +217,11 @@ class _Current(threading.local):
     stream: Stream | None = None
 
 
-# Guards `_streams` and `_failed`. Lock order: a queue's `changed` first, then this lock.
+# The lock of `_streams` and `_failed`. Code that needs both locks takes a queue's `changed` first.
 _lock = threading.Lock()
 _handles = itertools.count()
 _streams: weakref.WeakValueDictionary[int, Stream] = weakref.WeakValueDictionary()
-_failed: list[_Queue] = []  # queues with a failure that was not raised yet, oldest failure first
+_failed: list[_Queue] = []  # queues whose failure was not raised yet, the oldest failure first
 _current = _Current()
 _default = Stream()  # the first stream, so its handle is 0
 
@@ -229,7 +229,7 @@ _default = Stream()  # the first stream, so its handle is 0
 def current_stream() -> Stream:
     """Return the current stream of the calling thread.
 
-    It is the default stream, except inside ``stream(...)`` and inside a queued operation.
+    Outside ``stream(...)`` and queued operations, the current stream is the default stream.
     """
     return _current.stream or _default
 
@@ -252,7 +252,8 @@ def stream(stream: Stream) -> Iterator[Stream]:
 def synchronize() -> None:
     """Block the host until every stream is empty; raise the exception of work that failed.
 
-    This includes streams that nothing refers to any more. If several failed, each call raises the oldest failure.
+    Streams that nothing refers to any more are included. If several operations failed, each call raises one failure,
+    the oldest first.
     """
     waited: dict[_Queue, int] = {}
     # A queued function may queue more work on a stream that this loop has already finished, so look again.
@@ -272,7 +273,7 @@ def _submitted() -> dict[_Queue, int]:
 
 
 def from_handle(handle: int) -> Stream:
-    """Return the live stream with this handle; raise ``InvalidArgumentError`` if there is none."""
+    """Return the stream with this handle; raise ``InvalidArgumentError`` if no such stream exists."""
     stream = _streams.get(handle)
     if stream is None:
         raise InvalidArgumentError(f"no CPU stream has handle {handle}: keep the Stream object while it is used")

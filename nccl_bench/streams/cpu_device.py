@@ -16,7 +16,7 @@ from nccl_bench.streams.cpu import Event, Stream
 
 
 class CpuStreams(Streams):
-    """The streams of the CPU, which is one device with index 0. Its default stream runs work inline."""
+    """The streams of the CPU, which is one device with index 0. The default stream runs work inline."""
 
     follows = False
     new_stream = staticmethod(Stream)
@@ -66,7 +66,7 @@ class CpuStreams(Streams):
         return os.sysconf("SC_AVPHYS_PAGES") * page, os.sysconf("SC_PHYS_PAGES") * page
 
     def describe(self) -> dict[str, object]:
-        """Return the name of the processor and how many threads torch uses in one operation."""
+        """Return the name of the processor and the number of threads that torch uses in one operation."""
         name = proc_fields(Path("/proc/cpuinfo")).get("model name") or platform.processor()
         return {"type": "cpu", "name": name, "threads": torch.get_num_threads()}
 

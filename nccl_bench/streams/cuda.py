@@ -1,4 +1,4 @@
-"""torch.cuda's streams as an implementation of ``Streams``. ``CudaStreams(index)`` needs a GPU, the import does not."""
+"""torch.cuda's streams as an implementation of ``Streams``. ``CudaStreams(index)`` needs a GPU; importing does not."""
 
 from collections.abc import Callable
 from contextlib import AbstractContextManager
@@ -31,8 +31,8 @@ class CudaStreams(Streams):
         torch.cuda.set_device(index)
         self.device = torch.device("cuda", index)
         self.index = index
-        # torch.cuda.current_stream() makes an object in each call, which takes microseconds (pytorch #78066). This
-        # function is looked up here and not at import, because a CPU build of torch does not have it.
+        # torch.cuda.current_stream() makes an object in each call, which takes microseconds (pytorch #78066). A CPU
+        # build of torch does not have the function below, so the import of this module must not look it up.
         self.current_handle = torch._C._cuda_getCurrentRawStream
         self._streams: dict[int, torch.cuda.Stream] = {0: torch.cuda.default_stream(self.device)}
         self._drawn = 0
@@ -43,7 +43,8 @@ class CudaStreams(Streams):
     def _draw_pool(self) -> tuple[list[torch.cuda.Stream], torch.cuda.Stream]:
         """Return (1) all streams of torch's pool, in torch's order, and (2) the first stream, drawn a second time.
 
-        torch repeats its pool in a circle: the pool is complete when its first stream comes back. Captures use it.
+        torch repeats its pool in a circle: the pool is complete when the first stream comes back. Captures use that
+        stream.
         """
         pool = [self.new_stream()]
         while (drawn := self.new_stream()) != pool[0]:
@@ -52,7 +53,7 @@ class CudaStreams(Streams):
         return pool, drawn
 
     def _calibrate(self) -> float:
-        """Measure with events how many cycles ``_sleep`` spins per second: the clock depends on the device."""
+        """Measure how many cycles of ``_sleep`` take one second, which depends on the clock of the device."""
         start, end = self.new_event(timing=True), self.new_event(timing=True)
         self._sleep(_CALIBRATION_CYCLES)  # loads the kernel, and gives the GPU time to raise its clock
         start.record()
@@ -63,7 +64,7 @@ class CudaStreams(Streams):
         return _CALIBRATION_CYCLES / seconds
 
     def new_stream(self) -> torch.cuda.Stream:
-        """Return a stream from torch's pool of 32. After 32 calls it returns the same streams again."""
+        """Return a stream from torch's pool of 32. After 32 calls torch gives out the same streams again."""
         self._drawn += 1
         return torch.cuda.Stream(self.device)  # type: ignore[no-untyped-call]
 
@@ -95,24 +96,24 @@ class CudaStreams(Streams):
         return stream
 
     def submit(self, fn: Callable[..., object], *args: object) -> None:
-        """Call ``fn(*args)``. The functions that it calls queue their work on the current stream."""
+        """Call ``fn(*args)``. The functions that ``fn`` calls queue their work on the current stream."""
         fn(*args)
 
     def hold(self, seconds: float) -> None:
         self._sleep(min(int(seconds * self._cycles_per_second), _INT64_MAX))
 
     def capture(self, body: Callable[[], None], stream: torch.cuda.Stream | None = None) -> Graph:
-        """Capture the work that ``body`` enqueues on ``stream``. It first waits for the current stream.
+        """Capture the work that ``body`` enqueues on ``stream``. First, ``stream`` waits for the current stream.
 
-        If ``stream`` is ``None``, the capture uses a stream of its own: a capture cannot begin on the default stream.
-        If ``body`` raises, the capture ends and the exception propagates.
+        If ``stream`` is ``None``, the capture uses a stream for captures, because a capture cannot begin on the default
+        stream. If ``body`` raises, the capture ends and the exception propagates.
         """
         graph = torch.cuda.CUDAGraph()
         capturing = self._capture_stream if stream is None else stream
         current = self.current_stream()
         capturing.wait_stream(current)
         with torch.cuda.stream(capturing):
-            # In thread-local mode, other threads cannot break the capture. (torch's NCCL watchdog thread polls events.)
+            # In thread-local mode, calls of other threads (such as torch's NCCL watchdog) cannot break the capture.
             graph.capture_begin(capture_error_mode="thread_local")
             try:
                 body()
@@ -130,7 +131,7 @@ class CudaStreams(Streams):
         torch.cuda.synchronize(self.device)
 
     def memory(self) -> tuple[int, int]:
-        """Return the free and the total bytes. Unused memory that torch's allocator has reserved counts as free."""
+        """Return the free and the total bytes of memory. Memory that torch reserves without using it counts as free."""
         free, total = torch.cuda.mem_get_info(self.device)
         cached = torch.cuda.memory_reserved(self.device) - torch.cuda.memory_allocated(self.device)
         return free + cached, total

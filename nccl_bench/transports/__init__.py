@@ -1,1 +1,1 @@
-"""Transports issue a collective on a given stream: ``nccl`` and ``nccl4py`` through libnccl, ``gloo`` on the CPU."""
+"""Transports run a collective on a given stream: ``nccl`` and ``nccl4py`` by libnccl, ``gloo`` by Gloo on the CPU."""

@@ -1,8 +1,9 @@
-"""The protocol of transports. A transport issues a collective through libnccl or Gloo, on the caller's stream.
+"""The protocol of transports. A transport runs a collective through libnccl or Gloo, on a given stream.
 
 Every argument of a timed call is a plain int: a pointer, a count, the handle of a communicator or a stream, or the
-library's number of a data type or a reduction. Callers look these numbers up once, in ``dtypes`` and ``redops``. A
-transport never chooses a stream: the communicator alone decides on which stream a collective runs.
+library's number of a data type or a reduction. Callers look up the numbers of data types and reductions once, in
+``dtypes`` and ``redops``. A transport never chooses a stream: only the communicator decides on which stream a
+collective runs.
 """
 
 from collections.abc import Callable, Iterator, Mapping
@@ -19,25 +20,25 @@ SYMMETRIC_WINDOW = 1  # NCCL_WIN_COLL_SYMMETRIC in nccl.h
 class Transport(Protocol):
     """The calls that a communicator makes. Every method raises ``TransportError`` if the library reports a failure.
 
-    Counts are elements, sizes are bytes, and ranks are numbered within the communicator. Collectives are enqueued on
-    ``stream``, and the call returns before they are done.
+    Counts are in elements, sizes are in bytes, and ranks are numbered within the communicator. Collectives are enqueued
+    on ``stream``, and the call returns before they are done.
     """
 
     name: str  # "nccl", "nccl4py" or "gloo"
     dtypes: Mapping[str, int]  # the library's number of each data type in `catalog.dtypes.DTYPES`
     redops: Mapping[RedOp, int]  # the library's number of each reduction
     # `retain(stream, *tensors)` keeps the tensors alive until the work that is now in the stream is done. None if the
-    # device's memory allocator keeps them alive.
+    # memory allocator of the device does this itself.
     retain: Callable[..., None] | None
 
     def unique_id(self) -> bytes:
-        """Return a new id of ``UNIQUE_ID_BYTES`` bytes. One rank makes it for all ranks' calls of ``init_rank``."""
+        """Return a new id (``UNIQUE_ID_BYTES`` bytes). One rank makes the id; every rank passes it to ``init_rank``."""
 
     def init_rank(self, world_size: int, unique_id: bytes, rank: int) -> int:
         """Return the handle of a new communicator. Collective: blocks until every rank has called this method."""
 
     def destroy(self, comm: int) -> None:
-        """Wait until ``comm`` is idle and every graph that captured its operations is freed; then free ``comm``."""
+        """Free ``comm``, after waiting until it is idle and all graphs that captured its operations are freed."""
 
     def abort(self, comm: int) -> None:
         """Free the communicator without waiting for outstanding operations."""
@@ -54,13 +55,13 @@ class Transport(Protocol):
         """Reduce one block of ``recv_count`` elements for each rank; rank r gets block r in ``recv``."""
 
     def all_to_all(self, send: int, recv: int, count: int, dtype: int, comm: int, stream: int) -> None:
-        """Send block r of ``send`` to rank r and receive block r of ``recv`` from it. A block is ``count`` elements."""
+        """Send block r of ``send`` to rank r, and receive block r of ``recv`` from rank r; ``count`` is per block."""
 
     def broadcast(self, send: int, recv: int, count: int, dtype: int, root: int, comm: int, stream: int) -> None:
         """Copy the root's ``send`` into every rank's ``recv``."""
 
     def reduce(self, send: int, recv: int, count: int, dtype: int, op: int, root: int, comm: int, stream: int) -> None:
-        """Reduce ``count`` elements over the ranks into the root's ``recv``; other ranks' ``recv`` stays as it is."""
+        """Reduce ``count`` elements over the ranks into the root's ``recv``; do not change ``recv`` of other ranks."""
 
     def send(self, buffer: int, count: int, dtype: int, peer: int, comm: int, stream: int) -> None:
         """Send ``count`` elements to ``peer``, which must receive the same number."""
@@ -76,7 +77,7 @@ class Transport(Protocol):
 
     @contextmanager
     def group(self) -> Iterator[None]:
-        """Call ``group_start`` before and ``group_end`` after a ``with`` block, even if the block raises.
+        """Call ``group_start`` at the start of a ``with`` block, and ``group_end`` at its end, even after an exception.
 
         If ``group_end`` fails too, its error becomes a note on the exception of the block.
         """
@@ -91,14 +92,14 @@ class Transport(Protocol):
             raise
         self.group_end()
 
-    # Memory that NCCL can register. These defaults register nothing, which is an answer that NCCL may give too.
+    # Calls that register memory. These defaults register nothing and return what NCCL returns in that case.
 
     def mem_alloc(self, size: int) -> int:
         """Allocate ``size`` bytes that ``register`` and ``window_register`` accept, and return the pointer."""
         raise TransportError(f"{self.name} cannot allocate {size} bytes: use an ordinary tensor")
 
     def mem_free(self, ptr: int) -> None:
-        """Free the memory at ``ptr``, which ``mem_alloc`` returned."""
+        """Free the memory at ``ptr``, a pointer that ``mem_alloc`` returned."""
         return
 
     def register(self, comm: int, ptr: int, size: int) -> int:
@@ -106,7 +107,7 @@ class Transport(Protocol):
         return 0
 
     def deregister(self, comm: int, handle: int) -> None:
-        """End a registration. Call it before ``mem_free``."""
+        """End a registration. Call this method before ``mem_free``."""
         return
 
     def window_register(self, comm: int, ptr: int, size: int, flags: int = 0) -> int | None:

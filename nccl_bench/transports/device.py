@@ -1,4 +1,4 @@
-"""A device is a stream module and a transport. Code above uses this pair and never asks for the kind of device."""
+"""A device is a stream module and a transport. Code in higher layers never asks for the kind of device."""
 
 from __future__ import annotations
 
@@ -57,8 +57,8 @@ def open_device(
     """Open the device ``kind`` (``cuda`` or ``cpu``) of this rank; call NCCL through ``binding``, by default ctypes.
 
     With ``sharing``, ranks share GPUs on a node with fewer GPUs than ranks. NCCL refuses two ranks of one host on one
-    GPU, so ``NCCL_HOSTID`` gives each rank a host name of its own. The ranks then communicate over the network: a
-    verification can use their results, which are right, but their times mean nothing.
+    GPU, so ``NCCL_HOSTID`` gives each rank a host name of its own. The ranks then communicate over the network. Their
+    results are right, and a verification can use them. Their times mean nothing.
 
     Raises ``SetupError`` if the machine has no such device. On the CPU, initialise torch.distributed first: the ranks
     of a Gloo communicator find each other in the store of torch.distributed.
@@ -87,10 +87,10 @@ def refusal(device: Device, case: Case) -> str | None:
     """Return why ``device`` cannot run ``case`` on this machine; ``None`` if it can."""
     if not (case.row.reduces and case.dtype.startswith("float8") and isinstance(device.transport, _OverNccl)):
         return None
-    # NCCL has float8 since 2.24, and its message says "FP8 reduction support begins with sm90". Float8 was tried only
-    # on GPUs and versions above both limits.
+    # NCCL has float8 since 2.24. A message of NCCL says "FP8 reduction support begins with sm90". We have tried float8
+    # only above both limits.
     if device.transport.version < 22400:
-        return f"NCCL {version_text(device.transport.version)} does not reduce float8; 2.24 does"
+        return f"NCCL {version_text(device.transport.version)} does not reduce float8; NCCL 2.24 and later do"
     capability = str(device.streams.describe()["compute_capability"])
     if float(capability) < 9.0:
         return f"NCCL reduces float8 from compute capability 9.0 on, and this GPU has {capability}"

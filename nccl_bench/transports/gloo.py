@@ -1,9 +1,9 @@
-"""The transport over Gloo, for the CPU. Calls take plain ints and run in order, as with NCCL. They need no GPU.
+"""The transport over Gloo, for the CPU. As with NCCL, calls take plain ints and run in order.
 
 Each operation becomes one entry in the queue of a CPU stream. The operation runs when the stream reaches this entry;
 the caller does not wait. As in NCCL (src/enqueue.cc), the operations of one communicator run in the order of the calls,
-even on different streams. Gloo needs this order: Gloo matches the operations of a group by their order, and aborts if
-two ranks issue them in different orders.
+even on different streams. Gloo needs this order: it pairs the n-th operation of each rank, and aborts if these
+operations differ.
 """
 
 import secrets
@@ -38,15 +38,15 @@ from nccl_bench.transports.gloo_operations import (
 
 @dataclass
 class _Group(threading.local):
-    """The open group of the calling thread. No ``slots=True``: threads would then share the values of the fields."""
+    """The open group of the calling thread. With ``slots=True``, threads would share the values of the fields."""
 
-    depth: int = 0  # how deeply groups are nested now; 0 outside
+    depth: int = 0  # the number of groups that are open now, one inside another
     held: dict[int, list[GlooOperation]] = field(default_factory=dict)  # stream -> operations held back
     kept: dict[int, list[Tensor]] = field(default_factory=dict)  # stream -> tensors to keep alive
 
 
 class GlooTransport(Transport):
-    """Gloo. Initialise torch.distributed first: the ranks find each other in its store."""
+    """The calls of Gloo. Initialise torch.distributed first: through its store, the ranks find each other."""
 
     name = "gloo"
     dtypes: Mapping[str, int] = {name: number for number, name in enumerate(DTYPES)}
@@ -80,7 +80,7 @@ class GlooTransport(Transport):
         self._comms.pop(comm).last.synchronize()
 
     def abort(self, comm: int) -> None:
-        """Free the communicator. Queued operations will fail; Gloo cannot stop an operation that already runs."""
+        """Free the communicator. Queued operations will fail. Gloo cannot stop an operation that already runs."""
         self._comms.pop(comm).aborted = True
 
     # -- operations ----------------------------------------------------------------------------------------------
@@ -134,7 +134,7 @@ class GlooTransport(Transport):
     def reduce(self, send: int, recv: int, count: int, dtype: int, op: int, root: int, comm: int, stream: int) -> None:
         def start(gloo: GlooComm) -> Any:
             kind = TORCH_DTYPES[dtype]
-            # NCCL writes only into the root's tensor. Gloo also changes other ranks' tensors: give it copies.
+            # NCCL writes only into the root's tensor. Gloo also changes other ranks' tensors: they pass a copy.
             target = copied(send, recv, count, kind) if gloo.rank == root else tensor_at(send, count, kind).clone()
             options = dist.ReduceOptions()
             options.reduceOp, options.rootRank, options.rootTensor = self._redops[op], root, 0
@@ -154,7 +154,7 @@ class GlooTransport(Transport):
         self._group.depth += 1
 
     def group_end(self) -> None:
-        """Enqueue the operations of the group. Each stream gets one entry, which starts all operations, then waits."""
+        """Queue the operations of the group. Each stream gets one entry, which starts all operations and then waits."""
         if self._group.depth == 0:
             raise TransportError("group_end was called without an open group: call group_start first")
         self._group.depth -= 1

@@ -31,14 +31,14 @@ class GlooComm:
     """A communicator of Gloo and its state."""
 
     group: Any  # the ProcessGroupGloo
-    rank: int  # this rank in the communicator
+    rank: int  # the number of this rank in the communicator
     world_size: int  # the number of ranks
-    last: Event = field(default_factory=Event)  # an event recorded after the latest operation
+    last: Event = field(default_factory=Event)  # the event that was recorded after the latest operation
     last_stream: int = -1  # the handle of the stream that the latest operation used
     aborted: bool = False  # True after `abort`; queued operations then fail
 
 
-# Starts one operation on a communicator's Gloo group, and returns an object with `wait()`.
+# A function that starts one operation on a communicator's Gloo group, and returns an object with `wait()`.
 Start = Callable[[GlooComm], Any]
 GlooOperation = tuple[GlooComm, Start]
 
@@ -48,7 +48,7 @@ class _SelfMessage:
     """A send or a receive of a message from a rank to itself. Gloo cannot transmit such a message."""
 
     comm: GlooComm
-    method: str  # send or recv
+    method: str  # "send" or "recv"
     tensor: Tensor
 
     def wait(self) -> None:
@@ -56,7 +56,7 @@ class _SelfMessage:
 
 
 def run_group(operations: Sequence[GlooOperation]) -> None:
-    """Start all ``operations`` of a group, then wait for all. Waiting before the next starts would hang a ring."""
+    """Start all ``operations`` of a group, then wait for all. A wait after each start would hang a ring of ranks."""
     if any(comm.aborted for comm, _ in operations):
         raise TransportError("Gloo: the communicator was aborted before the operation ran")
     try:
@@ -93,7 +93,7 @@ def _deliver(messages: Sequence[_SelfMessage]) -> None:
 
 
 def copied(send: int, recv: int, count: int, dtype: torch.dtype) -> Tensor:
-    """Return the tensor at ``recv``, with the elements at ``send`` copied into it."""
+    """Copy the elements at ``send`` to ``recv``, and return the tensor at ``recv``."""
     target = tensor_at(recv, count, dtype)
     if send != recv:
         target.copy_(tensor_at(send, count, dtype))
@@ -101,7 +101,7 @@ def copied(send: int, recv: int, count: int, dtype: torch.dtype) -> Tensor:
 
 
 def tensor_at(pointer: int, count: int, dtype: torch.dtype) -> Tensor:
-    """Return a tensor at ``pointer``. It does not own its memory; ``Transport.retain`` keeps the memory alive."""
+    """Return a tensor that uses the memory at ``pointer``; ``Transport.retain`` keeps that memory alive."""
     if count == 0:
         return torch.empty(0, dtype=dtype)
     memory = (ctypes.c_char * (count * dtype.itemsize)).from_address(pointer)

@@ -1,7 +1,7 @@
 """NCCL through ctypes. Signatures and numbers are those of nccl.h.
 
-Each function gets its ``argtypes`` once, when the library is loaded. A call with plain ints then takes about 0.7 us;
-wrapping every argument in a ctypes object would double that.
+Each function gets its ``argtypes`` once, when the library is loaded. A call with plain ints then takes roughly 0.7 us.
+A ctypes object for every argument would double this time.
 """
 
 import ctypes
@@ -46,7 +46,7 @@ class ReduceOp(IntEnum):
 
 
 class UniqueId(ctypes.Structure):
-    """NCCL's ``ncclUniqueId``, which nccl.h passes by value."""
+    """NCCL's ``ncclUniqueId``, which NCCL's functions take by value."""
 
     _fields_ = [("internal", ctypes.c_ubyte * UNIQUE_ID_BYTES)]
 
@@ -62,7 +62,7 @@ _SIZE = ctypes.c_size_t
 class NcclTransport(Transport):
     """A loaded libnccl. Raises ``SetupError`` if the file is not a usable NCCL.
 
-    A call that needs a newer library raises ``TransportError``. All-to-all is an exception: without
+    A call that needs a newer library raises ``TransportError``. All-to-all never needs a newer library: without
     ``ncclAlltoAll`` it is a group of sends and receives.
     """
 
@@ -109,7 +109,7 @@ class NcclTransport(Transport):
             self._all_to_all = self._bind("ncclAlltoAll", _PTR, _PTR, _SIZE, _INT, _PTR, _PTR)
 
     def _bind(self, function: str, *argtypes: Any, restype: Any = _INT, since: str = "") -> Callable[..., Any]:
-        """Return ``function`` with its signature set.
+        """Return ``function`` with its argument types set.
 
         If this NCCL is older than ``since``, return a function that raises ``TransportError`` when it is called.
         """
@@ -154,7 +154,7 @@ class NcclTransport(Transport):
         self._world_sizes[handle] = world_size
         return handle
 
-    # After `destroy` and `abort` the handle is invalid, even if the call fails: NCCL may use the address again.
+    # After `destroy` and `abort` the handle is invalid, even if the call fails: NCCL can use the address again.
     def destroy(self, comm: int) -> None:
         self._world_sizes.pop(comm, None)
         self._check("ncclCommDestroy", self._destroy(comm))
@@ -182,7 +182,7 @@ class NcclTransport(Transport):
             raise self._error("ncclAlltoAll", result, comm)
 
     def _all_to_all_in_group(self, send: int, recv: int, count: int, dtype: int, comm: int, stream: int) -> int:
-        """Do what ``ncclAlltoAll`` does, for an NCCL before 2.28. Return 0 (success): failed calls raise."""
+        """Do what ``ncclAlltoAll`` does, for NCCL before 2.28. Return 0 (success): a failed call raises an error."""
         block_bytes = count * _ITEMSIZES[dtype]
         with self.group():
             for peer in range(self._world_sizes[comm]):

@@ -1,7 +1,7 @@
 """NCCL through NVIDIA's package nccl4py: the same calls as in ``transports/nccl.py``, by another binding.
 
-``nccl.core`` makes the communicators. Timed calls go to the Cython functions of ``nccl.bindings.nccl``. These take
-plain ints, and an object for the communicator. That object is private, so the version of nccl4py is pinned.
+``nccl.core`` makes the communicators. Timed calls go to the Cython functions of ``nccl.bindings.nccl``. They take plain
+ints and a private object of nccl4py for the communicator, so the version of nccl4py is pinned.
 
 nccl4py searches for libnccl.so.2 with cuda-pathfinder: in the process, then in the wheel in site-packages, then in the
 system. If torch has loaded a libnccl, only ``LD_PRELOAD`` makes nccl4py use another one.
@@ -25,7 +25,7 @@ _INSTALL = f"pip install nccl4py=={VERSION}"
 
 
 class Nccl4py:
-    """The modules of nccl4py. Their exceptions are translated into ours.
+    """The modules of nccl4py. ``error`` translates the exceptions of nccl4py into ours.
 
     Raises ``SetupError`` unless ``VERSION`` of nccl4py is installed and can be imported. The import needs no GPU
     and no libnccl.
@@ -42,18 +42,18 @@ class Nccl4py:
             self.bindings: Any = import_module("nccl.bindings.nccl")
             self._missing: Any = import_module("nccl.bindings._internal.utils").FunctionNotFoundError
         except ImportError as error:
-            # nccl4py needs cuda-bindings, but its package does not depend on them.
+            # nccl4py imports cuda-bindings, but the package nccl4py does not list it as a dependency.
             raise SetupError(
                 f"nccl4py {VERSION} cannot be imported ({error}): {_INSTALL}, and a CUDA build of torch"
             ) from error
         self.failures = (self.bindings.NCCLError, self.core.NcclInvalid, self._missing)
 
     def path(self) -> str:
-        """Return the path of the libnccl that nccl4py uses. nccl4py chooses the file at its first call."""
+        """Return the path of the libnccl that nccl4py uses. The first call of nccl4py chooses the file."""
         return str(self.bindings.get_library_path())
 
     def error(self, function: str, error: Any) -> NcclBenchError:
-        """Return our exception for ``error``, one of ``failures``, which ``function`` raised."""
+        """Return our exception for ``error``, which ``function`` raised. The class of ``error`` is in ``failures``."""
         if isinstance(error, self.core.NcclInvalid):
             return InvalidArgumentError(f"nccl4py refused {function}: {error}")
         if isinstance(error, self._missing):
@@ -64,7 +64,7 @@ class Nccl4py:
 
 
 class Nccl4pyTransport(Transport):
-    """The libnccl that nccl4py chooses: ``library``, unless another one is loaded. ``describe`` names the choice.
+    """The libnccl that nccl4py chooses: a library that is already loaded, otherwise ``library``. ``describe`` names it.
 
     Raises ``SetupError`` if nccl4py is missing, has another version or finds no libnccl. A call that needs a newer
     library raises ``TransportError``: a new communicator needs NCCL 2.23, all-to-all needs 2.28.
@@ -121,7 +121,7 @@ class Nccl4pyTransport(Transport):
         communicator = self._call("ncclCommInitRankScalable", self._core.Communicator.init, world_size, rank, wrapped)
         return self._keep(communicator._comm)
 
-    # After `destroy` and `abort` the handle is invalid, even if the call fails: NCCL may use the address again.
+    # After `destroy` and `abort` the handle is invalid, even if the call fails: NCCL can use the address again.
     def destroy(self, comm: int) -> None:
         self._call("ncclCommDestroy", self._bindings.comm_destroy, self._comms.pop(comm))
 

@@ -1,7 +1,8 @@
-"""Find the libnccl to use, and detect a second one in the process.
+"""Finds the libnccl to use, and detects a second copy in the process.
 
-Two copies of libnccl in one process are two separate NCCLs. Neither can use a communicator of the other, and arms that
-use different copies also differ in the copy. So a copy that is already loaded, usually torch's, is chosen first.
+Two copies of libnccl in one process are two separate NCCLs. One copy cannot use a communicator of the other copy. A
+comparison of arms that use different copies would also compare the copies. So a copy that is already loaded, usually
+torch's, is chosen first.
 """
 
 import ctypes
@@ -18,7 +19,7 @@ from nccl_bench.errors import SetupError
 
 LIBRARY_VARIABLE = "NCCL_BENCH_NCCL_LIBRARY"
 SONAME = "libnccl.so.2"
-# NCCL's plug-ins have the same prefix, such as libnccl-net.so and libnccl-tuner.so. They are not the library.
+# The expression must not match NCCL's plug-ins, such as libnccl-net.so and libnccl-tuner.so.
 _LIBRARY_NAME = re.compile(r"libnccl\.so[.\d]*")
 _MAPS = Path("/proc/self/maps")
 
@@ -30,7 +31,7 @@ class LibrarySource(StrEnum):
     ENVIRONMENT = LIBRARY_VARIABLE
     LOADED = "already loaded"  # a copy in this process
     WHEEL = "wheel"  # an nvidia-nccl-cu* package
-    SYSTEM = "system"  # where dlopen finds it
+    SYSTEM = "system"  # a file that dlopen finds by its name
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -38,14 +39,14 @@ class NcclLibrary:
     """A libnccl that can be loaded."""
 
     path: str  # the path of its file
-    source: LibrarySource  # where it was found
+    source: LibrarySource  # the way in which it was found
 
 
 def find_library(explicit: str | None = None) -> NcclLibrary:
-    """Return the first libnccl of: ``explicit``, ``NCCL_BENCH_NCCL_LIBRARY``, the process, the wheel, the system.
+    """Return the first libnccl of: ``explicit``, ``NCCL_BENCH_NCCL_LIBRARY``, this process, a wheel, the system.
 
-    Loads the library. Raises ``SetupError`` if no library is found. If ``explicit`` or the variable is given, only that
-    path is tried, and its library must load.
+    The library is loaded. If ``explicit`` or the variable is given, only the library at that path is tried. Raises
+    ``SetupError`` if no library can be loaded.
     """
     if explicit is not None:
         return _load_named(explicit, LibrarySource.ARGUMENT)
@@ -63,7 +64,7 @@ def find_library(explicit: str | None = None) -> NcclLibrary:
         for candidate in candidates():
             failure = _load(candidate)
             if failure is None:
-                # dlopen found the file of a name without a folder. That file is now mapped into the process.
+                # If `candidate` has no folder, dlopen has searched for the file, which is now mapped into the process.
                 path = candidate if os.path.isabs(candidate) else next(iter(_mapped_copies()), candidate)
                 return NcclLibrary(path=path, source=source)
             failures.append(failure)
@@ -84,8 +85,8 @@ def other_copies(path: str) -> list[str]:
 def unread_variables(path: str, names: Iterable[str]) -> list[str]:
     """Return the ``NCCL_`` variables among ``names`` that the libnccl at ``path`` does not know.
 
-    NCCL ignores an unknown variable silently. The variable may be misspelt, or a newer NCCL may read it. The file of
-    the library contains the names of all variables that it knows.
+    NCCL ignores an unknown variable silently. Either the variable is misspelt, or only a newer NCCL reads it. The file
+    of the library contains the names of all variables that the library knows.
     """
     variables = [name for name in names if name.startswith("NCCL_")]
     if not variables:
@@ -106,7 +107,7 @@ def _load_named(path: str, source: LibrarySource) -> NcclLibrary:
 
 
 def _load(name: str) -> str | None:
-    """Load the library and return ``None``, or return why it cannot be loaded."""
+    """Load the library and return ``None``, or return the reason why it cannot be loaded."""
     try:
         ctypes.CDLL(name)
     except OSError as error:
@@ -115,7 +116,7 @@ def _load(name: str) -> str | None:
 
 
 def _mapped_copies() -> list[str]:
-    """Return every libnccl file that this process has mapped, each once, in the order of addresses."""
+    """Return every libnccl file that this process has mapped into memory, each once, sorted by address."""
     if not _MAPS.exists():  # not Linux, so there is no libnccl
         return []
     lines = (line.split(maxsplit=5) for line in _MAPS.read_text().splitlines())

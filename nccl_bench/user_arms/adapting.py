@@ -1,12 +1,12 @@
-"""The choices that follow from a user's object: its adapter, the order of its calls, and their stream argument.
+"""The choices that follow from a user's object: its adapter, the order of its calls, and the stream that a call gets.
 
-The names and signatures of the object's methods decide; the object need not derive from any class of ours. It may have
-the form of an engine's class, of ours, or of one function. Three things are looked for:
+The names and signatures of the object's methods decide; the object need not derive from any class of ours. The object
+can have the methods of an engine's communicator or of our protocol, or be a function. The choices depend on:
 
-- the class of its reductions: our ``RedOp`` or torch's ``ReduceOp``;
-- an argument ``stream`` of its calls;
-- a private stream in its attribute ``stream``. A call without a stream runs there, unless ``use_current_stream`` is set
-  on the object. If there is no private stream, the call runs on the current one.
+- the class of reductions that the methods take: our ``RedOp`` or torch's ``ReduceOp``;
+- an argument ``stream`` of the methods;
+- a private stream in the object's attribute ``stream``. A call without a stream runs on the private stream. Without a
+  private stream, or if the object sets ``use_current_stream``, the call runs on the current stream.
 """
 
 from collections.abc import Callable, Mapping
@@ -24,7 +24,7 @@ WANTED = ", ".join(f"{name}({', '.join(form.leading)})" for name, form in FORMS.
 
 
 def choose_adapter(user_object: Any, adapter: Adapter | None) -> Adapter:
-    """Return ``adapter``, or for ``None`` an adapter that fits. Raise ``SetupError`` if none fits ``user_object``."""
+    """Return ``adapter`` or, for ``None``, the adapter that fits. Raise ``SetupError`` if no adapter fits."""
     name, methods = signatures.name_of(user_object), methods_of(user_object)
     words = vocabulary_of(methods)
     if adapter is None:
@@ -34,7 +34,7 @@ def choose_adapter(user_object: Any, adapter: Adapter | None) -> Adapter:
             return Adapter.CALLABLE
         has = ", ".join(name for name in dir(user_object) if not name.startswith("_")) or "nothing"
         raise SetupError(
-            f"{name} fits no adapter: give an object with {WANTED}, or a function of one tensor; it has {has}"
+            f"{name} fits no adapter: give an object with {WANTED}, or a function of one tensor; the object has {has}"
         )
     if adapter is Adapter.CALLABLE:
         if not callable(user_object):
@@ -53,7 +53,7 @@ def vocabulary_of(methods: Mapping[str, Method]) -> Adapter | None:
 
 
 def choose_order(user_object: Any, order: Order | None) -> tuple[Any, Order]:
-    """Return the private stream where calls without a stream run, or ``None``; and the order of the calls.
+    """Return (1) the private stream on which calls without a stream run, or ``None``, and (2) the order of the calls.
 
     Raises ``SetupError`` if ``order`` needs a private stream and there is none.
     """
@@ -73,12 +73,12 @@ def choose_order(user_object: Any, order: Order | None) -> tuple[Any, Order]:
 def choose_stream_argument(
     methods: Mapping[str, Method], stream: Any, order: Order, device: Device
 ) -> tuple[Callable[[], Any] | None, str]:
-    """Return the function that gives every call its stream, or ``None``; and a description of the calls."""
+    """Return (1) a function that returns the stream for a call, or ``None``, and (2) a description of the calls."""
     if order is not Order.CURRENT:
         return None, "calls without a stream run on its private stream"
     if stream is None:
         return None, "calls without a stream run on the current stream"
     if not any("stream" in signatures.signature_of(method).parameters for method in methods.values()):
-        # The object may fork to its private stream and join it within its calls.
+        # The object can fork to its private stream and join it within its calls.
         return None, "calls take no stream and must order its private stream themselves"
     return device.streams.current_stream, "every call gets the current stream"

@@ -1,4 +1,4 @@
-"""Builds the communicator of a user arm, and makes errors that name the arm."""
+"""Builds the communicator of a user arm, and converts errors into errors that name the arm."""
 
 import torch.distributed as dist
 
@@ -9,15 +9,15 @@ from nccl_bench.user_arms.communicator import UserCommunicator
 from nccl_bench.user_arms.loading import LoadedTarget, load_target
 from nccl_bench.user_arms.tracebacks import user_call, user_line
 
-# An error of a later call names the user's line, and only the target helps to find that line.
+# An error of a later call must name the line in the user's code. The loaded target helps to find that line.
 _targets: dict[UserArm, LoadedTarget] = {}
 
 
 def build_user_arm(user_arm: UserArm, group: dist.ProcessGroup, device: Device) -> UserCommunicator:
     """Load the target of ``user_arm`` and return a communicator made from it, over the ranks of ``group``.
 
-    Collective, if the construction of the user's object is. Raises ``UserArmError`` with the arm's name, the call that
-    failed and the user's line.
+    Collective, if the construction of the user's object is collective. Raises ``UserArmError`` with the arm's name, the
+    call that failed and the user's line.
     """
     try:
         target = _targets[user_arm] = load_target(user_arm.target, user_arm.tree)
@@ -37,7 +37,7 @@ def as_user_arm_error(user_arm: UserArm, error: BaseException) -> UserArmError:
     target = _targets.get(user_arm)
     roots, where = ((), user_arm.target) if target is None else (target.roots, target.where)
     # Python refuses a call with wrong arguments before it enters the user's function, so there is no frame to name.
-    call, line = user_call(error, roots) or "a call of it", user_line(error, roots) or where
+    call, line = user_call(error, roots) or "a call of the arm", user_line(error, roots) or where
     text = next(iter(str(error).strip().splitlines()), "")
     raised = f"{call} raised {type(error).__name__}{f': {text}' if text else ''} ({line})"
     return UserArmError(f"the arm {user_arm.name}: {raised}")

@@ -39,7 +39,7 @@ class UserCommunicator(ArmCommunicator):
     reduce: Callable[..., None]
     send_recv: Callable[..., None]
     change_state: Callable[..., Any]
-    close: Callable[[], None]  # disables the object, and ends it unless there is a `reason_not_ended`
+    close: Callable[[], None]  # the function that disables the object, and ends it if `reason_not_ended` is None
     may_share_stream = True  # the user decides which communicators share a stream
 
     def __init__(
@@ -55,9 +55,9 @@ class UserCommunicator(ArmCommunicator):
         """Make the object from ``value``: a class or function that makes it, the object itself, or an all-reduce.
 
         ``adapter`` and ``order`` follow from the object if they are ``None``. ``where`` is the file and line of the
-        definition of ``value``. Collective, for two reasons: the user's constructor may be, and an all-reduce is
-        tried once if its signature does not show whether it returns its result. Raises ``SetupError`` if ``value``
-        does not fit, and every exception of the user's code.
+        definition of ``value``. Collective, for two reasons: the user's constructor can be collective, and an
+        all-reduce is called once if its signature does not show whether it returns a new tensor. Raises ``SetupError``
+        if ``value`` does not fit. Exceptions of the user's code propagate.
         """
         self.rank = dist.get_rank(group)
         self.world_size = dist.get_world_size(group)
@@ -65,14 +65,14 @@ class UserCommunicator(ArmCommunicator):
         self._streams = device.streams
         with ExitStack() as closing:
             user_object, origin = make(value, group, device, adapter)
-            self.ready = user_object is value  # another arm may use the same object, so this arm must not end it
+            self.ready = user_object is value  # True: another arm can use the same object, so this arm must not end it
             end = None if self.ready else end_of(user_object)
             if end is not None:
                 closing.callback(end)
             elif self.ready:
                 self.reason_not_ended = "the object existed before the arm, so closing the arm does not end it"
             else:
-                self.reason_not_ended = "it has no close(), destroy() or shutdown(), so nothing can end what it makes"
+                self.reason_not_ended = "it has no close(), destroy() or shutdown(), so closing the arm does not end it"
             self.adapter = adapting.choose_adapter(user_object, adapter)
             switch_on(user_object, self.world_size, closing)
             methods = {"all_reduce": user_object} if self.adapter is Adapter.CALLABLE else methods_of(user_object)
@@ -97,14 +97,14 @@ class UserCommunicator(ArmCommunicator):
             for name, offer in offers.items()
             if "op" in FORMS[name].options and "op" not in offer.options
         )
-        # The collectives whose blocks may have different sizes.
+        # The collectives whose blocks can have different sizes.
         self.takes_sizes = frozenset(name for name, offer in offers.items() if "sizes" in offer.options)
         self.change_state = getattr(user_object, "change_state", partial(_refuse, user_object, "change_state"))
         for name in PROTOCOL_OPERATIONS:
             setattr(self, name, offers[name].call if name in offers else partial(_refuse, user_object, name))
 
     def prepare(self, operation: Operation) -> Operation:
-        """Return ``operation``, or a call that queues it if the device's libraries do not follow the current stream."""
+        """Return ``operation`` or, if the device needs ``Streams.submit``, a function that submits ``operation``."""
         if self.order is Order.CURRENT and not self._streams.follows:
             return partial(self._streams.submit, operation)
         return operation
@@ -122,11 +122,11 @@ class UserCommunicator(ArmCommunicator):
         return (name.removeprefix("outplace_"), placement) in self.supported
 
     def close_deadline_s(self, timeout_s: float) -> float:
-        """Return ``timeout_s``: a hang of the user's code is reported as early as in an operation."""
+        """Return ``timeout_s``: a hang in the user's ``close`` is reported as early as a hang in an operation."""
         return timeout_s
 
     def describe(self) -> dict[str, object]:
-        """Return the communicator's row in ``run.json``."""
+        """Return the communicator's entry in ``run.json``."""
         return {
             "where": self.where,
             "adapter": self.adapter,

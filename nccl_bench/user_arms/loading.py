@@ -1,4 +1,4 @@
-"""Finds and imports a target, which is a path, a module or an entry point."""
+"""Finds and imports the target of a user arm: a name in a file or in a module, or an entry point."""
 
 import importlib
 import os
@@ -28,7 +28,7 @@ class Target:
     label: str  # the target's name in messages
     module: str  # the module's full name
     attribute: str  # the name to take from the module; it may have dots
-    source: SourceTree | None  # the tree that holds the module; None for an installed one
+    source: SourceTree | None  # the tree that holds the module; None for an installed module
 
     @property
     def roots(self) -> tuple[Path, ...]:
@@ -41,20 +41,20 @@ class LoadedTarget:
     """A target that was imported."""
 
     value: Callable[..., Any]  # a class, a function or an object that can be called
-    where: str  # "file:line" of its definition; if that is unknown, its file or the target
+    where: str  # "file:line" of the definition; if unknown, the file of the module or the target
     roots: tuple[Path, ...]  # the user's files and directories, in the form that `user_line` expects
 
 
 def locate(target: str, tree: str | None = None) -> Target:
     """Find ``target``: ``path/to/file.py:NAME``, ``package.module:NAME``, or the name of an entry point.
 
-    ``NAME`` may have dots. ``tree`` is the directory of the target's modules, which come before installed ones; a
-    relative path starts there. Without ``tree``, the tree of a file is the first directory above it without an
-    ``__init__.py``. The tree of a module is the current directory, if that holds the module; otherwise the module is
-    an installed one.
+    ``NAME`` may have dots. ``tree`` is a directory: its modules come before installed modules, and a relative path
+    starts in it. Without ``tree``, the tree of a file is the nearest directory above the file that has no
+    ``__init__.py``. The tree of a module is then the current directory, if it holds the module. Otherwise the module
+    must be installed.
 
-    Nothing is imported. Raises ``SetupError`` for a malformed target, and for a missing target if this shows
-    without an import.
+    Nothing is imported, so a name that is missing in the module is not noticed. Raises ``SetupError`` for a malformed
+    target, and for a missing file or top-level module.
     """
     label = target
     if ":" not in target and "/" not in target and not target.endswith(".py"):
@@ -66,19 +66,19 @@ def locate(target: str, tree: str | None = None) -> Target:
     if not place or not all(name.isidentifier() for name in names.split(".")):
         raise SetupError(f"{label!r} is no target: give {_FORMS}")
     if tree is not None and not Path(tree).is_dir():
-        raise SetupError(f"{label}: the tree {tree} is no directory: give the one with the top-level package")
+        raise SetupError(f"{label}: the tree {tree} is no directory: give the root directory of the sources")
     source, module = _of_file(label, place, tree) if is_file else (_of_module(label, place, tree), place)
     top = module.partition(".")[0]
-    # A loaded module exists even without a spec, as __main__ does.
+    # A module that is already loaded, such as __main__, can have no spec.
     if source is None and top not in sys.modules and find_spec(top) is None:
         raise SetupError(f"{label}: {_missing(module, ())}")
     return Target(label=label, module=module, attribute=attribute, source=source)
 
 
 def load_target(target: str, tree: str | None = None) -> LoadedTarget:
-    """Import ``target``, as ``locate`` finds it; the docstring of ``source_trees`` says which modules a tree sees.
+    """Import the target that ``locate`` finds. The docstring of ``source_trees`` says which modules a tree sees.
 
-    Raises ``SetupError`` for a target that is malformed, missing or not callable, and for every error of its import
+    Raises ``SetupError`` for a target that is malformed, missing or not callable, and for every error of the import
     except ``KeyboardInterrupt``.
     """
     located = locate(target, tree)
@@ -93,7 +93,7 @@ def load_target(target: str, tree: str | None = None) -> LoadedTarget:
             if value is _ABSENT:
                 public = [attribute for attribute in dir(owner) if attribute[0] != "_"]
                 near = get_close_matches(name, dir(owner)) or public[:8]
-                raise SetupError(f"{label}: it has no {name!r}; it has {', '.join(near) or 'nothing'}")
+                raise SetupError(f"{label}: there is no {name!r}; there is {', '.join(near) or 'nothing'}")
         if not callable(value):
             raise SetupError(f"{label} is a {type(value).__name__}: name a class, a function or a callable object")
         where = definition_line(value) or getattr(module, "__file__", None) or label
@@ -114,7 +114,7 @@ def _of_file(label: str, path: str, tree: str | None) -> tuple[SourceTree, str]:
     candidates = [Path(path).resolve()]
     if tree is not None:
         root = Path(tree).resolve()
-        # The second candidate is below the current directory, because a shell completes such paths.
+        # A shell completes a path from the current directory, so that path is the second candidate.
         candidates.insert(0, Path(os.path.normpath(root / path)))
         candidates = [file for file in candidates if file.is_relative_to(root)]
     file = next((file for file in candidates if file.is_file() and file.suffix == ".py"), None)
@@ -162,10 +162,10 @@ def _import_errors_as_setup_errors(target: Target) -> Iterator[None]:
 
 
 def _missing(module: str, roots: Sequence[Path], line: str | None = None) -> str:
-    searched = f"in {', '.join(map(str, roots))}" if roots else f"in {Path.cwd()}, nor is it installed"
+    searched = f"in {', '.join(map(str, roots))}" if roots else f"in {Path.cwd()} or among the installed modules"
     missing = f"there is no module {module}" + (f", which {line} imports" if line else f" {searched}")
     top = module.partition(".")[0]
     places = [place.parent for root in roots for place in root.glob(f"*/{top}")]
     places += [place for root in roots for place in root.parents]
     holder = next((place for place in places if (place / top / "__init__.py").exists()), None)
-    return missing if holder is None else f"{missing}; {holder} holds {top}: give this directory as the tree"
+    return missing if holder is None else f"{missing}; {holder} holds {top}: give {holder} as the tree"

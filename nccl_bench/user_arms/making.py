@@ -1,4 +1,4 @@
-"""Makes the user's object from the target, enables it, and finds the method that ends it."""
+"""Makes the user's object from the target, enables the object, and finds the method that ends the object."""
 
 from contextlib import ExitStack
 from typing import Any
@@ -19,7 +19,7 @@ _ENDS = ("close", "destroy", "shutdown")
 def methods_of(user_object: object) -> dict[str, Method]:
     """Return the methods of a user's object that have the names of our operations.
 
-    A class that derives from one of ours inherits methods of the protocol without a body; these are left out.
+    A class that derives from our protocol inherits methods without a body. These methods are left out.
     """
     named = {name: getattr(user_object, name, None) for name in (*FORMS, "group_start", "group_end")}
     unfilled = vars(Communicator).values()
@@ -35,8 +35,9 @@ def make(value: Any, group: dist.ProcessGroup, device: Device, adapter: Adapter 
 
     - A ready object is returned unchanged.
     - A function of one tensor is itself the all-reduce. If its signature cannot be read, ``adapter`` decides.
-    - Any other function, or a class, makes the object. It gets ``group`` and ``device``, by name if it has both names.
-      ``device`` is our ``Device`` if annotated so, or if not annotated in a subclass of ours; else a ``torch.device``.
+    - Any other function, or a class, makes the object. The call passes ``group`` and ``device``, by name if possible.
+      ``device`` is our ``Device`` by annotation, or without annotation in a subclass of ours; otherwise a
+      ``torch.device``.
     """
     is_class = isinstance(value, type)
     if not callable(value) or (not is_class and methods_of(value)):
@@ -72,7 +73,7 @@ def _wants_our_device(value: Any) -> bool:
         return isinstance(value, type) and issubclass(value, SwitchableCommunicator)
     if not isinstance(device.annotation, str):
         return device.annotation is Device
-    # If only type checkers import `Device`, it is not among the globals. The name then counts as ours.
+    # If only type checkers import `Device`, the globals do not have the name. `Device` then counts as our class.
     function: Any = getattr(value, "__init__") if isinstance(value, type) else value  # noqa: B009 - mypy's objection
     names = getattr(function, "__globals__", {})
     return device.annotation.rpartition(".")[2] == "Device" and names.get("Device", Device) is Device
@@ -83,7 +84,7 @@ def switch_on(user_object: Any, world_size: int, closing: ExitStack) -> None:
     if not getattr(user_object, "available", True):
         raise SetupError(
             f"{signatures.name_of(user_object)} is not available (its `available` is False, the group has {world_size} "
-            f"rank{'s' * (world_size != 1)}): such communicators need two ranks and their library"
+            f"rank{'s' * (world_size != 1)}): use two or more ranks, and check that its library is installed"
         )
     if not getattr(user_object, "disabled", False):
         return
@@ -97,6 +98,6 @@ def switch_on(user_object: Any, world_size: int, closing: ExitStack) -> None:
 
 
 def end_of(user_object: Any) -> Method | None:
-    """Return the method of ``user_object`` that ends it, or ``None`` if it has none."""
+    """Return the method of ``user_object`` that ends it, or ``None`` if there is no such method."""
     methods = (getattr(user_object, name, None) for name in _ENDS)
     return next((method for method in methods if callable(method) and signatures.takes(method)), None)

@@ -1,4 +1,4 @@
-"""The operations that a user's methods can do, and the arguments that each takes."""
+"""The operations that a user's methods can do, and the arguments that each method takes."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
@@ -20,7 +20,7 @@ from nccl_bench.user_arms.operations import (
     make_send_recv,
 )
 
-# The number of elements of the all-reduce that is tried. Some implementations take only multiples of 16 bytes.
+# The number of elements in the all-reduce of `_returns`. Some implementations take only multiples of 16 bytes.
 _TRIED_COUNT = 64
 
 
@@ -34,10 +34,10 @@ class Offer:
 
 
 def offers_of(methods: Mapping[str, Method], binder: Binder, device: Device, private: Any) -> dict[str, Offer]:
-    """Return the operations that ``methods`` can do, by their names in our protocol.
+    """Return the operations that ``methods`` can do; a key is the name in our protocol.
 
-    ``private`` is the stream that the methods run on, or ``None`` for the current one. Collective: an all-reduce may be
-    tried once.
+    ``private`` is the stream that the methods run on, or ``None`` for the current stream. Collective, because an
+    all-reduce can be called once.
     """
     offers = _all_reduces(methods, binder, device, private)
     for name in PROTOCOL_OPERATIONS:
@@ -61,8 +61,8 @@ def _offer(name: str, method: Method | None, binder: Binder) -> Offer | None:
 def _all_reduces(methods: Mapping[str, Method], binder: Binder, device: Device, private: Any) -> dict[str, Offer]:
     """Return the all-reduces in place and out of place.
 
-    A method with an argument for its output gives both. A method without one is tried, because its signature does not
-    show whether it works in place. A result that it returns is copied into the output, on the stream where it ran.
+    A method with an output argument gives both. A method without it is called once, because the signature does not show
+    whether the method works in place. A returned tensor is copied into the output, on the stream of the method.
     """
 
     def out_of_place(method: Method, returns: bool) -> Offer | None:
@@ -90,7 +90,7 @@ def _all_reduces(methods: Mapping[str, Method], binder: Binder, device: Device, 
 def _returns(call: Method, method: Method, device: Device) -> bool:
     """Return whether an all-reduce returns a new tensor.
 
-    Raises ``SetupError`` if the result is neither ``None`` nor a tensor that fits.
+    Raises ``SetupError`` if the result is neither ``None`` nor a tensor like the input.
     """
     if signatures.returns_nothing(method):
         return False
@@ -105,7 +105,7 @@ def _returns(call: Method, method: Method, device: Device) -> bool:
 
 
 def supported_placements(offers: Mapping[str, Offer]) -> frozenset[tuple[str, Placement]]:
-    """Return the collectives of ``offers``, each with every placement that it has."""
+    """Return every pair of a collective and a placement that ``offers`` support."""
     pairs = set()
     for name, offer in offers.items():
         if name == "all_reduce":

@@ -1,8 +1,8 @@
 """The operations of our protocol as calls of a user's methods.
 
-A user's method that takes our arguments is used unchanged. For any other method a function is generated once. It makes
-the user's call and nothing else: one frame, no ``*args``, no look at a signature. So an adapter adds the same small
-cost to every call, whatever it translates (``tests/experiments/adapter_cost.py`` measures it).
+A user's method that takes our arguments is used unchanged. For any other method a function is generated once. This
+function only calls the user's method: one frame, no ``*args``, no look at a signature. So every adapter adds the same
+small cost to each call, whatever the adapter translates (``tests/experiments/adapter_cost.py`` measures it).
 """
 
 import inspect
@@ -28,7 +28,7 @@ class _Form:
     """The parameters of an operation of ``communicators.protocol.Communicator``."""
 
     leading: tuple[str, ...]  # parameters without a default, in their order
-    options: tuple[str, ...] = ()  # parameters with a default, which follow in their order
+    options: tuple[str, ...] = ()  # parameters with a default, in their order, after `leading`
 
 
 def _form(method: Method) -> _Form:
@@ -58,11 +58,11 @@ _DEFAULTS = {"op": "SUM", "sizes": "None", "out": "None"}
 class Binder:
     """The maker of operations from a user's methods."""
 
-    redops: Mapping[RedOp, object] | None  # our reductions -> the user's; None if they are the same
-    current: Callable[[], Any] | None  # gives the stream argument of every call; None if calls get none
+    redops: Mapping[RedOp, object] | None  # our reduction -> the user's reduction; None if both are the same
+    current: Callable[[], Any] | None  # the source of the `stream` argument; None if calls get no stream
 
     def options(self, name: str, method: Method) -> Mapping[str, str]:
-        """Return the options of ``method`` as operation ``name``: our name of each -> the user's name."""
+        """Return the options that ``method`` has for operation ``name``: our name of an option -> the user's name."""
         return signatures.options(method, len(FORMS[name].leading))
 
     def bind(self, name: str, method: Method) -> Method | None:
@@ -81,7 +81,7 @@ class Binder:
         if "op" in taken and self.redops is not None:
             passed[taken["op"]] = "redops[op]"
         if "out" in taken and "out" not in form.options:
-            passed[taken["out"]] = form.leading[0]  # output = input means in place, as in NCCL
+            passed[taken["out"]] = form.leading[0]  # as in NCCL, the same tensor twice means in place
         if self.current is not None:
             passed[taken["stream"]] = "current()"
         if not signatures.takes(method, *form.leading, **passed):
@@ -118,7 +118,7 @@ class Binder:
 
         namespace: dict[str, Any] = {"method": method, "redops": self.redops, "current": self.current}
         namespace |= {"SUM": RedOp.SUM, "refuse": refuse}
-        # With the name of this file, `tracebacks` does not count the frame as the user's code.
+        # The code gets the name of this file, so that `tracebacks` does not count it as the user's code.
         exec(compile("\n".join(lines), f"{__file__}:{name}", "exec"), namespace)
         operation: Method = namespace[name]
         operation.__qualname__ = signatures.name_of(method)
@@ -126,12 +126,12 @@ class Binder:
 
 
 def copying(call: Method, streams: Streams, private: Any) -> Method:
-    """Return ``outplace_all_reduce`` made from an all-reduce that returns a new tensor, which is copied into ``out``.
+    """Return an ``outplace_all_reduce`` that calls ``call`` and copies the tensor that ``call`` returns into ``out``.
 
-    The copy is queued where ``call`` runs: on the stream ``private``, or on the current one if that is ``None``.
+    The copy is queued on the stream on which ``call`` runs: ``private`` or, if that is ``None``, the current stream.
     """
     submit, follows = streams.submit, streams.follows
-    # The check of a result takes longer than all other steps, so each output is checked once.
+    # The check of a result takes longer than all other steps, so it is done once for each output.
     checked: set[int] = set()
 
     def outplace_all_reduce(input: Tensor, out: Tensor | None = None, op: RedOp = RedOp.SUM) -> Tensor:
@@ -164,7 +164,7 @@ def check_result(call: Method, result: object, input: Tensor) -> None:
     at = f" ({line})" if line else ""
     raise SetupError(
         f"{signatures.name_of(call)}{at} of a {input.dtype} of shape {tuple(input.shape)} returned a {got}: "
-        "return None, the tensor itself, or a new one of its type and shape"
+        "return None, the input, or a new tensor like the input"
     )
 
 

@@ -10,11 +10,11 @@ import torch.distributed as dist
 from nccl_bench.catalog.collectives import RedOp
 from nccl_bench.config.user_arms import Adapter
 
-# A built-in function may have no readable signature. It is then taken to accept any arguments.
+# The signature to use if a function's signature cannot be read, as for some built-in functions.
 _UNREADABLE = Signature([Parameter("args", Parameter.VAR_POSITIONAL)])
 _POSITIONAL = (Parameter.POSITIONAL_ONLY, Parameter.POSITIONAL_OR_KEYWORD)
 _BY_NAME = (Parameter.KEYWORD_ONLY, Parameter.POSITIONAL_OR_KEYWORD)
-# A user's name of an option -> our name of it.
+# A user's name of an option -> our name of the option.
 _OPTIONS = {
     "op": "op",
     "sizes": "sizes",
@@ -27,7 +27,7 @@ _OPTIONS = {
 
 
 def signature_of(function: Callable[..., Any]) -> Signature:
-    """Return the signature of a function, bound method or class, or that of ``(*args)`` if it cannot be read."""
+    """Return the signature of a function, bound method or class, or ``(*args)`` if it cannot be read."""
     try:
         return inspect.signature(function)
     except (TypeError, ValueError):
@@ -80,7 +80,7 @@ def returns_nothing(function: Callable[..., Any]) -> bool:
 
 
 def vocabulary(function: Callable[..., Any]) -> Adapter | None:
-    """Return the adapter whose reductions ``op`` takes, by its default or annotation; ``None`` if they do not show it.
+    """Return the adapter that the default or annotation of ``op`` belongs to; ``None`` if neither shows an adapter.
 
     ``protocol`` stands for our ``RedOp``, ``pynccl`` for torch's ``ReduceOp``.
     """
@@ -96,7 +96,7 @@ def vocabulary(function: Callable[..., Any]) -> Adapter | None:
 
 
 def name_of(value: object) -> str:
-    """Return the name of a class or function, or that of an object's class."""
+    """Return the name of a class or function; for any other object, the name of its class."""
     return str(getattr(value, "__qualname__", type(value).__qualname__))
 
 

@@ -1,21 +1,21 @@
-"""Source trees side by side in one process: the code of each tree sees its own modules.
+"""Several source trees in one process, where the code of each tree sees the modules of its own tree.
 
 How a tree imports:
-    The modules of a tree have builtins of their own. Their ``__import__`` finds a name in the tree if the tree owns it.
-    Functions keep the builtins of their module, so an import inside a function finds the tree whenever it runs. So does
-    ``import_module``, because the tree's modules get an ``importlib`` of their own. The tree's modules are in
-    ``sys.modules`` only while a module of the tree is executed.
+    The modules of a tree have builtins of their own. The ``__import__`` of these builtins searches the tree for every
+    name that the tree owns. Functions keep the builtins of their module, so an import inside a function also searches
+    the tree, whenever the function runs. ``import_module`` searches the tree too, because the tree's modules get an
+    ``importlib`` of their own. The tree's modules are in ``sys.modules`` only while a module of the tree is executed.
 
 What a tree owns:
-    A tree owns the top-level modules and packages in its root, even if others of these names are installed. But as in
-    Python, an installed package wins over a directory without ``__init__.py``, unless a target names the directory. A
-    tree never owns the names of the standard library, ``torch``, ``nccl_bench`` and ``__main__``; a target's file with
-    such a name is loaded under another name.
+    A tree owns the top-level modules and packages in its root, even if modules with the same names are installed. One
+    exception is as in Python: an installed package wins over a directory without ``__init__.py``, unless a target names
+    the directory. A tree never owns the names of the standard library, ``torch``, ``nccl_bench`` and ``__main__``. If a
+    target's file has such a name, it is loaded under another name.
 
 Limits:
     Pickle, ``typing.get_type_hints`` and ``importlib.util.find_spec`` look modules up by name, so they do not find a
-    tree's modules. A registration holds for the whole process: two trees that define one ``torch.library`` namespace
-    cannot share a process. While a tree's modules are in ``sys.modules``, other threads may get them.
+    tree's modules. A registration holds for the whole process: two trees that define the same ``torch.library``
+    namespace cannot share a process. While ``sys.modules`` has a tree's modules, other threads can import them.
 """
 
 from __future__ import annotations
@@ -35,19 +35,19 @@ from typing import Any
 
 _NEVER_OWNED = sys.stdlib_module_names | {"__main__", "nccl_bench", "torch"}
 _NO_CONTEXT = nullcontext()
-# One lock for all trees: they take turns in sys.modules.
+# The lock of all trees: only one tree at a time has its modules in `sys.modules`.
 _LOCK = threading.RLock()
 _trees: dict[Path, SourceTree] = {}
 
 
 def source_tree(root: Path) -> SourceTree:
-    """Return the tree in the directory ``root``. A root has only one tree in a process, so all its arms share it."""
+    """Return the tree in the directory ``root``. In one process, all arms with the same root share its tree."""
     with _LOCK:
         return _trees.setdefault(root.resolve(), SourceTree(root.resolve()))
 
 
 class _Loader(SourceFileLoader):
-    """The loader of a tree's modules. It gives them the tree's builtins and leaves no bytecode in the tree."""
+    """The loader of a tree's modules. It gives each module the tree's builtins and writes no bytecode."""
 
     def __init__(self, name: str, path: str, tree_builtins: dict[str, Any]) -> None:
         super().__init__(name, path)
@@ -58,7 +58,7 @@ class _Loader(SourceFileLoader):
         super().exec_module(module)
 
     def set_data(self, path: str, data: object, *, _mode: int = 0o666) -> None:
-        """Do nothing: the import system would write bytecode with this."""
+        """Do nothing: the import system calls this method to write bytecode."""
 
 
 class SourceTree:
@@ -68,9 +68,9 @@ class SourceTree:
         self.root = root
         self._owned: dict[str, bool] = {}
         self._files: dict[str, Path] = {}
-        self._modules: dict[str, ModuleType] = {}  # the imported modules, and those still being executed
+        self._modules: dict[str, ModuleType] = {}  # the modules that are imported or are still being executed
         self._ready: Mapping[str, ModuleType] = {}  # `_modules` after the last complete import; read without the lock
-        self._aside: dict[str, ModuleType] | None = None  # the process's own modules, within `inside`; otherwise None
+        self._aside: dict[str, ModuleType] | None = None  # modules that `inside` put aside; None outside `inside`
         self._builtins = {**vars(builtins), "__import__": self._import}
         self._importlib = ModuleType("importlib")
         vars(self._importlib).update(
@@ -105,24 +105,24 @@ class SourceTree:
         return name
 
     def find_spec(self, name: str, path: Sequence[str] | None, target: ModuleType | None = None) -> ModuleSpec | None:
-        """Find a module of the tree; this makes the tree a finder on ``sys.meta_path``."""
+        """Find a module of the tree. The import system calls this method of every finder on ``sys.meta_path``."""
         if not self.owns(name):
             return None
         if name in self._files:
             file = str(self._files[name])
             return spec_from_file_location(name, file, loader=_Loader(name, file, self._builtins))
         spec = PathFinder.find_spec(name, [str(self.root)] if path is None else path)
-        if spec is None:  # no other finder may search for the module elsewhere
+        if spec is None:  # raise, so that no other finder searches elsewhere
             raise ModuleNotFoundError(f"No module named {name!r}", name=name)
         if type(spec.loader) is SourceFileLoader:
             spec.loader = _Loader(spec.loader.name, spec.loader.path, self._builtins)
-        elif spec.loader is None:  # a directory without __init__.py; Python's own list would follow sys.path
+        elif spec.loader is None:  # a directory without __init__.py; Python's list would change with sys.path
             spec.submodule_search_locations = list(spec.submodule_search_locations or ())
         return spec
 
     @contextmanager
     def inside(self) -> Iterator[None]:
-        """Put the tree's modules into ``sys.modules`` within a ``with`` block, in place of the process's own."""
+        """Put the tree's modules into ``sys.modules`` in a ``with`` block; put modules of the same names aside."""
         with _LOCK:
             if self._aside is not None:
                 yield
@@ -136,7 +136,7 @@ class SourceTree:
 
     @contextmanager
     def _outside(self) -> Iterator[None]:
-        """Leave the tree within a ``with`` block: a module that is not the tree's must not see the tree's modules."""
+        """Take the tree's modules out of ``sys.modules`` within a ``with`` block: other modules must not see them."""
         with _LOCK:
             was_inside = self._aside is not None
             if was_inside:
@@ -169,7 +169,7 @@ class SourceTree:
         fromlist: Sequence[str] | None = (),
         level: int = 0,
     ) -> ModuleType:
-        """Do what ``__import__`` does, for the tree's modules. It finds a loaded module fast enough for timed calls."""
+        """Do what ``__import__`` does, for the tree's modules. A loaded module is found fast enough for timed calls."""
         if level or self.owns(name):
             package = (globals or {}).get("__package__")
             full = resolve_name("." * level + name, str(package)) if level and package else name

@@ -16,14 +16,14 @@ _INSTALLED = {"site-packages", "dist-packages"}
 class _Frame(NamedTuple):
     file: Path
     line: int
-    function: str  # empty for a syntax error, which is in no function
+    function: str  # the name of the function; empty for a syntax error, which is in no function
 
 
 def user_line(error: BaseException, roots: Sequence[Path]) -> str | None:
     """Return "file:line" of the innermost frame of ``error`` that is in the files and directories ``roots``.
 
-    If there is none, return the innermost frame outside nccl-bench and the standard library. If there is none either,
-    return ``None``.
+    If no frame is in ``roots``, return the innermost frame outside nccl-bench and the standard library. If there is no
+    such frame, return ``None``.
     """
     frames = _user_frames(error, roots)
     return _file_and_line(frames[-1].file, frames[-1].line) if frames else None
@@ -42,13 +42,13 @@ def definition_line(value: Callable[..., Any]) -> str | None:
         try:
             unwrapped = inspect.unwrap(subject)
             return _file_and_line(Path(inspect.getsourcefile(unwrapped) or "?"), inspect.getsourcelines(unwrapped)[1])
-        except (OSError, TypeError, ValueError):  # built-in, made without source, or wrapped in a circle
+        except (OSError, TypeError, ValueError):  # a built-in, code without a source file, or wrappers in a circle
             continue
     return None
 
 
 def _file_and_line(file: Path, line: int) -> str:
-    # A path below the current directory is shortened: records are shared, and the directories above differ.
+    # Shorten a path below the current directory: people share records, and the directories above it differ.
     directory = Path.cwd()
     return f"{file.relative_to(directory) if file.is_relative_to(directory) else file}:{line}"
 

@@ -40,7 +40,11 @@ BAD: list[tuple[tuple[str, ...], int, tuple[str, ...]]] = [
     (("run", "--arm", "mine=nosuch.py:C"), 2, ("the arm mine", "no Python file nosuch.py", "path/to/file.py:NAME")),
     (("run", "--arm", "mine=nosuch.py:C", "--dry-run"), 2, ("the arm mine", "no Python file nosuch.py")),
     (("verify", "--arm", "mine=nosuch.py:C"), 2, ("the arm mine", "no Python file nosuch.py")),
-    (("run", "--arm", "mine=nosuch.comm:C"), 2, ("the arm mine", "no module nosuch.comm", "nor is it installed")),
+    (
+        ("run", "--arm", "mine=nosuch.comm:C"),
+        2,
+        ("the arm mine", "no module nosuch.comm", "or among the installed modules"),
+    ),
     (("run", "--arm", "mine=m.py:"), 2, ("the arm mine", "'m.py:' is no target", "path/to/file.py:NAME")),
     (("run", "--arm", "mine=m:C,tree=nosuch"), 2, ("the arm mine", "the tree nosuch is no directory")),
     (("run", "--arm", "nosuch"), 2, ("the arm nosuch", "entry point 'nosuch' is unknown")),

@@ -143,7 +143,7 @@ SIZES = [
     ([1, 2, -1, 6], (8, 3), (2, 3), "sizes is [1, 2, -1, 6]: no entry may be negative"),
     ([1, 2, 0, 6], (8, 3), (2, 3), "sizes add up to 9, and the whole tensor has 8 rows (shape (8, 3))"),
     ([1, 2, 0, 4], (8, 3), (2, 3), "sizes add up to 7, and the whole tensor has 8 rows (shape (8, 3))"),
-    ([2, 1, 0, 5], (8, 3), (2, 3), "sizes give 1 rows to rank 1; its tensor has 2 (shape (2, 3))"),
+    ([2, 1, 0, 5], (8, 3), (2, 3), "sizes[1] is 1, and the tensor of rank 1 has shape (2, 3)"),
     ([1, 2, 0, 5], (8, 3), (2, 4), "the tensors have shapes (8, 3) and (2, 4): with sizes they must agree in all"),
     ([1, 2, 0, 5], (8, 3), (6,), "the tensors have shapes (8, 3) and (6,): with sizes they must agree in all"),
     ([0, 0, 0, 1], (), (), "the tensors have shapes () and (): with sizes they must agree in all"),

@@ -176,7 +176,7 @@ def test_a_capture_stream_that_cannot_be_joined_does_not_hide_the_body_s_error(
     with pytest.raises(PlantedError) as raised, cpu.stream(caller), coordinator.graph_capture():
         raise PlantedError
     assert raised.value.__notes__ == [
-        "The capture stream could not be joined either: operation not permitted when stream is capturing"
+        "After this error, the capture stream could not be joined: operation not permitted when stream is capturing"
     ]
     # If the body raises nothing, the failure to join is the error.
     with pytest.raises(RuntimeError, match="not permitted"), cpu.stream(caller), coordinator.graph_capture():

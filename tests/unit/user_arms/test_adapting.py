@@ -360,8 +360,12 @@ LATER = 65  # more elements than the all-reduce that is tried
     [
         (making(available=False, disabled=True, all_reduce=in_place), None, r"not available .* the group has 1 rank\)"),
         (type("Stuck", (Switched,), {"change_state": lambda self, on: _switched(self, False)}), None, "still disabled"),
-        (making(run=in_place, size=1), None, r"fits no adapter: give an object with all_reduce\(.* it has run, size"),
-        (making(), None, "it has nothing"),
+        (
+            making(run=in_place, size=1),
+            None,
+            r"fits no adapter: give an object with all_reduce\(.* the object has run, size",
+        ),
+        (making(), None, "the object has nothing"),
         (Noting, PROTOCOL, "does not fit Noting, whose `op` is torch.distributed's ReduceOp: use adapter=pynccl"),
         (NotingOurs, PYNCCL, "whose `op` is nccl_bench's RedOp: use adapter=protocol"),
         (EngineAfter, CALLABLE, "needs a function of one tensor, and EngineAfter cannot be called"),
@@ -371,7 +375,7 @@ LATER = 65  # more elements than the all-reduce that is tried
         (lambda group, device: None, None, "returned None: it must return the communicator that it makes"),
         (making(all_reduce=lambda x, y: None), None, r"with these arguments, and got .*\(x, y\)"),
         (lambda tensor: tensor[1:], None, r"torch.float32 of shape \(64,\) returned a torch.float32 of shape \(63,\)"),
-        (lambda tensor: tensor.double(), None, r"returned a torch.float64 of shape \(64,\): return None, the tensor"),
+        (lambda tensor: tensor.double(), None, r"returned a torch.float64 of shape \(64,\): return None, the input"),
         (lambda tensor: "handle", None, r"test_adapting.py:\d+\) of a .* returned a str"),
     ],
 )

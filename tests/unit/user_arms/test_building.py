@@ -152,7 +152,7 @@ def test_an_error_without_a_frame_of_the_user_names_the_definition(building: Bui
     user_arm, _ = building()
     message = str(as_user_arm_error(user_arm, TypeError("all_reduce() takes 2 arguments")))
     assert message == (
-        "the arm mine: a call of it raised TypeError: all_reduce() takes 2 arguments "
+        "the arm mine: a call of the arm raised TypeError: all_reduce() takes 2 arguments "
         f"({tmp_path}/tree/engine/comm.py:5)"
     )
 
@@ -162,7 +162,7 @@ def test_an_error_without_a_frame_of_the_user_names_the_definition(building: Bui
     [
         ("nosuch.comm:Comm", "nosuch.comm:Comm: there is no module nosuch.comm in {tree}"),
         ("engine.broken:Comm", "there is no module nosuch_module, which {tree}/engine/broken.py:2 imports"),
-        ("engine.comm:Com", "engine.comm:Com: it has no 'Com'; it has Comm"),
+        ("engine.comm:Com", "engine.comm:Com: there is no 'Com'; there is Comm"),
         ("engine.parts:parsed", "parsed() cannot be called: take (group, device) to make a communicator"),
     ],
 )
@@ -214,7 +214,7 @@ def test_the_error_for_a_wrong_result_names_the_line_of_the_function(
     size = 65 if later else 64
     assert str(failed.value) == (
         f"the arm mine: make.<locals>.summed ({file}:2) of a torch.float32 of shape ({size},) returned a "
-        f"{got.format(size - ('numel' in result))}: return None, the tensor itself, or a new one of its type and shape"
+        f"{got.format(size - ('numel' in result))}: return None, the input, or a new tensor like the input"
     )
 
 

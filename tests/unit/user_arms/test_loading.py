@@ -420,9 +420,9 @@ BROKEN = {
 @pytest.mark.parametrize(
     ("target", "message"),
     [
-        ("engine.good:PyNcclComunicator", "it has no 'PyNcclComunicator'; it has PyNcclCommunicator"),
-        ("engine.good:zzz", "it has no 'zzz'; it has PyNcclCommunicator, number, os"),
-        ("engine.good:PyNcclCommunicator.x", "it has no 'x'; it has "),
+        ("engine.good:PyNcclComunicator", "there is no 'PyNcclComunicator'; there is PyNcclCommunicator"),
+        ("engine.good:zzz", "there is no 'zzz'; there is PyNcclCommunicator, number, os"),
+        ("engine.good:PyNcclCommunicator.x", "there is no 'x'; there is "),
         ("engine.good:number", "is a int: name a class, a function"),
         ("engine.raises:x", "importing engine.raises raised ValueError at {tree}/engine/inner.py:2: no"),
         ("engine/raises.py:x", "importing engine.raises raised ValueError at {tree}/engine/inner.py:2: no"),
@@ -476,7 +476,7 @@ def test_a_target_that_is_neither_in_the_current_directory_nor_installed_is_refu
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    with pytest.raises(SetupError, match=rf"^nosuch_module:x: there is no module nosuch_module in {tmp_path}, nor is"):
+    with pytest.raises(SetupError, match=rf"^nosuch_module:x: there is no module nosuch_module in {tmp_path} or among"):
         load_target("nosuch_module:x")
     with pytest.raises(SetupError, match=rf"^nosuch.py:x: there is no Python file nosuch.py in {tmp_path}: give"):
         load_target("nosuch.py:x")
@@ -486,7 +486,7 @@ def test_the_message_names_the_tree_that_holds_the_package(tmp_path: Path) -> No
     # The first tree is one directory too high. The second is too low, because a package lacks its __init__.py.
     files = {"engine/__init__.py": "", "engine/part/comm.py": "from engine.part import wire"}
     write(tmp_path / "repository/python", files)
-    advice = rf"; {tmp_path}/repository/python holds engine: give this directory as the tree$"
+    advice = rf"; {tmp_path}/repository/python holds engine: give {tmp_path}/repository/python as the tree$"
     with pytest.raises(SetupError, match=advice):
         load_target("engine.part.comm:x", str(tmp_path / "repository"))
     with pytest.raises(SetupError, match=advice):
