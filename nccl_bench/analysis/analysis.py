@@ -40,7 +40,7 @@ class Analysis:
 
     @classmethod
     def of(cls, run: Run) -> Analysis:
-        """Compare the arms of ``run`` with the run's baseline, with the thresholds recorded in the run."""
+        """Compare the arms of ``run`` with the run's baseline. The thresholds are those recorded in the run."""
         name = run.meta["name"]
         limits = recorded_limits(run.meta["config"], DEFAULT_THRESHOLD, f"the run {name}")
         comparisons = compare_arms(ComparableRun.of(run, name), limits)
@@ -75,7 +75,7 @@ class Analysis:
 
     @property
     def could_be_judged(self) -> bool:
-        """True if any comparison has an interval and needs no noise floor (several runs on a side) or has one."""
+        """True if any comparison has an interval and, unless a side has several runs, a noise floor."""
         return any(
             each.interval is not None and (each.noise_floor is not None or self.basis is Basis.RUNS)
             for each in self.comparisons

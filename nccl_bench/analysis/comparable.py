@@ -42,7 +42,7 @@ class ComparableRun:
         )
 
     def median_us(self, point: Point, arm: str) -> float | None:
-        """Return the median time of ``arm`` in microseconds; ``None`` without times in this case and timing."""
+        """Return the median time of ``arm`` in microseconds; ``None`` if ``arm`` has no times at ``point``."""
         times = self.cells.get((*point, arm))
         return median(times.values()) if times else None
 
@@ -52,5 +52,5 @@ class ComparableRun:
 
 
 def medians_us(side: Sequence[ComparableRun], point: Point, arm: str) -> list[float]:
-    """Return the median time of ``arm`` in each run of ``side``, in microseconds; omit runs without such times."""
+    """Return the median time of ``arm`` at ``point`` in each run of ``side``, in microseconds, if the run has times."""
     return [time_us for run in side if (time_us := run.median_us(point, arm)) is not None]

@@ -84,7 +84,7 @@ def analyse_sides(
 ) -> Analysis:
     """Compare the side ``after`` with the side ``before``.
 
-    Raises ``UsageError`` if a run does not have a named arm. Raises ``UsageError`` if the runs differ in the machine,
+    Raises ``UsageError`` if a run lacks a requested arm. Raises ``UsageError`` if the runs differ in the machine,
     the ranks or the settings, unless ``allow_mismatch`` is true.
     """
     _check_arms(before, after, arms, shared_arm)

@@ -14,7 +14,7 @@ from nccl_bench.config.limits import Limits
 
 
 class Basis(StrEnum):
-    """The kind of data behind the intervals and verdicts."""
+    """The kind of data from which intervals and verdicts are computed."""
 
     ROUNDS = "rounds of one run"
     SHARED_ARM = "rounds within each run, relative to an arm that both sides have"
@@ -36,9 +36,9 @@ class Comparison:
     threshold: float  # the smallest difference that matters, as a share of the baseline's time
     interval: Interval | None  # the interval of the ratio; None if rounds are too few or variation is unknown
     verdict: Verdict | None  # the judgement; None if the variation is unknown
-    noise_floor: float | None  # the noise floor; 0.25 is a factor of 1.25; None if it is unknown or not needed
+    noise_floor: float | None  # the noise floor (0.25 is a factor of 1.25); None if it is unknown or not needed
     below_floor: bool  # True if the verdict is inconclusive because of the noise floor or a missing twin
-    pairs_needed: int | None  # rounds an interval needs; None if it exists, or if no number of rounds is enough
+    pairs_needed: int | None  # rounds that are needed; None if there is an interval, or if no number is enough
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -61,8 +61,8 @@ def compare_pairs(
 ) -> tuple[Comparison, ...]:
     """Return a comparison for each pair. With probability 1 - ``FAMILYWISE_ERROR`` or more, no verdict is wrong.
 
-    ``noise_floor`` is a function of a case and timing and of the error of an interval. Omit it if the intervals
-    already contain communicator variance; intervals over several runs do.
+    ``noise_floor`` is a function: it returns the noise floor at a point, for an interval's error. Omit ``noise_floor``
+    if the intervals already contain communicator variance; intervals over several runs do.
     """
     points = [pair.point for pair in pairs]
     thresholds = [limits.threshold(case.collective, timing, case.size_bytes) for case, timing in points]

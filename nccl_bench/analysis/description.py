@@ -41,8 +41,8 @@ def notes(run: Run) -> Iterator[str]:
     for process_set in ((run.meta.get("worker") or {}).get("process_sets") or ())[1:]:
         arms = [name for name in process_set.get("arms") or () if not str(name).endswith(TWIN_SUFFIX)]
         yield (
-            f"{', '.join(arms)}: in processes of its own ({process_set.get('reason')}). Its rounds are paired across "
-            "processes, which take turns on the same devices."
+            f"{', '.join(arms)}: in separate processes ({process_set.get('reason')}). A ratio compares rounds of "
+            "different processes, which take turns on the same devices."
         )
     registered = arms_with(run, Registration.REGISTERED)
     unregistered = arms_with(run, Registration.UNAVAILABLE, Registration.ABSENT)
@@ -70,9 +70,9 @@ def arms_with(run: Run, *registrations: Registration) -> list[str]:
 def _times(run: Run) -> str:
     if not run.is_import:
         return (
-            "A time is the slowest rank's, median over rounds. A ratio is the median over rounds of time / "
+            "A time is the slowest rank's time (median over rounds). A ratio is the median over rounds of time / "
             f"{run.baseline}'s time in the same round, so it can differ from the quotient of two times shown. "
-            "Below 1 is faster."
+            "A ratio below 1 is faster."
         )
     kind = over_ranks_of(run.meta)
     if kind is None:

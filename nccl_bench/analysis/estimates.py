@@ -63,7 +63,7 @@ class RelativeRatios(Estimate):
         self._before, self._after = sorted(before), sorted(after)
 
     def interval(self, error: float) -> Interval | None:
-        """Return the quotient of the two runs' intervals, each with half of the error."""
+        """Return the quotient of the two runs' intervals; each of these intervals has half of the error."""
         before, after = interval(self._before, error / 2), interval(self._after, error / 2)
         if before is None or after is None:
             return None

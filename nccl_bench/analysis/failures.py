@@ -10,7 +10,7 @@ from nccl_bench.records.schema import Crash, Hang, Line, Samples, Skipped, Statu
 
 # Tables and messages mark a cell with this text if all batches of the cell were discarded.
 DISCARDED = "DISCARDED"
-# All exit codes of a run, from the worst to the least bad.
+# The exit codes of failures, the worst first.
 _WORST_FIRST = (ExitCode.WRONG_RESULT, ExitCode.HANG, ExitCode.SETUP)
 # The exit code for each status of a cell and for each kind of record.
 _CODES: dict[str, ExitCode] = {
@@ -23,7 +23,7 @@ _CODES: dict[str, ExitCode] = {
 def exit_code_of(lines: Sequence[Line]) -> ExitCode:
     """Return the exit code for ``lines``: wrong results are worse than a hang, and a hang is worse than a crash.
 
-    Without failures: return ``OK`` if there is a measured cell and all measured cells have times, else ``SETUP``.
+    The exit code without failures: ``OK`` if cells were measured and all of them have times, otherwise ``SETUP``.
     """
     measured = [line for line in lines if isinstance(line, Samples)]
     codes = {_CODES.get(line.status if isinstance(line, Samples) else line.kind) for line in lines}
@@ -71,7 +71,7 @@ def failures(run: Run) -> Iterator[str]:
 
 
 def summary_failures(left_out: Mapping[str, int]) -> Iterator[str]:
-    """Yield a line for each failed status; ``left_out`` has the number of rows without a time for each status."""
+    """Yield a line for each status that is a failure; ``left_out`` has the count of rows without a time by status."""
     for status, rows in left_out.items():
         if status != Skipped.kind:
             mark = DISCARDED if status == Status.OK else status.upper()

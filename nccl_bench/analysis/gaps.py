@@ -71,6 +71,6 @@ def describe_cells(text: str, cells: Iterable[Cell]) -> Iterator[str]:
 
 
 def _measured_placements(collective: str, placements: Sequence[str]) -> list[str]:
-    """Return those of ``placements`` that the collective supports; without any, all that the collective supports."""
+    """Return the ``placements`` that the collective supports, or all it supports if it supports none of these."""
     available = list(COLLECTIVES[collective].placements)
     return [placement for placement in available if placement in placements] or list(map(str, available))

@@ -22,8 +22,8 @@ def hints(comparisons: Sequence[Comparison], basis: Basis) -> Iterator[str]:
     if too_few:
         yield (
             f"{_cells(too_few)} inconclusive because of too few rounds. With so many comparisons, "
-            f"an interval needs {max(too_few)} rounds, and then spans from the smallest ratio to the largest. "
-            "Measure more rounds than that (--rounds), or fewer sizes and arms."
+            f"an interval needs {max(too_few)} rounds. With just so many, it spans from the smallest ratio to the "
+            "largest. Measure more rounds than that (--rounds), or fewer sizes and arms."
         )
     without_twin = [each for each in inconclusive if each.below_floor and each.noise_floor is None]
     if without_twin:
@@ -51,7 +51,7 @@ def hints(comparisons: Sequence[Comparison], basis: Basis) -> Iterator[str]:
     if wide:
         worst, interval = max(wide, key=lambda cell: cell[1].half_width)
         yield (
-            f"{_cells(wide)} inconclusive because the interval crosses the threshold, widest for "
+            f"{_cells(wide)} inconclusive because the interval crosses the threshold. The widest interval is "
             f"{_label(worst)}: {interval.low:.3f}x to {interval.high:.3f}x, threshold {format_share(worst.threshold)}. "
             f"{_MORE[basis]} narrow the interval. A ratio right at the threshold stays inconclusive."
         )

@@ -1,4 +1,4 @@
-"""Read a run to compare from a path: a run's directory, a ``summary.csv``, or the output of nccl-tests."""
+"""Loading of runs that are compared. A path names a run's directory, a ``summary.csv``, or the output of nccl-tests."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ class LoadedRun:
     meta: Mapping[str, Any]  # the content of run.json; for a summary, the few facts that the summary has
     run: Run | None  # all records of the run; None for a summary
     exit_code: ExitCode  # the exit code for the worst failure
-    left_out: Mapping[str, int]  # number of a summary's rows without a time, by status; empty for other runs
+    left_out: Mapping[str, int]  # rows without a time in a summary, counted by status; empty for other runs
     warnings: tuple[str, ...]  # unusual facts about the files
 
     @property
@@ -44,7 +44,7 @@ class LoadedRun:
 
 
 def load_run(path: Path) -> LoadedRun:
-    """Return the run at ``path``; raises ``RecordError`` if there is none."""
+    """Return the run at ``path``; raises ``RecordError`` if there is no run."""
     if path.is_dir():
         return _loaded(Run.load(path), path)
     if path.suffix == ".csv":

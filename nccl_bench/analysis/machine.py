@@ -85,7 +85,7 @@ def over_ranks(runs: NamedRuns) -> Iterator[str]:
 
 
 def over_ranks_of(meta: Mapping[str, Any]) -> OverRanks | None:
-    """Return how a run merges the times of its ranks; ``None`` for an import without this fact."""
+    """Return how a run merges the times of its ranks; ``None`` for an import that does not record this."""
     if not is_import(meta):
         return OverRanks.MAXIMUM
     kind = meta["config"].get("over_ranks")

@@ -41,7 +41,7 @@ class Interval:
 
 
 def paired_ratios(arm_us: Mapping[int, float], base_us: Mapping[int, float]) -> list[float]:
-    """Return the ratio ``arm_us`` / ``base_us`` of each round, by its number, in which both have a time."""
+    """Return ``arm_us`` / ``base_us`` for each round in which both arms have a time; keys are round numbers."""
     return [time_us / base_us[number] for number, time_us in arm_us.items() if number in base_us]
 
 
@@ -63,9 +63,9 @@ def decisive_error_of_median(ratios: Sequence[float], threshold: float) -> float
     """Return the smallest error at which the verdict is decided: the p-value of a two-sided sign test."""
     low, high = 1 - threshold, 1 + threshold
     outside = (
-        sum(ratio >= low for ratio in ratios),  # ratios that contradict `faster`
-        sum(ratio <= high for ratio in ratios),  # ratios that contradict `slower`
-        max(sum(ratio < low for ratio in ratios), sum(ratio > high for ratio in ratios)),  # against `equivalent`
+        sum(ratio >= low for ratio in ratios),  # ratios against `faster`
+        sum(ratio <= high for ratio in ratios),  # ratios against `slower`
+        max(sum(ratio < low for ratio in ratios), sum(ratio > high for ratio in ratios)),  # ratios against `equivalent`
     )
     errors = _interval_errors(len(ratios))
     return errors[min(outside)] if min(outside) < len(errors) else 1.0

@@ -65,7 +65,7 @@ class CommunicatorVariance:
     def floor(self, point: Point, error: float) -> NoiseFloor | None:
         """Return the noise floor in a case and timing, from the twin's interval at ``error``.
 
-        The floor is the same for every pair of arms: every ratio, also the twin's, compares two communicators and
+        The floor is the same for every pair of arms: every ratio, including the twin's, compares two communicators and
         contains the variance of both. Returns ``None`` if no size has times of a twin.
         """
         usual = self._usual.get(_without_size(point))
@@ -81,7 +81,7 @@ class CommunicatorVariance:
 
 
 def combined(first: NoiseFloor | None, second: NoiseFloor | None) -> NoiseFloor | None:
-    """Return the noise floor of a quotient, a ratio of one run / a ratio of another run, from the runs' floors.
+    """Return the noise floor of a quotient: the ratio of one run divided by the ratio of another run.
 
     A run without a twin gets the other run's floor. The quotient contains the variance of four communicators, two of
     each run. The runs are independent, so the squares of the logarithms add up.

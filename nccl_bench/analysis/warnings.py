@@ -26,8 +26,8 @@ class WarningText(StrEnum):
 
     DISCARDED = (
         "The gate opened before all calls of a batch were queued, most often for {worst} ({discarded}; "
-        "{cells} affected). Such batches include launch cost, so they were discarded. The other batches are "
-        "sound; a cell marked DISCARDED has none. The usual cause is a busy CPU. Use fewer calls per batch (--iters)."
+        "{cells} affected). Such batches include launch cost, so they were discarded. All other batches "
+        "are sound. The usual cause is a busy CPU. Use fewer calls per batch (--iters)."
     )
     RANK_SPREAD = (
         "Ranks differ by more than {limit} of the time in {cells}, most for {worst}: {spread} of {time} us, and rank "
@@ -36,12 +36,12 @@ class WarningText(StrEnum):
     )
     NOISE = (
         "Rounds differ: the interquartile range of the times is more than {limit} of the median in {cells}, most for "
-        "{worst}: {first} to {third} us around {time} us. Ratios in these cells are less exact. The usual cause is "
+        "{worst}: {first} to {third} us, median {time} us. Ratios in these cells are less exact. The usual cause is "
         "other work on the machine; without a GPU this is normal. More --rounds make the medians more exact."
     )
     TOLERANCE = (
-        "Checked with a tolerance, not for equality: {cells}; the largest tolerance is {ulp} ulp for {worst}. Results "
-        "are rounded there, and a smaller error would pass. --op min,max is exact in every dtype."
+        "Checked with a tolerance, not for equality: {cells}; the largest tolerance is {ulp} ulp for {worst}. These "
+        "results are rounded, so an error within the tolerance is not detected. --op min,max is exact in every dtype."
     )
     NOT_CHECKED = "Not checked: {cells}, for example {worst}. An arm could be fast and wrong. Measure with --check 1."
     SAME_PATH = (
@@ -49,12 +49,12 @@ class WarningText(StrEnum):
         "so the two times can differ only by host time and noise."
     )
     TWO_LIBRARIES = (
-        "A second libnccl is loaded: {others}. torch's arms use it, the other arms use {library}, so they differ in "
-        "more than their streams. Leave out --nccl-library, or set it to torch's library."
+        "A second libnccl is loaded: {others}. torch's arms use it, the other arms use {library}, so the arms "
+        "differ in more than their streams. Leave out --nccl-library, or set it to torch's library."
     )
     UNREGISTERED = (
-        "{how} registration is unavailable on this machine: NCCL returned a null handle to {arms}, so their times are "
-        "of unregistered memory. Measure with --register none, or find the reason with --env NCCL_DEBUG=INFO."
+        "{how} registration is unavailable on this machine: NCCL returned a null handle to {arms}, so the times are "
+        "for unregistered memory. Measure with --register none, or find the reason with --env NCCL_DEBUG=INFO."
     )
     SAME_OBJECT = (
         "{baseline} is a function, or an object that existed before nccl-bench loaded it. Its twin is the same object, "
@@ -66,7 +66,7 @@ class WarningText(StrEnum):
     )
     IMPORTED_EVENTS = (
         "{tool} put events between operations (nccl-tests does so with -I). All times in {cells} include the "
-        "cost of these events. Do not compare them with runs without events: measure again without them."
+        "cost of these events. Do not compare these times with times without events: measure again without events."
     )
     PER_ITERATION = (
         "Events between operations cost up to {cost} us each ({worst}), so single operations look slower than the "
@@ -85,7 +85,7 @@ def cell_warnings(runs: Sequence[tuple[str, Sequence[Row]]]) -> Iterator[str]:
     noise = [((row.q3_us - row.q1_us) / time_us, row, name) for row, name, time_us in timed if row.q1_us and row.q3_us]
     unchecked = [(0, row, name) for row, name in rows if row.wrong is None and row.status == Status.OK]
     costs = [(row.per_iteration_cost_us or 0, row, name) for row, name in rows]
-    # The cells for each warning; a cell is its degree of the problem, its row, and the name of its run.
+    # The cells for each warning: the size of the problem, the row of the cell, and the name of the run.
     kinds: Mapping[WarningText, Sequence[tuple[float, Row, str]]] = {
         WarningText.DISCARDED: [(row.discarded, row, name) for row, name in rows if row.discarded],
         WarningText.RANK_SPREAD: [cell for cell in spreads if cell[0] > LARGE_SPREAD],
@@ -156,7 +156,7 @@ def _same_paths(
 
 
 def _ranks_wait(row: Row) -> bool:
-    """Return True if ranks wait for each other. They do not in `enqueue`. With a root, a rank can end early."""
+    """Return False if a rank can end before the other ranks: in `enqueue`, and in a collective with a root."""
     return not COLLECTIVES[row.collective or ""].rooted and TIMINGS[Timing(row.timing or "")].moves_bytes
 
 

@@ -21,7 +21,7 @@ def plan_text(config: RunConfig, plan: Plan, world_size: int, memory_bytes: int 
         f"arms: {', '.join(config.arms)}; baseline {config.baseline}",
         *([f"twin of {config.baseline}, for the noise floor"] if compared else []),
         *([f"routes: {', '.join(config.routes)}"] if config.routes else []),
-        *(f"{', '.join(each.arms)}: in processes of its own ({each.reason})" for each in process_sets_of(config)[1:]),
+        *(f"{', '.join(each.arms)}: in separate processes ({each.reason})" for each in process_sets_of(config)[1:]),
         "",
     ]
     swept: dict[tuple[tuple[str, ...], Combination], list[Case]] = {}

@@ -59,7 +59,7 @@ def column(name: str, header: Sequence[str], cells: Sequence[str], *, left: bool
 
 
 def pairs(rows: Sequence[tuple[str, str]]) -> list[str]:
-    """Return the two numbers of each row as one aligned text; if no row has a second number, only the first."""
+    """Return the two numbers of each row as one aligned text; if no row has a second number, return only the first."""
     left, right = (max((len(row[side]) for row in rows), default=0) for side in (0, 1))
     return [f"{row[0]:>{left}} {row[1]:>{right}}" if right else row[0] for row in rows]
 
@@ -74,5 +74,5 @@ def fold(name: str, width: int) -> tuple[str, ...]:
 
 
 def bandwidth(value: float) -> str:
-    """Return GB/s with two decimals; a value too small for them is shown as ``<0.01``."""
+    """Return GB/s with two decimals; a value that would round to 0.00 is shown as ``<0.01``."""
     return "<0.01" if 0 < value < 0.005 else f"{value:.2f}"

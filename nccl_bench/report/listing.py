@@ -133,7 +133,7 @@ def _lacks(device: DeviceSpec) -> list[str]:
 
 
 def _columns(name: str, section: Section) -> dict[str, list[str]]:
-    """Return the texts of each column. Names form one column. A value that a row lacks is an empty text."""
+    """Return the texts of each column. A list of names is one column. A value that a row lacks is an empty text."""
     rows = [entry if isinstance(entry, Mapping) else {name: entry} for entry in section]
     return {key: [_text(row.get(key, "")) for row in rows] for key in dict.fromkeys(chain(*rows)) or (name,)}
 

@@ -101,7 +101,7 @@ def _table(
 def _arm_column(
     run: Run, arm: str, rows: list[Row | None], units: tuple[str, str], pair: Callable[[Row], tuple[str, str]]
 ) -> Column:
-    """Return the column of ``arm``: two numbers in each cell, or one number if no row has the second."""
+    """Return the column of ``arm``: two numbers in each cell, or one number if no row has a second number."""
     values = [pair(row) if row is not None else ("", "") for row in rows]
     if not any(second for _, second in values):
         units = ("baseline" if arm == run.baseline and units[1] == "ratio" else units[0], "")

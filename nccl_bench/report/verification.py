@@ -19,13 +19,13 @@ from nccl_bench.verify.judgement import Judgement, ProbeStatus, Verification
 _CELLS: Mapping[ProbeStatus, str] = {ProbeStatus.NOT_APPLICABLE: "-", ProbeStatus.UNVERIFIED: "?"}
 _CSV_COLUMNS = ("arm", "probe", "status", "trials", "failed", "raced", "reason", "detail")
 SHARED_NOTICE = (
-    "The ranks share {gpus}: NCCL treats each rank as a separate host, and they communicate over the network."
+    "The ranks share {gpus}: NCCL treats each rank as a separate host, and the ranks communicate over the network."
 )
 ORDER_NOTICE = "CPU run: it shows how the arms order their calls. It says nothing about GPUs."
 
 
 def reports(stream: TextIO, width: int | None, about: Mapping[str, object]) -> dict[Format, Report[Verification]]:
-    """Return the report of each format; ``width`` is by default that of ``stream``. Only JSON contains ``about``."""
+    """Return the report of each format; without ``width`` the width of ``stream`` applies. Only JSON uses ``about``."""
     return {
         Format.TERMINAL: TerminalVerification.for_stream(stream, width).render,
         Format.MARKDOWN: markdown_verification,
@@ -77,7 +77,7 @@ def markdown_verification(content: Verification) -> str:
 
 
 def csv_verification(content: Verification) -> str:
-    """Return a header line, and a line for each arm and probe; the cell of a value that does not apply is empty."""
+    """Return a header line, and a line for each arm and probe; the field of a value that does not apply is empty."""
     import pandas as pd
 
     records = [_to_mapping(judgement) for judgement in content.judgements]
@@ -132,6 +132,6 @@ def _table(verification: Verification, labels: Sequence[Sequence[str]]) -> Table
 
 
 def _fold(arm: str) -> tuple[str, ...]:
-    """Return the name split before a hyphen into the two narrowest lines; without a hyphen, on one line."""
+    """Return the name in two lines, split at the hyphen that gives the least width; without a hyphen, in one line."""
     splits = [(arm[:at], "  " + arm[at:]) for at, letter in enumerate(arm) if letter == "-"]
     return min([(arm,), *splits], key=lambda lines: max(map(len, lines)))

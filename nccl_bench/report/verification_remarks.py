@@ -70,7 +70,7 @@ def _blindness(verification: Verification, blind: Mapping[str, Finding]) -> list
     if passed:
         lines.append(
             f"BLIND: {DETECTOR}, whose calls have no order, was not caught ({'; '.join(passed)}). These probes detect "
-            "no races on this machine at present. Try again when nothing else runs on it."
+            "no races on this machine at present. Try again when nothing else runs."
         )
     return [*lines, "So nothing above is verified, and a pass is shown as '?'."]
 

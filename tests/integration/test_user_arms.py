@@ -114,11 +114,11 @@ def test_arms_that_cannot_share_processes_get_their_own_and_the_report_gives_the
     assert "both_trees_have_it" in process_sets["after",]["reason"]
     printed = " ".join(ran.ended.stdout.split())
     assert (
-        "quiet: in processes of its own (NCCL_BENCH_TESTS=1 is set only in these processes). Its rounds are paired"
+        "quiet: in separate processes (NCCL_BENCH_TESTS=1 is set only in these processes). A ratio compares rounds of"
         in printed
     )
     reason = "the arm's set-up failed beside other arms: engine.comm:Comm: importing"
-    assert f"after: in processes of its own ({reason}" in printed
+    assert f"after: in separate processes ({reason}" in printed
 
 
 def test_the_record_names_adapter_and_order_of_each_user_arm(ran: SimpleNamespace) -> None:

@@ -29,7 +29,7 @@ def test_too_few_rounds_are_reported_with_the_number_that_an_interval_needs() ->
     ]
     (hint,) = hints_of([*few, comparison(32)])
     assert hint.startswith("2 cells are inconclusive because of too few rounds")
-    assert "an interval needs 12 rounds, and then spans from the smallest ratio to the largest" in hint
+    assert "an interval needs 12 rounds. With just so many, it spans from the smallest ratio to the largest" in hint
     assert "more rounds than that (--rounds)" in hint
 
 
@@ -80,7 +80,7 @@ def test_a_wide_interval_is_reported_with_what_narrows_it() -> None:
     ]
     (hint,) = hints_of(cells)
     assert hint.startswith("2 cells are inconclusive because the interval crosses the threshold")
-    assert "widest for stream-free eager all_reduce 1K: 0.800x to 1.400x, threshold 2.0 %." in hint
+    assert "The widest interval is stream-free eager all_reduce 1K: 0.800x to 1.400x, threshold 2.0 %." in hint
     assert "More rounds (--max-rounds" in hint
     assert "More runs on each side narrow the interval" in hints_of(cells, Basis.RUNS)[0]
     assert "or several runs on each side, narrow the interval" in hints_of(cells, Basis.SHARED_ARM)[0]

@@ -36,7 +36,7 @@ def test_a_warning_says_that_a_machine_has_no_windows() -> None:
     )
     assert warning.startswith(
         "Window registration is unavailable on this machine: NCCL returned a null handle to stream-free, transport, "
-        "so their times are of unregistered memory."
+        "so the times are for unregistered memory."
     )
 
 

@@ -33,7 +33,7 @@ def warnings_of(lines: Sequence[Line] | Run, **config: object) -> str:
         (samples(fastest_rank_us=(5.0, 5.0, 5.0)), ("3.40 of 8.40 us, and rank 2 was slowest in 100%", "--rounds")),
         (
             samples(samples_us=(8.0, 10.0, 13.0)),
-            ("more than 10 % of the median in 1 cell", "9.00 to 11.5 us around 10.0 us"),
+            ("more than 10 % of the median in 1 cell", "9.00 to 11.5 us, median 10.0 us"),
         ),
         (samples(tolerance_ulp=4), ("the largest tolerance is 4 ulp", "--op min,max")),
         (samples(wrong=None), ("Not checked: 1 cell", "--check 1")),

@@ -67,7 +67,7 @@ def test_overridden_routes_are_listed() -> None:
 def test_arms_in_processes_of_their_own_are_listed() -> None:
     few = {"name": "few", "target": "stream-free", "variables": {"NCCL_MAX_CTAS": "4"}}
     listed = text({"arms": "torch", "user_arms": [few]}).splitlines()
-    assert listed[3] == "few: in processes of its own (NCCL_MAX_CTAS=4 is set only in these processes)"
+    assert listed[3] == "few: in separate processes (NCCL_MAX_CTAS=4 is set only in these processes)"
 
 
 def test_nothing_is_written_or_started(nowhere: Path, monkeypatch: pytest.MonkeyPatch) -> None:
