@@ -108,7 +108,7 @@ class Arm:
         self.communicator.stream = stream
 
     def capture(self, body: Callable[[], None]) -> Graph:
-        """Return a graph of the work that ``body`` enqueues, captured in the way that a user of this arm captures."""
+        """Return a graph of the work that ``body`` enqueues, captured inside the communicator's ``graph_capture``."""
         with self.communicator.graph_capture() as stream:
             return self._streams.capture(body, stream)
 

@@ -9,7 +9,7 @@ from nccl_bench.streams.base import Streams
 def fork_join(operation: Operation, streams: Streams, private: Any, fork: Any, join: Any) -> Operation:
     """Return a call that runs ``operation`` between a fork to the stream ``private`` and a join.
 
-    ``fork`` and ``join`` are two events. The caller makes the events once, so that a timed call makes none.
+    ``fork`` and ``join`` are two events. The caller makes the events once, so that a timed call makes no events.
     """
     # Get the current stream's handle as cheaply as the stream-free arm does. Then look up the stream of that handle.
     current_handle, index, from_handle = streams.current_handle, streams.index, streams.from_handle

@@ -8,7 +8,7 @@ _SHARE_OF_DEADLINE = 0.5
 
 
 class Budget:
-    """The time budget of a run: ``max_seconds`` from ``started``, which is a reading of ``clock``.
+    """The time budget of a run: ``max_seconds``, counted from ``started``, a reading of ``clock``.
 
     A timing that uses less than its share leaves the rest to the timings after it.
     """

@@ -84,7 +84,7 @@ class CaseBuffers:
         return self._output_bits[slot % self.slots].view(self._dtype)
 
     def pair(self, slot: int) -> tuple[Tensor, Tensor]:
-        """Return the input and the output of a slot. If they are one tensor, return the same object twice."""
+        """Return the input and the output of a slot. If both are one tensor, return the same object twice."""
         source = self.input(slot)
         return source, source if self._one_tensor else self.output(slot)
 
@@ -112,6 +112,6 @@ class CaseBuffers:
     def _differs(self, bits: Tensor, expected: Tensor) -> Tensor:
         if self.tolerance_ulp == 0:
             return bits != expected
-        # All values are positive floats, so the difference of two bit patterns, read as integers, is the error in ulp.
+        # All values are positive floats: bits, read as integers, differ by the error in ulp (units in the last place).
         wide = torch.int32 if bits.dtype.itemsize < 4 else torch.int64
         return (bits.to(wide) - expected.to(wide)).abs() > self.tolerance_ulp

@@ -40,7 +40,7 @@ class CaseContext:
         return [bound[index % slots] for index in range(operations)]
 
     def call_each(self, arm: str, operations: int) -> None:
-        """Bind ``operations`` calls of ``arm`` to the current stream, which a capture can set, and make the calls."""
+        """Make ``operations`` calls of ``arm``, bound to the current stream. A capture changes the current stream."""
         for call in self.calls(arm, operations):
             call()
 

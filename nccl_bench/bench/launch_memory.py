@@ -72,7 +72,7 @@ class LaunchMemory:
         return self._launch_us(caller, arm.order(kernel))
 
     def _launch_us(self, stream: Any, operation: Operation) -> float:
-        # Kernels on one rank are enough to compare streams. They wait for no other rank, so no alignment is needed.
+        # Kernels on one rank are enough to compare streams. Such kernels need no other rank, and so no alignment.
         with self._streams.stream(stream):
             clock = Clock(self._streams, stream, no_operation)
             calls = [operation] * _LAUNCHES

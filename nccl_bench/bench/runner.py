@@ -65,7 +65,7 @@ class Runner:
             self.progress.update(case_index=index, arm="", phase="memory", deadline_s=limit_s)
             self.budget.begin_case(limit_s, timings, timings * (len(self.plan.cases) - index))
             gc.collect()
-            reason = refusal(self.device, planned.case) if planned.arms else "no arm supports it"
+            reason = refusal(self.device, planned.case) if planned.arms else "no arm supports the case"
             reason = self.arms.ranks.all_ranks.broadcast(reason)
             if reason:
                 self.record.append([Skipped(case=planned.case, reason=reason)])
@@ -86,7 +86,7 @@ class Runner:
                 arms=self.arms,
                 streams=streams,
                 clock=self._clock,
-                # The error probability in the strictest step of Holm's method. No verdict has a smaller one.
+                # The error probability in the strictest step of Holm's method. No verdict has a smaller probability.
                 error=FAMILYWISE_ERROR / max(1, self.plan.comparisons(self.config.baseline)),
                 budget=self.budget,
                 launch_memory=self.launch_memory,
@@ -104,7 +104,7 @@ class Runner:
             assert unlimited is not None
             needed_bytes = replace(unlimited, slots=1).total_bytes
             reason = (
-                f"its buffers need {needed_bytes / 1024**3:.2f} GiB on each rank, but may use only {MEMORY_SHARE:.0%} "
+                f"the buffers need {needed_bytes / 1024**3:.2f} GiB on each rank, but may use only {MEMORY_SHARE:.0%} "
                 f"of the {free_bytes / 1024**3:.2f} GiB that are free: use smaller --sizes"
             )
             self.record.append([Skipped(case=planned.case, reason=reason)])

@@ -22,7 +22,7 @@ class Stopping:
     Only the width of the intervals counts. A rule that stops at the first verdict would raise false alarms.
     """
 
-    baseline: str  # the arm that the others are compared with
+    baseline: str  # the arm that all other arms are compared with
     fewest: int  # the lower limit of rounds
     most: int  # the upper limit of rounds
     threshold: float  # the smallest difference that matters; an interval must be narrow enough to show it

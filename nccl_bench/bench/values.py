@@ -1,7 +1,7 @@
 """The values that every rank sends, and the results that it must receive. The results are exact, with one exception.
 
 A rank's input repeats a table of ``PERIOD`` values. The values are so small that every partial result is exact in the
-data type, whatever the order of the reduction is. So the check compares for equality. With many ranks, only some ranks
+data type, in any order of reduction. So the check compares for equality. With many ranks, only some ranks
 contribute to an element; the other ranks send 0, or 1 for a product. Every rank contributes to some elements. The
 exception is an average of floats if the world size is not a power of two. NCCL scales each input before the addition
 (``ncclAvg`` is a pre-multiplied sum), so the check allows a tolerance in ulp (units in the last place).
@@ -16,7 +16,7 @@ from nccl_bench.catalog.cases import Case
 from nccl_bench.catalog.collectives import RedOp, Result
 from nccl_bench.catalog.dtypes import DTYPES
 
-# The length of a table. A prime never divides the sizes of blocks, slots and vectors, which are powers of two.
+# The length of a table. This prime divides no size of a block, slot or vector: these sizes are powers of two.
 PERIOD = 4093
 # Larger values would not test more. The sums of these values fit into 64-bit integers for every world size.
 _LARGEST_VALUE = 2**20

@@ -16,7 +16,7 @@ MOST_TURNS = 8
 
 
 def async_gather(rig: Rig) -> None:
-    """Check that the gather waits for its own stream, leaves the caller's stream free, and is right after a join."""
+    """Check that the gather waits for work on its stream, keeps the caller's stream free, and is right after a join."""
     # Repeat the exchanges with other late ranks: a late rank cannot measure whether its own stream was blocked.
     rig.try_each(_gather, rig.exchanges(names=("all_gather",)) * min(rig.control.world_size, MOST_TURNS))
 

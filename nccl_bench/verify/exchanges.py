@@ -1,7 +1,7 @@
 """The collectives that probes try, with their inputs and expected results.
 
-Every rank can compute every result. The values are float32 and so small that each sum is exact. A number, the salt,
-selects an input. Inputs with two different salts differ in every element, so that an old input is detected.
+Every rank can compute every result. The values are float32 and so small that each sum is exact. A number, called
+the salt, selects the input. Inputs with two different salts differ in every element, so that an old input is detected.
 """
 
 from collections.abc import Callable, Mapping
@@ -25,7 +25,7 @@ OUTPLACE_ALL_REDUCE = "outplace_all_reduce"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Participants:
-    """The ranks of an exchange, as this rank sees them."""
+    """The ranks that take part in an exchange, from the view of one rank."""
 
     rank: int  # the number of this rank
     world_size: int  # the number of ranks
@@ -52,7 +52,7 @@ class Exchange:
     output: Tensor  # this rank's output; the same tensor as `input` if the collective is in place
     make_input: Callable[[int], Tensor]  # the function that returns this rank's input for a salt
     make_expected: Callable[[int], Tensor]  # the function that returns this rank's expected output
-    run: Callable[[Any, Tensor, Tensor], object]  # the function to call with communicator, input and output
+    run: Callable[[Any, Tensor, Tensor], object]  # the function that runs the collective: (communicator, input, output)
 
     def operation(self, communicator: Any) -> Callable[[], object]:
         """Return a call of the collective on ``communicator``. The call is not ordered with any other work."""

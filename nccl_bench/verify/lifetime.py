@@ -89,7 +89,7 @@ def _run_cycle(rig: Rig, exchanges: Sequence[Exchange], *, count_streams: bool =
     if kept > allowed:
         return (
             f"after construction, streams in use: {kept}, allowed: {allowed}. Release every "
-            "temporary stream, for example that of the warm-up"
+            "temporary stream, for example the stream of the warm-up"
         )
     return None
 

@@ -54,7 +54,7 @@ class Trial:
         return self.exchange
 
     def call(self) -> None:
-        """Run the exchange, ordered by the arm with the current stream."""
+        """Run the exchange. The arm orders the exchange with the current stream."""
         with self.rig.arm.communicator.graph_capture() if self.in_graph_mode else nullcontext():
             call_each(self.rig.arm, [self.exchange])
 
@@ -85,7 +85,7 @@ def first_error(errors: Iterable[str | None]) -> str | None:
 
 
 def call_each(arm: Arm, exchanges: Sequence[Exchange]) -> None:
-    """Run each exchange, ordered by ``arm`` with the current stream."""
+    """Run each exchange. ``arm`` orders each exchange with the current stream."""
     for exchange in exchanges:
         arm.order(exchange.operation(arm.communicator))()
 
@@ -102,7 +102,7 @@ class Rig:
     make_arm: Callable[[], Arm]  # the function that makes an arm, which the probe must close; collective
     announce_trial: Callable[[str], None]  # the function to call with a trial's label before the trial
     routes: Routes = field(default_factory=lambda: ROUTES)  # the coordinator's routing table
-    # (place, error) of every trial so far. The place is None outside of places; the error is None after a pass.
+    # (place, error) of every trial so far. The place is None if the trial has none; the error is None after a pass.
     outcomes: list[tuple[Place | None, str | None]] = field(default_factory=list)
     # The reason why the probe does not apply to the arm, if the probe finds such a reason; otherwise None.
     reason_not_applicable: str | None = None
@@ -116,7 +116,7 @@ class Rig:
     def side_streams(self) -> tuple[Any, Any, Any]:
         """The outer, the inner and a third side stream of the caller. The arm uses none of the three streams."""
         streams = self.device.streams
-        # torch gives out its 32 streams again and again. An arm's stream among these would order calls by accident.
+        # torch gives out its 32 streams again and again. A side stream that the arm also uses would order calls.
         avoided = {streams.handle(stream) for stream in self.arm.private_streams()}
         chosen: dict[int, Any] = {}
         while len(chosen) < 3:
@@ -128,7 +128,7 @@ class Rig:
 
     @property
     def delay_s(self) -> float:
-        """The seconds that a slow kernel and a late rank's delay last. They are long enough to make a race visible."""
+        """The duration in seconds of a slow kernel and of a late rank's delay: long enough to make a race visible."""
         return self.device_spec.probe_delay_s
 
     @contextmanager
@@ -176,7 +176,7 @@ class Rig:
         if not exchanges:
             return
         sizes = len(self.device_spec.probe_sizes)
-        # With more ranks than turns, several ranks are late in the same turn. The other ranks still wait for these.
+        # With more ranks than turns, several ranks are late in one turn. The other ranks still wait for the late ranks.
         turns = min(self.control.world_size, len(exchanges) // sizes)
         modes = (False, True) if both_modes and self.arm.communicator.has_routes else (False,)
         for (offset, place), mode, (number, exchange) in product(enumerate(Place), modes, enumerate(exchanges)):

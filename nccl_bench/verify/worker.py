@@ -26,7 +26,7 @@ from nccl_bench.verify.spec import VerificationSpec
 
 
 class _Arms:
-    """The arms of this rank. Making an arm has a deadline. At most one arm is kept and shared by several probes."""
+    """The arms of this rank. Making an arm has a deadline. At most one arm is kept, which several probes share."""
 
     def __init__(self, spec: VerificationSpec, device: Device, progress: Progress) -> None:
         self._config, self._findings = spec.config, Path(spec.findings)
@@ -46,7 +46,7 @@ class _Arms:
         return arm
 
     def get_shared(self, arm_probe: ArmProbe) -> Arm:
-        """Return the shared arm, and make it on first use. Collective. Call ``close_shared`` before the next arm."""
+        """Return the shared arm, and make it on first use. Collective. Call ``close_shared`` before another arm."""
         if self._shared is None:
             try:
                 self._shared = self.make(arm_probe.arm)

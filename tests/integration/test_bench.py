@@ -185,7 +185,7 @@ def test_the_rank_with_the_least_memory_decides_what_fits(lines: Lines) -> None:
     (skipped,) = (line for line in measured if isinstance(line, Skipped))
     assert skipped.case.size_bytes == 64 * 1024**2
     # Needed: three buffers of 64 MiB and a workspace of 128 MiB. Free: 128 MiB and 22 MiB.
-    needed = "its buffers need 0.31 GiB on each rank, but may use only 85% of the 0.17 GiB that are free"
+    needed = "the buffers need 0.31 GiB on each rank, but may use only 85% of the 0.17 GiB that are free"
     assert skipped.reason == f"{needed}: use smaller --sizes"
 
 
