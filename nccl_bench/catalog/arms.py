@@ -22,13 +22,13 @@ class ArmSpec:
     communicator: str  # a name in communicators.registry, or USER_ARM
     summary: str  # one line for `nccl-bench list`
     order: Order = Order.CURRENT  # how a call is ordered with the caller's stream
-    launch_entries: int = 5  # the largest number of entries in the device's launch queue for one operation
+    launch_entries: int = 5  # the most entries that one operation takes in the device's launch queue
     private_streams: int = 0  # the number of streams that the communicator keeps as long as it lives
     timed: bool = True  # whether a run can measure the arm; False: it is for verification only
     default: bool = False  # whether the arm is measured if the user chooses no arms
-    extra: str | None = None  # the extra of this package that the arm needs; None: no extra
-    any_binding: bool = False  # whether a user arm of this target may choose the binding of its transport
-    transports: tuple[str, ...] = ("nccl", "gloo")  # the transports of devices that the arm can run on
+    extra: str | None = None  # the optional package that the arm needs; None: no such package
+    any_binding: bool = False  # whether a user arm with this target can choose the binding of its transport
+    transports: tuple[str, ...] = ("nccl", "gloo")  # the transports that the arm can use
 
 
 _ROWS = (
@@ -88,7 +88,7 @@ _ROWS = (
         name="transport",
         communicator="bare-transport",
         any_binding=True,
-        summary="the transport's call alone, with prepared arguments: stream-free cannot be faster",
+        summary="only the transport's call, with prepared arguments: stream-free cannot be faster than this arm",
         launch_entries=1,
     ),
     ArmSpec(

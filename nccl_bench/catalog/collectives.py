@@ -72,15 +72,15 @@ class Collective:
     result: Result  # the values in a rank's output
     result_at_root: bool = False  # whether only the root's output is defined
     bus_factor: Callable[[int], float]  # world size -> bus bandwidth divided by algorithm bandwidth
-    sends_all_blocks: bool = False  # whether a rank sends one block for each rank; False: one block in all
-    receives_all_blocks: bool = False  # whether a rank receives one block from each rank; False: one in all
+    sends_all_blocks: bool = False  # whether a rank sends one block for each rank; False: one block in total
+    receives_all_blocks: bool = False  # whether a rank receives one block from each rank; False: one in total
     reduces: bool = False  # whether the collective applies a reduction (redop)
     rooted: bool = False  # whether the collective takes a root
-    placements: tuple[Placement, ...] = tuple(Placement)  # the placements that it supports, the default first
+    placements: tuple[Placement, ...] = tuple(Placement)  # the supported placements, the default first
     absences: tuple[Absence, ...] = ()  # the built-in communicators that lack the collective
 
     def absence(self, communicator: str, placement: Placement) -> str | None:
-        """Return why ``communicator`` lacks the collective in ``placement``; ``None`` if it does not."""
+        """Return why ``communicator`` lacks the collective in ``placement``; ``None`` if the communicator has it."""
         for absence in self.absences:
             if communicator in absence.communicators and placement in absence.placements:
                 return absence.reason
@@ -121,7 +121,7 @@ _TORCH_IN_PLACE_ONLY = Absence(
 )
 _COORDINATORS_IN_PLACE_ONLY = Absence(
     communicators=COORDINATORS,
-    reason="torch.distributed, to which coordinators may route, has no out-of-place form of this collective",
+    reason="torch.distributed, to which coordinators can route, has no out-of-place form of this collective",
     placements=(Placement.OUT_OF_PLACE,),
 )
 

@@ -54,7 +54,7 @@ DEVICES: Mapping[str, DeviceSpec] = {
         bindings=("nccl", "nccl4py"),
         missing_on_default_stream={
             # Observed on 2x H200 with driver 580, in every batch of every arm. Probably the host waits inside the
-            # replay. The gates of the other timings hold on the default stream.
+            # replay. On the default stream the gates of the other timings work.
             Timing.GRAPH: "on the default stream every gate opened before all replays were queued"
         },
         sizes="8:1G:x2",
@@ -67,7 +67,7 @@ DEVICES: Mapping[str, DeviceSpec] = {
         batch_overhead_s=3e-3,
         shares_memory=False,
         registers_memory=True,
-        # The small message is bound by latency. The large one has several chunks in each channel of NCCL.
+        # The time of the small message is latency. The large message has several chunks in each channel of NCCL.
         probe_sizes=(1024, 16 * 1024**2),
         probe_delay_s=5e-3,
     ),
@@ -77,7 +77,7 @@ DEVICES: Mapping[str, DeviceSpec] = {
         bindings=("gloo",),
         missing_timings={Timing.GRAPH: _NO_GRAPHS},
         missing_on_default_stream={Timing.GATED: _INLINE, Timing.ENQUEUE: _INLINE},
-        missing_probes={"allocator": "the CPU's queues keep the tensors that they use", "capture": _NO_GRAPHS},
+        missing_probes={"allocator": "the CPU's queues keep their tensors in memory", "capture": _NO_GRAPHS},
         sizes="8:1M:x8",
         dtype="bfloat16",
         max_seconds=30.0,

@@ -13,7 +13,7 @@ class DType:
     is_float: bool  # whether the type is a floating-point type; False: an integer type
     exact_integer: int  # the largest n so that every integer from 0 to n is representable
     largest: float  # the largest finite value
-    nccl_tests_name: str  # the name in nccl-tests; accepted too, so that its command lines work here
+    nccl_tests_name: str  # the name in nccl-tests; options accept this name too
 
 
 _ROWS = (

@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from importlib import metadata
 
-# pyproject.toml pins this version too. We call private parts of nccl4py; its communicator handle has changed.
+# pyproject.toml pins this version too. We call private parts of nccl4py, and these differ between its versions.
 EXTRA_VERSIONS: Mapping[str, str] = {"nccl4py": "0.6.0"}
 
 

@@ -26,10 +26,10 @@ class ProbeSpec:
 
     name: str  # the name that --probes takes
     summary: str  # what the probe does and expects, one line
-    alone: bool = False  # whether the probe has its own processes, since a failure can make them unusable
+    alone: bool = False  # whether the probe has its own processes; a failure can make these processes unusable
     races: bool = False  # whether calls without order can fail the probe
     detects: bool = False  # whether calls without order must fail the probe, in every run and at every place
-    held_back: bool = False  # whether the probe delays the stream; it sees no race where calls run immediately
+    held_back: bool = False  # whether the probe delays the stream; if calls run immediately, the probe sees no race
     missing: Mapping[str, str] = field(default_factory=dict)  # communicator -> why the probe does not apply to it
 
 
@@ -39,7 +39,7 @@ _NO_GATHER_OF_TORCH = "torch.distributed has no all-gather on a stream of the ca
 _ROWS = (
     ProbeSpec(
         name="producer",
-        summary="writes the input behind a slow kernel, then calls the arm: the result must come from that input",
+        summary="queues a slow kernel and a write to the input, then calls the arm: the result must use the new input",
         races=True,
         detects=True,
         held_back=True,
@@ -63,12 +63,12 @@ _ROWS = (
     ),
     ProbeSpec(
         name="state",
-        summary="nests change_state(True), (False) and (None), and raises inside: a disabled arm refuses calls",
+        summary="nests change_state(True), (False) and (None), and raises inside: a disabled arm must refuse calls",
         missing={USER_ARM: _NO_PROMISE},
     ),
     ProbeSpec(
         name="async",
-        summary="runs the context-parallel all-gather: the caller's stream must stay free, and the result right",
+        summary="runs the context-parallel all-gather: the caller's stream must stay free, the result must be right",
         missing={
             USER_ARM: _NO_PROMISE,
             "process-group": _NO_GATHER_OF_TORCH,
@@ -83,7 +83,7 @@ _ROWS = (
     ),
     ProbeSpec(
         name="lifetime",
-        summary="creates and closes ten communicators: threads, files, device memory and streams must not grow",
+        summary="creates and closes ten communicators: threads, files, streams and device memory must not increase",
     ),
 )
 PROBES: Mapping[str, ProbeSpec] = {row.name: row for row in _ROWS}

@@ -1,6 +1,6 @@
 """The coordinator's routing table: which backend carries each operation, eagerly and in CUDA graphs.
 
-The default routes are those of the engines (SGLang's table of use, parallel_state.py): torch.distributed carries
+The default routes are those of the engines (see the table in SGLang's parallel_state.py): torch.distributed carries
 everything outside of graphs. Only within ``graph_capture()``, the communicator is enabled and carries everything.
 """
 

@@ -17,7 +17,7 @@ _INTEGERS = frozenset(name for name, dtype in DTYPES.items() if not dtype.is_flo
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Rule:
-    """A reduction that does not work; an empty set matches everything."""
+    """A rule for reductions that do not work. An empty set matches every value."""
 
     reason: str
     transports: frozenset[str] = frozenset()

@@ -1,4 +1,4 @@
-"""The table of timings: the question that each one answers, and how its batches are made."""
+"""The table of timings: the time that each one measures, and how its batches are made."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -19,7 +19,7 @@ class TimingSpec:
     """A row of the table of timings."""
 
     title: str  # the name in the title of a table
-    question: str  # the question that the timing answers, as a sentence
+    question: str  # the time that is measured, in words
     gated: bool = True  # whether a gate holds the stream until the host has enqueued the whole batch
     captured: bool = False  # whether the operations are captured into a CUDA graph, which the batch replays
     moves_bytes: bool = True  # whether a bandwidth can be computed; False: only the CPU thread is timed
@@ -29,23 +29,23 @@ class TimingSpec:
 TIMINGS: Mapping[Timing, TimingSpec] = {
     Timing.EAGER: TimingSpec(
         title="eager latency",
-        question="Back-to-back calls from an empty queue, launch cost included.",
+        question="The time of one call of a back-to-back batch, launch cost included. The queue is empty at first.",
         gated=False,
         per_iteration=True,
     ),
     Timing.GATED: TimingSpec(
         title="gated latency",
-        question="What the device spends, launch cost excluded.",
+        question="The time of one operation on the device, launch cost excluded.",
         per_iteration=True,
     ),
     Timing.GRAPH: TimingSpec(
         title="graph latency",
-        question="One operation inside a captured CUDA graph.",
+        question="The time of one operation inside a captured CUDA graph.",
         captured=True,
     ),
     Timing.ENQUEUE: TimingSpec(
         title="enqueue cost",
-        question="What one call costs the CPU thread.",
+        question="The time that one call costs the CPU thread.",
         moves_bytes=False,
     ),
 }

@@ -1,6 +1,6 @@
 """The commands. Only this package prints and exits.
 
-The function of a command imports heavy modules itself, so that ``--help`` answers immediately.
+Each command imports heavy modules inside its function, so that ``--help`` answers immediately.
 """
 
 import io
@@ -41,7 +41,7 @@ def _options(
         bool, typer.Option("--version", help="Print the version and exit.", is_eager=True, callback=_show_version)
     ] = False,
 ) -> None:
-    """Benchmark a stream-free NCCL communicator against one with a stream of its own."""
+    """Compare the speed of a stream-free NCCL communicator and a communicator with its own stream."""
 
 
 app.command()(run)
@@ -61,11 +61,11 @@ def main() -> None:
         print_message(str(error))
         exit_with(error.exit_code)
     except BrokenPipeError:
-        # The program that reads our output has stopped reading, as `head` does.
+        # The program that reads our output, such as `head`, has stopped reading.
         sys.stdout = io.StringIO()
         raise SystemExit(1) from None
     except OSError as error:
-        # Without this line, the interpreter writes the rest of the output at exit, and reports the same error.
+        # Without this line, the interpreter would write the rest of the output at exit, and fail with the same error.
         sys.stdout = io.StringIO()
         where = error.filename or "the output, or a temporary file, cannot be written"
         print_message(f"{where}: {error.strerror or error}")
@@ -73,7 +73,7 @@ def main() -> None:
 
 
 def _call() -> None:
-    """Run the command and write all its output. Always raises: the error of the command, or ``SystemExit``."""
+    """Run the command and write its output. Then raise ``SystemExit``, or the error of the command."""
     try:
         app()
     except SystemExit as end:

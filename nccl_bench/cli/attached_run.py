@@ -24,21 +24,21 @@ from nccl_bench.ranks.spec import WorkerSpec
 from nccl_bench.records.schema import Crash
 from nccl_bench.records.store import RunStatus
 
-# The last rank reaches the deadline of a case at most this many seconds after the first rank.
+# The ranks reach the deadline of a case at different times, but at most this many seconds apart.
 HANG_GRACE_S = 3.0
 
 
 def run_attached(config: RunConfig, attachment: Attachment, output: OutputConfig) -> None:
-    """Measure as one of the launched ranks; rank 0 also records and prints."""
-    # Only this command imports torch into its own process, because this process is itself a rank.
+    """Measure as one rank of a launch; rank 0 also writes the record and prints the report."""
+    # This import loads torch, which a rank needs.
     from nccl_bench.bench.worker import measure
 
     apart = [name for each in process_sets_of(config)[1:] for name in each.arms]
     if apart:
         raise UsageError(
             f"{', '.join(apart)}: an arm with its own environment variables needs processes of its own, but "
-            "the ranks are started already: run nccl-bench outside of that launch, or set the variables for all "
-            "arms with --env"
+            "the launcher has started the ranks already: run nccl-bench without a launcher, or set the variables for "
+            "all arms with --env"
         )
     os.environ.update(config.variables)
     plan = make_plan(config, attachment.world_size)
@@ -54,8 +54,8 @@ def run_attached(config: RunConfig, attachment: Attachment, output: OutputConfig
     os.environ.setdefault("LOCAL_WORLD_SIZE", str(attachment.world_size))
     progress = Progress(None, attachment.rank, attachment.local_rank)
 
-    # At a deadline two threads can want to end the process: the watchdog's, and the main thread, in which `measure`
-    # raises because another rank has left. The first of the two takes this lock and never releases it.
+    # At a deadline two threads can try to end the process: the thread of the watchdog, and the main thread, if
+    # `measure` raises because another rank has ended. The faster thread takes this lock and never releases it.
     leaving = threading.Lock()
 
     def end_at_deadline(late: Position) -> None:
@@ -66,7 +66,7 @@ def run_attached(config: RunConfig, attachment: Attachment, output: OutputConfig
         if store:
             store.append(hang)
             close_record(store, RunStatus.FAILED, output)
-        # The end of this rank breaks the connections of the other ranks. First let these ranks reach the same deadline.
+        # When this rank ends, all connections to this rank break. So wait until all ranks have reached the deadline.
         time.sleep(HANG_GRACE_S)
         _leave(ExitCode.HANG)
 
@@ -85,7 +85,7 @@ def run_attached(config: RunConfig, attachment: Attachment, output: OutputConfig
     except Exception as error:  # noqa: BLE001 - the rank ends here, whatever the error is
         failure = Failure.of(error, progress.position)
         print_message(failure.description)
-        # Do not return: after an error, destructors of libraries may wait for ranks that wait for this rank.
+        # Do not return: the destructor of a library may wait for another rank that waits for this rank.
         _leave(failure.exit_code)
     if store:
         exit_with(close_record(store, RunStatus.COMPLETE, output))

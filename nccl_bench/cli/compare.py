@@ -28,15 +28,15 @@ def compare(
     arms: Annotated[
         str | None,
         typer.Option(
-            help="Two arms, comma-separated. For one run: BASELINE,CANDIDATE. For two sides: an arm of BEFORE and one "
-            "of AFTER. Default for two sides: every arm that both sides have is compared with itself."
+            help="Two arms, comma-separated. For one run: BASELINE,CANDIDATE. For two sides: an arm of BEFORE and an "
+            "arm of AFTER. Default for two sides: each arm that both sides have, before and after the change."
         ),
     ] = None,
     shared: Annotated[
         str | None,
         typer.Option(
-            help="An arm of both sides that the change does not touch. All times are relative to this arm. Default "
-            "if each side is one run: the baseline, if both runs have the same baseline."
+            help="An arm that both sides have and that the change does not touch. All times are relative to this arm. "
+            "Default: the baseline, if a side is one run and all runs have the same baseline; else no arm."
         ),
     ] = None,
     threshold: Annotated[
@@ -47,16 +47,16 @@ def compare(
         ),
     ] = None,
     limits: Annotated[
-        Path | None, typer.Option(help=f"{RUN_OPTIONS['limits'].help} Elsewhere --threshold applies.")
+        Path | None, typer.Option(help=f"{RUN_OPTIONS['limits'].help} --threshold applies where none of them matches.")
     ] = None,
     allow_mismatch: Annotated[
-        bool, typer.Option("--allow-mismatch", help="Compare runs of different machines, versions or settings.")
+        bool, typer.Option("--allow-mismatch", help="Allow runs of different machines, versions or settings.")
     ] = False,
     fail_on: FailOnText = None,
     format: FormatOption = Format.TERMINAL,
     width: Width = None,
 ) -> None:
-    """Compare runs: which cases are faster, slower, equivalent or inconclusive.
+    """Compare runs, and show which cases are faster, slower, equivalent or inconclusive.
 
     Runs of different machines, GPU counts, versions or NCCL_* variables are compared only with --allow-mismatch. Wrong
     results, hangs and crashes in any run set the exit code as in `run`. --fail-on adds two exit codes. 7: a candidate
@@ -85,7 +85,7 @@ def compare(
         if len(runs) > 1 or pair is None:
             raise UsageError("only one side was given: give one run and --arms BASELINE,CANDIDATE, or a second side")
         if shared is not None:
-            raise UsageError("--shared is for two sides, and only one side was given: leave it out")
+            raise UsageError("--shared is for two sides, and only one side was given: leave --shared out")
         analysis = analyse_arms(runs[0], pair, given)
     else:
         analysis = analyse_sides(
@@ -97,7 +97,7 @@ def compare(
 
 
 def _limits(threshold: str | None, limits: Path | None) -> Limits | None:
-    """Return the limits of the two options; ``--threshold`` replaces the default of the file, not the tables."""
+    """Return the limits that the two options give. ``--threshold`` replaces only the default threshold of the file."""
     if threshold is None and limits is None:
         return None
     read = Limits(default=DEFAULT_THRESHOLD) if limits is None else read_limits(limits, DEFAULT_THRESHOLD)

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 
 class FailOn(StrEnum):
-    """The choices of ``--fail-on``. A faster candidate never makes a command fail. Wrong results always do."""
+    """The choices of ``--fail-on``: what makes a command fail. Wrong results do so even if they are not chosen."""
 
     SLOWER = "slower"
     INCONCLUSIVE = "inconclusive"
@@ -28,10 +28,10 @@ def parse_fail_on(text: str | None) -> tuple[FailOn, ...]:
 
 
 def gate(fail_on: Collection[FailOn], analysis: Analysis) -> ExitCode:
-    """Return the exit code of the worst verdict that ``fail_on`` names, or ``OK`` if ``analysis`` has none.
+    """Return the exit code of the worst verdict that ``fail_on`` names, or ``OK`` if ``analysis`` has no such verdict.
 
-    If nothing could be judged, the gate does not pass, because it could not have failed. A case in which the candidate
-    was not compared counts as inconclusive. Reasons that no table shows are printed.
+    If nothing could be judged, the gate does not pass. A case in which the candidate was not compared counts as
+    inconclusive. If no table shows why the gate does not pass, the reason is printed.
     """
     gated = [each for each in FailOn if each in fail_on and each is not FailOn.WRONG]
     verdicts = {str(each.verdict) for each in analysis.comparisons if each.verdict is not None}

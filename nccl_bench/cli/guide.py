@@ -11,7 +11,7 @@ from nccl_bench.cli.options import Width
 from nccl_bench.config.options import Panel
 from nccl_bench.errors import UsageError
 
-# The topics and their lines, in the order of the list. All are Markdown files in nccl_bench/guide, except the example.
+# Topic -> its line in the list of topics. Each topic is a Markdown file in nccl_bench/guide. The example is Python.
 TOPICS: Mapping[str, str] = {
     "tutorial": "From an empty machine to a verdict, in eight steps",
     "source-trees": "How to compare two source trees, or two runs",
@@ -29,9 +29,9 @@ TOPICS: Mapping[str, str] = {
     "glossary": "The words that code, columns and messages use",
     "architecture": "The folders of the code, and how data flows through them",
 }
-# The topic that is a Python file. Users redirect it into a file of their own.
+# The topic that is a Python file. Users redirect this page into a file.
 _EXAMPLE = "example"
-# Longer lines are hard to read, even in a wide terminal.
+# The most characters in a line: longer lines are hard to read, even in a wide terminal.
 _WIDEST = 120
 
 

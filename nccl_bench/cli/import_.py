@@ -20,10 +20,10 @@ def import_(
     name: Annotated[str, typer.Option(help=RUN_OPTIONS["name"].help, rich_help_panel=Panel.OUTPUT)] = "nccl-tests",
     out: Annotated[Path | None, out_option("results/<time>-<name>")] = None,
 ) -> None:
-    """Record results of nccl-tests as a run, which can be reported and compared like any other.
+    """Record results of nccl-tests as a run, which can be reported and compared like any other run.
 
-    nccl-tests reports the average over ranks, not the maximum, unless it ran with `-a 3`. Wrong results are also
-    recorded; the exit code is then 4.
+    The times of nccl-tests are averages over ranks. With the option `-a 3` of nccl-tests, the times are maxima, as in
+    nccl-bench. Wrong results are also recorded; the exit code is then 4.
     """
     from nccl_bench.analysis.analysis import Analysis
     from nccl_bench.records.importers import merge, read

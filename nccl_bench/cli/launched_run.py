@@ -42,10 +42,10 @@ def run_launched(config: RunConfig, launch: LaunchConfig, output: OutputConfig) 
     def label(index: int) -> str:
         return case_label(plan.cases[index].case)
 
-    # `run_sweep` handles signals itself. Before and after it, a signal must not prevent the closing of the record.
+    # `run_sweep` handles signals itself. Ignore signals outside of `run_sweep`, so that the record is always closed.
     with ignoring_signals():
         with closing_on_error(store, output), Display(len(plan.cases), label) as display:
-            # Only the first node keeps a record.
+            # Only the first node writes a record.
             append = store.append if store else lambda _end: None
             outcome = run_sweep(spec, launch, cases=plan.cases, append=append, on_progress=display.show)
         if outcome.stopped:

@@ -12,7 +12,7 @@ DEFAULT_CPU_RANKS = 2
 
 
 def choose_device(wanted: object, gpus: int) -> str:
-    """Return the device ``wanted``; for ``None``, return ``cuda`` if the machine has ``gpus``, else ``cpu``."""
+    """Return ``wanted`` if it names a device. For ``None``, return ``cuda`` if ``gpus`` is above 0, else ``cpu``."""
     if wanted is None:
         return "cuda" if gpus else "cpu"
     return one_of("device", wanted, DEVICES)

@@ -1,4 +1,4 @@
-"""``nccl-bench list``: the tables of everything that can be chosen."""
+"""``nccl-bench list``: the tables of the values that options can have."""
 
 import sys
 from importlib import metadata

@@ -11,6 +11,6 @@ def print_message(text: str) -> None:
 
 
 def exit_with(code: ExitCode) -> None:
-    """End the process with ``code``; return if it is ``OK``."""
+    """End the process with ``code``, or return if ``code`` is ``OK``."""
     if code is not ExitCode.OK:
         raise SystemExit(int(code))

@@ -15,16 +15,16 @@ from nccl_bench.config.user_arms import parse_arm_options
 from nccl_bench.errors import UsageError
 from nccl_bench.report import Format
 
-# The number of characters that a size and the times of the baseline need.
+# The smallest width of a report, in characters: a size and the times of the baseline need this many.
 NARROWEST = 20
 _output_option = partial(typer.Option, rich_help_panel=Panel.OUTPUT)
 _launch_option = partial(typer.Option, rich_help_panel=Panel.LAUNCH)
-RUN_OPTIONS = options_of(RunConfig)  # other commands repeat the help of some
+RUN_OPTIONS = options_of(RunConfig)  # other commands use the help of some of these options
 
 
 def out_option(default: str) -> Any:
     """Return the option ``--out`` of a command that records something."""
-    return _output_option("--out", help=f"The directory of the record, which holds no record yet. Default: {default}.")
+    return _output_option("--out", help=f"The directory for the record. It holds no record yet. Default: {default}.")
 
 
 def _parse_format(text: str) -> Format:
@@ -59,12 +59,12 @@ _TREES = {
 }
 Nproc = Annotated[
     int | None,
-    _launch_option(help=f"Ranks on this node. Default: one for each GPU; {DEFAULT_CPU_RANKS} on cpu."),
+    _launch_option(help=f"The number of ranks on this node. Default: one for each GPU; {DEFAULT_CPU_RANKS} on cpu."),
 ]
 
 
 def with_options(config: type) -> Callable[[Callable[..., None]], Callable[..., None]]:
-    """Give a command the options of a configuration class, in place of its ``**options``.
+    """Replace ``**options`` in a command's signature by the options of a configuration class.
 
     Typer reads a command's options from the signature of its function.
     """
@@ -100,7 +100,7 @@ def _panel_position(annotation: Any) -> int:
 
 
 def layer_of(options: Mapping[str, Any]) -> dict[str, object]:
-    """Return the options of a command line as a layer of a configuration."""
+    """Return the options of a command line in the form that ``parse_options`` takes as a layer."""
     layer = dict(options)
     trees = [layer.pop(name) for name in _TREES]
     layer["user_arms"] = parse_arm_options(layer["user_arms"] or (), *trees) or None

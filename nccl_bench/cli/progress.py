@@ -20,7 +20,7 @@ class Display(Progress):
             TextColumn("{task.completed:.0f}/{task.total:.0f}"),
             BarColumn(bar_width=12),
             TimeElapsedColumn(),
-            # Only this column may be cut off: it gets the width that the other columns leave.
+            # This column gets the width that the other columns leave, so a narrow terminal cuts off only this column.
             TextColumn("{task.description}", table_column=Column(no_wrap=True, overflow="ellipsis", ratio=1)),
             expand=True,
             console=Console(stderr=True),
@@ -47,6 +47,6 @@ class Display(Progress):
 
 
 def case_label(case: Case) -> str:
-    """Return the name of a case. The parts that differ most come first: the end may be cut off."""
+    """Return the name of a case. Its end may be cut off, so the parts that differ most come first."""
     size = format_size(case.size_bytes)
     return " ".join(filter(None, (case.collective, size, case.dtype, case.redop, case.placement)))

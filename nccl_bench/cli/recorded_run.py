@@ -37,11 +37,11 @@ class OutputConfig:
 
 
 def create_record(config: RunConfig, plan: Plan, launch: Mapping[str, object], output: OutputConfig) -> RunStore:
-    """Create the directory of a run; ``launch`` describes how its ranks were started."""
+    """Create the directory of a run. ``launch`` says how the ranks were started."""
     return RunStore.create(
         output.out,
         name=config.name,
-        # The path of the program is left out: that path says nothing about the run.
+        # Leave out the path of the program, which has no effect on the run.
         command=["nccl-bench", *sys.argv[1:]],
         config=config.to_mapping(),
         launch=launch,
@@ -54,13 +54,13 @@ def create_record(config: RunConfig, plan: Plan, launch: Mapping[str, object], o
 def closing_on_error(
     store: RunStore | None, output: OutputConfig, crash_of: Callable[[Exception], Crash] | None = None
 ) -> Iterator[None]:
-    """If the body raises, close the record and print what was measured. ``crash_of`` returns the record of an error."""
+    """If the body raises, close the record and print its report. ``crash_of`` makes a ``Crash`` of an error."""
     try:
         yield
     except (InterruptedRunError, KeyboardInterrupt) as error:
         if store:
             _close(store, RunStatus.INTERRUPTED, output, print_empty=False)
-        # A KeyboardInterrupt has no text.
+        # The text of a KeyboardInterrupt is empty.
         reason = str(error) or "interrupted by SIGINT"
         raise InterruptedRunError(f"{reason}; what was measured before is kept") from error
     except Exception as error:
@@ -82,7 +82,7 @@ def close_record(store: RunStore, status: RunStatus, output: OutputConfig) -> Ex
 def ignoring_signals() -> AbstractContextManager[None]:
     """Ignore the signals that end a run, so that a second Ctrl-C does not interrupt the closing of the record.
 
-    The handler is an empty function, because processes that start meanwhile would inherit SIG_IGN.
+    The handler is an empty function and not SIG_IGN, because processes that start meanwhile would inherit SIG_IGN.
     """
     return handling_signals(lambda _number, _frame: None)
 

@@ -40,9 +40,7 @@ def run(
     launch: Annotated[
         bool, _launch_option("--launch", help="Start ranks even under torchrun, srun or mpirun.")
     ] = False,
-    attach: Annotated[
-        bool, _launch_option("--attach", help="Be one of the ranks that another launcher started.")
-    ] = False,
+    attach: Annotated[bool, _launch_option("--attach", help="Join the ranks that another launcher started.")] = False,
     out: Annotated[Path | None, out_option("results/<time>-<name>")] = None,
     dry_run: Annotated[
         bool,
@@ -57,7 +55,7 @@ def run(
 ) -> None:
     """Measure collectives over a sweep of message sizes, and compare the arms.
 
-    Short options mean what they mean in nccl-tests. Options override the TOML file.
+    Short options have the same meaning as in nccl-tests. Options on the command line override the TOML file.
     """
     from nccl_bench.cli.attached_run import run_attached
     from nccl_bench.cli.launched_run import run_launched, show_plan
@@ -74,7 +72,7 @@ def run(
     device = choose_device(_last(layers, "device"), gpus)
     if any(part is not None for part in (begin, end, factor, step)):
         if options["sizes"] is not None:
-            raise UsageError("--sizes and -b, -e, -f, -i exclude each other: give --sizes alone, or leave it out")
+            raise UsageError("--sizes and -b, -e, -f, -i exclude each other: give --sizes alone, or leave --sizes out")
         sweep = _changed(_last(layers, "sizes") or DEVICES[device].sizes, begin, end, factor, step)
         layers.append({"sizes": sweep.sizes})
     resolved = resolve(device, *layers)
@@ -84,7 +82,7 @@ def run(
 
     attachment = choose_attachment(os.environ, launch=launch, attach=attach, rdzv_endpoint=rdzv_endpoint)
     output = OutputConfig(out=out, format=format, fail_on=gates, width=width)
-    # With several nodes, the ranks report a missing target: if only one node refused, the other nodes would wait.
+    # On several nodes the ranks report a missing target. If one node refused it here, the other nodes would wait.
     alone = attachment is None and nnodes == 1
     if (alone or dry_run) and "PYTHONPATH" not in resolved.variables:
         refuse_missing(resolved.user_arms)
@@ -110,7 +108,7 @@ def _last(layers: Sequence[Mapping[str, object]], key: str) -> object:
 
 
 def _changed(written: object, begin: str | None, end: str | None, factor: int | None, step: str | None) -> Sweep:
-    """Return the sweep ``written`` (from the file, or the default) with the given parts replaced."""
+    """Return the sweep that the text ``written`` describes, with the given parts replaced."""
     if factor is not None and step is not None:
         raise UsageError("-f and -i exclude each other: give a factor or a step")
     try:

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from nccl_bench.verify.judgement import Verification
 
 WORKER = "nccl_bench.verify.worker"
-# With one rank, a collective is a copy at most, and waits for no other rank.
+# With one rank, a collective is no more than a copy, and waits for no other rank.
 FEWEST_RANKS = 2
 
 
@@ -34,11 +34,11 @@ def verify(
     width: Width = None,
     **options: Any,
 ) -> None:
-    """Verify by experiment that every arm keeps stream order, and that the probes detect an arm that does not.
+    """Verify by experiment that every arm keeps stream order, and that the probes detect an arm that does not keep it.
 
-    Every verification includes the detector, an arm without any order. The detector must fail; its failures show as
-    `caught`. The ranks, 2 or more, all run on this node, and may share GPUs. Exit code 5: an arm failed a probe; 3: a
-    user arm could not be made; 9: the detector was not caught, so nothing is verified.
+    Every verification includes the detector, an arm without any order. The detector must fail; the table shows its
+    failures as `caught`. The ranks, 2 or more, all run on this node, and may share GPUs. Exit code 5: an arm failed a
+    probe; 3: a user arm could not be made; 9: the detector was not caught, so nothing is verified.
     """
     from nccl_bench.launch.attach import detect_launcher
     from nccl_bench.launch.hardware import gpu_count
@@ -54,7 +54,7 @@ def verify(
     refuse_missing(config.user_arms)
     narrowest = TerminalVerification.narrowest
     if width is not None and width < narrowest:
-        raise UsageError(f"--width is {width}: give at least {narrowest}, which the table of a verification needs")
+        raise UsageError(f"--width is {width}: the table of a verification needs at least {narrowest}")
     launcher = detect_launcher(os.environ)
     if launcher is not None:
         raise UsageError(
@@ -66,7 +66,7 @@ def verify(
     ranks = nproc if nproc is not None else DEFAULT_CPU_RANKS if config.device == "cpu" else max(gpus, FEWEST_RANKS)
     if ranks < FEWEST_RANKS:
         raise UsageError(
-            f"--nproc is {nproc}, and one rank waits for no other: give {FEWEST_RANKS} or more, or leave --nproc out"
+            f"--nproc is {nproc}, and ranks must wait for each other: give at least {FEWEST_RANKS}, or no --nproc"
         )
     # Create the record before the ranks start: a bad path must not waste a verification.
     record = None if out is None else out / VERIFICATION
@@ -127,7 +127,7 @@ def _run(config: VerifyConfig, launch: LaunchConfig) -> Verification:
         with Display(total, lambda _index: "") as display:
             return run_verification(config, launch, on_progress=display.show)
     except (InterruptedRunError, KeyboardInterrupt) as error:
-        # A KeyboardInterrupt has no text.
+        # The text of a KeyboardInterrupt is empty.
         reason = str(error) or "interrupted by SIGINT"
         raise InterruptedRunError(f"{reason}; an incomplete verification verifies nothing") from error
 
@@ -143,7 +143,7 @@ def _print(
     try:
         print(by_format[format](verification), end="", flush=True)
     finally:
-        # A verification takes minutes: if printing fails, the record is still written.
+        # A verification takes minutes, so write its record even if printing fails.
         if record is not None:
             with writing(record):
                 record.write_text(by_format[Format.JSON](verification), encoding="utf-8")

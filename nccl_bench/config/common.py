@@ -16,7 +16,7 @@ from nccl_bench.errors import UsageError
 
 
 def _device_arms(name: str, value: object, device: DeviceSpec) -> tuple[UserArm, ...]:
-    """Return the user arms; raise ``UsageError`` for one that cannot run on ``device``."""
+    """Return the user arms; raise ``UsageError`` for an arm that cannot run on ``device``."""
     user_arms = parse_user_arms(name, value)
     for user_arm in user_arms:
         if user_arm.transport is not None:
@@ -45,13 +45,13 @@ def _binding(name: str, value: object, device: DeviceSpec) -> str:
 
 def arms_option(arms: Iterable[ArmSpec], all_text: str, default_text: str) -> Any:
     """Return the option ``--arms`` of a command that offers ``arms``."""
-    text = f"Built-in arms, comma-separated: {listed(arm.name for arm in arms)}; or all: {all_text}."
+    text = f"Built-in arms, comma-separated: {listed(arm.name for arm in arms)}; or all, for {all_text}."
     return option(Panel.ARMS, text, unparsed, default_text=default_text)
 
 
 def timeout_option(panel: Panel, limit: str, default: float) -> Any:
-    """Return the option ``--timeout``; ``limit`` says what may take that many seconds."""
-    text = f"Seconds that {limit}. Anything longer counts as a hang."
+    """Return the option ``--timeout``; ``limit`` names the work that has the time limit."""
+    text = f"Time limit in seconds for {limit}. A longer time counts as a hang."
     return option(panel, text, seconds, short="-T", flag="--timeout", default=default)
 
 
@@ -70,9 +70,9 @@ class CommonConfig:
     user_arms: tuple[UserArm, ...] = option(
         Panel.ARMS,
         f"Adds a user arm, {FORM}. TARGET is FILE.py:NAME, MODULE:NAME or an entry point. A KEY is order "
-        f"({listed(ORDERS)}), adapter ({listed(Adapter)}) or tree (a directory). TARGET may also be a built-in arm, "
-        "with the key transport. A KEY in capitals is an environment variable; an arm with one gets processes "
-        "of its own. Repeatable.",
+        f"({listed(ORDERS)}), adapter ({listed(Adapter)}) or tree (a directory). TARGET can also be a built-in arm, "
+        "then a KEY can be transport. A KEY in capitals is an environment variable; an arm with such a variable gets "
+        "its own processes. Repeatable.",
         _device_arms,
         flag="--arm",
         argument=list[str],
@@ -89,7 +89,7 @@ class CommonConfig:
         Panel.LAUNCH,
         "The libnccl.so to use.",
         _library_path,
-        default_text="NCCL_BENCH_NCCL_LIBRARY, else the one that torch uses",
+        default_text="the value of NCCL_BENCH_NCCL_LIBRARY, else the library that torch uses",
     )
     transport: str = option(
         Panel.LAUNCH,
@@ -105,11 +105,11 @@ class CommonConfig:
 
     @property
     def routing(self) -> Routes:
-        """The coordinator arms' routing table, with the overrides."""
+        """The routing table of the coordinator arms, with the overrides applied."""
         return override(self.routes)
 
     def arm(self, name: str) -> ArmSpec:
-        """Return the row of an arm, or of a twin."""
+        """Return the row of an arm or a twin in the table of arms."""
         return spec_of(self.user_arms, name)
 
 
@@ -138,6 +138,6 @@ def refuse_unused_routes(overrides: Sequence[str], arms: Iterable[str]) -> None:
     """Raise ``UsageError`` if there are overrides of routes and no arm has routes."""
     if overrides and not any(arm in ARMS and ARMS[arm].communicator in COORDINATORS for arm in arms):
         raise UsageError(
-            f"routes is {listed(overrides)!r}, but only coordinator arms have routes, and none is chosen: add one "
-            "with --arms, or leave the routes out"
+            f"routes is {listed(overrides)!r}, but only coordinator arms have routes, and no such arm is "
+            "chosen: add one with --arms, or leave the routes out"
         )

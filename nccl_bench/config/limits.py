@@ -1,4 +1,4 @@
-"""Thresholds: the difference that matters, as one share or by collective, timing and size. No torch."""
+"""Thresholds: the difference that matters, one for all cases or different by collective, timing and size. No torch."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -13,7 +13,7 @@ from nccl_bench.config.sizes import MOST_BYTES, parse_size
 from nccl_bench.config.toml import read_toml
 from nccl_bench.errors import RecordError, UsageError
 
-# Ratios nearer to 1 than this are of no practical interest.
+# A ratio that is nearer to 1 than this does not matter in practice.
 DEFAULT_THRESHOLD = 0.02
 
 
@@ -33,7 +33,7 @@ class Limits:
     """The thresholds of a whole comparison."""
 
     default: float  # the threshold if no limit matches
-    bands: tuple[Limit, ...] = ()  # the limits; the first that matches counts
+    bands: tuple[Limit, ...] = ()  # the limits; the first limit that matches applies
 
     def threshold(self, collective: str, timing: Timing, size_bytes: int) -> float:
         """Return the difference that matters for one timing of one case."""
@@ -48,7 +48,7 @@ class Limits:
 
 
 def parse_threshold(value: object, where: str = "") -> float:
-    """Return ``0.02`` or ``2%`` as a share; raise ``UsageError`` for other values. ``where`` begins the message."""
+    """Return ``value``, such as ``0.02`` or ``2%``, as a share. The message of an error begins with ``where``."""
     text = str(value).strip()
     try:
         share = float(text.removesuffix("%")) / (100 if text.endswith("%") else 1)

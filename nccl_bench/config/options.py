@@ -38,11 +38,11 @@ class Option:
     name: str  # the field's name, which is also the key in a TOML file and in run.json
     help: str  # what the option sets and which values it takes, without the default
     panel: Panel  # the group in --help
-    parse: Parser  # the function that reads a value other than None
+    parse: Parser  # the function that reads a value; it is not called for None
     flag: str  # the long spelling on the command line
     short: str | None = None  # the short spelling, the same as in nccl-tests; None: no short spelling
     argument: Any = str  # the type of the argument, for Typer
-    default: object = None  # a value for ``parse``, or a function that returns one for a device
+    default: object = None  # an unparsed value, or a function that returns an unparsed value for a device
     default_text: str | None = None  # the default in words; None: made from ``default``
 
     def default_for(self, device: DeviceSpec) -> object:
@@ -62,7 +62,7 @@ class Option:
 
     @property
     def shown_default(self) -> str:
-        """The default as text; one text for each device if they differ."""
+        """The default as text; one text for each device if the defaults differ."""
         if self.default_text is not None:
             return self.default_text
         texts = {spec.name: _shown(self.default_for(spec)) for spec in DEVICES.values()}
@@ -77,10 +77,10 @@ class Option:
 
 
 def option(panel: Panel, help: str, parse: Parser, **settings: Any) -> Any:
-    """Return an option as a field of a configuration class. ``settings`` are more fields of ``Option``.
+    """Return an option as a field of a configuration class. ``settings`` are values of more fields of ``Option``.
 
     By default the flag is the field's name with hyphens. The argument is a number or a bool if the field is one;
-    otherwise it is a text.
+    otherwise the argument is a text.
     """
     return field(metadata={"panel": panel, "help": help, "parse": parse, **settings})
 

@@ -13,9 +13,9 @@ _Name = TypeVar("_Name", bound=str)
 # The form of the names of runs and user arms.
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 NAME_RULE = "use up to 64 letters, digits, '.', '_' and '-', and begin with a letter or digit"
-# The range of a TOML integer.
+# The largest integer in TOML.
 _MOST = 2**63 - 1
-# One year, in seconds: longer than any sensible deadline, and short enough to be added to any clock's time.
+# The longest time limit, one year in seconds. Added to the time of any clock, it does not overflow.
 _MOST_S = 366 * 86400
 
 
@@ -45,7 +45,7 @@ def boolean(name: str, value: object, _device: DeviceSpec) -> bool:
 
 
 def one_of(name: str, value: object, allowed: Iterable[_Name]) -> _Name:
-    """Return the member of ``allowed`` that equals ``value``; raise ``UsageError`` if there is none."""
+    """Return the member of ``allowed`` that equals ``value``; raise ``UsageError`` if no member does."""
     names = list(allowed)
     for each in names:
         if value == each:
@@ -102,7 +102,7 @@ def names_of(
 
 
 def unparsed(_name: str, value: object, _device: DeviceSpec) -> object:
-    """Return ``value`` unchanged: it is checked later, together with other options."""
+    """Return ``value`` unchanged: a later check looks at this option together with others."""
     return value
 
 

@@ -7,7 +7,7 @@ from nccl_bench.errors import UsageError
 
 
 def parse_routes(name: str, value: object, _device: object = None) -> tuple[str, ...]:
-    """Return the overrides of the routing table in ``value``: a list or a comma-separated text. Both may be empty."""
+    """Return the overrides of the routing table in ``value``, which is a comma-separated text or a list."""
     parts = (value.split(",") if value.strip() else []) if isinstance(value, str) else value
     if not isinstance(parts, list | tuple) or not all(isinstance(part, str) for part in parts):
         raise UsageError(

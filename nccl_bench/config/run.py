@@ -38,7 +38,7 @@ from nccl_bench.config.user_arms import UserArm
 from nccl_bench.config.variables import parse_variables
 from nccl_bench.errors import UsageError
 
-# A ratio that is undecided after this many rounds would need many more. The user must ask for more rounds.
+# The most rounds, unless the user asks for more. A ratio that needs more rounds than these would need many more.
 DEFAULT_MAX_ROUNDS = 60
 _ROOTED = [name for name, row in COLLECTIVES.items() if row.rooted]
 
@@ -79,16 +79,16 @@ def _register(name: str, value: object, device: DeviceSpec) -> Register:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RunConfig(CommonConfig):
-    """The options of one run, resolved. All ranks use the same values."""
+    """The parsed options of one run. All ranks use the same values."""
 
     arms: tuple[str, ...] = arms_option(
         _timed_arms(),
-        "those that need no extra package",
+        "the arms that need no extra package",
         f"{listed(DEFAULT_ARMS)}; with one user arm, stream-free and that arm; with several, the user arms",
     )
     baseline: str = option(
         Panel.ARMS,
-        "The arm with which the others are compared.",
+        "The arm with which the other arms are compared.",
         unparsed,
         default_text=f"{DEFAULT_BASELINE}, or the first arm if {DEFAULT_BASELINE} is not measured",
     )
@@ -110,11 +110,11 @@ class RunConfig(CommonConfig):
         _timings,
         flag="--timing",
         default=lambda device: listed(timing for timing in Timing if timing not in device.missing_timings),
-        default_text="all that the device has",
+        default_text="all timings that the device has",
     )
     rounds: int = method_option(
         "The fewest rounds of each case. If there are several arms, more rounds follow until every ratio is precise "
-        "enough for --threshold, or --max-rounds or --max-seconds is reached.",
+        "enough for --threshold, or until --max-rounds or --max-seconds is reached.",
         integer(1),
         default=15,
     )
@@ -124,7 +124,7 @@ class RunConfig(CommonConfig):
         default_text=f"{DEFAULT_MAX_ROUNDS}, or --rounds if that is more",
     )
     max_seconds: float = method_option(
-        "After this many seconds of the run, each case gets only the fewest rounds.",
+        "After this many seconds of the run, each remaining case gets only as many rounds as --rounds says.",
         seconds,
         default=lambda device: device.max_seconds,
     )
@@ -150,14 +150,14 @@ class RunConfig(CommonConfig):
         "Check the results: 1 for yes, 0 for no.", boolean, short="-c", argument=int, default=True, default_text="1"
     )
     per_iteration: bool = method_option(
-        "Also time single operations, and report percentiles and the time that this adds.",
+        "Also time single operations, and report percentiles and the cost of this measurement.",
         boolean,
         short="-I",
         flag="--per-iteration/--no-per-iteration",
         default=False,
     )
     same_buffer: bool = method_option(
-        "--same-buffer uses one buffer for all calls; --rotate uses many, which together are larger than the cache.",
+        "--same-buffer uses one buffer for all calls; --rotate uses several buffers, which together exceed the cache.",
         boolean,
         flag="--same-buffer/--rotate",
         default=False,
@@ -177,7 +177,7 @@ class RunConfig(CommonConfig):
         default="side",
     )
     seed: int = method_option("Random seed for the order in which arms are measured.", integer(0), default=1)
-    timeout_s: float = timeout_option(Panel.METHOD, "one case may take beyond twice its estimate", 120.0)
+    timeout_s: float = timeout_option(Panel.METHOD, "one case, in addition to twice its estimated time", 120.0)
     variables: Mapping[str, str] = option(
         Panel.LAUNCH,
         "An environment variable for all ranks, NAME=VALUE; use --arm for one arm only. Repeatable.",
@@ -235,7 +235,7 @@ def _arms(value: object, user_arms: Sequence[UserArm], device: DeviceSpec) -> tu
         if not user_arm.spec.timed:
             raise UsageError(
                 f"the arm {user_arm.name} has the order {user_arm.spec.order}: without a join the arm would look "
-                "faster than it is, so only nccl-bench verify accepts this order: give another, such as fork-join"
+                "faster than it is, so only nccl-bench verify accepts this order: give another order, such as fork-join"
             )
     if value is not None:
         return resolve_arms("arms", value, device, _timed_arms(), user_arms)
@@ -256,5 +256,5 @@ def _max_rounds(most: int | None, fewest: int) -> int:
     if most is None:
         return max(fewest, DEFAULT_MAX_ROUNDS)
     if most < fewest:
-        raise UsageError(f"max_rounds is {most}, which is below rounds, {fewest}: raise --max-rounds or lower --rounds")
+        raise UsageError(f"max_rounds is {most}, less than rounds ({fewest}): raise --max-rounds or lower --rounds")
     return most

@@ -37,7 +37,7 @@ class Sweep:
 
     @classmethod
     def parse(cls, text: str) -> Sweep:
-        """Return the sweep that ``text`` describes; raise ``UsageError`` if it describes none."""
+        """Return the sweep that ``text`` describes; raise ``UsageError`` if it describes no sweep."""
         parts = text.split(":")
         stride = parts[2].strip() if len(parts) == 3 else ""
         if not re.fullmatch(r"x\d{1,999}|\+.+", stride):
@@ -51,7 +51,7 @@ class Sweep:
 
     @property
     def sizes(self) -> tuple[int, ...]:
-        """The sizes in bytes, the smallest first. Raises ``UsageError`` if there are none or too many."""
+        """The sizes in bytes, the smallest first. Raises ``UsageError`` if there are no sizes or too many."""
         if self.begin > self.end:
             begin, end = format_size(self.begin), format_size(self.end)
             raise UsageError(f"the sweep begins at {begin}, which is above its end, {end}: exchange the two")
@@ -68,7 +68,7 @@ class Sweep:
 
 
 def parse_size(text: str | int) -> int:
-    """Return the bytes that ``text`` means; raise ``UsageError`` unless their number is whole and positive."""
+    """Return the number of bytes that ``text`` means; raise ``UsageError`` if that number is not 1, 2, 3, ..."""
     if isinstance(text, int) and not isinstance(text, bool):
         text = str(text)
     match = _SIZE_FORM.fullmatch(text.strip()) if isinstance(text, str) else None

@@ -1,7 +1,7 @@
 """User arms, as the command line and a configuration write them: ``NAME=TARGET[,KEY=VALUE ...]``. No torch.
 
 The target is a communicator in a file (``pynccl.py:PyNcclCommunicator``), in a module (``engine.comm:make``), or an
-entry point of the group ``nccl_bench.communicators``. It may also be the name of a built-in arm.
+entry point of the group ``nccl_bench.communicators``. The target may also be the name of a built-in arm.
 """
 
 import re
@@ -19,7 +19,7 @@ FORM = "NAME=TARGET[,KEY=VALUE ...]"
 BEFORE, AFTER = "before", "after"
 # The orders that a user arm can have.
 ORDERS = (Order.CURRENT, Order.FORK_JOIN, Order.BARE)
-# Variables that a process reads when it starts, before it knows its arms and their variables.
+# Variables that a process reads when it starts, before the variables of its arms are set.
 _READ_AT_START = re.compile(r"(LD|OMP|MKL|MALLOC|GLIBC)_.*|PYTHON.*|TORCH(?!_NCCL_).*")
 # The keys of --arm, besides environment variables.
 _KEYS = ("order", "adapter", "tree", "transport")
@@ -63,7 +63,7 @@ class UserArm:
             # The largest number for any order: two recorded events, two waits and the operation.
             launch_entries=5,
             summary=self.target,
-            # An upper limit: the target may keep no stream.
+            # An upper limit: a target may have no private stream.
             private_streams=1,
             # Without a join, the arm would look faster than it is.
             timed=self.order is not Order.BARE,
@@ -124,7 +124,7 @@ def _parse_text(text: str) -> dict[str, object]:
 
 
 def parse_user_arms(name: str, value: object) -> tuple[UserArm, ...]:
-    """Return the user arms in ``value``, a list of tables or user arms. Raise ``UsageError`` if two have one name."""
+    """Return the user arms in ``value``, a list of tables or user arms; refuse two arms with the same name."""
     if not isinstance(value, list | tuple):
         raise UsageError(f"{name} is {value!r}: give a list of tables")
     user_arms = tuple(item if isinstance(item, UserArm) else _from_table(item) for item in value)

@@ -18,13 +18,13 @@ def _nameable_arms() -> list[ArmSpec]:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class VerifyConfig(CommonConfig):
-    """The options of one verification, resolved."""
+    """The parsed options of one verification."""
 
     arms: tuple[str, ...] = arms_option(
-        _nameable_arms(), "those that can run here; nccl4py only if installed", "all, or the user arms if there are any"
+        _nameable_arms(), "the arms that can run here (nccl4py if installed)", "all, or the user arms if there are any"
     )
     probes: tuple[str, ...] = choices_option(Panel.PROBES, PROBES, default="all")
-    timeout_s: float = timeout_option(Panel.PROBES, "one probe of one arm may take", 60.0)
+    timeout_s: float = timeout_option(Panel.PROBES, "one probe of one arm", 60.0)
 
 
 def resolve_verification(device: str, *layers: Mapping[str, object]) -> VerifyConfig:

@@ -1,1 +1,1 @@
-"""Starts ranks with torchrun and watches them, or joins ranks that another launcher started. Nothing imports torch."""
+"""Starts and watches ranks with torchrun, or joins ranks that another launcher started. No torch."""

@@ -1,8 +1,8 @@
 """Detects that this process is one of several ranks that torchrun, srun or mpirun started.
 
-It reads only variables that a launcher sets for each rank. Other variables mislead: a batch script has SLURM_PROCID,
-a pod has RANK and WORLD_SIZE, and a shell under ``srun --pty`` is a whole Slurm step. In these three, ``nccl-bench``
-is a single process, which must launch the ranks itself.
+It reads only variables that a launcher sets for each rank. Other variables mislead: a batch script has SLURM_PROCID, a
+pod has RANK and WORLD_SIZE, and a shell under ``srun --pty`` is a whole Slurm step. In all three cases, ``nccl-bench``
+is a single process and must launch the ranks itself.
 """
 
 from collections.abc import Mapping
@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from nccl_bench.errors import UsageError
 from nccl_bench.launch.launchers import Attachment, Launcher, LauncherVariables
 
-# Slurm's own steps (batch, extern, interactive) have this id or a larger one (slurm.h: SLURM_BATCH_SCRIPT, ...).
+# The smallest id of Slurm's own steps: batch, extern, interactive (slurm.h: SLURM_BATCH_SCRIPT, ...).
 _FIRST_SPECIAL_STEP = 0xFFFFFFF0
 
 
@@ -30,8 +30,8 @@ def choose_attachment(
     if attachment is None and attach:
         if "RANK" not in environ or "WORLD_SIZE" not in environ:
             raise UsageError(
-                "--attach found no ranks to join: run it under torchrun, srun or mpirun, or set RANK, WORLD_SIZE, "
-                "LOCAL_RANK and MASTER_ADDR for each process"
+                "--attach found no ranks to join: run nccl-bench under torchrun, srun or mpirun, or set RANK, "
+                "WORLD_SIZE, LOCAL_RANK and MASTER_ADDR for each process"
             )
         return LauncherVariables(environ=environ, rdzv_endpoint=rdzv_endpoint).plain()
     return attachment
@@ -43,7 +43,7 @@ def detect_attachment(
     """Return the attachment to the ranks started with this process, or ``None`` if it was started alone.
 
     ``rdzv_endpoint`` is where the ranks of srun and mpirun meet, HOST:PORT. A Slurm step with one task may be an
-    interactive shell, so such a step counts only with ``single_task``.
+    interactive shell, so its process counts as a rank only if ``single_task`` is true.
 
     Raises:
         SetupError: A variable of the launcher is missing or malformed.
@@ -52,7 +52,7 @@ def detect_attachment(
     variables = LauncherVariables(environ=environ, rdzv_endpoint=rdzv_endpoint)
     if "TORCHELASTIC_RUN_ID" in environ:
         return variables.torchrun()
-    # In a Slurm job, mpirun starts its daemons with srun, so its ranks have the variables of both.
+    # In a Slurm job, mpirun starts its daemons with srun, so the ranks have the variables of mpirun and of srun.
     if "OMPI_COMM_WORLD_RANK" in environ:
         return variables.open_mpi()
     if "PMI_RANK" in environ and "MPI_LOCALRANKID" in environ:
@@ -64,7 +64,7 @@ def detect_attachment(
 
 
 def detect_launcher(environ: Mapping[str, str]) -> Launcher | None:
-    """Return the launcher that started this process as one of several ranks. No values of variables are checked."""
+    """Return the launcher that started this process as one of several ranks. Values of variables are not checked."""
     signs = {
         Launcher.TORCHRUN: "TORCHELASTIC_RUN_ID" in environ,
         Launcher.MPIRUN: "OMPI_COMM_WORLD_RANK" in environ or "PMI_RANK" in environ,

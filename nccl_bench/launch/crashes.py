@@ -17,16 +17,16 @@ _TAIL_BYTES = 8192
 _EXIT = re.compile(
     r"time\s*: (\S+)\s+host\s*: .*\s+rank\s*: (\d+) \(local_rank: (\d+)\)\s+exitcode\s*: (-?\d+) \(pid: \d+\)"
 )
-# torchrun may notice all ranks that end within this time in the same poll. Only later does it kill other ranks.
+# torchrun may notice ranks that end within this time in one poll. It kills the other ranks only after that poll.
 _TOGETHER = timedelta(seconds=1)
 
 
 def find_crash(scratch: Path, positions: Sequence[Position], exit_code: int) -> Crash:
     """Return the crash that made torchrun end with ``exit_code``. The crash has no case yet.
 
-    The earliest exception is the reason, because it makes other ranks raise too. A rank that a signal killed is looked
-    for first: it leaves no exception, and every other rank raises because of it. torchrun looks at the ranks a few
-    times a second, so it may notice the killed rank together with others.
+    The reason is the earliest exception, which makes other ranks raise too. But first look for a rank that a signal
+    killed: it leaves no exception, and its end makes every other rank raise. torchrun looks at the ranks a few times a
+    second, so it may notice the killed rank together with others.
     """
     failures = read_failures(scratch)
     log = scratch / "torchrun.log"

@@ -30,7 +30,7 @@ def gpu_count(environ: Mapping[str, str]) -> int:
 def free_memory_bytes(device: str, nproc: int, environ: Mapping[str, str] = os.environ) -> int | None:
     """Return the free memory for one of ``nproc`` ranks on this node in bytes, or ``None`` if it is unknown.
 
-    For GPUs it is the least free memory of a visible GPU; for the CPU, an equal share of the available memory.
+    For GPUs this is the free memory of the visible GPU that has the least. For the CPU it is an equal share of all.
     """
     if device == "cpu":
         available = proc_fields(_MEMINFO).get("MemAvailable")
@@ -42,7 +42,7 @@ def free_memory_bytes(device: str, nproc: int, environ: Mapping[str, str] = os.e
 
 
 def _visible_devices(environ: Mapping[str, str]) -> list[str] | None:
-    """Return the valid entries of ``CUDA_VISIBLE_DEVICES``. ``None``: it is not set, so every GPU is visible."""
+    """Return the valid entries of ``CUDA_VISIBLE_DEVICES``. ``None``: the variable is not set, so all are visible."""
     text = environ.get("CUDA_VISIBLE_DEVICES")
     if text is None:
         return None

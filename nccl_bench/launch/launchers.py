@@ -54,7 +54,7 @@ class Attachment:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LauncherVariables:
-    """The environment. For each launcher, one method reads and checks the variables that the launcher sets."""
+    """The variables that launchers set. For each launcher, one method reads and checks its variables."""
 
     environ: Mapping[str, str] = field(repr=False)  # the environment of this process
     rdzv_endpoint: str | None  # --rdzv-endpoint, HOST:PORT; None if it was not given
@@ -105,7 +105,7 @@ class LauncherVariables:
             local_rank=local_rank,
             local_world_size=local_world_size,
             nodes=nodes,
-            # mpirun's daemon is the parent of all ranks of a node.
+            # The parent process, mpirun's daemon, is the same for all ranks of a node.
             master=self._choose_master(Launcher.MPIRUN, nodes, job or str(os.getppid())),
         )
 
@@ -186,8 +186,8 @@ class LauncherVariables:
         value = self.environ.get(name)
         if not value:
             raise SetupError(
-                f"{name} is not set, although other variables of the same launcher are: set it for each "
-                "rank, or give --launch to start ranks from this process"
+                f"{name} is not set, although other variables of the same launcher are set: set {name} "
+                "for each rank, or give --launch to start ranks from this process"
             )
         return value
 
@@ -198,7 +198,7 @@ class LauncherVariables:
         if value < least or (below is not None and value >= below):
             allowed = f"from {least}" + (f" to {below - 1}" if below is not None else "")
             raise SetupError(
-                f"{name} is {text!r}: it must be a whole number {allowed}; if no launcher set it, give --launch to "
-                "start ranks from this process"
+                f"{name} is {text!r}: it must be a whole number {allowed}; if no launcher set this variable, give "
+                "--launch to start ranks from this process"
             )
         return value

@@ -22,16 +22,16 @@ from nccl_bench.ranks.spec import LaunchSpec
 from nccl_bench.records.schema import Crash, Hang
 
 POLL_S = 0.2
-# All ranks import torch at the same time, which is slow over a network file system.
+# The least time for the start: all ranks import torch at the same time, which is slow over a network file system.
 LEAST_START_S = 120.0
-# The time after the last item to destroy communicators and to leave the interpreter.
+# The time for the end: after its last item, a rank destroys its communicators and leaves the interpreter.
 EXIT_S = 60.0
 
 _S = TypeVar("_S", bound=LaunchSpec)
 
 
 class RunningJob(Protocol):
-    """The processes of one launch, such as ``torchrun.Job``, as far as they are watched."""
+    """The processes of one launch, with the methods that ``supervise`` needs. ``torchrun.Job`` has these methods."""
 
     def poll(self) -> int | None:
         """Return the exit code, or ``None`` while the launch runs."""
@@ -113,7 +113,7 @@ class _Watch:
     def wait(self, received: list[Signals], on_progress: Callable[[list[Position]], None]) -> Hang | Crash | None:
         """Return the hang or crash that ended the launch; ``None`` if every item was done. Processes may still run."""
         while True:
-            # Poll before reading: positions that are read after the end are final.
+            # Poll before the positions are read: positions that are read after the end are final.
             exit_code = self.job.poll()
             positions = read_positions(self.scratch)
             on_progress(positions)
@@ -123,7 +123,7 @@ class _Watch:
                 return None if exit_code == 0 and done else find_crash(self.scratch, positions, exit_code)
             late = self._late(positions, done, time.monotonic())
             if late is not None:
-                # A rank that raised but cannot end makes the others late, so report the exception and not the hang.
+                # A rank that raised but cannot end makes other ranks late, so report the exception and not the hang.
                 if read_failures(self.scratch):
                     return find_crash(self.scratch, positions, 1)
                 return self._hang(positions, late)

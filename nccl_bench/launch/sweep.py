@@ -1,4 +1,4 @@
-"""Runs a sweep, records every hang and crash with its case, and decides how to go on after it."""
+"""Runs a sweep, records every hang and crash with its case, and decides whether the sweep goes on."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
@@ -37,8 +37,8 @@ def run_sweep(
 ) -> Outcome:
     """Run ``cases`` from ``spec.first`` on; after a hang or a crash, relaunch at the next case.
 
-    A user arm that hangs or crashes, even in set-up, is excluded, and the other arms measure that case again. But a
-    user arm that fails in set-up while it shares processes with another one first gets processes of its own.
+    A user arm that hangs or crashes, even in set-up, is excluded, and the other arms measure that case again. But if
+    the arm shares processes with another user arm and fails in set-up, the arm first gets processes of its own.
 
     On node 0, ``append`` gets every hang and crash. ``on_progress`` gets the local ranks' positions about five times a
     second. When this function ends, even with an error, no process and no scratch file is left.
@@ -93,7 +93,7 @@ def run_sweep(
 
 
 def _shares_processes(spec: WorkerSpec, user_arm: UserArm) -> bool:
-    """Return whether ``user_arm`` shares its processes with another user arm, which may be the reason why it failed."""
+    """Return whether ``user_arm`` shares its processes with another user arm. The other arm may have made it fail."""
     beside = (name for each in spec.process_sets if user_arm.name in each.arms for name in each.arms)
     neighbours = (user_arm_of(spec.config.user_arms, name) for name in beside)
     return not user_arm.built_in and any(
@@ -118,8 +118,8 @@ def case_at(cases: Sequence[PlannedCase], index: int) -> Case | None:
 def _reason_to_stop(ends: Sequence[Hang | Crash], cases: Sequence[PlannedCase], first_case: int) -> str | None:
     """Return why the sweep must stop after the last of ``ends``, or ``None`` to go on.
 
-    It stops when one arm failed in several cases in a row. Cases that another arm ended, or that do not have the arm,
-    are left out of the count.
+    The sweep stops when one arm failed in several cases in a row. Cases that ended because of another arm, and cases
+    without the arm, do not count.
     """
     last = ends[-1]
     failed = {end.case_index: end.arm for end in ends}

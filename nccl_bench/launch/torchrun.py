@@ -1,4 +1,4 @@
-"""Starts ranks with torchrun, which is a process of its own, and makes sure that all of them end."""
+"""Starts ranks with torchrun, which is a process of its own, and makes sure that all ranks end."""
 
 import os
 import signal
@@ -17,7 +17,7 @@ from nccl_bench.ranks.spec import LaunchSpec
 _ROOT = Path(__file__).resolve().parents[2]
 # By default torchrun waits 30 s between SIGTERM and SIGKILL; an interrupted run should end within a few seconds.
 _SHUTDOWN_S = 2
-# A process that SIGKILL does not end is stuck in a driver, and a longer wait does not help.
+# A process that SIGKILL does not end in this time is stuck in a driver. A longer wait does not help.
 _UNKILLABLE_S = 30
 
 
@@ -85,8 +85,8 @@ def worker_environment(environ: Mapping[str, str]) -> dict[str, str]:
     variables = {name: value for name, value in environ.items() if not name.startswith("PET_")}
     variables.setdefault("OMP_NUM_THREADS", "1")
     variables.setdefault("TORCH_ELASTIC_SHUTDOWN_TIMEOUT", str(_SHUTDOWN_S))
-    # Needed in a checkout only. An installed package is found anyway, and site-packages must not come before the
-    # standard library.
+    # This is needed in a checkout only. An installed package is found anyway, and site-packages must not come before
+    # the standard library.
     if _ROOT.name not in ("site-packages", "dist-packages"):
         variables["PYTHONPATH"] = os.pathsep.join(filter(None, (str(_ROOT), variables.get("PYTHONPATH"))))
     return variables

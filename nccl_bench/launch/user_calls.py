@@ -32,11 +32,11 @@ class UserCall:
 
     rank: int  # the rank that is in the call
     location: str  # the function, with its file and line
-    innermost: bool  # True if the rank is in this call itself, False if it waits in another library
+    innermost: bool  # True if the user's code itself runs, False if that code waits in a library
 
 
 def find_user_call(positions: Sequence[Position], late: Position, scratch: Path) -> UserCall | None:
-    """Return the call of the user's code that all ranks wait for, or ``None`` if no rank on this host is in one."""
+    """Return the call of the user's code that all ranks wait for, or ``None`` if no rank of this host is in one."""
     # Skip a rank that has no file for stacks yet: it has no handler, so the signal would kill the rank.
     reachable = [
         position
@@ -51,7 +51,7 @@ def find_user_call(positions: Sequence[Position], late: Position, scratch: Path)
     while len(calls) < len(reachable) and time.monotonic() < give_up:
         time.sleep(0.05)
         calls = [call for position in reachable for call in _read_user_call(position.rank, scratch)]
-    # Prefer a rank that hangs in the user's code itself: other ranks may wait for it inside a library.
+    # Prefer a rank that hangs in the user's code itself: other ranks may wait for that rank inside a library.
     return min(calls, key=lambda call: (not call.innermost, call.rank != late.rank), default=None)
 
 

@@ -23,7 +23,7 @@ def run_verification(
 ) -> Verification:
     """Run every probe of ``config`` on the ranks of ``launch``, and return the verification.
 
-    ``on_progress`` gets the ranks' positions. Their ``case_index`` counts the arm probes of all launches.
+    ``on_progress`` gets the ranks' positions. The ``case_index`` of a position counts the arm probes of all launches.
 
     Raises:
         SetupError: The ranks did not finish their set-up.

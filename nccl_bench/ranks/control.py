@@ -28,7 +28,7 @@ class Reduced:
 class Control:
     """Collectives on a Gloo group. Every method is collective.
 
-    ``reported_rank`` is the rank to write into records. ``None``: the rank in ``group``.
+    ``reported_rank`` is the rank to write into records. If it is ``None``, records get the rank in ``group``.
     """
 
     def __init__(self, group: dist.ProcessGroup, reported_rank: int | None = None) -> None:

@@ -18,11 +18,11 @@ class Failure:
     """The exception that ended a rank."""
 
     rank: int  # the rank that ended
-    host: str  # the name of its host
+    host: str  # the name of the rank's host
     case_index: int  # the index of the case at which the rank was; -1 during set-up
     arm: str  # the arm at work; empty if none was
     kind: str  # the class of the exception
-    message: str  # the last lines of its text
+    message: str  # the last lines of the exception's text
     exit_code: int  # the exit code of the rank
     time: float  # the time of the failure, as time.monotonic() of the rank's host
 
@@ -42,7 +42,7 @@ class Failure:
 
     @property
     def description(self) -> str:
-        """A message about the rank, its host and its error. The message of a user arm's error is complete by itself."""
+        """A message about the rank, its host and its error. The message of a user arm's error stands alone."""
         how = "" if self.kind == UserArmError.__name__ else f" ended with exit code {self.exit_code}: {self.kind}"
         return f"rank {self.rank} on {self.host}{how}: {self.message}"
 

@@ -12,7 +12,7 @@ import torch.distributed as dist
 from nccl_bench.ranks.failure import Failure
 from nccl_bench.ranks.progress import STACKS_SIGNAL, Progress, stacks_path
 
-# The time limit for set-up, whatever --timeout is. A cold node can need that long to load CUDA and to connect.
+# The time limit for set-up, independent of --timeout. A cold node can need this long to load CUDA and to connect.
 SETUP_TIMEOUT_S = 300.0
 # The launcher watches the deadlines, so torch's own timeouts must never end a rank first.
 NO_TIMEOUT = timedelta(days=366)
@@ -46,5 +46,5 @@ def run_rank(scratch: Path, body: Callable[[Progress], None]) -> None:
         failure.write(scratch)
         sys.excepthook(*sys.exc_info())
         sys.stderr.flush()
-        # Do not return: destructors of a failed library may wait for ranks that wait for this rank.
+        # Do not return: the destructor of a library may wait for another rank that waits for this rank.
         os._exit(failure.exit_code)

@@ -14,7 +14,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
 
-# Each position is one write of this size at offset 0, so it replaces all of the earlier position.
+# Each position is one write of this size at offset 0, so it replaces the earlier position completely.
 RECORD_BYTES = 1024
 # On this signal a rank writes the stacks of its threads to its `stacks_path`.
 STACKS_SIGNAL = signal.SIGUSR1
@@ -25,20 +25,20 @@ class Position:
     """The position of one rank in its work."""
 
     rank: int  # the rank's number for torchrun, which counts the ranks of all process sets
-    local_rank: int  # the rank's number on its node, which also counts the ranks of all process sets
+    local_rank: int  # the rank's number for torchrun on its node
     host: str  # the name of the rank's host
     pid: int  # the id of the rank's process
     case_index: int = -1  # the index of a case, or of another item of work; -1 during set-up
     arm: str = ""  # the arm at work; empty if none is
     phase: str = "start"  # the work that the rank does, for messages
     step: int = 0  # the number of updates so far; a rank that is behind has fewer
-    deadline: float | None = None  # a time.monotonic() value; None before the first one is set
+    deadline: float | None = None  # a time.monotonic() value; None before the first deadline is set
     timeout_s: float | None = None  # the time limit, in seconds, from which the deadline was computed
     done: bool = False  # True if the rank has done all of its work
 
 
 class Progress:
-    """The position of this rank. With a ``scratch`` directory, a file there has it too."""
+    """The position of this rank. A file in ``scratch``, if there is one, also holds the position."""
 
     def __init__(self, scratch: Path | None, rank: int, local_rank: int) -> None:
         self.position = Position(rank=rank, local_rank=local_rank, host=socket.gethostname(), pid=os.getpid())
@@ -86,7 +86,7 @@ def find_overdue(positions: Iterable[Position], now: float) -> Position | None:
 
 
 def furthest_behind(positions: Iterable[Position]) -> Position | None:
-    """Return the position with the fewest steps, or ``None`` without positions. Among equals, the lowest rank wins."""
+    """Return the position with the fewest steps, or ``None`` without positions. Of equals, the lowest rank."""
     return min(positions, key=lambda position: (position.step, position.rank), default=None)
 
 
@@ -103,7 +103,7 @@ def _pack(position: Position) -> bytes:
 def _unpack(record: bytes) -> Position | None:
     """Return the position in ``record``, or ``None`` if ``record`` is empty or only partly written.
 
-    A read during a write can return a mixture, so the record has a checksum. The next read gets the complete record.
+    A read during a write can mix two positions, so the record has a checksum. The next read gets the complete record.
     """
     checksum, _, text = record.rstrip().partition(b" ")
     if len(record) != RECORD_BYTES or checksum != b"%08x" % zlib.crc32(text):

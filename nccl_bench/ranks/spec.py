@@ -44,7 +44,7 @@ class WorkerSpec(LaunchSpec):
     excluded: tuple[str, ...] = ()  # the user arms that failed in earlier launches
     # The user arms that failed in set-up in shared processes -> the reason. Each of these arms gets its own processes.
     apart: Mapping[str, str] = field(default_factory=dict)
-    started: float = field(default_factory=time.monotonic)  # the time when the command started, for all its launches
+    started: float = field(default_factory=time.monotonic)  # the time when the command started
 
     @property
     def process_sets(self) -> tuple[ProcessSet, ...]:

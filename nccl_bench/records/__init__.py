@@ -1,1 +1,1 @@
-"""The files of a run, from which alone every report is made: its lines, its directory, its environment."""
+"""The files of a run: samples, settings and environment. Every report is made from these files only."""

@@ -1,7 +1,7 @@
 """Reads text, JSON and typed values. The error for a wrong value is one line that shows the value.
 
-The annotations of a dataclass are the definition of its JSON. No library fits: messages of msgspec do not show the
-refused value, cattrs converts values that should be refused, and pydantic takes 45 ms to import.
+The annotations of a dataclass are the definition of its JSON. No library does all this: messages of msgspec do not show
+the refused value, cattrs converts values that should be refused, and pydantic takes 45 ms to import.
 """
 
 import json
@@ -27,7 +27,7 @@ _TYPE_NAMES = {
     list: "a list",
     dict: "an object",
 }
-# Takes a JSON value and its path in the file (for messages). Raises RecordError if the value is wrong.
+# The function takes a JSON value and its path for messages, and raises RecordError if the value is wrong.
 _Decoder = Callable[[object, str], Any]
 
 
@@ -69,7 +69,7 @@ def shown(value: object) -> str:
 
 @cache
 def _decoder(expected: Any) -> _Decoder:
-    """Return the function that decodes ``expected``. A type's function is made once: a run has thousands of lines."""
+    """Return the function that decodes ``expected``. Each function is made once and kept, for speed."""
     if get_origin(expected) is UnionType:
         (option,) = (option for option in get_args(expected) if option is not type(None))
         return partial(_decode_optional, _decoder(option))
@@ -103,7 +103,7 @@ def _decode_dataclass(expected: Any, decoders: Mapping[str, _Decoder], value: ob
 def _decode_list(item: type, value: object, where: str) -> Any:
     if not isinstance(value, list):
         raise RecordError(f"{where} is {shown(value)}: it has to be a list")
-    # A line has many numbers. Decode each number by itself, with its index, only if one number may be wrong.
+    # For speed, decode the entries one by one, with an index for messages, only if an entry may be wrong.
     if set(map(type, value)) <= {item} and (
         (item is int and max(map(abs, value), default=0) <= _LARGEST)
         or (item is float and all(map(math.isfinite, value)))

@@ -1,6 +1,6 @@
 """Collects facts that may explain why two runs differ: versions, machine, GPUs, NCCL's settings.
 
-Only what this module names is recorded: an environment holds tokens and passwords, and results are made to be shared.
+Other environment variables are not recorded: they may hold passwords, and users share results.
 """
 
 import csv
@@ -50,7 +50,7 @@ def collect(
     """Return facts as plain data for ``run.json``; a fact that is not known is absent.
 
     Calls ``nvidia-smi``, found by the ``PATH`` in ``environ``, and waits ``timeout_s`` for each query. A failure raises
-    nothing: its reason is recorded under ``gpu_query_error`` or ``nccl_conf_error``.
+    no error: the reason of the failure is recorded under ``gpu_query_error`` or ``nccl_conf_error``.
     """
     facts: dict[str, object] = {
         "python": platform.python_version(),
@@ -72,7 +72,7 @@ def may_record(name: str) -> bool:
 
 
 def proc_fields(path: Path) -> dict[str, str]:
-    """Return the ``key: value`` lines of a file under /proc, the first of each key; empty on systems without /proc."""
+    """Return the first value of each key in the ``key: value`` lines of a file; empty if the file does not exist."""
     if not path.is_file():
         return {}
     lines = path.read_text(encoding="utf-8", errors="replace").splitlines()
@@ -114,7 +114,7 @@ def _gpus(environ: Mapping[str, str], timeout_s: float) -> dict[str, object]:
 
 
 def _gpu(row: list[str]) -> dict[str, object]:
-    """Return the values of one line by key; a value that the GPU does not report, such as ``[N/A]``, is absent."""
+    """Return the values of one GPU by key. A value that nvidia-smi does not know, such as ``[N/A]``, is absent."""
     gpu: dict[str, object] = {}
     for (key, _, is_number), text in zip(_GPU_FIELDS, row, strict=False):
         if not is_number and not text.startswith("["):
@@ -125,7 +125,7 @@ def _gpu(row: list[str]) -> dict[str, object]:
 
 
 def _nccl_conf(environ: Mapping[str, str], system_conf: Path) -> dict[str, object]:
-    """Return the settings in NCCL's own files, the user's first, read as NCCL does (src/misc/param.cc).
+    """Return the settings in NCCL's files, the user's file first, as NCCL reads them (src/misc/param.cc).
 
     NCCL strips no spaces: ``NCCL_DEBUG = INFO`` sets the variable ``"NCCL_DEBUG "``, which nothing reads. The spaces
     are recorded too.

@@ -36,7 +36,7 @@ class Run:
         *complete, rest = read_text(file).split("\n")
         warnings: tuple[str, ...] = ()
         if rest:
-            warnings = (f"{file} ends within line {len(complete) + 1}, which is ignored: the file's writer was killed",)
+            warnings = (f"{file} ends within line {len(complete) + 1}. This line is ignored: its writer was killed",)
         lines = []
         for number, line in enumerate(complete, start=1):
             try:
@@ -77,10 +77,10 @@ def is_import(meta: Mapping[str, Any]) -> bool:
 
 
 def _last_attempts(lines: Sequence[Line], file: Path) -> Iterator[Line]:
-    """Yield ``lines`` without samples of earlier attempts: their rounds cannot be paired with the last attempt's.
+    """Yield ``lines`` without the samples of earlier attempts. Rounds of different attempts cannot be paired.
 
     A case that ends in a hang or a crash may be measured again, so a line about a hang or a crash ends an attempt.
-    Raises ``RecordError`` if one attempt has two lines of samples of the same arm and timing: two runs were mixed.
+    Raises ``RecordError`` if one attempt has two lines of samples of the same arm and timing: the file mixes two runs.
     """
     ended: Counter[Case | None] = Counter()
     attempts: list[int] = []
@@ -137,7 +137,7 @@ def read_meta(path: Path) -> dict[str, Any]:
     Raises ``RecordError`` if the file is missing or this version cannot read it.
     """
     if not path.is_dir():
-        raise RecordError(f"{path} is not a run: it is {'a file' if path.exists() else 'not there'}; give a directory")
+        raise RecordError(f"{path} is not a run: it {'is a file' if path.exists() else 'does not exist'}")
     file = path / RUN
     if not file.exists():
         verification = path / VERIFICATION

@@ -18,9 +18,9 @@ from nccl_bench.errors import RecordError
 from nccl_bench.plan.memory import Arena
 from nccl_bench.records.decoding import decode, parse_json, shown
 
-# The version of these lines and of run.json. Raise it with every change that an older reader would misread.
-# 2: a run may be an import. What an import cannot know is null (`arena`, `tolerance_ulp`, percentiles) or empty
-#    (`fastest_rank_us`, `slowest_rank`). Lines of schema 1 always have all these values, so readers need not change.
+# The version of these lines and of run.json. Increase it with every change that older readers would misread.
+# 2: a run can be an import. What an import cannot know is null (`arena`, `tolerance_ulp`, percentiles) or empty
+#    (`fastest_rank_us`, `slowest_rank`). Lines of schema 1 always have all these values, so readers are the same.
 # 3: in run.json `plugins` became `user_arms`, and `worlds` became `process_sets`. `records.upgrade` reads older files.
 SCHEMA = 3
 
@@ -62,8 +62,8 @@ class PerIteration:
     p90_us: float | None = None  # the 90th percentile
     p99_us: float | None = None  # the 99th percentile
     max_us: float  # the longest time
-    # The time that the events add to each operation. The percentiles contain it, `samples_us` does not.
-    # None if batches without events were no faster.
+    # The time that the events add to each operation. The percentiles contain it, `samples_us` does not. None if batches
+    # without events were not faster.
     cost_us: float | None = None
 
 
@@ -71,7 +71,7 @@ class PerIteration:
 class Samples(_Line):
     """The measurements of one case, arm and timing.
 
-    The four tuples have one entry per kept round, or none if the outputs were wrong before anything was timed.
+    The four tuples have one entry for each kept round. They are empty if the first check found wrong outputs.
     """
 
     kind = "samples"
@@ -90,7 +90,7 @@ class Samples(_Line):
     wrong: int | None  # wrong elements over all ranks and checks; None if nothing was checked
     tolerance_ulp: int | None  # allowed error; 0 if the check was for equality, None in an import
     arena: Arena | None  # the buffers; None in an import
-    per_iteration: PerIteration | None  # None unless --per-iteration was given
+    per_iteration: PerIteration | None  # times of single operations; None without --per-iteration
 
     def rounds_us(self) -> dict[int, float]:
         """Return the time of each kept round in microseconds, by the round's number."""
@@ -114,7 +114,7 @@ class Hang(_Line):
     case: Case | None  # the case; None during set-up and close
     case_index: int  # the index of the case in the plan; -1 during set-up, the number of cases during close
     arm: str  # the arm that was measured; empty if none was
-    rank: int  # the first rank that was still in `phase` at the deadline
+    rank: int  # the rank that had done the fewest steps at the deadline
     host: str  # the host of that rank
     phase: str  # the step that the rank was in, such as `memory` or `communicator`
     timeout_s: float  # the deadline
@@ -149,7 +149,7 @@ def parse(text: str) -> Line:
 
 
 def from_json(value: object) -> Line:
-    """Return the line that ``to_json`` gave as ``value``.
+    """Return the line that ``value`` describes; ``to_json`` made ``value``.
 
     Raises ``RecordError`` with the field, its value and what is allowed.
     """

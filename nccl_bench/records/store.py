@@ -1,7 +1,7 @@
 """Writes the directory of a run: ``run.json`` about the run, ``samples.jsonl``, and ``summary.csv`` at the end.
 
 All three files exist before the first worker starts, so a path that cannot be written costs no measurement. Each line
-is written as soon as it is measured, so a crash loses none.
+is written as soon as it is measured, so a crash loses no line.
 """
 
 from __future__ import annotations
@@ -36,8 +36,8 @@ class RunStatus(StrEnum):
 class RunStore:
     """The directory of a run that is being written.
 
-    Several processes may have a store of the same directory, since files are opened for each write. No lock is needed:
-    rank 0's worker writes, and the launching process writes only while no worker is alive.
+    Several processes can have a store of the same directory, because each write opens its file. No lock is needed: rank
+    0's worker writes, and the launching process writes only while no worker is alive.
     """
 
     path: Path  # the directory
@@ -69,7 +69,7 @@ class RunStore:
                 raise RecordError(f"{self.path / SAMPLES} has only a part of the last line: the disk may be full")
 
     def update(self, **changes: object) -> None:
-        """Replace fields of ``run.json``; a reader sees the old file or the new file, never a part."""
+        """Replace fields of ``run.json``; a reader sees the old file or the new file, never a part of a file."""
         meta = read_meta(self.path)
         assert changes.keys() <= meta.keys(), f"not fields of run.json: {changes.keys() - meta.keys()}"
         self._replace(RUN, _pretty(meta | changes))
@@ -136,7 +136,7 @@ def _pretty(meta: Mapping[str, object]) -> str:
 
 
 def _drop_partial_line(file: RawIOBase) -> None:
-    """Remove the incomplete last line of a killed writer. Otherwise the next line would be appended to it."""
+    """Remove an incomplete last line, which a killed process left: the next line must not be appended to that line."""
     size = file.seek(0, os.SEEK_END)
     if size == 0:
         return
@@ -147,7 +147,7 @@ def _drop_partial_line(file: RawIOBase) -> None:
 
 
 def _fresh(parent: Path, name: str) -> Path:
-    """Create and return a directory in ``parent``: ``name``, or the first free one of ``name-2``, ``name-3``, ..."""
+    """Create and return a directory in ``parent``: ``name``, or the first free name of ``name-2``, ``name-3``, ..."""
     parent.mkdir(parents=True, exist_ok=True)
     number = 1
     while True:

@@ -1,4 +1,4 @@
-"""Reads a ``summary.csv``, which holds the medians of a run, without the run's directory."""
+"""Reads a ``summary.csv``, which holds the medians of a run. The run's directory is not needed."""
 
 import csv
 from collections import Counter
@@ -14,7 +14,7 @@ from nccl_bench.errors import RecordError
 from nccl_bench.records.decoding import read_text
 from nccl_bench.records.schema import Crash, Hang, Skipped, Status
 
-# The format of numbers in the file. Before you compare other times with the file's, round them with this format.
+# The format of numbers in the file. Before you compare other times with times of the file, round them with this format.
 NUMBERS = "%.8g"
 _STATUSES = (*Status, Skipped.kind, Hang.kind, Crash.kind)
 _NEEDED = (
@@ -45,9 +45,9 @@ def read_summary(path: Path) -> Medians:
         if missing:
             raise RecordError(f"{path} is not a summary of nccl-bench: it has no column {', '.join(missing)}")
         for row in reader:
-            # DictReader files surplus cells under the key None, and gives missing cells the value None.
+            # DictReader stores surplus cells under the key None, and gives missing cells the value None.
             if None in row or None in row.values():
-                raise ValueError(f"it does not have {len(reader.fieldnames or ())} cells, one for each column")
+                raise ValueError(f"the line must have {len(reader.fieldnames or ())} cells, one for each column")
             _one_of(row["status"], _STATUSES, "status")
             if row["status"] != Status.OK or not row["time_us"]:
                 left_out[row["status"]] += 1

@@ -1,4 +1,4 @@
-"""Gives a ``run.json`` of an older schema today's names.
+"""Renames the fields of a ``run.json`` of an older schema to today's names.
 
 The lines of ``samples.jsonl`` have not changed since schema 2.
 """

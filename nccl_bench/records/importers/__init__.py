@@ -22,8 +22,8 @@ class Reader:
     """The reader of one tool's output."""
 
     files: str  # the files that the reader accepts, for messages
-    # Takes the text of a file and the file's name. Returns None if another tool wrote the text, and raises RecordError
-    # if the text is malformed.
+    # The function takes the text of a file and the file's name. It returns None if another tool wrote the text, and
+    # raises RecordError if the text is malformed.
     read: Callable[[str, str], Imported | None]
 
 

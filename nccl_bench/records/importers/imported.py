@@ -40,7 +40,7 @@ class Imported:
     arm: str  # the name of the tool, which is the only arm of the run
     source: tuple[str, ...]  # the names of the files, without their directories
     world_size: int  # the number of ranks
-    over_ranks: OverRanks | None  # the rule for the time of all ranks; None if the files do not name it
+    over_ranks: OverRanks | None  # the rule for the time of all ranks; None if the files name no rule
     started: str | None  # start time in ISO 8601; None if the files have none
     finished: str | None  # end time in ISO 8601; None if the files have none
     nccl_version: str | None  # NCCL's version, such as 2.28.9; None if the files have none
@@ -52,7 +52,7 @@ class Imported:
     lines: tuple[Samples | Skipped, ...]  # the lines for samples.jsonl
 
     def meta(self, name: str = "") -> dict[str, Any]:
-        """Return the ``run.json`` of this run. The run's name is ``name``; the arm's name if ``name`` is empty."""
+        """Return the ``run.json`` of this run. The run's name is ``name``, or the arm's name if ``name`` is empty."""
         name = name or self.arm
         variables = {} if self.variables is None else {"variables": dict(self.variables)}
         return new_meta(
@@ -105,7 +105,7 @@ def merge(files: Sequence[Imported]) -> Imported:
         arm=files[0].arm,
         source=tuple(name for file in files for name in file.source),
         world_size=files[0].world_size,
-        # A file that does not record its rule may have used another rule.
+        # A file that does not name its rule may have another rule.
         over_ranks=files[0].over_ranks if len({file.over_ranks for file in files}) == 1 else None,
         started=min((file.started for file in files if file.started), default=None),
         finished=max((file.finished for file in files if file.finished), default=None),

@@ -57,8 +57,8 @@ def test_a_section_is_a_title_a_note_and_a_table() -> None:
         "                     enqueue on the default stream: the CPU's default stream\n"
         "                     runs work inside the call, so no gate can hold the work\n"
         "                     back\n"
-        "                     probe allocator: the CPU's queues keep the tensors that\n"
-        "                     they use\n"
+        "                     probe allocator: the CPU's queues keep their tensors in\n"
+        "                     memory\n"
         "                     probe capture: the CPU has no CUDA graphs\n"
         "\n"
         "redops\n"
@@ -180,9 +180,7 @@ def test_csv_writes_lists_and_truths_as_text_and_leaves_absent_cells_empty() -> 
 
     assert rows("dtypes").keys() == {"dtypes", *DTYPES}
     assert rows("collectives")["all_reduce"][-1] == "yes"
-    assert rows("devices")["cpu"][1].endswith(
-        "keep the tensors that they use; probe capture: the CPU has no CUDA graphs"
-    )
+    assert rows("devices")["cpu"][1].endswith("keep their tensors in memory; probe capture: the CPU has no CUDA graphs")
     assert rows("routes")["operation"] == ["eager", "graph", "reason"]
     assert rows("routes")["barrier"] == ["", "", UNROUTED["barrier"]]
 

@@ -283,14 +283,14 @@ def test_an_error_in_a_verification_is_one_message(
 @pytest.mark.parametrize(
     ("arguments", "env", "texts"),
     [
-        (("--nproc", "1"), {}, ("--nproc is 1", "give 2 or more, or leave --nproc out")),
-        (("--nproc", "0"), {}, ("--nproc is 0", "give 2 or more")),
+        (("--nproc", "1"), {}, ("--nproc is 1", "give at least 2, or no --nproc")),
+        (("--nproc", "0"), {}, ("--nproc is 0", "give at least 2")),
         (("--device", "cuda"), {}, ("no GPU", "--device cpu")),
         (("--device", "tpu"), {}, ("'tpu'", "cuda, cpu")),
         (("--arms", "stream-fre"), {}, ("arms has 'stream-fre'", "stream-free")),
         (("--arms", DETECTOR), {}, (f"'{DETECTOR}'", "allowed are stream-free")),
         (("--probes", "producers"), {}, ("probes has 'producers'", "producer, consumer")),
-        (("--probes", "capture,allocator"), {}, ("--probes", "no CUDA graphs", "keep the tensors that they use")),
+        (("--probes", "capture,allocator"), {}, ("--probes", "no CUDA graphs", "keep their tensors in memory")),
         (("--probes", "async", "--arms", "torch"), {}, ("the --arms torch", "has no all-gather on a stream")),
         (("--routes", "eager"), {}, ("'eager'", "[OPERATION.]MODE=BACKEND")),
         (("--routes", "eager=torch", "--arms", "torch"), {}, ("'eager=torch'", "--arms")),

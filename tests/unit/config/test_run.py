@@ -142,7 +142,7 @@ REFUSED: list[tuple[str, object, tuple[str, ...]]] = [
     ("rounds", True, ("True", "whole number")),
     ("rounds", 2.0, ("2.0", "whole number")),
     ("rounds", 2**63, (str(2**63), "2^63 - 1")),
-    ("max_rounds", 8, ("max_rounds is 8", "below rounds, 15", "--max-rounds", "--rounds")),
+    ("max_rounds", 8, ("max_rounds is 8", "less than rounds (15)", "--max-rounds", "--rounds")),
     ("max_rounds", 60.0, ("60.0", "whole number")),
     ("max_seconds", 0, ("max_seconds is 0", "above 0")),
     ("max_seconds", "90", ("max_seconds is '90'", "above 0")),
@@ -300,7 +300,7 @@ def test_routes_change_the_table_of_the_coordinator_arms(arm: str) -> None:
 
 
 def test_routes_without_a_coordinator_arm_are_refused() -> None:
-    expected = "'eager=torch', but only coordinator arms have routes, and none is chosen: add one with --arms"
+    expected = "'eager=torch', but only coordinator arms have routes, and no such arm is chosen: add one with --arms"
     with pytest.raises(UsageError, match=expected):
         resolve("cpu", {"arms": "torch,stream-free", "routes": "eager=torch"})
 

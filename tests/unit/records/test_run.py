@@ -200,7 +200,7 @@ def test_a_path_that_is_not_a_run_is_refused_in_one_line(tmp_path: Path) -> None
     for name, says in (
         (".", "it has no run.json"),
         ("file", "it is a file"),
-        ("missing", "it is not there"),
+        ("missing", "it does not exist"),
         ("list", "was not written by"),
         ("verified", f"it holds a verification; read {tmp_path / 'verified' / VERIFICATION}"),
     ):

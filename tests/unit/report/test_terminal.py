@@ -100,7 +100,7 @@ def test_a_table_reads_as_it_should() -> None:
     lines = sweep(sizes=(8, 2**20), timings=(Timing.GRAPH,))
     expected = """\
 all_reduce bfloat16 sum in-place, 4 ranks, graph latency (us)
-One operation inside a captured CUDA graph.
+The time of one operation inside a captured CUDA graph.
 
        dedicated-      stream-                    torch-
            stream         free        torch        async
@@ -133,7 +133,7 @@ def test_an_arm_without_cells_has_no_column() -> None:
 
 def test_without_the_baseline_there_are_no_ratios() -> None:
     text = table(shown(sweep(("stream-free", "torch"), sizes=(8,), timings=(Timing.GATED,))), "gated latency")
-    assert "ratio" not in text
+    assert not re.search(r"\bratio\b", text)
     assert "baseline" not in text
     assert "8.42" in text
 

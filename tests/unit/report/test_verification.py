@@ -258,7 +258,7 @@ def test_probes_that_the_detector_passed_are_reported_as_missed() -> None:
 
 def test_a_reason_is_reported_once_with_its_probes_and_arms() -> None:
     assert shown(make_verification(device="cpu"), 160).partition("Not applicable\n")[2].splitlines() == [
-        "- allocator: the CPU's queues keep the tensors that they use",
+        "- allocator: the CPU's queues keep their tensors in memory",
         "- capture: the CPU has no CUDA graphs",
         "- async of torch, torch-async: torch.distributed has no all-gather on a stream of the caller's choice",
         f"- state, async, lifetime of {DETECTOR}: the probe does not test order, and an arm without order is probed "

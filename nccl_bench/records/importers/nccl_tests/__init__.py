@@ -1,6 +1,6 @@
 """Reads the output of nccl-tests (https://github.com/NVIDIA/nccl-tests) and makes the lines of a run from it.
 
-``document`` reads its JSON, ``table`` reads what it prints, and both give an ``Output``.
+``document`` reads its JSON, ``table`` reads what it prints, and both return an ``Output``.
 """
 
 from collections.abc import Sequence
@@ -30,8 +30,8 @@ def read(text: str, name: str) -> Imported | None:
     """Return the content of the file ``name``, whose ``text`` is nccl-tests' JSON or table; ``None`` for other text.
 
     Times are those that nccl-tests reports: averages over ranks, unless ``-a`` set another rule. A message that
-    rounding left empty is skipped. A placement that ``COLLECTIVES`` does not have, such as alltoall in place, is left
-    out. If nccl-tests measured a case several times, each result becomes a round.
+    nccl-tests rounds down to 0 bytes is skipped. A placement that ``COLLECTIVES`` does not have, such as alltoall in
+    place, is left out. If nccl-tests measured a case several times, each result becomes a round.
     """
     output = read_document(parse_json(text)) if text.lstrip().startswith("{") else read_table(text)
     if output is None:
@@ -82,7 +82,7 @@ def _lines(output: Output) -> tuple[list[Samples | Skipped], list[str]]:
 def _cases(output: Output, collective: Collective, row: ResultRow, unknown: dict[str, None]) -> list[Case]:
     """Return the case of every placement of ``row``.
 
-    If nccl-bench lacks the row's data type or reduction, adds both names to ``unknown`` and returns no case.
+    If nccl-bench lacks the row's data type or reduction, add both names to ``unknown`` and return no case.
     """
     dtype = DTYPES.get(DTYPE_ALIASES.get(row.dtype, row.dtype))
     if dtype is None or (collective.reduces and row.redop not in list(RedOp)):
@@ -136,7 +136,7 @@ def _line(output: Output, case: Case, results: Sequence[PlacementResult]) -> Sam
 
 
 def _over_rounds(rounds: Sequence[PerIteration]) -> PerIteration | None:
-    """Return the times of several rounds together. Percentiles are left out: those of the rounds do not give them."""
+    """Return the times of several rounds together. Percentiles over all rounds are unknown, so they are ``None``."""
     if len(rounds) < 2:
         return rounds[0] if rounds else None
     return PerIteration(

@@ -46,12 +46,12 @@ def read_document(value: object) -> Output | None:
         )
     config = document.object("config")
     results = document.objects("results")
-    # If nccl-tests fails, it closes its JSON immediately. The last field of a complete row is `actual_iterations`.
+    # A row without its last field, `actual_iterations`, is incomplete: nccl-tests failed and closed its JSON early.
     whole = [result for result in results if "actual_iterations" in result.fields]
     complete = len(whole) == len(results) and "out_of_bounds" in document.fields
     args = document.get("args", list) or [None]
     devices = config.objects("devices")
-    # With NCCL_TESTS_SPLIT several groups measure at the same time. Count the ranks of one group.
+    # With NCCL_TESTS_SPLIT several groups measure at the same time. So count the ranks of one group only.
     processes = [device for device in devices if device.count("group") == devices[0].count("group")]
     measured = [placement for result in whole for _, placement in _placements(result)]
     variables = (entry.partition("=") for entry in document.get("env", list) if isinstance(entry, str))
@@ -71,7 +71,7 @@ def read_document(value: object) -> Output | None:
         nccl_version=document.count("nccl_version"),
         hostnames=tuple(device.get("hostname", str) for device in devices),
         gpus=tuple(device.get("device_info", str) for device in devices),
-        # Only variables that every run records: the rest of the environment may hold secrets.
+        # Keep only variables that every run records, because other variables may hold secrets.
         variables={name: value for name, _, value in variables if may_record(name)},
         rows=tuple(_row(result, batch) for result in whole),
         left_out=() if complete else (f"nccl-tests did not finish; complete rows: {len(whole)}",),
@@ -116,7 +116,7 @@ class _Object:
 
 
 def _placements(result: _Object) -> list[tuple[Placement, _Object]]:
-    """Return the placements that were measured; the others are absent or ``null``."""
+    """Return the measured placements. In the JSON, a placement that was not measured is absent or ``null``."""
     return [(place, result.object(key)) for place, key in _PLACEMENT_KEYS.items() if result.fields.get(key) is not None]
 
 
@@ -164,7 +164,7 @@ def _placement_result(result: _Object, place: Placement, measured: _Object, batc
 def _over_ranks(args: Sequence[object]) -> OverRanks | None:
     """Return the rule that the last ``-a`` in ``args`` sets, by default the average; ``None`` if its value is unknown.
 
-    Only the field ``args`` shows the rule. As in getopt_long, every option has a value, attached or next.
+    Every option has a value, attached to the option or in the next argument, as getopt_long reads them.
     """
     average: object = "1"
     rest = iter(args)
@@ -174,7 +174,7 @@ def _over_ranks(args: Sequence[object]) -> OverRanks | None:
         long = arg.startswith("--")
         name, _, attached = arg.partition("=") if long else (arg[:2], "", arg[2:])
         value = attached or next(rest, None)
-        # A long name may be shortened if only one option fits; --a could also be --agg_iters.
+        # getopt_long accepts the beginning of a long name if only one option begins with it; --a can be --agg_iters.
         if name == "-a" or (len(name) > 3 and "--average".startswith(name)):
             average = value
     return {str(number): kind for number, kind in enumerate(OverRanks)}.get(str(average))

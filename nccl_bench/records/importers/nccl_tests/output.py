@@ -47,7 +47,7 @@ class Output:
     timing: Timing  # timing, which follows from -G, -C and -z
     over_ranks: OverRanks | None = None  # rule for the time of all ranks; None also if the value of -a is unknown
     started: str | None = None  # start time in ISO 8601, without a time zone
-    finished: str | None = None  # end time in the same form; None also if nccl-tests did not finish
+    finished: str | None = None  # end time in ISO 8601; None also if nccl-tests did not finish
     nccl_version: int | None  # version as NCCL's number, such as 22809
     hostnames: tuple[str, ...]  # host name of each listed device
     gpus: tuple[str, ...]  # GPU model of each listed device
@@ -59,7 +59,7 @@ class Output:
 def timing_of(*, graph_launches: int, cpu_time: bool, blocking: bool) -> Timing:
     """Return the timing for nccl-tests' ``-G``, ``-C`` and ``-z``; raise ``RecordError`` if no timing fits."""
     if blocking:
-        raise RecordError("its host waited for every call (-z), and nccl-bench has no such timing: measure without -z")
+        raise RecordError("its calls were blocking (-z), and nccl-bench has no such timing: measure without -z")
     if graph_launches and cpu_time:
         raise RecordError("it timed graph launches (-G with -C), and nccl-bench has no such timing: measure without -C")
     if cpu_time:

@@ -47,7 +47,7 @@ def read_table(text: str) -> Output | None:
         )
     threads, gpus, iterations, aggregated, graph = (int(number or 0) for number in settings[0].groups())
     ranks = _all(_RANK, lines)
-    # With NCCL_TESTS_SPLIT several groups measure at the same time. Count the ranks of one group.
+    # With NCCL_TESTS_SPLIT several groups measure at the same time. So count the ranks of one group only.
     world_size = sum(rank[1] == ranks[0][1] for rank in ranks)
     if world_size % max(1, threads * gpus):
         raise RecordError(
