@@ -22,7 +22,7 @@ def hints(comparisons: Sequence[Comparison], basis: Basis) -> Iterator[str]:
     if too_few:
         yield (
             f"{_cells(too_few)} inconclusive because of too few rounds. With so many comparisons, "
-            f"an interval needs {max(too_few)} rounds. With just so many, it spans from the smallest ratio to the "
+            f"an interval needs {max(too_few)} rounds. With exactly so many, it spans from the smallest ratio to the "
             "largest. Measure more rounds than that (--rounds), or fewer sizes and arms."
         )
     without_twin = [each for each in inconclusive if each.below_floor and each.noise_floor is None]

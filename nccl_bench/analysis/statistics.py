@@ -41,7 +41,7 @@ class Interval:
 
 
 def paired_ratios(arm_us: Mapping[int, float], base_us: Mapping[int, float]) -> list[float]:
-    """Return ``arm_us`` / ``base_us`` for each round in which both arms have a time; keys are round numbers."""
+    """Return ``arm_us`` / ``base_us`` for each round that both mappings have; their keys are round numbers."""
     return [time_us / base_us[number] for number, time_us in arm_us.items() if number in base_us]
 
 

@@ -107,7 +107,7 @@ def _basis(before: Side, after: Side, shared_arm: str | None) -> tuple[Basis, st
 def _shared_baseline(before: Side, after: Side, arms: tuple[str, str] | None) -> str | None:
     baselines = {run.arms[0] for run in (*before, *after)}
     common = set.intersection(*(set(run.arms) for run in (*before, *after)))
-    # The shared arm is never compared. So the baseline is not the shared arm if the runs share no other arm.
+    # The shared arm is never compared. So the baseline is not the shared arm if the runs have no other arm in common.
     if len(baselines) == 1 and (arms or len(common) > 1) and not baselines & set(arms or ()):
         return baselines.pop()
     return None

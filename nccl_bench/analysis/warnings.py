@@ -25,9 +25,9 @@ class WarningText(StrEnum):
     """The texts of all warnings. A word in braces stands for a value of the run."""
 
     DISCARDED = (
-        "The gate opened before all calls of a batch were queued, most often for {worst} ({discarded}; "
-        "{cells} affected). Such batches include launch cost, so they were discarded. All other batches "
-        "are sound. The usual cause is a busy CPU. Use fewer calls per batch (--iters)."
+        "The gate opened before all calls of a batch were queued, most often for {worst} ({discarded}; {cells} "
+        "affected). Such batches include launch cost, so they were discarded. All other batches are sound; a cell "
+        "marked DISCARDED has no other batches. The usual cause is a busy CPU. Use fewer calls per batch (--iters)."
     )
     RANK_SPREAD = (
         "Ranks differ by more than {limit} of the time in {cells}, most for {worst}: {spread} of {time} us, and rank "
@@ -156,7 +156,7 @@ def _same_paths(
 
 
 def _ranks_wait(row: Row) -> bool:
-    """Return False if a rank can end before the other ranks: in `enqueue`, and in a collective with a root."""
+    """Return True unless a rank can end before the other ranks: in `enqueue`, or if there is a root."""
     return not COLLECTIVES[row.collective or ""].rooted and TIMINGS[Timing(row.timing or "")].moves_bytes
 
 

@@ -29,7 +29,7 @@ def test_too_few_rounds_are_reported_with_the_number_that_an_interval_needs() ->
     ]
     (hint,) = hints_of([*few, comparison(32)])
     assert hint.startswith("2 cells are inconclusive because of too few rounds")
-    assert "an interval needs 12 rounds. With just so many, it spans from the smallest ratio to the largest" in hint
+    assert "an interval needs 12 rounds. With exactly so many, it spans from the smallest ratio to the largest" in hint
     assert "more rounds than that (--rounds)" in hint
 
 
