@@ -6,7 +6,7 @@ from dataclasses import replace
 from nccl_bench.analysis.analysis import Analysis
 from nccl_bench.analysis.comparable import Cell
 from nccl_bench.analysis.comparison import Basis, Comparison
-from nccl_bench.analysis.description import CPU_NOTICE
+from nccl_bench.analysis.description import figures_notices
 from nccl_bench.analysis.failures import failures, summary_failures, worst
 from nccl_bench.analysis.gaps import candidate_incomplete, describe_cells, not_measured, unmatched
 from nccl_bench.analysis.loading import LoadedRun
@@ -51,7 +51,7 @@ def analyse_arms(loaded: LoadedRun, arms: tuple[str, str], limits: Limits | None
     compared = _only(run, {(*point, arm) for point in points for arm in arms})
     return Analysis(
         title=f"{name}: {candidate} against {baseline}, by times of the same round",
-        notes=tuple(_cpu_notice([loaded])),
+        notes=tuple(_notices([loaded])),
         run=None,
         rows=(),
         comparisons=comparisons,
@@ -122,7 +122,7 @@ def analyse_sides(
 
     return Analysis(
         title=f"{names[1]} against {names[0]}. {'Basis of the verdicts:' if judged else 'No verdict:'} {reason}.",
-        notes=(*_shared_arm_note(sides), *_cpu_notice([*before, *after])),
+        notes=(*_shared_arm_note(sides), *_notices([*before, *after])),
         run=None,
         rows=(),
         comparisons=comparisons,
@@ -209,9 +209,8 @@ def _not_measured(loaded: LoadedRun) -> Iterator[str]:
         yield f"skipped: {counted(loaded.left_out[Skipped.kind], 'case')}"
 
 
-def _cpu_notice(runs: Sequence[LoadedRun]) -> Iterator[str]:
-    if any(loaded.meta["config"].get("device") == "cpu" for loaded in runs):
-        yield CPU_NOTICE
+def _notices(runs: Sequence[LoadedRun]) -> Iterator[str]:
+    return figures_notices([loaded.meta["config"].get("device") for loaded in runs])
 
 
 def _shared_arm_note(sides: SidesComparison) -> Iterator[str]:

@@ -1,16 +1,16 @@
 """The title of a run and the notes above its tables."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from typing import Any
 
 from nccl_bench.analysis.machine import over_ranks_of
 from nccl_bench.analysis.wording import counted
 from nccl_bench.catalog.arms import ARMS, TWIN_SUFFIX
+from nccl_bench.catalog.devices import DEVICES
 from nccl_bench.records.importers import OverRanks
 from nccl_bench.records.run import Run
 from nccl_bench.records.schema import Registration
 
-CPU_NOTICE = "CPU run: these figures say nothing about GPUs."
 _OVER_RANKS = {
     OverRanks.FIRST: "rank 0's (-a 0)",
     OverRanks.AVERAGE: "the average over ranks (-a 1)",
@@ -22,7 +22,7 @@ _OVER_RANKS = {
 def title(run: Run) -> str:
     """Return the title of ``run``: name, ranks, device and start time; if the run is incomplete, its status."""
     gpus = run.meta["environment"].get("gpus") or [{}]
-    device = gpus[0].get("name", run.device) if run.device == "cuda" else run.device
+    device = gpus[0].get("name", run.device) if run.device in DEVICES and DEVICES[run.device].has_gpus else run.device
     status = run.meta["status"]
     text = f"{run.meta['name']}: {counted(run.world_size, 'rank')} on {device}, {run.meta['started']}"
     return text if status == "complete" else f"{text}, {status.upper()}"
@@ -49,8 +49,12 @@ def notes(run: Run) -> Iterator[str]:
     if registered or unregistered:
         rest = f"; the same memory without registration: {', '.join(unregistered)}" if unregistered else ""
         yield f"registered memory ({run.meta['config'].get('register')}): {', '.join(registered) or 'none'}{rest}"
-    if run.device == "cpu":
-        yield CPU_NOTICE
+    yield from figures_notices([run.device])
+
+
+def figures_notices(devices: Collection[object]) -> Iterator[str]:
+    """Yield what the figures of ``devices`` do not show."""
+    yield from filter(None, (row.figures_notice for row in DEVICES.values() if row.name in devices))
 
 
 def recorded_user_arms(run: Run) -> list[Mapping[str, Any]]:

@@ -27,6 +27,9 @@ class DeviceSpec:
     bytes_per_s: float  # the throughput of one operation
     batch_overhead_s: float  # the time that a batch takes besides its operations
 
+    has_gpus: bool  # whether each rank has a GPU, which `nvidia-smi` lists
+    figures_notice: str = ""  # what the figures of a run do not show; empty: there is no limit to name
+    order_notice: str = ""  # what a verification does not show; empty: there is no limit to name
     shares_memory: bool  # whether the ranks of a node share one memory; False: each rank has its own
     registers_memory: bool  # whether the transport has memory to register with communicators
     probe_sizes: tuple[int, int]  # message sizes of a probe in bytes: a small size and a large size
@@ -65,6 +68,7 @@ DEVICES: Mapping[str, DeviceSpec] = {
         operation_s=20e-6,
         bytes_per_s=150e9,
         batch_overhead_s=3e-3,
+        has_gpus=True,
         shares_memory=False,
         registers_memory=True,
         # The time of the small message is latency. The large message has several chunks in each channel of NCCL.
@@ -86,6 +90,9 @@ DEVICES: Mapping[str, DeviceSpec] = {
         operation_s=200e-6,
         bytes_per_s=0.5e9,
         batch_overhead_s=3e-3,
+        has_gpus=False,
+        figures_notice="CPU run: these figures say nothing about GPUs.",
+        order_notice="CPU run: it shows how the arms order their calls. It says nothing about GPUs.",
         shares_memory=True,
         registers_memory=False,
         probe_sizes=(1024, 256 * 1024),

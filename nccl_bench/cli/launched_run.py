@@ -25,7 +25,7 @@ def show_plan(config: RunConfig, world_size: int, ranks_per_node: int) -> None:
     """Print the plan of a run."""
     from nccl_bench.report.dry_run import plan_text
 
-    memory = free_memory_bytes(config.device, ranks_per_node)
+    memory = free_memory_bytes(config.device_spec, ranks_per_node)
     print(plan_text(config, make_plan(config, world_size), world_size, memory), end="")
 
 

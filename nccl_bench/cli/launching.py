@@ -2,7 +2,7 @@
 
 from collections.abc import Iterable
 
-from nccl_bench.catalog.devices import DEVICES
+from nccl_bench.catalog.devices import DEVICES, DeviceSpec
 from nccl_bench.config.parsers import one_of
 from nccl_bench.config.user_arms import UserArm
 from nccl_bench.errors import SetupError, UsageError
@@ -16,6 +16,11 @@ def choose_device(wanted: object, gpus: int) -> str:
     if wanted is None:
         return "cuda" if gpus else "cpu"
     return one_of("device", wanted, DEVICES)
+
+
+def default_ranks(device: DeviceSpec, gpus: int, fewest: int = 1) -> int:
+    """Return the default number of ranks on a node: one for each of ``gpus``, if the device has GPUs."""
+    return max(gpus, fewest) if device.has_gpus else DEFAULT_CPU_RANKS
 
 
 def refuse_missing(user_arms: Iterable[UserArm]) -> None:

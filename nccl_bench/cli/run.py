@@ -11,7 +11,7 @@ import typer
 
 from nccl_bench.catalog.devices import DEVICES
 from nccl_bench.cli.gate import FailOn, parse_fail_on
-from nccl_bench.cli.launching import DEFAULT_CPU_RANKS, choose_device, refuse_missing
+from nccl_bench.cli.launching import choose_device, default_ranks, refuse_missing
 from nccl_bench.cli.options import FailOnText, FormatOption, Nproc, Width, layer_of, out_option, with_options
 from nccl_bench.config.limits import read_tables
 from nccl_bench.config.options import Panel
@@ -92,8 +92,8 @@ def run(
         elif attachment.rank == 0:
             show_plan(resolved, attachment.world_size, attachment.local_world_size or attachment.world_size)
         return
-    ranks = nproc if nproc is not None else DEFAULT_CPU_RANKS if device == "cpu" else gpus or 1
-    if device == "cuda" and 0 < gpus < ranks:
+    ranks = nproc if nproc is not None else default_ranks(DEVICES[device], gpus)
+    if DEVICES[device].has_gpus and 0 < gpus < ranks:
         raise UsageError(f"--nproc is {ranks}, and this node has {gpus} GPUs, one for each rank: give at most {gpus}")
     launching = LaunchConfig(nproc=ranks, nnodes=nnodes, node_rank=node_rank, rdzv_endpoint=rdzv_endpoint)
     if dry_run:

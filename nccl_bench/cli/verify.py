@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 from nccl_bench import __version__
 from nccl_bench.catalog.probes import DETECTOR
-from nccl_bench.cli.launching import DEFAULT_CPU_RANKS, choose_device, refuse_missing
+from nccl_bench.cli.launching import choose_device, default_ranks, refuse_missing
 from nccl_bench.cli.messages import exit_with, print_message
 from nccl_bench.cli.options import FormatOption, Nproc, Width, layer_of, out_option, with_options
 from nccl_bench.config.verification import VerifyConfig, resolve_verification
@@ -61,9 +61,9 @@ def verify(
             f"{launcher} started this process as one rank of several. A verification starts its own ranks on one node, "
             "because a failing probe may end its ranks: run `nccl-bench verify` once, outside of that launch"
         )
-    if config.device == "cuda" and not gpus and nproc is None:
+    if config.device_spec.has_gpus and not gpus and nproc is None:
         raise UsageError("no GPU is visible on this machine: make one visible, or give --device cpu")
-    ranks = nproc if nproc is not None else DEFAULT_CPU_RANKS if config.device == "cpu" else max(gpus, FEWEST_RANKS)
+    ranks = nproc if nproc is not None else default_ranks(config.device_spec, gpus, FEWEST_RANKS)
     if ranks < FEWEST_RANKS:
         raise UsageError(
             f"--nproc is {nproc}, and ranks must wait for each other: give at least {FEWEST_RANKS}, or no --nproc"
@@ -79,7 +79,7 @@ def verify(
         if record is not None:
             record.unlink(missing_ok=True)  # an empty record would make the next verification refuse the directory
         raise
-    shared = min(gpus, ranks) if config.device == "cuda" and gpus else None
+    shared = min(gpus, ranks) if config.device_spec.has_gpus and gpus else None
     _print(replace(verification, gpus=shared), about, record, format, width)
     exit_with(verification.exit_code)
 

@@ -39,9 +39,10 @@ class ProcessGroupCommunicator(SwitchableCommunicator):
         self.async_op = async_op
         self.untraced_path = f"torch.distributed, {'asynchronous' if async_op else 'synchronous'}"
         self._submit = device.streams.submit
-        # Gloo has no float8. A collective that only moves data moves float8 as bytes.
-        self._float8_as_bytes = device.transport.name == "gloo"
-        self._group = dist.new_group(dist.get_process_group_ranks(group), backend=device.backend, timeout=NO_TIMEOUT)
+        # A collective that only moves data moves float8 as bytes.
+        self._float8_as_bytes = not device.transport.has_float8
+        ranks, backend = dist.get_process_group_ranks(group), device.transport.backend
+        self._group = dist.new_group(ranks, backend=backend, timeout=NO_TIMEOUT)
         self._make_available()
         tiny = torch.zeros(1, device=device.streams.device)
         self.all_reduce(tiny)

@@ -5,6 +5,7 @@ import subprocess
 from collections.abc import Mapping
 from pathlib import Path
 
+from nccl_bench.catalog.devices import DeviceSpec
 from nccl_bench.records.environment import proc_fields
 
 # Without a persistence daemon, nvidia-smi may have to load the driver, which takes seconds for each GPU.
@@ -27,12 +28,12 @@ def gpu_count(environ: Mapping[str, str]) -> int:
     return len(list(_DRIVER_GPUS.iterdir())) if _DRIVER_GPUS.is_dir() else 0
 
 
-def free_memory_bytes(device: str, nproc: int, environ: Mapping[str, str] = os.environ) -> int | None:
+def free_memory_bytes(device: DeviceSpec, nproc: int, environ: Mapping[str, str] = os.environ) -> int | None:
     """Return the free memory for one of ``nproc`` ranks on this node in bytes, or ``None`` if it is unknown.
 
-    For GPUs this is the free memory of the visible GPU that has the least. For the CPU it is an equal share of all.
+    For GPUs this is the free memory of the visible GPU that has the least. Without GPUs it is an equal share of all.
     """
-    if device == "cpu":
+    if not device.has_gpus:
         available = proc_fields(_MEMINFO).get("MemAvailable")
         return None if available is None else int(available.split()[0]) * 1024 // nproc
     free_mib = _nvidia_smi("memory.free", _visible_devices(environ))

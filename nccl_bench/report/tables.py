@@ -3,7 +3,7 @@
 from collections.abc import Callable, Iterator, Mapping
 
 from nccl_bench.analysis.analysis import Analysis
-from nccl_bench.analysis.description import CPU_NOTICE
+from nccl_bench.analysis.description import figures_notices
 from nccl_bench.analysis.failures import DISCARDED
 from nccl_bench.analysis.summary import Row
 from nccl_bench.analysis.wording import case_name, counted, format_ratio, significant
@@ -79,7 +79,7 @@ def _cell_of(row: Row) -> tuple[int, str]:
 
 
 def _notes(run: Run, *notes: str) -> tuple[str, ...]:
-    return (*notes, CPU_NOTICE) if run.device == "cpu" else notes
+    return (*notes, *figures_notices([run.device]))
 
 
 def _table(

@@ -9,6 +9,7 @@ from typing import ClassVar, TextIO
 from rich.text import Text
 
 from nccl_bench.analysis.wording import counted
+from nccl_bench.catalog.devices import DEVICES
 from nccl_bench.report import Format, Report
 from nccl_bench.report.formats import csv_text, json_text, markdown_remarks, markdown_table
 from nccl_bench.report.layout import GAP, Table, column
@@ -21,7 +22,6 @@ _CSV_COLUMNS = ("arm", "probe", "status", "trials", "failed", "raced", "reason",
 SHARED_NOTICE = (
     "The ranks share {gpus}: NCCL treats each rank as a separate host, and the ranks communicate over the network."
 )
-ORDER_NOTICE = "CPU run: it shows how the arms order their calls. It says nothing about GPUs."
 
 
 def reports(stream: TextIO, width: int | None, about: Mapping[str, object]) -> dict[Format, Report[Verification]]:
@@ -119,7 +119,7 @@ def _table(verification: Verification, labels: Sequence[Sequence[str]]) -> Table
             for arm, label in zip(verification.arms, labels, strict=True)
         ]
         columns.append(column(probe, (probe,), list(chain.from_iterable(texts)), left=True))
-    notes = [ORDER_NOTICE] if verification.device == "cpu" else []
+    notes = list(filter(None, [DEVICES[verification.device].order_notice]))
     if verification.gpus is not None and verification.gpus < verification.world_size:
         notes.append(SHARED_NOTICE.format(gpus=counted(verification.gpus, "GPU")))
     return Table(

@@ -25,6 +25,9 @@ class Transport(Protocol):
     """
 
     name: str  # "nccl", "nccl4py" or "gloo"
+    backend: str  # the name of the same library in torch.distributed: "nccl" or "gloo"
+    version: int = 0  # NCCL's own number, such as 22809; 0 for another library
+    has_float8: bool = True  # False: the library knows no float8, and can only move it as bytes
     dtypes: Mapping[str, int]  # the library's number of each data type in `catalog.dtypes.DTYPES`
     redops: Mapping[RedOp, int]  # the library's number of each reduction
     # `retain(stream, *tensors)` keeps the tensors alive until the work that is now in the stream is done. None if the

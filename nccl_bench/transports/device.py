@@ -20,8 +20,6 @@ from nccl_bench.transports.nccl import NcclTransport
 from nccl_bench.transports.nccl4py import Nccl4pyTransport
 from nccl_bench.transports.nccl_library import find_library
 
-_OverNccl = NcclTransport | Nccl4pyTransport
-
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Device:
@@ -31,17 +29,12 @@ class Device:
     transport: Transport  # the library that issues collectives on these streams
     shared: bool = False  # True if several ranks of this node use the same GPU
 
-    @property
-    def backend(self) -> str:
-        """The name of the transport's library in torch.distributed."""
-        return GlooTransport.name if isinstance(self.transport, GlooTransport) else NcclTransport.name
-
     def over(self, binding: str) -> Device:
         """Return the same device with a transport that calls NCCL by ``binding``, one of ``DeviceSpec.bindings``."""
         transport = self.transport
         if binding == transport.name:
             return self
-        assert isinstance(transport, _OverNccl)
+        assert isinstance(transport, NcclTransport | Nccl4pyTransport)
         kind = NcclTransport if binding == NcclTransport.name else Nccl4pyTransport
         return replace(self, transport=kind(transport.library))
 
@@ -85,7 +78,7 @@ def open_device(
 
 def refusal(device: Device, case: Case) -> str | None:
     """Return why ``device`` cannot run ``case`` on this machine; ``None`` if it can."""
-    if not (case.row.reduces and case.dtype.startswith("float8") and isinstance(device.transport, _OverNccl)):
+    if not (case.row.reduces and case.dtype.startswith("float8") and device.transport.has_float8):
         return None
     # NCCL has float8 since 2.24. A message of NCCL says "FP8 reduction support begins with sm90". We have tried float8
     # only above both limits.

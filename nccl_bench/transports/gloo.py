@@ -48,7 +48,8 @@ class _Group(threading.local):
 class GlooTransport(Transport):
     """The calls of Gloo. Initialise torch.distributed first: through its store, the ranks find each other."""
 
-    name = "gloo"
+    name = backend = "gloo"
+    has_float8 = False
     dtypes: Mapping[str, int] = {name: number for number, name in enumerate(DTYPES)}
     redops: Mapping[RedOp, int] = {op: number for number, op in enumerate(RedOp)}
 

@@ -66,7 +66,7 @@ class NcclTransport(Transport):
     ``ncclAlltoAll`` it is a group of sends and receives.
     """
 
-    name = "nccl"
+    name = backend = "nccl"
     dtypes: Mapping[str, int] = {name: DataType[name.upper()].value for name in DTYPES}
     redops: Mapping[RedOp, int] = {op: ReduceOp[op.name].value for op in RedOp}
 

@@ -70,7 +70,7 @@ class Nccl4pyTransport(Transport):
     library raises ``TransportError``: a new communicator needs NCCL 2.23, all-to-all needs 2.28.
     """
 
-    name = "nccl4py"
+    name, backend = "nccl4py", NcclTransport.backend
     dtypes: Mapping[str, int] = NcclTransport.dtypes
     redops: Mapping[RedOp, int] = NcclTransport.redops
 
@@ -82,7 +82,7 @@ class Nccl4pyTransport(Transport):
         self._failures, self._error, self._path = nccl4py.failures, nccl4py.error, nccl4py.path
         ctypes.CDLL(library.path)  # nccl4py chooses a library that is loaded already
         try:
-            self.version: int = self._bindings.get_version()  # NCCL's own number, such as 22809
+            self.version = self._bindings.get_version()  # NCCL's own number, such as 22809
         except RuntimeError as error:  # cuda-pathfinder and nccl4py raise this error if they find no library
             reason = " ".join(str(error).split())
             raise SetupError(f"nccl4py finds no libnccl ({reason}): name a libnccl.so.2 with --nccl-library") from error

@@ -23,7 +23,6 @@ from nccl_bench.config.run import Register, resolve
 from nccl_bench.errors import NcclError, TransportError
 from nccl_bench.ranks.progress import Progress
 from nccl_bench.records.schema import Line, Registration, Samples
-from nccl_bench.transports.device import Device
 from nccl_bench.transports.nccl import NcclTransport
 from tests.support.communicators import nccl_device
 from tests.support.fake_nccl import Call, FakeNccl, build
@@ -40,7 +39,7 @@ EITHER = pytest.mark.parametrize("how", [Register.LOCAL, Register.WINDOW])
 def host_memory(monkeypatch: pytest.MonkeyPatch) -> None:
     """Read the fake NCCL's memory as the host's, and run torch.distributed over Gloo."""
     monkeypatch.setattr(memory, "_tensor", lambda ptr, size, _device: host_tensor(ptr, size))
-    monkeypatch.setattr(Device, "backend", "gloo")
+    monkeypatch.setattr(NcclTransport, "backend", "gloo")
 
 
 def host_tensor(ptr: int, size: int) -> Tensor:

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from nccl_bench.analysis.analysis import Analysis
-from nccl_bench.analysis.description import CPU_NOTICE
+from nccl_bench.catalog.devices import DEVICES
 from nccl_bench.errors import ExitCode
 from nccl_bench.records import importers
 from nccl_bench.records.run import Run
@@ -355,5 +355,5 @@ def test_figures_of_a_cpu_have_a_notice(compare: CompareCommand, tmp_path: Path)
         write(tmp_path / name, lines(seed=seed), config=config)
     for sides in (("cpu-1", "cpu-2"), ("cpu-1", "--arms", f"{BASE},{NEW}")):
         for form in ("terminal", "markdown", "json"):
-            assert flat(compare(*sides, "--format", form)[1]).count(CPU_NOTICE) == 1
-    assert CPU_NOTICE not in compare("before", "same")[1]
+            assert flat(compare(*sides, "--format", form)[1]).count(DEVICES["cpu"].figures_notice) == 1
+    assert DEVICES["cpu"].figures_notice not in compare("before", "same")[1]

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from nccl_bench.catalog.devices import DEVICES
 from nccl_bench.launch import hardware
 from nccl_bench.launch.hardware import free_memory_bytes, gpu_count
 
@@ -79,9 +80,9 @@ def test_the_driver_counts_the_gpus_if_nvidia_smi_fails(
 
 def test_free_gpu_memory_is_that_of_the_fullest_visible_gpu(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     smi = install(monkeypatch, NvidiaSmi("81000\n500\n"), tmp_path)
-    assert free_memory_bytes("cuda", 2, {"CUDA_VISIBLE_DEVICES": "4,6"}) == 500 * 1024**2
+    assert free_memory_bytes(DEVICES["cuda"], 2, {"CUDA_VISIBLE_DEVICES": "4,6"}) == 500 * 1024**2
     assert smi.commands[0][-2:] == ["-i", "4,6"]
-    assert free_memory_bytes("cuda", 2, {}) == 500 * 1024**2
+    assert free_memory_bytes(DEVICES["cuda"], 2, {}) == 500 * 1024**2
     assert "-i" not in smi.commands[1]
 
 
@@ -90,13 +91,13 @@ def test_gpu_memory_is_none_if_nvidia_smi_does_not_give_it(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path, smi: NvidiaSmi
 ) -> None:
     install(monkeypatch, smi, tmp_path)
-    assert free_memory_bytes("cuda", 1, {}) is None
+    assert free_memory_bytes(DEVICES["cuda"], 1, {}) is None
 
 
 def test_cpu_memory_is_shared_equally_between_ranks(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     meminfo = tmp_path / "meminfo"
     meminfo.write_text("MemTotal:       9000 kB\nMemAvailable:   6000 kB\n", encoding="ascii")
     monkeypatch.setattr(hardware, "_MEMINFO", meminfo)
-    assert free_memory_bytes("cpu", 3, {}) == 2000 * 1024
+    assert free_memory_bytes(DEVICES["cpu"], 3, {}) == 2000 * 1024
     monkeypatch.setattr(hardware, "_MEMINFO", tmp_path / "absent")
-    assert free_memory_bytes("cpu", 3, {}) is None
+    assert free_memory_bytes(DEVICES["cpu"], 3, {}) is None

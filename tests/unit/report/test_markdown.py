@@ -7,7 +7,7 @@ import re
 import pytest
 
 from nccl_bench.analysis.analysis import Analysis
-from nccl_bench.analysis.description import CPU_NOTICE
+from nccl_bench.catalog.devices import DEVICES
 from nccl_bench.catalog.timings import Timing
 from nccl_bench.records.run import Run
 from nccl_bench.records.schema import Line, Skipped
@@ -101,7 +101,7 @@ def test_verdicts_come_first_and_hints_with_the_warnings() -> None:
 @pytest.mark.parametrize("device", ["cpu", "cuda"])
 def test_a_cpu_run_has_a_notice_above_the_figures(device: str) -> None:
     text = rendered(run(sweep(sizes=(8,)), device=device))
-    assert (CPU_NOTICE in text.split("<details>")[0]) is (device == "cpu")
+    assert (DEVICES["cpu"].figures_notice in text.split("<details>")[0]) is (device == "cpu")
 
 
 def test_a_gpu_is_named() -> None:

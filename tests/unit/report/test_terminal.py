@@ -12,9 +12,9 @@ import pytest
 from rich.cells import cell_len
 
 from nccl_bench.analysis.analysis import Analysis
-from nccl_bench.analysis.description import CPU_NOTICE
 from nccl_bench.analysis.summary import COLUMNS, data_frame
 from nccl_bench.analysis.wording import format_ratio, significant
+from nccl_bench.catalog.devices import DEVICES
 from nccl_bench.catalog.timings import Timing
 from nccl_bench.config.sizes import format_size
 from nccl_bench.records.importers.nccl_tests import ARM
@@ -188,8 +188,8 @@ def test_a_cpu_run_has_a_notice_at_the_top_and_on_every_table() -> None:
     text = shown(lines, device="cpu")
     titles = re.findall(r"^all_reduce .*4 ranks, ", text, re.MULTILINE)
     assert len(titles) == 11
-    assert text.count(CPU_NOTICE) == len(titles) + 1
-    assert CPU_NOTICE not in shown(lines)
+    assert text.count(DEVICES["cpu"].figures_notice) == len(titles) + 1
+    assert DEVICES["cpu"].figures_notice not in shown(lines)
 
 
 def test_piped_output_is_plain_ascii() -> None:

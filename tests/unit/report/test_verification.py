@@ -12,12 +12,12 @@ from dataclasses import replace
 import pytest
 
 from nccl_bench.catalog.arms import ARMS
+from nccl_bench.catalog.devices import DEVICES
 from nccl_bench.catalog.extras import has_extra
 from nccl_bench.catalog.probes import DETECTOR, PROBES, Place
 from nccl_bench.config.verification import resolve_verification
 from nccl_bench.plan.verification import ArmProbe, group_by_launch
 from nccl_bench.report.verification import (
-    ORDER_NOTICE,
     TerminalVerification,
     csv_verification,
     json_verification,
@@ -268,8 +268,8 @@ def test_a_reason_is_reported_once_with_its_probes_and_arms() -> None:
 
 
 def test_a_cpu_verification_says_that_it_shows_nothing_about_gpus() -> None:
-    assert ORDER_NOTICE in shown(make_verification(device="cpu"))
-    assert ORDER_NOTICE not in shown(make_verification())
+    assert DEVICES["cpu"].order_notice in shown(make_verification(device="cpu"))
+    assert DEVICES["cpu"].order_notice not in shown(make_verification())
 
 
 @pytest.mark.parametrize("of", EVERYTHING, ids=["good", "cpu", "failing", "blind", "broken"])
