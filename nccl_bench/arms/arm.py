@@ -103,7 +103,7 @@ class Arm:
         return self.communicator.stream_is_movable
 
     def move(self, stream: Any) -> None:
-        """Give the communicator another private stream. Afterwards, call ``order`` again for every operation."""
+        """Give the communicator another private stream. After a move, call ``order`` again for every operation."""
         assert self.can_move
         self.communicator.stream = stream
 
@@ -113,5 +113,5 @@ class Arm:
             return self._streams.capture(body, stream)
 
     def close(self) -> None:
-        """Close the communicator. All graphs of its calls must already be reset."""
+        """Close the communicator. All graphs of the communicator's calls must already be reset."""
         self.communicator.close()

@@ -10,7 +10,7 @@ _SHARE_OF_DEADLINE = 0.5
 class Budget:
     """The time budget of a run: ``max_seconds``, counted from ``started``, a reading of ``clock``.
 
-    A timing that uses less than its share leaves the rest to the timings after it.
+    A timing that uses less than its share leaves the rest of this share to later timings.
     """
 
     def __init__(self, max_seconds: float, started: float, clock: Callable[[], float] = time.monotonic) -> None:

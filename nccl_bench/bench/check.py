@@ -12,7 +12,7 @@ _MOST_SLOTS = 4
 
 
 def count_wrong_before_timing(context: CaseContext, names: Sequence[str]) -> dict[str, int]:
-    """Count the wrong elements of each arm before the first timing. Return the sums over all ranks."""
+    """Count the wrong elements of each arm before the first timing. Return each arm's sum over all ranks."""
     return _wrong(context, names, "check before timing", min(_MOST_SLOTS, context.buffers.slots))
 
 

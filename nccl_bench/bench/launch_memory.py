@@ -4,8 +4,8 @@ CUDA puts each stream and each graph into a page of launch memory. A page has 2 
 1,000 graph nodes. On 2x H200, some pages make every launch of their streams and graphs 0.1 to 0.3 us longer. An
 all_reduce of 8 B took 6.1 or 6.4 us, depending on the stream. The same all_reduce took 5.6 or 5.75 us in a graph, and
 7.9 to 8.9 us in a graph with a fork and a join. A fork and a join took 1 us longer if the private stream and the
-caller's stream were on different hardware queues. Each process gets other pages. The speed of a page says nothing
-about an arm, so each arm is measured in the best page that its rank has found.
+caller's stream were on different hardware queues. The pages differ from process to process. Each arm is
+measured in the best page that its rank has found, because the speed of a page says nothing about an arm.
 """
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -94,9 +94,9 @@ class LaunchMemory:
         """Return a graph of ``operations`` operations for each of ``names``, all in the best page. Collective.
 
         Each page gets a graph of every arm, then a second graph of the first arm. If both graphs of the first arm are
-        fast, all graphs of the page are fast. Ranks wait for each other while they measure a graph. So one rank at a
-        time tries its pages, and each other rank uses its best page so far. In the first pass, a rank in a slow page
-        can hide the differences between another rank's pages. So each rank tries its pages twice.
+        fast, all graphs of the page are fast. One rank at a time tries its pages, because ranks wait for each other
+        while they measure. The other ranks use their best pages so far. Every rank tries its pages twice, because
+        another rank in a slow page can hide differences in the first pass.
         ``begin_choice`` is called between the captures and the measurements.
         """
         pages: list[list[Graph]] = []

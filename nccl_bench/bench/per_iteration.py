@@ -27,7 +27,7 @@ def measure_per_iteration(
 ) -> dict[str, PerIteration]:
     """Return the percentiles of each arm's single operations on the slowest rank; an empty mapping if not configured.
 
-    The batches ``kept`` had no events between operations. The difference of the two medians is the cost of the events.
+    ``kept`` has batches without events. The difference between the medians with and without events is the events' cost.
     """
     percentiles = {}
     if context.config.per_iteration and TIMINGS[timing].per_iteration:

@@ -41,7 +41,7 @@ class Schedule:
 
 
 def make_schedule(config: RunConfig, pilots: Mapping[str, Pilot], slots: int) -> Schedule:
-    """Return a schedule. Its batches are long enough for the fastest arm, and fit the launch queue for every arm."""
+    """Return a schedule. The batches are long enough for the fastest arm, and fit the launch queue for every arm."""
     fastest_us = min(pilot.device_us for pilot in pilots.values())
     slowest_us = max(pilot.device_us for pilot in pilots.values())
     most = most_ops_per_batch(config, pilots)

@@ -61,7 +61,7 @@ class Clock:
                 return self.enqueue(calls, gate_s)
 
     def eager(self, calls: Sequence[Operation]) -> Batch:
-        """Time ``calls`` with two events around them. The queue is empty at the start."""
+        """Time ``calls`` with two events around them. The launch queue is empty at the start."""
         self._align()
         self._caller.synchronize()
         self._start.record(self._caller)
@@ -142,7 +142,7 @@ def no_operation() -> None:
 
 
 def loop_cost_us(calls: int = 1000) -> float:
-    """Return the cost of the timing loop in microseconds per call. The calls do nothing; the result is a median."""
+    """Return the cost of the timing loop in microseconds per call: the median of loops whose calls do nothing."""
     operations: list[Operation] = [no_operation] * calls
     costs_us = []
     for _ in range(9):

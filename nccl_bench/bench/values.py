@@ -1,9 +1,9 @@
 """The values that every rank sends, and the results that it must receive. The results are exact, with one exception.
 
 A rank's input repeats a table of ``PERIOD`` values. The values are so small that every partial result is exact in the
-data type, in any order of reduction. So the check compares for equality. With many ranks, only some ranks
-contribute to an element; the other ranks send 0, or 1 for a product. Every rank contributes to some elements. The
-exception is an average of floats if the world size is not a power of two. NCCL scales each input before the addition
+data type, in any order of reduction. The check compares for equality. With many ranks, only some ranks
+contribute to an element; the other ranks send 0, or 1 for a product. Every rank contributes to some elements. An
+average of floats is not exact if the world size is not a power of two. NCCL scales each input before the addition
 (``ncclAvg`` is a pre-multiplied sum), so the check allows a tolerance in ulp (units in the last place).
 """
 

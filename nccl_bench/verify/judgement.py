@@ -59,7 +59,7 @@ class Verification:
 
     @property
     def blind(self) -> bool:
-        """True if a probe that must catch the detector did not catch it. A pass of another arm then shows nothing."""
+        """True if a probe that must catch the detector did not catch it. A pass shows nothing if a probe is blind."""
         return any(judgement.status is ProbeStatus.BLIND for judgement in self.judgements)
 
     @property

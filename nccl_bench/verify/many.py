@@ -45,7 +45,7 @@ def many(rig: Rig) -> None:
 
 
 class _Sequence:
-    """The operations of one communicator. The device checks their results, so that no operation waits for the host."""
+    """The operations of one communicator. The device checks all results, so that no operation waits for the host."""
 
     def __init__(self, rig: Rig, arm: Arm) -> None:
         self._arm = arm

@@ -73,7 +73,7 @@ def _call_on_temporary(trial: Trial, exchange: Exchange, temporary: Tensor) -> N
 
 
 def _call_without_race(trial: Trial) -> str | None:
-    """Make a first call, which cannot race and which loads kernels. Return the error of its result, or ``None``."""
+    """Make a first call, which cannot race and which loads kernels. Return the error of this call, or ``None``."""
     exchange = trial.start(salt=0)
     trial.call_on_other_stream()
     error = exchange.find_error(exchange.output, salt=0)

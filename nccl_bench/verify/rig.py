@@ -79,7 +79,7 @@ class Trial:
 def first_error(errors: Iterable[str | None]) -> str | None:
     """Return the first error of a trial, or ``None``.
 
-    A trial continues after an error, because the other ranks wait for this rank. At the end it reports the error.
+    A trial continues after an error, because other ranks wait for this rank. The trial reports its error at the end.
     """
     return next(filter(None, errors), None)
 

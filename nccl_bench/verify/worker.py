@@ -46,7 +46,7 @@ class _Arms:
         return arm
 
     def get_shared(self, arm_probe: ArmProbe) -> Arm:
-        """Return the shared arm, and make it on first use. Collective. Call ``close_shared`` before another arm."""
+        """Return the shared arm, made on first use. Collective. Call ``close_shared`` before you need another arm."""
         if self._shared is None:
             try:
                 self._shared = self.make(arm_probe.arm)
