@@ -42,11 +42,13 @@ def check_divisible(tensor: Tensor, world_size: int) -> None:
 
 
 def check_sizes(sizes: Sequence[int], *, whole: Tensor, part: Tensor, rank: int, world_size: int) -> None:
-    """Raise ``InvalidArgumentError`` unless the rows of ``whole`` and of ``part``, on this rank, match ``sizes``."""
+    """Raise ``InvalidArgumentError`` unless ``whole`` and this rank's ``part`` have the rows that ``sizes`` gives."""
     if len(sizes) != world_size:
-        raise InvalidArgumentError(f"sizes has {len(sizes)} entries for {world_size} ranks: give one entry for each")
+        raise InvalidArgumentError(
+            f"sizes has {len(sizes)} entries for {world_size} ranks: give one entry for each rank"
+        )
     if min(sizes) < 0:
-        raise InvalidArgumentError(f"sizes is {list(sizes)}: no entry may be negative")
+        raise InvalidArgumentError(f"sizes is {list(sizes)}: entries must not be negative")
     if whole.dim() == 0 or part.dim() == 0 or whole.shape[1:] != part.shape[1:]:
         raise InvalidArgumentError(
             f"the tensors have shapes {tuple(whole.shape)} and {tuple(part.shape)}: with sizes they must agree in "

@@ -1,7 +1,7 @@
 """The communicator of the arm ``bare-transport``, which makes only the calls to the transport.
 
-The calls of an operation to the transport are recorded once. Later, only the recorded calls are repeated.
-``stream-free`` cannot be faster than this arm. The difference of both is the time that a communicator adds to a call.
+An operation's calls to the transport are recorded once. Later, only the recorded calls are repeated. ``stream-free``
+cannot be faster than this arm. The difference of the two arms is the time that a communicator adds to a call.
 """
 
 from collections.abc import Callable

@@ -1,4 +1,4 @@
-"""What an arm needs of a communicator in addition to the ``Communicator`` protocol, for example its states.
+"""The base classes of the arms' communicators: the methods that the ``Communicator`` protocol lacks, and the states.
 
 A communicator is *available* from construction to ``close``. A communicator is *disabled* inside
 ``change_state(False)``. An operation on a disabled or closed communicator raises ``DisabledError`` and does not change
@@ -73,7 +73,7 @@ class ArmCommunicator(Communicator):
 
 
 class SwitchableCommunicator(ArmCommunicator):
-    """A communicator that can be enabled and disabled. A subclass calls ``_make_available`` when it is ready."""
+    """A communicator that can be enabled and disabled. Each subclass calls ``_make_available`` in construction."""
 
     def __init__(self) -> None:
         self.available = False

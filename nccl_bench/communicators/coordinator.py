@@ -28,9 +28,10 @@ _EitherCommunicator = StreamFreeCommunicator | DedicatedStreamCommunicator
 class GroupCoordinator(ArmCommunicator):
     """A coordinator that sends each collective to torch.distributed (``device_group``) or to its ``communicator``.
 
-    The table ``routes`` chooses the backend of each operation. ``group`` is a Gloo group, for messages between the
-    hosts of the ranks. The communicator is always enabled if ``routes`` gives it eager operations; otherwise, as by
-    default, only within ``graph_capture()``. All work is ordered with the current stream. Construction is collective.
+    The table ``routes`` chooses the backend of each operation. ``group`` is a Gloo group, which only construction and
+    ``barrier`` use. If ``routes`` sends eager operations to the communicator, it is always enabled. Otherwise, as with
+    the default ``routes``, it is enabled only within ``graph_capture()``. All work is ordered with the current stream.
+    Construction is collective.
     """
 
     has_routes = True
@@ -121,7 +122,7 @@ class GroupCoordinator(ArmCommunicator):
         return [self._capture_stream] if private is None else [self._capture_stream, private]
 
     def close(self) -> None:
-        """Close both backends. The caller must reset all graphs of their calls first."""
+        """Close both backends. Callers must first reset the graphs of both backends."""
         self._open.close()
 
     # -- operations ----------------------------------------------------------------------------------------------
@@ -176,13 +177,13 @@ class GroupCoordinator(ArmCommunicator):
     def cp_all_gather_into_tensor_async(self, output: Tensor, input: Tensor, stream: Any) -> None:
         """Gather on ``stream``, for context parallelism. The caller must order ``stream`` with the current stream.
 
-        The routes are not used: if the communicator is disabled, torch.distributed gathers on the current stream.
+        The routes are not used. If the communicator is disabled, torch.distributed gathers on the current stream.
         Raises ``InvalidArgumentError`` if ``stream`` is ``None``.
         """
         if stream is None:
             raise InvalidArgumentError(
-                "the asynchronous all-gather got no stream: pass one that waits for the input, and make "
-                "the current stream wait for it before the output is read"
+                "the asynchronous all-gather got no stream: pass a stream that waits for the input, and "
+                "make the current stream wait for this stream before the output is read"
             )
         self._cp_all_gather(output, input, stream)
 

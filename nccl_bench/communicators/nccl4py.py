@@ -18,9 +18,9 @@ from nccl_bench.transports.nccl4py import Nccl4py
 class Nccl4pyCommunicator(SwitchableCommunicator):
     """A communicator around one ``nccl.core.Communicator``, over the ranks of ``group``.
 
-    ``group`` may be on any backend except NCCL. Every call passes ``torch.cuda.current_stream()``: without ``stream``,
+    ``group`` can use any backend except NCCL. Every call passes ``torch.cuda.current_stream()``: without ``stream``,
     nccl4py would use the legacy default stream (handle 0), even if another stream is current. Construction is
-    collective. Raises ``SetupError`` if the right version of nccl4py is not installed.
+    collective. Raises ``SetupError`` unless the right nccl4py is installed.
     """
 
     untraced_path = "nccl.core.Communicator on the current stream"
@@ -46,7 +46,7 @@ class Nccl4pyCommunicator(SwitchableCommunicator):
         device.streams.synchronize()
 
     def close(self) -> None:
-        """Destroy the communicator after its work. The caller must reset its graphs first: NCCL waits for graphs."""
+        """Destroy the communicator after its work. Callers must first reset the graphs of this communicator."""
         if not self.available:
             return
         self._retire()
@@ -58,7 +58,7 @@ class Nccl4pyCommunicator(SwitchableCommunicator):
         self._communicator.destroy()
 
     def all_reduce(self, tensor: Tensor, op: RedOp = RedOp.SUM) -> None:
-        # Do not call `_run`: one more Python call would count as time of nccl4py. Our own communicators avoid it too.
+        # Do not call `_run`: the extra call would count as time of nccl4py. Our own communicators avoid `_run` too.
         self._require_enabled()
         try:
             self._communicator.allreduce(tensor, tensor, self._redops[op], stream=self._current_stream())

@@ -1,13 +1,13 @@
 """The code that the stream-free and the dedicated-stream communicator share: everything except the choice of stream.
 
 The operations are those of SGLang's ``PyNcclCommunicator``. In this module each operation gets the raw handle of its
-stream. The two subclasses must differ only in the way to get this handle, because a benchmark would also measure any
-other difference. The transport gets plain ints. Each operation makes a cheap check of its arguments. If the check
-fails, slower code finds the reason.
+stream. The two subclasses differ only in how they get the handle, because a benchmark would also measure any other
+difference. The transport gets plain ints. Each operation makes a cheap check of its arguments. If the check fails,
+slower code finds the reason.
 
-The in-place ``all_reduce`` is not shared: both subclasses have the same lines. Engines call it hundreds of times in
-each decoding step. Shared code, with one more Python call and branches for out-of-place, added half a microsecond
-between two calls of NCCL (H200).
+The in-place ``all_reduce`` is not shared: each subclass has the same lines. Engines call ``all_reduce`` hundreds of
+times in each decoding step. Shared code, with one more Python call and branches for out-of-place, added half a
+microsecond between two calls of NCCL (H200).
 """
 
 from collections.abc import Callable, Iterator, Sequence
@@ -95,7 +95,7 @@ class TransportCommunicator(SwitchableCommunicator):
     # -- state ---------------------------------------------------------------------------------------------------
 
     def close(self) -> None:
-        """Destroy the communicator after its work. The caller must reset its graphs first: NCCL waits for graphs.
+        """Destroy the communicator after its work. Callers must first reset the graphs of this communicator.
 
         If queued work failed, raises the error of that work after the communicator is destroyed.
         """
@@ -120,7 +120,7 @@ class TransportCommunicator(SwitchableCommunicator):
         return comm
 
     def register_comm_window_raw(self, ptr: int, size: int) -> int | None:
-        """Register ``size`` bytes at ``ptr`` as a symmetric window; return ``None`` if NCCL has none. Collective."""
+        """Register ``size`` bytes at ``ptr`` as a window; return ``None`` if windows are unavailable. Collective."""
         self._require_enabled()
         return self._transport.window_register(self._comm, ptr, size, SYMMETRIC_WINDOW)
 

@@ -34,21 +34,21 @@ class Communicator(Protocol):
         """Reduce ``input`` over all ranks into ``out`` or, without ``out``, into a new tensor; return the output."""
 
     def all_gather(self, output: Tensor, input: Tensor, sizes: Sequence[int] | None = None) -> None:
-        """Gather every rank's ``input`` into ``output``; the input of rank r has ``sizes[r]`` rows."""
+        """Gather every rank's ``input`` into ``output``. With ``sizes``, the input of rank r has ``sizes[r]`` rows."""
 
     def reduce_scatter(
         self, output: Tensor, input: Tensor, op: RedOp = RedOp.SUM, sizes: Sequence[int] | None = None
     ) -> None:
-        """Reduce ``input`` over all ranks; rank r gets block r, with ``sizes[r]`` rows, in ``output``."""
+        """Reduce ``input``; rank r gets block r in ``output``. With ``sizes``, block r has ``sizes[r]`` rows."""
 
     def all_to_all(self, output: Tensor, input: Tensor) -> None:
         """Send block r of ``input`` to rank r, and receive block r of ``output`` from rank r."""
 
     def broadcast(self, tensor: Tensor, src: int, out: Tensor | None = None) -> None:
-        """Send ``tensor`` of rank ``src`` to ``out`` of every rank or, without ``out``, to ``tensor`` of every rank."""
+        """Send ``tensor`` of rank ``src`` to ``out`` (without ``out``, to ``tensor``) of every rank."""
 
     def reduce(self, tensor: Tensor, dst: int, op: RedOp = RedOp.SUM, out: Tensor | None = None) -> None:
-        """Reduce ``tensor`` of every rank into ``out`` of rank ``dst`` or, without ``out``, into ``tensor`` there."""
+        """Reduce ``tensor`` of every rank into ``out`` (without ``out``, into ``tensor``) of rank ``dst``."""
 
     def gather(self, output: Tensor, input: Tensor, dst: int) -> None:
         """Gather every rank's ``input`` into ``output`` of rank ``dst``; do not change ``output`` of other ranks."""

@@ -21,7 +21,7 @@ class StreamFreeCommunicator(TransportCommunicator):
 
     def __init__(self, group: dist.ProcessGroup, device: Device) -> None:
         super().__init__(group, device)
-        # The stream of the warm-up is idle afterwards and never used again, so nothing must be ordered with it.
+        # The stream of the warm-up is idle afterwards and never used again, so no other work needs to wait for it.
         self._warm_up(device.streams.new_stream())
 
     def all_reduce(self, tensor: Tensor, op: RedOp = RedOp.SUM) -> None:
@@ -73,8 +73,8 @@ class StreamFreeCommunicator(TransportCommunicator):
 class TorchStreamCommunicator(StreamFreeCommunicator):
     """A stream-free communicator that gets the stream by ``torch.cuda.current_stream()``, as engines once did.
 
-    That function makes a new object in each call. vLLM keeps the object in a cache (#11870), but a cached object can be
-    an outdated stream. ``StreamFreeCommunicator`` gets the raw handle instead.
+    ``current_stream()`` makes a new object in each call. vLLM cached the object (#11870), but a cached stream can be
+    outdated. ``StreamFreeCommunicator`` gets the raw handle instead.
     """
 
     def __init__(self, group: dist.ProcessGroup, device: Device) -> None:

@@ -28,8 +28,8 @@ _FLOAT8_DTYPES = frozenset({torch.float8_e4m3fn, torch.float8_e5m2})
 class ProcessGroupCommunicator(SwitchableCommunicator):
     """A communicator with its own torch.distributed group, over the ranks of ``group``.
 
-    Construction is collective. torch.distributed has no out-of-place ``all_reduce``, ``broadcast`` and ``reduce``. It
-    refuses a ``send`` or a ``recv`` between a rank and itself.
+    Construction is collective. torch.distributed has no out-of-place ``all_reduce``, ``broadcast`` and ``reduce``.
+    torch.distributed refuses a ``send`` or a ``recv`` between a rank and itself.
     """
 
     def __init__(self, group: dist.ProcessGroup, device: Device, async_op: bool = False) -> None:
@@ -49,7 +49,7 @@ class ProcessGroupCommunicator(SwitchableCommunicator):
         device.streams.synchronize()
 
     def close(self) -> None:
-        """Destroy the group. The caller must reset all graphs of its calls first."""
+        """Destroy the group. Callers must first reset the graphs of this communicator."""
         if self.available:
             self._retire()
             dist.destroy_process_group(self._group)

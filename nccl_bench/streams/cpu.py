@@ -5,8 +5,8 @@ at the same time, and only events order them: a missing event is a real race, as
 
 If a queued operation fails, the next operations of its stream are skipped until ``synchronize``, ``Stream.synchronize``
 or ``Event.synchronize`` of a later event raises the operation's exception. Work that is queued after this
-synchronisation runs normally. Each exception is raised once, even if its stream no longer exists. Events are recorded
-and waited for even after a failure. So other streams do not hang, and their order stays right.
+synchronisation runs normally. Each exception is raised once, even if the stream no longer exists. Even after a failure,
+events are recorded and waited for, so that other streams neither hang nor lose their order.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ class _Queue:
 
     def __init__(self) -> None:
         self.changed = threading.Condition()
-        # The stream's finalizer calls `put`, even during another `put`. Only a SimpleQueue allows that.
+        # The stream's finalizer calls `put`, even during another `put`, which only a SimpleQueue allows.
         self.entries: SimpleQueue[_Entry | None] = SimpleQueue()
         self.thread: threading.Thread | None = None
         self.submitted = 0  # the number of the newest entry

@@ -105,7 +105,7 @@ class CudaStreams(Streams):
     def capture(self, body: Callable[[], None], stream: torch.cuda.Stream | None = None) -> Graph:
         """Capture the work that ``body`` enqueues on ``stream``. First, ``stream`` waits for the current stream.
 
-        If ``stream`` is ``None``, the capture uses a stream for captures, because a capture cannot begin on the default
+        If ``stream`` is ``None``, the capture uses a stream kept for captures: no capture can begin on the default
         stream. If ``body`` raises, the capture ends and the exception propagates.
         """
         graph = torch.cuda.CUDAGraph()

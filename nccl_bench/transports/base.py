@@ -95,7 +95,7 @@ class Transport(Protocol):
             raise
         self.group_end()
 
-    # Calls that register memory. These defaults register nothing and return what NCCL returns in that case.
+    # Calls that register memory. These defaults register nothing and return what NCCL returns if it registers nothing.
 
     def mem_alloc(self, size: int) -> int:
         """Allocate ``size`` bytes that ``register`` and ``window_register`` accept, and return the pointer."""
@@ -122,4 +122,4 @@ class Transport(Protocol):
         return
 
     def describe(self) -> dict[str, object]:
-        """Return facts for ``run.json``: the version, and for a library also its ``path`` and ``source``."""
+        """Return facts for ``run.json``: the version, and for libnccl also the ``path`` and ``source``."""

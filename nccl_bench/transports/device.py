@@ -50,8 +50,8 @@ def open_device(
     """Open the device ``kind`` (``cuda`` or ``cpu``) of this rank; call NCCL through ``binding``, by default ctypes.
 
     With ``sharing``, ranks share GPUs on a node with fewer GPUs than ranks. NCCL refuses two ranks of one host on one
-    GPU, so ``NCCL_HOSTID`` gives each rank a host name of its own. The ranks then communicate over the network. Their
-    results are right, and a verification can use them. Their times mean nothing.
+    GPU, so ``NCCL_HOSTID`` gives each rank a host name of its own. The ranks then communicate over the network. Results
+    are right, which is enough for a verification. Times mean nothing.
 
     Raises ``SetupError`` if the machine has no such device. On the CPU, initialise torch.distributed first: the ranks
     of a Gloo communicator find each other in the store of torch.distributed.
@@ -83,7 +83,7 @@ def refusal(device: Device, case: Case) -> str | None:
     # NCCL has float8 since 2.24. A message of NCCL says "FP8 reduction support begins with sm90". We have tried float8
     # only above both limits.
     if device.transport.version < 22400:
-        return f"NCCL {version_text(device.transport.version)} does not reduce float8; NCCL 2.24 and later do"
+        return f"NCCL {version_text(device.transport.version)} does not reduce float8: use NCCL 2.24 or later"
     capability = str(device.streams.describe()["compute_capability"])
     if float(capability) < 9.0:
         return f"NCCL reduces float8 from compute capability 9.0 on, and this GPU has {capability}"

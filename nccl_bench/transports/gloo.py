@@ -2,8 +2,7 @@
 
 Each operation becomes one entry in the queue of a CPU stream. The operation runs when the stream reaches this entry;
 the caller does not wait. As in NCCL (src/enqueue.cc), the operations of one communicator run in the order of the calls,
-even on different streams. Gloo needs this order: it pairs the n-th operation of each rank, and aborts if these
-operations differ.
+even on different streams. Gloo aborts if the n-th operations of two ranks differ.
 """
 
 import secrets
@@ -135,7 +134,7 @@ class GlooTransport(Transport):
     def reduce(self, send: int, recv: int, count: int, dtype: int, op: int, root: int, comm: int, stream: int) -> None:
         def start(gloo: GlooComm) -> Any:
             kind = TORCH_DTYPES[dtype]
-            # NCCL writes only into the root's tensor. Gloo also changes other ranks' tensors: they pass a copy.
+            # NCCL writes only into the root's tensor. Gloo changes tensors on all ranks, so other ranks pass a copy.
             target = copied(send, recv, count, kind) if gloo.rank == root else tensor_at(send, count, kind).clone()
             options = dist.ReduceOptions()
             options.reduceOp, options.rootRank, options.rootTensor = self._redops[op], root, 0

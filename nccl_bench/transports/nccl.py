@@ -77,7 +77,7 @@ class NcclTransport(Transport):
         self._get_version = self._bind("ncclGetVersion", ctypes.POINTER(_INT))
         self._get_error_string = self._bind("ncclGetErrorString", _INT, restype=ctypes.c_char_p)
         self._get_last_error: Callable[[int], bytes | None] = lambda comm: None
-        if hasattr(self._dll, "ncclGetLastError"):  # NCCL has it since 2.13
+        if hasattr(self._dll, "ncclGetLastError"):  # since NCCL 2.13
             self._get_last_error = self._bind("ncclGetLastError", _PTR, restype=ctypes.c_char_p)
         version = _INT()
         self._check("ncclGetVersion", self._get_version(version))
@@ -105,7 +105,7 @@ class NcclTransport(Transport):
         self._window_register = self._bind("ncclCommWindowRegister", _PTR, _PTR, _SIZE, _OUT, _INT, since="2.27")
         self._window_deregister = self._bind("ncclCommWindowDeregister", _PTR, _PTR, since="2.27")
         self._all_to_all: Callable[[int, int, int, int, int, int], int] = self._all_to_all_in_group
-        if hasattr(self._dll, "ncclAlltoAll"):  # NCCL has it since 2.28
+        if hasattr(self._dll, "ncclAlltoAll"):  # since NCCL 2.28
             self._all_to_all = self._bind("ncclAlltoAll", _PTR, _PTR, _SIZE, _INT, _PTR, _PTR)
 
     def _bind(self, function: str, *argtypes: Any, restype: Any = _INT, since: str = "") -> Callable[..., Any]:

@@ -1,7 +1,7 @@
 """NCCL through NVIDIA's package nccl4py: the same calls as in ``transports/nccl.py``, by another binding.
 
-``nccl.core`` makes the communicators. Timed calls go to the Cython functions of ``nccl.bindings.nccl``. They take plain
-ints and a private object of nccl4py for the communicator, so the version of nccl4py is pinned.
+``nccl.core`` makes the communicators. Timed calls go to the Cython functions of ``nccl.bindings.nccl``. These functions
+take plain ints and a private object of nccl4py (the communicator). So the version of nccl4py is pinned.
 
 nccl4py searches for libnccl.so.2 with cuda-pathfinder: in the process, then in the wheel in site-packages, then in the
 system. If torch has loaded a libnccl, only ``LD_PRELOAD`` makes nccl4py use another one.
@@ -42,7 +42,7 @@ class Nccl4py:
             self.bindings: Any = import_module("nccl.bindings.nccl")
             self._missing: Any = import_module("nccl.bindings._internal.utils").FunctionNotFoundError
         except ImportError as error:
-            # nccl4py imports cuda-bindings, but the package nccl4py does not list it as a dependency.
+            # nccl4py imports cuda-bindings, but does not list this package as a dependency.
             raise SetupError(
                 f"nccl4py {VERSION} cannot be imported ({error}): {_INSTALL}, and a CUDA build of torch"
             ) from error
@@ -64,7 +64,7 @@ class Nccl4py:
 
 
 class Nccl4pyTransport(Transport):
-    """The libnccl that nccl4py chooses: a library that is already loaded, otherwise ``library``. ``describe`` names it.
+    """The libnccl that nccl4py chooses and ``describe`` names: one that is already loaded, otherwise ``library``.
 
     Raises ``SetupError`` if nccl4py is missing, has another version or finds no libnccl. A call that needs a newer
     library raises ``TransportError``: a new communicator needs NCCL 2.23, all-to-all needs 2.28.

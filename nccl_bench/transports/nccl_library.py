@@ -38,15 +38,15 @@ class LibrarySource(StrEnum):
 class NcclLibrary:
     """A libnccl that can be loaded."""
 
-    path: str  # the path of its file
-    source: LibrarySource  # the way in which it was found
+    path: str  # the path of the file
+    source: LibrarySource  # the way in which the library was found
 
 
 def find_library(explicit: str | None = None) -> NcclLibrary:
-    """Return the first libnccl of: ``explicit``, ``NCCL_BENCH_NCCL_LIBRARY``, this process, a wheel, the system.
+    """Load and return the first of: ``explicit``, ``NCCL_BENCH_NCCL_LIBRARY``, this process, a wheel, the system.
 
-    The library is loaded. If ``explicit`` or the variable is given, only the library at that path is tried. Raises
-    ``SetupError`` if no library can be loaded.
+    If ``explicit`` or the variable is given, only the library at that path is tried. Raises ``SetupError`` if no
+    library can be loaded.
     """
     if explicit is not None:
         return _load_named(explicit, LibrarySource.ARGUMENT)

@@ -1,7 +1,7 @@
 """The choices that follow from a user's object: its adapter, the order of its calls, and the stream that a call gets.
 
-The names and signatures of the object's methods decide; the object need not derive from any class of ours. The object
-can have the methods of an engine's communicator or of our protocol, or be a function. The choices depend on:
+The names and signatures of the object's methods decide; the object does not have to derive from a class of ours. The
+object can have the methods of an engine's communicator or of our protocol, or be a function. The choices depend on:
 
 - the class of reductions that the methods take: our ``RedOp`` or torch's ``ReduceOp``;
 - an argument ``stream`` of the methods;
@@ -75,10 +75,10 @@ def choose_stream_argument(
 ) -> tuple[Callable[[], Any] | None, str]:
     """Return (1) a function that returns the stream for a call, or ``None``, and (2) a description of the calls."""
     if order is not Order.CURRENT:
-        return None, "calls without a stream run on its private stream"
+        return None, "calls without a stream run on the object's private stream"
     if stream is None:
         return None, "calls without a stream run on the current stream"
     if not any("stream" in signatures.signature_of(method).parameters for method in methods.values()):
         # The object can fork to its private stream and join it within its calls.
-        return None, "calls take no stream and must order its private stream themselves"
+        return None, "calls take no stream and must order the object's private stream themselves"
     return device.streams.current_stream, "every call gets the current stream"

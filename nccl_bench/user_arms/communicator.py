@@ -52,7 +52,7 @@ class UserCommunicator(ArmCommunicator):
         order: Order | None = None,
         where: str = "",
     ) -> None:
-        """Make the object from ``value``: a class or function that makes it, the object itself, or an all-reduce.
+        """Make the object from ``value``: a class or function that makes it, a ready object, or an all-reduce.
 
         ``adapter`` and ``order`` follow from the object if they are ``None``. ``where`` is the file and line of the
         definition of ``value``. Collective, for two reasons: the user's constructor can be collective, and an
@@ -65,14 +65,14 @@ class UserCommunicator(ArmCommunicator):
         self._streams = device.streams
         with ExitStack() as closing:
             user_object, origin = make(value, group, device, adapter)
-            self.ready = user_object is value  # True: another arm can use the same object, so this arm must not end it
+            self.ready = user_object is value  # True if the object is not the arm's own; then the arm must not end it
             end = None if self.ready else end_of(user_object)
             if end is not None:
                 closing.callback(end)
             elif self.ready:
                 self.reason_not_ended = "the object existed before the arm, so closing the arm does not end it"
             else:
-                self.reason_not_ended = "it has no close(), destroy() or shutdown(), so closing the arm does not end it"
+                self.reason_not_ended = "the object has no close(), destroy() or shutdown() that could end it"
             self.adapter = adapting.choose_adapter(user_object, adapter)
             switch_on(user_object, self.world_size, closing)
             methods = {"all_reduce": user_object} if self.adapter is Adapter.CALLABLE else methods_of(user_object)
@@ -115,7 +115,7 @@ class UserCommunicator(ArmCommunicator):
         return sums and (case.collective, case.placement) in self.supported
 
     def has_exchange(self, name: str) -> bool:
-        """Return whether the object can run the exchange ``name`` of a verification."""
+        """Return whether the object can run the exchange ``name`` of ``verify.exchanges``."""
         if name.endswith("v"):
             return name.removesuffix("v") in self.takes_sizes
         placement = Placement.IN_PLACE if name == "all_reduce" else Placement.OUT_OF_PLACE

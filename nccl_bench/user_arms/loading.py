@@ -50,8 +50,7 @@ def locate(target: str, tree: str | None = None) -> Target:
 
     ``NAME`` may have dots. ``tree`` is a directory: its modules come before installed modules, and a relative path
     starts in it. Without ``tree``, the tree of a file is the nearest directory above the file that has no
-    ``__init__.py``. The tree of a module is then the current directory, if it holds the module. Otherwise the module
-    must be installed.
+    ``__init__.py``. Without ``tree``, a module is in the current directory or installed.
 
     Nothing is imported, so a name that is missing in the module is not noticed. Raises ``SetupError`` for a malformed
     target, and for a missing file or top-level module.
@@ -114,7 +113,7 @@ def _of_file(label: str, path: str, tree: str | None) -> tuple[SourceTree, str]:
     candidates = [Path(path).resolve()]
     if tree is not None:
         root = Path(tree).resolve()
-        # A shell completes a path from the current directory, so that path is the second candidate.
+        # Shells complete paths relative to the current directory, so such a path is the second candidate.
         candidates.insert(0, Path(os.path.normpath(root / path)))
         candidates = [file for file in candidates if file.is_relative_to(root)]
     file = next((file for file in candidates if file.is_file() and file.suffix == ".py"), None)

@@ -36,8 +36,8 @@ def make(value: Any, group: dist.ProcessGroup, device: Device, adapter: Adapter 
     - A ready object is returned unchanged.
     - A function of one tensor is itself the all-reduce. If its signature cannot be read, ``adapter`` decides.
     - Any other function, or a class, makes the object. The call passes ``group`` and ``device``, by name if possible.
-      ``device`` is our ``Device`` by annotation, or without annotation in a subclass of ours; otherwise a
-      ``torch.device``.
+      ``device`` is our ``Device`` if its annotation says so, or if it has no annotation in a subclass of ours.
+      Otherwise ``device`` is a ``torch.device``.
     """
     is_class = isinstance(value, type)
     if not callable(value) or (not is_class and methods_of(value)):

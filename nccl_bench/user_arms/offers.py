@@ -36,8 +36,8 @@ class Offer:
 def offers_of(methods: Mapping[str, Method], binder: Binder, device: Device, private: Any) -> dict[str, Offer]:
     """Return the operations that ``methods`` can do; a key is the name in our protocol.
 
-    ``private`` is the stream that the methods run on, or ``None`` for the current stream. Collective, because an
-    all-reduce can be called once.
+    ``private`` is the stream that the methods run on, or ``None`` for the current stream. Collective, because
+    ``_returns`` can call an all-reduce.
     """
     offers = _all_reduces(methods, binder, device, private)
     for name in PROTOCOL_OPERATIONS:
@@ -61,8 +61,8 @@ def _offer(name: str, method: Method | None, binder: Binder) -> Offer | None:
 def _all_reduces(methods: Mapping[str, Method], binder: Binder, device: Device, private: Any) -> dict[str, Offer]:
     """Return the all-reduces in place and out of place.
 
-    A method with an output argument gives both. A method without it is called once, because the signature does not show
-    whether the method works in place. A returned tensor is copied into the output, on the stream of the method.
+    A method with an output argument can do both. Any other method is called once, because the signature does not show
+    whether the method works in place. A returned tensor is copied into the output on the method's stream.
     """
 
     def out_of_place(method: Method, returns: bool) -> Offer | None:

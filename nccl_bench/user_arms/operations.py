@@ -39,7 +39,7 @@ def _form(method: Method) -> _Form:
     )
 
 
-# All methods of the protocol except those that change its state.
+# All methods of the protocol except those that change the state of the communicator.
 PROTOCOL_OPERATIONS: Mapping[str, _Form] = {
     name: _form(method)
     for name, method in vars(Communicator).items()
@@ -169,7 +169,7 @@ def check_result(call: Method, result: object, input: Tensor) -> None:
 
 
 def make_send_recv(start: Method, send: Method, recv: Method, end: Method) -> Method:
-    """Return ``send_recv`` made from a send and a receive within one group."""
+    """Return a ``send_recv`` that calls ``send`` and ``recv`` within one group."""
 
     def send_recv(output: Tensor, input: Tensor, dst: int, src: int) -> None:
         start()

@@ -7,15 +7,16 @@ How a tree imports:
     ``importlib`` of their own. The tree's modules are in ``sys.modules`` only while a module of the tree is executed.
 
 What a tree owns:
-    A tree owns the top-level modules and packages in its root, even if modules with the same names are installed. One
-    exception is as in Python: an installed package wins over a directory without ``__init__.py``, unless a target names
-    the directory. A tree never owns the names of the standard library, ``torch``, ``nccl_bench`` and ``__main__``. If a
+    A tree owns the top-level modules and packages in its root, even if modules with the same names are installed.
+    However, as in Python, an installed package wins over a directory without ``__init__.py``, unless a target names the
+    directory. A tree never owns the names of the standard library, ``torch``, ``nccl_bench`` and ``__main__``. If a
     target's file has such a name, it is loaded under another name.
 
 Limits:
-    Pickle, ``typing.get_type_hints`` and ``importlib.util.find_spec`` look modules up by name, so they do not find a
-    tree's modules. A registration holds for the whole process: two trees that define the same ``torch.library``
-    namespace cannot share a process. While ``sys.modules`` has a tree's modules, other threads can import them.
+    Pickle, ``typing.get_type_hints`` and ``importlib.util.find_spec`` search ``sys.modules`` or ``sys.path``, so they
+    do not find a tree's modules. Two trees that define the same ``torch.library`` namespace cannot share a process,
+    because torch has one such namespace in a process. While ``sys.modules`` has a tree's modules, other threads can
+    import them.
 """
 
 from __future__ import annotations

@@ -48,7 +48,7 @@ def definition_line(value: Callable[..., Any]) -> str | None:
 
 
 def _file_and_line(file: Path, line: int) -> str:
-    # Shorten a path below the current directory: people share records, and the directories above it differ.
+    # Shorten a path below the current directory: people share records, and the directories above differ by machine.
     directory = Path.cwd()
     return f"{file.relative_to(directory) if file.is_relative_to(directory) else file}:{line}"
 

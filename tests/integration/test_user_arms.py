@@ -143,5 +143,5 @@ def test_verify_catches_the_engine_before_its_refactor_used_bare_and_passes_it_a
         "after": ["pass", "pass", "-"],
         "example": ["pass", "pass", "pass"],
     }
-    assert "closing the arm does not end it" in " ".join(ended.stdout.split())
+    assert "has no close(), destroy() or shutdown()" in " ".join(ended.stdout.split())
     assert ended.code == ExitCode.RACE

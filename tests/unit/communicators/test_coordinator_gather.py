@@ -102,7 +102,7 @@ def test_the_asynchronous_all_gather_refuses_to_run_without_a_stream(
     for on in (False, True):
         with (
             coordinator.change_state(on),
-            pytest.raises(InvalidArgumentError, match="got no stream: pass one"),
+            pytest.raises(InvalidArgumentError, match="got no stream: pass a stream"),
         ):
             coordinator.cp_all_gather_into_tensor_async(tensors.out_whole, tensors.part, None)
     assert fake.calls() == []

@@ -92,7 +92,7 @@ class OnPrivate:
 
 SHAPES = [
     # target, adapter, order, collectives, all-reduce's placements, only sums, with sizes, closes, described
-    (EngineBefore, PYNCCL, FORK_JOIN, ENGINE, {IN, OUT}, NONE, SIZED, False, "run on its private stream"),
+    (EngineBefore, PYNCCL, FORK_JOIN, ENGINE, {IN, OUT}, NONE, SIZED, False, "run on the object's private stream"),
     (ON_CURRENT, PYNCCL, CURRENT, ENGINE, {IN, OUT}, NONE, SIZED, False, "run on the current stream"),
     (EngineAfter, PYNCCL, CURRENT, ENGINE, {IN, OUT}, NONE, SIZED, False, "all_reduce in place and out of place"),
     (OtherEngine, PYNCCL, CURRENT, ENGINE - {"send_recv"}, {IN, OUT}, NONE, NONE, True, "run on the current stream"),
