@@ -71,7 +71,7 @@ DEVICES: Mapping[str, DeviceSpec] = {
         has_gpus=True,
         shares_memory=False,
         registers_memory=True,
-        # The time of the small message is latency. The large message has several chunks in each channel of NCCL.
+        # The time of the small message is mostly latency. The large message has several chunks in each channel of NCCL.
         probe_sizes=(1024, 16 * 1024**2),
         probe_delay_s=5e-3,
     ),

@@ -29,7 +29,7 @@ class TimingSpec:
 TIMINGS: Mapping[Timing, TimingSpec] = {
     Timing.EAGER: TimingSpec(
         title="eager latency",
-        question="The time of one call of a back-to-back batch, launch cost included. The queue is empty at first.",
+        question="The time of one of many back-to-back calls. The queue is empty at first. Launch cost is included.",
         gated=False,
         per_iteration=True,
     ),

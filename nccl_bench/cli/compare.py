@@ -47,7 +47,7 @@ def compare(
         ),
     ] = None,
     limits: Annotated[
-        Path | None, typer.Option(help=f"{RUN_OPTIONS['limits'].help} --threshold applies where none of them matches.")
+        Path | None, typer.Option(help=f"{RUN_OPTIONS['limits'].help} --threshold applies where no table matches.")
     ] = None,
     allow_mismatch: Annotated[
         bool, typer.Option("--allow-mismatch", help="Allow runs of different machines, versions or settings.")

@@ -24,7 +24,7 @@ RUN_OPTIONS = options_of(RunConfig)  # other commands use the help of some of th
 
 def out_option(default: str) -> Any:
     """Return the option ``--out`` of a command that records something."""
-    return _output_option("--out", help=f"The directory for the record. It holds no record yet. Default: {default}.")
+    return _output_option("--out", help=f"Directory for the record. It must hold no record yet. Default: {default}.")
 
 
 def _parse_format(text: str) -> Format:

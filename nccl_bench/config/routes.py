@@ -1,4 +1,4 @@
-"""Changes of the coordinator's routing table, as the command line and a configuration write them. No torch."""
+"""Changes to the coordinator's routing table, as the command line and a configuration write them. No torch."""
 
 from collections.abc import Iterable
 

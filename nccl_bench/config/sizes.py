@@ -17,7 +17,7 @@ from nccl_bench.errors import UsageError
 
 _Item = TypeVar("_Item")
 _SUFFIXES = {"": 1, "K": 1024, "M": 1024**2, "G": 1024**3, "T": 1024**4}
-# Python refuses to read an integer of more than 4300 digits.
+# At most 999 digits: Python refuses to read an integer of more than 4300 digits.
 _SIZE_FORM = re.compile(r"(\d{1,999}(?:\.\d{1,999})?)\s*([KMGT]?)(?:i?B)?", re.IGNORECASE)
 # Up to this number a float holds every whole number of bytes.
 MOST_BYTES = 2**53

@@ -31,7 +31,7 @@ def gpu_count(environ: Mapping[str, str]) -> int:
 def free_memory_bytes(device: DeviceSpec, nproc: int, environ: Mapping[str, str] = os.environ) -> int | None:
     """Return the free memory for one of ``nproc`` ranks on this node in bytes, or ``None`` if it is unknown.
 
-    For GPUs this is the free memory of the visible GPU that has the least. Without GPUs it is an equal share of all.
+    With GPUs: the least free memory of a visible GPU. Without GPUs: an equal share of the available memory.
     """
     if not device.has_gpus:
         available = proc_fields(_MEMINFO).get("MemAvailable")

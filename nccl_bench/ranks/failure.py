@@ -42,7 +42,7 @@ class Failure:
 
     @property
     def description(self) -> str:
-        """A message about the rank, its host and its error. The message of a user arm's error stands alone."""
+        """A message about the rank, its host and its error. The message of a user arm's error needs no prefix."""
         how = "" if self.kind == UserArmError.__name__ else f" ended with exit code {self.exit_code}: {self.kind}"
         return f"rank {self.rank} on {self.host}{how}: {self.message}"
 

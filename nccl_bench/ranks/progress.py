@@ -86,7 +86,7 @@ def find_overdue(positions: Iterable[Position], now: float) -> Position | None:
 
 
 def furthest_behind(positions: Iterable[Position]) -> Position | None:
-    """Return the position with the fewest steps, or ``None`` without positions. Of equals, the lowest rank."""
+    """Return the position with the fewest steps, the lowest rank among equals; ``None`` without positions."""
     return min(positions, key=lambda position: (position.step, position.rank), default=None)
 
 

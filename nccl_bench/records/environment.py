@@ -1,6 +1,6 @@
 """Collects facts that may explain why two runs differ: versions, machine, GPUs, NCCL's settings.
 
-Other environment variables are not recorded: they may hold passwords, and users share results.
+Environment variables that this module does not name are not recorded: they may hold passwords, and results are shared.
 """
 
 import csv

@@ -20,7 +20,7 @@ from nccl_bench.records.decoding import decode, parse_json, shown
 
 # The version of these lines and of run.json. Increase it with every change that older readers would misread.
 # 2: a run can be an import. What an import cannot know is null (`arena`, `tolerance_ulp`, percentiles) or empty
-#    (`fastest_rank_us`, `slowest_rank`). Lines of schema 1 always have all these values, so readers are the same.
+#    (`fastest_rank_us`, `slowest_rank`). Lines of schema 1 always have all these values, so schema 2 includes them.
 # 3: in run.json `plugins` became `user_arms`, and `worlds` became `process_sets`. `records.upgrade` reads older files.
 SCHEMA = 3
 
