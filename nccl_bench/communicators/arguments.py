@@ -44,9 +44,7 @@ def check_divisible(tensor: Tensor, world_size: int) -> None:
 def check_sizes(sizes: Sequence[int], *, whole: Tensor, part: Tensor, rank: int, world_size: int) -> None:
     """Raise ``InvalidArgumentError`` unless ``whole`` and this rank's ``part`` have the rows that ``sizes`` gives."""
     if len(sizes) != world_size:
-        raise InvalidArgumentError(
-            f"sizes has {len(sizes)} entries for {world_size} ranks: give one entry for each rank"
-        )
+        raise InvalidArgumentError(f"sizes has {len(sizes)} entries for {world_size} ranks: give one for each rank")
     if min(sizes) < 0:
         raise InvalidArgumentError(f"sizes is {list(sizes)}: entries must not be negative")
     if whole.dim() == 0 or part.dim() == 0 or whole.shape[1:] != part.shape[1:]:

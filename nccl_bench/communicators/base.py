@@ -64,7 +64,7 @@ class ArmCommunicator(Communicator):
         return True
 
     def close_deadline_s(self, timeout_s: float) -> float:
-        """Return how long ``close`` may take, in seconds; ``timeout_s`` is the limit for an operation."""
+        """Return the limit for the time of ``close``, in seconds; ``timeout_s`` is the limit for an operation."""
         return SETUP_TIMEOUT_S
 
     def describe(self) -> dict[str, object]:

@@ -30,8 +30,8 @@ class GroupCoordinator(ArmCommunicator):
 
     The table ``routes`` chooses the backend of each operation. ``group`` is a Gloo group, which only construction and
     ``barrier`` use. If ``routes`` sends eager operations to the communicator, it is always enabled. Otherwise, as with
-    the default ``routes``, it is enabled only within ``graph_capture()``. All work is ordered with the current stream.
-    Construction is collective.
+    the default ``routes``, the communicator is enabled only within ``graph_capture()``. All work is ordered with the
+    current stream. Construction is collective.
     """
 
     has_routes = True

@@ -297,7 +297,7 @@ class TransportCommunicator(SwitchableCommunicator):
 
 
 class _Tracer:
-    """A wrapper around a transport. It records each call whose last argument is a stream."""
+    """A wrapper around a transport that records each call whose last argument is a stream."""
 
     def __init__(self, transport: Transport, calls: list[tuple[str, int]]) -> None:
         self._transport = transport

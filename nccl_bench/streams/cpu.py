@@ -256,7 +256,7 @@ def synchronize() -> None:
     the oldest first.
     """
     waited: dict[_Queue, int] = {}
-    # A queued function may queue more work on a stream that this loop has already finished, so look again.
+    # A queued function can queue more work on a stream that this loop has already finished, so look again.
     while (submitted := _submitted()) != waited:
         waited = submitted
         for queue, number in waited.items():

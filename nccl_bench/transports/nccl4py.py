@@ -1,7 +1,7 @@
 """NCCL through NVIDIA's package nccl4py: the same calls as in ``transports/nccl.py``, by another binding.
 
 ``nccl.core`` makes the communicators. Timed calls go to the Cython functions of ``nccl.bindings.nccl``. These functions
-take plain ints and a private object of nccl4py (the communicator). So the version of nccl4py is pinned.
+take plain ints and a private object of nccl4py (the communicator), so nccl4py is pinned.
 
 nccl4py searches for libnccl.so.2 with cuda-pathfinder: in the process, then in the wheel in site-packages, then in the
 system. If torch has loaded a libnccl, only ``LD_PRELOAD`` makes nccl4py use another one.

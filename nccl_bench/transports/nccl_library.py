@@ -1,7 +1,7 @@
 """Finds the libnccl to use, and detects a second copy in the process.
 
 Two copies of libnccl in one process are two separate NCCLs. One copy cannot use a communicator of the other copy. A
-comparison of arms that use different copies would also compare the copies. So a copy that is already loaded, usually
+comparison of arms that use different copies would also compare the copies. A copy that is already loaded, usually
 torch's, is chosen first.
 """
 

@@ -27,7 +27,7 @@ class Target:
 
     label: str  # the target's name in messages
     module: str  # the module's full name
-    attribute: str  # the name to take from the module; it may have dots
+    attribute: str  # the name to take from the module; the name can have dots
     source: SourceTree | None  # the tree that holds the module; None for an installed module
 
     @property
@@ -48,7 +48,7 @@ class LoadedTarget:
 def locate(target: str, tree: str | None = None) -> Target:
     """Find ``target``: ``path/to/file.py:NAME``, ``package.module:NAME``, or the name of an entry point.
 
-    ``NAME`` may have dots. ``tree`` is a directory: its modules come before installed modules, and a relative path
+    ``NAME`` can have dots. ``tree`` is a directory: its modules come before installed modules, and a relative path
     starts in it. Without ``tree``, the tree of a file is the nearest directory above the file that has no
     ``__init__.py``. Without ``tree``, a module is in the current directory or installed.
 

@@ -19,7 +19,7 @@ _ENDS = ("close", "destroy", "shutdown")
 def methods_of(user_object: object) -> dict[str, Method]:
     """Return the methods of a user's object that have the names of our operations.
 
-    A class that derives from our protocol inherits methods without a body. These methods are left out.
+    Methods that a class inherits from our protocol without a body are left out.
     """
     named = {name: getattr(user_object, name, None) for name in (*FORMS, "group_start", "group_end")}
     unfilled = vars(Communicator).values()
@@ -36,8 +36,8 @@ def make(value: Any, group: dist.ProcessGroup, device: Device, adapter: Adapter 
     - A ready object is returned unchanged.
     - A function of one tensor is itself the all-reduce. If its signature cannot be read, ``adapter`` decides.
     - Any other function, or a class, makes the object. The call passes ``group`` and ``device``, by name if possible.
-      ``device`` is our ``Device`` if its annotation says so, or if it has no annotation in a subclass of ours.
-      Otherwise ``device`` is a ``torch.device``.
+      ``device`` is our ``Device`` if its annotation says so, or if it has no annotation in a subclass of ours;
+      otherwise a ``torch.device``.
     """
     is_class = isinstance(value, type)
     if not callable(value) or (not is_class and methods_of(value)):

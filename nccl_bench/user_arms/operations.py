@@ -1,7 +1,7 @@
 """The operations of our protocol as calls of a user's methods.
 
 A user's method that takes our arguments is used unchanged. For any other method a function is generated once. This
-function only calls the user's method: one frame, no ``*args``, no look at a signature. So every adapter adds the same
+function only calls the user's method: one frame, no ``*args``, no look at a signature. Every adapter adds the same
 small cost to each call, whatever the adapter translates (``tests/experiments/adapter_cost.py`` measures it).
 """
 

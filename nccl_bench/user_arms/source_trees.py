@@ -42,13 +42,13 @@ _trees: dict[Path, SourceTree] = {}
 
 
 def source_tree(root: Path) -> SourceTree:
-    """Return the tree in the directory ``root``. In one process, all arms with the same root share its tree."""
+    """Return the tree in the directory ``root``. In one process, all arms with the same ``root`` share one tree."""
     with _LOCK:
         return _trees.setdefault(root.resolve(), SourceTree(root.resolve()))
 
 
 class _Loader(SourceFileLoader):
-    """The loader of a tree's modules. It gives each module the tree's builtins and writes no bytecode."""
+    """The loader of a tree's modules, which gives each module the tree's builtins and writes no bytecode."""
 
     def __init__(self, name: str, path: str, tree_builtins: dict[str, Any]) -> None:
         super().__init__(name, path)

@@ -22,8 +22,8 @@ class _Frame(NamedTuple):
 def user_line(error: BaseException, roots: Sequence[Path]) -> str | None:
     """Return "file:line" of the innermost frame of ``error`` that is in the files and directories ``roots``.
 
-    If no frame is in ``roots``, return the innermost frame outside nccl-bench and the standard library. If there is no
-    such frame, return ``None``.
+    If no frame is in ``roots``, return the innermost frame outside nccl-bench and the standard library, or ``None``
+    without such a frame.
     """
     frames = _user_frames(error, roots)
     return _file_and_line(frames[-1].file, frames[-1].line) if frames else None

@@ -137,9 +137,9 @@ def test_all_to_all_refuses_a_tensor_that_does_not_divide_into_blocks(communicat
 
 # Sizes, the shapes of the whole and of this rank's part, and the message.
 SIZES = [
-    ([1, 2, 5], (8, 3), (2, 3), "sizes has 3 entries for 4 ranks: give one entry for each rank"),
-    ([1, 2, 0, 4, 1], (8, 3), (2, 3), "sizes has 5 entries for 4 ranks: give one entry for each rank"),
-    ([], (8, 3), (2, 3), "sizes has 0 entries for 4 ranks: give one entry for each rank"),
+    ([1, 2, 5], (8, 3), (2, 3), "sizes has 3 entries for 4 ranks: give one for each rank"),
+    ([1, 2, 0, 4, 1], (8, 3), (2, 3), "sizes has 5 entries for 4 ranks: give one for each rank"),
+    ([], (8, 3), (2, 3), "sizes has 0 entries for 4 ranks: give one for each rank"),
     ([1, 2, -1, 6], (8, 3), (2, 3), "sizes is [1, 2, -1, 6]: entries must not be negative"),
     ([1, 2, 0, 6], (8, 3), (2, 3), "sizes add up to 9, and the whole tensor has 8 rows (shape (8, 3))"),
     ([1, 2, 0, 4], (8, 3), (2, 3), "sizes add up to 7, and the whole tensor has 8 rows (shape (8, 3))"),
