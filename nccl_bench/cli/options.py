@@ -33,20 +33,22 @@ def _parse_format(text: str) -> Format:
     return Format(text)
 
 
-def _wide_enough(width: int | None) -> int | None:
-    if width is not None and width < NARROWEST:
-        raise UsageError(f"--width is {width}: give at least {NARROWEST}")
-    return width
+def width_option(narrowest: int) -> Any:
+    """Return the option ``--width`` of a command whose tables need at least ``narrowest`` characters."""
+
+    def check(width: int | None) -> int | None:
+        if width is not None and width < narrowest:
+            raise UsageError(f"--width is {width}: give at least {narrowest}")
+        return width
+
+    return _output_option(help="Characters in a line. Default: the width of the terminal.", callback=check)
 
 
 FormatOption = Annotated[
     Format,
     _output_option(help=f"How to print the result: {listed(Format)}.", metavar="|".join(Format), parser=_parse_format),
 ]
-Width = Annotated[
-    int | None,
-    _output_option(help="Characters in a line. Default: the width of the terminal.", callback=_wide_enough),
-]
+Width = Annotated[int | None, width_option(NARROWEST)]
 FailOnText = Annotated[
     str | None,
     _output_option(help=f"What makes the command fail, comma-separated: {listed(FailOn)}. A wrong result always does."),

@@ -12,10 +12,10 @@ from nccl_bench import __version__
 from nccl_bench.catalog.probes import DETECTOR
 from nccl_bench.cli.launching import choose_device, default_ranks, refuse_missing
 from nccl_bench.cli.messages import exit_with, print_message
-from nccl_bench.cli.options import FormatOption, Nproc, Width, layer_of, out_option, with_options
+from nccl_bench.cli.options import FormatOption, Nproc, layer_of, out_option, width_option, with_options
 from nccl_bench.config.verification import VerifyConfig, resolve_verification
 from nccl_bench.errors import InterruptedRunError, UsageError
-from nccl_bench.report import Format
+from nccl_bench.report import NARROWEST_VERIFICATION, Format
 
 if TYPE_CHECKING:
     from nccl_bench.launch.torchrun import LaunchConfig
@@ -31,7 +31,7 @@ def verify(
     nproc: Nproc = None,
     out: Annotated[Path | None, out_option("nothing is recorded")] = None,
     format: FormatOption = Format.TERMINAL,
-    width: Width = None,
+    width: Annotated[int | None, width_option(NARROWEST_VERIFICATION)] = None,
     **options: Any,
 ) -> None:
     """Verify by experiment that every arm keeps stream order, and that the probes detect an arm that does not keep it.
@@ -45,16 +45,12 @@ def verify(
     from nccl_bench.launch.torchrun import LaunchConfig
     from nccl_bench.records.run import VERIFICATION
     from nccl_bench.records.store import create_files
-    from nccl_bench.report.verification import TerminalVerification
 
     gpus = gpu_count(os.environ)
     layer = layer_of(options)
     config = resolve_verification(choose_device(layer["device"], gpus), layer)
     _refuse_inapplicable(config)
     refuse_missing(config.user_arms)
-    narrowest = TerminalVerification.narrowest
-    if width is not None and width < narrowest:
-        raise UsageError(f"--width is {width}: the table of a verification needs at least {narrowest}")
     launcher = detect_launcher(os.environ)
     if launcher is not None:
         raise UsageError(

@@ -8,6 +8,9 @@ from collections.abc import Callable
 from enum import StrEnum
 from typing import TypeVar
 
+# The width of the table of a verification, with the longest folded arm name and the longest probe name.
+NARROWEST_VERIFICATION = 26
+
 
 class Format(StrEnum):
     """The formats in which a command prints its result."""

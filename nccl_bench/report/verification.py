@@ -10,7 +10,7 @@ from rich.text import Text
 
 from nccl_bench.analysis.wording import counted
 from nccl_bench.catalog.devices import DEVICES
-from nccl_bench.report import Format, Report
+from nccl_bench.report import NARROWEST_VERIFICATION, Format, Report
 from nccl_bench.report.formats import csv_text, json_text, markdown_remarks, markdown_table
 from nccl_bench.report.layout import GAP, Table, column
 from nccl_bench.report.text import TextReport
@@ -38,8 +38,7 @@ def reports(stream: TextIO, width: int | None, about: Mapping[str, object]) -> d
 class TerminalVerification(TextReport[Verification]):
     """The table, in several parts if its columns do not fit, and the remarks. No line exceeds the width."""
 
-    # The width of a table with the longest folded arm name and the longest probe name.
-    narrowest: ClassVar[int] = 26
+    narrowest: ClassVar[int] = NARROWEST_VERIFICATION
     highlights: ClassVar[Mapping[str, str]] = {
         r"\bpass\b": "green",
         r"\b(FAIL|BLIND|error)\b": "bold red",
