@@ -51,7 +51,7 @@ def analyse_arms(loaded: LoadedRun, arms: tuple[str, str], limits: Limits | None
     compared = _only(run, {(*point, arm) for point in points for arm in arms})
     return Analysis(
         title=f"{name}: {candidate} against {baseline}, by times of the same round",
-        notes=tuple(_notices([loaded])),
+        notes=tuple(figures_notices([loaded.meta["config"].get("device")])),
         run=None,
         rows=(),
         comparisons=comparisons,
@@ -122,7 +122,7 @@ def analyse_sides(
 
     return Analysis(
         title=f"{names[1]} against {names[0]}. {'Basis of the verdicts:' if judged else 'No verdict:'} {reason}.",
-        notes=(*_shared_arm_note(sides), *_notices([*before, *after])),
+        notes=(*_shared_arm_note(sides), *figures_notices([meta["config"].get("device") for _, meta in metas])),
         run=None,
         rows=(),
         comparisons=comparisons,
@@ -207,10 +207,6 @@ def _not_measured(loaded: LoadedRun) -> Iterator[str]:
         yield from not_measured(loaded.run)
     if Skipped.kind in loaded.left_out:
         yield f"skipped: {counted(loaded.left_out[Skipped.kind], 'case')}"
-
-
-def _notices(runs: Sequence[LoadedRun]) -> Iterator[str]:
-    return figures_notices([loaded.meta["config"].get("device") for loaded in runs])
 
 
 def _shared_arm_note(sides: SidesComparison) -> Iterator[str]:

@@ -7,16 +7,9 @@ from nccl_bench.analysis.machine import over_ranks_of
 from nccl_bench.analysis.wording import counted
 from nccl_bench.catalog.arms import ARMS, TWIN_SUFFIX
 from nccl_bench.catalog.devices import DEVICES
-from nccl_bench.records.importers import OverRanks
+from nccl_bench.records.importers import READERS
 from nccl_bench.records.run import Run
 from nccl_bench.records.schema import Registration
-
-_OVER_RANKS = {
-    OverRanks.FIRST: "rank 0's (-a 0)",
-    OverRanks.AVERAGE: "the average over ranks (-a 1)",
-    OverRanks.MINIMUM: "the fastest rank's (-a 2)",
-    OverRanks.MAXIMUM: "the slowest rank's (-a 3)",
-}
 
 
 def title(run: Run) -> str:
@@ -78,7 +71,4 @@ def _times(run: Run) -> str:
             f"{run.baseline}'s time in the same round, so it can differ from the quotient of two times shown. "
             "A ratio below 1 is faster."
         )
-    kind = over_ranks_of(run.meta)
-    if kind is None:
-        return "Imported: each time is the average over ranks, unless nccl-tests ran with -a 0, 2 or 3."
-    return f"Imported: each time is {_OVER_RANKS[kind]}."
+    return f"Imported: each time is {READERS[run.baseline].rules[over_ranks_of(run.meta)]}."

@@ -5,7 +5,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from itertools import combinations
 from typing import Any
 
-from nccl_bench.records.importers import OverRanks
+from nccl_bench.records.importers import READERS, OverRanks
 from nccl_bench.records.run import is_import
 
 # The name of a GPU in the output of `nvidia-smi topo -m`.
@@ -26,7 +26,7 @@ def facts(meta: Mapping[str, Any]) -> dict[str, str]:
         "ranks": meta["launch"].get("world_size"),
         "nodes": meta["launch"].get("nnodes"),
         "device": meta["config"].get("device"),
-        # An import of nccl-tests names all hosts.
+        # An import names all hosts.
         "host": environment.get("hostname") or ", ".join(map(str, environment.get("hostnames") or ())),
         "CPU": environment.get("cpu"),
         "GPUs": _each(environment.get("gpus"), "name"),
@@ -75,11 +75,13 @@ def over_ranks(runs: NamedRuns) -> Iterator[str]:
     names: dict[OverRanks | None, list[str]] = {}
     for name, meta in runs:
         names.setdefault(over_ranks_of(meta), []).append(name)
-    # If a run does not record how ranks are merged, nccl-tests probably used its default, the average.
-    if len({kind or OverRanks.AVERAGE for kind in names}) > 1:
+    # If a run does not record how ranks are merged, its tool probably used its default.
+    if len({over_ranks_of(meta) or READERS[meta["config"]["baseline"]].default_rule for _, meta in runs}) > 1:
+        tools = dict.fromkeys(meta["config"]["baseline"] for _, meta in runs if is_import(meta))
+        of_tools = "; ".join(f"a time of {tool} is {READERS[tool].rules[None]}" for tool in tools)
         yield (
-            "ranks are merged differently: a time of nccl-bench is the slowest rank's; a time of nccl-tests is the "
-            "average over ranks, unless it was run with -a 3 (maximum). An average looks faster. These runs: "
+            f"ranks are merged differently: a time of nccl-bench is the slowest rank's; {of_tools}. An average looks "
+            "faster. These runs: "
             + "; ".join(f"{kind or 'not recorded'} ({', '.join(of_kind)})" for kind, of_kind in names.items())
         )
 

@@ -54,7 +54,7 @@ def compare_sides(
     keys = [
         (point, first, second)
         for first, second in ([arms] if arms else _arm_pairs(before, after, shared_arm))
-        for point in _points(before, first)
+        for point in dict.fromkeys((case, timing) for run in before for case, timing, arm in run.cells if arm == first)
         if _every_run_has(before, point, first, shared_arm) and _every_run_has(after, point, second, shared_arm)
     ]
     pairs = [
@@ -89,7 +89,7 @@ def _basis(before: Side, after: Side, shared_arm: str | None) -> tuple[Basis, st
     if any(run.medians_only for run in (*before, *after)):
         return (
             Basis.NOTHING,
-            "at least one run has a single time for each cell, like a summary or a file of nccl-tests, so it is "
+            "at least one run has a single time for each cell, like a summary or another tool's file, so it is "
             "unknown how much times vary: give the directories of all runs",
         )
     if max(len(before), len(after)) > 1:
@@ -148,10 +148,6 @@ def _arm_pairs(before: Side, after: Side, shared_arm: str | None) -> list[tuple[
     )
     common = [(arm, arm) for arm in first if arm in second]
     return common or [(baseline, candidate) for baseline in first for candidate in second]
-
-
-def _points(side: Side, arm: str) -> list[Point]:
-    return list(dict.fromkeys((case, timing) for run in side for case, timing, name in run.cells if name == arm))
 
 
 def _every_run_has(side: Side, point: Point, arm: str, shared_arm: str | None) -> bool:

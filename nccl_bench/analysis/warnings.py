@@ -12,6 +12,7 @@ from nccl_bench.catalog.collectives import COLLECTIVES
 from nccl_bench.catalog.routes import Mode
 from nccl_bench.catalog.timings import TIMINGS, Timing
 from nccl_bench.config.sizes import format_size
+from nccl_bench.records.importers import READERS
 from nccl_bench.records.run import Run
 from nccl_bench.records.schema import Registration, Samples, Status
 
@@ -65,7 +66,7 @@ class WarningText(StrEnum):
         "the spelling, or use a newer NCCL (--nccl-library)."
     )
     IMPORTED_EVENTS = (
-        "{tool} put events between operations (nccl-tests does so with -I). All times in {cells} include the "
+        "{tool} put events between operations (its option {option}). All times in {cells} include the "
         "cost of these events. Do not compare these times with times without events: measure again without events."
     )
     PER_ITERATION = (
@@ -121,7 +122,8 @@ def run_warnings(run: Run, arms: Collection[str], baseline: str) -> Iterator[str
     measured = [line for line in run.lines if isinstance(line, Samples)]
     with_events = [line for line in measured if line.per_iteration is not None]
     if with_events and run.is_import:
-        yield WarningText.IMPORTED_EVENTS.format(tool=run.baseline, cells=counted(len(with_events), "cell"))
+        option, cells = READERS[run.baseline].events_option, counted(len(with_events), "cell")
+        yield WarningText.IMPORTED_EVENTS.format(tool=run.baseline, option=option, cells=cells)
     if libraries := worker.get("other_nccl_libraries"):
         yield WarningText.TWO_LIBRARIES.format(others=", ".join(libraries), library=library.get("path"))
     if variables := worker.get("unread_variables"):

@@ -25,11 +25,20 @@ class Reader:
     # The function takes the text of a file and the file's name. It returns None if another tool wrote the text, and
     # raises RecordError if the text is malformed.
     read: Callable[[str, str], Imported | None]
+    default_rule: OverRanks  # how the tool merges the times of ranks without an option
+    rules: Mapping[OverRanks | None, str]  # each rule in words, with the tool's option; None: the files name no rule
+    events_option: str  # the tool's option that puts events between operations
 
 
 # The name of a tool, which is also the name of its arm -> its reader.
 READERS: Mapping[str, Reader] = {
-    nccl_tests.ARM: Reader(files="its JSON (-J), or everything that it printed", read=nccl_tests.read),
+    nccl_tests.ARM: Reader(
+        files="its JSON (-J), or everything that it printed",
+        read=nccl_tests.read,
+        default_rule=OverRanks.AVERAGE,
+        rules=nccl_tests.RULES,
+        events_option="-I",
+    ),
 }
 
 

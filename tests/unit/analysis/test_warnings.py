@@ -93,7 +93,7 @@ def test_an_import_with_events_between_its_operations_has_a_warning() -> None:
     events = imported(per_iteration=replace(per_iteration(), cost_us=None))
     config = {"source": ["all_reduce.txt"], "baseline": ARM}
     text = warnings_of([events, imported(case=case(8))], **config)
-    assert "nccl-tests put events between operations (nccl-tests does so with -I). All times in 1 cell" in text
+    assert "nccl-tests put events between operations (its option -I). All times in 1 cell" in text
     assert "with -I" not in warnings_of([imported()], **config)
     # The rounds of nccl-bench contain no events.
     assert "with -I" not in warnings_of([samples(per_iteration=per_iteration())])

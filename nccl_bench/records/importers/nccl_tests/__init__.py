@@ -12,13 +12,20 @@ from nccl_bench.catalog.nccl_version import version_text
 from nccl_bench.config.sizes import unique
 from nccl_bench.errors import RecordError
 from nccl_bench.records.decoding import parse_json, shown
-from nccl_bench.records.importers.imported import Imported
+from nccl_bench.records.importers.imported import Imported, OverRanks
 from nccl_bench.records.importers.nccl_tests.document import read_document
 from nccl_bench.records.importers.nccl_tests.output import Output, PlacementResult, ResultRow
 from nccl_bench.records.importers.nccl_tests.table import read_table
 from nccl_bench.records.schema import PerIteration, Samples, Skipped, Status
 
 ARM = "nccl-tests"
+RULES = {
+    OverRanks.FIRST: "rank 0's (-a 0)",
+    OverRanks.AVERAGE: "the average over ranks (-a 1)",
+    OverRanks.MINIMUM: "the fastest rank's (-a 2)",
+    OverRanks.MAXIMUM: "the slowest rank's (-a 3)",
+    None: f"the average over ranks, unless {ARM} ran with -a 0, 2 or 3",
+}
 _RENAMED = {"all_to_all": "alltoall", "send_recv": "sendrecv"}
 # The name of nccl-tests' program, without "_perf" -> the collective.
 _PROGRAMS = {_RENAMED.get(name, name): row for name, row in COLLECTIVES.items()}
