@@ -190,43 +190,6 @@ def test_a_twin_that_is_close_at_one_size_by_chance_allows_no_verdict_there() ->
     assert (alone.verdict, alone.noise_floor) == (Verdict.INCONCLUSIVE, None)
 
 
-# By communicator variance: how often arms that differ by nothing else get a verdict at one size or more.
-FALSE_ALARMS = [
-    (0.005, False, 0.005),
-    (0.005, True, 0.005),
-    (0.01, False, 0.005),
-    (0.01, True, 0.01),
-    (0.02, False, 0.01),
-    (0.02, True, 0.05),
-    (0.05, False, 0.04),
-    (0.05, True, 0.12),
-]
-
-
-@pytest.mark.parametrize(("deviation", "lasting", "claim"), FALSE_ALARMS)
-def test_arms_that_differ_only_by_communicator_variance_seldom_get_a_verdict(
-    deviation: float, lasting: bool, claim: float
-) -> None:
-    """A ``lasting`` deviation is the same for all sizes of a communicator; otherwise each case has its own."""
-    rng = np.random.default_rng(5)
-    runs, alarms = 150, 0
-    for _ in range(runs):
-        lives = {arm: rng.normal(0, deviation) for arm in (BASE, TWIN, "torch")}
-        lines = [
-            samples(
-                arm,
-                case=case(8 * 4**number),
-                samples_us=tuple(
-                    10 * np.exp((life if lasting else rng.normal(0, deviation)) + rng.normal(0, 0.004, 20))
-                ),
-            )
-            for number in range(14)
-            for arm, life in lives.items()
-        ]
-        alarms += any(each.verdict in (Verdict.FASTER, Verdict.SLOWER) for each in compared(*lines))
-    assert alarms / runs <= claim + 3 * math.sqrt(claim * (1 - claim) / runs)
-
-
 def test_without_a_twin_there_is_no_verdict() -> None:
     lines = [steady(BASE), steady("torch", 3.0), steady("stream-free", 0.3), steady("torch-async")]
     open_anyway = steady("transport", spread=0.3)
