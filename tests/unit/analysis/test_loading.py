@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
 from collections.abc import Sequence
 from copy import deepcopy
@@ -98,7 +99,7 @@ def test_a_run_with_one_round_per_cell_has_medians_only(tmp_path: Path) -> None:
 def test_a_run_that_ended_early_has_a_warning(tmp_path: Path) -> None:
     killed = load_run(write(tmp_path / "run", TEXT + TEXT[:40], META | {"status": "running"}))
     assert len(killed.comparable.cells) == len(LINES)
-    assert [text.partition(", ")[0] for text in killed.warnings] == [
+    assert [re.split(", |\\. ", text)[0] for text in killed.warnings] == [
         f"{tmp_path / 'run' / 'samples.jsonl'} ends within line {len(LINES) + 1}",
         "the run is running",
     ]
