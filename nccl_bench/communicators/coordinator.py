@@ -1,7 +1,7 @@
 """The group coordinator of an inference engine: it chooses a backend for each collective and captures CUDA graphs.
 
 The code follows the old and new ``parallel_state.GroupCoordinator`` of SGLang. The new coordinator uses the current
-stream. The old coordinator passes a stream through every call. The two coordinators share all other code.
+stream. The old one passes a stream and ``use_current_stream`` through every call. They share all other code.
 """
 
 from collections.abc import Callable, Iterator, Sequence
@@ -223,18 +223,30 @@ class GroupCoordinator(ArmCommunicator):
 
 
 class LegacyGroupCoordinator(GroupCoordinator):
-    """The old design of the coordinator: every call passes the current stream as an argument."""
+    """The old design of the coordinator. No call uses the communicator's private stream.
+
+    With ``use_current_stream`` the communicator itself chooses the current stream. Otherwise every call passes the
+    current stream as an argument.
+    """
 
     communicator: DedicatedStreamCommunicator
 
+    def __init__(
+        self, group: dist.ProcessGroup, device: Device, routes: Routes = ROUTES, use_current_stream: bool = False
+    ) -> None:
+        self.use_current_stream = use_current_stream
+        super().__init__(group, device, routes)
+
     def _new_communicator(self, group: dist.ProcessGroup, device: Device) -> DedicatedStreamCommunicator:
-        return DedicatedStreamCommunicator(group, device)
+        return DedicatedStreamCommunicator(group, device, self.use_current_stream)
 
     def _enabled(self, stream: Any) -> AbstractContextManager[None]:
         return self.communicator.change_state(True, stream)
 
     def _options(self, carrier: Any) -> dict[str, Any]:
-        return {} if carrier is self.device_group else {"stream": self._streams.current_stream()}
+        if carrier is self.device_group:
+            return {}
+        return {"stream": None if self.use_current_stream else self._streams.current_stream()}
 
     def cp_all_gather_into_tensor_async(self, output: Tensor, input: Tensor, stream: Any = None) -> None:
         """Gather on ``stream``; if it is ``None``, the communicator chooses the stream."""

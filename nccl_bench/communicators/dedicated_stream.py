@@ -15,14 +15,15 @@ from nccl_bench.transports.device import Device
 class DedicatedStreamCommunicator(TransportCommunicator):
     """A communicator that runs an operation on the argument ``stream`` or, if it is ``None``, on its private stream.
 
-    The communicator never orders its private stream with another stream. A caller that gives no stream must fork to the
-    private stream and join it.
+    With ``use_current_stream`` the current stream replaces the private stream. The communicator never orders its stream
+    with another stream. A caller that gives no stream must fork to the private stream and join it.
     """
 
     stream_is_movable = True
 
-    def __init__(self, group: dist.ProcessGroup, device: Device) -> None:
+    def __init__(self, group: dist.ProcessGroup, device: Device, use_current_stream: bool = False) -> None:
         super().__init__(group, device)
+        self.use_current_stream = use_current_stream
         self.stream = device.streams.new_stream()
         self._warm_up(self.stream)
 
@@ -41,7 +42,11 @@ class DedicatedStreamCommunicator(TransportCommunicator):
         return self._resolve(None)
 
     def _resolve(self, stream: Any) -> int:
-        return self._streams.handle(self.stream if stream is None else stream)
+        if stream is not None:
+            return self._streams.handle(stream)
+        if self.use_current_stream:
+            return self._current_handle()
+        return self._streams.handle(self.stream)
 
     def all_reduce(self, tensor: Tensor, op: RedOp = RedOp.SUM, stream: Any = None) -> None:
         dtype = self._dtypes.get(tensor.dtype)

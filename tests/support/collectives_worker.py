@@ -370,6 +370,9 @@ def coordinators(participant: Participant) -> dict[str, bool]:
     kinds: dict[str, Callable[[Routes], GroupCoordinator]] = {
         "coordinator": lambda routes: GroupCoordinator(participant.group, participant.device, routes),
         "coordinator-legacy": lambda routes: LegacyGroupCoordinator(participant.group, participant.device, routes),
+        "coordinator-legacy on the current one": lambda routes: LegacyGroupCoordinator(
+            participant.group, participant.device, routes, use_current_stream=True
+        ),
     }
     results = {}
     for (kind, make), overrides in product(kinds.items(), ((), ("eager=communicator", "graph=torch"))):
@@ -390,6 +393,9 @@ def operations(participant: Participant) -> dict[str, bool]:
     kinds: dict[str, Callable[[], Any]] = {
         "stream-free": lambda: StreamFreeCommunicator(participant.group, participant.device),
         "dedicated-stream": lambda: DedicatedStreamCommunicator(participant.group, participant.device),
+        "dedicated-stream on the current one": lambda: DedicatedStreamCommunicator(
+            participant.group, participant.device, use_current_stream=True
+        ),
     }
     results = {}
     for kind, make in kinds.items():

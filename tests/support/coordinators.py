@@ -16,7 +16,13 @@ from nccl_bench.transports.device import Device
 from tests.support.communicator_calls import COMPLETE_CALLS, EVERY_CALL, HALF_CALLS
 
 BOTH_GENERATIONS = pytest.mark.parametrize(
-    "kind", [GroupCoordinator, LegacyGroupCoordinator], ids=["stream-free", "legacy"]
+    ("kind", "options"),
+    [
+        (GroupCoordinator, {}),
+        (LegacyGroupCoordinator, {}),
+        (LegacyGroupCoordinator, {"use_current_stream": True}),
+    ],
+    ids=["stream-free", "legacy", "legacy with use_current_stream"],
 )
 # The calls that a coordinator has.
 COORDINATED_CALLS = [name for name in COMPLETE_CALLS if name != "gather"]

@@ -32,20 +32,23 @@ from tests.support.stream_control import (
 )
 
 Kind = type[GroupCoordinator]
+Options = dict[str, bool]
 
 
 @BOTH_GENERATIONS
 def test_a_coordinator_has_the_rank_and_size_of_its_group_and_no_stream(
-    over_fake: CommunicatorMaker, kind: Kind
+    over_fake: CommunicatorMaker, kind: Kind, options: Options
 ) -> None:
-    coordinator = over_fake(kind)
+    coordinator = over_fake(kind, **options)
     assert (coordinator.rank, coordinator.world_size, coordinator.stream) == (1, 4, None)
 
 
 @BOTH_GENERATIONS
 @pytest.mark.parametrize("name", COORDINATED_CALLS)
-def test_with_one_rank_every_operation_is_the_identity(over_gloo: Callable[..., Any], kind: Kind, name: str) -> None:
-    coordinator, operation, caller = over_gloo(kind), COMPLETE_CALLS[name], cpu.Stream()
+def test_with_one_rank_every_operation_is_the_identity(
+    over_gloo: Callable[..., Any], kind: Kind, options: Options, name: str
+) -> None:
+    coordinator, operation, caller = over_gloo(kind, **options), COMPLETE_CALLS[name], cpu.Stream()
 
     def check() -> None:
         tensors = tensors_for(coordinator)
@@ -108,9 +111,9 @@ def test_both_backends_refuse_an_output_that_does_not_fit(
 
 @BOTH_GENERATIONS
 def test_a_barrier_uses_the_control_group_and_touches_no_stream(
-    over_gloo: Callable[..., Any], monkeypatch: pytest.MonkeyPatch, kind: Kind
+    over_gloo: Callable[..., Any], monkeypatch: pytest.MonkeyPatch, kind: Kind, options: Options
 ) -> None:
-    coordinator, caller = over_gloo(kind), cpu.Stream()
+    coordinator, caller = over_gloo(kind, **options), cpu.Stream()
     groups: list[object] = []
     barrier = dist.barrier
 
@@ -134,9 +137,11 @@ def test_a_barrier_uses_the_control_group_and_touches_no_stream(
 
 @BOTH_GENERATIONS
 @pytest.mark.parametrize("name", ROUTED_CALLS)
-def test_a_closed_coordinator_refuses_and_touches_nothing(over_gloo: Callable[..., Any], kind: Kind, name: str) -> None:
+def test_a_closed_coordinator_refuses_and_touches_nothing(
+    over_gloo: Callable[..., Any], kind: Kind, options: Options, name: str
+) -> None:
     for overrides in ([], ["eager=communicator"]):
-        coordinator = over_gloo(kind, routes=override(overrides))
+        coordinator = over_gloo(kind, routes=override(overrides), **options)
         tensors = tensors_for(coordinator)
         before = tensors.contents()
         coordinator.close()
@@ -147,8 +152,10 @@ def test_a_closed_coordinator_refuses_and_touches_nothing(over_gloo: Callable[..
 
 
 @BOTH_GENERATIONS
-def test_close_closes_both_backends_once(over_fake: CommunicatorMaker, fake: FakeNccl, kind: Kind) -> None:
-    coordinator = over_fake(kind)
+def test_close_closes_both_backends_once(
+    over_fake: CommunicatorMaker, fake: FakeNccl, kind: Kind, options: Options
+) -> None:
+    coordinator = over_fake(kind, **options)
     coordinator.close()
     coordinator.close()
     assert [call.function for call in fake.calls()] == ["ncclCommDestroy"]
@@ -158,9 +165,9 @@ def test_close_closes_both_backends_once(over_fake: CommunicatorMaker, fake: Fak
 
 @BOTH_GENERATIONS
 def test_close_closes_torch_s_group_although_the_communicator_cannot_be_destroyed(
-    over_fake: CommunicatorMaker, fake: FakeNccl, kind: Kind
+    over_fake: CommunicatorMaker, fake: FakeNccl, kind: Kind, options: Options
 ) -> None:
-    coordinator = over_fake(kind)
+    coordinator = over_fake(kind, **options)
     fake.fail_next("ncclCommDestroy", 3)
     with pytest.raises(NcclError, match="ncclCommDestroy returned 3"):
         coordinator.close()
@@ -176,6 +183,7 @@ def test_construction_closes_torch_s_group_if_the_communicator_cannot_be_made(
     fake: FakeNccl,
     monkeypatch: pytest.MonkeyPatch,
     kind: Kind,
+    options: Options,
     function: str,
 ) -> None:
     made: list[DeviceGroup] = []
@@ -188,5 +196,5 @@ def test_construction_closes_torch_s_group_if_the_communicator_cannot_be_made(
     monkeypatch.setattr(coordinator_module, "ProcessGroupCommunicator", Recorded)
     fake.fail_next(function, 6)
     with pytest.raises(NcclError, match=f"{function} returned 6"):
-        over_fake(kind, world_size=1)
+        over_fake(kind, world_size=1, **options)
     assert [group.closed for group in made] == [1]

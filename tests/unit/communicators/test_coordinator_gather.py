@@ -27,6 +27,7 @@ from tests.support.stream_control import (
 )
 
 Kind = type[GroupCoordinator]
+Options = dict[str, bool]
 ON_THE_COMMUNICATOR = override(["eager=communicator"])
 
 
@@ -61,8 +62,10 @@ class JoinsAtOnce(GroupCoordinator):
 
 
 @BOTH_GENERATIONS
-def test_the_asynchronous_all_gather_leaves_the_callers_stream_free(over_gloo: Callable[..., Any], kind: Kind) -> None:
-    check_gathers_beside(over_gloo(kind))
+def test_the_asynchronous_all_gather_leaves_the_callers_stream_free(
+    over_gloo: Callable[..., Any], kind: Kind, options: Options
+) -> None:
+    check_gathers_beside(over_gloo(kind, **options))
 
 
 @pytest.mark.parametrize("mutant", [GathersOnTheCurrentStream, JoinsAtOnce])
@@ -73,9 +76,9 @@ def test_the_check_catches_a_gather_that_is_not_asynchronous(over_gloo: Callable
 
 @BOTH_GENERATIONS
 def test_the_asynchronous_all_gather_falls_back_to_the_ordinary_one_on_the_current_stream(
-    over_gloo: Callable[..., Any], kind: Kind
+    over_gloo: Callable[..., Any], kind: Kind, options: Options
 ) -> None:
-    coordinator = over_gloo(kind)
+    coordinator = over_gloo(kind, **options)
     caller, side = cpu.Stream(), cpu.Stream()
     given, output, seen = torch.zeros(6), torch.zeros(6), torch.zeros(6)
     elsewhere, gate = Gate(side), Gate(caller)
@@ -124,10 +127,10 @@ def gathered_on(coordinator: Any, fake: FakeNccl, *stream: object) -> int | None
 
 @BOTH_GENERATIONS
 def test_the_asynchronous_all_gather_runs_on_the_stream_it_is_given(
-    over_fake: CommunicatorMaker, fake: FakeNccl, kind: Kind
+    over_fake: CommunicatorMaker, fake: FakeNccl, kind: Kind, options: Options
 ) -> None:
     given = cpu.Stream()
-    for coordinator in (over_fake(kind, routes=ON_THE_COMMUNICATOR), over_fake(kind)):
+    for coordinator in (over_fake(kind, routes=ON_THE_COMMUNICATOR, **options), over_fake(kind, **options)):
         with cpu.stream(cpu.Stream()), coordinator.change_state(True):
             assert gathered_on(coordinator, fake, given) == given.handle
             with coordinator.graph_capture():
@@ -139,16 +142,18 @@ def test_the_asynchronous_all_gather_runs_on_the_stream_it_is_given(
 def test_without_a_stream_the_legacy_coordinator_gathers_on_its_private_stream(
     over_fake: CommunicatorMaker, fake: FakeNccl, stream: tuple[None, ...]
 ) -> None:
-    legacy = over_fake(LegacyGroupCoordinator)
-    with cpu.stream(cpu.Stream()), legacy.change_state(True):
+    legacy, current = over_fake(LegacyGroupCoordinator), over_fake(LegacyGroupCoordinator, use_current_stream=True)
+    caller = cpu.Stream()
+    with cpu.stream(caller), legacy.change_state(True), current.change_state(True):
         assert gathered_on(legacy, fake, *stream) == legacy.communicator.stream.handle
+        assert gathered_on(current, fake, *stream) == caller.handle
 
 
 @BOTH_GENERATIONS
 def test_with_the_communicator_disabled_torch_gathers_whatever_the_routes(
-    over_fake: CommunicatorMaker, fake: FakeNccl, kind: Kind
+    over_fake: CommunicatorMaker, fake: FakeNccl, kind: Kind, options: Options
 ) -> None:
-    coordinator = over_fake(kind, routes=ON_THE_COMMUNICATOR)
+    coordinator = over_fake(kind, routes=ON_THE_COMMUNICATOR, **options)
     tensors = tensors_for(coordinator)
     with coordinator.change_state(False):
         coordinator.cp_all_gather_into_tensor_async(tensors.out_whole, tensors.part, cpu.Stream())

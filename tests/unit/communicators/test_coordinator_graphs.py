@@ -22,6 +22,7 @@ from tests.support.stream_control import (
 )
 
 Kind = type[GroupCoordinator]
+Options = dict[str, bool]
 
 
 # Regression tests of the refactor: a graph is captured on the coordinator's own stream with the communicator enabled.
@@ -84,8 +85,10 @@ class KeepsItsPrivateStream(LegacyGroupCoordinator):
 
 
 @BOTH_GENERATIONS
-def test_graph_capture_is_undone_whatever_happens_inside(over_gloo: Callable[..., Any], kind: Kind) -> None:
-    check_graph_capture_restores(over_gloo(kind))
+def test_graph_capture_is_undone_whatever_happens_inside(
+    over_gloo: Callable[..., Any], kind: Kind, options: Options
+) -> None:
+    check_graph_capture_restores(over_gloo(kind, **options))
 
 
 @pytest.mark.parametrize("mutant", [RestoresOnTheWayOutAlone, LeavesTheCommunicatorOn, KeepsItsPrivateStream])
@@ -99,23 +102,23 @@ def test_the_check_catches_a_capture_that_leaves_something_behind(over_gloo: Cal
 
 @BOTH_GENERATIONS
 def test_inside_graph_capture_the_coordinator_s_own_stream_is_current(
-    over_gloo: Callable[..., Any], kind: Kind
+    over_gloo: Callable[..., Any], kind: Kind, options: Options
 ) -> None:
-    coordinator, caller = over_gloo(kind), cpu.Stream()
+    coordinator, caller = over_gloo(kind, **options), cpu.Stream()
     with cpu.stream(caller), coordinator.graph_capture() as stream:
         assert cpu.current_stream() is stream
         assert stream.handle not in (0, caller.handle)
     with coordinator.graph_capture() as again:
         assert again is stream
-    with over_gloo(kind).graph_capture() as another:
+    with over_gloo(kind, **options).graph_capture() as another:
         assert another is not stream
 
 
 @BOTH_GENERATIONS
 def test_the_private_streams_are_the_capture_stream_and_that_of_the_communicator(
-    over_gloo: Callable[..., Any], kind: Kind
+    over_gloo: Callable[..., Any], kind: Kind, options: Options
 ) -> None:
-    coordinator = over_gloo(kind)
+    coordinator = over_gloo(kind, **options)
     with coordinator.graph_capture() as capturing:
         pass
     private = coordinator.communicator.stream
@@ -123,8 +126,10 @@ def test_the_private_streams_are_the_capture_stream_and_that_of_the_communicator
 
 
 @BOTH_GENERATIONS
-def test_the_capture_stream_first_waits_for_the_current_one(over_gloo: Callable[..., Any], kind: Kind) -> None:
-    coordinator, caller = over_gloo(kind), cpu.Stream()
+def test_the_capture_stream_first_waits_for_the_current_one(
+    over_gloo: Callable[..., Any], kind: Kind, options: Options
+) -> None:
+    coordinator, caller = over_gloo(kind, **options), cpu.Stream()
     x = torch.zeros(4)
     gate = Gate(caller)
     with cpu.stream(caller):
@@ -141,9 +146,9 @@ def test_the_capture_stream_first_waits_for_the_current_one(over_gloo: Callable[
 @BOTH_GENERATIONS
 @pytest.mark.parametrize("raises", [False, True])
 def test_the_caller_waits_for_the_capture_stream_on_the_way_out(
-    over_gloo: Callable[..., Any], kind: Kind, raises: bool
+    over_gloo: Callable[..., Any], kind: Kind, options: Options, raises: bool
 ) -> None:
-    coordinator, caller = over_gloo(kind), cpu.Stream()
+    coordinator, caller = over_gloo(kind, **options), cpu.Stream()
     x, seen = torch.full((4,), 7.0), torch.zeros(4)
 
     copy = torch.zeros(4)
@@ -170,9 +175,9 @@ class BrokenStream(cpu.Stream):
 
 @BOTH_GENERATIONS
 def test_a_capture_stream_that_cannot_be_joined_does_not_hide_the_body_s_error(
-    over_gloo: Callable[..., Any], kind: Kind
+    over_gloo: Callable[..., Any], kind: Kind, options: Options
 ) -> None:
-    coordinator, caller = over_gloo(kind), BrokenStream()
+    coordinator, caller = over_gloo(kind, **options), BrokenStream()
     with pytest.raises(PlantedError) as raised, cpu.stream(caller), coordinator.graph_capture():
         raise PlantedError
     assert raised.value.__notes__ == [
@@ -186,8 +191,10 @@ def test_a_capture_stream_that_cannot_be_joined_does_not_hide_the_body_s_error(
 
 
 @BOTH_GENERATIONS
-def test_a_capture_within_a_capture_waits_for_nothing(over_gloo: Callable[..., Any], kind: Kind) -> None:
-    coordinator = over_gloo(kind)
+def test_a_capture_within_a_capture_waits_for_nothing(
+    over_gloo: Callable[..., Any], kind: Kind, options: Options
+) -> None:
+    coordinator = over_gloo(kind, **options)
     x = torch.full((4,), 7.0)
     with cpu.stream(cpu.Stream()), coordinator.graph_capture() as stream, coordinator.graph_capture() as same:
         seen = coordinator.outplace_all_reduce(x)

@@ -24,6 +24,7 @@ from tests.support.coordinators import BOTH_GENERATIONS, ROUTED_CALLS, route_of
 from tests.support.fake_nccl import Call, FakeNccl
 
 Kind = type[GroupCoordinator]
+Options = dict[str, bool]
 ON_THE_COMMUNICATOR = override(["eager=communicator"])
 
 
@@ -61,10 +62,10 @@ def check_follows_routes(coordinator: Any, routes: Routes, fake: FakeNccl) -> No
     ids=",".join,
 )
 def test_every_operation_goes_to_the_backend_of_its_route(
-    over_fake: CommunicatorMaker, fake: FakeNccl, kind: Kind, overrides: list[str]
+    over_fake: CommunicatorMaker, fake: FakeNccl, kind: Kind, options: Options, overrides: list[str]
 ) -> None:
     routes = override(overrides)
-    check_follows_routes(over_fake(kind, routes=routes), routes, fake)
+    check_follows_routes(over_fake(kind, routes=routes, **options), routes, fake)
 
 
 class IgnoresTheMode(GroupCoordinator):
@@ -87,8 +88,10 @@ def test_the_check_catches_a_coordinator_that_ignores_its_routes(
 
 
 @BOTH_GENERATIONS
-def test_a_coordinator_has_the_default_routes(over_fake: CommunicatorMaker, fake: FakeNccl, kind: Kind) -> None:
-    check_follows_routes(over_fake(kind), ROUTES, fake)
+def test_a_coordinator_has_the_default_routes(
+    over_fake: CommunicatorMaker, fake: FakeNccl, kind: Kind, options: Options
+) -> None:
+    check_follows_routes(over_fake(kind, **options), ROUTES, fake)
 
 
 @BOTH_GENERATIONS
@@ -97,9 +100,9 @@ def test_a_coordinator_has_the_default_routes(over_fake: CommunicatorMaker, fake
     [([], False), (["graph=torch"], False), (["eager=communicator"], True), (["recv.eager=communicator"], True)],
 )
 def test_outside_of_graphs_the_communicator_is_enabled_if_a_route_uses_it(
-    over_fake: CommunicatorMaker, kind: Kind, overrides: list[str], on: bool
+    over_fake: CommunicatorMaker, kind: Kind, options: Options, overrides: list[str], on: bool
 ) -> None:
-    coordinator = over_fake(kind, routes=override(overrides))
+    coordinator = over_fake(kind, routes=override(overrides), **options)
     assert coordinator.communicator.disabled is not on
     with coordinator.graph_capture():
         assert not coordinator.communicator.disabled
@@ -127,9 +130,9 @@ def test_a_disabled_communicator_refuses_what_is_routed_to_it(over_fake: Communi
 @BOTH_GENERATIONS
 @pytest.mark.parametrize("name", [name for name in ROUTED_CALLS if not name.startswith("outplace")])
 def test_torch_gets_the_arguments_of_the_call_and_no_stream(
-    over_fake: CommunicatorMaker, kind: Kind, name: str
+    over_fake: CommunicatorMaker, kind: Kind, options: Options, name: str
 ) -> None:
-    coordinator = over_fake(kind)
+    coordinator = over_fake(kind, **options)
     tensors = tensors_for(coordinator)
     EVERY_CALL[name].call(coordinator, tensors)
     EVERY_CALL[name].call(coordinator.device_group, tensors)
@@ -140,9 +143,9 @@ def test_torch_gets_the_arguments_of_the_call_and_no_stream(
 @BOTH_GENERATIONS
 @pytest.mark.parametrize("name", [name for name in ROUTED_CALLS if name != "outplace_all_reduce"])
 def test_the_communicator_gets_the_arguments_of_the_call(
-    over_fake: CommunicatorMaker, fake: FakeNccl, kind: Kind, name: str
+    over_fake: CommunicatorMaker, fake: FakeNccl, kind: Kind, options: Options, name: str
 ) -> None:
-    coordinator = over_fake(kind, routes=ON_THE_COMMUNICATOR)
+    coordinator = over_fake(kind, routes=ON_THE_COMMUNICATOR, **options)
     tensors = tensors_for(coordinator)
 
     def calls_of(subject: Any) -> list[Call]:
@@ -160,9 +163,9 @@ def test_the_communicator_gets_the_arguments_of_the_call(
 @BOTH_GENERATIONS
 @pytest.mark.parametrize("name", ROUTED_CALLS)
 def test_the_library_gets_the_current_stream(
-    over_fake: CommunicatorMaker, fake: FakeNccl, kind: Kind, name: str
+    over_fake: CommunicatorMaker, fake: FakeNccl, kind: Kind, options: Options, name: str
 ) -> None:
-    coordinator = over_fake(kind, routes=ON_THE_COMMUNICATOR)
+    coordinator = over_fake(kind, routes=ON_THE_COMMUNICATOR, **options)
     assert_follows_the_current_stream(coordinator, name, fake)
     other = cpu.Stream()
     with coordinator.graph_capture() as stream:
@@ -185,15 +188,17 @@ class StreamArgumentRecorder:
 
         def recorded(*args: Any, **options: Any) -> Any:
             self.streams.append(options.get("stream", "no argument"))
-            return value(*args)
+            return value(*args, **options)
 
         return recorded
 
 
 @BOTH_GENERATIONS
 @pytest.mark.parametrize("name", ROUTED_CALLS)
-def test_only_the_legacy_coordinator_passes_a_stream(over_fake: CommunicatorMaker, kind: Kind, name: str) -> None:
-    coordinator = over_fake(kind, routes=ON_THE_COMMUNICATOR)
+def test_only_the_legacy_coordinator_passes_a_stream(
+    over_fake: CommunicatorMaker, kind: Kind, options: Options, name: str
+) -> None:
+    coordinator = over_fake(kind, routes=ON_THE_COMMUNICATOR, **options)
     coordinator.communicator = recorder = StreamArgumentRecorder(coordinator.communicator)
     caller = cpu.Stream()
     with cpu.stream(caller):
@@ -203,4 +208,4 @@ def test_only_the_legacy_coordinator_passes_a_stream(over_fake: CommunicatorMake
     if kind is GroupCoordinator:
         assert recorder.streams == ["no argument"] * 2
     else:
-        assert recorder.streams == [caller, capturing]
+        assert recorder.streams == ([None] * 2 if options else [caller, capturing])

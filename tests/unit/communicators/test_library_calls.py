@@ -79,7 +79,7 @@ def test_an_operation_makes_these_calls_of_the_library(
     stream = cpu.Stream()
     given = {"stream": stream} if kind is DedicatedStreamCommunicator or name in CALLS_ON_A_GIVEN_STREAM else {}
     if name in CALLS_WITHOUT_A_STREAM and given:
-        stream, given = communicator.stream, {}
+        communicator, given = make(kind, use_current_stream=True), {}
     tensors = tensors_for(communicator, op=RedOp.MAX)
     with cpu.stream(stream):
         EVERY_CALL[name].call(communicator, tensors, **given)

@@ -18,7 +18,7 @@ import torch
 import torch.distributed as dist
 
 from nccl_bench.catalog.collectives import RedOp
-from nccl_bench.communicators.coordinator import GroupCoordinator
+from nccl_bench.communicators.coordinator import GroupCoordinator, LegacyGroupCoordinator
 from nccl_bench.communicators.dedicated_stream import DedicatedStreamCommunicator
 from nccl_bench.communicators.over_transport import TransportCommunicator
 from nccl_bench.communicators.stream_free import StreamFreeCommunicator
@@ -119,6 +119,7 @@ def test_over_gloo_too_the_stream_of_the_warm_up_is_gone(
 def test_no_stream_is_among_what_the_communicator_keeps(make: CommunicatorMaker) -> None:
     communicator = make(StreamFreeCommunicator)
     assert communicator.stream is None
+    assert not hasattr(communicator, "use_current_stream")
     assert not [value for value in vars(communicator).values() if isinstance(value, cpu.Stream)]
 
 
@@ -185,7 +186,7 @@ def parameters(kind: type, method: str) -> dict[str, inspect.Parameter]:
 def taking_a_stream(kind: type) -> list[str]:
     public = [name for name, _ in inspect.getmembers(kind, inspect.isfunction) if name[0] != "_"]
     assert {"all_reduce", "send", "change_state", "close"} < set(public)
-    return [name for name in public if "stream" in parameters(kind, name)]
+    return [name for name in public if parameters(kind, name).keys() & {"stream", "use_current_stream"}]
 
 
 def test_the_communicator_takes_a_stream_where_it_is_mandatory_and_nowhere_else() -> None:
@@ -201,6 +202,8 @@ def test_the_coordinator_takes_a_stream_where_it_is_mandatory_and_nowhere_else()
     assert taking_a_stream(GroupCoordinator) == ["cp_all_gather_into_tensor_async"]
     stream = parameters(GroupCoordinator, "cp_all_gather_into_tensor_async")["stream"]
     assert stream.default is inspect.Parameter.empty
+    assert "use_current_stream" not in parameters(GroupCoordinator, "__init__")
+    assert "use_current_stream" in parameters(LegacyGroupCoordinator, "__init__")
 
 
 # The communicator before the refactor
@@ -219,6 +222,14 @@ def test_dedicated_stream_differs_in_an_optional_stream_argument_alone(method: s
 def test_two_dedicated_stream_communicators_have_different_streams(make: Callable[..., Any]) -> None:
     first, second = make(DedicatedStreamCommunicator), make(DedicatedStreamCommunicator)
     assert len({first.stream.handle, second.stream.handle, 0}) == 3
+    assert parameters(DedicatedStreamCommunicator, "__init__")["use_current_stream"].default is False
+
+
+@pytest.mark.parametrize("name", [*COMPLETE_CALLS, *HALF_CALLS])
+def test_dedicated_stream_with_use_current_stream_runs_on_the_current_stream(
+    make: Callable[..., Any], fake: FakeNccl, name: str
+) -> None:
+    assert_follows_the_current_stream(make(DedicatedStreamCommunicator, use_current_stream=True), name, fake)
 
 
 @pytest.mark.parametrize("name", [*COMPLETE_CALLS, *HALF_CALLS])
@@ -234,8 +245,11 @@ def test_dedicated_stream_without_an_argument_runs_on_its_private_stream(
 
 
 @pytest.mark.parametrize("name", [name for name in EVERY_CALL if name not in CALLS_WITHOUT_A_STREAM])
-def test_dedicated_stream_prefers_the_stream_argument(make: Callable[..., Any], fake: FakeNccl, name: str) -> None:
-    communicator = make(DedicatedStreamCommunicator)
+@pytest.mark.parametrize("use_current_stream", [False, True])
+def test_dedicated_stream_prefers_the_stream_argument(
+    make: Callable[..., Any], fake: FakeNccl, name: str, use_current_stream: bool
+) -> None:
+    communicator = make(DedicatedStreamCommunicator, use_current_stream=use_current_stream)
     given, swapped = cpu.Stream(), cpu.Stream()
     with cpu.stream(cpu.Stream()), communicator.change_state(stream=swapped):
         assert streams_used(communicator, name, fake, stream=given) == {given.handle}
