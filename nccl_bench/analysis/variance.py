@@ -63,7 +63,7 @@ class CommunicatorVariance:
         self._usual = {kind: _USUAL_DEVIATIONS * math.sqrt(fmean(of_kind)) for kind, of_kind in squares.items()}
 
     def floor(self, point: Point, error: float) -> NoiseFloor | None:
-        """Return the noise floor in a case and timing, from the twin's interval at ``error``.
+        """Return the noise floor of a case and timing, from the twin's interval with error probability ``error``.
 
         The floor is the same for every pair of arms: every ratio, including the twin's, compares two communicators and
         contains the variance of both. Returns ``None`` if no size has times of a twin.

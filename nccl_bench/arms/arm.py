@@ -58,14 +58,14 @@ class Arm:
         return self.communicator.supports(case)
 
     def bind(self, case: Case, x: Tensor, y: Tensor) -> Operation:
-        """Return a call that runs ``case`` from input ``x`` to output ``y``, in the order of this arm.
+        """Return a call that runs ``case`` from input ``x`` to output ``y``, ordered as this arm orders its calls.
 
         The stream that is current now must also be current when the returned operation is called.
         """
         return self.order(CALLS[case.collective](self.communicator, case, x, y))
 
     def order(self, operation: Operation) -> Operation:
-        """Return ``operation``, a call on this arm's communicator, in the order of this arm. See also ``bind``."""
+        """Return ``operation``, a call on this arm's communicator, ordered as this arm orders calls. See ``bind``."""
         operation = self.communicator.prepare(operation)
         private = self.communicator.stream
         if private is None or self.spec.order is Order.BARE:

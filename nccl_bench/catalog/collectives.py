@@ -26,7 +26,7 @@ class RedOp(StrEnum):
 
 
 class Placement(StrEnum):
-    """The position of a call's output in memory."""
+    """The memory that a call writes its output to."""
 
     IN_PLACE = "in-place"  # the output shares memory with the input
     OUT_OF_PLACE = "out-of-place"  # the output has memory of its own

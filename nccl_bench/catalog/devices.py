@@ -14,7 +14,7 @@ class DeviceSpec:
     transport: str  # the library that carries the collectives: "nccl" or "gloo"
     bindings: tuple[str, ...]  # the ways to call the transport from Python, the default first
     missing_timings: Mapping[Timing, str] = field(default_factory=dict)  # timing -> why the device lacks it
-    missing_on_default_stream: Mapping[Timing, str]  # timing -> why the device lacks it on the default stream
+    missing_on_default_stream: Mapping[Timing, str]  # timing -> why it cannot be measured on the default stream
     missing_probes: Mapping[str, str] = field(default_factory=dict)  # name of a probe -> why the device lacks it
     sizes: str  # the default sweep, in the form that --sizes takes
     dtype: str  # the default data type

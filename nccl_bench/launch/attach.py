@@ -1,8 +1,7 @@
 """Detects that this process is one of several ranks that torchrun, srun or mpirun started.
 
 It reads only variables that a launcher sets for each rank. Other variables mislead: a batch script has SLURM_PROCID, a
-pod has RANK and WORLD_SIZE, and a shell under ``srun --pty`` is a whole Slurm step. In all three cases, ``nccl-bench``
-is a single process and must launch the ranks itself.
+pod has RANK and WORLD_SIZE, and a shell under ``srun --pty`` is a Slurm step. There, ``nccl-bench`` launches the ranks.
 """
 
 from collections.abc import Mapping

@@ -60,15 +60,13 @@ class LaunchConfig:
     def command(self, spec: Path, logs: Path, attempt: int) -> list[str]:
         """Return torchrun's command line for launch number ``attempt`` of a run, counted from 0."""
         if self.nnodes == 1:
-            # Port 0 means any free port. Without --local-addr the ranks connect by the host's name, which a laptop or a
-            # container may be unable to resolve.
+            # Without --local-addr the ranks connect by the host's name, which a container may be unable to resolve.
             meeting = ["--rdzv-backend", "c10d", "--rdzv-endpoint", "127.0.0.1:0", "--rdzv-id", uuid.uuid4().hex]
             meeting += ["--local-addr", "127.0.0.1"]
         else:
             assert self.rdzv_endpoint is not None
             host, port = parse_endpoint(self.rdzv_endpoint)
-            # Only the static backend puts rank 0 on node 0. A relaunch takes the next port: ranks of the last launch
-            # may still use the old one.
+            # Only the static backend puts rank 0 on node 0. The last launch may still use its port.
             meeting = ["--rdzv-backend", "static", "--master-addr", host, "--master-port", str(port + attempt)]
             meeting += ["--rdzv-id", f"nccl-bench-{attempt}", "--node-rank", str(self.node_rank)]
         return [
@@ -85,18 +83,14 @@ def worker_environment(environ: Mapping[str, str]) -> dict[str, str]:
     variables = {name: value for name, value in environ.items() if not name.startswith("PET_")}
     variables.setdefault("OMP_NUM_THREADS", "1")
     variables.setdefault("TORCH_ELASTIC_SHUTDOWN_TIMEOUT", str(_SHUTDOWN_S))
-    # This is needed in a checkout only. An installed package is found anyway, and site-packages must not come before
-    # the standard library.
+    # Only a checkout needs this. Python finds an installed package anyway.
     if _ROOT.name not in ("site-packages", "dist-packages"):
         variables["PYTHONPATH"] = os.pathsep.join(filter(None, (str(_ROOT), variables.get("PYTHONPATH"))))
     return variables
 
 
 class Job:
-    """A torchrun process and its ranks. The constructor starts them.
-
-    The directory ``scratch`` gets the ranks' positions and failures, ``torchrun.log`` and ``logs``.
-    """
+    """A torchrun process and its ranks. The constructor starts them, and all write their files into ``scratch``."""
 
     def __init__(self, launch: LaunchConfig, spec: LaunchSpec, attempt: int) -> None:
         assert spec.scratch is not None
@@ -120,10 +114,7 @@ class Job:
         return self._torchrun.poll()
 
     def processes(self) -> list[int]:
-        """Return the ids of this job's processes that still run: torchrun and its ranks, in any session.
-
-        Their command lines name this job's specification file, so an id that another program reuses is never returned.
-        """
+        """Return the ids of the processes that still run and name this job's specification in their command line."""
         ids = []
         for path in Path("/proc").glob("[0-9]*/cmdline"):
             # The process may end at any moment; the command line of a zombie is empty.

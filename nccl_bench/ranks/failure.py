@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import time
+from contextlib import suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -50,13 +51,10 @@ class Failure:
         """Write the failure into a file in ``scratch``, completely or not at all."""
         path = scratch / f"failure-{self.rank}"
         part = path.with_name(f".{path.name}")
-        try:
+        # A full disk must not hide the error that ends the rank. The rank's log has that error too.
+        with suppress(OSError):
             part.write_text(json.dumps(asdict(self)), encoding="utf-8")
             part.replace(path)
-        except OSError:
-            # A full disk must not hide the error that ends the rank. The rank's log also has that error, and the
-            # launcher reads the log if this file is missing.
-            return
 
 
 def read_failures(scratch: Path) -> list[Failure]:

@@ -30,7 +30,7 @@ def process_set_index(process_sets: int) -> int:
 def join(process_sets: int) -> Ranks:
     """Connect to the other ranks.
 
-    Afterwards, torch.distributed's default group and torchrun's variables describe only this process's own set.
+    Afterwards, torch.distributed's default group and torchrun's variables describe only this process set.
     """
     if process_sets == 1:
         dist.init_process_group("gloo", timeout=NO_TIMEOUT)

@@ -36,8 +36,8 @@ class _Entry:
 class _Queue:
     """The part of a stream that its thread and its events use.
 
-    A queue never refers to its stream, because the thread must end when nothing else refers to the stream. Entries are
-    numbered from 1 in the order in which they are queued.
+    A queue holds no reference to its stream: such a reference would keep the stream alive, and its thread would never
+    end. Entries are numbered from 1 in the order in which they are queued.
     """
 
     def __init__(self) -> None:

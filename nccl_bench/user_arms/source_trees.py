@@ -123,7 +123,7 @@ class SourceTree:
 
     @contextmanager
     def inside(self) -> Iterator[None]:
-        """Put the tree's modules into ``sys.modules`` in a ``with`` block; put modules of the same names aside."""
+        """Put the tree's modules into ``sys.modules`` during a ``with`` block, and modules of the same names aside."""
         with _LOCK:
             if self._aside is not None:
                 yield

@@ -99,7 +99,7 @@ def _row(
 ) -> ResultRow:
     """Return one row, which has as many ``cells`` as ``columns``; raise ``RecordError`` if a cell is malformed.
 
-    ``starts`` are the indices at which the two placements begin: nccl-tests prints out-of-place first.
+    ``starts`` are the indices of the first column of each placement. Out-of-place comes first, as nccl-tests prints it.
     """
     out_of_place, in_place = starts
     case = dict(zip(columns, cells[:out_of_place], strict=False))
