@@ -1,7 +1,7 @@
 """Communicator variance: the difference between two communicators that were made alike.
 
-A twin is the baseline made a second time. The difference between the baseline and its twin shows the communicator
-variance and sets the noise floor. A difference between two arms must exceed the noise floor to count.
+A twin is the baseline made a second time. How far the twin differs from the baseline shows the variance and sets the
+noise floor. A difference between two arms counts if it exceeds the noise floor.
 """
 
 import math

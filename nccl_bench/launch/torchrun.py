@@ -83,7 +83,6 @@ def worker_environment(environ: Mapping[str, str]) -> dict[str, str]:
     variables = {name: value for name, value in environ.items() if not name.startswith("PET_")}
     variables.setdefault("OMP_NUM_THREADS", "1")
     variables.setdefault("TORCH_ELASTIC_SHUTDOWN_TIMEOUT", str(_SHUTDOWN_S))
-    # Only a checkout needs this. Python finds an installed package anyway.
     if _ROOT.name not in ("site-packages", "dist-packages"):
         variables["PYTHONPATH"] = os.pathsep.join(filter(None, (str(_ROOT), variables.get("PYTHONPATH"))))
     return variables

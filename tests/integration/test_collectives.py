@@ -99,12 +99,12 @@ def test_only_the_arm_without_fork_and_join_is_wrong_when_a_stream_or_an_input_i
 def test_operations_that_no_arm_times_are_right_on_every_rank(reports: Reports) -> None:
     for report in reports:
         assert [name for name, right in report["operations"].items() if not right] == []
-        assert len(report["operations"]) == 2 * (4 * 4 + 4 + 7 * len(reports))
+        assert len(report["operations"]) == 3 * (4 * 4 + 4 + 7 * len(reports))
 
 
 def test_a_coordinator_s_operations_are_right_on_every_rank_in_both_modes(reports: Reports) -> None:
     for report in reports:
         results = report["coordinators"]
         assert [name for name, right in results.items() if not right] == []
-        # Two coordinators, two backends, two modes, nine results.
-        assert len(results) == 2 * 2 * 2 * 9
+        # Three coordinators, two backends, two modes, nine results.
+        assert len(results) == 3 * 2 * 2 * 9
