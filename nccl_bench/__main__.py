@@ -1,11 +1,13 @@
 """The program: ``python -m nccl_bench`` and ``nccl-bench`` start here."""
 
+import os
 import sys
 
 
 def main() -> None:
     """Run the command line. A Ctrl-C ends it with one message and an exit code, even during the imports."""
     try:
+        _take_current_directory_off_path()
         from nccl_bench.cli import main as command_line
 
         command_line()
@@ -13,6 +15,23 @@ def main() -> None:
         # A plain number: the import of nccl_bench.errors, which names it, may have been interrupted.
         sys.stderr.write("nccl-bench: interrupted\n")
         raise SystemExit(130) from None
+
+
+def _take_current_directory_off_path() -> None:
+    """Undo what ``python -m`` does to ``sys.path``: a file ``numpy.py`` in the current directory must not hide numpy.
+
+    The modules of this package are still found if the package itself is in the current directory: they are searched in
+    the package's own directory. Importing another module here could already import the wrong one.
+    """
+    # With -P or PYTHONSAFEPATH, the first entry comes from PYTHONPATH or from the installation.
+    if sys.flags.safe_path or not sys.path:
+        return
+    try:
+        is_current = os.path.samefile(sys.path[0] or os.curdir, os.curdir)
+    except OSError:  # an entry that does not exist
+        return
+    if is_current:
+        del sys.path[0]
 
 
 if __name__ == "__main__":

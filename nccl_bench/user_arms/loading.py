@@ -14,6 +14,7 @@ from typing import Any
 
 from nccl_bench.config.user_arms import GROUP
 from nccl_bench.errors import SetupError
+from nccl_bench.user_arms.current_directory import current_directory
 from nccl_bench.user_arms.source_trees import SourceTree, source_tree
 from nccl_bench.user_arms.tracebacks import definition_line, user_line
 
@@ -50,13 +51,15 @@ def locate(target: str, tree: str | None = None) -> Target:
 
     ``NAME`` can have dots. ``tree`` is a directory: its modules come before installed modules, and a relative path
     starts in it. Without ``tree``, the tree of a file is the nearest directory above the file that has no
-    ``__init__.py``. Without ``tree``, a module is in the current directory or installed.
+    ``__init__.py``. Without ``tree``, a module is in the current directory or installed, and the module of an entry
+    point is installed.
 
     Nothing is imported, so a name that is missing in the module is not noticed. Raises ``SetupError`` for a malformed
     target, and for a missing file or top-level module.
     """
     label = target
-    if ":" not in target and "/" not in target and not target.endswith(".py"):
+    is_entry_point = ":" not in target and "/" not in target and not target.endswith(".py")
+    if is_entry_point:
         target = _entry_point(target)
         label += f" ({target})"
     place, _, attribute = target.rpartition(":")
@@ -66,11 +69,18 @@ def locate(target: str, tree: str | None = None) -> Target:
         raise SetupError(f"{label!r} is no target: give {_FORMS}")
     if tree is not None and not Path(tree).is_dir():
         raise SetupError(f"{label}: the tree {tree} is no directory: give the root directory of the sources")
-    source, module = _of_file(label, place, tree) if is_file else (_of_module(label, place, tree), place)
+    source: SourceTree | None
+    if is_file:
+        source, module = _of_file(label, place, tree)
+    elif tree is not None:
+        source, module = _of_tree(label, place, tree), place
+    else:
+        source, module = None if is_entry_point else _of_current_directory(place), place
     top = module.partition(".")[0]
     # A module that is already loaded, such as __main__, can have no spec.
     if source is None and top not in sys.modules and find_spec(top) is None:
-        raise SetupError(f"{label}: {_missing(module, ())}")
+        directory = "" if is_entry_point else f"in {Path.cwd()} or "
+        raise SetupError(f"{label}: there is no module {module} {directory}among the installed modules")
     return Target(label=label, module=module, attribute=attribute, source=source)
 
 
@@ -126,13 +136,16 @@ def _of_file(label: str, path: str, tree: str | None) -> tuple[SourceTree, str]:
     return source, source.claim_file(file)
 
 
-def _of_module(label: str, module: str, tree: str | None) -> SourceTree | None:
-    source = source_tree(Path(tree or ""))
-    if tree is None:
-        return source if source.owns(module) else None
+def _of_tree(label: str, module: str, tree: str) -> SourceTree:
+    source = source_tree(Path(tree))
     if not source.claim(module):
         raise SetupError(f"{label}: {_missing(module, (source.root,))}")
     return source
+
+
+def _of_current_directory(module: str) -> SourceTree | None:
+    source = current_directory()
+    return source if source.claim(module) else None
 
 
 def _installed_at(module: str) -> tuple[Path, ...]:
@@ -161,7 +174,7 @@ def _import_errors_as_setup_errors(target: Target) -> Iterator[None]:
 
 
 def _missing(module: str, roots: Sequence[Path], line: str | None = None) -> str:
-    searched = f"in {', '.join(map(str, roots))}" if roots else f"in {Path.cwd()} or among the installed modules"
+    searched = f"in {', '.join(map(str, roots))}" if roots else "among the installed modules"
     missing = f"there is no module {module}" + (f", which {line} imports" if line else f" {searched}")
     top = module.partition(".")[0]
     places = [place.parent for root in roots for place in root.glob(f"*/{top}")]

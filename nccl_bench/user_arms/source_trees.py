@@ -10,7 +10,8 @@ What a tree owns:
     A tree owns the top-level modules and packages in its root, even if modules with the same names are installed.
     However, as in Python, an installed package wins over a directory without ``__init__.py``, unless a target names the
     directory. A tree never owns the names of the standard library, ``torch``, ``nccl_bench`` and ``__main__``. If a
-    target's file has such a name, it is loaded under another name.
+    target's file has such a name, it is loaded under another name. The current directory owns less: see
+    ``current_directory``.
 
 Limits:
     Pickle, ``typing.get_type_hints`` and ``importlib.util.find_spec`` search ``sys.modules`` or ``sys.path``, so they
@@ -83,15 +84,13 @@ class SourceTree:
         """Return whether the module ``name`` comes from this tree."""
         top = name.partition(".")[0]
         if top not in self._owned:
-            spec = None if top in _NEVER_OWNED else PathFinder.find_spec(top, [str(self.root)])
-            installed = PathFinder.find_spec(top) if spec and spec.loader is None else None
-            self._owned[top] = spec is not None and not (installed and installed.loader)
+            self._owned[top] = self._wins(top)
         return self._owned[top]
 
     def claim(self, name: str) -> bool:
         """Make the tree own a target's module, if the tree's root holds the module; return whether it does."""
         top = name.partition(".")[0]
-        self._owned[top] = top not in _NEVER_OWNED and PathFinder.find_spec(top, [str(self.root)]) is not None
+        self._owned[top] = self._find(top) is not None
         return self._owned[top]
 
     def claim_file(self, file: Path) -> str:
@@ -104,6 +103,16 @@ class SourceTree:
         self._owned[name.partition(".")[0]] = True
         self._files[name] = file
         return name
+
+    def _find(self, top: str) -> ModuleSpec | None:
+        """Return the place of a top-level module in the root, or ``None`` without such a module."""
+        return None if top in _NEVER_OWNED else PathFinder.find_spec(top, [str(self.root)])
+
+    def _wins(self, top: str) -> bool:
+        """Return whether the root holds the top-level module ``top``, and no installed module comes before it."""
+        spec = self._find(top)
+        installed = PathFinder.find_spec(top) if spec and spec.loader is None else None
+        return spec is not None and not (installed and installed.loader)
 
     def find_spec(self, name: str, path: Sequence[str] | None, target: ModuleType | None = None) -> ModuleSpec | None:
         """Find a module of the tree. The import system calls this method of every finder on ``sys.meta_path``."""

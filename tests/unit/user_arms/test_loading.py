@@ -335,6 +335,54 @@ def test_a_module_in_the_current_directory_comes_before_an_installed_one(
     assert set(load_target("engine.comm:Comm").value().late()) == {"before"}
 
 
+SIBLINGS = {
+    "mine.py": "import json, numpy_like, wire\nfrom numpy_like.part import NAME as PART\ndef make():\n"
+    " import late_like, late_wire\n return numpy_like.NAME, PART, late_like.NAME, wire.NAME, late_wire.NAME",
+    "wire.py": "import mine\nNAME = mine.__name__ and '{name}'",
+    "late_wire.py": "NAME = '{name}'",
+    "json.py": "raise AssertionError",
+    "numpy_like/__init__.py": "NAME = '{name}'",
+    "numpy_like/part.py": "NAME = '{name}'",
+    "late_like.py": "NAME = '{name}'",
+}
+
+
+@pytest.mark.parametrize("on_path", [False, True])
+def test_a_module_of_the_current_directory_imports_installed_modules_before_its_siblings(
+    on_path: bool, installed: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write(installed, {name: text for name, text in SIBLINGS.items() if "like" in name}, "installed")
+    directory = write(tmp_path / "here", SIBLINGS, "here")
+    monkeypatch.chdir(directory)
+    if on_path:
+        # PYTHONPATH can name the current directory too; a module found in both ways is loaded once.
+        monkeypatch.setattr(sys, "path", [*sys.path, str(directory)])
+    assert load_target("mine:make").value() == (*["installed"] * 3, *["here"] * 2)
+    # Whoever names the file or the tree wants the modules beside it.
+    assert set(load_target("mine.py:make").value()) == {"here"}
+    assert set(load_target("mine:make", ".").value()) == {"here"}
+
+
+def test_an_installed_module_does_not_see_the_current_directory(
+    installed: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write(installed, {"installed_one.py": "try: import wire\nexcept ImportError: wire = None\ndef make(): return wire"})
+    monkeypatch.chdir(
+        write(tmp_path / "here", {"wire.py": "", "mine.py": "import wire\nfrom installed_one import make"})
+    )
+    assert load_target("mine:make").value() is None
+    assert load_target("installed_one:make").value() is None
+
+
+def test_a_directory_without_init_in_the_current_directory_yields_even_to_a_target(
+    installed: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write(installed, ENGINE, "installed")
+    monkeypatch.chdir(write(tmp_path / "here", {"engine/log.py": "", "space/comm.py": "def make(): return 'here'"}))
+    assert set(load_target("engine.comm:Comm").value().late()) == {"installed"}
+    assert load_target("space.comm:make").value() == "here"
+
+
 def test_an_installed_module_is_imported_as_usual(installed: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     write(installed, ENGINE, "installed")
     monkeypatch.chdir(installed.parent)
@@ -349,6 +397,8 @@ def test_an_entry_point_names_a_target(
 ) -> None:
     write(installed, ENGINE, "installed")
     points = metadata.EntryPoints([metadata.EntryPoint("mine", "engine.comm:Comm", GROUP)])
+    # An entry point belongs to an installed package, whatever the current directory holds.
+    monkeypatch.chdir(trees[0])
     monkeypatch.setattr(metadata, "entry_points", lambda group: points if group == GROUP else ())
     assert set(load_target("mine").value().late()) == {"installed"}
     assert set(load_target("mine", trees[1]).value().late()) == {"after"}
