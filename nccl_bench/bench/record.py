@@ -33,10 +33,14 @@ class Record:
         self.registrations: dict[str, Registration] = {}
 
     def append(self, lines: Iterable[Line]) -> None:
-        """Write ``lines`` into the store, if there is one."""
+        """Write ``lines`` into the store, if there is one. They are on the disk after ``end_case``."""
         if self._store is not None:
-            for line in lines:
-                self._store.append(line)
+            self._store.append(*lines)
+
+    def end_case(self) -> None:
+        """Wait until all lines are on the disk."""
+        if self._store is not None:
+            self._store.sync()
 
     def update(self, **facts: object) -> None:
         """Add ``facts``. If any fact about the run has changed, write all facts."""

@@ -22,14 +22,13 @@ from nccl_bench.bench.turns import ArmsInTurn
 from nccl_bench.communicators.stream_free import StreamFreeCommunicator
 from nccl_bench.config.run import RunConfig
 from nccl_bench.config.user_arms import user_arm_of
-from nccl_bench.errors import SetupError
+from nccl_bench.errors import RecordError, SetupError
 from nccl_bench.plan.cases import make_plan
 from nccl_bench.plan.process_sets import ProcessSet
 from nccl_bench.ranks.joining import join, process_set_index
 from nccl_bench.ranks.process import SETUP_INDEX, SETUP_TIMEOUT_S, default_group, run_rank
 from nccl_bench.ranks.progress import Progress
 from nccl_bench.ranks.spec import WorkerSpec
-from nccl_bench.records.run import read_meta
 from nccl_bench.records.store import RunStore
 from nccl_bench.transports.device import Device, open_device
 from nccl_bench.user_arms.building import as_user_arm_error
@@ -73,7 +72,7 @@ def measure(spec: WorkerSpec, progress: Progress) -> None:
     }
     store = RunStore(path=Path(spec.run_dir)) if control.rank == 0 and spec.run_dir is not None else None
     # Keep the facts that an earlier, failed launch of this run recorded.
-    earlier = {} if store is None else read_meta(store.path)["worker"] or {}
+    earlier = {} if store is None else store.meta()["worker"] or {}
     record = Record(store, facts, earlier)
     record.update()
 
@@ -99,6 +98,8 @@ def measure(spec: WorkerSpec, progress: Progress) -> None:
             deadline_s = arm.communicator.close_deadline_s(config.timeout_s)
             progress.update(case_index=len(plan.cases), arm=name, phase="close", deadline_s=deadline_s)
             arm.close()
+    except RecordError:
+        raise  # whatever arm is at work, it is not to blame
     except (Exception, SystemExit) as error:
         user_arm = user_arm_of(config.user_arms, progress.position.arm)
         raise error if user_arm is None else as_user_arm_error(user_arm, error) from error

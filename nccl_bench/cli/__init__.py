@@ -5,6 +5,7 @@ Each command imports heavy modules inside its function, so that ``--help`` answe
 
 import io
 import sys
+from errno import EDQUOT, ENOSPC
 from typing import Annotated
 
 import typer
@@ -68,7 +69,9 @@ def main() -> None:
         # Without this line, the interpreter would write the rest of the output at exit, and fail with the same error.
         sys.stdout = io.StringIO()
         where = error.filename or "the output, or a temporary file, cannot be written"
-        print_message(f"{where}: {error.strerror or error}")
+        full = error.errno in (ENOSPC, EDQUOT)
+        advice = "; free space there, or set TMPDIR to a directory on another disk" if full else ""
+        print_message(f"{where}: {error.strerror or error}{advice}")
         exit_with(ExitCode.SETUP)
 
 

@@ -8,7 +8,14 @@ from dataclasses import replace
 from typing import NoReturn
 
 from nccl_bench.cli.messages import exit_with, print_message
-from nccl_bench.cli.recorded_run import OutputConfig, close_record, closing_on_error, create_record
+from nccl_bench.cli.recorded_run import (
+    OutputConfig,
+    close_record,
+    closing_on_error,
+    create_record,
+    record_end,
+    reporting_record_errors,
+)
 from nccl_bench.config.run import RunConfig
 from nccl_bench.errors import ExitCode, UsageError
 from nccl_bench.launch.crashes import crash_from_failure
@@ -64,8 +71,11 @@ def run_attached(config: RunConfig, attachment: Attachment, output: OutputConfig
         where = f"{hang.case.label if hang.case else 'set-up'} {late.arm} ({late.phase})"
         print_message(f"rank {late.rank} on {late.host} did not finish within {round(hang.timeout_s, 1):g} s: {where}")
         if store:
-            store.append(hang)
-            close_record(store, RunStatus.FAILED, output)
+            # This thread must reach `_leave`.
+            with reporting_record_errors():
+                record_end(store, hang)
+            with reporting_record_errors():
+                close_record(store, RunStatus.FAILED, output)
         # When this rank ends, all connections to this rank break. So wait until all ranks have reached the deadline.
         time.sleep(HANG_GRACE_S)
         _leave(ExitCode.HANG)

@@ -41,8 +41,8 @@ def import_(
         command=["nccl-bench", *sys.argv[1:]],
         **{key: meta[key] for key in ("config", "launch", "left_out", "environment")},
     )
-    for line in imported.lines:
-        store.append(line)
+    store.append(*imported.lines)
+    store.sync()
     store.update(**{key: meta[key] for key in ("started", "finished", "status", "worker")})
     analysis = Analysis.of(Run.load(store.path))
     store.write_summary(csv_report(analysis))

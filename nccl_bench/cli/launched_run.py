@@ -1,6 +1,7 @@
 """A run whose ranks this process launches."""
 
 import os
+from functools import partial
 
 from nccl_bench.cli.messages import exit_with, print_message
 from nccl_bench.cli.progress import Display, case_label
@@ -10,6 +11,7 @@ from nccl_bench.cli.recorded_run import (
     closing_on_error,
     create_record,
     ignoring_signals,
+    record_end,
 )
 from nccl_bench.config.run import RunConfig
 from nccl_bench.errors import ExitCode
@@ -46,7 +48,7 @@ def run_launched(config: RunConfig, launch: LaunchConfig, output: OutputConfig) 
     with ignoring_signals():
         with closing_on_error(store, output), Display(len(plan.cases), label) as display:
             # Only the first node writes a record.
-            append = store.append if store else lambda _end: None
+            append = partial(record_end, store) if store else lambda _end: None
             outcome = run_sweep(spec, launch, cases=plan.cases, append=append, on_progress=display.show)
         if outcome.stopped:
             print_message(f"stopped early: {outcome.stopped}")

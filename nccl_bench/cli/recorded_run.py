@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -13,12 +13,11 @@ from nccl_bench.cli.gate import FailOn, gate
 from nccl_bench.cli.messages import print_message
 from nccl_bench.cli.report import print_report
 from nccl_bench.config.run import RunConfig
-from nccl_bench.errors import ExitCode, InterruptedRunError
+from nccl_bench.errors import ExitCode, InterruptedRunError, RecordError
 from nccl_bench.launch.signals import handling_signals
 from nccl_bench.plan.cases import Plan
 from nccl_bench.records.environment import collect
-from nccl_bench.records.run import Run
-from nccl_bench.records.schema import Crash
+from nccl_bench.records.schema import Crash, Hang
 from nccl_bench.records.store import RunStatus, RunStore
 from nccl_bench.report import Format
 
@@ -66,17 +65,39 @@ def closing_on_error(
     except Exception as error:
         if store:
             with ignoring_signals():
-                if crash_of:
-                    store.append(crash_of(error))
-                _close(store, RunStatus.FAILED, output, print_empty=False)
+                # A record that cannot be written is no failure of a rank.
+                if crash_of and not isinstance(error, RecordError):
+                    with reporting_record_errors():
+                        record_end(store, crash_of(error))
+                if not store.discard_if_empty():
+                    _close(store, RunStatus.FAILED, output, print_empty=False, reason=str(error))
         raise
 
 
+def record_end(store: RunStore, end: Hang | Crash) -> None:
+    """Record a hang or a crash. Afterwards it is on the disk."""
+    store.append(end)
+    store.sync()
+
+
+@contextmanager
+def reporting_record_errors() -> Iterator[None]:
+    """Print a ``RecordError`` of the body: what was measured can be shown although it cannot be recorded."""
+    try:
+        yield
+    except RecordError as error:
+        print_message(str(error))
+
+
 def close_record(store: RunStore, status: RunStatus, output: OutputConfig) -> ExitCode:
-    """Close the record, print the report and return the exit code of the run."""
-    analysis = _close(store, status, output)
+    """Close the record, print the report and return the exit code of the run.
+
+    If the record cannot be closed, print the reason; the exit code is then at least that of a ``RecordError``.
+    """
+    analysis, closed = _close(store, status, output)
     # The exit code of a failure wins over the exit code of a verdict.
-    return analysis.exit_code or gate(output.fail_on, analysis)
+    failed = ExitCode.OK if closed else RecordError.exit_code
+    return analysis.exit_code or failed or gate(output.fail_on, analysis)
 
 
 def ignoring_signals() -> AbstractContextManager[None]:
@@ -87,16 +108,34 @@ def ignoring_signals() -> AbstractContextManager[None]:
     return handling_signals(lambda _number, _frame: None)
 
 
-def _close(store: RunStore, status: RunStatus, output: OutputConfig, *, print_empty: bool = True) -> Analysis:
-    """Close the record and print the report; without samples, print the report only with ``print_empty``."""
+def _close(
+    store: RunStore, status: RunStatus, output: OutputConfig, *, print_empty: bool = True, reason: str = ""
+) -> tuple[Analysis, bool]:
+    """Close the record and print the report. Return the analysis, and whether everything is recorded.
+
+    Without samples, print the report only with ``print_empty``. A record that cannot be written costs no report.
+    ``reason`` is why the run ends; the caller prints it.
+    """
     from nccl_bench.analysis.analysis import Analysis
     from nccl_bench.report.csv import csv_report
 
+    errors: list[RecordError] = []
     with ignoring_signals():
-        store.finish(status)
-        analysis = Analysis.of(Run.load(store.path))
-        store.write_summary(csv_report(analysis))
+        try:
+            store.finish(status)
+        except RecordError as error:
+            errors.append(error)
+        run = store.load()
+        analysis = Analysis.of(replace(run, meta={**run.meta, "status": status}))
+        try:
+            store.write_summary(csv_report(analysis))
+        except RecordError as error:
+            errors.append(error)
         if print_empty or any(row.timing for row in analysis.rows):
             print_report(analysis, output.format, output.width)
-            print_message(f"recorded in {store.path}")
-    return analysis
+            if not errors:
+                print_message(f"recorded in {store.path}")
+        # All of them can have the same reason.
+        for text in dict.fromkeys(str(error) for error in errors if str(error) != reason):
+            print_message(text)
+    return analysis, not errors

@@ -43,8 +43,8 @@ def verify(
     from nccl_bench.launch.attach import detect_launcher
     from nccl_bench.launch.hardware import gpu_count
     from nccl_bench.launch.torchrun import LaunchConfig
+    from nccl_bench.records.creation import create_files
     from nccl_bench.records.run import VERIFICATION
-    from nccl_bench.records.store import create_files
 
     gpus = gpu_count(os.environ)
     layer = layer_of(options)
@@ -66,14 +66,13 @@ def verify(
         )
     # Create the record before the ranks start: a bad path must not waste a verification.
     record = None if out is None else out / VERIFICATION
-    if record is not None:
-        create_files(record.parent, [VERIFICATION])
+    created = None if record is None else create_files(record.parent, [VERIFICATION])
     about = _describe_command(config)
     try:
         verification = _run(config, LaunchConfig(nproc=ranks, worker=WORKER))
     except BaseException:
-        if record is not None:
-            record.unlink(missing_ok=True)  # an empty record would make the next verification refuse the directory
+        if created is not None:
+            created.remove()  # an empty record would make the next verification refuse the directory
         raise
     shared = min(gpus, ranks) if config.device_spec.has_gpus and gpus else None
     _print(replace(verification, gpus=shared), about, record, format, width)

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from datetime import datetime, timedelta
 from pathlib import Path
 
+from nccl_bench.errors import RecordError
 from nccl_bench.ranks.failure import Failure, read_failures
 from nccl_bench.ranks.progress import Position, furthest_behind
 from nccl_bench.records.schema import Crash
@@ -27,6 +28,8 @@ def find_crash(scratch: Path, positions: Sequence[Position], exit_code: int) -> 
     The reason is the earliest exception, which makes other ranks raise too. But first look for a rank that a signal
     killed: it leaves no exception, and its end makes every other rank raise. torchrun looks at the ranks a few times a
     second, so it may notice the killed rank together with others.
+
+    Raises ``RecordError`` if rank 0 could not write the record: no rank failed, and no later case can be recorded.
     """
     failures = read_failures(scratch)
     log = scratch / "torchrun.log"
@@ -47,6 +50,8 @@ def find_crash(scratch: Path, positions: Sequence[Position], exit_code: int) -> 
         if killed or not failures:
             rank, local_rank, code = killed[0] if killed else first[1:]
             return _crash(by_rank.get(rank), rank, _describe_exit(code), stderr_tail(scratch, local_rank))
+    if failures and failures[0].kind == RecordError.__name__:
+        raise RecordError(failures[0].message)
     if failures:
         return crash_from_failure(failures[0])
     behind = furthest_behind(position for position in positions if not position.done)

@@ -10,8 +10,10 @@ from pathlib import Path
 
 from nccl_bench.errors import ExitCode, NcclBenchError, UserArmError
 from nccl_bench.ranks.progress import Position
+from nccl_bench.records.reserve import reserve, write_into_reserve
 
 _MESSAGE_LINES = 5
+_RESERVE_BYTES = 16 * 1024
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -30,13 +32,15 @@ class Failure:
     @classmethod
     def of(cls, error: BaseException, position: Position) -> Failure:
         """Return the failure of a rank that is at ``position`` and raised ``error``."""
+        # Python's own MemoryError has no text.
+        text = str(error).strip() or ("no memory is left" if isinstance(error, MemoryError) else "")
         return cls(
             rank=position.rank,
             host=position.host,
             case_index=position.case_index,
             arm=position.arm,
             kind=type(error).__name__,
-            message="\n".join(str(error).strip().splitlines()[-_MESSAGE_LINES:]),
+            message="\n".join(text.splitlines()[-_MESSAGE_LINES:]),
             exit_code=int(error.exit_code if isinstance(error, NcclBenchError) else ExitCode.SETUP),
             time=time.monotonic(),
         )
@@ -49,12 +53,20 @@ class Failure:
 
     def write(self, scratch: Path) -> None:
         """Write the failure into a file in ``scratch``, completely or not at all."""
-        path = scratch / f"failure-{self.rank}"
-        part = path.with_name(f".{path.name}")
-        # A full disk must not hide the error that ends the rank. The rank's log has that error too.
+        path = _path(scratch, self.rank)
+        # If even the reserve cannot be written, the rank's log may have the error.
         with suppress(OSError):
-            part.write_text(json.dumps(asdict(self)), encoding="utf-8")
-            part.replace(path)
+            write_into_reserve(path.with_name(f".{path.name}"), path, json.dumps(asdict(self)).encode())
+
+
+def reserve_failure(scratch: Path, rank: int) -> None:
+    """Take the room on the disk for the failure of ``rank``: a full disk may be what ends the rank."""
+    path = _path(scratch, rank)
+    reserve(path.with_name(f".{path.name}"), _RESERVE_BYTES)
+
+
+def _path(scratch: Path, rank: int) -> Path:
+    return scratch / f"failure-{rank}"
 
 
 def read_failures(scratch: Path) -> list[Failure]:

@@ -4,12 +4,13 @@ import faulthandler
 import os
 import sys
 from collections.abc import Callable
+from contextlib import suppress
 from datetime import timedelta
 from pathlib import Path
 
 import torch.distributed as dist
 
-from nccl_bench.ranks.failure import Failure
+from nccl_bench.ranks.failure import Failure, reserve_failure
 from nccl_bench.ranks.progress import STACKS_SIGNAL, Progress, stacks_path
 
 # The time limit for set-up, independent of --timeout. A cold node can need this long to load CUDA and to connect.
@@ -33,6 +34,7 @@ def run_rank(scratch: Path, body: Callable[[Progress], None]) -> None:
     If ``body`` raises, write a ``Failure`` into ``scratch`` and end the process with the exit code of the error.
     """
     progress = Progress(scratch, int(os.environ["RANK"]), int(os.environ["LOCAL_RANK"]))
+    reserve_failure(scratch, progress.position.rank)
     path = stacks_path(scratch, progress.position.rank)
     part = path.with_name(f".{path.name}")
     # Do not close this file: faulthandler keeps its descriptor.
@@ -44,7 +46,9 @@ def run_rank(scratch: Path, body: Callable[[Progress], None]) -> None:
     except BaseException as error:  # noqa: BLE001 - the launcher reports whatever ended the rank
         failure = Failure.of(error, progress.position)
         failure.write(scratch)
-        sys.excepthook(*sys.exc_info())
-        sys.stderr.flush()
+        # The rank's log can be on a full disk.
+        with suppress(OSError):
+            sys.excepthook(*sys.exc_info())
+            sys.stderr.flush()
         # Do not return: the destructor of a library may wait for another rank that waits for this rank.
         os._exit(failure.exit_code)

@@ -31,9 +31,13 @@ class Run:
     @classmethod
     def load(cls, path: Path) -> Run:
         """Read the directory ``path``; raise ``RecordError`` with the file, the line and the reason."""
-        meta = read_meta(path)
         file = path / SAMPLES
-        *complete, rest = read_text(file).split("\n")
+        return cls.parse(read_meta(path), read_text(file), file)
+
+    @classmethod
+    def parse(cls, meta: Mapping[str, Any], samples: str, file: Path) -> Run:
+        """Return the run with ``meta`` and the lines in ``samples``; ``file`` is for messages about the lines."""
+        *complete, rest = samples.split("\n")
         warnings: tuple[str, ...] = ()
         if rest:
             warnings = (f"{file} ends within line {len(complete) + 1}. This line is ignored: its writer was killed",)

@@ -1,7 +1,9 @@
 """Writes the directory of a run: ``run.json`` about the run, ``samples.jsonl``, and ``summary.csv`` at the end.
 
 All three files exist before the first worker starts, so a path that cannot be written costs no measurement. Each line
-is written as soon as it is measured, so a crash loses no line.
+is written as soon as it is measured, so a crash of a process loses no line. At the end of a case its lines are on the
+disk, so a crash of the machine loses only the case in hand. Room for the last state of ``run.json`` is taken at the
+start, so the end of a run is recorded even if the disk is full by then.
 """
 
 from __future__ import annotations
@@ -9,18 +11,26 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from datetime import datetime
 from enum import StrEnum
+from errno import EDQUOT, ENOSPC
 from io import RawIOBase
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 from nccl_bench import __version__
-from nccl_bench.errors import RecordError, UsageError
-from nccl_bench.records.run import FILES, RUN, SAMPLES, SUMMARY, TOOL, VERIFICATION, read_meta
+from nccl_bench.errors import RecordError
+from nccl_bench.records.creation import Created, creating, make_fresh_directory
+from nccl_bench.records.reserve import reserve, sync_directory, write_all, write_into_reserve
+from nccl_bench.records.run import FILES, RUN, SAMPLES, SUMMARY, TOOL, Run, read_meta
 from nccl_bench.records.schema import SCHEMA, Line, dump
+
+# The file with the room for the last state of run.json. It becomes run.json at the end.
+RESERVE = ".reserve"
+# A run.json of many arms has 40 kB. What the last state does not need is room for the last line and for summary.csv.
+RESERVE_BYTES = 256 * 1024
 
 
 class RunStatus(StrEnum):
@@ -41,6 +51,8 @@ class RunStore:
     """
 
     path: Path  # the directory
+    # What remains of a run whose directory is removed; None except in the process that created the directory.
+    origin: Origin | None = None
 
     @classmethod
     def create(cls, out: Path | None, *, name: str, **fields: Any) -> RunStore:
@@ -49,44 +61,112 @@ class RunStore:
         ``fields`` are the arguments of ``new_meta`` except ``name`` and ``started``.
 
         Raises ``UsageError`` if the directory cannot be written or already holds a record: a directory holds one
-        record, and measured data is never overwritten.
+        record, and measured data is never overwritten. After an error, nothing is left of what was created.
         """
         started = datetime.now().astimezone()
-        with _creating(Path("results")):
-            path = out or _fresh(Path("results"), f"{started:%Y%m%d-%H%M%S}-{name}")
-        create_files(path, FILES)
-        store = cls(path=path.absolute())
+        results = Path("results")
         meta = new_meta(name=name, started=started.isoformat(timespec="seconds"), **fields)
-        store._replace(RUN, _pretty(meta))
-        return store
+        with creating(out or results) as created:
+            if out is None:
+                path = make_fresh_directory(created, results, f"{started:%Y%m%d-%H%M%S}-{name}").absolute()
+            else:
+                created.make_directory(out, exist_ok=True)
+                path = out.absolute()
+            created.make_files(path, FILES)
+            created.paths.append(path / RESERVE)
+            reserve(path / RESERVE, RESERVE_BYTES)
+            _replace(path / RUN, _pretty(meta))
+            samples = (path / SAMPLES).open("rb")
+        return cls(path=path, origin=Origin(meta=meta, samples=samples, created=created))
 
-    def append(self, line: Line) -> None:
-        """Add ``line`` to ``samples.jsonl`` in one write; raise ``RecordError`` if the write fails."""
-        data = dump(line).encode()
-        with writing(self.path / SAMPLES), (self.path / SAMPLES).open("a+b", buffering=0) as file:
-            _drop_partial_line(file)
-            if file.write(data) != len(data):
-                raise RecordError(f"{self.path / SAMPLES} has only a part of the last line: the disk may be full")
+    def append(self, *lines: Line) -> None:
+        """Add ``lines`` to ``samples.jsonl``: all of them, or none and ``RecordError``."""
+        if not lines:
+            return
+        data = "".join(map(dump, lines)).encode()
+        file = self.path / SAMPLES
+        # Do not create the file: if it was removed, its earlier lines are missing.
+        with writing(file), os.fdopen(os.open(file, os.O_RDWR | os.O_APPEND), "r+b", buffering=0) as opened:
+            size = _drop_partial_line(opened)
+            try:
+                write_all(opened.fileno(), data)
+            except OSError:
+                opened.truncate(size)
+                raise
+
+    def sync(self) -> None:
+        """Wait until all lines of ``samples.jsonl`` are on the disk."""
+        file = self.path / SAMPLES
+        with writing(file):
+            descriptor = os.open(file, os.O_RDONLY)
+            try:
+                os.fsync(descriptor)
+            finally:
+                os.close(descriptor)
+
+    def meta(self) -> dict[str, Any]:
+        """Return the content of ``run.json``; raise ``RecordError`` if it was removed."""
+        if not (self.path / RUN).exists():
+            raise RecordError(_removed(self.path / RUN))
+        return read_meta(self.path)
 
     def update(self, **changes: object) -> None:
         """Replace fields of ``run.json``; a reader sees the old file or the new file, never a part of a file."""
-        meta = read_meta(self.path)
-        assert changes.keys() <= meta.keys(), f"not fields of run.json: {changes.keys() - meta.keys()}"
-        self._replace(RUN, _pretty(meta | changes))
+        _replace(self.path / RUN, self._changed(changes))
 
     def finish(self, status: RunStatus) -> None:
-        """Record in ``run.json`` how and when the run ended."""
-        self.update(status=status, finished=datetime.now().astimezone().isoformat(timespec="seconds"))
+        """Record in ``run.json`` how and when the run ended. This needs no room on the disk."""
+        finished = datetime.now().astimezone().isoformat(timespec="seconds")
+        text = self._changed({"status": status, "finished": finished})
+        reserved = self.path / RESERVE
+        if reserved.exists():
+            # A file system that copies on write can be too full to write into the reserve. Removing it then helps.
+            with suppress(OSError):
+                write_into_reserve(reserved, self.path / RUN, text.encode())
+                sync_directory(self.path)
+                return
+            reserved.unlink(missing_ok=True)
+        _replace(self.path / RUN, text)
 
     def write_summary(self, csv: str) -> None:
         """Replace ``summary.csv``."""
-        self._replace(SUMMARY, csv)
+        _replace(self.path / SUMMARY, csv)
 
-    def _replace(self, name: str, text: str) -> None:
-        part = self.path / f".{name}.{os.getpid()}"
-        with writing(self.path / name):
-            part.write_text(text, encoding="utf-8")
-            part.replace(self.path / name)
+    def load(self) -> Run:
+        """Return the run as it was recorded; if its directory was removed, without what the workers found out."""
+        if self.origin is None or ((self.path / RUN).exists() and (self.path / SAMPLES).exists()):
+            return Run.load(self.path)
+        return self.origin.run(self.path / SAMPLES)
+
+    def discard_if_empty(self) -> bool:
+        """Remove the files and directories that ``create`` made if no line was recorded; return whether it did."""
+        if self.origin is None or self.origin.has_lines():
+            return False
+        self.origin.created.remove()
+        return True
+
+    def _changed(self, changes: Mapping[str, object]) -> str:
+        meta = self.meta()
+        assert changes.keys() <= meta.keys(), f"not fields of run.json: {changes.keys() - meta.keys()}"
+        return _pretty({**meta, **changes})
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Origin:
+    """What the process that created a run's directory knows about the run, even after the directory was removed."""
+
+    meta: Mapping[str, Any]  # the content of run.json at the start
+    samples: BinaryIO  # samples.jsonl, which stays readable while it is open
+    created: Created  # the directories and files
+
+    def run(self, file: Path) -> Run:
+        """Return the run without the facts that workers recorded; ``file`` is for messages."""
+        self.samples.seek(0)
+        return Run.parse(self.meta, self.samples.read().decode(errors="replace"), file)
+
+    def has_lines(self) -> bool:
+        """Return whether any line was recorded."""
+        return os.fstat(self.samples.fileno()).st_size > 0
 
 
 def new_meta(
@@ -120,52 +200,33 @@ def new_meta(
     }
 
 
-def create_files(directory: Path, names: Sequence[str]) -> None:
-    """Create empty files in ``directory``; raise ``UsageError`` if it holds a record or cannot be written."""
-    with _creating(directory):
-        directory.mkdir(parents=True, exist_ok=True)
-        for name in (*FILES, VERIFICATION):
-            if (directory / name).exists():
-                raise UsageError(f"{directory} already holds a record ({name}): choose another directory with --out")
-        for name in names:
-            (directory / name).open("x").close()
+def _replace(file: Path, text: str) -> None:
+    """Replace ``file``; afterwards ``text`` is on the disk."""
+    part = file.with_name(f".{file.name}.{os.getpid()}")
+    with writing(file):
+        try:
+            write_into_reserve(part, file, text.encode())
+        except OSError:
+            with suppress(OSError):
+                part.unlink(missing_ok=True)
+            raise
+        sync_directory(file.parent)
 
 
 def _pretty(meta: Mapping[str, object]) -> str:
     return json.dumps(meta, indent=2, allow_nan=False) + "\n"
 
 
-def _drop_partial_line(file: RawIOBase) -> None:
-    """Remove an incomplete last line, which a killed process left: the next line must not be appended to that line."""
+def _drop_partial_line(file: RawIOBase) -> int:
+    """Remove an incomplete last line, which a killed process left, and return the size of the other lines."""
     size = file.seek(0, os.SEEK_END)
     if size == 0:
-        return
+        return 0
     file.seek(size - 1)
-    if file.read(1) != b"\n":
-        file.seek(0)
-        file.truncate((file.read(size) or b"").rfind(b"\n") + 1)
-
-
-def _fresh(parent: Path, name: str) -> Path:
-    """Create and return a directory in ``parent``: ``name``, or the first free name of ``name-2``, ``name-3``, ..."""
-    parent.mkdir(parents=True, exist_ok=True)
-    number = 1
-    while True:
-        path = parent / (name if number == 1 else f"{name}-{number}")
-        try:
-            path.mkdir()
-        except FileExistsError:
-            number += 1
-        else:
-            return path
-
-
-@contextmanager
-def _creating(directory: Path) -> Iterator[None]:
-    try:
-        yield
-    except OSError as error:
-        raise UsageError(f"{directory} cannot be written: {error.strerror}; choose a directory with --out") from error
+    if file.read(1) == b"\n":
+        return size
+    file.seek(0)
+    return file.truncate((file.read(size) or b"").rfind(b"\n") + 1)
 
 
 @contextmanager
@@ -173,5 +234,18 @@ def writing(file: Path) -> Iterator[None]:
     """Raise ``RecordError`` if ``file`` cannot be written in the ``with`` block."""
     try:
         yield
+    except FileNotFoundError as error:
+        raise RecordError(_removed(file)) from error
     except OSError as error:
-        raise RecordError(f"{file} cannot be written: {error.strerror}") from error
+        advice = "free space on this disk" if error.errno in (ENOSPC, EDQUOT) else "make it writable"
+        raise RecordError(
+            f"{file} cannot be written: {error.strerror}; {advice}, or choose another directory with --out"
+        ) from error
+
+
+def _removed(file: Path) -> str:
+    what = file if file.parent.is_dir() else file.parent
+    return (
+        f"{what} was removed or renamed, so nothing more can be recorded in it: start again, and keep the directory "
+        "until the end"
+    )

@@ -31,8 +31,10 @@ class MemoryStore:
         self.lines: list[Line] = []
         self.worker: object = None
 
-    def append(self, line: Line) -> None:
-        self.lines.append(line)
+    def append(self, *lines: Line) -> None:
+        self.lines.extend(lines)
+
+    def sync(self) -> None: ...
 
     def update(self, **changes: object) -> None:
         self.worker = changes["worker"]

@@ -8,6 +8,7 @@ import importlib.abc
 import importlib.util
 import json
 import os
+import pathlib
 import signal
 import sys
 import time
@@ -20,6 +21,14 @@ def act(fault):
         raise ValueError("planted")
     if fault["act"] == "kill":
         os.kill(os.getpid(), signal.SIGKILL)
+    if fault["act"] == "allocate":
+        import torch
+
+        torch.empty(2**60, dtype=torch.uint8)
+    if fault["act"] == "fill":
+        from tests.support.small_disk import fill
+
+        fill(pathlib.Path(fault["directory"]))
     if fault["act"] == "hang":
         time.sleep(600)
 

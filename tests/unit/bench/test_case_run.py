@@ -28,7 +28,7 @@ from nccl_bench.ranks.control import Reduced
 from nccl_bench.ranks.progress import Progress
 from nccl_bench.records.schema import Line, Samples, Skipped
 from nccl_bench.transports.device import Device, open_device
-from tests.support.one_rank_run import run_on_one_rank
+from tests.support.one_rank_run import MemoryStore, run_on_one_rank
 
 
 def measured(one_rank: dist.ProcessGroup, **options: Any) -> tuple[RunConfig, Progress, list[Line]]:
@@ -137,3 +137,12 @@ def test_a_refused_case_is_skipped_with_the_reason(
     assert isinstance(skipped, Skipped)
     assert (skipped.case.size_bytes, skipped.reason) == (1024, "too small for this machine")
     assert isinstance(kept, Samples)
+
+
+def test_the_lines_of_each_case_are_on_the_disk_before_the_next_case(
+    one_rank: dist.ProcessGroup, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    synced: list[int] = []
+    monkeypatch.setattr(MemoryStore, "sync", lambda store: synced.append(len(store.lines)))
+    measured(one_rank, arms="torch", sizes="1K,2K", timings="eager,gated")
+    assert synced == [2, 4]

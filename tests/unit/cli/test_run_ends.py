@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import signal
 import sys
 from collections.abc import Callable, Sequence
@@ -14,7 +15,7 @@ import pytest
 
 from nccl_bench.cli import attached_run, launched_run, recorded_run
 from nccl_bench.cli.progress import Display
-from nccl_bench.errors import ExitCode, InterruptedRunError, SetupError
+from nccl_bench.errors import ExitCode, InterruptedRunError, RecordError, SetupError
 from nccl_bench.launch.sweep import Outcome
 from nccl_bench.records.run import Run
 from nccl_bench.records.schema import Crash, Line, Skipped
@@ -266,3 +267,60 @@ def test_a_run_whose_cases_were_all_skipped_fails_and_says_so(
     code, stdout, _ = command_line.run("run", "--out", "there")
     assert code == ExitCode.SETUP
     assert "EMPTY: nothing was measured: 1 case skipped" in " ".join(stdout.split())
+
+
+def test_a_run_whose_directory_is_removed_prints_what_was_measured_and_names_the_directory_once(
+    directory: Path, command_line: CommandLine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def run_sweep(spec: Any, *_arguments: object, **_keywords: object) -> Outcome:
+        store = RunStore(path=Path(spec.run_dir))
+        store.append(samples())
+        shutil.rmtree(store.path)
+        store.append(samples("torch"))
+        raise AssertionError("the store did not notice")
+
+    monkeypatch.setattr(launched_run, "run_sweep", run_sweep)
+    code, stdout, stderr = command_line.run("run", "--out", "deep/there")
+    assert code == ExitCode.SETUP
+    assert "gated latency" in stdout
+    assert "FAILED" in stdout
+    assert_one_message(stderr, (f"{directory / 'deep' / 'there'} was removed or renamed", "start again"))
+    assert not (directory / "deep" / "there").exists()
+
+
+def test_a_record_that_cannot_be_closed_costs_no_report_but_the_run_fails(
+    command_line: CommandLine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*_arguments: object) -> None:
+        raise RecordError("the disk is full")
+
+    monkeypatch.setattr(RunStore, "finish", full)
+    monkeypatch.setattr(RunStore, "write_summary", full)
+    monkeypatch.setattr(launched_run, "run_sweep", swept(None, [samples()]))
+    code, stdout, stderr = command_line.run("run", "--out", "there")
+    assert code == ExitCode.SETUP
+    assert "gated latency" in stdout
+    # The state in run.json is still `running`, but the report knows better.
+    assert "RUNNING" not in stdout
+    assert_one_message(stderr, ("the disk is full",))
+
+
+def test_an_attached_rank_on_a_full_disk_records_no_crash_of_an_arm(
+    directory: Path, attached: Callable[..., tuple[int, str, str]]
+) -> None:
+    code, stdout, stderr = attached(RecordError("samples.jsonl cannot be written"), [samples()], 0)
+    assert code == ExitCode.SETUP
+    assert "gated latency" in stdout
+    assert "CRASH" not in stdout
+    assert "samples.jsonl cannot be written" in stderr
+    assert Run.load(directory / "there").lines == (samples(),)
+
+
+def test_a_run_that_ends_before_its_first_line_leaves_no_directory(
+    directory: Path, command_line: CommandLine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(launched_run, "run_sweep", swept(SetupError("no agent")))
+    code, stdout, stderr = command_line.run("run", "--out", "deep/there")
+    assert (code, stdout) == (ExitCode.SETUP, "")
+    assert_one_message(stderr, ("no agent",))
+    assert not (directory / "deep").exists()

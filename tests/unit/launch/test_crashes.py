@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
+from nccl_bench.errors import RecordError
 from nccl_bench.launch.crashes import find_crash, tail
-from nccl_bench.ranks.failure import Failure
+from nccl_bench.ranks.failure import Failure, read_failures
 from nccl_bench.ranks.progress import Position
 
 POSITIONS = [
@@ -99,3 +101,13 @@ def test_exit_code_0_before_the_last_case_is_a_crash(tmp_path: Path) -> None:
 
 def test_the_tail_of_a_missing_file_is_empty(tmp_path: Path) -> None:
     assert tail(None) == tail(tmp_path / "absent") == ""
+
+
+def test_a_record_that_a_rank_could_not_write_is_no_crash_of_a_case(tmp_path: Path) -> None:
+    leave(tmp_path, (1, -15), (0, 3), failures=((1, 2.0),))
+    text = "samples.jsonl cannot be written: No space left on device"
+    Failure.of(RecordError(text), POSITIONS[0]).write(tmp_path)
+    (failure,) = (each for each in read_failures(tmp_path) if each.rank == 0)
+    replace(failure, time=1.0).write(tmp_path)
+    with pytest.raises(RecordError, match=text):
+        find_crash(tmp_path, POSITIONS, 1)
