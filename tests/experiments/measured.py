@@ -18,7 +18,9 @@ from nccl_bench.records.store import RunStatus, RunStore
 from tests.experiments import slowed_arms
 
 
-def measure(out: Path, device: str, nproc: int, options: Mapping[str, object]) -> tuple[Comparison, ...]:
+def measure(
+    out: Path, device: str, nproc: int, options: Mapping[str, object], worker: str = slowed_arms.WORKER
+) -> tuple[Comparison, ...]:
     """Run ``options`` on ``nproc`` ranks into the directory ``out``, and return the comparisons."""
     slowed_arms.add_arms()
     config = resolve(device, options)
@@ -34,7 +36,7 @@ def measure(out: Path, device: str, nproc: int, options: Mapping[str, object]) -
     )
     outcome = run_sweep(
         WorkerSpec(config=config, run_dir=str(store.path)),
-        LaunchConfig(nproc=nproc, worker=slowed_arms.WORKER),
+        LaunchConfig(nproc=nproc, worker=worker),
         cases=plan.cases,
         append=store.append,
         on_progress=lambda positions: None,
