@@ -18,7 +18,7 @@ from nccl_bench.analysis.estimates import PairedRatios
 from nccl_bench.catalog.cases import Case
 from nccl_bench.catalog.timings import TIMINGS, Timing
 from nccl_bench.records.run import Run
-from nccl_bench.records.schema import Samples, Skipped
+from nccl_bench.records.schema import GpuState, Samples, Skipped
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -78,6 +78,18 @@ class Row:
     p99_us: float | None = _column(help="single operations, with events between them: 99th percentile")
     per_iteration_cost_us: float | None = _column(help="time that events add to an operation; p50 to p99 include it")
 
+    sm_clock_mhz: int | None = _column(help="lowest SM clock of a GPU, right after the timing; absent without GPUs")
+    memory_clock_mhz: int | None = _column(help="lowest memory clock of a GPU")
+    temperature_c: int | None = _column(help="highest temperature of a GPU, degrees Celsius")
+    power_w: float | None = _column(help="highest power of a GPU; recent GPUs report the average over a second")
+    throttled: str | None = _column(help="the reasons that lowered the clocks of a GPU during the timing; absent: none")
+    throttled_share: float | None = _column(
+        help="largest share of the time for which a GPU was throttled; absent if the driver does not count the time"
+    )
+    throttled_rank: int | None = _column(help="the lowest rank whose GPU was throttled")
+    other_process: int | None = _column(help="id of a process that is not of this run and had a GPU of the run open")
+    other_process_rank: int | None = _column(help="the lowest rank with such a process on its GPU")
+
     def present(self) -> dict[str, object]:
         """Return the columns that have a value."""
         return {name: value for name, value in asdict(self).items() if value is not None}
@@ -85,6 +97,7 @@ class Row:
 
 # The meaning of each column of summary.csv, in order.
 COLUMNS: Mapping[str, str] = {column.name: column.metadata["help"] for column in fields(Row)}
+_OF_GPUS = tuple(column.name for column in fields(GpuState) if column.name in COLUMNS)
 _CASE = tuple(column.name for column in fields(Case))
 # Int64 columns can have absent values. With int64, one absent value would turn the column into floats (4.0, 8.0).
 _PANDAS_TYPES = {"str | None": "string", "int | None": "Int64", "float | None": "float64"}
@@ -145,6 +158,9 @@ def _measured(line: Samples, baseline: str, ratios: Sequence[float], comparison:
     if line.per_iteration is not None:
         times |= {name: getattr(line.per_iteration, name) for name in ("p50_us", "p90_us", "p99_us")}
         times["per_iteration_cost_us"] = line.per_iteration.cost_us
+    if line.gpus is not None:
+        times |= {name: getattr(line.gpus, name) for name in _OF_GPUS}
+        times["throttled"] = ", ".join(line.gpus.lowering_reasons) or None
     judged: dict[str, Any] = {}
     if comparison is not None:
         judged = {"verdict": comparison.verdict, "noise_floor": comparison.noise_floor}

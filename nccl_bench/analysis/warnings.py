@@ -10,6 +10,7 @@ from nccl_bench.analysis.wording import counted, format_share, significant
 from nccl_bench.catalog.arms import twin_of
 from nccl_bench.catalog.collectives import COLLECTIVES
 from nccl_bench.catalog.routes import Mode
+from nccl_bench.catalog.throttling import THROTTLE_REASONS, ThrottleReason
 from nccl_bench.catalog.timings import TIMINGS, Timing
 from nccl_bench.config.sizes import format_size
 from nccl_bench.records.importers import READERS
@@ -39,6 +40,15 @@ class WarningText(StrEnum):
         "Rounds differ: the interquartile range of the times is more than {limit} of the median in {cells}, most for "
         "{worst}: {first} to {third} us, median {time} us. Ratios in these cells are less exact. The usual cause is "
         "other work on the machine; without a GPU this is normal. More --rounds make the medians more exact."
+    )
+    THROTTLED = (
+        "A GPU lowered its clocks in {cells}, most for {worst}: {reasons} on the GPU of rank {rank} ({sensors}). These "
+        "figures are those of a slower GPU. {remedies}. Then measure again."
+    )
+    OTHER_PROCESS = (
+        "Another process used a GPU of the run in {cells}, for example {worst}: process {process} on the GPU of rank "
+        "{rank}. While it works, the figures are slower and less exact. End this process or choose other GPUs "
+        "(CUDA_VISIBLE_DEVICES), then measure again."
     )
     TOLERANCE = (
         "Checked with a tolerance, not for equality: {cells}; the largest tolerance is {ulp} ulp for {worst}. These "
@@ -112,6 +122,38 @@ def cell_warnings(runs: Sequence[tuple[str, Sequence[Row]]]) -> Iterator[str]:
             share=row.slowest_rank_share or 0,
             ulp=row.tolerance_ulp,
             cost=significant(row.per_iteration_cost_us or 0),
+        )
+    yield from _gpu_warnings(rows)
+
+
+def _gpu_warnings(rows: Sequence[tuple[Row, str]]) -> Iterator[str]:
+    throttled = [(row, name) for row, name in rows if row.throttled]
+    if throttled:
+        row, name = max(throttled, key=lambda cell: cell[0].throttled_share or 0)
+        reasons = str(row.throttled).split(", ")
+        sensors = (
+            (row.throttled_share, "{:.0%} of the time"),
+            (row.sm_clock_mhz, "SM clock {} MHz"),
+            (row.temperature_c, "{} degrees Celsius"),
+            (row.power_w, "{:.0f} W"),
+        )
+        yield WarningText.THROTTLED.format(
+            cells=counted(len(throttled), "cell"),
+            worst=_label(row, name),
+            reasons=row.throttled,
+            rank=row.throttled_rank,
+            sensors=", ".join(text.format(value) for value, text in sensors if value is not None),
+            # Two reasons can have the same remedy.
+            remedies=". ".join(dict.fromkeys(THROTTLE_REASONS[ThrottleReason(reason)].remedy for reason in reasons)),
+        )
+    shared = [(row, name) for row, name in rows if row.other_process is not None]
+    if shared:
+        row, name = shared[0]
+        yield WarningText.OTHER_PROCESS.format(
+            cells=counted(len(shared), "cell"),
+            worst=_label(row, name),
+            process=row.other_process,
+            rank=row.other_process_rank,
         )
 
 

@@ -10,7 +10,7 @@ from nccl_bench.bench.per_iteration import measure_per_iteration
 from nccl_bench.bench.record import Record
 from nccl_bench.bench.schedule import Schedule, make_schedule
 from nccl_bench.catalog.timings import Timing
-from nccl_bench.records.schema import PerIteration, Samples, Status
+from nccl_bench.records.schema import GpuState, PerIteration, Samples, Status
 
 
 def run_case(context: CaseContext, names: Sequence[str], timings: Sequence[Timing], record: Record) -> None:
@@ -29,11 +29,14 @@ def run_case(context: CaseContext, names: Sequence[str], timings: Sequence[Timin
     for timing in timings:
         context.budget.begin_timing()
         with graphs_of(context, right, timing, schedule) as graphs:
+            context.watch.begin()
             kept = measure_rounds(context, right, timing, schedule, graphs)
             percentiles = measure_per_iteration(context, right, timing, schedule, kept)
+            gpus = context.watch.end()
             wrong = count_wrong_after(context, right, timing, schedule, graphs)
         record.append(
-            _line(context, name, timing, wrong[name], schedule, kept[name], percentiles.get(name)) for name in right
+            _line(context, name, timing, wrong[name], schedule, kept[name], percentiles.get(name), gpus)
+            for name in right
         )
 
 
@@ -59,6 +62,7 @@ def _line(
     schedule: Schedule | None = None,
     kept: KeptBatches | None = None,
     per_iteration: PerIteration | None = None,
+    gpus: GpuState | None = None,
 ) -> Samples:
     """Return the line of the record for ``arm`` in ``timing``. Without a ``schedule``, the line has no times."""
     kept = kept or KeptBatches()
@@ -79,4 +83,5 @@ def _line(
         tolerance_ulp=context.buffers.tolerance_ulp,
         arena=context.buffers.arena,
         per_iteration=per_iteration,
+        gpus=gpus,
     )

@@ -7,6 +7,7 @@ from nccl_bench.bench.buffers import CaseBuffers
 from nccl_bench.bench.launch_memory import LaunchMemory
 from nccl_bench.bench.timing import Clock
 from nccl_bench.bench.turns import ArmsInTurn
+from nccl_bench.bench.watch import Watch
 from nccl_bench.catalog.cases import Case
 from nccl_bench.communicators.protocol import Operation
 from nccl_bench.config.run import RunConfig
@@ -24,6 +25,7 @@ class CaseContext:
     arms: ArmsInTurn  # every arm of the run
     streams: Streams  # the streams of this rank's device
     clock: Clock  # the clock for batches on the caller's stream
+    watch: Watch  # the watch over the GPUs during each timing
     budget: Budget  # the time limit for rounds beyond the configured minimum
     launch_memory: LaunchMemory  # the search for the best launch memory of this rank's graphs
     error: float  # the allowed error probability of each interval that decides on the number of rounds

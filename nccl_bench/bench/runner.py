@@ -14,6 +14,7 @@ from nccl_bench.bench.memory import registered
 from nccl_bench.bench.record import Record
 from nccl_bench.bench.timing import Clock
 from nccl_bench.bench.turns import ArmsInTurn
+from nccl_bench.bench.watch import Watch
 from nccl_bench.communicators.protocol import Operation
 from nccl_bench.config.run import CallerStream, RunConfig
 from nccl_bench.plan.cases import Plan, PlannedCase
@@ -40,11 +41,13 @@ class Runner:
     ranks_per_memory: int  # the number of processes that share the memory of this rank's device
     _caller: Any = field(init=False)
     _clock: Clock = field(init=False)
+    _watch: Watch = field(init=False)
 
     def __post_init__(self) -> None:
-        """Choose the streams and make the clock."""
+        """Choose the streams, make the clock and begin to watch the GPUs."""
         self._caller = self.arms.exclusively(self._choose_streams)
         self._clock = Clock(self.device.streams, self._caller, self.align)
+        self._watch = Watch(self.device.streams.sensors(), self.arms.ranks)
 
     def _choose_streams(self) -> Any:
         """Choose the caller's stream, then the private streams of this process's arms. Return the caller's stream."""
@@ -89,6 +92,7 @@ class Runner:
                 clock=self._clock,
                 # The error probability in the strictest step of Holm's method. No verdict has a smaller probability.
                 error=FAMILYWISE_ERROR / max(1, self.plan.comparisons(self.config.baseline)),
+                watch=self._watch,
                 budget=self.budget,
                 launch_memory=self.launch_memory,
             )

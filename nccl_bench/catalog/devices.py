@@ -27,7 +27,7 @@ class DeviceSpec:
     bytes_per_s: float  # the throughput of one operation
     batch_overhead_s: float  # the time that a batch takes besides its operations
 
-    has_gpus: bool  # whether each rank has a GPU, which `nvidia-smi` lists
+    has_gpus: bool  # whether each rank has a GPU, which NVIDIA's driver lists
     figures_notice: str = ""  # what the figures of a run do not show; empty: there is no limit to name
     order_notice: str = ""  # what a verification does not show; empty: there is no limit to name
     shares_memory: bool  # whether the ranks of a node share one memory; False: each rank has its own

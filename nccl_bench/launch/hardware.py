@@ -1,15 +1,14 @@
 """The GPUs and the free memory of this machine, read without torch so that ``--dry-run`` answers immediately."""
 
 import os
-import subprocess
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 from nccl_bench.catalog.devices import DeviceSpec
 from nccl_bench.records.environment import proc_fields
+from nccl_bench.records.nvml import open_nvml
 
-# Without a persistence daemon, nvidia-smi may have to load the driver, which takes seconds for each GPU.
-_NVIDIA_SMI_TIMEOUT_S = 30
 _DRIVER_GPUS = Path("/proc/driver/nvidia/gpus")
 _MEMINFO = Path("/proc/meminfo")
 
@@ -22,10 +21,8 @@ def gpu_count(environ: Mapping[str, str]) -> int:
     visible = _visible_devices(environ)
     if visible is not None:
         return len(visible)
-    answer = _nvidia_smi("index")
-    if answer is not None:
-        return len(answer)
-    return len(list(_DRIVER_GPUS.iterdir())) if _DRIVER_GPUS.is_dir() else 0
+    # A container can have the GPUs and lack the library.
+    return len(open_nvml().gpus()) or (len(list(_DRIVER_GPUS.iterdir())) if _DRIVER_GPUS.is_dir() else 0)
 
 
 def free_memory_bytes(device: DeviceSpec, nproc: int, environ: Mapping[str, str] = os.environ) -> int | None:
@@ -36,10 +33,10 @@ def free_memory_bytes(device: DeviceSpec, nproc: int, environ: Mapping[str, str]
     if not device.has_gpus:
         available = proc_fields(_MEMINFO).get("MemAvailable")
         return None if available is None else int(available.split()[0]) * 1024 // nproc
-    free_mib = _nvidia_smi("memory.free", _visible_devices(environ))
-    if not free_mib or not all(text.isdigit() for text in free_mib):
-        return None
-    return min(int(text) for text in free_mib) * 1024**2
+    nvml, visible = open_nvml(), _visible_devices(environ)
+    gpus = nvml.gpus() if visible is None else [nvml.gpu(name) for name in visible]
+    memories: list[Any] = [None if gpu is None else nvml.ask("nvmlDeviceGetMemoryInfo", gpu) for gpu in gpus]
+    return min(int(memory.free) for memory in memories) if memories and all(memories) else None
 
 
 def _visible_devices(environ: Mapping[str, str]) -> list[str] | None:
@@ -53,15 +50,3 @@ def _visible_devices(environ: Mapping[str, str]) -> list[str] | None:
             break
         devices.append(entry)
     return devices
-
-
-def _nvidia_smi(field: str, devices: list[str] | None = None) -> list[str] | None:
-    """Return ``field`` of each GPU, or of ``devices``; ``None`` if nvidia-smi is absent, fails or takes too long."""
-    command = ["nvidia-smi", f"--query-gpu={field}", "--format=csv,noheader,nounits"]
-    if devices is not None:
-        command += ["-i", ",".join(devices)]
-    try:
-        answer = subprocess.run(command, capture_output=True, text=True, timeout=_NVIDIA_SMI_TIMEOUT_S, check=True)
-    except (OSError, subprocess.SubprocessError):
-        return None
-    return answer.stdout.split()

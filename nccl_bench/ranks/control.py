@@ -49,6 +49,10 @@ class Control:
         """Return the element-wise sum over ranks."""
         return [int(value) for value in self._reduce(values, torch.int64, dist.ReduceOp.SUM)]
 
+    def each_value(self, value: int) -> list[int]:
+        """Return the ``value`` of each rank. For set-up only, because the cost grows with the number of ranks."""
+        return self.sum([value if rank == self.rank else 0 for rank in range(self.world_size)])
+
     def broadcast(self, value: _T, source: int = 0) -> _T:
         """Return the ``value`` of rank ``source`` on every rank."""
         payload = bytearray(pickle.dumps(value) if self.rank == source else b"")

@@ -7,8 +7,8 @@ the refused value, cattrs converts values that should be refused, and pydantic t
 import json
 import math
 import sys
-from collections.abc import Callable, Mapping
-from dataclasses import fields, is_dataclass
+from collections.abc import Callable, Collection, Mapping
+from dataclasses import MISSING, fields, is_dataclass
 from enum import StrEnum
 from functools import cache, partial
 from pathlib import Path
@@ -78,7 +78,8 @@ def _decoder(expected: Any) -> _Decoder:
     if is_dataclass(expected):
         hints = get_type_hints(expected)
         decoders = {field.name: _decoder(hints[field.name]) for field in fields(expected)}
-        return partial(_decode_dataclass, expected, decoders)
+        required = {field.name for field in fields(expected) if field.default is MISSING}
+        return partial(_decode_dataclass, expected, decoders, required)
     if isinstance(expected, type) and issubclass(expected, StrEnum):
         return partial(_decode_enum, {member.value: member for member in expected})
     return partial(_decode_plain, get_origin(expected) or expected)
@@ -88,16 +89,18 @@ def _decode_optional(decoder: _Decoder, value: object, where: str) -> Any:
     return None if value is None else decoder(value, where)
 
 
-def _decode_dataclass(expected: Any, decoders: Mapping[str, _Decoder], value: object, where: str) -> Any:
+def _decode_dataclass(
+    expected: Any, decoders: Mapping[str, _Decoder], required: Collection[str], value: object, where: str
+) -> Any:
     if not isinstance(value, dict):
         raise RecordError(f"{where} is {shown(value)}: it has to be an object")
     for name in decoders:
-        if name not in value:
+        if name in required and name not in value:
             raise RecordError(f"{where} has no {name!r}")
     for name in value:
         if name not in decoders:
             raise RecordError(f"{where} has the unknown field {name!r}")
-    return expected(**{name: decoder(value[name], f"{where}.{name}") for name, decoder in decoders.items()})
+    return expected(**{name: decoders[name](item, f"{where}.{name}") for name, item in value.items()})
 
 
 def _decode_list(item: type, value: object, where: str) -> Any:

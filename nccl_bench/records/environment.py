@@ -3,7 +3,6 @@
 Environment variables that this module does not name are not recorded: they may hold passwords, and results are shared.
 """
 
-import csv
 import os
 import platform
 import re
@@ -12,6 +11,9 @@ import subprocess
 from collections.abc import Mapping
 from importlib import metadata
 from pathlib import Path
+from typing import Any
+
+from nccl_bench.records.nvml import MEMORY_CLOCK, SM_CLOCK, Nvml, open_nvml
 
 _PREFIXES = ("NCCL_", "TORCH_NCCL_")
 _VARIABLES = (
@@ -23,20 +25,6 @@ _VARIABLES = (
 )
 _PACKAGES = ("torch", "numpy", "pandas")
 _NCCL_PACKAGES = "nvidia-nccl"
-# (key in run.json, field of nvidia-smi, True if the field is a number).
-_GPU_FIELDS = (
-    ("index", "index", True),
-    ("name", "name", False),
-    ("uuid", "uuid", False),
-    ("driver", "driver_version", False),
-    ("memory_mib", "memory.total", True),
-    ("sm_clock_mhz", "clocks.sm", True),
-    ("sm_clock_max_mhz", "clocks.max.sm", True),
-    ("memory_clock_mhz", "clocks.mem", True),
-    ("memory_clock_max_mhz", "clocks.max.mem", True),
-    ("power_limit_w", "power.limit", True),
-    ("persistence", "persistence_mode", False),
-)
 _ANSI = re.compile(r"\x1b\[[0-9;]*[A-Za-z]")
 
 
@@ -49,8 +37,9 @@ def collect(
 ) -> dict[str, object]:
     """Return facts as plain data for ``run.json``; a fact that is not known is absent.
 
-    Calls ``nvidia-smi``, found by the ``PATH`` in ``environ``, and waits ``timeout_s`` for each query. A failure raises
-    no error: the reason of the failure is recorded under ``gpu_query_error`` or ``nccl_conf_error``.
+    NVML does not know the network cards, so the topology is the text of ``nvidia-smi topo -m``. The ``PATH`` in
+    ``environ`` gives the program, which has ``timeout_s`` to answer. A failure raises no error: the reason of the
+    failure is recorded under ``gpu_query_error``, ``topology_error`` or ``nccl_conf_error``.
     """
     facts: dict[str, object] = {
         "python": platform.python_version(),
@@ -63,7 +52,12 @@ def collect(
     }
     if model := proc_fields(cpuinfo).get("model name"):
         facts["cpu"] = model
-    return facts | _gpus(environ, timeout_s) | _nccl_conf(environ, system_conf)
+    nvml = open_nvml()
+    if nvml.problem:
+        facts["gpu_query_error"] = nvml.problem
+    if gpus := [_gpu(nvml, gpu) for gpu in nvml.gpus()]:
+        facts |= {"gpus": gpus} | _topology(environ, timeout_s)
+    return facts | _nccl_conf(environ, system_conf)
 
 
 def may_record(name: str) -> bool:
@@ -90,38 +84,46 @@ def _packages() -> dict[str, str]:
     return dict(sorted(versions.items()))
 
 
-def _gpus(environ: Mapping[str, str], timeout_s: float) -> dict[str, object]:
+def _gpu(nvml: Nvml, gpu: Any) -> dict[str, object]:
+    """Return the known facts about one GPU by key."""
+    memory = nvml.ask("nvmlDeviceGetMemoryInfo", gpu)
+    power_limit_mw = nvml.ask("nvmlDeviceGetPowerManagementLimit", gpu)
+    persistence = nvml.ask("nvmlDeviceGetPersistenceMode", gpu)
+    facts = {
+        "index": nvml.ask("nvmlDeviceGetIndex", gpu),
+        "name": nvml.ask("nvmlDeviceGetName", gpu),
+        "uuid": nvml.ask("nvmlDeviceGetUUID", gpu),
+        "driver": nvml.ask("nvmlSystemGetDriverVersion"),
+        "memory_mib": None if memory is None else memory.total // 1024**2,
+        "sm_clock_mhz": nvml.ask("nvmlDeviceGetClockInfo", gpu, SM_CLOCK),
+        "sm_clock_max_mhz": nvml.ask("nvmlDeviceGetMaxClockInfo", gpu, SM_CLOCK),
+        "memory_clock_mhz": nvml.ask("nvmlDeviceGetClockInfo", gpu, MEMORY_CLOCK),
+        "memory_clock_max_mhz": nvml.ask("nvmlDeviceGetMaxClockInfo", gpu, MEMORY_CLOCK),
+        "power_limit_w": None if power_limit_mw is None else power_limit_mw / 1000,
+        "persistence": None if persistence is None else ("Enabled" if persistence else "Disabled"),
+    }
+    return {key: value for key, value in facts.items() if value is not None}
+
+
+def _topology(environ: Mapping[str, str], timeout_s: float) -> dict[str, object]:
     program = shutil.which("nvidia-smi", path=environ.get("PATH", os.defpath))
     if program is None:
         return {}
-
-    def query(*options: str) -> str:
-        return subprocess.run(
-            [program, *options], capture_output=True, encoding="utf-8", errors="replace", timeout=timeout_s, check=True
-        ).stdout
-
     try:
-        fields = ",".join(field for _, field, _ in _GPU_FIELDS)
-        table = query(f"--query-gpu={fields}", "--format=csv,noheader,nounits")
-        topology = query("topo", "-m")
+        answer = subprocess.run(
+            [program, "topo", "-m"],
+            capture_output=True,
+            encoding="utf-8",
+            errors="replace",
+            timeout=timeout_s,
+            check=True,
+        )
     except subprocess.CalledProcessError as error:
         # nvidia-smi writes the reason of an error to stdout.
-        return {"gpu_query_error": f"{error}: {(error.stdout + error.stderr).strip()[:500]}"}
+        return {"topology_error": f"{error}: {(error.stdout + error.stderr).strip()[:500]}"}
     except (OSError, subprocess.TimeoutExpired) as error:
-        return {"gpu_query_error": str(error)}
-    gpus = [_gpu(row) for row in csv.reader(table.splitlines(), skipinitialspace=True) if row]
-    return {"gpus": gpus, "topology": _ANSI.sub("", topology).rstrip()}
-
-
-def _gpu(row: list[str]) -> dict[str, object]:
-    """Return the values of one GPU by key. A value that nvidia-smi does not know, such as ``[N/A]``, is absent."""
-    gpu: dict[str, object] = {}
-    for (key, _, is_number), text in zip(_GPU_FIELDS, row, strict=False):
-        if not is_number and not text.startswith("["):
-            gpu[key] = text
-        elif is_number and re.fullmatch(r"\d+(\.\d+)?", text):
-            gpu[key] = float(text) if "." in text else int(text)
-    return gpu
+        return {"topology_error": str(error)}
+    return {"topology": _ANSI.sub("", answer.stdout).rstrip()}
 
 
 def _nccl_conf(environ: Mapping[str, str], system_conf: Path) -> dict[str, object]:

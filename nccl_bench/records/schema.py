@@ -1,7 +1,8 @@
 """The lines of ``samples.jsonl``: each is a JSON object with the fields and the ``kind`` of one class below.
 
-The classes are the definition of the file: a line with a missing field, an unknown field or a field of another type is
-refused. Times are microseconds (``_us``). ``None``, which is JSON's ``null``, stands for a value that was not measured.
+The classes are the definition of the file: a line with an unknown field, with a field of another type, or without a
+field that has no default is refused. Times are microseconds (``_us``). ``None``, which is JSON's ``null``, stands for a
+value that was not measured.
 """
 
 import json
@@ -13,6 +14,7 @@ from typing import Any, ClassVar
 from nccl_bench.catalog.cases import Case
 from nccl_bench.catalog.collectives import COLLECTIVES
 from nccl_bench.catalog.dtypes import DTYPES
+from nccl_bench.catalog.throttling import THROTTLE_REASONS, ThrottleReason
 from nccl_bench.catalog.timings import Timing
 from nccl_bench.errors import RecordError
 from nccl_bench.plan.memory import Arena
@@ -22,7 +24,8 @@ from nccl_bench.records.decoding import decode, parse_json, shown
 # 2: a run can be an import. What an import cannot know is null (`arena`, `tolerance_ulp`, percentiles) or empty
 #    (`fastest_rank_us`, `slowest_rank`). Lines of schema 1 always have all these values, so schema 2 includes them.
 # 3: in run.json `plugins` became `user_arms`, and `worlds` became `process_sets`. `records.upgrade` reads older files.
-SCHEMA = 3
+# 4: samples have `gpus`. In older lines it is absent, like every field that has a default.
+SCHEMA = 4
 
 
 class Status(StrEnum):
@@ -68,6 +71,29 @@ class PerIteration:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class GpuState:
+    """The state of all ranks' GPUs while one timing of a case was measured, in all its arms.
+
+    Clocks, temperature and power were read right after the timing. A value that no driver reported is ``None``.
+    """
+
+    sm_clock_mhz: int | None  # the lowest clock of the multiprocessors
+    memory_clock_mhz: int | None  # the lowest clock of the memory
+    temperature_c: int | None  # the highest temperature
+    power_w: float | None  # the highest power of one GPU; recent GPUs report the average over the last second
+    throttle_reasons: tuple[ThrottleReason, ...]  # the reasons that limited the clocks of any GPU during the timing
+    throttled_share: float | None  # the largest share of the time that one reason covered on one GPU; None: unknown
+    throttled_rank: int | None  # the lowest rank whose clocks were lowered; None if the user chose all clocks
+    other_process: int | None  # the id of a process of somebody else on a GPU; None: none was seen
+    other_process_rank: int | None  # the lowest rank with such a process on its GPU
+
+    @property
+    def lowering_reasons(self) -> tuple[ThrottleReason, ...]:
+        """The reasons that lowered the clocks. Clocks that the user chose are no such reason."""
+        return tuple(reason for reason in self.throttle_reasons if THROTTLE_REASONS[reason].remedy)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Samples(_Line):
     """The measurements of one case, arm and timing.
 
@@ -91,6 +117,7 @@ class Samples(_Line):
     tolerance_ulp: int | None  # allowed error; 0 if the check was for equality, None in an import
     arena: Arena | None  # the buffers; None in an import
     per_iteration: PerIteration | None  # times of single operations; None without --per-iteration
+    gpus: GpuState | None = None  # the state of the GPUs; None without GPUs, without times, and before schema 4
 
     def rounds_us(self) -> dict[int, float]:
         """Return the time of each kept round in microseconds, by the round's number."""

@@ -1,6 +1,6 @@
 """Renames the fields of a ``run.json`` of an older schema to today's names.
 
-The lines of ``samples.jsonl`` have not changed since schema 2.
+The lines of ``samples.jsonl`` need no change: a field that is newer than a line has a default.
 """
 
 from typing import Any

@@ -10,6 +10,8 @@ from typing import Any, Protocol
 
 import torch
 
+from nccl_bench.streams.sensors import GpuSensors
+
 
 class Graph(Protocol):
     """A captured ``torch.cuda.CUDAGraph``."""
@@ -74,6 +76,10 @@ class Streams(Protocol):
 
     def memory(self) -> tuple[int, int]:
         """Return the free and the total bytes of memory for tensors of this process."""
+
+    def sensors(self) -> GpuSensors | None:
+        """Return the sensors of the device; ``None`` if the device or this machine has none."""
+        return None
 
     def describe(self) -> dict[str, object]:
         """Return facts about the device for ``run.json``."""

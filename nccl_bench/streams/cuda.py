@@ -6,7 +6,9 @@ from contextlib import AbstractContextManager
 import torch
 
 from nccl_bench.errors import SetupError
+from nccl_bench.records.nvml import open_nvml
 from nccl_bench.streams.base import Graph, Streams
+from nccl_bench.streams.sensors import GpuSensors
 
 # Roughly 10 ms at 2 GHz. A launch and the resolution of an event (0.5 us) are much shorter.
 _CALIBRATION_CYCLES = 20_000_000
@@ -135,6 +137,10 @@ class CudaStreams(Streams):
         free, total = torch.cuda.mem_get_info(self.device)
         cached = torch.cuda.memory_reserved(self.device) - torch.cuda.memory_allocated(self.device)
         return free + cached, total
+
+    def sensors(self) -> GpuSensors | None:
+        uuid = getattr(torch.cuda.get_device_properties(self.device), "uuid", None)
+        return None if uuid is None else GpuSensors.of(open_nvml(), str(uuid))
 
     def describe(self) -> dict[str, object]:
         """Return properties of the device; ``None`` for a property that this version of torch does not have."""

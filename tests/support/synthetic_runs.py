@@ -10,7 +10,7 @@ from nccl_bench.catalog.collectives import COLLECTIVES, Placement, RedOp
 from nccl_bench.catalog.timings import Timing
 from nccl_bench.plan.memory import Arena
 from nccl_bench.records.run import Run
-from nccl_bench.records.schema import Crash, Hang, Line, PerIteration, Samples, Status
+from nccl_bench.records.schema import Crash, GpuState, Hang, Line, PerIteration, Samples, Status
 
 ARMS = ("stream-free", "dedicated-stream", "torch", "torch-async")
 ALL_ARMS = (*ARMS, "dedicated-stream-wait-stream", "transport", "a-user arm")
@@ -104,6 +104,22 @@ def per_iteration() -> PerIteration:
     return PerIteration(
         operations=900, min_us=10.1, p50_us=11.22, p90_us=14.8, p99_us=33.3, max_us=1234.5, cost_us=2.75
     )
+
+
+def gpus(**changes: Any) -> GpuState:
+    """Return the state of GPUs that ran at their highest clocks."""
+    fields: dict[str, Any] = {
+        "sm_clock_mhz": 1980,
+        "memory_clock_mhz": 3201,
+        "temperature_c": 41,
+        "power_w": 310.5,
+        "throttle_reasons": (),
+        "throttled_share": None,
+        "throttled_rank": None,
+        "other_process": None,
+        "other_process_rank": None,
+    }
+    return GpuState(**{**fields, **changes})
 
 
 def sweep(

@@ -88,7 +88,7 @@ def test_help_loads_nothing_heavy(tmp_path: Path) -> None:
     lines = [["--help"], *([command, "--help"] for command in COMMAND_NAMES)]
     modules, output = loaded(tmp_path, COMMANDS.format(lines=lines))
     assert output.count("Usage: ") == len(lines)
-    assert not modules & {"torch", "pandas", "numpy"}
+    assert not modules & {"torch", "pandas", "numpy", "pynvml"}
 
 
 def test_a_dry_run_needs_neither_torch_nor_pandas_nor_numpy(tmp_path: Path) -> None:

@@ -11,10 +11,11 @@ from nccl_bench.analysis.comparable import ComparableRun
 from nccl_bench.analysis.one_run import compare_arms
 from nccl_bench.analysis.summary import COLUMNS, Row, data_frame, rows_of
 from nccl_bench.catalog.arms import twin_of
+from nccl_bench.catalog.throttling import ThrottleReason
 from nccl_bench.catalog.timings import Timing
 from nccl_bench.config.limits import Limits
 from nccl_bench.records.schema import Line, Skipped, Status
-from tests.support.synthetic_runs import case, crash, hang, imported, per_iteration, run, samples, sweep, wrong
+from tests.support.synthetic_runs import case, crash, gpus, hang, imported, per_iteration, run, samples, sweep, wrong
 
 BASELINE = "dedicated-stream"
 
@@ -136,6 +137,16 @@ def test_percentiles_are_there_only_where_measured() -> None:
     free = only(samples(per_iteration=replace(per_iteration(), cost_us=None)))
     assert free.p50_us == 11.22
     assert "per_iteration_cost_us" not in free.present()
+
+
+def test_the_state_of_the_gpus_is_in_the_columns() -> None:
+    reasons = (ThrottleReason.POWER_CAP, ThrottleReason.POWER_BRAKE, ThrottleReason.APPLICATION_CLOCKS)
+    row = only(samples(gpus=gpus(throttle_reasons=reasons, throttled_rank=0, throttled_share=0.5)))
+    assert (row.sm_clock_mhz, row.memory_clock_mhz, row.temperature_c, row.power_w) == (1980, 3201, 41, 310.5)
+    assert (row.throttled, row.throttled_rank, row.throttled_share) == ("power cap, power brake", 0, 0.5)
+    quiet = only(samples(gpus=gpus())).present()
+    assert "sm_clock_mhz" in quiet
+    assert not {"throttled", "throttled_share", "throttled_rank", "other_process", "other_process_rank"} & quiet.keys()
 
 
 def test_whole_numbers_stay_whole_beside_absent_values() -> None:

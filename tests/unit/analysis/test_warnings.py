@@ -14,12 +14,13 @@ from nccl_bench.analysis.analysis import Analysis
 from nccl_bench.analysis.summary import rows_of
 from nccl_bench.analysis.warnings import WarningText, cell_warnings
 from nccl_bench.catalog.arms import twin_of
+from nccl_bench.catalog.throttling import ThrottleReason
 from nccl_bench.catalog.timings import Timing
 from nccl_bench.cli.run import run as run_command
 from nccl_bench.records.importers.nccl_tests import ARM
 from nccl_bench.records.run import Run
-from nccl_bench.records.schema import Line
-from tests.support.synthetic_runs import case, imported, meta, per_iteration, run, samples
+from nccl_bench.records.schema import GpuState, Line
+from tests.support.synthetic_runs import case, gpus, imported, meta, per_iteration, run, samples
 
 
 def warnings_of(lines: Sequence[Line] | Run, **config: object) -> str:
@@ -55,6 +56,40 @@ def test_noise_is_the_interquartile_range_of_the_rounds(timing: Timing) -> None:
     text = warnings_of([calm, samples(timing=timing, samples_us=(8.0, 10.0, 13.0)), worst])
     assert f"in 2 cells, most for torch {timing} all_reduce bfloat16 1K: 9.00 to 12.0 us" in text
     assert "More --rounds" in text
+
+
+CAPPED = {"throttle_reasons": (ThrottleReason.POWER_CAP,), "throttled_rank": 3, "throttled_share": 0.25}
+
+
+def test_a_throttled_gpu_is_named_with_its_reason_and_the_remedy() -> None:
+    worst = gpus(**CAPPED, sm_clock_mhz=1605, power_w=699.8)
+    text = warnings_of([samples("torch", gpus=worst), samples(gpus=gpus(**CAPPED | {"throttled_share": 0.02}))])
+    assert text == (
+        "A GPU lowered its clocks in 2 cells, most for torch gated all_reduce bfloat16 1K: power cap on the GPU of "
+        "rank 3 (25% of the time, SM clock 1605 MHz, 41 degrees Celsius, 700 W). These figures are those of a slower "
+        "GPU. Compare only with runs at the same power limit, or raise it (nvidia-smi -pl WATTS). Then measure again."
+    )
+
+
+def test_two_reasons_with_one_remedy_name_it_once() -> None:
+    hot = (ThrottleReason.SOFTWARE_THERMAL, ThrottleReason.HARDWARE_THERMAL)
+    text = warnings_of([samples(gpus=gpus(throttle_reasons=hot, throttled_rank=0, temperature_c=None))])
+    assert (
+        "software thermal slowdown, hardware thermal slowdown on the GPU of rank 0 (SM clock 1980 MHz, 310 W)" in text
+    )
+    assert text.count("Cool the GPU") == 1
+
+
+def test_another_process_on_a_gpu_is_named() -> None:
+    shared = gpus(other_process=4711, other_process_rank=1)
+    text = warnings_of([samples(gpus=shared), samples("torch", gpus=shared), samples("torch-async", gpus=gpus())])
+    assert "in 2 cells, for example stream-free gated all_reduce bfloat16 1K: process 4711 on the GPU of rank 1" in text
+    assert "CUDA_VISIBLE_DEVICES" in text
+
+
+@pytest.mark.parametrize("state", [None, gpus(), gpus(throttle_reasons=(ThrottleReason.APPLICATION_CLOCKS,))])
+def test_clocks_that_the_user_chose_give_no_warning(state: GpuState | None) -> None:
+    assert warnings_of([samples(gpus=state)]) == ""
 
 
 @pytest.mark.parametrize("cost_us", [None, 0.0, -0.5])

@@ -2,35 +2,19 @@
 
 from __future__ import annotations
 
-import subprocess
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
 from nccl_bench.catalog.devices import DEVICES
 from nccl_bench.launch import hardware
 from nccl_bench.launch.hardware import free_memory_bytes, gpu_count
+from tests.support.fake_nvml import H200, FakeNvml, install, no_driver
 
 
-class NvidiaSmi:
-    """Stands in for ``subprocess.run``: answers ``text``, or raises ``error``."""
-
-    def __init__(self, text: str = "", error: Exception | None = None) -> None:
-        self.text, self.error = text, error
-        self.commands: list[list[str]] = []
-
-    def __call__(self, command: list[str], **options: object) -> subprocess.CompletedProcess[str]:
-        assert options["timeout"]
-        self.commands.append(command)
-        if self.error is not None:
-            raise self.error
-        return subprocess.CompletedProcess(command, 0, stdout=self.text)
-
-
-def install(monkeypatch: pytest.MonkeyPatch, smi: NvidiaSmi, driver: Path) -> NvidiaSmi:
-    monkeypatch.setattr(hardware.subprocess, "run", smi)
-    monkeypatch.setattr(hardware, "_DRIVER_GPUS", driver)
-    return smi
+def gpu(uuid: str, free_mib: int) -> dict[str, object]:
+    return {"nvmlDeviceGetUUID": uuid, "nvmlDeviceGetMemoryInfo": SimpleNamespace(free=free_mib * 1024**2)}
 
 
 @pytest.mark.parametrize(
@@ -47,51 +31,47 @@ def install(monkeypatch: pytest.MonkeyPatch, smi: NvidiaSmi, driver: Path) -> Nv
     ],
 )
 def test_visible_devices_are_counted_up_to_the_first_invalid_one(
-    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, visible: str, count: int
+    monkeypatch: pytest.MonkeyPatch, visible: str, count: int
 ) -> None:
-    install(monkeypatch, NvidiaSmi(error=AssertionError("nvidia-smi is not needed")), tmp_path)
+    install(monkeypatch, FakeNvml())
     assert gpu_count({"CUDA_VISIBLE_DEVICES": visible}) == count
 
 
-def test_nvidia_smi_counts_the_gpus_if_all_are_visible(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    install(monkeypatch, NvidiaSmi("0\n1\n2\n"), tmp_path)
+def test_all_gpus_are_counted_if_all_are_visible(monkeypatch: pytest.MonkeyPatch) -> None:
+    install(monkeypatch, FakeNvml(H200, H200, H200))
     assert gpu_count({}) == 3
 
 
-@pytest.mark.parametrize(
-    "error",
-    [
-        FileNotFoundError("nvidia-smi"),
-        subprocess.TimeoutExpired("nvidia-smi", 1),
-        subprocess.CalledProcessError(9, "x"),
-    ],
-)
-def test_the_driver_counts_the_gpus_if_nvidia_smi_fails(
-    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, error: Exception
+@pytest.mark.parametrize("broken", [no_driver(), FakeNvml(error=FakeNvml.NVMLError("Driver/library version mismatch"))])
+def test_the_driver_counts_the_gpus_if_its_library_cannot_be_used(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, broken: FakeNvml
 ) -> None:
-    install(monkeypatch, NvidiaSmi(error=error), tmp_path)
+    install(monkeypatch, broken)
+    monkeypatch.setattr(hardware, "_DRIVER_GPUS", tmp_path)
     assert gpu_count({}) == 0
     (tmp_path / "0000:01:00.0").mkdir()
     (tmp_path / "0000:02:00.0").mkdir()
     assert gpu_count({}) == 2
-    install(monkeypatch, NvidiaSmi(error=error), tmp_path / "no driver")
+    monkeypatch.setattr(hardware, "_DRIVER_GPUS", tmp_path / "no driver")
     assert gpu_count({}) == 0
 
 
-def test_free_gpu_memory_is_that_of_the_fullest_visible_gpu(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    smi = install(monkeypatch, NvidiaSmi("81000\n500\n"), tmp_path)
-    assert free_memory_bytes(DEVICES["cuda"], 2, {"CUDA_VISIBLE_DEVICES": "4,6"}) == 500 * 1024**2
-    assert smi.commands[0][-2:] == ["-i", "4,6"]
+def test_free_gpu_memory_is_that_of_the_fullest_visible_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
+    mig = gpu("MIG-a", 100)
+    install(monkeypatch, FakeNvml(gpu("GPU-a", 900), gpu("GPU-b", 500), gpu("GPU-c", 700) | {"mig": [mig]}))
+    free_mib = {
+        visible: (free_memory_bytes(DEVICES["cuda"], 2, {"CUDA_VISIBLE_DEVICES": visible}) or 0) // 1024**2
+        for visible in ("0,2", "GPU-a,1", "GPU-c", "MIG-a")
+    }
+    assert free_mib == {"0,2": 700, "GPU-a,1": 500, "GPU-c": 700, "MIG-a": 100}
     assert free_memory_bytes(DEVICES["cuda"], 2, {}) == 500 * 1024**2
-    assert "-i" not in smi.commands[1]
 
 
-@pytest.mark.parametrize("smi", [NvidiaSmi("[N/A]\n"), NvidiaSmi(""), NvidiaSmi(error=FileNotFoundError("nvidia-smi"))])
-def test_gpu_memory_is_none_if_nvidia_smi_does_not_give_it(
-    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, smi: NvidiaSmi
-) -> None:
-    install(monkeypatch, smi, tmp_path)
+@pytest.mark.parametrize("nvml", [no_driver(), FakeNvml(), FakeNvml(gpu("GPU-a", 900), {})])
+def test_gpu_memory_is_none_if_the_driver_does_not_give_it(monkeypatch: pytest.MonkeyPatch, nvml: FakeNvml) -> None:
+    install(monkeypatch, nvml)
     assert free_memory_bytes(DEVICES["cuda"], 1, {}) is None
+    assert free_memory_bytes(DEVICES["cuda"], 1, {"CUDA_VISIBLE_DEVICES": "7"}) is None
 
 
 def test_cpu_memory_is_shared_equally_between_ranks(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

@@ -9,22 +9,23 @@ from typing import Any
 import pytest
 
 from nccl_bench.records.environment import collect
+from tests.support.fake_nvml import H200, UUID, FakeNvml, install, no_driver
 
-GPU = "0, NVIDIA H200, GPU-1234, 580.65, 143771, 345, 1980, 3201, 3201, 700.00, Enabled"
-SMI = """#!/bin/sh
-case "$*" in
-  "--query-gpu="*"--format=csv,noheader,nounits") {query} ;;
-  "topo -m") printf '\\033[4mGPU0\\033[0m X NV18\\n' ;;
-  *) exit 9 ;;
-esac
-"""
+TOPOLOGY = "printf '\\033[4mGPU0\\033[0m X NV18\\n'"
 
 
-def fake_smi(folder: Path, query: str) -> dict[str, str]:
+def fake_smi(folder: Path, topology: str = TOPOLOGY) -> dict[str, str]:
     program = folder / "nvidia-smi"
-    program.write_text(SMI.format(query=query))
+    program.write_text(f'#!/bin/sh\n[ "$*" = "topo -m" ] || exit 9\n{topology}\n')
     program.chmod(0o755)
     return {"PATH": f"{folder}:/usr/bin:/bin"}
+
+
+@pytest.fixture(autouse=True)
+def gpus(monkeypatch: pytest.MonkeyPatch) -> FakeNvml:
+    """Install two GPUs. The second does not know its power limit."""
+    second = {key: value for key, value in H200.items() if key != "nvmlDeviceGetPowerManagementLimit"}
+    return install(monkeypatch, FakeNvml(H200, second))
 
 
 def gather(folder: Path, environ: dict[str, str] | None = None, timeout_s: float = 10.0) -> dict[str, Any]:
@@ -63,19 +64,24 @@ def test_the_cpu_model_is_absent_if_unknown(tmp_path: Path) -> None:
     assert gather(tmp_path)["cpu"] == "Fast CPU @ 3 GHz"
 
 
-def test_without_nvidia_smi_facts_about_gpus_are_absent(tmp_path: Path) -> None:
-    assert not {"gpus", "topology", "gpu_query_error"} & gather(tmp_path).keys()
+@pytest.mark.parametrize("program", [True, False])
+def test_without_a_driver_facts_about_gpus_are_absent(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, program: bool
+) -> None:
+    install(monkeypatch, no_driver())
+    facts = gather(tmp_path, fake_smi(tmp_path) if program else None)
+    assert not {"gpus", "topology", "gpu_query_error", "topology_error"} & facts.keys()
 
 
 def test_gpus_and_topology_are_recorded(tmp_path: Path) -> None:
-    facts = gather(tmp_path, fake_smi(tmp_path, f"echo '{GPU}'; echo '1, {GPU[3:].replace('700.00', '[N/A]')}'"))
+    facts = gather(tmp_path, fake_smi(tmp_path))
     assert facts["gpus"][0] == {
         "index": 0,
         "name": "NVIDIA H200",
-        "uuid": "GPU-1234",
+        "uuid": f"GPU-{UUID}",
         "driver": "580.65",
         "memory_mib": 143771,
-        "sm_clock_mhz": 345,
+        "sm_clock_mhz": 1980,
         "sm_clock_max_mhz": 1980,
         "memory_clock_mhz": 3201,
         "memory_clock_max_mhz": 3201,
@@ -88,15 +94,21 @@ def test_gpus_and_topology_are_recorded(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("query", "says"),
-    [
-        ("echo 'NVIDIA-SMI has failed'; exit 9", "NVIDIA-SMI has failed"),
-        ("exec sleep 30", "timed out"),
-    ],
+    ("topology", "says"),
+    [("echo 'NVIDIA-SMI has failed'; exit 9", "NVIDIA-SMI has failed"), ("exec sleep 30", "timed out")],
 )
-def test_a_failure_of_nvidia_smi_is_recorded_and_not_raised(tmp_path: Path, query: str, says: str) -> None:
-    facts = gather(tmp_path, fake_smi(tmp_path, query), timeout_s=0.3 if "sleep" in query else 10.0)
-    assert says in facts["gpu_query_error"]
+def test_a_failure_of_nvidia_smi_is_recorded_and_not_raised(tmp_path: Path, topology: str, says: str) -> None:
+    facts = gather(tmp_path, fake_smi(tmp_path, topology), timeout_s=0.3 if "sleep" in topology else 10.0)
+    assert says in facts["topology_error"]
+    assert len(facts["gpus"]) == 2
+
+
+def test_a_driver_that_cannot_be_used_is_recorded_and_not_raised(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    install(monkeypatch, FakeNvml(error=FakeNvml.NVMLError("Driver/library version mismatch")))
+    facts = gather(tmp_path)
+    assert facts["gpu_query_error"] == "Driver/library version mismatch"
     assert "gpus" not in facts
 
 
@@ -118,6 +130,6 @@ def test_nccl_conf_file_is_read_instead_of_the_file_at_home(tmp_path: Path) -> N
 
 
 def test_the_facts_are_plain_json(tmp_path: Path) -> None:
-    facts = gather(tmp_path, fake_smi(tmp_path, f"echo '{GPU}'"))
+    facts = gather(tmp_path, fake_smi(tmp_path))
     assert json.loads(json.dumps(facts, allow_nan=False)) == facts
     assert {"python", "platform", "kernel", "hostname", "cpu_count", "packages"} <= facts.keys()

@@ -11,12 +11,13 @@ from typing import Any
 
 import pytest
 
+from nccl_bench.catalog.throttling import ThrottleReason
 from nccl_bench.config.run import resolve
 from nccl_bench.errors import RecordError, UsageError
 from nccl_bench.records.run import FILES, VERIFICATION, Run
 from nccl_bench.records.schema import Line, Skipped, dump, from_json, parse
 from nccl_bench.records.store import RESERVE, RunStatus, RunStore
-from tests.support.synthetic_runs import case, crash, hang, imported, meta, per_iteration, samples, wrong
+from tests.support.synthetic_runs import case, crash, gpus, hang, imported, meta, per_iteration, samples, wrong
 
 LINES: tuple[Line, ...] = (
     samples(per_iteration=per_iteration()),
@@ -132,6 +133,12 @@ def test_a_later_writer_removes_a_line_that_was_cut_off(tmp_path: Path) -> None:
 def test_a_newer_schema_is_refused_with_the_version_that_wrote_it(tmp_path: Path) -> None:
     with pytest.raises(RecordError, match=r"nccl-bench 9\.9 with schema 99; this version reads up to \d+"):
         Run.load(write_run(tmp_path / "run", schema=99, version="9.9"))
+
+
+def test_a_line_without_a_field_that_has_a_default_is_older_and_is_read() -> None:
+    assert from_json(broken(drop="gpus")) == samples(gpus=None)
+    throttled = samples(gpus=gpus(throttle_reasons=(ThrottleReason.POWER_CAP,), throttled_share=0.5, other_process=7))
+    assert parse(dump(throttled)) == throttled
 
 
 def test_older_schemas_are_read(tmp_path: Path) -> None:

@@ -1,0 +1,91 @@
+"""The sensors of real GPUs: they are recorded, belong to the right GPU, and a process of somebody else is reported."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from nccl_bench.records.nvml import open_nvml
+from nccl_bench.streams.cuda import CudaStreams
+
+HOLD = """
+import sys, torch
+held = torch.zeros(1, device=sys.argv[1])
+print("ready", flush=True)
+sys.stdin.read()
+"""
+
+
+@contextmanager
+def another_process(device: str) -> Iterator[int]:
+    """Start a process that has ``device`` open. Yield its id."""
+    process = subprocess.Popen(
+        [sys.executable, "-c", HOLD, device], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    )
+    try:
+        assert process.stdout is not None
+        assert process.stdout.readline() == "ready\n"
+        yield process.pid
+    finally:
+        process.communicate(timeout=60)
+
+
+def run(out: Path, *options: str) -> tuple[list[dict[str, Any]], dict[str, Any]]:
+    """Return the rows and the `run.json` of a short run on two GPUs."""
+    command = [sys.executable, "-m", "nccl_bench", "run", "--out", str(out), "--format", "json", "--nproc", "2"]
+    command += ["--sizes", "1K,64M", "--rounds", "3", "--max-rounds", "3", *options]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=250, check=False)
+    assert done.returncode == 0, done.stderr[-2000:]
+    content = json.loads(done.stdout)
+    return content["summary"], content["run"]
+
+
+def test_the_driver_and_cuda_mean_the_same_gpu() -> None:
+    nvml = open_nvml()
+    for index in range(torch.cuda.device_count()):
+        streams = CudaStreams(index)
+        sensors = streams.sensors()
+        assert sensors is not None
+        reading = sensors.read()
+        assert 0 < (reading.sm_clock_mhz or 0) <= 5000
+        assert 0 < (reading.temperature_c or 0) < 110
+        assert nvml.gpu(f"GPU-{streams.describe()['uuid']}") is not None
+
+
+@pytest.mark.gpus(2)
+@pytest.mark.timeout(300)
+def test_every_time_has_the_state_of_the_gpus_and_process_sets_are_no_strangers(tmp_path: Path) -> None:
+    # The user arm with a variable runs in a second process set on the same GPUs.
+    rows, meta = run(tmp_path / "run", "--arm", "ring=stream-free,NCCL_ALGO=Ring", "--arms", "stream-free")
+    assert len(meta["worker"]["process_sets"]) == 2
+    (highest,) = {gpu["sm_clock_max_mhz"] for gpu in meta["environment"]["gpus"][:2]}
+    for row in rows:
+        assert 0 < row["sm_clock_mhz"] <= highest
+        assert row["memory_clock_mhz"] > 0
+        assert 0 < row["temperature_c"] < 110
+        assert row["power_w"] > 0
+        assert "other_process" not in row
+
+
+@pytest.mark.gpus(2)
+@pytest.mark.timeout(300)
+def test_a_process_of_somebody_else_is_recorded_with_its_gpu(tmp_path: Path) -> None:
+    nvml = open_nvml()
+    with another_process("cuda:1") as process:
+        uuid = torch.cuda.get_device_properties(1).uuid
+        listed = nvml.ask("nvmlDeviceGetComputeRunningProcesses", nvml.gpu(f"GPU-{uuid}")) or ()
+        if process not in [each.pid for each in listed]:
+            pytest.skip(f"the driver lists {[each.pid for each in listed]} and not process {process} of this machine")
+        rows, _ = run(tmp_path / "run")
+        assert {(row["other_process"], row["other_process_rank"]) for row in rows} == {(process, 1)}
+        report = [sys.executable, "-m", "nccl_bench", "report", str(tmp_path / "run"), "--width", "500"]
+        text = subprocess.run(report, capture_output=True, text=True, timeout=60, check=True).stdout
+        assert f"process {process} on the GPU of rank 1" in text
