@@ -25,7 +25,8 @@ def run_case(context: CaseContext, names: Sequence[str], timings: Sequence[Timin
         return
     _record_paths(context, right, record)
     pilots = run_pilots(context, right)
-    schedule = context.control.broadcast(make_schedule(context.config, pilots, context.buffers.slots))
+    # Every rank makes the same schedule, because the pilots are maxima over the ranks.
+    schedule = make_schedule(context.config, pilots, context.buffers.slots)
     for timing in timings:
         context.budget.begin_timing()
         with graphs_of(context, right, timing, schedule) as graphs:
@@ -46,12 +47,13 @@ def _record_paths(context: CaseContext, names: Sequence[str], record: Record) ->
     unknown = [name for name in names if (collective, name) not in record.paths]
     if not unknown:
         return
-    paths = {}
+    paths: dict[str, dict[str, str]] = {}
     for name in context.arms.visit(unknown, "trace"):
-        paths[collective, name] = context.arms[name].paths(context.case, *context.buffers.pair(0))
+        by_mode = context.arms[name].paths(context.case, *context.buffers.pair(0))
+        paths[name] = {mode.value: path for mode, path in by_mode.items()}
         context.streams.synchronize()
     context.restore(1)
-    record.paths |= context.arms.merge(paths)
+    record.paths |= {(collective, name): by_mode for name, by_mode in context.arms.merge(paths).items()}
 
 
 def _line(

@@ -47,7 +47,10 @@ def registered(
                 deregistrations.append(partial(deregister, handle))
         # Only a rank that has registered memory reports this step. A hang is blamed on the rank with the fewest steps.
         arms.report(name, "registration, waiting")
-    yield _tensor(ptr, size_bytes, device.streams.device), arms.merge(registrations)
+    yield (
+        _tensor(ptr, size_bytes, device.streams.device),
+        {name: Registration(each) for name, each in arms.merge(registrations).items()},
+    )
     device.streams.synchronize()
     for give_back in deregistrations:
         give_back()

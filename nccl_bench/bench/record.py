@@ -7,7 +7,6 @@ from typing import Any
 import torch
 
 from nccl_bench.bench.timing import loop_cost_us
-from nccl_bench.catalog.routes import Mode
 from nccl_bench.config.run import RunConfig
 from nccl_bench.records.schema import Line, Registration
 from nccl_bench.records.store import RunStore
@@ -28,7 +27,7 @@ class Record:
         self._earlier_registrations: dict[str, object] = earlier.get("registered", {})
         self._written: dict[str, object] = {}
         # (collective, arm) -> mode -> the calls that the arm makes, and their stream.
-        self.paths: dict[tuple[str, str], dict[Mode, str]] = {}
+        self.paths: dict[tuple[str, str], dict[str, str]] = {}
         # Arm -> whether the memory of the slots was registered with the arm.
         self.registrations: dict[str, Registration] = {}
 
@@ -45,10 +44,7 @@ class Record:
     def update(self, **facts: object) -> None:
         """Add ``facts``. If any fact about the run has changed, write all facts."""
         self._facts |= facts
-        paths = [
-            {"collective": collective, "arm": arm, **{mode.value: path for mode, path in by_mode.items()}}
-            for (collective, arm), by_mode in self.paths.items()
-        ]
+        paths = [{"collective": collective, "arm": arm, **by_mode} for (collective, arm), by_mode in self.paths.items()]
         worker = {
             **self._facts,
             "paths": [*self._earlier_paths, *paths],

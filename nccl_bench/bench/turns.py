@@ -59,7 +59,7 @@ class ArmsInTurn:
         return result
 
     def merge(self, findings: Mapping[_Key, _Value]) -> dict[_Key, _Value]:
-        """Merge the ``findings`` of the first rank of every process set into one mapping. Collective."""
+        """Merge the ``findings`` (JSON) of the first rank of every process set into one mapping. Collective."""
         merged: dict[_Key, _Value] = {}
         for first_rank in self.ranks.first_ranks:
             merged |= self.ranks.all_ranks.broadcast(findings, first_rank)

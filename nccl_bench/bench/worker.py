@@ -1,7 +1,7 @@
 """The main program of one rank of a run: it joins the other ranks, makes its arms, measures, and records.
 
-torchrun starts it as ``python -m nccl_bench.bench.worker SPEC_FILE``. If the user has started the processes instead
-(with srun, for example), each process calls ``measure``.
+The agent starts it in a fork of itself, or as ``python -m nccl_bench.bench.worker SPEC_FILE``. If another launcher has
+started the processes (srun, for example), each of them calls ``measure``.
 """
 
 import os
@@ -20,12 +20,12 @@ from nccl_bench.bench.record import Record, describe_process
 from nccl_bench.bench.runner import Runner
 from nccl_bench.bench.turns import ArmsInTurn
 from nccl_bench.communicators.stream_free import StreamFreeCommunicator
-from nccl_bench.config.run import RunConfig
+from nccl_bench.config.run import RunConfig, resolve
 from nccl_bench.config.user_arms import user_arm_of
 from nccl_bench.errors import RecordError, SetupError
 from nccl_bench.plan.cases import make_plan
 from nccl_bench.plan.process_sets import ProcessSet
-from nccl_bench.ranks.joining import join, process_set_index
+from nccl_bench.ranks.joining import join
 from nccl_bench.ranks.process import SETUP_INDEX, SETUP_TIMEOUT_S, default_group, run_rank
 from nccl_bench.ranks.progress import Progress
 from nccl_bench.ranks.spec import WorkerSpec
@@ -41,13 +41,12 @@ def measure(spec: WorkerSpec, progress: Progress) -> None:
     """
     setup = partial(progress.update, case_index=SETUP_INDEX, deadline_s=SETUP_TIMEOUT_S)
     process_sets = spec.process_sets
-    # Set the variables early: CUDA reads its variables at its start, NCCL when it makes the first communicator.
-    os.environ.update(process_sets[process_set_index(len(process_sets))].variables)
     setup(arm="", phase="connect")
     ranks = join(len(process_sets))
     control = ranks.all_ranks
     # All ranks use rank 0's configuration, because the commands on several nodes can differ.
-    config: RunConfig = control.broadcast(spec.config)
+    settings = control.broadcast(spec.config.to_mapping())
+    config = resolve(str(settings["device"]), settings)
     plan = make_plan(config, ranks.own_set.world_size)
     # After a relaunch, the launchers on several nodes can disagree about the next case. Use the latest case.
     first_case = int(control.maximum([spec.first])[0])
@@ -60,9 +59,9 @@ def measure(spec: WorkerSpec, progress: Progress) -> None:
     arms = ArmsInTurn(own_arms, process_sets, ranks, progress)
     setup(arm="", phase="plan")
     _refuse_shared_streams(own_arms, device)
-    supported = arms.merge(
-        {name: {planned.case for planned in plan.cases if arm.supports(planned.case)} for name, arm in own_arms.items()}
-    )
+    cases = [planned.case for planned in plan.cases]
+    indices = {name: [i for i, case in enumerate(cases) if arm.supports(case)] for name, arm in own_arms.items()}
+    supported = {name: {cases[i] for i in of_arm} for name, of_arm in arms.merge(indices).items()}
     plan = plan.only(config.baseline, lambda name, case: case in supported.get(name, ()))
 
     descriptions = {name: arm.communicator.describe() for name, arm in own_arms.items()}

@@ -15,9 +15,10 @@ from nccl_bench.cli.recorded_run import (
 )
 from nccl_bench.config.run import RunConfig
 from nccl_bench.errors import ExitCode
+from nccl_bench.launch.config import LaunchConfig
 from nccl_bench.launch.hardware import free_memory_bytes
+from nccl_bench.launch.job import running_agent
 from nccl_bench.launch.sweep import run_sweep
-from nccl_bench.launch.torchrun import LaunchConfig
 from nccl_bench.plan.cases import make_plan
 from nccl_bench.ranks.spec import WorkerSpec
 from nccl_bench.records.store import RunStatus
@@ -46,10 +47,10 @@ def run_launched(config: RunConfig, launch: LaunchConfig, output: OutputConfig) 
 
     # `run_sweep` handles signals itself. Ignore signals outside of `run_sweep`, so that the record is always closed.
     with ignoring_signals():
-        with closing_on_error(store, output), Display(len(plan.cases), label) as display:
+        with closing_on_error(store, output), running_agent() as agent, Display(len(plan.cases), label) as display:
             # Only the first node writes a record.
             append = partial(record_end, store) if store else lambda _end: None
-            outcome = run_sweep(spec, launch, cases=plan.cases, append=append, on_progress=display.show)
+            outcome = run_sweep(spec, launch, agent, cases=plan.cases, append=append, on_progress=display.show)
         if outcome.stopped:
             print_message(f"stopped early: {outcome.stopped}")
         if store:

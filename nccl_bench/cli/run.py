@@ -61,8 +61,8 @@ def run(
     from nccl_bench.cli.launched_run import run_launched, show_plan
     from nccl_bench.cli.recorded_run import OutputConfig
     from nccl_bench.launch.attach import choose_attachment
+    from nccl_bench.launch.config import LaunchConfig
     from nccl_bench.launch.hardware import gpu_count
-    from nccl_bench.launch.torchrun import LaunchConfig
 
     layers = [read_run_config(config)] if config else []
     if options["limits"] is not None:

@@ -18,7 +18,7 @@ from nccl_bench.errors import InterruptedRunError, UsageError
 from nccl_bench.report import NARROWEST_VERIFICATION, Format
 
 if TYPE_CHECKING:
-    from nccl_bench.launch.torchrun import LaunchConfig
+    from nccl_bench.launch.config import LaunchConfig
     from nccl_bench.verify.judgement import Verification
 
 WORKER = "nccl_bench.verify.worker"
@@ -41,8 +41,8 @@ def verify(
     probe; 3: a user arm could not be made; 9: the detector was not caught, so nothing is verified.
     """
     from nccl_bench.launch.attach import detect_launcher
+    from nccl_bench.launch.config import LaunchConfig
     from nccl_bench.launch.hardware import gpu_count
-    from nccl_bench.launch.torchrun import LaunchConfig
     from nccl_bench.records.creation import create_files
     from nccl_bench.records.run import VERIFICATION
 
@@ -114,13 +114,14 @@ def _describe_command(config: VerifyConfig) -> dict[str, object]:
 
 def _run(config: VerifyConfig, launch: LaunchConfig) -> Verification:
     from nccl_bench.cli.progress import Display
+    from nccl_bench.launch.job import running_agent
     from nccl_bench.launch.verification import run_verification
     from nccl_bench.plan.verification import group_by_launch
 
     total = sum(map(len, group_by_launch(config)))
     try:
-        with Display(total, lambda _index: "") as display:
-            return run_verification(config, launch, on_progress=display.show)
+        with running_agent() as agent, Display(total, lambda _index: "") as display:
+            return run_verification(config, launch, agent, on_progress=display.show)
     except (InterruptedRunError, KeyboardInterrupt) as error:
         # The text of a KeyboardInterrupt is empty.
         reason = str(error) or "interrupted by SIGINT"

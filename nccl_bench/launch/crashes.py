@@ -1,55 +1,36 @@
-"""Finds which rank ended a launch, and why, in the files that torchrun and the ranks wrote."""
+"""Finds which rank ended a launch, and why, in the files that torch's launcher and the ranks wrote."""
 
-import re
 import signal
 import socket
 from collections.abc import Sequence
-from datetime import datetime, timedelta
 from pathlib import Path
 
 from nccl_bench.errors import RecordError
+from nccl_bench.launch.messages import AGENT_LOG, LAUNCH_LOG, Outcome
 from nccl_bench.ranks.failure import Failure, read_failures
 from nccl_bench.ranks.progress import Position, furthest_behind
 from nccl_bench.records.schema import Crash
 
 _TAIL_LINES = 5
 _TAIL_BYTES = 8192
-# ChildFailedError of torch.distributed.elastic has a block for each rank; the rank that ended first has the last block.
-_EXIT = re.compile(
-    r"time\s*: (\S+)\s+host\s*: .*\s+rank\s*: (\d+) \(local_rank: (\d+)\)\s+exitcode\s*: (-?\d+) \(pid: \d+\)"
-)
-# torchrun may notice ranks that end within this time in one poll. It kills the other ranks only after that poll.
-_TOGETHER = timedelta(seconds=1)
 
 
 def find_crash(scratch: Path, positions: Sequence[Position], exit_code: int) -> Crash:
-    """Return the crash that made torchrun end with ``exit_code``. The crash has no case yet.
+    """Return the crash that made the launch end with ``exit_code``. The crash has no case yet.
 
-    The reason is the earliest exception, which makes other ranks raise too. But first look for a rank that a signal
-    killed: it leaves no exception, and its end makes every other rank raise. torchrun looks at the ranks a few times a
-    second, so it may notice the killed rank together with others.
+    The reason is the earliest exception, which makes other ranks raise too. But first look for a rank that ended
+    without an exception, for example by a signal: its end makes every other rank raise. A rank that raises waits before
+    it ends, so torch's launcher sees the other one first.
 
     Raises ``RecordError`` if rank 0 could not write the record: no rank failed, and no later case can be recorded.
     """
-    failures = read_failures(scratch)
-    log = scratch / "torchrun.log"
-    text = log.read_text(encoding="utf-8", errors="replace") if log.exists() else ""
-    exits = [
-        (datetime.strptime(moment, "%Y-%m-%d_%H:%M:%S"), int(rank), int(local_rank), int(code))
-        for moment, rank, local_rank, code in _EXIT.findall(text)
-    ]
+    failures, outcome = read_failures(scratch), Outcome.read(scratch)
     by_rank = {position.rank: position for position in positions}
-    if exits:
-        first = exits[-1]
-        raised = {failure.rank for failure in failures}
-        killed = [
-            (rank, local_rank, code)
-            for moment, rank, local_rank, code in reversed(exits)
-            if moment <= first[0] + _TOGETHER and code < 0 and code != -signal.SIGTERM and rank not in raised
-        ]
-        if killed or not failures:
-            rank, local_rank, code = killed[0] if killed else first[1:]
-            return _crash(by_rank.get(rank), rank, _describe_exit(code), stderr_tail(scratch, local_rank))
+    raised = {failure.rank for failure in failures}
+    for end in outcome.exits if outcome is not None else ():
+        if end.rank not in raised:
+            output = stderr_tail(scratch, end.local_rank)
+            return _crash(by_rank.get(end.rank), end.rank, _describe_exit(end.code), output)
     if failures and failures[0].kind == RecordError.__name__:
         raise RecordError(failures[0].message)
     if failures:
@@ -58,7 +39,10 @@ def find_crash(scratch: Path, positions: Sequence[Position], exit_code: int) -> 
     if exit_code == 0 and behind is not None:
         return _crash(behind, behind.rank, "ended before its last case, with exit code 0", "")
     rank = behind.rank if behind is not None else 0
-    return _crash(behind, rank, f"did not finish: torchrun {_describe_exit(exit_code)}", tail(log))
+    if outcome is not None and outcome.error is not None:
+        return _crash(behind, rank, f"did not start: {outcome.error}", "")
+    output = tail(scratch / LAUNCH_LOG) or tail(scratch.parent / AGENT_LOG)
+    return _crash(behind, rank, f"did not finish: the agent that started it {_describe_exit(exit_code)}", output)
 
 
 def crash_from_failure(failure: Failure) -> Crash:
@@ -85,7 +69,7 @@ def tail(path: Path | None) -> str:
 
 def stderr_tail(scratch: Path, local_rank: int) -> str:
     """Return the last lines that a rank wrote to stderr."""
-    # torchrun's layout is LOG_DIR/RUN_ID_RANDOM/attempt_0/LOCAL_RANK/stderr.log.
+    # The layout of torch's launcher is LOG_DIR/RUN_ID_RANDOM/attempt_0/LOCAL_RANK/stderr.log.
     return tail(next(scratch.glob(f"logs/*/attempt_0/{local_rank}/stderr.log"), None))
 
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 
 from nccl_bench.errors import SetupError, UsageError
-from nccl_bench.launch.torchrun import parse_endpoint
+from nccl_bench.launch.config import parse_endpoint
 
 # The default of torch.distributed.run's --master-port.
 _DEFAULT_PORT = 29500

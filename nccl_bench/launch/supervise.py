@@ -1,6 +1,5 @@
 """Watches launches: enforces deadlines, explains hangs and crashes, and relaunches after them."""
 
-import shutil
 import socket
 import tempfile
 import time
@@ -12,9 +11,10 @@ from typing import Protocol, TypeVar
 
 from nccl_bench.catalog.cases import Case
 from nccl_bench.errors import SetupError
+from nccl_bench.launch.config import LaunchConfig
 from nccl_bench.launch.crashes import find_crash, stderr_tail, tail
+from nccl_bench.launch.messages import LAUNCH_LOG
 from nccl_bench.launch.signals import collect_signals, raise_interrupted
-from nccl_bench.launch.torchrun import Job, LaunchConfig
 from nccl_bench.launch.user_calls import find_user_call
 from nccl_bench.ranks.failure import read_failures
 from nccl_bench.ranks.progress import Position, find_overdue, read_positions
@@ -22,7 +22,7 @@ from nccl_bench.ranks.spec import LaunchSpec
 from nccl_bench.records.schema import Crash, Hang
 
 POLL_S = 0.2
-# The least time for the start: all ranks import torch at the same time, which is slow over a network file system.
+# The least time for the start: the agent imports torch, which is slow over a network file system.
 LEAST_START_S = 120.0
 # The time for the end: after its last item, a rank destroys its communicators and leaves the interpreter.
 EXIT_S = 60.0
@@ -31,69 +31,75 @@ _S = TypeVar("_S", bound=LaunchSpec)
 
 
 class RunningJob(Protocol):
-    """The processes of one launch, with the methods that ``supervise`` needs. ``torchrun.Job`` has these methods."""
+    """The processes of one launch, with the methods that ``supervise`` needs. ``job.Job`` has these methods."""
 
     def poll(self) -> int | None:
         """Return the exit code, or ``None`` while the launch runs."""
+
+    def wait(self, limit_s: float) -> None:
+        """Return when the launch ends, or after ``limit_s`` seconds."""
 
     def stop(self) -> None:
         """End every process, and return when all are gone."""
 
 
+class Starter(Protocol):
+    """What starts launches, with the attributes that ``supervise`` needs. ``job.Agent`` has these attributes."""
+
+    scratch: Path  # the directory for the files of all launches
+
+    def start(self, launch: LaunchConfig, spec: LaunchSpec) -> RunningJob:
+        """Start the ranks of one launch."""
+
+
 def supervise(
     spec: _S,
     launch: LaunchConfig,
+    agent: Starter,
     *,
     count: int,
     timeout_s: float,
     first: int,
     on_end: Callable[[Hang | Crash, int], tuple[_S, int] | None],
     on_progress: Callable[[list[Position]], None],
-    start: Callable[[LaunchConfig, _S, int], RunningJob] = Job,
 ) -> int:
     """Let the ranks do the items from index ``first`` to ``count`` - 1; return the number of launches.
 
     One item may take ``timeout_s`` seconds. After a hang or a crash, ``on_end`` gets its record, without a case,
     and the first item of that launch. ``on_end`` returns the specification and the first item of the next launch, or
     ``None`` to stop. ``on_progress`` gets the local ranks' positions about five times a second. When
-    this function ends, even with an error, no process and no scratch file is left.
+    this function ends, even with an error, no rank is left.
 
     Raises:
         SetupError: The ranks did not finish their set-up.
         InterruptedRunError: This process got SIGINT, SIGTERM or SIGHUP.
     """
     attempts = 0
-    scratch = Path(tempfile.mkdtemp(prefix="nccl-bench-"))
-    try:
-        with collect_signals() as received:
-            while first < count:
-                # One directory for each launch, so that files of an earlier launch are not read again.
-                directory = scratch / str(attempts)
-                directory.mkdir()
-                # For torchrun every process is a rank, so `nproc` counts the processes of all process sets.
-                processes = replace(launch, nproc=launch.nproc * spec.processes_per_rank)
-                job = start(processes, spec.for_launch(str(directory), first), attempts)
-                watch = _Watch(
-                    job=job, scratch=directory, launch=processes, count=count, timeout_s=timeout_s, attempt=attempts
-                )
-                try:
-                    end = watch.wait(received, on_progress)
-                finally:
-                    job.stop()
-                attempts += 1
-                if end is None:
-                    break
-                following = on_end(end, first)
-                if following is not None:
-                    spec, first = following
-                elif end.case_index < 0:
-                    raise SetupError(_setup_message(end, directory, processes))
-                else:
-                    break
-            raise_interrupted(received)
-    finally:
-        # All processes that wrote to `scratch` have ended. Ignore errors: a network file system may still hold files.
-        shutil.rmtree(scratch, ignore_errors=True)
+    with collect_signals() as received:
+        while first < count:
+            # One directory for each launch, so that files of an earlier launch are not read again.
+            directory = tempfile.mkdtemp(prefix="launch-", dir=agent.scratch)
+            # For the agent every process is a rank, so `nproc` counts the processes of all process sets.
+            processes = replace(launch, nproc=launch.nproc * spec.processes_per_rank)
+            job = agent.start(processes, spec.for_launch(directory, first))
+            watch = _Watch(
+                job=job, scratch=Path(directory), launch=processes, count=count, timeout_s=timeout_s, attempt=attempts
+            )
+            try:
+                end = watch.wait(received, on_progress)
+            finally:
+                job.stop()
+            attempts += 1
+            if end is None:
+                break
+            following = on_end(end, first)
+            if following is not None:
+                spec, first = following
+            elif end.case_index < 0:
+                raise SetupError(_setup_message(end, Path(directory), processes))
+            else:
+                break
+        raise_interrupted(received)
     return attempts
 
 
@@ -127,7 +133,7 @@ class _Watch:
                 if read_failures(self.scratch):
                     return find_crash(self.scratch, positions, 1)
                 return self._hang(positions, late)
-            time.sleep(POLL_S)
+            self.job.wait(POLL_S)
 
     def _hang(self, positions: list[Position], late: Position) -> Hang:
         hang, call = make_hang(late, self.timeout_s), find_user_call(positions, late, self.scratch)
@@ -167,8 +173,8 @@ def make_hang(late: Position, timeout_s: float, case: Case | None = None) -> Han
 def _setup_message(end: Hang | Crash, scratch: Path, launch: LaunchConfig) -> str:
     if isinstance(end, Crash):
         return f"the ranks did not finish their set-up: {end.message}"
-    # torchrun numbers the ranks node by node, and every node has `nproc` ranks.
-    output = stderr_tail(scratch, end.rank % launch.nproc) or tail(scratch / "torchrun.log")
+    # The ranks are numbered node by node, and every node has `nproc` ranks.
+    output = stderr_tail(scratch, end.rank % launch.nproc) or tail(scratch / LAUNCH_LOG)
     return f"rank {end.rank} on {end.host} did not finish its set-up ({end.phase}) within {end.timeout_s:g} s" + (
         f":\n{output}" if output else ""
     )

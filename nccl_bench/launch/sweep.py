@@ -5,8 +5,8 @@ from dataclasses import dataclass, replace
 
 from nccl_bench.catalog.cases import Case
 from nccl_bench.config.user_arms import UserArm, user_arm_of
-from nccl_bench.launch.supervise import RunningJob, supervise
-from nccl_bench.launch.torchrun import Job, LaunchConfig
+from nccl_bench.launch.config import LaunchConfig
+from nccl_bench.launch.supervise import Starter, supervise
 from nccl_bench.plan.cases import PlannedCase
 from nccl_bench.ranks.progress import Position
 from nccl_bench.ranks.spec import WorkerSpec
@@ -29,11 +29,11 @@ class Outcome:
 def run_sweep(
     spec: WorkerSpec,
     launch: LaunchConfig,
+    agent: Starter,
     *,
     cases: Sequence[PlannedCase],
     append: Callable[[Hang | Crash], None],
     on_progress: Callable[[list[Position]], None],
-    start: Callable[[LaunchConfig, WorkerSpec, int], RunningJob] = Job,
 ) -> Outcome:
     """Run ``cases`` from ``spec.first`` on; after a hang or a crash, relaunch at the next case.
 
@@ -41,7 +41,7 @@ def run_sweep(
     the arm shares processes with another user arm and fails in set-up, the arm first gets processes of its own.
 
     On node 0, ``append`` gets every hang and crash. ``on_progress`` gets the local ranks' positions about five times a
-    second. When this function ends, even with an error, no process and no scratch file is left.
+    second. When this function ends, even with an error, no rank is left.
 
     Raises:
         SetupError: The ranks did not finish their set-up.
@@ -77,12 +77,12 @@ def run_sweep(
     attempts = supervise(
         spec,
         launch,
+        agent,
         count=len(cases),
         timeout_s=spec.config.timeout_s,
         first=spec.first,
         on_end=on_end,
         on_progress=on_progress,
-        start=start,
     )
     return Outcome(
         attempts=attempts,
@@ -102,7 +102,7 @@ def _shares_processes(spec: WorkerSpec, user_arm: UserArm) -> bool:
 
 
 def _with_rank_in_process_set(end: Hang | Crash, launch: LaunchConfig, processes_per_rank: int) -> Hang | Crash:
-    """Return ``end`` with its rank in the process set; torchrun's rank counts the processes of all process sets."""
+    """Return ``end`` with its rank in the process set; the agent's rank counts the processes of all process sets."""
     node, local_process = divmod(end.rank, launch.nproc * processes_per_rank)
     rank = node * launch.nproc + local_process % launch.nproc
     if isinstance(end, Crash):

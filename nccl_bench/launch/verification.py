@@ -1,6 +1,5 @@
 """Runs a verification: a hang or a crash is a failed probe, and the other probes go on."""
 
-import tempfile
 from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
@@ -8,8 +7,8 @@ from pathlib import Path
 
 from nccl_bench.catalog.probes import PROBES
 from nccl_bench.config.verification import VerifyConfig
-from nccl_bench.launch.supervise import supervise
-from nccl_bench.launch.torchrun import LaunchConfig
+from nccl_bench.launch.config import LaunchConfig
+from nccl_bench.launch.supervise import Starter, supervise
 from nccl_bench.plan.verification import group_by_launch
 from nccl_bench.ranks.progress import Position
 from nccl_bench.records.schema import Crash, Hang
@@ -19,9 +18,9 @@ from nccl_bench.verify.spec import VerificationSpec
 
 
 def run_verification(
-    config: VerifyConfig, launch: LaunchConfig, *, on_progress: Callable[[list[Position]], None]
+    config: VerifyConfig, launch: LaunchConfig, agent: Starter, *, on_progress: Callable[[list[Position]], None]
 ) -> Verification:
-    """Run every probe of ``config`` on the ranks of ``launch``, and return the verification.
+    """Run every probe of ``config`` on the ranks that ``agent`` starts, and return the verification.
 
     ``on_progress`` gets the ranks' positions. The ``case_index`` of a position counts the arm probes of all launches.
 
@@ -31,21 +30,21 @@ def run_verification(
     """
     notes: list[str] = []
     done = 0
-    with tempfile.TemporaryDirectory(prefix="nccl-bench-") as directory:
-        path = Path(directory) / "findings"
-        for arm_probes in group_by_launch(config):
-            spec = VerificationSpec(config=config, arm_probes=arm_probes, findings=str(path))
-            supervise(
-                spec,
-                launch,
-                count=len(arm_probes),
-                timeout_s=config.timeout_s,
-                first=0,
-                on_end=partial(_record_end, spec, notes),
-                on_progress=partial(_pass_on_positions, on_progress, done),
-            )
-            done += len(arm_probes)
-        return judge(config, launch.nproc * launch.nnodes, read_findings(path), notes)
+    path = agent.scratch / "findings"
+    for arm_probes in group_by_launch(config):
+        spec = VerificationSpec(config=config, arm_probes=arm_probes, findings=str(path))
+        supervise(
+            spec,
+            launch,
+            agent,
+            count=len(arm_probes),
+            timeout_s=config.timeout_s,
+            first=0,
+            on_end=partial(_record_end, spec, notes),
+            on_progress=partial(_pass_on_positions, on_progress, done),
+        )
+        done += len(arm_probes)
+    return judge(config, launch.nproc * launch.nnodes, read_findings(path), notes)
 
 
 def _pass_on_positions(on_progress: Callable[[list[Position]], None], done: int, positions: list[Position]) -> None:

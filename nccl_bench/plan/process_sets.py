@@ -5,12 +5,33 @@ environment variables. An arm whose set-up fails beside other arms gets a proces
 the same devices and take turns. The comparison of arms includes arms of different process sets.
 """
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
 from types import MappingProxyType
 
 from nccl_bench.config.run import RunConfig
 from nccl_bench.config.user_arms import user_arm_of
+
+# Variables that are read when a library is loaded. A process that is forked has torch loaded already.
+_READ_AT_LOADING = (
+    "LD_",
+    "DYLD_",
+    "GLIBC_",
+    "MALLOC_",
+    "OMP_",
+    "GOMP_",
+    "KMP_",
+    "MKL_",
+    "OPENBLAS_",
+    "PYTHON",
+    "TORCH",
+    "PYTORCH",
+)
+
+
+def needs_fresh_start(variables: Iterable[str]) -> bool:
+    """Return True if a process with these environment variables cannot be a fork of a process that has torch."""
+    return any(name.startswith(_READ_AT_LOADING) for name in variables)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

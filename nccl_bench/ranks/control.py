@@ -1,6 +1,6 @@
 """Collectives between ranks on the host, over Gloo. They never use the device, whose work is timed."""
 
-import pickle
+import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TypeVar
@@ -54,16 +54,15 @@ class Control:
         return self.sum([value if rank == self.rank else 0 for rank in range(self.world_size)])
 
     def broadcast(self, value: _T, source: int = 0) -> _T:
-        """Return the ``value`` of rank ``source`` on every rank."""
-        payload = bytearray(pickle.dumps(value) if self.rank == source else b"")
+        """Return the ``value`` of rank ``source`` on every rank. It must be JSON: nothing that is received can run."""
+        payload = bytearray(json.dumps(value).encode() if self.rank == source else b"")
         length = torch.tensor([len(payload)])
         self._broadcast_tensor(length, source)
         buffer = (
             torch.frombuffer(payload, dtype=torch.uint8) if payload else torch.empty(int(length), dtype=torch.uint8)
         )
         self._broadcast_tensor(buffer, source)
-        # Unpickling is safe: the bytes come from a rank of this launch.
-        received: _T = pickle.loads(bytes(buffer.tolist()))
+        received: _T = json.loads(bytes(buffer.tolist()))
         return received
 
     def barrier(self) -> None:

@@ -32,11 +32,9 @@ def join(process_sets: int) -> Ranks:
 
     Afterwards, torch.distributed's default group and torchrun's variables describe only this process set.
     """
-    if process_sets == 1:
-        dist.init_process_group("gloo", timeout=NO_TIMEOUT)
-        control = Control(default_group())
-        return Ranks(all_ranks=control, own_set=control, set_index=0, first_ranks=(0,))
     store, overall_rank, processes = next(rendezvous("env://", timeout=NO_TIMEOUT))
+    # All launches of a command share one store.
+    store = PrefixStore(os.environ.get("TORCHELASTIC_RUN_ID", ""), store)
     on_node = int(os.environ["LOCAL_WORLD_SIZE"])
     per_node, index = on_node // process_sets, process_set_index(process_sets)
     local_rank = int(os.environ["LOCAL_RANK"]) - index * per_node
@@ -49,11 +47,14 @@ def join(process_sets: int) -> Ranks:
     }
     own_store = PrefixStore(f"process-set-{index}", store)
     dist.init_process_group("gloo", store=own_store, rank=rank, world_size=world_size, timeout=NO_TIMEOUT)
+    own = Control(default_group())
+    if process_sets == 1:
+        return Ranks(all_ranks=own, own_set=own, set_index=0, first_ranks=(0,))
     overall = dist.ProcessGroupGloo(PrefixStore("all-ranks", store), overall_rank, processes, NO_TIMEOUT)
     return Ranks(
         # torch's types for the two groups have no common base, but both have the methods that Control calls.
         all_ranks=Control(cast(dist.ProcessGroup, overall), reported_rank=rank),
-        own_set=Control(default_group()),
+        own_set=own,
         set_index=index,
         # torchrun numbers ranks node by node.
         first_ranks=tuple(range(0, on_node, per_node)),

@@ -3,6 +3,7 @@
 import faulthandler
 import os
 import sys
+import time
 from collections.abc import Callable
 from contextlib import suppress
 from datetime import timedelta
@@ -17,6 +18,8 @@ from nccl_bench.ranks.progress import STACKS_SIGNAL, Progress, stacks_path
 SETUP_TIMEOUT_S = 300.0
 # The launcher watches the deadlines, so torch's own timeouts must never end a rank first.
 NO_TIMEOUT = timedelta(days=366)
+# The time from an exception to the end of its rank. torch's launcher looks at the ranks every 0.05 s.
+_RAISED_S = 0.3
 # The case index of a rank that has not begun its first case.
 SETUP_INDEX = -1
 
@@ -29,7 +32,7 @@ def default_group() -> dist.ProcessGroup:
 
 
 def run_rank(scratch: Path, body: Callable[[Progress], None]) -> None:
-    """Run ``body`` as the rank that torchrun's RANK and LOCAL_RANK give, and write its position into ``scratch``.
+    """Run ``body`` as the rank that RANK and LOCAL_RANK give, and write its position into ``scratch``.
 
     If ``body`` raises, write a ``Failure`` into ``scratch`` and end the process with the exit code of the error.
     """
@@ -50,5 +53,7 @@ def run_rank(scratch: Path, body: Callable[[Progress], None]) -> None:
         with suppress(OSError):
             sys.excepthook(*sys.exc_info())
             sys.stderr.flush()
+        # If the error is due to the end of another rank, let torch's launcher see that end first.
+        time.sleep(_RAISED_S)
         # Do not return: the destructor of a library may wait for another rank that waits for this rank.
         os._exit(failure.exit_code)

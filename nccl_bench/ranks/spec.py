@@ -26,6 +26,10 @@ class LaunchSpec:
         """The number of processes that share one rank's device."""
         return 1
 
+    def variables_of(self, local_rank: int, local_world_size: int) -> Mapping[str, str]:
+        """Return the environment variables that only this process of a node gets. Both numbers count processes."""
+        return {}
+
     def for_launch(self, scratch: str, first: int) -> Self:
         """Return a copy for a launch that starts at the item with index ``first`` and has its own ``scratch``."""
         return replace(self, scratch=scratch, first=first)
@@ -55,6 +59,10 @@ class WorkerSpec(LaunchSpec):
     def processes_per_rank(self) -> int:
         """The number of process sets: a rank has one process in each of them."""
         return len(self.process_sets)
+
+    def variables_of(self, local_rank: int, local_world_size: int) -> Mapping[str, str]:
+        """Return the environment variables of the process set of this process."""
+        return self.process_sets[local_rank * self.processes_per_rank // local_world_size].variables
 
     @classmethod
     def read(cls, path: Path) -> WorkerSpec:

@@ -21,9 +21,8 @@ class VerificationSpec(LaunchSpec):
     arm_probes: tuple[ArmProbe, ...]  # the arm probes of the launch, in the order in which they run
     findings: str  # the file to append findings to
 
-    @property
-    def variables(self) -> Mapping[str, str]:
-        """The environment variables that the arm of this launch sets."""
+    def variables_of(self, local_rank: int, local_world_size: int) -> Mapping[str, str]:
+        """Return the environment variables that the arm of this launch sets."""
         user_arm = user_arm_of(self.config.user_arms, self.arm_probes[0].arm)
         return {} if user_arm is None else user_arm.variables
 

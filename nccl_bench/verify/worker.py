@@ -14,8 +14,8 @@ from nccl_bench.catalog.probes import PROBES
 from nccl_bench.config.user_arms import user_arm_of
 from nccl_bench.errors import ExitCode, UserArmError
 from nccl_bench.plan.verification import ArmProbe
-from nccl_bench.ranks.control import Control
-from nccl_bench.ranks.process import NO_TIMEOUT, SETUP_INDEX, SETUP_TIMEOUT_S, default_group, run_rank
+from nccl_bench.ranks.joining import join
+from nccl_bench.ranks.process import SETUP_INDEX, SETUP_TIMEOUT_S, default_group, run_rank
 from nccl_bench.ranks.progress import Progress
 from nccl_bench.transports.device import Device, open_device
 from nccl_bench.user_arms.building import as_user_arm_error
@@ -68,10 +68,8 @@ def run_probes(spec: VerificationSpec, progress: Progress) -> None:
     """Do this rank's part of the probes in ``spec``."""
     config = spec.config
     setup = partial(progress.update, case_index=SETUP_INDEX, arm="", deadline_s=SETUP_TIMEOUT_S)
-    os.environ.update(spec.variables)
     setup(phase="connect")
-    dist.init_process_group("gloo", timeout=NO_TIMEOUT)
-    control = Control(default_group())
+    control = join(process_sets=1).own_set
     setup(phase="device")
     local_rank = int(os.environ["LOCAL_RANK"])
     device = open_device(config.device, local_rank, config.nccl_library, config.transport, sharing=True)
@@ -107,7 +105,7 @@ def run_probes(spec: VerificationSpec, progress: Progress) -> None:
         if finding.failed and PROBES[arm_probe.probe].alone and arm_probe.arm not in given_up:
             # The process can be unusable now, and its destructors can hang. The launcher continues with new processes.
             sys.stderr.flush()
-            os._exit(ExitCode.OK)
+            os._exit(ExitCode.SETUP)
         # Close the arm while the position still names it, so that a crash during the close is blamed on this arm.
         if index + 1 == len(spec.arm_probes) or spec.arm_probes[index + 1].arm != arm_probe.arm:
             arms.close_shared()

@@ -8,8 +8,9 @@ from pathlib import Path
 from nccl_bench.analysis.analysis import Analysis
 from nccl_bench.analysis.comparison import Comparison
 from nccl_bench.config.run import resolve
+from nccl_bench.launch.config import LaunchConfig
+from nccl_bench.launch.job import running_agent
 from nccl_bench.launch.sweep import run_sweep
-from nccl_bench.launch.torchrun import LaunchConfig
 from nccl_bench.plan.cases import make_plan
 from nccl_bench.ranks.spec import WorkerSpec
 from nccl_bench.records.environment import collect
@@ -34,12 +35,14 @@ def measure(
         left_out=plan.left_out,
         environment=collect(),
     )
-    outcome = run_sweep(
-        WorkerSpec(config=config, run_dir=str(store.path)),
-        LaunchConfig(nproc=nproc, worker=worker),
-        cases=plan.cases,
-        append=store.append,
-        on_progress=lambda positions: None,
-    )
+    with running_agent() as agent:
+        outcome = run_sweep(
+            WorkerSpec(config=config, run_dir=str(store.path)),
+            LaunchConfig(nproc=nproc, worker=worker),
+            agent,
+            cases=plan.cases,
+            append=store.append,
+            on_progress=lambda positions: None,
+        )
     store.finish(RunStatus.FAILED if outcome.hangs or outcome.crashes else RunStatus.COMPLETE)
     return Analysis.of(Run.load(store.path)).comparisons

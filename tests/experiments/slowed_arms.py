@@ -61,9 +61,8 @@ def _spin_and_call(context: CaseContext, seconds: float, call: Operation) -> Non
     call()
 
 
-if __name__ == "__main__":
-    import sys
-
+def main(spec_file: str) -> None:
+    """Run one rank as the specification in ``spec_file`` says."""
     add_arms()
     slow_down()
-    worker.main(sys.argv[1])
+    worker.main(spec_file)

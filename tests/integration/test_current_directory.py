@@ -9,7 +9,7 @@ import pytest
 
 from nccl_bench.records.run import Run
 from nccl_bench.records.schema import Samples, Status
-from tests.support.command import ROOT, CommandResult, Sandbox
+from tests.support.command import CommandResult, Sandbox
 from tests.support.planted_modules import imported_modules, plant_modules
 
 pytestmark = pytest.mark.timeout(240)
@@ -56,11 +56,6 @@ def assert_measured(sandbox: Sandbox, *ends: CommandResult) -> None:
     assert {line.arm: line.status for line in lines}["mine"] is Status.OK
 
 
-@pytest.mark.xfail(
-    not (ROOT / "nccl_bench" / "launch" / "agent.py").exists(),
-    reason="torchrun is still started by `python -m`, which searches the current directory first",
-    strict=True,
-)
 def test_ranks_import_only_user_arms_from_the_current_directory(sandbox: Sandbox) -> None:
     assert_measured(sandbox, sandbox.nccl_bench(*RUN))
 

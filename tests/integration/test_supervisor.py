@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import signal
 import subprocess
 import sys
@@ -12,12 +11,14 @@ from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
+import psutil
 import pytest
 
 from nccl_bench.config.run import resolve
 from nccl_bench.errors import InterruptedRunError, SetupError
+from nccl_bench.launch.config import LaunchConfig
+from nccl_bench.launch.job import running_agent
 from nccl_bench.launch.sweep import Outcome, run_sweep
-from nccl_bench.launch.torchrun import LaunchConfig
 from nccl_bench.plan.cases import make_plan
 from nccl_bench.ranks.progress import Position, Progress
 from nccl_bench.ranks.spec import WorkerSpec
@@ -29,9 +30,8 @@ CASES = make_plan(CONFIG, 2).cases
 
 
 def alive(pid: int) -> bool:
-    """Return whether the process still runs a worker. A zombie has no command line."""
-    path = Path(f"/proc/{pid}/cmdline")
-    return path.exists() and b"misbehaving_worker" in path.read_bytes()
+    """Return whether the process still runs."""
+    return psutil.pid_exists(pid) and psutil.Process(pid).status() != psutil.STATUS_ZOMBIE
 
 
 class Sweep:
@@ -50,13 +50,15 @@ class Sweep:
 
     def run(self, acts: dict[int, str]) -> Outcome:
         self.setenv("MISBEHAVIOUR", json.dumps({"cases": len(CASES), "acts": acts}))
-        return run_sweep(
-            WorkerSpec(config=CONFIG, run_dir=str(self.run_dir)),
-            LaunchConfig(nproc=2, worker="tests.support.misbehaving_worker"),
-            cases=CASES,
-            append=self.lines.append,
-            on_progress=self.look,
-        )
+        with running_agent() as agent:
+            return run_sweep(
+                WorkerSpec(config=CONFIG, run_dir=str(self.run_dir)),
+                LaunchConfig(nproc=2, worker="tests.support.misbehaving_worker"),
+                agent,
+                cases=CASES,
+                append=self.lines.append,
+                on_progress=self.look,
+            )
 
     def look(self, positions: list[Position]) -> None:
         self.pids |= {position.pid for position in positions}
@@ -108,7 +110,7 @@ def test_sigint_ends_even_a_stubborn_worker_and_no_other_process(sweep: Sweep) -
 
     def interrupt(positions: list[Position]) -> None:
         if [position.case_index for position in positions if position.rank < 2] == [2, 2] and len(positions) == 2:
-            (scratch,) = sweep.temporary.glob("*/0")
+            (scratch,) = sweep.temporary.glob("*/launch-*")
             stale = Progress(scratch, rank=7, local_rank=7)
             stale.position = replace(stale.position, pid=bystander.pid)
             stale.update(case_index=2, arm="torch", phase="timed", deadline_s=60)
@@ -125,22 +127,23 @@ def test_sigint_ends_even_a_stubborn_worker_and_no_other_process(sweep: Sweep) -
     sweep.assert_nothing_is_left()
 
 
-def test_workers_that_lost_their_torchrun_are_ended_before_the_next_launch(sweep: Sweep) -> None:
+@pytest.mark.parametrize("generations", [1, 2])
+def test_ranks_end_with_the_process_that_started_them_and_the_sweep_goes_on(sweep: Sweep, generations: int) -> None:
+    """Kill the parent of the ranks, which holds torch's launcher, or the parent of that, which is the agent."""
     killed: list[int] = []
 
-    def kill_torchrun(positions: list[Position]) -> None:
+    def kill(positions: list[Position]) -> None:
         if not killed and [position.case_index for position in positions] == [2, 2]:
             killed.extend(position.pid for position in positions)
-            status = Path(f"/proc/{killed[0]}/status").read_text(encoding="ascii")
-            (parent,) = (line.split()[1] for line in status.splitlines() if line.startswith("PPid:"))
-            os.kill(int(parent), signal.SIGKILL)
+            parents = psutil.Process(killed[0]).parents()
+            parents[generations - 1].kill()
         if killed and not set(killed) & {position.pid for position in positions} and positions:
             assert not [pid for pid in killed if alive(pid)]
 
-    sweep.on_each = kill_torchrun
+    sweep.on_each = kill
     outcome = sweep.run({2: "stubborn"})
     assert sweep.done() == [0, 1, 3, 4, 5, 6]
     (crash,) = outcome.crashes
     assert (crash.case_index, crash.rank) == (2, 1)
-    assert "torchrun was killed by SIGKILL" in crash.message
+    assert "the agent that started it was killed by SIGKILL" in crash.message
     sweep.assert_nothing_is_left()

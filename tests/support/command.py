@@ -107,7 +107,8 @@ class Sandbox:
     def assert_nothing_is_left(self) -> None:
         """Fail if a process or a temporary file is left."""
         assert self.processes() == []
-        assert list(self.temporary.iterdir()) == []
+        left = list(self.temporary.rglob("*"))
+        assert left == [], left
 
     def only_run(self) -> Run:
         """Load the only run in ``results``."""

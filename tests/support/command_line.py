@@ -19,8 +19,8 @@ from nccl_bench.cli import app, attached_run, launched_run, main
 from nccl_bench.cli.recorded_run import OutputConfig
 from nccl_bench.config.run import RunConfig
 from nccl_bench.config.verification import VerifyConfig
+from nccl_bench.launch.config import LaunchConfig
 from nccl_bench.launch.launchers import Attachment
-from nccl_bench.launch.torchrun import LaunchConfig
 from nccl_bench.report import Format
 from nccl_bench.verify.judgement import Verification
 

@@ -26,7 +26,8 @@ from nccl_bench.communicators.protocol import Communicator
 from nccl_bench.communicators.registry import BUILDERS
 from nccl_bench.communicators.stream_free import StreamFreeCommunicator
 from nccl_bench.config.verification import VerifyConfig
-from nccl_bench.launch.torchrun import LaunchConfig
+from nccl_bench.launch.config import LaunchConfig
+from nccl_bench.launch.job import running_agent
 from nccl_bench.launch.verification import run_verification
 from nccl_bench.plan import verification as plan
 from nccl_bench.plan.verification import ArmProbe
@@ -355,8 +356,10 @@ def verify_defects(
         patch.dict(cast(dict[str, ArmSpec], ARMS), arms()),
         patch.object(plan, "list_arm_probes", return_value=list(cells)),
         patch.object(judgement, "list_arm_probes", return_value=list(cells)),
+        running_agent() as agent,
     ):
-        return run_verification(config, LaunchConfig(nproc=2, worker=WORKER), on_progress=on_progress)
+        launch = LaunchConfig(nproc=2, worker=WORKER)
+        return run_verification(config, launch, agent, on_progress=on_progress)
 
 
 def mismatches(

@@ -34,8 +34,8 @@ def misbehave(act: str) -> None:
     time.sleep(600)
 
 
-def main() -> int:
-    spec = WorkerSpec.read(Path(sys.argv[1]))
+def main(spec_file: str) -> None:
+    spec = WorkerSpec.read(Path(spec_file))
     assert spec.scratch is not None
     assert spec.run_dir is not None
     scratch, done = Path(spec.scratch), Path(spec.run_dir) / "done"
@@ -66,10 +66,5 @@ def main() -> int:
                 time.sleep(0.01)
     except ValueError as error:
         Failure.of(error, progress.position).write(scratch)
-        return 3
+        os._exit(3)
     progress.finish()
-    return 0
-
-
-if __name__ == "__main__":
-    sys.exit(main())

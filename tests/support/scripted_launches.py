@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
+import tempfile
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from nccl_bench.launch.torchrun import LaunchConfig
+from nccl_bench.launch.config import LaunchConfig
 from nccl_bench.ranks.failure import Failure
 from nccl_bench.ranks.progress import Progress
 
-# One launch: writes into its scratch directory and returns torchrun's exit code, or None while it still runs.
+# One launch: writes into its scratch directory and returns its exit code, or None while it still runs.
 Act = Callable[[Path], int | None]
 
 
@@ -67,32 +68,34 @@ def crashes(case_index: int, arm: str = "a", *, exit_code: int | None = 1, deadl
 
 @dataclass
 class Launches:
-    """A replacement of ``Job``: launch number n does act number n."""
+    """A replacement of ``Agent`` and its ``Job``: launch number n does act number n."""
 
     acts: tuple[Act, ...]
+    scratch: Path = field(default_factory=lambda: Path(tempfile.mkdtemp()))
     first_cases: list[int] = field(default_factory=list)
     excluded: list[tuple[str, ...]] = field(default_factory=list)
-    attempts: list[int] = field(default_factory=list)
     scratches: list[Path] = field(default_factory=list)
     processes: list[int] = field(default_factory=list)
     running: int = 0
     exit_code: int | None = None
 
-    def __call__(self, launch: LaunchConfig, spec: Any, attempt: int) -> Launches:
+    def start(self, launch: LaunchConfig, spec: Any) -> Launches:
         assert spec.scratch is not None
         assert launch.nproc == 2 * spec.processes_per_rank
         assert not self.running
         self.running = 1
         self.first_cases.append(spec.first)
         self.excluded.append(getattr(spec, "excluded", ()))
-        self.attempts.append(attempt)
         self.processes.append(launch.nproc)
         self.scratches.append(Path(spec.scratch))
-        self.exit_code = self.acts[len(self.attempts) - 1](Path(spec.scratch))
+        self.exit_code = self.acts[len(self.scratches) - 1](Path(spec.scratch))
         return self
 
     def poll(self) -> int | None:
         return self.exit_code
+
+    def wait(self, limit_s: float) -> None:
+        """Return immediately: an act ends before its launch starts."""
 
     def stop(self) -> None:
         self.running = 0

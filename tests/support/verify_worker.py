@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import sys
-
-from nccl_bench.verify.worker import main
+from nccl_bench.verify import worker
 from tests.support.defective_communicators import add_defective_arms
 
-if __name__ == "__main__":
+
+def main(spec_file: str) -> None:
     add_defective_arms()
-    main(sys.argv[1])
+    worker.main(spec_file)

@@ -16,7 +16,7 @@ from nccl_bench.catalog.timings import Timing
 from nccl_bench.config.run import CallerStream, Register, RunConfig, resolve
 from nccl_bench.errors import ExitCode
 from nccl_bench.launch import hardware
-from nccl_bench.launch.torchrun import LaunchConfig
+from nccl_bench.launch.config import LaunchConfig
 from tests.support.command_line import (
     COMMANDS,
     RANKS,

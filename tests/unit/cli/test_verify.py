@@ -19,7 +19,7 @@ from nccl_bench.config.verification import VerifyConfig, resolve_verification
 from nccl_bench.errors import ExitCode, InterruptedRunError, SetupError
 from nccl_bench.launch import hardware
 from nccl_bench.launch import verification as launch_verification
-from nccl_bench.launch.torchrun import LaunchConfig
+from nccl_bench.launch.config import LaunchConfig
 from nccl_bench.plan.verification import ArmProbe, group_by_launch
 from nccl_bench.ranks.progress import Position
 from nccl_bench.report.verification import TerminalVerification
@@ -51,7 +51,12 @@ class FakeVerification:
     before: Callable[[], None] = lambda: None  # an action before the first probe
 
     def __call__(
-        self, config: VerifyConfig, launch: LaunchConfig, *, on_progress: Callable[[list[Position]], None]
+        self,
+        config: VerifyConfig,
+        launch: LaunchConfig,
+        _agent: object,
+        *,
+        on_progress: Callable[[list[Position]], None],
     ) -> Verification:
         self.calls.append((config, launch))
         self.before()

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -10,31 +9,19 @@ import pytest
 
 from nccl_bench.errors import RecordError
 from nccl_bench.launch.crashes import find_crash, tail
+from nccl_bench.launch.messages import AGENT_LOG, LAUNCH_LOG, Exit, Outcome
 from nccl_bench.ranks.failure import Failure, read_failures
 from nccl_bench.ranks.progress import Position
 
 POSITIONS = [
     Position(rank=rank, local_rank=rank, host="box", pid=1, case_index=4, arm="torch", step=9 - rank) for rank in (0, 1)
 ]
-BLOCK = """[{index}]:
-  time      : 2030-01-01_00:00:{second:02}
-  host      : box.example
-  rank      : {rank} (local_rank: {rank})
-  exitcode  : {code} (pid: 123)
-  error_file: <N/A>
-  traceback : To enable traceback see: https://pytorch.org
-"""
 
 
-def leave(
-    scratch: Path, *exits: tuple[int, int], failures: tuple[tuple[int, float], ...] = (), seconds: Sequence[int] = ()
-) -> None:
-    """Write the files of torchrun and its ranks: ``exits`` are (rank, code), the first to end last."""
-    blocks = [
-        BLOCK.format(index=index, rank=rank, code=code, second=second)
-        for index, ((rank, code), second) in enumerate(zip(exits, seconds or [0] * len(exits), strict=True))
-    ]
-    (scratch / "torchrun.log").write_text("W0101 noise\n" + "".join(blocks) + "last line\n", encoding="utf-8")
+def leave(scratch: Path, *exits: tuple[int, int], failures: tuple[tuple[int, float], ...] = ()) -> None:
+    """Write the files of a launch: ``exits`` are (rank, code), ``failures`` are (rank, time)."""
+    Outcome(exits=tuple(Exit(rank=rank, local_rank=rank, code=code) for rank, code in exits)).write(scratch)
+    (scratch / LAUNCH_LOG).write_text("W0101 noise\nlast line\n", encoding="utf-8")
     for rank, _ in exits:
         logs = scratch / "logs" / "abc_1" / "attempt_0" / str(rank)
         logs.mkdir(parents=True)
@@ -46,7 +33,7 @@ def leave(
 
 
 def test_the_earliest_exception_is_the_reason(tmp_path: Path) -> None:
-    leave(tmp_path, (1, -15), (0, 1), failures=((0, 2.0), (1, 1.0)))
+    leave(tmp_path, (0, 1), failures=((0, 2.0), (1, 1.0)))
     crash = find_crash(tmp_path, POSITIONS, 1)
     assert crash.message == "rank 1 on box ended with exit code 3: ValueError: no"
     assert (crash.rank, crash.case_index, crash.arm) == (1, 5, "a")
@@ -54,7 +41,7 @@ def test_the_earliest_exception_is_the_reason(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(("code", "name"), [(-11, "SIGSEGV"), (-9, "SIGKILL"), (-6, "SIGABRT")])
 def test_a_killed_rank_comes_before_the_exceptions_of_other_ranks(tmp_path: Path, code: int, name: str) -> None:
-    leave(tmp_path, (0, 3), (1, code), failures=((0, 1.0),))
+    leave(tmp_path, (1, code), failures=((0, 1.0),))
     crash = find_crash(tmp_path, POSITIONS, 1)
     assert (crash.rank, crash.host, crash.case_index, crash.arm) == (1, "box", 4, "torch")
     assert crash.message.startswith(f"rank 1 on box was killed by {name}")
@@ -62,24 +49,9 @@ def test_a_killed_rank_comes_before_the_exceptions_of_other_ranks(tmp_path: Path
     assert "line 34" not in crash.message
 
 
-def test_a_killed_rank_is_the_reason_though_torchrun_noticed_another_rank_first(tmp_path: Path) -> None:
-    leave(tmp_path, (1, -9), (0, 3), failures=((0, 1.0),), seconds=(1, 0))
-    assert find_crash(tmp_path, POSITIONS, 1).message.startswith("rank 1 on box was killed by SIGKILL")
-
-
-def test_a_rank_that_torchrun_killed_later_is_not_the_reason(tmp_path: Path) -> None:
-    leave(tmp_path, (1, -9), (0, 3), failures=((0, 1.0),), seconds=(2, 0))
-    assert "ValueError" in find_crash(tmp_path, POSITIONS, 1).message
-
-
 def test_an_exception_comes_before_the_abort_of_the_same_rank(tmp_path: Path) -> None:
-    leave(tmp_path, (1, -15), (0, -6), failures=((0, 1.0),))
+    leave(tmp_path, (0, -6), failures=((0, 1.0),))
     assert "ValueError" in find_crash(tmp_path, POSITIONS, 1).message
-
-
-def test_the_sigterm_of_torchrun_is_not_the_reason(tmp_path: Path) -> None:
-    leave(tmp_path, (0, -15), failures=((1, 1.0),))
-    assert find_crash(tmp_path, POSITIONS, 1).rank == 1
 
 
 def test_a_rank_without_an_exception_is_reported_with_its_exit_code_and_stderr(tmp_path: Path) -> None:
@@ -87,11 +59,20 @@ def test_a_rank_without_an_exception_is_reported_with_its_exit_code_and_stderr(t
     assert find_crash(tmp_path, POSITIONS, 1).message.startswith("rank 1 on box ended with exit code 17:\nline 35")
 
 
-def test_without_any_rank_the_log_of_torchrun_is_quoted(tmp_path: Path) -> None:
-    leave(tmp_path)
-    crash = find_crash(tmp_path, [], 2)
-    assert crash.case_index == -1
-    assert "torchrun ended with exit code 2:\nW0101 noise\nlast line" in crash.message
+def test_a_launch_that_did_not_start_is_explained_by_its_error(tmp_path: Path) -> None:
+    Outcome(error="node 1 did not join").write(tmp_path)
+    crash = find_crash(tmp_path, [], 1)
+    assert (crash.case_index, crash.message.partition(" on ")[0]) == (-1, "rank 0")
+    assert crash.message.endswith("did not start: node 1 did not join")
+
+
+@pytest.mark.parametrize("written", [LAUNCH_LOG, f"../{AGENT_LOG}"])
+def test_without_an_outcome_the_end_of_the_agent_is_reported_with_its_log(tmp_path: Path, written: str) -> None:
+    scratch = tmp_path / "launch"
+    scratch.mkdir()
+    (scratch / written).write_text("no module torch\n", encoding="utf-8")
+    assert "the agent that started it was killed by SIGKILL" in find_crash(scratch, [], -9).message
+    assert find_crash(scratch, [], 1).message.endswith("ended with exit code 1:\nno module torch")
 
 
 def test_exit_code_0_before_the_last_case_is_a_crash(tmp_path: Path) -> None:

@@ -11,8 +11,9 @@ import pytest
 
 from nccl_bench.errors import InterruptedRunError, SetupError
 from nccl_bench.launch import supervise as supervise_module
+from nccl_bench.launch.config import LaunchConfig
+from nccl_bench.launch.messages import LAUNCH_LOG
 from nccl_bench.launch.supervise import make_hang, supervise
-from nccl_bench.launch.torchrun import LaunchConfig
 from nccl_bench.ranks.progress import Position
 from nccl_bench.ranks.spec import LaunchSpec
 from nccl_bench.records.schema import Crash, Hang
@@ -45,16 +46,15 @@ def supervise_launches(
         attempts = supervise(
             LaunchSpec(),
             LaunchConfig(nproc=2),
+            launches,
             count=COUNT,
             timeout_s=timeout_s,
             first=first,
             on_end=on_end,
             on_progress=on_progress,
-            start=launches,
         )
     finally:
         assert not launches.running
-        assert not any(scratch.exists() for scratch in launches.scratches)
     return attempts, ends
 
 
@@ -70,7 +70,6 @@ def test_after_a_hang_or_a_crash_the_next_launch_starts_where_on_end_says() -> N
     launches = Launches((hangs(2), crashes(4, "b"), finishes))
     attempts, ends = supervise_launches(launches)
     assert attempts == 3
-    assert launches.attempts == [0, 1, 2]
     assert launches.first_cases == [0, 3, 5]
     assert len(set(launches.scratches)) == 3
     hang, crash = ends
@@ -123,14 +122,14 @@ def test_a_failure_in_set_up_reaches_on_end_and_is_raised(act: Act, message: str
     with pytest.raises(SetupError, match=message):
         supervise_launches(launches, go_on=lambda end: reported.append(end) is None)
     assert [end.case_index for end in reported] == [-1]
-    assert launches.attempts == [0]
+    assert len(launches.scratches) == 1
 
 
 def test_no_position_in_time_is_a_failed_set_up(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(supervise_module, "LEAST_START_S", 0.0)
 
     def silent(scratch: Path) -> None:
-        (scratch / "torchrun.log").write_text("waiting for node 1\n", encoding="utf-8")
+        (scratch / LAUNCH_LOG).write_text("waiting for node 1\n", encoding="utf-8")
 
     with pytest.raises(SetupError, match=r"within 0\.01 s:\nwaiting for node 1"):
         supervise_launches(Launches((silent,)), timeout_s=0.01)
@@ -142,7 +141,7 @@ def test_the_timeout_of_a_hang_is_that_of_the_position_if_it_has_one() -> None:
     assert make_hang(replace(late, timeout_s=4), 9).timeout_s == 4
 
 
-def test_no_process_and_no_file_is_left_when_a_callback_raises() -> None:
+def test_no_process_is_left_when_a_callback_raises() -> None:
     def broken(positions: list[Position]) -> None:
         raise OSError("no terminal")
 

@@ -10,8 +10,8 @@ import pytest
 from nccl_bench.config.run import resolve
 from nccl_bench.errors import SetupError
 from nccl_bench.launch import supervise
+from nccl_bench.launch.config import LaunchConfig
 from nccl_bench.launch.sweep import Outcome, case_at, run_sweep
-from nccl_bench.launch.torchrun import LaunchConfig
 from nccl_bench.plan.cases import PlannedCase, make_plan
 from nccl_bench.ranks.failure import Failure
 from nccl_bench.ranks.progress import Position
@@ -39,10 +39,10 @@ def sweep(
     outcome = run_sweep(
         spec,
         launch or LaunchConfig(nproc=2),
+        launches,
         cases=CASES,
         append=lines.append,
         on_progress=lambda positions: None,
-        start=launches,
     )
     return outcome, lines
 
@@ -58,7 +58,6 @@ def test_a_hang_is_recorded_with_its_rank_and_the_sweep_goes_on_at_the_next_case
     launches = Launches((hangs(2), hangs(5, "b"), finishes))
     outcome, lines = sweep(launches)
     assert launches.first_cases == [0, 3, 6]
-    assert launches.attempts == [0, 1, 2]
     assert len(set(launches.scratches)) == 3
     assert outcome.attempts == 3
     assert outcome.stopped is None
@@ -136,10 +135,10 @@ def test_a_failed_set_up_is_recorded_without_a_case_and_raised() -> None:
         run_sweep(
             SPEC,
             LaunchConfig(nproc=2),
+            Launches((crashes(-1),)),
             cases=CASES,
             append=lines.append,
             on_progress=lambda positions: None,
-            start=Launches((crashes(-1),)),
         )
     assert [(line.case, line.case_index) for line in lines] == [(None, -1)]
 

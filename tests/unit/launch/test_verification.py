@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import tempfile
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
-from functools import partial
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -14,9 +13,7 @@ from nccl_bench.catalog.probes import DETECTOR
 from nccl_bench.config.verification import VerifyConfig, resolve_verification
 from nccl_bench.errors import ExitCode, SetupError
 from nccl_bench.launch import supervise as supervise_module
-from nccl_bench.launch import verification as verification_module
-from nccl_bench.launch.supervise import supervise
-from nccl_bench.launch.torchrun import LaunchConfig
+from nccl_bench.launch.config import LaunchConfig
 from nccl_bench.launch.verification import run_verification
 from nccl_bench.plan.verification import ArmProbe, group_by_launch
 from nccl_bench.ranks.failure import Failure
@@ -30,7 +27,7 @@ CONFIG: VerifyConfig = resolve_verification(
 )
 TOGETHER, ALONE = group_by_launch(CONFIG)
 FREE, TORCH = (ArmProbe(arm=arm, probe="producer") for arm in ("stream-free", "torch"))
-# The work of a launch from the first arm probe on. It returns torchrun's exit code, or None if torchrun still runs.
+# The work of a launch from the first arm probe on. It returns the exit code, or None if the launch still runs.
 Act = Callable[[VerificationSpec], int | None]
 
 
@@ -96,13 +93,14 @@ def leaves(index: int, finding: Finding) -> Act:
 
 @dataclass
 class Scripted:
-    """A stand-in for ``Job``: launch number n does act number n."""
+    """A stand-in for ``Agent`` and its ``Job``: launch number n does act number n."""
 
     acts: Sequence[Act]
+    scratch: Path
     specs: list[VerificationSpec] = field(default_factory=list)
     exit_code: int | None = None
 
-    def __call__(self, launch: LaunchConfig, spec: VerificationSpec, attempt: int) -> Scripted:
+    def start(self, launch: LaunchConfig, spec: Any) -> Scripted:
         assert launch.nproc == 2
         self.specs.append(spec)
         self.exit_code = self.acts[len(self.specs) - 1](spec)
@@ -110,6 +108,9 @@ class Scripted:
 
     def poll(self) -> int | None:
         return self.exit_code
+
+    def wait(self, limit_s: float) -> None:
+        """Return immediately: an act ends before its launch starts."""
 
     def stop(self) -> None:
         """There is no process."""
@@ -138,15 +139,10 @@ class Verified:
 @pytest.fixture
 def verify(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Callable[..., Verified]:
     monkeypatch.setattr(supervise_module, "POLL_S", 0.001)
-    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
 
     def run(*acts: Act, config: VerifyConfig = CONFIG) -> Verified:
-        scripted, seen = Scripted(acts), list[list[Position]]()
-        monkeypatch.setattr(verification_module, "supervise", partial(supervise, start=scripted))
-        try:
-            verification = run_verification(config, LaunchConfig(nproc=2), on_progress=seen.append)
-        finally:
-            assert list(tmp_path.iterdir()) == []
+        scripted, seen = Scripted(acts, tmp_path), list[list[Position]]()
+        verification = run_verification(config, LaunchConfig(nproc=2), scripted, on_progress=seen.append)
         assert len(scripted.specs) == len(acts)
         return Verified(verification, scripted, seen)
 

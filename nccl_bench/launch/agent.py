@@ -1,0 +1,162 @@
+"""The agent's process: it imports torch once, and forks a process with torch's elastic launcher for each launch.
+
+The command talks to it over pipes: one JSON message in each line. The agent never starts CUDA.
+
+If the command ends, however it ended, its end of the pipe closes. The agent then ends every process that it started,
+and removes their files.
+"""
+
+import gc
+import importlib
+import json
+import os
+import select
+import shutil
+import signal
+import sys
+from contextlib import suppress
+from pathlib import Path
+from typing import NoReturn
+
+from nccl_bench.errors import SetupError
+from nccl_bench.launch.messages import LAUNCH_LOG, AgentRequest, LaunchRequest
+from nccl_bench.ranks.lifetime import adopt_orphans, signal_at_end_of_parent
+
+# The agent looks for the end of a launch this often.
+_POLL_S = 0.02
+# Whatever imports this late is imported in each rank again.
+_PRELOADED = ("torch.distributed", "torch.cuda", "numpy")
+
+
+class _Agent:
+    def __init__(self, request: AgentRequest, commands: int, replies: int) -> None:
+        self._request = request
+        self._commands = commands
+        self._replies = replies
+        # The ranks end when this pipe closes, and only the agent keeps the end for writing.
+        self._life, self._life_writer = os.pipe()
+        self._launch: int | None = None  # the process, and group, of the launch that runs
+        self._number = 0  # the number of that launch
+        self._store: int | None = None  # the process with the store; None on other nodes than node 0
+        self._port = request.port
+
+    def reply(self, **message: object) -> None:
+        os.write(self._replies, json.dumps(message).encode() + b"\n")
+
+    def prepare(self) -> None:
+        """Import what the ranks need, and start the store on node 0."""
+        from nccl_bench.launch import elastic, rendezvous
+
+        for name in (*_PRELOADED, self._request.worker, elastic.__name__):
+            importlib.import_module(name)
+        request = self._request
+        if request.node_rank == 0:
+            self._store, self._port = rendezvous.host_store(
+                request.host, request.port, request.nnodes, self._life_writer
+            )
+        # Objects of now are never collected in the ranks, which would copy their pages.
+        gc.collect()
+        gc.freeze()
+
+    def serve(self) -> None:
+        """Do what the command asks until it ends."""
+        received = b""
+        while True:
+            readable, _, _ = select.select([self._commands], [], [], _POLL_S if self._launch else None)
+            if readable:
+                data = os.read(self._commands, 65536)
+                if not data:
+                    return
+                *lines, received = (received + data).split(b"\n")
+                for line in lines:
+                    self._start(LaunchRequest(**json.loads(line)))
+            self._reap()
+
+    def end(self) -> NoReturn:
+        """End every process and remove their files, then end this process."""
+        signal.signal(signal.SIGTERM, signal.SIG_IGN)
+        with suppress(ProcessLookupError):
+            if self._launch is not None:
+                os.killpg(self._launch, signal.SIGKILL)
+        if self._store is not None:
+            os.kill(self._store, signal.SIGKILL)
+        with suppress(ChildProcessError):  # no child is left
+            while True:
+                os.wait()
+        shutil.rmtree(self._request.scratch, ignore_errors=True)
+        os._exit(0)
+
+    def _start(self, request: LaunchRequest) -> None:
+        from nccl_bench.launch import elastic
+
+        process = os.fork()
+        if process:
+            # Both processes do this, so that the group exists for either from now on.
+            os.setpgid(process, process)
+            self._launch = process
+            self._number = request.number
+            self.reply(launch=self._number, started=process)
+            return
+        os.setpgid(0, 0)
+        signal_at_end_of_parent(signal.SIGKILL)
+        signal.signal(signal.SIGTERM, signal.SIG_DFL)
+        for descriptor in (self._commands, self._replies, self._life_writer):
+            os.close(descriptor)
+        log = os.open(Path(request.scratch) / LAUNCH_LOG, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
+        os.dup2(log, 1)
+        os.dup2(log, 2)
+        code = elastic.launch_ranks(self._request, request, self._port, self._life)
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(code)
+
+    def _reap(self) -> None:
+        """Report the end of the launch. Wait for other children, which are ranks whose parent has ended."""
+        try:
+            while True:
+                process, status = os.waitpid(-1, os.WNOHANG)
+                if process == 0:
+                    return
+                if process == self._launch:
+                    self._launch = None
+                    self.reply(launch=self._number, ended=os.waitstatus_to_exitcode(status))
+                elif process == self._store:
+                    raise SetupError("the process with the store of node 0 has ended")
+        except ChildProcessError:
+            return  # no child is left
+
+
+def main() -> NoReturn:
+    """Serve the command at the other end of standard input and output."""
+    agent: _Agent | None = None
+    ended = False
+
+    def on_end(_number: int, _frame: object) -> None:
+        nonlocal ended
+        ended = True
+        if agent is not None:
+            agent.end()
+
+    # During imports nobody reads the pipe, so the kernel must say that the command has ended.
+    signal.signal(signal.SIGTERM, on_end)
+    signal_at_end_of_parent(signal.SIGTERM)
+    adopt_orphans()
+    # Ranks inherit standard input and output: a user arm must neither read the commands nor write replies.
+    commands, replies = os.dup(0), os.dup(1)
+    os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
+    os.dup2(2, 1)
+    with open(commands, "rb", buffering=0, closefd=False) as file:
+        request = AgentRequest(**json.loads(file.readline()))
+    agent = _Agent(request, commands, replies)
+    if ended:
+        agent.end()
+    try:
+        agent.prepare()
+        agent.serve()
+    except SetupError as error:
+        agent.reply(error=str(error))
+    agent.end()
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,90 @@
+"""One launch: torch's elastic launcher, which is torchrun, starts the ranks on this node and waits for them."""
+
+import importlib
+import logging
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import torch
+from torch.distributed.elastic.multiprocessing import DefaultLogsSpecs, Std
+from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
+from torch.distributed.launcher.api import LaunchConfig as ElasticConfig
+from torch.distributed.launcher.api import elastic_launch
+
+from nccl_bench.launch import rendezvous
+from nccl_bench.launch.config import module_command
+from nccl_bench.launch.messages import AgentRequest, Exit, LaunchRequest, Outcome
+from nccl_bench.plan.process_sets import needs_fresh_start
+from nccl_bench.ranks.lifetime import end_with, signal_at_end_of_parent
+
+# torch's elastic launcher looks at the ranks this often.
+_POLL_S = 0.05
+# With this variable torch counts GPUs by NVML. Otherwise it starts CUDA, which then fails in forked processes.
+_COUNT_BY_NVML = "PYTORCH_NVML_BASED_CUDA_CHECK"
+
+
+def launch_ranks(agent: AgentRequest, request: LaunchRequest, port: int, life: int) -> int:
+    """Start the ranks, wait until they end, and write the outcome. Return 0 if every rank ended well, else 1.
+
+    ``port`` is that of the store of node 0. The ranks end when the other end of the pipe ``life`` is closed.
+    """
+    by_user = _COUNT_BY_NVML in os.environ
+    os.environ.setdefault(_COUNT_BY_NVML, "1")
+    # Every node has as many ranks, so torch's launcher can number them without asking the other nodes.
+    os.environ["TORCH_ELASTIC_WORKER_IDENTICAL"] = "1"
+    config = ElasticConfig(
+        min_nodes=agent.nnodes,
+        max_nodes=agent.nnodes,
+        nproc_per_node=request.nproc,
+        run_id=f"launch-{request.number}",
+        rdzv_backend=rendezvous.BACKEND,
+        rdzv_endpoint=f"{agent.host}:{port}",
+        rdzv_configs={"rank": agent.node_rank, "first": request.number == 0},
+        max_restarts=0,
+        monitor_interval=_POLL_S,
+        # A fork of this process has torch already, and neither process has started CUDA.
+        start_method="fork",
+        logs_specs=DefaultLogsSpecs(log_dir=str(Path(request.scratch) / "logs"), redirects=Std.ALL),
+    )
+    # torch formats the log of a failed rank with a module that imports its compiler, which takes seconds. The outcome
+    # has the same facts.
+    logging.disable()
+    outcome = Outcome()
+    try:
+        elastic_launch(config, _run_rank)(request, life, by_user)
+    except ChildFailedError as error:
+        exits = (
+            Exit(rank=rank, local_rank=each.local_rank, code=each.exitcode) for rank, each in error.failures.items()
+        )
+        outcome = Outcome(exits=tuple(exits))
+    except Exception as error:  # noqa: BLE001 - the command reports whatever ended the launch
+        sys.excepthook(*sys.exc_info())
+        outcome = Outcome(error=str(error))
+    outcome.write(Path(request.scratch))
+    return 0 if outcome == Outcome() else 1
+
+
+def _run_rank(request: LaunchRequest, life: int, counts_by_nvml: bool) -> None:
+    """Run the worker as one rank, in a process that was forked from this one."""
+    signal_at_end_of_parent(signal.SIGKILL)
+    for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGQUIT):
+        signal.signal(number, signal.SIG_DFL)  # the handlers of torch's launcher do not belong into a rank
+    end_with(life)
+    logging.disable(logging.NOTSET)
+    if not counts_by_nvml:
+        del os.environ[_COUNT_BY_NVML]
+    # Each launch needs a part of the store for itself. torch takes one for each attempt.
+    os.environ["TORCHELASTIC_RESTART_COUNT"] = str(request.number)
+    variables = request.variables[int(os.environ["LOCAL_RANK"])]
+    os.environ.update(variables)
+    if not needs_fresh_start(variables) and not torch.cuda._is_in_bad_fork():
+        importlib.import_module(request.worker).main(request.spec)
+        return
+    code = subprocess.run(module_command(request.worker, request.spec), check=False).returncode
+    if code < 0:
+        os.kill(os.getpid(), -code)
+    if code:
+        os._exit(code)

@@ -1,0 +1,68 @@
+"""What the command and its agent say to each other about a launch, as JSON."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+_OUTCOME = "outcome.json"
+# The file, in the directory of a command's launches, with the output of the agent.
+AGENT_LOG = "agent.log"
+# The file, in the directory of a launch, with the output of torch's launcher.
+LAUNCH_LOG = "launch.log"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AgentRequest:
+    """The first message to an agent: what it needs for all launches."""
+
+    worker: str  # the module that each rank runs
+    scratch: str  # the directory for the files of all launches; the agent removes it if the command is killed
+    nnodes: int  # the number of nodes
+    node_rank: int  # the number of this node
+    host: str  # the host on which node 0 listens
+    port: int  # the port on which node 0 listens; 0: any free port
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LaunchRequest:
+    """A message to an agent: start the ranks of one launch."""
+
+    number: int  # the number of the launch within its command, from 0
+    worker: str  # the module that each rank runs
+    spec: str  # the file of the specification, which each rank reads
+    scratch: str  # the directory for the files of this launch
+    nproc: int  # the number of processes on this node
+    variables: tuple[Mapping[str, str], ...]  # for each of these processes, the environment variables of its own
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Exit:
+    """The end of a process other than by exit code 0."""
+
+    rank: int  # the rank, counted by torch's launcher: over the processes of all process sets
+    local_rank: int  # the same on this node
+    code: int  # the exit code; a negative number is a signal
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Outcome:
+    """How a launch ended on this node. Without any field, every rank ended well."""
+
+    exits: tuple[Exit, ...] = ()  # the rank that ended first; torch's launcher then ended the other ranks
+    error: str | None = None  # the error that kept the launch from starting
+
+    def write(self, scratch: Path) -> None:
+        """Write the outcome into a file in ``scratch``."""
+        (scratch / _OUTCOME).write_text(json.dumps(asdict(self)), encoding="utf-8")
+
+    @classmethod
+    def read(cls, scratch: Path) -> Outcome | None:
+        """Return the outcome in ``scratch``; ``None`` if the launch was ended before it wrote its outcome."""
+        path = scratch / _OUTCOME
+        if not path.exists():
+            return None
+        mapping = json.loads(path.read_text(encoding="utf-8"))
+        return cls(exits=tuple(Exit(**each) for each in mapping["exits"]), error=mapping["error"])
