@@ -132,7 +132,7 @@ def _print(
     verification: Verification, about: dict[str, object], record: Path | None, format: Format, width: int | None
 ) -> None:
     """Print the verification, and write its record."""
-    from nccl_bench.records.store import writing
+    from nccl_bench.records.files import writing
     from nccl_bench.report.verification import reports
 
     by_format = reports(sys.stdout, width, about)

@@ -10,20 +10,19 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime
 from enum import StrEnum
-from errno import EDQUOT, ENOSPC
-from io import RawIOBase
 from pathlib import Path
 from typing import Any, BinaryIO
 
 from nccl_bench import __version__
 from nccl_bench.errors import RecordError
 from nccl_bench.records.creation import Created, creating, make_fresh_directory
-from nccl_bench.records.reserve import reserve, sync_directory, write_all, write_into_reserve
+from nccl_bench.records.files import append_lines, removed, replace_file, sync_file
+from nccl_bench.records.reserve import reserve, sync_directory, write_into_reserve
 from nccl_bench.records.run import FILES, RUN, SAMPLES, SUMMARY, TOOL, Run, read_meta
 from nccl_bench.records.schema import SCHEMA, Line, dump
 
@@ -75,44 +74,28 @@ class RunStore:
             created.make_files(path, FILES)
             created.paths.append(path / RESERVE)
             reserve(path / RESERVE, RESERVE_BYTES)
-            _replace(path / RUN, _pretty(meta))
+            replace_file(path / RUN, _pretty(meta))
             samples = (path / SAMPLES).open("rb")
         return cls(path=path, origin=Origin(meta=meta, samples=samples, created=created))
 
     def append(self, *lines: Line) -> None:
         """Add ``lines`` to ``samples.jsonl``: all of them, or none and ``RecordError``."""
-        if not lines:
-            return
-        data = "".join(map(dump, lines)).encode()
-        file = self.path / SAMPLES
-        # Do not create the file: if it was removed, its earlier lines are missing.
-        with writing(file), os.fdopen(os.open(file, os.O_RDWR | os.O_APPEND), "r+b", buffering=0) as opened:
-            size = _drop_partial_line(opened)
-            try:
-                write_all(opened.fileno(), data)
-            except OSError:
-                opened.truncate(size)
-                raise
+        if lines:
+            append_lines(self.path / SAMPLES, "".join(map(dump, lines)))
 
     def sync(self) -> None:
         """Wait until all lines of ``samples.jsonl`` are on the disk."""
-        file = self.path / SAMPLES
-        with writing(file):
-            descriptor = os.open(file, os.O_RDONLY)
-            try:
-                os.fsync(descriptor)
-            finally:
-                os.close(descriptor)
+        sync_file(self.path / SAMPLES)
 
     def meta(self) -> dict[str, Any]:
         """Return the content of ``run.json``; raise ``RecordError`` if it was removed."""
         if not (self.path / RUN).exists():
-            raise RecordError(_removed(self.path / RUN))
+            raise RecordError(removed(self.path / RUN))
         return read_meta(self.path)
 
     def update(self, **changes: object) -> None:
         """Replace fields of ``run.json``; a reader sees the old file or the new file, never a part of a file."""
-        _replace(self.path / RUN, self._changed(changes))
+        replace_file(self.path / RUN, self._changed(changes))
 
     def finish(self, status: RunStatus) -> None:
         """Record in ``run.json`` how and when the run ended. This needs no room on the disk."""
@@ -126,11 +109,11 @@ class RunStore:
                 sync_directory(self.path)
                 return
             reserved.unlink(missing_ok=True)
-        _replace(self.path / RUN, text)
+        replace_file(self.path / RUN, text)
 
     def write_summary(self, csv: str) -> None:
         """Replace ``summary.csv``."""
-        _replace(self.path / SUMMARY, csv)
+        replace_file(self.path / SUMMARY, csv)
 
     def load(self) -> Run:
         """Return the run as it was recorded; if its directory was removed, without what the workers found out."""
@@ -200,52 +183,5 @@ def new_meta(
     }
 
 
-def _replace(file: Path, text: str) -> None:
-    """Replace ``file``; afterwards ``text`` is on the disk."""
-    part = file.with_name(f".{file.name}.{os.getpid()}")
-    with writing(file):
-        try:
-            write_into_reserve(part, file, text.encode())
-        except OSError:
-            with suppress(OSError):
-                part.unlink(missing_ok=True)
-            raise
-        sync_directory(file.parent)
-
-
 def _pretty(meta: Mapping[str, object]) -> str:
     return json.dumps(meta, indent=2, allow_nan=False) + "\n"
-
-
-def _drop_partial_line(file: RawIOBase) -> int:
-    """Remove an incomplete last line, which a killed process left, and return the size of the other lines."""
-    size = file.seek(0, os.SEEK_END)
-    if size == 0:
-        return 0
-    file.seek(size - 1)
-    if file.read(1) == b"\n":
-        return size
-    file.seek(0)
-    return file.truncate((file.read(size) or b"").rfind(b"\n") + 1)
-
-
-@contextmanager
-def writing(file: Path) -> Iterator[None]:
-    """Raise ``RecordError`` if ``file`` cannot be written in the ``with`` block."""
-    try:
-        yield
-    except FileNotFoundError as error:
-        raise RecordError(_removed(file)) from error
-    except OSError as error:
-        advice = "free space on this disk" if error.errno in (ENOSPC, EDQUOT) else "make it writable"
-        raise RecordError(
-            f"{file} cannot be written: {error.strerror}; {advice}, or choose another directory with --out"
-        ) from error
-
-
-def _removed(file: Path) -> str:
-    what = file if file.parent.is_dir() else file.parent
-    return (
-        f"{what} was removed or renamed, so nothing more can be recorded in it: start again, and keep the directory "
-        "until the end"
-    )
