@@ -59,7 +59,8 @@ def failures(run: Run) -> Iterator[str]:
             consequence = "; the arm is no longer measured" if line.arm.removesuffix(TWIN_SUFFIX) in user_arms else ""
             if isinstance(line, Hang):
                 call = f", in {line.call}" if line.call else ""
-                yield f"HANG: {where}: in {line.phase} after {round(line.timeout_s, 1):g} s{call}{consequence}"
+                state = f"{line.state.description}, " if line.state else ""
+                yield f"HANG: {where}: {state}in {line.phase} after {round(line.timeout_s, 1):g} s{call}{consequence}"
             else:
                 # Remove the rank and the arm from the start of the message: `where` already names both.
                 message = line.message.strip().removeprefix(rank).removeprefix(": ")

@@ -2,7 +2,7 @@
 
 import signal
 import socket
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from pathlib import Path
 
 from nccl_bench.errors import RecordError
@@ -15,32 +15,45 @@ _TAIL_LINES = 5
 _TAIL_BYTES = 8192
 
 
-def find_crash(scratch: Path, positions: Sequence[Position], exit_code: int) -> Crash:
-    """Return the crash that made the launch end with ``exit_code``. The crash has no case yet.
+def find_crash(
+    scratch: Path, positions: Sequence[Position], exit_code: int | None, *, ended: Collection[int] = ()
+) -> Crash:
+    """Return the crash that made the launch end with ``exit_code``, which is ``None`` if the launch has not ended.
+
+    The crash has no case yet.
 
     The reason is the earliest exception, which makes other ranks raise too. But first look for a rank that ended
     without an exception, for example by a signal: its end makes every other rank raise. A rank that raises waits before
     it ends, so torch's launcher sees the other one first.
 
+    ``ended`` are the ranks whose end was seen first, if any was seen before the launch ended. Other ranks may have been
+    ended after them.
+
     Raises ``RecordError`` if rank 0 could not write the record: no rank failed, and no later case can be recorded.
     """
     failures, outcome = read_failures(scratch), Outcome.read(scratch)
+    exits = outcome.exits if outcome is not None else ()
     by_rank = {position.rank: position for position in positions}
     raised = {failure.rank for failure in failures}
-    for end in outcome.exits if outcome is not None else ():
-        if end.rank not in raised:
+    for end in exits:
+        if end.rank not in raised and (not ended or end.rank in ended):
             output = stderr_tail(scratch, end.local_rank)
             return _crash(by_rank.get(end.rank), end.rank, _describe_exit(end.code), output)
     if failures and failures[0].kind == RecordError.__name__:
         raise RecordError(failures[0].message)
     if failures:
         return crash_from_failure(failures[0])
+    behind = furthest_behind(position for position in positions if position.rank in ended)
+    if behind is not None and (exit_code is None or exits):
+        output = stderr_tail(scratch, behind.local_rank)
+        return _crash(behind, behind.rank, "ended before the other ranks; its exit code is unknown", output)
     behind = furthest_behind(position for position in positions if not position.done)
     if exit_code == 0 and behind is not None:
         return _crash(behind, behind.rank, "ended before its last case, with exit code 0", "")
     rank = behind.rank if behind is not None else 0
     if outcome is not None and outcome.error is not None:
         return _crash(behind, rank, f"did not start: {outcome.error}", "")
+    assert exit_code is not None, "a launch that has not ended has a rank that ended or raised"
     output = tail(scratch / LAUNCH_LOG) or tail(scratch.parent / AGENT_LOG)
     return _crash(behind, rank, f"did not finish: the agent that started it {_describe_exit(exit_code)}", output)
 

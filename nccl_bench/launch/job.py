@@ -6,7 +6,7 @@ import select
 import signal
 import subprocess
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import asdict
 from pathlib import Path
@@ -160,6 +160,12 @@ class Job:
     def processes(self) -> list[int]:
         """Return the ids of the launch's processes that still run."""
         return [] if self._group is None else group_members(self._group)
+
+    def end_processes(self, processes: Iterable[int]) -> None:
+        """Send SIGKILL to those of ``processes`` that belong to the launch."""
+        for process in set(processes).intersection(self.processes()):
+            with suppress(ProcessLookupError):
+                os.kill(process, signal.SIGKILL)
 
     def stop(self) -> None:
         """End every process of the launch. Return when all are gone.

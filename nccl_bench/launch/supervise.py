@@ -3,7 +3,7 @@
 import socket
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from signal import Signals
@@ -14,6 +14,7 @@ from nccl_bench.errors import SetupError
 from nccl_bench.launch.config import LaunchConfig
 from nccl_bench.launch.crashes import find_crash, stderr_tail, tail
 from nccl_bench.launch.messages import LAUNCH_LOG
+from nccl_bench.launch.rank_states import find_ended, find_stopped
 from nccl_bench.launch.signals import collect_signals, raise_interrupted
 from nccl_bench.launch.user_calls import find_user_call
 from nccl_bench.ranks.failure import read_failures
@@ -26,6 +27,9 @@ POLL_S = 0.2
 LEAST_START_S = 120.0
 # The time for the end: after its last item, a rank destroys its communicators and leaves the interpreter.
 EXIT_S = 60.0
+# After the end of one rank, torch's launcher gets this long to end the other ranks by SIGTERM. It would wait 30 s for a
+# rank that is stopped, or that a driver holds. The same time again passes between SIGKILL and the end of the wait.
+SURVIVAL_S = 1.0
 
 _S = TypeVar("_S", bound=LaunchSpec)
 
@@ -38,6 +42,9 @@ class RunningJob(Protocol):
 
     def wait(self, limit_s: float) -> None:
         """Return when the launch ends, or after ``limit_s`` seconds."""
+
+    def end_processes(self, processes: Iterable[int]) -> None:
+        """Send SIGKILL to those of ``processes`` that belong to the launch."""
 
     def stop(self) -> None:
         """End every process, and return when all are gone."""
@@ -115,6 +122,8 @@ class _Watch:
     attempt: int  # the number of launches before this one
     started: float = field(default_factory=time.monotonic)
     done_at: float | None = None  # the time at which the ranks had done every item; None before
+    ended: frozenset[int] = frozenset()  # the ranks that had ended when the first end was seen
+    ended_at: float = 0.0  # the time at which the first end was seen
 
     def wait(self, received: list[Signals], on_progress: Callable[[list[Position]], None]) -> Hang | Crash | None:
         """Return the hang or crash that ended the launch; ``None`` if every item was done. Processes may still run."""
@@ -126,27 +135,52 @@ class _Watch:
             raise_interrupted(received)
             done = len(positions) == self.launch.nproc and all(position.done for position in positions)
             if exit_code is not None:
-                return None if exit_code == 0 and done else find_crash(self.scratch, positions, exit_code)
-            late = self._late(positions, done, time.monotonic())
-            if late is not None:
-                # A rank that raised but cannot end makes other ranks late, so report the exception and not the hang.
-                if read_failures(self.scratch):
-                    return find_crash(self.scratch, positions, 1)
+                return None if exit_code == 0 and done else self._crash(positions, exit_code)
+            now = time.monotonic()
+            if self._outlives(positions, now):
+                return self._crash(positions, None)
+            late = self._late(positions, done, now)
+            if late:
+                # The end of a rank makes other ranks late, so report the end and not the hang. The process of a rank
+                # that raised may be unable to end.
+                if self.ended or read_failures(self.scratch):
+                    return self._crash(positions, None)
                 return self._hang(positions, late)
             self.job.wait(POLL_S)
 
-    def _hang(self, positions: list[Position], late: Position) -> Hang:
-        hang, call = make_hang(late, self.timeout_s), find_user_call(positions, late, self.scratch)
+    def _outlives(self, positions: list[Position], now: float) -> bool:
+        """Return whether a rank has ended and another rank does not end even after SIGKILL."""
+        busy = [position for position in positions if not position.done]
+        ended = find_ended(busy)
+        if not self.ended:
+            self.ended, self.ended_at = ended, now
+        survivors = [position.pid for position in busy if position.rank not in ended]
+        if not self.ended or not survivors or now < self.ended_at + SURVIVAL_S:
+            return False
+        self.job.end_processes(survivors)
+        return now > self.ended_at + 2 * SURVIVAL_S
+
+    def _crash(self, positions: list[Position], exit_code: int | None) -> Crash:
+        return find_crash(self.scratch, positions, exit_code, ended=self.ended)
+
+    def _hang(self, positions: list[Position], late: list[Position]) -> Hang:
+        stopped = find_stopped(late)
+        if stopped is not None:
+            return replace(make_hang(stopped[0], self.timeout_s), state=stopped[1])
+        hang, call = make_hang(late[0], self.timeout_s), find_user_call(positions, late[0], self.scratch)
         return hang if call is None else replace(hang, rank=call.rank, call=call.location)
 
-    def _late(self, positions: list[Position], done: bool, now: float) -> Position | None:
+    def _late(self, positions: list[Position], done: bool, now: float) -> list[Position]:
+        """Return the ranks that a missed deadline may be due to, first the most likely; none without one."""
         if done:
             self.done_at = self.done_at or now
             if now < self.done_at + EXIT_S:
-                return None
-            return replace(positions[0], case_index=self.count, arm="", phase="exit", timeout_s=EXIT_S)
+                return []
+            ended = find_ended(positions)
+            left = [position for position in positions if position.rank not in ended] or positions
+            return [replace(each, case_index=self.count, arm="", phase="exit", timeout_s=EXIT_S) for each in left]
         if not positions and now > self.started + self._start_s():
-            return Position(rank=0, local_rank=0, host=socket.gethostname(), pid=0, timeout_s=self._start_s())
+            return [Position(rank=0, local_rank=0, host=socket.gethostname(), pid=0, timeout_s=self._start_s())]
         return find_overdue(positions, now)
 
     def _start_s(self) -> float:
@@ -175,6 +209,8 @@ def _setup_message(end: Hang | Crash, scratch: Path, launch: LaunchConfig) -> st
         return f"the ranks did not finish their set-up: {end.message}"
     # The ranks are numbered node by node, and every node has `nproc` ranks.
     output = stderr_tail(scratch, end.rank % launch.nproc) or tail(scratch / LAUNCH_LOG)
-    return f"rank {end.rank} on {end.host} did not finish its set-up ({end.phase}) within {end.timeout_s:g} s" + (
-        f":\n{output}" if output else ""
+    state = f", {end.state.description}," if end.state else ""
+    return (
+        f"rank {end.rank} on {end.host}{state} did not finish its set-up ({end.phase}) within {end.timeout_s:g} s"
+        + (f":\n{output}" if output else "")
     )

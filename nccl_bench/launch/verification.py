@@ -74,5 +74,6 @@ def _record_end(
 
 def _describe(end: Hang | Crash) -> str:
     if isinstance(end, Hang):
-        return f"rank {end.rank} on {end.host} hung in {end.phase} for {end.timeout_s:.3g} s"
+        state = f", {end.state.description}," if end.state else ""
+        return f"rank {end.rank} on {end.host}{state} hung in {end.phase} for {end.timeout_s:.3g} s"
     return end.message.strip()

@@ -17,8 +17,7 @@ def start_watchdog(progress: Progress, on_overdue: Callable[[Position], None]) -
 
     def poll() -> None:
         while not progress.position.done:
-            late = find_overdue([progress.position], time.monotonic())
-            if late is not None:
+            for late in find_overdue([progress.position], time.monotonic()):
                 on_overdue(late)
                 return
             time.sleep(_POLL_S)

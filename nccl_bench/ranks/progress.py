@@ -74,20 +74,23 @@ def read_positions(scratch: Path) -> list[Position]:
     return sorted((position for position in positions if position is not None), key=lambda position: position.rank)
 
 
-def find_overdue(positions: Iterable[Position], now: float) -> Position | None:
-    """Return the position of the rank to blame if any deadline is before ``now``, otherwise ``None``.
+def find_overdue(positions: Iterable[Position], now: float) -> list[Position]:
+    """Return the positions of all ranks at work if any deadline is before ``now``, otherwise none.
 
-    If a collective hangs, all its ranks are late. The rank with the fewest steps keeps the others waiting.
+    If a collective hangs, all its ranks are late. The first position is that of the rank with the fewest steps, which
+    keeps the others waiting, unless another rank is stopped.
     """
-    busy = [position for position in positions if not position.done]
-    if any(position.deadline is not None and position.deadline < now for position in busy):
-        return furthest_behind(busy)
-    return None
+    busy = sorted((position for position in positions if not position.done), key=_steps_and_rank)
+    return busy if any(each.deadline is not None and each.deadline < now for each in busy) else []
 
 
 def furthest_behind(positions: Iterable[Position]) -> Position | None:
     """Return the position with the fewest steps, the lowest rank among equals; ``None`` without positions."""
-    return min(positions, key=lambda position: (position.step, position.rank), default=None)
+    return min(positions, key=_steps_and_rank, default=None)
+
+
+def _steps_and_rank(position: Position) -> tuple[int, int]:
+    return position.step, position.rank
 
 
 _POSITION_FIELDS = tuple(field.name for field in fields(Position))

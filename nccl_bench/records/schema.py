@@ -24,7 +24,7 @@ from nccl_bench.records.decoding import decode, parse_json, shown
 # 2: a run can be an import. What an import cannot know is null (`arena`, `tolerance_ulp`, percentiles) or empty
 #    (`fastest_rank_us`, `slowest_rank`). Lines of schema 1 always have all these values, so schema 2 includes them.
 # 3: in run.json `plugins` became `user_arms`, and `worlds` became `process_sets`. `records.upgrade` reads older files.
-# 4: samples have `gpus`. In older lines it is absent, like every field that has a default.
+# 4: samples have `gpus`, and hangs have `state`. In older lines they are absent, like every field that has a default.
 SCHEMA = 4
 
 
@@ -41,6 +41,18 @@ class Registration(StrEnum):
     REGISTERED = "registered"
     UNAVAILABLE = "unavailable"  # the library answered with a null handle
     ABSENT = "absent"  # a user arm: its communicator is never asked to register memory
+
+
+class RankState(StrEnum):
+    """The reason why the process of a rank did not run, although it had not ended."""
+
+    STOPPED = "stopped"  # a signal such as SIGSTOP stopped it
+    TRACED = "traced"  # a debugger stopped it
+
+    @property
+    def description(self) -> str:
+        """The state in the words of messages."""
+        return "stopped by a debugger" if self is RankState.TRACED else "stopped by a signal"
 
 
 class _Line:
@@ -141,11 +153,12 @@ class Hang(_Line):
     case: Case | None  # the case; None during set-up and close
     case_index: int  # the index of the case in the plan; -1 during set-up, the number of cases during close
     arm: str  # the arm that was measured; empty if none was
-    rank: int  # the rank that had done the fewest steps at the deadline
+    rank: int  # the rank that was stopped at the deadline; without one, the rank that had done the fewest steps
     host: str  # the host of that rank
     phase: str  # the step that the rank was in, such as `memory` or `communicator`
     timeout_s: float  # the deadline
     call: str | None = None  # the call into the user's code that hung, with file and line; None if no such call hung
+    state: RankState | None = None  # why the rank did not run; None if it ran, if it is unknown, and before schema 4
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

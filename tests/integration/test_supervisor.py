@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 import tempfile
+import time
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -22,8 +23,8 @@ from nccl_bench.launch.sweep import Outcome, run_sweep
 from nccl_bench.plan.cases import make_plan
 from nccl_bench.ranks.progress import Position, Progress
 from nccl_bench.ranks.spec import WorkerSpec
-from nccl_bench.records.schema import Crash, Hang
-from tests.support.misbehaving_worker import HANG_S
+from nccl_bench.records.schema import Crash, Hang, RankState
+from tests.support.misbehaving_worker import BESIDE_STOPPED, HANG_S
 
 CONFIG = resolve("cpu", {"sizes": "8,16,32,64,128,256,512"})
 CASES = make_plan(CONFIG, 2).cases
@@ -94,6 +95,23 @@ def test_a_sweep_survives_an_exception_a_signal_and_a_hang(sweep: Sweep) -> None
     assert "was killed by SIGKILL" in killed.message
     assert killed.message.endswith("last words")
     assert (hung.phase, hung.timeout_s) == ("timed", HANG_S)
+    sweep.assert_nothing_is_left()
+
+
+def test_a_stopped_rank_is_blamed_for_its_hang_and_delays_no_report_of_a_crash(sweep: Sweep) -> None:
+    started = time.monotonic()
+    outcome = sweep.run({1: BESIDE_STOPPED, 4: "stop"})
+    # torch's launcher alone would wait so long for the stopped rank.
+    assert time.monotonic() - started < 30
+    assert (outcome.attempts, outcome.stopped) == (3, None)
+    assert sweep.done() == [0, 2, 3, 5, 6]
+    killed, hung = sweep.lines
+    assert isinstance(killed, Crash)
+    assert (killed.case_index, killed.rank) == (1, 1)
+    assert "rank 1 on" in killed.message
+    assert "was killed by SIGKILL" in killed.message
+    assert isinstance(hung, Hang)
+    assert (hung.case_index, hung.rank, hung.phase, hung.state) == (4, 1, "ahead", RankState.STOPPED)
     sweep.assert_nothing_is_left()
 
 

@@ -1,7 +1,9 @@
 """A rank program without torch that walks through the cases and misbehaves in some of them.
 
 The variable ``MISBEHAVIOUR`` is JSON: ``cases`` (their number) and ``acts``, which maps the index of a case to rank 1's
-act in it: ``raise``, ``kill``, ``hang`` or ``stubborn`` (a hang with a far deadline that ignores SIGTERM).
+act in it: ``raise``, ``kill``, ``hang``, ``stop`` (a hang in which rank 1 has stopped itself and is ahead),
+``stubborn`` (a hang with a far deadline that ignores SIGTERM), or ``kill beside a stopped rank`` (rank 0 has stopped
+itself before).
 """
 
 from __future__ import annotations
@@ -13,25 +15,39 @@ import sys
 import time
 from pathlib import Path
 
+import psutil
+
 from nccl_bench.ranks.failure import Failure
-from nccl_bench.ranks.progress import Progress
+from nccl_bench.ranks.progress import Progress, read_positions
 from nccl_bench.ranks.spec import WorkerSpec
 
 # The deadline that a hang misses. No other act comes near its own.
 HANG_S = 0.5
 DEADLINE_S = 60
+BESIDE_STOPPED = "kill beside a stopped rank"
 
 
 def misbehave(act: str) -> None:
     if act == "raise":
         raise ValueError("planted")
-    if act == "kill":
+    if act == "stop":
+        os.kill(os.getpid(), signal.SIGSTOP)
+    if act.startswith("kill"):
         sys.stderr.write("last words\n")
         sys.stderr.flush()
         os.kill(os.getpid(), signal.SIGKILL)
     if act == "stubborn":
         signal.signal(signal.SIGTERM, signal.SIG_IGN)
     time.sleep(600)
+
+
+def wait_until_stopped(scratch: Path, rank: int) -> None:
+    while all(
+        psutil.Process(position.pid).status() != psutil.STATUS_STOPPED
+        for position in read_positions(scratch)
+        if position.rank == rank
+    ):
+        time.sleep(0.01)
 
 
 def main(spec_file: str) -> None:
@@ -50,8 +66,15 @@ def main(spec_file: str) -> None:
             # On a busy machine too, rank 1 is the one that is behind when its deadline passes.
             while hangs and not waiting.exists():
                 time.sleep(0.01)
-            deadline_s = HANG_S if hangs else DEADLINE_S
+            deadline_s = HANG_S if hangs or act == "stop" else DEADLINE_S
             progress.update(case_index=index, arm="torch", phase="timed", deadline_s=deadline_s)
+            if rank == 1 and act == "stop":
+                for _ in range(5):
+                    progress.update(case_index=index, arm="torch", phase="ahead", deadline_s=None)
+            if act == BESIDE_STOPPED:
+                if rank == 0:
+                    os.kill(os.getpid(), signal.SIGSTOP)
+                wait_until_stopped(scratch, rank=0)
             if rank == 1 and act is not None:
                 misbehave(act)
             progress.update(case_index=index, arm="torch", phase="waiting", deadline_s=None)

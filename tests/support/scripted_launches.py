@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -96,6 +96,9 @@ class Launches:
 
     def wait(self, limit_s: float) -> None:
         """Return immediately: an act ends before its launch starts."""
+
+    def end_processes(self, processes: Iterable[int]) -> None:
+        raise AssertionError("every rank of an act has the process of the test")
 
     def stop(self) -> None:
         self.running = 0

@@ -80,6 +80,17 @@ def test_exit_code_0_before_the_last_case_is_a_crash(tmp_path: Path) -> None:
     assert find_crash(tmp_path, POSITIONS, 0).message == "rank 1 on box ended before its last case, with exit code 0"
 
 
+def test_a_rank_that_was_ended_after_another_one_is_not_blamed(tmp_path: Path) -> None:
+    leave(tmp_path, (0, -9))
+    message = "rank 1 on box ended before the other ranks; its exit code is unknown"
+    assert find_crash(tmp_path, POSITIONS, 1, ended={1}).message == message
+    assert find_crash(tmp_path, POSITIONS, 1, ended={0, 1}).message.startswith("rank 0 on box was killed by SIGKILL")
+
+
+def test_the_rank_that_ended_first_is_blamed_while_the_launch_does_not_end(tmp_path: Path) -> None:
+    assert find_crash(tmp_path, POSITIONS, None, ended={1}).rank == 1
+
+
 def test_the_tail_of_a_missing_file_is_empty(tmp_path: Path) -> None:
     assert tail(None) == tail(tmp_path / "absent") == ""
 

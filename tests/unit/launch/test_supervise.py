@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import signal
+import subprocess
+import sys
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
+import psutil
 import pytest
 
 from nccl_bench.errors import InterruptedRunError, SetupError
@@ -16,8 +19,9 @@ from nccl_bench.launch.messages import LAUNCH_LOG
 from nccl_bench.launch.supervise import make_hang, supervise
 from nccl_bench.ranks.progress import Position
 from nccl_bench.ranks.spec import LaunchSpec
-from nccl_bench.records.schema import Crash, Hang
-from tests.support.scripted_launches import Act, Launches, crashes, finishes, hangs, stays
+from nccl_bench.records.schema import Crash, Hang, RankState
+from tests.support.command import wait_until
+from tests.support.scripted_launches import Act, Launches, crashes, finishes, hangs, ranks, stays
 
 COUNT = 8
 
@@ -89,6 +93,26 @@ def test_no_launch_follows_when_on_end_returns_none() -> None:
 def test_a_rank_that_raised_is_a_crash_although_the_other_ranks_are_late() -> None:
     _, ends = supervise_launches(Launches((crashes(1, exit_code=None, deadline_s=-1), finishes)))
     assert [type(end) for end in ends] == [Crash]
+
+
+def test_a_stopped_rank_is_to_blame_for_a_hang_although_another_rank_is_behind() -> None:
+    stopped = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(600)"])
+    try:
+        stopped.send_signal(signal.SIGSTOP)
+        wait_until(lambda: psutil.Process(stopped.pid).status() == psutil.STATUS_STOPPED, stopped)
+
+        def act(scratch: Path) -> None:
+            behind, ahead = ranks(scratch)
+            ahead.position = replace(ahead.position, pid=stopped.pid)
+            for progress in (behind, ahead, ahead):
+                progress.update(case_index=2, arm="a", phase="timed", deadline_s=-1)
+
+        _, (hang,) = supervise_launches(Launches((act, finishes)))
+    finally:
+        stopped.kill()
+        stopped.wait()
+    assert isinstance(hang, Hang)
+    assert (hang.case_index, hang.rank, hang.state) == (2, 1, RankState.STOPPED)
 
 
 def test_no_launch_follows_a_crash_in_the_last_item() -> None:
