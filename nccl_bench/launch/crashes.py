@@ -6,6 +6,7 @@ from collections.abc import Collection, Sequence
 from pathlib import Path
 
 from nccl_bench.errors import RecordError
+from nccl_bench.launch.memory_kills import KillCount, read_kill_count
 from nccl_bench.launch.messages import AGENT_LOG, LAUNCH_LOG, Outcome
 from nccl_bench.ranks.failure import Failure, read_failures
 from nccl_bench.ranks.progress import Position, furthest_behind
@@ -16,7 +17,12 @@ _TAIL_BYTES = 8192
 
 
 def find_crash(
-    scratch: Path, positions: Sequence[Position], exit_code: int | None, *, ended: Collection[int] = ()
+    scratch: Path,
+    positions: Sequence[Position],
+    exit_code: int | None,
+    *,
+    ended: Collection[int] = (),
+    kills_before: KillCount | None = None,
 ) -> Crash:
     """Return the crash that made the launch end with ``exit_code``, which is ``None`` if the launch has not ended.
 
@@ -27,7 +33,8 @@ def find_crash(
     it ends, so torch's launcher sees the other one first.
 
     ``ended`` are the ranks whose end was seen first, if any was seen before the launch ended. Other ranks may have been
-    ended after them.
+    ended after them. ``kills_before`` is the kernel's count from the start of the launch: SIGKILL is put down to memory
+    only if the count has risen.
 
     Raises ``RecordError`` if rank 0 could not write the record: no rank failed, and no later case can be recorded.
     """
@@ -38,7 +45,7 @@ def find_crash(
     for end in exits:
         if end.rank not in raised and (not ended or end.rank in ended):
             output = stderr_tail(scratch, end.local_rank)
-            return _crash(by_rank.get(end.rank), end.rank, _describe_exit(end.code), output)
+            return _crash(by_rank.get(end.rank), end.rank, _describe_exit(end.code, kills_before), output)
     if failures and failures[0].kind == RecordError.__name__:
         raise RecordError(failures[0].message)
     if failures:
@@ -55,7 +62,8 @@ def find_crash(
         return _crash(behind, rank, f"did not start: {outcome.error}", "")
     assert exit_code is not None, "a launch that has not ended has a rank that ended or raised"
     output = tail(scratch / LAUNCH_LOG) or tail(scratch.parent / AGENT_LOG)
-    return _crash(behind, rank, f"did not finish: the agent that started it {_describe_exit(exit_code)}", output)
+    how = _describe_exit(exit_code, kills_before)
+    return _crash(behind, rank, f"did not finish: the agent that started it {how}", output)
 
 
 def crash_from_failure(failure: Failure) -> Crash:
@@ -98,9 +106,11 @@ def _crash(position: Position | None, rank: int, what: str, output: str) -> Cras
     )
 
 
-def _describe_exit(code: int) -> str:
+def _describe_exit(code: int, kills_before: KillCount | None) -> str:
     if code >= 0:
         return f"ended with exit code {code}"
     name = signal.Signals(-code).name if -code in set(signal.Signals) else f"signal {-code}"
-    hint = " (the kernel kills processes when memory runs out)" if code == -signal.SIGKILL else ""
-    return f"was killed by {name}{hint}"
+    kills = read_kill_count() if code == -signal.SIGKILL else None
+    if kills is not None and kills.rose_from(kills_before):
+        return f"was killed by {name}, because memory ran out (oom_kill in {kills.file} has risen to {kills.kills})"
+    return f"was killed by {name}"

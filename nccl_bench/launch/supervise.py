@@ -13,6 +13,7 @@ from nccl_bench.catalog.cases import Case
 from nccl_bench.errors import SetupError
 from nccl_bench.launch.config import LaunchConfig
 from nccl_bench.launch.crashes import find_crash, stderr_tail, tail
+from nccl_bench.launch.memory_kills import KillCount, read_kill_count
 from nccl_bench.launch.messages import LAUNCH_LOG
 from nccl_bench.launch.rank_states import find_ended, find_stopped
 from nccl_bench.launch.signals import collect_signals, raise_interrupted
@@ -124,6 +125,7 @@ class _Watch:
     done_at: float | None = None  # the time at which the ranks had done every item; None before
     ended: frozenset[int] = frozenset()  # the ranks that had ended when the first end was seen
     ended_at: float = 0.0  # the time at which the first end was seen
+    kills_before: KillCount | None = field(default_factory=read_kill_count)  # the kernel's count at the start
 
     def wait(self, received: list[Signals], on_progress: Callable[[list[Position]], None]) -> Hang | Crash | None:
         """Return the hang or crash that ended the launch; ``None`` if every item was done. Processes may still run."""
@@ -161,7 +163,7 @@ class _Watch:
         return now > self.ended_at + 2 * SURVIVAL_S
 
     def _crash(self, positions: list[Position], exit_code: int | None) -> Crash:
-        return find_crash(self.scratch, positions, exit_code, ended=self.ended)
+        return find_crash(self.scratch, positions, exit_code, ended=self.ended, kills_before=self.kills_before)
 
     def _hang(self, positions: list[Position], late: list[Position]) -> Hang:
         stopped = find_stopped(late)

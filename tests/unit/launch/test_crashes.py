@@ -8,7 +8,9 @@ from pathlib import Path
 import pytest
 
 from nccl_bench.errors import RecordError
+from nccl_bench.launch import crashes
 from nccl_bench.launch.crashes import find_crash, tail
+from nccl_bench.launch.memory_kills import KillCount
 from nccl_bench.launch.messages import AGENT_LOG, LAUNCH_LOG, Exit, Outcome
 from nccl_bench.ranks.failure import Failure, read_failures
 from nccl_bench.ranks.progress import Position
@@ -37,6 +39,22 @@ def test_the_earliest_exception_is_the_reason(tmp_path: Path) -> None:
     crash = find_crash(tmp_path, POSITIONS, 1)
     assert crash.message == "rank 1 on box ended with exit code 3: ValueError: no"
     assert (crash.rank, crash.case_index, crash.arm) == (1, 5, "a")
+
+
+def test_sigkill_is_put_down_to_memory_only_if_the_kernels_count_has_risen(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    leave(tmp_path, (1, -9))
+    before, after = KillCount(file=Path("/vmstat"), kills=3), KillCount(file=Path("/vmstat"), kills=4)
+    for now, words in (
+        (after, "SIGKILL, because memory ran out (oom_kill in /vmstat has risen to 4):"),
+        (before, "SIGKILL:"),
+    ):
+        monkeypatch.setattr(crashes, "read_kill_count", lambda now=now: now)
+        assert (
+            f"rank 1 on box was killed by {words}\n" in find_crash(tmp_path, POSITIONS, 1, kills_before=before).message
+        )
+    assert "memory" not in find_crash(tmp_path, POSITIONS, 1, kills_before=None).message
 
 
 @pytest.mark.parametrize(("code", "name"), [(-11, "SIGSEGV"), (-9, "SIGKILL"), (-6, "SIGABRT")])
