@@ -13,7 +13,9 @@ from nccl_bench.ranks.progress import Position, furthest_behind
 from nccl_bench.records.schema import Crash
 
 _TAIL_LINES = 5
-_TAIL_BYTES = 8192
+# The stacks of a rank's threads, which torch's launcher lets Python write after a fatal signal, have up to 30 kB.
+_TAIL_BYTES = 64 * 1024
+_STACKS_BEGIN = "Fatal Python error:"
 
 
 def find_crash(
@@ -79,13 +81,19 @@ def crash_from_failure(failure: Failure) -> Crash:
 
 
 def tail(path: Path | None) -> str:
-    """Return the last few lines of a file that are not blank; an empty text if the file is missing."""
+    """Return the last few lines of a file that are not blank; an empty text if the file is missing.
+
+    After a fatal signal, the stacks of all threads follow the reason. Return the lines before the stacks or, without
+    such lines, the first lines of the stacks.
+    """
     if path is None or not path.exists():
         return ""
     with path.open("rb") as file:
         file.seek(max(0, path.stat().st_size - _TAIL_BYTES))
         lines = file.read().decode(errors="replace").splitlines()
-    return "\n".join([line for line in lines if line.strip()][-_TAIL_LINES:])
+    lines = [line for line in lines if line.strip()]
+    stacks = next((index for index, line in enumerate(lines) if line.startswith(_STACKS_BEGIN)), len(lines))
+    return "\n".join(lines[:stacks][-_TAIL_LINES:] or lines[:_TAIL_LINES])
 
 
 def stderr_tail(scratch: Path, local_rank: int) -> str:

@@ -113,6 +113,17 @@ def test_the_tail_of_a_missing_file_is_empty(tmp_path: Path) -> None:
     assert tail(None) == tail(tmp_path / "absent") == ""
 
 
+@pytest.mark.parametrize(
+    ("before", "expected"),
+    [("what(): sizes differ\n", "what(): sizes differ"), ("", "Fatal Python error: Aborted\nFile 0\nFile 1\n")],
+)
+def test_the_stacks_after_a_fatal_signal_do_not_hide_the_reason(tmp_path: Path, before: str, expected: str) -> None:
+    stacks = "".join(f"\nFile {n}" for n in range(900))
+    (tmp_path / "log").write_text(f"{before}Fatal Python error: Aborted\n{stacks}", encoding="utf-8")
+    assert tail(tmp_path / "log").startswith(expected)
+    assert len(tail(tmp_path / "log").splitlines()) <= 5
+
+
 def test_a_record_that_a_rank_could_not_write_is_no_crash_of_a_case(tmp_path: Path) -> None:
     leave(tmp_path, (1, -15), (0, 3), failures=((1, 2.0),))
     text = "samples.jsonl cannot be written: No space left on device"
