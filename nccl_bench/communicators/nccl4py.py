@@ -35,9 +35,11 @@ class Nccl4pyCommunicator(SwitchableCommunicator):
         self._streams = device.streams
         self._current_stream = device.streams.current_stream
         try:
-            unique_id = [bytes(self._core.get_unique_id()) if self.rank == 0 else bytes(UNIQUE_ID_BYTES)]
-            dist.broadcast_object_list(unique_id, src=dist.get_global_rank(group, 0), group=group)
-            wrapped = self._core.UniqueId.from_bytes(unique_id[0])
+            unique_id = bytes(self._core.get_unique_id()) if self.rank == 0 else bytes(UNIQUE_ID_BYTES)
+            # Not broadcast_object_list, which unpickles what it receives.
+            buffer = torch.frombuffer(bytearray(unique_id), dtype=torch.uint8)
+            dist.broadcast(buffer, src=dist.get_global_rank(group, 0), group=group)
+            wrapped = self._core.UniqueId.from_bytes(bytes(buffer.tolist()))
             self._communicator = self._core.Communicator.init(self.world_size, self.rank, wrapped)
         except self._failures as error:
             raise self._error("making a communicator", error) from error
