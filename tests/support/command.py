@@ -78,6 +78,19 @@ class Sandbox:
             text=True,
         )
 
+    def start_quietly(self, *arguments: str, env: Mapping[str, str] | None = None) -> subprocess.Popen[str]:
+        """Start ``python -m nccl_bench``. Its output goes into the files ``stdout`` and ``stderr`` of ``cwd``."""
+        with (self.cwd / "stdout").open("w") as stdout, (self.cwd / "stderr").open("w") as stderr:
+            return subprocess.Popen(
+                [sys.executable, "-m", "nccl_bench", *arguments],
+                cwd=self.cwd,
+                env=self.environment() if env is None else env,
+                stdin=subprocess.DEVNULL,
+                stdout=stdout,
+                stderr=stderr,
+                text=True,
+            )
+
     def nccl_bench(self, *arguments: str, env: Mapping[str, str] | None = None) -> CommandResult:
         """Run ``python -m nccl_bench`` and wait for its end."""
         return self.wait(self.start("-m", "nccl_bench", *arguments, env=env))

@@ -1,0 +1,232 @@
+"""Run the real command, inject faults into its processes and files, and measure what each fault costs."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import signal
+import time
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from nccl_bench.ranks.progress import Position, read_positions
+from nccl_bench.records.run import RUN, SAMPLES
+from tests.support.command import Sandbox
+from tests.support.launched_processes import AGENT, LAUNCHER, LaunchedProcesses, is_alive
+from tests.support.small_disk import fill
+
+# A case takes about 0.1 s, and no run reaches its last case.
+FIRST_SIZE_BYTES = 1024
+STEP_BYTES = 16
+ARGUMENTS = (
+    *("run", "--nproc", "2", "--sizes", f"{FIRST_SIZE_BYTES}:64K:+{STEP_BYTES}"),
+    *("--arms", "stream-free,torch", "--timing", "eager", "--rounds", "1", "--max-rounds", "1", "-w", "1", "-n", "4"),
+    "--same-buffer",
+)
+ARMS = ("stream-free", "torch", "stream-free:twin")
+# The time limit of a case. A case that a busy machine slows must not reach it.
+TIMEOUT_S = 4.0
+# The time limit of a set-up in a run where a rank never joins.
+SETUP_TIMEOUT_S = 4.0
+# So many cases succeed before each fault, so that faults never count as failures in a row.
+CASES_BETWEEN = 2
+_POLL_S = 0.005
+_LIMIT_S = 60.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Injection:
+    """What one fault cost."""
+
+    fault: str  # the name of the fault
+    # From the fault, or from the deadline that the fault let pass, to the next measured line. For a fault that ends the
+    # command: to the end of its last process.
+    seconds: float
+    went_on: bool  # True if measuring went on; False if the command ended
+    lost: int  # the cases that are missing in the record besides the case in hand
+    processes_left: int  # the processes of the command, or of the ended launch, that still run
+    scratch_left: int  # the temporary files that are left; 0 while the command runs
+    message: str  # what the user reads
+
+
+class FaultRun:
+    """A command that runs, in a directory of its own. Use it in a ``with`` block, which ends its processes."""
+
+    def __init__(
+        self, directory: Path, *, device: str = "cpu", faults: Iterable[dict[str, object]] = (), **variables: str
+    ) -> None:
+        self.directory = directory
+        self.sandbox = Sandbox(directory)
+        self.out = self.sandbox.cwd / "there"
+        env = self.sandbox.environment(list(faults), **variables)
+        self.command = self.sandbox.start_quietly(
+            *ARGUMENTS, "--device", device, "-T", f"{TIMEOUT_S:g}", "--out", "there", env=env
+        )
+        self.launched = LaunchedProcesses(self.command.pid, self.sandbox.temporary)
+        self._record = b""
+        self._in_hand: set[int] = set()  # the cases that faults may have cost
+
+    def __enter__(self) -> FaultRun:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        for pid in {self.command.pid, *self.sandbox.processes()}:
+            if is_alive(pid):
+                os.kill(pid, signal.SIGKILL)
+        self.command.wait()
+
+    def survive(self, fault: str, inject: Callable[[], None]) -> Injection:
+        """Inject a fault that ends a launch. Return once the next launch measures."""
+        self.wait_for_cases()
+        names, launch, before = self.launched.by_name(), self.launched.launch(), len(self.ends())
+        assert launch is not None
+        old = {pid for name, pid in names.items() if name.startswith("rank") or name == LAUNCHER}
+        start = time.monotonic()
+        inject()
+        self.wait_for(lambda: self.measured_after(before))
+        now = time.monotonic()
+        end = self.ends()[before]
+        if end["kind"] == "hang":
+            start = max(start, min(each.deadline or start for each in read_positions(launch)))
+        self._in_hand |= {each["case_index"] for each in self.ends()[before:]}
+        return Injection(
+            fault=fault,
+            seconds=now - start,
+            went_on=True,
+            lost=len(self._missing()),
+            processes_left=sum(map(is_alive, old)),
+            scratch_left=0,
+            message=end.get("message") or f"{end['phase']} took more than {end['timeout_s']:g} s on rank {end['rank']}",
+        )
+
+    def end(self, fault: str, inject: Callable[[], None]) -> Injection:
+        """Inject a fault that ends the command. Return once no process is left, or after ten seconds."""
+        self._in_hand |= {position.case_index for position in self.launched.positions()}
+        start = time.monotonic()
+        inject()
+        self.wait_for(lambda: self.command.poll() is not None, running=False)
+        give_up = time.monotonic() + 10
+        while (left := self.sandbox.processes()) and time.monotonic() < give_up:
+            time.sleep(_POLL_S)
+        seconds = time.monotonic() - start
+        # The agent removes the directory right before its end.
+        return Injection(
+            fault=fault,
+            seconds=seconds,
+            went_on=False,
+            lost=len(self._missing()),
+            processes_left=len(left),
+            scratch_left=len(list(self.sandbox.temporary.rglob("*"))),
+            message=(self.sandbox.cwd / "stderr").read_text(encoding="utf-8").strip().rpartition("\n")[2],
+        )
+
+    def kill(self, name: str, number: signal.Signals = signal.SIGKILL) -> None:
+        """Send a signal to a process, named as ``LaunchedProcesses.by_name`` names it."""
+        os.kill(self.launched.by_name()[name], number)
+
+    def kill_in_next_set_up(self, name: str = "rank 1", number: signal.Signals = signal.SIGKILL) -> None:
+        """End this launch, and send ``number`` to a rank of the next launch while it sets up."""
+        launch = self.launched.launch()
+        if launch is not None:
+            self.kill("rank 0")
+        position: Position | None = None
+
+        def found() -> bool:
+            nonlocal position
+            rank = int(name.split()[1])
+            at = [each for each in self.launched.positions() if each.rank == rank]
+            position = at[0] if at and self.launched.launch() != launch else None
+            return position is not None
+
+        self.wait_for(found)
+        assert position is not None
+        assert position.case_index == -1, position
+        os.kill(position.pid, number)
+
+    def wait_for_cases(self) -> None:
+        """Return when this launch has measured ``CASES_BETWEEN`` cases and is in another one."""
+        first: list[int] = []
+
+        def enough() -> bool:
+            cases = [each.case_index for each in self.launched.positions()]
+            if len(cases) < 2 or min(cases) < 0:
+                return False
+            first.append(min(cases))
+            return min(cases) > first[0] + CASES_BETWEEN
+
+        self.wait_for(enough)
+
+    def lines(self) -> list[dict[str, Any]]:
+        """Return the lines of the record. What was read stays known after the record was removed."""
+        path = self.out / SAMPLES
+        if path.exists():
+            self._record = path.read_bytes()
+        return [json.loads(line) for line in self._record.splitlines(keepends=True) if line.endswith(b"\n")]
+
+    def ends(self) -> list[dict[str, Any]]:
+        """Return the recorded hangs and crashes."""
+        return [line for line in self.lines() if line["kind"] in ("hang", "crash")]
+
+    def status(self) -> str:
+        """Return the status in ``run.json``."""
+        return str(json.loads((self.out / RUN).read_text(encoding="utf-8"))["status"])
+
+    def measured_after(self, ends: int) -> bool:
+        """Return whether a line was measured after the newest hang or crash, of which there are more than ``ends``."""
+        lines = self.lines()
+        failed = [index for index, line in enumerate(lines) if line["kind"] in ("hang", "crash")]
+        return len(failed) > ends and any(line["kind"] == "samples" for line in lines[failed[-1] :])
+
+    def _missing(self) -> list[int]:
+        """Return the cases without complete results between the first and the last one, but for those in hand."""
+        arms_of: dict[int, set[str]] = {}
+        for line in self.lines():
+            if line["kind"] == "samples" and line["status"] == "ok":
+                index = (line["case"]["size_bytes"] - FIRST_SIZE_BYTES) // STEP_BYTES
+                arms_of.setdefault(index, set()).add(line["arm"])
+        last = max(arms_of, default=-1)
+        return [index for index in range(last) if arms_of.get(index, set()) < set(ARMS) and index not in self._in_hand]
+
+    def wait_for(self, condition: Callable[[], bool], *, running: bool = True) -> None:
+        """Return when ``condition`` holds. Fail after a minute or, if ``running``, if the command has ended."""
+        give_up = time.monotonic() + _LIMIT_S
+        while not condition():
+            output = self.sandbox.cwd / "stderr"
+            assert not running or self.command.poll() is None, f"the command ended: {output.read_text()}"
+            assert time.monotonic() < give_up, (self.launched.positions(), output.read_text())
+            time.sleep(_POLL_S)
+
+
+def ordered_faults(directory: Path) -> list[dict[str, object]]:
+    """Return the faults ``allocate`` and ``count`` of rank 1, which act when ``order`` makes their files."""
+    return [{"rank": 1, "arm": "torch", "act": act, "order": str(directory / act)} for act in ("allocate", "count")]
+
+
+def survivors(run: FaultRun) -> dict[str, Callable[[], None]]:
+    """Return the faults that end a launch of ``run``. The run must have the ``ordered_faults`` of its directory."""
+    return {
+        "rank 0 killed": lambda: run.kill("rank 0"),
+        "rank 1 killed": lambda: run.kill("rank 1"),
+        "torch's launcher killed": lambda: run.kill(LAUNCHER),
+        "agent killed": lambda: run.kill(AGENT),
+        "rank 1 stopped": lambda: run.kill("rank 1", signal.SIGSTOP),
+        "rank 1 killed in a relaunch's set-up": run.kill_in_next_set_up,
+        "rank 1 never joins a relaunch": lambda: run.kill_in_next_set_up(number=signal.SIGSTOP),
+        "allocation fails": (run.directory / "allocate").touch,
+        "rank 1 calls with another count": (run.directory / "count").touch,
+    }
+
+
+def endings(run: FaultRun) -> dict[str, Callable[[], None]]:
+    """Return the faults that end the command of ``run`` while it measures."""
+    return {
+        "command gets SIGTERM": lambda: run.kill("command", signal.SIGTERM),
+        "command gets SIGINT": lambda: run.kill("command", signal.SIGINT),
+        "command gets SIGHUP": lambda: run.kill("command", signal.SIGHUP),
+        "command killed": lambda: run.kill("command"),
+        "disk full": lambda: fill(run.directory),
+        "run directory removed": lambda: shutil.rmtree(run.out),
+    }
