@@ -55,8 +55,10 @@ def failures(run: Run) -> Iterator[str]:
         if isinstance(line, Hang | Crash):
             activity = line.case.label if line.case else "set-up" if line.case_index < 0 else "close"
             rank = f"rank {line.rank} on {line.host}"
-            where = f"{activity}, arm {line.arm}, {rank}"
-            consequence = "; the arm is no longer measured" if line.arm.removesuffix(TWIN_SUFFIX) in user_arms else ""
+            where = ", ".join(filter(None, (activity, line.arm and f"arm {line.arm}", rank)))
+            # Before schema 4 a line does not say this: then it is so for every user arm.
+            excluded = line.excludes_arm or line.arm.removesuffix(TWIN_SUFFIX) in user_arms
+            consequence = "; the arm is no longer measured" if excluded else ""
             if isinstance(line, Hang):
                 call = f", in {line.call}" if line.call else ""
                 state = f"{line.state.description}, " if line.state else ""

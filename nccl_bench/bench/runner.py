@@ -1,6 +1,7 @@
 """The loop over the cases of a run. Every rank does the same steps in the same order."""
 
 import gc
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -58,15 +59,17 @@ class Runner:
         self.launch_memory.settle(self.arms.own.values(), caller)
         return caller
 
-    def run(self, first_case: int = 0) -> None:
-        """Measure the plan's cases, from index ``first_case`` to the end."""
+    def run(self, indices: Sequence[int] | None = None) -> None:
+        """Measure the plan's cases at ``indices``, in this order; ``None`` means all cases."""
         gc.collect()
         gc.freeze()
-        for index, planned in enumerate(self.plan.cases[first_case:], start=first_case):
+        indices = range(len(self.plan.cases)) if indices is None else indices
+        for position, index in enumerate(indices):
+            planned = self.plan.cases[index]
             timings = len(self.plan.timings)
             limit_s = deadline_s(self.config, planned, timings)
             self.progress.update(case_index=index, arm="", phase="memory", deadline_s=limit_s)
-            self.budget.begin_case(limit_s, timings, timings * (len(self.plan.cases) - index))
+            self.budget.begin_case(limit_s, timings, timings * (len(indices) - position))
             gc.collect()
             reason = refusal(self.device, planned.case) if planned.arms else "no arm supports the case"
             reason = self.arms.ranks.all_ranks.broadcast(reason)

@@ -48,8 +48,8 @@ def measure(spec: WorkerSpec, progress: Progress) -> None:
     settings = control.broadcast(spec.config.to_mapping())
     config = resolve(str(settings["device"]), settings)
     plan = make_plan(config, ranks.own_set.world_size)
-    # After a relaunch, the launchers on several nodes can disagree about the next case. Use the latest case.
-    first_case = int(control.maximum([spec.first])[0])
+    # After a relaunch, the launchers on several nodes can disagree about the cases that are left. Node 0 records.
+    to_measure = control.broadcast(list(range(len(plan.cases)) if spec.cases is None else spec.cases))
 
     setup(arm="", phase="device")
     device = open_device(config.device, int(os.environ["LOCAL_RANK"]), config.nccl_library, config.transport)
@@ -92,7 +92,7 @@ def measure(spec: WorkerSpec, progress: Progress) -> None:
         ranks_per_memory=len(process_sets) * ranks_of_node,
     )
     try:
-        runner.run(first_case)
+        runner.run(to_measure)
         for name, arm in own_arms.items():
             deadline_s = arm.communicator.close_deadline_s(config.timeout_s)
             progress.update(case_index=len(plan.cases), arm=name, phase="close", deadline_s=deadline_s)

@@ -47,7 +47,8 @@ def find_crash(
     for end in exits:
         if end.rank not in raised and (not ended or end.rank in ended):
             output = stderr_tail(scratch, end.local_rank)
-            return _crash(by_rank.get(end.rank), end.rank, _describe_exit(end.code, kills_before), output)
+            how = _describe_exit(end.code, kills_before)
+            return _crash(by_rank.get(end.rank), end.rank, how, output, end.code)
     if failures and failures[0].kind == RecordError.__name__:
         raise RecordError(failures[0].message)
     if failures:
@@ -64,8 +65,8 @@ def find_crash(
         return _crash(behind, rank, f"did not start: {outcome.error}", "")
     assert exit_code is not None, "a launch that has not ended has a rank that ended or raised"
     output = tail(scratch / LAUNCH_LOG) or tail(scratch.parent / AGENT_LOG)
-    how = _describe_exit(exit_code, kills_before)
-    return _crash(behind, rank, f"did not finish: the agent that started it {how}", output)
+    what = f"did not finish: the agent that started it {_describe_exit(exit_code, kills_before)}"
+    return _crash(behind, rank, what, output, exit_code)
 
 
 def crash_from_failure(failure: Failure) -> Crash:
@@ -102,7 +103,7 @@ def stderr_tail(scratch: Path, local_rank: int) -> str:
     return tail(next(scratch.glob(f"logs/*/attempt_0/{local_rank}/stderr.log"), None))
 
 
-def _crash(position: Position | None, rank: int, what: str, output: str) -> Crash:
+def _crash(position: Position | None, rank: int, what: str, output: str, exit_code: int = 0) -> Crash:
     host = position.host if position is not None else socket.gethostname()
     return Crash(
         case=None,
@@ -111,14 +112,20 @@ def _crash(position: Position | None, rank: int, what: str, output: str) -> Cras
         rank=rank,
         host=host,
         message=f"rank {rank} on {host} {what}" + (f":\n{output}" if output else ""),
+        signal=_signal_name(exit_code) if exit_code < 0 else None,
     )
 
 
 def _describe_exit(code: int, kills_before: KillCount | None) -> str:
     if code >= 0:
         return f"ended with exit code {code}"
-    name = signal.Signals(-code).name if -code in set(signal.Signals) else f"signal {-code}"
     kills = read_kill_count() if code == -signal.SIGKILL else None
+    reason = ""
     if kills is not None and kills.rose_from(kills_before):
-        return f"was killed by {name}, because memory ran out (oom_kill in {kills.file} has risen to {kills.kills})"
-    return f"was killed by {name}"
+        reason = f", because memory ran out (oom_kill in {kills.file} has risen to {kills.kills})"
+    return f"was killed by {_signal_name(code)}{reason}"
+
+
+def _signal_name(code: int) -> str:
+    """Return the name of the signal whose negative number is ``code``."""
+    return signal.Signals(-code).name if -code in set(signal.Signals) else f"signal {-code}"

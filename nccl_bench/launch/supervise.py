@@ -67,29 +67,28 @@ def supervise(
     *,
     count: int,
     timeout_s: float,
-    first: int,
-    on_end: Callable[[Hang | Crash, int], tuple[_S, int] | None],
+    on_end: Callable[[Hang | Crash, _S], _S | None],
     on_progress: Callable[[list[Position]], None],
 ) -> int:
-    """Let the ranks do the items from index ``first`` to ``count`` - 1; return the number of launches.
+    """Let the ranks do the items of ``spec``; return the number of launches.
 
-    One item may take ``timeout_s`` seconds. After a hang or a crash, ``on_end`` gets its record, without a case,
-    and the first item of that launch. ``on_end`` returns the specification and the first item of the next launch, or
-    ``None`` to stop. ``on_progress`` gets the local ranks' positions about five times a second. When
-    this function ends, even with an error, no rank is left.
+    Items have indices below ``count``. One item may take ``timeout_s`` seconds. After a hang or a crash, ``on_end``
+    gets its record, without a case, and the specification of that launch. ``on_end`` returns the specification of the
+    next launch, which can be empty, or ``None`` to stop. ``on_progress`` gets the local ranks' positions about five
+    times a second. When this function ends, even with an error, no rank is left.
 
     Raises:
-        SetupError: The ranks did not finish their set-up.
+        SetupError: The ranks did not finish their set-up, and ``on_end`` returned ``None``.
         InterruptedRunError: This process got SIGINT, SIGTERM or SIGHUP.
     """
     attempts = 0
     with collect_signals() as received:
-        while first < count:
+        while not spec.is_empty:
             # One directory for each launch, so that files of an earlier launch are not read again.
             directory = tempfile.mkdtemp(prefix="launch-", dir=agent.scratch)
             # For the agent every process is a rank, so `nproc` counts the processes of all process sets.
             processes = replace(launch, nproc=launch.nproc * spec.processes_per_rank)
-            job = agent.start(processes, spec.for_launch(directory, first))
+            job = agent.start(processes, spec.for_launch(directory))
             watch = _Watch(
                 job=job, scratch=Path(directory), launch=processes, count=count, timeout_s=timeout_s, attempt=attempts
             )
@@ -100,13 +99,12 @@ def supervise(
             attempts += 1
             if end is None:
                 break
-            following = on_end(end, first)
-            if following is not None:
-                spec, first = following
-            elif end.case_index < 0:
+            following = on_end(end, spec)
+            if following is None and end.case_index < 0:
                 raise SetupError(_setup_message(end, Path(directory), processes))
-            else:
+            if following is None:
                 break
+            spec = following
         raise_interrupted(received)
     return attempts
 
@@ -118,7 +116,7 @@ class _Watch:
     job: RunningJob
     scratch: Path
     launch: LaunchConfig
-    count: int  # the number of items
+    count: int  # the number of items of the whole work
     timeout_s: float  # the time that one item may take
     attempt: int  # the number of launches before this one
     started: float = field(default_factory=time.monotonic)

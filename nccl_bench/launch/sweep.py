@@ -1,8 +1,10 @@
-"""Runs a sweep, records every hang and crash with its case, and decides whether the sweep goes on."""
+"""Runs a sweep, records every hang and crash with its case, and decides what the next launch measures."""
 
+from collections import Counter
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
+from nccl_bench.catalog.arms import TWIN_SUFFIX
 from nccl_bench.catalog.cases import Case
 from nccl_bench.config.user_arms import UserArm, user_arm_of
 from nccl_bench.launch.config import LaunchConfig
@@ -14,6 +16,8 @@ from nccl_bench.records.schema import Crash, Hang
 
 # Without this limit, a broken arm would cost one timeout for each size.
 MOST_FAILURES_IN_A_ROW = 3
+# A case that hung or crashed is measured once more, after all other cases.
+MOST_TRIES = 2
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -35,61 +39,142 @@ def run_sweep(
     append: Callable[[Hang | Crash], None],
     on_progress: Callable[[list[Position]], None],
 ) -> Outcome:
-    """Run ``cases`` from ``spec.first`` on; after a hang or a crash, relaunch at the next case.
+    """Measure the ``cases`` of ``spec``; after a hang or a crash, start new ranks and go on.
 
-    A user arm that hangs or crashes, even in set-up, is excluded, and the other arms measure that case again. But if
-    the arm shares processes with another user arm and fails in set-up, the arm first gets processes of its own.
+    - A case that hangs or crashes is measured once more, after all other cases.
+    - An arm that hangs or crashes in three cases in a row is excluded. The other arms measure the third case again.
+    - A user arm is excluded the first time. But if it shares processes with another user arm and fails in the first
+      set-up, the arm first gets processes of its own.
+    - A failure in the set-up of new ranks is tried again. After the third one, the arm at work is excluded. If no arm
+      was at work, the next case counts as failed.
 
     On node 0, ``append`` gets every hang and crash. ``on_progress`` gets the local ranks' positions about five times a
     second. When this function ends, even with an error, no rank is left.
 
     Raises:
-        SetupError: The ranks did not finish their set-up.
+        SetupError: The ranks of the first launch did not finish their set-up.
         InterruptedRunError: This process got SIGINT, SIGTERM or SIGHUP.
     """
-    ends: list[Hang | Crash] = []
-    stopped = None
-    current = spec
-
-    def on_end(end: Hang | Crash, first: int) -> tuple[WorkerSpec, int] | None:
-        nonlocal stopped, current
-        user_arm = user_arm_of(spec.config.user_arms, end.arm)
-        if user_arm is not None and end.case_index < 0 and _shares_processes(current, user_arm):
-            what = end.message if isinstance(end, Crash) else f"{end.phase} took more than {end.timeout_s:g} s"
-            # The first sentence is enough for a reason in a report.
-            why = (what.partition(f"the arm {user_arm.name}: ")[2] or what).partition(". ")[0]
-            current = replace(current, apart={**current.apart, user_arm.name: why})
-            return current, first
-        end = replace(end, case=case_at(cases, end.case_index))
-        end = _with_rank_in_process_set(end, launch, current.processes_per_rank)
-        ends.append(end)
-        if launch.node_rank == 0:
-            append(end)
-        if user_arm is not None:
-            current = replace(current, excluded=(*current.excluded, user_arm.name))
-            if set(spec.config.arms) <= set(current.excluded):
-                stopped = "no arm is left"
-                return None
-            return current, max(first, end.case_index)
-        stopped = _reason_to_stop(ends, cases, spec.first)
-        return None if stopped or end.case_index < 0 else (current, end.case_index + 1)
-
+    sweep = _Sweep(launch=launch, cases=cases, append=append)
     attempts = supervise(
-        spec,
+        replace(spec, cases=tuple(range(len(cases))) if spec.cases is None else spec.cases),
         launch,
         agent,
         count=len(cases),
         timeout_s=spec.config.timeout_s,
-        first=spec.first,
-        on_end=on_end,
+        on_end=sweep.next_launch,
         on_progress=on_progress,
     )
     return Outcome(
         attempts=attempts,
-        hangs=tuple(end for end in ends if isinstance(end, Hang)),
-        crashes=tuple(end for end in ends if isinstance(end, Crash)),
-        stopped=stopped,
+        hangs=tuple(end for end in sweep.ends if isinstance(end, Hang)),
+        crashes=tuple(end for end in sweep.ends if isinstance(end, Crash)),
+        stopped=sweep.stopped,
     )
+
+
+@dataclass(slots=True, kw_only=True)
+class _Sweep:
+    """The hangs and crashes of a sweep, and what follows from them."""
+
+    launch: LaunchConfig  # the ranks on this node
+    cases: Sequence[PlannedCase]  # all cases of the plan
+    append: Callable[[Hang | Crash], None]  # records a hang or a crash
+    ends: list[Hang | Crash] = field(default_factory=list)  # the hangs and crashes so far
+    stopped: str | None = None  # the reason why the sweep ends early; None if it does not
+    _failed_tries: Counter[int] = field(default_factory=Counter)  # for each case
+    # For each arm, and "" for failures outside any arm: the cases in a row that it ended.
+    _in_a_row: dict[str, set[int]] = field(default_factory=dict)
+    # For each arm and "": the number of failures in set-up since ranks last finished their set-up.
+    _in_set_up: Counter[str] = field(default_factory=Counter)
+    _set_up_once: bool = False  # True if the ranks of any launch have finished their set-up
+
+    def next_launch(self, end: Hang | Crash, spec: WorkerSpec) -> WorkerSpec | None:
+        """Record ``end``, which ended a launch of ``spec``; return what the next launch does, or ``None`` to stop."""
+        if end.case_index < 0:
+            return self._after_set_up(end, spec)
+        self._set_up_once = True
+        self._in_set_up.clear()
+        assert spec.cases is not None
+        if end.case_index >= len(self.cases):
+            self._record(end, spec)
+            return replace(spec, cases=())
+        # Another node can see the end of a launch at a case that this node does not have.
+        at = spec.cases.index(end.case_index) if end.case_index in spec.cases else 0
+        for index in spec.cases[:at]:
+            for name in ("", *self.cases[index].arms):
+                self._in_a_row.pop(_arm(name), None)
+        return self._after_case(end, replace(spec, cases=spec.cases[at:]))
+
+    def _after_set_up(self, end: Hang | Crash, spec: WorkerSpec) -> WorkerSpec | None:
+        arm = _arm(end.arm)
+        self._in_set_up[arm] += 1
+        if self._set_up_once:
+            if self._in_set_up[arm] < MOST_FAILURES_IN_A_ROW:
+                self._record(end, spec)
+                return spec
+            self._in_set_up.clear()
+            if arm and arm not in spec.excluded:
+                return self._exclude(end, spec)
+            assert spec.cases
+            return self._after_case(replace(end, case_index=spec.cases[0]), spec)
+        user_arm = user_arm_of(spec.config.user_arms, arm)
+        if user_arm is not None and _shares_processes(spec, user_arm):
+            what = end.message if isinstance(end, Crash) else f"{end.phase} took more than {end.timeout_s:g} s"
+            # The first sentence is enough for a reason in a report.
+            why = (what.partition(f"the arm {user_arm.name}: ")[2] or what).partition(". ")[0]
+            return replace(spec, apart={**spec.apart, user_arm.name: why})
+        if user_arm is not None:
+            return self._exclude(end, spec)
+        self._record(end, spec)
+        # An exception in the first set-up would come again. A signal can have a cause that is gone by now, for example
+        # another program that took all the memory.
+        by_signal = isinstance(end, Crash) and end.signal is not None
+        return spec if by_signal and self._in_set_up.total() < MOST_TRIES else None
+
+    def _after_case(self, end: Hang | Crash, spec: WorkerSpec) -> WorkerSpec | None:
+        """Record ``end``, which is due to the first of the cases of ``spec``. Return what the next launch does."""
+        assert spec.cases is not None
+        arm, index = _arm(end.arm), end.case_index
+        in_a_row = self._in_a_row.setdefault(arm, set())
+        in_a_row.add(index)
+        broken = len(in_a_row) >= MOST_FAILURES_IN_A_ROW
+        if arm and arm not in spec.excluded and (broken or user_arm_of(spec.config.user_arms, arm)):
+            return self._exclude(end, spec)
+        end = self._record(end, spec)
+        if broken:
+            label = end.case.label if end.case else ""
+            self.stopped = (
+                f"the run hung or crashed outside any arm in {len(in_a_row)} cases in a row, the last being "
+                f"{label}: every later case would fail the same way"
+            )
+            return replace(spec, cases=())
+        self._failed_tries[index] += 1
+        again = (index,) if self._failed_tries[index] < MOST_TRIES else ()
+        return replace(spec, cases=(*(each for each in spec.cases if each != index), *again))
+
+    def _exclude(self, end: Hang | Crash, spec: WorkerSpec) -> WorkerSpec | None:
+        """Record ``end``, and return the same work without the arm that is to blame."""
+        self._record(replace(end, excludes_arm=True), spec)
+        excluded = (*spec.excluded, _arm(end.arm))
+        if set(spec.config.arms) <= set(excluded):
+            self.stopped = "no arm is left"
+            return replace(spec, cases=()) if self._set_up_once else None
+        return replace(spec, excluded=excluded)
+
+    def _record(self, end: Hang | Crash, spec: WorkerSpec) -> Hang | Crash:
+        """Record ``end`` with its case, and with its rank in its process set."""
+        end = replace(end, case=case_at(self.cases, end.case_index))
+        end = _with_rank_in_process_set(end, self.launch, spec.processes_per_rank)
+        self.ends.append(end)
+        if self.launch.node_rank == 0:
+            self.append(end)
+        return end
+
+
+def _arm(name: str) -> str:
+    """Return the arm of an arm or its twin: both are excluded together."""
+    return name.removesuffix(TWIN_SUFFIX)
 
 
 def _shares_processes(spec: WorkerSpec, user_arm: UserArm) -> bool:
@@ -113,24 +198,3 @@ def _with_rank_in_process_set(end: Hang | Crash, launch: LaunchConfig, processes
 def case_at(cases: Sequence[PlannedCase], index: int) -> Case | None:
     """Return the case at ``index``, or ``None`` during set-up and after the last case."""
     return cases[index].case if 0 <= index < len(cases) else None
-
-
-def _reason_to_stop(ends: Sequence[Hang | Crash], cases: Sequence[PlannedCase], first_case: int) -> str | None:
-    """Return why the sweep must stop after the last of ``ends``, or ``None`` to go on.
-
-    The sweep stops when one arm failed in several cases in a row. Cases that ended because of another arm, and cases
-    without the arm, do not count.
-    """
-    last = ends[-1]
-    failed = {end.case_index: end.arm for end in ends}
-    in_a_row = 0
-    for index in range(last.case_index, first_case - 1, -1):
-        if failed.get(index) == last.arm:
-            in_a_row += 1
-        elif index not in failed and (not last.arm or last.arm in cases[index].arms):
-            break
-    if in_a_row < MOST_FAILURES_IN_A_ROW:
-        return None
-    what = f"the arm {last.arm}" if last.arm else "the run, outside any arm,"
-    label = f", the last being {last.case.label}" if last.case else ""
-    return f"{what} hung or crashed in {in_a_row} cases in a row{label}: every later case would fail the same way"

@@ -39,8 +39,7 @@ def run_verification(
             agent,
             count=len(arm_probes),
             timeout_s=config.timeout_s,
-            first=0,
-            on_end=partial(_record_end, spec, notes),
+            on_end=partial(_record_end, notes),
             on_progress=partial(_pass_on_positions, on_progress, done),
         )
         done += len(arm_probes)
@@ -51,10 +50,8 @@ def _pass_on_positions(on_progress: Callable[[list[Position]], None], done: int,
     on_progress([replace(p, case_index=p.case_index + done) if p.case_index >= 0 else p for p in positions])
 
 
-def _record_end(
-    spec: VerificationSpec, notes: list[str], end: Hang | Crash, _first: int
-) -> tuple[VerificationSpec, int] | None:
-    """Record a hang or a crash as the finding of its arm probe, and return where the next launch starts."""
+def _record_end(notes: list[str], end: Hang | Crash, spec: VerificationSpec) -> VerificationSpec | None:
+    """Record a hang or a crash as the finding of its arm probe, and return the work of the next launch."""
     path, arm_probes, following = Path(spec.findings), spec.arm_probes, end.case_index + 1
     if end.case_index >= len(arm_probes):
         # After its last item a rank has closed every communicator and written every finding.
@@ -69,7 +66,7 @@ def _record_end(
         while following < len(arm_probes) and arm_probes[following].arm in given_up:
             append_finding(path, replace(given_up[arm_probes[following].arm], probe=arm_probes[following].probe))
             following += 1
-    return None if end.case_index < 0 else (spec, following)
+    return None if end.case_index < 0 else replace(spec, first=following)
 
 
 def _describe(end: Hang | Crash) -> str:

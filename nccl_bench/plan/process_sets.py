@@ -9,6 +9,7 @@ from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
 from types import MappingProxyType
 
+from nccl_bench.catalog.arms import TWIN_SUFFIX
 from nccl_bench.config.run import RunConfig
 from nccl_bench.config.user_arms import user_arm_of
 
@@ -50,16 +51,18 @@ class ProcessSet:
 def process_sets_of(
     config: RunConfig, *, excluded: Collection[str] = (), apart: Mapping[str, str] = MappingProxyType({})
 ) -> tuple[ProcessSet, ...]:
-    """Return the process sets of a launch without the arms ``excluded``.
+    """Return the process sets of a launch without the arms ``excluded`` and their twins.
 
     ``apart`` maps an arm to the reason why it cannot share processes with other arms.
     """
     arms: dict[tuple[str, tuple[tuple[str, str], ...]], list[str]] = {}
     for name in config.measured_arms:
         user_arm = user_arm_of(config.user_arms, name)
+        if name.removesuffix(TWIN_SUFFIX) in excluded:
+            continue
         if user_arm is None:
             arms.setdefault(("", ()), []).append(name)
-        elif user_arm.name not in excluded:
+        else:
             alone = user_arm.name if user_arm.name in apart else ""
             arms.setdefault((alone, tuple(sorted(user_arm.variables.items()))), []).append(name)
     sets: list[ProcessSet] = []

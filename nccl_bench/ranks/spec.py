@@ -19,7 +19,11 @@ class LaunchSpec:
 
     # The directory for positions, failures and logs; None before the launch, or if there is no launcher.
     scratch: str | None = None
-    first: int = 0  # the index of the item that the launch starts with
+
+    @property
+    def is_empty(self) -> bool:
+        """True if no item is left to do."""
+        return False
 
     @property
     def processes_per_rank(self) -> int:
@@ -30,9 +34,9 @@ class LaunchSpec:
         """Return the environment variables that only this process of a node gets. Both numbers count processes."""
         return {}
 
-    def for_launch(self, scratch: str, first: int) -> Self:
-        """Return a copy for a launch that starts at the item with index ``first`` and has its own ``scratch``."""
-        return replace(self, scratch=scratch, first=first)
+    def for_launch(self, scratch: str) -> Self:
+        """Return a copy for a launch that has its own ``scratch``."""
+        return replace(self, scratch=scratch)
 
     def write(self, path: Path) -> None:
         """Write the specification as JSON."""
@@ -41,14 +45,21 @@ class LaunchSpec:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class WorkerSpec(LaunchSpec):
-    """The work of one launch of a run: its cases from ``first`` on."""
+    """The work of one launch of a run: some or all cases of the plan."""
 
     config: RunConfig  # what to measure
+    # The indices of the cases in the plan, in the order of their measurement; None: all cases.
+    cases: tuple[int, ...] | None = None
     run_dir: str | None  # the run directory; None on nodes other than the first
-    excluded: tuple[str, ...] = ()  # the user arms that failed in earlier launches
+    excluded: tuple[str, ...] = ()  # the arms that are no longer measured, because they failed in earlier launches
     # The user arms that failed in set-up in shared processes -> the reason. Each of these arms gets its own processes.
     apart: Mapping[str, str] = field(default_factory=dict)
     started: float = field(default_factory=time.monotonic)  # the time when the command started
+
+    @property
+    def is_empty(self) -> bool:
+        """True if no case is left to measure."""
+        return self.cases == ()
 
     @property
     def process_sets(self) -> tuple[ProcessSet, ...]:
@@ -70,4 +81,10 @@ class WorkerSpec(LaunchSpec):
         mapping = json.loads(path.read_text(encoding="utf-8"))
         config = mapping.pop("config")
         excluded = tuple(mapping.pop("excluded"))
-        return cls(config=resolve(config["device"], config), excluded=excluded, **mapping)
+        cases = mapping.pop("cases")
+        return cls(
+            config=resolve(config["device"], config),
+            cases=None if cases is None else tuple(cases),
+            excluded=excluded,
+            **mapping,
+        )

@@ -20,6 +20,12 @@ class VerificationSpec(LaunchSpec):
     config: VerifyConfig  # the configuration of the verification
     arm_probes: tuple[ArmProbe, ...]  # the arm probes of the launch, in the order in which they run
     findings: str  # the file to append findings to
+    first: int = 0  # the index of the arm probe that the launch starts with
+
+    @property
+    def is_empty(self) -> bool:
+        """True if no arm probe is left to run."""
+        return self.first >= len(self.arm_probes)
 
     def variables_of(self, local_rank: int, local_world_size: int) -> Mapping[str, str]:
         """Return the environment variables that the arm of this launch sets."""

@@ -54,22 +54,23 @@ def flat(text: str) -> str:
 
 
 def test_a_crash_a_hang_and_a_wrong_result_cost_only_their_own_case(sandbox: Sandbox) -> None:
-    faults = [fault("raise", "torch", 2048), fault("wrong", "stream-free", 8192), fault("hang", "torch", 16384)]
+    once = fault("raise", "torch", 2048) | {"once": str(sandbox.cwd / "raised")}
+    faults = [once, fault("wrong", "stream-free", 8192), fault("hang", "torch", 16384)]
     ended = run(sandbox, "--sizes", "1K:16K:x2", "--collective", "all_gather", "-T", "4", faults=faults)
     # The exit code is that of the worst failure.
     assert ended.code == 4
     recorded = sandbox.only_run()
-    assert complete_sizes(recorded) == [1024, 4096]
-    assert recorded.meta["status"] == "complete"
-    raised, hang = (line for line in recorded.lines if not isinstance(line, Samples))
+    # The case that crashed has the samples of its second try.
+    assert complete_sizes(recorded) == [1024, 2048, 4096]
+    raised, hang, hung_again = (line for line in recorded.lines if not isinstance(line, Samples))
 
     assert isinstance(raised, Crash)
     assert raised.case is not None
     assert (raised.case.size_bytes, raised.arm, raised.rank, raised.host) == (2048, "torch", 1, HOST)
     assert raised.message == f"rank 1 on {HOST} ended with exit code 3: ValueError: planted"
 
-    lines = [line for line in recorded.lines if isinstance(line, Samples) and line.case.size_bytes != 2048]
-    assert len(lines) == 3 * len(MEASURED) * len(TIMINGS)
+    lines = [line for line in recorded.lines if isinstance(line, Samples)]
+    assert len(lines) == 4 * len(MEASURED) * len(TIMINGS)
     wrong = [line for line in lines if line.status is Status.WRONG]
     assert {(line.case.size_bytes, line.arm) for line in wrong} == {(8192, "stream-free")}
     assert len(wrong) == len(TIMINGS)
@@ -85,6 +86,7 @@ def test_a_crash_a_hang_and_a_wrong_result_cost_only_their_own_case(sandbox: San
     assert (hang.rank, hang.host, hang.phase) == (1, HOST, "check before timing")
     # The timeout of the command line plus the estimated time of the case.
     assert 4 < hang.timeout_s < 4.1
+    assert hung_again == hang
 
     # Standard error has one line, and the tables report each failure once.
     assert re.fullmatch(r"nccl-bench: recorded in .*\n", ended.stderr)
@@ -93,7 +95,7 @@ def test_a_crash_a_hang_and_a_wrong_result_cost_only_their_own_case(sandbox: San
     assert printed.count("planted") == 1
     assert printed.count("WRONG: wrong results in 3 cells of stream-free") == 1
     where = f"HANG: all_gather bfloat16 in-place 16384 B, arm torch, rank 1 on {HOST}: in check before timing"
-    assert printed.count(where) == 1
+    assert printed.count(where) == 2
 
 
 def test_a_failure_in_set_up_ends_the_run_with_one_message(sandbox: Sandbox) -> None:

@@ -125,10 +125,11 @@ class Bench:
             if name in config.measured_arms
         }
         store = MemoryStore()
+        plan = make_plan(config, self.control.world_size)
         progress = self._progress = RecordedProgress(self.rank)
         Runner(
             config=config,
-            plan=make_plan(config, self.control.world_size),
+            plan=plan,
             device=replace(self.device, streams=streams or self.streams),
             arms=in_one_process_set(arms, self.group, progress),
             align=self.align,
@@ -137,7 +138,7 @@ class Bench:
             budget=Budget(1e-9 if late else 1e9, time.monotonic()),
             launch_memory=LaunchMemory(streams or self.streams),
             ranks_per_memory=ranks_per_memory,
-        ).run(first_case)
+        ).run(range(first_case, len(plan.cases)))
         return {"lines": [line.to_json() for line in store.lines], "visits": progress.visits}
 
     def unchanged(self) -> object:

@@ -3,7 +3,7 @@
 The variable ``MISBEHAVIOUR`` is JSON: ``cases`` (their number) and ``acts``, which maps the index of a case to rank 1's
 act in it: ``raise``, ``kill``, ``hang``, ``stop`` (a hang in which rank 1 has stopped itself and is ahead),
 ``stubborn`` (a hang with a far deadline that ignores SIGTERM), or ``kill beside a stopped rank`` (rank 0 has stopped
-itself before).
+itself before). Only the first try of a case has its act: no later case is done yet.
 """
 
 from __future__ import annotations
@@ -50,6 +50,11 @@ def wait_until_stopped(scratch: Path, rank: int) -> None:
         time.sleep(0.01)
 
 
+def done_cases(done: Path) -> list[int]:
+    """Return the indices of the cases that are done."""
+    return [int(line) for line in done.read_text(encoding="ascii").split()] if done.exists() else []
+
+
 def main(spec_file: str) -> None:
     spec = WorkerSpec.read(Path(spec_file))
     assert spec.scratch is not None
@@ -60,8 +65,8 @@ def main(spec_file: str) -> None:
     progress = Progress(scratch, rank, int(os.environ["LOCAL_RANK"]))
     progress.update(case_index=-1, arm="", phase="set-up", deadline_s=DEADLINE_S)
     try:
-        for index in range(-1 if "-1" in plan["acts"] else spec.first, plan["cases"]):
-            act = plan["acts"].get(str(index))
+        for index in (*([-1] if "-1" in plan["acts"] else []), *(spec.cases or ())):
+            act = None if any(other > index for other in done_cases(done)) else plan["acts"].get(str(index))
             waiting, hangs = Path(spec.run_dir) / f"waiting-{index}", rank == 1 and act == "hang"
             # On a busy machine too, rank 1 is the one that is behind when its deadline passes.
             while hangs and not waiting.exists():
@@ -85,7 +90,7 @@ def main(spec_file: str) -> None:
                 with done.open("a", encoding="ascii") as file:
                     file.write(f"{index}\n")
             # Collectives keep real ranks in step; these wait for rank 0.
-            while not done.exists() or str(index) not in done.read_text(encoding="ascii").split():
+            while index not in done_cases(done):
                 time.sleep(0.01)
     except ValueError as error:
         Failure.of(error, progress.position).write(scratch)

@@ -72,7 +72,7 @@ class Launches:
 
     acts: tuple[Act, ...]
     scratch: Path = field(default_factory=lambda: Path(tempfile.mkdtemp()))
-    first_cases: list[int] = field(default_factory=list)
+    cases: list[tuple[int, ...]] = field(default_factory=list)
     excluded: list[tuple[str, ...]] = field(default_factory=list)
     scratches: list[Path] = field(default_factory=list)
     processes: list[int] = field(default_factory=list)
@@ -84,7 +84,7 @@ class Launches:
         assert launch.nproc == 2 * spec.processes_per_rank
         assert not self.running
         self.running = 1
-        self.first_cases.append(spec.first)
+        self.cases.append(spec.cases)
         self.excluded.append(getattr(spec, "excluded", ()))
         self.processes.append(launch.nproc)
         self.scratches.append(Path(spec.scratch))

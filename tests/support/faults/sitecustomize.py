@@ -2,8 +2,9 @@
 
 ``PLANTED_FAULTS`` is a JSON list of objects with ``rank``, ``arm`` and ``act``. A fault with ``size_bytes`` acts when
 the arm is bound to a case of that size. A fault with ``order`` acts once for each time that a file of that name is
-made. A fault with neither acts when the arm is made. A fault with the act ``stay away`` needs no arm: the rank never
-joins the other ranks. ``PLANTED_SETUP_TIMEOUT_S`` is the time limit of set-up.
+made. A fault with neither acts when the arm is made. A fault with ``once``, the path of a file that it creates, acts
+only once. A fault with the act ``stay away`` needs no arm: the rank never joins the other ranks.
+``PLANTED_SETUP_TIMEOUT_S`` is the time limit of set-up.
 """
 
 import importlib.abc
@@ -20,6 +21,11 @@ SETUP_TIMEOUT_S = os.environ.get("PLANTED_SETUP_TIMEOUT_S")
 
 
 def act(fault):
+    if "once" in fault:
+        try:
+            pathlib.Path(fault["once"]).open("x").close()
+        except FileExistsError:
+            return
     if fault["act"] == "raise":
         raise ValueError("planted")
     if fault["act"] == "kill":

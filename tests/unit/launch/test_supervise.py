@@ -6,7 +6,7 @@ import signal
 import subprocess
 import sys
 from collections.abc import Callable
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import psutil
@@ -31,6 +31,17 @@ def fast(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(supervise_module, "POLL_S", 0.001)
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Items(LaunchSpec):
+    """Items to do."""
+
+    cases: tuple[int, ...] = tuple(range(COUNT))  # their indices
+
+    @property
+    def is_empty(self) -> bool:
+        return not self.cases
+
+
 def supervise_launches(
     launches: Launches,
     *,
@@ -42,18 +53,18 @@ def supervise_launches(
     """Return the number of launches and the ends of those that failed."""
     ends: list[Hang | Crash] = []
 
-    def on_end(end: Hang | Crash, _first: int) -> tuple[LaunchSpec, int] | None:
+    def on_end(end: Hang | Crash, spec: Items) -> Items | None:
         ends.append(end)
-        return (LaunchSpec(), end.case_index + 1) if go_on(end) and end.case_index >= 0 else None
+        following = Items(cases=tuple(index for index in spec.cases if index > end.case_index))
+        return following if go_on(end) and end.case_index >= 0 else None
 
     try:
         attempts = supervise(
-            LaunchSpec(),
+            Items(cases=tuple(range(first, COUNT))),
             LaunchConfig(nproc=2),
             launches,
             count=COUNT,
             timeout_s=timeout_s,
-            first=first,
             on_end=on_end,
             on_progress=on_progress,
         )
@@ -66,7 +77,7 @@ def test_a_launch_that_finishes_is_the_only_one_and_its_positions_are_passed_on(
     seen: list[list[Position]] = []
     launches = Launches((finishes,))
     assert supervise_launches(launches, first=5, on_progress=seen.append) == (1, [])
-    assert launches.first_cases == [5]
+    assert launches.cases == [(5, 6, 7)]
     assert [position.rank for position in seen[-1]] == [0, 1]
 
 
@@ -74,7 +85,7 @@ def test_after_a_hang_or_a_crash_the_next_launch_starts_where_on_end_says() -> N
     launches = Launches((hangs(2), crashes(4, "b"), finishes))
     attempts, ends = supervise_launches(launches)
     assert attempts == 3
-    assert launches.first_cases == [0, 3, 5]
+    assert launches.cases == [tuple(range(first, COUNT)) for first in (0, 3, 5)]
     assert len(set(launches.scratches)) == 3
     hang, crash = ends
     assert isinstance(hang, Hang)

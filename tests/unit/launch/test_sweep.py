@@ -11,13 +11,15 @@ from nccl_bench.config.run import resolve
 from nccl_bench.errors import SetupError
 from nccl_bench.launch import supervise
 from nccl_bench.launch.config import LaunchConfig
+from nccl_bench.launch.messages import Exit
+from nccl_bench.launch.messages import Outcome as LaunchOutcome
 from nccl_bench.launch.sweep import Outcome, case_at, run_sweep
 from nccl_bench.plan.cases import PlannedCase, make_plan
 from nccl_bench.ranks.failure import Failure
 from nccl_bench.ranks.progress import Position
 from nccl_bench.ranks.spec import WorkerSpec
 from nccl_bench.records.schema import Crash, Hang
-from tests.support.scripted_launches import Launches, crashes, finishes, finishes_on, hangs, stays
+from tests.support.scripted_launches import Launches, crashes, finishes, finishes_on, hangs, ranks, stays
 
 CONFIG = resolve("cpu", {"sizes": "8,16,32,64,128,256,512,1024", "timeout_s": 9})
 CASES: list[PlannedCase] = [
@@ -54,10 +56,15 @@ def test_a_sweep_without_failures_is_one_launch() -> None:
     assert lines == []
 
 
-def test_a_hang_is_recorded_with_its_rank_and_the_sweep_goes_on_at_the_next_case() -> None:
+def cases_of(launches: Launches) -> list[str]:
+    """Return the cases of each launch: their indices, one digit each."""
+    return ["".join(map(str, cases)) for cases in launches.cases]
+
+
+def test_a_hang_is_recorded_with_its_rank_and_its_case_is_tried_again_after_all_other_cases() -> None:
     launches = Launches((hangs(2), hangs(5, "b"), finishes))
     outcome, lines = sweep(launches)
-    assert launches.first_cases == [0, 3, 6]
+    assert cases_of(launches) == ["01234567", "345672", "6725"]
     assert len(set(launches.scratches)) == 3
     assert outcome.attempts == 3
     assert outcome.stopped is None
@@ -66,17 +73,18 @@ def test_a_hang_is_recorded_with_its_rank_and_the_sweep_goes_on_at_the_next_case
     assert isinstance(first, Hang)
     assert first.case == CASES[2].case
     assert (first.case_index, first.arm, first.rank, first.phase, first.timeout_s) == (2, "a", 1, "timed", -1)
+    assert not first.excludes_arm
 
 
-def test_a_crash_is_recorded_and_the_sweep_goes_on_at_the_next_case() -> None:
-    launches = Launches((crashes(4, "b"), finishes))
+def test_a_crash_is_recorded_and_its_case_is_tried_only_twice() -> None:
+    launches = Launches((crashes(4, "b"), crashes(4, "b"), finishes))
     outcome, lines = sweep(launches)
-    assert launches.first_cases == [0, 5]
+    assert cases_of(launches) == ["01234567", "5674"]
     assert list(outcome.crashes) == lines
-    (line,) = lines
-    assert isinstance(line, Crash)
-    assert (line.case, line.arm, line.rank) == (CASES[4].case, "b", 1)
-    assert "ValueError: broken" in line.message
+    assert [(line.case, line.arm, line.rank) for line in lines] == [(CASES[4].case, "b", 1)] * 2
+    assert isinstance(lines[0], Crash)
+    assert "ValueError: broken" in lines[0].message
+    assert outcome.stopped is None
 
 
 def test_a_process_that_does_not_end_after_the_last_case_is_a_hang_without_a_case(
@@ -87,44 +95,105 @@ def test_a_process_that_does_not_end_after_the_last_case_is_a_hang_without_a_cas
     assert [(hang.case, hang.phase) for hang in outcome.hangs] == [(None, "exit")]
 
 
-def test_an_arm_that_fails_in_three_cases_in_a_row_ends_the_sweep() -> None:
-    launches = Launches((hangs(0, "b"), crashes(1, "b"), hangs(2, "b"), finishes))
-    outcome, lines = sweep(launches)
-    assert outcome.attempts == 3
-    assert len(lines) == 3
-    assert outcome.stopped is not None
-    assert "the arm b hung or crashed in 3 cases" in outcome.stopped
+def test_an_arm_that_fails_in_three_cases_in_a_row_is_excluded_and_the_sweep_goes_on() -> None:
+    launches = Launches((hangs(0, "torch"), crashes(1, "torch:twin"), hangs(2, "torch"), finishes))
+    outcome, lines = sweep(launches, spec=WITH_USER_ARMS)
+    # The other arms measure case 2 again, and cases 0 and 1 at the end.
+    assert cases_of(launches) == ["01234567", "12345670", "23456701", "23456701"]
+    assert launches.excluded == [(), (), (), ("torch",)]
+    assert [line.excludes_arm for line in lines] == [False, False, True]
+    assert outcome.stopped is None
 
 
 def test_cases_without_the_arm_or_ended_by_another_arm_do_not_break_the_row() -> None:
     # Case 3 has no arm a. Case 5 was ended by arm b, so nobody knows whether arm a works in it.
     launches = Launches((hangs(2), hangs(4), hangs(5, "b"), hangs(6), finishes))
-    outcome, _ = sweep(launches)
-    assert outcome.attempts == 4
-    assert outcome.stopped is not None
-    assert "the arm a" in outcome.stopped
+    sweep(launches)
+    assert launches.excluded == [(), (), (), (), ("a",)]
 
 
 def test_a_case_that_works_breaks_the_row() -> None:
     launches = Launches((hangs(0), hangs(1), hangs(4), hangs(5), finishes))
-    assert sweep(launches)[0].stopped is None
+    sweep(launches)
+    assert launches.excluded[-1] == ()
 
 
 def test_three_failures_outside_any_arm_end_the_sweep() -> None:
     launches = Launches((crashes(0, ""), crashes(1, ""), crashes(2, ""), finishes))
-    assert "outside any arm" in str(sweep(launches)[0].stopped)
+    outcome, lines = sweep(launches)
+    assert "outside any arm" in str(outcome.stopped)
+    assert len(lines) == 3
 
 
-def test_a_sweep_starts_at_the_first_case_of_its_specification() -> None:
-    launches = Launches((finishes,))
-    sweep(launches, spec=replace(SPEC, first=5))
-    assert launches.first_cases == [5]
+def test_a_sweep_measures_the_cases_of_its_specification() -> None:
+    launches = Launches((crashes(3), finishes))
+    sweep(launches, spec=replace(SPEC, cases=(5, 3, 7)))
+    assert cases_of(launches) == ["537", "73"]
+
+
+def test_a_crash_after_the_last_case_loses_no_case() -> None:
+    launches = Launches((crashes(4), crashes(len(CASES), ""), finishes))
+    outcome, lines = sweep(launches)
+    assert cases_of(launches) == ["01234567", "5674"]
+    assert ([line.case for line in lines], outcome.stopped) == ([CASES[4].case, None], None)
+
+
+def test_a_failed_set_up_of_new_ranks_is_tried_again_and_the_third_one_excludes_the_arm() -> None:
+    launches = Launches((crashes(2, "b"), crashes(-1), hangs(-1), crashes(-1), finishes))
+    outcome, lines = sweep(launches)
+    assert cases_of(launches) == ["01234567"] + ["345672"] * 4
+    assert launches.excluded == [(), (), (), (), ("a",)]
+    assert [(line.case_index, line.arm, line.excludes_arm) for line in lines] == [
+        (2, "b", False),
+        (-1, "a", False),
+        (-1, "a", False),
+        (-1, "a", True),
+    ]
+    assert outcome.stopped is None
+
+
+def test_a_failed_set_up_of_new_ranks_outside_any_arm_costs_the_next_case_after_the_third_one() -> None:
+    launches = Launches((crashes(2), *[crashes(-1, "")] * 3, crashes(-1, ""), finishes))
+    outcome, lines = sweep(launches)
+    assert cases_of(launches) == ["01234567", *["345672"] * 3, *["456723"] * 2]
+    assert [line.case and line.case_index for line in lines] == [2, None, None, 3, None]
+    assert outcome.stopped is None
+
+
+def test_set_ups_that_never_succeed_again_end_the_sweep_and_keep_what_was_measured() -> None:
+    outcome, lines = sweep(Launches((crashes(2), *[crashes(-1, "")] * 9)))
+    assert "outside any arm in 3 cases" in str(outcome.stopped)
+    assert len(lines) == 10
+
+
+def test_a_set_up_succeeds_between_failures_that_do_not_add_up() -> None:
+    acts = (crashes(1), crashes(-1), crashes(-1), crashes(3, "b"), crashes(-1), crashes(-1), finishes)
+    launches = Launches(acts)
+    sweep(launches)
+    assert launches.excluded[-1] == ()
+
+
+def killed(scratch: Path) -> int | None:
+    """End rank 1 by SIGKILL in the set-up."""
+    for progress in ranks(scratch):
+        progress.update(case_index=-1, arm="torch", phase="communicator", deadline_s=60)
+    LaunchOutcome(exits=(Exit(rank=1, local_rank=1, code=-9),)).write(scratch)
+    return 1
+
+
+def test_a_death_by_a_signal_in_the_first_set_up_is_tried_again_once() -> None:
+    launches = Launches((killed, finishes))
+    outcome, lines = sweep(launches)
+    assert (launches.excluded, outcome.stopped) == ([(), ()], None)
+    assert [(line.case, line.signal) for line in lines if isinstance(line, Crash)] == [(None, "SIGKILL")]
+    with pytest.raises(SetupError, match="SIGKILL"):
+        sweep(Launches((killed, killed, finishes)))
 
 
 def test_nodes_other_than_the_first_relaunch_but_record_nothing() -> None:
     launches = Launches((hangs(2), finishes))
     outcome, lines = sweep(launches, launch=LaunchConfig(nproc=2, nnodes=2, node_rank=1, rdzv_endpoint="a:1"))
-    assert launches.first_cases == [0, 3]
+    assert cases_of(launches) == ["01234567", "345672"]
     assert len(outcome.hangs) == 1
     assert lines == []
 
@@ -151,7 +220,7 @@ WITH_USER_ARMS = replace(
 def test_a_user_arm_that_fails_is_excluded_and_its_case_is_done_again() -> None:
     launches = Launches((crashes(2, "a:twin"), hangs(2, "b"), finishes))
     outcome, lines = sweep(launches, spec=WITH_USER_ARMS)
-    assert launches.first_cases == [0, 2, 2]
+    assert cases_of(launches) == ["01234567", "234567", "234567"]
     assert launches.excluded == [(), ("a",), ("a", "b")]
     assert [(line.case_index, line.arm) for line in lines] == [(2, "a:twin"), (2, "b")]
     assert outcome.stopped is None
@@ -160,7 +229,7 @@ def test_a_user_arm_that_fails_is_excluded_and_its_case_is_done_again() -> None:
 def test_a_user_arm_that_fails_in_set_up_is_excluded_and_no_case_is_lost() -> None:
     launches = Launches((crashes(-1, "a"), crashes(-1, "a"), crashes(4, "b"), finishes))
     outcome, lines = sweep(launches, spec=WITH_USER_ARMS)
-    assert launches.first_cases == [0, 0, 0, 4]
+    assert cases_of(launches) == ["01234567", "01234567", "01234567", "4567"]
     assert [(line.case, line.arm) for line in lines] == [(None, "a"), (CASES[4].case, "b")]
     assert outcome.stopped is None
 
@@ -207,7 +276,7 @@ def test_a_sweep_ends_when_every_arm_is_excluded() -> None:
 def test_a_built_in_arm_that_fails_beside_user_arms_is_not_excluded() -> None:
     launches = Launches((crashes(2, "torch"), crashes(3, "a"), finishes))
     sweep(launches, spec=WITH_USER_ARMS)
-    assert launches.first_cases == [0, 3, 3]
+    assert cases_of(launches) == ["01234567", "345672", "345672"]
     assert launches.excluded == [(), (), ("a",)]
 
 

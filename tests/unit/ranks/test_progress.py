@@ -21,20 +21,20 @@ def at(rank: int, step: int, deadline: float | None, *, done: bool = False) -> P
 
 def test_a_specification_is_read_as_it_was_written(tmp_path: Path) -> None:
     config = resolve("cuda", {"sizes": "8:64:x2", "ops_per_batch": 3, "nccl_library": "/a/b.so", "timeout_s": 7})
-    spec = WorkerSpec(config=config, run_dir=None, scratch=str(tmp_path), first=4)
+    spec = WorkerSpec(config=config, run_dir=None, scratch=str(tmp_path), cases=(4, 1))
     spec.write(tmp_path / "spec.json")
     assert WorkerSpec.read(tmp_path / "spec.json") == spec
 
 
-def test_the_copy_for_a_launch_has_its_own_scratch_directory_and_first_case() -> None:
+def test_the_copy_for_a_launch_has_its_own_scratch_directory() -> None:
     before = time.monotonic()
     spec = WorkerSpec(config=resolve("cpu", {"timeout_s": 7}), run_dir="/run")
     # The time limit is for the whole run, so a relaunch keeps the start.
     assert before <= spec.started <= time.monotonic()
-    assert spec.for_launch("/there", 4) == WorkerSpec(
-        config=spec.config, run_dir="/run", scratch="/there", first=4, started=spec.started
+    assert spec.for_launch("/there") == WorkerSpec(
+        config=spec.config, run_dir="/run", scratch="/there", started=spec.started
     )
-    assert (spec.scratch, spec.first) == (None, 0)
+    assert spec.scratch is None
 
 
 def test_the_launcher_reads_the_position_that_a_rank_wrote(tmp_path: Path) -> None:

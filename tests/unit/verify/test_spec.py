@@ -15,7 +15,7 @@ def test_a_specification_is_read_as_it_was_written(tmp_path: Path) -> None:
     config = resolve_verification("cuda", options)
     spec = VerificationSpec(config=config, arm_probes=group_by_launch(config)[0], findings="there")
     assert (spec.scratch, spec.first) == (None, 0)
-    moved = spec.for_launch("/scratch", 2)
+    moved = replace(spec, first=2).for_launch("/scratch")
     assert moved == replace(spec, scratch="/scratch", first=2)
     for written in (spec, moved):
         written.write(tmp_path / "spec.json")
