@@ -3,6 +3,7 @@
     NcclBenchError                     3
     ├── UsageError                     2   a wrong option, file or combination
     ├── SetupError                     3   the machine or the launch: no GPU, no library, a dead worker
+    │   └── NodeLostError              3   another node of the run has ended, or does not answer
     ├── CommunicatorError              3
     │   ├── InvalidArgumentError       3   Python refused the call before the library saw it
     │   └── DisabledError              3   a call on a communicator that is disabled or closed
@@ -47,6 +48,10 @@ class UsageError(NcclBenchError):
 
 class SetupError(NcclBenchError):
     """A machine, a launch or a worker that is not ready to measure."""
+
+
+class NodeLostError(SetupError):
+    """Another node of the run that has ended, or that does not answer."""
 
 
 class CommunicatorError(NcclBenchError):

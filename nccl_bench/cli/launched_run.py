@@ -51,6 +51,7 @@ def run_launched(config: RunConfig, launch: LaunchConfig, output: OutputConfig) 
             # Only the first node writes a record.
             append = partial(record_end, store) if store else lambda _end: None
             outcome = run_sweep(spec, launch, agent, cases=plan.cases, append=append, on_progress=display.show)
+            agent.last_word = f"it stopped early: {outcome.stopped}" if outcome.stopped else ""
         if outcome.stopped:
             print_message(f"stopped early: {outcome.stopped}")
         if store:

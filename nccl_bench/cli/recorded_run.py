@@ -13,7 +13,7 @@ from nccl_bench.cli.gate import FailOn, gate
 from nccl_bench.cli.messages import print_message
 from nccl_bench.cli.report import print_report
 from nccl_bench.config.run import RunConfig
-from nccl_bench.errors import ExitCode, InterruptedRunError, RecordError
+from nccl_bench.errors import ExitCode, InterruptedRunError, NodeLostError, RecordError
 from nccl_bench.launch.signals import handling_signals
 from nccl_bench.plan.cases import Plan
 from nccl_bench.records.environment import collect
@@ -63,6 +63,7 @@ def closing_on_error(
         reason = str(error) or "interrupted by SIGINT"
         raise InterruptedRunError(f"{reason}; what was measured before is kept") from error
     except Exception as error:
+        kept = "node 0 has the record" if store is None else ""
         if store:
             with ignoring_signals():
                 # A record that cannot be written is no failure of a rank.
@@ -71,6 +72,9 @@ def closing_on_error(
                         record_end(store, crash_of(error))
                 if not store.discard_if_empty():
                     _close(store, RunStatus.FAILED, output, print_empty=False, reason=str(error))
+                    kept = "what was measured before is kept"
+        if isinstance(error, NodeLostError) and kept:
+            raise NodeLostError(f"{error}; {kept}") from error
         raise
 
 

@@ -14,18 +14,25 @@ import select
 import shutil
 import signal
 import sys
+import time
+from collections.abc import Iterable, Mapping
 from contextlib import suppress
 from pathlib import Path
-from typing import NoReturn
+from typing import TYPE_CHECKING, Any, NoReturn
 
 from nccl_bench.errors import SetupError
-from nccl_bench.launch.messages import LAUNCH_LOG, AgentRequest, LaunchRequest
+from nccl_bench.launch.messages import LAUNCH_LOG, AgentRequest, LaunchRequest, Outcome
 from nccl_bench.ranks.lifetime import adopt_orphans, signal_at_end_of_parent
+
+if TYPE_CHECKING:
+    from nccl_bench.launch.nodes import Messenger
 
 # The agent looks for the end of a launch this often.
 _POLL_S = 0.02
 # Whatever imports this late is imported in each rank again.
 _PRELOADED = ("torch.distributed", "torch.cuda", "numpy")
+# The time in which the ranks of this node report for themselves that a launch has failed on another node.
+_OWN_REPORT_S = 5.0
 
 
 class _Agent:
@@ -33,27 +40,34 @@ class _Agent:
         self._request = request
         self._commands = commands
         self._replies = replies
+        self._pipes = (commands, replies)
         # The ranks end when this pipe closes, and only the agent keeps the end for writing.
         self._life, self._life_writer = os.pipe()
         self._launch: int | None = None  # the process, and group, of the launch that runs
         self._number = 0  # the number of that launch
         self._store: int | None = None  # the process with the store; None on other nodes than node 0
         self._port = request.port
+        self._scratch = ""  # the directory for the files of the launch that runs
+        self._messenger: Messenger | None = None  # the process that talks to other nodes; None on one node
+        self._failed_on: int | None = None  # another node on which the launch that runs has failed
+        self._end_at = 0.0  # the time at which such a launch is ended here
+        # What other nodes read if the command ends without a last word of its own.
+        self._last_word = "its command was killed"
 
     def reply(self, **message: object) -> None:
         os.write(self._replies, json.dumps(message).encode() + b"\n")
 
     def prepare(self) -> None:
         """Import what the ranks need, and start the store on node 0."""
-        from nccl_bench.launch import elastic, rendezvous
+        from nccl_bench.launch import elastic, nodes, store
 
         for name in (*_PRELOADED, self._request.worker, elastic.__name__):
             importlib.import_module(name)
         request = self._request
         if request.node_rank == 0:
-            self._store, self._port = rendezvous.host_store(
-                request.host, request.port, request.nnodes, self._life_writer
-            )
+            self._store, self._port = store.host_store(request.host, request.port, self._life_writer)
+        if request.nnodes > 1:
+            self._messenger = nodes.Messenger(request, self._port, self._life, (*self._pipes, self._life_writer))
         # Objects of now are never collected in the ranks, which would copy their pages.
         gc.collect()
         gc.freeze()
@@ -62,19 +76,33 @@ class _Agent:
         """Do what the command asks until it ends."""
         received = b""
         while True:
-            readable, _, _ = select.select([self._commands], [], [], _POLL_S if self._launch else None)
-            if readable:
+            sources: list[int | Messenger] = [self._commands]
+            if self._messenger is not None:
+                sources.append(self._messenger)
+            readable, _, _ = select.select(sources, [], [], _POLL_S if self._launch else None)
+            if self._messenger is not None and self._messenger in readable:
+                self._handle(self._messenger.news())
+            if self._commands in readable:
                 data = os.read(self._commands, 65536)
                 if not data:
                     return
                 *lines, received = (received + data).split(b"\n")
-                for line in lines:
-                    self._start(LaunchRequest(**json.loads(line)))
+                for message in map(json.loads, lines):
+                    if "last_word" in message:
+                        self._last_word = message["last_word"]
+                    else:
+                        self._start(LaunchRequest(**message))
             self._reap()
+            if self._launch and self._failed_on is not None and time.monotonic() > self._end_at:
+                self._end_launch(self._launch, self._failed_on)
 
     def end(self) -> NoReturn:
         """End every process and remove their files, then end this process."""
         signal.signal(signal.SIGTERM, signal.SIG_IGN)
+        # Without the last word, the other nodes would first see their own ranks fail.
+        if self._messenger is not None:
+            self._messenger.say_last_word(self._last_word)
+            os.kill(self._messenger.process, signal.SIGKILL)
         with suppress(ProcessLookupError):
             if self._launch is not None:
                 os.killpg(self._launch, signal.SIGKILL)
@@ -94,14 +122,18 @@ class _Agent:
             # Both processes do this, so that the group exists for either from now on.
             os.setpgid(process, process)
             self._launch = process
-            self._number = request.number
+            self._number, self._scratch, self._failed_on = request.number, request.scratch, None
+            if self._messenger is not None:
+                self._messenger.say_started(request.number)
             self.reply(launch=self._number, started=process)
             return
         os.setpgid(0, 0)
         signal_at_end_of_parent(signal.SIGKILL)
         signal.signal(signal.SIGTERM, signal.SIG_DFL)
-        for descriptor in (self._commands, self._replies, self._life_writer):
+        for descriptor in (*self._pipes, self._life_writer):
             os.close(descriptor)
+        if self._messenger is not None:
+            os.close(self._messenger.fileno())
         log = os.open(Path(request.scratch) / LAUNCH_LOG, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
         os.dup2(log, 1)
         os.dup2(log, 2)
@@ -119,11 +151,35 @@ class _Agent:
                     return
                 if process == self._launch:
                     self._launch = None
+                    if status and self._messenger is not None:
+                        self._messenger.say_failed(self._number)
+                        # The command itself ends a launch by SIGKILL. Otherwise another node may be the reason.
+                        if not os.WIFSIGNALED(status):
+                            self._handle(self._messenger.wait_for_last_word())
                     self.reply(launch=self._number, ended=os.waitstatus_to_exitcode(status))
                 elif process == self._store:
                     raise SetupError("the process with the store of node 0 has ended")
+                elif self._messenger is not None and process == self._messenger.process:
+                    self._messenger = None  # deadlines end what it would have ended sooner
         except ChildProcessError:
             return  # no child is left
+
+    def _handle(self, news: Iterable[Mapping[str, Any]]) -> None:
+        """Pass on that another node has ended. Note that the launch that runs has failed on another node."""
+        for each in news:
+            if "lost_node" in each:
+                self.reply(lost_node=each["lost_node"])
+            elif each["launch"] == self._number and self._failed_on is None:
+                self._failed_on, self._end_at = each["failed_on"], time.monotonic() + _OWN_REPORT_S
+
+    def _end_launch(self, group: int, failed_on: int) -> None:
+        """End the launch that runs, because it has failed on another node and the ranks of this node have not."""
+        Outcome(error=f"node {failed_on} has ended this launch, because of a crash or a deadline there").write(
+            Path(self._scratch)
+        )
+        self._failed_on = None
+        with suppress(ProcessLookupError):
+            os.killpg(group, signal.SIGKILL)
 
 
 def main() -> NoReturn:

@@ -5,7 +5,7 @@ import socket
 from collections.abc import Collection, Sequence
 from pathlib import Path
 
-from nccl_bench.errors import RecordError
+from nccl_bench.errors import NodeLostError, RecordError
 from nccl_bench.launch.memory_kills import KillCount, read_kill_count
 from nccl_bench.launch.messages import AGENT_LOG, LAUNCH_LOG, Outcome
 from nccl_bench.ranks.failure import Failure, read_failures
@@ -38,9 +38,13 @@ def find_crash(
     ended after them. ``kills_before`` is the kernel's count from the start of the launch: SIGKILL is put down to memory
     only if the count has risen.
 
-    Raises ``RecordError`` if rank 0 could not write the record: no rank failed, and no later case can be recorded.
+    Raises:
+        RecordError: Rank 0 could not write the record: no rank failed, and no later case can be recorded.
+        NodeLostError: Another node has ended or did not come to this launch.
     """
     failures, outcome = read_failures(scratch), Outcome.read(scratch)
+    if outcome is not None and outcome.lost_node is not None:
+        raise NodeLostError(outcome.lost_node)
     exits = outcome.exits if outcome is not None else ()
     by_rank = {position.rank: position for position in positions}
     raised = {failure.rank for failure in failures}
@@ -62,7 +66,8 @@ def find_crash(
         return _crash(behind, behind.rank, "ended before its last case, with exit code 0", "")
     rank = behind.rank if behind is not None else 0
     if outcome is not None and outcome.error is not None:
-        return _crash(behind, rank, f"did not start: {outcome.error}", "")
+        what = "did not start" if behind is None else "did not finish"
+        return _crash(behind, rank, f"{what}: {outcome.error}", "")
     assert exit_code is not None, "a launch that has not ended has a rank that ended or raised"
     output = tail(scratch / LAUNCH_LOG) or tail(scratch.parent / AGENT_LOG)
     what = f"did not finish: the agent that started it {_describe_exit(exit_code, kills_before)}"

@@ -14,6 +14,7 @@ from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
 from torch.distributed.launcher.api import LaunchConfig as ElasticConfig
 from torch.distributed.launcher.api import elastic_launch
 
+from nccl_bench.errors import NodeLostError
 from nccl_bench.launch import rendezvous
 from nccl_bench.launch.config import module_command
 from nccl_bench.launch.messages import AgentRequest, Exit, LaunchRequest, Outcome
@@ -60,6 +61,8 @@ def launch_ranks(agent: AgentRequest, request: LaunchRequest, port: int, life: i
             Exit(rank=rank, local_rank=each.local_rank, code=each.exitcode) for rank, each in error.failures.items()
         )
         outcome = Outcome(exits=tuple(exits))
+    except NodeLostError as error:
+        outcome = Outcome(lost_node=str(error))
     except Exception as error:  # noqa: BLE001 - the command reports whatever ended the launch
         sys.excepthook(*sys.exc_info())
         outcome = Outcome(error=str(error))

@@ -6,13 +6,13 @@ import select
 import signal
 import subprocess
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from nccl_bench.errors import SetupError
+from nccl_bench.errors import NodeLostError, SetupError
 from nccl_bench.launch.config import LaunchConfig, agent_environment, module_command
 from nccl_bench.launch.messages import AGENT_LOG, AgentRequest, LaunchRequest
 from nccl_bench.launch.scratch import scratch_directory
@@ -30,6 +30,7 @@ class Agent:
 
     def __init__(self, scratch: Path) -> None:
         self.scratch = scratch  # the directory for the files of all launches
+        self.last_word = ""  # what other nodes read if they still need this one: why the command ends
         self._process: subprocess.Popen[bytes] | None = None
         self._received = b""
         self._launches = 0
@@ -51,7 +52,7 @@ class Agent:
             variables=tuple(spec.variables_of(local_rank, launch.nproc) for local_rank in range(launch.nproc)),
         )
         self._launches += 1
-        _send(self._process, request)
+        _send(self._process, asdict(request))
         return Job(self, request.number)
 
     def poll(self) -> int | None:
@@ -80,6 +81,7 @@ class Agent:
         if self._process is None:
             return
         assert self._process.stdin is not None
+        _send(self._process, {"last_word": self.last_word})
         with suppress(BrokenPipeError):
             self._process.stdin.close()
         try:
@@ -108,17 +110,17 @@ class Agent:
                 # Ctrl-C in a terminal must reach only the command, which then ends its ranks.
                 start_new_session=True,
             )
-        _send(process, request)
+        _send(process, asdict(request))
         assert process.stdout is not None
         os.set_blocking(process.stdout.fileno(), False)
         return process
 
 
-def _send(process: subprocess.Popen[bytes], request: AgentRequest | LaunchRequest) -> None:
+def _send(process: subprocess.Popen[bytes], message: Mapping[str, object]) -> None:
     assert process.stdin is not None
     # If the agent has just been killed, `Job.poll` reports it.
     with suppress(BrokenPipeError):
-        process.stdin.write(json.dumps(asdict(request)).encode() + b"\n")
+        process.stdin.write(json.dumps(message).encode() + b"\n")
         process.stdin.flush()
 
 
@@ -129,6 +131,9 @@ def running_agent() -> Iterator[Agent]:
         agent = Agent(scratch)
         try:
             yield agent
+        except BaseException as error:
+            agent.last_word = str(error) or type(error).__name__
+            raise
         finally:
             agent.close()
 
@@ -141,13 +146,16 @@ class Job:
         self._number = number
         self._group: int | None = None  # the process group of the launch; None before it starts
         self._exit_code: int | None = None
+        self._error: SetupError | None = None  # what ends the whole run
 
     def poll(self) -> int | None:
         """Return the exit code of the launch, or of the agent if it was killed; ``None`` while the launch runs.
 
-        Raises ``SetupError`` if the agent could not prepare a launch.
+        Raises ``SetupError`` if the agent could not prepare a launch, and ``NodeLostError`` if another node has ended.
         """
         self._read_replies()
+        if self._error is not None and self._exit_code != 0:
+            raise self._error
         if self._exit_code is None and self._agent.poll() is not None:
             self._read_replies()
             self._exit_code = self._agent.poll() if self._exit_code is None else self._exit_code
@@ -190,8 +198,10 @@ class Job:
     def _read_replies(self) -> None:
         for reply in self._agent.replies():
             if "error" in reply:
-                raise SetupError(reply["error"])
-            if reply["launch"] != self._number:
+                self._error = SetupError(reply["error"])
+            if "lost_node" in reply:
+                self._error = NodeLostError(reply["lost_node"])
+            if reply.get("launch") != self._number:
                 continue  # the end of an earlier launch, which this process has killed
             self._group = reply.get("started", self._group)
             self._exit_code = reply.get("ended", self._exit_code)

@@ -8,6 +8,10 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 _OUTCOME = "outcome.json"
+# The time for the other nodes to come to the first launch: a user may start them by hand.
+FIRST_MEETING_S = 300.0
+# The time for the other nodes to come to a later launch, and for node 0 to answer.
+MEETING_S = 20.0
 # The file, in the directory of a command's launches, with the output of the agent.
 AGENT_LOG = "agent.log"
 # The file, in the directory of a launch, with the output of torch's launcher.
@@ -52,7 +56,8 @@ class Outcome:
     """How a launch ended on this node. Without any field, every rank ended well."""
 
     exits: tuple[Exit, ...] = ()  # the rank that ended first; torch's launcher then ended the other ranks
-    error: str | None = None  # the error that kept the launch from starting
+    error: str | None = None  # the error that kept the launch from starting, or that ended it
+    lost_node: str | None = None  # the message about another node that has ended or does not come
 
     def write(self, scratch: Path) -> None:
         """Write the outcome into a file in ``scratch``."""
@@ -65,4 +70,4 @@ class Outcome:
         if not path.exists():
             return None
         mapping = json.loads(path.read_text(encoding="utf-8"))
-        return cls(exits=tuple(Exit(**each) for each in mapping["exits"]), error=mapping["error"])
+        return cls(**{**mapping, "exits": tuple(Exit(**each) for each in mapping["exits"])})

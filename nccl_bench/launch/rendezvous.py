@@ -1,16 +1,7 @@
-"""Where the nodes and the ranks of a launch meet: a store that listens on one address only.
+"""The rendezvous of a launch: every node waits until the other nodes are at the same launch."""
 
-torch's own rendezvous opens its store on all interfaces. This store listens on loopback for one node, and on the given
-address for several. Nothing that it receives is unpickled.
-"""
-
-import os
-import signal
-import socket
 import time
-from datetime import timedelta
 
-from torch.distributed import TCPStore  # type: ignore[attr-defined]
 from torch.distributed.distributed_c10d import PrefixStore, Store
 from torch.distributed.elastic.rendezvous import (
     RendezvousHandler,
@@ -20,48 +11,15 @@ from torch.distributed.elastic.rendezvous import (
     rendezvous_handler_registry,
 )
 
-from nccl_bench.errors import SetupError
-from nccl_bench.ranks.lifetime import signal_at_end_of_parent
+from nccl_bench.errors import NodeLostError
+from nccl_bench.launch.messages import FIRST_MEETING_S, MEETING_S
+from nccl_bench.launch.nodes import find_ended_node
+from nccl_bench.launch.store import connect
 
 BACKEND = "nccl-bench"
-# The time for one answer of the store, and for the other nodes to come to a launch after the first one.
-STORE_TIMEOUT_S = 20.0
-# The time for the other nodes to come to the first launch: a user may start them by hand.
-FIRST_MEETING_S = 300.0
-
-
-def host_store(host: str, port: int, nnodes: int, life_writer: int) -> tuple[int, int]:
-    """Start a process with a store that listens on ``host``; return its process id and its port.
-
-    ``port`` 0 takes any free port. The process closes its copy of ``life_writer``. Raises ``SetupError`` if the
-    address cannot be used.
-    """
-    try:
-        family, kind, _, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
-        listener = socket.socket(family, kind)
-        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        listener.bind(address)
-        listener.listen(1024)
-    except OSError as error:
-        raise SetupError(
-            f"node 0 cannot listen on {host}:{port}: {error.strerror}. Give --rdzv-endpoint an address of node 0 and a "
-            "free port"
-        ) from error
-    bound = listener.getsockname()[1]
-    process = os.fork()
-    if process == 0:
-        os.close(life_writer)
-        signal_at_end_of_parent(signal.SIGKILL)
-        _serve(host, bound, nnodes, listener.detach())
-    listener.close()
-    return process, bound
-
-
-def _serve(host: str, port: int, nnodes: int, listener: int) -> None:
-    """Serve the store until this process is killed."""
-    store = TCPStore(host, port, is_master=True, wait_for_workers=False, master_listen_fd=listener)
-    while store is not None:
-        time.sleep(3600)
+_POLL_S = 0.05
+# The time between two attempts to connect.
+_RECONNECT_S = 0.5
 
 
 class Meeting(RendezvousHandler):
@@ -85,20 +43,31 @@ class Meeting(RendezvousHandler):
         return True
 
     def next_rendezvous(self) -> RendezvousInfo:
-        """Wait until every node is at this launch. Raise ``SetupError`` if one does not come in time."""
-        limit_s = FIRST_MEETING_S if self._first else STORE_TIMEOUT_S
-        store = connect(self._address.master_addr, self._address.master_port, limit_s)
-        launch = PrefixStore(self._run_id, store)
-        launch.set(f"node/{self._node_rank}", "")
-        for node in range(self._nnodes):
+        """Wait until every node is at this launch. Raise ``NodeLostError`` if a node has ended or does not come."""
+        give_up = time.monotonic() + (FIRST_MEETING_S if self._first else MEETING_S)
+        while True:
             try:
-                launch.wait([f"node/{node}"], timedelta(seconds=limit_s))
-            except RuntimeError as error:
-                raise SetupError(
-                    f"node {node} did not join within {limit_s:g} s: it has ended, or the network between the nodes "
-                    "is down"
-                ) from error
-        return RendezvousInfo(launch, self._node_rank, self._nnodes, self._address)
+                store = connect(self._address.master_addr, self._address.master_port)
+                launch = PrefixStore(self._run_id, store)
+                self._wait_for_nodes(store, launch, give_up)
+            except RuntimeError as error:  # torch raises it if there is no connection
+                if time.monotonic() > give_up:
+                    raise NodeLostError(_describe_absent([0], first=self._first)) from error
+                time.sleep(_RECONNECT_S)
+            else:
+                return RendezvousInfo(launch, self._node_rank, self._nnodes, self._address)
+
+    def _wait_for_nodes(self, store: Store, launch: Store, give_up: float) -> None:
+        launch.set(f"node/{self._node_rank}", "")
+        launch.add("nodes", 1)
+        while launch.add("nodes", 0) < self._nnodes:
+            ended = find_ended_node(store, self._node_rank)
+            if ended is not None:
+                raise NodeLostError(ended.description)
+            if time.monotonic() > give_up:
+                absent = [node for node in range(self._nnodes) if not launch.check([f"node/{node}"])]
+                raise NodeLostError(_describe_absent(absent, first=self._first))
+            time.sleep(_POLL_S)
 
     def is_closed(self) -> bool:
         """Return False: a launch has one rendezvous."""
@@ -120,21 +89,18 @@ class Meeting(RendezvousHandler):
         return True
 
 
-def connect(host: str, port: int, limit_s: float) -> Store:
-    """Return the store of node 0. Raise ``SetupError`` if it does not answer within ``limit_s``."""
-    give_up = time.monotonic() + limit_s
-    while True:
-        try:
-            left = max(1.0, give_up - time.monotonic())
-            store: Store = TCPStore(host, port, is_master=False, timeout=timedelta(seconds=min(left, STORE_TIMEOUT_S)))
-            return store
-        except RuntimeError as error:
-            if time.monotonic() > give_up:
-                raise SetupError(
-                    f"node 0 does not answer at {host}:{port} after {limit_s:g} s: check --rdzv-endpoint, and that "
-                    "nccl-bench runs on node 0"
-                ) from error
-            time.sleep(0.5)
+def _describe_absent(nodes: list[int], *, first: bool) -> str:
+    """Return the message about ``nodes``, which did not come to a launch."""
+    names = f"node {nodes[0]}" if len(nodes) == 1 else f"the nodes {', '.join(map(str, nodes))}"
+    if first:
+        return (
+            f"{names} did not start within {FIRST_MEETING_S:g} s: start the command there with the same --nnodes and "
+            "--rdzv-endpoint, and check that the nodes reach each other"
+        )
+    return (
+        f"{names} did not come back within {MEETING_S:g} s: the machine or its command has ended, or the network "
+        "between the nodes is down"
+    )
 
 
 rendezvous_handler_registry.register(BACKEND, Meeting)

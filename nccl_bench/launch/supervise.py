@@ -14,7 +14,7 @@ from nccl_bench.errors import SetupError
 from nccl_bench.launch.config import LaunchConfig
 from nccl_bench.launch.crashes import find_crash, stderr_tail, tail
 from nccl_bench.launch.memory_kills import KillCount, read_kill_count
-from nccl_bench.launch.messages import LAUNCH_LOG
+from nccl_bench.launch.messages import FIRST_MEETING_S, LAUNCH_LOG, MEETING_S
 from nccl_bench.launch.rank_states import find_ended, find_stopped
 from nccl_bench.launch.signals import collect_signals, raise_interrupted
 from nccl_bench.launch.user_calls import find_user_call
@@ -184,11 +184,9 @@ class _Watch:
         return find_overdue(positions, now)
 
     def _start_s(self) -> float:
-        """Return how long the first position may take to appear.
-
-        A relaunch on several nodes takes longer: other nodes notice a missed deadline up to ``timeout_s`` later.
-        """
-        return max(self.timeout_s, LEAST_START_S) + (self.timeout_s if self.launch.nnodes > 1 and self.attempt else 0)
+        """Return how long the first position may take to appear. On several nodes the ranks wait for all nodes."""
+        meeting_s = 0.0 if self.launch.nnodes == 1 else MEETING_S if self.attempt else FIRST_MEETING_S
+        return max(self.timeout_s, LEAST_START_S) + meeting_s
 
 
 def make_hang(late: Position, timeout_s: float, case: Case | None = None) -> Hang:

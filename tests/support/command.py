@@ -66,10 +66,12 @@ class Sandbox:
             **extra,
         }
 
-    def start(self, *command: str, env: Mapping[str, str] | None = None) -> subprocess.Popen[str]:
-        """Start Python with ``command`` as its arguments."""
+    def start(
+        self, *command: str, env: Mapping[str, str] | None = None, within: Sequence[str] = ()
+    ) -> subprocess.Popen[str]:
+        """Start Python with ``command`` as its arguments, after the words ``within``."""
         return subprocess.Popen(
-            [sys.executable, *command],
+            [*within, sys.executable, *command],
             cwd=self.cwd,
             env=self.environment() if env is None else env,
             stdin=subprocess.DEVNULL,

@@ -35,7 +35,7 @@ TORCH_FREE = (
     "verify.spec",
 )
 # These modules run only in the process of the agent, which has torch.
-OF_THE_AGENT = ("nccl_bench.launch.elastic", "nccl_bench.launch.rendezvous")
+OF_THE_AGENT = tuple(f"nccl_bench.launch.{name}" for name in ("elastic", "nodes", "rendezvous", "store"))
 COMMAND_NAMES = ("run", "report", "compare", "import", "list", "verify", "guide")
 WITH_TORCH = ("arms", "bench", "communicators", "ranks", "streams", "transports", "user_arms", "verify")
 
