@@ -62,7 +62,9 @@ def failures(run: Run) -> Iterator[str]:
             if isinstance(line, Hang):
                 call = f", in {line.call}" if line.call else ""
                 state = f"{line.state.description}, " if line.state else ""
-                yield f"HANG: {where}: {state}in {line.phase} after {round(line.timeout_s, 1):g} s{call}{consequence}"
+                ras = "; samples.jsonl has the answer of NCCL's RAS" if line.ras else ""
+                what = f"{state}in {line.phase} after {round(line.timeout_s, 1):g} s{call}{ras}"
+                yield f"HANG: {where}: {what}{consequence}"
             else:
                 # Remove the rank and the arm from the start of the message: `where` already names both.
                 message = line.message.strip().removeprefix(rank).removeprefix(": ")

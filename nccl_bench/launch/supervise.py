@@ -1,5 +1,6 @@
 """Watches launches: enforces deadlines, explains hangs and crashes, and relaunches after them."""
 
+import os
 import socket
 import tempfile
 import time
@@ -16,6 +17,7 @@ from nccl_bench.launch.crashes import find_crash, stderr_tail, tail
 from nccl_bench.launch.memory_kills import KillCount, read_kill_count
 from nccl_bench.launch.messages import FIRST_MEETING_S, LAUNCH_LOG, MEETING_S
 from nccl_bench.launch.rank_states import find_ended, find_stopped
+from nccl_bench.launch.ras import DEFAULT_ADDRESS, ask_ras
 from nccl_bench.launch.signals import collect_signals, raise_interrupted
 from nccl_bench.launch.user_calls import find_user_call
 from nccl_bench.ranks.failure import read_failures
@@ -90,7 +92,13 @@ def supervise(
             processes = replace(launch, nproc=launch.nproc * spec.processes_per_rank)
             job = agent.start(processes, spec.for_launch(directory))
             watch = _Watch(
-                job=job, scratch=Path(directory), launch=processes, count=count, timeout_s=timeout_s, attempt=attempts
+                job=job,
+                scratch=Path(directory),
+                spec=spec,
+                launch=processes,
+                count=count,
+                timeout_s=timeout_s,
+                attempt=attempts,
             )
             try:
                 end = watch.wait(received, on_progress)
@@ -115,6 +123,7 @@ class _Watch:
 
     job: RunningJob
     scratch: Path
+    spec: LaunchSpec
     launch: LaunchConfig
     count: int  # the number of items of the whole work
     timeout_s: float  # the time that one item may take
@@ -145,7 +154,7 @@ class _Watch:
                 # that raised may be unable to end.
                 if self.ended or read_failures(self.scratch):
                     return self._crash(positions, None)
-                return self._hang(positions, late)
+                return self._with_ras(self._hang(positions, late), positions)
             self.job.wait(POLL_S)
 
     def _outlives(self, positions: list[Position], now: float) -> bool:
@@ -169,6 +178,14 @@ class _Watch:
             return replace(make_hang(stopped[0], self.timeout_s), state=stopped[1])
         hang, call = make_hang(late[0], self.timeout_s), find_user_call(positions, late[0], self.scratch)
         return hang if call is None else replace(hang, rank=call.rank, call=call.location)
+
+    def _with_ras(self, hang: Hang, positions: list[Position]) -> Hang:
+        """Return ``hang`` with the answer of NCCL's RAS. The ranks must not have been ended."""
+        process = next((position for position in positions if position.rank == hang.rank), None)
+        if process is None or not self.spec.records_ras:
+            return hang
+        environment = {**os.environ, **self.spec.variables_of(process.local_rank, self.launch.nproc)}
+        return replace(hang, ras=ask_ras(environment.get("NCCL_RAS_ADDR", DEFAULT_ADDRESS), process.pid))
 
     def _late(self, positions: list[Position], done: bool, now: float) -> list[Position]:
         """Return the ranks that a missed deadline may be due to, first the most likely; none without one."""

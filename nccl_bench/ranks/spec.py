@@ -30,6 +30,11 @@ class LaunchSpec:
         """The number of processes that share one rank's device."""
         return 1
 
+    @property
+    def records_ras(self) -> bool:
+        """True if the record of a hang has room for the answer of NCCL's RAS, and the ranks use NCCL."""
+        return False
+
     def variables_of(self, local_rank: int, local_world_size: int) -> Mapping[str, str]:
         """Return the environment variables that only this process of a node gets. Both numbers count processes."""
         return {}
@@ -70,6 +75,11 @@ class WorkerSpec(LaunchSpec):
     def processes_per_rank(self) -> int:
         """The number of process sets: a rank has one process in each of them."""
         return len(self.process_sets)
+
+    @property
+    def records_ras(self) -> bool:
+        """True if the ranks use NCCL."""
+        return self.config.device_spec.transport == "nccl"
 
     def variables_of(self, local_rank: int, local_world_size: int) -> Mapping[str, str]:
         """Return the environment variables of the process set of this process."""

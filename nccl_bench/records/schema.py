@@ -24,8 +24,8 @@ from nccl_bench.records.decoding import decode, parse_json, shown
 # 2: a run can be an import. What an import cannot know is null (`arena`, `tolerance_ulp`, percentiles) or empty
 #    (`fastest_rank_us`, `slowest_rank`). Lines of schema 1 always have all these values, so schema 2 includes them.
 # 3: in run.json `plugins` became `user_arms`, and `worlds` became `process_sets`. `records.upgrade` reads older files.
-# 4: samples have `gpus`, hangs have `state`, crashes have `signal`, and both have `excludes_arm`. In older lines they
-#    are absent, like every field that has a default.
+# 4: samples have `gpus`, hangs have `state` and `ras`, crashes have `signal`, and both have `excludes_arm`. In older
+#    lines they are absent, like every field that has a default.
 SCHEMA = 4
 
 
@@ -160,6 +160,7 @@ class Hang(_Line):
     timeout_s: float  # the deadline
     call: str | None = None  # the call into the user's code that hung, with file and line; None if no such call hung
     state: RankState | None = None  # why the rank did not run; None if it ran, if it is unknown, and before schema 4
+    ras: dict[str, Any] | None = None  # what NCCL's RAS answered about the ranks' communicators; None without an answer
     excludes_arm: bool = False  # True if the arm is no longer measured because of this hang
 
 

@@ -38,6 +38,8 @@ def act(fault):
         from tests.support.small_disk import fill
 
         fill(pathlib.Path(fault["directory"]))
+    if fault["act"] == "stop":
+        os.kill(os.getpid(), signal.SIGSTOP)
     if fault["act"] in ("hang", "stay away"):
         time.sleep(600)
 

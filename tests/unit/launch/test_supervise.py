@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import os
 import signal
 import subprocess
 import sys
@@ -21,6 +23,7 @@ from nccl_bench.ranks.progress import Position
 from nccl_bench.ranks.spec import LaunchSpec
 from nccl_bench.records.schema import Crash, Hang, RankState
 from tests.support.command import wait_until
+from tests.support.fake_ras import answering
 from tests.support.scripted_launches import Act, Launches, crashes, finishes, hangs, ranks, stays
 
 COUNT = 8
@@ -47,6 +50,7 @@ def supervise_launches(
     *,
     first: int = 0,
     timeout_s: float = 9,
+    items: type[Items] = Items,
     go_on: Callable[[Hang | Crash], bool] = lambda end: True,
     on_progress: Callable[[list[Position]], None] = lambda positions: None,
 ) -> tuple[int, list[Hang | Crash]]:
@@ -55,12 +59,12 @@ def supervise_launches(
 
     def on_end(end: Hang | Crash, spec: Items) -> Items | None:
         ends.append(end)
-        following = Items(cases=tuple(index for index in spec.cases if index > end.case_index))
+        following = items(cases=tuple(index for index in spec.cases if index > end.case_index))
         return following if go_on(end) and end.case_index >= 0 else None
 
     try:
         attempts = supervise(
-            Items(cases=tuple(range(first, COUNT))),
+            items(cases=tuple(range(first, COUNT))),
             LaunchConfig(nproc=2),
             launches,
             count=COUNT,
@@ -124,6 +128,21 @@ def test_a_stopped_rank_is_to_blame_for_a_hang_although_another_rank_is_behind()
         stopped.wait()
     assert isinstance(hang, Hang)
     assert (hang.case_index, hang.rank, hang.state) == (2, 1, RankState.STOPPED)
+
+
+def test_a_hang_has_the_answer_of_nccls_ras_from_the_address_of_its_process_set() -> None:
+    answer = {"communicators": [{"ranks": [{"pid": os.getpid()}]}]}
+
+    class NcclItems(Items):
+        records_ras = True
+
+        def variables_of(self, local_rank: int, local_world_size: int) -> dict[str, str]:
+            return {"NCCL_RAS_ADDR": address}
+
+    with answering(json.dumps(answer)) as (_, address):
+        _, (hang,) = supervise_launches(Launches((hangs(2), finishes)), items=NcclItems)
+    assert isinstance(hang, Hang)
+    assert hang.ras == answer
 
 
 def test_no_launch_follows_a_crash_in_the_last_item() -> None:
