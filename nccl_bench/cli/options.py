@@ -3,6 +3,7 @@
 import inspect
 from collections.abc import Callable, Mapping
 from functools import partial
+from pathlib import Path
 from typing import Annotated, Any
 
 import typer
@@ -63,6 +64,25 @@ Nproc = Annotated[
     int | None,
     _launch_option(help=f"The number of ranks on this node. Default: one for each GPU; {DEFAULT_CPU_RANKS} on cpu."),
 ]
+
+
+Resume = Annotated[
+    Path | None,
+    _output_option(
+        help="Directory of a record that is not complete. Only what is missing in it is done, with the options of the "
+        "record, on the same machine with the same versions. Default: a new record."
+    ),
+]
+
+
+def given_flags(config: type, options: Mapping[str, Any]) -> list[str]:
+    """Return the flags of the options that are on the command line; ``options`` has ``None`` for the others."""
+    names = options_of(config)
+    return [
+        names[name].flag if name in names else f"--{name.replace('_', '-')}"
+        for name, value in options.items()
+        if value not in (None, [])
+    ]
 
 
 def with_options(config: type) -> Callable[[Callable[..., None]], Callable[..., None]]:

@@ -3,7 +3,8 @@
 import sys
 from collections.abc import Callable
 
-from rich.console import Console
+from rich.console import Console, RenderableType
+from rich.padding import Padding
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.table import Column
 
@@ -30,6 +31,10 @@ class Display(Progress):
         self._total = total
         self._label = label
         self._item = self.add_task("starting", total=total)
+
+    def get_renderable(self) -> RenderableType:
+        # A terminal shows a Ctrl-C as `^C`. In a line without room for it, it would begin a new line.
+        return Padding(super().get_renderable(), (0, 3, 0, 0))
 
     def show(self, positions: list[Position]) -> None:
         """Show the position of the slowest rank."""

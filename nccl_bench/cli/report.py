@@ -14,17 +14,24 @@ from nccl_bench.report import Format
 if TYPE_CHECKING:
     from nccl_bench.analysis.analysis import Analysis
     from nccl_bench.report import Report
+    from nccl_bench.verify.record import VerificationRecord
 
 
 def report(
-    directory: Annotated[Path, typer.Argument(help="The directory of a run, made by `nccl-bench run` or `import`.")],
+    directory: Annotated[
+        Path, typer.Argument(help="The directory of a record, made by `run`, `import` or `verify --out`.")
+    ],
     format: FormatOption = Format.TERMINAL,
     width: Width = None,
 ) -> None:
-    """Print the report of a recorded run again, even if the run did not complete."""
+    """Print the report of a recorded run or verification again, even if it did not complete."""
     from nccl_bench.analysis.analysis import Analysis
-    from nccl_bench.records.run import Run
+    from nccl_bench.records.run import VERIFICATION, Run
+    from nccl_bench.verify.record import VerificationRecord
 
+    if (directory / VERIFICATION).exists():
+        print_verification(VerificationRecord.load(directory), format, width)
+        return
     print_report(Analysis.of(Run.load(directory)), format, width)
 
 
@@ -42,3 +49,10 @@ def print_report(analysis: Analysis, format: Format, width: int | None) -> None:
         Format.JSON: json_report,
     }
     print(reports[format](analysis), end="", flush=True)
+
+
+def print_verification(record: VerificationRecord, format: Format, width: int | None) -> None:
+    """Print the table of a verification. A ``width`` of ``None`` means the width of the terminal."""
+    from nccl_bench.report.verification import reports
+
+    print(reports(sys.stdout, width, record.facts)[format](record.verification), end="", flush=True)

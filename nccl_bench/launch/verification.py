@@ -8,54 +8,64 @@ from pathlib import Path
 from nccl_bench.catalog.probes import PROBES
 from nccl_bench.config.verification import VerifyConfig
 from nccl_bench.launch.config import LaunchConfig
+from nccl_bench.launch.signals import collect_signals, raise_interrupted
 from nccl_bench.launch.supervise import Starter, supervise
 from nccl_bench.plan.verification import group_by_launch
 from nccl_bench.ranks.progress import Position
 from nccl_bench.records.schema import Crash, Hang
-from nccl_bench.verify.findings import Finding, append_finding, find_given_up_arms, read_findings
-from nccl_bench.verify.judgement import Verification, judge
+from nccl_bench.verify.findings import Finding, append_finding, append_note, find_given_up_arms, read_findings
 from nccl_bench.verify.spec import VerificationSpec
 
 
 def run_verification(
-    config: VerifyConfig, launch: LaunchConfig, agent: Starter, *, on_progress: Callable[[list[Position]], None]
-) -> Verification:
-    """Run every probe of ``config`` on the ranks that ``agent`` starts, and return the verification.
+    config: VerifyConfig,
+    launch: LaunchConfig,
+    agent: Starter,
+    findings: Path,
+    *,
+    on_progress: Callable[[list[Position]], None],
+) -> None:
+    """Run every probe of ``config`` that has no finding in the file ``findings``, and append its finding to the file.
 
-    ``on_progress`` gets the ranks' positions. The ``case_index`` of a position counts the arm probes of all launches.
+    ``agent`` starts the ranks. ``on_progress`` gets their positions. The ``case_index`` of a position counts all arm
+    probes, those that had a finding first.
 
     Raises:
         SetupError: The ranks did not finish their set-up.
+        RecordError: A finding could not be written.
         InterruptedRunError: This process got SIGINT, SIGTERM or SIGHUP.
     """
-    notes: list[str] = []
-    done = 0
-    path = agent.scratch / "findings"
-    for arm_probes in group_by_launch(config):
-        spec = VerificationSpec(config=config, arm_probes=arm_probes, findings=str(path))
-        supervise(
-            spec,
-            launch,
-            agent,
-            count=len(arm_probes),
-            timeout_s=config.timeout_s,
-            on_end=partial(_record_end, notes),
-            on_progress=partial(_pass_on_positions, on_progress, done),
-        )
-        done += len(arm_probes)
-    return judge(config, launch.nproc * launch.nnodes, read_findings(path), notes)
+    done = {finding.arm_probe for finding in read_findings(findings)}
+    number = len(done)
+    # `supervise` collects signals too. This list gets the signals between two launches.
+    with collect_signals() as received:
+        for group in group_by_launch(config):
+            arm_probes = tuple(arm_probe for arm_probe in group if arm_probe not in done)
+            if not arm_probes:
+                continue
+            raise_interrupted(received)
+            supervise(
+                VerificationSpec(config=config, arm_probes=arm_probes, findings=str(findings)),
+                launch,
+                agent,
+                count=len(arm_probes),
+                timeout_s=config.timeout_s,
+                on_end=_record_end,
+                on_progress=partial(_pass_on_positions, on_progress, number),
+            )
+            number += len(arm_probes)
 
 
 def _pass_on_positions(on_progress: Callable[[list[Position]], None], done: int, positions: list[Position]) -> None:
     on_progress([replace(p, case_index=p.case_index + done) if p.case_index >= 0 else p for p in positions])
 
 
-def _record_end(notes: list[str], end: Hang | Crash, spec: VerificationSpec) -> VerificationSpec | None:
+def _record_end(end: Hang | Crash, spec: VerificationSpec) -> VerificationSpec | None:
     """Record a hang or a crash as the finding of its arm probe, and return the work of the next launch."""
     path, arm_probes, following = Path(spec.findings), spec.arm_probes, end.case_index + 1
     if end.case_index >= len(arm_probes):
         # After its last item a rank has closed every communicator and written every finding.
-        notes.append(f"After its last probe {_describe(end)}")
+        append_note(path, f"After its last probe {_describe(end)}")
     elif end.case_index >= 0:
         arm_probe = arm_probes[end.case_index]
         written = next((finding for finding in read_findings(path) if finding.arm_probe == arm_probe), None)

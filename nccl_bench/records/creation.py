@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from nccl_bench.errors import UsageError
-from nccl_bench.records.run import FILES, VERIFICATION
+from nccl_bench.records.run import FILES, VERIFICATION_FILES
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -29,7 +29,7 @@ class Created:
 
     def make_files(self, directory: Path, names: Sequence[str]) -> None:
         """Create empty files in ``directory``; raise ``UsageError`` if the directory already holds a record."""
-        for name in (*FILES, VERIFICATION):
+        for name in (*FILES, *VERIFICATION_FILES):
             if (directory / name).exists():
                 raise UsageError(f"{directory} already holds a record ({name}): choose another directory with --out")
         for name in names:
@@ -59,17 +59,6 @@ def creating(directory: Path) -> Iterator[Created]:
                 f"{directory} cannot be written: {error.strerror}; choose a directory with --out"
             ) from error
         raise
-
-
-def create_files(directory: Path, names: Sequence[str]) -> Created:
-    """Create empty files in ``directory``, or raise ``UsageError`` and leave nothing behind.
-
-    The reason is that ``directory`` holds a record or cannot be written.
-    """
-    with creating(directory) as created:
-        created.make_directory(directory, exist_ok=True)
-        created.make_files(directory, names)
-    return created
 
 
 def make_fresh_directory(created: Created, parent: Path, name: str) -> Path:

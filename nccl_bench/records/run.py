@@ -17,7 +17,7 @@ from nccl_bench.records.upgrade import upgrade
 
 TOOL = "nccl-bench"
 RUN, SAMPLES, SUMMARY = FILES = ("run.json", "samples.jsonl", "summary.csv")
-VERIFICATION = "verification.json"
+VERIFICATION, FINDINGS = VERIFICATION_FILES = ("verification.json", "findings.jsonl")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -144,8 +144,8 @@ def read_meta(path: Path) -> dict[str, Any]:
         raise RecordError(f"{path} is not a run: it {'is a file' if path.exists() else 'does not exist'}")
     file = path / RUN
     if not file.exists():
-        verification = path / VERIFICATION
-        reason = f"it holds a verification; read {verification}" if verification.exists() else f"it has no {RUN}"
+        holds_verification = (path / VERIFICATION).exists()
+        reason = f"it holds a verification; give it to `{TOOL} report`" if holds_verification else f"it has no {RUN}"
         raise RecordError(f"{path} is not a run: {reason}")
     text = read_text(file)
     try:

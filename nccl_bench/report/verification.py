@@ -14,10 +14,14 @@ from nccl_bench.report import NARROWEST_VERIFICATION, Format, Report
 from nccl_bench.report.formats import csv_text, json_text, markdown_remarks, markdown_table
 from nccl_bench.report.layout import GAP, Table, column
 from nccl_bench.report.text import TextReport
-from nccl_bench.report.verification_remarks import verification_remarks
+from nccl_bench.report.verification_remarks import NOT_RUN, verification_remarks
 from nccl_bench.verify.judgement import Judgement, ProbeStatus, Verification
 
-_CELLS: Mapping[ProbeStatus, str] = {ProbeStatus.NOT_APPLICABLE: "-", ProbeStatus.UNVERIFIED: "?"}
+_CELLS: Mapping[ProbeStatus, str] = {
+    ProbeStatus.NOT_APPLICABLE: "-",
+    ProbeStatus.UNVERIFIED: "?",
+    ProbeStatus.NOT_RUN: NOT_RUN,
+}
 _CSV_COLUMNS = ("arm", "probe", "status", "trials", "failed", "raced", "reason", "detail")
 SHARED_NOTICE = (
     "The ranks share {gpus}: NCCL treats each rank as a separate host, and the ranks communicate over the network."
@@ -46,6 +50,12 @@ class TerminalVerification(TextReport[Verification]):
     }
 
     def _lines(self, content: Verification) -> Iterator[Text]:
+        yield from self.table_lines(content)
+        for remarks in verification_remarks(content):
+            yield from self._remarks(remarks)
+
+    def table_lines(self, content: Verification) -> Iterator[Text]:
+        """Yield the title and the table, without the remarks."""
         table = _table(content, [(arm,) for arm in content.arms])
         yield from self._heading(table)
         if self._space(table) < len(content.probes):
@@ -59,8 +69,6 @@ class TerminalVerification(TextReport[Verification]):
         while probes:
             shown, probes = replace(table, columns=arms + probes, gap=gap).fit(self.width)
             yield from self._table(shown, gap)
-        for remarks in verification_remarks(content):
-            yield from self._remarks(remarks)
 
     def _space(self, table: Table) -> int:
         """Return how many characters are left for the gaps of the table; below 0 if the table does not fit."""
@@ -91,6 +99,8 @@ def json_verification(about: Mapping[str, object], content: Verification) -> str
             "device": content.device,
             "world_size": content.world_size,
             "gpus": content.gpus,
+            "planned": content.planned,
+            "ran": content.ran,
             "blind": content.blind,
             "exit_code": int(content.exit_code),
             "notes": content.notes,
@@ -123,7 +133,8 @@ def _table(verification: Verification, labels: Sequence[Sequence[str]]) -> Table
         notes.append(SHARED_NOTICE.format(gpus=counted(verification.gpus, "GPU")))
     return Table(
         title=f"Stream order, {counted(len(verification.arms), 'arm')} by {counted(len(verification.probes), 'probe')} "
-        f"on {counted(verification.world_size, 'rank')} ({verification.device})",
+        f"on {counted(verification.world_size, 'rank')} ({verification.device})"
+        f"{'' if verification.complete else f': {verification.ran} of {verification.planned} ran'}",
         notes=tuple(notes),
         columns=tuple(columns),
         keep=2,

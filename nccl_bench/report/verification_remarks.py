@@ -9,10 +9,14 @@ from nccl_bench.report.layout import Remarks
 from nccl_bench.verify.findings import Finding
 from nccl_bench.verify.judgement import Judgement, ProbeStatus, Verification
 
+# The cell of a probe that has not run.
+NOT_RUN = "..."
+
 
 def verification_remarks(verification: Verification) -> Iterator[Remarks]:
     """Yield all remarks; leave out titles without sentences."""
     for title, items, style in (
+        ("", _incompleteness(verification), "bold yellow"),
         ("", _unselected_probes(verification), ""),
         ("", _detector(verification), "bold red" if verification.blind else ""),
         ("Failed", _failures(verification), "red"),
@@ -22,6 +26,15 @@ def verification_remarks(verification: Verification) -> Iterator[Remarks]:
     ):
         if items:
             yield Remarks(title=title, items=items, style=style)
+
+
+def _incompleteness(verification: Verification) -> list[str]:
+    if verification.complete:
+        return []
+    return [
+        f"INCOMPLETE: {verification.ran} of {counted(verification.planned, 'probe')} ran, counted for each arm. "
+        f"A cell with '{NOT_RUN}' verifies nothing."
+    ]
 
 
 def _unselected_probes(verification: Verification) -> list[str]:
@@ -37,6 +50,11 @@ def _detector(verification: Verification) -> list[str]:
     if verification.blind:
         blind = {probe: finding for probe, status, finding in results if status is ProbeStatus.BLIND}
         return _blindness(verification, blind)
+    if verification.uncaught:
+        return [
+            f"No pass counts, and a pass is shown as '?', because {', '.join(verification.uncaught)} did not run on "
+            f"the detector, {DETECTOR}."
+        ]
     caught = ", ".join(
         f"{probe} ({finding.raced or finding.failed} of {counted(finding.trials, 'trial')})"
         for probe, status, finding in results

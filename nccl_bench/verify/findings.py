@@ -1,17 +1,27 @@
-"""The findings of probes about arms, and the file where ranks and launcher collect them. Imports no torch."""
+"""The findings of probes about arms, and the file where ranks and launcher collect them. Imports no torch.
+
+Each line of the file is a finding, or a note about a problem outside of probes. A line is on the disk before the next
+probe begins, so a killed command loses only the probe in hand.
+"""
 
 from __future__ import annotations
 
 import json
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
+from nccl_bench.errors import RecordError
 from nccl_bench.plan.verification import ArmProbe
+from nccl_bench.records.decoding import decode, parse_json, read_text
+from nccl_bench.records.files import append_lines, sync_file
 
 # An arm that broke in this many probes is not tried any more, because each broken probe costs another launch.
 MOST_BROKEN = 3
+# The key of a note in its line.
+_NOTE = "note"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -42,21 +52,53 @@ class Finding:
 
 
 def append_finding(path: Path, finding: Finding) -> None:
-    """Remove a partial line that a killed process left, then append ``finding`` to the file."""
-    complete, newline, partial = path.read_text(encoding="utf-8").rpartition("\n") if path.exists() else ("", "", "")
-    if partial:
-        path.write_text(complete + newline, encoding="utf-8")
-    with path.open("a", encoding="utf-8") as file:
-        file.write(json.dumps(asdict(finding)) + "\n")
+    """Append ``finding`` to the file, which must exist. Afterwards it is on the disk."""
+    _append(path, asdict(finding))
 
 
-def read_findings(path: Path) -> Sequence[Finding]:
-    """Return the findings in the complete lines of the file, in the order of the file."""
-    if not path.exists():
-        return []
-    *complete, _ = path.read_text(encoding="utf-8").split("\n")
-    mappings = (json.loads(line) for line in complete)
-    return [Finding(**mapping | {"quiet": tuple(mapping["quiet"])}) for mapping in mappings]
+def append_note(path: Path, note: str) -> None:
+    """Append a text about a problem outside of probes to the file, which must exist. Afterwards it is on the disk."""
+    _append(path, {_NOTE: note})
+
+
+def _append(path: Path, line: Mapping[str, object]) -> None:
+    append_lines(path, json.dumps(line) + "\n")
+    sync_file(path)
+
+
+def read_findings(path: Path) -> list[Finding]:
+    """Return the findings in the file, as ``parse_findings`` does."""
+    return parse_findings(read_text(path), path)
+
+
+def parse_findings(lines: str, path: Path) -> list[Finding]:
+    """Return the last finding of each arm probe in ``lines``, in the order of the first ones.
+
+    A partial last line is ignored: its writer was killed. ``path`` is for the message of the ``RecordError`` that a
+    line raises if it is neither a finding nor a note.
+    """
+    findings: dict[ArmProbe, Finding] = {}
+    for where, mapping in _parse(lines, path):
+        if _NOTE not in mapping:
+            finding = decode(Finding, mapping, where)
+            findings[finding.arm_probe] = finding
+    return list(findings.values())
+
+
+def parse_notes(lines: str, path: Path) -> list[str]:
+    """Return the notes in ``lines``; the rules are those of ``parse_findings``."""
+    return [decode(str, mapping[_NOTE], where) for where, mapping in _parse(lines, path) if _NOTE in mapping]
+
+
+def _parse(lines: str, path: Path) -> Iterator[tuple[str, Mapping[str, object]]]:
+    *complete, _partial = lines.split("\n")
+    for number, line in enumerate(complete, start=1):
+        where = f"{path}, line {number}"
+        try:
+            value = parse_json(line)
+        except RecordError as error:
+            raise RecordError(f"{where}: {error}") from error
+        yield where, decode(dict[str, Any], value, where)
 
 
 def find_given_up_arms(findings: Iterable[Finding]) -> Mapping[str, Finding]:

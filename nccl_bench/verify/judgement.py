@@ -23,7 +23,9 @@ class ProbeStatus(StrEnum):
     BROKEN = "broken"  # the detector hung or crashed, but it does not need to fail this probe
     BLIND = "BLIND"  # a probe that must catch the detector did not catch it
     ERROR = "error"  # the arm could not be made
-    UNVERIFIED = "unverified"  # the arm passed, but some probe is BLIND, so a pass shows nothing
+    # The arm passed, but a probe is BLIND or has not run on the detector, so a pass shows nothing.
+    UNVERIFIED = "unverified"
+    NOT_RUN = "not run"  # the verification ended before the probe
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -34,7 +36,7 @@ class Judgement:
     probe: str  # the probe's name
     status: ProbeStatus  # the status that the table shows
     reason: str | None = None  # the reason why the probe does not apply; None if it applies
-    finding: Finding | None = None  # the finding of the probe; None if the probe does not apply
+    finding: Finding | None = None  # the finding of the probe; None if the probe does not apply or did not run
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -46,6 +48,7 @@ class Verification:
     judgements: tuple[Judgement, ...]  # the judgements, arm by arm; the detector is the last arm
     notes: tuple[str, ...] = ()  # texts about problems outside of probes
     gpus: int | None = None  # the number of GPUs, less than the world size if ranks share GPUs; None if unknown
+    planned: int = 0  # the number of arm probes that apply
 
     @property
     def arms(self) -> tuple[str, ...]:
@@ -63,8 +66,32 @@ class Verification:
         return any(judgement.status is ProbeStatus.BLIND for judgement in self.judgements)
 
     @property
+    def ran(self) -> int:
+        """The number of arm probes that ran, of those that apply."""
+        return self.planned - sum(judgement.status is ProbeStatus.NOT_RUN for judgement in self.judgements)
+
+    @property
+    def complete(self) -> bool:
+        """True if every probe that applies ran."""
+        return self.ran == self.planned
+
+    @property
+    def uncaught(self) -> tuple[str, ...]:
+        """The probes that must catch the detector and have not run on it. A pass shows nothing if there are any."""
+        return tuple(
+            judgement.probe
+            for judgement in self.judgements
+            if judgement.arm == DETECTOR and judgement.status is ProbeStatus.NOT_RUN and PROBES[judgement.probe].detects
+        )
+
+    @property
     def exit_code(self) -> ExitCode:
-        """The exit code. A blind detector has priority over a failed probe: all other results are then unreliable."""
+        """The exit code. A blind detector has priority over a failed probe: all other results are then unreliable.
+
+        An incomplete verification has the exit code of an interrupted command, whatever its probes showed.
+        """
+        if not self.complete:
+            return ExitCode.INTERRUPTED
         statuses = {judgement.status for judgement in self.judgements}
         for status, code in (
             (ProbeStatus.BLIND, ExitCode.BLIND_DETECTOR),
@@ -79,18 +106,23 @@ class Verification:
 def judge(
     config: VerifyConfig, world_size: int, findings: Iterable[Finding], notes: Sequence[str] = ()
 ) -> Verification:
-    """Judge ``findings`` and return the verification. Every applicable arm probe must have a finding."""
+    """Judge ``findings`` and return the verification. An applicable arm probe without a finding did not run."""
     by_arm_probe = {finding.arm_probe: finding for finding in findings}
-    judgements = tuple(
-        _judge(arm_probe, config.device_spec, reason_not_applicable(config, arm_probe), by_arm_probe)
-        for arm_probe in list_arm_probes(config)
+    reasons = {arm_probe: reason_not_applicable(config, arm_probe) for arm_probe in list_arm_probes(config)}
+    verification = Verification(
+        device=config.device,
+        world_size=world_size,
+        judgements=tuple(
+            _judge(arm_probe, config.device_spec, reason, by_arm_probe) for arm_probe, reason in reasons.items()
+        ),
+        notes=tuple(notes),
+        planned=list(reasons.values()).count(None),
     )
-    verification = Verification(device=config.device, world_size=world_size, judgements=judgements, notes=tuple(notes))
-    if not verification.blind:
+    if not (verification.blind or verification.uncaught):
         return verification
     unverified = (
         replace(judgement, status=ProbeStatus.UNVERIFIED) if judgement.status is ProbeStatus.PASS else judgement
-        for judgement in judgements
+        for judgement in verification.judgements
     )
     return replace(verification, judgements=tuple(unverified))
 
@@ -101,7 +133,9 @@ def _judge(
     arm, probe = arm_probe.arm, PROBES[arm_probe.probe]
     if reason is not None:
         return Judgement(arm=arm, probe=probe.name, status=ProbeStatus.NOT_APPLICABLE, reason=reason)
-    finding = findings[arm_probe]
+    finding = findings.get(arm_probe)
+    if finding is None:
+        return Judgement(arm=arm, probe=probe.name, status=ProbeStatus.NOT_RUN)
     if not finding.trials:
         reason = finding.detail or "the arm has none of the collectives that this probe tries"
         return Judgement(arm=arm, probe=probe.name, status=ProbeStatus.NOT_APPLICABLE, reason=reason)

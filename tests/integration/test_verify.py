@@ -6,19 +6,21 @@ import json
 import re
 import subprocess
 import tempfile
+import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
 
+import nccl_bench
 from nccl_bench.catalog.probes import DETECTOR
 from nccl_bench.errors import ExitCode
 from nccl_bench.plan.verification import ArmProbe
 from nccl_bench.ranks.progress import Position
 from nccl_bench.report.verification import TerminalVerification
 from nccl_bench.verify.judgement import ProbeStatus, Verification
-from tests.support.command import Sandbox
+from tests.support.command import Sandbox, wait_until
 from tests.support.defective_communicators import BLIND, DEFECTS, WORKER, mismatches, verify_defects
 
 pytestmark = pytest.mark.timeout(300)
@@ -242,3 +244,59 @@ def test_the_command_prints_the_table_and_writes_the_json(sandbox: Sandbox, comm
     ]
     assert [path.name for path in sandbox.cwd.iterdir()] == ["there"]
     sandbox.assert_nothing_is_left()
+
+
+def test_killed_twice_and_resumed_a_verification_keeps_every_finding_and_ends_with_the_whole_table(
+    tmp_path: Path,
+) -> None:
+    sandbox = Sandbox(tmp_path)
+    findings = sandbox.cwd / "there" / "findings.jsonl"
+    example = Path(nccl_bench.__file__).parent / "guide" / "my_communicator.py"
+    # Each user arm has a launch of its own, and the detector is last.
+    arms = ("--arm", f"first={example}:MyCommunicator", "--arm", f"second={example}:MyCommunicator")
+
+    def lines() -> list[str]:
+        return findings.read_text(encoding="utf-8").splitlines() if findings.exists() else []
+
+    def start(*arguments: str, new: int) -> subprocess.Popen[str]:
+        """Start the command, and wait until it has recorded ``new`` more findings."""
+        goal = len(lines()) + new
+        process = sandbox.start("-m", "nccl_bench", "verify", *arguments)
+        wait_until(lambda: len(lines()) >= goal, process)
+        return process
+
+    process = start(*arms, "--probes", "consumer", "--out", "there", new=1)
+    process.terminate()
+    interrupted = sandbox.wait(process)
+    ran = len(lines())
+    assert interrupted.code == ExitCode.INTERRUPTED
+    assert f"INCOMPLETE: {ran} of 4 probes ran" in interrupted.stdout
+    assert re.search(r"^first +\?$", interrupted.stdout, re.MULTILINE)
+    assert f"interrupted by SIGTERM; {ran} of 4 probes ran, and nothing else is verified" in interrupted.stderr
+    sandbox.assert_nothing_is_left()
+
+    process = start("--resume", "there", new=1)
+    process.kill()
+    process.communicate()
+    wait_until_gone(sandbox)
+    report = sandbox.nccl_bench("report", "there", "--format", "json")
+    found = json.loads(report.stdout)
+    assert (found["status"], found["ran"], found["planned"]) == ("running", len(lines()), 4)
+    assert len(lines()) > ran
+
+    resumed = sandbox.nccl_bench("verify", "--resume", "there")
+    assert (resumed.code, resumed.stderr) == (0, f"nccl-bench: recorded in {sandbox.cwd / 'there'}\n")
+    for arm, cells in (("first", "pass"), ("second", "pass"), (DETECTOR, "caught +caught")):
+        assert re.search(rf"^{arm} +{cells}$", resumed.stdout, re.MULTILINE)
+    assert "INCOMPLETE" not in resumed.stdout
+    assert len({(line["arm"], line["probe"]) for line in map(json.loads, lines())}) == len(lines()) == 4
+    assert sandbox.nccl_bench("report", "there").stdout == resumed.stdout
+    sandbox.assert_nothing_is_left()
+
+
+def wait_until_gone(sandbox: Sandbox) -> None:
+    """Wait for the end of the ranks of a command that was killed."""
+    give_up = time.monotonic() + 10
+    while sandbox.processes():
+        assert time.monotonic() < give_up, sandbox.processes()
+        time.sleep(0.05)

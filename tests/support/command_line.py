@@ -15,14 +15,13 @@ import pytest
 import typer
 
 from nccl_bench.analysis.analysis import Analysis
-from nccl_bench.cli import app, attached_run, launched_run, main
+from nccl_bench.cli import app, attached_run, launched_run, main, recorded_verification
 from nccl_bench.cli.recorded_run import OutputConfig
 from nccl_bench.config.run import RunConfig
 from nccl_bench.config.verification import VerifyConfig
 from nccl_bench.launch.config import LaunchConfig
 from nccl_bench.launch.launchers import Attachment
-from nccl_bench.report import Format
-from nccl_bench.verify.judgement import Verification
+from nccl_bench.verify.record import VerificationRecord
 
 ROOT = Path(__file__).parents[2]
 RANKS = {"RANK": "0", "WORLD_SIZE": "2", "LOCAL_RANK": "0", "LOCAL_WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1"}
@@ -36,7 +35,6 @@ TWO_NODES = ("--nnodes", "2", "--rdzv-endpoint", "node0:29500")
 COMMANDS: Mapping[str, Any] = typer.main.get_command(app).commands  # type: ignore[attr-defined]  # of a group
 # The package's attributes of these names are the commands.
 REPORT = importlib.import_module("nccl_bench.cli.report")
-VERIFY = importlib.import_module("nccl_bench.cli.verify")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -78,8 +76,7 @@ class CommandLine:
                     "reported", analysis=analysis, output=OutputConfig(format=form, width=width)
                 ),
             )
-            patch.setattr(VERIFY, "_run", self._verify)
-            patch.setattr(VERIFY, "_print", self._print_verification)
+            patch.setattr(recorded_verification, "run_recorded", self._verify)
             code, stdout, stderr = self.run(*arguments, env=env)
         assert code == 0, stderr
         facts: dict[str, Any] = {}
@@ -98,14 +95,9 @@ class CommandLine:
         captured = self._capsys.readouterr()
         return int(end.value.code or 0), captured.out, captured.err
 
-    def _verify(self, config: VerifyConfig, launch: LaunchConfig) -> Verification:
-        self._note("verified", config=config, launch=launch)
-        return Verification(device=config.device, world_size=launch.nproc, judgements=())
-
-    def _print_verification(
-        self, _verification: object, _about: object, record: Path | None, form: Format, width: int | None
-    ) -> None:
-        self._note("verified", output=OutputConfig(out=record, format=form, width=width))
+    def _verify(self, record: VerificationRecord, output: OutputConfig, *, resumed: bool = False) -> None:
+        launch = LaunchConfig(nproc=record.world_size)
+        self._note("resumed" if resumed else "verified", config=record.config, launch=launch, output=output)
 
     def _note(self, action: str, **facts: Any) -> None:
         self._observed.append(Observed(action=action, **facts))

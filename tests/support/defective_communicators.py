@@ -34,7 +34,7 @@ from nccl_bench.plan.verification import ArmProbe
 from nccl_bench.ranks.progress import Position
 from nccl_bench.transports.device import Device
 from nccl_bench.verify import judgement
-from nccl_bench.verify.findings import Finding
+from nccl_bench.verify.findings import Finding, read_findings
 from nccl_bench.verify.judgement import Verification
 
 WORKER = "tests.support.verify_worker"
@@ -359,7 +359,10 @@ def verify_defects(
         running_agent() as agent,
     ):
         launch = LaunchConfig(nproc=2, worker=WORKER)
-        return run_verification(config, launch, agent, on_progress=on_progress)
+        findings = agent.scratch / "findings"
+        findings.touch()
+        run_verification(config, launch, agent, findings, on_progress=on_progress)
+        return judgement.judge(config, 2, read_findings(findings))
 
 
 def mismatches(

@@ -32,6 +32,7 @@ TORCH_FREE = (
     "user_arms.loading",
     "verify.findings",
     "verify.judgement",
+    "verify.record",
     "verify.spec",
 )
 # These modules run only in the process of the agent, which has torch.

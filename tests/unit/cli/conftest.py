@@ -9,10 +9,12 @@ from pathlib import Path
 import pytest
 
 from nccl_bench.cli import launched_run, main
+from nccl_bench.config.verification import resolve_verification
 from nccl_bench.launch import hardware
 from nccl_bench.records.store import RunStore
 from tests.support.command_line import LAUNCHER_VARIABLES, CommandLine
 from tests.support.compare_command import BASE, NEW, CompareCommand, lines, summary_csv, times, write
+from tests.support.findings import make_findings, write_verification
 from tests.support.synthetic_runs import case, crash, hang, meta, run, samples, wrong
 
 
@@ -41,6 +43,9 @@ def directory(tmp_path: Path, recorded_run: Path, monkeypatch: pytest.MonkeyPatc
     monkeypatch.setattr(hardware, "gpu_count", lambda _environ: 0)
     monkeypatch.chdir(tmp_path)
     (tmp_path / "mine.toml").write_text("rounds = 2\nper_iteration = true\nsame_buffer = true\n", encoding="utf-8")
+    (tmp_path / "a-verification").mkdir()
+    config = resolve_verification("cpu", {"arms": "torch"})
+    write_verification(tmp_path / "a-verification", config, make_findings(config)[:3])
     (tmp_path / "limits.toml").write_text("[[limits]]\nthreshold = '5%'\nsizes = ':1K'\n", encoding="utf-8")
     for name in ("a-run", "another-run"):
         shutil.copytree(recorded_run, tmp_path / name)

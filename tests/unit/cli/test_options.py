@@ -183,7 +183,8 @@ VERIFY_OPTIONS: Mapping[str, Example] = {
         value="nccl4py", base=("--device", "cuda", "--nproc", "2"), look=configured("transport"), gives="nccl4py"
     ),
     "timeout_s": Example(value="2.5", look=configured("timeout_s"), gives=2.5),
-    "out": Example(value="there", look=output("out"), gives=Path("there/verification.json")),
+    "out": Example(value="there", look=output("out"), gives=Path("there")),
+    "resume": Example(value="a-verification", look=action, gives="resumed"),
     "format": Example(value="json", look=output("format"), gives="json"),
     "width": Example(value="132", look=output("width"), gives=132),
 }

@@ -8,24 +8,25 @@ import shutil
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import pytest
 
 from nccl_bench.catalog.arms import Order
 from nccl_bench.catalog.probes import DETECTOR
+from nccl_bench.cli import recorded_verification
 from nccl_bench.config.user_arms import UserArm
 from nccl_bench.config.verification import VerifyConfig, resolve_verification
 from nccl_bench.errors import ExitCode, InterruptedRunError, SetupError
 from nccl_bench.launch import hardware
-from nccl_bench.launch import verification as launch_verification
 from nccl_bench.launch.config import LaunchConfig
-from nccl_bench.plan.verification import ArmProbe, group_by_launch
+from nccl_bench.plan.verification import ArmProbe
 from nccl_bench.ranks.progress import Position
+from nccl_bench.records.resuming import locked
 from nccl_bench.report.verification import TerminalVerification
-from nccl_bench.verify.findings import Finding
-from nccl_bench.verify.judgement import Verification, judge
+from nccl_bench.verify.findings import append_finding, read_findings
 from tests.support.command_line import TORCHRUN, CommandLine, assert_one_message, snapshot
+from tests.support.findings import CAUGHT, make_findings
 
 SRUN = {
     "SLURM_JOB_ID": "7",
@@ -35,7 +36,6 @@ SRUN = {
     "SLURM_PROCID": "1",
     "SLURM_LOCALID": "1",
 }
-CAUGHT = (ArmProbe(arm=DETECTOR, probe="producer"), ArmProbe(arm=DETECTOR, probe="consumer"))
 # The record of `--out there`.
 RECORD = Path("there", "verification.json")
 TORCH = ArmProbe(arm="torch", probe="producer")
@@ -43,42 +43,34 @@ TORCH = ArmProbe(arm="torch", probe="producer")
 
 @dataclass
 class FakeVerification:
-    """A double of ``run_verification`` that notes its arguments."""
+    """A double of ``run_verification`` that notes its arguments and writes a finding for each missing arm probe."""
 
     failed: tuple[ArmProbe, ...] = CAUGHT  # the arm probes that fail
-    error: BaseException | None = None  # an error to raise instead
+    error: BaseException | None = None  # an error to raise after `ran` findings
+    ran: int = 0  # the number of findings before `error`
     calls: list[tuple[VerifyConfig, LaunchConfig]] = field(default_factory=list)
     before: Callable[[], None] = lambda: None  # an action before the first probe
+    after: Callable[[], None] = lambda: None  # an action after the last probe
 
     def __call__(
         self,
         config: VerifyConfig,
         launch: LaunchConfig,
         _agent: object,
+        findings: Path,
         *,
         on_progress: Callable[[list[Position]], None],
-    ) -> Verification:
+    ) -> None:
         self.calls.append((config, launch))
         self.before()
         on_progress([])
+        done = {finding.arm_probe for finding in read_findings(findings)}
+        missing = [finding for finding in make_findings(config, *self.failed) if finding.arm_probe not in done]
+        for finding in missing[: self.ran] if self.error else missing:
+            append_finding(findings, finding)
         if self.error:
             raise self.error
-        return judge(
-            config,
-            launch.nproc,
-            [
-                Finding(
-                    arm=arm_probe.arm,
-                    probe=arm_probe.probe,
-                    trials=4,
-                    failed=int(arm_probe in self.failed),
-                    raced=int(arm_probe in self.failed),
-                    detail="planted" if arm_probe in self.failed else None,
-                )
-                for group in group_by_launch(config)
-                for arm_probe in group
-            ],
-        )
+        self.after()
 
 
 class Ended(NamedTuple):
@@ -92,10 +84,15 @@ class Ended(NamedTuple):
 Command = Callable[..., Ended]
 
 
+def recorded() -> dict[str, Any]:
+    """Return the content of ``RECORD``."""
+    return dict(json.loads(RECORD.read_text(encoding="utf-8")))
+
+
 @pytest.fixture
 def fake(monkeypatch: pytest.MonkeyPatch) -> FakeVerification:
     fake = FakeVerification()
-    monkeypatch.setattr(launch_verification, "run_verification", fake)
+    monkeypatch.setattr(recorded_verification, "run_verification", fake)
     return fake
 
 
@@ -184,62 +181,203 @@ def test_the_json_is_printed_and_recorded_with_the_command_and_the_machine(verif
     assert both.stderr == f"nccl-bench: recorded in {directory / 'deep' / 'there'}\n"
     printed = json.loads(written)
     assert list(printed) == [
-        *("tool", "version", "started", "command", "config", "environment"),
-        *("device", "world_size", "gpus", "blind", "exit_code", "notes", "cells"),
+        *("tool", "version", "started", "resumed", "finished", "status", "command", "config", "environment"),
+        *("device", "world_size", "gpus", "planned", "ran", "blind", "exit_code", "notes", "cells"),
     ]
     assert printed["command"] == ["nccl-bench", "verify", "--format", "json", "--out", "deep/there", "--arms", "torch"]
     assert printed["config"]["arms"] == ["torch"]
     assert printed["environment"]
+    assert (printed["status"], printed["ran"]) == ("complete", printed["planned"])
+    assert printed["finished"] >= printed["started"]
     assert {cell["arm"] for cell in printed["cells"]} == {"torch", DETECTOR}
     with_table = verify("--out", "there", "--arms", "torch")
     assert with_table.stdout.startswith("Stream order, 2 arms by 8 probes on 2 ranks (cpu)\n")
-    assert json.loads(RECORD.read_text(encoding="utf-8"))["cells"] == printed["cells"]
+    assert recorded()["cells"] == printed["cells"]
 
 
 @pytest.mark.parametrize(
     ("form", "start"),
-    [("csv", "arm,probe,status,"), ("markdown", "**Stream order, 2 arms by 8 probes on 2 ranks (cpu)**\n")],
+    [
+        ("terminal", "Stream order, 2 arms by 8 probes on 2 ranks (cpu)\n"),
+        ("csv", "arm,probe,status,"),
+        ("markdown", "**Stream order, 2 arms by 8 probes on 2 ranks (cpu)**\n"),
+        ("json", "{"),
+    ],
 )
-def test_every_format_is_printed_beside_the_same_record(form: str, start: str, verify: Command) -> None:
+def test_every_format_is_printed_beside_the_same_record_and_again_by_report(
+    form: str, start: str, verify: Command, command_line: CommandLine
+) -> None:
     ended = verify("--format", form, "--arms", "torch", "--out", "there")
     assert ended.code == ExitCode.OK
     assert ended.stdout.startswith(start)
-    assert json.loads(RECORD.read_text(encoding="utf-8"))["exit_code"] == 0
+    assert recorded()["exit_code"] == 0
+    assert command_line.run("report", "there", "--format", form) == (0, ended.stdout, "")
 
 
-def test_the_record_exists_before_the_first_rank(verify: Command, fake: FakeVerification) -> None:
-    seen: list[bytes] = []
-    fake.before = lambda: seen.append(RECORD.read_bytes())
-    verify("--out", "there")
-    assert seen == [b""]
+def test_the_record_says_before_the_first_rank_that_nothing_was_found_yet(
+    verify: Command, fake: FakeVerification
+) -> None:
+    seen: list[dict[str, Any]] = []
+    fake.before = lambda: seen.append(recorded())
+    verify("--out", "there", "--arms", "torch")
+    ((started, command),) = [(record["status"], record["command"]) for record in seen]
+    assert (started, command) == ("running", ["nccl-bench", "verify", "--out", "there", "--arms", "torch"])
+    assert {cell["status"] for cell in seen[0]["cells"]} == {"not run", "not applicable"}
+    assert (seen[0]["ran"], seen[0]["exit_code"], seen[0]["finished"]) == (0, ExitCode.INTERRUPTED, None)
 
 
 @pytest.mark.parametrize("error", [KeyboardInterrupt(), InterruptedRunError("interrupted by SIGINT")])
-def test_an_interrupted_verification_keeps_no_record_and_says_so(
-    error: BaseException, verify: Command, fake: FakeVerification
+@pytest.mark.parametrize("out", [("--out", "there"), ()])
+def test_an_interrupted_verification_prints_and_keeps_what_it_found_and_says_how_much(
+    error: BaseException, out: tuple[str, ...], verify: Command, fake: FakeVerification
 ) -> None:
-    fake.error = error
-    message = "nccl-bench: interrupted by SIGINT; an incomplete verification verifies nothing\n"
-    assert verify("--out", "there") == Ended(ExitCode.INTERRUPTED, "", message)
-    assert not RECORD.exists()
+    fake.error, fake.ran = error, 2
+    ended = verify("--arms", "torch", *out)
+    assert ended.code == ExitCode.INTERRUPTED
+    assert ended.stdout.startswith("Stream order, 2 arms by 8 probes on 2 ranks (cpu): 2 of 8 ran\n")
+    assert "INCOMPLETE: 2 of 8 probes ran, counted for each arm. A cell with '...' verifies" in ended.stdout
+    messages = ended.stderr.splitlines()
+    assert messages.pop() == "nccl-bench: interrupted by SIGINT; 2 of 8 probes ran, and nothing else is verified"
+    assert messages == (
+        [
+            f"nccl-bench: recorded in {RECORD.parent.absolute()}; to run the other probes: nccl-bench verify "
+            "--resume there"
+        ]
+        if out
+        else []
+    )
+    assert RECORD.exists() == bool(out)
+    if out:
+        assert (recorded()["status"], recorded()["ran"], recorded()["exit_code"]) == ("interrupted", 2, 130)
 
 
-def test_a_failed_verification_leaves_no_record_that_the_next_would_refuse(
+def test_a_verification_that_is_interrupted_before_its_first_finding_can_be_resumed(
+    verify: Command, fake: FakeVerification
+) -> None:
+    fake.error = InterruptedRunError("interrupted by SIGTERM")
+    assert verify("--out", "there").stdout == ""
+    fake.error = None
+    assert verify("--resume", "there").code == ExitCode.OK
+
+
+def test_report_shows_what_a_killed_verification_found(
+    verify: Command, fake: FakeVerification, command_line: CommandLine
+) -> None:
+    def kill() -> None:
+        shutil.copytree("there", "killed")
+
+    fake.error, fake.ran = SetupError("the process would be gone by now"), 3
+    fake.before = kill
+    verify("--out", "there", "--arms", "torch")
+    # The header is the one of the start: nobody wrote the end.
+    shutil.copy(Path("there", "findings.jsonl"), Path("killed"))
+    with Path("killed", "findings.jsonl").open("a") as file:
+        file.write('{"arm": "torch", "pro')
+    code, stdout, _ = command_line.run("report", "killed")
+    assert code == 0
+    assert "INCOMPLETE: 3 of 8 probes ran" in stdout
+    document = json.loads(command_line.run("report", "killed", "--format", "json")[1])
+    assert (document["status"], document["ran"]) == ("running", 3)
+
+
+@pytest.mark.parametrize("error", [InterruptedRunError("interrupted by SIGTERM"), SetupError("no rank started")])
+def test_a_resumed_verification_runs_the_missing_probes_and_ends_like_one_that_was_not_interrupted(
+    error: Exception, verify: Command, fake: FakeVerification
+) -> None:
+    options = ("--arms", "stream-free,torch", "--nproc", "3", "--timeout", "9")
+    whole = verify(*options, "--out", "whole")
+    fake.error, fake.ran = error, 4
+    assert verify(*options, "--out", "there").code == error.exit_code  # type: ignore[attr-defined]
+    kept = Path("there", "findings.jsonl").read_text(encoding="utf-8")
+    fake.error = None
+    resumed = verify("--resume", "there")
+    assert (resumed.code, resumed.stdout) == (whole.code, whole.stdout)
+    assert resumed.stderr == f"nccl-bench: recorded in {RECORD.parent.absolute()}\n"
+    assert fake.calls[2] == fake.calls[0]
+    lines = Path("there", "findings.jsonl").read_text(encoding="utf-8")
+    assert lines.startswith(kept)
+    assert sorted(lines.splitlines()) == sorted(Path("whole", "findings.jsonl").read_text("utf-8").splitlines())
+    of_whole = json.loads(Path("whole", "verification.json").read_text(encoding="utf-8"))
+    assert recorded()["cells"] == of_whole["cells"]
+    assert (recorded()["status"], len(recorded()["resumed"])) == ("complete", 1)
+    # There is nothing to do any more.
+    assert verify("--resume", "there").stdout == whole.stdout
+    assert Path("there", "findings.jsonl").read_text(encoding="utf-8") == lines
+
+
+@pytest.mark.parametrize(
+    ("arguments", "text"),
+    [
+        (("--arms", "torch"), "leave out --arms"),
+        (("--nproc", "2", "--timeout", "3"), "leave out --timeout, --nproc"),
+        (("--out", "here"), "leave out --out"),
+        (("--arm", "mine=m:C"), "leave out --arm"),
+        (("--before-tree", "old"), "leave out --before-tree"),
+    ],
+)
+def test_resume_takes_every_option_from_the_record(
+    arguments: tuple[str, ...], text: str, verify: Command, fake: FakeVerification
+) -> None:
+    ended = verify("--resume", "a-verification", *arguments)
+    assert (ended.code, fake.calls) == (ExitCode.USAGE, [])
+    assert_one_message(ended.stderr, ("--resume continues with the options of the record", text))
+
+
+def test_resume_refuses_another_machine_another_writer_and_what_is_no_verification(
+    verify: Command, fake: FakeVerification, directory: Path
+) -> None:
+    before = snapshot(directory / "a-verification")
+    other = verify("--resume", "a-verification", env={"NCCL_ALGO": "Ring"})
+    assert other.code == ExitCode.USAGE
+    assert_one_message(other.stderr, ("variables NCCL_ALGO is Ring, and was not known", "with --out"))
+    with locked(directory / "a-verification" / "findings.jsonl"):
+        writer = verify("--resume", "a-verification")
+    assert writer.code == ExitCode.USAGE
+    assert_one_message(writer.stderr, ("another command writes a-verification", "wait for its end"))
+    assert snapshot(directory / "a-verification") == before
+    for name, text in (("a-run", "has no verification.json"), ("nosuch", "there is no such directory")):
+        ended = verify("--resume", name)
+        assert ended.code == ExitCode.SETUP
+        assert_one_message(ended.stderr, (f"{name} is not a verification", text))
+    assert fake.calls == []
+
+
+def test_resume_refuses_a_user_arm_that_is_gone(verify: Command, fake: FakeVerification, directory: Path) -> None:
+    fake.error, fake.ran = InterruptedRunError("interrupted by SIGTERM"), 1
+    assert verify("--arm", "mine=m:C", "--out", "there").code == ExitCode.INTERRUPTED
+    (directory / "m.py").unlink()
+    ended = verify("--resume", "there")
+    assert ended.code == ExitCode.USAGE
+    assert_one_message(ended.stderr, ("the arm mine: m:C: there is no module m",))
+
+
+def test_a_verification_that_fails_before_its_first_finding_leaves_no_record(
     verify: Command, fake: FakeVerification
 ) -> None:
     fake.error = SetupError("no GPU here")
     assert verify("--out", "there").code == ExitCode.SETUP
-    assert not RECORD.exists()
+    assert not RECORD.parent.exists()
 
 
-def test_a_record_that_cannot_be_written_any_more_costs_no_table(
+def test_a_verification_that_fails_later_prints_and_keeps_what_it_found(
+    verify: Command, fake: FakeVerification
+) -> None:
+    fake.error, fake.ran = SetupError("no GPU here"), 1
+    ended = verify("--out", "there", "--arms", "torch")
+    assert ended.code == ExitCode.SETUP
+    assert "INCOMPLETE: 1 of 8 probes ran" in ended.stdout
+    assert ended.stderr.endswith("--resume there\nnccl-bench: no GPU here\n")
+    assert recorded()["status"] == "failed"
+
+
+def test_a_record_that_is_removed_during_the_verification_costs_no_table(
     verify: Command, fake: FakeVerification, directory: Path
 ) -> None:
-    fake.before = lambda: shutil.rmtree(directory / "deep")
+    fake.after = lambda: shutil.rmtree(directory / "deep")
     ended = verify("--out", "deep/there")
     assert ended.code == ExitCode.SETUP
     assert "was caught as expected" in " ".join(ended.stdout.split())
-    assert ended.stderr.startswith("nccl-bench: deep/there was removed or renamed, so nothing more can be recorded")
+    assert_one_message(ended.stderr, ("deep/there was removed or renamed, so nothing more can be recorded",))
 
 
 def test_a_table_that_cannot_be_printed_costs_no_record(verify: Command, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -250,7 +388,7 @@ def test_a_table_that_cannot_be_printed_costs_no_record(verify: Command, monkeyp
     ended = verify("--out", "there")
     assert (ended.code, ended.stderr.count("\n")) == (ExitCode.SETUP, 2)
     assert "No space left on device" in ended.stderr
-    assert json.loads(RECORD.read_text(encoding="utf-8"))["exit_code"] == 0
+    assert recorded()["exit_code"] == 0
 
 
 @pytest.mark.parametrize(
@@ -268,7 +406,7 @@ def test_the_exit_code_is_that_of_the_verification(
     ended = verify("--out", "there")
     assert (ended.code, ended.stderr) == (code, f"nccl-bench: recorded in {RECORD.parent.absolute()}\n")
     assert text in " ".join(ended.stdout.split())
-    assert json.loads(RECORD.read_text(encoding="utf-8"))["exit_code"] == code
+    assert recorded()["exit_code"] == code
 
 
 @pytest.mark.parametrize(

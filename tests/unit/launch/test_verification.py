@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import signal
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -11,15 +13,16 @@ import pytest
 
 from nccl_bench.catalog.probes import DETECTOR
 from nccl_bench.config.verification import VerifyConfig, resolve_verification
-from nccl_bench.errors import ExitCode, SetupError
+from nccl_bench.errors import ExitCode, InterruptedRunError, SetupError
 from nccl_bench.launch import supervise as supervise_module
+from nccl_bench.launch import verification as verification_module
 from nccl_bench.launch.config import LaunchConfig
 from nccl_bench.launch.verification import run_verification
 from nccl_bench.plan.verification import ArmProbe, group_by_launch
 from nccl_bench.ranks.failure import Failure
 from nccl_bench.ranks.progress import Position, Progress
-from nccl_bench.verify.findings import Finding, append_finding, find_given_up_arms, read_findings
-from nccl_bench.verify.judgement import Judgement, ProbeStatus, Verification
+from nccl_bench.verify.findings import Finding, append_finding, find_given_up_arms, parse_notes, read_findings
+from nccl_bench.verify.judgement import Judgement, ProbeStatus, Verification, judge
 from nccl_bench.verify.spec import VerificationSpec
 
 CONFIG: VerifyConfig = resolve_verification(
@@ -141,10 +144,12 @@ def verify(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Callable[..., Ver
     monkeypatch.setattr(supervise_module, "POLL_S", 0.001)
 
     def run(*acts: Act, config: VerifyConfig = CONFIG) -> Verified:
-        scripted, seen = Scripted(acts, tmp_path), list[list[Position]]()
-        verification = run_verification(config, LaunchConfig(nproc=2), scripted, on_progress=seen.append)
+        scripted, seen, path = Scripted(acts, tmp_path), list[list[Position]](), tmp_path / "findings"
+        path.touch()
+        run_verification(config, LaunchConfig(nproc=2), scripted, path, on_progress=seen.append)
         assert len(scripted.specs) == len(acts)
-        return Verified(verification, scripted, seen)
+        notes = parse_notes(path.read_text(encoding="utf-8"), path)
+        return Verified(judge(config, 2, read_findings(path), notes), scripted, seen)
 
     return run
 
@@ -265,3 +270,59 @@ def test_a_hang_after_the_last_probe_is_a_note_and_fails_no_probe(
 def test_ranks_that_do_not_finish_their_set_up_end_the_verification(verify: Callable[..., Verified]) -> None:
     with pytest.raises(SetupError, match=r"did not finish their set-up: rank 1 on .* ValueError: broken"):
         verify(finishes, crashes(-1))
+
+
+def interrupted(index: int, number: signal.Signals) -> Act:
+    """Send a signal to this process while the arm probe at ``index`` runs."""
+
+    def act(spec: VerificationSpec) -> int | None:
+        ranks(spec, index)
+        os.kill(os.getpid(), number)
+        return None
+
+    return act
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGHUP])
+@pytest.mark.parametrize("launches", [0, 1])
+def test_a_signal_keeps_every_finding_and_the_next_verification_runs_only_the_others(
+    number: signal.Signals, launches: int, verify: Callable[..., Verified], tmp_path: Path
+) -> None:
+    before = (finishes,) * launches
+    with pytest.raises(InterruptedRunError, match=f"interrupted by {number.name}"):
+        verify(*before, interrupted(1, number))
+    group, rest = ((TOGETHER, ALONE), (ALONE, ()))[launches]
+    kept = read_findings(tmp_path / "findings")
+    assert [finding.arm_probe for finding in kept] == [*TOGETHER[: len(TOGETHER) * launches], group[0]]
+    resumed = verify(*(finishes,) * (2 - launches))
+    assert resumed.scripted.started == [(group[1:], 0), *([(rest, 0)] if rest else [])]
+    lines = (tmp_path / "findings").read_text(encoding="utf-8").splitlines()
+    assert len(lines) == len(TOGETHER) + len(ALONE)
+    # The positions go on where the interrupted verification stopped.
+    assert resumed.seen[0][0].case_index == len(kept) + len(group) - 1
+    assert resumed.verification == verify().verification
+    assert resumed.verification.complete
+
+
+def test_a_signal_between_two_launches_ends_the_verification(
+    verify: Callable[..., Verified], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def end_early(*arguments: Any, **keywords: Any) -> None:
+        supervise_module.supervise(*arguments, **keywords)
+        os.kill(os.getpid(), signal.SIGTERM)
+
+    monkeypatch.setattr(verification_module, "supervise", end_early)
+    with pytest.raises(InterruptedRunError, match="SIGTERM"):
+        verify(finishes)
+    assert len(read_findings(tmp_path / "findings")) == len(TOGETHER)
+
+
+def test_an_arm_that_was_given_up_before_stays_given_up(verify: Callable[..., Verified], tmp_path: Path) -> None:
+    config = replace(CONFIG, arms=("torch",), probes=("producer", "state", "many"))
+    why = Finding.of_break(TORCH, "the arm torch: no", unmade=True)
+    with pytest.raises(InterruptedRunError):
+        verify(crashes(0, why), interrupted(3, signal.SIGTERM), config=config)
+    resumed = verify(finishes, config=config)
+    ((arm_probes, _),) = resumed.scripted.started
+    assert {arm_probe.arm for arm_probe in arm_probes} == {DETECTOR}
+    assert {j.status for j in resumed.verification.judgements if j.arm == "torch"} == {ProbeStatus.ERROR}

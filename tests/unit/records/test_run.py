@@ -14,7 +14,7 @@ import pytest
 from nccl_bench.catalog.throttling import ThrottleReason
 from nccl_bench.config.run import resolve
 from nccl_bench.errors import RecordError, UsageError
-from nccl_bench.records.run import FILES, VERIFICATION, Run
+from nccl_bench.records.run import FILES, VERIFICATION, VERIFICATION_FILES, Run
 from nccl_bench.records.schema import Line, Skipped, dump, from_json, parse
 from nccl_bench.records.store import RESERVE, RunStatus, RunStore
 from tests.support.synthetic_runs import case, crash, gpus, hang, imported, meta, per_iteration, samples, wrong
@@ -209,7 +209,7 @@ def test_a_path_that_is_not_a_run_is_refused_in_one_line(tmp_path: Path) -> None
         ("file", "it is a file"),
         ("missing", "it does not exist"),
         ("list", "was not written by"),
-        ("verified", f"it holds a verification; read {tmp_path / 'verified' / VERIFICATION}"),
+        ("verified", "it holds a verification; give it to `nccl-bench report`"),
     ):
         with pytest.raises(RecordError) as caught:
             Run.load(tmp_path / name)
@@ -233,7 +233,7 @@ def test_each_run_gets_a_new_default_directory(tmp_path: Path, monkeypatch: pyte
     assert all(store.path.parent == tmp_path / "results" and "-made-up" in store.path.name for store in stores)
 
 
-@pytest.mark.parametrize("file", [*FILES, VERIFICATION])
+@pytest.mark.parametrize("file", [*FILES, *VERIFICATION_FILES])
 def test_create_refuses_a_directory_that_holds_a_record(tmp_path: Path, file: str) -> None:
     (tmp_path / file).write_text("precious")
     with pytest.raises(UsageError, match=r"already holds a record .* --out"):

@@ -43,8 +43,12 @@ def make_verification(
     broken: Iterable[tuple[str, str]] = (),
     raceless: Iterable[tuple[str, str]] = (),
     quiet: Mapping[tuple[str, str], tuple[Place, ...]] = {},
+    ran: int | None = None,
 ) -> Verification:
-    """Return a verification in which ``failed`` failed, by a race unless it is in ``raceless`` or ``broken``."""
+    """Return a verification in which ``failed`` failed, by a race unless it is in ``raceless`` or ``broken``.
+
+    Only the first ``ran`` of its probes ran.
+    """
     config = resolve_verification(device, {"arms": arms, "probes": probes})
     cells = [cell for group in group_by_launch(config) for cell in group]
     assert {ArmProbe(arm=arm, probe=probe) for arm, probe in failed} <= set(cells)
@@ -62,7 +66,7 @@ def make_verification(
                 detail=failed.get((cell.arm, cell.probe)),
                 broken=(cell.arm, cell.probe) in broken,
             )
-            for cell in cells
+            for cell in cells[:ran]
         ],
     )
 
@@ -83,6 +87,7 @@ EVERYTHING = (
     make_verification(FAILING, broken=[("torch", "many")]),
     make_verification({key: detail for key, detail in FAILING.items() if key != (DETECTOR, "consumer")}),
     make_verification({**CAUGHT, (DETECTOR, "consumer"): KILLED}, broken=[(DETECTOR, "consumer")]),
+    make_verification(FAILING, broken=[("torch", "many")], ran=20),
 )
 
 
@@ -116,7 +121,7 @@ def test_a_verification_with_a_failure_reads_as_it_should() -> None:
     )
 
 
-@pytest.mark.parametrize("of", EVERYTHING, ids=["good", "cpu", "failing", "blind", "broken"])
+@pytest.mark.parametrize("of", EVERYTHING, ids=["good", "cpu", "failing", "blind", "broken", "incomplete"])
 @pytest.mark.parametrize("width", [NARROWEST, 40, 60, 61, 79, 80, 100, 160])
 def test_every_line_fits_and_is_plain_ascii(of: Verification, width: int) -> None:
     text = shown(of, width)
@@ -272,7 +277,7 @@ def test_a_cpu_verification_says_that_it_shows_nothing_about_gpus() -> None:
     assert DEVICES["cpu"].order_notice not in shown(make_verification())
 
 
-@pytest.mark.parametrize("of", EVERYTHING, ids=["good", "cpu", "failing", "blind", "broken"])
+@pytest.mark.parametrize("of", EVERYTHING, ids=["good", "cpu", "failing", "blind", "broken", "incomplete"])
 def test_a_terminal_gets_colour_and_the_same_text(of: Verification, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("TERM", "xterm")
     monkeypatch.delenv("NO_COLOR", raising=False)
@@ -284,7 +289,19 @@ def test_a_terminal_gets_colour_and_the_same_text(of: Verification, monkeypatch:
 def test_the_json_has_every_cell_after_the_command_and_the_machine() -> None:
     of = make_verification({("torch", "many"): KILLED, (DETECTOR, "producer"): "late"}, broken=[("torch", "many")])
     document = json.loads(json_verification({"tool": "nccl-bench", "version": "1"}, of))
-    assert list(document) == ["tool", "version", "device", "world_size", "gpus", "blind", "exit_code", "notes", "cells"]
+    assert list(document) == [
+        "tool",
+        "version",
+        "device",
+        "world_size",
+        "gpus",
+        "planned",
+        "ran",
+        "blind",
+        "exit_code",
+        "notes",
+        "cells",
+    ]
     assert (document["device"], document["world_size"], document["blind"], document["exit_code"]) == (
         "cuda",
         4,
@@ -357,7 +374,7 @@ def test_markdown_is_the_table_and_every_remark_of_the_terminal() -> None:
     )
 
 
-@pytest.mark.parametrize("of", EVERYTHING, ids=["good", "cpu", "failing", "blind", "broken"])
+@pytest.mark.parametrize("of", EVERYTHING, ids=["good", "cpu", "failing", "blind", "broken", "incomplete"])
 def test_markdown_has_every_cell_and_one_line_for_each_failure(of: Verification) -> None:
     lines = markdown_verification(of).splitlines()
     rows = [line for line in lines if line.startswith("|")]
@@ -378,3 +395,44 @@ def test_csv_has_a_row_for_each_arm_and_probe() -> None:
     assert list(rows["stream-free", "state"].values())[2:] == ["pass", "48", "0", "0", "", ""]
     reason = "torch.distributed has no all-gather on a stream of the caller's choice"
     assert list(rows["torch", "async"].values())[2:] == ["not applicable", "", "", "", reason, ""]
+
+
+def test_an_incomplete_verification_says_how_much_ran_and_what_that_verifies() -> None:
+    failed = {("stream-free", "producer"): WRONG}
+    partial = make_verification({**CAUGHT, **failed}, device="cpu", arms="torch,stream-free", probes="producer", ran=2)
+    assert shown(partial) == (
+        "Stream order, 3 arms by 2 probes on 4 ranks (cpu): 2 of 4 ran\n"
+        "CPU run: it shows how the arms order their calls. It says nothing about GPUs.\n"
+        "\n"
+        "arm                          producer   consumer\n"
+        "--------------------------   --------   --------\n"
+        "torch                        ?\n"
+        "stream-free                  FAIL\n"
+        "dedicated-stream-unordered   ...        ...\n"
+        "\n"
+        "INCOMPLETE: 2 of 4 probes ran, counted for each arm. A cell with '...' verifies\n"
+        "nothing.\n"
+        "\n"
+        "consumer: run only with the detector.\n"
+        "\n"
+        "No pass counts, and a pass is shown as '?', because producer, consumer did not\n"
+        "run on the detector, dedicated-stream-unordered.\n"
+        "\n"
+        "Failed\n"
+        "- stream-free, producer: 36 of 48 trials; first: side stream, all_reduce 1K,\n"
+        "  rank 0: 3 of 256 elements are wrong; element 0 is 202 and must be 433\n"
+    )
+    rows = list(csv.DictReader(io.StringIO(csv_verification(partial))))
+    assert [row["status"] for row in rows] == ["unverified", "FAIL", "not run", "not run"]
+    assert "INCOMPLETE: 2 of 4 probes ran" in markdown_verification(partial)
+    document = json.loads(json_verification({}, partial))
+    assert (document["ran"], document["planned"], document["exit_code"]) == (2, 4, 130)
+
+
+def test_a_detector_that_was_caught_in_time_makes_a_pass_count_in_an_incomplete_verification() -> None:
+    cells = [cell for group in group_by_launch(resolve_verification("cuda", {})) for cell in group]
+    partial = make_verification(ran=len(cells) - 1)
+    text = flat(shown(partial))
+    assert f"INCOMPLETE: {len(cells) - 1} of {len(cells)} probes ran" in text
+    assert "was caught as expected" in text
+    assert "?" not in text

@@ -5,9 +5,21 @@ from __future__ import annotations
 from dataclasses import replace
 from pathlib import Path
 
+import pytest
+
 from nccl_bench.config.verification import resolve_verification
+from nccl_bench.errors import RecordError
 from nccl_bench.plan.verification import ArmProbe, group_by_launch, list_arm_probes
-from nccl_bench.verify.findings import MOST_BROKEN, append_finding, find_given_up_arms, read_findings
+from nccl_bench.verify.findings import (
+    MOST_BROKEN,
+    Finding,
+    append_finding,
+    append_note,
+    find_given_up_arms,
+    parse_findings,
+    parse_notes,
+    read_findings,
+)
 from tests.support.findings import CAUGHT, make_findings
 
 CONFIG = resolve_verification("cpu", {"arms": "stream-free,torch", "probes": "producer,consumer,async,many"})
@@ -15,6 +27,7 @@ CONFIG = resolve_verification("cpu", {"arms": "stream-free,torch", "probes": "pr
 
 def test_findings_are_read_as_they_were_appended_without_a_partial_line(tmp_path: Path) -> None:
     path = tmp_path / "findings"
+    path.touch()
     assert read_findings(path) == []
     findings = make_findings(CONFIG, *CAUGHT, broken=[ArmProbe(arm="torch", probe="many")])
     for finding in findings:
@@ -22,8 +35,41 @@ def test_findings_are_read_as_they_were_appended_without_a_partial_line(tmp_path
     assert read_findings(path) == findings
     path.write_text(path.read_text(encoding="utf-8")[:-2], encoding="utf-8")
     assert read_findings(path) == findings[:-1]
-    append_finding(path, findings[0])
-    assert read_findings(path) == [*findings[:-1], findings[0]]
+    append_finding(path, findings[-1])
+    assert read_findings(path) == findings
+
+
+def test_a_later_finding_of_the_same_arm_probe_replaces_the_earlier_one(tmp_path: Path) -> None:
+    path = tmp_path / "findings"
+    path.touch()
+    passed, other = make_findings(CONFIG, *CAUGHT)[:2]
+    broken = Finding.of_break(passed.arm_probe, "crashed after it")
+    for finding in (passed, other, broken):
+        append_finding(path, finding)
+    assert read_findings(path) == [broken, other]
+
+
+def test_notes_stand_between_the_findings(tmp_path: Path) -> None:
+    path = tmp_path / "findings"
+    path.touch()
+    (finding, *_) = make_findings(CONFIG)
+    append_note(path, "After its last probe rank 0 hung")
+    append_finding(path, finding)
+    assert read_findings(path) == [finding]
+    assert parse_notes(path.read_text(encoding="utf-8"), path) == ["After its last probe rank 0 hung"]
+
+
+@pytest.mark.parametrize("line", ["{", "[]", '{"arm": "torch"}', '{"note": 3}', '{"arm": "a", "probe": 1}'])
+def test_a_line_that_is_damaged_is_named(line: str, tmp_path: Path) -> None:
+    path = tmp_path / "findings"
+    lines = f'{{"note": ""}}\n{line}\n'
+    with pytest.raises(RecordError, match=f"^{path}, line 2"):
+        _ = [parse_findings(lines, path), parse_notes(lines, path)]
+
+
+def test_a_finding_is_not_written_into_a_file_that_was_removed(tmp_path: Path) -> None:
+    with pytest.raises(RecordError, match="was removed or renamed"):
+        append_finding(tmp_path / "findings", make_findings(CONFIG)[0])
 
 
 def test_a_finding_names_its_arm_probe() -> None:

@@ -126,9 +126,9 @@ def test_every_status_can_occur() -> None:
     bad = judge(CONFIG, 2, make_findings(CONFIG, ArmProbe(arm="torch", probe="many")))
     broken = judge(CONFIG, 2, make_findings(CONFIG, *CAUGHT, broken=[ArmProbe(arm=DETECTOR, probe="many")]))
     error = judge(CONFIG, 2, without_torch(*make_findings(CONFIG, *CAUGHT)))
-    assert {status for verification in (good, bad, broken, error) for status in statuses(verification).values()} == set(
-        ProbeStatus
-    )
+    incomplete = judge(CONFIG, 2, [])
+    verifications = (good, bad, broken, error, incomplete)
+    assert {status for verification in verifications for status in statuses(verification).values()} == set(ProbeStatus)
 
 
 def without_torch(*findings: Finding) -> list[Finding]:
@@ -149,9 +149,28 @@ def test_an_arm_that_cannot_be_made_is_a_set_up_error_unless_a_probe_failed() ->
     assert judge(CONFIG, 2, without_torch(*make_findings(CONFIG))).exit_code is ExitCode.BLIND_DETECTOR
 
 
-def test_an_arm_probe_without_a_finding_is_refused() -> None:
-    with pytest.raises(KeyError):
-        judge(CONFIG, 2, make_findings(CONFIG, *CAUGHT)[1:])
+def test_an_arm_probe_without_a_finding_did_not_run_and_the_verification_is_incomplete() -> None:
+    findings = make_findings(CONFIG, *CAUGHT)
+    complete, partial = judge(CONFIG, 2, findings), judge(CONFIG, 2, findings[1:])
+    assert (complete.planned, complete.ran, complete.complete) == (len(findings), len(findings), True)
+    assert (partial.planned, partial.ran, partial.complete) == (len(findings), len(findings) - 1, False)
+    first = findings[0].arm_probe
+    assert statuses(partial) == {**statuses(complete), (first.arm, first.probe): ProbeStatus.NOT_RUN}
+    # Even a failed probe does not change the exit code.
+    failed = judge(CONFIG, 2, make_findings(CONFIG, *CAUGHT, ArmProbe(arm="torch", probe="many"))[1:])
+    assert {partial.exit_code, failed.exit_code, judge(CONFIG, 2, []).exit_code} == {ExitCode.INTERRUPTED}
+
+
+def test_no_pass_counts_before_the_detector_was_caught_in_every_probe_that_must_catch_it() -> None:
+    findings = make_findings(CONFIG, *CAUGHT, ArmProbe(arm="torch", probe="many"))
+    for missing in CAUGHT:
+        partial = judge(CONFIG, 2, [finding for finding in findings if finding.arm_probe != missing])
+        assert (partial.uncaught, partial.blind) == ((missing.probe,), False)
+        assert ProbeStatus.PASS not in statuses(partial).values()
+        assert statuses(partial)["torch", "many"] is ProbeStatus.FAIL
+    partial = judge(CONFIG, 2, [f for f in findings if f.arm_probe != ArmProbe(arm=DETECTOR, probe="many")])
+    assert partial.uncaught == ()
+    assert statuses(partial)["stream-free", "many"] is ProbeStatus.PASS
 
 
 def test_a_verification_has_the_arms_and_probes_of_its_judgements() -> None:

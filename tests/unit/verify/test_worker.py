@@ -15,6 +15,8 @@ from nccl_bench.arms.arm import Arm
 from nccl_bench.config.verification import resolve_verification
 from nccl_bench.errors import UserArmError
 from nccl_bench.plan.verification import ArmProbe
+from nccl_bench.ranks.control import Control
+from nccl_bench.ranks.joining import Ranks
 from nccl_bench.ranks.process import SETUP_TIMEOUT_S
 from nccl_bench.ranks.progress import Progress
 from nccl_bench.verify import worker as worker_module
@@ -35,7 +37,8 @@ def made(one_rank: dist.ProcessGroup, monkeypatch: pytest.MonkeyPatch) -> list[s
         made.append(name)
         return Arm(name, *arguments)
 
-    monkeypatch.setattr(dist, "init_process_group", lambda *_arguments, **_options: None)
+    ranks = Ranks(all_ranks=Control(one_rank), own_set=Control(one_rank), set_index=0, first_ranks=(0,))
+    monkeypatch.setattr(worker_module, "join", lambda process_sets: ranks)
     destroy = dist.destroy_process_group
     # Other tests use the default group too; an arm's own group may be destroyed.
     monkeypatch.setattr(dist, "destroy_process_group", lambda group=None: group and destroy(group))
@@ -71,6 +74,7 @@ def run(tmp_path: Path, made: list[str], monkeypatch: pytest.MonkeyPatch) -> Cal
         monkeypatch.setattr(worker_module, "PROBE_FUNCTIONS", {cell.probe: probe for cell in cells})
         config = resolve_verification("cpu", {"timeout_s": timeout_s})
         progress = RecordingProgress()
+        (tmp_path / "findings").touch()
         run_probes(VerificationSpec(config=config, arm_probes=cells, findings=str(tmp_path / "findings")), progress)
         assert progress.position.done
         return progress
@@ -113,6 +117,7 @@ def test_an_arm_that_broke_too_often_is_not_made_and_not_tried(
         Finding(arm="torch", probe=name, trials=1, failed=1, detail="hung", broken=True)
         for name in ("producer", "consumer", "state")[:MOST_BROKEN]
     ]
+    (tmp_path / "findings").touch()
     for finding in broken:
         append_finding(tmp_path / "findings", finding)
     # A failed `capture` ends the process, but not if the arm was given up and nothing was captured.

@@ -1,0 +1,55 @@
+"""The table of a verification on standard error, which fills while probes run. Shown only in a terminal."""
+
+import sys
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from typing import Self
+
+from rich.console import Console, ConsoleOptions, RenderableType
+from rich.live import Live
+
+from nccl_bench.cli.progress import Display
+from nccl_bench.ranks.progress import Position
+from nccl_bench.report.verification import TerminalVerification
+from nccl_bench.verify.judgement import ProbeStatus, Verification
+
+
+class LiveTable:
+    """The table, and below it the progress bar. ``read`` returns the judgement of what was found so far."""
+
+    def __init__(self, planned: int, read: Callable[[], Verification]) -> None:
+        self._read = read
+        self._verification = read()
+        self._progress = Display(planned, lambda _index: "")
+        self._live = Live(self, console=Console(stderr=True), transient=True)
+
+    def __enter__(self) -> Self:
+        if sys.stderr.isatty():
+            self._live.start()
+        return self
+
+    def __exit__(self, *_error: object) -> None:
+        self._live.stop()
+
+    def show(self, positions: list[Position]) -> None:
+        """Show what was found since the last call, and the position of the slowest rank."""
+        if self._live.is_started:
+            self._verification = self._read()
+            self._progress.show(positions)
+
+    def __rich_console__(self, console: Console, options: ConsoleOptions) -> Iterator[RenderableType]:
+        width = max(options.max_width, TerminalVerification.narrowest)
+        yield from TerminalVerification(width=width, styled=True).table_lines(_with_passes(self._verification))
+        yield ""
+        yield self._progress
+
+
+def _with_passes(verification: Verification) -> Verification:
+    """Show a pass as a pass while nobody knows whether the detector will be caught. Its probes run last."""
+    if verification.blind:
+        return verification
+    judgements = (
+        replace(each, status=ProbeStatus.PASS) if each.status is ProbeStatus.UNVERIFIED else each
+        for each in verification.judgements
+    )
+    return replace(verification, judgements=tuple(judgements))

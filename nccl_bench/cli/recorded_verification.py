@@ -1,0 +1,153 @@
+"""The record of a verification: its creation, its end after success or an error, its table and its exit code."""
+
+import shlex
+import sys
+from contextlib import nullcontext
+from dataclasses import asdict, replace
+from datetime import datetime
+from pathlib import Path
+
+from nccl_bench import __version__
+from nccl_bench.cli.live_table import LiveTable
+from nccl_bench.cli.messages import exit_with, print_message
+from nccl_bench.cli.recorded_run import OutputConfig, ignoring_signals
+from nccl_bench.cli.report import print_verification
+from nccl_bench.config.verification import VerifyConfig
+from nccl_bench.errors import InterruptedRunError, RecordError
+from nccl_bench.launch.config import LaunchConfig
+from nccl_bench.launch.job import running_agent
+from nccl_bench.launch.verification import run_verification
+from nccl_bench.records.creation import Created, creating
+from nccl_bench.records.environment import collect
+from nccl_bench.records.files import replace_file
+from nccl_bench.records.resuming import locked, refuse_changes
+from nccl_bench.records.run import FINDINGS, TOOL, VERIFICATION, VERIFICATION_FILES
+from nccl_bench.records.store import RunStatus
+from nccl_bench.report.verification import json_verification
+from nccl_bench.verify.record import VerificationRecord
+
+WORKER = "nccl_bench.verify.worker"
+
+
+def new_record(config: VerifyConfig, ranks: int, gpus: int | None) -> VerificationRecord:
+    """Return the record of a verification that starts now on ``ranks`` ranks, which share ``gpus`` GPUs."""
+    facts = {
+        "tool": TOOL,
+        "version": __version__,
+        "started": _now(),
+        "resumed": [],
+        "finished": None,
+        "status": RunStatus.RUNNING,
+        # Leave out the path of the program, which has no effect on the verification.
+        "command": ["nccl-bench", *sys.argv[1:]],
+        "config": asdict(config),
+        "environment": collect(),
+    }
+    return VerificationRecord(facts=facts, config=config, world_size=ranks, gpus=gpus)
+
+
+def resumable_record(directory: Path) -> VerificationRecord:
+    """Return the record in ``directory``, which is resumed now.
+
+    Raises ``UsageError`` with the differences if it is of another machine, version or setting.
+    """
+    record = VerificationRecord.load(directory)
+    refuse_changes(directory, record.facts, collect())
+    resumed = [*record.facts["resumed"], _now()]
+    return replace(record, facts={**record.facts, "resumed": resumed, "finished": None, "status": RunStatus.RUNNING})
+
+
+def run_recorded(record: VerificationRecord, output: OutputConfig, *, resumed: bool = False) -> None:
+    """Run the probes that the record lacks, print the table, and exit with the code of the verification.
+
+    The record is in the directory ``output.out``, which exists if the verification is ``resumed``. Without a directory
+    nothing is recorded.
+    """
+    directory = output.out
+    created = None
+    with ignoring_signals():
+        if directory is not None and not resumed:
+            created = _create(directory, record)
+        with locked(directory / FINDINGS) if directory is not None else nullcontext():
+            if directory is not None and resumed:
+                _save(directory, record)
+            record, error = _run(record, directory)
+            if created is not None and not record.lines and not isinstance(error, InterruptedRunError | None):
+                created.remove()  # an empty record would make the next verification refuse the directory
+                raise error
+            status = RunStatus.COMPLETE
+            if error is not None:
+                interrupted = isinstance(error, InterruptedRunError)
+                status = RunStatus.INTERRUPTED if interrupted else RunStatus.FAILED
+            record = replace(record, facts={**record.facts, "status": status, "finished": _now()})
+            _close(record, output, error)
+    exit_with(record.verification.exit_code)
+
+
+def _now() -> str:
+    return datetime.now().astimezone().isoformat(timespec="seconds")
+
+
+def _create(directory: Path, record: VerificationRecord) -> Created:
+    """Create the files of the record before the ranks start: a bad path must not waste a verification."""
+    with creating(directory) as created:
+        created.make_directory(directory, exist_ok=True)
+        created.make_files(directory, VERIFICATION_FILES)
+        _save(directory, record)
+    return created
+
+
+def _save(directory: Path, record: VerificationRecord) -> None:
+    replace_file(directory / VERIFICATION, json_verification(record.facts, record.verification))
+
+
+def _run(record: VerificationRecord, directory: Path | None) -> tuple[VerificationRecord, Exception | None]:
+    """Run the missing probes. Return the record with everything that was found, and the error that ended the run."""
+    config = LaunchConfig(nproc=record.world_size, worker=WORKER)
+    try:
+        with running_agent() as agent:
+            path = (agent.scratch if directory is None else directory) / FINDINGS
+            path.touch()
+            # While it is open, the file can be read even if it was removed.
+            with path.open("rb") as file:
+
+                def read() -> VerificationRecord:
+                    file.seek(0)
+                    return replace(record, lines=file.read().decode(), source=path)
+
+                try:
+                    with LiveTable(record.verification.planned, lambda: read().verification) as table:
+                        run_verification(record.config, config, agent, path, on_progress=table.show)
+                finally:
+                    record = read()
+    except KeyboardInterrupt:
+        return record, InterruptedRunError("interrupted by SIGINT")
+    except Exception as error:  # noqa: BLE001 - what was found is kept, and the caller raises the error
+        return record, error
+    return record, None
+
+
+def _close(record: VerificationRecord, output: OutputConfig, error: Exception | None) -> None:
+    """Print what was found and write the record. Then raise ``error``, or the error that kept the record unwritten."""
+    verification = record.verification
+    try:
+        if error is None or record.lines:
+            print_verification(record, output.format, output.width)
+    finally:
+        # A verification takes minutes, so write its record even if printing fails.
+        if output.out is not None:
+            try:
+                _save(output.out, record)
+            except RecordError as unwritten:
+                error = error or unwritten
+                # Both can have the same reason.
+                if str(error) != str(unwritten):
+                    print_message(str(unwritten))
+            else:
+                rest = f"; to run the other probes: nccl-bench verify --resume {shlex.quote(str(output.out))}"
+                print_message(f"recorded in {output.out.absolute()}{'' if verification.complete else rest}")
+    if isinstance(error, InterruptedRunError):
+        ran = f"{verification.ran} of {verification.planned} probes ran, and nothing else is verified"
+        raise InterruptedRunError(f"{error}; {ran}") from error
+    if error is not None:
+        raise error
