@@ -3,8 +3,8 @@
     python -m tests.experiments.soak
 
 The run has 5,000 cases. The output compares the first tenth of the run with the last tenth: for the command, its agent
-and each rank, the resident memory, the memory that the process shares with no other process, the open files and the
-threads; and for the whole run the time per case.
+and each rank, the resident memory, the memory that the process shares with no other process, the open files, the
+threads, and the processor time per case; and for the whole run the time per case.
 """
 
 from __future__ import annotations
@@ -31,7 +31,8 @@ POLL_S = 1.0
 WARM_CASES = 50
 FIRST_SIZE_BYTES = 4096
 STEP_BYTES = 4
-OPTIONS = ("--timing", "eager", "--rounds", "1", "--max-rounds", "1", "-w", "1", "-n", "2", "--max-seconds", "100000")
+# With one buffer, the memory of a case hardly depends on its size.
+OPTIONS = ("--timing", "eager", "--rounds", "1", "--max-rounds", "1", "-w", "1", "-n", "2", "--same-buffer")
 MIB = 1024**2
 
 
@@ -44,6 +45,7 @@ class Observation:
     private_mib: float  # the memory that only this process uses
     files: int  # the open files
     threads: int  # the threads
+    cpu_s: float  # the processor time since the start of the process
 
 
 QUANTITIES = ("resident_mib", "private_mib", "files", "threads")
@@ -58,6 +60,7 @@ def observe(process: psutil.Process, case: int) -> Observation:
         private_mib=memory.uss / MIB,
         files=process.num_fds(),
         threads=process.num_threads(),
+        cpu_s=sum(process.cpu_times()[:2]),
     )
 
 
@@ -79,30 +82,29 @@ def watch(
     return observations, times
 
 
-def ends(values: Sequence[float]) -> tuple[float, float]:
-    """Return the mean of the first tenth of ``values`` and that of the last tenth."""
+def row(name: str, quantity: str, cases: Sequence[int], values: Sequence[float]) -> str:
+    """Return a line with the mean of the first tenth of ``values``, that of the last tenth, and the slope."""
     tenth = max(1, len(values) // 10)
-    return mean(values[:tenth]), mean(values[-tenth:])
+    slope = linear_regression(cases, values).slope * 1000
+    return f"{name:16} {quantity:15} {mean(values[:tenth]):11.1f} {mean(values[-tenth:]):11.1f} {slope:+15.3f}"
+
+
+def pace(name: str, quantity: str, clock: Sequence[tuple[int, float]]) -> str:
+    """Return the line of the milliseconds per case. ``clock`` has cases, each with the seconds at its start."""
+    steps = [(before, after) for before, after in pairwise(clock) if after[0] > before[0]]
+    values = [(after[1] - before[1]) / (after[0] - before[0]) * 1e3 for before, after in steps]
+    return row(name, quantity, [before[0] for before, _ in steps], values)
 
 
 def table(observations: dict[str, list[Observation]], times: list[tuple[int, float]]) -> str:
     """Return the table."""
-    lines = [f"{'process':14} {'quantity':14} {'first tenth':>11} {'last tenth':>11} {'per 1000 cases':>15}"]
+    lines = [f"{'process':16} {'quantity':15} {'first tenth':>11} {'last tenth':>11} {'per 1000 cases':>15}"]
     for name, of_process in observations.items():
+        cases = [each.case for each in of_process]
         for quantity in QUANTITIES:
-            values = [float(getattr(each, quantity)) for each in of_process]
-            slope = linear_regression([each.case for each in of_process], values).slope * 1000
-            first, last = ends(values)
-            lines.append(f"{name:14} {quantity:14} {first:11.1f} {last:11.1f} {slope:+15.3f}")
-    pace = [
-        (before[0], (after[1] - before[1]) / (after[0] - before[0]) * 1e3)
-        for before, after in pairwise(times)
-        if after[0] > before[0]
-    ]
-    slope = linear_regression(*zip(*pace, strict=True)).slope * 1000
-    first, last = ends([ms for _, ms in pace])
-    lines.append(f"{'run':14} {'ms per case':14} {first:11.1f} {last:11.1f} {slope:+15.3f}")
-    return "\n".join(lines)
+            lines.append(row(name, quantity, cases, [float(getattr(each, quantity)) for each in of_process]))
+        lines.append(pace(name, "CPU ms per case", [(each.case, each.cpu_s) for each in of_process]))
+    return "\n".join([*lines, pace("run", "ms per case", times)])
 
 
 def main() -> None:
@@ -119,12 +121,11 @@ def main() -> None:
             "run", "--device", "cpu", "--nproc", "2", "--sizes", sizes, "--arms", arguments.arms, *OPTIONS
         )
         observations, times = watch(command, LaunchedProcesses(command.pid, sandbox.temporary), arguments.cases)
-        measured = time.monotonic()
         code = command.wait()
-        ended = time.monotonic()
+        seconds = time.monotonic() - start
         sandbox.assert_nothing_is_left()
     print(table(observations, times))
-    print(f"{arguments.cases} cases in {measured - start:.0f} s, report in {ended - measured:.0f} s, exit code {code}")
+    print(f"{arguments.cases} cases in {seconds:.0f} s, exit code {code}")
 
 
 if __name__ == "__main__":

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import json
 import re
-import signal
 import socket
 from pathlib import Path
 
@@ -12,8 +10,8 @@ import pytest
 
 from nccl_bench.catalog.timings import Timing
 from nccl_bench.records.run import Run
-from nccl_bench.records.schema import Crash, Hang, Samples, Status, parse
-from tests.support.command import CommandResult, Sandbox, wait_until
+from nccl_bench.records.schema import Crash, Hang, Samples, Status
+from tests.support.command import CommandResult, Sandbox
 
 HOST = socket.gethostname()
 TIMINGS = (Timing.EAGER, Timing.GATED, Timing.ENQUEUE)
@@ -117,29 +115,3 @@ def test_a_failure_in_set_up_ends_the_run_with_one_message(sandbox: Sandbox) -> 
     (crash,) = recorded.lines
     assert isinstance(crash, Crash)
     assert (crash.case, crash.arm, crash.rank, crash.message) == (None, "torch", 1, reason)
-
-
-def test_sigint_keeps_and_prints_what_was_measured(sandbox: Sandbox) -> None:
-    process = sandbox.start("-m", "nccl_bench", *RUN, "--sizes", "8:8K:+8", "--out", "there")
-    samples = sandbox.cwd / "there" / "samples.jsonl"
-    # So many lines contain at least the first size completely.
-    lines_of_a_size = len(MEASURED) * len(TIMINGS)
-    wait_until(lambda: samples.exists() and samples.read_text(encoding="utf-8").count("\n") >= lines_of_a_size, process)
-    assert len(sandbox.processes()) >= 4
-    process.send_signal(signal.SIGINT)
-    ended = sandbox.wait(process, timeout_s=25)
-    sandbox.assert_nothing_is_left()
-    assert ended.code == 130
-    recorded = Run.load(sandbox.cwd / "there")
-    assert recorded.meta["status"] == "interrupted"
-    assert recorded.meta["finished"] is not None
-    assert complete_sizes(recorded)
-    assert all(parse(line) for line in samples.read_text(encoding="utf-8").splitlines())
-    assert "INTERRUPTED" in ended.stdout
-    assert "eager latency" in ended.stdout
-    assert (sandbox.cwd / "there" / "summary.csv").read_text(encoding="utf-8").count("\n") == 1 + len(recorded.lines)
-    *_, location, last = ended.stderr.splitlines()
-    assert location == f"nccl-bench: recorded in {sandbox.cwd / 'there'}"
-    assert last == "nccl-bench: interrupted by SIGINT; what was measured before is kept"
-    assert "Traceback" not in ended.stdout + ended.stderr
-    assert json.loads((sandbox.cwd / "there" / "run.json").read_text(encoding="utf-8"))["worker"] is not None

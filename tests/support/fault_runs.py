@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import shutil
 import signal
 import time
 from collections.abc import Callable, Iterable
@@ -12,11 +11,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from nccl_bench.analysis.failures import failures
 from nccl_bench.ranks.progress import Position, read_positions
-from nccl_bench.records.run import RUN, SAMPLES
+from nccl_bench.records.run import SAMPLES, Run
 from tests.support.command import Sandbox
-from tests.support.launched_processes import AGENT, LAUNCHER, LaunchedProcesses, is_alive
-from tests.support.small_disk import fill
+from tests.support.launched_processes import LaunchedProcesses, is_alive
 
 # A case takes about 0.1 s, and no run reaches its last case.
 FIRST_SIZE_BYTES = 1024
@@ -29,8 +28,6 @@ ARGUMENTS = (
 ARMS = ("stream-free", "torch", "stream-free:twin")
 # The time limit of a case. A case that a busy machine slows must not reach it.
 TIMEOUT_S = 4.0
-# The time limit of a set-up in a run where a rank never joins.
-SETUP_TIMEOUT_S = 4.0
 # So many cases succeed before each fault, so that faults never count as failures in a row.
 CASES_BETWEEN = 2
 _POLL_S = 0.005
@@ -80,42 +77,40 @@ class FaultRun:
 
     def survive(self, fault: str, inject: Callable[[], None]) -> Injection:
         """Inject a fault that ends a launch. Return once the next launch measures."""
-        self.wait_for_cases()
-        names, launch, before = self.launched.by_name(), self.launched.launch(), len(self.ends())
-        assert launch is not None
-        old = {pid for name, pid in names.items() if name.startswith("rank") or name == LAUNCHER}
-        start = time.monotonic()
+        old, before = self.launched.by_name(), len(self.ends())
         inject()
+        start, launch = time.monotonic(), self.launched.launch()
         self.wait_for(lambda: self.measured_after(before))
-        now = time.monotonic()
-        end = self.ends()[before]
-        if end["kind"] == "hang":
-            start = max(start, min(each.deadline or start for each in read_positions(launch)))
-        self._in_hand |= {each["case_index"] for each in self.ends()[before:]}
+        seconds = time.monotonic() - start
+        *_, end = ends = self.ends()[before:]
+        *_, message = failures(Run.load(self.out))
+        if end["kind"] == "hang" and launch is not None:
+            deadlines = [position.deadline for position in read_positions(launch) if position.deadline is not None]
+            seconds -= max(0.0, min(deadlines) - start)
+        self._in_hand |= {each["case_index"] for each in ends}
         return Injection(
             fault=fault,
-            seconds=now - start,
+            seconds=seconds,
             went_on=True,
             lost=len(self._missing()),
-            processes_left=sum(map(is_alive, old)),
+            processes_left=sum(is_alive(pid) for name, pid in old.items() if name.startswith("rank")),
             scratch_left=0,
-            message=end.get("message") or f"{end['phase']} took more than {end['timeout_s']:g} s on rank {end['rank']}",
+            message=message,
         )
 
     def end(self, fault: str, inject: Callable[[], None]) -> Injection:
         """Inject a fault that ends the command. Return once no process is left, or after ten seconds."""
+        self.lines()
         self._in_hand |= {position.case_index for position in self.launched.positions()}
-        start = time.monotonic()
         inject()
+        start = time.monotonic()
         self.wait_for(lambda: self.command.poll() is not None, running=False)
         give_up = time.monotonic() + 10
         while (left := self.sandbox.processes()) and time.monotonic() < give_up:
             time.sleep(_POLL_S)
-        seconds = time.monotonic() - start
-        # The agent removes the directory right before its end.
         return Injection(
             fault=fault,
-            seconds=seconds,
+            seconds=time.monotonic() - start,
             went_on=False,
             lost=len(self._missing()),
             processes_left=len(left),
@@ -127,24 +122,25 @@ class FaultRun:
         """Send a signal to a process, named as ``LaunchedProcesses.by_name`` names it."""
         os.kill(self.launched.by_name()[name], number)
 
-    def kill_in_next_set_up(self, name: str = "rank 1", number: signal.Signals = signal.SIGKILL) -> None:
-        """End this launch, and send ``number`` to a rank of the next launch while it sets up."""
+    def signal_in_next_set_up(self, number: signal.Signals) -> None:
+        """Send ``number`` to rank 1 while the next launch sets up. If a launch runs, end it first."""
         launch = self.launched.launch()
         if launch is not None:
             self.kill("rank 0")
-        position: Position | None = None
+        found: list[Position] = []
 
-        def found() -> bool:
-            nonlocal position
-            rank = int(name.split()[1])
-            at = [each for each in self.launched.positions() if each.rank == rank]
-            position = at[0] if at and self.launched.launch() != launch else None
-            return position is not None
+        def in_set_up() -> bool:
+            if self.launched.launch() != launch:
+                found.extend(each for each in self.launched.positions() if each.rank == 1)
+            return bool(found)
 
-        self.wait_for(found)
-        assert position is not None
-        assert position.case_index == -1, position
-        os.kill(position.pid, number)
+        self.wait_for(in_set_up)
+        assert found[0].case_index == -1, found
+        os.kill(found[0].pid, number)
+
+    def wait_for_deadline(self) -> None:
+        """Return when a rank has let its deadline pass."""
+        self.wait_for(lambda: any((each.deadline or 1e9) < time.monotonic() for each in self.launched.positions()))
 
     def wait_for_cases(self) -> None:
         """Return when this launch has measured ``CASES_BETWEEN`` cases and is in another one."""
@@ -170,10 +166,6 @@ class FaultRun:
         """Return the recorded hangs and crashes."""
         return [line for line in self.lines() if line["kind"] in ("hang", "crash")]
 
-    def status(self) -> str:
-        """Return the status in ``run.json``."""
-        return str(json.loads((self.out / RUN).read_text(encoding="utf-8"))["status"])
-
     def measured_after(self, ends: int) -> bool:
         """Return whether a line was measured after the newest hang or crash, of which there are more than ``ends``."""
         lines = self.lines()
@@ -198,35 +190,3 @@ class FaultRun:
             assert not running or self.command.poll() is None, f"the command ended: {output.read_text()}"
             assert time.monotonic() < give_up, (self.launched.positions(), output.read_text())
             time.sleep(_POLL_S)
-
-
-def ordered_faults(directory: Path) -> list[dict[str, object]]:
-    """Return the faults ``allocate`` and ``count`` of rank 1, which act when ``order`` makes their files."""
-    return [{"rank": 1, "arm": "torch", "act": act, "order": str(directory / act)} for act in ("allocate", "count")]
-
-
-def survivors(run: FaultRun) -> dict[str, Callable[[], None]]:
-    """Return the faults that end a launch of ``run``. The run must have the ``ordered_faults`` of its directory."""
-    return {
-        "rank 0 killed": lambda: run.kill("rank 0"),
-        "rank 1 killed": lambda: run.kill("rank 1"),
-        "torch's launcher killed": lambda: run.kill(LAUNCHER),
-        "agent killed": lambda: run.kill(AGENT),
-        "rank 1 stopped": lambda: run.kill("rank 1", signal.SIGSTOP),
-        "rank 1 killed in a relaunch's set-up": run.kill_in_next_set_up,
-        "rank 1 never joins a relaunch": lambda: run.kill_in_next_set_up(number=signal.SIGSTOP),
-        "allocation fails": (run.directory / "allocate").touch,
-        "rank 1 calls with another count": (run.directory / "count").touch,
-    }
-
-
-def endings(run: FaultRun) -> dict[str, Callable[[], None]]:
-    """Return the faults that end the command of ``run`` while it measures."""
-    return {
-        "command gets SIGTERM": lambda: run.kill("command", signal.SIGTERM),
-        "command gets SIGINT": lambda: run.kill("command", signal.SIGINT),
-        "command gets SIGHUP": lambda: run.kill("command", signal.SIGHUP),
-        "command killed": lambda: run.kill("command"),
-        "disk full": lambda: fill(run.directory),
-        "run directory removed": lambda: shutil.rmtree(run.out),
-    }
