@@ -55,6 +55,12 @@ def find_ended_node(store: Store, own_node: int) -> EndedNode | None:
     return None if node == own_node else EndedNode(node=node, reason=store.get(_LAST_WORD.format(node)).decode())
 
 
+def say_ended(store: Store, node: int, reason: str) -> None:
+    """Write into the store that ``node`` has ended, and its last word ``reason``."""
+    store.set(_LAST_WORD.format(node), reason)
+    store.compare_set(_FIRST_ENDED, "", str(node))
+
+
 class Messenger:
     """The process that talks to the other nodes, as its agent sees it."""
 
@@ -170,8 +176,7 @@ class _Conversation:
             time.sleep(_POLL_S / 5)
 
     def _leave(self, store: Store, reason: str) -> None:
-        store.set(_LAST_WORD.format(self._node), reason)
-        store.compare_set(_FIRST_ENDED, "", str(self._node))
+        say_ended(store, self._node, reason)
         store.add(_LEFT, 1)
         while self._node == 0 and store.add(_LEFT, 0) < self._nnodes:
             time.sleep(_POLL_S / 5)  # the agent stops waiting

@@ -17,7 +17,7 @@ from nccl_bench.errors import SetupError
 from nccl_bench.ranks.lifetime import signal_at_end_of_parent
 
 # The time for a connection to the store, and for one answer of the store.
-_CONNECT = timedelta(seconds=5)
+_CONNECT = timedelta(seconds=3)
 _ANSWER = timedelta(seconds=20)
 
 

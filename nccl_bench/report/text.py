@@ -1,6 +1,7 @@
 """The base of all reports for a terminal: wrapped lines and tables in plain ASCII, in colour if possible."""
 
 import io
+import os
 import shutil
 import textwrap
 from abc import ABC, abstractmethod
@@ -30,7 +31,9 @@ class TextReport(ABC, Generic[Content]):
     def for_stream(cls, stream: TextIO, width: int | None = None) -> Self:
         """Return the report for ``stream``. The default width is ``COLUMNS``, else the terminal's width, else 80."""
         columns = max(cls.narrowest, shutil.get_terminal_size((80, 24)).columns)
-        return cls(width=width or columns, styled=stream.isatty())
+        # Open MPI gives each rank a terminal, although its own output may be a file.
+        styled = stream.isatty() and "OMPI_COMM_WORLD_RANK" not in os.environ
+        return cls(width=width or columns, styled=styled)
 
     def render(self, content: Content) -> str:
         """Return the whole report."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import shutil
 import signal
 import socket
 from collections.abc import Callable, Mapping, Sequence
@@ -13,6 +14,7 @@ import pytest
 from nccl_bench.records.run import Run
 from nccl_bench.records.schema import Crash, Hang, Samples, Status
 from tests.support.command import CommandResult, Sandbox
+from tests.support.slurm import running_slurm
 
 ARMS = ("stream-free", "torch")
 MEASURED = (*ARMS, "stream-free:twin")
@@ -74,7 +76,7 @@ def both_ranks(
 def assert_recorded(sandbox: Sandbox, ended: CommandResult, mode: str) -> None:
     """Fail unless rank 0 recorded a complete run of two ranks with right results and printed its tables."""
     run = Run.load(sandbox.cwd / "there")
-    assert run.meta["launch"] == {"mode": f"attached: {mode}", "world_size": 2, "nproc": 2, "nnodes": 1}
+    assert run.meta["launch"] == {"mode": mode, "world_size": 2, "nproc": 2, "nnodes": 1}
     assert run.meta["status"] == "complete"
     lines = [line for line in run.lines if isinstance(line, Samples)]
     assert [line.arm for line in lines] == list(MEASURED)
@@ -92,19 +94,39 @@ def test_under_an_outer_torchrun_rank_0_prints_and_records(sandbox: Sandbox) -> 
     )
     ended = sandbox.wait(process)
     assert ended.code == 0, ended.stderr
-    assert_recorded(sandbox, ended, "torchrun")
+    assert_recorded(sandbox, ended, "attached: torchrun")
     assert ended.stderr.count("nccl-bench: ") == 1
     assert sandbox.processes() == []
 
 
-def test_under_mpirun_the_ranks_meet_and_only_rank_0_prints(sandbox: Sandbox) -> None:
-    first, second = both_ranks(sandbox, mpirun, "--sizes", "1K")
-    assert (first.code, second.code) == (0, 0), (first.stderr, second.stderr)
-    assert_recorded(sandbox, first, "mpirun")
-    assert re.search(r"^nccl-bench: recorded in .*/there$", first.stderr, re.MULTILINE)
-    assert second.stdout == ""
-    assert "nccl-bench" not in second.stderr
-    sandbox.assert_nothing_is_left()
+def test_under_srun_the_ranks_attach_and_within_salloc_the_command_starts_them(sandbox: Sandbox) -> None:
+    with running_slurm() as variables:
+        run = ("-m", "nccl_bench", *RUN, "--sizes", "1K")
+        env = sandbox.environment(**variables)
+        ended = sandbox.wait(sandbox.start(*run, env=env, within=("srun", "-n", "2")))
+        assert ended.code == 0, ended.stderr
+        assert_recorded(sandbox, ended, "attached: srun")
+        assert ended.stderr.count("nccl-bench: ") == 1
+
+        shutil.rmtree(sandbox.cwd / "there")
+        ended = sandbox.wait(sandbox.start(*run, "--nproc", "2", env=env, within=("salloc", "-n", "2")))
+        assert ended.code == 0, ended.stderr
+        assert_recorded(sandbox, ended, "torchrun")
+        sandbox.assert_nothing_is_left()
+
+
+def test_under_mpirun_the_ranks_attach_and_the_output_has_no_colour(sandbox: Sandbox) -> None:
+    if shutil.which("mpirun") is None:
+        pytest.skip("not installed: openmpi-bin")
+    mpirun = ("mpirun", "-n", "2", "--allow-run-as-root", "--oversubscribe")
+    ended = sandbox.wait(sandbox.start("-m", "nccl_bench", *RUN, "--sizes", "1K", within=mpirun))
+    assert ended.code == 0, ended.stderr
+    assert_recorded(sandbox, ended, "attached: mpirun")
+    assert re.search(r"^nccl-bench: recorded in .*/there$", ended.stderr, re.MULTILINE)
+    assert ended.stderr.count("nccl-bench: ") == 1
+    # Open MPI makes a terminal for each rank.
+    assert "\x1b" not in ended.stdout
+    assert sandbox.processes() == []
 
 
 def test_under_srun_ranks_end_at_their_deadline_and_record_the_hang(sandbox: Sandbox) -> None:
