@@ -15,7 +15,8 @@ ENQUEUE_DEVICE_US = 10_000.0
 FEWEST_OPS = FEWEST_SLOTS
 MOST_REPLAYS = 50
 _GATE_MARGIN_S = 200e-6
-_GATE_FACTOR = 2.0
+# A gate that opens early is noticed, its batch is discarded, and the next gates of the arm are longer.
+_GATE_FACTOR = 1.5
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

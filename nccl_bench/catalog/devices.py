@@ -34,6 +34,7 @@ class DeviceSpec:
     registers_memory: bool  # whether the transport has memory to register with communicators
     probe_sizes: tuple[int, int]  # message sizes of a probe in bytes: a small size and a large size
     probe_delay_s: float  # the length of a probe's slow kernels, and the delay of its late ranks
+    probe_operations: int  # the number of operations that the probe `many` does at each place
 
     @property
     def has_graphs(self) -> bool:
@@ -62,7 +63,7 @@ DEVICES: Mapping[str, DeviceSpec] = {
         },
         sizes="8:1G:x2",
         dtype="bfloat16",
-        max_seconds=60.0,
+        max_seconds=46.0,
         setup_s=12.0,
         communicator_s=1.0,
         operation_s=20e-6,
@@ -74,6 +75,7 @@ DEVICES: Mapping[str, DeviceSpec] = {
         # The time of the small message is mostly latency. The large message has several chunks in each channel of NCCL.
         probe_sizes=(1024, 16 * 1024**2),
         probe_delay_s=5e-3,
+        probe_operations=200,
     ),
     "cpu": DeviceSpec(
         name="cpu",
@@ -98,5 +100,7 @@ DEVICES: Mapping[str, DeviceSpec] = {
         probe_sizes=(1024, 256 * 1024),
         # A thread usually waits less than this for a busy core.
         probe_delay_s=10e-3,
+        # An operation takes 20 times as long as on a GPU.
+        probe_operations=200,
     ),
 }

@@ -1,5 +1,6 @@
 """A run whose ranks this process launches."""
 
+import importlib
 import os
 from functools import partial
 
@@ -39,23 +40,28 @@ def run_launched(config: RunConfig, launch: LaunchConfig, output: OutputConfig) 
     # The ranks inherit these variables, and the record lists them.
     os.environ.update(config.variables)
     facts = {"mode": "torchrun", "world_size": world_size, "nproc": launch.nproc, "nnodes": launch.nnodes}
-    store = create_record(config, plan, facts, output) if launch.node_rank == 0 else None
-    spec = WorkerSpec(config=config, run_dir=str(store.path) if store else None)
+    with running_agent() as agent:
+        agent.prepare(launch)
+        store = create_record(config, plan, facts, output) if launch.node_rank == 0 else None
+        spec = WorkerSpec(config=config, run_dir=str(store.path) if store else None)
 
-    def label(index: int) -> str:
-        return case_label(plan.cases[index].case)
+        # The agent needs seconds for its imports. Meanwhile import what the report needs.
+        importlib.import_module("nccl_bench.analysis.analysis")
 
-    # `run_sweep` handles signals itself. Ignore signals outside of `run_sweep`, so that the record is always closed.
-    with ignoring_signals():
-        with closing_on_error(store, output), running_agent() as agent, Display(len(plan.cases), label) as display:
-            # Only the first node writes a record.
-            append = partial(record_end, store) if store else lambda _end: None
-            outcome = run_sweep(spec, launch, agent, cases=plan.cases, append=append, on_progress=display.show)
-            agent.last_word = f"it stopped early: {outcome.stopped}" if outcome.stopped else ""
-        if outcome.stopped:
-            print_message(f"stopped early: {outcome.stopped}")
-        if store:
-            code = close_record(store, RunStatus.FAILED if outcome.stopped else RunStatus.COMPLETE, output)
-        else:
-            code = ExitCode.HANG if outcome.hangs else ExitCode.SETUP if outcome.crashes else ExitCode.OK
+        def label(index: int) -> str:
+            return case_label(plan.cases[index].case)
+
+        # `run_sweep` handles signals itself. Ignore them outside of `run_sweep`, so that the record is always closed.
+        with ignoring_signals():
+            with closing_on_error(store, output), Display(len(plan.cases), label) as display:
+                # Only the first node writes a record.
+                append = partial(record_end, store) if store else lambda _end: None
+                outcome = run_sweep(spec, launch, agent, cases=plan.cases, append=append, on_progress=display.show)
+                agent.last_word = f"it stopped early: {outcome.stopped}" if outcome.stopped else ""
+            if outcome.stopped:
+                print_message(f"stopped early: {outcome.stopped}")
+            if store:
+                code = close_record(store, RunStatus.FAILED if outcome.stopped else RunStatus.COMPLETE, output)
+            else:
+                code = ExitCode.HANG if outcome.hangs else ExitCode.SETUP if outcome.crashes else ExitCode.OK
     exit_with(code)

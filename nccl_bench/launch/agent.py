@@ -208,6 +208,8 @@ def main() -> NoReturn:
         agent.end()
     try:
         agent.prepare()
+        # From now on the pipe says that the command has ended, and what it says last.
+        signal.signal(signal.SIGTERM, signal.SIG_IGN)
         agent.serve()
     except SetupError as error:
         agent.reply(error=str(error))

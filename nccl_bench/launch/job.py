@@ -35,11 +35,16 @@ class Agent:
         self._received = b""
         self._launches = 0
 
-    def start(self, launch: LaunchConfig, spec: LaunchSpec) -> "Job":
-        """Start the ranks of ``launch``. ``spec`` names the directory for the files of this launch."""
+    def prepare(self, launch: LaunchConfig) -> None:
+        """Start the agent for ``launch`` if it does not run. It imports torch while this process does other work."""
         if self._process is None or self._process.poll() is not None:
             self._process = self._start_process(launch)
             self._received = b""
+
+    def start(self, launch: LaunchConfig, spec: LaunchSpec) -> "Job":
+        """Start the ranks of ``launch``. ``spec`` names the directory for the files of this launch."""
+        self.prepare(launch)
+        assert self._process is not None
         assert spec.scratch is not None
         scratch = Path(spec.scratch)
         spec.write(scratch / "spec.json")
@@ -84,6 +89,8 @@ class Agent:
         _send(self._process, {"last_word": self.last_word})
         with suppress(BrokenPipeError):
             self._process.stdin.close()
+        # An agent that still imports torch does not read the pipe.
+        self._process.terminate()
         try:
             self._process.wait(_END_S)
         except subprocess.TimeoutExpired:

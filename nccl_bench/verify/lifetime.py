@@ -5,16 +5,19 @@ import os
 import threading
 import time
 from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from itertools import pairwise
 from pathlib import Path
 
+from nccl_bench.arms.arm import Arm
 from nccl_bench.catalog.arms import ARMS
 from nccl_bench.catalog.probes import Place
 from nccl_bench.verify.exchanges import Exchange
 from nccl_bench.verify.rig import Rig, call_each
 
-CYCLES = 10
+# The number of communicators in one series.
+COMMUNICATORS = 5
 LONGEST_CLOSE_S = 5.0
 # A closed communicator must release its resources, for example its threads, within this time.
 SETTLING_S = 1.0
@@ -28,28 +31,24 @@ def lifetime(rig: Rig) -> None:
     if rig.arm_probe.arm not in ARMS and rig.arm.communicator.reason_not_ended is not None:
         rig.reason_not_applicable = rig.arm.communicator.reason_not_ended
         return
-    rig.announce_trial("warm-up cycle")
-    rig.record("warm-up cycle", _run_cycle(rig, exchanges))
+    _run_series(rig, exchanges, "warm-up communicator", 1)
     counts = [_count_resources(rig)]
-    counts.append(_run_cycles(rig, exchanges, range(1, CYCLES + 1), counts[-1]))
-    # A leak grows in every series of cycles. The memory of other processes or of late set-up grows only once.
+    counts.append(_count_after_series(rig, exchanges, "communicator", counts[-1]))
+    # A leak grows in every series. The memory of other processes or of late set-up grows only once.
     if rig.control.sum([_any_grew(*counts)])[0]:
-        counts.append(_run_cycles(rig, exchanges, range(CYCLES + 1, 2 * CYCLES + 1), counts[-1]))
+        counts.append(_count_after_series(rig, exchanges, "communicator of the second series", counts[-1]))
     for resource in counts[0]:
         first, *later = (count[resource] for count in counts)
         grew = all(more > less for less, more in pairwise([first, *later]))
-        more = f", {later[1]} after {CYCLES} more" if len(later) > 1 else ""
-        rig.record(resource, f"{first} before {CYCLES} cycles, {later[0]} after them{more}" if grew else None)
+        more = f", {later[1]} after {COMMUNICATORS} more" if len(later) > 1 else ""
+        rig.record(resource, f"{first} before {COMMUNICATORS} communicators, {later[0]} after{more}" if grew else None)
 
 
-def _run_cycles(
-    rig: Rig, exchanges: Sequence[Exchange], numbers: Sequence[int], before: Mapping[str, int]
+def _count_after_series(
+    rig: Rig, exchanges: Sequence[Exchange], label: str, before: Mapping[str, int]
 ) -> Mapping[str, int]:
-    """Run the cycles ``numbers``, wait a little until threads end, and return the amounts of the resources in use."""
-    for number in numbers:
-        rig.announce_trial(f"cycle {number}")
-        # Counting streams takes as long as the rest of a cycle, so count streams in one cycle only.
-        rig.record(f"cycle {number}", _run_cycle(rig, exchanges, count_streams=number == CYCLES))
+    """Run a series, wait a little until threads end, and return the amounts of the resources in use."""
+    _run_series(rig, exchanges, label, COMMUNICATORS)
     after = _count_resources(rig)
     give_up = time.monotonic() + SETTLING_S
     while _any_grew(before, after) and time.monotonic() < give_up:
@@ -58,12 +57,48 @@ def _run_cycles(
     return after
 
 
+def _run_series(rig: Rig, exchanges: Sequence[Exchange], label: str, count: int) -> None:
+    """Make ``count`` communicators one after the other, use each of them, then close all, and record every trial."""
+    arms, errors = [], []
+    for number in range(1, count + 1):
+        rig.announce_trial(f"{label} {number}")
+        # Counting streams takes as long as the rest of a trial, so count streams for one communicator only.
+        arm, error = _make_and_use(rig, exchanges, count_streams=number == COMMUNICATORS)
+        arms.append(arm)
+        errors.append(error)
+    for number, (error, close_error) in enumerate(zip(errors, _close_all(rig, arms), strict=True), start=1):
+        rig.record(f"{label} {number}", error or close_error)
+
+
+def _close_all(rig: Rig, arms: Sequence[Arm]) -> list[str | None]:
+    """Close the arms, and return the error of each. Built-in arms are closed at the same time.
+
+    NCCL waits up to half a second for a thread of its own in each close.
+    """
+    close = partial(_close, rig)
+    if rig.arm_probe.arm not in ARMS:
+        return [close(arm) for arm in arms]
+    with ThreadPoolExecutor(len(arms)) as threads:
+        return list(threads.map(close, arms))
+
+
+def _close(rig: Rig, arm: Arm) -> str | None:
+    streams, begin = rig.device.streams, time.monotonic()
+    # This makes the device current in a new thread.
+    with streams.stream(streams.default_stream()):
+        arm.close()
+    took_s = time.monotonic() - begin
+    if took_s > LONGEST_CLOSE_S:
+        return f"close took {took_s:.1f} s, more than {LONGEST_CLOSE_S:g} s, although all graphs were already reset"
+    return None
+
+
 def _any_grew(before: Mapping[str, int], after: Mapping[str, int]) -> bool:
     return any(after[resource] > before[resource] for resource in before)
 
 
-def _run_cycle(rig: Rig, exchanges: Sequence[Exchange], *, count_streams: bool = False) -> str | None:
-    """Make a communicator, run every exchange at every place and in a graph, and close it. Return any error.
+def _make_and_use(rig: Rig, exchanges: Sequence[Exchange], *, count_streams: bool) -> tuple[Arm, str | None]:
+    """Make an arm, and run every exchange at every place and in a graph. Return the arm and any error.
 
     With ``count_streams``, also check the number of streams in use after the construction.
     """
@@ -81,17 +116,12 @@ def _run_cycle(rig: Rig, exchanges: Sequence[Exchange], *, count_streams: bool =
         graph.replay()
         streams.synchronize()
         graph.reset()
-    begin = time.monotonic()
-    arm.close()
-    took_s = time.monotonic() - begin
-    if took_s > LONGEST_CLOSE_S:
-        return f"close took {took_s:.1f} s, more than {LONGEST_CLOSE_S:g} s, although all graphs were already reset"
     if kept > allowed:
-        return (
+        return arm, (
             f"after construction, streams in use: {kept}, allowed: {allowed}. Release every "
             "temporary stream, for example the stream of the warm-up"
         )
-    return None
+    return arm, None
 
 
 def _count_live_streams(rig: Rig) -> int:

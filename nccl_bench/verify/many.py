@@ -13,8 +13,6 @@ from nccl_bench.streams.base import Graph
 from nccl_bench.verify.exchanges import Exchange
 from nccl_bench.verify.rig import Rig, call_each
 
-# The number of operations of both communicators together, at each place.
-OPERATIONS = 600
 REPLAY_EVERY = 50
 SMALL_PER_LARGE = 8
 SALTS = 3
@@ -28,7 +26,7 @@ def many(rig: Rig) -> None:
         rig.announce_trial(str(place))
         with rig.at_place(place):
             graphs = [sequence.capture() for sequence in sequences] if rig.device_spec.has_graphs else []
-            for number in range(OPERATIONS):
+            for number in range(rig.device_spec.probe_operations):
                 sequences[number % 2].operate(number // 2)
                 if graphs and number % REPLAY_EVERY >= REPLAY_EVERY - 2:
                     sequences[number % 2].replay(graphs[number % 2])

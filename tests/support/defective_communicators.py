@@ -40,7 +40,7 @@ from nccl_bench.verify.judgement import Verification
 WORKER = "tests.support.verify_worker"
 # If this variable is set, the detector is ordered and has wrong results. Launching process and workers read it.
 BLIND = "NCCL_BENCH_TEST_BLIND"
-SKIP_EVERY = 500
+SKIP_EVERY = 150
 # The size of the verification's small messages.
 SMALL_BYTES = 1024
 _LEAKED: list[Any] = []

@@ -49,7 +49,7 @@ def test_a_batch_always_fits_the_launch_queue_and_a_graph_its_slots(
     assert schedule.ops[Timing.GRAPH] == (in_graph if same_buffer else min(in_graph, slots))
     assert set(schedule.gates_s) == {(arm, timing) for arm in measured for timing in GATED}
     for (arm, timing), gate_s in schedule.gates_s.items():
-        assert gate_s > 2 * measured[arm].enqueue_us * 1e-6 * schedule.ops[timing]
+        assert gate_s > 1.5 * measured[arm].enqueue_us * 1e-6 * schedule.ops[timing]
 
 
 def test_a_batch_lasts_a_millisecond_of_the_fastest_arm() -> None:
@@ -84,9 +84,9 @@ def test_configured_operations_are_used_whatever_the_pilots_show() -> None:
         assert {schedule.operations(timing) for timing in (Timing.EAGER, Timing.GATED, Timing.ENQUEUE)} == {operations}
 
 
-def test_a_gate_lasts_twice_the_pilot_and_a_margin() -> None:
+def test_a_gate_lasts_one_and_a_half_times_the_pilot_and_a_margin() -> None:
     schedule = make_schedule(resolve("cuda"), pilots(stream_free=20.0, torch=50.0), 32)
-    assert schedule.gates_s["torch", Timing.GATED] == pytest.approx(2 * 50 * 10e-6 + 200e-6)
+    assert schedule.gates_s["torch", Timing.GATED] == pytest.approx(1.5 * 50 * 10e-6 + 200e-6)
 
 
 def test_each_arm_has_a_gate_of_its_own() -> None:
