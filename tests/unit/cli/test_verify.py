@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import json
+import re
 import shutil
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -27,6 +28,7 @@ from nccl_bench.report.verification import TerminalVerification
 from nccl_bench.verify.findings import append_finding, read_findings
 from tests.support.command_line import TORCHRUN, CommandLine, assert_one_message, snapshot
 from tests.support.findings import CAUGHT, make_findings
+from tests.support.small_disk import fill, small_disk
 
 SRUN = {
     "SLURM_JOB_ID": "7",
@@ -378,6 +380,23 @@ def test_a_record_that_is_removed_during_the_verification_costs_no_table(
     assert ended.code == ExitCode.SETUP
     assert "was caught as expected" in " ".join(ended.stdout.split())
     assert_one_message(ended.stderr, ("deep/there was removed or renamed, so nothing more can be recorded",))
+
+
+@pytest.mark.parametrize("found", [False, True])
+def test_a_full_disk_costs_no_finding_no_table_and_no_arm(
+    found: bool, verify: Command, fake: FakeVerification, command_line: CommandLine, tmp_path: Path
+) -> None:
+    with small_disk(tmp_path / "disk", 2**20) as disk:
+        setattr(fake, "after" if found else "before", lambda: fill(disk))
+        ended = verify("--out", "disk/there", "--arms", "torch")
+        assert ended.code == ExitCode.SETUP
+        file = "verification.json" if found else "findings.jsonl"
+        assert_one_message(ended.stderr, (f"disk/there/{file} cannot be written: No space left", "free space"))
+        assert (re.search(r"(?m)^torch +pass ", ended.stdout) is not None, "FAIL" in ended.stdout) == (found, False)
+        assert (disk / "there").exists() == found
+        if found:
+            # The end is not recorded, but every finding is.
+            assert command_line.run("report", "disk/there")[1] == ended.stdout
 
 
 def test_a_table_that_cannot_be_printed_costs_no_record(verify: Command, monkeypatch: pytest.MonkeyPatch) -> None:
