@@ -129,6 +129,7 @@ class _Watch:
     timeout_s: float  # the time that one item may take
     attempt: int  # the number of launches before this one
     started: float = field(default_factory=time.monotonic)
+    first_position_at: float | None = None  # the time at which the first position of a rank was seen; None before
     done_at: float | None = None  # the time at which the ranks had done every item; None before
     ended: frozenset[int] = frozenset()  # the ranks that had ended when the first end was seen
     ended_at: float = 0.0  # the time at which the first end was seen
@@ -196,14 +197,29 @@ class _Watch:
             ended = find_ended(positions)
             left = [position for position in positions if position.rank not in ended] or positions
             return [replace(each, case_index=self.count, arm="", phase="exit", timeout_s=EXIT_S) for each in left]
-        if not positions and now > self.started + self._start_s():
-            return [Position(rank=0, local_rank=0, host=socket.gethostname(), pid=0, timeout_s=self._start_s())]
-        return find_overdue(positions, now)
+        overdue = find_overdue(positions, now)
+        # The ranks of a node start together, after all nodes have met.
+        if positions and self.first_position_at is None:
+            self.first_position_at = now
+        start_s = max(self.timeout_s, LEAST_START_S)
+        waiting_s = start_s + (self._meeting_s() if self.first_position_at is None else 0.0)
+        if overdue or now > (self.first_position_at or self.started) + waiting_s:
+            return [*self._without_position(positions, waiting_s), *overdue]
+        return []
 
-    def _start_s(self) -> float:
-        """Return how long the first position may take to appear. On several nodes the ranks wait for all nodes."""
-        meeting_s = 0.0 if self.launch.nnodes == 1 else MEETING_S if self.attempt else FIRST_MEETING_S
-        return max(self.timeout_s, LEAST_START_S) + meeting_s
+    def _without_position(self, positions: list[Position], waiting_s: float) -> list[Position]:
+        """Return a position for each local rank that has none. The other ranks wait for it."""
+        first_rank, host = self.launch.node_rank * self.launch.nproc, socket.gethostname()
+        seen = {position.local_rank for position in positions}
+        return [
+            Position(rank=first_rank + local_rank, local_rank=local_rank, host=host, pid=0, timeout_s=waiting_s)
+            for local_rank in range(self.launch.nproc)
+            if local_rank not in seen
+        ]
+
+    def _meeting_s(self) -> float:
+        """Return how long the nodes may take to meet, before the ranks start."""
+        return 0.0 if self.launch.nnodes == 1 else MEETING_S if self.attempt else FIRST_MEETING_S
 
 
 def make_hang(late: Position, timeout_s: float, case: Case | None = None) -> Hang:

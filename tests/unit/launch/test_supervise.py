@@ -189,6 +189,19 @@ def test_no_position_in_time_is_a_failed_set_up(monkeypatch: pytest.MonkeyPatch)
         supervise_launches(Launches((silent,)), timeout_s=0.01)
 
 
+def test_a_rank_without_a_position_is_blamed_and_not_the_rank_that_waits_for_it(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(supervise_module, "LEAST_START_S", 0.0)
+
+    def waits(scratch: Path) -> None:
+        waiting, _ = ranks(scratch)
+        waiting.update(case_index=-1, arm="", phase="connect", deadline_s=300)
+
+    with pytest.raises(SetupError, match=r"rank 1 on .* did not finish its set-up \(start\) within 0\.01 s"):
+        supervise_launches(Launches((waits,)), timeout_s=0.01)
+
+
 def test_the_timeout_of_a_hang_is_that_of_the_position_if_it_has_one() -> None:
     late = Position(rank=1, local_rank=1, host="h", pid=1, case_index=3, arm="a", phase="timed")
     assert make_hang(late, 9).timeout_s == 9
