@@ -59,13 +59,13 @@ class _Agent:
 
     def prepare(self) -> None:
         """Import what the ranks need, and start the store on node 0."""
-        from nccl_bench.launch import elastic, nodes, store
+        from nccl_bench.launch import elastic, nodes
 
         for name in (*_PRELOADED, self._request.worker, elastic.__name__):
             importlib.import_module(name)
         request = self._request
         if request.node_rank == 0:
-            self._store, self._port = store.host_store(request.host, request.port, self._life_writer)
+            self._host_store()
         if request.nnodes > 1:
             self._messenger = nodes.Messenger(request, self._port, self._life, (*self._pipes, self._life_writer))
         # Objects of now are never collected in the ranks, which would copy their pages.
@@ -114,6 +114,12 @@ class _Agent:
         shutil.rmtree(self._request.scratch, ignore_errors=True)
         os._exit(0)
 
+    def _host_store(self) -> None:
+        from nccl_bench.launch import store
+
+        request = self._request
+        self._store, self._port = store.host_store(request.host, request.port, self._life_writer)
+
     def _start(self, request: LaunchRequest) -> None:
         from nccl_bench.launch import elastic
 
@@ -158,7 +164,10 @@ class _Agent:
                             self._handle(self._messenger.wait_for_last_word())
                     self.reply(launch=self._number, ended=os.waitstatus_to_exitcode(status))
                 elif process == self._store:
-                    raise SetupError("the process with the store of node 0 has ended")
+                    if self._request.nnodes > 1:
+                        raise SetupError("the process with the store of node 0 has ended")
+                    # The next launch on this node needs a store, but the ranks that run do not.
+                    self._host_store()
                 elif self._messenger is not None and process == self._messenger.process:
                     self._messenger = None  # deadlines end what it would have ended sooner
         except ChildProcessError:

@@ -21,6 +21,7 @@ MESSAGES = {
     "rank 1 killed": "rank 1 on .* was killed by SIGKILL",
     "torch's launcher killed": "was killed by SIGKILL",
     "agent killed": "was killed by SIGKILL",
+    "store killed, then rank 1": "rank 1 on .* was killed by SIGKILL",
     "rank 1 stopped": "^HANG: .*rank 1 on .*: stopped",
     "rank 1 killed in a relaunch's set-up": "rank 1 on .* was killed by SIGKILL",
     "rank 1 never joins a relaunch": "^HANG: set-up, rank 1 on .*: stopped.* in connect after 4 s",

@@ -118,9 +118,11 @@ class FaultRun:
             message=(self.sandbox.cwd / "stderr").read_text(encoding="utf-8").strip().rpartition("\n")[2],
         )
 
-    def kill(self, name: str, number: signal.Signals = signal.SIGKILL) -> None:
-        """Send a signal to a process, named as ``LaunchedProcesses.by_name`` names it."""
-        os.kill(self.launched.by_name()[name], number)
+    def kill(self, *names: str, number: signal.Signals = signal.SIGKILL) -> None:
+        """Send a signal to processes, named as ``LaunchedProcesses.by_name`` names them."""
+        processes = self.launched.by_name()
+        for name in names:
+            os.kill(processes[name], number)
 
     def signal_in_next_set_up(self, number: signal.Signals) -> None:
         """Send ``number`` to rank 1 while the next launch sets up. If a launch runs, end it first."""

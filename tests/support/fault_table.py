@@ -12,7 +12,7 @@ from statistics import median
 
 from nccl_bench.records.run import Run
 from tests.support.fault_runs import FaultRun, Injection
-from tests.support.launched_processes import AGENT, LAUNCHER
+from tests.support.launched_processes import AGENT, LAUNCHER, STORE
 from tests.support.small_disk import fill, small_disk
 
 DISK_BYTES = 16 * 1024**2
@@ -36,7 +36,8 @@ def faults_of_a_launch(run: FaultRun) -> dict[str, Callable[[], None]]:
         "rank 1 killed": lambda: run.kill("rank 1"),
         "torch's launcher killed": lambda: run.kill(LAUNCHER),
         "agent killed": lambda: run.kill(AGENT),
-        "rank 1 stopped": lambda: run.kill("rank 1", signal.SIGSTOP),
+        "store killed, then rank 1": lambda: run.kill(STORE, "rank 1"),
+        "rank 1 stopped": lambda: run.kill("rank 1", number=signal.SIGSTOP),
         "rank 1 killed in a relaunch's set-up": lambda: run.signal_in_next_set_up(signal.SIGKILL),
         "rank 1 never joins a relaunch": lambda: run.signal_in_next_set_up(signal.SIGSTOP),
         "allocation fails": (run.directory / "allocate").touch,
@@ -47,9 +48,9 @@ def faults_of_a_launch(run: FaultRun) -> dict[str, Callable[[], None]]:
 def faults_of_the_command(run: FaultRun) -> dict[str, Callable[[], None]]:
     """Return the faults that end the command."""
     return {
-        "command gets SIGINT": lambda: run.kill("command", signal.SIGINT),
-        SIGTERM: lambda: run.kill("command", signal.SIGTERM),
-        "command gets SIGHUP": lambda: run.kill("command", signal.SIGHUP),
+        "command gets SIGINT": lambda: run.kill("command", number=signal.SIGINT),
+        SIGTERM: lambda: run.kill("command", number=signal.SIGTERM),
+        "command gets SIGHUP": lambda: run.kill("command", number=signal.SIGHUP),
         "command killed": lambda: run.kill("command"),
         FULL_DISK: lambda: fill(run.directory),
         "run directory removed": lambda: shutil.rmtree(run.out),
