@@ -15,7 +15,10 @@ from nccl_bench.verify.judgement import ProbeStatus, Verification
 
 
 class LiveTable:
-    """The table, and below it the progress bar. ``read`` returns the judgement of what was found so far."""
+    """The table, if the terminal has room for it, and below it the progress bar.
+
+    ``read`` returns the judgement of what was found so far.
+    """
 
     def __init__(self, planned: int, read: Callable[[], Verification]) -> None:
         self._read = read
@@ -39,8 +42,11 @@ class LiveTable:
 
     def __rich_console__(self, console: Console, options: ConsoleOptions) -> Iterator[RenderableType]:
         width = max(options.max_width, TerminalVerification.narrowest)
-        yield from TerminalVerification(width=width, styled=True).table_lines(_with_passes(self._verification))
-        yield ""
+        table = TerminalVerification(width=width, styled=True).table_lines(_with_passes(self._verification))
+        lines: list[RenderableType] = [*table, ""]
+        # Lines that have left a small terminal cannot be replaced, so show only the progress bar there.
+        if len(lines) < options.size.height:
+            yield from lines
         yield self._progress
 
 

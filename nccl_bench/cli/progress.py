@@ -4,7 +4,7 @@ import sys
 from collections.abc import Callable
 
 from rich.console import Console, RenderableType
-from rich.padding import Padding
+from rich.constrain import Constrain
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.table import Column
 
@@ -12,11 +12,14 @@ from nccl_bench.catalog.cases import Case
 from nccl_bench.config.sizes import format_size
 from nccl_bench.ranks.progress import Position, furthest_behind
 
+_ROOM_FOR_CTRL_C = 3
+
 
 class Display(Progress):
     """A progress bar over ``total`` items; ``label`` returns the name of the item at an index from 0."""
 
     def __init__(self, total: int, label: Callable[[int], str]) -> None:
+        self._stderr = Console(stderr=True)  # rich calls get_renderable before it has a console
         super().__init__(
             TextColumn("{task.completed:.0f}/{task.total:.0f}"),
             BarColumn(bar_width=12),
@@ -24,7 +27,7 @@ class Display(Progress):
             # This column gets the width that the other columns leave, so a narrow terminal cuts off only this column.
             TextColumn("{task.description}", table_column=Column(no_wrap=True, overflow="ellipsis", ratio=1)),
             expand=True,
-            console=Console(stderr=True),
+            console=self._stderr,
             transient=True,
             disable=not sys.stderr.isatty(),
         )
@@ -33,8 +36,8 @@ class Display(Progress):
         self._item = self.add_task("starting", total=total)
 
     def get_renderable(self) -> RenderableType:
-        # A terminal shows a Ctrl-C as `^C`. In a line without room for it, it would begin a new line.
-        return Padding(super().get_renderable(), (0, 3, 0, 0))
+        # A terminal shows a Ctrl-C as `^C` at the end of this line. Without room, `^C` begins a line that stays.
+        return Constrain(super().get_renderable(), self._stderr.width - _ROOM_FOR_CTRL_C)
 
     def show(self, positions: list[Position]) -> None:
         """Show the position of the slowest rank."""

@@ -26,8 +26,8 @@ def set_stderr(monkeypatch: pytest.MonkeyPatch, *, terminal: bool) -> io.StringI
     return stream
 
 
-def displayed(table: LiveTable, width: int) -> list[str]:
-    console = Console(width=width, file=io.StringIO(), legacy_windows=False)
+def displayed(table: LiveTable, width: int, height: int = 24) -> list[str]:
+    console = Console(width=width, height=height, file=io.StringIO(), legacy_windows=False)
     console.print(table)
     assert isinstance(console.file, io.StringIO)
     return [line.rstrip() for line in console.file.getvalue().splitlines()]
@@ -38,6 +38,7 @@ def test_the_table_fills_as_findings_arrive_in_80_columns(monkeypatch: pytest.Mo
     ran = 0
     with LiveTable(len(FINDINGS), lambda: judge(CONFIG, 2, FINDINGS[:ran])) as table:
         empty = displayed(table, 80)
+        small = displayed(table, 80, height=len(empty) - 1)
         # Nothing changes between two calls.
         ran = 3
         assert displayed(table, 80) == empty
@@ -52,6 +53,8 @@ def test_the_table_fills_as_findings_arrive_in_80_columns(monkeypatch: pytest.Mo
     assert [lines[0].rpartition(": ")[2] for lines in (empty, filled)] == [
         f"{number} of {len(FINDINGS)} ran" for number in (0, 3)
     ]
+    # A smaller terminal shows the last line only.
+    assert small == empty[-1:]
     assert not any("pass" in line for line in empty)
     # A pass is shown before anybody knows whether the detector will be caught.
     row, *_ = (line for line in filled if line.startswith("stream-free "))

@@ -15,10 +15,11 @@ from nccl_bench.plan.cases import make_plan
 from nccl_bench.ranks.progress import Position
 
 
-def displayed(width: int) -> str:
+def displayed(width: int, monkeypatch: pytest.MonkeyPatch) -> str:
     """Return the line of the display in the middle of a long case."""
     config = resolve("cpu", {"collectives": "reduce_scatter", "sizes": "1536K", "dtypes": "bfloat16"})
     cases = make_plan(config, 2).cases
+    monkeypatch.setenv("COLUMNS", str(width))
     display = Display(len(cases), lambda index: case_label(cases[index].case))
     display.show(
         [
@@ -41,7 +42,9 @@ def displayed(width: int) -> str:
 
 def test_in_80_columns_the_display_cuts_the_label_but_not_the_count(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sys.stderr, "isatty", lambda: True)
-    narrow, wide = displayed(80), displayed(200)
+    narrow, wide = displayed(80, monkeypatch), displayed(200, monkeypatch)
     assert narrow.count("\n") == 1
+    # A terminal shows a Ctrl-C there.
+    assert len(narrow.rstrip("\n")) == 77
     assert re.match(r"0/1 .{12} (-:--:--|\d:\d\d:\d\d) reduce_scatter 1\.5M bfloat16 sum in-place .*\u2026\s*$", narrow)
     assert "in-place dedicated-stream-wait-stream check before timing, waiting" in wide
