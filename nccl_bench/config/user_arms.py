@@ -19,8 +19,6 @@ FORM = "NAME=TARGET[,KEY=VALUE ...]"
 BEFORE, AFTER = "before", "after"
 # The orders that a user arm can have.
 ORDERS = (Order.CURRENT, Order.FORK_JOIN, Order.BARE)
-# Variables that a process reads when it starts, before the variables of its arms are set.
-_READ_AT_START = re.compile(r"(LD|OMP|MKL|MALLOC|GLIBC)_.*|PYTHON.*|TORCH(?!_NCCL_).*")
 # The keys of --arm, besides environment variables.
 _KEYS = ("order", "adapter", "tree", "transport")
 _ALL_KEYS = ("name", "target", *_KEYS, "variables")
@@ -144,12 +142,6 @@ def _from_table(value: object) -> UserArm:
             raise UsageError(f"a user arm has the unknown key {key!r}: allowed are {', '.join(_ALL_KEYS)}")
     given = {key: item for key, item in value.items() if item is not None}
     variables = parse_variables("variables of a user arm", given.pop("variables", {}))
-    for variable in variables:
-        if _READ_AT_START.fullmatch(variable):
-            raise UsageError(
-                f"{variable} is read when a process starts, before an arm's variables are set: set it for the whole "
-                "command, and compare two runs"
-            )
     for key, item in given.items():
         if not isinstance(item, str) or not item:
             raise UsageError(f"{key} of a user arm is {item!r}: give a text")

@@ -1,13 +1,21 @@
 """Environment variables that a run sets for its ranks. No torch."""
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 
 from nccl_bench.errors import UsageError
 
 VARIABLE_NAME = re.compile(r"[A-Z][A-Z0-9_]*")
 # The variables through which torchrun's ranks find each other.
 _LAUNCHER = re.compile(r"(LOCAL_|GROUP_|ROLE_)?(RANK|WORLD_SIZE|NAME)|MASTER_(ADDR|PORT)|(TORCHELASTIC|PET)_.*")
+
+# Variables that are read when a process starts or a library is loaded.
+_READ_AT_START = re.compile(r"(LD|DYLD|OMP|GOMP|KMP|MKL|OPENBLAS|MALLOC|GLIBC)_.*|PYTHON.*|TORCH(?!_NCCL_).*")
+
+
+def read_at_start(variables: Iterable[str]) -> list[str]:
+    """Return the ``variables`` that have no effect in a fork of a process that has loaded its libraries."""
+    return [name for name in variables if _READ_AT_START.fullmatch(name)]
 
 
 def parse_variables(name: str, value: object, _device: object = None) -> dict[str, str]:

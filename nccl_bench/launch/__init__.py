@@ -1,1 +1,1 @@
-"""Starts and watches ranks with torchrun, or joins ranks that another launcher started. No torch."""
+"""Starts and watches ranks, or joins ranks that another launcher started. Only the agent imports torch."""

@@ -14,11 +14,11 @@ from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
 from torch.distributed.launcher.api import LaunchConfig as ElasticConfig
 from torch.distributed.launcher.api import elastic_launch
 
+from nccl_bench.config.variables import read_at_start
 from nccl_bench.errors import NodeLostError
 from nccl_bench.launch import rendezvous
 from nccl_bench.launch.config import module_command
 from nccl_bench.launch.messages import AgentRequest, Exit, LaunchRequest, Outcome
-from nccl_bench.plan.process_sets import needs_fresh_start
 from nccl_bench.ranks.lifetime import end_with, signal_at_end_of_parent
 
 # torch's elastic launcher looks at the ranks this often.
@@ -83,7 +83,7 @@ def _run_rank(request: LaunchRequest, life: int, counts_by_nvml: bool) -> None:
     os.environ["TORCHELASTIC_RESTART_COUNT"] = str(request.number)
     variables = request.variables[int(os.environ["LOCAL_RANK"])]
     os.environ.update(variables)
-    if not needs_fresh_start(variables) and not torch.cuda._is_in_bad_fork():
+    if not read_at_start(variables) and not torch.cuda._is_in_bad_fork():
         importlib.import_module(request.worker).main(request.spec)
         return
     code = subprocess.run(module_command(request.worker, request.spec), check=False).returncode

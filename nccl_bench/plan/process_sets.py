@@ -5,34 +5,14 @@ environment variables. An arm whose set-up fails beside other arms gets a proces
 the same devices and take turns. The comparison of arms includes arms of different process sets.
 """
 
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from types import MappingProxyType
 
 from nccl_bench.catalog.arms import TWIN_SUFFIX
 from nccl_bench.config.run import RunConfig
 from nccl_bench.config.user_arms import user_arm_of
-
-# Variables that are read when a library is loaded. A process that is forked has torch loaded already.
-_READ_AT_LOADING = (
-    "LD_",
-    "DYLD_",
-    "GLIBC_",
-    "MALLOC_",
-    "OMP_",
-    "GOMP_",
-    "KMP_",
-    "MKL_",
-    "OPENBLAS_",
-    "PYTHON",
-    "TORCH",
-    "PYTORCH",
-)
-
-
-def needs_fresh_start(variables: Iterable[str]) -> bool:
-    """Return True if a process with these environment variables cannot be a fork of a process that has torch."""
-    return any(name.startswith(_READ_AT_LOADING) for name in variables)
+from nccl_bench.config.variables import read_at_start
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -72,6 +52,8 @@ def process_sets_of(
             reason = f"the arm's set-up failed beside other arms: {apart[alone]}"
         elif sets and variables:
             reason = f"{', '.join(f'{name}={value}' for name, value in variables)} is set only in these processes"
+            if early := read_at_start(dict(variables)):
+                reason += f", which are started afresh and not forked, so that {', '.join(early)} has an effect"
         elif sets:
             reason = "the earlier process sets have environment variables"
         sets.append(ProcessSet(arms=tuple(names), variables=dict(variables), reason=reason))

@@ -27,7 +27,6 @@ BAD: list[tuple[tuple[str, ...], int, tuple[str, ...]]] = [
     (("run", "--arm", "x=stream-free"), 2, ("x is stream-free without any change", "--arms")),
     (("run", "--arm", "x=a.py:A,oder=bare"), 2, ("'oder'", "order, adapter, tree, transport", "capitals")),
     (("run", "--arm", "x=stream-free,RANK=1"), 2, ("RANK", "find each other")),
-    (("run", "--arm", "x=stream-free,LD_PRELOAD=a.so"), 2, ("LD_PRELOAD", "when a process starts")),
     (("run", "--env", "MASTER_PORT=1"), 2, ("MASTER_PORT", "find each other")),
     (("run", "--arm", "stream-free"), 2, ("a built-in arm", "--arms")),
     (("run", "--arm", "x=stream-free,order=bare,A=1"), 2, ("order of the arm x", "takes no order")),
