@@ -2,19 +2,20 @@
 
 from __future__ import annotations
 
+import os
 import signal
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
+from nccl_bench.ranks.progress import read_positions
 from nccl_bench.records.run import Run
 from nccl_bench.records.schema import Crash, Hang, Samples, Status
 from tests.support.command import CommandResult, Sandbox, wait_until
 from tests.support.network_namespaces import Node, two_nodes
 
-Faults = Sequence[Mapping[str, object]]
 ARMS = ("stream-free", "torch")
 TIMEOUT_S = 6
 
@@ -22,16 +23,12 @@ TIMEOUT_S = 6
 class TwoNodeRun:
     """A run of one rank on each of two nodes. Node 0 records in ``there``."""
 
-    def __init__(
-        self, sandbox: Sandbox, nodes: tuple[Node, Node], *arguments: str, faults: Sequence[Mapping[str, object]] = ()
-    ) -> None:
+    def __init__(self, sandbox: Sandbox, nodes: tuple[Node, Node], *arguments: str) -> None:
         self.sandbox = sandbox
         self.nodes = nodes
         common = ("-m", "nccl_bench", "run", "--device", "cpu", "--nproc", "1", "--arms", ",".join(ARMS))
         # The tests must find the interface without help.
-        env = {
-            name: value for name, value in sandbox.environment(faults).items() if not name.endswith("_SOCKET_IFNAME")
-        }
+        env = {name: value for name, value in sandbox.environment().items() if not name.endswith("_SOCKET_IFNAME")}
         self.processes = [
             sandbox.start(
                 *common,
@@ -47,6 +44,11 @@ class TwoNodeRun:
         """Wait until so many lines are recorded."""
         samples = self.sandbox.cwd / "there" / "samples.jsonl"
         wait_until(lambda: samples.exists() and samples.read_text().count("\n") >= count, self.processes[0])
+
+    def ranks(self) -> dict[int, int]:
+        """Return the process of each rank of the first launch."""
+        launches = self.sandbox.temporary.glob("nccl-bench-*/launch-*")
+        return {each.rank: each.pid for launch in launches for each in read_positions(launch)}
 
     def wait(self) -> list[CommandResult]:
         """Wait for the end of both commands. Afterwards nothing of theirs is left."""
@@ -69,12 +71,16 @@ def sandbox(tmp_path: Path) -> Sandbox:
     return Sandbox(tmp_path)
 
 
-def test_two_nodes_measure_relaunch_after_a_crash_and_listen_on_the_given_network_only(
+def test_two_nodes_relaunch_together_after_a_crash_and_listen_on_the_given_network_only(
     sandbox: Sandbox, nodes: tuple[Node, Node]
 ) -> None:
-    fault = {"rank": 1, "arm": "torch", "act": "kill", "size_bytes": 2048}
-    run = TwoNodeRun(sandbox, nodes, "--sizes", "1K,2K,4K", "--rounds", "2", "--max-rounds", "2", faults=[fault])
-    seen: list[set[str]] = [set(), set()]
+    run = TwoNodeRun(sandbox, nodes, "--sizes", "1K:64K:x2", "--rounds", "10", "--max-rounds", "10", "-T", "60")
+    seen = [node.listeners() for node in nodes]
+    run.wait_for_lines(3)
+    # A stopped rank does not see that the other rank has ended. Only its node can learn of it.
+    ranks = run.ranks()
+    os.kill(ranks[0], signal.SIGSTOP)
+    os.kill(ranks[1], signal.SIGKILL)
     while run.processes[0].poll() is None:
         for node, addresses in zip(nodes, seen, strict=True):
             addresses |= node.listeners()
@@ -84,11 +90,14 @@ def test_two_nodes_measure_relaunch_after_a_crash_and_listen_on_the_given_networ
     assert second.stdout == ""
     assert "2 ranks on cpu" in first.stdout
     record = run.record()
+    assert record.meta["status"] == "complete"
     samples = [line for line in record.lines if isinstance(line, Samples)]
     assert {line.status for line in samples} == {Status.OK}
-    sizes = [line.case.size_bytes for line in samples]
-    assert (sizes.count(1024), sizes.count(4096)) == (3, 3)
-    assert 2048 in [line.case.size_bytes for line in record.lines if isinstance(line, Crash) and line.case]
+    sizes = {line.case.size_bytes for line in samples}
+    (crash,) = (line for line in record.lines if isinstance(line, Crash))
+    assert crash.case is not None
+    assert "node 1 has ended this launch" in crash.message
+    assert sizes | {crash.case.size_bytes} == {2**power for power in range(10, 17)}
     assert seen[0] - {"127.0.0.1"} == {nodes[0].address}
     assert seen[1] - {"127.0.0.1"} == {nodes[1].address}
 
