@@ -7,6 +7,7 @@ import os
 import signal
 import time
 from collections.abc import Callable, Iterable
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -63,7 +64,8 @@ class FaultRun:
             *ARGUMENTS, "--device", device, "-T", f"{TIMEOUT_S:g}", "--out", "there", env=env
         )
         self.launched = LaunchedProcesses(self.command.pid, self.sandbox.temporary)
-        self._record = b""
+        self._lines: list[dict[str, Any]] = []
+        self._read_bytes = 0
         self._in_hand: set[int] = set()  # the cases that faults may have cost
 
     def __enter__(self) -> FaultRun:
@@ -159,10 +161,12 @@ class FaultRun:
 
     def lines(self) -> list[dict[str, Any]]:
         """Return the lines of the record. What was read stays known after the record was removed."""
-        path = self.out / SAMPLES
-        if path.exists():
-            self._record = path.read_bytes()
-        return [json.loads(line) for line in self._record.splitlines(keepends=True) if line.endswith(b"\n")]
+        with suppress(FileNotFoundError), (self.out / SAMPLES).open("rb") as file:
+            file.seek(self._read_bytes)
+            complete = file.read().rpartition(b"\n")[0].splitlines(keepends=True)
+            self._lines += map(json.loads, complete)
+            self._read_bytes += sum(map(len, complete)) + bool(complete)
+        return self._lines
 
     def ends(self) -> list[dict[str, Any]]:
         """Return the recorded hangs and crashes."""
