@@ -81,7 +81,15 @@ class Sandbox:
         )
 
     def start_quietly(self, *arguments: str, env: Mapping[str, str] | None = None) -> subprocess.Popen[str]:
-        """Start ``python -m nccl_bench``. Its output goes into the files ``stdout`` and ``stderr`` of ``cwd``."""
+        """Start ``python -m nccl_bench``. Its output goes into the files ``stdout`` and ``stderr`` of ``cwd``.
+
+        The process ignores no signal, even if this one does, as it does in a background job or under nohup.
+        """
+
+        def reset_signals() -> None:
+            for number in (signal.SIGINT, signal.SIGHUP):
+                signal.signal(number, signal.SIG_DFL)
+
         with (self.cwd / "stdout").open("w") as stdout, (self.cwd / "stderr").open("w") as stderr:
             return subprocess.Popen(
                 [sys.executable, "-m", "nccl_bench", *arguments],
@@ -91,6 +99,7 @@ class Sandbox:
                 stdout=stdout,
                 stderr=stderr,
                 text=True,
+                preexec_fn=reset_signals,
             )
 
     def nccl_bench(self, *arguments: str, env: Mapping[str, str] | None = None) -> CommandResult:
