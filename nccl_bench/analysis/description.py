@@ -13,17 +13,31 @@ from nccl_bench.records.schema import Registration
 
 
 def title(run: Run) -> str:
-    """Return the title of ``run``: name, ranks, device and start time; if the run is incomplete, its status."""
+    """Return the title of ``run``: name, ranks, device, start, number of cases; if it is incomplete, its status."""
     gpus = run.meta["environment"].get("gpus") or [{}]
     device = gpus[0].get("name", run.device) if run.device in DEVICES and DEVICES[run.device].has_gpus else run.device
-    status = run.meta["status"]
+    status = status_text(run)
     text = f"{run.meta['name']}: {counted(run.world_size, 'rank')} on {device}, {run.meta['started']}"
+    if run.cases is not None:
+        text += f", {len(run.ended) - run.skipped} of {counted(run.cases, 'case')}"
+        text += f" ({run.skipped} skipped)" if run.skipped else ""
     return text if status == "complete" else f"{text}, {status.upper()}"
+
+
+def status_text(run: Run) -> str:
+    """Return the status of ``run``. If nobody recorded the end of the run, its command may have been killed."""
+    status = str(run.meta["status"])
+    return "still running or killed" if status == "running" else status
 
 
 def notes(run: Run) -> Iterator[str]:
     """Yield the meaning of the times, then facts about the arms and the device."""
     yield _times(run)
+    if run.resumes:
+        yield (
+            f"The run was continued {counted(len(run.resumes), 'time')}, last at {run.resumes[-1].started}. The arms "
+            "of one case were always measured together, but cases can have different communicators."
+        )
     for arm in recorded_user_arms(run):
         yield f"{arm.get('arm')}: {arm.get('where')}, order {arm.get('order')}; {arm.get('described')}"
     for arm in run.meta["config"].get("user_arms") or ():

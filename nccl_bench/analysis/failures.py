@@ -58,7 +58,8 @@ def failures(run: Run) -> Iterator[str]:
             where = ", ".join(filter(None, (activity, line.arm and f"arm {line.arm}", rank)))
             # Before schema 4 a line does not say this: then it is so for every user arm.
             excluded = line.excludes_arm or line.arm.removesuffix(TWIN_SUFFIX) in user_arms
-            consequence = "; the arm is no longer measured" if excluded else ""
+            tried_again = "; the case was measured in another try" if line.case in run.ended else ""
+            consequence = "; the arm is no longer measured" if excluded else tried_again
             if isinstance(line, Hang):
                 call = f", in {line.call}" if line.call else ""
                 state = f"{line.state.description}, " if line.state else ""

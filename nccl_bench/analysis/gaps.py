@@ -35,6 +35,8 @@ def not_measured(run: Run) -> Iterator[str]:
     for line in run.lines:
         if isinstance(line, Skipped):
             yield f"{line.case.label}: skipped, {line.reason}"
+    if run.missing and run.can_be_resumed:
+        yield f"{run.missing} of {run.cases} cases: `nccl-bench run --resume DIRECTORY` measures them"
 
 
 def candidate_incomplete(

@@ -9,6 +9,7 @@ from statistics import median
 from typing import Any
 
 from nccl_bench.analysis.comparable import Cell, ComparableRun
+from nccl_bench.analysis.description import status_text
 from nccl_bench.analysis.failures import exit_code_of, exit_code_of_statuses
 from nccl_bench.catalog.arms import TWIN_SUFFIX
 from nccl_bench.errors import ExitCode
@@ -54,7 +55,7 @@ def load_run(path: Path) -> LoadedRun:
 
 
 def _loaded(run: Run, path: Path) -> LoadedRun:
-    status = run.meta["status"]
+    status = status_text(run)
     unfinished = () if status == "complete" else (f"the run is {status}, so a part of the run is missing",)
     return LoadedRun(
         path=path,

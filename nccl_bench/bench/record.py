@@ -7,8 +7,10 @@ from typing import Any
 import torch
 
 from nccl_bench.bench.timing import loop_cost_us
+from nccl_bench.catalog.cases import Case
 from nccl_bench.config.run import RunConfig
-from nccl_bench.records.schema import Line, Registration
+from nccl_bench.errors import RecordError
+from nccl_bench.records.schema import CaseEnd, Entry, Registration
 from nccl_bench.records.store import RunStore
 from nccl_bench.transports.device import Device
 from nccl_bench.transports.nccl_library import other_copies, unread_variables
@@ -31,14 +33,15 @@ class Record:
         # Arm -> whether the memory of the slots was registered with the arm.
         self.registrations: dict[str, Registration] = {}
 
-    def append(self, lines: Iterable[Line]) -> None:
+    def append(self, lines: Iterable[Entry]) -> None:
         """Write ``lines`` into the store, if there is one. They are on the disk after ``end_case``."""
         if self._store is not None:
             self._store.append(*lines)
 
-    def end_case(self) -> None:
-        """Wait until all lines are on the disk."""
+    def end_case(self, case: Case) -> None:
+        """Mark the end of ``case``, and wait until all lines are on the disk."""
         if self._store is not None:
+            self._store.append(CaseEnd(case=case))
             self._store.sync()
 
     def update(self, **facts: object) -> None:
@@ -53,6 +56,20 @@ class Record:
         if self._store is not None and worker != self._written:
             self._store.update(worker=worker)
             self._written = worker
+
+
+def refuse_other_libraries(facts: Mapping[str, Any], earlier: Mapping[str, Any]) -> None:
+    """Raise ``RecordError`` if earlier launches of this run measured with other libraries than this process has."""
+    recorded, present = (
+        {"torch": each.get("torch"), "transport": (each.get("transport") or {}).get("version")}
+        for each in (earlier, facts)
+    )
+    changes = [f"{name} is {present[name]}, and was {was}" for name, was in recorded.items() if was != present[name]]
+    if earlier and changes:
+        raise RecordError(
+            f"the run was measured with other libraries: {'; '.join(changes)}. Use the same ones, or start again in "
+            "another directory with --out"
+        )
 
 
 def describe_process(device: Device, config: RunConfig) -> dict[str, object]:

@@ -78,7 +78,7 @@ class Runner:
             elif arena := self._fit(planned):
                 self._measure(planned, arena)
                 self.record.update(launch_us=self.launch_memory.describe())
-            self.record.end_case()
+            self.record.end_case(planned.case)
 
     def _measure(self, planned: PlannedCase, arena: Arena) -> None:
         # The buffers are local to this method, so they are freed before the next case asks how much memory is free.

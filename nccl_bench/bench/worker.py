@@ -16,7 +16,7 @@ import torch.distributed as dist
 from nccl_bench.arms.arm import Arm
 from nccl_bench.bench.budget import Budget
 from nccl_bench.bench.launch_memory import LaunchMemory
-from nccl_bench.bench.record import Record, describe_process
+from nccl_bench.bench.record import Record, describe_process, refuse_other_libraries
 from nccl_bench.bench.runner import Runner
 from nccl_bench.bench.turns import ArmsInTurn
 from nccl_bench.communicators.stream_free import StreamFreeCommunicator
@@ -72,6 +72,7 @@ def measure(spec: WorkerSpec, progress: Progress) -> None:
     store = RunStore(path=Path(spec.run_dir)) if control.rank == 0 and spec.run_dir is not None else None
     # Keep the facts that an earlier, failed launch of this run recorded.
     earlier = {} if store is None else store.meta()["worker"] or {}
+    refuse_other_libraries(facts, earlier)
     record = Record(store, facts, earlier)
     record.update()
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from nccl_bench.cli.messages import print_message
 from nccl_bench.config.parsers import names_of
-from nccl_bench.errors import ExitCode
+from nccl_bench.errors import ExitCode, UsageError
 
 if TYPE_CHECKING:
     from nccl_bench.analysis.analysis import Analysis
@@ -25,6 +25,12 @@ class FailOn(StrEnum):
 def parse_fail_on(text: str | None) -> tuple[FailOn, ...]:
     """Return the comma-separated choices in ``text``; raise ``UsageError`` for any other word."""
     return () if text is None else tuple(FailOn(name) for name in names_of("--fail-on", text, FailOn))
+
+
+def refuse_gate_of_one_arm(arms: Collection[str], fail_on: Collection[FailOn]) -> None:
+    """Raise ``UsageError`` if ``fail_on`` names a verdict, and there is only one arm and so no verdict."""
+    if len(arms) == 1 and {FailOn.SLOWER, FailOn.INCONCLUSIVE} & set(fail_on):
+        raise UsageError(f"--fail-on is {','.join(fail_on)!r}, and a run of one arm compares nothing: add an arm")
 
 
 def gate(fail_on: Collection[FailOn], analysis: Analysis) -> ExitCode:

@@ -16,6 +16,7 @@ TOPICS: Mapping[str, str] = {
     "tutorial": "From an empty machine to a verdict, in eight steps",
     "source-trees": "How to compare two source trees, or two runs",
     "gate": "How to make a gate in CI",
+    "resume": "How to continue a run that was interrupted or killed",
     "nodes": "How to run on several nodes",
     "slurm": "How to run under Slurm",
     "nccl-tests": "How to read and compare the output of nccl-tests",

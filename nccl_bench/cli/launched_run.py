@@ -2,6 +2,7 @@
 
 import importlib
 import os
+from contextlib import nullcontext
 from functools import partial
 
 from nccl_bench.cli.messages import exit_with, print_message
@@ -18,11 +19,13 @@ from nccl_bench.config.run import RunConfig
 from nccl_bench.errors import ExitCode
 from nccl_bench.launch.config import LaunchConfig
 from nccl_bench.launch.hardware import free_memory_bytes
-from nccl_bench.launch.job import running_agent
+from nccl_bench.launch.job import Agent, running_agent
 from nccl_bench.launch.sweep import run_sweep
-from nccl_bench.plan.cases import make_plan
+from nccl_bench.plan.cases import Plan, make_plan
 from nccl_bench.ranks.spec import WorkerSpec
-from nccl_bench.records.store import RunStatus
+from nccl_bench.records.resuming import locked
+from nccl_bench.records.run import LAUNCHED, SAMPLES
+from nccl_bench.records.store import RunStatus, RunStore
 
 
 def show_plan(config: RunConfig, world_size: int, ranks_per_node: int) -> None:
@@ -34,34 +37,43 @@ def show_plan(config: RunConfig, world_size: int, ranks_per_node: int) -> None:
 
 
 def run_launched(config: RunConfig, launch: LaunchConfig, output: OutputConfig) -> None:
-    """Start the ranks, watch them and print the report; exit with the code of the run."""
+    """Start the ranks and measure all cases; exit with the code of the run."""
     world_size = launch.nproc * launch.nnodes
     plan = make_plan(config, world_size)
     # The ranks inherit these variables, and the record lists them.
     os.environ.update(config.variables)
-    facts = {"mode": "torchrun", "world_size": world_size, "nproc": launch.nproc, "nnodes": launch.nnodes}
+    facts = {"mode": LAUNCHED, "world_size": world_size, "nproc": launch.nproc, "nnodes": launch.nnodes}
     with running_agent() as agent:
         agent.prepare(launch)
         store = create_record(config, plan, facts, output) if launch.node_rank == 0 else None
         spec = WorkerSpec(config=config, run_dir=str(store.path) if store else None)
-
-        # The agent needs seconds for its imports. Meanwhile import what the report needs.
-        importlib.import_module("nccl_bench.analysis.analysis")
-
-        def label(index: int) -> str:
-            return case_label(plan.cases[index].case)
-
-        # `run_sweep` handles signals itself. Ignore them outside of `run_sweep`, so that the record is always closed.
-        with ignoring_signals():
-            with closing_on_error(store, output), Display(len(plan.cases), label) as display:
-                # Only the first node writes a record.
-                append = partial(record_end, store) if store else lambda _end: None
-                outcome = run_sweep(spec, launch, agent, cases=plan.cases, append=append, on_progress=display.show)
-                agent.last_word = f"it stopped early: {outcome.stopped}" if outcome.stopped else ""
-            if outcome.stopped:
-                print_message(f"stopped early: {outcome.stopped}")
-            if store:
-                code = close_record(store, RunStatus.FAILED if outcome.stopped else RunStatus.COMPLETE, output)
-            else:
-                code = ExitCode.HANG if outcome.hangs else ExitCode.SETUP if outcome.crashes else ExitCode.OK
+        with locked(store.path / SAMPLES) if store else nullcontext():
+            code = measure_cases(agent, spec, launch, plan, store, output)
     exit_with(code)
+
+
+def measure_cases(
+    agent: Agent, spec: WorkerSpec, launch: LaunchConfig, plan: Plan, store: RunStore | None, output: OutputConfig
+) -> ExitCode:
+    """Let ranks measure the cases of ``spec``, watch them and print the report; return the code of the run.
+
+    ``store`` is the record; ``None`` on nodes other than the first.
+    """
+    # The agent needs seconds for its imports. Meanwhile import what the report needs.
+    importlib.import_module("nccl_bench.analysis.analysis")
+
+    def label(index: int) -> str:
+        return case_label(plan.cases[index].case)
+
+    # `run_sweep` handles signals itself. Ignore signals outside of `run_sweep`, so that the record is always closed.
+    with ignoring_signals():
+        with closing_on_error(store, output), Display(len(plan.cases), label) as display:
+            # Only the first node writes a record.
+            append = partial(record_end, store) if store else lambda _end: None
+            outcome = run_sweep(spec, launch, agent, cases=plan.cases, append=append, on_progress=display.show)
+            agent.last_word = f"it stopped early: {outcome.stopped}" if outcome.stopped else ""
+        if outcome.stopped:
+            print_message(f"stopped early: {outcome.stopped}")
+        if store:
+            return close_record(store, RunStatus.FAILED if outcome.stopped else RunStatus.COMPLETE, output)
+        return ExitCode.HANG if outcome.hangs else ExitCode.SETUP if outcome.crashes else ExitCode.OK

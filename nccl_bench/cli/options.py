@@ -117,7 +117,8 @@ def _parameter(name: str, argument: Any, panel: Panel, text: str, *flags: str) -
 
 def _panel_position(annotation: Any) -> int:
     """Return the position of a parameter in --help: arguments first, then panel by panel."""
-    panel = annotation.__metadata__[0].rich_help_panel
+    # The context of a command is no option.
+    panel = annotation.__metadata__[0].rich_help_panel if hasattr(annotation, "__metadata__") else None
     return list(Panel).index(panel) if panel else -1
 
 

@@ -35,15 +35,20 @@ class OutputConfig:
     width: int | None = None  # the width of the report, in characters; None: the width of the terminal
 
 
+def command_line() -> list[str]:
+    """Return the command of this process, without the path of the program, which has no effect on the run."""
+    return ["nccl-bench", *sys.argv[1:]]
+
+
 def create_record(config: RunConfig, plan: Plan, launch: Mapping[str, object], output: OutputConfig) -> RunStore:
     """Create the directory of a run. ``launch`` says how the ranks were started."""
     return RunStore.create(
         output.out,
         name=config.name,
-        # Leave out the path of the program, which has no effect on the run.
-        command=["nccl-bench", *sys.argv[1:]],
+        command=command_line(),
         config=config.to_mapping(),
         launch=launch,
+        cases=len(plan.cases),
         left_out=plan.left_out,
         environment=collect(),
     )
@@ -96,6 +101,7 @@ def reporting_record_errors() -> Iterator[None]:
 def close_record(store: RunStore, status: RunStatus, output: OutputConfig) -> ExitCode:
     """Close the record, print the report and return the exit code of the run.
 
+    If cases or arms are missing from a run that should be ``COMPLETE``, it is ``PARTIAL``.
     If the record cannot be closed, print the reason; the exit code is then at least that of a ``RecordError``.
     """
     analysis, closed = _close(store, status, output)
@@ -125,11 +131,13 @@ def _close(
 
     errors: list[RecordError] = []
     with ignoring_signals():
+        run = store.load()
+        if status is RunStatus.COMPLETE and (run.missing or run.excluded):
+            status = RunStatus.PARTIAL
         try:
             store.finish(status)
         except RecordError as error:
             errors.append(error)
-        run = store.load()
         analysis = Analysis.of(replace(run, meta={**run.meta, "status": status}))
         try:
             store.write_summary(csv_report(analysis))

@@ -10,9 +10,9 @@ from typing import Annotated, Any
 import typer
 
 from nccl_bench.catalog.devices import DEVICES
-from nccl_bench.cli.gate import FailOn, parse_fail_on
+from nccl_bench.cli.gate import parse_fail_on, refuse_gate_of_one_arm
 from nccl_bench.cli.launching import choose_device, default_ranks, refuse_missing
-from nccl_bench.cli.options import FailOnText, FormatOption, Nproc, Width, layer_of, out_option, with_options
+from nccl_bench.cli.options import FailOnText, FormatOption, Nproc, Resume, Width, layer_of, out_option, with_options
 from nccl_bench.config.limits import read_tables
 from nccl_bench.config.options import Panel
 from nccl_bench.config.run import RunConfig, read_run_config, resolve
@@ -26,6 +26,7 @@ _launch_option = partial(typer.Option, rich_help_panel=Panel.LAUNCH)
 
 @with_options(RunConfig)
 def run(
+    context: typer.Context,
     config: Annotated[
         Path | None, typer.Argument(help="A TOML file of options, for example configs/quick.toml.")
     ] = None,
@@ -42,6 +43,7 @@ def run(
     ] = False,
     attach: Annotated[bool, _launch_option("--attach", help="Join the ranks that another launcher started.")] = False,
     out: Annotated[Path | None, out_option("results/<time>-<name>")] = None,
+    resume: Resume = None,
     dry_run: Annotated[
         bool,
         typer.Option(
@@ -64,6 +66,12 @@ def run(
     from nccl_bench.launch.config import LaunchConfig
     from nccl_bench.launch.hardware import gpu_count
 
+    if resume is not None:
+        from nccl_bench.cli.resumed_run import resume_run
+
+        _refuse_other_options(context)
+        resume_run(resume, OutputConfig(format=format, fail_on=parse_fail_on(fail_on), width=width))
+        return
     layers = [read_run_config(config)] if config else []
     if options["limits"] is not None:
         layers.append(read_tables(options.pop("limits")))
@@ -77,8 +85,7 @@ def run(
         layers.append({"sizes": sweep.sizes})
     resolved = resolve(device, *layers)
     gates = parse_fail_on(fail_on)
-    if len(resolved.arms) == 1 and {FailOn.SLOWER, FailOn.INCONCLUSIVE} & set(gates):
-        raise UsageError(f"--fail-on is {fail_on!r}, and a run of one arm compares nothing: add an arm")
+    refuse_gate_of_one_arm(resolved.arms, gates)
 
     attachment = choose_attachment(os.environ, launch=launch, attach=attach, rdzv_endpoint=rdzv_endpoint)
     output = OutputConfig(out=out, format=format, fail_on=gates, width=width)
@@ -100,6 +107,23 @@ def run(
         show_plan(resolved, ranks * nnodes, ranks)
     else:
         run_launched(resolved, launching, output)
+
+
+def _refuse_other_options(context: typer.Context) -> None:
+    """Raise ``UsageError`` if the command line has --resume and an option of a new run."""
+    sources = {parameter: context.get_parameter_source(str(parameter.name)) for parameter in context.command.params}
+    given = [
+        parameter.opts[-1]
+        for parameter, source in sources.items()
+        if source is not None
+        and source.name == "COMMANDLINE"
+        and parameter.name not in ("resume", "format", "fail_on", "width")
+    ]
+    if given:
+        raise UsageError(
+            f"--resume continues with the options of the record: leave out {', '.join(given)}. Only --format, "
+            "--fail-on and --width can be combined with it"
+        )
 
 
 def _last(layers: Sequence[Mapping[str, object]], key: str) -> object:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import fcntl
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from errno import ENOLCK, ENOSYS, ENOTSUP
 from pathlib import Path
 from typing import Any
 
@@ -45,6 +46,10 @@ def locked(file: Path) -> Iterator[None]:
             fcntl.flock(opened, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError as error:
             raise UsageError(f"another command writes {file.parent} at present: wait for its end") from error
+        except OSError as error:
+            # Some network file systems have no locks.
+            if error.errno not in (ENOLCK, ENOSYS, ENOTSUP):
+                raise
         yield
 
 

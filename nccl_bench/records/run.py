@@ -2,22 +2,24 @@
 
 from __future__ import annotations
 
-from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from nccl_bench.catalog.arms import IMPORTED_ARMS
+from nccl_bench.catalog.arms import IMPORTED_ARMS, TWIN_SUFFIX
 from nccl_bench.catalog.cases import Case
 from nccl_bench.errors import RecordError
+from nccl_bench.records.attempts import sort_out
 from nccl_bench.records.decoding import decode, parse_json, read_text
-from nccl_bench.records.schema import SCHEMA, Line, Samples, parse
+from nccl_bench.records.schema import SCHEMA, Crash, Hang, Line, Resume, Skipped, parse
 from nccl_bench.records.upgrade import upgrade
 
 TOOL = "nccl-bench"
 RUN, SAMPLES, SUMMARY = FILES = ("run.json", "samples.jsonl", "summary.csv")
 VERIFICATION, FINDINGS = VERIFICATION_FILES = ("verification.json", "findings.jsonl")
+# The `launch.mode` in run.json of a run whose ranks nccl-bench started itself.
+LAUNCHED = "torchrun"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -25,7 +27,9 @@ class Run:
     """A run as it was read from its directory."""
 
     meta: Mapping[str, Any]  # the content of run.json
-    lines: tuple[Line, ...]  # the lines of samples.jsonl, only the last attempt of each case
+    lines: tuple[Line, ...]  # the lines of samples.jsonl, only one attempt of each case
+    ended: frozenset[Case] = frozenset()  # the cases that were measured or skipped to their end; empty before schema 4
+    resumes: tuple[Resume, ...] = ()  # the points at which the run was continued
     warnings: tuple[str, ...] = ()  # sentences about damage to the files
 
     @classmethod
@@ -41,13 +45,20 @@ class Run:
         warnings: tuple[str, ...] = ()
         if rest:
             warnings = (f"{file} ends within line {len(complete) + 1}. This line is ignored: its writer was killed",)
-        lines = []
+        entries = []
         for number, line in enumerate(complete, start=1):
             try:
-                lines.append(parse(line))
+                entries.append(parse(line))
             except RecordError as error:
                 raise RecordError(f"{file}, line {number}: {error}") from error
-        return cls(meta=meta, lines=tuple(_last_attempts(lines, file)), warnings=warnings)
+        attempts = sort_out(entries, file)
+        return cls(
+            meta=meta,
+            lines=attempts.lines,
+            ended=attempts.ended,
+            resumes=attempts.resumes,
+            warnings=warnings,
+        )
 
     @property
     def world_size(self) -> int:
@@ -70,6 +81,33 @@ class Run:
         return tuple(dict.fromkeys((self.baseline, *self.meta["config"]["arms"])))
 
     @property
+    def cases(self) -> int | None:
+        """The number of planned cases; ``None`` for an import and before schema 4."""
+        return self.meta.get("cases")
+
+    @property
+    def skipped(self) -> int:
+        """The number of skipped cases."""
+        return sum(isinstance(line, Skipped) for line in self.lines)
+
+    @property
+    def missing(self) -> int:
+        """The number of planned cases that were neither measured nor skipped; 0 if the plan is unknown."""
+        return 0 if self.cases is None else self.cases - len(self.ended)
+
+    @property
+    def excluded(self) -> tuple[str, ...]:
+        """The arms that are no longer measured, because they hung or crashed."""
+        ends = (line for line in self.lines if isinstance(line, Hang | Crash) and line.excludes_arm)
+        return tuple(dict.fromkeys(end.arm.removesuffix(TWIN_SUFFIX) for end in ends))
+
+    @property
+    def can_be_resumed(self) -> bool:
+        """True if ``run --resume`` can continue this run: on one node, and nccl-bench itself started the ranks."""
+        launch = self.meta["launch"]
+        return self.cases is not None and launch.get("mode") == LAUNCHED and launch.get("nnodes") == 1
+
+    @property
     def is_import(self) -> bool:
         """True for a run that another tool measured and ``nccl-bench import`` recorded."""
         return is_import(self.meta)
@@ -80,38 +118,13 @@ def is_import(meta: Mapping[str, Any]) -> bool:
     return meta["config"].get("baseline") in IMPORTED_ARMS
 
 
-def _last_attempts(lines: Sequence[Line], file: Path) -> Iterator[Line]:
-    """Yield ``lines`` without the samples of earlier attempts. Rounds of different attempts cannot be paired.
-
-    A case that ends in a hang or a crash may be measured again, so a line about a hang or a crash ends an attempt.
-    Raises ``RecordError`` if one attempt has two lines of samples of the same arm and timing: the file mixes two runs.
-    """
-    ended: Counter[Case | None] = Counter()
-    attempts: list[int] = []
-    last: dict[Case, int] = {}
-    seen = set()
-    for number, line in enumerate(lines, start=1):
-        attempt = ended[line.case]
-        attempts.append(attempt)
-        if not isinstance(line, Samples):
-            ended[line.case] += 1
-            continue
-        key = (line.case, line.arm, line.timing, attempt)
-        if key in seen:
-            raise RecordError(f"{file}, line {number}: {line.arm!r} has {line.case.label} {line.timing} twice")
-        seen.add(key)
-        last[line.case] = attempt
-    for line, attempt in zip(lines, attempts, strict=True):
-        if not isinstance(line, Samples) or attempt == last[line.case]:
-            yield line
-
-
 # The fields of run.json that reports read, and their types.
 _FIELDS: Mapping[str, Any] = {
     "name": str,
     "started": str,
     "status": str,
     "version": str,
+    "cases": int | None,
     "left_out": list[str],
     "environment": dict,
     "environment.gpus": list[dict[str, Any]] | None,

@@ -25,7 +25,8 @@ from nccl_bench.records.decoding import decode, parse_json, shown
 #    (`fastest_rank_us`, `slowest_rank`). Lines of schema 1 always have all these values, so schema 2 includes them.
 # 3: in run.json `plugins` became `user_arms`, and `worlds` became `process_sets`. `records.upgrade` reads older files.
 # 4: samples have `gpus`, hangs have `state` and `ras`, crashes have `signal`, and both have `excludes_arm`. In older
-#    lines they are absent, like every field that has a default.
+#    lines they are absent, like every field that has a default. The kinds `end` and `resume` are new, and so is `cases`
+#    in run.json.
 SCHEMA = 4
 
 
@@ -179,21 +180,40 @@ class Crash(_Line):
     excludes_arm: bool = False  # True if the arm is no longer measured because of this crash
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CaseEnd(_Line):
+    """The end of a case: all its lines are above this one. A case without this line was not finished."""
+
+    kind = "end"
+    case: Case  # the case, measured or skipped
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Resume(_Line):
+    """The point at which a run was continued. A case that has no end above this line is measured again below it."""
+
+    kind = "resume"
+    started: str  # the time
+    command: tuple[str, ...]  # the command that continued the run
+
+
+# What reports show, and marks between the lines.
 Line = Samples | Skipped | Hang | Crash
-_KINDS: Mapping[str, Any] = {line.kind: line for line in (Samples, Skipped, Hang, Crash)}
+Entry = Line | CaseEnd | Resume
+_KINDS: Mapping[str, Any] = {entry.kind: entry for entry in (Samples, Skipped, Hang, Crash, CaseEnd, Resume)}
 
 
-def dump(line: Line) -> str:
-    """Return ``line`` as the text of one line, with its newline."""
-    return json.dumps(line.to_json(), allow_nan=False) + "\n"
+def dump(entry: Entry) -> str:
+    """Return ``entry`` as the text of one line, with its newline."""
+    return json.dumps(entry.to_json(), allow_nan=False) + "\n"
 
 
-def parse(text: str) -> Line:
+def parse(text: str) -> Entry:
     """Return the line that ``dump`` wrote as ``text``; raise ``RecordError`` if ``text`` is not such a line."""
     return from_json(parse_json(text))
 
 
-def from_json(value: object) -> Line:
+def from_json(value: object) -> Entry:
     """Return the line that ``value`` describes; ``to_json`` made ``value``.
 
     Raises ``RecordError`` with the field, its value and what is allowed.
@@ -203,8 +223,8 @@ def from_json(value: object) -> Line:
     kind = value.get("kind")
     if not isinstance(kind, str) or kind not in _KINDS:
         raise RecordError(f"kind is {shown(kind)}: known are {', '.join(_KINDS)}")
-    line: Line = decode(_KINDS[kind], {key: item for key, item in value.items() if key != "kind"}, kind)
-    if line.case is not None:
+    line: Entry = decode(_KINDS[kind], {key: item for key, item in value.items() if key != "kind"}, kind)
+    if not isinstance(line, Resume) and line.case is not None:
         for name, table in (("collective", COLLECTIVES), ("dtype", DTYPES)):
             if getattr(line.case, name) not in table:
                 raise RecordError(f"case.{name} is {getattr(line.case, name)!r}: known are {', '.join(table)}")

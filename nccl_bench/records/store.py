@@ -21,10 +21,10 @@ from typing import Any, BinaryIO
 from nccl_bench import __version__
 from nccl_bench.errors import RecordError
 from nccl_bench.records.creation import Created, creating, make_fresh_directory
-from nccl_bench.records.files import append_lines, removed, replace_file, sync_file
+from nccl_bench.records.files import append_lines, removed, replace_file, sync_file, writing
 from nccl_bench.records.reserve import reserve, sync_directory, write_into_reserve
 from nccl_bench.records.run import FILES, RUN, SAMPLES, SUMMARY, TOOL, Run, read_meta
-from nccl_bench.records.schema import SCHEMA, Line, dump
+from nccl_bench.records.schema import SCHEMA, Entry, Resume, dump
 
 # The file with the room for the last state of run.json. It becomes run.json at the end.
 RESERVE = ".reserve"
@@ -36,9 +36,10 @@ class RunStatus(StrEnum):
     """The state of a run."""
 
     RUNNING = "running"  # the run goes on, or its launcher was killed
-    COMPLETE = "complete"
-    INTERRUPTED = "interrupted"
-    FAILED = "failed"
+    COMPLETE = "complete"  # every case was measured or skipped, in all arms that support it
+    PARTIAL = "partial"  # the run reached its end, but cases or arms are missing, because they hung or crashed
+    INTERRUPTED = "interrupted"  # a signal ended the run
+    FAILED = "failed"  # an error ended the run
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -78,7 +79,23 @@ class RunStore:
             samples = (path / SAMPLES).open("rb")
         return cls(path=path, origin=Origin(meta=meta, samples=samples, created=created))
 
-    def append(self, *lines: Line) -> None:
+    @classmethod
+    def resume(cls, path: Path, command: Sequence[str]) -> RunStore:
+        """Open the record of an unfinished run, which ``command`` continues. Raise ``RecordError`` if it cannot."""
+        meta, path = read_meta(path), path.absolute()
+        with writing(path / RESERVE):
+            reserve(path / RESERVE, RESERVE_BYTES)
+        with writing(path / SAMPLES):
+            samples = (path / SAMPLES).open("rb")
+        # Nothing of an older run is removed, however this command ends.
+        store = cls(path=path, origin=Origin(meta=meta, samples=samples, created=Created()))
+        started = datetime.now().astimezone().isoformat(timespec="seconds")
+        store.append(Resume(started=started, command=tuple(command)))
+        store.sync()
+        store.update(status=RunStatus.RUNNING, finished=None)
+        return store
+
+    def append(self, *lines: Entry) -> None:
         """Add ``lines`` to ``samples.jsonl``: all of them, or none and ``RecordError``."""
         if lines:
             append_lines(self.path / SAMPLES, "".join(map(dump, lines)))
@@ -158,6 +175,7 @@ def new_meta(
     started: str,
     config: Mapping[str, object],
     launch: Mapping[str, object],
+    cases: int | None = None,
     left_out: Sequence[str],
     environment: Mapping[str, object],
     command: Sequence[str] = (),
@@ -177,6 +195,7 @@ def new_meta(
         "command": list(command),
         "config": dict(config),
         "launch": dict(launch),
+        "cases": cases,
         "left_out": list(left_out),
         "environment": dict(environment),
         "worker": worker,

@@ -159,7 +159,11 @@ def reference_page() -> str:
             ("file", "content"),
             (
                 ("`run.json`", "The configuration, the command and the machine."),
-                ("`samples.jsonl`", "One line for each case, arm and timing with every sample, written when measured."),
+                (
+                    "`samples.jsonl`",
+                    "One line for each case, arm and timing with every sample, written when measured. A line `end` "
+                    "marks the end of a case.",
+                ),
                 ("`summary.csv`", "One row for each case, arm and timing. An empty cell was not measured."),
             ),
         ),

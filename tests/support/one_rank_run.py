@@ -19,7 +19,7 @@ from nccl_bench.plan.process_sets import ProcessSet
 from nccl_bench.ranks.control import Control
 from nccl_bench.ranks.joining import Ranks
 from nccl_bench.ranks.progress import Progress
-from nccl_bench.records.schema import Line
+from nccl_bench.records.schema import CaseEnd, Entry, Line, Resume
 from nccl_bench.records.store import RunStore
 from nccl_bench.transports.device import Device
 
@@ -31,8 +31,8 @@ class MemoryStore:
         self.lines: list[Line] = []
         self.worker: object = None
 
-    def append(self, *lines: Line) -> None:
-        self.lines.extend(lines)
+    def append(self, *lines: Entry) -> None:
+        self.lines.extend(line for line in lines if not isinstance(line, CaseEnd | Resume))
 
     def sync(self) -> None: ...
 

@@ -101,7 +101,7 @@ def test_a_run_that_ended_early_has_a_warning(tmp_path: Path) -> None:
     assert len(killed.comparable.cells) == len(LINES)
     assert [re.split(", |\\. ", text)[0] for text in killed.warnings] == [
         f"{tmp_path / 'run' / 'samples.jsonl'} ends within line {len(LINES) + 1}",
-        "the run is running",
+        "the run is still running or killed",
     ]
 
 

@@ -128,6 +128,7 @@ RUN_OPTIONS: Mapping[str, Example] = {
     "name": Example(value="mine", look=configured("name"), gives="mine"),
     "out": Example(value="there", look=output("out"), gives=Path("there")),
     "dry_run": Example(look=action, gives="planned"),
+    "resume": Example(value="a-run", look=action, gives="resumed"),
     "limits": Example(value="limits.toml", look=configured("limits"), gives=({"threshold": "5%", "sizes": ":1K"},)),
     "format": Example(value="markdown", look=output("format"), gives="markdown"),
     "fail_on": Example(value="slower,wrong", look=output("fail_on"), gives=("slower", "wrong")),

@@ -18,7 +18,7 @@ from nccl_bench.cli.progress import Display
 from nccl_bench.errors import ExitCode, InterruptedRunError, RecordError, SetupError
 from nccl_bench.launch.sweep import Outcome
 from nccl_bench.records.run import Run
-from nccl_bench.records.schema import Crash, Line, Skipped
+from nccl_bench.records.schema import CaseEnd, Crash, Entry, Line, Skipped
 from nccl_bench.records.store import RunStore
 from tests.support.command_line import (
     COMMANDS,
@@ -107,7 +107,7 @@ def test_ctrl_c_in_an_attached_rank_keeps_and_prints_the_measured_cases(
     assert "stream-free" in (directory / "there" / "summary.csv").read_text(encoding="utf-8")
 
 
-def swept(error: Exception | None, lines: Sequence[Line] = (), **outcome: Any) -> Callable[..., Outcome]:
+def swept(error: Exception | None, lines: Sequence[Entry] = (), **outcome: Any) -> Callable[..., Outcome]:
     """Return a sweep that records some lines, and then raises or ends."""
 
     def run_sweep(spec: Any, *_arguments: object, **_keywords: object) -> Outcome:
@@ -175,8 +175,8 @@ def test_a_signal_between_the_sweep_and_the_closing_is_ignored(
         stop(self, *exception)
 
     monkeypatch.setattr(Display, "__exit__", interrupted_stop)
-    monkeypatch.setattr(launched_run, "run_sweep", swept(None, [samples()]))
-    assert command_line.run("run", "--out", "there")[0] == ExitCode.OK
+    monkeypatch.setattr(launched_run, "run_sweep", swept(None, [samples(), CaseEnd(case=case())]))
+    assert command_line.run("run", "--sizes", "1K", "--out", "there")[0] == ExitCode.OK
     assert Run.load(directory / "there").meta["status"] == "complete"
 
 
@@ -257,7 +257,7 @@ def test_a_run_ends_with_the_code_of_its_worst_case_and_keeps_the_other_cases(
     assert ended == code
     assert "gated latency" in stdout
     run = Run.load(directory / "there")
-    assert (run.meta["status"], len(run.lines)) == ("complete", 2)
+    assert (run.meta["status"], len(run.lines)) == ("partial", 2)
 
 
 def test_a_run_whose_cases_were_all_skipped_fails_and_says_so(

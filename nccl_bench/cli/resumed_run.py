@@ -1,0 +1,94 @@
+"""``run --resume``: continues a recorded run with the cases that are missing or that hung or crashed."""
+
+import os
+from pathlib import Path
+from typing import Any
+
+from nccl_bench.analysis.analysis import Analysis
+from nccl_bench.cli.gate import gate, refuse_gate_of_one_arm
+from nccl_bench.cli.launched_run import measure_cases
+from nccl_bench.cli.launching import refuse_missing
+from nccl_bench.cli.messages import exit_with, print_message
+from nccl_bench.cli.recorded_run import OutputConfig, close_record, command_line
+from nccl_bench.cli.report import print_report
+from nccl_bench.config.run import RunConfig, resolve
+from nccl_bench.errors import ExitCode, UsageError
+from nccl_bench.launch.attach import detect_launcher
+from nccl_bench.launch.config import LaunchConfig
+from nccl_bench.launch.job import running_agent
+from nccl_bench.plan.cases import make_plan
+from nccl_bench.ranks.spec import WorkerSpec
+from nccl_bench.records.environment import collect
+from nccl_bench.records.resuming import locked, refuse_changes
+from nccl_bench.records.run import SAMPLES, Run
+from nccl_bench.records.store import RunStatus, RunStore
+
+
+def resume_run(directory: Path, output: OutputConfig) -> None:
+    """Measure the missing and the failed cases of the run in ``directory``; exit with the code of the whole run.
+
+    Raises:
+        UsageError: The run cannot be continued, or not on this machine.
+        RecordError: There is no run in ``directory``.
+    """
+    # This refuses a directory without a run, which has no file to lock.
+    Run.load(directory)
+    with locked(directory / SAMPLES):
+        run = Run.load(directory)
+        config = _configuration(run, directory)
+        refuse_gate_of_one_arm(config.arms, output.fail_on)
+        plan = make_plan(config, run.world_size)
+        left = tuple(index for index, planned in enumerate(plan.cases) if planned.case not in run.ended)
+        if not left:
+            exit_with(_end_without_cases(run, directory, output))
+            return
+        spec = WorkerSpec(config=config, cases=left, run_dir=str(directory.absolute()), excluded=run.excluded)
+        launch = LaunchConfig(nproc=int(run.meta["launch"]["nproc"]))
+        with running_agent() as agent:
+            agent.prepare(launch)
+            store = RunStore.resume(directory, command_line())
+            code = measure_cases(agent, spec, launch, plan, store, output)
+    exit_with(code)
+
+
+def _configuration(run: Run, directory: Path) -> RunConfig:
+    """Return the configuration of ``run``. Raise ``UsageError`` if this process cannot continue the run."""
+    if run.cases is not None and not run.can_be_resumed:
+        raise UsageError(
+            f"--resume is {directory}, a run on several nodes or of ranks that another launcher started: only runs on "
+            "one node whose ranks nccl-bench started can be continued. Start again in another directory with --out"
+        )
+    if run.cases is None:
+        raise UsageError(
+            f"--resume is {directory}, which an import or an older version of nccl-bench recorded: its plan is not "
+            "known. Start again in another directory with --out"
+        )
+    launcher = detect_launcher(os.environ)
+    if launcher is not None:
+        raise UsageError(
+            f"{launcher} started this process as one rank of several, and --resume starts its own ranks: run it once, "
+            "outside of that launch"
+        )
+    recorded: dict[str, Any] = run.meta["config"]
+    config = resolve(str(recorded["device"]), recorded)
+    # The record lists these variables among those of the environment.
+    os.environ.update(config.variables)
+    refuse_changes(directory, run.meta, collect())
+    if set(config.arms) <= set(run.excluded):
+        raise UsageError(
+            f"--resume is {directory}, in which every arm hung or crashed: no arm is left to measure. Start again in "
+            "another directory with --out"
+        )
+    if "PYTHONPATH" not in config.variables:
+        refuse_missing(config.user_arms)
+    return config
+
+
+def _end_without_cases(run: Run, directory: Path, output: OutputConfig) -> ExitCode:
+    """Print the report of a run in which no case is left, and return its exit code. Record its end if it has none."""
+    print_message(f"nothing is left to measure in {directory}")
+    if run.meta["status"] not in (RunStatus.COMPLETE, RunStatus.PARTIAL):
+        return close_record(RunStore(path=directory.absolute()), RunStatus.COMPLETE, output)
+    analysis = Analysis.of(run)
+    print_report(analysis, output.format, output.width)
+    return analysis.exit_code or gate(output.fail_on, analysis)

@@ -1,0 +1,55 @@
+"""A run whose command is killed, and its continuation, in real processes."""
+
+from __future__ import annotations
+
+import signal
+from pathlib import Path
+
+import pytest
+
+from nccl_bench.catalog.timings import Timing
+from nccl_bench.records.run import FILES, Run
+from nccl_bench.records.schema import Crash, Samples
+from tests.support.command import Sandbox, wait_until
+
+RUN = ("run", "--arms", "stream-free,torch", "--rounds", "1", "--max-rounds", "1", "-w", "1", "-n", "4")
+MEASURED = ("stream-free", "torch", "stream-free:twin")
+TIMINGS = (Timing.EAGER, Timing.GATED, Timing.ENQUEUE)
+SIZES = (1024, 2048, 4096, 8192)
+
+
+@pytest.mark.timeout(200)
+def test_a_killed_run_is_continued_on_the_same_plan_and_loses_only_the_case_in_hand(tmp_path: Path) -> None:
+    sandbox = Sandbox(tmp_path)
+    planted = [("hang", 4096), ("raise", 8192)]
+    env = sandbox.environment(
+        [
+            {"rank": 1, "arm": "torch", "act": act, "size_bytes": size, "once": str(sandbox.cwd / act)}
+            for act, size in planted
+        ]
+    )
+    directory = sandbox.cwd / "there"
+    process = sandbox.start("-m", "nccl_bench", *RUN, "--sizes", "1K:8K:x2", "--out", "there", env=env)
+    wait_until((sandbox.cwd / "hang").exists, process)
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+    report = sandbox.nccl_bench("report", "there", "--width", "200")
+    assert report.stdout.splitlines()[0].endswith(", 2 of 4 cases, STILL RUNNING OR KILLED")
+    before = (directory / "samples.jsonl").read_bytes()
+
+    # In the continuation the last case crashes. Its second try measures it.
+    resumed = sandbox.nccl_bench("run", "--resume", "there", "--width", "200", env=env)
+    sandbox.assert_nothing_is_left()
+    assert resumed.code == 3, resumed.stderr
+    assert resumed.stderr == f"nccl-bench: recorded in {directory}\n"
+    assert resumed.stdout.splitlines()[0].endswith(", 4 of 4 cases")
+    assert "ValueError: planted; the case was measured in another try" in resumed.stdout
+    assert (directory / "samples.jsonl").read_bytes().startswith(before)
+    assert sorted(path.name for path in directory.iterdir()) == sorted(FILES)
+    run = Run.load(directory)
+    assert (run.meta["status"], len(run.resumes), run.warnings) == ("complete", 1, ())
+    measured = [(line.case.size_bytes, line.arm, line.timing) for line in run.lines if isinstance(line, Samples)]
+    assert sorted(measured) == sorted((size, arm, timing) for size in SIZES for arm in MEASURED for timing in TIMINGS)
+    (crash,) = (line for line in run.lines if not isinstance(line, Samples))
+    assert isinstance(crash, Crash)
+    assert (crash.case and crash.case.size_bytes, crash.arm) == (8192, "torch")

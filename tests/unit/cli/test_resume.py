@@ -1,0 +1,231 @@
+"""``run --resume``: which cases it measures, what counts afterwards, and which runs it refuses."""
+
+from __future__ import annotations
+
+import fcntl
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from nccl_bench.cli import launched_run, resumed_run
+from nccl_bench.config.run import resolve
+from nccl_bench.errors import ExitCode, InterruptedRunError
+from nccl_bench.launch.sweep import Outcome
+from nccl_bench.plan.cases import make_plan
+from nccl_bench.ranks.spec import WorkerSpec
+from nccl_bench.records.run import Run
+from nccl_bench.records.schema import CaseEnd, Entry, Samples
+from nccl_bench.records.store import RESERVE, RunStatus, RunStore
+from tests.support.command_line import TORCHRUN, CommandLine, assert_one_message, snapshot
+from tests.support.synthetic_runs import crash, samples
+
+SIZES = "1K,2K,4K"
+CASES = [planned.case for planned in make_plan(resolve("cpu", {"sizes": SIZES}), 2).cases]
+
+
+def measured(index: int, *arms: str, **changes: Any) -> list[Entry]:
+    """Return the lines of a case that was measured to its end."""
+    return [
+        *(samples(arm, case=CASES[index], **changes) for arm in arms or ("stream-free",)),
+        CaseEnd(case=CASES[index]),
+    ]
+
+
+class Sweeps:
+    """A replacement of ``run_sweep``: each sweep records its lines, and is interrupted unless all cases are done."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.specs: list[WorkerSpec] = []
+        self.lines: Sequence[Entry] = ()
+        self.interrupted = False
+        monkeypatch.setattr(launched_run, "run_sweep", self)
+
+    def __call__(self, spec: WorkerSpec, *_arguments: object, **_keywords: object) -> Outcome:
+        self.specs.append(spec)
+        assert spec.run_dir is not None
+        RunStore(path=Path(spec.run_dir)).append(*self.lines)
+        if self.interrupted:
+            raise InterruptedRunError("interrupted by SIGINT")
+        return Outcome(attempts=1, hangs=(), crashes=(), stopped=None)
+
+
+@pytest.fixture
+def sweeps(monkeypatch: pytest.MonkeyPatch) -> Sweeps:
+    return Sweeps(monkeypatch)
+
+
+@pytest.fixture
+def killed(command_line: CommandLine, sweeps: Sweeps, directory: Path) -> Path:
+    """The directory of a run whose command was killed in its second case, while it wrote a line."""
+    sweeps.lines = [*measured(0), samples(case=CASES[1], samples_us=(1.0, 1.0, 1.0))]
+    sweeps.interrupted = True
+    assert command_line.run("run", "--sizes", SIZES, "--out", "there")[0] == ExitCode.INTERRUPTED
+    sweeps.interrupted = False
+    store = RunStore(path=directory / "there")
+    store.update(status=RunStatus.RUNNING, finished=None)
+    with (store.path / "samples.jsonl").open("a", encoding="utf-8") as file:
+        file.write('{"kind": "sam')
+    return store.path
+
+
+def test_a_killed_run_is_continued_and_no_row_counts_twice(
+    killed: Path, command_line: CommandLine, sweeps: Sweeps
+) -> None:
+    _, stdout, _ = command_line.run("report", "there", "--width", "200")
+    assert stdout.splitlines()[0].endswith(", 1 of 3 cases, STILL RUNNING OR KILLED")
+    assert "2 of 3 cases: `nccl-bench run --resume DIRECTORY` measures them" in stdout
+
+    sweeps.lines = [*measured(1), *measured(2)]
+    code, stdout, _ = command_line.run("run", "--resume", "there", "--width", "200", "--format", "terminal")
+    assert code == ExitCode.OK
+    assert stdout.splitlines()[0].endswith(", 3 of 3 cases")
+    assert "The run was continued 1 time" in stdout
+    assert [spec.cases for spec in sweeps.specs] == [None, (1, 2)]
+    assert sweeps.specs[1].config == sweeps.specs[0].config
+
+    run = Run.load(killed)
+    assert run.meta["status"] == "complete"
+    assert run.meta["finished"] is not None
+    assert run.lines == tuple(line for index in range(3) for line in measured(index) if isinstance(line, Samples))
+    assert (killed / "summary.csv").read_text(encoding="utf-8").count("\n") == 1 + 3
+    assert run.resumes[0].command == (
+        "nccl-bench",
+        "run",
+        "--resume",
+        "there",
+        "--width",
+        "200",
+        "--format",
+        "terminal",
+    )
+    assert not (killed / RESERVE).exists()
+
+    before = snapshot(killed)
+    code, again, stderr = command_line.run("run", "--resume", "there", "--width", "200")
+    assert (code, again) == (ExitCode.OK, stdout)
+    assert_one_message(stderr, ("nothing is left to measure in there",))
+    assert snapshot(killed) == before
+
+
+def test_a_run_that_was_killed_after_its_last_case_gets_its_end(
+    killed: Path, command_line: CommandLine, sweeps: Sweeps
+) -> None:
+    sweeps.lines = [*measured(1), *measured(2)]
+    command_line.run("run", "--resume", "there")
+    RunStore(path=killed).update(status=RunStatus.RUNNING)
+    assert command_line.run("run", "--resume", "there")[0] == ExitCode.OK
+    assert (len(sweeps.specs), Run.load(killed).meta["status"]) == (2, "complete")
+
+
+def test_a_run_with_lost_cases_is_partial_and_a_resume_tries_them_again(
+    directory: Path, command_line: CommandLine, sweeps: Sweeps
+) -> None:
+    lost, excluding = crash(case=CASES[1], case_index=1), crash(case=CASES[2], arm="torch:twin", excludes_arm=True)
+    sweeps.lines = [*measured(0), lost, excluding, *measured(2), lost]
+    code, stdout, _ = command_line.run("run", "--sizes", SIZES, "--out", "there", "--width", "200")
+    assert code == ExitCode.SETUP
+    assert stdout.splitlines()[0].endswith(", 2 of 3 cases, PARTIAL")
+    assert "the arm is no longer measured" in stdout
+    sweeps.lines = measured(1)
+    code, stdout, _ = command_line.run("run", "--resume", "there", "--width", "200")
+    assert (sweeps.specs[1].cases, sweeps.specs[1].excluded) == ((1,), ("torch",))
+    # A rank died, whatever came after: the exit code says so. An arm is missing, so the run stays partial.
+    assert code == ExitCode.SETUP
+    assert stdout.splitlines()[0].endswith(", 3 of 3 cases, PARTIAL")
+    assert stdout.count("the case was measured in another try") == 2
+
+
+def test_a_resume_that_is_interrupted_keeps_everything_and_can_be_resumed(
+    killed: Path, command_line: CommandLine, sweeps: Sweeps
+) -> None:
+    sweeps.interrupted, sweeps.lines = True, []
+    code, stdout, _ = command_line.run("run", "--resume", "there", "--width", "200")
+    assert code == ExitCode.INTERRUPTED
+    assert stdout.splitlines()[0].endswith(", 1 of 3 cases, INTERRUPTED")
+    assert [line.case for line in Run.load(killed).lines] == CASES[:2]
+    sweeps.interrupted, sweeps.lines = False, measured(2)
+    command_line.run("run", "--resume", "there")
+    assert [spec.cases for spec in sweeps.specs] == [None, (1, 2), (1, 2)]
+    assert Run.load(killed).meta["status"] == "partial"
+
+
+@pytest.mark.parametrize(
+    ("options", "named"),
+    [
+        (("--arms", "torch"), "--arms"),
+        (("mine.toml",), "config"),
+        (("-n", "3", "--out", "x"), "--iters, --out"),
+        (("--dry-run",), "--dry-run"),
+    ],
+)
+def test_an_option_of_a_new_run_is_refused(
+    options: tuple[str, ...], named: str, killed: Path, command_line: CommandLine, sweeps: Sweeps
+) -> None:
+    code, _, stderr = command_line.run("run", "--resume", "there", *options)
+    assert code == ExitCode.USAGE
+    assert_one_message(stderr, (f"leave out {named}. Only --format, --fail-on and --width",))
+    assert len(sweeps.specs) == 1
+
+
+def changed(**changes: object) -> Any:
+    return lambda path, patch: RunStore(path=path).update(**changes)
+
+
+def other_machine(_path: Path, patch: pytest.MonkeyPatch) -> None:
+    patch.setattr(resumed_run, "collect", lambda: {"hostname": "another"})
+
+
+def under_torchrun(_path: Path, patch: pytest.MonkeyPatch) -> None:
+    for name, value in TORCHRUN.items():
+        patch.setenv(name, value)
+
+
+LAUNCH = {"mode": "torchrun", "world_size": 2, "nproc": 2, "nnodes": 1}
+
+
+@pytest.mark.parametrize(
+    ("change", "reason"),
+    [
+        (other_machine, "hostname is another, and was "),
+        (changed(version="0.0.1"), "nccl-bench is "),
+        (changed(cases=None), "an older version"),
+        (changed(launch=LAUNCH | {"mode": "attached: srun"}), "another launcher started"),
+        (changed(launch=LAUNCH | {"nnodes": 2}), "on several nodes"),
+        (under_torchrun, "outside of that launch"),
+    ],
+)
+def test_a_run_that_cannot_be_continued_here_is_refused_and_stays_as_it_is(
+    change: Any, reason: str, killed: Path, command_line: CommandLine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    change(killed, monkeypatch)
+    before = snapshot(killed)
+    code, stdout, stderr = command_line.run("run", "--resume", "there")
+    assert (code, stdout) == (ExitCode.USAGE, "")
+    assert_one_message(stderr, (reason,))
+    assert snapshot(killed) == before
+
+
+def test_a_run_that_another_command_measures_is_refused(killed: Path, command_line: CommandLine) -> None:
+    with (killed / "samples.jsonl").open("rb") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        code, _, stderr = command_line.run("run", "--resume", "there")
+    assert code == ExitCode.USAGE
+    assert_one_message(stderr, ("another command writes there at present",))
+
+
+def test_a_directory_without_a_run_is_refused(command_line: CommandLine) -> None:
+    code, _, stderr = command_line.run("run", "--resume", "x")
+    assert code == ExitCode.SETUP
+    assert_one_message(stderr, ("x is not a run",))
+
+
+def test_a_gate_of_one_arm_is_refused_in_a_resume_too(
+    directory: Path, command_line: CommandLine, sweeps: Sweeps
+) -> None:
+    sweeps.lines = measured(0, "torch")
+    command_line.run("run", "--sizes", SIZES, "--arms", "torch", "--out", "there")
+    code, _, stderr = command_line.run("run", "--resume", "there", "--fail-on", "slower")
+    assert code == ExitCode.USAGE
+    assert_one_message(stderr, ("a run of one arm compares nothing",))
