@@ -17,7 +17,7 @@ from nccl_bench.verify.exchanges import Exchange
 from nccl_bench.verify.rig import Rig, call_each
 
 # The number of communicators in one series.
-COMMUNICATORS = 5
+COMMUNICATORS = 4
 LONGEST_CLOSE_S = 5.0
 # A closed communicator must release its resources, for example its threads, within this time.
 SETTLING_S = 1.0
@@ -34,7 +34,7 @@ def lifetime(rig: Rig) -> None:
     _run_series(rig, exchanges, "warm-up communicator", 1)
     counts = [_count_resources(rig)]
     counts.append(_count_after_series(rig, exchanges, "communicator", counts[-1]))
-    # A leak grows in every series. The memory of other processes or of late set-up grows only once.
+    # A leak grows in every series. The memory of other processes, and what a process loads once, grows only once.
     if rig.control.sum([_any_grew(*counts)])[0]:
         counts.append(_count_after_series(rig, exchanges, "communicator of the second series", counts[-1]))
     for resource in counts[0]:
