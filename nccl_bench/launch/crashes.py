@@ -70,7 +70,7 @@ def find_crash(
         return _crash(behind, rank, f"{what}: {outcome.error}", "")
     assert exit_code is not None, "a launch that has not ended has a rank that ended or raised"
     output = tail(scratch / LAUNCH_LOG) or tail(scratch.parent / AGENT_LOG)
-    what = f"did not finish: the agent that started it {_describe_exit(exit_code, kills_before)}"
+    what = f"did not finish: the process that started it {_describe_exit(exit_code, kills_before)}"
     return _crash(behind, rank, what, output, exit_code)
 
 

@@ -164,5 +164,5 @@ def test_ranks_end_with_the_process_that_started_them_and_the_sweep_goes_on(swee
     assert sweep.done() == [0, 1, 3, 4, 5, 6, 2]
     (crash,) = outcome.crashes
     assert (crash.case_index, crash.rank) == (2, 1)
-    assert "the agent that started it was killed by SIGKILL" in crash.message
+    assert "the process that started it was killed by SIGKILL" in crash.message
     sweep.assert_nothing_is_left()

@@ -89,7 +89,7 @@ def test_without_an_outcome_the_end_of_the_agent_is_reported_with_its_log(tmp_pa
     scratch = tmp_path / "launch"
     scratch.mkdir()
     (scratch / written).write_text("no module torch\n", encoding="utf-8")
-    assert "the agent that started it was killed by SIGKILL" in find_crash(scratch, [], -9).message
+    assert "the process that started it was killed by SIGKILL" in find_crash(scratch, [], -9).message
     assert find_crash(scratch, [], 1).message.endswith("ended with exit code 1:\nno module torch")
 
 
