@@ -61,7 +61,7 @@ def test_run_json_holds_command_options_launch_and_worker(directory: Path) -> No
     meta = json.loads((directory / "run.json").read_text(encoding="utf-8"))
     assert list(meta) == [
         *("schema", "tool", "version", "name", "started", "finished", "status", "command", "config", "launch"),
-        *("left_out", "environment", "worker"),
+        *("cases", "left_out", "environment", "worker"),
     ]
     assert (meta["schema"], meta["tool"], meta["name"], meta["status"]) == (
         SCHEMA,
