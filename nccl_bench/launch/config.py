@@ -1,4 +1,4 @@
-"""What a launch starts on this node, and the environment of its processes."""
+"""The ranks that a launch starts on this node, and the command and environment of its processes."""
 
 import socket
 import sys

@@ -1,4 +1,4 @@
-"""One launch: torch's elastic launcher, which is torchrun, starts the ranks on this node and waits for them."""
+"""Starts the ranks of one launch on this node with torch's elastic launcher, which is torchrun, and waits for them."""
 
 import importlib
 import logging

@@ -146,7 +146,7 @@ def running_agent() -> Iterator[Agent]:
 
 
 class Job:
-    """One launch: the processes of its ranks on this node, and the process that started them."""
+    """The processes of one launch on this node: its ranks, and the process that started them."""
 
     def __init__(self, agent: Agent, number: int) -> None:
         self._agent = agent

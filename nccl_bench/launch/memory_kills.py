@@ -7,7 +7,7 @@ from pathlib import Path, PurePosixPath
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class KillCount:
-    """How many processes the kernel has ended because memory ran out."""
+    """The number of processes that the kernel has ended because memory ran out."""
 
     file: Path  # the file of the kernel with this count
     kills: int  # the number of processes

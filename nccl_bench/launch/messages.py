@@ -1,4 +1,4 @@
-"""What the command and its agent say to each other about a launch, as JSON."""
+"""The messages between the command and its agent about a launch, as JSON."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ class Exit:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Outcome:
-    """How a launch ended on this node. Without any field, every rank ended well."""
+    """The end of a launch on this node. Without any field, every rank ended well."""
 
     exits: tuple[Exit, ...] = ()  # the rank that ended first; torch's launcher then ended the other ranks
     error: str | None = None  # the error that kept the launch from starting, or that ended it

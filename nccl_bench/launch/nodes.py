@@ -1,4 +1,4 @@
-"""What the nodes of a run say to each other through the store of node 0: that a launch or a node has ended.
+"""The news that nodes send each other through the store of node 0: a launch or a node has ended.
 
 Each node has a process for this, because talking to the store can block while the network is down.
 """
@@ -104,11 +104,11 @@ class Messenger:
         return [json.loads(line) for line in lines]
 
     def say_started(self, number: int) -> None:
-        """Tell the process which launch runs now."""
+        """Send the process the number of the launch that runs now."""
         self._send({"started": number})
 
     def say_failed(self, number: int) -> None:
-        """Tell the other nodes that a launch has failed here."""
+        """Report to the other nodes that a launch has failed here."""
         self._send({"failed": number})
 
     def wait_for_last_word(self) -> list[dict[str, Any]]:
@@ -116,7 +116,7 @@ class Messenger:
         return self._ask({"wait": True})
 
     def say_last_word(self, reason: str) -> None:
-        """Tell the other nodes that this node ends. Node 0 waits for them, because its store ends with it."""
+        """Report to the other nodes that this node ends. Node 0 waits for them, because its store ends with it."""
         self._ask({"last_word": reason})
 
     def _ask(self, message: Mapping[str, object]) -> list[dict[str, Any]]:
@@ -145,7 +145,7 @@ class _Conversation:
         self._agent = agent
         self._store: Store | None = None
         self._launch = 0  # the number of the latest launch here
-        self._reported: set[str] = set()  # what the agent has been told
+        self._reported: set[str] = set()  # the news that the agent has got
 
     def run(self) -> NoReturn:
         received = b""
@@ -182,7 +182,7 @@ class _Conversation:
             time.sleep(_POLL_S / 5)  # the agent stops waiting
 
     def _look(self, store: Store) -> bool:
-        """Tell the agent what is new. Return whether another node has ended."""
+        """Send the agent the news. Return whether another node has ended."""
         launch = _of_launch(store, self._launch)
         if launch.check(["failed"]) and (node := int(launch.get("failed"))) != self._node:
             self._tell({"failed_on": node, "launch": self._launch})

@@ -54,7 +54,7 @@ class RunningJob(Protocol):
 
 
 class Starter(Protocol):
-    """What starts launches, with the attributes that ``supervise`` needs. ``job.Agent`` has these attributes."""
+    """A starter of launches, with the attributes that ``supervise`` needs. ``job.Agent`` has these attributes."""
 
     scratch: Path  # the directory for the files of all launches
 

@@ -1,4 +1,4 @@
-"""Tells this run's processes on a node from other processes."""
+"""Finds the processes of this run on a node among all processes."""
 
 import os
 from collections.abc import Collection, Iterable

@@ -98,7 +98,7 @@ class GpuState:
     throttle_reasons: tuple[ThrottleReason, ...]  # the reasons that limited the clocks of any GPU during the timing
     throttled_share: float | None  # the largest share of the time that one reason covered on one GPU; None: unknown
     throttled_rank: int | None  # the lowest rank whose clocks were lowered; None if the user chose all clocks
-    other_process: int | None  # the id of a process of somebody else on a GPU; None: none was seen
+    other_process: int | None  # the id of a process of another program on a GPU; None: none was seen
     other_process_rank: int | None  # the lowest rank with such a process on its GPU
 
     @property

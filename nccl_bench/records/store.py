@@ -153,7 +153,7 @@ class RunStore:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Origin:
-    """What the process that created a run's directory knows about the run, even after the directory was removed."""
+    """The facts that the creator of a run's directory keeps, even after the directory was removed."""
 
     meta: Mapping[str, Any]  # the content of run.json at the start
     samples: BinaryIO  # samples.jsonl, which stays readable while it is open
