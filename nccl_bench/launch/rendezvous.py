@@ -58,14 +58,15 @@ class Meeting(RendezvousHandler):
                 return RendezvousInfo(launch, self._node_rank, self._nnodes, self._address)
 
     def _wait_for_nodes(self, store: Store, launch: Store, give_up: float) -> None:
-        launch.set(f"node/{self._node_rank}", "")
-        launch.add("nodes", 1)
-        while launch.add("nodes", 0) < self._nnodes:
+        # A key for each node, because a new attempt after a lost connection must not count this node again.
+        keys = [f"node/{node}" for node in range(self._nnodes)]
+        launch.set(keys[self._node_rank], "")
+        while not launch.check(keys):
             ended = find_ended_node(store, self._node_rank)
             if ended is not None:
                 raise NodeLostError(ended.description)
             if time.monotonic() > give_up:
-                absent = [node for node in range(self._nnodes) if not launch.check([f"node/{node}"])]
+                absent = [node for node, key in enumerate(keys) if not launch.check([key])]
                 raise NodeLostError(_describe_absent(absent, first=self._first))
             time.sleep(_POLL_S)
 

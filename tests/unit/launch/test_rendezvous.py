@@ -7,6 +7,7 @@ from datetime import timedelta
 
 import pytest
 from torch.distributed import TCPStore
+from torch.distributed.distributed_c10d import Store
 from torch.distributed.elastic.rendezvous import RendezvousParameters
 
 from nccl_bench.errors import NodeLostError
@@ -63,6 +64,21 @@ def test_the_nodes_that_do_not_come_are_named(
     monkeypatch.setattr(rendezvous, "MEETING_S", 0.1)
     with pytest.raises(NodeLostError, match=message):
         meeting(store, 0, first=first).next_rendezvous()
+
+
+def test_a_node_that_connects_again_counts_once(store: TCPStore, monkeypatch: pytest.MonkeyPatch) -> None:
+    lost_connections = iter(range(5))
+
+    def lose_connection(_store: Store, _node: int) -> None:
+        if next(lost_connections, None) is not None:
+            raise RuntimeError("connection lost")
+
+    monkeypatch.setattr(rendezvous, "find_ended_node", lose_connection)
+    monkeypatch.setattr(rendezvous, "_RECONNECT_S", 0)
+    monkeypatch.setattr(rendezvous, "MEETING_S", 0.3)
+    with pytest.raises(NodeLostError, match=r"^the nodes 1, 2 did not come back"):
+        meeting(store, 0).next_rendezvous()
+    assert not list(lost_connections)
 
 
 def test_a_node_that_has_ended_is_not_waited_for(store: TCPStore) -> None:
