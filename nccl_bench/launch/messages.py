@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -60,8 +61,11 @@ class Outcome:
     lost_node: str | None = None  # the message about another node that has ended or does not come
 
     def write(self, scratch: Path) -> None:
-        """Write the outcome into a file in ``scratch``."""
-        (scratch / _OUTCOME).write_text(json.dumps(asdict(self)), encoding="utf-8")
+        """Write the outcome into a file in ``scratch``, completely or not at all."""
+        # The agent and the launch that it ends can both write, so each process has a part file of its own.
+        part = scratch / f".{_OUTCOME}.{os.getpid()}"
+        part.write_text(json.dumps(asdict(self)), encoding="utf-8")
+        part.replace(scratch / _OUTCOME)
 
     @classmethod
     def read(cls, scratch: Path) -> Outcome | None:
