@@ -75,7 +75,7 @@ DEVICES: Mapping[str, DeviceSpec] = {
         # The time of the small message is mostly latency. The large message has several chunks in each channel of NCCL.
         probe_sizes=(1024, 16 * 1024**2),
         probe_delay_s=5e-3,
-        probe_operations=200,
+        probe_operations=160,
     ),
     "cpu": DeviceSpec(
         name="cpu",
@@ -86,7 +86,7 @@ DEVICES: Mapping[str, DeviceSpec] = {
         missing_probes={"allocator": "the CPU's queues keep their tensors in memory", "capture": _NO_GRAPHS},
         sizes="8:1M:x8",
         dtype="bfloat16",
-        max_seconds=30.0,
+        max_seconds=17.0,
         setup_s=6.0,
         communicator_s=0.2,
         operation_s=200e-6,
@@ -99,8 +99,8 @@ DEVICES: Mapping[str, DeviceSpec] = {
         registers_memory=False,
         probe_sizes=(1024, 256 * 1024),
         # A thread usually waits less than this for a busy core.
-        probe_delay_s=10e-3,
+        probe_delay_s=8e-3,
         # An operation takes 20 times as long as on a GPU.
-        probe_operations=200,
+        probe_operations=160,
     ),
 }

@@ -177,7 +177,7 @@ class Rig:
             return
         sizes = len(self.device_spec.probe_sizes)
         # With more ranks than turns, several ranks are late in one turn. The other ranks still wait for the late ranks.
-        turns = min(self.control.world_size, len(exchanges) // sizes)
+        turns = max(1, min(self.control.world_size, len(exchanges) // sizes))
         modes = (False, True) if both_modes and self.arm.communicator.has_routes else (False,)
         for (offset, place), mode, (number, exchange) in product(enumerate(Place), modes, enumerate(exchanges)):
             # For every world size, each rank is late at least once at every size and every place.

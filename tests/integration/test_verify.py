@@ -161,7 +161,7 @@ def test_probes_catch_the_defects_they_are_for_and_nothing_else(arm: str, outcom
 @pytest.mark.parametrize(
     ("arm", "probe", "failed", "trials"),
     [
-        # Two communicators do 100 operations at each of four places; the 150th and the 300th are skipped.
+        # Two communicators do 80 operations at each of four places; the 150th and the 300th are skipped.
         ("skips-operations", "many", 4, 8),
         # Threads and files, of three things counted around two series of four communicators, and each communicator.
         ("leaves-a-thread-and-a-file", "lifetime", 2, 12),

@@ -38,7 +38,7 @@ def test_a_message_names_the_key_and_a_flag_that_differs(name: str, label: str, 
     [
         ("rounds", "15"),
         ("sizes", "8:1G:x2 on cuda, 8:1M:x8 on cpu"),
-        ("max_seconds", "46 on cuda, 30 on cpu"),
+        ("max_seconds", "46 on cuda, 17 on cpu"),
         ("per_iteration", "no"),
         ("routes", "none"),
         ("ops_per_batch", "chosen by a short measurement"),
