@@ -23,7 +23,7 @@ from nccl_bench.launch.job import Agent, running_agent
 from nccl_bench.launch.sweep import run_sweep
 from nccl_bench.plan.cases import Plan, make_plan
 from nccl_bench.ranks.spec import WorkerSpec
-from nccl_bench.records.resuming import locked
+from nccl_bench.records.locks import locked
 from nccl_bench.records.run import LAUNCHED, SAMPLES
 from nccl_bench.records.store import RunStatus, RunStore
 

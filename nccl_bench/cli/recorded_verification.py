@@ -20,7 +20,8 @@ from nccl_bench.launch.verification import run_verification
 from nccl_bench.records.creation import Created, creating
 from nccl_bench.records.environment import collect
 from nccl_bench.records.files import replace_file
-from nccl_bench.records.resuming import locked, refuse_changes
+from nccl_bench.records.locks import locked
+from nccl_bench.records.resuming import refuse_changes
 from nccl_bench.records.run import FINDINGS, TOOL, VERIFICATION, VERIFICATION_FILES
 from nccl_bench.records.store import RunStatus
 from nccl_bench.report.verification import json_verification

@@ -19,7 +19,8 @@ from nccl_bench.launch.job import running_agent
 from nccl_bench.plan.cases import make_plan
 from nccl_bench.ranks.spec import WorkerSpec
 from nccl_bench.records.environment import collect
-from nccl_bench.records.resuming import locked, refuse_changes
+from nccl_bench.records.locks import locked
+from nccl_bench.records.resuming import refuse_changes
 from nccl_bench.records.run import SAMPLES, Run
 from nccl_bench.records.store import RunStatus, RunStore
 

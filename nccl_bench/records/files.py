@@ -60,9 +60,7 @@ def writing(file: Path) -> Iterator[None]:
         raise RecordError(removed(file)) from error
     except OSError as error:
         advice = "free space on this disk" if error.errno in (ENOSPC, EDQUOT) else "make it writable"
-        raise RecordError(
-            f"{file} cannot be written: {error.strerror}; {advice}, or choose another directory with --out"
-        ) from error
+        raise RecordError(f"{file} cannot be written: {error.strerror}; {advice}") from error
 
 
 def removed(file: Path) -> str:

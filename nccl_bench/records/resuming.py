@@ -1,11 +1,8 @@
-"""Decides whether a command may continue a record: on the same machine, with the same versions, and alone."""
+"""Decides whether a command may continue a record: on the same machine, with the same versions and settings."""
 
 from __future__ import annotations
 
-import fcntl
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
-from errno import ENOLCK, ENOSYS, ENOTSUP
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +11,8 @@ from nccl_bench.errors import UsageError
 
 # Facts of an environment that change while the machine and its versions stay the same.
 _MOMENTARY = ("sm_clock_mhz", "memory_clock_mhz", "topology", "topology_error", "gpu_query_error")
+# The start of the names of NCCL's variables that change only what NCCL logs, and where.
+_LOGGING = "NCCL_DEBUG"
 
 
 def refuse_changes(directory: Path, meta: Mapping[str, Any], environment: Mapping[str, object]) -> None:
@@ -23,6 +22,10 @@ def refuse_changes(directory: Path, meta: Mapping[str, Any], environment: Mappin
     """
     recorded = {"nccl-bench": str(meta.get("version")), **_facts(meta.get("environment"))}
     present = {"nccl-bench": __version__, **_facts(environment)}
+    if recorded.get("kernel") != present.get("kernel"):
+        # The platform includes the version of the kernel, which the message already names.
+        recorded.pop("platform", None)
+        present.pop("platform", None)
     changes = [
         f"{name} is {present.get(name, 'not known')}, and was {recorded.get(name, 'not known')}"
         for name in sorted(recorded.keys() | present.keys())
@@ -31,26 +34,8 @@ def refuse_changes(directory: Path, meta: Mapping[str, Any], environment: Mappin
     if changes:
         raise UsageError(
             f"{directory} was recorded on another machine, or with other versions or settings: {'; '.join(changes)}. "
-            "Resume it as it was, or start again in another directory with --out"
+            "Restore what differs and resume, or start again in another directory with --out"
         )
-
-
-@contextmanager
-def locked(file: Path) -> Iterator[None]:
-    """Hold a lock on ``file`` within a ``with`` block. The end of this process, however it ends, frees the lock.
-
-    Raises ``UsageError`` if another command holds the lock.
-    """
-    with file.open("rb") as opened:
-        try:
-            fcntl.flock(opened, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError as error:
-            raise UsageError(f"another command writes {file.parent} at present: wait for its end") from error
-        except OSError as error:
-            # Some network file systems have no locks.
-            if error.errno not in (ENOLCK, ENOSYS, ENOTSUP):
-                raise
-        yield
 
 
 def _facts(value: object, name: str = "") -> dict[str, str]:
@@ -63,6 +48,6 @@ def _facts(value: object, name: str = "") -> dict[str, str]:
         return {} if value is None else {name: str(value)}
     facts: dict[str, str] = {}
     for key, item in items:
-        if key not in _MOMENTARY:
+        if key not in _MOMENTARY and not str(key).startswith(_LOGGING):
             facts |= _facts(item, f"{name} {key}".strip())
     return facts

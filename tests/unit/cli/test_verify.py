@@ -23,7 +23,7 @@ from nccl_bench.launch import hardware
 from nccl_bench.launch.config import LaunchConfig
 from nccl_bench.plan.verification import ArmProbe
 from nccl_bench.ranks.progress import Position
-from nccl_bench.records.resuming import locked
+from nccl_bench.records.locks import locked
 from nccl_bench.report.verification import TerminalVerification
 from nccl_bench.verify.findings import append_finding, read_findings
 from tests.support.command_line import TORCHRUN, CommandLine, assert_one_message, snapshot
