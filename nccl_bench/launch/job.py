@@ -196,8 +196,9 @@ class Job:
             self._read_replies()
             time.sleep(0.01)
         while left := self.processes():
+            assert self._group is not None, "a launch without a group has no processes"
             with suppress(ProcessLookupError):
-                os.killpg(self._group or 0, signal.SIGKILL)
+                os.killpg(self._group, signal.SIGKILL)
             if time.monotonic() > give_up:
                 raise SetupError(f"the processes {left} do not end even after SIGKILL: a driver holds them, see dmesg")
             time.sleep(0.02)
