@@ -75,6 +75,7 @@ class _Agent:
     def serve(self) -> None:
         """Do what the command asks until it ends."""
         received = b""
+        requested: LaunchRequest | None = None
         while True:
             sources: list[int | Messenger] = [self._commands]
             if self._messenger is not None:
@@ -91,8 +92,12 @@ class _Agent:
                     if "last_word" in message:
                         self._last_word = message["last_word"]
                     else:
-                        self._start(LaunchRequest(**message))
+                        requested = LaunchRequest(**message)
             self._reap()
+            # The command has ended the earlier launch, but perhaps the kernel has not reported its end yet.
+            if requested is not None and self._launch is None:
+                self._start(requested)
+                requested = None
             if self._launch and self._failed_on is not None and time.monotonic() > self._end_at:
                 self._end_launch(self._launch, self._failed_on)
 
@@ -164,6 +169,7 @@ class _Agent:
                             self._handle(self._messenger.wait_for_last_word())
                     self.reply(launch=self._number, ended=os.waitstatus_to_exitcode(status))
                 elif process == self._store:
+                    self._store = None  # `end` must not send a signal to another process with this id
                     if self._request.nnodes > 1:
                         raise SetupError("the process with the store of node 0 has ended")
                     # The next launch on this node needs a store, but the ranks that run do not.
