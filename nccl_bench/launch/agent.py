@@ -123,7 +123,9 @@ class _Agent:
         from nccl_bench.launch import store
 
         request = self._request
-        self._store, self._port = store.host_store(request.host, request.port, self._life_writer)
+        self._store, self._port = store.host_store(
+            request.host, request.port, self._life, (*self._pipes, self._life_writer)
+        )
 
     def _start(self, request: LaunchRequest) -> None:
         from nccl_bench.launch import elastic

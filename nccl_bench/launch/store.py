@@ -14,18 +14,18 @@ from torch.distributed import TCPStore  # type: ignore[attr-defined]
 from torch.distributed.distributed_c10d import Store
 
 from nccl_bench.errors import SetupError
-from nccl_bench.ranks.lifetime import signal_at_end_of_parent
+from nccl_bench.ranks.lifetime import end_with, signal_at_end_of_parent
 
 # The time for a connection to the store, and for one answer of the store.
 _CONNECT = timedelta(seconds=3)
 _ANSWER = timedelta(seconds=20)
 
 
-def host_store(host: str, port: int, life_writer: int) -> tuple[int, int]:
+def host_store(host: str, port: int, life: int, inherited: tuple[int, ...]) -> tuple[int, int]:
     """Start a process with a store that listens on ``host``; return its process id and its port.
 
-    ``port`` 0 takes any free port. The process closes its copy of ``life_writer``. Raises ``SetupError`` if the
-    address cannot be used.
+    ``port`` 0 takes any free port. The process ends when the other end of the pipe ``life`` is closed, and closes
+    ``inherited``. Raises ``SetupError`` if the address cannot be used.
     """
     try:
         family, kind, _, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
@@ -41,8 +41,11 @@ def host_store(host: str, port: int, life_writer: int) -> tuple[int, int]:
     bound = listener.getsockname()[1]
     process = os.fork()
     if process == 0:
-        os.close(life_writer)
+        for descriptor in inherited:
+            os.close(descriptor)
         signal_at_end_of_parent(signal.SIGKILL)
+        signal.signal(signal.SIGTERM, signal.SIG_DFL)
+        end_with(life)
         _serve(host, bound, listener.detach())
     listener.close()
     return process, bound

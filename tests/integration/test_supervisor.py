@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import signal
 import subprocess
 import sys
@@ -19,6 +20,7 @@ from nccl_bench.config.run import resolve
 from nccl_bench.errors import InterruptedRunError, SetupError
 from nccl_bench.launch.config import LaunchConfig
 from nccl_bench.launch.job import running_agent
+from nccl_bench.launch.store import host_store
 from nccl_bench.launch.sweep import Outcome, run_sweep
 from nccl_bench.plan.cases import make_plan
 from nccl_bench.ranks.progress import Position, Progress
@@ -33,6 +35,12 @@ CASES = make_plan(CONFIG, 2).cases
 def alive(pid: int) -> bool:
     """Return whether the process still runs."""
     return psutil.pid_exists(pid) and psutil.Process(pid).status() != psutil.STATUS_ZOMBIE
+
+
+def pipes(pid: int) -> set[str]:
+    """Return the pipes that a process has open. Linux only."""
+    links = {os.readlink(descriptor) for descriptor in Path(f"/proc/{pid}/fd").iterdir() if descriptor.is_symlink()}
+    return {link for link in links if link.startswith("pipe:")}
 
 
 class Sweep:
@@ -114,6 +122,38 @@ def test_a_stopped_rank_is_blamed_for_its_hang_and_delays_no_report_of_a_crash(s
     assert isinstance(hung, Hang)
     assert (hung.case_index, hung.rank, hung.phase, hung.state) == (4, 1, "ahead", RankState.STOPPED)
     sweep.assert_nothing_is_left()
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
+def test_only_the_agent_keeps_the_pipes_of_the_command(sweep: Sweep) -> None:
+    looked: list[int] = []
+
+    def look(positions: list[Position]) -> None:
+        if not looked and [position.case_index for position in positions] == [2, 2]:
+            agent = psutil.Process(positions[0].pid).parents()[1]
+            shared = pipes(agent.pid) & pipes(os.getpid())
+            assert len(shared) == 2
+            below = [process.pid for process in agent.children(recursive=True)]
+            assert [pid for pid in below if pipes(pid) & shared] == []
+            looked.extend(below)
+            signal.raise_signal(signal.SIGINT)
+
+    sweep.on_each = look
+    with pytest.raises(InterruptedRunError, match="SIGINT"):
+        sweep.run({2: "stubborn"})
+    # The store, torch's launcher and two ranks.
+    assert len(looked) == 4
+    sweep.assert_nothing_is_left()
+
+
+def test_the_process_with_the_store_ends_with_the_pipe_of_the_agent() -> None:
+    life, life_writer = os.pipe()
+    process, _ = host_store("127.0.0.1", 0, life, (life_writer,))
+    os.close(life)
+    assert alive(process)
+    os.close(life_writer)
+    _, status = os.waitpid(process, 0)
+    assert os.WTERMSIG(status) == signal.SIGKILL
 
 
 def test_an_exception_in_set_up_is_a_set_up_error(sweep: Sweep) -> None:
