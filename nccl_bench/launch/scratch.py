@@ -5,21 +5,22 @@ import os
 import shutil
 import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import TextIO
 
-_PREFIX = "nccl-bench-"
+# Directories with this name are removed, so it must not be a name that users give to directories of their own.
+_PREFIX = "nccl-bench-launches-"
 # The process that uses a directory holds a lock on this file in it.
-_LOCK = "lock"
+_LOCK = ".nccl-bench-lock"
 
 
 @contextmanager
 def scratch_directory() -> Iterator[Path]:
     """Yield a new directory, and remove it afterwards. First remove those of commands that were killed."""
     _remove_abandoned()
-    path = Path(tempfile.mkdtemp(prefix=_PREFIX))
-    with (path / _LOCK).open("w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
+    path, lock = _create_locked()
+    with lock:
         try:
             yield path
         finally:
@@ -27,13 +28,32 @@ def scratch_directory() -> Iterator[Path]:
             shutil.rmtree(path, ignore_errors=True)
 
 
+def _create_locked() -> tuple[Path, TextIO]:
+    """Create a directory and return it with its lock."""
+    while True:
+        path = Path(tempfile.mkdtemp(prefix=_PREFIX))
+        try:
+            lock = (path / _LOCK).open("w")
+        except FileNotFoundError:
+            continue  # another command removed the directory before it had a lock
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        if (path / _LOCK).exists():
+            return path, lock
+        lock.close()  # another command had the lock first, and removed the directory
+
+
 def _remove_abandoned() -> None:
+    """Remove the directories whose commands were killed: those that nobody has locked, and empty ones."""
     for path in Path(tempfile.gettempdir()).glob(f"{_PREFIX}*"):
         try:
-            if path.stat().st_uid != os.getuid():
+            if path.lstat().st_uid != os.getuid():
                 continue
             with (path / _LOCK).open("r+") as lock:
                 fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                # Keep the lock until the directory is gone: a command that has just created it waits for the lock.
+                shutil.rmtree(path, ignore_errors=True)
+        except FileNotFoundError:
+            with suppress(OSError):  # it is gone or has files
+                path.rmdir()
         except OSError:
             continue  # it is in use, or it is not a directory of ours
-        shutil.rmtree(path, ignore_errors=True)
