@@ -17,7 +17,7 @@ from nccl_bench.cli.recorded_run import (
 )
 from nccl_bench.config.run import RunConfig
 from nccl_bench.errors import ExitCode
-from nccl_bench.launch.config import LaunchConfig
+from nccl_bench.launch.config import LaunchConfig, describe_loopback
 from nccl_bench.launch.hardware import free_memory_bytes
 from nccl_bench.launch.job import Agent, running_agent
 from nccl_bench.launch.sweep import run_sweep
@@ -42,6 +42,9 @@ def run_launched(config: RunConfig, launch: LaunchConfig, output: OutputConfig) 
     plan = make_plan(config, world_size)
     # The ranks inherit these variables, and the record lists them.
     os.environ.update(config.variables)
+    warning = describe_loopback(launch)
+    if warning is not None:
+        print_message(f"warning: {warning}")
     facts = {"mode": LAUNCHED, "world_size": world_size, "nproc": launch.nproc, "nnodes": launch.nnodes}
     with running_agent() as agent:
         agent.prepare(launch)

@@ -4,6 +4,7 @@ import socket
 import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
+from ipaddress import ip_address
 from pathlib import Path
 
 import psutil
@@ -56,6 +57,26 @@ class LaunchConfig:
             return "127.0.0.1", 0
         assert self.rdzv_endpoint is not None
         return parse_endpoint(self.rdzv_endpoint)
+
+
+def describe_loopback(launch: LaunchConfig) -> str | None:
+    """Return a warning if node 0 of several nodes listens on a loopback address; ``None`` otherwise.
+
+    Debian, for example, gives the name of a machine the address 127.0.1.1 on the machine itself.
+    """
+    host, port = launch.meeting_address
+    if launch.nnodes == 1 or launch.node_rank != 0:
+        return None
+    try:
+        address = str(socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0][4][0])
+    except OSError:
+        return None  # the agent reports it
+    if not ip_address(address.partition("%")[0]).is_loopback:
+        return None
+    return (
+        f"--rdzv-endpoint is {launch.rdzv_endpoint}, and here {host} is {address}, which no other machine reaches. If "
+        "a node is on another machine, give every node an address of node 0 in the network between the nodes"
+    )
 
 
 def agent_environment(environ: Mapping[str, str], launch: LaunchConfig) -> dict[str, str]:

@@ -2,10 +2,18 @@
 
 from __future__ import annotations
 
+import socket
+
 import pytest
 
 from nccl_bench.errors import UsageError
-from nccl_bench.launch.config import LaunchConfig, agent_environment, find_interface, parse_endpoint
+from nccl_bench.launch.config import (
+    LaunchConfig,
+    agent_environment,
+    describe_loopback,
+    find_interface,
+    parse_endpoint,
+)
 
 ONE_NODE = LaunchConfig(nproc=2)
 
@@ -61,3 +69,25 @@ def test_on_one_node_the_ranks_use_loopback_unless_the_user_names_an_interface()
 def test_torchrun_options_of_a_pod_do_not_reach_the_launch() -> None:
     given = {"PET_RDZV_ENDPOINT": "job:1", "PET_NNODES": "2"}
     assert not [name for name in agent_environment(given, ONE_NODE) if "PET_" in name]
+
+
+@pytest.mark.parametrize(
+    ("host", "address", "node_rank", "warns"),
+    [
+        ("node0", "127.0.1.1", 0, True),  # Debian's address for the own name
+        ("127.0.0.1", "127.0.0.1", 0, True),
+        ("node0", "::1", 0, True),
+        ("node0", "10.0.0.5", 0, False),
+        ("node0", "fe80::1%eth0", 0, False),
+        ("node0", "127.0.1.1", 1, False),
+    ],
+)
+def test_node_0_warns_of_an_address_that_other_machines_do_not_reach(
+    monkeypatch: pytest.MonkeyPatch, host: str, address: str, node_rank: int, warns: bool
+) -> None:
+    monkeypatch.setattr(socket, "getaddrinfo", lambda *_arguments, **_keywords: [(0, 0, 0, "", (address, 29500))])
+    launch = LaunchConfig(nproc=1, nnodes=2, node_rank=node_rank, rdzv_endpoint=f"{host}:29500")
+    warning = describe_loopback(launch)
+    assert (warning is not None) == warns
+    if warning is not None:
+        assert f"here {host} is {address}, which no other machine reaches" in warning
