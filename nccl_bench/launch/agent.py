@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from nccl_bench.errors import SetupError
-from nccl_bench.launch.messages import LAUNCH_LOG, AgentRequest, LaunchRequest, Outcome
+from nccl_bench.launch.messages import LAUNCH_LOG, AgentRequest, LaunchEnd, LaunchRequest
 from nccl_bench.ranks.lifetime import adopt_orphans, signal_at_end_of_parent
 
 if TYPE_CHECKING:
@@ -191,7 +191,7 @@ class _Agent:
 
     def _end_launch(self, group: int, failed_on: int) -> None:
         """End the launch that runs, because it has failed on another node and the ranks of this node have not."""
-        Outcome(error=f"node {failed_on} has ended this launch, because of a crash or a deadline there").write(
+        LaunchEnd(error=f"node {failed_on} has ended this launch, because of a crash or a deadline there").write(
             Path(self._scratch)
         )
         self._failed_on = None

@@ -74,8 +74,8 @@ def describe_loopback(launch: LaunchConfig) -> str | None:
     if not ip_address(address.partition("%")[0]).is_loopback:
         return None
     return (
-        f"--rdzv-endpoint is {launch.rdzv_endpoint}, and here {host} is {address}, which no other machine reaches. If "
-        "a node is on another machine, give every node an address of node 0 in the network between the nodes"
+        f"--rdzv-endpoint is {launch.rdzv_endpoint}: node 0 listens on {address}, which no other machine reaches. If a "
+        "node is on another machine, give every node an address of node 0 in the network between the nodes"
     )
 
 

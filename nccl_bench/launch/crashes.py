@@ -7,7 +7,7 @@ from pathlib import Path
 
 from nccl_bench.errors import NodeLostError, RecordError
 from nccl_bench.launch.memory_kills import KillCount, read_kill_count
-from nccl_bench.launch.messages import AGENT_LOG, LAUNCH_LOG, Outcome
+from nccl_bench.launch.messages import AGENT_LOG, LAUNCH_LOG, LaunchEnd
 from nccl_bench.ranks.failure import Failure, read_failures
 from nccl_bench.ranks.progress import Position, furthest_behind
 from nccl_bench.records.schema import Crash
@@ -42,10 +42,10 @@ def find_crash(
         RecordError: Rank 0 could not write the record: no rank failed, and no later case can be recorded.
         NodeLostError: Another node has ended or did not come to this launch.
     """
-    failures, outcome = read_failures(scratch), Outcome.read(scratch)
-    if outcome is not None and outcome.lost_node is not None:
-        raise NodeLostError(outcome.lost_node)
-    exits = outcome.exits if outcome is not None else ()
+    failures, launch_end = read_failures(scratch), LaunchEnd.read(scratch)
+    if launch_end is not None and launch_end.lost_node is not None:
+        raise NodeLostError(launch_end.lost_node)
+    exits = launch_end.exits if launch_end is not None else ()
     by_rank = {position.rank: position for position in positions}
     raised = {failure.rank for failure in failures}
     for end in exits:
@@ -65,9 +65,9 @@ def find_crash(
     if exit_code == 0 and behind is not None:
         return _crash(behind, behind.rank, "ended before its last case, with exit code 0", "")
     rank = behind.rank if behind is not None else 0
-    if outcome is not None and outcome.error is not None:
+    if launch_end is not None and launch_end.error is not None:
         what = "did not start" if behind is None else "did not finish"
-        return _crash(behind, rank, f"{what}: {outcome.error}", "")
+        return _crash(behind, rank, f"{what}: {launch_end.error}", "")
     assert exit_code is not None, "a launch that has not ended has a rank that ended or raised"
     output = tail(scratch / LAUNCH_LOG) or tail(scratch.parent / AGENT_LOG)
     what = f"did not finish: the process that started it {_describe_exit(exit_code, kills_before)}"

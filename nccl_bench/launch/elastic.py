@@ -18,7 +18,7 @@ from nccl_bench.config.variables import read_at_start
 from nccl_bench.errors import NodeLostError
 from nccl_bench.launch import rendezvous
 from nccl_bench.launch.config import module_command
-from nccl_bench.launch.messages import AgentRequest, Exit, LaunchRequest, Outcome
+from nccl_bench.launch.messages import AgentRequest, Exit, LaunchEnd, LaunchRequest
 from nccl_bench.ranks.lifetime import end_with, signal_at_end_of_parent
 
 # torch's elastic launcher looks at the ranks this often.
@@ -28,7 +28,7 @@ _COUNT_BY_NVML = "PYTORCH_NVML_BASED_CUDA_CHECK"
 
 
 def launch_ranks(agent: AgentRequest, request: LaunchRequest, port: int, life: int) -> int:
-    """Start the ranks, wait until they end, and write the outcome. Return 0 if every rank ended well, else 1.
+    """Start the ranks, wait until they end, and write the ``LaunchEnd``. Return 0 if every rank ended well, else 1.
 
     ``port`` is that of the store of node 0. The ranks end when the other end of the pipe ``life`` is closed.
     """
@@ -50,24 +50,24 @@ def launch_ranks(agent: AgentRequest, request: LaunchRequest, port: int, life: i
         start_method="fork",
         logs_specs=DefaultLogsSpecs(log_dir=str(Path(request.scratch) / "logs"), redirects=Std.ALL),
     )
-    # torch formats the log of a failed rank with a module that imports its compiler, which takes seconds. The outcome
+    # torch formats the log of a failed rank with a module that imports its compiler, which takes seconds. `LaunchEnd`
     # has the same facts.
     logging.disable()
-    outcome = Outcome()
+    launch_end = LaunchEnd()
     try:
         elastic_launch(config, _run_rank)(request, life, by_user)
     except ChildFailedError as error:
         exits = (
             Exit(rank=rank, local_rank=each.local_rank, code=each.exitcode) for rank, each in error.failures.items()
         )
-        outcome = Outcome(exits=tuple(exits))
+        launch_end = LaunchEnd(exits=tuple(exits))
     except NodeLostError as error:
-        outcome = Outcome(lost_node=str(error))
+        launch_end = LaunchEnd(lost_node=str(error))
     except Exception as error:  # noqa: BLE001 - the command reports whatever ended the launch
         sys.excepthook(*sys.exc_info())
-        outcome = Outcome(error=str(error))
-    outcome.write(Path(request.scratch))
-    return 0 if outcome == Outcome() else 1
+        launch_end = LaunchEnd(error=str(error))
+    launch_end.write(Path(request.scratch))
+    return 0 if launch_end == LaunchEnd() else 1
 
 
 def _run_rank(request: LaunchRequest, life: int, counts_by_nvml: bool) -> None:

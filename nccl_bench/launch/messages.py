@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-_OUTCOME = "outcome.json"
+_LAUNCH_END = "launch-end.json"
 # The time for the other nodes to come to the first launch: a user may start them by hand.
 FIRST_MEETING_S = 300.0
 # The time for the other nodes to come to a later launch, and for node 0 to answer.
@@ -53,7 +53,7 @@ class Exit:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Outcome:
+class LaunchEnd:
     """The end of a launch on this node. Without any field, every rank ended well."""
 
     exits: tuple[Exit, ...] = ()  # the rank that ended first; torch's launcher then ended the other ranks
@@ -61,16 +61,16 @@ class Outcome:
     lost_node: str | None = None  # the message about another node that has ended or does not come
 
     def write(self, scratch: Path) -> None:
-        """Write the outcome into a file in ``scratch``, completely or not at all."""
+        """Write the end into a file in ``scratch``, completely or not at all."""
         # The agent and the launch that it ends can both write, so each process has a part file of its own.
-        part = scratch / f".{_OUTCOME}.{os.getpid()}"
+        part = scratch / f".{_LAUNCH_END}.{os.getpid()}"
         part.write_text(json.dumps(asdict(self)), encoding="utf-8")
-        part.replace(scratch / _OUTCOME)
+        part.replace(scratch / _LAUNCH_END)
 
     @classmethod
-    def read(cls, scratch: Path) -> Outcome | None:
-        """Return the outcome in ``scratch``; ``None`` if the launch was ended before it wrote its outcome."""
-        path = scratch / _OUTCOME
+    def read(cls, scratch: Path) -> LaunchEnd | None:
+        """Return the end in ``scratch``; ``None`` if the launch was ended before it wrote the file."""
+        path = scratch / _LAUNCH_END
         if not path.exists():
             return None
         mapping = json.loads(path.read_text(encoding="utf-8"))

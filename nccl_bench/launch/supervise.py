@@ -71,8 +71,8 @@ def supervise(
     timeout_s: float,
     on_end: Callable[[Hang | Crash, _S], _S | None],
     on_progress: Callable[[list[Position]], None],
-) -> int:
-    """Let the ranks do the items of ``spec``; return the number of launches.
+) -> None:
+    """Let the ranks do the items of ``spec``, in as many launches as it takes.
 
     Items have indices below ``count``. One item may take ``timeout_s`` seconds. After a hang or a crash, ``on_end``
     gets its record, without a case, and the specification of that launch. ``on_end`` returns the specification of the
@@ -91,7 +91,7 @@ def supervise(
             # For the agent every process is a rank, so `nproc` counts the processes of all process sets.
             processes = replace(launch, nproc=launch.nproc * spec.processes_per_rank)
             job = agent.start(processes, spec.for_launch(directory))
-            watch = _Watch(
+            watch = _LaunchWatch(
                 job=job,
                 scratch=Path(directory),
                 spec=spec,
@@ -114,11 +114,10 @@ def supervise(
                 break
             spec = following
         raise_interrupted(received)
-    return attempts
 
 
 @dataclass(slots=True, kw_only=True)
-class _Watch:
+class _LaunchWatch:
     """Watches one launch until the launch ends."""
 
     job: RunningJob

@@ -24,7 +24,6 @@ MOST_TRIES = 2
 class Outcome:
     """The outcome of a sweep."""
 
-    attempts: int  # the number of launches
     hangs: tuple[Hang, ...]  # the hangs in the order of time, each with its case
     crashes: tuple[Crash, ...]  # the crashes in the order of time, each with its case
     stopped: str | None  # the reason why the sweep ended early; None if it did not
@@ -56,7 +55,7 @@ def run_sweep(
         InterruptedRunError: This process got SIGINT, SIGTERM or SIGHUP.
     """
     sweep = _Sweep(launch=launch, cases=cases, append=append)
-    attempts = supervise(
+    supervise(
         replace(spec, cases=tuple(range(len(cases))) if spec.cases is None else spec.cases),
         launch,
         agent,
@@ -66,7 +65,6 @@ def run_sweep(
         on_progress=on_progress,
     )
     return Outcome(
-        attempts=attempts,
         hangs=tuple(end for end in sweep.ends if isinstance(end, Hang)),
         crashes=tuple(end for end in sweep.ends if isinstance(end, Crash)),
         stopped=sweep.stopped,

@@ -89,7 +89,7 @@ def sweep(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Sweep:
 
 def test_a_sweep_survives_an_exception_a_signal_and_a_hang(sweep: Sweep) -> None:
     outcome = sweep.run({1: "raise", 3: "kill", 5: "hang"})
-    assert outcome.attempts == 4
+    assert len(sweep.pids) == 4 * 2
     assert outcome.stopped is None
     # Each of the lost cases is measured at the end.
     assert sweep.done() == [0, 2, 4, 6, 1, 3, 5]
@@ -112,7 +112,8 @@ def test_a_stopped_rank_is_blamed_for_its_hang_and_delays_no_report_of_a_crash(s
     outcome = sweep.run({1: BESIDE_STOPPED, 4: "stop"})
     # torch's launcher alone would wait so long for the stopped rank.
     assert time.monotonic() - started < 30
-    assert (outcome.attempts, outcome.stopped) == (3, None)
+    assert outcome.stopped is None
+    assert len(sweep.pids) == 3 * 2
     assert sweep.done() == [0, 2, 3, 5, 6, 1, 4]
     killed, hung = sweep.lines
     assert isinstance(killed, Crash)

@@ -131,7 +131,7 @@ def test_a_run_and_its_comparison_have_the_same_exit_code(
     def run_sweep(spec: Any, *_arguments: object, **_keywords: object) -> Outcome:
         for line in lines:
             RunStore(path=Path(spec.run_dir)).append(line)
-        return Outcome(attempts=1, hangs=(), crashes=(), stopped=None)
+        return Outcome(hangs=(), crashes=(), stopped=None)
 
     monkeypatch.setattr(launched_run, "run_sweep", run_sweep)
     out = tmp_path / "run"
@@ -163,7 +163,7 @@ def test_every_requested_arm_of_a_run_must_be_compared(
     def run_sweep(spec: Any, *_arguments: object, **_keywords: object) -> Outcome:
         for line in FAST:
             RunStore(path=Path(spec.run_dir)).append(line)
-        return Outcome(attempts=1, hangs=(), crashes=(), stopped=None)
+        return Outcome(hangs=(), crashes=(), stopped=None)
 
     monkeypatch.setattr(launched_run, "run_sweep", run_sweep)
     for arms, code in ((f"{BASE},{NEW}", 0), (f"{BASE},{NEW},{OTHER}", 8)):

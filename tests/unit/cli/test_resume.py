@@ -48,7 +48,7 @@ class Sweeps:
         RunStore(path=Path(spec.run_dir)).append(*self.lines)
         if self.interrupted:
             raise InterruptedRunError("interrupted by SIGINT")
-        return Outcome(attempts=1, hangs=(), crashes=(), stopped=None)
+        return Outcome(hangs=(), crashes=(), stopped=None)
 
 
 @pytest.fixture

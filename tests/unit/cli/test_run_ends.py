@@ -115,7 +115,7 @@ def swept(error: Exception | None, lines: Sequence[Entry] = (), **outcome: Any) 
             RunStore(path=Path(spec.run_dir)).append(line)
         if error is not None:
             raise error
-        ended: dict[str, Any] = {"attempts": 1, "hangs": (), "crashes": (), "stopped": None}
+        ended: dict[str, Any] = {"hangs": (), "crashes": (), "stopped": None}
         return Outcome(**(ended | outcome))
 
     return run_sweep

@@ -90,4 +90,4 @@ def test_node_0_warns_of_an_address_that_other_machines_do_not_reach(
     warning = describe_loopback(launch)
     assert (warning is not None) == warns
     if warning is not None:
-        assert f"here {host} is {address}, which no other machine reaches" in warning
+        assert f"is {host}:29500: node 0 listens on {address}, which no other machine reaches" in warning

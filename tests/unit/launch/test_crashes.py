@@ -11,7 +11,7 @@ from nccl_bench.errors import RecordError
 from nccl_bench.launch import crashes
 from nccl_bench.launch.crashes import find_crash, tail
 from nccl_bench.launch.memory_kills import KillCount
-from nccl_bench.launch.messages import AGENT_LOG, LAUNCH_LOG, Exit, Outcome
+from nccl_bench.launch.messages import AGENT_LOG, LAUNCH_LOG, Exit, LaunchEnd
 from nccl_bench.ranks.failure import Failure, read_failures
 from nccl_bench.ranks.progress import Position
 
@@ -22,7 +22,7 @@ POSITIONS = [
 
 def leave(scratch: Path, *exits: tuple[int, int], failures: tuple[tuple[int, float], ...] = ()) -> None:
     """Write the files of a launch: ``exits`` are (rank, code), ``failures`` are (rank, time)."""
-    Outcome(exits=tuple(Exit(rank=rank, local_rank=rank, code=code) for rank, code in exits)).write(scratch)
+    LaunchEnd(exits=tuple(Exit(rank=rank, local_rank=rank, code=code) for rank, code in exits)).write(scratch)
     (scratch / LAUNCH_LOG).write_text("W0101 noise\nlast line\n", encoding="utf-8")
     for rank, _ in exits:
         logs = scratch / "logs" / "abc_1" / "attempt_0" / str(rank)
@@ -78,14 +78,16 @@ def test_a_rank_without_an_exception_is_reported_with_its_exit_code_and_stderr(t
 
 
 def test_a_launch_that_did_not_start_is_explained_by_its_error(tmp_path: Path) -> None:
-    Outcome(error="node 1 did not join").write(tmp_path)
+    LaunchEnd(error="node 1 did not join").write(tmp_path)
     crash = find_crash(tmp_path, [], 1)
     assert (crash.case_index, crash.message.partition(" on ")[0]) == (-1, "rank 0")
     assert crash.message.endswith("did not start: node 1 did not join")
 
 
 @pytest.mark.parametrize("written", [LAUNCH_LOG, f"../{AGENT_LOG}"])
-def test_without_an_outcome_the_end_of_the_agent_is_reported_with_its_log(tmp_path: Path, written: str) -> None:
+def test_without_an_end_of_the_launch_the_end_of_the_agent_is_reported_with_its_log(
+    tmp_path: Path, written: str
+) -> None:
     scratch = tmp_path / "launch"
     scratch.mkdir()
     (scratch / written).write_text("no module torch\n", encoding="utf-8")

@@ -53,8 +53,8 @@ def supervise_launches(
     items: type[Items] = Items,
     go_on: Callable[[Hang | Crash], bool] = lambda end: True,
     on_progress: Callable[[list[Position]], None] = lambda positions: None,
-) -> tuple[int, list[Hang | Crash]]:
-    """Return the number of launches and the ends of those that failed."""
+) -> list[Hang | Crash]:
+    """Return the ends of the launches that failed."""
     ends: list[Hang | Crash] = []
 
     def on_end(end: Hang | Crash, spec: Items) -> Items | None:
@@ -63,7 +63,7 @@ def supervise_launches(
         return following if go_on(end) and end.case_index >= 0 else None
 
     try:
-        attempts = supervise(
+        supervise(
             items(cases=tuple(range(first, COUNT))),
             LaunchConfig(nproc=2),
             launches,
@@ -74,24 +74,22 @@ def supervise_launches(
         )
     finally:
         assert not launches.running
-    return attempts, ends
+    return ends
 
 
 def test_a_launch_that_finishes_is_the_only_one_and_its_positions_are_passed_on() -> None:
     seen: list[list[Position]] = []
     launches = Launches((finishes,))
-    assert supervise_launches(launches, first=5, on_progress=seen.append) == (1, [])
+    assert supervise_launches(launches, first=5, on_progress=seen.append) == []
     assert launches.cases == [(5, 6, 7)]
     assert [position.rank for position in seen[-1]] == [0, 1]
 
 
 def test_after_a_hang_or_a_crash_the_next_launch_starts_where_on_end_says() -> None:
     launches = Launches((hangs(2), crashes(4, "b"), finishes))
-    attempts, ends = supervise_launches(launches)
-    assert attempts == 3
+    hang, crash = supervise_launches(launches)
     assert launches.cases == [tuple(range(first, COUNT)) for first in (0, 3, 5)]
     assert len(set(launches.scratches)) == 3
-    hang, crash = ends
     assert isinstance(hang, Hang)
     assert isinstance(crash, Crash)
     assert (hang.case, hang.case_index, hang.arm, hang.rank, hang.phase) == (None, 2, "a", 1, "timed")
@@ -100,13 +98,13 @@ def test_after_a_hang_or_a_crash_the_next_launch_starts_where_on_end_says() -> N
 
 def test_no_launch_follows_when_on_end_returns_none() -> None:
     launches = Launches((hangs(2), crashes(4), finishes))
-    attempts, ends = supervise_launches(launches, go_on=lambda end: isinstance(end, Hang))
-    assert attempts == 2
+    ends = supervise_launches(launches, go_on=lambda end: isinstance(end, Hang))
+    assert len(launches.scratches) == 2
     assert [end.case_index for end in ends] == [2, 4]
 
 
 def test_a_rank_that_raised_is_a_crash_although_the_other_ranks_are_late() -> None:
-    _, ends = supervise_launches(Launches((crashes(1, exit_code=None, deadline_s=-1), finishes)))
+    ends = supervise_launches(Launches((crashes(1, exit_code=None, deadline_s=-1), finishes)))
     assert [type(end) for end in ends] == [Crash]
 
 
@@ -122,7 +120,7 @@ def test_a_stopped_rank_is_to_blame_for_a_hang_although_another_rank_is_behind()
             for progress in (behind, ahead, ahead):
                 progress.update(case_index=2, arm="a", phase="timed", deadline_s=-1)
 
-        _, (hang,) = supervise_launches(Launches((act, finishes)))
+        (hang,) = supervise_launches(Launches((act, finishes)))
     finally:
         stopped.kill()
         stopped.wait()
@@ -140,25 +138,24 @@ def test_a_hang_has_the_answer_of_nccls_ras_from_the_address_of_its_process_set(
             return {"NCCL_RAS_ADDR": address}
 
     with answering(json.dumps(answer)) as (_, address):
-        _, (hang,) = supervise_launches(Launches((hangs(2), finishes)), items=NcclItems)
+        (hang,) = supervise_launches(Launches((hangs(2), finishes)), items=NcclItems)
     assert isinstance(hang, Hang)
     assert hang.ras == answer
 
 
 def test_no_launch_follows_a_crash_in_the_last_item() -> None:
-    assert supervise_launches(Launches((crashes(COUNT - 1),)))[0] == 1
+    assert len(supervise_launches(Launches((crashes(COUNT - 1),)))) == 1
 
 
 def test_exit_code_0_before_the_last_item_is_a_crash() -> None:
-    _, (end,) = supervise_launches(Launches((hangs(3, "b", exit_code=0), finishes)))
+    (end,) = supervise_launches(Launches((hangs(3, "b", exit_code=0), finishes)))
     assert isinstance(end, Crash)
     assert "before its last case" in end.message
 
 
 def test_a_process_that_does_not_end_after_the_last_item_is_a_hang_after_it(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(supervise_module, "EXIT_S", 0.0)
-    attempts, (end,) = supervise_launches(Launches((stays,)))
-    assert attempts == 1
+    (end,) = supervise_launches(Launches((stays,)))
     assert isinstance(end, Hang)
     assert (end.case_index, end.phase, end.timeout_s) == (COUNT, "exit", 0.0)
 
@@ -227,9 +224,9 @@ def test_a_signal_ends_the_launch_and_its_old_handler_is_restored(number: signal
 def test_an_ignored_hangup_stays_ignored() -> None:
     before = signal.signal(signal.SIGHUP, signal.SIG_IGN)
     try:
-        attempts, _ = supervise_launches(
+        ends = supervise_launches(
             Launches((finishes,)), on_progress=lambda positions: signal.raise_signal(signal.SIGHUP)
         )
     finally:
         signal.signal(signal.SIGHUP, before)
-    assert attempts == 1
+    assert ends == []

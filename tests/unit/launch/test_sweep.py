@@ -11,8 +11,7 @@ from nccl_bench.config.run import resolve
 from nccl_bench.errors import SetupError
 from nccl_bench.launch import supervise
 from nccl_bench.launch.config import LaunchConfig
-from nccl_bench.launch.messages import Exit
-from nccl_bench.launch.messages import Outcome as LaunchOutcome
+from nccl_bench.launch.messages import Exit, LaunchEnd
 from nccl_bench.launch.sweep import Outcome, case_at, run_sweep
 from nccl_bench.plan.cases import PlannedCase, make_plan
 from nccl_bench.ranks.failure import Failure
@@ -52,7 +51,7 @@ def sweep(
 def test_a_sweep_without_failures_is_one_launch() -> None:
     launches = Launches((finishes,))
     outcome, lines = sweep(launches)
-    assert outcome == Outcome(attempts=1, hangs=(), crashes=(), stopped=None)
+    assert outcome == Outcome(hangs=(), crashes=(), stopped=None)
     assert lines == []
 
 
@@ -66,7 +65,6 @@ def test_a_hang_is_recorded_with_its_rank_and_its_case_is_tried_again_after_all_
     outcome, lines = sweep(launches)
     assert cases_of(launches) == ["01234567", "345672", "6725"]
     assert len(set(launches.scratches)) == 3
-    assert outcome.attempts == 3
     assert outcome.stopped is None
     assert list(outcome.hangs) == lines
     first = lines[0]
@@ -177,7 +175,7 @@ def killed(scratch: Path) -> int | None:
     """End rank 1 by SIGKILL in the set-up."""
     for progress in ranks(scratch):
         progress.update(case_index=-1, arm="torch", phase="communicator", deadline_s=60)
-    LaunchOutcome(exits=(Exit(rank=1, local_rank=1, code=-9),)).write(scratch)
+    LaunchEnd(exits=(Exit(rank=1, local_rank=1, code=-9),)).write(scratch)
     return 1
 
 
@@ -267,8 +265,9 @@ def test_the_rank_of_a_crash_is_counted_within_its_process_set() -> None:
 
 def test_a_sweep_ends_when_every_arm_is_excluded() -> None:
     alone = replace(WITH_USER_ARMS, config=replace(WITH_USER_ARMS.config, arms=("a", "b")))
-    outcome, _ = sweep(Launches((crashes(1, "a"), crashes(1, "b"), finishes)), spec=alone)
-    assert (outcome.attempts, outcome.stopped) == (2, "no arm is left")
+    launches = Launches((crashes(1, "a"), crashes(1, "b"), finishes))
+    outcome, _ = sweep(launches, spec=alone)
+    assert (len(launches.scratches), outcome.stopped) == (2, "no arm is left")
     with pytest.raises(SetupError, match="ValueError: broken"):
         sweep(Launches((crashes(-1, "a"), crashes(-1, "a"), crashes(-1, "b"))), spec=alone)
 
