@@ -30,9 +30,10 @@ def find_crash(
 
     The crash has no case yet.
 
-    The reason is the earliest exception, which makes other ranks raise too. But first look for a rank that ended
-    without an exception, for example by a signal: its end makes every other rank raise. A rank that raises waits before
-    it ends, so torch's launcher sees the other one first.
+    A rank that ended without an exception, for example by a signal, is the reason. Its end makes every other rank
+    raise. A rank that raises waits before it ends, so torch's launcher sees the end without an exception first.
+
+    Without such a rank, the earliest exception is the reason. It makes the other ranks raise.
 
     ``ended`` are the ranks whose end was seen first, if any was seen before the launch ended. Other ranks may have been
     ended after them. ``kills_before`` is the kernel's count from the start of the launch: SIGKILL is put down to memory

@@ -20,9 +20,9 @@ class KillCount:
 def read_kill_count(root: Path = Path("/")) -> KillCount | None:
     """Return the count for this process's control group, otherwise for the machine; ``None`` if neither is readable.
 
-    The count of a group has every end of one of its processes, whether the limit of the group, of a group around it or
-    of the machine was reached. So the counts of groups around it add only the processes of others. ``root`` is the root
-    of the file system.
+    Every such end counts in the group of the process. It does not matter whether the group, a group around it or the
+    machine ran out of memory. The count of a group around it also has processes of other groups, so it is not used.
+    ``root`` is the root of the file system.
     """
     for file in (*_files_of_group(root), root / "proc/vmstat"):
         try:

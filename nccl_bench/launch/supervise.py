@@ -30,8 +30,8 @@ POLL_S = 0.2
 LEAST_START_S = 120.0
 # The time for the end: after its last item, a rank destroys its communicators and leaves the interpreter.
 EXIT_S = 60.0
-# After the end of one rank, torch's launcher gets this long to end the other ranks by SIGTERM. It would wait 30 s for a
-# rank that is stopped, or that a driver holds. The same time again passes between SIGKILL and the end of the wait.
+# After the end of one rank, torch's launcher ends the other ranks by SIGTERM. After this time they get SIGKILL, and
+# after this time again they are not waited for. The launcher alone waits 30 s for a rank that does not end.
 SURVIVAL_S = 1.0
 
 _S = TypeVar("_S", bound=LaunchSpec)
