@@ -20,9 +20,11 @@ settings.load_profile("any speed")
 
 
 def pytest_configure() -> None:
-    # A shell's background job ignores SIGINT, and so would every process that the tests start from it.
+    # A shell's background job ignores SIGINT, and nohup SIGHUP. Every process of the tests would inherit that.
     if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
         signal.signal(signal.SIGINT, signal.default_int_handler)
+    if signal.getsignal(signal.SIGHUP) is signal.SIG_IGN:
+        signal.signal(signal.SIGHUP, signal.SIG_DFL)
     # Typer builds a new parser for every call, which takes longer than most of the commands that tests call.
     typer.main.get_command = cache(typer.main.get_command)
 

@@ -425,5 +425,5 @@ def body(group: dist.ProcessGroup) -> object:
     }
 
 
-if __name__ == "__main__":
-    run_as_rank(body)
+def main(spec_file: str) -> None:
+    run_as_rank(body, spec_file)
