@@ -13,21 +13,25 @@ from nccl_bench.records.schema import Registration
 
 
 def title(run: Run) -> str:
-    """Return the title of ``run``: name, ranks, device, start, number of cases; if it is incomplete, its status."""
+    """Return the title of ``run``: name, ranks, device, start, cases; if incomplete, also its status."""
     gpus = run.meta["environment"].get("gpus") or [{}]
     device = gpus[0].get("name", run.device) if run.device in DEVICES and DEVICES[run.device].has_gpus else run.device
     status = status_text(run)
-    text = f"{run.meta['name']}: {counted(run.world_size, 'rank')} on {device}, {run.meta['started']}"
+    # The status is at the start, so that the first line of a narrow report has it.
+    name = run.meta["name"] if status == "complete" else f"{run.meta['name']}, {status.upper()}"
+    text = f"{name}: {counted(run.world_size, 'rank')} on {device}, {run.meta['started']}"
     if run.cases is not None:
         text += f", {len(run.ended) - run.skipped} of {counted(run.cases, 'case')}"
         text += f" ({run.skipped} skipped)" if run.skipped else ""
-    return text if status == "complete" else f"{text}, {status.upper()}"
+    return text
 
 
 def status_text(run: Run) -> str:
     """Return the status of ``run``. If nobody recorded the end of the run, its command may have been killed."""
     status = str(run.meta["status"])
-    return "still running or killed" if status == "running" else status
+    if status != "running":
+        return status
+    return {True: "still running", False: "killed", None: "still running or killed"}[run.is_written]
 
 
 def notes(run: Run) -> Iterator[str]:

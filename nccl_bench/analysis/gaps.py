@@ -35,8 +35,13 @@ def not_measured(run: Run) -> Iterator[str]:
     for line in run.lines:
         if isinstance(line, Skipped):
             yield f"{line.case.label}: skipped, {line.reason}"
-    if run.missing and run.can_be_resumed:
-        yield f"{run.missing} of {run.cases} cases: `nccl-bench run --resume DIRECTORY` measures them"
+    if run.missing:
+        advice = ""
+        if run.is_written:
+            advice = ", so far: the run goes on"
+        elif run.resume_command:
+            advice = f": `{run.resume_command}` measures them"
+        yield f"{run.missing} of {run.cases} cases{advice}"
 
 
 def candidate_incomplete(

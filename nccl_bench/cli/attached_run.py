@@ -8,8 +8,8 @@ from dataclasses import replace
 from typing import NoReturn
 
 from nccl_bench.cli.messages import exit_with, print_message
+from nccl_bench.cli.output import OutputConfig
 from nccl_bench.cli.recorded_run import (
-    OutputConfig,
     close_record,
     closing_on_error,
     create_record,

@@ -1,6 +1,5 @@
 """``nccl-bench import``: results of nccl-tests, recorded as a run."""
 
-import sys
 from pathlib import Path
 from typing import Annotated
 
@@ -26,6 +25,7 @@ def import_(
     nccl-bench. Wrong results are also recorded; the exit code is then 4.
     """
     from nccl_bench.analysis.analysis import Analysis
+    from nccl_bench.records.facts import command_line
     from nccl_bench.records.importers import merge, read
     from nccl_bench.records.run import Run
     from nccl_bench.records.store import RunStore
@@ -38,7 +38,7 @@ def import_(
     store = RunStore.create(
         out,
         name=name,
-        command=["nccl-bench", *sys.argv[1:]],
+        command=command_line(),
         **{key: meta[key] for key in ("config", "launch", "left_out", "environment")},
     )
     store.append(*imported.lines)

@@ -2,24 +2,26 @@
 
 import importlib
 import os
-from contextlib import nullcontext
+from collections.abc import Callable
+from contextlib import ExitStack
+from dataclasses import replace
 from functools import partial
 
 from nccl_bench.cli.messages import exit_with, print_message
+from nccl_bench.cli.output import OutputConfig
 from nccl_bench.cli.progress import Display, case_label
 from nccl_bench.cli.recorded_run import (
-    OutputConfig,
     close_record,
     closing_on_error,
     create_record,
-    ignoring_signals,
     record_end,
 )
 from nccl_bench.config.run import RunConfig
 from nccl_bench.errors import ExitCode
 from nccl_bench.launch.config import LaunchConfig, describe_loopback
 from nccl_bench.launch.hardware import free_memory_bytes
-from nccl_bench.launch.job import Agent, running_agent
+from nccl_bench.launch.job import running_agent
+from nccl_bench.launch.signals import collect_signals, interruptible, raise_interrupted
 from nccl_bench.launch.sweep import run_sweep
 from nccl_bench.plan.cases import Plan, make_plan
 from nccl_bench.ranks.spec import WorkerSpec
@@ -46,34 +48,52 @@ def run_launched(config: RunConfig, launch: LaunchConfig, output: OutputConfig) 
     if warning is not None:
         print_message(f"warning: {warning}")
     facts = {"mode": LAUNCHED, "world_size": world_size, "nproc": launch.nproc, "nnodes": launch.nnodes}
-    with running_agent() as agent:
-        agent.prepare(launch)
-        store = create_record(config, plan, facts, output) if launch.node_rank == 0 else None
-        spec = WorkerSpec(config=config, run_dir=str(store.path) if store else None)
-        with locked(store.path / SAMPLES) if store else nullcontext():
-            code = measure_cases(agent, spec, launch, plan, store, output)
-    exit_with(code)
+
+    def open_record(held: ExitStack) -> RunStore | None:
+        # Only the first node writes a record.
+        if launch.node_rank != 0:
+            return None
+        store = create_record(config, plan, facts, output)
+        with closing_on_error(store, output):
+            held.enter_context(locked(store.path / SAMPLES))
+        return store
+
+    exit_with(measure_cases(WorkerSpec(config=config, run_dir=None), launch, plan, output, open_record))
 
 
 def measure_cases(
-    agent: Agent, spec: WorkerSpec, launch: LaunchConfig, plan: Plan, store: RunStore | None, output: OutputConfig
+    spec: WorkerSpec,
+    launch: LaunchConfig,
+    plan: Plan,
+    output: OutputConfig,
+    open_record: Callable[[ExitStack], RunStore | None],
 ) -> ExitCode:
     """Let ranks measure the cases of ``spec``, watch them and print the report; return the code of the run.
 
-    ``store`` is the record; ``None`` on nodes other than the first.
+    ``open_record`` returns the record; ``None`` on nodes other than the first. What it enters into its argument is left
+    when the record is closed.
     """
-    # The agent needs seconds for its imports. Meanwhile import what the report needs.
-    importlib.import_module("nccl_bench.analysis.analysis")
 
     def label(index: int) -> str:
         return case_label(plan.cases[index].case)
 
-    # `run_sweep` handles signals itself. Ignore signals outside of `run_sweep`, so that the record is always closed.
-    with ignoring_signals():
+    # Collected signals interrupt nothing, so that a record is always closed. `run_sweep` collects signals itself.
+    with collect_signals() as received, running_agent() as agent, ExitStack() as held:
+        agent.prepare(launch)
+        with interruptible():
+            # The agent needs seconds for its imports. Meanwhile import what the report needs.
+            importlib.import_module("nccl_bench.analysis.analysis")
+        store = open_record(held)
         with closing_on_error(store, output), Display(len(plan.cases), label) as display:
-            # Only the first node writes a record.
-            append = partial(record_end, store) if store else lambda _end: None
-            outcome = run_sweep(spec, launch, agent, cases=plan.cases, append=append, on_progress=display.show)
+            raise_interrupted(received)
+            outcome = run_sweep(
+                replace(spec, run_dir=str(store.path) if store else None),
+                launch,
+                agent,
+                cases=plan.cases,
+                append=partial(record_end, store) if store else lambda _end: None,
+                on_progress=display.show,
+            )
             agent.last_word = f"it stopped early: {outcome.stopped}" if outcome.stopped else ""
         if outcome.stopped:
             print_message(f"stopped early: {outcome.stopped}")

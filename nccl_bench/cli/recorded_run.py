@@ -2,46 +2,33 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import AbstractContextManager, contextmanager
-from dataclasses import dataclass, replace
-from pathlib import Path
+from contextlib import contextmanager
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from nccl_bench.cli.gate import FailOn, gate
+from nccl_bench.cli.gate import gate
 from nccl_bench.cli.messages import print_message
+from nccl_bench.cli.output import OutputConfig
 from nccl_bench.cli.report import print_report
 from nccl_bench.config.run import RunConfig
 from nccl_bench.errors import ExitCode, InterruptedRunError, NodeLostError, RecordError
-from nccl_bench.launch.signals import handling_signals
+from nccl_bench.launch.signals import ignoring_signals, interruptible
 from nccl_bench.plan.cases import Plan
 from nccl_bench.records.environment import collect
+from nccl_bench.records.facts import command_line
 from nccl_bench.records.schema import Crash, Hang
 from nccl_bench.records.store import RunStatus, RunStore
-from nccl_bench.report import Format
 
 if TYPE_CHECKING:
     from nccl_bench.analysis.analysis import Analysis
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class OutputConfig:
-    """The options of a run's output."""
-
-    out: Path | None = None  # the directory of the record; None: a new directory in results/
-    format: Format = Format.TERMINAL  # the format of the report
-    fail_on: tuple[FailOn, ...] = ()  # the verdicts that set the exit code
-    width: int | None = None  # the width of the report, in characters; None: the width of the terminal
-
-
-def command_line() -> list[str]:
-    """Return the command of this process, without the path of the program, which has no effect on the run."""
-    return ["nccl-bench", *sys.argv[1:]]
-
-
 def create_record(config: RunConfig, plan: Plan, launch: Mapping[str, object], output: OutputConfig) -> RunStore:
     """Create the directory of a run. ``launch`` says how the ranks were started."""
+    # This can take seconds, so a signal ends it. No file exists yet.
+    with interruptible():
+        environment = collect()
     return RunStore.create(
         output.out,
         name=config.name,
@@ -50,7 +37,7 @@ def create_record(config: RunConfig, plan: Plan, launch: Mapping[str, object], o
         launch=launch,
         cases=len(plan.cases),
         left_out=plan.left_out,
-        environment=collect(),
+        environment=environment,
     )
 
 
@@ -62,11 +49,16 @@ def closing_on_error(
     try:
         yield
     except (InterruptedRunError, KeyboardInterrupt) as error:
+        kept = "node 0 has the record"
         if store:
-            _close(store, RunStatus.INTERRUPTED, output, print_empty=False)
+            kept = "nothing was measured"
+            with ignoring_signals():
+                if not store.discard_if_empty():
+                    analysis, _ = _close(store, RunStatus.INTERRUPTED, output, print_empty=False)
+                    kept = "what was measured before is kept" if _has_times(analysis) else kept
         # The text of a KeyboardInterrupt is empty.
         reason = str(error) or "interrupted by SIGINT"
-        raise InterruptedRunError(f"{reason}; what was measured before is kept") from error
+        raise InterruptedRunError(f"{reason}; {kept}") from error
     except Exception as error:
         kept = "node 0 has the record" if store is None else ""
         if store:
@@ -110,14 +102,6 @@ def close_record(store: RunStore, status: RunStatus, output: OutputConfig) -> Ex
     return analysis.exit_code or failed or gate(output.fail_on, analysis)
 
 
-def ignoring_signals() -> AbstractContextManager[None]:
-    """Ignore the signals that end a run, so that a second Ctrl-C does not interrupt the closing of the record.
-
-    The handler is an empty function and not SIG_IGN, because processes that start meanwhile would inherit SIG_IGN.
-    """
-    return handling_signals(lambda _number, _frame: None)
-
-
 def _close(
     store: RunStore, status: RunStatus, output: OutputConfig, *, print_empty: bool = True, reason: str = ""
 ) -> tuple[Analysis, bool]:
@@ -134,20 +118,28 @@ def _close(
         run = store.load()
         if status is RunStatus.COMPLETE and (run.missing or run.excluded):
             status = RunStatus.PARTIAL
+        ended: Mapping[str, object] = {"status": status}
         try:
-            store.finish(status)
+            ended = store.finish(status)
         except RecordError as error:
             errors.append(error)
-        analysis = Analysis.of(replace(run, meta={**run.meta, "status": status}))
+        analysis = Analysis.of(replace(run, meta={**run.meta, **ended}))
         try:
             store.write_summary(csv_report(analysis))
         except RecordError as error:
             errors.append(error)
-        if print_empty or any(row.timing for row in analysis.rows):
+        shown = print_empty or _has_times(analysis)
+        if shown:
             print_report(analysis, output.format, output.width)
-            if not errors:
-                print_message(f"recorded in {store.path}")
+        if not errors and (shown or status is RunStatus.INTERRUPTED):
+            command = run.resume_command
+            rest = f"; to measure the other cases: {command}" if command else ""
+            print_message(f"recorded in {store.path}{rest}")
         # All of them can have the same reason.
         for text in dict.fromkeys(str(error) for error in errors if str(error) != reason):
             print_message(text)
     return analysis, not errors
+
+
+def _has_times(analysis: Analysis) -> bool:
+    return any(row.timing for row in analysis.rows)

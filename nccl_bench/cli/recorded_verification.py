@@ -1,24 +1,24 @@
 """The record of a verification: its creation, its end after success or an error, its table and its exit code."""
 
 import shlex
-import sys
 from contextlib import nullcontext
 from dataclasses import asdict, replace
-from datetime import datetime
 from pathlib import Path
 
 from nccl_bench import __version__
 from nccl_bench.cli.live_table import LiveTable
 from nccl_bench.cli.messages import exit_with, print_message
-from nccl_bench.cli.recorded_run import OutputConfig, ignoring_signals
+from nccl_bench.cli.output import OutputConfig
 from nccl_bench.cli.report import print_verification
 from nccl_bench.config.verification import VerifyConfig
 from nccl_bench.errors import InterruptedRunError, RecordError
 from nccl_bench.launch.config import LaunchConfig
 from nccl_bench.launch.job import running_agent
+from nccl_bench.launch.signals import ignoring_signals
 from nccl_bench.launch.verification import run_verification
 from nccl_bench.records.creation import Created, creating
 from nccl_bench.records.environment import collect
+from nccl_bench.records.facts import command_line, time_text
 from nccl_bench.records.files import replace_file
 from nccl_bench.records.locks import locked
 from nccl_bench.records.resuming import refuse_changes
@@ -35,12 +35,11 @@ def new_record(config: VerifyConfig, ranks: int, gpus: int | None) -> Verificati
     facts = {
         "tool": TOOL,
         "version": __version__,
-        "started": _now(),
+        "started": time_text(),
         "resumed": [],
         "finished": None,
         "status": RunStatus.RUNNING,
-        # Leave out the path of the program, which has no effect on the verification.
-        "command": ["nccl-bench", *sys.argv[1:]],
+        "command": command_line(),
         "config": asdict(config),
         "environment": collect(),
     }
@@ -54,7 +53,7 @@ def resumable_record(directory: Path) -> VerificationRecord:
     """
     record = VerificationRecord.load(directory)
     refuse_changes(directory, record.facts, collect())
-    resumed = [*record.facts["resumed"], _now()]
+    resumed = [*record.facts["resumed"], time_text()]
     return replace(record, facts={**record.facts, "resumed": resumed, "finished": None, "status": RunStatus.RUNNING})
 
 
@@ -80,13 +79,9 @@ def run_recorded(record: VerificationRecord, output: OutputConfig, *, resumed: b
             if error is not None:
                 interrupted = isinstance(error, InterruptedRunError)
                 status = RunStatus.INTERRUPTED if interrupted else RunStatus.FAILED
-            record = replace(record, facts={**record.facts, "status": status, "finished": _now()})
+            record = replace(record, facts={**record.facts, "status": status, "finished": time_text()})
             _close(record, output, error)
     exit_with(record.verification.exit_code)
-
-
-def _now() -> str:
-    return datetime.now().astimezone().isoformat(timespec="seconds")
 
 
 def _create(directory: Path, record: VerificationRecord) -> Created:

@@ -9,16 +9,17 @@ from nccl_bench.cli.gate import gate, refuse_gate_of_one_arm
 from nccl_bench.cli.launched_run import measure_cases
 from nccl_bench.cli.launching import refuse_missing
 from nccl_bench.cli.messages import exit_with, print_message
-from nccl_bench.cli.recorded_run import OutputConfig, close_record, command_line
+from nccl_bench.cli.output import OutputConfig
+from nccl_bench.cli.recorded_run import close_record
 from nccl_bench.cli.report import print_report
 from nccl_bench.config.run import RunConfig, resolve
 from nccl_bench.errors import ExitCode, UsageError
 from nccl_bench.launch.attach import detect_launcher
 from nccl_bench.launch.config import LaunchConfig
-from nccl_bench.launch.job import running_agent
 from nccl_bench.plan.cases import make_plan
 from nccl_bench.ranks.spec import WorkerSpec
 from nccl_bench.records.environment import collect
+from nccl_bench.records.facts import command_line
 from nccl_bench.records.locks import locked
 from nccl_bench.records.resuming import refuse_changes
 from nccl_bench.records.run import SAMPLES, Run
@@ -43,12 +44,9 @@ def resume_run(directory: Path, output: OutputConfig) -> None:
         if not left:
             exit_with(_end_without_cases(run, directory, output))
             return
-        spec = WorkerSpec(config=config, cases=left, run_dir=str(directory.absolute()), excluded=run.excluded)
+        spec = WorkerSpec(config=config, cases=left, run_dir=None, excluded=run.excluded)
         launch = LaunchConfig(nproc=int(run.meta["launch"]["nproc"]))
-        with running_agent() as agent:
-            agent.prepare(launch)
-            store = RunStore.resume(directory, command_line())
-            code = measure_cases(agent, spec, launch, plan, store, output)
+        code = measure_cases(spec, launch, plan, output, lambda _held: RunStore.resume(directory, command_line()))
     exit_with(code)
 
 

@@ -13,6 +13,7 @@ from nccl_bench.catalog.devices import DEVICES
 from nccl_bench.cli.gate import parse_fail_on, refuse_gate_of_one_arm
 from nccl_bench.cli.launching import choose_device, default_ranks, refuse_missing
 from nccl_bench.cli.options import FailOnText, FormatOption, Nproc, Resume, Width, layer_of, out_option, with_options
+from nccl_bench.cli.output import OutputConfig
 from nccl_bench.config.limits import read_tables
 from nccl_bench.config.options import Panel
 from nccl_bench.config.run import RunConfig, read_run_config, resolve
@@ -61,7 +62,6 @@ def run(
     """
     from nccl_bench.cli.attached_run import run_attached
     from nccl_bench.cli.launched_run import run_launched, show_plan
-    from nccl_bench.cli.recorded_run import OutputConfig
     from nccl_bench.launch.attach import choose_attachment
     from nccl_bench.launch.config import LaunchConfig
     from nccl_bench.launch.hardware import gpu_count

@@ -17,6 +17,7 @@ from nccl_bench.cli.options import (
     width_option,
     with_options,
 )
+from nccl_bench.cli.output import OutputConfig
 from nccl_bench.config.verification import VerifyConfig, resolve_verification
 from nccl_bench.errors import UsageError
 from nccl_bench.report import NARROWEST_VERIFICATION, Format
@@ -40,7 +41,6 @@ def verify(
     failures as `caught`. The ranks, 2 or more, all run on this node, and may share GPUs. Exit code 5: an arm failed a
     probe; 3: a user arm could not be made; 9: the detector was not caught, so nothing is verified; 130: interrupted.
     """
-    from nccl_bench.cli.recorded_run import OutputConfig
     from nccl_bench.cli.recorded_verification import new_record, resumable_record, run_recorded
     from nccl_bench.launch.attach import detect_launcher
 

@@ -21,6 +21,8 @@ from nccl_bench.ranks.spec import LaunchSpec
 
 # A process that SIGKILL does not end is stuck in a driver, and a longer wait does not help.
 _UNKILLABLE_S = 30
+# An agent that has finished its imports starts a launch in milliseconds.
+_START_S = 0.5
 # An agent that was asked to end does nothing else, so it needs no longer.
 _END_S = 5
 
@@ -96,6 +98,7 @@ class Agent:
         except subprocess.TimeoutExpired:
             self._process.kill()
             self._process.wait()
+        self._process = None
 
     def _start_process(self, launch: LaunchConfig) -> subprocess.Popen[bytes]:
         host, port = launch.meeting_address
@@ -188,9 +191,10 @@ class Job:
         Raises ``SetupError`` if even SIGKILL does not end a process.
         """
         give_up = time.monotonic() + _UNKILLABLE_S
-        # A launch that the agent has not started yet must not start later.
+        # A launch that the agent has not started yet must not start later. Close an agent that still imports torch.
+        start_by = time.monotonic() + _START_S
         while self._group is None and self._agent.poll() is None and self._exit_code is None:
-            if time.monotonic() > give_up:
+            if time.monotonic() > start_by:
                 self._agent.close()
                 return
             self._read_replies()

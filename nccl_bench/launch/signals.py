@@ -3,7 +3,7 @@
 import signal
 import threading
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from types import FrameType
 
 from nccl_bench.errors import InterruptedRunError
@@ -24,6 +24,31 @@ def collect_signals() -> Iterator[list[signal.Signals]]:
     received: list[signal.Signals] = []
     with handling_signals(lambda number, _frame: received.append(signal.Signals(number))):
         yield received
+
+
+def ignoring_signals() -> AbstractContextManager[None]:
+    """Ignore the signals that end a run, so that a second Ctrl-C does not interrupt the closing of the record.
+
+    The handler is an empty function and not SIG_IGN, because processes that start meanwhile would inherit SIG_IGN.
+    """
+    return handling_signals(lambda _number, _frame: None)
+
+
+@contextmanager
+def interruptible() -> Iterator[None]:
+    """Raise ``InterruptedRunError`` from the body, at any of its lines, at the first SIGINT, SIGTERM or SIGHUP.
+
+    Later signals are ignored. The body must not need a clean-up.
+    """
+    received: list[signal.Signals] = []
+
+    def interrupt(number: int, _frame: FrameType | None) -> None:
+        received.append(signal.Signals(number))
+        if len(received) == 1:
+            raise_interrupted(received)
+
+    with handling_signals(interrupt):
+        yield
 
 
 @contextmanager

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import platform
+import shlex
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +14,7 @@ from nccl_bench.catalog.cases import Case
 from nccl_bench.errors import RecordError
 from nccl_bench.records.attempts import sort_out
 from nccl_bench.records.decoding import decode, parse_json, read_text
+from nccl_bench.records.locks import is_locked
 from nccl_bench.records.schema import SCHEMA, Crash, Hang, Line, Resume, Skipped, parse
 from nccl_bench.records.upgrade import upgrade
 
@@ -31,12 +34,17 @@ class Run:
     ended: frozenset[Case] = frozenset()  # the cases that were measured or skipped to their end; empty before schema 4
     resumes: tuple[Resume, ...] = ()  # the points at which the run was continued
     warnings: tuple[str, ...] = ()  # sentences about damage to the files
+    directory: Path | None = None  # the directory; None if the run was not read from one, or it was removed
+    is_written: bool | None = None  # True while a command writes the run; None if it has its end, or nobody can tell
 
     @classmethod
     def load(cls, path: Path) -> Run:
         """Read the directory ``path``; raise ``RecordError`` with the file, the line and the reason."""
         file = path / SAMPLES
-        return cls.parse(read_meta(path), read_text(file), file)
+        meta = read_meta(path)
+        # The command can end the run meanwhile, so look at the lock after the state and before the lines.
+        is_written = _is_written(meta, file)
+        return replace(cls.parse(meta, read_text(file), file), directory=path, is_written=is_written)
 
     @classmethod
     def parse(cls, meta: Mapping[str, Any], samples: str, file: Path) -> Run:
@@ -108,9 +116,25 @@ class Run:
         return self.cases is not None and launch.get("mode") == LAUNCHED and launch.get("nnodes") == 1
 
     @property
+    def resume_command(self) -> str | None:
+        """The command that measures the missing cases; ``None`` if no case is missing, or no command can do it."""
+        if self.directory is None or not self.missing or not self.can_be_resumed or set(self.arms) <= {*self.excluded}:
+            return None
+        return f"{TOOL} run --resume {shlex.quote(str(self.directory))}"
+
+    @property
     def is_import(self) -> bool:
         """True for a run that another tool measured and ``nccl-bench import`` recorded."""
         return is_import(self.meta)
+
+
+def _is_written(meta: Mapping[str, Any], file: Path) -> bool | None:
+    """Return whether a command holds the lock on ``file``, which has the lines; ``None`` if nobody can tell."""
+    # Before schema 4, and for ranks that another launcher started, there is no lock. A lock shows on its host only.
+    has_lock = meta.get("cases") is not None and meta["launch"].get("mode") == LAUNCHED
+    if meta["status"] != "running" or not has_lock or meta["environment"].get("hostname") != platform.node():
+        return None
+    return is_locked(file) if file.exists() else None
 
 
 def is_import(meta: Mapping[str, Any]) -> bool:

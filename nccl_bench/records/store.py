@@ -21,6 +21,7 @@ from typing import Any, BinaryIO
 from nccl_bench import __version__
 from nccl_bench.errors import RecordError
 from nccl_bench.records.creation import Created, creating, make_fresh_directory
+from nccl_bench.records.facts import time_text
 from nccl_bench.records.files import append_lines, removed, replace_file, sync_file, writing
 from nccl_bench.records.reserve import reserve, sync_directory, write_into_reserve
 from nccl_bench.records.run import FILES, RUN, SAMPLES, SUMMARY, TOOL, Run, read_meta
@@ -83,16 +84,19 @@ class RunStore:
     def resume(cls, path: Path, command: Sequence[str]) -> RunStore:
         """Open the record of an unfinished run, which ``command`` continues. Raise ``RecordError`` if it cannot."""
         meta, path = read_meta(path), path.absolute()
-        with writing(path / RESERVE):
-            reserve(path / RESERVE, RESERVE_BYTES)
         with writing(path / SAMPLES):
             samples = (path / SAMPLES).open("rb")
         # Nothing of an older run is removed, however this command ends.
         store = cls(path=path, origin=Origin(meta=meta, samples=samples, created=Created()))
-        started = datetime.now().astimezone().isoformat(timespec="seconds")
-        store.append(Resume(started=started, command=tuple(command)))
-        store.sync()
-        store.update(status=RunStatus.RUNNING, finished=None)
+        try:
+            with writing(path / RESERVE):
+                reserve(path / RESERVE, RESERVE_BYTES)
+            store.append(Resume(started=time_text(), command=tuple(command)))
+            store.sync()
+            store.update(status=RunStatus.RUNNING, finished=None)
+        except RecordError:
+            (path / RESERVE).unlink(missing_ok=True)
+            raise
         return store
 
     def append(self, *lines: Entry) -> None:
@@ -114,19 +118,21 @@ class RunStore:
         """Replace fields of ``run.json``; a reader sees the old file or the new file, never a part of a file."""
         replace_file(self.path / RUN, self._changed(changes))
 
-    def finish(self, status: RunStatus) -> None:
-        """Record in ``run.json`` how and when the run ended. This needs no room on the disk."""
-        finished = datetime.now().astimezone().isoformat(timespec="seconds")
-        text = self._changed({"status": status, "finished": finished})
+    def finish(self, status: RunStatus) -> Mapping[str, object]:
+        """Record in ``run.json`` how and when the run ended. Return these fields. This needs no room on the disk."""
+        finished = time_text()
+        ended = {"status": status, "finished": finished}
+        text = self._changed(ended)
         reserved = self.path / RESERVE
         if reserved.exists():
             # A file system that copies on write can be too full to write into the reserve. Removing it then helps.
             with suppress(OSError):
                 write_into_reserve(reserved, self.path / RUN, text.encode())
                 sync_directory(self.path)
-                return
+                return ended
             reserved.unlink(missing_ok=True)
         replace_file(self.path / RUN, text)
+        return ended
 
     def write_summary(self, csv: str) -> None:
         """Replace ``summary.csv``."""

@@ -16,7 +16,7 @@ import typer
 
 from nccl_bench.analysis.analysis import Analysis
 from nccl_bench.cli import app, attached_run, launched_run, main, recorded_verification, resumed_run
-from nccl_bench.cli.recorded_run import OutputConfig
+from nccl_bench.cli.output import OutputConfig
 from nccl_bench.config.run import RunConfig
 from nccl_bench.config.verification import VerifyConfig
 from nccl_bench.launch.config import LaunchConfig

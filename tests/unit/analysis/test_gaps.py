@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from pathlib import Path
 
 import pytest
 
@@ -60,3 +61,20 @@ def test_what_a_user_arm_does_not_support_is_listed_with_what_it_has(supports: l
     config = meta()["config"] | {"collectives": ["all_reduce"], "placements": ["in-place"]}
     run = Run(meta=meta() | {"config": config, "worker": {"user_arms": [user_arm]}}, lines=(samples(),))
     assert [text for text in not_measured(run) if text.startswith("mine")] == ([] if says is None else [says])
+
+
+@pytest.mark.parametrize(
+    ("changes", "directory", "text"),
+    [
+        ({}, Path("a run"), "2 of 2 cases: `nccl-bench run --resume 'a run'` measures them"),
+        ({"nnodes": 2}, Path("there"), "2 of 2 cases"),
+        ({"mode": "attached: srun"}, Path("there"), "2 of 2 cases"),
+        ({}, None, "2 of 2 cases"),
+    ],
+)
+def test_missing_cases_are_listed_always_and_the_command_only_if_it_can_measure_them(
+    changes: dict[str, object], directory: Path | None, text: str
+) -> None:
+    launch = {"mode": "torchrun", "world_size": 2, "nproc": 2, "nnodes": 1} | changes
+    run = Run(meta=meta() | {"cases": 2, "launch": launch}, lines=(), directory=directory)
+    assert list(not_measured(run))[-1] == text

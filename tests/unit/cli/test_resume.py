@@ -15,6 +15,7 @@ from nccl_bench.errors import ExitCode, InterruptedRunError
 from nccl_bench.launch.sweep import Outcome
 from nccl_bench.plan.cases import make_plan
 from nccl_bench.ranks.spec import WorkerSpec
+from nccl_bench.records.locks import locked
 from nccl_bench.records.run import Run
 from nccl_bench.records.schema import CaseEnd, Entry, Samples
 from nccl_bench.records.store import RESERVE, RunStatus, RunStore
@@ -74,8 +75,13 @@ def test_a_killed_run_is_continued_and_no_row_counts_twice(
     killed: Path, command_line: CommandLine, sweeps: Sweeps
 ) -> None:
     _, stdout, _ = command_line.run("report", "there", "--width", "200")
-    assert stdout.splitlines()[0].endswith(", 1 of 3 cases, STILL RUNNING OR KILLED")
-    assert "2 of 3 cases: `nccl-bench run --resume DIRECTORY` measures them" in stdout
+    assert stdout.startswith("run, KILLED: ")
+    assert stdout.splitlines()[0].endswith(", 1 of 3 cases")
+    assert "2 of 3 cases: `nccl-bench run --resume there` measures them" in stdout
+    with locked(killed / "samples.jsonl"):
+        _, stdout, _ = command_line.run("report", "there", "--width", "200")
+    assert stdout.startswith("run, STILL RUNNING: ")
+    assert "2 of 3 cases, so far: the run goes on" in stdout
 
     sweeps.lines = [*measured(1), *measured(2)]
     code, stdout, _ = command_line.run("run", "--resume", "there", "--width", "200", "--format", "terminal")
@@ -126,14 +132,16 @@ def test_a_run_with_lost_cases_is_partial_and_a_resume_tries_them_again(
     sweeps.lines = [*measured(0), lost, excluding, *measured(2), lost]
     code, stdout, _ = command_line.run("run", "--sizes", SIZES, "--out", "there", "--width", "200")
     assert code == ExitCode.SETUP
-    assert stdout.splitlines()[0].endswith(", 2 of 3 cases, PARTIAL")
+    assert stdout.startswith("run, PARTIAL: ")
+    assert stdout.splitlines()[0].endswith(", 2 of 3 cases")
     assert "the arm is no longer measured" in stdout
     sweeps.lines = measured(1)
     code, stdout, _ = command_line.run("run", "--resume", "there", "--width", "200")
     assert (sweeps.specs[1].cases, sweeps.specs[1].excluded) == ((1,), ("torch",))
     # A rank died, whatever came after: the exit code says so. An arm is missing, so the run stays partial.
     assert code == ExitCode.SETUP
-    assert stdout.splitlines()[0].endswith(", 3 of 3 cases, PARTIAL")
+    assert stdout.startswith("run, PARTIAL: ")
+    assert stdout.splitlines()[0].endswith(", 3 of 3 cases")
     assert stdout.count("the case was measured in another try") == 2
 
 
@@ -143,7 +151,8 @@ def test_a_resume_that_is_interrupted_keeps_everything_and_can_be_resumed(
     sweeps.interrupted, sweeps.lines = True, []
     code, stdout, _ = command_line.run("run", "--resume", "there", "--width", "200")
     assert code == ExitCode.INTERRUPTED
-    assert stdout.splitlines()[0].endswith(", 1 of 3 cases, INTERRUPTED")
+    assert stdout.startswith("run, INTERRUPTED: ")
+    assert stdout.splitlines()[0].endswith(", 1 of 3 cases")
     assert [line.case for line in Run.load(killed).lines] == CASES[:2]
     sweeps.interrupted, sweeps.lines = False, measured(2)
     command_line.run("run", "--resume", "there")

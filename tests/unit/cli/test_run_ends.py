@@ -133,9 +133,9 @@ def test_a_second_signal_loses_no_measured_case(
 ) -> None:
     finish, show = RunStore.finish, recorded_run.print_report
 
-    def interrupted_finish(store: RunStore, status: Any) -> None:
+    def interrupted_finish(store: RunStore, status: Any) -> Any:
         os.kill(os.getpid(), number)
-        finish(store, status)
+        return finish(store, status)
 
     def interrupted_show(*arguments: Any) -> None:
         os.kill(os.getpid(), number)
@@ -188,7 +188,11 @@ def test_a_set_up_that_fails_on_a_relaunch_keeps_and_prints_the_measured_cases(
     assert code == ExitCode.SETUP
     assert "gated latency" in stdout
     assert "FAILED" in stdout
-    assert stderr == f"nccl-bench: recorded in {directory / 'there'}\nnccl-bench: no set-up\n"
+    there = directory / "there"
+    assert stderr == (
+        f"nccl-bench: recorded in {there}; to measure the other cases: nccl-bench run --resume {there}\n"
+        "nccl-bench: no set-up\n"
+    )
     assert "stream-free" in (directory / "there" / "summary.csv").read_text(encoding="utf-8")
 
 
@@ -324,3 +328,61 @@ def test_a_run_that_ends_before_its_first_line_leaves_no_directory(
     assert (code, stdout) == (ExitCode.SETUP, "")
     assert_one_message(stderr, ("no agent",))
     assert not (directory / "deep").exists()
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize(
+    ("module", "name"),
+    [
+        (recorded_run, "collect"),
+        (launched_run, "create_record"),
+        (launched_run, "locked"),
+        (launched_run, "Display"),
+    ],
+)
+def test_a_signal_while_a_run_is_prepared_ends_it_without_a_record(
+    module: Any,
+    name: str,
+    number: signal.Signals,
+    directory: Path,
+    command_line: CommandLine,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    function = getattr(module, name)
+
+    def interrupted(*arguments: Any) -> Any:
+        result = function(*arguments)
+        os.kill(os.getpid(), number)
+        return result
+
+    monkeypatch.setattr(module, name, interrupted)
+    code, stdout, stderr = command_line.run("run", "--out", "there")
+    assert (code, stdout) == (ExitCode.INTERRUPTED, "")
+    assert_one_message(stderr, (f"interrupted by {number.name}",))
+    assert not (directory / "there").exists()
+
+
+@pytest.mark.parametrize("name", ["locked", "Display"])
+def test_an_error_between_the_creation_of_a_record_and_its_first_line_leaves_no_record(
+    name: str, directory: Path, command_line: CommandLine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(*_arguments: object) -> None:
+        raise OSError(5, "Input/output error")
+
+    monkeypatch.setattr(launched_run, name, fail)
+    code, _, stderr = command_line.run("run", "--out", "there")
+    assert code == ExitCode.SETUP
+    assert_one_message(stderr, ("Input/output error",))
+    assert not (directory / "there").exists()
+
+
+def test_an_interrupted_run_says_how_to_measure_the_rest_and_its_json_has_its_end(
+    directory: Path, command_line: CommandLine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(launched_run, "run_sweep", swept(InterruptedRunError("interrupted by SIGINT"), [samples()]))
+    code, stdout, stderr = command_line.run("run", "--out", "a there", "--format", "json")
+    assert code == ExitCode.INTERRUPTED
+    assert f"to measure the other cases: nccl-bench run --resume '{directory / 'a there'}'\n" in stderr
+    ended = Run.load(directory / "a there").meta["finished"]
+    assert ended is not None
+    assert f'"finished": "{ended}"' in stdout

@@ -75,7 +75,7 @@ def test_a_record_without_room_for_its_end_leaves_nothing_behind(
     out: str | None, tiny_disk: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tiny_disk)
-    with pytest.raises(UsageError, match=r"cannot be written: No space left on device; free space"):
+    with pytest.raises(UsageError, match=r"cannot be written: No space left on device; .* --out"):
         create(None if out is None else Path(out))
     assert names(tiny_disk) == []
 

@@ -1,0 +1,17 @@
+"""The options of the output of ``run`` and ``verify``."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from nccl_bench.cli.gate import FailOn
+from nccl_bench.report import Format
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class OutputConfig:
+    """The options of a command's output."""
+
+    out: Path | None = None  # the directory of the record; None: the default of the command
+    format: Format = Format.TERMINAL  # the format of the report
+    fail_on: tuple[FailOn, ...] = ()  # the verdicts that set the exit code
+    width: int | None = None  # the width of the report, in characters; None: the width of the terminal
