@@ -21,8 +21,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from nccl_bench.errors import SetupError
+from nccl_bench.launch.lifetime import adopt_orphans, signal_at_end_of_parent
 from nccl_bench.launch.messages import LAUNCH_LOG, AgentRequest, LaunchEnd, LaunchRequest
-from nccl_bench.ranks.lifetime import adopt_orphans, signal_at_end_of_parent
 
 if TYPE_CHECKING:
     from nccl_bench.launch.nodes import Messenger
@@ -35,7 +35,7 @@ _PRELOADED = ("torch.distributed", "torch.cuda", "numpy")
 _OWN_REPORT_S = 5.0
 
 
-class _Agent:
+class _AgentProcess:
     def __init__(self, request: AgentRequest, commands: int, replies: int) -> None:
         self._request = request
         self._commands = commands
@@ -201,7 +201,7 @@ class _Agent:
 
 def main() -> NoReturn:
     """Serve the command at the other end of standard input and output."""
-    agent: _Agent | None = None
+    agent: _AgentProcess | None = None
     ended = False
 
     def on_end(_number: int, _frame: object) -> None:
@@ -220,7 +220,7 @@ def main() -> NoReturn:
     os.dup2(2, 1)
     with open(commands, "rb", buffering=0, closefd=False) as file:
         request = AgentRequest(**json.loads(file.readline()))
-    agent = _Agent(request, commands, replies)
+    agent = _AgentProcess(request, commands, replies)
     if ended:
         agent.end()
     try:

@@ -18,8 +18,8 @@ from nccl_bench.config.variables import read_at_start
 from nccl_bench.errors import NodeLostError
 from nccl_bench.launch import rendezvous
 from nccl_bench.launch.config import module_command
+from nccl_bench.launch.lifetime import end_with, signal_at_end_of_parent
 from nccl_bench.launch.messages import AgentRequest, Exit, LaunchEnd, LaunchRequest
-from nccl_bench.ranks.lifetime import end_with, signal_at_end_of_parent
 
 # torch's elastic launcher looks at the ranks this often.
 _POLL_S = 0.05

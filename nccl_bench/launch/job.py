@@ -14,9 +14,9 @@ from typing import Any
 
 from nccl_bench.errors import NodeLostError, SetupError
 from nccl_bench.launch.config import LaunchConfig, agent_environment, module_command
+from nccl_bench.launch.lifetime import group_members
 from nccl_bench.launch.messages import AGENT_LOG, AgentRequest, LaunchRequest
 from nccl_bench.launch.scratch import scratch_directory
-from nccl_bench.ranks.lifetime import group_members
 from nccl_bench.ranks.spec import LaunchSpec
 
 # A process that SIGKILL does not end is stuck in a driver, and a longer wait does not help.

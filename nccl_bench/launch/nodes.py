@@ -19,9 +19,9 @@ from typing import Any, NoReturn
 
 from torch.distributed.distributed_c10d import PrefixStore, Store
 
+from nccl_bench.launch.lifetime import end_with, signal_at_end_of_parent
 from nccl_bench.launch.messages import AgentRequest
 from nccl_bench.launch.store import connect
-from nccl_bench.ranks.lifetime import end_with, signal_at_end_of_parent
 
 _POLL_S = 0.25
 # The time for the last word of a node whose ranks have just ended: its command ends the ranks first.

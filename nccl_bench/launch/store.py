@@ -14,7 +14,7 @@ from torch.distributed import TCPStore  # type: ignore[attr-defined]
 from torch.distributed.distributed_c10d import Store
 
 from nccl_bench.errors import SetupError
-from nccl_bench.ranks.lifetime import end_with, signal_at_end_of_parent
+from nccl_bench.launch.lifetime import end_with, signal_at_end_of_parent
 
 # The time for a connection to the store, and for one answer of the store.
 _CONNECT = timedelta(seconds=3)

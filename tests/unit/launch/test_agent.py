@@ -13,7 +13,7 @@ import pytest
 
 from nccl_bench.errors import SetupError
 from nccl_bench.launch import agent as agent_module
-from nccl_bench.launch.agent import _Agent
+from nccl_bench.launch.agent import _AgentProcess
 from nccl_bench.launch.messages import AgentRequest, LaunchRequest
 
 PROCESS = 4_200_000  # larger than any process id of Linux
@@ -41,10 +41,10 @@ class Pipes:
         self.commands, self.command_writer = os.pipe()
         self.reply_reader, self.replies = os.pipe()
 
-    def agent(self, scratch: Path) -> _Agent:
+    def agent(self, scratch: Path) -> _AgentProcess:
         """Return the agent of node 0 of two nodes."""
         request = AgentRequest(worker="w", scratch=str(scratch), nnodes=2, node_rank=0, host="127.0.0.1", port=0)
-        return _Agent(request, self.commands, self.replies)
+        return _AgentProcess(request, self.commands, self.replies)
 
 
 def end_children(monkeypatch: pytest.MonkeyPatch, ends: Iterator[tuple[int, int]]) -> None:
