@@ -70,19 +70,28 @@ Resume = Annotated[
     Path | None,
     _output_option(
         help="Directory of a record that is not complete. Only what is missing in it is done, with the options of the "
-        "record, on the same machine with the same versions. Default: a new record."
+        "record, on the same machine with the same versions. Default: a new record.",
     ),
 ]
 
 
-def given_flags(config: type, options: Mapping[str, Any]) -> list[str]:
-    """Return the flags of the options that are on the command line; ``options`` has ``None`` for the others."""
-    names = options_of(config)
-    return [
-        names[name].flag if name in names else f"--{name.replace('_', '-')}"
-        for name, value in options.items()
-        if value not in (None, [])
-    ]
+def check_resume(context: typer.Context, directory: Path, *allowed: str) -> None:
+    """Raise ``UsageError`` if --resume is no ``directory``, or has an option beside it that is not in ``allowed``."""
+    sources = {parameter: context.get_parameter_source(str(parameter.name)) for parameter in context.command.params}
+    flags = [parameter.opts[-1] for parameter, source in sources.items() if source and source.name == "COMMANDLINE"]
+    given = [flag for flag in flags if flag not in ("--resume", *allowed)]
+    if given:
+        *others, last = allowed
+        raise UsageError(
+            f"--resume continues with the options of the record: leave out {', '.join(given)}. Only "
+            f"{', '.join(others)} and {last} can be combined with it"
+        )
+    if not directory.is_dir():
+        what = "is a file" if directory.exists() else "does not exist"
+        raise UsageError(
+            f"--resume is {directory}, which {what}: give the directory of a record. For a new record, leave out "
+            "--resume"
+        )
 
 
 def with_options(config: type) -> Callable[[Callable[..., None]], Callable[..., None]]:

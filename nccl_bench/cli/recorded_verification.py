@@ -1,11 +1,12 @@
 """The record of a verification: its creation, its end after success or an error, its table and its exit code."""
 
 import shlex
-from contextlib import nullcontext
+from contextlib import ExitStack
 from dataclasses import asdict, replace
 from pathlib import Path
 
 from nccl_bench import __version__
+from nccl_bench.cli.launching import refuse_missing
 from nccl_bench.cli.live_table import LiveTable
 from nccl_bench.cli.messages import exit_with, print_message
 from nccl_bench.cli.output import OutputConfig
@@ -14,7 +15,7 @@ from nccl_bench.config.verification import VerifyConfig
 from nccl_bench.errors import InterruptedRunError, RecordError
 from nccl_bench.launch.config import LaunchConfig
 from nccl_bench.launch.job import running_agent
-from nccl_bench.launch.signals import ignoring_signals
+from nccl_bench.launch.signals import ignoring_signals, interruptible
 from nccl_bench.launch.verification import run_verification
 from nccl_bench.records.creation import Created, creating
 from nccl_bench.records.environment import collect
@@ -46,49 +47,62 @@ def new_record(config: VerifyConfig, ranks: int, gpus: int | None) -> Verificati
     return VerificationRecord(facts=facts, config=config, world_size=ranks, gpus=gpus)
 
 
-def resumable_record(directory: Path) -> VerificationRecord:
-    """Return the record in ``directory``, which is resumed now.
+def run_recorded(record: VerificationRecord, output: OutputConfig) -> None:
+    """Run all probes, print the table, and exit with the code of the verification.
 
-    Raises ``UsageError`` with the differences if it is of another machine, version or setting.
+    The record is in the directory ``output.out``. Without a directory nothing is recorded.
     """
-    record = VerificationRecord.load(directory)
-    refuse_changes(directory, record.facts, collect())
-    resumed = [*record.facts["resumed"], time_text()]
-    return replace(record, facts={**record.facts, "resumed": resumed, "finished": None, "status": RunStatus.RUNNING})
-
-
-def run_recorded(record: VerificationRecord, output: OutputConfig, *, resumed: bool = False) -> None:
-    """Run the probes that the record lacks, print the table, and exit with the code of the verification.
-
-    The record is in the directory ``output.out``, which exists if the verification is ``resumed``. Without a directory
-    nothing is recorded.
-    """
-    directory = output.out
-    created = None
-    with ignoring_signals():
-        if directory is not None and not resumed:
-            created = _create(directory, record)
-        with locked(directory / FINDINGS) if directory is not None else nullcontext():
-            if directory is not None and resumed:
-                _save(directory, record)
-            record, error = _run(record, directory)
-            if created is not None and not record.lines and not isinstance(error, InterruptedRunError | None):
-                created.remove()  # an empty record would make the next verification refuse the directory
-                raise error
-            status = RunStatus.COMPLETE
-            if error is not None:
-                interrupted = isinstance(error, InterruptedRunError)
-                status = RunStatus.INTERRUPTED if interrupted else RunStatus.FAILED
-            record = replace(record, facts={**record.facts, "status": status, "finished": time_text()})
-            _close(record, output, error)
+    with ignoring_signals(), ExitStack() as held:
+        created = None if output.out is None else _create(output.out, record, held)
+        record = _run_and_close(record, output, created)
     exit_with(record.verification.exit_code)
 
 
-def _create(directory: Path, record: VerificationRecord) -> Created:
-    """Create the files of the record before the ranks start: a bad path must not waste a verification."""
+def resume_recorded(directory: Path, output: OutputConfig) -> None:
+    """Run the probes that the record in ``directory`` lacks, print the table, and exit with the code of the whole.
+
+    Raises ``UsageError`` if the record is of another machine, version or setting, or if another command writes it.
+    """
+    # This refuses a directory without a verification, which has no file to lock.
+    VerificationRecord.load(directory)
+    with ignoring_signals(), locked(directory / FINDINGS):
+        record = VerificationRecord.load(directory)
+        with interruptible():
+            refuse_changes(directory, record.facts, collect())
+        refuse_missing(record.config.user_arms)
+        if record.verification.complete and record.facts["status"] == RunStatus.COMPLETE:
+            print_message(f"nothing is left to verify in {directory}")
+            print_verification(record, output.format, output.width)
+        else:
+            resumed = [*record.facts["resumed"], time_text()]
+            facts = {**record.facts, "resumed": resumed, "finished": None, "status": RunStatus.RUNNING}
+            # Without the directory the table names no command. The last message does.
+            record = replace(record, facts=facts, directory=None)
+            _save(directory, record)
+            record = _run_and_close(record, output, None)
+    exit_with(record.verification.exit_code)
+
+
+def _run_and_close(record: VerificationRecord, output: OutputConfig, created: Created | None) -> VerificationRecord:
+    """Run the missing probes, print the table, write the record and return it. ``created`` are its new files."""
+    record, error = _run(record, output.out)
+    if created is not None and not record.lines and not isinstance(error, InterruptedRunError | None):
+        created.remove()  # an empty record would make the next verification refuse the directory
+        raise error
+    status = RunStatus.COMPLETE
+    if error is not None:
+        status = RunStatus.INTERRUPTED if isinstance(error, InterruptedRunError) else RunStatus.FAILED
+    record = replace(record, facts={**record.facts, "status": status, "finished": time_text()})
+    _close(record, output, error)
+    return record
+
+
+def _create(directory: Path, record: VerificationRecord, held: ExitStack) -> Created:
+    """Create and lock the files of the record before the ranks start: a bad path must not waste a verification."""
     with creating(directory) as created:
         created.make_directory(directory, exist_ok=True)
         created.make_files(directory, VERIFICATION_FILES)
+        held.enter_context(locked(directory / FINDINGS))
         _save(directory, record)
     return created
 
@@ -116,8 +130,6 @@ def _run(record: VerificationRecord, directory: Path | None) -> tuple[Verificati
                         run_verification(record.config, config, agent, path, on_progress=table.show)
                 finally:
                     record = read()
-    except KeyboardInterrupt:
-        return record, InterruptedRunError("interrupted by SIGINT")
     except Exception as error:  # noqa: BLE001 - what was found is kept, and the caller raises the error
         return record, error
     return record, None

@@ -12,7 +12,17 @@ import typer
 from nccl_bench.catalog.devices import DEVICES
 from nccl_bench.cli.gate import parse_fail_on, refuse_gate_of_one_arm
 from nccl_bench.cli.launching import choose_device, default_ranks, refuse_missing
-from nccl_bench.cli.options import FailOnText, FormatOption, Nproc, Resume, Width, layer_of, out_option, with_options
+from nccl_bench.cli.options import (
+    FailOnText,
+    FormatOption,
+    Nproc,
+    Resume,
+    Width,
+    check_resume,
+    layer_of,
+    out_option,
+    with_options,
+)
 from nccl_bench.cli.output import OutputConfig
 from nccl_bench.config.limits import read_tables
 from nccl_bench.config.options import Panel
@@ -69,7 +79,7 @@ def run(
     if resume is not None:
         from nccl_bench.cli.resumed_run import resume_run
 
-        _refuse_other_options(context)
+        check_resume(context, resume, "--format", "--fail-on", "--width")
         resume_run(resume, OutputConfig(format=format, fail_on=parse_fail_on(fail_on), width=width))
         return
     layers = [read_run_config(config)] if config else []
@@ -107,23 +117,6 @@ def run(
         show_plan(resolved, ranks * nnodes, ranks)
     else:
         run_launched(resolved, launching, output)
-
-
-def _refuse_other_options(context: typer.Context) -> None:
-    """Raise ``UsageError`` if the command line has --resume and an option of a new run."""
-    sources = {parameter: context.get_parameter_source(str(parameter.name)) for parameter in context.command.params}
-    given = [
-        parameter.opts[-1]
-        for parameter, source in sources.items()
-        if source is not None
-        and source.name == "COMMANDLINE"
-        and parameter.name not in ("resume", "format", "fail_on", "width")
-    ]
-    if given:
-        raise UsageError(
-            f"--resume continues with the options of the record: leave out {', '.join(given)}. Only --format, "
-            "--fail-on and --width can be combined with it"
-        )
 
 
 def _last(layers: Sequence[Mapping[str, object]], key: str) -> object:

@@ -5,13 +5,15 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any
 
+import typer
+
 from nccl_bench.catalog.probes import DETECTOR
 from nccl_bench.cli.launching import choose_device, default_ranks, refuse_missing
 from nccl_bench.cli.options import (
     FormatOption,
     Nproc,
     Resume,
-    given_flags,
+    check_resume,
     layer_of,
     out_option,
     width_option,
@@ -28,6 +30,7 @@ FEWEST_RANKS = 2
 
 @with_options(VerifyConfig)
 def verify(
+    context: typer.Context,
     nproc: Nproc = None,
     out: Annotated[Path | None, out_option("nothing is recorded")] = None,
     resume: Resume = None,
@@ -41,7 +44,7 @@ def verify(
     failures as `caught`. The ranks, 2 or more, all run on this node, and may share GPUs. Exit code 5: an arm failed a
     probe; 3: a user arm could not be made; 9: the detector was not caught, so nothing is verified; 130: interrupted.
     """
-    from nccl_bench.cli.recorded_verification import new_record, resumable_record, run_recorded
+    from nccl_bench.cli.recorded_verification import new_record, resume_recorded, run_recorded
     from nccl_bench.launch.attach import detect_launcher
 
     launcher = detect_launcher(os.environ)
@@ -50,15 +53,11 @@ def verify(
             f"{launcher} started this process as one rank of several. A verification starts its own ranks on one node, "
             "because a failing probe may end its ranks: run `nccl-bench verify` once, outside of that launch"
         )
-    output = OutputConfig(out=out if resume is None else resume, format=format, width=width)
     if resume is None:
-        run_recorded(new_record(*_configure(options, nproc)), output)
+        run_recorded(new_record(*_configure(options, nproc)), OutputConfig(out=out, format=format, width=width))
         return
-    if given := given_flags(VerifyConfig, {**options, "nproc": nproc, "out": out}):
-        raise UsageError(f"--resume continues with the options of the record: leave out {', '.join(given)}")
-    record = resumable_record(resume)
-    refuse_missing(record.config.user_arms)
-    run_recorded(record, output, resumed=True)
+    check_resume(context, resume, "--format", "--width")
+    resume_recorded(resume, OutputConfig(out=resume, format=format, width=width))
 
 
 def _configure(options: Mapping[str, Any], nproc: int | None) -> tuple[VerifyConfig, int, int | None]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import fcntl
+import platform
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -36,8 +37,13 @@ def locked(file: Path) -> Iterator[None]:
         yield
 
 
-def is_locked(file: Path) -> bool | None:
-    """Return True if a command holds the lock on ``file``; ``None`` if the file system has no locks."""
+def is_written(file: Path, hostname: object) -> bool | None:
+    """Return True if a command holds the lock on ``file``. ``hostname`` is the host of the command that created it.
+
+    Return ``None`` if nobody can tell: another host may not see the lock, and some file systems have no locks.
+    """
+    if hostname != platform.node() or not file.exists():
+        return None
     with file.open("rb") as opened:
         free = _lock(opened, fcntl.LOCK_SH)
     return None if free is None else not free

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import platform
 import shlex
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
@@ -14,7 +13,7 @@ from nccl_bench.catalog.cases import Case
 from nccl_bench.errors import RecordError
 from nccl_bench.records.attempts import sort_out
 from nccl_bench.records.decoding import decode, parse_json, read_text
-from nccl_bench.records.locks import is_locked
+from nccl_bench.records.locks import is_written
 from nccl_bench.records.schema import SCHEMA, Crash, Hang, Line, Resume, Skipped, parse
 from nccl_bench.records.upgrade import upgrade
 
@@ -43,8 +42,8 @@ class Run:
         file = path / SAMPLES
         meta = read_meta(path)
         # The command can end the run meanwhile, so look at the lock after the state and before the lines.
-        is_written = _is_written(meta, file)
-        return replace(cls.parse(meta, read_text(file), file), directory=path, is_written=is_written)
+        written = _is_written(meta, file)
+        return replace(cls.parse(meta, read_text(file), file), directory=path, is_written=written)
 
     @classmethod
     def parse(cls, meta: Mapping[str, Any], samples: str, file: Path) -> Run:
@@ -130,11 +129,11 @@ class Run:
 
 def _is_written(meta: Mapping[str, Any], file: Path) -> bool | None:
     """Return whether a command holds the lock on ``file``, which has the lines; ``None`` if nobody can tell."""
-    # Before schema 4, and for ranks that another launcher started, there is no lock. A lock shows on its host only.
+    # Before schema 4, and for ranks that another launcher started, there is no lock.
     has_lock = meta.get("cases") is not None and meta["launch"].get("mode") == LAUNCHED
-    if meta["status"] != "running" or not has_lock or meta["environment"].get("hostname") != platform.node():
+    if meta["status"] != "running" or not has_lock:
         return None
-    return is_locked(file) if file.exists() else None
+    return is_written(file, meta["environment"].get("hostname"))
 
 
 def is_import(meta: Mapping[str, Any]) -> bool:

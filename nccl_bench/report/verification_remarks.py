@@ -17,6 +17,7 @@ def verification_remarks(verification: Verification) -> Iterator[Remarks]:
     """Yield all remarks; leave out titles without sentences."""
     for title, items, style in (
         ("", _incompleteness(verification), "bold yellow"),
+        ("", verification.history, ""),
         ("", _unselected_probes(verification), ""),
         ("", _detector(verification), "bold red" if verification.blind else ""),
         ("Failed", _failures(verification), "red"),

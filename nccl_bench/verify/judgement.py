@@ -49,6 +49,7 @@ class Verification:
     notes: tuple[str, ...] = ()  # texts about problems outside of probes
     gpus: int | None = None  # the number of GPUs, less than the world size if ranks share GPUs; None if unknown
     planned: int = 0  # the number of arm probes that apply
+    history: tuple[str, ...] = ()  # sentences: how the verification ended early, and when it was continued
 
     @property
     def arms(self) -> tuple[str, ...]:

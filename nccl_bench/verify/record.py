@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import shlex
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from nccl_bench.analysis.wording import counted
 from nccl_bench.catalog.devices import DEVICES
 from nccl_bench.config.parsers import one_of
 from nccl_bench.config.verification import VerifyConfig, resolve_verification
 from nccl_bench.errors import RecordError, UsageError
 from nccl_bench.records.decoding import decode, parse_json, read_text
+from nccl_bench.records.locks import is_written
 from nccl_bench.records.run import FINDINGS, TOOL, VERIFICATION
 from nccl_bench.verify.findings import parse_findings, parse_notes
 from nccl_bench.verify.judgement import Verification, judge
@@ -29,6 +32,19 @@ FACTS: Mapping[str, Any] = {
     "environment": dict,
 }
 
+_RUNNING = "running"
+# The end of a verification that nobody recorded, by whether a command still writes the record.
+_WITHOUT_END: Mapping[bool | None, str] = {
+    True: "The verification still runs.",
+    False: "The verification was KILLED.",
+    None: "The verification still runs, or was KILLED.",
+}
+# The end of a verification by its status.
+_ENDS: Mapping[str, str] = {
+    "interrupted": "The verification was INTERRUPTED.",
+    "failed": "An error ended the verification.",
+}
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class VerificationRecord:
@@ -40,6 +56,8 @@ class VerificationRecord:
     gpus: int | None  # the number of GPUs, less than the world size if ranks share GPUs; None if unknown
     lines: str = ""  # the content of the file of findings
     source: Path = Path(FINDINGS)  # the file of findings, for messages
+    directory: Path | None = None  # the directory; None if the record was not read from one
+    is_written: bool | None = None  # True while a command writes the record; None if it has its end, or nobody can tell
 
     @classmethod
     def load(cls, directory: Path) -> VerificationRecord:
@@ -48,7 +66,7 @@ class VerificationRecord:
         Raises ``RecordError`` with the file and the reason if a file is missing or is not as it was written.
         """
         if not (directory / VERIFICATION).exists():
-            what = f"it has no {VERIFICATION}" if directory.is_dir() else "there is no such directory"
+            what = f"it has no {VERIFICATION}" if directory.is_dir() else "it does not exist"
             raise RecordError(f"{directory} is not a verification: {what}")
         file, findings = directory / VERIFICATION, directory / FINDINGS
         text = read_text(file)
@@ -68,7 +86,8 @@ class VerificationRecord:
             )
         except (RecordError, UsageError) as error:
             raise RecordError(f"{file}: {error}") from error
-        record = replace(record, lines=read_text(findings), source=findings)
+        written = is_written(findings, facts["environment"].get("hostname")) if facts["status"] == _RUNNING else None
+        record = replace(record, lines=read_text(findings), source=findings, directory=directory, is_written=written)
         parse_findings(record.lines, findings)
         return record
 
@@ -76,4 +95,16 @@ class VerificationRecord:
     def verification(self) -> Verification:
         """The judgement of what was found so far."""
         findings, notes = parse_findings(self.lines, self.source), parse_notes(self.lines, self.source)
-        return replace(judge(self.config, self.world_size, findings, notes), gpus=self.gpus)
+        judged = replace(judge(self.config, self.world_size, findings, notes), gpus=self.gpus)
+        return replace(judged, history=tuple(self._history(judged.complete)))
+
+    def _history(self, complete: bool) -> Iterator[str]:
+        """Yield how the verification ended, unless it is ``complete`` and has its end, and when it was continued."""
+        status = self.facts["status"]
+        end = _WITHOUT_END[self.is_written] if status == _RUNNING else _ENDS.get(status, "")
+        if self.directory is not None and end and not complete and not self.is_written:
+            end += f" To run the other probes:\n{TOOL} verify --resume {shlex.quote(str(self.directory))}"
+        if end:
+            yield end
+        if resumed := self.facts["resumed"]:
+            yield f"The verification was continued {counted(len(resumed), 'time')}, last at {resumed[-1]}."

@@ -78,6 +78,7 @@ class CommandLine:
                 ),
             )
             patch.setattr(recorded_verification, "run_recorded", self._verify)
+            patch.setattr(recorded_verification, "resume_recorded", lambda _directory, o: note("resumed", output=o))
             code, stdout, stderr = self.run(*arguments, env=env)
         assert code == 0, stderr
         facts: dict[str, Any] = {}
@@ -96,9 +97,9 @@ class CommandLine:
         captured = self._capsys.readouterr()
         return int(end.value.code or 0), captured.out, captured.err
 
-    def _verify(self, record: VerificationRecord, output: OutputConfig, *, resumed: bool = False) -> None:
+    def _verify(self, record: VerificationRecord, output: OutputConfig) -> None:
         launch = LaunchConfig(nproc=record.world_size)
-        self._note("resumed" if resumed else "verified", config=record.config, launch=launch, output=output)
+        self._note("verified", config=record.config, launch=launch, output=output)
 
     def _note(self, action: str, **facts: Any) -> None:
         self._observed.append(Observed(action=action, **facts))

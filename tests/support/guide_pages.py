@@ -158,7 +158,12 @@ def reference_page() -> str:
         *table(
             ("file", "content"),
             (
-                ("`run.json`", "The configuration, the command and the machine."),
+                (
+                    "`run.json`",
+                    "The configuration, the command and the machine. `launch.mode` is `torchrun` if nccl-bench started "
+                    "the ranks itself, because it starts them with torch's elastic launcher, which is torchrun. If "
+                    "another launcher started the ranks, it is `attached: ` and the name of that launcher.",
+                ),
                 (
                     "`samples.jsonl`",
                     "One line for each case, arm and timing with every sample, written when measured. A line `end` "

@@ -224,6 +224,16 @@ def test_a_run_that_another_command_measures_is_refused(killed: Path, command_li
     assert_one_message(stderr, ("another command writes there at present",))
 
 
+@pytest.mark.parametrize("command", ["run", "verify"])
+@pytest.mark.parametrize(("path", "text"), [("nosuch", "does not exist"), ("mine.toml", "is a file")])
+def test_a_resume_of_something_else_than_a_directory_is_refused(
+    path: str, text: str, command: str, command_line: CommandLine
+) -> None:
+    code, _, stderr = command_line.run(command, "--resume", path)
+    assert code == ExitCode.USAGE
+    assert_one_message(stderr, (f"--resume is {path}, which {text}: give the directory of a record",))
+
+
 def test_a_directory_without_a_run_is_refused(command_line: CommandLine) -> None:
     code, _, stderr = command_line.run("run", "--resume", "x")
     assert code == ExitCode.SETUP

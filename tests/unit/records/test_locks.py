@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import fcntl
 import os
+import platform
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -14,7 +15,7 @@ from typing import Any
 import pytest
 
 from nccl_bench.errors import RecordError, UsageError
-from nccl_bench.records.locks import is_locked, locked
+from nccl_bench.records.locks import is_written, locked
 
 
 @pytest.fixture
@@ -34,10 +35,11 @@ def test_only_one_command_at_a_time_writes_a_record_and_its_end_frees_the_record
         other.stdout.readline()
         with pytest.raises(UsageError, match="another command writes"), locked(file):
             pass
-        assert is_locked(file) is True
+        assert is_written(file, platform.node()) is True
         other.kill()
         other.wait()
-    assert is_locked(file) is False
+    assert is_written(file, platform.node()) is False
+    assert is_written(file, "another") is None
     with locked(file), pytest.raises(UsageError), locked(file):
         pass
 
@@ -55,7 +57,7 @@ def test_on_nfs_a_record_is_locked_because_its_file_is_open_for_writing(
 
     monkeypatch.setattr(fcntl, "flock", flock_of_nfs)
     with locked(file):
-        assert is_locked(file) is True
+        assert is_written(file, platform.node()) is True
         with pytest.raises(UsageError, match="another command writes"), locked(file):
             pass
 
@@ -67,7 +69,7 @@ def test_a_file_system_without_locks_refuses_nothing(number: int, file: Path, mo
 
     monkeypatch.setattr(fcntl, "flock", fail)
     with locked(file):
-        assert is_locked(file) is None
+        assert is_written(file, platform.node()) is None
 
 
 def test_another_error_of_a_lock_is_raised(file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
