@@ -17,7 +17,7 @@ from tests.support.command import CommandResult, Sandbox, wait_until
 from tests.support.network_namespaces import Node, two_nodes
 
 ARMS = ("stream-free", "torch")
-TIMEOUT_S = 6
+TIMEOUT_S = 4
 
 
 class TwoNodeRun:

@@ -26,7 +26,7 @@ from tests.support.defective_communicators import BLIND, DEFECTS, WORKER, mismat
 pytestmark = pytest.mark.timeout(300)
 
 # About four times the longest of these probes on two cores.
-TIMEOUT_S = 16.0
+TIMEOUT_S = 10.0
 # The beginning of the first failure's detail by defect and probe, None where no trial may fail. Other pairs are left
 # out to save time: `many` may or may not notice a race, and the other probes have nothing to do with the defect.
 EXPECTED: Mapping[str, Mapping[str, str | None]] = {

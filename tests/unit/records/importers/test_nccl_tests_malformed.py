@@ -105,7 +105,7 @@ def test_import_refuses_a_file_that_cannot_be_read(tmp_path: Path) -> None:
             read(tmp_path / name)
 
 
-MANY = settings(max_examples=150, deadline=None)
+MANY = settings(max_examples=100, deadline=None)
 SCALARS = (
     st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=8) | st.sampled_from([0, -1, 2**63])
 )
@@ -183,7 +183,7 @@ def places(value: object) -> Iterator[tuple[Any, Any]]:
             yield from places(value[key])
 
 
-@settings(max_examples=400, deadline=None)
+@settings(max_examples=200, deadline=None)
 @given(data=st.data())
 def test_json_with_changed_fields_gives_a_run_or_one_line(any_file: Path, data: st.DataObject) -> None:
     changed = deepcopy(DOCUMENT)
