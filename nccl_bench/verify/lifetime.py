@@ -5,7 +5,6 @@ import os
 import threading
 import time
 from collections.abc import Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from itertools import pairwise
 from pathlib import Path
@@ -66,27 +65,13 @@ def _run_series(rig: Rig, exchanges: Sequence[Exchange], label: str, count: int)
         arm, error = _make_and_use(rig, exchanges, count_streams=number == COMMUNICATORS)
         arms.append(arm)
         errors.append(error)
-    for number, (error, close_error) in enumerate(zip(errors, _close_all(rig, arms), strict=True), start=1):
+    for number, (error, close_error) in enumerate(zip(errors, [_close(arm) for arm in arms], strict=True), start=1):
         rig.record(f"{label} {number}", error or close_error)
 
 
-def _close_all(rig: Rig, arms: Sequence[Arm]) -> list[str | None]:
-    """Close the arms, and return the error of each. Built-in arms are closed at the same time.
-
-    NCCL waits up to half a second for a thread of its own in each close.
-    """
-    close = partial(_close, rig)
-    if rig.arm_probe.arm not in ARMS:
-        return [close(arm) for arm in arms]
-    with ThreadPoolExecutor(len(arms)) as threads:
-        return list(threads.map(close, arms))
-
-
-def _close(rig: Rig, arm: Arm) -> str | None:
-    streams, begin = rig.device.streams, time.monotonic()
-    # This makes the device current in a new thread.
-    with streams.stream(streams.default_stream()):
-        arm.close()
+def _close(arm: Arm) -> str | None:
+    begin = time.monotonic()
+    arm.close()
     took_s = time.monotonic() - begin
     if took_s > LONGEST_CLOSE_S:
         return f"close took {took_s:.1f} s, more than {LONGEST_CLOSE_S:g} s, although all graphs were already reset"
