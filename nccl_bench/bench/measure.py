@@ -73,8 +73,8 @@ def measure_rounds(
 ) -> dict[str, KeptBatches]:
     """Measure rounds until rank 0 decides that there are enough. Each round measures all arms, in shuffled order."""
     first_gates = _first_gates_s(context, names, timing, schedule, graphs)
-    operations = schedule.ops[timing]
-    calls = {} if graphs else {name: context.calls(name, operations) for name in context.arms.present(names)}
+    called = schedule.calls(timing)
+    calls = {} if graphs else {name: context.calls(name, called) for name in context.arms.present(names)}
     gates_s = dict(first_gates)
     kept = {name: KeptBatches() for name in names}
     case, config = context.case, context.config
@@ -99,13 +99,14 @@ def measure_rounds(
                 order = visiting_order(names, config.seed, case.label, timing, number)
                 visits += [(number, name) for name in order]
                 for name in context.arms.visit(order, timing):
-                    context.restore(operations)
+                    context.restore(called)
                     measured[number, name] = context.clock.batch(
                         timing,
                         calls.get(name, ()),
                         graphs.get(name),
-                        operations=operations,
+                        operations=schedule.ops[timing],
                         replays=schedule.replays,
+                        untimed=schedule.untimed[timing],
                         gate_s=gates_s[name],
                     )
         attempts += block

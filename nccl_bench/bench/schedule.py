@@ -7,10 +7,10 @@ from dataclasses import dataclass
 
 from nccl_bench.catalog.timings import TIMINGS, Timing
 from nccl_bench.config.run import RunConfig
-from nccl_bench.plan.batches import BATCH_S, OPS_PER_GRAPH, most_ops_per_batch
+from nccl_bench.plan.batches import BATCH_S, OPS_PER_GRAPH, UNTIMED_CALLS, most_ops_per_batch
 from nccl_bench.plan.memory import FEWEST_SLOTS
 
-# The device runs the operations of an enqueue batch after the timed part. This is their longest time on the device.
+# The device runs the calls of an enqueue batch after the timed part. This is their longest time on the device.
 ENQUEUE_DEVICE_US = 10_000.0
 FEWEST_OPS = FEWEST_SLOTS
 MOST_REPLAYS = 50
@@ -32,13 +32,20 @@ class Schedule:
     """The number of operations in each batch of a case (the same for every arm), and the lengths of the gates."""
 
     fastest_us: float  # the time of one operation in the pilot of the fastest arm
-    ops: Mapping[Timing, int]  # the number of operations in a batch, or in a graph if the timing captures graphs
+    ops: Mapping[Timing, int]  # the number of timed operations in a batch, or in a graph if the timing captures graphs
+    # The number of calls before the timed ones. They fill the CPU's caches, which are cold after the wait for the
+    # previous batch. Only a timing of the calls themselves has them.
+    untimed: Mapping[Timing, int]
     replays: int  # the number of replays of a graph in a batch
     gates_s: Mapping[tuple[str, Timing], float]  # (arm, timing) -> length of the gate; absent for eager and graph
 
     def operations(self, timing: Timing) -> int:
-        """Return the number of operations in one batch of ``timing``."""
+        """Return the number of timed operations in one batch of ``timing``."""
         return self.ops[timing] * (self.replays if TIMINGS[timing].captured else 1)
+
+    def calls(self, timing: Timing) -> int:
+        """Return the number of calls that the host makes for one batch, or for one graph, of ``timing``."""
+        return self.untimed[timing] + self.ops[timing]
 
 
 def make_schedule(config: RunConfig, pilots: Mapping[str, Pilot], slots: int) -> Schedule:
@@ -47,9 +54,12 @@ def make_schedule(config: RunConfig, pilots: Mapping[str, Pilot], slots: int) ->
     slowest_us = max(pilot.device_us for pilot in pilots.values())
     most = most_ops_per_batch(config, pilots)
     eager = _clamp(math.ceil((BATCH_S * 1e6) / fastest_us), FEWEST_OPS, most)
-    enqueue = _clamp(int(ENQUEUE_DEVICE_US / slowest_us), FEWEST_OPS, most)
+    calls = _clamp(int(ENQUEUE_DEVICE_US / slowest_us), FEWEST_OPS, most)
+    untimed_calls = min(UNTIMED_CALLS, calls // 2)
+    enqueue = calls - untimed_calls
     if config.ops_per_batch is not None:
         eager = enqueue = config.ops_per_batch
+        untimed_calls = min(UNTIMED_CALLS, most - enqueue)
     graph = config.ops_per_batch or OPS_PER_GRAPH
     if not config.same_buffer:
         # A replay uses each slot at most once, so that its results can be checked.
@@ -58,13 +68,14 @@ def make_schedule(config: RunConfig, pilots: Mapping[str, Pilot], slots: int) ->
     ops = {
         timing: graph if spec.captured else eager if spec.moves_bytes else enqueue for timing, spec in TIMINGS.items()
     }
+    untimed = {timing: 0 if spec.moves_bytes else untimed_calls for timing, spec in TIMINGS.items()}
     gates_s = {
-        (arm, timing): gate_length_s(pilot.enqueue_us * ops[timing])
+        (arm, timing): gate_length_s(pilot.enqueue_us * (untimed[timing] + ops[timing]))
         for arm, pilot in pilots.items()
         for timing, spec in TIMINGS.items()
         if spec.gated and not spec.captured
     }
-    return Schedule(fastest_us=fastest_us, ops=ops, replays=replays, gates_s=gates_s)
+    return Schedule(fastest_us=fastest_us, ops=ops, untimed=untimed, replays=replays, gates_s=gates_s)
 
 
 def gate_length_s(enqueue_us: float) -> float:

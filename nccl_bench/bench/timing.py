@@ -46,9 +46,13 @@ class Clock:
         *,
         operations: int,
         replays: int,
+        untimed: int,
         gate_s: float,
     ) -> Batch:
-        """Measure a batch of ``calls``, or of ``replays`` replays of ``graph``, which has ``operations`` operations."""
+        """Measure a batch of ``calls``, or of ``replays`` replays of ``graph``, which has ``operations`` operations.
+
+        The first ``untimed`` calls are not timed; only ``enqueue`` has such calls.
+        """
         match timing:
             case Timing.EAGER:
                 return self.eager(calls)
@@ -58,7 +62,7 @@ class Clock:
                 assert graph is not None
                 return self.graph(graph, replays, operations, gate_s)
             case Timing.ENQUEUE:
-                return self.enqueue(calls, gate_s)
+                return self.enqueue(calls, gate_s, untimed)
 
     def eager(self, calls: Sequence[Operation]) -> Batch:
         """Time ``calls`` with two events around them. The launch queue is empty at the start."""
@@ -86,16 +90,22 @@ class Clock:
         batch = self.gated([graph.replay] * replays, gate_s)
         return Batch(batch.time_us / operations, batch.valid)
 
-    def enqueue(self, calls: Sequence[Operation], gate_s: float) -> Batch:
-        """Time ``calls`` with the host's clock, while a gate keeps the device from running the calls."""
+    def enqueue(self, calls: Sequence[Operation], gate_s: float, untimed: int = 0) -> Batch:
+        """Time ``calls`` with the host's clock, while a gate keeps the device from running the calls.
+
+        The first ``untimed`` calls only fill the CPU's caches. They are behind the gate too.
+        """
+        timed = calls[untimed:]
         self._close_gate(gate_s)
+        for call in calls[:untimed]:
+            call()
         begin = time.perf_counter_ns()
-        for call in calls:
+        for call in timed:
             call()
         end = time.perf_counter_ns()
         held = not self._gate.query()
         self._caller.synchronize()
-        return Batch((end - begin) / len(calls) / 1e3, held)
+        return Batch((end - begin) / len(timed) / 1e3, held)
 
     def call_cost_us(self, calls: Sequence[Operation]) -> float:
         """Return the host's estimated time for one call on an idle device. ``calls`` must fit into the launch queue."""

@@ -9,6 +9,8 @@ LAUNCH_QUEUE_ENTRIES = 500
 OPS_PER_GRAPH = 32
 # The duration of a batch: much longer than the resolution of events (roughly 0.5 us) and the delay between ranks.
 BATCH_S = 1e-3
+# The first calls of a batch that times the calls themselves. They fill the CPU's caches, and are not timed.
+UNTIMED_CALLS = 4
 
 
 def most_ops_per_batch(config: RunConfig, arms: Iterable[str]) -> int:

@@ -12,7 +12,7 @@ from nccl_bench.bench.schedule import ENQUEUE_DEVICE_US, FEWEST_OPS, MOST_REPLAY
 from nccl_bench.catalog.arms import ARMS
 from nccl_bench.catalog.timings import Timing
 from nccl_bench.config.run import resolve
-from nccl_bench.plan.batches import LAUNCH_QUEUE_ENTRIES
+from nccl_bench.plan.batches import LAUNCH_QUEUE_ENTRIES, UNTIMED_CALLS
 
 TIMED = [name for name, arm in ARMS.items() if arm.timed]
 GATED = (Timing.GATED, Timing.ENQUEUE)
@@ -41,7 +41,9 @@ def test_a_batch_always_fits_the_launch_queue_and_a_graph_its_slots(
     for timing in (Timing.EAGER, Timing.GATED, Timing.ENQUEUE):
         operations = schedule.operations(timing)
         assert operations >= 1
-        assert all(ARMS[arm].launch_entries * operations <= LAUNCH_QUEUE_ENTRIES for arm in measured)
+        calls = schedule.calls(timing)
+        assert calls >= operations
+        assert all(ARMS[arm].launch_entries * calls <= LAUNCH_QUEUE_ENTRIES for arm in measured)
     assert schedule.ops[Timing.EAGER] == schedule.ops[Timing.GATED]
     assert 1 <= schedule.replays <= MOST_REPLAYS
     assert schedule.operations(Timing.GRAPH) == schedule.replays * schedule.ops[Timing.GRAPH]
@@ -49,7 +51,7 @@ def test_a_batch_always_fits_the_launch_queue_and_a_graph_its_slots(
     assert schedule.ops[Timing.GRAPH] == (in_graph if same_buffer else min(in_graph, slots))
     assert set(schedule.gates_s) == {(arm, timing) for arm in measured for timing in GATED}
     for (arm, timing), gate_s in schedule.gates_s.items():
-        assert gate_s > 1.5 * measured[arm].enqueue_us * 1e-6 * schedule.ops[timing]
+        assert gate_s > 1.5 * measured[arm].enqueue_us * 1e-6 * schedule.calls(timing)
 
 
 def test_a_batch_lasts_a_millisecond_of_the_fastest_arm() -> None:
@@ -60,7 +62,8 @@ def test_a_batch_lasts_a_millisecond_of_the_fastest_arm() -> None:
 
 def test_a_batch_of_long_operations_has_the_fewest_operations() -> None:
     schedule = make_schedule(resolve("cuda"), pilots(stream_free=1e6, torch=1e6), 4)
-    assert schedule.operations(Timing.EAGER) == schedule.operations(Timing.ENQUEUE) == FEWEST_OPS
+    assert schedule.operations(Timing.EAGER) == schedule.calls(Timing.ENQUEUE) == FEWEST_OPS
+    assert schedule.operations(Timing.ENQUEUE) == FEWEST_OPS // 2
     assert (schedule.ops[Timing.GRAPH], schedule.replays) == (4, 1)
 
 
@@ -73,8 +76,14 @@ def test_the_arm_with_the_most_launch_entries_limits_the_operations() -> None:
 
 def test_an_enqueue_batch_leaves_little_device_time_to_run() -> None:
     schedule = make_schedule(resolve("cuda"), pilots(stream_free=100.0, torch=500.0), 32)
-    assert schedule.operations(Timing.ENQUEUE) == 20
-    assert schedule.operations(Timing.ENQUEUE) * 500.0 <= ENQUEUE_DEVICE_US
+    assert schedule.calls(Timing.ENQUEUE) == 20
+    assert schedule.calls(Timing.ENQUEUE) * 500.0 <= ENQUEUE_DEVICE_US
+
+
+@pytest.mark.parametrize("options", [{}, {"ops_per_batch": 4}])
+def test_only_enqueue_has_untimed_calls(options: dict[str, object]) -> None:
+    schedule = make_schedule(resolve("cuda", options), pilots(stream_free=100.0, torch=500.0), 32)
+    assert schedule.untimed == {timing: UNTIMED_CALLS if timing is Timing.ENQUEUE else 0 for timing in Timing}
 
 
 def test_configured_operations_are_used_whatever_the_pilots_show() -> None:

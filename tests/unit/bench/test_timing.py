@@ -135,6 +135,15 @@ def test_enqueue_contains_the_host_time_of_a_call_and_no_queued_work(bench: Benc
 
 
 @despite_other_load
+def test_enqueue_does_not_contain_the_host_time_of_its_untimed_calls(bench: Bench) -> None:
+    with bench.current() as clock:
+        batch = clock.enqueue([bench.slow_to_call, *[bench.queued] * 2], 4 * HOST_S, untimed=1)
+    assert batch.valid
+    assert batch.time_us < HOST_S / 2 * 1e6
+    assert len(bench.log) == 3
+
+
+@despite_other_load
 def test_the_call_cost_contains_the_host_time_of_a_call_and_no_queued_work(bench: Bench) -> None:
     with bench.current() as clock:
         assert clock.call_cost_us([bench.slow_to_call] * 2) >= HOST_S * 1e6
