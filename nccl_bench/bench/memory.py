@@ -31,19 +31,15 @@ def registered(
     torch.cuda.empty_cache()
     ptr = device.transport.mem_alloc(size_bytes)
     registrations: dict[str, Registration] = {}
-    deregistrations: list[Callable[[], None]] = []
+    deregistrations: list[Callable[[], object]] = []
     for name in arms.visit(names, "registration"):
         registrations[name] = Registration.ABSENT
-        inner = arms[name].communicator.inner
-        if inner.registers_memory:
-            # Outside graphs a coordinator's communicator is disabled, so enable it for the registration.
-            with inner.change_state(True):
-                window = how is Register.WINDOW
-                register = inner.register_comm_window_raw if window else inner.register_comm_memory
-                handle = register(ptr, size_bytes)
+        registration = arms[name].communicator.inner.registration(how is Register.WINDOW)
+        if registration is not None:
+            register, deregister = registration
+            handle = register(ptr, size_bytes)
             registrations[name] = Registration.UNAVAILABLE if handle is None else Registration.REGISTERED
             if handle is not None:
-                deregister = inner.deregister_comm_window if window else inner.deregister_comm_memory
                 deregistrations.append(partial(deregister, handle))
         # Only a rank that has registered memory reports this step. A hang is blamed on the rank with the fewest steps.
         arms.report(name, "registration, waiting")

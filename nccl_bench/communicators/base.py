@@ -5,7 +5,7 @@ A communicator is *available* from construction to ``close``. A communicator is 
 its output. Without an exception, the caller would read an output that was never written.
 """
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import Any
 
@@ -24,10 +24,10 @@ class ArmCommunicator(Communicator):
     stream: Any = None
     stream_is_movable = False  # True if another private stream can be assigned to `stream`
     may_share_stream = False  # True if another arm is allowed to have the same private stream
-    registers_memory = False  # True for a `TransportCommunicator`, which can register memory of the transport
     has_routes = False  # True if a table of routes chooses the backend of each operation, eager or in a CUDA graph
     untraced_path = "no transport"  # the description of a call for which `traced` records nothing
-    reason_not_ended: str | None = None  # the reason why `close` does not end the user's object; None if it does
+    reason_not_ended: str | None = None  # the reason why the user's object does not end with the arm; None if it does
+    how_ended = "closed"  # how the arm ends the user's object
 
     def private_streams(self) -> list[Any]:
         """Return the streams that this communicator keeps until it is closed."""
@@ -50,6 +50,14 @@ class ArmCommunicator(Communicator):
     def graph_capture(self) -> AbstractContextManager[Any]:
         """Prepare the capture of a CUDA graph. Yield the stream to capture on, or ``None`` if any stream is allowed."""
         return nullcontext()
+
+    def registration(self, window: bool) -> tuple[Callable[[int, int], Any], Callable[[Any], object]] | None:
+        """Return the functions that register and deregister memory of the transport; ``None`` if there are none.
+
+        The first function takes a pointer and a size in bytes. It returns a handle, or ``None`` if the library answered
+        with a null handle. The second function takes the handle. With ``window``, registration is collective.
+        """
+        return None
 
     def traced(self) -> AbstractContextManager[list[tuple[str, int]]]:
         """Record each call to the transport in a ``with`` block: the name of the call and the handle of its stream."""

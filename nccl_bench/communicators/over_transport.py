@@ -36,7 +36,6 @@ class TransportCommunicator(SwitchableCommunicator):
     during construction, and is not used afterwards. Construction is collective.
     """
 
-    registers_memory = True
     cp_all_gather_into_tensor: Callable[..., None]
 
     def __init__(self, group: dist.ProcessGroup, device: Device) -> None:
@@ -118,6 +117,16 @@ class TransportCommunicator(SwitchableCommunicator):
         self._retire()
         comm, self._comm = self._comm, 0
         return comm
+
+    def registration(self, window: bool) -> tuple[Callable[[int, int], int | None], Callable[[int], None]]:
+        register = self.register_comm_window_raw if window else self.register_comm_memory
+
+        def enabled(ptr: int, size: int) -> int | None:
+            # Outside graphs a coordinator's communicator is disabled, so enable it for the registration.
+            with self.change_state(True):
+                return register(ptr, size)
+
+        return enabled, self.deregister_comm_window if window else self.deregister_comm_memory
 
     def register_comm_window_raw(self, ptr: int, size: int) -> int | None:
         """Register ``size`` bytes at ``ptr`` as a window; return ``None`` if windows are unavailable. Collective."""

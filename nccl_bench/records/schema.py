@@ -42,7 +42,7 @@ class Registration(StrEnum):
 
     REGISTERED = "registered"
     UNAVAILABLE = "unavailable"  # the library answered with a null handle
-    ABSENT = "absent"  # a user arm: its communicator is never asked to register memory
+    ABSENT = "absent"  # the arm's communicator cannot register memory in this way
 
 
 class RankState(StrEnum):

@@ -1,7 +1,7 @@
 """A user's object as a communicator with our protocol, for use by an arm."""
 
 from collections.abc import Callable
-from contextlib import ExitStack
+from contextlib import AbstractContextManager, ExitStack
 from functools import partial
 from typing import Any, NoReturn
 
@@ -17,7 +17,7 @@ from nccl_bench.config.user_arms import Adapter
 from nccl_bench.errors import InvalidArgumentError, SetupError
 from nccl_bench.transports.device import Device
 from nccl_bench.transports.gloo_operations import TORCH_REDOPS
-from nccl_bench.user_arms import adapting, signatures
+from nccl_bench.user_arms import adapting, contexts, signatures
 from nccl_bench.user_arms.making import end_of, make, methods_of, switch_on
 from nccl_bench.user_arms.offers import describe_all_reduces, offers_of, supported_placements
 from nccl_bench.user_arms.operations import FORMS, PROTOCOL_OPERATIONS, Binder
@@ -39,7 +39,8 @@ class UserCommunicator(ArmCommunicator):
     reduce: Callable[..., None]
     send_recv: Callable[..., None]
     change_state: Callable[..., Any]
-    close: Callable[[], None]  # the function that disables the object, and ends it if `reason_not_ended` is None
+    graph_capture: Callable[[], AbstractContextManager[Any]]
+    close: Callable[[], None]  # the function that disables the object, and ends it if the object can be ended
     may_share_stream = True  # the user decides which communicators share a stream
 
     def __init__(
@@ -72,7 +73,7 @@ class UserCommunicator(ArmCommunicator):
             elif self.ready:
                 self.reason_not_ended = "the object existed before the arm, so closing the arm does not end it"
             else:
-                self.reason_not_ended = "the object has no close(), destroy() or shutdown() that could end it"
+                self.how_ended = "dropped, because the object has no close(), destroy() or shutdown()"
             self.adapter = adapting.choose_adapter(user_object, adapter)
             switch_on(user_object, self.world_size, closing)
             methods = {"all_reduce": user_object} if self.adapter is Adapter.CALLABLE else methods_of(user_object)
@@ -100,6 +101,8 @@ class UserCommunicator(ArmCommunicator):
         # The collectives whose blocks can have different sizes.
         self.takes_sizes = frozenset(name for name, offer in offers.items() if "sizes" in offer.options)
         self.change_state = getattr(user_object, "change_state", partial(_refuse, user_object, "change_state"))
+        self.graph_capture = partial(contexts.graph_capture, user_object)
+        self._windows = contexts.window_registration(user_object)
         for name in PROTOCOL_OPERATIONS:
             setattr(self, name, offers[name].call if name in offers else partial(_refuse, user_object, name))
 
@@ -120,6 +123,9 @@ class UserCommunicator(ArmCommunicator):
             return name.removesuffix("v") in self.takes_sizes
         placement = Placement.IN_PLACE if name == "all_reduce" else Placement.OUT_OF_PLACE
         return (name.removeprefix("outplace_"), placement) in self.supported
+
+    def registration(self, window: bool) -> tuple[Callable[[int, int], Any], Callable[[Any], object]] | None:
+        return self._windows if window else None
 
     def close_deadline_s(self, timeout_s: float) -> float:
         """Return ``timeout_s``: a hang in the user's ``close`` is reported as early as a hang in an operation."""

@@ -145,15 +145,17 @@ def test_the_record_names_adapter_and_order_of_each_user_arm(ran: SimpleNamespac
 def test_verify_catches_the_engine_before_its_refactor_used_bare_and_passes_it_after(tmp_path: Path) -> None:
     sandbox = Sandbox(tmp_path)
     arms = ("--arm", f"before={ENGINES}:EngineBefore,order=bare", "--arm", f"after={ENGINES}:EngineAfter")
-    arms = (*arms, "--arm", f"example={EXAMPLE}:MyCommunicator")
+    arms = (*arms, "--arm", f"example={EXAMPLE}:MyCommunicator", "--arm", f"dropped={ENGINES}:EndsWhenDropped")
     ended = sandbox.nccl_bench("verify", *arms, "--probes", "producer,consumer,lifetime")
     sandbox.assert_nothing_is_left()
-    rows = dict(re.findall(r"(?m)^(before|after|example) +(.*)$", ended.stdout))
-    # The engine's classes have no method that ends a communicator.
+    rows = dict(re.findall(r"(?m)^(before|after|example|dropped) +(.*)$", ended.stdout))
+    # The engine's classes have no method that ends a communicator, and torch keeps their groups.
     assert {arm: row.split() for arm, row in rows.items()} == {
         "before": ["FAIL", "FAIL", "-"],
-        "after": ["pass", "pass", "-"],
+        "after": ["pass", "pass", "FAIL"],
         "example": ["pass", "pass", "pass"],
+        "dropped": ["pass", "pass", "pass"],
     }
-    assert "has no close(), destroy() or shutdown()" in " ".join(ended.stdout.split())
+    printed = " ".join(ended.stdout.split())
+    assert "4 more (dropped, because the object has no close(), destroy() or shutdown())" in printed
     assert ended.code == ExitCode.RACE

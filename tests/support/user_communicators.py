@@ -12,6 +12,7 @@ wait for each other across streams.
     EngineAfter       the same class after its refactor: the current stream, and no `stream`
     OtherEngine       another engine's class: `all_reduce` returns a new tensor or fills `out_tensor`; `stream` optional
     Returning         only `all_reduce`, which returns a new tensor
+    EndsWhenDropped   the same, which ends its group when nothing refers to the object any more
     make_all_reduce   a function that returns an in-place all-reduce
 """
 
@@ -369,6 +370,13 @@ class Returning:
         result = torch.empty_like(tensor)
         self.wire.all_reduce(cpu.current_stream(), tensor, result, ReduceOp.SUM)
         return result
+
+
+class EndsWhenDropped(Returning):
+    """Has no method that ends it. Its group ends with the object."""
+
+    def __del__(self) -> None:
+        self.wire.destroy()
 
 
 def make_all_reduce(group: ProcessGroup, device: torch.device) -> Callable[[torch.Tensor], None]:

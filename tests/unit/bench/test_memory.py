@@ -122,8 +122,8 @@ def frees_first(patch: pytest.MonkeyPatch) -> None:
 
 
 def registers_the_first_alone(patch: pytest.MonkeyPatch) -> None:
-    is_first = cycle([True, *[False] * (len(WITH_TWIN) - 1)])
-    patch.setattr(TransportCommunicator, "registers_memory", property(lambda _: next(is_first)))
+    registration, is_first = TransportCommunicator.registration, cycle([True, *[False] * (len(WITH_TWIN) - 1)])
+    patch.setattr(TransportCommunicator, "registration", lambda *args: registration(*args) if next(is_first) else None)
 
 
 def forgets_to_free(patch: pytest.MonkeyPatch) -> None:

@@ -108,11 +108,15 @@ SHAPES = [
 EACH_SHAPE = pytest.mark.parametrize("shape", SHAPES, ids=lambda shape: getattr(shape[0], "__name__", "on current"))
 
 
+def is_closed(adapted: UserCommunicator) -> bool:
+    return adapted.reason_not_ended is None and adapted.how_ended == "closed"
+
+
 @EACH_SHAPE
 def test_signatures_decide_how_an_object_is_adapted(shape: tuple[Any, ...], adapting: Adapting) -> None:
     target, adapter, order, collectives, placements, only_sums, takes_sizes, closes, described = shape
     adapted = adapting(target)
-    assert (adapted.adapter, adapted.order, adapted.reason_not_ended is None) == (adapter, order, closes)
+    assert (adapted.adapter, adapted.order, is_closed(adapted)) == (adapter, order, closes)
     assert {collective for collective, _ in adapted.supported} == collectives
     assert {placement for collective, placement in adapted.supported if collective == "all_reduce"} == placements
     assert (adapted.only_sums, adapted.takes_sizes) == (only_sums, takes_sizes)
@@ -289,7 +293,7 @@ def test_an_object_that_existed_before_the_arm_is_ready(adapting: Adapting) -> N
 def test_an_object_is_enabled_until_it_is_closed_and_ended_once(group: dist.ProcessGroup) -> None:
     for made, closes in ((Switched(), True), (EngineBefore(group, "cpu"), False)):
         adapted = UserCommunicator(lambda *_, made=made: made, group, open_device("cpu", 0), adapter=PYNCCL)
-        assert (made.disabled, adapted.reason_not_ended is None) == (False, closes)
+        assert (made.disabled, is_closed(adapted)) == (False, closes)
         for _ in range(2):
             adapted.close()
             assert made.disabled
