@@ -19,7 +19,7 @@ from nccl_bench.analysis.wording import counted, format_ratios
 from nccl_bench.config.limits import DEFAULT_THRESHOLD, Limits, recorded_limits
 from nccl_bench.errors import UsageError
 from nccl_bench.records.run import Run
-from nccl_bench.records.schema import Samples, Skipped
+from nccl_bench.records.schema import Samples, Skipped, Status
 
 
 def analyse_arms(loaded: LoadedRun, arms: tuple[str, str], limits: Limits | None) -> Analysis:
@@ -205,6 +205,8 @@ def _failures(loaded: LoadedRun) -> Iterator[str]:
 def _not_measured(loaded: LoadedRun) -> Iterator[str]:
     if loaded.run is not None:
         yield from not_measured(loaded.run)
+    if Status.DECLINED in loaded.left_out:
+        yield f"declined: {counted(loaded.left_out[Status.DECLINED], 'cell')}"
     if Skipped.kind in loaded.left_out:
         yield f"skipped: {counted(loaded.left_out[Skipped.kind], 'case')}"
 

@@ -18,14 +18,17 @@ _CODES: dict[str, ExitCode] = {
     Hang.kind: ExitCode.HANG,
     Crash.kind: ExitCode.SETUP,
 }
+# The statuses of cells that were not measured, although nothing failed.
+_NO_FAILURES = (Skipped.kind, Status.DECLINED)
 
 
 def exit_code_of(lines: Sequence[Line]) -> ExitCode:
     """Return the exit code for ``lines``: wrong results are worse than a hang, and a hang is worse than a crash.
 
-    The exit code without failures: ``OK`` if cells were measured and all of them have times, otherwise ``SETUP``.
+    The exit code without failures: ``OK`` if cells were measured and all of them have times, otherwise ``SETUP``. A
+    declined cell was not measured.
     """
-    measured = [line for line in lines if isinstance(line, Samples)]
+    measured = [line for line in lines if isinstance(line, Samples) and line.status is not Status.DECLINED]
     codes = {_CODES.get(line.status if isinstance(line, Samples) else line.kind) for line in lines}
     if not measured or not all(line.samples_us for line in measured):
         codes.add(ExitCode.SETUP)
@@ -35,7 +38,7 @@ def exit_code_of(lines: Sequence[Line]) -> ExitCode:
 def exit_code_of_statuses(statuses: Collection[str]) -> ExitCode:
     """Return the exit code of a summary, by the rule of ``exit_code_of``, from the statuses of rows without a time."""
     # If a row has the status ok but no time, all its batches were discarded.
-    return worst((_CODES | {Status.OK: ExitCode.SETUP})[status] for status in statuses if status != Skipped.kind)
+    return worst((_CODES | {Status.OK: ExitCode.SETUP})[status] for status in statuses if status not in _NO_FAILURES)
 
 
 def worst(codes: Iterable[ExitCode]) -> ExitCode:
@@ -71,14 +74,18 @@ def failures(run: Run) -> Iterator[str]:
                 message = line.message.strip().removeprefix(rank).removeprefix(": ")
                 gap = "" if message.startswith(" ") else ": "
                 yield f"CRASH: {where}{gap}{message.removeprefix(f'the arm {line.arm}: ')}{consequence}"
-    if all(isinstance(line, Skipped) for line in run.lines):
-        skipped = f": {counted(len(run.lines), 'case')} skipped, and no other case began" if run.lines else ""
-        yield f"EMPTY: nothing was measured{skipped}"
+    skipped = [line for line in run.lines if isinstance(line, Skipped)]
+    declined = [line for line in run.lines if isinstance(line, Samples) and line.status is Status.DECLINED]
+    if len(skipped) + len(declined) == len(run.lines):
+        parts = [f"{counted(len(skipped), 'case')} skipped"] * bool(skipped)
+        parts += [f"{counted(len(declined), 'cell')} declined"] * bool(declined)
+        what = f": {', '.join(parts)}, and no other case began" if parts else ""
+        yield f"EMPTY: nothing was measured{what}"
 
 
 def summary_failures(left_out: Mapping[str, int]) -> Iterator[str]:
     """Yield a line for each status that is a failure; ``left_out`` has the count of rows without a time by status."""
     for status, rows in left_out.items():
-        if status != Skipped.kind:
+        if status not in _NO_FAILURES:
             mark = DISCARDED if status == Status.OK else status.upper()
             yield f"{mark}: {counted(rows, 'row')} of the summary without a time"

@@ -4,6 +4,7 @@ from collections.abc import Collection, Iterable, Iterator, Sequence
 
 from nccl_bench.analysis.comparable import Cell
 from nccl_bench.analysis.comparison import Comparison
+from nccl_bench.analysis.declined import declined_cells
 from nccl_bench.analysis.description import recorded_user_arms
 from nccl_bench.analysis.two_sides import SidesComparison
 from nccl_bench.analysis.wording import case_name
@@ -32,6 +33,7 @@ def not_measured(run: Run) -> Iterator[str]:
             other = [form for form in supported if form.partition(" ")[0] in collectives and form not in requested]
             hint = f"; it supports {', '.join(other)}, see --placement" if other else ""
             yield f"{user_arm.get('arm')} does not support {', '.join(missing)}{hint}"
+    yield from declined_cells(run)
     for line in run.lines:
         if isinstance(line, Skipped):
             yield f"{line.case.label}: skipped, {line.reason}"
@@ -47,14 +49,23 @@ def not_measured(run: Run) -> Iterator[str]:
 def candidate_incomplete(
     run: Run, comparisons: Iterable[Comparison], baseline: str, candidates: Collection[str]
 ) -> bool:
-    """Return True if, in any case and timing, ``baseline`` has times but a candidate was not compared."""
+    """Return True if, in any case and timing, ``baseline`` has times but a candidate was not compared.
+
+    A candidate may decline a case. But it is incomplete if it is compared in no case at all.
+    """
     compared = {(each.case, each.timing, each.candidate) for each in comparisons}
+    never_compared = {*candidates} - {candidate for _, _, candidate in compared}
+    declined = {
+        (line.case, line.timing, line.arm)
+        for line in run.lines
+        if isinstance(line, Samples) and line.status is Status.DECLINED and line.arm not in never_compared
+    }
     measured = [
         (line.case, line.timing)
         for line in run.lines
         if isinstance(line, Samples) and line.arm == baseline and line.status is Status.OK and line.samples_us
     ]
-    return any((*point, candidate) not in compared for point in measured for candidate in candidates)
+    return any((*point, candidate) not in compared | declined for point in measured for candidate in candidates)
 
 
 def unmatched(sides: SidesComparison) -> Iterator[str]:

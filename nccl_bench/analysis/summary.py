@@ -43,7 +43,8 @@ class Row:
     world_size: int | None = _column(help="number of ranks")
     arm: str | None = _column(help="the arm; absent for a skipped case")
     timing: str | None = _column(help=f"{', '.join(Timing)}; absent if the case was skipped, hung or crashed")
-    status: str | None = _column(help="ok, wrong, skipped, hang or crash")
+    status: str | None = _column(help="ok, wrong, declined, skipped, hang or crash")
+    reason: str | None = _column(help="how the arm declined the case, or why the case was skipped")
     ops_per_batch: int | None = _column(help="operations in one timed batch")
     rounds: int | None = _column(help="number of rounds with a time")
     discarded: int | None = _column(help="batches discarded because the gate opened before all calls were queued")
@@ -117,8 +118,9 @@ def rows_of(run: Run, comparisons: Iterable[Comparison] = ()) -> tuple[Row, ...]
             ratios = comparable.ratios(point, line.arm, run.baseline) if line.arm != run.baseline else ()
             rows.append(_measured(line, run.baseline, ratios, compared.get((*point, line.arm))))
         else:
-            arm = None if isinstance(line, Skipped) else line.arm
-            rows.append(Row(**_columns_of(line.case), world_size=run.world_size, arm=arm, status=line.kind))
+            arm, reason = (None, line.reason) if isinstance(line, Skipped) else (line.arm, None)
+            case = _columns_of(line.case)
+            rows.append(Row(**case, world_size=run.world_size, arm=arm, status=line.kind, reason=reason))
     return tuple(rows)
 
 
@@ -172,7 +174,8 @@ def _measured(line: Samples, baseline: str, ratios: Sequence[float], comparison:
         arm=line.arm,
         timing=line.timing,
         status=line.status,
-        # If the outputs were wrong, nothing was timed: the next three numbers are absent, not 0.
+        reason=line.reason,
+        # If nothing was timed, the next three numbers are absent, not 0.
         ops_per_batch=line.ops_per_batch or None,
         rounds=len(line.rounds) if line.ops_per_batch else None,
         discarded=line.discarded if line.ops_per_batch else None,

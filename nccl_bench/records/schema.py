@@ -27,14 +27,16 @@ from nccl_bench.records.decoding import decode, parse_json, shown
 # 4: samples have `gpus`, hangs have `state` and `ras`, crashes have `signal`, and both have `excludes_arm`. In older
 #    lines they are absent, like every field that has a default. The kinds `end` and `resume` are new, and so is `cases`
 #    in run.json.
-SCHEMA = 4
+# 5: samples can have the status `declined`, and then a `reason`.
+SCHEMA = 5
 
 
 class Status(StrEnum):
-    """The result of checking the outputs of one arm."""
+    """The result of calling one arm and checking its outputs."""
 
     OK = "ok"
     WRONG = "wrong"
+    DECLINED = "declined"  # the arm's calls did nothing, as engines' custom all-reduces do with large messages
 
 
 class Registration(StrEnum):
@@ -111,14 +113,15 @@ class GpuState:
 class Samples(_Line):
     """The measurements of one case, arm and timing.
 
-    The four tuples have one entry for each kept round. They are empty if the first check found wrong outputs.
+    The four tuples have one entry for each kept round. They are empty if the first check found wrong outputs, or if
+    the arm declined.
     """
 
     kind = "samples"
     case: Case  # the measured case
     arm: str  # the arm's name; the name of a twin ends in ":twin"
     timing: Timing  # the way of measuring
-    status: Status  # the result of the check; `ok` if nothing was checked
+    status: Status  # the result of the check; `ok` if nothing was checked and the arm did not decline
     world_size: int  # the number of ranks
     ops_per_batch: int  # operations in one timed batch; 0 if nothing was timed
     rounds: tuple[int, ...]  # the number of each round
@@ -132,6 +135,7 @@ class Samples(_Line):
     arena: Arena | None  # the buffers; None in an import
     per_iteration: PerIteration | None  # times of single operations; None without --per-iteration
     gpus: GpuState | None = None  # the state of the GPUs; None without GPUs, without times, and before schema 4
+    reason: str | None = None  # how the arm declined; None for any other status
 
     def rounds_us(self) -> dict[int, float]:
         """Return the time of each kept round in microseconds, by the round's number."""

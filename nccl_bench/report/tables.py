@@ -116,6 +116,8 @@ def _mark(row: Row) -> str:
         return "WRONG" if row.wrong is None else f"WRONG ({row.wrong})"
     if row.status == Status.OK:
         return DISCARDED if row.time_us is None else ""
+    if row.status == Status.DECLINED:
+        return row.status  # in small letters, because it is no failure
     return str(row.status).upper()
 
 

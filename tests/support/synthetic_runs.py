@@ -67,6 +67,12 @@ def wrong(**changes: Any) -> Samples:
     return samples(samples_us=(), status=Status.WRONG, wrong=12, ops_per_batch=0, **changes)
 
 
+def declined(**changes: Any) -> Samples:
+    """Return samples of an arm that declined."""
+    fields = {"status": Status.DECLINED, "wrong": None, "ops_per_batch": 0, "reason": "all_reduce returned None"}
+    return samples(samples_us=(), **(fields | changes))
+
+
 def imported(**changes: Any) -> Samples:
     """Return imported samples: without ranks, buffers and the tolerance of the check."""
     return samples(fastest_rank_us=(), slowest_rank=(), arena=None, tolerance_ulp=None, **changes)

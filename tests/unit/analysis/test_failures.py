@@ -9,7 +9,7 @@ from nccl_bench.catalog.arms import twin_of
 from nccl_bench.errors import ExitCode
 from nccl_bench.records.run import Run
 from nccl_bench.records.schema import Line, Skipped
-from tests.support.synthetic_runs import case, crash, hang, meta, run, samples, wrong
+from tests.support.synthetic_runs import case, crash, declined, hang, meta, run, samples, wrong
 
 
 def failures_of(*lines: Line, **config: object) -> list[str]:
@@ -23,6 +23,8 @@ def failures_of(*lines: Line, **config: object) -> list[str]:
         ([Skipped(case=case(), reason="large")], ExitCode.SETUP),
         ([samples(), samples("torch", samples_us=(), discarded=9)], ExitCode.SETUP),
         ([samples("torch", samples_us=(), discarded=9), wrong()], ExitCode.WRONG_RESULT),
+        ([declined()], ExitCode.SETUP),
+        ([declined(), samples("torch")], ExitCode.OK),
         ([samples("torch", samples_us=(), discarded=9), hang()], ExitCode.HANG),
         ([wrong()], ExitCode.WRONG_RESULT),
         ([samples()], ExitCode.OK),
@@ -70,6 +72,7 @@ def test_a_user_arm_that_failed_is_reported_as_not_measured_any_further() -> Non
             [Skipped(case=case(), reason="large"), Skipped(case=case(8), reason="large")],
             "EMPTY: nothing was measured: 2 cases skipped, and no other case began",
         ),
+        ([declined()], "EMPTY: nothing was measured: 1 cell declined, and no other case began"),
     ],
 )
 def test_a_run_without_figures_is_reported_as_empty(lines: list[Line], says: str) -> None:

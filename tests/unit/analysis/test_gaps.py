@@ -7,13 +7,15 @@ from pathlib import Path
 
 import pytest
 
+from nccl_bench.analysis.analysis import Analysis
 from nccl_bench.analysis.comparable import ComparableRun
 from nccl_bench.analysis.gaps import describe_cells, not_measured, unmatched
 from nccl_bench.analysis.two_sides import compare_sides
 from nccl_bench.catalog.timings import Timing
 from nccl_bench.config.limits import Limits
 from nccl_bench.records.run import Run
-from tests.support.synthetic_runs import case, meta, samples
+from nccl_bench.records.schema import Line
+from tests.support.synthetic_runs import case, declined, meta, run, samples
 
 TWO_PERCENT = Limits(default=0.02)
 
@@ -78,3 +80,47 @@ def test_missing_cases_are_listed_always_and_the_command_only_if_it_can_measure_
     launch = {"mode": "torchrun", "world_size": 2, "nproc": 2, "nnodes": 1} | changes
     run = Run(meta=meta() | {"cases": 2, "launch": launch}, lines=(), directory=directory)
     assert list(not_measured(run))[-1] == text
+
+
+TAKEN = {"arm": "mine", "timing": Timing.EAGER}
+
+
+@pytest.mark.parametrize(
+    ("taken", "refused", "says"),
+    [
+        ((8, 1024), (), None),
+        ((8, 1024), (2048, 4096), "from 2K on: "),
+        ((4096, 8192), (8, 16), "up to 16: "),
+        ((1024,), (8, 2048), "of 8, 2K: "),
+        ((), (8, 16), "of every size: "),
+    ],
+)
+def test_what_an_arm_declines_is_one_line_with_the_sizes(
+    taken: Sequence[int], refused: Sequence[int], says: str | None
+) -> None:
+    lines = [samples(case=case(size), **TAKEN) for size in taken]
+    lines += [declined(case=case(size), **TAKEN) for size in refused]
+    lines += [declined(case=case(size), arm="mine:twin", timing=Timing.EAGER) for size in refused]
+    expected = [f"mine declines all_reduce bfloat16 sum in-place {says}all_reduce returned None"] if says else []
+    assert list(not_measured(run(lines))) == expected
+
+
+def test_a_size_that_is_declined_in_some_timings_only_names_these_timings() -> None:
+    timings = (Timing.EAGER, Timing.GATED, Timing.GRAPH)
+    lines = [samples("mine", timing, case=case(8)) for timing in timings]
+    lines += [samples("mine", timing, case=case(16)) for timing in timings[:1]]
+    lines += [declined(arm="mine", timing=timing, case=case(16)) for timing in timings[1:]]
+    assert list(not_measured(run(lines))) == [
+        "mine declines all_reduce bfloat16 sum in-place from 16 on in gated and graph: all_reduce returned None"
+    ]
+
+
+def test_a_candidate_may_decline_some_cases_but_not_all() -> None:
+    def incomplete(*lines: Line) -> bool:
+        base = [samples("torch", case=case(size)) for size in (8, 16)]
+        return Analysis.of(run([*base, *lines], baseline="torch", arms=["torch", "mine"])).candidate_incomplete
+
+    right, refused = samples("mine", case=case(8)), declined(arm="mine", case=case(16))
+    assert not incomplete(right, refused)
+    assert incomplete(right)
+    assert incomplete(refused, declined(arm="mine", case=case(8)))

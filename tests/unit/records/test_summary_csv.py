@@ -19,7 +19,7 @@ from nccl_bench.errors import RecordError
 from nccl_bench.records.schema import Line, Skipped
 from nccl_bench.records.summary_csv import Medians, read_summary
 from nccl_bench.report.csv import csv_report
-from tests.support.synthetic_runs import case, crash, hang, out_of_place, run, samples, sweep, wrong
+from tests.support.synthetic_runs import case, crash, declined, hang, out_of_place, run, samples, sweep, wrong
 
 LINES: list[Line] = [
     *sweep(sizes=(8, 1024)),
@@ -85,9 +85,11 @@ def test_rows_without_a_time_are_left_out_and_counted(file: Path) -> None:
     medians = reading(file, csv_report(Analysis.of(run([*lines, samples("torch")]))))
     assert [arm for _, _, arm in medians.times_us] == ["torch"]
     assert medians.left_out == {"hang": 1, "crash": 1, "skipped": 1, "ok": 1}
-    medians = reading(file, csv_report(Analysis.of(run([wrong(arm="torch", timing=Timing.EAGER), samples("torch")]))))
-    assert [timing for _, timing, _ in medians.times_us] == [Timing.GATED]
-    assert medians.left_out == {"wrong": 1}
+    for status, line in (("wrong", wrong), ("declined", declined)):
+        lines = [line(arm="torch", timing=Timing.EAGER), samples("torch")]
+        medians = reading(file, csv_report(Analysis.of(run(lines))))
+        assert [timing for _, timing, _ in medians.times_us] == [Timing.GATED]
+        assert medians.left_out == {status: 1}
 
 
 @pytest.mark.parametrize(
@@ -112,7 +114,7 @@ def test_rows_without_a_time_are_left_out_and_counted(file: Path) -> None:
         ({"placement": ""}, "placement is '': known are in-place, out-of-place"),
         ({"scenario": "alone"}, "scenario is 'alone': known are isolated"),
         ({"timing": "lazy"}, "timing is 'lazy': known are eager, gated, graph, enqueue"),
-        ({"status": "fine"}, "status is 'fine': known are ok, wrong, skipped, hang, crash"),
+        ({"status": "fine"}, "status is 'fine': known are ok, wrong, declined, skipped, hang, crash"),
         ({"status": ""}, "status is ''"),
     ],
 )

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from nccl_bench.analysis.analysis import Analysis
 from nccl_bench.report.tables import measurement_tables, percentile_tables
-from tests.support.synthetic_runs import per_iteration, run, samples
+from tests.support.synthetic_runs import declined, per_iteration, run, samples
 
 
 def test_the_twin_is_neither_a_column_nor_a_row() -> None:
@@ -15,3 +15,10 @@ def test_the_twin_is_neither_a_column_nor_a_row() -> None:
         assert [column.name for column in table.columns] == ["size", "dedicated-stream", "stream-free"]
     (percentiles,) = percentile_tables(analysis)
     assert [cell.strip() for cell in percentiles.columns[1].cells] == ["stream-free", "dedicated-stream"]
+
+
+def test_a_declined_cell_says_so_and_is_not_compared() -> None:
+    analysis = Analysis.of(run([samples("dedicated-stream"), declined(arm="torch")]))
+    latency, bandwidth = measurement_tables(analysis)
+    assert [table.columns[2].cells[0].strip() for table in (latency, bandwidth)] == ["declined"] * 2
+    assert (analysis.comparisons, analysis.failures, analysis.exit_code) == ((), (), 0)
