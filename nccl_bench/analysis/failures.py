@@ -61,7 +61,7 @@ def failures(run: Run) -> Iterator[str]:
             where = ", ".join(filter(None, (activity, line.arm and f"arm {line.arm}", rank)))
             # Before schema 4 a line does not say this: then it is so for every user arm.
             excluded = line.excludes_arm or line.arm.removesuffix(TWIN_SUFFIX) in user_arms
-            tried_again = "; the case was measured in another try" if line.case in run.ended else ""
+            tried_again = "; the case was measured in another try" if (line.case, line.launch) in run.ended else ""
             consequence = "; the arm is no longer measured" if excluded else tried_again
             if isinstance(line, Hang):
                 call = f", in {line.call}" if line.call else ""

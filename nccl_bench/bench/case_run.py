@@ -86,4 +86,5 @@ def _line(
         arena=context.buffers.arena,
         per_iteration=per_iteration,
         gpus=gpus,
+        arms_before=tuple(kept.arms_before),
     )

@@ -21,6 +21,7 @@ class KeptBatches:
     """The batches of one arm in one timing."""
 
     by_round: dict[int, Reduced] = field(default_factory=dict)  # round -> the batch; absent if a gate opened early
+    arms_before: list[int] = field(default_factory=list)  # for each kept round, the number of arms visited before
     discarded: int = 0  # the number of batches whose gate opened early
 
     def times_us(self) -> dict[int, float]:
@@ -92,12 +93,12 @@ def measure_rounds(
         block = context.control.broadcast(stopping.block(times_us, attempts, in_time=not context.budget.used_up()))
         if not block:
             return kept
-        visits: list[tuple[int, str]] = []
+        visits: list[tuple[int, int, str]] = []
         measured: dict[tuple[int, str], Batch] = {}
         with no_garbage_collection():
             for number in range(attempts, attempts + block):
                 order = visiting_order(names, config.seed, case.label, timing, number)
-                visits += [(number, name) for name in order]
+                visits += [(number, before, name) for before, name in enumerate(order)]
                 for name in context.arms.visit(order, timing):
                     context.restore(called)
                     measured[number, name] = context.clock.batch(
@@ -110,15 +111,16 @@ def measure_rounds(
                         gate_s=gates_s[name],
                     )
         attempts += block
-        batches = [measured.get(visit) for visit in visits]
+        batches = [measured.get((number, name)) for number, _, name in visits]
         reduced = context.control.reduce_batches(
             [None if batch is None else batch.time_us for batch in batches],
             [batch is None or batch.valid for batch in batches],
         )
         opened_early = set()
-        for (number, name), batch in zip(visits, reduced, strict=True):
+        for (number, before, name), batch in zip(visits, reduced, strict=True):
             if batch.valid:
                 kept[name].by_round[number] = batch
+                kept[name].arms_before.append(before)
             else:
                 kept[name].discarded += 1
                 opened_early.add(name)

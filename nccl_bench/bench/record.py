@@ -2,6 +2,7 @@
 
 import os
 from collections.abc import Iterable, Mapping
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -10,7 +11,7 @@ from nccl_bench.bench.timing import loop_cost_us
 from nccl_bench.catalog.cases import Case
 from nccl_bench.config.run import RunConfig
 from nccl_bench.errors import RecordError
-from nccl_bench.records.schema import CaseEnd, Entry, Registration
+from nccl_bench.records.schema import CaseEnd, Registration, Samples, Skipped
 from nccl_bench.records.store import RunStore
 from nccl_bench.transports.device import Device
 from nccl_bench.transports.nccl_library import other_copies, unread_variables
@@ -19,11 +20,15 @@ from nccl_bench.transports.nccl_library import other_copies, unread_variables
 class Record:
     """The record of a run. Every rank has a record, but only rank 0 has a ``store`` and writes into this store.
 
-    ``facts`` are known before the first case. ``earlier`` are the facts that earlier launches of this run recorded.
+    ``facts`` are known before the first case. ``earlier`` are the facts that earlier ranks of this run recorded.
+    ``launch`` is the number of the launch that all lines belong to.
     """
 
-    def __init__(self, store: RunStore | None, facts: Mapping[str, object], earlier: Mapping[str, Any]) -> None:
+    def __init__(
+        self, store: RunStore | None, facts: Mapping[str, object], earlier: Mapping[str, Any], launch: int = 1
+    ) -> None:
         self._store = store
+        self._launch = launch
         self._facts = dict(facts)
         self._earlier_paths: list[object] = earlier.get("paths", [])
         self._earlier_registrations: dict[str, object] = earlier.get("registered", {})
@@ -33,15 +38,15 @@ class Record:
         # Arm -> whether the memory of the slots was registered with the arm.
         self.registrations: dict[str, Registration] = {}
 
-    def append(self, lines: Iterable[Entry]) -> None:
-        """Write ``lines`` into the store, if there is one. They are on the disk after ``end_case``."""
+    def append(self, lines: Iterable[Samples | Skipped]) -> None:
+        """Write ``lines`` with the launch into the store, if there is one. They are on the disk after ``end_case``."""
         if self._store is not None:
-            self._store.append(*lines)
+            self._store.append(*(replace(line, launch=self._launch) for line in lines))
 
     def end_case(self, case: Case) -> None:
         """Mark the end of ``case``, and wait until all lines are on the disk."""
         if self._store is not None:
-            self._store.append(CaseEnd(case=case))
+            self._store.append(CaseEnd(case=case, launch=self._launch))
             self._store.sync()
 
     def update(self, **facts: object) -> None:

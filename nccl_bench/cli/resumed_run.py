@@ -40,7 +40,7 @@ def resume_run(directory: Path, output: OutputConfig) -> None:
         config = _configuration(run, directory)
         refuse_gate_of_one_arm(config.arms, output.fail_on)
         plan = make_plan(config, run.world_size)
-        left = tuple(index for index, planned in enumerate(plan.cases) if planned.case not in run.ended)
+        left = tuple(index for index, planned in enumerate(plan.cases) if (planned.case, 1) not in run.ended)
         if not left:
             exit_with(_end_without_cases(run, directory, output))
             return

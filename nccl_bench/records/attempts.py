@@ -11,54 +11,57 @@ from nccl_bench.catalog.cases import Case
 from nccl_bench.errors import RecordError
 from nccl_bench.records.schema import CaseEnd, Entry, Line, Resume, Samples
 
+# A case and the number of a launch.
+CaseInLaunch = tuple[Case, int]
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Attempts:
     """The lines of a run, sorted out."""
 
     lines: tuple[Line, ...]  # the samples of the attempts that count, and every other line about a case
-    ended: frozenset[Case]  # the cases that were measured or skipped to their end; empty before schema 4
+    ended: frozenset[CaseInLaunch]  # what was measured or skipped to its end; empty before schema 4
     resumes: tuple[Resume, ...]  # the points at which the run was continued
 
 
 def sort_out(entries: Sequence[Entry], file: Path) -> Attempts:
     """Return what counts of ``entries``. Rounds of different attempts cannot be paired, so one attempt counts.
 
-    It is the last attempt that reached the end of the case. If no attempt did, it is the last one with samples. A hang
-    or a crash ends an attempt of its case, and a resume ends the attempts of all cases.
+    It is the last attempt in its launch that reached the end of the case. If no attempt did, it is the last one with
+    samples. A hang or a crash ends an attempt of its case, and a resume ends the attempts of all cases.
 
     Raises ``RecordError`` if one attempt has two lines of samples of the same arm and timing: the file mixes two runs.
     ``file`` is for messages.
     """
     resumes: list[Resume] = []
-    broken: Counter[Case | None] = Counter()
+    broken: Counter[tuple[Case | None, int]] = Counter()
     attempts: list[int] = []
-    last: dict[Case, int] = {}
-    ended: dict[Case, int] = {}
+    last: dict[CaseInLaunch, int] = {}
+    ended: dict[CaseInLaunch, int] = {}
     seen = set()
     for number, entry in enumerate(entries, start=1):
         if isinstance(entry, Resume):
             resumes.append(entry)
             attempts.append(0)
             continue
-        # Both numbers only grow, so each attempt of a case has its own sum.
-        attempt = broken[entry.case] + len(resumes)
+        # Both numbers only grow, so each attempt of a case in a launch has its own sum.
+        attempt = broken[entry.case, entry.launch] + len(resumes)
         attempts.append(attempt)
         if isinstance(entry, Samples):
-            key = (entry.case, entry.arm, entry.timing, attempt)
+            key = (entry.case, entry.launch, entry.arm, entry.timing, attempt)
             if key in seen:
                 raise RecordError(f"{file}, line {number}: {entry.arm!r} has {entry.case.label} {entry.timing} twice")
             seen.add(key)
-            last[entry.case] = attempt
+            last[entry.case, entry.launch] = attempt
         elif isinstance(entry, CaseEnd):
-            ended[entry.case] = attempt
+            ended[entry.case, entry.launch] = attempt
         else:
-            broken[entry.case] += 1
+            broken[entry.case, entry.launch] += 1
     counted = last | ended
     lines = tuple(
         entry
         for entry, attempt in zip(entries, attempts, strict=True)
         if not isinstance(entry, Resume | CaseEnd)
-        and (not isinstance(entry, Samples) or attempt == counted[entry.case])
+        and (not isinstance(entry, Samples) or attempt == counted[entry.case, entry.launch])
     )
     return Attempts(lines=lines, ended=frozenset(ended), resumes=tuple(resumes))

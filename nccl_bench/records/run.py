@@ -9,9 +9,8 @@ from pathlib import Path
 from typing import Any
 
 from nccl_bench.catalog.arms import IMPORTED_ARMS, TWIN_SUFFIX
-from nccl_bench.catalog.cases import Case
 from nccl_bench.errors import RecordError
-from nccl_bench.records.attempts import sort_out
+from nccl_bench.records.attempts import CaseInLaunch, sort_out
 from nccl_bench.records.decoding import decode, parse_json, read_text
 from nccl_bench.records.locks import is_written
 from nccl_bench.records.schema import SCHEMA, Crash, Hang, Line, Resume, Skipped, parse
@@ -29,8 +28,8 @@ class Run:
     """A run as it was read from its directory."""
 
     meta: Mapping[str, Any]  # the content of run.json
-    lines: tuple[Line, ...]  # the lines of samples.jsonl, only one attempt of each case
-    ended: frozenset[Case] = frozenset()  # the cases that were measured or skipped to their end; empty before schema 4
+    lines: tuple[Line, ...]  # the lines of samples.jsonl, only one attempt of each case in each launch
+    ended: frozenset[CaseInLaunch] = frozenset()  # what was measured or skipped to its end; empty before schema 4
     resumes: tuple[Resume, ...] = ()  # the points at which the run was continued
     warnings: tuple[str, ...] = ()  # sentences about damage to the files
     directory: Path | None = None  # the directory; None if the run was not read from one, or it was removed
@@ -93,14 +92,22 @@ class Run:
         return self.meta.get("cases")
 
     @property
+    def launches(self) -> int:
+        """The number of launches that were requested; 1 before schema 5."""
+        return self.meta["config"].get("launches") or 1
+
+    @property
     def skipped(self) -> int:
-        """The number of skipped cases."""
+        """The number of skipped cases; a case counts in each launch."""
         return sum(isinstance(line, Skipped) for line in self.lines)
 
     @property
     def missing(self) -> int:
-        """The number of planned cases that were neither measured nor skipped; 0 if the plan is unknown."""
-        return 0 if self.cases is None else self.cases - len(self.ended)
+        """The number of planned cases that were neither measured nor skipped; 0 if the plan is unknown.
+
+        A case counts in each launch.
+        """
+        return 0 if self.cases is None else self.cases * self.launches - len(self.ended)
 
     @property
     def excluded(self) -> tuple[str, ...]:
@@ -157,6 +164,7 @@ _FIELDS: Mapping[str, Any] = {
     "config.device": str,
     "config.baseline": str,
     "config.arms": list[str],
+    "config.launches": int | None,
     "launch": dict,
     "launch.world_size": int,
     "worker": dict | None,

@@ -27,7 +27,8 @@ from nccl_bench.records.decoding import decode, parse_json, shown
 # 4: samples have `gpus`, hangs have `state` and `ras`, crashes have `signal`, and both have `excludes_arm`. In older
 #    lines they are absent, like every field that has a default. The kinds `end` and `resume` are new, and so is `cases`
 #    in run.json.
-# 5: samples can have the status `declined`, and then a `reason`.
+# 5: samples can have the status `declined`, and then a `reason`. Every line about a case has `launch`, the number of
+#    its launch, and samples have `arms_before`. In older lines all of these are absent: such a run has one launch.
 SCHEMA = 5
 
 
@@ -113,7 +114,7 @@ class GpuState:
 class Samples(_Line):
     """The measurements of one case, arm and timing.
 
-    The four tuples have one entry for each kept round. They are empty if the first check found wrong outputs, or if
+    The five tuples have one entry for each kept round. They are empty if the first check found wrong outputs, or if
     the arm declined.
     """
 
@@ -136,6 +137,9 @@ class Samples(_Line):
     per_iteration: PerIteration | None  # times of single operations; None without --per-iteration
     gpus: GpuState | None = None  # the state of the GPUs; None without GPUs, without times, and before schema 4
     reason: str | None = None  # how the arm declined; None for any other status
+    launch: int = 1  # the launch that measured them, counted from 1
+    # How many arms were measured before this one in the round; empty in an import and before schema 5.
+    arms_before: tuple[int, ...] = ()
 
     def rounds_us(self) -> dict[int, float]:
         """Return the time of each kept round in microseconds, by the round's number."""
@@ -149,6 +153,7 @@ class Skipped(_Line):
     kind = "skipped"
     case: Case  # the case that was skipped
     reason: str  # the reason, usually that the case's buffers do not fit into memory
+    launch: int = 1  # the launch that skipped it, counted from 1
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -167,6 +172,7 @@ class Hang(_Line):
     state: RankState | None = None  # why the rank did not run; None if it ran, if it is unknown, and before schema 4
     ras: dict[str, Any] | None = None  # what NCCL's RAS answered about the ranks' communicators; None without an answer
     excludes_arm: bool = False  # True if the arm is no longer measured because of this hang
+    launch: int = 1  # the launch in which it happened, counted from 1
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -182,14 +188,16 @@ class Crash(_Line):
     message: str  # the rank's last error message
     signal: str | None = None  # the signal that ended the rank or its agent; None if the rank ended by itself
     excludes_arm: bool = False  # True if the arm is no longer measured because of this crash
+    launch: int = 1  # the launch in which it happened, counted from 1
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CaseEnd(_Line):
-    """The end of a case: all its lines are above this one. A case without this line was not finished."""
+    """The end of a case in a launch: all its lines are above this one. Without this line the case was not finished."""
 
     kind = "end"
     case: Case  # the case, measured or skipped
+    launch: int = 1  # the launch, counted from 1
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -234,9 +242,10 @@ def from_json(value: object) -> Entry:
                 raise RecordError(f"case.{name} is {getattr(line.case, name)!r}: known are {', '.join(table)}")
     if isinstance(line, Samples):
         of_ranks = (line.fastest_rank_us, line.slowest_rank)
-        columns = (line.rounds, line.samples_us, *(of_ranks if any(of_ranks) else ()))
+        order = (line.arms_before,) if line.arms_before else ()
+        columns = (line.rounds, line.samples_us, *(of_ranks if any(of_ranks) else ()), *order)
         if len({len(column) for column in columns}) > 1:
-            raise RecordError("rounds, samples_us, fastest_rank_us and slowest_rank differ in length")
+            raise RecordError("rounds, samples_us, fastest_rank_us, slowest_rank and arms_before differ in length")
         if min(line.samples_us, default=1.0) <= 0:
             raise RecordError(f"samples_us contains {min(line.samples_us)}: a time has to be above 0")
     return line

@@ -94,6 +94,11 @@ def test_every_case_arm_and_timing_has_one_line_of_right_results(directory: Path
         assert all(fast <= slow for fast, slow in zip(line.fastest_rank_us, line.samples_us, strict=True))
         assert line.per_iteration is None
     assert {line.rounds for line in measured if line.timing is Timing.EAGER} == {(0, 1)}
+    # Nothing was discarded, so the lines of a case have the place of every arm in its rounds.
+    eager = [line for line in measured if line.timing is Timing.EAGER]
+    for case in {line.case for line in eager}:
+        places = [line.arms_before for line in eager if line.case == case]
+        assert [sorted(of_round) for of_round in zip(*places, strict=True)] == [list(range(len(MEASURED)))] * 2
 
 
 def test_summary_csv_is_what_report_prints_as_csv(directory: Path, sandbox: Sandbox) -> None:

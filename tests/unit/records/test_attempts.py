@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -37,8 +38,15 @@ def test_the_last_attempt_that_reached_its_end_counts(
 ) -> None:
     attempts = sort_out(entries, Path("samples.jsonl"))
     assert attempts.lines == lines
-    assert attempts.ended == ({case()} if is_ended else set())
+    assert attempts.ended == ({(case(), 1)} if is_ended else set())
     assert attempts.resumes == tuple(entry for entry in entries if entry is RESUME)
+
+
+def test_attempts_are_sorted_out_in_each_launch_separately() -> None:
+    second = [replace(line, launch=2) for line in (FIRST, crash(), SECOND, END)]
+    attempts = sort_out((FIRST, END, *second), Path("samples.jsonl"))
+    assert attempts.lines == (FIRST, second[1], second[2])
+    assert attempts.ended == {(case(), 1), (case(), 2)}
 
 
 def test_two_lines_of_one_attempt_are_refused_after_a_resume_too() -> None:
