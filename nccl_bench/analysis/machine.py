@@ -5,6 +5,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from itertools import combinations
 from typing import Any
 
+from nccl_bench.catalog.memory import Memory
 from nccl_bench.records.importers import READERS, OverRanks
 from nccl_bench.records.run import is_import
 
@@ -36,12 +37,24 @@ def facts(meta: Mapping[str, Any]) -> dict[str, str]:
         "transport": _transport(worker.get("transport") or {}),
         "caller's stream": meta["config"].get("caller_stream"),
         "buffers": _BUFFERS.get(str(meta["config"].get("same_buffer"))),
-        # A run with `same_buffer` and without `register` is from a version that could not register memory.
-        "registered memory": meta["config"].get("register", "none" if "same_buffer" in meta["config"] else None),
+        "memory": memory_text(meta),
     }
     known = {name: str(value) for name, value in recorded.items() if value not in (None, "")}
     # The key "" marks a run that recorded its variables: a variable absent from such a run was not set.
     return known | _settings(environment) | ({"": "recorded"} if "variables" in environment else {})
+
+
+def memory_text(meta: Mapping[str, Any]) -> str | None:
+    """Return the allocator of a run's buffers, and how they were registered; ``None`` for an import."""
+    config = meta["config"]
+    if "same_buffer" not in config:
+        return None
+    register = config.get("register", "none")
+    # Before `memory` was an option, the buffers were NCCL's memory if they were registered.
+    memory = config.get("memory") or (Memory.TORCH if register == "none" else Memory.NCCL)
+    if memory == Memory.TORCH and (meta.get("worker") or {}).get("expandable_segments"):
+        memory = Memory.EXPANDABLE
+    return str(memory) if register == "none" else f"{memory}, registered ({register})"
 
 
 def differences(runs: NamedRuns) -> Iterator[str]:

@@ -1,4 +1,4 @@
-"""Memory for the slots of a case. The transport allocates the memory, and communicators register it if they can."""
+"""Memory for the slots of a case: torch or the transport allocates it, and communicators register it if they can."""
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -9,29 +9,79 @@ import torch
 from torch import Tensor
 
 from nccl_bench.bench.turns import ArmsInTurn
-from nccl_bench.config.run import Register
+from nccl_bench.catalog.memory import Memory
+from nccl_bench.config.run import Register, RunConfig
+from nccl_bench.errors import SetupError
 from nccl_bench.records.schema import Registration
 from nccl_bench.transports.device import Device
 
 
+def finds_expandable_segments(config: RunConfig, device: Device) -> bool:
+    """Return whether torch's allocator uses expandable segments. torch must have allocated some memory.
+
+    Raises ``SetupError`` if the configuration does not fit.
+    """
+    expandable = device.streams.has_expandable_segments()
+    if config.memory is Memory.EXPANDABLE and not expandable:
+        raise SetupError(
+            f"torch {torch.__version__} does not use expandable segments, although the setting for it was made: look "
+            "at PYTORCH_CUDA_ALLOC_CONF, PYTORCH_ALLOC_CONF and torch's allocator, or leave --memory out"
+        )
+    if expandable and config.memory is Memory.TORCH and config.register is not Register.NONE:
+        raise SetupError(
+            f"PYTORCH_CUDA_ALLOC_CONF makes torch use expandable segments, which --register {config.register} does not "
+            "support: remove expandable_segments from the variable, or measure with --memory nccl"
+        )
+    return expandable
+
+
 @contextmanager
-def registered(
-    how: Register, size_bytes: int, device: Device, arms: ArmsInTurn, names: Sequence[str]
+def slots_memory(
+    memory: Memory, register: Register, size_bytes: int, device: Device, arms: ArmsInTurn, names: Sequence[str]
 ) -> Iterator[tuple[Tensor | None, dict[str, Registration]]]:
     """Yield a 1-D uint8 tensor, and for each arm of ``names`` whether the tensor was registered. Collective.
 
-    If ``how`` is ``NONE``, yield ``None`` instead of a tensor: torch then allocates the memory. Nothing, not even a
-    graph, may use the tensor after the ``with`` block. After an exception the memory is not freed: the process ends
-    anyway, and a transport can need all ranks to free memory.
+    If torch allocates and nothing is registered, yield ``None`` instead of a tensor: the caller then allocates.
+    Nothing, not even a graph, may use the tensor after the ``with`` block. After an exception the memory is not freed:
+    the process ends anyway, and a transport can need all ranks to free memory.
     """
-    if how is Register.NONE:
+    from_nccl = memory is Memory.NCCL
+    if not from_nccl and register is Register.NONE:
         yield None, {}
         return
-    # torch keeps the memory of freed tensors. Release it for the transport. Without CUDA this call does nothing.
-    torch.cuda.empty_cache()
-    ptr = device.transport.mem_alloc(size_bytes)
-    registrations: dict[str, Registration] = {}
+    if from_nccl:
+        # torch keeps the memory of freed tensors. Release it for the transport. Without CUDA this call does nothing.
+        torch.cuda.empty_cache()
+        ptr = device.transport.mem_alloc(size_bytes)
+        slots = _tensor(ptr, size_bytes, device.streams.device)
+    else:
+        slots = torch.empty(size_bytes, dtype=torch.uint8, device=device.streams.device)
+        ptr = slots.data_ptr()
     deregistrations: list[Callable[[], object]] = []
+    registrations: dict[str, Registration] = {}
+    if register is not Register.NONE:
+        registrations = arms.merge(_register(register, ptr, size_bytes, arms, names, deregistrations))
+    yield slots, {name: Registration(each) for name, each in registrations.items()}
+    device.streams.synchronize()
+    for deregister in deregistrations:
+        deregister()
+    if from_nccl:
+        device.transport.mem_free(ptr)
+
+
+def _register(
+    how: Register,
+    ptr: int,
+    size_bytes: int,
+    arms: ArmsInTurn,
+    names: Sequence[str],
+    deregistrations: list[Callable[[], object]],
+) -> dict[str, Registration]:
+    """Register the memory at ``ptr`` with the arms of this process, and return the results. Collective.
+
+    ``deregistrations`` gets a function for each registration.
+    """
+    registrations: dict[str, Registration] = {}
     for name in arms.visit(names, "registration"):
         registrations[name] = Registration.ABSENT
         registration = arms[name].communicator.inner.registration(how is Register.WINDOW)
@@ -43,14 +93,7 @@ def registered(
                 deregistrations.append(partial(deregister, handle))
         # Only a rank that has registered memory reports this step. A hang is blamed on the rank with the fewest steps.
         arms.report(name, "registration, waiting")
-    yield (
-        _tensor(ptr, size_bytes, device.streams.device),
-        {name: Registration(each) for name, each in arms.merge(registrations).items()},
-    )
-    device.streams.synchronize()
-    for give_back in deregistrations:
-        give_back()
-    device.transport.mem_free(ptr)
+    return registrations
 
 
 def _tensor(ptr: int, size_bytes: int, device: torch.device) -> Tensor:

@@ -10,12 +10,16 @@ from nccl_bench.bench.budget import Budget
 from nccl_bench.bench.buffers import CaseBuffers
 from nccl_bench.bench.case_run import run_case
 from nccl_bench.bench.context import CaseContext
+from nccl_bench.bench.known_hangs import hang_in_graphs
 from nccl_bench.bench.launch_memory import LaunchMemory
-from nccl_bench.bench.memory import registered
+from nccl_bench.bench.memory import slots_memory
 from nccl_bench.bench.record import Record
 from nccl_bench.bench.timing import Clock
 from nccl_bench.bench.turns import ArmsInTurn
 from nccl_bench.bench.watch import Watch
+from nccl_bench.catalog.cases import Case
+from nccl_bench.catalog.memory import Memory
+from nccl_bench.catalog.timings import TIMINGS
 from nccl_bench.communicators.protocol import Operation
 from nccl_bench.config.run import CallerStream, RunConfig
 from nccl_bench.plan.cases import Plan, PlannedCase
@@ -40,6 +44,7 @@ class Runner:
     budget: Budget  # the time limit for rounds beyond the configured minimum
     launch_memory: LaunchMemory  # the search for the best launch memory of this rank's streams and graphs
     ranks_per_memory: int  # the number of processes that share the memory of this rank's device
+    expandable_segments: bool = False  # whether torch's allocator uses expandable segments in any process
     _caller: Any = field(init=False)
     _clock: Clock = field(init=False)
     _watch: Watch = field(init=False)
@@ -71,7 +76,7 @@ class Runner:
             self.progress.update(case_index=index, arm="", phase="memory", deadline_s=limit_s)
             self.budget.begin_case(limit_s, timings, timings * (len(indices) - position))
             gc.collect()
-            reason = refusal(self.device, planned.case) if planned.arms else "no arm supports the case"
+            reason = self._refusal(planned.case) if planned.arms else "no arm supports the case"
             reason = self.arms.ranks.all_ranks.broadcast(reason)
             if reason:
                 self.record.append([Skipped(case=planned.case, reason=reason)])
@@ -80,21 +85,30 @@ class Runner:
                 self.record.update(launch_us=self.launch_memory.describe())
             self.record.end_case(planned.case)
 
+    def _refusal(self, case: Case) -> str | None:
+        """Return why ``case`` cannot be measured; ``None`` if it can."""
+        reason = refusal(self.device, case)
+        captures = any(TIMINGS[timing].captured for timing in self.plan.timings)
+        if reason is None and captures and self.expandable_segments and self.config.memory is not Memory.NCCL:
+            reason = hang_in_graphs(case, self.arms.ranks.own_set.world_size, self.device.transport.version)
+        return reason
+
     def _measure(self, planned: PlannedCase, arena: Arena) -> None:
         # The buffers are local to this method, so they are freed before the next case asks how much memory is free.
         case, own_set, streams = planned.case, self.arms.ranks.own_set, self.device.streams
-        memory = registered(self.config.register, arena.slots_bytes, self.device, self.arms, planned.arms)
+        config = self.config
+        memory = slots_memory(config.memory, config.register, arena.slots_bytes, self.device, self.arms, planned.arms)
         with memory as (slots, registrations), streams.stream(self._caller):
             self.record.registrations |= registrations
             context = CaseContext(
-                config=self.config,
+                config=config,
                 case=case,
                 buffers=CaseBuffers(case, arena, own_set.rank, own_set.world_size, streams.device, slots),
                 arms=self.arms,
                 streams=streams,
                 clock=self._clock,
                 # The error probability in the strictest step of Holm's method. No verdict has a smaller probability.
-                error=FAMILYWISE_ERROR / max(1, self.plan.comparisons(self.config.baseline)),
+                error=FAMILYWISE_ERROR / max(1, self.plan.comparisons(config.baseline)),
                 watch=self._watch,
                 budget=self.budget,
                 launch_memory=self.launch_memory,

@@ -16,10 +16,13 @@ import torch.distributed as dist
 from nccl_bench.arms.arm import Arm
 from nccl_bench.bench.budget import Budget
 from nccl_bench.bench.launch_memory import LaunchMemory
+from nccl_bench.bench.memory import finds_expandable_segments
 from nccl_bench.bench.record import Record, describe_process, refuse_other_libraries
 from nccl_bench.bench.runner import Runner
 from nccl_bench.bench.turns import ArmsInTurn
+from nccl_bench.catalog.memory import Memory
 from nccl_bench.communicators.stream_free import StreamFreeCommunicator
+from nccl_bench.config.allocator import expandable_variables
 from nccl_bench.config.run import RunConfig, resolve
 from nccl_bench.config.user_arms import user_arm_of
 from nccl_bench.errors import RecordError, SetupError
@@ -52,6 +55,9 @@ def measure(spec: WorkerSpec, progress: Progress) -> None:
     to_measure = control.broadcast(list(range(len(plan.cases)) if spec.cases is None else spec.cases))
 
     setup(arm="", phase="device")
+    # torch reads the settings of its allocator when it first allocates memory.
+    if config.memory is Memory.EXPANDABLE:
+        os.environ.update(expandable_variables(os.environ))
     device = open_device(config.device, int(os.environ["LOCAL_RANK"]), config.nccl_library, config.transport)
     setup(arm="", phase="aligning communicator")
     aligner = StreamFreeCommunicator(default_group(), device)
@@ -64,9 +70,12 @@ def measure(spec: WorkerSpec, progress: Progress) -> None:
     supported = {name: {cases[i] for i in of_arm} for name, of_arm in arms.merge(indices).items()}
     plan = plan.only(config.baseline, lambda name, case: case in supported.get(name, ()))
 
+    tiny = torch.zeros(1, device=device.streams.device)
+    expandable = control.maximum([finds_expandable_segments(config, device)])[0] > 0
     descriptions = {name: arm.communicator.describe() for name, arm in own_arms.items()}
     facts = describe_process(device, config) | {
         "user_arms": [{"arm": name, **facts} for name, facts in arms.merge(descriptions).items() if facts],
+        "expandable_segments": expandable,
         "process_sets": [each.to_mapping() for each in process_sets] if len(process_sets) > 1 else [],
     }
     store = RunStore(path=Path(spec.run_dir)) if control.rank == 0 and spec.run_dir is not None else None
@@ -77,7 +86,6 @@ def measure(spec: WorkerSpec, progress: Progress) -> None:
     record.update()
 
     setup(arm="", phase="launch memory")
-    tiny = torch.zeros(1, device=device.streams.device)
     ranks_of_node = int(os.environ["LOCAL_WORLD_SIZE"]) if config.device_spec.shares_memory else 1
     runner = Runner(
         config=config,
@@ -91,6 +99,7 @@ def measure(spec: WorkerSpec, progress: Progress) -> None:
         budget=Budget(config.max_seconds, spec.started),
         launch_memory=LaunchMemory(device.streams),
         ranks_per_memory=len(process_sets) * ranks_of_node,
+        expandable_segments=expandable,
     )
     try:
         runner.run(to_measure)

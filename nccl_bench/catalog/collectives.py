@@ -76,6 +76,7 @@ class Collective:
     receives_all_blocks: bool = False  # whether a rank receives one block from each rank; False: one in total
     reduces: bool = False  # whether the collective applies a reduction (redop)
     rooted: bool = False  # whether the collective takes a root
+    point_to_point: bool = False  # whether NCCL makes the collective of sends and receives
     placements: tuple[Placement, ...] = tuple(Placement)  # the supported placements, the default first
     absences: tuple[Absence, ...] = ()  # the built-in communicators that lack the collective
 
@@ -147,6 +148,7 @@ _ROWS = (
         bus_factor=_without_own,
         sends_all_blocks=True,
         receives_all_blocks=True,
+        point_to_point=True,
         placements=(Placement.OUT_OF_PLACE,),
     ),
     Collective(
@@ -172,6 +174,7 @@ _ROWS = (
         bus_factor=_without_own,
         receives_all_blocks=True,
         rooted=True,
+        point_to_point=True,
         absences=(
             Absence(
                 communicators=COORDINATORS,
@@ -184,6 +187,7 @@ _ROWS = (
         name="send_recv",
         result=Result.SHIFTED,
         bus_factor=_same,
+        point_to_point=True,
         placements=(Placement.OUT_OF_PLACE,),
         absences=(
             Absence(

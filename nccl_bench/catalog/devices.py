@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
+from nccl_bench.catalog.memory import Memory
 from nccl_bench.catalog.timings import TIMINGS, Timing
 
 
@@ -31,7 +32,7 @@ class DeviceSpec:
     figures_notice: str = ""  # what the figures of a run do not show; empty: there is no limit to name
     order_notice: str = ""  # what a verification does not show; empty: there is no limit to name
     shares_memory: bool  # whether the ranks of a node share one memory; False: each rank has its own
-    registers_memory: bool  # whether the transport has memory to register with communicators
+    missing_memory: Mapping[Memory, str] = field(default_factory=dict)  # allocator -> why the device lacks it
     probe_sizes: tuple[int, int]  # message sizes of a probe in bytes: a small size and a large size
     probe_delay_s: float  # the length of a probe's slow kernels, and the delay of its late ranks
     probe_operations: int  # the number of operations that the probe `many` does at each place
@@ -71,7 +72,6 @@ DEVICES: Mapping[str, DeviceSpec] = {
         batch_overhead_s=3e-3,
         has_gpus=True,
         shares_memory=False,
-        registers_memory=True,
         # The time of the small message is mostly latency. The large message has several chunks in each channel of NCCL.
         probe_sizes=(1024, 16 * 1024**2),
         probe_delay_s=5e-3,
@@ -96,7 +96,10 @@ DEVICES: Mapping[str, DeviceSpec] = {
         figures_notice="CPU run: these figures say nothing about GPUs.",
         order_notice="CPU run: it shows how the arms order their calls. It says nothing about GPUs.",
         shares_memory=True,
-        registers_memory=False,
+        missing_memory={
+            Memory.EXPANDABLE: "the CPU's memory has no expandable segments",
+            Memory.NCCL: "the CPU does not use NCCL, which allocates and registers memory of GPUs",
+        },
         probe_sizes=(1024, 256 * 1024),
         # A thread usually waits less than this for a busy core.
         probe_delay_s=8e-3,

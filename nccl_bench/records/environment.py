@@ -22,6 +22,8 @@ _VARIABLES = (
     "CUDA_MODULE_LOADING",
     "CUDA_VISIBLE_DEVICES",
     "OMP_NUM_THREADS",
+    "PYTORCH_ALLOC_CONF",
+    "PYTORCH_CUDA_ALLOC_CONF",
 )
 _PACKAGES = ("torch", "numpy", "pandas")
 _NCCL_PACKAGES = "nvidia-nccl"

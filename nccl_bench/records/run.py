@@ -176,6 +176,7 @@ _FIELDS: Mapping[str, Any] = {
     "worker.process_sets": list[dict[str, Any]] | None,
     "worker.unread_variables": list[str] | None,
     "worker.registered": dict | None,
+    "worker.expandable_segments": bool | None,
 }
 
 

@@ -77,6 +77,10 @@ class Streams(Protocol):
     def memory(self) -> tuple[int, int]:
         """Return the free and the total bytes of memory for tensors of this process."""
 
+    def has_expandable_segments(self) -> bool:
+        """Return whether torch's allocator uses expandable segments. torch must have allocated some memory."""
+        return False
+
     def sensors(self) -> GpuSensors | None:
         """Return the sensors of the device; ``None`` if the device or this machine has none."""
         return None

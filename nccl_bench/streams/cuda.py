@@ -138,6 +138,13 @@ class CudaStreams(Streams):
         cached = torch.cuda.memory_reserved(self.device) - torch.cuda.memory_allocated(self.device)
         return free + cached, total
 
+    def has_expandable_segments(self) -> bool:
+        # Only torch's own allocator lists its segments.
+        if torch.cuda.get_allocator_backend() != "native":
+            return False
+        segments = torch.cuda.memory_snapshot()  # type: ignore[no-untyped-call]
+        return any(segment["is_expandable"] for segment in segments)
+
     def sensors(self) -> GpuSensors | None:
         uuid = getattr(torch.cuda.get_device_properties(self.device), "uuid", None)
         return None if uuid is None else GpuSensors.of(open_nvml(), str(uuid))

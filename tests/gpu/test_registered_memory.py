@@ -14,8 +14,9 @@ import torch.distributed as dist
 import torch.multiprocessing
 
 from nccl_bench.arms.arm import Arm
-from nccl_bench.bench.memory import registered
+from nccl_bench.bench.memory import slots_memory
 from nccl_bench.catalog.collectives import COLLECTIVES
+from nccl_bench.catalog.memory import Memory
 from nccl_bench.catalog.timings import Timing
 from nccl_bench.config.run import Register
 from nccl_bench.records.schema import Registration
@@ -84,7 +85,7 @@ def cycles(rank: int, store: str, how: Register) -> None:
     in_turn = in_one_process_set(arms, group)
     free = []
     for value in range(1, CYCLES + 1):
-        with registered(how, SIZE, device, in_turn, list(arms)) as (memory, registrations):
+        with slots_memory(Memory.NCCL, how, SIZE, device, in_turn, list(arms)) as (memory, registrations):
             assert memory is not None
             for arm in arms.values():
                 memory.fill_(value)

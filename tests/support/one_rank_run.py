@@ -49,7 +49,12 @@ def in_one_process_set(arms: dict[str, Arm], group: dist.ProcessGroup, progress:
 
 
 def run_on_one_rank(
-    config: RunConfig, group: dist.ProcessGroup, device: Device, progress: Progress
+    config: RunConfig,
+    group: dist.ProcessGroup,
+    device: Device,
+    progress: Progress,
+    *,
+    expandable_segments: bool = False,
 ) -> tuple[Record, list[Line]]:
     """Run ``config`` on ``device``; return the record and its lines."""
     arms = {name: Arm(name, group, device) for name in config.measured_arms}
@@ -67,6 +72,7 @@ def run_on_one_rank(
             budget=Budget(config.max_seconds, time.monotonic()),
             launch_memory=LaunchMemory(device.streams),
             ranks_per_memory=1,
+            expandable_segments=expandable_segments,
         ).run()
     finally:
         for arm in arms.values():

@@ -95,8 +95,13 @@ def test_equal_runs_do_not_differ() -> None:
         ),
         ({"config": {"caller_stream": "default"}}, "caller's stream: new (run1); default (run2)"),
         ({"config": {"same_buffer": True}}, "buffers: rotating (run1); one for all calls (run2)"),
-        # The first run is older than the option.
-        ({"config": {"register": "window"}}, "registered memory: none (run1); window (run2)"),
+        # The first run is older than these options.
+        ({"config": {"register": "window"}}, "memory: torch (run1); nccl, registered (window) (run2)"),
+        ({"config": {"memory": "nccl"}}, "memory: torch (run1); nccl (run2)"),
+        (
+            {"config": {"memory": "torch"}, "worker": {"expandable_segments": True}},
+            "memory: torch (run1); expandable (run2)",
+        ),
         ({"environment": {"variables": {"NCCL_ALGO": "Tree"}}}, "NCCL_ALGO: Ring (run1); Tree (run2)"),
         ({"environment": {"variables": {}}}, "NCCL_ALGO: Ring (run1); not set (run2)"),
         ({"environment": {"variables": {"NCCL_ALGO": ""}}}, "NCCL_ALGO: Ring (run1); empty (run2)"),

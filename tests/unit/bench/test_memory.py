@@ -15,14 +15,15 @@ import torch.distributed as dist
 from torch import Tensor
 
 from nccl_bench.arms.arm import Arm
-from nccl_bench.bench import memory
+from nccl_bench.bench import memory, runner
 from nccl_bench.bench.record import Record
+from nccl_bench.catalog.memory import Memory
 from nccl_bench.communicators.dedicated_stream import DedicatedStreamCommunicator
 from nccl_bench.communicators.over_transport import TransportCommunicator
 from nccl_bench.config.run import Register, resolve
-from nccl_bench.errors import NcclError, TransportError
+from nccl_bench.errors import NcclError, SetupError, TransportError
 from nccl_bench.ranks.progress import Progress
-from nccl_bench.records.schema import Line, Registration, Samples
+from nccl_bench.records.schema import Line, Registration, Samples, Skipped
 from nccl_bench.transports.nccl import NcclTransport
 from tests.support.communicators import nccl_device
 from tests.support.fake_nccl import Call, FakeNccl, build
@@ -47,12 +48,23 @@ def host_tensor(ptr: int, size: int) -> Tensor:
 
 
 def swept(
-    group: dist.ProcessGroup, library: Path, progress: Progress | None = None, **options: Any
+    group: dist.ProcessGroup,
+    library: Path,
+    progress: Progress | None = None,
+    *,
+    expandable_segments: bool = False,
+    **options: Any,
 ) -> tuple[Record, list[Line]]:
     """Run one rank over the fake NCCL; return the record and its lines."""
     base = {"arms": [*OURS, *OTHERS], "sizes": "1K,4K", "timings": "eager", "rounds": 1, "max_rounds": 1}
     config = resolve("cuda", {**base, "ops_per_batch": 4, "warmup": 1, "dtypes": "float32", **options})
-    return run_on_one_rank(config, group, nccl_device(library), progress or Progress(None, 0, 0))
+    return run_on_one_rank(
+        config,
+        group,
+        nccl_device(library),
+        progress or Progress(None, 0, 0),
+        expandable_segments=expandable_segments,
+    )
 
 
 def faults(calls: Sequence[Call]) -> set[str]:
@@ -164,6 +176,50 @@ def test_without_registration_the_slots_are_in_torchs_memory(one_rank: dist.Proc
     assert record.registrations == {}
 
 
+def test_nccls_memory_can_be_used_without_registration(one_rank: dist.ProcessGroup, fake: FakeNccl) -> None:
+    record, lines = swept(one_rank, fake.path, memory="nccl")
+    assert [len(fake.calls(name)) for name in ("ncclMemAlloc", "ncclMemFree", "ncclCommRegister")] == [2, 2, 0]
+    assert record.registrations == {}
+    assert {line.wrong for line in lines if isinstance(line, Samples)} == {0}
+
+
+def test_torchs_memory_can_be_registered(one_rank: dist.ProcessGroup, fake: FakeNccl) -> None:
+    record, lines = swept(one_rank, fake.path, memory="torch", register="local")
+    assert fake.calls("ncclMemAlloc") == []
+    used = {(call.send or 0) for call in fake.calls("ncclAllReduce") if call.count != 1}
+    blocks = [(call.pointer or 0, call.size or 0) for call in fake.calls("ncclCommRegister")]
+    assert all(any(start <= address < start + size for start, size in blocks) for address in used)
+    assert len(fake.calls("ncclCommDeregister")) == len(blocks) == 2 * len(WITH_TWIN)
+    assert {record.registrations[name] for name in WITH_TWIN} == {Registration.REGISTERED}
+    assert {line.wrong for line in lines if isinstance(line, Samples)} == {0}
+
+
+@pytest.mark.parametrize("options", [{"memory": "expandable"}, {"memory": "torch"}])
+def test_a_case_that_can_hang_is_skipped_if_torch_has_expandable_segments(
+    options: dict[str, str], one_rank: dist.ProcessGroup, fake: FakeNccl, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(runner, "hang_in_graphs", lambda *_: "it can hang")
+    with_graphs = {"timings": "eager,graph", "arms": "stream-free", **options}
+    _, lines = swept(one_rank, fake.path, expandable_segments=True, **with_graphs)
+    assert [line.reason for line in lines if isinstance(line, Skipped)] == ["it can hang"] * 2
+    _, lines = swept(one_rank, fake.path, expandable_segments=True, arms="stream-free", **options)
+    assert [line.kind for line in lines] == ["samples"] * 2
+
+
+def test_a_torch_that_ignores_the_setting_is_refused(
+    one_rank: dist.ProcessGroup, fake: FakeNccl, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    device = nccl_device(fake.path)
+    with pytest.raises(SetupError, match="does not use expandable segments, although the setting for it was made"):
+        memory.finds_expandable_segments(resolve("cuda", {"memory": "expandable"}), device)
+    monkeypatch.setattr(type(device.streams), "has_expandable_segments", lambda _: True)
+    assert memory.finds_expandable_segments(resolve("cuda", {"memory": "expandable"}), device)
+    assert memory.finds_expandable_segments(resolve("cuda"), device)
+    registers = resolve("cuda", {"memory": "torch", "register": "local"})
+    with pytest.raises(SetupError, match="expandable segments, which --register local does not support"):
+        memory.finds_expandable_segments(registers, device)
+
+
 @EITHER
 def test_a_null_handle_is_recorded_and_kept(how: Register, one_rank: dist.ProcessGroup, fake: FakeNccl) -> None:
     fake.set_null_handles(True)
@@ -192,7 +248,7 @@ def test_memory_is_registered_with_one_arm_after_the_other(
     monkeypatch.setattr(arms, "visit", failing_at_the_second)
     with (
         pytest.raises(NcclError, match="ncclCommWindowRegister returned 3"),
-        memory.registered(Register.WINDOW, 512, device, arms, OURS),
+        memory.slots_memory(Memory.NCCL, Register.WINDOW, 512, device, arms, OURS),
     ):
         pytest.fail("the body ran")
     assert visited == OURS[:2]
@@ -205,8 +261,13 @@ def test_after_a_failure_nothing_is_given_back(one_rank: dist.ProcessGroup, fake
     arm = Arm("stream-free", one_rank, device)
     with (
         pytest.raises(PlantedError),
-        memory.registered(
-            Register.WINDOW, 512, device, in_one_process_set({"stream-free": arm}, one_rank), ["stream-free"]
+        memory.slots_memory(
+            Memory.NCCL,
+            Register.WINDOW,
+            512,
+            device,
+            in_one_process_set({"stream-free": arm}, one_rank),
+            ["stream-free"],
         ),
     ):
         raise PlantedError

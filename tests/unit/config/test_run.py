@@ -16,6 +16,7 @@ from nccl_bench.catalog.arms import ARMS, DEFAULT_ARMS, DEFAULT_BASELINE, Order
 from nccl_bench.catalog.collectives import COLLECTIVES, Placement, RedOp
 from nccl_bench.catalog.devices import DEVICES
 from nccl_bench.catalog.dtypes import DTYPES
+from nccl_bench.catalog.memory import Memory
 from nccl_bench.catalog.routes import ROUTES, Backend, Mode
 from nccl_bench.catalog.timings import Timing
 from nccl_bench.config.limits import DEFAULT_THRESHOLD
@@ -77,6 +78,7 @@ ACCEPTED: list[tuple[str, object, object]] = [
     ("check", 1, True),
     ("per_iteration", True, True),
     ("same_buffer", True, True),
+    ("memory", "nccl", Memory.NCCL),
     ("register", "window", Register.WINDOW),
     ("caller_stream", "default", CallerStream.DEFAULT),
     ("seed", 0, 0),
@@ -163,6 +165,7 @@ REFUSED: list[tuple[str, object, tuple[str, ...]]] = [
     ("check", "true", ("'true'", "true or false")),
     ("per_iteration", [], ("[]", "true or false")),
     ("same_buffer", "", ("''", "true or false")),
+    ("memory", "cudaMalloc", ("'cudaMalloc'", *Memory)),
     ("register", "symmetric", ("'symmetric'", *Register)),
     ("register", True, ("True", *Register)),
     ("register", ["local"], ("['local']", *Register)),
@@ -288,7 +291,47 @@ def test_registered_memory_is_refused_on_the_cpu() -> None:
         assert resolve("cuda", {"register": str(how)}).register is how
         with pytest.raises(UsageError) as caught:
             resolve("cpu", {"register": str(how)})
-        assert str(caught.value) == f"register is '{how}': the device cpu has no memory that NCCL could register"
+        assert str(caught.value) == (
+            f"register is '{how}': the CPU does not use NCCL, which allocates and registers memory of GPUs: leave the "
+            "option out"
+        )
+
+
+def test_the_cpu_has_only_torchs_memory() -> None:
+    assert resolve("cpu").memory is resolve("cpu", {"memory": "torch"}).memory is Memory.TORCH
+    for memory, reason in DEVICES["cpu"].missing_memory.items():
+        with pytest.raises(UsageError) as caught:
+            resolve("cpu", {"memory": str(memory)})
+        assert str(caught.value) == f"memory is '{memory}': {reason}: give torch"
+
+
+@pytest.mark.parametrize(
+    ("options", "memory"),
+    [
+        ({}, Memory.TORCH),
+        ({"register": "local"}, Memory.NCCL),
+        ({"register": "window"}, Memory.NCCL),
+        ({"register": "local", "memory": "torch"}, Memory.TORCH),
+        ({"memory": "expandable"}, Memory.EXPANDABLE),
+    ],
+)
+def test_registered_buffers_are_in_nccls_memory_unless_the_user_chooses(
+    options: dict[str, str], memory: Memory
+) -> None:
+    assert resolve("cuda", options).memory is memory
+
+
+@pytest.mark.parametrize(
+    ("memory", "register", "way_out"),
+    [
+        ("torch", "window", "leave --memory out"),
+        ("expandable", "window", "leave --memory out"),
+        ("expandable", "local", "leave out one of the two options"),
+    ],
+)
+def test_memory_that_cannot_be_registered_in_this_way_is_refused(memory: str, register: str, way_out: str) -> None:
+    with pytest.raises(UsageError, match=f"memory is '{memory}', and register is '{register}'.*{way_out}"):
+        resolve("cuda", {"memory": memory, "register": register})
 
 
 @pytest.mark.parametrize("arm", [name for name, arm in ARMS.items() if arm.communicator.startswith("coordinator")])
