@@ -33,12 +33,11 @@ def refuse_pair(tensor: Tensor, other: Tensor, count: int) -> NoReturn:
     )
 
 
-def check_divisible(tensor: Tensor, world_size: int) -> None:
-    """Raise ``InvalidArgumentError`` unless ``tensor`` divides into one equal block for each rank."""
-    if tensor.numel() % world_size:
-        raise InvalidArgumentError(
-            f"the tensor has {tensor.numel()} elements: the number must be a multiple of the {world_size} ranks"
-        )
+def refuse_division(tensor: Tensor, world_size: int) -> NoReturn:
+    """Raise ``InvalidArgumentError`` for a tensor that does not divide into one equal block for each rank."""
+    raise InvalidArgumentError(
+        f"the tensor has {tensor.numel()} elements: the number must be a multiple of the {world_size} ranks"
+    )
 
 
 def check_sizes(sizes: Sequence[int], *, whole: Tensor, part: Tensor, rank: int, world_size: int) -> None:

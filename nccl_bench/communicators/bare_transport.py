@@ -6,7 +6,7 @@ cannot be faster than this arm. The difference of the two arms is the time that 
 
 from collections.abc import Callable
 from functools import partial
-from typing import cast
+from typing import Any, cast
 
 from nccl_bench.communicators.protocol import Operation
 from nccl_bench.communicators.stream_free import StreamFreeCommunicator
@@ -18,8 +18,14 @@ class _Recorder:
 
     def __init__(self, transport: Transport) -> None:
         self._transport = transport
+        self.failures = transport.failures
         self.group = partial(Transport.group, cast(Transport, self))
-        self.calls: list[Callable[[], None]] = []
+        self.calls: list[Callable[[], object]] = []
+
+    def direct_all_reduce(self, comm: int) -> tuple[Callable[..., None], Any]:
+        """Record the call of the binding's own function."""
+        function, direct_comm = self._transport.direct_all_reduce(comm)
+        return lambda *args: self.calls.append(partial(function, *args)), direct_comm
 
     def __getattr__(self, name: str) -> Callable[..., None]:
         method = getattr(self._transport, name)
@@ -37,16 +43,18 @@ class RecordedCommunicator(StreamFreeCommunicator):
         """Record the calls of ``operation`` to the transport, and return a function that makes the recorded calls."""
         transport, retain = self._transport, self._retain
         recorder = _Recorder(transport)
-        self._transport, self._retain = cast(Transport, recorder), None
+        self._call_through(cast(Transport, recorder))
+        self._retain = None
         try:
             operation()
         finally:
-            self._transport, self._retain = transport, retain
+            self._call_through(transport)
+            self._retain = retain
         if len(recorder.calls) == 1:
             return recorder.calls[0]
         return partial(_call_all, tuple(recorder.calls))
 
 
-def _call_all(calls: tuple[Callable[[], None], ...]) -> None:
+def _call_all(calls: tuple[Callable[[], object], ...]) -> None:
     for call in calls:
         call()

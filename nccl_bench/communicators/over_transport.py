@@ -6,8 +6,9 @@ difference. The transport gets plain ints. Each operation makes a cheap check of
 slower code finds the reason.
 
 The in-place ``all_reduce`` is not shared: each subclass has the same lines. Engines call ``all_reduce`` hundreds of
-times in each decoding step. Shared code, with one more Python call and branches for out-of-place, added half a
-microsecond between two calls of NCCL (H200).
+times in each decoding step, so it makes as few Python calls as possible: it calls the binding's own function
+(``Transport.direct_all_reduce``), and does not check that the tensor is contiguous. The classes of the engines do not
+check it either. ``tests.experiments.call_cost`` measures what the class costs.
 """
 
 from collections.abc import Callable, Iterator, Sequence
@@ -48,15 +49,22 @@ class TransportCommunicator(SwitchableCommunicator):
         self.world_size = dist.get_world_size(group)
         self._comm = 0
         self._streams = device.streams
-        self._transport = device.transport
         # Returns the handle of this device's current stream, even if another device is current at the call.
         self._current_handle = partial(device.streams.current_handle, device.streams.index)
         self._retain = device.transport.retain
         self._tensor_device = torch.empty(0, device=device.streams.device).get_device()
         self._dtypes = {getattr(torch, name): device.transport.dtypes[name] for name in DTYPES}
         self._redops = device.transport.redops
+        self._transport = device.transport
         self._comm = device.transport.init_rank(self.world_size, self._share_unique_id(group), self.rank)
+        self._call_through(device.transport)
         self._make_available()
+
+    def _call_through(self, transport: Transport) -> None:
+        """Make all later calls through ``transport``, which is the device's transport or a wrapper of it."""
+        self._transport = transport
+        self._all_reduce, self._direct_comm = transport.direct_all_reduce(self._comm)
+        self._failures = transport.failures
 
     def _share_unique_id(self, group: dist.ProcessGroup) -> bytes:
         buffer = torch.zeros(128, dtype=torch.uint8)
@@ -85,11 +93,12 @@ class TransportCommunicator(SwitchableCommunicator):
     def traced(self) -> Iterator[list[tuple[str, int]]]:
         """Record each call to the transport in a ``with`` block: the name of the call and the handle of its stream."""
         calls: list[tuple[str, int]] = []
-        transport, self._transport = self._transport, cast(Transport, _Tracer(self._transport, calls))
+        transport = self._transport
+        self._call_through(cast(Transport, _Tracer(transport, calls)))
         try:
             yield calls
         finally:
-            self._transport = transport
+            self._call_through(transport)
 
     # -- state ---------------------------------------------------------------------------------------------------
 
@@ -155,23 +164,19 @@ class TransportCommunicator(SwitchableCommunicator):
     # -- operations, each on the stream with the given handle ----------------------------------------------------
 
     def _outplace_all_reduce(self, input: Tensor, out: Tensor | None, op: RedOp, handle: int) -> Tensor:
-        source = self._pointer(input)
         output = torch.empty_like(input) if out is None else out
-        target = self._matching(output, input, input.numel())
-        self._transport.all_reduce(
-            source, target, input.numel(), self._dtypes[input.dtype], self._redops[op], self._comm, handle
-        )
+        source, target, count, dtype = self._pair(input, output, 1)
+        self._transport.all_reduce(source, target, count, dtype, self._redops[op], self._comm, handle)
         if self._retain is not None:
             self._retain(handle, input, output)
         return output
 
     def _all_gather(self, output: Tensor, input: Tensor, sizes: Sequence[int] | None, handle: int) -> None:
-        source = self._pointer(input)
-        dtype = self._dtypes[input.dtype]
         if sizes is None:
-            target = self._matching(output, input, input.numel() * self.world_size)
-            self._transport.all_gather(source, target, input.numel(), dtype, self._comm, handle)
+            source, target, count, dtype = self._pair(input, output, self.world_size)
+            self._transport.all_gather(source, target, count, dtype, self._comm, handle)
         else:
+            source, dtype = self._pointer(input), self._dtypes[input.dtype]
             arguments.check_sizes(sizes, whole=output, part=input, rank=self.rank, world_size=self.world_size)
             target = self._matching(output, input, output.numel())
             with self._transport.group():
@@ -185,12 +190,11 @@ class TransportCommunicator(SwitchableCommunicator):
     def _reduce_scatter(
         self, output: Tensor, input: Tensor, op: RedOp, sizes: Sequence[int] | None, handle: int
     ) -> None:
-        target = self._pointer(output)
-        dtype = self._dtypes[output.dtype]
         if sizes is None:
-            source = self._matching(input, output, output.numel() * self.world_size)
-            self._transport.reduce_scatter(source, target, output.numel(), dtype, self._redops[op], self._comm, handle)
+            target, source, count, dtype = self._pair(output, input, self.world_size)
+            self._transport.reduce_scatter(source, target, count, dtype, self._redops[op], self._comm, handle)
         else:
+            target, dtype = self._pointer(output), self._dtypes[output.dtype]
             arguments.check_sizes(sizes, whole=input, part=output, rank=self.rank, world_size=self.world_size)
             source = self._matching(input, output, input.numel())
             with self._transport.group():
@@ -202,30 +206,25 @@ class TransportCommunicator(SwitchableCommunicator):
             self._retain(handle, input, output)
 
     def _all_to_all(self, output: Tensor, input: Tensor, handle: int) -> None:
-        source = self._pointer(input)
-        target = self._matching(output, input, input.numel())
-        arguments.check_divisible(input, self.world_size)
-        self._transport.all_to_all(
-            source, target, input.numel() // self.world_size, self._dtypes[input.dtype], self._comm, handle
-        )
+        source, target, count, dtype = self._pair(input, output, 1)
+        block, rest = divmod(count, self.world_size)
+        if rest:
+            arguments.refuse_division(input, self.world_size)
+        self._transport.all_to_all(source, target, block, dtype, self._comm, handle)
         if self._retain is not None:
             self._retain(handle, input, output)
 
     def _broadcast(self, tensor: Tensor, src: int, out: Tensor | None, handle: int) -> None:
         self._check_peer("src", src)
-        source = self._pointer(tensor)
-        target = source if out is None else self._matching(out, tensor, tensor.numel())
-        self._transport.broadcast(source, target, tensor.numel(), self._dtypes[tensor.dtype], src, self._comm, handle)
+        source, target, count, dtype = self._pair(tensor, tensor if out is None else out, 1)
+        self._transport.broadcast(source, target, count, dtype, src, self._comm, handle)
         if self._retain is not None:
             self._retain(handle, tensor, out)
 
     def _reduce(self, tensor: Tensor, dst: int, op: RedOp, out: Tensor | None, handle: int) -> None:
         self._check_peer("dst", dst)
-        source = self._pointer(tensor)
-        target = source if out is None else self._matching(out, tensor, tensor.numel())
-        self._transport.reduce(
-            source, target, tensor.numel(), self._dtypes[tensor.dtype], self._redops[op], dst, self._comm, handle
-        )
+        source, target, count, dtype = self._pair(tensor, tensor if out is None else out, 1)
+        self._transport.reduce(source, target, count, dtype, self._redops[op], dst, self._comm, handle)
         if self._retain is not None:
             self._retain(handle, tensor, out)
 
@@ -245,13 +244,27 @@ class TransportCommunicator(SwitchableCommunicator):
 
     def _send_recv(self, output: Tensor, input: Tensor, dst: int, src: int, handle: int) -> None:
         # Make all checks before the group: a send without its receive would wait forever.
-        self._check_peer("dst", dst)
-        self._check_peer("src", src)
-        source = self._pointer(input)
-        target = self._pointer(output)
-        with self._transport.group():
-            self._transport.send(source, input.numel(), self._dtypes[input.dtype], dst, self._comm, handle)
-            self._transport.recv(target, output.numel(), self._dtypes[output.dtype], src, self._comm, handle)
+        world_size, device = self.world_size, self._tensor_device
+        send_dtype, recv_dtype = self._dtypes.get(input.dtype), self._dtypes.get(output.dtype)
+        if not (0 <= dst < world_size and 0 <= src < world_size):
+            self._check_peer("dst", dst)
+            self._check_peer("src", src)
+        if (
+            send_dtype is None
+            or recv_dtype is None
+            or self.disabled
+            or input.get_device() != device
+            or output.get_device() != device
+            or not input.is_contiguous()
+            or not output.is_contiguous()
+        ):
+            self._pointer(input)
+            self._refuse(output)
+        source = input.data_ptr() or self._no_memory(input)
+        target = output.data_ptr() or self._no_memory(output)
+        self._transport.send_recv(
+            source, input.numel(), send_dtype, dst, target, output.numel(), recv_dtype, src, self._comm, handle
+        )
         if self._retain is not None:
             self._retain(handle, input, output)
 
@@ -285,6 +298,27 @@ class TransportCommunicator(SwitchableCommunicator):
             self._refuse(tensor)
         return tensor.data_ptr() or self._no_memory(tensor)
 
+    def _pair(self, part: Tensor, whole: Tensor, blocks: int) -> tuple[int, int, int, int]:
+        """Return the addresses of ``part`` and ``whole``, the count of ``part``, and the number of their data type.
+
+        Raise an error if no operation can take these tensors, or unless ``whole`` is ``blocks`` times as long.
+        """
+        kind, count, device = part.dtype, part.numel(), self._tensor_device
+        dtype = self._dtypes.get(kind)
+        if (
+            dtype is None
+            or self.disabled
+            or part.get_device() != device
+            or whole.get_device() != device
+            or not part.is_contiguous()
+            or not whole.is_contiguous()
+        ):
+            self._pointer(part)
+            self._refuse(whole)
+        if whole.dtype is not kind or whole.numel() != count * blocks:
+            arguments.refuse_pair(whole, part, count * blocks)
+        return part.data_ptr() or self._no_memory(part), whole.data_ptr() or self._no_memory(whole), count, dtype
+
     def _no_memory(self, tensor: Tensor) -> int:
         # A meta tensor has the CPU's device index and no address. An empty tensor is valid, although it has no address.
         return self._refuse(tensor) if tensor.numel() else 0
@@ -311,15 +345,26 @@ class _Tracer:
     def __init__(self, transport: Transport, calls: list[tuple[str, int]]) -> None:
         self._transport = transport
         self._calls = calls
+        self.failures, self.translated = transport.failures, transport.translated
 
-    def __getattr__(self, name: str) -> Callable[..., None]:
-        method: Callable[..., None] = getattr(self._transport, name)
+    def direct_all_reduce(self, comm: int) -> tuple[Callable[..., object], Any]:
+        function, direct_comm = self._transport.direct_all_reduce(comm)
+        return self._recorded("all_reduce", function), direct_comm
 
-        def recorded(*args: int) -> None:
+    def send_recv(self, *args: int) -> None:
+        self._calls += [("send", args[-1]), ("recv", args[-1])]
+        self._transport.send_recv(*args)
+
+    def __getattr__(self, name: str) -> Callable[..., object]:
+        method: Callable[..., object] = getattr(self._transport, name)
+        return method if name.startswith("group") else self._recorded(name, method)
+
+    def _recorded(self, name: str, call: Callable[..., object]) -> Callable[..., None]:
+        def recorded(*args: Any) -> None:
             self._calls.append((name, args[-1]))
-            method(*args)
+            call(*args)
 
-        return method if name.startswith("group") else recorded
+        return recorded
 
 
 def _blocks(sizes: Sequence[int], whole: Tensor) -> Iterator[tuple[int, int]]:

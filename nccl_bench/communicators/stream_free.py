@@ -26,11 +26,14 @@ class StreamFreeCommunicator(TransportCommunicator):
 
     def all_reduce(self, tensor: Tensor, op: RedOp = RedOp.SUM) -> None:
         dtype = self._dtypes.get(tensor.dtype)
-        if dtype is None or self.disabled or tensor.get_device() != self._tensor_device or not tensor.is_contiguous():
+        if dtype is None or self.disabled or tensor.get_device() != self._tensor_device:
             self._refuse(tensor)
         pointer = tensor.data_ptr() or self._no_memory(tensor)
         handle = self._current_handle()
-        self._transport.all_reduce(pointer, pointer, tensor.numel(), dtype, self._redops[op], self._comm, handle)
+        try:
+            self._all_reduce(pointer, pointer, tensor.numel(), dtype, self._redops[op], self._direct_comm, handle)
+        except self._failures as error:
+            raise self._transport.translated("ncclAllReduce", error) from error
         if self._retain is not None:
             self._retain(handle, tensor)
 

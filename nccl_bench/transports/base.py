@@ -6,15 +6,22 @@ library's number of a data type or a reduction. Callers look up the numbers of d
 collective runs.
 """
 
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
-from typing import Protocol
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager
+from types import TracebackType
+from typing import Any, Protocol
 
 from nccl_bench.catalog.collectives import RedOp
-from nccl_bench.errors import TransportError
+from nccl_bench.errors import NcclBenchError, TransportError
 
 UNIQUE_ID_BYTES = 128  # NCCL_UNIQUE_ID_BYTES in nccl.h
 SYMMETRIC_WINDOW = 1  # NCCL_WIN_COLL_SYMMETRIC in nccl.h
+
+
+# A function with the arguments of `Transport.all_reduce`. Its communicator is an int, or an object of the binding.
+DirectAllReduce = Callable[[int, int, int, int, int, Any, int], object]
 
 
 class Transport(Protocol):
@@ -33,6 +40,8 @@ class Transport(Protocol):
     # `retain(stream, *tensors)` keeps the tensors alive until the work that is now in the stream is done. None if the
     # memory allocator of the device does this itself.
     retain: Callable[..., None] | None
+    # The exceptions of the binding. A function of `direct_all_reduce` can raise them, and `translated` translates them.
+    failures: tuple[type[Exception], ...] = ()
 
     def unique_id(self) -> bytes:
         """Return a new id (``UNIQUE_ID_BYTES`` bytes). One rank makes the id; every rank passes it to ``init_rank``."""
@@ -48,6 +57,17 @@ class Transport(Protocol):
 
     def all_reduce(self, send: int, recv: int, count: int, dtype: int, op: int, comm: int, stream: int) -> None:
         """Reduce ``count`` elements over the ranks into every rank's ``recv``."""
+
+    def direct_all_reduce(self, comm: int) -> tuple[DirectAllReduce, Any]:
+        """Return a function that does ``all_reduce`` with the fewest Python calls, and what it takes for ``comm``.
+
+        If the library reports a failure, the function raises ``TransportError`` or one of ``failures``.
+        """
+        return self.all_reduce, comm
+
+    def translated(self, function: str, failure: Exception) -> NcclBenchError:
+        """Return our exception for ``failure``, one of ``failures``, which the binding of ``function`` raised."""
+        return TransportError(f"{function}: {failure}")
 
     def all_gather(self, send: int, recv: int, send_count: int, dtype: int, comm: int, stream: int) -> None:
         """Gather every rank's ``send_count`` elements, in rank order, into every rank's ``recv``."""
@@ -78,22 +98,30 @@ class Transport(Protocol):
     def group_end(self) -> None:
         """Launch together all calls that the group held back."""
 
-    @contextmanager
-    def group(self) -> Iterator[None]:
+    def group(self) -> AbstractContextManager[None]:
         """Call ``group_start`` at the start of a ``with`` block, and ``group_end`` at its end, even after an exception.
 
         If ``group_end`` fails too, its error becomes a note on the exception of the block.
         """
-        self.group_start()
-        try:
-            yield
-        except BaseException as body_error:
-            try:
-                self.group_end()
-            except TransportError as end_error:
-                body_error.add_note(f"After this error, the open group could not be closed: {end_error}")
-            raise
-        self.group_end()
+        return _Group(self)
+
+    def send_recv(
+        self,
+        send: int,
+        send_count: int,
+        send_dtype: int,
+        dst: int,
+        recv: int,
+        recv_count: int,
+        recv_dtype: int,
+        src: int,
+        comm: int,
+        stream: int,
+    ) -> None:
+        """Send to the rank ``dst`` and receive from the rank ``src``, in one group."""
+        with self.group():
+            self.send(send, send_count, send_dtype, dst, comm, stream)
+            self.recv(recv, recv_count, recv_dtype, src, comm, stream)
 
     # Calls that register memory. These defaults register nothing and return what NCCL returns if it registers nothing.
 
@@ -123,3 +151,31 @@ class Transport(Protocol):
 
     def describe(self) -> dict[str, object]:
         """Return facts for ``run.json``: the version, and for libnccl also the ``path`` and ``source``."""
+
+
+class _Group:
+    """The context manager of ``Transport.group``. A generator would take a microsecond more."""
+
+    __slots__ = ("_transport",)
+
+    def __init__(self, transport: Transport) -> None:
+        self._transport = transport
+
+    def __enter__(self) -> None:
+        self._transport.group_start()
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        if error is None:
+            self._transport.group_end()
+        else:
+            end_group_after(self._transport, error)
+
+
+def end_group_after(transport: Transport, error: BaseException) -> None:
+    """End the open group after ``error``. If the end fails too, its error becomes a note on ``error``."""
+    try:
+        transport.group_end()
+    except TransportError as end_error:
+        error.add_note(f"After this error, the open group could not be closed: {end_error}")

@@ -8,13 +8,13 @@ import ctypes
 import functools
 from collections.abc import Callable, Mapping
 from enum import IntEnum
-from typing import Any, NoReturn
+from typing import Any, NoReturn, cast
 
 from nccl_bench.catalog.collectives import RedOp
 from nccl_bench.catalog.dtypes import DTYPES
 from nccl_bench.catalog.nccl_version import version_text
 from nccl_bench.errors import NcclError, SetupError, TransportError
-from nccl_bench.transports.base import UNIQUE_ID_BYTES, Transport
+from nccl_bench.transports.base import UNIQUE_ID_BYTES, DirectAllReduce, Transport
 from nccl_bench.transports.nccl_library import NcclLibrary
 
 
@@ -90,6 +90,10 @@ class NcclTransport(Transport):
         self._destroy = self._bind("ncclCommDestroy", _PTR)
         self._abort = self._bind("ncclCommAbort", _PTR)
         self._all_reduce = self._bind("ncclAllReduce", _PTR, _PTR, _SIZE, _INT, _INT, _PTR, _PTR)
+        # ctypes calls `errcheck` in C, which is cheaper than a Python function around the call.
+        self._direct_all_reduce = cast(Any, self._dll["ncclAllReduce"])
+        self._direct_all_reduce.argtypes = self._all_reduce.argtypes  # type: ignore[attr-defined]
+        self._direct_all_reduce.errcheck = self._check_all_reduce
         self._all_gather = self._bind("ncclAllGather", _PTR, _PTR, _SIZE, _INT, _PTR, _PTR)
         self._reduce_scatter = self._bind("ncclReduceScatter", _PTR, _PTR, _SIZE, _INT, _INT, _PTR, _PTR)
         self._broadcast = self._bind("ncclBroadcast", _PTR, _PTR, _SIZE, _INT, _INT, _PTR, _PTR)
@@ -140,6 +144,11 @@ class NcclTransport(Transport):
         if result:
             raise self._error(function, result, comm)
 
+    def _check_all_reduce(self, result: int, _function: object, arguments: tuple[Any, ...]) -> int:
+        if result:
+            raise self._error("ncclAllReduce", result, arguments[5])
+        return result
+
     def unique_id(self) -> bytes:
         unique_id = UniqueId()
         self._check("ncclGetUniqueId", self._get_unique_id(unique_id))
@@ -166,6 +175,10 @@ class NcclTransport(Transport):
     def all_reduce(self, send: int, recv: int, count: int, dtype: int, op: int, comm: int, stream: int) -> None:
         if result := self._all_reduce(send, recv, count, dtype, op, comm, stream):
             raise self._error("ncclAllReduce", result, comm)
+
+    def direct_all_reduce(self, comm: int) -> tuple[DirectAllReduce, Any]:
+        """Return the function of the library itself."""
+        return self._direct_all_reduce, comm
 
     def all_gather(self, send: int, recv: int, send_count: int, dtype: int, comm: int, stream: int) -> None:
         if result := self._all_gather(send, recv, send_count, dtype, comm, stream):

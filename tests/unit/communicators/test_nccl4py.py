@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
+from typing import Any
 
 import pytest
 import torch
@@ -10,15 +12,19 @@ import torch.distributed as dist
 
 from nccl_bench.catalog.collectives import RedOp
 from nccl_bench.communicators.nccl4py import Nccl4pyCommunicator
+from nccl_bench.communicators.over_transport import TransportCommunicator
 from nccl_bench.communicators.protocol import Communicator
 from nccl_bench.communicators.stream_free import StreamFreeCommunicator
 from nccl_bench.errors import DisabledError, InvalidArgumentError, NcclError
 from nccl_bench.streams import cpu
 from nccl_bench.streams.cpu_device import CpuStreams
+from nccl_bench.transports.nccl import NcclTransport
+from nccl_bench.transports.nccl4py import Nccl4pyTransport
 from tests.experiments import binding_cost
 from tests.support import fake_nccl4py
 from tests.support.communicator_calls import COMPLETE_CALLS, raw_bytes, tensors_for
 from tests.support.communicators import (
+    BOTH_POLICIES,
     CommunicatorMaker,
     assert_follows_the_current_stream,
     nccl_device,
@@ -168,6 +174,21 @@ def test_an_arm_whose_work_failed_is_aborted(
 # The experiment
 
 
+@BOTH_POLICIES
+def test_a_failed_all_reduce_over_the_nccl4py_transport_is_our_error(
+    group: dist.ProcessGroup, fake: FakeNccl, stand_in: pytest.MonkeyPatch, kind: type[TransportCommunicator]
+) -> None:
+    device = nccl_device(fake.path)
+    assert isinstance(device.transport, NcclTransport)
+    communicator: Any = kind(group, replace(device, transport=Nccl4pyTransport(device.transport.library)))
+    fake.fail_next("ncclAllReduce", 6)
+    with pytest.raises(NcclError, match=r"^ncclAllReduce returned 6"):
+        communicator.all_reduce(torch.ones(2))
+    with communicator.traced() as calls:
+        communicator.all_reduce(torch.ones(2))
+    assert [name for name, _ in calls] == ["all_reduce"]
+
+
 def test_the_binding_experiment_measures_every_binding_on_the_current_stream(
     group: dist.ProcessGroup, fake: FakeNccl, stand_in: pytest.MonkeyPatch
 ) -> None:
@@ -177,9 +198,12 @@ def test_the_binding_experiment_measures_every_binding_on_the_current_stream(
         operations = binding_cost.calls(group, device)
         fake.reset()
         times, lost = binding_cost.measure(device, operations, batches=2, count=3)
-    assert lost + sum(map(len, times.values())) == 2 * len(times) == 10
-    # Four of the five call NCCL, in two pilots and two batches of three.
-    calls = fake.calls()
-    assert len(calls) == 4 * 4 * 3
-    assert {(call.function, call.count, call.dtype, call.op) for call in calls} == {("ncclAllReduce", 2, 7, 0)}
-    assert {call.stream for call in calls} == {stream.handle}
+    bindings = [name.partition(":")[0] for name in times]
+    assert lost + sum(map(len, times.values())) == 2 * len(times)
+    assert bindings.count("nccl") == bindings.count("nccl4py") > 0
+    # Every operation runs in two pilots and two batches of three.
+    all_reduces = fake.calls("ncclAllReduce")
+    assert len(all_reduces) == 4 * 3 * sum("all_reduce" in name for name in times)
+    assert {(call.count, call.dtype, call.op) for call in all_reduces} == {(2, 7, 0)}
+    on_current_stream = [call for call in all_reduces if call.stream == stream.handle]
+    assert len(on_current_stream) == 4 * 3 * sum("all_reduce" in name and "dedicated" not in name for name in times)

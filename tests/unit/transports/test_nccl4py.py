@@ -25,7 +25,7 @@ from nccl_bench.transports.nccl4py import VERSION, Nccl4pyTransport
 from nccl_bench.transports.nccl_library import LibrarySource, NcclLibrary
 from tests.support import fake_nccl4py
 from tests.support.fake_nccl import Call, FakeNccl, build
-from tests.support.transport_calls import COPIES, ON_A_COMM, WITHOUT_COMM
+from tests.support.transport_calls import COPIES, COUNT, ON_A_COMM, RECV, SEND, STREAM, WITHOUT_COMM
 
 # Set in a separate process: nccl4py uses the first libnccl of a process, and the tests load several.
 REAL = "NCCL_BENCH_TESTS_REAL_NCCL4PY"
@@ -186,6 +186,41 @@ def test_a_group_closes_and_raises_the_failure_of_group_end(transport: Nccl4pyTr
     with pytest.raises(NcclError, match="ncclGroupEnd returned 2"), transport.group():
         pass
     assert fake.group_depth() == 0
+
+
+@pytest.mark.parametrize("function", ["ncclGroupStart", "ncclSend", "ncclRecv", "ncclGroupEnd"])
+def test_a_failed_send_recv_names_the_function_and_leaves_no_group_open(
+    transport: Nccl4pyTransport, fake: FakeNccl, function: str
+) -> None:
+    comm = _comm(transport)
+    fake.reset()
+    transport.send_recv(SEND, 3, 7, 1, RECV, 4, 9, 2, comm, STREAM)
+    assert fake.calls() == [
+        Call(function="ncclGroupStart", depth=0),
+        Call(function="ncclSend", depth=1, send=SEND, count=3, dtype=7, peer=1, comm=comm, stream=STREAM),
+        Call(function="ncclRecv", depth=1, recv=RECV, count=4, dtype=9, peer=2, comm=comm, stream=STREAM),
+        Call(function="ncclGroupEnd", depth=1),
+    ]
+    fake.fail_next(function, 6)
+    with pytest.raises(NcclError, match=f"{function} returned 6"):
+        transport.send_recv(SEND, 3, 7, 1, RECV, 4, 9, 2, comm, STREAM)
+    assert fake.group_depth() == 0
+
+
+def test_the_direct_all_reduce_makes_the_same_call_and_its_failure_can_be_translated(
+    transport: Nccl4pyTransport, fake: FakeNccl
+) -> None:
+    comm = _comm(transport)
+    function, direct_comm = transport.direct_all_reduce(comm)
+    fake.reset()
+    transport.all_reduce(SEND, RECV, COUNT, 4, 5, comm, STREAM)
+    function(SEND, RECV, COUNT, 4, 5, direct_comm, STREAM)
+    through_the_method, directly = fake.calls()
+    assert directly == through_the_method
+    fake.fail_next("ncclAllReduce", 6)
+    with pytest.raises(transport.failures) as raised:
+        function(SEND, RECV, COUNT, 4, 5, direct_comm, STREAM)
+    assert str(transport.translated("ncclAllReduce", raised.value)).startswith("ncclAllReduce returned 6")
 
 
 @pytest.mark.parametrize("operation", COPIES)
