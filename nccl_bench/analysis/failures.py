@@ -53,6 +53,13 @@ def failures(run: Run) -> Iterator[str]:
     if wrong:
         arms = ", ".join(dict.fromkeys(line.arm for line in wrong))
         yield f"WRONG: wrong results in {counted(len(wrong), 'cell')} of {arms}; the first is {wrong[0].case.label}"
+    late = [line for line in wrong if line.late]
+    if late:
+        arms = ", ".join(dict.fromkeys(line.arm for line in late))
+        yield (
+            f"LATE: {arms} wrote into tensors after the caller's stream had passed the calls, in "
+            f"{counted(len(late), 'cell')}; the first is {late[0].case.label}. Make this stream wait for the collective"
+        )
     user_arms = {user_arm.get("name") for user_arm in run.meta["config"].get("user_arms") or ()}
     for line in run.lines:
         if isinstance(line, Hang | Crash):

@@ -45,6 +45,7 @@ class CaseBuffers:
         if memory is None:
             memory = torch.empty(arena.slots_bytes, dtype=torch.uint8, device=device)
         memory = memory.view(self._bits).view(arena.regions, arena.slots, arena.slot_bytes // itemsize)
+        self._memory = memory
         own = rank * case.count
         self._input_bits = memory[0, :, :send]
         self._output_bits = memory[arena.regions - 1, :, :receive]
@@ -74,6 +75,15 @@ class CaseBuffers:
         head, tail = bits[: periods * values.PERIOD], bits[periods * values.PERIOD :]
         head.view(periods, values.PERIOD).copy_(period.expand(periods, -1))
         tail.copy_(period[: tail.numel()])
+
+    def copy_memory(self) -> Tensor:
+        """Return a copy of the memory of all slots, for ``count_changes``."""
+        return self._memory.clone()
+
+    def count_changes(self, copy: Tensor) -> int:
+        """Return the number of elements that differ from ``copy``, in inputs and outputs."""
+        pairs = zip(torch.split(self._memory.flatten(), _COMPARED), torch.split(copy.flatten(), _COMPARED), strict=True)
+        return sum(int((now != before).sum()) for now, before in pairs)
 
     def input(self, slot: int) -> Tensor:
         """Return the input of a slot as a 1-D tensor."""

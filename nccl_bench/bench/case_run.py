@@ -2,13 +2,14 @@
 
 from collections.abc import Sequence
 
-from nccl_bench.bench.check import count_wrong_after, count_wrong_before_timing
+from nccl_bench.bench.check import check_after, check_before_timing
 from nccl_bench.bench.context import CaseContext
 from nccl_bench.bench.graphs import graphs_of
 from nccl_bench.bench.measure import KeptBatches, measure_rounds, run_pilots
 from nccl_bench.bench.per_iteration import measure_per_iteration
 from nccl_bench.bench.record import Record
 from nccl_bench.bench.schedule import Schedule, make_schedule
+from nccl_bench.bench.second_look import Errors
 from nccl_bench.catalog.timings import Timing
 from nccl_bench.records.schema import GpuState, PerIteration, Samples, Status
 
@@ -18,11 +19,16 @@ def run_case(context: CaseContext, names: Sequence[str], timings: Sequence[Timin
 
     ``names`` includes the arms of other processes. An arm whose result is wrong in the first check is not timed.
     """
-    wrong = count_wrong_before_timing(context, names)
-    right = [name for name in names if not wrong[name]]
-    record.append(_line(context, name, timing, wrong[name]) for name in names if wrong[name] for timing in timings)
+    errors = check_before_timing(context, names)
+    right = [name for name in names if not errors[name].any]
+    record.append(
+        _line(context, name, timing, errors[name]) for name in names if errors[name].any for timing in timings
+    )
     if not right:
         return
+    if len(right) < len(names):
+        # The work of a wrong arm can go on, so measure the other arms where it does not write.
+        context = context.with_new_buffers()
     _record_paths(context, right, record)
     pilots = run_pilots(context, right)
     # Every rank makes the same schedule, because the pilots are maxima over the ranks.
@@ -34,9 +40,9 @@ def run_case(context: CaseContext, names: Sequence[str], timings: Sequence[Timin
             kept = measure_rounds(context, right, timing, schedule, graphs)
             percentiles = measure_per_iteration(context, right, timing, schedule, kept)
             gpus = context.watch.end()
-            wrong = count_wrong_after(context, right, timing, schedule, graphs)
+            errors = check_after(context, right, timing, schedule, graphs)
         record.append(
-            _line(context, name, timing, wrong[name], schedule, kept[name], percentiles.get(name), gpus)
+            _line(context, name, timing, errors[name], schedule, kept[name], percentiles.get(name), gpus)
             for name in right
         )
 
@@ -60,7 +66,7 @@ def _line(
     context: CaseContext,
     arm: str,
     timing: Timing,
-    wrong: int,
+    errors: Errors,
     schedule: Schedule | None = None,
     kept: KeptBatches | None = None,
     per_iteration: PerIteration | None = None,
@@ -73,7 +79,7 @@ def _line(
         case=context.case,
         arm=arm,
         timing=timing,
-        status=Status.WRONG if wrong else Status.OK,
+        status=Status.WRONG if errors.any else Status.OK,
         world_size=context.arms.ranks.own_set.world_size,
         ops_per_batch=schedule.operations(timing) if schedule else 0,
         rounds=tuple(kept.by_round),
@@ -81,7 +87,8 @@ def _line(
         fastest_rank_us=tuple(batch.fastest_us for batch in batches),
         slowest_rank=tuple(batch.slowest_rank for batch in batches),
         discarded=kept.discarded,
-        wrong=wrong if context.config.check else None,
+        wrong=errors.wrong if context.config.check else None,
+        late=errors.late if context.config.check else None,
         tolerance_ulp=context.buffers.tolerance_ulp,
         arena=context.buffers.arena,
         per_iteration=per_iteration,

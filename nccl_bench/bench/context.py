@@ -1,6 +1,9 @@
 """The objects that all steps of a case use on one rank, such as buffers, arms and the clock."""
 
-from dataclasses import dataclass
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
 
 from nccl_bench.bench.budget import Budget
 from nccl_bench.bench.buffers import CaseBuffers
@@ -10,7 +13,8 @@ from nccl_bench.bench.turns import ArmsInTurn
 from nccl_bench.bench.watch import Watch
 from nccl_bench.catalog.cases import Case
 from nccl_bench.communicators.protocol import Operation
-from nccl_bench.config.run import RunConfig
+from nccl_bench.config.run import Register, RunConfig
+from nccl_bench.plan.memory import Arena, plan_arena
 from nccl_bench.ranks.control import Control
 from nccl_bench.streams.base import Streams
 
@@ -29,6 +33,9 @@ class CaseContext:
     budget: Budget  # the time limit for rounds beyond the configured minimum
     launch_memory: LaunchMemory  # the search for the best launch memory of this rank's graphs
     error: float  # the allowed error probability of each interval that decides on the number of rounds
+    free_bytes: Callable[[], int]  # the function that returns the free memory for each rank; collective
+    # The function that returns more buffers of the case, in new memory. Collective unless `Register` is `NONE`.
+    allocate: Callable[[Arena, Register], CaseBuffers]
 
     @property
     def control(self) -> Control:
@@ -45,6 +52,15 @@ class CaseContext:
         """Make ``operations`` calls of ``arm``, bound to the current stream. A capture changes the current stream."""
         for call in self.calls(arm, operations):
             call()
+
+    def with_new_buffers(self) -> CaseContext:
+        """Return this context with new buffers, or with the same ones if memory is short. Collective.
+
+        Keep this context: while its buffers are alive, no other tensor has their memory.
+        """
+        world_size = self.arms.ranks.own_set.world_size
+        arena = plan_arena(self.config, self.case, world_size, self.free_bytes())
+        return self if arena is None else replace(self, buffers=self.allocate(arena, self.config.register))
 
     def restore(self, operations: int) -> None:
         """Write the inputs of ``operations`` calls again if calls overwrite their inputs, as an in-place sum does."""

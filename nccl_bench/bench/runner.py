@@ -2,7 +2,9 @@
 
 import gc
 from collections.abc import Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass, field, replace
+from functools import partial
 from typing import Any
 
 from nccl_bench.analysis.statistics import FAMILYWISE_ERROR
@@ -21,7 +23,7 @@ from nccl_bench.catalog.cases import Case
 from nccl_bench.catalog.memory import Memory
 from nccl_bench.catalog.timings import TIMINGS
 from nccl_bench.communicators.protocol import Operation
-from nccl_bench.config.run import CallerStream, RunConfig
+from nccl_bench.config.run import CallerStream, Register, RunConfig
 from nccl_bench.plan.cases import Plan, PlannedCase
 from nccl_bench.plan.memory import MEMORY_SHARE, Arena, plan_arena
 from nccl_bench.plan.time import deadline_s
@@ -95,15 +97,12 @@ class Runner:
 
     def _measure(self, planned: PlannedCase, arena: Arena) -> None:
         # The buffers are local to this method, so they are freed before the next case asks how much memory is free.
-        case, own_set, streams = planned.case, self.arms.ranks.own_set, self.device.streams
-        config = self.config
-        memory = slots_memory(config.memory, config.register, arena.slots_bytes, self.device, self.arms, planned.arms)
-        with memory as (slots, registrations), streams.stream(self._caller):
-            self.record.registrations |= registrations
+        config, case, streams = self.config, planned.case, self.device.streams
+        with ExitStack() as memory, streams.stream(self._caller):
             context = CaseContext(
                 config=config,
                 case=case,
-                buffers=CaseBuffers(case, arena, own_set.rank, own_set.world_size, streams.device, slots),
+                buffers=self._allocate(planned, memory, arena, config.register),
                 arms=self.arms,
                 streams=streams,
                 clock=self._clock,
@@ -112,14 +111,27 @@ class Runner:
                 watch=self._watch,
                 budget=self.budget,
                 launch_memory=self.launch_memory,
+                free_bytes=self._free_bytes,
+                allocate=partial(self._allocate, planned, memory),
             )
             run_case(context, planned.arms, self.plan.timings, self.record)
 
+    def _allocate(self, planned: PlannedCase, memory: ExitStack, arena: Arena, register: Register) -> CaseBuffers:
+        """Return new buffers for ``planned``. The exit of ``memory`` frees what torch does not free."""
+        own_set, device = self.arms.ranks.own_set, self.device
+        slots, registrations = memory.enter_context(
+            slots_memory(self.config.memory, register, arena.slots_bytes, device, self.arms, planned.arms)
+        )
+        self.record.registrations |= registrations
+        return CaseBuffers(planned.case, arena, own_set.rank, own_set.world_size, device.streams.device, slots)
+
+    def _free_bytes(self) -> int:
+        """Return the bytes of free memory for each rank, of the rank with the least. Collective."""
+        return self.arms.ranks.all_ranks.minimum(self.device.streams.memory()[0] // self.ranks_per_memory)
+
     def _fit(self, planned: PlannedCase) -> Arena | None:
         """Return an arena that fits on every rank. If no arena fits, record the case as skipped and return ``None``."""
-        world_size = self.arms.ranks.own_set.world_size
-        free_bytes = self.device.streams.memory()[0] // self.ranks_per_memory
-        free_bytes = self.arms.ranks.all_ranks.minimum(free_bytes)
+        world_size, free_bytes = self.arms.ranks.own_set.world_size, self._free_bytes()
         arena = plan_arena(self.config, planned.case, world_size, free_bytes)
         if arena is None:
             unlimited = plan_arena(self.config, planned.case, world_size, 2**62)

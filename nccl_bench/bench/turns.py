@@ -35,6 +35,10 @@ class ArmsInTurn:
         """Return those of ``names`` that are arms of this process."""
         return [name for name in names if name in self.own]
 
+    def share_memory(self, name: str, other: str) -> bool:
+        """Return whether two arms are in the same processes, so that each can write into the tensors of the other."""
+        return self._process_set_of[name] == self._process_set_of[other]
+
     def visit(self, names: Iterable[str], phase: str) -> Iterator[str]:
         """Yield each of ``names`` that is an arm of this process, while no other process set works. Collective."""
         for name in names:

@@ -39,6 +39,12 @@ class Arena:
         return self.slots_bytes + 2 * self.slot_bytes + WORKSPACE_BYTES
 
 
+def slots_of_more_arenas(arena: Arena, count: int, free_bytes: int) -> int:
+    """Return the slots that each of ``count`` more arenas like ``arena`` can have; 0 if not even one slot fits."""
+    each_bytes = (int(free_bytes * MEMORY_SHARE) - WORKSPACE_BYTES) // count
+    return min(arena.slots, max(0, each_bytes // arena.slot_bytes - 2) // arena.regions)
+
+
 def plan_arena(config: RunConfig, case: Case, world_size: int, free_bytes: int) -> Arena | None:
     """Return the arena (the memory for all slots) of ``case`` on a rank that has ``free_bytes`` of free memory.
 

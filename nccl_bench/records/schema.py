@@ -28,7 +28,8 @@ from nccl_bench.records.decoding import decode, parse_json, shown
 #    lines they are absent, like every field that has a default. The kinds `end` and `resume` are new, and so is `cases`
 #    in run.json.
 # 5: samples can have the status `declined`, and then a `reason`. Every line about a case has `launch`, the number of
-#    its launch, and samples have `arms_before`. In older lines all of these are absent: such a run has one launch.
+#    its launch, and samples have `arms_before` and `late`. In older lines all of these are absent: such a run has one
+#    launch.
 SCHEMA = 5
 
 
@@ -140,6 +141,8 @@ class Samples(_Line):
     launch: int = 1  # the launch that measured them, counted from 1
     # How many arms were measured before this one in the round; empty in an import and before schema 5.
     arms_before: tuple[int, ...] = ()
+    # Elements that the arm wrote after its calls were over; None if nothing was checked, and before schema 5.
+    late: int | None = None
 
     def rounds_us(self) -> dict[int, float]:
         """Return the time of each kept round in microseconds, by the round's number."""

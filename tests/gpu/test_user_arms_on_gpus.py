@@ -29,6 +29,48 @@ def gpu_sandbox(path: Path) -> Sandbox:
     return sandbox
 
 
+ADDS_IN_GRAPHS_AND_WRITES_LATE = """
+import torch
+import torch.distributed as dist
+
+
+class AddsInGraphs:
+    def __init__(self, group, device):
+        self.group = dist.new_group(dist.get_process_group_ranks(group), backend="nccl")
+
+    def all_reduce(self, tensor, op=dist.ReduceOp.SUM) -> None:
+        dist.all_reduce(tensor, op, group=self.group)
+        if torch.cuda.is_current_stream_capturing():
+            tensor.add_(1)
+
+
+class WritesLate(AddsInGraphs):
+    def __init__(self, group, device):
+        super().__init__(group, device)
+        self.side = torch.cuda.Stream()
+
+    def all_reduce(self, tensor, op=dist.ReduceOp.SUM) -> None:
+        dist.all_reduce(tensor, op, group=self.group)
+        if not torch.cuda.is_current_stream_capturing():
+            with torch.cuda.stream(self.side):
+                torch.cuda._sleep(20_000_000)
+                tensor.fill_(3)
+"""
+
+
+def test_only_the_arms_that_are_wrong_in_graphs_or_write_late_are_called_wrong(tmp_path: Path) -> None:
+    sandbox = gpu_sandbox(tmp_path)
+    (tmp_path / "wrong.py").write_text(ADDS_IN_GRAPHS_AND_WRITES_LATE)
+    added = [f"{name}={tmp_path / 'wrong.py'}:{name},order=current" for name in ("AddsInGraphs", "WritesLate")]
+    few = ("--sizes", "8,1M", "--rounds", "3", "--max-rounds", "3", "--timing", "eager,graph", "--nproc", "1")
+    ended = sandbox.nccl_bench("run", "--arms", "torch", "--arm", added[0], "--arm", added[1], *few)
+    assert ended.code == ExitCode.WRONG_RESULT, ended.stderr
+    lines = [line for line in sandbox.only_run().lines if isinstance(line, Samples)]
+    wrong = {(line.arm, str(line.timing)) for line in lines if line.status is Status.WRONG}
+    assert wrong - {("WritesLate", "graph")} == {("AddsInGraphs", "graph"), ("WritesLate", "eager")}
+    assert all(line.late for line in lines if (line.arm, line.timing) == ("WritesLate", "eager"))
+
+
 @pytest.mark.gpus(2)
 def test_an_engine_before_and_after_and_an_arm_in_its_own_processes_have_right_results(tmp_path: Path) -> None:
     sandbox = gpu_sandbox(tmp_path)

@@ -40,7 +40,7 @@ def samples(lines: list[Line]) -> list[Samples]:
 
 def test_all_ranks_visit_the_same_phases_in_the_same_order(reports: Reports) -> None:
     names = [name for name in reports[0] if "visits" in reports[0][name]]
-    assert len(names) == 16
+    assert len(names) == 19
     for name in names:
         assert reports[0][name]["visits"] == reports[1][name]["visits"], name
 
@@ -157,7 +157,7 @@ def test_nothing_is_timed_if_every_arm_is_wrong(reports: Reports, lines: Lines) 
     measured = samples(lines("all wrong"))
     assert [(line.arm, line.status, line.rounds) for line in measured] == [(arm, Status.WRONG, ()) for arm in MEASURED]
     phases = {phase.removesuffix(", waiting") for _, _, phase in reports[0]["all wrong"]["visits"]}
-    assert phases == {"memory", "check before timing"}
+    assert phases == {"memory", "check before timing", "second check before timing"}
 
 
 def test_an_arm_that_becomes_wrong_on_one_rank_while_it_is_timed_is_recorded_as_wrong(lines: Lines) -> None:
@@ -168,6 +168,34 @@ def test_an_arm_that_becomes_wrong_on_one_rank_while_it_is_timed_is_recorded_as_
     assert [line.wrong for line in wrong] == [12, 12]
     assert len(wrong[0].samples_us) == 3
     assert {line.arm for line in measured if line.status is Status.OK} == {*MEASURED} - {"torch"}
+
+
+def test_an_arm_that_drops_its_wait_makes_no_other_arm_wrong(lines: Lines) -> None:
+    measured = samples(lines("dropped wait"))
+    wrong = [line for line in measured if line.status is Status.WRONG]
+    assert [(line.arm, line.timing) for line in wrong] == [("dedicated-stream", timing) for timing in TIMINGS]
+    assert all(line.wrong and line.late for line in wrong)
+    right = [line for line in measured if line.status is Status.OK]
+    assert {line.arm for line in right} == {*MEASURED} - {"dedicated-stream"}
+    assert all((line.wrong, line.late) == (0, 0) and line.rounds for line in right if line.timing == "eager")
+
+
+def test_an_arm_that_writes_after_its_calls_is_found_though_its_own_results_are_right(
+    reports: Reports, lines: Lines
+) -> None:
+    measured = samples(lines("late writer"))
+    wrong = [line for line in measured if line.status is Status.WRONG]
+    assert [(line.arm, line.timing) for line in wrong] == [("stream-free", "eager"), ("stream-free", "gated")]
+    # Two elements of each of four slots, on one rank.
+    assert {(line.wrong, line.late) for line in wrong} == {(0, 8)}
+    assert {line.arm for line in measured if line.status is Status.OK} == {*MEASURED} - {"stream-free"}
+    # The other arms are measured in memory that the late writer does not know.
+    assert [report["late writer"]["reached"] for report in reports] == [[], []]
+
+
+def test_an_arm_is_wrong_even_if_its_second_result_is_right_and_no_other_arm_wrote_late(lines: Lines) -> None:
+    wrong = [line for line in samples(lines("wrong once")) if line.status is Status.WRONG]
+    assert [(line.arm, line.wrong, line.late) for line in wrong] == [("torch", 2 * 4 * 512, 0)]
 
 
 def test_every_batch_starts_from_the_same_inputs(reports: Reports) -> None:

@@ -166,6 +166,56 @@ class Bench:
 
         return self.run(changed={"torch": change}, timings="eager,gated")
 
+    def dropped_wait(self) -> object:
+        """Run with an arm that starts its collective and drops the handle. Rank 1 starts late, so rank 0 must wait."""
+        group = dist.new_group()
+
+        def change(_operation: Operation, y: Tensor) -> Operation:
+            def start() -> None:
+                time.sleep(SLOW_CALL_S if self.rank == 1 else 0)
+                dist.all_reduce(y, group=group, async_op=True)
+
+            return lambda: self.streams.submit(start)
+
+        return self.run(changed={"dedicated-stream": change})
+
+    def late_writer(self) -> object:
+        """Run with an arm whose results are right, and which later writes into the buffers of its calls on rank 1.
+
+        It writes whenever a later arm begins a call, to the end of the run. Also return which of the later arm's timed
+        calls had a buffer of the late writer.
+        """
+        written: dict[int, Tensor] = {}
+        reached: list[str] = []
+
+        def writes_later(operation: Operation, y: Tensor) -> Operation:
+            written[y.data_ptr()] = y
+            return operation
+
+        def is_disturbed(operation: Operation, y: Tensor) -> Operation:
+            def disturb() -> None:
+                if self.phase in ("eager", "gated") and y.data_ptr() in written:
+                    reached.append(self.phase)
+                for tensor in written.values() if self.rank == 1 else ():
+                    tensor[5:7].fill_(3)
+
+            def call() -> None:
+                self.streams.submit(disturb)
+                operation()
+
+            return call
+
+        changed = {"stream-free": writes_later, "torch": is_disturbed}
+        return {**self.run(changed=changed, timings="eager,gated"), "reached": reached}
+
+    def wrong_once(self) -> object:
+        """Run with an arm that is wrong in the first check only, and writes into nothing later."""
+
+        def change(operation: Operation, y: Tensor) -> Operation:
+            return (lambda: None) if self.phase == "check before timing" else operation
+
+        return self.run(changed={"torch": change}, timings="eager")
+
     def inputs(self) -> object:
         """Count the different inputs of one arm while it is timed; another arm sums into the same slots before it."""
         seen: set[tuple[float, ...]] = set()
@@ -285,6 +335,9 @@ def body(group: dist.ProcessGroup) -> object:
         "wrong from the start": bench.wrong_from_the_start(),
         "all wrong": bench.run(changed=dict.fromkeys(MEASURED, lambda operation, y: lambda: None), timings="eager"),
         "wrong later": bench.wrong_later(),
+        "dropped wait": bench.dropped_wait(),
+        "late writer": bench.late_writer(),
+        "wrong once": bench.wrong_once(),
         "inputs": bench.inputs(),
         "little memory": bench.little_memory(),
         "tiny gate": bench.tiny_gate(),

@@ -57,6 +57,13 @@ def test_a_crash_names_its_rank_and_its_arm_once() -> None:
         assert text.startswith(f"CRASH: set-up, arm mine, {place}{rest}")
 
 
+def test_an_arm_that_wrote_after_its_calls_is_named_even_if_its_own_results_were_right() -> None:
+    text, late = failures_of(samples(), wrong(arm="mine", late=8), wrong(arm="torch"))
+    assert text.startswith("WRONG: wrong results in 2 cells of mine, torch; the first is all_reduce")
+    assert late.startswith("LATE: mine wrote into tensors after the caller's stream had passed the calls, in 1 cell; ")
+    assert late.endswith("Make this stream wait for the collective")
+
+
 def test_a_user_arm_that_failed_is_reported_as_not_measured_any_further() -> None:
     config = meta()["config"] | {"user_arms": [{"name": "mine", "target": "a.py:A"}]}
     for line in (crash(arm="mine"), crash(arm=twin_of("mine")), hang(arm="mine"), crash(arm="torch"), hang()):

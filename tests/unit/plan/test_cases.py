@@ -21,7 +21,14 @@ from nccl_bench.errors import UsageError
 from nccl_bench.plan.batches import LAUNCH_QUEUE_ENTRIES, most_ops_per_batch
 from nccl_bench.plan.cases import make_plan
 from nccl_bench.plan.combinations import join_combinations
-from nccl_bench.plan.memory import ARENA_BYTES, FEWEST_SLOTS, MEMORY_SHARE, WORKSPACE_BYTES, plan_arena
+from nccl_bench.plan.memory import (
+    ARENA_BYTES,
+    FEWEST_SLOTS,
+    MEMORY_SHARE,
+    WORKSPACE_BYTES,
+    plan_arena,
+    slots_of_more_arenas,
+)
 from nccl_bench.plan.time import deadline_s, estimate_s, most_rounds
 
 MIB = 1024**2
@@ -356,6 +363,15 @@ def test_an_arena_always_fits_its_budget(size: int, budget: int, placement: Plac
         assert arena.total_bytes <= budget * MEMORY_SHARE
         assert arena.slots >= 1
         assert not same_buffer or arena.slots == 1
+
+
+@pytest.mark.parametrize(("spare_slots", "slots"), [(1000, 32), (12, 2), (11, 1), (8, 1), (7, 0), (0, 0)])
+def test_more_arenas_share_the_memory_that_is_free(spare_slots: int, slots: int) -> None:
+    arena = plan_arena(resolve("cuda"), case(8 * MIB, Placement.OUT_OF_PLACE), 4, 10**12)
+    assert arena is not None
+    # Each of two arenas has two regions, a copy of the input and the expected output.
+    budget = WORKSPACE_BYTES + spare_slots * 8 * MIB + 100
+    assert slots_of_more_arenas(arena, 2, int(budget / MEMORY_SHARE)) == slots
 
 
 def test_the_same_buffer_is_one_slot() -> None:

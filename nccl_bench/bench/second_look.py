@@ -1,0 +1,97 @@
+"""The second look at all arms of a check that found wrong results. It finds the arms that are to blame.
+
+The work of an arm can go on after its calls: an arm can drop the handle of its collective instead of waiting. This work
+then writes into buffers that the next arm uses, and makes the results of the next arm wrong. In the second look each
+arm has new buffers, which no other arm can reach, and every late write into these buffers is counted.
+"""
+
+import time
+from collections.abc import Mapping
+from contextlib import nullcontext
+from dataclasses import dataclass, replace
+
+from nccl_bench.bench.context import CaseContext
+from nccl_bench.bench.graphs import captured
+from nccl_bench.config.run import Register
+from nccl_bench.plan.memory import slots_of_more_arenas
+from nccl_bench.streams.base import Graph
+
+# How long to wait for a late write that explains the wrong result of another arm.
+_LATEST_WRITE_S = 1.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Errors:
+    """The errors of an arm in one check, summed over all ranks."""
+
+    wrong: int = 0  # elements of outputs that were wrong when the caller's stream had passed the arm's calls
+    late: int = 0  # elements of inputs and outputs that the arm wrote after that
+
+    @property
+    def any(self) -> bool:
+        """True if there are errors."""
+        return bool(self.wrong or self.late)
+
+
+def call_poisoned(
+    context: CaseContext, name: str, phase: str, operations: int, graphs: Mapping[str, Graph] | None
+) -> None:
+    """Poison the buffers, make the calls of an arm or replay its graph, and wait for the caller's stream."""
+    context.buffers.poison(operations)
+    if graphs is not None:
+        graphs[name].replay()
+    else:
+        context.call_each(name, operations)
+    # Only a rank that has made its calls reports this step. A hang is blamed on the rank with the fewest steps.
+    context.arms.report(name, f"{phase}, waiting")
+    # Wait only for the caller's stream: the check must fail if the arm did not join its work to that stream.
+    context.streams.current_stream().synchronize()
+
+
+def look_again(
+    context: CaseContext, wrong: Mapping[str, int], phase: str, operations: int, *, in_graphs: bool
+) -> dict[str, Errors]:
+    """Return the errors of each arm, after a second look at all arms. Collective.
+
+    ``wrong`` has the number of wrong elements of each arm in the first look. Each arm makes at most ``operations``
+    calls. If there is only one arm, or no memory for new buffers, the first look decides.
+    """
+    first_look = {name: Errors(wrong=count) for name, count in wrong.items()}
+    # Each arm needs memory for its buffers and for a copy of them.
+    slots = slots_of_more_arenas(context.buffers.arena, 2 * len(wrong), context.free_bytes())
+    slots = min(slots, operations)
+    arena = replace(context.buffers.arena, slots=slots)
+    if len(wrong) == 1 or not slots:
+        return first_look
+    wrong_again, late = dict.fromkeys(wrong, 0), dict.fromkeys(wrong, 0)
+    poisoned = {}
+    phase = f"second {phase}"
+    for name in context.arms.visit(wrong, phase):
+        own = replace(context, buffers=context.allocate(arena, Register.NONE))
+        with captured(own, [name], slots) if in_graphs else nullcontext() as graphs:
+            call_poisoned(own, name, phase, slots, graphs)
+            result = own.buffers.copy_memory()
+            wrong_again[name] = own.buffers.wrong(slots)
+            context.streams.synchronize()
+            late[name] = own.buffers.count_changes(result)
+        own.buffers.poison(slots)
+        # Keep all buffers until the end, so that the next arm gets other memory.
+        poisoned[name] = own.buffers, own.buffers.copy_memory()
+    wrong_again, late = _sum(context, wrong_again), _sum(context, late)
+    if not any(late.values()) and any(wrong[name] and not wrong_again[name] for name in wrong):
+        time.sleep(_LATEST_WRITE_S)
+    later = dict.fromkeys(wrong, 0) | {name: buffers.count_changes(copy) for name, (buffers, copy) in poisoned.items()}
+    late = {name: late[name] + count for name, count in _sum(context, later).items()}
+
+    def settle(name: str) -> Errors:
+        if wrong_again[name] or late[name]:
+            return Errors(wrong=wrong[name] or wrong_again[name], late=late[name])
+        # Only a late write of another arm explains a wrong result that is right in the second look.
+        explained = any(late[other] and context.arms.share_memory(name, other) for other in wrong)
+        return Errors() if explained else first_look[name]
+
+    return {name: settle(name) for name in wrong}
+
+
+def _sum(context: CaseContext, counts: Mapping[str, int]) -> dict[str, int]:
+    return dict(zip(counts, context.control.sum(list(counts.values())), strict=True))
