@@ -67,6 +67,9 @@ class Row:
         help="faster, slower, equivalent or inconclusive; with 95 % confidence no verdict of a run is wrong"
     )
     noise_floor: float | None = _column(help="the noise floor; only a larger difference can be faster or slower")
+    registered: str | None = _column(
+        help="whether NCCL had the buffers registered: yes, no, partly or unknown; absent without NCCL"
+    )
     wrong: int | None = _column(help="wrong elements, over all ranks and checks; absent if nothing was checked")
     tolerance_ulp: int | None = _column(help="the error that the check allows, in ulp; 0 means equality")
     rank_spread_us: float | None = _column(help="slowest rank's time minus fastest rank's: median over rounds")
@@ -182,6 +185,7 @@ def _measured(line: Samples, baseline: str, ratios: Sequence[float], comparison:
         baseline=baseline,
         # A twin has a ratio, but no comparison.
         ratio=PairedRatios(ratios).ratio if ratios else None,
+        registered=line.registered,
         wrong=line.wrong,
         tolerance_ulp=None if line.wrong is None else line.tolerance_ulp,
         **times,

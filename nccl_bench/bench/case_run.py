@@ -8,10 +8,11 @@ from nccl_bench.bench.graphs import graphs_of
 from nccl_bench.bench.measure import KeptBatches, measure_rounds, run_pilots
 from nccl_bench.bench.per_iteration import measure_per_iteration
 from nccl_bench.bench.record import Record
+from nccl_bench.bench.registration import find_registered
 from nccl_bench.bench.schedule import Schedule, make_schedule
 from nccl_bench.bench.second_look import Errors
 from nccl_bench.catalog.timings import Timing
-from nccl_bench.records.schema import GpuState, PerIteration, Samples, Status
+from nccl_bench.records.schema import BuffersRegistered, GpuState, PerIteration, Samples, Status
 
 
 def run_case(context: CaseContext, names: Sequence[str], timings: Sequence[Timing], record: Record) -> None:
@@ -30,6 +31,7 @@ def run_case(context: CaseContext, names: Sequence[str], timings: Sequence[Timin
         # The work of a wrong arm can go on, so measure the other arms where it does not write.
         context = context.with_new_buffers()
     _record_paths(context, right, record)
+    registered = find_registered(context, right, timings)
     pilots = run_pilots(context, right)
     # Every rank makes the same schedule, because the pilots are maxima over the ranks.
     schedule = make_schedule(context.config, pilots, context.buffers.slots)
@@ -42,7 +44,17 @@ def run_case(context: CaseContext, names: Sequence[str], timings: Sequence[Timin
             gpus = context.watch.end()
             errors = check_after(context, right, timing, schedule, graphs)
         record.append(
-            _line(context, name, timing, errors[name], schedule, kept[name], percentiles.get(name), gpus)
+            _line(
+                context,
+                name,
+                timing,
+                errors[name],
+                schedule,
+                kept[name],
+                percentiles.get(name),
+                gpus,
+                registered.get((name, timing)),
+            )
             for name in right
         )
 
@@ -71,6 +83,7 @@ def _line(
     kept: KeptBatches | None = None,
     per_iteration: PerIteration | None = None,
     gpus: GpuState | None = None,
+    registered: BuffersRegistered | None = None,
 ) -> Samples:
     """Return the line of the record for ``arm`` in ``timing``. Without a ``schedule``, the line has no times."""
     kept = kept or KeptBatches()
@@ -93,5 +106,6 @@ def _line(
         arena=context.buffers.arena,
         per_iteration=per_iteration,
         gpus=gpus,
+        registered=registered,
         arms_before=tuple(kept.arms_before),
     )

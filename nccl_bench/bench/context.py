@@ -17,6 +17,7 @@ from nccl_bench.config.run import Register, RunConfig
 from nccl_bench.plan.memory import Arena, plan_arena
 from nccl_bench.ranks.control import Control
 from nccl_bench.streams.base import Streams
+from nccl_bench.transports.nccl_log import NcclLog
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -32,6 +33,7 @@ class CaseContext:
     watch: Watch  # the watch over the GPUs during each timing
     budget: Budget  # the time limit for rounds beyond the configured minimum
     launch_memory: LaunchMemory  # the search for the best launch memory of this rank's graphs
+    log: NcclLog | None  # the log of NCCL; None without NCCL
     error: float  # the allowed error probability of each interval that decides on the number of rounds
     free_bytes: Callable[[], int]  # the function that returns the free memory for each rank; collective
     # The function that returns more buffers of the case, in new memory. Collective unless `Register` is `NONE`.

@@ -30,6 +30,7 @@ from nccl_bench.plan.time import deadline_s
 from nccl_bench.ranks.progress import Progress
 from nccl_bench.records.schema import Skipped
 from nccl_bench.transports.device import Device, refusal
+from nccl_bench.transports.nccl_log import NcclLog
 
 
 @dataclass(kw_only=True)
@@ -46,6 +47,7 @@ class Runner:
     budget: Budget  # the time limit for rounds beyond the configured minimum
     launch_memory: LaunchMemory  # the search for the best launch memory of this rank's streams and graphs
     ranks_per_memory: int  # the number of processes that share the memory of this rank's device
+    log: NcclLog | None = None  # the log of NCCL; None without NCCL
     expandable_segments: bool = False  # whether torch's allocator uses expandable segments in any process
     _caller: Any = field(init=False)
     _clock: Clock = field(init=False)
@@ -113,6 +115,7 @@ class Runner:
                 launch_memory=self.launch_memory,
                 free_bytes=self._free_bytes,
                 allocate=partial(self._allocate, planned, memory),
+                log=self.log,
             )
             run_case(context, planned.arms, self.plan.timings, self.record)
 

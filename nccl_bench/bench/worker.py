@@ -34,6 +34,8 @@ from nccl_bench.ranks.progress import Progress
 from nccl_bench.ranks.spec import WorkerSpec
 from nccl_bench.records.store import RunStore
 from nccl_bench.transports.device import Device, open_device
+from nccl_bench.transports.nccl_library import loaded_copies
+from nccl_bench.transports.nccl_log import NcclLog
 from nccl_bench.user_arms.building import as_user_arm_error
 
 
@@ -73,9 +75,11 @@ def measure(spec: WorkerSpec, progress: Progress) -> None:
     tiny = torch.zeros(1, device=device.streams.device)
     expandable = control.maximum([finds_expandable_segments(config, device)])[0] > 0
     descriptions = {name: arm.communicator.describe() for name, arm in own_arms.items()}
+    log = NcclLog(loaded_copies()) if device.transport.logs_registration else None
     facts = describe_process(device, config) | {
         "user_arms": [{"arm": name, **facts} for name, facts in arms.merge(descriptions).items() if facts],
         "expandable_segments": expandable,
+        "log_absent": None if log is None else log.reason_absent,
         "process_sets": [each.to_mapping() for each in process_sets] if len(process_sets) > 1 else [],
     }
     store = RunStore(path=Path(spec.run_dir)) if control.rank == 0 and spec.run_dir is not None else None
@@ -99,6 +103,7 @@ def measure(spec: WorkerSpec, progress: Progress) -> None:
         budget=Budget(config.max_seconds, spec.started),
         launch_memory=LaunchMemory(device.streams),
         ranks_per_memory=len(process_sets) * ranks_of_node,
+        log=log,
         expandable_segments=expandable,
     )
     try:

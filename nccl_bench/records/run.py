@@ -177,6 +177,7 @@ _FIELDS: Mapping[str, Any] = {
     "worker.unread_variables": list[str] | None,
     "worker.registered": dict | None,
     "worker.expandable_segments": bool | None,
+    "worker.log_absent": str | None,
 }
 
 

@@ -29,7 +29,7 @@ from nccl_bench.records.decoding import decode, parse_json, shown
 #    in run.json.
 # 5: samples can have the status `declined`, and then a `reason`. Every line about a case has `launch`, the number of
 #    its launch, and samples have `arms_before` and `late`. In older lines all of these are absent: such a run has one
-#    launch.
+#    launch. Samples have `registered`.
 SCHEMA = 5
 
 
@@ -47,6 +47,15 @@ class Registration(StrEnum):
     REGISTERED = "registered"
     UNAVAILABLE = "unavailable"  # the library answered with a null handle
     ABSENT = "absent"  # the arm's communicator cannot register memory in this way
+
+
+class BuffersRegistered(StrEnum):
+    """Whether NCCL used registered buffers in calls like those of one cell, by its log."""
+
+    YES = "yes"
+    NO = "no"
+    PARTLY = "partly"  # in some calls or on some ranks
+    UNKNOWN = "unknown"  # the log cannot be read, or it has no call of the arm
 
 
 class RankState(StrEnum):
@@ -143,6 +152,8 @@ class Samples(_Line):
     arms_before: tuple[int, ...] = ()
     # Elements that the arm wrote after its calls were over; None if nothing was checked, and before schema 5.
     late: int | None = None
+    # Whether NCCL had the buffers registered; None without NCCL, without times, and before schema 5.
+    registered: BuffersRegistered | None = None
 
     def rounds_us(self) -> dict[int, float]:
         """Return the time of each kept round in microseconds, by the round's number."""

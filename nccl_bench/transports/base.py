@@ -34,6 +34,8 @@ class Transport(Protocol):
     name: str  # "nccl", "nccl4py" or "gloo"
     backend: str  # the name of the same library in torch.distributed: "nccl" or "gloo"
     version: int = 0  # NCCL's own number, such as 22809; 0 for another library
+    # True if the library writes a log that says whether the buffers of a call are registered.
+    logs_registration: bool = False
     has_float8: bool = True  # False: the library knows no float8, and can only move it as bytes
     dtypes: Mapping[str, int]  # the library's number of each data type in `catalog.dtypes.DTYPES`
     redops: Mapping[RedOp, int]  # the library's number of each reduction

@@ -67,6 +67,7 @@ class NcclTransport(Transport):
     """
 
     name = backend = "nccl"
+    logs_registration = True
     dtypes: Mapping[str, int] = {name: DataType[name.upper()].value for name in DTYPES}
     redops: Mapping[RedOp, int] = {op: ReduceOp[op.name].value for op in RedOp}
 

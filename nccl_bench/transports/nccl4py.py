@@ -71,6 +71,7 @@ class Nccl4pyTransport(Transport):
     """
 
     name, backend = "nccl4py", NcclTransport.backend
+    logs_registration = True
     dtypes: Mapping[str, int] = NcclTransport.dtypes
     redops: Mapping[RedOp, int] = NcclTransport.redops
 

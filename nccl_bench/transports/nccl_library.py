@@ -55,7 +55,7 @@ def find_library(explicit: str | None = None) -> NcclLibrary:
         return _load_named(from_environment, LibrarySource.ENVIRONMENT)
     tried = [f"{LibrarySource.ARGUMENT}: not given", f"{LibrarySource.ENVIRONMENT}: not set"]
     searches: tuple[tuple[LibrarySource, Callable[[], Iterator[str]]], ...] = (
-        (LibrarySource.LOADED, lambda: iter(_mapped_copies())),
+        (LibrarySource.LOADED, lambda: iter(loaded_copies())),
         (LibrarySource.WHEEL, _wheel_files),
         (LibrarySource.SYSTEM, lambda: iter([SONAME])),
     )
@@ -65,7 +65,7 @@ def find_library(explicit: str | None = None) -> NcclLibrary:
             failure = _load(candidate)
             if failure is None:
                 # If `candidate` has no folder, dlopen has searched for the file, which is now mapped into the process.
-                path = candidate if os.path.isabs(candidate) else next(iter(_mapped_copies()), candidate)
+                path = candidate if os.path.isabs(candidate) else next(iter(loaded_copies()), candidate)
                 return NcclLibrary(path=path, source=source)
             failures.append(failure)
         tried.append(f"{source}: {'; '.join(failures) or 'none'}")
@@ -77,9 +77,18 @@ def find_library(explicit: str | None = None) -> NcclLibrary:
     )
 
 
+def loaded_copies() -> list[str]:
+    """Return every libnccl file that this process has mapped into memory, each once, sorted by address."""
+    if not _MAPS.exists():  # not Linux, so there is no libnccl
+        return []
+    lines = (line.split(maxsplit=5) for line in _MAPS.read_text().splitlines())
+    paths = (fields[5] for fields in lines if len(fields) == 6)
+    return list(dict.fromkeys(path for path in paths if _LIBRARY_NAME.fullmatch(os.path.basename(path))))
+
+
 def other_copies(path: str) -> list[str]:
     """Return the libnccl files other than ``path`` that this process has loaded. Links to ``path`` do not count."""
-    return [copy for copy in _mapped_copies() if os.path.realpath(copy) != os.path.realpath(path)]
+    return [copy for copy in loaded_copies() if os.path.realpath(copy) != os.path.realpath(path)]
 
 
 def unread_variables(path: str, names: Iterable[str]) -> list[str]:
@@ -113,15 +122,6 @@ def _load(name: str) -> str | None:
     except OSError as error:
         return str(error)
     return None
-
-
-def _mapped_copies() -> list[str]:
-    """Return every libnccl file that this process has mapped into memory, each once, sorted by address."""
-    if not _MAPS.exists():  # not Linux, so there is no libnccl
-        return []
-    lines = (line.split(maxsplit=5) for line in _MAPS.read_text().splitlines())
-    paths = (fields[5] for fields in lines if len(fields) == 6)
-    return list(dict.fromkeys(path for path in paths if _LIBRARY_NAME.fullmatch(os.path.basename(path))))
 
 
 def _wheel_files() -> Iterator[str]:

@@ -22,6 +22,7 @@ from nccl_bench.ranks.progress import Progress
 from nccl_bench.records.schema import CaseEnd, Entry, Line, Resume
 from nccl_bench.records.store import RunStore
 from nccl_bench.transports.device import Device
+from nccl_bench.transports.nccl_log import NcclLog
 
 
 class MemoryStore:
@@ -54,6 +55,7 @@ def run_on_one_rank(
     device: Device,
     progress: Progress,
     *,
+    log: NcclLog | None = None,
     expandable_segments: bool = False,
 ) -> tuple[Record, list[Line]]:
     """Run ``config`` on ``device``; return the record and its lines."""
@@ -72,6 +74,7 @@ def run_on_one_rank(
             budget=Budget(config.max_seconds, time.monotonic()),
             launch_memory=LaunchMemory(device.streams),
             ranks_per_memory=1,
+            log=log,
             expandable_segments=expandable_segments,
         ).run()
     finally:

@@ -15,7 +15,10 @@ _SOURCE = Path(__file__).with_name("fake_nccl.c")
 
 
 def build(directory: Path, *flags: str) -> Path:
-    """Compile the fake to ``directory/libnccl.so.2``; ``-DOLD`` makes it NCCL 2.12.12, ``-DQUIET`` makes it fast."""
+    """Compile the fake to ``directory/libnccl.so.2``; ``-DOLD`` makes it NCCL 2.12.12, ``-DQUIET`` makes it fast.
+
+    With ``-DLOG`` it writes a log as NCCL does.
+    """
     library = directory / "libnccl.so.2"
     soname = f"-Wl,-soname,{library.name}"
     command = ["cc", "-shared", "-fPIC", "-Wall", "-Wextra", "-Werror", soname, *flags, str(_SOURCE)]
@@ -85,6 +88,10 @@ class FakeNccl:
     def set_null_handles(self, on: bool) -> None:
         """Let registrations, also of windows, succeed with a null handle."""
         self._dll.fake_set_null_handles(on)
+
+    def set_log_about_buffers(self, text: str) -> None:
+        """Set the message that follows each call in the log; only a fake that was built with ``-DLOG`` has a log."""
+        self._dll.fake_log_about_buffers(text.encode())
 
 
 def _parse(line: str) -> Call:

@@ -2,6 +2,7 @@
  *
  * Signatures are nccl.h's. With -DOLD it is NCCL 2.12.12, which lacks ncclGetLastError and all newer functions. With
  * -DQUIET it records nothing, so that a call takes no time.
+ * With -DLOG it writes a log as NCCL does (src/debug.cc), in which it uses registered buffers as the tests say.
  * A record is one line, "function depth=D name=value ...", with the group depth at the call's entry.
  */
 #include <stdarg.h>
@@ -56,6 +57,26 @@ void fake_reset(void) {
 
 #define P(pointer) ((long long)(intptr_t)(pointer))
 
+#ifdef LOG
+static int log_is_open; /* 0 after a reset: the next message reads the variables */
+static FILE *log_file;
+static const char *log_about_buffers = "";
+
+void fake_log_about_buffers(const char *text) { log_about_buffers = strdup(text); }
+void ncclResetDebugInit(void) { log_is_open = 0; }
+
+static void info(const char *text) {
+  if (!log_is_open) {
+    const char *level = getenv("NCCL_DEBUG"), *path = getenv("NCCL_DEBUG_FILE");
+    if (log_file) fclose(log_file);
+    log_file = level && !strcmp(level, "INFO") && path ? fopen(path, "w") : NULL;
+    if (log_file) setlinebuf(log_file);
+    log_is_open = 1;
+  }
+  if (log_file) fprintf(log_file, "vm:2072:2081 [0] NCCL INFO %s\n", text);
+}
+#endif
+
 /* Writes the line and returns the call's result: 0, or the code of fake_fail_next. */
 __attribute__((format(printf, 2, 3))) static int record(const char *function, const char *format, ...) {
 #ifdef QUIET
@@ -69,6 +90,12 @@ __attribute__((format(printf, 2, 3))) static int record(const char *function, co
   va_start(args, format);
   vsnprintf(calls[i] + length, LINE_BYTES - length, format, args);
   va_end(args);
+#ifdef LOG
+  if (strstr(calls[i], " recv=") || strstr(calls[i], " send=")) {
+    info("AllReduce: opCount 0 sendbuff 0x1 recvbuff 0x2 count 4 datatype 7 op 0 root 0 comm 0x3 [nranks=1] stream 0x4");
+    if (*log_about_buffers) info(log_about_buffers);
+  }
+#endif
   if (strcmp(failing_function, function)) return 0;
   failing_function[0] = 0;
   return failing_code;

@@ -1,0 +1,71 @@
+"""Whether NCCL has the buffers of each arm registered, by its log of calls that are not timed.
+
+Registered buffers make large gathers faster. NCCL registers buffers of captured calls by itself if it can. It uses them
+in other calls only if the caller has registered them.
+"""
+
+from collections.abc import Sequence
+
+from nccl_bench.bench.context import CaseContext
+from nccl_bench.catalog.routes import Mode
+from nccl_bench.catalog.timings import TIMINGS, Timing
+from nccl_bench.plan.batches import OPS_PER_GRAPH
+from nccl_bench.records.schema import BuffersRegistered
+from nccl_bench.transports.nccl_log import NewLines
+from nccl_bench.transports.nccl_registration import SUBSYSTEMS, has_call, uses_registered_buffers
+
+# Outside graphs NCCL uses what the caller has registered, which is all buffers or none. So one call is enough.
+_CALLS = {Mode.EAGER: 1, Mode.GRAPH: OPS_PER_GRAPH}
+
+
+def find_registered(
+    context: CaseContext, names: Sequence[str], timings: Sequence[Timing]
+) -> dict[tuple[str, Timing], BuffersRegistered]:
+    """Make calls of each arm, and return for each arm and timing what NCCL's log says about the buffers. Collective.
+
+    Without NCCL the result is empty. Captured calls are not replayed, so the device does nothing.
+    """
+    log = context.log
+    if log is None:
+        return {}
+    modes = {timing: Mode.GRAPH if TIMINGS[timing].captured else Mode.EAGER for timing in timings}
+    registered: dict[tuple[str, Mode], BuffersRegistered] = {}
+    for mode in dict.fromkeys(modes.values()):
+        counts = dict.fromkeys(names, (0, 0))
+        for name in context.arms.visit(names, f"log of {mode} calls"):
+            if log.reason_absent is None:
+                with log.switched_on(SUBSYSTEMS) as new_lines:
+                    counts[name] = _count(context, name, mode, new_lines)
+        sums = context.control.sum([count for pair in counts.values() for count in pair])
+        for name, calls, with_registered in zip(names, sums[::2], sums[1::2], strict=True):
+            registered[name, mode] = _result(calls, with_registered)
+    context.restore(_CALLS[Mode.EAGER])
+    return {(name, timing): registered[name, mode] for timing, mode in modes.items() for name in names}
+
+
+def _count(context: CaseContext, name: str, mode: Mode, new_lines: NewLines) -> tuple[int, int]:
+    """Return the number of calls that reached NCCL, and the number of those that used registered buffers."""
+    calls = with_registered = 0
+
+    def make_calls() -> None:
+        nonlocal calls, with_registered
+        for call in context.calls(name, min(_CALLS[mode], context.buffers.slots)):
+            call()
+            lines = new_lines()
+            calls += has_call(lines)
+            with_registered += uses_registered_buffers(lines)
+
+    if mode is Mode.GRAPH:
+        context.arms[name].capture(make_calls).reset()
+    else:
+        make_calls()
+    context.streams.synchronize()
+    return calls, with_registered
+
+
+def _result(calls: int, with_registered: int) -> BuffersRegistered:
+    if not calls:
+        return BuffersRegistered.UNKNOWN
+    if not with_registered:
+        return BuffersRegistered.NO
+    return BuffersRegistered.YES if with_registered == calls else BuffersRegistered.PARTLY
