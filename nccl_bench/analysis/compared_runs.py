@@ -12,6 +12,7 @@ from nccl_bench.analysis.gaps import candidate_incomplete, describe_cells, not_m
 from nccl_bench.analysis.loading import LoadedRun
 from nccl_bench.analysis.machine import differences, over_ranks, versions
 from nccl_bench.analysis.one_run import compare_arms
+from nccl_bench.analysis.registration import one_process
 from nccl_bench.analysis.summary import rows_of
 from nccl_bench.analysis.two_sides import SidesComparison, compare_sides
 from nccl_bench.analysis.warnings import cell_warnings, run_warnings
@@ -133,6 +134,7 @@ def analyse_sides(
         warnings=(
             *(f"compared although the runs differ: {line}" for line in differing),
             *over_ranks(metas),
+            *one_process(metas),
             *versions(metas),
             *cell_warnings([(label, rows_of(run)) for label, run in compared]),
             *_merged((label, loaded.warnings) for label, loaded in runs),

@@ -4,12 +4,12 @@ from collections.abc import Collection, Iterator, Mapping
 from typing import Any
 
 from nccl_bench.analysis.machine import over_ranks_of
+from nccl_bench.analysis.registration import registration_notes
 from nccl_bench.analysis.wording import counted
 from nccl_bench.catalog.arms import ARMS, TWIN_SUFFIX
 from nccl_bench.catalog.devices import DEVICES
 from nccl_bench.records.importers import READERS
 from nccl_bench.records.run import Run
-from nccl_bench.records.schema import Registration
 
 
 def title(run: Run) -> str:
@@ -55,11 +55,7 @@ def notes(run: Run) -> Iterator[str]:
             f"{', '.join(arms)}: in separate processes ({process_set.get('reason')}). A ratio compares rounds of "
             "different processes, which take turns on the same devices."
         )
-    registered = arms_with(run, Registration.REGISTERED)
-    unregistered = arms_with(run, Registration.UNAVAILABLE, Registration.ABSENT)
-    if registered or unregistered:
-        rest = f"; the same memory without registration: {', '.join(unregistered)}" if unregistered else ""
-        yield f"registered memory ({run.meta['config'].get('register')}): {', '.join(registered) or 'none'}{rest}"
+    yield from registration_notes(run)
     yield from figures_notices([run.device])
 
 
@@ -72,14 +68,6 @@ def recorded_user_arms(run: Run) -> list[Mapping[str, Any]]:
     """Return what the workers recorded about each user arm, without twins."""
     recorded = (run.meta.get("worker") or {}).get("user_arms") or []
     return [user_arm for user_arm in recorded if not str(user_arm.get("arm")).endswith(TWIN_SUFFIX)]
-
-
-def arms_with(run: Run, *registrations: Registration) -> list[str]:
-    """Return the arms, without twins, for which the result of memory registration is in ``registrations``."""
-    recorded = (run.meta.get("worker") or {}).get("registered") or {}
-    return [
-        name for name, result in recorded.items() if result in list(registrations) and not name.endswith(TWIN_SUFFIX)
-    ]
 
 
 def _times(run: Run) -> str:

@@ -76,6 +76,8 @@ class Collective:
     receives_all_blocks: bool = False  # whether a rank receives one block from each rank; False: one in total
     reduces: bool = False  # whether the collective applies a reduction (redop)
     rooted: bool = False  # whether the collective takes a root
+    # Whether a measurement has shown that large messages are faster if NCCL has the buffers registered.
+    gains_from_registration: bool = False
     point_to_point: bool = False  # whether NCCL makes the collective of sends and receives
     placements: tuple[Placement, ...] = tuple(Placement)  # the supported placements, the default first
     absences: tuple[Absence, ...] = ()  # the built-in communicators that lack the collective
@@ -134,7 +136,13 @@ _ROWS = (
         reduces=True,
         absences=(_TORCH_IN_PLACE_ONLY,),
     ),
-    Collective(name="all_gather", result=Result.GATHERED, bus_factor=_without_own, receives_all_blocks=True),
+    Collective(
+        name="all_gather",
+        result=Result.GATHERED,
+        bus_factor=_without_own,
+        receives_all_blocks=True,
+        gains_from_registration=True,
+    ),
     Collective(
         name="reduce_scatter",
         result=Result.SCATTERED,
@@ -148,6 +156,7 @@ _ROWS = (
         bus_factor=_without_own,
         sends_all_blocks=True,
         receives_all_blocks=True,
+        gains_from_registration=True,
         point_to_point=True,
         placements=(Placement.OUT_OF_PLACE,),
     ),
@@ -187,6 +196,7 @@ _ROWS = (
         name="send_recv",
         result=Result.SHIFTED,
         bus_factor=_same,
+        gains_from_registration=True,
         point_to_point=True,
         placements=(Placement.OUT_OF_PLACE,),
         absences=(

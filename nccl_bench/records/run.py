@@ -164,6 +164,7 @@ _FIELDS: Mapping[str, Any] = {
     "config.device": str,
     "config.baseline": str,
     "config.arms": list[str],
+    "config.processes": int | None,
     "config.launches": int | None,
     "launch": dict,
     "launch.world_size": int,

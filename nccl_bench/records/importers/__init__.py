@@ -28,6 +28,7 @@ class Reader:
     default_rule: OverRanks  # how the tool merges the times of ranks without an option
     rules: Mapping[OverRanks | None, str]  # each rule in words, with the tool's option; None: the files name no rule
     events_option: str  # the tool's option that puts events between operations
+    own_processes: str  # how to give each rank of the tool a process of its own
 
 
 # The name of a tool, which is also the name of its arm -> its reader.
@@ -38,6 +39,7 @@ READERS: Mapping[str, Reader] = {
         default_rule=OverRanks.AVERAGE,
         rules=nccl_tests.RULES,
         events_option="-I",
+        own_processes=nccl_tests.OWN_PROCESSES,
     ),
 }
 

@@ -17,6 +17,7 @@ from nccl_bench.records.store import RunStatus, new_meta
 _SINGLE = {
     "arm": "tool",
     "world_size": "number of ranks",
+    "processes": "number of processes",
     "over_ranks": "time over ranks",
     "nccl_version": "NCCL version",
     "gpus": "GPUs",
@@ -40,6 +41,7 @@ class Imported:
     arm: str  # the name of the tool, which is the only arm of the run
     source: tuple[str, ...]  # the names of the files, without their directories
     world_size: int  # the number of ranks
+    processes: int  # the number of processes that ran the ranks
     over_ranks: OverRanks | None  # the rule for the time of all ranks; None if the files name no rule
     started: str | None  # start time in ISO 8601; None if the files have none
     finished: str | None  # end time in ISO 8601; None if the files have none
@@ -69,6 +71,7 @@ class Imported:
                 "timings": list(unique(line.timing for line in self.lines if isinstance(line, Samples))),
                 "source": list(self.source),
                 "over_ranks": self.over_ranks,
+                "processes": self.processes,
             },
             launch={"mode": self.arm, "world_size": self.world_size},
             left_out=self.left_out,
@@ -105,6 +108,7 @@ def merge(files: Sequence[Imported]) -> Imported:
         arm=files[0].arm,
         source=tuple(name for file in files for name in file.source),
         world_size=files[0].world_size,
+        processes=files[0].processes,
         # A file that does not name its rule may have another rule.
         over_ranks=files[0].over_ranks if len({file.over_ranks for file in files}) == 1 else None,
         started=min((file.started for file in files if file.started), default=None),

@@ -26,6 +26,7 @@ RULES = {
     OverRanks.MAXIMUM: "the slowest rank's (-a 3)",
     None: f"the average over ranks, unless {ARM} ran with -a 0, 2 or 3",
 }
+OWN_PROCESSES = "start it with mpirun, one process for each GPU, and -t 1 -g 1"
 _RENAMED = {"all_to_all": "alltoall", "send_recv": "sendrecv"}
 # The name of nccl-tests' program, without "_perf" -> the collective.
 _PROGRAMS = {_RENAMED.get(name, name): row for name, row in COLLECTIVES.items()}
@@ -48,6 +49,7 @@ def read(text: str, name: str) -> Imported | None:
         arm=ARM,
         source=(name,),
         world_size=output.world_size,
+        processes=output.processes,
         over_ranks=output.over_ranks,
         started=output.started,
         finished=output.finished,

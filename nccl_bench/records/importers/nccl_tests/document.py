@@ -60,6 +60,7 @@ def read_document(value: object) -> Output | None:
         program=_Object({"args[0]": args[0]}, "").get("args[0]", str),
         # nccl-tests lists only the first device of each process.
         world_size=len(processes) * config.count("nthreads") * config.count("ngpus"),
+        processes=len(processes),
         timing=timing_of(
             graph_launches=config.count("graph"),
             cpu_time=any("cpu_time" in placement.fields for placement in measured),

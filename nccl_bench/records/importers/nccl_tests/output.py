@@ -44,6 +44,7 @@ class Output:
 
     program: str  # the path of the program, such as ./build/all_reduce_perf
     world_size: int  # the number of ranks
+    processes: int  # the number of processes that ran the ranks
     timing: Timing  # timing, which follows from -G, -C and -z
     over_ranks: OverRanks | None = None  # rule for the time of all ranks; None also if the value of -a is unknown
     started: str | None = None  # start time in ISO 8601, without a time zone

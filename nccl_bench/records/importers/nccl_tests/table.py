@@ -81,6 +81,7 @@ def read_table(text: str) -> Output | None:
     return Output(
         program=programs[0][1],
         world_size=world_size,
+        processes=world_size // max(1, threads * gpus),
         timing=timing_of(graph_launches=graph, cpu_time="cputime" in columns, blocking=bool(_all(_BLOCKING, lines))),
         nccl_version=int(libraries[0][1]) if libraries else None,
         hostnames=tuple(rank[2] for rank in ranks),

@@ -46,6 +46,7 @@ def test_json_and_table_give_the_same_cases_of_all_ranks(file: Path) -> None:
     # The JSON lists only the first device of each process.
     assert (imported.world_size, imported.nccl_version) == (4, "2.28.9")
     assert (imported.source, imported.hostnames, imported.gpus) == ((file.name,), ("vm",), ("NVIDIA H200",))
+    assert (imported.world_size, imported.processes) == (4, 1)
     assert not imported.left_out
 
 
