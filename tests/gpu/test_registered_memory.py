@@ -1,8 +1,9 @@
-"""Memory of NCCL, registered with communicators on two GPUs: results are right and all memory is given back."""
+"""The allocators of the buffers, and registered buffers: results are right, and NCCL's log says what is registered."""
 
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -21,6 +22,9 @@ from nccl_bench.catalog.timings import Timing
 from nccl_bench.config.run import Register
 from nccl_bench.records.schema import Registration
 from nccl_bench.transports.device import open_device
+from nccl_bench.transports.nccl_library import loaded_copies
+from nccl_bench.transports.nccl_log import NcclLog
+from nccl_bench.transports.nccl_registration import SUBSYSTEMS, has_call
 from tests.support.one_rank_run import in_one_process_set
 
 ARMS = ("stream-free", "transport", "dedicated-stream", "coordinator", "torch")
@@ -108,3 +112,93 @@ def cycles(rank: int, store: str, how: Register) -> None:
 def test_registered_memory_is_given_back(how: Register, tmp_path: Path) -> None:
     skip_if_nccl_is_too_old(how)
     torch.multiprocessing.spawn(cycles, args=(str(tmp_path / "store"), how), nprocs=2)  # type: ignore[no-untyped-call]
+
+
+def measured(out: Path, *options: str, ranks: int = 2, **variables: str) -> tuple[list[dict[str, Any]], dict[str, Any]]:
+    """Return the lines and the ``worker`` of a run."""
+    command = [
+        *(sys.executable, "-m", "nccl_bench", "run", "--out", str(out), "--nproc", str(ranks), "-n", "4", "-w", "1"),
+        *("--rounds", "3", "--max-rounds", "3", "--placement", "out-of-place", "--timing", "eager,graph", *options),
+    ]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=300, check=False, env=os.environ | variables)
+    assert done.returncode == 0, done.stderr[-2000:]
+    lines = [json.loads(line) for line in (out / "samples.jsonl").read_text(encoding="utf-8").splitlines()]
+    return lines, json.loads((out / "run.json").read_text(encoding="utf-8"))["worker"]
+
+
+def registered(lines: list[dict[str, Any]]) -> dict[tuple[str, str], str]:
+    """Return for each arm and timing whether the buffers were registered, of a run with one case."""
+    return {(line["arm"], line["timing"]): line["registered"] for line in lines if line["kind"] == "samples"}
+
+
+@pytest.mark.timeout(300)
+@pytest.mark.parametrize("memory", Memory)
+def test_each_allocator_gives_right_results_on_one_gpu(memory: Memory, tmp_path: Path) -> None:
+    options = ("--collective", "all_gather,all_to_all", "--sizes", "1M,64M", "--arms", "stream-free,torch")
+    keeps = {"PYTORCH_CUDA_ALLOC_CONF": "max_split_size_mb:64"}
+    lines, worker = measured(tmp_path / "run", *options, "--memory", memory, ranks=1, **keeps)
+    samples = [line for line in lines if line["kind"] == "samples"]
+    assert len(samples) == 2 * 2 * 3 * 2
+    assert {line["wrong"] for line in samples} == {0}
+    assert worker["expandable_segments"] == (memory is Memory.EXPANDABLE)
+    # The log has the calls of every arm. With one rank NCCL sends nothing, so it registers nothing.
+    if worker["log_absent"] is None:
+        assert {line["registered"] for line in samples} == {"no"}
+
+
+@pytest.mark.timeout(120)
+def test_the_log_costs_no_later_call_and_no_descriptor() -> None:
+    device = open_device("cuda", 0)
+    log = NcclLog(loaded_copies())
+    if log.reason_absent:
+        pytest.skip(log.reason_absent)
+    comm = device.transport.init_rank(1, device.transport.unique_id(), 0)
+    tensor = torch.zeros(64, device=device.streams.device)
+    float32 = device.transport.dtypes["float32"]
+
+    def call() -> None:
+        device.transport.all_gather(tensor.data_ptr(), tensor.data_ptr(), 64, float32, comm, 0)
+
+    call()
+    before = len(os.listdir("/proc/self/fd"))
+    for _ in range(20):
+        with log.switched_on(SUBSYSTEMS) as new_lines:
+            call()
+            assert has_call(new_lines())
+        call()
+    assert len(os.listdir("/proc/self/fd")) == before
+    device.transport.destroy(comm)
+
+
+@pytest.mark.gpus(2)
+@pytest.mark.timeout(300)
+@pytest.mark.parametrize(
+    ("options", "eager", "graph"),
+    [
+        ((), "no", "no"),
+        (("--env", "NCCL_LEGACY_CUDA_REGISTER=1"), "no", "yes"),
+        (("--memory", "nccl"), "no", "yes"),
+        (("--register", "local"), "yes", "yes"),
+    ],
+)
+def test_the_log_says_which_settings_register_a_large_gather(
+    options: tuple[str, ...], eager: str, graph: str, tmp_path: Path
+) -> None:
+    case = ("--collective", "all_gather", "--sizes", "16M", "--arms", "stream-free")
+    lines, worker = measured(tmp_path / "run", *case, *options)
+    if worker["log_absent"]:
+        pytest.skip(worker["log_absent"])
+    assert registered(lines) == {("stream-free", "eager"): eager, ("stream-free", "graph"): graph}
+
+
+@pytest.mark.gpus(2)
+@pytest.mark.timeout(300)
+def test_sends_on_expandable_segments_are_skipped_in_graphs_unless_nccl_registers_nothing(tmp_path: Path) -> None:
+    case = ("--collective", "all_to_all", "--sizes", "16M", "--arms", "stream-free", "-T", "15")
+    if (2, 23, 4) <= torch.cuda.nccl.version() < (2, 29, 2):
+        lines, _ = measured(tmp_path / "skipped", *case, PYTORCH_CUDA_ALLOC_CONF="expandable_segments:True")
+        assert [line["kind"] for line in lines] == ["skipped", "end"]
+    settings = ("--memory", "expandable", "--env", "NCCL_GRAPH_REGISTER=0")
+    lines, worker = measured(tmp_path / "measured", *case, *settings)
+    assert worker["expandable_segments"]
+    assert {line["wrong"] for line in lines if line["kind"] == "samples"} == {0}
