@@ -3,7 +3,7 @@
 from collections.abc import Collection, Iterator, Mapping
 from typing import Any
 
-from nccl_bench.analysis.machine import over_ranks_of
+from nccl_bench.analysis.machine import binding_of, over_ranks_of
 from nccl_bench.analysis.registration import registration_notes
 from nccl_bench.analysis.wording import counted
 from nccl_bench.catalog.arms import ARMS, TWIN_SUFFIX
@@ -13,17 +13,26 @@ from nccl_bench.records.run import Run
 
 
 def title(run: Run) -> str:
-    """Return the title of ``run``: name, ranks, device, start, cases; if incomplete, also its status."""
+    """Return the title of ``run``: name, ranks, device, NCCL, start, cases; if incomplete, also its status."""
     gpus = run.meta["environment"].get("gpus") or [{}]
     device = gpus[0].get("name", run.device) if run.device in DEVICES and DEVICES[run.device].has_gpus else run.device
     status = status_text(run)
     # The status is at the start, so that the first line of a narrow report has it.
     name = run.meta["name"] if status == "complete" else f"{run.meta['name']}, {status.upper()}"
-    text = f"{name}: {counted(run.world_size, 'rank')} on {device}, {run.meta['started']}"
+    text = f"{name}: {counted(run.world_size, 'rank')} on {device}{_library(run)}, {run.meta['started']}"
     if run.cases is not None:
         text += f", {len(run.ended) - run.skipped} of {counted(run.cases, 'case')}"
         text += f" ({run.skipped} skipped)" if run.skipped else ""
     return text
+
+
+def _library(run: Run) -> str:
+    worker = run.meta.get("worker") or {}
+    binding = binding_of(worker)
+    if binding is None:
+        return ""
+    by = "" if run.is_import else f" by {binding}"
+    return f", NCCL {worker['transport']['version']}{by}"
 
 
 def status_text(run: Run) -> str:
@@ -42,6 +51,8 @@ def notes(run: Run) -> Iterator[str]:
             f"The run was continued {counted(len(run.resumes), 'time')}, last at {run.resumes[-1].started}. The arms "
             "of one case were always measured together, but cases can have different communicators."
         )
+    if reason := (run.meta.get("worker") or {}).get("binding_reason"):
+        yield f"The arms of this tool call NCCL by ctypes, whose calls cost more than those of nccl4py: {reason}"
     for arm in recorded_user_arms(run):
         yield f"{arm.get('arm')}: {arm.get('where')}, order {arm.get('order')}; {arm.get('described')}"
     for arm in run.meta["config"].get("user_arms") or ():

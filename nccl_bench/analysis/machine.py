@@ -13,6 +13,8 @@ from nccl_bench.records.run import is_import
 _GPU = re.compile(r"GPU(\d+)")
 # The name and the `run.json` of each run.
 NamedRuns = Sequence[tuple[str, Mapping[str, Any]]]
+# The name of a transport that calls NCCL -> its binding in words.
+_BINDINGS = {"nccl": "ctypes", "nccl4py": "nccl4py"}
 _BUFFERS = {"True": "one for all calls", "False": "rotating"}
 _SETTING_PREFIXES = ("NCCL_", "TORCH_NCCL_", "CUDA_LAUNCH_BLOCKING", "CUDA_DEVICE_MAX_CONNECTIONS")
 # Users do not set these variables. Container images set the first, which has no effect. torchrun sets the second.
@@ -35,6 +37,7 @@ def facts(meta: Mapping[str, Any]) -> dict[str, str]:
         **_gpus_used(environment, meta["launch"].get("nproc")),
         "torch": worker.get("torch"),
         "transport": _transport(worker.get("transport") or {}),
+        "binding": None if is_import(meta) else binding_of(worker),
         "caller's stream": meta["config"].get("caller_stream"),
         "buffers": _BUFFERS.get(str(meta["config"].get("same_buffer"))),
         "memory": memory_text(meta),
@@ -107,10 +110,17 @@ def over_ranks_of(meta: Mapping[str, Any]) -> OverRanks | None:
     return OverRanks(kind) if kind in list(OverRanks) else None
 
 
+def binding_of(worker: Mapping[str, Any]) -> str | None:
+    """Return the binding through which a run called NCCL: ctypes or nccl4py; ``None`` for a run without NCCL."""
+    transport = worker.get("transport") or {}
+    # A transport that records a version and no name is NCCL by ctypes.
+    name = transport.get("name") or "nccl"
+    return _BINDINGS.get(name) if "version" in transport else None
+
+
 def _transport(transport: Mapping[str, Any]) -> str | None:
-    # A transport that records a version and no name is NCCL.
-    version = transport.get("version")
-    return None if version is None else f"{transport.get('name') or 'nccl'} {version}"
+    name, version = transport.get("name") or "nccl", transport.get("version")
+    return None if version is None else f"{'nccl' if name in _BINDINGS else name} {version}"
 
 
 def _is_setting(name: str) -> bool:

@@ -66,7 +66,11 @@ class Record:
 def refuse_other_libraries(facts: Mapping[str, Any], earlier: Mapping[str, Any]) -> None:
     """Raise ``RecordError`` if earlier launches of this run measured with other libraries than this process has."""
     recorded, present = (
-        {"torch": each.get("torch"), "transport": (each.get("transport") or {}).get("version")}
+        {
+            "torch": each.get("torch"),
+            "the transport": (each.get("transport") or {}).get("name"),
+            "its version": (each.get("transport") or {}).get("version"),
+        }
         for each in (earlier, facts)
     )
     changes = [f"{name} is {present[name]}, and was {was}" for name, was in recorded.items() if was != present[name]]

@@ -60,7 +60,8 @@ def measure(spec: WorkerSpec, progress: Progress) -> None:
     # torch reads the settings of its allocator when it first allocates memory.
     if config.memory is Memory.EXPANDABLE:
         os.environ.update(expandable_variables(os.environ))
-    device = open_device(config.device, int(os.environ["LOCAL_RANK"]), config.nccl_library, config.transport)
+    device = open_device(config.device, int(os.environ["LOCAL_RANK"]), config.nccl_library)
+    device, binding_reason = device.with_binding(config.transport, control)
     setup(arm="", phase="aligning communicator")
     aligner = StreamFreeCommunicator(default_group(), device)
     own_arms = _make_arms(config, process_sets, ranks.set_index, device, progress)
@@ -77,6 +78,7 @@ def measure(spec: WorkerSpec, progress: Progress) -> None:
     descriptions = {name: arm.communicator.describe() for name, arm in own_arms.items()}
     log = NcclLog(loaded_copies()) if device.transport.logs_registration else None
     facts = describe_process(device, config) | {
+        "binding_reason": binding_reason,
         "user_arms": [{"arm": name, **facts} for name, facts in arms.merge(descriptions).items() if facts],
         "expandable_segments": expandable,
         "log_absent": None if log is None else log.reason_absent,

@@ -13,7 +13,7 @@ class DeviceSpec:
 
     name: str  # the name that --device takes
     transport: str  # the library that carries the collectives: "nccl" or "gloo"
-    bindings: tuple[str, ...]  # the ways to call the transport from Python, the default first
+    bindings: tuple[str, ...]  # the ways to call the transport from Python; the first one needs no extra package
     missing_timings: Mapping[Timing, str] = field(default_factory=dict)  # timing -> why the device lacks it
     missing_on_default_stream: Mapping[Timing, str]  # timing -> why it cannot be measured on the default stream
     missing_probes: Mapping[str, str] = field(default_factory=dict)  # name of a probe -> why the device lacks it

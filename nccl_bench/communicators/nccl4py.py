@@ -10,9 +10,25 @@ from torch import Tensor
 from nccl_bench.catalog.collectives import RedOp
 from nccl_bench.communicators import arguments
 from nccl_bench.communicators.base import SwitchableCommunicator
+from nccl_bench.errors import InvalidArgumentError, NcclBenchError
 from nccl_bench.transports.base import UNIQUE_ID_BYTES
 from nccl_bench.transports.device import Device
-from nccl_bench.transports.nccl4py import Nccl4py
+from nccl_bench.transports.nccl4py import Nccl4pyBindings, import_nccl4py
+
+
+class Nccl4py(Nccl4pyBindings):
+    """All modules of nccl4py that a user calls."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.core = import_nccl4py("nccl.core")
+        self.failures = (*self.failures, self.core.NcclInvalid)
+
+    def error(self, function: str, error: Any) -> NcclBenchError:
+        """Return our exception for ``error``, which ``function`` raised. The class of ``error`` is in ``failures``."""
+        if isinstance(error, self.core.NcclInvalid):
+            return InvalidArgumentError(f"nccl4py refused {function}: {error}")
+        return super().error(function, error)
 
 
 class Nccl4pyCommunicator(SwitchableCommunicator):

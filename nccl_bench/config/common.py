@@ -6,7 +6,7 @@ from typing import Any
 
 from nccl_bench.catalog.arms import ARMS, COORDINATORS, ArmSpec
 from nccl_bench.catalog.devices import DEVICES, DeviceSpec
-from nccl_bench.catalog.extras import has_extra
+from nccl_bench.catalog.extras import EXTRA_VERSIONS, has_extra
 from nccl_bench.catalog.routes import Routes
 from nccl_bench.config.options import Panel, listed, option
 from nccl_bench.config.parsers import names_of, seconds, unparsed
@@ -91,11 +91,14 @@ class CommonConfig:
         _library_path,
         default_text="the value of NCCL_BENCH_NCCL_LIBRARY, else the library that torch uses",
     )
-    transport: str = option(
+    transport: str | None = option(
         Panel.LAUNCH,
-        f"The binding through which the built-in arms call the library: {listed(DEVICES['cuda'].bindings)}.",
+        "The binding through which the built-in arms call the library: nccl (by ctypes) or nccl4py (by NVIDIA's "
+        "package, which takes less time for a call).",
         _binding,
-        default=lambda device: device.bindings[0],
+        default=lambda device: device.bindings[0] if len(device.bindings) == 1 else None,
+        default_text=f"nccl4py if its version {EXTRA_VERSIONS['nccl4py']} is installed and uses the same libnccl, else "
+        "nccl; gloo on cpu",
     )
 
     @property

@@ -25,7 +25,7 @@ _VARIABLES = (
     "PYTORCH_ALLOC_CONF",
     "PYTORCH_CUDA_ALLOC_CONF",
 )
-_PACKAGES = ("torch", "numpy", "pandas")
+_PACKAGES = ("torch", "numpy", "pandas", "nccl4py")
 _NCCL_PACKAGES = "nvidia-nccl"
 _ANSI = re.compile(r"\x1b\[[0-9;]*[A-Za-z]")
 

@@ -170,6 +170,7 @@ _FIELDS: Mapping[str, Any] = {
     "launch.world_size": int,
     "worker": dict | None,
     "worker.transport": dict | None,
+    "worker.binding_reason": str | None,
     "worker.loop_cost_us": float | None,
     "worker.other_nccl_libraries": list[str] | None,
     "worker.paths": list[dict[str, Any]] | None,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import socket
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
 import torch
@@ -11,6 +12,7 @@ import torch
 from nccl_bench.catalog.cases import Case
 from nccl_bench.catalog.nccl_version import version_text
 from nccl_bench.errors import SetupError
+from nccl_bench.ranks.control import Control
 from nccl_bench.streams.base import Streams
 from nccl_bench.streams.cpu_device import CpuStreams
 from nccl_bench.streams.cuda import CudaStreams
@@ -19,6 +21,8 @@ from nccl_bench.transports.gloo import GlooTransport
 from nccl_bench.transports.nccl import NcclTransport
 from nccl_bench.transports.nccl4py import Nccl4pyTransport
 from nccl_bench.transports.nccl_library import find_library
+
+_BINDINGS: Mapping[str, type[NcclTransport]] = {kind.name: kind for kind in (NcclTransport, Nccl4pyTransport)}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -34,20 +38,28 @@ class Device:
         transport = self.transport
         if binding == transport.name:
             return self
-        assert isinstance(transport, NcclTransport | Nccl4pyTransport)
-        kind = NcclTransport if binding == NcclTransport.name else Nccl4pyTransport
-        return replace(self, transport=kind(transport.library))
+        assert isinstance(transport, NcclTransport)
+        return replace(self, transport=_BINDINGS[binding](transport.library))
+
+    def with_binding(self, binding: str | None, control: Control) -> tuple[Device, str | None]:
+        """Return the same device with ``binding``. For ``None``, use nccl4py if every rank can use it. Collective.
+
+        If ``None`` was given and some rank cannot use nccl4py, also return the reason.
+        """
+        if binding is not None:
+            return self.over(binding), None
+        cheapest, reason = self, None
+        if isinstance(self.transport, NcclTransport):
+            try:
+                cheapest = self.over(Nccl4pyTransport.name)
+            except SetupError as error:
+                reason = str(error)
+        refused = control.first_message(reason)
+        return (cheapest, None) if refused is None else (self, refused[1])
 
 
-def open_device(
-    kind: str,
-    local_rank: int,
-    nccl_library: str | None = None,
-    binding: str | None = None,
-    *,
-    sharing: bool = False,
-) -> Device:
-    """Open the device ``kind`` (``cuda`` or ``cpu``) of this rank; call NCCL through ``binding``, by default ctypes.
+def open_device(kind: str, local_rank: int, nccl_library: str | None = None, *, sharing: bool = False) -> Device:
+    """Open the device ``kind`` (``cuda`` or ``cpu``) of this rank, with ctypes as the binding of NCCL.
 
     With ``sharing``, ranks share GPUs on a node with fewer GPUs than ranks. NCCL refuses two ranks of one host on one
     GPU, so ``NCCL_HOSTID`` gives each rank a host name of its own. The ranks then communicate over the network. Results
@@ -72,8 +84,7 @@ def open_device(
         raise SetupError(
             f"local rank {local_rank} needs a GPU, and torch sees only {count}: start fewer ranks per node"
         )
-    device = Device(streams=CudaStreams(index), transport=NcclTransport(find_library(nccl_library)), shared=shared)
-    return device if binding is None else device.over(binding)
+    return Device(streams=CudaStreams(index), transport=NcclTransport(find_library(nccl_library)), shared=shared)
 
 
 def refusal(device: Device, case: Case) -> str | None:

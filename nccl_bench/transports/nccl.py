@@ -68,6 +68,7 @@ class NcclTransport(Transport):
 
     name = backend = "nccl"
     logs_registration = True
+    has_all_to_all: bool  # False: an all-to-all is a group of sends and receives
     dtypes: Mapping[str, int] = {name: DataType[name.upper()].value for name in DTYPES}
     redops: Mapping[RedOp, int] = {op: ReduceOp[op.name].value for op in RedOp}
 
@@ -110,7 +111,8 @@ class NcclTransport(Transport):
         self._window_register = self._bind("ncclCommWindowRegister", _PTR, _PTR, _SIZE, _OUT, _INT, since="2.27")
         self._window_deregister = self._bind("ncclCommWindowDeregister", _PTR, _PTR, since="2.27")
         self._all_to_all: Callable[[int, int, int, int, int, int], int] = self._all_to_all_in_group
-        if hasattr(self._dll, "ncclAlltoAll"):  # since NCCL 2.28
+        self.has_all_to_all = hasattr(self._dll, "ncclAlltoAll")  # since NCCL 2.28
+        if self.has_all_to_all:
             self._all_to_all = self._bind("ncclAlltoAll", _PTR, _PTR, _SIZE, _INT, _PTR, _PTR)
 
     def _bind(self, function: str, *argtypes: Any, restype: Any = _INT, since: str = "") -> Callable[..., Any]:
@@ -254,6 +256,7 @@ class NcclTransport(Transport):
 
     def describe(self) -> dict[str, object]:
         return {
+            "name": self.name,
             "path": self.library.path,
             "version": version_text(self.version),
             "source": self.library.source.value,

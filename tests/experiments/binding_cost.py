@@ -37,11 +37,12 @@ from nccl_bench.catalog.collectives import RedOp
 from nccl_bench.catalog.extras import has_extra
 from nccl_bench.communicators.bare_transport import RecordedCommunicator
 from nccl_bench.communicators.dedicated_stream import DedicatedStreamCommunicator
+from nccl_bench.communicators.nccl4py import Nccl4py
 from nccl_bench.communicators.protocol import Operation
 from nccl_bench.communicators.stream_free import StreamFreeCommunicator
 from nccl_bench.transports.device import Device, open_device
 from nccl_bench.transports.nccl import NcclTransport
-from nccl_bench.transports.nccl4py import Nccl4py, Nccl4pyTransport
+from nccl_bench.transports.nccl4py import Nccl4pyTransport
 from tests.support.communicators import nccl_device
 from tests.support.fake_nccl import build
 

@@ -143,6 +143,13 @@ def test_a_variable_goes_before_the_same_setting_in_a_file() -> None:
     assert differences_of(recorded(), same) == []
 
 
+def test_the_binding_of_nccl_is_a_fact_of_its_own_which_an_import_does_not_have() -> None:
+    bound = recorded(worker={"transport": {"name": "nccl4py", "version": "2.28.9"}})
+    assert differences_of(recorded(), bound) == ["binding: ctypes (run1); nccl4py (run2)"]
+    imported = recorded(config={"baseline": ARM})
+    assert differences_of(imported, bound) == []
+
+
 def test_a_transport_without_a_name_is_nccl() -> None:
     assert differences_of(recorded(), recorded(worker={"transport": {"version": "2.28.9"}})) == []
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Iterator
 from dataclasses import replace
 from typing import Any
@@ -15,7 +16,7 @@ from nccl_bench.communicators.nccl4py import Nccl4pyCommunicator
 from nccl_bench.communicators.over_transport import TransportCommunicator
 from nccl_bench.communicators.protocol import Communicator
 from nccl_bench.communicators.stream_free import StreamFreeCommunicator
-from nccl_bench.errors import DisabledError, InvalidArgumentError, NcclError
+from nccl_bench.errors import DisabledError, InvalidArgumentError, NcclError, SetupError
 from nccl_bench.streams import cpu
 from nccl_bench.streams.cpu_device import CpuStreams
 from nccl_bench.transports.nccl import NcclTransport
@@ -172,6 +173,14 @@ def test_an_arm_whose_work_failed_is_aborted(
 
 
 # The experiment
+
+
+def test_a_missing_part_of_nccl4py_is_an_error_in_one_line(
+    group: dist.ProcessGroup, fake: FakeNccl, stand_in: pytest.MonkeyPatch
+) -> None:
+    stand_in.setitem(sys.modules, "nccl.core", None)
+    with pytest.raises(SetupError, match=r"^nccl4py .* cannot be imported \(.*nccl\.core.*\): pip install"):
+        Nccl4pyCommunicator(group, nccl_device(fake.path))
 
 
 @BOTH_POLICIES

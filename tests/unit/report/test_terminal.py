@@ -258,6 +258,29 @@ def test_the_title_has_the_status_of_an_incomplete_run() -> None:
 
 
 @pytest.mark.parametrize(
+    ("transport", "text"),
+    [
+        ({"name": "nccl4py", "version": "2.28.9"}, "on cuda, NCCL 2.28.9 by nccl4py, 2026"),
+        ({"name": "nccl", "version": "2.28.9"}, "on cuda, NCCL 2.28.9 by ctypes, 2026"),
+        ({"version": "2.28.9"}, "on cuda, NCCL 2.28.9 by ctypes, 2026"),
+        ({"name": "gloo", "version": "2.13.0"}, "on cuda, 2026"),
+        (None, "on cuda, 2026"),
+    ],
+)
+def test_the_first_line_names_nccl_and_its_binding(transport: dict[str, str] | None, text: str) -> None:
+    made_up = Run(meta=meta() | {"worker": {"transport": transport}}, lines=(samples(),))
+    assert text in flat(shown(made_up))
+
+
+def test_a_note_says_why_the_binding_is_ctypes() -> None:
+    worker = {"transport": {"version": "2.28.9"}, "binding_reason": "nccl4py 0.6.0 is not installed: pip install it"}
+    made_up = Run(meta=meta() | {"worker": worker}, lines=(samples(),))
+    assert "call NCCL by ctypes, whose calls cost more than those of nccl4py: nccl4py 0.6.0 is not" in flat(
+        shown(made_up)
+    )
+
+
+@pytest.mark.parametrize(
     ("value", "text"),
     [
         (7.654, "7.65"),

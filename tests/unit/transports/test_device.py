@@ -14,7 +14,57 @@ from nccl_bench.plan.cases import make_plan
 from nccl_bench.transports import device as device_module
 from nccl_bench.transports.device import Device, open_device, refusal
 from nccl_bench.transports.nccl import NcclTransport
+from nccl_bench.transports.nccl4py import VERSION
 from nccl_bench.transports.nccl_library import LibrarySource, NcclLibrary
+from tests.support import fake_nccl4py
+from tests.support.communicators import nccl_device
+from tests.support.fake_nccl import build
+
+
+class Ranks:
+    """The messages of two ranks, of which this process is rank 1 and rank 0 passes ``of_rank_0``."""
+
+    def __init__(self, of_rank_0: str | None) -> None:
+        self.of_rank_0 = of_rank_0
+
+    def first_message(self, message: str | None) -> tuple[int, str] | None:
+        messages = enumerate((self.of_rank_0, message))
+        return next(((rank, text) for rank, text in messages if text is not None), None)
+
+
+@pytest.mark.parametrize(
+    ("asked", "installed", "of_rank_0", "expected"),
+    [
+        (None, VERSION, None, ("nccl4py", None)),
+        (None, None, None, ("nccl", f"nccl4py {VERSION} is not installed: pip install nccl4py=={VERSION}")),
+        (None, VERSION, "nccl4py uses another", ("nccl", "nccl4py uses another")),
+        ("nccl", VERSION, None, ("nccl", None)),
+        ("nccl4py", VERSION, "not asked", ("nccl4py", None)),
+    ],
+)
+def test_nccl4py_is_the_binding_if_every_rank_can_use_it(
+    monkeypatch: pytest.MonkeyPatch,
+    fake_nccl_path: Path,
+    asked: str | None,
+    installed: str | None,
+    of_rank_0: str | None,
+    expected: tuple[str, str | None],
+) -> None:
+    fake_nccl4py.install(monkeypatch, fake_nccl_path)
+    fake_nccl4py.pretend_version(monkeypatch, installed)
+    device, reason = nccl_device(fake_nccl_path).with_binding(asked, Ranks(of_rank_0))  # type: ignore[arg-type]
+    assert (device.transport.name, reason) == expected
+
+
+def test_nccl4py_with_another_library_is_not_the_binding(
+    monkeypatch: pytest.MonkeyPatch, fake_nccl_path: Path, tmp_path: Path
+) -> None:
+    fake_nccl4py.install(monkeypatch, build(tmp_path))
+    device, reason = nccl_device(fake_nccl_path).with_binding(None, Ranks(None))  # type: ignore[arg-type]
+    assert device.transport.name == "nccl"
+    assert str(reason).startswith(f"nccl4py uses {tmp_path}/libnccl.so.2, ")
+    with pytest.raises(SetupError, match="nccl4py uses"):
+        device.with_binding("nccl4py", Ranks(None))  # type: ignore[arg-type]
 
 
 class OldGpu:

@@ -121,7 +121,12 @@ def test_each_data_type_and_reduction_has_a_plain_number() -> None:
 
 def test_the_library_describes_itself(transport: NcclTransport, fake: FakeNccl) -> None:
     assert transport.version == 22809
-    assert transport.describe() == {"path": str(fake.path), "version": "2.28.9", "source": "--nccl-library"}
+    assert transport.describe() == {
+        "name": "nccl",
+        "path": str(fake.path),
+        "version": "2.28.9",
+        "source": "--nccl-library",
+    }
 
 
 def test_a_library_that_is_not_nccl_is_refused() -> None:

@@ -19,7 +19,7 @@ import pytest
 import torch
 
 from nccl_bench.catalog.dtypes import DTYPES
-from nccl_bench.errors import NcclError, SetupError, TransportError
+from nccl_bench.errors import NcclError, SetupError
 from nccl_bench.transports.nccl import DataType, NcclTransport, ReduceOp
 from nccl_bench.transports.nccl4py import VERSION, Nccl4pyTransport
 from nccl_bench.transports.nccl_library import LibrarySource, NcclLibrary
@@ -132,9 +132,8 @@ def test_a_failure_names_the_function_the_text_and_the_last_error(
     fake.set_last_error("peer 3 is gone")
     with pytest.raises(NcclError) as raised:
         call(transport, comm)
-    called = "ncclCommInitRankScalable" if function == "ncclCommInitRank" else function
-    assert (raised.value.function, raised.value.result) == (called, 5)
-    assert str(raised.value) == f"{called} returned 5 (invalid usage): peer 3 is gone"
+    assert (raised.value.function, raised.value.result) == (function, 5)
+    assert str(raised.value) == f"{function} returned 5 (invalid usage): peer 3 is gone"
 
 
 def test_all_bytes_of_the_unique_id_reach_init_rank(transport: Nccl4pyTransport, fake: FakeNccl) -> None:
@@ -248,29 +247,51 @@ def test_describe_names_nccl4py_and_its_library(transport: Nccl4pyTransport, fak
         "name": "nccl4py",
         "path": str(fake.path),
         "version": "2.28.9",
-        "source": f"nccl4py {VERSION}",
+        "source": "--nccl-library",
     }
 
 
+def _refusal(chosen: Path, named: Path) -> str:
+    return re.escape(f"nccl4py uses {chosen}, the first libnccl of the process, and the other calls use {named}: ")
+
+
 @pytest.mark.skipif(not IS_REAL, reason="needs nccl4py itself, in a process of its own")
-def test_nccl4py_keeps_the_first_library_and_describe_says_so(
+def test_nccl4py_keeps_the_first_library_and_another_is_refused(
     transport: Nccl4pyTransport, fake: FakeNccl, tmp_path: Path
 ) -> None:
-    second = Nccl4pyTransport(_library(build(tmp_path)))
-    assert second.describe()["path"] == str(fake.path) != second.library.path
+    second = build(tmp_path)
+    with pytest.raises(SetupError, match=_refusal(fake.path, second)):
+        Nccl4pyTransport(_library(second))
 
 
-def test_describe_names_the_library_that_nccl4py_chose(stand_in: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    named, chosen = build(tmp_path), Path(tmp_path / "chosen")
-    chosen.mkdir()
-    fake_nccl4py.install(stand_in, build(chosen, "-DOLD"))
-    transport = Nccl4pyTransport(_library(named))
-    described = transport.describe()
-    assert (described["path"], described["version"]) == (str(chosen / named.name), "2.12.12")
-    comm = _comm(transport)
-    message = rf"function ncclAlltoAll is not found in {chosen}/.* which is NCCL 2\.12\.12: install a newer NCCL"
-    with pytest.raises(TransportError, match=message):
-        transport.all_to_all(1, 2, 3, 4, comm, 5)
+def test_nccl4py_with_another_library_is_refused_and_a_link_is_no_other(
+    stand_in: pytest.MonkeyPatch, fake: FakeNccl, tmp_path: Path
+) -> None:
+    link = tmp_path / "link.so"
+    link.symlink_to(fake.path)
+    assert Nccl4pyTransport(_library(link)).describe()["path"] == str(link)
+    named = build(tmp_path)
+    with pytest.raises(SetupError, match=_refusal(fake.path, named)):
+        Nccl4pyTransport(_library(named))
+
+
+def test_an_all_to_all_of_an_old_nccl_is_a_group_of_sends_and_receives(
+    stand_in: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    old = FakeNccl(build(tmp_path, "-DOLD"))
+    fake_nccl4py.install(stand_in, old.path)
+    transport = Nccl4pyTransport(_library(old.path))
+    comm = _comm(transport, world_size=2)
+    old.reset()
+    transport.all_to_all(SEND, RECV, 3, 7, comm, STREAM)
+    assert [(call.function, call.depth, call.peer) for call in old.calls()] == [
+        ("ncclGroupStart", 0, None),
+        ("ncclSend", 1, 0),
+        ("ncclRecv", 1, 0),
+        ("ncclSend", 1, 1),
+        ("ncclRecv", 1, 1),
+        ("ncclGroupEnd", 1, None),
+    ]
 
 
 # What is missing
@@ -294,7 +315,7 @@ def test_missing_nccl4py_or_another_version_is_an_error_in_one_line(
         Nccl4pyTransport(_library(fake.path))
 
 
-@pytest.mark.parametrize("module", ["nccl.core", "nccl.bindings.nccl", "nccl.bindings._internal.utils"])
+@pytest.mark.parametrize("module", ["nccl.bindings.nccl", "nccl.bindings._internal.utils"])
 def test_nccl4py_that_cannot_be_imported_is_an_error_in_one_line(
     stand_in: pytest.MonkeyPatch, fake: FakeNccl, module: str
 ) -> None:
@@ -305,10 +326,10 @@ def test_nccl4py_that_cannot_be_imported_is_an_error_in_one_line(
 
 
 def test_nccl4py_without_libnccl_is_an_error_in_one_line(stand_in: pytest.MonkeyPatch, fake: FakeNccl) -> None:
-    def not_found(self: object) -> int:
+    def not_found(self: object) -> str:
         raise RuntimeError('Failure finding "libnccl.so.2":\n  No such file')
 
-    stand_in.setattr(fake_nccl4py.Bindings, "get_version", not_found)
+    stand_in.setattr(fake_nccl4py.Bindings, "get_library_path", not_found)
     with pytest.raises(SetupError) as raised:
         Nccl4pyTransport(_library(fake.path))
     reason = 'Failure finding "libnccl.so.2": No such file'
