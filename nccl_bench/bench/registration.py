@@ -9,13 +9,13 @@ from collections.abc import Sequence
 from nccl_bench.bench.context import CaseContext
 from nccl_bench.catalog.routes import Mode
 from nccl_bench.catalog.timings import TIMINGS, Timing
-from nccl_bench.plan.batches import OPS_PER_GRAPH
 from nccl_bench.records.schema import BuffersRegistered
 from nccl_bench.transports.nccl_log import NewLines
-from nccl_bench.transports.nccl_registration import SUBSYSTEMS, has_call, uses_registered_buffers
+from nccl_bench.transports.nccl_registration import SUBSYSTEMS, has_call, ranks_with_registered_buffers
 
-# Outside graphs NCCL uses what the caller has registered, which is all buffers or none. So one call is enough.
-_CALLS = {Mode.EAGER: 1, Mode.GRAPH: OPS_PER_GRAPH}
+# Outside graphs NCCL uses what the caller has registered, which is all buffers or none. So one call is enough. In
+# graphs NCCL can register the buffers of some slots only. On segments of 20 MiB this repeats after five slots.
+_CALLS = {Mode.EAGER: 1, Mode.GRAPH: 8}
 
 
 def find_registered(
@@ -44,8 +44,9 @@ def find_registered(
 
 
 def _count(context: CaseContext, name: str, mode: Mode, new_lines: NewLines) -> tuple[int, int]:
-    """Return the number of calls that reached NCCL, and the number of those that used registered buffers."""
+    """Return the number of calls that reached NCCL, and of those with registered buffers. Sum both over the ranks."""
     calls = with_registered = 0
+    world_size = context.arms.ranks.own_set.world_size
 
     def make_calls() -> None:
         nonlocal calls, with_registered
@@ -53,7 +54,7 @@ def _count(context: CaseContext, name: str, mode: Mode, new_lines: NewLines) -> 
             call()
             lines = new_lines()
             calls += has_call(lines)
-            with_registered += uses_registered_buffers(lines)
+            with_registered += ranks_with_registered_buffers(lines, world_size)
 
     if mode is Mode.GRAPH:
         context.arms[name].capture(make_calls).reset()

@@ -5,20 +5,23 @@ such as ``vm:2072:2081 [0] NCCL INFO``.
 """
 
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 SUBSYSTEMS = ("COLL", "REG", "TUNING")
 
 # src/enqueue.cc, ncclEnqueueCheck: every call that reaches NCCL.
 _CALL = re.compile(r" NCCL INFO \w+: opCount [0-9a-f]+ sendbuff ")
+# src/transport/p2p.cc, net.cc, coll_net.cc and nvls.cc: NCCL uses a registration, a new one or an earlier one. 2.26
+# writes "registered". NCCL writes "registering" before it tries.
 _USES_REGISTERED = re.compile(
-    # src/transport/p2p.cc, net.cc and coll_net.cc: NCCL uses a registration, a new one or an earlier one. 2.26 writes
-    # "registered". NCCL writes "registering" before it tries.
-    r" NCCL INFO rank \d+ - (IPC|NET|COLLNET) (register|registered|reuse|reuse register) (buffer|userbuff) "
-    # src/transport/nvls.cc
-    r"| NCCL INFO rank \d+ (successfully|reuse) registered NVLS "
-    # src/scheduler and src/enqueue.cc: only registered memory has such algorithms. Only rank 0 writes these lines.
-    r"| NCCL INFO \w+ \[(Symmetric|Copy Engine|Hierarchical CE)\]: "
+    r" NCCL INFO rank \d+ "
+    r"(- (IPC|NET|COLLNET) (register|registered|reuse|reuse register) (buffer|userbuff) |"
+    r"(successfully|reuse) registered NVLS )"
+)
+# src/scheduler and src/enqueue.cc: algorithms that only registered memory has. Rank 0 writes these lines for all ranks.
+# Symmetric kernels with LL in their names copy through NCCL's buffers; since 2.29 they need no registered memory.
+_ON_ALL_RANKS = re.compile(
+    r" NCCL INFO \w+ (\[(Copy Engine|Hierarchical CE)\]: |\[Symmetric\]: \d+ Bytes -> Kernel (?!\w*LL)\w)"
 )
 
 
@@ -27,6 +30,8 @@ def has_call(lines: Iterable[str]) -> bool:
     return any(_CALL.search(line) for line in lines)
 
 
-def uses_registered_buffers(lines: Iterable[str]) -> bool:
-    """Return whether NCCL used a registered buffer of the user, by ``lines``."""
-    return any(_USES_REGISTERED.search(line) for line in lines)
+def ranks_with_registered_buffers(lines: Sequence[str], world_size: int) -> int:
+    """Return for how many of ``world_size`` ranks the ``lines`` of this rank say that NCCL used registered buffers."""
+    if any(_ON_ALL_RANKS.search(line) for line in lines):
+        return world_size
+    return 1 if any(_USES_REGISTERED.search(line) for line in lines) else 0

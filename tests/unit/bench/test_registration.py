@@ -26,11 +26,12 @@ INFO = "vm:2072:2081 [0] NCCL INFO "
 CALL = f"{INFO}AllGather: opCount 0 sendbuff 0x1 recvbuff 0x2 count 4 datatype 9 op 0 root 0 comm 0x3"
 USES = f"{INFO}rank 0 - IPC reuse buffer 0x2 size 8388608 (baseAddr 0x2 size 536870912) to peer 1 regAddr 0x7"
 FAILS = f"{INFO}rank 0 failed to IPC register userbuff 0x2 buffSize 8388608 nPeers 1 isLegacyIpc 0 type POSIX_FD"
+SYMMETRIC = f"{INFO}AllGather [Symmetric]: 8388608 Bytes -> Kernel AllGather_ST nchannels 8 nthreads 512 nWorks 1"
 SLOTS = 4
 
 
 class FakeContext:
-    """The parts of a case's context that ``find_registered`` uses, for one arm on one rank; it is also its log."""
+    """The parts of a case's context that ``find_registered`` uses, for one arm on rank 0 of two; it is also its log."""
 
     reason_absent: str | None = None
 
@@ -39,8 +40,8 @@ class FakeContext:
         self._written: list[str] = []
         self._captures = self.is_on = False
         self.made = self.resets = 0
-        self.log = self.arms = self.control = self.buffers = self.streams = self
-        self.slots = SLOTS
+        self.log = self.arms = self.control = self.buffers = self.streams = self.ranks = self.own_set = self
+        self.slots, self.world_size = SLOTS, 2
 
     def visit(self, names: Sequence[str], _phase: str) -> Iterator[str]:
         yield from names
@@ -50,7 +51,9 @@ class FakeContext:
         return self
 
     def sum(self, values: list[int]) -> list[int]:
-        return values
+        """Add the values of rank 1, whose log has the same lines except those that rank 0 writes for all ranks."""
+        calls, with_registered = values
+        return [2 * calls, with_registered if with_registered > calls else 2 * with_registered]
 
     def calls(self, _name: str, operations: int) -> list[Callable[[], None]]:
         return [lambda slot=slot: self._call(slot) for slot in range(operations)]
@@ -97,6 +100,7 @@ def found(context: FakeContext) -> dict[Timing, str]:
         (lambda _slot, captures: [CALL, USES] if captures else [CALL], "no", "yes"),
         (lambda slot, captures: [CALL, USES] if captures and slot % 2 else [CALL], "no", "partly"),
         (lambda _slot, _captures: [CALL, FAILS], "no", "no"),
+        (lambda _slot, _captures: [CALL, SYMMETRIC], "yes", "yes"),
         (lambda _slot, _captures: [], "unknown", "unknown"),
         (lambda _slot, _captures: [FAILS], "unknown", "unknown"),
     ],

@@ -10,7 +10,7 @@ import pytest
 
 from nccl_bench.transports.c_environment import c_variable, c_variables
 from nccl_bench.transports.nccl_log import NcclLog
-from nccl_bench.transports.nccl_registration import SUBSYSTEMS, has_call, uses_registered_buffers
+from nccl_bench.transports.nccl_registration import SUBSYSTEMS, has_call, ranks_with_registered_buffers
 from tests.support.fake_nccl import FakeNccl, build
 
 PREFIX = "gpu-node:2072:2081 [0] NCCL INFO "
@@ -36,10 +36,14 @@ USES = [
     "sendbuff 0x3, reg recvbuff 0x4",
     "rank 0 reuse registered NVLS sendbuff 0x1, recvbuff 0x2, sendbuff size 8, recvbuff size 8, reg sendbuff 0x3, reg "
     "recvbuff 0x4",
+]
+# Rank 0 writes these lines for all ranks.
+USE_ON_ALL_RANKS = [
     "AllReduce [Symmetric]: 8388608 Bytes -> Kernel AllReduce_RSxLD_AGxST nchannels 8 nthreads 512 nWorks 1",
     "AllGather [Copy Engine]: 8388608 Bytes -> cudaMemcpyNVLSSync",  # (2.29)
 ]
 USES_NOT = [
+    "AllReduce [Symmetric]: 1024 Bytes -> Kernel AllReduce_AGxLL_R nchannels 1 nthreads 512 nWorks 1",
     "register comm 0x55d1c0 buffer 0x7f1e60000000 size 536870912",
     "rank 0 - IPC registering buffer 0x7f1e60000000 size 8388608 (baseAddr 0x7f1e60000000 size 536870912) to peer 1",
     "rank 0 failed to IPC register userbuff 0x7f1e60000000 buffSize 8388608 nPeers 1 isLegacyIpc 0 type POSIX_FD",
@@ -54,19 +58,19 @@ USES_NOT = [
 ]
 
 
-@pytest.mark.parametrize("line", USES)
-def test_a_line_about_a_used_registration_counts(line: str) -> None:
-    assert uses_registered_buffers([CALL, *map(PREFIX.__add__, USES_NOT), PREFIX + line])
+@pytest.mark.parametrize(("line", "ranks"), [*((line, 1) for line in USES), *((line, 4) for line in USE_ON_ALL_RANKS)])
+def test_a_line_about_a_used_registration_counts_for_the_ranks_that_it_is_about(line: str, ranks: int) -> None:
+    assert ranks_with_registered_buffers([CALL, *map(PREFIX.__add__, USES_NOT), PREFIX + line], 4) == ranks
 
 
 @pytest.mark.parametrize("line", USES_NOT)
 def test_a_line_about_a_failure_an_attempt_or_another_rank_does_not_count(line: str) -> None:
-    assert not uses_registered_buffers([CALL, PREFIX + line])
+    assert ranks_with_registered_buffers([CALL, PREFIX + line], 4) == 0
 
 
 def test_only_a_call_counts_as_a_call() -> None:
     assert has_call([CALL])
-    assert not has_call([PREFIX + line for line in [*USES, *USES_NOT]])
+    assert not has_call([PREFIX + line for line in [*USES, *USE_ON_ALL_RANKS, *USES_NOT]])
 
 
 @pytest.fixture
@@ -96,7 +100,7 @@ def test_the_log_has_the_lines_of_calls_within_the_block_only(library: Path) -> 
             call(library)
             lines = new_lines()
             assert has_call(lines)
-            assert uses_registered_buffers(lines)
+            assert ranks_with_registered_buffers(lines, 4) == 1
             assert len(lines) == 2
             assert new_lines() == []
         call(library)
