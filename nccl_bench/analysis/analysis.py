@@ -9,6 +9,7 @@ from nccl_bench.analysis.comparable import ComparableRun
 from nccl_bench.analysis.comparison import Basis, Comparison
 from nccl_bench.analysis.failures import exit_code_of, failures
 from nccl_bench.analysis.gaps import candidate_incomplete, not_measured
+from nccl_bench.analysis.headline import Headline, headline
 from nccl_bench.analysis.hints import hints
 from nccl_bench.analysis.one_run import compare_arms
 from nccl_bench.analysis.summary import Row, rows_of
@@ -28,6 +29,9 @@ class Analysis:
     run: Run | None  # all records of the run; None for the command `compare`
     rows: tuple[Row, ...]  # the summary of the run, one row per record; empty for the command `compare`
     comparisons: tuple[Comparison, ...]  # comparisons with verdicts, for each candidate, case and timing
+    asked_arms: tuple[str, ...] | None = (
+        None  # the candidates whose verdicts answer the question; None: every candidate
+    )
     basis: Basis  # the data from which the verdicts are computed
     reason: str  # the basis in words, or the reason why there are no verdicts
     shared_arm: str | None = None  # the arm to which all times are relative; None if there is none
@@ -35,7 +39,7 @@ class Analysis:
     warnings: tuple[str, ...]  # reasons not to trust the figures
     not_compared: tuple[str, ...] = ()  # cells (case, timing, arm) without a cell to compare with
     not_measured: tuple[str, ...]  # everything that was requested but not measured
-    candidate_incomplete: bool  # True if the baseline has a cell that a candidate lacks
+    candidate_incomplete: bool  # True if the baseline has a cell that a candidate lacks, one that was asked about
     exit_code: ExitCode  # the exit code for the worst failure in any of the runs
 
     @classmethod
@@ -43,7 +47,11 @@ class Analysis:
         """Compare the arms of ``run`` with the run's baseline. The thresholds are those recorded in the run."""
         name = run.meta["name"]
         limits = recorded_limits(run.meta["config"], DEFAULT_THRESHOLD, f"the run {name}")
-        comparisons = compare_arms(ComparableRun.of(run, name), limits)
+        asked_arms = run.asked_arms
+        # The comparisons that answer the question are the first ones, in tables too.
+        comparisons = tuple(
+            sorted(compare_arms(ComparableRun.of(run, name), limits), key=lambda each: each.candidate not in asked_arms)
+        )
         rows = rows_of(run, comparisons)
         measured = {line.arm for line in run.lines if isinstance(line, Samples)}
         return cls(
@@ -52,16 +60,25 @@ class Analysis:
             run=run,
             rows=rows,
             comparisons=comparisons,
+            asked_arms=asked_arms,
             basis=Basis.ROUNDS,
             reason="times of the same round" if comparisons else f"no arm has a round in common with {run.baseline}",
             failures=tuple(failures(run)),
             warnings=(*run.warnings, *cell_warnings([("", rows)]), *run_warnings(run, measured, run.baseline)),
             not_measured=tuple(not_measured(run)),
-            candidate_incomplete=candidate_incomplete(
-                run, comparisons, run.baseline, [arm for arm in run.arms if arm != run.baseline]
-            ),
+            candidate_incomplete=candidate_incomplete(run, comparisons, run.baseline, asked_arms),
             exit_code=exit_code_of(run.lines),
         )
+
+    @property
+    def answers(self) -> tuple[Comparison, ...]:
+        """The comparisons that answer the question. The headline and ``--fail-on`` use only these."""
+        return tuple(each for each in self.comparisons if self.asked_arms is None or each.candidate in self.asked_arms)
+
+    @property
+    def headline(self) -> Headline:
+        """The answer in a few lines."""
+        return headline(self.answers, self.sides, self.run, self.rows)
 
     @property
     def hints(self) -> tuple[str, ...]:
@@ -75,8 +92,8 @@ class Analysis:
 
     @property
     def could_be_judged(self) -> bool:
-        """True if any comparison has an interval and, unless a side has several runs, a noise floor."""
+        """True if any of the answers has an interval and, unless a side has several runs, a noise floor."""
         return any(
             each.interval is not None and (each.noise_floor is not None or self.basis is Basis.RUNS)
-            for each in self.comparisons
+            for each in self.answers
         )

@@ -8,6 +8,7 @@ from nccl_bench.analysis.registration import registration_notes
 from nccl_bench.analysis.wording import counted
 from nccl_bench.catalog.arms import ARMS, TWIN_SUFFIX
 from nccl_bench.catalog.devices import DEVICES
+from nccl_bench.config.question import default_baseline
 from nccl_bench.records.importers import READERS
 from nccl_bench.records.run import Run
 
@@ -46,6 +47,9 @@ def status_text(run: Run) -> str:
 def notes(run: Run) -> Iterator[str]:
     """Yield the meaning of the times, then facts about the arms and the device."""
     yield _times(run)
+    default = default_baseline(run.arms, run.targets)
+    if default.reason and default.arm == run.baseline:
+        yield f"The baseline is {default.arm}, because {default.reason}. --baseline chooses another arm."
     if run.resumes:
         yield (
             f"The run was continued {counted(len(run.resumes), 'time')}, last at {run.resumes[-1].started}. The arms "

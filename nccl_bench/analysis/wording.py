@@ -7,8 +7,10 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from nccl_bench.catalog.cases import Case, scenario_word
+from nccl_bench.config.sizes import format_size
 
 if TYPE_CHECKING:
+    from nccl_bench.analysis.comparison import Comparison
     from nccl_bench.analysis.summary import Row
 
 
@@ -16,6 +18,22 @@ def case_name(of: Case | Row) -> str:
     """Return the name of a case without its size: ``all_reduce bfloat16 sum in-place``."""
     root = None if of.root is None else f"root {of.root}"
     return " ".join(filter(None, (scenario_word(of.scenario), of.collective, of.dtype, of.redop, of.placement, root)))
+
+
+def compared_text(comparison: Comparison, sides: tuple[str, str]) -> str:
+    """Return a text that names the compared arms; ``sides`` are the names of the two sides."""
+    baseline, candidate = comparison.baseline, comparison.candidate
+    if sides == ("baseline", "candidate"):
+        return f"{candidate} against {baseline}"
+    if baseline == candidate:
+        return f"{candidate}, {sides[1]} against {sides[0]}"
+    return f"{candidate} ({sides[1]}) against {baseline} ({sides[0]})"
+
+
+def size_with_unit(size_bytes: int) -> str:
+    """Return a size with its unit: 8 B, 1.75 MiB."""
+    text = format_size(size_bytes)
+    return f"{text[:-1]} {text[-1]}iB" if text[-1].isalpha() else f"{text} B"
 
 
 def counted(number: int, noun: str) -> str:

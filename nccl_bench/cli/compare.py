@@ -12,6 +12,7 @@ from nccl_bench.cli.messages import exit_with
 from nccl_bench.cli.options import RUN_OPTIONS, FailOnText, FormatOption, Width
 from nccl_bench.cli.report import print_report
 from nccl_bench.config.limits import DEFAULT_THRESHOLD, Limits, parse_threshold, read_limits
+from nccl_bench.config.user_arms import AFTER, BEFORE
 from nccl_bench.errors import UsageError
 from nccl_bench.report import Format
 
@@ -29,7 +30,8 @@ def compare(
         str | None,
         typer.Option(
             help="Two arms, comma-separated. For one run: BASELINE,CANDIDATE. For two sides: an arm of BEFORE and an "
-            "arm of AFTER. Default for two sides: each arm that both sides have, before and after the change."
+            f"arm of AFTER. Default for one run: {BEFORE},{AFTER} if it has both. Default for two sides: each arm that "
+            "both sides have, before and after the change."
         ),
     ] = None,
     shared: Annotated[
@@ -82,6 +84,8 @@ def compare(
                 f"{first.name} and {second.name} are the same run, and a run counts only once: give each run once"
             )
     if len(loaded) == 1:
+        if pair is None and {BEFORE, AFTER} <= set(runs[0].comparable.arms):
+            pair = (BEFORE, AFTER)
         if len(runs) > 1 or pair is None:
             raise UsageError("only one side was given: give one run and --arms BASELINE,CANDIDATE, or a second side")
         if shared is not None:

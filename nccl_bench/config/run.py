@@ -33,9 +33,10 @@ from nccl_bench.config.parsers import (
     seconds,
     unparsed,
 )
+from nccl_bench.config.question import COMPANION, default_arms, default_baseline
 from nccl_bench.config.sizes import parse_sizes
 from nccl_bench.config.toml import read_toml
-from nccl_bench.config.user_arms import UserArm
+from nccl_bench.config.user_arms import AFTER, BEFORE, UserArm, targets_of
 from nccl_bench.config.variables import parse_variables
 from nccl_bench.errors import UsageError
 
@@ -90,13 +91,14 @@ class RunConfig(CommonConfig):
     arms: tuple[str, ...] = arms_option(
         _timed_arms(),
         "the arms that need no extra package",
-        f"{listed(DEFAULT_ARMS)}; with one user arm, stream-free and that arm; with several, the user arms",
+        f"{listed(DEFAULT_ARMS)}; with one user arm, {COMPANION} and that arm; with several, the user arms",
     )
     baseline: str = option(
         Panel.ARMS,
         "The arm with which the other arms are compared.",
         unparsed,
-        default_text=f"{DEFAULT_BASELINE}, or the first arm if {DEFAULT_BASELINE} is not measured",
+        default_text=f"{BEFORE}, if the arms {BEFORE} and {AFTER} are measured; with one user arm, {COMPANION}, or the "
+        f"target if that is a built-in arm; else {DEFAULT_BASELINE}, or the first arm",
     )
     sizes: tuple[int, ...] = option(
         Panel.SWEEP,
@@ -234,7 +236,7 @@ def resolve(device: str, *layers: Mapping[str, object]) -> RunConfig:
     """
     values = parse_options(RunConfig, device, layers)
     values["arms"] = _arms(values["arms"], values["user_arms"], DEVICES[device])
-    values["baseline"] = _baseline(values["baseline"], values["arms"])
+    values["baseline"] = _baseline(values["baseline"], values["arms"], values["user_arms"])
     values["memory"] = _memory(values["memory"], values["register"])
     values["max_rounds"] = _max_rounds(values["max_rounds"], values["rounds"])
     refuse_unused_routes(values["routes"], values["arms"])
@@ -251,14 +253,12 @@ def _arms(value: object, user_arms: Sequence[UserArm], device: DeviceSpec) -> tu
             )
     if value is not None:
         return resolve_arms("arms", value, device, _timed_arms(), user_arms)
-    names = tuple(user_arm.name for user_arm in user_arms)
-    # A single user arm needs an arm to be compared with.
-    return names if len(names) > 1 else ("stream-free", *names) if names else DEFAULT_ARMS
+    return default_arms(targets_of(user_arms))
 
 
-def _baseline(value: object, arms: Sequence[str]) -> str:
+def _baseline(value: object, arms: Sequence[str], user_arms: Sequence[UserArm]) -> str:
     if value is None:
-        return DEFAULT_BASELINE if DEFAULT_BASELINE in arms else arms[0]
+        return default_baseline(arms, targets_of(user_arms)).arm
     if value not in arms:
         raise UsageError(f"the baseline is {value!r}: give one of the arms of this run, {listed(arms)}")
     return str(value)

@@ -183,6 +183,11 @@ def _refuse_keys(name: str, target: str, given: Mapping[str, str], variables: Ma
         )
 
 
+def targets_of(user_arms: Sequence[UserArm]) -> dict[str, str]:
+    """Return the target of each user arm, by the arm's name."""
+    return {user_arm.name: user_arm.target for user_arm in user_arms}
+
+
 def user_arm_of(user_arms: Sequence[UserArm], name: str) -> UserArm | None:
     """Return the user arm of the arm or twin ``name``; ``None`` for a built-in arm."""
     return next((user_arm for user_arm in user_arms if user_arm.name == name.removesuffix(TWIN_SUFFIX)), None)

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from nccl_bench.catalog.arms import IMPORTED_ARMS, TWIN_SUFFIX
+from nccl_bench.config.question import asked_candidates
 from nccl_bench.errors import RecordError
 from nccl_bench.records.attempts import CaseInLaunch, sort_out
 from nccl_bench.records.decoding import decode, parse_json, read_text
@@ -83,8 +84,19 @@ class Run:
 
     @property
     def arms(self) -> tuple[str, ...]:
-        """The names of the arms, baseline first."""
-        return tuple(dict.fromkeys((self.baseline, *self.meta["config"]["arms"])))
+        """The names of the arms: the baseline, the arms that the run asks about, all others."""
+        return tuple(dict.fromkeys((self.baseline, *self.asked_arms, *self.meta["config"]["arms"])))
+
+    @property
+    def asked_arms(self) -> tuple[str, ...]:
+        """The arms whose verdicts answer the question of the run."""
+        return asked_candidates(self.meta["config"]["arms"], self.baseline, self.targets)
+
+    @property
+    def targets(self) -> dict[str, str]:
+        """The target of each user arm, by the arm's name."""
+        user_arms = self.meta["config"].get("user_arms") or ()
+        return {str(user_arm.get("name")): str(user_arm.get("target")) for user_arm in user_arms}
 
     @property
     def cases(self) -> int | None:
@@ -166,6 +178,7 @@ _FIELDS: Mapping[str, Any] = {
     "config.arms": list[str],
     "config.processes": int | None,
     "config.launches": int | None,
+    "config.user_arms": list[dict[str, Any]] | None,
     "launch": dict,
     "launch.world_size": int,
     "worker": dict | None,

@@ -2,8 +2,10 @@
 
 from nccl_bench.analysis.wording import counted, significant
 from nccl_bench.catalog.cases import Case
+from nccl_bench.config.question import default_baseline
 from nccl_bench.config.run import RunConfig
 from nccl_bench.config.sizes import format_size
+from nccl_bench.config.user_arms import targets_of
 from nccl_bench.plan.cases import Plan
 from nccl_bench.plan.combinations import Combination, join_combinations
 from nccl_bench.plan.memory import plan_arena
@@ -13,12 +15,14 @@ from nccl_bench.plan.time import deadline_s, estimate_s
 
 def plan_text(config: RunConfig, plan: Plan, world_size: int, memory_bytes: int | None) -> str:
     """Return the plan as plain text; ``memory_bytes`` is the free memory of one rank, ``None`` if it is not known."""
+    default = default_baseline(config.arms, targets_of(config.user_arms))
+    because = f", because {default.reason}" if default.reason and default.arm == config.baseline else ""
     compared = any(planned.candidates(config.baseline) for planned in plan.cases)
     most_rounds = config.max_rounds if compared else config.rounds
     lines = [
         f"{counted(len(plan.cases), 'case')} on {counted(world_size, 'rank')} ({config.device}), "
         f"{_span(str(config.rounds), counted(most_rounds, 'round'))} of {', '.join(plan.timings)}",
-        f"arms: {', '.join(config.arms)}; baseline {config.baseline}",
+        f"arms: {', '.join(config.arms)}; baseline {config.baseline}" + because,
         *([f"twin of {config.baseline}, for the noise floor"] if compared else []),
         *([f"routes: {', '.join(config.routes)}"] if config.routes else []),
         *(f"{', '.join(each.arms)}: in separate processes ({each.reason})" for each in process_sets_of(config)[1:]),

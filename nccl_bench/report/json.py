@@ -5,9 +5,9 @@ from dataclasses import asdict
 
 from nccl_bench.analysis.analysis import Analysis
 from nccl_bench.analysis.comparison import Comparison
+from nccl_bench.analysis.wording import compared_text
 from nccl_bench.records.schema import SCHEMA
 from nccl_bench.report.formats import json_text
-from nccl_bench.report.verdicts import compared_text
 
 
 def json_report(analysis: Analysis) -> str:
@@ -39,10 +39,13 @@ def comparison_record(comparison: Comparison, sides: tuple[str, str]) -> Mapping
 
 
 def _content(analysis: Analysis) -> Mapping[str, object]:
+    headline = [asdict(answer) for answer in analysis.headline.answers]
     if analysis.run is not None:
-        return {"schema": SCHEMA, "run": analysis.run.meta, "summary": [row.present() for row in analysis.rows]}
+        summary = [row.present() for row in analysis.rows]
+        return {"schema": SCHEMA, "headline": headline, "run": analysis.run.meta, "summary": summary}
     return {
         "title": analysis.title,
+        "headline": headline,
         "basis": analysis.basis,
         "reason": analysis.reason,
         "shared_arm": analysis.shared_arm,

@@ -8,6 +8,7 @@ from typing import ClassVar
 from rich.text import Text
 
 from nccl_bench.analysis.analysis import Analysis
+from nccl_bench.report.headline import headline_remarks
 from nccl_bench.report.layout import Table
 from nccl_bench.report.tables import measurement_tables, percentile_tables
 from nccl_bench.report.text import TextReport
@@ -16,7 +17,7 @@ from nccl_bench.report.verdicts import analysis_remarks, heading, verdict_tables
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TerminalReport(TextReport[Analysis]):
-    """All tables, then the remarks about them."""
+    """The headline, then all tables, then the remarks about them."""
 
     highlights: ClassVar[Mapping[str, str]] = {
         r"[\d.]+x\b": "cyan",
@@ -28,6 +29,10 @@ class TerminalReport(TextReport[Analysis]):
 
     def _lines(self, content: Analysis) -> Iterator[Text]:
         yield from self._wrapped(content.title, "bold")
+        for remarks in headline_remarks(content):
+            yield from self._remarks(remarks)
+        if content.notes:
+            yield Text()
         for note in content.notes:
             yield from self._wrapped(note, "dim")
         for table in chain(measurement_tables(content), percentile_tables(content)):

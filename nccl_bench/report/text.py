@@ -67,7 +67,7 @@ class TextReport(ABC, Generic[Content]):
     def _remarks(self, remarks: Remarks) -> Iterator[Text]:
         yield Text()
         if remarks.title:
-            yield Text(remarks.title, "bold")
+            yield from self._wrapped(remarks.title, "bold")
         for item in remarks.items:
             yield from self._wrapped(item, remarks.style, "- " if remarks.title else "")
 

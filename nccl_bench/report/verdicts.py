@@ -11,7 +11,7 @@ from itertools import groupby
 from nccl_bench.analysis.analysis import Analysis
 from nccl_bench.analysis.comparison import Basis, Comparison
 from nccl_bench.analysis.statistics import FAMILYWISE_ERROR, Verdict
-from nccl_bench.analysis.wording import case_name, format_ratios, format_share, significant
+from nccl_bench.analysis.wording import case_name, compared_text, format_ratios, format_share, significant
 from nccl_bench.catalog.timings import Timing
 from nccl_bench.config.sizes import format_size
 from nccl_bench.report.layout import Column, Remarks, Table, column
@@ -20,16 +20,6 @@ from nccl_bench.report.layout import Column, Remarks, Table, column
 _GAP = 2
 # The comparisons that share a line.
 _TableLine = Sequence[Comparison]
-
-
-def compared_text(comparison: Comparison, sides: tuple[str, str]) -> str:
-    """Return a text that names the compared arms; ``sides`` are the names of the two sides."""
-    baseline, candidate = comparison.baseline, comparison.candidate
-    if sides == ("baseline", "candidate"):
-        return f"{candidate} against {baseline}"
-    if baseline == candidate:
-        return f"{candidate}, {sides[1]} against {sides[0]}"
-    return f"{candidate} ({sides[1]}) against {baseline} ({sides[0]})"
 
 
 def heading(analysis: Analysis) -> str:

@@ -60,6 +60,13 @@ def test_one_run_on_each_side_is_compared_relative_to_the_common_baseline(
     assert f"Every ratio is relative to {BASE}. This arm itself gets no verdict; its ratios: {itself}." in flat(out)
 
 
+def test_one_run_with_before_and_after_needs_no_arms(compare: CompareCommand, tmp_path: Path) -> None:
+    arms = (("before", 10.0), ("before:twin", 10.0), ("after", 8.0), ("torch", 30.0))
+    write(tmp_path / "pair", [times(arm, us, 4) for arm, us in arms])
+    (cell,) = cells(compare("pair", "--format", "json"))
+    assert (cell["compared"], cell["verdict"]) == ("after against before", "faster")
+
+
 def test_two_arms_of_one_run_are_compared_by_pairs_of_rounds(compare: CompareCommand) -> None:
     status, out, err = compare("before", "--arms", f"{BASE},{NEW}")
     assert (status, err) == (0, "")

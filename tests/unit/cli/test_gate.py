@@ -79,6 +79,15 @@ def test_a_verdict_needs_an_interval_and_a_noise_floor() -> None:
     assert not compared_runs([few], basis=Basis.RUNS).could_be_judged
 
 
+def test_only_the_answers_to_the_question_count() -> None:
+    other = comparison(verdict=Verdict.SLOWER, candidate=OTHER, noise_floor=0.01)
+    answer = comparison(verdict=Verdict.EQUIVALENT, candidate=NEW, noise_floor=0.01)
+    assert gate([FailOn.SLOWER], compared_runs([answer, other], asked_arms=(NEW,))) is ExitCode.OK
+    assert gate([FailOn.SLOWER], compared_runs([answer, other], asked_arms=(OTHER,))) is ExitCode.SLOWER
+    # Nothing answers the question.
+    assert gate([FailOn.SLOWER], compared_runs([other], asked_arms=(NEW,))) is ExitCode.INCONCLUSIVE
+
+
 def measured(*arms: tuple[str, float], size: int = 1024, rounds: int = 25) -> list[Line]:
     return [
         samples(arm, case=case(size), samples_us=tuple(us * (1 + 0.001 * (number % 3)) for number in range(rounds)))

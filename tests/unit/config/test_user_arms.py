@@ -12,6 +12,8 @@ from nccl_bench.errors import UsageError
 PATH = UserArm(name="before", target="../engine/pynccl.py:PyNccl")
 MINE = {"name": "mine", "target": "mine.py:Mine"}
 OTHER = {"name": "other", "target": "mine.py:Other"}
+BEFORE, AFTER = ({"name": name, "target": "mine.py:Mine", "tree": name} for name in ("before", "after"))
+FEW = {"name": "few", "target": "stream-free", "variables": {"NCCL_MAX_CTAS": "4"}}
 
 
 @pytest.mark.parametrize(
@@ -61,15 +63,21 @@ def test_a_malformed_arm_is_refused(texts: list[str], trees: tuple[str | None, s
 @pytest.mark.parametrize(
     ("user_arms", "arms", "expected", "baseline"),
     [
-        # A single user arm is compared with stream-free.
-        ([MINE], None, ("stream-free", "mine"), "stream-free"),
+        # A single user arm is compared with torch, and a built-in arm run in another way with that arm.
+        ([MINE], None, ("torch", "mine"), "torch"),
+        ([MINE], "torch,dedicated-stream", ("torch", "dedicated-stream", "mine"), "torch"),
+        ([MINE], "stream-free,dedicated-stream", ("stream-free", "dedicated-stream", "mine"), "dedicated-stream"),
+        ([FEW], None, ("stream-free", "few"), "stream-free"),
         ([MINE, OTHER], None, ("mine", "other"), "mine"),
-        ([MINE], "torch,dedicated-stream", ("torch", "dedicated-stream", "mine"), "dedicated-stream"),
         ([MINE, OTHER], "other,torch", ("other", "torch", "mine"), "other"),
+        # Before and after are the question, wherever they stand.
+        ([AFTER, MINE, BEFORE], None, ("after", "mine", "before"), "before"),
+        ([BEFORE, AFTER], "dedicated-stream,torch", ("dedicated-stream", "torch", "before", "after"), "before"),
+        ([AFTER], None, ("torch", "after"), "torch"),
     ],
 )
 def test_the_arms_of_a_run_are_the_named_arms_and_every_user_arm(
-    user_arms: list[dict[str, str]], arms: str | None, expected: tuple[str, ...], baseline: str
+    user_arms: list[dict[str, object]], arms: str | None, expected: tuple[str, ...], baseline: str
 ) -> None:
     config = resolve("cpu", {"user_arms": user_arms, "arms": arms})
     assert (config.arms, config.baseline) == (expected, baseline)

@@ -13,9 +13,10 @@ from rich.cells import cell_len
 
 from nccl_bench.analysis.comparison import Basis, Comparison
 from nccl_bench.analysis.statistics import Interval, Verdict
+from nccl_bench.analysis.wording import compared_text
 from nccl_bench.catalog.timings import Timing
 from nccl_bench.report.terminal import TerminalReport
-from nccl_bench.report.verdicts import compared_text, heading, time_tables, verdict_tables
+from nccl_bench.report.verdicts import heading, time_tables, verdict_tables
 from tests.support.synthetic_comparisons import compared_runs, comparison
 from tests.support.synthetic_runs import case, run
 
@@ -51,6 +52,12 @@ def test_a_table_reads_as_it_should() -> None:
         shown(cells)
         == """\
 b against a
+
+stream-free (after) against dedicated-stream (before): all_reduce bfloat16 sum
+in-place
+- eager: slower at 1 KiB (1 size, 1.25x)
+- gated: faster at 8 B to 16 B (2 sizes, 0.61x to 0.63x); equivalent at 32 B (1
+  size, 0.99x); inconclusive at 64 B (1 size, 1.05x)
 
 Verdicts. Ratios below 1 are faster; a difference of 2.0 % matters. With 95 %
 confidence, all 4 decided verdicts are right, as far as rounds can show.
@@ -240,7 +247,9 @@ def test_the_heading_says_what_matters_and_how_sure_it_is() -> None:
     )
 )
 def test_every_line_fits_and_every_verdict_is_there(width: int, cells: list[Comparison]) -> None:
-    text = shown(cells, width, warnings=("w" * 200,), not_compared=("a has " + "8, " * 99,), title="/a/path" * 30)
+    text = shown(
+        cells, width, asked_arms=(), warnings=("w" * 200,), not_compared=("a has " + "8, " * 99,), title="/a/path" * 30
+    )
     assert max(map(cell_len, text.splitlines())) <= width
     assert text.isascii()
     assert all(line == line.rstrip() for line in text.splitlines())
@@ -257,6 +266,7 @@ def test_remarks_stand_around_the_tables() -> None:
     order = ("b against a", "notes", "confidence", "Failures", "Warnings", "Not compared", "Not measured")
     assert sorted(order, key=text.index) == list(order)
     assert [line for line in text.splitlines() if line.startswith("- ")] == [
+        "- gated: equivalent at 8 B (1 size, 1.00x)",
         "- failures",
         "- warnings",
         "- not_compared",
