@@ -26,6 +26,7 @@ from nccl_bench.cli.options import (
 from nccl_bench.cli.output import OutputConfig
 from nccl_bench.config.limits import read_tables
 from nccl_bench.config.options import Panel
+from nccl_bench.config.presets import preset_file
 from nccl_bench.config.run import RunConfig, read_run_config, resolve
 from nccl_bench.config.sizes import Sweep, parse_size
 from nccl_bench.errors import UsageError
@@ -40,6 +41,10 @@ def run(
     context: typer.Context,
     config: Annotated[
         Path | None, typer.Argument(help="A TOML file of options, for example configs/quick.toml.")
+    ] = None,
+    preset: Annotated[
+        str | None,
+        _sweep_option(help="Options that come with nccl-bench; nccl-bench list presets shows them. Default: none."),
     ] = None,
     begin: Annotated[str | None, _sweep_option("-b", "--begin", help="The smallest message size.")] = None,
     end: Annotated[str | None, _sweep_option("-e", "--end", help="The largest message size.")] = None,
@@ -68,7 +73,8 @@ def run(
 ) -> None:
     """Measure collectives over a sweep of message sizes, and compare the arms.
 
-    Short options have the same meaning as in nccl-tests. Options on the command line override the TOML file.
+    Short options have the same meaning as in nccl-tests. Options on the command line override the TOML file, and the
+    TOML file overrides the preset.
     """
     from nccl_bench.cli.attached_run import run_attached
     from nccl_bench.cli.launched_run import run_launched, show_plan
@@ -82,7 +88,8 @@ def run(
         check_resume(context, resume, "--format", "--fail-on", "--width")
         resume_run(resume, OutputConfig(format=format, fail_on=parse_fail_on(fail_on), width=width))
         return
-    layers = [read_run_config(config)] if config else []
+    files = [*([] if preset is None else [preset_file(preset)]), *([config] if config else [])]
+    layers = [read_run_config(file) for file in files]
     if options["limits"] is not None:
         layers.append(read_tables(options.pop("limits")))
     layers.append(layer_of(options))

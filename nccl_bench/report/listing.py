@@ -15,6 +15,7 @@ from nccl_bench.catalog.dtypes import DTYPES
 from nccl_bench.catalog.probes import PROBES
 from nccl_bench.catalog.routes import ROUTES, UNROUTED, Routes
 from nccl_bench.catalog.timings import TIMINGS
+from nccl_bench.config.presets import presets, summary_of
 from nccl_bench.report import Format, Report
 from nccl_bench.report.formats import csv_text, json_text, markdown_table
 from nccl_bench.report.layout import GAP, Column, Table, column
@@ -36,6 +37,7 @@ _NOTES: Mapping[str, str] = {
     "timings": "Values of --timing, with the question that each answers.",
     "devices": "Values of --device, with the timings and probes that each lacks.",
     "probes": "The experiments of verify. Column alone: the probe gets processes of its own.",
+    "presets": "Values of --preset of run: files of options that come with nccl-bench.",
     "routes": "The communicator that coordinator arms use for each operation; --routes overrides it.",
 }
 
@@ -65,6 +67,7 @@ def sections(routes: Routes = ROUTES, user_arms: Mapping[str, str] = MappingProx
             for device in DEVICES.values()
         ],
         "probes": [{"probe": probe.name, "alone": probe.alone, "summary": probe.summary} for probe in PROBES.values()],
+        "presets": [{"preset": name, "summary": summary_of(file)} for name, file in presets().items()],
         "routes": [*routed, *({"operation": name, "reason": reason} for name, reason in UNROUTED.items())],
     }
 

@@ -59,6 +59,11 @@ SECTIONS: Mapping[str, tuple[str, str]] = {
     "dtypes": ("Data types", "The names of nccl-tests work too, for example `half`."),
     "redops": ("Reductions", ""),
     "devices": ("Devices", "And the timings and probes that a device does not have."),
+    "presets": (
+        "Presets",
+        "`nccl-bench run --preset llama3-70b-tp` takes the options of a preset. In a checkout they are files in "
+        "`configs/`.",
+    ),
     "routes": (
         "Routes of the coordinator arms",
         "`--routes eager=communicator,all_reduce.graph=torch` overrides the table, and `nccl-bench list routes` shows "

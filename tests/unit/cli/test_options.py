@@ -78,6 +78,7 @@ def ends(observed: Observed) -> object:
 FROM_TREES = ("--arm", "m:C", "--before-tree", "x", "--after-tree", "y")
 RUN_OPTIONS: Mapping[str, Example] = {
     "config": Example(value="mine.toml", look=configured("rounds"), gives=2),
+    "preset": Example(value="quick", look=configured("rounds"), gives=5),
     "begin": Example(value="64", look=ends, gives=(64, 64 * 8**4)),
     "end": Example(value="4K", look=ends, gives=(8, 4096)),
     "factor": Example(value="4", base=("-b", "8", "-e", "128"), look=sizes, gives=(8, 32, 128)),

@@ -1,0 +1,38 @@
+"""Presets: files of options that come with the package, by name. No torch.
+
+They are in the folder ``configs`` of a checkout. A wheel has this folder as ``nccl_bench/presets``.
+"""
+
+import difflib
+from pathlib import Path
+
+import nccl_bench
+from nccl_bench.config.options import listed
+from nccl_bench.errors import UsageError
+
+_PACKAGE = Path(nccl_bench.__file__).parent
+# A file of thresholds for --limits, and no file of options.
+_LIMITS = "limits"
+
+
+def presets() -> dict[str, Path]:
+    """Return the file of each preset, by its name."""
+    installed = _PACKAGE / "presets"
+    folder = installed if installed.is_dir() else _PACKAGE.parent / "configs"
+    return {file.stem: file for file in sorted(folder.glob("*.toml")) if file.stem != _LIMITS}
+
+
+def preset_file(name: str) -> Path:
+    """Return the file of the preset ``name``; raise ``UsageError`` with the nearest name if there is no such preset."""
+    files = presets()
+    if name not in files:
+        near = difflib.get_close_matches(name, files, n=1, cutoff=0.5)
+        hint = f"did you mean {near[0]!r}? The presets are" if near else "give one of"
+        raise UsageError(f"--preset is {name!r}: {hint} {listed(files)}")
+    return files[name]
+
+
+def summary_of(file: Path) -> str:
+    """Return the comment in the first line of a preset."""
+    first = next(iter(file.read_text(encoding="utf-8").splitlines()), "")
+    return first.lstrip("# ")
