@@ -13,7 +13,7 @@ import pytest
 from nccl_bench.catalog.collectives import Placement, RedOp
 from nccl_bench.catalog.dtypes import DTYPES
 from nccl_bench.catalog.timings import Timing
-from nccl_bench.config.run import CallerStream, Register, RunConfig, resolve
+from nccl_bench.config.run import CallerStream, Memory, Register, RunConfig, resolve
 from nccl_bench.errors import ExitCode
 from nccl_bench.launch import hardware
 from nccl_bench.launch.config import LaunchConfig
@@ -111,6 +111,7 @@ RUN_OPTIONS: Mapping[str, Example] = {
     "per_iteration": Example(look=configured("per_iteration"), gives=True),
     "same_buffer": Example(look=configured("same_buffer"), gives=True),
     "register": Example(value="window", base=("--device", "cuda"), look=configured("register"), gives=Register.WINDOW),
+    "memory": Example(value="nccl", base=("--device", "cuda"), look=configured("memory"), gives=Memory.NCCL),
     "caller_stream": Example(value="default", look=configured("caller_stream"), gives=CallerStream.DEFAULT),
     "seed": Example(value="7", look=configured("seed"), gives=7),
     "timeout_s": Example(value="2.5", look=configured("timeout_s"), gives=2.5),
