@@ -47,8 +47,8 @@ class Arm:
             self.communicator = build(self.spec.communicator, group, device, routes)
         self._streams = device.streams
         self._transport = device.transport.name
-        variables = {} if user_arm is None else user_arm.variables
-        self._environment = "".join(f", {key}={value}" for key, value in sorted(variables.items()))
+        settings = () if user_arm is None else user_arm.process_settings
+        self._settings = "".join(f", {setting}" for setting in settings)
         # Make the events once, so that a timed call makes no events.
         self._fork = device.streams.new_event()
         self._join = device.streams.new_event()
@@ -87,11 +87,11 @@ class Arm:
         with self.communicator.traced() as calls:
             self.bind(case, x, y)()
         if not calls:
-            return f"{self.communicator.untraced_path}{self._environment}"
+            return f"{self.communicator.untraced_path}{self._settings}"
         names = " and ".join(dict.fromkeys(name for name, _ in calls))
         is_current = {handle for _, handle in calls} == {current}
         stream = "the current stream" if is_current else f"a private stream, {self.spec.order}"
-        return f"{self._transport} {names} on {stream}{self._environment}"
+        return f"{self._transport} {names} on {stream}{self._settings}"
 
     def private_streams(self) -> list[Any]:
         """Return the communicator's private streams. A caller's work on these streams has an order by accident."""

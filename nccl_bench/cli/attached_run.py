@@ -40,12 +40,13 @@ def run_attached(config: RunConfig, attachment: Attachment, output: OutputConfig
     # This import loads torch, which a rank needs.
     from nccl_bench.bench.worker import measure
 
-    apart = [name for each in process_sets_of(config)[1:] for name in each.arms]
+    sets = process_sets_of(config)
+    apart = [name for each in sets if each is not sets[0] or each.python is not None for name in each.arms]
     if apart:
         raise UsageError(
-            f"{', '.join(apart)}: an arm with its own environment variables needs processes of its own, but "
-            "the launcher has started the ranks already: run nccl-bench without a launcher, or set the variables for "
-            "all arms with --env"
+            f"{', '.join(apart)}: an arm with its own environment variables or interpreter needs processes of its own, "
+            "but the launcher has started the ranks already: run nccl-bench without a launcher, or set the variables "
+            "for all arms with --env"
         )
     os.environ.update(config.variables)
     plan = make_plan(config, attachment.world_size)

@@ -70,9 +70,9 @@ class CommonConfig:
     user_arms: tuple[UserArm, ...] = option(
         Panel.ARMS,
         f"Adds a user arm, {FORM}. TARGET is FILE.py:NAME, MODULE:NAME or an entry point. A KEY is order "
-        f"({listed(ORDERS)}), adapter ({listed(Adapter)}) or tree (a directory). TARGET can also be a built-in arm; "
-        "then a KEY can be transport. A KEY in capitals is an environment variable; an arm with such a variable gets "
-        "its own processes. Repeatable.",
+        f"({listed(ORDERS)}), adapter ({listed(Adapter)}), tree (a directory) or python (an interpreter with torch and "
+        "numpy). TARGET can also be a built-in arm; then a KEY can be transport or python. A KEY in capitals is an "
+        "environment variable; an arm with such a variable or with python gets its own processes. Repeatable.",
         _device_arms,
         flag="--arm",
         argument=list[str],

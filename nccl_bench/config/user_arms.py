@@ -20,7 +20,7 @@ BEFORE, AFTER = "before", "after"
 # The orders that a user arm can have.
 ORDERS = (Order.CURRENT, Order.FORK_JOIN, Order.BARE)
 # The keys of --arm, besides environment variables.
-_KEYS = ("order", "adapter", "tree", "transport")
+_KEYS = ("order", "adapter", "tree", "transport", "python")
 _ALL_KEYS = ("name", "target", *_KEYS, "variables")
 
 
@@ -42,12 +42,19 @@ class UserArm:
     order: Order | None = None  # the order of its calls; None: the target decides
     adapter: Adapter | None = None  # the convention that the target follows; None: its signatures decide
     transport: str | None = None  # the binding of a built-in arm; None: the binding of the run
+    python: str | None = None  # the interpreter of its processes; None: the interpreter of nccl-bench
     variables: Mapping[str, str] = field(default_factory=dict, hash=False)  # environment variables of its processes
 
     @property
     def built_in(self) -> bool:
         """True if the target is a built-in arm."""
         return self.target in ARMS
+
+    @property
+    def process_settings(self) -> tuple[str, ...]:
+        """The settings, as KEY=VALUE, that need processes of their own; empty if the arm can share processes."""
+        python = () if self.python is None else (f"python={self.python}",)
+        return (*python, *(f"{name}={value}" for name, value in sorted(self.variables.items())))
 
     @property
     def spec(self) -> ArmSpec:
@@ -158,6 +165,7 @@ def _from_table(value: object) -> UserArm:
         order=one_of(f"order of the arm {name}", given["order"], ORDERS) if "order" in given else None,
         adapter=one_of(f"adapter of the arm {name}", given["adapter"], Adapter) if "adapter" in given else None,
         transport=given.get("transport"),
+        python=given.get("python"),
         variables=variables,
     )
 
@@ -176,10 +184,10 @@ def _refuse_keys(name: str, target: str, given: Mapping[str, str], variables: Ma
     if "transport" in given and not ARMS[target].any_binding:
         able = ", ".join(arm.name for arm in ARMS.values() if arm.any_binding)
         raise UsageError(f"transport of the arm {name} is {given['transport']!r}: only these arms take one: {able}")
-    if not variables and "transport" not in given:
+    if not variables and not {"transport", "python"} & given.keys():
         raise UsageError(
-            f"the arm {name} is {target} without any change: name {target} with --arms, or give a variable or a "
-            "transport"
+            f"the arm {name} is {target} without any change: name {target} with --arms, or give a variable, a "
+            "transport or an interpreter (python)"
         )
 
 

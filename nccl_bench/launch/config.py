@@ -11,7 +11,7 @@ import psutil
 
 from nccl_bench.errors import UsageError
 
-_ROOT = Path(__file__).resolve().parents[2]
+_PACKAGE = Path(__file__).resolve().parents[1]
 
 
 def parse_endpoint(text: str) -> tuple[str, int]:
@@ -92,14 +92,24 @@ def agent_environment(environ: Mapping[str, str], launch: LaunchConfig) -> dict[
     return variables
 
 
-def module_command(module: str, *arguments: str) -> list[str]:
-    """Return the command that runs ``module`` in a new interpreter, which never searches the current directory."""
-    python = [sys.executable, "-P"]
-    if _ROOT.name in ("site-packages", "dist-packages"):
-        return [*python, "-m", module, *arguments]
-    # A checkout is searched last, so that none of its files hides a module of Python or of an installed package.
-    code = f"import runpy, sys; sys.path.append({str(_ROOT)!r}); runpy.run_module({module!r}, run_name='__main__')"
-    return [*python, "-c", code, *arguments]
+def module_command(module: str, *arguments: str, python: str | None = None) -> list[str]:
+    """Return the command that runs ``module`` in a new interpreter, which never searches the current directory.
+
+    ``python`` is the interpreter; ``None`` is the one of this process. It runs this copy of nccl_bench, whatever is
+    installed there. Of the packages beside this copy it sees none: they belong to another environment.
+    """
+    lines = [
+        "import runpy, sys",
+        "from importlib.util import module_from_spec, spec_from_file_location",
+        f"spec = spec_from_file_location({_PACKAGE.name!r}, {str(_PACKAGE / '__init__.py')!r})",
+        f"package = sys.modules[{_PACKAGE.name!r}] = module_from_spec(spec)",
+        "spec.loader.exec_module(package)",
+    ]
+    if _PACKAGE.parent.name not in ("site-packages", "dist-packages"):
+        # A checkout is searched last, so that none of its files hides a module of Python or of an installed package.
+        lines.append(f"sys.path.append({str(_PACKAGE.parent)!r})")
+    lines.append(f"runpy.run_module({module!r}, run_name='__main__')")
+    return [python or sys.executable, "-P", "-c", "; ".join(lines), *arguments]
 
 
 def find_interface(host: str, port: int) -> str | None:

@@ -79,14 +79,14 @@ def _run_rank(request: LaunchRequest, life: int, counts_by_nvml: bool) -> None:
     logging.disable(logging.NOTSET)
     if not counts_by_nvml:
         del os.environ[_COUNT_BY_NVML]
-    # Each launch needs a part of the store for itself. torch takes one for each attempt.
-    os.environ["TORCHELASTIC_RESTART_COUNT"] = str(request.number)
-    variables = request.variables[int(os.environ["LOCAL_RANK"])]
+    local_rank = int(os.environ["LOCAL_RANK"])
+    variables, python = request.variables[local_rank], request.pythons[local_rank]
     os.environ.update(variables)
-    if not read_at_start(variables) and not torch.cuda._is_in_bad_fork():
+    if python is None and not read_at_start(variables) and not torch.cuda._is_in_bad_fork():
         importlib.import_module(request.worker).main(request.spec)
         return
-    code = subprocess.run(module_command(request.worker, request.spec), check=False).returncode
+    command = module_command(request.worker, request.spec, python=python)
+    code = subprocess.run(command, check=False).returncode
     if code < 0:
         os.kill(os.getpid(), -code)
     if code:

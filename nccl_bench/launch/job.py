@@ -57,6 +57,7 @@ class Agent:
             scratch=str(scratch),
             nproc=launch.nproc,
             variables=tuple(spec.variables_of(local_rank, launch.nproc) for local_rank in range(launch.nproc)),
+            pythons=tuple(spec.python_of(local_rank, launch.nproc) for local_rank in range(launch.nproc)),
         )
         self._launches += 1
         _send(self._process, asdict(request))

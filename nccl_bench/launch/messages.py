@@ -41,6 +41,7 @@ class LaunchRequest:
     scratch: str  # the directory for the files of this launch
     nproc: int  # the number of processes on this node
     variables: tuple[Mapping[str, str], ...]  # for each of these processes, the environment variables of its own
+    pythons: tuple[str | None, ...]  # for each of these processes, its interpreter; None: a fork of the agent
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -1,17 +1,19 @@
 """The process sets of a launch: which arms share their processes, and which have processes of their own.
 
-Most runs have one process set: all arms share one process for each rank. Arms share a process set if they set the same
-environment variables. An arm whose set-up fails beside other arms gets a process set of its own. The process sets use
-the same devices and take turns. The comparison of arms includes arms of different process sets.
+Most runs have one process set: all arms share one process for each rank. Arms share a process set if they use the same
+interpreter and set the same environment variables. An arm whose set-up fails beside other arms gets a process set of
+its own. The process sets use the same devices and take turns. The comparison of arms includes arms of different process
+sets.
 """
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
 from types import MappingProxyType
+from typing import Self
 
 from nccl_bench.catalog.arms import TWIN_SUFFIX
 from nccl_bench.config.run import RunConfig
-from nccl_bench.config.user_arms import user_arm_of
+from nccl_bench.config.user_arms import UserArm, user_arm_of
 from nccl_bench.config.variables import read_at_start
 
 
@@ -20,12 +22,45 @@ class ProcessSet:
     """The processes, one for each rank, that a group of arms shares."""
 
     arms: tuple[str, ...]  # the names of the arms, the twin included
+    python: str | None = None  # the interpreter that runs these processes; None: the interpreter of nccl-bench
     variables: Mapping[str, str]  # the environment variables that only these processes get
     reason: str | None  # the reason why the arms are not in the first process set; None for the first
 
     def to_mapping(self) -> dict[str, object]:
         """Return the process set in the form of ``run.json``."""
-        return {"arms": list(self.arms), "variables": dict(self.variables), "reason": self.reason}
+        variables = dict(self.variables)
+        return {"arms": list(self.arms), "python": self.python, "variables": variables, "reason": self.reason}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Shared:
+    """What arms must have in common to share a process set."""
+
+    alone: str = ""  # the name of the arm, if it cannot share processes with other arms
+    python: str | None = None
+    variables: tuple[tuple[str, str], ...] = ()
+
+    @classmethod
+    def of(cls, user_arm: UserArm | None, apart: Collection[str]) -> Self:
+        """Return what another arm must have too, to share a process set with ``user_arm``; ``None``: a built-in arm."""
+        if user_arm is None:
+            return cls()
+        return cls(
+            alone=user_arm.name if user_arm.name in apart else "",
+            python=user_arm.python,
+            variables=tuple(sorted(user_arm.variables.items())),
+        )
+
+    def reasons(self) -> Iterator[str]:
+        """Yield each reason why these processes differ from those of the command."""
+        if self.python is not None:
+            yield f"{self.python} runs these processes"
+        if self.variables:
+            reason = f"{', '.join(f'{name}={value}' for name, value in self.variables)} is set only in these processes"
+            early = read_at_start(dict(self.variables)) if self.python is None else ()
+            if early:
+                reason += f", which are started afresh and not forked, so that {', '.join(early)} has an effect"
+            yield reason
 
 
 def process_sets_of(
@@ -35,26 +70,18 @@ def process_sets_of(
 
     ``apart`` maps an arm to the reason why it cannot share processes with other arms.
     """
-    arms: dict[tuple[str, tuple[tuple[str, str], ...]], list[str]] = {}
+    arms: dict[_Shared, list[str]] = {}
     for name in config.measured_arms:
-        user_arm = user_arm_of(config.user_arms, name)
-        if name.removesuffix(TWIN_SUFFIX) in excluded:
-            continue
-        if user_arm is None:
-            arms.setdefault(("", ()), []).append(name)
-        else:
-            alone = user_arm.name if user_arm.name in apart else ""
-            arms.setdefault((alone, tuple(sorted(user_arm.variables.items()))), []).append(name)
+        if name.removesuffix(TWIN_SUFFIX) not in excluded:
+            arms.setdefault(_Shared.of(user_arm_of(config.user_arms, name), apart), []).append(name)
     sets: list[ProcessSet] = []
-    for (alone, variables), names in arms.items():
+    for shared, names in arms.items():
         reason = None
-        if sets and alone:
-            reason = f"the arm's set-up failed beside other arms: {apart[alone]}"
-        elif sets and variables:
-            reason = f"{', '.join(f'{name}={value}' for name, value in variables)} is set only in these processes"
-            if early := read_at_start(dict(variables)):
-                reason += f", which are started afresh and not forked, so that {', '.join(early)} has an effect"
+        if sets and shared.alone:
+            reason = f"the arm's set-up failed beside other arms: {apart[shared.alone]}"
         elif sets:
-            reason = "the earlier process sets have environment variables"
-        sets.append(ProcessSet(arms=tuple(names), variables=dict(variables), reason=reason))
+            reason = "; ".join(shared.reasons()) or "the earlier process sets have settings of their own"
+        sets.append(
+            ProcessSet(arms=tuple(names), python=shared.python, variables=dict(shared.variables), reason=reason)
+        )
     return tuple(sets)

@@ -35,14 +35,14 @@ def reason_not_applicable(config: VerifyConfig, arm_probe: ArmProbe) -> str | No
 def group_by_launch(config: VerifyConfig) -> list[tuple[ArmProbe, ...]]:
     """Return the arm probes that apply, one group for each launch. Probes with their own processes come last.
 
-    A user arm has its own launches, so that no other arm's code is loaded beside it. An arm that sets environment
-    variables also has its own launches. In a shared launch the detector is last: its failure ends the processes.
+    A user arm has its own launches, so that no other arm's code is loaded beside it. So has an arm with environment
+    variables or an interpreter. In a shared launch the detector is last: its failure ends the processes.
     """
     groups: dict[tuple[str, str], list[ArmProbe]] = {}
     for arm_probe in list_arm_probes(config):
         if reason_not_applicable(config, arm_probe) is None:
             user_arm = user_arm_of(config.user_arms, arm_probe.arm)
-            alone = user_arm is not None and (not user_arm.built_in or bool(user_arm.variables))
+            alone = user_arm is not None and (not user_arm.built_in or bool(user_arm.process_settings))
             key = (arm_probe.arm if alone else "", arm_probe.probe if PROBES[arm_probe.probe].alone else "")
             groups.setdefault(key, []).append(arm_probe)
     probes = ["", *PROBES]

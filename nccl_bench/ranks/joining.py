@@ -33,8 +33,12 @@ def join(process_sets: int) -> Ranks:
     Afterwards, torch.distributed's default group and torchrun's variables describe only this process set.
     """
     store, overall_rank, processes = next(rendezvous("env://", timeout=NO_TIMEOUT))
+    # torch before 2.6 gives each attempt of torchrun a part of the store. Ranks with different torches must meet.
+    while isinstance(store, PrefixStore):
+        store = store.underlying_store
     # All launches of a command share one store.
-    store = PrefixStore(os.environ.get("TORCHELASTIC_RUN_ID", ""), store)
+    part = "/".join(os.environ.get(name, "") for name in ("TORCHELASTIC_RUN_ID", "TORCHELASTIC_RESTART_COUNT"))
+    store = PrefixStore(part, store)
     on_node = int(os.environ["LOCAL_WORLD_SIZE"])
     per_node, index = on_node // process_sets, process_set_index(process_sets)
     local_rank = int(os.environ["LOCAL_RANK"]) - index * per_node

@@ -39,6 +39,10 @@ class LaunchSpec:
         """Return the environment variables that only this process of a node gets. Both numbers count processes."""
         return {}
 
+    def python_of(self, local_rank: int, local_world_size: int) -> str | None:
+        """Return the interpreter of this process of a node; ``None`` for the interpreter of the command."""
+        return None
+
     def for_launch(self, scratch: str) -> Self:
         """Return a copy for a launch that has its own ``scratch``."""
         return replace(self, scratch=scratch)
@@ -83,7 +87,14 @@ class WorkerSpec(LaunchSpec):
 
     def variables_of(self, local_rank: int, local_world_size: int) -> Mapping[str, str]:
         """Return the environment variables of the process set of this process."""
-        return self.process_sets[local_rank * self.processes_per_rank // local_world_size].variables
+        return self._process_set_of(local_rank, local_world_size).variables
+
+    def python_of(self, local_rank: int, local_world_size: int) -> str | None:
+        """Return the interpreter of the process set of this process; ``None`` for the interpreter of the command."""
+        return self._process_set_of(local_rank, local_world_size).python
+
+    def _process_set_of(self, local_rank: int, local_world_size: int) -> ProcessSet:
+        return self.process_sets[local_rank * self.processes_per_rank // local_world_size]
 
     @classmethod
     def read(cls, path: Path) -> WorkerSpec:

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from nccl_bench.config.user_arms import user_arm_of
+from nccl_bench.config.user_arms import UserArm, user_arm_of
 from nccl_bench.config.verification import VerifyConfig, resolve_verification
 from nccl_bench.plan.verification import ArmProbe
 from nccl_bench.ranks.spec import LaunchSpec
@@ -29,8 +29,15 @@ class VerificationSpec(LaunchSpec):
 
     def variables_of(self, local_rank: int, local_world_size: int) -> Mapping[str, str]:
         """Return the environment variables that the arm of this launch sets."""
-        user_arm = user_arm_of(self.config.user_arms, self.arm_probes[0].arm)
-        return {} if user_arm is None else user_arm.variables
+        return {} if self._user_arm is None else self._user_arm.variables
+
+    def python_of(self, local_rank: int, local_world_size: int) -> str | None:
+        """Return the interpreter of the arm of this launch; ``None`` for the interpreter of the command."""
+        return None if self._user_arm is None else self._user_arm.python
+
+    @property
+    def _user_arm(self) -> UserArm | None:
+        return user_arm_of(self.config.user_arms, self.arm_probes[0].arm)
 
     @classmethod
     def read(cls, path: Path) -> VerificationSpec:

@@ -27,6 +27,7 @@ FEW = {"name": "few", "target": "stream-free", "variables": {"NCCL_MAX_CTAS": "4
             "mine=a,b.py:C.d,order=bare,tree=../x=y,adapter=callable",
             UserArm(name="mine", target="a,b.py:C.d", order=Order.BARE, tree="../x=y", adapter=Adapter.CALLABLE),
         ),
+        ("old=torch,python=/envs/a/bin/python", UserArm(name="old", target="torch", python="/envs/a/bin/python")),
     ],
 )
 def test_an_arm_is_a_name_a_target_and_options(text: str, user_arm: UserArm) -> None:

@@ -68,7 +68,7 @@ def test_a_launch_that_the_command_killed_is_reported_before_the_next_one_starts
 
     monkeypatch.setattr(agent, "_start", start)
     end_children(monkeypatch, iter([*([NOTHING] if seen_late else []), (PROCESS, signal.SIGKILL)]))
-    request = LaunchRequest(number=1, worker="w", spec="", scratch="", nproc=1, variables=({},))
+    request = LaunchRequest(number=1, worker="w", spec="", scratch="", nproc=1, variables=({},), pythons=(None,))
     os.write(pipes.command_writer, json.dumps(asdict(request)).encode() + b"\n")
     agent.serve()
     assert events == ["launch 0 has failed", "launch 1 starts"]

@@ -31,6 +31,26 @@ def test_arms_with_the_same_variables_share_a_process_set() -> None:
     )
 
 
+def test_arms_with_the_same_interpreter_and_variables_share_a_process_set() -> None:
+    old, new, ring = (
+        {"name": name, "target": "pynccl.py:C", "python": f"/envs/{env}/bin/python", "variables": variables}
+        for name, env, variables in (("old", "a", {}), ("new", "b", {}), ("ring", "b", {"NCCL_ALGO": "Ring"}))
+    )
+    again = {"name": "again", "target": "stream-free", "python": "/envs/a/bin/python"}
+    sets = process_sets_of(config(old, new, again, ring, own="torch"))
+    assert [(each.arms, each.python, each.reason) for each in sets] == [
+        (("torch", "torch:twin"), None, None),
+        (("old", "again"), "/envs/a/bin/python", "/envs/a/bin/python runs these processes"),
+        (("new",), "/envs/b/bin/python", "/envs/b/bin/python runs these processes"),
+        (
+            ("ring",),
+            "/envs/b/bin/python",
+            "/envs/b/bin/python runs these processes; NCCL_ALGO=Ring is set only in these processes",
+        ),
+    ]
+    assert sets[1].to_mapping()["python"] == "/envs/a/bin/python"
+
+
 def test_a_twin_is_in_the_process_set_of_its_arm() -> None:
     run = resolve("cpu", {"arms": "torch", "user_arms": [variant("r", A="1")], "baseline": "r"})
     first, second = process_sets_of(run)
