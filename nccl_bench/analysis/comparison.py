@@ -9,6 +9,7 @@ from nccl_bench.analysis.estimates import Estimate
 from nccl_bench.analysis.statistics import FAMILYWISE_ERROR, Interval, Verdict, holm, verdict_of
 from nccl_bench.analysis.variance import NoiseFloor
 from nccl_bench.catalog.cases import Case
+from nccl_bench.catalog.collectives import Placement
 from nccl_bench.catalog.timings import Timing
 from nccl_bench.config.limits import Limits
 
@@ -39,6 +40,7 @@ class Comparison:
     noise_floor: float | None  # the noise floor (0.25 is a factor of 1.25); None if it is unknown or not needed
     below_floor: bool  # True if the verdict is inconclusive because of the noise floor or a missing twin
     pairs_needed: int | None  # rounds that are needed; None if there is an interval, or if no number is enough
+    placements: tuple[Placement, Placement]  # the placements in which the baseline and the candidate were called
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -51,6 +53,7 @@ class ArmPair:
     baseline_us: float  # median time of the baseline, microseconds
     candidate_us: float  # median time of the candidate, microseconds
     estimate: Estimate  # the estimated ratio, candidate / baseline
+    placements: tuple[Placement, Placement]  # the placements in which the baseline and the candidate were called
 
 
 def compare_pairs(
@@ -91,6 +94,7 @@ def compare_pairs(
                 noise_floor=None if floor is None else floor.share,
                 below_floor=below_floor,
                 pairs_needed=pair.estimate.pairs_needed(level) if interval is None else None,
+                placements=pair.placements,
             )
         )
     return tuple(comparisons)

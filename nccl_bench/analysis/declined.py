@@ -16,7 +16,7 @@ def declined_cells(run: Run) -> Iterator[str]:
     groups: dict[tuple[str, str], list[Samples]] = defaultdict(list)
     for line in run.lines:
         if isinstance(line, Samples) and not line.arm.endswith(TWIN_SUFFIX):
-            groups[line.arm, case_name(line.case)].append(line)
+            groups[line.arm, case_name(line.case, {line.placement})].append(line)
     for (arm, name), lines in groups.items():
         timings: dict[str, list[Timing]] = defaultdict(list)
         for timing in dict.fromkeys(line.timing for line in lines):

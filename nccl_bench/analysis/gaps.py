@@ -19,20 +19,10 @@ def not_measured(run: Run) -> Iterator[str]:
     """Yield a line for each thing that was requested but not measured in ``run``."""
     yield from run.meta["left_out"]
     config = run.meta["config"]
+    collectives = [name for name in config.get("collectives", ()) if name in COLLECTIVES]
     for user_arm in recorded_user_arms(run):
-        requested = [
-            f"{name} {placement}"
-            for name in config.get("collectives", ())
-            if name in COLLECTIVES
-            for placement in _measured_placements(name, config.get("placements", ()))
-        ]
-        supported = user_arm.get("supports", ())
-        missing = [form for form in requested if form not in supported]
-        if missing:
-            collectives = {form.partition(" ")[0] for form in missing}
-            other = [form for form in supported if form.partition(" ")[0] in collectives and form not in requested]
-            hint = f"; it supports {', '.join(other)}, see --placement" if other else ""
-            yield f"{user_arm.get('arm')} does not support {', '.join(missing)}{hint}"
+        if missing := _missing(collectives, config.get("placements"), user_arm.get("supports", ())):
+            yield f"{user_arm.get('arm')} does not support {missing}"
     yield from declined_cells(run)
     for line in run.lines:
         if isinstance(line, Skipped):
@@ -88,7 +78,22 @@ def describe_cells(text: str, cells: Iterable[Cell]) -> Iterator[str]:
         yield f"{text} {arm} {timing} {name} {', '.join(map(format_size, sorted(set(sizes))))}"
 
 
+def _missing(collectives: Sequence[str], placements: Sequence[str] | None, supported: Sequence[str]) -> str:
+    """Return what was requested and is not in ``supported``, which has collectives with a placement; empty if nothing.
+
+    Without ``placements``, any placement of a collective would do.
+    """
+    if placements is None:
+        have = {form.partition(" ")[0] for form in supported}
+        return ", ".join(name for name in collectives if name not in have)
+    requested = [f"{name} {placement}" for name in collectives for placement in _measured_placements(name, placements)]
+    missing = [form for form in requested if form not in supported]
+    lacking = {form.partition(" ")[0] for form in missing}
+    other = [form for form in supported if form.partition(" ")[0] in lacking and form not in requested]
+    return ", ".join(missing) + (f"; it supports {', '.join(other)}, see --placement" if other else "")
+
+
 def _measured_placements(collective: str, placements: Sequence[str]) -> list[str]:
-    """Return the ``placements`` that the collective supports, or all it supports if it supports none of these."""
-    available = list(COLLECTIVES[collective].placements)
-    return [placement for placement in available if placement in placements] or list(map(str, available))
+    """Return the ``placements`` that the collective supports, or its default if it supports none of these."""
+    available = COLLECTIVES[collective].placements
+    return [str(placement) for placement in available if placement in placements] or [str(available[0])]

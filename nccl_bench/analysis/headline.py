@@ -62,7 +62,7 @@ def headline(
 
 def _answers(comparisons: Sequence[Comparison], sides: tuple[str, str]) -> Iterator[Answer]:
     def pair_and_kind(each: Comparison) -> str:
-        return f"{compared_text(each, sides)}: {case_name(each.case)}"
+        return f"{compared_text(each, sides)}: {case_name(each.case, {*each.placements})}"
 
     answers = list(_by_timing(_grouped(comparisons, pair_and_kind), _sizes))
     pairs = _grouped(comparisons, lambda each: compared_text(each, sides))

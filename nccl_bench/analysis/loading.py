@@ -77,6 +77,7 @@ def _load_summary(path: Path) -> LoadedRun:
             name=str(path),
             arms=tuple(dict.fromkeys((medians.baseline, *measured))),
             cells={key: {0: us} for key, us in medians.times_us.items()},
+            placements=medians.placements,
             medians_only=True,
         ),
         meta={"launch": {"world_size": medians.world_size}, "config": {"baseline": medians.baseline}},

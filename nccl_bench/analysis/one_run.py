@@ -34,6 +34,7 @@ def compare_arms(
                         baseline_us=base_us,
                         candidate_us=arm_us,
                         estimate=PairedRatios(ratios),
+                        placements=(run.placement(point, base), run.placement(point, arm)),
                     )
                 )
     return compare_pairs(pairs, limits, Basis.ROUNDS, CommunicatorVariance(run, base).floor)

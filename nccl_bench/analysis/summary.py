@@ -36,12 +36,13 @@ class Row:
     collective: str | None = _column(help="the collective")
     dtype: str | None = _column(help="data type of the elements")
     redop: str | None = _column(help="reduction; absent if nothing is reduced")
-    placement: str | None = _column(help="in-place, out-of-place or returned")
+    placement: str | None = _column(help="placement of the case: in-place, out-of-place or returned")
     root: int | None = _column(help="root rank; absent if there is none")
     size_bytes: int | None = _column(help="message size as nccl-tests counts it")
     count: int | None = _column(help="elements of one block, as nccl-tests counts them")
     world_size: int | None = _column(help="number of ranks")
     arm: str | None = _column(help="the arm; absent for a skipped case")
+    arm_placement: str | None = _column(help="placement in which the arm was called; absent without times of the arm")
     timing: str | None = _column(help=f"{', '.join(Timing)}; absent if the case was skipped, hung or crashed")
     status: str | None = _column(help="ok, wrong, declined, skipped, hang or crash")
     reason: str | None = _column(help="how the arm declined the case, or why the case was skipped")
@@ -175,6 +176,7 @@ def _measured(line: Samples, baseline: str, ratios: Sequence[float], comparison:
         **_columns_of(case),
         world_size=line.world_size,
         arm=line.arm,
+        arm_placement=line.placement,
         timing=line.timing,
         status=line.status,
         reason=line.reason,

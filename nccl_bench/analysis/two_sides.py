@@ -65,6 +65,7 @@ def compare_sides(
             baseline_us=median(medians_us(before, point, first)),
             candidate_us=median(medians_us(after, point, second)),
             estimate=_estimate(before, after, basis, shared_arm, point, first, second),
+            placements=(before[0].placement(point, first), after[0].placement(point, second)),
         )
         for point, first, second in keys
     ]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from typing import TYPE_CHECKING
 
 from nccl_bench.catalog.cases import Case, scenario_word
@@ -14,20 +14,35 @@ if TYPE_CHECKING:
     from nccl_bench.analysis.summary import Row
 
 
-def case_name(of: Case | Row) -> str:
-    """Return the name of a case without its size: ``all_reduce bfloat16 sum in-place``."""
+def case_name(of: Case | Row, placements: Collection[str] | None = None) -> str:
+    """Return the name of a case without its size: ``all_reduce bfloat16 sum in-place``.
+
+    ``placements`` are those in which its arms were called; the name has no placement if they differ. ``None`` means the
+    placement of the case.
+    """
     root = None if of.root is None else f"root {of.root}"
-    return " ".join(filter(None, (scenario_word(of.scenario), of.collective, of.dtype, of.redop, of.placement, root)))
+    placement = of.placement if placements is None else None if len(placements) > 1 else next(iter(placements), None)
+    return " ".join(filter(None, (scenario_word(of.scenario), of.collective, of.dtype, of.redop, placement, root)))
+
+
+def with_notes(arm: str, *notes: str) -> str:
+    """Return the name of an arm with notes: ``after (returned)``."""
+    return f"{arm} ({', '.join(notes)})" if notes else arm
 
 
 def compared_text(comparison: Comparison, sides: tuple[str, str]) -> str:
-    """Return a text that names the compared arms; ``sides`` are the names of the two sides."""
+    """Return a text that names the compared arms; ``sides`` are the names of the two sides.
+
+    If the placements of the two arms differ, the text names both.
+    """
     baseline, candidate = comparison.baseline, comparison.candidate
+    differ = len({*comparison.placements}) > 1
+    before, after = ([placement] if differ else [] for placement in comparison.placements)
     if sides == ("baseline", "candidate"):
-        return f"{candidate} against {baseline}"
+        return f"{with_notes(candidate, *after)} against {with_notes(baseline, *before)}"
     if baseline == candidate:
-        return f"{candidate}, {sides[1]} against {sides[0]}"
-    return f"{candidate} ({sides[1]}) against {baseline} ({sides[0]})"
+        return f"{candidate}, {with_notes(sides[1], *after)} against {with_notes(sides[0], *before)}"
+    return f"{with_notes(candidate, sides[1], *after)} against {with_notes(baseline, sides[0], *before)}"
 
 
 def size_with_unit(size_bytes: int) -> str:

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Sequence
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
 import torch.distributed as dist
@@ -10,9 +11,10 @@ from torch import Tensor
 from nccl_bench.arms.ordering import fork_join, wait_stream
 from nccl_bench.catalog.arms import ArmSpec, Order
 from nccl_bench.catalog.cases import Case
+from nccl_bench.catalog.collectives import Placement
 from nccl_bench.catalog.routes import ROUTES, Mode, Routes
 from nccl_bench.communicators.base import ArmCommunicator
-from nccl_bench.communicators.protocol import CALLS, Operation
+from nccl_bench.communicators.protocol import CALLS, RETURNING, Operation
 from nccl_bench.communicators.registry import build
 from nccl_bench.config.user_arms import UserArm, spec_of, user_arm_of
 from nccl_bench.streams.base import Graph
@@ -45,7 +47,7 @@ class Arm:
             self.spec = replace(self.spec, order=communicator.order)
         else:
             self.communicator = build(self.spec.communicator, group, device, routes)
-        self._streams = device.streams
+        self.streams = device.streams
         self._transport = device.transport.name
         settings = () if user_arm is None else user_arm.process_settings
         self._settings = "".join(f", {setting}" for setting in settings)
@@ -53,16 +55,27 @@ class Arm:
         self._fork = device.streams.new_event()
         self._join = device.streams.new_event()
 
-    def supports(self, case: Case) -> bool:
-        """Return whether the communicator can run ``case``. ``catalog.support`` has the limits of built-in arms."""
-        return self.communicator.supports(case)
+    def able(self, case: Case, placements: Sequence[Placement]) -> tuple[Placement, ...]:
+        """Return those of ``placements`` in which the arm can run ``case``, the preferred ones first.
 
-    def bind(self, case: Case, x: Tensor, y: Tensor) -> Operation:
+        ``catalog.support`` has the limits of built-in arms.
+        """
+        return self.communicator.able(case, placements)
+
+    def bind(
+        self, case: Case, x: Tensor, y: Tensor | None, keep: Callable[[object], object] | None = None
+    ) -> Operation:
         """Return a call that runs ``case`` from input ``x`` to output ``y``, ordered as this arm orders its calls.
 
+        ``y`` is ``None`` if the call returns its output. With ``keep``, each call passes what it returns to ``keep``.
         The stream that is current now must also be current when the returned operation is called.
         """
-        return self.order(CALLS[case.collective](self.communicator, case, x, y))
+        communicator, name = self.communicator, case.collective
+        if y is None:
+            call: Operation = partial(communicator.returning(name), x, *RETURNING[name](communicator, case))
+        else:
+            call = CALLS[name](communicator, case, x, y)
+        return self.order(call if keep is None else partial(_call_and_keep, call, keep))
 
     def order(self, operation: Operation) -> Operation:
         """Return ``operation``, a call on this arm's communicator, ordered as this arm orders calls. See ``bind``."""
@@ -71,10 +84,10 @@ class Arm:
         if private is None or self.spec.order is Order.BARE:
             return operation
         if self.spec.order is Order.WAIT_STREAM:
-            return wait_stream(operation, self._streams, private)
-        return fork_join(operation, self._streams, private, self._fork, self._join)
+            return wait_stream(operation, self.streams, private)
+        return fork_join(operation, self.streams, private, self._fork, self._join)
 
-    def paths(self, case: Case, x: Tensor, y: Tensor) -> dict[Mode, str]:
+    def paths(self, case: Case, x: Tensor, y: Tensor | None) -> dict[Mode, str]:
         """Run ``case``, and return for each mode the calls that the arm makes and their stream. Collective."""
         eager = self._path(case, x, y)
         if not self.communicator.has_routes:
@@ -82,8 +95,8 @@ class Arm:
         with self.communicator.graph_capture():
             return {Mode.EAGER: eager, Mode.GRAPH: self._path(case, x, y)}
 
-    def _path(self, case: Case, x: Tensor, y: Tensor) -> str:
-        current = self._streams.current_handle(self._streams.index)
+    def _path(self, case: Case, x: Tensor, y: Tensor | None) -> str:
+        current = self.streams.current_handle(self.streams.index)
         with self.communicator.traced() as calls:
             self.bind(case, x, y)()
         if not calls:
@@ -110,8 +123,12 @@ class Arm:
     def capture(self, body: Callable[[], None]) -> Graph:
         """Return a graph of the work that ``body`` enqueues, captured inside the communicator's ``graph_capture``."""
         with self.communicator.graph_capture() as stream:
-            return self._streams.capture(body, stream)
+            return self.streams.capture(body, stream)
 
     def close(self) -> None:
         """Close the communicator. All graphs of the communicator's calls must already be reset."""
         self.communicator.close()
+
+
+def _call_and_keep(call: Operation, keep: Callable[[object], object]) -> None:
+    keep(call())

@@ -14,13 +14,14 @@ def fork_join(operation: Operation, streams: Streams, private: Any, fork: Any, j
     # Get the current stream's handle as cheaply as the stream-free arm does. Then look up the stream of that handle.
     current_handle, index, from_handle = streams.current_handle, streams.index, streams.from_handle
 
-    def ordered() -> None:
+    def ordered() -> object:
         caller = from_handle(current_handle(index))
         fork.record(caller)
         fork.wait(private)
-        operation()
+        result = operation()
         join.record(private)
         join.wait(caller)
+        return result
 
     return ordered
 
@@ -29,9 +30,10 @@ def wait_stream(operation: Operation, streams: Streams, private: Any) -> Operati
     """Return a call that runs ``operation`` between two calls of ``Stream.wait_stream``, as in inference engines."""
     current_stream = streams.current_stream
 
-    def ordered() -> None:
+    def ordered() -> object:
         private.wait_stream(current_stream())
-        operation()
+        result = operation()
         current_stream().wait_stream(private)
+        return result
 
     return ordered

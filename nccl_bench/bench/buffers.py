@@ -1,5 +1,7 @@
 """The input and output tensors of one case on one rank: how they are filled, poisoned and checked."""
 
+from collections.abc import Collection, Iterable, Sequence
+
 import numpy as np
 import torch
 from torch import Tensor
@@ -8,7 +10,7 @@ from nccl_bench.bench import values
 from nccl_bench.catalog.cases import Case
 from nccl_bench.catalog.collectives import Placement
 from nccl_bench.catalog.dtypes import DTYPES
-from nccl_bench.plan.memory import Arena
+from nccl_bench.plan.memory import CHECKED_RESULTS, Arena
 
 # Tensors are filled and compared as integers of the same width. So every bit counts, and float8 can be compared.
 _BITS = {1: torch.uint8, 2: torch.int16, 4: torch.int32, 8: torch.int64}
@@ -22,7 +24,8 @@ class CaseBuffers:
     """The input and output tensors of ``arena.slots`` calls, in the case's data type, on ``device``.
 
     ``memory`` is a 1-D uint8 tensor of ``arena.slots_bytes`` bytes. Without ``memory``, torch allocates the bytes.
-    If the case is in place, the smaller of input and output is block number ``rank`` of the larger one.
+    ``placements`` are those of the arms; all arms read the same inputs. If an arm works in place, the smaller of input
+    and output is block number ``rank`` of the larger one.
     """
 
     def __init__(
@@ -33,6 +36,7 @@ class CaseBuffers:
         world_size: int,
         device: torch.device,
         memory: Tensor | None = None,
+        placements: Collection[Placement] | None = None,
     ) -> None:
         row, itemsize = case.row, DTYPES[case.dtype].itemsize
         self._dtype: torch.dtype = getattr(torch, case.dtype)
@@ -47,14 +51,20 @@ class CaseBuffers:
         memory = memory.view(self._bits).view(arena.regions, arena.slots, arena.slot_bytes // itemsize)
         self._memory = memory
         own = rank * case.count
+        placements = {case.placement} if placements is None else {*placements}
         self._input_bits = memory[0, :, :send]
-        self._output_bits = memory[arena.regions - 1, :, :receive]
-        self.in_place = case.placement is Placement.IN_PLACE
-        if self.in_place and receive > send:
-            self._input_bits = memory[0, :, own : own + send]
-        elif self.in_place and send > receive:
-            self._output_bits = memory[0, :, own : own + receive]
-        self._one_tensor = self.in_place and send == receive
+        # Placement -> the outputs in it. Returned outputs are not in `memory`.
+        self._output_bits: dict[Placement, Tensor] = {}
+        if Placement.OUT_OF_PLACE in placements:
+            self._output_bits[Placement.OUT_OF_PLACE] = memory[1, :, :receive]
+        # Without parts, a call of the placement `returned` can turn out to work in place.
+        self._one_tensor = send == receive
+        if Placement.IN_PLACE in placements or self._one_tensor:
+            self._output_bits[Placement.IN_PLACE] = memory[0, :, :receive]
+            if receive > send:
+                self._input_bits = memory[0, :, own : own + send]
+            elif send > receive:
+                self._output_bits[Placement.IN_PLACE] = memory[0, :, own : own + receive]
 
         self._input_values = torch.empty(send, dtype=self._bits, device=device)
         self._fill(self._input_values, values.table(case, rank, world_size), 0)
@@ -64,8 +74,28 @@ class CaseBuffers:
             self._expected = torch.empty(receive, dtype=self._bits, device=device)
             for block, table in zip(self._expected.view(len(tables), -1), tables, strict=True):
                 self._fill(block, table, values.first_element(case, rank))
+        self._receive = receive
         # Write to every slot now, so that no batch reads zeros or is the first to use the memory of a slot.
-        self.poison(self.slots)
+        for placement in placements:
+            self.poison(self.slots, placement)
+
+    def copy_memory(self, outputs: Iterable[Tensor]) -> list[Tensor]:
+        """Return copies of the memory of all slots and of ``outputs``, for ``count_changes``."""
+        return [tensor.clone() for tensor in self._written(outputs)]
+
+    def count_changes(self, copies: Sequence[Tensor], outputs: Iterable[Tensor]) -> int:
+        """Return the number of elements that differ from ``copies``, in inputs and outputs."""
+        changes = 0
+        for tensor, copy in zip(self._written(outputs), copies, strict=True):
+            pairs = zip(torch.split(tensor.flatten(), _COMPARED), torch.split(copy.flatten(), _COMPARED), strict=True)
+            changes += sum(int((now != before).sum()) for now, before in pairs)
+        return changes
+
+    def _written(self, outputs: Iterable[Tensor]) -> list[Tensor]:
+        """Return the memory that calls can write as tensors of integers: the slots, and returned outputs."""
+        own = self._memory.untyped_storage().data_ptr()
+        returned = [output for output in outputs if output.untyped_storage().data_ptr() != own]
+        return [self._memory, *(output.view(self._bits) for output in returned)]
 
     def _fill(self, bits: Tensor, table: values.Values, first: int) -> None:
         """Fill ``bits`` with repetitions of ``table``. The first value is element ``first % PERIOD`` of the table."""
@@ -76,46 +106,60 @@ class CaseBuffers:
         head.view(periods, values.PERIOD).copy_(period.expand(periods, -1))
         tail.copy_(period[: tail.numel()])
 
-    def copy_memory(self) -> Tensor:
-        """Return a copy of the memory of all slots, for ``count_changes``."""
-        return self._memory.clone()
-
-    def count_changes(self, copy: Tensor) -> int:
-        """Return the number of elements that differ from ``copy``, in inputs and outputs."""
-        pairs = zip(torch.split(self._memory.flatten(), _COMPARED), torch.split(copy.flatten(), _COMPARED), strict=True)
-        return sum(int((now != before).sum()) for now, before in pairs)
-
     def input(self, slot: int) -> Tensor:
         """Return the input of a slot as a 1-D tensor."""
         return self._input_bits[slot % self.slots].view(self._dtype)
 
-    def output(self, slot: int) -> Tensor:
-        """Return the output of a slot as a 1-D tensor."""
-        return self._output_bits[slot % self.slots].view(self._dtype)
+    def pair(self, slot: int, placement: Placement) -> tuple[Tensor, Tensor | None]:
+        """Return the input and the output of a slot. If both are one tensor, return the same object twice.
 
-    def pair(self, slot: int) -> tuple[Tensor, Tensor]:
-        """Return the input and the output of a slot. If both are one tensor, return the same object twice."""
+        The output is ``None`` if ``placement`` is ``RETURNED``.
+        """
         source = self.input(slot)
-        return source, source if self._one_tensor else self.output(slot)
+        if placement is Placement.RETURNED:
+            return source, None
+        if placement is Placement.IN_PLACE and self._one_tensor:
+            return source, source
+        return source, self._output_bits[placement][slot % self.slots].view(self._dtype)
+
+    def outputs(self, slots: int, placement: Placement) -> list[Tensor]:
+        """Return the outputs of the first ``slots`` slots as 1-D tensors; ``placement`` is not ``RETURNED``."""
+        return list(self._output_bits[placement][:slots].view(self._dtype))
+
+    @property
+    def expected(self) -> Tensor | None:
+        """The right output as a 1-D tensor; ``None`` if this rank's output is not defined."""
+        return None if self._expected is None else self._expected.view(self._dtype)
 
     def restore(self, slots: int) -> None:
         """Write the original inputs into the first ``slots`` slots again."""
         self._input_bits[:slots].copy_(self._input_values.expand(min(slots, self.slots), -1))
 
-    def poison(self, slots: int) -> None:
-        """Fill the outputs of the first ``slots`` slots with poison, and write the inputs again."""
-        self._output_bits[:slots].fill_(_POISON if self._bits.is_signed else 255)
+    def poison(self, slots: int, placement: Placement, returned: Sequence[Tensor] = ()) -> None:
+        """Fill the outputs of the first ``slots`` slots with poison, and write the inputs again.
+
+        ``returned`` are the outputs that a graph has returned, and writes again. If calls have yet to return theirs,
+        fill and free as many tensors: an allocator gives this memory to the next tensors of the same size.
+        """
+        if placement is not Placement.RETURNED:
+            outputs = [self._output_bits[placement][:slots]]
+        elif returned:
+            outputs = [result.view(self._bits) for result in returned]
+        else:
+            number = min(slots, CHECKED_RESULTS)
+            outputs = [self._input_values.new_empty(self._receive) for _ in range(number)]
+        for output in outputs:
+            output.fill_(_POISON if output.dtype.is_signed else 255)
         self.restore(slots)
 
-    def wrong(self, slots: int) -> int:
-        """Wait for the current stream, and return the number of wrong elements in the first ``slots`` outputs."""
+    def wrong(self, outputs: Iterable[Tensor]) -> int:
+        """Wait for the current stream, and return the number of wrong elements in ``outputs``."""
         if self._expected is None:
             return 0
         total = torch.zeros((), dtype=torch.int64, device=self._expected.device)
-        for output in self._output_bits[:slots]:
-            for got, expected in zip(
-                torch.split(output, _COMPARED), torch.split(self._expected, _COMPARED), strict=True
-            ):
+        for output in outputs:
+            bits = output.contiguous().view(self._bits)
+            for got, expected in zip(torch.split(bits, _COMPARED), torch.split(self._expected, _COMPARED), strict=True):
                 total += self._differs(got, expected).sum()
         return int(total)
 

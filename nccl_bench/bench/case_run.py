@@ -4,6 +4,7 @@ from collections.abc import Sequence
 
 from nccl_bench.bench.check import check_after, check_before_timing
 from nccl_bench.bench.context import CaseContext
+from nccl_bench.bench.first_call import find_placements
 from nccl_bench.bench.graphs import graphs_of
 from nccl_bench.bench.measure import KeptBatches, measure_rounds, run_pilots
 from nccl_bench.bench.per_iteration import measure_per_iteration
@@ -20,6 +21,7 @@ def run_case(context: CaseContext, names: Sequence[str], timings: Sequence[Timin
 
     ``names`` includes the arms of other processes. An arm whose result is wrong in the first check is not timed.
     """
+    find_placements(context, names)
     errors = check_before_timing(context, names)
     right = [name for name in names if not errors[name].any]
     record.append(
@@ -67,7 +69,8 @@ def _record_paths(context: CaseContext, names: Sequence[str], record: Record) ->
         return
     paths: dict[str, dict[str, str]] = {}
     for name in context.arms.visit(unknown, "trace"):
-        by_mode = context.arms[name].paths(context.case, *context.buffers.pair(0))
+        case = context.case_of(name)
+        by_mode = context.arms[name].paths(case, *context.buffers.pair(0, case.placement))
         paths[name] = {mode.value: path for mode, path in by_mode.items()}
         context.streams.synchronize()
     context.restore(1)
@@ -104,6 +107,7 @@ def _line(
         late=errors.late if context.config.check else None,
         tolerance_ulp=context.buffers.tolerance_ulp,
         arena=context.buffers.arena,
+        arm_placement=context.placements[arm],
         per_iteration=per_iteration,
         gpus=gpus,
         registered=registered,

@@ -5,50 +5,71 @@ any result is wrong, ``second_look`` finds out whose fault that is.
 """
 
 from collections.abc import Mapping, Sequence
+from contextlib import ExitStack
+from types import MappingProxyType
 
 from nccl_bench.bench.context import CaseContext
 from nccl_bench.bench.graphs import captured
+from nccl_bench.bench.outputs import call_poisoned
 from nccl_bench.bench.schedule import Schedule
-from nccl_bench.bench.second_look import Errors, call_poisoned, look_again
+from nccl_bench.bench.second_look import Errors, look_again
+from nccl_bench.catalog.collectives import Placement
 from nccl_bench.catalog.timings import TIMINGS, Timing
+from nccl_bench.plan.memory import CHECKED_RESULTS
 from nccl_bench.streams.base import Graph
 
-_MOST_SLOTS = 4
+_NO_GRAPHS: Mapping[str, Graph] = MappingProxyType({})
+_NO_RESULTS: Mapping[str, list[object]] = MappingProxyType({})
 
 
 def check_before_timing(context: CaseContext, names: Sequence[str]) -> dict[str, Errors]:
     """Count the errors of each arm before the first timing. Return each arm's sums over all ranks."""
-    return _check(context, names, "check before timing", min(_MOST_SLOTS, context.buffers.slots))
+    return _check(context, dict.fromkeys(names, _fewest(context)), "check before timing")
 
 
 def check_after(
     context: CaseContext, names: Sequence[str], timing: Timing, schedule: Schedule, graphs: Mapping[str, Graph]
 ) -> dict[str, Errors]:
     """Count the errors of each arm after ``timing``. Replay ``graphs``, if any. Return sums over all ranks."""
-    phase, slots = f"check after {timing}", context.buffers.slots
+    phase, slots, few = f"check after {timing}", context.buffers.slots, _fewest(context)
     if not TIMINGS[timing].captured:
-        return _check(context, names, phase, min(_MOST_SLOTS, slots))
-    if schedule.ops[timing] <= slots:
-        return _check(context, names, phase, schedule.ops[timing], graphs)
-    # A second in-place call on a slot makes the result inexact. So check another graph, which uses each slot once.
-    with captured(context, names, slots) as single:
-        return _check(context, names, phase, slots, single)
+        return _check(context, dict.fromkeys(names, few), phase)
+    returning = [name for name in names if context.placements[name] is Placement.RETURNED]
+    others = [name for name in names if name not in returning]
+    results: dict[str, list[object]] = {name: [] for name in returning}
+    with ExitStack() as checked:
+        # The results of a timed graph share two blocks of memory. So check another graph, which keeps each result.
+        graphs = {**graphs, **checked.enter_context(captured(context, returning, few, keep=results))}
+        if schedule.ops[timing] > slots:
+            # A second in-place call on a slot makes the result inexact. So check a graph that uses each slot once.
+            graphs |= checked.enter_context(captured(context, others, slots))
+        operations = {name: few if name in returning else min(schedule.ops[timing], slots) for name in names}
+        return _check(context, operations, phase, graphs, results)
+
+
+def _fewest(context: CaseContext) -> int:
+    return min(CHECKED_RESULTS, context.buffers.slots)
 
 
 def _check(
     context: CaseContext,
-    names: Sequence[str],
+    operations: Mapping[str, int],
     phase: str,
-    operations: int,
-    graphs: Mapping[str, Graph] | None = None,
+    graphs: Mapping[str, Graph] = _NO_GRAPHS,
+    results: Mapping[str, list[object]] = _NO_RESULTS,
 ) -> dict[str, Errors]:
-    counts = dict.fromkeys(names, 0)
+    """Count the errors of each arm in ``operations``, which has the number of its calls, or of those in its graph.
+
+    ``results`` has what the calls of a graph have returned.
+    """
+    counts = dict.fromkeys(operations, 0)
     if context.config.check:
-        for name in context.arms.visit(names, phase):
-            call_poisoned(context, name, phase, operations, graphs)
-            counts[name] = context.buffers.wrong(operations)
+        for name in context.arms.visit(operations, phase):
+            outputs = call_poisoned(context, name, phase, operations[name], graphs.get(name), results.get(name))
+            counts[name] = context.buffers.wrong(outputs)
             context.streams.synchronize()
-        counts = dict(zip(names, context.control.sum(list(counts.values())), strict=True))
+        counts = dict(zip(operations, context.control.sum(list(counts.values())), strict=True))
     if any(counts.values()):
-        return look_again(context, counts, phase, min(_MOST_SLOTS, operations), in_graphs=graphs is not None)
-    return dict.fromkeys(names, Errors())
+        most = min(_fewest(context), *operations.values())
+        return look_again(context, counts, phase, most, in_graphs=bool(graphs))
+    return dict.fromkeys(operations, Errors())

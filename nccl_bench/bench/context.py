@@ -12,6 +12,7 @@ from nccl_bench.bench.timing import Clock
 from nccl_bench.bench.turns import ArmsInTurn
 from nccl_bench.bench.watch import Watch
 from nccl_bench.catalog.cases import Case
+from nccl_bench.catalog.collectives import Placement
 from nccl_bench.communicators.protocol import Operation
 from nccl_bench.config.run import Register, RunConfig
 from nccl_bench.plan.memory import Arena, plan_arena
@@ -26,6 +27,7 @@ class CaseContext:
 
     config: RunConfig  # the configuration of the run
     case: Case  # the case that is measured
+    placements: dict[str, Placement]  # the placement of each arm; `look` corrects those that were expected wrongly
     buffers: CaseBuffers  # the case's tensors on this rank
     arms: ArmsInTurn  # every arm of the run
     streams: Streams  # the streams of this rank's device
@@ -44,16 +46,32 @@ class CaseContext:
         """Collectives on the host, between the ranks of all process sets."""
         return self.arms.ranks.all_ranks
 
-    def calls(self, arm: str, operations: int) -> list[Operation]:
-        """Return ``operations`` calls of ``arm``, bound to the current stream. The calls rotate through the slots."""
-        slots = min(operations, self.buffers.slots)
-        bound = [self.arms[arm].bind(self.case, *self.buffers.pair(slot)) for slot in range(slots)]
+    def case_of(self, arm: str) -> Case:
+        """Return the case in the placement of ``arm``."""
+        return replace(self.case, placement=self.placements[arm])
+
+    def placement_shown_by(self, arm: str, slot: int, result: object) -> Placement:
+        """Return the placement of a call of ``arm`` on a slot; the call has returned ``result``.
+
+        Raises ``SetupError`` if ``result`` cannot be a result of the case.
+        """
+        expected = self.buffers.expected
+        return self.arms[arm].communicator.examine(self.case_of(arm), result, self.buffers.input(slot), expected)
+
+    def calls(self, arm: str, operations: int, keep: Callable[[object], object] | None = None) -> list[Operation]:
+        """Return ``operations`` calls of ``arm``, bound to the current stream. The calls rotate through the slots.
+
+        Each call passes what it returns to ``keep``, if that is given.
+        """
+        case, slots = self.case_of(arm), min(operations, self.buffers.slots)
+        pairs = (self.buffers.pair(slot, case.placement) for slot in range(slots))
+        bound = [self.arms[arm].bind(case, *pair, keep) for pair in pairs]
         return [bound[index % slots] for index in range(operations)]
 
-    def call_each(self, arm: str, operations: int) -> None:
+    def call_each(self, arm: str, operations: int, keep: Callable[[object], object] | None = None) -> None:
         """Make ``operations`` calls of ``arm``, bound to the current stream. A capture changes the current stream."""
-        for call in self.calls(arm, operations):
-            call()
+        for call in self.calls(arm, operations, keep):
+            _result = call()  # as in an engine, a result lives until the next call has returned
 
     def with_new_buffers(self) -> CaseContext:
         """Return this context with new buffers, or with the same ones if memory is short. Collective.
@@ -61,10 +79,10 @@ class CaseContext:
         Keep this context: while its buffers are alive, no other tensor has their memory.
         """
         world_size = self.arms.ranks.own_set.world_size
-        arena = plan_arena(self.config, self.case, world_size, self.free_bytes())
+        arena = plan_arena(self.config, self.case, world_size, self.free_bytes(), self.placements.values())
         return self if arena is None else replace(self, buffers=self.allocate(arena, self.config.register))
 
     def restore(self, operations: int) -> None:
         """Write the inputs of ``operations`` calls again if calls overwrite their inputs, as an in-place sum does."""
-        if self.buffers.in_place and self.case.row.reduces:
+        if self.case.row.reduces and Placement.IN_PLACE in self.placements.values():
             self.buffers.restore(operations)

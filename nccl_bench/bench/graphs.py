@@ -24,14 +24,20 @@ def graphs_of(
 
 @contextmanager
 def captured(
-    context: CaseContext, names: Sequence[str], operations: int, *, best: bool = False
+    context: CaseContext,
+    names: Sequence[str],
+    operations: int,
+    *,
+    best: bool = False,
+    keep: Mapping[str, list[object]] | None = None,
 ) -> Iterator[Mapping[str, Graph]]:
     """Yield a graph of ``operations`` calls for each arm of this process. Reset the graphs after the ``with`` block.
 
-    With ``best``, the graphs are in the best launch memory. After an exception the graphs are not reset: a failed
-    capture can make the process unusable, and the process ends anyway.
+    With ``best``, the graphs are in the best launch memory. ``keep`` has a list for each arm for what its calls return.
+    Without ``keep``, a result gets the memory of an earlier result of its graph, as in an engine.
+    After an exception the graphs are not reset: a failed capture can make the process unusable, and the process ends.
     """
-    capture = partial(_capture, context, operations)
+    capture = partial(_capture, context, operations, keep or {})
     if best:
         graphs = context.arms.exclusively(partial(_best_graphs, context, names, operations, capture))
     else:
@@ -42,9 +48,10 @@ def captured(
         graph.reset()
 
 
-def _capture(context: CaseContext, operations: int, name: str) -> Graph:
+def _capture(context: CaseContext, operations: int, keep: Mapping[str, list[object]], name: str) -> Graph:
     context.arms.report(name, "graph capture")
-    return context.arms[name].capture(partial(context.call_each, name, operations))
+    kept = keep[name].append if name in keep else None
+    return context.arms[name].capture(partial(context.call_each, name, operations, kept))
 
 
 def _best_graphs(

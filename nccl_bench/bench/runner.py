@@ -104,6 +104,7 @@ class Runner:
             context = CaseContext(
                 config=config,
                 case=case,
+                placements={**planned.placements},
                 buffers=self._allocate(planned, memory, arena, config.register),
                 arms=self.arms,
                 streams=streams,
@@ -126,7 +127,15 @@ class Runner:
             slots_memory(self.config.memory, register, arena.slots_bytes, device, self.arms, planned.arms)
         )
         self.record.registrations |= registrations
-        return CaseBuffers(planned.case, arena, own_set.rank, own_set.world_size, device.streams.device, slots)
+        return CaseBuffers(
+            planned.case,
+            arena,
+            own_set.rank,
+            own_set.world_size,
+            device.streams.device,
+            slots,
+            planned.placements.values(),
+        )
 
     def _free_bytes(self) -> int:
         """Return the bytes of free memory for each rank, of the rank with the least. Collective."""
@@ -135,9 +144,9 @@ class Runner:
     def _fit(self, planned: PlannedCase) -> Arena | None:
         """Return an arena that fits on every rank. If no arena fits, record the case as skipped and return ``None``."""
         world_size, free_bytes = self.arms.ranks.own_set.world_size, self._free_bytes()
-        arena = plan_arena(self.config, planned.case, world_size, free_bytes)
+        arena = plan_arena(self.config, planned.case, world_size, free_bytes, planned.placements.values())
         if arena is None:
-            unlimited = plan_arena(self.config, planned.case, world_size, 2**62)
+            unlimited = plan_arena(self.config, planned.case, world_size, 2**62, planned.placements.values())
             assert unlimited is not None
             needed_bytes = replace(unlimited, slots=1).total_bytes
             reason = (

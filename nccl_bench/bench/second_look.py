@@ -7,14 +7,13 @@ arm has new buffers, which no other arm can reach, and every late write into the
 
 import time
 from collections.abc import Mapping
-from contextlib import nullcontext
 from dataclasses import dataclass, replace
 
 from nccl_bench.bench.context import CaseContext
 from nccl_bench.bench.graphs import captured
+from nccl_bench.bench.outputs import call_poisoned
 from nccl_bench.config.run import Register
 from nccl_bench.plan.memory import slots_of_more_arenas
-from nccl_bench.streams.base import Graph
 
 # How long to wait for a late write that explains the wrong result of another arm.
 _LATEST_WRITE_S = 1.0
@@ -31,21 +30,6 @@ class Errors:
     def any(self) -> bool:
         """True if there are errors."""
         return bool(self.wrong or self.late)
-
-
-def call_poisoned(
-    context: CaseContext, name: str, phase: str, operations: int, graphs: Mapping[str, Graph] | None
-) -> None:
-    """Poison the buffers, make the calls of an arm or replay its graph, and wait for the caller's stream."""
-    context.buffers.poison(operations)
-    if graphs is not None:
-        graphs[name].replay()
-    else:
-        context.call_each(name, operations)
-    # Only a rank that has made its calls reports this step. A hang is blamed on the rank with the fewest steps.
-    context.arms.report(name, f"{phase}, waiting")
-    # Wait only for the caller's stream: the check must fail if the arm did not join its work to that stream.
-    context.streams.current_stream().synchronize()
 
 
 def look_again(
@@ -68,19 +52,22 @@ def look_again(
     phase = f"second {phase}"
     for name in context.arms.visit(wrong, phase):
         own = replace(context, buffers=context.allocate(arena, Register.NONE))
-        with captured(own, [name], slots) if in_graphs else nullcontext() as graphs:
-            call_poisoned(own, name, phase, slots, graphs)
-            result = own.buffers.copy_memory()
-            wrong_again[name] = own.buffers.wrong(slots)
+        results: list[object] = []
+        with captured(own, [name] if in_graphs else [], slots, keep={name: results}) as graphs:
+            outputs = call_poisoned(own, name, phase, slots, graphs.get(name), results if in_graphs else None)
+            memory = own.buffers.copy_memory(outputs)
+            wrong_again[name] = own.buffers.wrong(outputs)
             context.streams.synchronize()
-            late[name] = own.buffers.count_changes(result)
-        own.buffers.poison(slots)
+            late[name] = own.buffers.count_changes(memory, outputs)
+        own.buffers.poison(slots, context.placements[name], outputs)
         # Keep all buffers until the end, so that the next arm gets other memory.
-        poisoned[name] = own.buffers, own.buffers.copy_memory()
+        poisoned[name] = own.buffers, outputs, own.buffers.copy_memory(outputs)
     wrong_again, late = _sum(context, wrong_again), _sum(context, late)
     if not any(late.values()) and any(wrong[name] and not wrong_again[name] for name in wrong):
         time.sleep(_LATEST_WRITE_S)
-    later = dict.fromkeys(wrong, 0) | {name: buffers.count_changes(copy) for name, (buffers, copy) in poisoned.items()}
+    later = dict.fromkeys(wrong, 0)
+    for name, (buffers, outputs, memory) in poisoned.items():
+        later[name] = buffers.count_changes(memory, outputs)
     late = {name: late[name] + count for name, count in _sum(context, later).items()}
 
     def settle(name: str) -> Errors:

@@ -68,10 +68,11 @@ def measure(spec: WorkerSpec, progress: Progress) -> None:
     arms = ArmsInTurn(own_arms, process_sets, ranks, progress)
     setup(arm="", phase="plan")
     _refuse_shared_streams(own_arms, device)
-    cases = [planned.case for planned in plan.cases]
-    indices = {name: [i for i, case in enumerate(cases) if arm.supports(case)] for name, arm in own_arms.items()}
-    supported = {name: {cases[i] for i in of_arm} for name, of_arm in arms.merge(indices).items()}
-    plan = plan.only(config.baseline, lambda name, case: case in supported.get(name, ()))
+    own_able = {
+        name: [arm.able(planned.case, planned.able.get(name, ())) for planned in plan.cases]
+        for name, arm in own_arms.items()
+    }
+    plan = plan.only(config.baseline, arms.merge(own_able))
 
     tiny = torch.zeros(1, device=device.streams.device)
     expandable = control.maximum([finds_expandable_segments(config, device)])[0] > 0

@@ -120,6 +120,7 @@ DEFAULT_BASELINE = "dedicated-stream"
 
 # The communicator in the row of a user arm.
 USER_ARM = "user_arm"
+BUILT_IN_COMMUNICATORS = frozenset(row.communicator for row in _ROWS)
 # Communicators that route each operation to a backend. The user can override the routes.
 COORDINATORS = frozenset({"coordinator", "coordinator-legacy"})
 # The arms that `nccl-bench import` records for the results of other tools. A run with such an arm is an imported run.

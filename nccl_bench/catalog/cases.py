@@ -25,7 +25,7 @@ class Case:
     collective: str  # a name in the table of collectives
     dtype: str  # a name in the table of data types
     redop: RedOp | None  # None: the collective reduces nothing
-    placement: Placement  # whether the output shares memory with the input
+    placement: Placement  # the placement of its calls; an arm without this placement can be called in another one
     root: int | None  # a rank; None: the collective has no root
     size_bytes: int  # the message size, after nccl-tests' rounding
     count: int  # elements in one block

@@ -8,7 +8,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from enum import StrEnum
 
-from nccl_bench.catalog.arms import COORDINATORS
+from nccl_bench.catalog.arms import BUILT_IN_COMMUNICATORS, COORDINATORS
 
 # nccl-tests rounds the bytes of one rank's block down to a multiple of this. So the blocks of a small message can be
 # empty (`& -(16/eltSize)` in src/all_gather.cu and similar files).
@@ -29,7 +29,8 @@ class Placement(StrEnum):
     """The memory that a call writes its output to."""
 
     IN_PLACE = "in-place"  # the output shares memory with the input
-    OUT_OF_PLACE = "out-of-place"  # the output has memory of its own
+    OUT_OF_PLACE = "out-of-place"  # the output has memory of its own, which the caller provides
+    RETURNED = "returned"  # the call returns its output as a new tensor
 
 
 class Result(StrEnum):
@@ -50,6 +51,14 @@ class Absence:
     communicators: frozenset[str]  # names in communicators.registry
     reason: str  # one line for the user
     placements: tuple[Placement, ...] = tuple(Placement)  # the placements that they lack
+
+
+# Groups of placements. A caller can exchange the placements of a group: `x = all_reduce(x)` fits a call that works in
+# place and a call that returns a new tensor. The default placement is the first one.
+_INPUT_OR_NEW = ((Placement.IN_PLACE, Placement.RETURNED), (Placement.OUT_OF_PLACE, Placement.RETURNED))
+# In place, the smaller one of input and output is a part of the larger one. No other placement needs such a caller.
+_PART_OR_NEW = ((Placement.IN_PLACE,), (Placement.OUT_OF_PLACE, Placement.RETURNED))
+_NEW = ((Placement.OUT_OF_PLACE, Placement.RETURNED),)
 
 
 def _same(_world_size: int) -> float:
@@ -79,8 +88,14 @@ class Collective:
     # Whether a measurement has shown that large messages are faster if NCCL has the buffers registered.
     gains_from_registration: bool = False
     point_to_point: bool = False  # whether NCCL makes the collective of sends and receives
-    placements: tuple[Placement, ...] = tuple(Placement)  # the supported placements, the default first
+    # Groups of placements that a caller can exchange without other changes, the preferred group first.
+    exchangeable: tuple[tuple[Placement, ...], ...] = _INPUT_OR_NEW
     absences: tuple[Absence, ...] = ()  # the built-in communicators that lack the collective
+
+    @property
+    def placements(self) -> tuple[Placement, ...]:
+        """The supported placements, the default first."""
+        return tuple(dict.fromkeys(placement for group in self.exchangeable for placement in group))
 
     def absence(self, communicator: str, placement: Placement) -> str | None:
         """Return why ``communicator`` lacks the collective in ``placement``; ``None`` if the communicator has it."""
@@ -127,6 +142,21 @@ _COORDINATORS_IN_PLACE_ONLY = Absence(
     reason="torch.distributed, to which coordinators can route, has no out-of-place form of this collective",
     placements=(Placement.OUT_OF_PLACE,),
 )
+_TORCH_RETURNS_NOTHING = Absence(
+    communicators=frozenset({"process-group", "process-group-async"}),
+    reason="torch.distributed has no form of this collective that returns the output",
+    placements=(Placement.RETURNED,),
+)
+_RECORDED_ALLOCATES_NOTHING = Absence(
+    communicators=frozenset({"bare-transport"}),
+    reason="this arm repeats recorded calls of the transport, and allocates no output",
+    placements=(Placement.RETURNED,),
+)
+_BUILT_IN_RETURNS_NOTHING = Absence(
+    communicators=BUILT_IN_COMMUNICATORS,
+    reason="no built-in arm has a form of this collective that returns the output",
+    placements=(Placement.RETURNED,),
+)
 
 _ROWS = (
     Collective(
@@ -134,7 +164,7 @@ _ROWS = (
         result=Result.REDUCED,
         bus_factor=_twice_without_own,
         reduces=True,
-        absences=(_TORCH_IN_PLACE_ONLY,),
+        absences=(_TORCH_IN_PLACE_ONLY, _TORCH_RETURNS_NOTHING, _RECORDED_ALLOCATES_NOTHING),
     ),
     Collective(
         name="all_gather",
@@ -142,6 +172,8 @@ _ROWS = (
         bus_factor=_without_own,
         receives_all_blocks=True,
         gains_from_registration=True,
+        exchangeable=_PART_OR_NEW,
+        absences=(_BUILT_IN_RETURNS_NOTHING,),
     ),
     Collective(
         name="reduce_scatter",
@@ -149,6 +181,8 @@ _ROWS = (
         bus_factor=_without_own,
         sends_all_blocks=True,
         reduces=True,
+        exchangeable=_PART_OR_NEW,
+        absences=(_BUILT_IN_RETURNS_NOTHING,),
     ),
     Collective(
         name="all_to_all",
@@ -158,14 +192,15 @@ _ROWS = (
         receives_all_blocks=True,
         gains_from_registration=True,
         point_to_point=True,
-        placements=(Placement.OUT_OF_PLACE,),
+        exchangeable=_NEW,
+        absences=(_BUILT_IN_RETURNS_NOTHING,),
     ),
     Collective(
         name="broadcast",
         result=Result.COPIED,
         bus_factor=_same,
         rooted=True,
-        absences=(_TORCH_IN_PLACE_ONLY, _COORDINATORS_IN_PLACE_ONLY),
+        absences=(_TORCH_IN_PLACE_ONLY, _COORDINATORS_IN_PLACE_ONLY, _BUILT_IN_RETURNS_NOTHING),
     ),
     Collective(
         name="reduce",
@@ -174,7 +209,7 @@ _ROWS = (
         bus_factor=_same,
         reduces=True,
         rooted=True,
-        absences=(_TORCH_IN_PLACE_ONLY, _COORDINATORS_IN_PLACE_ONLY),
+        absences=(_TORCH_IN_PLACE_ONLY, _COORDINATORS_IN_PLACE_ONLY, _BUILT_IN_RETURNS_NOTHING),
     ),
     Collective(
         name="gather",
@@ -184,12 +219,14 @@ _ROWS = (
         receives_all_blocks=True,
         rooted=True,
         point_to_point=True,
+        exchangeable=_PART_OR_NEW,
         absences=(
             Absence(
                 communicators=COORDINATORS,
                 reason="a coordinator of an engine gathers only through torch.distributed: measure the torch arm",
             ),
             Absence(communicators=frozenset({"nccl4py"}), reason="this arm does not call nccl4py's gather"),
+            _BUILT_IN_RETURNS_NOTHING,
         ),
     ),
     Collective(
@@ -198,12 +235,13 @@ _ROWS = (
         bus_factor=_same,
         gains_from_registration=True,
         point_to_point=True,
-        placements=(Placement.OUT_OF_PLACE,),
+        exchangeable=_NEW,
         absences=(
             Absence(
                 communicators=frozenset({"process-group"}),
                 reason="torch.distributed exchanges messages only asynchronously: measure the torch-async arm",
             ),
+            _BUILT_IN_RETURNS_NOTHING,
         ),
     ),
 )

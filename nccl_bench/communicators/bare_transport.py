@@ -10,6 +10,7 @@ from typing import Any, cast
 
 from nccl_bench.communicators.protocol import Operation
 from nccl_bench.communicators.stream_free import StreamFreeCommunicator
+from nccl_bench.errors import InvalidArgumentError
 from nccl_bench.transports.base import Transport
 
 
@@ -38,6 +39,10 @@ class _Recorder:
 
 class RecordedCommunicator(StreamFreeCommunicator):
     """A stream-free communicator whose arms make only the calls to the transport."""
+
+    def returning(self, collective: str) -> Callable[..., object]:
+        """Raise ``InvalidArgumentError``: recorded calls allocate no output."""
+        raise InvalidArgumentError(f"recorded calls of {collective} allocate no output")
 
     def prepare(self, operation: Operation) -> Operation:
         """Record the calls of ``operation`` to the transport, and return a function that makes the recorded calls."""

@@ -5,13 +5,17 @@ A communicator is *available* from construction to ``close``. A communicator is 
 its output. Without an exception, the caller would read an output that was never written.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
+from dataclasses import replace
 from typing import Any
 
+from torch import Tensor
+
 from nccl_bench.catalog.cases import Case
+from nccl_bench.catalog.collectives import Placement
 from nccl_bench.communicators.protocol import Communicator, Operation
-from nccl_bench.errors import DisabledError
+from nccl_bench.errors import DisabledError, InvalidArgumentError
 from nccl_bench.ranks.process import SETUP_TIMEOUT_S
 
 
@@ -43,6 +47,25 @@ class ArmCommunicator(Communicator):
         """The context-parallel all-gather, called with ``(output, input, stream)``; ``None`` if it does not exist."""
         return None
 
+    def returning(self, collective: str) -> Callable[..., object]:
+        """Return the operation that returns the output of ``collective`` as a new tensor.
+
+        It takes the input and the arguments in ``communicators.protocol.RETURNING``. Raises ``InvalidArgumentError`` if
+        the communicator has no such operation.
+        """
+        operation: Callable[..., object] | None = getattr(self, f"return_{collective}", None)
+        if operation is None:
+            raise InvalidArgumentError(f"{type(self).__name__} has no {collective} that returns its output")
+        return operation
+
+    def examine(self, case: Case, result: object, input: Tensor, output: Tensor | None) -> Placement:
+        """Return the placement in which a call of ``case`` worked; ``result`` is what the call returned.
+
+        ``output`` has the shape, data type and device of a right result; ``None`` if this rank gets no result. A user's
+        call shows its placement only by what it returns. Raises ``SetupError`` if ``result`` cannot be a result.
+        """
+        return case.placement
+
     def prepare(self, operation: Operation) -> Operation:
         """Return the function that an arm calls to run ``operation``, which is a call on this communicator."""
         return operation
@@ -66,6 +89,10 @@ class ArmCommunicator(Communicator):
     def supports(self, case: Case) -> bool:
         """Return whether the communicator has the collective, the placement and the reduction of ``case``."""
         return True
+
+    def able(self, case: Case, placements: Sequence[Placement]) -> tuple[Placement, ...]:
+        """Return those of ``placements`` in which the communicator can run ``case``, the preferred ones first."""
+        return tuple(each for each in placements if self.supports(replace(case, placement=each)))
 
     def has_exchange(self, name: str) -> bool:
         """Return whether the communicator can run the exchange ``name`` of ``verify.exchanges``."""

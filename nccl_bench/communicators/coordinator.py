@@ -148,6 +148,10 @@ class GroupCoordinator(ArmCommunicator):
         carrier.all_reduce(output, op)
         return output
 
+    def return_all_reduce(self, input: Tensor, op: RedOp = RedOp.SUM) -> Tensor:
+        """Reduce ``input`` over all ranks into a new tensor, and return the new tensor, as engines' coordinators do."""
+        return self.outplace_all_reduce(input, None, op)
+
     def all_gather(self, output: Tensor, input: Tensor, sizes: Sequence[int] | None = None) -> None:
         if sizes is not None:
             self.all_gatherv(output, input, sizes)

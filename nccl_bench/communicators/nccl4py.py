@@ -88,6 +88,10 @@ class Nccl4pyCommunicator(SwitchableCommunicator):
         self._run(self._communicator.allreduce, input, output, self._redops[op])
         return output
 
+    def return_all_reduce(self, input: Tensor, op: RedOp = RedOp.SUM) -> Tensor:
+        """Reduce ``input`` over all ranks into a new tensor, and return the new tensor."""
+        return self.outplace_all_reduce(input, None, op)
+
     def all_gather(self, output: Tensor, input: Tensor, sizes: Sequence[int] | None = None) -> None:
         if sizes is None:
             self._run(self._communicator.allgather, input, output)

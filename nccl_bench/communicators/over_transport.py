@@ -270,6 +270,10 @@ class TransportCommunicator(SwitchableCommunicator):
 
     # -- operations of both subclasses ---------------------------------------------------------------------------
 
+    def return_all_reduce(self, input: Tensor, op: RedOp = RedOp.SUM) -> Tensor:
+        """Reduce ``input`` over all ranks into a new tensor, and return the new tensor."""
+        return self._outplace_all_reduce(input, None, op, self._default_handle())
+
     def gather(self, output: Tensor, input: Tensor, dst: int) -> None:
         # Gather with one group of sends and receives, as in nccl-tests (src/gather.cu): only NCCL 2.28 and later have
         # ncclGather. The root sends its own block to itself.

@@ -81,10 +81,15 @@ def _reduce(comm: Communicator, case: Case, x: Tensor, y: Tensor) -> Operation:
 
 
 def _send_recv(comm: Communicator, case: Case, x: Tensor, y: Tensor) -> Operation:
-    return partial(comm.send_recv, y, x, (comm.rank + 1) % comm.world_size, (comm.rank - 1) % comm.world_size)
+    return partial(comm.send_recv, y, x, *_neighbours(comm))
 
 
-# Collective -> its call with input `x` and output `y`. If `y` is `x`, the call works in place.
+def _neighbours(comm: Communicator) -> tuple[int, int]:
+    return (comm.rank + 1) % comm.world_size, (comm.rank - 1) % comm.world_size
+
+
+# Collective -> its call with input `x` and output `y`. If `y` is `x`, the call works in place. For the placement
+# `returned` see RETURNING.
 CALLS: Mapping[str, Callable[[Communicator, Case, Tensor, Tensor], Operation]] = {
     "all_reduce": _all_reduce,
     "all_gather": lambda comm, case, x, y: partial(comm.all_gather, y, x),
@@ -94,4 +99,16 @@ CALLS: Mapping[str, Callable[[Communicator, Case, Tensor, Tensor], Operation]] =
     "reduce": _reduce,
     "gather": lambda comm, case, x, y: partial(comm.gather, y, x, case.root or 0),
     "send_recv": _send_recv,
+}
+
+# Collective -> the arguments after the input in a call that returns the output as a new tensor.
+RETURNING: Mapping[str, Callable[[Communicator, Case], tuple[object, ...]]] = {
+    "all_reduce": lambda comm, case: (case.redop or RedOp.SUM,),
+    "all_gather": lambda comm, case: (),
+    "reduce_scatter": lambda comm, case: (case.redop or RedOp.SUM,),
+    "all_to_all": lambda comm, case: (),
+    "broadcast": lambda comm, case: (case.root or 0,),
+    "reduce": lambda comm, case: (case.root or 0, case.redop or RedOp.SUM),
+    "gather": lambda comm, case: (case.root or 0,),
+    "send_recv": lambda comm, case: _neighbours(comm),
 }

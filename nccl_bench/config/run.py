@@ -111,7 +111,10 @@ class RunConfig(CommonConfig):
         Panel.SWEEP, DTYPES, DTYPE_ALIASES, short="-d", flag="--dtype", default=lambda device: device.dtype
     )
     redops: tuple[RedOp, ...] = choices_option(Panel.SWEEP, RedOp, short="-o", flag="--op", default="sum")
-    placements: tuple[Placement, ...] = choices_option(Panel.SWEEP, Placement, flag="--placement", default="in-place")
+    # None: in every case each arm is called in a placement that it has.
+    placements: tuple[Placement, ...] | None = choices_option(
+        Panel.SWEEP, Placement, flag="--placement", default_text="each arm in a placement that it has, in-place first"
+    )
     root: int = option(Panel.SWEEP, f"The root rank of {listed(_ROOTED)}.", integer(0), short="-r", default=0)
     timings: tuple[Timing, ...] = method_option(
         f"One or more of {listed(Timing)}, comma-separated; or all. See nccl-bench list timings.",

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import product
 
@@ -16,6 +16,7 @@ from nccl_bench.config.run import RunConfig
 from nccl_bench.errors import UsageError
 from nccl_bench.plan.batches import most_ops_per_batch
 from nccl_bench.plan.left_out import LeftOut
+from nccl_bench.plan.placements import choose_placements
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -24,6 +25,12 @@ class PlannedCase:
 
     case: Case  # the case to measure
     arms: tuple[str, ...]  # the arms that support the case, and the twin if an arm is compared with the baseline
+    able: Mapping[str, tuple[Placement, ...]]  # arm -> the placements that it may be called in, the preferred one first
+
+    @property
+    def placements(self) -> Mapping[str, Placement]:
+        """The placement in which each arm is called."""
+        return choose_placements(self.case.row, self.able)
 
     def candidates(self, baseline: str) -> tuple[str, ...]:
         """Return the arms that are compared with ``baseline``; none if the baseline does not support the case."""
@@ -39,15 +46,20 @@ class Plan:
     timings: tuple[Timing, ...]  # the configured timings that the device has
     left_out: tuple[str, ...]  # one text for each reason why a part of the configuration cannot be measured
 
-    def only(self, baseline: str, supports: Callable[[str, Case], bool]) -> Plan:
-        """Return a plan with only the arms that ``supports`` accepts. A case without arms stays in the plan."""
+    def only(self, baseline: str, able: Mapping[str, Sequence[Sequence[str]]]) -> Plan:
+        """Return a plan with only the arms and placements in ``able``.
+
+        ``able`` has for each arm the placements of each case, the preferred one first. An arm without placements of a
+        case is left out there. A case without arms stays in the plan.
+        """
         cases = []
-        for planned in self.cases:
-            arms = [name for name in planned.arms if supports(name, planned.case)]
+        for index, planned in enumerate(self.cases):
+            of_case = {name: tuple(map(Placement, able[name][index])) for name in planned.arms if name in able}
+            arms = [name for name, placements in of_case.items() if placements]
             # The twin is useful only if an arm is compared with the baseline.
             if twin_of(baseline) in arms and not {*arms} - {baseline, twin_of(baseline)}:
                 arms.remove(twin_of(baseline))
-            cases.append(replace(planned, arms=tuple(arms)))
+            cases.append(replace(planned, arms=tuple(arms), able={name: of_case[name] for name in arms}))
         return replace(self, cases=tuple(cases))
 
     def comparisons(self, baseline: str) -> int:
@@ -75,16 +87,20 @@ def make_plan(config: RunConfig, world_size: int) -> Plan:
     cases: dict[Case, PlannedCase] = {}
     for collective, dtype, redop, placement in _combinations(config):
         row, itemsize = COLLECTIVES[collective], DTYPES[dtype].itemsize
-        arms = []
+        allowed = row.placements if placement is None else (placement,)
+        able: dict[str, tuple[Placement, ...]] = {}
         for name in config.arms:
-            reason = unsupported(config.arm(name), config.device_spec, collective, dtype, redop, placement)
-            if reason is None:
-                arms.append(name)
-            else:
+            reasons = {
+                each: unsupported(config.arm(name), config.device_spec, collective, dtype, redop, each)
+                for each in allowed
+            }
+            if placements := tuple(each for each, reason in reasons.items() if reason is None):
+                able[name] = placements
+            elif reason := reasons[allowed[0]]:
                 left_out.unsupported[reason][collective, dtype, redop, placement].append(name)
-        if config.baseline in arms and len(arms) > 1:
-            arms.append(twin_of(config.baseline))
-        for size in config.sizes if arms else ():
+        if config.baseline in able and len(able) > 1:
+            able[twin_of(config.baseline)] = able[config.baseline]
+        for size in config.sizes if able else ():
             count = row.block_count(size, itemsize, world_size)
             if count == 0:
                 left_out.empty[collective, dtype].append(size)
@@ -94,22 +110,27 @@ def make_plan(config: RunConfig, world_size: int) -> Plan:
                 collective=collective,
                 dtype=dtype,
                 redop=redop,
-                placement=placement,
+                placement=allowed[0],
                 root=config.root if row.rooted else None,
                 size_bytes=row.size_bytes(count, itemsize, world_size),
                 count=count,
             )
             # Several sizes can round to the same case.
-            cases[case] = PlannedCase(case=case, arms=tuple(arms))
+            cases[case] = PlannedCase(case=case, arms=tuple(able), able=able)
     if not cases:
         raise UsageError("nothing is left to measure: " + "; ".join(left_out.texts()))
     return Plan(cases=tuple(cases.values()), timings=timings, left_out=tuple(left_out.texts()))
 
 
-def _combinations(config: RunConfig) -> Iterator[tuple[str, str, RedOp | None, Placement]]:
+def _combinations(config: RunConfig) -> Iterator[tuple[str, str, RedOp | None, Placement | None]]:
+    """Yield the cases without their sizes. The placement is ``None`` if each arm is called in one that it has."""
     for collective in config.collectives:
         row = COLLECTIVES[collective]
         redops = config.redops if row.reduces else (None,)
-        # A collective that has none of the configured placements is measured in all placements that it supports.
-        placements = [placement for placement in config.placements if placement in row.placements] or row.placements
+        # A collective that has none of the configured placements is measured in its default placement.
+        placements: Sequence[Placement | None] = (
+            [None]
+            if config.placements is None
+            else [placement for placement in config.placements if placement in row.placements] or row.placements[:1]
+        )
         yield from product([collective], config.dtypes, redops, placements)

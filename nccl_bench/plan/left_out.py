@@ -43,7 +43,7 @@ class LeftOut:
         collectives: dict[tuple[Placement, Placement], list[str]] = defaultdict(list)
         for name in self.config.collectives:
             available = COLLECTIVES[name].placements
-            for placement in self.config.placements:
+            for placement in self.config.placements or ():
                 if placement not in available:
                     collectives[placement, available[0]].append(name)
         for (placement, replacement), names in collectives.items():

@@ -1,5 +1,6 @@
 """The memory of a case on one rank: the number and the size of the slots. A slot is a copy of the buffers."""
 
+from collections.abc import Collection
 from dataclasses import dataclass
 
 from nccl_bench.catalog.cases import Case
@@ -12,6 +13,8 @@ from nccl_bench.plan.batches import LAUNCH_QUEUE_ENTRIES
 ARENA_BYTES = 256 * 1024**2
 # A graph has one operation for each slot. With fewer slots, the gap before a graph would distort the times.
 FEWEST_SLOTS = 4
+# A check looks at this many results that calls have returned.
+CHECKED_RESULTS = 4
 # Slots are aligned like separate tensors. The allocators of torch and CUDA align tensors to this many bytes.
 SLOT_ALIGNMENT_BYTES = 512
 # Buffers take at most this share of the free memory. Libraries can need the rest.
@@ -26,7 +29,8 @@ class Arena:
 
     slots: int  # the number of copies of the buffers; calls rotate through the copies
     slot_bytes: int  # the size of the larger of input and output, rounded up to the alignment
-    regions: int  # the number of parts: 1 if in place; otherwise 2, for the inputs and for the outputs
+    regions: int  # the number of parts: 1, or 2 if an arm is out of place and its outputs need memory of their own
+    results: int = 0  # the most results of the placement `returned` that exist together; they are not in the slots
 
     @property
     def slots_bytes(self) -> int:
@@ -35,8 +39,8 @@ class Arena:
 
     @property
     def total_bytes(self) -> int:
-        """All bytes on one rank: the slots, a copy of the input, the expected output and the workspace."""
-        return self.slots_bytes + 2 * self.slot_bytes + WORKSPACE_BYTES
+        """All bytes on one rank: slots, results, a copy of the input, the expected output and the workspace."""
+        return self.slots_bytes + (2 + self.results) * self.slot_bytes + WORKSPACE_BYTES
 
 
 def slots_of_more_arenas(arena: Arena, count: int, free_bytes: int) -> int:
@@ -45,17 +49,24 @@ def slots_of_more_arenas(arena: Arena, count: int, free_bytes: int) -> int:
     return min(arena.slots, max(0, each_bytes // arena.slot_bytes - 2) // arena.regions)
 
 
-def plan_arena(config: RunConfig, case: Case, world_size: int, free_bytes: int) -> Arena | None:
+def plan_arena(
+    config: RunConfig, case: Case, world_size: int, free_bytes: int, placements: Collection[Placement] | None = None
+) -> Arena | None:
     """Return the arena (the memory for all slots) of ``case`` on a rank that has ``free_bytes`` of free memory.
+
+    ``placements`` are those of the arms; ``None`` means that every arm is called in the placement of the case.
 
     If memory is short, the arena has fewer slots. Return ``None`` if not even one slot fits into ``MEMORY_SHARE``.
     """
+    placements = [case.placement] if placements is None else placements
     itemsize, row = DTYPES[case.dtype].itemsize, case.row
     elements = max(row.send_count(case.count, world_size), row.receive_count(case.count, world_size))
     slot_bytes = -(-elements * itemsize // SLOT_ALIGNMENT_BYTES) * SLOT_ALIGNMENT_BYTES
-    regions = 1 if case.placement is Placement.IN_PLACE else 2
-    most = ((int(free_bytes * MEMORY_SHARE) - WORKSPACE_BYTES) // slot_bytes - 2) // regions
+    regions = 2 if Placement.OUT_OF_PLACE in placements else 1
+    # A graph keeps two results in memory of its own, while a check looks at others.
+    results = 2 + CHECKED_RESULTS if Placement.RETURNED in placements else 0
+    most = ((int(free_bytes * MEMORY_SHARE) - WORKSPACE_BYTES) // slot_bytes - 2 - results) // regions
     if most < 1:
         return None
     wanted = 1 if config.same_buffer else max(FEWEST_SLOTS, min(-(-ARENA_BYTES // slot_bytes), LAUNCH_QUEUE_ENTRIES))
-    return Arena(slots=min(wanted, most), slot_bytes=slot_bytes, regions=regions)
+    return Arena(slots=min(wanted, most), slot_bytes=slot_bytes, regions=regions, results=results)

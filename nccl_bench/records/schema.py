@@ -12,7 +12,7 @@ from enum import StrEnum
 from typing import Any, ClassVar
 
 from nccl_bench.catalog.cases import Case
-from nccl_bench.catalog.collectives import COLLECTIVES
+from nccl_bench.catalog.collectives import COLLECTIVES, Placement
 from nccl_bench.catalog.dtypes import DTYPES
 from nccl_bench.catalog.throttling import THROTTLE_REASONS, ThrottleReason
 from nccl_bench.catalog.timings import Timing
@@ -29,7 +29,8 @@ from nccl_bench.records.decoding import decode, parse_json, shown
 #    in run.json.
 # 5: samples can have the status `declined`, and then a `reason`. Every line about a case has `launch`, the number of
 #    its launch, and samples have `arms_before` and `late`. In older lines all of these are absent: such a run has one
-#    launch. Samples have `registered`.
+#    launch. Samples have `registered` and `arm_placement`. In run.json `config.placements` can be null: then the arms
+#    of a case can differ in the placement of their calls.
 SCHEMA = 5
 
 
@@ -154,6 +155,13 @@ class Samples(_Line):
     late: int | None = None
     # Whether NCCL had the buffers registered; None without NCCL, without times, and before schema 5.
     registered: BuffersRegistered | None = None
+    # The placement of the arm's calls. None if it is that of the case: in an import, and before schema 5.
+    arm_placement: Placement | None = None
+
+    @property
+    def placement(self) -> Placement:
+        """The placement of the arm's calls."""
+        return self.arm_placement or self.case.placement
 
     def rounds_us(self) -> dict[int, float]:
         """Return the time of each kept round in microseconds, by the round's number."""

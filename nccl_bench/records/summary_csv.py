@@ -30,6 +30,8 @@ class Medians:
     baseline: str  # the name of the baseline's arm
     world_size: int  # the number of ranks
     times_us: Mapping[tuple[Case, Timing, str], float]  # median time per operation, by case, timing and arm
+    # The placement of the arm's calls, by case, timing and arm. Absent if it is that of the case: before schema 5.
+    placements: Mapping[tuple[Case, Timing, str], Placement]
     left_out: Mapping[str, int]  # status -> number of rows without a time; `ok` means that no batch was kept
 
 
@@ -37,6 +39,7 @@ def read_summary(path: Path) -> Medians:
     """Return the medians in ``path``; raise ``RecordError`` with the line, the value and what is allowed."""
     reader = csv.DictReader(read_text(path).splitlines(), strict=True)
     times: dict[tuple[Case, Timing, str], float] = {}
+    placements: dict[tuple[Case, Timing, str], Placement] = {}
     baselines: dict[str, None] = {}
     world_sizes: dict[int, None] = {}
     left_out: Counter[str] = Counter()
@@ -56,6 +59,8 @@ def read_summary(path: Path) -> Medians:
             if key in times:
                 raise ValueError(f"{row['arm']!r} has {key[0].label} {row['timing']} twice")
             times[key] = _positive(row["time_us"])
+            if placement := row.get("arm_placement"):
+                placements[key] = Placement(_one_of(placement, Placement, "arm_placement"))
             baselines[row["baseline"]] = None
             world_sizes[_whole(row, "world_size", 1)] = None
     except (csv.Error, ValueError) as error:
@@ -68,7 +73,11 @@ def read_summary(path: Path) -> Medians:
             "and a summary of one run has one of each"
         )
     return Medians(
-        baseline=next(iter(baselines)), world_size=next(iter(world_sizes)), times_us=times, left_out=dict(left_out)
+        baseline=next(iter(baselines)),
+        world_size=next(iter(world_sizes)),
+        times_us=times,
+        placements=placements,
+        left_out=dict(left_out),
     )
 
 

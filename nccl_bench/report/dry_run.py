@@ -1,12 +1,12 @@
 """The text of a dry run: cases, arms and timings, their memory and their time."""
 
 from nccl_bench.analysis.wording import counted, significant
-from nccl_bench.catalog.cases import Case
+from nccl_bench.catalog.collectives import Placement
 from nccl_bench.config.question import default_baseline
 from nccl_bench.config.run import RunConfig
 from nccl_bench.config.sizes import format_size
-from nccl_bench.config.user_arms import targets_of
-from nccl_bench.plan.cases import Plan
+from nccl_bench.config.user_arms import targets_of, user_arm_of
+from nccl_bench.plan.cases import Plan, PlannedCase
 from nccl_bench.plan.combinations import Combination, join_combinations
 from nccl_bench.plan.memory import plan_arena
 from nccl_bench.plan.process_sets import process_sets_of
@@ -28,20 +28,23 @@ def plan_text(config: RunConfig, plan: Plan, world_size: int, memory_bytes: int 
         *(f"{', '.join(each.arms)}: in separate processes ({each.reason})" for each in process_sets_of(config)[1:]),
         "",
     ]
-    swept: dict[tuple[tuple[str, ...], Combination], list[Case]] = {}
+    swept: dict[tuple[tuple[str, ...], Combination], list[PlannedCase]] = {}
     for planned in plan.cases:
         case = planned.case
-        combination: Combination = (case.collective, case.dtype, case.redop, case.placement)
-        swept.setdefault((planned.arms, combination), []).append(case)
+        combination: Combination = (case.collective, case.dtype, case.redop, _common_placement(config, planned))
+        swept.setdefault((planned.arms, combination), []).append(planned)
     budget = 2**62 if memory_bytes is None else memory_bytes
     largest = 0
     # Cases that differ only in data type, reduction and placement share a line.
     groups: dict[tuple[str, tuple[str, ...], tuple[int, ...], tuple[int, ...]], list[Combination]] = {}
     for (arms, what), cases in swept.items():
-        arenas = {case.size_bytes: plan_arena(config, case, world_size, budget) for case in cases}
+        arenas = {
+            each.case.size_bytes: plan_arena(config, each.case, world_size, budget, each.placements.values())
+            for each in cases
+        }
         largest = max([largest, *(arena.total_bytes for arena in arenas.values() if arena)])
         unfit = tuple(size for size, arena in arenas.items() if arena is None)
-        groups.setdefault((cases[0].collective, arms, tuple(arenas), unfit), []).append(what)
+        groups.setdefault((cases[0].case.collective, arms, tuple(arenas), unfit), []).append(what)
     for (_, arms, sizes, unfit), combinations in groups.items():
         span = format_size(sizes[0]) if len(sizes) == 1 else f"{format_size(sizes[0])} to {format_size(sizes[-1])}"
         without = ", ".join(arm for arm in config.arms if arm not in arms)
@@ -58,6 +61,16 @@ def plan_text(config: RunConfig, plan: Plan, world_size: int, memory_bytes: int 
     lines.append(f"time: about {_span(f'{least_s:.0f}', f'{longest_s:.0f} s')}, up to {significant(most_s)} s per case")
     lines += [f"left out: {text}" for text in plan.left_out]
     return "\n".join(lines) + "\n"
+
+
+def _common_placement(config: RunConfig, planned: PlannedCase) -> Placement | None:
+    """Return the placement of all arms; ``None`` if they differ, or if a user arm, not loaded yet, can have another."""
+    if config.placements is not None:
+        return planned.case.placement
+    user_arms = (user_arm_of(config.user_arms, name) for name in planned.arms)
+    placements = {*planned.placements.values()}
+    known = all(user_arm is None or user_arm.built_in for user_arm in user_arms)
+    return placements.pop() if known and len(placements) == 1 else None
 
 
 def _span(least: str, most: str) -> str:

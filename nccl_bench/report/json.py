@@ -23,6 +23,8 @@ def comparison_record(comparison: Comparison, sides: tuple[str, str]) -> Mapping
         f"{sides[0]}_arm": comparison.baseline,
         f"{sides[1]}_arm": comparison.candidate,
         **asdict(comparison.case),
+        f"{sides[0]}_placement": comparison.placements[0],
+        f"{sides[1]}_placement": comparison.placements[1],
         "timing": comparison.timing,
         f"{sides[0]}_us": comparison.baseline_us,
         f"{sides[1]}_us": comparison.candidate_us,

@@ -1,13 +1,15 @@
 """The tables of a run's figures: latency, bandwidth, and percentiles of single operations."""
 
 from collections.abc import Callable, Iterator, Mapping
+from dataclasses import replace
 
 from nccl_bench.analysis.analysis import Analysis
 from nccl_bench.analysis.description import figures_notices
 from nccl_bench.analysis.failures import DISCARDED
 from nccl_bench.analysis.summary import Row
-from nccl_bench.analysis.wording import case_name, counted, format_ratio, significant
+from nccl_bench.analysis.wording import case_name, counted, format_ratio, significant, with_notes
 from nccl_bench.catalog.arms import TWIN_SUFFIX
+from nccl_bench.catalog.cases import Case
 from nccl_bench.catalog.timings import TIMINGS, Timing
 from nccl_bench.config.sizes import format_size
 from nccl_bench.records.run import Run
@@ -36,7 +38,8 @@ def measurement_tables(analysis: Analysis) -> Iterator[Table]:
             loop_us = (run.meta.get("worker") or {}).get("loop_cost_us") if not spec.moves_bytes else None
             if loop_us is not None:
                 question += f" The cost of the loop is included: {significant(loop_us)} us."
-            what = f"{case_name(of_group[0])}, {counted(run.world_size, 'rank')}"
+            placements = {row.arm_placement or "" for row in measured.values()}
+            what = f"{case_name(of_group[0], placements)}, {counted(run.world_size, 'rank')}"
             yield _table(run, f"{what}, {spec.title} (us)", (question,), cells, ("us", "ratio"), _latency)
             if spec.moves_bytes:
                 yield _table(run, f"{what}, {timing} bandwidth (GB/s)", (), cells, ("algbw", "busbw"), _bandwidth)
@@ -47,15 +50,17 @@ def percentile_tables(analysis: Analysis) -> Iterator[Table]:
     run = analysis.run
     if run is None:
         return
-    groups: dict[tuple[str, Timing], list[Samples]] = {}
+    groups: dict[tuple[Case, Timing], list[Samples]] = {}
     for line in run.lines:
         if isinstance(line, Samples) and line.per_iteration is not None and not line.arm.endswith(TWIN_SUFFIX):
-            groups.setdefault((case_name(line.case), line.timing), []).append(line)
-    for (name, timing), lines in groups.items():
+            groups.setdefault((replace(line.case, size_bytes=0, count=0), line.timing), []).append(line)
+    for (case, timing), lines in groups.items():
         lines.sort(key=lambda line: line.case.size_bytes)
+        placements = {line.placement for line in lines}
+        differ = len(placements) > 1
         columns = [
             column("size", ("size",), [format_size(line.case.size_bytes) for line in lines]),
-            column("arm", ("arm",), [line.arm for line in lines], left=True),
+            column("arm", ("arm",), [_arm_of(line, differ) for line in lines], left=True),
         ]
         for key in ("min", "p50", "p90", "p99", "max", "cost"):
             values = [getattr(line.per_iteration, f"{key}_us") for line in lines]
@@ -63,11 +68,15 @@ def percentile_tables(analysis: Analysis) -> Iterator[Table]:
                 columns.append(column(key, (key,), ["" if value is None else significant(value) for value in values]))
         cost = ", and the column cost shows what they add to each operation" if columns[-1].name == "cost" else ""
         yield Table(
-            title=f"{name}, {counted(run.world_size, 'rank')}, {timing} single operations (us)",
+            title=f"{case_name(case, placements)}, {counted(run.world_size, 'rank')}, {timing} single operations (us)",
             notes=_notes(run, f"The events between operations are part of these times{cost}."),
             columns=tuple(columns),
             keep=len(columns),
         )
+
+
+def _arm_of(line: Samples, placements_differ: bool) -> str:
+    return with_notes(line.arm, line.placement) if placements_differ else line.arm
 
 
 def _group(row: Row) -> tuple[object, ...]:
@@ -94,20 +103,31 @@ def _table(
     present = {arm for _, arm in cells if not arm.endswith(TWIN_SUFFIX)}
     arms = [arm for arm in dict.fromkeys((*run.arms, *sorted(present))) if arm in present]
     columns = [column("size", ("size",), [format_size(size) for size in sizes])]
-    columns += [_arm_column(run, arm, [cells.get((size, arm)) for size in sizes], units, pair) for arm in arms]
+    differ = len({row.arm_placement for row in cells.values() if row.arm_placement}) > 1
+    columns += [_arm_column(run, arm, [cells.get((size, arm)) for size in sizes], units, pair, differ) for arm in arms]
     return Table(title=title, notes=_notes(run, *notes), columns=tuple(columns), keep=2)
 
 
 def _arm_column(
-    run: Run, arm: str, rows: list[Row | None], units: tuple[str, str], pair: Callable[[Row], tuple[str, str]]
+    run: Run,
+    arm: str,
+    rows: list[Row | None],
+    units: tuple[str, str],
+    pair: Callable[[Row], tuple[str, str]],
+    placements_differ: bool,
 ) -> Column:
-    """Return the column of ``arm``: two numbers in each cell, or one number if no row has a second number."""
+    """Return the column of ``arm``: two numbers in each cell, or one number if no row has a second number.
+
+    If the arms of the table differ in their placements, the header names the arm's own.
+    """
     values = [pair(row) if row is not None else ("", "") for row in rows]
     if not any(second for _, second in values):
         units = ("baseline" if arm == run.baseline and units[1] == "ratio" else units[0], "")
     unit, *texts = pairs([units, *values])
     texts = [(row and _mark(row)) or text for row, text in zip(rows, texts, strict=True)]
-    return column(arm, (*fold(arm, max(map(len, (unit, *texts)))), unit), texts)
+    placements = dict.fromkeys(row.arm_placement for row in rows if row and row.arm_placement)
+    own = [f"({placement})" for placement in placements] if placements_differ else []
+    return column(arm, (*fold(arm, max(map(len, (unit, *own, *texts)))), *own, unit), texts)
 
 
 def _mark(row: Row) -> str:

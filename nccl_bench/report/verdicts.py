@@ -91,7 +91,8 @@ def time_tables(analysis: Analysis) -> Iterator[Table]:
 def _by_title(analysis: Analysis) -> dict[str, list[Comparison]]:
     groups: dict[str, list[Comparison]] = {}
     for each in analysis.comparisons:
-        groups.setdefault(f"{compared_text(each, analysis.sides)}: {case_name(each.case)}", []).append(each)
+        name = case_name(each.case, {*each.placements})
+        groups.setdefault(f"{compared_text(each, analysis.sides)}: {name}", []).append(each)
     return groups
 
 

@@ -18,9 +18,9 @@ from nccl_bench.errors import SetupError
 from nccl_bench.transports.device import Device
 from nccl_bench.user_arms import signatures
 from nccl_bench.user_arms.making import methods_of
-from nccl_bench.user_arms.operations import FORMS, Method
+from nccl_bench.user_arms.operations import METHODS, Method
 
-WANTED = ", ".join(f"{name}({', '.join(form.leading)})" for name, form in FORMS.items())
+WANTED = ", ".join(f"{name}({', '.join(form.leading)})" for name, form in METHODS.items())
 
 
 def choose_adapter(user_object: Any, adapter: Adapter | None) -> Adapter:

@@ -1,7 +1,8 @@
 """A user's object as a communicator with our protocol, for use by an arm."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, ExitStack
+from dataclasses import replace
 from functools import partial
 from typing import Any, NoReturn
 
@@ -19,8 +20,9 @@ from nccl_bench.transports.device import Device
 from nccl_bench.transports.gloo_operations import TORCH_REDOPS
 from nccl_bench.user_arms import adapting, contexts, signatures
 from nccl_bench.user_arms.making import end_of, make, methods_of, switch_on
-from nccl_bench.user_arms.offers import describe_all_reduces, offers_of, supported_placements
+from nccl_bench.user_arms.offers import collective_of, describe_all_reduces, offers_of, supported_placements
 from nccl_bench.user_arms.operations import FORMS, PROTOCOL_OPERATIONS, Binder
+from nccl_bench.user_arms.results import placement_of, refuse_unlike
 
 
 class UserCommunicator(ArmCommunicator):
@@ -82,7 +84,7 @@ class UserCommunicator(ArmCommunicator):
             current, calls = adapting.choose_stream_argument(methods, private, self.order, device)
             ours = (adapting.vocabulary_of(methods) or self.adapter) is Adapter.PROTOCOL
             binder = Binder(redops=None if ours else TORCH_REDOPS, current=current)
-            offers = offers_of(methods, binder, device, self.stream)
+            offers = offers_of(methods, binder, device)
             if not offers:
                 got = ", ".join(signatures.signature_text(method) for method in methods.values())
                 raise SetupError(
@@ -94,7 +96,7 @@ class UserCommunicator(ArmCommunicator):
         self.supported = supported_placements(offers)
         # The collectives whose reduction is always a sum.
         self.only_sums = frozenset(
-            name.removeprefix("outplace_")
+            collective_of(name)
             for name, offer in offers.items()
             if "op" in FORMS[name].options and "op" not in offer.options
         )
@@ -103,8 +105,12 @@ class UserCommunicator(ArmCommunicator):
         self.change_state = getattr(user_object, "change_state", partial(_refuse, user_object, "change_state"))
         self.graph_capture = partial(contexts.graph_capture, user_object)
         self._windows = contexts.window_registration(user_object)
+        # The collectives whose method is called the same way in place and returning. Its result shows the placement.
+        self._shown_by_result = frozenset(collective_of(name) for name, offer in offers.items() if not offer.placements)
         for name in PROTOCOL_OPERATIONS:
-            setattr(self, name, offers[name].call if name in offers else partial(_refuse, user_object, name))
+            setattr(self, name, partial(_refuse, user_object, name))
+        for name, offer in offers.items():
+            setattr(self, name, offer.call)
 
     def prepare(self, operation: Operation) -> Operation:
         """Return ``operation`` or, if the device needs ``Streams.submit``, a function that submits ``operation``."""
@@ -117,12 +123,32 @@ class UserCommunicator(ArmCommunicator):
         sums = case.redop in (None, RedOp.SUM) or case.collective not in self.only_sums
         return sums and (case.collective, case.placement) in self.supported
 
+    def able(self, case: Case, placements: Sequence[Placement]) -> tuple[Placement, ...]:
+        """Return those of ``placements`` in which the object can run ``case``, in the object's own order."""
+        own = [placement for collective, placement in self.supported if collective == case.collective]
+        return tuple(each for each in own if each in placements and self.supports(replace(case, placement=each)))
+
+    def examine(self, case: Case, result: object, input: Tensor, output: Tensor | None) -> Placement:
+        name, placement = case.collective, case.placement
+        shown = name in self._shown_by_result
+        examined = placement is Placement.RETURNED or (shown and placement is Placement.IN_PLACE)
+        if output is None or not examined:
+            return placement
+        call = self.returning(name)
+        if shown:
+            return placement_of(call, result, input, output)
+        refuse_unlike(call, result, input, output)
+        return placement
+
     def has_exchange(self, name: str) -> bool:
         """Return whether the object can run the exchange ``name`` of ``verify.exchanges``."""
         if name.endswith("v"):
             return name.removesuffix("v") in self.takes_sizes
-        placement = Placement.IN_PLACE if name == "all_reduce" else Placement.OUT_OF_PLACE
-        return (name.removeprefix("outplace_"), placement) in self.supported
+        collective = collective_of(name)
+        placements = [placement for supported, placement in self.supported if supported == collective]
+        if name == f"return_{collective}":
+            return placements == [Placement.RETURNED]
+        return (Placement.IN_PLACE if name == "all_reduce" else Placement.OUT_OF_PLACE) in placements
 
     def registration(self, window: bool) -> tuple[Callable[[int, int], Any], Callable[[Any], object]] | None:
         return self._windows if window else None

@@ -11,7 +11,7 @@ from nccl_bench.config.user_arms import Adapter
 from nccl_bench.errors import SetupError
 from nccl_bench.transports.device import Device
 from nccl_bench.user_arms import signatures
-from nccl_bench.user_arms.operations import FORMS, Method
+from nccl_bench.user_arms.operations import METHODS, Method
 
 _ENDS = ("close", "destroy", "shutdown")
 
@@ -21,7 +21,7 @@ def methods_of(user_object: object) -> dict[str, Method]:
 
     Methods that a class inherits from our protocol without a body are left out.
     """
-    named = {name: getattr(user_object, name, None) for name in (*FORMS, "group_start", "group_end")}
+    named = {name: getattr(user_object, name, None) for name in (*METHODS, "group_start", "group_end")}
     unfilled = vars(Communicator).values()
     return {
         name: method

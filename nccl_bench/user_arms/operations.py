@@ -14,11 +14,9 @@ from typing import Any, NoReturn
 from torch import Tensor
 
 from nccl_bench.catalog.collectives import RedOp
-from nccl_bench.communicators.protocol import Communicator
-from nccl_bench.errors import InvalidArgumentError, SetupError
-from nccl_bench.streams.base import Streams
+from nccl_bench.communicators.protocol import RETURNING, Communicator
+from nccl_bench.errors import InvalidArgumentError
 from nccl_bench.user_arms import signatures
-from nccl_bench.user_arms.tracebacks import definition_line
 
 Method = Callable[..., Any]
 
@@ -50,7 +48,16 @@ _HALVES: Mapping[str, _Form] = {
     "send": _Form(leading=("tensor", "dst")),
     "recv": _Form(leading=("tensor", "src")),
 }
-FORMS = {**PROTOCOL_OPERATIONS, **_HALVES}
+METHODS = {**PROTOCOL_OPERATIONS, **_HALVES}
+# The operations that return their output as a new tensor (`ArmCommunicator.returning`).
+_RETURNING_OPERATIONS: Mapping[str, _Form] = {
+    f"return_{name}": _Form(
+        leading=tuple(parameter for parameter in PROTOCOL_OPERATIONS[name].leading if parameter != "output"),
+        options=tuple(option for option in PROTOCOL_OPERATIONS[name].options if option != "out"),
+    )
+    for name in RETURNING
+}
+FORMS = {**METHODS, **_RETURNING_OPERATIONS}
 _DEFAULTS = {"op": "SUM", "sizes": "None", "out": "None"}
 
 
@@ -75,12 +82,12 @@ class Binder:
             return None
         if form.leading[0] == "output" and not signatures.writes_first(method):
             return None
-        if self._is_ours(form, taken, method):
+        if self._is_ours(name, taken, method):
             return method
         passed = {taken[option]: option for option in form.options if option in taken}
         if "op" in taken and self.redops is not None:
             passed[taken["op"]] = "redops[op]"
-        if "out" in taken and "out" not in form.options:
+        if self._gives_output(name, taken):
             passed[taken["out"]] = form.leading[0]  # as in NCCL, the same tensor twice means in place
         if self.current is not None:
             passed[taken["stream"]] = "current()"
@@ -89,16 +96,21 @@ class Binder:
         refused = [option for option in form.options if option not in taken]
         return self._generate(name, method, passed, refused)
 
-    def _is_ours(self, form: _Form, taken: Mapping[str, str], method: Method) -> bool:
+    def _is_ours(self, name: str, taken: Mapping[str, str], method: Method) -> bool:
+        form = FORMS[name]
         parameters = [parameter.name for parameter in signatures.positional(method)]
         first = len(form.leading)
         return (
             self.current is None
             and tuple(parameters[first : first + len(form.options)]) == form.options
             and not ("op" in form.options and self.redops is not None)
-            and not ("out" in taken and "out" not in form.options)
+            and not self._gives_output(name, taken)
             and signatures.takes(method, *form.leading)
         )
+
+    def _gives_output(self, name: str, taken: Mapping[str, str]) -> bool:
+        """Return whether the operation must give its tensor as the output too, so that the method works in place."""
+        return "out" in taken and "out" not in FORMS[name].options and name not in _RETURNING_OPERATIONS
 
     def _generate(self, name: str, method: Method, passed: Mapping[str, str], refused: list[str]) -> Method:
         form = FORMS[name]
@@ -123,49 +135,6 @@ class Binder:
         operation: Method = namespace[name]
         operation.__qualname__ = signatures.name_of(method)
         return update_wrapper(operation, method, assigned=(), updated=())
-
-
-def copying(call: Method, streams: Streams, private: Any) -> Method:
-    """Return an ``outplace_all_reduce`` that calls ``call`` and copies the tensor that ``call`` returns into ``out``.
-
-    The copy is queued on the stream on which ``call`` runs: ``private`` or, if that is ``None``, the current stream.
-    """
-    submit, follows = streams.submit, streams.follows
-    # The check of a result takes longer than all other steps, so it is done once for each output.
-    checked: set[int] = set()
-
-    def outplace_all_reduce(input: Tensor, out: Tensor | None = None, op: RedOp = RedOp.SUM) -> Tensor:
-        result: Tensor = call(input, op)
-        if id(out) not in checked:
-            check_result(call, result, input)
-            checked.add(id(out))
-        if out is None:
-            return result
-        if private is not None:
-            with streams.stream(private):
-                submit(out.copy_, result)
-        elif follows:
-            out.copy_(result)
-        else:
-            submit(out.copy_, result)
-        return out
-
-    return outplace_all_reduce
-
-
-def check_result(call: Method, result: object, input: Tensor) -> None:
-    """Raise ``SetupError`` if ``result``, which ``call`` returned, cannot be an all-reduce of ``input``."""
-    got = type(result).__name__
-    if isinstance(result, Tensor):
-        if result.shape == input.shape and result.dtype is input.dtype:
-            return
-        got = f"{result.dtype} of shape {tuple(result.shape)}"
-    line = definition_line(call)
-    at = f" ({line})" if line else ""
-    raise SetupError(
-        f"{signatures.name_of(call)}{at} of a {input.dtype} of shape {tuple(input.shape)} returned a {got}: "
-        "return None, the input, or a new tensor like the input"
-    )
 
 
 def make_send_recv(start: Method, send: Method, recv: Method, end: Method) -> Method:

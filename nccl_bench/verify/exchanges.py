@@ -5,14 +5,17 @@ the salt, selects the input. Inputs with two different salts differ in every ele
 """
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Any
 
 import torch
 from torch import Tensor
 
+from nccl_bench.catalog.collectives import Placement
 from nccl_bench.config.sizes import format_size
+from nccl_bench.errors import SetupError
+from nccl_bench.streams.base import Streams
 
 _ITEMSIZE = 4
 # Inputs are below this number, so that their sum over thousands of ranks is exact in float32.
@@ -21,6 +24,7 @@ _SALT_STEP = 101
 _RANK_STEP = 29
 POISON = -1.0
 OUTPLACE_ALL_REDUCE = "outplace_all_reduce"
+RETURNING_PREFIX = "return_"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -53,10 +57,33 @@ class Exchange:
     make_input: Callable[[int], Tensor]  # the function that returns this rank's input for a salt
     make_expected: Callable[[int], Tensor]  # the function that returns this rank's expected output
     run: Callable[[Any, Tensor, Tensor], object]  # the function that runs the collective: (communicator, input, output)
+    returns: bool = False  # True if the collective returns a new tensor, which `receive` copies to `output`
+    # What the last call returned, until `receive` takes it.
+    _returned: list[Tensor] = field(default_factory=list, repr=False)
 
-    def operation(self, communicator: Any) -> Callable[[], object]:
-        """Return a call of the collective on ``communicator``. The call is not ordered with any other work."""
-        return partial(self.run, communicator, self.input, self.output)
+    def operation(self, communicator: Any, input: Tensor | None = None) -> Callable[[], object]:
+        """Return a call of the collective on ``communicator``. The call is not ordered with any other work.
+
+        ``input`` replaces this exchange's input.
+        """
+        return partial(self._run, communicator, self.input if input is None else input)
+
+    def _run(self, communicator: Any, input: Tensor) -> None:
+        result = self.run(communicator, input, self.output)
+        if not self.returns:
+            return
+        if not (isinstance(result, Tensor) and result.shape == self.output.shape):
+            got = f"tensor of shape {tuple(result.shape)}" if isinstance(result, Tensor) else type(result).__name__
+            raise SetupError(f"{self.name} returned a {got}: return a tensor of shape {tuple(self.output.shape)}")
+        self._returned.append(result)
+
+    def receive(self, streams: Streams) -> None:
+        """Copy what the last call has returned to the output, in the order of the current stream, as its consumer."""
+        if self.returns:
+            streams.submit(self._copy_returned)
+
+    def _copy_returned(self) -> None:
+        self.output.copy_(self._returned.pop())
 
     def reset(self, salt: int) -> None:
         """Fill the output with ``POISON`` and write the input of ``salt``. The device must be idle."""
@@ -77,19 +104,25 @@ class Exchange:
         )
 
 
-def _all_reduce(ranks: Participants, size_bytes: int, *, in_place: bool) -> Exchange:
+_ALL_REDUCES: Mapping[Placement, Callable[[Any, Tensor, Tensor], object]] = {
+    Placement.IN_PLACE: lambda comm, sent, received: comm.all_reduce(sent),
+    Placement.OUT_OF_PLACE: lambda comm, sent, received: comm.outplace_all_reduce(sent, received),
+    Placement.RETURNED: lambda comm, sent, received: comm.returning("all_reduce")(sent),
+}
+
+
+def _all_reduce(ranks: Participants, size_bytes: int, *, placement: Placement) -> Exchange:
     shape = (size_bytes // _ITEMSIZE, 1)
-    tensor = torch.empty(shape, device=ranks.device)
+    tensor, in_place = torch.empty(shape, device=ranks.device), placement is Placement.IN_PLACE
     return Exchange(
         operation_name="all_reduce",
-        name=f"{'' if in_place else 'out-of-place '}all_reduce {format_size(size_bytes)}",
+        name=f"{'' if in_place else f'{placement} '}all_reduce {format_size(size_bytes)}",
         input=tensor,
         output=tensor if in_place else torch.empty(shape, device=ranks.device),
         make_input=lambda salt: ranks.make_input(ranks.rank, salt, shape),
         make_expected=lambda salt: ranks.sum_inputs(salt, shape),
-        run=lambda comm, sent, received: (
-            comm.all_reduce(sent) if in_place else comm.outplace_all_reduce(sent, received)
-        ),
+        run=_ALL_REDUCES[placement],
+        returns=placement is Placement.RETURNED,
     )
 
 
@@ -128,11 +161,24 @@ def _split_rows(ranks: Participants, size_bytes: int, uneven: bool) -> tuple[lis
     return sizes, max(1, size_bytes // _ITEMSIZE // sum(sizes))
 
 
+def _returning(ranks: Participants, size_bytes: int, *, collective: str) -> Exchange:
+    exchange = EXCHANGES[collective](ranks, size_bytes)
+    return replace(
+        exchange,
+        name=f"returned {exchange.name}",
+        run=lambda comm, sent, received: comm.returning(collective)(sent),
+        returns=True,
+    )
+
+
 EXCHANGES: Mapping[str, Callable[[Participants, int], Exchange]] = {
-    "all_reduce": partial(_all_reduce, in_place=True),
-    OUTPLACE_ALL_REDUCE: partial(_all_reduce, in_place=False),
+    "all_reduce": partial(_all_reduce, placement=Placement.IN_PLACE),
+    OUTPLACE_ALL_REDUCE: partial(_all_reduce, placement=Placement.OUT_OF_PLACE),
+    "return_all_reduce": partial(_all_reduce, placement=Placement.RETURNED),
     "all_gather": partial(_all_gather, uneven=False),
     "all_gatherv": partial(_all_gather, uneven=True),
     "reduce_scatter": partial(_reduce_scatter, uneven=False),
     "reduce_scatterv": partial(_reduce_scatter, uneven=True),
+    "return_all_gather": partial(_returning, collective="all_gather"),
+    "return_reduce_scatter": partial(_returning, collective="reduce_scatter"),
 }

@@ -11,7 +11,7 @@ from nccl_bench.arms.arm import Arm
 from nccl_bench.catalog.probes import Place
 from nccl_bench.streams.base import Graph
 from nccl_bench.verify.exchanges import Exchange
-from nccl_bench.verify.rig import Rig, call_each
+from nccl_bench.verify.rig import Rig, call, call_each
 
 REPLAY_EVERY = 50
 SMALL_PER_LARGE = 8
@@ -61,7 +61,7 @@ class _Sequence:
         exchange = self._exchanges[number % len(self._exchanges)]
         fresh, expected = next(self._trials[id(exchange)])
         self._streams.submit(exchange.input.copy_, fresh)
-        self._arm.order(exchange.operation(self._arm.communicator))()
+        call(self._arm, exchange)
         self._streams.submit(_count_wrong, self._wrong, exchange.output, expected)
 
     def capture(self) -> Graph:

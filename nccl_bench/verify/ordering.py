@@ -4,7 +4,7 @@ import torch
 from torch import Tensor
 
 from nccl_bench.verify.exchanges import POISON, Exchange
-from nccl_bench.verify.rig import Race, Rig, Trial, first_error
+from nccl_bench.verify.rig import Race, Rig, Trial, call, first_error
 
 # The allocator can use any free block. One of this many tensors of the same size gets the block that was just freed.
 ALLOCATIONS = 8
@@ -68,8 +68,7 @@ def _reuse(trial: Trial) -> str | None:
 def _call_on_temporary(trial: Trial, exchange: Exchange, temporary: Tensor) -> None:
     """Wait for the write of ``temporary``, and call the collective on ``temporary``, which the return then frees."""
     trial.streams.synchronize()
-    communicator = trial.rig.arm.communicator
-    trial.rig.arm.order(lambda: exchange.run(communicator, temporary, exchange.output))()
+    call(trial.rig.arm, exchange, temporary)
 
 
 def _call_without_race(trial: Trial) -> str | None:

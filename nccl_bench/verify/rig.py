@@ -10,6 +10,8 @@ from functools import cached_property
 from itertools import product
 from typing import Any
 
+from torch import Tensor
+
 from nccl_bench.arms.arm import Arm
 from nccl_bench.catalog.arms import ARMS
 from nccl_bench.catalog.collectives import Placement, RedOp
@@ -21,7 +23,7 @@ from nccl_bench.plan.verification import ArmProbe
 from nccl_bench.ranks.control import Control
 from nccl_bench.streams.base import Streams
 from nccl_bench.transports.device import Device
-from nccl_bench.verify.exchanges import EXCHANGES, OUTPLACE_ALL_REDUCE, Exchange, Participants
+from nccl_bench.verify.exchanges import EXCHANGES, OUTPLACE_ALL_REDUCE, RETURNING_PREFIX, Exchange, Participants
 from nccl_bench.verify.findings import Finding
 
 
@@ -87,7 +89,13 @@ def first_error(errors: Iterable[str | None]) -> str | None:
 def call_each(arm: Arm, exchanges: Sequence[Exchange]) -> None:
     """Run each exchange. ``arm`` orders each exchange with the current stream."""
     for exchange in exchanges:
-        arm.order(exchange.operation(arm.communicator))()
+        call(arm, exchange)
+
+
+def call(arm: Arm, exchange: Exchange, input: Tensor | None = None) -> None:
+    """Run ``exchange``, with ``input`` if given, and receive what it returns, in the order of the current stream."""
+    arm.order(exchange.operation(arm.communicator, input))()
+    exchange.receive(arm.streams)
 
 
 @dataclass(kw_only=True)
@@ -156,6 +164,9 @@ class Rig:
         if spec is None:
             spec = self.arm.spec
             names = [name for name in names if self.arm.communicator.has_exchange(name)]
+        else:
+            # Built-in arms have other placements, and an arm is probed in a placement that it has.
+            names = [name for name in names if not name.startswith(RETURNING_PREFIX)]
         out_of_place = unsupported(spec, self.device_spec, "all_reduce", "float32", RedOp.SUM, Placement.OUT_OF_PLACE)
         ranks = Participants(
             rank=self.control.rank, world_size=self.control.world_size, device=self.device.streams.device

@@ -38,6 +38,7 @@ NO_OUT_OF_PLACE = {
     **dict.fromkeys(TORCH, ("all_reduce", "broadcast", "reduce")),
     **dict.fromkeys(COORDINATORS, ("broadcast", "reduce")),  # its out-of-place all_reduce makes a copy
 }
+RETURNING = set(ARMS) - {*TORCH, "transport"}
 REDOPS = ("sum", "prod", "min", "max", "avg")
 
 
@@ -57,6 +58,8 @@ def supported(dtypes: tuple[str, ...]) -> set[str]:
                         ):
                             continue
                         names.add(f"{arm} {collective} {dtype} {redop} {placement}")
+                if collective == "all_reduce":
+                    names |= {f"{arm} all_reduce {dtype} {redop} returned" for arm in RETURNING}
     return names
 
 

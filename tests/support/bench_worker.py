@@ -65,10 +65,11 @@ class ChangedArm(Arm):
         self.name, self.spec, self.communicator = arm.name, arm.spec, arm.communicator
         self._arm, self._change = arm, change
 
-    def bind(self, case: Case, x: Tensor, y: Tensor) -> Operation:
+    def bind(self, case: Case, x: Tensor, y: Tensor | None, keep: Any = None) -> Operation:
+        assert y is not None
         return self._change(self._arm.bind(case, x, y), y)
 
-    def paths(self, case: Case, x: Tensor, y: Tensor) -> dict[Mode, str]:
+    def paths(self, case: Case, x: Tensor, y: Tensor | None) -> dict[Mode, str]:
         return self._arm.paths(case, x, y)
 
 

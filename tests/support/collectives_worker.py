@@ -72,7 +72,7 @@ def make_case(collective: str, dtype: str, redop: RedOp | None, placement: Place
 
 def make_buffers(case: Case, rank: int, world_size: int) -> CaseBuffers:
     slot_bytes = -(-case.size_bytes // 512) * 512
-    regions = 1 if case.placement is Placement.IN_PLACE else 2
+    regions = 2 if case.placement is Placement.OUT_OF_PLACE else 1
     arena = Arena(slots=SLOTS, slot_bytes=slot_bytes, regions=regions)
     return CaseBuffers(case, arena, rank, world_size, torch.device("cpu"))
 
@@ -87,15 +87,15 @@ class Participant:
     rank: int
     world_size: int
 
-    def wrong(self, buffers: CaseBuffers, bind: Callable[[Tensor, Tensor], Operation]) -> int:
+    def wrong(self, case: Case, bind: Callable[[Tensor, Any], Operation]) -> int:
         """Call once a slot, wait for the caller's stream, and return the number of wrong elements on this rank."""
-        buffers.poison(SLOTS)
+        buffers, placement = make_buffers(case, self.rank, self.world_size), case.placement
+        buffers.poison(SLOTS, placement)
         with self.device.streams.stream(self.caller):
-            for call in [bind(*buffers.pair(slot)) for slot in range(SLOTS)]:
-                call()
+            returned: list[Any] = [call() for call in [bind(*buffers.pair(slot, placement)) for slot in range(SLOTS)]]
         # Do not wait for the device: unjoined work must count as missing.
         self.caller.synchronize()
-        return buffers.wrong(SLOTS)
+        return buffers.wrong(returned if placement is Placement.RETURNED else buffers.outputs(SLOTS, placement))
 
 
 def combinations_of_arms(participant: Participant) -> dict[str, int]:
@@ -113,10 +113,9 @@ def combinations_of_arms(participant: Participant) -> dict[str, int]:
             if unsupported(ARMS[name], DEVICES["cpu"], collective, dtype, redop, placement) is None
         ]
         case = make_case(collective, dtype, redop, placement, participant.world_size)
-        buffers = make_buffers(case, participant.rank, participant.world_size)
         for arm in supported:
             key = " ".join((arm.name, collective, dtype, str(redop), placement))
-            results[key] = participant.wrong(buffers, lambda x, y, arm=arm, case=case: arm.bind(case, x, y))
+            results[key] = participant.wrong(case, lambda x, y, arm=arm, case=case: arm.bind(case, x, y))
     for arm in arms.values():
         arm.close()
     return results
@@ -184,10 +183,7 @@ def defects(participant: Participant) -> dict[str, int]:
         arm = Arm("stream-free", participant.group, participant.device)
         arm.communicator.close()
         arm.communicator = kind(participant.group, participant.device)
-        results[name] = participant.wrong(
-            make_buffers(case, participant.rank, participant.world_size),
-            lambda x, y, arm=arm, case=case: arm.bind(case, x, y),
-        )
+        results[name] = participant.wrong(case, lambda x, y, arm=arm, case=case: arm.bind(case, x, y))
         arm.close()
     return results
 
@@ -198,7 +194,6 @@ def unordered(participant: Participant) -> Mapping[str, Mapping[str, int]]:
     results: dict[str, dict[str, int]] = {"late private stream": {}, "late input": {}}
     for name in CPU_ARMS:
         arm = Arm(name, participant.group, participant.device)
-        buffers = make_buffers(case, participant.rank, participant.world_size)
 
         def late_stream(x: Tensor, y: Tensor, arm: Arm = arm) -> Operation:
             operation, private = arm.bind(case, x, y), arm.communicator.stream
@@ -222,7 +217,7 @@ def unordered(participant: Participant) -> Mapping[str, Mapping[str, int]]:
             return call
 
         for defect, bind in (("late private stream", late_stream), ("late input", late_input)):
-            results[defect][name] = participant.wrong(buffers, bind)
+            results[defect][name] = participant.wrong(case, bind)
             participant.device.streams.synchronize()
         arm.close()
     return results

@@ -8,6 +8,7 @@ from typing import Any
 from nccl_bench.analysis.analysis import Analysis
 from nccl_bench.analysis.comparison import Basis, Comparison
 from nccl_bench.analysis.statistics import Interval, Verdict
+from nccl_bench.catalog.collectives import Placement
 from nccl_bench.catalog.timings import Timing
 from nccl_bench.errors import ExitCode
 from tests.support.synthetic_runs import case
@@ -31,6 +32,7 @@ def comparison(
         "noise_floor": None,
         "below_floor": False,
         "pairs_needed": None,
+        "placements": (Placement.IN_PLACE, Placement.IN_PLACE),
     }
     return Comparison(**{**fields, **changes})
 

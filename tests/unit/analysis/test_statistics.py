@@ -28,6 +28,7 @@ from nccl_bench.analysis.statistics import (
     student_quantile,
     verdict_of,
 )
+from nccl_bench.catalog.collectives import Placement
 from nccl_bench.catalog.timings import Timing
 from nccl_bench.config.limits import Limit, Limits
 from tests.support.synthetic_runs import case
@@ -79,6 +80,7 @@ def compare_ratios(paired: Sequence[Sequence[float]], thresholds: Sequence[float
             baseline_us=1.0,
             candidate_us=1.0,
             estimate=PairedRatios(ratios),
+            placements=(Placement.IN_PLACE, Placement.IN_PLACE),
         )
         for size, ratios in enumerate(paired)
     ]

@@ -102,12 +102,17 @@ def supports(arm: str, what: Case) -> bool:
     return unsupported(ARMS[arm], CPU, what.collective, what.dtype, what.redop, what.placement) is None
 
 
-def buffers(what: Case, world_size: int = 1, rank: int = 0) -> tuple[Tensor, Tensor]:
-    """Return input and poisoned output: in place the same tensor, or the smaller one as a block of the larger."""
+def buffers(what: Case, world_size: int = 1, rank: int = 0) -> tuple[Tensor, Any]:
+    """Return input and poisoned output: in place the same tensor, or the smaller one as a block of the larger.
+
+    If the call returns its output, the output is ``None``.
+    """
     dtype = getattr(torch, what.dtype)
     send, receive = what.row.send_count(COUNT, world_size), what.row.receive_count(COUNT, world_size)
     if what.placement is Placement.OUT_OF_PLACE:
         return torch.arange(1, send + 1).to(dtype), torch.full((receive,), 100.0).to(dtype)
+    if what.placement is Placement.RETURNED:
+        return torch.arange(1, send + 1).to(dtype), None
     both = torch.arange(1, max(send, receive) + 1).to(dtype)
     block = both[rank * COUNT : (rank + 1) * COUNT]
     return (both if send >= receive else block), (both if receive >= send else block)
@@ -132,9 +137,10 @@ def test_an_arm_runs_every_case_that_it_supports(make: Callable[[str], Arm], nam
         with cpu.stream(caller):
             operation = arm.bind(what, x, y)
             operation()
-            operation()
+            result: Any = operation()
         cpu.synchronize()
-        assert raw_bytes(y) == source, what.label
+        assert raw_bytes(result if y is None else y) == source, what.label
+        assert (raw_bytes(x), x is result) == (source, False), what.label
         ran += 1
     assert ran >= (0 if (name, collective) in ABSENT else len(DTYPES) - 2)
 
@@ -191,45 +197,46 @@ def check_sees_the_producer(arm: Arm, what: Case, patience_s: float = 0.03) -> N
         operation = arm.bind(what, x, y)
         gate = Gate(caller)
         caller.submit(x.fill_, 7)
-        operation()
+        result: Any = operation()
     private = arm.communicator.stream
     overtook = private is not None and finishes_within(private, patience_s)
     gate.open()
     cpu.synchronize()
     assert not overtook
-    assert y.tolist() == [7] * y.numel()
+    output = result if y is None else y
+    assert output.tolist() == [7] * output.numel()
 
 
 def check_is_seen_by_the_consumer(arm: Arm, what: Case, patience_s: float = 0.03) -> None:
     """Expect later work of the caller's stream after the operation."""
     caller, (x, y) = cpu.Stream(), buffers(what)
-    private, seen = arm.communicator.stream, torch.zeros_like(y)
+    private, seen = arm.communicator.stream, torch.zeros_like(x if y is None else y)
     gate = Gate(private or caller)
     with cpu.stream(caller):
         caller.submit(x.fill_, 7)
-        arm.bind(what, x, y)()
-        caller.submit(seen.copy_, y)
+        result: Any = arm.bind(what, x, y)()
+        caller.submit(seen.copy_, result if y is None else y)
     overtook = finishes_within(caller, patience_s)
     gate.open()
     cpu.synchronize()
     assert not overtook
-    assert seen.tolist() == [7] * y.numel()
+    assert seen.tolist() == [7] * seen.numel()
 
 
 def check_calls_in_a_row(arm: Arm, what: Case) -> None:
     """Expect each of many calls to see its own producer and be seen by its own consumer; nothing waits in between."""
     caller, (x, y) = cpu.Stream(), buffers(what)
-    seen = [torch.zeros_like(y) for _ in range(20)]
+    seen = [torch.zeros_like(x if y is None else y) for _ in range(20)]
     with cpu.stream(caller):
         operation = arm.bind(what, x, y)
         gate = Gate(caller)
         for number, copy in enumerate(seen):
             caller.submit(x.fill_, number)
-            operation()
-            caller.submit(copy.copy_, y)
+            result: Any = operation()
+            caller.submit(copy.copy_, result if y is None else y)
     gate.open()
     cpu.synchronize()
-    assert [copy.tolist() for copy in seen] == [[number] * y.numel() for number in range(len(seen))]
+    assert [copy.tolist() for copy in seen] == [[number] * seen[0].numel() for number in range(len(seen))]
 
 
 def placed(name: str, collective: str) -> list[Case]:
@@ -466,7 +473,7 @@ def make_nccl(group: dist.ProcessGroup, fake: FakeNccl, monkeypatch: pytest.Monk
     return lambda name: Arm(name, group, device)
 
 
-def calls_of(arm: Arm, what: Case, x: Tensor, y: Tensor, fake: FakeNccl) -> list[Call]:
+def calls_of(arm: Arm, what: Case, x: Tensor, y: Any, fake: FakeNccl) -> list[Call]:
     """Return the library's calls of one bound operation, without the communicator's handle."""
     operation = arm.bind(what, x, y)
     fake.reset()
@@ -480,8 +487,8 @@ def test_the_transport_arm_makes_the_calls_of_the_stream_free_one(
 ) -> None:
     stream_free, transport = make_nccl("stream-free"), make_nccl("transport")
     stream = cpu.Stream()
-    for placement in COLLECTIVES[collective].placements:
-        what = case(collective, placement=placement, redop=RedOp.MAX, root=2, world_size=4)
+    for each in placed("transport", collective):
+        what = case(collective, placement=each.placement, redop=RedOp.MAX, root=2, world_size=4)
         x, y = buffers(what, 4, PRETENDED_RANK)
         with cpu.stream(stream):
             expected = calls_of(stream_free, what, x, y, fake)
@@ -505,15 +512,16 @@ def test_the_case_decides_the_arguments_of_the_library_s_calls(
 ) -> None:
     arm = make_nccl(name)
     row = COLLECTIVES[collective]
-    for placement in row.placements:
-        what = case(collective, placement=placement, dtype="bfloat16", redop=RedOp.MIN, root=2, world_size=4)
+    for each in placed(name, collective):
+        what = case(collective, placement=each.placement, dtype="bfloat16", redop=RedOp.MIN, root=2, world_size=4)
         x, y = buffers(what, 4, PRETENDED_RANK)
         calls = [call for call in calls_of(arm, what, x, y, fake) if call.count is not None]
         assert len(calls) == (2 if collective == "send_recv" else 1)
         for call in calls:
             assert (call.count, call.dtype) == (COUNT, 9)
             assert call.send in (x.data_ptr(), None)
-            assert call.recv in (y.data_ptr(), None)
+            assert y is None or call.recv in (y.data_ptr(), None)
+            assert y is not None or call.recv != x.data_ptr()
             assert call.op == (3 if row.reduces else None)
             assert call.root == (2 if row.rooted and collective != "gather" else None)
         if collective == "gather":

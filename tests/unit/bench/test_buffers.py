@@ -62,7 +62,15 @@ class AllRanks:
         self.ranks = [CaseBuffers(self.case, replace(arena, slots=slots), rank, ranks, CPU) for rank in range(ranks)]
         self.slots = slots
         for buffers in self.ranks:
-            buffers.poison(slots)
+            buffers.poison(slots, placement)
+        receive = row.receive_count(count, ranks)
+        # The outputs of each rank, by slot. Returned outputs are tensors of a user's call.
+        self.outputs = [
+            [torch.empty(receive, dtype=buffers.input(0).dtype) for _ in range(slots)]
+            if placement is Placement.RETURNED
+            else buffers.outputs(slots, placement)
+            for buffers in self.ranks
+        ]
 
     def run(
         self, change: Callable[[list[Tensor]], list[Tensor]] = lambda inputs: inputs, *, root: int | None = None
@@ -70,16 +78,20 @@ class AllRanks:
         """Do the collective in every slot, with changed inputs or another root."""
         case = self.case if root is None else replace(self.case, root=root)
         for slot in range(self.slots):
-            pairs = [buffers.pair(slot) for buffers in self.ranks]
-            collective(case, change([x.clone() for x, _ in pairs]), [y for _, y in pairs])
+            inputs = [buffers.input(slot).clone() for buffers in self.ranks]
+            collective(case, change(inputs), [outputs[slot] for outputs in self.outputs])
         return self
 
     def wrong(self) -> list[int]:
-        return [buffers.wrong(self.slots) for buffers in self.ranks]
+        return [self.wrong_of(rank, self.slots) for rank in range(len(self.ranks))]
+
+    def wrong_of(self, rank: int, slots: int) -> int:
+        """Return the number of wrong elements in the first slots of a rank."""
+        return self.ranks[rank].wrong(self.outputs[rank][:slots])
 
     def bits(self, rank: int, slot: int = 0) -> Tensor:
         """Return the output of a rank as integers, to plant an error in."""
-        output = self.ranks[rank].pair(slot)[1]
+        output = self.outputs[rank][slot]
         return output.view(BITS[output.dtype.itemsize])
 
     @property
@@ -144,7 +156,7 @@ def test_blocks_of_any_length_repeat_the_table(
     all_ranks = AllRanks(name, redop, placement, count=count, ranks=4).run()
     assert all_ranks.wrong() == [0, 0, 0, 0]
     source = all_ranks.ranks[0].input(0).double()
-    if len(source) > values.PERIOD and placement is Placement.OUT_OF_PLACE:
+    if len(source) > values.PERIOD and placement is not Placement.IN_PLACE:
         assert torch.equal(source[values.PERIOD :], source[: -values.PERIOD])
 
 
@@ -156,7 +168,7 @@ def test_each_changed_element_is_counted(name: str, redop: RedOp | None, placeme
         all_ranks.bits(rank, slot=1)[-1] ^= 1
         all_ranks.bits(rank, slot=1)[5] ^= 1 << 6
     assert all_ranks.wrong() == [3 if rank in all_ranks.checked else 0 for rank in range(3)]
-    assert all(all_ranks.ranks[rank].wrong(1) == 1 for rank in all_ranks.checked)
+    assert all(all_ranks.wrong_of(rank, 1) == 1 for rank in all_ranks.checked)
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
@@ -225,13 +237,13 @@ def test_swapped_blocks_are_caught(name: str) -> None:
 @pytest.mark.parametrize("placement", Placement)
 def test_the_wrong_root_is_caught(placement: Placement) -> None:
     all_ranks = AllRanks("broadcast", None, placement, dtype="int32").run(root=2)
-    assert min(buffers.wrong(1) for buffers in all_ranks.ranks) > COUNT // 2
+    assert min(all_ranks.wrong_of(rank, 1) for rank in range(3)) > COUNT // 2
     all_ranks = AllRanks("reduce", RedOp.SUM, placement, dtype="int32").run(root=2)
-    assert all_ranks.ranks[1].wrong(1) > COUNT // 2
-    assert all_ranks.ranks[0].wrong(1) == 0
+    assert all_ranks.wrong_of(1, 1) > COUNT // 2
+    assert all_ranks.wrong_of(0, 1) == 0
     all_ranks = AllRanks("gather", None, placement, dtype="int32").run(root=2)
-    assert all_ranks.ranks[1].wrong(1) > COUNT
-    assert all_ranks.ranks[2].wrong(1) == 0
+    assert all_ranks.wrong_of(1, 1) > COUNT
+    assert all_ranks.wrong_of(2, 1) == 0
 
 
 @pytest.mark.parametrize("name", [name for name, row in COLLECTIVES.items() if row.reduces])
@@ -249,7 +261,11 @@ def test_input_and_output_share_memory_in_place_as_in_nccl_tests(
     name: str, redop: RedOp | None, placement: Placement
 ) -> None:
     for rank, buffers in enumerate(AllRanks(name, redop, placement).ranks):
-        source, target = buffers.pair(1)
+        source, target = buffers.pair(1, placement)
+        if placement is Placement.RETURNED:
+            assert target is None
+            continue
+        assert target is not None
         if placement is Placement.OUT_OF_PLACE:
             assert source.untyped_storage() is not target
             span = range(target.data_ptr(), target.data_ptr() + target.nbytes)
@@ -279,19 +295,20 @@ def test_calls_rotate_through_the_slots() -> None:
     assert addresses[:3] == addresses[3:6]
     assert addresses[6] == addresses[0]
     assert len(set(addresses)) == 3
-    assert len({buffers.output(slot).data_ptr() for slot in range(7)} | set(addresses)) == 6
+    outputs = (buffers.pair(slot, Placement.OUT_OF_PLACE)[1] for slot in range(7))
+    assert len({output.data_ptr() for output in outputs if output is not None} | set(addresses)) == 6
 
 
 def test_every_slot_is_aligned() -> None:
     buffers = AllRanks("all_reduce", RedOp.SUM, Placement.OUT_OF_PLACE, count=3, slots=4).ranks[0]
     base = buffers.input(0).data_ptr()
     assert {(buffers.input(slot).data_ptr() - base) % 512 for slot in range(4)} == {0}
-    assert (buffers.output(0).data_ptr() - base) % 512 == 0
+    assert (buffers.outputs(1, Placement.OUT_OF_PLACE)[0].data_ptr() - base) % 512 == 0
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
 def test_poison_is_nan_or_a_value_that_no_table_has(dtype: str) -> None:
-    output = AllRanks("all_gather", None, Placement.OUT_OF_PLACE, dtype=dtype).ranks[0].output(0)
+    output = AllRanks("all_gather", None, Placement.OUT_OF_PLACE, dtype=dtype).outputs[0][0]
     assert bool(output.double().isnan().all()) if DTYPES[dtype].is_float else set(output.tolist()) <= {-1, 255}
 
 
@@ -299,10 +316,11 @@ def test_poison_and_restore_change_the_first_slots_only() -> None:
     (buffers,) = AllRanks("all_reduce", RedOp.SUM, Placement.OUT_OF_PLACE, ranks=1, slots=3).run().ranks
     for slot in range(3):
         buffers.input(slot).zero_()
-    buffers.poison(2)
-    assert [bool(buffers.output(slot).isnan().all()) for slot in range(3)] == [True, True, False]
+    buffers.poison(2, Placement.OUT_OF_PLACE)
+    outputs = buffers.outputs(3, Placement.OUT_OF_PLACE)
+    assert [bool(output.isnan().all()) for output in outputs] == [True, True, False]
     assert [bool((buffers.input(slot) > 0).all()) for slot in range(3)] == [True, True, False]
-    assert (buffers.wrong(2), buffers.wrong(3)) == (2 * COUNT, 2 * COUNT)
+    assert (buffers.wrong(outputs[:2]), buffers.wrong(outputs)) == (2 * COUNT, 2 * COUNT)
 
 
 def test_more_calls_than_slots_restore_and_poison_every_slot() -> None:
@@ -311,16 +329,16 @@ def test_more_calls_than_slots_restore_and_poison_every_slot() -> None:
         buffers.input(slot).zero_()
     buffers.restore(100)
     assert all(bool((buffers.input(slot) > 0).all()) for slot in range(2))
-    assert buffers.wrong(100) == 2 * COUNT
+    assert buffers.wrong(buffers.outputs(100, Placement.OUT_OF_PLACE)) == 2 * COUNT
 
 
 def test_poison_keeps_an_in_place_input() -> None:
     for rank, buffers in enumerate(AllRanks("all_gather", None, Placement.IN_PLACE).ranks):
-        output = buffers.output(0)
+        (output,) = buffers.outputs(1, Placement.IN_PLACE)
         own = slice(rank * COUNT, (rank + 1) * COUNT)
         assert not bool(output[own].isnan().any())
         assert int(output.isnan().sum()) == 2 * COUNT
-        assert buffers.wrong(1) == 2 * COUNT
+        assert buffers.wrong([output]) == 2 * COUNT
 
 
 def test_a_long_output_is_compared_in_parts(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -348,5 +366,27 @@ def test_a_float_average_may_differ_by_the_tolerance_and_no_more(dtype: str) -> 
 @pytest.mark.parametrize("dtype", [name for name, dtype in DTYPES.items() if dtype.is_float])
 def test_no_tolerance_covers_a_value_that_is_no_average(dtype: str, planted: float) -> None:
     all_ranks = AllRanks("all_reduce", RedOp.AVG, Placement.OUT_OF_PLACE, dtype=dtype).run()
-    all_ranks.ranks[2].output(0)[3] = planted
+    all_ranks.outputs[2][0][3] = planted
     assert all_ranks.wrong() == [0, 0, 1]
+
+
+def test_arms_in_place_and_out_of_place_read_the_same_inputs_and_have_outputs_of_their_own() -> None:
+    case = AllRanks("all_gather", None, Placement.IN_PLACE, ranks=2).case
+    arena = Arena(slots=2, slot_bytes=512, regions=2)
+    buffers = CaseBuffers(case, arena, 1, 2, CPU, placements=tuple(Placement))
+    (source, inside), (other, outside), (third, nothing) = (buffers.pair(1, placement) for placement in Placement)
+    assert source.data_ptr() == other.data_ptr() == third.data_ptr()
+    assert nothing is None
+    assert inside is not None
+    assert outside is not None
+    assert source.data_ptr() == inside[COUNT:].data_ptr()
+    outside.copy_(torch.cat([source, source]))
+    assert bool((inside[COUNT:] == source).all())
+
+
+def test_poison_fills_the_results_that_a_graph_writes_again() -> None:
+    (buffers,) = AllRanks("all_reduce", RedOp.SUM, Placement.RETURNED, ranks=1).ranks
+    results = [buffers.input(0).clone(), buffers.input(1).clone()]
+    assert buffers.wrong(results) == 0
+    buffers.poison(2, Placement.RETURNED, results)
+    assert buffers.wrong(results) == 2 * COUNT

@@ -77,7 +77,9 @@ def test_the_cases_are_the_product_of_the_configured_choices() -> None:
 
 
 def test_empty_cases_are_left_out_with_one_text_for_a_collective() -> None:
-    config = resolve("cuda", {"collectives": "all_gather,all_reduce", "sizes": "8,64", "placements": "all"})
+    config = resolve(
+        "cuda", {"collectives": "all_gather,all_reduce", "sizes": "8,64", "placements": "in-place,out-of-place"}
+    )
     plan = make_plan(config, 4)
     sizes = [(planned.case.collective, planned.case.size_bytes) for planned in plan.cases]
     assert sizes == [("all_gather", 64)] * 2 + [("all_reduce", 8), ("all_reduce", 64)] * 2
@@ -100,7 +102,7 @@ def test_every_reason_is_reported_once() -> None:
     for device in DEVICES:
         left_out = make_plan(resolve(device, everything), 4).left_out
         reasons = [text.rpartition(": ")[2] for text in left_out]
-        assert len(set(reasons)) == len(reasons) <= 7
+        assert len(set(reasons)) == len(reasons) <= 9
 
 
 @given(st.sets(st.tuples(*[st.sampled_from("abc")] * 3)))
@@ -123,7 +125,7 @@ def test_sizes_that_round_to_the_same_are_one_case() -> None:
 
 
 def test_a_case_leaves_out_the_arms_that_do_not_support_it_with_the_reason() -> None:
-    plan = make_plan(resolve("cuda", {"sizes": "8", "placements": "all"}), 2)
+    plan = make_plan(resolve("cuda", {"sizes": "8", "placements": "in-place,out-of-place"}), 2)
     in_place, out_of_place = plan.cases
     assert in_place.case.placement is Placement.IN_PLACE
     twin = "dedicated-stream:twin"
@@ -138,7 +140,7 @@ def test_a_case_leaves_out_the_arms_that_do_not_support_it_with_the_reason() -> 
 def test_a_case_that_no_arm_runs_is_left_out() -> None:
     plan = make_plan(resolve("cpu", {"sizes": "8", "dtypes": "float,f8e4m3"}), 2)
     assert [planned.case.dtype for planned in plan.cases] == ["float32"]
-    assert plan.left_out == ("no arm runs all_reduce float8_e4m3fn sum in-place: Gloo does not reduce float8",)
+    assert plan.left_out == ("no arm runs all_reduce float8_e4m3fn sum: Gloo does not reduce float8",)
 
 
 @pytest.mark.parametrize("placements", ["in-place", "in-place,out-of-place"])
@@ -200,10 +202,10 @@ def test_every_planned_case_can_run_and_is_not_empty(
         device,
         {
             "collectives": list(collectives),
-            # Every device and arm supports float32, so something is always left.
+            # Every device and arm supports float32 out of place or in place, so something is always left.
             "dtypes": ["float32", *dtypes],
             "redops": list(redops),
-            "placements": list(placements),
+            "placements": [*placements, Placement.IN_PLACE, Placement.OUT_OF_PLACE],
             "sizes": "8,100,1K",
         },
     )
@@ -218,6 +220,7 @@ def test_every_planned_case_can_run_and_is_not_empty(
         for arm in config.arms:
             reason = unsupported(ARMS[arm], config.device_spec, case.collective, case.dtype, case.redop, case.placement)
             assert (reason is None) == (arm in planned.arms)
+        assert {*planned.placements.items()} == {(arm, case.placement) for arm in planned.arms}
         assert (twin_of(config.baseline) in planned.arms) == bool(planned.candidates(config.baseline))
 
 
@@ -266,7 +269,7 @@ def test_a_twin_differs_from_its_arm_in_the_name_only() -> None:
 
 
 def test_the_twin_is_measured_where_an_arm_is_compared_with_the_baseline() -> None:
-    layer = {"collectives": "all_reduce", "sizes": "8", "placements": "all", "timings": "eager,gated"}
+    layer = {"collectives": "all_reduce", "sizes": "8", "placements": "in-place,out-of-place", "timings": "eager,gated"}
 
     def arms(**more: object) -> list[tuple[str, ...]]:
         return [planned.arms for planned in make_plan(resolve("cuda", layer, more), 2).cases]
@@ -284,7 +287,7 @@ def test_the_twin_is_measured_where_an_arm_is_compared_with_the_baseline() -> No
 
 
 def test_comparisons_are_counted_by_case_timing_and_candidate() -> None:
-    layer = {"sizes": "8,16", "placements": "all", "timings": "eager,gated,enqueue"}
+    layer = {"sizes": "8,16", "placements": "in-place,out-of-place", "timings": "eager,gated,enqueue"}
 
     def comparisons(**more: object) -> int:
         config = resolve("cuda", layer, more)
@@ -430,6 +433,67 @@ def test_the_estimate_ranges_from_the_fewest_to_the_most_rounds_and_a_case_has_t
 
 
 def test_without_a_comparison_the_fewest_rounds_are_also_the_most() -> None:
-    config = resolve("cuda", {"sizes": "8", "placements": "all", "arms": "stream-free,torch", "rounds": 5})
+    config = resolve(
+        "cuda", {"sizes": "8", "placements": "in-place,out-of-place", "arms": "stream-free,torch", "rounds": 5}
+    )
     in_place, out_of_place = make_plan(config, 2).cases
     assert [most_rounds(config, planned) for planned in (in_place, out_of_place)] == [60, 5]
+
+
+# Placements
+
+
+def user_arms_plan(able: dict[str, str], collective: str = "all_reduce", **options: object) -> dict[str, str]:
+    """Return the placement of each arm; ``able`` has those of each user arm, as letters, the preferred one first."""
+    letters = {"i": Placement.IN_PLACE, "o": Placement.OUT_OF_PLACE, "r": Placement.RETURNED}
+    user_arms = [{"name": name, "target": f"{name}.py:Made"} for name in able]
+    layer = {"collectives": collective, "sizes": "1K", "user_arms": user_arms, "arms": [*able, "stream-free"]}
+    config = resolve("cpu", layer, options)
+    plan = make_plan(config, 2)
+    placements: dict[str, list[list[Placement]]] = {
+        name: [
+            [letters[each] for each in able[name.removesuffix(":twin")] if letters[each] in planned.able[name]]
+            if name.removesuffix(":twin") in able
+            else [*planned.able[name]]
+            for planned in plan.cases
+        ]
+        for name in config.measured_arms
+    }
+    (planned,) = plan.only(config.baseline, placements).cases
+    return {name: placement[0] for name, placement in planned.placements.items() if not name.endswith(":twin")}
+
+
+@pytest.mark.parametrize(
+    ("able", "collective", "chosen"),
+    [
+        ({"before": "i", "after": "r"}, "all_reduce", {"before": "i", "after": "r", "stream-free": "i"}),
+        ({"before": "io", "after": "rio"}, "all_reduce", {"before": "i", "after": "r", "stream-free": "i"}),
+        ({"before": "r", "after": "r"}, "all_reduce", {"before": "r", "after": "r", "stream-free": "i"}),
+        ({"before": "o", "after": "o"}, "all_reduce", {"before": "o", "after": "o", "stream-free": "o"}),
+        ({"before": "i", "after": "o"}, "all_reduce", {"before": "i", "after": "o", "stream-free": "i"}),
+        ({"before": "io", "after": "io"}, "all_gather", {"before": "i", "after": "i", "stream-free": "i"}),
+        ({"before": "io", "after": "r"}, "all_gather", {"before": "o", "after": "r", "stream-free": "o"}),
+        ({"before": "o", "after": "r"}, "all_to_all", {"before": "o", "after": "r", "stream-free": "o"}),
+        ({"before": "", "after": "r"}, "all_reduce", {"after": "r", "stream-free": "i"}),
+    ],
+)
+def test_each_arm_is_called_in_a_placement_that_it_has_and_the_caller_could_exchange(
+    able: dict[str, str], collective: str, chosen: dict[str, str]
+) -> None:
+    assert user_arms_plan(able, collective) == chosen
+
+
+def test_a_configured_placement_is_the_only_one() -> None:
+    able = {"before": "i", "after": "rio"}
+    assert user_arms_plan(able, placements="in-place") == {"before": "i", "after": "i", "stream-free": "i"}
+    assert user_arms_plan(able, placements="returned") == {"after": "r", "stream-free": "r"}
+
+
+def test_returned_results_count_for_the_memory() -> None:
+    arenas = [
+        plan_arena(resolve("cuda"), case(8 * MIB), 4, 10**12, placements)
+        for placements in ([Placement.IN_PLACE], [Placement.IN_PLACE, Placement.RETURNED], [*Placement])
+    ]
+    assert [arena and (arena.regions, arena.results) for arena in arenas] == [(1, 0), (1, 6), (2, 6)]
+    in_place, returned, _ = (arena.total_bytes for arena in arenas if arena)
+    assert returned - in_place == 6 * 8 * MIB

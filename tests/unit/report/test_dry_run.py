@@ -103,7 +103,11 @@ def test_a_case_that_lacks_an_arm_says_so_and_why() -> None:
 
 
 def test_cases_that_differ_only_in_data_type_reduction_and_placement_share_a_line() -> None:
-    layer: dict[str, object] = {"collectives": "all_reduce,all_to_all", "placements": "all", "sizes": "1K,4K"}
+    layer: dict[str, object] = {
+        "collectives": "all_reduce,all_to_all",
+        "placements": "in-place,out-of-place",
+        "sizes": "1K,4K",
+    }
     plan = text(layer, {"dtypes": "all", "redops": "sum,avg", "arms": "stream-free,torch"})
     floats, integers = "float64,float32,float16,bfloat16", "int8,uint8,int32,int64"
     reason = "torch.distributed has no out-of-place form of this collective"
@@ -125,8 +129,8 @@ def test_cases_that_differ_only_in_data_type_reduction_and_placement_share_a_lin
 
 
 def test_sizes_that_fit_only_in_place_are_listed_apart() -> None:
-    layer: dict[str, object] = {"sizes": "1K,8G", "placements": "all", "arms": "stream-free", "same_buffer": True}
-    plan = text(layer, device="cuda", world_size=8, memory=33 * GIB).splitlines()
+    layer: dict[str, object] = {"sizes": "1K,8G", "placements": "in-place,out-of-place", "same_buffer": True}
+    plan = text(layer, {"arms": "stream-free"}, device="cuda", world_size=8, memory=33 * GIB).splitlines()
     assert plan[3:6] == [
         "all_reduce bfloat16 sum in-place: 2 sizes, 1K to 8G",
         "all_reduce bfloat16 sum out-of-place: 2 sizes, 1K to 8G",
@@ -195,3 +199,10 @@ def test_the_time_given_bounds_the_estimate() -> None:
     assert least
     assert f"time: about {least[1]} to 80 s" in text(layer, {"max_seconds": 80})
     assert f"time: about {least[1]} s, up to" in text(layer, {"max_seconds": 1})
+
+
+def test_the_placement_of_a_user_arm_is_not_known_before_it_is_loaded() -> None:
+    layer: dict[str, object] = {"sizes": "8", "user_arms": [{"name": "mine", "target": "mine.py:Mine"}]}
+    assert "all_reduce bfloat16 sum: 1 size, 8\n" in text(layer)
+    assert "all_reduce bfloat16 sum in-place: 1 size, 8\n" in text({"sizes": "8"})
+    assert "all_reduce bfloat16 sum returned: 1 size, 8, without torch\n" in text(layer, {"placements": "returned"})

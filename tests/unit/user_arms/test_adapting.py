@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from functools import partial
 from types import SimpleNamespace
 from typing import Any
@@ -14,6 +15,7 @@ import torch.distributed as dist
 from torch import Tensor
 
 from nccl_bench.catalog.arms import Order
+from nccl_bench.catalog.cases import Case, Scenario
 from nccl_bench.catalog.collectives import COLLECTIVES, Placement, RedOp
 from nccl_bench.communicators.dedicated_stream import DedicatedStreamCommunicator
 from nccl_bench.communicators.stream_free import StreamFreeCommunicator
@@ -31,10 +33,11 @@ from tests.support.user_communicators import EngineAfter, EngineBefore, OtherEng
 SUM = dist.ReduceOp.SUM
 CURRENT, FORK_JOIN, BARE = Order.CURRENT, Order.FORK_JOIN, Order.BARE
 PROTOCOL, PYNCCL, CALLABLE = Adapter.PROTOCOL, Adapter.PYNCCL, Adapter.CALLABLE
-IN, OUT = Placement.IN_PLACE, Placement.OUT_OF_PLACE
+IN, OUT, RETURNED = Placement.IN_PLACE, Placement.OUT_OF_PLACE, Placement.RETURNED
 ENGINE = {"all_reduce", "all_gather", "reduce_scatter", "broadcast", "send_recv"}
 SIZED = {"all_gather", "reduce_scatter"}
 ONLY, NONE = {"all_reduce"}, set[str]()
+EVERY, RETURNS = [IN, RETURNED, OUT], [RETURNED, IN, OUT]
 ON_CURRENT = partial(EngineBefore, use_current_stream=True)
 
 Adapting = Callable[..., UserCommunicator]
@@ -92,18 +95,68 @@ class OnPrivate:
 
 SHAPES = [
     # target, adapter, order, collectives, all-reduce's placements, only sums, with sizes, closes, described
-    (EngineBefore, PYNCCL, FORK_JOIN, ENGINE, {IN, OUT}, NONE, SIZED, False, "run on the object's private stream"),
-    (ON_CURRENT, PYNCCL, CURRENT, ENGINE, {IN, OUT}, NONE, SIZED, False, "run on the current stream"),
-    (EngineAfter, PYNCCL, CURRENT, ENGINE, {IN, OUT}, NONE, SIZED, False, "all_reduce in place and out of place"),
-    (OtherEngine, PYNCCL, CURRENT, ENGINE - {"send_recv"}, {IN, OUT}, NONE, NONE, True, "run on the current stream"),
-    (Returning, PYNCCL, CURRENT, ONLY, {OUT}, ONLY, NONE, False, "whose copy into the output is timed"),
-    (OnPrivate, PYNCCL, FORK_JOIN, ONLY, {OUT}, ONLY, NONE, False, "whose copy into the output is timed"),
-    (make_all_reduce, CALLABLE, CURRENT, ONLY, {IN}, ONLY, NONE, False, "made from (group, device)"),
-    (in_place, CALLABLE, CURRENT, ONLY, {IN}, ONLY, NONE, False, "callable: a function, all_reduce in place"),
-    (itself, CALLABLE, CURRENT, ONLY, {IN}, NONE, NONE, False, "all_reduce in place, calls"),
-    (returning, CALLABLE, CURRENT, ONLY, {OUT}, ONLY, NONE, False, "all_reduce returning a new tensor"),
-    (StreamFreeCommunicator, PROTOCOL, CURRENT, {*COLLECTIVES}, {IN, OUT}, NONE, SIZED, True, "protocol: made from"),
-    (DedicatedStreamCommunicator, PROTOCOL, FORK_JOIN, {*COLLECTIVES}, {IN, OUT}, NONE, SIZED, True, "private stream"),
+    (
+        EngineBefore,
+        PYNCCL,
+        FORK_JOIN,
+        ENGINE,
+        EVERY,
+        NONE,
+        SIZED,
+        False,
+        "run on the object's private stream",
+    ),
+    (ON_CURRENT, PYNCCL, CURRENT, ENGINE, EVERY, NONE, SIZED, False, "run on the current stream"),
+    (
+        EngineAfter,
+        PYNCCL,
+        CURRENT,
+        ENGINE,
+        EVERY,
+        NONE,
+        SIZED,
+        False,
+        "all_reduce in place, returning a new tensor and out of",
+    ),
+    (
+        OtherEngine,
+        PYNCCL,
+        CURRENT,
+        ENGINE - {"send_recv"},
+        RETURNS,
+        NONE,
+        NONE,
+        True,
+        "run on the current stream",
+    ),
+    (Returning, PYNCCL, CURRENT, ONLY, [RETURNED], ONLY, NONE, False, "all_reduce returning a new tensor"),
+    (OnPrivate, PYNCCL, FORK_JOIN, ONLY, [RETURNED], ONLY, NONE, False, "all_reduce returning a new tensor"),
+    (make_all_reduce, CALLABLE, CURRENT, ONLY, [IN], ONLY, NONE, False, "made from (group, device)"),
+    (in_place, CALLABLE, CURRENT, ONLY, [IN], ONLY, NONE, False, "callable: a function, all_reduce in place"),
+    (itself, CALLABLE, CURRENT, ONLY, [IN], NONE, NONE, False, "all_reduce in place, calls"),
+    (returning, CALLABLE, CURRENT, ONLY, [RETURNED], ONLY, NONE, False, "all_reduce returning a new tensor"),
+    (
+        StreamFreeCommunicator,
+        PROTOCOL,
+        CURRENT,
+        {*COLLECTIVES},
+        EVERY,
+        NONE,
+        SIZED,
+        True,
+        "protocol: made from",
+    ),
+    (
+        DedicatedStreamCommunicator,
+        PROTOCOL,
+        FORK_JOIN,
+        {*COLLECTIVES},
+        EVERY,
+        NONE,
+        SIZED,
+        True,
+        "private stream",
+    ),
 ]
 EACH_SHAPE = pytest.mark.parametrize("shape", SHAPES, ids=lambda shape: getattr(shape[0], "__name__", "on current"))
 
@@ -118,7 +171,7 @@ def test_signatures_decide_how_an_object_is_adapted(shape: tuple[Any, ...], adap
     adapted = adapting(target)
     assert (adapted.adapter, adapted.order, is_closed(adapted)) == (adapter, order, closes)
     assert {collective for collective, _ in adapted.supported} == collectives
-    assert {placement for collective, placement in adapted.supported if collective == "all_reduce"} == placements
+    assert [placement for collective, placement in adapted.supported if collective == "all_reduce"] == placements
     assert (adapted.only_sums, adapted.takes_sizes) == (only_sums, takes_sizes)
     assert described in adapted.description
     assert (adapted.stream is None) is (order is CURRENT)
@@ -357,6 +410,16 @@ def making(**attributes: Any) -> Any:
 
 
 LATER = 65  # more elements than the all-reduce that is tried
+ALL_REDUCE = Case(
+    scenario=Scenario.ISOLATED,
+    collective="all_reduce",
+    dtype="float32",
+    redop=RedOp.SUM,
+    placement=RETURNED,
+    root=None,
+    size_bytes=4,
+    count=1,
+)
 
 
 @pytest.mark.parametrize(
@@ -395,8 +458,9 @@ def test_a_target_that_does_not_fit_is_refused_in_one_line(
     ("wrong", "got"),
     [
         (lambda tensor: tensor[1:].clone(), r"torch.float32 of shape \(64,\)"),
-        (lambda tensor: tensor.half(), "torch.float16"),
-        (lambda tensor: None, "NoneType"),
+        (lambda tensor: tensor.half(), r"torch.float16 of shape \(65,\)"),
+        (lambda tensor: tensor.to("meta"), r"torch.float32 of shape \(65,\) on meta"),
+        (lambda tensor: [tensor], "list"),
     ],
 )
 def test_the_error_for_a_wrong_result_of_a_later_call_names_the_users_line(
@@ -406,9 +470,39 @@ def test_the_error_for_a_wrong_result_of_a_later_call_names_the_users_line(
         return wrong(tensor) if tensor.numel() == LATER else tensor.clone()
 
     communicator, line = adapting(sum_of), sum_of.__code__.co_firstlineno
-    message = rf"sum_of \(.*test_adapting.py:{line}\) of a torch.float32 of .* returned a {got}"
+    message = rf"sum_of \(.*test_adapting.py:{line}\) of a torch.float32 of .* returned a {got}: return None, the input"
+    given = torch.ones(LATER)
     with pytest.raises(SetupError, match=message):
-        communicator.outplace_all_reduce(torch.ones(LATER), torch.zeros(LATER))
-    good = torch.zeros(3)
-    assert communicator.outplace_all_reduce(torch.ones(3), good) is good
-    assert good.tolist() == [1, 1, 1]
+        communicator.examine(ALL_REDUCE, communicator.returning("all_reduce")(given), given, torch.ones(LATER))
+    few = torch.ones(3)
+    assert communicator.examine(ALL_REDUCE, communicator.returning("all_reduce")(few), few, few) is RETURNED
+
+
+@pytest.mark.parametrize(("first", "later"), [(IN, RETURNED), (RETURNED, IN)])
+def test_the_result_of_each_call_shows_its_placement(first: Placement, later: Placement, adapting: Adapting) -> None:
+    def sum_of(tensor: Tensor) -> Tensor:
+        in_place = first is IN if tensor.numel() < LATER else later is IN
+        return tensor if in_place else tensor.clone()
+
+    communicator = adapting(sum_of)
+    assert communicator.supported == (("all_reduce", first),)
+    for size, placement in ((3, first), (LATER, later)):
+        given = torch.ones(size)
+        result = communicator.all_reduce(given)
+        assert communicator.examine(replace(ALL_REDUCE, placement=first), result, given, given) is placement
+
+
+def test_a_method_with_an_output_returns_a_new_tensor_without_one(adapting: Adapting) -> None:
+    """As in its engine, this is how the method is called by default."""
+    outputs: list[Tensor | None] = []
+
+    def all_reduce(tensor: Tensor, out_tensor: Tensor | None = None) -> Tensor:
+        outputs.append(out_tensor)
+        return tensor.clone() if out_tensor is None else out_tensor.copy_(tensor)
+
+    communicator, x = adapting(all_reduce), torch.ones(2)
+    assert communicator.supported == (("all_reduce", RETURNED), ("all_reduce", IN), ("all_reduce", OUT))
+    result: Any = communicator.returning("all_reduce")(x)
+    assert (result is x, result.tolist(), outputs[-1]) == (False, [1, 1], None)
+    with pytest.raises(InvalidArgumentError, match="has no all_gather that returns its output"):
+        communicator.returning("all_gather")

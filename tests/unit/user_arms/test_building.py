@@ -205,7 +205,9 @@ def test_the_error_for_a_wrong_result_names_the_line_of_the_function(
     def call() -> None:
         communicator = build_user_arm(user_arm, group, device)
         try:
-            communicator.outplace_all_reduce(torch.zeros(65), torch.zeros(65))
+            given = torch.zeros(65)
+            result = communicator.returning("all_reduce")(given)
+            communicator.examine(case("all_reduce", None, Placement.RETURNED), result, given, given)
         except SetupError as error:
             raise as_user_arm_error(user_arm, error) from error
 

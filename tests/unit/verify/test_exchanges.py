@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import itertools
+from collections.abc import Callable
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -10,7 +12,11 @@ import torch
 from torch import Tensor
 
 from nccl_bench.catalog.routes import ROUTES
+from nccl_bench.errors import SetupError
+from nccl_bench.streams import cpu
+from nccl_bench.streams.cpu_device import CpuStreams
 from nccl_bench.verify.exchanges import EXCHANGES, POISON, Exchange, Participants
+from tests.support.stream_control import Gate
 
 SIZES = (1024, 6000)
 WORLD_SIZES = range(2, 6)
@@ -27,7 +33,7 @@ def ranks(name: str, world_size: int, size_bytes: int) -> list[Exchange]:
 
 def plain(name: str, inputs: list[list[float]], lengths: list[int]) -> list[list[float]]:
     """Return every rank's result, computed element by element."""
-    if name.startswith("all_gather"):
+    if "all_gather" in name:
         return [list(itertools.chain(*inputs))] * len(inputs)
     summed = [sum(column) for column in zip(*inputs, strict=True)]
     if "reduce_scatter" not in name:
@@ -90,7 +96,7 @@ def test_every_exchange_has_its_own_name_with_its_size() -> None:
 @pytest.mark.parametrize("name", EXCHANGES)
 def test_every_operation_is_one_that_coordinators_route(name: str) -> None:
     operation_name = ranks(name, 2, 1024)[0].operation_name
-    assert operation_name == name.removeprefix("outplace_")
+    assert operation_name == name.removeprefix("outplace_").removeprefix("return_")
     assert operation_name in ROUTES
 
 
@@ -104,7 +110,7 @@ class _Calls:
         return note
 
 
-@pytest.mark.parametrize("name", EXCHANGES)
+@pytest.mark.parametrize("name", [name for name in EXCHANGES if not name.startswith("return_")])
 def test_an_operation_is_the_collective_on_the_exchange_s_tensors(name: str) -> None:
     exchange = ranks(name, 3, 1024)[1]
     communicator = _Calls()
@@ -117,6 +123,39 @@ def test_an_operation_is_the_collective_on_the_exchange_s_tensors(name: str) -> 
     assert [id(tensor) for tensor in tensors] == [id(tensor) for tensor in expected]
     sizes = [argument for argument in (*arguments, *keywords.values()) if isinstance(argument, list)]
     assert sizes == ([[1, 2, 3]] if name.endswith("v") else [])
+
+
+@pytest.mark.parametrize("name", [name for name in EXCHANGES if name.startswith("return_")])
+def test_what_a_call_returns_is_received_in_the_order_of_the_current_stream(name: str) -> None:
+    exchange, mine = ranks(name, 2, 1024)[1], cpu.Stream()
+    exchange.reset(1)
+    asked: list[str] = []
+
+    def returning(collective: str) -> Callable[[Tensor], Tensor]:
+        asked.append(collective)
+        return lambda sent: exchange.make_expected(1) if sent is exchange.input else sent
+
+    with cpu.stream(mine):
+        gate = Gate(mine)
+        exchange.operation(SimpleNamespace(returning=returning))()
+        exchange.receive(CpuStreams())
+    assert exchange.find_error(exchange.output, 1) is not None
+    gate.open()
+    mine.synchronize()
+    assert (exchange.find_error(exchange.output, 1), asked) == (None, [name.removeprefix("return_")])
+
+
+@pytest.mark.parametrize(
+    ("result", "got"),
+    [(None, "NoneType"), (torch.zeros(3), r"tensor of shape \(3,\)"), ([torch.zeros(256, 1)], "list")],
+)
+def test_a_result_that_cannot_be_right_is_refused(result: object, got: str) -> None:
+    exchange = ranks("return_all_reduce", 2, 1024)[0]
+    communicator = SimpleNamespace(returning=lambda collective: lambda sent: result)
+    with pytest.raises(
+        SetupError, match=rf"returned all_reduce 1K returned a {got}: return a tensor of shape \(256, 1\)"
+    ):
+        exchange.operation(communicator)()
 
 
 @pytest.mark.parametrize("name", EXCHANGES)

@@ -6,7 +6,7 @@
 from collections.abc import Sequence
 
 from nccl_bench.catalog.cases import Case, Scenario
-from nccl_bench.catalog.collectives import COLLECTIVES, Collective, RedOp
+from nccl_bench.catalog.collectives import COLLECTIVES, Collective, Placement, RedOp
 from nccl_bench.catalog.dtypes import DTYPE_ALIASES, DTYPES
 from nccl_bench.catalog.nccl_version import version_text
 from nccl_bench.config.sizes import unique
@@ -117,6 +117,7 @@ def _cases(output: Output, collective: Collective, row: ResultRow, unknown: dict
             count=row.count,
         )
         for placement in collective.placements
+        if placement is not Placement.RETURNED  # nccl-tests is written in C++, and gives every call its output
     ]
 
 
