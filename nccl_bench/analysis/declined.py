@@ -13,10 +13,12 @@ from nccl_bench.records.schema import Samples, Status
 
 def declined_cells(run: Run) -> Iterator[str]:
     """Yield a line for each arm and kind of case that the arm declined, with the sizes; twins are left out."""
+    # Without configured placements, each arm has its own, and a declined call has none.
+    placements = () if run.meta["config"].get("placements", ()) is None else None
     groups: dict[tuple[str, str], list[Samples]] = defaultdict(list)
     for line in run.lines:
         if isinstance(line, Samples) and not line.arm.endswith(TWIN_SUFFIX):
-            groups[line.arm, case_name(line.case, {line.placement})].append(line)
+            groups[line.arm, case_name(line.case, placements)].append(line)
     for (arm, name), lines in groups.items():
         timings: dict[str, list[Timing]] = defaultdict(list)
         for timing in dict.fromkeys(line.timing for line in lines):

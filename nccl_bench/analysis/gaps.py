@@ -23,6 +23,9 @@ def not_measured(run: Run) -> Iterator[str]:
     for user_arm in recorded_user_arms(run):
         if missing := _missing(collectives, config.get("placements"), user_arm.get("supports", ())):
             yield f"{user_arm.get('arm')} does not support {missing}"
+        for collective, reason in (user_arm.get("misfits") or {}).items():
+            if collective in collectives:
+                yield f"{user_arm.get('arm')} cannot be called for {collective}: {reason}"
     yield from declined_cells(run)
     for line in run.lines:
         if isinstance(line, Skipped):

@@ -149,7 +149,7 @@ class CaseBuffers:
             number = min(slots, CHECKED_RESULTS)
             outputs = [self._input_values.new_empty(self._receive) for _ in range(number)]
         for output in outputs:
-            output.fill_(_POISON if output.dtype.is_signed else 255)
+            output.fill_(self._poison)
         self.restore(slots)
 
     def wrong(self, outputs: Iterable[Tensor]) -> int:
@@ -162,6 +162,27 @@ class CaseBuffers:
             for got, expected in zip(torch.split(bits, _COMPARED), torch.split(self._expected, _COMPARED), strict=True):
                 total += self._differs(got, expected).sum()
         return int(total)
+
+    def is_unchanged(self, placement: Placement) -> bool:
+        """Return whether the first slot still is as ``poison`` has left it for ``placement``."""
+        read = zip(torch.split(self._input_bits[0], _COMPARED), torch.split(self._input_values, _COMPARED), strict=True)
+        if not all(torch.equal(now, before) for now, before in read):
+            return False
+        output = self._output_bits.get(placement)
+        if output is None or (placement is Placement.IN_PLACE and self._receive <= self._input_values.numel()):
+            return True  # nothing was poisoned, or only what the input has overwritten
+        written = sum(int((part != self._poison).sum()) for part in torch.split(output[0], _COMPARED))
+        # In place, the input is a part of the output, and no input contains poison.
+        return written == (self._input_values.numel() if placement is Placement.IN_PLACE else 0)
+
+    def is_right(self, placement: Placement) -> bool:
+        """Return whether the output of the first slot is right. A call that returned nothing worked in place."""
+        written = Placement.IN_PLACE if placement is Placement.RETURNED else placement
+        return written in self._output_bits and not self.wrong(self.outputs(1, written))
+
+    @property
+    def _poison(self) -> int:
+        return _POISON if self._bits.is_signed else 255
 
     def _differs(self, bits: Tensor, expected: Tensor) -> Tensor:
         if self.tolerance_ulp == 0:

@@ -1,10 +1,11 @@
 """The steps of one case on one rank: a check and pilots, then for each timing its rounds, a check and its record."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 
 from nccl_bench.bench.check import check_after, check_before_timing
 from nccl_bench.bench.context import CaseContext
-from nccl_bench.bench.first_call import find_placements
+from nccl_bench.bench.first_call import look, look_captured
 from nccl_bench.bench.graphs import graphs_of
 from nccl_bench.bench.measure import KeptBatches, measure_rounds, run_pilots
 from nccl_bench.bench.per_iteration import measure_per_iteration
@@ -12,7 +13,7 @@ from nccl_bench.bench.record import Record
 from nccl_bench.bench.registration import find_registered
 from nccl_bench.bench.schedule import Schedule, make_schedule
 from nccl_bench.bench.second_look import Errors
-from nccl_bench.catalog.timings import Timing
+from nccl_bench.catalog.timings import TIMINGS, Timing
 from nccl_bench.records.schema import BuffersRegistered, GpuState, PerIteration, Samples, Status
 
 
@@ -21,7 +22,11 @@ def run_case(context: CaseContext, names: Sequence[str], timings: Sequence[Timin
 
     ``names`` includes the arms of other processes. An arm whose result is wrong in the first check is not timed.
     """
-    find_placements(context, names)
+    declined = look(context, names)
+    _record_declined(context, declined, timings, record)
+    names = [name for name in names if name not in declined]
+    if not names:
+        return
     errors = check_before_timing(context, names)
     right = [name for name in names if not errors[name].any]
     record.append(
@@ -39,12 +44,17 @@ def run_case(context: CaseContext, names: Sequence[str], timings: Sequence[Timin
     schedule = make_schedule(context.config, pilots, context.buffers.slots)
     for timing in timings:
         context.budget.begin_timing()
-        with graphs_of(context, right, timing, schedule) as graphs:
+        declined = look_captured(context, right) if TIMINGS[timing].captured else {}
+        _record_declined(context, declined, [timing], record)
+        timed = [name for name in right if name not in declined]
+        if not timed:
+            continue
+        with graphs_of(context, timed, timing, schedule) as graphs:
             context.watch.begin()
-            kept = measure_rounds(context, right, timing, schedule, graphs)
-            percentiles = measure_per_iteration(context, right, timing, schedule, kept)
+            kept = measure_rounds(context, timed, timing, schedule, graphs)
+            percentiles = measure_per_iteration(context, timed, timing, schedule, kept)
             gpus = context.watch.end()
-            errors = check_after(context, right, timing, schedule, graphs)
+            errors = check_after(context, timed, timing, schedule, graphs)
         record.append(
             _line(
                 context,
@@ -57,8 +67,18 @@ def run_case(context: CaseContext, names: Sequence[str], timings: Sequence[Timin
                 gpus,
                 registered.get((name, timing)),
             )
-            for name in right
+            for name in timed
         )
+
+
+def _record_declined(
+    context: CaseContext, declined: Mapping[str, str], timings: Sequence[Timing], record: Record
+) -> None:
+    record.append(
+        replace(_line(context, name, timing, Errors()), status=Status.DECLINED, wrong=None, late=None, reason=reason)
+        for name, reason in declined.items()
+        for timing in timings
+    )
 
 
 def _record_paths(context: CaseContext, names: Sequence[str], record: Record) -> None:

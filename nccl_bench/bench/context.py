@@ -50,10 +50,11 @@ class CaseContext:
         """Return the case in the placement of ``arm``."""
         return replace(self.case, placement=self.placements[arm])
 
-    def placement_shown_by(self, arm: str, slot: int, result: object) -> Placement:
+    def placement_shown_by(self, arm: str, slot: int, result: object) -> Placement | None:
         """Return the placement of a call of ``arm`` on a slot; the call has returned ``result``.
 
-        Raises ``SetupError`` if ``result`` cannot be a result of the case.
+        Return ``None`` if the call has returned nothing, so that its placement is not shown. Raises ``SetupError`` if
+        ``result`` cannot be a result of the case.
         """
         expected = self.buffers.expected
         return self.arms[arm].communicator.examine(self.case_of(arm), result, self.buffers.input(slot), expected)

@@ -1,56 +1,102 @@
-"""The first call of each user arm in a case, which shows the placement of the arm's calls.
+"""The first call of each user arm in a case. It shows the placement of the arm's calls, or that the arm declines.
 
-Only what a user's call returns shows whether the call works in place or returns a new tensor. This can differ from case
-to case, for example by size, so it is looked at in every case.
+Only what a user's call returns shows whether the call works in place or returns a new tensor, and whether the arm takes
+the message at all. This can differ from case to case, for example by size, so it is looked at in every case.
 """
 
 from collections.abc import Mapping, Sequence
 
 from nccl_bench.bench.context import CaseContext
+from nccl_bench.bench.graphs import captured
 from nccl_bench.catalog.collectives import Placement
+from nccl_bench.communicators.sights import Sight, conclude, sight_of_placement, sight_of_silence, tally
 from nccl_bench.config.user_arms import user_arm_of
 from nccl_bench.errors import SetupError
 
-_NUMBERS: Mapping[Placement, int] = {placement: number for number, placement in enumerate(Placement)}
 
-
-def find_placements(context: CaseContext, names: Sequence[str]) -> None:
+def look(context: CaseContext, names: Sequence[str]) -> Mapping[str, str]:
     """Call each user arm among ``names`` once, and correct its placement by what the call returns. Collective.
 
-    Raises ``SetupError`` if the result cannot be right, if the placement is not the configured one, or if the ranks
-    differ.
+    Return the arms that decline the case, each with how it declined. Raises ``SetupError`` if a result cannot be right,
+    if a placement is not the configured one, or if the ranks differ.
     """
-    loaded = [name for name in names if (arm := user_arm_of(context.config.user_arms, name)) and not arm.built_in]
+    loaded = _loaded(context, names)
     if not loaded:
-        return
-    found: dict[str, Placement] = {}
+        return {}
+    sights: dict[str, frozenset[Sight]] = {}
+    reasons: dict[str, str] = {}
     for name in context.arms.visit(loaded, "first call"):
-        returned: list[object] = []
-        context.restore(1)
-        context.call_each(name, 1, returned.append)
-        context.arms.report(name, "first call, waiting")
-        context.streams.synchronize()
-        found[name] = context.placement_shown_by(name, 0, returned[0])
-        if context.config.placements is not None and found[name] is not context.placements[name]:
-            raise SetupError(
-                f"--placement asks for {context.placements[name]}, and the call in {context.case.label} was "
-                f"{found[name]}: leave out --placement, and each arm is measured in the placement that it has"
-            )
-    context.placements.update(_agreed(context, loaded, found))
-
-
-def _agreed(context: CaseContext, names: Sequence[str], found: Mapping[str, Placement]) -> dict[str, Placement]:
-    """Return the placement of each arm on all ranks. Each rank has found the placements of its own arms."""
-    numbers = [_NUMBERS[found[name]] if name in found else None for name in names]
-    nothing = -len(Placement)
-    highest = context.control.maximum([nothing if number is None else number for number in numbers])
-    lowest = context.control.maximum([nothing if number is None else -number for number in numbers])
-    placements = {name: list(Placement)[int(number)] for name, number in zip(names, highest, strict=True)}
-    for name, most, least in zip(names, highest, lowest, strict=True):
-        if most != -least:
+        sight, reasons[name] = _call_once(context, name)
+        sights[name] = context.arms[name].communicator.known(context.case.collective) | {sight}
+    sums = context.control.sum(tally(sights, loaded))
+    try:
+        concluded = conclude(sums, loaded, context.placements)
+    except SetupError as error:
+        raise SetupError(f"{context.case.label}: {error}") from error
+    for name, placement in concluded.items():
+        if placement is None:
+            continue
+        if context.config.placements is not None and placement is not context.placements[name]:
             context.arms.report(name, "first call")
             raise SetupError(
-                f"the calls in {context.case.label} are {placements[name]} on one rank and "
-                f"{list(Placement)[-int(least)]} on another: the ranks must call it in the same placement"
+                f"--placement asks for {context.placements[name]}, and the call in {context.case.label} was "
+                f"{placement}: leave out --placement, and each arm is measured in the placement that it has"
             )
-    return placements
+        context.placements[name] = placement
+    how = context.arms.merge(reasons)
+    return {name: how[name] for name, placement in concluded.items() if placement is None}
+
+
+def look_captured(context: CaseContext, names: Sequence[str]) -> Mapping[str, str]:
+    """Capture one call of each user arm among ``names`` whose calls return tensors. Collective.
+
+    Return the arms that decline within a capture, each with how it declined. Raises ``SetupError`` if the ranks differ.
+    """
+    returning = [name for name in _loaded(context, names) if context.placements[name] is Placement.RETURNED]
+    results: dict[str, list[object]] = {name: [] for name in returning}
+    with captured(context, returning, 1, keep=results):
+        silent = [int(results[name] == [None]) for name in returning]
+    ranks = context.arms.ranks.own_set.world_size
+    declined = {}
+    for name, count in zip(returning, context.control.sum(silent), strict=True):
+        if 0 < count < ranks:
+            context.arms.report(name, "graph capture")
+            raise SetupError(f"{context.case.label}: {name} returned None on some ranks only, while it was captured")
+        if count:
+            declined[name] = "it returned None while a graph was captured"
+    return declined
+
+
+def _loaded(context: CaseContext, names: Sequence[str]) -> list[str]:
+    user_arms = context.config.user_arms
+    return [name for name in names if (arm := user_arm_of(user_arms, name)) is not None and not arm.built_in]
+
+
+def _call_once(context: CaseContext, name: str) -> tuple[Sight, str]:
+    """Call the arm ``name`` once; return what this rank sees, and the reason if it sees that the arm declines."""
+    communicator, buffers, streams = context.arms[name].communicator, context.buffers, context.streams
+    answer = communicator.ask(context.case_of(name), buffers.input(0))
+    if answer.declined is not None:
+        return Sight.REFUSED, answer.declined
+    method, expected = communicator.method_name(context.case.collective), context.placements[name]
+    if answer.placements is not None and expected not in answer.placements:
+        expected = next((each for each in Placement if each in answer.placements), expected)
+        context.placements[name] = expected
+    buffers.poison(1, expected)
+    streams.synchronize()
+    returned: list[object] = []
+    try:
+        context.call_each(name, 1, returned.append)
+        # Only a rank that has made its call reports this step. A hang is blamed on the rank with the fewest steps.
+        context.arms.report(name, "first call, waiting")
+        streams.synchronize()
+    except NotImplementedError:
+        return Sight.REFUSED, f"{method} raised NotImplementedError"
+    placement = context.placement_shown_by(name, 0, returned[0])
+    streams.synchronize()
+    if buffers.expected is None:
+        return Sight.NOTHING, ""
+    if placement is not None:
+        return sight_of_placement(placement), ""
+    silence = sight_of_silence(lambda: buffers.is_unchanged(expected), lambda: buffers.is_right(expected))
+    return silence, f"{method} returned None"

@@ -1,11 +1,13 @@
 """The outputs of an arm's calls: those in the buffers of the case, and those that the calls return."""
 
 from collections.abc import Sequence
+from itertools import chain
 
 from torch import Tensor
 
 from nccl_bench.bench.context import CaseContext
 from nccl_bench.catalog.collectives import Placement
+from nccl_bench.communicators.outputs import joined, tensors_of
 from nccl_bench.errors import SetupError
 from nccl_bench.streams.base import Graph
 
@@ -23,7 +25,7 @@ def call_poisoned(
     Return the outputs. ``results`` is what the calls of ``graph`` have returned; a replay writes it again.
     """
     returned = [] if results is None else results
-    context.buffers.poison(operations, context.placements[name], _tensors(returned))
+    context.buffers.poison(operations, context.placements[name], [*chain.from_iterable(map(tensors_of, returned))])
     if graph is not None:
         graph.replay()
     else:
@@ -38,13 +40,12 @@ def call_poisoned(
 def _outputs(context: CaseContext, name: str, operations: int, returned: Sequence[object]) -> list[Tensor]:
     placement = context.placements[name]
     for slot, result in enumerate(returned):
-        if (shown := context.placement_shown_by(name, slot, result)) is not placement:
+        shown = context.placement_shown_by(name, slot, result)
+        if shown is not placement and (shown is not None or placement is Placement.RETURNED):
             raise SetupError(
-                f"one call in {context.case.label} was {placement} and another one {shown}: all calls of one size must "
-                "be alike"
+                f"one call in {context.case.label} was {placement} and another one {shown or 'returned None'}: all "
+                "calls of one size must be alike"
             )
-    return _tensors(returned) if placement is Placement.RETURNED else context.buffers.outputs(operations, placement)
-
-
-def _tensors(returned: Sequence[object]) -> list[Tensor]:
-    return [result for result in returned if isinstance(result, Tensor)]
+    if placement is not Placement.RETURNED:
+        return context.buffers.outputs(operations, placement)
+    return [output for output in map(joined, returned) if output is not None]

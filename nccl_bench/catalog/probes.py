@@ -70,7 +70,6 @@ _ROWS = (
         name="async",
         summary="runs the context-parallel all-gather: the caller's stream must stay free, the result must be right",
         missing={
-            USER_ARM: _NO_PROMISE,
             "process-group": _NO_GATHER_OF_TORCH,
             "process-group-async": _NO_GATHER_OF_TORCH,
             "nccl4py": "this arm calls nccl4py on the current stream, and has no all-gather on another stream",

@@ -15,6 +15,7 @@ from torch import Tensor
 from nccl_bench.catalog.cases import Case
 from nccl_bench.catalog.collectives import Placement
 from nccl_bench.communicators.protocol import Communicator, Operation
+from nccl_bench.communicators.sights import Answer, Sight
 from nccl_bench.errors import DisabledError, InvalidArgumentError
 from nccl_bench.ranks.process import SETUP_TIMEOUT_S
 
@@ -32,6 +33,7 @@ class ArmCommunicator(Communicator):
     untraced_path = "no transport"  # the description of a call for which `traced` records nothing
     reason_not_ended: str | None = None  # the reason why the user's object does not end with the arm; None if it does
     how_ended = "closed"  # how the arm ends the user's object
+    reason_without_async_gather: str | None = None  # the reason why `async_gather` is None; None if it is not
 
     def private_streams(self) -> list[Any]:
         """Return the streams that this communicator keeps until it is closed."""
@@ -58,13 +60,26 @@ class ArmCommunicator(Communicator):
             raise InvalidArgumentError(f"{type(self).__name__} has no {collective} that returns its output")
         return operation
 
-    def examine(self, case: Case, result: object, input: Tensor, output: Tensor | None) -> Placement:
+    def ask(self, case: Case, input: Tensor) -> Answer:
+        """Return whether the communicator takes a call of ``case`` with ``input``, and in which placements."""
+        return Answer()
+
+    def examine(self, case: Case, result: object, input: Tensor, output: Tensor | None) -> Placement | None:
         """Return the placement in which a call of ``case`` worked; ``result`` is what the call returned.
 
-        ``output`` has the shape, data type and device of a right result; ``None`` if this rank gets no result. A user's
-        call shows its placement only by what it returns. Raises ``SetupError`` if ``result`` cannot be a result.
+        ``output`` has the elements, data type and device of a right result; ``None`` if this rank gets no result. A
+        user's call shows its placement only by what it returns. Return ``None`` if the call returned nothing: then it
+        has written into a tensor, or it has declined. Raises ``SetupError`` if ``result`` cannot be a result.
         """
         return case.placement
+
+    def method_name(self, collective: str) -> str:
+        """Return the name of the method that does ``collective``."""
+        return collective
+
+    def known(self, collective: str) -> frozenset[Sight]:
+        """Return what is known about all calls of ``collective``: ``RETURNS`` or ``RETURNS_NOTHING``, if anything."""
+        return frozenset()
 
     def prepare(self, operation: Operation) -> Operation:
         """Return the function that an arm calls to run ``operation``, which is a call on this communicator."""

@@ -23,6 +23,7 @@ def verification_remarks(verification: Verification) -> Iterator[Remarks]:
         ("Failed", _failures(verification), "red"),
         ("Could not be made", _unmade_arms(verification), "red"),
         ("Warnings", verification.notes, "yellow"),
+        ("Declined", _declined(verification), ""),
         ("Not applicable", _reasons(verification), ""),
     ):
         if items:
@@ -120,6 +121,15 @@ def _unmade_arms(verification: Verification) -> list[str]:
         if judgement.status is ProbeStatus.ERROR and judgement.finding
     }
     return [f"{arm}: {reason}" for arm, reason in reasons.items()]
+
+
+def _declined(verification: Verification) -> list[str]:
+    """Return one line for each arm that declined messages. Several probes try the same ones."""
+    declined: dict[str, dict[str, None]] = {}
+    for judgement in verification.judgements:
+        if judgement.finding and judgement.finding.declined:
+            declined.setdefault(judgement.arm, {}).update(dict.fromkeys(judgement.finding.declined))
+    return [f"{arm} was not tried with {'; '.join(exchanges)}" for arm, exchanges in declined.items()]
 
 
 def _reasons(verification: Verification) -> list[str]:

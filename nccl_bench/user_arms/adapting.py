@@ -17,10 +17,11 @@ from nccl_bench.config.user_arms import Adapter
 from nccl_bench.errors import SetupError
 from nccl_bench.transports.device import Device
 from nccl_bench.user_arms import signatures
+from nccl_bench.user_arms.forms import HALVES, PROTOCOL_OPERATIONS, Method
 from nccl_bench.user_arms.making import methods_of
-from nccl_bench.user_arms.operations import METHODS, Method
 
-WANTED = ", ".join(f"{name}({', '.join(form.leading)})" for name, form in METHODS.items())
+_METHODS = {**PROTOCOL_OPERATIONS, **HALVES}
+WANTED = ", ".join(f"{name}({', '.join(form.leading)})" for name, form in _METHODS.items())
 
 
 def choose_adapter(user_object: Any, adapter: Adapter | None) -> Adapter:

@@ -7,10 +7,13 @@ from nccl_bench.errors import NcclBenchError, UserArmError
 from nccl_bench.transports.device import Device
 from nccl_bench.user_arms.communicator import UserCommunicator
 from nccl_bench.user_arms.loading import LoadedTarget, load_target
+from nccl_bench.user_arms.results import HandleForm
 from nccl_bench.user_arms.tracebacks import user_call, user_line
 
 # An error of a later call must name the line in the user's code. The loaded target helps to find that line.
 _targets: dict[UserArm, LoadedTarget] = {}
+# Collective -> the form of its results with handles. Calls of all communicators of an arm wait, if one has shown this.
+_waiting_for: dict[UserArm, dict[str, HandleForm | None]] = {}
 
 
 def build_user_arm(user_arm: UserArm, group: dist.ProcessGroup, device: Device) -> UserCommunicator:
@@ -22,7 +25,13 @@ def build_user_arm(user_arm: UserArm, group: dist.ProcessGroup, device: Device) 
     try:
         target = _targets[user_arm] = load_target(user_arm.target, user_arm.tree)
         return UserCommunicator(
-            target.value, group, device, adapter=user_arm.adapter, order=user_arm.order, where=target.where
+            target.value,
+            group,
+            device,
+            adapter=user_arm.adapter,
+            order=user_arm.order,
+            where=target.where,
+            waiting_for=_waiting_for.setdefault(user_arm, {}),
         )
     except (Exception, SystemExit) as error:
         raise as_user_arm_error(user_arm, error) from error

@@ -1,7 +1,7 @@
 """A user's object as a communicator with our protocol, for use by an arm."""
 
 from collections.abc import Callable, Sequence
-from contextlib import AbstractContextManager, ExitStack
+from contextlib import AbstractContextManager, ExitStack, nullcontext
 from dataclasses import replace
 from functools import partial
 from typing import Any, NoReturn
@@ -14,15 +14,19 @@ from nccl_bench.catalog.cases import Case
 from nccl_bench.catalog.collectives import Placement, RedOp
 from nccl_bench.communicators.base import ArmCommunicator
 from nccl_bench.communicators.protocol import Operation
+from nccl_bench.communicators.sights import Answer, Sight
 from nccl_bench.config.user_arms import Adapter
 from nccl_bench.errors import InvalidArgumentError, SetupError
 from nccl_bench.transports.device import Device
 from nccl_bench.transports.gloo_operations import TORCH_REDOPS
 from nccl_bench.user_arms import adapting, contexts, signatures
+from nccl_bench.user_arms.binding import Binder
+from nccl_bench.user_arms.blocks import ListCall
+from nccl_bench.user_arms.forms import FORMS, PROTOCOL_OPERATIONS, collective_of
+from nccl_bench.user_arms.inquiries import Inquiries
 from nccl_bench.user_arms.making import end_of, make, methods_of, switch_on
-from nccl_bench.user_arms.offers import collective_of, describe_all_reduces, offers_of, supported_placements
-from nccl_bench.user_arms.operations import FORMS, PROTOCOL_OPERATIONS, Binder
-from nccl_bench.user_arms.results import placement_of, refuse_unlike
+from nccl_bench.user_arms.offers import offers_of
+from nccl_bench.user_arms.results import HandleForm, placement_of, refuse_unlike, unpack, waiting
 
 
 class UserCommunicator(ArmCommunicator):
@@ -54,11 +58,13 @@ class UserCommunicator(ArmCommunicator):
         adapter: Adapter | None = None,
         order: Order | None = None,
         where: str = "",
+        waiting_for: dict[str, HandleForm | None] | None = None,
     ) -> None:
         """Make the object from ``value``: a class or function that makes it, a ready object, or an all-reduce.
 
         ``adapter`` and ``order`` follow from the object if they are ``None``. ``where`` is the file and line of the
-        definition of ``value``. Collective, for two reasons: the user's constructor can be collective, and an
+        definition of ``value``. ``waiting_for`` has the collectives whose calls return handles to wait for, as far as
+        known; ``examine`` adds to it. Collective, for two reasons: the user's constructor can be collective, and an
         all-reduce is called once if its signature does not show whether it returns a new tensor. Raises ``SetupError``
         if ``value`` does not fit. Exceptions of the user's code propagate.
         """
@@ -83,37 +89,62 @@ class UserCommunicator(ArmCommunicator):
             self.stream = None if self.order is Order.CURRENT else private
             current, calls = adapting.choose_stream_argument(methods, private, self.order, device)
             ours = (adapting.vocabulary_of(methods) or self.adapter) is Adapter.PROTOCOL
-            binder = Binder(redops=None if ours else TORCH_REDOPS, current=current)
-            offers = offers_of(methods, binder, device)
-            if not offers:
+            binder = Binder(
+                redops=None if ours else TORCH_REDOPS, current=current, rank=self.rank, world_size=self.world_size
+            )
+            self._inquiries = Inquiries(user_object)
+            offers = offers_of(methods, binder, self._inquiries, device)
+            if not offers.by_name:
                 got = ", ".join(signatures.signature_text(method) for method in methods.values())
                 raise SetupError(
                     f"the {self.adapter} adapter needs one of {adapting.WANTED}, with these arguments, and got {got}"
                 )
             self.close = closing.pop_all().close
         self.untraced_path = f"{where}, {self.order}"
-        self.description = f"{self.adapter}: {origin}, {describe_all_reduces(offers)}, {calls}"
-        self.supported = supported_placements(offers)
+        self.description = f"{self.adapter}: {origin}, {offers.all_reduces}, {calls}"
+        self.supported = offers.supported
+        self._offers = offers.by_name
+        # The collectives whose calls return tensors, and those whose calls return handles, as far as known.
+        self._returns = {collective_of(name) for name, offer in offers.by_name.items() if offer.binding.returns}
+        self._handles: dict[str, HandleForm | None] = {} if waiting_for is None else waiting_for
+        self._misfits = offers.misfits
         # The collectives whose reduction is always a sum.
         self.only_sums = frozenset(
             collective_of(name)
-            for name, offer in offers.items()
-            if "op" in FORMS[name].options and "op" not in offer.options
+            for name, offer in offers.by_name.items()
+            if "op" in FORMS[name].options and "op" not in offer.binding.options
         )
         # The collectives whose blocks can have different sizes.
-        self.takes_sizes = frozenset(name for name, offer in offers.items() if "sizes" in offer.options)
-        self.change_state = getattr(user_object, "change_state", partial(_refuse, user_object, "change_state"))
+        self.takes_sizes = frozenset(name for name, offer in offers.by_name.items() if "sizes" in offer.binding.options)
+        self.change_state = getattr(user_object, "change_state", partial(_enable, user_object))
+        self._async_gather = contexts.async_gather(user_object)
+        if self._async_gather is None:
+            self.reason_without_async_gather = f"the object has none of {', '.join(contexts.ASYNC_GATHERS)}"
         self.graph_capture = partial(contexts.graph_capture, user_object)
         self._windows = contexts.window_registration(user_object)
         # The collectives whose method is called the same way in place and returning. Its result shows the placement.
-        self._shown_by_result = frozenset(collective_of(name) for name, offer in offers.items() if not offer.placements)
+        self._shown_by_result = frozenset(
+            collective_of(name) for name, offer in offers.by_name.items() if not offer.placements
+        )
         for name in PROTOCOL_OPERATIONS:
             setattr(self, name, partial(_refuse, user_object, name))
-        for name, offer in offers.items():
-            setattr(self, name, offer.call)
+        for name, offer in offers.by_name.items():
+            setattr(self, name, offer.binding.call)
+        for collective in self._handles:
+            self._wait_in(collective)
+
+    @property
+    def async_gather(self) -> Callable[..., object] | None:
+        """The object's own all-gather on a stream of the caller's choice."""
+        return self._async_gather
 
     def prepare(self, operation: Operation) -> Operation:
-        """Return ``operation`` or, if the device needs ``Streams.submit``, a function that submits ``operation``."""
+        """Return ``operation`` or, if the device needs ``Streams.submit``, a function that submits ``operation``.
+
+        Tensors that the user's method takes as lists of blocks are split here, and not in each call.
+        """
+        if isinstance(operation, partial) and isinstance(operation.func, ListCall):
+            operation = operation.func.bind(*operation.args, **operation.keywords)
         if self.order is Order.CURRENT and not self._streams.follows:
             return partial(self._streams.submit, operation)
         return operation
@@ -128,17 +159,49 @@ class UserCommunicator(ArmCommunicator):
         own = [placement for collective, placement in self.supported if collective == case.collective]
         return tuple(each for each in own if each in placements and self.supports(replace(case, placement=each)))
 
-    def examine(self, case: Case, result: object, input: Tensor, output: Tensor | None) -> Placement:
+    def ask(self, case: Case, input: Tensor) -> Answer:
+        return self._inquiries.ask(case.collective, input)
+
+    def examine(self, case: Case, result: object, input: Tensor, output: Tensor | None) -> Placement | None:
         name, placement = case.collective, case.placement
+        returned, handles = unpack(result)
+        for handle in handles:
+            handle.wait()
+        if handles:  # the calls do not wait for them yet
+            self._handles[name] = HandleForm.of(result)
+            self._wait_in(name)
+        if output is None or returned is None:
+            return placement if output is None else None
         shown = name in self._shown_by_result
-        examined = placement is Placement.RETURNED or (shown and placement is Placement.IN_PLACE)
-        if output is None or not examined:
+        if placement is Placement.OUT_OF_PLACE or (placement is Placement.IN_PLACE and not shown):
             return placement
-        call = self.returning(name)
+        seen: Placement | None = placement
         if shown:
-            return placement_of(call, result, input, output)
-        refuse_unlike(call, result, input, output)
-        return placement
+            seen = placement_of(self.returning(name), returned, input, output)
+        else:
+            refuse_unlike(self.returning(name), returned, input, output)
+        if seen is Placement.RETURNED:
+            self._returns.add(name)
+        return seen
+
+    def _wait_in(self, collective: str) -> None:
+        """Make all calls of ``collective`` wait for the handles that they return."""
+        wrap = partial(waiting, form=self._handles[collective])
+        for name in self._operations_of(collective):
+            call = getattr(self, name)
+            setattr(self, name, call.around(wrap) if isinstance(call, ListCall) else wrap(call))
+
+    def method_name(self, collective: str) -> str:
+        return self._offers[self._operations_of(collective)[0]].binding.text.partition("(")[0]
+
+    def known(self, collective: str) -> frozenset[Sight]:
+        if collective in self._returns:
+            return frozenset({Sight.RETURNS})
+        annotated = {self._offers[name].binding.returns for name in self._operations_of(collective)}
+        return frozenset({Sight.RETURNS_NOTHING}) if annotated == {False} else frozenset()
+
+    def _operations_of(self, collective: str) -> list[str]:
+        return [name for name in self._offers if collective_of(name) == collective]
 
     def has_exchange(self, name: str) -> bool:
         """Return whether the object can run the exchange ``name`` of ``verify.exchanges``."""
@@ -147,7 +210,11 @@ class UserCommunicator(ArmCommunicator):
         collective = collective_of(name)
         placements = [placement for supported, placement in self.supported if supported == collective]
         if name == f"return_{collective}":
-            return placements == [Placement.RETURNED]
+            # A caller with another choice does not call it so, unless the result or an answer decides.
+            by_size = collective in self._shown_by_result or self._inquiries.concern(collective)
+            return name in self._offers and (by_size or placements == [Placement.RETURNED])
+        if name == "all_reduce" and name in self._offers:
+            return True
         return (Placement.IN_PLACE if name == "all_reduce" else Placement.OUT_OF_PLACE) in placements
 
     def registration(self, window: bool) -> tuple[Callable[[int, int], Any], Callable[[Any], object]] | None:
@@ -165,8 +232,17 @@ class UserCommunicator(ArmCommunicator):
             "order": self.order,
             "described": self.description,
             "ready": self.ready,
+            "calls": {name: offer.binding.text for name, offer in self._offers.items()},
+            "misfits": self._misfits,
             "supports": sorted(f"{collective} {placement}" for collective, placement in self.supported),
         }
+
+
+def _enable(user_object: object, enable: bool | None = None) -> AbstractContextManager[None]:
+    """Stand in for ``change_state`` of an object that has no such method, and so is always enabled."""
+    if not enable:
+        _refuse(user_object, "change_state")
+    return nullcontext()
 
 
 def _refuse(user_object: object, name: str, *_arguments: object, **_options: object) -> NoReturn:

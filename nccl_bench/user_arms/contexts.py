@@ -1,4 +1,4 @@
-"""The contexts of a user's object: for the capture of CUDA graphs, and for the registration of memory."""
+"""What only some users' objects have: a context for captures, windows, and an all-gather on a given stream."""
 
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
@@ -8,6 +8,8 @@ from typing import Any
 from nccl_bench.errors import SetupError
 from nccl_bench.user_arms import signatures
 
+# The names of the all-gather for context parallelism: of a group coordinator, then of a communicator.
+ASYNC_GATHERS = ("cp_all_gather_into_tensor_async", "cp_all_gather_into_tensor")
 # The methods that return what an engine enters before it captures a graph. An object can have several of them: the
 # first is that of a single communicator, the second that of a group coordinator, the third that of a custom all-reduce.
 _CAPTURES = ("graph_capture_context", "graph_capture", "capture")
@@ -48,6 +50,13 @@ def window_registration(user_object: Any) -> tuple[Callable[[int, int], Any], Ca
     if not (callable(register) and callable(deregister)):
         return None
     return partial(_handle_of, register), deregister
+
+
+def async_gather(user_object: Any) -> Callable[..., object] | None:
+    """Return the method that gathers on a given stream, called with (output, input, stream); ``None`` without one."""
+    methods = (getattr(user_object, name, None) for name in ASYNC_GATHERS)
+    taking = (method for method in methods if callable(method) and signatures.takes(method, None, None, None))
+    return next(taking, None)
 
 
 def _handle_of(register: Callable[[int, int], Any], ptr: int, size: int) -> Any:

@@ -1,6 +1,7 @@
 """Makes the user's object from the target, enables the object, and finds the method that ends the object."""
 
 from contextlib import ExitStack
+from itertools import chain
 from typing import Any
 
 import torch.distributed as dist
@@ -11,7 +12,7 @@ from nccl_bench.config.user_arms import Adapter
 from nccl_bench.errors import SetupError
 from nccl_bench.transports.device import Device
 from nccl_bench.user_arms import signatures
-from nccl_bench.user_arms.operations import METHODS, Method
+from nccl_bench.user_arms.forms import METHOD_NAMES, Method
 
 _ENDS = ("close", "destroy", "shutdown")
 
@@ -21,7 +22,8 @@ def methods_of(user_object: object) -> dict[str, Method]:
 
     Methods that a class inherits from our protocol without a body are left out.
     """
-    named = {name: getattr(user_object, name, None) for name in (*METHODS, "group_start", "group_end")}
+    names = (*chain.from_iterable(METHOD_NAMES.values()), "group_start", "group_end")
+    named = {name: getattr(user_object, name, None) for name in names}
     unfilled = vars(Communicator).values()
     return {
         name: method

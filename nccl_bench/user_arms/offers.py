@@ -1,139 +1,212 @@
-"""The operations that a user's methods can do, and the arguments that each method takes."""
+"""The operations that a user's methods can do, in every placement, and the reasons why a method cannot do one."""
 
-from collections.abc import Collection, Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 
 import torch
+from torch import Tensor
 
 from nccl_bench.catalog.collectives import COLLECTIVES, Placement
 from nccl_bench.transports.device import Device
 from nccl_bench.user_arms import signatures
-from nccl_bench.user_arms.operations import FORMS, PROTOCOL_OPERATIONS, Binder, Method, make_send_recv
-from nccl_bench.user_arms.results import placement_of
+from nccl_bench.user_arms.binding import Binder, Binding, Misfit
+from nccl_bench.user_arms.forms import METHOD_NAMES, PROTOCOL_OPERATIONS, Method, collective_of
+from nccl_bench.user_arms.inquiries import Inquiries
+from nccl_bench.user_arms.results import placement_of, unpack
 
-# The number of elements in the all-reduce of `_returns`. Some implementations take only multiples of 16 bytes.
+# The number of elements in the all-reduce that is tried. Some implementations take only multiples of 16 bytes.
 _TRIED_COUNT = 64
 _WORDS: Mapping[Placement, str] = {
     Placement.IN_PLACE: "in place",
     Placement.OUT_OF_PLACE: "out of place",
     Placement.RETURNED: "returning a new tensor",
 }
+# Methods that never work in place.
+_RETURNING_METHODS = ("custom_all_reduce", "quick_all_reduce", "pcie_ipc_all_reduce", "outplace_all_reduce")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Offer:
     """An operation of our protocol that a user's method can do."""
 
-    call: Method  # the user's method, called as our protocol calls the operation
-    options: frozenset[str] = frozenset()  # the operation's optional arguments that the method takes
+    binding: Binding  # the call of the method
     # The placements of the operation. None if the method's result shows the placement, and another one was seen.
     placements: tuple[Placement, ...] = ()
 
 
-def offers_of(methods: Mapping[str, Method], binder: Binder, device: Device) -> dict[str, Offer]:
-    """Return the operations that ``methods`` can do, by their names in ``FORMS``, the preferred ones first.
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Offers:
+    """The operations that a user's object can do."""
 
-    Collective, because ``_returns`` can call an all-reduce.
+    by_name: Mapping[str, Offer]  # the operations, by their names in ``FORMS``, the preferred ones first
+    misfits: Mapping[str, str]  # collective -> why the object's method cannot do it; absent if there is no method
+
+    @property
+    def supported(self) -> tuple[tuple[str, Placement], ...]:
+        """Every pair of a collective and a placement, the preferred placements first."""
+        items = self.by_name.items()
+        pairs = ((collective_of(name), placement) for name, offer in items for placement in offer.placements)
+        return tuple(dict.fromkeys(pairs))
+
+    @property
+    def all_reduces(self) -> str:
+        """A description of the all-reduces."""
+        words = [_WORDS[placement] for collective, placement in self.supported if collective == "all_reduce"]
+        if len(words) > 1:
+            words[-2:] = [f"{words[-2]} and {words[-1]}"]
+        return f"all_reduce {', '.join(words)}" if words else "no all_reduce"
+
+
+def offers_of(methods: Mapping[str, Method], binder: Binder, inquiries: Inquiries, device: Device) -> Offers:
+    """Return the operations that ``methods`` can do.
+
+    Collective, because an all-reduce is called once if its signature does not show whether it returns a new tensor.
     """
-    offers = _all_reduces(methods, binder, device)
+    maker = _Maker(methods, binder, inquiries, device)
+    by_name = maker.all_reduces()
     for name in PROTOCOL_OPERATIONS:
-        if collective_of(name) != "all_reduce" and (offer := _offer(name, methods.get(name), binder)) is not None:
-            offers[name] = offer
-    send, recv = (_offer(name, methods.get(name), binder) for name in ("send", "recv"))
-    start, end = methods.get("group_start"), methods.get("group_end")
-    if "send_recv" not in offers and send and recv and start and end:
-        call = make_send_recv(start, send.call, recv.call, end)
-        offers["send_recv"] = Offer(call=call, placements=_placements("send_recv", ()))
-    return offers
+        if collective_of(name) != "all_reduce":
+            by_name |= maker.others(name)
+    if "send_recv" not in by_name:
+        by_name |= maker.send_recv()
+    offered = {collective_of(name) for name in by_name}
+    misfits = {collective: reason for collective, reason in maker.misfits.items() if collective not in offered}
+    return Offers(by_name=by_name, misfits=misfits)
 
 
-def collective_of(name: str) -> str:
-    """Return the collective of the operation ``name``."""
-    return name.removeprefix("outplace_").removeprefix("return_")
+class _Maker:
+    """The maker of offers from the methods of one object."""
+
+    def __init__(self, methods: Mapping[str, Method], binder: Binder, inquiries: Inquiries, device: Device) -> None:
+        self._methods, self._binder, self._inquiries, self._device = methods, binder, inquiries, device
+        self.misfits: dict[str, str] = {}
+
+    def all_reduces(self) -> dict[str, Offer]:
+        """Return the all-reduces of every placement, the preferred one first."""
+        offers: dict[str, Offer] = {}
+        for name in METHOD_NAMES["all_reduce"]:
+            if not offers and name in self._methods:
+                offers = self._all_reduces_of(self._methods[name])
+        outplace = self._methods.get("outplace_all_reduce")
+        if outplace is not None:
+            outwards, returning = self._bind("outplace_all_reduce", outplace), self._bind("return_all_reduce", outplace)
+            seen = offers.get("return_all_reduce")
+            if returning is not None and (seen is None or not seen.placements):
+                offers["return_all_reduce"] = Offer(binding=returning, placements=(Placement.RETURNED,))
+            if outwards is not None and "out" in outwards.options:
+                offers["outplace_all_reduce"] = Offer(binding=outwards, placements=(Placement.OUT_OF_PLACE,))
+        return offers
+
+    def _all_reduces_of(self, method: Method) -> dict[str, Offer]:
+        in_place, returning = self._bind("all_reduce", method), self._bind("return_all_reduce", method)
+        if in_place is None:
+            return {}
+        if in_place.gives_output or returning is None:
+            offers: dict[str, Offer] = {}
+            # The method works in place and out of place. If it can also return a new tensor, its engine calls it so.
+            if returning is not None and self._likely_placement(returning, method) is Placement.RETURNED:
+                offers["return_all_reduce"] = Offer(binding=returning, placements=(Placement.RETURNED,))
+            offers["all_reduce"] = Offer(binding=in_place, placements=(Placement.IN_PLACE,))
+            if (outwards := self._bind("outplace_all_reduce", method)) is not None:
+                offers["outplace_all_reduce"] = Offer(binding=outwards, placements=(Placement.OUT_OF_PLACE,))
+            return offers
+        if returning.returns is False:
+            return {"all_reduce": Offer(binding=in_place, placements=(Placement.IN_PLACE,))}
+        placements = self._allowed() if in_place.chooses_placement else {self._likely_placement(returning, method)}
+        both = {"all_reduce": (in_place, Placement.IN_PLACE), "return_all_reduce": (returning, Placement.RETURNED)}
+        made = {
+            name: Offer(binding=binding, placements=(placement,) if placement in placements else ())
+            for name, (binding, placement) in both.items()
+        }
+        return dict(sorted(made.items(), key=lambda item: not item[1].placements))
+
+    def others(self, name: str) -> dict[str, Offer]:
+        """Return the operation ``name`` and the one that returns its output."""
+        offers: dict[str, Offer] = {}
+        methods = [self._methods[each] for each in METHOD_NAMES[name] if each in self._methods]
+        binding = self._best(self._bind(name, method) for method in methods)
+        returning = self._best(self._bind(f"return_{name}", method) for method in methods)
+        placements = [each for each in COLLECTIVES[name].placements if each is not Placement.RETURNED]
+        # A method that gets one tensor works in place, unless its result is another tensor.
+        one_tensor = "out" in PROTOCOL_OPERATIONS[name].options
+        if binding is not None:
+            if one_tensor and "out" not in binding.options:
+                placements = [Placement.IN_PLACE]
+            offers[name] = Offer(binding=binding, placements=tuple(placements))
+        if returning is not None:
+            offers[f"return_{name}"] = Offer(binding=returning, placements=() if one_tensor else (Placement.RETURNED,))
+        return offers
+
+    def send_recv(self) -> dict[str, Offer]:
+        """Return the operation that ``send`` and ``recv`` do together."""
+        start, send, recv, end = (self._methods.get(name) for name in ("group_start", "send", "recv", "group_end"))
+        if start is None or send is None or recv is None or end is None:
+            return {}
+        sending, receiving = self._bind("send", send), self._bind("recv", recv)
+        if sending is None or receiving is None:
+            return {}
+        call = _make_send_recv(start, sending.call, receiving.call, end)
+        binding = replace(sending, call=call, text=f"{sending.text} and {receiving.text} in a group")
+        return {"send_recv": Offer(binding=binding, placements=(Placement.OUT_OF_PLACE,))}
+
+    def _bind(self, name: str, method: Method) -> Binding | None:
+        binding = self._binder.bind(name, method)
+        if isinstance(binding, Misfit):
+            self.misfits.setdefault(collective_of(name), binding.reason)
+            return None
+        return binding
+
+    def _best(self, bindings: Iterable[Binding | None]) -> Binding | None:
+        """Return the first binding without lists; if all have lists, return the first one."""
+        return min((each for each in bindings if each is not None), key=lambda each: each.has_lists, default=None)
+
+    def _tried_tensor(self) -> Tensor:
+        # The sum over several ranks differs from the value of every rank.
+        rank = self._binder.rank
+        return torch.full((_TRIED_COUNT,), float(rank + 1), device=self._device.streams.device)
+
+    def _allowed(self) -> frozenset[Placement]:
+        """Return the placements that the object allows for an all-reduce."""
+        allowed = self._inquiries.ask("all_reduce", self._tried_tensor()).placements
+        return frozenset(Placement) if allowed is None else allowed
+
+    def _likely_placement(self, returning: Binding, method: Method) -> Placement:
+        """Return the likely placement of an all-reduce. If its signature does not show it, call the method once."""
+        if returning.returns is False:
+            return Placement.IN_PLACE
+        if (shown := self._placement_of_one_call(returning)) is not None:
+            return shown
+        name = signatures.name_of(method).rpartition(".")[2]
+        return Placement.RETURNED if name in _RETURNING_METHODS or returning.returns else Placement.IN_PLACE
+
+    def _placement_of_one_call(self, returning: Binding) -> Placement | None:
+        """Return the placement that one call shows; ``None`` if the method does not take this call."""
+        tensor = self._tried_tensor()
+        before = tensor.clone()
+        if self._inquiries.ask("all_reduce", tensor).declined is not None:
+            return None
+        self._device.streams.synchronize()
+        try:
+            output, handles = unpack(returning.call(tensor))
+        except NotImplementedError:
+            return None
+        for handle in handles:
+            handle.wait()
+        self._device.streams.synchronize()
+        placement = placement_of(returning.call, output, tensor, tensor)
+        return Placement.IN_PLACE if placement is None and not torch.equal(tensor, before) else placement
 
 
-def _offer(name: str, method: Method | None, binder: Binder) -> Offer | None:
-    call = None if method is None else binder.bind(name, method)
-    if method is None or call is None:
-        return None
-    options = frozenset(binder.options(name, method)) & frozenset(FORMS[name].options)
-    return Offer(call=call, options=options, placements=_placements(name, options))
+def _make_send_recv(start: Method, send: Method, recv: Method, end: Method) -> Method:
+    """Return a ``send_recv`` that calls ``send`` and ``recv`` within one group."""
 
+    def send_recv(output: Tensor, input: Tensor, dst: int, src: int) -> None:
+        start()
+        try:
+            send(input, dst)
+            recv(output, src)
+        finally:
+            # An open group would hold back all later calls of this thread, even those of other arms.
+            end()
 
-def _placements(name: str, options: Collection[str]) -> tuple[Placement, ...]:
-    """Return the placements of the operation ``name`` with the optional arguments ``options``."""
-    if name.startswith("return_"):
-        return (Placement.RETURNED,)
-    if name.startswith("outplace_"):
-        return (Placement.OUT_OF_PLACE,)
-    if name == "all_reduce" or ("out" in FORMS[name].options and "out" not in options):
-        return (Placement.IN_PLACE,)
-    placements = COLLECTIVES[name].placements if name in COLLECTIVES else ()
-    return tuple(placement for placement in placements if placement is not Placement.RETURNED)
-
-
-def _all_reduces(methods: Mapping[str, Method], binder: Binder, device: Device) -> dict[str, Offer]:
-    """Return the all-reduces of every placement, the preferred one first."""
-    offers: dict[str, Offer | None] = {}
-    if (method := methods.get("all_reduce")) is not None:
-        by_argument = "out" in binder.options("all_reduce", method)
-        offers = (_by_argument if by_argument else _by_result)(method, binder, device)
-    if (method := methods.get("outplace_all_reduce")) is not None:
-        if "out" in binder.options("outplace_all_reduce", method):
-            offers["outplace_all_reduce"] = _offer("outplace_all_reduce", method, binder)
-        returning = offers.get("return_all_reduce")
-        if returning is None or not returning.placements:
-            offers["return_all_reduce"] = _offer("return_all_reduce", method, binder) or returning
-    return {name: offer for name, offer in offers.items() if offer is not None}
-
-
-def _by_argument(method: Method, binder: Binder, device: Device) -> dict[str, Offer | None]:
-    """Return the all-reduces of a method with an output argument: it works in place and out of place.
-
-    A method that returns a new tensor if it gets no output is preferably called so, as in its engine.
-    """
-    returning = _offer("return_all_reduce", method, binder)
-    returns = returning is not None and _returns(returning.call, method, device)
-    return {
-        "return_all_reduce": returning if returns else None,
-        "all_reduce": _offer("all_reduce", method, binder),
-        "outplace_all_reduce": _offer("outplace_all_reduce", method, binder),
-    }
-
-
-def _by_result(method: Method, binder: Binder, device: Device) -> dict[str, Offer | None]:
-    """Return the all-reduces of a method that gets one tensor: it works in place, or it returns a new tensor.
-
-    The method is called the same way for both, and its result can be another one for another size.
-    """
-    in_place, returning = _offer("all_reduce", method, binder), _offer("return_all_reduce", method, binder)
-    if in_place is None or returning is None:
-        return {}
-    if _returns(returning.call, method, device):
-        return {"return_all_reduce": returning, "all_reduce": replace(in_place, placements=())}
-    return {"all_reduce": in_place, "return_all_reduce": replace(returning, placements=())}
-
-
-def _returns(call: Method, method: Method, device: Device) -> bool:
-    """Return whether an all-reduce returns a new tensor. Its signature does not show this, so call it once."""
-    if signatures.returns_nothing(method):
-        return False
-    tensor = torch.zeros(_TRIED_COUNT, device=device.streams.device)
-    device.streams.synchronize()
-    result = call(tensor)
-    device.streams.synchronize()
-    return placement_of(call, result, tensor, tensor) is Placement.RETURNED
-
-
-def supported_placements(offers: Mapping[str, Offer]) -> tuple[tuple[str, Placement], ...]:
-    """Return every pair of a collective and a placement that ``offers`` support, the preferred placements first."""
-    pairs = ((collective_of(name), placement) for name, offer in offers.items() for placement in offer.placements)
-    return tuple(dict.fromkeys(pairs))
-
-
-def describe_all_reduces(offers: Mapping[str, Offer]) -> str:
-    """Return a description of the all-reduces in ``offers``."""
-    words = [_WORDS[placement] for name, placement in supported_placements(offers) if name == "all_reduce"]
-    if len(words) > 1:
-        words[-2:] = [f"{words[-2]} and {words[-1]}"]
-    return f"all_reduce {', '.join(words)}" if words else "no all_reduce"
+    return send_recv

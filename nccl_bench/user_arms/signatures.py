@@ -1,7 +1,7 @@
 """Facts about a user's functions, read from their signatures once and never during a call."""
 
 import inspect
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from inspect import Parameter, Signature
 from typing import Any
 
@@ -13,17 +13,6 @@ from nccl_bench.config.user_arms import Adapter
 # The signature to use if a function's signature cannot be read, as for some built-in functions.
 _UNREADABLE = Signature([Parameter("args", Parameter.VAR_POSITIONAL)])
 _POSITIONAL = (Parameter.POSITIONAL_ONLY, Parameter.POSITIONAL_OR_KEYWORD)
-_BY_NAME = (Parameter.KEYWORD_ONLY, Parameter.POSITIONAL_OR_KEYWORD)
-# A user's name of an option -> our name of the option.
-_OPTIONS = {
-    "op": "op",
-    "sizes": "sizes",
-    "stream": "stream",
-    "out": "out",
-    "output": "out",
-    "out_tensor": "out",
-    "output_tensor": "out",
-}
 
 
 def signature_of(function: Callable[..., Any]) -> Signature:
@@ -48,17 +37,15 @@ def takes(function: Callable[..., Any], *arguments: object, **keywords: object) 
     return True
 
 
-def options(function: Callable[..., Any], leading: int) -> Mapping[str, str]:
-    """Return the known options after the first ``leading`` parameters, in order: our name -> the user's name."""
-    parameters = list(signature_of(function).parameters.values())[leading:]
-    known = (parameter.name for parameter in parameters if parameter.name in _OPTIONS and parameter.kind in _BY_NAME)
-    return {_OPTIONS[name]: name for name in known}
-
-
 def is_operation(function: Callable[..., Any]) -> bool:
     """Return whether a function takes one tensor: only one parameter has no default, and "group" is not in its name."""
     needed = [parameter for parameter in positional(function) if parameter.default is Parameter.empty]
     return len(needed) == 1 and "group" not in needed[0].name and takes(function, None)
+
+
+def takes_any_number(function: Callable[..., Any]) -> bool:
+    """Return whether ``function`` takes any number of arguments by position."""
+    return any(parameter.kind is Parameter.VAR_POSITIONAL for parameter in signature_of(function).parameters.values())
 
 
 def is_unreadable(function: Callable[..., Any]) -> bool:
@@ -67,16 +54,20 @@ def is_unreadable(function: Callable[..., Any]) -> bool:
     return Parameter.VAR_POSITIONAL in kinds and kinds <= {Parameter.VAR_POSITIONAL, Parameter.VAR_KEYWORD}
 
 
-def writes_first(function: Callable[..., Any]) -> bool:
-    """Return whether the first two parameters can be an output and an input, by their names and without defaults."""
-    first = positional(function)[:2]
-    needed = all(parameter.default is Parameter.empty for parameter in first)
-    return needed and not (first and first[0].name.startswith(("in", "send", "source", "src")))
+def returns_tensor(function: Callable[..., Any]) -> bool | None:
+    """Return whether the annotation of ``function`` says that it returns tensors; ``None`` if it says neither.
+
+    ``True`` also stands for a tensor or ``None``, and ``False`` for only ``None``.
+    """
+    annotation = signature_of(function).return_annotation
+    if annotation in (None, "None"):
+        return False
+    return True if annotation is not Signature.empty and "Tensor" in annotation_text(annotation) else None
 
 
-def returns_nothing(function: Callable[..., Any]) -> bool:
-    """Return whether ``function`` is annotated to return ``None``."""
-    return signature_of(function).return_annotation in (None, "None")
+def annotation_text(annotation: Any) -> str:
+    """Return ``annotation`` as in the source code."""
+    return annotation if isinstance(annotation, str) else inspect.formatannotation(annotation)
 
 
 def vocabulary(function: Callable[..., Any]) -> Adapter | None:

@@ -17,6 +17,10 @@ MOST_TURNS = 8
 
 def async_gather(rig: Rig) -> None:
     """Check that the gather waits for work on its stream, keeps the caller's stream free, and is right after a join."""
+    communicator = rig.arm.communicator
+    if communicator.async_gather is None:
+        rig.reason_not_applicable = communicator.reason_without_async_gather
+        return
     # Repeat the exchanges with other late ranks: a late rank cannot measure whether its own stream was blocked.
     rig.try_each(_gather, rig.exchanges(names=("all_gather",)) * min(rig.control.world_size, MOST_TURNS))
 

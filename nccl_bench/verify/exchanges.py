@@ -12,7 +12,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from nccl_bench.catalog.collectives import Placement
+from nccl_bench.catalog.cases import Case, Scenario
+from nccl_bench.catalog.collectives import COLLECTIVES, Placement, RedOp
+from nccl_bench.communicators.outputs import joined, tensors_of
 from nccl_bench.config.sizes import format_size
 from nccl_bench.errors import SetupError
 from nccl_bench.streams.base import Streams
@@ -59,7 +61,29 @@ class Exchange:
     run: Callable[[Any, Tensor, Tensor], object]  # the function that runs the collective: (communicator, input, output)
     returns: bool = False  # True if the collective returns a new tensor, which `receive` copies to `output`
     # What the last call returned, until `receive` takes it.
-    _returned: list[Tensor] = field(default_factory=list, repr=False)
+    _returned: list[object] = field(default_factory=list, repr=False)
+
+    @property
+    def placement(self) -> Placement:
+        """The placement of the collective's calls."""
+        if self.returns:
+            return Placement.RETURNED
+        return Placement.IN_PLACE if self.output is self.input else Placement.OUT_OF_PLACE
+
+    @property
+    def case(self) -> Case:
+        """The collective as a case of a run."""
+        collective = self.operation_name.removesuffix("v")
+        return Case(
+            scenario=Scenario.ISOLATED,
+            collective=collective,
+            dtype="float32",
+            redop=RedOp.SUM if COLLECTIVES[collective].reduces else None,
+            placement=self.placement,
+            root=None,
+            size_bytes=max(self.input.nbytes, self.output.nbytes),
+            count=min(self.input.numel(), self.output.numel()),
+        )
 
     def operation(self, communicator: Any, input: Tensor | None = None) -> Callable[[], object]:
         """Return a call of the collective on ``communicator``. The call is not ordered with any other work.
@@ -72,9 +96,10 @@ class Exchange:
         result = self.run(communicator, input, self.output)
         if not self.returns:
             return
-        if not (isinstance(result, Tensor) and result.shape == self.output.shape):
-            got = f"tensor of shape {tuple(result.shape)}" if isinstance(result, Tensor) else type(result).__name__
-            raise SetupError(f"{self.name} returned a {got}: return a tensor of shape {tuple(self.output.shape)}")
+        count = sum(tensor.numel() for tensor in tensors_of(result))
+        if count != self.output.numel():
+            got = f"{count} elements" if count else type(result).__name__
+            raise SetupError(f"{self.name} returned {got}: return {self.output.numel()} elements")
         self._returned.append(result)
 
     def receive(self, streams: Streams) -> None:
@@ -83,7 +108,9 @@ class Exchange:
             streams.submit(self._copy_returned)
 
     def _copy_returned(self) -> None:
-        self.output.copy_(self._returned.pop())
+        result = joined(self._returned.pop())
+        assert result is not None
+        self.output.view(-1).copy_(result)
 
     def reset(self, salt: int) -> None:
         """Fill the output with ``POISON`` and write the input of ``salt``. The device must be idle."""

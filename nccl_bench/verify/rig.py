@@ -25,6 +25,7 @@ from nccl_bench.streams.base import Streams
 from nccl_bench.transports.device import Device
 from nccl_bench.verify.exchanges import EXCHANGES, OUTPLACE_ALL_REDUCE, RETURNING_PREFIX, Exchange, Participants
 from nccl_bench.verify.findings import Finding
+from nccl_bench.verify.first_call import takes
 
 
 class Race(str):
@@ -114,6 +115,9 @@ class Rig:
     outcomes: list[tuple[Place | None, str | None]] = field(default_factory=list)
     # The reason why the probe does not apply to the arm, if the probe finds such a reason; otherwise None.
     reason_not_applicable: str | None = None
+    declined: list[str] = field(default_factory=list)  # the exchanges that a user arm declined, each with the reason
+    # (name, size) of an exchange -> whether the user arm takes it.
+    _taken: dict[tuple[str, int], bool] = field(default_factory=dict)
 
     @cached_property
     def arm(self) -> Arm:
@@ -171,11 +175,17 @@ class Rig:
         ranks = Participants(
             rank=self.control.rank, world_size=self.control.world_size, device=self.device.streams.device
         )
-        return [
-            EXCHANGES[name](ranks, size)
+        made = {
+            (name, size): EXCHANGES[name](ranks, size)
             for name, size in product(names, self.device_spec.probe_sizes if sizes is None else sizes)
             if not (name == OUTPLACE_ALL_REDUCE and out_of_place)
-        ]
+        }
+        if self.arm_probe.arm not in ARMS:
+            for key, exchange in made.items():
+                if key not in self._taken:
+                    self._taken[key] = takes(self, exchange)
+            made = {key: exchange for key, exchange in made.items() if self._taken[key]}
+        return list(made.values())
 
     def try_each(
         self, run_trial: Callable[[Trial], str | None], exchanges: Sequence[Exchange], *, both_modes: bool = False
@@ -214,6 +224,8 @@ class Rig:
         failed, raced = ranks[:count], ranks[count:]
         first = next((index for index, number in enumerate(failed) if number), None)
         message = None if first is None else self.control.first_message(errors[first])
+        if self.declined and not self.outcomes:
+            self.reason_not_applicable = f"the arm declined all that the probe tries: {'; '.join(self.declined)}"
         loud = {place for (place, _), number in zip(self.outcomes, raced, strict=True) if number}
         return Finding(
             arm=self.arm_probe.arm,
@@ -223,4 +235,5 @@ class Rig:
             raced=sum(1 for number in raced if number),
             quiet=tuple(place for place in Place if place not in loud),
             detail=self.reason_not_applicable if message is None else str(message[1]),
+            declined=tuple(self.declined),
         )

@@ -8,6 +8,7 @@ from types import SimpleNamespace
 
 import pytest
 
+from nccl_bench.catalog.collectives import Placement
 from nccl_bench.errors import ExitCode
 from nccl_bench.records.run import Run
 from nccl_bench.records.schema import Crash, Hang, Samples, Status
@@ -32,6 +33,18 @@ class Raises:
 class Hangs(Raises):
     def all_reduce(self, tensor, op=None) -> None:
         time.sleep(1000)
+
+
+class StartedAfresh(Raises):
+    def __init__(self, group, device):
+        super().__init__(group, device)
+        with open("/proc/self/environ") as file:
+            assert "LD_BIND_NOW=1" in file.read().split("\\0"), "the process was forked from one without the variable"
+
+    def all_reduce(self, tensor, op=None) -> None:
+        import torch.distributed as dist
+
+        dist.all_reduce(tensor, group=self.group)
 """
 # The two trees hold two versions of a module that registers an operator. Torch accepts the operator once a process.
 ENGINE = """\
@@ -52,14 +65,19 @@ class Comm:
         dist.all_reduce(tensor, op, group=self.group)
 """
 RUN = (
-    *("run", "--sizes", "1K", "--collective", "all_reduce,all_gather", "--timing", "eager", "--arms", "stream-free"),
-    *("--rounds", "3", "--max-rounds", "3", "-n", "10", "-T", "5", "--width", "160", "--baseline", "stream-free"),
+    *("run", "--sizes", "1K,16K", "--collective", "all_reduce,all_gather", "--timing", "eager"),
+    *("--arms", "stream-free", "--baseline", "stream-free"),
+    *("--rounds", "3", "--max-rounds", "3", "-n", "10", "-T", "5", "--width", "160"),
     *("--arm", f"mine={ENGINES}:EngineBefore", "--arm", f"moved={ENGINES}:EngineAfter"),
     *("--arm", "raises=faulty.py:Raises", "--arm", "hangs=faulty.py:Hangs"),
-    *("--arm", f"example={EXAMPLE}:MyCommunicator"),
+    *("--arm", f"next={ENGINES}:NextEngine", "--arm", f"custom={ENGINES}:CustomAllReduce"),
+    *("--arm", f"handles={ENGINES}:Asynchronous"),
+    *("--arm", f"example={EXAMPLE}:MyCommunicator", "--arm", "afresh=faulty.py:StartedAfresh,LD_BIND_NOW=1"),
     *("--before-tree", "old", "--after-tree", "new", "--arm", "engine.comm:Comm"),
 )
-MEASURED = ("stream-free", "stream-free:twin", "mine", "moved", "example", "before", "after")
+MEASURED = ("stream-free", "stream-free:twin", "mine", "moved", "example", "before", "after", "afresh")
+# Arms in the signatures of other engines.
+OTHERS = ("next", "handles", "custom")
 
 
 def write_files(cwd: Path) -> None:
@@ -87,10 +105,31 @@ def test_every_working_arm_has_samples_of_what_it_supports(ran: SimpleNamespace)
         for line in run.lines
         if isinstance(line, Samples) and line.status is Status.OK and line.samples_us
     }
-    both = {(arm, collective) for arm in MEASURED for collective in ("all_reduce", "all_gather")}
-    # The engine in the trees has only an all_reduce.
-    assert right == both - {("before", "all_gather"), ("after", "all_gather")}
+    both = {(arm, collective) for arm in (*MEASURED, *OTHERS) for collective in ("all_reduce", "all_gather")}
+    # These have only an all_reduce.
+    assert right == both - {(arm, "all_gather") for arm in ("before", "after", "afresh", "custom")}
     assert "before does not support all_gather" in " ".join(ran.ended.stdout.split())
+
+
+def test_the_calls_of_every_size_show_their_placement_or_that_the_arm_declines(ran: SimpleNamespace) -> None:
+    seen = {
+        (line.arm, line.case.collective, line.case.size_bytes): line.reason or line.placement
+        for line in ran.run.lines
+        if isinstance(line, Samples) and line.arm in OTHERS
+    }
+    small, large = 1024, 16 * 1024
+    assert seen == {
+        ("next", "all_reduce", small): Placement.IN_PLACE,
+        ("next", "all_reduce", large): Placement.RETURNED,
+        ("handles", "all_reduce", small): Placement.IN_PLACE,
+        ("handles", "all_reduce", large): Placement.IN_PLACE,
+        ("custom", "all_reduce", small): Placement.RETURNED,
+        ("custom", "all_reduce", large): "should_custom_ar returned False",
+        **{("next", "all_gather", size): Placement.OUT_OF_PLACE for size in (small, large)},
+        **{("handles", "all_gather", size): Placement.RETURNED for size in (small, large)},
+    }
+    declined = "custom declines all_reduce bfloat16 sum from 16K on: should_custom_ar returned False"
+    assert declined in " ".join(ran.ended.stdout.split())
 
 
 def test_a_failing_user_arm_is_one_message_with_arm_call_and_source_line(ran: SimpleNamespace) -> None:
@@ -109,9 +148,14 @@ def test_a_failing_user_arm_is_one_message_with_arm_call_and_source_line(ran: Si
 
 def test_arms_that_cannot_share_processes_get_their_own_and_the_report_gives_the_reason(ran: SimpleNamespace) -> None:
     process_sets = {tuple(process_set["arms"]): process_set for process_set in ran.run.meta["worker"]["process_sets"]}
+    assert process_sets["afresh",]["variables"] == {"LD_BIND_NOW": "1"}
     # Torch accepts an operator once a process, so the second tree needs other processes.
     assert "both_trees_have_it" in process_sets["after",]["reason"]
     printed = " ".join(ran.ended.stdout.split())
+    assert (
+        "afresh: in separate processes (LD_BIND_NOW=1 is set only in these processes, which are started afresh and not "
+        "forked, so that LD_BIND_NOW has an effect). A ratio compares rounds of" in printed
+    )
     reason = "the arm's set-up failed beside other arms: engine.comm:Comm: importing"
     assert f"after: in separate processes ({reason}" in printed
 
@@ -129,16 +173,20 @@ def test_verify_catches_the_engine_before_its_refactor_used_bare_and_passes_it_a
     sandbox = Sandbox(tmp_path)
     arms = ("--arm", f"before={ENGINES}:EngineBefore,order=bare", "--arm", f"after={ENGINES}:EngineAfter")
     arms = (*arms, "--arm", f"example={EXAMPLE}:MyCommunicator", "--arm", f"dropped={ENGINES}:EndsWhenDropped")
-    ended = sandbox.nccl_bench("verify", *arms, "--probes", "producer,consumer,lifetime")
+    arms = (*arms, "--arm", f"handles={ENGINES}:Asynchronous", "--arm", f"custom={ENGINES}:CustomAllReduce")
+    ended = sandbox.nccl_bench("verify", *arms, "--probes", "producer,consumer,async,lifetime")
     sandbox.assert_nothing_is_left()
-    rows = dict(re.findall(r"(?m)^(before|after|example|dropped) +(.*)$", ended.stdout))
+    rows = dict(re.findall(r"(?m)^(before|after|example|dropped|handles|custom) +([a-zA-Z-]+ .*)$", ended.stdout))
     # The engine's classes have no method that ends a communicator, and torch keeps their groups.
     assert {arm: row.split() for arm, row in rows.items()} == {
-        "before": ["FAIL", "FAIL", "-"],
-        "after": ["pass", "pass", "FAIL"],
-        "example": ["pass", "pass", "pass"],
-        "dropped": ["pass", "pass", "pass"],
+        "before": ["FAIL", "FAIL", "-", "-"],
+        "after": ["pass", "pass", "pass", "FAIL"],
+        "example": ["pass", "pass", "-", "pass"],
+        "dropped": ["pass", "pass", "-", "pass"],
+        "handles": ["pass", "pass", "-", "pass"],
+        "custom": ["pass", "pass", "-", "FAIL"],
     }
     printed = " ".join(ended.stdout.split())
+    assert "custom was not tried with all_reduce 256K (should_custom_ar returned False)" in printed
     assert "4 more (dropped, because the object has no close(), destroy() or shutdown())" in printed
     assert ended.code == ExitCode.RACE

@@ -59,7 +59,7 @@ def run_on_one_rank(
     expandable_segments: bool = False,
 ) -> tuple[Record, list[Line]]:
     """Run ``config`` on ``device``; return the record and its lines."""
-    arms = {name: Arm(name, group, device) for name in config.measured_arms}
+    arms = {name: Arm(name, group, device, user_arms=config.user_arms) for name in config.measured_arms}
     store = MemoryStore()
     record = Record(cast(RunStore, store), {}, {})
     try:

@@ -13,6 +13,9 @@ wait for each other across streams.
     OtherEngine       another engine's class: `all_reduce` returns a new tensor or fills `out_tensor`; `stream` optional
     Returning         only `all_reduce`, which returns a new tensor
     EndsWhenDropped   the same, which ends its group when nothing refers to the object any more
+    NextEngine        an engine's next class: `inplace=`, gathers with the input first and `out=`, lists of tensors
+    CustomAllReduce   an engine's custom all-reduce, which answers `None` to messages above a size
+    Asynchronous      returns a handle from its all-reduce, and an output with a handle from its gather
     make_all_reduce   a function that returns an in-place all-reduce
 """
 
@@ -377,6 +380,110 @@ class EndsWhenDropped(Returning):
 
     def __del__(self) -> None:
         self.wire.destroy()
+
+
+class NextEngine:
+    """Tells its callers how it can be called. It raises while it is disabled, and is switched by ``change_state``."""
+
+    def __init__(self, group: ProcessGroup, device: torch.device) -> None:
+        self.wire = Wire(group)
+        self.world_size = dist.get_world_size(group)
+        self._disabled = True
+
+    @property
+    def disabled(self) -> bool:
+        return self._disabled
+
+    @contextmanager
+    def change_state(self, enable: bool) -> Iterator[None]:
+        before, self._disabled = self._disabled, not enable
+        try:
+            yield
+        finally:
+            self._disabled = before
+
+    def graph_capture_context(self):
+        return None
+
+    def get_all_reduce_mode(self, input_: torch.Tensor) -> AllReduceMode | None:
+        return AllReduceMode(in_place=input_.numel() < 2048) if input_.is_contiguous() else None
+
+    def all_reduce(self, input_: torch.Tensor, *, inplace: bool | None = None) -> torch.Tensor:
+        mode = self.get_all_reduce_mode(input_)
+        if self.disabled or (inplace and mode and not mode.can_inplace()):
+            raise RuntimeError("not in this state, or not in place")
+        output = input_ if inplace else torch.empty_like(input_)
+        self.wire.all_reduce(cpu.current_stream(), input_, output, ReduceOp.SUM)
+        return output
+
+    def all_gather_into_tensor(self, input_: torch.Tensor, *, out: torch.Tensor | None = None) -> torch.Tensor:
+        if out is None:
+            out = input_.new_empty((self.world_size * input_.shape[0], *input_.shape[1:]))
+        self.wire.all_gather(cpu.current_stream(), out, input_)
+        return out
+
+    def all_gather(self, input_: torch.Tensor, *, out_list: list[torch.Tensor] | None = None) -> list[torch.Tensor]:
+        blocks = out_list or [torch.empty_like(input_) for _ in range(self.world_size)]
+        cpu.current_stream().submit(lambda: dist.all_gather(blocks, input_, group=self.wire.group))
+        return blocks
+
+    def reduce_scatter(self, input_list: list[torch.Tensor], *, out: torch.Tensor | None = None) -> torch.Tensor:
+        out = torch.empty_like(input_list[0]) if out is None else out
+        whole = torch.empty(sum(part.numel() for part in input_list))
+        cpu.current_stream().submit(lambda: torch.cat([part.flatten() for part in input_list], out=whole))
+        self.wire.reduce_scatter(cpu.current_stream(), out.view(-1), whole, ReduceOp.SUM)
+        return out
+
+    def gather(self, input_: torch.Tensor, dst: int, *, dim: int = 0) -> torch.Tensor | None:
+        raise NotImplementedError
+
+
+class AllReduceMode:
+    """An answer of ``NextEngine``."""
+
+    def __init__(self, *, in_place: bool) -> None:
+        self._in_place = in_place
+
+    def can_inplace(self) -> bool:
+        return self._in_place
+
+    def can_outplace(self) -> bool:
+        return True
+
+
+class CustomAllReduce:
+    """Takes messages up to ``max_size`` bytes. Its callers ask first, and are answered ``None`` if they do not."""
+
+    def __init__(self, group: ProcessGroup, device: torch.device, max_size: int = 8192) -> None:
+        self.wire = Wire(group)
+        self.max_size = max_size
+
+    def should_custom_ar(self, inp: torch.Tensor) -> bool:
+        return inp.numel() * inp.element_size() <= self.max_size
+
+    def custom_all_reduce(self, input: torch.Tensor) -> torch.Tensor | None:
+        if not self.should_custom_ar(input):
+            return None
+        result = torch.empty_like(input)
+        self.wire.all_reduce(cpu.current_stream(), input, result, ReduceOp.SUM)
+        return result
+
+
+class Asynchronous:
+    """Starts its collectives, and returns handles that the caller waits for."""
+
+    def __init__(self, group: ProcessGroup, device: torch.device) -> None:
+        self.group = dist.new_group(dist.get_process_group_ranks(group), backend="gloo")
+
+    def all_reduce(self, tensor: torch.Tensor, op: ReduceOp = ReduceOp.SUM):
+        return dist.all_reduce(tensor, op, group=self.group, async_op=True)
+
+    def all_gather(self, input: torch.Tensor, dim: int = -1):
+        output = input.new_empty((dist.get_world_size(self.group) * input.shape[0], *input.shape[1:]))
+        return output, _gather(output, input, group=self.group, async_op=True)
+
+    def close(self) -> None:
+        dist.destroy_process_group(self.group)
 
 
 def make_all_reduce(group: ProcessGroup, device: torch.device) -> Callable[[torch.Tensor], None]:

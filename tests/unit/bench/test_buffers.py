@@ -390,3 +390,22 @@ def test_poison_fills_the_results_that_a_graph_writes_again() -> None:
     assert buffers.wrong(results) == 0
     buffers.poison(2, Placement.RETURNED, results)
     assert buffers.wrong(results) == 2 * COUNT
+
+
+@pytest.mark.parametrize(("name", "redop", "placement"), SUMS)
+def test_a_call_that_did_nothing_is_told_from_one_that_wrote_one_element(
+    name: str, redop: RedOp | None, placement: Placement
+) -> None:
+    ranks = AllRanks(name, redop, placement)
+    assert [buffers.is_unchanged(placement) for buffers in ranks.ranks] == [True] * 3
+    # Only the root of a broadcast has its result already. Where a rank has no result, none is wrong.
+    right = {rank for rank, buffers in enumerate(ranks.ranks) if buffers.is_right(placement)}
+    assert right & {*ranks.checked} <= ({ranks.case.root} if ranks.case.row.rooted else set())
+    for buffers in ranks.ranks:
+        source, output = buffers.pair(0, placement)
+        written = (source if output is None else output).view(BITS[source.dtype.itemsize])
+        written[-1] = written[-1] - 1
+    assert [buffers.is_unchanged(placement) for buffers in ranks.ranks] == [False] * 3
+    ranks = AllRanks(name, redop, placement).run()
+    written_in_place = placement is not Placement.RETURNED
+    assert all(buffers.is_right(placement) for buffers in ranks.ranks) is written_in_place or ranks.checked == [1]

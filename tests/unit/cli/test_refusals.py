@@ -180,8 +180,8 @@ def test_variables_of_a_launcher_that_contradict_each_other_are_refused(
 
 @pytest.mark.parametrize(
     ("arguments", "code"),
-    [(("run", "--arms", "x"), 2), (("report", "missing"), 3)],
-    ids=["run", "report"],
+    [(("run", "--arms", "x"), 2), (("run", "--out", "mine.toml"), 2), (("report", "missing"), 3)],
+    ids=["arms", "out", "report"],
 )
 @pytest.mark.usefixtures("directory")
 def test_a_whole_process_ends_with_the_exit_code_and_one_message(arguments: tuple[str, ...], code: int) -> None:
@@ -190,8 +190,7 @@ def test_a_whole_process_ends_with_the_exit_code_and_one_message(arguments: tupl
     assert_one_message(stderr, ())
 
 
-# Typer prints the last two, and only `report` flushes what it prints.
-PRINTING = [("list",), ("report", "a-run"), ("--version",), ("run", "--help")]
+PRINTING = [("list",), ("report", "a-run"), ("run", "--dry-run"), ("--version",), ("run", "--help")]
 
 
 @pytest.mark.parametrize("arguments", PRINTING, ids=" ".join)

@@ -319,6 +319,7 @@ def test_the_json_has_every_cell_after_the_command_and_the_machine() -> None:
         "detail": KILLED,
         "raced": 0,
         "quiet": [],
+        "declined": [],
         "broken": True,
         "unmade": False,
     }
@@ -330,6 +331,7 @@ def test_the_json_has_every_cell_after_the_command_and_the_machine() -> None:
         "failed": 0,
         "raced": 0,
         "quiet": [],
+        "declined": [],
         "broken": False,
         "unmade": False,
     }

@@ -1,0 +1,105 @@
+"""What one call of a user arm shows on each rank, and what all ranks conclude: its placement, or that it declined.
+
+A call that returns nothing has worked in place, or it has declined: engines' custom all-reduces answer ``None`` for a
+message that they do not take. The tensors tell the two apart, but not on every rank: a broadcast changes nothing on its
+root. So the ranks decide together.
+"""
+
+import time
+from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import dataclass
+from enum import IntEnum
+
+from nccl_bench.catalog.collectives import Placement
+from nccl_bench.errors import SetupError
+
+# A collective that a caller has not waited for can still be at work. It must not look like a call that did nothing.
+PATIENCE_S = 0.05
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Answer:
+    """What a communicator answers about a call before the call."""
+
+    declined: str | None = None  # the question and the answer if the communicator does not take the call
+    placements: frozenset[Placement] | None = None  # the placements that it allows; None if it does not say
+
+
+class Sight(IntEnum):
+    """What a call shows on one rank."""
+
+    IN_PLACE = 0  # it returned its input
+    OUT_OF_PLACE = 1  # it wrote into the output that it got
+    RETURNED = 2  # it returned a new tensor
+    REFUSED = 3  # the object said before the call that it does not take it
+    UNCHANGED = 4  # it returned nothing, and no tensor has changed
+    CHANGED = 5  # it returned nothing, and a tensor has changed
+    RIGHT = 6  # it returned nothing, and its input is now the right output
+    NOTHING = 7  # its call shows nothing: this rank gets no output, or its tensors were right before the call
+    # Two facts about the method, which count beside what its call shows.
+    RETURNS = 8  # other calls of the method have returned a tensor, or its annotation says so
+    RETURNS_NOTHING = 9  # the annotation says that the method returns nothing, so it never declines
+
+
+_PLACEMENTS = {
+    Sight.IN_PLACE: Placement.IN_PLACE,
+    Sight.OUT_OF_PLACE: Placement.OUT_OF_PLACE,
+    Sight.RETURNED: Placement.RETURNED,
+}
+_SILENT = frozenset({Sight.UNCHANGED, Sight.CHANGED, Sight.RIGHT})
+_FACTS = (Sight.RETURNS, Sight.RETURNS_NOTHING)
+
+
+def sight_of_silence(is_unchanged: Callable[[], bool], is_right: Callable[[], bool]) -> Sight:
+    """Return what a call shows that returned nothing. The functions look at this rank's tensors."""
+    if not is_unchanged():
+        return Sight.RIGHT if is_right() else Sight.CHANGED
+    if is_right():
+        return Sight.NOTHING
+    time.sleep(PATIENCE_S)
+    return Sight.UNCHANGED if is_unchanged() else Sight.CHANGED
+
+
+def sight_of_placement(placement: Placement) -> Sight:
+    """Return what a call shows that worked in ``placement``."""
+    return next(sight for sight, shown in _PLACEMENTS.items() if shown is placement)
+
+
+def tally(sights: Mapping[str, Collection[Sight]], names: Sequence[str]) -> list[int]:
+    """Return the marks of this rank for ``names``, whose sums over all ranks ``conclude`` takes."""
+    return [int(sight in sights.get(name, ())) for name in names for sight in Sight]
+
+
+def conclude(
+    sums: Sequence[int], names: Sequence[str], placements: Mapping[str, Placement]
+) -> dict[str, Placement | None]:
+    """Return the placement of each call; ``None`` if it has declined. ``placements`` are those that were expected.
+
+    Raises ``SetupError`` if the ranks differ.
+    """
+    concluded = {}
+    for number, name in enumerate(names):
+        counts = sums[number * len(Sight) : (number + 1) * len(Sight)]
+        seen = {sight for sight in Sight if counts[sight]}
+        facts = seen & {*_FACTS}
+        try:
+            concluded[name] = _conclude_one(seen - facts - {Sight.NOTHING}, facts, placements[name])
+        except ValueError as error:
+            raise SetupError(f"{name} did not do the same on all ranks: {error}") from error
+    return concluded
+
+
+def _conclude_one(seen: set[Sight], facts: set[Sight], expected: Placement) -> Placement | None:
+    if seen == {Sight.REFUSED}:
+        return None
+    if len(seen) == 1 and not seen & _SILENT:
+        return _PLACEMENTS[seen.pop()]
+    if not seen <= _SILENT:
+        raise ValueError(" and ".join(sorted(sight.name.lower().replace("_", " ") for sight in seen)))
+    silent = Placement.OUT_OF_PLACE if expected is Placement.OUT_OF_PLACE else Placement.IN_PLACE
+    if Sight.RETURNS_NOTHING in facts:
+        return silent
+    if seen == {Sight.UNCHANGED}:
+        return None
+    # Other calls have returned a tensor. So this one has only worked in place if it has made the right output.
+    return None if Sight.RETURNS in facts and seen != {Sight.RIGHT} else silent

@@ -1,0 +1,97 @@
+"""What each parameter of a user's method stands for, by its name, its place and its annotation."""
+
+import re
+from collections.abc import Callable, Mapping, Sequence
+from enum import StrEnum
+from inspect import Parameter
+from typing import Any
+
+from nccl_bench.user_arms import signatures
+
+
+class Role(StrEnum):
+    """What a parameter stands for."""
+
+    INPUT = "input"  # this rank's input
+    OUTPUT = "output"  # this rank's output
+    SOURCE = "src"  # the rank that sends
+    DESTINATION = "dst"  # the rank that receives
+    OP = "op"  # the reduction
+    SIZES = "sizes"  # the rows of each rank's block
+    STREAM = "stream"  # the stream to work on
+    IN_PLACE = "inplace"  # whether the output overwrites the input
+    DIMENSION = "dim"  # the dimension along which blocks are joined or split
+    ASYNCHRONOUS = "async_op"  # whether the call returns a handle to wait for
+
+
+_NAMES: Mapping[str, Role] = {
+    "op": Role.OP,
+    "redop": Role.OP,
+    "reduce_op": Role.OP,
+    "sizes": Role.SIZES,
+    "stream": Role.STREAM,
+    "inplace": Role.IN_PLACE,
+    "in_place": Role.IN_PLACE,
+    "dim": Role.DIMENSION,
+    "axis": Role.DIMENSION,
+    "async_op": Role.ASYNCHRONOUS,
+}
+_ENDINGS = "_?(tensor|buf|buff|buffer|list|tensor_list)?s?_?"
+_TENSORS = {
+    Role.INPUT: re.compile(f"(in|inp|input|send|src|source){_ENDINGS}"),
+    Role.OUTPUT: re.compile(f"(out|output|recv|receive|gather|gathered|result|dst|dest){_ENDINGS}"),
+}
+# In an operation with a root, such names are ranks and no tensors.
+_RANKS = {
+    Role.SOURCE: re.compile("(src|source|root)(_rank)?"),
+    Role.DESTINATION: re.compile("(dst|dest|root)(_rank)?"),
+}
+_LISTS = re.compile(r"\b(list|sequence|iterable|tuple)\s*\[[^\[\]]*\]", re.IGNORECASE)
+_POSITIONAL = (Parameter.POSITIONAL_ONLY, Parameter.POSITIONAL_OR_KEYWORD)
+
+
+def named_parameters(method: Callable[..., Any]) -> list[Parameter]:
+    """Return the parameters of ``method`` without ``*args`` and ``**kwargs``."""
+    variable = (Parameter.VAR_POSITIONAL, Parameter.VAR_KEYWORD)
+    return [each for each in signatures.signature_of(method).parameters.values() if each.kind not in variable]
+
+
+def roles_of(method: Callable[..., Any], placed: Sequence[Role]) -> dict[Role, Parameter]:
+    """Return the parameter of ``method`` for each role.
+
+    ``placed`` are the roles of the arguments that an operation always has, in our order. If no name shows the parameter
+    of such a role, it is the next parameter without a role, first of those without a default.
+    """
+    parameters = named_parameters(method)
+    # A parameter without a default comes before one with a default that has a similar name, such as a list.
+    in_order = sorted(parameters, key=lambda each: each.default is not each.empty)
+    roles: dict[Role, Parameter] = {}
+    for parameter in in_order:
+        role = _role_by_name(parameter.name, placed)
+        # Without a default, only a parameter for the output has a name that is clear enough.
+        if role is not Role.INPUT or parameter.default is parameter.empty:
+            roles.setdefault(role, parameter) if role is not None else None
+    missing = [role for role in placed if role not in roles]
+    free = [each for each in in_order if each.kind in _POSITIONAL and each not in roles.values()]
+    return roles | dict(zip(missing, free, strict=False))
+
+
+def _role_by_name(name: str, placed: Sequence[Role]) -> Role | None:
+    if name in _NAMES:
+        return _NAMES[name]
+    patterns = {role: pattern for role, pattern in _RANKS.items() if role in placed} | _TENSORS
+    return next((role for role, pattern in patterns.items() if pattern.fullmatch(name)), None)
+
+
+def is_list(parameter: Parameter) -> bool:
+    """Return whether ``parameter`` takes a list of tensors, and not a tensor."""
+    if parameter.annotation is not parameter.empty:
+        return annotates_list(parameter.annotation)
+    return parameter.name.rstrip("_").endswith(("list", "tensors", "inputs", "outputs"))
+
+
+def annotates_list(annotation: Any) -> bool:
+    """Return whether ``annotation`` allows a list of tensors and no single tensor."""
+    text = signatures.annotation_text(annotation)
+    without_lists = _LISTS.sub("", text)
+    return "Tensor" in text and "Tensor" not in without_lists
