@@ -11,10 +11,11 @@ from nccl_bench.cli.options import Width
 from nccl_bench.config.options import Panel
 from nccl_bench.errors import UsageError
 
-# Topic -> its line in the list of topics. Each topic is a Markdown file in nccl_bench/guide. The example is Python.
+# Topic -> its line in the list of topics. Each topic is a file in nccl_bench/guide: Python for EXAMPLES, else Markdown.
 TOPICS: Mapping[str, str] = {
     "tutorial": "From an empty machine to a verdict, in eight steps",
     "source-trees": "How to compare two source trees, or two runs",
+    "engines": "What a refactor costs or gains: from two wheels of an engine to the answer",
     "gate": "How to make a gate in CI",
     "resume": "How to continue a run that was interrupted or killed",
     "nodes": "How to run on several nodes",
@@ -22,6 +23,7 @@ TOPICS: Mapping[str, str] = {
     "nccl-tests": "How to read and compare the output of nccl-tests",
     "user-arms": "How to bring your own communicator",
     "example": "A communicator to start from, as a Python file",
+    "sglang-coordinator": "SGLang's group coordinator as a user arm, as a Python file",
     "verdicts": "What faster, slower, equivalent and inconclusive mean",
     "stream-order": "What verify tries, and what its table means",
     "measuring": "How times are measured, and what happens when things go wrong",
@@ -30,16 +32,15 @@ TOPICS: Mapping[str, str] = {
     "glossary": "The words that code, columns and messages use",
     "architecture": "The folders of the code, and how data flows through them",
 }
-# The topic that is a Python file. Users redirect this page into a file.
-_EXAMPLE = "example"
+# The topics that are Python files. Users redirect these pages into files.
+EXAMPLES: Mapping[str, str] = {"example": "my_communicator.py", "sglang-coordinator": "sglang_coordinator.py"}
 # The most characters in a line: longer lines are hard to read, even in a wide terminal.
 _WIDEST = 120
 
 
 def page(topic: str) -> str:
-    """Return the text of ``topic``, one of ``TOPICS``: Markdown, or Python for the example."""
-    name = "my_communicator.py" if topic == _EXAMPLE else f"{topic}.md"
-    return files("nccl_bench").joinpath("guide", name).read_text(encoding="utf-8")
+    """Return the text of ``topic``, one of ``TOPICS``: Markdown, or Python for an example."""
+    return files("nccl_bench").joinpath("guide", EXAMPLES.get(topic, f"{topic}.md")).read_text(encoding="utf-8")
 
 
 def guide(
@@ -63,7 +64,7 @@ def guide(
         return
     if topic not in TOPICS:
         raise UsageError(f"the guide has no topic {topic!r}: give one of {', '.join(TOPICS)}")
-    if raw or topic == _EXAMPLE:
+    if raw or topic in EXAMPLES:
         print(page(topic), end="")
         return
 

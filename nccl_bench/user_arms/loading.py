@@ -42,17 +42,17 @@ class LoadedTarget:
     """A target that was imported."""
 
     value: Callable[..., Any]  # a class, a function or an object that can be called
-    where: str  # "file:line" of the definition; if unknown, the file of the module or the target
+    where: str  # "file:line" of the definition, or what is known; also the tree, if the file is outside it
     roots: tuple[Path, ...]  # the user's files and directories, in the form that `user_line` expects
 
 
 def locate(target: str, tree: str | None = None) -> Target:
     """Find ``target``: ``path/to/file.py:NAME``, ``package.module:NAME``, or the name of an entry point.
 
-    ``NAME`` can have dots. ``tree`` is a directory: its modules come before installed modules, and a relative path
-    starts in it. Without ``tree``, the tree of a file is the nearest directory above the file that has no
-    ``__init__.py``. Without ``tree``, a module is in the current directory or installed, and the module of an entry
-    point is installed.
+    ``NAME`` can have dots. ``tree`` is a directory: its modules come before installed modules. A relative path starts
+    in it, or else in the current directory. Without ``tree``, the tree of a file is the nearest directory above the
+    file that has no ``__init__.py``. Without ``tree``, a module is in the current directory or installed, and the
+    module of an entry point is installed.
 
     Nothing is imported, so a name that is missing in the module is not noticed. Raises ``SetupError`` for a malformed
     target, and for a missing file or top-level module.
@@ -106,6 +106,9 @@ def load_target(target: str, tree: str | None = None) -> LoadedTarget:
         if not callable(value):
             raise SetupError(f"{label} is a {type(value).__name__}: name a class, a function or a callable object")
         where = definition_line(value) or getattr(module, "__file__", None) or label
+        if tree is not None and source and not Path(module.__file__ or "").is_relative_to(source.root):
+            # One file can make the communicators of several trees.
+            where += f" with the modules of {tree}"
         return LoadedTarget(value=value, where=where, roots=roots)
 
 
@@ -123,12 +126,13 @@ def _of_file(label: str, path: str, tree: str | None) -> tuple[SourceTree, str]:
     candidates = [Path(path).resolve()]
     if tree is not None:
         root = Path(tree).resolve()
-        # Shells complete paths relative to the current directory, so such a path is the second candidate.
-        candidates.insert(0, Path(os.path.normpath(root / path)))
-        candidates = [file for file in candidates if file.is_relative_to(root)]
+        # The tree's own file comes first. A file outside the tree can make a communicator from the tree's modules.
+        own = Path(os.path.normpath(root / path))
+        candidates = [own, *candidates] if own.is_relative_to(root) else candidates
     file = next((file for file in candidates if file.is_file() and file.suffix == ".py"), None)
     if file is None:
-        place = f" in the tree {tree}" if tree is not None else "" if os.path.isabs(path) else f" in {Path.cwd()}"
+        places = [*([f"in the tree {tree}"] if tree is not None else []), f"in {Path.cwd()}"]
+        place = "" if os.path.isabs(path) else f" {' or '.join(places)}"
         raise SetupError(f"{label}: there is no Python file {path}{place}: give {_FORMS}")
     if tree is None:
         root = next(root for root in file.parents if not (root / "__init__.py").exists())

@@ -94,12 +94,17 @@ class SourceTree:
         return self._owned[top]
 
     def claim_file(self, file: Path) -> str:
-        """Make the tree own a target's file, and return the name of the file's module."""
-        parts = file.relative_to(self.root).with_suffix("").parts
+        """Make the tree own a target's file, and return the name of the file's module.
+
+        A file outside the root becomes a module of the tree: it imports the tree's modules, and not its neighbours.
+        """
+        is_inside = file.is_relative_to(self.root)
+        parts = file.relative_to(self.root).with_suffix("").parts if is_inside else (file.stem,)
         parts = parts[:-1] if parts[-1] == "__init__" else parts
         name = ".".join(parts)
-        if not parts or parts[0] in _NEVER_OWNED or any("." in part for part in parts):
-            name = re.sub(r"\W", "_", f"target_{name}")
+        hides_module = not is_inside and (self._find(name) is not None or self._files.get(name, file) != file)
+        if not parts or parts[0] in _NEVER_OWNED or any("." in part for part in parts) or hides_module:
+            name = re.sub(r"\W", "_", f"target_{name}" if is_inside else f"target_{file}")
         self._owned[name.partition(".")[0]] = True
         self._files[name] = file
         return name

@@ -15,7 +15,7 @@ from nccl_bench.analysis.statistics import Verdict
 from nccl_bench.catalog.probes import PROBES
 from nccl_bench.catalog.timings import Timing
 from nccl_bench.cli import app
-from nccl_bench.cli.guide import TOPICS, page
+from nccl_bench.cli.guide import EXAMPLES, TOPICS, page
 from nccl_bench.config.user_arms import ORDERS, Adapter
 from nccl_bench.errors import ExitCode
 from tests.support import guide_pages
@@ -59,7 +59,7 @@ def block_with(text: str, start: str) -> list[str]:
 
 
 def test_each_topic_is_a_page_and_each_page_a_topic() -> None:
-    assert {f"{topic}.md" for topic in TOPICS if topic != "example"} == {path.name for path in GUIDE.glob("*.md")}
+    assert {EXAMPLES.get(topic, f"{topic}.md") for topic in TOPICS} == {path.name for path in GUIDE.glob("*.*")}
 
 
 def test_the_generated_pages_are_those_of_the_code() -> None:
@@ -92,6 +92,11 @@ def test_the_user_arms_page_explains_every_adapter_and_order() -> None:
 def test_the_user_arms_page_shows_the_example_which_has_at_most_twenty_lines() -> None:
     assert f"```python\n{page('example')}```" in page("user-arms")
     assert len(page("example").splitlines()) <= 20
+
+
+def test_the_engines_page_shows_the_factory_of_the_coordinator() -> None:
+    factory = page("sglang-coordinator").split("\n\n\n")[1]
+    assert f"```python\n{factory}\n```" in page("engines")
 
 
 def test_the_gate_page_shows_the_limits_preset() -> None:

@@ -505,6 +505,28 @@ def test_each_error_is_one_line_that_names_the_target_and_the_users_line(
     assert "\n" not in text
 
 
+def test_a_file_outside_the_trees_makes_a_communicator_of_each(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The file has the name of a module of the trees, and a neighbour that is none of theirs."""
+    for tree in ("old", "new"):
+        write(tmp_path / tree, {"engine/__init__.py": f"version = {tree!r}\n", "factory.py": "mine = 'the engine'\n"})
+    write(
+        tmp_path,
+        {
+            "mine/factory.py": "import engine\nfrom factory import mine\ndef make(): return engine.version, mine\n",
+            "mine/helper.py": "",
+            "mine/lost.py": "import helper\n",
+        },
+    )
+    monkeypatch.chdir(tmp_path)
+    loaded = [load_target("mine/factory.py:make", tree) for tree in ("old", "new")]
+    assert [target.value() for target in loaded] == [("old", "the engine"), ("new", "the engine")]
+    assert [target.where for target in loaded] == [
+        f"mine/factory.py:3 with the modules of {tree}" for tree in ("old", "new")
+    ]
+    with pytest.raises(SetupError, match=r"there is no module helper, which mine/lost.py:1 imports"):
+        load_target("mine/lost.py:x", "old")
+
+
 def test_locate_refuses_a_missing_target_and_imports_nothing(tmp_path: Path) -> None:
     tree = write(tmp_path / "tree", BROKEN)
     before = set(sys.modules)
