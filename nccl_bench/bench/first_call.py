@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 from nccl_bench.bench.context import CaseContext
 from nccl_bench.bench.graphs import captured
 from nccl_bench.catalog.collectives import Placement
-from nccl_bench.communicators.sights import Sight, conclude, sight_of_placement, sight_of_silence, tally
+from nccl_bench.communicators.observations import Observation, conclude, observe_placement, observe_silence, tally
 from nccl_bench.config.user_arms import user_arm_of
 from nccl_bench.errors import SetupError
 
@@ -23,12 +23,12 @@ def look(context: CaseContext, names: Sequence[str]) -> Mapping[str, str]:
     loaded = _loaded(context, names)
     if not loaded:
         return {}
-    sights: dict[str, frozenset[Sight]] = {}
+    observed: dict[str, frozenset[Observation]] = {}
     reasons: dict[str, str] = {}
     for name in context.arms.visit(loaded, "first call"):
-        sight, reasons[name] = _call_once(context, name)
-        sights[name] = context.arms[name].communicator.known(context.case.collective) | {sight}
-    sums = context.control.sum(tally(sights, loaded))
+        observation, reasons[name] = _call_once(context, name)
+        observed[name] = context.arms[name].communicator.known(context.case.collective) | {observation}
+    sums = context.control.sum(tally(observed, loaded))
     try:
         concluded = conclude(sums, loaded, context.placements)
     except SetupError as error:
@@ -72,12 +72,12 @@ def _loaded(context: CaseContext, names: Sequence[str]) -> list[str]:
     return [name for name in names if (arm := user_arm_of(user_arms, name)) is not None and not arm.built_in]
 
 
-def _call_once(context: CaseContext, name: str) -> tuple[Sight, str]:
+def _call_once(context: CaseContext, name: str) -> tuple[Observation, str]:
     """Call the arm ``name`` once; return what this rank sees, and the reason if it sees that the arm declines."""
     communicator, buffers, streams = context.arms[name].communicator, context.buffers, context.streams
     answer = communicator.ask(context.case_of(name), buffers.input(0))
     if answer.declined is not None:
-        return Sight.REFUSED, answer.declined
+        return Observation.REFUSED, answer.declined
     method, expected = communicator.method_name(context.case.collective), context.placements[name]
     if answer.placements is not None and expected not in answer.placements:
         expected = next((each for each in Placement if each in answer.placements), expected)
@@ -91,12 +91,12 @@ def _call_once(context: CaseContext, name: str) -> tuple[Sight, str]:
         context.arms.report(name, "first call, waiting")
         streams.synchronize()
     except NotImplementedError:
-        return Sight.REFUSED, f"{method} raised NotImplementedError"
+        return Observation.REFUSED, f"{method} raised NotImplementedError"
     placement = context.placement_shown_by(name, 0, returned[0])
     streams.synchronize()
     if buffers.expected is None:
-        return Sight.NOTHING, ""
+        return Observation.NOTHING, ""
     if placement is not None:
-        return sight_of_placement(placement), ""
-    silence = sight_of_silence(lambda: buffers.is_unchanged(expected), lambda: buffers.is_right(expected))
+        return observe_placement(placement), ""
+    silence = observe_silence(lambda: buffers.is_unchanged(expected), lambda: buffers.is_right(expected))
     return silence, f"{method} returned None"

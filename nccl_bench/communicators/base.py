@@ -14,8 +14,8 @@ from torch import Tensor
 
 from nccl_bench.catalog.cases import Case
 from nccl_bench.catalog.collectives import Placement
+from nccl_bench.communicators.observations import Answer, Observation
 from nccl_bench.communicators.protocol import Communicator, Operation
-from nccl_bench.communicators.sights import Answer, Sight
 from nccl_bench.errors import DisabledError, InvalidArgumentError
 from nccl_bench.ranks.process import SETUP_TIMEOUT_S
 
@@ -77,7 +77,7 @@ class ArmCommunicator(Communicator):
         """Return the name of the method that does ``collective``."""
         return collective
 
-    def known(self, collective: str) -> frozenset[Sight]:
+    def known(self, collective: str) -> frozenset[Observation]:
         """Return what is known about all calls of ``collective``: ``RETURNS`` or ``RETURNS_NOTHING``, if anything."""
         return frozenset()
 

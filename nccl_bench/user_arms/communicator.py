@@ -13,8 +13,8 @@ from nccl_bench.catalog.arms import Order
 from nccl_bench.catalog.cases import Case
 from nccl_bench.catalog.collectives import Placement, RedOp
 from nccl_bench.communicators.base import ArmCommunicator
+from nccl_bench.communicators.observations import Answer, Observation
 from nccl_bench.communicators.protocol import Operation
-from nccl_bench.communicators.sights import Answer, Sight
 from nccl_bench.config.user_arms import Adapter
 from nccl_bench.errors import InvalidArgumentError, SetupError
 from nccl_bench.transports.device import Device
@@ -194,11 +194,11 @@ class UserCommunicator(ArmCommunicator):
     def method_name(self, collective: str) -> str:
         return self._offers[self._operations_of(collective)[0]].binding.text.partition("(")[0]
 
-    def known(self, collective: str) -> frozenset[Sight]:
+    def known(self, collective: str) -> frozenset[Observation]:
         if collective in self._returns:
-            return frozenset({Sight.RETURNS})
+            return frozenset({Observation.RETURNS})
         annotated = {self._offers[name].binding.returns for name in self._operations_of(collective)}
-        return frozenset({Sight.RETURNS_NOTHING}) if annotated == {False} else frozenset()
+        return frozenset({Observation.RETURNS_NOTHING}) if annotated == {False} else frozenset()
 
     def _operations_of(self, collective: str) -> list[str]:
         return [name for name in self._offers if collective_of(name) == collective]

@@ -1,4 +1,4 @@
-"""What only some users' objects have: a context for captures, windows, and an all-gather on a given stream."""
+"""Features that only some users' objects have: a context for captures, windows, an all-gather on a given stream."""
 
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager

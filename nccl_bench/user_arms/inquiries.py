@@ -6,7 +6,7 @@ from typing import Any
 from torch import Tensor
 
 from nccl_bench.catalog.collectives import Placement
-from nccl_bench.communicators.sights import Answer
+from nccl_bench.communicators.observations import Answer
 from nccl_bench.user_arms import signatures
 
 # Collective -> the methods that an engine asks, each with the input of the call.

@@ -1,4 +1,4 @@
-"""What each parameter of a user's method stands for, by its name, its place and its annotation."""
+"""The meaning of each parameter of a user's method, by its name, its place and its annotation."""
 
 import re
 from collections.abc import Callable, Mapping, Sequence
@@ -10,7 +10,7 @@ from nccl_bench.user_arms import signatures
 
 
 class Role(StrEnum):
-    """What a parameter stands for."""
+    """The meaning of a parameter."""
 
     INPUT = "input"  # this rank's input
     OUTPUT = "output"  # this rank's output
@@ -41,6 +41,7 @@ _TENSORS = {
     Role.INPUT: re.compile(f"(in|inp|input|send|src|source){_ENDINGS}"),
     Role.OUTPUT: re.compile(f"(out|output|recv|receive|gather|gathered|result|dst|dest){_ENDINGS}"),
 }
+_NO_TENSOR = re.compile("rank|peer|group|size|shape|count|dtype|name")
 # In an operation with a root, such names are ranks and no tensors.
 _RANKS = {
     Role.SOURCE: re.compile("(src|source|root)(_rank)?"),
@@ -68,12 +69,20 @@ def roles_of(method: Callable[..., Any], placed: Sequence[Role]) -> dict[Role, P
     roles: dict[Role, Parameter] = {}
     for parameter in in_order:
         role = _role_by_name(parameter.name, placed)
-        # Without a default, only a parameter for the output has a name that is clear enough.
-        if role is not Role.INPUT or parameter.default is parameter.empty:
-            roles.setdefault(role, parameter) if role is not None else None
-    missing = [role for role in placed if role not in roles]
-    free = [each for each in in_order if each.kind in _POSITIONAL and each not in roles.values()]
-    return roles | dict(zip(missing, free, strict=False))
+        # The input of a call is never optional, so an optional parameter with such a name is something else.
+        if role is not None and (role is not Role.INPUT or parameter.default is parameter.empty):
+            roles.setdefault(role, parameter)
+    for role in [each for each in placed if each not in roles]:
+        fitting = (each for each in in_order if each not in roles.values() and _can_be(role, each))
+        if (found := next(fitting, None)) is not None:
+            roles[role] = found
+    return roles
+
+
+def _can_be(role: Role, parameter: Parameter) -> bool:
+    """Return whether a parameter whose name shows no role can have ``role``."""
+    is_tensor = role in _TENSORS
+    return parameter.kind in _POSITIONAL and not (is_tensor and _NO_TENSOR.search(parameter.name))
 
 
 def _role_by_name(name: str, placed: Sequence[Role]) -> Role | None:

@@ -1,4 +1,4 @@
-"""What a user's call returned: an output, a handle to wait for, both, or nothing; and the placement that this shows."""
+"""Results of users' calls: an output, a handle to wait for, both, or nothing; and the placement that a result shows."""
 
 from __future__ import annotations
 

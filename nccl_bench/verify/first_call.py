@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING
 import torch
 
 from nccl_bench.catalog.collectives import Placement
+from nccl_bench.communicators.observations import Observation, conclude, observe_placement, observe_silence, tally
 from nccl_bench.communicators.protocol import Operation
-from nccl_bench.communicators.sights import Sight, conclude, sight_of_placement, sight_of_silence, tally
 from nccl_bench.verify.exchanges import POISON, Exchange
 
 if TYPE_CHECKING:
@@ -23,9 +23,9 @@ def takes(rig: Rig, exchange: Exchange) -> bool:
     cannot be right, or if the ranks differ.
     """
     arm = rig.arm_probe.arm
-    sight, reason = _call_once(rig, exchange)
+    observation, reason = _call_once(rig, exchange)
     known = rig.arm.communicator.known(exchange.operation_name)
-    sums = rig.control.sum(tally({arm: known | {sight}}, [arm]))
+    sums = rig.control.sum(tally({arm: known | {observation}}, [arm]))
     placement = conclude(sums, [arm], {arm: exchange.placement})[arm]
     # An all-reduce can be tried in place and returning.
     declined = f"{exchange.name.removeprefix(f'{exchange.placement} ')} ({reason})"
@@ -34,7 +34,7 @@ def takes(rig: Rig, exchange: Exchange) -> bool:
     return placement is exchange.placement
 
 
-def _call_once(rig: Rig, exchange: Exchange) -> tuple[Sight, str]:
+def _call_once(rig: Rig, exchange: Exchange) -> tuple[Observation, str]:
     """Call the arm once; return what this rank sees, and the reason if it sees that the arm declines."""
     communicator, streams, case = rig.arm.communicator, rig.device.streams, exchange.case
     rig.announce_trial(f"first call, {exchange.name}")
@@ -44,9 +44,9 @@ def _call_once(rig: Rig, exchange: Exchange) -> tuple[Sight, str]:
     rig.control.barrier()
     answer = communicator.ask(case, exchange.input)
     if answer.declined is not None:
-        return Sight.REFUSED, answer.declined
+        return Observation.REFUSED, answer.declined
     if answer.placements is not None and exchange.placement not in answer.placements:
-        return Sight.REFUSED, ""
+        return Observation.REFUSED, ""
     returned: list[object] = []
     method = communicator.method_name(case.collective)
     call = partial(exchange.run, communicator, exchange.input, exchange.output)
@@ -54,11 +54,11 @@ def _call_once(rig: Rig, exchange: Exchange) -> tuple[Sight, str]:
         rig.arm.order(partial(_keep, call, returned))()
         streams.synchronize()
     except NotImplementedError:
-        return Sight.REFUSED, f"{method} raised NotImplementedError"
+        return Observation.REFUSED, f"{method} raised NotImplementedError"
     placement = communicator.examine(case, returned[0], exchange.input, exchange.output)
     streams.synchronize()
     if placement is not None:
-        return sight_of_placement(placement), ""
+        return observe_placement(placement), ""
     written = exchange.output if exchange.placement is Placement.OUT_OF_PLACE else exchange.input
     expected, before = exchange.make_expected(0), exchange.make_input(0)
 
@@ -66,7 +66,7 @@ def _call_once(rig: Rig, exchange: Exchange) -> tuple[Sight, str]:
         poisoned = exchange.placement is not Placement.OUT_OF_PLACE or bool((exchange.output == POISON).all())
         return poisoned and torch.equal(exchange.input, before)
 
-    silence = sight_of_silence(is_unchanged, lambda: torch.equal(written, expected))
+    silence = observe_silence(is_unchanged, lambda: torch.equal(written, expected))
     return silence, f"{method} returned None"
 
 

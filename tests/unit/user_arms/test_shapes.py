@@ -275,6 +275,8 @@ REFUSED: list[tuple[str, Callable[..., Any], str]] = [
     ("all_reduce", lambda tensor, residual, norm: None, "(tensor, residual, norm) needs residual, norm: give it a "),
     ("broadcast", lambda x, scale=1, src=0, /: None, "has parameters that can be passed neither by name nor in order"),
     ("broadcast", lambda tensor, stream=None: None, "(tensor, stream=None) has no parameters for (tensor, src)"),
+    ("gather", lambda input_, rank_in_group, dst=0, dim=-1: None, "needs rank_in_group: give it a default"),
+    ("broadcast", lambda size, dtype, src=None: None, "(size, dtype, src=None) needs size, dtype: give it a default"),
     ("all_to_all", lambda output, input, stream: None, "(output, input, stream) needs stream: give it a default"),
 ]
 

@@ -1,8 +1,8 @@
-"""What one call of a user arm shows on each rank, and what all ranks conclude: its placement, or that it declined.
+"""Observations of one call of a user arm on each rank, and the conclusion of all ranks: its placement, or it declined.
 
 A call that returns nothing has worked in place, or it has declined: engines' custom all-reduces answer ``None`` for a
-message that they do not take. The tensors tell the two apart, but not on every rank: a broadcast changes nothing on its
-root. So the ranks decide together.
+message that they do not take. The tensors show which of both it was, but not on every rank: a broadcast changes nothing
+on its root. So the ranks decide together.
 """
 
 import time
@@ -19,14 +19,14 @@ PATIENCE_S = 0.05
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Answer:
-    """What a communicator answers about a call before the call."""
+    """The answer of a communicator about a call, before the call."""
 
     declined: str | None = None  # the question and the answer if the communicator does not take the call
     placements: frozenset[Placement] | None = None  # the placements that it allows; None if it does not say
 
 
-class Sight(IntEnum):
-    """What a call shows on one rank."""
+class Observation(IntEnum):
+    """The observation of one rank about a call."""
 
     IN_PLACE = 0  # it returned its input
     OUT_OF_PLACE = 1  # it wrote into the output that it got
@@ -42,32 +42,32 @@ class Sight(IntEnum):
 
 
 _PLACEMENTS = {
-    Sight.IN_PLACE: Placement.IN_PLACE,
-    Sight.OUT_OF_PLACE: Placement.OUT_OF_PLACE,
-    Sight.RETURNED: Placement.RETURNED,
+    Observation.IN_PLACE: Placement.IN_PLACE,
+    Observation.OUT_OF_PLACE: Placement.OUT_OF_PLACE,
+    Observation.RETURNED: Placement.RETURNED,
 }
-_SILENT = frozenset({Sight.UNCHANGED, Sight.CHANGED, Sight.RIGHT})
-_FACTS = (Sight.RETURNS, Sight.RETURNS_NOTHING)
+_SILENT = frozenset({Observation.UNCHANGED, Observation.CHANGED, Observation.RIGHT})
+_FACTS = (Observation.RETURNS, Observation.RETURNS_NOTHING)
 
 
-def sight_of_silence(is_unchanged: Callable[[], bool], is_right: Callable[[], bool]) -> Sight:
+def observe_silence(is_unchanged: Callable[[], bool], is_right: Callable[[], bool]) -> Observation:
     """Return what a call shows that returned nothing. The functions look at this rank's tensors."""
     if not is_unchanged():
-        return Sight.RIGHT if is_right() else Sight.CHANGED
+        return Observation.RIGHT if is_right() else Observation.CHANGED
     if is_right():
-        return Sight.NOTHING
+        return Observation.NOTHING
     time.sleep(PATIENCE_S)
-    return Sight.UNCHANGED if is_unchanged() else Sight.CHANGED
+    return Observation.UNCHANGED if is_unchanged() else Observation.CHANGED
 
 
-def sight_of_placement(placement: Placement) -> Sight:
+def observe_placement(placement: Placement) -> Observation:
     """Return what a call shows that worked in ``placement``."""
-    return next(sight for sight, shown in _PLACEMENTS.items() if shown is placement)
+    return next(observation for observation, shown in _PLACEMENTS.items() if shown is placement)
 
 
-def tally(sights: Mapping[str, Collection[Sight]], names: Sequence[str]) -> list[int]:
+def tally(observed: Mapping[str, Collection[Observation]], names: Sequence[str]) -> list[int]:
     """Return the marks of this rank for ``names``, whose sums over all ranks ``conclude`` takes."""
-    return [int(sight in sights.get(name, ())) for name in names for sight in Sight]
+    return [int(observation in observed.get(name, ())) for name in names for observation in Observation]
 
 
 def conclude(
@@ -79,27 +79,27 @@ def conclude(
     """
     concluded = {}
     for number, name in enumerate(names):
-        counts = sums[number * len(Sight) : (number + 1) * len(Sight)]
-        seen = {sight for sight in Sight if counts[sight]}
+        counts = sums[number * len(Observation) : (number + 1) * len(Observation)]
+        seen = {observation for observation in Observation if counts[observation]}
         facts = seen & {*_FACTS}
         try:
-            concluded[name] = _conclude_one(seen - facts - {Sight.NOTHING}, facts, placements[name])
+            concluded[name] = _conclude_one(seen - facts - {Observation.NOTHING}, facts, placements[name])
         except ValueError as error:
             raise SetupError(f"{name} did not do the same on all ranks: {error}") from error
     return concluded
 
 
-def _conclude_one(seen: set[Sight], facts: set[Sight], expected: Placement) -> Placement | None:
-    if seen == {Sight.REFUSED}:
+def _conclude_one(seen: set[Observation], facts: set[Observation], expected: Placement) -> Placement | None:
+    if seen == {Observation.REFUSED}:
         return None
     if len(seen) == 1 and not seen & _SILENT:
         return _PLACEMENTS[seen.pop()]
     if not seen <= _SILENT:
-        raise ValueError(" and ".join(sorted(sight.name.lower().replace("_", " ") for sight in seen)))
+        raise ValueError(" and ".join(sorted(observation.name.lower().replace("_", " ") for observation in seen)))
     silent = Placement.OUT_OF_PLACE if expected is Placement.OUT_OF_PLACE else Placement.IN_PLACE
-    if Sight.RETURNS_NOTHING in facts:
+    if Observation.RETURNS_NOTHING in facts:
         return silent
-    if seen == {Sight.UNCHANGED}:
+    if seen == {Observation.UNCHANGED}:
         return None
     # Other calls have returned a tensor. So this one has only worked in place if it has made the right output.
-    return None if Sight.RETURNS in facts and seen != {Sight.RIGHT} else silent
+    return None if Observation.RETURNS in facts and seen != {Observation.RIGHT} else silent
