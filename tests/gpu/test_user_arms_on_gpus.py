@@ -96,3 +96,51 @@ def test_verify_catches_the_engine_before_its_refactor_used_bare_and_passes_it_a
     assert {probe for (arm, probe), status in statuses.items() if arm == "after" and status == "pass"} == {
         *("producer", "consumer", "allocator", "capture", "many", "lifetime"),
     }
+
+
+OTHERS = ("CustomAllReduce", "Asynchronous", "NextEngine")
+
+
+def arms_of_others() -> list[str]:
+    return [text for name in OTHERS for text in ("--arm", f"{name}={ENGINE}:{name}")]
+
+
+def test_every_way_of_calling_works_eagerly_and_in_graphs(tmp_path: Path) -> None:
+    sandbox = gpu_sandbox(tmp_path)
+    few = ("--sizes", "1K,1M", "--rounds", "3", "--max-rounds", "3", "--timing", "eager,graph", "--nproc", "1")
+    collectives = ("--collective", "all_reduce,all_gather,reduce_scatter", "--arms", "torch")
+    ended = sandbox.nccl_bench("run", *collectives, *arms_of_others(), *few)
+    assert ended.code == ExitCode.OK, ended.stdout + ended.stderr
+    lines = [line for line in sandbox.only_run().lines if isinstance(line, Samples) and line.arm in OTHERS]
+    assert {line.wrong for line in lines if line.status is Status.OK} == {0}
+    declined = {
+        (line.arm, line.case.collective, line.case.size_bytes, str(line.timing)): line.reason
+        for line in lines
+        if line.status is Status.DECLINED
+    }
+    large, captured = 1024**2, "it returned None while a graph was captured"
+    assert declined == {
+        ("CustomAllReduce", "all_reduce", large, "eager"): "should_custom_ar returned False",
+        ("CustomAllReduce", "all_reduce", large, "graph"): "should_custom_ar returned False",
+        ("NextEngine", "all_gather", 1024, "graph"): captured,
+        ("NextEngine", "all_gather", large, "graph"): captured,
+    }
+    measured = {(line.arm, line.case.collective, str(line.placement)) for line in lines if line.status is Status.OK}
+    assert measured == {
+        ("CustomAllReduce", "all_reduce", "returned"),
+        ("Asynchronous", "all_reduce", "in-place"),
+        ("Asynchronous", "all_gather", "returned"),
+        ("NextEngine", "all_reduce", "in-place"),
+        ("NextEngine", "all_gather", "returned"),
+        ("NextEngine", "reduce_scatter", "in-place"),
+    }
+
+
+def test_verify_passes_every_way_of_calling(tmp_path: Path) -> None:
+    sandbox = gpu_sandbox(tmp_path)
+    probes = ("--probes", "producer,consumer,allocator,capture,many", "--format", "json")
+    ended = sandbox.nccl_bench("verify", *arms_of_others()[:4], *probes)
+    assert ended.code == ExitCode.OK, ended.stdout + ended.stderr
+    cells = [cell for cell in json.loads(ended.stdout)["cells"] if cell["arm"] in OTHERS]
+    assert {cell["status"] for cell in cells} == {"pass"}
+    assert {tuple(cell["declined"]) for cell in cells if cell["arm"] == "CustomAllReduce"} != {()}
