@@ -82,21 +82,29 @@ def _wants_our_device(value: Any) -> bool:
 
 
 def switch_on(user_object: Any, world_size: int, closing: ExitStack) -> None:
-    """Enable ``user_object`` until ``closing`` closes; raise ``SetupError`` if it is not available."""
+    """Enable ``user_object`` until ``closing`` closes; raise ``SetupError`` if it is not available.
+
+    An engine enables its communicator by ``change_state``. Its custom all-reduces have no such method: they stay
+    disabled if the machine or the group does not fit.
+    """
+    name = signatures.name_of(user_object)
     if not getattr(user_object, "available", True):
         raise SetupError(
-            f"{signatures.name_of(user_object)} is not available (its `available` is False, the group has {world_size} "
+            f"{name} is not available (its `available` is False, the group has {world_size} "
             f"rank{'s' * (world_size != 1)}): use two or more ranks, and check that its library is installed"
         )
     if not getattr(user_object, "disabled", False):
         return
     change_state = getattr(user_object, "change_state", None)
     if change_state is None:
-        user_object.disabled = False
-    else:
-        closing.enter_context(change_state(True))
+        raise SetupError(
+            f"{name} is disabled and has no change_state(True): it does not take this machine or this group. Its own "
+            "log says why; the usual reasons are one rank, and GPUs without direct access to each other"
+        )
+    by_name = signatures.takes(change_state, enable=True)
+    closing.enter_context(change_state(enable=True) if by_name else change_state(True))
     if user_object.disabled:
-        raise SetupError(f"{signatures.name_of(user_object)} is still disabled inside its change_state(True)")
+        raise SetupError(f"{name} is still disabled inside its change_state(True)")
 
 
 def end_of(user_object: Any) -> Method | None:

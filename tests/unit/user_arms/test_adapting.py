@@ -415,6 +415,11 @@ ALL_REDUCE = Case(
     ("target", "adapter", "says"),
     [
         (making(available=False, disabled=True, all_reduce=in_place), None, r"not available .* the group has 1 rank\)"),
+        (
+            making(disabled=True, custom_all_reduce=in_place),
+            None,
+            r"is disabled and has no change_state\(True\): it does ",
+        ),
         (type("Stuck", (Switched,), {"change_state": lambda self, on: _switched(self, False)}), None, "still disabled"),
         (
             making(run=in_place, size=1),
