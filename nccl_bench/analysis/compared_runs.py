@@ -9,6 +9,7 @@ from nccl_bench.analysis.comparison import Basis, Comparison
 from nccl_bench.analysis.description import figures_notices
 from nccl_bench.analysis.failures import failures, summary_failures, worst
 from nccl_bench.analysis.gaps import candidate_incomplete, describe_cells, not_measured, unmatched
+from nccl_bench.analysis.libraries import mixed_libraries, notes_on_arms, notes_on_sides
 from nccl_bench.analysis.loading import LoadedRun
 from nccl_bench.analysis.machine import differences, over_ranks, versions
 from nccl_bench.analysis.one_run import compare_arms
@@ -52,7 +53,10 @@ def analyse_arms(loaded: LoadedRun, arms: tuple[str, str], limits: Limits | None
     compared = _only(run, {(*point, arm) for point in points for arm in arms})
     return Analysis(
         title=f"{name}: {candidate} against {baseline}, by times of the same round",
-        notes=tuple(figures_notices([loaded.meta["config"].get("device")])),
+        notes=(
+            *notes_on_arms(loaded.meta, [candidate], baseline),
+            *figures_notices([loaded.meta["config"].get("device")]),
+        ),
         run=None,
         rows=(),
         comparisons=comparisons,
@@ -91,7 +95,7 @@ def analyse_sides(
     _check_arms(before, after, arms, shared_arm)
     runs = [*zip(_labels("before", before), before, strict=True), *zip(_labels("after", after), after, strict=True)]
     metas = [(label, loaded.meta) for label, loaded in runs]
-    differing = list(differences(metas))
+    differing = [*differences(metas), *mixed_libraries(metas[: len(before)]), *mixed_libraries(metas[len(before) :])]
     if differing and not allow_mismatch:
         lines = "\n".join(f"  {line}" for line in differing)
         raise UsageError(
@@ -123,7 +127,11 @@ def analyse_sides(
 
     return Analysis(
         title=f"{names[1]} against {names[0]}. {'Basis of the verdicts:' if judged else 'No verdict:'} {reason}.",
-        notes=(*_shared_arm_note(sides), *figures_notices([meta["config"].get("device") for _, meta in metas])),
+        notes=(
+            *_shared_arm_note(sides),
+            *notes_on_sides(metas[: len(before)], metas[len(before) :], comparisons, alone=not differing),
+            *figures_notices([meta["config"].get("device") for _, meta in metas]),
+        ),
         run=None,
         rows=(),
         comparisons=comparisons,

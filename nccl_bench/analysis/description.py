@@ -3,6 +3,7 @@
 from collections.abc import Collection, Iterator, Mapping
 from typing import Any
 
+from nccl_bench.analysis.libraries import notes_on_arms
 from nccl_bench.analysis.machine import binding_of, over_ranks_of
 from nccl_bench.analysis.registration import registration_notes
 from nccl_bench.analysis.wording import counted
@@ -62,10 +63,14 @@ def notes(run: Run) -> Iterator[str]:
     for arm in run.meta["config"].get("user_arms") or ():
         if arm.get("target") in ARMS:
             over = f" over {arm['transport']}" if arm.get("transport") else ""
-            variables = ", ".join(f"{name}={value}" for name, value in (arm.get("variables") or {}).items())
-            yield f"{arm.get('name')}: {arm['target']}{over}{f' with {variables}' if variables else ''}"
+            own = {**(arm.get("variables") or {}), **({"library": arm["library"]} if arm.get("library") else {})}
+            changes = ", ".join(f"{name}={value}" for name, value in own.items())
+            yield f"{arm.get('name')}: {arm['target']}{over}{f' with {changes}' if changes else ''}"
+    yield from notes_on_arms(run.meta, [arm for arm in run.arms if arm != run.baseline], run.baseline)
     for process_set in ((run.meta.get("worker") or {}).get("process_sets") or ())[1:]:
-        arms = [name for name in process_set.get("arms") or () if not str(name).endswith(TWIN_SUFFIX)]
+        names = process_set.get("arms") or ()
+        # The twin alone has processes of its own if there are several process sets.
+        arms = [name for name in names if not str(name).endswith(TWIN_SUFFIX)] or names
         yield (
             f"{', '.join(arms)}: in separate processes ({process_set.get('reason')}). A ratio compares rounds of "
             "different processes, which take turns on the same devices."

@@ -120,7 +120,8 @@ def binding_of(worker: Mapping[str, Any]) -> str | None:
 
 def _transport(transport: Mapping[str, Any]) -> str | None:
     name, version = transport.get("name") or "nccl", transport.get("version")
-    return None if version is None else f"{'nccl' if name in _BINDINGS else name} {version}"
+    # `analysis.libraries` compares the versions and files of NCCL.
+    return None if version is None else "nccl" if name in _BINDINGS else f"{name} {version}"
 
 
 def _is_setting(name: str) -> bool:

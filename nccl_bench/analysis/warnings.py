@@ -5,6 +5,7 @@ from enum import StrEnum
 from typing import Any
 
 from nccl_bench.analysis.description import recorded_user_arms
+from nccl_bench.analysis.libraries import callers_of
 from nccl_bench.analysis.registration import GAINING, LEAST_GAINING_BYTES, arms_with
 from nccl_bench.analysis.summary import Row
 from nccl_bench.analysis.wording import counted, format_share, significant
@@ -61,8 +62,8 @@ class WarningText(StrEnum):
         "so the two times can differ only by host time and noise."
     )
     TWO_LIBRARIES = (
-        "A second libnccl is loaded: {others}. torch's arms use it, the other arms use {library}, so the arms "
-        "differ in more than their streams. Leave out --nccl-library, or set it to torch's library."
+        "A second libnccl is loaded: {others}. {callers} Leave out --nccl-library, or choose the libnccl of an arm "
+        "with --arm NAME=ARM,library=PATH: then its processes load no other copy."
     )
     UNREGISTERED = (
         "{how} registration is unavailable on this machine: NCCL returned a null handle to {arms}, so the times are "
@@ -177,7 +178,8 @@ def run_warnings(run: Run, arms: Collection[str], baseline: str) -> Iterator[str
         option, cells = READERS[run.baseline].events_option, counted(len(with_events), "cell")
         yield WarningText.IMPORTED_EVENTS.format(tool=run.baseline, option=option, cells=cells)
     if libraries := worker.get("other_nccl_libraries"):
-        yield WarningText.TWO_LIBRARIES.format(others=", ".join(libraries), library=library.get("path"))
+        callers = callers_of(run.meta, [*arms, baseline])
+        yield WarningText.TWO_LIBRARIES.format(others=", ".join(libraries), callers=callers)
     if variables := worker.get("unread_variables"):
         yield WarningText.UNREAD.format(
             variables=", ".join(variables), library=library.get("path"), version=library.get("version")

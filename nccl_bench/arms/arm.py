@@ -1,5 +1,6 @@
 """An arm on one rank: a communicator, and how its calls are ordered with the caller's stream."""
 
+import os
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from functools import partial
@@ -17,8 +18,10 @@ from nccl_bench.communicators.base import ArmCommunicator
 from nccl_bench.communicators.protocol import CALLS, RETURNING, Operation
 from nccl_bench.communicators.registry import build
 from nccl_bench.config.user_arms import UserArm, spec_of, user_arm_of
+from nccl_bench.errors import SetupError
 from nccl_bench.streams.base import Graph
 from nccl_bench.transports.device import Device
+from nccl_bench.transports.nccl_library import SONAME, loaded_copies
 from nccl_bench.user_arms.building import build_user_arm
 
 
@@ -49,11 +52,24 @@ class Arm:
             self.communicator = build(self.spec.communicator, group, device, routes)
         self.streams = device.streams
         self._transport = device.transport.name
+        if user_arm is not None and user_arm.library is not None:
+            self._refuse_other_library(user_arm.library)
         settings = () if user_arm is None else user_arm.process_settings
         self._settings = "".join(f", {setting}" for setting in settings)
         # Make the events once, so that a timed call makes no events.
         self._fork = device.streams.new_event()
         self._join = device.streams.new_event()
+
+    def _refuse_other_library(self, library: str) -> None:
+        """Raise ``SetupError`` unless the communicator calls ``library``, which its processes have loaded first."""
+        called = self.communicator.library()
+        if called is None or os.path.realpath(called) != os.path.realpath(library):
+            self.communicator.close()
+            loaded = ", ".join(loaded_copies()) or "no libnccl"
+            raise SetupError(
+                f"the arm {self.name} has the library {library}, but it calls {called or 'another one, or none'} "
+                f"(loaded: {loaded}): leave the library out, or give a file with the soname {SONAME}"
+            )
 
     def able(self, case: Case, placements: Sequence[Placement]) -> tuple[Placement, ...]:
         """Return those of ``placements`` in which the arm can run ``case``, the preferred ones first.

@@ -9,12 +9,10 @@ import torch
 
 from nccl_bench.bench.timing import loop_cost_us
 from nccl_bench.catalog.cases import Case
-from nccl_bench.config.run import RunConfig
 from nccl_bench.errors import RecordError
 from nccl_bench.records.schema import CaseEnd, Registration, Samples, Skipped
 from nccl_bench.records.store import RunStore
 from nccl_bench.transports.device import Device
-from nccl_bench.transports.nccl_library import other_copies, unread_variables
 
 
 class Record:
@@ -25,11 +23,14 @@ class Record:
     """
 
     def __init__(
-        self, store: RunStore | None, facts: Mapping[str, object], earlier: Mapping[str, Any], launch: int = 1
+        self, store: RunStore | None, facts: Mapping[str, Any], earlier: Mapping[str, Any], launch: int = 1
     ) -> None:
         self._store = store
         self._launch = launch
         self._facts = dict(facts)
+        # An arm that is no longer measured has no library now.
+        libraries = {library["arm"]: library for meta in (earlier, facts) for library in meta.get("libraries") or ()}
+        self._facts["libraries"] = list(libraries.values())
         self._earlier_paths: list[object] = earlier.get("paths", [])
         self._earlier_registrations: dict[str, object] = earlier.get("registered", {})
         self._written: dict[str, object] = {}
@@ -74,6 +75,12 @@ def refuse_other_libraries(facts: Mapping[str, Any], earlier: Mapping[str, Any])
         for each in (earlier, facts)
     )
     changes = [f"{name} is {present[name]}, and was {was}" for name, was in recorded.items() if was != present[name]]
+    hashes = {library["arm"]: library["sha256"] for library in facts.get("libraries") or ()}
+    changes += [
+        f"the file {library['path']} of the arm {library['arm']} has changed"
+        for library in earlier.get("libraries") or ()
+        if hashes.get(library["arm"], library["sha256"]) != library["sha256"]
+    ]
     if earlier and changes:
         raise RecordError(
             f"the run was measured with other libraries: {'; '.join(changes)}. Use the same ones, or start again in "
@@ -81,21 +88,13 @@ def refuse_other_libraries(facts: Mapping[str, Any], earlier: Mapping[str, Any])
         )
 
 
-def describe_process(device: Device, config: RunConfig) -> dict[str, object]:
-    """Return the facts about the libraries and the device of this process, for ``run.json``."""
-    library = device.transport.describe()
-    facts: dict[str, object] = {
+def describe_process(device: Device) -> dict[str, object]:
+    """Return the facts about torch, the transport and the device of this process, for ``run.json``."""
+    return {
         "torch": torch.__version__,
         "cuda": torch.version.cuda,
         "device": device.streams.describe(),
-        "transport": library,
+        "transport": device.transport.describe(),
         "cpu_affinity": sorted(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else None,
         "loop_cost_us": loop_cost_us(),
     }
-    if "path" in library:
-        path = str(library["path"])
-        variables = {*config.variables, *(name for user_arm in config.user_arms for name in user_arm.variables)}
-        # If a process has loaded two copies of NCCL, its arms do not all run the same code.
-        facts["other_nccl_libraries"] = other_copies(path)
-        facts["unread_variables"] = unread_variables(path, sorted(variables))
-    return facts

@@ -16,6 +16,7 @@ import torch.distributed as dist
 from nccl_bench.arms.arm import Arm
 from nccl_bench.bench.budget import Budget
 from nccl_bench.bench.launch_memory import LaunchMemory
+from nccl_bench.bench.libraries import describe_libraries
 from nccl_bench.bench.memory import finds_expandable_segments
 from nccl_bench.bench.record import Record, describe_process, refuse_other_libraries
 from nccl_bench.bench.runner import Runner
@@ -60,7 +61,9 @@ def measure(spec: WorkerSpec, progress: Progress) -> None:
     # torch reads the settings of its allocator when it first allocates memory.
     if config.memory is Memory.EXPANDABLE:
         os.environ.update(expandable_variables(os.environ))
-    device = open_device(config.device, int(os.environ["LOCAL_RANK"]), config.nccl_library)
+    arm_library = process_sets[ranks.set_index].library
+    local_rank = int(os.environ["LOCAL_RANK"])
+    device = open_device(config.device, local_rank, config.nccl_library, arm_library=arm_library)
     device, binding_reason = device.with_binding(config.transport, control)
     setup(arm="", phase="aligning communicator")
     aligner = StreamFreeCommunicator(default_group(), device)
@@ -78,13 +81,17 @@ def measure(spec: WorkerSpec, progress: Progress) -> None:
     expandable = control.maximum([finds_expandable_segments(config, device)])[0] > 0
     descriptions = {name: arm.communicator.describe() for name, arm in own_arms.items()}
     log = NcclLog(loaded_copies()) if device.transport.logs_registration else None
-    facts = describe_process(device, config) | {
-        "binding_reason": binding_reason,
-        "user_arms": [{"arm": name, **facts} for name, facts in arms.merge(descriptions).items() if facts],
-        "expandable_segments": expandable,
-        "log_absent": None if log is None else log.reason_absent,
-        "process_sets": [each.to_mapping() for each in process_sets] if len(process_sets) > 1 else [],
-    }
+    facts = (
+        describe_process(device)
+        | describe_libraries(arms, config, device.transport.path)
+        | {
+            "binding_reason": binding_reason,
+            "user_arms": [{"arm": name, **facts} for name, facts in arms.merge(descriptions).items() if facts],
+            "expandable_segments": expandable,
+            "log_absent": None if log is None else log.reason_absent,
+            "process_sets": [each.to_mapping() for each in process_sets] if len(process_sets) > 1 else [],
+        }
+    )
     store = RunStore(path=Path(spec.run_dir)) if control.rank == 0 and spec.run_dir is not None else None
     # Keep the facts that an earlier, failed launch of this run recorded.
     earlier = {} if store is None else store.meta()["worker"] or {}

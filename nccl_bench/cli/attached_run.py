@@ -24,7 +24,6 @@ from nccl_bench.launch.supervise import make_hang
 from nccl_bench.launch.sweep import case_at
 from nccl_bench.launch.watchdog import start_watchdog
 from nccl_bench.plan.cases import make_plan
-from nccl_bench.plan.process_sets import process_sets_of
 from nccl_bench.ranks.failure import Failure
 from nccl_bench.ranks.progress import Position, Progress
 from nccl_bench.ranks.spec import WorkerSpec
@@ -40,11 +39,10 @@ def run_attached(config: RunConfig, attachment: Attachment, output: OutputConfig
     # This import loads torch, which a rank needs.
     from nccl_bench.bench.worker import measure
 
-    sets = process_sets_of(config)
-    apart = [name for each in sets if each is not sets[0] or each.python is not None for name in each.arms]
+    apart = [user_arm.name for user_arm in config.user_arms if user_arm.process_settings]
     if apart:
         raise UsageError(
-            f"{', '.join(apart)}: an arm with its own environment variables or interpreter needs processes of its own, "
+            f"{', '.join(apart)}: an arm with its own variables, interpreter or libnccl needs processes of its own, "
             "but the launcher has started the ranks already: run nccl-bench without a launcher, or set the variables "
             "for all arms with --env"
         )

@@ -60,9 +60,9 @@ def compare(
 ) -> None:
     """Compare runs, and show which cases are faster, slower, equivalent or inconclusive.
 
-    Runs of different machines, GPU counts, versions or NCCL_* variables are compared only with --allow-mismatch. Wrong
-    results, hangs and crashes in any run set the exit code as in `run`. --fail-on adds two exit codes. 7: a candidate
-    is slower. 8: a comparison is inconclusive or missing, or nothing could be judged.
+    Runs of different machines, GPU counts, versions of torch or NCCL_* variables are compared only with
+    --allow-mismatch. Wrong results, hangs and crashes in any run set the exit code as in `run`. --fail-on adds two exit
+    codes. 7: a candidate is slower. 8: a comparison is inconclusive or missing, or nothing could be judged.
     """
     from nccl_bench.analysis.compared_runs import analyse_arms, analyse_sides
     from nccl_bench.analysis.loading import load_run

@@ -16,6 +16,7 @@ TOPICS: Mapping[str, str] = {
     "tutorial": "From an empty machine to a verdict, in eight steps",
     "source-trees": "How to compare two source trees, or two runs",
     "engines": "What a refactor costs or gains: from two wheels of an engine to the answer",
+    "libraries": "How to compare two libnccl files",
     "gate": "How to make a gate in CI",
     "resume": "How to continue a run that was interrupted or killed",
     "nodes": "How to run on several nodes",

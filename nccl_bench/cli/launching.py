@@ -24,12 +24,18 @@ def default_ranks(device: DeviceSpec, gpus: int, fewest: int = 1) -> int:
 
 
 def refuse_missing(user_arms: Iterable[UserArm]) -> None:
-    """Raise ``UsageError`` if the target of a user arm cannot be found. Nothing is imported for this check."""
+    """Raise ``UsageError`` if the target or the libnccl of a user arm cannot be found.
+
+    Nothing is imported or loaded for this check.
+    """
+    from nccl_bench.transports.nccl_library import LibrarySource, refuse_no_library
     from nccl_bench.user_arms.loading import locate
 
     for user_arm in user_arms:
-        if not user_arm.built_in:
-            try:
+        try:
+            if not user_arm.built_in:
                 locate(user_arm.target, user_arm.tree)
-            except SetupError as error:
-                raise UsageError(f"the arm {user_arm.name}: {error}") from error
+            if user_arm.library is not None:
+                refuse_no_library(user_arm.library, LibrarySource.ARM)
+        except SetupError as error:
+            raise UsageError(f"the arm {user_arm.name}: {error}") from error

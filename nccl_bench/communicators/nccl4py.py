@@ -59,9 +59,13 @@ class Nccl4pyCommunicator(SwitchableCommunicator):
             self._communicator = self._core.Communicator.init(self.world_size, self.rank, wrapped)
         except self._failures as error:
             raise self._error("making a communicator", error) from error
+        self._path = nccl4py.path()
         self._make_available()
         self.all_reduce(torch.zeros(1, device=device.streams.device))
         device.streams.synchronize()
+
+    def library(self) -> str | None:
+        return self._path
 
     def close(self) -> None:
         """Destroy the communicator after its work. Callers must first reset the graphs of this communicator."""

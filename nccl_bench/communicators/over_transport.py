@@ -89,6 +89,9 @@ class TransportCommunicator(SwitchableCommunicator):
         """The communicator's all-gather for context parallelism."""
         return self.cp_all_gather_into_tensor
 
+    def library(self) -> str | None:
+        return self._transport.path
+
     @contextmanager
     def traced(self) -> Iterator[list[tuple[str, int]]]:
         """Record each call to the transport in a ``with`` block: the name of the call and the handle of its stream."""

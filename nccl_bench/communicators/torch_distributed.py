@@ -18,6 +18,7 @@ from nccl_bench.errors import InvalidArgumentError
 from nccl_bench.ranks.process import NO_TIMEOUT
 from nccl_bench.transports.device import Device
 from nccl_bench.transports.gloo_operations import TORCH_REDOPS
+from nccl_bench.transports.torch_library import torch_library
 
 # torch 2.13 renames both functions and deprecates the old names. Older versions have only the old names.
 _all_gather: Callable[..., Any] = getattr(dist, "all_gather_single", None) or dist.all_gather_into_tensor
@@ -42,11 +43,15 @@ class ProcessGroupCommunicator(SwitchableCommunicator):
         # A collective that only moves data moves float8 as bytes.
         self._float8_as_bytes = not device.transport.has_float8
         ranks, backend = dist.get_process_group_ranks(group), device.transport.backend
+        self._calls_nccl = device.transport.path is not None
         self._group = dist.new_group(ranks, backend=backend, timeout=NO_TIMEOUT)
         self._make_available()
         tiny = torch.zeros(1, device=device.streams.device)
         self.all_reduce(tiny)
         device.streams.synchronize()
+
+    def library(self) -> str | None:
+        return torch_library() if self._calls_nccl else None
 
     def close(self) -> None:
         """Destroy the group. Callers must first reset the graphs of this communicator."""

@@ -21,6 +21,11 @@ def _device_arms(name: str, value: object, device: DeviceSpec) -> tuple[UserArm,
     for user_arm in user_arms:
         if user_arm.transport is not None:
             _binding(f"transport of the arm {user_arm.name}", user_arm.transport, device)
+        if user_arm.library is not None and device.transport != "nccl":
+            raise UsageError(
+                f"library of the arm {user_arm.name} is {user_arm.library!r}, and the device {device.name} does not "
+                "use NCCL: leave the library out"
+            )
         if device.transport not in user_arm.spec.transports:
             raise UsageError(
                 f"the arm {user_arm.name} is {user_arm.target}, which does not run on the device {device.name}: leave "
@@ -70,9 +75,10 @@ class CommonConfig:
     user_arms: tuple[UserArm, ...] = option(
         Panel.ARMS,
         f"Adds a user arm, {FORM}. TARGET is FILE.py:NAME, MODULE:NAME or an entry point. A KEY is order "
-        f"({listed(ORDERS)}), adapter ({listed(Adapter)}), tree (a directory) or python (an interpreter with torch and "
-        "numpy). TARGET can also be a built-in arm; then a KEY can be transport or python. A KEY in capitals is an "
-        "environment variable; an arm with such a variable or with python gets its own processes. Repeatable.",
+        f"({listed(ORDERS)}), adapter ({listed(Adapter)}), tree (a directory), python (an interpreter with torch and "
+        "numpy) or library (the libnccl.so.2 to use). TARGET can also be a built-in arm; then a KEY can be transport, "
+        "python or library. A KEY in capitals is an environment variable; an arm with such a variable, with python or "
+        "with library gets its own processes. Repeatable.",
         _device_arms,
         flag="--arm",
         argument=list[str],

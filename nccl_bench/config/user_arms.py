@@ -4,6 +4,7 @@ The target is a communicator in a file (``pynccl.py:PyNcclCommunicator``), in a 
 entry point of the group ``nccl_bench.communicators``. The target may also be the name of a built-in arm.
 """
 
+import os
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -11,7 +12,7 @@ from enum import StrEnum
 
 from nccl_bench.catalog.arms import ARMS, TWIN_SUFFIX, USER_ARM, ArmSpec, Order, arm_spec
 from nccl_bench.config.parsers import NAME, NAME_RULE, one_of
-from nccl_bench.config.variables import VARIABLE_NAME, parse_variables
+from nccl_bench.config.variables import PRELOAD, VARIABLE_NAME, parse_variables
 from nccl_bench.errors import UsageError
 
 GROUP = "nccl_bench.communicators"
@@ -20,7 +21,7 @@ BEFORE, AFTER = "before", "after"
 # The orders that a user arm can have.
 ORDERS = (Order.CURRENT, Order.FORK_JOIN, Order.BARE)
 # The keys of --arm, besides environment variables.
-_KEYS = ("order", "adapter", "tree", "transport", "python")
+_KEYS = ("order", "adapter", "tree", "transport", "python", "library")
 _ALL_KEYS = ("name", "target", *_KEYS, "variables")
 
 
@@ -43,6 +44,7 @@ class UserArm:
     adapter: Adapter | None = None  # the convention that the target follows; None: its signatures decide
     transport: str | None = None  # the binding of a built-in arm; None: the binding of the run
     python: str | None = None  # the interpreter of its processes; None: the interpreter of nccl-bench
+    library: str | None = None  # the path of the libnccl of its processes; None: the libnccl of the run
     variables: Mapping[str, str] = field(default_factory=dict, hash=False)  # environment variables of its processes
 
     @property
@@ -53,8 +55,8 @@ class UserArm:
     @property
     def process_settings(self) -> tuple[str, ...]:
         """The settings, as KEY=VALUE, that need processes of their own; empty if the arm can share processes."""
-        python = () if self.python is None else (f"python={self.python}",)
-        return (*python, *(f"{name}={value}" for name, value in sorted(self.variables.items())))
+        own = {"python": self.python, "library": self.library, **dict(sorted(self.variables.items()))}
+        return tuple(f"{name}={value}" for name, value in own.items() if value is not None)
 
     @property
     def spec(self) -> ArmSpec:
@@ -166,8 +168,20 @@ def _from_table(value: object) -> UserArm:
         adapter=one_of(f"adapter of the arm {name}", given["adapter"], Adapter) if "adapter" in given else None,
         transport=given.get("transport"),
         python=given.get("python"),
+        library=_library(name, given["library"]) if "library" in given else None,
         variables=variables,
     )
+
+
+def _library(name: str, path: str) -> str:
+    """Return the absolute path of an arm's libnccl. Raise ``UsageError`` if the loader could not read the path."""
+    absolute = os.path.abspath(path)
+    if re.search(r"[\s:]", absolute):
+        raise UsageError(
+            f"library of the arm {name} is {absolute!r}: {PRELOAD}, which loads it, ends a path at a space or a colon; "
+            "give a link to the file without them"
+        )
+    return absolute
 
 
 def _refuse_keys(name: str, target: str, given: Mapping[str, str], variables: Mapping[str, str]) -> None:
@@ -184,10 +198,10 @@ def _refuse_keys(name: str, target: str, given: Mapping[str, str], variables: Ma
     if "transport" in given and not ARMS[target].any_binding:
         able = ", ".join(arm.name for arm in ARMS.values() if arm.any_binding)
         raise UsageError(f"transport of the arm {name} is {given['transport']!r}: only these arms take one: {able}")
-    if not variables and not {"transport", "python"} & given.keys():
+    if not variables and not {"transport", "python", "library"} & given.keys():
         raise UsageError(
             f"the arm {name} is {target} without any change: name {target} with --arms, or give a variable, a "
-            "transport or an interpreter (python)"
+            "transport, an interpreter (python) or a library"
         )
 
 

@@ -9,6 +9,9 @@ VARIABLE_NAME = re.compile(r"[A-Z][A-Z0-9_]*")
 # The variables through which torchrun's ranks find each other.
 _LAUNCHER = re.compile(r"(LOCAL_|GROUP_|ROLE_)?(RANK|WORLD_SIZE|NAME)|MASTER_(ADDR|PORT)|(TORCHELASTIC|PET)_.*")
 
+# The loader loads the libraries in this variable first. torch and nccl4py then use a libnccl that is among them.
+PRELOAD = "LD_PRELOAD"
+
 # Variables that are read when a process starts or a library is loaded.
 _READ_AT_START = re.compile(r"(LD|DYLD|OMP|GOMP|KMP|MKL|OPENBLAS|MALLOC|GLIBC)_.*|PYTHON.*|TORCH(?!_NCCL_).*")
 
@@ -16,6 +19,17 @@ _READ_AT_START = re.compile(r"(LD|DYLD|OMP|GOMP|KMP|MKL|OPENBLAS|MALLOC|GLIBC)_.
 def read_at_start(variables: Iterable[str]) -> list[str]:
     """Return the ``variables`` that have no effect in a fork of a process that has loaded its libraries."""
     return [name for name in variables if _READ_AT_START.fullmatch(name)]
+
+
+def preload(library: str | None, variables: Mapping[str, str], inherited: Mapping[str, str]) -> dict[str, str]:
+    """Return ``variables`` for a process that loads the libnccl ``library`` before all others; ``None`` is no library.
+
+    The loader keeps the libraries of ``LD_PRELOAD`` in ``variables`` or, without it, in the ``inherited`` environment.
+    """
+    if library is None:
+        return dict(variables)
+    others = variables.get(PRELOAD, inherited.get(PRELOAD, ""))
+    return {**variables, PRELOAD: f"{library}:{others}" if others else library}
 
 
 def parse_variables(name: str, value: object, _device: object = None) -> dict[str, str]:

@@ -1,13 +1,16 @@
 """The process sets of a launch: which arms share their processes, and which have processes of their own.
 
 Most runs have one process set: all arms share one process for each rank. Arms share a process set if they use the same
-interpreter and set the same environment variables. An arm whose set-up fails beside other arms gets a process set of
-its own. The process sets use the same devices and take turns. The comparison of arms includes arms of different process
-sets.
+interpreter and the same libnccl, and set the same environment variables. An arm whose set-up fails beside other arms
+gets a process set of its own. The process sets use the same devices and take turns. The comparison of arms includes
+arms of different process sets.
+
+If there are several process sets, the twin of the baseline gets one of its own. The noise floor then contains what
+differs between processes, and every arm that is compared across processes begins its batches after a change of process.
 """
 
 from collections.abc import Collection, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from types import MappingProxyType
 from typing import Self
 
@@ -23,13 +26,19 @@ class ProcessSet:
 
     arms: tuple[str, ...]  # the names of the arms, the twin included
     python: str | None = None  # the interpreter that runs these processes; None: the interpreter of nccl-bench
+    library: str | None = None  # the path of the libnccl of these processes; None: the libnccl of the run
     variables: Mapping[str, str]  # the environment variables that only these processes get
     reason: str | None  # the reason why the arms are not in the first process set; None for the first
 
     def to_mapping(self) -> dict[str, object]:
         """Return the process set in the form of ``run.json``."""
-        variables = dict(self.variables)
-        return {"arms": list(self.arms), "python": self.python, "variables": variables, "reason": self.reason}
+        return {
+            "arms": list(self.arms),
+            "python": self.python,
+            "library": self.library,
+            "variables": dict(self.variables),
+            "reason": self.reason,
+        }
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -37,7 +46,9 @@ class _Shared:
     """What arms must have in common to share a process set."""
 
     alone: str = ""  # the name of the arm, if it cannot share processes with other arms
+    twin: bool = False  # True for the twin of the baseline, if there are several process sets
     python: str | None = None
+    library: str | None = None
     variables: tuple[tuple[str, str], ...] = ()
 
     @classmethod
@@ -48,6 +59,7 @@ class _Shared:
         return cls(
             alone=user_arm.name if user_arm.name in apart else "",
             python=user_arm.python,
+            library=user_arm.library,
             variables=tuple(sorted(user_arm.variables.items())),
         )
 
@@ -55,6 +67,8 @@ class _Shared:
         """Yield each reason why these processes differ from those of the command."""
         if self.python is not None:
             yield f"{self.python} runs these processes"
+        if self.library is not None:
+            yield f"only these processes load {self.library}, so they are started afresh and not forked"
         if self.variables:
             reason = f"{', '.join(f'{name}={value}' for name, value in self.variables)} is set only in these processes"
             early = read_at_start(dict(self.variables)) if self.python is None else ()
@@ -70,18 +84,32 @@ def process_sets_of(
 
     ``apart`` maps an arm to the reason why it cannot share processes with other arms.
     """
+    shared_by = {
+        name: _Shared.of(user_arm_of(config.user_arms, name), apart)
+        for name in config.measured_arms
+        if name.removesuffix(TWIN_SUFFIX) not in excluded
+    }
+    several = len(set(shared_by.values())) > 1
     arms: dict[_Shared, list[str]] = {}
-    for name in config.measured_arms:
-        if name.removesuffix(TWIN_SUFFIX) not in excluded:
-            arms.setdefault(_Shared.of(user_arm_of(config.user_arms, name), apart), []).append(name)
+    for name, shared in shared_by.items():
+        twin = several and name.endswith(TWIN_SUFFIX)
+        arms.setdefault(replace(shared, twin=twin), []).append(name)
     sets: list[ProcessSet] = []
     for shared, names in arms.items():
         reason = None
-        if sets and shared.alone:
+        if shared.twin:
+            reason = "so that the noise floor contains what differs between processes"
+        elif sets and shared.alone:
             reason = f"the arm's set-up failed beside other arms: {apart[shared.alone]}"
         elif sets:
             reason = "; ".join(shared.reasons()) or "the earlier process sets have settings of their own"
         sets.append(
-            ProcessSet(arms=tuple(names), python=shared.python, variables=dict(shared.variables), reason=reason)
+            ProcessSet(
+                arms=tuple(names),
+                python=shared.python,
+                library=shared.library,
+                variables=dict(shared.variables),
+                reason=reason,
+            )
         )
     return tuple(sets)

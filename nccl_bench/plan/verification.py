@@ -36,7 +36,7 @@ def group_by_launch(config: VerifyConfig) -> list[tuple[ArmProbe, ...]]:
     """Return the arm probes that apply, one group for each launch. Probes with their own processes come last.
 
     A user arm has its own launches, so that no other arm's code is loaded beside it. So has an arm with environment
-    variables or an interpreter. In a shared launch the detector is last: its failure ends the processes.
+    variables, an interpreter or a libnccl. In a shared launch the detector is last: its failure ends the processes.
     """
     groups: dict[tuple[str, str], list[ArmProbe]] = {}
     for arm_probe in list_arm_probes(config):

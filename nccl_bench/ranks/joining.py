@@ -21,6 +21,11 @@ class Ranks:
     set_index: int  # the index of this process's set
     first_ranks: tuple[int, ...]  # for each process set, the rank in `all_ranks` of its first process
 
+    @property
+    def is_first(self) -> bool:
+        """True if this process is the first of its process set."""
+        return self.all_ranks.rank in self.first_ranks
+
 
 def process_set_index(process_sets: int) -> int:
     """Return the index of this process's set among ``process_sets``, from the variables that torchrun sets."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import time
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, replace
@@ -10,6 +11,7 @@ from pathlib import Path
 from typing import Self
 
 from nccl_bench.config.run import RunConfig, resolve
+from nccl_bench.config.variables import preload
 from nccl_bench.plan.process_sets import ProcessSet, process_sets_of
 
 
@@ -87,7 +89,8 @@ class WorkerSpec(LaunchSpec):
 
     def variables_of(self, local_rank: int, local_world_size: int) -> Mapping[str, str]:
         """Return the environment variables of the process set of this process."""
-        return self._process_set_of(local_rank, local_world_size).variables
+        process_set = self._process_set_of(local_rank, local_world_size)
+        return preload(process_set.library, process_set.variables, os.environ)
 
     def python_of(self, local_rank: int, local_world_size: int) -> str | None:
         """Return the interpreter of the process set of this process; ``None`` for the interpreter of the command."""

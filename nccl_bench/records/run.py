@@ -184,6 +184,7 @@ _FIELDS: Mapping[str, Any] = {
     "worker": dict | None,
     "worker.transport": dict | None,
     "worker.binding_reason": str | None,
+    "worker.libraries": list[dict[str, Any]] | None,
     "worker.loop_cost_us": float | None,
     "worker.other_nccl_libraries": list[str] | None,
     "worker.paths": list[dict[str, Any]] | None,

@@ -33,6 +33,7 @@ class Transport(Protocol):
 
     name: str  # "nccl", "nccl4py" or "gloo"
     backend: str  # the name of the same library in torch.distributed: "nccl" or "gloo"
+    path: str | None = None  # the path of libnccl; None for another library
     version: int = 0  # NCCL's own number, such as 22809; 0 for another library
     # True if the library writes a log that says whether the buffers of a call are registered.
     logs_registration: bool = False

@@ -58,8 +58,18 @@ class Device:
         return (cheapest, None) if refused is None else (self, refused[1])
 
 
-def open_device(kind: str, local_rank: int, nccl_library: str | None = None, *, sharing: bool = False) -> Device:
+def open_device(
+    kind: str,
+    local_rank: int,
+    nccl_library: str | None = None,
+    *,
+    arm_library: str | None = None,
+    sharing: bool = False,
+) -> Device:
     """Open the device ``kind`` (``cuda`` or ``cpu``) of this rank, with ctypes as the binding of NCCL.
+
+    ``nccl_library`` is the libnccl of the run, ``arm_library`` that of the arms of this process; ``None`` if the user
+    chose none.
 
     With ``sharing``, ranks share GPUs on a node with fewer GPUs than ranks. NCCL refuses two ranks of one host on one
     GPU, so ``NCCL_HOSTID`` gives each rank a host name of its own. The ranks then communicate over the network. Results
@@ -84,7 +94,8 @@ def open_device(kind: str, local_rank: int, nccl_library: str | None = None, *, 
         raise SetupError(
             f"local rank {local_rank} needs a GPU, and torch sees only {count}: start fewer ranks per node"
         )
-    return Device(streams=CudaStreams(index), transport=NcclTransport(find_library(nccl_library)), shared=shared)
+    transport = NcclTransport(find_library(nccl_library, of_arm=arm_library))
+    return Device(streams=CudaStreams(index), transport=transport, shared=shared)
 
 
 def refusal(device: Device, case: Case) -> str | None:

@@ -74,6 +74,7 @@ class NcclTransport(Transport):
 
     def __init__(self, library: NcclLibrary) -> None:
         self.library = library
+        self.path = library.path
         self.retain = None
         self._dll = ctypes.CDLL(library.path)
         self._get_version = self._bind("ncclGetVersion", ctypes.POINTER(_INT))

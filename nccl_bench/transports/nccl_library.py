@@ -6,15 +6,17 @@ torch's, is chosen first.
 """
 
 import ctypes
+import hashlib
 import importlib.util
 import mmap
 import os
 import re
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
 
+from nccl_bench.catalog.nccl_version import version_text
 from nccl_bench.errors import SetupError
 
 LIBRARY_VARIABLE = "NCCL_BENCH_NCCL_LIBRARY"
@@ -27,6 +29,7 @@ _MAPS = Path("/proc/self/maps")
 class LibrarySource(StrEnum):
     """The way in which a library was found. The ways are tried in this order."""
 
+    ARM = "the key library of an arm"
     ARGUMENT = "--nccl-library"
     ENVIRONMENT = LIBRARY_VARIABLE
     LOADED = "already loaded"  # a copy in this process
@@ -42,12 +45,14 @@ class NcclLibrary:
     source: LibrarySource  # the way in which the library was found
 
 
-def find_library(explicit: str | None = None) -> NcclLibrary:
-    """Load and return the first of: ``explicit``, ``NCCL_BENCH_NCCL_LIBRARY``, this process, a wheel, the system.
+def find_library(explicit: str | None = None, *, of_arm: str | None = None) -> NcclLibrary:
+    """Load and return the first of: that of an arm, ``explicit``, ``NCCL_BENCH_NCCL_LIBRARY``, other places.
 
-    If ``explicit`` or the variable is given, only the library at that path is tried. Raises ``SetupError`` if no
-    library can be loaded.
+    The other places are this process, a wheel and the system. If one of the first three is given, only the library at
+    that path is tried. Raises ``SetupError`` if no library can be loaded.
     """
+    if of_arm is not None:
+        return _load_named(of_arm, LibrarySource.ARM)
     if explicit is not None:
         return _load_named(explicit, LibrarySource.ARGUMENT)
     # An empty variable counts as not set, as is usual in a shell.
@@ -77,6 +82,14 @@ def find_library(explicit: str | None = None) -> NcclLibrary:
     )
 
 
+def refuse_no_library(path: str, source: LibrarySource) -> None:
+    """Raise ``SetupError`` if ``path`` is no file, or a file that cannot be a libnccl. The file is not loaded."""
+    if not os.path.isfile(path):
+        raise SetupError(f"{source} names {path!r}, which is not a file: give the path of a libnccl.so.2")
+    if not _contains(path, ["ncclGetVersion"]):
+        raise SetupError(f"{source} names {path!r}, which has no ncclGetVersion: give the path of a libnccl.so.2")
+
+
 def loaded_copies() -> list[str]:
     """Return every libnccl file that this process has mapped into memory, each once, sorted by address."""
     if not _MAPS.exists():  # not Linux, so there is no libnccl
@@ -91,6 +104,14 @@ def other_copies(path: str) -> list[str]:
     return [copy for copy in loaded_copies() if os.path.realpath(copy) != os.path.realpath(path)]
 
 
+def describe_library(path: str) -> dict[str, object]:
+    """Return the version and the SHA-256 hash of the libnccl at ``path``, which this process has loaded."""
+    version = ctypes.c_int()
+    ctypes.CDLL(path).ncclGetVersion(ctypes.byref(version))
+    with Path(path).open("rb") as file:
+        return {"version": version_text(version.value), "sha256": hashlib.file_digest(file, "sha256").hexdigest()}
+
+
 def unread_variables(path: str, names: Iterable[str]) -> list[str]:
     """Return the ``NCCL_`` variables among ``names`` that the libnccl at ``path`` does not know.
 
@@ -98,10 +119,16 @@ def unread_variables(path: str, names: Iterable[str]) -> list[str]:
     of the library contains the names of all variables that the library knows.
     """
     variables = [name for name in names if name.startswith("NCCL_")]
-    if not variables:
+    known = _contains(path, variables)
+    return [name for name in variables if name not in known]
+
+
+def _contains(path: str, names: Sequence[str]) -> list[str]:
+    """Return those of ``names`` that the file at ``path`` contains as a C string."""
+    if not names or not os.path.getsize(path):  # an empty file cannot be mapped
         return []
     with Path(path).open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as content:
-        return [name for name in variables if content.find(b"%s\0" % name.encode()) < 0]
+        return [name for name in names if content.find(b"%s\0" % name.encode()) >= 0]
 
 
 def _load_named(path: str, source: LibrarySource) -> NcclLibrary:

@@ -1,5 +1,6 @@
 """A user's object as a communicator with our protocol, for use by an arm."""
 
+import os
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, ExitStack, nullcontext
 from dataclasses import replace
@@ -19,6 +20,8 @@ from nccl_bench.config.user_arms import Adapter
 from nccl_bench.errors import InvalidArgumentError, SetupError
 from nccl_bench.transports.device import Device
 from nccl_bench.transports.gloo_operations import TORCH_REDOPS
+from nccl_bench.transports.nccl_library import loaded_copies
+from nccl_bench.transports.torch_library import torch_library
 from nccl_bench.user_arms import adapting, contexts, signatures
 from nccl_bench.user_arms.binding import Binder
 from nccl_bench.user_arms.blocks import ListCall
@@ -219,6 +222,12 @@ class UserCommunicator(ArmCommunicator):
 
     def registration(self, window: bool) -> tuple[Callable[[int, int], Any], Callable[[Any], object]] | None:
         return self._windows if window else None
+
+    def library(self) -> str | None:
+        """Return the only libnccl of this process. If there are several, nobody knows which one the object calls."""
+        of_torch = torch_library()
+        copies = {os.path.realpath(path): path for path in (*loaded_copies(), *([of_torch] if of_torch else []))}
+        return next(iter(copies.values())) if len(copies) == 1 else None
 
     def close_deadline_s(self, timeout_s: float) -> float:
         """Return ``timeout_s``: a hang in the user's ``close`` is reported as early as a hang in an operation."""

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 from nccl_bench.config.user_arms import UserArm, user_arm_of
+from nccl_bench.config.variables import preload
 from nccl_bench.config.verification import VerifyConfig, resolve_verification
 from nccl_bench.plan.verification import ArmProbe
 from nccl_bench.ranks.spec import LaunchSpec
@@ -29,11 +31,17 @@ class VerificationSpec(LaunchSpec):
 
     def variables_of(self, local_rank: int, local_world_size: int) -> Mapping[str, str]:
         """Return the environment variables that the arm of this launch sets."""
-        return {} if self._user_arm is None else self._user_arm.variables
+        user_arm = self._user_arm
+        return {} if user_arm is None else preload(user_arm.library, user_arm.variables, os.environ)
 
     def python_of(self, local_rank: int, local_world_size: int) -> str | None:
         """Return the interpreter of the arm of this launch; ``None`` for the interpreter of the command."""
         return None if self._user_arm is None else self._user_arm.python
+
+    @property
+    def library(self) -> str | None:
+        """The libnccl of this launch's arm; ``None`` if the arm uses the libnccl of the verification."""
+        return None if self._user_arm is None else self._user_arm.library
 
     @property
     def _user_arm(self) -> UserArm | None:

@@ -72,7 +72,7 @@ def run_probes(spec: VerificationSpec, progress: Progress) -> None:
     control = join(process_sets=1).own_set
     setup(phase="device")
     local_rank = int(os.environ["LOCAL_RANK"])
-    device = open_device(config.device, local_rank, config.nccl_library, sharing=True)
+    device = open_device(config.device, local_rank, config.nccl_library, arm_library=spec.library, sharing=True)
     device, _ = device.with_binding(config.transport, control)
     findings = Path(spec.findings)
     given_up = find_given_up_arms(read_findings(findings))

@@ -63,9 +63,9 @@ def test_the_driver_and_cuda_mean_the_same_gpu() -> None:
 @pytest.mark.gpus(2)
 @pytest.mark.timeout(300)
 def test_every_time_has_the_state_of_the_gpus_and_process_sets_are_no_strangers(tmp_path: Path) -> None:
-    # The user arm with a variable runs in a second process set on the same GPUs.
+    # The user arm with a variable and the twin run in process sets of their own on the same GPUs.
     rows, meta = run(tmp_path / "run", "--arm", "ring=stream-free,NCCL_ALGO=Ring", "--arms", "stream-free")
-    assert len(meta["worker"]["process_sets"]) == 2
+    assert len(meta["worker"]["process_sets"]) == 3
     (highest,) = {gpu["sm_clock_max_mhz"] for gpu in meta["environment"]["gpus"][:2]}
     for row in rows:
         assert 0 < row["sm_clock_mhz"] <= highest

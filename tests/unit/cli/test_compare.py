@@ -364,3 +364,17 @@ def test_figures_of_a_cpu_have_a_notice(compare: CompareCommand, tmp_path: Path)
         for form in ("terminal", "markdown", "json"):
             assert flat(compare(*sides, "--format", form)[1]).count(DEVICES["cpu"].figures_notice) == 1
     assert DEVICES["cpu"].figures_notice not in compare("before", "same")[1]
+
+
+def test_runs_that_differ_in_libnccl_alone_are_compared_and_the_notes_name_both(
+    compare: CompareCommand, tmp_path: Path
+) -> None:
+    for seed, (name, version) in enumerate((("old", "2.27.7"), ("new", "2.28.9")), start=44):
+        worker = {"torch": "2.13", "transport": {"version": version, "path": f"/{name}/libnccl.so.2"}}
+        write(tmp_path / name, lines(seed=seed), worker=worker)
+    status, out, err = compare("old", "new")
+    assert (status, err) == (0, "")
+    against = "NCCL 2.28.9 at /new/libnccl.so.2 after, against NCCL 2.27.7 at /old/libnccl.so.2 before."
+    assert f"The libnccl differs: {against} Nothing else" in flat(out)
+    # Runs of one side must have the same libnccl.
+    assert "libnccl of stream-free: NCCL 2.27.7 at" in refused(compare("old,new", "before"))

@@ -14,8 +14,11 @@ from typing import Any
 import pytest
 
 from nccl_bench.cli import attached_run, launched_run, recorded_run
+from nccl_bench.cli.output import OutputConfig
 from nccl_bench.cli.progress import Display
-from nccl_bench.errors import ExitCode, InterruptedRunError, RecordError, SetupError
+from nccl_bench.config.run import resolve
+from nccl_bench.errors import ExitCode, InterruptedRunError, RecordError, SetupError, UsageError
+from nccl_bench.launch.launchers import LauncherVariables
 from nccl_bench.launch.sweep import Outcome
 from nccl_bench.records.run import Run
 from nccl_bench.records.schema import CaseEnd, Crash, Entry, Line, Skipped
@@ -105,6 +108,17 @@ def test_ctrl_c_in_an_attached_rank_keeps_and_prints_the_measured_cases(
     assert run.meta["status"] == "interrupted"
     assert len(run.lines) == 1
     assert "stream-free" in (directory / "there" / "summary.csv").read_text(encoding="utf-8")
+
+
+@pytest.mark.parametrize("own", [{"library": "/new.so"}, {"variables": {"NCCL_ALGO": "Ring"}}])
+def test_an_attached_rank_refuses_an_arm_that_needs_its_own_processes(own: dict[str, Any]) -> None:
+    both = [{"name": name, "target": "torch", **own} for name in ("a", "b")]
+    config = resolve("cuda", {"user_arms": both})
+    attachment = LauncherVariables(environ=TORCHRUN, rdzv_endpoint=None).torchrun()
+    with pytest.raises(
+        UsageError, match=r"^a, b: an arm with its own variables, interpreter or libnccl needs"
+    ):
+        attached_run.run_attached(config, attachment, OutputConfig())
 
 
 def swept(error: Exception | None, lines: Sequence[Entry] = (), **outcome: Any) -> Callable[..., Outcome]:

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 
 from nccl_bench.catalog.arms import Order
 from nccl_bench.config.run import resolve
 from nccl_bench.config.user_arms import Adapter, UserArm, parse_arm_options, spec_of, user_arm_of
+from nccl_bench.config.variables import preload
 from nccl_bench.errors import UsageError
 
 PATH = UserArm(name="before", target="../engine/pynccl.py:PyNccl")
@@ -32,6 +35,31 @@ FEW = {"name": "few", "target": "stream-free", "variables": {"NCCL_MAX_CTAS": "4
 )
 def test_an_arm_is_a_name_a_target_and_options(text: str, user_arm: UserArm) -> None:
     assert parse_arm_options([text]) == [user_arm]
+
+
+def test_the_library_of_an_arm_is_an_absolute_path(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.chdir(tmp_path)
+    relative, absolute = parse_arm_options(
+        ["new=torch,library=lib/libnccl.so.2", "x=a.py:A,NCCL_ALGO=Ring,library=/opt/nccl.so"]
+    )
+    assert relative == UserArm(name="new", target="torch", library=f"{tmp_path}/lib/libnccl.so.2")
+    assert (absolute.library, absolute.variables) == ("/opt/nccl.so", {"NCCL_ALGO": "Ring"})
+    assert relative.process_settings == (f"library={tmp_path}/lib/libnccl.so.2",)
+    config = resolve("cuda", {"user_arms": [relative]})
+    assert resolve("cuda", config.to_mapping()).user_arms == (relative,)
+
+
+@pytest.mark.parametrize("path", ["/a folder/libnccl.so.2", "/a:b/libnccl.so.2"])
+def test_a_library_that_the_loader_cannot_read_is_refused(path: str) -> None:
+    with pytest.raises(UsageError, match="ends a path at a space or a colon; give a link"):
+        parse_arm_options([f"new=torch,library={path}"])
+
+
+def test_the_library_of_an_arm_is_loaded_before_the_libraries_that_were_preloaded_already() -> None:
+    assert preload("/n.so", {}, {}) == {"LD_PRELOAD": "/n.so"}
+    assert preload("/n.so", {"A": "1"}, {"LD_PRELOAD": "/j.so"}) == {"A": "1", "LD_PRELOAD": "/n.so:/j.so"}
+    assert preload("/n.so", {"LD_PRELOAD": "/mine.so"}, {"LD_PRELOAD": "/j.so"}) == {"LD_PRELOAD": "/n.so:/mine.so"}
+    assert preload(None, {"A": "1"}, {"LD_PRELOAD": "/jemalloc.so"}) == {"A": "1"}
 
 
 def test_two_trees_make_two_arms_of_a_target_without_a_name() -> None:

@@ -233,9 +233,9 @@ def test_a_user_arm_that_fails_in_set_up_is_excluded_and_no_case_is_lost() -> No
 
 
 def test_a_user_arm_that_fails_in_set_up_beside_another_first_gets_its_own_processes() -> None:
-    launches = Launches((crashes(-1, "b"), finishes_on(4)))
+    launches = Launches((crashes(-1, "b"), finishes_on(6)))
     outcome, lines = sweep(launches, spec=WITH_USER_ARMS)
-    assert (launches.processes, launches.excluded, lines, outcome.stopped) == ([2, 4], [(), ()], [], None)
+    assert (launches.processes, launches.excluded, lines, outcome.stopped) == ([2, 6], [(), ()], [], None)
 
 
 def test_a_user_arm_that_fails_in_set_up_beside_built_in_arms_is_excluded_at_once() -> None:
@@ -249,10 +249,10 @@ def test_a_user_arm_that_fails_in_set_up_beside_built_in_arms_is_excluded_at_onc
 def test_the_rank_of_a_crash_is_counted_within_its_process_set() -> None:
     user_arm = {"name": "a", "target": "stream-free", "variables": {"NCCL_ALGO": "Ring"}}
     spec = replace(SPEC, config=resolve("cpu", {"arms": "torch", "user_arms": [user_arm]}))
-    assert spec.processes_per_rank == 2
+    assert spec.processes_per_rank == 3
 
     def act(scratch: Path) -> int | None:
-        finishes_on(4)(scratch)
+        finishes_on(6)(scratch)
         position = Position(rank=3, local_rank=3, host="h", pid=1, case_index=3, arm="a", phase="timed")
         Failure.of(ValueError("broken"), position).write(scratch)
         return 1

@@ -108,7 +108,7 @@ def test_a_rank_takes_its_own_gpu_or_the_only_visible_one(
     monkeypatch.setattr(torch.cuda, "is_available", lambda: visible > 0)
     monkeypatch.setattr(torch.cuda, "device_count", lambda: visible)
     monkeypatch.setattr(device_module, "CudaStreams", taken.append)
-    monkeypatch.setattr(device_module, "find_library", lambda explicit: explicit)
+    monkeypatch.setattr(device_module, "find_library", lambda explicit, of_arm: explicit)
     monkeypatch.setattr(device_module, "NcclTransport", lambda library: library)
     if index is None:
         with pytest.raises(SetupError):
@@ -129,7 +129,7 @@ def test_ranks_that_share_gpus_have_host_ids_of_their_own(
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
     monkeypatch.setattr(torch.cuda, "device_count", lambda: visible)
     monkeypatch.setattr(device_module, "CudaStreams", taken.append)
-    monkeypatch.setattr(device_module, "find_library", lambda explicit: explicit)
+    monkeypatch.setattr(device_module, "find_library", lambda explicit, of_arm: explicit)
     monkeypatch.setattr(device_module, "NcclTransport", lambda library: library)
     monkeypatch.setenv("LOCAL_WORLD_SIZE", str(ranks))
     host_ids = set()

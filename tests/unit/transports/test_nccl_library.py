@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from nccl_bench.errors import SetupError
-from nccl_bench.transports.nccl_library import find_library, unread_variables
+from nccl_bench.transports.nccl_library import LibrarySource, find_library, refuse_no_library, unread_variables
 
 PRELUDE = """
 import ctypes, sys
@@ -57,6 +57,24 @@ def test_the_argument_is_used_before_all_other_places(named: Path, fake_nccl_pat
     code = f"ctypes.CDLL({str(fake_nccl_path)!r}); show(find_library({str(named)!r}))"
     lines = _python(code, site, NCCL_BENCH_NCCL_LIBRARY=str(fake_nccl_path))
     assert lines == [f"--nccl-library {named}"]
+
+
+def test_the_library_of_an_arm_is_used_before_the_argument(named: Path, fake_nccl_path: Path) -> None:
+    lines = _python(f"show(find_library({str(fake_nccl_path)!r}, of_arm={str(named)!r}))")
+    assert lines == [f"the key library of an arm {named}"]
+
+
+@pytest.mark.parametrize("content", [b"", b"no library", None])
+def test_a_file_that_is_no_libnccl_is_refused_without_loading_it(
+    tmp_path: Path, named: Path, content: bytes | None
+) -> None:
+    file = tmp_path / "libnccl.so.2"
+    reason = "which is not a file" if content is None else "which has no ncclGetVersion"
+    if content is not None:
+        file.write_bytes(content)
+    with pytest.raises(SetupError, match=f"^the key library of an arm names '{file}', {reason}"):
+        refuse_no_library(str(file), LibrarySource.ARM)
+    refuse_no_library(str(named), LibrarySource.ARM)
 
 
 def test_the_variable_is_used_before_the_loaded_copy(named: Path, fake_nccl_path: Path, site: Path) -> None:

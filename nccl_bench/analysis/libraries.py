@@ -1,0 +1,130 @@
+"""Which libnccl the compared arms call, and what to say if it is not the same one."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from nccl_bench.analysis.comparison import Comparison
+from nccl_bench.analysis.machine import NamedRuns, binding_of
+from nccl_bench.catalog.arms import TWIN_SUFFIX
+
+# The keys of a user arm in a configuration that say what it calls, besides its libnccl.
+_WAYS = ("target", "tree", "order", "adapter", "transport", "variables")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Library:
+    """A libnccl that an arm called."""
+
+    version: str  # NCCL's version, such as 2.28.9
+    path: str | None = None  # the path of the file; None if it was not recorded
+    sha256: str | None = None  # the SHA-256 hash of the file; None if it was not recorded
+
+    @property
+    def text(self) -> str:
+        """The version and, if it is known, the file."""
+        return f"NCCL {self.version}" + (f" at {self.path}" if self.path else "")
+
+    def equals(self, other: Library) -> bool:
+        """Return True if both are the same code, as far as the records can say."""
+        if self.sha256 is not None and other.sha256 is not None:
+            return self.sha256 == other.sha256
+        return self.version == other.version
+
+
+def libraries_of(meta: Mapping[str, Any]) -> dict[str, Library]:
+    """Return the libnccl of each arm whose libnccl is known; ``meta`` is the content of ``run.json``."""
+    worker = meta.get("worker") or {}
+    recorded = worker.get("libraries")
+    if recorded is None and binding_of(worker) is not None:
+        # Before these records, and in imports, the transport's library is the only one that is known.
+        recorded = [{"arm": arm, **worker["transport"]} for arm in meta["config"].get("arms") or ()]
+    return {
+        str(each.get("arm")): Library(
+            version=str(each.get("version")), path=each.get("path"), sha256=each.get("sha256")
+        )
+        for each in recorded or ()
+    }
+
+
+def notes_on_arms(meta: Mapping[str, Any], arms: Iterable[str], baseline: str) -> Iterator[str]:
+    """Yield a note for each libnccl that ``arms`` of one run call, unless ``baseline`` calls the same file."""
+    libraries = libraries_of(meta)
+    of_baseline = libraries.get(baseline)
+    others: dict[Library, list[str]] = {}
+    for arm in arms:
+        library = libraries.get(arm)
+        if library is not None and of_baseline is not None and library.path != of_baseline.path:
+            others.setdefault(library, []).append(arm)
+    for library, names in others.items():
+        assert of_baseline is not None
+        if library.equals(of_baseline):
+            yield (
+                f"{', '.join(names)} and {baseline} call copies of the same file, NCCL {library.version}: "
+                f"{library.path} and {of_baseline.path}."
+            )
+            continue
+        text = f"{', '.join(names)}: {library.text}, against {of_baseline.text} in {baseline}."
+        only = [name for name in names if _way(meta, name) == _way(meta, baseline)]
+        yield text + (f" Only the libnccl differs between {', '.join(only)} and {baseline}." if only else "")
+
+
+def notes_on_sides(
+    before: NamedRuns, after: NamedRuns, comparisons: Iterable[Comparison], *, alone: bool
+) -> Iterator[str]:
+    """Yield a note for each two libnccl that differ between the arms of ``comparisons``, one from each side.
+
+    ``alone`` is true if the runs differ in nothing else.
+    """
+    pairs = dict.fromkeys((each.baseline, each.candidate) for each in comparisons)
+    of_before, of_after = ([libraries_of(meta) for _, meta in side] for side in (before, after))
+    arms: dict[tuple[str, str], list[str]] = {}
+    for baseline, candidate in pairs:
+        first = [libraries[baseline] for libraries in of_before if baseline in libraries]
+        second = [libraries[candidate] for libraries in of_after if candidate in libraries]
+        if any(not one.equals(other) for one in first for other in second):
+            key = _joined(first), _joined(second)
+            arms.setdefault(key, []).append(baseline if baseline == candidate else f"{candidate} against {baseline}")
+    for (old, new), names in arms.items():
+        where = "" if len(arms) == 1 and len(names) == len(pairs) else f" in {', '.join(names)}"
+        nothing_else = " Nothing else that was recorded of the machine and the settings differs." if alone else ""
+        yield f"The libnccl differs{where}: {new} after, against {old} before.{nothing_else}"
+
+
+def mixed_libraries(side: NamedRuns) -> Iterator[str]:
+    """Yield a line for each arm whose libnccl is not the same one in all runs of a side."""
+    by_arm: dict[str, dict[str, Library]] = {}
+    for name, meta in side:
+        for arm, library in libraries_of(meta).items():
+            by_arm.setdefault(arm, {})[name] = library
+    for arm, by_run in by_arm.items():
+        first = next(iter(by_run.values()))
+        if not all(library.equals(first) for library in by_run.values()):
+            yield f"libnccl of {arm}: " + "; ".join(f"{library.text} ({name})" for name, library in by_run.items())
+
+
+def callers_of(meta: Mapping[str, Any], arms: Iterable[str]) -> str:
+    """Return a sentence about the libnccl files that ``arms`` call, in a process that has loaded two copies."""
+    callers: dict[str, list[str]] = {}
+    for arm in dict.fromkeys(arms):
+        library = libraries_of(meta).get(arm)
+        if library is not None and library.path is not None and not arm.endswith(TWIN_SUFFIX):
+            callers.setdefault(library.path, []).append(arm)
+    text = "; ".join(f"{path} is that of {', '.join(names)}" for path, names in callers.items())
+    if len(callers) > 1:
+        return f"{text}. So these arms differ in more than their streams."
+    return f"{text}." if text else "It is not known which arm calls which copy."
+
+
+def _joined(libraries: Iterable[Library]) -> str:
+    return ", ".join(dict.fromkeys(library.text for library in libraries))
+
+
+def _way(meta: Mapping[str, Any], arm: str) -> dict[str, object]:
+    """Return what ``arm`` calls and how, without its libnccl."""
+    name = arm.removesuffix(TWIN_SUFFIX)
+    user_arms = meta["config"].get("user_arms") or ()
+    user_arm = next((each for each in user_arms if each.get("name") == name), {"target": name})
+    return {key: user_arm[key] for key in _WAYS if user_arm.get(key)}
