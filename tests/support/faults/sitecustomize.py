@@ -58,14 +58,14 @@ def plant(arms):
         for fault in faults_of(name, None):
             act(fault)
 
-    def bind(self, case, x, y):
-        operation = original_bind(self, case, x, y)
+    def bind(self, case, x, y, keep=None):
+        operation = original_bind(self, case, x, y, keep)
         for fault in faults_of(self.name, case.size_bytes):
             if fault["act"] == "wrong":
                 return spoiled(operation, y, self.planted_streams)
             if fault["act"] == "count":
                 half = x[: len(x) // 2]
-                return original_bind(self, case, half, half if y is x else y[: len(y) // 2])
+                return original_bind(self, case, half, half if y is x else y[: len(y) // 2], keep)
             act(fault)
         return operation
 

@@ -115,9 +115,7 @@ def test_an_attached_rank_refuses_an_arm_that_needs_its_own_processes(own: dict[
     both = [{"name": name, "target": "torch", **own} for name in ("a", "b")]
     config = resolve("cuda", {"user_arms": both})
     attachment = LauncherVariables(environ=TORCHRUN, rdzv_endpoint=None).torchrun()
-    with pytest.raises(
-        UsageError, match=r"^a, b: an arm with its own variables, interpreter or libnccl needs"
-    ):
+    with pytest.raises(UsageError, match=r"^a, b: an arm with its own variables, interpreter or libnccl needs"):
         attached_run.run_attached(config, attachment, OutputConfig())
 
 
