@@ -70,8 +70,8 @@ def measure_cases(
 ) -> ExitCode:
     """Let ranks measure the cases of ``spec``, watch them and print the report; return the code of the run.
 
-    ``open_record`` returns the record; ``None`` on nodes other than the first. What it enters into its argument is left
-    when the record is closed.
+    ``open_record`` returns the record; ``None`` on nodes other than the first. It gets an ``ExitStack``, which is
+    closed after the record.
     """
 
     def label(index: int) -> str:
@@ -94,7 +94,7 @@ def measure_cases(
                 append=partial(record_end, store) if store else lambda _end: None,
                 on_progress=display.show,
             )
-            agent.last_word = f"it stopped early: {outcome.stopped}" if outcome.stopped else ""
+            agent.end_reason = f"it stopped early: {outcome.stopped}" if outcome.stopped else ""
         if outcome.stopped:
             print_message(f"stopped early: {outcome.stopped}")
         if store:

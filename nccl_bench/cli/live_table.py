@@ -51,7 +51,7 @@ class LiveTable:
 
 
 def _with_passes(verification: Verification) -> Verification:
-    """Show a pass as a pass while nobody knows whether the detector will be caught. Its probes run last."""
+    """Show a pass as a pass while it is unknown whether the detector will be caught: its probes run last."""
     if verification.blind:
         return verification
     judgements = (

@@ -69,14 +69,14 @@ Nproc = Annotated[
 Resume = Annotated[
     Path | None,
     _output_option(
-        help="Directory of a record that is not complete. Only what is missing in it is done, with the options of the "
-        "record, on the same machine with the same versions. Default: a new record.",
+        help="The directory of an incomplete record. Only its missing work is done, with the options of the record. "
+        "The machine and the versions must be the same. Default: a new record.",
     ),
 ]
 
 
 def check_resume(context: typer.Context, directory: Path, *allowed: str) -> None:
-    """Raise ``UsageError`` if --resume is no ``directory``, or has an option beside it that is not in ``allowed``."""
+    """Raise ``UsageError`` if ``directory`` is missing, or if options besides --resume and ``allowed`` were given."""
     sources = {parameter: context.get_parameter_source(str(parameter.name)) for parameter in context.command.params}
     flags = [parameter.opts[-1] for parameter, source in sources.items() if source and source.name == "COMMANDLINE"]
     given = [flag for flag in flags if flag not in ("--resume", *allowed)]

@@ -63,7 +63,7 @@ def closing_on_error(
         kept = "node 0 has the record" if store is None else ""
         if store:
             with ignoring_signals():
-                # A record that cannot be written is no failure of a rank.
+                # If the record cannot be written, no rank has failed.
                 if crash_of and not isinstance(error, RecordError):
                     with reporting_record_errors():
                         record_end(store, crash_of(error))
@@ -83,7 +83,7 @@ def record_end(store: RunStore, end: Hang | Crash) -> None:
 
 @contextmanager
 def reporting_record_errors() -> Iterator[None]:
-    """Print a ``RecordError`` of the body: what was measured can be shown although it cannot be recorded."""
+    """Print a ``RecordError`` of the body and go on: what cannot be recorded can still be shown."""
     try:
         yield
     except RecordError as error:
@@ -93,8 +93,8 @@ def reporting_record_errors() -> Iterator[None]:
 def close_record(store: RunStore, status: RunStatus, output: OutputConfig) -> ExitCode:
     """Close the record, print the report and return the exit code of the run.
 
-    If cases or arms are missing from a run that should be ``COMPLETE``, it is ``PARTIAL``.
-    If the record cannot be closed, print the reason; the exit code is then at least that of a ``RecordError``.
+    If ``status`` is ``COMPLETE`` and cases or arms are missing, the run gets the status ``PARTIAL``. If the record
+    cannot be closed, print the reason; the exit code is then at least that of a ``RecordError``.
     """
     analysis, closed = _close(store, status, output)
     # The exit code of a failure wins over the exit code of a verdict.
@@ -107,7 +107,7 @@ def _close(
 ) -> tuple[Analysis, bool]:
     """Close the record and print the report. Return the analysis, and whether everything is recorded.
 
-    Without samples, print the report only with ``print_empty``. A record that cannot be written costs no report.
+    Without samples, print the report only with ``print_empty``. Print it even if the record cannot be written.
     ``reason`` is why the run ends; the caller prints it.
     """
     from nccl_bench.analysis.analysis import Analysis
@@ -135,7 +135,7 @@ def _close(
             command = run.resume_command
             rest = f"; to measure the other cases: {command}" if command else ""
             print_message(f"recorded in {store.path}{rest}")
-        # All of them can have the same reason.
+        # Several errors can have the same reason.
         for text in dict.fromkeys(str(error) for error in errors if str(error) != reason):
             print_message(text)
     return analysis, not errors

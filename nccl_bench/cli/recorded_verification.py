@@ -59,7 +59,7 @@ def run_recorded(record: VerificationRecord, output: OutputConfig) -> None:
 
 
 def resume_recorded(directory: Path, output: OutputConfig) -> None:
-    """Run the probes that the record in ``directory`` lacks, print the table, and exit with the code of the whole.
+    """Run the probes that the record in ``directory`` lacks, print the whole table, and exit with its code.
 
     Raises ``UsageError`` if the record is of another machine, version or setting, or if another command writes it.
     """
@@ -136,7 +136,7 @@ def _run(record: VerificationRecord, directory: Path | None) -> tuple[Verificati
 
 
 def _close(record: VerificationRecord, output: OutputConfig, error: Exception | None) -> None:
-    """Print what was found and write the record. Then raise ``error``, or the error that kept the record unwritten."""
+    """Print what was found and write the record. Then raise ``error``, or the error of this write."""
     verification = record.verification
     try:
         if error is None or record.lines:
@@ -148,7 +148,7 @@ def _close(record: VerificationRecord, output: OutputConfig, error: Exception | 
                 _save(output.out, record)
             except RecordError as unwritten:
                 error = error or unwritten
-                # Both can have the same reason.
+                # Both errors can have the same reason.
                 if str(error) != str(unwritten):
                     print_message(str(unwritten))
             else:

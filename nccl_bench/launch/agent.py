@@ -2,7 +2,7 @@
 
 The command talks to it over pipes: one JSON message in each line. The agent never starts CUDA.
 
-If the command ends, however it ended, its end of the pipe closes. The agent then ends every process that it started,
+When the command ends, for any reason, the kernel closes the pipe. The agent then ends every process that it started,
 and removes their files.
 """
 
@@ -29,9 +29,9 @@ if TYPE_CHECKING:
 
 # The agent looks for the end of a launch this often.
 _POLL_S = 0.02
-# Whatever imports this late is imported in each rank again.
+# Modules that ranks use. A module that the agent has not imported is imported again in each rank.
 _PRELOADED = ("torch.distributed", "torch.cuda", "numpy")
-# The time in which the ranks of this node report for themselves that a launch has failed on another node.
+# A launch that has failed on another node fails on this node too. Its ranks have this long to report why.
 _OWN_REPORT_S = 5.0
 
 
@@ -45,14 +45,14 @@ class _AgentProcess:
         self._life, self._life_writer = os.pipe()
         self._launch: int | None = None  # the process, and group, of the launch that runs
         self._number = 0  # the number of that launch
-        self._store: int | None = None  # the process with the store; None on other nodes than node 0
+        self._store: int | None = None  # the process with the store; None except on node 0
         self._port = request.port
         self._scratch = ""  # the directory for the files of the launch that runs
         self._messenger: Messenger | None = None  # the process that talks to other nodes; None on one node
         self._failed_on: int | None = None  # another node on which the launch that runs has failed
-        self._end_at = 0.0  # the time at which such a launch is ended here
-        # What other nodes read if the command ends without a last word of its own.
-        self._last_word = "its command was killed"
+        self._end_at = 0.0  # the time at which the agent ends such a launch
+        # What other nodes read as the reason if the command gives none.
+        self._end_reason = "its command was killed"
 
     def reply(self, **message: object) -> None:
         os.write(self._replies, json.dumps(message).encode() + b"\n")
@@ -73,7 +73,7 @@ class _AgentProcess:
         gc.freeze()
 
     def serve(self) -> None:
-        """Do what the command asks until it ends."""
+        """Serve the requests of the command until the command ends."""
         received = b""
         requested: LaunchRequest | None = None
         while True:
@@ -89,12 +89,12 @@ class _AgentProcess:
                     return
                 *lines, received = (received + data).split(b"\n")
                 for message in map(json.loads, lines):
-                    if "last_word" in message:
-                        self._last_word = message["last_word"]
+                    if "end_reason" in message:
+                        self._end_reason = message["end_reason"]
                     else:
                         requested = LaunchRequest(**message)
             self._reap()
-            # The command has ended the earlier launch, but perhaps the kernel has not reported its end yet.
+            # The command has killed the earlier launch. Start the next one only when the kernel has reported that end.
             if requested is not None and self._launch is None:
                 self._start(requested)
                 requested = None
@@ -104,9 +104,9 @@ class _AgentProcess:
     def end(self) -> NoReturn:
         """End every process and remove their files, then end this process."""
         signal.signal(signal.SIGTERM, signal.SIG_IGN)
-        # Without the last word, the other nodes would first see their own ranks fail.
+        # Without this message, the other nodes would first see their own ranks fail.
         if self._messenger is not None:
-            self._messenger.say_last_word(self._last_word)
+            self._messenger.say_end(self._end_reason)
             os.kill(self._messenger.process, signal.SIGKILL)
         with suppress(ProcessLookupError):
             if self._launch is not None:
@@ -132,7 +132,7 @@ class _AgentProcess:
 
         process = os.fork()
         if process:
-            # Both processes do this, so that the group exists for either from now on.
+            # Parent and child both do this: whichever goes on first, the group exists.
             os.setpgid(process, process)
             self._launch = process
             self._number, self._scratch, self._failed_on = request.number, request.scratch, None
@@ -156,7 +156,10 @@ class _AgentProcess:
         os._exit(code)
 
     def _reap(self) -> None:
-        """Report the end of the launch. Wait for other children, which are ranks whose parent has ended."""
+        """Wait for the children that have ended, and report the end of the launch.
+
+        A rank whose parent has ended is a child too.
+        """
         try:
             while True:
                 process, status = os.waitpid(-1, os.WNOHANG)
@@ -166,9 +169,9 @@ class _AgentProcess:
                     self._launch = None
                     if status and self._messenger is not None:
                         self._messenger.say_failed(self._number)
-                        # The command itself ends a launch by SIGKILL. Otherwise another node may be the reason.
+                        # A signal means that the command has ended the launch. Otherwise another node may be to blame.
                         if not os.WIFSIGNALED(status):
-                            self._handle(self._messenger.wait_for_last_word())
+                            self._handle(self._messenger.wait_for_end())
                     self.reply(launch=self._number, ended=os.waitstatus_to_exitcode(status))
                 elif process == self._store:
                     self._store = None  # `end` must not send a signal to another process with this id
@@ -177,7 +180,7 @@ class _AgentProcess:
                     # The next launch on this node needs a store, but the ranks that run do not.
                     self._host_store()
                 elif self._messenger is not None and process == self._messenger.process:
-                    self._messenger = None  # deadlines end what it would have ended sooner
+                    self._messenger = None  # without it, the end of another node is noticed at a deadline
         except ChildProcessError:
             return  # no child is left
 
@@ -190,7 +193,7 @@ class _AgentProcess:
                 self._failed_on, self._end_at = each["failed_on"], time.monotonic() + _OWN_REPORT_S
 
     def _end_launch(self, group: int, failed_on: int) -> None:
-        """End the launch that runs, because it has failed on another node and the ranks of this node have not."""
+        """End the launch that runs: it has failed on another node, and the ranks of this node go on."""
         LaunchEnd(error=f"node {failed_on} has ended this launch, because of a crash or a deadline there").write(
             Path(self._scratch)
         )
@@ -210,7 +213,7 @@ def main() -> NoReturn:
         if agent is not None:
             agent.end()
 
-    # During imports nobody reads the pipe, so the kernel must say that the command has ended.
+    # During imports nobody reads the pipe. So a signal of the kernel reports the end of the command.
     signal.signal(signal.SIGTERM, on_end)
     signal_at_end_of_parent(signal.SIGTERM)
     adopt_orphans()
@@ -225,7 +228,7 @@ def main() -> NoReturn:
         agent.end()
     try:
         agent.prepare()
-        # From now on the pipe says that the command has ended, and what it says last.
+        # From now on the closed pipe shows that the command has ended. The last message has the reason.
         signal.signal(signal.SIGTERM, signal.SIG_IGN)
         agent.serve()
     except SetupError as error:

@@ -95,8 +95,8 @@ def agent_environment(environ: Mapping[str, str], launch: LaunchConfig) -> dict[
 def module_command(module: str, *arguments: str, python: str | None = None) -> list[str]:
     """Return the command that runs ``module`` in a new interpreter, which never searches the current directory.
 
-    ``python`` is the interpreter; ``None`` is the one of this process. It runs this copy of nccl_bench, whatever is
-    installed there. Of the packages beside this copy it sees none: they belong to another environment.
+    ``python`` is the interpreter; ``None`` is the one of this process. It runs this copy of nccl_bench, even if another
+    one is installed there. It does not see the packages beside this copy: they belong to another environment.
     """
     lines = [
         "import runpy, sys",

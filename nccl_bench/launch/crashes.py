@@ -13,7 +13,7 @@ from nccl_bench.ranks.progress import Position, furthest_behind
 from nccl_bench.records.schema import Crash
 
 _TAIL_LINES = 5
-# The stacks of a rank's threads, which torch's launcher lets Python write after a fatal signal, have up to 30 kB.
+# After a fatal signal, Python writes the stacks of a rank's threads, up to 30 kB. torch's launcher asks for that.
 _TAIL_BYTES = 64 * 1024
 _STACKS_BEGIN = "Fatal Python error:"
 
@@ -35,13 +35,13 @@ def find_crash(
 
     Without such a rank, the earliest exception is the reason. It makes the other ranks raise.
 
-    ``ended`` are the ranks whose end was seen first, if any was seen before the launch ended. Other ranks may have been
-    ended after them. ``kills_before`` is the kernel's count from the start of the launch: SIGKILL is put down to memory
-    only if the count has risen.
+    ``ended`` are the ranks that had ended when the first end was seen; empty if none was seen before the launch ended.
+    Ranks that ended later may have been ended by the launcher. ``kills_before`` is the kernel's count from the start of
+    the launch. The message says that memory ran out only if this count has risen.
 
     Raises:
         RecordError: Rank 0 could not write the record: no rank failed, and no later case can be recorded.
-        NodeLostError: Another node has ended or did not come to this launch.
+        NodeLostError: Another node has ended, or did not join this launch.
     """
     failures, launch_end = read_failures(scratch), LaunchEnd.read(scratch)
     if launch_end is not None and launch_end.lost_node is not None:

@@ -30,11 +30,11 @@ _COUNT_BY_NVML = "PYTORCH_NVML_BASED_CUDA_CHECK"
 def launch_ranks(agent: AgentRequest, request: LaunchRequest, port: int, life: int) -> int:
     """Start the ranks, wait until they end, and write the ``LaunchEnd``. Return 0 if every rank ended well, else 1.
 
-    ``port`` is that of the store of node 0. The ranks end when the other end of the pipe ``life`` is closed.
+    ``port`` is the port of node 0's store. The ranks end when the other end of the pipe ``life`` is closed.
     """
     by_user = _COUNT_BY_NVML in os.environ
     os.environ.setdefault(_COUNT_BY_NVML, "1")
-    # Every node has as many ranks, so torch's launcher can number them without asking the other nodes.
+    # All nodes have the same number of ranks, so torch's launcher can number the ranks without asking the other nodes.
     os.environ["TORCH_ELASTIC_WORKER_IDENTICAL"] = "1"
     config = ElasticConfig(
         min_nodes=agent.nnodes,
@@ -74,7 +74,7 @@ def _run_rank(request: LaunchRequest, life: int, counts_by_nvml: bool) -> None:
     """Run the worker as one rank, in a process that was forked from this one."""
     signal_at_end_of_parent(signal.SIGKILL)
     for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGQUIT):
-        signal.signal(number, signal.SIG_DFL)  # the handlers of torch's launcher do not belong into a rank
+        signal.signal(number, signal.SIG_DFL)  # remove the handlers of torch's launcher
     end_with(life)
     logging.disable(logging.NOTSET)
     if not counts_by_nvml:

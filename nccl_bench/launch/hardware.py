@@ -40,7 +40,7 @@ def free_memory_bytes(device: DeviceSpec, nproc: int, environ: Mapping[str, str]
 
 
 def _visible_devices(environ: Mapping[str, str]) -> list[str] | None:
-    """Return the valid entries of ``CUDA_VISIBLE_DEVICES``. ``None``: the variable is not set, so all are visible."""
+    """Return the valid entries of ``CUDA_VISIBLE_DEVICES``; ``None`` if it is not set, so that all GPUs are visible."""
     text = environ.get("CUDA_VISIBLE_DEVICES")
     if text is None:
         return None

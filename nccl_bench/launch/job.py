@@ -23,7 +23,7 @@ from nccl_bench.ranks.spec import LaunchSpec
 _UNKILLABLE_S = 30
 # An agent that has finished its imports starts a launch in milliseconds.
 _START_S = 0.5
-# An agent that was asked to end does nothing else, so it needs no longer.
+# After the request to end, an agent does nothing else, so this is enough.
 _END_S = 5
 
 
@@ -32,7 +32,7 @@ class Agent:
 
     def __init__(self, scratch: Path) -> None:
         self.scratch = scratch  # the directory for the files of all launches
-        self.last_word = ""  # what other nodes read if they still need this one: why the command ends
+        self.end_reason = ""  # why the command ends, for nodes that still need this one; empty if the work is done
         self._process: subprocess.Popen[bytes] | None = None
         self._received = b""
         self._launches = 0
@@ -89,7 +89,7 @@ class Agent:
         if self._process is None:
             return
         assert self._process.stdin is not None
-        _send(self._process, {"last_word": self.last_word})
+        _send(self._process, {"end_reason": self.end_reason})
         with suppress(BrokenPipeError):
             self._process.stdin.close()
         # An agent that still imports torch does not read the pipe.
@@ -143,7 +143,7 @@ def running_agent() -> Iterator[Agent]:
         try:
             yield agent
         except BaseException as error:
-            agent.last_word = str(error) or type(error).__name__
+            agent.end_reason = str(error) or type(error).__name__
             raise
         finally:
             agent.close()
@@ -157,7 +157,7 @@ class Job:
         self._number = number
         self._group: int | None = None  # the process group of the launch; None before it starts
         self._exit_code: int | None = None
-        self._error: SetupError | None = None  # what ends the whole run
+        self._error: SetupError | None = None  # the error that ends the whole run; None without one
 
     def poll(self) -> int | None:
         """Return the exit code of the launch, or of the agent if it was killed; ``None`` while the launch runs.
@@ -215,6 +215,6 @@ class Job:
             if "lost_node" in reply:
                 self._error = NodeLostError(reply["lost_node"])
             if reply.get("launch") != self._number:
-                continue  # the end of an earlier launch, which this process has killed
+                continue  # a reply about an earlier launch, which this process has killed
             self._group = reply.get("started", self._group)
             self._exit_code = reply.get("ended", self._exit_code)

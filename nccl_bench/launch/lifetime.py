@@ -26,7 +26,7 @@ def adopt_orphans() -> None:
 def end_with(life: int) -> None:
     """End this process with SIGKILL once the other end of the pipe ``life`` is closed.
 
-    This holds where the kernel's signal does not come: on systems without prctl, and in containers.
+    This also works where the kernel sends no signal: on systems without prctl, and in containers.
     """
 
     def wait() -> None:
@@ -44,7 +44,7 @@ def group_members(group: int) -> list[int]:
             if os.getpgid(process.pid) == group and process.status() != psutil.STATUS_ZOMBIE:
                 members.append(process.pid)
         except (ProcessLookupError, psutil.NoSuchProcess):
-            continue  # it ended meanwhile
+            continue  # the process has just ended
     return members
 
 

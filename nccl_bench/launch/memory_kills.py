@@ -20,9 +20,9 @@ class KillCount:
 def read_kill_count(root: Path = Path("/")) -> KillCount | None:
     """Return the count for this process's control group, otherwise for the machine; ``None`` if neither is readable.
 
-    Every such end counts in the group of the process. It does not matter whether the group, a group around it or the
-    machine ran out of memory. The count of a group around it also has processes of other groups, so it is not used.
-    ``root`` is the root of the file system.
+    The kernel counts an ended process in the group of the process, even if an outer group or the machine ran out of
+    memory. The count of an outer group also includes processes of other groups, so it is not used. ``root`` is the root
+    of the file system.
     """
     for file in (*_files_of_group(root), root / "proc/vmstat"):
         try:
@@ -36,9 +36,10 @@ def read_kill_count(root: Path = Path("/")) -> KillCount | None:
 
 
 def _files_of_group(root: Path) -> Iterator[Path]:
-    """Yield where the count of this process's group can be: version 2 of control groups first, then version 1.
+    """Yield the files that can have the count of this process's group: those of cgroup version 2, then of version 1.
 
-    The nearest group with the file counts. In a container, the path of the group can begin outside of what is visible.
+    The first file that exists is the right one. In a container, the first directories of the group's path can be
+    invisible, so shorter paths are tried too.
     """
     try:
         lines = (root / "proc/self/cgroup").read_text(encoding="utf-8").splitlines()

@@ -9,9 +9,9 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 _LAUNCH_END = "launch-end.json"
-# The time for the other nodes to come to the first launch: a user may start them by hand.
+# The time for the other nodes to join the first launch: a user may start them by hand.
 FIRST_MEETING_S = 300.0
-# The time for the other nodes to come to a later launch, and for node 0 to answer.
+# The time for the other nodes to join a later launch, and for node 0 to answer.
 MEETING_S = 20.0
 # The file, in the directory of a command's launches, with the output of the agent.
 AGENT_LOG = "agent.log"
@@ -40,7 +40,7 @@ class LaunchRequest:
     spec: str  # the file of the specification, which each rank reads
     scratch: str  # the directory for the files of this launch
     nproc: int  # the number of processes on this node
-    variables: tuple[Mapping[str, str], ...]  # for each of these processes, the environment variables of its own
+    variables: tuple[Mapping[str, str], ...]  # for each process, the variables that only this process gets
     pythons: tuple[str | None, ...]  # for each of these processes, its interpreter; None: a fork of the agent
 
 
@@ -48,18 +48,18 @@ class LaunchRequest:
 class Exit:
     """The end of a process other than by exit code 0."""
 
-    rank: int  # the rank, counted by torch's launcher: over the processes of all process sets
-    local_rank: int  # the same on this node
+    rank: int  # the rank's number for torch's launcher, which counts the ranks of all process sets
+    local_rank: int  # the rank's number for torch's launcher on its node
     code: int  # the exit code; a negative number is a signal
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LaunchEnd:
-    """The end of a launch on this node. Without any field, every rank ended well."""
+    """The end of a launch on this node. If no field is set, every rank ended well."""
 
     exits: tuple[Exit, ...] = ()  # the rank that ended first; torch's launcher then ended the other ranks
     error: str | None = None  # the error that kept the launch from starting, or that ended it
-    lost_node: str | None = None  # the message about another node that has ended or does not come
+    lost_node: str | None = None  # the message about another node that has ended or did not join
 
     def write(self, scratch: Path) -> None:
         """Write the end into a file in ``scratch``, completely or not at all."""

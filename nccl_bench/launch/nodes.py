@@ -24,13 +24,13 @@ from nccl_bench.launch.messages import AgentRequest
 from nccl_bench.launch.store import connect
 
 _POLL_S = 0.25
-# The time for the last word of a node whose ranks have just ended: its command ends the ranks first.
-_LAST_WORD_S = 0.5
+# A node that ends first ends its ranks, and then writes why. Another node waits this long for the reason.
+_REASON_S = 0.5
 # The time that an agent waits for its messenger. A command that ends must not wait longer for the network.
 _PATIENCE_S = 2.0
-# Keys of the store. The first node that ends writes its number last, so that a reader finds its last word.
+# Keys of the store. A node that ends writes its number after its reason, so a reader of the number finds the reason.
 _FIRST_ENDED = "ended"
-_LAST_WORD = "last-word/{}"
+_REASON = "reason/{}"
 _LEFT = "left"
 
 
@@ -39,7 +39,7 @@ class EndedNode:
     """A node whose command has ended."""
 
     node: int  # the number of the node
-    reason: str  # its last word: why its command ended; empty if its command had no more to do
+    reason: str  # why its command ended; empty if the command had done its work
 
     @property
     def description(self) -> str:
@@ -52,20 +52,20 @@ def find_ended_node(store: Store, own_node: int) -> EndedNode | None:
     if not store.check([_FIRST_ENDED]):
         return None
     node = int(store.get(_FIRST_ENDED))
-    return None if node == own_node else EndedNode(node=node, reason=store.get(_LAST_WORD.format(node)).decode())
+    return None if node == own_node else EndedNode(node=node, reason=store.get(_REASON.format(node)).decode())
 
 
 def say_ended(store: Store, node: int, reason: str) -> None:
-    """Write into the store that ``node`` has ended, and its last word ``reason``."""
-    store.set(_LAST_WORD.format(node), reason)
+    """Write into the store that ``node`` has ended, and the ``reason``."""
+    store.set(_REASON.format(node), reason)
     store.compare_set(_FIRST_ENDED, "", str(node))
 
 
 class Messenger:
-    """The process that talks to the other nodes, as its agent sees it."""
+    """The agent's side of the process that talks to the other nodes."""
 
     def __init__(self, request: AgentRequest, port: int, life: int, inherited: tuple[int, ...]) -> None:
-        """Start the process. It ends when the other end of the pipe ``life`` is closed, and closes ``inherited``."""
+        """Start the process, which closes the descriptors ``inherited``. It ends when the pipe ``life`` is closed."""
         self._agent_side, other = socket.socketpair()
         self._received = b""
         self.process = os.fork()
@@ -111,23 +111,23 @@ class Messenger:
         """Report to the other nodes that a launch has failed here."""
         self._send({"failed": number})
 
-    def wait_for_last_word(self) -> list[dict[str, Any]]:
-        """Return the news after a launch has failed: the end of another node may be the reason."""
+    def wait_for_end(self) -> list[dict[str, Any]]:
+        """Return the news after a launch has failed. Wait for the news that another node has ended."""
         return self._ask({"wait": True})
 
-    def say_last_word(self, reason: str) -> None:
-        """Report to the other nodes that this node ends. Node 0 waits for them, because its store ends with it."""
-        self._ask({"last_word": reason})
+    def say_end(self, reason: str) -> None:
+        """Report to the other nodes that this node ends. Node 0 waits until they have read it from its store."""
+        self._ask({"end_reason": reason})
 
     def _ask(self, message: Mapping[str, object]) -> list[dict[str, Any]]:
-        """Send ``message``, and return the news up to the answer. Without an answer, stop waiting after a while."""
+        """Send ``message``, and return the news that come before the answer. Wait for at most ``_PATIENCE_S``."""
         give_up, news = time.monotonic() + _PATIENCE_S, []
         self._send(message)
         while (left := give_up - time.monotonic()) > 0:
             select.select([self._agent_side], [], [], left)
             latest = self._receive()
             news += latest
-            if not latest or {"answered": True} in latest:  # without any, the process was killed
+            if not latest or {"answered": True} in latest:  # no data: the process was killed
                 break
         return [each for each in news if "answered" not in each]
 
@@ -145,7 +145,7 @@ class _Conversation:
         self._agent = agent
         self._store: Store | None = None
         self._launch = 0  # the number of the latest launch here
-        self._reported: set[str] = set()  # the news that the agent has got
+        self._reported: set[str] = set()  # the news that were sent to the agent, as JSON
 
     def run(self) -> NoReturn:
         received = b""
@@ -166,12 +166,12 @@ class _Conversation:
         elif "failed" in message:
             self._with_store(lambda store: _of_launch(store, message["failed"]).set("failed", str(self._node)))
         else:
-            last_word = message.get("last_word")
-            self._with_store(self._wait if last_word is None else lambda store: self._leave(store, last_word))
+            reason = message.get("end_reason")
+            self._with_store(self._wait if reason is None else lambda store: self._leave(store, reason))
             self._tell({"answered": True})
 
     def _wait(self, store: Store) -> None:
-        give_up = time.monotonic() + _LAST_WORD_S
+        give_up = time.monotonic() + _REASON_S
         while not self._look(store) and time.monotonic() < give_up:
             time.sleep(_POLL_S / 5)
 
@@ -199,7 +199,7 @@ class _Conversation:
             self._reported.add(line)
 
     def _with_store(self, act: Callable[[Store], object]) -> None:
-        """Call ``act`` with the store. Without a connection do nothing: deadlines end what waits for the network."""
+        """Call ``act`` with the store. Without a connection do nothing: what waits for it has a deadline."""
         try:
             if self._store is None:
                 self._store = connect(*self._address)

@@ -68,7 +68,7 @@ def _ask(address: str) -> dict[str, Any]:
 
 
 def _values(value: object, key: str) -> Iterator[object]:
-    """Yield what ``key`` stands for in the objects of ``value``, at any depth."""
+    """Yield every value that an object in ``value``, at any depth, has for ``key``."""
     if isinstance(value, dict):
         for name, item in value.items():
             yield from [item] if name == key else _values(item, key)

@@ -43,7 +43,7 @@ class Meeting(RendezvousHandler):
         return True
 
     def next_rendezvous(self) -> RendezvousInfo:
-        """Wait until every node is at this launch. Raise ``NodeLostError`` if a node has ended or does not come."""
+        """Wait until every node is at this launch. Raise ``NodeLostError`` if a node has ended or does not join."""
         give_up = time.monotonic() + (FIRST_MEETING_S if self._first else MEETING_S)
         while True:
             try:
@@ -91,7 +91,7 @@ class Meeting(RendezvousHandler):
 
 
 def _describe_absent(nodes: list[int], *, first: bool) -> str:
-    """Return the message about ``nodes``, which did not come to a launch."""
+    """Return the message about ``nodes``, which did not join a launch."""
     names = f"node {nodes[0]}" if len(nodes) == 1 else f"the nodes {', '.join(map(str, nodes))}"
     if first:
         return (

@@ -17,7 +17,7 @@ _LOCK = ".nccl-bench-lock"
 
 @contextmanager
 def scratch_directory() -> Iterator[Path]:
-    """Yield a new directory, and remove it afterwards. First remove those of commands that were killed."""
+    """Yield a new directory, and remove it afterwards. First remove the directories of commands that were killed."""
     _remove_abandoned()
     path, lock = _create_locked()
     with lock:
@@ -35,7 +35,7 @@ def _create_locked() -> tuple[Path, TextIO]:
         try:
             lock = (path / _LOCK).open("w")
         except FileNotFoundError:
-            continue  # another command removed the directory before it had a lock
+            continue  # another command removed the directory before this one could lock it
         fcntl.flock(lock, fcntl.LOCK_EX)
         if (path / _LOCK).exists():
             return path, lock
@@ -43,7 +43,7 @@ def _create_locked() -> tuple[Path, TextIO]:
 
 
 def _remove_abandoned() -> None:
-    """Remove the directories whose commands were killed: those that nobody has locked, and empty ones."""
+    """Remove the directories of commands that were killed: directories without a lock, and empty directories."""
     for path in Path(tempfile.gettempdir()).glob(f"{_PREFIX}*"):
         try:
             if path.lstat().st_uid != os.getuid():

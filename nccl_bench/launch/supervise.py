@@ -30,8 +30,8 @@ POLL_S = 0.2
 LEAST_START_S = 120.0
 # The time for the end: after its last item, a rank destroys its communicators and leaves the interpreter.
 EXIT_S = 60.0
-# After the end of one rank, torch's launcher ends the other ranks by SIGTERM. After this time they get SIGKILL, and
-# after this time again they are not waited for. The launcher alone waits 30 s for a rank that does not end.
+# After the end of one rank, torch's launcher sends SIGTERM to the others. A rank that still runs after this time gets
+# SIGKILL. After the same time again, the crash is reported without this rank. torch's launcher would wait 30 s for it.
 SURVIVAL_S = 1.0
 
 _S = TypeVar("_S", bound=LaunchSpec)
@@ -72,7 +72,7 @@ def supervise(
     on_end: Callable[[Hang | Crash, _S], _S | None],
     on_progress: Callable[[list[Position]], None],
 ) -> None:
-    """Let the ranks do the items of ``spec``, in as many launches as it takes.
+    """Let the ranks do the items of ``spec``, with as many launches as needed.
 
     Items have indices below ``count``. One item may take ``timeout_s`` seconds. After a hang or a crash, ``on_end``
     gets its record, without a case, and the specification of that launch. ``on_end`` returns the specification of the
@@ -188,7 +188,7 @@ class _LaunchWatch:
         return replace(hang, ras=ask_ras(environment.get("NCCL_RAS_ADDR", DEFAULT_ADDRESS), process.pid))
 
     def _late(self, positions: list[Position], done: bool, now: float) -> list[Position]:
-        """Return the ranks that a missed deadline may be due to, first the most likely; none without one."""
+        """Return the ranks that can be the cause of a missed deadline, the most likely first; empty without one."""
         if done:
             self.done_at = self.done_at or now
             if now < self.done_at + EXIT_S:

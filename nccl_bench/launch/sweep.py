@@ -81,7 +81,7 @@ class _Sweep:
     ends: list[Hang | Crash] = field(default_factory=list)  # the hangs and crashes so far
     stopped: str | None = None  # the reason why the sweep ends early; None if it does not
     _failed_tries: Counter[int] = field(default_factory=Counter)  # for each case
-    # For each arm, and "" for failures outside any arm: the cases in a row that it ended.
+    # For each arm, the cases in a row in which it hung or crashed. The key "" is for failures outside any arm.
     _in_a_row: dict[str, set[int]] = field(default_factory=dict)
     # For each arm and "": the number of failures in set-up since ranks last finished their set-up.
     _in_set_up: Counter[str] = field(default_factory=Counter)
@@ -131,7 +131,7 @@ class _Sweep:
         return spec if by_signal and self._in_set_up.total() < MOST_TRIES else None
 
     def _after_case(self, end: Hang | Crash, spec: WorkerSpec) -> WorkerSpec | None:
-        """Record ``end``, which is due to the first of the cases of ``spec``. Return what the next launch does."""
+        """Record ``end``, which happened in the first case of ``spec``. Return what the next launch does."""
         assert spec.cases is not None
         arm, index = _arm(end.arm), end.case_index
         in_a_row = self._in_a_row.setdefault(arm, set())
@@ -171,7 +171,7 @@ class _Sweep:
 
 
 def _arm(name: str) -> str:
-    """Return the arm of an arm or its twin: both are excluded together."""
+    """Return ``name`` without the ending of a twin, because an arm and its twin are excluded together."""
     return name.removesuffix(TWIN_SUFFIX)
 
 

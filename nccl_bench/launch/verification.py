@@ -28,7 +28,7 @@ def run_verification(
     """Run every probe of ``config`` that has no finding in the file ``findings``, and append its finding to the file.
 
     ``agent`` starts the ranks. ``on_progress`` gets their positions. The ``case_index`` of a position counts all arm
-    probes, those that had a finding first.
+    probes; arm probes that already had a finding come first.
 
     Raises:
         SetupError: The ranks did not finish their set-up.

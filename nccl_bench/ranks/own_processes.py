@@ -6,7 +6,7 @@ from pathlib import Path
 
 from nccl_bench.records.environment import proc_fields
 
-# Processes that share a GPU between its users, and compute nothing themselves.
+# The server of MPS, with which several processes share a GPU. It computes nothing itself.
 _SHARING_SERVICE = "nvidia-cuda-mps"
 
 
@@ -21,7 +21,7 @@ class OwnProcesses:
         """Return the lowest process id in ``listed`` that is not of this run; ``None`` if there is none.
 
         ``listed`` are the ids that a driver reports. In a container they can be the ids of the host, which mean nothing
-        here. So the answer is ``None``, too, if this process is not among them.
+        here. So also return ``None`` if this process is not in the list.
         """
         ids = sorted({*listed})
         families = {number: self._family(number) for number in ids}
@@ -30,7 +30,7 @@ class OwnProcesses:
         return next((family[0] for family in families.values() if family and not self._ranks & {*family}), None)
 
     def _family(self, number: int) -> list[int]:
-        """Return the process of a thread or process id and its parents; empty if it has ended or only shares a GPU."""
+        """Return the process of a process or thread id, and its parents; empty if it has ended or is MPS's server."""
         family: list[int] = []
         while number > 0:
             # A driver can report the id of a thread. `Tgid` is its process.

@@ -17,18 +17,18 @@ CaseInLaunch = tuple[Case, int]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Attempts:
-    """The lines of a run, sorted out."""
+    """The lines of a run that count, and its marks."""
 
     lines: tuple[Line, ...]  # the samples of the attempts that count, and every other line about a case
-    ended: frozenset[CaseInLaunch]  # what was measured or skipped to its end; empty before schema 4
+    ended: frozenset[CaseInLaunch]  # the cases, each in a launch, that have an end; empty before schema 4
     resumes: tuple[Resume, ...]  # the points at which the run was continued
 
 
 def sort_out(entries: Sequence[Entry], file: Path) -> Attempts:
-    """Return what counts of ``entries``. Rounds of different attempts cannot be paired, so one attempt counts.
+    """Return the lines of ``entries`` that count. Rounds of different attempts cannot be paired, so one attempt counts.
 
-    It is the last attempt in its launch that reached the end of the case. If no attempt did, it is the last one with
-    samples. A hang or a crash ends an attempt of its case, and a resume ends the attempts of all cases.
+    For each case in each launch it is the last attempt that reached the end of the case. If no attempt did, it is the
+    last one with samples. A hang or a crash ends an attempt of its case, and a resume ends the attempts of all cases.
 
     Raises ``RecordError`` if one attempt has two lines of samples of the same arm and timing: the file mixes two runs.
     ``file`` is for messages.

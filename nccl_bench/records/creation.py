@@ -37,7 +37,7 @@ class Created:
             self.paths.append(directory / name)
 
     def remove(self) -> None:
-        """Remove everything again, but keep directories in which there is something else."""
+        """Remove all ``paths``, but keep a directory that contains anything else."""
         for path in reversed(self.paths):
             with suppress(OSError):
                 path.rmdir() if path.is_dir() else path.unlink()
@@ -45,9 +45,9 @@ class Created:
 
 @contextmanager
 def creating(directory: Path) -> Iterator[Created]:
-    """Yield an empty ``Created``. If the body raises, remove what was created, and raise ``UsageError`` if it cannot.
+    """Yield an empty ``Created``. If the body raises, remove what was created.
 
-    ``directory`` is for the message.
+    Raises ``UsageError``, with ``directory`` in its message, if the body raised an ``OSError``.
     """
     created = Created()
     try:

@@ -39,9 +39,9 @@ def collect(
 ) -> dict[str, object]:
     """Return facts as plain data for ``run.json``; a fact that is not known is absent.
 
-    NVML does not know the network cards, so the topology is the text of ``nvidia-smi topo -m``. The ``PATH`` in
-    ``environ`` gives the program, which has ``timeout_s`` to answer. A failure raises no error: the reason of the
-    failure is recorded under ``gpu_query_error``, ``topology_error`` or ``nccl_conf_error``.
+    NVML does not know the network cards, so the topology is the text of ``nvidia-smi topo -m``. The program is searched
+    in the ``PATH`` of ``environ``, and has ``timeout_s`` to answer. A failure raises no error: its reason is recorded
+    under ``gpu_query_error``, ``topology_error`` or ``nccl_conf_error``.
     """
     facts: dict[str, object] = {
         "python": platform.python_version(),

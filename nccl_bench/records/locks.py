@@ -22,7 +22,7 @@ _READER_S = 0.1
 
 @contextmanager
 def locked(file: Path) -> Iterator[None]:
-    """Hold a lock on ``file`` within a ``with`` block. The end of this process, however it ends, frees the lock.
+    """Hold a lock on ``file`` within a ``with`` block. When this process ends, for any reason, the lock is free.
 
     Raises ``UsageError`` if another command holds the lock.
     """
@@ -40,7 +40,7 @@ def locked(file: Path) -> Iterator[None]:
 def is_written(file: Path, hostname: object) -> bool | None:
     """Return True if a command holds the lock on ``file``. ``hostname`` is the host of the command that created it.
 
-    Return ``None`` if nobody can tell: another host may not see the lock, and some file systems have no locks.
+    Return ``None`` if that is unknown: another host may not see the lock, and some file systems have no locks.
     """
     if hostname != platform.node() or not file.exists():
         return None

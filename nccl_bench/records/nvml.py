@@ -15,7 +15,7 @@ class Nvml:
     """The open library."""
 
     library: Any  # the module pynvml; None if the machine has no driver, or the driver cannot be used
-    problem: str = ""  # why the driver cannot be used; empty if it can, and if there is none
+    problem: str = ""  # why the driver cannot be used; empty if it can be used, or if there is no driver
 
     def ask(self, function: str, *arguments: object) -> Any:
         """Return the answer of ``function`` of pynvml; ``None`` if the GPU, the driver or the machine has no answer."""
@@ -42,7 +42,7 @@ class Nvml:
 
 @cache
 def open_nvml() -> Nvml:
-    """Open NVML once in this process, which then stays open."""
+    """Open NVML once in this process, and keep it open."""
     import pynvml  # costs 30 ms, which --help must not pay
 
     try:

@@ -1,4 +1,4 @@
-"""Room on a disk that is taken early, so that a few important bytes can be written later although the disk is full."""
+"""Takes room on a disk early, so that a few important bytes can be written later even if the disk is full by then."""
 
 import os
 from errno import EINVAL, ENOSYS, ENOTSUP, EOPNOTSUPP
@@ -26,7 +26,7 @@ def reserve(path: Path, size_bytes: int) -> None:
 def write_into_reserve(reserved: Path, target: Path, data: bytes) -> None:
     """Write ``data`` over the start of the file ``reserved``, free the rest of its room, and rename it to ``target``.
 
-    If ``reserved`` is missing, create it. Afterwards ``data`` is on the disk; the name is not until
+    If ``reserved`` is missing, create it. Afterwards ``data`` is on the disk. The new name is on the disk only after
     ``sync_directory``. A reader sees the old ``target`` or the new one, never a part of a file.
     """
     descriptor = os.open(reserved, os.O_WRONLY | os.O_CREAT, 0o666)

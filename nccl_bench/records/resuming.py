@@ -18,7 +18,8 @@ _LOGGING = "NCCL_DEBUG"
 def refuse_changes(directory: Path, meta: Mapping[str, Any], environment: Mapping[str, object]) -> None:
     """Raise ``UsageError`` with each difference between this machine and the machine of a record.
 
-    ``meta`` is the first file of the record in ``directory``. ``environment`` are the facts about this machine now.
+    ``meta`` is the content of ``run.json`` or ``verification.json`` in ``directory``. ``environment`` are the facts
+    about this machine now.
     """
     recorded = {"nccl-bench": str(meta.get("version")), **_facts(meta.get("environment"))}
     present = {"nccl-bench": __version__, **_facts(environment)}

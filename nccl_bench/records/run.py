@@ -30,18 +30,20 @@ class Run:
 
     meta: Mapping[str, Any]  # the content of run.json
     lines: tuple[Line, ...]  # the lines of samples.jsonl, only one attempt of each case in each launch
-    ended: frozenset[CaseInLaunch] = frozenset()  # what was measured or skipped to its end; empty before schema 4
+    ended: frozenset[CaseInLaunch] = frozenset()  # the cases, each in a launch, that have an end; empty before schema 4
     resumes: tuple[Resume, ...] = ()  # the points at which the run was continued
     warnings: tuple[str, ...] = ()  # sentences about damage to the files
     directory: Path | None = None  # the directory; None if the run was not read from one, or it was removed
-    is_written: bool | None = None  # True while a command writes the run; None if it has its end, or nobody can tell
+    is_written: bool | None = (
+        None  # True while a command writes the run; None if the run has ended, or if it is unknown
+    )
 
     @classmethod
     def load(cls, path: Path) -> Run:
         """Read the directory ``path``; raise ``RecordError`` with the file, the line and the reason."""
         file = path / SAMPLES
         meta = read_meta(path)
-        # The command can end the run meanwhile, so look at the lock after the state and before the lines.
+        # A command can end the run while this one reads it. So look at the lock after run.json and before the lines.
         written = _is_written(meta, file)
         return replace(cls.parse(meta, read_text(file), file), directory=path, is_written=written)
 
@@ -147,7 +149,7 @@ class Run:
 
 
 def _is_written(meta: Mapping[str, Any], file: Path) -> bool | None:
-    """Return whether a command holds the lock on ``file``, which has the lines; ``None`` if nobody can tell."""
+    """Return whether a command holds the lock on ``file``, which has the lines; ``None`` if that is unknown."""
     # Before schema 4, and for ranks that another launcher started, there is no lock.
     has_lock = meta.get("cases") is not None and meta["launch"].get("mode") == LAUNCHED
     if meta["status"] != "running" or not has_lock:

@@ -231,7 +231,7 @@ class Resume(_Line):
     command: tuple[str, ...]  # the command that continued the run
 
 
-# What reports show, and marks between the lines.
+# A `Line` is shown in reports. The other entries are marks between the lines.
 Line = Samples | Skipped | Hang | Crash
 Entry = Line | CaseEnd | Resume
 _KINDS: Mapping[str, Any] = {entry.kind: entry for entry in (Samples, Skipped, Hang, Crash, CaseEnd, Resume)}

@@ -29,7 +29,7 @@ from nccl_bench.records.schema import SCHEMA, Entry, Resume, dump
 
 # The file with the room for the last state of run.json. It becomes run.json at the end.
 RESERVE = ".reserve"
-# A run.json of many arms has 40 kB. What the last state does not need is room for the last line and for summary.csv.
+# A run.json of many arms has 40 kB. The rest of the room is for the last line and for summary.csv.
 RESERVE_BYTES = 256 * 1024
 
 
@@ -52,7 +52,7 @@ class RunStore:
     """
 
     path: Path  # the directory
-    # What remains of a run whose directory is removed; None except in the process that created the directory.
+    # The facts that remain if the directory is removed; None in a process that did not open the record.
     origin: Origin | None = None
 
     @classmethod
@@ -139,13 +139,13 @@ class RunStore:
         replace_file(self.path / SUMMARY, csv)
 
     def load(self) -> Run:
-        """Return the run as it was recorded; if its directory was removed, without what the workers found out."""
+        """Return the run as it was recorded. If its directory was removed, facts that workers recorded are missing."""
         if self.origin is None or ((self.path / RUN).exists() and (self.path / SAMPLES).exists()):
             return Run.load(self.path)
         return self.origin.run(self.path / SAMPLES)
 
     def discard_if_empty(self) -> bool:
-        """Remove the files and directories that ``create`` made if no line was recorded; return whether it did."""
+        """If no line was recorded, remove the files and directories that ``create`` made, and return True."""
         if self.origin is None or self.origin.has_lines():
             return False
         self.origin.created.remove()
