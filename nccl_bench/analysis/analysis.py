@@ -11,7 +11,8 @@ from nccl_bench.analysis.failures import exit_code_of, failures
 from nccl_bench.analysis.gaps import candidate_incomplete, not_measured
 from nccl_bench.analysis.headline import Headline, headline
 from nccl_bench.analysis.hints import hints
-from nccl_bench.analysis.one_run import compare_arms
+from nccl_bench.analysis.joining import joined
+from nccl_bench.analysis.one_run import basis_of, compare_arms
 from nccl_bench.analysis.summary import Row, rows_of
 from nccl_bench.analysis.warnings import cell_warnings, run_warnings
 from nccl_bench.config.limits import DEFAULT_THRESHOLD, recorded_limits
@@ -26,7 +27,7 @@ class Analysis:
 
     title: str  # a description of the run, or of the runs or arms that are compared
     notes: tuple[str, ...]  # sentences to read before the tables
-    run: Run | None  # all records of the run; None for the command `compare`
+    run: Run | None  # all records of the run, with its launches joined; None for the command `compare`
     rows: tuple[Row, ...]  # the summary of the run, one row per record; empty for the command `compare`
     comparisons: tuple[Comparison, ...]  # comparisons with verdicts, for each candidate, case and timing
     asked_arms: tuple[str, ...] | None = (
@@ -57,11 +58,11 @@ class Analysis:
         return cls(
             title=description.title(run),
             notes=tuple(description.notes(run)),
-            run=run,
+            run=joined(run),
             rows=rows,
             comparisons=comparisons,
             asked_arms=asked_arms,
-            basis=Basis.ROUNDS,
+            basis=basis_of(comparisons),
             reason="times of the same round" if comparisons else f"no arm has a round in common with {run.baseline}",
             failures=tuple(failures(run)),
             warnings=(*run.warnings, *cell_warnings([("", rows)]), *run_warnings(run, measured, run.baseline)),
@@ -88,12 +89,12 @@ class Analysis:
     @property
     def sides(self) -> tuple[str, str]:
         """The names of the two sides: baseline and candidate within one run, otherwise before and after."""
-        return ("baseline", "candidate") if self.basis is Basis.ROUNDS else ("before", "after")
+        return ("baseline", "candidate") if self.basis.of_one_run else ("before", "after")
 
     @property
     def could_be_judged(self) -> bool:
-        """True if any of the answers has an interval and, unless a side has several runs, a noise floor."""
+        """True if any of the answers has an interval with communicator variance, or an interval and a noise floor."""
         return any(
-            each.interval is not None and (each.noise_floor is not None or self.basis is Basis.RUNS)
+            each.interval is not None and (each.noise_floor is not None or self.basis.has_variance)
             for each in self.answers
         )

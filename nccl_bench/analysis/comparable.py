@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from statistics import median
 
 from nccl_bench.analysis.statistics import paired_ratios
@@ -13,8 +13,10 @@ from nccl_bench.catalog.timings import Timing
 from nccl_bench.records.run import Run
 from nccl_bench.records.schema import Samples, Status
 
-# The times of rounds in microseconds; each key is the number of a round.
+# The times of rounds in microseconds; each key is the number of a round. Later launches have keys of their own: the key
+# of a round in launch n is its number plus (n - 1) times `LAUNCH_STRIDE`, which is above every number in a record.
 Rounds = Mapping[int, float]
+LAUNCH_STRIDE = 2**63
 # A point at which arms are compared: a case and a timing.
 Point = tuple[Case, Timing]
 # A case, a timing and the name of an arm.
@@ -33,18 +35,27 @@ class ComparableRun:
 
     @classmethod
     def of(cls, run: Run, name: str) -> ComparableRun:
-        """Return the times of ``run``; a cell is absent if its results are wrong or all its batches were discarded."""
-        measured = {
-            (line.case, line.timing, line.arm): line
-            for line in run.lines
-            if isinstance(line, Samples) and line.status is Status.OK and line.samples_us
-        }
+        """Return the times of ``run``; a cell is absent if its results are wrong or all its batches were discarded.
+
+        A cell is also absent if its results are wrong in one launch of several.
+        """
+        samples = [line for line in run.lines if isinstance(line, Samples)]
+        wrong = {(line.case, line.timing, line.arm) for line in samples if line.status is not Status.OK}
+        cells: dict[Cell, dict[int, float]] = {}
+        placements = {}
+        for line in samples:
+            cell = (line.case, line.timing, line.arm)
+            if line.samples_us and cell not in wrong:
+                first = (line.launch - 1) * LAUNCH_STRIDE
+                times_us = {first + number: time_us for number, time_us in line.rounds_us().items()}
+                cells.setdefault(cell, {}).update(times_us)
+                placements[cell] = line.placement
         return cls(
             name=name,
             arms=run.arms,
-            cells={cell: line.rounds_us() for cell, line in measured.items()},
-            placements={cell: line.placement for cell, line in measured.items()},
-            medians_only=bool(measured) and all(len(line.rounds) < 2 for line in measured.values()),
+            cells=cells,
+            placements=placements,
+            medians_only=bool(cells) and max(map(len, cells.values())) < 2,
         )
 
     def median_us(self, point: Point, arm: str) -> float | None:
@@ -59,6 +70,14 @@ class ComparableRun:
     def ratios(self, point: Point, arm: str, base: str) -> list[float]:
         """Return the ratio ``arm`` / ``base`` of each round in which both arms have a time."""
         return paired_ratios(self.cells.get((*point, arm), {}), self.cells.get((*point, base), {}))
+
+    def launches(self) -> tuple[ComparableRun, ...]:
+        """Return the times of each launch as a run of its own."""
+        cells: dict[int, dict[Cell, dict[int, float]]] = {}
+        for cell, rounds in self.cells.items():
+            for key, time_us in rounds.items():
+                cells.setdefault(key // LAUNCH_STRIDE, {}).setdefault(cell, {})[key % LAUNCH_STRIDE] = time_us
+        return tuple(replace(self, cells=of_launch) for _, of_launch in sorted(cells.items()))
 
 
 def medians_us(side: Sequence[ComparableRun], point: Point, arm: str) -> list[float]:

@@ -12,7 +12,7 @@ from nccl_bench.analysis.gaps import candidate_incomplete, describe_cells, not_m
 from nccl_bench.analysis.libraries import mixed_libraries, notes_on_arms, notes_on_sides
 from nccl_bench.analysis.loading import LoadedRun
 from nccl_bench.analysis.machine import differences, over_ranks, versions
-from nccl_bench.analysis.one_run import compare_arms
+from nccl_bench.analysis.one_run import basis_of, compare_arms
 from nccl_bench.analysis.registration import one_process
 from nccl_bench.analysis.summary import rows_of
 from nccl_bench.analysis.two_sides import SidesComparison, compare_sides
@@ -60,14 +60,14 @@ def analyse_arms(loaded: LoadedRun, arms: tuple[str, str], limits: Limits | None
         run=None,
         rows=(),
         comparisons=comparisons,
-        basis=Basis.ROUNDS,
+        basis=basis_of(comparisons),
         reason="times of the same round" if comparisons else "no round measured both arms",
         failures=tuple(_failures(loaded)),
         warnings=(
             *loaded.warnings,
             *cell_warnings([("", rows_of(compared))]),
             *run_warnings(compared, arms, baseline),
-            *_no_noise_floor(comparisons),
+            *(_no_noise_floor(comparisons) if basis_of(comparisons) is Basis.ROUNDS else ()),
         ),
         not_compared=(
             *describe_cells("no time of", (cell for cell in missing if cell not in no_common_round)),

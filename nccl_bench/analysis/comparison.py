@@ -18,9 +18,20 @@ class Basis(StrEnum):
     """The kind of data from which intervals and verdicts are computed."""
 
     ROUNDS = "rounds of one run"
+    LAUNCHES = "the variation between the launches of one run"
     SHARED_ARM = "rounds within each run, relative to an arm that both sides have"
     RUNS = "the variation between the runs of each side"
     NOTHING = "nothing"
+
+    @property
+    def of_one_run(self) -> bool:
+        """True if the arms of one run are compared, and not two sides."""
+        return self in (Basis.ROUNDS, Basis.LAUNCHES)
+
+    @property
+    def has_variance(self) -> bool:
+        """True if intervals contain communicator variance, so that they need no noise floor."""
+        return self in (Basis.LAUNCHES, Basis.RUNS)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -41,6 +52,9 @@ class Comparison:
     below_floor: bool  # True if the verdict is inconclusive because of the noise floor or a missing twin
     pairs_needed: int | None  # rounds that are needed; None if there is an interval, or if no number is enough
     placements: tuple[Placement, Placement]  # the placements in which the baseline and the candidate were called
+    launches: int = 1  # the number of launches with a ratio; 1 for two sides
+    # The standard deviation of the ratio from launch to launch, or from run to run, as a share; None if it is unknown.
+    communicator_variance: float | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -54,6 +68,7 @@ class ArmPair:
     candidate_us: float  # median time of the candidate, microseconds
     estimate: Estimate  # the estimated ratio, candidate / baseline
     placements: tuple[Placement, Placement]  # the placements in which the baseline and the candidate were called
+    launches: int = 1  # the number of launches of the run with a ratio; 1 for two sides
 
 
 def compare_pairs(
@@ -95,6 +110,8 @@ def compare_pairs(
                 below_floor=below_floor,
                 pairs_needed=pair.estimate.pairs_needed(level) if interval is None else None,
                 placements=pair.placements,
+                launches=pair.launches,
+                communicator_variance=pair.estimate.communicator_variance,
             )
         )
     return tuple(comparisons)

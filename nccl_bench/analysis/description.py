@@ -23,7 +23,8 @@ def title(run: Run) -> str:
     name = run.meta["name"] if status == "complete" else f"{run.meta['name']}, {status.upper()}"
     text = f"{name}: {counted(run.world_size, 'rank')} on {device}{_library(run)}, {run.meta['started']}"
     if run.cases is not None:
-        text += f", {len(run.ended) - run.skipped} of {counted(run.cases, 'case')}"
+        text += f", {len(run.ended) - run.skipped} of {counted(run.cases * run.launches, 'case')}"
+        text += f" in {run.launches} launches" if run.launches > 1 else ""
         text += f" ({run.skipped} skipped)" if run.skipped else ""
     return text
 
@@ -48,6 +49,11 @@ def status_text(run: Run) -> str:
 def notes(run: Run) -> Iterator[str]:
     """Yield the meaning of the times, then facts about the arms and the device."""
     yield _times(run)
+    if run.launches > 1:
+        yield (
+            f"{run.launches} launches, each with new processes and new communicators. The ratio of a cell is the "
+            "geometric mean of the launches' ratios, and its interval contains communicator variance."
+        )
     default = default_baseline(run.arms, run.targets)
     if default.reason and default.arm == run.baseline:
         yield f"The baseline is {default.arm}, because {default.reason}. --baseline chooses another arm."

@@ -1,7 +1,8 @@
 """Estimates of a ratio, each with the interval that its data allows."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Hashable, Sequence
+from dataclasses import dataclass
 from statistics import fmean, median
 from typing import Protocol
 
@@ -11,8 +12,10 @@ from nccl_bench.analysis.statistics import (
     decisive_error_of_median,
     interval,
     pairs_needed,
+    student_error,
     student_quantile,
 )
+from nccl_bench.analysis.variation import Variation, moderated, pooled_variation
 
 # The largest half width of an interval, as a logarithm. Without this limit, an end of the interval could overflow.
 _FARTHEST = math.log(1e6)
@@ -22,6 +25,11 @@ class Estimate(Protocol):
     """An estimated ratio, candidate / baseline."""
 
     ratio: float
+
+    @property
+    def communicator_variance(self) -> float | None:
+        """The standard deviation of the ratio from launch to launch or from run to run; ``None`` if it is unknown."""
+        return None
 
     def interval(self, error: float) -> Interval | None:
         """Return the interval with an error of at most ``error``; ``None`` if the data allows no interval."""
@@ -39,7 +47,7 @@ class PairedRatios(Estimate):
     """The median of the ratios of two arms: one ratio for each round of one run."""
 
     def __init__(self, ratios: Sequence[float]) -> None:
-        self.ratio = math.exp(median(map(math.log, ratios)))
+        self.ratio = median_ratio(ratios)
         self._ratios = ratios
 
     def interval(self, error: float) -> Interval | None:
@@ -53,6 +61,11 @@ class PairedRatios(Estimate):
     def decisive_error(self, threshold: float) -> float:
         """Return the exact smallest error at which the verdict is decided."""
         return decisive_error_of_median(self._ratios, threshold)
+
+
+def median_ratio(ratios: Sequence[float]) -> float:
+    """Return the median of the logarithms, as a ratio: of two middle ratios the geometric mean."""
+    return math.exp(median(map(math.log, ratios)))
 
 
 class RelativeRatios(Estimate):
@@ -74,23 +87,59 @@ class RelativeRatios(Estimate):
         return pairs_needed(error / 2)
 
 
-class RunMedians(Estimate):
-    """The quotient of two geometric means, after / before; each is the mean of one side's run medians."""
+class MeanRatio(Estimate):
+    """A geometric mean of ratios, or the quotient of two such means, whose variation is estimated.
 
-    def __init__(self, before: Sequence[float], after: Sequence[float]) -> None:
-        logarithms = [[math.log(value) for value in side] for side in (before, after)]
-        means = [fmean(side) for side in logarithms]
-        self._log_ratio = means[1] - means[0]
-        self.ratio = math.exp(self._log_ratio)
-        self._freedom = len(before) + len(after) - 2
-        # Both sides share one estimate of the variance: on the same machine, the runs of both sides vary equally.
-        squares = sum((value - mean) ** 2 for side, mean in zip(logarithms, means, strict=True) for value in side)
-        self._standard_error = math.sqrt(squares / self._freedom * (1 / len(before) + 1 / len(after)))
+    The ratios are medians of launches or of runs, so the interval contains communicator variance.
+    """
 
-    def interval(self, error: float) -> Interval:
-        """Return the interval from Student's t distribution."""
-        half = min(_FARTHEST, student_quantile(error, self._freedom) * self._standard_error)
+    def __init__(self, log_ratio: float, variation: Variation, weight: float) -> None:
+        self.ratio = math.exp(log_ratio)
+        self.variation = variation  # of one launch or run
+        self._log_ratio = log_ratio
+        self._standard_error = math.sqrt(variation.variance * weight)
+
+    @property
+    def communicator_variance(self) -> float | None:
+        """The standard deviation of one launch's or one run's ratio, as a share."""
+        return math.sqrt(self.variation.variance) if self.variation.freedom else None
+
+    def interval(self, error: float) -> Interval | None:
+        """Return the interval from Student's t distribution; ``None`` if the variation is unknown."""
+        if not self.variation.freedom:
+            return None
+        half = min(_FARTHEST, student_quantile(error, self.variation.freedom) * self._standard_error)
         return Interval(low=math.exp(self._log_ratio - half), high=math.exp(self._log_ratio + half), error=error)
+
+    def decisive_error(self, threshold: float) -> float:
+        """Return the p-value of the verdict, from the distance between the ratio and the nearer limit."""
+        if not self.variation.freedom:
+            return 1.0
+        low, high = math.log1p(-threshold), math.log1p(threshold)
+        distance = min(abs(self._log_ratio - low), abs(self._log_ratio - high))
+        if not self._standard_error:
+            return 0.0 if distance else 1.0
+        return student_error(distance / self._standard_error, self.variation.freedom)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Medians:
+    """The medians of one cell in several launches or runs; for two sides, the medians of each side."""
+
+    kind: Hashable  # cells of one kind vary alike
+    sides: tuple[Sequence[float], ...]  # the medians of one run's launches, or those before and those after
+
+
+def mean_ratios(cells: Sequence[Medians]) -> list[MeanRatio]:
+    """Return the estimate of each cell. The cells of one kind learn their variation from each other."""
+    logarithms = [[[math.log(value) for value in side] for side in cell.sides] for cell in cells]
+    variations = moderated([pooled_variation(sides) for sides in logarithms], [cell.kind for cell in cells])
+    estimates = []
+    for sides, variation in zip(logarithms, variations, strict=True):
+        *before, last = map(fmean, sides)
+        weight = sum(1 / len(side) for side in sides)
+        estimates.append(MeanRatio(last - sum(before), variation, weight))
+    return estimates
 
 
 class UnknownVariation(Estimate):

@@ -2,6 +2,7 @@
 
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 
+from nccl_bench.analysis.joining import joined
 from nccl_bench.analysis.wording import counted
 from nccl_bench.catalog.arms import TWIN_SUFFIX
 from nccl_bench.errors import ExitCode
@@ -49,6 +50,7 @@ def worst(codes: Iterable[ExitCode]) -> ExitCode:
 
 def failures(run: Run) -> Iterator[str]:
     """Yield one line for all wrong results, a line for each hang and crash, and a line if nothing was measured."""
+    run = joined(run)
     wrong = [line for line in run.lines if isinstance(line, Samples) and line.status is Status.WRONG]
     if wrong:
         arms = ", ".join(dict.fromkeys(line.arm for line in wrong))
@@ -65,7 +67,8 @@ def failures(run: Run) -> Iterator[str]:
         if isinstance(line, Hang | Crash):
             activity = line.case.label if line.case else "set-up" if line.case_index < 0 else "close"
             rank = f"rank {line.rank} on {line.host}"
-            where = ", ".join(filter(None, (activity, line.arm and f"arm {line.arm}", rank)))
+            launch = f"launch {line.launch}" if run.launches > 1 else ""
+            where = ", ".join(filter(None, (launch, activity, line.arm and f"arm {line.arm}", rank)))
             # Before schema 4 a line does not say this: then it is so for every user arm.
             excluded = line.excludes_arm or line.arm.removesuffix(TWIN_SUFFIX) in user_arms
             tried_again = "; the case was measured in another try" if (line.case, line.launch) in run.ended else ""

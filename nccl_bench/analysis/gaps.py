@@ -27,16 +27,17 @@ def not_measured(run: Run) -> Iterator[str]:
             if collective in collectives:
                 yield f"{user_arm.get('arm')} cannot be called for {collective}: {reason}"
     yield from declined_cells(run)
-    for line in run.lines:
-        if isinstance(line, Skipped):
-            yield f"{line.case.label}: skipped, {line.reason}"
+    # A case that does not fit into memory is skipped in every launch.
+    skipped = (line for line in run.lines if isinstance(line, Skipped))
+    yield from dict.fromkeys(f"{line.case.label}: skipped, {line.reason}" for line in skipped)
     if run.missing:
         advice = ""
         if run.is_written:
             advice = ", so far: the run goes on"
         elif run.resume_command:
             advice = f": `{run.resume_command}` measures them"
-        yield f"{run.missing} of {run.cases} cases{advice}"
+        launches = f" in {run.launches} launches" if run.launches > 1 else ""
+        yield f"{run.missing} of {(run.cases or 0) * run.launches} cases{launches}{advice}"
 
 
 def candidate_incomplete(

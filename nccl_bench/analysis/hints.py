@@ -10,8 +10,14 @@ from nccl_bench.config.sizes import format_size
 # For each basis of a comparison: how to make the interval narrower.
 _MORE: Mapping[Basis, str] = {
     Basis.ROUNDS: "More rounds (--max-rounds, --max-seconds)",
-    Basis.SHARED_ARM: "More rounds in each run, or several runs on each side,",
-    Basis.RUNS: "More runs on each side",
+    Basis.LAUNCHES: "More launches (--launches)",
+    Basis.SHARED_ARM: "More rounds in each run, or several launches on each side (--launches),",
+    Basis.RUNS: "More runs or launches (--launches) on each side",
+}
+# For each basis without communicator variance: how to measure it. Five launches decide most differences of 5 %.
+_NEW_COMMUNICATORS: Mapping[Basis, str] = {
+    Basis.ROUNDS: "Measure with new communicators too: --launches 5.",
+    Basis.SHARED_ARM: "Measure each side with new communicators too: --launches 5.",
 }
 
 
@@ -25,11 +31,17 @@ def hints(comparisons: Sequence[Comparison], basis: Basis) -> Iterator[str]:
             f"an interval needs {max(too_few)} rounds. With exactly so many, it spans from the smallest ratio to the "
             "largest. Measure more rounds than that (--rounds), or fewer sizes and arms."
         )
+    in_one_launch = [each for each in inconclusive if each.interval is None and basis is Basis.LAUNCHES]
+    if in_one_launch:
+        yield (
+            f"{_cells(in_one_launch)} inconclusive because only one launch measured the ratio. It is missing in the "
+            f"others, for example {_label(in_one_launch[0])}: see the failures."
+        )
     without_twin = [each for each in inconclusive if each.below_floor and each.noise_floor is None]
     if without_twin:
         yield (
             f"{_cells(without_twin)} inconclusive because no twin was measured, so the communicator "
-            "variance is unknown. Compare several runs on each side (nccl-bench compare)."
+            f"variance is unknown. {_NEW_COMMUNICATORS[basis]}"
         )
     below_floor = [each for each in inconclusive if each.below_floor and each.noise_floor is not None]
     same = [each for each in below_floor if verdict_of(each.interval, each.threshold) is Verdict.EQUIVALENT]
@@ -38,22 +50,25 @@ def hints(comparisons: Sequence[Comparison], basis: Basis) -> Iterator[str]:
         yield (
             f"{_cells(different)} inconclusive because the baseline's own twin, the same communicator "
             f"made twice, differs too, most for {_highest_floor(different)}. A verdict needs a larger difference, "
-            "which must still exceed the threshold after the usual difference between twins is taken off. Compare "
-            "several runs on each side (nccl-bench compare)."
+            "which must still exceed the threshold after the usual difference between twins is taken off. "
+            f"{_NEW_COMMUNICATORS[basis]}"
         )
     if same:
         yield (
             f"{_cells(same)} inconclusive although the interval is within the threshold: equivalent also "
             "needs a noise floor below the threshold. The noise floor is how far from 1 the interval of the "
-            f"baseline's own twin reaches. It is highest for {_highest_floor(same)}."
+            f"baseline's own twin reaches. It is highest for {_highest_floor(same)}. {_NEW_COMMUNICATORS[basis]}"
         )
     wide = [(each, each.interval) for each in inconclusive if each.interval is not None and not each.below_floor]
     if wide:
         worst, interval = max(wide, key=lambda cell: cell[1].half_width)
+        spread = worst.communicator_variance
+        unit = "launch" if basis is Basis.LAUNCHES else "run"
+        variance = "" if spread is None else f" Its ratio differs by {format_share(spread)} from {unit} to {unit}."
         yield (
             f"{_cells(wide)} inconclusive because the interval crosses the threshold. The widest interval is "
-            f"{_label(worst)}: {interval.low:.3f}x to {interval.high:.3f}x, threshold {format_share(worst.threshold)}. "
-            f"{_MORE[basis]} narrow the interval. A ratio right at the threshold stays inconclusive."
+            f"{_label(worst)}: {interval.low:.3f}x to {interval.high:.3f}x, threshold {format_share(worst.threshold)}."
+            f"{variance} {_MORE[basis]} narrow the interval. A ratio right at the threshold stays inconclusive."
         )
 
 

@@ -1,11 +1,15 @@
-"""Comparisons of the arms of one run, by pairs of times from the same round."""
+"""Comparisons of the arms of one run, by pairs of times from the same round.
 
-from collections.abc import Sequence
+With one launch, an interval comes from the rounds, and the twin sets a noise floor. With several launches, it comes
+from the launches' median ratios, so it contains communicator variance and needs no noise floor.
+"""
 
-from nccl_bench.analysis.comparable import ComparableRun
+from collections.abc import Iterable, Sequence
+
+from nccl_bench.analysis.comparable import ComparableRun, Point
 from nccl_bench.analysis.comparison import ArmPair, Basis, Comparison, compare_pairs
-from nccl_bench.analysis.estimates import PairedRatios
-from nccl_bench.analysis.variance import CommunicatorVariance
+from nccl_bench.analysis.estimates import Estimate, Medians, PairedRatios, mean_ratios, median_ratio
+from nccl_bench.analysis.variance import CommunicatorVariance, without_size
 from nccl_bench.config.limits import Limits
 
 
@@ -19,22 +23,49 @@ def compare_arms(
     """
     base = run.arms[0] if baseline is None else baseline
     arms = [arm for arm in run.arms if arm != base] if candidates is None else candidates
+    keys = [
+        ((case, timing), arm)
+        for case, timing, measured in run.cells
+        for arm in (arms if measured == base else ())
+        if run.ratios((case, timing), arm, base)
+    ]
+    launches = run.launches()
+    medians = [
+        Medians(kind=(without_size(point), arm), sides=(median_ratios(launches, point, arm, base),))
+        for point, arm in keys
+    ]
+    several = any(len(each.sides[0]) > 1 for each in medians)
+    estimates: Sequence[Estimate] = (
+        mean_ratios(medians) if several else [PairedRatios(run.ratios(point, arm, base)) for point, arm in keys]
+    )
     pairs = []
-    for case, timing, measured in run.cells:
-        point = (case, timing)
-        for arm in arms if measured == base else ():
-            base_us, arm_us = run.median_us(point, base), run.median_us(point, arm)
-            ratios = run.ratios(point, arm, base)
-            if ratios and base_us is not None and arm_us is not None:
-                pairs.append(
-                    ArmPair(
-                        point=point,
-                        baseline=base,
-                        candidate=arm,
-                        baseline_us=base_us,
-                        candidate_us=arm_us,
-                        estimate=PairedRatios(ratios),
-                        placements=(run.placement(point, base), run.placement(point, arm)),
-                    )
-                )
+    for (point, arm), of_launches, estimate in zip(keys, medians, estimates, strict=True):
+        base_us, arm_us = run.median_us(point, base), run.median_us(point, arm)
+        assert base_us is not None
+        assert arm_us is not None
+        pairs.append(
+            ArmPair(
+                point=point,
+                baseline=base,
+                candidate=arm,
+                baseline_us=base_us,
+                candidate_us=arm_us,
+                estimate=estimate,
+                placements=(run.placement(point, base), run.placement(point, arm)),
+                launches=len(of_launches.sides[0]),
+            )
+        )
+    if several:
+        return compare_pairs(pairs, limits, Basis.LAUNCHES)
     return compare_pairs(pairs, limits, Basis.ROUNDS, CommunicatorVariance(run, base).floor)
+
+
+def basis_of(comparisons: Iterable[Comparison]) -> Basis:
+    """Return the data from which ``compare_arms`` computed the verdicts of ``comparisons``."""
+    return Basis.LAUNCHES if any(each.launches > 1 for each in comparisons) else Basis.ROUNDS
+
+
+def median_ratios(launches: Sequence[ComparableRun], point: Point, arm: str, base: str) -> list[float]:
+    """Return the median ratio of each launch in which a round has times of both arms."""
+    ratios = (launch.ratios(point, arm, base) for launch in launches)
+    return [median_ratio(of_launch) for of_launch in ratios if of_launch]

@@ -11,7 +11,7 @@ from enum import StrEnum
 from functools import lru_cache
 
 import numpy as np
-from scipy.special import bdtr, stdtrit
+from scipy.special import bdtr, stdtr, stdtrit
 
 # The allowed probability that at least one verdict of an analysis is wrong.
 FAMILYWISE_ERROR = 0.05
@@ -129,12 +129,17 @@ def decisive_error(interval_at: Callable[[float], Interval | None], threshold: f
 
 
 @lru_cache(maxsize=4096)
-def student_quantile(error: float, freedom: int) -> float:
+def student_quantile(error: float, freedom: float) -> float:
     """Return the distance, in standard errors, that a mean exceeds with the two-sided probability ``error``.
 
-    ``freedom`` is the number of degrees of freedom of Student's distribution.
+    ``freedom`` is the number of degrees of freedom of Student's distribution, which need not be whole.
     """
     return float(-stdtrit(freedom, error / 2))
+
+
+def student_error(distance: float, freedom: float) -> float:
+    """Return the two-sided probability that a mean exceeds ``distance``, in standard errors: see `student_quantile`."""
+    return 2 * float(stdtr(freedom, -distance))
 
 
 @lru_cache(maxsize=1024)

@@ -8,13 +8,14 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass, field, fields
-from statistics import median, quantiles
+from dataclasses import asdict, dataclass, field, fields, replace
+from statistics import geometric_mean, median, quantiles
 from typing import TYPE_CHECKING, Any
 
 from nccl_bench.analysis.comparable import ComparableRun
 from nccl_bench.analysis.comparison import Comparison
-from nccl_bench.analysis.estimates import PairedRatios
+from nccl_bench.analysis.joining import joined
+from nccl_bench.analysis.one_run import median_ratios
 from nccl_bench.catalog.cases import Case
 from nccl_bench.catalog.timings import TIMINGS, Timing
 from nccl_bench.records.run import Run
@@ -47,7 +48,8 @@ class Row:
     status: str | None = _column(help="ok, wrong, declined, skipped, hang or crash")
     reason: str | None = _column(help="how the arm declined the case, or why the case was skipped")
     ops_per_batch: int | None = _column(help="operations in one timed batch")
-    rounds: int | None = _column(help="number of rounds with a time")
+    launches: int | None = _column(help="number of launches with a time; absent if there is no time")
+    rounds: int | None = _column(help="number of rounds with a time, in all launches together")
     discarded: int | None = _column(help="batches discarded because the gate opened before all calls were queued")
     time_us: float | None = _column(help="time per operation, maximum over ranks: median over rounds")
     min_us: float | None = _column(help="time per operation: minimum over rounds")
@@ -59,7 +61,10 @@ class Row:
     )
     busbw_gb_s: float | None = _column(help="algbw times the collective's bus factor")
     baseline: str | None = _column(help="the arm whose time is the denominator of ratio")
-    ratio: float | None = _column(help="time / baseline's time in the same round: median; absent for the baseline")
+    ratio: float | None = _column(
+        help="time / baseline's time in the same round: median, of several launches the geometric mean of their "
+        "medians; absent for the baseline"
+    )
     ratio_low: float | None = _column(
         help="lower end of the ratio's interval; absent if there are too few rounds for an interval"
     )
@@ -70,6 +75,9 @@ class Row:
     noise_floor: float | None = _column(help="the noise floor; only a larger difference can be faster or slower")
     registered: str | None = _column(
         help="whether NCCL had the buffers registered: yes, no, partly or unknown; absent without NCCL"
+    )
+    communicator_variance: float | None = _column(
+        help="standard deviation of the ratio from launch to launch, as a share; absent with one launch"
     )
     wrong: int | None = _column(help="wrong elements, over all ranks and checks; absent if nothing was checked")
     tolerance_ulp: int | None = _column(help="the error that the check allows, in ulp; 0 means equality")
@@ -109,23 +117,25 @@ _PANDAS_TYPES = {"str | None": "string", "int | None": "Int64", "float | None": 
 
 
 def rows_of(run: Run, comparisons: Iterable[Comparison] = ()) -> tuple[Row, ...]:
-    """Return a row for each record of ``run``, in the order of measurement.
+    """Return a row for each record of ``run``, in the order of measurement; the launches of a cell share a row.
 
     Intervals, verdicts and noise floors come from ``comparisons``, which compare the arms of this run.
     """
     compared = {(each.case, each.timing, each.candidate): each for each in comparisons}
-    comparable = ComparableRun.of(run, run.meta["name"])
-    rows = []
-    for line in run.lines:
+    launches = ComparableRun.of(run, run.meta["name"]).launches()
+    rows: list[Row] = []
+    for line in joined(run).lines:
         if isinstance(line, Samples):
             point = (line.case, line.timing)
-            ratios = comparable.ratios(point, line.arm, run.baseline) if line.arm != run.baseline else ()
-            rows.append(_measured(line, run.baseline, ratios, compared.get((*point, line.arm))))
+            ratios = [] if line.arm == run.baseline else median_ratios(launches, point, line.arm, run.baseline)
+            row = _measured(line, run.baseline, ratios, compared.get((*point, line.arm)))
+            rows.append(replace(row, launches=sum((*point, line.arm) in each.cells for each in launches) or None))
         else:
             arm, reason = (None, line.reason) if isinstance(line, Skipped) else (line.arm, None)
             case = _columns_of(line.case)
             rows.append(Row(**case, world_size=run.world_size, arm=arm, status=line.kind, reason=reason))
-    return tuple(rows)
+    # A case that does not fit into memory is skipped in every launch.
+    return tuple(row for index, row in enumerate(rows) if row.status != Skipped.kind or row not in rows[:index])
 
 
 def data_frame(rows: Iterable[Row]) -> pd.DataFrame:
@@ -142,6 +152,7 @@ def _columns_of(case: Case | None) -> dict[str, Any]:
 
 
 def _measured(line: Samples, baseline: str, ratios: Sequence[float], comparison: Comparison | None) -> Row:
+    """Return the row of ``line``. ``ratios`` are the medians of the launches."""
     case = line.case
     times: dict[str, Any] = {}
     if line.samples_us:
@@ -169,7 +180,11 @@ def _measured(line: Samples, baseline: str, ratios: Sequence[float], comparison:
         times["throttled"] = ", ".join(line.gpus.lowering_reasons) or None
     judged: dict[str, Any] = {}
     if comparison is not None:
-        judged = {"verdict": comparison.verdict, "noise_floor": comparison.noise_floor}
+        judged = {
+            "verdict": comparison.verdict,
+            "noise_floor": comparison.noise_floor,
+            "communicator_variance": comparison.communicator_variance,
+        }
         if comparison.interval is not None:
             judged |= {"ratio_low": comparison.interval.low, "ratio_high": comparison.interval.high}
     return Row(
@@ -186,7 +201,7 @@ def _measured(line: Samples, baseline: str, ratios: Sequence[float], comparison:
         discarded=line.discarded if line.ops_per_batch else None,
         baseline=baseline,
         # A twin has a ratio, but no comparison.
-        ratio=PairedRatios(ratios).ratio if ratios else None,
+        ratio=geometric_mean(ratios) if ratios else None,
         registered=line.registered,
         wrong=line.wrong,
         tolerance_ulp=None if line.wrong is None else line.tolerance_ulp,

@@ -1,8 +1,9 @@
 """Comparisons of two sides, each of one or more runs.
 
 Rounds of two runs are not paired, so a verdict needs the variation between runs. Several runs on each side show this
-variation. With one run on each side, all times are divided by the time of an arm that both runs measured. Such
-quotients do not depend on the machine's clock rate. Without a shared arm there are no verdicts, only median ratios.
+variation, and so do several launches of one run. With one launch on each side, all times are divided by the time of an
+arm that both runs measured. Such quotients do not depend on the machine's clock rate. Without a shared arm there are no
+verdicts, only median ratios.
 """
 
 from collections.abc import Callable, Sequence
@@ -11,13 +12,15 @@ from statistics import median
 
 from nccl_bench.analysis.comparable import Cell, ComparableRun, Point, medians_us
 from nccl_bench.analysis.comparison import ArmPair, Basis, Comparison, compare_pairs
-from nccl_bench.analysis.estimates import Estimate, RelativeRatios, RunMedians, UnknownVariation
-from nccl_bench.analysis.variance import CommunicatorVariance, NoiseFloor, combined
+from nccl_bench.analysis.estimates import Estimate, Medians, RelativeRatios, UnknownVariation, mean_ratios
+from nccl_bench.analysis.variance import CommunicatorVariance, NoiseFloor, combined, without_size
 from nccl_bench.analysis.wording import counted
 from nccl_bench.catalog.arms import TWIN_SUFFIX
 from nccl_bench.config.limits import Limits
 
 Side = Sequence[ComparableRun]
+# The point, the arm before and the arm after.
+_Key = tuple[Point, str, str]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -57,6 +60,7 @@ def compare_sides(
         for point in dict.fromkeys((case, timing) for run in before for case, timing, arm in run.cells if arm == first)
         if _every_run_has(before, point, first, shared_arm) and _every_run_has(after, point, second, shared_arm)
     ]
+    estimates = _estimates(_launches(before), _launches(after), basis, shared_arm, keys)
     pairs = [
         ArmPair(
             point=point,
@@ -64,10 +68,10 @@ def compare_sides(
             candidate=second,
             baseline_us=median(medians_us(before, point, first)),
             candidate_us=median(medians_us(after, point, second)),
-            estimate=_estimate(before, after, basis, shared_arm, point, first, second),
+            estimate=estimate,
             placements=(before[0].placement(point, first), after[0].placement(point, second)),
         )
-        for point, first, second in keys
+        for (point, first, second), estimate in zip(keys, estimates, strict=True)
     ]
     shared_ratios: tuple[float, ...] = ()
     if shared_arm is not None:
@@ -93,9 +97,11 @@ def _basis(before: Side, after: Side, shared_arm: str | None) -> tuple[Basis, st
             "at least one run has a single time for each cell, like a summary or another tool's file, so it is "
             "unknown how much times vary: give the directories of all runs",
         )
-    if max(len(before), len(after)) > 1:
+    launches = [len(_launches(side)) for side in (before, after)]
+    if max(launches) > 1:
         relative = f", relative to {shared_arm}" if shared_arm is not None else ""
-        return Basis.RUNS, f"{counted(len(before), 'run')} before and {counted(len(after), 'run')} after{relative}"
+        noun = "run" if launches == [len(before), len(after)] else "launch"
+        return Basis.RUNS, f"{counted(launches[0], noun)} before and {counted(launches[1], noun)} after{relative}"
     if shared_arm is None:
         return (
             Basis.NOTHING,
@@ -114,6 +120,10 @@ def _shared_baseline(before: Side, after: Side, arms: tuple[str, str] | None) ->
     return None
 
 
+def _launches(side: Side) -> list[ComparableRun]:
+    return [launch for run in side for launch in run.launches()]
+
+
 def _noise_floor(
     before: Side, after: Side, basis: Basis, shared_arm: str | None
 ) -> Callable[[Point, float], NoiseFloor | None] | None:
@@ -125,20 +135,29 @@ def _noise_floor(
     return lambda point, error: combined(of_before.floor(point, error / 2), of_after.floor(point, error / 2))
 
 
-def _estimate(
-    before: Side, after: Side, basis: Basis, shared_arm: str | None, point: Point, first: str, second: str
-) -> Estimate:
+def _estimates(before: Side, after: Side, basis: Basis, shared_arm: str | None, keys: Sequence[_Key]) -> list[Estimate]:
+    """Return the estimated ratio, after / before, for each of ``keys``. Each launch is a run of its own here."""
     if basis is Basis.SHARED_ARM and shared_arm is not None:
-        return RelativeRatios(before[0].ratios(point, first, shared_arm), after[0].ratios(point, second, shared_arm))
+        return [
+            RelativeRatios(before[0].ratios(point, first, shared_arm), after[0].ratios(point, second, shared_arm))
+            for point, first, second in keys
+        ]
+    sides = [
+        (_medians(before, point, first, shared_arm), _medians(after, point, second, shared_arm))
+        for point, first, second in keys
+    ]
+    if basis is Basis.NOTHING:
+        return [UnknownVariation(*of_key) for of_key in sides]
+    kinds = [(without_size(point), first, second) for point, first, second in keys]
+    return list(mean_ratios([Medians(kind=kind, sides=of_key) for kind, of_key in zip(kinds, sides, strict=True)]))
 
-    def relative(side: Side, arm: str) -> list[float]:
-        times = medians_us(side, point, arm)
-        if shared_arm is None:
-            return times
-        return [time_us / base_us for time_us, base_us in zip(times, medians_us(side, point, shared_arm), strict=True)]
 
-    kind = RunMedians if basis is Basis.RUNS else UnknownVariation
-    return kind(relative(before, first), relative(after, second))
+def _medians(side: Side, point: Point, arm: str, shared_arm: str | None) -> list[float]:
+    """Return the median time of ``arm`` in each run, divided by that of ``shared_arm`` if there is one."""
+    if shared_arm is None:
+        return medians_us(side, point, arm)
+    times = [(run.median_us(point, arm), run.median_us(point, shared_arm)) for run in side]
+    return [time_us / base_us for time_us, base_us in times if time_us is not None and base_us is not None]
 
 
 def _arm_pairs(before: Side, after: Side, shared_arm: str | None) -> list[tuple[str, str]]:

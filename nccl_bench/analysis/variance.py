@@ -58,7 +58,7 @@ class CommunicatorVariance:
         self._medians = {point: median(map(math.log, ratios)) for point, ratios in self._ratios.items()}
         squares: dict[Point, list[float]] = {}
         for point, of_point in self._medians.items():
-            squares.setdefault(_without_size(point), []).append(of_point**2)
+            squares.setdefault(without_size(point), []).append(of_point**2)
         # At one size the twin's ratio can be near 1 by chance, so the usual distance comes from all sizes.
         self._usual = {kind: _USUAL_DEVIATIONS * math.sqrt(fmean(of_kind)) for kind, of_kind in squares.items()}
 
@@ -68,7 +68,7 @@ class CommunicatorVariance:
         The floor is the same for every pair of arms: every ratio, including the twin's, compares two communicators and
         contains the variance of both. Returns ``None`` if no size has times of a twin.
         """
-        usual = self._usual.get(_without_size(point))
+        usual = self._usual.get(without_size(point))
         if usual is None:
             return None
         ratios = self._ratios.get(point)
@@ -92,6 +92,7 @@ def combined(first: NoiseFloor | None, second: NoiseFloor | None) -> NoiseFloor 
     return NoiseFloor(reach=math.hypot(first.reach, second.reach), usual=math.hypot(first.usual, second.usual))
 
 
-def _without_size(point: Point) -> Point:
+def without_size(point: Point) -> Point:
+    """Return ``point`` without its size: the points of one kind of case and one timing then are equal."""
     case, timing = point
     return replace(case, size_bytes=0, count=0), timing

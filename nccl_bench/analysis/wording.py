@@ -52,8 +52,9 @@ def size_with_unit(size_bytes: int) -> str:
 
 
 def counted(number: int, noun: str) -> str:
-    """Return the number with its noun: ``1 rank``, ``2 ranks``."""
-    return f"{number} {noun}" + ("" if number == 1 else "s")
+    """Return the number with its noun: ``1 rank``, ``2 ranks``, ``2 launches``."""
+    plural = "es" if noun.endswith("ch") else "s"
+    return f"{number} {noun}" + ("" if number == 1 else plural)
 
 
 def significant(value: float) -> str:

@@ -4,10 +4,11 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 from nccl_bench.bench.context import CaseContext
-from nccl_bench.bench.schedule import FEWEST_OPS, Pilot, Schedule, gate_length_s, visiting_order
+from nccl_bench.bench.schedule import FEWEST_OPS, Pilot, Schedule, gate_length_s
 from nccl_bench.bench.stopping import Stopping
 from nccl_bench.bench.timing import Batch, no_garbage_collection
 from nccl_bench.catalog.timings import TIMINGS, Timing
+from nccl_bench.plan.shuffling import shuffled
 from nccl_bench.ranks.control import Reduced
 from nccl_bench.streams.base import Graph
 
@@ -97,7 +98,7 @@ def measure_rounds(
         measured: dict[tuple[int, str], Batch] = {}
         with no_garbage_collection():
             for number in range(attempts, attempts + block):
-                order = visiting_order(names, config.seed, case.label, timing, number)
+                order = shuffled(names, config.seed, case.label, timing, number)
                 visits += [(number, before, name) for before, name in enumerate(order)]
                 for name in context.arms.visit(order, timing):
                     context.restore(called)

@@ -31,7 +31,7 @@ class Record:
         # An arm that is no longer measured has no library now.
         libraries = {library["arm"]: library for meta in (earlier, facts) for library in meta.get("libraries") or ()}
         self._facts["libraries"] = list(libraries.values())
-        self._earlier_paths: list[object] = earlier.get("paths", [])
+        self._earlier_paths: list[Mapping[str, Any]] = earlier.get("paths", [])
         self._earlier_registrations: dict[str, object] = earlier.get("registered", {})
         self._written: dict[str, object] = {}
         # (collective, arm) -> mode -> the calls that the arm makes, and their stream.
@@ -53,10 +53,11 @@ class Record:
     def update(self, **facts: object) -> None:
         """Add ``facts``. If any fact about the run has changed, write all facts."""
         self._facts |= facts
-        paths = [{"collective": collective, "arm": arm, **by_mode} for (collective, arm), by_mode in self.paths.items()]
+        paths = {(path.get("collective"), path.get("arm")): path for path in self._earlier_paths}
+        paths |= {at: {"collective": at[0], "arm": at[1], **by_mode} for at, by_mode in self.paths.items()}
         worker = {
             **self._facts,
-            "paths": [*self._earlier_paths, *paths],
+            "paths": list(paths.values()),
             "registered": self._earlier_registrations | self.registrations,
         }
         if self._store is not None and worker != self._written:

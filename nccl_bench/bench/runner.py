@@ -45,6 +45,7 @@ class Runner:
     progress: Progress  # the position that this rank reports to the launcher
     record: Record  # the facts and lines of the run; rank 0 writes them
     budget: Budget  # the time limit for rounds beyond the configured minimum
+    later_cases: int = 0  # the number of cases of all later launches, which share the budget
     launch_memory: LaunchMemory  # the search for the best launch memory of this rank's streams and graphs
     ranks_per_memory: int  # the number of processes that share the memory of this rank's device
     log: NcclLog | None = None  # the log of NCCL; None without NCCL
@@ -78,7 +79,7 @@ class Runner:
             timings = len(self.plan.timings)
             limit_s = deadline_s(self.config, planned, timings)
             self.progress.update(case_index=index, arm="", phase="memory", deadline_s=limit_s)
-            self.budget.begin_case(limit_s, timings, timings * (len(indices) - position))
+            self.budget.begin_case(limit_s, timings, timings * (len(indices) - position + self.later_cases))
             gc.collect()
             reason = self._refusal(planned.case) if planned.arms else "no arm supports the case"
             reason = self.arms.ranks.all_ranks.broadcast(reason)
@@ -109,8 +110,7 @@ class Runner:
                 arms=self.arms,
                 streams=streams,
                 clock=self._clock,
-                # The error probability in the strictest step of Holm's method. No verdict has a smaller probability.
-                error=FAMILYWISE_ERROR / max(1, self.plan.comparisons(config.baseline)),
+                error=self._error(),
                 watch=self._watch,
                 budget=self.budget,
                 launch_memory=self.launch_memory,
@@ -140,6 +140,15 @@ class Runner:
     def _free_bytes(self) -> int:
         """Return the bytes of free memory for each rank, of the rank with the least. Collective."""
         return self.arms.ranks.all_ranks.minimum(self.device.streams.memory()[0] // self.ranks_per_memory)
+
+    def _error(self) -> float:
+        """Return the error probability at which the interval of one launch must be narrow enough.
+
+        With one launch, it is that of the strictest step of Holm's method: no verdict has a smaller probability. With
+        several, the verdicts come from the launches together.
+        """
+        comparisons = self.plan.comparisons(self.config.baseline) if self.config.launches == 1 else 1
+        return FAMILYWISE_ERROR / max(1, comparisons)
 
     def _fit(self, planned: PlannedCase) -> Arena | None:
         """Return an arena that fits on every rank. If no arena fits, record the case as skipped and return ``None``."""

@@ -1,8 +1,7 @@
-"""The schedule of a case: the operations in a batch, the lengths of gates, and the order in which arms are visited."""
+"""The schedule of a case: the operations in a batch, and the lengths of gates."""
 
 import math
-import random
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 from nccl_bench.catalog.timings import TIMINGS, Timing
@@ -85,10 +84,3 @@ def gate_length_s(enqueue_us: float) -> float:
 
 def _clamp(value: int, least: int, most: int) -> int:
     return max(least, min(value, most))
-
-
-def visiting_order(arms: Sequence[str], seed: int, *where: object) -> list[str]:
-    """Return the arms in a random order. Every rank gets the same order for the same ``seed`` and ``where``."""
-    order = list(arms)
-    random.Random("/".join(map(str, (seed, *where)))).shuffle(order)
-    return order

@@ -7,6 +7,7 @@ started the processes (srun, for example), each of them calls ``measure``.
 import os
 import sys
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
@@ -29,6 +30,8 @@ from nccl_bench.config.user_arms import user_arm_of
 from nccl_bench.errors import RecordError, SetupError
 from nccl_bench.plan.cases import make_plan
 from nccl_bench.plan.process_sets import ProcessSet
+from nccl_bench.plan.shuffling import shuffled
+from nccl_bench.plan.time import new_ranks_s
 from nccl_bench.ranks.joining import join
 from nccl_bench.ranks.process import SETUP_INDEX, SETUP_TIMEOUT_S, default_group, run_rank
 from nccl_bench.ranks.progress import Progress
@@ -53,6 +56,9 @@ def measure(spec: WorkerSpec, progress: Progress) -> None:
     # All ranks use rank 0's configuration, because the commands on several nodes can differ.
     settings = control.broadcast(spec.config.to_mapping())
     config = resolve(str(settings["device"]), settings)
+    launch, later_cases = control.broadcast((spec.launch, sum(map(len, spec.later))))
+    # The arms of a round have another order in every launch.
+    config = replace(config, seed=config.seed + launch - 1)
     plan = make_plan(config, ranks.own_set.world_size)
     # After a relaunch, the launchers on several nodes can disagree about the cases that are left. Node 0 records.
     to_measure = control.broadcast(list(range(len(plan.cases)) if spec.cases is None else spec.cases))
@@ -67,7 +73,7 @@ def measure(spec: WorkerSpec, progress: Progress) -> None:
     device, binding_reason = device.with_binding(config.transport, control)
     setup(arm="", phase="aligning communicator")
     aligner = StreamFreeCommunicator(default_group(), device)
-    own_arms = _make_arms(config, process_sets, ranks.set_index, device, progress)
+    own_arms = _make_arms(config, process_sets, ranks.set_index, device, progress, launch)
     arms = ArmsInTurn(own_arms, process_sets, ranks, progress)
     setup(arm="", phase="plan")
     _refuse_shared_streams(own_arms, device)
@@ -96,7 +102,7 @@ def measure(spec: WorkerSpec, progress: Progress) -> None:
     # Keep the facts that an earlier, failed launch of this run recorded.
     earlier = {} if store is None else store.meta()["worker"] or {}
     refuse_other_libraries(facts, earlier)
-    record = Record(store, facts, earlier)
+    record = Record(store, facts, earlier, launch)
     record.update()
 
     setup(arm="", phase="launch memory")
@@ -110,7 +116,8 @@ def measure(spec: WorkerSpec, progress: Progress) -> None:
         progress=progress,
         record=record,
         # Only rank 0 checks the budget. Rank 0 is on the host of the command, so both read the same clock.
-        budget=Budget(config.max_seconds, spec.started),
+        budget=Budget(config.max_seconds - sum(map(bool, spec.later)) * new_ranks_s(config), spec.started),
+        later_cases=later_cases,
         launch_memory=LaunchMemory(device.streams),
         ranks_per_memory=len(process_sets) * ranks_of_node,
         log=log,
@@ -133,11 +140,20 @@ def measure(spec: WorkerSpec, progress: Progress) -> None:
 
 
 def _make_arms(
-    config: RunConfig, process_sets: Sequence[ProcessSet], set_index: int, device: Device, progress: Progress
+    config: RunConfig,
+    process_sets: Sequence[ProcessSet],
+    set_index: int,
+    device: Device,
+    progress: Progress,
+    launch: int,
 ) -> dict[str, Arm]:
-    """Make and return the arms of the process set at ``set_index``."""
+    """Make and return the arms of the process set at ``set_index``, after the first launch in a random order.
+
+    An arm can be faster only because it was made before another. Random orders make that a part of the variance.
+    """
     arms = {}
-    for name in (name for process_set in process_sets for name in process_set.arms):
+    names = [name for process_set in process_sets for name in process_set.arms]
+    for name in names if launch == 1 else shuffled(names, config.seed, "arms"):
         # A user arm can hang during its construction, so its time limit is `timeout_s`.
         deadline_s = SETUP_TIMEOUT_S if user_arm_of(config.user_arms, name) is None else config.timeout_s
         progress.update(case_index=SETUP_INDEX, arm=name, phase="communicator", deadline_s=deadline_s)
@@ -146,7 +162,7 @@ def _make_arms(
         else:
             # Only ranks that do not make the arm report this step. A hang is blamed on the rank with the fewest steps.
             progress.update(case_index=SETUP_INDEX, arm="", phase="other processes", deadline_s=SETUP_TIMEOUT_S)
-    return arms
+    return {name: arms[name] for name in names if name in arms}
 
 
 def _refuse_shared_streams(arms: Mapping[str, Arm], device: Device) -> None:

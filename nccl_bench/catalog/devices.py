@@ -23,6 +23,7 @@ class DeviceSpec:
 
     # The nominal times and speed below serve only for the estimate of --dry-run and for deadlines.
     setup_s: float  # the time to start the processes
+    new_ranks_s: float  # the time to start the processes again, for every launch after the first
     communicator_s: float  # the time to make one communicator
     operation_s: float  # the latency of one operation
     bytes_per_s: float  # the throughput of one operation
@@ -66,6 +67,7 @@ DEVICES: Mapping[str, DeviceSpec] = {
         dtype="bfloat16",
         max_seconds=46.0,
         setup_s=12.0,
+        new_ranks_s=2.0,
         communicator_s=1.0,
         operation_s=20e-6,
         bytes_per_s=150e9,
@@ -88,6 +90,7 @@ DEVICES: Mapping[str, DeviceSpec] = {
         dtype="bfloat16",
         max_seconds=17.0,
         setup_s=6.0,
+        new_ranks_s=0.5,
         communicator_s=0.2,
         operation_s=200e-6,
         bytes_per_s=0.5e9,

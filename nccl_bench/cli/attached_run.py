@@ -46,6 +46,11 @@ def run_attached(config: RunConfig, attachment: Attachment, output: OutputConfig
             "but the launcher has started the ranks already: run nccl-bench without a launcher, or set the variables "
             "for all arms with --env"
         )
+    if config.launches > 1:
+        raise UsageError(
+            f"--launches is {config.launches}, and every launch needs new ranks, but {attachment.launcher} has started "
+            "the ranks already: run nccl-bench without a launcher, or several runs and nccl-bench compare"
+        )
     os.environ.update(config.variables)
     plan = make_plan(config, attachment.world_size)
     facts = {

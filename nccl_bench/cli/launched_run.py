@@ -9,7 +9,7 @@ from functools import partial
 
 from nccl_bench.cli.messages import exit_with, print_message
 from nccl_bench.cli.output import OutputConfig
-from nccl_bench.cli.progress import Display, case_label
+from nccl_bench.cli.progress import SweepDisplay
 from nccl_bench.cli.recorded_run import (
     close_record,
     closing_on_error,
@@ -58,7 +58,8 @@ def run_launched(config: RunConfig, launch: LaunchConfig, output: OutputConfig) 
             held.enter_context(locked(store.path / SAMPLES))
         return store
 
-    exit_with(measure_cases(WorkerSpec(config=config, run_dir=None), launch, plan, output, open_record))
+    spec = WorkerSpec.of_run(config, len(plan.cases), run_dir=None)
+    exit_with(measure_cases(spec, launch, plan, output, open_record))
 
 
 def measure_cases(
@@ -73,10 +74,8 @@ def measure_cases(
     ``open_record`` returns the record; ``None`` on nodes other than the first. It gets an ``ExitStack``, which is
     closed after the record.
     """
-
-    def label(index: int) -> str:
-        return case_label(plan.cases[index].case)
-
+    assert spec.cases is not None
+    left = (spec.cases, *spec.later)
     # Collected signals interrupt nothing, so that a record is always closed. `run_sweep` collects signals itself.
     with collect_signals() as received, running_agent() as agent, ExitStack() as held:
         agent.prepare(launch)
@@ -84,7 +83,7 @@ def measure_cases(
             # The agent needs seconds for its imports. Meanwhile import what the report needs.
             importlib.import_module("nccl_bench.analysis.analysis")
         store = open_record(held)
-        with closing_on_error(store, output), Display(len(plan.cases), label) as display:
+        with closing_on_error(store, output), SweepDisplay(plan.cases, left) as display:
             raise_interrupted(received)
             outcome = run_sweep(
                 replace(spec, run_dir=str(store.path) if store else None),
@@ -92,7 +91,7 @@ def measure_cases(
                 agent,
                 cases=plan.cases,
                 append=partial(record_end, store) if store else lambda _end: None,
-                on_progress=display.show,
+                on_progress=display.show_launch,
             )
             agent.end_reason = f"it stopped early: {outcome.stopped}" if outcome.stopped else ""
         if outcome.stopped:

@@ -1,7 +1,7 @@
 """The progress bar on standard error. It is shown only if standard error is a terminal."""
 
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 from rich.console import Console, RenderableType
 from rich.constrain import Constrain
@@ -10,6 +10,7 @@ from rich.table import Column
 
 from nccl_bench.catalog.cases import Case
 from nccl_bench.config.sizes import format_size
+from nccl_bench.plan.cases import PlannedCase
 from nccl_bench.ranks.progress import Position, furthest_behind
 
 _ROOM_FOR_CTRL_C = 3
@@ -41,6 +42,10 @@ class Display(Progress):
 
     def show(self, positions: list[Position]) -> None:
         """Show the position of the slowest rank."""
+        self._show(positions, lambda index: max(0, index), "")
+
+    def _show(self, positions: list[Position], completed: Callable[[int], int], prefix: str) -> None:
+        """Show ``prefix`` and the position of the slowest rank. ``completed`` counts the items before an index."""
         last = furthest_behind(positions)
         if last is None:
             return
@@ -51,7 +56,30 @@ class Display(Progress):
         else:
             where = "closing"
         text = " ".join(filter(None, (where, last.arm, last.phase)))
-        self.update(self._item, completed=max(0, last.case_index), description=text)
+        self.update(self._item, completed=completed(last.case_index), description=prefix + text)
+
+
+class SweepDisplay(Display):
+    """A progress bar over the cases of a run, which are measured in each of several launches.
+
+    ``left`` has for each launch the indices of the cases to measure, in this order.
+    """
+
+    def __init__(self, cases: Sequence[PlannedCase], left: Sequence[Sequence[int]]) -> None:
+        super().__init__(len(cases), lambda index: case_label(cases[index].case))
+        self._left = left
+        self.update(self._item, total=len(cases) * len(left))
+
+    def show_launch(self, launch: int, positions: list[Position]) -> None:
+        """Show the position of the slowest rank in the launch with this number."""
+        order = self._left[launch - 1]
+        left_later = sum(map(len, self._left[launch:]))
+
+        def completed(index: int) -> int:
+            done = order.index(index) if index in order else len(order) if index >= self._total else 0
+            return self._total * len(self._left) - left_later - (len(order) - done)
+
+        self._show(positions, completed, f"launch {launch} of {len(self._left)}: " if len(self._left) > 1 else "")
 
 
 def case_label(case: Case) -> str:

@@ -123,7 +123,8 @@ def _close(
             ended = store.finish(status)
         except RecordError as error:
             errors.append(error)
-        analysis = Analysis.of(replace(run, meta={**run.meta, **ended}))
+        # This command still holds the lock, but it measures nothing more.
+        analysis = Analysis.of(replace(run, meta={**run.meta, **ended}, is_written=None))
         try:
             store.write_summary(csv_report(analysis))
         except RecordError as error:

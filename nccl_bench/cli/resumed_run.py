@@ -40,11 +40,12 @@ def resume_run(directory: Path, output: OutputConfig) -> None:
         config = _configuration(run, directory)
         refuse_gate_of_one_arm(config.arms, output.fail_on)
         plan = make_plan(config, run.world_size)
-        left = tuple(index for index, planned in enumerate(plan.cases) if (planned.case, 1) not in run.ended)
-        if not left:
+        indices = {planned.case: index for index, planned in enumerate(plan.cases)}
+        done = {(indices[case], launch) for case, launch in run.ended if case in indices}
+        spec = WorkerSpec.of_run(config, len(plan.cases), done=done, run_dir=None, excluded=run.excluded)
+        if spec.is_empty and spec.following is None:
             exit_with(_end_without_cases(run, directory, output))
             return
-        spec = WorkerSpec(config=config, cases=left, run_dir=None, excluded=run.excluded)
         launch = LaunchConfig(nproc=int(run.meta["launch"]["nproc"]))
         code = measure_cases(spec, launch, plan, output, lambda _held: RunStore.resume(directory, command_line()))
     exit_with(code)

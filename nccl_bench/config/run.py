@@ -40,6 +40,9 @@ from nccl_bench.config.user_arms import AFTER, BEFORE, UserArm, targets_of
 from nccl_bench.config.variables import parse_variables
 from nccl_bench.errors import UsageError
 
+# The fewest rounds, unless the user asks for another number: in a run of one launch, and in each of several launches.
+# Six is the smallest number of rounds with an interval at 5 %.
+DEFAULT_ROUNDS, DEFAULT_ROUNDS_OF_LAUNCHES = 15, 6
 # The most rounds, unless the user asks for more. A ratio that needs more rounds than these would need many more.
 DEFAULT_MAX_ROUNDS = 60
 _ROOTED = [name for name, row in COLLECTIVES.items() if row.rooted]
@@ -123,14 +126,20 @@ class RunConfig(CommonConfig):
         default=lambda device: listed(timing for timing in Timing if timing not in device.missing_timings),
         default_text="all timings that the device has",
     )
-    rounds: int = method_option(
-        "The fewest rounds of each case. If there are several arms, more rounds follow until every ratio is precise "
-        "enough for --threshold, or until --max-rounds or --max-seconds is reached.",
+    launches: int = method_option(
+        "Measure everything in this many launches, each with new processes and new communicators, so that verdicts "
+        "contain communicator variance. --max-seconds is for all launches together.",
         integer(1),
-        default=15,
+        default=1,
+    )
+    rounds: int = method_option(
+        "The fewest rounds of each case in a launch. If there are several arms, more rounds follow until every ratio "
+        "is precise enough for --threshold, or until --max-rounds or --max-seconds is reached.",
+        integer(1),
+        default_text=f"{DEFAULT_ROUNDS}, or {DEFAULT_ROUNDS_OF_LAUNCHES} if there are several launches",
     )
     max_rounds: int = method_option(
-        "The most rounds of each case.",
+        "The most rounds of each case in a launch.",
         integer(1),
         default_text=f"{DEFAULT_MAX_ROUNDS}, or --rounds if that is more",
     )
@@ -241,6 +250,8 @@ def resolve(device: str, *layers: Mapping[str, object]) -> RunConfig:
     values["arms"] = _arms(values["arms"], values["user_arms"], DEVICES[device])
     values["baseline"] = _baseline(values["baseline"], values["arms"], values["user_arms"])
     values["memory"] = _memory(values["memory"], values["register"])
+    if values["rounds"] is None:
+        values["rounds"] = DEFAULT_ROUNDS if values["launches"] == 1 else DEFAULT_ROUNDS_OF_LAUNCHES
     values["max_rounds"] = _max_rounds(values["max_rounds"], values["rounds"])
     refuse_unused_routes(values["routes"], values["arms"])
     return RunConfig(**values)

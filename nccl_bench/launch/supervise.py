@@ -71,13 +71,14 @@ def supervise(
     timeout_s: float,
     on_end: Callable[[Hang | Crash, _S], _S | None],
     on_progress: Callable[[list[Position]], None],
-) -> None:
+) -> _S:
     """Let the ranks do the items of ``spec``, with as many launches as needed.
 
     Items have indices below ``count``. One item may take ``timeout_s`` seconds. After a hang or a crash, ``on_end``
     gets its record, without a case, and the specification of that launch. ``on_end`` returns the specification of the
     next launch, which can be empty, or ``None`` to stop. ``on_progress`` gets the local ranks' positions about five
-    times a second. When this function ends, even with an error, no rank is left.
+    times a second. Return the specification of the last launch. When this function ends, even with an error, no rank is
+    left.
 
     Raises:
         SetupError: The ranks did not finish their set-up, and ``on_end`` returned ``None``.
@@ -114,6 +115,7 @@ def supervise(
                 break
             spec = following
         raise_interrupted(received)
+    return spec
 
 
 @dataclass(slots=True, kw_only=True)

@@ -3,11 +3,13 @@
 from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
+from functools import partial
 
 from nccl_bench.catalog.arms import TWIN_SUFFIX
 from nccl_bench.catalog.cases import Case
 from nccl_bench.config.user_arms import UserArm, user_arm_of
 from nccl_bench.launch.config import LaunchConfig
+from nccl_bench.launch.signals import collect_signals, raise_interrupted
 from nccl_bench.launch.supervise import Starter, supervise
 from nccl_bench.plan.cases import PlannedCase
 from nccl_bench.ranks.progress import Position
@@ -36,34 +38,42 @@ def run_sweep(
     *,
     cases: Sequence[PlannedCase],
     append: Callable[[Hang | Crash], None],
-    on_progress: Callable[[list[Position]], None],
+    on_progress: Callable[[int, list[Position]], None],
 ) -> Outcome:
-    """Measure the ``cases`` of ``spec``; after a hang or a crash, start new ranks and go on.
+    """Measure the ``cases`` of ``spec`` and of all later launches; after a hang or a crash, start new ranks and go on.
 
-    - A case that hangs or crashes is measured once more, after all other cases.
+    - Every launch of ``spec`` has new ranks.
+    - A case that hangs or crashes is measured once more, after all other cases of its launch.
     - An arm that hangs or crashes in three cases in a row is excluded. The other arms measure the third case again.
     - A user arm is excluded the first time. But if it shares processes with another user arm and fails in the first
       set-up, the arm first gets processes of its own.
     - A failure in the set-up of new ranks is tried again. After the third one, the arm at work is excluded. If no arm
       was at work, the next case counts as failed.
 
-    On node 0, ``append`` gets every hang and crash. ``on_progress`` gets the local ranks' positions about five times a
-    second. When this function ends, even with an error, no rank is left.
+    On node 0, ``append`` gets every hang and crash. ``on_progress`` gets the number of the launch and the local ranks'
+    positions about five times a second. When this function ends, even with an error, no rank is left.
 
     Raises:
         SetupError: The ranks of the first launch did not finish their set-up.
         InterruptedRunError: This process got SIGINT, SIGTERM or SIGHUP.
     """
     sweep = _Sweep(launch=launch, cases=cases, append=append)
-    supervise(
-        replace(spec, cases=tuple(range(len(cases))) if spec.cases is None else spec.cases),
-        launch,
-        agent,
-        count=len(cases),
-        timeout_s=spec.config.timeout_s,
-        on_end=sweep.next_launch,
-        on_progress=on_progress,
-    )
+    work: WorkerSpec | None = replace(spec, cases=tuple(range(len(cases))) if spec.cases is None else spec.cases)
+    with collect_signals() as received:
+        while work is not None and sweep.stopped is None:
+            # `supervise` collects signals itself. This list has the signals between two calls of it.
+            raise_interrupted(received)
+            last = supervise(
+                work,
+                launch,
+                agent,
+                count=len(cases),
+                timeout_s=spec.config.timeout_s,
+                on_end=sweep.next_launch,
+                on_progress=partial(on_progress, work.launch),
+            )
+            sweep.end_launch()
+            work = last.following
     return Outcome(
         hangs=tuple(end for end in sweep.ends if isinstance(end, Hang)),
         crashes=tuple(end for end in sweep.ends if isinstance(end, Crash)),
@@ -86,6 +96,13 @@ class _Sweep:
     # For each arm and "": the number of failures in set-up since ranks last finished their set-up.
     _in_set_up: Counter[str] = field(default_factory=Counter)
     _set_up_once: bool = False  # True if the ranks of any launch have finished their set-up
+
+    def end_launch(self) -> None:
+        """Forget the failures of a launch, but not that ranks have finished their set-up."""
+        self._set_up_once = True
+        self._in_set_up.clear()
+        self._failed_tries.clear()
+        self._in_a_row.clear()
 
     def next_launch(self, end: Hang | Crash, spec: WorkerSpec) -> WorkerSpec | None:
         """Record ``end``, which ended a launch of ``spec``; return what the next launch does, or ``None`` to stop."""
@@ -162,7 +179,7 @@ class _Sweep:
 
     def _record(self, end: Hang | Crash, spec: WorkerSpec) -> Hang | Crash:
         """Record ``end`` with its case, and with its rank in its process set."""
-        end = replace(end, case=case_at(self.cases, end.case_index))
+        end = replace(end, case=case_at(self.cases, end.case_index), launch=spec.launch)
         end = _with_rank_in_process_set(end, self.launch, spec.processes_per_rank)
         self.ends.append(end)
         if self.launch.node_rank == 0:

@@ -12,11 +12,19 @@ def estimate_s(config: RunConfig, plan: Plan) -> tuple[float, float]:
     The estimates use nominal speeds of the device, so only the order of magnitude is right.
     """
     spec = config.device_spec
-    least = most = spec.setup_s + len(config.measured_arms) * spec.communicator_s
+    least = most = new_ranks_s(config)
     for planned in plan.cases:
         least += estimate_case_s(config, planned, len(plan.timings), config.rounds)
         most += estimate_case_s(config, planned, len(plan.timings), most_rounds(config, planned))
+    # The first ranks start last: the agent imports torch before.
+    first_s = spec.setup_s - spec.new_ranks_s
+    least, most = first_s + config.launches * least, first_s + config.launches * most
     return least, min(most, max(least, config.max_seconds))
+
+
+def new_ranks_s(config: RunConfig) -> float:
+    """Return an estimate of the seconds from the end of a launch until the ranks of the next one measure."""
+    return config.device_spec.new_ranks_s + len(config.measured_arms) * config.device_spec.communicator_s
 
 
 def most_rounds(config: RunConfig, planned: PlannedCase) -> int:

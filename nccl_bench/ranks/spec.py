@@ -5,14 +5,15 @@ from __future__ import annotations
 import json
 import os
 import time
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
-from typing import Self
+from typing import Any, Self
 
 from nccl_bench.config.run import RunConfig, resolve
 from nccl_bench.config.variables import preload
 from nccl_bench.plan.process_sets import ProcessSet, process_sets_of
+from nccl_bench.plan.shuffling import cases_of_launches
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -56,11 +57,13 @@ class LaunchSpec:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class WorkerSpec(LaunchSpec):
-    """The work of one launch of a run: some or all cases of the plan."""
+    """The work of new ranks of a run: some or all cases of one launch, and what later launches measure."""
 
     config: RunConfig  # what to measure
     # The indices of the cases in the plan, in the order of their measurement; None: all cases.
     cases: tuple[int, ...] | None = None
+    launch: int = 1  # the number of the launch that measures the cases, counted from 1
+    later: tuple[tuple[int, ...], ...] = ()  # the cases of every later launch
     run_dir: str | None  # the run directory; None on nodes other than the first
     excluded: tuple[str, ...] = ()  # the arms that are no longer measured, because they failed in earlier launches
     # The user arms that failed in set-up in shared processes -> the reason. Each of these arms gets its own processes.
@@ -71,6 +74,14 @@ class WorkerSpec(LaunchSpec):
     def is_empty(self) -> bool:
         """True if no case is left to measure."""
         return self.cases == ()
+
+    @property
+    def following(self) -> WorkerSpec | None:
+        """The work of the next launch that has cases; ``None`` after the last one."""
+        for number, cases in enumerate(self.later, start=1):
+            if cases:
+                return replace(self, launch=self.launch + number, cases=cases, later=self.later[number:])
+        return None
 
     @property
     def process_sets(self) -> tuple[ProcessSet, ...]:
@@ -100,15 +111,28 @@ class WorkerSpec(LaunchSpec):
         return self.process_sets[local_rank * self.processes_per_rank // local_world_size]
 
     @classmethod
+    def of_run(
+        cls, config: RunConfig, cases: int, *, done: Collection[tuple[int, int]] = (), **fields: Any
+    ) -> WorkerSpec:
+        """Return the work of every launch of a run with ``cases`` cases. ``fields`` are more fields of the class.
+
+        ``done`` has the (index, launch) pairs that are measured already.
+        """
+        first, *later = cases_of_launches(cases, config.launches, config.seed, done)
+        return cls(config=config, cases=first, later=tuple(later), **fields)
+
+    @classmethod
     def read(cls, path: Path) -> WorkerSpec:
         """Return the specification in ``path``. Raise ``UsageError`` if this version refuses its configuration."""
         mapping = json.loads(path.read_text(encoding="utf-8"))
         config = mapping.pop("config")
         excluded = tuple(mapping.pop("excluded"))
         cases = mapping.pop("cases")
+        later = tuple(map(tuple, mapping.pop("later")))
         return cls(
             config=resolve(config["device"], config),
             cases=None if cases is None else tuple(cases),
+            later=later,
             excluded=excluded,
             **mapping,
         )

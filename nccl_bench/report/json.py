@@ -34,6 +34,8 @@ def comparison_record(comparison: Comparison, sides: tuple[str, str]) -> Mapping
         "threshold": comparison.threshold,
         "verdict": comparison.verdict,
         "noise_floor": comparison.noise_floor,
+        "launches": comparison.launches if comparison.launches > 1 else None,
+        "communicator_variance": comparison.communicator_variance,
         "below_floor": None if comparison.verdict is None else comparison.below_floor,
         "pairs_needed": comparison.pairs_needed,
     }

@@ -1,8 +1,8 @@
 """Tables of verdicts: which sizes changed, by how much, and with what confidence.
 
 Neighbouring sizes with the same verdict and the same threshold share a line. Nothing is averaged over sizes: a line
-shows the smallest and the largest ratio, the span of all intervals, and the highest noise floor. A size without a
-verdict has its own line.
+shows the smallest and the largest ratio, the span of all intervals, and the highest noise floor or communicator
+variance. A size without a verdict has its own line.
 """
 
 from collections.abc import Iterator, Sequence
@@ -11,7 +11,7 @@ from itertools import groupby
 from nccl_bench.analysis.analysis import Analysis
 from nccl_bench.analysis.comparison import Basis, Comparison
 from nccl_bench.analysis.statistics import FAMILYWISE_ERROR, Verdict
-from nccl_bench.analysis.wording import case_name, compared_text, format_ratios, format_share, significant
+from nccl_bench.analysis.wording import case_name, compared_text, counted, format_ratios, format_share, significant
 from nccl_bench.catalog.timings import Timing
 from nccl_bench.config.sizes import format_size
 from nccl_bench.report.layout import Column, Remarks, Table, column
@@ -33,7 +33,8 @@ def heading(analysis: Analysis) -> str:
         matters = f"{format_share(thresholds[0])} to {format_share(thresholds[-1])} matters (see the column limit)"
     decided = sum(each.verdict not in (None, Verdict.INCONCLUSIVE) for each in comparisons)
     right = "the one decided verdict is right" if decided == 1 else f"all {decided} decided verdicts are right"
-    evidence = "runs" if analysis.basis is Basis.RUNS else "rounds"
+    launches = counted(max(each.launches for each in comparisons), "launch")
+    evidence = {Basis.LAUNCHES: launches, Basis.RUNS: "runs"}.get(analysis.basis, "rounds")
     confidence = f" With {(1 - FAMILYWISE_ERROR) * 100:.0f} % confidence, {right}, as far as {evidence} can show."
     return f"Verdicts. Ratios below 1 are faster; a difference of {matters}.{confidence if decided else ''}"
 
@@ -71,6 +72,9 @@ def verdict_tables(analysis: Analysis) -> Iterator[Table]:
             columns.append(column("interval", ("interval",), [_span(line) for line in lines]))
         if judged and several_limits:
             columns.append(column("limit", ("limit",), [format_share(line[0].threshold) for line in lines]))
+        if analysis.basis is Basis.LAUNCHES:
+            varies = [_largest_variance(line) for line in lines]
+            columns.append(column("communicator variance", ("launch to", "launch"), varies))
         if any(each.noise_floor is not None for each in comparisons):
             columns.append(column("noise floor", ("noise", "floor"), [_highest_floor(line) for line in lines]))
         if judged:
@@ -130,6 +134,11 @@ def _ratios(lines: Sequence[_TableLine]) -> Column:
 def _span(line: _TableLine) -> str:
     intervals = [each.interval for each in line if each.interval]
     return format_ratios([end for interval in intervals for end in (interval.low, interval.high)])
+
+
+def _largest_variance(line: _TableLine) -> str:
+    known = [each.communicator_variance for each in line if each.communicator_variance is not None]
+    return format_share(max(known)) if known else ""
 
 
 def _highest_floor(line: _TableLine) -> str:

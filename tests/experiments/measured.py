@@ -37,12 +37,12 @@ def measure(
     )
     with running_agent() as agent:
         outcome = run_sweep(
-            WorkerSpec(config=config, run_dir=str(store.path)),
+            WorkerSpec.of_run(config, len(plan.cases), run_dir=str(store.path)),
             LaunchConfig(nproc=nproc, worker=worker),
             agent,
             cases=plan.cases,
             append=store.append,
-            on_progress=lambda positions: None,
+            on_progress=lambda launch, positions: None,
         )
     store.finish(RunStatus.FAILED if outcome.hangs or outcome.crashes else RunStatus.COMPLETE)
     return Analysis.of(Run.load(store.path)).comparisons

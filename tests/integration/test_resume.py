@@ -1,18 +1,22 @@
-"""A run whose command is killed, and its continuation, in real processes."""
+"""A run of two launches whose command is killed, and its continuation, in real processes."""
 
 from __future__ import annotations
 
+import csv
+import itertools
 import signal
 from pathlib import Path
 
 import pytest
 
 from nccl_bench.catalog.timings import Timing
+from nccl_bench.plan.shuffling import cases_of_launches
 from nccl_bench.records.run import FILES, Run
 from nccl_bench.records.schema import Crash, Samples
 from tests.support.command import Sandbox, wait_until
 
-RUN = ("run", "--arms", "stream-free,torch", "--rounds", "1", "--max-rounds", "1", "-w", "1", "-n", "4")
+ROUNDS = ("--rounds", "1", "--max-rounds", "1", "-w", "1", "-n", "4")
+RUN = ("run", "--arms", "stream-free,torch", *ROUNDS, "--launches", "2", "--seed", "3")
 MEASURED = ("stream-free", "torch", "stream-free:twin")
 TIMINGS = (Timing.EAGER, Timing.GATED, Timing.ENQUEUE)
 SIZES = (1024, 2048, 4096, 8192)
@@ -35,22 +39,33 @@ def test_a_killed_run_is_continued_on_the_same_plan_and_loses_only_the_case_in_h
     process.wait()
     report = sandbox.nccl_bench("report", "there", "--width", "200")
     assert report.stdout.startswith("run, KILLED: ")
-    assert report.stdout.splitlines()[0].endswith(", 2 of 4 cases")
+    assert report.stdout.splitlines()[0].endswith(", 2 of 8 cases in 2 launches")
     before = (directory / "samples.jsonl").read_bytes()
 
-    # In the continuation the last case crashes. Its second try measures it.
+    # In the continuation the last case of the first launch crashes. Its second try measures it.
     resumed = sandbox.nccl_bench("run", "--resume", "there", "--width", "200", env=env)
     sandbox.assert_nothing_is_left()
     assert resumed.code == 3, resumed.stderr
     assert resumed.stderr == f"nccl-bench: recorded in {directory}\n"
-    assert resumed.stdout.splitlines()[0].endswith(", 4 of 4 cases")
+    assert resumed.stdout.splitlines()[0].endswith(", 8 of 8 cases in 2 launches")
     assert "ValueError: planted; the case was measured in another try" in resumed.stdout
     assert (directory / "samples.jsonl").read_bytes().startswith(before)
     assert sorted(path.name for path in directory.iterdir()) == sorted(FILES)
     run = Run.load(directory)
     assert (run.meta["status"], len(run.resumes), run.warnings) == ("complete", 1, ())
-    measured = [(line.case.size_bytes, line.arm, line.timing) for line in run.lines if isinstance(line, Samples)]
-    assert sorted(measured) == sorted((size, arm, timing) for size in SIZES for arm in MEASURED for timing in TIMINGS)
+    measured = [
+        (line.launch, line.case.size_bytes, line.arm, line.timing) for line in run.lines if isinstance(line, Samples)
+    ]
+    assert sorted(measured) == sorted(itertools.product((1, 2), SIZES, MEASURED, TIMINGS))
+    # The second launch has an order of its own.
+    second = dict.fromkeys(size for launch, size, _, _ in measured if launch == 2)
+    assert list(second) == [SIZES[index] for index in cases_of_launches(len(SIZES), 2, seed=3)[1]] != list(SIZES)
+    with (directory / "summary.csv").open(encoding="utf-8") as file:
+        rows = list(csv.DictReader(file))
+    cells = [row for row in rows if row["timing"]]
+    assert len(cells) == len(SIZES) * len(MEASURED) * len(TIMINGS)
+    assert {(row["launches"], row["rounds"]) for row in cells} == {("2", "2")}
+    assert all(float(row["communicator_variance"]) > 0 for row in cells if row["verdict"])
     (crash,) = (line for line in run.lines if not isinstance(line, Samples))
     assert isinstance(crash, Crash)
-    assert (crash.case and crash.case.size_bytes, crash.arm) == (8192, "torch")
+    assert (crash.case and crash.case.size_bytes, crash.arm, crash.launch) == (8192, "torch", 1)

@@ -54,7 +54,7 @@ def test_cells_without_a_twin_have_a_hint_of_their_own() -> None:
     twinless, below = hints_of(cells)
     assert twinless.startswith(
         "2 cells are inconclusive because no twin was measured, so the communicator variance is unknown. "
-        "Compare several runs on each side"
+        "Measure with new communicators too: --launches 5."
     )
     assert below.startswith("1 cell is inconclusive because the baseline's own twin")
 
@@ -82,11 +82,29 @@ def test_a_wide_interval_is_reported_with_what_narrows_it() -> None:
     assert hint.startswith("2 cells are inconclusive because the interval crosses the threshold")
     assert "The widest interval is stream-free eager all_reduce 1K: 0.800x to 1.400x, threshold 2.0 %." in hint
     assert "More rounds (--max-rounds" in hint
-    assert "More runs on each side narrow the interval" in hints_of(cells, Basis.RUNS)[0]
-    assert "or several runs on each side, narrow the interval" in hints_of(cells, Basis.SHARED_ARM)[0]
+    assert "More runs or launches (--launches) on each side narrow the interval" in hints_of(cells, Basis.RUNS)[0]
+    assert "or several launches on each side (--launches), narrow" in hints_of(cells, Basis.SHARED_ARM)[0]
     # Two digits would not show the width.
     near = comparison(8, INCONCLUSIVE, interval=Interval(low=1.0164, high=1.0222, error=0.05))
     assert "1.016x to 1.022x" in hints_of([near])[0]
+
+
+def test_the_launches_of_a_wide_interval_are_named_with_their_variance() -> None:
+    interval = Interval(low=0.95, high=1.1, error=0.05)
+    cells = [
+        comparison(8, INCONCLUSIVE, interval=interval, launches=3, communicator_variance=0.012),
+        comparison(16, INCONCLUSIVE, interval=None, launches=1),
+    ]
+    alone, wide = hints_of(cells, Basis.LAUNCHES)
+    assert "Its ratio differs by 1.2 % from launch to launch. More launches (--launches) narrow the interval." in wide
+    assert alone.startswith("1 cell is inconclusive because only one launch measured the ratio.")
+    assert "for example stream-free gated all_reduce 16: see the failures" in alone
+
+
+def test_a_cell_below_the_noise_floor_is_to_be_measured_in_several_launches() -> None:
+    below = comparison(8, INCONCLUSIVE, 1.04, noise_floor=0.03, below_floor=True)
+    for basis in (Basis.ROUNDS, Basis.SHARED_ARM):
+        assert hints_of([below], basis)[0].endswith("--launches 5.")
 
 
 def test_the_flags_that_hints_recommend_exist() -> None:

@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-from collections import Counter
-
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from nccl_bench.bench.schedule import ENQUEUE_DEVICE_US, FEWEST_OPS, MOST_REPLAYS, Pilot, make_schedule, visiting_order
+from nccl_bench.bench.schedule import ENQUEUE_DEVICE_US, FEWEST_OPS, MOST_REPLAYS, Pilot, make_schedule
 from nccl_bench.catalog.arms import ARMS
 from nccl_bench.catalog.timings import Timing
 from nccl_bench.config.run import resolve
@@ -103,38 +101,3 @@ def test_each_arm_has_a_gate_of_its_own() -> None:
     schedule = make_schedule(resolve("cuda"), measured, 32)
     for timing in GATED:
         assert schedule.gates_s["torch", timing] > schedule.gates_s["stream-free", timing]
-
-
-def test_the_order_is_a_permutation_and_the_same_on_every_rank() -> None:
-    arms = ["a", "b", "c", "d"]
-    for number in range(20):
-        order = visiting_order(arms, 1, "case", Timing.GATED, number)
-        assert sorted(order) == arms
-        assert order == visiting_order(tuple(arms), 1, "case", "gated", number)
-    assert arms == ["a", "b", "c", "d"]
-
-
-def test_the_order_of_a_seed_is_the_same_in_every_process_and_version() -> None:
-    # Every rank computes the order, and the hash of a text differs from process to process.
-    orders = ["".join(visiting_order("abcd", 1, "case", Timing.GATED, number)) for number in range(5)]
-    assert orders == ["acbd", "bcad", "dabc", "bdac", "dcab"]
-
-
-def test_the_order_differs_between_rounds_timings_cases_and_seeds() -> None:
-    arms = "abcdef"
-    first = [visiting_order(arms, 1, "case", Timing.GATED, number) for number in range(10)]
-    assert len({tuple(order) for order in first}) > 7
-    assert first != [visiting_order(arms, 1, "case", Timing.EAGER, number) for number in range(10)]
-    assert first != [visiting_order(arms, 1, "other", Timing.GATED, number) for number in range(10)]
-    assert first != [visiting_order(arms, 2, "case", Timing.GATED, number) for number in range(10)]
-
-
-def test_every_arm_has_every_place_about_equally_often() -> None:
-    places = Counter(
-        (arm, place)
-        for number in range(400)
-        for place, arm in enumerate(visiting_order("abcd", 1, "case", Timing.GATED, number))
-    )
-    # 100 each on average, and 8.7 is one standard deviation.
-    assert len(places) == 16
-    assert 60 < min(places.values()) <= max(places.values()) < 140

@@ -106,7 +106,7 @@ def test_several_runs_on_each_side_are_compared_by_the_variation_between_runs(
     assert "slower, faster against before, same. Basis of the verdicts: 2 runs before and 2 runs after." in flat(out)
     assert f"{BASE}, after against before" in out
     assert "inconclusive" in out
-    assert "More runs on each side narrow the interval" in flat(out)
+    assert "More runs or launches (--launches) on each side narrow the interval" in flat(out)
     status, out, _ = compare("before,same,before-again", "slower", "--arms", f"{NEW},{NEW}")
     assert "Basis of the verdicts: 3 runs before and 1 run after, relative to" in flat(out)
     assert "8 to 1K slower 1.1" in flat(out)

@@ -101,6 +101,7 @@ RUN_OPTIONS: Mapping[str, Example] = {
         gives=("eager=communicator",),
     ),
     "timings": Example(value="gated", look=configured("timings"), gives=(Timing.GATED,)),
+    "launches": Example(value="3", look=configured("launches"), gives=3),
     "rounds": Example(value="3", look=configured("rounds"), gives=3),
     "max_rounds": Example(value="30", look=configured("max_rounds"), gives=30),
     "max_seconds": Example(value="90", look=configured("max_seconds"), gives=90.0),

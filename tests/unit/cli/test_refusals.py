@@ -183,6 +183,14 @@ def test_variables_of_a_launcher_that_contradict_each_other_are_refused(
     assert snapshot(directory) == before
 
 
+def test_ranks_of_another_launcher_cannot_be_launched_again(directory: Path, command_line: CommandLine) -> None:
+    before = snapshot(directory)
+    ended, stdout, stderr = command_line.run("run", "--launches", "2", env=TORCHRUN)
+    assert (ended, stdout) == (2, "")
+    assert_one_message(stderr, ("--launches is 2", "torchrun has started the ranks", "nccl-bench compare"))
+    assert snapshot(directory) == before
+
+
 @pytest.mark.parametrize(
     ("arguments", "code"),
     [(("run", "--arms", "x"), 2), (("run", "--out", "mine.toml"), 2), (("report", "missing"), 3)],

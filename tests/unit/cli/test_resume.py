@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import fcntl
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,7 @@ from nccl_bench.config.run import resolve
 from nccl_bench.errors import ExitCode, InterruptedRunError
 from nccl_bench.launch.sweep import Outcome
 from nccl_bench.plan.cases import make_plan
+from nccl_bench.plan.shuffling import cases_of_launches
 from nccl_bench.ranks.spec import WorkerSpec
 from nccl_bench.records.locks import locked
 from nccl_bench.records.run import Run
@@ -88,7 +90,7 @@ def test_a_killed_run_is_continued_and_no_row_counts_twice(
     assert code == ExitCode.OK
     assert stdout.splitlines()[0].endswith(", 3 of 3 cases")
     assert "The run was continued 1 time" in stdout
-    assert [spec.cases for spec in sweeps.specs] == [None, (1, 2)]
+    assert [spec.cases for spec in sweeps.specs] == [(0, 1, 2), (1, 2)]
     assert sweeps.specs[1].config == sweeps.specs[0].config
 
     run = Run.load(killed)
@@ -125,6 +127,19 @@ def test_a_run_that_was_killed_after_its_last_case_gets_its_end(
     assert (len(sweeps.specs), Run.load(killed).meta["status"]) == (2, "complete")
 
 
+def test_a_resume_measures_what_each_launch_lacks(directory: Path, command_line: CommandLine, sweeps: Sweeps) -> None:
+    second = [replace(line, launch=2) for index in (2, 0) for line in measured(index)]
+    sweeps.lines, sweeps.interrupted = [*measured(0), *measured(1), *second], True
+    _, stdout, _ = command_line.run("run", "--sizes", SIZES, "--launches", "3", "--out", "there", "--width", "200")
+    order = cases_of_launches(3, 3, seed=1)
+    assert (sweeps.specs[0].launch, (sweeps.specs[0].cases, *sweeps.specs[0].later)) == (1, order)
+    assert stdout.splitlines()[0].endswith(", 4 of 9 cases in 3 launches")
+    sweeps.lines, sweeps.interrupted = [], False
+    _, stdout, _ = command_line.run("run", "--resume", "there", "--width", "200")
+    assert (sweeps.specs[1].cases, sweeps.specs[1].later) == ((2,), ((1,), order[2]))
+    assert f"5 of 9 cases in 3 launches: `nccl-bench run --resume {directory / 'there'}` measures them" in stdout
+
+
 def test_a_run_with_lost_cases_is_partial_and_a_resume_tries_them_again(
     directory: Path, command_line: CommandLine, sweeps: Sweeps
 ) -> None:
@@ -156,7 +171,7 @@ def test_a_resume_that_is_interrupted_keeps_everything_and_can_be_resumed(
     assert [line.case for line in Run.load(killed).lines] == CASES[:2]
     sweeps.interrupted, sweeps.lines = False, measured(2)
     command_line.run("run", "--resume", "there")
-    assert [spec.cases for spec in sweeps.specs] == [None, (1, 2), (1, 2)]
+    assert [spec.cases for spec in sweeps.specs] == [(0, 1, 2), (1, 2), (1, 2)]
     assert Run.load(killed).meta["status"] == "partial"
 
 

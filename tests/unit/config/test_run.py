@@ -64,6 +64,7 @@ ACCEPTED: list[tuple[str, object, object]] = [
     ("routes", " ", ()),
     ("routes", [], ()),
     ("timings", "enqueue,eager", (Timing.EAGER, Timing.ENQUEUE)),
+    ("launches", 5, 5),
     ("rounds", 1, 1),
     ("max_rounds", 19, 19),
     ("max_seconds", 90, 90.0),
@@ -140,6 +141,7 @@ REFUSED: list[tuple[str, object, tuple[str, ...]]] = [
     ("routes", [1], ("[1]", "a list of texts or comma-separated")),
     ("routes", {"eager": "torch"}, ("{'eager': 'torch'}", "a list of texts or comma-separated")),
     ("timings", "wall", ("'wall'", *Timing)),
+    ("launches", 0, ("launches is 0", "from 1")),
     ("rounds", 0, ("0", "from 1")),
     ("rounds", True, ("True", "whole number")),
     ("rounds", 2.0, ("2.0", "whole number")),
@@ -261,6 +263,7 @@ def test_the_default_baseline_is_the_dedicated_stream_or_the_first_arm() -> None
 
 def test_the_most_rounds_are_never_fewer_than_the_fewest() -> None:
     assert resolve("cpu").max_rounds == DEFAULT_MAX_ROUNDS
+    assert [resolve("cpu", {"launches": number}).rounds for number in (1, 2)] == [15, 6]
     assert resolve("cpu", {"rounds": DEFAULT_MAX_ROUNDS + 1}).max_rounds == DEFAULT_MAX_ROUNDS + 1
     assert resolve("cpu", {"rounds": 3, "max_rounds": 3}).max_rounds == 3
     assert resolve("cpu", {"max_rounds": 19}, {"arms": "torch", "threshold": 0.1}).arms == ("torch",)

@@ -43,7 +43,7 @@ def sweep(
         launches,
         cases=CASES,
         append=lines.append,
-        on_progress=lambda positions: None,
+        on_progress=lambda launch, positions: None,
     )
     return outcome, lines
 
@@ -129,6 +129,44 @@ def test_a_sweep_measures_the_cases_of_its_specification() -> None:
     assert cases_of(launches) == ["537", "73"]
 
 
+THREE_LAUNCHES = replace(SPEC, cases=(0, 1, 2), later=((2, 0, 1), (), (1, 2)))
+
+
+def test_every_launch_has_new_ranks_and_a_launch_without_cases_none() -> None:
+    launches = Launches((finishes, finishes, finishes))
+    outcome, _ = sweep(launches, spec=THREE_LAUNCHES)
+    assert (cases_of(launches), launches.numbers, outcome.stopped) == (["012", "201", "12"], [1, 2, 4], None)
+    # A run that is continued may lack nothing of its first launch.
+    launches = Launches((finishes, finishes))
+    sweep(launches, spec=replace(THREE_LAUNCHES, cases=()))
+    assert (cases_of(launches), launches.numbers) == (["201", "12"], [2, 4])
+
+
+def test_in_each_launch_a_case_is_tried_twice_and_an_excluded_arm_stays_away() -> None:
+    launches = Launches((crashes(2), crashes(2), crashes(2), crashes(0, "b"), finishes, finishes))
+    outcome, lines = sweep(launches, spec=THREE_LAUNCHES)
+    assert cases_of(launches) == ["012", "2", "201", "012", "120", "12"]
+    assert [line.launch for line in lines] == [1, 1, 2, 2]
+    assert outcome.stopped is None
+    launches = Launches((crashes(2, "a"), finishes, finishes, finishes))
+    sweep(launches, spec=replace(WITH_USER_ARMS, cases=(0, 1, 2), later=THREE_LAUNCHES.later))
+    assert launches.excluded == [(), ("a",), ("a",), ("a",)]
+
+
+def test_a_later_launch_whose_set_up_fails_once_is_started_again() -> None:
+    launches = Launches((finishes, crashes(-1), finishes, finishes))
+    outcome, lines = sweep(launches, spec=THREE_LAUNCHES)
+    assert (cases_of(launches), outcome.stopped) == (["012", "201", "201", "12"], None)
+    assert [(line.case, line.launch) for line in lines] == [(None, 2)]
+
+
+def test_a_sweep_that_is_stopped_begins_no_further_launch() -> None:
+    launches = Launches((crashes(0, ""), crashes(1, ""), crashes(2, ""), finishes))
+    outcome, _ = sweep(launches, spec=THREE_LAUNCHES)
+    assert "outside any arm" in str(outcome.stopped)
+    assert launches.numbers == [1, 1, 1]
+
+
 def test_a_crash_after_the_last_case_loses_no_case() -> None:
     launches = Launches((crashes(4), crashes(len(CASES), ""), finishes))
     outcome, lines = sweep(launches)
@@ -205,7 +243,7 @@ def test_a_failed_set_up_is_recorded_without_a_case_and_raised() -> None:
             Launches((crashes(-1),)),
             cases=CASES,
             append=lines.append,
-            on_progress=lambda positions: None,
+            on_progress=lambda launch, positions: None,
         )
     assert [(line.case, line.case_index) for line in lines] == [(None, -1)]
 

@@ -40,6 +40,19 @@ def flat(texts: Sequence[str] | str) -> str:
     return " ".join((texts if isinstance(texts, str) else " ".join(texts)).split())
 
 
+def test_launches_are_counted_and_their_largest_variance_has_a_column() -> None:
+    cells = [
+        comparison(8, FASTER, 0.61, launches=5, communicator_variance=0.004),
+        comparison(16, FASTER, 0.63, launches=4, communicator_variance=0.011),
+        comparison(32, INCONCLUSIVE, 1.01, launches=1),
+    ]
+    text = shown(cells, basis=Basis.LAUNCHES)
+    assert "all 2 decided verdicts are right, as far as 5 launches can show" in flat(text)
+    assert [row[-1] for row in rows(cells, basis=Basis.LAUNCHES)] == ["1.1 %", ""]
+    assert "launch to" in text
+    assert "launch to" not in shown(cells, basis=Basis.RUNS)
+
+
 def test_a_table_reads_as_it_should() -> None:
     cells = [
         comparison(8, FASTER, 0.61, noise_floor=0.004),
@@ -77,8 +90,8 @@ Warnings
 - 1 cell is inconclusive because the baseline's own twin, the same communicator
   made twice, differs too, most for stream-free gated all_reduce 64: 5.0 %. A
   verdict needs a larger difference, which must still exceed the threshold after
-  the usual difference between twins is taken off. Compare several runs on each
-  side (nccl-bench compare).
+  the usual difference between twins is taken off. Measure each side with new
+  communicators too: --launches 5.
 """
     )
 
