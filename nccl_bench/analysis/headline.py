@@ -142,11 +142,12 @@ def _word(verdict: Verdict | None) -> str:
 
 
 def _results(rows: Sequence[Row]) -> str:
-    """Return how many cells were right, wrong and not checked; a cell is a case, an arm and a timing."""
+    """Return how many cells were right, wrong, not checked and declined; a cell is a case, an arm and a timing."""
     cells = [row for row in rows if row.timing]
     wrong = [row for row in cells if row.status == Status.WRONG]
     unchecked = sum(row.wrong is None for row in cells if row.status == Status.OK)
     right = sum(row.status == Status.OK for row in cells) - unchecked
+    declined = sum(row.status == Status.DECLINED for row in cells)
     parts = []
     if wrong:
         arms = ", ".join(dict.fromkeys(str(row.arm) for row in wrong))
@@ -155,4 +156,6 @@ def _results(rows: Sequence[Row]) -> str:
         parts.append(f"right in {'all ' if right == len(cells) > 1 else ''}{counted(right, 'cell')}")
     if unchecked:
         parts.append(f"not checked in {counted(unchecked, 'cell')}")
+    if declined:
+        parts.append(f"declined in {counted(declined, 'cell')}")
     return ", ".join(parts) or "none"

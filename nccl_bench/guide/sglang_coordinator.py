@@ -7,7 +7,7 @@ from sglang.srt.distributed import parallel_state
 
 def make(group, device):
     """The coordinator of a tensor-parallel group, with NCCL as its only fast path, as SGLang makes it."""
-    coordinator = parallel_state.init_model_parallel_group(
+    return parallel_state.init_model_parallel_group(
         group_ranks=[dist.get_process_group_ranks(group)],
         local_rank=device.index or 0,
         backend="nccl" if device.type == "cuda" else "gloo",
@@ -19,9 +19,6 @@ def make(group, device):
         # call fail that reaches the other version. nccl-bench then gives each version its own processes.
         group_name=parallel_state.__file__,
     )
-    coordinator.all_gather = coordinator.all_gather_into_tensor
-    coordinator.reduce_scatter = coordinator.reduce_scatter_tensor
-    return coordinator
 
 
 class AsyncGather:

@@ -104,5 +104,7 @@ def test_the_results_say_what_was_wrong_and_what_was_not_checked() -> None:
     assert results(right, wrong(arm="after")) == "WRONG in 1 cell of after, right in 1 cell"
     assert results(right, unchecked) == "right in 1 cell, not checked in 1 cell"
     assert results() == "none"
+    declined = measured("after", 9.0, status=Status.DECLINED, wrong=None, reason="too large")
+    assert results(right, declined) == "right in 1 cell, declined in 1 cell"
     late = measured("after", 9.0, status=Status.WRONG, wrong=3)
     assert results(late) == "WRONG in 1 cell of after"
