@@ -27,7 +27,7 @@ def look(context: CaseContext, names: Sequence[str]) -> Mapping[str, str]:
     reasons: dict[str, str] = {}
     for name in context.arms.visit(loaded, "first call"):
         observation, reasons[name] = _call_once(context, name)
-        observed[name] = context.arms[name].communicator.known(context.case.collective) | {observation}
+        observed[name] = context.arms[name].communicator.known(context.case_of(name)) | {observation}
     sums = context.control.sum(tally(observed, loaded))
     try:
         concluded = conclude(sums, loaded, context.placements)
@@ -78,10 +78,13 @@ def _call_once(context: CaseContext, name: str) -> tuple[Observation, str]:
     answer = communicator.ask(context.case_of(name), buffers.input(0))
     if answer.declined is not None:
         return Observation.REFUSED, answer.declined
-    method, expected = communicator.method_name(context.case.collective), context.placements[name]
+    expected = context.placements[name]
     if answer.placements is not None and expected not in answer.placements:
-        expected = next((each for each in Placement if each in answer.placements), expected)
+        if context.config.placements is not None or not answer.placements:
+            return Observation.REFUSED, f"the arm does not take it {expected}"
+        expected = next(each for each in Placement if each in answer.placements)
         context.placements[name] = expected
+    method = communicator.method_name(context.case_of(name))
     buffers.poison(1, expected)
     streams.synchronize()
     returned: list[object] = []

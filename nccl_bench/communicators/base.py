@@ -73,12 +73,12 @@ class ArmCommunicator(Communicator):
         """
         return case.placement
 
-    def method_name(self, collective: str) -> str:
-        """Return the name of the method that does ``collective``."""
-        return collective
+    def method_name(self, case: Case) -> str:
+        """Return the name of the method that calls of ``case`` use."""
+        return case.collective
 
-    def known(self, collective: str) -> frozenset[Observation]:
-        """Return what is known about all calls of ``collective``: ``RETURNS`` or ``RETURNS_NOTHING``, if anything."""
+    def known(self, case: Case) -> frozenset[Observation]:
+        """Return what is known about the method of ``case``: ``RETURNS`` or ``RETURNS_NOTHING``, if anything."""
         return frozenset()
 
     def prepare(self, operation: Operation) -> Operation:

@@ -30,13 +30,15 @@ _ROLES: Mapping[str, Role] = {
     "sizes": Role.SIZES,
 }
 _DEFAULTS = {"op": "SUM", "sizes": "None", "out": "None"}
-_SHOWN = {"redops[op]": "op", "current()": "the current stream"}
+# Expression in a generated call -> the words for it.
+_WORDS = {"tensor": "input", "redops[op]": "op", "current()": "the current stream"}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Binding:
     """An operation of our protocol as a call of a user's method."""
 
+    method: Method  # the user's method
     call: Method  # the function with our arguments; it raises InvalidArgumentError for an option that is not taken
     options: frozenset[str]  # our optional arguments that the method takes
     text: str  # the call of the user's method in words: ``all_gather(input, out=output)``
@@ -80,25 +82,16 @@ class Binder:
             call = method
         else:
             call = self._generate(name, form, method, arguments, by_name, taken)
-        lists = {
-            place: self.world_size if leading in form.blocks else 1
-            for place, (leading, role) in enumerate(zip(form.leading, placed, strict=True))
-            if role in roles and is_list(roles[role])
-        }
+        lists = [leading for leading in form.leading if (role := _ROLES[leading]) in roles and is_list(roles[role])]
         if lists:
-            root = form.leading.index("dst") if form.has_root_list else None
-            call = ListCall(call, lists, root=root, rank=self.rank)
-        in_lists = {leading for place, leading in enumerate(form.leading) if place in lists}
-
-        def shown(value: str) -> str:
-            text = {"tensor": "input", **_SHOWN}.get(value, value)
-            return (f"blocks of {text}" if value in form.blocks else f"[{text}]") if value in in_lists else text
-
-        passed = [*map(shown, arguments), *(f"{key}={shown(value)}" for key, value in by_name.items())]
+            parts = {form.leading.index(each): self.world_size if each in form.blocks else 1 for each in lists}
+            root = form.leading.index("dst") if form.only_root_has_blocks else None
+            call = ListCall(call, parts, root=root, rank=self.rank)
         return Binding(
+            method=method,
             call=call,
             options=taken,
-            text=f"{signatures.name_of(method).rpartition('.')[2]}({', '.join(passed)})",
+            text=_text(method, form, arguments, by_name, lists),
             has_lists=bool(lists) or annotates_list(signatures.signature_of(method).return_annotation),
             gives_output=Role.OUTPUT in roles and roles[Role.OUTPUT].name in values,
             returns=signatures.returns_tensor(method),
@@ -178,6 +171,21 @@ class Binder:
         operation: Method = namespace[name]
         operation.__qualname__ = signatures.name_of(method)
         return update_wrapper(operation, method, assigned=(), updated=())
+
+
+def _text(
+    method: Method, form: Form, arguments: Sequence[str], by_name: Mapping[str, str], lists: Sequence[str]
+) -> str:
+    """Return a call in words. ``lists`` are the tensors that the method takes as lists."""
+
+    def in_words(value: str) -> str:
+        text = _WORDS.get(value, value)
+        if value not in lists:
+            return text
+        return f"blocks of {text}" if value in form.blocks else f"[{text}]"
+
+    passed = [*map(in_words, arguments), *(f"{key}={in_words(value)}" for key, value in by_name.items())]
+    return f"{signatures.name_of(method).rpartition('.')[2]}({', '.join(passed)})"
 
 
 def _split(method: Method, values: Mapping[str, str], form: Form) -> tuple[list[str], dict[str, str]] | None:

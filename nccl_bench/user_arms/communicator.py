@@ -23,9 +23,9 @@ from nccl_bench.transports.gloo_operations import TORCH_REDOPS
 from nccl_bench.transports.nccl_library import loaded_copies
 from nccl_bench.transports.torch_library import torch_library
 from nccl_bench.user_arms import adapting, contexts, signatures
-from nccl_bench.user_arms.binding import Binder
+from nccl_bench.user_arms.binding import Binder, Binding
 from nccl_bench.user_arms.blocks import ListCall
-from nccl_bench.user_arms.forms import FORMS, PROTOCOL_OPERATIONS, collective_of
+from nccl_bench.user_arms.forms import FORMS, PROTOCOL_OPERATIONS, Method, collective_of
 from nccl_bench.user_arms.inquiries import Inquiries
 from nccl_bench.user_arms.making import end_of, make, methods_of, switch_on
 from nccl_bench.user_arms.offers import offers_of
@@ -107,8 +107,8 @@ class UserCommunicator(ArmCommunicator):
         self.description = f"{self.adapter}: {origin}, {offers.all_reduces}, {calls}"
         self.supported = offers.supported
         self._offers = offers.by_name
-        # The collectives whose calls return tensors, and those whose calls return handles, as far as known.
-        self._returns = {collective_of(name) for name, offer in offers.by_name.items() if offer.binding.returns}
+        # The methods that have returned tensors, and the collectives whose calls return handles, as far as known.
+        self._returning: list[Method] = []
         self._handles: dict[str, HandleForm | None] = {} if waiting_for is None else waiting_for
         self._misfits = offers.misfits
         # The collectives whose reduction is always a sum.
@@ -183,8 +183,8 @@ class UserCommunicator(ArmCommunicator):
             seen = placement_of(self.returning(name), returned, input, output)
         else:
             refuse_unlike(self.returning(name), returned, input, output)
-        if seen is Placement.RETURNED:
-            self._returns.add(name)
+        if seen is Placement.RETURNED and (method := self._binding(case).method) not in self._returning:
+            self._returning.append(method)
         return seen
 
     def _wait_in(self, collective: str) -> None:
@@ -194,14 +194,19 @@ class UserCommunicator(ArmCommunicator):
             call = getattr(self, name)
             setattr(self, name, call.around(wrap) if isinstance(call, ListCall) else wrap(call))
 
-    def method_name(self, collective: str) -> str:
-        return self._offers[self._operations_of(collective)[0]].binding.text.partition("(")[0]
+    def method_name(self, case: Case) -> str:
+        return self._binding(case).text.partition("(")[0]
 
-    def known(self, collective: str) -> frozenset[Observation]:
-        if collective in self._returns:
+    def known(self, case: Case) -> frozenset[Observation]:
+        binding = self._binding(case)
+        if binding.returns or binding.method in self._returning:
             return frozenset({Observation.RETURNS})
-        annotated = {self._offers[name].binding.returns for name in self._operations_of(collective)}
-        return frozenset({Observation.RETURNS_NOTHING}) if annotated == {False} else frozenset()
+        return frozenset() if binding.returns is None else frozenset({Observation.RETURNS_NOTHING})
+
+    def _binding(self, case: Case) -> Binding:
+        names = {Placement.RETURNED: f"return_{case.collective}", Placement.OUT_OF_PLACE: f"outplace_{case.collective}"}
+        name = names.get(case.placement, case.collective)
+        return self._offers[name if name in self._offers else case.collective].binding
 
     def _operations_of(self, collective: str) -> list[str]:
         return [name for name in self._offers if collective_of(name) == collective]
@@ -216,9 +221,9 @@ class UserCommunicator(ArmCommunicator):
             # A caller with another choice does not call it so, unless the result or an answer decides.
             by_size = collective in self._shown_by_result or self._inquiries.concern(collective)
             return name in self._offers and (by_size or placements == [Placement.RETURNED])
-        if name == "all_reduce" and name in self._offers:
-            return True
-        return (Placement.IN_PLACE if name == "all_reduce" else Placement.OUT_OF_PLACE) in placements
+        if name == "all_reduce":
+            return name in self._offers
+        return Placement.OUT_OF_PLACE in placements
 
     def registration(self, window: bool) -> tuple[Callable[[int, int], Any], Callable[[Any], object]] | None:
         return self._windows if window else None

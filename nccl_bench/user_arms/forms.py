@@ -19,7 +19,7 @@ class Form:
     options: tuple[str, ...] = ()  # parameters with a default, in their order, after `leading`
     in_place: bool | None = None  # whether the output overwrites the input; None if it cannot, or if the caller decides
     blocks: frozenset[str] = frozenset()  # the tensors of `leading` that have one block for each rank
-    has_root_list: bool = False  # True if only the root has these blocks
+    only_root_has_blocks: bool = False  # True if only the root's output has these blocks
 
 
 def _form(name: str, method: Method) -> Form:
@@ -29,17 +29,14 @@ def _form(name: str, method: Method) -> Form:
         options=tuple(each.name for each in parameters if each.default is not each.empty),
         in_place={"all_reduce": True, "outplace_all_reduce": False}.get(name),
         blocks=_blocks_of(name),
-        has_root_list=name in COLLECTIVES
-        and COLLECTIVES[name].result_at_root
-        and COLLECTIVES[name].receives_all_blocks,
+        only_root_has_blocks=name in COLLECTIVES and COLLECTIVES[name].result_at_root,
     )
 
 
 def _blocks_of(name: str) -> frozenset[str]:
     row = COLLECTIVES.get(name)
-    if row is None:
-        return frozenset()
-    return frozenset(["output"] * row.receives_all_blocks + ["input"] * row.sends_all_blocks)
+    blocks = {"output": row.receives_all_blocks, "input": row.sends_all_blocks} if row else {}
+    return frozenset(tensor for tensor, has_blocks in blocks.items() if has_blocks)
 
 
 # All methods of the protocol except those that change the state of the communicator.

@@ -24,7 +24,7 @@ def takes(rig: Rig, exchange: Exchange) -> bool:
     """
     arm = rig.arm_probe.arm
     observation, reason = _call_once(rig, exchange)
-    known = rig.arm.communicator.known(exchange.operation_name)
+    known = rig.arm.communicator.known(exchange.case)
     sums = rig.control.sum(tally({arm: known | {observation}}, [arm]))
     placement = conclude(sums, [arm], {arm: exchange.placement})[arm]
     # An all-reduce can be tried in place and returning.
@@ -48,7 +48,7 @@ def _call_once(rig: Rig, exchange: Exchange) -> tuple[Observation, str]:
     if answer.placements is not None and exchange.placement not in answer.placements:
         return Observation.REFUSED, ""
     returned: list[object] = []
-    method = communicator.method_name(case.collective)
+    method = communicator.method_name(case)
     call = partial(exchange.run, communicator, exchange.input, exchange.output)
     try:
         rig.arm.order(partial(_keep, call, returned))()

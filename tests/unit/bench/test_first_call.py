@@ -67,8 +67,16 @@ class OtherType(_Comm):
         return tensor.double() if tensor.nbytes > SMALL else tensor.clone()
 
 
-def seen(one_rank: dist.ProcessGroup, name: str, **options: Any) -> dict[int, str]:
-    """Run an arm of this file; return what is recorded for each size."""
+class WrongInPlace(_Comm):
+    def all_reduce(self, tensor: Tensor):  # type: ignore[no-untyped-def]
+        tensor.add_(1)
+
+    def outplace_all_reduce(self, in_tensor: Tensor, out_tensor: Tensor | None = None) -> Tensor | None:
+        return in_tensor.clone() if out_tensor is None else out_tensor.copy_(in_tensor)
+
+
+def run_arm(one_rank: dist.ProcessGroup, name: str, **options: Any) -> list[Samples]:
+    """Run an arm of this file; return its lines."""
     config = resolve(
         "cpu",
         {
@@ -85,7 +93,12 @@ def seen(one_rank: dist.ProcessGroup, name: str, **options: Any) -> dict[int, st
         },
     )
     _, lines = run_on_one_rank(config, one_rank, open_device("cpu", 0), Progress(None, 0, 0))
-    samples = [line for line in lines if isinstance(line, Samples)]
+    return [line for line in lines if isinstance(line, Samples)]
+
+
+def seen(one_rank: dist.ProcessGroup, name: str, **options: Any) -> dict[int, str]:
+    """Run an arm of this file; return what is recorded for each size."""
+    samples = run_arm(one_rank, name, **options)
     for line in samples:
         declined = line.status is Status.DECLINED
         assert (line.reason is not None, bool(line.samples_us)) == (declined, not declined)
@@ -104,6 +117,10 @@ def seen(one_rank: dist.ProcessGroup, name: str, **options: Any) -> dict[int, st
 )
 def test_every_size_is_looked_at(one_rank: dist.ProcessGroup, name: str, small: str, large: str) -> None:
     assert seen(one_rank, name) == {SMALL: small, LARGE: large}
+
+
+def test_a_wrong_result_in_place_is_wrong_although_another_method_returns_tensors(one_rank: dist.ProcessGroup) -> None:
+    assert [line.status for line in run_arm(one_rank, "WrongInPlace")] == [Status.WRONG] * 2
 
 
 def test_a_result_that_cannot_be_right_ends_the_arm_at_its_size(one_rank: dist.ProcessGroup) -> None:
