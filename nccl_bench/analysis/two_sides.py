@@ -59,6 +59,7 @@ def compare_sides(
         for first, second in ([arms] if arms else _arm_pairs(before, after, shared_arm))
         for point in dict.fromkeys((case, timing) for run in before for case, timing, arm in run.cells if arm == first)
         if _every_run_has(before, point, first, shared_arm) and _every_run_has(after, point, second, shared_arm)
+        if shared_arm is None or _same_placement((*before, *after), point, shared_arm)
     ]
     estimates = _estimates(_launches(before), _launches(after), basis, shared_arm, keys)
     pairs = [
@@ -171,8 +172,14 @@ def _arm_pairs(before: Side, after: Side, shared_arm: str | None) -> list[tuple[
 
 
 def _every_run_has(side: Side, point: Point, arm: str, shared_arm: str | None) -> bool:
-    """Return True if in every run of ``side`` at least one round has times of ``arm`` and of ``shared_arm``."""
-    return all(run.ratios(point, arm, arm if shared_arm is None else shared_arm) for run in side)
+    """Return True if each run of ``side`` has a round with both arms, and calls ``arm`` in the same placement."""
+    have = all(run.ratios(point, arm, arm if shared_arm is None else shared_arm) for run in side)
+    return have and _same_placement(side, point, arm)
+
+
+def _same_placement(runs: Side, point: Point, arm: str) -> bool:
+    """Return True if all runs called ``arm`` in the same placement. Times in two placements are of different calls."""
+    return len({run.placement(point, arm) for run in runs}) == 1
 
 
 def _not_compared(side: Side, shared_arm: str | None, arm: str | None, compared: set[Cell]) -> tuple[Cell, ...]:

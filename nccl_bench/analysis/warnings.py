@@ -188,7 +188,7 @@ def run_warnings(run: Run, arms: Collection[str], baseline: str) -> Iterator[str
     if unregistered:
         how = str(run.meta["config"].get("register")).capitalize()
         yield WarningText.UNREGISTERED.format(how=how, arms=", ".join(unregistered))
-    yield from _same_paths(worker, [line for line in measured if line.arm in arms], arms, baseline)
+    yield from _same_paths(worker, [line for line in measured if line.arm in {*arms, baseline}], arms, baseline)
     existing = [user_arm.get("arm") for user_arm in recorded_user_arms(run) if user_arm.get("ready")]
     if baseline in existing and any(line.arm == twin_of(baseline) for line in measured):
         yield WarningText.SAME_OBJECT.format(baseline=baseline)
@@ -202,7 +202,11 @@ def _same_paths(
         of_baseline = paths.get((collective, baseline))
         if of_baseline is None or arm not in arms or arm in (baseline, twin_of(baseline)):
             continue
-        timings = dict.fromkeys(line.timing for line in measured if line.case.collective == collective)
+        of_collective = [line for line in measured if line.case.collective == collective]
+        own, other = ({line.placement for line in of_collective if line.arm == name} for name in (arm, baseline))
+        if own != other:
+            continue
+        timings = dict.fromkeys(line.timing for line in of_collective)
         for mode in Mode:
             of_mode = [timing for timing in timings if TIMINGS[timing].captured == (mode is Mode.GRAPH)]
             same = path.get(mode)

@@ -68,6 +68,9 @@ def _check(
             outputs = call_poisoned(context, name, phase, operations[name], graphs.get(name), results.get(name))
             counts[name] = context.buffers.wrong(outputs)
             context.streams.synchronize()
+            if context.placements[name] is Placement.RETURNED:
+                # The next check finds this poison if a call returns one of these tensors again without writing it.
+                context.buffers.poison(operations[name], Placement.RETURNED, outputs)
         counts = dict(zip(operations, context.control.sum(list(counts.values())), strict=True))
     if any(counts.values()):
         most = min(_fewest(context), *operations.values())

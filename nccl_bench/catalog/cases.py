@@ -36,7 +36,12 @@ class Case:
         return COLLECTIVES[self.collective]
 
     @property
+    def placement_word(self) -> str | None:
+        """The placement in the label; ``None`` for the usual one, because some arms are then called in another one."""
+        return None if self.placement is self.row.placements[0] else self.placement
+
+    @property
     def label(self) -> str:
         """A name for messages, different for every case of a run."""
-        words = (scenario_word(self.scenario), self.collective, self.dtype, self.redop, self.placement)
+        words = (scenario_word(self.scenario), self.collective, self.dtype, self.redop, self.placement_word)
         return f"{' '.join(filter(None, words))} {self.size_bytes} B"

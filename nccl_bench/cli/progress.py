@@ -85,4 +85,4 @@ class SweepDisplay(Display):
 def case_label(case: Case) -> str:
     """Return the name of a case. Its end may be cut off, so the parts that differ most come first."""
     size = format_size(case.size_bytes)
-    return " ".join(filter(None, (case.collective, size, case.dtype, case.redop, case.placement)))
+    return " ".join(filter(None, (case.collective, size, case.dtype, case.redop, case.placement_word)))

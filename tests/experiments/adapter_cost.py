@@ -11,7 +11,6 @@ from __future__ import annotations
 import argparse
 import gc
 from collections.abc import Callable, Iterator
-from dataclasses import replace
 from functools import partial
 from statistics import median, quantiles
 from time import perf_counter_ns
@@ -23,7 +22,6 @@ from torch import Tensor
 
 from nccl_bench.catalog.arms import Order
 from nccl_bench.catalog.collectives import RedOp
-from nccl_bench.streams.cpu_device import CpuStreams
 from nccl_bench.transports.device import Device, open_device
 from nccl_bench.user_arms.communicator import UserCommunicator
 
@@ -80,9 +78,19 @@ class WithOutput:
 
     def __init__(self, group: Any, device: torch.device) -> None: ...
 
-    def all_reduce(self, tensor: Tensor, out_tensor: Any = None, op: Any = SUM, stream: Any = None) -> Any: ...
+    def all_reduce(self, tensor: Tensor, out_tensor: Any = None, op: Any = SUM, stream: Any = None) -> Any:
+        return _result(tensor) if out_tensor is None else None
 
     def all_gather(self, output: Tensor, input: Tensor, stream: Any = None) -> None: ...
+
+
+class Returning:
+    """An engine whose all-reduce returns its result."""
+
+    def __init__(self, group: Any, device: torch.device) -> None: ...
+
+    def all_reduce(self, tensor: Tensor, op: Any = SUM) -> Any:
+        return _result(tensor)
 
 
 class Protocol:
@@ -101,13 +109,11 @@ def function(tensor: Tensor) -> None:
 
 def returning(tensor: Tensor) -> Tensor:
     """Return the result of an all-reduce in a new tensor, in fact in the same tensor every time."""
+    return _result(tensor)
+
+
+def _result(tensor: Tensor) -> Tensor:
     return _RESULT if tensor.numel() == _RESULT.numel() else torch.empty_like(tensor)
-
-
-class Inline(CpuStreams):
-    """CPU streams on which work runs at once, as if CUDA queued it: the CPU's own queues cost more than the adapter."""
-
-    follows = True
 
 
 _RESULT = torch.zeros(4)
@@ -120,9 +126,8 @@ def pairs(group: dist.ProcessGroup, device: Device) -> Iterator[Pair]:
     """Yield the name of a call, the call as users make it, and the call as an arm makes it."""
     x, y, op = torch.zeros(4), torch.zeros(4), RedOp.SUM
 
-    def adapted(target: object, order: Order | None = None, inline: bool = False) -> Any:
-        on = replace(device, streams=Inline()) if inline else device
-        return UserCommunicator(target, group, on, order=order)
+    def adapted(target: object, order: Order | None = None) -> Any:
+        return UserCommunicator(target, group, device, order=order)
 
     user, arm, current = (
         Before(group, device.streams.device),
@@ -149,15 +154,25 @@ def pairs(group: dist.ProcessGroup, device: Device) -> Iterator[Pair]:
         partial(other.all_reduce, x, y, SUM),
         partial(arm.outplace_all_reduce, x, y, op),
     )
+    yield (
+        "with an output: all_reduce returned",
+        partial(other.all_reduce, x, None, SUM),
+        partial(arm.returning("all_reduce"), x, op),
+    )
     yield "with an output: all_gather", partial(other.all_gather, y, x), partial(arm.all_gather, y, x)
     ours, arm = Protocol(group, device.streams.device), adapted(Protocol)
     yield "protocol: all_reduce", partial(ours.all_reduce, x, op), partial(arm.all_reduce, x, op)
     yield "protocol: all_gather", partial(ours.all_gather, y, x), partial(arm.all_gather, y, x)
     yield "callable: all_reduce", partial(function, x), partial(adapted(function).all_reduce, x, op)
     yield (
-        "callable returning: all_reduce, beyond the copy",
-        lambda: y.copy_(returning(x)),
-        partial(adapted(returning, inline=True).outplace_all_reduce, x, y, op),
+        "returning: all_reduce",
+        partial(Returning(group, device.streams.device).all_reduce, x, SUM),
+        partial(adapted(Returning).returning("all_reduce"), x, op),
+    )
+    yield (
+        "callable returning: all_reduce",
+        partial(returning, x),
+        partial(adapted(returning).returning("all_reduce"), x, op),
     )
 
 

@@ -16,7 +16,7 @@ import torch.multiprocessing
 
 from nccl_bench.arms.arm import Arm
 from nccl_bench.bench.memory import slots_memory
-from nccl_bench.catalog.collectives import COLLECTIVES
+from nccl_bench.catalog.collectives import COLLECTIVES, Placement
 from nccl_bench.catalog.memory import Memory
 from nccl_bench.catalog.timings import Timing
 from nccl_bench.config.run import Register
@@ -61,14 +61,16 @@ def test_results_are_right_in_any_memory(how: Register, tmp_path: Path) -> None:
     rows, registrations = sweep(tmp_path / "run", how)
     assert {(row["status"], row["wrong"]) for row in rows} == {("ok", 0)}
     seen = {(row["arm"], row["collective"], row["placement"], row["timing"]) for row in rows}
-    ours = {(name, *cell[1:]) for name in ARMS[:3] for cell in seen if cell[0] == "stream-free"}
-    assert ours <= seen
-    assert {cell[1:] for cell in ours} == {
+    cells = {cell[1:] for cell in seen if cell[0] == "stream-free"}
+    assert cells == {
         (name, placement, timing)
         for name, row in COLLECTIVES.items()
         for placement in row.placements
         for timing in (Timing.EAGER, Timing.GRAPH)
+        if placement is not Placement.RETURNED or name == "all_reduce"
     }
+    given = {cell for cell in cells if cell[1] != Placement.RETURNED}
+    assert seen >= {("dedicated-stream", *cell) for cell in cells} | {("transport", *cell) for cell in given}
     if how is Register.NONE:
         assert registrations == {}
     else:

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from nccl_bench.catalog.collectives import Placement
 from nccl_bench.errors import ExitCode
 from nccl_bench.records.schema import Samples, Status
 from tests.support.command import Sandbox
@@ -69,6 +70,55 @@ def test_only_the_arms_that_are_wrong_in_graphs_or_write_late_are_called_wrong(t
     wrong = {(line.arm, str(line.timing)) for line in lines if line.status is Status.WRONG}
     assert wrong - {("WritesLate", "graph")} == {("AddsInGraphs", "graph"), ("WritesLate", "eager")}
     assert all(line.late for line in lines if (line.arm, line.timing) == ("WritesLate", "eager"))
+
+
+RETURNS = """
+import torch
+import torch.distributed as dist
+
+
+class Returns:
+    def __init__(self, group, device):
+        self.group = dist.new_group(dist.get_process_group_ranks(group), backend="nccl")
+
+    def all_reduce(self, tensor, op=dist.ReduceOp.SUM):
+        out = tensor.clone()
+        dist.all_reduce(out, op, group=self.group)
+        return out
+
+    def close(self):
+        dist.destroy_process_group(self.group)
+
+
+class ForgetsInGraphs(Returns):
+    def all_reduce(self, tensor, op=dist.ReduceOp.SUM):
+        if torch.cuda.is_current_stream_capturing():
+            return torch.empty_like(tensor)
+        return super().all_reduce(tensor, op)
+"""
+
+
+def test_returned_results_are_right_in_every_timing_and_an_unwritten_one_is_called_wrong(tmp_path: Path) -> None:
+    sandbox = gpu_sandbox(tmp_path)
+    (tmp_path / "returns.py").write_text(RETURNS)
+    added = [f"{name}={tmp_path / 'returns.py'}:{name}" for name in ("Returns", "ForgetsInGraphs")]
+    few = ("--sizes", "8,1M,64M", "--rounds", "3", "--max-rounds", "3", "--timing", "all", "--nproc", "1")
+    arms = ("--arms", "stream-free,dedicated-stream,coordinator", "--arm", added[0], "--arm", added[1])
+    ended = sandbox.nccl_bench("run", *arms, "--placement", "returned", *few)
+    assert ended.code == ExitCode.WRONG_RESULT, ended.stderr
+    lines = [line for line in sandbox.only_run().lines if isinstance(line, Samples)]
+    assert {line.placement for line in lines} == {Placement.RETURNED}
+    wrong = {(line.arm, str(line.timing)) for line in lines if line.status is Status.WRONG}
+    assert wrong == {("ForgetsInGraphs", "graph")}
+    assert all(line.samples_us for line in lines if line.arm != "ForgetsInGraphs")
+    verified = sandbox.nccl_bench("verify", "--arm", added[0], "--format", "json")
+    assert verified.code == ExitCode.OK, verified.stderr
+    statuses = {
+        cell["probe"]: cell["status"] for cell in json.loads(verified.stdout)["cells"] if cell["arm"] == "Returns"
+    }
+    assert {probe for probe, status in statuses.items() if status == "pass"} >= {
+        *("producer", "consumer", "allocator", "capture", "many", "lifetime"),
+    }
 
 
 @pytest.mark.gpus(2)

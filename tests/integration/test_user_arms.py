@@ -61,9 +61,12 @@ class Comm:
     def __init__(self, group, device):
         self.group = group
 
-    def all_reduce(self, tensor, op=dist.ReduceOp.SUM) -> None:
-        dist.all_reduce(tensor, op, group=self.group)
+    def all_reduce(self, tensor, op=dist.ReduceOp.SUM):
+        {work}
 """
+IN_PLACE = "dist.all_reduce(tensor, op, group=self.group)"
+# The refactor: the new version returns its result.
+RETURNING = f"tensor = tensor.clone(); {IN_PLACE}; return tensor"
 RUN = (
     *("run", "--sizes", "1K,16K", "--collective", "all_reduce,all_gather", "--timing", "eager"),
     *("--arms", "stream-free", "--baseline", "stream-free"),
@@ -82,10 +85,10 @@ OTHERS = ("next", "handles", "custom")
 
 def write_files(cwd: Path) -> None:
     (cwd / "faulty.py").write_text(FAULTY, encoding="utf-8")
-    for tree in ("old", "new"):
+    for tree, work in (("old", IN_PLACE), ("new", RETURNING)):
         (cwd / tree / "engine").mkdir(parents=True)
         (cwd / tree / "engine" / "__init__.py").write_text("", encoding="utf-8")
-        (cwd / tree / "engine" / "comm.py").write_text(ENGINE.format(version=tree), encoding="utf-8")
+        (cwd / tree / "engine" / "comm.py").write_text(ENGINE.format(version=tree, work=work), encoding="utf-8")
 
 
 @pytest.fixture(scope="module")
@@ -132,6 +135,17 @@ def test_the_calls_of_every_size_show_their_placement_or_that_the_arm_declines(r
     assert declined in " ".join(ran.ended.stdout.split())
 
 
+def test_one_case_compares_the_engine_in_place_before_with_the_engine_returning_after(ran: SimpleNamespace) -> None:
+    placements = {line.arm: line.placement for line in ran.run.lines if isinstance(line, Samples)}
+    assert (placements["before"], placements["after"]) == (Placement.IN_PLACE, Placement.RETURNED)
+    printed = " ".join(ran.ended.stdout.split())
+    assert "before against stream-free: all_reduce bfloat16 sum in-place" in printed
+    assert "after (returned) against stream-free (in-place): all_reduce bfloat16 sum" in printed
+    # Their columns are in one table.
+    header = next(line.split() for line in ran.ended.stdout.splitlines() if line.strip().startswith("(in-place) "))
+    assert {"(in-place)", "(returned)"} <= {*header}
+
+
 def test_a_failing_user_arm_is_one_message_with_arm_call_and_source_line(ran: SimpleNamespace) -> None:
     ended: CommandResult = ran.ended
     (crash,) = (line for line in ran.run.lines if isinstance(line, Crash))
@@ -174,9 +188,12 @@ def test_verify_catches_the_engine_before_its_refactor_used_bare_and_passes_it_a
     arms = ("--arm", f"before={ENGINES}:EngineBefore,order=bare", "--arm", f"after={ENGINES}:EngineAfter")
     arms = (*arms, "--arm", f"example={EXAMPLE}:MyCommunicator", "--arm", f"dropped={ENGINES}:EndsWhenDropped")
     arms = (*arms, "--arm", f"handles={ENGINES}:Asynchronous", "--arm", f"custom={ENGINES}:CustomAllReduce")
+    arms = (*arms, "--arm", f"returning={ENGINES}:ReturningBefore,order=bare")
     ended = sandbox.nccl_bench("verify", *arms, "--probes", "producer,consumer,async,lifetime")
     sandbox.assert_nothing_is_left()
-    rows = dict(re.findall(r"(?m)^(before|after|example|dropped|handles|custom) +([a-zA-Z-]+ .*)$", ended.stdout))
+    rows = dict(
+        re.findall(r"(?m)^(before|after|example|dropped|handles|custom|returning) +([a-zA-Z-]+ .*)$", ended.stdout)
+    )
     # The engine's classes have no method that ends a communicator, and torch keeps their groups.
     assert {arm: row.split() for arm, row in rows.items()} == {
         "before": ["FAIL", "FAIL", "-", "-"],
@@ -185,6 +202,7 @@ def test_verify_catches_the_engine_before_its_refactor_used_bare_and_passes_it_a
         "dropped": ["pass", "pass", "-", "pass"],
         "handles": ["pass", "pass", "-", "pass"],
         "custom": ["pass", "pass", "-", "FAIL"],
+        "returning": ["FAIL", "FAIL", "-", "-"],
     }
     printed = " ".join(ended.stdout.split())
     assert "custom was not tried with all_reduce 256K (should_custom_ar returned False)" in printed

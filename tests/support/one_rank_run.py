@@ -60,12 +60,17 @@ def run_on_one_rank(
 ) -> tuple[Record, list[Line]]:
     """Run ``config`` on ``device``; return the record and its lines."""
     arms = {name: Arm(name, group, device, user_arms=config.user_arms) for name in config.measured_arms}
+    plan = make_plan(config, 1)
+    able = {
+        name: [arm.able(planned.case, planned.able.get(name, ())) for planned in plan.cases]
+        for name, arm in arms.items()
+    }
     store = MemoryStore()
     record = Record(cast(RunStore, store), {}, {})
     try:
         Runner(
             config=config,
-            plan=make_plan(config, 1),
+            plan=plan.only(config.baseline, able),
             device=device,
             arms=in_one_process_set(arms, group, progress),
             align=lambda: None,

@@ -12,7 +12,8 @@ wait for each other across streams.
     EngineAfter       the same class after its refactor: the current stream, and no `stream`
     OtherEngine       another engine's class: `all_reduce` returns a new tensor or fills `out_tensor`; `stream` optional
     Returning         only `all_reduce`, which returns a new tensor
-    EndsWhenDropped   the same, which ends its group when nothing refers to the object any more
+    ReturningBefore   the same, on a private stream
+    EndsWhenDropped   Returning, which ends its group when nothing refers to the object any more
     NextEngine        an engine's next class: `inplace=`, gathers with the input first and `out=`, lists of tensors
     CustomAllReduce   an engine's custom all-reduce, which answers `None` to messages above a size
     Asynchronous      returns a handle from its all-reduce, and an output with a handle from its gather
@@ -372,6 +373,19 @@ class Returning:
     def all_reduce(self, tensor: torch.Tensor) -> torch.Tensor:
         result = torch.empty_like(tensor)
         self.wire.all_reduce(cpu.current_stream(), tensor, result, ReduceOp.SUM)
+        return result
+
+
+class ReturningBefore(Returning):
+    """Fills the new tensor on its private stream."""
+
+    def __init__(self, group: ProcessGroup, device: torch.device) -> None:
+        super().__init__(group, device)
+        self.stream = cpu.Stream()
+
+    def all_reduce(self, tensor: torch.Tensor) -> torch.Tensor:
+        result = torch.empty_like(tensor)
+        self.wire.all_reduce(self.stream, tensor, result, ReduceOp.SUM)
         return result
 
 

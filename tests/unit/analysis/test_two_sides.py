@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Mapping
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -16,6 +17,8 @@ from nccl_bench.analysis.comparison import Basis
 from nccl_bench.analysis.one_run import compare_arms
 from nccl_bench.analysis.statistics import FAMILYWISE_ERROR, Verdict, pairs_needed
 from nccl_bench.analysis.two_sides import SidesComparison, compare_sides
+from nccl_bench.analysis.wording import compared_text
+from nccl_bench.catalog.collectives import Placement
 from nccl_bench.catalog.timings import Timing
 from nccl_bench.config.limits import Limits
 from tests.support.synthetic_runs import case
@@ -464,6 +467,31 @@ def test_arms_of_different_names_are_compared_beside_the_shared_arm() -> None:
     assert [(each.baseline, each.candidate, each.verdict) for each in result.comparisons] == [
         ("old", "new", Verdict.EQUIVALENT)
     ]
+
+
+def placed(run: ComparableRun, **placements: Placement) -> ComparableRun:
+    """Return ``run`` with the placements of some arms; ``base`` stands for the baseline."""
+    named = {BASE if name == "base" else name: placement for name, placement in placements.items()}
+    return replace(run, placements={cell: named[cell[2]] for cell in run.cells if cell[2] in named})
+
+
+def test_an_arm_that_returns_after_the_change_is_compared_with_itself_in_place() -> None:
+    before = source({BASE: 10.0, "new": 20.0})
+    after = placed(source({BASE: 10.0, "new": 10.0}), new=Placement.RETURNED)
+    (each,) = compared([before], [after]).comparisons
+    assert (each.ratio, each.placements) == (pytest.approx(0.5), (Placement.IN_PLACE, Placement.RETURNED))
+    assert compared_text(each, ("before", "after")) == "new, after (returned) against before (in-place)"
+    named = replace(each, baseline="old")
+    assert compared_text(named, ("before", "after")) == "new (after, returned) against old (before, in-place)"
+
+
+def test_times_in_two_placements_of_a_shared_arm_or_of_one_side_are_not_combined() -> None:
+    before, after = source({BASE: 10.0, "new": 20.0}), source({BASE: 10.0, "new": 10.0})
+    result = compared([before], [placed(after, base=Placement.OUT_OF_PLACE)])
+    assert result.comparisons == ()
+    assert result.only_before == result.only_after == ((case(8), Timing.GATED, "new"),)
+    several = [after, placed(after, new=Placement.RETURNED)]
+    assert compared([before], several).comparisons == ()
 
 
 def test_the_only_common_arm_is_compared_and_not_shared() -> None:

@@ -167,7 +167,7 @@ def test_every_case_of_a_run_has_a_different_label() -> None:
         for size_bytes in (8, 1024)
     ]
     assert len({case.label for case in cases}) == len(cases)
-    assert cases[0].label == "all_reduce bfloat16 sum in-place 8 B"
+    assert cases[0].label == "all_reduce bfloat16 sum 8 B"
 
 
 def test_the_name_of_a_case_has_a_word_for_each_scenario_but_the_usual_one() -> None:

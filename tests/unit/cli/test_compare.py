@@ -278,10 +278,10 @@ def test_runs_of_different_machines_are_compared_only_with_allow_mismatch(
 def test_failures_are_listed_with_their_side(compare: CompareCommand, tmp_path: Path) -> None:
     out = flat(compare("before,hung", "wrong")[1])
     assert "Failures" in out
-    assert "- before 2: HANG: all_reduce bfloat16 sum in-place 64 B, arm stream-free, rank 3 on node7" in out
+    assert "- before 2: HANG: all_reduce bfloat16 sum 64 B, arm stream-free, rank 3 on node7" in out
     assert "- after: WRONG: wrong results in 1 cell of stream-free; the first is all_reduce" in out
     assert json.loads(compare("crashed", "before", "--format", "json")[1])["failures"] == [
-        "before: CRASH: all_reduce bfloat16 sum in-place 64 B, arm stream-free, rank 1 on node7: ncclSystemError"
+        "before: CRASH: all_reduce bfloat16 sum 64 B, arm stream-free, rank 1 on node7: ncclSystemError"
     ]
     assert "- HANG: all_reduce" in compare("hung", "--arms", f"{BASE},{NEW}")[1]
     assert "- after: HANG: 1 row of the summary without a time" in flat(compare("before", "hung.csv")[1])

@@ -81,7 +81,7 @@ def test_import_of_wrong_results_records_them_and_exits_with_4(command: Any, tmp
         ((), 2, "FILE"),
         (("missing.txt",), 3, "missing.txt cannot be read: No such file"),
         (("other.txt",), 3, "other.txt: it is not the output of a known tool"),
-        ((DATA / "all_reduce.txt", DATA / "all_reduce.json"), 2, "both have all_reduce bfloat16 sum in-place 8 B"),
+        ((DATA / "all_reduce.txt", DATA / "all_reduce.json"), 2, "both have all_reduce bfloat16 sum 8 B"),
         ((DATA / "all_reduce.txt", "--name", "../out"), 2, "'../out'"),
         ((DATA / "all_reduce.txt", "--out", "other.txt"), 2, "other.txt cannot be written"),
     ],

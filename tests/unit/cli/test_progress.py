@@ -47,8 +47,8 @@ def test_in_80_columns_the_display_cuts_the_label_but_not_the_count(monkeypatch:
     assert narrow.count("\n") == 1
     # A terminal shows a Ctrl-C there.
     assert len(narrow.rstrip("\n")) == 77
-    assert re.match(r"0/1 .{12} (-:--:--|\d:\d\d:\d\d) reduce_scatter 1\.5M bfloat16 sum in-place .*\u2026\s*$", narrow)
-    assert "in-place dedicated-stream-wait-stream check before timing, waiting" in wide
+    assert re.match(r"0/1 .{12} (-:--:--|\d:\d\d:\d\d) reduce_scatter 1\.5M bfloat16 sum dedicated.*\u2026\s*$", narrow)
+    assert "sum dedicated-stream-wait-stream check before timing, waiting" in wide
 
 
 def test_the_display_of_several_launches_counts_all_of_them_in_the_order_of_each(
@@ -66,10 +66,10 @@ def test_the_display_of_several_launches_counts_all_of_them_in_the_order_of_each
         return task.completed, task.description
 
     everything = [(0, 1, 2), (2, 0, 1)]
-    assert shown(everything, 1, 2) == (2, "launch 1 of 2: all_reduce 32 bfloat16 sum in-place torch gated")
+    assert shown(everything, 1, 2) == (2, "launch 1 of 2: all_reduce 32 bfloat16 sum torch gated")
     assert shown(everything, 2, -1) == (3, "launch 2 of 2: set-up torch gated")
     assert shown(everything, 2, 0)[0] == 4
     assert shown(everything, 2, 3)[0] == 6
     # A run that is continued has done a part.
     assert shown([(), (0, 1)], 2, 1)[0] == 5
-    assert shown([(0, 1, 2)], 1, 1) == (1, "all_reduce 16 bfloat16 sum in-place torch gated")
+    assert shown([(0, 1, 2)], 1, 1) == (1, "all_reduce 16 bfloat16 sum torch gated")

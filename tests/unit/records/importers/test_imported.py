@@ -49,7 +49,7 @@ def test_eager_and_graph_times_of_a_case_become_one_run(written: Any) -> None:
 @pytest.mark.parametrize(
     ("change", "says"),
     [
-        ((), "all_reduce.txt and made-up.txt both have all_reduce bfloat16 sum in-place 8 B (eager)"),
+        ((), "all_reduce.txt and made-up.txt both have all_reduce bfloat16 sum 8 B (eager)"),
         (("=22809\n", "=22707\n"), "the NCCL version differs: 2.28.9 in all_reduce.txt and 2.27.7 in made-up.txt"),
         (("NVIDIA H200", "NVIDIA B200"), "('NVIDIA B200',) in made-up.txt"),
     ],
