@@ -10,24 +10,12 @@ import pytest
 from nccl_bench.catalog.collectives import Placement
 from nccl_bench.errors import ExitCode
 from nccl_bench.records.schema import Samples, Status
-from tests.support.command import Sandbox
+from tests.support.command import gpu_sandbox
 
 pytestmark = pytest.mark.timeout(400)
 
 ENGINE = Path(__file__).parents[1] / "support" / "user_communicators_cuda.py"
 BEFORE, AFTER = f"before={ENGINE}:EngineBefore", f"after={ENGINE}:EngineAfter"
-
-
-def gpu_sandbox(path: Path) -> Sandbox:
-    """Return a sandbox whose processes see the GPUs."""
-    sandbox = Sandbox(path)
-    environment = sandbox.environment
-
-    def with_gpus(*faults: object, **extra: str) -> dict[str, str]:
-        return {name: value for name, value in environment(**extra).items() if name != "CUDA_VISIBLE_DEVICES"}
-
-    sandbox.environment = with_gpus  # type: ignore[assignment,method-assign]
-    return sandbox
 
 
 ADDS_IN_GRAPHS_AND_WRITES_LATE = """

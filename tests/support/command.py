@@ -147,3 +147,15 @@ def wait_until(condition: Callable[[], Any], process: subprocess.Popen[str], tim
         assert process.poll() is None, process.communicate()
         assert time.monotonic() < give_up
         time.sleep(0.05)
+
+
+def gpu_sandbox(path: Path) -> Sandbox:
+    """Return a sandbox whose processes see the GPUs."""
+    sandbox = Sandbox(path)
+    environment = sandbox.environment
+
+    def with_gpus(*faults: object, **extra: str) -> dict[str, str]:
+        return {name: value for name, value in environment(**extra).items() if name != "CUDA_VISIBLE_DEVICES"}
+
+    sandbox.environment = with_gpus  # type: ignore[assignment,method-assign]
+    return sandbox

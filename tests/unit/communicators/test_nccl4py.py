@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Iterator
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -198,19 +199,20 @@ def test_a_failed_all_reduce_over_the_nccl4py_transport_is_our_error(
     assert [name for name, _ in calls] == ["all_reduce"]
 
 
-def test_the_binding_experiment_measures_every_binding_on_the_current_stream(
-    group: dist.ProcessGroup, fake: FakeNccl, stand_in: pytest.MonkeyPatch
+def test_the_binding_experiment_measures_c_and_every_binding_on_the_current_stream(
+    group: dist.ProcessGroup, fake: FakeNccl, stand_in: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     device = nccl_device(fake.path)
     stream = cpu.Stream()
     with cpu.stream(stream):
-        operations = binding_cost.calls(group, device)
+        measured = binding_cost.calls(group, device, tmp_path)
         fake.reset()
-        times, lost = binding_cost.measure(device, operations, batches=2, count=3)
+        times, lost = binding_cost.measure(device, measured, batches=2, count=3, gate=1)
     bindings = [name.partition(":")[0] for name in times]
     assert lost + sum(map(len, times.values())) == 2 * len(times)
     assert bindings.count("nccl") == bindings.count("nccl4py") > 0
-    # Every operation runs in two pilots and two batches of three.
+    assert bindings.count("C") == 2
+    # Everything runs in two pilots and two batches of three.
     all_reduces = fake.calls("ncclAllReduce")
     assert len(all_reduces) == 4 * 3 * sum("all_reduce" in name for name in times)
     assert {(call.count, call.dtype, call.op) for call in all_reduces} == {(2, 7, 0)}
