@@ -5,6 +5,7 @@ the message at all. This can differ from case to case, for example by size, so i
 """
 
 from collections.abc import Mapping, Sequence
+from itertools import islice
 
 from nccl_bench.bench.context import CaseContext
 from nccl_bench.bench.graphs import captured
@@ -28,23 +29,26 @@ def look(context: CaseContext, names: Sequence[str]) -> Mapping[str, str]:
     for name in context.arms.visit(loaded, "first call"):
         observation, reasons[name] = _call_once(context, name)
         observed[name] = context.arms[name].communicator.known(context.case_of(name)) | {observation}
-    sums = context.control.sum(tally(observed, loaded))
-    try:
-        concluded = conclude(sums, loaded, context.placements)
-    except SetupError as error:
-        raise SetupError(f"{context.case.label}: {error}") from error
-    for name, placement in concluded.items():
+    sums = iter(context.control.sum([mark for name in loaded for mark in tally(observed.get(name, ()))]))
+    how = context.arms.merge(reasons)
+    declined = {}
+    for name in loaded:
+        # An error is put down to the arm of the last report.
+        context.arms.report(name, "first call, results")
+        try:
+            placement = conclude(list(islice(sums, len(Observation))), context.placements[name])
+        except SetupError as error:
+            raise SetupError(f"{context.case.label}: {error}") from error
         if placement is None:
+            declined[name] = how[name]
             continue
         if context.config.placements is not None and placement is not context.placements[name]:
-            context.arms.report(name, "first call")
             raise SetupError(
                 f"--placement asks for {context.placements[name]}, and the call in {context.case.label} was "
                 f"{placement}: leave out --placement, and each arm is measured in the placement that it has"
             )
         context.placements[name] = placement
-    how = context.arms.merge(reasons)
-    return {name: how[name] for name, placement in concluded.items() if placement is None}
+    return declined
 
 
 def look_captured(context: CaseContext, names: Sequence[str]) -> Mapping[str, str]:

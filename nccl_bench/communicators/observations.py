@@ -6,7 +6,7 @@ on its root. So the ranks decide together.
 """
 
 import time
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 from enum import IntEnum
 
@@ -47,7 +47,7 @@ _PLACEMENTS = {
     Observation.RETURNED: Placement.RETURNED,
 }
 _SILENT = frozenset({Observation.UNCHANGED, Observation.CHANGED, Observation.RIGHT})
-_FACTS = (Observation.RETURNS, Observation.RETURNS_NOTHING)
+_FACTS = frozenset({Observation.RETURNS, Observation.RETURNS_NOTHING})
 
 
 def observe_silence(is_unchanged: Callable[[], bool], is_right: Callable[[], bool]) -> Observation:
@@ -65,37 +65,25 @@ def observe_placement(placement: Placement) -> Observation:
     return next(observation for observation, shown in _PLACEMENTS.items() if shown is placement)
 
 
-def tally(observed: Mapping[str, Collection[Observation]], names: Sequence[str]) -> list[int]:
-    """Return the marks of this rank for ``names``, whose sums over all ranks ``conclude`` takes."""
-    return [int(observation in observed.get(name, ())) for name in names for observation in Observation]
+def tally(observed: Collection[Observation]) -> list[int]:
+    """Return the marks of one rank for a call. ``conclude`` takes the sums of the marks of all ranks."""
+    return [int(observation in observed) for observation in Observation]
 
 
-def conclude(
-    sums: Sequence[int], names: Sequence[str], placements: Mapping[str, Placement]
-) -> dict[str, Placement | None]:
-    """Return the placement of each call; ``None`` if it has declined. ``placements`` are those that were expected.
+def conclude(marks: Sequence[int], expected: Placement) -> Placement | None:
+    """Return the placement of a call, which was expected in ``expected``; ``None`` if it has declined.
 
     Raises ``SetupError`` if the ranks differ.
     """
-    concluded = {}
-    for number, name in enumerate(names):
-        counts = sums[number * len(Observation) : (number + 1) * len(Observation)]
-        seen = {observation for observation in Observation if counts[observation]}
-        facts = seen & {*_FACTS}
-        try:
-            concluded[name] = _conclude_one(seen - facts - {Observation.NOTHING}, facts, placements[name])
-        except ValueError as error:
-            raise SetupError(f"{name} did not do the same on all ranks: {error}") from error
-    return concluded
-
-
-def _conclude_one(seen: set[Observation], facts: set[Observation], expected: Placement) -> Placement | None:
+    seen = {observation for observation, count in zip(Observation, marks, strict=True) if count}
+    facts, seen = seen & _FACTS, seen - _FACTS - {Observation.NOTHING}
     if seen == {Observation.REFUSED}:
         return None
     if len(seen) == 1 and not seen & _SILENT:
         return _PLACEMENTS[seen.pop()]
     if not seen <= _SILENT:
-        raise ValueError(" and ".join(sorted(observation.name.lower().replace("_", " ") for observation in seen)))
+        different = " and ".join(sorted(observation.name.lower().replace("_", " ") for observation in seen))
+        raise SetupError(f"the call did not do the same on all ranks: {different}")
     silent = Placement.OUT_OF_PLACE if expected is Placement.OUT_OF_PLACE else Placement.IN_PLACE
     if Observation.RETURNS_NOTHING in facts:
         return silent

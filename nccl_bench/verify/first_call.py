@@ -22,11 +22,9 @@ def takes(rig: Rig, exchange: Exchange) -> bool:
     Nothing can race here. If the arm declines, add the exchange to ``rig.declined``. Raises ``SetupError`` if a result
     cannot be right, or if the ranks differ.
     """
-    arm = rig.arm_probe.arm
     observation, reason = _call_once(rig, exchange)
     known = rig.arm.communicator.known(exchange.case)
-    sums = rig.control.sum(tally({arm: known | {observation}}, [arm]))
-    placement = conclude(sums, [arm], {arm: exchange.placement})[arm]
+    placement = conclude(rig.control.sum(tally(known | {observation})), exchange.placement)
     # An all-reduce can be tried in place and returning.
     declined = f"{exchange.name.removeprefix(f'{exchange.placement} ')} ({reason})"
     if placement is None and reason and declined not in rig.declined:
