@@ -74,8 +74,8 @@ def roles_of(method: Callable[..., Any], placed: Sequence[Role]) -> dict[Role, P
             roles.setdefault(role, parameter)
     for role in [each for each in placed if each not in roles]:
         fitting = (each for each in in_order if each not in roles.values() and _can_be(role, each))
-        if (found := next(fitting, None)) is not None:
-            roles[role] = found
+        if (first := next(fitting, None)) is not None:
+            roles[role] = first
     return roles
 
 
