@@ -77,7 +77,8 @@ def describe_cells(text: str, cells: Iterable[Cell]) -> Iterator[str]:
     """Yield lines, each with ``text`` and the name of a cell; cells that differ only in size share a line."""
     groups: dict[tuple[str, Timing, str], list[int]] = {}
     for case, timing, arm in cells:
-        groups.setdefault((arm, timing, case_name(case)), []).append(case.size_bytes)
+        placements = filter(None, [case.placement_word])
+        groups.setdefault((arm, timing, case_name(case, list(placements))), []).append(case.size_bytes)
     for (arm, timing, name), sizes in groups.items():
         yield f"{text} {arm} {timing} {name} {', '.join(map(format_size, sorted(set(sizes))))}"
 

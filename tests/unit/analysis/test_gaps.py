@@ -33,9 +33,9 @@ def test_every_cell_without_a_counterpart_is_named() -> None:
     before = comparable("torch", "new", "old", sizes=(8, 16, 1024))
     after = comparable("torch", "new", sizes=(16, 4096, 2048))
     assert list(unmatched(compare_sides([before], [after], TWO_PERCENT))) == [
-        "missing after the change: new gated all_reduce bfloat16 sum in-place 8, 1K",
-        "missing after the change: old gated all_reduce bfloat16 sum in-place 8, 16, 1K",
-        "missing before the change: new gated all_reduce bfloat16 sum in-place 2K, 4K",
+        "missing after the change: new gated all_reduce bfloat16 sum 8, 1K",
+        "missing after the change: old gated all_reduce bfloat16 sum 8, 16, 1K",
+        "missing before the change: new gated all_reduce bfloat16 sum 2K, 4K",
     ]
 
 
@@ -43,7 +43,7 @@ def test_a_cell_that_both_sides_have_but_not_every_run_is_not_attributed_to_one_
     sides = compare_sides(
         [comparable("new", sizes=(8, 16)), comparable("new")], [comparable("new", sizes=(8, 16))], TWO_PERCENT
     )
-    assert list(unmatched(sides)) == ["not in every run: new gated all_reduce bfloat16 sum in-place 16"]
+    assert list(unmatched(sides)) == ["not in every run: new gated all_reduce bfloat16 sum 16"]
     assert list(describe_cells("text", [])) == []
 
 

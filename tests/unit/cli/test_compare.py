@@ -89,12 +89,12 @@ def test_cells_that_one_of_two_arms_lacks_are_listed(compare: CompareCommand, tm
     write(tmp_path / "odd", [*lines(sizes=(8,)), times(BASE, 10.0, 1, 64), times(NEW, 8.0, 1, 128)])
     out = flat(compare("odd", "--arms", f"{BASE},{NEW}")[1])
     # Cells are listed by the arm that is missing.
-    assert f"no time of {NEW} gated all_reduce bfloat16 sum in-place 64" in out
-    assert f"no time of {BASE} gated all_reduce bfloat16 sum in-place 128" in out
-    assert out.count("all_reduce bfloat16 sum in-place 64") == 1
+    assert f"no time of {NEW} gated all_reduce bfloat16 sum 64" in out
+    assert f"no time of {BASE} gated all_reduce bfloat16 sum 128" in out
+    assert out.count("all_reduce bfloat16 sum 64") == 1
     write(tmp_path / "apart", [times(BASE, 10.0, 1), samples(NEW, rounds=(30, 31), samples_us=(8.0, 8.1))])
     out = flat(compare("apart", "--arms", f"{BASE},{NEW}")[1])
-    assert f"no round in common with {BASE} gated all_reduce bfloat16 sum in-place 1K" in out
+    assert f"no round in common with {BASE} gated all_reduce bfloat16 sum 1K" in out
 
 
 def test_several_runs_on_each_side_are_compared_by_the_variation_between_runs(
@@ -124,9 +124,9 @@ def test_without_a_common_arm_there_is_a_reason_instead_of_verdicts(compare: Com
 def test_cells_that_only_one_side_has_are_listed(compare: CompareCommand) -> None:
     status, out, _ = compare("before", "noisy")
     assert status == 0
-    assert f"missing after the change: {NEW} gated all_reduce bfloat16 sum in-place 8" in flat(out)
+    assert f"missing after the change: {NEW} gated all_reduce bfloat16 sum 8" in flat(out)
     assert json.loads(compare("before", "noisy", "--format", "json")[1])["not_compared"] == [
-        f"missing after the change: {NEW} gated all_reduce bfloat16 sum in-place 8"
+        f"missing after the change: {NEW} gated all_reduce bfloat16 sum 8"
     ]
 
 
@@ -288,7 +288,7 @@ def test_failures_are_listed_with_their_side(compare: CompareCommand, tmp_path: 
     # The arm with the wrong result is missing.
     write(tmp_path / "bad", [times(BASE, 10.0, 1), wrong(arm=NEW), *lines(sizes=(8,))])
     out = flat(compare("bad", "--arms", f"{BASE},{NEW}")[1])
-    assert f"no time of {NEW} gated all_reduce bfloat16 sum in-place 1K" in out
+    assert f"no time of {NEW} gated all_reduce bfloat16 sum 1K" in out
     assert f"no time of {BASE}" not in out
     assert "Failures" not in compare("before", "slower")[1]
 
