@@ -30,8 +30,11 @@ def pytest_configure() -> None:
 
 
 def pytest_xdist_auto_num_workers() -> int:
-    """Return the number of processes for ``-n auto``: two, or only this one if its tests use GPUs."""
-    return 0 if torch.cuda.is_available() else 2
+    """Return the number of processes for ``-n auto``: three, or only this one if its tests use GPUs.
+
+    Integration tests wait half of their time. On two cores a third process uses this time.
+    """
+    return 0 if torch.cuda.is_available() else 3
 
 
 @pytest.fixture(scope="session")

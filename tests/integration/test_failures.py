@@ -94,24 +94,3 @@ def test_a_crash_a_hang_and_a_wrong_result_cost_only_their_own_case(sandbox: San
     assert printed.count("WRONG: wrong results in 3 cells of stream-free") == 1
     where = f"HANG: all_gather bfloat16 16384 B, arm torch, rank 1 on {HOST}: in check before timing"
     assert printed.count(where) == 2
-
-
-def test_a_rank_that_dies_is_blamed_and_not_the_rank_that_raises_because_of_it(sandbox: Sandbox) -> None:
-    ended = run(sandbox, "--sizes", "1K,2K", faults=[fault("kill", "torch", 1024)])
-    recorded = sandbox.only_run()
-    assert (ended.code, complete_sizes(recorded)) == (3, [2048])
-    for crash in (line for line in recorded.lines if not isinstance(line, Samples)):
-        assert isinstance(crash, Crash)
-        assert crash.message.partition("\n")[0].rstrip(":") == f"rank 1 on {HOST} was killed by SIGKILL"
-
-
-def test_a_failure_in_set_up_ends_the_run_with_one_message(sandbox: Sandbox) -> None:
-    ended = run(sandbox, "--sizes", "1K,2K", faults=[fault("raise", "torch")])
-    assert (ended.code, ended.stdout) == (3, "")
-    reason = f"rank 1 on {HOST} ended with exit code 3: ValueError: planted"
-    assert ended.stderr == f"nccl-bench: the ranks did not finish their set-up: {reason}\n"
-    recorded = sandbox.only_run()
-    assert recorded.meta["status"] == "failed"
-    (crash,) = recorded.lines
-    assert isinstance(crash, Crash)
-    assert (crash.case, crash.arm, crash.rank, crash.message) == (None, "torch", 1, reason)

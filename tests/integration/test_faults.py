@@ -62,7 +62,10 @@ def test_a_fault_costs_the_case_in_hand_and_leaves_nothing(run_of: str, tmp_path
     assert (recorded and recorded.meta["status"]) == status
     if run_of == "command killed":
         assert result.injections[-1].seconds < END_S
-    elif run_of != "rank 1 never joins the first launch":
+    elif run_of == "rank 1 never joins the first launch":
+        assert result.printed == ""
+        assert result.errors.count("\n") == 1
+    else:
         assert "eager latency" in result.printed
     if status == "interrupted":
         assert "INTERRUPTED" in result.printed

@@ -7,9 +7,9 @@ import os
 import signal
 import subprocess
 import sys
-import tempfile
 import time
 from collections.abc import Callable
+from contextlib import nullcontext
 from dataclasses import replace
 from pathlib import Path
 
@@ -19,14 +19,15 @@ import pytest
 from nccl_bench.config.run import resolve
 from nccl_bench.errors import InterruptedRunError, SetupError
 from nccl_bench.launch.config import LaunchConfig
-from nccl_bench.launch.job import running_agent
+from nccl_bench.launch.job import Agent, running_agent
 from nccl_bench.launch.store import host_store
 from nccl_bench.launch.sweep import Outcome, run_sweep
 from nccl_bench.plan.cases import make_plan
 from nccl_bench.ranks.progress import Position, Progress
 from nccl_bench.ranks.spec import WorkerSpec
 from nccl_bench.records.schema import Crash, Hang, RankState
-from tests.support.misbehaving_worker import BESIDE_STOPPED, HANG_S
+from tests.support.misbehaving_worker import ACTS, BESIDE_STOPPED, HANG_S
+from tests.support.rank_processes import shared_agent
 
 CONFIG = resolve("cpu", {"sizes": "8,16,32,64,128,256,512"})
 CASES = make_plan(CONFIG, 2).cases
@@ -46,45 +47,40 @@ def pipes(pid: int) -> set[str]:
 class Sweep:
     """A sweep of misbehaving workers, and what the supervisor reported of it."""
 
-    def __init__(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def __init__(self, tmp_path: Path, agent: Agent) -> None:
         self.run_dir = tmp_path / "run"
         self.run_dir.mkdir()
-        self.temporary = tmp_path / "temporary"
-        self.temporary.mkdir()
+        self.agent = agent
         self.lines: list[Hang | Crash] = []
         self.pids: set[int] = set()
         self.on_each: Callable[[list[Position]], None] = lambda positions: None
-        monkeypatch.setattr(tempfile, "tempdir", str(self.temporary))
-        self.setenv = monkeypatch.setenv
 
     def run(self, acts: dict[int, str]) -> Outcome:
-        self.setenv("MISBEHAVIOUR", json.dumps({"cases": len(CASES), "acts": acts}))
-        with running_agent() as agent:
-            return run_sweep(
-                WorkerSpec(config=CONFIG, run_dir=str(self.run_dir)),
-                LaunchConfig(nproc=2, worker="tests.support.misbehaving_worker"),
-                agent,
-                cases=CASES,
-                append=self.lines.append,
-                on_progress=self.look,
-            )
+        (self.run_dir / ACTS).write_text(json.dumps(acts), encoding="utf-8")
+        return run_sweep(
+            WorkerSpec(config=CONFIG, run_dir=str(self.run_dir)),
+            LaunchConfig(nproc=2, worker="tests.support.misbehaving_worker"),
+            self.agent,
+            cases=CASES,
+            append=self.lines.append,
+            on_progress=self.look,
+        )
 
-    def look(self, positions: list[Position]) -> None:
+    def look(self, _launch: int, positions: list[Position]) -> None:
         self.pids |= {position.pid for position in positions}
         self.on_each(positions)
 
     def done(self) -> list[int]:
         return [int(line) for line in (self.run_dir / "done").read_text(encoding="ascii").split()]
 
-    def assert_nothing_is_left(self) -> None:
+    def assert_no_rank_is_left(self) -> None:
         assert self.pids
         assert not [pid for pid in self.pids if alive(pid)]
-        assert list(self.temporary.iterdir()) == []
 
 
 @pytest.fixture
-def sweep(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Sweep:
-    return Sweep(tmp_path, monkeypatch)
+def sweep(tmp_path: Path) -> Sweep:
+    return Sweep(tmp_path, shared_agent())
 
 
 def test_a_sweep_survives_an_exception_a_signal_and_a_hang(sweep: Sweep) -> None:
@@ -104,7 +100,7 @@ def test_a_sweep_survives_an_exception_a_signal_and_a_hang(sweep: Sweep) -> None
     assert "was killed by SIGKILL" in killed.message
     assert killed.message.endswith("last words")
     assert (hung.phase, hung.timeout_s) == ("timed", HANG_S)
-    sweep.assert_nothing_is_left()
+    sweep.assert_no_rank_is_left()
 
 
 def test_a_stopped_rank_is_blamed_for_its_hang_and_delays_no_report_of_a_crash(sweep: Sweep) -> None:
@@ -122,7 +118,7 @@ def test_a_stopped_rank_is_blamed_for_its_hang_and_delays_no_report_of_a_crash(s
     assert "was killed by SIGKILL" in killed.message
     assert isinstance(hung, Hang)
     assert (hung.case_index, hung.rank, hung.phase, hung.state) == (4, 1, "ahead", RankState.STOPPED)
-    sweep.assert_nothing_is_left()
+    sweep.assert_no_rank_is_left()
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
@@ -144,7 +140,7 @@ def test_only_the_agent_keeps_the_pipes_of_the_command(sweep: Sweep) -> None:
         sweep.run({2: "stubborn"})
     # The store, torch's launcher and two ranks.
     assert len(looked) == 4
-    sweep.assert_nothing_is_left()
+    sweep.assert_no_rank_is_left()
 
 
 def test_the_process_with_the_store_ends_with_the_pipe_of_the_agent() -> None:
@@ -161,7 +157,7 @@ def test_an_exception_in_set_up_is_a_set_up_error(sweep: Sweep) -> None:
     with pytest.raises(SetupError, match=r"set-up: rank 1 on .* ValueError: planted"):
         sweep.run({-1: "raise"})
     assert [(line.case, line.case_index) for line in sweep.lines] == [(None, -1)]
-    sweep.assert_nothing_is_left()
+    sweep.assert_no_rank_is_left()
 
 
 def test_sigint_ends_even_a_stubborn_worker_and_no_other_process(sweep: Sweep) -> None:
@@ -170,7 +166,7 @@ def test_sigint_ends_even_a_stubborn_worker_and_no_other_process(sweep: Sweep) -
 
     def interrupt(positions: list[Position]) -> None:
         if [position.case_index for position in positions if position.rank < 2] == [2, 2] and len(positions) == 2:
-            (scratch,) = sweep.temporary.glob("*/launch-*")
+            scratch = max(sweep.agent.scratch.glob("launch-*"), key=lambda path: path.stat().st_mtime_ns)
             stale = Progress(scratch, rank=7, local_rank=7)
             stale.position = replace(stale.position, pid=bystander.pid)
             stale.update(case_index=2, arm="torch", phase="timed", deadline_s=60)
@@ -184,11 +180,11 @@ def test_sigint_ends_even_a_stubborn_worker_and_no_other_process(sweep: Sweep) -
     finally:
         bystander.kill()
         bystander.wait()
-    sweep.assert_nothing_is_left()
+    sweep.assert_no_rank_is_left()
 
 
 @pytest.mark.parametrize("generations", [1, 2])
-def test_ranks_end_with_the_process_that_started_them_and_the_sweep_goes_on(sweep: Sweep, generations: int) -> None:
+def test_ranks_end_with_the_process_that_started_them_and_the_sweep_goes_on(tmp_path: Path, generations: int) -> None:
     """Kill the parent of the ranks, which holds torch's launcher, or the parent of that, which is the agent."""
     killed: list[int] = []
 
@@ -200,10 +196,13 @@ def test_ranks_end_with_the_process_that_started_them_and_the_sweep_goes_on(swee
         if killed and not set(killed) & {position.pid for position in positions} and positions:
             assert not [pid for pid in killed if alive(pid)]
 
-    sweep.on_each = kill
-    outcome = sweep.run({2: "stubborn"})
+    # Other tests need the shared agent.
+    with running_agent() if generations == 2 else nullcontext(shared_agent()) as agent:
+        sweep = Sweep(tmp_path, agent)
+        sweep.on_each = kill
+        outcome = sweep.run({2: "stubborn"})
     assert sweep.done() == [0, 1, 3, 4, 5, 6, 2]
     (crash,) = outcome.crashes
     assert (crash.case_index, crash.rank) == (2, 1)
     assert "the process that started it was killed by SIGKILL" in crash.message
-    sweep.assert_nothing_is_left()
+    sweep.assert_no_rank_is_left()

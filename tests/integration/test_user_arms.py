@@ -33,18 +33,6 @@ class Raises:
 class Hangs(Raises):
     def all_reduce(self, tensor, op=None) -> None:
         time.sleep(1000)
-
-
-class StartedAfresh(Raises):
-    def __init__(self, group, device):
-        super().__init__(group, device)
-        with open("/proc/self/environ") as file:
-            assert "LD_BIND_NOW=1" in file.read().split("\\0"), "the process was forked from one without the variable"
-
-    def all_reduce(self, tensor, op=None) -> None:
-        import torch.distributed as dist
-
-        dist.all_reduce(tensor, group=self.group)
 """
 # The two trees hold two versions of a module that registers an operator. Torch accepts the operator once a process.
 ENGINE = """\
@@ -75,10 +63,10 @@ RUN = (
     *("--arm", "raises=faulty.py:Raises", "--arm", "hangs=faulty.py:Hangs"),
     *("--arm", f"next={ENGINES}:NextEngine", "--arm", f"custom={ENGINES}:CustomAllReduce"),
     *("--arm", f"handles={ENGINES}:Asynchronous"),
-    *("--arm", f"example={EXAMPLE}:MyCommunicator", "--arm", "afresh=faulty.py:StartedAfresh,LD_BIND_NOW=1"),
+    *("--arm", f"example={EXAMPLE}:MyCommunicator"),
     *("--before-tree", "old", "--after-tree", "new", "--arm", "engine.comm:Comm"),
 )
-MEASURED = ("stream-free", "stream-free:twin", "mine", "moved", "example", "before", "after", "afresh")
+MEASURED = ("stream-free", "stream-free:twin", "mine", "moved", "example", "before", "after")
 # Arms in the signatures of other engines.
 OTHERS = ("next", "handles", "custom")
 
@@ -110,7 +98,7 @@ def test_every_working_arm_has_samples_of_what_it_supports(ran: SimpleNamespace)
     }
     both = {(arm, collective) for arm in (*MEASURED, *OTHERS) for collective in ("all_reduce", "all_gather")}
     # These have only an all_reduce.
-    assert right == both - {(arm, "all_gather") for arm in ("before", "after", "afresh", "custom")}
+    assert right == both - {(arm, "all_gather") for arm in ("before", "after", "custom")}
     assert "before does not support all_gather" in " ".join(ran.ended.stdout.split())
 
 
@@ -162,14 +150,9 @@ def test_a_failing_user_arm_is_one_message_with_arm_call_and_source_line(ran: Si
 
 def test_arms_that_cannot_share_processes_get_their_own_and_the_report_gives_the_reason(ran: SimpleNamespace) -> None:
     process_sets = {tuple(process_set["arms"]): process_set for process_set in ran.run.meta["worker"]["process_sets"]}
-    assert process_sets["afresh",]["variables"] == {"LD_BIND_NOW": "1"}
     # Torch accepts an operator once a process, so the second tree needs other processes.
     assert "both_trees_have_it" in process_sets["after",]["reason"]
     printed = " ".join(ran.ended.stdout.split())
-    assert (
-        "afresh: in separate processes (LD_BIND_NOW=1 is set only in these processes, which are started afresh and not "
-        "forked, so that LD_BIND_NOW has an effect). A ratio compares rounds of" in printed
-    )
     reason = "the arm's set-up failed beside other arms: engine.comm:Comm: importing"
     assert f"after: in separate processes ({reason}" in printed
 

@@ -1,9 +1,9 @@
 """A rank program without torch that walks through the cases and misbehaves in some of them.
 
-The variable ``MISBEHAVIOUR`` is JSON: ``cases`` (their number) and ``acts``, which maps the index of a case to rank 1's
-act in it: ``raise``, ``kill``, ``hang``, ``stop`` (a hang in which rank 1 has stopped itself and is ahead),
-``stubborn`` (a hang with a far deadline that ignores SIGTERM), or ``kill beside a stopped rank`` (rank 0 has stopped
-itself before). Only the first try of a case has its act: no later case is done yet.
+The file ``ACTS`` in the run directory is JSON. It maps the index of a case to rank 1's act in it: ``raise``, ``kill``,
+``hang``, ``stop`` (a hang in which rank 1 has stopped itself and is ahead), ``stubborn`` (a hang with a far deadline
+that ignores SIGTERM), or ``kill beside a stopped rank`` (rank 0 has stopped itself before). Only the first try of a
+case has its act: no later case is done yet.
 """
 
 from __future__ import annotations
@@ -24,6 +24,7 @@ from nccl_bench.ranks.spec import WorkerSpec
 # The deadline that a hang misses. No other act comes near its own.
 HANG_S = 0.5
 DEADLINE_S = 60
+ACTS = "acts.json"
 BESIDE_STOPPED = "kill beside a stopped rank"
 
 
@@ -60,13 +61,13 @@ def main(spec_file: str) -> None:
     assert spec.scratch is not None
     assert spec.run_dir is not None
     scratch, done = Path(spec.scratch), Path(spec.run_dir) / "done"
-    plan = json.loads(os.environ["MISBEHAVIOUR"])
+    acts = json.loads((Path(spec.run_dir) / ACTS).read_text(encoding="utf-8"))
     rank = int(os.environ["RANK"])
     progress = Progress(scratch, rank, int(os.environ["LOCAL_RANK"]))
     progress.update(case_index=-1, arm="", phase="set-up", deadline_s=DEADLINE_S)
     try:
-        for index in (*([-1] if "-1" in plan["acts"] else []), *(spec.cases or ())):
-            act = None if any(other > index for other in done_cases(done)) else plan["acts"].get(str(index))
+        for index in (*([-1] if "-1" in acts else []), *(spec.cases or ())):
+            act = None if any(other > index for other in done_cases(done)) else acts.get(str(index))
             waiting, hangs = Path(spec.run_dir) / f"waiting-{index}", rank == 1 and act == "hang"
             # On a busy machine too, rank 1 is the one that is behind when its deadline passes.
             while hangs and not waiting.exists():

@@ -7,6 +7,36 @@ import sys
 from collections.abc import Iterable
 from pathlib import Path
 
+# A user arm, which needs installed modules and a module beside it. `StartedAfresh` refuses a process that was forked
+# from a process without the variable LD_BIND_NOW.
+USER_ARM_FILES = {
+    "wire.py": "def group_of(group):\n    return group\n",
+    "mine.py": """\
+import json
+import random
+
+import numpy
+import torch.distributed as dist
+from wire import group_of
+
+
+class Comm:
+    def __init__(self, group, device):
+        self.group = group_of(group)
+
+    def all_reduce(self, tensor, op=dist.ReduceOp.SUM) -> None:
+        import numpy.linalg
+
+        dist.all_reduce(tensor, op, group=self.group)
+
+
+class StartedAfresh(Comm):
+    def __init__(self, group, device):
+        super().__init__(group, device)
+        with open("/proc/self/environ") as file:
+            assert "LD_BIND_NOW=1" in file.read().split("\\0")
+""",
+}
 INSTALLED_NAMES = {"numpy", "pandas", "rich", "scipy", "torch", "typer"}
 _NOTES = "imported.txt"
 _TEXT = """\
@@ -21,6 +51,13 @@ def plant_modules(directory: Path, names: Iterable[str]) -> None:
     text = _TEXT.format(notes=str(directory / _NOTES))
     for name in names:
         (directory / f"{name}.py").write_text(text, encoding="utf-8")
+
+
+def plant_user_arm(directory: Path) -> None:
+    """Write the ``USER_ARM_FILES`` into ``directory``, among modules that hide those which they import."""
+    plant_modules(directory, ("json", "numpy", "random", "torch", "typer"))
+    for name, text in USER_ARM_FILES.items():
+        (directory / name).write_text(text, encoding="utf-8")
 
 
 def standard_names() -> set[str]:

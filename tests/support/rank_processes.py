@@ -25,8 +25,8 @@ PATIENCE_S = 100
 
 
 @cache
-def _agent() -> Agent:
-    """Return the agent of all tests in this process, which imports torch once."""
+def shared_agent() -> Agent:
+    """Return the agent of all tests in this process, which imports torch once. No test may end it."""
     stack = ExitStack()
     atexit.register(stack.close)
     return stack.enter_context(running_agent())
@@ -34,7 +34,7 @@ def _agent() -> Agent:
 
 def run_ranks(module: str, world_size: int, path: Path) -> list[Any]:
     """Run ``module.main`` on every rank and return the results by rank. Fail if a rank fails or does not end."""
-    job = _agent().start(LaunchConfig(nproc=world_size, worker=module), LaunchSpec(scratch=str(path)))
+    job = shared_agent().start(LaunchConfig(nproc=world_size, worker=module), LaunchSpec(scratch=str(path)))
     give_up = time.monotonic() + PATIENCE_S
     try:
         while job.poll() is None and time.monotonic() < give_up:

@@ -193,8 +193,8 @@ def test_ranks_of_another_launcher_cannot_be_launched_again(directory: Path, com
 
 @pytest.mark.parametrize(
     ("arguments", "code"),
-    [(("run", "--arms", "x"), 2), (("run", "--out", "mine.toml"), 2), (("report", "missing"), 3)],
-    ids=["arms", "out", "report"],
+    [(("run", "--arms", "x"), 2), (("report", "missing"), 3)],
+    ids=["run", "report"],
 )
 @pytest.mark.usefixtures("directory")
 def test_a_whole_process_ends_with_the_exit_code_and_one_message(arguments: tuple[str, ...], code: int) -> None:
@@ -203,7 +203,8 @@ def test_a_whole_process_ends_with_the_exit_code_and_one_message(arguments: tupl
     assert_one_message(stderr, ())
 
 
-PRINTING = [("list",), ("report", "a-run"), ("run", "--dry-run"), ("--version",), ("run", "--help")]
+# Typer prints the last two, and only `report` flushes what it prints.
+PRINTING = [("list",), ("report", "a-run"), ("--version",), ("run", "--help")]
 
 
 @pytest.mark.parametrize("arguments", PRINTING, ids=" ".join)

@@ -105,7 +105,7 @@ def test_import_refuses_a_file_that_cannot_be_read(tmp_path: Path) -> None:
             read(tmp_path / name)
 
 
-MANY = settings(max_examples=100, deadline=None)
+MANY = settings(max_examples=50, deadline=None)
 SCALARS = (
     st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=8) | st.sampled_from([0, -1, 2**63])
 )
