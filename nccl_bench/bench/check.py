@@ -35,14 +35,14 @@ def check_after(
     if not TIMINGS[timing].captured:
         return _check(context, dict.fromkeys(names, few), phase)
     returning = [name for name in names if context.placements[name] is Placement.RETURNED]
-    others = [name for name in names if name not in returning]
+    written = [name for name in names if name not in returning]
     results: dict[str, list[object]] = {name: [] for name in returning}
     with ExitStack() as checked:
         # The results of a timed graph share two blocks of memory. So check another graph, which keeps each result.
         graphs = {**graphs, **checked.enter_context(captured(context, returning, few, keep=results))}
         if schedule.ops[timing] > slots:
             # A second in-place call on a slot makes the result inexact. So check a graph that uses each slot once.
-            graphs |= checked.enter_context(captured(context, others, slots))
+            graphs |= checked.enter_context(captured(context, written, slots))
         operations = {name: few if name in returning else min(schedule.ops[timing], slots) for name in names}
         return _check(context, operations, phase, graphs, results)
 

@@ -18,7 +18,7 @@ def choose_placements(row: Collective, able: Mapping[str, Sequence[Placement]]) 
 
     chosen = max(row.exchangeable, key=arms_with)
     placements = {}
-    for name, (preferred, *others) in able.items():
-        candidates = [preferred] if preferred in chosen else [placement for placement in chosen if placement in others]
+    for name, (preferred, *rest) in able.items():
+        candidates = [preferred] if preferred in chosen else [placement for placement in chosen if placement in rest]
         placements[name] = candidates[0] if candidates else preferred
     return placements
