@@ -46,8 +46,8 @@ def slow_down() -> None:
                 spins[name] = SLOWED[name] * slowest_us * len(batch) / 1e6
         return measure_rounds(context, names, timing, schedule, *rest)
 
-    def slowed(context: CaseContext, arm: str, operations: int) -> list[Operation]:
-        batch = calls(context, arm, operations)
+    def slowed(context: CaseContext, arm: str, operations: int, *rest: Any) -> list[Operation]:
+        batch = calls(context, arm, operations, *rest)
         if arm in spins:
             batch[0] = partial(_spin_and_call, context, spins[arm], batch[0])
         return batch
