@@ -43,7 +43,7 @@ def facts(meta: Mapping[str, Any]) -> dict[str, str]:
         "memory": memory_text(meta),
     }
     known = {name: str(value) for name, value in recorded.items() if value not in (None, "")}
-    # The key "" marks a run that recorded its variables: a variable absent from such a run was not set.
+    # The key "" is there if the run recorded its variables. In such a run, a variable without a value was not set.
     return known | _settings(environment) | ({"": "recorded"} if "variables" in environment else {})
 
 

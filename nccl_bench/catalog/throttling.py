@@ -10,7 +10,7 @@ from enum import StrEnum
 
 
 class ThrottleReason(StrEnum):
-    """The reasons."""
+    """The reasons that limit the clocks of a GPU."""
 
     POWER_CAP = "power cap"
     HARDWARE_SLOWDOWN = "hardware slowdown"

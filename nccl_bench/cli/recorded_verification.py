@@ -76,7 +76,7 @@ def resume_recorded(directory: Path, output: OutputConfig) -> None:
         else:
             resumed = [*record.facts["resumed"], time_text()]
             facts = {**record.facts, "resumed": resumed, "finished": None, "status": RunStatus.RUNNING}
-            # Without the directory the table names no command. The last message does.
+            # Clear the directory, so that the table does not name the command that resumes: the last message names it.
             record = replace(record, facts=facts, directory=None)
             _save(directory, record)
             record = _run_and_close(record, output, None)

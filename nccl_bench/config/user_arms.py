@@ -60,7 +60,7 @@ class UserArm:
 
     @property
     def spec(self) -> ArmSpec:
-        """The arm's row before the target is loaded. Loading can change the order."""
+        """The arm's row of the catalog before the target is loaded. The loaded object can have another order."""
         if self.built_in:
             return replace(ARMS[self.target], name=self.name, default=False)
         return ArmSpec(

@@ -39,7 +39,7 @@ _WITHOUT_END: Mapping[bool | None, str] = {
     False: "The verification was KILLED.",
     None: "The verification still runs, or was KILLED.",
 }
-# The end of a verification by its status.
+# Status of a verification that has ended early -> the sentence about its end.
 _ENDS: Mapping[str, str] = {
     "interrupted": "The verification was INTERRUPTED.",
     "failed": "An error ended the verification.",
