@@ -14,7 +14,7 @@ from nccl_bench.analysis.hints import hints
 from nccl_bench.analysis.joining import joined
 from nccl_bench.analysis.one_run import basis_of, compare_arms
 from nccl_bench.analysis.summary import Row, rows_of
-from nccl_bench.analysis.warnings import cell_warnings, run_warnings
+from nccl_bench.analysis.warnings import carry_over_warnings, cell_warnings, run_warnings
 from nccl_bench.config.limits import DEFAULT_THRESHOLD, recorded_limits
 from nccl_bench.errors import ExitCode
 from nccl_bench.records.run import Run
@@ -65,7 +65,12 @@ class Analysis:
             basis=basis_of(comparisons),
             reason="times of the same round" if comparisons else f"no arm has a round in common with {run.baseline}",
             failures=tuple(failures(run)),
-            warnings=(*run.warnings, *cell_warnings([("", rows)]), *run_warnings(run, measured, run.baseline)),
+            warnings=(
+                *run.warnings,
+                *cell_warnings([("", rows)]),
+                *run_warnings(run, measured, run.baseline),
+                *carry_over_warnings(run, limits),
+            ),
             not_measured=tuple(not_measured(run)),
             candidate_incomplete=candidate_incomplete(run, comparisons, run.baseline, asked_arms),
             exit_code=exit_code_of(run.lines),

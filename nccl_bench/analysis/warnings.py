@@ -4,16 +4,18 @@ from collections.abc import Collection, Iterator, Mapping, Sequence
 from enum import StrEnum
 from typing import Any
 
+from nccl_bench.analysis.carry_over import find_carry_over
 from nccl_bench.analysis.description import recorded_user_arms
 from nccl_bench.analysis.libraries import callers_of
 from nccl_bench.analysis.registration import GAINING, LEAST_GAINING_BYTES, arms_with
 from nccl_bench.analysis.summary import Row
-from nccl_bench.analysis.wording import counted, format_share, significant
+from nccl_bench.analysis.wording import case_name, counted, format_share, significant
 from nccl_bench.catalog.arms import twin_of
 from nccl_bench.catalog.collectives import COLLECTIVES
 from nccl_bench.catalog.routes import Mode
 from nccl_bench.catalog.throttling import THROTTLE_REASONS, ThrottleReason
 from nccl_bench.catalog.timings import TIMINGS, Timing
+from nccl_bench.config.limits import Limits
 from nccl_bench.config.sizes import format_size
 from nccl_bench.records.importers import READERS
 from nccl_bench.records.run import Run
@@ -87,6 +89,11 @@ class WarningText(StrEnum):
     IMPORTED_EVENTS = (
         "{tool} put events between operations (its option {option}). All times in {cells} include the "
         "cost of these events. Do not compare these times with times without events: measure again without events."
+    )
+    CARRY_OVER = (
+        "{arm} is {effect} {direction} right after {predecessor} than right after other arms, in {where}{others}. All "
+        "arms follow each other equally often, but a ratio then depends on which arms are measured beside it. Measure "
+        "without {predecessor} (--arms), and see whether the ratios stay."
     )
     PER_ITERATION = (
         "Events between operations cost up to {cost} us each ({worst}), so single operations look slower than the "
@@ -192,6 +199,23 @@ def run_warnings(run: Run, arms: Collection[str], baseline: str) -> Iterator[str
     existing = [user_arm.get("arm") for user_arm in recorded_user_arms(run) if user_arm.get("ready")]
     if baseline in existing and any(line.arm == twin_of(baseline) for line in measured):
         yield WarningText.SAME_OBJECT.format(baseline=baseline)
+
+
+def carry_over_warnings(run: Run, limits: Limits) -> Iterator[str]:
+    """Yield a warning about the largest effect of an arm on the arm that was measured right after it."""
+    found = find_carry_over(run, limits)
+    if not found:
+        return
+    worst, sizes = found[0], [format_size(case.size_bytes) for case in found[0].cases]
+    span = sizes[0] if len(sizes) == 1 else f"{sizes[0]} to {sizes[-1]}"
+    yield WarningText.CARRY_OVER.format(
+        arm=worst.arm,
+        effect=format_share(abs(worst.effect)),
+        direction="slower" if worst.effect > 0 else "faster",
+        predecessor=worst.predecessor,
+        where=f"{worst.timing} {case_name(worst.cases[0])} {span}",
+        others="" if len(found) == 1 else f"; this is the largest of {len(found)} such effects",
+    )
 
 
 def _same_paths(

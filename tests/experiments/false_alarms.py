@@ -28,6 +28,8 @@ def main() -> None:
     parser.add_argument("--sizes")
     parser.add_argument("--timings", default="gated")
     parser.add_argument("--max-rounds", type=int, default=60)
+    parser.add_argument("--launches", type=int, default=1, help="Launches of each run.")
+    parser.add_argument("--max-seconds", type=float, help="For all launches of a run together.")
     parser.add_argument("--placement", default="in-place", help="A single rank needs out-of-place.")
     parser.add_argument("--out", type=Path, help="Directory that keeps the runs.")
     arguments = parser.parse_args()
@@ -47,6 +49,8 @@ def main() -> None:
                     "placements": arguments.placement,
                     "timings": arguments.timings,
                     "max_rounds": arguments.max_rounds,
+                    "launches": arguments.launches,
+                    "max_seconds": arguments.max_seconds,
                 },
             )
             verdicts.update(str(cell.verdict) for cell in compared)

@@ -23,6 +23,8 @@ def main() -> None:
     parser.add_argument("--device", choices=("cuda", "cpu"), default="cuda")
     parser.add_argument("--runs", type=int, default=1)
     parser.add_argument("--sizes", default="8:128M:x4")
+    parser.add_argument("--launches", type=int, default=1, help="Launches of each run.")
+    parser.add_argument("--max-seconds", type=float, help="For all launches of a run together.")
     parser.add_argument("--placement", default="in-place", help="A single rank needs out-of-place.")
     parser.add_argument("--out", type=Path, help="Directory that keeps the runs.")
     arguments = parser.parse_args()
@@ -40,16 +42,20 @@ def main() -> None:
                     "sizes": arguments.sizes,
                     "placements": arguments.placement,
                     "timings": "gated",
+                    "launches": arguments.launches,
+                    "max_seconds": arguments.max_seconds,
                 },
             )
             for cell in compared:
                 verdicts[cell.candidate][str(cell.verdict)] += 1
                 ratio, interval = cell.ratio, cell.interval
                 bounds = f"{interval.low:.4f} to {interval.high:.4f}" if interval else "no interval"
-                floor = f"{cell.noise_floor:.4f}" if cell.noise_floor is not None else "-"
-                print(
-                    f"{cell.candidate} {cell.case.size_bytes} B: {cell.verdict}, {ratio:.4f} ({bounds}), floor {floor}"
-                )
+                noise = "communicator variance unknown"
+                if cell.noise_floor is not None:
+                    noise = f"noise floor {cell.noise_floor:.4f}"
+                if cell.communicator_variance is not None:
+                    noise = f"differs by {cell.communicator_variance:.4f} from launch to launch"
+                print(f"{cell.candidate} {cell.case.size_bytes} B: {cell.verdict}, {ratio:.4f} ({bounds}), {noise}")
     for name, counts in verdicts.items():
         print(f"{name}: {dict(counts)}")
 
