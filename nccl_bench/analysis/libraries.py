@@ -1,4 +1,4 @@
-"""Which libnccl the compared arms call, and what to say if it is not the same one."""
+"""The libnccl of each compared arm, and the notes if it is not the same one."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from nccl_bench.analysis.machine import NamedRuns, binding_of
 from nccl_bench.catalog.arms import TWIN_SUFFIX
 
 # The keys of a user arm in a configuration that say what it calls, besides its libnccl.
-_WAYS = ("target", "tree", "order", "adapter", "transport", "variables")
+_WAYS = ("target", "tree", "order", "adapter", "transport", "python", "variables")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -53,12 +53,12 @@ def notes_on_arms(meta: Mapping[str, Any], arms: Iterable[str], baseline: str) -
     """Yield a note for each libnccl that ``arms`` of one run call, unless ``baseline`` calls the same file."""
     libraries = libraries_of(meta)
     of_baseline = libraries.get(baseline)
-    others: dict[Library, list[str]] = {}
+    callers: dict[Library, list[str]] = {}
     for arm in arms:
         library = libraries.get(arm)
         if library is not None and of_baseline is not None and library.path != of_baseline.path:
-            others.setdefault(library, []).append(arm)
-    for library, names in others.items():
+            callers.setdefault(library, []).append(arm)
+    for library, names in callers.items():
         assert of_baseline is not None
         if library.equals(of_baseline):
             yield (

@@ -21,7 +21,7 @@ from nccl_bench.config.user_arms import UserArm, spec_of, user_arm_of
 from nccl_bench.errors import SetupError
 from nccl_bench.streams.base import Graph
 from nccl_bench.transports.device import Device
-from nccl_bench.transports.nccl_library import SONAME, loaded_copies
+from nccl_bench.transports.nccl_library import SONAME
 from nccl_bench.user_arms.building import build_user_arm
 
 
@@ -62,13 +62,12 @@ class Arm:
 
     def _refuse_other_library(self, library: str) -> None:
         """Raise ``SetupError`` unless the communicator calls ``library``, which its processes have loaded first."""
-        called = self.communicator.library()
-        if called is None or os.path.realpath(called) != os.path.realpath(library):
+        called = dict.fromkeys(self.communicator.libraries())
+        if {os.path.realpath(path) for path in called} != {os.path.realpath(library)}:
             self.communicator.close()
-            loaded = ", ".join(loaded_copies()) or "no libnccl"
             raise SetupError(
-                f"the arm {self.name} has the library {library}, but it calls {called or 'another one, or none'} "
-                f"(loaded: {loaded}): leave the library out, or give a file with the soname {SONAME}"
+                f"the arm {self.name} has the library {library}, but it calls {' and '.join(called) or 'another one'}: "
+                f"leave the library out, or give a file with the soname {SONAME}"
             )
 
     def able(self, case: Case, placements: Sequence[Placement]) -> tuple[Placement, ...]:

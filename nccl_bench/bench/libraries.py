@@ -1,12 +1,11 @@
-"""Which libnccl each arm of a run calls, for ``run.json``."""
+"""Describes the libnccl of each arm of a run, for ``run.json``."""
 
 import os
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 
-from nccl_bench.arms.arm import Arm
 from nccl_bench.bench.turns import ArmsInTurn
 from nccl_bench.config.run import RunConfig
-from nccl_bench.transports.nccl_library import describe_library, other_copies, unread_variables
+from nccl_bench.transports.nccl_library import describe_library, unread_variables
 
 
 def describe_libraries(arms: ArmsInTurn, config: RunConfig, path: str | None) -> dict[str, object]:
@@ -14,22 +13,24 @@ def describe_libraries(arms: ArmsInTurn, config: RunConfig, path: str | None) ->
 
     ``path`` is the libnccl that the transport of this process calls; ``None`` without NCCL.
     """
-    own = own_libraries(arms.own) if arms.ranks.is_first else {}
-    facts: dict[str, object] = {"libraries": [{"arm": name, **known} for name, known in arms.merge(own).items()]}
+    called = {name: paths for name, arm in arms.own.items() if (paths := arm.communicator.libraries())}
+    known = arms.merge(_described(called) if arms.ranks.is_first else {})
+    facts: dict[str, object] = {"libraries": [{"arm": name, **library} for name, library in known.items()]}
     if path is not None:
         variables = {*config.variables, *_variables_of(arms.own, config)}
         index = str(arms.ranks.set_index)
-        # If a process has loaded two copies of NCCL, its arms do not all run the same code.
-        facts["other_nccl_libraries"] = _joined(arms.merge({index: other_copies(path)}))
+        # torch maps its own file beside a preloaded one. Only a copy that an arm calls makes a difference.
+        every = [each for paths in called.values() for each in paths]
+        second = [each for each in every if os.path.realpath(each) != os.path.realpath(path)]
+        facts["other_nccl_libraries"] = _joined(arms.merge({index: second}))
         facts["unread_variables"] = _joined(arms.merge({index: unread_variables(path, sorted(variables))}))
     return facts
 
 
-def own_libraries(arms: Mapping[str, Arm]) -> dict[str, dict[str, object]]:
-    """Return the path, the version and the hash of the libnccl of each arm, if it is known. Read each file once."""
-    paths = {name: path for name, arm in arms.items() if (path := arm.communicator.library()) is not None}
-    described = {file: describe_library(file) for file in {os.path.realpath(path) for path in paths.values()}}
-    return {name: {**described[os.path.realpath(path)], "path": path} for name, path in paths.items()}
+def _described(called: Mapping[str, Sequence[str]]) -> dict[str, dict[str, object]]:
+    """Return the path, the version and the hash of the most important libnccl of each arm. Read each file once."""
+    described = {file: describe_library(file) for file in {os.path.realpath(paths[0]) for paths in called.values()}}
+    return {name: {**described[os.path.realpath(paths[0])], "path": paths[0]} for name, paths in called.items()}
 
 
 def _variables_of(arms: Iterable[str], config: RunConfig) -> list[str]:

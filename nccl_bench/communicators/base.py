@@ -101,9 +101,9 @@ class ArmCommunicator(Communicator):
         """Record each call to the transport in a ``with`` block: the name of the call and the handle of its stream."""
         return nullcontext([])
 
-    def library(self) -> str | None:
-        """Return the path of the libnccl that the communicator calls; ``None`` without NCCL, or if it is not known."""
-        return None
+    def libraries(self) -> list[str]:
+        """Return the paths of the libnccl files that the communicator calls, the most important first; usually one."""
+        return []
 
     def supports(self, case: Case) -> bool:
         """Return whether the communicator has the collective, the placement and the reduction of ``case``."""

@@ -81,9 +81,8 @@ class GroupCoordinator(ArmCommunicator):
         """The communicator that the coordinator uses besides torch.distributed."""
         return self.communicator
 
-    def library(self) -> str | None:
-        """Return the path of the libnccl of the coordinator's ``communicator``."""
-        return self.communicator.library()
+    def libraries(self) -> list[str]:
+        return [*self.communicator.libraries(), *self.device_group.libraries()]
 
     def traced(self) -> AbstractContextManager[list[tuple[str, int]]]:
         """Record the calls to the communicator's transport in a ``with`` block, but no calls to torch.distributed."""

@@ -64,8 +64,8 @@ class Nccl4pyCommunicator(SwitchableCommunicator):
         self.all_reduce(torch.zeros(1, device=device.streams.device))
         device.streams.synchronize()
 
-    def library(self) -> str | None:
-        return self._path
+    def libraries(self) -> list[str]:
+        return [self._path]
 
     def close(self) -> None:
         """Destroy the communicator after its work. Callers must first reset the graphs of this communicator."""

@@ -89,8 +89,8 @@ class TransportCommunicator(SwitchableCommunicator):
         """The communicator's all-gather for context parallelism."""
         return self.cp_all_gather_into_tensor
 
-    def library(self) -> str | None:
-        return self._transport.path
+    def libraries(self) -> list[str]:
+        return [] if self._transport.path is None else [self._transport.path]
 
     @contextmanager
     def traced(self) -> Iterator[list[tuple[str, int]]]:

@@ -50,8 +50,9 @@ class ProcessGroupCommunicator(SwitchableCommunicator):
         self.all_reduce(tiny)
         device.streams.synchronize()
 
-    def library(self) -> str | None:
-        return torch_library() if self._calls_nccl else None
+    def libraries(self) -> list[str]:
+        path = torch_library() if self._calls_nccl else None
+        return [] if path is None else [path]
 
     def close(self) -> None:
         """Destroy the group. Callers must first reset the graphs of this communicator."""

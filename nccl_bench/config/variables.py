@@ -28,8 +28,8 @@ def preload(library: str | None, variables: Mapping[str, str], inherited: Mappin
     """
     if library is None:
         return dict(variables)
-    others = variables.get(PRELOAD, inherited.get(PRELOAD, ""))
-    return {**variables, PRELOAD: f"{library}:{others}" if others else library}
+    preloaded = variables.get(PRELOAD, inherited.get(PRELOAD, ""))
+    return {**variables, PRELOAD: f"{library}:{preloaded}" if preloaded else library}
 
 
 def parse_variables(name: str, value: object, _device: object = None) -> dict[str, str]:

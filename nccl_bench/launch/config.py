@@ -92,13 +92,17 @@ def agent_environment(environ: Mapping[str, str], launch: LaunchConfig) -> dict[
     return variables
 
 
-def module_command(module: str, *arguments: str, python: str | None = None) -> list[str]:
+def module_command(module: str, *arguments: str, python: str | None = None, lazy: bool = False) -> list[str]:
     """Return the command that runs ``module`` in a new interpreter, which never searches the current directory.
 
     ``python`` is the interpreter; ``None`` is the one of this process. It runs this copy of nccl_bench, even if another
     one is installed there. It does not see the packages beside this copy: they belong to another environment.
+
+    With ``lazy``, a function that a library lacks is an error only when it is called. torch can then be imported beside
+    a preloaded libnccl that is older than its own.
     """
     lines = [
+        *(["import os, sys", "sys.setdlopenflags(os.RTLD_LAZY)"] if lazy else []),
         "import runpy, sys",
         "from importlib.util import module_from_spec, spec_from_file_location",
         f"spec = spec_from_file_location({_PACKAGE.name!r}, {str(_PACKAGE / '__init__.py')!r})",

@@ -14,7 +14,7 @@ from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
 from torch.distributed.launcher.api import LaunchConfig as ElasticConfig
 from torch.distributed.launcher.api import elastic_launch
 
-from nccl_bench.config.variables import read_at_start
+from nccl_bench.config.variables import PRELOAD, read_at_start
 from nccl_bench.errors import NodeLostError
 from nccl_bench.launch import rendezvous
 from nccl_bench.launch.config import module_command
@@ -85,7 +85,7 @@ def _run_rank(request: LaunchRequest, life: int, counts_by_nvml: bool) -> None:
     if python is None and not read_at_start(variables) and not torch.cuda._is_in_bad_fork():
         importlib.import_module(request.worker).main(request.spec)
         return
-    command = module_command(request.worker, request.spec, python=python)
+    command = module_command(request.worker, request.spec, python=python, lazy=PRELOAD in variables)
     code = subprocess.run(command, check=False).returncode
     if code < 0:
         os.kill(os.getpid(), -code)

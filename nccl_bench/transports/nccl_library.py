@@ -12,9 +12,11 @@ import mmap
 import os
 import re
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
+from typing import Any
 
 from nccl_bench.catalog.nccl_version import version_text
 from nccl_bench.errors import SetupError
@@ -99,9 +101,22 @@ def loaded_copies() -> list[str]:
     return list(dict.fromkeys(path for path in paths if _LIBRARY_NAME.fullmatch(os.path.basename(path))))
 
 
-def other_copies(path: str) -> list[str]:
-    """Return the libnccl files other than ``path`` that this process has loaded. Links to ``path`` do not count."""
-    return [copy for copy in loaded_copies() if os.path.realpath(copy) != os.path.realpath(path)]
+@contextmanager
+def loads_by_path() -> Iterator[list[str]]:
+    """Record each libnccl that Python code loads through ctypes by its path, in a ``with`` block."""
+    loads: list[str] = []
+    load = ctypes.CDLL.__init__
+
+    def recorded(self: ctypes.CDLL, name: str | None, *args: Any, **options: Any) -> None:
+        if isinstance(name, str) and "/" in name and _LIBRARY_NAME.fullmatch(os.path.basename(name)):
+            loads.append(name)
+        load(self, name, *args, **options)
+
+    ctypes.CDLL.__init__ = recorded  # type: ignore[method-assign]
+    try:
+        yield loads
+    finally:
+        ctypes.CDLL.__init__ = load  # type: ignore[method-assign]
 
 
 def describe_library(path: str) -> dict[str, object]:

@@ -1,8 +1,8 @@
 """Finds the libnccl that torch calls.
 
-Where torch is linked against a libnccl, the loader chooses the file by its soname: a file that is loaded already, such
-as one in ``LD_PRELOAD``, otherwise the file that the RPATH of torch names. The file is asked of the loader, by the
-address of a function.
+torch is linked against the soname libnccl.so.2, and an RPATH in torch's own libraries names the file. Only a library in
+``LD_PRELOAD`` goes before it. torch 2.11 then maps its own file too, by its path, but calls none of its functions. So
+this module asks the loader where the code of a function is.
 """
 
 import ctypes
@@ -40,5 +40,5 @@ def file_of(function: object) -> str | None:
     """Return the path of the file that has the code of ``function``, a function of ctypes."""
     info = _SymbolInfo()
     address = ctypes.cast(function, ctypes.c_void_p)  # type: ignore[arg-type]
-    found = ctypes.CDLL(None).dladdr(address, ctypes.byref(info))
-    return info.file.decode() if found and info.file else None
+    is_known = ctypes.CDLL(None).dladdr(address, ctypes.byref(info))
+    return info.file.decode() if is_known and info.file else None

@@ -1,6 +1,5 @@
 """A user's object as a communicator with our protocol, for use by an arm."""
 
-import os
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, ExitStack, nullcontext
 from dataclasses import replace
@@ -20,7 +19,7 @@ from nccl_bench.config.user_arms import Adapter
 from nccl_bench.errors import InvalidArgumentError, SetupError
 from nccl_bench.transports.device import Device
 from nccl_bench.transports.gloo_operations import TORCH_REDOPS
-from nccl_bench.transports.nccl_library import loaded_copies
+from nccl_bench.transports.nccl_library import loads_by_path
 from nccl_bench.transports.torch_library import torch_library
 from nccl_bench.user_arms import adapting, contexts, signatures
 from nccl_bench.user_arms.binding import Binder, Binding
@@ -76,7 +75,8 @@ class UserCommunicator(ArmCommunicator):
         self.where = where
         self._streams = device.streams
         with ExitStack() as closing:
-            user_object, origin = make(value, group, device, adapter)
+            with loads_by_path() as self._loaded:
+                user_object, origin = make(value, group, device, adapter)
             self.ready = user_object is value  # True if the object is not the arm's own; then the arm must not end it
             end = None if self.ready else end_of(user_object)
             if end is not None:
@@ -228,11 +228,13 @@ class UserCommunicator(ArmCommunicator):
     def registration(self, window: bool) -> tuple[Callable[[int, int], Any], Callable[[Any], object]] | None:
         return self._windows if window else None
 
-    def library(self) -> str | None:
-        """Return the only libnccl of this process. If there are several, nobody knows which one the object calls."""
+    def libraries(self) -> list[str]:
+        """Return the files that the object loaded by their paths, otherwise the one that it gets by its name.
+
+        By its name, the object gets the file that torch calls.
+        """
         of_torch = torch_library()
-        copies = {os.path.realpath(path): path for path in (*loaded_copies(), *([of_torch] if of_torch else []))}
-        return next(iter(copies.values())) if len(copies) == 1 else None
+        return self._loaded or ([] if of_torch is None else [of_torch])
 
     def close_deadline_s(self, timeout_s: float) -> float:
         """Return ``timeout_s``: a hang in the user's ``close`` is reported as early as a hang in an operation."""

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
+import ctypes
 import hashlib
-import os
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +20,7 @@ from nccl_bench.config.user_arms import UserArm
 from nccl_bench.errors import RecordError, SetupError
 from nccl_bench.ranks.spec import WorkerSpec
 from nccl_bench.transports.device import open_device
+from nccl_bench.user_arms.communicator import UserCommunicator
 from tests.support.communicators import nccl_device
 from tests.support.fake_nccl import FakeNccl, build
 from tests.support.one_rank_run import in_one_process_set
@@ -48,9 +47,7 @@ def test_the_record_has_path_version_and_hash_of_the_library_of_each_arm(
         {"arm": "new", **described(old, "2.12.12")},
     ]
     assert facts["unread_variables"] == ["NCCL_UNKNOWN"]
-    others: Any = facts["other_nccl_libraries"]
-    assert str(old) in others
-    assert str(fake.path) not in others
+    assert facts["other_nccl_libraries"] == [str(old)]
     for arm in arms.values():
         arm.close()
 
@@ -83,7 +80,7 @@ def test_an_arm_that_calls_another_library_than_its_own_is_refused(
     device = nccl_device(fake.path)
     # Without a GPU, torch has only groups of Gloo.
     monkeypatch.setattr(type(device.transport), "backend", "gloo")
-    message = f"the arm new has the library {other}, but it calls {fake.path} "
+    message = f"the arm new has the library {other}, but it calls {fake.path}: "
     with pytest.raises(SetupError) as raised:
         Arm("new", one_rank, device, user_arms=[built_in(other, target)])
     assert str(raised.value).startswith(message)
@@ -92,33 +89,29 @@ def test_an_arm_that_calls_another_library_than_its_own_is_refused(
     Arm("new", one_rank, device, user_arms=[built_in(link, target)]).close()
 
 
-USER_ARM = """
-import sys
-from pathlib import Path
-from nccl_bench.user_arms.communicator import UserCommunicator
-import ctypes
-for path in sys.argv[1:]:
-    ctypes.CDLL(path)
-print(UserCommunicator.library(None))
-"""
+class LoadsByPath:
+    path = ""
+
+    def __init__(self, group: dist.ProcessGroup, device: torch.device) -> None:
+        if self.path:
+            ctypes.CDLL(self.path)
+
+    def all_reduce(self, tensor: torch.Tensor) -> None: ...
 
 
-def test_the_library_of_a_users_communicator_is_known_if_the_process_has_only_one(
-    fake_nccl_path: Path, tmp_path: Path
+def test_the_library_of_a_users_communicator_is_that_of_torch_unless_it_loads_another_by_path(
+    one_rank: dist.ProcessGroup, fake_nccl_path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def library(*paths: Path, **variables: str) -> str:
-        command = [sys.executable, "-c", USER_ARM, *map(str, paths)]
-        ended = subprocess.run(command, env={**os.environ, **variables}, capture_output=True, text=True, check=True)
-        return ended.stdout.strip()
+    def libraries() -> list[str]:
+        communicator = UserCommunicator(LoadsByPath, one_rank, open_device("cpu", 0))
+        communicator.close()
+        return communicator.libraries()
 
-    named_otherwise = fake_nccl_path.rename(tmp_path / "nccl-new.so")
-    try:
-        assert library(named_otherwise, LD_PRELOAD=str(named_otherwise)) == str(named_otherwise)
-        other = build(tmp_path)
-        assert library(other) == str(other)
-        assert library(other, LD_PRELOAD=str(named_otherwise)) == "None"
-    finally:
-        named_otherwise.rename(fake_nccl_path)
+    assert libraries() == []
+    monkeypatch.setattr("nccl_bench.user_arms.communicator.torch_library", lambda: "/torch/libnccl.so.2")
+    assert libraries() == ["/torch/libnccl.so.2"]
+    monkeypatch.setattr(LoadsByPath, "path", str(fake_nccl_path))
+    assert libraries() == [str(fake_nccl_path)]
 
 
 def test_the_processes_of_an_arm_with_a_library_load_it_before_all_others(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,8 +1,11 @@
-"""The options of a launch, and the environment of its processes. No processes."""
+"""The options of a launch, and the command and environment of its processes."""
 
 from __future__ import annotations
 
+import os
 import socket
+import subprocess
+from pathlib import Path
 
 import pytest
 
@@ -12,8 +15,10 @@ from nccl_bench.launch.config import (
     agent_environment,
     describe_loopback,
     find_interface,
+    module_command,
     parse_endpoint,
 )
+from tests.support.fake_nccl import build
 
 ONE_NODE = LaunchConfig(nproc=2)
 
@@ -91,3 +96,28 @@ def test_node_0_warns_of_an_address_that_other_machines_do_not_reach(
     assert (warning is not None) == warns
     if warning is not None:
         assert f"is {host}:29500: node 0 listens on {address}, which no other machine reaches" in warning
+
+
+# An extension module that needs a function of a newer NCCL. It is loaded, and then it is no valid module.
+NEEDS_NEW_NCCL = (
+    "int ncclAlltoAll(void); int call(void) { return ncclAlltoAll(); } void *PyInit_needy(void) { return 0; }"
+)
+
+
+@pytest.mark.parametrize(("lazy", "error"), [(False, "undefined symbol: ncclAlltoAll"), (True, "SystemError")])
+def test_lazy_processes_can_import_a_module_beside_a_preloaded_library_that_lacks_a_function(
+    tmp_path: Path, lazy: bool, error: str
+) -> None:
+    new, old = (tmp_path / name for name in ("new", "old"))
+    new.mkdir()
+    old.mkdir()
+    build(new)
+    older = build(old, "-DOLD")
+    (tmp_path / "needy.c").write_text(NEEDS_NEW_NCCL)
+    link = [f"-L{new}", "-l:libnccl.so.2", f"-Wl,-rpath,{new}"]
+    needy = ["cc", "-shared", "-fPIC", str(tmp_path / "needy.c"), "-o", str(tmp_path / "needy.so"), *link]
+    subprocess.run(needy, check=True)
+    command = module_command("timeit", "-n1", "-r1", "import needy", lazy=lazy)
+    environment = {**os.environ, "PYTHONPATH": str(tmp_path), "LD_PRELOAD": str(older)}
+    ended = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
+    assert error in ended.stderr

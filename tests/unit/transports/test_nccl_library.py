@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import ctypes
 import os
 import shutil
 import subprocess
@@ -9,12 +10,18 @@ from pathlib import Path
 import pytest
 
 from nccl_bench.errors import SetupError
-from nccl_bench.transports.nccl_library import LibrarySource, find_library, refuse_no_library, unread_variables
+from nccl_bench.transports.nccl_library import (
+    LibrarySource,
+    find_library,
+    loads_by_path,
+    refuse_no_library,
+    unread_variables,
+)
 
 PRELUDE = """
 import ctypes, sys
 from nccl_bench.transports import nccl_library
-from nccl_bench.transports.nccl_library import find_library, other_copies
+from nccl_bench.transports.nccl_library import find_library, loaded_copies
 def show(library): print(library.source.value, library.path)
 """
 REPOSITORY = Path(__file__).parents[3]
@@ -157,20 +164,30 @@ def test_a_relative_path_starts_at_the_current_folder(named: Path, monkeypatch: 
     assert find_library("libnccl.so.2").path == str(named)
 
 
-def test_a_second_copy_is_reported_but_not_plug_ins_and_links(
+def test_every_copy_is_known_but_no_plug_in(named: Path, fake_nccl_path: Path, tmp_path: Path) -> None:
+    plug_in = _copy(fake_nccl_path, tmp_path / "plug-in").rename(tmp_path / "libnccl-net.so")
+    code = f"""
+ctypes.CDLL({str(plug_in)!r})
+print(loaded_copies())
+ctypes.CDLL({str(named)!r})
+ctypes.CDLL({str(fake_nccl_path)!r})
+print(sorted(loaded_copies()))
+"""
+    assert _python(code) == ["[]", str(sorted([str(named), str(fake_nccl_path)]))]
+
+
+def test_loads_by_a_path_are_recorded_and_loads_by_a_name_and_plug_ins_are_not(
     named: Path, fake_nccl_path: Path, tmp_path: Path
 ) -> None:
     plug_in = _copy(fake_nccl_path, tmp_path / "plug-in").rename(tmp_path / "libnccl-net.so")
-    link = tmp_path / "link.so.2"
-    link.symlink_to(named)
-    code = f"""
-ctypes.CDLL({str(plug_in)!r})
-ctypes.CDLL({str(named)!r})
-print(other_copies({str(link)!r}))
-ctypes.CDLL({str(fake_nccl_path)!r})
-print(other_copies({str(link)!r}))
-"""
-    assert _python(code) == ["[]", f"['{fake_nccl_path}']"]
+    with loads_by_path() as loads:
+        ctypes.CDLL(str(named))
+        ctypes.CDLL(str(plug_in))
+        ctypes.cdll.LoadLibrary("libnccl.so.2")
+        ctypes.CDLL(None)
+        ctypes.cdll.LoadLibrary(str(fake_nccl_path))
+    ctypes.CDLL(str(named))
+    assert loads == [str(named), str(fake_nccl_path)]
 
 
 def test_a_plug_in_of_nccl_is_not_used_as_the_library(fake_nccl_path: Path, site: Path, tmp_path: Path) -> None:
