@@ -14,7 +14,8 @@ from nccl_bench.analysis.hints import hints
 from nccl_bench.analysis.joining import joined
 from nccl_bench.analysis.one_run import basis_of, compare_arms
 from nccl_bench.analysis.summary import Row, rows_of
-from nccl_bench.analysis.warnings import carry_over_warnings, cell_warnings, run_warnings
+from nccl_bench.analysis.warnings import carry_over_warnings, cell_warnings, run_warnings, twin_warnings
+from nccl_bench.catalog.arms import twin_of
 from nccl_bench.config.limits import DEFAULT_THRESHOLD, recorded_limits
 from nccl_bench.errors import ExitCode
 from nccl_bench.records.run import Run
@@ -50,9 +51,11 @@ class Analysis:
         limits = recorded_limits(run.meta["config"], DEFAULT_THRESHOLD, f"the run {name}")
         asked_arms = run.asked_arms
         # The comparisons that answer the question are the first ones, in tables too.
-        comparisons = tuple(
-            sorted(compare_arms(ComparableRun.of(run, name), limits), key=lambda each: each.candidate not in asked_arms)
-        )
+        comparable = ComparableRun.of(run, name)
+        comparisons = tuple(sorted(compare_arms(comparable, limits), key=lambda each: each.candidate not in asked_arms))
+        basis = basis_of(comparisons)
+        # With one launch, the twin sets the noise floor instead.
+        of_twin = compare_arms(comparable, limits, candidates=[twin_of(run.baseline)] if basis.has_variance else [])
         rows = rows_of(run, comparisons)
         measured = {line.arm for line in run.lines if isinstance(line, Samples)}
         return cls(
@@ -62,7 +65,7 @@ class Analysis:
             rows=rows,
             comparisons=comparisons,
             asked_arms=asked_arms,
-            basis=basis_of(comparisons),
+            basis=basis,
             reason="times of the same round" if comparisons else f"no arm has a round in common with {run.baseline}",
             failures=tuple(failures(run)),
             warnings=(
@@ -70,6 +73,7 @@ class Analysis:
                 *cell_warnings([("", rows)]),
                 *run_warnings(run, measured, run.baseline),
                 *carry_over_warnings(run, limits),
+                *twin_warnings(of_twin),
             ),
             not_measured=tuple(not_measured(run)),
             candidate_incomplete=candidate_incomplete(run, comparisons, run.baseline, asked_arms),

@@ -15,8 +15,7 @@ from statistics import median
 
 from scipy.special import ndtr
 
-from nccl_bench.analysis.comparable import Point
-from nccl_bench.analysis.variance import without_size
+from nccl_bench.analysis.comparable import Point, without_size
 from nccl_bench.catalog.cases import Case
 from nccl_bench.catalog.timings import Timing
 from nccl_bench.config.limits import Limits
@@ -64,10 +63,10 @@ _Pair = tuple[Point, str, str]
 
 
 def find_carry_over(run: Run, limits: Limits) -> list[CarryOver]:
-    """Return the proven effects that are at least as large as the threshold, the largest first.
+    """Return the effects that the test finds and that are at least as large as the threshold, the largest first.
 
     An arm has at most one effect for each timing and kind of case. Without carry-over the probability of any effect is
-    at most ``ERROR``. Records before schema 5 lack the order of arms, so they have no effects.
+    at most ``ERROR``. Records before schema 5 lack the order of arms, so nothing is found in them.
     """
     pairs: dict[_Pair, dict[Case, list[_Stratum]]] = {}
     for lines in _lines_of_launches(run):
@@ -134,18 +133,15 @@ def _strata(lines: Sequence[Samples]) -> Iterator[tuple[str, str, _Stratum]]:
 def _relative(samples_us: Sequence[float]) -> list[float]:
     """Return the logarithm of each sample minus the median of those around it."""
     values = [math.log(sample_us) for sample_us in samples_us]
-    return [
-        value - median(around)
-        for index, value in enumerate(values)
-        if (
-            around := [*values[max(0, index - _NEIGHBOURS) : index], *values[index + 1 : index + 1 + _NEIGHBOURS]]
-            or [0.0]
-        )
-    ]
+    relative = []
+    for index, value in enumerate(values):
+        around = values[max(0, index - _NEIGHBOURS) : index] + values[index + 1 : index + 1 + _NEIGHBOURS]
+        relative.append(value - median(around or [value]))
+    return relative
 
 
 def _windows(cases: Sequence[Case]) -> Iterator[Sequence[Case]]:
-    """Yield runs of neighbouring sizes: all single ones, all pairs, all fours and so on, up to all sizes together.
+    """Yield groups of neighbouring sizes: all single ones, all pairs, all fours and so on, up to all sizes together.
 
     An effect can be limited to some sizes, such as those that fit into a cache, and one size alone has few rounds.
     """

@@ -83,3 +83,9 @@ class ComparableRun:
 def medians_us(side: Sequence[ComparableRun], point: Point, arm: str) -> list[float]:
     """Return the median time of ``arm`` at ``point`` in each run of ``side``, in microseconds, if the run has times."""
     return [time_us for run in side if (time_us := run.median_us(point, arm)) is not None]
+
+
+def without_size(point: Point) -> Point:
+    """Return ``point`` without its size: the points of one kind of case and one timing then are equal."""
+    case, timing = point
+    return replace(case, size_bytes=0, count=0), timing

@@ -6,10 +6,10 @@ from the launches' median ratios, so it contains communicator variance and needs
 
 from collections.abc import Iterable, Sequence
 
-from nccl_bench.analysis.comparable import ComparableRun, Point
+from nccl_bench.analysis.comparable import ComparableRun, Point, without_size
 from nccl_bench.analysis.comparison import ArmPair, Basis, Comparison, compare_pairs
 from nccl_bench.analysis.estimates import Estimate, Medians, PairedRatios, mean_ratios, median_ratio
-from nccl_bench.analysis.variance import CommunicatorVariance, without_size
+from nccl_bench.analysis.variance import CommunicatorVariance
 from nccl_bench.config.limits import Limits
 
 

@@ -10,10 +10,10 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from statistics import median
 
-from nccl_bench.analysis.comparable import Cell, ComparableRun, Point, medians_us
+from nccl_bench.analysis.comparable import Cell, ComparableRun, Point, medians_us, without_size
 from nccl_bench.analysis.comparison import ArmPair, Basis, Comparison, compare_pairs
 from nccl_bench.analysis.estimates import Estimate, Medians, RelativeRatios, UnknownVariation, mean_ratios
-from nccl_bench.analysis.variance import CommunicatorVariance, NoiseFloor, combined, without_size
+from nccl_bench.analysis.variance import CommunicatorVariance, NoiseFloor, combined
 from nccl_bench.analysis.wording import counted
 from nccl_bench.catalog.arms import TWIN_SUFFIX
 from nccl_bench.config.limits import Limits

@@ -5,10 +5,10 @@ noise floor. A difference between two arms counts if it exceeds the noise floor.
 """
 
 import math
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from statistics import fmean, median
 
-from nccl_bench.analysis.comparable import ComparableRun, Point
+from nccl_bench.analysis.comparable import ComparableRun, Point, without_size
 from nccl_bench.analysis.statistics import Interval, Verdict, interval, verdict_of
 from nccl_bench.catalog.arms import TWIN_SUFFIX, twin_of
 
@@ -90,9 +90,3 @@ def combined(first: NoiseFloor | None, second: NoiseFloor | None) -> NoiseFloor 
     if first is None or second is None:
         return None
     return NoiseFloor(reach=math.hypot(first.reach, second.reach), usual=math.hypot(first.usual, second.usual))
-
-
-def without_size(point: Point) -> Point:
-    """Return ``point`` without its size: the points of one kind of case and one timing then are equal."""
-    case, timing = point
-    return replace(case, size_bytes=0, count=0), timing

@@ -1,4 +1,4 @@
-"""How much the ratio of two arms varies from launch to launch, or from run to run, estimated for many cells at once.
+"""The variation of a ratio from launch to launch, or from run to run, estimated for many cells at once.
 
 Five launches show the variance of one cell badly: with 95 % confidence it lies between a third and eight times the
 estimate. Cells of one timing and one pair of arms have similar variances, so each cell can learn from the others. This
@@ -13,8 +13,8 @@ from statistics import fmean, variance
 
 from scipy.special import digamma, polygamma
 
-# The doubt about how similar the variances are, in standard errors. Doubt gives the other cells less weight.
-_DOUBT = 2.0
+# A margin for how much the variances of the cells differ, in standard errors. It gives the other cells less weight.
+_MARGIN = 2.0
 # The other cells count with at most this share of their degrees of freedom, because their deviations can be correlated.
 _LARGEST_SHARE = 1 / 3
 
@@ -63,11 +63,11 @@ def _usual(variations: Sequence[Variation]) -> Variation:
     logarithms = [math.log(each.variance) - _bias(each.freedom) for each in known]
     mean = fmean(logarithms)
     deviations = [(value - mean) ** 2 for value in logarithms]
-    doubt = _DOUBT * math.sqrt(variance(deviations) / len(deviations))
+    margin = _MARGIN * math.sqrt(variance(deviations) / len(deviations))
     # What of the differences between the estimates does not come from their few degrees of freedom.
     surplus = variance(logarithms) - fmean(float(polygamma(1, each.freedom / 2)) for each in known)
     most = _LARGEST_SHARE * (sum(each.freedom for each in known) - fmean(each.freedom for each in known))
-    return Variation(variance=math.exp(mean + _bias(_freedom(surplus))), freedom=min(_freedom(surplus + doubt), most))
+    return Variation(variance=math.exp(mean + _bias(_freedom(surplus))), freedom=min(_freedom(surplus + margin), most))
 
 
 def _freedom(surplus: float) -> float:

@@ -1,15 +1,18 @@
 """Warnings: reasons not to trust the figures of single cells, or of a whole run."""
 
+import math
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from enum import StrEnum
 from typing import Any
 
 from nccl_bench.analysis.carry_over import find_carry_over
+from nccl_bench.analysis.comparison import Comparison
 from nccl_bench.analysis.description import recorded_user_arms
 from nccl_bench.analysis.libraries import callers_of
 from nccl_bench.analysis.registration import GAINING, LEAST_GAINING_BYTES, arms_with
+from nccl_bench.analysis.statistics import Verdict
 from nccl_bench.analysis.summary import Row
-from nccl_bench.analysis.wording import case_name, counted, format_share, significant
+from nccl_bench.analysis.wording import case_name, counted, format_ratio, format_share, significant
 from nccl_bench.catalog.arms import twin_of
 from nccl_bench.catalog.collectives import COLLECTIVES
 from nccl_bench.catalog.routes import Mode
@@ -94,6 +97,10 @@ class WarningText(StrEnum):
         "{arm} is {effect} {direction} right after {predecessor} than right after other arms, in {where}{others}. All "
         "arms follow each other equally often, but a ratio then depends on which arms are measured beside it. Measure "
         "without {predecessor} (--arms), and see whether the ratios stay."
+    )
+    TWIN_DIFFERS = (
+        "The twin of {baseline}, the same communicator made again, is {verdict} in {cells}, most {worst}: {ratio}. New "
+        "launches do not average that out, so a difference as large as this need not come from the arms."
     )
     PER_ITERATION = (
         "Events between operations cost up to {cost} us each ({worst}), so single operations look slower than the "
@@ -203,10 +210,10 @@ def run_warnings(run: Run, arms: Collection[str], baseline: str) -> Iterator[str
 
 def carry_over_warnings(run: Run, limits: Limits) -> Iterator[str]:
     """Yield a warning about the largest effect of an arm on the arm that was measured right after it."""
-    found = find_carry_over(run, limits)
-    if not found:
+    effects = find_carry_over(run, limits)
+    if not effects:
         return
-    worst, sizes = found[0], [format_size(case.size_bytes) for case in found[0].cases]
+    worst, sizes = effects[0], [format_size(case.size_bytes) for case in effects[0].cases]
     span = sizes[0] if len(sizes) == 1 else f"{sizes[0]} to {sizes[-1]}"
     yield WarningText.CARRY_OVER.format(
         arm=worst.arm,
@@ -214,8 +221,22 @@ def carry_over_warnings(run: Run, limits: Limits) -> Iterator[str]:
         direction="slower" if worst.effect > 0 else "faster",
         predecessor=worst.predecessor,
         where=f"{worst.timing} {case_name(worst.cases[0])} {span}",
-        others="" if len(found) == 1 else f"; this is the largest of {len(found)} such effects",
+        others="" if len(effects) == 1 else f"; this is the largest of {len(effects)} such effects",
     )
+
+
+def twin_warnings(comparisons: Sequence[Comparison]) -> Iterator[str]:
+    """Yield a warning if the twin gets a verdict that no twin should get; ``comparisons`` are the twin's."""
+    different = [each for each in comparisons if each.verdict in (Verdict.FASTER, Verdict.SLOWER)]
+    if different:
+        worst = max(different, key=lambda each: abs(math.log(each.ratio)))
+        yield WarningText.TWIN_DIFFERS.format(
+            baseline=worst.baseline,
+            verdict=worst.verdict,
+            cells=counted(len(different), "cell"),
+            worst=f"{worst.timing} {case_name(worst.case)} {format_size(worst.case.size_bytes)}",
+            ratio=format_ratio(worst.ratio),
+        )
 
 
 def _same_paths(

@@ -23,6 +23,7 @@ def plan_text(config: RunConfig, plan: Plan, world_size: int, memory_bytes: int 
         f"{counted(len(plan.cases), 'case')} on {counted(world_size, 'rank')} ({config.device}), "
         f"{_span(str(config.rounds), counted(most_rounds, 'round'))} of {', '.join(plan.timings)}",
         f"arms: {', '.join(config.arms)}; baseline {config.baseline}" + because,
+        *([f"{config.launches} launches, each with new ranks and all cases"] if config.launches > 1 else []),
         *([f"twin of {config.baseline}, for the noise floor"] if compared else []),
         *([f"routes: {', '.join(config.routes)}"] if config.routes else []),
         *(f"{', '.join(each.arms)}: in separate processes ({each.reason})" for each in process_sets_of(config)[1:]),

@@ -64,6 +64,22 @@ def test_a_difference_that_is_not_there_in_every_launch_is_inconclusive() -> Non
     assert (alone.verdict, alone.launches, alone.communicator_variance) == (Verdict.SLOWER, 1, None)
 
 
+def test_a_twin_that_is_slower_in_every_launch_is_a_warning() -> None:
+    lines = launches([1.10, 1.11, 1.12])
+    slow = [
+        replace(line, samples_us=tuple(1.05 * time_us for time_us in line.samples_us))
+        if isinstance(line, Samples) and line.arm == twin_of(BASE)
+        else line
+        for line in lines
+    ]
+    (warning,) = (text for text in analysed(slow).warnings if "twin" in text)
+    assert warning.startswith(
+        f"The twin of {BASE}, the same communicator made again, is slower in 1 cell, most gated all_reduce bfloat16 "
+        "sum in-place 1K: 1.05x."
+    )
+    assert not [text for text in analysed(lines).warnings if "twin" in text]
+
+
 def test_a_cell_that_some_launches_lack_is_judged_by_the_others() -> None:
     sizes = [8 * 2**number for number in range(12)]
     lines = [line for size in sizes for line in launches([1.10, 1.11, 1.12], size=size)]

@@ -71,7 +71,7 @@ def test_cells_that_vary_alike_learn_more_from_each_other_than_cells_that_do_not
     first, *_, last = moderated(known(*variances), ["gated"] * 14)
     assert first.freedom > 4 + 6
     assert 2 * variances[0] < first.variance < 1e-5 < last.variance < 0.7 * variances[-1]
-    # Estimates that differ less than those of one variance: the doubt is gone, and the limit counts.
+    # Estimates that differ less than those of one variance: the margin is 0, and the limit counts.
     close = moderated(known(*[0.9e-5, 1.1e-5] * 7), ["gated"] * 14)
     assert close[0].freedom == pytest.approx(4 + 13 * 4 / 3)
     different = moderated(known(*[1e-7, 1e-5, 1e-3] * 5), ["gated"] * 15)

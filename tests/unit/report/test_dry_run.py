@@ -206,3 +206,16 @@ def test_the_placement_of_a_user_arm_is_not_known_before_it_is_loaded() -> None:
     assert "all_reduce bfloat16 sum: 1 size, 8\n" in text(layer)
     assert "all_reduce bfloat16 sum in-place: 1 size, 8\n" in text({"sizes": "8"})
     assert "all_reduce bfloat16 sum returned: 1 size, 8, without torch\n" in text(layer, {"placements": "returned"})
+
+
+def test_several_launches_are_named_and_take_their_time() -> None:
+    assert "3 launches, each with new ranks and all cases\n" in dry_run("--launches", "3")
+    assert "launches" not in dry_run()
+    options = {"sizes": "1M", "rounds": 6, "max_seconds": 1000}
+    once, thrice = (
+        estimate_s(config, make_plan(config, 2))
+        for config in (resolve("cpu", {**options, "launches": number}) for number in (1, 3))
+    )
+    for one, three in zip(once, thrice, strict=True):
+        # The agent of all launches imports torch only once.
+        assert 1.5 * one < three < 3 * one
