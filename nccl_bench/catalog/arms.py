@@ -120,6 +120,8 @@ DEFAULT_BASELINE = "dedicated-stream"
 
 # The communicator in the row of a user arm.
 USER_ARM = "user_arm"
+# The methods that end a user's object. An arm calls the first one that is there, and drops an object without them.
+ENDING_METHODS = ("close", "destroy", "shutdown")
 BUILT_IN_COMMUNICATORS = frozenset(row.communicator for row in _ROWS)
 # Communicators that route each operation to a backend. The user can override the routes.
 COORDINATORS = frozenset({"coordinator", "coordinator-legacy"})

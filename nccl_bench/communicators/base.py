@@ -32,7 +32,7 @@ class ArmCommunicator(Communicator):
     has_routes = False  # True if a table of routes chooses the backend of each operation, eager or in a CUDA graph
     untraced_path = "no transport"  # the description of a call for which `traced` records nothing
     reason_not_ended: str | None = None  # the reason why the user's object does not end with the arm; None if it does
-    how_ended = "closed"  # how the arm ends the user's object
+    is_dropped = False  # True if the arm drops the user's object, because the object has no method that ends it
     reason_without_async_gather: str | None = None  # the reason why `async_gather` is None; None if it is not
 
     def private_streams(self) -> list[Any]:

@@ -22,7 +22,7 @@ _CELLS: Mapping[ProbeStatus, str] = {
     ProbeStatus.UNVERIFIED: "?",
     ProbeStatus.NOT_RUN: NOT_RUN,
 }
-_CSV_COLUMNS = ("arm", "probe", "status", "trials", "failed", "raced", "reason", "detail")
+_CSV_COLUMNS = ("arm", "probe", "status", "trials", "failed", "raced", "reason", "detail", "leaks")
 SHARED_NOTICE = (
     "The ranks share {gpus}: NCCL treats each rank as a separate host, and the ranks communicate over the network."
 )
@@ -46,7 +46,7 @@ class TerminalVerification(TextReport[Verification]):
     highlights: ClassVar[Mapping[str, str]] = {
         r"\bpass\b": "green",
         r"\b(FAIL|BLIND|error)\b": "bold red",
-        r"\b(missed|broken|\?)": "yellow",
+        r"\b(missed|broken|leaks|\?)": "yellow",
     }
 
     def _lines(self, content: Verification) -> Iterator[Text]:
@@ -87,7 +87,10 @@ def csv_verification(content: Verification) -> str:
     """Return a header line, and a line for each arm and probe; the field of a value that does not apply is empty."""
     import pandas as pd
 
-    records = [_to_mapping(judgement) for judgement in content.judgements]
+    records = [
+        {**_to_mapping(judgement), "leaks": "; ".join(judgement.finding.leaks) or None if judgement.finding else None}
+        for judgement in content.judgements
+    ]
     return csv_text(pd.DataFrame(records, columns=_CSV_COLUMNS).convert_dtypes())
 
 

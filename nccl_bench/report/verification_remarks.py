@@ -3,6 +3,7 @@
 from collections.abc import Iterator, Mapping
 
 from nccl_bench.analysis.wording import counted
+from nccl_bench.catalog.arms import ENDING_METHODS
 from nccl_bench.catalog.devices import DEVICES
 from nccl_bench.catalog.probes import DETECTOR, PROBES, blind_places
 from nccl_bench.report.layout import Remarks
@@ -22,6 +23,7 @@ def verification_remarks(verification: Verification) -> Iterator[Remarks]:
         ("", _detector(verification), "bold red" if verification.blind else ""),
         ("Failed", _failures(verification), "red"),
         ("Could not be made", _unmade_arms(verification), "red"),
+        ("Leaks", _leaks(verification), "yellow"),
         ("Warnings", verification.notes, "yellow"),
         ("Declined", _declined(verification), ""),
         ("Not applicable", _reasons(verification), ""),
@@ -121,6 +123,24 @@ def _unmade_arms(verification: Verification) -> list[str]:
         if judgement.status is ProbeStatus.ERROR and judgement.finding
     }
     return [f"{arm}: {reason}" for arm, reason in reasons.items()]
+
+
+def _leaks(verification: Verification) -> list[str]:
+    """Return what each arm's object leaves behind, and at last what to do."""
+    leaks = [(judgement.arm, leak) for judgement in verification.judgements for leak in _leaks_of(judgement.finding)]
+    if not leaks:
+        return []
+    *names, last = [f"{name}()" for name in ENDING_METHODS]
+    return [
+        *(f"{arm}, {leak}" for arm, leak in leaks),
+        f"No method ends the object of {', '.join(dict.fromkeys(arm for arm, _ in leaks))}, so the arm dropped it: its "
+        f"class has no {', '.join(names)} or {last}. Add one of these methods, and release there what the object uses. "
+        "A leak of such an object is no race, and does not change the exit code.",
+    ]
+
+
+def _leaks_of(finding: Finding | None) -> tuple[str, ...]:
+    return finding.leaks if finding else ()
 
 
 def _declined(verification: Verification) -> list[str]:

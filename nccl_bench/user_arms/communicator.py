@@ -84,7 +84,7 @@ class UserCommunicator(ArmCommunicator):
             elif self.ready:
                 self.reason_not_ended = "the object existed before the arm, so closing the arm does not end it"
             else:
-                self.how_ended = "dropped, because the object has no close(), destroy() or shutdown()"
+                self.is_dropped = True
             self.adapter = adapting.choose_adapter(user_object, adapter)
             switch_on(user_object, self.world_size, closing)
             methods = {"all_reduce": user_object} if self.adapter is Adapter.CALLABLE else methods_of(user_object)

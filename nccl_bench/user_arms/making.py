@@ -6,6 +6,7 @@ from typing import Any
 
 import torch.distributed as dist
 
+from nccl_bench.catalog.arms import ENDING_METHODS
 from nccl_bench.communicators.base import SwitchableCommunicator
 from nccl_bench.communicators.protocol import Communicator
 from nccl_bench.config.user_arms import Adapter
@@ -13,8 +14,6 @@ from nccl_bench.errors import SetupError
 from nccl_bench.transports.device import Device
 from nccl_bench.user_arms import signatures
 from nccl_bench.user_arms.forms import METHOD_NAMES, Method
-
-_ENDS = ("close", "destroy", "shutdown")
 
 
 def methods_of(user_object: object) -> dict[str, Method]:
@@ -109,5 +108,5 @@ def switch_on(user_object: Any, world_size: int, closing: ExitStack) -> None:
 
 def end_of(user_object: Any) -> Method | None:
     """Return the method of ``user_object`` that ends it, or ``None`` if there is no such method."""
-    methods = (getattr(user_object, name, None) for name in _ENDS)
+    methods = (getattr(user_object, name, None) for name in ENDING_METHODS)
     return next((method for method in methods if callable(method) and signatures.takes(method)), None)

@@ -38,6 +38,7 @@ class Finding:
     broken: bool = False  # True if an exception, crash or hang ended the probe; `failed` is then 1
     unmade: bool = False  # True if the probe did not begin, because the arm could not be made
     declined: tuple[str, ...] = ()  # the exchanges that the arm declined, each with the reason
+    leaks: tuple[str, ...] = ()  # what the arm's object leaves behind, if it was dropped because no method ends it
 
     @classmethod
     def of_break(cls, arm_probe: ArmProbe, detail: str, *, unmade: bool = False) -> Finding:

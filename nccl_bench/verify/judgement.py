@@ -1,6 +1,6 @@
 """The judgement of a verification: the status of every arm probe, and the exit code. Imports no torch."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from enum import StrEnum
 
@@ -17,6 +17,7 @@ class ProbeStatus(StrEnum):
 
     PASS = "pass"
     FAIL = "FAIL"
+    LEAKS = "leaks"  # the arm passed, but its object leaves something behind and has no method that ends it
     NOT_APPLICABLE = "not applicable"
     CAUGHT = "caught"  # the detector failed, as expected
     MISSED = "missed"  # the detector passed, but it does not need to fail this probe
@@ -26,6 +27,14 @@ class ProbeStatus(StrEnum):
     # The arm passed, but a probe is BLIND or has not run on the detector, so a pass shows nothing.
     UNVERIFIED = "unverified"
     NOT_RUN = "not run"  # the verification ended before the probe
+
+
+# The statuses of an arm that is not the detector. The first one whose condition holds for the finding counts.
+_STATUSES: tuple[tuple[ProbeStatus, Callable[[Finding], object]], ...] = (
+    (ProbeStatus.FAIL, lambda finding: finding.failed),
+    (ProbeStatus.LEAKS, lambda finding: finding.leaks),
+    (ProbeStatus.PASS, lambda finding: True),
+)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -89,6 +98,7 @@ class Verification:
     def exit_code(self) -> ExitCode:
         """The exit code. A blind detector has priority over a failed probe: all other results are then unreliable.
 
+        A leak of an object without a method that ends it is no race, and does not change the exit code.
         An incomplete verification has the exit code of an interrupted command, whatever its probes showed.
         """
         if not self.complete:
@@ -143,7 +153,7 @@ def _judge(
     if finding.unmade:
         status = ProbeStatus.ERROR
     elif arm != DETECTOR:
-        status = ProbeStatus.FAIL if finding.failed else ProbeStatus.PASS
+        status = next(status for status, holds in _STATUSES if holds(finding))
     elif probe.detects:
         # A crash, or a result that is wrong in every order, does not count as detecting a race.
         missed = set(finding.quiet) - blind_places(probe, device)

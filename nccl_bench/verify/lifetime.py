@@ -12,9 +12,8 @@ from pathlib import Path
 from nccl_bench.arms.arm import Arm
 from nccl_bench.catalog.arms import ARMS
 from nccl_bench.catalog.probes import Place
-from nccl_bench.communicators.base import ArmCommunicator
 from nccl_bench.verify.exchanges import Exchange
-from nccl_bench.verify.rig import Rig, call_each
+from nccl_bench.verify.rig import Leak, Rig, call_each
 
 # The number of communicators in one series.
 COMMUNICATORS = 4
@@ -27,13 +26,14 @@ _TASKS, _FILES = Path("/proc/self/task"), Path("/proc/self/fd")
 def lifetime(rig: Rig) -> None:
     """Check that a communicator leaves no temporary streams after its construction, and nothing after its close."""
     exchanges = rig.exchanges()
-    how_ended = ArmCommunicator.how_ended
+    error_type: type[str] = str
     # Built-in arms can always be closed. For these, avoid `rig.arm`, which would make the shared arm.
     if rig.arm_probe.arm not in ARMS:
-        how_ended = rig.arm.communicator.how_ended
         rig.reason_not_applicable = rig.arm.communicator.reason_not_ended
         if rig.reason_not_applicable is not None:
             return
+        if rig.arm.communicator.is_dropped:
+            error_type = Leak
     _run_series(rig, exchanges, "warm-up communicator", 1)
     counts = [_count_resources(rig)]
     counts.append(_count_after_series(rig, exchanges, "communicator", counts[-1]))
@@ -44,9 +44,11 @@ def lifetime(rig: Rig) -> None:
         first, *later = (count[resource] for count in counts)
         grew = all(more > less for less, more in pairwise([first, *later]))
         more = f", {later[1]} after {COMMUNICATORS} more" if len(later) > 1 else ""
-        ended = f" ({how_ended})" if how_ended != ArmCommunicator.how_ended else ""
-        counted = f"{first} before {COMMUNICATORS} communicators, {later[0]} after{more}{ended}"
-        rig.record(resource, counted if grew else None)
+        each = (later[-1] - first) / (COMMUNICATORS * len(later))
+        counted = (
+            f"{first} before {COMMUNICATORS} communicators, {later[0]} after{more}: {each:.10g} for each communicator"
+        )
+        rig.record(resource, error_type(counted) if grew else None)
 
 
 def _count_after_series(

@@ -32,6 +32,10 @@ class Race(str):
     """An error that only a race explains, because the same call gives the right result if nothing can race."""
 
 
+class Leak(str):
+    """What a user's object leaves behind that was dropped, because no method ends it. A trial does not fail by it."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Trial:
     """An attempt of a probe: one exchange at one place."""
@@ -111,7 +115,8 @@ class Rig:
     make_arm: Callable[[], Arm]  # the function that makes an arm, which the probe must close; collective
     announce_trial: Callable[[str], None]  # the function to call with a trial's label before the trial
     routes: Routes = field(default_factory=lambda: ROUTES)  # the coordinator's routing table
-    # (place, error) of every trial so far. The place is None if the trial has none; the error is None after a pass.
+    # (place, error or leak) of every trial so far. The place is None if the trial has none; the error is None after a
+    # pass.
     outcomes: list[tuple[Place | None, str | None]] = field(default_factory=list)
     # The reason why the probe does not apply to the arm, if the probe finds such a reason; otherwise None.
     reason_not_applicable: str | None = None
@@ -217,13 +222,19 @@ class Rig:
 
     def make_finding(self) -> Finding:
         """Return one finding for all ranks together. Collective."""
-        errors = [error for _, error in self.outcomes]
-        count = len(errors)
-        marks = [error is not None for error in errors] + [isinstance(error, Race) for error in errors]
+        count = len(self.outcomes)
+        leaks = [error if isinstance(error, Leak) else None for _, error in self.outcomes]
+        errors = [None if isinstance(error, Leak) else error for _, error in self.outcomes]
+        marks = [
+            *(error is not None for error in errors),
+            *(isinstance(error, Race) for error in errors),
+            *(leak is not None for leak in leaks),
+        ]
         ranks = self.control.sum([int(mark) for mark in marks])
-        failed, raced = ranks[:count], ranks[count:]
+        failed, raced, leaked = ranks[:count], ranks[count : 2 * count], ranks[2 * count :]
         first = next((index for index, number in enumerate(failed) if number), None)
         message = None if first is None else self.control.first_message(errors[first])
+        first_leaks = [self.control.first_message(leaks[index]) for index, number in enumerate(leaked) if number]
         if self.declined and not self.outcomes:
             self.reason_not_applicable = f"the arm declined all that the probe tries: {'; '.join(self.declined)}"
         loud = {place for (place, _), number in zip(self.outcomes, raced, strict=True) if number}
@@ -236,4 +247,5 @@ class Rig:
             quiet=tuple(place for place in Place if place not in loud),
             detail=self.reason_not_applicable if message is None else str(message[1]),
             declined=tuple(self.declined),
+            leaks=tuple(message for _, message in filter(None, first_leaks)),
         )

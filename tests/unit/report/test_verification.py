@@ -43,6 +43,7 @@ def make_verification(
     broken: Iterable[tuple[str, str]] = (),
     raceless: Iterable[tuple[str, str]] = (),
     quiet: Mapping[tuple[str, str], tuple[Place, ...]] = {},
+    leaks: Mapping[tuple[str, str], tuple[str, ...]] = {},
     ran: int | None = None,
 ) -> Verification:
     """Return a verification in which ``failed`` failed, by a race unless it is in ``raceless`` or ``broken``.
@@ -65,6 +66,7 @@ def make_verification(
                 quiet=quiet.get((cell.arm, cell.probe), ()),
                 detail=failed.get((cell.arm, cell.probe)),
                 broken=(cell.arm, cell.probe) in broken,
+                leaks=leaks.get((cell.arm, cell.probe), ()),
             )
             for cell in cells[:ran]
         ],
@@ -320,6 +322,7 @@ def test_the_json_has_every_cell_after_the_command_and_the_machine() -> None:
         "raced": 0,
         "quiet": [],
         "declined": [],
+        "leaks": [],
         "broken": True,
         "unmade": False,
     }
@@ -332,6 +335,7 @@ def test_the_json_has_every_cell_after_the_command_and_the_machine() -> None:
         "raced": 0,
         "quiet": [],
         "declined": [],
+        "leaks": [],
         "broken": False,
         "unmade": False,
     }
@@ -344,6 +348,28 @@ def test_the_json_has_every_cell_after_the_command_and_the_machine() -> None:
     assert {cell["status"] for cell in document["cells"]} == {
         *("FAIL", "unverified", "not applicable", "caught", "BLIND", "missed")
     }
+
+
+def test_a_leak_is_reported_in_every_format_with_what_to_do_and_not_as_a_failure() -> None:
+    leaks = ("threads, rank 0: 3 for each communicator", "open files, rank 1: 1 for each communicator")
+    of = make_verification(arms="torch,stream-free", leaks={("torch", "lifetime"): leaks})
+    text = flat(shown(of))
+    assert re.search(r"(?m)^torch +.* leaks$", shown(of, 160))
+    advice = (
+        "- No method ends the object of torch, so the arm dropped it: its class has no close(), destroy() or "
+        "shutdown(). Add one of these methods, and release there what the object uses. A leak of such an object is no "
+        "race, and does not change the exit code."
+    )
+    assert f"Leaks - torch, {leaks[0]} - torch, {leaks[1]} {advice}" in text
+    assert "Failed" not in text
+    assert "**Leaks**\n\n- torch, threads, rank 0" in markdown_verification(of)
+    assert advice in markdown_verification(of)
+    rows = {(row["arm"], row["probe"]): row for row in csv.DictReader(io.StringIO(csv_verification(of)))}
+    assert (rows["torch", "lifetime"]["status"], rows["torch", "lifetime"]["leaks"]) == ("leaks", "; ".join(leaks))
+    document = json.loads(json_verification({}, of))
+    (cell,) = (cell for cell in document["cells"] if (cell["arm"], cell["probe"]) == ("torch", "lifetime"))
+    assert (cell["status"], cell["leaks"], document["exit_code"]) == ("leaks", [*leaks], 0)
+    assert "Leaks" not in shown(EVERYTHING[2])
 
 
 def test_markdown_is_the_table_and_every_remark_of_the_terminal() -> None:
@@ -392,11 +418,21 @@ def test_csv_has_a_row_for_each_arm_and_probe() -> None:
     rows = {(row["arm"], row["probe"]): row for row in csv.DictReader(io.StringIO(csv_verification(of)))}
     assert list(rows) == [(judgement.arm, judgement.probe) for judgement in of.judgements]
     assert [row["status"] for row in rows.values()] == [judgement.status for judgement in of.judgements]
-    assert list(rows["torch", "many"]) == ["arm", "probe", "status", "trials", "failed", "raced", "reason", "detail"]
-    assert list(rows["torch", "many"].values()) == ["torch", "many", "FAIL", "48", "36", "0", "", KILLED]
-    assert list(rows["stream-free", "state"].values())[2:] == ["pass", "48", "0", "0", "", ""]
+    assert list(rows["torch", "many"]) == [
+        "arm",
+        "probe",
+        "status",
+        "trials",
+        "failed",
+        "raced",
+        "reason",
+        "detail",
+        "leaks",
+    ]
+    assert list(rows["torch", "many"].values()) == ["torch", "many", "FAIL", "48", "36", "0", "", KILLED, ""]
+    assert list(rows["stream-free", "state"].values())[2:] == ["pass", "48", "0", "0", "", "", ""]
     reason = "torch.distributed has no all-gather on a stream of the caller's choice"
-    assert list(rows["torch", "async"].values())[2:] == ["not applicable", "", "", "", reason, ""]
+    assert list(rows["torch", "async"].values())[2:] == ["not applicable", "", "", "", reason, "", ""]
 
 
 def test_an_incomplete_verification_says_how_much_ran_and_what_that_verifies() -> None:

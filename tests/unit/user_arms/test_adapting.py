@@ -162,7 +162,7 @@ EACH_SHAPE = pytest.mark.parametrize("shape", SHAPES, ids=lambda shape: getattr(
 
 
 def is_closed(adapted: UserCommunicator) -> bool:
-    return adapted.reason_not_ended is None and adapted.how_ended == "closed"
+    return adapted.reason_not_ended is None and not adapted.is_dropped
 
 
 @EACH_SHAPE

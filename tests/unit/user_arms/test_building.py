@@ -235,7 +235,7 @@ def test_a_user_communicator_knows_what_it_supports(group: dist.ProcessGroup, de
 
     after, other, function = built("EngineAfter"), built("OtherEngine"), built("make_all_reduce")
     assert [made.reason_not_ended for made in (after, other, function)] == [None, None, None]
-    assert [made.how_ended[:7] for made in (after, other, function)] == ["dropped", "closed", "dropped"]
+    assert [made.is_dropped for made in (after, other, function)] == [True, False, True]
     assert function.adapter is Adapter.CALLABLE
     assert (
         Path(function.where).name

@@ -126,9 +126,27 @@ def test_every_status_can_occur() -> None:
     bad = judge(CONFIG, 2, make_findings(CONFIG, ArmProbe(arm="torch", probe="many")))
     broken = judge(CONFIG, 2, make_findings(CONFIG, *CAUGHT, broken=[ArmProbe(arm=DETECTOR, probe="many")]))
     error = judge(CONFIG, 2, without_torch(*make_findings(CONFIG, *CAUGHT)))
+    leaking = judge(CONFIG, 2, with_leak(make_findings(CONFIG, *CAUGHT)))
     incomplete = judge(CONFIG, 2, [])
-    verifications = (good, bad, broken, error, incomplete)
+    verifications = (good, bad, broken, error, leaking, incomplete)
     assert {status for verification in verifications for status in statuses(verification).values()} == set(ProbeStatus)
+
+
+def with_leak(findings: list[Finding]) -> list[Finding]:
+    """Return the findings as if the arm torch had left something behind in the probe many."""
+    leaking = ArmProbe(arm="torch", probe="many")
+    return [replace(f, leaks=("threads stay",)) if f.arm_probe == leaking else f for f in findings]
+
+
+def test_a_leak_of_a_dropped_object_changes_no_exit_code_and_hides_no_failure() -> None:
+    verification = judge(CONFIG, 2, with_leak(make_findings(CONFIG, *CAUGHT)))
+    assert [key for key, status in statuses(verification).items() if status is ProbeStatus.LEAKS] == [("torch", "many")]
+    assert verification.exit_code is ExitCode.OK
+    failed = judge(CONFIG, 2, with_leak(make_findings(CONFIG, *CAUGHT, ArmProbe(arm="torch", probe="many"))))
+    assert statuses(failed)["torch", "many"] is ProbeStatus.FAIL
+    assert failed.exit_code is ExitCode.RACE
+    blind = judge(CONFIG, 2, with_leak(make_findings(CONFIG)))
+    assert statuses(blind)["torch", "many"] is ProbeStatus.LEAKS
 
 
 def without_torch(*findings: Finding) -> list[Finding]:

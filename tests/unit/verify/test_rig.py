@@ -290,7 +290,7 @@ def test_a_trial_that_fails_on_either_rank_has_failed(rig: Rig) -> None:
     rig.record("b", None)
     rig.record("c", "mine")
     rig.record("d", Race("and mine"), Place.SIDE)
-    rig.control = TwoRanks(rank=1, other_values=[0, 1, 0, 1, 0, 1, 0, 0])
+    rig.control = TwoRanks(rank=1, other_values=[0, 1, 0, 1, 0, 1, 0, 0, 0, 0, 0, 0])
     finding = rig.make_finding()
     assert (finding.arm, finding.probe, finding.trials, finding.failed) == ("stream-free", "producer", 4, 3)
     # In the first failed trial only the other rank has an error.
@@ -302,14 +302,14 @@ def test_a_trial_that_fails_on_either_rank_has_failed(rig: Rig) -> None:
 def test_an_error_of_this_rank_is_reported_with_its_rank(rig: Rig) -> None:
     rig.record("a", None)
     rig.record("b", "mine")
-    rig.control = TwoRanks(rank=1, other_values=[0, 0, 0, 0])
+    rig.control = TwoRanks(rank=1, other_values=[0, 0, 0, 0, 0, 0])
     finding = rig.make_finding()
     assert (finding.trials, finding.failed, finding.detail) == (2, 1, "b, rank 1: mine")
 
 
 def test_a_finding_without_failures_has_no_detail(rig: Rig) -> None:
     rig.record("a", None)
-    rig.control = TwoRanks(rank=1, other_values=[0, 0])
+    rig.control = TwoRanks(rank=1, other_values=[0, 0, 0])
     finding = rig.make_finding()
     assert (finding.trials, finding.failed, finding.detail) == (1, 0, None)
 
