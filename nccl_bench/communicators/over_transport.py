@@ -8,70 +8,31 @@ slower code finds the reason.
 The in-place ``all_reduce`` is not shared: each subclass has the same lines. Engines call ``all_reduce`` hundreds of
 times in each decoding step, so it makes as few Python calls as possible: it calls the binding's own function
 (``Transport.direct_all_reduce``), and does not check that the tensor is contiguous. The classes of the engines do not
-check it either. ``tests.experiments.call_cost`` measures what the class costs.
+check it either. ``tests.experiments.binding_cost`` measures what the class costs.
 """
 
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
-from functools import partial
 from itertools import accumulate
-from typing import Any, NoReturn, cast
+from typing import Any, NoReturn
 
 import torch
-import torch.distributed as dist
 from torch import Tensor
 
 from nccl_bench.catalog.collectives import RedOp
-from nccl_bench.catalog.dtypes import DTYPES
 from nccl_bench.communicators import arguments
-from nccl_bench.communicators.base import SwitchableCommunicator
+from nccl_bench.communicators.connected import ConnectedCommunicator
 from nccl_bench.errors import InvalidArgumentError
-from nccl_bench.transports.base import SYMMETRIC_WINDOW, Transport
-from nccl_bench.transports.device import Device
 
 
-class TransportCommunicator(SwitchableCommunicator):
-    """A communicator that calls a transport directly, over the ranks of ``group``.
-
-    ``group`` is a torch.distributed group on any backend except NCCL. The group sends NCCL's unique id to all ranks
-    during construction, and is not used afterwards. Construction is collective.
-    """
+class TransportCommunicator(ConnectedCommunicator):
+    """A communicator that calls a transport directly, over the ranks of ``group``. Construction is collective."""
 
     cp_all_gather_into_tensor: Callable[..., None]
 
-    def __init__(self, group: dist.ProcessGroup, device: Device) -> None:
-        super().__init__()
-        if dist.get_backend(group) == "nccl":
-            raise InvalidArgumentError(
-                "the group uses NCCL: give a Gloo group, which sends the unique id without the use of a stream"
-            )
-        self.rank = dist.get_rank(group)
-        self.world_size = dist.get_world_size(group)
-        self._comm = 0
-        self._streams = device.streams
-        # Returns the handle of this device's current stream, even if another device is current at the call.
-        self._current_handle = partial(device.streams.current_handle, device.streams.index)
-        self._retain = device.transport.retain
-        self._tensor_device = torch.empty(0, device=device.streams.device).get_device()
-        self._dtypes = {getattr(torch, name): device.transport.dtypes[name] for name in DTYPES}
-        self._redops = device.transport.redops
-        self._transport = device.transport
-        self._comm = device.transport.init_rank(self.world_size, self._share_unique_id(group), self.rank)
-        self._call_through(device.transport)
-        self._make_available()
-
-    def _call_through(self, transport: Transport) -> None:
-        """Make all later calls through ``transport``, which is the device's transport or a wrapper of it."""
-        self._transport = transport
-        self._all_reduce, self._direct_comm = transport.direct_all_reduce(self._comm)
-        self._failures = transport.failures
-
-    def _share_unique_id(self, group: dist.ProcessGroup) -> bytes:
-        buffer = torch.zeros(128, dtype=torch.uint8)
-        if self.rank == 0:
-            buffer = torch.frombuffer(bytearray(self._transport.unique_id()), dtype=torch.uint8)
-        dist.broadcast(buffer, src=dist.get_global_rank(group, 0), group=group)
-        return bytes(buffer.tolist())
+    @property
+    def async_gather(self) -> Callable[..., None]:
+        """The communicator's all-gather for context parallelism."""
+        return self.cp_all_gather_into_tensor
 
     def _warm_up(self, stream: Any) -> None:
         """Run a tiny all-reduce on ``stream``, so that connections exist before the first operation."""
@@ -83,82 +44,6 @@ class TransportCommunicator(SwitchableCommunicator):
         except BaseException:
             self.abort()
             raise
-
-    @property
-    def async_gather(self) -> Callable[..., None]:
-        """The communicator's all-gather for context parallelism."""
-        return self.cp_all_gather_into_tensor
-
-    def libraries(self) -> list[str]:
-        return [] if self._transport.path is None else [self._transport.path]
-
-    @contextmanager
-    def traced(self) -> Iterator[list[tuple[str, int]]]:
-        """Record each call to the transport in a ``with`` block: the name of the call and the handle of its stream."""
-        calls: list[tuple[str, int]] = []
-        transport = self._transport
-        self._call_through(cast(Transport, _Tracer(transport, calls)))
-        try:
-            yield calls
-        finally:
-            self._call_through(transport)
-
-    # -- state ---------------------------------------------------------------------------------------------------
-
-    def close(self) -> None:
-        """Destroy the communicator after its work. Callers must first reset the graphs of this communicator.
-
-        If queued work failed, raises the error of that work after the communicator is destroyed.
-        """
-        comm = self._give_up()
-        if comm:
-            try:
-                self._streams.synchronize()
-            except BaseException:
-                self._transport.abort(comm)
-                raise
-            self._transport.destroy(comm)
-
-    def abort(self) -> None:
-        """Destroy the communicator without waiting for its work, after a failure."""
-        comm = self._give_up()
-        if comm:
-            self._transport.abort(comm)
-
-    def _give_up(self) -> int:
-        self._retire()
-        comm, self._comm = self._comm, 0
-        return comm
-
-    def registration(self, window: bool) -> tuple[Callable[[int, int], int | None], Callable[[int], None]]:
-        register = self.register_comm_window_raw if window else self.register_comm_memory
-
-        def enabled(ptr: int, size: int) -> int | None:
-            # Outside graphs a coordinator's communicator is disabled, so enable it for the registration.
-            with self.change_state(True):
-                return register(ptr, size)
-
-        return enabled, self.deregister_comm_window if window else self.deregister_comm_memory
-
-    def register_comm_window_raw(self, ptr: int, size: int) -> int | None:
-        """Register ``size`` bytes at ``ptr`` as a window; return ``None`` if windows are unavailable. Collective."""
-        self._require_enabled()
-        return self._transport.window_register(self._comm, ptr, size, SYMMETRIC_WINDOW)
-
-    def deregister_comm_window(self, window: int) -> None:
-        """Undo ``register_comm_window_raw``."""
-        self._require_available()
-        self._transport.window_deregister(self._comm, window)
-
-    def register_comm_memory(self, ptr: int, size: int) -> int | None:
-        """Register ``size`` bytes at ``ptr`` on this rank; return ``None`` if nothing was registered."""
-        self._require_enabled()
-        return self._transport.register(self._comm, ptr, size) or None
-
-    def deregister_comm_memory(self, handle: int) -> None:
-        """Undo ``register_comm_memory``."""
-        self._require_available()
-        self._transport.deregister(self._comm, handle)
 
     def _default_handle(self) -> int:
         """Return the handle of the current stream, for an operation without a stream argument."""
@@ -344,34 +229,6 @@ class TransportCommunicator(SwitchableCommunicator):
             raise InvalidArgumentError(
                 f"{name} is rank {peer}, and the communicator has ranks 0 to {self.world_size - 1}"
             )
-
-
-class _Tracer:
-    """A wrapper around a transport that records each call whose last argument is a stream."""
-
-    def __init__(self, transport: Transport, calls: list[tuple[str, int]]) -> None:
-        self._transport = transport
-        self._calls = calls
-        self.failures, self.translated = transport.failures, transport.translated
-
-    def direct_all_reduce(self, comm: int) -> tuple[Callable[..., object], Any]:
-        function, direct_comm = self._transport.direct_all_reduce(comm)
-        return self._recorded("all_reduce", function), direct_comm
-
-    def send_recv(self, *args: int) -> None:
-        self._calls += [("send", args[-1]), ("recv", args[-1])]
-        self._transport.send_recv(*args)
-
-    def __getattr__(self, name: str) -> Callable[..., object]:
-        method: Callable[..., object] = getattr(self._transport, name)
-        return method if name.startswith("group") else self._recorded(name, method)
-
-    def _recorded(self, name: str, call: Callable[..., object]) -> Callable[..., None]:
-        def recorded(*args: Any) -> None:
-            self._calls.append((name, args[-1]))
-            call(*args)
-
-        return recorded
 
 
 def _blocks(sizes: Sequence[int], whole: Tensor) -> Iterator[tuple[int, int]]:
