@@ -33,7 +33,7 @@ class Race(str):
 
 
 class Leak(str):
-    """What a user's object leaves behind that was dropped, because no method ends it. A trial does not fail by it."""
+    """The leak of a user's object that was dropped, because no method ends it. A trial with a leak has not failed."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
