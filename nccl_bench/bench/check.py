@@ -1,7 +1,10 @@
 """The check of results: it counts the wrong elements of each arm, before the first timing and after each timing.
 
+Each result is compared twice: when the caller's stream has passed the arm's calls, and when the device is idle. A
+result that is right at first and wrong then was written late.
+
 All arms use the same buffers. So an arm whose work goes on after its calls can make the results of other arms wrong. If
-any result is wrong, ``second_look`` finds out whose fault that is.
+any result is wrong or was written late, ``second_look`` finds out whose fault that is.
 """
 
 from collections.abc import Mapping, Sequence
@@ -62,17 +65,22 @@ def _check(
 
     ``results`` has what the calls of a graph have returned.
     """
-    counts = dict.fromkeys(operations, 0)
+    wrong, late = dict.fromkeys(operations, 0), dict.fromkeys(operations, 0)
     if context.config.check:
         for name in context.arms.visit(operations, phase):
             outputs = call_poisoned(context, name, phase, operations[name], graphs.get(name), results.get(name))
-            counts[name] = context.buffers.wrong(outputs)
+            wrong[name] = context.buffers.wrong(outputs)
             context.streams.synchronize()
+            # A late write can also make a wrong result right. Then the arm is wrong without being late.
+            late[name] = max(0, context.buffers.wrong(outputs) - wrong[name])
             if context.placements[name] is Placement.RETURNED:
                 # The next check finds this poison if a call returns one of these tensors again without writing it.
                 context.buffers.poison(operations[name], Placement.RETURNED, outputs)
-        counts = dict(zip(operations, context.control.sum(list(counts.values())), strict=True))
-    if any(counts.values()):
+        sums = context.control.sum([*wrong.values(), *late.values()])
+        wrong = dict(zip(operations, sums[: len(wrong)], strict=True))
+        late = dict(zip(operations, sums[len(wrong) :], strict=True))
+    errors = {name: Errors(wrong=wrong[name], late=late[name]) for name in operations}
+    if any(each.any for each in errors.values()):
         most = min(_fewest(context), *operations.values())
-        return look_again(context, counts, phase, most, in_graphs=bool(graphs))
-    return dict.fromkeys(operations, Errors())
+        return look_again(context, errors, phase, most, in_graphs=bool(graphs))
+    return errors

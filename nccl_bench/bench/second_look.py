@@ -24,7 +24,7 @@ class Errors:
     """The errors of an arm in one check, summed over all ranks."""
 
     wrong: int = 0  # elements of outputs that were wrong when the caller's stream had passed the arm's calls
-    late: int = 0  # elements of inputs and outputs that the arm wrote after that
+    late: int = 0  # elements of outputs, and in the second look of inputs, that the arm wrote after that
 
     @property
     def any(self) -> bool:
@@ -33,24 +33,23 @@ class Errors:
 
 
 def look_again(
-    context: CaseContext, wrong: Mapping[str, int], phase: str, operations: int, *, in_graphs: bool
+    context: CaseContext, first_look: Mapping[str, Errors], phase: str, operations: int, *, in_graphs: bool
 ) -> dict[str, Errors]:
     """Return the errors of each arm, after a second look at all arms. Collective.
 
-    ``wrong`` has the number of wrong elements of each arm in the first look. Each arm makes at most ``operations``
-    calls. If there is only one arm, or no memory for new buffers, the first look decides.
+    ``first_look`` has the errors of each arm in the first look. Each arm makes at most ``operations`` calls. If there
+    is only one arm, or no memory for new buffers, the first look decides.
     """
-    first_look = {name: Errors(wrong=count) for name, count in wrong.items()}
     # Each arm needs memory for its buffers and for a copy of them.
-    slots = slots_of_more_arenas(context.buffers.arena, 2 * len(wrong), context.free_bytes())
+    slots = slots_of_more_arenas(context.buffers.arena, 2 * len(first_look), context.free_bytes())
     slots = min(slots, operations)
     arena = replace(context.buffers.arena, slots=slots)
-    if len(wrong) == 1 or not slots:
-        return first_look
-    wrong_again, late = dict.fromkeys(wrong, 0), dict.fromkeys(wrong, 0)
+    if len(first_look) == 1 or not slots:
+        return dict(first_look)
+    wrong_again, late = dict.fromkeys(first_look, 0), dict.fromkeys(first_look, 0)
     poisoned = {}
     phase = f"second {phase}"
-    for name in context.arms.visit(wrong, phase):
+    for name in context.arms.visit(first_look, phase):
         own = replace(context, buffers=context.allocate(arena, Register.NONE))
         results: list[object] = []
         with captured(own, [name] if in_graphs else [], slots, keep={name: results}) as graphs:
@@ -63,21 +62,21 @@ def look_again(
         # Keep all buffers until the end, so that the next arm gets other memory.
         poisoned[name] = own.buffers, outputs, own.buffers.copy_memory(outputs)
     wrong_again, late = _sum(context, wrong_again), _sum(context, late)
-    if not any(late.values()) and any(wrong[name] and not wrong_again[name] for name in wrong):
+    if not any(late.values()) and any(first_look[name].any and not wrong_again[name] for name in first_look):
         time.sleep(_LATEST_WRITE_S)
-    later = dict.fromkeys(wrong, 0)
+    later = dict.fromkeys(first_look, 0)
     for name, (buffers, outputs, memory) in poisoned.items():
         later[name] = buffers.count_changes(memory, outputs)
     late = {name: late[name] + count for name, count in _sum(context, later).items()}
 
     def settle(name: str) -> Errors:
         if wrong_again[name] or late[name]:
-            return Errors(wrong=wrong[name] or wrong_again[name], late=late[name])
+            return Errors(wrong=first_look[name].wrong or wrong_again[name], late=late[name])
         # Only a late write of another arm explains a wrong result that is right in the second look.
-        explained = any(late[other] and context.arms.share_memory(name, other) for other in wrong)
+        explained = any(late[other] and context.arms.share_memory(name, other) for other in first_look)
         return Errors() if explained else first_look[name]
 
-    return {name: settle(name) for name in wrong}
+    return {name: settle(name) for name in first_look}
 
 
 def _sum(context: CaseContext, counts: Mapping[str, int]) -> dict[str, int]:

@@ -40,7 +40,7 @@ def samples(lines: list[Line]) -> list[Samples]:
 
 def test_all_ranks_visit_the_same_phases_in_the_same_order(reports: Reports) -> None:
     names = [name for name in reports[0] if "visits" in reports[0][name]]
-    assert len(names) == 19
+    assert len(names) == 20
     for name in names:
         assert reports[0][name]["visits"] == reports[1][name]["visits"], name
 
@@ -191,6 +191,12 @@ def test_an_arm_that_writes_after_its_calls_is_found_though_its_own_results_are_
     assert {line.arm for line in measured if line.status is Status.OK} == {*MEASURED} - {"stream-free"}
     # The other arms are measured in memory that the late writer does not know.
     assert [report["late writer"]["reached"] for report in reports] == [[], []]
+
+
+def test_an_arm_that_writes_late_is_found_though_no_other_arm_has_a_wrong_result(lines: Lines) -> None:
+    measured = samples(lines("writes late alone"))
+    assert [line.arm for line in measured if line.status is Status.WRONG and line.late] == ["torch"]
+    assert {line.arm for line in measured if line.status is Status.OK} == {*MEASURED} - {"torch"}
 
 
 def test_an_arm_is_wrong_even_if_its_second_result_is_right_and_no_other_arm_wrote_late(lines: Lines) -> None:

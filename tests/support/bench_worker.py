@@ -44,6 +44,8 @@ MEASURED = (*ARMS, twin_of("dedicated-stream"))
 RIGHT_CALLS = 6
 SLOW_CALL_S = 0.002
 BARRIER_SKEW_S = 0.2
+# The check of a result on the CPU takes far less time.
+LATE_S = 0.05
 
 
 class RecordedProgress(Progress):
@@ -209,6 +211,24 @@ class Bench:
         changed = {"stream-free": writes_later, "torch": is_disturbed}
         return {**self.run(changed=changed, timings="eager,gated"), "reached": reached}
 
+    def writes_late_alone(self) -> object:
+        """Run with an arm that writes into its outputs on a stream of its own, which its caller does not wait for.
+
+        The stream is busy before it writes. So every result is right when the caller's stream has passed the call.
+        """
+        side = self.streams.new_stream()
+
+        def change(operation: Operation, y: Tensor) -> Operation:
+            def call() -> None:
+                operation()
+                with self.streams.stream(side):
+                    self.streams.submit(time.sleep, LATE_S)
+                    self.streams.submit(y.fill_, 3)
+
+            return call
+
+        return self.run(changed={"torch": change}, timings="eager")
+
     def wrong_once(self) -> object:
         """Run with an arm that is wrong in the first check only, and writes into nothing later."""
 
@@ -338,6 +358,7 @@ def body(group: dist.ProcessGroup) -> object:
         "wrong later": bench.wrong_later(),
         "dropped wait": bench.dropped_wait(),
         "late writer": bench.late_writer(),
+        "writes late alone": bench.writes_late_alone(),
         "wrong once": bench.wrong_once(),
         "inputs": bench.inputs(),
         "little memory": bench.little_memory(),
