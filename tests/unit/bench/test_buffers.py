@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable, Sequence
 from dataclasses import replace
+from functools import partial
 
 import pytest
 import torch
@@ -28,6 +30,7 @@ KINDS = [
     for placement in row.placements
 ]
 SUMS = [kind for kind in KINDS if kind[1] in (None, RedOp.SUM)]
+REDUCTIONS = list(dict.fromkeys((name, redop) for name, redop, _ in KINDS))
 
 
 class AllRanks:
@@ -139,13 +142,10 @@ def reduced(inputs: Sequence[Tensor], redop: RedOp | None) -> Tensor:
     return (total / len(inputs) if dtype.is_floating_point else total // len(inputs)).to(dtype)
 
 
-@pytest.mark.parametrize("dtype", DTYPES)
 @pytest.mark.parametrize(("name", "redop", "placement"), KINDS)
-def test_a_right_collective_has_no_wrong_element(
-    name: str, redop: RedOp | None, placement: Placement, dtype: str
-) -> None:
-    for ranks in (1, 2, 3):
-        assert AllRanks(name, redop, placement, dtype=dtype, ranks=ranks).run().wrong() == [0] * ranks
+def test_a_right_collective_has_no_wrong_element(name: str, redop: RedOp | None, placement: Placement) -> None:
+    for dtype, ranks in itertools.product(DTYPES, (1, 2, 3)):
+        assert AllRanks(name, redop, placement, dtype=dtype, ranks=ranks).run().wrong() == [0] * ranks, dtype
 
 
 @pytest.mark.parametrize("count", [1, values.PERIOD - 1, values.PERIOD, 3 * values.PERIOD + 5])
@@ -171,49 +171,50 @@ def test_each_changed_element_is_counted(name: str, redop: RedOp | None, placeme
     assert all(all_ranks.wrong_of(rank, 1) == 1 for rank in all_ranks.checked)
 
 
-@pytest.mark.parametrize("dtype", DTYPES)
-@pytest.mark.parametrize(("name", "redop"), [(name, redop) for name, redop, _ in KINDS])
-def test_an_unwritten_element_is_counted(name: str, redop: RedOp | None, dtype: str) -> None:
-    all_ranks = AllRanks(name, redop, Placement.OUT_OF_PLACE, dtype=dtype)
-    before = [all_ranks.bits(rank)[7].clone() for rank in range(3)]
-    all_ranks.run()
-    for rank in range(3):
-        all_ranks.bits(rank)[7] = before[rank]
-    assert all_ranks.wrong() == [1 if rank in all_ranks.checked else 0 for rank in range(3)]
+@pytest.mark.parametrize(("name", "redop"), REDUCTIONS)
+def test_an_unwritten_element_is_counted(name: str, redop: RedOp | None) -> None:
+    for dtype in DTYPES:
+        all_ranks = AllRanks(name, redop, Placement.OUT_OF_PLACE, dtype=dtype)
+        before = [all_ranks.bits(rank)[7].clone() for rank in range(3)]
+        all_ranks.run()
+        for rank in range(3):
+            all_ranks.bits(rank)[7] = before[rank]
+        assert all_ranks.wrong() == [1 if rank in all_ranks.checked else 0 for rank in range(3)], dtype
 
 
-@pytest.mark.parametrize(("name", "redop"), [(name, redop) for name, redop, _ in KINDS])
+@pytest.mark.parametrize(("name", "redop"), REDUCTIONS)
 def test_every_element_is_wrong_out_of_place_if_nothing_is_done(name: str, redop: RedOp | None) -> None:
     all_ranks = AllRanks(name, redop, Placement.OUT_OF_PLACE)
     everything = 2 * len(all_ranks.bits(0))
     assert all_ranks.wrong() == [everything if rank in all_ranks.checked else 0 for rank in range(3)]
 
 
-@pytest.mark.parametrize("dtype", DTYPES)
 @pytest.mark.parametrize(
     ("name", "redop"), [(name, redop) for name, redop, placement in KINDS if placement is Placement.IN_PLACE]
 )
-def test_most_elements_are_wrong_in_place_if_nothing_is_done(name: str, redop: RedOp | None, dtype: str) -> None:
-    wrong = AllRanks(name, redop, Placement.IN_PLACE, dtype=dtype, ranks=4, root=3).wrong()
-    if name == "broadcast":
-        assert wrong[3] == 0
-        assert min(wrong[:3]) > COUNT
-    else:
-        # Some elements may hold a minimum, a maximum or an average from the start, but not most of them.
-        assert sum(wrong) > COUNT // 2
+def test_most_elements_are_wrong_in_place_if_nothing_is_done(name: str, redop: RedOp | None) -> None:
+    for dtype in DTYPES:
+        wrong = AllRanks(name, redop, Placement.IN_PLACE, dtype=dtype, ranks=4, root=3).wrong()
+        if name == "broadcast":
+            assert wrong[3] == 0, dtype
+            assert min(wrong[:3]) > COUNT, dtype
+        else:
+            # Some elements may hold a minimum, a maximum or an average from the start, but not most of them.
+            assert sum(wrong) > COUNT // 2, dtype
 
 
-@pytest.mark.parametrize("missing", [0, 1, 2])
 @pytest.mark.parametrize(("name", "redop", "placement"), [kind for kind in KINDS if kind[1] is not None])
-def test_a_missing_contribution_is_caught(name: str, redop: RedOp | None, placement: Placement, missing: int) -> None:
+def test_a_missing_contribution_is_caught(name: str, redop: RedOp | None, placement: Placement) -> None:
     neutral = {RedOp.PROD: 1, RedOp.MIN: 400, RedOp.MAX: 0}.get(redop, 0) if redop else 0
+    dtype = "float32" if redop is RedOp.AVG else "bfloat16"
 
-    def drop(inputs: list[Tensor]) -> list[Tensor]:
+    def drop(missing: int, inputs: list[Tensor]) -> list[Tensor]:
         inputs[missing].fill_(neutral)
         return inputs
 
-    all_ranks = AllRanks(name, redop, placement, dtype="float32" if redop is RedOp.AVG else "bfloat16").run(drop)
-    assert all(all_ranks.wrong()[rank] > 0 for rank in all_ranks.checked)
+    for missing in range(3):
+        all_ranks = AllRanks(name, redop, placement, dtype=dtype).run(partial(drop, missing))
+        assert all(all_ranks.wrong()[rank] > 0 for rank in all_ranks.checked), missing
 
 
 @pytest.mark.parametrize("name", ["all_gather", "all_to_all", "gather", "send_recv", "reduce_scatter"])
