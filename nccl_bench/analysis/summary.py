@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass, field, fields, replace
+from dataclasses import asdict, dataclass, field, fields
 from statistics import geometric_mean, median, quantiles
 from typing import TYPE_CHECKING, Any
 
@@ -124,18 +124,23 @@ def rows_of(run: Run, comparisons: Iterable[Comparison] = ()) -> tuple[Row, ...]
     compared = {(each.case, each.timing, each.candidate): each for each in comparisons}
     launches = ComparableRun.of(run, run.meta["name"]).launches()
     rows: list[Row] = []
+    skipped: set[Row] = set()
     for line in joined(run).lines:
         if isinstance(line, Samples):
             point = (line.case, line.timing)
             ratios = [] if line.arm == run.baseline else median_ratios(launches, point, line.arm, run.baseline)
-            row = _measured(line, run.baseline, ratios, compared.get((*point, line.arm)))
-            rows.append(replace(row, launches=sum((*point, line.arm) in each.cells for each in launches) or None))
+            measured = sum((*point, line.arm) in each.cells for each in launches)
+            rows.append(_measured(line, measured, run.baseline, ratios, compared.get((*point, line.arm))))
         else:
             arm, reason = (None, line.reason) if isinstance(line, Skipped) else (line.arm, None)
             case = _columns_of(line.case)
-            rows.append(Row(**case, world_size=run.world_size, arm=arm, status=line.kind, reason=reason))
-    # A case that does not fit into memory is skipped in every launch.
-    return tuple(row for index, row in enumerate(rows) if row.status != Skipped.kind or row not in rows[:index])
+            row = Row(**case, world_size=run.world_size, arm=arm, status=line.kind, reason=reason)
+            # A case that does not fit into memory is skipped in every launch.
+            if row not in skipped:
+                rows.append(row)
+            if isinstance(line, Skipped):
+                skipped.add(row)
+    return tuple(rows)
 
 
 def data_frame(rows: Iterable[Row]) -> pd.DataFrame:
@@ -151,8 +156,10 @@ def _columns_of(case: Case | None) -> dict[str, Any]:
     return {name: getattr(case, name) for name in _CASE} if case else {}
 
 
-def _measured(line: Samples, baseline: str, ratios: Sequence[float], comparison: Comparison | None) -> Row:
-    """Return the row of ``line``. ``ratios`` are the medians of the launches."""
+def _measured(
+    line: Samples, launches: int, baseline: str, ratios: Sequence[float], comparison: Comparison | None
+) -> Row:
+    """Return the row of ``line``. ``ratios`` are the medians of its ``launches``."""
     case = line.case
     times: dict[str, Any] = {}
     if line.samples_us:
@@ -197,6 +204,7 @@ def _measured(line: Samples, baseline: str, ratios: Sequence[float], comparison:
         reason=line.reason,
         # If nothing was timed, the next three numbers are absent, not 0.
         ops_per_batch=line.ops_per_batch or None,
+        launches=launches or None,
         rounds=len(line.rounds) if line.ops_per_batch else None,
         discarded=line.discarded if line.ops_per_batch else None,
         baseline=baseline,

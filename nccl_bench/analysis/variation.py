@@ -9,6 +9,7 @@ expression". ``python -m tests.experiments.launches`` shows how often its verdic
 import math
 from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from statistics import fmean, variance
 
 from scipy.special import digamma, polygamma
@@ -30,7 +31,8 @@ class Variation:
 def pooled_variation(groups: Sequence[Sequence[float]]) -> Variation:
     """Return the variation of values around the mean of their group; all groups vary equally."""
     freedom = sum(len(group) - 1 for group in groups)
-    squares = sum((value - fmean(group)) ** 2 for group in groups for value in group)
+    means = [fmean(group) for group in groups]
+    squares = sum((value - mean) ** 2 for group, mean in zip(groups, means, strict=True) for value in group)
     return Variation(variance=squares / freedom if freedom else 0.0, freedom=freedom)
 
 
@@ -65,7 +67,7 @@ def _usual(variations: Sequence[Variation]) -> Variation:
     deviations = [(value - mean) ** 2 for value in logarithms]
     margin = _MARGIN * math.sqrt(variance(deviations) / len(deviations))
     # What of the differences between the estimates does not come from their few degrees of freedom.
-    surplus = variance(logarithms) - fmean(float(polygamma(1, each.freedom / 2)) for each in known)
+    surplus = variance(logarithms) - fmean(_trigamma(each.freedom / 2) for each in known)
     most = _LARGEST_SHARE * (sum(each.freedom for each in known) - fmean(each.freedom for each in known))
     return Variation(variance=math.exp(mean + _bias(_freedom(surplus))), freedom=min(_freedom(surplus + margin), most))
 
@@ -75,6 +77,12 @@ def _freedom(surplus: float) -> float:
     return 2 * _inverse_trigamma(surplus) if surplus > 0 else math.inf
 
 
+@lru_cache(maxsize=64)
+def _trigamma(number: float) -> float:
+    return float(polygamma(1, number))
+
+
+@lru_cache(maxsize=64)
 def _bias(freedom: float) -> float:
     """Return the mean logarithm of an estimated variance, if the true variance is 1."""
     return float(digamma(freedom / 2)) - math.log(freedom / 2) if freedom < math.inf else 0.0
@@ -84,7 +92,7 @@ def _inverse_trigamma(value: float) -> float:
     """Return the number whose trigamma is ``value``, by Newton's method (Smyth 2004, appendix)."""
     number = 0.5 + 1 / value
     for _ in range(50):
-        trigamma = float(polygamma(1, number))
+        trigamma = _trigamma(number)
         step = trigamma * (1 - trigamma / value) / float(polygamma(2, number))
         number += step
         if -step < 1e-8 * number:
