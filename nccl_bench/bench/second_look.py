@@ -2,7 +2,8 @@
 
 The work of an arm can go on after its calls: an arm can drop the handle of its collective instead of waiting. This work
 then writes into buffers that the next arm uses, and makes the results of the next arm wrong. In the second look each
-arm has new buffers, which no other arm can reach, and every late write into these buffers is counted.
+arm has new buffers, which no other arm can reach, and every late write into these buffers is counted. Some ranks call
+later than the others, so that the result of a call that does not wait for them is late.
 """
 
 import time
@@ -15,6 +16,10 @@ from nccl_bench.bench.outputs import call_poisoned
 from nccl_bench.config.run import Register
 from nccl_bench.plan.memory import slots_of_more_arenas
 
+# The ranks with an even number call so much later than those with an odd number, and then the other way round.
+_DELAY_S = 0.02
+# Within this time after the calls of the last rank, the work of every rank is usually done.
+_SETTLING_S = 0.02
 # How long to wait for a late write that explains the wrong result of another arm.
 _LATEST_WRITE_S = 1.0
 
@@ -53,11 +58,16 @@ def look_again(
         own = replace(context, buffers=context.allocate(arena, Register.NONE))
         results: list[object] = []
         with captured(own, [name] if in_graphs else [], slots, keep={name: results}) as graphs:
-            outputs = call_poisoned(own, name, phase, slots, graphs.get(name), results if in_graphs else None)
-            memory = own.buffers.copy_memory(outputs)
-            wrong_again[name] = own.buffers.wrong(outputs)
-            context.streams.synchronize()
-            late[name] = own.buffers.count_changes(memory, outputs)
+            for delayed in (0, 1):
+                if context.arms.ranks.own_set.rank % 2 == delayed:
+                    time.sleep(_DELAY_S)
+                outputs = call_poisoned(own, name, phase, slots, graphs.get(name), results if in_graphs else None)
+                memory = own.buffers.copy_memory(outputs)
+                wrong_again[name] += own.buffers.wrong(outputs)
+                context.arms.ranks.own_set.barrier()
+                time.sleep(_SETTLING_S)
+                context.streams.synchronize()
+                late[name] += own.buffers.count_changes(memory, outputs)
         own.buffers.poison(slots, context.placements[name], outputs)
         # Keep all buffers until the end, so that the next arm gets other memory.
         poisoned[name] = own.buffers, outputs, own.buffers.copy_memory(outputs)
