@@ -1,7 +1,7 @@
-"""Whether NCCL has the buffers of each arm registered, by its log of calls that are not timed.
+"""Finds out whether NCCL uses registered buffers in the calls of each arm. NCCL's log of an untimed call says so.
 
-Registered buffers make large gathers faster. NCCL registers buffers of captured calls by itself if it can. It uses them
-in other calls only if the caller has registered them.
+Registered buffers make large gathers faster. NCCL registers the buffers of captured calls by itself if it can. In other
+calls, NCCL uses registered buffers only if the caller has registered them.
 """
 
 from collections.abc import Sequence

@@ -81,10 +81,10 @@ def check_resume(context: typer.Context, directory: Path, *allowed: str) -> None
     flags = [parameter.opts[-1] for parameter, source in sources.items() if source and source.name == "COMMANDLINE"]
     given = [flag for flag in flags if flag not in ("--resume", *allowed)]
     if given:
-        *others, last = allowed
+        *names, last = allowed
         raise UsageError(
             f"--resume continues with the options of the record: leave out {', '.join(given)}. Only "
-            f"{', '.join(others)} and {last} can be combined with it"
+            f"{', '.join(names)} and {last} can be combined with it"
         )
     if not directory.is_dir():
         what = "is a file" if directory.exists() else "does not exist"

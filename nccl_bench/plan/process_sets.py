@@ -43,7 +43,7 @@ class ProcessSet:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Shared:
-    """What arms must have in common to share a process set."""
+    """The properties that arms must have in common to share a process set."""
 
     alone: str = ""  # the name of the arm, if it cannot share processes with other arms
     twin: bool = False  # True for the twin of the baseline, if there are several process sets

@@ -51,7 +51,7 @@ class Registration(StrEnum):
 
 
 class BuffersRegistered(StrEnum):
-    """Whether NCCL used registered buffers in calls like those of one cell, by its log."""
+    """The use of registered buffers by NCCL in calls like those of one cell, from NCCL's log."""
 
     YES = "yes"
     NO = "no"

@@ -1,4 +1,4 @@
-"""What NCCL's log says about the buffers of a call: whether NCCL used registered buffers.
+"""Reads from NCCL's log whether NCCL used registered buffers in a call.
 
 The lines are those of NCCL 2.24 to 2.30, of its subsystems ``COLL``, ``REG`` and ``TUNING``. Each line has a prefix
 such as ``vm:2072:2081 [0] NCCL INFO``.
