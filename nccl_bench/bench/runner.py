@@ -81,10 +81,11 @@ class Runner:
             self.progress.update(case_index=index, arm="", phase="memory", deadline_s=limit_s)
             self.budget.begin_case(limit_s, timings, timings * (len(indices) - position + self.later_cases))
             gc.collect()
+            # Process sets can have different libraries, so any rank can refuse a case.
             reason = self._refusal(planned.case) if planned.arms else "no arm supports the case"
-            reason = self.arms.ranks.all_ranks.broadcast(reason)
-            if reason:
-                self.record.append([Skipped(case=planned.case, reason=reason)])
+            refused = self.arms.ranks.all_ranks.first_message(reason)
+            if refused is not None:
+                self.record.append([Skipped(case=planned.case, reason=refused[1])])
             elif arena := self._fit(planned):
                 self._measure(planned, arena)
                 self.record.update(launch_us=self.launch_memory.describe())

@@ -12,7 +12,6 @@ from functools import partial
 from pathlib import Path
 
 import torch
-import torch.distributed as dist
 
 from nccl_bench.arms.arm import Arm
 from nccl_bench.bench.budget import Budget
@@ -33,7 +32,7 @@ from nccl_bench.plan.process_sets import ProcessSet
 from nccl_bench.plan.shuffling import shuffled
 from nccl_bench.plan.time import new_ranks_s
 from nccl_bench.ranks.joining import join
-from nccl_bench.ranks.process import SETUP_INDEX, SETUP_TIMEOUT_S, default_group, run_rank
+from nccl_bench.ranks.process import SETUP_INDEX, SETUP_TIMEOUT_S, default_group, destroy_group, run_rank
 from nccl_bench.ranks.progress import Progress
 from nccl_bench.ranks.spec import WorkerSpec
 from nccl_bench.records.store import RunStore
@@ -135,7 +134,7 @@ def measure(spec: WorkerSpec, progress: Progress) -> None:
         user_arm = user_arm_of(config.user_arms, progress.position.arm)
         raise error if user_arm is None else as_user_arm_error(user_arm, error) from error
     aligner.close()
-    dist.destroy_process_group()
+    destroy_group(default_group())
     progress.finish()
 
 

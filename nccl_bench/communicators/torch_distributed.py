@@ -5,6 +5,7 @@ asynchronous form forks to the process group's own stream and joins with ``wait(
 """
 
 from collections.abc import Callable, Sequence
+from inspect import signature
 from typing import Any
 
 import torch
@@ -15,7 +16,7 @@ from nccl_bench.catalog.collectives import RedOp
 from nccl_bench.communicators import arguments
 from nccl_bench.communicators.base import SwitchableCommunicator
 from nccl_bench.errors import InvalidArgumentError
-from nccl_bench.ranks.process import NO_TIMEOUT
+from nccl_bench.ranks.process import NO_TIMEOUT, destroy_group
 from nccl_bench.transports.device import Device
 from nccl_bench.transports.gloo_operations import TORCH_REDOPS
 from nccl_bench.transports.torch_library import torch_library
@@ -23,6 +24,9 @@ from nccl_bench.transports.torch_library import torch_library
 # torch 2.13 renames both functions and deprecates the old names. Older versions have only the old names.
 _all_gather: Callable[..., Any] = getattr(dist, "all_gather_single", None) or dist.all_gather_into_tensor
 _reduce_scatter: Callable[..., Any] = getattr(dist, "reduce_scatter_single", None) or dist.reduce_scatter_tensor
+# torch before 2.6 cannot number ranks within the group: it takes the numbers of the default group.
+_BY_GROUP_RANK = "group_src" in signature(dist.broadcast).parameters
+_SRC, _DST, _PEER = ("group_src", "group_dst", "group_peer") if _BY_GROUP_RANK else ("src", "dst", "peer")
 _FLOAT8_DTYPES = frozenset({torch.float8_e4m3fn, torch.float8_e5m2})
 
 
@@ -44,6 +48,7 @@ class ProcessGroupCommunicator(SwitchableCommunicator):
         self._float8_as_bytes = not device.transport.has_float8
         ranks, backend = dist.get_process_group_ranks(group), device.transport.backend
         self._calls_nccl = device.transport.path is not None
+        self._numbers = range(self.world_size) if _BY_GROUP_RANK else ranks  # the number of each rank for torch
         self._group = dist.new_group(ranks, backend=backend, timeout=NO_TIMEOUT)
         self._make_available()
         tiny = torch.zeros(1, device=device.streams.device)
@@ -58,7 +63,7 @@ class ProcessGroupCommunicator(SwitchableCommunicator):
         """Destroy the group. Callers must first reset the graphs of this communicator."""
         if self.available:
             self._retire()
-            dist.destroy_process_group(self._group)
+            destroy_group(self._group)
 
     def all_reduce(self, tensor: Tensor, op: RedOp = RedOp.SUM) -> None:
         self._run(dist.all_reduce, tensor, op=TORCH_REDOPS[op])
@@ -75,7 +80,7 @@ class ProcessGroupCommunicator(SwitchableCommunicator):
             self._require_enabled()
             self._submit(blocks[self.rank].copy_, input)
             for root, block in enumerate(blocks):
-                self._run(dist.broadcast, block, group_src=root)
+                self._run(dist.broadcast, block, **{_SRC: self._numbers[root]})
 
     def reduce_scatter(
         self, output: Tensor, input: Tensor, op: RedOp = RedOp.SUM, sizes: Sequence[int] | None = None
@@ -90,7 +95,7 @@ class ProcessGroupCommunicator(SwitchableCommunicator):
             self._require_enabled()
             self._submit(scratch.copy_, input)
             for root, block in enumerate(blocks):
-                self._run(dist.reduce, block, group_dst=root, op=TORCH_REDOPS[op])
+                self._run(dist.reduce, block, **{_DST: self._numbers[root]}, op=TORCH_REDOPS[op])
             self._submit(output.copy_, blocks[self.rank])
 
     def all_to_all(self, output: Tensor, input: Tensor) -> None:
@@ -98,15 +103,15 @@ class ProcessGroupCommunicator(SwitchableCommunicator):
 
     def broadcast(self, tensor: Tensor, src: int, out: Tensor | None = None) -> None:
         self._refuse_out("broadcast", out)
-        self._run(dist.broadcast, self._wire(tensor), group_src=src)
+        self._run(dist.broadcast, self._wire(tensor), **{_SRC: self._numbers[src]})
 
     def reduce(self, tensor: Tensor, dst: int, op: RedOp = RedOp.SUM, out: Tensor | None = None) -> None:
         self._refuse_out("reduce", out)
-        self._run(dist.reduce, tensor, group_dst=dst, op=TORCH_REDOPS[op])
+        self._run(dist.reduce, tensor, **{_DST: self._numbers[dst]}, op=TORCH_REDOPS[op])
 
     def gather(self, output: Tensor, input: Tensor, dst: int) -> None:
         blocks = list(self._wire(output).chunk(self.world_size)) if self.rank == dst else None
-        self._run(dist.gather, self._wire(input), blocks, group_dst=dst)
+        self._run(dist.gather, self._wire(input), blocks, **{_DST: self._numbers[dst]})
 
     def send(self, tensor: Tensor, dst: int) -> None:
         self._transfer(dist.isend, tensor, dst)
@@ -116,7 +121,7 @@ class ProcessGroupCommunicator(SwitchableCommunicator):
 
     def _transfer(self, function: Callable[..., Any], tensor: Tensor, peer: int) -> None:
         self._require_enabled()
-        operation = dist.P2POp(function, self._wire(tensor), group=self._group, group_peer=peer)
+        operation = dist.P2POp(function, self._wire(tensor), group=self._group, **{_PEER: self._numbers[peer]})
         self._submit(self._join, [operation])
 
     def _join(self, operations: list[dist.P2POp]) -> None:
@@ -137,8 +142,8 @@ class ProcessGroupCommunicator(SwitchableCommunicator):
             return
         self._join(
             [
-                dist.P2POp(dist.isend, input, group=self._group, group_peer=dst),
-                dist.P2POp(dist.irecv, output, group=self._group, group_peer=src),
+                dist.P2POp(dist.isend, input, group=self._group, **{_PEER: self._numbers[dst]}),
+                dist.P2POp(dist.irecv, output, group=self._group, **{_PEER: self._numbers[src]}),
             ]
         )
 

@@ -9,6 +9,7 @@ from contextlib import suppress
 from datetime import timedelta
 from pathlib import Path
 
+import torch
 import torch.distributed as dist
 
 from nccl_bench.ranks.failure import Failure, reserve_failure
@@ -22,6 +23,7 @@ NO_TIMEOUT = timedelta(days=366)
 _RAISED_S = 0.3
 # The case index of a rank that has not begun its first case.
 SETUP_INDEX = -1
+_ended_groups: list[dist.ProcessGroup] = []
 
 
 def default_group() -> dist.ProcessGroup:
@@ -29,6 +31,15 @@ def default_group() -> dist.ProcessGroup:
     group = dist.group.WORLD
     assert group is not None
     return group
+
+
+def destroy_group(group: dist.ProcessGroup) -> None:
+    """Destroy ``group``, whose collectives must have ended."""
+    # torch before 2.8 waits for the threads of Gloo while it holds the GIL, which they may need (pytorch #154976). An
+    # object that lives as long as the interpreter waits for no thread that is at work.
+    if torch.__version__ < "2.8" and dist.get_backend(group) == "gloo":
+        _ended_groups.append(group)
+    dist.destroy_process_group(group)
 
 
 def run_rank(scratch: Path, body: Callable[[Progress], None]) -> None:

@@ -13,6 +13,7 @@ from contextlib import AbstractContextManager
 from types import TracebackType
 from typing import Any, Protocol
 
+from nccl_bench.catalog.cases import Case
 from nccl_bench.catalog.collectives import RedOp
 from nccl_bench.errors import NcclBenchError, TransportError
 
@@ -45,6 +46,10 @@ class Transport(Protocol):
     retain: Callable[..., None] | None
     # The exceptions of the binding. A function of `direct_all_reduce` can raise them, and `translated` translates them.
     failures: tuple[type[Exception], ...] = ()
+
+    def refusal(self, case: Case) -> str | None:
+        """Return why this version of the library cannot run ``case``; ``None`` if it can."""
+        return None
 
     def unique_id(self) -> bytes:
         """Return a new id (``UNIQUE_ID_BYTES`` bytes). One rank makes the id; every rank passes it to ``init_rank``."""

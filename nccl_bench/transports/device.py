@@ -99,7 +99,9 @@ def open_device(
 
 
 def refusal(device: Device, case: Case) -> str | None:
-    """Return why ``device`` cannot run ``case`` on this machine; ``None`` if it can."""
+    """Return why ``device`` cannot run ``case`` on this machine, with this torch; ``None`` if it can."""
+    if reason := device.transport.refusal(case):
+        return reason
     if not (case.row.reduces and case.dtype.startswith("float8") and device.transport.has_float8):
         return None
     # NCCL has float8 since 2.24. A message of NCCL says "FP8 reduction support begins with sm90". We have tried float8
@@ -109,4 +111,7 @@ def refusal(device: Device, case: Case) -> str | None:
     capability = str(device.streams.describe()["compute_capability"])
     if float(capability) < 9.0:
         return f"NCCL reduces float8 from compute capability 9.0 on, and this GPU has {capability}"
+    # pytorch #152706. Our own arms could, but there would be nothing of torch's to compare them with.
+    if torch.__version__ < "2.8":
+        return f"torch.distributed reduces float8 since torch 2.8, and this is torch {torch.__version__}"
     return None

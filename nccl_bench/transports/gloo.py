@@ -15,7 +15,8 @@ import torch
 import torch.distributed as dist
 from torch import Tensor
 
-from nccl_bench.catalog.collectives import RedOp
+from nccl_bench.catalog.cases import Case
+from nccl_bench.catalog.collectives import COLLECTIVES, RedOp
 from nccl_bench.catalog.dtypes import DTYPES
 from nccl_bench.errors import TransportError
 from nccl_bench.ranks.process import NO_TIMEOUT
@@ -32,6 +33,22 @@ from nccl_bench.transports.gloo_operations import (
     run_group,
     start_message,
     tensor_at,
+)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Addition:
+    """Reductions that Gloo has only since some version of torch."""
+
+    since: str  # that version
+    redops: frozenset[RedOp]
+    collectives: frozenset[str] = frozenset(COLLECTIVES)
+
+
+_ADDITIONS = (
+    _Addition(since="2.8", redops=frozenset({RedOp.AVG})),  # pytorch #149781
+    # An older reduce_scatter always sums, without an error (seen with 2.5.1 to 2.8.0).
+    _Addition(since="2.9", redops=frozenset(RedOp) - {RedOp.SUM}, collectives=frozenset({"reduce_scatter"})),
 )
 
 
@@ -59,6 +76,15 @@ class GlooTransport(Transport):
         self._next_comm = 1
         self._group = _Group()
         self._redops = [TORCH_REDOPS[op] for op in RedOp]
+
+    def refusal(self, case: Case) -> str | None:
+        for each in _ADDITIONS:
+            if case.redop in each.redops and case.collective in each.collectives and torch.__version__ < each.since:
+                return (
+                    f"Gloo runs {case.collective} with {case.redop} since torch {each.since}, and this is torch "
+                    f"{torch.__version__}"
+                )
+        return None
 
     # -- communicators -------------------------------------------------------------------------------------------
 

@@ -7,15 +7,13 @@ from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
-import torch.distributed as dist
-
 from nccl_bench.arms.arm import Arm
 from nccl_bench.catalog.probes import PROBES
 from nccl_bench.config.user_arms import user_arm_of
 from nccl_bench.errors import ExitCode, UserArmError
 from nccl_bench.plan.verification import ArmProbe
 from nccl_bench.ranks.joining import join
-from nccl_bench.ranks.process import SETUP_INDEX, SETUP_TIMEOUT_S, default_group, run_rank
+from nccl_bench.ranks.process import SETUP_INDEX, SETUP_TIMEOUT_S, default_group, destroy_group, run_rank
 from nccl_bench.ranks.progress import Progress
 from nccl_bench.transports.device import Device, open_device
 from nccl_bench.user_arms.building import as_user_arm_error
@@ -111,7 +109,7 @@ def run_probes(spec: VerificationSpec, progress: Progress) -> None:
         if index + 1 == len(spec.arm_probes) or spec.arm_probes[index + 1].arm != arm_probe.arm:
             arms.close_shared()
 
-    dist.destroy_process_group()
+    destroy_group(default_group())
     progress.finish()
 
 

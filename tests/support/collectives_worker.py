@@ -28,7 +28,7 @@ from nccl_bench.communicators.dedicated_stream import DedicatedStreamCommunicato
 from nccl_bench.communicators.stream_free import StreamFreeCommunicator
 from nccl_bench.config.routes import override
 from nccl_bench.plan.memory import Arena
-from nccl_bench.transports.device import Device, open_device
+from nccl_bench.transports.device import Device, open_device, refusal
 from tests.support.rank_processes import run_as_rank
 
 SLOTS = 2
@@ -107,12 +107,14 @@ def combinations_of_arms(participant: Participant) -> dict[str, int]:
     }
     results = {}
     for collective, dtype, redop, placement in combinations(participant.world_size):
+        case = make_case(collective, dtype, redop, placement, participant.world_size)
+        if refusal(participant.device, case):
+            continue  # this torch is too old
         supported = [
             arm
             for name, arm in arms.items()
             if unsupported(ARMS[name], DEVICES["cpu"], collective, dtype, redop, placement) is None
         ]
-        case = make_case(collective, dtype, redop, placement, participant.world_size)
         for arm in supported:
             key = " ".join((arm.name, collective, dtype, str(redop), placement))
             results[key] = participant.wrong(case, lambda x, y, arm=arm, case=case: arm.bind(case, x, y))

@@ -12,6 +12,7 @@ import torch.distributed as dist
 
 from nccl_bench.communicators.dedicated_stream import DedicatedStreamCommunicator
 from nccl_bench.communicators.stream_free import StreamFreeCommunicator
+from nccl_bench.ranks.process import default_group, destroy_group
 from nccl_bench.streams import cpu
 from nccl_bench.streams.cpu_device import CpuStreams
 from nccl_bench.transports.device import Device
@@ -29,11 +30,9 @@ def one_rank_group() -> Iterator[dist.ProcessGroup]:
     """Initialise torch.distributed with this process as its only rank."""
     dist.init_process_group("gloo", store=dist.HashStore(), rank=0, world_size=1)
     try:
-        group = dist.group.WORLD
-        assert group is not None
-        yield group
+        yield default_group()
     finally:
-        dist.destroy_process_group()
+        destroy_group(default_group())
 
 
 def nccl_device(library: Path) -> Device:

@@ -18,7 +18,7 @@ from nccl_bench.launch.config import LaunchConfig
 from nccl_bench.launch.job import Agent, running_agent
 from nccl_bench.launch.messages import LAUNCH_LOG
 from nccl_bench.ranks.joining import join
-from nccl_bench.ranks.process import default_group
+from nccl_bench.ranks.process import default_group, destroy_group
 from nccl_bench.ranks.spec import LaunchSpec
 
 PATIENCE_S = 100
@@ -54,4 +54,4 @@ def run_as_rank(body: Callable[[dist.ProcessGroup], object], spec_file: str) -> 
     join(process_sets=1)
     result = body(default_group())
     Path(spec_file).with_name(f"report-{dist.get_rank()}.json").write_text(json.dumps(result), encoding="utf-8")
-    dist.destroy_process_group()
+    destroy_group(default_group())

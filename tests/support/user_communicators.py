@@ -33,6 +33,7 @@ import torch
 import torch.distributed as dist
 from torch.distributed import ProcessGroup, ReduceOp
 
+from nccl_bench.ranks.process import destroy_group
 from nccl_bench.streams import cpu
 
 _gather: Callable[..., Any] = getattr(dist, "all_gather_single", None) or dist.all_gather_into_tensor
@@ -68,7 +69,7 @@ class Wire:
             blocks = torch.split(output, sizes)
             blocks[dist.get_rank(self.group)].copy_(input)
             for root, block in enumerate(blocks):
-                dist.broadcast(block, group_src=root, group=self.group)
+                dist.broadcast(block, self.number(root), group=self.group)
 
         self.queue(stream, work, output, input)
 
@@ -86,7 +87,11 @@ class Wire:
         self.queue(stream, work, output, input)
 
     def broadcast(self, stream: cpu.Stream, tensor: torch.Tensor, src: int) -> None:
-        self.queue(stream, lambda tensor: dist.broadcast(tensor, group_src=src, group=self.group), tensor)
+        self.queue(stream, lambda tensor: dist.broadcast(tensor, self.number(src), group=self.group), tensor)
+
+    def number(self, rank: int) -> int:
+        """Return the number of a rank of the group in the default group, which every version of torch takes."""
+        return dist.get_global_rank(self.group, rank)
 
     def transfer(self, stream: cpu.Stream, kind: Any, tensor: torch.Tensor, peer: int) -> None:
         """Hold a send or a receive back until the open group ends."""
@@ -106,7 +111,7 @@ class Wire:
             for sent, received in zip(to_me, from_me, strict=True):
                 received.copy_(sent)
             operations = [
-                dist.P2POp(kind, tensor, group=self.group, group_peer=peer)
+                dist.P2POp(kind, tensor, self.number(peer), group=self.group)
                 for _, kind, tensor, peer in held
                 if peer != mine
             ]
@@ -119,7 +124,7 @@ class Wire:
 
     def destroy(self) -> None:
         self.last.synchronize()
-        dist.destroy_process_group(self.group)
+        destroy_group(self.group)
 
 
 class EngineBefore:
@@ -497,7 +502,7 @@ class Asynchronous:
         return output, _gather(output, input, group=self.group, async_op=True)
 
     def close(self) -> None:
-        dist.destroy_process_group(self.group)
+        destroy_group(self.group)
 
 
 def make_all_reduce(group: ProcessGroup, device: torch.device) -> Callable[[torch.Tensor], None]:

@@ -10,7 +10,7 @@ import torch
 import torch.distributed as dist
 
 from nccl_bench.catalog.collectives import RedOp
-from nccl_bench.communicators.torch_distributed import ProcessGroupCommunicator
+from nccl_bench.communicators.torch_distributed import _DST, ProcessGroupCommunicator
 from nccl_bench.errors import DisabledError
 from nccl_bench.streams import cpu
 from nccl_bench.transports.device import open_device
@@ -53,7 +53,7 @@ def test_send_and_recv_run_in_the_order_of_the_current_stream_and_are_joined(
             events.append("joined")
 
     def begin(operations: list[dist.P2POp]) -> list[Work]:
-        events.extend((o.op, o.tensor.data_ptr(), o.group_peer, o.group) for o in operations)
+        events.extend((o.op, o.tensor.data_ptr(), o.peer, o.group) for o in operations)
         return [Work()]
 
     monkeypatch.setattr(dist, "batch_isend_irecv", begin)
@@ -72,9 +72,9 @@ def test_gather_hands_views_of_the_output_to_torch_on_the_root_and_nothing_elsew
     process_group: ProcessGroupCommunicator, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     calls: list[tuple[Any, ...]] = []
-    monkeypatch.setattr(dist, "gather", lambda *tensors, **options: calls.append((*tensors, options["group_dst"])))
+    monkeypatch.setattr(dist, "gather", lambda *tensors, **options: calls.append((*tensors, options[_DST])))
     output, given = torch.zeros(6), torch.ones(2)
-    process_group.world_size = 3
+    process_group.world_size, process_group._numbers = 3, range(3)
     for rank in (0, 1):
         process_group.rank = rank
         process_group.gather(output, given, 1)

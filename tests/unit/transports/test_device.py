@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from torch.torch_version import TorchVersion
 
 from nccl_bench.config.run import resolve
 from nccl_bench.errors import SetupError
@@ -89,13 +90,44 @@ class OldGpu:
     ],
 )
 def test_a_case_that_this_machine_cannot_reduce_is_refused_with_the_reason(
-    fake_nccl_path: Path, version: int, capability: str, collective: str, dtype: str, expected: str | None
+    fake_nccl_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    version: int,
+    capability: str,
+    collective: str,
+    dtype: str,
+    expected: str | None,
 ) -> None:
+    monkeypatch.setattr(torch, "__version__", TorchVersion("2.8.0"))
     transport = NcclTransport(NcclLibrary(path=str(fake_nccl_path), source=LibrarySource.ARGUMENT))
     transport.version = version
     (planned,) = make_plan(resolve("cuda", {"collectives": collective, "dtypes": dtype, "sizes": "4K"}), 2).cases
     reason = refusal(Device(streams=OldGpu(capability), transport=transport), planned.case)  # type: ignore[arg-type]
     assert reason == expected or (expected is not None and reason is not None and expected in reason)
+
+
+def test_what_an_older_torch_cannot_reduce_is_refused_with_its_version(
+    fake_nccl_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(torch, "__version__", TorchVersion("2.7.1+cpu"))
+    layer = {"collectives": "all_reduce,reduce_scatter", "redops": "sum,avg,max", "dtypes": "float32", "sizes": "4K"}
+    reasons = {
+        (each.case.collective, str(each.case.redop)): refusal(open_device("cpu", 0), each.case)
+        for each in make_plan(resolve("cpu", layer), 2).cases
+    }
+    assert reasons == {
+        ("all_reduce", "sum"): None,
+        ("all_reduce", "avg"): "Gloo runs all_reduce with avg since torch 2.8, and this is torch 2.7.1+cpu",
+        ("all_reduce", "max"): None,
+        ("reduce_scatter", "sum"): None,
+        ("reduce_scatter", "avg"): "Gloo runs reduce_scatter with avg since torch 2.8, and this is torch 2.7.1+cpu",
+        ("reduce_scatter", "max"): "Gloo runs reduce_scatter with max since torch 2.9, and this is torch 2.7.1+cpu",
+    }
+    nccl = NcclTransport(NcclLibrary(path=str(fake_nccl_path), source=LibrarySource.ARGUMENT))
+    nccl.version = 22809
+    (planned,) = make_plan(resolve("cuda", {"dtypes": "float8_e5m2", "sizes": "4K"}), 2).cases
+    reason = refusal(Device(streams=OldGpu("9.0"), transport=nccl), planned.case)  # type: ignore[arg-type]
+    assert reason == "torch.distributed reduces float8 since torch 2.8, and this is torch 2.7.1+cpu"
 
 
 @pytest.mark.parametrize(

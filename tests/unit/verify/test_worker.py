@@ -41,7 +41,7 @@ def made(one_rank: dist.ProcessGroup, monkeypatch: pytest.MonkeyPatch) -> list[s
     monkeypatch.setattr(worker_module, "join", lambda process_sets: ranks)
     destroy = dist.destroy_process_group
     # Other tests use the default group too; an arm's own group may be destroyed.
-    monkeypatch.setattr(dist, "destroy_process_group", lambda group=None: group and destroy(group))
+    monkeypatch.setattr(dist, "destroy_process_group", lambda group: group is one_rank or destroy(group))
     monkeypatch.setattr(worker_module, "Arm", make)
     monkeypatch.setenv("LOCAL_RANK", "0")
     return made
