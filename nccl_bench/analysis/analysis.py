@@ -31,9 +31,8 @@ class Analysis:
     run: Run | None  # all records of the run, with its launches joined; None for the command `compare`
     rows: tuple[Row, ...]  # the summary of the run, one row per record; empty for the command `compare`
     comparisons: tuple[Comparison, ...]  # comparisons with verdicts, for each candidate, case and timing
-    asked_arms: tuple[str, ...] | None = (
-        None  # the candidates whose verdicts answer the question; None: every candidate
-    )
+    # The candidates whose verdicts answer the question; None: every candidate.
+    asked_arms: tuple[str, ...] | None = None
     basis: Basis  # the data from which the verdicts are computed
     reason: str  # the basis in words, or the reason why there are no verdicts
     shared_arm: str | None = None  # the arm to which all times are relative; None if there is none

@@ -84,13 +84,13 @@ def notes_on_sides(
     for baseline, candidate in pairs:
         first = [libraries[baseline] for libraries in of_before if baseline in libraries]
         second = [libraries[candidate] for libraries in of_after if candidate in libraries]
-        if any(not one.equals(other) for one in first for other in second):
+        if not all(old.equals(new) for old in first for new in second):
             key = _joined(first), _joined(second)
             arms.setdefault(key, []).append(baseline if baseline == candidate else f"{candidate} against {baseline}")
-    for (old, new), names in arms.items():
+    for (text_before, text_after), names in arms.items():
         where = "" if len(arms) == 1 and len(names) == len(pairs) else f" in {', '.join(names)}"
         nothing_else = " Nothing else that was recorded of the machine and the settings differs." if alone else ""
-        yield f"The libnccl differs{where}: {new} after, against {old} before.{nothing_else}"
+        yield f"The libnccl differs{where}: {text_after} after, against {text_before} before.{nothing_else}"
 
 
 def mixed_libraries(side: NamedRuns) -> Iterator[str]:

@@ -27,14 +27,14 @@ _NO_RESULTS: Mapping[str, list[object]] = MappingProxyType({})
 
 def check_before_timing(context: CaseContext, names: Sequence[str]) -> dict[str, Errors]:
     """Count the errors of each arm before the first timing. Return each arm's sums over all ranks."""
-    return _check(context, dict.fromkeys(names, _fewest(context)), "check before timing")
+    return _check(context, dict.fromkeys(names, _checked_slots(context)), "check before timing")
 
 
 def check_after(
     context: CaseContext, names: Sequence[str], timing: Timing, schedule: Schedule, graphs: Mapping[str, Graph]
 ) -> dict[str, Errors]:
     """Count the errors of each arm after ``timing``. Replay ``graphs``, if any. Return sums over all ranks."""
-    phase, slots, few = f"check after {timing}", context.buffers.slots, _fewest(context)
+    phase, slots, few = f"check after {timing}", context.buffers.slots, _checked_slots(context)
     if not TIMINGS[timing].captured:
         return _check(context, dict.fromkeys(names, few), phase)
     returning = [name for name in names if context.placements[name] is Placement.RETURNED]
@@ -50,7 +50,7 @@ def check_after(
         return _check(context, operations, phase, graphs, results)
 
 
-def _fewest(context: CaseContext) -> int:
+def _checked_slots(context: CaseContext) -> int:
     return min(CHECKED_RESULTS, context.buffers.slots)
 
 
@@ -81,6 +81,6 @@ def _check(
         late = dict(zip(operations, sums[len(wrong) :], strict=True))
     errors = {name: Errors(wrong=wrong[name], late=late[name]) for name in operations}
     if any(each.any for each in errors.values()):
-        most = min(_fewest(context), *operations.values())
+        most = min(_checked_slots(context), *operations.values())
         return look_again(context, errors, phase, most, in_graphs=bool(graphs))
     return errors

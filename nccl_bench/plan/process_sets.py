@@ -53,7 +53,7 @@ class _Shared:
 
     @classmethod
     def of(cls, user_arm: UserArm | None, apart: Collection[str]) -> Self:
-        """Return what another arm must have too, to share a process set with ``user_arm``; ``None``: a built-in arm."""
+        """Return the settings of ``user_arm``; ``None`` stands for a built-in arm."""
         if user_arm is None:
             return cls()
         return cls(

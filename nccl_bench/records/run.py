@@ -34,9 +34,8 @@ class Run:
     resumes: tuple[Resume, ...] = ()  # the points at which the run was continued
     warnings: tuple[str, ...] = ()  # sentences about damage to the files
     directory: Path | None = None  # the directory; None if the run was not read from one, or it was removed
-    is_written: bool | None = (
-        None  # True while a command writes the run; None if the run has ended, or if it is unknown
-    )
+    # True while a command writes the run; None if the run has ended, or if this is unknown.
+    is_written: bool | None = None
 
     @classmethod
     def load(cls, path: Path) -> Run:

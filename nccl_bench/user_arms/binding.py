@@ -16,7 +16,7 @@ from nccl_bench.errors import InvalidArgumentError
 from nccl_bench.user_arms import signatures
 from nccl_bench.user_arms.blocks import ListCall
 from nccl_bench.user_arms.forms import FORMS, Form, Method
-from nccl_bench.user_arms.parameters import Role, annotates_list, is_list, named_parameters, roles_of
+from nccl_bench.user_arms.parameters import Role, annotates_list, is_list, roles_of
 
 # The role of each parameter of our operations.
 _ROLES: Mapping[str, Role] = {
@@ -121,7 +121,7 @@ class Binder:
         self, method: Method, form: Form, roles: Mapping[Role, Parameter], values: Mapping[str, str]
     ) -> str | None:
         """Return what of ``method`` does not fit; ``None`` if it fits."""
-        parameters = named_parameters(method)
+        parameters = signatures.named_parameters(method)
         needed = [each for each in parameters if each.default is each.empty and each.name not in values]
         absent = [each for each in form.leading if _ROLES[each] not in roles]
         if needed:
@@ -198,7 +198,7 @@ def _split(method: Method, values: Mapping[str, str], form: Form) -> tuple[list[
     if signatures.takes_any_number(method) and not {*form.leading} <= {*values.values()}:
         return [*form.leading], {}
     in_order = True
-    for parameter in named_parameters(method):
+    for parameter in signatures.named_parameters(method):
         value = values.get(parameter.name)
         in_order = in_order and value is not None and parameter.kind is not Parameter.KEYWORD_ONLY
         if value is None:

@@ -30,7 +30,7 @@ class Offer:
     """An operation of our protocol that a user's method can do."""
 
     binding: Binding  # the call of the method
-    # The placements of the operation. None if the method's result shows the placement, and another one was seen.
+    # The placements of the operation. Empty if the method's result shows the placement, and another one was seen.
     placements: tuple[Placement, ...] = ()
 
 

@@ -48,13 +48,6 @@ _RANKS = {
     Role.DESTINATION: re.compile("(dst|dest|root)(_rank)?"),
 }
 _LISTS = re.compile(r"\b(list|sequence|iterable|tuple)\s*\[[^\[\]]*\]", re.IGNORECASE)
-_POSITIONAL = (Parameter.POSITIONAL_ONLY, Parameter.POSITIONAL_OR_KEYWORD)
-
-
-def named_parameters(method: Callable[..., Any]) -> list[Parameter]:
-    """Return the parameters of ``method`` without ``*args`` and ``**kwargs``."""
-    variable = (Parameter.VAR_POSITIONAL, Parameter.VAR_KEYWORD)
-    return [each for each in signatures.signature_of(method).parameters.values() if each.kind not in variable]
 
 
 def roles_of(method: Callable[..., Any], placed: Sequence[Role]) -> dict[Role, Parameter]:
@@ -63,7 +56,7 @@ def roles_of(method: Callable[..., Any], placed: Sequence[Role]) -> dict[Role, P
     ``placed`` are the roles of the arguments that an operation always has, in our order. If no name shows the parameter
     of such a role, it is the next parameter without a role, first of those without a default.
     """
-    parameters = named_parameters(method)
+    parameters = signatures.named_parameters(method)
     # A parameter without a default comes before one with a default that has a similar name, such as a list.
     in_order = sorted(parameters, key=lambda each: each.default is not each.empty)
     roles: dict[Role, Parameter] = {}
@@ -82,7 +75,7 @@ def roles_of(method: Callable[..., Any], placed: Sequence[Role]) -> dict[Role, P
 def _can_be(role: Role, parameter: Parameter) -> bool:
     """Return whether a parameter whose name shows no role can have ``role``."""
     is_tensor = role in _TENSORS
-    return parameter.kind in _POSITIONAL and not (is_tensor and _NO_TENSOR.search(parameter.name))
+    return parameter.kind in signatures.POSITIONAL and not (is_tensor and _NO_TENSOR.search(parameter.name))
 
 
 def _role_by_name(name: str, placed: Sequence[Role]) -> Role | None:

@@ -12,7 +12,8 @@ from nccl_bench.config.user_arms import Adapter
 
 # The signature to use if a function's signature cannot be read, as for some built-in functions.
 _UNREADABLE = Signature([Parameter("args", Parameter.VAR_POSITIONAL)])
-_POSITIONAL = (Parameter.POSITIONAL_ONLY, Parameter.POSITIONAL_OR_KEYWORD)
+POSITIONAL = (Parameter.POSITIONAL_ONLY, Parameter.POSITIONAL_OR_KEYWORD)
+_VARIABLE = (Parameter.VAR_POSITIONAL, Parameter.VAR_KEYWORD)
 
 
 def signature_of(function: Callable[..., Any]) -> Signature:
@@ -25,7 +26,13 @@ def signature_of(function: Callable[..., Any]) -> Signature:
 
 def positional(function: Callable[..., Any]) -> list[Parameter]:
     """Return the parameters that can be passed by position, without ``*args``."""
-    return [parameter for parameter in signature_of(function).parameters.values() if parameter.kind in _POSITIONAL]
+    return [parameter for parameter in signature_of(function).parameters.values() if parameter.kind in POSITIONAL]
+
+
+def named_parameters(function: Callable[..., Any]) -> list[Parameter]:
+    """Return the parameters without ``*args`` and ``**kwargs``."""
+    parameters = signature_of(function).parameters.values()
+    return [parameter for parameter in parameters if parameter.kind not in _VARIABLE]
 
 
 def takes(function: Callable[..., Any], *arguments: object, **keywords: object) -> bool:
@@ -51,7 +58,7 @@ def takes_any_number(function: Callable[..., Any]) -> bool:
 def is_unreadable(function: Callable[..., Any]) -> bool:
     """Return whether a signature is only ``(*args, **kwargs)``, as for torch's custom operators."""
     kinds = {parameter.kind for parameter in signature_of(function).parameters.values()}
-    return Parameter.VAR_POSITIONAL in kinds and kinds <= {Parameter.VAR_POSITIONAL, Parameter.VAR_KEYWORD}
+    return Parameter.VAR_POSITIONAL in kinds and kinds <= {*_VARIABLE}
 
 
 def returns_tensor(function: Callable[..., Any]) -> bool | None:

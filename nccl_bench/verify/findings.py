@@ -76,8 +76,8 @@ def read_findings(path: Path) -> list[Finding]:
 def parse_findings(lines: str, path: Path) -> list[Finding]:
     """Return the last finding of each arm probe in ``lines``, in the order of the first ones.
 
-    A partial last line is ignored: its writer was killed. Raises ``RecordError``, with
-    ``path`` in its message, for a line that is neither a finding nor a note.
+    A partial last line is ignored: its writer was killed. Raises ``RecordError``, with ``path`` in its
+    message, for a line that is neither a finding nor a note.
     """
     findings: dict[ArmProbe, Finding] = {}
     for where, mapping in _parse(lines, path):

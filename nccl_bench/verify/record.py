@@ -57,9 +57,8 @@ class VerificationRecord:
     lines: str = ""  # the content of the file of findings
     source: Path = Path(FINDINGS)  # the file of findings, for messages
     directory: Path | None = None  # the directory; None if the record was not read from one
-    is_written: bool | None = (
-        None  # True while a command writes the record; None if the record is complete or this is unknown
-    )
+    # True while a command writes the record; None if the record is complete, or if this is unknown.
+    is_written: bool | None = None
 
     @classmethod
     def load(cls, directory: Path) -> VerificationRecord:
