@@ -5,7 +5,7 @@ from dataclasses import replace
 
 from nccl_bench.bench.check import check_after, check_before_timing
 from nccl_bench.bench.context import CaseContext
-from nccl_bench.bench.first_call import look, look_captured
+from nccl_bench.bench.first_call import try_captures, try_first_calls
 from nccl_bench.bench.graphs import graphs_of
 from nccl_bench.bench.measure import KeptBatches, measure_rounds, run_pilots
 from nccl_bench.bench.per_iteration import measure_per_iteration
@@ -22,7 +22,7 @@ def run_case(context: CaseContext, names: Sequence[str], timings: Sequence[Timin
 
     ``names`` includes the arms of other processes. An arm whose result is wrong in the first check is not timed.
     """
-    declined = look(context, names)
+    declined = try_first_calls(context, names)
     _record_declined(context, declined, timings, record)
     names = [name for name in names if name not in declined]
     if not names:
@@ -44,7 +44,7 @@ def run_case(context: CaseContext, names: Sequence[str], timings: Sequence[Timin
     schedule = make_schedule(context.config, pilots, context.buffers.slots)
     for timing in timings:
         context.budget.begin_timing()
-        declined = look_captured(context, right) if TIMINGS[timing].captured else {}
+        declined = try_captures(context, right) if TIMINGS[timing].captured else {}
         _record_declined(context, declined, [timing], record)
         timed = [name for name in right if name not in declined]
         if not timed:
@@ -61,11 +61,11 @@ def run_case(context: CaseContext, names: Sequence[str], timings: Sequence[Timin
                 name,
                 timing,
                 errors[name],
-                schedule,
-                kept[name],
-                percentiles.get(name),
-                gpus,
-                registered.get((name, timing)),
+                schedule=schedule,
+                kept=kept[name],
+                per_iteration=percentiles.get(name),
+                gpus=gpus,
+                registered=registered.get((name, timing)),
             )
             for name in timed
         )
@@ -102,6 +102,7 @@ def _line(
     arm: str,
     timing: Timing,
     errors: Errors,
+    *,
     schedule: Schedule | None = None,
     kept: KeptBatches | None = None,
     per_iteration: PerIteration | None = None,

@@ -15,7 +15,7 @@ from nccl_bench.config.user_arms import user_arm_of
 from nccl_bench.errors import SetupError
 
 
-def look(context: CaseContext, names: Sequence[str]) -> Mapping[str, str]:
+def try_first_calls(context: CaseContext, names: Sequence[str]) -> Mapping[str, str]:
     """Call each user arm among ``names`` once, and correct its placement by what the call returns. Collective.
 
     Return the arms that decline the case, each with how it declined. Raises ``SetupError`` if a result cannot be right,
@@ -51,7 +51,7 @@ def look(context: CaseContext, names: Sequence[str]) -> Mapping[str, str]:
     return declined
 
 
-def look_captured(context: CaseContext, names: Sequence[str]) -> Mapping[str, str]:
+def try_captures(context: CaseContext, names: Sequence[str]) -> Mapping[str, str]:
     """Capture one call of each user arm among ``names`` whose calls return tensors. Collective.
 
     Return the arms that decline within a capture, each with how it declined. Raises ``SetupError`` if the ranks differ.
@@ -65,7 +65,10 @@ def look_captured(context: CaseContext, names: Sequence[str]) -> Mapping[str, st
     for name, count in zip(returning, context.control.sum(silent), strict=True):
         if 0 < count < ranks:
             context.arms.report(name, "graph capture")
-            raise SetupError(f"{context.case.label}: {name} returned None on some ranks only, while it was captured")
+            raise SetupError(
+                f"{context.case.label}: {name} returned None on some ranks only, while it was captured: let it "
+                "return a tensor on every rank, or None on every rank"
+            )
         if count:
             declined[name] = "it returned None while a graph was captured"
     return declined

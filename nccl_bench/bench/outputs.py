@@ -7,7 +7,7 @@ from torch import Tensor
 
 from nccl_bench.bench.context import CaseContext
 from nccl_bench.catalog.collectives import Placement
-from nccl_bench.communicators.outputs import joined, tensors_of
+from nccl_bench.communicators.outputs import concatenated, tensors_of
 from nccl_bench.errors import SetupError
 from nccl_bench.streams.base import Graph
 
@@ -48,4 +48,4 @@ def _outputs(context: CaseContext, name: str, operations: int, returned: Sequenc
             )
     if placement is not Placement.RETURNED:
         return context.buffers.outputs(operations, placement)
-    return [output for output in map(joined, returned) if output is not None]
+    return [output for output in map(concatenated, returned) if output is not None]

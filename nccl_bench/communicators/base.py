@@ -14,7 +14,7 @@ from torch import Tensor
 
 from nccl_bench.catalog.cases import Case
 from nccl_bench.catalog.collectives import Placement
-from nccl_bench.communicators.observations import Answer, Observation
+from nccl_bench.communicators.observations import Observation, Reply
 from nccl_bench.communicators.protocol import Communicator, Operation
 from nccl_bench.errors import DisabledError, InvalidArgumentError
 from nccl_bench.ranks.process import SETUP_TIMEOUT_S
@@ -60,9 +60,9 @@ class ArmCommunicator(Communicator):
             raise InvalidArgumentError(f"{type(self).__name__} has no {collective} that returns its output")
         return operation
 
-    def ask(self, case: Case, input: Tensor) -> Answer:
+    def ask(self, case: Case, input: Tensor) -> Reply:
         """Return whether the communicator takes a call of ``case`` with ``input``, and in which placements."""
-        return Answer()
+        return Reply()
 
     def examine(self, case: Case, result: object, input: Tensor, output: Tensor | None) -> Placement | None:
         """Return the placement in which a call of ``case`` worked; ``result`` is what the call returned.

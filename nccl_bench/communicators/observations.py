@@ -18,8 +18,8 @@ PATIENCE_S = 0.05
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Answer:
-    """The answer of a communicator about a call, before the call."""
+class Reply:
+    """The reply of a communicator to the question whether it takes a call."""
 
     declined: str | None = None  # the question and the answer if the communicator does not take the call
     placements: frozenset[Placement] | None = None  # the placements that it allows; None if it does not say
@@ -83,7 +83,7 @@ def conclude(marks: Sequence[int], expected: Placement) -> Placement | None:
         return _PLACEMENTS[seen.pop()]
     if not seen <= _SILENT:
         different = " and ".join(sorted(observation.name.lower().replace("_", " ") for observation in seen))
-        raise SetupError(f"the call did not do the same on all ranks: {different}")
+        raise SetupError(f"the call did not do the same on all ranks: {different}; let it do one of them on every rank")
     silent = Placement.OUT_OF_PLACE if expected is Placement.OUT_OF_PLACE else Placement.IN_PLACE
     if Observation.RETURNS_NOTHING in facts:
         return silent

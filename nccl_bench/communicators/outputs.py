@@ -10,7 +10,7 @@ def tensors_of(output: object) -> list[Tensor]:
     return [part.reshape(-1) for part in parts if isinstance(part, Tensor)]
 
 
-def joined(output: object) -> Tensor | None:
+def concatenated(output: object) -> Tensor | None:
     """Return all elements of ``output`` as one 1-D tensor; ``None`` if there are no tensors in ``output``."""
     tensors = tensors_of(output)
     return torch.cat(tensors) if len(tensors) > 1 else next(iter(tensors), None)

@@ -1,4 +1,4 @@
-"""Runs a sweep, records every hang and crash with its case, and decides what the next launch measures."""
+"""Runs a sweep, records every hang and crash with its case, and decides what new ranks measure."""
 
 from collections import Counter
 from collections.abc import Callable, Sequence
@@ -54,7 +54,7 @@ def run_sweep(
     positions about five times a second. When this function ends, even with an error, no rank is left.
 
     Raises:
-        SetupError: The ranks of the first launch did not finish their set-up.
+        SetupError: The first ranks did not finish their set-up.
         InterruptedRunError: This process got SIGINT, SIGTERM or SIGHUP.
     """
     sweep = _Sweep(launch=launch, cases=cases, append=append)
@@ -69,7 +69,7 @@ def run_sweep(
                 agent,
                 count=len(cases),
                 timeout_s=spec.config.timeout_s,
-                on_end=sweep.next_launch,
+                on_end=sweep.after_failure,
                 on_progress=partial(on_progress, work.launch),
             )
             sweep.end_launch()
@@ -95,7 +95,7 @@ class _Sweep:
     _in_a_row: dict[str, set[int]] = field(default_factory=dict)
     # For each arm and "": the number of failures in set-up since ranks last finished their set-up.
     _in_set_up: Counter[str] = field(default_factory=Counter)
-    _set_up_once: bool = False  # True if the ranks of any launch have finished their set-up
+    _set_up_once: bool = False  # True if any ranks have finished their set-up
 
     def end_launch(self) -> None:
         """Forget the failures of a launch, but not that ranks have finished their set-up."""
@@ -104,8 +104,8 @@ class _Sweep:
         self._failed_tries.clear()
         self._in_a_row.clear()
 
-    def next_launch(self, end: Hang | Crash, spec: WorkerSpec) -> WorkerSpec | None:
-        """Record ``end``, which ended a launch of ``spec``; return what the next launch does, or ``None`` to stop."""
+    def after_failure(self, end: Hang | Crash, spec: WorkerSpec) -> WorkerSpec | None:
+        """Record ``end``, which ended the ranks of ``spec``; return the work of new ranks, or ``None`` to stop."""
         if end.case_index < 0:
             return self._after_set_up(end, spec)
         self._set_up_once = True
@@ -114,7 +114,7 @@ class _Sweep:
         if end.case_index >= len(self.cases):
             self._record(end, spec)
             return replace(spec, cases=())
-        # Another node can see the end of a launch at a case that this node does not have.
+        # Another node can see its ranks end at a case that this node does not have.
         at = spec.cases.index(end.case_index) if end.case_index in spec.cases else 0
         for index in spec.cases[:at]:
             for name in ("", *self.cases[index].arms):
@@ -148,7 +148,7 @@ class _Sweep:
         return spec if by_signal and self._in_set_up.total() < MOST_TRIES else None
 
     def _after_case(self, end: Hang | Crash, spec: WorkerSpec) -> WorkerSpec | None:
-        """Record ``end``, which happened in the first case of ``spec``. Return what the next launch does."""
+        """Record ``end``, which happened in the first case of ``spec``. Return the work of new ranks."""
         assert spec.cases is not None
         arm, index = _arm(end.arm), end.case_index
         in_a_row = self._in_a_row.setdefault(arm, set())

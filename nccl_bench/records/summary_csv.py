@@ -24,7 +24,7 @@ _NEEDED = (
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Medians:
+class SummaryMedians:
     """The content of a ``summary.csv``."""
 
     baseline: str  # the name of the baseline's arm
@@ -35,7 +35,7 @@ class Medians:
     left_out: Mapping[str, int]  # status -> number of rows without a time; `ok` means that no batch was kept
 
 
-def read_summary(path: Path) -> Medians:
+def read_summary(path: Path) -> SummaryMedians:
     """Return the medians in ``path``; raise ``RecordError`` with the line, the value and what is allowed."""
     reader = csv.DictReader(read_text(path).splitlines(), strict=True)
     times: dict[tuple[Case, Timing, str], float] = {}
@@ -72,7 +72,7 @@ def read_summary(path: Path) -> Medians:
             f"{path} holds several runs: it has {len(baselines)} baselines and {len(world_sizes)} world sizes, "
             "and a summary of one run has one of each"
         )
-    return Medians(
+    return SummaryMedians(
         baseline=next(iter(baselines)),
         world_size=next(iter(world_sizes)),
         times_us=times,

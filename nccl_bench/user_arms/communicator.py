@@ -13,7 +13,7 @@ from nccl_bench.catalog.arms import Order
 from nccl_bench.catalog.cases import Case
 from nccl_bench.catalog.collectives import Placement, RedOp
 from nccl_bench.communicators.base import ArmCommunicator
-from nccl_bench.communicators.observations import Answer, Observation
+from nccl_bench.communicators.observations import Observation, Reply
 from nccl_bench.communicators.protocol import Operation
 from nccl_bench.config.user_arms import Adapter
 from nccl_bench.errors import InvalidArgumentError, SetupError
@@ -120,7 +120,7 @@ class UserCommunicator(ArmCommunicator):
         # The collectives whose blocks can have different sizes.
         self.takes_sizes = frozenset(name for name, offer in offers.by_name.items() if "sizes" in offer.binding.options)
         self.change_state = getattr(user_object, "change_state", partial(_enable, user_object))
-        self._async_gather = contexts.async_gather(user_object)
+        self._async_gather = contexts.find_async_gather(user_object)
         if self._async_gather is None:
             self.reason_without_async_gather = f"the object has none of {', '.join(contexts.ASYNC_GATHERS)}"
         self.graph_capture = partial(contexts.graph_capture, user_object)
@@ -162,7 +162,7 @@ class UserCommunicator(ArmCommunicator):
         own = [placement for collective, placement in self.supported if collective == case.collective]
         return tuple(each for each in own if each in placements and self.supports(replace(case, placement=each)))
 
-    def ask(self, case: Case, input: Tensor) -> Answer:
+    def ask(self, case: Case, input: Tensor) -> Reply:
         return self._inquiries.ask(case.collective, input)
 
     def examine(self, case: Case, result: object, input: Tensor, output: Tensor | None) -> Placement | None:

@@ -52,7 +52,7 @@ def window_registration(user_object: Any) -> tuple[Callable[[int, int], Any], Ca
     return partial(_handle_of, register), deregister
 
 
-def async_gather(user_object: Any) -> Callable[..., object] | None:
+def find_async_gather(user_object: Any) -> Callable[..., object] | None:
     """Return the method that gathers on a given stream, called with (output, input, stream); ``None`` without one."""
     methods = (getattr(user_object, name, None) for name in ASYNC_GATHERS)
     taking = (method for method in methods if callable(method) and signatures.takes(method, None, None, None))

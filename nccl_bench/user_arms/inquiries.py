@@ -6,7 +6,7 @@ from typing import Any
 from torch import Tensor
 
 from nccl_bench.catalog.collectives import Placement
-from nccl_bench.communicators.observations import Answer
+from nccl_bench.communicators.observations import Reply
 from nccl_bench.user_arms import signatures
 
 # Collective -> the methods that an engine asks, each with the input of the call.
@@ -36,17 +36,17 @@ class Inquiries:
         """Return whether the object answers questions about ``collective``."""
         return collective in self._questions
 
-    def ask(self, collective: str, input: Tensor) -> Answer:
+    def ask(self, collective: str, input: Tensor) -> Reply:
         """Return what the object answers about a call of ``collective`` with ``input``."""
         question = self._questions.get(collective)
         if question is None:
-            return Answer()
+            return Reply()
         answer = question(input)
         if answer is None or answer is False:
-            return Answer(declined=f"{signatures.name_of(question).rpartition('.')[2]} returned {answer}")
+            return Reply(declined=f"{signatures.name_of(question).rpartition('.')[2]} returned {answer}")
         allowed = {
             placement: method for name, placement in _ALLOWED.items() if callable(method := getattr(answer, name, None))
         }
         if not allowed:
-            return Answer()
-        return Answer(placements=frozenset(placement for placement, method in allowed.items() if method()))
+            return Reply()
+        return Reply(placements=frozenset(placement for placement, method in allowed.items() if method()))

@@ -14,7 +14,7 @@ from torch import Tensor
 
 from nccl_bench.catalog.cases import Case, Scenario
 from nccl_bench.catalog.collectives import COLLECTIVES, Placement, RedOp
-from nccl_bench.communicators.outputs import joined, tensors_of
+from nccl_bench.communicators.outputs import concatenated, tensors_of
 from nccl_bench.config.sizes import format_size
 from nccl_bench.errors import SetupError
 from nccl_bench.streams.base import Streams
@@ -108,7 +108,7 @@ class Exchange:
             streams.submit(self._copy_returned)
 
     def _copy_returned(self) -> None:
-        result = joined(self._returned.pop())
+        result = concatenated(self._returned.pop())
         assert result is not None
         self.output.view(-1).copy_(result)
 

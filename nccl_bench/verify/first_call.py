@@ -16,8 +16,8 @@ if TYPE_CHECKING:
     from nccl_bench.verify.rig import Rig
 
 
-def takes(rig: Rig, exchange: Exchange) -> bool:
-    """Return whether the shared arm takes ``exchange`` in its placement. Collective.
+def accepts(rig: Rig, exchange: Exchange) -> bool:
+    """Return whether the shared arm accepts ``exchange`` in its placement. Collective.
 
     Nothing can race here. If the arm declines, add the exchange to ``rig.declined``. Raises ``SetupError`` if a result
     cannot be right, or if the ranks differ.

@@ -25,7 +25,7 @@ from nccl_bench.streams.base import Streams
 from nccl_bench.transports.device import Device
 from nccl_bench.verify.exchanges import EXCHANGES, OUTPLACE_ALL_REDUCE, RETURNING_PREFIX, Exchange, Participants
 from nccl_bench.verify.findings import Finding
-from nccl_bench.verify.first_call import takes
+from nccl_bench.verify.first_call import accepts
 
 
 class Race(str):
@@ -188,7 +188,7 @@ class Rig:
         if self.arm_probe.arm not in ARMS:
             for key, exchange in made.items():
                 if key not in self._taken:
-                    self._taken[key] = takes(self, exchange)
+                    self._taken[key] = accepts(self, exchange)
             made = {key: exchange for key, exchange in made.items() if self._taken[key]}
         return list(made.values())
 

@@ -13,7 +13,7 @@ import torch.distributed as dist
 from torch import Tensor
 
 from nccl_bench.bench import first_call
-from nccl_bench.bench.first_call import look_captured
+from nccl_bench.bench.first_call import try_captures
 from nccl_bench.catalog.collectives import Placement
 from nccl_bench.config.run import resolve
 from nccl_bench.errors import SetupError
@@ -155,7 +155,7 @@ def captured_calls(returned: Mapping[str, object], others: Sequence[int]) -> Map
     )
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(first_call, "captured", captured)
-        return look_captured(context, [*returned, "torch"])
+        return try_captures(context, [*returned, "torch"])
 
 
 def test_an_arm_can_decline_within_a_capture_only() -> None:

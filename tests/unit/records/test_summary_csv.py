@@ -17,7 +17,7 @@ from nccl_bench.analysis.summary import COLUMNS, rows_of
 from nccl_bench.catalog.timings import Timing
 from nccl_bench.errors import RecordError
 from nccl_bench.records.schema import Line, Skipped
-from nccl_bench.records.summary_csv import Medians, read_summary
+from nccl_bench.records.summary_csv import SummaryMedians, read_summary
 from nccl_bench.report.csv import csv_report
 from tests.support.synthetic_runs import case, crash, declined, hang, out_of_place, run, samples, sweep, wrong
 
@@ -36,7 +36,7 @@ def file(tmp_path: Path) -> Path:
     return tmp_path / "summary.csv"
 
 
-def reading(file: Path, text: str | bytes) -> Medians:
+def reading(file: Path, text: str | bytes) -> SummaryMedians:
     file.write_bytes(text.encode("utf-8", "surrogatepass") if isinstance(text, str) else text)
     return read_summary(file)
 
