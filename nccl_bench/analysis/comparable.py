@@ -31,6 +31,7 @@ class ComparableRun:
     arms: tuple[str, ...]  # the names of all arms without twins, the baseline first
     cells: Mapping[Cell, Rounds]  # the times by cell; a cell without times is absent
     placements: Mapping[Cell, Placement] = field(default_factory=dict)  # of an arm's calls; absent: that of the case
+    process_sets: Mapping[str, int] = field(default_factory=dict)  # the process set of each arm, if there are several
     medians_only: bool = False  # True if each cell has only one time, so that the variation is unknown
 
     @classmethod
@@ -55,6 +56,7 @@ class ComparableRun:
             arms=run.arms,
             cells=cells,
             placements=placements,
+            process_sets={arm: index for index, names in enumerate(run.process_sets) for arm in names},
             medians_only=bool(cells) and max(map(len, cells.values())) < 2,
         )
 
@@ -70,6 +72,10 @@ class ComparableRun:
     def ratios(self, point: Point, arm: str, base: str) -> list[float]:
         """Return the ratio ``arm`` / ``base`` of each round in which both arms have a time."""
         return paired_ratios(self.cells.get((*point, arm), {}), self.cells.get((*point, base), {}))
+
+    def in_different_processes(self, arm: str, base: str) -> bool:
+        """Return True if ``arm`` and ``base`` ran in different process sets."""
+        return self.process_sets.get(arm) != self.process_sets.get(base)
 
     def launches(self) -> tuple[ComparableRun, ...]:
         """Return the times of each launch as a run of its own."""

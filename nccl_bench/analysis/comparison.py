@@ -10,7 +10,7 @@ from nccl_bench.analysis.statistics import FAMILYWISE_ERROR, Interval, Verdict, 
 from nccl_bench.analysis.variance import NoiseFloor
 from nccl_bench.catalog.cases import Case
 from nccl_bench.catalog.collectives import Placement
-from nccl_bench.catalog.timings import Timing
+from nccl_bench.catalog.timings import TIMINGS, Timing
 from nccl_bench.config.limits import Limits
 
 
@@ -53,6 +53,7 @@ class Comparison:
     pairs_needed: int | None  # rounds that are needed; None if there is an interval, or if no number is enough
     placements: tuple[Placement, Placement]  # the placements in which the baseline and the candidate were called
     launches: int = 1  # the number of launches with a ratio; 1 for two sides
+    processes_differ: bool = False  # True if the verdict is inconclusive because the arms ran in different processes
     # The standard deviation of the ratio from launch to launch, or from run to run, as a share; None if it is unknown.
     communicator_variance: float | None = None
 
@@ -69,18 +70,25 @@ class ArmPair:
     estimate: Estimate  # the estimated ratio, candidate / baseline
     placements: tuple[Placement, Placement]  # the placements in which the baseline and the candidate were called
     launches: int = 1  # the number of launches of the run with a ratio; 1 for two sides
+    in_different_processes: bool = False  # True if the estimate divides times of different process sets
+
+    @property
+    def cpu_speeds_differ(self) -> bool:
+        """True if the ratio contains the difference between the CPU speeds of two processes."""
+        return self.in_different_processes and TIMINGS[self.point[1]].includes_launch_cost
 
 
 def compare_pairs(
     pairs: Sequence[ArmPair],
     limits: Limits,
     basis: Basis,
-    noise_floor: Callable[[Point, float], NoiseFloor | None] | None = None,
+    noise_floor: Callable[[ArmPair, float], NoiseFloor | None] | None = None,
 ) -> tuple[Comparison, ...]:
     """Return a comparison for each pair. With probability 1 - ``FAMILYWISE_ERROR`` or more, no verdict is wrong.
 
-    ``noise_floor`` is a function: it returns the noise floor at a point, for an interval's error. Omit ``noise_floor``
-    if the intervals already contain communicator variance; intervals over several runs do.
+    ``noise_floor`` is a function: it returns the noise floor of a pair, for an interval's error. Omit ``noise_floor``
+    if the intervals already contain communicator variance; intervals over several runs do. Without that variance, a
+    pair whose ``cpu_speeds_differ`` is never called faster or slower: one twin is one draw of that difference.
     """
     points = [pair.point for pair in pairs]
     thresholds = [limits.threshold(case.collective, timing, case.size_bytes) for case, timing in points]
@@ -89,11 +97,15 @@ def compare_pairs(
     for pair, threshold, level in zip(pairs, thresholds, holm(least, FAMILYWISE_ERROR), strict=True):
         interval = pair.estimate.interval(level)
         verdict = None if basis is Basis.NOTHING else verdict_of(interval, threshold)
-        floor, below_floor = None, False
+        floor, below_floor, processes_differ = None, False, False
         if noise_floor is not None:
-            floor = noise_floor(pair.point, level)
+            floor = noise_floor(pair, level)
             if interval is not None and verdict is not Verdict.INCONCLUSIVE:
                 below_floor = floor is None or not floor.allows(interval, pair.estimate.ratio, threshold)
+            if below_floor:
+                verdict = Verdict.INCONCLUSIVE
+            if pair.cpu_speeds_differ and verdict is not Verdict.EQUIVALENT:
+                verdict, below_floor, processes_differ = Verdict.INCONCLUSIVE, False, True
         comparisons.append(
             Comparison(
                 case=pair.point[0],
@@ -105,9 +117,10 @@ def compare_pairs(
                 ratio=pair.estimate.ratio,
                 threshold=threshold,
                 interval=interval,
-                verdict=Verdict.INCONCLUSIVE if below_floor else verdict,
+                verdict=verdict,
                 noise_floor=None if floor is None else floor.share,
                 below_floor=below_floor,
+                processes_differ=processes_differ,
                 pairs_needed=pair.estimate.pairs_needed(level) if interval is None else None,
                 placements=pair.placements,
                 launches=pair.launches,

@@ -19,11 +19,24 @@ _NEW_COMMUNICATORS: Mapping[Basis, str] = {
     Basis.ROUNDS: "Measure with new communicators too: --launches 5.",
     Basis.SHARED_ARM: "Measure each side with new communicators too: --launches 5.",
 }
+# For each basis without the variance between processes: how to measure it.
+_NEW_PROCESSES: Mapping[Basis, str] = {
+    Basis.ROUNDS: "--launches 5 measures that.",
+    Basis.SHARED_ARM: "--launches 5 on each side measures that.",
+}
 
 
 def hints(comparisons: Sequence[Comparison], basis: Basis) -> Iterator[str]:
     """Yield a hint for each reason why some of ``comparisons`` are inconclusive."""
-    inconclusive = [each for each in comparisons if each.verdict is Verdict.INCONCLUSIVE]
+    all_inconclusive = [each for each in comparisons if each.verdict is Verdict.INCONCLUSIVE]
+    processes_differ = [each for each in all_inconclusive if each.processes_differ]
+    if processes_differ:
+        timings = ", ".join(dict.fromkeys(each.timing for each in processes_differ))
+        yield (
+            f"{_cells(processes_differ)} inconclusive ({timings}) because the arms ran in different processes, whose "
+            f"CPU speed differs: {_NEW_PROCESSES[basis]}"
+        )
+    inconclusive = [each for each in all_inconclusive if not each.processes_differ]
     too_few = [each.pairs_needed for each in inconclusive if each.pairs_needed is not None]
     if too_few:
         yield (

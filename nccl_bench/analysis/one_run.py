@@ -9,7 +9,7 @@ from collections.abc import Iterable, Sequence
 from nccl_bench.analysis.comparable import ComparableRun, Point, without_size
 from nccl_bench.analysis.comparison import ArmPair, Basis, Comparison, compare_pairs
 from nccl_bench.analysis.estimates import Estimate, Medians, PairedRatios, mean_ratios, median_ratio
-from nccl_bench.analysis.variance import CommunicatorVariance
+from nccl_bench.analysis.variance import CommunicatorVariance, NoiseFloor
 from nccl_bench.config.limits import Limits
 
 
@@ -53,11 +53,17 @@ def compare_arms(
                 estimate=estimate,
                 placements=(run.placement(point, base), run.placement(point, arm)),
                 launches=len(of_launches.sides[0]),
+                in_different_processes=run.in_different_processes(arm, base),
             )
         )
     if several:
         return compare_pairs(pairs, limits, Basis.LAUNCHES)
-    return compare_pairs(pairs, limits, Basis.ROUNDS, CommunicatorVariance(run, base).floor)
+    variance = CommunicatorVariance(run, base)
+
+    def noise_floor(pair: ArmPair, error: float) -> NoiseFloor | None:
+        return variance.floor(pair.point, error, in_different_processes=pair.in_different_processes)
+
+    return compare_pairs(pairs, limits, Basis.ROUNDS, noise_floor)
 
 
 def basis_of(comparisons: Iterable[Comparison]) -> Basis:

@@ -71,6 +71,8 @@ def compare_sides(
             candidate_us=median(medians_us(after, point, second)),
             estimate=estimate,
             placements=(before[0].placement(point, first), after[0].placement(point, second)),
+            in_different_processes=_in_different_processes(before, first, shared_arm)
+            or _in_different_processes(after, second, shared_arm),
         )
         for (point, first, second), estimate in zip(keys, estimates, strict=True)
     ]
@@ -127,13 +129,26 @@ def _launches(side: Side) -> list[ComparableRun]:
 
 def _noise_floor(
     before: Side, after: Side, basis: Basis, shared_arm: str | None
-) -> Callable[[Point, float], NoiseFloor | None] | None:
+) -> Callable[[ArmPair, float], NoiseFloor | None] | None:
     if basis is not Basis.SHARED_ARM or shared_arm is None:
         # Every run makes its own communicators, so intervals over several runs contain communicator variance.
         return None
     of_before, of_after = CommunicatorVariance(before[0], shared_arm), CommunicatorVariance(after[0], shared_arm)
-    # Each side gets half of the error, as in `RelativeRatios.interval`.
-    return lambda point, error: combined(of_before.floor(point, error / 2), of_after.floor(point, error / 2))
+
+    def noise_floor(pair: ArmPair, error: float) -> NoiseFloor | None:
+        # Each side gets half of the error, as in `RelativeRatios.interval`.
+        first, second = (
+            variance.floor(pair.point, error / 2, in_different_processes=_in_different_processes(side, arm, shared_arm))
+            for variance, side, arm in ((of_before, before, pair.baseline), (of_after, after, pair.candidate))
+        )
+        return combined(first, second)
+
+    return noise_floor
+
+
+def _in_different_processes(side: Side, arm: str, shared_arm: str | None) -> bool:
+    """Return True if a run of ``side`` divides times of ``arm`` by times of other processes."""
+    return shared_arm is not None and any(run.in_different_processes(arm, shared_arm) for run in side)
 
 
 def _estimates(before: Side, after: Side, basis: Basis, shared_arm: str | None, keys: Sequence[_Key]) -> list[Estimate]:

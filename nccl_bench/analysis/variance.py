@@ -20,7 +20,7 @@ _USUAL_DEVIATIONS = 3.0
 class NoiseFloor:
     """The distance from 1 that a ratio can have from communicator variance alone; all fields are logarithms."""
 
-    reach: float  # distance from 1 to the farther end of the twin's interval at this size
+    reach: float  # distance from 1 to the farther end of the twin's interval at this size; see `floor` for processes
     usual: float  # usual distance of the twin's ratio from 1, over all sizes
 
     @property
@@ -56,17 +56,23 @@ class CommunicatorVariance:
             if ratios := next(filter(None, of_twins), None):
                 self._ratios[point] = ratios
         self._medians = {point: median(map(math.log, ratios)) for point, ratios in self._ratios.items()}
-        squares: dict[Point, list[float]] = {}
+        distances: dict[Point, list[float]] = {}
         for point, of_point in self._medians.items():
-            squares.setdefault(without_size(point), []).append(of_point**2)
+            distances.setdefault(without_size(point), []).append(abs(of_point))
         # At one size the twin's ratio can be near 1 by chance, so the usual distance comes from all sizes.
-        self._usual = {kind: _USUAL_DEVIATIONS * math.sqrt(fmean(of_kind)) for kind, of_kind in squares.items()}
+        self._usual = {
+            kind: _USUAL_DEVIATIONS * math.sqrt(fmean(distance**2 for distance in of_kind))
+            for kind, of_kind in distances.items()
+        }
+        self._largest = {kind: max(of_kind) for kind, of_kind in distances.items()}
 
-    def floor(self, point: Point, error: float) -> NoiseFloor | None:
+    def floor(self, point: Point, error: float, *, in_different_processes: bool = False) -> NoiseFloor | None:
         """Return the noise floor of a case and timing, from the twin's interval with error probability ``error``.
 
         The floor is the same for every pair of arms: every ratio, including the twin's, compares two communicators and
-        contains the variance of both. Returns ``None`` if no size has times of a twin.
+        contains the variance of both. If the arms of the pair ran ``in_different_processes``, the floor also covers the
+        largest deviation of the twin at any size: the process of the twin is one draw of what differs between
+        processes. Returns ``None`` if no size has times of a twin.
         """
         usual = self._usual.get(without_size(point))
         if usual is None:
@@ -77,7 +83,10 @@ class CommunicatorVariance:
         of_twin = interval(ratios, error)
         # With too few rounds for an interval at `error`, use the twin's smallest and largest ratios.
         low, high = (of_twin.low, of_twin.high) if of_twin else (min(ratios), max(ratios))
-        return NoiseFloor(reach=max(math.log(high), -math.log(low)), usual=max(abs(self._medians[point]), usual))
+        reach = max(math.log(high), -math.log(low))
+        if in_different_processes:
+            reach = max(reach, self._largest[without_size(point)])
+        return NoiseFloor(reach=reach, usual=max(abs(self._medians[point]), usual))
 
 
 def combined(first: NoiseFloor | None, second: NoiseFloor | None) -> NoiseFloor | None:

@@ -31,6 +31,7 @@ class Record:
         # An arm that is no longer measured has no library now.
         libraries = {library["arm"]: library for meta in (earlier, facts) for library in meta.get("libraries") or ()}
         self._facts["libraries"] = list(libraries.values())
+        self._facts["process_sets"] = _merged(earlier.get("process_sets") or (), facts.get("process_sets") or ())
         self._earlier_paths: list[Mapping[str, Any]] = earlier.get("paths", [])
         self._earlier_registrations: dict[str, object] = earlier.get("registered", {})
         self._written: dict[str, object] = {}
@@ -63,6 +64,20 @@ class Record:
         if self._store is not None and worker != self._written:
             self._store.update(worker=worker)
             self._written = worker
+
+
+def _merged(earlier: Iterable[Mapping[str, Any]], present: Iterable[Mapping[str, Any]]) -> list[dict[str, Any]]:
+    """Return the process sets ``present``, and in them or after them the arms that only ``earlier`` ranks measured."""
+    merged = [{**each, "arms": list(each["arms"])} for each in present]
+    measured = {arm for each in merged for arm in each["arms"]}
+    for process_set in earlier:
+        gone = [arm for arm in process_set["arms"] if arm not in measured]
+        shared = next((each for each in merged if not {*each["arms"]}.isdisjoint(process_set["arms"])), None)
+        if shared is not None:
+            shared["arms"] += gone
+        elif gone:
+            merged.append({**process_set, "arms": gone})
+    return merged
 
 
 def refuse_other_libraries(facts: Mapping[str, Any], earlier: Mapping[str, Any]) -> None:

@@ -23,6 +23,7 @@ class TimingSpec:
     gated: bool = True  # whether a gate holds the stream until the host has enqueued the whole batch
     captured: bool = False  # whether the operations are captured into a CUDA graph, which the batch replays
     moves_bytes: bool = True  # whether a bandwidth can be computed; False: only the CPU thread is timed
+    includes_launch_cost: bool = False  # whether the speed of the CPU thread that makes the calls decides the time
     per_iteration: bool = False  # whether events between the operations can time each operation
 
 
@@ -31,6 +32,7 @@ TIMINGS: Mapping[Timing, TimingSpec] = {
         title="eager latency",
         question="The time of one of many back-to-back calls. The queue is empty at first. Launch cost is included.",
         gated=False,
+        includes_launch_cost=True,
         per_iteration=True,
     ),
     Timing.GATED: TimingSpec(
@@ -46,6 +48,7 @@ TIMINGS: Mapping[Timing, TimingSpec] = {
     Timing.ENQUEUE: TimingSpec(
         title="enqueue cost",
         question="The time that one call costs the CPU thread.",
+        includes_launch_cost=True,
         moves_bytes=False,
     ),
 }

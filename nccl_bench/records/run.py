@@ -100,6 +100,12 @@ class Run:
         return {str(user_arm.get("name")): str(user_arm.get("target")) for user_arm in user_arms}
 
     @property
+    def process_sets(self) -> tuple[tuple[str, ...], ...]:
+        """The names of the arms of each process set, twins included; empty if all arms share their processes."""
+        process_sets = (self.meta.get("worker") or {}).get("process_sets") or ()
+        return tuple(tuple(map(str, each.get("arms") or ())) for each in process_sets)
+
+    @property
     def cases(self) -> int | None:
         """The number of planned cases; ``None`` for an import and before schema 4."""
         return self.meta.get("cases")

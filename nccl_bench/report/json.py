@@ -37,6 +37,7 @@ def comparison_record(comparison: Comparison, sides: tuple[str, str]) -> Mapping
         "launches": comparison.launches if comparison.launches > 1 else None,
         "communicator_variance": comparison.communicator_variance,
         "below_floor": None if comparison.verdict is None else comparison.below_floor,
+        "processes_differ": comparison.processes_differ or None,
         "pairs_needed": comparison.pairs_needed,
     }
     return {key: value for key, value in record.items() if value is not None}

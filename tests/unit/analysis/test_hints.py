@@ -107,6 +107,21 @@ def test_a_cell_below_the_noise_floor_is_to_be_measured_in_several_launches() ->
         assert hints_of([below], basis)[0].endswith("--launches 5.")
 
 
+def test_a_cell_of_different_processes_has_a_hint_of_its_own() -> None:
+    wide = Interval(low=0.8, high=1.4, error=0.05)
+    cells = [
+        comparison(8, INCONCLUSIVE, 1.4, processes_differ=True, timing=Timing.ENQUEUE),
+        comparison(16, INCONCLUSIVE, interval=wide, processes_differ=True, timing=Timing.ENQUEUE),
+        comparison(32, INCONCLUSIVE, interval=None, pairs_needed=11, processes_differ=True, timing=Timing.EAGER),
+    ]
+    (hint,) = hints_of(cells)
+    assert hint == (
+        "3 cells are inconclusive (enqueue, eager) because the arms ran in different processes, whose CPU speed "
+        "differs: --launches 5 measures that."
+    )
+    assert hints_of(cells, Basis.SHARED_ARM)[0].endswith("--launches 5 on each side measures that.")
+
+
 def test_the_flags_that_hints_recommend_exist() -> None:
     few = comparison(8, INCONCLUSIVE, interval=None, pairs_needed=11)
     wide = comparison(8, INCONCLUSIVE, interval=Interval(low=0.9, high=1.1, error=0.05))
