@@ -6,7 +6,7 @@ from sglang.srt.distributed import parallel_state
 
 
 def make(group, device):
-    """The coordinator of a tensor-parallel group, with NCCL as its only fast path, as SGLang makes it."""
+    """Return the coordinator of a tensor-parallel group, as SGLang makes it, with NCCL as its only fast path."""
     return parallel_state.init_model_parallel_group(
         group_ranks=[dist.get_process_group_ranks(group)],
         local_rank=device.index or 0,
