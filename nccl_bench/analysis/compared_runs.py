@@ -226,7 +226,10 @@ def _not_measured(loaded: LoadedRun) -> Iterator[str]:
 def _shared_arm_note(sides: SidesComparison) -> Iterator[str]:
     if sides.shared_ratios:
         ratios = format_ratios(sides.shared_ratios)
-        yield f"Every ratio is relative to {sides.shared_arm}. This arm itself gets no verdict; its ratios: {ratios}."
+        yield (
+            f"Every ratio is relative to the arm {sides.shared_arm}. This arm itself gets no verdict; its ratios: "
+            f"{ratios}."
+        )
 
 
 def _no_noise_floor(comparisons: Sequence[Comparison]) -> Iterator[str]:

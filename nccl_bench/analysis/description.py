@@ -73,7 +73,9 @@ def notes(run: Run) -> Iterator[str]:
             changes = ", ".join(f"{name}={value}" for name, value in own.items())
             yield f"{arm.get('name')}: {arm['target']}{over}{f' with {changes}' if changes else ''}"
     yield from notes_on_arms(run.meta, [arm for arm in run.arms if arm != run.baseline], run.baseline)
-    for process_set in ((run.meta.get("worker") or {}).get("process_sets") or ())[1:]:
+    process_sets = ((run.meta.get("worker") or {}).get("process_sets") or ())[1:]
+    yield from _interpreters(run, {name for each in process_sets for name in each.get("arms") or ()})
+    for process_set in process_sets:
         names = process_set.get("arms") or ()
         # The twin alone has processes of its own if there are several process sets.
         arms = [name for name in names if not str(name).endswith(TWIN_SUFFIX)] or names
@@ -83,6 +85,16 @@ def notes(run: Run) -> Iterator[str]:
         )
     yield from registration_notes(run)
     yield from figures_notices([run.device])
+
+
+def _interpreters(run: Run, separate: Collection[str]) -> Iterator[str]:
+    """Yield the interpreters of the first process set. The notes on the arms in ``separate`` name theirs."""
+    arms: dict[str, list[str]] = {}
+    for arm in run.meta["config"].get("user_arms") or ():
+        if arm.get("python") and arm["name"] not in separate:
+            arms.setdefault(arm["python"], []).append(arm["name"])
+    for python, names in arms.items():
+        yield f"{', '.join(names)}: {python} runs the processes."
 
 
 def figures_notices(devices: Collection[object]) -> Iterator[str]:

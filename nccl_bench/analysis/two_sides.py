@@ -102,7 +102,7 @@ def _basis(before: Side, after: Side, shared_arm: str | None) -> tuple[Basis, st
         )
     launches = [len(_launches(side)) for side in (before, after)]
     if max(launches) > 1:
-        relative = f", relative to {shared_arm}" if shared_arm is not None else ""
+        relative = f", relative to the arm {shared_arm}" if shared_arm is not None else ""
         noun = "run" if launches == [len(before), len(after)] else "launch"
         return Basis.RUNS, f"{counted(launches[0], noun)} before and {counted(launches[1], noun)} after{relative}"
     if shared_arm is None:
@@ -111,7 +111,7 @@ def _basis(before: Side, after: Side, shared_arm: str | None) -> tuple[Basis, st
             "each side has only one run, and no unchanged arm in common shows changes of the machine: give several "
             "runs on each side, or measure in both runs an arm that the change does not touch (--shared)",
         )
-    return Basis.SHARED_ARM, f"one run on each side, relative to {shared_arm} in the same round"
+    return Basis.SHARED_ARM, f"one run on each side, relative to the arm {shared_arm} in the same round"
 
 
 def _shared_baseline(before: Side, after: Side, arms: tuple[str, str] | None) -> str | None:

@@ -41,7 +41,9 @@ def compared_text(comparison: Comparison, sides: tuple[str, str]) -> str:
     if sides == ("baseline", "candidate"):
         return f"{with_notes(candidate, *after)} against {with_notes(baseline, *before)}"
     if baseline == candidate:
-        return f"{candidate}, {with_notes(sides[1], *after)} against {with_notes(sides[0], *before)}"
+        # The arms of a run can have the names of the sides: "after, after against before" would be a riddle.
+        name = f"the arm {candidate}" if candidate in sides else candidate
+        return f"{name}, {with_notes(sides[1], *after)} against {with_notes(sides[0], *before)}"
     return f"{with_notes(candidate, sides[1], *after)} against {with_notes(baseline, sides[0], *before)}"
 
 

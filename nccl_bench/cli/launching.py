@@ -24,10 +24,11 @@ def default_ranks(device: DeviceSpec, gpus: int, fewest: int = 1) -> int:
 
 
 def refuse_missing(user_arms: Iterable[UserArm]) -> None:
-    """Raise ``UsageError`` if the target or the libnccl of a user arm cannot be found.
+    """Raise ``UsageError`` if the target or the libnccl of a user arm cannot be found, or its interpreter is unfit.
 
-    Nothing is imported or loaded for this check.
+    Nothing is imported or loaded for this check. The interpreter is started once.
     """
+    from nccl_bench.launch.interpreters import refuse_unfit_interpreter
     from nccl_bench.transports.nccl_library import LibrarySource, refuse_no_library
     from nccl_bench.user_arms.loading import locate
 
@@ -37,5 +38,7 @@ def refuse_missing(user_arms: Iterable[UserArm]) -> None:
                 locate(user_arm.target, user_arm.tree)
             if user_arm.library is not None:
                 refuse_no_library(user_arm.library, LibrarySource.ARM)
+            if user_arm.python is not None:
+                refuse_unfit_interpreter(user_arm.python)
         except SetupError as error:
             raise UsageError(f"the arm {user_arm.name}: {error}") from error

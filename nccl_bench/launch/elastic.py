@@ -86,7 +86,11 @@ def _run_rank(request: LaunchRequest, life: int, counts_by_nvml: bool) -> None:
         importlib.import_module(request.worker).main(request.spec)
         return
     command = module_command(request.worker, request.spec, python=python, lazy=PRELOAD in variables)
-    code = subprocess.run(command, check=False).returncode
+    try:
+        code = subprocess.run(command, check=False).returncode
+    except OSError as error:
+        # torch's launcher keeps an exception for itself. The text of SystemExit goes to the log of the rank.
+        raise SystemExit(f"the interpreter {command[0]} does not start ({error.strerror})") from error
     if code < 0:
         os.kill(os.getpid(), -code)
     if code:

@@ -104,7 +104,7 @@ class UserCommunicator(ArmCommunicator):
                 )
             self.close = closing.pop_all().close
         self.untraced_path = f"{where}, {self.order}"
-        self.description = f"{self.adapter}: {origin}, {offers.all_reduces}, {calls}"
+        self.description = f"{self.adapter}: {origin}, {offers.description}, {calls}"
         self.supported = offers.supported
         self._offers = offers.by_name
         # The methods that have returned tensors, and the collectives whose calls return handles, as far as known.

@@ -49,12 +49,14 @@ class Offers:
         return tuple(dict.fromkeys(pairs))
 
     @property
-    def all_reduces(self) -> str:
-        """A description of the all-reduces."""
+    def description(self) -> str:
+        """A description of the all-reduces; without any, the collectives that there are."""
         words = [_WORDS[placement] for collective, placement in self.supported if collective == "all_reduce"]
         if len(words) > 1:
             words[-2:] = [f"{words[-2]} and {words[-1]}"]
-        return f"all_reduce {', '.join(words)}" if words else "no all_reduce"
+        if not words:
+            return f"only {', '.join(dict.fromkeys(map(collective_of, self.by_name)))}"
+        return f"all_reduce {', '.join(words)}"
 
 
 def offers_of(methods: Mapping[str, Method], binder: Binder, inquiries: Inquiries, device: Device) -> Offers:

@@ -168,7 +168,7 @@ def test_launches_of_one_run_are_compared_like_several_runs() -> None:
 
     result = compare_sides([side(1.0)], [side(1.2)], Limits(default=0.02))
     assert (result.basis, result.shared_arm) == (Basis.RUNS, BASE)
-    assert result.reason == f"3 launches before and 3 launches after, relative to {BASE}"
+    assert result.reason == f"3 launches before and 3 launches after, relative to the arm {BASE}"
     (comparison,) = result.comparisons
     assert (comparison.ratio, comparison.verdict) == (pytest.approx(1.2), Verdict.SLOWER)
     assert comparison.communicator_variance == pytest.approx(0.01, rel=0.01)

@@ -134,7 +134,7 @@ def test_one_run_against_several_is_relative_to_the_baseline_of_all() -> None:
     several = [source({BASE: 10 * drift, "new": 20 * drift}) for drift in (1.0, 1.2, 1.44)]
     (comparison,) = compared(several, [source({BASE: 17.0, "new": 34.0})]).comparisons
     assert (comparison.ratio, comparison.verdict) == (pytest.approx(1.0), Verdict.EQUIVALENT)
-    assert f"relative to {BASE}" in compared(several, [source({BASE: 17.0, "new": 34.0})]).reason
+    assert f"relative to the arm {BASE}" in compared(several, [source({BASE: 17.0, "new": 34.0})]).reason
 
 
 def test_several_runs_on_each_side_are_relative_to_an_arm_only_if_it_is_given() -> None:

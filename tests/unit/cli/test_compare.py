@@ -51,13 +51,15 @@ def test_one_run_on_each_side_is_compared_relative_to_the_common_baseline(
     status, out, err = compare("before", after)
     assert (status, err) == (0, "")
     assert (
-        f"{after} against before. Basis of the verdicts: one run on each side, relative to {BASE} in the same round."
-        in flat(out)
+        f"{after} against before. Basis of the verdicts: one run on each side, relative to the arm {BASE} in the same "
+        "round." in flat(out)
     )
     assert f"8 to 1K {verdict}" in flat(out)
     # The ratio of the shared arm itself is printed.
     itself = "1.20x" if after == "same" else "1.00x"
-    assert f"Every ratio is relative to {BASE}. This arm itself gets no verdict; its ratios: {itself}." in flat(out)
+    assert f"Every ratio is relative to the arm {BASE}. This arm itself gets no verdict; its ratios: {itself}." in flat(
+        out
+    )
 
 
 def test_one_run_with_before_and_after_needs_no_arms(compare: CompareCommand, tmp_path: Path) -> None:

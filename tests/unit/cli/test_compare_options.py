@@ -49,7 +49,7 @@ def test_the_shared_arm_may_be_chosen(compare: CompareCommand, tmp_path: Path) -
     for name in ("three", "four"):
         write(tmp_path / name, [times(arm, us, 9) for arm, us in ((BASE, 10.0), ("torch", 9.0))], started=name)
     several = compare("one,three", "two,four", "--shared", "torch")[1]
-    assert "relative to torch" in flat(several)
+    assert "relative to the arm torch" in flat(several)
 
 
 def test_the_threshold_decides(compare: CompareCommand) -> None:
@@ -77,11 +77,14 @@ def test_all_formats_have_the_same_content(compare: CompareCommand) -> None:
     assert outputs["markdown"].startswith("**nccl-bench**: slower against before.")
     assert "| gated | 8 to 1K | slower | 1.10x |" in outputs["markdown"]
     for output in outputs.values():
-        assert f"Every ratio is relative to {BASE}. This arm itself gets no verdict; its ratios: 1.00x." in flat(output)
+        assert (
+            f"Every ratio is relative to the arm {BASE}. This arm itself gets no verdict; its ratios: 1.00x."
+            in flat(output)
+        )
     compared = json.loads(outputs["json"])
     assert (compared["shared_arm"], compared["reason"]) == (
         BASE,
-        f"one run on each side, relative to {BASE} in the same round",
+        f"one run on each side, relative to the arm {BASE} in the same round",
     )
     assert compared["basis"] == "rounds within each run, relative to an arm that both sides have"
     for cell in compared["cells"]:

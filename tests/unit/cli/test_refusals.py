@@ -33,6 +33,13 @@ BAD: list[tuple[tuple[str, ...], int, tuple[str, ...]]] = [
     (("run", "--device", "cuda", "--arm", "x=torch,library=/etc/passwd"), 2, ("the arm x", "has no ncclGetVersion")),
     (("verify", "--device", "cuda", "--arm", "x=torch,library=/no/x.so"), 2, ("the arm x", "'/no/x.so'", "not a file")),
     (("run", "--device", "cuda", "--arm", "x=torch,library=/a b.so"), 2, ("'/a b.so'", "LD_PRELOAD", "a link")),
+    (
+        ("run", "--arm", "x=torch,python=/no/python"),
+        2,
+        ("the arm x", "'/no/python'", "No such file", "torch and numpy"),
+    ),
+    (("run", "--arm", "x=torch,python=/no/python", "--dry-run"), 2, ("the arm x", "'/no/python'", "does not start")),
+    (("verify", "--arm", "x=torch,python=/bin/ls"), 2, ("the arm x", "'/bin/ls'", "no Python", "3.11 or later")),
     (("run", "--arm", "x=stream-free,RANK=1"), 2, ("RANK", "find each other")),
     (("run", "--env", "MASTER_PORT=1"), 2, ("MASTER_PORT", "find each other")),
     (("run", "--arm", "stream-free"), 2, ("a built-in arm", "--arms")),

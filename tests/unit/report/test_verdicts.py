@@ -204,6 +204,8 @@ def test_a_title_names_the_side_of_each_arm() -> None:
     across, same = comparison(), comparison(baseline="torch", candidate="torch")
     assert compared_text(across, ("before", "after")) == "stream-free (after) against dedicated-stream (before)"
     assert compared_text(same, ("before", "after")) == "torch, after against before"
+    alike = comparison(baseline="after", candidate="after")
+    assert compared_text(alike, ("before", "after")) == "the arm after, after against before"
 
 
 def test_without_verdicts_every_size_has_its_times_and_its_ratio() -> None:
