@@ -2,7 +2,6 @@
 
 import math
 from collections.abc import Collection, Iterator, Mapping, Sequence
-from enum import StrEnum
 from typing import Any
 
 from nccl_bench.analysis.carry_over import find_carry_over
@@ -12,6 +11,7 @@ from nccl_bench.analysis.libraries import callers_of
 from nccl_bench.analysis.registration import GAINING, LEAST_GAINING_BYTES, arms_with
 from nccl_bench.analysis.statistics import Verdict
 from nccl_bench.analysis.summary import Row
+from nccl_bench.analysis.warning_texts import WarningText
 from nccl_bench.analysis.wording import case_name, counted, format_ratio, format_share, significant
 from nccl_bench.catalog.arms import twin_of
 from nccl_bench.catalog.collectives import COLLECTIVES
@@ -28,84 +28,6 @@ from nccl_bench.records.schema import BuffersRegistered, Registration, Samples, 
 LARGE_SPREAD = 0.1
 # A share of the median. Users look for differences of roughly ten percent between arms.
 LARGE_NOISE = 0.1
-
-
-class WarningText(StrEnum):
-    """The texts of all warnings. A word in braces stands for a value of the run."""
-
-    DISCARDED = (
-        "The gate opened before all calls of a batch were queued, most often for {worst} ({discarded}; {cells} "
-        "affected). Such batches include launch cost, so they were discarded. All other batches are sound; a cell "
-        "marked DISCARDED has no other batches. The usual cause is a busy CPU. Use fewer calls per batch (--iters)."
-    )
-    RANK_SPREAD = (
-        "Ranks differ by more than {limit} of the time in {cells}, most for {worst}: {spread} of {time} us, and rank "
-        "{rank} was slowest in {share:.0%} of the rounds. The slowest rank sets the time, so one slow GPU or busy CPU "
-        "spoils every figure. If more --rounds show the same rank again, check its clocks and its CPU affinity."
-    )
-    NOISE = (
-        "Rounds differ: the interquartile range of the times is more than {limit} of the median in {cells}, most for "
-        "{worst}: {first} to {third} us, median {time} us. Ratios in these cells are less exact. The usual cause is "
-        "other work on the machine; without a GPU this is normal. More --rounds make the medians more exact."
-    )
-    THROTTLED = (
-        "A GPU lowered its clocks in {cells}, most for {worst}: {reasons} on the GPU of rank {rank} ({sensors}). These "
-        "figures are those of a slower GPU. {remedies}. Then measure again."
-    )
-    OTHER_PROCESS = (
-        "Another process used a GPU of the run in {cells}, for example {worst}: process {process} on the GPU of rank "
-        "{rank}. While it works, the figures are slower and less exact. End this process or choose other GPUs "
-        "(CUDA_VISIBLE_DEVICES), then measure again."
-    )
-    TOLERANCE = (
-        "Checked with a tolerance, not for equality: {cells}; the largest tolerance is {ulp} ulp for {worst}. These "
-        "results are rounded, so an error within the tolerance is not detected. --op min,max is exact in every dtype."
-    )
-    NOT_CHECKED = "Not checked: {cells}, for example {worst}. An arm could be fast and wrong. Measure with --check 1."
-    SAME_PATH = (
-        "{candidate} and {baseline} run the same path in {where}: {path}. The device does the same for both, "
-        "so the two times can differ only by host time and noise."
-    )
-    TWO_LIBRARIES = (
-        "A second libnccl is loaded: {others}. {callers} Leave out --nccl-library, or choose the libnccl of an arm "
-        "with --arm NAME=ARM,library=PATH: then its processes load no other copy."
-    )
-    UNREGISTERED = (
-        "{how} registration is unavailable on this machine: NCCL returned a null handle to {arms}, so the times are "
-        "for unregistered memory. Measure with --register none, or find the reason with --env NCCL_DEBUG=INFO."
-    )
-    BUFFERS_UNREGISTERED = (
-        "NCCL did not have the buffers registered in {cells}, for example {worst}. On 2x H200, registered buffers "
-        "saved 14 to 26 % of the time of all_gather, all_to_all and send_recv from {least} on. Between processes NCCL "
-        "cannot register memory of torch's allocator. In graphs, --memory nccl or --env NCCL_LEGACY_CUDA_REGISTER=1 "
-        "lets NCCL register them; in all calls, --register local does. An engine without such a setting has the times "
-        "above."
-    )
-    SAME_OBJECT = (
-        "{baseline} is a function, or an object that existed before nccl-bench loaded it. Its twin is the same object, "
-        "so the noise floor contains no communicator variance. Give a class, or a function that makes a communicator."
-    )
-    UNREAD = (
-        "Variables without effect: {variables}. The libnccl in use ({library}, {version}) does not know them. Correct "
-        "the spelling, or use a newer NCCL (--nccl-library)."
-    )
-    IMPORTED_EVENTS = (
-        "{tool} put events between operations (its option {option}). All times in {cells} include the "
-        "cost of these events. Do not compare these times with times without events: measure again without events."
-    )
-    CARRY_OVER = (
-        "{arm} is {effect} {direction} right after {predecessor} than right after other arms, in {where}{others}. All "
-        "arms follow each other equally often, but a ratio then depends on which arms are measured beside it. Measure "
-        "without {predecessor} (--arms), and see whether the ratios stay."
-    )
-    TWIN_DIFFERS = (
-        "The twin of {baseline}, the same communicator made again, is {verdict} in {cells}, most {worst}: {ratio}. New "
-        "launches do not average that out, so a difference as large as this need not come from the arms."
-    )
-    PER_ITERATION = (
-        "Events between operations cost up to {cost} us each ({worst}), so single operations look slower than the "
-        "same operations in a batch. Compare arms by the times of batches, or leave out --per-iteration."
-    )
 
 
 def cell_warnings(runs: Sequence[tuple[str, Sequence[Row]]]) -> Iterator[str]:
