@@ -11,7 +11,7 @@ from nccl_bench.analysis.failures import exit_code_of, failures
 from nccl_bench.analysis.gaps import candidate_incomplete, not_measured
 from nccl_bench.analysis.headline import Headline, headline
 from nccl_bench.analysis.hints import hints
-from nccl_bench.analysis.joining import joined
+from nccl_bench.analysis.joined_launches import join_launches
 from nccl_bench.analysis.one_run import basis_of, compare_arms
 from nccl_bench.analysis.summary import Row, rows_of
 from nccl_bench.analysis.warnings import carry_over_warnings, cell_warnings, run_warnings, twin_warnings
@@ -60,7 +60,7 @@ class Analysis:
         return cls(
             title=description.title(run),
             notes=tuple(description.notes(run)),
-            run=joined(run),
+            run=join_launches(run),
             rows=rows,
             comparisons=comparisons,
             asked_arms=asked_arms,

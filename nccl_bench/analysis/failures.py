@@ -2,7 +2,7 @@
 
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 
-from nccl_bench.analysis.joining import joined
+from nccl_bench.analysis.joined_launches import join_launches
 from nccl_bench.analysis.wording import counted
 from nccl_bench.catalog.arms import TWIN_SUFFIX
 from nccl_bench.errors import ExitCode
@@ -50,7 +50,7 @@ def worst(codes: Iterable[ExitCode]) -> ExitCode:
 
 def failures(run: Run) -> Iterator[str]:
     """Yield one line for all wrong results, a line for each hang and crash, and a line if nothing was measured."""
-    run = joined(run)
+    run = join_launches(run)
     wrong = [line for line in run.lines if isinstance(line, Samples) and line.status is Status.WRONG]
     if wrong:
         arms = ", ".join(dict.fromkeys(line.arm for line in wrong))

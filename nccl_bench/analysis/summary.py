@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from nccl_bench.analysis.comparable import ComparableRun
 from nccl_bench.analysis.comparison import Comparison
-from nccl_bench.analysis.joining import joined
+from nccl_bench.analysis.joined_launches import join_launches
 from nccl_bench.analysis.one_run import median_ratios
 from nccl_bench.catalog.cases import Case
 from nccl_bench.catalog.timings import TIMINGS, Timing
@@ -125,7 +125,7 @@ def rows_of(run: Run, comparisons: Iterable[Comparison] = ()) -> tuple[Row, ...]
     launches = ComparableRun.of(run, run.meta["name"]).launches()
     rows: list[Row] = []
     skipped: set[Row] = set()
-    for line in joined(run).lines:
+    for line in join_launches(run).lines:
         if isinstance(line, Samples):
             point = (line.case, line.timing)
             ratios = [] if line.arm == run.baseline else median_ratios(launches, point, line.arm, run.baseline)

@@ -10,7 +10,7 @@ import pytest
 from nccl_bench.analysis.analysis import Analysis
 from nccl_bench.analysis.comparable import ComparableRun
 from nccl_bench.analysis.comparison import Basis
-from nccl_bench.analysis.joining import joined
+from nccl_bench.analysis.joined_launches import join_launches
 from nccl_bench.analysis.statistics import Verdict
 from nccl_bench.analysis.two_sides import compare_sides
 from nccl_bench.catalog.arms import twin_of
@@ -130,14 +130,14 @@ def test_joined_samples_have_the_worst_state_and_all_batches() -> None:
         launch=2,
     )
     made_up = run([first, second])
-    (line,) = joined(made_up).lines
+    (line,) = join_launches(made_up).lines
     assert isinstance(line, Samples)
     assert line.rounds_us() == {0: 8.4, 1: 8.3, 2: 8.5, 3: 9.0, 4: 9.5}
     assert (line.discarded, line.wrong, line.late, line.registered) == (3, 0, 0, BuffersRegistered.YES)
     assert line.gpus == gpus(sm_clock_mhz=900, temperature_c=60, throttled_share=0.5, throttled_rank=1)
     assert line.per_iteration == replace(per_iteration(), operations=1800, min_us=1.0, p50_us=pytest.approx(12.22))
     once = run([first])
-    assert joined(once) is once
+    assert join_launches(once) is once
 
 
 def test_a_case_that_every_launch_skips_is_listed_once_and_a_crash_names_its_launch() -> None:

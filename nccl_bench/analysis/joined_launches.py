@@ -14,7 +14,7 @@ _Number = TypeVar("_Number", int, float)
 _WORST_FIRST = (Status.WRONG, Status.DECLINED, Status.OK)
 
 
-def joined(run: Run) -> Run:
+def join_launches(run: Run) -> Run:
     """Return ``run`` with one record of samples for each cell; the rounds of all launches are numbered in a row."""
     if all(line.launch == 1 for line in run.lines):
         return run
