@@ -17,7 +17,7 @@ from nccl_bench.analysis.statistics import Verdict
 from nccl_bench.analysis.wording import case_name, compared_text, counted, format_ratios, size_with_unit
 from nccl_bench.catalog.timings import Timing
 from nccl_bench.records.run import Run
-from nccl_bench.records.schema import Status
+from nccl_bench.records.schema import Crash, Hang, Samples, Status
 
 if TYPE_CHECKING:
     from nccl_bench.analysis.summary import Row
@@ -95,7 +95,16 @@ def _unanswered(run: Run, comparisons: Sequence[Comparison]) -> Iterator[Answer]
     """Yield an answer for each arm that the run asks about and that no comparison has."""
     for arm in run.asked_arms:
         if all(each.candidate != arm for each in comparisons):
-            yield Answer(title=f"{arm} against {run.baseline}", lines=("not compared in any case",))
+            outcomes = ", ".join(sorted({*_outcomes(run, arm)} - {Status.OK}))
+            line = f"not compared in any case{f': {outcomes}, see below' if outcomes else ''}"
+            yield Answer(title=f"{arm} against {run.baseline}", lines=(line,))
+
+
+def _outcomes(run: Run, arm: str) -> Iterator[str]:
+    """Yield the status of each cell of ``arm``, and what ended its measurements."""
+    for line in run.lines:
+        if isinstance(line, Samples | Hang | Crash) and line.arm == arm:
+            yield line.status if isinstance(line, Samples) else line.kind
 
 
 def _grouped(comparisons: Sequence[Comparison], key: Callable[[Comparison], str]) -> dict[str, list[Comparison]]:

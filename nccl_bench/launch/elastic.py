@@ -86,11 +86,7 @@ def _run_rank(request: LaunchRequest, life: int, counts_by_nvml: bool) -> None:
         importlib.import_module(request.worker).main(request.spec)
         return
     command = module_command(request.worker, request.spec, python=python, lazy=PRELOAD in variables)
-    try:
-        code = subprocess.run(command, check=False).returncode
-    except OSError as error:
-        # torch's launcher keeps an exception for itself. The text of SystemExit goes to the log of the rank.
-        raise SystemExit(f"the interpreter {command[0]} does not start ({error.strerror})") from error
+    code = subprocess.run(command, check=False).returncode
     if code < 0:
         os.kill(os.getpid(), -code)
     if code:

@@ -12,7 +12,7 @@ from nccl_bench.report.markdown import markdown_report
 from nccl_bench.report.terminal import TerminalReport
 from nccl_bench.report.verdicts import verdict_tables
 from tests.support.synthetic_comparisons import compared_runs, comparison
-from tests.support.synthetic_runs import case, run, samples, wrong
+from tests.support.synthetic_runs import case, crash, run, samples, wrong
 
 USER_ARMS = [{"name": name, "target": "engine.pynccl:PyNccl", "tree": name} for name in ("before", "after")]
 RUN: dict[str, Any] = {"baseline": "before", "arms": ["stream-free", "before", "after"], "user_arms": USER_ARMS}
@@ -93,6 +93,9 @@ def test_an_arm_that_was_never_compared_is_named() -> None:
     analysis = Analysis.of(run([measured("before", 10.0), measured("before:twin", 10.0)], **RUN))
     (answer,) = analysis.headline.answers
     assert (answer.title, answer.lines) == ("after against before", ("not compared in any case",))
+    failed = [measured("before", 10.0), samples("after", status=Status.DECLINED), crash(arm="after")]
+    (answer,) = Analysis.of(run(failed, **RUN)).headline.answers
+    assert answer.lines == ("not compared in any case: crash, declined, see below",)
 
 
 def test_the_results_say_what_was_wrong_and_what_was_not_checked() -> None:
