@@ -13,8 +13,9 @@ from nccl_bench.bench.turns import ArmsInTurn
 from nccl_bench.bench.watch import Watch
 from nccl_bench.catalog.cases import Case
 from nccl_bench.catalog.collectives import Placement
+from nccl_bench.catalog.memory import Register
 from nccl_bench.communicators.protocol import Operation
-from nccl_bench.config.run import Register, RunConfig
+from nccl_bench.config.run import RunConfig
 from nccl_bench.plan.memory import Arena, plan_arena
 from nccl_bench.ranks.control import Control
 from nccl_bench.streams.base import Streams

@@ -9,8 +9,8 @@ import torch
 from torch import Tensor
 
 from nccl_bench.bench.turns import ArmsInTurn
-from nccl_bench.catalog.memory import Memory
-from nccl_bench.config.run import Register, RunConfig
+from nccl_bench.catalog.memory import Memory, Register
+from nccl_bench.config.run import RunConfig
 from nccl_bench.errors import SetupError
 from nccl_bench.records.schema import Registration
 from nccl_bench.transports.device import Device

@@ -20,10 +20,10 @@ from nccl_bench.bench.timing import Clock
 from nccl_bench.bench.turns import ArmsInTurn
 from nccl_bench.bench.watch import Watch
 from nccl_bench.catalog.cases import Case
-from nccl_bench.catalog.memory import Memory
+from nccl_bench.catalog.memory import Memory, Register
 from nccl_bench.catalog.timings import TIMINGS
 from nccl_bench.communicators.protocol import Operation
-from nccl_bench.config.run import CallerStream, Register, RunConfig
+from nccl_bench.config.run import CallerStream, RunConfig
 from nccl_bench.plan.cases import Plan, PlannedCase
 from nccl_bench.plan.memory import MEMORY_SHARE, Arena, plan_arena
 from nccl_bench.plan.time import deadline_s

@@ -13,7 +13,7 @@ from dataclasses import dataclass, replace
 from nccl_bench.bench.context import CaseContext
 from nccl_bench.bench.graphs import captured
 from nccl_bench.bench.outputs import call_poisoned
-from nccl_bench.config.run import Register
+from nccl_bench.catalog.memory import Register
 from nccl_bench.plan.memory import slots_of_more_arenas
 
 # The ranks with an even number call so much later than those with an odd number, and then the other way round.

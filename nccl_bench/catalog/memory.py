@@ -1,4 +1,4 @@
-"""The allocators of the buffers."""
+"""The allocators of the buffers, and the ways to register the buffers."""
 
 from enum import StrEnum
 
@@ -9,3 +9,11 @@ class Memory(StrEnum):
     TORCH = "torch"  # torch's allocator as the environment configures it
     EXPANDABLE = "expandable"  # torch's allocator with expandable segments
     NCCL = "nccl"  # NCCL's allocator, ncclMemAlloc
+
+
+class Register(StrEnum):
+    """The ways to register the buffers with the communicators."""
+
+    NONE = "none"  # not registered
+    LOCAL = "local"  # by ncclCommRegister
+    WINDOW = "window"  # as a symmetric window, by ncclCommWindowRegister

@@ -9,8 +9,9 @@ from nccl_bench.catalog.arms import ARMS, DEFAULT_ARMS, DEFAULT_BASELINE, ArmSpe
 from nccl_bench.catalog.collectives import COLLECTIVES, Placement, RedOp
 from nccl_bench.catalog.devices import DEVICES, DeviceSpec
 from nccl_bench.catalog.dtypes import DTYPE_ALIASES, DTYPES
-from nccl_bench.catalog.memory import Memory
+from nccl_bench.catalog.memory import Memory, Register
 from nccl_bench.catalog.timings import Timing
+from nccl_bench.config.buffers import parse_memory, parse_register, resolve_memory
 from nccl_bench.config.common import CommonConfig, arms_option, refuse_unused_routes, resolve_arms, timeout_option
 from nccl_bench.config.limits import DEFAULT_THRESHOLD, Limits, limits_of, parse_tables, parse_threshold
 from nccl_bench.config.options import (
@@ -28,7 +29,6 @@ from nccl_bench.config.parsers import (
     choices_option,
     integer,
     names_of,
-    one_of,
     run_name,
     seconds,
     unparsed,
@@ -59,32 +59,10 @@ class CallerStream(StrEnum):
     DEFAULT = "default"  # the default stream of the device
 
 
-class Register(StrEnum):
-    """The ways to register the buffers with the communicators."""
-
-    NONE = "none"  # not registered
-    LOCAL = "local"  # by ncclCommRegister
-    WINDOW = "window"  # as a symmetric window, by ncclCommWindowRegister
-
-
 def _timings(name: str, value: object, _device: DeviceSpec) -> tuple[Timing, ...]:
     """Return the timings in the order in which they are measured."""
     names = names_of(name, value, Timing)
     return tuple(timing for timing in Timing if timing in names)
-
-
-def _register(name: str, value: object, device: DeviceSpec) -> Register:
-    register = one_of(name, value, Register)
-    if register is not Register.NONE and Memory.NCCL in device.missing_memory:
-        raise UsageError(f"{name} is {str(register)!r}: {device.missing_memory[Memory.NCCL]}: leave the option out")
-    return register
-
-
-def _parse_memory(name: str, value: object, device: DeviceSpec) -> Memory:
-    memory = one_of(name, value, Memory)
-    if memory in device.missing_memory:
-        raise UsageError(f"{name} is {str(memory)!r}: {device.missing_memory[memory]}: give {Memory.TORCH}")
-    return memory
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -186,13 +164,13 @@ class RunConfig(CommonConfig):
     memory: Memory = method_option(
         f"The allocator of the buffers: {listed(Memory)}. torch is torch's allocator as the environment configures it, "
         "expandable is torch's allocator with expandable segments, nccl is NCCL's allocator ncclMemAlloc (NCCL 2.19).",
-        _parse_memory,
+        parse_memory,
         default_text="torch; nccl with --register",
     )
     register: Register = method_option(
         f"How the buffers are registered with the communicators of this tool: {listed(Register)}. local is "
         "ncclCommRegister (NCCL 2.19), window is a symmetric window (NCCL 2.27).",
-        _register,
+        parse_register,
         default="none",
     )
     caller_stream: CallerStream = method_option(
@@ -249,7 +227,7 @@ def resolve(device: str, *layers: Mapping[str, object]) -> RunConfig:
     values = parse_options(RunConfig, device, layers)
     values["arms"] = _arms(values["arms"], values["user_arms"], DEVICES[device])
     values["baseline"] = _baseline(values["baseline"], values["arms"], values["user_arms"])
-    values["memory"] = _memory(values["memory"], values["register"])
+    values["memory"] = resolve_memory(values["memory"], values["register"])
     if values["rounds"] is None:
         values["rounds"] = DEFAULT_ROUNDS if values["launches"] == 1 else DEFAULT_ROUNDS_OF_LAUNCHES
     values["max_rounds"] = _max_rounds(values["max_rounds"], values["rounds"])
@@ -276,22 +254,6 @@ def _baseline(value: object, arms: Sequence[str], user_arms: Sequence[UserArm]) 
     if value not in arms:
         raise UsageError(f"the baseline is {value!r}: give one of the arms of this run, {listed(arms)}")
     return str(value)
-
-
-def _memory(memory: Memory | None, register: Register) -> Memory:
-    if memory is None:
-        return Memory.TORCH if register is Register.NONE else Memory.NCCL
-    if register is Register.WINDOW and memory is not Memory.NCCL:
-        raise UsageError(
-            f"memory is {str(memory)!r}, and register is {str(register)!r}: a window needs memory of NCCL: leave "
-            "--memory out, or give --register local"
-        )
-    if register is Register.LOCAL and memory is Memory.EXPANDABLE:
-        raise UsageError(
-            "memory is 'expandable', and register is 'local': expandable segments are several pieces of memory, which "
-            "NCCL before 2.29.2 cannot register as one: leave out one of the two options"
-        )
-    return memory
 
 
 def _max_rounds(most: int | None, fewest: int) -> int:

@@ -17,9 +17,8 @@ import torch.multiprocessing
 from nccl_bench.arms.arm import Arm
 from nccl_bench.bench.memory import slots_memory
 from nccl_bench.catalog.collectives import COLLECTIVES, Placement
-from nccl_bench.catalog.memory import Memory
+from nccl_bench.catalog.memory import Memory, Register
 from nccl_bench.catalog.timings import Timing
-from nccl_bench.config.run import Register
 from nccl_bench.records.schema import Registration
 from nccl_bench.transports.device import open_device
 from nccl_bench.transports.nccl_library import loaded_copies

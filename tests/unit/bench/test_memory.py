@@ -17,10 +17,10 @@ from torch import Tensor
 from nccl_bench.arms.arm import Arm
 from nccl_bench.bench import memory, runner
 from nccl_bench.bench.record import Record
-from nccl_bench.catalog.memory import Memory
+from nccl_bench.catalog.memory import Memory, Register
 from nccl_bench.communicators.dedicated_stream import DedicatedStreamCommunicator
 from nccl_bench.communicators.over_transport import TransportCommunicator
-from nccl_bench.config.run import Register, resolve
+from nccl_bench.config.run import resolve
 from nccl_bench.errors import NcclError, SetupError, TransportError
 from nccl_bench.ranks.progress import Progress
 from nccl_bench.records.schema import Line, Registration, Samples, Skipped

@@ -14,8 +14,9 @@ from nccl_bench.catalog.arms import ARMS, DEFAULT_ARMS
 from nccl_bench.catalog.collectives import COLLECTIVES, Placement, RedOp
 from nccl_bench.catalog.devices import DEVICES
 from nccl_bench.catalog.dtypes import DTYPES
+from nccl_bench.catalog.memory import Register
 from nccl_bench.catalog.timings import Timing
-from nccl_bench.config.run import CallerStream, Register, resolve
+from nccl_bench.config.run import CallerStream, resolve
 from nccl_bench.errors import UsageError
 from nccl_bench.plan.cases import make_plan
 from tests.support.command_line import COMMANDS, CommandLine

@@ -12,8 +12,9 @@ import pytest
 
 from nccl_bench.catalog.collectives import Placement, RedOp
 from nccl_bench.catalog.dtypes import DTYPES
+from nccl_bench.catalog.memory import Register
 from nccl_bench.catalog.timings import Timing
-from nccl_bench.config.run import CallerStream, Memory, Register, RunConfig, resolve
+from nccl_bench.config.run import CallerStream, Memory, RunConfig, resolve
 from nccl_bench.errors import ExitCode
 from nccl_bench.launch import hardware
 from nccl_bench.launch.config import LaunchConfig

@@ -16,12 +16,12 @@ from nccl_bench.catalog.arms import ARMS, DEFAULT_ARMS, DEFAULT_BASELINE, Order
 from nccl_bench.catalog.collectives import COLLECTIVES, Placement, RedOp
 from nccl_bench.catalog.devices import DEVICES
 from nccl_bench.catalog.dtypes import DTYPES
-from nccl_bench.catalog.memory import Memory
+from nccl_bench.catalog.memory import Memory, Register
 from nccl_bench.catalog.routes import ROUTES, Backend, Mode
 from nccl_bench.catalog.timings import Timing
 from nccl_bench.config.limits import DEFAULT_THRESHOLD
 from nccl_bench.config.options import options_of
-from nccl_bench.config.run import DEFAULT_MAX_ROUNDS, CallerStream, Register, RunConfig, read_run_config, resolve
+from nccl_bench.config.run import DEFAULT_MAX_ROUNDS, CallerStream, RunConfig, read_run_config, resolve
 from nccl_bench.config.user_arms import Adapter, UserArm
 from nccl_bench.errors import UsageError
 from nccl_bench.plan.cases import make_plan
