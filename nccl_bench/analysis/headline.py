@@ -95,8 +95,9 @@ def _unanswered(run: Run, comparisons: Sequence[Comparison]) -> Iterator[Answer]
     """Yield an answer for each arm that the run asks about and that no comparison has."""
     for arm in run.asked_arms:
         if all(each.candidate != arm for each in comparisons):
-            outcomes = ", ".join(sorted({*_outcomes(run, arm)} - {Status.OK}))
-            line = f"not compared in any case{f': {outcomes}, see below' if outcomes else ''}"
+            outcomes = {*_outcomes(run, arm)} or {"not measured"}
+            words = ", ".join(sorted(outcomes - {Status.OK}))
+            line = f"not compared in any case{f': {words}, see below' if words else ''}"
             yield Answer(title=f"{arm} against {run.baseline}", lines=(line,))
 
 

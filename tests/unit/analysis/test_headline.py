@@ -92,7 +92,10 @@ def test_with_many_cases_the_first_pair_has_counts_for_each_timing_and_the_other
 def test_an_arm_that_was_never_compared_is_named() -> None:
     analysis = Analysis.of(run([measured("before", 10.0), measured("before:twin", 10.0)], **RUN))
     (answer,) = analysis.headline.answers
-    assert (answer.title, answer.lines) == ("after against before", ("not compared in any case",))
+    assert (answer.title, answer.lines) == (
+        "after against before",
+        ("not compared in any case: not measured, see below",),
+    )
     failed = [measured("before", 10.0), samples("after", status=Status.DECLINED), crash(arm="after")]
     (answer,) = Analysis.of(run(failed, **RUN)).headline.answers
     assert answer.lines == ("not compared in any case: crash, declined, see below",)
