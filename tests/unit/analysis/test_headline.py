@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 from nccl_bench.analysis.analysis import Analysis
@@ -114,3 +115,17 @@ def test_the_results_say_what_was_wrong_and_what_was_not_checked() -> None:
     assert results(right, declined) == "right in 1 cell, declined in 1 cell"
     late = measured("after", 9.0, status=Status.WRONG, wrong=3)
     assert results(late) == "WRONG in 1 cell of after"
+
+
+def test_the_notes_name_the_interpreter_of_an_arm_once() -> None:
+    user_arms = [{**arm, "python": "/envs/a/bin/python"} for arm in USER_ARMS]
+
+    def notes(*apart: str) -> str:
+        sets = [{"arms": ["stream-free"]}, {"arms": list(apart), "reason": "REASON"}] if apart else []
+        measured_run = run(before_and_after(), **{**RUN, "user_arms": user_arms})
+        worker = {**(measured_run.meta.get("worker") or {}), "process_sets": sets}
+        return " ".join(Analysis.of(replace(measured_run, meta={**measured_run.meta, "worker": worker})).notes)
+
+    assert "before, after: /envs/a/bin/python runs the processes." in notes()
+    assert "before: /envs/a/bin/python runs the processes." in notes("after")
+    assert "runs the processes" not in notes("before", "after")

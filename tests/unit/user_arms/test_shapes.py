@@ -314,3 +314,17 @@ def test_a_method_that_takes_no_stream_is_refused_if_others_get_the_current_one(
         "the object's private stream"
     }
     adapted.close()
+
+
+class GathersOnly:
+    """An object that gathers, and has no other operation."""
+
+    def __init__(self, *made_with: object) -> None: ...
+
+    def all_gather(self, input: Tensor, *, out: Tensor | None = None) -> Tensor: ...  # type: ignore[empty-body]
+
+
+def test_an_object_without_all_reduce_is_described_by_what_it_has(group: dist.ProcessGroup) -> None:
+    adapted = UserCommunicator(GathersOnly, group, open_device("cpu", 0))
+    assert "only all_gather, calls" in adapted.description
+    adapted.close()
