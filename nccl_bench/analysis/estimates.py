@@ -12,9 +12,8 @@ from nccl_bench.analysis.statistics import (
     decisive_error_of_median,
     interval,
     pairs_needed,
-    student_error,
-    student_quantile,
 )
+from nccl_bench.analysis.student import student_error, student_quantile
 from nccl_bench.analysis.variation import Variation, moderated, pooled_variation
 
 # The largest half width of an interval, as a logarithm. Without this limit, an end of the interval could overflow.

@@ -1,6 +1,7 @@
 """Statistics of ratios: intervals, verdicts, and a correction (Holm) for the number of comparisons.
 
-This module uses only numbers, no collectives and no records.
+This module uses only numbers, no collectives and no records. Ranks use it too, and an arm's own environment can lack
+scipy.
 """
 
 import math
@@ -9,9 +10,6 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from functools import lru_cache
-
-import numpy as np
-from scipy.special import bdtr, stdtr, stdtrit
 
 # The allowed probability that at least one verdict of an analysis is wrong.
 FAMILYWISE_ERROR = 0.05
@@ -128,22 +126,13 @@ def decisive_error(interval_at: Callable[[float], Interval | None], threshold: f
     return math.exp(high)
 
 
-@lru_cache(maxsize=4096)
-def student_quantile(error: float, freedom: float) -> float:
-    """Return the distance, in standard errors, that a mean exceeds with the two-sided probability ``error``.
-
-    ``freedom`` is the number of degrees of freedom of Student's distribution, which need not be whole.
-    """
-    return float(-stdtrit(freedom, error / 2))
-
-
-def student_error(distance: float, freedom: float) -> float:
-    """Return the two-sided probability that a mean exceeds ``distance``, in standard errors: see `student_quantile`."""
-    return 2 * float(stdtr(freedom, -distance))
-
-
 @lru_cache(maxsize=1024)
 def _interval_errors(count: int) -> tuple[float, ...]:
     """Return the errors of the intervals that leave out 0, 1, 2, ... of ``count`` ratios at each end."""
     # Each error is twice the probability of at most 0, 1, 2, ... heads in `count` tosses of a fair coin.
-    return tuple((2 * bdtr(np.arange((count + 1) // 2), count, 0.5)).tolist())
+    errors, ways, ways_up_to, all_ways = [], 1, 0, 1 << count
+    for heads in range((count + 1) // 2):
+        ways_up_to += ways
+        errors.append(2 * ways_up_to / all_ways)
+        ways = ways * (count - heads) // (heads + 1)
+    return tuple(errors)

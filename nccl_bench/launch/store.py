@@ -9,6 +9,7 @@ import signal
 import socket
 import time
 from datetime import timedelta
+from functools import partial
 
 from torch.distributed import TCPStore  # type: ignore[attr-defined]
 from torch.distributed.distributed_c10d import Store
@@ -53,7 +54,11 @@ def host_store(host: str, port: int, life: int, inherited: tuple[int, ...]) -> t
 
 def _serve(host: str, port: int, listener: int) -> None:
     """Serve the store until this process is killed."""
-    store = TCPStore(host, port, is_master=True, wait_for_workers=False, master_listen_fd=listener)
+    open_store = partial(TCPStore, host, port, is_master=True, wait_for_workers=False, master_listen_fd=listener)
+    try:
+        store = open_store()
+    except NotImplementedError:  # in torch 2.5, where only the older server takes a socket
+        store = open_store(use_libuv=False)
     while store is not None:
         time.sleep(3600)
 

@@ -137,6 +137,13 @@ def test_torch_free_rooms_import_without_torch(tmp_path: Path) -> None:
     assert "nccl_bench.cli.recorded_run" in modules
 
 
+def test_ranks_need_only_torch_and_numpy(tmp_path: Path) -> None:
+    # The interpreter of an engine can lack all other packages.
+    others = ("pandas", "psutil", "pynvml", "rich", "scipy", "typer")
+    modules, _ = loaded(tmp_path, "import nccl_bench.bench.worker, nccl_bench.verify.worker", forbidden=others)
+    assert {"torch", "nccl_bench.bench.runner"} <= modules
+
+
 def test_every_room_is_listed_as_torch_free_or_not() -> None:
     package = ROOT / "nccl_bench"
     tops = {path.stem for path in (*package.glob("*.py"), *(init.parent for init in package.glob("*/__init__.py")))}
