@@ -18,10 +18,12 @@ class Watch:
     """Reads ``sensors``, those of this rank's device, outside the timed regions. Construction is collective."""
 
     def __init__(self, sensors: GpuSensors | None, ranks: Ranks) -> None:
-        # Process sets share the GPUs, so the processes of one set read all sensors.
-        self._sensors = sensors if ranks.set_index == 0 else None
         self._control, self._rank = ranks.all_ranks, ranks.own_set.rank
-        self._active = self._control.maximum([self._sensors is not None])[0] > 0
+        # Process sets share the GPUs, so one set reads all sensors: the first set that can.
+        sets = len(ranks.first_ranks)
+        reading_set = self._control.minimum(sets if sensors is None else ranks.set_index)
+        self._sensors = sensors if ranks.set_index == reading_set else None
+        self._active = reading_set < sets
         self._own = OwnProcesses(self._control.each_value(os.getpid()) if self._active else ())
         self._before: Reading | None = None
 

@@ -15,7 +15,7 @@ class Nvml:
     """The open library."""
 
     library: Any  # the module pynvml; None if the machine has no driver, or the driver cannot be used
-    problem: str = ""  # why the driver cannot be used; empty if it can be used, or if there is no driver
+    problem: str = ""  # why the driver cannot be asked; empty if it can be asked, or if there is no driver
 
     def ask(self, function: str, *arguments: object) -> Any:
         """Return the answer of ``function`` of pynvml; ``None`` if the GPU, the driver or the machine has no answer."""
@@ -43,8 +43,11 @@ class Nvml:
 @cache
 def open_nvml() -> Nvml:
     """Open NVML once in this process, and keep it open."""
-    import pynvml  # costs 30 ms, which --help must not pay
-
+    try:
+        import pynvml  # costs 30 ms, which --help must not pay
+    except ImportError:
+        # The environment of an arm needs only torch and numpy.
+        return Nvml(library=None, problem="the package nvidia-ml-py is not installed")
     try:
         pynvml.nvmlInit()
     except (pynvml.NVMLError_LibraryNotFound, pynvml.NVMLError_DriverNotLoaded):

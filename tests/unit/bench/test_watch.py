@@ -41,22 +41,30 @@ def measured(one_rank: dist.ProcessGroup, **options: Any) -> list[Line]:
     return run_on_one_rank(config, one_rank, open_device("cpu", 0), Progress(None, 0, 0))[1]
 
 
-def merged(monkeypatch: pytest.MonkeyPatch, *of_ranks: dict[str, Any] | None, set_index: int = 0) -> GpuState | None:
-    """Return the state that three ranks record. A rank without a GPU has no sensors."""
+def merged(
+    monkeypatch: pytest.MonkeyPatch, *of_ranks: dict[str, Any] | None, set_index: int = 0, reading_set: int = 0
+) -> GpuState | None:
+    """Return the state that three ranks record. A rank without a GPU has no sensors.
+
+    The ranks are in the process set ``set_index`` of two, of which ``reading_set`` is the first one with sensors.
+    """
     monkeypatch.setattr(watch, "OwnProcesses", OtherProcesses)
     parts: list[Sequence[float]] = []
 
     def state(rank: int, gpu: dict[str, Any] | None) -> GpuState | None:
         def maximum(values: Sequence[float]) -> list[float]:
-            if len(values) == 1:
-                return [max(each is not None for each in of_ranks)]
             parts.append(values)
             return list(map(max, zip(*parts, strict=True)))
 
         control = SimpleNamespace(
-            maximum=maximum, each_value=lambda _pid: [100, 101, 102], barrier=lambda: None, rank=rank
+            maximum=maximum,
+            minimum=lambda own: min(own, reading_set),
+            each_value=lambda _pid: [100, 101, 102],
+            barrier=lambda: None,
+            rank=rank,
         )
-        ranks = SimpleNamespace(set_index=set_index, all_ranks=control, own_set=SimpleNamespace(rank=rank))
+        own_set = SimpleNamespace(rank=rank)
+        ranks = SimpleNamespace(set_index=set_index, first_ranks=(0, 3), all_ranks=control, own_set=own_set)
         sensors = None if gpu is None else GpuSensors.of(Nvml(library=FakeNvml(gpu)), UUID)
         watching = Watch(sensors, cast(Ranks, ranks))
         watching.begin()
@@ -108,10 +116,14 @@ def test_the_first_rank_with_another_process_is_recorded_with_the_process(monkey
     assert (state.other_process_rank, state.other_process) == (1, last)
 
 
-def test_only_the_first_process_set_reads_sensors(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_only_the_first_process_set_with_sensors_reads_them(monkeypatch: pytest.MonkeyPatch) -> None:
     state = merged(monkeypatch, H200, H200, H200, set_index=1)
     assert state is not None
     assert (state.sm_clock_mhz, state.power_w, state.other_process) == (None, None, None)
+    # The interpreter of the first process set lacks nvidia-ml-py.
+    state = merged(monkeypatch, H200, H200, H200, set_index=1, reading_set=1)
+    assert state is not None
+    assert state.sm_clock_mhz is not None
 
 
 def test_without_sensors_nothing_is_recorded(one_rank: dist.ProcessGroup) -> None:
