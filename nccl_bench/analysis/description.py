@@ -73,18 +73,29 @@ def notes(run: Run) -> Iterator[str]:
             changes = ", ".join(f"{name}={value}" for name, value in own.items())
             yield f"{arm.get('name')}: {arm['target']}{over}{f' with {changes}' if changes else ''}"
     yield from notes_on_arms(run.meta, [arm for arm in run.arms if arm != run.baseline], run.baseline)
-    process_sets = ((run.meta.get("worker") or {}).get("process_sets") or ())[1:]
+    first, *process_sets = (run.meta.get("worker") or {}).get("process_sets") or ({},)
     yield from _interpreters(run, {name for each in process_sets for name in each.get("arms") or ()})
     for process_set in process_sets:
         names = process_set.get("arms") or ()
         # The twin alone has processes of its own if there are several process sets.
         arms = [name for name in names if not str(name).endswith(TWIN_SUFFIX)] or names
         yield (
-            f"{', '.join(arms)}: in separate processes ({process_set.get('reason')}). A ratio compares rounds of "
-            "different processes, which take turns on the same devices."
+            f"{', '.join(arms)}: in separate processes ({process_set.get('reason')}). "
+            f"{_other_versions(process_set, first)}A ratio compares rounds of different processes, which take turns on "
+            "the same devices."
         )
     yield from registration_notes(run)
     yield from figures_notices([run.device])
+
+
+def _other_versions(process_set: Mapping[str, Any], first: Mapping[str, Any]) -> str:
+    """Return a sentence about the versions that differ between two process sets; empty if none differs."""
+    own, usual = process_set.get("versions") or {}, first.get("versions") or {}
+    differing = [name for name, version in own.items() if name in usual and version != usual[name]]
+    if not differing:
+        return ""
+    have, other = (", ".join(f"{name} {versions[name]}" for name in differing) for versions in (own, usual))
+    return f"They have {have}, and the first processes have {other}. "
 
 
 def _interpreters(run: Run, separate: Collection[str]) -> Iterator[str]:

@@ -18,7 +18,7 @@ from nccl_bench.bench.budget import Budget
 from nccl_bench.bench.launch_memory import LaunchMemory
 from nccl_bench.bench.libraries import describe_libraries
 from nccl_bench.bench.memory import finds_expandable_segments
-from nccl_bench.bench.record import Record, describe_process, refuse_other_libraries
+from nccl_bench.bench.record import Record, describe_process, describe_versions, refuse_other_libraries
 from nccl_bench.bench.runner import Runner
 from nccl_bench.bench.turns import ArmsInTurn
 from nccl_bench.catalog.memory import Memory
@@ -85,6 +85,7 @@ def measure(spec: WorkerSpec, progress: Progress) -> None:
     tiny = torch.zeros(1, device=device.streams.device)
     expandable = control.maximum([finds_expandable_segments(config, device)])[0] > 0
     descriptions = {name: arm.communicator.describe() for name, arm in own_arms.items()}
+    versions = arms.merge({str(ranks.set_index): describe_versions(device)})
     log = NcclLog(loaded_copies()) if device.transport.logs_registration else None
     facts = (
         describe_process(device)
@@ -94,7 +95,12 @@ def measure(spec: WorkerSpec, progress: Progress) -> None:
             "user_arms": [{"arm": name, **facts} for name, facts in arms.merge(descriptions).items() if facts],
             "expandable_segments": expandable,
             "log_absent": None if log is None else log.reason_absent,
-            "process_sets": [each.to_mapping() for each in process_sets] if len(process_sets) > 1 else [],
+            "versions": versions["0"],
+            "process_sets": [
+                {**each.to_mapping(), "versions": versions[str(index)]} for index, each in enumerate(process_sets)
+            ]
+            if len(process_sets) > 1
+            else [],
         }
     )
     store = RunStore(path=Path(spec.run_dir)) if control.rank == 0 and spec.run_dir is not None else None

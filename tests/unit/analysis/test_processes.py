@@ -9,6 +9,7 @@ import pytest
 from nccl_bench.analysis.analysis import Analysis
 from nccl_bench.analysis.comparable import ComparableRun
 from nccl_bench.analysis.comparison import Basis, Comparison
+from nccl_bench.analysis.description import notes
 from nccl_bench.analysis.statistics import Verdict
 from nccl_bench.analysis.two_sides import compare_sides
 from nccl_bench.catalog.arms import twin_of
@@ -119,3 +120,14 @@ def test_several_launches_on_each_side_decide_every_timing() -> None:
     before, after = (ComparableRun.of(measured(ratio, launches=factors), "run") for ratio in (1.0, 1.4))
     sides = compare_sides([before], [after], Limits(default=0.02), arms=(NEW, NEW), shared_arm=BASE)
     assert by_timing(sides.comparisons) == SLOWER_EVERYWHERE
+
+
+def test_a_note_names_the_versions_that_differ_between_process_sets() -> None:
+    loaded = measured(1.0, ((BASE, TWIN), (NEW,)))
+    first, second = loaded.meta["worker"]["process_sets"]
+    first["versions"] = {"Python": "3.11.2", "torch": "2.13.0", "numpy": "2.1.0"}
+    second["versions"] = {"Python": "3.11.2", "torch": "2.5.1", "numpy": "1.26.4"}
+    versions = "They have torch 2.5.1, numpy 1.26.4, and the first processes have torch 2.13.0, numpy 2.1.0."
+    assert [versions in note for note in notes(loaded) if "in separate processes" in note] == [True]
+    second["versions"] = first["versions"]
+    assert not any("They have" in note for note in notes(loaded))
