@@ -6,6 +6,7 @@ import re
 import threading
 from collections.abc import Iterator
 from dataclasses import replace
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, cast
 
@@ -43,9 +44,11 @@ class OneRank:
 @pytest.fixture
 def threads_end() -> Iterator[threading.Event]:
     """Yield the event for which planted threads wait."""
-    event = threading.Event()
+    event, earlier = threading.Event(), set(threading.enumerate())
     yield event
     event.set()
+    for thread in set(threading.enumerate()) - earlier:
+        thread.join()
 
 
 def find(
@@ -60,6 +63,8 @@ def find(
 
     patch.setattr(lifetime, "_run_series", run_series)
     patch.setattr(lifetime, "SETTLING_S", 0.01)
+    # Threads of libraries, which earlier tests started, can end at any time. Count only Python's threads.
+    patch.setattr(lifetime, "_TASKS", Path("/none"))
     communicator = SimpleNamespace(is_dropped=is_dropped, reason_not_ended=None, has_exchange=lambda name: False)
     arm = SimpleNamespace(communicator=communicator, spec=arm_spec("stream-free"))
     rig = Rig(
