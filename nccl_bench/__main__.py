@@ -20,8 +20,8 @@ def main() -> None:
 def _take_current_directory_off_path() -> None:
     """Undo what ``python -m`` does to ``sys.path``: a file ``numpy.py`` in the current directory must not hide numpy.
 
-    The modules of this package are still found if the package itself is in the current directory: they are searched in
-    the package's own directory. Importing another module here could already import the wrong one.
+    The current directory can be the one that holds this package. Python still finds the package's modules, because it
+    searches them in the package's own directory. Importing another module here could already import the wrong one.
     """
     # With -P or PYTHONSAFEPATH, the first entry comes from PYTHONPATH or from the installation.
     if sys.flags.safe_path or not sys.path:

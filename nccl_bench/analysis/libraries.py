@@ -50,7 +50,7 @@ def libraries_of(meta: Mapping[str, Any]) -> dict[str, Library]:
 
 
 def notes_on_arms(meta: Mapping[str, Any], arms: Iterable[str], baseline: str) -> Iterator[str]:
-    """Yield a note for each libnccl that ``arms`` of one run call, unless ``baseline`` calls the same file."""
+    """Yield a note for each libnccl that is called by ``arms`` of one run and not by ``baseline``."""
     libraries = libraries_of(meta)
     of_baseline = libraries.get(baseline)
     callers: dict[Library, list[str]] = {}

@@ -15,5 +15,5 @@ def student_quantile(error: float, freedom: float) -> float:
 
 
 def student_error(distance: float, freedom: float) -> float:
-    """Return the two-sided probability that a mean exceeds ``distance``, in standard errors: see `student_quantile`."""
+    """Return the two-sided probability that a mean is off by ``distance`` standard errors: see `student_quantile`."""
     return 2 * float(stdtr(freedom, -distance))

@@ -53,8 +53,8 @@ class Absence:
     placements: tuple[Placement, ...] = tuple(Placement)  # the placements that they lack
 
 
-# Groups of placements. A caller can exchange the placements of a group: `x = all_reduce(x)` fits a call that works in
-# place and a call that returns a new tensor. The default placement is the first one.
+# Each group holds placements that a caller can swap: `x = all_reduce(x)` fits a call that works in place and a call
+# that returns a new tensor. The first placement of the first group is the default.
 _INPUT_OR_NEW = ((Placement.IN_PLACE, Placement.RETURNED), (Placement.OUT_OF_PLACE, Placement.RETURNED))
 # In place, the smaller one of input and output is a part of the larger one. No other placement needs such a caller.
 _PART_OR_NEW = ((Placement.IN_PLACE,), (Placement.OUT_OF_PLACE, Placement.RETURNED))

@@ -62,7 +62,7 @@ class LaunchConfig:
 def describe_loopback(launch: LaunchConfig) -> str | None:
     """Return a warning if node 0 of several nodes listens on a loopback address; ``None`` otherwise.
 
-    Debian, for example, gives the name of a machine the address 127.0.1.1 on the machine itself.
+    For example, on Debian a machine's own name has the address 127.0.1.1.
     """
     host, port = launch.meeting_address
     if launch.nnodes == 1 or launch.node_rank != 0:

@@ -139,7 +139,7 @@ def unread_variables(path: str, names: Iterable[str]) -> list[str]:
 
 
 def _contains(path: str, names: Sequence[str]) -> list[str]:
-    """Return those of ``names`` that the file at ``path`` contains as a C string."""
+    """Return the ``names`` that are C strings in the file at ``path``."""
     if not names or not os.path.getsize(path):  # an empty file cannot be mapped
         return []
     with Path(path).open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as content:

@@ -128,7 +128,7 @@ def _count_live_streams(rig: Rig) -> int:
 
 
 def _count_resources(rig: Rig) -> Mapping[str, int]:
-    """Return the amount in use of each resource that a communicator takes and must give back."""
+    """Return how much is in use of each resource. A communicator takes these resources, and must give them back."""
     resources = {"reachable Stream objects": _count_live_streams(rig), "threads": threading.active_count()}
     if _TASKS.is_dir():  # Linux only; the directory also lists the threads of libraries
         resources |= {"threads": len(os.listdir(_TASKS)), "open files": len(os.listdir(_FILES))}

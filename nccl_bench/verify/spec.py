@@ -20,7 +20,7 @@ class VerificationSpec(LaunchSpec):
     """The work of one launch of a verification."""
 
     config: VerifyConfig  # the configuration of the verification
-    arm_probes: tuple[ArmProbe, ...]  # the arm probes of the launch, in the order in which they run
+    arm_probes: tuple[ArmProbe, ...]  # each arm and probe of the launch, in the order of their runs
     findings: str  # the file to append findings to
     first: int = 0  # the index of the arm probe that the launch starts with
 
