@@ -10,7 +10,14 @@ from itertools import islice
 from nccl_bench.bench.context import CaseContext
 from nccl_bench.bench.graphs import captured
 from nccl_bench.catalog.collectives import Placement
-from nccl_bench.communicators.observations import Observation, conclude, observe_placement, observe_silence, tally
+from nccl_bench.communicators.observations import (
+    Observation,
+    conclude,
+    observe_placement,
+    observe_silence,
+    refusal_by,
+    tally,
+)
 from nccl_bench.config.user_arms import user_arm_of
 from nccl_bench.errors import SetupError
 
@@ -100,8 +107,8 @@ def _call_once(context: CaseContext, name: str) -> tuple[Observation, str]:
         # Only a rank that has made its call reports this step. A hang is blamed on the rank with the fewest steps.
         context.arms.report(name, "first call, waiting")
         streams.synchronize()
-    except NotImplementedError:
-        return Observation.REFUSED, f"{method} raised NotImplementedError"
+    except NotImplementedError as error:
+        return Observation.REFUSED, refusal_by(error, method)
     placement = context.placement_shown_by(name, 0, returned[0])
     streams.synchronize()
     if buffers.expected is None:

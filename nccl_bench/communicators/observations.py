@@ -91,3 +91,9 @@ def conclude(marks: Sequence[int], expected: Placement) -> Placement | None:
         return None
     # Other calls have returned a tensor. So this one has only worked in place if it has made the right output.
     return None if Observation.RETURNS in facts and seen != {Observation.RIGHT} else silent
+
+
+def refusal_by(error: NotImplementedError, method: str) -> str:
+    """Return the reason why an arm declines, if its ``method`` raised ``error``. torch raises such errors too."""
+    text = next(iter(str(error).strip().splitlines()), "")
+    return f"{method} raised NotImplementedError{f': {text}' if text else ''}"

@@ -8,7 +8,14 @@ from typing import TYPE_CHECKING
 import torch
 
 from nccl_bench.catalog.collectives import Placement
-from nccl_bench.communicators.observations import Observation, conclude, observe_placement, observe_silence, tally
+from nccl_bench.communicators.observations import (
+    Observation,
+    conclude,
+    observe_placement,
+    observe_silence,
+    refusal_by,
+    tally,
+)
 from nccl_bench.communicators.protocol import Operation
 from nccl_bench.verify.exchanges import POISON, Exchange
 
@@ -51,8 +58,8 @@ def _call_once(rig: Rig, exchange: Exchange) -> tuple[Observation, str]:
     try:
         rig.arm.order(partial(_keep, call, returned))()
         streams.synchronize()
-    except NotImplementedError:
-        return Observation.REFUSED, f"{method} raised NotImplementedError"
+    except NotImplementedError as error:
+        return Observation.REFUSED, refusal_by(error, method)
     placement = communicator.examine(case, returned[0], exchange.input, exchange.output)
     streams.synchronize()
     if placement is not None:
