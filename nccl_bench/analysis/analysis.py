@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from nccl_bench.analysis import description
+from nccl_bench.analysis.bands import Band, bands_of
 from nccl_bench.analysis.comparable import ComparableRun
 from nccl_bench.analysis.comparison import Basis, Comparison
 from nccl_bench.analysis.failures import exit_code_of, failures
@@ -83,6 +84,11 @@ class Analysis:
     def answers(self) -> tuple[Comparison, ...]:
         """The comparisons that answer the question. The headline and ``--fail-on`` use only these."""
         return tuple(each for each in self.comparisons if self.asked_arms is None or each.candidate in self.asked_arms)
+
+    @property
+    def bands(self) -> tuple[Band, ...]:
+        """All comparisons, in bands of neighbouring sizes that are shown together."""
+        return bands_of(self.comparisons)
 
     @property
     def headline(self) -> Headline:
