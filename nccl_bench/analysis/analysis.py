@@ -13,6 +13,7 @@ from nccl_bench.analysis.gaps import candidate_incomplete, not_measured
 from nccl_bench.analysis.headline import Headline, headline
 from nccl_bench.analysis.hints import hints
 from nccl_bench.analysis.joined_launches import join_launches
+from nccl_bench.analysis.machine import NamedRuns
 from nccl_bench.analysis.one_run import basis_of, compare_arms
 from nccl_bench.analysis.summary import Row, rows_of
 from nccl_bench.analysis.warnings import carry_over_warnings, cell_warnings, run_warnings, twin_warnings
@@ -30,6 +31,7 @@ class Analysis:
     title: str  # a description of the run, or of the runs or arms that are compared
     notes: tuple[str, ...]  # sentences to read before the tables
     run: Run | None  # all records of the run, with its launches joined; None for the command `compare`
+    metas: NamedRuns  # the content of run.json of each run, with the name of its side; one without a name for one run
     rows: tuple[Row, ...]  # the summary of the run, one row per record; empty for the command `compare`
     comparisons: tuple[Comparison, ...]  # comparisons with verdicts, for each candidate, case and timing
     # The candidates whose verdicts answer the question; None: every candidate.
@@ -62,6 +64,7 @@ class Analysis:
             title=description.title(run),
             notes=tuple(description.notes(run)),
             run=join_launches(run),
+            metas=(("", run.meta),),
             rows=rows,
             comparisons=comparisons,
             asked_arms=asked_arms,
@@ -93,7 +96,7 @@ class Analysis:
     @property
     def headline(self) -> Headline:
         """The answer in a few lines."""
-        return headline(self.answers, self.sides, self.run, self.rows)
+        return headline(bands_of(self.answers), self.sides, self.run, self.rows, self.failures)
 
     @property
     def hints(self) -> tuple[str, ...]:

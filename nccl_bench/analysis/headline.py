@@ -1,18 +1,17 @@
 """The headline of an analysis: its answer in a few lines, to read before any table.
 
-A line never averages. It counts verdicts, and names the sizes of each verdict, with the smallest and the largest ratio.
+A line never averages. It names the sizes of a verdict, with the smallest and the largest change.
 """
 
 from __future__ import annotations
 
 import shlex
-from collections import Counter
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from itertools import groupby
+from enum import StrEnum
 from typing import TYPE_CHECKING
 
-from nccl_bench.analysis.comparison import Comparison
+from nccl_bench.analysis.bands import Band, OpenReason
 from nccl_bench.analysis.statistics import Verdict
 from nccl_bench.analysis.wording import case_name, compared_text, counted, format_ratios, size_with_unit
 from nccl_bench.catalog.timings import Timing
@@ -22,83 +21,99 @@ from nccl_bench.records.schema import Crash, Hang, Samples, Status
 if TYPE_CHECKING:
     from nccl_bench.analysis.summary import Row
 
-# With more lines than this, only the first pair of arms has a line for each timing.
-_MOST_LINES = 8
-# With more ranges of sizes than this, a line counts the sizes of a verdict and does not list them.
-_MOST_RANGES = 3
+
+class Label(StrEnum):
+    """The first word of a line of the headline."""
+
+    FASTER = "FASTER"
+    SLOWER = "SLOWER"
+    SAME = "SAME"
+    OPEN = "OPEN"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Answer:
-    """The verdicts about a pair of arms."""
+class HeadlineLine:
+    """The sizes with one verdict."""
 
-    title: str  # the pair of arms, and the kind of case
-    lines: tuple[str, ...]  # the verdicts of each timing
+    about: str = ""  # the pair of arms and the kind of case; empty if the title names them
+    label: Label  # the verdict in one word
+    timing: Timing | None  # the timing; None if the text names several timings
+    text: str  # the sizes and the differences
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Fact:
+    """A fact below the verdicts."""
+
+    name: str  # Results, Order, Machine, Command or Next
+    text: str  # the fact in words
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Headline:
-    """The answer of an analysis."""
+    """The answer of an analysis. All reports show these texts."""
 
-    answers: tuple[Answer, ...]  # the verdicts; empty if nothing was compared
-    results: str  # whether the results were right; empty for a comparison of runs
-    command: str  # the command of the run; empty for a comparison of runs
+    title: str  # the question: the arms, the kind of case and the device
+    problems: tuple[str, ...]  # wrong results, hangs and crashes; they stand above everything else
+    lines: tuple[HeadlineLine, ...]  # the verdicts; empty if nothing was compared
+    facts: tuple[Fact, ...]  # facts in a fixed order; a fact that is unknown is absent
+
+
+_LABELS = {
+    Verdict.FASTER: Label.FASTER,
+    Verdict.SLOWER: Label.SLOWER,
+    Verdict.EQUIVALENT: Label.SAME,
+    Verdict.INCONCLUSIVE: Label.OPEN,
+    None: Label.OPEN,
+}
+_REASONS = {reason: f", {reason}" for reason in OpenReason}
 
 
 def headline(
-    comparisons: Sequence[Comparison], sides: tuple[str, str], run: Run | None, rows: Sequence[Row]
+    bands: Sequence[Band], sides: tuple[str, str], run: Run | None, rows: Sequence[Row], failures: Sequence[str]
 ) -> Headline:
-    """Return the headline of ``comparisons``.
+    """Return the headline of ``bands``, which answer the question.
 
     ``sides`` are the names of the two sides. ``run`` is ``None`` for the command ``compare``; ``rows`` are its rows.
     """
+    subjects = list(dict.fromkeys(_subject(band, sides) for band in bands))
     command = run.meta.get("command") if run else None
+    facts = {
+        "Results": _results(rows) if run else "",
+        "Command": shlex.join(map(str, command)) if isinstance(command, list) else "",
+    }
     return Headline(
-        answers=(*_answers(comparisons, sides), *(_unanswered(run, comparisons) if run else ())),
-        results=_results(rows) if run else "",
-        command=shlex.join(map(str, command)) if isinstance(command, list) else "",
+        title=subjects[0] if len(subjects) == 1 else counted(len(subjects), "comparison"),
+        problems=(*failures, *(_unanswered(run, bands) if run else ())),
+        lines=tuple(_line(band, _subject(band, sides) if len(subjects) > 1 else "") for band in bands),
+        facts=tuple(Fact(name=name, text=text) for name, text in facts.items() if text),
     )
 
 
-def _answers(comparisons: Sequence[Comparison], sides: tuple[str, str]) -> Iterator[Answer]:
-    def pair_and_kind(each: Comparison) -> str:
-        return f"{compared_text(each, sides)}: {case_name(each.case, {*each.placements})}"
-
-    answers = list(_by_timing(_grouped(comparisons, pair_and_kind), _sizes))
-    pairs = _grouped(comparisons, lambda each: compared_text(each, sides))
-    if _count_lines(answers) > _MOST_LINES:
-        (title, of_first), *rest = pairs.items()
-        answers = list(_by_timing(_grouped(of_first, pair_and_kind), _sizes))
-        if _count_lines(answers) > _MOST_LINES:
-            answers = list(_by_timing({title: of_first}, _counts))
-        if rest:
-            lines = tuple(f"{title}: {_counts(of_pair)}" for title, of_pair in rest)
-            answers.append(Answer(title="Other comparisons", lines=lines))
-    yield from answers
+def _subject(band: Band, sides: tuple[str, str]) -> str:
+    comparison = band.comparisons[0]
+    return f"{compared_text(comparison, sides)}, {case_name(comparison.case, {*comparison.placements})}"
 
 
-def _by_timing(
-    groups: Mapping[str, Sequence[Comparison]], describe: Callable[[Sequence[Comparison]], str]
-) -> Iterator[Answer]:
-    """Yield an answer for each of ``groups``, with a line for each timing."""
-    for title, of_group in groups.items():
-        of_timings = {timing: [each for each in of_group if each.timing is timing] for timing in Timing}
-        lines = (f"{timing}: {describe(of_timing)}" for timing, of_timing in of_timings.items() if of_timing)
-        yield Answer(title=title, lines=tuple(lines))
+def _line(band: Band, about: str) -> HeadlineLine:
+    first, last = (size_with_unit(band.comparisons[index].case.size_bytes) for index in (0, -1))
+    sizes = first if first == last else f"{first} to {last}"
+    reason = _REASONS[band.reason] if band.reason else ""
+    return HeadlineLine(
+        about=about,
+        label=_LABELS[band.verdict],
+        timing=band.timing,
+        text=f"{sizes}, ratio {format_ratios(band.ratios)}{reason}",
+    )
 
 
-def _count_lines(answers: Sequence[Answer]) -> int:
-    return sum(len(answer.lines) for answer in answers)
-
-
-def _unanswered(run: Run, comparisons: Sequence[Comparison]) -> Iterator[Answer]:
-    """Yield an answer for each arm that the run asks about and that no comparison has."""
+def _unanswered(run: Run, bands: Sequence[Band]) -> Iterator[str]:
+    """Yield a sentence about each arm that the run asks about and that no comparison has."""
     for arm in run.asked_arms:
-        if all(each.candidate != arm for each in comparisons):
+        if all(band.candidate != arm for band in bands):
             outcomes = {*_outcomes(run, arm)} or {"not measured"}
             words = ", ".join(sorted(outcomes - {Status.OK}))
-            line = f"not compared in any case{f': {words}, see below' if words else ''}"
-            yield Answer(title=f"{arm} against {run.baseline}", lines=(line,))
+            yield f"{arm} is not compared with {run.baseline} in any case{f': {words}' if words else ''}"
 
 
 def _outcomes(run: Run, arm: str) -> Iterator[str]:
@@ -106,49 +121,6 @@ def _outcomes(run: Run, arm: str) -> Iterator[str]:
     for line in run.lines:
         if isinstance(line, Samples | Hang | Crash) and line.arm == arm:
             yield line.status if isinstance(line, Samples) else line.kind
-
-
-def _grouped(comparisons: Sequence[Comparison], key: Callable[[Comparison], str]) -> dict[str, list[Comparison]]:
-    groups: dict[str, list[Comparison]] = {}
-    for each in comparisons:
-        groups.setdefault(key(each), []).append(each)
-    return groups
-
-
-def _counts(comparisons: Sequence[Comparison]) -> str:
-    """Return how many comparisons have each verdict."""
-    counts = Counter(each.verdict for each in comparisons)
-    return ", ".join(
-        f"{_word(verdict)} in {counted(counts[verdict], 'cell')}" for verdict in (*Verdict, None) if counts[verdict]
-    )
-
-
-def _sizes(comparisons: Sequence[Comparison]) -> str:
-    """Return the sizes and ratios of each verdict; the verdict of the smallest size is first."""
-    by_size = sorted(comparisons, key=lambda each: each.case.size_bytes)
-    ranges: dict[Verdict | None, list[list[Comparison]]] = {}
-    for verdict, neighbours in groupby(by_size, key=lambda each: each.verdict):
-        ranges.setdefault(verdict, []).append(list(neighbours))
-    return "; ".join(_sizes_of_verdict(verdict, of_verdict) for verdict, of_verdict in ranges.items())
-
-
-def _sizes_of_verdict(verdict: Verdict | None, ranges: Sequence[Sequence[Comparison]]) -> str:
-    comparisons = [each for of_range in ranges for each in of_range]
-    ratios = format_ratios([each.ratio for each in comparisons])
-    if len(ranges) > _MOST_RANGES:
-        where = f"in {counted(len(comparisons), 'size')} from {_span(comparisons)}"
-        return f"{_word(verdict)} {where} ({ratios})"
-    where = ", ".join(_span(of_range) for of_range in ranges)
-    return f"{_word(verdict)} at {where} ({counted(len(comparisons), 'size')}, {ratios})"
-
-
-def _span(comparisons: Sequence[Comparison]) -> str:
-    first, last = (size_with_unit(comparisons[index].case.size_bytes) for index in (0, -1))
-    return first if first == last else f"{first} to {last}"
-
-
-def _word(verdict: Verdict | None) -> str:
-    return "no verdict" if verdict is None else verdict.value
 
 
 def _results(rows: Sequence[Row]) -> str:

@@ -1,16 +1,19 @@
 """The headline of an analysis as text: above all tables, in the terminal and in Markdown."""
 
 from collections.abc import Iterator
+from itertools import groupby
 
 from nccl_bench.analysis.analysis import Analysis
 from nccl_bench.report.layout import Remarks
 
 
 def headline_remarks(analysis: Analysis) -> Iterator[Remarks]:
-    """Yield the verdicts of each pair of arms; then whether the results were right, and the command."""
+    """Yield the problems, then the verdicts of each pair of arms, then the facts."""
     headline = analysis.headline
-    for answer in headline.answers:
-        yield Remarks(title=answer.title, items=answer.lines)
-    items = [f"{name}: {text}" for name, text in (("Results", headline.results), ("Command", headline.command)) if text]
-    if items:
-        yield Remarks(title="", items=items)
+    if headline.problems:
+        yield Remarks(title="Failures", items=headline.problems, style="bold red")
+    for about, lines in groupby(headline.lines, key=lambda line: line.about):
+        items = [" ".join(filter(None, (line.label, line.timing, line.text))) for line in lines]
+        yield Remarks(title=about or headline.title, items=items)
+    if headline.facts:
+        yield Remarks(title="", items=[f"{fact.name}: {fact.text}" for fact in headline.facts])

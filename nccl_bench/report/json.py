@@ -44,7 +44,7 @@ def comparison_record(comparison: Comparison, sides: tuple[str, str]) -> Mapping
 
 
 def _content(analysis: Analysis) -> Mapping[str, object]:
-    headline = [asdict(answer) for answer in analysis.headline.answers]
+    headline = asdict(analysis.headline)
     if analysis.run is not None:
         summary = [row.present() for row in analysis.rows]
         return {"schema": SCHEMA, "headline": headline, "run": analysis.run.meta, "summary": summary}

@@ -40,9 +40,8 @@ def heading(analysis: Analysis) -> str:
 
 
 def analysis_remarks(analysis: Analysis) -> Iterator[Remarks]:
-    """Yield the failures, warnings and gaps; leave out empty groups."""
+    """Yield the warnings and gaps; leave out empty groups."""
     for title, items, style in (
-        ("Failures", analysis.failures, "bold red"),
         ("Warnings", (*analysis.warnings, *analysis.hints), "yellow"),
         ("Not compared", analysis.not_compared, ""),
         ("Not measured", analysis.not_measured, ""),

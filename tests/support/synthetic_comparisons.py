@@ -43,6 +43,7 @@ def compared_runs(comparisons: Sequence[Comparison] = (), **changes: Any) -> Ana
         "title": "b against a",
         "notes": (),
         "run": None,
+        "metas": (),
         "rows": (),
         "comparisons": tuple(comparisons),
         "basis": Basis.SHARED_ARM,

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import replace
 from typing import Any
 
 from nccl_bench.analysis.analysis import Analysis
-from nccl_bench.analysis.statistics import Verdict
-from nccl_bench.catalog.timings import Timing
+from nccl_bench.analysis.headline import Headline, HeadlineLine
 from nccl_bench.records.schema import Line, Status
 from nccl_bench.report.markdown import markdown_report
 from nccl_bench.report.terminal import TerminalReport
@@ -33,15 +33,19 @@ def before_and_after() -> list[Line]:
     return lines
 
 
-def lines_of(*cells: Any, **changes: Any) -> list[tuple[str, tuple[str, ...]]]:
-    return [(answer.title, answer.lines) for answer in compared_runs(cells, **changes).headline.answers]
+def lines_of(*cells: Any, **changes: Any) -> tuple[HeadlineLine, ...]:
+    return compared_runs(cells, **changes).headline.lines
+
+
+def headline_of(lines: Iterable[Line]) -> Headline:
+    return Analysis.of(run(lines, **RUN)).headline
 
 
 def test_after_against_before_is_the_headline_and_the_first_table() -> None:
     analysis = Analysis.of(run(before_and_after(), **RUN))
-    (answer,) = analysis.headline.answers
-    assert answer.title == "after against before: all_reduce bfloat16 sum in-place"
-    assert answer.lines == ("gated: faster at 8 B (1 size, 0.80x); equivalent at 16 B (1 size, 1.00x)",)
+    headline = analysis.headline
+    assert headline.title == "after against before, all_reduce bfloat16 sum in-place"
+    assert [line.label for line in headline.lines] == ["FASTER", "SAME"]
     assert [table.title.partition(":")[0] for table in verdict_tables(analysis)] == [
         "after against before",
         "stream-free against before",
@@ -65,46 +69,23 @@ def test_the_headline_stands_above_the_notes_and_tables() -> None:
         assert positions == sorted(positions)
 
 
-def test_sizes_with_one_verdict_share_a_part_and_many_ranges_are_counted() -> None:
-    sizes = [8, 16, 32, 64, 2**20, 2**21, 2**22, 2**30]
-    verdicts = [Verdict.FASTER, Verdict.INCONCLUSIVE] * 4
-    few = [comparison(size, Verdict.FASTER, 0.9) for size in sizes[:5]]
-    assert lines_of(*few)[0][1] == ("gated: faster at 8 B to 1 MiB (5 sizes, 0.90x)",)
-    many = [comparison(size, verdict, 0.9) for size, verdict in zip(sizes, verdicts, strict=True)]
-    assert lines_of(*many)[0][1] == (
-        "gated: faster in 4 sizes from 8 B to 4 MiB (0.90x); inconclusive in 4 sizes from 16 B to 1 GiB (0.90x)",
-    )
-
-
-def test_with_many_cases_the_first_pair_has_counts_for_each_timing_and_the_others_one_line() -> None:
-    cells = [
-        comparison(timing=timing, case=case(8, collective), candidate=candidate)
-        for candidate in ("stream-free", "torch")
-        for collective in ("all_reduce", "all_gather", "reduce_scatter")
-        for timing in Timing
-    ]
-    (first, first_lines), (others, other_lines) = lines_of(*cells)
-    assert (first, len(first_lines)) == ("stream-free (after) against dedicated-stream (before)", 4)
-    assert first_lines[0] == "eager: equivalent in 3 cells"
-    assert others == "Other comparisons"
-    assert other_lines == ("torch (after) against dedicated-stream (before): equivalent in 12 cells",)
+def test_a_line_of_several_pairs_names_its_pair() -> None:
+    first, second = lines_of(comparison(), comparison(candidate="torch"))
+    assert first.about == "stream-free (after) against dedicated-stream (before), all_reduce bfloat16 sum in-place"
+    assert second.about.startswith("torch (after)")
+    assert lines_of(comparison())[0].about == ""
 
 
 def test_an_arm_that_was_never_compared_is_named() -> None:
     analysis = Analysis.of(run([measured("before", 10.0), measured("before:twin", 10.0)], **RUN))
-    (answer,) = analysis.headline.answers
-    assert (answer.title, answer.lines) == (
-        "after against before",
-        ("not compared in any case: not measured, see below",),
-    )
+    assert analysis.headline.problems == ("after is not compared with before in any case: not measured",)
     failed = [measured("before", 10.0), samples("after", status=Status.DECLINED), crash(arm="after")]
-    (answer,) = Analysis.of(run(failed, **RUN)).headline.answers
-    assert answer.lines == ("not compared in any case: crash, declined, see below",)
+    assert "after is not compared with before in any case: crash, declined" in headline_of(failed).problems
 
 
 def test_the_results_say_what_was_wrong_and_what_was_not_checked() -> None:
     def results(*lines: Line) -> str:
-        return Analysis.of(run(lines, **RUN)).headline.results
+        return next(fact.text for fact in headline_of(lines).facts if fact.name == "Results")
 
     right, unchecked = measured("before", 10.0), measured("after", 9.0, 16, wrong=None, tolerance_ulp=None)
     assert results(right) == "right in 1 cell"

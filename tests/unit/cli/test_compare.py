@@ -119,7 +119,7 @@ def test_without_a_common_arm_there_is_a_reason_instead_of_verdicts(compare: Com
     assert (status, err) == (0, "")
     assert "No verdict: each side has only one run" in flat(out)
     assert "--shared" in out
-    assert ratios_in(out) == ["1.00x"]
+    assert set(ratios_in(out)) == {"1.00x"}
     assert "confidence" not in out
 
 
@@ -196,7 +196,7 @@ def test_output_of_nccl_tests_is_compared_with_an_arm(compare: CompareCommand, t
     status, out, err = compare(path, "ours", "--arms", f"nccl-tests,{NEW}", "--allow-mismatch")
     assert (status, err) == (0, "")
     assert f"{NEW} (after) against nccl-tests (before)" in out
-    assert len(ratios_in(out)) == 1
+    assert len(set(ratios_in(out))) == 1
 
 
 def test_times_that_merge_their_ranks_differently_have_a_warning(compare: CompareCommand, tmp_path: Path) -> None:

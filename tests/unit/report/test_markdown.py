@@ -129,10 +129,10 @@ def test_two_sides_are_verdicts_warnings_and_the_rest() -> None:
     assert text.startswith("**nccl-bench**: b against a.\n")
     assert "\n- odd line\n" in text
     assert "\n\ntorch itself: 1.00x\n\nVerdicts. Ratios" in text
-    assert text.index("**Failures**\n\n- HANG: there\n") < text.index("**Warnings**")
+    assert text.index("**Failures**\n\n- HANG: there\n") < text.index("torch itself")
     assert shown.endswith("**Not compared**\n\n- missing after the change: x\n\n**Not measured**\n\n- too large\n\n")
     bare = markdown_report(compared_runs([], title="b against a."))
-    assert bare == "**nccl-bench**: b against a.\n"
+    assert bare.startswith("**nccl-bench**: b against a.\n")
 
 
 def test_the_times_of_two_sides_are_folded_away_where_sizes_share_a_line() -> None:
