@@ -282,8 +282,8 @@ def test_remarks_stand_around_the_tables() -> None:
     order = ("b against a", "Failures", "notes", "confidence", "Warnings", "Not compared", "Not measured")
     assert sorted(order, key=text.index) == list(order)
     assert [line for line in text.splitlines() if line.startswith("- ")] == [
-        "- gated: equivalent at 8 B (1 size, 1.00x)",
         "- failures",
+        "- SAME gated 8 B, ratio 1.00x",
         "- warnings",
         "- not_compared",
         "- not_measured",
