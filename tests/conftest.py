@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import signal
 from collections.abc import Iterator
-from functools import cache
+from functools import cache, partial
 from pathlib import Path
 
 import pytest
@@ -13,10 +13,21 @@ from hypothesis import HealthCheck, settings
 
 from tests.support.communicators import one_rank_group
 from tests.support.fake_nccl import FakeNccl, build
+from tests.support.snapshots import CheckSnapshot, check_snapshot
 
 # A busy machine is slow, and no example fails for that.
 settings.register_profile("any speed", deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("any speed")
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--rewrite-snapshots", action="store_true", help="write the expected outputs of reports again")
+
+
+@pytest.fixture
+def snapshot(request: pytest.FixtureRequest) -> CheckSnapshot:
+    """Return the function that compares a text with a snapshot."""
+    return partial(check_snapshot, rewrite=request.config.getoption("--rewrite-snapshots"))
 
 
 def pytest_configure() -> None:
