@@ -15,6 +15,7 @@ from nccl_bench.cli.compare import compare
 from nccl_bench.cli.guide import guide
 from nccl_bench.cli.import_ import import_
 from nccl_bench.cli.list import list_
+from nccl_bench.cli.measuring_command import MeasuringCommand
 from nccl_bench.cli.messages import exit_with, print_message
 from nccl_bench.cli.report import report
 from nccl_bench.cli.run import run
@@ -45,8 +46,8 @@ def _options(
     """Compare the speed of a stream-free NCCL communicator and a communicator with its own stream."""
 
 
-app.command()(run)
-app.command()(verify)
+app.command(cls=MeasuringCommand)(run)
+app.command(cls=MeasuringCommand)(verify)
 app.command()(report)
 app.command()(compare)
 app.command("import")(import_)

@@ -12,6 +12,7 @@ import typer
 from nccl_bench.catalog.devices import DEVICES
 from nccl_bench.cli.gate import parse_fail_on, refuse_gate_of_one_arm
 from nccl_bench.cli.launching import choose_device, default_ranks, refuse_missing
+from nccl_bench.cli.messages import print_message
 from nccl_bench.cli.options import (
     FailOnText,
     FormatOption,
@@ -78,7 +79,7 @@ def run(
     """
     from nccl_bench.cli.attached_run import run_attached
     from nccl_bench.cli.launched_run import run_launched, show_plan
-    from nccl_bench.launch.attach import choose_attachment
+    from nccl_bench.launch.attach import choose_attachment, describe_only_rank
     from nccl_bench.launch.config import LaunchConfig
     from nccl_bench.launch.hardware import gpu_count
 
@@ -111,6 +112,9 @@ def run(
     if (alone or dry_run) and "PYTHONPATH" not in resolved.variables:
         refuse_missing(resolved.user_arms)
     if attachment is not None:
+        warning = None if attach else describe_only_rank(attachment)
+        if warning:
+            print_message(warning)
         if not dry_run:
             run_attached(resolved, attachment, output)
         elif attachment.rank == 0:

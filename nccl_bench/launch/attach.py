@@ -11,6 +11,8 @@ from nccl_bench.launch.launchers import Attachment, Launcher, LauncherVariables
 
 # The smallest id of Slurm's own steps: batch, extern, interactive (slurm.h: SLURM_BATCH_SCRIPT, ...).
 _FIRST_SPECIAL_STEP = 0xFFFFFFF0
+# The variable with a rank's number -> that with the number of ranks, for Open MPI and for Hydra.
+_MPI_SIZES = {"OMPI_COMM_WORLD_RANK": "OMPI_COMM_WORLD_SIZE", "PMI_RANK": "PMI_SIZE"}
 
 
 def choose_attachment(
@@ -64,12 +66,26 @@ def detect_attachment(
 
 def detect_launcher(environ: Mapping[str, str]) -> Launcher | None:
     """Return the launcher that started this process as one of several ranks. Values of variables are not checked."""
-    signs = {
-        Launcher.TORCHRUN: "TORCHELASTIC_RUN_ID" in environ,
-        Launcher.MPIRUN: "OMPI_COMM_WORLD_RANK" in environ or "PMI_RANK" in environ,
-        Launcher.SRUN: _is_slurm_step(environ) and environ.get("SLURM_STEP_NUM_TASKS", "1") != "1",
+    # The variable with the number of ranks, for each launcher that has started this process.
+    sizes = {
+        Launcher.TORCHRUN: "WORLD_SIZE" if "TORCHELASTIC_RUN_ID" in environ else None,
+        Launcher.MPIRUN: next((size for rank, size in _MPI_SIZES.items() if rank in environ), None),
+        Launcher.SRUN: "SLURM_STEP_NUM_TASKS"
+        if _is_slurm_step(environ) and "SLURM_STEP_NUM_TASKS" in environ
+        else None,
     }
-    return next((launcher for launcher, seen in signs.items() if seen), None)
+    return next((launcher for launcher, size in sizes.items() if size and environ.get(size) != "1"), None)
+
+
+def describe_only_rank(attachment: Attachment) -> str | None:
+    """Return a warning if ``attachment`` is the only rank of its launch; ``None`` otherwise."""
+    if attachment.world_size > 1:
+        return None
+    return (
+        f"{attachment.launcher} started this process as its only rank, so one rank is measured and nothing is sent. "
+        "To measure all GPUs of this machine, add --launch: nccl-bench then starts one rank for each GPU. To measure "
+        f"the ranks of {attachment.launcher}, start several"
+    )
 
 
 def _is_slurm_step(environ: Mapping[str, str]) -> bool:

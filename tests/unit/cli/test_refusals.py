@@ -131,7 +131,7 @@ BAD: list[tuple[tuple[str, ...], int, tuple[str, ...]]] = [
 ]
 # Command lines that Typer refuses with its own message.
 REFUSED_BY_TYPER: list[tuple[tuple[str, ...], str]] = [
-    (("run", "-m", "3"), "-m"),
+    (("run", "-l", "3"), "-l"),
     (("run", "--iterations", "3"), "--iterations"),
     (("run", "--rounds", "many"), "--rounds"),
     (("run", "--rounds"), "--rounds"),

@@ -241,6 +241,10 @@ def test_an_endpoint_is_refused_for_ranks_that_already_have_one() -> None:
         ({"OMPI_COMM_WORLD_RANK": "0", "SLURM_STEP_ID": "0", "SLURM_STEP_NUM_TASKS": "2"}, Launcher.MPIRUN),
         ({"PMI_RANK": "1"}, Launcher.MPIRUN),
         ({"SLURM_STEP_ID": "0", "SLURM_STEP_NUM_TASKS": "2"}, Launcher.SRUN),
+        # The only rank: it can start ranks of its own.
+        ({"TORCHELASTIC_RUN_ID": "none", "WORLD_SIZE": "1"}, None),
+        ({"OMPI_COMM_WORLD_RANK": "0", "OMPI_COMM_WORLD_SIZE": "1"}, None),
+        ({"PMI_RANK": "0", "PMI_SIZE": "1"}, None),
         # A shell under `srun --pty`, a batch script, a pod: one process that launches ranks itself.
         ({"SLURM_STEP_ID": "0", "SLURM_STEP_NUM_TASKS": "1"}, None),
         ({"SLURM_STEP_ID": "4294967291", "SLURM_STEP_NUM_TASKS": "8"}, None),
