@@ -22,7 +22,7 @@ _CELLS: Mapping[ProbeStatus, str] = {
     ProbeStatus.UNVERIFIED: "?",
     ProbeStatus.NOT_RUN: NOT_RUN,
 }
-_CSV_COLUMNS = ("arm", "probe", "status", "trials", "failed", "raced", "reason", "detail", "leaks")
+_CSV_COLUMNS = ("arm", "probe", "status", "trials", "failed", "raced", "calls", "reason", "detail", "leaks")
 SHARED_NOTICE = (
     "The ranks share {gpus}: NCCL treats each rank as a separate host, and the ranks communicate over the network."
 )
@@ -113,7 +113,7 @@ def json_verification(about: Mapping[str, object], content: Verification) -> str
 
 
 def _to_mapping(judgement: Judgement) -> dict[str, object]:
-    finding = asdict(judgement.finding) if judgement.finding else {}
+    finding = {**asdict(judgement.finding), "calls": judgement.finding.calls} if judgement.finding else {}
     mapping = {"arm": judgement.arm, "probe": judgement.probe, "status": judgement.status, "reason": judgement.reason}
     return {key: value for key, value in {**mapping, **finding}.items() if value is not None}
 

@@ -63,7 +63,7 @@ def _gather_after_fork(trial: Trial, gather: Callable[..., object]) -> str | Non
     side.wait_stream(caller)
     gather(exchange.output, exchange.input, side)
     streams.synchronize()
-    error = exchange.find_error(exchange.output, salt=ATTEMPTS + 1)
+    error = trial.find_error(exchange.output, salt=ATTEMPTS + 1)
     return f"the gather did not wait for the write of its input: {error}" if error else None
 
 
@@ -87,7 +87,7 @@ def _time_gather(
     caller.wait_stream(side)
     streams.submit(copy.copy_, exchange.output)
     streams.synchronize()
-    return begin.elapsed_time(end), side_begin.elapsed_time(side_end), exchange.find_error(copy, salt)
+    return begin.elapsed_time(end), side_begin.elapsed_time(side_end), trial.find_error(copy, salt)
 
 
 def _gather_with_communicator_off(trial: Trial, coordinator: ArmCommunicator) -> str | None:
@@ -100,5 +100,5 @@ def _gather_with_communicator_off(trial: Trial, coordinator: ArmCommunicator) ->
         coordinator.async_gather(exchange.output, exchange.input, side)
         trial.streams.submit(copy.copy_, exchange.output)
     trial.streams.synchronize()
-    error = exchange.find_error(copy, salt=1)
+    error = trial.find_error(copy, salt=1)
     return f"with the communicator off: {error}" if error else None

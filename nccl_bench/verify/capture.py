@@ -35,7 +35,7 @@ def _replay(trial: Trial, exchange: Exchange, graph: Graph) -> str | None:
     for salt in range(1, REPLAYS + 1):
         copy = _write_replay_and_copy(trial, exchange, graph, salt)
         trial.streams.synchronize()
-        error = exchange.find_error(copy, salt)
+        error = trial.find_error(copy, salt)
         errors.append(f"replay {salt}: {error}" if error else None)
     caller, (_, _, other) = trial.streams.current_stream(), trial.rig.side_streams
     other.wait_stream(caller)
@@ -43,7 +43,7 @@ def _replay(trial: Trial, exchange: Exchange, graph: Graph) -> str | None:
         copy = _write_replay_and_copy(trial, exchange, graph, REPLAYS + 1)
     caller.wait_stream(other)
     trial.streams.synchronize()
-    error = exchange.find_error(copy, REPLAYS + 1)
+    error = trial.find_error(copy, REPLAYS + 1)
     return first_error([*errors, f"replay on another stream: {error}" if error else None])
 
 

@@ -52,7 +52,8 @@ class Participants:
 class Exchange:
     """A collective with one message size, and the tensors of this rank."""
 
-    name: str  # the name for messages, which includes the size
+    label: str  # the collective with its placement or its sizes, in words
+    size_bytes: int  # the message size; that of uneven sizes is a little smaller
     operation_name: str  # the collective's name in the coordinator's routing table
     input: Tensor  # this rank's input
     output: Tensor  # this rank's output; the same tensor as `input` if the collective is in place
@@ -62,6 +63,11 @@ class Exchange:
     returns: bool = False  # True if the collective returns a new tensor, which `receive` copies to `output`
     # What the last call returned, until `receive` takes it.
     _returned: list[object] = field(default_factory=list, repr=False)
+
+    @property
+    def name(self) -> str:
+        """The name for messages, which includes the size."""
+        return f"{self.label} {format_size(self.size_bytes)}"
 
     @property
     def placement(self) -> Placement:
@@ -143,7 +149,8 @@ def _all_reduce(ranks: Participants, size_bytes: int, *, placement: Placement) -
     tensor, in_place = torch.empty(shape, device=ranks.device), placement is Placement.IN_PLACE
     return Exchange(
         operation_name="all_reduce",
-        name=f"{'' if in_place else f'{placement} '}all_reduce {format_size(size_bytes)}",
+        label=f"{'' if in_place else f'{placement} '}all_reduce",
+        size_bytes=size_bytes,
         input=tensor,
         output=tensor if in_place else torch.empty(shape, device=ranks.device),
         make_input=lambda salt: ranks.make_input(ranks.rank, salt, shape),
@@ -157,7 +164,8 @@ def _all_gather(ranks: Participants, size_bytes: int, *, uneven: bool) -> Exchan
     sizes, columns = _split_rows(ranks, size_bytes, uneven)
     return Exchange(
         operation_name="all_gatherv" if uneven else "all_gather",
-        name=f"all_gather{' with sizes' if uneven else ''} {format_size(size_bytes)}",
+        label=f"all_gather{' with sizes' if uneven else ''}",
+        size_bytes=size_bytes,
         input=torch.empty((sizes[ranks.rank], columns), device=ranks.device),
         output=torch.empty((sum(sizes), columns), device=ranks.device),
         make_input=lambda salt: ranks.make_input(ranks.rank, salt, (sizes[ranks.rank], columns)),
@@ -173,7 +181,8 @@ def _reduce_scatter(ranks: Participants, size_bytes: int, *, uneven: bool) -> Ex
     whole = (sum(sizes), columns)
     return Exchange(
         operation_name="reduce_scatterv" if uneven else "reduce_scatter",
-        name=f"reduce_scatter{' with sizes' if uneven else ''} {format_size(size_bytes)}",
+        label=f"reduce_scatter{' with sizes' if uneven else ''}",
+        size_bytes=size_bytes,
         input=torch.empty(whole, device=ranks.device),
         output=torch.empty((sizes[ranks.rank], columns), device=ranks.device),
         make_input=lambda salt: ranks.make_input(ranks.rank, salt, whole),
@@ -192,7 +201,7 @@ def _returning(ranks: Participants, size_bytes: int, *, collective: str) -> Exch
     exchange = EXCHANGES[collective](ranks, size_bytes)
     return replace(
         exchange,
-        name=f"returned {exchange.name}",
+        label=f"returned {exchange.label}",
         run=lambda comm, sent, received: comm.returning(collective)(sent),
         returns=True,
     )

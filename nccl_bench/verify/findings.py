@@ -13,6 +13,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+from nccl_bench.catalog.probes import Place
 from nccl_bench.errors import RecordError
 from nccl_bench.plan.verification import ArmProbe
 from nccl_bench.records.decoding import decode, parse_json, read_text
@@ -22,6 +23,19 @@ from nccl_bench.records.files import append_lines, sync_file
 MOST_BROKEN = 3
 # The key of a note in its line.
 _NOTE = "note"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TrialGroup:
+    """The trials of a probe on one stream with one operation and one message size, over all ranks."""
+
+    place: Place  # the stream of the calls
+    operation: str | None  # the collective with its placement or its sizes; None if a trial mixes operations
+    size_bytes: int | None  # the message size; None if a trial mixes sizes
+    in_graph_mode: bool = False  # True if the calls are inside graph_capture() of a coordinator
+    trials: int  # the number of trials
+    failed: int  # the number of trials that failed
+    calls: int  # the number of calls whose results were checked, on each rank
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -39,6 +53,7 @@ class Finding:
     unmade: bool = False  # True if the probe did not begin, because the arm could not be made
     declined: tuple[str, ...] = ()  # the exchanges that the arm declined, each with the reason
     leaks: tuple[str, ...] = ()  # what the arm's object leaves behind, if it was dropped because no method ends it
+    groups: tuple[TrialGroup, ...] = ()  # the trials by stream, operation and size; empty in records of 0.1.0
 
     @classmethod
     def of_break(cls, arm_probe: ArmProbe, detail: str, *, unmade: bool = False) -> Finding:
@@ -51,6 +66,11 @@ class Finding:
     def arm_probe(self) -> ArmProbe:
         """The arm and the probe of this finding."""
         return ArmProbe(arm=self.arm, probe=self.probe)
+
+    @property
+    def calls(self) -> int:
+        """The number of calls whose results were checked, on each rank; 0 if the probe checks no results."""
+        return sum(group.calls for group in self.groups)
 
 
 def append_finding(path: Path, finding: Finding) -> None:

@@ -13,7 +13,8 @@ from nccl_bench.arms.arm import Arm
 from nccl_bench.catalog.arms import ARMS
 from nccl_bench.catalog.probes import Place
 from nccl_bench.verify.exchanges import Exchange
-from nccl_bench.verify.rig import Leak, Rig, call_each
+from nccl_bench.verify.outcomes import Leak
+from nccl_bench.verify.rig import Rig, call_each
 
 # The number of communicators in one series.
 COMMUNICATORS = 4

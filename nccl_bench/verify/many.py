@@ -34,11 +34,7 @@ def many(rig: Rig) -> None:
             for graph in graphs:
                 graph.reset()
             for name, sequence in zip(("first", "second"), sequences, strict=True):
-                wrong = sequence.take_wrong()
-                rig.record(
-                    f"{place}, {name} communicator",
-                    f"{wrong} of its operations had a wrong result" if wrong else None,
-                )
+                rig.record(f"{place}, {name} communicator", sequence.take_error(), place)
     second.close()
 
 
@@ -53,7 +49,15 @@ class _Sequence:
         self._in_graph = rig.exchanges([small])
         distinct = {id(exchange): exchange for exchange in (*self._exchanges, *self._in_graph)}
         self._trials = {key: _trials(exchange) for key, exchange in distinct.items()}
-        self._wrong = torch.zeros(1, dtype=torch.int64, device=rig.device.streams.device)
+        self._rig = rig
+        # Whether the result of each call since the last `take_error` was wrong, in the order of the calls.
+        replays = rig.device_spec.probe_operations // REPLAY_EVERY + 1
+        self._wrong = torch.zeros(
+            rig.device_spec.probe_operations + replays * len(self._in_graph),
+            dtype=torch.bool,
+            device=rig.device.streams.device,
+        )
+        self._checked = 0
         self._streams.synchronize()
 
     def operate(self, number: int) -> None:
@@ -62,7 +66,7 @@ class _Sequence:
         fresh, expected = next(self._trials[id(exchange)])
         self._streams.submit(exchange.input.copy_, fresh)
         call(self._arm, exchange)
-        self._streams.submit(_count_wrong, self._wrong, exchange.output, expected)
+        self._check(exchange.output, expected)
 
     def capture(self) -> Graph:
         """Return a graph with one small operation of each collective."""
@@ -75,14 +79,22 @@ class _Sequence:
             self._streams.submit(exchange.input.copy_, fresh)
         graph.replay()
         for exchange, _, expected in trials:
-            self._streams.submit(_count_wrong, self._wrong, exchange.output, expected)
+            self._check(exchange.output, expected)
 
-    def take_wrong(self) -> int:
-        """Return the number of wrong results since the last call; the device must be idle."""
-        wrong = int(self._wrong.item())
+    def _check(self, result: Tensor, expected: Tensor) -> None:
+        self._streams.submit(_note_if_wrong, self._wrong[self._checked], result, expected)
+        self._checked += 1
+
+    def take_error(self) -> str | None:
+        """Return a message about the calls since the last one, or ``None`` if all were right; the device is idle."""
+        checked, self._checked = self._checked, 0
+        self._rig.checked += checked
+        wrong = self._wrong[:checked].nonzero().flatten().tolist()
         self._wrong.zero_()
         self._streams.synchronize()
-        return wrong
+        if not wrong:
+            return None
+        return f"{len(wrong)} of its {checked} calls had a wrong result; the first of them is call {wrong[0] + 1}"
 
 
 def _trials(exchange: Exchange) -> Iterator[tuple[Tensor, Tensor]]:
@@ -90,5 +102,5 @@ def _trials(exchange: Exchange) -> Iterator[tuple[Tensor, Tensor]]:
     return cycle([(exchange.make_input(salt), exchange.make_expected(salt)) for salt in range(SALTS)])
 
 
-def _count_wrong(wrong: Tensor, result: Tensor, expected: Tensor) -> None:
-    wrong.add_((result != expected).any())
+def _note_if_wrong(wrong: Tensor, result: Tensor, expected: Tensor) -> None:
+    wrong.copy_((result != expected).any())

@@ -4,7 +4,8 @@ import torch
 from torch import Tensor
 
 from nccl_bench.verify.exchanges import POISON, Exchange
-from nccl_bench.verify.rig import Race, Rig, Trial, call, first_error
+from nccl_bench.verify.outcomes import Race
+from nccl_bench.verify.rig import Rig, Trial, call, first_error
 
 # The allocator can use any free block. One of this many tensors of the same size gets the block that was just freed.
 ALLOCATIONS = 8
@@ -25,7 +26,7 @@ def _produce(trial: Trial) -> str | None:
     trial.streams.submit(exchange.input.copy_, written)
     trial.call()
     trial.streams.synchronize()
-    error = exchange.find_error(exchange.output, salt=2)
+    error = trial.find_error(exchange.output, salt=2)
     return error_without_race or _race("the collective did not wait for the write of its input", error)
 
 
@@ -42,7 +43,7 @@ def _consume(trial: Trial) -> str | None:
     trial.call()
     trial.streams.submit(copy.copy_, exchange.output)
     trial.streams.synchronize()
-    error = exchange.find_error(copy, salt=1)
+    error = trial.find_error(copy, salt=1)
     return error_without_race or _race("a copy of the output did not wait for the collective", error)
 
 
@@ -60,7 +61,7 @@ def _reuse(trial: Trial) -> str | None:
         _call_on_temporary(trial, exchange, exchange.make_input(salt))
         overwritten = [torch.full_like(exchange.input, POISON) for _ in range(ALLOCATIONS)]
         trial.streams.synchronize()
-        errors.append(exchange.find_error(exchange.output, salt))
+        errors.append(trial.find_error(exchange.output, salt))
         del overwritten
     return _race("the input's memory was reused before the collective had read it", first_error(errors))
 
@@ -75,7 +76,7 @@ def _call_without_race(trial: Trial) -> str | None:
     """Make a first call, which cannot race and which loads kernels. Return the error of this call, or ``None``."""
     exchange = trial.start(salt=0)
     trial.call_on_other_stream()
-    error = exchange.find_error(exchange.output, salt=0)
+    error = trial.find_error(exchange.output, salt=0)
     return f"the result is wrong even without a race: {error}" if error else None
 
 

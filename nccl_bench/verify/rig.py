@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager, nullcontext
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from itertools import product
 from typing import Any
@@ -26,14 +26,7 @@ from nccl_bench.transports.device import Device
 from nccl_bench.verify.exchanges import EXCHANGES, OUTPLACE_ALL_REDUCE, RETURNING_PREFIX, Exchange, Participants
 from nccl_bench.verify.findings import Finding
 from nccl_bench.verify.first_call import accepts
-
-
-class Race(str):
-    """An error that only a race explains, because the same call gives the right result if nothing can race."""
-
-
-class Leak(str):
-    """The leak of a user's object that was dropped, because no method ends it. A trial with a leak has not failed."""
+from nccl_bench.verify.outcomes import Outcome, join_outcomes
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -77,6 +70,11 @@ class Trial:
         if self.is_late:
             time.sleep(self.rig.delay_s)
 
+    def find_error(self, result: Tensor, salt: int) -> str | None:
+        """Return a message about the wrong elements of ``result``, or ``None``; count the call that gave it."""
+        self.rig.checked += 1
+        return self.exchange.find_error(result, salt)
+
     def run_slow_kernel(self) -> None:
         """Keep the current stream busy. A stream that runs all work inside the calls cannot race: do nothing there."""
         if not (self.rig.device_spec.inline_default_stream and self.place is Place.DEFAULT):
@@ -115,9 +113,8 @@ class Rig:
     make_arm: Callable[[], Arm]  # the function that makes an arm, which the probe must close; collective
     announce_trial: Callable[[str], None]  # the function to call with a trial's label before the trial
     routes: Routes = field(default_factory=lambda: ROUTES)  # the coordinator's routing table
-    # (place, error or leak) of every trial so far. The place is None if the trial has none; the error is None after a
-    # pass.
-    outcomes: list[tuple[Place | None, str | None]] = field(default_factory=list)
+    outcomes: list[Outcome] = field(default_factory=list)  # the outcome of every trial so far
+    checked: int = 0  # the number of calls so far whose results were checked
     # The reason why the probe does not apply to the arm, if the probe finds such a reason; otherwise None.
     reason_not_applicable: str | None = None
     declined: list[str] = field(default_factory=list)  # the exchanges that a user arm declined, each with the reason
@@ -213,39 +210,27 @@ class Rig:
             self.announce_trial(label)
             with self.at_place(place):
                 trial = Trial(rig=self, place=place, exchange=exchange, is_late=is_late, in_graph_mode=mode)
-                self.record(label, run_trial(trial), place)
+                self.record(label, run_trial(trial), place, exchange, in_graph_mode=mode)
 
-    def record(self, label: str, error: str | None, place: Place | None = None) -> None:
-        """Record the outcome of a trial on this rank."""
+    def record(
+        self,
+        label: str,
+        error: str | None,
+        place: Place | None = None,
+        exchange: Exchange | None = None,
+        *,
+        in_graph_mode: bool = False,
+    ) -> None:
+        """Record the outcome of a trial on this rank. The trial checked all calls since the trial before it."""
         described = None if error is None else type(error)(f"{label}, rank {self.control.rank}: {error}")
-        self.outcomes.append((place, described))
+        calls = self.checked - sum(outcome.calls for outcome in self.outcomes)
+        self.outcomes.append(
+            Outcome(error=described, place=place, exchange=exchange, in_graph_mode=in_graph_mode, calls=calls)
+        )
 
     def make_finding(self) -> Finding:
         """Return one finding for all ranks together. Collective."""
-        count = len(self.outcomes)
-        leaks = [error if isinstance(error, Leak) else None for _, error in self.outcomes]
-        errors = [None if isinstance(error, Leak) else error for _, error in self.outcomes]
-        marks = [
-            *(error is not None for error in errors),
-            *(isinstance(error, Race) for error in errors),
-            *(leak is not None for leak in leaks),
-        ]
-        ranks = self.control.sum([int(mark) for mark in marks])
-        failed, raced, leaked = ranks[:count], ranks[count : 2 * count], ranks[2 * count :]
-        first = next((index for index, number in enumerate(failed) if number), None)
-        message = None if first is None else self.control.first_message(errors[first])
-        first_leaks = [self.control.first_message(leaks[index]) for index, number in enumerate(leaked) if number]
         if self.declined and not self.outcomes:
             self.reason_not_applicable = f"the arm declined all that the probe tries: {'; '.join(self.declined)}"
-        loud = {place for (place, _), number in zip(self.outcomes, raced, strict=True) if number}
-        return Finding(
-            arm=self.arm_probe.arm,
-            probe=self.arm_probe.probe,
-            trials=count,
-            failed=sum(1 for number in failed if number),
-            raced=sum(1 for number in raced if number),
-            quiet=tuple(place for place in Place if place not in loud),
-            detail=self.reason_not_applicable if message is None else str(message[1]),
-            declined=tuple(self.declined),
-            leaks=tuple(message for _, message in filter(None, first_leaks)),
-        )
+        finding = join_outcomes(self.arm_probe, self.outcomes, self.control)
+        return replace(finding, detail=finding.detail or self.reason_not_applicable, declined=tuple(self.declined))

@@ -66,7 +66,7 @@ EXPECTED: Mapping[str, Mapping[str, str | None]] = {
     },
     "gathers-unforked": {"async": r".*: the gather did not wait for the write of its input: "},
     "gathers-unjoined": {"async": r".*: after the join, the result is wrong: "},
-    "skips-operations": {"capture": None, "many": r".*, rank 0: \d+ of its operations had a wrong result$"},
+    "skips-operations": {"capture": None, "many": r".*, rank 0: \d+ of its \d+ calls had a wrong result; "},
     "keeps-its-warm-up-stream": {"lifetime": r".*: after construction, streams in use: 1, "},
     "leaves-a-thread-and-a-file": {"lifetime": r"threads, rank 0: "},
     "stream-free": {"allocator": None, "many": None, "lifetime": None},

@@ -323,6 +323,8 @@ def test_the_json_has_every_cell_after_the_command_and_the_machine() -> None:
         "quiet": [],
         "declined": [],
         "leaks": [],
+        "groups": [],
+        "calls": 0,
         "broken": True,
         "unmade": False,
     }
@@ -336,6 +338,8 @@ def test_the_json_has_every_cell_after_the_command_and_the_machine() -> None:
         "quiet": [],
         "declined": [],
         "leaks": [],
+        "groups": [],
+        "calls": 0,
         "broken": False,
         "unmade": False,
     }
@@ -425,14 +429,15 @@ def test_csv_has_a_row_for_each_arm_and_probe() -> None:
         "trials",
         "failed",
         "raced",
+        "calls",
         "reason",
         "detail",
         "leaks",
     ]
-    assert list(rows["torch", "many"].values()) == ["torch", "many", "FAIL", "48", "36", "0", "", KILLED, ""]
-    assert list(rows["stream-free", "state"].values())[2:] == ["pass", "48", "0", "0", "", "", ""]
+    assert list(rows["torch", "many"].values()) == ["torch", "many", "FAIL", "48", "36", "0", "0", "", KILLED, ""]
+    assert list(rows["stream-free", "state"].values())[2:] == ["pass", "48", "0", "0", "0", "", "", ""]
     reason = "torch.distributed has no all-gather on a stream of the caller's choice"
-    assert list(rows["torch", "async"].values())[2:] == ["not applicable", "", "", "", reason, "", ""]
+    assert list(rows["torch", "async"].values())[2:] == ["not applicable", "", "", "", "", reason, "", ""]
 
 
 def test_an_incomplete_verification_says_how_much_ran_and_what_that_verifies() -> None:

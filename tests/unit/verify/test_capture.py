@@ -72,7 +72,7 @@ def probe(one_rank: dist.ProcessGroup, monkeypatch: pytest.MonkeyPatch) -> Itera
         monkeypatch.setattr(rig, "exchanges", lambda: exchanges)
         capture(rig)
         assert [(graph.replays, graph.resets) for graph in graphs] == [(REPLAYS + 1, 1)] * len(Place) * len(exchanges)
-        return [error for _, error in rig.outcomes]
+        return [outcome.error for outcome in rig.outcomes]
 
     yield probe
     arm.close()

@@ -21,7 +21,8 @@ from nccl_bench.streams.cpu_device import CpuStreams
 from nccl_bench.transports.device import Device
 from nccl_bench.transports.gloo import GlooTransport
 from nccl_bench.verify import async_gather as async_gather_module
-from nccl_bench.verify.rig import Race, Rig, Trial, first_error
+from nccl_bench.verify.outcomes import Race
+from nccl_bench.verify.rig import Rig, Trial, first_error
 
 CELL = ArmProbe(arm="stream-free", probe="producer")
 
@@ -146,7 +147,7 @@ def test_every_exchange_is_tried_at_every_place_with_the_stream_of_that_place(ri
         (Place.NESTED, inner.handle),
         (Place.OUTER, outer.handle),
     }
-    assert rig.outcomes == [(place, None) for place, _, _ in seen]
+    assert [(each.place, each.error) for each in rig.outcomes] == [(place, None) for place, _, _ in seen]
 
 
 def late_ranks(rig: Rig, world_size: int, body: Callable[[Callable[[Trial], None]], None]) -> list[set[int]]:
@@ -326,3 +327,28 @@ def test_a_trial_starts_with_its_input_written_and_its_output_poisoned(rig: Rig)
 def test_of_several_errors_of_a_trial_the_first_is_reported() -> None:
     assert first_error([None, "b", "c"]) == "b"
     assert first_error([None, None]) is None
+
+
+def test_the_trials_of_a_finding_are_grouped_by_stream_operation_and_size_with_the_calls_that_were_checked(
+    rig: Rig,
+) -> None:
+    def run_trial(trial: Trial) -> str | None:
+        trial.start(salt=1)
+        trial.find_error(trial.exchange.output, salt=2)
+        return "late" if trial.place is Place.SIDE and trial.exchange.size_bytes == 128 else None
+
+    exchanges = rig.exchanges([64, 128], ["all_gather", "outplace_all_reduce"])
+    rig.try_each(run_trial, [*exchanges, exchanges[0]])
+    rig.record("threads", "3 for each communicator")
+    rig.control = TwoRanks(rank=1, other_values=[0] * 3 * len(rig.outcomes))
+    finding = rig.make_finding()
+    groups = {(group.place, group.operation, group.size_bytes): group for group in finding.groups}
+    assert set(groups) == set(product(Place, ("all_gather", "out-of-place all_reduce"), (64, 128)))
+    assert [key for key, group in groups.items() if group.failed] == [
+        (Place.SIDE, "all_gather", 128),
+        (Place.SIDE, "out-of-place all_reduce", 128),
+    ]
+    assert [
+        (group.trials, group.calls) for (_, name, size), group in groups.items() if (name, size) == ("all_gather", 64)
+    ] == [(2, 2)] * len(Place)
+    assert (finding.trials, finding.calls) == (21, 20)
