@@ -11,13 +11,14 @@ from nccl_bench.analysis.failures import failures, summary_failures, worst
 from nccl_bench.analysis.gaps import candidate_incomplete, describe_cells, not_measured, unmatched
 from nccl_bench.analysis.libraries import mixed_libraries, notes_on_arms, notes_on_sides
 from nccl_bench.analysis.loading import LoadedRun
-from nccl_bench.analysis.machine import differences, over_ranks, versions
+from nccl_bench.analysis.machine import differences, over_ranks, times_over_ranks, versions
 from nccl_bench.analysis.one_run import basis_of, compare_arms
 from nccl_bench.analysis.registration import one_process
 from nccl_bench.analysis.summary import rows_of
 from nccl_bench.analysis.two_sides import SidesComparison, compare_sides
 from nccl_bench.analysis.warnings import carry_over_warnings, cell_warnings, run_warnings
 from nccl_bench.analysis.wording import counted, format_ratios
+from nccl_bench.catalog.arms import fair_pair
 from nccl_bench.config.limits import DEFAULT_THRESHOLD, Limits, recorded_limits
 from nccl_bench.errors import UsageError
 from nccl_bench.records.run import Run
@@ -50,6 +51,7 @@ def analyse_arms(loaded: LoadedRun, arms: tuple[str, str], limits: Limits | None
         if arm in arms and (case, timing) not in points
     ]
     no_common_round = [cell for cell in missing if cell in cells]
+    no_time = [cell for cell in missing if cell not in cells]
     compared = _only(run, {(*point, arm) for point in points for arm in arms})
     return Analysis(
         title=f"{name}: {candidate} against {baseline}, by times of the same round",
@@ -72,8 +74,11 @@ def analyse_arms(loaded: LoadedRun, arms: tuple[str, str], limits: Limits | None
             *(_no_noise_floor(comparisons) if basis_of(comparisons) is Basis.ROUNDS else ()),
         ),
         not_compared=(
-            *describe_cells("no time of", (cell for cell in missing if cell not in no_common_round)),
-            *describe_cells("no round in common with", no_common_round),
+            *(f"{place}: no time" for place in describe_cells(no_time, cells)),
+            *(
+                f"{place}: no round in common with {baseline}"
+                for place in describe_cells((cell for cell in no_common_round if cell[2] == candidate), cells)
+            ),
         ),
         not_measured=tuple(_not_measured(loaded)),
         candidate_incomplete=candidate_incomplete(run, comparisons, baseline, [candidate]),
@@ -131,6 +136,8 @@ def analyse_sides(
         title=f"{names[1]} against {names[0]}. {'Basis of the verdicts:' if judged else 'No verdict:'} {reason}.",
         notes=(
             *_shared_arm_note(sides),
+            *times_over_ranks(metas[: len(before)], metas[len(before) :]),
+            *_fair_pair_note(comparisons),
             *notes_on_sides(metas[: len(before)], metas[len(before) :], comparisons, alone=not differing),
             *figures_notices([meta["config"].get("device") for _, meta in metas]),
         ),
@@ -232,6 +239,12 @@ def _shared_arm_note(sides: SidesComparison) -> Iterator[str]:
             f"Every ratio is relative to the arm {sides.shared_arm}. This arm itself gets no verdict; its ratios: "
             f"{ratios}."
         )
+
+
+def _fair_pair_note(comparisons: Iterable[Comparison]) -> Iterator[str]:
+    """Yield the arm that calls NCCL in the same way as another tool, if both were compared."""
+    for tool, arm in dict.fromkeys(pair for each in comparisons if (pair := fair_pair(each.baseline, each.candidate))):
+        yield f"{arm} is the arm to compare with {tool}: both make each call on one stream, without a fork or a join."
 
 
 def _no_noise_floor(comparisons: Sequence[Comparison]) -> Iterator[str]:

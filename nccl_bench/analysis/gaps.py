@@ -7,12 +7,14 @@ from nccl_bench.analysis.comparison import Comparison
 from nccl_bench.analysis.declined import declined_cells
 from nccl_bench.analysis.description import recorded_user_arms
 from nccl_bench.analysis.two_sides import SidesComparison
-from nccl_bench.analysis.wording import case_name
+from nccl_bench.analysis.wording import case_name, joined, size_with_unit
 from nccl_bench.catalog.collectives import COLLECTIVES
 from nccl_bench.catalog.timings import Timing
-from nccl_bench.config.sizes import format_size
 from nccl_bench.records.run import Run
 from nccl_bench.records.schema import Samples, Skipped, Status
+
+# With more ranges of sizes than this, a line counts the sizes and does not list them.
+_MOST_RANGES = 3
 
 
 def not_measured(run: Run) -> Iterator[str]:
@@ -68,19 +70,60 @@ def unmatched(sides: SidesComparison) -> Iterator[str]:
     of_after = set(sides.only_after)
     both = dict.fromkeys(cell for cell in sides.only_before if cell in of_after)
     beside = f" together with {sides.shared_arm}" if sides.shared_arm else ""
-    yield from describe_cells("missing after the change:", (cell for cell in sides.only_before if cell not in both))
-    yield from describe_cells("missing before the change:", (cell for cell in sides.only_after if cell not in both))
-    yield from describe_cells(f"not in every run{beside}:", both)
+    compared = [(each.case, each.timing, each.candidate) for each in sides.comparisons]
+    known = [*compared, *sides.only_before, *sides.only_after]
+    for reason, cells in (
+        ("before only", [cell for cell in sides.only_before if cell not in both]),
+        ("after only", [cell for cell in sides.only_after if cell not in both]),
+        (f"not in every run{beside}", list(both)),
+    ):
+        yield from (f"{place}: {reason}" for place in describe_cells(cells, known))
 
 
-def describe_cells(text: str, cells: Iterable[Cell]) -> Iterator[str]:
-    """Yield lines, each with ``text`` and the name of a cell; cells that differ only in size share a line."""
-    groups: dict[tuple[str, Timing, str], list[int]] = {}
+def describe_cells(cells: Iterable[Cell], known: Iterable[Cell]) -> Iterator[str]:
+    """Yield texts that together name all ``cells``; cells that differ only in size, timing or arm share a text.
+
+    ``known`` are all cells of the comparison. Their sizes are those that the words "all 28 sizes" mean.
+    """
+    known_sizes: dict[str, set[int]] = {}
+    for case, _, _ in known:
+        known_sizes.setdefault(case_name(case, ()), set()).add(case.size_bytes)
+    sizes: dict[tuple[str, str, Timing, str], set[int]] = {}
     for case, timing, arm in cells:
         placements = filter(None, [case.placement_word])
-        groups.setdefault((arm, timing, case_name(case, list(placements))), []).append(case.size_bytes)
-    for (arm, timing, name), sizes in groups.items():
-        yield f"{text} {arm} {timing} {name} {', '.join(map(format_size, sorted(set(sizes))))}"
+        key = case_name(case, ()), case_name(case, list(placements)), timing, arm
+        sizes.setdefault(key, set()).add(case.size_bytes)
+    timings: dict[tuple[str, str, str], list[Timing]] = {}
+    for (kind, name, timing, arm), of_cell in sizes.items():
+        timings.setdefault((arm, name, _sizes_text(of_cell, known_sizes.get(kind, of_cell))), []).append(timing)
+    arms: dict[tuple[tuple[Timing, ...], str, str], list[str]] = {}
+    for (arm, name, where), of_arm in timings.items():
+        in_order = tuple(timing for timing in Timing if timing in of_arm)
+        arms.setdefault((in_order, name, where), []).append(arm)
+    for (of_arms, name, where), names in arms.items():
+        yield f"{joined(of_arms)} of {joined(names)}, {name}, {where}"
+
+
+def _sizes_text(sizes: Collection[int], known: Collection[int]) -> str:
+    """Return the ranges of ``sizes``; sizes share a range if no other size of ``known`` lies between them."""
+    if len(sizes) == len({*sizes, *known}) > 1:
+        return f"all {len(sizes)} sizes"
+    ranges: list[list[int]] = []
+    for size in sorted({*sizes, *known}):
+        if size not in sizes:
+            ranges.append([])
+        else:
+            ranges = ranges or [[]]
+            ranges[-1].append(size)
+    ranges = [each for each in ranges if each]
+    if len(ranges) > _MOST_RANGES:
+        return f"{len(sizes)} of the {len({*sizes, *known})} sizes from {_span(sorted(sizes))}"
+    return joined([_span(each) for each in ranges])
+
+
+def _span(sizes: Sequence[int]) -> str:
+    first, last = size_with_unit(sizes[0]), size_with_unit(sizes[-1])
+    return first if first == last else f"{first} to {last}"
 
 
 def _missing(collectives: Sequence[str], placements: Sequence[str] | None, supported: Sequence[str]) -> str:

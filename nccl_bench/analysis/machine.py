@@ -17,8 +17,9 @@ NamedRuns = Sequence[tuple[str, Mapping[str, Any]]]
 _BINDINGS = {"nccl": "ctypes", "nccl4py": "nccl4py"}
 _BUFFERS = {"True": "one for all calls", "False": "rotating"}
 _SETTING_PREFIXES = ("NCCL_", "TORCH_NCCL_", "CUDA_LAUNCH_BLOCKING", "CUDA_DEVICE_MAX_CONNECTIONS")
-# Users do not set these variables. Container images set the first, which has no effect. torchrun sets the second.
-_NO_SETTINGS = ("NCCL_VERSION", "TORCH_NCCL_ASYNC_ERROR_HANDLING")
+# These variables change nothing in NCCL: nccl-tests and nccl-bench read their own; container images set NCCL_VERSION,
+# which has no effect; torchrun sets the last.
+_NO_SETTINGS = ("NCCL_TESTS_", "NCCL_BENCH_", "NCCL_VERSION", "TORCH_NCCL_ASYNC_ERROR_HANDLING")
 
 
 def facts(meta: Mapping[str, Any]) -> dict[str, str]:
@@ -94,12 +95,27 @@ def over_ranks(runs: NamedRuns) -> Iterator[str]:
     # If a run does not record how ranks are merged, its tool probably used its default.
     if len({over_ranks_of(meta) or READERS[meta["config"]["baseline"]].default_rule for _, meta in runs}) > 1:
         tools = dict.fromkeys(meta["config"]["baseline"] for _, meta in runs if is_import(meta))
-        of_tools = "; ".join(f"a time of {tool} is {READERS[tool].rules[None]}" for tool in tools)
+        advice = " and ".join(f"{READERS[tool].slowest_option} to {tool}" for tool in tools)
         yield (
-            f"ranks are merged differently: a time of nccl-bench is the slowest rank's; {of_tools}. An average looks "
-            "faster. These runs: "
+            f"ranks are merged differently, and an average looks faster than a maximum: give {advice}, as nccl-bench "
+            "measures. These runs: "
             + "; ".join(f"{kind or 'not recorded'} ({', '.join(of_kind)})" for kind, of_kind in names.items())
         )
+
+
+def times_over_ranks(before: NamedRuns, after: NamedRuns) -> Iterator[str]:
+    """Yield how the times of each side were made from the times of its ranks."""
+    first, second = (" or ".join(dict.fromkeys(_rule_in_words(meta) for _, meta in side)) for side in (before, after))
+    if first == second:
+        yield f"Each time is {first}, before and after."
+    else:
+        yield f"Before, each time is {first}. After, each time is {second}."
+
+
+def _rule_in_words(meta: Mapping[str, Any]) -> str:
+    if not is_import(meta):
+        return "the slowest rank's"
+    return READERS[meta["config"]["baseline"]].rules[over_ranks_of(meta)]
 
 
 def over_ranks_of(meta: Mapping[str, Any]) -> OverRanks | None:
@@ -125,7 +141,7 @@ def _transport(transport: Mapping[str, Any]) -> str | None:
 
 
 def _is_setting(name: str) -> bool:
-    return name.startswith(_SETTING_PREFIXES) and name not in _NO_SETTINGS
+    return name.startswith(_SETTING_PREFIXES) and not name.startswith(_NO_SETTINGS)
 
 
 def _settings(environment: Mapping[str, Any]) -> dict[str, str]:

@@ -15,7 +15,7 @@ from nccl_bench.analysis.comparison import ArmPair, Basis, Comparison, compare_p
 from nccl_bench.analysis.estimates import Estimate, Medians, RelativeRatios, UnknownVariation, mean_ratios
 from nccl_bench.analysis.variance import CommunicatorVariance, NoiseFloor, combined
 from nccl_bench.analysis.wording import counted
-from nccl_bench.catalog.arms import TWIN_SUFFIX
+from nccl_bench.catalog.arms import TWIN_SUFFIX, fair_pair
 from nccl_bench.config.limits import Limits
 
 Side = Sequence[ComparableRun]
@@ -177,13 +177,17 @@ def _medians(side: Side, point: Point, arm: str, shared_arm: str | None) -> list
 
 
 def _arm_pairs(before: Side, after: Side, shared_arm: str | None) -> list[tuple[str, str]]:
-    """Pair each arm that all runs have with itself; without any, each arm of ``before`` with each arm of ``after``."""
+    """Pair each arm that all runs have with itself; without any, each arm of ``before`` with each arm of ``after``.
+
+    A pair of another tool and the arm that makes its calls in the same way is the first.
+    """
     first, second = (
         [arm for arm in side[0].arms if arm != shared_arm and all(arm in run.arms for run in side)]
         for side in (before, after)
     )
     common = [(arm, arm) for arm in first if arm in second]
-    return common or [(baseline, candidate) for baseline in first for candidate in second]
+    pairs = common or [(baseline, candidate) for baseline in first for candidate in second]
+    return sorted(pairs, key=lambda pair: fair_pair(*pair) is None)
 
 
 def _every_run_has(side: Side, point: Point, arm: str, shared_arm: str | None) -> bool:

@@ -59,6 +59,12 @@ def counted(number: int, noun: str) -> str:
     return f"{number} {noun}" + ("" if number == 1 else plural)
 
 
+def joined(words: Sequence[str]) -> str:
+    """Return ``words`` as a list in a sentence: ``eager``, ``eager and graph``, ``eager, gated and graph``."""
+    *first, last = words
+    return f"{', '.join(first)} and {last}" if first else last
+
+
 def significant(value: float) -> str:
     """Return ``value`` with three significant digits, and all digits before the point: 0.0123, 7.65, 607, 4612."""
     if value == 0:

@@ -125,8 +125,9 @@ ENDING_METHODS = ("close", "destroy", "shutdown")
 BUILT_IN_COMMUNICATORS = frozenset(row.communicator for row in _ROWS)
 # Communicators that route each operation to a backend. The user can override the routes.
 COORDINATORS = frozenset({"coordinator", "coordinator-legacy"})
-# The arms that `nccl-bench import` records for the results of other tools. A run with such an arm is an imported run.
-IMPORTED_ARMS = frozenset({"nccl-tests"})
+# The arms that `nccl-bench import` records for the results of other tools -> the built-in arm that makes its calls in
+# the same way. A run with such an arm is an imported run.
+IMPORTED_ARMS: Mapping[str, str] = {"nccl-tests": "stream-free"}
 
 TWIN_SUFFIX = ":twin"
 
@@ -134,6 +135,11 @@ TWIN_SUFFIX = ":twin"
 def twin_of(name: str) -> str:
     """Return the name of an arm's twin: the same arm with a communicator of its own, which shows the noise floor."""
     return name + TWIN_SUFFIX
+
+
+def fair_pair(first: str, second: str) -> tuple[str, str] | None:
+    """Return the arm of another tool and the built-in arm like it, if these are ``first`` and ``second``."""
+    return next((pair for pair in ((first, second), (second, first)) if IMPORTED_ARMS.get(pair[0]) == pair[1]), None)
 
 
 def arm_spec(name: str) -> ArmSpec:

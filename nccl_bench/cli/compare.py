@@ -1,9 +1,12 @@
 """``nccl-bench compare``: two arms of one run, or two sides of runs."""
 
+from __future__ import annotations
+
+import shlex
 from dataclasses import replace
 from itertools import combinations
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -15,6 +18,9 @@ from nccl_bench.config.limits import DEFAULT_THRESHOLD, Limits, parse_threshold,
 from nccl_bench.config.user_arms import AFTER, BEFORE
 from nccl_bench.errors import UsageError
 from nccl_bench.report import Format
+
+if TYPE_CHECKING:
+    from nccl_bench.analysis.loading import LoadedRun
 
 
 def compare(
@@ -86,8 +92,10 @@ def compare(
     if len(loaded) == 1:
         if pair is None and {BEFORE, AFTER} <= set(runs[0].comparable.arms):
             pair = (BEFORE, AFTER)
-        if len(runs) > 1 or pair is None:
-            raise UsageError("only one side was given: give one run and --arms BASELINE,CANDIDATE, or a second side")
+        if len(runs) > 1:
+            raise UsageError("only one side was given, with several runs: give a second side, or one run and --arms")
+        if pair is None:
+            raise UsageError(_arms_of(runs[0]))
         if shared is not None:
             raise UsageError("--shared is for two sides, and only one side was given: leave --shared out")
         analysis = analyse_arms(runs[0], pair, given)
@@ -106,6 +114,18 @@ def _limits(threshold: str | None, limits: Path | None) -> Limits | None:
         return None
     read = Limits(default=DEFAULT_THRESHOLD) if limits is None else read_limits(limits, DEFAULT_THRESHOLD)
     return read if threshold is None else replace(read, default=parse_threshold(threshold, "--threshold"))
+
+
+def _arms_of(loaded: LoadedRun) -> str:
+    """Return the arms of a run, and the command that compares two of them."""
+    from nccl_bench.analysis.wording import joined
+
+    arms = loaded.comparable.arms
+    text = f"only one run was given: {loaded.name} has the {'arm' if len(arms) == 1 else 'arms'} {joined(arms)}"
+    if len(arms) == 1:
+        return f"{text}: give a second run"
+    command = shlex.join(["nccl-bench", "compare", loaded.name, "--arms", ",".join(arms[:2])])
+    return f"{text}: compare two of them, for example with `{command}`, or give a second run"
 
 
 def _pair(arms: str | None) -> tuple[str, str] | None:

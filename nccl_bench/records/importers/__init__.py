@@ -27,6 +27,7 @@ class Reader:
     read: Callable[[str, str], Imported | None]
     default_rule: OverRanks  # how the tool merges the times of ranks without an option
     rules: Mapping[OverRanks | None, str]  # each rule in words, with the tool's option; None: the files name no rule
+    slowest_option: str  # the tool's option that makes each time the slowest rank's, as in nccl-bench
     events_option: str  # the tool's option that puts events between operations
     own_processes: str  # how to give each rank of the tool a process of its own
 
@@ -38,6 +39,7 @@ READERS: Mapping[str, Reader] = {
         read=nccl_tests.read,
         default_rule=OverRanks.AVERAGE,
         rules=nccl_tests.RULES,
+        slowest_option=nccl_tests.SLOWEST_OPTION,
         events_option="-I",
         own_processes=nccl_tests.OWN_PROCESSES,
     ),

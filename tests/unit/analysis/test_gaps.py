@@ -33,9 +33,29 @@ def test_every_cell_without_a_counterpart_is_named() -> None:
     before = comparable("torch", "new", "old", sizes=(8, 16, 1024))
     after = comparable("torch", "new", sizes=(16, 4096, 2048))
     assert list(unmatched(compare_sides([before], [after], TWO_PERCENT))) == [
-        "missing after the change: new gated all_reduce bfloat16 sum 8, 1K",
-        "missing after the change: old gated all_reduce bfloat16 sum 8, 16, 1K",
-        "missing before the change: new gated all_reduce bfloat16 sum 2K, 4K",
+        "gated of new, all_reduce bfloat16 sum, 8 B and 1 KiB: before only",
+        "gated of old, all_reduce bfloat16 sum, 8 B to 1 KiB: before only",
+        "gated of new, all_reduce bfloat16 sum, 2 KiB to 4 KiB: after only",
+    ]
+
+
+def test_cells_that_differ_in_size_timing_or_arm_share_a_text() -> None:
+    sizes = [8 * 2**step for step in range(28)]
+    known = [(case(size), timing, arm) for size in sizes for timing in Timing for arm in ("torch", "torch-async")]
+    cells = [(*cell,) for cell in known if cell[1] in (Timing.GRAPH, Timing.EAGER)]
+    assert list(describe_cells(cells, known)) == [
+        "eager and graph of torch and torch-async, all_reduce bfloat16 sum, all 28 sizes"
+    ]
+    # An arm or a timing that lacks fewer sizes has a text of its own.
+    fewer = [cell for cell in cells if cell[1:] != (Timing.GRAPH, "torch") or cell[0].size_bytes < 64]
+    assert list(describe_cells(fewer, known)) == [
+        "eager of torch, all_reduce bfloat16 sum, all 28 sizes",
+        "eager and graph of torch-async, all_reduce bfloat16 sum, all 28 sizes",
+        "graph of torch, all_reduce bfloat16 sum, 8 B to 32 B",
+    ]
+    scattered = [cell for index, cell in enumerate(known[::8]) if index % 2]
+    assert list(describe_cells(scattered, known)) == [
+        "eager of torch, all_reduce bfloat16 sum, 14 of the 28 sizes from 16 B to 1 GiB"
     ]
 
 
@@ -43,8 +63,8 @@ def test_a_cell_that_both_sides_have_but_not_every_run_is_not_attributed_to_one_
     sides = compare_sides(
         [comparable("new", sizes=(8, 16)), comparable("new")], [comparable("new", sizes=(8, 16))], TWO_PERCENT
     )
-    assert list(unmatched(sides)) == ["not in every run: new gated all_reduce bfloat16 sum 16"]
-    assert list(describe_cells("text", [])) == []
+    assert list(unmatched(sides)) == ["gated of new, all_reduce bfloat16 sum, 16 B: not in every run"]
+    assert list(describe_cells([], [])) == []
 
 
 @pytest.mark.parametrize(

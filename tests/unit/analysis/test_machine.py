@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from nccl_bench.analysis.machine import differences, facts, over_ranks, versions
+from nccl_bench.analysis.machine import differences, facts, over_ranks, times_over_ranks, versions
 from nccl_bench.records.importers.nccl_tests import ARM
 from tests.support.synthetic_runs import meta
 
@@ -298,7 +298,36 @@ def test_runs_that_merge_their_ranks_differently_are_reported(
         assert lines == []
     else:
         (line,) = lines
-        assert line.endswith(f"An average looks faster. These runs: {groups}")
-        assert "a time of nccl-tests is the average over ranks, unless nccl-tests ran with -a 0, 2 or 3" in line
+        assert line.endswith(f"give -a 3 to nccl-tests, as nccl-bench measures. These runs: {groups}")
     # That is no reason to refuse a comparison.
     assert differences_of(*metas) == []
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "text"),
+    [
+        ([meta()], [meta()], "Each time is the slowest rank's, before and after."),
+        (
+            [imported("average")],
+            [meta(), meta()],
+            "Before, each time is the average over ranks (-a 1). After, each time is the slowest rank's.",
+        ),
+        (
+            [imported("maximum"), imported()],
+            [meta()],
+            "Before, each time is the slowest rank's (-a 3) or the average over ranks, unless nccl-tests ran with "
+            "-a 0, 2 or 3. After, each time is the slowest rank's.",
+        ),
+    ],
+)
+def test_each_side_says_how_times_were_made_from_the_times_of_ranks(
+    before: list[dict[str, Any]], after: list[dict[str, Any]], text: str
+) -> None:
+    assert list(times_over_ranks([("", each) for each in before], [("", each) for each in after])) == [text]
+
+
+def test_variables_that_only_other_programs_read_are_no_mismatch() -> None:
+    variables = {"NCCL_TESTS_DEVICE": "0", "NCCL_BENCH_NCCL_LIBRARY": "/a/libnccl.so.2", "NCCL_VERSION": "2.28"}
+    assert differences_of(recorded(), recorded(environment={"variables": {"NCCL_ALGO": "Ring", **variables}})) == []
+    # A variable that only begins like those of nccl-tests is a setting of NCCL.
+    assert differences_of(recorded(), recorded(environment={"variables": {"NCCL_ALGO": "Ring", "NCCL_TEST": "1"}}))

@@ -460,6 +460,13 @@ def test_sides_without_a_common_arm_are_compared_arm_by_arm() -> None:
     assert result.only_before == result.only_after == ()
 
 
+def test_the_arm_that_calls_as_another_tool_does_is_compared_with_it_first() -> None:
+    tool, run = source({"nccl-tests": 8.0}), source({"torch": 9.0, "stream-free": 8.0})
+    for before, after in ((tool, run), (run, tool)):
+        pairs = [(each.baseline, each.candidate) for each in compared([before], [after]).comparisons]
+        assert [{*pair} for pair in pairs] == [{"nccl-tests", "stream-free"}, {"nccl-tests", "torch"}]
+
+
 def test_arms_of_different_names_are_compared_beside_the_shared_arm() -> None:
     """The shared arm is in both runs, and the changed arm has another name."""
     before, after = source({BASE: 10.0, "old": 20.0}), source({BASE: 12.0, TWIN: 12.0, "new": 24.0})

@@ -91,12 +91,12 @@ def test_cells_that_one_of_two_arms_lacks_are_listed(compare: CompareCommand, tm
     write(tmp_path / "odd", [*lines(sizes=(8,)), times(BASE, 10.0, 1, 64), times(NEW, 8.0, 1, 128)])
     out = flat(compare("odd", "--arms", f"{BASE},{NEW}")[1])
     # Cells are listed by the arm that is missing.
-    assert f"no time of {NEW} gated all_reduce bfloat16 sum 64" in out
-    assert f"no time of {BASE} gated all_reduce bfloat16 sum 128" in out
-    assert out.count("all_reduce bfloat16 sum 64") == 1
+    assert f"gated of {NEW}, all_reduce bfloat16 sum, 64 B: no time" in out
+    assert f"gated of {BASE}, all_reduce bfloat16 sum, 128 B: no time" in out
     write(tmp_path / "apart", [times(BASE, 10.0, 1), samples(NEW, rounds=(30, 31), samples_us=(8.0, 8.1))])
     out = flat(compare("apart", "--arms", f"{BASE},{NEW}")[1])
-    assert f"no round in common with {BASE} gated all_reduce bfloat16 sum 1K" in out
+    assert out.count(f"gated of {NEW}, all_reduce bfloat16 sum, 1 KiB: no round in common with {BASE}") == 1
+    assert "no time" not in out
 
 
 def test_several_runs_on_each_side_are_compared_by_the_variation_between_runs(
@@ -126,10 +126,9 @@ def test_without_a_common_arm_there_is_a_reason_instead_of_verdicts(compare: Com
 def test_cells_that_only_one_side_has_are_listed(compare: CompareCommand) -> None:
     status, out, _ = compare("before", "noisy")
     assert status == 0
-    assert f"missing after the change: {NEW} gated all_reduce bfloat16 sum 8" in flat(out)
-    assert json.loads(compare("before", "noisy", "--format", "json")[1])["not_compared"] == [
-        f"missing after the change: {NEW} gated all_reduce bfloat16 sum 8"
-    ]
+    gap = f"gated of {NEW}, all_reduce bfloat16 sum, 8 B: before only"
+    assert gap in flat(out)
+    assert json.loads(compare("before", "noisy", "--format", "json")[1])["not_compared"] == [gap]
 
 
 def test_two_sides_with_nothing_in_common_have_no_verdict_and_do_not_pass(
@@ -140,7 +139,7 @@ def test_two_sides_with_nothing_in_common_have_no_verdict_and_do_not_pass(
     assert (status, err) == (0, "")
     assert "No verdict: the two sides have no case, timing and arm in common." in flat(out)
     assert "By" not in out.split()
-    assert "missing before the change:" in out
+    assert ": after only" in out
     # A gate does not pass then, and it prints nothing else.
     for fail_on in ("inconclusive", "slower", "slower,wrong"):
         status, _, err = compare("before", "other", "--fail-on", fail_on)
@@ -231,7 +230,7 @@ def test_times_that_merge_their_ranks_differently_have_a_warning(compare: Compar
         == []
     )
     # Without --allow-mismatch too.
-    assert "An average looks faster" in flat(compare("maximum.json", "average.json")[1])
+    assert "an average looks faster" in flat(compare("maximum.json", "average.json")[1])
 
 
 @pytest.mark.parametrize(
@@ -290,8 +289,8 @@ def test_failures_are_listed_with_their_side(compare: CompareCommand, tmp_path: 
     # The arm with the wrong result is missing.
     write(tmp_path / "bad", [times(BASE, 10.0, 1), wrong(arm=NEW), *lines(sizes=(8,))])
     out = flat(compare("bad", "--arms", f"{BASE},{NEW}")[1])
-    assert f"no time of {NEW} gated all_reduce bfloat16 sum 1K" in out
-    assert f"no time of {BASE}" not in out
+    assert f"gated of {NEW}, all_reduce bfloat16 sum, 1 KiB: no time" in out
+    assert out.count(": no time") == 1
     assert "Failures" not in compare("before", "slower")[1]
 
 

@@ -163,7 +163,7 @@ def test_a_run_of_one_arm_has_nothing_to_gate(
 @pytest.mark.parametrize(
     ("arguments", "says"),
     [
-        (["before"], "give one run and --arms BASELINE,CANDIDATE, or a second side"),
+        (["before"], f"only one run was given: before has the arms {BASE} and {NEW}: compare two of them"),
         (["before,same", "--arms", f"{BASE},{NEW}"], "only one side was given"),
         (["before", "same", "slower"], "3 sides were given"),
         (["before", ","], "a side is empty"),

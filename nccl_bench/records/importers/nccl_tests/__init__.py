@@ -19,11 +19,12 @@ from nccl_bench.records.importers.nccl_tests.table import read_table
 from nccl_bench.records.schema import PerIteration, Samples, Skipped, Status
 
 ARM = "nccl-tests"
+SLOWEST_OPTION = "-a 3"
 RULES = {
     OverRanks.FIRST: "rank 0's (-a 0)",
     OverRanks.AVERAGE: "the average over ranks (-a 1)",
     OverRanks.MINIMUM: "the fastest rank's (-a 2)",
-    OverRanks.MAXIMUM: "the slowest rank's (-a 3)",
+    OverRanks.MAXIMUM: f"the slowest rank's ({SLOWEST_OPTION})",
     None: f"the average over ranks, unless {ARM} ran with -a 0, 2 or 3",
 }
 OWN_PROCESSES = "start it with mpirun, one process for each GPU, and -t 1 -g 1"
