@@ -15,7 +15,7 @@ from torch import Tensor
 from nccl_bench.catalog.cases import Case
 from nccl_bench.catalog.collectives import Placement
 from nccl_bench.communicators.observations import Observation, Reply
-from nccl_bench.communicators.protocol import Communicator, Operation
+from nccl_bench.communicators.protocol import RETURNING_PREFIX, Communicator, Operation
 from nccl_bench.errors import DisabledError, InvalidArgumentError
 from nccl_bench.ranks.process import SETUP_TIMEOUT_S
 
@@ -55,7 +55,7 @@ class ArmCommunicator(Communicator):
         It takes the input and the arguments in ``communicators.protocol.RETURNING``. Raises ``InvalidArgumentError`` if
         the communicator has no such operation.
         """
-        operation: Callable[..., object] | None = getattr(self, f"return_{collective}", None)
+        operation: Callable[..., object] | None = getattr(self, f"{RETURNING_PREFIX}{collective}", None)
         if operation is None:
             raise InvalidArgumentError(f"{type(self).__name__} has no {collective} that returns its output")
         return operation
@@ -115,7 +115,7 @@ class ArmCommunicator(Communicator):
 
     def has_exchange(self, name: str) -> bool:
         """Return whether the communicator can run the exchange ``name`` of ``verify.exchanges``."""
-        return True
+        return not name.startswith(RETURNING_PREFIX) or hasattr(self, name)
 
     def close_deadline_s(self, timeout_s: float) -> float:
         """Return the limit for the time of ``close``, in seconds; ``timeout_s`` is the limit for an operation."""

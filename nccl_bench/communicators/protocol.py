@@ -101,7 +101,9 @@ CALLS: Mapping[str, Callable[[Communicator, Case, Tensor, Tensor], Operation]] =
     "send_recv": _send_recv,
 }
 
-# Collective -> the arguments after the input in a call that returns the output as a new tensor.
+# The method that returns the output of a collective as a new tensor has the name of the collective with this prefix.
+RETURNING_PREFIX = "return_"
+# Collective -> the arguments of this method after the input.
 RETURNING: Mapping[str, Callable[[Communicator, Case], tuple[object, ...]]] = {
     "all_reduce": lambda comm, case: (case.redop or RedOp.SUM,),
     "all_gather": lambda comm, case: (),

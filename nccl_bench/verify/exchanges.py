@@ -4,6 +4,7 @@ Every rank can compute every result. The values are float32 and so small that ea
 the salt, selects the input. Inputs with two different salts differ in every element, so that an old input is detected.
 """
 
+from collections import deque
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from functools import partial
@@ -26,7 +27,6 @@ _SALT_STEP = 101
 _RANK_STEP = 29
 POISON = -1.0
 OUTPLACE_ALL_REDUCE = "outplace_all_reduce"
-RETURNING_PREFIX = "return_"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -61,8 +61,8 @@ class Exchange:
     make_expected: Callable[[int], Tensor]  # the function that returns this rank's expected output
     run: Callable[[Any, Tensor, Tensor], object]  # the function that runs the collective: (communicator, input, output)
     returns: bool = False  # True if the collective returns a new tensor, which `receive` copies to `output`
-    # What the last call returned, until `receive` takes it.
-    _returned: list[object] = field(default_factory=list, repr=False)
+    # What each call returned, until `receive` takes it: the first call is first. On the CPU, many calls can be queued.
+    _returned: deque[object] = field(default_factory=deque, repr=False)
 
     @property
     def name(self) -> str:
@@ -109,12 +109,12 @@ class Exchange:
         self._returned.append(result)
 
     def receive(self, streams: Streams) -> None:
-        """Copy what the last call has returned to the output, in the order of the current stream, as its consumer."""
+        """Copy what the call has returned to the output, in the order of the current stream, as its consumer."""
         if self.returns:
             streams.submit(self._copy_returned)
 
     def _copy_returned(self) -> None:
-        result = concatenated(self._returned.pop())
+        result = concatenated(self._returned.popleft())
         assert result is not None
         self.output.view(-1).copy_(result)
 

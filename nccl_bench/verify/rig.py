@@ -19,11 +19,12 @@ from nccl_bench.catalog.devices import DeviceSpec
 from nccl_bench.catalog.probes import Place
 from nccl_bench.catalog.routes import ROUTES, Routes
 from nccl_bench.catalog.support import unsupported
+from nccl_bench.communicators.protocol import RETURNING_PREFIX
 from nccl_bench.plan.verification import ArmProbe
 from nccl_bench.ranks.control import Control
 from nccl_bench.streams.base import Streams
 from nccl_bench.transports.device import Device
-from nccl_bench.verify.exchanges import EXCHANGES, OUTPLACE_ALL_REDUCE, RETURNING_PREFIX, Exchange, Participants
+from nccl_bench.verify.exchanges import EXCHANGES, OUTPLACE_ALL_REDUCE, Exchange, Participants
 from nccl_bench.verify.findings import Finding
 from nccl_bench.verify.first_call import accepts
 from nccl_bench.verify.outcomes import Outcome, join_outcomes

@@ -145,6 +145,22 @@ def test_what_a_call_returns_is_received_in_the_order_of_the_current_stream(name
     assert (exchange.find_error(exchange.output, 1), asked) == (None, [name.removeprefix("return_")])
 
 
+def test_each_queued_call_receives_its_own_result() -> None:
+    exchange, mine = ranks("return_all_reduce", 2, 1024)[1], cpu.Stream()
+    results = iter([exchange.make_expected(1), exchange.make_expected(2)])
+    communicator = SimpleNamespace(returning=lambda collective: lambda sent: next(results))
+    received = [torch.empty_like(exchange.output) for _ in range(2)]
+    with cpu.stream(mine):
+        gate = Gate(mine)
+        for copy in received:
+            exchange.operation(communicator)()
+            exchange.receive(CpuStreams())
+            CpuStreams().submit(copy.copy_, exchange.output)
+    gate.open()
+    mine.synchronize()
+    assert [exchange.find_error(copy, salt) for copy, salt in zip(received, (1, 2), strict=True)] == [None, None]
+
+
 @pytest.mark.parametrize(
     ("result", "got"),
     [(None, "NoneType"), (torch.zeros(3), "3 elements"), ([torch.zeros(256), torch.zeros(8)], "264 elements")],

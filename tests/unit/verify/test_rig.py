@@ -21,6 +21,7 @@ from nccl_bench.streams.cpu_device import CpuStreams
 from nccl_bench.transports.device import Device
 from nccl_bench.transports.gloo import GlooTransport
 from nccl_bench.verify import async_gather as async_gather_module
+from nccl_bench.verify.exchanges import EXCHANGES
 from nccl_bench.verify.outcomes import Race
 from nccl_bench.verify.rig import Rig, Trial, first_error
 
@@ -125,6 +126,16 @@ def test_an_exception_restores_the_current_stream(place: Place, rig: Rig) -> Non
     with pytest.raises(ValueError, match="planted"), rig.at_place(place):
         raise ValueError("planted")
     assert rig.device.streams.current_stream() is rig.device.streams.default_stream()
+
+
+@pytest.mark.parametrize("arm", ["stream-free", *sorted(COORDINATORS)])
+def test_a_communicator_has_only_those_returning_exchanges_that_it_has_a_method_for(
+    make: Callable[[ArmProbe], Rig], arm: str
+) -> None:
+    # A built-in arm with variables or a library of its own is asked for its exchanges, as a user's communicator is.
+    communicator = make(ArmProbe(arm=arm, probe="producer")).arm.communicator
+    names = {name for name in EXCHANGES if communicator.has_exchange(name)}
+    assert names == {name for name in EXCHANGES if not name.startswith("return") or name == "return_all_reduce"}
 
 
 def test_every_exchange_is_tried_at_every_place_with_the_stream_of_that_place(rig: Rig) -> None:
