@@ -2,21 +2,15 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from enum import StrEnum
 from itertools import groupby
 
 from nccl_bench.analysis.comparable import Point, without_size
-from nccl_bench.analysis.comparison import Comparison
+from nccl_bench.analysis.comparison import Comparison, OpenReason
+from nccl_bench.analysis.estimates import median_ratio
 from nccl_bench.analysis.statistics import Interval, Verdict
 from nccl_bench.catalog.timings import Timing
 
-
-class OpenReason(StrEnum):
-    """The reason why the verdict of a band is ``inconclusive``."""
-
-    BELOW_THRESHOLD = "below threshold"  # the direction is sure, but the difference may be below the threshold
-    WITHIN_NOISE = "within noise"  # two communicators made alike differ as much as the two arms
-    TOO_FEW_ROUNDS = "too few rounds"  # there are not enough rounds for an interval
+__all__ = ["Band", "OpenReason", "bands_of"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -26,8 +20,10 @@ class Band:
     comparisons: tuple[Comparison, ...]  # the comparisons of the sizes, the smallest size first; never empty
     verdict: Verdict | None  # the verdict of the band; None if the variation is unknown
     reason: OpenReason | None  # the reason for `inconclusive`; None for every other verdict
+    ratio: float  # the ratio of the band, from all rounds of all its sizes
     interval: Interval | None  # the interval of the band's ratio; None if rounds are too few
     noise_floor: float | None  # the noise floor, pooled over the sizes, as a share; None if it is unknown or not needed
+    pairs_needed: int | None  # rounds that are needed; None if there is an interval, or if no number is enough
 
     @property
     def baseline(self) -> str:
@@ -48,6 +44,21 @@ class Band:
     def kind(self) -> Point:
         """The case without its size, and the timing."""
         return without_size((self.comparisons[0].case, self.timing))
+
+    @property
+    def threshold(self) -> float:
+        """The smallest difference that matters, as a share; the same at all sizes of the band."""
+        return self.comparisons[0].threshold
+
+    @property
+    def direction(self) -> Verdict | None:
+        """``FASTER`` or ``SLOWER`` if the direction is sure, which says nothing about the threshold; else ``None``."""
+        if self.interval is None or self.reason not in (None, OpenReason.BELOW_THRESHOLD):
+            return None
+        factor = 1 + (self.noise_floor or 0)
+        if self.interval.high * factor < 1:
+            return Verdict.FASTER
+        return Verdict.SLOWER if self.interval.low / factor > 1 else None
 
     @property
     def ratios(self) -> tuple[float, float]:
@@ -80,16 +91,11 @@ def _band(comparisons: tuple[Comparison, ...]) -> Band:
     intervals = [each.interval for each in comparisons if each.interval]
     floors = [each.noise_floor for each in comparisons if each.noise_floor is not None]
     verdict = comparisons[0].verdict
-    reason = None
-    if verdict is Verdict.INCONCLUSIVE:
-        within = any(each.below_floor or each.processes_differ for each in comparisons)
-        reason = OpenReason.WITHIN_NOISE if within else OpenReason.BELOW_THRESHOLD
-        if any(each.interval is None for each in comparisons):
-            reason = OpenReason.TOO_FEW_ROUNDS
     return Band(
         comparisons=comparisons,
         verdict=verdict,
-        reason=reason,
+        reason=next((each.reason for each in comparisons if each.reason), None),
+        ratio=median_ratio([each.ratio for each in comparisons]),
         interval=Interval(
             low=min(each.low for each in intervals),
             high=max(each.high for each in intervals),
@@ -98,4 +104,5 @@ def _band(comparisons: tuple[Comparison, ...]) -> Band:
         if intervals
         else None,
         noise_floor=max(floors, default=None),
+        pairs_needed=max((each.pairs_needed for each in comparisons if each.pairs_needed is not None), default=None),
     )

@@ -34,6 +34,17 @@ class Basis(StrEnum):
         return self in (Basis.LAUNCHES, Basis.RUNS)
 
 
+class OpenReason(StrEnum):
+    """The reason why a verdict is ``inconclusive``."""
+
+    BELOW_THRESHOLD = "below threshold"  # the direction is sure, but the difference may be below the threshold
+    WITHIN_NOISE = "within noise"  # the direction is not sure, or communicator variance can exceed the threshold
+    TOO_FEW_ROUNDS = "too few rounds"  # there are not enough rounds for an interval
+    NO_TWIN = "no twin"  # communicator variance is unknown, because no twin was measured
+    DIFFERENT_PROCESSES = "different processes"  # one launch cannot tell apart the arms and the CPU speeds of processes
+    ONE_LAUNCH = "one launch"  # only one launch of several measured the ratio
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Comparison:
     """A candidate compared with a baseline in one case and timing."""
@@ -48,6 +59,7 @@ class Comparison:
     threshold: float  # the smallest difference that matters, as a share of the baseline's time
     interval: Interval | None  # the interval of the ratio; None if rounds are too few or variation is unknown
     verdict: Verdict | None  # the judgement; None if the variation is unknown
+    reason: OpenReason | None = None  # the reason for the verdict `inconclusive`; None for every other verdict
     noise_floor: float | None  # the noise floor (0.25 is a factor of 1.25); None if it is unknown or not needed
     below_floor: bool  # True if the verdict is inconclusive because of the noise floor or a missing twin
     pairs_needed: int | None  # rounds that are needed; None if there is an interval, or if no number is enough
@@ -106,6 +118,9 @@ def compare_pairs(
                 verdict = Verdict.INCONCLUSIVE
             if pair.cpu_speeds_differ and verdict is not Verdict.EQUIVALENT:
                 verdict, below_floor, processes_differ = Verdict.INCONCLUSIVE, False, True
+        reason = None
+        if verdict is Verdict.INCONCLUSIVE:
+            reason = _reason(pair, interval, floor, level, basis, processes_differ)
         comparisons.append(
             Comparison(
                 case=pair.point[0],
@@ -118,6 +133,7 @@ def compare_pairs(
                 threshold=threshold,
                 interval=interval,
                 verdict=verdict,
+                reason=reason,
                 noise_floor=None if floor is None else floor.share,
                 below_floor=below_floor,
                 processes_differ=processes_differ,
@@ -128,3 +144,18 @@ def compare_pairs(
             )
         )
     return tuple(comparisons)
+
+
+def _reason(
+    pair: ArmPair, interval: Interval | None, floor: NoiseFloor | None, level: float, basis: Basis, differ: bool
+) -> OpenReason:
+    if differ:
+        return OpenReason.DIFFERENT_PROCESSES
+    if interval is None:
+        few = pair.estimate.pairs_needed(level) is not None
+        return OpenReason.TOO_FEW_ROUNDS if few else OpenReason.ONE_LAUNCH
+    if floor is None and not basis.has_variance:
+        return OpenReason.NO_TWIN
+    factor = 1.0 if floor is None else 1 + floor.share
+    sure = interval.high * factor < 1 or interval.low / factor > 1
+    return OpenReason.BELOW_THRESHOLD if sure else OpenReason.WITHIN_NOISE
