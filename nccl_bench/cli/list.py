@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from nccl_bench.cli.options import RUN_OPTIONS, FormatOption, Width
+from nccl_bench.cli.options import RUN_OPTIONS, TableFormat, Width
 from nccl_bench.config.routes import override, parse_routes
 from nccl_bench.config.user_arms import GROUP
 from nccl_bench.errors import UsageError
@@ -18,7 +18,7 @@ def list_(
         list[str] | None, typer.Argument(metavar="SECTION", help="Titles of sections. Default: all.")
     ] = None,
     routes: Annotated[str | None, typer.Option(help=RUN_OPTIONS["routes"].full_help)] = None,
-    format: FormatOption = Format.TERMINAL,
+    format: TableFormat = Format.TERMINAL,
     width: Width = None,
 ) -> None:
     """Print the values that options can have.

@@ -1,7 +1,7 @@
 """The options that several commands share, and the options that are made from a configuration class."""
 
 import inspect
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from functools import partial
 from pathlib import Path
 from typing import Annotated, Any
@@ -14,7 +14,7 @@ from nccl_bench.config.options import Panel, listed, options_of
 from nccl_bench.config.run import RunConfig
 from nccl_bench.config.user_arms import parse_arm_options
 from nccl_bench.errors import UsageError
-from nccl_bench.report import Format
+from nccl_bench.report import TABLE_FORMATS, Format
 
 # The smallest width of a report, in characters: a size and the times of the baseline need this many.
 NARROWEST = 20
@@ -28,10 +28,15 @@ def out_option(default: str) -> Any:
     return _output_option("--out", help=f"Directory for the record. It must hold no record yet. Default: {default}.")
 
 
-def _parse_format(text: str) -> Format:
-    if text not in tuple(Format):
-        raise UsageError(f"--format is {text!r}: allowed are {listed(Format)}")
-    return Format(text)
+def format_option(formats: Collection[Format]) -> Any:
+    """Return the option ``--format`` of a command that prints its result in any of ``formats``."""
+
+    def parse(text: str) -> Format:
+        if text not in formats:
+            raise UsageError(f"--format is {text!r}: allowed are {listed(formats)}")
+        return Format(text)
+
+    return _output_option(help=f"How to print the result: {listed(formats)}.", metavar="|".join(formats), parser=parse)
 
 
 def width_option(narrowest: int) -> Any:
@@ -45,10 +50,8 @@ def width_option(narrowest: int) -> Any:
     return _output_option(help="Characters in a line. Default: the width of the terminal.", callback=check)
 
 
-FormatOption = Annotated[
-    Format,
-    _output_option(help=f"How to print the result: {listed(Format)}.", metavar="|".join(Format), parser=_parse_format),
-]
+FormatOption = Annotated[Format, format_option(tuple(Format))]
+TableFormat = Annotated[Format, format_option(TABLE_FORMATS)]
 Width = Annotated[int | None, width_option(NARROWEST)]
 FailOnText = Annotated[
     str | None,

@@ -9,7 +9,9 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from nccl_bench.cli.options import FormatOption, Width
-from nccl_bench.report import Format
+from nccl_bench.config.options import listed
+from nccl_bench.errors import UsageError
+from nccl_bench.report import TABLE_FORMATS, Format
 
 if TYPE_CHECKING:
     from nccl_bench.analysis.analysis import Analysis
@@ -30,6 +32,11 @@ def report(
     from nccl_bench.verify.record import VerificationRecord
 
     if (directory / VERIFICATION).exists():
+        if format not in TABLE_FORMATS:
+            raise UsageError(
+                f"--format is {format}, and {directory} is the record of a verification: allowed are "
+                f"{listed(TABLE_FORMATS)}"
+            )
         print_verification(VerificationRecord.load(directory), format, width)
         return
     print_report(Analysis.of(Run.load(directory)), format, width)

@@ -10,9 +10,9 @@ import typer
 from nccl_bench.catalog.probes import DETECTOR
 from nccl_bench.cli.launching import choose_device, default_ranks, refuse_missing
 from nccl_bench.cli.options import (
-    FormatOption,
     Nproc,
     Resume,
+    TableFormat,
     check_resume,
     layer_of,
     out_option,
@@ -34,7 +34,7 @@ def verify(
     nproc: Nproc = None,
     out: Annotated[Path | None, out_option("nothing is recorded")] = None,
     resume: Resume = None,
-    format: FormatOption = Format.TERMINAL,
+    format: TableFormat = Format.TERMINAL,
     width: Annotated[int | None, width_option(NARROWEST_VERIFICATION)] = None,
     **options: Any,
 ) -> None:

@@ -21,6 +21,9 @@ class Format(StrEnum):
     JSON = "json"
 
 
+# The formats that print tables of anything.
+TABLE_FORMATS = (Format.TERMINAL, Format.MARKDOWN, Format.CSV, Format.JSON)
+
 Content = TypeVar("Content")
 # A function from content (an analysis, a verification, or sections of a listing) to text that ends in a newline.
 Report = Callable[[Content], str]
