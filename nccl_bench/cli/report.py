@@ -45,6 +45,7 @@ def report(
 def print_report(analysis: Analysis, format: Format, width: int | None) -> None:
     """Print the report of ``analysis``. A ``width`` of ``None`` means the width of the terminal."""
     from nccl_bench.report.csv import csv_report
+    from nccl_bench.report.html.analysis_page import html_report
     from nccl_bench.report.json import json_report
     from nccl_bench.report.markdown import markdown_report
     from nccl_bench.report.terminal import TerminalReport
@@ -54,6 +55,7 @@ def print_report(analysis: Analysis, format: Format, width: int | None) -> None:
         Format.MARKDOWN: markdown_report,
         Format.CSV: csv_report,
         Format.JSON: json_report,
+        Format.HTML: html_report,
     }
     print(reports[format](analysis), end="", flush=True)
 

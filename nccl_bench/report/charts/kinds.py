@@ -1,0 +1,109 @@
+"""Groups what an analysis holds by kind of case and timing, since each chart shows one of each."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import TypeVar
+
+from nccl_bench.analysis.analysis import Analysis
+from nccl_bench.analysis.comparison import Comparison
+from nccl_bench.analysis.summary import Row
+from nccl_bench.analysis.wording import case_name, compared_text
+from nccl_bench.catalog.arms import TWIN_SUFFIX
+from nccl_bench.catalog.cases import Case
+from nccl_bench.catalog.timings import Timing
+
+# All that names a case but its size.
+Kind = tuple[object, ...]
+Cell = TypeVar("Cell")
+# The cells of one timing: name of the line -> message size -> cell.
+CellsBySize = Mapping[str, Mapping[int, Cell]]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ChartArm:
+    """An arm, or a pair of arms of two sides, that the reader can switch on and off."""
+
+    name: str  # the name of the arm; for two sides, the name of the pair
+    note: str  # the part that it plays, such as `baseline`; empty for most arms
+    style: int  # the number of its colour, dash and mark
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CasesOfKind:
+    """Everything about the cases of one kind."""
+
+    kind: Kind  # the kind
+    name: str  # the kind in words
+    rows: Mapping[Timing, CellsBySize[Row]]  # the rows with a time, by timing and arm; empty for two sides
+    comparisons: Mapping[Timing, CellsBySize[Comparison]]  # the comparisons, by timing and name of the pair
+    arms: Mapping[str, ChartArm]  # the arms of all kinds, by name
+
+
+def kind_of(case: Case | Row) -> Kind:
+    """Return the kind of a case or of a row about a case."""
+    return case.scenario, case.collective, case.dtype, case.redop, case.placement, case.root
+
+
+def arms_of(analysis: Analysis) -> dict[str, ChartArm]:
+    """Return the arms with times, the baseline first; for two sides, the compared pairs."""
+    if analysis.run is None:
+        names = list(dict.fromkeys(pair_name(each, analysis) for each in analysis.comparisons))
+        # The first style is that of a baseline.
+        return {name: ChartArm(name=name, note="", style=number) for number, name in enumerate(names, start=1)}
+    timed = {row.arm for row in analysis.rows if row.time_us is not None}
+    present = [arm for arm in analysis.run.arms if arm in timed]
+    baseline = analysis.run.baseline
+    return {
+        name: ChartArm(name=name, note="baseline" if name == baseline else "", style=number)
+        for number, name in enumerate(present, start=0 if baseline in timed else 1)
+    }
+
+
+def kinds(analysis: Analysis) -> list[CasesOfKind]:
+    """Return the cases of each kind, in the order of measurement."""
+    rows: dict[Kind, dict[Timing, dict[str, dict[int, Row]]]] = {}
+    comparisons: dict[Kind, dict[Timing, dict[str, dict[int, Comparison]]]] = {}
+    for row in timed_rows(analysis.rows):
+        of_timing = rows.setdefault(kind_of(row), {}).setdefault(Timing(str(row.timing)), {})
+        of_timing.setdefault(str(row.arm), {})[row.size_bytes or 0] = row
+    for each in analysis.comparisons:
+        of_pair = comparisons.setdefault(kind_of(each.case), {}).setdefault(each.timing, {})
+        of_pair.setdefault(pair_name(each, analysis), {})[each.case.size_bytes] = each
+    arms = arms_of(analysis)
+    return [
+        CasesOfKind(
+            kind=kind,
+            name=_name(rows.get(kind, {}), comparisons.get(kind, {})),
+            rows=rows.get(kind, {}),
+            comparisons=comparisons.get(kind, {}),
+            arms=arms,
+        )
+        for kind in dict.fromkeys((*rows, *comparisons))
+    ]
+
+
+def timed_rows(rows: Iterable[Row]) -> Iterator[Row]:
+    """Yield the rows with a time. The twins, which only set the noise floor, are left out."""
+    for row in rows:
+        if row.time_us is not None and row.arm and not row.arm.endswith(TWIN_SUFFIX):
+            yield row
+
+
+def pair_name(comparison: Comparison, analysis: Analysis) -> str:
+    """Return the name of the line of a comparison: its candidate, for two sides its two arms."""
+    return comparison.candidate if analysis.run is not None else compared_text(comparison, analysis.sides)
+
+
+def sizes_of(cells: CellsBySize[Cell]) -> Sequence[int]:
+    """Return the message sizes of ``cells``, the smallest first."""
+    return sorted({size for of_line in cells.values() for size in of_line})
+
+
+def _name(rows: Mapping[Timing, CellsBySize[Row]], comparisons: Mapping[Timing, CellsBySize[Comparison]]) -> str:
+    of_rows = [row for timing in rows.values() for arm in timing.values() for row in arm.values()]
+    if of_rows:
+        return case_name(of_rows[0], {row.arm_placement or "" for row in of_rows})
+    of_pairs = [each for timing in comparisons.values() for pair in timing.values() for each in pair.values()]
+    return case_name(of_pairs[0].case, {placement for each in of_pairs for placement in each.placements})

@@ -1,0 +1,127 @@
+"""The charts of times: latency and bandwidth by size, and the timings of each arm side by side."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import replace
+
+from nccl_bench.analysis.summary import Row
+from nccl_bench.catalog.timings import TIMINGS, Timing
+from nccl_bench.report.charts.chart import Chart, ChartLine, Scale, Value, same_range
+from nccl_bench.report.charts.kinds import CasesOfKind, CellsBySize, sizes_of
+
+# Smaller messages are a matter of latency: their bandwidth says nothing about the links.
+SMALLEST_FOR_BANDWIDTH = 2**20
+
+
+def latency_charts(cases: CasesOfKind, sides: tuple[str, str]) -> list[Chart]:
+    """Return the time by size, a line for each arm, for each timing; ``sides`` are the names of two sides."""
+    charts = []
+    for timing in Timing:
+        if timing in cases.rows:
+            sizes = sizes_of(cases.rows[timing])
+            lines = _lines_of_arms(cases, cases.rows[timing], sizes, _median, _first_quartile, _third_quartile)
+        elif timing in cases.comparisons:
+            sizes = sizes_of(cases.comparisons[timing])
+            lines = _lines_of_sides(cases, timing, sizes, sides)
+        else:
+            continue
+        charts.append(_by_size(timing, sizes, lines, "us"))
+    return charts
+
+
+def cost_charts(cases: CasesOfKind) -> list[Chart]:
+    """Return a chart for each arm, with a line for each timing: they show where the time goes."""
+    charts = []
+    for name in cases.arms:
+        of_arm = {timing: cases.rows[timing][name] for timing in Timing if name in cases.rows.get(timing, {})}
+        if of_arm:
+            sizes = sizes_of({timing.value: rows for timing, rows in of_arm.items()})
+            lines = [
+                ChartLine(
+                    arm="", label=timing, style=list(Timing).index(timing) + 1, values=_values(rows, sizes, _median)
+                )
+                for timing, rows in of_arm.items()
+            ]
+            charts.append(replace(_by_size(name, sizes, lines, "us"), arm=name))
+    return same_range(charts)
+
+
+def bandwidth_charts(cases: CasesOfKind) -> list[Chart]:
+    """Return the bus bandwidth by size of large messages, for each timing that moves bytes."""
+    charts = []
+    for timing in Timing:
+        if TIMINGS[timing].moves_bytes and timing in cases.rows:
+            sizes = [size for size in sizes_of(cases.rows[timing]) if size >= SMALLEST_FOR_BANDWIDTH]
+            if sizes:
+                lines = _lines_of_arms(cases, cases.rows[timing], sizes, lambda row: row.busbw_gb_s)
+                charts.append(_by_size(timing, sizes, lines, "bus bandwidth, GB/s", Scale.LINEAR, (0, 0)))
+    return charts
+
+
+def _by_size(
+    title: str,
+    sizes: Sequence[int],
+    lines: Iterable[ChartLine],
+    y_label: str,
+    y_scale: Scale = Scale.LOG,
+    y_range: tuple[float, float] | None = None,
+) -> Chart:
+    return Chart(
+        title=title,
+        x_label="message size",
+        x_scale=Scale.SIZE,
+        positions=tuple(sizes),
+        y_label=y_label,
+        y_scale=y_scale,
+        y_range=y_range,
+        lines=tuple(lines),
+    )
+
+
+def _lines_of_arms(
+    cases: CasesOfKind, rows: CellsBySize[Row], sizes: Sequence[int], *of_row: Callable[[Row], Value]
+) -> list[ChartLine]:
+    """Return a line for each arm; ``of_row`` are functions of a row: the value, and both ends of its interval."""
+    lines = []
+    for name, arm in cases.arms.items():
+        if name in rows:
+            values, *ends = (_values(rows[name], sizes, choose) for choose in of_row)
+            low, high = ends or ((), ())
+            lines.append(ChartLine(arm=name, label=name, style=arm.style, values=values, low=low, high=high))
+    return lines
+
+
+def _lines_of_sides(
+    cases: CasesOfKind, timing: Timing, sizes: Sequence[int], sides: tuple[str, str]
+) -> list[ChartLine]:
+    lines = []
+    for pair, of_pair in cases.comparisons[timing].items():
+        first = next(iter(of_pair.values()))
+        names = [first.baseline, first.candidate]
+        if first.baseline == first.candidate or len(cases.comparisons[timing]) > 1:
+            names = [f"{name}, {side}" for name, side in zip(names, sides, strict=True)]
+        style = cases.arms[pair].style
+        for number, name in enumerate(names):
+            values = tuple(
+                ((each.baseline_us, each.candidate_us)[number] if (each := of_pair.get(size)) else None)
+                for size in sizes
+            )
+            lines.append(ChartLine(arm=pair, label=name, style=style if number else 0, values=values))
+    return lines
+
+
+def _values(rows: Mapping[int, Row], sizes: Sequence[int], choose: Callable[[Row], Value]) -> tuple[Value, ...]:
+    return tuple(choose(rows[size]) if size in rows else None for size in sizes)
+
+
+def _median(row: Row) -> Value:
+    return row.time_us
+
+
+def _first_quartile(row: Row) -> Value:
+    return row.q1_us
+
+
+def _third_quartile(row: Row) -> Value:
+    return row.q3_us

@@ -1,0 +1,162 @@
+"""The page of a run or of a comparison: which sections it has, and what stands in them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from itertools import groupby
+
+from nccl_bench.analysis.analysis import Analysis
+from nccl_bench.analysis.headline import Fact
+from nccl_bench.analysis.machine import facts
+from nccl_bench.records.run import TOOL
+from nccl_bench.report.charts.chart import Chart
+from nccl_bench.report.charts.kinds import CasesOfKind, arms_of, kinds
+from nccl_bench.report.html.data import charts_of, plain
+from nccl_bench.report.html.numbers import numbers
+from nccl_bench.report.html.page import (
+    Block,
+    Charts,
+    Facts,
+    NamedText,
+    Numbers,
+    Page,
+    Paragraphs,
+    Remarks,
+    Section,
+    VerdictLine,
+    Verdicts,
+    render,
+)
+from nccl_bench.report.html.tables import bands_table, checked_results, lowered_clocks
+from nccl_bench.report.verdicts import heading
+
+_HEADINGS: Mapping[str, str] = {
+    "ratio": "Ratio by size",
+    "saved": "Time saved by size",
+    "latency": "Latency by size",
+    "cost": "Where the time goes",
+    "steady": "Was the machine steady?",
+    "bandwidth": "Bus bandwidth from 1 MiB on",
+    "results": "Results and stream order",
+    "environment": "Environment",
+    "numbers": "All numbers",
+}
+_TIME_GOES = (
+    "Each chart shows one arm. eager is what a caller sees, with the cost of its calls. gated is the work of the "
+    "device alone. graph is a replayed CUDA graph. enqueue is the CPU time of one call. Where eager lies on enqueue, "
+    "the CPU limits the arm. Where eager lies on gated, the device does."
+)
+_STEADY = (
+    "Every point is a round. On a steady machine, the points of a size lie on a line. Two lines of one arm are two "
+    "speeds of the machine, usually of the CPU. A ratio compares times of the same round, so it does not depend on the "
+    "speed."
+)
+_SPREAD = (
+    "The slowest rank's time minus the fastest rank's time, as a share of the slowest rank's time: median over rounds."
+)
+
+
+def html_report(analysis: Analysis) -> str:
+    """Return the page of ``analysis``."""
+    return render(page_of(analysis))
+
+
+def page_of(analysis: Analysis) -> Page:
+    """Return the page of ``analysis`` as data."""
+    of_kinds = kinds(analysis)
+    charts = charts_of(analysis, of_kinds)
+    arms = list(arms_of(analysis).values())
+    return Page(
+        title=f"{analysis.headline.title or analysis.title} - nccl-bench",
+        heading=analysis.headline.title or "nccl-bench",
+        subtitle=analysis.title,
+        sections=[section for section in _sections(analysis, charts, of_kinds) if section.blocks],
+        arms=arms,
+        kinds=[cases.name for cases in of_kinds],
+        data={
+            "arms": [{"name": arm.name, "note": arm.note, "style": arm.style} for arm in arms],
+            "kinds": [cases.name for cases in of_kinds],
+            "charts": {name: [list(map(plain, of_kind)) for of_kind in of_name] for name, of_name in charts.items()},
+            "numbers": numbers(analysis),
+        },
+    )
+
+
+def _sections(
+    analysis: Analysis, charts: Mapping[str, list[list[Chart]]], of_kinds: Sequence[CasesOfKind]
+) -> Iterator[Section]:
+    def drawn(name: str, title: str = "") -> list[Block]:
+        return [Charts(name=name, title=title)] if any(charts[name]) else []
+
+    def section(identifier: str, *blocks: Block, short: str = "") -> Section:
+        return Section(identifier=identifier, title=_HEADINGS[identifier], short=short, blocks=blocks)
+
+    yield Section(identifier="answer", title="Answer", blocks=list(_answer(analysis)))
+    ratio = drawn("ratio")
+    if ratio:
+        yield section(
+            "ratio", Paragraphs(items=[heading(analysis)]), *ratio, bands_table(analysis.bands), short="Ratio"
+        )
+    yield section("saved", *drawn("saved"), short="Saved")
+    yield section("latency", *drawn("latency"), short="Latency")
+    if drawn("cost"):
+        yield section("cost", Paragraphs(items=[_TIME_GOES]), *drawn("cost"), short="Cost")
+    yield section("steady", *_steadiness(analysis, charts), short="Steady?")
+    yield section("bandwidth", *drawn("bandwidth"), short="Bandwidth")
+    yield section("results", *_results(analysis), short="Results")
+    yield section("environment", *_environment(analysis))
+    yield section("numbers", Numbers(name="nccl-bench.csv"), short="Numbers")
+
+
+def _answer(analysis: Analysis) -> Iterator[Block]:
+    headline = analysis.headline
+    if headline.problems:
+        yield Remarks(title="Failures", items=headline.problems, style="problem")
+    for about, lines in groupby(headline.lines, key=lambda line: line.about):
+        verdicts = [VerdictLine(label=line.label, timing=line.timing or "", text=line.text) for line in lines]
+        yield Verdicts(title=about, lines=verdicts)
+    yield _facts(headline.facts)
+    for title, items in (
+        ("Warnings", analysis.warnings),
+        ("How to decide what is open", analysis.hints),
+        ("Not compared", analysis.not_compared),
+        ("Not measured", analysis.not_measured),
+    ):
+        if items:
+            yield Remarks(title=f"{title} ({len(items)})", items=items, style="warning", folded=True)
+
+
+def _facts(facts: Sequence[Fact]) -> Facts:
+    return Facts(items=[NamedText(name=fact.name, text=fact.text, command=_command(fact.text)) for fact in facts])
+
+
+def _command(text: str) -> str:
+    """Return the command at the end of ``text``; an empty text if there is none."""
+    start = text.find(f"{TOOL} ")
+    return "" if start < 0 else text[start:]
+
+
+def _steadiness(analysis: Analysis, charts: Mapping[str, list[list[Chart]]]) -> Iterator[Block]:
+    if any(charts["rounds"]):
+        yield Paragraphs(items=[_STEADY])
+        yield Charts(name="rounds", title="Time of each round")
+    if any(charts["spread"]):
+        yield Charts(name="spread", title="Difference between the ranks")
+        yield Paragraphs(items=[_SPREAD])
+    if any(charts["sensors"]):
+        yield Charts(name="sensors", title="Clocks, temperature and power of the GPUs")
+    yield from lowered_clocks(analysis.rows)
+
+
+def _results(analysis: Analysis) -> Iterator[Block]:
+    yield from checked_results(analysis.rows)
+    order = [fact for fact in analysis.headline.facts if fact.name == "Order"]
+    if order:
+        yield _facts(order)
+
+
+def _environment(analysis: Analysis) -> Iterator[Block]:
+    if analysis.run is not None:
+        yield Facts(items=[NamedText(name=name, text=text) for name, text in facts(analysis.run.meta).items() if name])
+    if analysis.notes:
+        yield Remarks(title="Notes", items=analysis.notes)

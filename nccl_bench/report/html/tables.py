@@ -1,0 +1,77 @@
+"""The tables of a page that need no script: bands, lowered clocks, and the checks of outputs."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+
+from nccl_bench.analysis.bands import Band
+from nccl_bench.analysis.checks import checks_of_arms
+from nccl_bench.analysis.summary import Row
+from nccl_bench.analysis.wording import format_ratios, format_share, size_with_unit
+from nccl_bench.report.html.page import Block, PageTable, Paragraphs
+
+
+def bands_table(bands: Iterable[Band]) -> PageTable:
+    """Return the table of all bands, which the reader can unfold."""
+    return PageTable(
+        caption="Verdicts of bands: neighbouring sizes that share a verdict",
+        header=("arms", "timing", "sizes", "verdict", "ratio", "interval", "noise floor"),
+        rows=[_band(band) for band in bands],
+        numeric=(False, False, False, False, True, True, True),
+        folded=True,
+    )
+
+
+def _band(band: Band) -> tuple[str, ...]:
+    first, last = (size_with_unit(band.comparisons[at].case.size_bytes) for at in (0, -1))
+    reason = f"({band.reason})" if band.reason else ""
+    return (
+        f"{band.candidate} against {band.baseline}",
+        band.timing,
+        first if first == last else f"{first} to {last}",
+        f"{band.verdict or 'no verdict'} {reason}".strip(),
+        format_ratios(band.ratios),
+        f"{band.interval.low:.3f}x to {band.interval.high:.3f}x" if band.interval else "",
+        "" if band.noise_floor is None else format_share(band.noise_floor),
+    )
+
+
+def lowered_clocks(rows: Sequence[Row]) -> Iterator[Block]:
+    """Yield when the clocks of a GPU were lowered and why; or a sentence that they never were, or are unknown."""
+    # All arms of a case and timing were measured together, and have one reading.
+    lowered = {
+        (row.size_bytes or 0, row.timing or "", row.throttled, row.throttled_share) for row in rows if row.throttled
+    }
+    if lowered:
+        yield PageTable(
+            caption="Lowered clocks of a GPU",
+            header=("size", "timing", "reason", "share of the time"),
+            rows=[
+                (size_with_unit(size), timing, reason, "" if share is None else format_share(share))
+                for size, timing, reason, share in sorted(lowered, key=lambda each: each[:2])
+            ],
+            numeric=(True, False, False, True),
+        )
+    elif any(row.sm_clock_mhz is not None for row in rows):
+        yield Paragraphs(items=["No GPU's clocks were lowered."])
+    elif rows:
+        yield Paragraphs(items=["The record has no clocks of GPUs."])
+
+
+def checked_results(rows: Iterable[Row]) -> Iterator[Block]:
+    """Yield the checks of each arm's outputs; nothing if there are no rows."""
+    checks = checks_of_arms(rows)
+    if checks:
+        yield PageTable(
+            caption="Checks of the outputs, as numbers of cells. A cell is a case, an arm and a timing.",
+            header=("arm", "right", "wrong", "not checked", "declined", "hangs and crashes", "allowed error"),
+            rows=[
+                (
+                    each.arm,
+                    *map(str, (each.right, each.wrong, each.unchecked, each.declined, each.ended)),
+                    "" if each.tolerance_ulp is None else f"{each.tolerance_ulp} ulp" if each.tolerance_ulp else "none",
+                )
+                for each in checks
+            ],
+            numeric=(False, *[True] * 6),
+        )

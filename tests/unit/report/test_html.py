@@ -1,0 +1,156 @@
+"""The page of a run or of a comparison: its sections, its data, and that no text of a record becomes markup."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import json
+import re
+from html.parser import HTMLParser
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from nccl_bench.analysis.analysis import Analysis
+from nccl_bench.analysis.summary import COLUMNS
+from nccl_bench.catalog.timings import Timing
+from nccl_bench.records.run import Run
+from nccl_bench.report.html.analysis_page import html_report
+from tests.support.synthetic_comparisons import compared_runs
+from tests.support.synthetic_runs import ARMS, SIZES, case, crash, gpus, hang, run, samples, sweep, wrong
+
+EVIL = "</script><script>alert(1)</script><img src=x onerror=alert(2)>&amp;'\""
+SECTIONS = ["answer", "ratio", "saved", "latency", "cost", "steady", "bandwidth", "results", "environment", "numbers"]
+
+
+class Elements(HTMLParser):
+    """Collects the elements of a page, and the text of its scripts."""
+
+    def __init__(self, page: str) -> None:
+        super().__init__()
+        self.elements: list[tuple[str, dict[str, str | None]]] = []
+        self.scripts: list[str] = []
+        self.feed(page)
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.elements.append((tag, dict(attrs)))
+        if tag == "script":
+            self.scripts.append("")
+
+    def handle_data(self, data: str) -> None:
+        if self.cdata_elem == "script":
+            self.scripts[-1] += data
+
+    @property
+    def data(self) -> dict[str, Any]:
+        """The data that the page draws."""
+        content: dict[str, Any] = json.loads(self.scripts[0])
+        return content
+
+    def named(self, tag: str) -> list[dict[str, str | None]]:
+        return [attributes for name, attributes in self.elements if name == tag]
+
+
+def page_of(made_up: Run) -> Elements:
+    return Elements(html_report(Analysis.of(made_up)))
+
+
+def test_the_sections_are_in_the_order_of_questions() -> None:
+    page = page_of(run(sweep(sizes=(8, 2**21), gpus=gpus())))
+    assert [attributes["id"] for attributes in page.named("section")] == SECTIONS
+    links = [str(attributes.get("href")) for attributes in page.named("a")]
+    assert links[1:] == [f"#{name}" for name in SECTIONS]
+
+
+def test_a_chart_has_a_value_for_each_size_and_arm() -> None:
+    charts = page_of(run(sweep(gpus=gpus()))).data["charts"]
+    (ratios,), (latencies,) = charts["ratio"], charts["latency"]
+    assert [chart["title"] for chart in ratios] == [chart["title"] for chart in latencies] == [*Timing]
+    for chart in latencies:
+        assert chart["positions"] == list(SIZES)
+        assert {line["label"] for line in chart["lines"]} == set(ARMS)
+        assert all(len(line[key]) == len(SIZES) for line in chart["lines"] for key in ("values", "low", "high"))
+    assert all("dedicated-stream" not in [line["label"] for line in chart["lines"]] for chart in ratios)
+    # Nine rounds of each size.
+    assert all(len(chart["positions"]) == 9 * len(SIZES) for chart in charts["rounds"][0])
+
+
+def test_ratios_have_a_threshold_and_the_twins_noise_floor() -> None:
+    lines = [*sweep(), *sweep(arms=("dedicated-stream",))]
+    twins = [samples("dedicated-stream:twin", line.timing, case=line.case) for line in lines if hasattr(line, "timing")]
+    (ratios,) = page_of(run([*sweep(), *twins])).data["charts"]["ratio"]
+    assert {tuple(shade["shading"] for shade in chart.get("shades", ())) for chart in ratios} <= {
+        ("threshold", "noise floor"),
+        ("threshold",),
+    }
+    assert ratios[0]["shades"][0]["low"] == [0.98] * len(SIZES)
+
+
+@pytest.mark.parametrize("field", ["arm", "hostname", "message", "name"])
+def test_text_of_a_record_never_becomes_markup(field: str) -> None:
+    arm = EVIL if field == "arm" else "torch"
+    lines = [samples(name, case=case(8)) for name in ("dedicated-stream", arm)]
+    lines += [crash(arm=arm, message=EVIL if field == "message" else "")]
+    made_up = run(lines, arms=["dedicated-stream", arm])
+    made_up.meta["environment"]["hostname"] = EVIL if field == "hostname" else "node7"
+    named = {"name": EVIL} if field == "name" else {}
+    text = html_report(Analysis.of(Run(meta={**made_up.meta, **named}, lines=made_up.lines)))
+    assert "alert(1)" in text or field == "hostname"
+    plain = Elements(html_report(Analysis.of(run([samples(name, case=case(8)) for name in ("dedicated-stream", "x")]))))
+    page = Elements(text)
+    # Two scripts, the data and no image, whatever the record says.
+    assert len(page.scripts) == len(plain.scripts) == 3
+    assert not page.named("img")
+    assert page.data["kinds"]
+    if field == "arm":
+        assert EVIL in [each["name"] for each in page.data["arms"]]
+
+
+def test_a_page_loads_nothing_and_runs_no_other_script() -> None:
+    page = page_of(run(sweep()))
+    for tag, attributes in page.elements:
+        assert tag not in ("link", "iframe", "object", "img", "base")
+        assert attributes.get("src") is None
+        assert not [name for name in attributes if name.startswith("on")]
+        assert str(attributes.get("href", "#")).startswith("#")
+    (policy,) = [str(each["content"]) for each in page.named("meta") if each.get("http-equiv")]
+    allowed = set(re.findall(r"'sha256-[^']+'", policy))
+    hashes = {
+        f"'sha256-{base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()}'" for text in page.scripts[1:]
+    }
+    assert allowed == hashes
+    assert policy.startswith("default-src 'none';")
+
+
+def test_the_numbers_are_those_of_the_summary() -> None:
+    analysis = Analysis.of(run(sweep()))
+    numbers = Elements(html_report(analysis)).data["numbers"]
+    assert numbers["count"] == len(analysis.rows)
+    names = [column["name"] for column in numbers["columns"]]
+    assert names == [name for name in COLUMNS if any(getattr(row, name) is not None for row in analysis.rows)]
+    (times,) = [column["values"] for column in numbers["columns"] if column["name"] == "time_us"]
+    assert times == pytest.approx([row.time_us for row in analysis.rows], rel=1e-5)
+
+
+def test_failures_stand_above_the_verdicts() -> None:
+    text = html_report(Analysis.of(run([*sweep(), wrong(arm="torch", case=case(3072)), hang(case=case(4098))])))
+    assert 0 < text.index("HANG: ") < text.index('<section id="ratio"')
+    assert text.index("HANG: ") < text.index('class="verdicts"')
+
+
+def test_a_run_without_times_and_two_sides_have_a_page() -> None:
+    broken = page_of(run([crash(case=None, message="no")]))
+    assert broken.data["charts"]["ratio"] == []
+    comparisons = Analysis.of(run(sweep())).comparisons
+    sides = Elements(html_report(compared_runs(comparisons)))
+    (latencies,) = sides.data["charts"]["latency"]
+    assert {line["style"] for chart in latencies for line in chart["lines"]} >= {0, 1}
+    assert "environment" not in [attributes["id"] for attributes in sides.named("section")]
+
+
+def test_the_chart_library_has_its_license() -> None:
+    assets = Path(__file__).parents[3] / "nccl_bench" / "report" / "html" / "assets"
+    license_text = (assets / "uPlot-LICENSE.txt").read_text(encoding="utf-8").strip()
+    assert "MIT" in license_text
+    assert license_text.splitlines()[0] in html_report(Analysis.of(run(sweep(sizes=(8,)))))
