@@ -51,7 +51,7 @@ def candidate_incomplete(
     """
     compared = {(each.case, each.timing, each.candidate) for each in comparisons}
     never_compared = {*candidates} - {candidate for _, _, candidate in compared}
-    declined = {
+    excused = compared | {
         (line.case, line.timing, line.arm)
         for line in run.lines
         if isinstance(line, Samples) and line.status is Status.DECLINED and line.arm not in never_compared
@@ -61,7 +61,7 @@ def candidate_incomplete(
         for line in run.lines
         if isinstance(line, Samples) and line.arm == baseline and line.status is Status.OK and line.samples_us
     ]
-    return any((*point, candidate) not in compared | declined for point in measured for candidate in candidates)
+    return any((*point, candidate) not in excused for point in measured for candidate in candidates)
 
 
 def unmatched(sides: SidesComparison) -> Iterator[str]:
