@@ -48,6 +48,7 @@ def print_report(analysis: Analysis, format: Format, width: int | None) -> None:
     from nccl_bench.report.html.analysis_page import html_report
     from nccl_bench.report.json import json_report
     from nccl_bench.report.markdown import markdown_report
+    from nccl_bench.report.svg.report import svg_report
     from nccl_bench.report.terminal import TerminalReport
 
     reports: dict[Format, Report[Analysis]] = {
@@ -56,6 +57,7 @@ def print_report(analysis: Analysis, format: Format, width: int | None) -> None:
         Format.CSV: csv_report,
         Format.JSON: json_report,
         Format.HTML: html_report,
+        Format.SVG: svg_report,
     }
     print(reports[format](analysis), end="", flush=True)
 

@@ -20,6 +20,7 @@ class Format(StrEnum):
     CSV = "csv"
     JSON = "json"
     HTML = "html"
+    SVG = "svg"
 
 
 # The formats that print tables of anything.

@@ -1,0 +1,91 @@
+"""An axis: from values to pixels, and the values that get a label."""
+
+from __future__ import annotations
+
+import itertools
+import math
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+
+from nccl_bench.config.sizes import format_size
+from nccl_bench.report.charts.chart import Scale
+
+_TRANSFORMS: Mapping[Scale, Callable[[float], float]] = {
+    Scale.LINEAR: float,
+    Scale.MARKS: float,
+    Scale.LOG: math.log,
+    Scale.SIZE: math.log,
+    # Linear near 0, and logarithmic from about 2 on.
+    Scale.SIGNED_LOG: math.asinh,
+}
+# The shares of a power of ten that can have a label. Each line of them is tried after the ones before.
+_SERIES = ((1.0,), (1.0, 3.0), (1.0, 2.0, 5.0))
+_NICE_STEPS = (1.0, 2.0, 5.0)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Axis:
+    """An axis of a plot."""
+
+    scale: Scale  # the scale
+    low: float  # the value at the pixel `start`
+    high: float  # the value at the pixel `end`; greater than `low`
+    start: float  # the pixel of `low`
+    end: float  # the pixel of `high`
+
+    def pixel(self, value: float) -> float:
+        """Return the pixel of ``value``. A value far outside of the axis is drawn near it."""
+        transform = _TRANSFORMS[self.scale]
+        if self.scale in (Scale.LOG, Scale.SIZE):
+            value = max(value, self.low / 1e6)
+        low, high = transform(self.low), transform(self.high)
+        share = (transform(value) - low) / (high - low)
+        return self.start + min(max(share, -1.0), 2.0) * (self.end - self.start)
+
+    def labels(self, gap: float, positions: Sequence[float] = ()) -> list[tuple[float, str]]:
+        """Return values and their labels, at least ``gap`` pixels apart; ``positions`` are those of sizes."""
+        if self.scale is Scale.SIZE:
+            return [(value, format_size(int(value))) for value in self._spread(positions, gap)]
+        chosen: list[float] = []
+        for candidates in self._candidates():
+            if len(candidates) > len(chosen) and self._apart(candidates) >= gap:
+                chosen = candidates
+        return [(value, _number(value)) for value in chosen]
+
+    def _candidates(self) -> Iterator[list[float]]:
+        """Yield lists of values, each denser than the list before."""
+        if self.scale is Scale.LOG and self.high / self.low > 4:
+            exponents = range(math.floor(math.log10(self.low)), math.ceil(math.log10(self.high)) + 1)
+            for series in _SERIES:
+                yield self._inside(share * 10.0**exponent for exponent in exponents for share in series)
+        elif self.scale is Scale.SIGNED_LOG:
+            most = math.ceil(math.log10(max(abs(self.low), abs(self.high), 1)))
+            for least, series in ((2, (1.0,)), (1, (1.0,)), *((0, series) for series in _SERIES)):
+                sizes = [share * 10.0**exponent for exponent in range(least, most + 1) for share in series]
+                yield self._inside([*(-size for size in reversed(sizes)), 0.0, *sizes])
+        else:
+            magnitude = math.floor(math.log10(self.high - self.low))
+            for exponent in (magnitude, magnitude - 1):
+                for step in reversed(_NICE_STEPS):
+                    width = step * 10.0**exponent
+                    first, last = math.ceil(self.low / width), math.floor(self.high / width)
+                    yield self._inside(number * width for number in range(first, last + 1))
+
+    def _inside(self, values: Iterator[float] | Sequence[float]) -> list[float]:
+        slack = 1e-9 * (self.high - self.low)
+        return [value for value in values if self.low - slack <= value <= self.high + slack]
+
+    def _apart(self, values: Sequence[float]) -> float:
+        pixels = sorted(map(self.pixel, values))
+        return min((after - before for before, after in itertools.pairwise(pixels)), default=math.inf)
+
+    def _spread(self, values: Sequence[float], gap: float) -> Iterator[float]:
+        last = -math.inf
+        for value in values:
+            if self.pixel(value) >= last + gap:
+                last = self.pixel(value)
+                yield value
+
+
+def _number(value: float) -> str:
+    return f"{value:,.3f}".rstrip("0").rstrip(".") if abs(value) < 10_000 else f"{value:.0e}"

@@ -1,0 +1,38 @@
+"""SVG elements: escaped text, short numbers."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable
+from xml.etree.ElementTree import Element, SubElement
+
+# The characters that XML forbids, in any form.
+_FORBIDDEN = re.compile("[^\t\n\r\x20-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
+
+
+def add(parent: Element, tag: str, text: str = "", **attributes: str | float) -> Element:
+    """Append an element with ``text`` to ``parent``, and return it. A trailing ``_`` of an attribute is removed."""
+    element = SubElement(
+        parent, tag, {name.rstrip("_").replace("_", "-"): _value(value) for name, value in attributes.items()}
+    )
+    element.text = printable(text) or None
+    return element
+
+
+def printable(text: str) -> str:
+    """Return ``text`` with a replacement character for each character that XML forbids."""
+    return _FORBIDDEN.sub("\ufffd", text)
+
+
+def path(points: Iterable[tuple[float, float]]) -> str:
+    """Return the data of a path through ``points``; an empty text if there are no points."""
+    return "".join(f"{'L' if number else 'M'}{short(x)} {short(y)}" for number, (x, y) in enumerate(points))
+
+
+def short(number: float) -> str:
+    """Return ``number`` with one decimal, or none if it is 0."""
+    return f"{number:.1f}".removesuffix(".0")
+
+
+def _value(value: str | float) -> str:
+    return printable(value) if isinstance(value, str) else short(value)
