@@ -20,6 +20,7 @@ from nccl_bench.analysis.warnings import carry_over_warnings, cell_warnings, run
 from nccl_bench.analysis.wording import counted, format_ratios
 from nccl_bench.catalog.arms import fair_pair
 from nccl_bench.config.limits import DEFAULT_THRESHOLD, Limits, recorded_limits
+from nccl_bench.config.nearest import instead_of
 from nccl_bench.errors import UsageError
 from nccl_bench.records.run import Run
 from nccl_bench.records.schema import Samples, Skipped, Status
@@ -185,7 +186,7 @@ def _check_arms(
 def _require(arm: str, runs: Sequence[LoadedRun]) -> None:
     for loaded in runs:
         if arm not in loaded.comparable.arms:
-            raise UsageError(f"{loaded.name} has no arm {arm!r}: it has {', '.join(loaded.comparable.arms)}")
+            raise UsageError(f"{loaded.name} has no arm {arm!r}: {instead_of(arm, loaded.comparable.arms)}")
 
 
 def _labels(side: str, runs: Sequence[LoadedRun]) -> list[str]:

@@ -11,6 +11,7 @@ from typing import Annotated
 import typer
 
 from nccl_bench import __version__
+from nccl_bench.cli.command import Command
 from nccl_bench.cli.compare import compare
 from nccl_bench.cli.guide import guide
 from nccl_bench.cli.import_ import import_
@@ -48,11 +49,11 @@ def _options(
 
 app.command(cls=MeasuringCommand)(run)
 app.command(cls=MeasuringCommand)(verify)
-app.command()(report)
-app.command()(compare)
-app.command("import")(import_)
-app.command("list")(list_)
-app.command()(guide)
+app.command(cls=Command)(report)
+app.command(cls=Command)(compare)
+app.command("import", cls=Command)(import_)
+app.command("list", cls=Command)(list_)
+app.command(cls=Command)(guide)
 
 
 def main() -> None:

@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from nccl_bench.cli.options import Width
+from nccl_bench.config.nearest import instead_of
 from nccl_bench.config.options import Panel
 from nccl_bench.errors import UsageError
 
@@ -64,7 +65,7 @@ def guide(
         print("nccl-bench and python -m nccl_bench are the same command.")
         return
     if topic not in TOPICS:
-        raise UsageError(f"the guide has no topic {topic!r}: give one of {', '.join(TOPICS)}")
+        raise UsageError(f"the guide has no topic {topic!r}: {instead_of(topic, TOPICS)}")
     if raw or topic in EXAMPLES:
         print(page(topic), end="")
         return

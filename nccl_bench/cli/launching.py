@@ -1,6 +1,6 @@
 """Decisions before ranks start: the device, the number of ranks, and whether user arms can be found."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 
 from nccl_bench.catalog.devices import DEVICES, DeviceSpec
 from nccl_bench.config.parsers import one_of
@@ -11,11 +11,11 @@ from nccl_bench.errors import SetupError, UsageError
 DEFAULT_CPU_RANKS = 2
 
 
-def choose_device(wanted: object, gpus: int) -> str:
+def choose_device(wanted: object, gpus: int, spellings: Mapping[str, str]) -> str:
     """Return ``wanted`` if it names a device. For ``None``, return ``cuda`` if ``gpus`` is above 0, else ``cpu``."""
     if wanted is None:
         return "cuda" if gpus else "cpu"
-    return one_of("device", wanted, DEVICES)
+    return one_of(spellings.get("device", "device"), wanted, DEVICES)
 
 
 def default_ranks(device: DeviceSpec, gpus: int, fewest: int = 1) -> int:

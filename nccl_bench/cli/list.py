@@ -7,6 +7,7 @@ from typing import Annotated
 import typer
 
 from nccl_bench.cli.options import RUN_OPTIONS, TableFormat, Width
+from nccl_bench.config.nearest import instead_of
 from nccl_bench.config.routes import override, parse_routes
 from nccl_bench.config.user_arms import GROUP
 from nccl_bench.errors import UsageError
@@ -34,7 +35,7 @@ def list_(
     names = sections or list(tables)
     for name in names:
         if name not in tables:
-            raise UsageError(f"there is no section {name!r} to list: give one or more of {', '.join(tables)}")
+            raise UsageError(f"there is no section {name!r} to list: {instead_of(name, tables)}")
     if routes is not None and "routes" not in names:
         raise UsageError("--routes changes only the section routes: add routes to the sections, or leave --routes out")
     chosen = {name: tables[name] for name in names}

@@ -10,6 +10,7 @@ import typer
 
 from nccl_bench.cli.gate import FailOn
 from nccl_bench.cli.launching import DEFAULT_CPU_RANKS
+from nccl_bench.config.nearest import instead_of
 from nccl_bench.config.options import Panel, listed, options_of
 from nccl_bench.config.run import RunConfig
 from nccl_bench.config.user_arms import parse_arm_options
@@ -33,7 +34,7 @@ def format_option(formats: Collection[Format]) -> Any:
 
     def parse(text: str) -> Format:
         if text not in formats:
-            raise UsageError(f"--format is {text!r}: allowed are {listed(formats)}")
+            raise UsageError(f"--format is {text!r}: {instead_of(text, formats)}")
         return Format(text)
 
     return _output_option(help=f"How to print the result: {listed(formats)}.", metavar="|".join(formats), parser=parse)

@@ -2,7 +2,6 @@
 
 import os
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Annotated, Any
@@ -10,6 +9,7 @@ from typing import Annotated, Any
 import typer
 
 from nccl_bench.catalog.devices import DEVICES
+from nccl_bench.cli.command import spellings
 from nccl_bench.cli.gate import parse_fail_on, refuse_gate_of_one_arm
 from nccl_bench.cli.launching import choose_device, default_ranks, refuse_missing
 from nccl_bench.cli.messages import print_message
@@ -25,11 +25,11 @@ from nccl_bench.cli.options import (
     with_options,
 )
 from nccl_bench.cli.output import OutputConfig
+from nccl_bench.cli.sweep_options import changed_sizes
 from nccl_bench.config.limits import read_tables
 from nccl_bench.config.options import Panel
 from nccl_bench.config.presets import preset_file
 from nccl_bench.config.run import RunConfig, read_run_config, resolve
-from nccl_bench.config.sizes import Sweep, parse_size
 from nccl_bench.errors import UsageError
 from nccl_bench.report import Format
 
@@ -95,13 +95,14 @@ def run(
         layers.append(read_tables(options.pop("limits")))
     layers.append(layer_of(options))
     gpus = gpu_count(os.environ)
-    device = choose_device(_last(layers, "device"), gpus)
+    typed = spellings(context)
+    device = choose_device(_last(layers, "device"), gpus, typed)
     if any(part is not None for part in (begin, end, factor, step)):
         if options["sizes"] is not None:
             raise UsageError("--sizes and -b, -e, -f, -i exclude each other: give --sizes alone, or leave --sizes out")
-        sweep = _changed(_last(layers, "sizes") or DEVICES[device].sizes, begin, end, factor, step)
-        layers.append({"sizes": sweep.sizes})
-    resolved = resolve(device, *layers)
+        written = _last(layers, "sizes") or DEVICES[device].sizes
+        layers.append({"sizes": changed_sizes(written, begin, end, factor, step, typed)})
+    resolved = resolve(device, *layers, spellings=typed)
     gates = parse_fail_on(fail_on)
     refuse_gate_of_one_arm(resolved.arms, gates)
 
@@ -133,23 +134,3 @@ def run(
 def _last(layers: Sequence[Mapping[str, object]], key: str) -> object:
     """Return the value of ``key`` in the last layer that has a value, else ``None``."""
     return next((layer[key] for layer in reversed(layers) if layer.get(key) is not None), None)
-
-
-def _changed(written: object, begin: str | None, end: str | None, factor: int | None, step: str | None) -> Sweep:
-    """Return the sweep that the text ``written`` describes, with the given parts replaced."""
-    if factor is not None and step is not None:
-        raise UsageError("-f and -i exclude each other: give a factor or a step")
-    try:
-        sweep = Sweep.parse(str(written))
-    except UsageError as error:
-        raise UsageError(
-            f"the file's sizes are {written!r}, not a sweep BEGIN:END:xFACTOR, so -b, -e, -f and -i cannot change "
-            "them: use --sizes"
-        ) from error
-    if factor is not None or step is not None:
-        sweep = replace(sweep, factor=factor, step=None if step is None else parse_size(step))
-    return replace(
-        sweep,
-        begin=sweep.begin if begin is None else parse_size(begin),
-        end=sweep.end if end is None else parse_size(end),
-    )

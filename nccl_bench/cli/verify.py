@@ -8,6 +8,7 @@ from typing import Annotated, Any
 import typer
 
 from nccl_bench.catalog.probes import DETECTOR
+from nccl_bench.cli.command import spellings
 from nccl_bench.cli.launching import choose_device, default_ranks, refuse_missing
 from nccl_bench.cli.options import (
     Nproc,
@@ -54,19 +55,24 @@ def verify(
             "because a failing probe may end its ranks: run `nccl-bench verify` once, outside of that launch"
         )
     if resume is None:
-        run_recorded(new_record(*_configure(options, nproc)), OutputConfig(out=out, format=format, width=width))
+        run_recorded(
+            new_record(*_configure(options, nproc, spellings(context))),
+            OutputConfig(out=out, format=format, width=width),
+        )
         return
     check_resume(context, resume, "--format", "--width")
     resume_recorded(resume, OutputConfig(out=resume, format=format, width=width))
 
 
-def _configure(options: Mapping[str, Any], nproc: int | None) -> tuple[VerifyConfig, int, int | None]:
+def _configure(
+    options: Mapping[str, Any], nproc: int | None, typed: Mapping[str, str]
+) -> tuple[VerifyConfig, int, int | None]:
     """Return the configuration, the number of ranks, and the number of GPUs that they use, if the device has GPUs."""
     from nccl_bench.launch.hardware import gpu_count
 
     gpus = gpu_count(os.environ)
     layer = layer_of(options)
-    config = resolve_verification(choose_device(layer["device"], gpus), layer)
+    config = resolve_verification(choose_device(layer["device"], gpus, typed), layer, spellings=typed)
     _refuse_inapplicable(config)
     refuse_missing(config.user_arms)
     if config.device_spec.has_gpus and not gpus and nproc is None:

@@ -8,6 +8,7 @@ from nccl_bench.catalog.arms import ARMS, COORDINATORS, ArmSpec
 from nccl_bench.catalog.devices import DEVICES, DeviceSpec
 from nccl_bench.catalog.extras import EXTRA_VERSIONS, has_extra
 from nccl_bench.catalog.routes import Routes
+from nccl_bench.config.nearest import instead_of
 from nccl_bench.config.options import Panel, listed, option
 from nccl_bench.config.parsers import names_of, seconds, unparsed
 from nccl_bench.config.routes import override, parse_routes
@@ -44,7 +45,7 @@ def _library_path(name: str, value: object, device: DeviceSpec) -> str:
 
 def _binding(name: str, value: object, device: DeviceSpec) -> str:
     if value not in device.bindings:
-        raise UsageError(f"{name} is {value!r}: on the device {device.name}, give {' or '.join(device.bindings)}")
+        raise UsageError(f"{name} is {value!r}: on the device {device.name}, {instead_of(value, device.bindings)}")
     return str(value)
 
 

@@ -47,16 +47,15 @@ class Limits:
         return self.default
 
 
-def parse_threshold(value: object, where: str = "") -> float:
-    """Return ``value``, such as ``0.02`` or ``2%``, as a share. The message of an error begins with ``where``."""
+def parse_threshold(value: object, name: str = "threshold") -> float:
+    """Return ``value``, such as ``0.02`` or ``2%``, as a share. ``name`` is what messages call the threshold."""
     text = str(value).strip()
     try:
         share = float(text.removesuffix("%")) / (100 if text.endswith("%") else 1)
     except ValueError:
         share = -1.0
     if isinstance(value, bool) or not 0 < share < 1:
-        place = f"{where}: " if where else ""
-        raise UsageError(f"{place}threshold is {value!r}: give a share between 0 and 1, such as 0.02 or '2%'")
+        raise UsageError(f"{name} is {value!r}: give a share between 0 and 1, such as 0.02 or '2%'")
     return share
 
 
@@ -91,7 +90,7 @@ def limits_of(values: Mapping[str, object], default: float, where: str) -> Limit
     if not isinstance(tables, list | tuple) or not all(isinstance(table, Mapping) for table in tables):
         raise UsageError(f"{where} has limits that are not tables: write each as [[limits]]")
     return Limits(
-        default=parse_threshold(values["threshold"], where) if "threshold" in values else default,
+        default=parse_threshold(values["threshold"], f"{where}: threshold") if "threshold" in values else default,
         bands=tuple(_limit(table, f"{where}, limit {number}") for number, table in enumerate(tables, start=1)),
     )
 
@@ -102,7 +101,7 @@ def _limit(table: Mapping[str, object], where: str) -> Limit:
         raise UsageError(f"{where} has no threshold: give one, such as 0.05 or '5%'")
     least, most = _band(table.get("sizes", ":"), where)
     return Limit(
-        threshold=parse_threshold(table["threshold"], where),
+        threshold=parse_threshold(table["threshold"], f"{where}: threshold"),
         collectives=names_of(f"{where}, collectives", table.get("collectives", "all"), COLLECTIVES),
         timings=tuple(map(Timing, names_of(f"{where}, timings", table.get("timings", "all"), Timing))),
         least_bytes=least,

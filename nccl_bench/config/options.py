@@ -3,14 +3,15 @@
 The defaults, the keys of a TOML file, the command line and the guide's page of options are made from these fields.
 """
 
-import difflib
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from enum import StrEnum
 from functools import cache, partial
+from types import MappingProxyType
 from typing import Any, get_type_hints
 
 from nccl_bench.catalog.devices import DEVICES, DeviceSpec
+from nccl_bench.config.nearest import instead_of
 from nccl_bench.errors import UsageError
 
 # A parser takes the option's name for messages, a value from TOML, JSON or the command line, and the device. It returns
@@ -18,6 +19,8 @@ from nccl_bench.errors import UsageError
 Parser = Callable[[str, object, DeviceSpec], object]
 # Type of a field -> the type of its argument on the command line. Other types are read as text.
 _ARGUMENTS: Mapping[Any, Any] = {hint: kind for kind in (int, float, bool) for hint in (kind, kind | None)}
+# How the user spelled each option on the command line (``-b``, ``--begin``), by the name of its field.
+NO_SPELLINGS: Mapping[str, str] = MappingProxyType({})
 
 
 class Panel(StrEnum):
@@ -100,10 +103,13 @@ def options_of(config: type) -> Mapping[str, Option]:
     return options
 
 
-def parse_options(config: type, device: str, layers: Sequence[Mapping[str, object]]) -> dict[str, Any]:
+def parse_options(
+    config: type, device: str, layers: Sequence[Mapping[str, object]], spellings: Mapping[str, str] = NO_SPELLINGS
+) -> dict[str, Any]:
     """Return the parsed value of every option: from the last layer that has the option's key, or else the default.
 
-    A key whose value is ``None`` counts as absent. Raises ``UsageError`` for unknown keys and bad values.
+    A key whose value is ``None`` counts as absent. ``spellings`` has the options of the command line, whose values come
+    from there. Raises ``UsageError`` for unknown keys and bad values; the message names an option as it was spelled.
     """
     values = {name: each.default_for(DEVICES[device]) for name, each in options_of(config).items()}
     for layer in layers:
@@ -111,7 +117,9 @@ def parse_options(config: type, device: str, layers: Sequence[Mapping[str, objec
         values.update({key: value for key, value in layer.items() if value is not None})
     values["device"] = device
     return {
-        name: None if values[name] is None else each.parse(each.label, values[name], DEVICES[device])
+        name: None
+        if values[name] is None
+        else each.parse(spellings.get(name, each.label), values[name], DEVICES[device])
         for name, each in options_of(config).items()
     }
 
@@ -121,9 +129,7 @@ def refuse_unknown_keys(values: Iterable[str], allowed: Iterable[str], where: st
     keys = list(allowed)
     for key in values:
         if key not in keys:
-            near = difflib.get_close_matches(key, keys, n=1)
-            hint = f"did you mean {near[0]!r}?" if near else f"allowed: {', '.join(keys)}"
-            raise UsageError(f"{where} has the unknown key {key!r}; {hint}")
+            raise UsageError(f"{where} has the unknown key {key!r}: {instead_of(key, keys)}")
 
 
 def listed(names: Iterable[str]) -> str:

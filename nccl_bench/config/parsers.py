@@ -5,6 +5,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, TypeVar
 
 from nccl_bench.catalog.devices import DeviceSpec
+from nccl_bench.config.nearest import instead_of
 from nccl_bench.config.options import Panel, Parser, listed, option
 from nccl_bench.errors import UsageError
 
@@ -50,7 +51,7 @@ def one_of(name: str, value: object, allowed: Iterable[_Name]) -> _Name:
     for each in names:
         if value == each:
             return each
-    raise UsageError(f"{name} is {value!r}: give one of {listed(names)}")
+    raise UsageError(f"{name} is {value!r}: {instead_of(value, names)}")
 
 
 def choice(allowed: Iterable[str]) -> Parser:
@@ -94,7 +95,7 @@ def names_of(
         if aliases and isinstance(given, str):
             given = aliases.get(given, given)
         if given not in known:
-            raise UsageError(f"{name} has {part!r}: allowed are {listed(known)}")
+            raise UsageError(f"{name} has {part!r}: {instead_of(given, known, aliases or ())}")
         names.append(str(given))
     if not names:
         raise UsageError(f"{name} is empty: give one or more of {listed(known)}")

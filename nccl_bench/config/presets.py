@@ -3,11 +3,10 @@
 They are in the folder ``configs`` of a checkout. A wheel has this folder as ``nccl_bench/presets``.
 """
 
-import difflib
 from pathlib import Path
 
 import nccl_bench
-from nccl_bench.config.options import listed
+from nccl_bench.config.nearest import instead_of
 from nccl_bench.errors import UsageError
 
 _PACKAGE = Path(nccl_bench.__file__).parent
@@ -26,9 +25,7 @@ def preset_file(name: str) -> Path:
     """Return the file of the preset ``name``; raise ``UsageError`` with the nearest name if there is no such preset."""
     files = presets()
     if name not in files:
-        near = difflib.get_close_matches(name, files, n=1, cutoff=0.5)
-        hint = f"did you mean {near[0]!r}? The presets are" if near else "give one of"
-        raise UsageError(f"--preset is {name!r}: {hint} {listed(files)}")
+        raise UsageError(f"--preset is {name!r}: {instead_of(name, files)}")
     return files[name]
 
 

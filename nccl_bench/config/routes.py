@@ -3,6 +3,7 @@
 from collections.abc import Iterable
 
 from nccl_bench.catalog.routes import ROUTES, Backend, Mode, Routes
+from nccl_bench.config.nearest import instead_of
 from nccl_bench.errors import UsageError
 
 
@@ -14,24 +15,28 @@ def parse_routes(name: str, value: object, _device: object = None) -> tuple[str,
             f"{name} is {value!r}: give one or more [OPERATION.]MODE=BACKEND, as a list of texts or comma-separated"
         )
     overrides = tuple(part.strip() for part in parts)
-    override(overrides)
+    override(overrides, name=name)
     return overrides
 
 
-def override(overrides: Iterable[str], routes: Routes = ROUTES) -> Routes:
+def override(overrides: Iterable[str], routes: Routes = ROUTES, name: str = "routes") -> Routes:
     """Return ``routes`` with ``overrides`` applied in their order. An override is ``[OPERATION.]MODE=BACKEND``.
 
-    An override without an operation applies to all operations. Raises ``UsageError`` for a text of another form.
+    An override without an operation applies to all operations. ``name`` is the option in messages. Raises
+    ``UsageError`` for a text of another form.
     """
     table = {operation: dict(row) for operation, row in routes.items()}
     for text in overrides:
         place, _, backend = text.partition("=")
         operation, dot, mode = place.rpartition(".")
-        if (dot and operation not in table) or mode not in list(Mode) or backend not in list(Backend):
-            raise UsageError(
-                f"routes has {text!r}: give [OPERATION.]MODE=BACKEND, with an operation of {', '.join(table)}, a mode "
-                f"of {', '.join(Mode)} and a backend of {', '.join(Backend)}; for example eager=communicator"
-            )
-        for name in [operation] if dot else table:
-            table[name][Mode(mode)] = Backend(backend)
+        form = f"{name} has {text!r}: give [OPERATION.]MODE=BACKEND, such as eager=communicator"
+        for part, given, allowed in (
+            ("operation", operation if dot else next(iter(table)), table),
+            ("mode", mode, Mode),
+            ("backend", backend, Backend),
+        ):
+            if given not in list(allowed):
+                raise UsageError(f"{form}. There is no {part} {given!r}: {instead_of(given, allowed)}")
+        for each in [operation] if dot else table:
+            table[each][Mode(mode)] = Backend(backend)
     return table

@@ -14,7 +14,9 @@ from nccl_bench.catalog.timings import Timing
 from nccl_bench.config.buffers import parse_memory, parse_register, resolve_memory
 from nccl_bench.config.common import CommonConfig, arms_option, refuse_unused_routes, resolve_arms, timeout_option
 from nccl_bench.config.limits import DEFAULT_THRESHOLD, Limits, limits_of, parse_tables, parse_threshold
+from nccl_bench.config.nearest import instead_of
 from nccl_bench.config.options import (
+    NO_SPELLINGS,
     Panel,
     listed,
     method_option,
@@ -128,7 +130,7 @@ class RunConfig(CommonConfig):
     )
     threshold: float = method_option(
         "The smallest difference that matters, as a share of the baseline's time.",
-        lambda _name, value, _device: parse_threshold(value),
+        lambda name, value, _device: parse_threshold(value, name),
         argument=str,
         default=f"{DEFAULT_THRESHOLD:.0%}",
     )
@@ -219,14 +221,16 @@ def read_run_config(path: Path) -> dict[str, object]:
     return {"name": path.stem, **values}
 
 
-def resolve(device: str, *layers: Mapping[str, object]) -> RunConfig:
+def resolve(device: str, *layers: Mapping[str, object], spellings: Mapping[str, str] = NO_SPELLINGS) -> RunConfig:
     """Return the configuration. Each option comes from the last of ``layers`` that has it, or else from its default.
 
-    Raises ``UsageError`` with the option, the value given and the values allowed.
+    ``spellings`` has the options of the command line. Raises ``UsageError`` with the option, the value given and the
+    values allowed.
     """
-    values = parse_options(RunConfig, device, layers)
-    values["arms"] = _arms(values["arms"], values["user_arms"], DEVICES[device])
-    values["baseline"] = _baseline(values["baseline"], values["arms"], values["user_arms"])
+    values = parse_options(RunConfig, device, layers, spellings)
+    values["arms"] = _arms(spellings.get("arms", "arms"), values["arms"], values["user_arms"], DEVICES[device])
+    base = spellings.get("baseline", "baseline")
+    values["baseline"] = _baseline(base, values["baseline"], values["arms"], values["user_arms"])
     values["memory"] = resolve_memory(values["memory"], values["register"])
     if values["rounds"] is None:
         values["rounds"] = DEFAULT_ROUNDS if values["launches"] == 1 else DEFAULT_ROUNDS_OF_LAUNCHES
@@ -235,7 +239,7 @@ def resolve(device: str, *layers: Mapping[str, object]) -> RunConfig:
     return RunConfig(**values)
 
 
-def _arms(value: object, user_arms: Sequence[UserArm], device: DeviceSpec) -> tuple[str, ...]:
+def _arms(name: str, value: object, user_arms: Sequence[UserArm], device: DeviceSpec) -> tuple[str, ...]:
     """Return the arms to measure: the named arms, then the user arms."""
     for user_arm in user_arms:
         if not user_arm.spec.timed:
@@ -244,15 +248,15 @@ def _arms(value: object, user_arms: Sequence[UserArm], device: DeviceSpec) -> tu
                 "faster than it is, so only nccl-bench verify accepts this order: give another order, such as fork-join"
             )
     if value is not None:
-        return resolve_arms("arms", value, device, _timed_arms(), user_arms)
+        return resolve_arms(name, value, device, _timed_arms(), user_arms)
     return default_arms(targets_of(user_arms))
 
 
-def _baseline(value: object, arms: Sequence[str], user_arms: Sequence[UserArm]) -> str:
+def _baseline(name: str, value: object, arms: Sequence[str], user_arms: Sequence[UserArm]) -> str:
     if value is None:
         return default_baseline(arms, targets_of(user_arms)).arm
     if value not in arms:
-        raise UsageError(f"the baseline is {value!r}: give one of the arms of this run, {listed(arms)}")
+        raise UsageError(f"{name} is {value!r}, which is no arm of this run: {instead_of(value, arms)}")
     return str(value)
 
 

@@ -7,7 +7,7 @@ src/common.cu). A sweep is ``BEGIN:END:xFACTOR`` or ``BEGIN:END:+STEP``, for exa
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 from typing import TypeVar
@@ -42,7 +42,8 @@ class Sweep:
         stride = parts[2].strip() if len(parts) == 3 else ""
         if not re.fullmatch(r"x\d{1,999}|\+.+", stride):
             raise UsageError(
-                f"{text!r} is not a sweep: write BEGIN:END:xFACTOR or BEGIN:END:+STEP, for example 8:1G:x2"
+                f"{text!r} is not a sweep: {_meant_sweep(parts)}write BEGIN:END:xFACTOR or BEGIN:END:+STEP, for "
+                "example 8:1G:x2"
             )
         begin, end = parse_size(parts[0]), parse_size(parts[1])
         if stride[0] == "x":
@@ -54,7 +55,10 @@ class Sweep:
         """The sizes in bytes, the smallest first. Raises ``UsageError`` if there are no sizes or too many."""
         if self.begin > self.end:
             begin, end = format_size(self.begin), format_size(self.end)
-            raise UsageError(f"the sweep begins at {begin}, which is above its end, {end}: exchange the two")
+            stride = f"x{self.factor}" if self.step is None else f"+{format_size(self.step)}"
+            raise UsageError(
+                f"the sweep begins at {begin}, which is above its end, {end}: did you mean {end}:{begin}:{stride}?"
+            )
         if self.factor is not None and self.factor < 2:
             raise UsageError(f"the factor of the sweep is {self.factor}: give a whole number, 2 or more")
         sizes = []
@@ -73,11 +77,29 @@ def parse_size(text: str | int) -> int:
         text = str(text)
     match = _SIZE_FORM.fullmatch(text.strip()) if isinstance(text, str) else None
     if match is None:
-        raise UsageError(f"{text!r} is not a message size: write bytes, such as 8, 4K, 1M or 2G (1K = 1024)")
+        raise UsageError(
+            f"{text!r} is not a message size: {_meant_size(text)}write bytes, such as 8, 4K, 1M or 2G (1K = 1024)"
+        )
     size = Fraction(match[1]) * _SUFFIXES[match[2].upper()]
     if size < 1 or size.denominator != 1:
         raise UsageError(f"{text!r} is not a message size: give a whole number of bytes, at least 1")
     return int(size)
+
+
+def _meant_size(text: object) -> str:
+    """Return a suggestion for a number with an unknown suffix; empty if the text is something else."""
+    match = re.fullmatch(r"(\d{1,9})\s*[a-z]{1,3}", text.strip(), re.IGNORECASE) if isinstance(text, str) else None
+    return f"did you mean {match[1]}, {match[1]}K or {match[1]}M? Else " if match else ""
+
+
+def _meant_sweep(parts: Sequence[str]) -> str:
+    """Return a suggestion for a sweep whose last part is missing or has no sign; empty if that is not all."""
+    if len(parts) not in (2, 3):
+        return ""
+    begin, end, factor = [part.strip() for part in (*parts, "2")[:3]]
+    if not factor.isdecimal() or not all(map(_SIZE_FORM.fullmatch, (begin, end))):
+        return ""
+    return f"did you mean {begin}:{end}:x{factor}? Else "
 
 
 def format_size(size_bytes: int) -> str:
@@ -93,14 +115,17 @@ def format_size(size_bytes: int) -> str:
 
 def parse_sizes(name: str, value: object, _device: DeviceSpec | None = None) -> tuple[int, ...]:
     """Return the sizes of a range (text with colons), a comma-separated text or a list, without duplicates."""
-    if isinstance(value, str) and ":" in value:
-        sizes = Sweep.parse(value).sizes
-    elif isinstance(value, str):
-        sizes = unique(parse_size(part) for part in value.split(",") if part.strip())
-    elif isinstance(value, list | tuple):
-        sizes = unique(map(parse_size, value))
-    else:
+    if not isinstance(value, str | list | tuple):
         raise UsageError(f"{name} is {value!r}: give {_FORM}")
+    try:
+        if isinstance(value, str) and ":" in value:
+            sizes = Sweep.parse(value).sizes
+        elif isinstance(value, str):
+            sizes = unique(parse_size(part) for part in value.split(",") if part.strip())
+        else:
+            sizes = unique(map(parse_size, value))
+    except UsageError as error:
+        raise UsageError(f"{name}: {error}") from error
     if not sizes:
         raise UsageError(f"{name} is empty: give {_FORM}")
     if max(sizes) > MOST_BYTES:

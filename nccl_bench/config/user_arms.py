@@ -11,6 +11,7 @@ from dataclasses import dataclass, field, replace
 from enum import StrEnum
 
 from nccl_bench.catalog.arms import ARMS, TWIN_SUFFIX, USER_ARM, ArmSpec, Order, arm_spec
+from nccl_bench.config.nearest import instead_of
 from nccl_bench.config.parsers import NAME, NAME_RULE, one_of
 from nccl_bench.config.variables import PRELOAD, VARIABLE_NAME, parse_variables
 from nccl_bench.errors import UsageError
@@ -117,7 +118,7 @@ def _parse_text(text: str) -> dict[str, object]:
     named = bool(equals) and NAME.fullmatch(name) is not None
     if stray := re.search(r",\s*(\w+)=", target):
         raise UsageError(
-            f"--arm {text!r} has the unknown key {stray[1]!r}: allowed are {', '.join(_KEYS)}, and environment "
+            f"--arm {text!r} has the unknown key {stray[1]!r}: {instead_of(stray[1], _KEYS)}, and environment "
             "variables in capitals"
         )
     table: dict[str, object] = {"name": name if named else None, "target": rest if named else target}
@@ -148,7 +149,7 @@ def _from_table(value: object) -> UserArm:
         raise UsageError(f"user_arms has {value!r}: give tables with {', '.join(_ALL_KEYS)}")
     for key in value:
         if key not in _ALL_KEYS:
-            raise UsageError(f"a user arm has the unknown key {key!r}: allowed are {', '.join(_ALL_KEYS)}")
+            raise UsageError(f"a user arm has the unknown key {key!r}: {instead_of(key, _ALL_KEYS)}")
     given = {key: item for key, item in value.items() if item is not None}
     variables = parse_variables("variables of a user arm", given.pop("variables", {}))
     for key, item in given.items():

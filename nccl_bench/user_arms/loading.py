@@ -6,12 +6,13 @@ import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
-from difflib import get_close_matches
 from importlib import metadata
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
+from nccl_bench.catalog.arms import ARMS
+from nccl_bench.config.nearest import nearest
 from nccl_bench.config.user_arms import GROUP
 from nccl_bench.errors import SetupError
 from nccl_bench.user_arms.current_directory import current_directory
@@ -101,8 +102,8 @@ def load_target(target: str, tree: str | None = None) -> LoadedTarget:
                 owner, value = value, getattr(value, name, _ABSENT)
             if value is _ABSENT:
                 public = [attribute for attribute in dir(owner) if attribute[0] != "_"]
-                near = get_close_matches(name, dir(owner)) or public[:8]
-                raise SetupError(f"{label}: there is no {name!r}; there is {', '.join(near) or 'nothing'}")
+                there_is = nearest(name, dir(owner)) or ", ".join(public[:8]) or "nothing"
+                raise SetupError(f"{label}: there is no {name!r}; there is {there_is}")
         if not callable(value):
             raise SetupError(f"{label} is a {type(value).__name__}: name a class, a function or a callable object")
         where = definition_line(value) or getattr(module, "__file__", None) or label
@@ -117,8 +118,12 @@ def _entry_point(name: str) -> str:
     values = sorted({f"{point.module}:{point.attr or ''}" for point in points if point.name == name})
     if len(values) != 1:
         problem = f"is given by {len(values)} packages ({', '.join(values)})" if values else "is unknown"
-        known = ", ".join(sorted({point.name for point in points})) or "none"
-        raise SetupError(f"the entry point {name!r} {problem} (known: {known}): give {_FORMS}")
+        known = sorted({point.name for point in points})
+        near = nearest(name, [*known, *ARMS])
+        meant = f"did you mean {near!r}? Else " if near and not values else ""
+        raise SetupError(
+            f"the entry point {name!r} {problem} (known: {', '.join(known) or 'none'}): {meant}give {_FORMS}"
+        )
     return values[0]
 
 

@@ -170,7 +170,7 @@ def test_a_run_of_one_arm_has_nothing_to_gate(
         (["before", "same", "--arms", "one"], "--arms is 'one': give two arms"),
         (["before", "same", "--arms", "a,b,c"], "--arms is 'a,b,c': give two arms"),
         (["before", "same", "--arms", f"{NEW},"], "give two"),
-        (["before", "same", "--arms", f"{NEW},nobody"], f"same has no arm 'nobody': it has {BASE}, {NEW}"),
+        (["before", "same", "--arms", f"{NEW},nobody"], f"same has no arm 'nobody': allowed are {BASE}, {NEW}"),
         (["before", "same,alone", "--arms", f"{NEW},{BASE}"], f"alone has no arm '{BASE}'"),
         (["before", "--arms", f"{NEW},nobody"], "before has no arm 'nobody'"),
         (["before", "--arms", f"{NEW},{NEW}"], "twice: give two different arms"),

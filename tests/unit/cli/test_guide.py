@@ -35,6 +35,6 @@ def test_the_example_is_printed_as_python_to_be_written_to_a_file() -> None:
 
 
 def test_an_unknown_topic_is_refused_with_the_topics_that_exist() -> None:
-    error = CliRunner().invoke(app, ["guide", "tutorials"]).exception
+    error = CliRunner().invoke(app, ["guide", "nothing"]).exception
     assert isinstance(error, UsageError)
-    assert str(error) == f"the guide has no topic 'tutorials': give one of {', '.join(TOPICS)}"
+    assert str(error) == f"the guide has no topic 'nothing': allowed are {', '.join(TOPICS)}"

@@ -74,7 +74,7 @@ def test_the_first_table_that_matches_counts() -> None:
 @pytest.mark.parametrize(
     ("text", "says"),
     [
-        ("limit = 1", "unknown key 'limit'; did you mean 'limits'?"),
+        ("limit = 1", "unknown key 'limit': did you mean 'limits'?"),
         ("threshold = 2", "limits.toml: threshold is 2: "),
         ("limits = 3", "write each as [[limits]]"),
         ("limits = [3]", "write each as [[limits]]"),

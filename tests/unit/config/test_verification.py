@@ -69,10 +69,10 @@ def test_options_choose_arms_and_probes_and_override_routes() -> None:
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"arms": "stream-fre"}, "arms has 'stream-fre': allowed are stream-free"),
+        ({"arms": "stream-fre"}, r"arms has 'stream-fre': did you mean 'stream-free'\? Allowed are"),
         ({"arms": DETECTOR}, f"arms has '{DETECTOR}'"),
         ({"arms": ""}, "arms has ''"),
-        ({"probes": "producers"}, "probes has 'producers': allowed are producer, consumer"),
+        ({"probes": "producers"}, r"probes has 'producers': did you mean 'producer'\? Allowed are"),
         ({"routes": "eager"}, r"'eager': give \[OPERATION.\]MODE=BACKEND"),
         ({"routes": "eager=torch", "arms": "torch"}, "only coordinator arms have routes"),
         ({"nccl_library": "libnccl.so"}, "the device cpu does not use NCCL"),

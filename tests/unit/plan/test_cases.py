@@ -256,7 +256,9 @@ def test_the_baseline_is_the_dedicated_stream_or_else_the_first_arm() -> None:
     assert resolve("cuda", {"arms": "torch,dedicated-stream"}).baseline == "dedicated-stream"
     assert resolve("cuda", {"arms": "torch,stream-free"}).baseline == "torch"
     assert resolve("cuda", {"arms": "torch,stream-free", "baseline": "stream-free"}).baseline == "stream-free"
-    with pytest.raises(UsageError, match=r"'dedicated-stream': give one of the arms of this run, torch, stream-free"):
+    with pytest.raises(
+        UsageError, match=r"'dedicated-stream', which is no arm of this run: allowed are torch, stream-free"
+    ):
         resolve("cuda", {"arms": "torch,stream-free", "baseline": "dedicated-stream"})
 
 
