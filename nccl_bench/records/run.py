@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import shlex
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -14,7 +14,7 @@ from nccl_bench.errors import RecordError
 from nccl_bench.records.attempts import CaseInLaunch, sort_out
 from nccl_bench.records.decoding import decode, parse_json, read_text
 from nccl_bench.records.locks import is_written
-from nccl_bench.records.schema import SCHEMA, Crash, Hang, Line, Resume, Skipped, parse
+from nccl_bench.records.schema import SCHEMA, Crash, Hang, Line, Resume, Skipped
 from nccl_bench.records.upgrade import upgrade
 
 TOOL = "nccl-bench"
@@ -44,21 +44,20 @@ class Run:
         meta = read_meta(path)
         # A command can end the run while this one reads it. So look at the lock after run.json and before the lines.
         written = _is_written(meta, file)
-        return replace(cls.parse(meta, read_text(file), file), directory=path, is_written=written)
+        try:
+            with file.open("rb") as opened:
+                run = cls.parse(meta, opened, file)
+        except OSError as error:
+            raise RecordError(f"{file} cannot be read: {error.strerror}") from error
+        return replace(run, directory=path, is_written=written)
 
     @classmethod
-    def parse(cls, meta: Mapping[str, Any], samples: str, file: Path) -> Run:
+    def parse(cls, meta: Mapping[str, Any], samples: Iterable[bytes], file: Path) -> Run:
         """Return the run with ``meta`` and the lines in ``samples``; ``file`` is for messages about the lines."""
-        *complete, rest = samples.split("\n")
-        warnings: tuple[str, ...] = ()
-        if rest:
-            warnings = (f"{file} ends within line {len(complete) + 1}. This line is ignored: its writer was killed",)
-        entries = []
-        for number, line in enumerate(complete, start=1):
-            try:
-                entries.append(parse(line))
-            except RecordError as error:
-                raise RecordError(f"{file}, line {number}: {error}") from error
+        # Only here, because ranks import this module, and their interpreter can lack msgspec.
+        from nccl_bench.records.reading import read_entries
+
+        entries, warnings = read_entries(samples, file)
         attempts = sort_out(entries, file)
         return cls(
             meta=meta,

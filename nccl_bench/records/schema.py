@@ -258,6 +258,12 @@ def from_json(value: object) -> Entry:
     if not isinstance(kind, str) or kind not in _KINDS:
         raise RecordError(f"kind is {shown(kind)}: known are {', '.join(_KINDS)}")
     line: Entry = decode(_KINDS[kind], {key: item for key, item in value.items() if key != "kind"}, kind)
+    check(line)
+    return line
+
+
+def check(line: Entry) -> None:
+    """Raise ``RecordError`` if ``line`` names what the catalog lacks, or if its columns do not fit together."""
     if not isinstance(line, Resume) and line.case is not None:
         for name, table in (("collective", COLLECTIVES), ("dtype", DTYPES)):
             if getattr(line.case, name) not in table:
@@ -270,4 +276,3 @@ def from_json(value: object) -> Entry:
             raise RecordError("rounds, samples_us, fastest_rank_us, slowest_rank and arms_before differ in length")
         if min(line.samples_us, default=1.0) <= 0:
             raise RecordError(f"samples_us contains {min(line.samples_us)}: a time has to be above 0")
-    return line

@@ -168,7 +168,7 @@ class Origin:
     def run(self, file: Path) -> Run:
         """Return the run without the facts that workers recorded; ``file`` is for messages."""
         self.samples.seek(0)
-        return Run.parse(self.meta, self.samples.read().decode(errors="replace"), file)
+        return Run.parse(self.meta, self.samples, file)
 
     def has_lines(self) -> bool:
         """Return whether any line was recorded."""

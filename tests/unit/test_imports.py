@@ -139,7 +139,7 @@ def test_torch_free_rooms_import_without_torch(tmp_path: Path) -> None:
 
 def test_ranks_need_only_torch_and_numpy(tmp_path: Path) -> None:
     # The interpreter of an engine can lack all other packages.
-    others = ("pandas", "psutil", "pynvml", "rich", "scipy", "typer")
+    others = ("msgspec", "pandas", "psutil", "pynvml", "rich", "scipy", "typer")
     modules, _ = loaded(tmp_path, "import nccl_bench.bench.worker, nccl_bench.verify.worker", forbidden=others)
     assert {"torch", "nccl_bench.bench.runner"} <= modules
 

@@ -1,0 +1,86 @@
+"""Reads the lines of ``samples.jsonl`` quickly: a run can have a million of them.
+
+msgspec decodes the usual lines. Any other line, also a wrong one, goes to ``schema.parse``, whose messages show the
+refused value. Lines of one case repeat most of its facts, and such facts are decoded once and shared.
+"""
+
+from collections.abc import Iterable, Mapping
+from dataclasses import MISSING, fields, is_dataclass
+from pathlib import Path
+from typing import Annotated, Any, Union, get_args, get_type_hints
+
+import msgspec
+
+from nccl_bench.errors import RecordError
+from nccl_bench.records.decoding import LARGEST, decode, parse_json
+from nccl_bench.records.schema import CaseEnd, Entry, Samples, check, parse
+
+_Whole = Annotated[int, msgspec.Meta(ge=-LARGEST, le=LARGEST)]
+# The bounds that `decoding` has for all whole numbers.
+_BOUNDED: Mapping[Any, Any] = {int: _Whole, int | None: _Whole | None, tuple[int, ...]: tuple[_Whole, ...]}
+
+
+def read_entries(lines: Iterable[bytes], file: Path) -> tuple[list[Entry], tuple[str, ...]]:
+    """Return the entries in ``lines``, and a warning if the last line is incomplete, because its writer was killed.
+
+    Raises ``RecordError`` with ``file``, the number of the line and the reason.
+    """
+    usual = {_mirror(kind): kind for kind in (Samples, CaseEnd)}
+    decoder: msgspec.json.Decoder[Any] = msgspec.json.Decoder(Union[*usual])
+    shared = {kind: _shared_fields(kind) for kind in usual.values()}
+    values: dict[tuple[str, bytes], Any] = {}
+    entries: list[Entry] = []
+    for number, line in enumerate(lines, start=1):
+        if not line.endswith(b"\n"):
+            _text(line, file)
+            return entries, (f"{file} ends within line {number}. This line is ignored: its writer was killed",)
+        try:
+            decoded = decoder.decode(line)
+            kind = usual[type(decoded)]
+            members = dict(zip(decoded.__struct_fields__, msgspec.structs.astuple(decoded), strict=True))
+            for name, hint in shared[kind].items():
+                if (raw := members[name]) is not None:
+                    key = (name, bytes(raw))
+                    if key not in values:
+                        values[key] = decode(hint, parse_json(key[1].decode()), name)
+                    members[name] = values[key]
+            entry: Entry = kind(**members)
+            check(entry)
+        except (msgspec.MsgspecError, RecordError):
+            try:
+                entry = parse(_text(line, file))
+            except RecordError as error:
+                raise RecordError(f"{file}, line {number}: {error}") from error
+        entries.append(entry)
+    return entries, ()
+
+
+def _text(line: bytes, file: Path) -> str:
+    try:
+        return line.decode()
+    except UnicodeDecodeError as error:
+        raise RecordError(f"{file} cannot be read: it is not text") from error
+
+
+def _shared_fields(kind: type[Samples | CaseEnd]) -> dict[str, Any]:
+    """Return the fields whose values repeat from line to line, with their types: objects, and the rounds' numbers."""
+    return {
+        name: hint
+        for name, hint in get_type_hints(kind).items()
+        if name == "rounds" or any(is_dataclass(option) for option in (hint, *get_args(hint)))
+    }
+
+
+def _mirror(kind: type[Samples | CaseEnd]) -> type[msgspec.Struct]:
+    """Return the class that msgspec decodes for ``kind``: the same fields, and the JSON of a value that is shared.
+
+    A dataclass would not do: msgspec ignores the unknown fields of a dataclass.
+    """
+    hints, shared = get_type_hints(kind), _shared_fields(kind)
+    members: list[Any] = []
+    for field in fields(kind):
+        hint = msgspec.Raw if field.name in shared else _BOUNDED.get(hints[field.name], hints[field.name])
+        members.append((field.name, hint, *(() if field.default is MISSING else (field.default,))))
+    return msgspec.defstruct(
+        kind.__name__, members, kw_only=True, forbid_unknown_fields=True, tag_field="kind", tag=kind.kind
+    )
