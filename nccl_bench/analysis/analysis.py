@@ -32,6 +32,8 @@ class Analysis:
     notes: tuple[str, ...]  # sentences to read before the tables
     run: Run | None  # all records of the run, with its launches joined; None for the command `compare`
     metas: NamedRuns  # the content of run.json of each run, with the name of its side; one without a name for one run
+    # All records of each run, with its launches joined and the name of its side; without the runs that are summaries.
+    runs: tuple[tuple[str, Run], ...] = ()
     rows: tuple[Row, ...]  # the summary of the run, one row per record; empty for the command `compare`
     comparisons: tuple[Comparison, ...]  # comparisons with verdicts, for each candidate, case and timing
     # The candidates whose verdicts answer the question; None: every candidate.
@@ -60,11 +62,13 @@ class Analysis:
         of_twin = compare_arms(comparable, limits, candidates=[twin_of(run.baseline)] if basis.has_variance else [])
         rows = rows_of(run, comparisons)
         measured = {line.arm for line in run.lines if isinstance(line, Samples)}
+        joined = join_launches(run)
         return cls(
             title=description.title(run),
             notes=tuple(description.notes(run)),
-            run=join_launches(run),
+            run=joined,
             metas=(("", run.meta),),
+            runs=(("", joined),),
             rows=rows,
             comparisons=comparisons,
             asked_arms=asked_arms,

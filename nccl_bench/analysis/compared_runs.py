@@ -9,6 +9,7 @@ from nccl_bench.analysis.comparison import Basis, Comparison
 from nccl_bench.analysis.description import figures_notices
 from nccl_bench.analysis.failures import failures, summary_failures, worst
 from nccl_bench.analysis.gaps import candidate_incomplete, describe_cells, not_measured, unmatched
+from nccl_bench.analysis.joined_launches import join_launches
 from nccl_bench.analysis.libraries import mixed_libraries, notes_on_arms, notes_on_sides
 from nccl_bench.analysis.loading import LoadedRun
 from nccl_bench.analysis.machine import differences, over_ranks, times_over_ranks, versions
@@ -62,6 +63,7 @@ def analyse_arms(loaded: LoadedRun, arms: tuple[str, str], limits: Limits | None
         ),
         run=None,
         metas=(("", loaded.meta),),
+        runs=(("", join_launches(run)),),
         rows=(),
         comparisons=comparisons,
         basis=basis_of(comparisons),
@@ -144,6 +146,7 @@ def analyse_sides(
         ),
         run=None,
         metas=tuple(metas),
+        runs=tuple((label, join_launches(loaded.run)) for label, loaded in runs if loaded.run is not None),
         rows=(),
         comparisons=comparisons,
         basis=sides.basis,

@@ -32,6 +32,7 @@ class ChartLine:
     arm: str  # the name that switches the line on and off; empty if the line is always shown
     label: str  # the name of the line
     style: int  # the number of its colour, dash and mark
+    hollow: bool = False  # True if its marks are hollow: the time before a change, in the style of the time after it
     values: tuple[Value, ...]  # the values
     low: tuple[Value, ...] = ()  # the lower ends of the intervals; empty if there are no intervals
     high: tuple[Value, ...] = ()  # the upper ends of the intervals

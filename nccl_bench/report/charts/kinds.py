@@ -96,6 +96,11 @@ def pair_name(comparison: Comparison, analysis: Analysis) -> str:
     return comparison.candidate if analysis.run is not None else compared_text(comparison, analysis.sides)
 
 
+def timing_style(timing: Timing) -> int:
+    """Return the style of a line that stands for ``timing``. The first styles are those of the first arms."""
+    return list(Timing).index(timing) + 4
+
+
 def sizes_of(cells: CellsBySize[Cell]) -> Sequence[int]:
     """Return the message sizes of ``cells``, the smallest first."""
     return sorted({size for of_line in cells.values() for size in of_line})

@@ -2,52 +2,88 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 
-from nccl_bench.analysis.rounds import RoundTimes
+from nccl_bench.analysis.analysis import Analysis
+from nccl_bench.analysis.rounds import RoundTimes, round_times
 from nccl_bench.analysis.summary import Row
 from nccl_bench.analysis.wording import size_with_unit
 from nccl_bench.catalog.timings import Timing
-from nccl_bench.report.charts.chart import Chart, ChartLine, Scale, Value
-from nccl_bench.report.charts.kinds import CasesOfKind, kind_of, sizes_of
+from nccl_bench.report.charts.chart import Chart, ChartLine, Scale, Value, same_range
+from nccl_bench.report.charts.kinds import CasesOfKind, ChartArm, arms_of, kind_of, pair_name, sizes_of, timing_style
 
 # The part of the space of a case that its rounds fill. The rest parts it from the next case.
 _FILLED = 0.9
 
 
-def round_charts(cases: CasesOfKind, rounds: Sequence[RoundTimes]) -> list[Chart]:
-    """Return the time of each round in the order of measurement, for each timing."""
-    charts = []
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DrawnRun:
+    """The rounds of a run, and its arms that are drawn."""
+
+    side: str  # the name of the run's side; empty if there is only one run
+    rounds: tuple[RoundTimes, ...]  # the times, in the order of measurement
+    arms: Mapping[str, ChartArm]  # the arm -> what switches it on and off, and its style
+
+
+def drawn_runs(analysis: Analysis, most: int) -> list[DrawnRun]:
+    """Return the rounds of each run with the arms that are drawn; of all runs together, about ``most`` times."""
+    drawn = arms_of(analysis)
+    runs = []
+    for side, run in analysis.runs:
+        if analysis.run is not None:
+            arms = drawn
+        else:
+            # The labels of sides are those of `Analysis.sides`, with a number if a side has several runs.
+            parts = [number for number, name in enumerate(analysis.sides) if not side or side.startswith(name)]
+            arms = {
+                (each.baseline, each.candidate)[part]: _with_style(drawn[pair_name(each, analysis)], part, len(drawn))
+                for each in analysis.comparisons
+                for part in parts
+            }
+        times = round_times(run.lines, arms, most // len(analysis.runs))
+        runs.append(DrawnRun(side=side, rounds=times, arms=arms))
+    return runs
+
+
+def _with_style(pair: ChartArm, part: int, pairs: int) -> ChartArm:
+    """Return the arm of one part of a pair: its baseline has the style of a baseline if there is only one pair."""
+    return replace(pair, style=0) if part == 0 and pairs == 1 else pair
+
+
+def round_charts(cases: CasesOfKind, runs: Sequence[DrawnRun]) -> list[Chart]:
+    """Return the time of each round in the order of measurement, for each timing and run."""
+    charts: list[Chart] = []
     for timing in Timing:
-        of_timing = [each for each in rounds if each.timing is timing and kind_of(each.case) == cases.kind]
-        if not of_timing:
-            continue
-        positions = tuple(
-            round(number + _FILLED * at / each.count, 4)
-            for number, each in enumerate(of_timing)
-            for at in each.positions
-        )
-        lines = []
-        for name, arm in cases.arms.items():
-            values = tuple(
-                time for each in of_timing for time in each.times_us.get(name, (None,) * len(each.positions))
-            )
-            if any(value is not None for value in values):
-                lines.append(ChartLine(arm=name, label=name, style=arm.style, values=values))
-        charts.append(
-            Chart(
-                title=timing,
-                x_label="rounds, size after size, in the order of measurement",
-                x_scale=Scale.MARKS,
-                positions=positions,
-                marks=tuple((number, size_with_unit(each.case.size_bytes)) for number, each in enumerate(of_timing)),
-                y_label="us",
-                y_scale=Scale.LOG,
-                lines=tuple(lines),
-                points_only=True,
-            )
-        )
+        of_timing: list[Chart] = []
+        for run in runs:
+            rounds = [each for each in run.rounds if each.timing is timing and kind_of(each.case) == cases.kind]
+            of_timing += _round_chart(run, timing, rounds)
+        charts += same_range(of_timing)
     return charts
+
+
+def _round_chart(run: DrawnRun, timing: Timing, rounds: Sequence[RoundTimes]) -> Iterator[Chart]:
+    positions = tuple(
+        round(number + _FILLED * at / each.count, 4) for number, each in enumerate(rounds) for at in each.positions
+    )
+    lines = []
+    for name, arm in run.arms.items():
+        values = tuple(time for each in rounds for time in each.times_us.get(name, (None,) * len(each.positions)))
+        if any(value is not None for value in values):
+            lines.append(ChartLine(arm=arm.name, label=name, style=arm.style, values=values))
+    if lines:
+        yield Chart(
+            title=f"{timing}, {run.side}" if run.side else timing,
+            x_label="rounds, size after size, in the order of measurement",
+            x_scale=Scale.MARKS,
+            positions=positions,
+            marks=tuple((number, size_with_unit(each.case.size_bytes)) for number, each in enumerate(rounds)),
+            y_label="us",
+            y_scale=Scale.LOG,
+            lines=tuple(lines),
+            points_only=True,
+        )
 
 
 def spread_charts(cases: CasesOfKind) -> list[Chart]:
@@ -105,7 +141,7 @@ def sensor_charts(cases: CasesOfKind) -> list[Chart]:
                 ChartLine(
                     arm="",
                     label=timing,
-                    style=list(Timing).index(timing) + 1,
+                    style=timing_style(timing),
                     values=tuple(
                         choose(readings[timing][size]) if size in readings[timing] else None for size in sizes
                     ),

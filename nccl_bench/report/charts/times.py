@@ -8,7 +8,7 @@ from dataclasses import replace
 from nccl_bench.analysis.summary import Row
 from nccl_bench.catalog.timings import TIMINGS, Timing
 from nccl_bench.report.charts.chart import Chart, ChartLine, Scale, Value, same_range
-from nccl_bench.report.charts.kinds import CasesOfKind, CellsBySize, sizes_of
+from nccl_bench.report.charts.kinds import CasesOfKind, CellsBySize, sizes_of, timing_style
 
 # Smaller messages are a matter of latency: their bandwidth says nothing about the links.
 SMALLEST_FOR_BANDWIDTH = 2**20
@@ -38,9 +38,7 @@ def cost_charts(cases: CasesOfKind) -> list[Chart]:
         if of_arm:
             sizes = sizes_of({timing.value: rows for timing, rows in of_arm.items()})
             lines = [
-                ChartLine(
-                    arm="", label=timing, style=list(Timing).index(timing) + 1, values=_values(rows, sizes, _median)
-                )
+                ChartLine(arm="", label=timing, style=timing_style(timing), values=_values(rows, sizes, _median))
                 for timing, rows in of_arm.items()
             ]
             charts.append(replace(_by_size(name, sizes, lines, "us"), arm=name))
@@ -96,18 +94,25 @@ def _lines_of_sides(
     cases: CasesOfKind, timing: Timing, sizes: Sequence[int], sides: tuple[str, str]
 ) -> list[ChartLine]:
     lines = []
-    for pair, of_pair in cases.comparisons[timing].items():
+    pairs = cases.comparisons[timing]
+    for pair, of_pair in pairs.items():
         first = next(iter(of_pair.values()))
         names = [first.baseline, first.candidate]
-        if first.baseline == first.candidate or len(cases.comparisons[timing]) > 1:
+        if first.baseline == first.candidate or len(pairs) > 1:
             names = [f"{name}, {side}" for name, side in zip(names, sides, strict=True)]
         style = cases.arms[pair].style
-        for number, name in enumerate(names):
-            values = tuple(
-                ((each.baseline_us, each.candidate_us)[number] if (each := of_pair.get(size)) else None)
-                for size in sizes
+        times = {size: (each.baseline_us, each.candidate_us) for size, each in of_pair.items()}
+        for part, name in enumerate(names):
+            lines.append(
+                ChartLine(
+                    arm=pair,
+                    label=name,
+                    # A single pair has the styles of a baseline and of a candidate.
+                    style=0 if part == 0 and len(pairs) == 1 else style,
+                    hollow=part == 0 and len(pairs) > 1,
+                    values=tuple(times[size][part] if size in times else None for size in sizes),
+                )
             )
-            lines.append(ChartLine(arm=pair, label=name, style=style if number else 0, values=values))
     return lines
 
 

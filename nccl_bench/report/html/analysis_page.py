@@ -7,7 +7,6 @@ from itertools import groupby
 
 from nccl_bench.analysis.analysis import Analysis
 from nccl_bench.analysis.headline import Fact
-from nccl_bench.analysis.machine import facts
 from nccl_bench.records.run import TOOL
 from nccl_bench.report.charts.chart import Chart
 from nccl_bench.report.charts.kinds import CasesOfKind, arms_of, kinds
@@ -27,7 +26,7 @@ from nccl_bench.report.html.page import (
     Verdicts,
     render,
 )
-from nccl_bench.report.html.tables import bands_table, checked_results, lowered_clocks
+from nccl_bench.report.html.tables import bands_table, checked_results, environment, lowered_clocks
 from nccl_bench.report.verdicts import heading
 
 _HEADINGS: Mapping[str, str] = {
@@ -115,7 +114,8 @@ def _answer(analysis: Analysis) -> Iterator[Block]:
     for about, lines in groupby(headline.lines, key=lambda line: line.about):
         verdicts = [VerdictLine(label=line.label, timing=line.timing or "", text=line.text) for line in lines]
         yield Verdicts(title=about, lines=verdicts)
-    yield _facts(headline.facts)
+    if headline.facts:
+        yield _facts(headline.facts)
     for title, items in (
         ("Warnings", analysis.warnings),
         ("How to decide what is open", analysis.hints),
@@ -156,7 +156,6 @@ def _results(analysis: Analysis) -> Iterator[Block]:
 
 
 def _environment(analysis: Analysis) -> Iterator[Block]:
-    if analysis.run is not None:
-        yield Facts(items=[NamedText(name=name, text=text) for name, text in facts(analysis.run.meta).items() if name])
+    yield from environment(analysis.metas)
     if analysis.notes:
         yield Remarks(title="Notes", items=analysis.notes)

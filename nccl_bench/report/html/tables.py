@@ -6,9 +6,10 @@ from collections.abc import Iterable, Iterator, Sequence
 
 from nccl_bench.analysis.bands import Band
 from nccl_bench.analysis.checks import checks_of_arms
+from nccl_bench.analysis.machine import NamedRuns, facts
 from nccl_bench.analysis.summary import Row
 from nccl_bench.analysis.wording import format_ratios, format_share, size_with_unit
-from nccl_bench.report.html.page import Block, PageTable, Paragraphs
+from nccl_bench.report.html.page import Block, Facts, NamedText, PageTable, Paragraphs
 
 
 def bands_table(bands: Iterable[Band]) -> PageTable:
@@ -74,4 +75,18 @@ def checked_results(rows: Iterable[Row]) -> Iterator[Block]:
                 for each in checks
             ],
             numeric=(False, *[True] * 6),
+        )
+
+
+def environment(metas: NamedRuns) -> Iterator[Block]:
+    """Yield the recorded facts about the machine and the settings: as a list, or as a table of several runs."""
+    known = [(name, {fact: text for fact, text in facts(meta).items() if fact}) for name, meta in metas]
+    names = list(dict.fromkeys(fact for _, of_run in known for fact in of_run))
+    if len(known) == 1:
+        yield Facts(items=[NamedText(name=name, text=known[0][1][name]) for name in names])
+    elif known:
+        yield PageTable(
+            caption="Machine and settings of each run",
+            header=("fact", *(name for name, _ in known)),
+            rows=[(name, *(of_run.get(name, "") for _, of_run in known)) for name in names],
         )

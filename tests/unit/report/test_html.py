@@ -145,7 +145,11 @@ def test_a_run_without_times_and_two_sides_have_a_page() -> None:
     comparisons = Analysis.of(run(sweep())).comparisons
     sides = Elements(html_report(compared_runs(comparisons)))
     (latencies,) = sides.data["charts"]["latency"]
-    assert {line["style"] for chart in latencies for line in chart["lines"]} >= {0, 1}
+    # The line of each side: with one pair in the styles of a baseline and of a candidate, with more hollow and full.
+    assert {bool(line.get("hollow")) for chart in latencies for line in chart["lines"]} == {True, False}
+    pair = compared_runs([each for each in comparisons if each.candidate == "torch"])
+    (latencies,) = Elements(html_report(pair)).data["charts"]["latency"]
+    assert [[line["style"] for line in chart["lines"]] for chart in latencies] == [[0, 1]] * len(Timing)
     assert "environment" not in [attributes["id"] for attributes in sides.named("section")]
 
 

@@ -39,13 +39,13 @@
   const dashOf = (style) => DASHES[style % DASHES.length];
   const markOf = (style) => MARKS[style % MARKS.length];
 
-  function swatch(style) {
+  function swatch(style, hollow) {
     const mark = markOf(style).map(([x, y]) => `${17 + 4 * x},${7 + 4 * y}`).join(" ");
     const holder = document.createElement("span");
     holder.innerHTML =
       `<svg class="swatch" viewBox="0 0 34 14" aria-hidden="true"><line x1="0" y1="7" x2="34" y2="7" stroke-width="2" ` +
       `stroke="var(--line-${style % COLOURS})" stroke-dasharray="${dashOf(style)}"/>` +
-      `<polygon points="${mark}" fill="var(--line-${style % COLOURS})"/></svg>`;
+      `<polygon points="${mark}" fill="var(--${hollow ? "paper" : `line-${style % COLOURS}`})" stroke="var(--line-${style % COLOURS})" stroke-width="1.5"/></svg>`;
     return holder.firstChild;
   }
 
@@ -143,7 +143,7 @@
   function area(u, xs, low, high, to, toEdges) {
     const { ctx, bbox } = u;
     const x = (at) => u.valToPos(xs[at], "x", true);
-    const y = (value) => u.valToPos(to(Math.max(value, 1e-9)), "y", true);
+    const y = (value) => u.valToPos(to(value), "y", true);
     for (const run of runs(low, high)) {
       const [first, last] = [run[0], run[run.length - 1]];
       const left = toEdges && first === 0 ? bbox.left : x(first);
@@ -168,61 +168,78 @@
     }
   }
 
-  function drawBehind(u, chart, xs) {
+  // Draws inside of the axes only.
+  function clipped(u, action) {
     const { ctx, bbox } = u;
-    const to = SCALES[chart.y_scale][0];
-    const signed = chart.y_scale !== "log";
     ctx.save();
     ctx.beginPath();
     ctx.rect(bbox.left, bbox.top, bbox.width, bbox.height);
     ctx.clip();
-    for (const shade of chart.shades || []) {
-      const name = shade.shading.replace(" ", "-");
-      ctx.fillStyle = css(`--${name}`);
-      area(u, xs, shade.low, shade.high, to, true);
-    }
-    if (chart.y_reference != null) {
-      const y = u.valToPos(to(chart.y_reference), "y", true);
-      ctx.strokeStyle = css("--ink");
-      ctx.lineWidth = devicePixelRatio;
-      ctx.beginPath();
-      ctx.moveTo(bbox.left, y);
-      ctx.lineTo(bbox.left + bbox.width, y);
-      ctx.stroke();
-    }
-    for (const line of visible(chart)) {
-      if (!line.low) continue;
-      ctx.fillStyle = ctx.strokeStyle = colourOf(line.style);
-      ctx.lineWidth = 2 * devicePixelRatio;
-      ctx.globalAlpha = 0.2;
-      area(u, xs, line.low, line.high, signed ? to : (value) => to(value), false);
-      ctx.globalAlpha = 1;
-    }
+    action();
     ctx.restore();
   }
 
-  function drawMarks(u, chart, number) {
+  function drawBehind(u, chart, xs) {
+    const { ctx } = u;
+    const to = SCALES[chart.y_scale][0];
+    clipped(u, () => {
+      for (const shade of chart.shades || []) {
+        ctx.fillStyle = css(`--${shade.shading.replace(" ", "-")}`);
+        area(u, xs, shade.low, shade.high, to, true);
+      }
+    });
+  }
+
+  function drawReference(u, chart) {
     const { ctx, bbox } = u;
+    if (chart.y_reference == null) return;
+    const y = u.valToPos(SCALES[chart.y_scale][0](chart.y_reference), "y", true);
+    ctx.strokeStyle = css("--ink");
+    ctx.lineWidth = devicePixelRatio;
+    ctx.beginPath();
+    ctx.moveTo(bbox.left, y);
+    ctx.lineTo(bbox.left + bbox.width, y);
+    ctx.stroke();
+  }
+
+  function drawIntervals(u, chart, xs) {
+    const { ctx } = u;
+    clipped(u, () => {
+      ctx.lineWidth = 2 * devicePixelRatio;
+      ctx.globalAlpha = 0.18;
+      for (const line of visible(chart)) {
+        if (!line.low) continue;
+        ctx.fillStyle = ctx.strokeStyle = colourOf(line.style);
+        area(u, xs, line.low, line.high, SCALES[chart.y_scale][0], false);
+      }
+    });
+  }
+
+  function drawMarks(u, chart, number) {
+    const { ctx } = u;
     const line = chart.lines[number - 1];
     const mark = markOf(line.style);
     const dense = chart.positions.length > 120;
-    const radius = (dense ? 2 : 3.4) * devicePixelRatio;
+    const radius = (dense ? 1.9 : 3.2) * devicePixelRatio;
     const [xs, ys] = [u.data[0], u.data[number]];
-    ctx.save();
-    ctx.beginPath();
-    ctx.rect(bbox.left, bbox.top, bbox.width, bbox.height);
-    ctx.clip();
-    ctx.fillStyle = colourOf(line.style);
-    ctx.globalAlpha = dense ? 0.75 : 1;
-    ctx.beginPath();
-    for (let at = 0; at < xs.length; at++) {
-      if (ys[at] == null) continue;
-      const [x, y] = [u.valToPos(xs[at], "x", true), u.valToPos(ys[at], "y", true)];
-      mark.forEach(([dx, dy], corner) => ctx[corner ? "lineTo" : "moveTo"](x + radius * dx, y + radius * dy));
-      ctx.closePath();
-    }
-    ctx.fill();
-    ctx.restore();
+    clipped(u, () => {
+      ctx.fillStyle = colourOf(line.style);
+      ctx.globalAlpha = dense ? 0.75 : 1;
+      ctx.beginPath();
+      for (let at = 0; at < xs.length; at++) {
+        if (ys[at] == null) continue;
+        const [x, y] = [u.valToPos(xs[at], "x", true), u.valToPos(ys[at], "y", true)];
+        mark.forEach(([dx, dy], corner) => ctx[corner ? "lineTo" : "moveTo"](x + radius * dx, y + radius * dy));
+        ctx.closePath();
+      }
+      if (line.hollow) {
+        ctx.strokeStyle = ctx.fillStyle;
+        ctx.fillStyle = css("--paper");
+        ctx.lineWidth = 1.5 * devicePixelRatio;
+        ctx.stroke();
+      }
+      ctx.fill();
+    });
   }
 
   function draw(figure, chart) {
@@ -247,7 +264,7 @@
         scales: { x: { time: false, range: () => [first - space, last + space] }, y: { range: () => rangeOf(chart) } },
         axes: [
           { ...axis, size: 30, gap: 4, splits: (u, side, low, high) => spaced(labelled, low, high, u.bbox.width / devicePixelRatio, 62), values: (u, splits) => splits.map((x) => texts.get(x) || "") },
-          { ...axis, size: 54, gap: 4, splits: (u, side, low, high) => ticks(chart.y_scale, low, high, u.bbox.height / devicePixelRatio), values: (u, splits) => splits.map((y) => numberText(fromY(y)) || "0") },
+          { ...axis, size: 54, gap: 4, splits: (u, side, low, high) => ticks(chart.y_scale, low, high, u.bbox.height / devicePixelRatio), values: (u, splits) => splits.map((y) => numberText(fromY(y))) },
         ],
         series: [
           {},
@@ -262,7 +279,11 @@
             points: { show: (u) => { drawMarks(u, chart, number + 1); } },
           })),
         ],
-        hooks: { drawClear: [(u) => drawBehind(u, chart, xs)], setCursor: [(u) => showValues(u, figure, chart)] },
+        hooks: {
+          drawClear: [(u) => drawBehind(u, chart, xs)],
+          drawAxes: [(u) => { drawReference(u, chart); drawIntervals(u, chart, xs); }],
+          setCursor: [(u) => showValues(u, figure, chart)],
+        },
       },
       [xs, ...chart.lines.map((line) => line.values.map((value) => (value == null || (chart.y_scale === "log" && value <= 0) ? null : toY(value))))],
       holder,
@@ -296,7 +317,7 @@
     const rows = visible(chart).filter((line) => line.values[at] != null);
     tip.replaceChildren(
       make("b", {}, positionText(chart, at)),
-      make("table", {}, ...rows.map((line) => make("tr", {}, make("td", {}, swatch(line.style)), make("td", {}, line.label), make("td", { class: "numeric" }, valueText(line, at))))),
+      make("table", {}, ...rows.map((line) => make("tr", {}, make("td", {}, swatch(line.style, line.hollow)), make("td", {}, line.label), make("td", { class: "numeric" }, valueText(line, at))))),
     );
     tip.hidden = rows.length === 0;
     const left = u.over.offsetLeft + u.cursor.left;
@@ -326,16 +347,16 @@
   function figureOf(chart) {
     const shades = (chart.shades || []).map((shade) => make("span", {}, make("i", { class: shade.shading.replace(" ", "-") }), shade.label));
     const own = chart.lines.filter((line) => !line.arm || !arms.some((arm) => arm.name === line.label));
-    const lines = own.map((line) => make("span", {}, swatch(line.style), line.label));
+    const lines = own.map((line) => make("span", {}, swatch(line.style, line.hollow), line.label));
     const plot = make("div", {
       class: "plot", tabindex: "0", role: "application", "aria-roledescription": "chart",
       "aria-label": `${chart.description} The arrow keys read the values.`,
     });
-    const table = make("details", { class: "folded" }, make("summary", {}, `Values of ${chart.title}`));
+    const table = make("details", { class: "folded" }, make("summary", {}, "Values", make("span", { class: "unseen" }, ` of ${chart.title}`)));
     const figure = make(
       "figure", {},
       make("figcaption", {}, make("h4", { title: chart.caption }, chart.title), make("p", { class: "unit" }, chart.y_label)),
-      make("p", { class: "key" }, ...shades, ...lines),
+      ...(shades.length + lines.length ? [make("p", { class: "key" }, ...shades, ...lines)] : []),
       plot,
       make("output", { class: "unseen", "aria-live": "polite" }),
       table,
@@ -420,14 +441,15 @@
 
   function fillControls() {
     const controls = document.getElementById("controls");
-    if (!controls) return;
+    if (!controls || (arms.length < 2 && data.kinds.length < 2)) return;
     controls.hidden = false;
     const boxes = arms.map((arm) => {
       const box = make("input", { type: "checkbox", checked: true });
       box.addEventListener("change", () => switchArm(arm.name, box.checked));
       return make("label", {}, box, swatch(arm.style), arm.name, ...(arm.note ? [make("span", { class: "role" }, `(${arm.note})`)] : []));
     });
-    document.getElementById("arms").append(...boxes);
+    // A single arm, or a single pair of arms, is always shown.
+    if (arms.length > 1) document.getElementById("arms").append(...boxes);
     const select = document.getElementById("kind");
     if (select) select.addEventListener("change", () => { kind = Number(select.value); showKind(); });
   }
