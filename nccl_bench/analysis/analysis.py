@@ -5,12 +5,13 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from nccl_bench.analysis import description
+from nccl_bench.analysis.answer import make_headline
 from nccl_bench.analysis.bands import Band, bands_of
 from nccl_bench.analysis.comparable import ComparableRun
 from nccl_bench.analysis.comparison import Basis, Comparison
 from nccl_bench.analysis.failures import exit_code_of, failures
 from nccl_bench.analysis.gaps import candidate_incomplete, not_measured
-from nccl_bench.analysis.headline import Headline, headline
+from nccl_bench.analysis.headline import Headline
 from nccl_bench.analysis.hints import hints
 from nccl_bench.analysis.joined_launches import join_launches
 from nccl_bench.analysis.machine import NamedRuns
@@ -100,7 +101,16 @@ class Analysis:
     @property
     def headline(self) -> Headline:
         """The answer in a few lines."""
-        return headline(bands_of(self.answers), self.sides, self.run, self.rows, self.failures)
+        return make_headline(
+            name="" if self.run else self.title,
+            bands=bands_of(self.answers),
+            sides=self.sides,
+            basis=self.basis,
+            run=self.run,
+            metas=self.metas,
+            rows=self.rows,
+            failures=self.failures,
+        )
 
     @property
     def hints(self) -> tuple[str, ...]:

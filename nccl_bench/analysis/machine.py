@@ -156,6 +156,13 @@ def _settings(environment: Mapping[str, Any]) -> dict[str, str]:
     return settings
 
 
+def settings_text(meta: Mapping[str, Any]) -> str:
+    """Return the settings of NCCL as NAME=VALUE; empty if no variables were recorded."""
+    environment = meta.get("environment") or {}
+    settings = ", ".join(f"{name}={value}" for name, value in _settings(environment).items())
+    return settings or ("no NCCL variables set" if "variables" in environment else "")
+
+
 def _each(gpus: object, key: str) -> str:
     """Return the different values of ``key`` among ``gpus`` as one text."""
     values = [gpu[key] for gpu in gpus if isinstance(gpu, Mapping) and key in gpu] if isinstance(gpus, list) else []

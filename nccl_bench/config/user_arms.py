@@ -9,6 +9,7 @@ import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from enum import StrEnum
+from typing import Any
 
 from nccl_bench.catalog.arms import ARMS, TWIN_SUFFIX, USER_ARM, ArmSpec, Order, arm_spec
 from nccl_bench.config.nearest import instead_of
@@ -109,6 +110,14 @@ def parse_arm_options(
     if before_tree is not None and not {BEFORE, AFTER} <= {user_arm.name for user_arm in user_arms}:
         raise UsageError("--before-tree and --after-tree load the --arm without a name: add such an arm, --arm TARGET")
     return user_arms
+
+
+def arm_text(arm: Mapping[str, Any]) -> str:
+    """Return the text of ``--arm`` from which a recorded user arm was made; without a name if ``arm`` has none."""
+    keys = [f"{key}={arm[key]}" for key in _KEYS if arm.get(key)]
+    variables = [f"{name}={value}" for name, value in (arm.get("variables") or {}).items()]
+    name = f"{arm['name']}=" if arm.get("name") and arm["name"] != arm["target"] else ""
+    return ",".join((f"{name}{arm['target']}", *keys, *variables))
 
 
 def _parse_text(text: str) -> dict[str, object]:

@@ -1,0 +1,127 @@
+"""The headline of an analysis: its question, problems, verdicts and facts in words."""
+
+from collections.abc import Iterator, Sequence
+
+from nccl_bench.analysis.bands import Band
+from nccl_bench.analysis.comparison import Basis
+from nccl_bench.analysis.description import status_text
+from nccl_bench.analysis.headline import Fact, Headline, HeadlineLine
+from nccl_bench.analysis.headline_facts import (
+    command_fact,
+    device_text,
+    machine_text,
+    next_fact,
+    order_fact,
+    results_text,
+)
+from nccl_bench.analysis.machine import NamedRuns
+from nccl_bench.analysis.pair_lines import pair_lines
+from nccl_bench.analysis.ranking import ranking_lines
+from nccl_bench.analysis.summary import Row
+from nccl_bench.analysis.wording import case_name, compared_text, counted, joined
+from nccl_bench.records.run import Run
+from nccl_bench.records.schema import Crash, Hang, Samples, Status
+
+# With more kinds of cases than this, all timings of a verdict share a line.
+_MOST_KINDS = 2
+
+
+def make_headline(
+    *,
+    name: str,
+    bands: Sequence[Band],
+    sides: tuple[str, str],
+    basis: Basis,
+    run: Run | None,
+    metas: NamedRuns,
+    rows: Sequence[Row],
+    failures: Sequence[str],
+) -> Headline:
+    """Return the headline of ``bands``, which answer the question.
+
+    ``name`` is the title of a comparison of runs, or empty. ``sides`` are the names of the two sides. ``run`` is
+    ``None`` for the command ``compare``. ``rows`` are the rows of all compared cells.
+    """
+    facts = [
+        Fact(name="Results", text=results_text(rows)) if rows else None,
+        order_fact(run) if run else None,
+        Fact(name="Machine", text=machine_text(metas)) if metas else None,
+        command_fact(metas),
+        next_fact(bands, basis, run),
+    ]
+    return Headline(
+        title=_title(name, bands, sides, run, metas),
+        problems=(*failures, *(_gaps(run, bands) if run else ())),
+        lines=tuple(_lines(bands, sides, run)),
+        facts=tuple(fact for fact in facts if fact),
+    )
+
+
+def _title(name: str, bands: Sequence[Band], sides: tuple[str, str], run: Run | None, metas: NamedRuns) -> str:
+    pairs = list(dict.fromkeys(_pair(band, sides) for band in bands))
+    kinds = list(dict.fromkeys(_kind(band) for band in bands))
+    parts = []
+    if run is not None and len(pairs) > 1 and len({band.candidate for band in bands}) > 1:
+        candidates = list(dict.fromkeys(band.candidate for band in bands))
+        parts.append(f"{joined(candidates)} against {bands[0].baseline}")
+    elif len(pairs) == 1 or (run is not None and pairs):
+        parts.append(pairs[0])
+    elif pairs:
+        parts.append(counted(len(pairs), "comparison"))
+    elif run is not None:
+        parts.append(f"{joined(run.asked_arms) if run.asked_arms else run.baseline}")
+    if len(kinds) == 1:
+        parts.append(kinds[0])
+    elif kinds:
+        parts.append(counted(len(kinds), "kind of case").replace("kind of cases", "kinds of cases"))
+    parts += dict.fromkeys(device_text(meta) for _, meta in metas)
+    text = ", ".join(parts)
+    return ": ".join(filter(None, (name, text)))
+
+
+def _lines(bands: Sequence[Band], sides: tuple[str, str], run: Run | None) -> Iterator[HeadlineLine]:
+    kinds: dict[str, list[Band]] = {}
+    for band in bands:
+        kinds.setdefault(_kind(band), []).append(band)
+    for kind, of_kind in kinds.items():
+        pairs: dict[str, list[Band]] = {}
+        for band in of_kind:
+            pairs.setdefault(_pair(band, sides), []).append(band)
+        about_kind = kind if len(kinds) > 1 else ""
+        if run is not None and len(pairs) > 1:
+            yield from ranking_lines(of_kind, about=about_kind)
+            continue
+        for pair, of_pair in pairs.items():
+            about = ", ".join(filter(None, (pair if len(pairs) > 1 else "", about_kind)))
+            yield from pair_lines(of_pair, about=about, joined=len(kinds) * len(pairs) > _MOST_KINDS)
+
+
+def _pair(band: Band, sides: tuple[str, str]) -> str:
+    return compared_text(band.comparisons[0], sides)
+
+
+def _kind(band: Band) -> str:
+    comparison = band.comparisons[0]
+    return case_name(comparison.case, {*comparison.placements})
+
+
+def _gaps(run: Run, bands: Sequence[Band]) -> Iterator[str]:
+    """Yield a sentence if the run is incomplete, and one about each asked arm that no comparison has."""
+    status = status_text(run)
+    if status != "complete" and run.cases is not None:
+        planned = run.cases * run.launches
+        yield f"INCOMPLETE ({status}): {len(run.ended)} of {counted(planned, 'case')} measured or skipped"
+    elif status != "complete":
+        yield f"INCOMPLETE ({status})"
+    for arm in run.asked_arms:
+        if all(band.candidate != arm for band in bands):
+            outcomes = {*_outcomes(run, arm)} or {"not measured"}
+            words = ", ".join(sorted(outcomes - {Status.OK}))
+            yield f"{arm} is not compared with {run.baseline} in any case{f': {words}' if words else ''}"
+
+
+def _outcomes(run: Run, arm: str) -> Iterator[str]:
+    """Yield the status of each cell of ``arm``, and what ended its measurements."""
+    for line in run.lines:
+        if isinstance(line, Samples | Hang | Crash) and line.arm == arm:
+            yield line.status if isinstance(line, Samples) else line.kind

@@ -1,0 +1,103 @@
+"""Lines of the headline about one pair of arms: the bands of each verdict, in words.
+
+A line never averages. It names the sizes of a verdict, with the smallest and the largest difference.
+"""
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from itertools import groupby
+
+from nccl_bench.analysis.bands import Band, OpenReason
+from nccl_bench.analysis.headline import HeadlineLine, Label
+from nccl_bench.analysis.statistics import Verdict
+from nccl_bench.analysis.wording import (
+    change_range,
+    format_share,
+    percent_range,
+    saved_text,
+    size_range,
+    sizes_in_short,
+)
+from nccl_bench.catalog.timings import Timing
+
+# With more bands of one verdict in one timing, one line names all their sizes.
+_MOST_BANDS = 2
+_DECIDED = {Verdict.FASTER: Label.FASTER, Verdict.SLOWER: Label.SLOWER}
+# What the user should know about an open band, by the reason.
+_OPEN: Mapping[OpenReason | None, str] = {
+    OpenReason.BELOW_THRESHOLD: "the difference may be smaller than {threshold}",
+    OpenReason.WITHIN_NOISE: "within noise: the same arm made twice differs by up to {floor}",
+    OpenReason.TOO_FEW_ROUNDS: "too few rounds",
+    None: "no verdict, because the variation is unknown",
+}
+
+
+def pair_lines(bands: Sequence[Band], *, about: str = "", joined: bool = False) -> Iterator[HeadlineLine]:
+    """Yield the lines of ``bands``, which are of one pair of arms and one kind of case.
+
+    With ``joined``, all timings of a verdict share a line.
+    """
+    for verdict, label in _DECIDED.items():
+        decided = [band for band in bands if band.verdict is verdict]
+        if joined and decided:
+            parts = [f"{_where(of, bands)} {percent_range(_ratios(of))}" for of in _by_timing(decided)]
+            yield HeadlineLine(about=about, label=label, timing=None, text="; ".join(parts))
+            continue
+        for of_timing in _by_timing(decided):
+            groups = [of_timing] if len(of_timing) > _MOST_BANDS else [[band] for band in of_timing]
+            yield from (_decided_line(label, group, bands, about) for group in groups)
+    same = [band for band in bands if band.verdict is Verdict.EQUIVALENT]
+    if same:
+        places = "; ".join(_where(of_timing, bands) for of_timing in _by_timing(same))
+        yield HeadlineLine(about=about, label=Label.SAME, timing=None, text=places)
+    yield from _open_lines(bands, about)
+
+
+def _open_lines(bands: Sequence[Band], about: str) -> Iterator[HeadlineLine]:
+    for reason, words in _OPEN.items():
+        still_open = [band for band in bands if band.verdict in (Verdict.INCONCLUSIVE, None) and band.reason is reason]
+        if not still_open:
+            continue
+        with_change = reason in (OpenReason.BELOW_THRESHOLD, None)
+        places = [
+            f"{_where(of_timing, bands)}{_change(of_timing) if with_change else ''}"
+            for of_timing in _by_timing(still_open)
+        ]
+        why = words.format(
+            threshold=format_share(max(each.threshold for band in still_open for each in band.comparisons)),
+            floor=format_share(max(band.noise_floor or 0 for band in still_open)),
+        )
+        yield HeadlineLine(about=about, label=Label.OPEN, timing=None, text=f"{'; '.join(places)}: {why}")
+
+
+def _decided_line(label: Label, bands: Sequence[Band], all_bands: Sequence[Band], about: str) -> HeadlineLine:
+    timing = bands[0].timing
+    known = _sizes(band for band in all_bands if band.timing is timing)
+    sizes = (size_range if len(bands) == 1 else sizes_in_short)(_sizes(bands), known)
+    saved = [us for band in bands for us in band.saved_us]
+    differences = f"{percent_range(_ratios(bands))}, {saved_text(saved, timing)}"
+    return HeadlineLine(about=about, label=label, timing=timing, sizes=sizes, text=f"{sizes}, {differences}")
+
+
+def _by_timing(bands: Sequence[Band]) -> list[list[Band]]:
+    """Return ``bands`` by timing, in the order of ``Timing``."""
+    ordered = sorted(bands, key=lambda band: list(Timing).index(band.timing))
+    return [list(of_timing) for _, of_timing in groupby(ordered, key=lambda band: band.timing)]
+
+
+def _where(bands: Sequence[Band], all_bands: Sequence[Band]) -> str:
+    timing = bands[0].timing
+    known = _sizes(band for band in all_bands if band.timing is timing)
+    return f"{timing} {sizes_in_short(_sizes(bands), known)}"
+
+
+def _change(bands: Sequence[Band]) -> str:
+    ends = [end for band in bands if band.interval for end in (band.interval.low, band.interval.high)]
+    return f", {change_range(ends or _ratios(bands))}"
+
+
+def _ratios(bands: Sequence[Band]) -> list[float]:
+    return [ratio for band in bands for ratio in band.ratios]
+
+
+def _sizes(bands: Iterable[Band]) -> list[int]:
+    return sorted({each.case.size_bytes for band in bands for each in band.comparisons})

@@ -1,0 +1,131 @@
+"""Lines of the headline about several arms: which arm is the fastest at which sizes, and which arms are not told apart.
+
+All intervals of an analysis hold together with its confidence. So two arms differ if their intervals against the
+baseline lie apart by more than the threshold and the noise floor. No further statistics are needed.
+"""
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from itertools import pairwise
+
+from nccl_bench.analysis.bands import Band
+from nccl_bench.analysis.headline import HeadlineLine, Label
+from nccl_bench.analysis.statistics import Verdict
+from nccl_bench.analysis.wording import joined, percent_range, saved_text, size_range, sizes_in_short
+from nccl_bench.catalog.timings import Timing
+
+# The rank of an arm by its verdict against the baseline. An open verdict has none.
+_RANKS: Mapping[Verdict | None, int] = {Verdict.FASTER: -1, Verdict.EQUIVALENT: 0, Verdict.SLOWER: 1}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Entry:
+    """An arm at one size."""
+
+    arm: str  # the arm
+    ratio: float  # its time / the baseline's time
+    low: float  # the lower end of its interval
+    high: float  # the upper end of its interval
+    rank: int | None  # its rank by its verdict; None if the verdict is open
+    margin: float  # the threshold or the noise floor, whichever is larger
+    saved_us: float  # the time that it saves compared with the baseline
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Place:
+    """Neighbouring sizes with the same fastest arms."""
+
+    sizes: tuple[int, ...]  # the sizes
+    entries: tuple[tuple[_Entry, ...], ...]  # the arms at each size, the fastest first
+    fastest: frozenset[str]  # the fastest arm, and all arms that are not told apart from it
+
+
+def ranking_lines(bands: Sequence[Band], *, about: str = "") -> Iterator[HeadlineLine]:
+    """Yield the fastest arms of each timing; ``bands`` are of several candidates and one kind of case."""
+    baseline = bands[0].baseline
+    same = []
+    for timing in Timing:
+        of_timing = [band for band in bands if band.timing is timing]
+        places = list(_places(of_timing, baseline)) if of_timing else []
+        known = [size for place in places for size in place.sizes]
+        for place in places:
+            if len(place.fastest) == len(place.entries[0]):
+                continue
+            sizes = size_range(place.sizes, known)
+            text = f"{sizes}, {_in_words(place, baseline, timing)}"
+            yield HeadlineLine(about=about, label=Label.FASTEST, timing=timing, sizes=sizes, text=text)
+        alike = [size for place in places if len(place.fastest) == len(place.entries[0]) for size in place.sizes]
+        if alike:
+            same.append(f"{timing} {sizes_in_short(alike, known)}")
+    if same:
+        text = f"{'; '.join(same)}: no arm is told apart from the fastest"
+        yield HeadlineLine(about=about, label=Label.SAME, timing=None, text=text)
+
+
+def _places(bands: Sequence[Band], baseline: str) -> Iterator[_Place]:
+    by_size: dict[int, list[_Entry]] = {}
+    for band in bands:
+        for each in band.comparisons:
+            # Without an interval nothing is known, so the arm can be as fast as any other.
+            low, high = (each.interval.low, each.interval.high) if each.interval else (0.0, float("inf"))
+            entry = _Entry(
+                arm=band.candidate,
+                ratio=each.ratio,
+                low=low,
+                high=high,
+                rank=_RANKS.get(band.verdict),
+                margin=max(each.threshold, band.noise_floor or 0),
+                saved_us=each.baseline_us - each.candidate_us,
+            )
+            by_size.setdefault(each.case.size_bytes, []).append(entry)
+    of_baseline = _Entry(arm=baseline, ratio=1, low=1, high=1, rank=0, margin=0, saved_us=0)
+    sizes = sorted(by_size)
+    entries = [tuple(sorted((*by_size[size], of_baseline), key=lambda entry: entry.ratio)) for size in sizes]
+    fastest = _smoothed([frozenset(_fastest(of_size, baseline)) for of_size in entries])
+    starts = [0, *(index for index, (before, after) in enumerate(pairwise(fastest), start=1) if before != after)]
+    for start, end in zip(starts, [*starts[1:], len(sizes)], strict=True):
+        yield _Place(sizes=tuple(sizes[start:end]), entries=tuple(entries[start:end]), fastest=fastest[start])
+
+
+def _fastest(entries: Sequence[_Entry], baseline: str) -> Iterator[str]:
+    first = entries[0]
+    yield from (entry.arm for entry in entries if entry is first or not _told_apart(first, entry, baseline))
+
+
+def _told_apart(fast: _Entry, other: _Entry, baseline: str) -> bool:
+    """Return True if it is certain that ``other`` is slower than ``fast`` by more than the margin."""
+    if fast.rank is not None and other.rank is not None and fast.rank != other.rank:
+        return fast.rank < other.rank
+    # About the baseline, the verdict of the other arm has said everything.
+    if baseline in (fast.arm, other.arm) or fast.rank == other.rank == 0:
+        return False
+    return other.low > fast.high * (1 + max(fast.margin, other.margin))
+
+
+def _smoothed(fastest: Sequence[frozenset[str]]) -> list[frozenset[str]]:
+    """Let a size follow its two neighbours if they agree and it has less evidence, so that they share a line."""
+    smoothed = list(fastest)
+    for index in range(1, len(fastest) - 1):
+        before, after = smoothed[index - 1], fastest[index + 1]
+        if before == after < fastest[index]:
+            smoothed[index] = before
+    return smoothed
+
+
+def _in_words(place: _Place, baseline: str, timing: Timing) -> str:
+    # The arms in the order of the middle size.
+    names = [entry.arm for entry in place.entries[len(place.entries) // 2] if entry.arm in place.fastest]
+    text = names[0] if len(names) == 1 else f"{joined(names)}, not told apart"
+    best = [
+        min((each for each in of_size if each.arm in place.fastest), key=lambda each: each.ratio)
+        for of_size in place.entries
+    ]
+    if baseline not in place.fastest:
+        saved = saved_text([entry.saved_us for entry in best], timing)
+        text += f": {percent_range([entry.ratio for entry in best])} less than {baseline}, {saved}"
+    followers = [[each for each in of_size if each.arm not in place.fastest] for of_size in place.entries]
+    following = {of_size[0].arm for of_size in followers if of_size}
+    if following - {baseline} and len(following) == 1:
+        more = [of_size[0].ratio / fast.ratio for of_size, fast in zip(followers, best, strict=True) if of_size]
+        text += f"; next is {following.pop()}, {percent_range(more)} slower"
+    return text
