@@ -4,10 +4,10 @@ from collections.abc import Iterator, Sequence
 
 from nccl_bench.analysis.bands import Band
 from nccl_bench.analysis.comparison import Basis
-from nccl_bench.analysis.description import status_text
+from nccl_bench.analysis.description import progress_text, status_text
 from nccl_bench.analysis.headline import Fact, Headline, HeadlineLine
 from nccl_bench.analysis.headline_facts import (
-    command_fact,
+    command_facts,
     device_text,
     machine_text,
     next_fact,
@@ -42,11 +42,12 @@ def make_headline(
     ``name`` is the title of a comparison of runs, or empty. ``sides`` are the names of the two sides. ``run`` is
     ``None`` for the command ``compare``. ``rows`` are the rows of all compared cells.
     """
+    results = [results_text(rows) if rows or run else "", progress_text(run) if run else ""]
     facts = [
-        Fact(name="Results", text=results_text(rows)) if rows else None,
+        Fact(name="Results", text="; ".join(filter(None, results))) if any(results) else None,
         order_fact(run) if run else None,
         Fact(name="Machine", text=machine_text(metas)) if metas else None,
-        command_fact(metas),
+        *command_facts(metas),
         next_fact(bands, basis, run),
     ]
     return Headline(
@@ -108,11 +109,8 @@ def _kind(band: Band) -> str:
 def _gaps(run: Run, bands: Sequence[Band]) -> Iterator[str]:
     """Yield a sentence if the run is incomplete, and one about each asked arm that no comparison has."""
     status = status_text(run)
-    if status != "complete" and run.cases is not None:
-        planned = run.cases * run.launches
-        yield f"INCOMPLETE ({status}): {len(run.ended)} of {counted(planned, 'case')} measured or skipped"
-    elif status != "complete":
-        yield f"INCOMPLETE ({status})"
+    if status != "complete":
+        yield f"{status.upper()}: a part of the run is missing"
     for arm in run.asked_arms:
         if all(band.candidate != arm for band in bands):
             outcomes = {*_outcomes(run, arm)} or {"not measured"}

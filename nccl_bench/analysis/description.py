@@ -4,7 +4,7 @@ from collections.abc import Collection, Iterator, Mapping
 from typing import Any
 
 from nccl_bench.analysis.libraries import notes_on_arms
-from nccl_bench.analysis.machine import binding_of, over_ranks_of
+from nccl_bench.analysis.machine import library_text, over_ranks_of
 from nccl_bench.analysis.registration import registration_notes
 from nccl_bench.analysis.wording import counted
 from nccl_bench.catalog.arms import ARMS, TWIN_SUFFIX
@@ -21,21 +21,18 @@ def title(run: Run) -> str:
     status = status_text(run)
     # The status is at the start, so that the first line of a narrow report has it.
     name = run.meta["name"] if status == "complete" else f"{run.meta['name']}, {status.upper()}"
-    text = f"{name}: {counted(run.world_size, 'rank')} on {device}{_library(run)}, {run.meta['started']}"
-    if run.cases is not None:
-        text += f", {len(run.ended) - run.skipped} of {counted(run.cases * run.launches, 'case')}"
-        text += f" in {run.launches} launches" if run.launches > 1 else ""
-        text += f" ({run.skipped} skipped)" if run.skipped else ""
-    return text
+    library = library_text(run.meta.get("worker") or {}, by_binding=not run.is_import)
+    text = f"{name}: {counted(run.world_size, 'rank')} on {device}"
+    return ", ".join(filter(None, (text, library, run.meta["started"], progress_text(run))))
 
 
-def _library(run: Run) -> str:
-    worker = run.meta.get("worker") or {}
-    binding = binding_of(worker)
-    if binding is None:
+def progress_text(run: Run) -> str:
+    """Return how many of the planned cases were measured; empty if the plan is unknown."""
+    if run.cases is None:
         return ""
-    by = "" if run.is_import else f" by {binding}"
-    return f", NCCL {worker['transport']['version']}{by}"
+    text = f"{len(run.ended) - run.skipped} of {counted(run.cases * run.launches, 'case')}"
+    text += f" in {run.launches} launches" if run.launches > 1 else ""
+    return text + (f" ({run.skipped} skipped)" if run.skipped else "")
 
 
 def status_text(run: Run) -> str:

@@ -33,7 +33,7 @@ class Fact:
 
     name: str  # Results, Order, Machine, Command or Next
     text: str  # the fact in words
-    commands: tuple[str, ...] = ()  # the commands to copy; `text` contains them
+    command: str = ""  # the command to copy, with which the text ends; empty if there is none
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -43,4 +43,4 @@ class Headline:
     title: str  # the question: the arms, the kind of case and the device
     problems: tuple[str, ...]  # wrong results, hangs and crashes; they stand above everything else
     lines: tuple[HeadlineLine, ...]  # the verdicts; empty if nothing was compared
-    facts: tuple[Fact, ...]  # facts in the order of `Fact.name`; an unknown fact is absent
+    facts: tuple[Fact, ...]  # facts in the order above; an unknown fact is absent, and two sides can have two

@@ -4,20 +4,26 @@ import shlex
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-from nccl_bench.analysis.bands import Band, OpenReason
+from nccl_bench.analysis.bands import Band
 from nccl_bench.analysis.comparison import Basis
 from nccl_bench.analysis.headline import Fact
-from nccl_bench.analysis.machine import NamedRuns, settings_text
+from nccl_bench.analysis.machine import NamedRuns, library_text, settings_text
 from nccl_bench.analysis.statistics import Verdict
 from nccl_bench.analysis.summary import Row
 from nccl_bench.analysis.wording import counted
 from nccl_bench.catalog.devices import DEVICES
 from nccl_bench.config.user_arms import AFTER, BEFORE, arm_text
-from nccl_bench.records.run import TOOL, Run
+from nccl_bench.records.run import TOOL, Run, is_import
 from nccl_bench.records.schema import Status
 
-# Five launches decide most differences of 5 %. See the page `verdicts` of the guide.
-_LAUNCHES = 5
+# What settles most open bands, by the basis of the verdicts. Five launches decide most differences of 5 %: see the page
+# `verdicts` of the guide.
+_LAUNCHES_OF: Mapping[Basis, str] = {
+    Basis.ROUNDS: "--launches 5",
+    Basis.LAUNCHES: "--launches 10",
+    Basis.SHARED_ARM: "--launches 5 on each side",
+    Basis.RUNS: "more runs on each side",
+}
 
 
 def results_text(rows: Sequence[Row]) -> str:
@@ -56,38 +62,36 @@ def device_text(meta: Mapping[str, Any]) -> str:
     gpus = (meta.get("environment") or {}).get("gpus") or []
     if device in DEVICES and DEVICES[device].has_gpus and gpus and gpus[0].get("name"):
         name = str(gpus[0]["name"]).removeprefix("NVIDIA ")
-        # Ranks can share a GPU.
-        return f"{ranks}x {name}" if ranks <= len(gpus) else f"{counted(ranks, 'rank')} on {len(gpus)}x {name}"
+        # Ranks can share a GPU. The GPUs are those of the first node; an import does not have all of them.
+        shared = not is_import(meta) and len(gpus) < (meta["launch"].get("nproc") or 0)
+        return f"{counted(ranks, 'rank')} on {len(gpus)}x {name}" if shared else f"{ranks}x {name}"
     return f"{counted(ranks, 'rank')} on {device}"
 
 
 def _machine(meta: Mapping[str, Any]) -> str:
     environment, worker = meta.get("environment") or {}, meta.get("worker") or {}
     drivers = dict.fromkeys(str(gpu["driver"]) for gpu in environment.get("gpus") or [] if gpu.get("driver"))
-    transport = worker.get("transport") or {}
-    library = "NCCL" if (transport.get("name") or "nccl").startswith("nccl") else transport["name"]
     parts = [
         device_text(meta),
         f"torch {str(worker['torch']).partition('+')[0]}" if worker.get("torch") else "",
-        f"{library} {transport['version']}" if transport.get("version") and library == "NCCL" else "",
+        library_text(worker, by_binding=not is_import(meta)),
         f"driver {', '.join(drivers)}" if drivers else "",
         settings_text(meta),
+        # The date and the minute.
+        str(meta.get("started") or "")[:16].replace("T", " "),
     ]
     return ", ".join(filter(None, parts))
 
 
-def command_fact(metas: NamedRuns) -> Fact | None:
-    """Return the commands that made the runs; ``None`` if none is recorded."""
-    commands: dict[str, list[str]] = {}
+def command_facts(metas: NamedRuns) -> Iterator[Fact]:
+    """Yield the command of each run, with the name of its side if there are several runs."""
+    names: dict[str, list[str]] = {}
     for name, meta in metas:
         if isinstance(meta.get("command"), list):
-            commands.setdefault(shlex.join(map(str, meta["command"])), []).append(name)
-    if not commands:
-        return None
-    text = next(iter(commands))
-    if len(metas) > 1:
-        text = "; ".join(f"{', '.join(names)}: {command}" for command, names in commands.items())
-    return Fact(name="Command", text=text, commands=tuple(commands))
+            names.setdefault(shlex.join(map(str, meta["command"])), []).append(name)
+    for command, of_command in names.items():
+        sides = f"{', '.join(of_command)}: " if len(metas) > 1 else ""
+        yield Fact(name="Command", text=f"{sides}{command}", command=command)
 
 
 def order_fact(run: Run) -> Fact | None:
@@ -95,7 +99,7 @@ def order_fact(run: Run) -> Fact | None:
     if run.is_import:
         return None
     command = verify_command(run)
-    return Fact(name="Order", text=f"not looked at here: {command}", commands=(command,))
+    return Fact(name="Order", text=f"not looked at here: {command}", command=command)
 
 
 def verify_command(run: Run) -> str:
@@ -103,11 +107,11 @@ def verify_command(run: Run) -> str:
     config = run.meta["config"]
     user_arms = {str(arm.get("name")): arm for arm in config.get("user_arms") or ()}
     parts = [TOOL, "verify"]
-    before, after = user_arms.get(BEFORE), user_arms.get(AFTER)
-    keys = ({**before, "name": "", "tree": ""}, {**after, "name": "", "tree": ""}) if before and after else ((), ())
-    if before and after and keys[0] == keys[1] and before.get("tree") and after.get("tree"):
+    before, after = user_arms.get(BEFORE, {}), user_arms.get(AFTER, {})
+    in_tree = {"name": None, "tree": None}
+    if before.get("tree") and after.get("tree") and {**before, **in_tree} == {**after, **in_tree}:
         parts += ["--before-tree", before["tree"], "--after-tree", after["tree"]]
-        parts += ["--arm", arm_text({**before, "name": None, "tree": None})]
+        parts += ["--arm", arm_text({**before, **in_tree})]
         user_arms = {name: arm for name, arm in user_arms.items() if name not in (BEFORE, AFTER)}
     parts += [part for arm in user_arms.values() for part in ("--arm", arm_text(arm))]
     # Without user arms, verify tries every arm. With user arms, it tries only them, unless --arms names more.
@@ -129,43 +133,25 @@ def next_fact(bands: Sequence[Band], basis: Basis, run: Run | None) -> Fact | No
     """Return what to do next: the rest of an incomplete run, or what settles the open bands."""
     if run is not None and run.resume_command:
         command = run.resume_command
-        return Fact(name="Next", text=f"measure the rest of this run: {command}", commands=(command,))
-    advice = list(_advice(bands, basis))
-    if not advice:
-        return Fact(name="Next", text="nothing is open") if bands and all(band.verdict for band in bands) else None
-    reasons = {band.reason for band in bands if band.verdict is Verdict.INCONCLUSIVE}
-    options, text = advice[0]
-    # If everything that is open has one reason, one option settles it.
-    text = f"{options} {text}" if len(reasons) == 1 else f"{options} settles most of what is open"
-    command = _command_with(run, options) if run is not None else None
-    return Fact(name="Next", text=f"{text}: {command}" if command else text, commands=(command,) if command else ())
-
-
-def _advice(bands: Sequence[Band], basis: Basis) -> Iterator[tuple[str, str]]:
-    """Yield options, and what they settle, for the reasons why bands are open; the most useful option is first."""
+        return Fact(name="Next", text=f"measure the rest of this run: {command}", command=command)
     still_open = [band for band in bands if band.verdict is Verdict.INCONCLUSIVE]
-    of_reason = {reason: [band for band in still_open if band.reason is reason] for reason in OpenReason}
-    launches = {
-        Basis.ROUNDS: f"--launches {_LAUNCHES}",
-        Basis.LAUNCHES: f"--launches {2 * _LAUNCHES}",
-        Basis.SHARED_ARM: f"--launches {_LAUNCHES} on each side",
-        Basis.RUNS: "more runs on each side",
-    }.get(basis, f"--launches {_LAUNCHES}")
-    if of_reason[OpenReason.TOO_FEW_ROUNDS]:
-        needed = [each.pairs_needed or 0 for band in of_reason[OpenReason.TOO_FEW_ROUNDS] for each in band.comparisons]
+    if not still_open:
+        return Fact(name="Next", text="nothing is open") if bands and all(band.verdict for band in bands) else None
+    options = _LAUNCHES_OF.get(basis, "")
+    needed = [band.pairs_needed for band in still_open if band.pairs_needed is not None]
+    if needed and len(needed) == len(still_open):
         # With exactly the needed rounds, an interval spans from the smallest ratio to the largest.
-        yield f"--rounds {max(2 * max(needed), 15)}", "gives enough rounds for intervals"
-    if of_reason[OpenReason.WITHIN_NOISE]:
-        yield launches, "settles what is open, because new communicators average out the noise"
-    if of_reason[OpenReason.BELOW_THRESHOLD]:
-        yield launches, "settles what is open, unless a difference is right at the threshold"
+        options = f"--rounds {2 * max(needed)}"
+    text = f"{options} settles most of what is open"
+    command = _command_with(run, options) if run is not None else ""
+    return Fact(name="Next", text=f"{text}: {command}" if command else text, command=command)
 
 
-def _command_with(run: Run, options: str) -> str | None:
-    """Return the command of ``run`` with other ``options``, and without the directory of its record."""
+def _command_with(run: Run, options: str) -> str:
+    """Return the command of ``run`` with ``options`` and without --out; empty if there is no such command."""
     command = run.meta.get("command")
     if not isinstance(command, list) or command[1:2] != ["run"] or run.is_import or "--resume" in command:
-        return None
+        return ""
     name, value = options.split()
     left_out = {"--out", name}
     kept: list[str] = []

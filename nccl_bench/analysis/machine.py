@@ -134,6 +134,12 @@ def binding_of(worker: Mapping[str, Any]) -> str | None:
     return _BINDINGS.get(name) if "version" in transport else None
 
 
+def library_text(worker: Mapping[str, Any], *, by_binding: bool = True) -> str:
+    """Return NCCL's version and the binding that calls it; empty for a run without NCCL."""
+    binding = binding_of(worker)
+    return "" if binding is None else f"NCCL {worker['transport']['version']}{f' by {binding}' if by_binding else ''}"
+
+
 def _transport(transport: Mapping[str, Any]) -> str | None:
     name, version = transport.get("name") or "nccl", transport.get("version")
     # `analysis.libraries` compares the versions and files of NCCL.

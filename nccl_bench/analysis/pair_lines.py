@@ -24,10 +24,13 @@ _MOST_BANDS = 2
 _DECIDED = {Verdict.FASTER: Label.FASTER, Verdict.SLOWER: Label.SLOWER}
 # What the user should know about an open band, by the reason.
 _OPEN: Mapping[OpenReason | None, str] = {
-    OpenReason.BELOW_THRESHOLD: "the difference may be smaller than {threshold}",
-    OpenReason.WITHIN_NOISE: "within noise: the same arm made twice differs by up to {floor}",
+    OpenReason.BELOW_THRESHOLD: "sure, but perhaps less than {threshold}",
+    OpenReason.WITHIN_NOISE: "within noise",
     OpenReason.TOO_FEW_ROUNDS: "too few rounds",
-    None: "no verdict, because the variation is unknown",
+    OpenReason.NO_TWIN: "no twin was measured, so the noise is unknown",
+    OpenReason.DIFFERENT_PROCESSES: "the arms ran in different processes, whose CPU speeds differ",
+    OpenReason.ONE_LAUNCH: "only one launch has times of both arms",
+    None: "no verdict, because nobody knows how much the times vary",
 }
 
 
@@ -57,15 +60,12 @@ def _open_lines(bands: Sequence[Band], about: str) -> Iterator[HeadlineLine]:
         still_open = [band for band in bands if band.verdict in (Verdict.INCONCLUSIVE, None) and band.reason is reason]
         if not still_open:
             continue
-        with_change = reason in (OpenReason.BELOW_THRESHOLD, None)
+        with_change = reason is not OpenReason.WITHIN_NOISE
         places = [
             f"{_where(of_timing, bands)}{_change(of_timing) if with_change else ''}"
             for of_timing in _by_timing(still_open)
         ]
-        why = words.format(
-            threshold=format_share(max(each.threshold for band in still_open for each in band.comparisons)),
-            floor=format_share(max(band.noise_floor or 0 for band in still_open)),
-        )
+        why = words.format(threshold=format_share(max(band.threshold for band in still_open)))
         yield HeadlineLine(about=about, label=Label.OPEN, timing=None, text=f"{'; '.join(places)}: {why}")
 
 

@@ -6,7 +6,6 @@ baseline lie apart by more than the threshold and the noise floor. No further st
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from itertools import pairwise
 
 from nccl_bench.analysis.bands import Band
 from nccl_bench.analysis.headline import HeadlineLine, Label
@@ -16,6 +15,9 @@ from nccl_bench.catalog.timings import Timing
 
 # The rank of an arm by its verdict against the baseline. An open verdict has none.
 _RANKS: Mapping[Verdict | None, int] = {Verdict.FASTER: -1, Verdict.EQUIVALENT: 0, Verdict.SLOWER: 1}
+
+
+_ALIKE = {Label.SAME: "no arm differs", Label.OPEN: "no arm is told apart from the fastest"}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -38,28 +40,28 @@ class _Place:
     sizes: tuple[int, ...]  # the sizes
     entries: tuple[tuple[_Entry, ...], ...]  # the arms at each size, the fastest first
     fastest: frozenset[str]  # the fastest arm, and all arms that are not told apart from it
+    label: Label | None  # SAME or OPEN if all arms are among the fastest, else None
 
 
 def ranking_lines(bands: Sequence[Band], *, about: str = "") -> Iterator[HeadlineLine]:
     """Yield the fastest arms of each timing; ``bands`` are of several candidates and one kind of case."""
     baseline = bands[0].baseline
-    same = []
+    alike: dict[Label, list[str]] = {Label.SAME: [], Label.OPEN: []}
     for timing in Timing:
-        of_timing = [band for band in bands if band.timing is timing]
-        places = list(_places(of_timing, baseline)) if of_timing else []
+        places = list(_places([band for band in bands if band.timing is timing], baseline))
         known = [size for place in places for size in place.sizes]
         for place in places:
-            if len(place.fastest) == len(place.entries[0]):
-                continue
-            sizes = size_range(place.sizes, known)
-            text = f"{sizes}, {_in_words(place, baseline, timing)}"
-            yield HeadlineLine(about=about, label=Label.FASTEST, timing=timing, sizes=sizes, text=text)
-        alike = [size for place in places if len(place.fastest) == len(place.entries[0]) for size in place.sizes]
-        if alike:
-            same.append(f"{timing} {sizes_in_short(alike, known)}")
-    if same:
-        text = f"{'; '.join(same)}: no arm is told apart from the fastest"
-        yield HeadlineLine(about=about, label=Label.SAME, timing=None, text=text)
+            if not place.label:
+                sizes = size_range(place.sizes, known)
+                text = f"{sizes}, {_in_words(place, baseline, timing)}"
+                yield HeadlineLine(about=about, label=Label.FASTEST, timing=timing, sizes=sizes, text=text)
+        for label, texts in alike.items():
+            if of_label := [size for place in places if place.label is label for size in place.sizes]:
+                texts.append(f"{timing} {sizes_in_short(of_label, known)}")
+    for label, texts in alike.items():
+        if texts:
+            text = f"{'; '.join(texts)}: {_ALIKE[label]}"
+            yield HeadlineLine(about=about, label=label, timing=None, text=text)
 
 
 def _places(bands: Sequence[Band], baseline: str) -> Iterator[_Place]:
@@ -82,9 +84,22 @@ def _places(bands: Sequence[Band], baseline: str) -> Iterator[_Place]:
     sizes = sorted(by_size)
     entries = [tuple(sorted((*by_size[size], of_baseline), key=lambda entry: entry.ratio)) for size in sizes]
     fastest = _smoothed([frozenset(_fastest(of_size, baseline)) for of_size in entries])
-    starts = [0, *(index for index, (before, after) in enumerate(pairwise(fastest), start=1) if before != after)]
-    for start, end in zip(starts, [*starts[1:], len(sizes)], strict=True):
-        yield _Place(sizes=tuple(sizes[start:end]), entries=tuple(entries[start:end]), fastest=fastest[start])
+    labels = [_label(of_size, arms) for of_size, arms in zip(entries, fastest, strict=True)]
+    keys = list(zip(fastest, labels, strict=True))
+    starts = [index for index, key in enumerate(keys) if not index or key != keys[index - 1]]
+    for start, end in zip(starts, [*starts[1:], len(sizes)], strict=False):
+        yield _Place(
+            sizes=tuple(sizes[start:end]),
+            entries=tuple(entries[start:end]),
+            fastest=fastest[start],
+            label=labels[start],
+        )
+
+
+def _label(entries: Sequence[_Entry], fastest: frozenset[str]) -> Label | None:
+    if len(fastest) < len(entries):
+        return None
+    return Label.SAME if all(entry.rank == 0 for entry in entries) else Label.OPEN
 
 
 def _fastest(entries: Sequence[_Entry], baseline: str) -> Iterator[str]:

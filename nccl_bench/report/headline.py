@@ -1,10 +1,36 @@
-"""The headline of an analysis as text: above all tables, in the terminal and in Markdown."""
+"""The headline of an analysis as text: aligned lines for a terminal, and lists for Markdown."""
 
+import shlex
 from collections.abc import Iterator
 from itertools import groupby
 
 from nccl_bench.analysis.analysis import Analysis
-from nccl_bench.report.layout import Remarks
+from nccl_bench.analysis.headline import Headline, HeadlineLine, Label
+from nccl_bench.report.layout import Entry, Remarks
+
+_STYLES = {Label.FASTEST: "bold green", Label.FASTER: "bold green", Label.SLOWER: "bold red", Label.OPEN: "yellow"}
+# The widths of the columns of labels, timings and names of facts, with the space behind them.
+_LABEL, _TIMING, _FACT = 8, 8, 9
+
+
+def headline_entries(headline: Headline) -> Iterator[Entry]:
+    """Yield the title, the problems, the verdicts and the facts as entries for a terminal."""
+    yield Entry(text=headline.title, style="bold")
+    for problem in headline.problems:
+        yield Entry(mark="  ", text=problem, style="bold red")
+    width = max((len(line.sizes) for line in headline.lines), default=0) + 2
+    for about, lines in groupby(headline.lines, key=lambda line: line.about):
+        if about:
+            yield Entry(mark="  ", text=about, style="bold")
+        for line in lines:
+            yield _line(line, width)
+    for fact in headline.facts:
+        yield Entry(
+            mark=f"  {fact.name:<{_FACT}}",
+            text=fact.text.removesuffix(fact.command).strip(),
+            command=tuple(map(shlex.quote, shlex.split(fact.command))),
+            mark_style="bold",
+        )
 
 
 def headline_remarks(analysis: Analysis) -> Iterator[Remarks]:
@@ -17,3 +43,13 @@ def headline_remarks(analysis: Analysis) -> Iterator[Remarks]:
         yield Remarks(title=about or headline.title, items=items)
     if headline.facts:
         yield Remarks(title="", items=[f"{fact.name}: {fact.text}" for fact in headline.facts])
+
+
+def _line(line: HeadlineLine, width: int) -> Entry:
+    mark = f"  {line.label:<{_LABEL}}"
+    text = line.text
+    if line.timing:
+        # The sizes are a column of their own.
+        mark += f"{line.timing:<{_TIMING}}{line.sizes:<{width}}"
+        text = text.removeprefix(f"{line.sizes}, ")
+    return Entry(mark=mark, text=text, mark_style=_STYLES.get(line.label, "bold"))

@@ -48,6 +48,17 @@ class Remarks:
     style: str = ""  # the style in a terminal
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Entry:
+    """A text behind a mark, with a command to copy below or behind it."""
+
+    mark: str = ""  # the beginning of the first line; the other lines are indented by its width
+    text: str  # the text
+    command: tuple[str, ...] = ()  # the words of a command, quoted for a shell; empty if there is none
+    mark_style: str = ""  # the style of the mark in a terminal
+    style: str = ""  # the style of the text in a terminal
+
+
 def column(name: str, header: Sequence[str], cells: Sequence[str], *, left: bool = False) -> Column:
     """Return a column as wide as its widest text, flush right unless ``left``."""
     width = max(map(len, (*header, *cells)))

@@ -8,7 +8,7 @@ from typing import ClassVar
 from rich.text import Text
 
 from nccl_bench.analysis.analysis import Analysis
-from nccl_bench.report.headline import headline_remarks
+from nccl_bench.report.headline import headline_entries
 from nccl_bench.report.layout import Table
 from nccl_bench.report.tables import measurement_tables, percentile_tables
 from nccl_bench.report.text import TextReport
@@ -28,9 +28,8 @@ class TerminalReport(TextReport[Analysis]):
     }
 
     def _lines(self, content: Analysis) -> Iterator[Text]:
-        yield from self._wrapped(content.title, "bold")
-        for remarks in headline_remarks(content):
-            yield from self._remarks(remarks)
+        for entry in headline_entries(content.headline):
+            yield from self._entry(entry)
         if content.notes:
             yield Text()
         for note in content.notes:

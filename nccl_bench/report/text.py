@@ -2,18 +2,23 @@
 
 import io
 import os
+import re
 import shutil
 import textwrap
 from abc import ABC, abstractmethod
-from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import ClassVar, Generic, Self, TextIO
 
 from rich.console import Console
 from rich.text import Text
 
 from nccl_bench.report import Content
-from nccl_bench.report.layout import Column, Remarks, Table
+from nccl_bench.report.layout import Column, Entry, Remarks, Table
+
+# A space between a number and its unit, and a character that stands for the space while a text is divided into lines.
+_UNITS = re.compile(r"(?<=\d) (?=%|us\b|[KMG]iB\b|B\b)")
+_JOINT = "\x1f"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -60,9 +65,30 @@ class TextReport(ABC, Generic[Content]):
             safe = line.expandtabs(4).encode("unicode_escape").decode("ascii").replace("\\\\", "\\")
             first = indent if number else bullet
             for part in textwrap.wrap(
-                safe, self.width, initial_indent=first, subsequent_indent=indent, break_on_hyphens=False
+                # A number and its unit stay on one line.
+                _UNITS.sub(_JOINT, safe),
+                self.width,
+                initial_indent=first,
+                subsequent_indent=indent,
+                break_on_hyphens=False,
             ):
-                yield Text(part, style)
+                yield Text(part.replace(_JOINT, " "), style)
+
+    def _entry(self, entry: Entry) -> Iterator[Text]:
+        """Yield the mark and the text, then the command in lines that a shell joins again."""
+        # In a narrow terminal, the text would have no room behind a wide mark.
+        indent = " " * min(len(entry.mark), self.width // 2)
+        width = self.width - len(indent)
+        texts = [line.plain for line in replace(self, width=width)._wrapped(entry.text)]
+        command = list(_command_lines(entry.command, width))
+        if len(command) == 1 and len(" ".join([*texts, *command])) <= width:
+            texts, command = [" ".join([*texts, *command])], []
+        lines = [*((text, entry.style) for text in texts), *((text, "") for text in command)]
+        if len(entry.mark) > len(indent):
+            yield Text(entry.mark.rstrip(), entry.mark_style)
+        for number, line in enumerate(lines):
+            first = not number and len(entry.mark) == len(indent)
+            yield Text.assemble((entry.mark, entry.mark_style) if first else indent, line)
 
     def _remarks(self, remarks: Remarks) -> Iterator[Text]:
         yield Text()
@@ -93,3 +119,20 @@ class TextReport(ABC, Generic[Content]):
             for pattern, of_pattern in self.highlights.items():
                 text.highlight_regex(pattern, of_pattern)
             yield text
+
+
+def _command_lines(words: Sequence[str], width: int) -> Iterator[str]:
+    """Yield a command in lines of at most ``width`` characters; a backslash at the end joins a line with the next.
+
+    A word that is longer than a line is not divided.
+    """
+    line = ""
+    for index, word in enumerate(words):
+        last = index == len(words) - 1
+        if line and len(line) + 1 + len(word) + (0 if last else 2) > width:
+            yield f"{line} \\"
+            line = word
+        else:
+            line = f"{line} {word}".strip()
+    if line:
+        yield line

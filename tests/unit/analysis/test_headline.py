@@ -7,7 +7,10 @@ from dataclasses import replace
 from typing import Any
 
 from nccl_bench.analysis.analysis import Analysis
-from nccl_bench.analysis.headline import Headline, HeadlineLine
+from nccl_bench.analysis.bands import OpenReason
+from nccl_bench.analysis.headline import Headline
+from nccl_bench.analysis.statistics import Interval, Verdict
+from nccl_bench.catalog.timings import Timing
 from nccl_bench.records.schema import Line, Status
 from nccl_bench.report.markdown import markdown_report
 from nccl_bench.report.terminal import TerminalReport
@@ -33,8 +36,17 @@ def before_and_after() -> list[Line]:
     return lines
 
 
-def lines_of(*cells: Any, **changes: Any) -> tuple[HeadlineLine, ...]:
-    return compared_runs(cells, **changes).headline.lines
+def lines_of(*cells: Any, **changes: Any) -> list[str]:
+    """Return the lines of a comparison of two sides as text."""
+    return texts(compared_runs(cells, **changes).headline)
+
+
+def texts(headline: Headline) -> list[str]:
+    return [" ".join(filter(None, (line.label, line.timing, line.text))) for line in headline.lines]
+
+
+def facts(headline: Headline) -> dict[str, str]:
+    return {fact.name: fact.text for fact in headline.facts}
 
 
 def headline_of(lines: Iterable[Line]) -> Headline:
@@ -44,8 +56,8 @@ def headline_of(lines: Iterable[Line]) -> Headline:
 def test_after_against_before_is_the_headline_and_the_first_table() -> None:
     analysis = Analysis.of(run(before_and_after(), **RUN))
     headline = analysis.headline
-    assert headline.title == "after against before, all_reduce bfloat16 sum in-place"
-    assert [line.label for line in headline.lines] == ["FASTER", "SAME"]
+    assert headline.title == "after against before, all_reduce bfloat16 sum in-place, 4 ranks on cuda"
+    assert texts(headline) == ["FASTER gated 8 B, 20 %, saves 2.0 us", "SAME gated 16 B"]
     assert [table.title.partition(":")[0] for table in verdict_tables(analysis)] == [
         "after against before",
         "stream-free against before",
@@ -58,22 +70,110 @@ def test_the_headline_stands_above_the_notes_and_tables() -> None:
     terminal = TerminalReport(width=80, styled=False).render(analysis)
     markdown = markdown_report(analysis)
     for text in (terminal, markdown):
-        order = (
-            "after against before",
-            "Results: right in all 8 cells",
-            "Command: nccl-bench run",
-            "A time is",
-            "gated",
-        )
+        order = ("after against before", "right in all 8 cells", "nccl-bench run", "A time is", "gated")
         positions = [text.index(part) for part in order[:-1]] + [text.rindex(order[-1])]
         assert positions == sorted(positions)
 
 
+def test_same_and_open_join_their_timings_and_open_is_divided_by_its_reason() -> None:
+    eager = {"timing": Timing.EAGER}
+    below, noise = (
+        {"verdict": Verdict.INCONCLUSIVE, "reason": reason}
+        for reason in (OpenReason.BELOW_THRESHOLD, OpenReason.WITHIN_NOISE)
+    )
+    few = {"verdict": Verdict.INCONCLUSIVE, "reason": OpenReason.TOO_FEW_ROUNDS, "interval": None}
+    cells = [
+        *(comparison(size, **eager) for size in (8, 16)),
+        comparison(32, ratio=0.97, interval=Interval(low=0.96, high=0.985, error=0.05), **eager, **below),
+        comparison(8, Verdict.SLOWER, 1.2),
+        *(comparison(size) for size in (16, 32)),
+        *(comparison(size, **noise) for size in (64, 2**20)),
+        comparison(8, timing=Timing.GRAPH, ratio=1.5, **few),
+    ]
+    assert lines_of(*cells) == [
+        "SLOWER gated 8 B, 20 %, costs 2.0 us",
+        "SAME eager to 16 B; gated 16 B to 32 B",
+        "OPEN eager 32 B, 1.5 to 4.0 % faster: sure, but perhaps less than 2.0 %",
+        "OPEN gated from 64 B: within noise",
+        "OPEN graph 8 B, 50 % slower: too few rounds",
+    ]
+
+
+def test_what_enqueue_saves_is_time_of_the_cpu() -> None:
+    cells = [comparison(size, Verdict.FASTER, 0.8, timing=Timing.ENQUEUE) for size in (8, 16)]
+    assert lines_of(*cells) == ["FASTER enqueue every size, 20 %, saves 2.0 us of CPU time a call"]
+
+
 def test_a_line_of_several_pairs_names_its_pair() -> None:
-    first, second = lines_of(comparison(), comparison(candidate="torch"))
-    assert first.about == "stream-free (after) against dedicated-stream (before), all_reduce bfloat16 sum in-place"
-    assert second.about.startswith("torch (after)")
-    assert lines_of(comparison())[0].about == ""
+    headline = compared_runs([comparison(), comparison(candidate="torch")]).headline
+    assert [line.about for line in headline.lines] == [
+        "stream-free (after) against dedicated-stream (before)",
+        "torch (after) against dedicated-stream (before)",
+    ]
+    assert headline.title == "b against a: 2 comparisons, all_reduce bfloat16 sum in-place"
+
+
+def several_arms(*times: tuple[str, float]) -> Headline:
+    """Return the headline of a run of arms at 8 B; the baseline takes 10 us."""
+    arms = [("dedicated-stream", 10.0), *times]
+    lines = [measured(arm, time_us) for arm, time_us in (*arms, ("dedicated-stream:twin", 10.0))]
+    return Analysis.of(run(lines, arms=[arm for arm, _ in arms])).headline
+
+
+def test_among_several_arms_the_fastest_is_named_with_what_it_saves() -> None:
+    assert texts(several_arms(("stream-free", 8.0), ("torch", 9.0))) == [
+        "FASTEST gated 8 B, stream-free: 20 % less than dedicated-stream, saves 2.0 us; next is torch, 12 % slower"
+    ]
+    assert texts(several_arms(("stream-free", 11.0), ("torch", 12.0))) == [
+        "FASTEST gated 8 B, dedicated-stream; next is stream-free, 10 % slower"
+    ]
+
+
+def test_arms_that_are_not_told_apart_share_the_first_place() -> None:
+    assert texts(several_arms(("stream-free", 8.0), ("torch", 8.05), ("torch-async", 10.0))) == [
+        "FASTEST gated 8 B, stream-free and torch, not told apart: 20 % less than dedicated-stream, saves 2.0 us; "
+        "next is torch-async, 25 % slower"
+    ]
+    assert texts(several_arms(("stream-free", 10.0), ("torch", 10.05))) == ["SAME gated 8 B: no arm differs"]
+
+
+def test_the_command_that_verifies_has_the_trees_and_options_of_the_run() -> None:
+    made_up = run(before_and_after(), **RUN, nccl_library="/lib/nccl.so", variables={"NCCL_ALGO": "Ring"})
+    assert facts(Analysis.of(made_up).headline)["Order"] == (
+        "not looked at here: env NCCL_ALGO=Ring nccl-bench verify --before-tree before --after-tree after "
+        "--arm engine.pynccl:PyNccl --nccl-library /lib/nccl.so --nproc 4"
+    )
+    user_arms = [{"name": "mine", "target": "my file.py:C", "order": "bare", "variables": {"A": "1"}}]
+    made_up = run([measured("torch", 10.0)], baseline="torch", arms=["torch", "mine"], user_arms=user_arms)
+    assert facts(Analysis.of(made_up).headline)["Order"].endswith(
+        "nccl-bench verify --arm 'mine=my file.py:C,order=bare,A=1' --arms torch --nproc 4"
+    )
+
+
+def test_the_machine_has_versions_and_every_nccl_variable_that_was_set() -> None:
+    environment = {
+        "gpus": [{"name": "NVIDIA H200", "driver": "580.1"}] * 4,
+        "variables": {"NCCL_NVLS_ENABLE": "0", "HOME": "/root"},
+    }
+    worker = {"torch": "2.11.0+cu130", "transport": {"name": "nccl", "version": "2.28.9"}}
+    made_up = run(before_and_after(), **RUN)
+    made_up = replace(made_up, meta={**made_up.meta, "environment": environment, "worker": worker})
+    headline = Analysis.of(made_up).headline
+    assert facts(headline)["Machine"] == (
+        "4x H200, torch 2.11.0, NCCL 2.28.9 by ctypes, driver 580.1, NCCL_NVLS_ENABLE=0, 2026-10-01 02:00"
+    )
+    assert headline.title.endswith(", 4x H200")
+
+
+def test_next_is_the_command_of_the_run_with_what_settles_most() -> None:
+    lines = [measured(arm, 10.0) for arm in ("before", "after")]
+    made_up = run(lines, **RUN)
+    command = ["nccl-bench", "run", "--out", "there", "--before-tree", "a b", "--launches=2"]
+    made_up = replace(made_up, meta={**made_up.meta, "command": command})
+    (fact,) = (fact for fact in Analysis.of(made_up).headline.facts if fact.name == "Next")
+    assert fact.command == "nccl-bench run --before-tree 'a b' --launches 5"
+    assert fact.text == f"--launches 5 settles most of what is open: {fact.command}"
+    assert facts(Analysis.of(run(before_and_after(), **RUN)).headline)["Next"] == "nothing is open"
 
 
 def test_an_arm_that_was_never_compared_is_named() -> None:
@@ -88,12 +188,12 @@ def test_the_results_say_what_was_wrong_and_what_was_not_checked() -> None:
         return next(fact.text for fact in headline_of(lines).facts if fact.name == "Results")
 
     right, unchecked = measured("before", 10.0), measured("after", 9.0, 16, wrong=None, tolerance_ulp=None)
-    assert results(right) == "right in 1 cell"
-    assert results(right, wrong(arm="after")) == "WRONG in 1 cell of after, right in 1 cell"
-    assert results(right, unchecked) == "right in 1 cell, not checked in 1 cell"
+    assert results(right) == "right in 1 cell, on every rank"
+    assert results(right, wrong(arm="after")) == "WRONG in 1 cell of after, right in 1 cell, on every rank"
+    assert results(right, unchecked) == "right in 1 cell, on every rank, not checked in 1 cell"
     assert results() == "none"
     declined = measured("after", 9.0, status=Status.DECLINED, wrong=None, reason="too large")
-    assert results(right, declined) == "right in 1 cell, declined in 1 cell"
+    assert results(right, declined) == "right in 1 cell, on every rank, declined in 1 cell"
     late = measured("after", 9.0, status=Status.WRONG, wrong=3)
     assert results(late) == "WRONG in 1 cell of after"
 

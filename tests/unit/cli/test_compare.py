@@ -195,7 +195,7 @@ def test_output_of_nccl_tests_is_compared_with_an_arm(compare: CompareCommand, t
     status, out, err = compare(path, "ours", "--arms", f"nccl-tests,{NEW}", "--allow-mismatch")
     assert (status, err) == (0, "")
     assert f"{NEW} (after) against nccl-tests (before)" in out
-    assert len(set(ratios_in(out))) == 1
+    assert "1.21x" in out
 
 
 def test_times_that_merge_their_ranks_differently_have_a_warning(compare: CompareCommand, tmp_path: Path) -> None:
@@ -278,20 +278,19 @@ def test_runs_of_different_machines_are_compared_only_with_allow_mismatch(
 
 def test_failures_are_listed_with_their_side(compare: CompareCommand, tmp_path: Path) -> None:
     out = flat(compare("before,hung", "wrong")[1])
-    assert "Failures" in out
-    assert "- before 2: HANG: all_reduce bfloat16 sum 64 B, arm stream-free, rank 3 on node7" in out
-    assert "- after: WRONG: wrong results in 1 cell of stream-free; the first is all_reduce" in out
+    assert "before 2: HANG: all_reduce bfloat16 sum 64 B, arm stream-free, rank 3 on node7" in out
+    assert "after: WRONG: wrong results in 1 cell of stream-free; the first is all_reduce" in out
     assert json.loads(compare("crashed", "before", "--format", "json")[1])["failures"] == [
         "before: CRASH: all_reduce bfloat16 sum 64 B, arm stream-free, rank 1 on node7: ncclSystemError"
     ]
-    assert "- HANG: all_reduce" in compare("hung", "--arms", f"{BASE},{NEW}")[1]
-    assert "- after: HANG: 1 row of the summary without a time" in flat(compare("before", "hung.csv")[1])
+    assert "  HANG: all_reduce" in compare("hung", "--arms", f"{BASE},{NEW}")[1]
+    assert "after: HANG: 1 row of the summary without a time" in flat(compare("before", "hung.csv")[1])
     # The arm with the wrong result is missing.
     write(tmp_path / "bad", [times(BASE, 10.0, 1), wrong(arm=NEW), *lines(sizes=(8,))])
     out = flat(compare("bad", "--arms", f"{BASE},{NEW}")[1])
     assert f"gated of {NEW}, all_reduce bfloat16 sum, 1 KiB: no time" in out
     assert out.count(": no time") == 1
-    assert "Failures" not in compare("before", "slower")[1]
+    assert "HANG" not in compare("before", "slower")[1]
 
 
 def test_gaps_are_listed_with_their_side(compare: CompareCommand, tmp_path: Path) -> None:

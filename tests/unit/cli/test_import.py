@@ -42,7 +42,7 @@ def test_import_writes_a_run_that_report_shows(file: Path, command: Any, tmp_pat
 
     code, tables, errors = command("report", "there", "--width", "80")
     assert (code, errors) == (0, "")
-    assert "mine: 4 ranks on NVIDIA H200" in tables
+    assert "nccl-tests, 4x H200" in tables
     assert "each time is the average over ranks" in tables
     assert "slowest" not in tables
     assert max(map(len, tables.splitlines())) <= 80

@@ -77,18 +77,18 @@ def test_a_killed_run_is_continued_and_no_row_counts_twice(
     killed: Path, command_line: CommandLine, sweeps: Sweeps
 ) -> None:
     _, stdout, _ = command_line.run("report", "there", "--width", "200")
-    assert stdout.startswith("run, KILLED: ")
-    assert stdout.splitlines()[0].endswith(", 1 of 3 cases")
+    assert "  KILLED: " in stdout
+    assert "; 1 of 3 cases\n" in stdout
     assert "2 of 3 cases: `nccl-bench run --resume there` measures them" in stdout
     with locked(killed / "samples.jsonl"):
         _, stdout, _ = command_line.run("report", "there", "--width", "200")
-    assert stdout.startswith("run, STILL RUNNING: ")
+    assert "  STILL RUNNING: " in stdout
     assert "2 of 3 cases, so far: the run goes on" in stdout
 
     sweeps.lines = [*measured(1), *measured(2)]
     code, stdout, _ = command_line.run("run", "--resume", "there", "--width", "200", "--format", "terminal")
     assert code == ExitCode.OK
-    assert stdout.splitlines()[0].endswith(", 3 of 3 cases")
+    assert "; 3 of 3 cases\n" in stdout
     assert "The run was continued 1 time" in stdout
     assert [spec.cases for spec in sweeps.specs] == [(0, 1, 2), (1, 2)]
     assert sweeps.specs[1].config == sweeps.specs[0].config
@@ -133,7 +133,7 @@ def test_a_resume_measures_what_each_launch_lacks(directory: Path, command_line:
     _, stdout, _ = command_line.run("run", "--sizes", SIZES, "--launches", "3", "--out", "there", "--width", "200")
     order = cases_of_launches(3, 3, seed=1)
     assert (sweeps.specs[0].launch, (sweeps.specs[0].cases, *sweeps.specs[0].later)) == (1, order)
-    assert stdout.splitlines()[0].endswith(", 4 of 9 cases in 3 launches")
+    assert "; 4 of 9 cases in 3 launches\n" in stdout
     sweeps.lines, sweeps.interrupted = [], False
     _, stdout, _ = command_line.run("run", "--resume", "there", "--width", "200")
     assert (sweeps.specs[1].cases, sweeps.specs[1].later) == ((2,), ((1,), order[2]))
@@ -147,16 +147,16 @@ def test_a_run_with_lost_cases_is_partial_and_a_resume_tries_them_again(
     sweeps.lines = [*measured(0), lost, excluding, *measured(2), lost]
     code, stdout, _ = command_line.run("run", "--sizes", SIZES, "--out", "there", "--width", "200")
     assert code == ExitCode.SETUP
-    assert stdout.startswith("run, PARTIAL: ")
-    assert stdout.splitlines()[0].endswith(", 2 of 3 cases")
+    assert "  PARTIAL: " in stdout
+    assert "; 2 of 3 cases\n" in stdout
     assert "the arm is no longer measured" in stdout
     sweeps.lines = measured(1)
     code, stdout, _ = command_line.run("run", "--resume", "there", "--width", "200")
     assert (sweeps.specs[1].cases, sweeps.specs[1].excluded) == ((1,), ("torch",))
     # A rank died, whatever came after: the exit code says so. An arm is missing, so the run stays partial.
     assert code == ExitCode.SETUP
-    assert stdout.startswith("run, PARTIAL: ")
-    assert stdout.splitlines()[0].endswith(", 3 of 3 cases")
+    assert "  PARTIAL: " in stdout
+    assert "; 3 of 3 cases\n" in stdout
     assert stdout.count("the case was measured in another try") == 2
 
 
@@ -166,8 +166,8 @@ def test_a_resume_that_is_interrupted_keeps_everything_and_can_be_resumed(
     sweeps.interrupted, sweeps.lines = True, []
     code, stdout, _ = command_line.run("run", "--resume", "there", "--width", "200")
     assert code == ExitCode.INTERRUPTED
-    assert stdout.startswith("run, INTERRUPTED: ")
-    assert stdout.splitlines()[0].endswith(", 1 of 3 cases")
+    assert "  INTERRUPTED: " in stdout
+    assert "; 1 of 3 cases\n" in stdout
     assert [line.case for line in Run.load(killed).lines] == CASES[:2]
     sweeps.interrupted, sweeps.lines = False, measured(2)
     command_line.run("run", "--resume", "there")

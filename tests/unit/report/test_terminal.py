@@ -252,9 +252,9 @@ def test_an_import_says_how_its_times_merge_the_ranks() -> None:
     assert "Imported" not in shown([samples()])
 
 
-def test_the_title_has_the_status_of_an_incomplete_run() -> None:
+def test_an_incomplete_run_says_so_below_the_title() -> None:
     made_up = Run(meta=meta() | {"status": "interrupted"}, lines=(samples(),))
-    assert "INTERRUPTED" in shown(made_up).splitlines()[0]
+    assert shown(made_up).splitlines()[1] == "  INTERRUPTED: a part of the run is missing"
 
 
 @pytest.mark.parametrize(
@@ -267,7 +267,7 @@ def test_the_title_has_the_status_of_an_incomplete_run() -> None:
         (None, "on cuda, 2026"),
     ],
 )
-def test_the_first_line_names_nccl_and_its_binding(transport: dict[str, str] | None, text: str) -> None:
+def test_the_machine_has_nccl_and_its_binding(transport: dict[str, str] | None, text: str) -> None:
     made_up = Run(meta=meta() | {"worker": {"transport": transport}}, lines=(samples(),))
     assert text in flat(shown(made_up))
 
