@@ -11,7 +11,7 @@ from typing import Annotated
 import typer
 
 from nccl_bench import __version__
-from nccl_bench.cli.command import Command
+from nccl_bench.cli.command import Command, CommandGroup
 from nccl_bench.cli.compare import compare
 from nccl_bench.cli.guide import guide
 from nccl_bench.cli.import_ import import_
@@ -25,6 +25,7 @@ from nccl_bench.errors import ExitCode, InterruptedRunError, NcclBenchError
 
 app = typer.Typer(
     name="nccl-bench",
+    cls=CommandGroup,
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,

@@ -1,15 +1,24 @@
-"""The class of all commands. It knows how the user spelled each option, and suggests the nearest of unknown options."""
+"""The class of all commands: their help, the spelling of each option, and suggestions for unknown options."""
 
 from collections.abc import Iterator, Sequence
 from typing import Any
 
-from typer.core import TyperCommand
+import typer
+from typer.core import TyperCommand, TyperGroup
 
+from nccl_bench.cli.help import help_text
 from nccl_bench.config.nearest import nearest
 from nccl_bench.errors import UsageError
 
 # The key, in the `meta` of Typer's context, of the spellings.
 _SPELLINGS = "nccl_bench.spellings"
+
+
+class CommandGroup(TyperGroup):
+    """The commands together."""
+
+    def format_help(self, ctx: Any, formatter: Any) -> None:
+        _print_help(self, ctx)
 
 
 class Command(TyperCommand):
@@ -26,11 +35,19 @@ class Command(TyperCommand):
                 raise
             raise UsageError(self._unknown(name)) from error
 
+    def format_help(self, ctx: Any, formatter: Any) -> None:
+        _print_help(self, ctx)
+
     def _unknown(self, name: str) -> str:
         options = [spelling for param in self.params for spelling in (*param.opts, *param.secondary_opts)]
         near = nearest(name, [option for option in options if option.startswith("--")])
         suggestion = "" if near is None else f"did you mean {near!r}? "
         return f"{self.name} has no option {name}: {suggestion}`nccl-bench {self.name} --help` lists all options"
+
+
+def _print_help(command: Any, ctx: Any) -> None:
+    # Typer expects that the text is printed here and not given to the formatter.
+    typer.echo(help_text(command, command.get_usage(ctx), command.get_params(ctx)), nl=False)
 
 
 def spellings(ctx: Any) -> dict[str, str]:

@@ -188,8 +188,7 @@ def test_every_requested_arm_of_a_run_must_be_compared(
 def test_the_help_says_that_wrong_results_always_count(
     command: str, monkeypatch: pytest.MonkeyPatch, capsys: Printed
 ) -> None:
-    monkeypatch.setenv("COLUMNS", "300")
     monkeypatch.setattr(sys, "argv", ["nccl-bench", command, "--help"])
     with pytest.raises(SystemExit):
         main()
-    assert "A wrong result always does." in capsys.readouterr().out
+    assert "A wrong result always does." in " ".join(capsys.readouterr().out.split())

@@ -135,7 +135,7 @@ BAD: list[tuple[tuple[str, ...], int, tuple[str, ...]]] = [
     (("report", "missing"), 3, ("missing is not a run", "does not exist")),
     (("report", "mine.toml"), 3, ("mine.toml is not a run", "a file")),
     (("report", "."), 3, ("no run.json",)),
-    (("run", "--format", "html"), 2, ("--format is 'html'", "terminal, markdown, csv, json")),
+    (("run", "--format", "pdf"), 2, ("--format is 'pdf'", "terminal, markdown, csv, json")),
     (("report", "a-run", "--format", "tables"), 2, ("--format is 'tables'", "terminal, markdown, csv, json")),
     (("list", "--format", "csv"), 2, ("--format csv was given with 10 sections", "give one of arms, user_arms")),
     (("list", "dtypes", "arms", "--format", "csv"), 2, ("with 2 sections", "give one of dtypes, arms")),
