@@ -13,6 +13,7 @@ import typer
 from nccl_bench import __version__
 from nccl_bench.cli.command import Command, CommandGroup
 from nccl_bench.cli.compare import compare
+from nccl_bench.cli.doctor import doctor
 from nccl_bench.cli.guide import guide
 from nccl_bench.cli.import_ import import_
 from nccl_bench.cli.list import list_
@@ -54,6 +55,7 @@ app.command(cls=Command)(report)
 app.command(cls=Command)(compare)
 app.command("import", cls=Command)(import_)
 app.command("list", cls=Command)(list_)
+app.command(cls=Command)(doctor)
 app.command(cls=Command)(guide)
 
 

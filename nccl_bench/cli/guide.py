@@ -15,6 +15,7 @@ from nccl_bench.errors import UsageError
 # Topic -> its line in the list of topics. Each topic is a file in nccl_bench/guide: Python for EXAMPLES, else Markdown.
 TOPICS: Mapping[str, str] = {
     "tutorial": "From an empty machine to a verdict, in eight steps",
+    "doctor": "What this machine has, and what will go wrong",
     "source-trees": "How to compare two source trees, or two runs",
     "engines": "What a refactor costs or gains: from two wheels of an engine to the answer",
     "libraries": "How to compare two libnccl files",

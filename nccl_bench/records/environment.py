@@ -59,7 +59,7 @@ def collect(
         facts["gpu_query_error"] = nvml.problem
     if gpus := [_gpu(nvml, gpu) for gpu in nvml.gpus()]:
         facts |= {"gpus": gpus} | _topology(environ, timeout_s)
-    return facts | _nccl_conf(environ, system_conf)
+    return facts | nccl_conf(environ, system_conf)
 
 
 def may_record(name: str) -> bool:
@@ -128,7 +128,7 @@ def _topology(environ: Mapping[str, str], timeout_s: float) -> dict[str, object]
     return {"topology": _ANSI.sub("", answer.stdout).rstrip()}
 
 
-def _nccl_conf(environ: Mapping[str, str], system_conf: Path) -> dict[str, object]:
+def nccl_conf(environ: Mapping[str, str], system_conf: Path) -> dict[str, object]:
     """Return the settings in NCCL's files, the user's file first, as NCCL reads them (src/misc/param.cc).
 
     NCCL strips no spaces: ``NCCL_DEBUG = INFO`` sets the variable ``"NCCL_DEBUG "``, which nothing reads. The spaces

@@ -15,6 +15,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from enum import StrEnum
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -136,6 +137,25 @@ def unread_variables(path: str, names: Iterable[str]) -> list[str]:
     variables = [name for name in names if name.startswith("NCCL_")]
     known = _contains(path, variables)
     return [name for name in variables if name not in known]
+
+
+def version_in(path: str) -> str | None:
+    """Return the version of NCCL and CUDA in the file at ``path``, without loading it; ``None`` if it has none."""
+    found = _matches(path, rb"NCCL version (\d+\.\d+\.\d+\+cuda[\d.]+)", most=1)
+    return found[0] if found else None
+
+
+def known_variables(path: str) -> list[str]:
+    """Return the names of the variables that the libnccl at ``path`` knows, sorted, without loading it."""
+    return sorted(set(_matches(path, rb"(NCCL_[A-Z0-9_]+)\0")))
+
+
+def _matches(path: str, expression: bytes, most: int | None = None) -> list[str]:
+    """Return the first group of the ``most`` first matches in the file at ``path``; ``None``: of all matches."""
+    if not os.path.getsize(path):  # an empty file cannot be mapped
+        return []
+    with Path(path).open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as content:
+        return [match[1].decode() for match in islice(re.finditer(expression, content), most)]
 
 
 def _contains(path: str, names: Sequence[str]) -> list[str]:

@@ -34,7 +34,10 @@ H200: dict[str, Any] = {
 
 
 class FakeNvml:
-    """The GPUs ``gpus``, or the error of ``nvmlInit``. A function without an answer raises, as on an older driver."""
+    """The GPUs ``gpus``, or the error of ``nvmlInit``. A function without an answer raises, as on an older driver.
+
+    An answer can be a function of the arguments after the GPU.
+    """
 
     class NVMLError(Exception):
         """The base class of the errors."""
@@ -55,6 +58,9 @@ class FakeNvml:
 
     def nvmlSystemGetDriverVersion(self) -> str:
         return "580.65"
+
+    def nvmlSystemGetCudaDriverVersion_v2(self) -> int:
+        return 13000
 
     def nvmlDeviceGetCount(self) -> int:
         return len(self.gpus)
@@ -91,6 +97,8 @@ class FakeNvml:
         def answer(gpu: dict[str, Any], *arguments: Any) -> Any:
             if function not in gpu:
                 raise self.NVMLError("Not Supported")
+            if callable(gpu[function]):
+                return gpu[function](*arguments)
             return gpu[function][arguments[0]] if arguments else gpu[function]
 
         return answer

@@ -21,6 +21,7 @@ TORCH_FREE = (
     "catalog",
     "cli",
     "config",
+    "doctor",
     "errors",
     "launch",
     "plan",
@@ -37,7 +38,7 @@ TORCH_FREE = (
 )
 # These modules run only in the process of the agent, which has torch.
 OF_THE_AGENT = tuple(f"nccl_bench.launch.{name}" for name in ("elastic", "nodes", "rendezvous", "store"))
-COMMAND_NAMES = ("run", "report", "compare", "import", "list", "verify", "guide")
+COMMAND_NAMES = ("run", "report", "compare", "import", "list", "verify", "doctor", "guide")
 WITH_TORCH = ("arms", "bench", "communicators", "ranks", "streams", "transports", "user_arms", "verify")
 
 # Runs `action` with `forbidden` modules absent, then writes the names of all loaded modules. It needs its own process,

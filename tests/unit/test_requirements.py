@@ -8,6 +8,8 @@ from pathlib import Path
 import pytest
 from packaging.requirements import Requirement
 
+from nccl_bench.doctor.packages import OLDEST_TORCH
+
 ROOT = Path(__file__).parents[2]
 # What each engine's wheel pins, or the newest version that it allows.
 PINS = {
@@ -23,3 +25,8 @@ def test_an_engine_keeps_its_versions_beside_nccl_bench(engine: str) -> None:
     requirements = {each.name: each.specifier for each in map(Requirement, project["dependencies"])}
     refused = {name: version for name, version in PINS[engine].items() if version not in requirements[name]}
     assert refused == {}
+
+
+def test_doctor_refuses_a_torch_that_the_requirements_refuse() -> None:
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    assert f"torch>={'.'.join(map(str, OLDEST_TORCH))}" in project["dependencies"]

@@ -201,7 +201,7 @@ TABLES = {
     "verify": VERIFY_OPTIONS,
 }
 # These commands have their own test modules.
-ELSEWHERE = ("compare", "guide")
+ELSEWHERE = ("compare", "doctor", "guide")
 ALL_OPTIONS = [(command, parameter.name) for command in TABLES for parameter in COMMANDS[command].params]
 
 

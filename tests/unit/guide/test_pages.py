@@ -17,6 +17,7 @@ from nccl_bench.catalog.timings import Timing
 from nccl_bench.cli import app
 from nccl_bench.cli.guide import EXAMPLES, TOPICS, page
 from nccl_bench.config.user_arms import ORDERS, Adapter
+from nccl_bench.doctor.examination import SUBJECTS
 from nccl_bench.errors import ExitCode
 from tests.support import guide_pages
 
@@ -84,6 +85,10 @@ def test_the_stream_order_page_explains_every_probe() -> None:
     assert rows_below("stream-order", "probe") == list(PROBES)
 
 
+def test_the_doctor_page_explains_every_subject() -> None:
+    assert rows_below("doctor", "subject") == list(SUBJECTS)
+
+
 def test_the_user_arms_page_explains_every_adapter_and_order() -> None:
     assert set(rows_below("user-arms", "adapter")) == set(Adapter)
     assert rows_below("user-arms", "order") == list(ORDERS)
@@ -149,7 +154,7 @@ def test_contributing_names_modules_that_exist() -> None:
     changes = (
         TEXTS[".github/CONTRIBUTING.md"].split("## Where a change goes", 1)[1].split("\n## ", 1)[0].split("### ")[1:]
     )
-    assert len(changes) == 9
+    assert len(changes) == 10
     for change in changes:
         modules = {path for path in re.findall(r"`([\w/]+/(?:\w+\.py)?)`", change) if "NAME" not in path}
         missing = [path for path in modules if not any((ROOT / top / path).exists() for top in ("nccl_bench", "."))]

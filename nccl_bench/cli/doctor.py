@@ -1,0 +1,38 @@
+"""``nccl-bench doctor``: what this machine has, and what will go wrong."""
+
+import os
+import sys
+from typing import Annotated
+
+from nccl_bench.cli.messages import exit_with, print_message
+from nccl_bench.cli.options import format_option, width_option
+from nccl_bench.report import Format
+
+# The formats of the result, and the smallest width. `report.doctor` has them too, and loads slowly.
+_FORMATS = (Format.TERMINAL, Format.MARKDOWN, Format.JSON)
+_NARROWEST = 40
+
+
+def doctor(
+    format: Annotated[Format, format_option(_FORMATS)] = Format.TERMINAL,
+    width: Annotated[int | None, width_option(_NARROWEST)] = None,
+) -> None:
+    """Examine this machine: what it has, what stops a benchmark, what changes its figures, and what helps.
+
+    Nothing is measured or changed. Exit code 0: nothing stops a benchmark; 3: something does.
+    """
+    from nccl_bench.doctor.examination import examine
+    from nccl_bench.doctor.machine import Machine
+    from nccl_bench.doctor.torch_facts import begin_torch
+    from nccl_bench.launch.config import module_command
+    from nccl_bench.records.nvml import open_nvml
+    from nccl_bench.report.doctor import reports
+
+    # First the driver, since its start can take seconds: GPUs are examined before torch uses them.
+    nvml = open_nvml()
+    wait_for_torch = begin_torch(module_command("nccl_bench.doctor.torch_process"), os.environ)
+
+    print_message("examining this machine; a process imports torch meanwhile, which takes some seconds")
+    examination = examine(Machine(nvml=nvml, torch=wait_for_torch))
+    print(reports(sys.stdout, width)[format](examination), end="")
+    exit_with(examination.exit_code)
