@@ -13,7 +13,7 @@ from tests.support.browser_page import Page
 def violations(page: Page) -> list[str]:
     """Return what axe-core finds in the page: the rule, the element, and what is wrong."""
     page.evaluate(_script())
-    found = page.evaluate("axe.run(document).then(results => results.violations)")
+    found = page.evaluate("axe.run(document, {resultTypes: ['violations']}).then(results => results.violations)")
     return [
         f"{violation['id']}: {node['target']}: {node['failureSummary']}"
         for violation in found

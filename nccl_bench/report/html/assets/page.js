@@ -344,7 +344,7 @@
 
   // ---- Figures
 
-  function figureOf(chart) {
+  function figureOf(chart, heading) {
     const shades = (chart.shades || []).map((shade) => make("span", {}, make("i", { class: shade.shading.replace(" ", "-") }), shade.label));
     const own = chart.lines.filter((line) => !line.arm || !arms.some((arm) => arm.name === line.label));
     const lines = own.map((line) => make("span", {}, swatch(line.style, line.hollow), line.label));
@@ -355,7 +355,7 @@
     const table = make("details", { class: "folded" }, make("summary", {}, "Values", make("span", { class: "unseen" }, ` of ${chart.title}`)));
     const figure = make(
       "figure", {},
-      make("figcaption", {}, make("h4", { title: chart.caption }, chart.title), make("p", { class: "unit" }, chart.y_label)),
+      make("figcaption", {}, make(heading, { title: chart.caption }, chart.title), make("p", { class: "unit" }, chart.y_label)),
       ...(shades.length + lines.length ? [make("p", { class: "key" }, ...shades, ...lines)] : []),
       plot,
       make("output", { class: "unseen", "aria-live": "polite" }),
@@ -390,7 +390,7 @@
     });
   }
 
-  const scrolling = (label, table) => make("div", { class: "scroll", tabindex: "0", role: "region", "aria-label": label }, table);
+  const scrolling = (label, table) => make("div", { class: "scroll", tabindex: "0", role: "group", "aria-label": label }, table);
 
   const views = new IntersectionObserver((entries) => {
     for (const { isIntersecting, target } of entries) if (isIntersecting) drawOnce(target);
@@ -419,7 +419,9 @@
     resizes.disconnect();
     for (const holder of document.querySelectorAll("[data-charts]")) {
       const charts = data.charts[holder.dataset.charts][kind];
-      const figures = charts.map(figureOf);
+      // The heading of a chart is one level below the heading above it.
+      const heading = holder.previousElementSibling?.matches("h3") ? "h4" : "h3";
+      const figures = charts.map((chart) => figureOf(chart, heading));
       holder.replaceChildren(...(figures.length ? figures : [make("p", { class: "note" }, "Not measured in this case.")]));
       figures.forEach((figure, at) => { waiting.set(figure, charts[at]); views.observe(figure); });
     }
