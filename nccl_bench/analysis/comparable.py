@@ -97,4 +97,4 @@ def medians_us(side: Sequence[ComparableRun], point: Point, arm: str) -> list[fl
 def without_size(point: Point) -> Point:
     """Return ``point`` without its size: the points of one kind of case and one timing then are equal."""
     case, timing = point
-    return replace(case, size_bytes=0, count=0), timing
+    return case.kind, timing

@@ -1,7 +1,10 @@
 """A case: one point of the sweep."""
 
-from dataclasses import dataclass
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
 from enum import StrEnum
+from functools import cached_property
 
 from nccl_bench.catalog.collectives import COLLECTIVES, Collective, Placement, RedOp
 
@@ -17,7 +20,8 @@ def scenario_word(scenario: str | None) -> str | None:
     return None if scenario == Scenario.ISOLATED else scenario
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+# No slots: a run looks up its cases many times, so a case keeps its hash and its kind.
+@dataclass(frozen=True, kw_only=True)
 class Case:
     """A point of the sweep."""
 
@@ -29,6 +33,18 @@ class Case:
     root: int | None  # a rank; None: the collective has no root
     size_bytes: int  # the message size, after nccl-tests' rounding
     count: int  # elements in one block
+
+    def __hash__(self) -> int:
+        return self._hash
+
+    @cached_property
+    def _hash(self) -> int:
+        return hash((self.collective, self.dtype, self.redop, self.placement, self.size_bytes))
+
+    @cached_property
+    def kind(self) -> Case:
+        """The case without its size: the cases of one sweep then are equal."""
+        return replace(self, size_bytes=0, count=0)
 
     @property
     def row(self) -> Collective:

@@ -1,7 +1,6 @@
 """The tables of a run's figures: latency, bandwidth, and percentiles of single operations."""
 
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import replace
 
 from nccl_bench.analysis.analysis import Analysis
 from nccl_bench.analysis.description import figures_notices
@@ -53,7 +52,7 @@ def percentile_tables(analysis: Analysis) -> Iterator[Table]:
     groups: dict[tuple[Case, Timing], list[Samples]] = {}
     for line in run.lines:
         if isinstance(line, Samples) and line.per_iteration is not None and not line.arm.endswith(TWIN_SUFFIX):
-            groups.setdefault((replace(line.case, size_bytes=0, count=0), line.timing), []).append(line)
+            groups.setdefault((line.case.kind, line.timing), []).append(line)
     for (case, timing), lines in groups.items():
         lines.sort(key=lambda line: line.case.size_bytes)
         placements = {line.placement for line in lines}
