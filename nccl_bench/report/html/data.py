@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import asdict
+from collections.abc import Sequence
 
 from nccl_bench.analysis.analysis import Analysis
-from nccl_bench.report.charts.chart import Chart, Value
+from nccl_bench.report.charts.chart import Chart, ChartLine, ChartShade, Value
 from nccl_bench.report.charts.comparisons import ratio_charts, saved_charts
 from nccl_bench.report.charts.kinds import CasesOfKind
 from nccl_bench.report.charts.steadiness import drawn_runs, round_charts, sensor_charts, spread_charts
@@ -31,36 +30,48 @@ def charts_of(analysis: Analysis, kinds: Sequence[CasesOfKind]) -> dict[str, lis
     }
 
 
-def plain(chart: Chart) -> Mapping[str, object]:
-    """Return ``chart`` for JSON: without empty fields, numbers with four significant digits."""
-    record = {
-        **{name: value for name, value in asdict(chart).items() if value not in ((), "", None) and value is not False},
+def plain(chart: Chart) -> dict[str, object]:
+    """Return ``chart`` for JSON: without absent fields, numbers with four significant digits."""
+    record: dict[str, object] = {
+        "title": chart.title,
+        "arm": chart.arm,
+        "caption": chart.caption,
         "description": chart.description,
-        "lines": [
-            _without_empty(
-                {
-                    "arm": line.arm,
-                    "label": line.label,
-                    "style": line.style,
-                    "hollow": line.hollow,
-                    "values": _rounded(line.values),
-                    "low": _rounded(line.low),
-                    "high": _rounded(line.high),
-                }
-            )
-            for line in chart.lines
-        ],
+        "x_scale": chart.x_scale,
+        "positions": chart.positions,
+        "marks": chart.marks,
+        "y_label": chart.y_label,
+        "y_scale": chart.y_scale,
+        "y_reference": chart.y_reference,
+        "y_range": chart.y_range,
+        "lines": [_line(line) for line in chart.lines],
+        "shades": [_shade(shade) for shade in chart.shades],
+        "points_only": chart.points_only or None,
     }
-    if chart.shades:
-        record["shades"] = [
-            {"shading": each.shading, "label": each.label, "low": _rounded(each.low), "high": _rounded(each.high)}
-            for each in chart.shades
-        ]
-    return record
+    # A chart without marks, shades or a caption has no such field; 0 is a value.
+    return {name: value for name, value in record.items() if value or value == 0}
 
 
-def _without_empty(record: Mapping[str, object]) -> dict[str, object]:
-    return {name: value for name, value in record.items() if value not in ([], "") and value is not False}
+def _line(line: ChartLine) -> dict[str, object]:
+    ends = {"low": _rounded(line.low), "high": _rounded(line.high)} if line.low else {}
+    hollow = {"hollow": True} if line.hollow else {}
+    return {
+        "arm": line.arm,
+        "label": line.label,
+        "style": line.style,
+        "values": _rounded(line.values),
+        **ends,
+        **hollow,
+    }
+
+
+def _shade(shade: ChartShade) -> dict[str, object]:
+    return {
+        "shading": shade.shading,
+        "label": shade.label,
+        "low": _rounded(shade.low),
+        "high": _rounded(shade.high),
+    }
 
 
 def _rounded(values: Sequence[Value]) -> list[Value]:

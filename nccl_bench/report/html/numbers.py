@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict
 
 from nccl_bench.analysis.analysis import Analysis
 from nccl_bench.analysis.summary import COLUMNS
@@ -19,28 +18,44 @@ _MAIN = frozenset(
 )
 
 
+# A browser shows so many rows quickly. The CSV of a longer run has all of them.
+MOST_ROWS = 20_000
+
+
 def numbers(analysis: Analysis) -> dict[str, object]:
     """Return the columns with a value in any row. A column with one value in all rows has that value only once."""
-    records: Sequence[Mapping[str, object]]
+    columns: Mapping[str, list[object]]
     if analysis.run is not None:
-        records, helps = [asdict(row) for row in analysis.rows], COLUMNS
+        rows = analysis.rows[:MOST_ROWS]
+        helps, count = COLUMNS, len(analysis.rows)
+        columns = {name: [getattr(row, name) for row in rows] for name in COLUMNS}
     else:
-        records, helps = [comparison_record(each, analysis.sides) for each in analysis.comparisons], {}
-    names = dict.fromkeys(name for record in records for name, value in record.items() if value is not None)
-    ordered = [name for name in COLUMNS if name in names] if analysis.run is not None else list(names)
+        compared = analysis.comparisons[:MOST_ROWS]
+        helps, count = {}, len(analysis.comparisons)
+        records = [comparison_record(each, analysis.sides) for each in compared]
+        names = dict.fromkeys(name for record in records for name in record)
+        columns = {name: [record.get(name) for record in records] for name in names}
     return {
-        "count": len(records),
-        "columns": [_column(name, helps.get(name, ""), [record.get(name) for record in records]) for name in ordered],
+        "count": min(count, MOST_ROWS),
+        "left_out": max(0, count - MOST_ROWS),
+        "columns": [
+            _column(name, helps.get(name, ""), values)
+            for name, values in columns.items()
+            if any(value is not None for value in values)
+        ],
     }
 
 
-def _column(name: str, help: str, values: list[object]) -> dict[str, object]:
-    values = [float(f"{value:.6g}") if isinstance(value, float) else value for value in values]
-    constant = len(set(values)) == 1
+def _column(name: str, help: str, values: Sequence[object]) -> dict[str, object]:
+    constant = values.count(values[0]) == len(values)
     return {
         "name": name,
         "help": help,
         "main": name in _MAIN and not (constant and len(values) > 1),
         "numeric": all(value is None or isinstance(value, int | float) for value in values),
-        **({"same": values[0]} if constant else {"values": values}),
+        **({"same": _rounded(values[0])} if constant else {"values": list(map(_rounded, values))}),
     }
+
+
+def _rounded(value: object) -> object:
+    return float(f"{value:.6g}") if isinstance(value, float) else value

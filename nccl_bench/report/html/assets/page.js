@@ -461,7 +461,7 @@
   const ROWS_AT_FIRST = 100;
 
   function fillNumbers(holder) {
-    const { count, columns } = data.numbers;
+    const { count, columns, left_out: leftOut } = data.numbers;
     const valueAt = (column, row) => ("same" in column ? column.same : column.values[row]);
     const textAt = (column, row) => {
       const value = valueAt(column, row);
@@ -528,7 +528,8 @@
 
     const same = columns.filter((column) => "same" in column && !column.main && count > 1).map((column) => `${column.name} ${column.same}`);
     holder.append(
-      make("p", { class: "note" }, same.length ? `The same in all rows: ${same.join(", ")}.` : ""),
+      ...(leftOut ? [make("p", { class: "note" }, `${leftOut} more rows are not in this page. --format csv prints all rows.`)] : []),
+      ...(same.length ? [make("p", { class: "note" }, `The same in all rows: ${same.join(", ")}.`)] : []),
       make("div", { class: "tools" }, make("label", {}, "Filter ", search), make("label", {}, all, " all columns"), copy, save, status),
       scrolling("All numbers", table), more,
     );
