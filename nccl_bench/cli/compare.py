@@ -10,14 +10,14 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from nccl_bench.cli.destination import chosen_format
 from nccl_bench.cli.gate import gate, parse_fail_on
 from nccl_bench.cli.messages import exit_with
-from nccl_bench.cli.options import RUN_OPTIONS, FailOnText, FormatOption, Width
+from nccl_bench.cli.options import RUN_OPTIONS, FailOnText, FormatOrEnding, ToFile, Width
 from nccl_bench.cli.report import print_report
 from nccl_bench.config.limits import DEFAULT_THRESHOLD, Limits, parse_threshold, read_limits
 from nccl_bench.config.user_arms import AFTER, BEFORE
 from nccl_bench.errors import UsageError
-from nccl_bench.report import Format
 
 if TYPE_CHECKING:
     from nccl_bench.analysis.loading import LoadedRun
@@ -61,7 +61,8 @@ def compare(
         bool, typer.Option("--allow-mismatch", help="Allow runs of different machines, versions or settings.")
     ] = False,
     fail_on: FailOnText = None,
-    format: FormatOption = Format.TERMINAL,
+    format: FormatOrEnding = None,
+    to: ToFile = None,
     width: Width = None,
 ) -> None:
     """Compare runs, and show which cases are faster, slower, equivalent or inconclusive.
@@ -74,6 +75,7 @@ def compare(
     from nccl_bench.analysis.loading import load_run
 
     gates = parse_fail_on(fail_on)
+    chosen = chosen_format(format, to)
     if len(sides) > 2:
         raise UsageError(
             f"{len(sides)} sides were given: give one run, or two sides; separate the runs of a side by commas"
@@ -103,7 +105,7 @@ def compare(
         analysis = analyse_sides(
             loaded[0], loaded[1], pair, shared, given or Limits(default=DEFAULT_THRESHOLD), allow_mismatch
         )
-    print_report(analysis, format, width)
+    print_report(analysis, chosen, width, to)
     # The exit code of a failure wins over the exit code of a verdict.
     exit_with(analysis.exit_code or gate(gates, analysis))
 

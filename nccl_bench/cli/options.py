@@ -8,6 +8,7 @@ from typing import Annotated, Any
 
 import typer
 
+from nccl_bench.cli.destination import ENDINGS
 from nccl_bench.cli.gate import FailOn
 from nccl_bench.cli.launching import DEFAULT_CPU_RANKS
 from nccl_bench.config.nearest import instead_of
@@ -52,6 +53,17 @@ def width_option(narrowest: int) -> Any:
 
 
 FormatOption = Annotated[Format, format_option(tuple(Format))]
+# For commands with `--to`: absent, the ending of the file chooses the format.
+FormatOrEnding = Annotated[Format | None, format_option(tuple(Format))]
+ToFile = Annotated[
+    Path | None,
+    _output_option(
+        "--to",
+        metavar="FILE",
+        help=f"File for the result, such as page.html. Without --format, its ending chooses the format: "
+        f"{listed(ENDINGS)}. Default: the result is printed.",
+    ),
+]
 TableFormat = Annotated[Format, format_option(TABLE_FORMATS)]
 Width = Annotated[int | None, width_option(NARROWEST)]
 FailOnText = Annotated[

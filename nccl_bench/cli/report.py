@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from nccl_bench.cli.options import FormatOption, Width
+from nccl_bench.cli.destination import chosen_format, stream_of, write_report
+from nccl_bench.cli.options import FormatOrEnding, ToFile, Width
 from nccl_bench.config.options import listed
 from nccl_bench.errors import UsageError
 from nccl_bench.report import TABLE_FORMATS, Format
@@ -23,27 +23,35 @@ def report(
     directory: Annotated[
         Path, typer.Argument(help="The directory of a record, made by `run`, `import` or `verify --out`.")
     ],
-    format: FormatOption = Format.TERMINAL,
+    format: FormatOrEnding = None,
+    to: ToFile = None,
     width: Width = None,
 ) -> None:
-    """Print the report of a recorded run or verification again, even if it did not complete."""
+    """Print the report of a recorded run or verification again, even if it did not complete.
+
+    For a web page with charts: nccl-bench report results/run --to page.html
+    """
     from nccl_bench.analysis.analysis import Analysis
     from nccl_bench.records.run import VERIFICATION, Run
     from nccl_bench.verify.record import VerificationRecord
 
+    chosen = chosen_format(format, to)
     if (directory / VERIFICATION).exists():
-        if format not in TABLE_FORMATS:
+        if chosen not in TABLE_FORMATS:
             raise UsageError(
-                f"--format is {format}, and {directory} is the record of a verification: allowed are "
+                f"the format is {chosen}, and {directory} is the record of a verification: allowed are "
                 f"{listed(TABLE_FORMATS)}"
             )
-        print_verification(VerificationRecord.load(directory), format, width)
+        print_verification(VerificationRecord.load(directory), chosen, width, to)
         return
-    print_report(Analysis.of(Run.load(directory)), format, width)
+    print_report(Analysis.of(Run.load(directory)), chosen, width, to)
 
 
-def print_report(analysis: Analysis, format: Format, width: int | None) -> None:
-    """Print the report of ``analysis``. A ``width`` of ``None`` means the width of the terminal."""
+def print_report(analysis: Analysis, format: Format, width: int | None, file: Path | None = None) -> None:
+    """Print the report of ``analysis``, or write it to ``file``.
+
+    A ``width`` of ``None`` means the width of the terminal.
+    """
     from nccl_bench.report.csv import csv_report
     from nccl_bench.report.html.analysis_page import html_report
     from nccl_bench.report.json import json_report
@@ -52,18 +60,21 @@ def print_report(analysis: Analysis, format: Format, width: int | None) -> None:
     from nccl_bench.report.terminal import TerminalReport
 
     reports: dict[Format, Report[Analysis]] = {
-        Format.TERMINAL: TerminalReport.for_stream(sys.stdout, width).render,
+        Format.TERMINAL: TerminalReport.for_stream(stream_of(file), width).render,
         Format.MARKDOWN: markdown_report,
         Format.CSV: csv_report,
         Format.JSON: json_report,
         Format.HTML: html_report,
         Format.SVG: svg_report,
     }
-    print(reports[format](analysis), end="", flush=True)
+    write_report(reports[format](analysis), file)
 
 
-def print_verification(record: VerificationRecord, format: Format, width: int | None) -> None:
-    """Print the table of a verification. A ``width`` of ``None`` means the width of the terminal."""
+def print_verification(record: VerificationRecord, format: Format, width: int | None, file: Path | None = None) -> None:
+    """Print the table of a verification, or write it to ``file``.
+
+    A ``width`` of ``None`` means the width of the terminal.
+    """
     from nccl_bench.report.verification import reports
 
-    print(reports(sys.stdout, width, record.facts)[format](record.verification), end="", flush=True)
+    write_report(reports(stream_of(file), width, record.facts)[format](record.verification), file)

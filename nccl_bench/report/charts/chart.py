@@ -54,7 +54,6 @@ class Chart:
 
     title: str  # the title, such as the name of a timing
     arm: str = ""  # the arm that the whole chart is about; empty if it is about several
-    caption: str = ""  # a sentence about what is shown; empty if the title says it
     x_label: str  # the name of the horizontal axis
     x_scale: Scale  # the scale of the horizontal axis
     positions: tuple[float, ...]  # the horizontal positions, increasing

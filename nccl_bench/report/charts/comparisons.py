@@ -4,7 +4,7 @@ from collections.abc import Callable, Mapping, Sequence
 
 from nccl_bench.analysis.comparison import Comparison
 from nccl_bench.analysis.wording import format_share
-from nccl_bench.catalog.timings import TIMINGS, Timing
+from nccl_bench.catalog.timings import Timing
 from nccl_bench.report.charts.chart import Chart, ChartLine, ChartShade, Scale, Shading, Value
 from nccl_bench.report.charts.kinds import CasesOfKind, CellsBySize, sizes_of
 
@@ -20,7 +20,6 @@ def ratio_charts(cases: CasesOfKind) -> list[Chart]:
         charts.append(
             Chart(
                 title=timing,
-                caption=TIMINGS[timing].question,
                 x_label="message size",
                 x_scale=Scale.SIZE,
                 positions=tuple(sizes),

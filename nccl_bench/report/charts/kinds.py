@@ -32,7 +32,7 @@ class ChartArm:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CasesOfKind:
-    """Everything about the cases of one kind."""
+    """The rows and the comparisons of the cases of one kind."""
 
     kind: Kind  # the kind
     name: str  # the kind in words

@@ -7,6 +7,7 @@ from itertools import groupby
 
 from nccl_bench.analysis.analysis import Analysis
 from nccl_bench.analysis.headline import Fact
+from nccl_bench.catalog.timings import TIMINGS, Timing
 from nccl_bench.records.run import TOOL
 from nccl_bench.report.charts.chart import Chart
 from nccl_bench.report.charts.kinds import CasesOfKind, arms_of, kinds
@@ -90,7 +91,7 @@ def _sections(
     def section(identifier: str, *blocks: Block, short: str = "") -> Section:
         return Section(identifier=identifier, title=_HEADINGS[identifier], short=short, blocks=blocks)
 
-    yield Section(identifier="answer", title="Answer", blocks=list(_answer(analysis)))
+    yield Section(identifier="answer", title="Answer", blocks=list(_answer(analysis, of_kinds)))
     ratio = drawn("ratio")
     if ratio:
         yield section(
@@ -107,7 +108,7 @@ def _sections(
     yield section("numbers", Numbers(name="nccl-bench.csv"), short="Numbers")
 
 
-def _answer(analysis: Analysis) -> Iterator[Block]:
+def _answer(analysis: Analysis, of_kinds: Sequence[CasesOfKind]) -> Iterator[Block]:
     headline = analysis.headline
     if headline.problems:
         yield Remarks(title="Failures", items=headline.problems, style="problem")
@@ -124,6 +125,12 @@ def _answer(analysis: Analysis) -> Iterator[Block]:
     ):
         if items:
             yield Remarks(title=f"{title} ({len(items)})", items=items, style="warning", folded=True)
+    timings = [
+        timing for timing in Timing if any(timing in cases.rows or timing in cases.comparisons for cases in of_kinds)
+    ]
+    if timings:
+        questions = [f"{timing}: {TIMINGS[timing].question}" for timing in timings]
+        yield Remarks(title="What the timings measure", items=questions, folded=True)
 
 
 def _facts(facts: Sequence[Fact]) -> Facts:

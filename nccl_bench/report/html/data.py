@@ -35,7 +35,6 @@ def plain(chart: Chart) -> dict[str, object]:
     record: dict[str, object] = {
         "title": chart.title,
         "arm": chart.arm,
-        "caption": chart.caption,
         "description": chart.description,
         "x_scale": chart.x_scale,
         "positions": chart.positions,
@@ -48,7 +47,7 @@ def plain(chart: Chart) -> dict[str, object]:
         "shades": [_shade(shade) for shade in chart.shades],
         "points_only": chart.points_only or None,
     }
-    # A chart without marks, shades or a caption has no such field; 0 is a value.
+    # A chart without marks or shades has no such field; 0 is a value.
     return {name: value for name, value in record.items() if value or value == 0}
 
 

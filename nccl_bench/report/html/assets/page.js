@@ -355,7 +355,7 @@
     const table = make("details", { class: "folded" }, make("summary", {}, "Values", make("span", { class: "unseen" }, ` of ${chart.title}`)));
     const figure = make(
       "figure", {},
-      make("figcaption", {}, make(heading, { title: chart.caption }, chart.title), make("p", { class: "unit" }, chart.y_label)),
+      make("figcaption", {}, make(heading, {}, chart.title), make("p", { class: "unit" }, chart.y_label)),
       ...(shades.length + lines.length ? [make("p", { class: "key" }, ...shades, ...lines)] : []),
       plot,
       make("output", { class: "unseen", "aria-live": "polite" }),
