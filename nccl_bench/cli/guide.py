@@ -27,7 +27,7 @@ TOPICS: Mapping[str, str] = {
     "user-arms": "How to bring your own communicator",
     "example": "A communicator to start from, as a Python file",
     "sglang-coordinator": "SGLang's group coordinator as a user arm, as a Python file",
-    "page": "How to read the web page of a run or of a comparison",
+    "page": "How to read the web page of a result, and show a picture in a pull request",
     "verdicts": "What faster, slower, equivalent and inconclusive mean",
     "stream-order": "What verify tries, and what its table means",
     "measuring": "How times are measured, and what happens when things go wrong",

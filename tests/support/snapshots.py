@@ -9,13 +9,13 @@ from collections.abc import Callable
 from pathlib import Path
 
 SNAPSHOTS = Path(__file__).parents[1] / "unit" / "report" / "snapshots"
-# A function of the name of a snapshot and the text to compare with it.
-CheckSnapshot = Callable[[str, str], None]
+# A function of the name of a snapshot, or of its file elsewhere, and the text to compare with it.
+CheckSnapshot = Callable[[str | Path, str], None]
 
 
-def check_snapshot(name: str, text: str, *, rewrite: bool) -> None:
-    """Compare ``text`` with the snapshot ``name``, or write it there."""
-    file = SNAPSHOTS / f"{name}.txt"
+def check_snapshot(name: str | Path, text: str, *, rewrite: bool) -> None:
+    """Compare ``text`` with the snapshot ``name``, or write it there. A path is a file outside of the folder."""
+    file = name if isinstance(name, Path) else SNAPSHOTS / f"{name}.txt"
     if rewrite:
         file.parent.mkdir(exist_ok=True)
         file.write_text(text)

@@ -19,7 +19,7 @@ _TRANSFORMS: Mapping[Scale, Callable[[float], float]] = {
     Scale.SIGNED_LOG: math.asinh,
 }
 # The shares of a power of ten that can have a label. Each line of them is tried after the ones before.
-_SERIES = ((1.0,), (1.0, 3.0), (1.0, 2.0, 5.0))
+_SERIES = ((1.0,), (1.0, 3.0), (1.0, 2.0, 5.0), (1.0, 1.5, 2.0, 3.0, 5.0, 7.0))
 _NICE_STEPS = (1.0, 2.0, 5.0)
 
 

@@ -105,7 +105,7 @@ def _legend(root: Element, rows: Sequence[Sequence[Chart]], y: float) -> float:
 
 def _paragraph(root: Element, text: str, y: float, style: str, most: int = _MOST_CHARACTERS) -> float:
     """Write ``text`` in lines of at most ``most`` characters. Return the position below them."""
-    for line in wrap(printable(text), most):
+    for line in wrap(printable(text), most, break_on_hyphens=False):
         add(root, "text", line, x=_MARGIN, y=y, **({"class_": style} if style else {}))
         y += 18 if style != "title" else 24
     return y

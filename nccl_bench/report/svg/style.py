@@ -16,19 +16,24 @@ MARKS = (
 LIGHT = ("#4a5560", "#0072b2", "#c24e00", "#00805e", "#b0568a", "#8a6a00", "#2b8cc4", "#6a4fb3")
 DARK = ("#b9c3cd", "#56b4e9", "#ff8a45", "#2fc99b", "#e39ac4", "#f0d442", "#8fd0ff", "#b7a3f5")
 
+_SHAPES = """
+text{font:12px system-ui,-apple-system,"Segoe UI",Roboto,"Helvetica Neue",Arial,sans-serif}
+.title{font-size:17px}
+.kind,.row,.panel{font-size:13px}
+.title,.kind,.row,.panel,.problem{font-weight:600}
+.frame,.grid,.reference,.line,.interval{fill:none}
+.line{stroke-width:1.5;stroke-linejoin:round}
+.interval{stroke-width:1.2}
+"""
 _SHEET = """
-text{{font:12px system-ui,-apple-system,"Segoe UI",Roboto,"Helvetica Neue",Arial,sans-serif;fill:{text}}}
-.title{{font-size:17px;font-weight:600}}
-.kind,.row,.panel{{font-size:13px;font-weight:600}}
+text{{fill:{text}}}
 .quiet{{fill:{quiet}}}
-.problem{{fill:{problem};font-weight:600}}
+.problem{{fill:{problem}}}
 .paper{{fill:{paper}}}
-.frame,.grid{{fill:none;stroke:{grid}}}
-.reference{{fill:none;stroke:{quiet}}}
+.frame,.grid{{stroke:{grid}}}
+.reference{{stroke:{quiet}}}
 .threshold{{fill:{threshold}}}
 .noise-floor{{fill:{floor}}}
-.line,.interval{{fill:none;stroke-width:1.5;stroke-linejoin:round}}
-.interval{{stroke-width:1.2}}
 """
 _COLOURS = {
     False: {
@@ -54,7 +59,7 @@ _COLOURS = {
 
 def style_sheet() -> str:
     """Return the style sheet. The paper has a colour of its own, so that a picture can be read on any page."""
-    return f"{_rules(LIGHT, dark=False)}@media(prefers-color-scheme:dark){{{_rules(DARK, dark=True)}}}"
+    return f"{_SHAPES}{_rules(LIGHT, dark=False)}@media(prefers-color-scheme:dark){{{_rules(DARK, dark=True)}}}"
 
 
 def mark(style: int) -> str:

@@ -6,19 +6,23 @@ import re
 from dataclasses import replace
 from importlib import resources
 from itertools import pairwise
+from pathlib import Path
 from xml.etree.ElementTree import Element, fromstring
 
 import pytest
 
 from nccl_bench.analysis.analysis import Analysis
 from nccl_bench.catalog.timings import Timing
+from nccl_bench.records.run import Run
 from nccl_bench.report.charts.chart import Scale
 from nccl_bench.report.svg.axis import Axis
 from nccl_bench.report.svg.report import svg_report
 from nccl_bench.report.svg.style import DARK, LIGHT
+from tests.support.snapshots import CheckSnapshot
 from tests.support.synthetic_comparisons import compared_runs, comparison
 from tests.support.synthetic_runs import SIZES, case, crash, run, samples, sweep, wrong
 
+REFERENCE = Path(__file__).parents[3] / "results" / "h200-x2-all-reduce"
 _SVG = "{http://www.w3.org/2000/svg}"
 _TWINS = [samples("dedicated-stream:twin", timing, case=case(size)) for timing in Timing for size in SIZES]
 ANALYSES = {
@@ -59,6 +63,10 @@ def test_a_picture_is_complete_for_every_kind_of_analysis(name: str) -> None:
     for element in root.iter(f"{_SVG}text"):
         assert 0 <= float(element.get("x", "-1")) <= width
         assert 0 <= float(element.get("y", "-1")) <= height
+
+
+def test_the_picture_in_the_readme_is_what_the_command_draws(snapshot: CheckSnapshot) -> None:
+    snapshot(REFERENCE / "chart.svg", svg_report(Analysis.of(Run.load(REFERENCE))))
 
 
 def test_every_ratio_has_a_mark_inside_its_plot() -> None:
@@ -111,6 +119,7 @@ def test_a_picture_loads_nothing_and_has_colours_for_dark_pages() -> None:
     [
         (Scale.LOG, 0.68, 1.1, ["0.7", "0.8", "0.9", "1", "1.1"]),
         (Scale.LOG, 0.2, 3.0, ["0.2", "0.5", "1", "2"]),
+        (Scale.LOG, 0.6, 3.2, ["0.7", "1", "1.5", "2", "3"]),
         (Scale.LOG, 5.0, 4000.0, ["10", "30", "100", "300", "1,000", "3,000"]),
         (Scale.SIGNED_LOG, -1.0, 5.0, ["-1", "0", "1", "2", "5"]),
         (Scale.SIGNED_LOG, -400.0, 700.0, ["-100", "-10", "0", "10", "100"]),
