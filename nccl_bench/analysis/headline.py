@@ -14,6 +14,10 @@ class Label(StrEnum):
     SLOWER = "SLOWER"
     SAME = "SAME"
     OPEN = "OPEN"  # not decided
+    # The words of a verification, which asks whether arms keep stream order.
+    PASS = "PASS"
+    WEAK = "WEAK"  # a pass of this probe is weak evidence
+    LEAK = "LEAK"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

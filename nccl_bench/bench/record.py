@@ -1,12 +1,10 @@
 """The record that rank 0 writes during a run: lines of results, and facts that only a worker knows."""
 
 import os
-import platform
 from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from typing import Any
 
-import numpy as np
 import torch
 
 from nccl_bench.bench.timing import loop_cost_us
@@ -116,10 +114,3 @@ def describe_process(device: Device) -> dict[str, object]:
         "cpu_affinity": sorted(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else None,
         "loop_cost_us": loop_cost_us(),
     }
-
-
-def describe_versions(device: Device) -> dict[str, str]:
-    """Return the version of each program that this process runs, and that another process set can have differently."""
-    versions = {"Python": platform.python_version(), "torch": str(torch.__version__), "numpy": np.__version__}
-    transport = device.transport.describe()
-    return versions | ({"NCCL": str(transport["version"])} if transport.get("version") else {})

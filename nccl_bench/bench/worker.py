@@ -18,7 +18,7 @@ from nccl_bench.bench.budget import Budget
 from nccl_bench.bench.launch_memory import LaunchMemory
 from nccl_bench.bench.libraries import describe_libraries
 from nccl_bench.bench.memory import finds_expandable_segments
-from nccl_bench.bench.record import Record, describe_process, describe_versions, refuse_other_libraries
+from nccl_bench.bench.record import Record, describe_process, refuse_other_libraries
 from nccl_bench.bench.runner import Runner
 from nccl_bench.bench.turns import ArmsInTurn
 from nccl_bench.catalog.memory import Memory
@@ -39,6 +39,7 @@ from nccl_bench.records.store import RunStore
 from nccl_bench.transports.device import Device, open_device
 from nccl_bench.transports.nccl_library import loaded_copies
 from nccl_bench.transports.nccl_log import NcclLog
+from nccl_bench.transports.versions import describe_versions
 from nccl_bench.user_arms.building import as_user_arm_error
 
 

@@ -86,7 +86,7 @@ def resume_recorded(directory: Path, output: OutputConfig) -> None:
 def _run_and_close(record: VerificationRecord, output: OutputConfig, created: Created | None) -> VerificationRecord:
     """Run the missing probes, print the table, write the record and return it. ``created`` are its new files."""
     record, error = _run(record, output.out)
-    if created is not None and not record.lines and not isinstance(error, InterruptedRunError | None):
+    if created is not None and record.is_empty and not isinstance(error, InterruptedRunError | None):
         created.remove()  # an empty record would make the next verification refuse the directory
         raise error
     status = RunStatus.COMPLETE
@@ -108,7 +108,7 @@ def _create(directory: Path, record: VerificationRecord, held: ExitStack) -> Cre
 
 
 def _save(directory: Path, record: VerificationRecord) -> None:
-    replace_file(directory / VERIFICATION, json_verification(record.facts, record.verification))
+    replace_file(directory / VERIFICATION, json_verification(record.verification))
 
 
 def _run(record: VerificationRecord, directory: Path | None) -> tuple[VerificationRecord, Exception | None]:
@@ -139,7 +139,7 @@ def _close(record: VerificationRecord, output: OutputConfig, error: Exception | 
     """Print what was found and write the record. Then raise ``error``, or the error of this write."""
     verification = record.verification
     try:
-        if error is None or record.lines:
+        if error is None or not record.is_empty:
             print_verification(record, output.format, output.width)
     finally:
         # A verification takes minutes, so write its record even if printing fails.

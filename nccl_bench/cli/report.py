@@ -77,4 +77,4 @@ def print_verification(record: VerificationRecord, format: Format, width: int | 
     """
     from nccl_bench.report.verification import reports
 
-    write_report(reports(stream_of(file), width, record.facts)[format](record.verification), file)
+    write_report(reports(stream_of(file), width)[format](record.verification), file)

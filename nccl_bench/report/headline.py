@@ -4,11 +4,18 @@ import shlex
 from collections.abc import Iterator
 from itertools import groupby
 
-from nccl_bench.analysis.analysis import Analysis
 from nccl_bench.analysis.headline import Headline, HeadlineLine, Label
 from nccl_bench.report.layout import Entry, Remarks
 
-_STYLES = {Label.FASTEST: "bold green", Label.FASTER: "bold green", Label.SLOWER: "bold red", Label.OPEN: "yellow"}
+_STYLES = {
+    Label.FASTEST: "bold green",
+    Label.FASTER: "bold green",
+    Label.SLOWER: "bold red",
+    Label.OPEN: "yellow",
+    Label.PASS: "bold green",
+    Label.WEAK: "yellow",
+    Label.LEAK: "yellow",
+}
 # The widths of the columns of labels, timings and names of facts, with the space behind them.
 _LABEL, _TIMING, _FACT = 8, 8, 9
 
@@ -33,9 +40,8 @@ def headline_entries(headline: Headline) -> Iterator[Entry]:
         )
 
 
-def headline_remarks(analysis: Analysis) -> Iterator[Remarks]:
+def headline_remarks(headline: Headline) -> Iterator[Remarks]:
     """Yield the problems, then the verdicts of each pair of arms, then the facts."""
-    headline = analysis.headline
     if headline.problems:
         yield Remarks(title="Failures", items=headline.problems, style="bold red")
     for about, lines in groupby(headline.lines, key=lambda line: line.about):

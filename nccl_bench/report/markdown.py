@@ -12,7 +12,7 @@ from nccl_bench.report.verdicts import analysis_remarks, heading, time_tables, v
 def markdown_report(analysis: Analysis) -> str:
     """Return GitHub's Markdown: headline, verdicts, failures and warnings, then the figures."""
     lines = [f"**nccl-bench**: {analysis.title}", ""]
-    lines += chain.from_iterable(map(markdown_remarks, headline_remarks(analysis)))
+    lines += chain.from_iterable(map(markdown_remarks, headline_remarks(analysis.headline)))
     lines += chain.from_iterable((note, "") for note in analysis.notes)
     if analysis.comparisons:
         lines += (heading(analysis), "")

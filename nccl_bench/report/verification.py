@@ -2,7 +2,6 @@
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
-from functools import partial
 from itertools import chain
 from typing import ClassVar, TextIO
 
@@ -12,9 +11,11 @@ from nccl_bench.analysis.wording import counted
 from nccl_bench.catalog.devices import DEVICES
 from nccl_bench.report import NARROWEST_VERIFICATION, Format, Report
 from nccl_bench.report.formats import csv_text, json_text, markdown_remarks, markdown_table
+from nccl_bench.report.headline import headline_entries, headline_remarks
 from nccl_bench.report.layout import GAP, Table, column
 from nccl_bench.report.text import TextReport
-from nccl_bench.report.verification_remarks import NOT_RUN, verification_remarks
+from nccl_bench.report.verification_remarks import NOT_RUN, WEAK, verification_remarks
+from nccl_bench.verify.headline import verification_headline, weak_detections
 from nccl_bench.verify.judgement import Judgement, ProbeStatus, Verification
 
 _CELLS: Mapping[ProbeStatus, str] = {
@@ -28,13 +29,13 @@ SHARED_NOTICE = (
 )
 
 
-def reports(stream: TextIO, width: int | None, about: Mapping[str, object]) -> dict[Format, Report[Verification]]:
-    """Return the report of each format; without ``width`` the width of ``stream`` applies. Only JSON uses ``about``."""
+def reports(stream: TextIO, width: int | None) -> dict[Format, Report[Verification]]:
+    """Return the report of each format; without ``width`` the width of ``stream`` applies."""
     return {
         Format.TERMINAL: TerminalVerification.for_stream(stream, width).render,
         Format.MARKDOWN: markdown_verification,
         Format.CSV: csv_verification,
-        Format.JSON: partial(json_verification, about),
+        Format.JSON: json_verification,
     }
 
 
@@ -46,18 +47,27 @@ class TerminalVerification(TextReport[Verification]):
     highlights: ClassVar[Mapping[str, str]] = {
         r"\bpass\b": "green",
         r"\b(FAIL|BLIND|error)\b": "bold red",
-        r"\b(missed|broken|leaks|\?)": "yellow",
+        r"\b(weak|missed|broken|leaks|\?)": "yellow",
     }
 
     def _lines(self, content: Verification) -> Iterator[Text]:
-        yield from self.table_lines(content)
+        for entry in headline_entries(verification_headline(content)):
+            yield from self._entry(entry)
+        if _notices(content):
+            yield Text()
+        yield from self._cells(content)
         for remarks in verification_remarks(content):
             yield from self._remarks(remarks)
 
     def table_lines(self, content: Verification) -> Iterator[Text]:
-        """Yield the title and the table, without the remarks."""
+        """Yield the title and the table, without the headline and the remarks."""
+        yield from self._wrapped(_progress(content), "bold")
+        yield from self._cells(content)
+
+    def _cells(self, content: Verification) -> Iterator[Text]:
         table = _table(content, [(arm,) for arm in content.arms])
-        yield from self._heading(table)
+        for note in table.notes:
+            yield from self._wrapped(note, "dim")
         if self._space(table) < len(content.probes):
             folded = [_fold(arm) for arm in content.arms]
             longest = max(len(line) for lines in folded for line in lines)
@@ -77,7 +87,11 @@ class TerminalVerification(TextReport[Verification]):
 
 def markdown_verification(content: Verification) -> str:
     """Return GitHub's Markdown, to paste into a pull request: the table and the remarks."""
-    lines = list(markdown_table(_table(content, [(arm,) for arm in content.arms])))
+    headline = verification_headline(content)
+    lines = [f"**{headline.title}**", ""]
+    for remarks in headline_remarks(headline):
+        lines += markdown_remarks(remarks)
+    lines += markdown_table(_table(content, [(arm,) for arm in content.arms]))
     for remarks in verification_remarks(content):
         lines += markdown_remarks(remarks)
     return "\n".join(lines)
@@ -94,11 +108,11 @@ def csv_verification(content: Verification) -> str:
     return csv_text(pd.DataFrame(records, columns=_CSV_COLUMNS).convert_dtypes())
 
 
-def json_verification(about: Mapping[str, object], content: Verification) -> str:
-    """Return the whole verification as JSON, after ``about``: the command and the machine."""
+def json_verification(content: Verification) -> str:
+    """Return the whole verification as JSON; the facts about the command and the machine come first."""
     return json_text(
         {
-            **about,
+            **content.facts,
             "device": content.device,
             "world_size": content.world_size,
             "gpus": content.gpus,
@@ -106,6 +120,8 @@ def json_verification(about: Mapping[str, object], content: Verification) -> str
             "ran": content.ran,
             "blind": content.blind,
             "exit_code": int(content.exit_code),
+            "process_sets": [asdict(processes) for processes in content.processes],
+            "headline": asdict(verification_headline(content)),
             "notes": content.notes,
             "cells": [_to_mapping(judgement) for judgement in content.judgements],
         }
@@ -118,11 +134,21 @@ def _to_mapping(judgement: Judgement) -> dict[str, object]:
     return {key: value for key, value in {**mapping, **finding}.items() if value is not None}
 
 
+def _progress(verification: Verification) -> str:
+    return f"Stream order: {verification.ran} of {counted(verification.planned, 'probe')} ran, counted for each arm"
+
+
 def _table(verification: Verification, labels: Sequence[Sequence[str]]) -> Table:
     """Return the table of arms by probes; ``labels`` has the lines of each arm's name."""
     cells = {
         (judgement.arm, judgement.probe): _CELLS.get(judgement.status, str(judgement.status))
         for judgement in verification.judgements
+    }
+    weak = {detection.probe for detection in weak_detections(verification)}
+    cells |= {
+        (judgement.arm, judgement.probe): WEAK
+        for judgement in verification.judgements
+        if judgement.status is ProbeStatus.PASS and judgement.probe in weak
     }
     columns = [column("arm", ("arm",), list(chain.from_iterable(labels)), left=True)]
     for probe in verification.probes:
@@ -131,17 +157,20 @@ def _table(verification: Verification, labels: Sequence[Sequence[str]]) -> Table
             for arm, label in zip(verification.arms, labels, strict=True)
         ]
         columns.append(column(probe, (probe,), list(chain.from_iterable(texts)), left=True))
-    notes = list(filter(None, [DEVICES[verification.device].order_notice]))
-    if verification.gpus is not None and verification.gpus < verification.world_size:
-        notes.append(SHARED_NOTICE.format(gpus=counted(verification.gpus, "GPU")))
     return Table(
-        title=f"Stream order, {counted(len(verification.arms), 'arm')} by {counted(len(verification.probes), 'probe')} "
-        f"on {counted(verification.world_size, 'rank')} ({verification.device})"
-        f"{'' if verification.complete else f': {verification.ran} of {verification.planned} ran'}",
-        notes=tuple(notes),
+        title="",
+        notes=_notices(verification),
         columns=tuple(columns),
         keep=2,
     )
+
+
+def _notices(verification: Verification) -> tuple[str, ...]:
+    """Return what the verification does not show on its device."""
+    notices = [DEVICES[verification.device].order_notice]
+    if verification.gpus is not None and verification.gpus < verification.world_size:
+        notices.append(SHARED_NOTICE.format(gpus=counted(verification.gpus, "GPU")))
+    return tuple(filter(None, notices))
 
 
 def _fold(arm: str) -> tuple[str, ...]:

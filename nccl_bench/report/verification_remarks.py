@@ -8,16 +8,19 @@ from nccl_bench.catalog.devices import DEVICES
 from nccl_bench.catalog.probes import DETECTOR, PROBES, blind_places
 from nccl_bench.report.layout import Remarks
 from nccl_bench.verify.findings import Finding
+from nccl_bench.verify.headline import pattern_of, weak_detections
 from nccl_bench.verify.judgement import Judgement, ProbeStatus, Verification
 
 # The cell of a probe that has not run.
 NOT_RUN = "..."
+# The cell of a pass if the probe catches the detector too rarely.
+WEAK = "weak"
 
 
 def verification_remarks(verification: Verification) -> Iterator[Remarks]:
     """Yield all remarks; leave out titles without sentences."""
     for title, items, style in (
-        ("", _incompleteness(verification), "bold yellow"),
+        ("", _incompleteness(verification), ""),
         ("", verification.history, ""),
         ("", _unselected_probes(verification), ""),
         ("", _detector(verification), "bold red" if verification.blind else ""),
@@ -35,16 +38,12 @@ def verification_remarks(verification: Verification) -> Iterator[Remarks]:
 def _incompleteness(verification: Verification) -> list[str]:
     if verification.complete:
         return []
-    return [
-        f"INCOMPLETE: {verification.ran} of {counted(verification.planned, 'probe')} ran, counted for each arm. "
-        f"A cell with '{NOT_RUN}' verifies nothing."
-    ]
+    return [f"A cell with '{NOT_RUN}' has not run, and verifies nothing."]
 
 
 def _unselected_probes(verification: Verification) -> list[str]:
     """Name the probes that the user did not select; they run because the detector must fail them."""
-    selected = {judgement.probe for judgement in verification.judgements if judgement.arm != DETECTOR}
-    unselected = [probe for probe in verification.probes if probe not in selected]
+    unselected = [probe for probe in verification.probes if probe in verification.unselected]
     return [f"{', '.join(unselected)}: run only with the detector."] if unselected else []
 
 
@@ -65,11 +64,12 @@ def _detector(verification: Verification) -> list[str]:
         if status is ProbeStatus.CAUGHT
     )
     lines = [f"Detector: {DETECTOR}, whose calls have no order, was caught as expected, in {caught}."]
-    missed = ", ".join(probe for probe, status, _ in results if status is ProbeStatus.MISSED)
-    if missed:
-        lines.append(f"The detector was not caught in {missed}: there a pass is weaker evidence.")
     lines += [
-        f"The detector did not finish {probe}, where a pass is now weaker evidence: {finding.detail}"
+        f"{WEAK}: the arm passed {weak.probe}, but {weak.text}, so such a pass is weak evidence."
+        for weak in weak_detections(verification)
+    ]
+    lines += [
+        f"The detector did not finish {probe}: {finding.detail}"
         for probe, status, finding in results
         if status is ProbeStatus.BROKEN
     ]
@@ -105,14 +105,19 @@ def _quiet_places(probe: str, finding: Finding, device: str) -> str:
 
 def _failures(verification: Verification) -> list[str]:
     return [
-        f"{judgement.arm}, {judgement.probe}: {_how_often(judgement.finding)}{judgement.finding.detail}"
+        f"{judgement.arm}, {judgement.probe}: {_how_often(verification, judgement.finding)}{judgement.finding.detail}"
         for judgement in verification.judgements
         if judgement.status is ProbeStatus.FAIL and judgement.finding
     ]
 
 
-def _how_often(finding: Finding) -> str:
-    return "" if finding.broken else f"{finding.failed} of {counted(finding.trials, 'trial')}; first: "
+def _how_often(verification: Verification, finding: Finding) -> str:
+    """Return in how many trials a probe failed, and the trials that show a pattern; empty after a hang or a crash."""
+    if finding.broken:
+        return ""
+    pattern = pattern_of(verification, finding)
+    shown = f", {pattern.where} ({pattern.evidence})" if pattern and pattern.where else ""
+    return f"{finding.failed} of {counted(finding.trials, 'trial')}{shown}; first: "
 
 
 def _unmade_arms(verification: Verification) -> list[str]:

@@ -1,7 +1,7 @@
 """The findings of probes about arms, and the file where ranks and launcher collect them. Imports no torch.
 
-Each line of the file is a finding, or a note about a problem outside of probes. A line is on the disk before the next
-probe begins, so a killed command loses only the probe in hand.
+Each line of the file is a finding, a note about a problem outside of probes, or the versions in new processes. A line
+is on the disk before the next probe begins, so a killed command loses only the probe in hand.
 """
 
 from __future__ import annotations
@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -21,8 +21,19 @@ from nccl_bench.records.files import append_lines, sync_file
 
 # An arm that broke in this many probes is not tried any more, because each broken probe costs another launch.
 MOST_BROKEN = 3
-# The key of a note in its line.
-_NOTE = "note"
+# The key of a note in its line, and the key of the processes of a launch.
+_NOTE, _PROCESSES = "note", "processes"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Processes:
+    """The processes in which some arms were probed, and the versions of the programs that these processes ran."""
+
+    arms: tuple[str, ...]  # the names of the arms
+    python: str | None  # the interpreter; None for the interpreter of nccl-bench
+    library: str | None  # the path of the libnccl that was loaded first; None for the libnccl of the verification
+    variables: dict[str, Any]  # the environment variables that only these processes got
+    versions: dict[str, Any]  # program -> version
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -83,6 +94,11 @@ def append_note(path: Path, note: str) -> None:
     _append(path, {_NOTE: note})
 
 
+def append_processes(path: Path, processes: Processes) -> None:
+    """Append the versions in new processes to the file, which must exist. Afterwards they are on the disk."""
+    _append(path, {_PROCESSES: asdict(processes)})
+
+
 def _append(path: Path, line: Mapping[str, object]) -> None:
     append_lines(path, json.dumps(line) + "\n")
     sync_file(path)
@@ -97,11 +113,11 @@ def parse_findings(lines: str, path: Path) -> list[Finding]:
     """Return the last finding of each arm probe in ``lines``, in the order of the first ones.
 
     A partial last line is ignored: its writer was killed. Raises ``RecordError``, with ``path`` in its
-    message, for a line that is neither a finding nor a note.
+    message, for a line that is none of the three kinds.
     """
     findings: dict[ArmProbe, Finding] = {}
     for where, mapping in _parse(lines, path):
-        if _NOTE not in mapping:
+        if mapping.keys().isdisjoint((_NOTE, _PROCESSES)):
             finding = decode(Finding, mapping, where)
             findings[finding.arm_probe] = finding
     return list(findings.values())
@@ -110,6 +126,18 @@ def parse_findings(lines: str, path: Path) -> list[Finding]:
 def parse_notes(lines: str, path: Path) -> list[str]:
     """Return the notes in ``lines``; the rules are those of ``parse_findings``."""
     return [decode(str, mapping[_NOTE], where) for where, mapping in _parse(lines, path) if _NOTE in mapping]
+
+
+def parse_processes(lines: str, path: Path) -> list[Processes]:
+    """Return the processes in ``lines``, alike ones together with all their arms; rules as in ``parse_findings``."""
+    alike: dict[str, Processes] = {}
+    for where, mapping in _parse(lines, path):
+        if _PROCESSES in mapping:
+            processes = decode(Processes, mapping[_PROCESSES], where)
+            key = repr(replace(processes, arms=()))
+            arms = (*(alike[key].arms if key in alike else ()), *processes.arms)
+            alike[key] = replace(processes, arms=tuple(dict.fromkeys(arms)))
+    return list(alike.values())
 
 
 def _parse(lines: str, path: Path) -> Iterator[tuple[str, Mapping[str, object]]]:

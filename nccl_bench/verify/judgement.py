@@ -1,15 +1,16 @@
 """The judgement of a verification: the status of every arm probe, and the exit code. Imports no torch."""
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from enum import StrEnum
+from typing import Any
 
 from nccl_bench.catalog.devices import DeviceSpec
 from nccl_bench.catalog.probes import DETECTOR, PROBES, blind_places
 from nccl_bench.config.verification import VerifyConfig
 from nccl_bench.errors import ExitCode
 from nccl_bench.plan.verification import ArmProbe, list_arm_probes, reason_not_applicable
-from nccl_bench.verify.findings import Finding
+from nccl_bench.verify.findings import Finding, Processes
 
 
 class ProbeStatus(StrEnum):
@@ -59,6 +60,9 @@ class Verification:
     gpus: int | None = None  # the number of GPUs, less than the world size if ranks share GPUs; None if unknown
     planned: int = 0  # the number of arm probes that apply
     history: tuple[str, ...] = ()  # sentences: how the verification ended early, and when it was continued
+    resume_command: str = ""  # the command that runs the other probes; empty if there is none
+    facts: Mapping[str, Any] = field(default_factory=dict)  # the facts about the command and the machine, by key
+    processes: tuple[Processes, ...] = ()  # the processes with their versions; empty in records of 0.1.0
 
     @property
     def arms(self) -> tuple[str, ...]:
@@ -74,6 +78,12 @@ class Verification:
     def blind(self) -> bool:
         """True if a probe that must catch the detector did not catch it. A pass shows nothing if a probe is blind."""
         return any(judgement.status is ProbeStatus.BLIND for judgement in self.judgements)
+
+    @property
+    def unselected(self) -> tuple[str, ...]:
+        """The probes that the user did not select, in the catalog's order; the detector can have them nevertheless."""
+        selected = {judgement.probe for judgement in self.judgements if judgement.arm != DETECTOR}
+        return tuple(name for name in PROBES if name not in selected)
 
     @property
     def ran(self) -> int:

@@ -125,11 +125,14 @@ def find_pattern(finding: Finding, detector: Finding | None) -> Pattern | None:
     ``detector`` is the finding of the same probe about the detector; ``None`` if there is none.
     """
     groups = [group for group in finding.groups if group.failed or _can_fail(group, detector)]
-    failed = sum(group.failed for group in groups)
+    # Records of 0.1.0 have no groups.
+    failed, trials = (
+        (sum(each.failed for each in groups), _trials(groups)) if groups else (finding.failed, finding.trials)
+    )
     if not failed:
         return None
     lacking = _LACKING.get(finding.probe, "the order") if finding.raced == finding.failed else None
-    if failed == _trials(groups):
+    if failed == trials:
         seen = "" if len(groups) == len(finding.groups) else " in which the detector fails too"
         cause = f"every call lacks {lacking}" if lacking else ""
         return Pattern(where="", evidence=f"all {counted(failed, 'trial')}{seen} failed", cause=cause)

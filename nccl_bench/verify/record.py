@@ -16,7 +16,7 @@ from nccl_bench.errors import RecordError, UsageError
 from nccl_bench.records.decoding import decode, parse_json, read_text
 from nccl_bench.records.locks import is_written
 from nccl_bench.records.run import FINDINGS, TOOL, VERIFICATION
-from nccl_bench.verify.findings import parse_findings, parse_notes
+from nccl_bench.verify.findings import parse_findings, parse_notes, parse_processes
 from nccl_bench.verify.judgement import Verification, judge
 
 # The facts about the command and the machine in verification.json, and their types.
@@ -96,15 +96,31 @@ class VerificationRecord:
     def verification(self) -> Verification:
         """The judgement of what was found so far."""
         findings, notes = parse_findings(self.lines, self.source), parse_notes(self.lines, self.source)
-        judged = replace(judge(self.config, self.world_size, findings, notes), gpus=self.gpus)
-        return replace(judged, history=tuple(self._history(judged.complete)))
+        judged = judge(self.config, self.world_size, findings, notes)
+        return replace(
+            judged,
+            gpus=self.gpus,
+            history=tuple(self._history()),
+            resume_command="" if judged.complete else self._resume_command,
+            facts=self.facts,
+            processes=tuple(parse_processes(self.lines, self.source)),
+        )
 
-    def _history(self, complete: bool) -> Iterator[str]:
-        """Yield how the verification ended, unless it is ``complete`` and has its end, and when it was continued."""
+    @property
+    def is_empty(self) -> bool:
+        """True if no probe has a finding, and nothing else was noted."""
+        return not (parse_findings(self.lines, self.source) or parse_notes(self.lines, self.source))
+
+    @property
+    def _resume_command(self) -> str:
+        if self.directory is None or self.is_written:
+            return ""
+        return f"{TOOL} verify --resume {shlex.quote(str(self.directory))}"
+
+    def _history(self) -> Iterator[str]:
+        """Yield how the verification ended, unless it completed, and when it was continued."""
         status = self.facts["status"]
         end = _WITHOUT_END[self.is_written] if status == _RUNNING else _ENDS.get(status, "")
-        if self.directory is not None and end and not complete and not self.is_written:
-            end += f" To run the other probes:\n{TOOL} verify --resume {shlex.quote(str(self.directory))}"
         if end:
             yield end
         if resumed := self.facts["resumed"]:

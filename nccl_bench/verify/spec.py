@@ -31,20 +31,21 @@ class VerificationSpec(LaunchSpec):
 
     def variables_of(self, local_rank: int, local_world_size: int) -> Mapping[str, str]:
         """Return the environment variables that the arm of this launch sets."""
-        user_arm = self._user_arm
+        user_arm = self.user_arm
         return {} if user_arm is None else preload(user_arm.library, user_arm.variables, os.environ)
 
     def python_of(self, local_rank: int, local_world_size: int) -> str | None:
         """Return the interpreter of the arm of this launch; ``None`` for the interpreter of the command."""
-        return None if self._user_arm is None else self._user_arm.python
+        return None if self.user_arm is None else self.user_arm.python
 
     @property
     def library(self) -> str | None:
         """The libnccl of this launch's arm; ``None`` if the arm uses the libnccl of the verification."""
-        return None if self._user_arm is None else self._user_arm.library
+        return None if self.user_arm is None else self.user_arm.library
 
     @property
-    def _user_arm(self) -> UserArm | None:
+    def user_arm(self) -> UserArm | None:
+        """The user arm of this launch; ``None`` if the launch has built-in arms without settings of their own."""
         return user_arm_of(self.config.user_arms, self.arm_probes[0].arm)
 
     @classmethod

@@ -16,8 +16,16 @@ from nccl_bench.ranks.joining import join
 from nccl_bench.ranks.process import SETUP_INDEX, SETUP_TIMEOUT_S, default_group, destroy_group, run_rank
 from nccl_bench.ranks.progress import Progress
 from nccl_bench.transports.device import Device, open_device
+from nccl_bench.transports.versions import describe_versions
 from nccl_bench.user_arms.building import as_user_arm_error
-from nccl_bench.verify.findings import Finding, append_finding, find_given_up_arms, read_findings
+from nccl_bench.verify.findings import (
+    Finding,
+    Processes,
+    append_finding,
+    append_processes,
+    find_given_up_arms,
+    read_findings,
+)
 from nccl_bench.verify.probes import PROBE_FUNCTIONS
 from nccl_bench.verify.rig import Rig
 from nccl_bench.verify.spec import VerificationSpec
@@ -73,6 +81,8 @@ def run_probes(spec: VerificationSpec, progress: Progress) -> None:
     device = open_device(config.device, local_rank, config.nccl_library, arm_library=spec.library, sharing=True)
     device, _ = device.with_binding(config.transport, control)
     findings = Path(spec.findings)
+    if control.rank == 0:
+        append_processes(findings, _describe_processes(spec, device))
     given_up = find_given_up_arms(read_findings(findings))
     arms = _Arms(spec, device, progress)
 
@@ -111,6 +121,17 @@ def run_probes(spec: VerificationSpec, progress: Progress) -> None:
 
     destroy_group(default_group())
     progress.finish()
+
+
+def _describe_processes(spec: VerificationSpec, device: Device) -> Processes:
+    user_arm = spec.user_arm
+    return Processes(
+        arms=tuple(dict.fromkeys(arm_probe.arm for arm_probe in spec.arm_probes)),
+        python=user_arm.python if user_arm else None,
+        library=spec.library,
+        variables=dict(user_arm.variables) if user_arm else {},
+        versions=describe_versions(device),
+    )
 
 
 def _announce_trial(update: Callable[..., None], probe: str, trial: str) -> None:

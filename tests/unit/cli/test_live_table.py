@@ -51,7 +51,7 @@ def test_the_table_fills_as_findings_arrive_in_80_columns(monkeypatch: pytest.Mo
     # The table fits into a terminal of 24 lines.
     assert len(empty) == len(filled) == len(full) <= 23
     assert [lines[0].rpartition(": ")[2] for lines in (empty, filled)] == [
-        f"{number} of {len(FINDINGS)} ran" for number in (0, 3)
+        f"{number} of {len(FINDINGS)} probes ran, counted for each arm" for number in (0, 3)
     ]
     # A smaller terminal shows the last line only.
     assert small == empty[-1:]

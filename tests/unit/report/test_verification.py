@@ -8,6 +8,7 @@ import json
 import re
 from collections.abc import Iterable, Mapping
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 
@@ -24,7 +25,10 @@ from nccl_bench.report.verification import (
     markdown_verification,
 )
 from nccl_bench.verify.findings import Finding
+from nccl_bench.verify.headline import weak_detections
 from nccl_bench.verify.judgement import ProbeStatus, Verification, judge
+from tests.support.findings import make_user_verification
+from tests.support.snapshots import CheckSnapshot
 
 NARROWEST = TerminalVerification.narrowest
 INSTALLED = [name for name, arm in ARMS.items() if arm.extra is None or has_extra(arm.extra)]
@@ -77,6 +81,11 @@ def shown(verification: Verification, width: int = 80) -> str:
     return TerminalVerification(width=width, styled=False).render(verification)
 
 
+def table_of(text: str) -> str:
+    """Return the table in ``text``."""
+    return next(part for part in text.split("\n\n") if re.search(r"(?m)^arm ", part))
+
+
 def flat(text: str) -> str:
     """Return ``text`` without its line breaks."""
     return " ".join(text.split())
@@ -93,34 +102,22 @@ EVERYTHING = (
 )
 
 
-def test_a_verification_with_a_failure_reads_as_it_should() -> None:
-    text = shown(
-        make_verification({**CAUGHT, ("torch", "producer"): WRONG}, device="cpu", arms="torch", probes="producer,async")
-    )
-    assert text == (
-        "Stream order, 2 arms by 3 probes on 4 ranks (cpu)\n"
-        "CPU run: it shows how the arms order their calls. It says nothing about GPUs.\n"
-        "\n"
-        "arm                          producer   consumer   async\n"
-        "--------------------------   --------   --------   -----\n"
-        "torch                        FAIL                  -\n"
-        "dedicated-stream-unordered   caught     caught     -\n"
-        "\n"
-        "consumer: run only with the detector.\n"
-        "\n"
-        "Detector: dedicated-stream-unordered, whose calls have no order, was caught as\n"
-        "expected, in producer (36 of 48 trials), consumer (36 of 48 trials).\n"
-        "\n"
-        "Failed\n"
-        "- torch, producer: 36 of 48 trials; first: side stream, all_reduce 1K, rank 0: 3\n"
-        "  of 256 elements are wrong; element 0 is 202 and must be 433\n"
-        "\n"
-        "Not applicable\n"
-        "- async of torch: torch.distributed has no all-gather on a stream of the\n"
-        "  caller's choice\n"
-        "- async of dedicated-stream-unordered: the probe does not test order, and an arm\n"
-        "  without order is probed for order only\n"
-    )
+@pytest.mark.parametrize("width", [80, 160])
+def test_a_verification_with_failures_reads_as_its_snapshot(
+    width: int, tmp_path: Path, snapshot: CheckSnapshot
+) -> None:
+    text = shown(make_user_verification(tmp_path).verification, width)
+    snapshot(f"verify-{width}", text)
+
+
+def test_markdown_reads_as_its_snapshot(tmp_path: Path, snapshot: CheckSnapshot) -> None:
+    text = markdown_verification(make_user_verification(tmp_path).verification)
+    snapshot("verify-markdown", text)
+
+
+def test_an_incomplete_verification_reads_as_its_snapshot(tmp_path: Path, snapshot: CheckSnapshot) -> None:
+    text = shown(make_user_verification(tmp_path, ran=7).verification)
+    snapshot("verify-incomplete-80", text)
 
 
 @pytest.mark.parametrize("of", EVERYTHING, ids=["good", "cpu", "failing", "blind", "broken", "incomplete"])
@@ -137,7 +134,7 @@ def test_every_line_fits_and_is_plain_ascii(of: Verification, width: int) -> Non
 @pytest.mark.parametrize("width", [80, 160])
 def test_the_table_has_every_arm_and_every_probe_with_its_status(width: int) -> None:
     # A name that is too long continues on the next line.
-    table = re.sub(r"(?m)^(\S+)(.*)\n  (-\S+)$", r"\1\3\2", shown(EVERYTHING[2], width).split("\n\n")[1])
+    table = re.sub(r"(?m)^(\S+)(.*)\n  (-\S+)$", r"\1\3\2", table_of(shown(EVERYTHING[2], width)))
     header, _, *rows = [line.split() for line in table.splitlines()]
     assert header == ["arm", *PROBES]
     assert [row[0] for row in rows] == INSTALLED
@@ -147,9 +144,14 @@ def test_the_table_has_every_arm_and_every_probe_with_its_status(width: int) -> 
         ProbeStatus.CAUGHT: "caught",
         ProbeStatus.MISSED: "missed",
     }
+    weak = {detection.probe for detection in weak_detections(EVERYTHING[2])}
+    assert weak
     for row in rows:
-        statuses = [j.status for j in EVERYTHING[2].judgements if j.arm == row[0]]
-        assert row[1:] == [letters.get(status, "-") for status in statuses]
+        judgements = [judgement for judgement in EVERYTHING[2].judgements if judgement.arm == row[0]]
+        assert row[1:] == [
+            "weak" if each.status is ProbeStatus.PASS and each.probe in weak else letters.get(each.status, "-")
+            for each in judgements
+        ]
 
 
 @pytest.mark.parametrize("width", [NARROWEST, 60, 79])
@@ -203,7 +205,7 @@ def test_an_arm_that_could_not_be_made_is_told_once_and_failed_nothing() -> None
 
 def test_with_a_blind_detector_a_pass_is_a_question_mark_and_the_reason_is_given() -> None:
     missed = make_verification({(DETECTOR, "producer"): "late", ("torch", "state"): WRONG}, device="cpu")
-    table, text = shown(missed, 160).split("\n\n")[1], flat(shown(missed))
+    table, text = table_of(shown(missed, 160)), flat(shown(missed))
     assert "pass" not in table
     assert re.search(r"(?m)^stream-free +\? +\? +- +- +\? +\? +\? +\?$", table)
     assert re.search(r"(?m)^torch +\? +\? +- +- +FAIL +- +\? +\?$", table)
@@ -246,8 +248,8 @@ def test_a_detector_that_broke_in_a_probe_that_need_not_catch_it_is_reported() -
     text = flat(
         shown(make_verification({**CAUGHT, (DETECTOR, "many"): "rank 1 was killed"}, broken=[(DETECTOR, "many")]))
     )
-    assert "The detector did not finish many, where a pass is now weaker evidence: rank 1 was killed" in text
-    assert "The detector was not caught in allocator, capture: there" in text
+    assert "The detector did not finish many: rank 1 was killed" in text
+    assert "WEAK many: the detector did not fail it, so a pass of many is weak evidence" in text
     assert "BLIND" not in text
 
 
@@ -259,7 +261,10 @@ def test_unselected_probes_are_reported_as_for_the_detector_alone() -> None:
 def test_probes_that_the_detector_passed_are_reported_as_missed() -> None:
     text = flat(shown(make_verification()))
     assert "was caught as expected, in producer (36 of 48 trials), consumer (36 of 48 trials)." in text
-    assert "The detector was not caught in allocator, capture, many: there a pass is weaker evidence." in text
+    for probe in ("allocator", "capture", "many"):
+        assert (
+            f"weak: the arm passed {probe}, but the detector did not fail it, so such a pass is weak evidence" in text
+        )
     assert "missed" not in shown(make_verification(probes="producer"))
 
 
@@ -290,7 +295,7 @@ def test_a_terminal_gets_colour_and_the_same_text(of: Verification, monkeypatch:
 
 def test_the_json_has_every_cell_after_the_command_and_the_machine() -> None:
     of = make_verification({("torch", "many"): KILLED, (DETECTOR, "producer"): "late"}, broken=[("torch", "many")])
-    document = json.loads(json_verification({"tool": "nccl-bench", "version": "1"}, of))
+    document = json.loads(json_verification(replace(of, facts={"tool": "nccl-bench", "version": "1"})))
     assert list(document) == [
         "tool",
         "version",
@@ -301,6 +306,8 @@ def test_the_json_has_every_cell_after_the_command_and_the_machine() -> None:
         "ran",
         "blind",
         "exit_code",
+        "process_sets",
+        "headline",
         "notes",
         "cells",
     ]
@@ -370,40 +377,10 @@ def test_a_leak_is_reported_in_every_format_with_what_to_do_and_not_as_a_failure
     assert advice in markdown_verification(of)
     rows = {(row["arm"], row["probe"]): row for row in csv.DictReader(io.StringIO(csv_verification(of)))}
     assert (rows["torch", "lifetime"]["status"], rows["torch", "lifetime"]["leaks"]) == ("leaks", "; ".join(leaks))
-    document = json.loads(json_verification({}, of))
+    document = json.loads(json_verification(of))
     (cell,) = (cell for cell in document["cells"] if (cell["arm"], cell["probe"]) == ("torch", "lifetime"))
     assert (cell["status"], cell["leaks"], document["exit_code"]) == ("leaks", [*leaks], 0)
     assert "Leaks" not in shown(EVERYTHING[2])
-
-
-def test_markdown_is_the_table_and_every_remark_of_the_terminal() -> None:
-    assert markdown_verification(
-        make_verification({**CAUGHT, ("torch", "producer"): WRONG}, device="cpu", arms="torch", probes="producer,async")
-    ) == (
-        "**Stream order, 2 arms by 3 probes on 4 ranks (cpu)**\n"
-        "\n"
-        "CPU run: it shows how the arms order their calls. It says nothing about GPUs.\n"
-        "\n"
-        "| arm | producer | consumer | async |\n"
-        "| --- | --- | --- | --- |\n"
-        "| torch | FAIL |  | - |\n"
-        "| dedicated-stream-unordered | caught | caught | - |\n"
-        "\n"
-        "consumer: run only with the detector.\n"
-        "\n"
-        "Detector: dedicated-stream-unordered, whose calls have no order, was caught as expected, in producer (36 of "
-        "48 trials), consumer (36 of 48 trials).\n"
-        "\n"
-        "**Failed**\n"
-        "\n"
-        f"- torch, producer: 36 of 48 trials; first: {WRONG}\n"
-        "\n"
-        "**Not applicable**\n"
-        "\n"
-        "- async of torch: torch.distributed has no all-gather on a stream of the caller's choice\n"
-        "- async of dedicated-stream-unordered: the probe does not test order, and an arm without order is "
-        "probed for order only\n"
-    )
 
 
 @pytest.mark.parametrize("of", EVERYTHING, ids=["good", "cpu", "failing", "blind", "broken", "incomplete"])
@@ -443,32 +420,10 @@ def test_csv_has_a_row_for_each_arm_and_probe() -> None:
 def test_an_incomplete_verification_says_how_much_ran_and_what_that_verifies() -> None:
     failed = {("stream-free", "producer"): WRONG}
     partial = make_verification({**CAUGHT, **failed}, device="cpu", arms="torch,stream-free", probes="producer", ran=2)
-    assert shown(partial) == (
-        "Stream order, 3 arms by 2 probes on 4 ranks (cpu): 2 of 4 ran\n"
-        "CPU run: it shows how the arms order their calls. It says nothing about GPUs.\n"
-        "\n"
-        "arm                          producer   consumer\n"
-        "--------------------------   --------   --------\n"
-        "torch                        ?\n"
-        "stream-free                  FAIL\n"
-        "dedicated-stream-unordered   ...        ...\n"
-        "\n"
-        "INCOMPLETE: 2 of 4 probes ran, counted for each arm. A cell with '...' verifies\n"
-        "nothing.\n"
-        "\n"
-        "consumer: run only with the detector.\n"
-        "\n"
-        "No pass counts, and a pass is shown as '?', because producer, consumer did not\n"
-        "run on the detector, dedicated-stream-unordered.\n"
-        "\n"
-        "Failed\n"
-        "- stream-free, producer: 36 of 48 trials; first: side stream, all_reduce 1K,\n"
-        "  rank 0: 3 of 256 elements are wrong; element 0 is 202 and must be 433\n"
-    )
     rows = list(csv.DictReader(io.StringIO(csv_verification(partial))))
     assert [row["status"] for row in rows] == ["unverified", "FAIL", "not run", "not run"]
     assert "INCOMPLETE: 2 of 4 probes ran" in markdown_verification(partial)
-    document = json.loads(json_verification({}, partial))
+    document = json.loads(json_verification(partial))
     assert (document["ran"], document["planned"], document["exit_code"]) == (2, 4, 130)
 
 

@@ -139,9 +139,12 @@ def test_failures_that_fall_by_chance_show_a_pattern_in_fewer_than_one_case_in_a
     assert claimed < 20
 
 
-def test_a_finding_of_an_older_record_shows_no_pattern() -> None:
+def test_a_finding_of_an_older_record_shows_a_pattern_only_if_every_trial_failed() -> None:
     older = replace(make_finding(lambda _group: True), groups=())
-    assert find_pattern(older, None) is None
+    assert find_pattern(older, None) == Pattern(
+        where="", evidence="all 40 trials failed", cause="every call lacks the join"
+    )
+    assert find_pattern(replace(older, failed=20, raced=20), None) is None
 
 
 @pytest.mark.parametrize(

@@ -31,7 +31,7 @@ def test_a_record_is_read_with_everything_that_was_found(ran: int | None, tmp_pa
     append_note(tmp_path / "findings.jsonl", "late")
     record = VerificationRecord.load(tmp_path)
     assert (record.config, record.world_size, record.gpus, record.facts["status"]) == (CONFIG, 2, None, "running")
-    assert replace(record.verification, history=()) == judge(CONFIG, 2, findings, ["late"])
+    assert replace(record.verification, history=(), resume_command="", facts={}) == judge(CONFIG, 2, findings, ["late"])
 
 
 def test_a_partial_last_line_of_a_killed_writer_is_dropped(tmp_path: Path) -> None:
@@ -40,7 +40,7 @@ def test_a_partial_last_line_of_a_killed_writer_is_dropped(tmp_path: Path) -> No
     file = tmp_path / "findings.jsonl"
     file.write_text(file.read_text(encoding="utf-8")[:-5], encoding="utf-8")
     read = VerificationRecord.load(tmp_path).verification
-    assert replace(read, history=()) == judge(CONFIG, 2, findings[:-1])
+    assert replace(read, history=(), resume_command="", facts={}) == judge(CONFIG, 2, findings[:-1])
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,15 @@
+"""The versions of the programs that a process runs. Another process set can have other versions."""
+
+import platform
+
+import numpy as np
+import torch
+
+from nccl_bench.transports.device import Device
+
+
+def describe_versions(device: Device) -> dict[str, str]:
+    """Return the version of each program that this process runs, and that another process set can have differently."""
+    versions = {"Python": platform.python_version(), "torch": str(torch.__version__), "numpy": np.__version__}
+    transport = device.transport.describe()
+    return versions | ({"NCCL": str(transport["version"])} if transport.get("version") else {})
