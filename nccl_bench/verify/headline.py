@@ -5,8 +5,11 @@ from __future__ import annotations
 import shlex
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from nccl_bench.analysis.headline import Fact, Headline, HeadlineLine, Label
+from nccl_bench.analysis.headline_facts import device_text
+from nccl_bench.analysis.machine import settings_text
 from nccl_bench.analysis.wording import counted
 from nccl_bench.catalog.devices import DEVICES, DeviceSpec
 from nccl_bench.catalog.probes import DETECTOR, PROBES, blind_places
@@ -20,7 +23,7 @@ _PASSED = (ProbeStatus.PASS, ProbeStatus.LEAKS)
 # More arms than this are counted and not named.
 _MOST_NAMED = 4
 # Name of a package without its version of CUDA -> the name of the program in it.
-_PACKAGES = {"nvidia-nccl": "NCCL"}
+_PROGRAMS = {"nvidia-nccl": "NCCL"}
 
 
 def verification_headline(verification: Verification) -> Headline:
@@ -124,13 +127,17 @@ def _with_status(verification: Verification, *statuses: ProbeStatus) -> list[str
 
 
 def _title(verification: Verification) -> str:
-    gpus = [gpu.get("name") for gpu in (verification.facts.get("environment") or {}).get("gpus") or ()]
-    used = verification.gpus or 0
-    where = f"{used}x {gpus[0]}" if used and gpus else verification.device
-    return (
-        f"Stream order of {counted(len(_tested(verification)), 'arm')}, {counted(len(verification.probes), 'probe')}, "
-        f"{counted(verification.world_size, 'rank')}, {where}"
-    )
+    arms, probes = counted(len(_tested(verification)), "arm"), counted(len(verification.probes), "probe")
+    return f"Stream order of {arms}, {probes}, {device_text(_meta(verification))}"
+
+
+def _meta(verification: Verification) -> dict[str, Any]:
+    """Return the facts about the machine in the form of a run's ``run.json``."""
+    return {
+        "config": {"device": verification.device},
+        "launch": {"world_size": verification.world_size},
+        "environment": verification.facts.get("environment") or {},
+    }
 
 
 def _problems(verification: Verification) -> Iterator[str]:
@@ -203,22 +210,24 @@ def _order(verification: Verification) -> str:
 
 
 def _machine(verification: Verification) -> str:
-    """Return the versions of the first processes, those that differ in others, and the settings of NCCL."""
-    environment = verification.facts.get("environment") or {}
+    """Return the device, the versions of the first processes, the settings, and the versions that differ in others."""
+    meta = _meta(verification)
+    environment = meta["environment"]
     drivers = dict.fromkeys(str(gpu["driver"]) for gpu in environment.get("gpus") or () if gpu.get("driver"))
-    variables = environment.get("variables") or {}
     packages = environment.get("packages") or {}
-    of_packages = {_PACKAGES.get(name.partition("-cu")[0], name): version for name, version in packages.items()}
-    first, *others = [processes.versions for processes in verification.processes] or [of_packages]
-    parts = [f"{name} {first[name]}" for name in ("torch", "NCCL") if name in first]
-    parts += [f"driver {', '.join(drivers)}"] if drivers else []
-    parts += [
-        f"{name}={value}" for name, value in variables.items() if name.startswith("NCCL_") and name != "NCCL_VERSION"
+    of_packages = {_PROGRAMS.get(name.partition("-cu")[0], name): version for name, version in packages.items()}
+    first = verification.processes[0].versions if verification.processes else of_packages
+    parts = [
+        device_text(meta),
+        *(f"{name} {str(first[name]).partition('+')[0]}" for name in ("torch", "NCCL") if name in first),
+        f"driver {', '.join(drivers)}" if drivers else "",
+        settings_text(meta),
     ]
-    for processes, versions in zip(verification.processes[1:], others, strict=True):
-        differing = [f"{name} {version}" for name, version in versions.items() if version != first.get(name)]
-        parts += [f"{', '.join(processes.arms)}: {', '.join(differing)}"] if differing else []
-    return ", ".join(parts)
+    texts = [", ".join(filter(None, parts))]
+    for processes in verification.processes[1:]:
+        differing = [f"{name} {version}" for name, version in processes.versions.items() if version != first.get(name)]
+        texts += [f"{', '.join(processes.arms)}: {', '.join(differing)}"] if differing else []
+    return "; ".join(texts)
 
 
 def _next(verification: Verification) -> Fact:

@@ -206,16 +206,16 @@ def test_the_json_is_printed_and_recorded_with_the_command_and_the_machine(verif
     assert printed["finished"] >= printed["started"]
     assert {cell["arm"] for cell in printed["cells"]} == {"torch", DETECTOR}
     with_table = verify("--out", "there", "--arms", "torch")
-    assert with_table.stdout.startswith("Stream order of 1 arm, 8 probes, 2 ranks, cpu\n")
+    assert with_table.stdout.startswith("Stream order of 1 arm, 8 probes, 2 ranks on cpu\n")
     assert recorded()["cells"] == printed["cells"]
 
 
 @pytest.mark.parametrize(
     ("form", "start"),
     [
-        ("terminal", "Stream order of 1 arm, 8 probes, 2 ranks, cpu\n"),
+        ("terminal", "Stream order of 1 arm, 8 probes, 2 ranks on cpu\n"),
         ("csv", "arm,probe,status,"),
-        ("markdown", "**Stream order of 1 arm, 8 probes, 2 ranks, cpu**\n"),
+        ("markdown", "**Stream order of 1 arm, 8 probes, 2 ranks on cpu**\n"),
         ("json", "{"),
     ],
 )
@@ -248,7 +248,7 @@ def test_an_interrupted_verification_prints_and_keeps_what_it_found_and_says_how
     fake.error, fake.ran = InterruptedRunError("interrupted by SIGINT"), 2
     ended = verify("--arms", "torch", *out)
     assert ended.code == ExitCode.INTERRUPTED
-    assert ended.stdout.startswith("Stream order of 1 arm, 8 probes, 2 ranks, cpu\n")
+    assert ended.stdout.startswith("Stream order of 1 arm, 8 probes, 2 ranks on cpu\n")
     assert "INCOMPLETE: 2 of 8 probes ran, counted for each arm\n" in ended.stdout
     messages = ended.stderr.splitlines()
     assert messages.pop() == "nccl-bench: interrupted by SIGINT; 2 of 8 probes ran, and nothing else is verified"
@@ -291,7 +291,7 @@ def test_report_shows_what_a_killed_verification_found(
     assert code == 0
     assert "INCOMPLETE: 3 of 8 probes ran" in stdout
     assert "The verification was KILLED.\n" in stdout
-    assert "Next: run the other probes: nccl-bench verify --resume killed\n" in stdout
+    assert "  Next     run the other probes: nccl-bench verify --resume killed\n" in stdout
     with locked(Path("killed", "findings.jsonl")):
         assert "The verification still runs.\n" in command_line.run("report", "killed")[1]
     document = json.loads(command_line.run("report", "killed", "--format", "json")[1])

@@ -13,11 +13,14 @@ from nccl_bench.plan.verification import ArmProbe, group_by_launch, list_arm_pro
 from nccl_bench.verify.findings import (
     MOST_BROKEN,
     Finding,
+    Processes,
     append_finding,
     append_note,
+    append_processes,
     find_given_up_arms,
     parse_findings,
     parse_notes,
+    parse_processes,
     read_findings,
 )
 from tests.support.findings import CAUGHT, make_findings
@@ -93,3 +96,18 @@ def test_an_arm_that_cannot_be_made_is_given_up() -> None:
         next(finding for finding in findings if finding.arm == "torch"), failed=1, broken=True, unmade=True
     )
     assert find_given_up_arms([*findings, unmade]) == {"torch": unmade}
+
+
+def test_processes_that_are_alike_are_read_together_with_all_their_arms(tmp_path: Path) -> None:
+    path = tmp_path / "findings"
+    path.touch()
+    older = Processes(arms=("torch",), python=None, library=None, variables={}, versions={"torch": "2.5.1"})
+    newer = replace(older, arms=("mine",), python="/venv/bin/python", versions={"torch": "2.11.0"})
+    for processes in (older, newer, replace(older, arms=("stream-free", "torch"))):
+        append_processes(path, processes)
+    append_finding(path, make_findings(CONFIG)[0])
+    assert len(read_findings(path)) == 1
+    assert parse_processes(path.read_text(encoding="utf-8"), path) == [
+        replace(older, arms=("torch", "stream-free")),
+        newer,
+    ]

@@ -50,7 +50,7 @@ def test_a_partial_last_line_of_a_killed_writer_is_dropped(tmp_path: Path) -> No
         ({"status": None}, "version 0.1.0 wrote it, without findings.jsonl: read the file itself"),
         ({"command": 3}, "command is 3: it has to be a list"),
         ({"world_size": "2"}, 'world_size is "2": it has to be a whole number'),
-        ({"config": {"device": "tpu"}}, "device is 'tpu': give one of cuda, cpu"),
+        ({"config": {"device": "tpu"}}, "device is 'tpu': did you mean 'cpu'? Allowed are cuda, cpu"),
         ({"config": {"device": "cpu", "arms": ["nosuch"]}}, "nosuch"),
     ],
 )
