@@ -188,7 +188,7 @@ def test_the_mouse_shows_the_values_of_a_size(page: Page, default: Written) -> N
     page.wait_for(f"!document.querySelector('{RATIO} .tip').hidden")
     text = page.evaluate(f"document.querySelector('{RATIO} .tip').innerText")
     assert ARM in text
-    shown = {f"{each.ratio:.4g}" for each in default.analysis.comparisons if each.candidate == ARM}
+    shown = {f"{each.ratio:#.4g}" for each in default.analysis.comparisons if each.candidate == ARM}
     assert shown & set(text.replace("(", " ").split())
 
 

@@ -79,7 +79,7 @@ def _round_chart(run: DrawnRun, timing: Timing, rounds: Sequence[RoundTimes]) ->
             x_scale=Scale.MARKS,
             positions=positions,
             marks=tuple((number, size_with_unit(each.case.size_bytes)) for number, each in enumerate(rounds)),
-            y_label="us",
+            y_label="us a call",
             y_scale=Scale.LOG,
             lines=tuple(lines),
             points_only=True,
@@ -109,7 +109,7 @@ def spread_charts(cases: CasesOfKind) -> list[Chart]:
                     x_label="message size",
                     x_scale=Scale.SIZE,
                     positions=tuple(sizes),
-                    y_label="% of the time between fastest and slowest rank",
+                    y_label="difference between the ranks, % of the time",
                     y_scale=Scale.LINEAR,
                     y_range=(0, 5),
                     lines=tuple(lines),
@@ -157,6 +157,7 @@ def sensor_charts(cases: CasesOfKind) -> list[Chart]:
                     positions=tuple(sizes),
                     y_label=unit,
                     y_scale=Scale.LINEAR,
+                    y_range=(0, 0),
                     lines=tuple(lines),
                 )
             )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import hashlib
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from importlib import resources
@@ -13,6 +14,7 @@ from nccl_bench.report.charts.kinds import ChartArm
 
 _SCRIPTS = ("uPlot.iife.min.js", "page.js")
 _STYLES = ("uPlot.min.css", "page.css")
+_UNITS = re.compile(r"(?<=\d) (?=%|us\b|[KMGT]iB\b|B\b)")
 _LICENSES = ("uPlot-LICENSE.txt",)
 
 
@@ -143,6 +145,7 @@ def render(page: Page) -> str:
         lstrip_blocks=True,
         keep_trailing_newline=True,
     )
+    environment.filters["whole_units"] = _whole_units
     environment.policies["json.dumps_kwargs"] = {"allow_nan": False, "separators": (",", ":")}
     scripts, styles, licenses = (
         [Markup(_asset(name)) for name in names]  # these files are part of the package
@@ -155,6 +158,11 @@ def render(page: Page) -> str:
         licenses=licenses,
         script_hashes=[_hash(script) for script in scripts],
     )
+
+
+def _whole_units(text: str) -> str:
+    """Return ``text`` with numbers that no line break parts from their units."""
+    return _UNITS.sub("\N{NO-BREAK SPACE}", text)
 
 
 def _asset(name: str) -> str:

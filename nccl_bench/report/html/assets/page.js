@@ -68,6 +68,12 @@
 
   const numberText = (value) => (value == null ? "" : Number(value.toPrecision(4)).toString());
 
+  // Four significant digits, and all digits before the point.
+  function exactText(value) {
+    const digits = value === 0 ? 0 : 3 - Math.floor(Math.log10(Math.abs(value)));
+    return value.toFixed(Math.max(0, Math.min(8, digits)));
+  }
+
   function niceSteps(low, high, count) {
     const rough = (high - low) / Math.max(1, count);
     const power = 10 ** Math.floor(Math.log10(rough));
@@ -303,8 +309,8 @@
   }
 
   function valueText(line, at) {
-    const ends = line.low && line.low[at] != null ? ` (${numberText(line.low[at])} to ${numberText(line.high[at])})` : "";
-    return line.values[at] == null ? "no value" : numberText(line.values[at]) + ends;
+    const ends = line.low && line.low[at] != null ? ` (${exactText(line.low[at])} to ${exactText(line.high[at])})` : "";
+    return line.values[at] == null ? "no value" : exactText(line.values[at]) + ends;
   }
 
   function showValues(u, figure, chart) {
