@@ -24,11 +24,12 @@ from nccl_bench.cli.run import run
 from nccl_bench.cli.verify import verify
 from nccl_bench.errors import ExitCode, InterruptedRunError, NcclBenchError
 
+_PROGRAM = "nccl-bench"
+
 app = typer.Typer(
-    name="nccl-bench",
+    name=_PROGRAM,
     cls=CommandGroup,
     no_args_is_help=True,
-    add_completion=False,
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
@@ -83,7 +84,8 @@ def main() -> None:
 def _call() -> None:
     """Run the command and write its output. Then raise ``SystemExit``, or the error of the command."""
     try:
-        app()
+        # Help and the scripts of completion have this name, also under `python -m nccl_bench`.
+        app(prog_name=_PROGRAM)
     except SystemExit as end:
         if end.code == ExitCode.INTERRUPTED:
             # After a Ctrl-C, Typer exits with this code and prints no message.

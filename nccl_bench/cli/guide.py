@@ -7,6 +7,7 @@ from typing import Annotated
 
 import typer
 
+from nccl_bench.cli.completion import offer
 from nccl_bench.cli.options import Width
 from nccl_bench.config.nearest import instead_of
 from nccl_bench.config.options import Panel
@@ -49,7 +50,12 @@ def page(topic: str) -> str:
 
 def guide(
     topic: Annotated[
-        str | None, typer.Argument(metavar="TOPIC", help="The page to print. Default: the list of topics.")
+        str | None,
+        typer.Argument(
+            metavar="TOPIC",
+            help="The page to print. Default: the list of topics.",
+            autocompletion=offer(lambda: TOPICS),
+        ),
     ] = None,
     raw: Annotated[
         bool, typer.Option("--raw", help="Print the page as plain Markdown.", rich_help_panel=Panel.OUTPUT)

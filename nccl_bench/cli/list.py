@@ -1,11 +1,13 @@
 """``nccl-bench list``: the tables of the values that options can have."""
 
 import sys
+from collections.abc import Iterable
 from importlib import metadata
 from typing import Annotated
 
 import typer
 
+from nccl_bench.cli.completion import offer
 from nccl_bench.cli.options import RUN_OPTIONS, TableFormat, Width
 from nccl_bench.config.nearest import instead_of
 from nccl_bench.config.routes import override, parse_routes
@@ -14,9 +16,18 @@ from nccl_bench.errors import UsageError
 from nccl_bench.report import Format
 
 
+def _section_names() -> Iterable[str]:
+    from nccl_bench.report.listing import sections
+
+    return sections()
+
+
 def list_(
     sections: Annotated[
-        list[str] | None, typer.Argument(metavar="SECTION", help="Titles of sections. Default: all.")
+        list[str] | None,
+        typer.Argument(
+            metavar="SECTION", help="Titles of sections. Default: all.", autocompletion=offer(_section_names)
+        ),
     ] = None,
     routes: Annotated[str | None, typer.Option(help=RUN_OPTIONS["routes"].full_help)] = None,
     format: TableFormat = Format.TERMINAL,

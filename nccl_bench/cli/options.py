@@ -8,11 +8,12 @@ from typing import Annotated, Any
 
 import typer
 
+from nccl_bench.cli.completion import offer
 from nccl_bench.cli.destination import ENDINGS
 from nccl_bench.cli.gate import FailOn
 from nccl_bench.cli.launching import DEFAULT_CPU_RANKS
 from nccl_bench.config.nearest import instead_of
-from nccl_bench.config.options import Panel, listed, options_of
+from nccl_bench.config.options import Option, Panel, listed, options_of
 from nccl_bench.config.run import RunConfig
 from nccl_bench.config.user_arms import parse_arm_options
 from nccl_bench.errors import UsageError
@@ -38,7 +39,12 @@ def format_option(formats: Collection[Format]) -> Any:
             raise UsageError(f"--format is {text!r}: {instead_of(text, formats)}")
         return Format(text)
 
-    return _output_option(help=f"How to print the result: {listed(formats)}.", metavar="|".join(formats), parser=parse)
+    return _output_option(
+        help=f"How to print the result: {listed(formats)}.",
+        metavar="|".join(formats),
+        parser=parse,
+        autocompletion=offer(lambda: formats),
+    )
 
 
 def width_option(narrowest: int) -> Any:
@@ -68,7 +74,10 @@ TableFormat = Annotated[Format, format_option(TABLE_FORMATS)]
 Width = Annotated[int | None, width_option(NARROWEST)]
 FailOnText = Annotated[
     str | None,
-    _output_option(help=f"What makes the command fail, comma-separated: {listed(FailOn)}. A wrong result always does."),
+    _output_option(
+        help=f"What makes the command fail, comma-separated: {listed(FailOn)}. A wrong result always does.",
+        autocompletion=offer(lambda: FailOn, several=True),
+    ),
 ]
 # The options besides --arm that set user arms.
 _TREES = {
@@ -120,7 +129,14 @@ def with_options(config: type) -> Callable[[Callable[..., None]], Callable[..., 
         own = inspect.signature(command, eval_str=True).parameters.values()
         parameters = [
             *(
-                _parameter(name, option.argument, option.panel, option.full_help, *option.flags)
+                _parameter(
+                    name,
+                    option.argument,
+                    option.panel,
+                    option.full_help,
+                    *option.flags,
+                    autocompletion=offer_choices(option) if option.choices else None,
+                )
                 for name, option in options_of(config).items()
             ),
             *(_parameter(name, str, Panel.ARMS, text) for name, text in _TREES.items()),
@@ -134,8 +150,15 @@ def with_options(config: type) -> Callable[[Callable[..., None]], Callable[..., 
     return decorate
 
 
-def _parameter(name: str, argument: Any, panel: Panel, text: str, *flags: str) -> inspect.Parameter:
-    info = typer.Option(*flags, help=text, rich_help_panel=panel)
+def offer_choices(option: Option) -> Callable[[str], list[str]]:
+    """Return the function that completes a value of ``option``."""
+    return offer(lambda: option.choices, several=option.several)
+
+
+def _parameter(
+    name: str, argument: Any, panel: Panel, text: str, *flags: str, autocompletion: Any = None
+) -> inspect.Parameter:
+    info = typer.Option(*flags, help=text, rich_help_panel=panel, autocompletion=autocompletion)
     annotation = Annotated[argument | None, info]
     return inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=None, annotation=annotation)
 

@@ -10,6 +10,7 @@ import typer
 
 from nccl_bench.catalog.devices import DEVICES
 from nccl_bench.cli.command import spellings
+from nccl_bench.cli.completion import offer
 from nccl_bench.cli.gate import parse_fail_on, refuse_gate_of_one_arm
 from nccl_bench.cli.launching import choose_device, default_ranks, refuse_missing
 from nccl_bench.cli.messages import print_message
@@ -28,7 +29,7 @@ from nccl_bench.cli.output import OutputConfig
 from nccl_bench.cli.sweep_options import changed_sizes
 from nccl_bench.config.limits import read_tables
 from nccl_bench.config.options import Panel
-from nccl_bench.config.presets import preset_file
+from nccl_bench.config.presets import preset_file, presets
 from nccl_bench.config.run import RunConfig, read_run_config, resolve
 from nccl_bench.errors import UsageError
 from nccl_bench.report import Format
@@ -45,7 +46,10 @@ def run(
     ] = None,
     preset: Annotated[
         str | None,
-        _sweep_option(help="Options that come with nccl-bench; nccl-bench list presets shows them. Default: none."),
+        _sweep_option(
+            help="Options that come with nccl-bench; nccl-bench list presets shows them. Default: none.",
+            autocompletion=offer(presets),
+        ),
     ] = None,
     begin: Annotated[str | None, _sweep_option("-b", "--begin", help="The smallest message size.")] = None,
     end: Annotated[str | None, _sweep_option("-e", "--end", help="The largest message size.")] = None,

@@ -51,8 +51,9 @@ def _binding(name: str, value: object, device: DeviceSpec) -> str:
 
 def arms_option(arms: Iterable[ArmSpec], all_text: str, default_text: str) -> Any:
     """Return the option ``--arms`` of a command that offers ``arms``."""
-    text = f"Built-in arms, comma-separated: {listed(arm.name for arm in arms)}; or all, for {all_text}."
-    return option(Panel.ARMS, text, unparsed, default_text=default_text)
+    names = tuple(arm.name for arm in arms)
+    text = f"Built-in arms, comma-separated: {listed(names)}; or all, for {all_text}."
+    return option(Panel.ARMS, text, unparsed, default_text=default_text, choices=(*names, "all"), several=True)
 
 
 def timeout_option(panel: Panel, limit: str, default: float) -> Any:
@@ -69,6 +70,7 @@ class CommonConfig:
         Panel.LAUNCH,
         f"One of {listed(DEVICES)}.",
         unparsed,
+        choices=tuple(DEVICES),
         default=lambda device: device.name,
         default_text="cuda if the machine has a GPU, else cpu",
     )
@@ -103,6 +105,7 @@ class CommonConfig:
         "The binding through which the built-in arms call the library: nccl (by ctypes) or nccl4py (by NVIDIA's "
         "package, which takes less time for a call).",
         _binding,
+        choices=tuple(dict.fromkeys(binding for device in DEVICES.values() for binding in device.bindings)),
         default=lambda device: device.bindings[0] if len(device.bindings) == 1 else None,
         default_text=f"nccl4py if its version {EXTRA_VERSIONS['nccl4py']} is installed and uses the same libnccl, else "
         "nccl; gloo on cpu",

@@ -47,6 +47,8 @@ class Option:
     argument: Any = str  # the type of the argument, for Typer
     default: object = None  # an unparsed value, or a function that returns an unparsed value for a device
     default_text: str | None = None  # the default in words; None: made from ``default``
+    choices: tuple[str, ...] = ()  # the names that a shell offers as values; empty if there are none
+    several: bool = False  # True if a value can be several names with commas between them
 
     def default_for(self, device: DeviceSpec) -> object:
         """Return the unparsed default on ``device``."""

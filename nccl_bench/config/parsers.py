@@ -68,7 +68,8 @@ def choices_option(
     def parse(name: str, value: object, _device: DeviceSpec) -> tuple[str, ...]:
         return tuple(members[each] for each in names_of(name, value, members, aliases))
 
-    return option(panel, f"One or more of {listed(members)}, comma-separated; or all.", parse, **settings)
+    text = f"One or more of {listed(members)}, comma-separated; or all."
+    return option(panel, text, parse, choices=(*members, "all"), several=True, **settings)
 
 
 def names_of(

@@ -80,6 +80,7 @@ class RunConfig(CommonConfig):
         Panel.ARMS,
         "The arm with which the other arms are compared.",
         unparsed,
+        choices=tuple(arm.name for arm in _timed_arms()),
         default_text=f"{BEFORE}, if the arms {BEFORE} and {AFTER} are measured; with one user arm, {COMPANION}, or the "
         f"target if that is a built-in arm; else {DEFAULT_BASELINE}, or the first arm",
     )
@@ -103,6 +104,8 @@ class RunConfig(CommonConfig):
         f"One or more of {listed(Timing)}, comma-separated; or all. See nccl-bench list timings.",
         _timings,
         flag="--timing",
+        choices=(*Timing, "all"),
+        several=True,
         default=lambda device: listed(timing for timing in Timing if timing not in device.missing_timings),
         default_text="all timings that the device has",
     )
@@ -167,18 +170,21 @@ class RunConfig(CommonConfig):
         f"The allocator of the buffers: {listed(Memory)}. torch is torch's allocator as the environment configures it, "
         "expandable is torch's allocator with expandable segments, nccl is NCCL's allocator ncclMemAlloc (NCCL 2.19).",
         parse_memory,
+        choices=tuple(Memory),
         default_text="torch; nccl with --register",
     )
     register: Register = method_option(
         f"How the buffers are registered with the communicators of this tool: {listed(Register)}. local is "
         "ncclCommRegister (NCCL 2.19), window is a symmetric window (NCCL 2.27).",
         parse_register,
+        choices=tuple(Register),
         default="none",
     )
     caller_stream: CallerStream = method_option(
         f"The stream on which the arms are called: {listed(CallerStream)}. side is a stream other than the default "
         "stream.",
         choice(CallerStream),
+        choices=tuple(CallerStream),
         default="side",
     )
     seed: int = method_option("Random seed for the order in which arms are measured.", integer(0), default=1)

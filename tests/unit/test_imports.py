@@ -96,6 +96,17 @@ def test_help_loads_nothing_heavy(tmp_path: Path) -> None:
     assert not modules & {"torch", "pandas", "numpy", "pynvml"}
 
 
+@pytest.mark.parametrize("words", ["run --arms str", "guide ver", "list arm", "run --fo"])
+def test_completion_loads_nothing_heavy(words: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    line = f"nccl-bench {words}"
+    monkeypatch.setenv("_NCCL_BENCH_COMPLETE", "complete_bash")
+    monkeypatch.setenv("COMP_WORDS", line)
+    monkeypatch.setenv("COMP_CWORD", str(len(line.split()) - 1))
+    modules, output = loaded(tmp_path, COMMANDS.format(lines=[[]]))
+    assert words.split()[-1] in output
+    assert not modules & {"torch", "pandas", "numpy", "scipy", "pynvml"}
+
+
 def test_a_dry_run_needs_neither_torch_nor_pandas_nor_numpy(tmp_path: Path) -> None:
     command = COMMANDS.format(lines=[["run", "--device", "cpu", "--dry-run"]])
     _, output = loaded(tmp_path, command, forbidden=("torch", "pandas", "numpy"))
