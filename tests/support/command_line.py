@@ -73,8 +73,8 @@ class CommandLine:
             patch.setattr(
                 REPORT,
                 "print_report",
-                lambda analysis, form, width: note(
-                    "reported", analysis=analysis, output=OutputConfig(format=form, width=width)
+                lambda analysis, form, width, file: note(
+                    "reported", analysis=analysis, output=OutputConfig(out=file, format=form, width=width)
                 ),
             )
             patch.setattr(recorded_verification, "run_recorded", self._verify)

@@ -141,6 +141,7 @@ RUN_OPTIONS: Mapping[str, Example] = {
 REPORT_OPTIONS: Mapping[str, Example] = {
     "directory": Example(value="a-run", look=action, gives="reported"),
     "format": Example(value="markdown", base=("a-run",), look=output("format"), gives="markdown"),
+    "to": Example(value="page.html", base=("a-run",), look=output("out"), gives=Path("page.html")),
     "width": Example(value="132", base=("a-run",), look=output("width"), gives=132),
 }
 NCCL_TESTS = str(ROOT / "tests" / "data" / "nccl-tests" / "all_reduce.txt")
