@@ -22,31 +22,41 @@ class RoundTimes:
 def round_times(lines: Iterable[Line], arms: Collection[str], most: int) -> tuple[RoundTimes, ...]:
     """Return the times of ``arms``, in the order of measurement.
 
-    If all rounds together have more than ``most`` times, each case and timing keeps the shortest and the longest time
-    of each arm, and rounds at equal distances between them.
+    If all rounds together have more than about ``most`` times, each case and timing keeps rounds at equal distances,
+    and the shortest and the longest round of the arm that varies most.
     """
-    groups: dict[tuple[Case, Timing], dict[str, dict[int, float]]] = {}
+    groups: dict[tuple[Case, Timing], list[Samples]] = {}
     for line in lines:
         if isinstance(line, Samples) and line.arm in arms and line.samples_us:
-            groups.setdefault((line.case, line.timing), {})[line.arm] = line.rounds_us()
+            groups.setdefault((line.case, line.timing), []).append(line)
     cells = sum(map(len, groups.values()))
     each = max(2, most // cells) if cells else 0
-    return tuple(_kept(case, timing, of_arms, each) for (case, timing), of_arms in groups.items())
+    return tuple(_kept(case, timing, of_point, each) for (case, timing), of_point in groups.items())
 
 
-def _kept(case: Case, timing: Timing, of_arms: Mapping[str, Mapping[int, float]], most: int) -> RoundTimes:
-    numbers = sorted({number for rounds in of_arms.values() for number in rounds})
-    kept = _chosen(numbers, of_arms.values(), most) if len(numbers) > most else range(len(numbers))
+def _kept(case: Case, timing: Timing, lines: Sequence[Samples], most: int) -> RoundTimes:
+    columns: Mapping[str, Sequence[float | None]] = {line.arm: line.samples_us for line in lines}
+    if any(line.rounds != lines[0].rounds for line in lines):
+        numbers = sorted({number for line in lines for number in line.rounds})
+        columns = {line.arm: [*map(line.rounds_us().get, numbers)] for line in lines}
+    count = len(columns[lines[0].arm])
+    kept = _chosen(columns.values(), count, most) if count > most else range(count)
     return RoundTimes(
         case=case,
         timing=timing,
-        count=len(numbers),
+        count=count,
         positions=tuple(kept),
-        times_us={arm: tuple(rounds.get(numbers[at]) for at in kept) for arm, rounds in of_arms.items()},
+        times_us={arm: tuple(column[at] for at in kept) for arm, column in columns.items()},
     )
 
 
-def _chosen(numbers: Sequence[int], arms: Iterable[Mapping[int, float]], most: int) -> list[int]:
-    extremes = {choose(rounds, key=rounds.__getitem__) for rounds in arms for choose in (min, max)}
-    step = len(numbers) / most
-    return sorted({numbers.index(number) for number in extremes} | {int(at * step) for at in range(most)})
+def _chosen(columns: Iterable[Sequence[float | None]], count: int, most: int) -> list[int]:
+    _, *extremes = max(map(_extremes, columns))
+    return sorted({*extremes, *(number * count // most for number in range(most))})
+
+
+def _extremes(times_us: Sequence[float | None]) -> tuple[float, int, int]:
+    """Return the longest time divided by the shortest, and the positions of both."""
+    known = [time_us for time_us in times_us if time_us is not None]
+    shortest, longest = min(known), max(known)
+    return longest / shortest, times_us.index(shortest), times_us.index(longest)

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from itertools import groupby
 
 from nccl_bench.analysis.analysis import Analysis
-from nccl_bench.analysis.headline import Fact
+from nccl_bench.analysis.headline import Fact, Headline
 from nccl_bench.catalog.timings import TIMINGS, Timing
 from nccl_bench.records.run import TOOL
 from nccl_bench.report.charts.chart import Chart
@@ -63,14 +63,16 @@ def html_report(analysis: Analysis) -> str:
 
 def page_of(analysis: Analysis) -> Page:
     """Return the page of ``analysis`` as data."""
+    # Each use of `analysis.headline` would compute it again.
+    headline = analysis.headline
     of_kinds = kinds(analysis)
     charts = charts_of(analysis, of_kinds)
     arms = list(arms_of(analysis).values())
     return Page(
-        title=f"{analysis.headline.title or analysis.title} - nccl-bench",
-        heading=analysis.headline.title or "nccl-bench",
+        title=f"{headline.title or analysis.title} - {TOOL}",
+        heading=headline.title or TOOL,
         subtitle=analysis.title,
-        sections=[section for section in _sections(analysis, charts, of_kinds) if section.blocks],
+        sections=[section for section in _sections(analysis, headline, charts, of_kinds) if section.blocks],
         arms=arms,
         kinds=[cases.name for cases in of_kinds],
         data={
@@ -83,7 +85,10 @@ def page_of(analysis: Analysis) -> Page:
 
 
 def _sections(
-    analysis: Analysis, charts: Mapping[str, list[list[Chart]]], of_kinds: Sequence[CasesOfKind]
+    analysis: Analysis,
+    headline: Headline,
+    charts: Mapping[str, list[list[Chart]]],
+    of_kinds: Sequence[CasesOfKind],
 ) -> Iterator[Section]:
     def drawn(name: str, title: str = "") -> list[Block]:
         return [Charts(name=name, title=title)] if any(charts[name]) else []
@@ -91,7 +96,7 @@ def _sections(
     def section(identifier: str, *blocks: Block, short: str = "") -> Section:
         return Section(identifier=identifier, title=_HEADINGS[identifier], short=short, blocks=blocks)
 
-    yield Section(identifier="answer", title="Answer", blocks=list(_answer(analysis, of_kinds)))
+    yield Section(identifier="answer", title="Answer", blocks=list(_answer(analysis, headline, of_kinds)))
     ratio = drawn("ratio")
     if ratio:
         yield section(
@@ -103,13 +108,12 @@ def _sections(
         yield section("cost", Paragraphs(items=[_TIME_GOES]), *drawn("cost"), short="Cost")
     yield section("steady", *_steadiness(analysis, charts), short="Steady?")
     yield section("bandwidth", *drawn("bandwidth"), short="Bandwidth")
-    yield section("results", *_results(analysis), short="Results")
+    yield section("results", *_results(analysis, headline), short="Results")
     yield section("environment", *_environment(analysis))
     yield section("numbers", Numbers(name="nccl-bench.csv"), short="Numbers")
 
 
-def _answer(analysis: Analysis, of_kinds: Sequence[CasesOfKind]) -> Iterator[Block]:
-    headline = analysis.headline
+def _answer(analysis: Analysis, headline: Headline, of_kinds: Sequence[CasesOfKind]) -> Iterator[Block]:
     if headline.problems:
         yield Remarks(title="Failures", items=headline.problems, style="problem")
     for about, lines in groupby(headline.lines, key=lambda line: line.about):
@@ -134,13 +138,7 @@ def _answer(analysis: Analysis, of_kinds: Sequence[CasesOfKind]) -> Iterator[Blo
 
 
 def _facts(facts: Sequence[Fact]) -> Facts:
-    return Facts(items=[NamedText(name=fact.name, text=fact.text, command=_command(fact.text)) for fact in facts])
-
-
-def _command(text: str) -> str:
-    """Return the command at the end of ``text``; an empty text if there is none."""
-    start = text.find(f"{TOOL} ")
-    return "" if start < 0 else text[start:]
+    return Facts(items=[NamedText(name=fact.name, text=fact.text, command=fact.command) for fact in facts])
 
 
 def _steadiness(analysis: Analysis, charts: Mapping[str, list[list[Chart]]]) -> Iterator[Block]:
@@ -155,9 +153,9 @@ def _steadiness(analysis: Analysis, charts: Mapping[str, list[list[Chart]]]) -> 
     yield from lowered_clocks(analysis.rows)
 
 
-def _results(analysis: Analysis) -> Iterator[Block]:
+def _results(analysis: Analysis, headline: Headline) -> Iterator[Block]:
     yield from checked_results(analysis.rows)
-    order = [fact for fact in analysis.headline.facts if fact.name == "Order"]
+    order = [fact for fact in headline.facts if fact.name == "Order"]
     if order:
         yield _facts(order)
 
