@@ -21,6 +21,7 @@ from nccl_bench.analysis.warnings import carry_over_warnings, cell_warnings, run
 from nccl_bench.catalog.arms import twin_of
 from nccl_bench.config.limits import DEFAULT_THRESHOLD, recorded_limits
 from nccl_bench.errors import ExitCode
+from nccl_bench.records.collection import pausing_collection
 from nccl_bench.records.run import Run
 from nccl_bench.records.schema import Samples
 
@@ -50,6 +51,7 @@ class Analysis:
     exit_code: ExitCode  # the exit code for the worst failure in any of the runs
 
     @classmethod
+    @pausing_collection()
     def of(cls, run: Run) -> Analysis:
         """Compare the arms of ``run`` with the run's baseline. The thresholds are those recorded in the run."""
         name = run.meta["name"]
@@ -61,7 +63,7 @@ class Analysis:
         basis = basis_of(comparisons)
         # With one launch, the twin sets the noise floor instead.
         of_twin = compare_arms(comparable, limits, candidates=[twin_of(run.baseline)] if basis.has_variance else [])
-        rows = rows_of(run, comparisons)
+        rows = rows_of(run, comparisons, comparable)
         measured = {line.arm for line in run.lines if isinstance(line, Samples)}
         joined = join_launches(run)
         return cls(

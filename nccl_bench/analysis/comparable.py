@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from operator import truediv
 from statistics import median
 
 from nccl_bench.analysis.statistics import paired_ratios
@@ -21,6 +22,31 @@ LAUNCH_STRIDE = 2**63
 Point = tuple[Case, Timing]
 # A case, a timing and the name of an arm.
 Cell = tuple[Case, Timing, str]
+
+
+class LineRounds(Mapping[int, float]):
+    """The rounds of one line of samples: the line itself holds them, because a run can have a million of lines."""
+
+    __slots__ = ("numbers", "samples_us")
+
+    def __init__(self, line: Samples) -> None:
+        self.numbers = line.rounds
+        self.samples_us = line.samples_us
+
+    def __getitem__(self, number: int) -> float:
+        return dict(self.items())[number]
+
+    def __iter__(self) -> Iterator[int]:
+        return iter(self.numbers)
+
+    def __len__(self) -> int:
+        return len(self.numbers)
+
+    def values(self) -> Sequence[float]:  # type: ignore[override]  # a view of the values would be slower
+        return self.samples_us
+
+    def items(self) -> zip[tuple[int, float]]:  # type: ignore[override]
+        return zip(self.numbers, self.samples_us, strict=True)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -42,14 +68,21 @@ class ComparableRun:
         """
         samples = [line for line in run.lines if isinstance(line, Samples)]
         wrong = {(line.case, line.timing, line.arm) for line in samples if line.status is not Status.OK}
-        cells: dict[Cell, dict[int, float]] = {}
+        one_launch = all(line.launch == 1 for line in samples)
+        cells: dict[Cell, Rounds] = {}
+        of_launches: dict[Cell, dict[int, float]] = {}
         placements = {}
         for line in samples:
             cell = (line.case, line.timing, line.arm)
-            if line.samples_us and cell not in wrong:
+            if not line.samples_us or cell in wrong:
+                continue
+            if one_launch:
+                cells[cell] = LineRounds(line)
+            else:
                 first = (line.launch - 1) * LAUNCH_STRIDE
-                times_us = {first + number: time_us for number, time_us in line.rounds_us().items()}
-                cells.setdefault(cell, {}).update(times_us)
+                cells[cell] = of_cell = of_launches.setdefault(cell, {})
+                of_cell.update((first + number, time_us) for number, time_us in line.rounds_us().items())
+            if line.placement is not line.case.placement:
                 placements[cell] = line.placement
         return cls(
             name=name,
@@ -71,7 +104,12 @@ class ComparableRun:
 
     def ratios(self, point: Point, arm: str, base: str) -> list[float]:
         """Return the ratio ``arm`` / ``base`` of each round in which both arms have a time."""
-        return paired_ratios(self.cells.get((*point, arm), {}), self.cells.get((*point, base), {}))
+        of_arm, of_base = self.cells.get((*point, arm)), self.cells.get((*point, base))
+        if of_arm is None or of_base is None:
+            return []
+        if isinstance(of_arm, LineRounds) and isinstance(of_base, LineRounds) and of_arm.numbers == of_base.numbers:
+            return list(map(truediv, of_arm.samples_us, of_base.samples_us))
+        return paired_ratios(dict(of_arm.items()), dict(of_base.items()))
 
     def in_different_processes(self, arm: str, base: str) -> bool:
         """Return True if ``arm`` and ``base`` ran in different process sets."""
@@ -80,7 +118,9 @@ class ComparableRun:
     def launches(self) -> tuple[ComparableRun, ...]:
         """Return the times of each launch as a run of its own."""
         # Most runs have one launch, and some have thousands of cells.
-        if all(max(rounds, default=0) < LAUNCH_STRIDE for rounds in self.cells.values()):
+        if all(
+            isinstance(rounds, LineRounds) or max(rounds, default=0) < LAUNCH_STRIDE for rounds in self.cells.values()
+        ):
             return (self,)
         cells: dict[int, dict[Cell, dict[int, float]]] = {}
         for cell, rounds in self.cells.items():

@@ -23,6 +23,7 @@ from nccl_bench.catalog.arms import fair_pair
 from nccl_bench.config.limits import DEFAULT_THRESHOLD, Limits, recorded_limits
 from nccl_bench.config.nearest import instead_of
 from nccl_bench.errors import UsageError
+from nccl_bench.records.collection import pausing_collection
 from nccl_bench.records.run import Run
 from nccl_bench.records.schema import Samples, Skipped, Status
 
@@ -89,6 +90,7 @@ def analyse_arms(loaded: LoadedRun, arms: tuple[str, str], limits: Limits | None
     )
 
 
+@pausing_collection()
 def analyse_sides(
     before: Sequence[LoadedRun],
     after: Sequence[LoadedRun],

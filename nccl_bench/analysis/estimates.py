@@ -1,6 +1,7 @@
 """Estimates of a ratio, each with the interval that its data allows."""
 
 import math
+from array import array
 from collections.abc import Hashable, Sequence
 from dataclasses import dataclass
 from statistics import fmean, median
@@ -47,7 +48,8 @@ class PairedRatios(Estimate):
 
     def __init__(self, ratios: Sequence[float]) -> None:
         self.ratio = median_ratio(ratios)
-        self._ratios = ratios
+        # An array takes a third of the memory of a list, and a run can have a million of them.
+        self._ratios = array("d", sorted(ratios))
 
     def interval(self, error: float) -> Interval | None:
         """Return the exact interval of the median."""
@@ -64,7 +66,10 @@ class PairedRatios(Estimate):
 
 def median_ratio(ratios: Sequence[float]) -> float:
     """Return the median of the logarithms, as a ratio: of two middle ratios the geometric mean."""
-    return math.exp(median(map(math.log, ratios)))
+    ordered, middle = sorted(ratios), len(ratios) // 2
+    if len(ratios) % 2:
+        return math.exp(math.log(ordered[middle]))
+    return math.exp((math.log(ordered[middle - 1]) + math.log(ordered[middle])) / 2)
 
 
 class RelativeRatios(Estimate):

@@ -23,24 +23,29 @@ def compare_arms(
     """
     base = run.arms[0] if baseline is None else baseline
     arms = [arm for arm in run.arms if arm != base] if candidates is None else candidates
-    keys = [
-        ((case, timing), arm)
+    launches = run.launches()
+    estimated: list[tuple[Point, str, Estimate]] = [
+        ((case, timing), arm, PairedRatios(ratios))
         for case, timing, measured in run.cells
         for arm in (arms if measured == base else ())
-        if run.ratios((case, timing), arm, base)
+        if (ratios := run.ratios((case, timing), arm, base))
     ]
-    launches = run.launches()
     medians = [
-        Medians(kind=(without_size(point), arm), sides=(median_ratios(launches, point, arm, base),))
-        for point, arm in keys
+        median_ratios(launches, point, arm, base) if len(launches) > 1 else [estimate.ratio]
+        for point, arm, estimate in estimated
     ]
-    several = any(len(each.sides[0]) > 1 for each in medians)
-    estimates: Sequence[Estimate] = (
-        mean_ratios(medians) if several else [PairedRatios(run.ratios(point, arm, base)) for point, arm in keys]
-    )
+    several = any(len(of_launches) > 1 for of_launches in medians)
+    estimates: Sequence[Estimate] = [estimate for _, _, estimate in estimated]
+    if several:
+        kinds = [(without_size(point), arm) for point, arm, _ in estimated]
+        estimates = mean_ratios(
+            [Medians(kind=kind, sides=(of_cell,)) for kind, of_cell in zip(kinds, medians, strict=True)]
+        )
+    # Several arms are compared with the same time of the baseline.
+    baseline_us = {point: run.median_us(point, base) for point, _, _ in estimated}
     pairs = []
-    for (point, arm), of_launches, estimate in zip(keys, medians, estimates, strict=True):
-        base_us, arm_us = run.median_us(point, base), run.median_us(point, arm)
+    for (point, arm, _), of_launches, estimate in zip(estimated, medians, estimates, strict=True):
+        base_us, arm_us = baseline_us[point], run.median_us(point, arm)
         assert base_us is not None
         assert arm_us is not None
         pairs.append(
@@ -52,7 +57,7 @@ def compare_arms(
                 candidate_us=arm_us,
                 estimate=estimate,
                 placements=(run.placement(point, base), run.placement(point, arm)),
-                launches=len(of_launches.sides[0]),
+                launches=len(of_launches),
                 in_different_processes=run.in_different_processes(arm, base),
             )
         )

@@ -139,12 +139,21 @@ def _relative(logarithms: _Floats) -> _Floats:
     """Return each value minus the median of the values around it in its row."""
     rounds = logarithms.shape[1]
     relative = np.zeros_like(logarithms)
+    inner = range(_NEIGHBOURS, max(_NEIGHBOURS, rounds - _NEIGHBOURS))
     for index in range(rounds):
         around = [at for at in range(index - _NEIGHBOURS, index + _NEIGHBOURS + 1) if 0 <= at < rounds and at != index]
-        if around:
+        if around and index not in inner:
             ordered = np.sort(logarithms[:, around], axis=1)
             middle = (ordered[:, (len(around) - 1) // 2] + ordered[:, len(around) // 2]) / 2
             relative[:, index] = logarithms[:, index] - middle
+    if inner:
+        first, second, third, fourth = (
+            logarithms[:, inner.start + offset : inner.stop + offset] for offset in (-2, -1, 1, 2)
+        )
+        # Of four values, the two in the middle; this takes a fraction of the time of sorting.
+        lower = np.maximum(np.minimum(first, second), np.minimum(third, fourth))
+        upper = np.minimum(np.maximum(first, second), np.maximum(third, fourth))
+        relative[:, inner.start : inner.stop] = logarithms[:, inner.start : inner.stop] - (lower + upper) / 2
     return relative
 
 

@@ -5,7 +5,7 @@ scipy.
 """
 
 import math
-from bisect import bisect_right
+from bisect import bisect_left, bisect_right
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
@@ -59,11 +59,11 @@ def interval(ratios: Sequence[float], error: float) -> Interval | None:
 
 def decisive_error_of_median(ratios: Sequence[float], threshold: float) -> float:
     """Return the smallest error at which the verdict is decided: the p-value of a two-sided sign test."""
-    low, high = 1 - threshold, 1 + threshold
+    low, high, ordered, count = 1 - threshold, 1 + threshold, sorted(ratios), len(ratios)
     outside = (
-        sum(ratio >= low for ratio in ratios),  # ratios against `faster`
-        sum(ratio <= high for ratio in ratios),  # ratios against `slower`
-        max(sum(ratio < low for ratio in ratios), sum(ratio > high for ratio in ratios)),  # ratios against `equivalent`
+        count - bisect_left(ordered, low),  # ratios against `faster`
+        bisect_right(ordered, high),  # ratios against `slower`
+        max(bisect_left(ordered, low), count - bisect_right(ordered, high)),  # ratios against `equivalent`
     )
     errors = _interval_errors(len(ratios))
     return errors[min(outside)] if min(outside) < len(errors) else 1.0

@@ -6,11 +6,14 @@ of a machine drifts. Within minutes, the speed can change by more than the diffe
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass, field, fields
-from statistics import geometric_mean, median, quantiles
-from typing import TYPE_CHECKING, Any
+from dataclasses import fields
+from operator import sub
+from statistics import geometric_mean
+from typing import TYPE_CHECKING, Annotated, Any, Literal, get_type_hints
+
+import msgspec
+from msgspec import Meta
 
 from nccl_bench.analysis.comparable import ComparableRun
 from nccl_bench.analysis.comparison import Comparison
@@ -25,112 +28,177 @@ if TYPE_CHECKING:
     import pandas as pd
 
 
-def _column(*, help: str) -> Any:
-    return field(default=None, metadata={"help": help})
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Row:
+# No dataclass: a run can have a million rows, and msgspec makes one in a third of the time and without the collector.
+class Row(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """A row of the summary; a value that was not measured or does not apply is ``None``, never 0."""
 
-    scenario: str | None = _column(help="the scenario around the collective")
-    collective: str | None = _column(help="the collective")
-    dtype: str | None = _column(help="data type of the elements")
-    redop: str | None = _column(help="reduction; absent if nothing is reduced")
-    placement: str | None = _column(help="placement of the case: in-place, out-of-place or returned")
-    root: int | None = _column(help="root rank; absent if there is none")
-    size_bytes: int | None = _column(help="message size as nccl-tests counts it")
-    count: int | None = _column(help="elements of one block, as nccl-tests counts them")
-    world_size: int | None = _column(help="number of ranks")
-    arm: str | None = _column(help="the arm; absent for a skipped case")
-    arm_placement: str | None = _column(help="placement in which the arm was called; absent without times of the arm")
-    timing: str | None = _column(help=f"{', '.join(Timing)}; absent if the case was skipped, hung or crashed")
-    status: str | None = _column(help="ok, wrong, declined, skipped, hang or crash")
-    reason: str | None = _column(help="how the arm declined the case, or why the case was skipped")
-    ops_per_batch: int | None = _column(help="operations in one timed batch")
-    launches: int | None = _column(help="number of launches with a time; absent if there is no time")
-    rounds: int | None = _column(help="number of rounds with a time, in all launches together")
-    discarded: int | None = _column(help="batches discarded because the gate opened before all calls were queued")
-    time_us: float | None = _column(help="time per operation, maximum over ranks: median over rounds")
-    min_us: float | None = _column(help="time per operation: minimum over rounds")
-    max_us: float | None = _column(help="time per operation: maximum over rounds")
-    q1_us: float | None = _column(help="time per operation: first quartile over rounds")
-    q3_us: float | None = _column(help="time per operation: third quartile over rounds")
-    algbw_gb_s: float | None = _column(
-        help="size / time, 10^9 bytes per second; absent for a timing that moves no bytes, such as enqueue"
+    scenario: Annotated[str | None, Meta(description="the scenario around the collective")] = None
+    collective: Annotated[str | None, Meta(description="the collective")] = None
+    dtype: Annotated[str | None, Meta(description="data type of the elements")] = None
+    redop: Annotated[str | None, Meta(description="reduction; absent if nothing is reduced")] = None
+    placement: Annotated[str | None, Meta(description="placement of the case: in-place, out-of-place or returned")] = (
+        None
     )
-    busbw_gb_s: float | None = _column(help="algbw times the collective's bus factor")
-    baseline: str | None = _column(help="the arm whose time is the denominator of ratio")
-    ratio: float | None = _column(
-        help="time / baseline's time in the same round: median, of several launches the geometric mean of their "
-        "medians; absent for the baseline"
+    root: Annotated[int | None, Meta(description="root rank; absent if there is none")] = None
+    size_bytes: Annotated[int | None, Meta(description="message size as nccl-tests counts it")] = None
+    count: Annotated[int | None, Meta(description="elements of one block, as nccl-tests counts them")] = None
+    world_size: Annotated[int | None, Meta(description="number of ranks")] = None
+    arm: Annotated[str | None, Meta(description="the arm; absent for a skipped case")] = None
+    arm_placement: Annotated[
+        str | None, Meta(description="placement in which the arm was called; absent without times of the arm")
+    ] = None
+    timing: Annotated[
+        str | None, Meta(description=f"{', '.join(Timing)}; absent if the case was skipped, hung or crashed")
+    ] = None
+    status: Annotated[str | None, Meta(description="ok, wrong, declined, skipped, hang or crash")] = None
+    reason: Annotated[str | None, Meta(description="how the arm declined the case, or why the case was skipped")] = None
+    ops_per_batch: Annotated[int | None, Meta(description="operations in one timed batch")] = None
+    launches: Annotated[int | None, Meta(description="number of launches with a time; absent if there is no time")] = (
+        None
     )
-    ratio_low: float | None = _column(
-        help="lower end of the ratio's interval; absent if there are too few rounds for an interval"
+    rounds: Annotated[int | None, Meta(description="number of rounds with a time, in all launches together")] = None
+    discarded: Annotated[
+        int | None, Meta(description="batches discarded because the gate opened before all calls were queued")
+    ] = None
+    time_us: Annotated[float | None, Meta(description="time per operation, maximum over ranks: median over rounds")] = (
+        None
     )
-    ratio_high: float | None = _column(help="upper end of the ratio's interval")
-    verdict: str | None = _column(
-        help="faster, slower, equivalent or inconclusive; with 95 % confidence no verdict of a run is wrong"
-    )
-    noise_floor: float | None = _column(help="the noise floor; only a larger difference can be faster or slower")
-    registered: str | None = _column(
-        help="whether NCCL had the buffers registered: yes, no, partly or unknown; absent without NCCL"
-    )
-    communicator_variance: float | None = _column(
-        help="standard deviation of the ratio from launch to launch, as a share; absent with one launch"
-    )
-    wrong: int | None = _column(help="wrong elements, over all ranks and checks; absent if nothing was checked")
-    tolerance_ulp: int | None = _column(help="the error that the check allows, in ulp; 0 means equality")
-    rank_spread_us: float | None = _column(help="slowest rank's time minus fastest rank's: median over rounds")
-    slowest_rank: int | None = _column(help="the rank that was slowest in most rounds")
-    slowest_rank_share: float | None = _column(help="the share of rounds in which slowest_rank was slowest")
-    p50_us: float | None = _column(
-        help="single operations, with events between them: median; only with --per-iteration"
-    )
-    p90_us: float | None = _column(help="single operations, with events between them: 90th percentile")
-    p99_us: float | None = _column(help="single operations, with events between them: 99th percentile")
-    per_iteration_cost_us: float | None = _column(help="time that events add to an operation; p50 to p99 include it")
+    min_us: Annotated[float | None, Meta(description="time per operation: minimum over rounds")] = None
+    max_us: Annotated[float | None, Meta(description="time per operation: maximum over rounds")] = None
+    q1_us: Annotated[float | None, Meta(description="time per operation: first quartile over rounds")] = None
+    q3_us: Annotated[float | None, Meta(description="time per operation: third quartile over rounds")] = None
+    algbw_gb_s: Annotated[
+        float | None,
+        Meta(
+            description="size / time, 10^9 bytes per second; absent for a timing that moves no bytes, such as enqueue"
+        ),
+    ] = None
+    busbw_gb_s: Annotated[float | None, Meta(description="algbw times the collective's bus factor")] = None
+    baseline: Annotated[str | None, Meta(description="the arm whose time is the denominator of ratio")] = None
+    ratio: Annotated[
+        float | None,
+        Meta(
+            description="time / baseline's time in the same round: median, of several launches the geometric mean of "
+            "their medians; absent for the baseline"
+        ),
+    ] = None
+    ratio_low: Annotated[
+        float | None,
+        Meta(description="lower end of the ratio's interval; absent if there are too few rounds for an interval"),
+    ] = None
+    ratio_high: Annotated[float | None, Meta(description="upper end of the ratio's interval")] = None
+    verdict: Annotated[
+        str | None,
+        Meta(
+            description="faster, slower, equivalent or inconclusive; with 95 % confidence no verdict of a run is wrong"
+        ),
+    ] = None
+    noise_floor: Annotated[
+        float | None, Meta(description="the noise floor; only a larger difference can be faster or slower")
+    ] = None
+    registered: Annotated[
+        str | None,
+        Meta(description="whether NCCL had the buffers registered: yes, no, partly or unknown; absent without NCCL"),
+    ] = None
+    communicator_variance: Annotated[
+        float | None,
+        Meta(description="standard deviation of the ratio from launch to launch, as a share; absent with one launch"),
+    ] = None
+    wrong: Annotated[
+        int | None, Meta(description="wrong elements, over all ranks and checks; absent if nothing was checked")
+    ] = None
+    tolerance_ulp: Annotated[
+        int | None, Meta(description="the error that the check allows, in ulp; 0 means equality")
+    ] = None
+    rank_spread_us: Annotated[
+        float | None, Meta(description="slowest rank's time minus fastest rank's: median over rounds")
+    ] = None
+    slowest_rank: Annotated[int | None, Meta(description="the rank that was slowest in most rounds")] = None
+    slowest_rank_share: Annotated[
+        float | None, Meta(description="the share of rounds in which slowest_rank was slowest")
+    ] = None
+    p50_us: Annotated[
+        float | None, Meta(description="single operations, with events between them: median; only with --per-iteration")
+    ] = None
+    p90_us: Annotated[
+        float | None, Meta(description="single operations, with events between them: 90th percentile")
+    ] = None
+    p99_us: Annotated[
+        float | None, Meta(description="single operations, with events between them: 99th percentile")
+    ] = None
+    per_iteration_cost_us: Annotated[
+        float | None, Meta(description="time that events add to an operation; p50 to p99 include it")
+    ] = None
 
-    sm_clock_mhz: int | None = _column(help="lowest SM clock of a GPU, right after the timing; absent without GPUs")
-    memory_clock_mhz: int | None = _column(help="lowest memory clock of a GPU")
-    temperature_c: int | None = _column(help="highest temperature of a GPU, degrees Celsius")
-    power_w: float | None = _column(help="highest power of a GPU; recent GPUs report the average over a second")
-    throttled: str | None = _column(help="the reasons that lowered the clocks of a GPU during the timing; absent: none")
-    throttled_share: float | None = _column(
-        help="largest share of the time for which a GPU was throttled; absent if the driver does not count the time"
-    )
-    throttled_rank: int | None = _column(help="the lowest rank whose GPU was throttled")
-    other_process: int | None = _column(help="id of a process that is not of this run and had a GPU of the run open")
-    other_process_rank: int | None = _column(help="the lowest rank with such a process on its GPU")
+    sm_clock_mhz: Annotated[
+        int | None, Meta(description="lowest SM clock of a GPU, right after the timing; absent without GPUs")
+    ] = None
+    memory_clock_mhz: Annotated[int | None, Meta(description="lowest memory clock of a GPU")] = None
+    temperature_c: Annotated[int | None, Meta(description="highest temperature of a GPU, degrees Celsius")] = None
+    power_w: Annotated[
+        float | None, Meta(description="highest power of a GPU; recent GPUs report the average over a second")
+    ] = None
+    throttled: Annotated[
+        str | None, Meta(description="the reasons that lowered the clocks of a GPU during the timing; absent: none")
+    ] = None
+    throttled_share: Annotated[
+        float | None,
+        Meta(
+            description="largest share of the time for which a GPU was throttled; absent if the driver does not count "
+            "the time"
+        ),
+    ] = None
+    throttled_rank: Annotated[int | None, Meta(description="the lowest rank whose GPU was throttled")] = None
+    other_process: Annotated[
+        int | None, Meta(description="id of a process that is not of this run and had a GPU of the run open")
+    ] = None
+    other_process_rank: Annotated[int | None, Meta(description="the lowest rank with such a process on its GPU")] = None
 
     def present(self) -> dict[str, object]:
         """Return the columns that have a value."""
-        return {name: value for name, value in asdict(self).items() if value is not None}
+        # `asdict` would be slower, because it makes deep copies of all values.
+        return {name: value for name in COLUMNS if (value := getattr(self, name)) is not None}
 
 
+_HINTS: Mapping[str, Any] = get_type_hints(Row, include_extras=True)
 # The meaning of each column of summary.csv, in order.
-COLUMNS: Mapping[str, str] = {column.name: column.metadata["help"] for column in fields(Row)}
+COLUMNS: Mapping[str, str] = {name: hint.__metadata__[0].description for name, hint in _HINTS.items()}
 _OF_GPUS = tuple(column.name for column in fields(GpuState) if column.name in COLUMNS)
 _CASE = tuple(column.name for column in fields(Case))
 # Int64 columns can have absent values. With int64, one absent value would turn the column into floats (4.0, 8.0).
-_PANDAS_TYPES = {"str | None": "string", "int | None": "Int64", "float | None": "float64"}
+_PANDAS_TYPES: Mapping[Any, Literal["string", "Int64", "float64"]] = {
+    str | None: "string",
+    int | None: "Int64",
+    float | None: "float64",
+}
 
 
-def rows_of(run: Run, comparisons: Iterable[Comparison] = ()) -> tuple[Row, ...]:
+def rows_of(
+    run: Run, comparisons: Iterable[Comparison] = (), comparable: ComparableRun | None = None
+) -> tuple[Row, ...]:
     """Return a row for each record of ``run``, in the order of measurement; the launches of a cell share a row.
 
-    Intervals, verdicts and noise floors come from ``comparisons``, which compare the arms of this run.
+    Intervals, verdicts and noise floors come from ``comparisons``, which compare the arms of this run. ``comparable``
+    has the times of ``run``.
     """
     compared = {(each.case, each.timing, each.candidate): each for each in comparisons}
-    launches = ComparableRun.of(run, run.meta["name"]).launches()
+    launches = (comparable or ComparableRun.of(run, run.meta["name"])).launches()
     rows: list[Row] = []
     skipped: set[Row] = set()
     for line in join_launches(run).lines:
         if isinstance(line, Samples):
             point = (line.case, line.timing)
-            ratios = [] if line.arm == run.baseline else median_ratios(launches, point, line.arm, run.baseline)
-            measured = sum((*point, line.arm) in each.cells for each in launches)
-            rows.append(_measured(line, measured, run.baseline, ratios, compared.get((*point, line.arm))))
+            cell = (*point, line.arm)
+            comparison = compared.get(cell)
+            ratio = None
+            if comparison is not None:
+                ratio = comparison.ratio
+            # A twin has a ratio, but no comparison.
+            elif line.arm != run.baseline:
+                ratios = median_ratios(launches, point, line.arm, run.baseline)
+                ratio = geometric_mean(ratios) if ratios else None
+            measured = sum(cell in each.cells for each in launches)
+            rows.append(_measured(line, measured, run.baseline, ratio, comparison))
         else:
             arm, reason = (None, line.reason) if isinstance(line, Skipped) else (line.arm, None)
             case = _columns_of(line.case)
@@ -147,34 +215,36 @@ def data_frame(rows: Iterable[Row]) -> pd.DataFrame:
     """Return ``rows`` as a frame with the columns of ``COLUMNS``; absent values are ``NaN`` or ``pandas.NA``."""
     import pandas as pd
 
-    types = {column.name: _PANDAS_TYPES[str(column.type)] for column in fields(Row)}
-    return pd.DataFrame([asdict(row) for row in rows], columns=list(COLUMNS)).astype(types)
+    # Column by column, which is faster than row by row.
+    rows = list(rows)
+    return pd.DataFrame(
+        {
+            name: pd.Series([getattr(row, name) for row in rows], dtype=_PANDAS_TYPES[hint.__origin__])
+            for name, hint in _HINTS.items()
+        }
+    )
 
 
 def _columns_of(case: Case | None) -> dict[str, Any]:
-    # `asdict` would be slower, because it makes deep copies of all values.
     return {name: getattr(case, name) for name in _CASE} if case else {}
 
 
-def _measured(
-    line: Samples, launches: int, baseline: str, ratios: Sequence[float], comparison: Comparison | None
-) -> Row:
-    """Return the row of ``line``. ``ratios`` are the medians of its ``launches``."""
+def _measured(line: Samples, launches: int, baseline: str, ratio: float | None, comparison: Comparison | None) -> Row:
+    """Return the row of ``line``, which holds the times of all its ``launches``."""
     case = line.case
     times: dict[str, Any] = {}
     if line.samples_us:
-        time_us = median(line.samples_us)
-        q1_us, q3_us = _quartiles(line.samples_us)
+        ordered = sorted(line.samples_us)
+        time_us = _quartile(ordered, 2)
         times = {
             "time_us": time_us,
-            "min_us": min(line.samples_us),
-            "max_us": max(line.samples_us),
-            "q1_us": q1_us,
-            "q3_us": q3_us,
+            "min_us": ordered[0],
+            "max_us": ordered[-1],
+            "q1_us": _quartile(ordered, 1),
+            "q3_us": _quartile(ordered, 3),
         }
         if line.slowest_rank:
-            spread = zip(line.samples_us, line.fastest_rank_us, strict=True)
-            times["rank_spread_us"] = median(most - least for most, least in spread)
+            times["rank_spread_us"] = _quartile(sorted(map(sub, line.samples_us, line.fastest_rank_us)), 2)
             times["slowest_rank"], times["slowest_rank_share"] = _most_frequent(line.slowest_rank)
         if TIMINGS[line.timing].moves_bytes:
             times["algbw_gb_s"] = case.row.algbw_gb_s(case.size_bytes, time_us)
@@ -208,8 +278,7 @@ def _measured(
         rounds=len(line.rounds) if line.ops_per_batch else None,
         discarded=line.discarded if line.ops_per_batch else None,
         baseline=baseline,
-        # A twin has a ratio, but no comparison.
-        ratio=geometric_mean(ratios) if ratios else None,
+        ratio=ratio,
         registered=line.registered,
         wrong=line.wrong,
         tolerance_ulp=None if line.wrong is None else line.tolerance_ulp,
@@ -218,13 +287,13 @@ def _measured(
     )
 
 
-def _quartiles(values: Sequence[float]) -> tuple[float, float]:
-    if len(values) == 1:
-        return values[0], values[0]
-    first, _, third = quantiles(values, n=4, method="inclusive")
-    return first, third
+def _quartile(ordered: Sequence[float], number: int) -> float:
+    """Return a quartile of values in order; quartile 2 is the median. Between two values it is interpolated."""
+    index, rest = divmod((len(ordered) - 1) * number, 4)
+    return (ordered[index] * (4 - rest) + ordered[index + 1] * rest) / 4 if rest else ordered[index]
 
 
 def _most_frequent(ranks: Sequence[int]) -> tuple[int, float]:
-    rank, times = min(Counter(ranks).items(), key=lambda item: (-item[1], item[0]))
-    return rank, times / len(ranks)
+    """Return the most frequent rank, of several the lowest, and its share."""
+    rank = max(sorted(set(ranks)), key=ranks.count)
+    return rank, ranks.count(rank) / len(ranks)

@@ -11,6 +11,7 @@ from nccl_bench.cli.destination import chosen_format, stream_of, write_report
 from nccl_bench.cli.options import FormatOrEnding, ToFile, Width
 from nccl_bench.config.options import listed
 from nccl_bench.errors import UsageError
+from nccl_bench.records.collection import pausing_collection
 from nccl_bench.report import TABLE_FORMATS, Format
 
 if TYPE_CHECKING:
@@ -47,6 +48,7 @@ def report(
     print_report(Analysis.of(Run.load(directory)), chosen, width, to)
 
 
+@pausing_collection()
 def print_report(analysis: Analysis, format: Format, width: int | None, file: Path | None = None) -> None:
     """Print the report of ``analysis``, or write it to ``file``.
 

@@ -25,10 +25,8 @@ def read_entries(lines: Iterable[bytes], file: Path) -> tuple[list[Entry], tuple
 
     Raises ``RecordError`` with ``file``, the number of the line and the reason.
     """
-    usual = {_mirror(kind): kind for kind in (Samples, CaseEnd)}
+    usual = {_mirror(kind): _Usual(kind) for kind in (Samples, CaseEnd)}
     decoder: msgspec.json.Decoder[Any] = msgspec.json.Decoder(Union[*usual])
-    shared = {kind: _shared_fields(kind) for kind in usual.values()}
-    values: dict[tuple[str, bytes], Any] = {}
     entries: list[Entry] = []
     for number, line in enumerate(lines, start=1):
         if not line.endswith(b"\n"):
@@ -36,16 +34,7 @@ def read_entries(lines: Iterable[bytes], file: Path) -> tuple[list[Entry], tuple
             return entries, (f"{file} ends within line {number}. This line is ignored: its writer was killed",)
         try:
             decoded = decoder.decode(line)
-            kind = usual[type(decoded)]
-            members = dict(zip(decoded.__struct_fields__, msgspec.structs.astuple(decoded), strict=True))
-            for name, hint in shared[kind].items():
-                if (raw := members[name]) is not None:
-                    key = (name, bytes(raw))
-                    if key not in values:
-                        values[key] = decode(hint, parse_json(key[1].decode()), name)
-                    members[name] = values[key]
-            entry: Entry = kind(**members)
-            check(entry)
+            entry = usual[type(decoded)].entry(decoded)
         except (msgspec.MsgspecError, RecordError):
             try:
                 entry = parse(_text(line, file))
@@ -53,6 +42,31 @@ def read_entries(lines: Iterable[bytes], file: Path) -> tuple[list[Entry], tuple
                 raise RecordError(f"{file}, line {number}: {error}") from error
         entries.append(entry)
     return entries, ()
+
+
+class _Usual:
+    """A kind of usual line, and the values that its lines share."""
+
+    def __init__(self, kind: type[Samples | CaseEnd]) -> None:
+        self._kind = kind
+        self._names = [field.name for field in fields(kind)]
+        # The position of each shared field, its type, and its values by their JSON.
+        self._shared: list[tuple[int, Any, dict[bytes, Any]]] = [
+            (self._names.index(name), hint, {}) for name, hint in _shared_fields(kind).items()
+        ]
+
+    def entry(self, decoded: msgspec.Struct) -> Entry:
+        """Return the entry with the fields of ``decoded``; raise ``RecordError`` if a value is wrong."""
+        members: list[Any] = list(msgspec.structs.astuple(decoded))
+        for position, hint, values in self._shared:
+            if (raw := members[position]) is not None:
+                text = bytes(raw)
+                if text not in values:
+                    values[text] = decode(hint, parse_json(text.decode()), self._names[position])
+                members[position] = values[text]
+        entry: Entry = self._kind(**dict(zip(self._names, members, strict=True)))
+        check(entry)
+        return entry
 
 
 def _text(line: bytes, file: Path) -> str:

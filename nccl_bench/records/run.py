@@ -12,6 +12,7 @@ from nccl_bench.catalog.arms import IMPORTED_ARMS, TWIN_SUFFIX
 from nccl_bench.config.question import asked_candidates
 from nccl_bench.errors import RecordError
 from nccl_bench.records.attempts import CaseInLaunch, sort_out
+from nccl_bench.records.collection import pausing_collection
 from nccl_bench.records.decoding import decode, parse_json, read_text
 from nccl_bench.records.locks import is_written
 from nccl_bench.records.schema import SCHEMA, Crash, Hang, Line, Resume, Skipped
@@ -38,6 +39,7 @@ class Run:
     is_written: bool | None = None
 
     @classmethod
+    @pausing_collection()
     def load(cls, path: Path) -> Run:
         """Read the directory ``path``; raise ``RecordError`` with the file, the line and the reason."""
         file = path / SAMPLES

@@ -269,10 +269,13 @@ def check(line: Entry) -> None:
             if getattr(line.case, name) not in table:
                 raise RecordError(f"case.{name} is {getattr(line.case, name)!r}: known are {', '.join(table)}")
     if isinstance(line, Samples):
-        of_ranks = (line.fastest_rank_us, line.slowest_rank)
-        order = (line.arms_before,) if line.arms_before else ()
-        columns = (line.rounds, line.samples_us, *(of_ranks if any(of_ranks) else ()), *order)
-        if len({len(column) for column in columns}) > 1:
+        count, of_ranks = len(line.rounds), len(line.fastest_rank_us)
+        if (
+            len(line.samples_us) != count
+            or len(line.slowest_rank) != of_ranks
+            or of_ranks not in (count, 0)
+            or len(line.arms_before) not in (count, 0)
+        ):
             raise RecordError("rounds, samples_us, fastest_rank_us, slowest_rank and arms_before differ in length")
         if min(line.samples_us, default=1.0) <= 0:
             raise RecordError(f"samples_us contains {min(line.samples_us)}: a time has to be above 0")
