@@ -4,18 +4,17 @@ import os
 import sys
 from typing import Annotated
 
+from nccl_bench.cli.launching import DEFAULT_CPU_RANKS
 from nccl_bench.cli.messages import exit_with, print_message
 from nccl_bench.cli.options import format_option, width_option
-from nccl_bench.report import Format
+from nccl_bench.report import NARROWEST_EXAMINATION, Format
 
-# The formats of the result, and the smallest width. `report.doctor` has them too, and loads slowly.
 _FORMATS = (Format.TERMINAL, Format.MARKDOWN, Format.JSON)
-_NARROWEST = 40
 
 
 def doctor(
     format: Annotated[Format, format_option(_FORMATS)] = Format.TERMINAL,
-    width: Annotated[int | None, width_option(_NARROWEST)] = None,
+    width: Annotated[int | None, width_option(NARROWEST_EXAMINATION)] = None,
 ) -> None:
     """Examine this machine: what it has, what stops a benchmark, what changes its figures, and what helps.
 
@@ -25,6 +24,7 @@ def doctor(
     from nccl_bench.doctor.machine import Machine
     from nccl_bench.doctor.torch_facts import begin_torch
     from nccl_bench.launch.config import module_command
+    from nccl_bench.launch.hardware import gpu_count
     from nccl_bench.records.nvml import open_nvml
     from nccl_bench.report.doctor import reports
 
@@ -33,6 +33,7 @@ def doctor(
     wait_for_torch = begin_torch(module_command("nccl_bench.doctor.torch_process"), os.environ)
 
     print_message("examining this machine; a process imports torch meanwhile, which takes some seconds")
-    examination = examine(Machine(nvml=nvml, torch=wait_for_torch))
+    ranks = gpu_count(os.environ) or DEFAULT_CPU_RANKS
+    examination = examine(Machine(nvml=nvml, ranks=ranks, torch=wait_for_torch))
     print(reports(sys.stdout, width)[format](examination), end="")
     exit_with(examination.exit_code)

@@ -1,11 +1,11 @@
-"""What was seen on this machine, and what that does to a benchmark."""
+"""A diagnosis: a fact about this machine, its effect on a benchmark, and the command that helps."""
 
 from dataclasses import dataclass
 from enum import StrEnum
 
 
 class Severity(StrEnum):
-    """What a benchmark suffers from something that was seen, the worst first."""
+    """The effects of a fact on a benchmark, the worst first."""
 
     STOPS = "stops"  # a benchmark of all GPUs fails
     CHANGES = "changes"  # figures are not those of this machine at its best, or some benchmarks fail
@@ -14,13 +14,13 @@ class Severity(StrEnum):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Diagnosis:
-    """One thing that was seen."""
+    """A fact about this machine, with its effect and the remedy."""
 
-    severity: Severity  # what a benchmark suffers
-    seen: str  # what was seen
+    severity: Severity  # the kind of effect
+    seen: str  # the fact
     effect: str = ""  # what it does to a benchmark; empty if it does no harm
     command: str = ""  # the command that helps, to copy; empty if it does no harm, or if no command helps
-    subject: str = ""  # what was examined; the table of subjects fills it in
+    subject: str = ""  # the subject that was examined; `examine` sets it
 
 
 def fine(seen: str) -> Diagnosis:

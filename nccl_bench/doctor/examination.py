@@ -41,10 +41,10 @@ SUBJECTS: Mapping[str, Callable[[Machine], Iterator[Diagnosis]]] = {
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Examination:
-    """What was seen on a machine."""
+    """All diagnoses of a machine."""
 
     host: str  # the name of the machine
-    diagnoses: tuple[Diagnosis, ...]  # all that was seen, in the order of the subjects
+    diagnoses: tuple[Diagnosis, ...]  # in the order of the subjects
 
     def of(self, severity: Severity) -> list[Diagnosis]:
         """Return the diagnoses of one severity."""
@@ -57,7 +57,7 @@ class Examination:
 
 
 def examine(machine: Machine) -> Examination:
-    """Return what all subjects see."""
+    """Return the diagnoses of all subjects."""
     seen = (replace(each, subject=name) for name in SUBJECTS for each in _examine_one(name, machine))
     return Examination(host=machine.host, diagnoses=tuple(seen))
 

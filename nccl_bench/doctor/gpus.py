@@ -1,4 +1,4 @@
-"""The GPUs: which there are, whether a benchmark may use them, and whether somebody else uses them."""
+"""The GPUs: their kinds, and everything that keeps a benchmark from using them alone."""
 
 from collections.abc import Iterator, Sequence
 from typing import Any
@@ -36,8 +36,7 @@ def examine_gpus(machine: Machine) -> Iterator[Diagnosis]:
         )
     modes = {number: ask("nvmlDeviceGetComputeMode", gpu) for number, gpu in enumerate(gpus)}
     yield from _compute_modes(modes)
-    for number, gpu in enumerate(gpus):
-        yield from _other_work(machine, number, gpu)
+    yield from _other_work(machine)
 
 
 def numbers_text(numbers: Sequence[int]) -> str:
@@ -114,21 +113,27 @@ def _compute_modes(modes: dict[int, Any]) -> Iterator[Diagnosis]:
         )
 
 
-def _other_work(machine: Machine, number: int, gpu: Any) -> Iterator[Diagnosis]:
+def _other_work(machine: Machine) -> Iterator[Diagnosis]:
     # The process that imports torch does not use a GPU yet: its import takes longer than this examination.
-    processes = [process.pid for process in machine.nvml.ask("nvmlDeviceGetComputeRunningProcesses", gpu) or ()]
-    if processes:
+    users: list[str] = []
+    full: list[str] = []
+    for number, gpu in enumerate(machine.gpus):
+        processes = machine.nvml.ask("nvmlDeviceGetComputeRunningProcesses", gpu) or ()
+        memory = machine.nvml.ask("nvmlDeviceGetMemoryInfo", gpu)
+        used = 0 if memory is None else memory.total - memory.free
+        if processes:
+            users.append(f"GPU {number} by process {', '.join(str(process.pid) for process in processes)}")
+        elif memory is not None and used > _IDLE_SHARE * memory.total:
+            full.append(f"GPU {number}: {used / _GIB:.1f} of {memory.total / _GIB:.0f} GiB")
+    if users:
         yield changes(
-            f"GPU {number}: used by process {', '.join(map(str, processes))}",
+            f"used by others: {'; '.join(users)}",
             "While another process works on a GPU, figures are slower and less exact.",
             "nvidia-smi   # end these processes, or choose other GPUs with CUDA_VISIBLE_DEVICES",
         )
-        return
-    memory = machine.nvml.ask("nvmlDeviceGetMemoryInfo", gpu)
-    used = 0 if memory is None else memory.total - memory.free
-    if memory is not None and used > _IDLE_SHARE * memory.total:
+    if full:
         yield changes(
-            f"GPU {number}: {used / _GIB:.1f} of {memory.total / _GIB:.0f} GiB are in use, and no process is visible",
+            f"memory is in use, and no process is visible: {'; '.join(full)}",
             "A process outside this container may work on the GPU. Then figures are slower and less exact.",
             "nvidia-smi   # on the host, not in the container",
         )

@@ -11,7 +11,7 @@ from nccl_bench.transports.nccl_library import LIBRARY_VARIABLE, SONAME, version
 
 # Variables with the path of a libnccl -> who reads them.
 _READERS = {
-    LIBRARY_VARIABLE: "the arms of nccl-bench",
+    LIBRARY_VARIABLE: "The arms of nccl-bench",
     "VLLM_NCCL_SO_PATH": "vLLM's pynccl",
     "SGLANG_NCCL_SO_PATH": "SGLang's pynccl",
 }
@@ -49,14 +49,13 @@ def examine_libraries(machine: Machine) -> Iterator[Diagnosis]:
             "Arms that call different copies differ in more than their streams.",
             "nccl-bench run --arm NAME=ARM,library=PATH   # then the processes of the arm have only this copy",
         )
-    for variable in _READERS:
+    for variable, reader in _READERS.items():
         named = machine.environ.get(variable)
         if named and os.path.isfile(named) and torch.torch_library not in (None, os.path.realpath(named)):
             yield changes(
                 f"{variable} is {named} (NCCL {_version(named)}), and torch calls {torch.torch_library} "
                 f"(NCCL {_version(str(torch.torch_library))})",
-                f"{_READERS[variable][0].upper()}{_READERS[variable][1:]} and torch call different NCCLs, so a "
-                "comparison also compares the two.",
+                f"{reader} and torch call different NCCLs, so a comparison also compares the two.",
                 f"unset {variable}",
             )
 
@@ -104,7 +103,7 @@ def _missing_files(machine: Machine) -> Iterator[Diagnosis]:
         if named and not os.path.isfile(named):
             yield (stops if variable == LIBRARY_VARIABLE else changes)(
                 f"{variable} is {named!r}, which is not a file",
-                f"{reader[0].upper()}{reader[1:]} cannot be made.",
+                f"{reader} cannot be made.",
                 f"unset {variable}",
             )
     for entry in machine.environ.get("LD_PRELOAD", "").replace(":", " ").split():

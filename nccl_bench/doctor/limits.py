@@ -1,4 +1,4 @@
-"""What this process may take: CPUs, memory, shared memory, locked memory, open files and processes."""
+"""The limits of this process: CPUs, memory, shared memory, locked memory, open files and processes."""
 
 import re
 from collections.abc import Iterator
@@ -95,7 +95,7 @@ def examine_cpus(machine: Machine) -> Iterator[Diagnosis]:
         yield changes(
             f"{text}, and {machine.ranks} ranks by default",
             "Ranks wait for a CPU, so eager and enqueue measure that wait.",
-            "srun --cpus-per-task ... / docker run --cpus ...   # one CPU or more for each rank",
+            f"docker run --cpus {machine.ranks} ...   # or in Slurm: --cpus-per-task {machine.ranks} for one task",
         )
     else:
         yield fine(text)
@@ -104,7 +104,7 @@ def examine_cpus(machine: Machine) -> Iterator[Diagnosis]:
         yield changes(
             f"the cgroup has stopped its processes {throttled} times, because they had used their CPU time",
             "Such a stop takes up to 0.1 s. It falls on single batches, so figures are less exact.",
-            "docker run --cpus ...   # more CPUs, or no limit",
+            f"docker run --cpus {2 * machine.ranks} ...   # or no limit",
         )
     governors = {
         machine.text(f"/sys/devices/system/cpu/{name}/cpufreq/scaling_governor")
@@ -140,7 +140,7 @@ def examine_memory(machine: Machine) -> Iterator[Diagnosis]:
             yield changes(
                 f"{seen}, and {machine.ranks} ranks take about {_size(needed)}",
                 "The kernel ends a rank when the memory runs out.",
-                "docker run --memory ... / srun --mem ...   # more memory, or --nproc with fewer ranks",
+                f"docker run --memory {needed // _GIB + 1}g ...   # or in Slurm: --mem {needed // _GIB + 1}G",
             )
         else:
             yield fine(seen)

@@ -60,14 +60,17 @@ def examine_links(machine: Machine) -> Iterator[Diagnosis]:
             "NCCL copies through the memory of the host, which is several times slower.",
             "nvidia-smi topo -p2p r   # in a virtual machine, ask who runs the host",
         )
-    for number, gpu in enumerate(gpus):
-        width, widest = ask("nvmlDeviceGetCurrPcieLinkWidth", gpu), ask("nvmlDeviceGetMaxPcieLinkWidth", gpu)
-        if width is not None and widest is not None and width < widest:
-            yield changes(
-                f"GPU {number}: PCIe has {width} of {widest} lanes",
-                "Copies to the host and over PCIe are slower than on other GPUs.",
-                f"nvidia-smi -q -i {number}   # the section PCI; then reseat the GPU or change the slot",
-            )
+    lanes = [
+        (number, ask("nvmlDeviceGetCurrPcieLinkWidth", gpu), ask("nvmlDeviceGetMaxPcieLinkWidth", gpu))
+        for number, gpu in enumerate(gpus)
+    ]
+    narrow = [f"GPU {number} {width} of {widest}" for number, width, widest in lanes if width and width < (widest or 0)]
+    if narrow:
+        yield changes(
+            f"PCIe has fewer lanes than the GPU allows: {', '.join(narrow)}",
+            "Copies to the host and between GPUs over PCIe are slower.",
+            "nvidia-smi -q   # the section PCI; then reseat the GPU, or use another slot",
+        )
 
 
 def examine_nvls(machine: Machine) -> Iterator[Diagnosis]:

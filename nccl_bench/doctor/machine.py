@@ -37,6 +37,7 @@ class Machine:
     """The sources of facts. Whoever examines the machine reads nothing else."""
 
     nvml: Nvml = field(repr=False)  # the driver's library
+    ranks: int  # the number of ranks of a run with default options
     torch: Callable[[], TorchFacts]  # waits for the process that imports torch, and returns what it saw
     root: Path = Path("/")  # the directory in which the files of the system are
     environ: Mapping[str, str] = field(default_factory=lambda: dict(os.environ), repr=False)  # environment variables
@@ -51,11 +52,6 @@ class Machine:
     def gpus(self) -> list[Any]:
         """The handles of all GPUs, in the order of their numbers."""
         return self.nvml.gpus()
-
-    @property
-    def ranks(self) -> int:
-        """The number of ranks of a run with default options: one for each GPU, or two on the CPU."""
-        return len(self.gpus) or 2
 
     def path(self, name: str) -> Path:
         """Return the path of a file of the system; ``name`` is absolute."""

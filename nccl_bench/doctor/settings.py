@@ -83,7 +83,7 @@ def examine_settings(machine: Machine) -> Iterator[Diagnosis]:
     for source, name, value in given:
         for setting in _SETTINGS:
             if name in setting.names and _matters(value.strip(), setting.values):
-                yield changes(f"{name}={value} in {source}", setting.effect, _remove(source, name))
+                yield changes(f"{name}={value} in {source}", setting.effect, _mend(source, name))
     yield from _interfaces(machine)
 
 
@@ -91,8 +91,13 @@ def _matters(value: str, values: tuple[str, ...]) -> bool:
     return (value not in _OFF) if not values else (values == ("*",) or value.lower() in values)
 
 
-def _remove(source: str, name: str) -> str:
-    return f"unset {name}" if source == "the environment" else f"sed -i '/^{name.strip()} *=/d' {source}"
+def _mend(source: str, name: str) -> str:
+    if source == "the environment":
+        return f"unset {name}"
+    stripped = name.strip()
+    # A name with a space is a setting that somebody wants, so the line stays.
+    change = f"/^{name}=/d" if name == stripped else f"s/^ *{stripped} *= */{stripped}=/"
+    return f"sed -i '{change}' {source}"
 
 
 def _overridden(sources: Mapping[str, Mapping[str, str]]) -> Iterator[Diagnosis]:
@@ -105,7 +110,7 @@ def _overridden(sources: Mapping[str, Mapping[str, str]]) -> Iterator[Diagnosis]
                 yield changes(
                     f"{name} is {value} in {source}, and {applies} in {first}",
                     f"NCCL uses the value in {first}.",
-                    _remove(source, name),
+                    _mend(source, name),
                 )
 
 
@@ -131,7 +136,7 @@ def _unknown(machine: Machine, given: list[tuple[str, str]]) -> Iterator[Diagnos
         yield changes(
             f"{name!r} in {source} is no setting of the libnccl in use ({library})",
             f"It has no effect. {reason}",
-            _remove(source, name),
+            _mend(source, name),
         )
 
 

@@ -38,11 +38,11 @@ def look_up(host: str) -> LookUp:
 
     def ask() -> None:
         try:
-            found = socket.getaddrinfo(host, None, type=socket.SOCK_STREAM)
+            entries = socket.getaddrinfo(host, None, type=socket.SOCK_STREAM)
         except (OSError, UnicodeError) as error:
             answers.append(LookUp(problem=str(error), seconds=time.monotonic() - begin))
             return
-        addresses = dict.fromkeys(str(each[4][0]) for each in found)
+        addresses = dict.fromkeys(str(each[4][0]) for each in entries)
         answers.append(LookUp(addresses=tuple(addresses), seconds=time.monotonic() - begin))
 
     # A look-up cannot be interrupted. A daemon thread does not keep the process from its end.

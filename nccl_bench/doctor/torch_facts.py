@@ -1,4 +1,4 @@
-"""What a process that imports torch sees. The process is another one, so that a broken torch breaks nothing here."""
+"""The facts that a process which imports torch reports. A broken torch then breaks only that process."""
 
 import json
 import subprocess
@@ -13,7 +13,7 @@ TORCH_S = 90.0
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TorchFacts:
-    """What the process saw. A fact that is not known is ``None`` or empty."""
+    """The facts of the process. A fact that is not known is ``None`` or empty."""
 
     problem: str = ""  # why torch cannot be imported; empty if it was imported
     torch: str | None = None  # torch's version

@@ -10,6 +10,8 @@ from typing import TypeVar
 
 # The width of the table of a verification, with the longest folded arm name and the longest probe name.
 NARROWEST_VERIFICATION = 26
+# The width of the report of `doctor`: the longest name of a subject, and half a sentence.
+NARROWEST_EXAMINATION = 40
 
 
 class Format(StrEnum):

@@ -1,4 +1,4 @@
-"""What was seen on a machine, in every format: the worst first, and with each thing the command that helps."""
+"""The diagnoses of a machine in every format: the worst first, each with the command that helps."""
 
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict
@@ -9,11 +9,10 @@ from rich.text import Text
 from nccl_bench.analysis.wording import counted
 from nccl_bench.doctor.diagnosis import Diagnosis, Severity
 from nccl_bench.doctor.examination import Examination
-from nccl_bench.report import Format, Report
+from nccl_bench.report import NARROWEST_EXAMINATION, Format, Report
 from nccl_bench.report.formats import json_text
 from nccl_bench.report.text import TextReport
 
-FORMATS = (Format.TERMINAL, Format.MARKDOWN, Format.JSON)
 _TITLES: Mapping[Severity, str] = {
     Severity.STOPS: "Stops a benchmark",
     Severity.CHANGES: "Changes figures, or stops some benchmarks",
@@ -34,7 +33,7 @@ def reports(stream: TextIO, width: int | None) -> dict[Format, Report[Examinatio
 class TerminalExamination(TextReport[Examination]):
     """Three lists. A command is never broken into lines, so that it can be copied."""
 
-    narrowest: ClassVar[int] = 40
+    narrowest: ClassVar[int] = NARROWEST_EXAMINATION
 
     def _lines(self, content: Examination) -> Iterator[Text]:
         yield from self._wrapped(f"nccl-bench doctor: {content.host}", "bold")
@@ -50,7 +49,7 @@ class TerminalExamination(TextReport[Examination]):
                 name = "" if diagnosis.subject == previous else diagnosis.subject
                 previous = diagnosis.subject
                 yield from self._wrapped(diagnosis.seen, bullet=f"  {name}".ljust(margin))
-                yield from self._remedy(diagnosis, " " * margin)
+                yield from self._remedy(diagnosis, " " * (margin + 2))
 
     def _remedy(self, diagnosis: Diagnosis, indent: str) -> Iterator[Text]:
         if diagnosis.effect:

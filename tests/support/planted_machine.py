@@ -91,6 +91,7 @@ def planted(
     assert isinstance(facts, TorchFacts)
     given: dict[str, Any] = {
         "nvml": Nvml(library=FakeNvml(*gpus)),
+        "ranks": len(gpus) or 2,
         "environ": {"PATH": "/nowhere"},
         "python_path": (),
         "host": "node7",

@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from nccl_bench.doctor import machine, torch_facts
+from nccl_bench.doctor import torch_facts
 from nccl_bench.doctor.torch_facts import TorchFacts
 from tests.support.command_line import ROOT, CommandLine, assert_one_message
 
@@ -21,8 +21,6 @@ def torch(monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
     """The facts that the process which imports torch reports."""
     facts: dict[str, Any] = {"torch": "2.11.0", "cuda": None}
     monkeypatch.setattr(torch_facts, "begin_torch", lambda *_arguments: lambda: TorchFacts(**facts))
-    # A machine with a busy port or a full disk must not fail this test.
-    monkeypatch.setattr(machine, "listen", lambda _port: None)
     return facts
 
 

@@ -11,14 +11,14 @@ from nccl_bench.catalog.nccl_tests import ANSWERS, NCCL_TESTS_OPTIONS
 from tests.support.command_line import COMMANDS, ROOT, CommandLine, assert_one_message
 
 
-@pytest.mark.parametrize(("name", "here"), ANSWERS.items())
+@pytest.mark.parametrize(("name", "answer"), ANSWERS.items())
 def test_an_option_that_only_nccl_tests_has_is_answered_with_what_to_use_here(
-    name: str, here: str, command_line: CommandLine
+    name: str, answer: str, command_line: CommandLine
 ) -> None:
     for command in ("run", "verify"):
         code, stdout, stderr = command_line.run(command, name, "2")
         assert (code, stdout) == (2, "")
-        assert_one_message(stderr, (name, "nccl-tests", here))
+        assert_one_message(stderr, (name, "nccl-tests", answer))
 
 
 def test_every_option_that_an_answer_names_exists() -> None:
@@ -39,4 +39,4 @@ def test_the_guide_has_every_option_and_its_answer() -> None:
     page = Path(ROOT, "nccl_bench", "guide", "nccl-tests.md").read_text(encoding="utf-8")
     for row in NCCL_TESTS_OPTIONS:
         spellings = ", ".join(f"`{spelling}`" for spelling in row.spellings)
-        assert f"| {spellings} | {row.here} |\n" in page
+        assert f"| {spellings} | {row.answer} |\n" in page

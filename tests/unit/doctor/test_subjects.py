@@ -54,11 +54,11 @@ PLANTED: list[tuple[str, dict[str, Any], tuple[Severity, str, tuple[str, ...]]]]
     ("a wrong GPU", variables(CUDA_VISIBLE_DEVICES="0,7"), (CHANGES, "GPUs", ("'7' is none of 2 GPUs",))),
     ("exclusive mode", pair(nvmlDeviceGetComputeMode=3), (CHANGES, "GPUs", ("GPU 1:", "nvidia-smi -i 1 -c DEFAULT"))),
     ("prohibited mode", pair(nvmlDeviceGetComputeMode=2), (STOPS, "GPUs", ("Prohibited",))),
-    ("another process", pair(**running(4242)), (CHANGES, "GPUs", ("GPU 1: used by process 4242",))),
+    ("another process", pair(**running(4242)), (CHANGES, "GPUs", ("used by others: GPU 1 by process 4242",))),
     (
         "memory in use",
         pair(nvmlDeviceGetMemoryInfo=SimpleNamespace(total=141 * GIB, free=100 * GIB)),
-        (CHANGES, "GPUs", ("GPU 1: 41.0 of 141 GiB are in use", "outside this container")),
+        (CHANGES, "GPUs", ("GPU 1: 41.0 of 141 GiB", "outside this container")),
     ),
     ("MIG", pair(nvmlDeviceGetMigMode=[1, 1]), (STOPS, "MIG", ("GPU 1: MIG is on", "nvidia-smi -i 1 -mig 0"))),
     ("ECC off", pair(nvmlDeviceGetEccMode=[0, 0]), (CHANGES, "ECC", ("GPU 1: ECC is off",))),
@@ -82,7 +82,7 @@ PLANTED: list[tuple[str, dict[str, Any], tuple[Severity, str, tuple[str, ...]]]]
         {"gpus": (IDLE_H200 | {"nvmlDeviceGetP2PStatus": lambda _peer, index: 5 * (index == 0)}, dict(IDLE_H200))},
         (CHANGES, "links", ("cannot read each other's memory: 0-1",)),
     ),
-    ("few lanes", pair(nvmlDeviceGetCurrPcieLinkWidth=8), (CHANGES, "links", ("GPU 1: PCIe has 8 of 16 lanes",))),
+    ("few lanes", pair(nvmlDeviceGetCurrPcieLinkWidth=8), (CHANGES, "links", ("GPU 1 8 of 16",))),
     ("NVLS off", variables(NCCL_NVLS_ENABLE="0"), (CHANGES, "NVLS", ("switches it off",))),
     (
         "a quota of version 2",
@@ -220,7 +220,11 @@ PLANTED: list[tuple[str, dict[str, Any], tuple[Severity, str, tuple[str, ...]]]]
     (
         "a space in nccl.conf",
         {"files": {"/etc/nccl.conf": "NCCL_NVLS_ENABLE = 1\n"}},
-        (CHANGES, "settings", ("'NCCL_NVLS_ENABLE '", "/etc/nccl.conf", "ends with a space")),
+        (
+            CHANGES,
+            "settings",
+            ("'NCCL_NVLS_ENABLE '", "ends with a space", "s/^ *NCCL_NVLS_ENABLE *= */NCCL_NVLS_ENABLE=/"),
+        ),
     ),
     (
         "a file that a variable overrides",
