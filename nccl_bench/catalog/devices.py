@@ -27,6 +27,7 @@ class DeviceSpec:
     communicator_s: float  # the time to make one communicator
     operation_s: float  # the latency of one operation
     bytes_per_s: float  # the throughput of one operation
+    probe_s: float  # the time that one probe of one arm takes
     batch_overhead_s: float  # the time that a batch takes besides its operations
 
     has_gpus: bool  # whether each rank has a GPU, which NVIDIA's driver lists
@@ -72,6 +73,7 @@ DEVICES: Mapping[str, DeviceSpec] = {
         operation_s=20e-6,
         bytes_per_s=150e9,
         batch_overhead_s=3e-3,
+        probe_s=2.0,
         has_gpus=True,
         shares_memory=False,
         # The time of the small message is mostly latency. The large message has several chunks in each channel of NCCL.
@@ -95,6 +97,7 @@ DEVICES: Mapping[str, DeviceSpec] = {
         operation_s=200e-6,
         bytes_per_s=0.5e9,
         batch_overhead_s=3e-3,
+        probe_s=1.4,
         has_gpus=False,
         figures_notice="CPU run: these figures say nothing about GPUs.",
         order_notice="CPU run: it shows how the arms order their calls. It says nothing about GPUs.",

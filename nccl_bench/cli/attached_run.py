@@ -9,6 +9,7 @@ from typing import NoReturn
 
 from nccl_bench.cli.messages import exit_with, print_message
 from nccl_bench.cli.output import OutputConfig
+from nccl_bench.cli.progress import Lines
 from nccl_bench.cli.recorded_run import (
     close_record,
     closing_on_error,
@@ -16,6 +17,7 @@ from nccl_bench.cli.recorded_run import (
     record_end,
     reporting_record_errors,
 )
+from nccl_bench.cli.tracking import track_run
 from nccl_bench.config.run import RunConfig
 from nccl_bench.errors import ExitCode, UsageError
 from nccl_bench.launch.crashes import crash_from_failure
@@ -27,6 +29,7 @@ from nccl_bench.plan.cases import make_plan
 from nccl_bench.ranks.failure import Failure
 from nccl_bench.ranks.progress import Position, Progress
 from nccl_bench.ranks.spec import WorkerSpec
+from nccl_bench.records.run import SAMPLES
 from nccl_bench.records.schema import Crash
 from nccl_bench.records.store import RunStatus
 
@@ -88,8 +91,14 @@ def run_attached(config: RunConfig, attachment: Attachment, output: OutputConfig
         record = crash_from_failure(Failure.of(error, progress.position))
         return replace(record, case=case_at(plan.cases, record.case_index))
 
-    start_watchdog(progress, end_at_deadline)
     spec = WorkerSpec(config=config, run_dir=str(store.path) if store else None)
+    lines = None
+    if store:
+        orders = [range(len(plan.cases))]
+        tracker = track_run(config, plan, orders, samples=store.path / SAMPLES, started=spec.started)
+        # A bar would take time from the measuring thread, and the output of other ranks would break it.
+        lines = Lines(tracker, "case")
+    start_watchdog(progress, end_at_deadline, lambda position: lines.show([position]) if lines else None)
     try:
         with closing_on_error(store, output, crash_of):
             try:

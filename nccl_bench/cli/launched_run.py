@@ -9,13 +9,14 @@ from functools import partial
 
 from nccl_bench.cli.messages import exit_with, print_message
 from nccl_bench.cli.output import OutputConfig
-from nccl_bench.cli.progress import SweepDisplay
+from nccl_bench.cli.progress import display_of
 from nccl_bench.cli.recorded_run import (
     close_record,
     closing_on_error,
     create_record,
     record_end,
 )
+from nccl_bench.cli.tracking import track_run
 from nccl_bench.config.run import RunConfig
 from nccl_bench.errors import ExitCode
 from nccl_bench.launch.config import LaunchConfig, describe_loopback
@@ -83,7 +84,11 @@ def measure_cases(
             # The agent needs seconds for its imports. Meanwhile import what the report needs.
             importlib.import_module("nccl_bench.analysis.analysis")
         store = open_record(held)
-        with closing_on_error(store, output), SweepDisplay(plan.cases, left) as display:
+        track = partial(track_run, spec.config, plan, left, started=spec.started)
+        with (
+            closing_on_error(store, output),
+            display_of(track(samples=store.path / SAMPLES if store else None), "case") as display,
+        ):
             raise_interrupted(received)
             outcome = run_sweep(
                 replace(spec, run_dir=str(store.path) if store else None),
@@ -91,7 +96,7 @@ def measure_cases(
                 agent,
                 cases=plan.cases,
                 append=partial(record_end, store) if store else lambda _end: None,
-                on_progress=display.show_launch,
+                on_progress=lambda launch, positions: display.show(positions, launch),
             )
             agent.end_reason = f"it stopped early: {outcome.stopped}" if outcome.stopped else ""
         if outcome.stopped:

@@ -1,14 +1,14 @@
-"""The table of a verification on standard error, which fills while probes run. Shown only in a terminal."""
+"""The table of a verification on standard error, which fills while probes run. It needs a terminal."""
 
-import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from typing import Self
 
 from rich.console import Console, ConsoleOptions, RenderableType
 from rich.live import Live
 
-from nccl_bench.cli.progress import Display
+from nccl_bench.cli.progress import Bar
+from nccl_bench.cli.tracking import Tracker
 from nccl_bench.ranks.progress import Position
 from nccl_bench.report.verification import TerminalVerification
 from nccl_bench.verify.judgement import ProbeStatus, Verification
@@ -20,25 +20,23 @@ class LiveTable:
     ``read`` returns the judgement of what was found so far.
     """
 
-    def __init__(self, planned: int, read: Callable[[], Verification]) -> None:
+    def __init__(self, tracker: Tracker, read: Callable[[], Verification]) -> None:
         self._read = read
         self._verification = read()
-        self._progress = Display(planned, lambda _index: "")
+        self._bar = Bar(tracker)
         self._live = Live(self, console=Console(stderr=True), transient=True)
 
     def __enter__(self) -> Self:
-        if sys.stderr.isatty():
-            self._live.start()
+        self._live.start()
         return self
 
     def __exit__(self, *_error: object) -> None:
         self._live.stop()
 
-    def show(self, positions: list[Position]) -> None:
+    def show(self, positions: Sequence[Position], launch: int = 1) -> None:
         """Show what was found since the last call, and the position of the slowest rank."""
-        if self._live.is_started:
-            self._verification = self._read()
-            self._progress.show(positions)
+        self._verification = self._read()
+        self._bar.show(positions, launch)
 
     def __rich_console__(self, console: Console, options: ConsoleOptions) -> Iterator[RenderableType]:
         width = max(options.max_width, TerminalVerification.narrowest)
@@ -47,7 +45,7 @@ class LiveTable:
         # Lines that have left a small terminal cannot be replaced, so show only the progress bar there.
         if len(lines) < options.size.height:
             yield from lines
-        yield self._progress
+        yield self._bar
 
 
 def _with_passes(verification: Verification) -> Verification:

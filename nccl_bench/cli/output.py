@@ -1,6 +1,7 @@
 """The options of the output of ``run`` and ``verify``."""
 
-from dataclasses import dataclass
+import time
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from nccl_bench.cli.gate import FailOn
@@ -15,3 +16,8 @@ class OutputConfig:
     format: Format = Format.TERMINAL  # the format of the report
     fail_on: tuple[FailOn, ...] = ()  # the verdicts that set the exit code
     width: int | None = None  # the width of the report, in characters; None: the width of the terminal
+    started: float = field(default_factory=time.monotonic)  # a reading of the monotonic clock at the command's start
+
+    def summary(self, *parts: str) -> str:
+        """Return the last line of the command: how long it took, then ``parts``."""
+        return ", ".join((f"{time.monotonic() - self.started:.0f} s", *parts))

@@ -1,88 +1,95 @@
-"""The progress bar on standard error. It is shown only if standard error is a terminal."""
+"""The progress of a command on standard error: a bar in a terminal, else a line every ten seconds."""
 
 import sys
+import time
 from collections.abc import Callable, Sequence
+from typing import Self
 
 from rich.console import Console, RenderableType
 from rich.constrain import Constrain
-from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
+from rich.progress import BarColumn, Progress, TextColumn
 from rich.table import Column
 
-from nccl_bench.catalog.cases import Case
-from nccl_bench.config.sizes import format_size
-from nccl_bench.plan.cases import PlannedCase
-from nccl_bench.ranks.progress import Position, furthest_behind
+from nccl_bench.cli.messages import print_message
+from nccl_bench.cli.tracking import Tracker
+from nccl_bench.ranks.progress import Position
 
+LINE_EVERY_S = 10.0
 _ROOM_FOR_CTRL_C = 3
 
 
-class Display(Progress):
-    """A progress bar over ``total`` items; ``label`` returns the name of the item at an index from 0."""
+class Bar(Progress):
+    """A bar over the whole work, with the time left, the last ratio and the work at hand."""
 
-    def __init__(self, total: int, label: Callable[[int], str]) -> None:
+    def __init__(self, tracker: Tracker) -> None:
         self._stderr = Console(stderr=True)  # rich calls get_renderable before it has a console
+        # This column gets the width that the other columns leave, so a narrow terminal cuts off only this column.
+        rest = Column(no_wrap=True, overflow="ellipsis", ratio=1)
         super().__init__(
-            TextColumn("{task.completed:.0f}/{task.total:.0f}"),
+            TextColumn("{task.fields[count]}", markup=False),
             BarColumn(bar_width=12),
-            TimeElapsedColumn(),
-            # This column gets the width that the other columns leave, so a narrow terminal cuts off only this column.
-            TextColumn("{task.description}", table_column=Column(no_wrap=True, overflow="ellipsis", ratio=1)),
+            TextColumn("{task.fields[times]}", markup=False),
+            TextColumn("{task.description}", markup=False, table_column=rest),
             expand=True,
             console=self._stderr,
             transient=True,
-            disable=not sys.stderr.isatty(),
         )
-        self._total = total
-        self._label = label
-        self._item = self.add_task("starting", total=total)
+        self._tracker = tracker
+        self._item = self.add_task("", total=1.0, count="", times="")
+        self._update()
 
     def get_renderable(self) -> RenderableType:
         # A terminal shows a Ctrl-C as `^C` at the end of this line. Without room, `^C` begins a line that stays.
         return Constrain(super().get_renderable(), self._stderr.width - _ROOM_FOR_CTRL_C)
 
-    def show(self, positions: list[Position]) -> None:
-        """Show the position of the slowest rank."""
-        self._show(positions, lambda index: max(0, index), "")
-
-    def _show(self, positions: list[Position], completed: Callable[[int], int], prefix: str) -> None:
-        """Show ``prefix`` and the position of the slowest rank. ``completed`` counts the items before an index."""
-        last = furthest_behind(positions)
-        if last is None:
-            return
-        if last.case_index < 0:
-            where = "set-up"
-        elif last.case_index < self._total:
-            where = self._label(last.case_index)
-        else:
-            where = "closing"
-        text = " ".join(filter(None, (where, last.arm, last.phase)))
-        self.update(self._item, completed=completed(last.case_index), description=prefix + text)
-
-
-class SweepDisplay(Display):
-    """A progress bar over the cases of a run, which are measured in each of several launches.
-
-    ``left`` has for each launch the indices of the cases to measure, in this order.
-    """
-
-    def __init__(self, cases: Sequence[PlannedCase], left: Sequence[Sequence[int]]) -> None:
-        super().__init__(len(cases), lambda index: case_label(cases[index].case))
-        self._left = left
-        self.update(self._item, total=len(cases) * len(left))
-
-    def show_launch(self, launch: int, positions: list[Position]) -> None:
+    def show(self, positions: Sequence[Position], launch: int = 1) -> None:
         """Show the position of the slowest rank in the launch with this number."""
-        order = self._left[launch - 1]
-        left_later = sum(map(len, self._left[launch:]))
+        self._tracker.see(positions, launch)
+        self._update()
 
-        def completed(index: int) -> int:
-            done = order.index(index) if index in order else len(order) if index >= self._total else 0
-            return self._total * len(self._left) - left_later - (len(order) - done)
+    def _update(self) -> None:
+        status = self._tracker.status()
+        self.update(
+            self._item,
+            completed=status.share_done,
+            count=f"{status.done}/{status.total}",
+            times=f"{_clock_text(status.elapsed_s)}, {_clock_text(status.left_s)} left",
+            description=f"last {status.last} | {status.where}" if status.last else status.where,
+        )
 
-        self._show(positions, completed, f"launch {launch} of {len(self._left)}: " if len(self._left) > 1 else "")
+
+class Lines:
+    """A line every ten seconds, for a log."""
+
+    def __init__(self, tracker: Tracker, noun: str, clock: Callable[[], float] = time.monotonic) -> None:
+        self._tracker, self._noun, self._clock = tracker, noun, clock
+        self._printed_at = clock()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_error: object) -> None:
+        pass
+
+    def show(self, positions: Sequence[Position], launch: int = 1) -> None:
+        """Print a line if ten seconds have passed since the last one."""
+        self._tracker.see(positions, launch)
+        if self._clock() < self._printed_at + LINE_EVERY_S:
+            return
+        self._printed_at = self._clock()
+        status = self._tracker.status()
+        last = f"; {status.pair}: {status.last}" if status.last else ""
+        times = f"{status.elapsed_s:.0f} s, about {status.left_s:.0f} s left"
+        print_message(f"{status.done} of {status.total} {self._noun}s, {times}: {status.where}{last}")
 
 
-def case_label(case: Case) -> str:
-    """Return the name of a case. Its end may be cut off, so the parts that differ most come first."""
-    size = format_size(case.size_bytes)
-    return " ".join(filter(None, (case.collective, size, case.dtype, case.redop, case.placement_word)))
+def display_of(tracker: Tracker, noun: str) -> Bar | Lines:
+    """Return a bar if standard error is a terminal, else lines. ``noun`` is an item of the work."""
+    return Bar(tracker) if sys.stderr.isatty() else Lines(tracker, noun)
+
+
+def _clock_text(seconds: float) -> str:
+    """Return a duration as minutes and seconds, with hours if there are any: 0:07, 1:12, 1:02:03."""
+    minutes, rest = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours}:{minutes:02}:{rest:02}" if hours else f"{minutes}:{rest:02}"

@@ -7,6 +7,7 @@ from contextlib import contextmanager
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
+from nccl_bench.analysis.wording import counted
 from nccl_bench.cli.gate import gate
 from nccl_bench.cli.messages import print_message
 from nccl_bench.cli.output import OutputConfig
@@ -135,7 +136,9 @@ def _close(
         if not errors and (shown or status is RunStatus.INTERRUPTED):
             command = run.resume_command
             rest = f"; to measure the other cases: {command}" if command else ""
-            print_message(f"recorded in {store.path}{rest}")
+            cells = sum(bool(row.timing) for row in analysis.rows)
+            numbers = (counted(cells, "cell"), counted(len(analysis.warnings), "warning"))
+            print_message(f"{output.summary(*numbers)}; recorded in {store.path}{rest}")
         # Several errors can have the same reason.
         for text in dict.fromkeys(str(error) for error in errors if str(error) != reason):
             print_message(text)

@@ -1,16 +1,20 @@
 """The record of a verification: its creation, its end after success or an error, its table and its exit code."""
 
 import shlex
+import sys
 from contextlib import ExitStack
 from dataclasses import asdict, replace
 from pathlib import Path
 
 from nccl_bench import __version__
+from nccl_bench.analysis.wording import counted
 from nccl_bench.cli.launching import refuse_missing
 from nccl_bench.cli.live_table import LiveTable
 from nccl_bench.cli.messages import exit_with, print_message
 from nccl_bench.cli.output import OutputConfig
+from nccl_bench.cli.progress import Lines
 from nccl_bench.cli.report import print_verification
+from nccl_bench.cli.tracking import track_verification
 from nccl_bench.config.verification import VerifyConfig
 from nccl_bench.errors import InterruptedRunError, RecordError
 from nccl_bench.launch.config import LaunchConfig
@@ -26,6 +30,8 @@ from nccl_bench.records.resuming import refuse_changes
 from nccl_bench.records.run import FINDINGS, TOOL, VERIFICATION, VERIFICATION_FILES
 from nccl_bench.records.store import RunStatus
 from nccl_bench.report.verification import json_verification
+from nccl_bench.verify.findings import read_findings
+from nccl_bench.verify.judgement import Verification
 from nccl_bench.verify.record import VerificationRecord
 
 WORKER = "nccl_bench.verify.worker"
@@ -125,14 +131,22 @@ def _run(record: VerificationRecord, directory: Path | None) -> tuple[Verificati
                     file.seek(0)
                     return replace(record, lines=file.read().decode(), source=path)
 
+                tracker = track_verification(record.config, [finding.arm_probe for finding in read_findings(path)])
+                in_terminal = sys.stderr.isatty()
+                display = LiveTable(tracker, lambda: read().verification) if in_terminal else Lines(tracker, "probe")
                 try:
-                    with LiveTable(record.verification.planned, lambda: read().verification) as table:
-                        run_verification(record.config, config, agent, path, on_progress=table.show)
+                    with display:
+                        run_verification(record.config, config, agent, path, on_progress=display.show)
                 finally:
                     record = read()
     except Exception as error:  # noqa: BLE001 - what was found is kept, and the caller raises the error
         return record, error
     return record, None
+
+
+def _summary(verification: Verification, output: OutputConfig) -> str:
+    probes = f"{verification.ran} of {counted(verification.planned, 'probe')}"
+    return output.summary(probes, counted(len(verification.notes), "warning"))
 
 
 def _close(record: VerificationRecord, output: OutputConfig, error: Exception | None) -> None:
@@ -153,7 +167,10 @@ def _close(record: VerificationRecord, output: OutputConfig, error: Exception | 
                     print_message(str(unwritten))
             else:
                 rest = f"; to run the other probes: nccl-bench verify --resume {shlex.quote(str(output.out))}"
-                print_message(f"recorded in {output.out.absolute()}{'' if verification.complete else rest}")
+                where = f"recorded in {output.out.absolute()}{'' if verification.complete else rest}"
+                print_message(f"{_summary(verification, output)}; {where}")
+        elif error is None:
+            print_message(_summary(verification, output))
     if isinstance(error, InterruptedRunError):
         ran = f"{verification.ran} of {verification.planned} probes ran, and nothing else is verified"
         raise InterruptedRunError(f"{error}; {ran}") from error

@@ -9,14 +9,18 @@ from nccl_bench.ranks.progress import Position, Progress, find_overdue
 _POLL_S = 0.5
 
 
-def start_watchdog(progress: Progress, on_overdue: Callable[[Position], None]) -> None:
-    """Start a thread that calls ``on_overdue`` once this rank's deadline has passed.
+def start_watchdog(
+    progress: Progress, on_overdue: Callable[[Position], None], on_poll: Callable[[Position], None]
+) -> None:
+    """Start a thread that calls ``on_overdue`` once this rank's deadline has passed, and ``on_poll`` twice a second.
 
-    The rank itself is then stuck in a library, so ``on_overdue`` must end the process.
+    After a missed deadline the rank itself is stuck in a library, so ``on_overdue`` must end the process. ``on_poll``
+    takes time from the thread that measures, so it must be short.
     """
 
     def poll() -> None:
         while not progress.position.done:
+            on_poll(progress.position)
             for late in find_overdue([progress.position], time.monotonic()):
                 on_overdue(late)
                 return

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -31,6 +32,13 @@ _REMOVED_PREFIXES = (
     "FORCE_COLOR",
 )
 _RANK_VARIABLES = ("RANK", "WORLD_SIZE", "LOCAL_RANK", "LOCAL_WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT")
+
+
+def without_numbers(stderr: str) -> str:
+    """Return ``stderr`` without what depends on the machine's speed: lines of progress, and the summary at the end."""
+    text = re.sub(r"(?m)^nccl-bench: \d+ of \d+ (case|probe)s, \d+ s, about .*\n", "", stderr)
+    text = re.sub(r"(?m)^nccl-bench: \d+ s, [^;\n]*warnings?; recorded in", "nccl-bench: recorded in", text)
+    return re.sub(r"(?m)^nccl-bench: \d+ s, [^;\n]*warnings?\n", "", text)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -116,7 +124,7 @@ class Sandbox:
                     os.kill(pid, signal.SIGKILL)
             stdout, stderr = process.communicate()
             raise AssertionError(f"still running after {timeout_s} s:\n{stdout}\n{stderr}") from None
-        return CommandResult(code=process.returncode, stdout=stdout, stderr=stderr)
+        return CommandResult(code=process.returncode, stdout=stdout, stderr=without_numbers(stderr))
 
     def processes(self) -> list[int]:
         """Return the ids of all living processes that were started here, children of children too."""

@@ -22,6 +22,7 @@ from nccl_bench.config.verification import VerifyConfig
 from nccl_bench.launch.config import LaunchConfig
 from nccl_bench.launch.launchers import Attachment
 from nccl_bench.verify.record import VerificationRecord
+from tests.support.command import without_numbers
 
 ROOT = Path(__file__).parents[2]
 RANKS = {"RANK": "0", "WORLD_SIZE": "2", "LOCAL_RANK": "0", "LOCAL_WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1"}
@@ -87,7 +88,7 @@ class CommandLine:
         return Observed(**facts)
 
     def run(self, *arguments: str, env: Mapping[str, str] = {}) -> tuple[int, str, str]:
-        """Return the exit code, standard output and standard error."""
+        """Return the exit code, standard output, and standard error without the summary; ``stderr`` has all of it."""
         with self._monkeypatch.context() as patch:
             patch.setattr(sys, "argv", ["nccl-bench", *arguments])
             for name, value in env.items():
@@ -95,7 +96,8 @@ class CommandLine:
             with pytest.raises(SystemExit) as end:
                 main()
         captured = self._capsys.readouterr()
-        return int(end.value.code or 0), captured.out, captured.err
+        self.stderr = captured.err
+        return int(end.value.code or 0), captured.out, without_numbers(captured.err)
 
     def _verify(self, record: VerificationRecord, output: OutputConfig) -> None:
         launch = LaunchConfig(nproc=record.world_size)

@@ -10,6 +10,7 @@ from rich.console import Console
 
 from nccl_bench.catalog.probes import DETECTOR
 from nccl_bench.cli.live_table import LiveTable
+from nccl_bench.cli.tracking import track_verification
 from nccl_bench.config.verification import resolve_verification
 from nccl_bench.verify.judgement import judge
 from tests.support.findings import CAUGHT, make_findings
@@ -18,12 +19,11 @@ CONFIG = resolve_verification("cpu", {"arms": "all"})
 FINDINGS = make_findings(CONFIG, *CAUGHT)
 
 
-def set_stderr(monkeypatch: pytest.MonkeyPatch, *, terminal: bool) -> io.StringIO:
-    """Replace standard error until the end of the test."""
+def set_terminal(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Replace standard error by a terminal until the end of the test."""
     stream = io.StringIO()
-    monkeypatch.setattr(stream, "isatty", lambda: terminal)
+    monkeypatch.setattr(stream, "isatty", lambda: True)
     monkeypatch.setattr(sys, "stderr", stream)
-    return stream
 
 
 def displayed(table: LiveTable, width: int, height: int = 24) -> list[str]:
@@ -34,9 +34,9 @@ def displayed(table: LiveTable, width: int, height: int = 24) -> list[str]:
 
 
 def test_the_table_fills_as_findings_arrive_in_80_columns(monkeypatch: pytest.MonkeyPatch) -> None:
-    set_stderr(monkeypatch, terminal=True)
+    set_terminal(monkeypatch)
     ran = 0
-    with LiveTable(len(FINDINGS), lambda: judge(CONFIG, 2, FINDINGS[:ran])) as table:
+    with LiveTable(track_verification(CONFIG, []), lambda: judge(CONFIG, 2, FINDINGS[:ran])) as table:
         empty = displayed(table, 80)
         small = displayed(table, 80, height=len(empty) - 1)
         # Nothing changes between two calls.
@@ -63,16 +63,9 @@ def test_the_table_fills_as_findings_arrive_in_80_columns(monkeypatch: pytest.Mo
 
 
 def test_a_pass_is_unverified_in_the_live_table_of_a_blind_detector(monkeypatch: pytest.MonkeyPatch) -> None:
-    set_stderr(monkeypatch, terminal=True)
-    with LiveTable(len(FINDINGS), lambda: judge(CONFIG, 2, make_findings(CONFIG))) as table:
+    set_terminal(monkeypatch)
+    with LiveTable(track_verification(CONFIG, []), lambda: judge(CONFIG, 2, make_findings(CONFIG))) as table:
         lines = displayed(table, 160)
     (row,) = (line for line in lines if line.startswith(DETECTOR))
     assert row.split()[1:3] == ["BLIND", "BLIND"]
     assert not any("pass" in line for line in lines)
-
-
-def test_without_a_terminal_nothing_is_shown(monkeypatch: pytest.MonkeyPatch) -> None:
-    stderr = set_stderr(monkeypatch, terminal=False)
-    with LiveTable(len(FINDINGS), lambda: judge(CONFIG, 2, FINDINGS[:3])) as table:
-        table.show([])
-    assert stderr.getvalue() == ""

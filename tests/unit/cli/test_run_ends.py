@@ -15,7 +15,7 @@ import pytest
 
 from nccl_bench.cli import attached_run, launched_run, recorded_run
 from nccl_bench.cli.output import OutputConfig
-from nccl_bench.cli.progress import SweepDisplay
+from nccl_bench.cli.progress import Lines
 from nccl_bench.config.run import resolve
 from nccl_bench.errors import ExitCode, InterruptedRunError, RecordError, SetupError, UsageError
 from nccl_bench.launch.launchers import LauncherVariables
@@ -180,13 +180,13 @@ def test_a_second_signal_loses_no_measured_case(
 def test_a_signal_between_the_sweep_and_the_closing_is_ignored(
     directory: Path, command_line: CommandLine, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    stop = SweepDisplay.__exit__
+    stop = Lines.__exit__
 
-    def interrupted_stop(self: SweepDisplay, *exception: Any) -> None:
+    def interrupted_stop(self: Lines, *exception: Any) -> None:
         os.kill(os.getpid(), signal.SIGINT)
         stop(self, *exception)
 
-    monkeypatch.setattr(SweepDisplay, "__exit__", interrupted_stop)
+    monkeypatch.setattr(Lines, "__exit__", interrupted_stop)
     monkeypatch.setattr(launched_run, "run_sweep", swept(None, [samples(), CaseEnd(case=case())]))
     assert command_line.run("run", "--sizes", "1K", "--out", "there")[0] == ExitCode.OK
     assert Run.load(directory / "there").meta["status"] == "complete"
@@ -349,7 +349,7 @@ def test_a_run_that_ends_before_its_first_line_leaves_no_directory(
         (recorded_run, "collect"),
         (launched_run, "create_record"),
         (launched_run, "locked"),
-        (launched_run, "SweepDisplay"),
+        (launched_run, "display_of"),
     ],
 )
 def test_a_signal_while_a_run_is_prepared_ends_it_without_a_record(
@@ -374,7 +374,7 @@ def test_a_signal_while_a_run_is_prepared_ends_it_without_a_record(
     assert not (directory / "there").exists()
 
 
-@pytest.mark.parametrize("name", ["locked", "SweepDisplay"])
+@pytest.mark.parametrize("name", ["locked", "display_of"])
 def test_an_error_between_the_creation_of_a_record_and_its_first_line_leaves_no_record(
     name: str, directory: Path, command_line: CommandLine, monkeypatch: pytest.MonkeyPatch
 ) -> None:
