@@ -125,7 +125,9 @@ def _groups(parameters: Sequence[Any], common: Sequence[str]) -> dict[str, list[
         elif {*each.opts} & {*common}:
             groups[_COMMON].append(each)
         else:
-            groups.setdefault(str(each.rich_help_panel or "Options"), []).append(each)
+            # With an older Typer, --help itself is an option of click, which has no panel.
+            panel = getattr(each, "rich_help_panel", None) or "Options"
+            groups.setdefault(str(panel), []).append(each)
     groups[_COMMON].sort(key=lambda each: common.index(each.opts[-1]))
     # The help option, which every command has, is the last.
     options = groups.pop("Options", [])
