@@ -17,7 +17,7 @@ from nccl_bench.config.options import Option, Panel, listed, options_of
 from nccl_bench.config.run import RunConfig
 from nccl_bench.config.user_arms import parse_arm_options
 from nccl_bench.errors import UsageError
-from nccl_bench.report import TABLE_FORMATS, Format
+from nccl_bench.report import TABLE_FORMATS, VERIFICATION_FORMATS, Format
 
 # The smallest width of a report, in characters: a size and the times of the baseline need this many.
 NARROWEST = 20
@@ -71,6 +71,7 @@ ToFile = Annotated[
     ),
 ]
 TableFormat = Annotated[Format, format_option(TABLE_FORMATS)]
+VerificationFormat = Annotated[Format, format_option(VERIFICATION_FORMATS)]
 Width = Annotated[int | None, width_option(NARROWEST)]
 FailOnText = Annotated[
     str | None,

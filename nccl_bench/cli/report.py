@@ -12,7 +12,7 @@ from nccl_bench.cli.options import FormatOrEnding, ToFile, Width
 from nccl_bench.config.options import listed
 from nccl_bench.errors import UsageError
 from nccl_bench.records.collection import pausing_collection
-from nccl_bench.report import TABLE_FORMATS, Format
+from nccl_bench.report import VERIFICATION_FORMATS, Format
 
 if TYPE_CHECKING:
     from nccl_bench.analysis.analysis import Analysis
@@ -38,10 +38,10 @@ def report(
 
     chosen = chosen_format(format, to)
     if (directory / VERIFICATION).exists():
-        if chosen not in TABLE_FORMATS:
+        if chosen not in VERIFICATION_FORMATS:
             raise UsageError(
                 f"the format is {chosen}, and {directory} is the record of a verification: allowed are "
-                f"{listed(TABLE_FORMATS)}"
+                f"{listed(VERIFICATION_FORMATS)}"
             )
         print_verification(VerificationRecord.load(directory), chosen, width, to)
         return
@@ -77,6 +77,8 @@ def print_verification(record: VerificationRecord, format: Format, width: int | 
 
     A ``width`` of ``None`` means the width of the terminal.
     """
+    from nccl_bench.report.html.verification_page import verification_html
     from nccl_bench.report.verification import reports
 
-    write_report(reports(stream_of(file), width)[format](record.verification), file)
+    by_format = {**reports(stream_of(file), width), Format.HTML: verification_html}
+    write_report(by_format[format](record.verification), file)

@@ -13,7 +13,7 @@ from nccl_bench.cli.launching import choose_device, default_ranks, refuse_missin
 from nccl_bench.cli.options import (
     Nproc,
     Resume,
-    TableFormat,
+    VerificationFormat,
     check_resume,
     layer_of,
     out_option,
@@ -35,7 +35,7 @@ def verify(
     nproc: Nproc = None,
     out: Annotated[Path | None, out_option("nothing is recorded")] = None,
     resume: Resume = None,
-    format: TableFormat = Format.TERMINAL,
+    format: VerificationFormat = Format.TERMINAL,
     width: Annotated[int | None, width_option(NARROWEST_VERIFICATION)] = None,
     **options: Any,
 ) -> None:

@@ -28,6 +28,9 @@ class Format(StrEnum):
 # The formats that print tables of anything.
 TABLE_FORMATS = (Format.TERMINAL, Format.MARKDOWN, Format.CSV, Format.JSON)
 
+# The formats that print a verification.
+VERIFICATION_FORMATS = (*TABLE_FORMATS, Format.HTML)
+
 Content = TypeVar("Content")
 # A function from content (an analysis, a verification, or sections of a listing) to text that ends in a newline.
 Report = Callable[[Content], str]

@@ -30,7 +30,7 @@ SHARED_NOTICE = (
 
 
 def reports(stream: TextIO, width: int | None) -> dict[Format, Report[Verification]]:
-    """Return the report of each format; without ``width`` the width of ``stream`` applies."""
+    """Return the report of each format but the page; without ``width`` the width of ``stream`` applies."""
     return {
         Format.TERMINAL: TerminalVerification.for_stream(stream, width).render,
         Format.MARKDOWN: markdown_verification,
@@ -53,7 +53,7 @@ class TerminalVerification(TextReport[Verification]):
     def _lines(self, content: Verification) -> Iterator[Text]:
         for entry in headline_entries(verification_headline(content)):
             yield from self._entry(entry)
-        if _notices(content):
+        if notices(content):
             yield Text()
         yield from self._cells(content)
         for remarks in verification_remarks(content):
@@ -138,18 +138,20 @@ def _progress(verification: Verification) -> str:
     return f"Stream order: {verification.ran} of {counted(verification.planned, 'probe')} ran, counted for each arm"
 
 
+def table_cells(verification: Verification) -> dict[tuple[str, str], str]:
+    """Return the cell of each arm and probe in the table."""
+    weak = {detection.probe for detection in weak_detections(verification)}
+    return {
+        (judgement.arm, judgement.probe): WEAK
+        if judgement.status is ProbeStatus.PASS and judgement.probe in weak
+        else _CELLS.get(judgement.status, str(judgement.status))
+        for judgement in verification.judgements
+    }
+
+
 def _table(verification: Verification, labels: Sequence[Sequence[str]]) -> Table:
     """Return the table of arms by probes; ``labels`` has the lines of each arm's name."""
-    cells = {
-        (judgement.arm, judgement.probe): _CELLS.get(judgement.status, str(judgement.status))
-        for judgement in verification.judgements
-    }
-    weak = {detection.probe for detection in weak_detections(verification)}
-    cells |= {
-        (judgement.arm, judgement.probe): WEAK
-        for judgement in verification.judgements
-        if judgement.status is ProbeStatus.PASS and judgement.probe in weak
-    }
+    cells = table_cells(verification)
     columns = [column("arm", ("arm",), list(chain.from_iterable(labels)), left=True)]
     for probe in verification.probes:
         texts = [
@@ -159,13 +161,13 @@ def _table(verification: Verification, labels: Sequence[Sequence[str]]) -> Table
         columns.append(column(probe, (probe,), list(chain.from_iterable(texts)), left=True))
     return Table(
         title="",
-        notes=_notices(verification),
+        notes=notices(verification),
         columns=tuple(columns),
         keep=2,
     )
 
 
-def _notices(verification: Verification) -> tuple[str, ...]:
+def notices(verification: Verification) -> tuple[str, ...]:
     """Return what the verification does not show on its device."""
     notices = [DEVICES[verification.device].order_notice]
     if verification.gpus is not None and verification.gpus < verification.world_size:

@@ -17,8 +17,11 @@ from nccl_bench.catalog.timings import Timing
 from nccl_bench.records.run import Run
 from nccl_bench.report.csv import csv_report
 from nccl_bench.report.html.analysis_page import html_report
+from nccl_bench.report.html.verification_page import verification_html
+from nccl_bench.verify.judgement import Verification
 from tests.support.axe import violations
 from tests.support.browser_page import Page
+from tests.support.findings import make_user_verification
 from tests.support.synthetic_comparisons import compared_runs, comparison
 from tests.support.synthetic_runs import case, crash, hang, run, samples, sweep, wrong
 
@@ -34,8 +37,14 @@ VIEWS = [(390, "light"), (1280, "dark")]
 class Written:
     """A page in a file."""
 
-    analysis: Analysis  # what the page shows
+    content: Analysis | Verification  # what the page shows
     file: Path  # the page
+
+    @property
+    def analysis(self) -> Analysis:
+        """The analysis that the page shows."""
+        assert isinstance(self.content, Analysis)
+        return self.content
 
 
 def _unusual() -> Analysis:
@@ -54,12 +63,13 @@ def _unusual() -> Analysis:
     )
 
 
-PAGES: dict[str, Callable[[], Analysis]] = {
-    "a default run": lambda: Analysis.of(Run.load(RESULTS / "h200-x2-all-reduce")),
-    "failures": _unusual,
-    "one arm": lambda: Analysis.of(run(sweep(["dedicated-stream"], sizes=(8,)), arms=["dedicated-stream"])),
-    "nothing": lambda: Analysis.of(run([])),
-    "two sides": lambda: compared_runs([comparison(size, ratio=0.8) for size in (8, 1024, 2048)]),
+PAGES: dict[str, Callable[[Path], Analysis | Verification]] = {
+    "a default run": lambda _: Analysis.of(Run.load(RESULTS / "h200-x2-all-reduce")),
+    "failures": lambda _: _unusual(),
+    "one arm": lambda _: Analysis.of(run(sweep(["dedicated-stream"], sizes=(8,)), arms=["dedicated-stream"])),
+    "nothing": lambda _: Analysis.of(run([])),
+    "a verification": lambda scratch: make_user_verification(scratch).verification,
+    "two sides": lambda _: compared_runs([comparison(size, ratio=0.8) for size in (8, 1024, 2048)]),
 }
 
 
@@ -68,11 +78,12 @@ def written(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Written]:
     """Return each of ``PAGES`` in a file."""
     directory = tmp_path_factory.mktemp("pages")
     pages = {}
-    for name, analyse in PAGES.items():
-        analysis = analyse()
+    for name, make in PAGES.items():
+        content = make(directory)
         file = directory / f"{name.replace(' ', '-')}.html"
-        file.write_text(html_report(analysis), encoding="utf-8")
-        pages[name] = Written(analysis=analysis, file=file)
+        text = html_report(content) if isinstance(content, Analysis) else verification_html(content)
+        file.write_text(text, encoding="utf-8")
+        pages[name] = Written(content=content, file=file)
     return pages
 
 
@@ -139,7 +150,7 @@ def test_a_page_fits_the_window_and_has_no_barriers(
     # axe-core takes seconds for a thousand cells. The page of failures has all kinds of tables, and all colours.
     draw_all(page, unfold=name != "a default run")
     assert page.evaluate("document.documentElement.scrollWidth") <= width
-    if name == "failures" or theme == "light":
+    if name in ("failures", "a verification") or theme == "light":
         assert violations(page) == []
 
 

@@ -3,28 +3,24 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from itertools import groupby
 
 from nccl_bench.analysis.analysis import Analysis
-from nccl_bench.analysis.headline import Fact, Headline
+from nccl_bench.analysis.headline import Headline
 from nccl_bench.catalog.timings import TIMINGS, Timing
 from nccl_bench.records.run import TOOL
 from nccl_bench.report.charts.chart import Chart
 from nccl_bench.report.charts.kinds import CasesOfKind, arms_of, kinds
+from nccl_bench.report.html.answer import fact_block, headline_blocks
 from nccl_bench.report.html.data import charts_of, plain
 from nccl_bench.report.html.numbers import numbers
 from nccl_bench.report.html.page import (
     Block,
     Charts,
-    Facts,
-    NamedText,
     Numbers,
     Page,
     Paragraphs,
     Remarks,
     Section,
-    VerdictLine,
-    Verdicts,
     render,
 )
 from nccl_bench.report.html.tables import bands_table, checked_results, environment, lowered_clocks
@@ -114,13 +110,7 @@ def _sections(
 
 
 def _answer(analysis: Analysis, headline: Headline, of_kinds: Sequence[CasesOfKind]) -> Iterator[Block]:
-    if headline.problems:
-        yield Remarks(title="Failures", items=headline.problems, style="problem")
-    for about, lines in groupby(headline.lines, key=lambda line: line.about):
-        verdicts = [VerdictLine(label=line.label, timing=line.timing or "", text=line.text) for line in lines]
-        yield Verdicts(title=about, lines=verdicts)
-    if headline.facts:
-        yield _facts(headline.facts)
+    yield from headline_blocks(headline)
     for title, items in (
         ("Warnings", analysis.warnings),
         ("How to decide what is open", analysis.hints),
@@ -135,10 +125,6 @@ def _answer(analysis: Analysis, headline: Headline, of_kinds: Sequence[CasesOfKi
     if timings:
         questions = [f"{timing}: {TIMINGS[timing].question}" for timing in timings]
         yield Remarks(title="What the timings measure", items=questions, folded=True)
-
-
-def _facts(facts: Sequence[Fact]) -> Facts:
-    return Facts(items=[NamedText(name=fact.name, text=fact.text, command=fact.command) for fact in facts])
 
 
 def _steadiness(analysis: Analysis, charts: Mapping[str, list[list[Chart]]]) -> Iterator[Block]:
@@ -157,7 +143,7 @@ def _results(analysis: Analysis, headline: Headline) -> Iterator[Block]:
     yield from checked_results(analysis.rows)
     order = [fact for fact in headline.facts if fact.name == "Order"]
     if order:
-        yield _facts(order)
+        yield fact_block(order)
 
 
 def _environment(analysis: Analysis) -> Iterator[Block]:

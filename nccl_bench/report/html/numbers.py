@@ -1,8 +1,8 @@
-"""The table of all numbers: the columns of ``summary.csv``, or of the comparisons of two sides."""
+"""The data of the tables that the reader sorts, filters and saves: all numbers of a page."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 
 from nccl_bench.analysis.analysis import Analysis
 from nccl_bench.analysis.summary import COLUMNS
@@ -23,7 +23,7 @@ MOST_ROWS = 20_000
 
 
 def numbers(analysis: Analysis) -> dict[str, object]:
-    """Return the columns with a value in any row. A column with one value in all rows has that value only once."""
+    """Return the columns of ``summary.csv``, or of the comparisons of two sides."""
     columns: Mapping[str, list[object]]
     if analysis.run is not None:
         rows = analysis.rows[:MOST_ROWS]
@@ -35,23 +35,33 @@ def numbers(analysis: Analysis) -> dict[str, object]:
         records = [comparison_record(each, analysis.sides) for each in compared]
         names = dict.fromkeys(name for record in records for name in record)
         columns = {name: [record.get(name) for record in records] for name in names}
+    return {**sortable(columns, helps, _MAIN), "left_out": max(0, count - MOST_ROWS)}
+
+
+def sortable(
+    columns: Mapping[str, Sequence[object]], helps: Mapping[str, str], main: Collection[str]
+) -> dict[str, object]:
+    """Return ``columns`` as the script reads them: those with a value in any row. ``main`` are shown at first.
+
+    A column with one value in all rows has that value only once.
+    """
     return {
-        "count": min(count, MOST_ROWS),
-        "left_out": max(0, count - MOST_ROWS),
+        "count": max(map(len, columns.values()), default=0),
+        "left_out": 0,
         "columns": [
-            _column(name, helps.get(name, ""), values)
+            _column(name, helps.get(name, ""), values, main)
             for name, values in columns.items()
             if any(value is not None for value in values)
         ],
     }
 
 
-def _column(name: str, help: str, values: Sequence[object]) -> dict[str, object]:
+def _column(name: str, help: str, values: Sequence[object], main: Collection[str]) -> dict[str, object]:
     constant = values.count(values[0]) == len(values)
     return {
         "name": name,
         "help": help,
-        "main": name in _MAIN and not (constant and len(values) > 1),
+        "main": name in main and not (constant and len(values) > 1),
         "numeric": all(value is None or isinstance(value, int | float) for value in values),
         **({"same": _rounded(values[0])} if constant else {"values": list(map(_rounded, values))}),
     }

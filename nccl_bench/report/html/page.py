@@ -89,6 +89,8 @@ class PageTable(Block):
     rows: Sequence[Sequence[str]]  # the texts of each row
     numeric: Sequence[bool] = ()  # for each column: True if it is flush right; empty: all are flush left
     folded: bool = False  # True if the reader has to unfold the table
+    # The text of a cell -> its style, `good`, `warning` or `problem`. Other cells have none.
+    styles: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -140,7 +140,7 @@ BAD: list[tuple[tuple[str, ...], int, tuple[str, ...]]] = [
     (("list", "--format", "csv"), 2, ("--format csv was given with 10 sections", "give one of arms, user_arms")),
     (("list", "dtypes", "arms", "--format", "csv"), 2, ("with 2 sections", "give one of dtypes, arms")),
     (("list", "--format", "html"), 2, ("--format is 'html'", "terminal, markdown, csv, json")),
-    (("verify", "--format", "html"), 2, ("--format is 'html'", "terminal, markdown, csv, json")),
+    (("verify", "--format", "svg"), 2, ("--format is 'svg'", "terminal, markdown, csv, json, html")),
     (("compare", "a-run", "--format", "tables"), 2, ("--format is 'tables'", "terminal, markdown, csv, json")),
     (("report", "a-run", "--width", "19"), 2, ("--width is 19", "at least 20")),
 ]
