@@ -69,7 +69,7 @@ class Band:
     @property
     def saved_us(self) -> tuple[float, float]:
         """The smallest and the largest time saved at a size, microseconds a call; negative for a slower candidate."""
-        saved = [each.baseline_us - each.candidate_us for each in self.comparisons]
+        saved = [each.saved_us for each in self.comparisons]
         return min(saved), max(saved)
 
 

@@ -69,6 +69,18 @@ class Comparison:
     # The standard deviation of the ratio from launch to launch, or from run to run, as a share; None if it is unknown.
     communicator_variance: float | None = None
 
+    @property
+    def saved_us(self) -> float:
+        """The time that a call of the candidate saves, microseconds; negative if it is slower.
+
+        The ratio compares times of the same round. The difference of the two medians would mix fast and slow rounds.
+        """
+        return self.saved_at(self.ratio)
+
+    def saved_at(self, ratio: float) -> float:
+        """Return the time that a call would save if its ratio was ``ratio``, such as an end of the interval."""
+        return self.baseline_us * (1 - ratio)
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ArmPair:

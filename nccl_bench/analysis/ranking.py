@@ -77,7 +77,7 @@ def _places(bands: Sequence[Band], baseline: str) -> Iterator[_Place]:
                 high=high,
                 rank=_RANKS.get(band.verdict),
                 margin=max(each.threshold, band.noise_floor or 0),
-                saved_us=each.baseline_us - each.candidate_us,
+                saved_us=each.saved_us,
             )
             by_size.setdefault(each.case.size_bytes, []).append(entry)
     of_baseline = _Entry(arm=baseline, ratio=1, low=1, high=1, rank=0, margin=0, saved_us=0)

@@ -58,7 +58,7 @@ def saved_charts(cases: CasesOfKind) -> list[Chart]:
                         name,
                         sizes,
                         of_pair,
-                        lambda each: _saved(each, each.ratio),
+                        lambda each: each.saved_us,
                         lambda each: _saved(each, _high(each)),
                         lambda each: _saved(each, _low(each)),
                     )
@@ -97,7 +97,7 @@ def _high(comparison: Comparison) -> Value:
 
 
 def _saved(comparison: Comparison, ratio: Value) -> Value:
-    return None if ratio is None else comparison.baseline_us * (1 - ratio)
+    return None if ratio is None else comparison.saved_at(ratio)
 
 
 def _baselines(pairs: CellsBySize[Comparison]) -> str:
