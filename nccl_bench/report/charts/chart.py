@@ -1,8 +1,11 @@
 """The record of a chart. It holds what is drawn, and nothing about colours, fonts or pixels."""
 
+import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from enum import StrEnum
+
+from nccl_bench.analysis.wording import size_with_unit
 
 # A value of a line; None where there is no value.
 Value = float | None
@@ -68,16 +71,26 @@ class Chart:
 
     @property
     def description(self) -> str:
-        """The chart in words, for readers who cannot see it."""
-        return f"{self.title}: {self.y_label}, by {self.x_label}. {' '.join(self._lines_in_words())}"
+        """The chart in words, for readers who hear it."""
+        # A screen reader would say the word "us".
+        quantity = re.sub(r"\bus\b", "microseconds", self.y_label)
+        return f"{self.title}: {quantity}, by {self.x_label}. {' '.join(self._lines_in_words())}"
 
     def _lines_in_words(self) -> Iterator[str]:
         for line in self.lines:
-            known = [value for value in line.values if value is not None]
+            values = zip(self.positions, line.values, strict=True)
+            known = [(position, value) for position, value in values if value is not None]
             if known:
-                yield f"{line.label}: {known[0]:.4g} at first, {known[-1]:.4g} at last, {_range(known)}."
+                ends = ", ".join(f"{value:.4g} at {self._place(position)}" for position, value in (known[0], known[-1]))
+                yield f"{line.label}: {ends}, {_range([value for _, value in known])}."
             else:
                 yield f"{line.label}: no value."
+
+    def _place(self, position: float) -> str:
+        """Return a horizontal position in words."""
+        if self.x_scale is Scale.SIZE:
+            return size_with_unit(int(position))
+        return next((text for start, text in reversed(self.marks) if start <= position), f"{position:.4g}")
 
 
 def same_range(charts: Sequence[Chart]) -> list[Chart]:

@@ -481,7 +481,7 @@
     const all = make("input", { type: "checkbox" });
     const more = make("button", { type: "button" });
     const status = make("span", { role: "status" });
-    const table = make("table", {});
+    const table = make("table", { "aria-label": "All numbers" });
     const shown = () => columns.filter((column) => every || column.main);
     const matching = () => order.filter((row) => !wanted || columns.some((column) => textAt(column, row).toLowerCase().includes(wanted)));
 
