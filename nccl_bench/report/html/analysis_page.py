@@ -24,7 +24,7 @@ from nccl_bench.report.html.page import (
     render,
 )
 from nccl_bench.report.html.tables import bands_table, checked_results, environment, lowered_clocks
-from nccl_bench.report.verdicts import heading
+from nccl_bench.report.verdicts import heading as verdicts_heading
 
 _HEADINGS: Mapping[str, str] = {
     "ratio": "Ratio by size",
@@ -61,12 +61,14 @@ def page_of(analysis: Analysis) -> Page:
     """Return the page of ``analysis`` as data."""
     # Each use of `analysis.headline` would compute it again.
     headline = analysis.headline
+    # The title of the headline can begin with that of the analysis, which stands below the heading.
+    heading = headline.title.removeprefix(f"{analysis.title}: ") or TOOL
     of_kinds = kinds(analysis)
     charts = charts_of(analysis, of_kinds)
     arms = list(arms_of(analysis).values())
     return Page(
-        title=f"{headline.title or analysis.title} - {TOOL}",
-        heading=headline.title or TOOL,
+        title=f"{heading} - {TOOL}",
+        heading=heading,
         subtitle=analysis.title,
         sections=[section for section in _sections(analysis, headline, charts, of_kinds) if section.blocks],
         arms=arms,
@@ -96,7 +98,7 @@ def _sections(
     ratio = drawn("ratio")
     if ratio:
         yield section(
-            "ratio", Paragraphs(items=[heading(analysis)]), *ratio, bands_table(analysis.bands), short="Ratio"
+            "ratio", Paragraphs(items=[verdicts_heading(analysis)]), *ratio, bands_table(analysis.bands), short="Ratio"
         )
     yield section("saved", *drawn("saved"), short="Saved")
     yield section("latency", *drawn("latency"), short="Latency")
