@@ -12,4 +12,5 @@ def describe_versions(device: Device) -> dict[str, str]:
     """Return the version of each program that this process runs, and that another process set can have differently."""
     versions = {"Python": platform.python_version(), "torch": str(torch.__version__), "numpy": np.__version__}
     transport = device.transport.describe()
-    return versions | ({"NCCL": str(transport["version"])} if transport.get("version") else {})
+    is_nccl = str(transport["name"]).startswith("nccl")
+    return versions | ({"NCCL": str(transport["version"])} if is_nccl and transport.get("version") else {})
