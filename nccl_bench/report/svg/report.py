@@ -8,6 +8,7 @@ from textwrap import wrap
 from xml.etree.ElementTree import Element, indent, tostring
 
 from nccl_bench.analysis.analysis import Analysis
+from nccl_bench.analysis.wording import counted
 from nccl_bench.report.charts.chart import Chart, Shading
 from nccl_bench.report.charts.comparisons import ratio_charts, saved_charts
 from nccl_bench.report.charts.kinds import kinds
@@ -24,7 +25,10 @@ _GAP = 14.0  # the distance between two plots
 _WIDEST = 330.0  # the width of a plot that has enough room
 _HEIGHT = 150.0  # the height of a plot
 _CHARACTER = 6.4  # the mean width of a character of ordinary text
-_MOST_CHARACTERS = int((_WIDTH - 2 * _MARGIN) / _CHARACTER)
+_MOST_PROBLEMS = 4  # more problems than this are counted
+_MOST_LINES = 3  # a longer paragraph is cut off, such as a traceback
+# The most characters in a line of a paragraph, by its style. Bold and large characters are wider.
+_MOST_CHARACTERS = {"title": 80, "problem": 108, "kind": 100, "row": 100, "quiet": 124, "": 124}
 
 
 def svg_report(analysis: Analysis) -> str:
@@ -37,9 +41,12 @@ def svg_report(analysis: Analysis) -> str:
     add(root, "desc", " ".join(_sentences(analysis)), id="desc")
     add(root, "style", style_sheet())
     paper = add(root, "rect", class_="paper", rx=6)
-    y = _paragraph(root, title, 30, "title", most=_MOST_CHARACTERS * 12 // 17)
-    for problem in analysis.headline.problems:
+    y = _paragraph(root, title, 30, "title")
+    problems = analysis.headline.problems
+    for problem in problems[:_MOST_PROBLEMS]:
         y = _paragraph(root, problem, y, "problem")
+    if len(problems) > _MOST_PROBLEMS:
+        y = _paragraph(root, f"and {counted(len(problems) - _MOST_PROBLEMS, 'problem')} more", y, "problem")
     y = _draw_rows(root, question, y)
     for fact in analysis.headline.facts:
         if fact.name == "Machine":
@@ -103,9 +110,12 @@ def _legend(root: Element, rows: Sequence[Sequence[Chart]], y: float) -> float:
     return y + 18
 
 
-def _paragraph(root: Element, text: str, y: float, style: str, most: int = _MOST_CHARACTERS) -> float:
-    """Write ``text`` in lines of at most ``most`` characters. Return the position below them."""
-    for line in wrap(printable(text), most, break_on_hyphens=False):
+def _paragraph(root: Element, text: str, y: float, style: str) -> float:
+    """Write ``text`` in lines that fit the width. Return the position below them."""
+    lines = wrap(
+        printable(text), _MOST_CHARACTERS[style], break_on_hyphens=False, max_lines=_MOST_LINES, placeholder=" ..."
+    )
+    for line in lines:
         add(root, "text", line, x=_MARGIN, y=y, **({"class_": style} if style else {}))
         y += 18 if style != "title" else 24
     return y

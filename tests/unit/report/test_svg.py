@@ -107,6 +107,15 @@ def test_texts_are_escaped_and_characters_that_xml_forbids_are_replaced() -> Non
     assert not {"\x1b", "\x00", "\ud800"} & {*shown, *(root.findtext(f"{_SVG}desc") or "")}
 
 
+def test_many_long_problems_leave_room_for_the_charts() -> None:
+    crashes = [crash(arm=f"arm-{number}", message="word " * 200) for number in range(40)]
+    root = picture(Analysis.of(run([*sweep(sizes=[1024]), *crashes])))
+    shown = [element.text or "" for element in root.iter(f"{_SVG}text") if element.get("class") == "problem"]
+    assert len(shown) == 4 * 3 + 1
+    assert re.fullmatch(r"and \d+ problems more", shown[-1])
+    assert shown[2].endswith(" ...")
+
+
 def test_a_picture_loads_nothing_and_has_colours_for_dark_pages() -> None:
     text = svg_report(ANALYSES["a sweep"]())
     assert re.findall(r"https?://[^\"]*", text) == ["http://www.w3.org/2000/svg"]
