@@ -36,6 +36,8 @@ class Analysis:
     metas: NamedRuns  # the content of run.json of each run, with the name of its side; one without a name for one run
     # All records of each run, with its launches joined and the name of its side; without the runs that are summaries.
     runs: tuple[tuple[str, Run], ...] = ()
+    # The rows of each run that has records, with the name of its side; for `compare` only of what is compared.
+    rows_of_runs: tuple[tuple[str, tuple[Row, ...]], ...] = ()
     rows: tuple[Row, ...]  # the summary of the run, one row per record; empty for the command `compare`
     comparisons: tuple[Comparison, ...]  # comparisons with verdicts, for each candidate, case and timing
     # The candidates whose verdicts answer the question; None: every candidate.
@@ -72,6 +74,7 @@ class Analysis:
             run=joined,
             metas=(("", run.meta),),
             runs=(("", joined),),
+            rows_of_runs=(("", rows),),
             rows=rows,
             comparisons=comparisons,
             asked_arms=asked_arms,

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections import Counter
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
-from nccl_bench.analysis.summary import Row
-from nccl_bench.records.schema import Crash, Hang, Status
+from nccl_bench.records.schema import Crash, Hang, Line, Samples, Status
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -22,24 +22,28 @@ class ArmChecks:
     tolerance_ulp: int | None  # the largest error that a check allowed, in ulp; 0: equality; None: nothing was checked
 
 
-def checks_of_arms(rows: Iterable[Row]) -> tuple[ArmChecks, ...]:
-    """Return the checks of each arm in ``rows``, twins included."""
-    of_arms: dict[str, list[Row]] = {}
-    for row in rows:
-        if row.arm:
-            of_arms.setdefault(row.arm, []).append(row)
+def checks_of_arms(lines: Iterable[Line]) -> tuple[ArmChecks, ...]:
+    """Return the checks of each arm in ``lines``, twins included."""
+    of_arms: dict[str, list[Samples | Hang | Crash]] = {}
+    for line in lines:
+        if isinstance(line, Samples | Hang | Crash) and line.arm:
+            of_arms.setdefault(line.arm, []).append(line)
     return tuple(_checks(arm, of_arm) for arm, of_arm in of_arms.items())
 
 
-def _checks(arm: str, rows: list[Row]) -> ArmChecks:
-    right = [row for row in rows if row.status == Status.OK and row.wrong is not None]
-    tolerances = [row.tolerance_ulp for row in rows if row.tolerance_ulp is not None]
+def _checks(arm: str, lines: Sequence[Samples | Hang | Crash]) -> ArmChecks:
+    samples = [line for line in lines if isinstance(line, Samples)]
+    statuses = Counter(line.status for line in samples)
+    right = sum(line.status is Status.OK and line.wrong is not None for line in samples)
     return ArmChecks(
         arm=arm,
-        right=len(right),
-        wrong=sum(row.status == Status.WRONG for row in rows),
-        unchecked=sum(row.status == Status.OK for row in rows) - len(right),
-        declined=sum(row.status == Status.DECLINED for row in rows),
-        ended=sum(row.status in (Hang.kind, Crash.kind) for row in rows),
-        tolerance_ulp=max(tolerances, default=None),
+        right=right,
+        wrong=statuses[Status.WRONG],
+        unchecked=statuses[Status.OK] - right,
+        declined=statuses[Status.DECLINED],
+        ended=len(lines) - len(samples),
+        tolerance_ulp=max(
+            (line.tolerance_ulp for line in samples if line.wrong is not None and line.tolerance_ulp is not None),
+            default=None,
+        ),
     )

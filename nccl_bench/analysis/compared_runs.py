@@ -56,6 +56,7 @@ def analyse_arms(loaded: LoadedRun, arms: tuple[str, str], limits: Limits | None
     no_common_round = [cell for cell in missing if cell in cells]
     no_time = [cell for cell in missing if cell not in cells]
     compared = _only(run, {(*point, arm) for point in points for arm in arms})
+    rows_of_runs = (("", rows_of(compared)),)
     return Analysis(
         title=f"{name}: {candidate} against {baseline}, by times of the same round",
         notes=(
@@ -65,6 +66,7 @@ def analyse_arms(loaded: LoadedRun, arms: tuple[str, str], limits: Limits | None
         run=None,
         metas=(("", loaded.meta),),
         runs=(("", join_launches(run)),),
+        rows_of_runs=rows_of_runs,
         rows=(),
         comparisons=comparisons,
         basis=basis_of(comparisons),
@@ -72,7 +74,7 @@ def analyse_arms(loaded: LoadedRun, arms: tuple[str, str], limits: Limits | None
         failures=tuple(_failures(loaded)),
         warnings=(
             *loaded.warnings,
-            *cell_warnings([("", rows_of(compared))]),
+            *cell_warnings(rows_of_runs),
             *run_warnings(compared, arms, baseline),
             *carry_over_warnings(run, limits),
             *(_no_noise_floor(comparisons) if basis_of(comparisons) is Basis.ROUNDS else ()),
@@ -132,6 +134,7 @@ def analyse_sides(
         for (label, loaded), of_side in zip(runs, [cells[0]] * len(before) + [cells[1]] * len(after), strict=True)
         if loaded.run is not None
     ]
+    rows_of_runs = tuple((label, rows_of(run)) for label, run in compared)
 
     def about_run(run: Run) -> Iterator[str]:
         arms = {line.arm for line in run.lines if isinstance(line, Samples)}
@@ -149,6 +152,7 @@ def analyse_sides(
         run=None,
         metas=tuple(metas),
         runs=tuple((label, join_launches(loaded.run)) for label, loaded in runs if loaded.run is not None),
+        rows_of_runs=rows_of_runs,
         rows=(),
         comparisons=comparisons,
         basis=sides.basis,
@@ -160,7 +164,7 @@ def analyse_sides(
             *over_ranks(metas),
             *one_process(metas),
             *versions(metas),
-            *cell_warnings([(label, rows_of(run)) for label, run in compared]),
+            *cell_warnings(rows_of_runs),
             *_merged((label, loaded.warnings) for label, loaded in runs),
             *_merged((label, about_run(run)) for label, run in compared),
             *_merged((label, carry_over_warnings(loaded.run, limits)) for label, loaded in runs if loaded.run),

@@ -93,11 +93,12 @@ class Chart:
         return next((text for start, text in reversed(self.marks) if start <= position), f"{position:.4g}")
 
 
-def same_range(charts: Sequence[Chart]) -> list[Chart]:
-    """Return ``charts`` with one vertical range, so that they can be compared by eye."""
+def same_range(charts: Sequence[Chart], always: Sequence[float] = ()) -> list[Chart]:
+    """Return ``charts`` with one vertical range, so that they can be compared by eye. It includes ``always``."""
     values = [value for chart in charts for line in chart.lines for value in line.values if value is not None]
     if not values:
         return list(charts)
+    values += always
     return [replace(chart, y_range=(min(values), max(values))) for chart in charts]
 
 

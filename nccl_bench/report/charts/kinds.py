@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TypeVar
 
@@ -10,7 +10,6 @@ from nccl_bench.analysis.analysis import Analysis
 from nccl_bench.analysis.comparison import Comparison
 from nccl_bench.analysis.summary import Row
 from nccl_bench.analysis.wording import case_name, compared_text
-from nccl_bench.catalog.arms import TWIN_SUFFIX
 from nccl_bench.catalog.cases import Case
 from nccl_bench.catalog.timings import Timing
 
@@ -31,14 +30,28 @@ class ChartArm:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class DrawnArm:
+    """An arm of a run, as the charts of times draw it."""
+
+    side: str  # the name of its side; empty if there is only one run
+    arm: str  # the name of the arm
+    label: str  # the name of its lines, which differs between the sides
+    name: str  # the name of the `ChartArm` that switches it on and off
+    style: int  # the number of its colour, dash and mark
+    hollow: bool = False  # True if its marks are hollow
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class CasesOfKind:
     """The rows and the comparisons of the cases of one kind."""
 
     kind: Kind  # the kind
     name: str  # the kind in words
-    rows: Mapping[Timing, CellsBySize[Row]]  # the rows with a time, by timing and arm; empty for two sides
+    # The rows with a time, by timing and label of the drawn arm; empty if a side has several runs, or is a summary.
+    rows: Mapping[Timing, CellsBySize[Row]]
     comparisons: Mapping[Timing, CellsBySize[Comparison]]  # the comparisons, by timing and name of the pair
-    arms: Mapping[str, ChartArm]  # the arms of all kinds, by name
+    arms: Mapping[str, ChartArm]  # what the reader switches on and off, by name; the same for all kinds
+    drawn: Mapping[str, DrawnArm]  # the drawn arms by label; the same for all kinds
 
 
 def kind_of(case: Case | Row) -> Kind:
@@ -61,13 +74,43 @@ def arms_of(analysis: Analysis) -> dict[str, ChartArm]:
     }
 
 
+def drawn_arms(analysis: Analysis) -> list[DrawnArm]:
+    """Return the arms that charts of times draw: those of the run, or both parts of each compared pair."""
+    arms = arms_of(analysis)
+    if analysis.run is not None:
+        return [
+            DrawnArm(side="", arm=arm.name, label=arm.name, name=arm.name, style=arm.style) for arm in arms.values()
+        ]
+    sides = ("", "") if analysis.basis.of_one_run else analysis.sides
+    alone = len(arms) == 1
+    drawn: dict[tuple[str, str], DrawnArm] = {}
+    for each in analysis.comparisons:
+        pair = arms[pair_name(each, analysis)]
+        parts = (each.baseline, each.candidate)
+        for part, (side, arm) in enumerate(zip(sides, parts, strict=True)):
+            if (side, arm) not in drawn:
+                drawn[side, arm] = DrawnArm(
+                    side=side,
+                    arm=arm,
+                    label=f"{arm}, {side}" if side and (not alone or len({*parts}) == 1) else arm,
+                    name=pair.name,
+                    # A single pair has the styles of a baseline and of a candidate.
+                    style=0 if alone and part == 0 else pair.style,
+                    hollow=not alone and part == 0,
+                )
+    return list(drawn.values())
+
+
 def kinds(analysis: Analysis) -> list[CasesOfKind]:
     """Return the cases of each kind, in the order of measurement."""
+    drawn = drawn_arms(analysis)
+    labels = {(each.side, each.arm): each.label for each in drawn}
     rows: dict[Kind, dict[Timing, dict[str, dict[int, Row]]]] = {}
     comparisons: dict[Kind, dict[Timing, dict[str, dict[int, Comparison]]]] = {}
-    for row in timed_rows(analysis.rows):
-        of_timing = rows.setdefault(kind_of(row), {}).setdefault(Timing(str(row.timing)), {})
-        of_timing.setdefault(str(row.arm), {})[row.size_bytes or 0] = row
+    for side, row in _rows_by_side(analysis):
+        if row.time_us is not None and (label := labels.get((side, row.arm or ""))):
+            of_timing = rows.setdefault(kind_of(row), {}).setdefault(Timing(str(row.timing)), {})
+            of_timing.setdefault(label, {})[row.size_bytes or 0] = row
     for each in analysis.comparisons:
         of_pair = comparisons.setdefault(kind_of(each.case), {}).setdefault(each.timing, {})
         of_pair.setdefault(pair_name(each, analysis), {})[each.case.size_bytes] = each
@@ -79,16 +122,18 @@ def kinds(analysis: Analysis) -> list[CasesOfKind]:
             rows=rows.get(kind, {}),
             comparisons=comparisons.get(kind, {}),
             arms=arms,
+            drawn={each.label: each for each in drawn},
         )
         for kind in dict.fromkeys((*rows, *comparisons))
     ]
 
 
-def timed_rows(rows: Iterable[Row]) -> Iterator[Row]:
-    """Yield the rows with a time. The twins, which only set the noise floor, are left out."""
-    for row in rows:
-        if row.time_us is not None and row.arm and not row.arm.endswith(TWIN_SUFFIX):
-            yield row
+def _rows_by_side(analysis: Analysis) -> Iterator[tuple[str, Row]]:
+    """Yield each row with the name of its side; none if a side has several runs, or no records."""
+    names = [name for name, _ in analysis.rows_of_runs]
+    if names == [name for name, _ in analysis.metas] and {*names} <= {"", *analysis.sides}:
+        for name, rows in analysis.rows_of_runs:
+            yield from ((name, row) for row in rows)
 
 
 def pair_name(comparison: Comparison, analysis: Analysis) -> str:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 from nccl_bench.analysis.analysis import Analysis
 from nccl_bench.analysis.rounds import RoundTimes, round_times
@@ -11,7 +11,7 @@ from nccl_bench.analysis.summary import Row
 from nccl_bench.analysis.wording import size_with_unit
 from nccl_bench.catalog.timings import Timing
 from nccl_bench.report.charts.chart import Chart, ChartLine, Scale, Value, same_range
-from nccl_bench.report.charts.kinds import CasesOfKind, ChartArm, arms_of, kind_of, pair_name, sizes_of, timing_style
+from nccl_bench.report.charts.kinds import CasesOfKind, DrawnArm, drawn_arms, kind_of, sizes_of, timing_style
 
 # The part of the space of a case that its rounds fill. The rest parts it from the next case.
 _FILLED = 0.9
@@ -23,32 +23,19 @@ class DrawnRun:
 
     side: str  # the name of the run's side; empty if there is only one run
     rounds: tuple[RoundTimes, ...]  # the times, in the order of measurement
-    arms: Mapping[str, ChartArm]  # the arm -> what switches it on and off, and its style
+    arms: Mapping[str, DrawnArm]  # the drawn arms by the name of the arm
 
 
 def drawn_runs(analysis: Analysis, most: int) -> list[DrawnRun]:
     """Return the rounds of each run with the arms that are drawn; of all runs together, about ``most`` times."""
-    drawn = arms_of(analysis)
+    drawn = drawn_arms(analysis)
     runs = []
     for side, run in analysis.runs:
-        if analysis.run is not None:
-            arms = drawn
-        else:
-            # The labels of sides are those of `Analysis.sides`, with a number if a side has several runs.
-            parts = [number for number, name in enumerate(analysis.sides) if not side or side.startswith(name)]
-            arms = {
-                (each.baseline, each.candidate)[part]: _with_style(drawn[pair_name(each, analysis)], part, len(drawn))
-                for each in analysis.comparisons
-                for part in parts
-            }
+        # If a side has several runs, their names end in a number.
+        arms = {each.arm: each for each in drawn if side == each.side or side.startswith(f"{each.side} ")}
         times = round_times(run.lines, arms, most // len(analysis.runs))
         runs.append(DrawnRun(side=side, rounds=times, arms=arms))
     return runs
-
-
-def _with_style(pair: ChartArm, part: int, pairs: int) -> ChartArm:
-    """Return the arm of one part of a pair: its baseline has the style of a baseline if there is only one pair."""
-    return replace(pair, style=0) if part == 0 and pairs == 1 else pair
 
 
 def round_charts(cases: CasesOfKind, runs: Sequence[DrawnRun]) -> list[Chart]:
@@ -68,10 +55,11 @@ def _round_chart(run: DrawnRun, timing: Timing, rounds: Sequence[RoundTimes]) ->
         round(number + _FILLED * at / each.count, 4) for number, each in enumerate(rounds) for at in each.positions
     )
     lines = []
-    for name, arm in run.arms.items():
-        values = tuple(time for each in rounds for time in each.times_us.get(name, (None,) * len(each.positions)))
+    for arm, drawn in run.arms.items():
+        values = tuple(time for each in rounds for time in each.times_us.get(arm, (None,) * len(each.positions)))
         if any(value is not None for value in values):
-            lines.append(ChartLine(arm=arm.name, label=name, style=arm.style, values=values))
+            # The title of the chart names the side.
+            lines.append(ChartLine(arm=drawn.name, label=arm, style=drawn.style, values=values))
     if lines:
         yield Chart(
             title=f"{timing}, {run.side}" if run.side else timing,
@@ -94,13 +82,14 @@ def spread_charts(cases: CasesOfKind) -> list[Chart]:
         sizes = sizes_of(rows)
         lines = [
             ChartLine(
-                arm=name,
-                label=name,
-                style=arm.style,
-                values=tuple(_spread(rows[name][size]) if size in rows[name] else None for size in sizes),
+                arm=drawn.name,
+                label=label,
+                style=drawn.style,
+                hollow=drawn.hollow,
+                values=tuple(_spread(rows[label][size]) if size in rows[label] else None for size in sizes),
             )
-            for name, arm in cases.arms.items()
-            if name in rows
+            for label, drawn in cases.drawn.items()
+            if label in rows
         ]
         if any(value is not None for line in lines for value in line.values):
             charts.append(
@@ -128,40 +117,45 @@ _SENSORS: Sequence[tuple[str, str, Callable[[Row], Value]]] = (
 
 def sensor_charts(cases: CasesOfKind) -> list[Chart]:
     """Return what the GPUs' sensors showed after each timing of each size; nothing if nothing was recorded."""
-    charts = []
-    for title, unit, choose in _SENSORS:
-        # All arms of a case and timing were measured together, and have one reading.
-        readings = {
-            timing: {size: row for arm in arms.values() for size, row in arm.items() if choose(row) is not None}
-            for timing, arms in cases.rows.items()
+    sides = dict.fromkeys(drawn.side for drawn in cases.drawn.values())
+    return [
+        chart
+        for title, unit, choose in _SENSORS
+        for chart in same_range(
+            [chart for side in sides for chart in _sensor_chart(cases, side, title, unit, choose)], always=(0,)
+        )
+    ]
+
+
+def _sensor_chart(
+    cases: CasesOfKind, side: str, title: str, unit: str, choose: Callable[[Row], Value]
+) -> Iterator[Chart]:
+    # All arms of a case and timing were measured together, and have one reading.
+    readings = {
+        timing: {
+            size: choose(row)
+            for label, of_arm in arms.items()
+            if cases.drawn[label].side == side
+            for size, row in of_arm.items()
         }
-        sizes = sizes_of({timing.value: rows for timing, rows in readings.items()})
-        if sizes:
-            lines = [
-                ChartLine(
-                    arm="",
-                    label=timing,
-                    style=timing_style(timing),
-                    values=tuple(
-                        choose(readings[timing][size]) if size in readings[timing] else None for size in sizes
-                    ),
-                )
-                for timing in Timing
-                if readings.get(timing)
-            ]
-            charts.append(
-                Chart(
-                    title=title,
-                    x_label="message size",
-                    x_scale=Scale.SIZE,
-                    positions=tuple(sizes),
-                    y_label=unit,
-                    y_scale=Scale.LINEAR,
-                    y_range=(0, 0),
-                    lines=tuple(lines),
-                )
-            )
-    return charts
+        for timing, arms in cases.rows.items()
+    }
+    sizes = sizes_of({timing.value: of_timing for timing, of_timing in readings.items()})
+    lines = [
+        ChartLine(arm="", label=timing, style=timing_style(timing), values=tuple(map(readings[timing].get, sizes)))
+        for timing in Timing
+        if timing in readings
+    ]
+    if any(value is not None for line in lines for value in line.values):
+        yield Chart(
+            title=f"{title}, {side}" if side else title,
+            x_label="message size",
+            x_scale=Scale.SIZE,
+            positions=tuple(sizes),
+            y_label=unit,
+            y_scale=Scale.LINEAR,
+            lines=tuple(lines),
+        )
 
 
 def _spread(row: Row) -> Value:

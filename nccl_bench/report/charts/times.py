@@ -33,15 +33,15 @@ def latency_charts(cases: CasesOfKind, sides: tuple[str, str]) -> list[Chart]:
 def cost_charts(cases: CasesOfKind) -> list[Chart]:
     """Return a chart for each arm, with a line for each timing: they show where the time goes."""
     charts = []
-    for name in cases.arms:
-        of_arm = {timing: cases.rows[timing][name] for timing in Timing if name in cases.rows.get(timing, {})}
+    for label, drawn in cases.drawn.items():
+        of_arm = {timing: cases.rows[timing][label] for timing in Timing if label in cases.rows.get(timing, {})}
         if of_arm:
             sizes = sizes_of({timing.value: rows for timing, rows in of_arm.items()})
             lines = [
                 ChartLine(arm="", label=timing, style=timing_style(timing), values=_values(rows, sizes, _median))
                 for timing, rows in of_arm.items()
             ]
-            charts.append(replace(_by_size(name, sizes, lines, "us a call"), arm=name))
+            charts.append(replace(_by_size(label, sizes, lines, "us a call"), arm=drawn.name))
     return same_range(charts)
 
 
@@ -82,38 +82,44 @@ def _lines_of_arms(
 ) -> list[ChartLine]:
     """Return a line for each arm; ``of_row`` are functions of a row: the value, and both ends of its interval."""
     lines = []
-    for name, arm in cases.arms.items():
-        if name in rows:
-            values, *ends = (_values(rows[name], sizes, choose) for choose in of_row)
+    for label, drawn in cases.drawn.items():
+        if label in rows:
+            values, *ends = (_values(rows[label], sizes, choose) for choose in of_row)
             low, high = ends or ((), ())
-            lines.append(ChartLine(arm=name, label=name, style=arm.style, values=values, low=low, high=high))
+            lines.append(
+                ChartLine(
+                    arm=drawn.name,
+                    label=label,
+                    style=drawn.style,
+                    hollow=drawn.hollow,
+                    values=values,
+                    low=low,
+                    high=high,
+                )
+            )
     return lines
 
 
 def _lines_of_sides(
     cases: CasesOfKind, timing: Timing, sizes: Sequence[int], sides: tuple[str, str]
 ) -> list[ChartLine]:
-    lines = []
-    pairs = cases.comparisons[timing]
-    for pair, of_pair in pairs.items():
-        first = next(iter(of_pair.values()))
-        names = [first.baseline, first.candidate]
-        if first.baseline == first.candidate or len(pairs) > 1:
-            names = [f"{name}, {side}" for name, side in zip(names, sides, strict=True)]
-        style = cases.arms[pair].style
-        times = {size: (each.baseline_us, each.candidate_us) for size, each in of_pair.items()}
-        for part, name in enumerate(names):
-            lines.append(
-                ChartLine(
-                    arm=pair,
-                    label=name,
-                    # A single pair has the styles of a baseline and of a candidate.
-                    style=0 if part == 0 and len(pairs) == 1 else style,
-                    hollow=part == 0 and len(pairs) > 1,
-                    values=tuple(times[size][part] if size in times else None for size in sizes),
-                )
-            )
-    return lines
+    """Return a line for each part of each pair: the medians over the runs of its side, which have no interval."""
+    drawn = {(each.side, each.arm): each for each in cases.drawn.values()}
+    times: dict[str, dict[int, float]] = {}
+    for of_pair in cases.comparisons[timing].values():
+        for size, each in of_pair.items():
+            times.setdefault(drawn[sides[0], each.baseline].label, {})[size] = each.baseline_us
+            times.setdefault(drawn[sides[1], each.candidate].label, {})[size] = each.candidate_us
+    return [
+        ChartLine(
+            arm=cases.drawn[label].name,
+            label=label,
+            style=cases.drawn[label].style,
+            hollow=cases.drawn[label].hollow,
+            values=tuple(map(of_label.get, sizes)),
+        )
+        for label, of_label in times.items()
+    ]
 
 
 def _values(rows: Mapping[int, Row], sizes: Sequence[int], choose: Callable[[Row], Value]) -> tuple[Value, ...]:

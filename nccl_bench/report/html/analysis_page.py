@@ -138,11 +138,11 @@ def _steadiness(analysis: Analysis, charts: Mapping[str, list[list[Chart]]]) -> 
         yield Paragraphs(items=[_SPREAD])
     if any(charts["sensors"]):
         yield Charts(name="sensors", title="Clocks, temperature and power of the GPUs")
-    yield from lowered_clocks(analysis.rows)
+    yield from lowered_clocks(analysis.rows_of_runs)
 
 
 def _results(analysis: Analysis, headline: Headline) -> Iterator[Block]:
-    yield from checked_results(analysis.rows)
+    yield from checked_results(analysis.runs)
     order = [fact for fact in headline.facts if fact.name == "Order"]
     if order:
         yield fact_block(order)

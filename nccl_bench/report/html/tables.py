@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Sequence
 
 from nccl_bench.analysis.bands import Band
-from nccl_bench.analysis.checks import checks_of_arms
+from nccl_bench.analysis.checks import ArmChecks, checks_of_arms
 from nccl_bench.analysis.machine import NamedRuns, facts
 from nccl_bench.analysis.summary import Row
 from nccl_bench.analysis.wording import format_ratios, format_share, size_with_unit
+from nccl_bench.records.run import Run
 from nccl_bench.report.html.page import Block, Facts, NamedText, PageTable, Paragraphs
 
 
@@ -37,45 +38,48 @@ def _band(band: Band) -> tuple[str, ...]:
     )
 
 
-def lowered_clocks(rows: Sequence[Row]) -> Iterator[Block]:
+def lowered_clocks(rows_of_runs: Sequence[tuple[str, Sequence[Row]]]) -> Iterator[Block]:
     """Yield when the clocks of a GPU were lowered and why; or a sentence that they never were, or are unknown."""
-    # All arms of a case and timing were measured together, and have one reading.
-    lowered = {
-        (row.size_bytes or 0, row.timing or "", row.throttled, row.throttled_share) for row in rows if row.throttled
-    }
-    if lowered:
-        yield PageTable(
-            caption="Lowered clocks of a GPU",
-            header=("size", "timing", "reason", "share of the time"),
-            rows=[
-                (size_with_unit(size), timing, reason, "" if share is None else format_share(share))
-                for size, timing, reason, share in sorted(lowered, key=lambda each: each[:2])
-            ],
-            numeric=(True, False, False, True),
-        )
-    elif any(row.sm_clock_mhz is not None for row in rows):
-        yield Paragraphs(items=["No GPU's clocks were lowered."])
-    elif rows:
-        yield Paragraphs(items=["The record has no clocks of GPUs."])
+    for side, rows in rows_of_runs:
+        of_side = f" {side}" if side else ""
+        # All arms of a case and timing were measured together, and have one reading.
+        lowered = {
+            (row.size_bytes or 0, row.timing or "", row.throttled, row.throttled_share) for row in rows if row.throttled
+        }
+        if lowered:
+            yield PageTable(
+                caption=f"Lowered clocks of a GPU{of_side}",
+                header=("size", "timing", "reason", "share of the time"),
+                rows=[
+                    (size_with_unit(size), timing, reason, "" if share is None else format_share(share))
+                    for size, timing, reason, share in sorted(lowered, key=lambda each: each[:2])
+                ],
+                numeric=(True, False, False, True),
+            )
+        elif any(row.sm_clock_mhz is not None for row in rows):
+            yield Paragraphs(items=[f"No GPU's clocks were lowered{of_side}."])
+        elif rows:
+            yield Paragraphs(items=[f"The record{of_side} has no clocks of GPUs."])
 
 
-def checked_results(rows: Iterable[Row]) -> Iterator[Block]:
-    """Yield the checks of each arm's outputs; nothing if there are no rows."""
-    checks = checks_of_arms(rows)
-    if checks:
-        yield PageTable(
-            caption="Checks of the outputs, as numbers of cells. A cell is a case, an arm and a timing.",
-            header=("arm", "right", "wrong", "not checked", "declined", "hangs and crashes", "allowed error"),
-            rows=[
-                (
-                    each.arm,
-                    *map(str, (each.right, each.wrong, each.unchecked, each.declined, each.ended)),
-                    "" if each.tolerance_ulp is None else f"{each.tolerance_ulp} ulp" if each.tolerance_ulp else "none",
-                )
-                for each in checks
-            ],
-            numeric=(False, *[True] * 6),
-        )
+def checked_results(runs: Iterable[tuple[str, Run]]) -> Iterator[Block]:
+    """Yield the checks of the outputs of each arm in each run."""
+    for side, run in runs:
+        of_side = f" {side}" if side else ""
+        checks = checks_of_arms(run.lines)
+        if checks:
+            yield PageTable(
+                caption=f"Checks of the outputs{of_side}, in cells. A cell is a case, an arm and a timing.",
+                header=("arm", "right", "wrong", "not checked", "declined", "hangs and crashes", "allowed error"),
+                rows=list(map(_checks, checks)),
+                numeric=(False, *[True] * 6),
+            )
+
+
+def _checks(checks: ArmChecks) -> tuple[str, ...]:
+    counts = (checks.right, checks.wrong, checks.unchecked, checks.declined, checks.ended)
+    tolerance = "none" if checks.tolerance_ulp == 0 else f"{checks.tolerance_ulp} ulp"
+    return checks.arm, *map(str, counts), "" if checks.tolerance_ulp is None else tolerance
 
 
 def environment(metas: NamedRuns) -> Iterator[Block]:

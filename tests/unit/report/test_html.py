@@ -13,10 +13,14 @@ from typing import Any
 import pytest
 
 from nccl_bench.analysis.analysis import Analysis
+from nccl_bench.analysis.compared_runs import analyse_sides
+from nccl_bench.analysis.loading import load_run
 from nccl_bench.analysis.summary import COLUMNS
 from nccl_bench.catalog.timings import Timing
+from nccl_bench.config.limits import Limits
 from nccl_bench.records.run import Run
 from nccl_bench.report.html.analysis_page import html_report
+from tests.support.compare_command import write
 from tests.support.synthetic_comparisons import compared_runs
 from tests.support.synthetic_runs import ARMS, SIZES, case, crash, gpus, hang, run, samples, sweep, wrong
 
@@ -151,6 +155,25 @@ def test_a_run_without_times_and_two_sides_have_a_page() -> None:
     (latencies,) = Elements(html_report(pair)).data["charts"]["latency"]
     assert [[line["style"] for line in chart["lines"]] for chart in latencies] == [[0, 1]] * len(Timing)
     assert "environment" not in [attributes["id"] for attributes in sides.named("section")]
+
+
+def test_two_sides_have_the_sections_of_a_run(tmp_path: Path) -> None:
+    sides = [load_run(write(tmp_path / name, sweep(gpus=gpus()))) for name in ("first", "second")]
+    analysis = analyse_sides(sides[:1], sides[1:], None, None, Limits(default=0.02), allow_mismatch=True)
+    page = Elements(html_report(analysis))
+    assert [attributes["id"] for attributes in page.named("section")] == SECTIONS
+    charts = page.data["charts"]
+    (latencies,), (rounds,), (sensors,) = charts["latency"], charts["rounds"], charts["sensors"]
+    labels = [line["label"] for line in latencies[0]["lines"]]
+    assert labels[:2] == ["dedicated-stream, before", "dedicated-stream, after"]
+    assert all(line["low"] for chart in latencies for line in chart["lines"])
+    assert [chart["title"] for chart in rounds[:2]] == ["eager, before", "eager, after"]
+    assert [chart["title"] for chart in sensors[:2]] == [
+        "SM clock, lowest of all GPUs, before",
+        "SM clock, lowest of all GPUs, after",
+    ]
+    # The box of a pair switches the lines of both sides.
+    assert {line["arm"] for line in latencies[0]["lines"]} == {each["name"] for each in page.data["arms"]}
 
 
 def test_the_chart_library_has_its_license() -> None:
