@@ -63,11 +63,14 @@ def draw(parent: Element, chart: Chart, box: Box, extent: tuple[float, float], *
 def common_extent(charts: Sequence[Chart]) -> tuple[float, float]:
     """Return the range of values that ``charts`` share, so that they can be compared by eye.
 
-    All values are inside. Intervals that are much longer than the distance between values are cut off.
+    All values are inside. Intervals that are much longer than the distance between values are cut off. A value of 0 has
+    no place on a logarithmic axis.
     """
     scale = charts[0].y_scale
     seen = [value for chart in charts for line in chart.lines for value in line.values if value is not None]
     seen += [value for chart in charts for value in chart.y_range or ()]
+    if scale is Scale.LOG:
+        seen = [value for value in seen if value > 0] or [1.0]
     ends = [end for chart in charts for line in chart.lines for end in (*line.low, *line.high) if end is not None]
     low, high = min(seen), max(seen)
     if low == high:

@@ -8,6 +8,7 @@ from textwrap import wrap
 from xml.etree.ElementTree import Element, indent, tostring
 
 from nccl_bench.analysis.analysis import Analysis
+from nccl_bench.analysis.headline import Headline
 from nccl_bench.analysis.wording import counted
 from nccl_bench.report.charts.chart import Chart, Shading
 from nccl_bench.report.charts.comparisons import ratio_charts, saved_charts
@@ -34,21 +35,21 @@ _MOST_CHARACTERS = {"title": 80, "problem": 108, "kind": 100, "row": 100, "quiet
 def svg_report(analysis: Analysis) -> str:
     """Return the picture of ``analysis``: of the arms in question, or of the times if nothing was compared."""
     root = Element("svg", {"xmlns": "http://www.w3.org/2000/svg", "role": "img", "aria-labelledby": "title desc"})
-    # Only what answers the question is drawn.
-    question = replace(analysis, comparisons=analysis.answers)
-    title = analysis.headline.title or analysis.title
+    headline = analysis.headline
+    title = headline.title or analysis.title
     add(root, "title", title, id="title")
-    add(root, "desc", " ".join(_sentences(analysis)), id="desc")
+    add(root, "desc", " ".join(_sentences(headline)), id="desc")
     add(root, "style", style_sheet())
     paper = add(root, "rect", class_="paper", rx=6)
     y = _paragraph(root, title, 30, "title")
-    problems = analysis.headline.problems
+    problems = headline.problems
     for problem in problems[:_MOST_PROBLEMS]:
         y = _paragraph(root, problem, y, "problem")
     if len(problems) > _MOST_PROBLEMS:
         y = _paragraph(root, f"and {counted(len(problems) - _MOST_PROBLEMS, 'problem')} more", y, "problem")
-    y = _draw_rows(root, question, y)
-    for fact in analysis.headline.facts:
+    # Only what answers the question is drawn.
+    y = _draw_rows(root, replace(analysis, comparisons=analysis.answers), y)
+    for fact in headline.facts:
         if fact.name == "Machine":
             y = _paragraph(root, fact.text, y + 6, "quiet")
     for name, value in (("width", _WIDTH), ("height", y - 4)):
@@ -121,9 +122,8 @@ def _paragraph(root: Element, text: str, y: float, style: str) -> float:
     return y
 
 
-def _sentences(analysis: Analysis) -> Iterator[str]:
+def _sentences(headline: Headline) -> Iterator[str]:
     """Yield what the picture shows, for readers who cannot see it."""
-    headline = analysis.headline
     yield from headline.problems
     for line in headline.lines:
         yield f"{' '.join(filter(None, (line.about, line.label, line.timing, line.text)))}."

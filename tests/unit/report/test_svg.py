@@ -30,6 +30,7 @@ ANALYSES = {
     "two collectives": lambda: Analysis.of(run([*sweep(), *sweep(sizes=[1024], case=case(1024, "all_gather"))])),
     "one size": lambda: Analysis.of(run(sweep(sizes=[1024]))),
     "one arm": lambda: Analysis.of(run(sweep(["dedicated-stream"]), arms=["dedicated-stream"])),
+    "times of 0": lambda: Analysis.of(run([samples(timing=Timing.ENQUEUE, samples_us=(0.0,))], arms=["stream-free"])),
     "only failures": lambda: Analysis.of(run([crash(), wrong(arm="torch")])),
     "nothing": lambda: Analysis.of(run([])),
     "two sides": lambda: compared_runs([comparison(size, ratio=0.8) for size in (8, 1024, 2048)]),
