@@ -11,7 +11,7 @@ from nccl_bench.records.schema import Crash, Hang, Line, Samples, Status
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ArmChecks:
-    """What the checks of one arm's outputs found. A cell is a case and a timing."""
+    """The result of the checks of one arm's outputs. A cell is a case and a timing."""
 
     arm: str  # the arm
     right: int  # cells whose outputs were right

@@ -1,4 +1,4 @@
-"""Where a report goes: to standard output, or to the file of ``--to``, whose ending chooses the format."""
+"""The destination of a report: standard output, or the file of ``--to``, whose ending chooses the format."""
 
 import io
 import sys

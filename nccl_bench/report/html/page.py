@@ -12,7 +12,9 @@ from typing import ClassVar
 
 from nccl_bench.report.charts.kinds import ChartArm
 
-_SCRIPTS = ("uPlot.iife.min.js", "page.js")
+_LIBRARY = "uPlot.iife.min.js"
+# The parts of the page's own script, which share their names.
+_PARTS = ("scales.js", "charts.js", "figures.js", "numbers.js", "page.js")
 _STYLES = ("uPlot.min.css", "page.css")
 _UNITS = re.compile(r"(?<=\d) (?=%|us\b|[KMGT]iB\b|B\b)")
 _LICENSES = ("uPlot-LICENSE.txt",)
@@ -149,10 +151,9 @@ def render(page: Page) -> str:
     )
     environment.filters["whole_units"] = _whole_units
     environment.policies["json.dumps_kwargs"] = {"allow_nan": False, "separators": (",", ":")}
-    scripts, styles, licenses = (
-        [Markup(_asset(name)) for name in names]  # these files are part of the package
-        for names in (_SCRIPTS, _STYLES, _LICENSES)
-    )
+    # Nothing of a record is in these files, so they are not escaped.
+    scripts = [Markup(_asset(_LIBRARY)), Markup(_own_script())]
+    styles, licenses = ([Markup(_asset(name)) for name in names] for names in (_STYLES, _LICENSES))
     return environment.get_template("page.html").render(
         page=page,
         scripts=scripts,
@@ -165,6 +166,11 @@ def render(page: Page) -> str:
 def _whole_units(text: str) -> str:
     """Return ``text`` with numbers that no line break parts from their units."""
     return _UNITS.sub("\N{NO-BREAK SPACE}", text)
+
+
+def _own_script() -> str:
+    """Return the parts of the page's script as one function, so that no name of it is visible outside."""
+    return "\n".join(['"use strict";\n(() => {', *map(_asset, _PARTS), "})();"])
 
 
 def _asset(name: str) -> str:
