@@ -20,8 +20,8 @@ class TimeLeft:
     With ``max_seconds``, the steps share that time, counted from the start; a step gets at least what it needs.
     """
 
-    steps: Sequence[Step]
-    max_seconds: float | None = None
+    steps: Sequence[Step]  # the steps of the work, in their order
+    max_seconds: float | None = None  # the time that the steps share; None if they take the time that they need
     _expected_s: list[float] = field(init=False)  # the expected duration of each step
     _done: int = 0  # the number of steps that are done
     _done_at_s: float = 0.0  # the time at which the last of them was done, in seconds from the start

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 import shlex
 import tomllib
@@ -17,8 +18,12 @@ from nccl_bench.catalog.timings import Timing
 from nccl_bench.cli import app
 from nccl_bench.cli.guide import EXAMPLES, TOPICS, page
 from nccl_bench.config.user_arms import ORDERS, Adapter
+from nccl_bench.config.verification import resolve_verification
 from nccl_bench.doctor.examination import SUBJECTS
 from nccl_bench.errors import ExitCode
+from nccl_bench.report.verification import TerminalVerification
+from nccl_bench.verify.findings import Finding
+from nccl_bench.verify.judgement import judge
 from tests.support import guide_pages
 
 ROOT = Path(__file__).parents[3]
@@ -133,8 +138,15 @@ def test_the_figures_of_the_readme_are_those_of_the_reference_run() -> None:
 
 
 def test_the_table_of_the_stream_order_page_is_that_of_the_reference_run() -> None:
-    table = (ROOT / "results" / "h200-x2-verify" / "table.txt").read_text(encoding="utf-8")
-    assert set(block_with(page("stream-order"), "Stream order")) <= set(table.splitlines())
+    record = json.loads((ROOT / "results" / "h200-x2-verify" / "verification.json").read_text(encoding="utf-8"))
+    findings = [
+        Finding(detail=None, **{name: cell[name] for name in ("arm", "probe", "trials", "failed", "raced")})
+        for cell in record["cells"]
+        if "trials" in cell
+    ]
+    verification = judge(resolve_verification("cuda", record["config"]), record["world_size"], findings)
+    shown = TerminalVerification(width=80, styled=False).render(verification)
+    assert set(block_with(page("stream-order"), "arm  ")) <= set(shown.splitlines())
 
 
 def test_the_table_of_reference_runs_names_at_most_eight_that_exist() -> None:
