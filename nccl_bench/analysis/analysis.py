@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from nccl_bench.analysis import description
 from nccl_bench.analysis.answer import make_headline
@@ -40,6 +40,7 @@ class Analysis:
     rows_of_runs: tuple[tuple[str, tuple[Row, ...]], ...] = ()
     rows: tuple[Row, ...]  # the summary of the run, one row per record; empty for the command `compare`
     comparisons: tuple[Comparison, ...]  # comparisons with verdicts, for each candidate, case and timing
+    bands: tuple[Band, ...] = field(init=False)  # all comparisons, in bands of neighbouring sizes with one verdict each
     # The candidates whose verdicts answer the question; None: every candidate.
     asked_arms: tuple[str, ...] | None = None
     basis: Basis  # the data from which the verdicts are computed
@@ -51,6 +52,10 @@ class Analysis:
     not_measured: tuple[str, ...]  # everything that was requested but not measured
     candidate_incomplete: bool  # True if the baseline has a cell that a candidate lacks, one that was asked about
     exit_code: ExitCode  # the exit code for the worst failure in any of the runs
+
+    def __post_init__(self) -> None:
+        """Make the bands once: all reports and ``--fail-on`` then have the same verdicts."""
+        object.__setattr__(self, "bands", bands_of(self.comparisons))
 
     @classmethod
     @pausing_collection()
@@ -95,20 +100,20 @@ class Analysis:
 
     @property
     def answers(self) -> tuple[Comparison, ...]:
-        """The comparisons that answer the question. The headline and ``--fail-on`` use only these."""
+        """The comparisons that answer the question."""
         return tuple(each for each in self.comparisons if self.asked_arms is None or each.candidate in self.asked_arms)
 
     @property
-    def bands(self) -> tuple[Band, ...]:
-        """All comparisons, in bands of neighbouring sizes that are shown together."""
-        return bands_of(self.comparisons)
+    def answer_bands(self) -> tuple[Band, ...]:
+        """The bands that answer the question. The headline and ``--fail-on`` use only these."""
+        return tuple(band for band in self.bands if self.asked_arms is None or band.candidate in self.asked_arms)
 
     @property
     def headline(self) -> Headline:
         """The answer in a few lines."""
         return make_headline(
             name="" if self.run else self.title,
-            bands=bands_of(self.answers),
+            bands=self.answer_bands,
             sides=self.sides,
             basis=self.basis,
             run=self.run,
@@ -129,8 +134,8 @@ class Analysis:
 
     @property
     def could_be_judged(self) -> bool:
-        """True if any of the answers has an interval with communicator variance, or an interval and a noise floor."""
+        """True if an answer has an interval that contains communicator variance, or an interval and a noise floor."""
         return any(
-            each.interval is not None and (each.noise_floor is not None or self.basis.has_variance)
-            for each in self.answers
+            band.interval is not None and (band.noise_floor is not None or self.basis.has_variance)
+            for band in self.answer_bands
         )

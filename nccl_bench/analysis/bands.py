@@ -1,13 +1,29 @@
-"""Bands: neighbouring sizes of one pair of arms and one timing that are shown together, with a verdict of their own."""
+"""Bands: neighbouring sizes of one pair of arms and one timing that are shown together, with a verdict of their own.
 
-from collections.abc import Sequence
+How bands are made:
+
+1. Neighbouring sizes form a segment if their ratios differ no more than rounds and communicator variance explain.
+2. A segment is judged by the rule for a single size. Its ratio comes from the rounds of all its sizes, and its noise
+   floor from the twin over as many sizes.
+3. A size leaves its segment if its own interval excludes the verdict of the segment, or if the size is faster or slower
+   and the segment is inconclusive. It then is a segment of its own.
+4. Neighbouring segments with the same verdict, for the same reason, form a band.
+
+``python -m tests.experiments.bands`` shows how often the verdicts of bands are right.
+"""
+
+from bisect import bisect_right
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import groupby
 
 from nccl_bench.analysis.comparable import Point, without_size
-from nccl_bench.analysis.comparison import Comparison, OpenReason
+from nccl_bench.analysis.comparison import Comparison
 from nccl_bench.analysis.estimates import median_ratio
+from nccl_bench.analysis.judged_segments import Segment, Sizes, judged_segments
+from nccl_bench.analysis.judging import OpenReason, direction
 from nccl_bench.analysis.statistics import Interval, Verdict
+from nccl_bench.catalog.cases import Case
 from nccl_bench.catalog.timings import Timing
 
 __all__ = ["Band", "OpenReason", "bands_of"]
@@ -53,12 +69,8 @@ class Band:
     @property
     def direction(self) -> Verdict | None:
         """``FASTER`` or ``SLOWER`` if the direction is sure, which says nothing about the threshold; else ``None``."""
-        if self.interval is None or self.reason not in (None, OpenReason.BELOW_THRESHOLD):
-            return None
-        factor = 1 + (self.noise_floor or 0)
-        if self.interval.high * factor < 1:
-            return Verdict.FASTER
-        return Verdict.SLOWER if self.interval.low / factor > 1 else None
+        sure = self.reason in (None, OpenReason.BELOW_THRESHOLD)
+        return direction(self.interval, self.noise_floor) if sure else None
 
     @property
     def ratios(self) -> tuple[float, float]:
@@ -74,35 +86,72 @@ class Band:
 
 
 def bands_of(comparisons: Sequence[Comparison]) -> tuple[Band, ...]:
-    """Return the bands of ``comparisons``, by pair of arms and kind of case, then timing, then size."""
-    groups: dict[tuple[object, ...], list[Comparison]] = {}
+    """Return the bands of ``comparisons``, by pair of arms and kind of case, then timing, then size.
+
+    With probability 1 - ``FAMILYWISE_ERROR`` or more, no verdict of a band is wrong. A comparison without evidence
+    keeps its own verdict. A band ends where the sweep has a size that the pair of arms lacks.
+    """
+    series: dict[tuple[object, ...], list[Comparison]] = {}
     for each in comparisons:
-        kind = without_size((each.case, each.timing))
-        groups.setdefault((each.baseline, each.candidate, kind), []).append(each)
-    return tuple(band for of_group in groups.values() for band in _bands(of_group))
+        series.setdefault((each.baseline, each.candidate, without_size((each.case, each.timing))), []).append(each)
+    ordered = [tuple(sorted(of_series, key=_size_bytes)) for of_series in series.values()]
+    swept = _swept(comparisons)
+    return tuple(
+        band for of_series in judged_segments(ordered) for band in _bands(of_series, swept[_kind(of_series[0].sizes)])
+    )
 
 
-def _bands(comparisons: Sequence[Comparison]) -> list[Band]:
-    by_size = sorted(comparisons, key=lambda each: each.case.size_bytes)
-    return [_band(tuple(of_band)) for _, of_band in groupby(by_size, key=lambda each: (each.verdict, each.threshold))]
+def _size_bytes(comparison: Comparison) -> int:
+    return comparison.case.size_bytes
 
 
-def _band(comparisons: tuple[Comparison, ...]) -> Band:
-    intervals = [each.interval for each in comparisons if each.interval]
-    floors = [each.noise_floor for each in comparisons if each.noise_floor is not None]
-    verdict = comparisons[0].verdict
+def _kind(sizes: Sizes) -> Case:
+    return without_size((sizes[0].case, sizes[0].timing))[0]
+
+
+def _swept(comparisons: Sequence[Comparison]) -> dict[Case, list[int]]:
+    """Return all sizes of each kind of case, in order."""
+    sizes: dict[Case, set[int]] = {}
+    for each in comparisons:
+        sizes.setdefault(_kind((each,)), set()).add(each.case.size_bytes)
+    return {kind: sorted(of_kind) for kind, of_kind in sizes.items()}
+
+
+def _bands(of_series: Sequence[Segment], swept: Sequence[int]) -> Iterator[Band]:
+    # The sizes of the series that follow each other in `swept` have the same difference of indices.
+    segment_of = [(segment, size) for segment in of_series for size in segment.sizes]
+    gaps = [bisect_right(swept, _size_bytes(size)) - index for index, (_, size) in enumerate(segment_of)]
+    together = zip(segment_of, gaps, strict=True)
+    for _, neighbours in groupby(together, key=lambda each: (each[0][0].shown_with, each[1])):
+        pairs = [pair for pair, _ in neighbours]
+        yield _band(
+            [segment for segment, _ in groupby(segment for segment, _ in pairs)], tuple(size for _, size in pairs)
+        )
+
+
+def _band(of_band: Sequence[Segment], sizes: Sizes) -> Band:
+    intervals = [segment.interval for segment in of_band if segment.interval]
+    floors = [segment.noise_floor for segment in of_band if segment.noise_floor is not None]
+    needed = [segment.pairs_needed for segment in of_band if segment.pairs_needed is not None]
     return Band(
-        comparisons=comparisons,
-        verdict=verdict,
-        reason=next((each.reason for each in comparisons if each.reason), None),
-        ratio=median_ratio([each.ratio for each in comparisons]),
+        comparisons=sizes,
+        verdict=of_band[0].verdict,
+        reason=of_band[0].reason,
+        ratio=_ratio(sizes),
         interval=Interval(
             low=min(each.low for each in intervals),
             high=max(each.high for each in intervals),
-            error=max(each.error for each in intervals),
+            error=min(1.0, sum(each.error for each in intervals)),
         )
         if intervals
         else None,
         noise_floor=max(floors, default=None),
-        pairs_needed=max((each.pairs_needed for each in comparisons if each.pairs_needed is not None), default=None),
+        pairs_needed=max(needed, default=None),
     )
+
+
+def _ratio(sizes: Sizes) -> float:
+    estimates = [each.evidence.pair.estimate for each in sizes if each.evidence is not None]
+    if len(estimates) < len(sizes):
+        return median_ratio([each.ratio for each in sizes])
+    return estimates[0].pooled(estimates[1:]).ratio

@@ -1,17 +1,23 @@
 """The record of a comparison, and the function that judges pairs of arms."""
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass, field
 from enum import StrEnum
+from typing import Protocol
 
 from nccl_bench.analysis.comparable import Point
 from nccl_bench.analysis.estimates import Estimate
-from nccl_bench.analysis.statistics import FAMILYWISE_ERROR, Interval, Verdict, holm, verdict_of
-from nccl_bench.analysis.variance import NoiseFloor
+from nccl_bench.analysis.judging import Claim, OpenReason, judge
+from nccl_bench.analysis.statistics import Interval, Verdict, verdict_of
 from nccl_bench.catalog.cases import Case
 from nccl_bench.catalog.collectives import Placement
 from nccl_bench.catalog.timings import TIMINGS, Timing
 from nccl_bench.config.limits import Limits
+
+__all__ = ["ArmPair", "Basis", "Comparison", "Evidence", "Noise", "OpenReason", "compare_pairs"]
 
 
 class Basis(StrEnum):
@@ -32,17 +38,6 @@ class Basis(StrEnum):
     def has_variance(self) -> bool:
         """True if intervals contain communicator variance, so that they need no noise floor."""
         return self in (Basis.LAUNCHES, Basis.RUNS)
-
-
-class OpenReason(StrEnum):
-    """The reason why a verdict is ``inconclusive``."""
-
-    BELOW_THRESHOLD = "below threshold"  # the direction is sure, but the difference may be below the threshold
-    WITHIN_NOISE = "within noise"  # the direction is not sure, or communicator variance can exceed the threshold
-    TOO_FEW_ROUNDS = "too few rounds"  # there are not enough rounds for an interval
-    NO_TWIN = "no twin"  # communicator variance is unknown, because no twin was measured
-    DIFFERENT_PROCESSES = "different processes"  # one launch cannot tell apart the arms and the CPU speeds of processes
-    ONE_LAUNCH = "one launch"  # only one launch of several measured the ratio
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -68,6 +63,8 @@ class Comparison:
     processes_differ: bool = False  # True if the verdict is inconclusive because the arms ran in different processes
     # The standard deviation of the ratio from launch to launch, or from run to run, as a share; None if it is unknown.
     communicator_variance: float | None = None
+    # The data from which the verdict of a band is computed; None for a comparison without data.
+    evidence: Evidence | None = field(default=None, repr=False, compare=False)
 
     @property
     def saved_us(self) -> float:
@@ -102,37 +99,57 @@ class ArmPair:
         return self.in_different_processes and TIMINGS[self.point[1]].includes_launch_cost
 
 
+class Noise(Protocol):
+    """The communicator variance that the intervals do not contain; all numbers are logarithms."""
+
+    def floor(self, pair: ArmPair, sizes: int) -> float | None:
+        """Return the noise floor of a band with ``sizes`` sizes; ``None`` if no twin shows it."""
+
+    def scatter(self, pair: ArmPair) -> float:
+        """Return how far the ratios of neighbouring sizes differ by communicator variance alone."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Evidence:
+    """The data behind a comparison."""
+
+    pair: ArmPair  # the arms, with the estimated ratio
+    basis: Basis  # the kind of data
+    noise: Noise | None  # the communicator variance; None if the intervals contain it
+
+    def claim(self, estimate: Estimate, threshold: float, sizes: int) -> Claim:
+        """Return the claim that ``estimate``, the ratio over ``sizes`` sizes, makes."""
+        floor = None if self.noise is None else self.noise.floor(self.pair, sizes)
+        return Claim(
+            estimate=estimate,
+            threshold=threshold,
+            noise_floor=None if floor is None else math.expm1(floor),
+            needs_noise_floor=self.noise is not None,
+            cpu_speeds_differ=self.noise is not None and self.pair.cpu_speeds_differ,
+        )
+
+
 def compare_pairs(
-    pairs: Sequence[ArmPair],
-    limits: Limits,
-    basis: Basis,
-    noise_floor: Callable[[ArmPair, float], NoiseFloor | None] | None = None,
+    pairs: Sequence[ArmPair], limits: Limits, basis: Basis, noise: Noise | None = None
 ) -> tuple[Comparison, ...]:
     """Return a comparison for each pair. With probability 1 - ``FAMILYWISE_ERROR`` or more, no verdict is wrong.
 
-    ``noise_floor`` is a function: it returns the noise floor of a pair, for an interval's error. Omit ``noise_floor``
-    if the intervals already contain communicator variance; intervals over several runs do. Without that variance, a
-    pair whose ``cpu_speeds_differ`` is never called faster or slower: one twin is one draw of that difference.
+    Omit ``noise`` if the intervals already contain communicator variance; intervals over several runs do. Without that
+    variance, a pair whose ``cpu_speeds_differ`` is never called faster or slower: one twin is one draw of that
+    difference.
     """
-    points = [pair.point for pair in pairs]
-    thresholds = [limits.threshold(case.collective, timing, case.size_bytes) for case, timing in points]
-    least = [pair.estimate.decisive_error(threshold) for pair, threshold in zip(pairs, thresholds, strict=True)]
+    evidence = [Evidence(pair=pair, basis=basis, noise=noise) for pair in pairs]
+    thresholds = [
+        limits.threshold(case.collective, timing, case.size_bytes) for case, timing in (pair.point for pair in pairs)
+    ]
+    claims = [
+        each.claim(each.pair.estimate, threshold, sizes=1) for each, threshold in zip(evidence, thresholds, strict=True)
+    ]
     comparisons = []
-    for pair, threshold, level in zip(pairs, thresholds, holm(least, FAMILYWISE_ERROR), strict=True):
-        interval = pair.estimate.interval(level)
-        verdict = None if basis is Basis.NOTHING else verdict_of(interval, threshold)
-        floor, below_floor, processes_differ = None, False, False
-        if noise_floor is not None:
-            floor = noise_floor(pair, level)
-            if interval is not None and verdict is not Verdict.INCONCLUSIVE:
-                below_floor = floor is None or not floor.allows(interval, pair.estimate.ratio, threshold)
-            if below_floor:
-                verdict = Verdict.INCONCLUSIVE
-            if pair.cpu_speeds_differ and verdict is not Verdict.EQUIVALENT:
-                verdict, below_floor, processes_differ = Verdict.INCONCLUSIVE, False, True
-        reason = None
-        if verdict is Verdict.INCONCLUSIVE:
-            reason = _reason(pair, interval, floor, level, basis, processes_differ)
+    for each, claim, judged in zip(evidence, claims, judge(claims), strict=True):
+        pair, unknown = each.pair, basis is Basis.NOTHING
+        decided = verdict_of(judged.interval, claim.threshold) is not Verdict.INCONCLUSIVE
+        differ = judged.reason is OpenReason.DIFFERENT_PROCESSES
         comparisons.append(
             Comparison(
                 case=pair.point[0],
@@ -142,32 +159,18 @@ def compare_pairs(
                 baseline_us=pair.baseline_us,
                 candidate_us=pair.candidate_us,
                 ratio=pair.estimate.ratio,
-                threshold=threshold,
-                interval=interval,
-                verdict=verdict,
-                reason=reason,
-                noise_floor=None if floor is None else floor.share,
-                below_floor=below_floor,
-                processes_differ=processes_differ,
-                pairs_needed=pair.estimate.pairs_needed(level) if interval is None else None,
+                threshold=claim.threshold,
+                interval=judged.interval,
+                verdict=None if unknown else judged.verdict,
+                reason=None if unknown else judged.reason,
+                noise_floor=claim.noise_floor,
+                below_floor=decided and judged.verdict is Verdict.INCONCLUSIVE and not differ,
+                processes_differ=differ,
+                pairs_needed=judged.pairs_needed,
                 placements=pair.placements,
                 launches=pair.launches,
                 communicator_variance=pair.estimate.communicator_variance,
+                evidence=each,
             )
         )
     return tuple(comparisons)
-
-
-def _reason(
-    pair: ArmPair, interval: Interval | None, floor: NoiseFloor | None, level: float, basis: Basis, differ: bool
-) -> OpenReason:
-    if differ:
-        return OpenReason.DIFFERENT_PROCESSES
-    if interval is None:
-        few = pair.estimate.pairs_needed(level) is not None
-        return OpenReason.TOO_FEW_ROUNDS if few else OpenReason.ONE_LAUNCH
-    if floor is None and not basis.has_variance:
-        return OpenReason.NO_TWIN
-    factor = 1.0 if floor is None else 1 + floor.share
-    sure = interval.high * factor < 1 or interval.low / factor > 1
-    return OpenReason.BELOW_THRESHOLD if sure else OpenReason.WITHIN_NOISE

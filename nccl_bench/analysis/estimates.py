@@ -1,11 +1,13 @@
 """Estimates of a ratio, each with the interval that its data allows."""
 
+from __future__ import annotations
+
 import math
 from array import array
 from collections.abc import Hashable, Sequence
 from dataclasses import dataclass
 from statistics import fmean, median
-from typing import Protocol
+from typing import Protocol, Self
 
 from nccl_bench.analysis.statistics import (
     Interval,
@@ -25,6 +27,14 @@ class Estimate(Protocol):
     """An estimated ratio, candidate / baseline."""
 
     ratio: float
+
+    @property
+    def deviation(self) -> float | None:
+        """The standard error of the logarithm of ``ratio``; ``None`` if it is unknown."""
+        return None
+
+    def pooled(self, others: Sequence[Self]) -> Estimate:
+        """Return the estimate of the ratio that this size and ``others`` have in common."""
 
     @property
     def communicator_variance(self) -> float | None:
@@ -50,6 +60,17 @@ class PairedRatios(Estimate):
         self.ratio = median_ratio(ratios)
         # An array takes a third of the memory of a list, and a run can have a million of them.
         self._ratios = array("d", sorted(ratios))
+
+    @property
+    def deviation(self) -> float:
+        """Half of the distance between two middle ratios, which the true median lies between in two of three cases."""
+        count = len(self._ratios)
+        rank = max(0, math.floor(count / 2 - math.sqrt(count) / 2))
+        return math.log(self._ratios[-1 - rank] / self._ratios[rank]) / 2
+
+    def pooled(self, others: Sequence[Self]) -> PairedRatios:
+        """Return the median of the rounds of all sizes. A size with more rounds counts more."""
+        return PairedRatios([ratio for each in (self, *others) for ratio in each._ratios]) if others else self
 
     def interval(self, error: float) -> Interval | None:
         """Return the exact interval of the median."""
@@ -77,7 +98,21 @@ class RelativeRatios(Estimate):
 
     def __init__(self, before: Sequence[float], after: Sequence[float]) -> None:
         self.ratio = median(after) / median(before)
-        self._before, self._after = sorted(before), sorted(after)
+        self._before, self._after = before, after
+
+    @property
+    def deviation(self) -> float:
+        """The standard errors of both medians; their squares add up."""
+        return math.hypot(PairedRatios(self._before).deviation, PairedRatios(self._after).deviation)
+
+    def pooled(self, others: Sequence[Self]) -> RelativeRatios | PairedRatios:
+        """Return the median over rounds of the quotients of all sizes.
+
+        The quotient of two rounds, one of each run, is distributed evenly around the true ratio, whichever two rounds
+        are chosen.
+        """
+        pairs = [pair for each in (self, *others) for pair in zip(each._before, each._after, strict=False)]
+        return PairedRatios([after / before for before, after in pairs]) if others else self
 
     def interval(self, error: float) -> Interval | None:
         """Return the quotient of the two runs' intervals; each of these intervals has half of the error."""
@@ -101,7 +136,22 @@ class MeanRatio(Estimate):
         self.ratio = math.exp(log_ratio)
         self.variation = variation  # of one launch or run
         self._log_ratio = log_ratio
+        self._weight = weight
         self._standard_error = math.sqrt(variation.variance * weight)
+
+    @property
+    def deviation(self) -> float | None:
+        """The standard error of the mean; ``None`` if the variation is unknown."""
+        return self._standard_error if self.variation.freedom else None
+
+    def pooled(self, others: Sequence[Self]) -> MeanRatio:
+        """Return the mean over the sizes. It varies like one size: communicators can deviate at all sizes alike."""
+        sizes = (self, *others)
+        known = [each.variation for each in sizes if each.variation.freedom] or [self.variation]
+        variation = Variation(
+            variance=fmean(each.variance for each in known), freedom=min(each.freedom for each in known)
+        )
+        return MeanRatio(fmean(each._log_ratio for each in sizes), variation, max(each._weight for each in sizes))
 
     @property
     def communicator_variance(self) -> float | None:
@@ -150,7 +200,12 @@ class UnknownVariation(Estimate):
     """The quotient of two geometric means, after / before, if the variation is unknown."""
 
     def __init__(self, before: Sequence[float], after: Sequence[float]) -> None:
-        self.ratio = math.exp(fmean(map(math.log, after)) - fmean(map(math.log, before)))
+        self._log_ratio = fmean(map(math.log, after)) - fmean(map(math.log, before))
+        self.ratio = math.exp(self._log_ratio)
+
+    def pooled(self, others: Sequence[Self]) -> UnknownVariation:
+        """Return the mean over the sizes."""
+        return UnknownVariation([1.0], [math.exp(fmean(each._log_ratio for each in (self, *others)))])
 
     def interval(self, error: float) -> None:
         """Return ``None``: there is no interval at any ``error``."""

@@ -7,9 +7,9 @@ from the launches' median ratios, so it contains communicator variance and needs
 from collections.abc import Iterable, Sequence
 
 from nccl_bench.analysis.comparable import ComparableRun, Point, without_size
-from nccl_bench.analysis.comparison import ArmPair, Basis, Comparison, compare_pairs
+from nccl_bench.analysis.comparison import ArmPair, Basis, Comparison, Noise, compare_pairs
 from nccl_bench.analysis.estimates import Estimate, Medians, PairedRatios, mean_ratios, median_ratio
-from nccl_bench.analysis.variance import CommunicatorVariance, NoiseFloor
+from nccl_bench.analysis.variance import CommunicatorVariance
 from nccl_bench.config.limits import Limits
 
 
@@ -63,12 +63,20 @@ def compare_arms(
         )
     if several:
         return compare_pairs(pairs, limits, Basis.LAUNCHES)
-    variance = CommunicatorVariance(run, base)
+    return compare_pairs(pairs, limits, Basis.ROUNDS, _NoiseOfRun(CommunicatorVariance(run, base)))
 
-    def noise_floor(pair: ArmPair, error: float) -> NoiseFloor | None:
-        return variance.floor(pair.point, error, in_different_processes=pair.in_different_processes)
 
-    return compare_pairs(pairs, limits, Basis.ROUNDS, noise_floor)
+class _NoiseOfRun(Noise):
+    """The communicator variance of one run."""
+
+    def __init__(self, variance: CommunicatorVariance) -> None:
+        self._variance = variance
+
+    def floor(self, pair: ArmPair, sizes: int) -> float | None:
+        return self._variance.floor(pair.point, sizes, in_different_processes=pair.in_different_processes)
+
+    def scatter(self, pair: ArmPair) -> float:
+        return self._variance.scatter(pair.point)
 
 
 def basis_of(comparisons: Iterable[Comparison]) -> Basis:

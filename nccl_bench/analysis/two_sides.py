@@ -6,14 +6,15 @@ arm that both runs measured. Such quotients do not depend on the machine's clock
 verdicts, only median ratios.
 """
 
-from collections.abc import Callable, Sequence
+import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from statistics import median
 
 from nccl_bench.analysis.comparable import Cell, ComparableRun, Point, medians_us, without_size
-from nccl_bench.analysis.comparison import ArmPair, Basis, Comparison, compare_pairs
+from nccl_bench.analysis.comparison import ArmPair, Basis, Comparison, Noise, compare_pairs
 from nccl_bench.analysis.estimates import Estimate, Medians, RelativeRatios, UnknownVariation, mean_ratios
-from nccl_bench.analysis.variance import CommunicatorVariance, NoiseFloor, combined
+from nccl_bench.analysis.variance import CommunicatorVariance, combined
 from nccl_bench.analysis.wording import counted
 from nccl_bench.catalog.arms import TWIN_SUFFIX, fair_pair
 from nccl_bench.config.limits import Limits
@@ -76,6 +77,10 @@ def compare_sides(
         )
         for (point, first, second), estimate in zip(keys, estimates, strict=True)
     ]
+    # Every run makes its own communicators, so intervals over several runs contain communicator variance.
+    noise = None
+    if basis is Basis.SHARED_ARM and shared_arm is not None:
+        noise = _NoiseOfSides(before[0], after[0], shared_arm)
     shared_ratios: tuple[float, ...] = ()
     if shared_arm is not None:
         shared_ratios = tuple(
@@ -87,7 +92,7 @@ def compare_sides(
         reason=reason,
         shared_arm=shared_arm,
         shared_ratios=shared_ratios,
-        comparisons=compare_pairs(pairs, limits, basis, _noise_floor(before, after, basis, shared_arm)),
+        comparisons=compare_pairs(pairs, limits, basis, noise),
         only_before=_not_compared(before, shared_arm, arms and arms[0], {(*point, first) for point, first, _ in keys}),
         only_after=_not_compared(after, shared_arm, arms and arms[1], {(*point, second) for point, _, second in keys}),
     )
@@ -127,23 +132,22 @@ def _launches(side: Side) -> list[ComparableRun]:
     return [launch for run in side for launch in run.launches()]
 
 
-def _noise_floor(
-    before: Side, after: Side, basis: Basis, shared_arm: str | None
-) -> Callable[[ArmPair, float], NoiseFloor | None] | None:
-    if basis is not Basis.SHARED_ARM or shared_arm is None:
-        # Every run makes its own communicators, so intervals over several runs contain communicator variance.
-        return None
-    of_before, of_after = CommunicatorVariance(before[0], shared_arm), CommunicatorVariance(after[0], shared_arm)
+class _NoiseOfSides(Noise):
+    """The communicator variance of ratios of two runs."""
 
-    def noise_floor(pair: ArmPair, error: float) -> NoiseFloor | None:
-        # Each side gets half of the error, as in `RelativeRatios.interval`.
+    def __init__(self, before: ComparableRun, after: ComparableRun, shared_arm: str) -> None:
+        self._variances = [(run, CommunicatorVariance(run, shared_arm)) for run in (before, after)]
+        self._shared_arm = shared_arm
+
+    def floor(self, pair: ArmPair, sizes: int) -> float | None:
         first, second = (
-            variance.floor(pair.point, error / 2, in_different_processes=_in_different_processes(side, arm, shared_arm))
-            for variance, side, arm in ((of_before, before, pair.baseline), (of_after, after, pair.candidate))
+            variance.floor(pair.point, sizes, in_different_processes=run.in_different_processes(arm, self._shared_arm))
+            for (run, variance), arm in zip(self._variances, (pair.baseline, pair.candidate), strict=True)
         )
         return combined(first, second)
 
-    return noise_floor
+    def scatter(self, pair: ArmPair) -> float:
+        return math.hypot(*(variance.scatter(pair.point) for _, variance in self._variances))
 
 
 def _in_different_processes(side: Side, arm: str, shared_arm: str | None) -> bool:

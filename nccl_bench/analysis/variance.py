@@ -1,45 +1,68 @@
 """Communicator variance: the difference between two communicators that were made alike.
 
 A twin is the baseline made a second time. How far the twin differs from the baseline shows the variance and sets the
-noise floor. A difference between two arms counts if it exceeds the noise floor.
+noise floor. The twin at one size is a single draw of that variance, so the noise floor is pooled: over the sizes of a
+timing, and over the timings of a run.
+
+The twin's mean over a band of sizes varies like a candidate's mean over that band. So the noise floor of a band comes
+from the twin's means over all bands of that length. Where only one band is that long, the means of the other timings
+help. ``python -m tests.experiments.bands`` shows how often verdicts are right with this noise floor.
 """
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
-from statistics import fmean, median
+from functools import lru_cache
+from statistics import NormalDist, fmean
 
 from nccl_bench.analysis.comparable import ComparableRun, Point, without_size
-from nccl_bench.analysis.statistics import Interval, Verdict, interval, verdict_of
+from nccl_bench.analysis.estimates import PairedRatios
+from nccl_bench.analysis.student import student_quantile
 from nccl_bench.catalog.arms import TWIN_SUFFIX, twin_of
+from nccl_bench.catalog.timings import TIMINGS, Timing
 
-# By chance, 1 of 370 sizes is beyond 3 standard deviations; half of all sweeps of 14 sizes have a size beyond 2.
-_USUAL_DEVIATIONS = 3.0
+# The allowed probability that communicator variance exceeds the noise floor on one side: for the floor from bands of
+# one timing, and for the floor from the means of all timings.
+_ERROR_OF_BANDS = 0.05
+_ERROR_OF_MEANS = 0.03
+# What the twin's mean over all sizes of a timing differed from 1 on quiet machines (2x H200). It counts like the mean
+# of one more timing, because a single mean can be near 1 by chance.
+_USUAL_MEAN = 0.003
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class NoiseFloor:
-    """The distance from 1 that a ratio can have from communicator variance alone; all fields are logarithms."""
+class _Twin:
+    """The twin's ratios in one kind of case and one timing; all numbers are logarithms."""
 
-    reach: float  # distance from 1 to the farther end of the twin's interval at this size; see `floor` for processes
-    usual: float  # usual distance of the twin's ratio from 1, over all sizes
+    medians: Sequence[float]  # the median ratio of each size, the smallest size first
+    sampling_error: float  # the standard error of the mean of ``medians`` that the rounds cause
 
     @property
-    def share(self) -> float:
-        """The field ``reach`` as a share: 0.25 is a factor of 1.25, up or down."""
-        return math.expm1(self.reach)
+    def mean(self) -> float:
+        return fmean(self.medians)
 
-    def allows(self, interval: Interval, ratio: float, threshold: float) -> bool:
-        """Return True if the verdict of ``interval`` cannot come from communicator variance.
+    @property
+    def weight(self) -> float:
+        """The weight of the mean beside means of other timings: 1 if rounds hardly vary, 0 if they vary much."""
+        return _USUAL_MEAN**2 / (_USUAL_MEAN**2 + self.sampling_error**2)
 
-        ``faster`` and ``slower`` need a ``ratio`` farther from 1 than ``reach``. In addition, ``interval`` must give
-        the same verdict after ``usual`` is taken off. ``equivalent`` needs a ``share`` below the threshold.
-        """
-        verdict, usual = verdict_of(interval, threshold), math.exp(self.usual)
-        if verdict is Verdict.FASTER:
-            return self.reach < -math.log(ratio) and interval.high * usual < 1 - threshold
-        if verdict is Verdict.SLOWER:
-            return self.reach < math.log(ratio) and interval.low / usual > 1 + threshold
-        return self.share < threshold
+    def usual(self, sizes: int) -> float:
+        """Return the usual distance from 1 of the twin's mean over ``sizes`` neighbouring sizes."""
+        sizes = min(sizes, len(self.medians))
+        of_one = fmean(value**2 for value in self.medians)
+        total = sum(self.medians[:sizes])
+        squares = [total**2]
+        for first, after in zip(self.medians, self.medians[sizes:], strict=False):
+            total += after - first
+            squares.append(total**2)
+        # A few long bands can be near 1 by chance, so the variance of independent sizes is the least.
+        variance = max(fmean(squares) / sizes**2, of_one / sizes)
+        return math.sqrt(max(0.0, variance - self.sampling_error**2 * len(self.medians) / sizes))
+
+    def floor(self, sizes: int) -> float:
+        """Return the distance from 1 that no band of ``sizes`` sizes exceeds, with high probability."""
+        bands = max(1.0, len(self.medians) / sizes)
+        return NormalDist().inv_cdf(1 - _ERROR_OF_BANDS / bands) * self.usual(sizes)
 
 
 class CommunicatorVariance:
@@ -50,52 +73,71 @@ class CommunicatorVariance:
             {name for _, _, name in run.cells if name.endswith(TWIN_SUFFIX)},
             key=lambda name: (name != twin_of(arm), name),
         )
-        self._ratios: dict[Point, list[float]] = {}
-        for point in dict.fromkeys((case, timing) for case, timing, _ in run.cells):
-            of_twins = (run.ratios(point, twin, twin.removesuffix(TWIN_SUFFIX)) for twin in twins)
-            if ratios := next(filter(None, of_twins), None):
-                self._ratios[point] = ratios
-        self._medians = {point: median(map(math.log, ratios)) for point, ratios in self._ratios.items()}
-        distances: dict[Point, list[float]] = {}
-        for point, of_point in self._medians.items():
-            distances.setdefault(without_size(point), []).append(abs(of_point))
-        # At one size the twin's ratio can be near 1 by chance, so the usual distance comes from all sizes.
-        self._usual = {
-            kind: _USUAL_DEVIATIONS * math.sqrt(fmean(distance**2 for distance in of_kind))
-            for kind, of_kind in distances.items()
-        }
-        self._largest = {kind: max(of_kind) for kind, of_kind in distances.items()}
+        ratios: dict[Point, dict[int, PairedRatios]] = {}
+        self._apart = False
+        for case, timing in dict.fromkeys((case, timing) for case, timing, _ in run.cells):
+            for twin in twins:
+                base = twin.removesuffix(TWIN_SUFFIX)
+                if of_twin := run.ratios((case, timing), twin, base):
+                    ratios.setdefault(without_size((case, timing)), {})[case.size_bytes] = PairedRatios(of_twin)
+                    self._apart = self._apart or run.in_different_processes(twin, base)
+                    break
+        self._twins = {kind: _twin([of_kind[size] for size in sorted(of_kind)]) for kind, of_kind in ratios.items()}
+        self._floors: dict[tuple[Point, int], float] = {}
 
-    def floor(self, point: Point, error: float, *, in_different_processes: bool = False) -> NoiseFloor | None:
-        """Return the noise floor of a case and timing, from the twin's interval with error probability ``error``.
+    def floor(self, point: Point, sizes: int, *, in_different_processes: bool = False) -> float | None:
+        """Return the noise floor of a band with ``sizes`` sizes of the kind of ``point``, as a logarithm.
 
         The floor is the same for every pair of arms: every ratio, including the twin's, compares two communicators and
         contains the variance of both. If the arms of the pair ran ``in_different_processes``, the floor also covers the
         largest deviation of the twin at any size: the process of the twin is one draw of what differs between
         processes. Returns ``None`` if no size has times of a twin.
         """
-        usual = self._usual.get(without_size(point))
-        if usual is None:
+        kind = without_size(point)
+        twin = self._twins.get(kind)
+        if twin is None:
             return None
-        ratios = self._ratios.get(point)
-        if ratios is None:
-            return NoiseFloor(reach=usual, usual=usual)
-        of_twin = interval(ratios, error)
-        # With too few rounds for an interval at `error`, use the twin's smallest and largest ratios.
-        low, high = (of_twin.low, of_twin.high) if of_twin else (min(ratios), max(ratios))
-        reach = max(math.log(high), -math.log(low))
-        if in_different_processes:
-            reach = max(reach, self._largest[without_size(point)])
-        return NoiseFloor(reach=reach, usual=max(abs(self._medians[point]), usual))
+        if (kind, sizes) not in self._floors:
+            self._floors[kind, sizes] = max(twin.floor(sizes), self._floor_of_run(kind))
+        floor = self._floors[kind, sizes]
+        return max(floor, *map(abs, twin.medians)) if in_different_processes else floor
+
+    def scatter(self, point: Point) -> float:
+        """Return how far the twin's ratio of one size usually lies from the mean of all sizes, as a logarithm."""
+        twin = self._twins.get(without_size(point))
+        return 0.0 if twin is None else math.sqrt(fmean((value - twin.mean) ** 2 for value in twin.medians))
+
+    def _floor_of_run(self, kind: Point) -> float:
+        """Return the distance from 1 that the mean over all sizes of a timing does not exceed, with high probability.
+
+        It comes from the means of all timings. If the twin has processes of its own, the CPU's speed differs between
+        them. It then comes only from the timings that depend on the CPU's speed alike.
+        """
+        case, timing = kind
+        others = [self._twins.get((case, other)) for other in Timing if not self._apart or _alike(timing, other)]
+        known = [twin for twin in others if twin is not None]
+        looks = 1 + sum(twin.weight for twin in known)
+        squares = _USUAL_MEAN**2 + sum(twin.weight * twin.mean**2 for twin in known)
+        return student_quantile(2 * _ERROR_OF_MEANS, looks) * math.sqrt(squares / looks)
 
 
-def combined(first: NoiseFloor | None, second: NoiseFloor | None) -> NoiseFloor | None:
+def combined(first: float | None, second: float | None) -> float | None:
     """Return the noise floor of a quotient: the ratio of one run divided by the ratio of another run.
 
     A run without a twin gets the other run's floor. The quotient contains the variance of four communicators, two of
     each run. The runs are independent, so the squares of the logarithms add up.
     """
-    first, second = first or second, second or first
-    if first is None or second is None:
-        return None
-    return NoiseFloor(reach=math.hypot(first.reach, second.reach), usual=math.hypot(first.usual, second.usual))
+    first = second if first is None else first
+    second = first if second is None else second
+    return None if first is None or second is None else math.hypot(first, second)
+
+
+def _twin(ratios: Sequence[PairedRatios]) -> _Twin:
+    medians = [math.log(of_size.ratio) for of_size in ratios]
+    errors = [of_size.deviation for of_size in ratios]
+    return _Twin(medians=medians, sampling_error=math.sqrt(sum(error**2 for error in errors)) / len(errors))
+
+
+@lru_cache
+def _alike(first: Timing, second: Timing) -> bool:
+    return TIMINGS[first].includes_launch_cost == TIMINGS[second].includes_launch_cost

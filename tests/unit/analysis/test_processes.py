@@ -91,13 +91,12 @@ def test_several_launches_decide_every_timing() -> None:
     assert {(each.verdict, each.processes_differ) for each in analysis.comparisons} == {(Verdict.SLOWER, False)}
 
 
-def test_between_processes_the_noise_floor_is_the_largest_deviation_of_the_twin_at_any_size() -> None:
-    for process_sets, floors in ((APART, [0.05, 0.05, 0.05]), (((BASE, NEW), (TWIN,)), [0.0, 0.05, 0.01])):
-        comparisons = Analysis.of(measured(1.0, process_sets, (1.0, 1.05, 1 / 1.01))).comparisons
-        of_graph = [each for each in comparisons if each.timing is Timing.GRAPH]
-        assert [each.noise_floor for each in of_graph] == pytest.approx(floors, abs=1e-3)
-        equivalent = [each.verdict is Verdict.EQUIVALENT for each in of_graph]
-        assert equivalent == [floor < 0.02 for floor in floors]
+def test_between_processes_the_noise_floor_is_at_least_the_largest_deviation_of_the_twin_at_any_size() -> None:
+    for process_sets in (APART, ((BASE, NEW), (TWIN,))):
+        comparisons = Analysis.of(measured(1.0, process_sets, (1.0, 1.3, 1 / 1.01))).comparisons
+        (floor,) = {each.noise_floor for each in comparisons if each.timing is Timing.GRAPH}
+        assert floor is not None
+        assert floor >= 0.3
 
 
 def test_a_side_whose_shared_arm_ran_in_other_processes_decides_no_launch_cost() -> None:

