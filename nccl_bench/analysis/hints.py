@@ -62,15 +62,14 @@ def hints(comparisons: Sequence[Comparison], basis: Basis) -> Iterator[str]:
     if different:
         yield (
             f"{_cells(different)} inconclusive because the baseline's own twin, the same communicator "
-            f"made twice, differs too, most for {_highest_floor(different)}. A verdict needs a larger difference, "
-            "which must still exceed the threshold after the usual difference between twins is taken off. "
-            f"{_NEW_COMMUNICATORS[basis]}"
+            f"made twice, differs too, most for {_highest_floor(different)}. A verdict needs a difference that "
+            f"exceeds the threshold after this noise floor is taken off. {_NEW_COMMUNICATORS[basis]}"
         )
     if same:
         yield (
             f"{_cells(same)} inconclusive although the interval is within the threshold: equivalent also "
-            "needs a noise floor below the threshold. The noise floor is how far from 1 the interval of the "
-            f"baseline's own twin reaches. It is highest for {_highest_floor(same)}. {_NEW_COMMUNICATORS[basis]}"
+            f"needs a noise floor of at most the threshold. It is highest for {_highest_floor(same)}. "
+            f"{_NEW_COMMUNICATORS[basis]}"
         )
     wide = [(each, each.interval) for each in inconclusive if each.interval is not None and not each.below_floor]
     if wide:

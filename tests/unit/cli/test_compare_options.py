@@ -117,7 +117,7 @@ def test_lines_are_as_wide_as_requested(compare: CompareCommand, width: int) -> 
 
 def test_the_tests_know_every_option() -> None:
     assert set(inspect.signature(compare_function).parameters) == {
-        *("sides", "arms", "shared", "threshold", "limits", "allow_mismatch", "fail_on", "format", "width"),
+        *("sides", "arms", "shared", "threshold", "limits", "allow_mismatch", "fail_on", "format", "to", "width"),
     }
 
 
