@@ -32,6 +32,7 @@ from nccl_bench.ranks.spec import WorkerSpec
 from nccl_bench.records.run import SAMPLES
 from nccl_bench.records.schema import Crash
 from nccl_bench.records.store import RunStatus
+from nccl_bench.report import Detail
 
 # The ranks reach the deadline of a case at different times, but at most this many seconds apart.
 HANG_GRACE_S = 3.0
@@ -97,7 +98,7 @@ def run_attached(config: RunConfig, attachment: Attachment, output: OutputConfig
         orders = [range(len(plan.cases))]
         tracker = track_run(config, plan, orders, samples=store.path / SAMPLES, started=spec.started)
         # A bar would take time from the measuring thread, and the output of other ranks would break it.
-        lines = Lines(tracker, "case")
+        lines = Lines(tracker, "case", is_silent=output.detail is Detail.QUIET)
     start_watchdog(progress, end_at_deadline, lambda position: lines.show([position]) if lines else None)
     try:
         with closing_on_error(store, output, crash_of):

@@ -29,6 +29,7 @@ from nccl_bench.ranks.spec import WorkerSpec
 from nccl_bench.records.locks import locked
 from nccl_bench.records.run import LAUNCHED, SAMPLES
 from nccl_bench.records.store import RunStatus, RunStore
+from nccl_bench.report import Detail
 
 
 def show_plan(config: RunConfig, world_size: int, ranks_per_node: int) -> None:
@@ -87,7 +88,9 @@ def measure_cases(
         track = partial(track_run, spec.config, plan, left, started=spec.started)
         with (
             closing_on_error(store, output),
-            display_of(track(samples=store.path / SAMPLES if store else None), "case") as display,
+            display_of(
+                track(samples=store.path / SAMPLES if store else None), "case", is_silent=output.detail is Detail.QUIET
+            ) as display,
         ):
             raise_interrupted(received)
             outcome = run_sweep(

@@ -17,7 +17,7 @@ from nccl_bench.config.options import Option, Panel, listed, options_of
 from nccl_bench.config.run import RunConfig
 from nccl_bench.config.user_arms import parse_arm_options
 from nccl_bench.errors import UsageError
-from nccl_bench.report import TABLE_FORMATS, VERIFICATION_FORMATS, Format
+from nccl_bench.report import TABLE_FORMATS, VERIFICATION_FORMATS, Detail, Format
 
 # The smallest width of a report, in characters: a size and the times of the baseline need this many.
 NARROWEST = 20
@@ -73,6 +73,10 @@ ToFile = Annotated[
 TableFormat = Annotated[Format, format_option(TABLE_FORMATS)]
 VerificationFormat = Annotated[Format, format_option(VERIFICATION_FORMATS)]
 Width = Annotated[int | None, width_option(NARROWEST)]
+Quiet = Annotated[bool, _output_option("-q", "--quiet", help="Print the headline alone. Only for a terminal.")]
+Full = Annotated[
+    bool, _output_option("--full", help="Print every table and all advice, not only the answer. Only for a terminal.")
+]
 FailOnText = Annotated[
     str | None,
     _output_option(
@@ -99,6 +103,13 @@ Resume = Annotated[
         "The machine and the versions must be the same. Default: a new record.",
     ),
 ]
+
+
+def detail_of(quiet: bool, full: bool) -> Detail:
+    """Return the amount of text that ``--quiet`` and ``--full`` ask for."""
+    if quiet and full:
+        raise UsageError("--quiet and --full exclude each other: give one of them")
+    return Detail.QUIET if quiet else Detail.FULL if full else Detail.USUAL
 
 
 def check_resume(context: typer.Context, directory: Path, *allowed: str) -> None:

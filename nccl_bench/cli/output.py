@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from nccl_bench.cli.gate import FailOn
-from nccl_bench.report import Format
+from nccl_bench.report import Detail, Format
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -15,6 +15,7 @@ class OutputConfig:
     out: Path | None = None  # the directory of the record; None: the default of the command
     format: Format = Format.TERMINAL  # the format of the report
     fail_on: tuple[FailOn, ...] = ()  # the verdicts that set the exit code
+    detail: Detail = Detail.USUAL  # the amount of text in a terminal
     width: int | None = None  # the width of the report, in characters; None: the width of the terminal
     started: float = field(default_factory=time.monotonic)  # a reading of the monotonic clock at the command's start
 

@@ -59,10 +59,12 @@ class Bar(Progress):
 
 
 class Lines:
-    """A line every ten seconds, for a log."""
+    """A line every ten seconds, for a log; no line if ``is_silent``."""
 
-    def __init__(self, tracker: Tracker, noun: str, clock: Callable[[], float] = time.monotonic) -> None:
-        self._tracker, self._noun, self._clock = tracker, noun, clock
+    def __init__(
+        self, tracker: Tracker, noun: str, *, is_silent: bool = False, clock: Callable[[], float] = time.monotonic
+    ) -> None:
+        self._tracker, self._noun, self._is_silent, self._clock = tracker, noun, is_silent, clock
         self._printed_at = clock()
 
     def __enter__(self) -> Self:
@@ -74,7 +76,7 @@ class Lines:
     def show(self, positions: Sequence[Position], launch: int = 1) -> None:
         """Print a line if ten seconds have passed since the last one."""
         self._tracker.see(positions, launch)
-        if self._clock() < self._printed_at + LINE_EVERY_S:
+        if self._is_silent or self._clock() < self._printed_at + LINE_EVERY_S:
             return
         self._printed_at = self._clock()
         status = self._tracker.status()
@@ -83,9 +85,9 @@ class Lines:
         print_message(f"{status.done} of {status.total} {self._noun}s, {times}: {status.where}{last}")
 
 
-def display_of(tracker: Tracker, noun: str) -> Bar | Lines:
-    """Return a bar if standard error is a terminal, else lines. ``noun`` is an item of the work."""
-    return Bar(tracker) if sys.stderr.isatty() else Lines(tracker, noun)
+def display_of(tracker: Tracker, noun: str, *, is_silent: bool = False) -> Bar | Lines:
+    """Return a bar if standard error is a terminal, else lines; none of them if ``is_silent``. ``noun`` is an item."""
+    return Bar(tracker) if sys.stderr.isatty() else Lines(tracker, noun, is_silent=is_silent)
 
 
 def _clock_text(seconds: float) -> str:

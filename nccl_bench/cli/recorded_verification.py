@@ -29,6 +29,7 @@ from nccl_bench.records.locks import locked
 from nccl_bench.records.resuming import refuse_changes
 from nccl_bench.records.run import FINDINGS, TOOL, VERIFICATION, VERIFICATION_FILES
 from nccl_bench.records.store import RunStatus
+from nccl_bench.report import Detail
 from nccl_bench.report.verification import json_verification
 from nccl_bench.verify.findings import read_findings
 from nccl_bench.verify.judgement import Verification
@@ -78,7 +79,7 @@ def resume_recorded(directory: Path, output: OutputConfig) -> None:
         refuse_missing(record.config.user_arms)
         if record.verification.complete and record.facts["status"] == RunStatus.COMPLETE:
             print_message(f"nothing is left to verify in {directory}")
-            print_verification(record, output.format, output.width)
+            print_verification(record, output.format, output.width, detail=output.detail)
         else:
             resumed = [*record.facts["resumed"], time_text()]
             facts = {**record.facts, "resumed": resumed, "finished": None, "status": RunStatus.RUNNING}
@@ -91,7 +92,7 @@ def resume_recorded(directory: Path, output: OutputConfig) -> None:
 
 def _run_and_close(record: VerificationRecord, output: OutputConfig, created: Created | None) -> VerificationRecord:
     """Run the missing probes, print the table, write the record and return it. ``created`` are its new files."""
-    record, error = _run(record, output.out)
+    record, error = _run(record, output)
     if created is not None and record.is_empty and not isinstance(error, InterruptedRunError | None):
         created.remove()  # an empty record would make the next verification refuse the directory
         raise error
@@ -117,9 +118,9 @@ def _save(directory: Path, record: VerificationRecord) -> None:
     replace_file(directory / VERIFICATION, json_verification(record.verification))
 
 
-def _run(record: VerificationRecord, directory: Path | None) -> tuple[VerificationRecord, Exception | None]:
+def _run(record: VerificationRecord, output: OutputConfig) -> tuple[VerificationRecord, Exception | None]:
     """Run the missing probes. Return the record with everything that was found, and the error that ended the run."""
-    config = LaunchConfig(nproc=record.world_size, worker=WORKER)
+    config, directory = LaunchConfig(nproc=record.world_size, worker=WORKER), output.out
     try:
         with running_agent() as agent:
             path = (agent.scratch if directory is None else directory) / FINDINGS
@@ -133,7 +134,8 @@ def _run(record: VerificationRecord, directory: Path | None) -> tuple[Verificati
 
                 tracker = track_verification(record.config, [finding.arm_probe for finding in read_findings(path)])
                 in_terminal = sys.stderr.isatty()
-                display = LiveTable(tracker, lambda: read().verification) if in_terminal else Lines(tracker, "probe")
+                lines = Lines(tracker, "probe", is_silent=output.detail is Detail.QUIET)
+                display = LiveTable(tracker, lambda: read().verification) if in_terminal else lines
                 try:
                     with display:
                         run_verification(record.config, config, agent, path, on_progress=display.show)
@@ -154,7 +156,7 @@ def _close(record: VerificationRecord, output: OutputConfig, error: Exception | 
     verification = record.verification
     try:
         if error is None or not record.is_empty:
-            print_verification(record, output.format, output.width)
+            print_verification(record, output.format, output.width, detail=output.detail)
     finally:
         # A verification takes minutes, so write its record even if printing fails.
         if output.out is not None:

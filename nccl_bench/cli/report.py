@@ -12,7 +12,7 @@ from nccl_bench.cli.options import FormatOrEnding, ToFile, Width
 from nccl_bench.config.options import listed
 from nccl_bench.errors import UsageError
 from nccl_bench.records.collection import pausing_collection
-from nccl_bench.report import VERIFICATION_FORMATS, Format
+from nccl_bench.report import VERIFICATION_FORMATS, Detail, Format
 
 if TYPE_CHECKING:
     from nccl_bench.analysis.analysis import Analysis
@@ -72,7 +72,13 @@ def print_report(analysis: Analysis, format: Format, width: int | None, file: Pa
     write_report(reports[format](analysis), file)
 
 
-def print_verification(record: VerificationRecord, format: Format, width: int | None, file: Path | None = None) -> None:
+def print_verification(
+    record: VerificationRecord,
+    format: Format,
+    width: int | None,
+    file: Path | None = None,
+    detail: Detail = Detail.USUAL,
+) -> None:
     """Print the table of a verification, or write it to ``file``.
 
     A ``width`` of ``None`` means the width of the terminal.
@@ -80,5 +86,5 @@ def print_verification(record: VerificationRecord, format: Format, width: int | 
     from nccl_bench.report.html.verification_page import verification_html
     from nccl_bench.report.verification import reports
 
-    by_format = {**reports(stream_of(file), width), Format.HTML: verification_html}
+    by_format = {**reports(stream_of(file), width, detail), Format.HTML: verification_html}
     write_report(by_format[format](record.verification), file)

@@ -2,6 +2,7 @@
 
 import os
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -11,10 +12,13 @@ from nccl_bench.catalog.probes import DETECTOR
 from nccl_bench.cli.command import spellings
 from nccl_bench.cli.launching import choose_device, default_ranks, refuse_missing
 from nccl_bench.cli.options import (
+    Full,
     Nproc,
+    Quiet,
     Resume,
     VerificationFormat,
     check_resume,
+    detail_of,
     layer_of,
     out_option,
     width_option,
@@ -37,6 +41,8 @@ def verify(
     resume: Resume = None,
     format: VerificationFormat = Format.TERMINAL,
     width: Annotated[int | None, width_option(NARROWEST_VERIFICATION)] = None,
+    quiet: Quiet = False,
+    full: Full = False,
     **options: Any,
 ) -> None:
     """Verify by experiment that every arm keeps stream order, and that the probes detect an arm that does not keep it.
@@ -54,14 +60,12 @@ def verify(
             f"{launcher} started this process as one rank of several. A verification starts its own ranks on one node, "
             "because a failing probe may end its ranks: run `nccl-bench verify` once, outside of that launch"
         )
+    output = OutputConfig(out=out, format=format, width=width, detail=detail_of(quiet, full))
     if resume is None:
-        run_recorded(
-            new_record(*_configure(options, nproc, spellings(context))),
-            OutputConfig(out=out, format=format, width=width),
-        )
+        run_recorded(new_record(*_configure(options, nproc, spellings(context))), output)
         return
-    check_resume(context, resume, "--format", "--width")
-    resume_recorded(resume, OutputConfig(out=resume, format=format, width=width))
+    check_resume(context, resume, "--format", "--width", "--quiet", "--full")
+    resume_recorded(resume, replace(output, out=resume))
 
 
 def _configure(

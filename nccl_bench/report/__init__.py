@@ -31,6 +31,15 @@ TABLE_FORMATS = (Format.TERMINAL, Format.MARKDOWN, Format.CSV, Format.JSON)
 # The formats that print a verification.
 VERIFICATION_FORMATS = (*TABLE_FORMATS, Format.HTML)
 
+
+class Detail(StrEnum):
+    """The amount of text that a terminal gets."""
+
+    QUIET = "quiet"  # the headline alone
+    USUAL = "usual"  # the headline, the table of the question, the verdicts about it, and remarks
+    FULL = "full"  # everything
+
+
 Content = TypeVar("Content")
 # A function from content (an analysis, a verification, or sections of a listing) to text that ends in a newline.
 Report = Callable[[Content], str]

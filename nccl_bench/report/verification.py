@@ -9,12 +9,13 @@ from rich.text import Text
 
 from nccl_bench.analysis.wording import counted
 from nccl_bench.catalog.devices import DEVICES
-from nccl_bench.report import NARROWEST_VERIFICATION, Format, Report
+from nccl_bench.report import NARROWEST_VERIFICATION, Detail, Format, Report
 from nccl_bench.report.formats import csv_text, json_text, markdown_remarks, markdown_table
 from nccl_bench.report.headline import headline_entries, headline_remarks
 from nccl_bench.report.layout import GAP, Table, column
 from nccl_bench.report.text import TextReport
 from nccl_bench.report.verification_remarks import NOT_RUN, WEAK, verification_remarks
+from nccl_bench.report.verification_trials import trial_tables
 from nccl_bench.verify.headline import verification_headline, weak_detections
 from nccl_bench.verify.judgement import Judgement, ProbeStatus, Verification
 
@@ -29,10 +30,13 @@ SHARED_NOTICE = (
 )
 
 
-def reports(stream: TextIO, width: int | None) -> dict[Format, Report[Verification]]:
-    """Return the report of each format but the page; without ``width`` the width of ``stream`` applies."""
+def reports(stream: TextIO, width: int | None, detail: Detail = Detail.USUAL) -> dict[Format, Report[Verification]]:
+    """Return the report of each format but the page; without ``width`` the width of ``stream`` applies.
+
+    ``detail`` is the amount of text in a terminal.
+    """
     return {
-        Format.TERMINAL: TerminalVerification.for_stream(stream, width).render,
+        Format.TERMINAL: replace(TerminalVerification.for_stream(stream, width), detail=detail).render,
         Format.MARKDOWN: markdown_verification,
         Format.CSV: csv_verification,
         Format.JSON: json_verification,
@@ -42,6 +46,8 @@ def reports(stream: TextIO, width: int | None) -> dict[Format, Report[Verificati
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TerminalVerification(TextReport[Verification]):
     """The table, in several parts if its columns do not fit, and the remarks. No line exceeds the width."""
+
+    detail: Detail = Detail.USUAL  # the amount of text
 
     narrowest: ClassVar[int] = NARROWEST_VERIFICATION
     highlights: ClassVar[Mapping[str, str]] = {
@@ -53,11 +59,17 @@ class TerminalVerification(TextReport[Verification]):
     def _lines(self, content: Verification) -> Iterator[Text]:
         for entry in headline_entries(verification_headline(content)):
             yield from self._entry(entry)
+        if self.detail is Detail.QUIET:
+            return
         if notices(content):
             yield Text()
         yield from self._cells(content)
         for remarks in verification_remarks(content):
             yield from self._remarks(remarks)
+        for table in trial_tables(content) if self.detail is Detail.FULL else ():
+            yield Text()
+            yield from self._heading(table)
+            yield from self._parts(table)
 
     def table_lines(self, content: Verification) -> Iterator[Text]:
         """Yield the title and the table, without the headline and the remarks."""
@@ -74,11 +86,14 @@ class TerminalVerification(TextReport[Verification]):
             pairs = zip(content.arms, folded, strict=True)
             table = _table(content, [(arm,) if len(arm) <= longest else lines for arm, lines in pairs])
         gap = max(1, min(GAP, self._space(table) // len(content.probes)))
-        arms, probes = table.columns[:1], table.columns[1:]
-        # Columns that do not fit follow in more tables, which repeat the arms.
-        while probes:
-            shown, probes = replace(table, columns=arms + probes, gap=gap).fit(self.width)
-            yield from self._table(shown, gap)
+        yield from self._parts(replace(table, gap=gap))
+
+    def _parts(self, table: Table) -> Iterator[Text]:
+        """Yield the table. Columns that do not fit follow in more tables, which repeat all but the last of ``keep``."""
+        repeated, rest = table.columns[: table.keep - 1], table.columns[table.keep - 1 :]
+        while rest:
+            shown, rest = replace(table, columns=repeated + rest).fit(self.width)
+            yield from self._table(shown, table.gap)
 
     def _space(self, table: Table) -> int:
         """Return how many characters are left for the gaps of the table; below 0 if the table does not fit."""

@@ -18,6 +18,7 @@ from nccl_bench.config.run import CallerStream, Memory, RunConfig, resolve
 from nccl_bench.errors import ExitCode
 from nccl_bench.launch import hardware
 from nccl_bench.launch.config import LaunchConfig
+from nccl_bench.report import Detail
 from tests.support.command_line import (
     COMMANDS,
     RANKS,
@@ -193,6 +194,8 @@ VERIFY_OPTIONS: Mapping[str, Example] = {
     "resume": Example(value="a-verification", look=action, gives="resumed"),
     "format": Example(value="json", look=output("format"), gives="json"),
     "width": Example(value="132", look=output("width"), gives=132),
+    "quiet": Example(look=output("detail"), gives=Detail.QUIET),
+    "full": Example(look=output("detail"), gives=Detail.FULL),
 }
 TABLES = {
     "run": RUN_OPTIONS,

@@ -105,7 +105,7 @@ def test_without_a_terminal_a_line_is_printed_every_ten_seconds(
     capsys: pytest.CaptureFixture[str], tmp_path: Path
 ) -> None:
     clock, path = Clock(), tmp_path / "samples.jsonl"
-    with Lines(tracker_of(clock, [(0, 1, 2)], path), "case", clock) as lines:
+    with Lines(tracker_of(clock, [(0, 1, 2)], path), "case", clock=clock) as lines:
         for second in range(25):
             if second == 12:
                 path.write_text("".join(map(dump, [samples("dedicated-stream"), samples(), CaseEnd(case=case())])))
@@ -140,3 +140,11 @@ def test_a_verification_counts_the_probes_that_an_earlier_command_ran() -> None:
     status = tracker.status()
     assert (status.done, status.where) == (5, "torch many")
     assert 0 < status.left_s < len(probes) * 10
+
+
+def test_a_quiet_command_prints_no_lines(capsys: pytest.CaptureFixture[str]) -> None:
+    clock = Clock()
+    with Lines(tracker_of(clock, [(0, 1, 2)]), "case", is_silent=True, clock=clock) as lines:
+        clock.now += 25
+        lines.show([POSITION])
+    assert capsys.readouterr().err == ""

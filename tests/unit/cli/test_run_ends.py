@@ -362,8 +362,8 @@ def test_a_signal_while_a_run_is_prepared_ends_it_without_a_record(
 ) -> None:
     function = getattr(module, name)
 
-    def interrupted(*arguments: Any) -> Any:
-        result = function(*arguments)
+    def interrupted(*arguments: Any, **options: Any) -> Any:
+        result = function(*arguments, **options)
         os.kill(os.getpid(), number)
         return result
 
@@ -378,7 +378,7 @@ def test_a_signal_while_a_run_is_prepared_ends_it_without_a_record(
 def test_an_error_between_the_creation_of_a_record_and_its_first_line_leaves_no_record(
     name: str, directory: Path, command_line: CommandLine, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def fail(*_arguments: object) -> None:
+    def fail(*_arguments: object, **_options: object) -> None:
         raise OSError(5, "Input/output error")
 
     monkeypatch.setattr(launched_run, name, fail)

@@ -330,7 +330,7 @@ def test_a_resumed_verification_runs_the_missing_probes_and_ends_like_one_that_w
 @pytest.mark.parametrize(
     ("arguments", "text"),
     [
-        (("--arms", "torch"), "leave out --arms. Only --format and --width can be combined with it"),
+        (("--arms", "torch"), "leave out --arms. Only --format, --width, --quiet and --full can be combined with it"),
         (("--nproc", "2", "--timeout", "3"), "leave out --timeout, --nproc"),
         (("--out", "here"), "leave out --out"),
         (("--arm", "mine=m:C"), "leave out --arm"),

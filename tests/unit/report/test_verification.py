@@ -18,6 +18,7 @@ from nccl_bench.catalog.extras import has_extra
 from nccl_bench.catalog.probes import DETECTOR, PROBES, Place
 from nccl_bench.config.verification import resolve_verification
 from nccl_bench.plan.verification import ArmProbe, group_by_launch
+from nccl_bench.report import Detail
 from nccl_bench.report.verification import (
     TerminalVerification,
     csv_verification,
@@ -108,6 +109,18 @@ def test_a_verification_with_failures_reads_as_its_snapshot(
 ) -> None:
     text = shown(make_user_verification(tmp_path).verification, width)
     snapshot(f"verify-{width}", text)
+
+
+def test_quiet_is_the_headline_alone_and_full_has_all_trials(tmp_path: Path, snapshot: CheckSnapshot) -> None:
+    verification = make_user_verification(tmp_path).verification
+    quiet, usual, full = (
+        TerminalVerification(width=80, styled=False, detail=detail).render(verification) for detail in Detail
+    )
+    assert usual.startswith(f"{quiet}\n")
+    assert "large-unjoined" in quiet
+    assert "\narm " not in quiet
+    assert full.startswith(usual)
+    snapshot("verify-full-80", full.removeprefix(usual))
 
 
 def test_markdown_reads_as_its_snapshot(tmp_path: Path, snapshot: CheckSnapshot) -> None:
