@@ -117,7 +117,9 @@ def test_tables_in_a_pipe_are_ascii_of_80_columns_and_report_prints_them_again(
 ) -> None:
     assert ended.stdout.isascii()
     assert "\x1b" not in ended.stdout
-    assert max(map(len, ended.stdout.splitlines())) <= 80
+    # A word of a command to copy is never broken, however long the list of arms is.
+    too_long = [line for line in ended.stdout.splitlines() if len(line) > 80]
+    assert [line for line in too_long if len(line.removesuffix(" \\").split()) > 1] == []
     for collective, timing in itertools.product(COLLECTIVES, ("eager latency", "gated latency", "enqueue cost")):
         assert re.search(rf"^{collective} bfloat16 .*2 ranks, {timing} \(us\)$", ended.stdout, re.MULTILINE)
     assert sandbox.nccl_bench("report", str(directory)) == CommandResult(code=0, stdout=ended.stdout, stderr="")

@@ -40,7 +40,7 @@ def test_samples_and_summary_of_0_1_0_are_read() -> None:
 @pytest.mark.parametrize(
     ("arguments", "says"),
     [
-        (["report"], ["stream-free", "before", "after", "NVIDIA H200", "engine_communicators.py:69"]),
+        (["report"], ["stream-free", "before", "after", "1x H200", "engine_communicators.py:69"]),
         (["compare", "--arms", "stream-free,before"], ["before against stream-free", "eager", "slower"]),
     ],
 )
