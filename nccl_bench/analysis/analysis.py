@@ -124,8 +124,8 @@ class Analysis:
 
     @property
     def hints(self) -> tuple[str, ...]:
-        """Advice on how to decide the inconclusive comparisons."""
-        return tuple(hints(self.comparisons, self.basis))
+        """Advice on how to decide the inconclusive bands."""
+        return tuple(hints(self.bands, self.basis))
 
     @property
     def sides(self) -> tuple[str, str]:

@@ -86,14 +86,15 @@ class Band:
 
 
 def bands_of(comparisons: Sequence[Comparison]) -> tuple[Band, ...]:
-    """Return the bands of ``comparisons``, by pair of arms and kind of case, then timing, then size.
+    """Return the bands of ``comparisons``, by pair of arms, kind of case, timing and placements, then size.
 
     With probability 1 - ``FAMILYWISE_ERROR`` or more, no verdict of a band is wrong. A comparison without evidence
     keeps its own verdict. A band ends where the sweep has a size that the pair of arms lacks.
     """
     series: dict[tuple[object, ...], list[Comparison]] = {}
     for each in comparisons:
-        series.setdefault((each.baseline, each.candidate, without_size((each.case, each.timing))), []).append(each)
+        kind = without_size((each.case, each.timing))
+        series.setdefault((each.baseline, each.candidate, kind, each.placements), []).append(each)
     ordered = [tuple(sorted(of_series, key=_size_bytes)) for of_series in series.values()]
     swept = _swept(comparisons)
     return tuple(

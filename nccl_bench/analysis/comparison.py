@@ -56,15 +56,24 @@ class Comparison:
     verdict: Verdict | None  # the judgement; None if the variation is unknown
     reason: OpenReason | None = None  # the reason for the verdict `inconclusive`; None for every other verdict
     noise_floor: float | None  # the noise floor (0.25 is a factor of 1.25); None if it is unknown or not needed
-    below_floor: bool  # True if the verdict is inconclusive because of the noise floor or a missing twin
     pairs_needed: int | None  # rounds that are needed; None if there is an interval, or if no number is enough
     placements: tuple[Placement, Placement]  # the placements in which the baseline and the candidate were called
     launches: int = 1  # the number of launches with a ratio; 1 for two sides
-    processes_differ: bool = False  # True if the verdict is inconclusive because the arms ran in different processes
     # The standard deviation of the ratio from launch to launch, or from run to run, as a share; None if it is unknown.
     communicator_variance: float | None = None
     # The data from which the verdict of a band is computed; None for a comparison without data.
     evidence: Evidence | None = field(default=None, repr=False, compare=False)
+
+    @property
+    def processes_differ(self) -> bool:
+        """True if the verdict is inconclusive because the arms ran in different processes."""
+        return self.reason is OpenReason.DIFFERENT_PROCESSES
+
+    @property
+    def below_floor(self) -> bool:
+        """True if the verdict is inconclusive because of the noise floor or a missing twin."""
+        undecided = self.verdict is Verdict.INCONCLUSIVE and not self.processes_differ
+        return undecided and verdict_of(self.interval, self.threshold) is not Verdict.INCONCLUSIVE
 
     @property
     def saved_us(self) -> float:
@@ -148,8 +157,6 @@ def compare_pairs(
     comparisons = []
     for each, claim, judged in zip(evidence, claims, judge(claims), strict=True):
         pair, unknown = each.pair, basis is Basis.NOTHING
-        decided = verdict_of(judged.interval, claim.threshold) is not Verdict.INCONCLUSIVE
-        differ = judged.reason is OpenReason.DIFFERENT_PROCESSES
         comparisons.append(
             Comparison(
                 case=pair.point[0],
@@ -164,8 +171,6 @@ def compare_pairs(
                 verdict=None if unknown else judged.verdict,
                 reason=None if unknown else judged.reason,
                 noise_floor=claim.noise_floor,
-                below_floor=decided and judged.verdict is Verdict.INCONCLUSIVE and not differ,
-                processes_differ=differ,
                 pairs_needed=judged.pairs_needed,
                 placements=pair.placements,
                 launches=pair.launches,

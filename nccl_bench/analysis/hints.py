@@ -1,8 +1,10 @@
-"""Hints: how to decide the comparisons that are inconclusive."""
+"""Hints: how to decide the bands that are inconclusive."""
 
 from collections.abc import Iterator, Mapping, Sequence
 
-from nccl_bench.analysis.comparison import Basis, Comparison
+from nccl_bench.analysis.bands import Band
+from nccl_bench.analysis.comparison import Basis
+from nccl_bench.analysis.judging import OpenReason
 from nccl_bench.analysis.statistics import Verdict, verdict_of
 from nccl_bench.analysis.wording import counted, format_share
 from nccl_bench.config.sizes import format_size
@@ -26,73 +28,71 @@ _NEW_PROCESSES: Mapping[Basis, str] = {
 }
 
 
-def hints(comparisons: Sequence[Comparison], basis: Basis) -> Iterator[str]:
-    """Yield a hint for each reason why some of ``comparisons`` are inconclusive."""
-    all_inconclusive = [each for each in comparisons if each.verdict is Verdict.INCONCLUSIVE]
-    processes_differ = [each for each in all_inconclusive if each.processes_differ]
-    if processes_differ:
-        timings = ", ".join(dict.fromkeys(each.timing for each in processes_differ))
+def hints(bands: Sequence[Band], basis: Basis) -> Iterator[str]:
+    """Yield a hint for each reason why some of ``bands`` are inconclusive."""
+    opened = {reason: [band for band in bands if band.reason is reason] for reason in OpenReason}
+    if processes_differ := opened[OpenReason.DIFFERENT_PROCESSES]:
+        timings = ", ".join(dict.fromkeys(band.timing for band in processes_differ))
         yield (
             f"{_cells(processes_differ)} inconclusive ({timings}) because the arms ran in different processes, whose "
             f"CPU speed differs: {_NEW_PROCESSES[basis]}"
         )
-    inconclusive = [each for each in all_inconclusive if not each.processes_differ]
-    too_few = [each.pairs_needed for each in inconclusive if each.pairs_needed is not None]
-    if too_few:
+    if too_few := opened[OpenReason.TOO_FEW_ROUNDS]:
+        needed = max(band.pairs_needed or 0 for band in too_few)
         yield (
             f"{_cells(too_few)} inconclusive because of too few rounds. With so many comparisons, "
-            f"an interval needs {max(too_few)} rounds. With exactly so many, it spans from the smallest ratio to the "
+            f"an interval needs {needed} rounds. With exactly so many, it spans from the smallest ratio to the "
             "largest. Measure more rounds than that (--rounds), or fewer sizes and arms."
         )
-    in_one_launch = [each for each in inconclusive if each.interval is None and basis is Basis.LAUNCHES]
-    if in_one_launch:
+    if in_one_launch := opened[OpenReason.ONE_LAUNCH]:
         yield (
             f"{_cells(in_one_launch)} inconclusive because only one launch measured the ratio. It is missing in the "
             f"others, for example {_label(in_one_launch[0])}: see the failures."
         )
-    without_twin = [each for each in inconclusive if each.below_floor and each.noise_floor is None]
-    if without_twin:
+    if without_twin := opened[OpenReason.NO_TWIN]:
         yield (
             f"{_cells(without_twin)} inconclusive because no twin was measured, so the communicator "
             f"variance is unknown. {_NEW_COMMUNICATORS[basis]}"
         )
-    below_floor = [each for each in inconclusive if each.below_floor and each.noise_floor is not None]
-    same = [each for each in below_floor if verdict_of(each.interval, each.threshold) is Verdict.EQUIVALENT]
-    different = [each for each in below_floor if verdict_of(each.interval, each.threshold) is not Verdict.EQUIVALENT]
-    if different:
+    # What the interval alone would say.
+    by_interval: dict[Verdict, list[Band]] = {verdict: [] for verdict in Verdict}
+    for band in (*opened[OpenReason.WITHIN_NOISE], *opened[OpenReason.BELOW_THRESHOLD]):
+        by_interval[verdict_of(band.interval, band.threshold)].append(band)
+    if different := [*by_interval[Verdict.FASTER], *by_interval[Verdict.SLOWER]]:
         yield (
             f"{_cells(different)} inconclusive because the baseline's own twin, the same communicator "
             f"made twice, differs too, most for {_highest_floor(different)}. A verdict needs a difference that "
             f"exceeds the threshold after this noise floor is taken off. {_NEW_COMMUNICATORS[basis]}"
         )
-    if same:
+    if same := by_interval[Verdict.EQUIVALENT]:
         yield (
             f"{_cells(same)} inconclusive although the interval is within the threshold: equivalent also "
             f"needs a noise floor of at most the threshold. It is highest for {_highest_floor(same)}. "
             f"{_NEW_COMMUNICATORS[basis]}"
         )
-    wide = [(each, each.interval) for each in inconclusive if each.interval is not None and not each.below_floor]
-    if wide:
-        worst, interval = max(wide, key=lambda cell: cell[1].half_width)
-        spread = worst.communicator_variance
+    if wide := [(band, band.interval) for band in by_interval[Verdict.INCONCLUSIVE] if band.interval is not None]:
+        worst, interval = max(wide, key=lambda pair: pair[1].half_width)
+        spreads = [each.communicator_variance for each in worst.comparisons if each.communicator_variance is not None]
         unit = "launch" if basis is Basis.LAUNCHES else "run"
-        variance = "" if spread is None else f" Its ratio differs by {format_share(spread)} from {unit} to {unit}."
+        variance = f" Its ratio differs by {format_share(max(spreads))} from {unit} to {unit}." if spreads else ""
         yield (
-            f"{_cells(wide)} inconclusive because the interval crosses the threshold. The widest interval is "
-            f"{_label(worst)}: {interval.low:.3f}x to {interval.high:.3f}x, threshold {format_share(worst.threshold)}."
-            f"{variance} {_MORE[basis]} narrow the interval. A ratio right at the threshold stays inconclusive."
+            f"{_cells([band for band, _ in wide])} inconclusive because the interval crosses the threshold. The widest "
+            f"interval is {_label(worst)}: {interval.low:.3f}x to {interval.high:.3f}x, threshold "
+            f"{format_share(worst.threshold)}.{variance} {_MORE[basis]} narrow the interval. A ratio right at the "
+            "threshold stays inconclusive."
         )
 
 
-def _cells(cells: Sequence[object]) -> str:
-    return f"{counted(len(cells), 'cell')} {'is' if len(cells) == 1 else 'are'}"
+def _cells(bands: Sequence[Band]) -> str:
+    count = sum(len(band.comparisons) for band in bands)
+    return f"{counted(count, 'cell')} {'is' if count == 1 else 'are'}"
 
 
-def _highest_floor(comparisons: Sequence[Comparison]) -> str:
-    worst = max(comparisons, key=lambda each: each.noise_floor or 0)
+def _highest_floor(bands: Sequence[Band]) -> str:
+    worst = max(bands, key=lambda band: band.noise_floor or 0)
     return f"{_label(worst)}: {format_share(worst.noise_floor or 0)}"
 
 
-def _label(comparison: Comparison) -> str:
-    case = comparison.case
-    return f"{comparison.candidate} {comparison.timing} {case.collective} {format_size(case.size_bytes)}"
+def _label(band: Band) -> str:
+    sizes = [format_size(band.comparisons[index].case.size_bytes) for index in (0, -1)]
+    return f"{band.candidate} {band.timing} {band.comparisons[0].case.collective} {' to '.join(dict.fromkeys(sizes))}"

@@ -21,7 +21,7 @@ _COMMON = "Options people use"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class HelpPage:
-    """What the help of a command shows first."""
+    """The examples and options that the help of a command shows first."""
 
     examples: Mapping[str, str]  # command line -> what it does
     common: tuple[str, ...]  # the long spellings of the options that people use, in the order of the help

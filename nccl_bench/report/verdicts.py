@@ -1,14 +1,14 @@
 """Tables of verdicts: which sizes changed, by how much, and with what confidence.
 
-Neighbouring sizes with the same verdict and the same threshold share a line. Nothing is averaged over sizes: a line
-shows the smallest and the largest ratio, the span of all intervals, and the highest noise floor or communicator
-variance. A size without a verdict has its own line.
+A line is a band, so the tables have the verdicts of the headline. A line shows the smallest and the largest ratio of
+the sizes, the interval and the noise floor of the band, and the largest communicator variance of a size. A size without
+a verdict has its own line.
 """
 
 from collections.abc import Iterator, Sequence
-from itertools import groupby
 
 from nccl_bench.analysis.analysis import Analysis
+from nccl_bench.analysis.bands import Band
 from nccl_bench.analysis.comparison import Basis, Comparison
 from nccl_bench.analysis.statistics import FAMILYWISE_ERROR, Verdict
 from nccl_bench.analysis.wording import case_name, compared_text, counted, format_ratios, format_share, significant
@@ -18,8 +18,8 @@ from nccl_bench.report.layout import Column, Remarks, Table, column
 
 # Narrower than the gap of other tables, so that the interval and the noise floor fit in 80 columns.
 _GAP = 2
-# The comparisons that share a line.
-_TableLine = Sequence[Comparison]
+# The comparisons of one line.
+_Sizes = Sequence[Comparison]
 
 
 def heading(analysis: Analysis) -> str:
@@ -31,7 +31,7 @@ def heading(analysis: Analysis) -> str:
     matters = f"{format_share(thresholds[0])} matters"
     if len(thresholds) > 1:
         matters = f"{format_share(thresholds[0])} to {format_share(thresholds[-1])} matters (see the column limit)"
-    decided = sum(each.verdict not in (None, Verdict.INCONCLUSIVE) for each in comparisons)
+    decided = sum(len(band.comparisons) for band in analysis.bands if band.verdict not in (None, Verdict.INCONCLUSIVE))
     right = "the one decided verdict is right" if decided == 1 else f"all {decided} decided verdicts are right"
     launches = counted(max(each.launches for each in comparisons), "launch")
     evidence = {Basis.LAUNCHES: launches, Basis.RUNS: "runs"}.get(analysis.basis, "rounds")
@@ -56,26 +56,28 @@ def verdict_tables(analysis: Analysis) -> Iterator[Table]:
     For a comparison of runs, if no sizes share a line, there are also columns with the times of both sides.
     """
     several_limits = len({each.threshold for each in analysis.comparisons}) > 1
-    for title, comparisons in _by_title(analysis).items():
-        lines = list(_lines(comparisons))
-        judged = _judged(comparisons)
-        times = _times(lines, analysis.sides) if analysis.run is None and all(len(line) == 1 for line in lines) else []
-        columns = _places(lines)
+    for title, bands in _by_title(analysis).items():
+        lines = _lines(bands)
+        judged = any(band.verdict is not None for band in bands)
+        one_size = all(len(line) == 1 for line, _ in lines)
+        sizes = [line for line, _ in lines]
+        times = _times(sizes, analysis.sides) if analysis.run is None and one_size else []
+        columns = _places(sizes)
         if judged:
-            columns.append(column("verdict", ("verdict",), [line[0].verdict or "-" for line in lines], left=True))
+            columns.append(column("verdict", ("verdict",), [band.verdict or "-" for _, band in lines], left=True))
         else:
             columns += times
-        columns.append(_ratios(lines))
+        columns.append(_ratios(sizes))
         keep = len(columns)
-        if any(each.interval for each in comparisons):
-            columns.append(column("interval", ("interval",), [_span(line) for line in lines]))
+        if any(band.interval for band in bands):
+            columns.append(column("interval", ("interval",), [_interval(band) for _, band in lines]))
         if judged and several_limits:
-            columns.append(column("limit", ("limit",), [format_share(line[0].threshold) for line in lines]))
+            columns.append(column("limit", ("limit",), [format_share(band.threshold) for _, band in lines]))
         if analysis.basis is Basis.LAUNCHES:
-            varies = [_largest_variance(line) for line in lines]
+            varies = [_largest_variance(line) for line in sizes]
             columns.append(column("communicator variance", ("launch to", "launch"), varies))
-        if any(each.noise_floor is not None for each in comparisons):
-            columns.append(column("noise floor", ("noise", "floor"), [_highest_floor(line) for line in lines]))
+        if any(band.noise_floor is not None for band in bands):
+            columns.append(column("noise floor", ("noise", "floor"), [_floor(band) for _, band in lines]))
         if judged:
             columns += times
         yield Table(title=title, notes=(), columns=tuple(columns), keep=keep, gap=_GAP)
@@ -83,34 +85,38 @@ def verdict_tables(analysis: Analysis) -> Iterator[Table]:
 
 def time_tables(analysis: Analysis) -> Iterator[Table]:
     """Yield the times of every size for a comparison of runs, if sizes share a line in ``verdict_tables``."""
-    for title, comparisons in _by_title(analysis).items():
-        lines = list(_lines(comparisons))
-        if analysis.run is None and len(lines) < len(comparisons):
-            of_sizes = [[each] for line in lines for each in line]
+    for title, bands in _by_title(analysis).items():
+        of_sizes = [[each] for band in bands for each in band.comparisons]
+        if analysis.run is None and len(_lines(bands)) < len(of_sizes):
             columns = (*_places(of_sizes), *_times(of_sizes, analysis.sides), _ratios(of_sizes))
             yield Table(title=f"{title}, medians", notes=(), columns=columns, keep=len(columns), gap=_GAP)
 
 
-def _by_title(analysis: Analysis) -> dict[str, list[Comparison]]:
-    groups: dict[str, list[Comparison]] = {}
-    for each in analysis.comparisons:
-        name = case_name(each.case, {*each.placements})
-        groups.setdefault(f"{compared_text(each, analysis.sides)}: {name}", []).append(each)
-    return groups
+def _by_title(analysis: Analysis) -> dict[str, list[Band]]:
+    """Return the bands of each pair of arms and kind of case, in the order of timings and sizes."""
+    groups: dict[str, list[Band]] = {}
+    for band in analysis.bands:
+        first = band.comparisons[0]
+        name = case_name(first.case, {*first.placements})
+        groups.setdefault(f"{compared_text(first, analysis.sides)}: {name}", []).append(band)
+    timings = list(Timing)
+    return {title: sorted(bands, key=lambda band: timings.index(band.timing)) for title, bands in groups.items()}
 
 
-def _lines(comparisons: Sequence[Comparison]) -> Iterator[_TableLine]:
-    for timing in Timing:
-        by_size = sorted((each for each in comparisons if each.timing is timing), key=lambda each: each.case.size_bytes)
-        for _, line in groupby(by_size, key=lambda each: (each.verdict or each.case.size_bytes, each.threshold)):
-            yield list(line)
+def _lines(bands: Sequence[Band]) -> list[tuple[_Sizes, Band]]:
+    """Return the sizes of each line with their band."""
+    return [
+        (sizes, band)
+        for band in bands
+        for sizes in ([[each] for each in band.comparisons] if band.verdict is None else [band.comparisons])
+    ]
 
 
 def _judged(comparisons: Sequence[Comparison]) -> bool:
     return any(each.verdict is not None for each in comparisons)
 
 
-def _places(lines: Sequence[_TableLine]) -> list[Column]:
+def _places(lines: Sequence[_Sizes]) -> list[Column]:
     sizes = [[format_size(line[index].case.size_bytes) for index in (0, -1)] for line in lines]
     return [
         column("timing", ("timing",), [line[0].timing for line in lines], left=True),
@@ -118,7 +124,7 @@ def _places(lines: Sequence[_TableLine]) -> list[Column]:
     ]
 
 
-def _times(lines: Sequence[_TableLine], sides: tuple[str, str]) -> list[Column]:
+def _times(lines: Sequence[_Sizes], sides: tuple[str, str]) -> list[Column]:
     before, after = sides
     return [
         column(before, (before, "us"), [significant(line[0].baseline_us) for line in lines]),
@@ -126,20 +132,18 @@ def _times(lines: Sequence[_TableLine], sides: tuple[str, str]) -> list[Column]:
     ]
 
 
-def _ratios(lines: Sequence[_TableLine]) -> Column:
+def _ratios(lines: Sequence[_Sizes]) -> Column:
     return column("ratio", ("ratio",), [format_ratios([each.ratio for each in line]) for line in lines])
 
 
-def _span(line: _TableLine) -> str:
-    intervals = [each.interval for each in line if each.interval]
-    return format_ratios([end for interval in intervals for end in (interval.low, interval.high)])
+def _interval(band: Band) -> str:
+    return format_ratios([band.interval.low, band.interval.high]) if band.interval else ""
 
 
-def _largest_variance(line: _TableLine) -> str:
+def _largest_variance(line: _Sizes) -> str:
     known = [each.communicator_variance for each in line if each.communicator_variance is not None]
     return format_share(max(known)) if known else ""
 
 
-def _highest_floor(line: _TableLine) -> str:
-    floors = [each.noise_floor for each in line if each.noise_floor is not None]
-    return format_share(max(floors)) if floors else ""
+def _floor(band: Band) -> str:
+    return "" if band.noise_floor is None else format_share(band.noise_floor)

@@ -68,7 +68,7 @@ def evidence(findings: Sequence[Finding]) -> str:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Detection:
-    """How often a probe caught the detector. A pass of the probe is as sure as that."""
+    """The number of trials in which a probe caught the detector. A pass of the probe is as sure as that."""
 
     probe: str  # the probe's name
     failed: int  # the number of trials that the detector failed; 0 if it did not finish the probe
@@ -81,7 +81,7 @@ class Detection:
 
     @property
     def text(self) -> str:
-        """How often the detector failed, in words."""
+        """The number of trials that the detector failed, in words."""
         if not self.failed:
             return "the detector did not fail it"
         return f"the detector failed only {self.failed} of {counted(self.trials, 'trial')}"

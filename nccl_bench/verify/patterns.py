@@ -23,7 +23,7 @@ MOST_BY_CHANCE_OF_PART = 0.02
 _MOST_LISTED = 2
 
 # Probe -> what an arm lacks if only a race explains the failures of the probe.
-_LACKING = {"producer": "the fork", "consumer": "the join"}
+_MISSING = {"producer": "the fork", "consumer": "the join"}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -77,24 +77,24 @@ _PARTS = (
         text=lambda values: f"on the {_listed([place for place in Place if place in values])}",
         others="on every other stream",
         causes=(
-            (lambda _wrong, right: set(right) == {Place.DEFAULT}, "{lacking} is with the default stream only"),
-            (lambda wrong, _right: set(wrong) == {Place.DEFAULT}, "calls on the default stream lack {lacking}"),
-            (lambda _wrong, _right: True, "calls on some streams lack {lacking}"),
+            (lambda _wrong, right: set(right) == {Place.DEFAULT}, "{missing} is with the default stream only"),
+            (lambda wrong, _right: set(wrong) == {Place.DEFAULT}, "calls on the default stream lack {missing}"),
+            (lambda _wrong, _right: True, "calls on some streams lack {missing}"),
         ),
     ),
     _Part(
         value=lambda group: group.operation,
         text=lambda values: f"with {_listed(sorted(map(str, values)))}",
         others="with every other operation",
-        causes=((lambda wrong, _right: len(wrong) == 1, "only {wrong} lacks {lacking}"),),
+        causes=((lambda wrong, _right: len(wrong) == 1, "only {wrong} lacks {missing}"),),
     ),
     _Part(
         value=lambda group: group.in_graph_mode,
         text=lambda values: "within graph_capture()" if True in values else "outside of graph_capture()",
         others="",
         causes=(
-            (lambda wrong, _right: True in wrong, "only calls within graph_capture() lack {lacking}"),
-            (lambda _wrong, _right: True, "only calls outside of graph_capture() lack {lacking}"),
+            (lambda wrong, _right: True in wrong, "only calls within graph_capture() lack {missing}"),
+            (lambda _wrong, _right: True, "only calls outside of graph_capture() lack {missing}"),
         ),
     ),
     _Part(
@@ -102,8 +102,8 @@ _PARTS = (
         text=_sizes,
         others="at every other size",
         causes=(
-            (_is_larger, "only large messages lack {lacking}"),
-            (lambda wrong, right: _is_larger(right, wrong), "only small messages lack {lacking}"),
+            (_is_larger, "only large messages lack {missing}"),
+            (lambda wrong, right: _is_larger(right, wrong), "only small messages lack {missing}"),
         ),
     ),
 )
@@ -131,10 +131,10 @@ def find_pattern(finding: Finding, detector: Finding | None) -> Pattern | None:
     )
     if not failed:
         return None
-    lacking = _LACKING.get(finding.probe, "the order") if finding.raced == finding.failed else None
+    missing = _MISSING.get(finding.probe, "the order") if finding.raced == finding.failed else None
     if failed == trials:
         seen = "" if len(groups) == len(finding.groups) else " in which the detector fails too"
-        cause = f"every call lacks {lacking}" if lacking else ""
+        cause = f"every call lacks {missing}" if missing else ""
         return Pattern(where="", evidence=f"all {counted(failed, 'trial')}{seen} failed", cause=cause)
     parts = [part for part in _PARTS if _is_needed(part, groups)]
     box = _box(parts, groups)
@@ -142,8 +142,8 @@ def find_pattern(finding: Finding, detector: Finding | None) -> Pattern | None:
         return None
     texts = [_texts(part, groups) for part in parts]
     cause = ""
-    if lacking:
-        cause = _cause(parts[0], groups, lacking) if len(parts) == 1 else f"only these calls lack {lacking}"
+    if missing:
+        cause = _cause(parts[0], groups, missing) if len(parts) == 1 else f"only these calls lack {missing}"
     right = texts[0][1] if len(parts) == 1 else "in all other trials"
     return Pattern(
         where=f"right {right}, wrong {' '.join(wrong for wrong, _ in texts)}",
@@ -166,10 +166,10 @@ def _texts(part: _Part, groups: Sequence[TrialGroup]) -> tuple[str, str]:
     return (part.others if many[0] else part.text(wrong)), (part.others if many[1] else part.text(right))
 
 
-def _cause(part: _Part, groups: Sequence[TrialGroup], lacking: str) -> str:
+def _cause(part: _Part, groups: Sequence[TrialGroup], missing: str) -> str:
     wrong, right = _values(part, groups)
     cause = next((text for condition, text in part.causes if condition(wrong, right)), "")
-    return cause.format(lacking=lacking, wrong=_listed(sorted(map(str, wrong))))
+    return cause.format(missing=missing, wrong=_listed(sorted(map(str, wrong))))
 
 
 def _can_fail(group: TrialGroup, detector: Finding | None) -> bool:

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from nccl_bench.analysis.analysis import Analysis
-from nccl_bench.analysis.comparison import Basis, Comparison
+from nccl_bench.analysis.comparison import Basis, Comparison, OpenReason
 from nccl_bench.analysis.statistics import Interval, Verdict
 from nccl_bench.catalog.collectives import Placement
 from nccl_bench.catalog.timings import Timing
@@ -17,7 +17,11 @@ from tests.support.synthetic_runs import case
 def comparison(
     size: int = 8, verdict: Verdict | None = Verdict.EQUIVALENT, ratio: float = 1.0, **changes: Any
 ) -> Comparison:
-    """Return a comparison of ``stream-free`` with ``dedicated-stream``, with a narrow interval around ``ratio``."""
+    """Return a comparison of ``stream-free`` with ``dedicated-stream``, with a narrow interval around ``ratio``.
+
+    Without a ``reason``, an inconclusive comparison without an interval has too few rounds. One with an interval has a
+    difference that can be below the threshold.
+    """
     fields: dict[str, Any] = {
         "case": case(size),
         "timing": Timing.GATED,
@@ -30,11 +34,14 @@ def comparison(
         "interval": Interval(low=ratio / 1.01, high=ratio * 1.01, error=0.05),
         "verdict": verdict,
         "noise_floor": None,
-        "below_floor": False,
         "pairs_needed": None,
         "placements": (Placement.IN_PLACE, Placement.IN_PLACE),
     }
-    return Comparison(**{**fields, **changes})
+    fields |= changes
+    if verdict is Verdict.INCONCLUSIVE:
+        missing = fields["interval"] is None
+        fields.setdefault("reason", OpenReason.TOO_FEW_ROUNDS if missing else OpenReason.BELOW_THRESHOLD)
+    return Comparison(**fields)
 
 
 def compared_runs(comparisons: Sequence[Comparison] = (), **changes: Any) -> Analysis:

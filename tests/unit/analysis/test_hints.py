@@ -8,6 +8,7 @@ from collections.abc import Sequence
 import typer
 from typer.testing import CliRunner
 
+from nccl_bench.analysis.bands import OpenReason, bands_of
 from nccl_bench.analysis.comparison import Basis, Comparison
 from nccl_bench.analysis.hints import hints
 from nccl_bench.analysis.statistics import Interval, Verdict
@@ -19,7 +20,7 @@ FASTER, SLOWER, EQUIVALENT, INCONCLUSIVE = Verdict
 
 
 def hints_of(comparisons: Sequence[Comparison], basis: Basis = Basis.ROUNDS) -> list[str]:
-    return list(hints(comparisons, basis))
+    return list(hints(bands_of(comparisons), basis))
 
 
 def test_too_few_rounds_are_reported_with_the_number_that_an_interval_needs() -> None:
@@ -35,8 +36,8 @@ def test_too_few_rounds_are_reported_with_the_number_that_an_interval_needs() ->
 
 def test_a_difference_below_the_noise_floor_is_reported_with_the_highest_floor() -> None:
     cells = [
-        comparison(8, INCONCLUSIVE, 1.04, noise_floor=0.03, below_floor=True),
-        comparison(1024, INCONCLUSIVE, 0.9, noise_floor=0.2, below_floor=True),
+        comparison(8, INCONCLUSIVE, 1.04, noise_floor=0.03, reason=OpenReason.WITHIN_NOISE),
+        comparison(1024, INCONCLUSIVE, 0.9, noise_floor=0.2, reason=OpenReason.WITHIN_NOISE),
         comparison(16, INCONCLUSIVE, noise_floor=0.9, interval=Interval(low=0.9, high=1.0, error=0.05)),
     ]
     below, wide = hints_of(cells)
@@ -47,9 +48,9 @@ def test_a_difference_below_the_noise_floor_is_reported_with_the_highest_floor()
 
 def test_cells_without_a_twin_have_a_hint_of_their_own() -> None:
     cells = [
-        comparison(8, INCONCLUSIVE, 1.3, below_floor=True),
-        comparison(16, INCONCLUSIVE, 1.0, below_floor=True),
-        comparison(32, INCONCLUSIVE, 1.3, noise_floor=0.5, below_floor=True),
+        comparison(8, INCONCLUSIVE, 1.3, reason=OpenReason.NO_TWIN),
+        comparison(16, INCONCLUSIVE, 1.0, reason=OpenReason.NO_TWIN),
+        comparison(32, INCONCLUSIVE, 1.3, noise_floor=0.5, reason=OpenReason.WITHIN_NOISE),
     ]
     twinless, below = hints_of(cells)
     assert twinless.startswith(
@@ -61,14 +62,15 @@ def test_cells_without_a_twin_have_a_hint_of_their_own() -> None:
 
 def test_an_equivalence_below_the_noise_floor_has_a_hint_of_its_own() -> None:
     cells = [
-        comparison(8, INCONCLUSIVE, 1.001, noise_floor=0.03, below_floor=True),
-        comparison(64, INCONCLUSIVE, 1.0, noise_floor=0.04, below_floor=True),
+        comparison(8, INCONCLUSIVE, 1.001, noise_floor=0.03, reason=OpenReason.WITHIN_NOISE),
+        comparison(64, INCONCLUSIVE, 1.0, noise_floor=0.04, reason=OpenReason.WITHIN_NOISE),
     ]
     (hint,) = hints_of(cells)
     assert hint.startswith("2 cells are inconclusive although the interval is within the threshold")
-    assert "It is highest for stream-free gated all_reduce 64: 4.0 %." in hint
+    assert "It is highest for stream-free gated all_reduce 8 to 64: 4.0 %." in hint
     assert "differs too" not in hint
-    different, same = hints_of([*cells, comparison(16, INCONCLUSIVE, 1.1, noise_floor=0.2, below_floor=True)])
+    apart = comparison(64, INCONCLUSIVE, 1.1, noise_floor=0.2, reason=OpenReason.WITHIN_NOISE, timing=Timing.EAGER)
+    different, same = hints_of([*cells, apart])
     assert different.startswith("1 cell is inconclusive because the baseline's own twin")
     assert same == hint
 
@@ -93,7 +95,7 @@ def test_the_launches_of_a_wide_interval_are_named_with_their_variance() -> None
     interval = Interval(low=0.95, high=1.1, error=0.05)
     cells = [
         comparison(8, INCONCLUSIVE, interval=interval, launches=3, communicator_variance=0.012),
-        comparison(16, INCONCLUSIVE, interval=None, launches=1),
+        comparison(16, INCONCLUSIVE, interval=None, launches=1, reason=OpenReason.ONE_LAUNCH),
     ]
     alone, wide = hints_of(cells, Basis.LAUNCHES)
     assert "Its ratio differs by 1.2 % from launch to launch. More launches (--launches) narrow the interval." in wide
@@ -102,7 +104,7 @@ def test_the_launches_of_a_wide_interval_are_named_with_their_variance() -> None
 
 
 def test_a_cell_below_the_noise_floor_is_to_be_measured_in_several_launches() -> None:
-    below = comparison(8, INCONCLUSIVE, 1.04, noise_floor=0.03, below_floor=True)
+    below = comparison(8, INCONCLUSIVE, 1.04, noise_floor=0.03, reason=OpenReason.WITHIN_NOISE)
     for basis in (Basis.ROUNDS, Basis.SHARED_ARM):
         assert hints_of([below], basis)[0].endswith("--launches 5.")
 
@@ -110,9 +112,11 @@ def test_a_cell_below_the_noise_floor_is_to_be_measured_in_several_launches() ->
 def test_a_cell_of_different_processes_has_a_hint_of_its_own() -> None:
     wide = Interval(low=0.8, high=1.4, error=0.05)
     cells = [
-        comparison(8, INCONCLUSIVE, 1.4, processes_differ=True, timing=Timing.ENQUEUE),
-        comparison(16, INCONCLUSIVE, interval=wide, processes_differ=True, timing=Timing.ENQUEUE),
-        comparison(32, INCONCLUSIVE, interval=None, pairs_needed=11, processes_differ=True, timing=Timing.EAGER),
+        comparison(8, INCONCLUSIVE, 1.4, reason=OpenReason.DIFFERENT_PROCESSES, timing=Timing.ENQUEUE),
+        comparison(16, INCONCLUSIVE, interval=wide, reason=OpenReason.DIFFERENT_PROCESSES, timing=Timing.ENQUEUE),
+        comparison(
+            32, INCONCLUSIVE, interval=None, pairs_needed=11, reason=OpenReason.DIFFERENT_PROCESSES, timing=Timing.EAGER
+        ),
     ]
     (hint,) = hints_of(cells)
     assert hint == (

@@ -12,6 +12,7 @@ import pytest
 
 from nccl_bench.analysis.analysis import Analysis
 from nccl_bench.analysis.comparison import Basis
+from nccl_bench.analysis.judging import OpenReason
 from nccl_bench.analysis.statistics import Verdict
 from nccl_bench.cli import launched_run, main
 from nccl_bench.cli.gate import FailOn, gate
@@ -69,7 +70,7 @@ def test_a_gate_without_a_possible_verdict_does_not_pass_and_says_why(capsys: Pr
 
 def test_a_verdict_needs_an_interval_and_a_noise_floor() -> None:
     few = comparison(verdict=Verdict.INCONCLUSIVE, interval=None, noise_floor=0.01)
-    without_twin = comparison(verdict=Verdict.INCONCLUSIVE, below_floor=True)
+    without_twin = comparison(verdict=Verdict.INCONCLUSIVE, reason=OpenReason.NO_TWIN)
     enough = comparison(verdict=Verdict.INCONCLUSIVE, noise_floor=0.01)
     assert not compared_runs([]).could_be_judged
     assert not compared_runs([few, without_twin]).could_be_judged

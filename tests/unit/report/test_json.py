@@ -7,6 +7,7 @@ from dataclasses import asdict
 
 from nccl_bench.analysis.analysis import Analysis
 from nccl_bench.analysis.comparison import Basis
+from nccl_bench.analysis.judging import OpenReason
 from nccl_bench.analysis.statistics import Interval, Verdict
 from nccl_bench.records.schema import SCHEMA, Skipped
 from nccl_bench.report.json import json_report
@@ -74,7 +75,7 @@ def test_json_of_a_comparison_has_every_cell_and_no_absent_value() -> None:
 
 def test_json_of_a_comparison_says_why_a_cell_is_inconclusive() -> None:
     cells = (
-        comparison(8, Verdict.INCONCLUSIVE, 1.1, noise_floor=0.2, below_floor=True),
+        comparison(8, Verdict.INCONCLUSIVE, 1.1, noise_floor=0.2, reason=OpenReason.WITHIN_NOISE),
         comparison(16, Verdict.INCONCLUSIVE, interval=None, pairs_needed=11),
         comparison(32, Verdict.INCONCLUSIVE, interval=Interval(low=0.9, high=1.1, error=0.05)),
     )

@@ -58,7 +58,7 @@ def test_a_table_reads_as_it_should() -> None:
         comparison(8, FASTER, 0.61, noise_floor=0.004),
         comparison(16, FASTER, 0.63, noise_floor=0.011),
         comparison(32, EQUIVALENT, 0.99, noise_floor=0.002),
-        comparison(64, INCONCLUSIVE, 1.05, noise_floor=0.05, below_floor=True, reason=OpenReason.WITHIN_NOISE),
+        comparison(64, INCONCLUSIVE, 1.05, noise_floor=0.05, reason=OpenReason.WITHIN_NOISE),
         comparison(1024, SLOWER, 1.25, noise_floor=0.002, timing=Timing.EAGER),
     ]
     assert (
@@ -251,7 +251,7 @@ def test_the_heading_says_what_matters_and_how_sure_it_is() -> None:
                 [Interval(low=0.5, high=0.6, error=0.05), Interval(low=1e-6, high=1e6, error=0.05)]
             ),
             noise_floor=st.sampled_from([None, 0.0, 0.004, 3.0, 99.0]),
-            below_floor=st.booleans(),
+            reason=st.sampled_from([None, *OpenReason]),
             threshold=st.sampled_from([0.02, 0.05]),
             baseline_us=st.sampled_from([12.6, 123456.0]),
             candidate_us=st.sampled_from([0.63]),
