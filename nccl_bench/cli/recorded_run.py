@@ -132,7 +132,7 @@ def _close(
             errors.append(error)
         shown = print_empty or _has_times(analysis)
         if shown:
-            print_report(analysis, output.format, output.width)
+            print_report(analysis, output.format, output.width, detail=output.detail)
         if not errors and (shown or status is RunStatus.INTERRUPTED):
             command = run.resume_command
             rest = f"; to measure the other cases: {command}" if command else ""

@@ -17,10 +17,13 @@ from nccl_bench.cli.messages import print_message
 from nccl_bench.cli.options import (
     FailOnText,
     FormatOption,
+    Full,
     Nproc,
+    Quiet,
     Resume,
     Width,
     check_resume,
+    detail_of,
     layer_of,
     out_option,
     with_options,
@@ -74,6 +77,8 @@ def run(
     format: FormatOption = Format.TERMINAL,
     fail_on: FailOnText = None,
     width: Width = None,
+    quiet: Quiet = False,
+    full: Full = False,
     **options: Any,
 ) -> None:
     """Measure collectives over a sweep of message sizes, and compare the arms.
@@ -90,8 +95,9 @@ def run(
     if resume is not None:
         from nccl_bench.cli.resumed_run import resume_run
 
-        check_resume(context, resume, "--format", "--fail-on", "--width")
-        resume_run(resume, OutputConfig(format=format, fail_on=parse_fail_on(fail_on), width=width))
+        check_resume(context, resume, "--format", "--fail-on", "--width", "--quiet", "--full")
+        gates = parse_fail_on(fail_on)
+        resume_run(resume, OutputConfig(format=format, fail_on=gates, width=width, detail=detail_of(quiet, full)))
         return
     files = [*([] if preset is None else [preset_file(preset)]), *([config] if config else [])]
     layers = [read_run_config(file) for file in files]
@@ -111,7 +117,7 @@ def run(
     refuse_gate_of_one_arm(resolved.arms, gates)
 
     attachment = choose_attachment(os.environ, launch=launch, attach=attach, rdzv_endpoint=rdzv_endpoint)
-    output = OutputConfig(out=out, format=format, fail_on=gates, width=width)
+    output = OutputConfig(out=out, format=format, fail_on=gates, width=width, detail=detail_of(quiet, full))
     # On several nodes the ranks report a missing target. If one node refused it here, the other nodes would wait.
     alone = attachment is None and nnodes == 1
     if (alone or dry_run) and "PYTHONPATH" not in resolved.variables:

@@ -74,8 +74,10 @@ class CommandLine:
             patch.setattr(
                 REPORT,
                 "print_report",
-                lambda analysis, form, width, file: note(
-                    "reported", analysis=analysis, output=OutputConfig(out=file, format=form, width=width)
+                lambda analysis, form, width, file, detail: note(
+                    "reported",
+                    analysis=analysis,
+                    output=OutputConfig(out=file, format=form, width=width, detail=detail),
                 ),
             )
             patch.setattr(recorded_verification, "run_recorded", self._verify)
