@@ -105,6 +105,7 @@ RUN_OPTIONS: Mapping[str, Example] = {
     "timings": Example(value="gated", look=configured("timings"), gives=(Timing.GATED,)),
     "launches": Example(value="3", look=configured("launches"), gives=3),
     "rounds": Example(value="3", look=configured("rounds"), gives=3),
+    "min_rounds": Example(value="2", look=configured("min_rounds"), gives=2),
     "max_rounds": Example(value="30", look=configured("max_rounds"), gives=30),
     "max_seconds": Example(value="90", look=configured("max_seconds"), gives=90.0),
     "threshold": Example(value="5%", look=configured("threshold"), gives=0.05),
