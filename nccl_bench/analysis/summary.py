@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 
 
 # No dataclass: a run can have a million rows, and msgspec makes one in a third of the time and without the collector.
-class Row(msgspec.Struct, frozen=True, kw_only=True, gc=False):
+class Row(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, gc=False):
     """A row of the summary; a value that was not measured or does not apply is ``None``, never 0."""
 
     scenario: Annotated[str | None, Meta(description="the scenario around the collective")] = None

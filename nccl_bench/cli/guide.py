@@ -13,7 +13,7 @@ from nccl_bench.config.nearest import instead_of
 from nccl_bench.config.options import Panel
 from nccl_bench.errors import UsageError
 
-# Topic -> its line in the list of topics. Each topic is a file in nccl_bench/guide: Python for EXAMPLES, else Markdown.
+# Topic -> its line in the list of topics. Each topic is a file in nccl_bench/guide: that of EXAMPLES, else Markdown.
 TOPICS: Mapping[str, str] = {
     "tutorial": "From an empty machine to a verdict, in eight steps",
     "doctor": "What this machine has, and what will go wrong",
@@ -29,6 +29,8 @@ TOPICS: Mapping[str, str] = {
     "example": "A communicator to start from, as a Python file",
     "sglang-coordinator": "SGLang's group coordinator as a user arm, as a Python file",
     "page": "How to read the web page of a result, and show a picture in a pull request",
+    "formats": "JSON, CSV, Markdown, Bencher and GitHub: results for programs and pull requests",
+    "report-schema": "The JSON Schema of --format json, as a JSON file",
     "verdicts": "What faster, slower, equivalent and inconclusive mean",
     "stream-order": "What verify tries, and what its table means",
     "measuring": "How times are measured, and what happens when things go wrong",
@@ -37,14 +39,18 @@ TOPICS: Mapping[str, str] = {
     "glossary": "The words that code, columns and messages use",
     "architecture": "The folders of the code, and how data flows through them",
 }
-# The topics that are Python files. Users redirect these pages into files.
-EXAMPLES: Mapping[str, str] = {"example": "my_communicator.py", "sglang-coordinator": "sglang_coordinator.py"}
+# The topics that are no Markdown. Users redirect these pages into files.
+EXAMPLES: Mapping[str, str] = {
+    "example": "my_communicator.py",
+    "sglang-coordinator": "sglang_coordinator.py",
+    "report-schema": "report.schema.json",
+}
 # The most characters in a line: longer lines are hard to read, even in a wide terminal.
 _WIDEST = 120
 
 
 def page(topic: str) -> str:
-    """Return the text of ``topic``, one of ``TOPICS``: Markdown, or Python for an example."""
+    """Return the text of ``topic``, one of ``TOPICS``: Markdown, or the file of ``EXAMPLES``."""
     return files("nccl_bench").joinpath("guide", EXAMPLES.get(topic, f"{topic}.md")).read_text(encoding="utf-8")
 
 

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from nccl_bench.cli.destination import chosen_format, stream_of, write_report
-from nccl_bench.cli.options import FormatOrEnding, Full, Quiet, ToFile, Width, detail_of
+from nccl_bench.cli.github import show_on_github
+from nccl_bench.cli.options import FormatOrEnding, ToFile, Width
 from nccl_bench.config.options import listed
 from nccl_bench.errors import UsageError
 from nccl_bench.records.collection import pausing_collection
@@ -28,8 +28,6 @@ def report(
     format: FormatOrEnding = None,
     to: ToFile = None,
     width: Width = None,
-    quiet: Quiet = False,
-    full: Full = False,
 ) -> None:
     """Print the report of a recorded run or verification again, even if it did not complete.
 
@@ -46,19 +44,18 @@ def report(
                 f"the format is {chosen}, and {directory} is the record of a verification: allowed are "
                 f"{listed(VERIFICATION_FORMATS)}"
             )
-        print_verification(VerificationRecord.load(directory), chosen, width, to, detail_of(quiet, full))
+        print_verification(VerificationRecord.load(directory), chosen, width, to)
         return
-    print_report(Analysis.of(Run.load(directory)), chosen, width, to, detail_of(quiet, full))
+    print_report(Analysis.of(Run.load(directory)), chosen, width, to)
 
 
 @pausing_collection()
-def print_report(
-    analysis: Analysis, format: Format, width: int | None, file: Path | None = None, detail: Detail = Detail.USUAL
-) -> None:
+def print_report(analysis: Analysis, format: Format, width: int | None, file: Path | None = None) -> None:
     """Print the report of ``analysis``, or write it to ``file``.
 
     A ``width`` of ``None`` means the width of the terminal.
     """
+    from nccl_bench.report.bencher import bencher_report
     from nccl_bench.report.csv import csv_report
     from nccl_bench.report.html.analysis_page import html_report
     from nccl_bench.report.json import json_report
@@ -67,14 +64,16 @@ def print_report(
     from nccl_bench.report.terminal import TerminalReport
 
     reports: dict[Format, Report[Analysis]] = {
-        Format.TERMINAL: replace(TerminalReport.for_stream(stream_of(file), width), detail=detail).render,
+        Format.TERMINAL: TerminalReport.for_stream(stream_of(file), width).render,
         Format.MARKDOWN: markdown_report,
         Format.CSV: csv_report,
         Format.JSON: json_report,
         Format.HTML: html_report,
         Format.SVG: svg_report,
+        Format.BENCHER: bencher_report,
     }
     write_report(reports[format](analysis), file)
+    show_on_github(analysis.headline, analysis.warnings, lambda: markdown_report(analysis))
 
 
 def print_verification(
@@ -89,7 +88,10 @@ def print_verification(
     A ``width`` of ``None`` means the width of the terminal.
     """
     from nccl_bench.report.html.verification_page import verification_html
-    from nccl_bench.report.verification import reports
+    from nccl_bench.report.verification import markdown_verification, reports
+    from nccl_bench.verify.headline import verification_headline
 
     by_format = {**reports(stream_of(file), width, detail), Format.HTML: verification_html}
-    write_report(by_format[format](record.verification), file)
+    verification = record.verification
+    write_report(by_format[format](verification), file)
+    show_on_github(verification_headline(verification), verification.notes, lambda: markdown_verification(verification))

@@ -23,6 +23,7 @@ class Format(StrEnum):
     JSON = "json"
     HTML = "html"
     SVG = "svg"
+    BENCHER = "bencher"
 
 
 # The formats that print tables of anything.

@@ -1,11 +1,11 @@
-"""The headline of an analysis as text: aligned lines for a terminal, and lists for Markdown."""
+"""The headline of an analysis as aligned lines for a terminal."""
 
 import shlex
 from collections.abc import Iterator
 from itertools import groupby
 
 from nccl_bench.analysis.headline import Headline, HeadlineLine, Label
-from nccl_bench.report.layout import Entry, Remarks
+from nccl_bench.report.layout import Entry
 
 _STYLES = {
     Label.FASTEST: "bold green",
@@ -38,17 +38,6 @@ def headline_entries(headline: Headline) -> Iterator[Entry]:
             command=tuple(map(shlex.quote, shlex.split(fact.command))),
             mark_style="bold",
         )
-
-
-def headline_remarks(headline: Headline) -> Iterator[Remarks]:
-    """Yield the problems, then the verdicts of each pair of arms, then the facts."""
-    if headline.problems:
-        yield Remarks(title="Failures", items=headline.problems, style="bold red")
-    for about, lines in groupby(headline.lines, key=lambda line: line.about):
-        items = [" ".join(filter(None, (line.label, line.timing, line.text))) for line in lines]
-        yield Remarks(title=about or headline.title, items=items)
-    if headline.facts:
-        yield Remarks(title="", items=[f"{fact.name}: {fact.text}" for fact in headline.facts])
 
 
 def _line(line: HeadlineLine, width: int) -> Entry:

@@ -1,18 +1,42 @@
-"""JSON for other programs; a value that was not measured has no key."""
+"""JSON for other programs; a value that was not measured has no key. The module ``document`` has the types."""
 
 from collections.abc import Mapping
 from dataclasses import asdict
+from typing import Any
+
+import msgspec
 
 from nccl_bench.analysis.analysis import Analysis
+from nccl_bench.analysis.bands import Band
 from nccl_bench.analysis.comparison import Comparison
 from nccl_bench.analysis.wording import compared_text
-from nccl_bench.records.schema import SCHEMA
-from nccl_bench.report.formats import json_text
+from nccl_bench.report.document import REPORT_VERSION, BandRecord, CellRecord, ComparisonReport, RunRecord, RunReport
 
 
 def json_report(analysis: Analysis) -> str:
-    """Return ``run.json`` and the summary of a run, or everything about a comparison of runs."""
-    return json_text(_content(analysis))
+    """Return everything about a run, or about a comparison of runs."""
+    fields: dict[str, Any] = {
+        "report_version": REPORT_VERSION,
+        "headline": analysis.headline,
+        "exit_code": int(analysis.exit_code),
+        "title": analysis.title,
+        "sides": analysis.sides,
+        "basis": analysis.basis,
+        "basis_reason": analysis.reason,
+        "shared_arm": analysis.shared_arm,
+        "notes": list(analysis.notes),
+        "bands": [_band(band, analysis.sides) for band in analysis.bands],
+        "cells": [_cell(each, analysis.sides) for each in analysis.comparisons],
+        "failures": list(analysis.failures),
+        "warnings": list(analysis.warnings),
+        "hints": list(analysis.hints),
+        "not_compared": list(analysis.not_compared),
+        "not_measured": list(analysis.not_measured),
+        "runs": [RunRecord(side=side, meta=dict(meta)) for side, meta in analysis.metas],
+    }
+    if analysis.run is not None:
+        return _text(RunReport(**fields, summary=list(analysis.rows)))
+    return _text(ComparisonReport(**fields))
 
 
 def comparison_record(comparison: Comparison, sides: tuple[str, str]) -> Mapping[str, object]:
@@ -43,22 +67,60 @@ def comparison_record(comparison: Comparison, sides: tuple[str, str]) -> Mapping
     return {key: value for key, value in record.items() if value is not None}
 
 
-def _content(analysis: Analysis) -> Mapping[str, object]:
-    headline = asdict(analysis.headline)
-    if analysis.run is not None:
-        summary = [row.present() for row in analysis.rows]
-        return {"schema": SCHEMA, "headline": headline, "run": analysis.run.meta, "summary": summary}
+def _text(report: msgspec.Struct) -> str:
+    # msgspec writes null for NaN and for infinity.
+    return msgspec.json.format(msgspec.json.encode(report), indent=2).decode() + "\n"
+
+
+def _cell(comparison: Comparison, sides: tuple[str, str]) -> CellRecord:
+    case = comparison.case
+    return CellRecord(
+        **_compared(comparison, comparison, sides),
+        size_bytes=case.size_bytes,
+        count=case.count,
+        baseline_placement=comparison.placements[0],
+        candidate_placement=comparison.placements[1],
+        baseline_us=comparison.baseline_us,
+        candidate_us=comparison.candidate_us,
+        launches=comparison.launches if comparison.launches > 1 else None,
+        communicator_variance=comparison.communicator_variance,
+        below_floor=comparison.below_floor,
+        processes_differ=comparison.processes_differ,
+    )
+
+
+def _band(band: Band, sides: tuple[str, str]) -> BandRecord:
+    (least_ratio, most_ratio), (least_saved_us, most_saved_us) = band.ratios, band.saved_us
+    return BandRecord(
+        **_compared(band, band.comparisons[0], sides),
+        size_bytes=[each.case.size_bytes for each in band.comparisons],
+        least_ratio=least_ratio,
+        most_ratio=most_ratio,
+        least_saved_us=least_saved_us,
+        most_saved_us=most_saved_us,
+    )
+
+
+def _compared(of: Comparison | Band, first: Comparison, sides: tuple[str, str]) -> dict[str, Any]:
+    """Return the fields that a band and a size share; ``first`` is the first size of the band, or the size."""
+    case, interval = first.case, of.interval
     return {
-        "title": analysis.title,
-        "headline": headline,
-        "basis": analysis.basis,
-        "reason": analysis.reason,
-        "shared_arm": analysis.shared_arm,
-        "notes": analysis.notes,
-        "cells": [comparison_record(each, analysis.sides) for each in analysis.comparisons],
-        "failures": analysis.failures,
-        "warnings": analysis.warnings,
-        "hints": analysis.hints,
-        "not_compared": analysis.not_compared,
-        "not_measured": analysis.not_measured,
+        "compared": compared_text(first, sides),
+        "baseline_arm": of.baseline,
+        "candidate_arm": of.candidate,
+        "timing": of.timing,
+        "scenario": case.scenario,
+        "collective": case.collective,
+        "dtype": case.dtype,
+        "redop": case.redop,
+        "placement": case.placement,
+        "root": case.root,
+        "ratio": of.ratio,
+        "ratio_low": interval.low if interval else None,
+        "ratio_high": interval.high if interval else None,
+        "threshold": of.threshold,
+        "verdict": of.verdict,
+        "reason": of.reason,
+        "noise_floor": of.noise_floor,
+        "pairs_needed": of.pairs_needed,
     }

@@ -1,24 +1,84 @@
-"""Markdown for a pull request: the headline, the verdicts, remarks about the verdicts, and folded tables of figures."""
+"""Markdown for a pull request: the headline and one table of verdicts; everything else is folded."""
 
-from itertools import chain
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from itertools import chain, groupby
 
 from nccl_bench.analysis.analysis import Analysis
-from nccl_bench.report.formats import markdown_remarks, markdown_table
-from nccl_bench.report.headline import headline_remarks
+from nccl_bench.analysis.headline import Fact, Headline
+from nccl_bench.report.band_table import band_table
+from nccl_bench.report.formats import markdown_remarks, markdown_table, markdown_text
 from nccl_bench.report.tables import measurement_tables
 from nccl_bench.report.verdicts import analysis_remarks, heading, time_tables, verdict_tables
 
+# A longer table is folded too.
+_MOST_LINES = 40
+
 
 def markdown_report(analysis: Analysis) -> str:
-    """Return GitHub's Markdown: headline, verdicts, failures and warnings, then the figures."""
-    lines = [f"**nccl-bench**: {analysis.title}", ""]
-    lines += chain.from_iterable(map(markdown_remarks, headline_remarks(analysis.headline)))
-    lines += chain.from_iterable((note, "") for note in analysis.notes)
-    if analysis.comparisons:
-        lines += (heading(analysis), "")
-    lines += chain.from_iterable(map(markdown_table, verdict_tables(analysis)))
-    lines += chain.from_iterable(map(markdown_remarks, analysis_remarks(analysis)))
-    figures = list(chain.from_iterable(map(markdown_table, chain(measurement_tables(analysis), time_tables(analysis)))))
-    if figures:
-        lines += ("<details><summary>Figures</summary>", "", *figures, "</details>", "")
+    """Return GitHub's Markdown: the headline and the verdicts by band of sizes; other tables and remarks are folded."""
+    lines = list(markdown_headline(analysis.headline))
+    bands = band_table(analysis)
+    if bands is not None:
+        table = list(markdown_table(bands))
+        is_long = len(bands.columns[0].cells) > _MOST_LINES
+        lines += _folded("Verdicts by band of sizes", table) if is_long else table
+    for remarks in analysis_remarks(analysis):
+        lines += _folded(f"{remarks.title} ({len(remarks.items)})", list(markdown_remarks(remarks))[2:])
+    lines += markdown_commands(analysis.headline)
+    notes = [text for note in analysis.notes for text in (_one_line(note), "")]
+    verdicts = list(chain.from_iterable(map(markdown_table, verdict_tables(analysis))))
+    if verdicts:
+        lines += _folded("Verdicts in detail", [heading(analysis), "", *verdicts])
+    figures = chain.from_iterable(map(markdown_table, chain(measurement_tables(analysis), time_tables(analysis))))
+    lines += _folded("Notes and figures", [*notes, *figures])
     return "\n".join(lines)
+
+
+def markdown_headline(headline: Headline) -> Iterator[str]:
+    """Yield the title, the problems, the verdicts, and the facts without their commands."""
+    yield from (f"**nccl-bench**: {markdown_text(headline.title)}", "")
+    if headline.problems:
+        yield from (f"- **{_one_line(problem)}**" for problem in headline.problems)
+        yield ""
+    for about, lines in groupby(headline.lines, key=lambda line: line.about):
+        if about:
+            yield from (f"{markdown_text(about)}:", "")
+        for line in lines:
+            yield f"- **{line.label}** {' '.join(filter(None, (line.timing, _one_line(line.text))))}"
+        yield ""
+    texts = [(fact.name, _without_command(fact)) for fact in headline.facts]
+    facts = [f"- {name}: {_one_line(text)}" for name, text in texts if text]
+    if facts:
+        yield from (*facts, "")
+
+
+def markdown_commands(headline: Headline) -> Iterator[str]:
+    """Yield the commands of the facts, folded; each is a block of code, which GitHub copies at a click."""
+    lines: list[str] = []
+    for fact in headline.facts:
+        if fact.command:
+            fence = "`" * max(3, 1 + _longest_run(fact.command))
+            lines += (f"{fact.name}:", "", f"{fence}sh", *fact.command.splitlines(), fence, "")
+    yield from _folded("Commands", lines)
+
+
+def _without_command(fact: Fact) -> str:
+    return fact.text.removesuffix(fact.command).rstrip(": ") if fact.command else fact.text
+
+
+def _folded(title: str, lines: Iterable[str]) -> Iterator[str]:
+    """Yield ``lines`` in a block that opens at a click. GitHub needs the empty lines around Markdown in a block."""
+    lines = list(lines)
+    if lines:
+        yield from (f"<details><summary>{title}</summary>", "", *lines, "</details>", "")
+
+
+def _one_line(text: str) -> str:
+    return markdown_text(" ".join(text.split()))
+
+
+def _longest_run(text: str) -> int:
+    """Return the length of the longest run of backticks."""
+    return max((len(list(letters)) for letter, letters in groupby(text) if letter == "`"), default=0)

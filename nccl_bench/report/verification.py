@@ -10,9 +10,11 @@ from rich.text import Text
 from nccl_bench.analysis.wording import counted
 from nccl_bench.catalog.devices import DEVICES
 from nccl_bench.report import NARROWEST_VERIFICATION, Detail, Format, Report
+from nccl_bench.report.document import REPORT_VERSION
 from nccl_bench.report.formats import csv_text, json_text, markdown_remarks, markdown_table
-from nccl_bench.report.headline import headline_entries, headline_remarks
+from nccl_bench.report.headline import headline_entries
 from nccl_bench.report.layout import GAP, Table, column
+from nccl_bench.report.markdown import markdown_commands, markdown_headline
 from nccl_bench.report.text import TextReport
 from nccl_bench.report.verification_remarks import NOT_RUN, WEAK, verification_remarks
 from nccl_bench.report.verification_trials import trial_tables
@@ -103,12 +105,11 @@ class TerminalVerification(TextReport[Verification]):
 def markdown_verification(content: Verification) -> str:
     """Return GitHub's Markdown, to paste into a pull request: the table and the remarks."""
     headline = verification_headline(content)
-    lines = [f"**{headline.title}**", ""]
-    for remarks in headline_remarks(headline):
-        lines += markdown_remarks(remarks)
+    lines = list(markdown_headline(headline))
     lines += markdown_table(_table(content, [(arm,) for arm in content.arms]))
     for remarks in verification_remarks(content):
         lines += markdown_remarks(remarks)
+    lines += markdown_commands(headline)
     return "\n".join(lines)
 
 
@@ -124,9 +125,11 @@ def csv_verification(content: Verification) -> str:
 
 
 def json_verification(content: Verification) -> str:
-    """Return the whole verification as JSON; the facts about the command and the machine come first."""
+    """Return the whole verification as JSON; the module ``document`` has its schema."""
     return json_text(
         {
+            "kind": "verification",
+            "report_version": REPORT_VERSION,
             **content.facts,
             "device": content.device,
             "world_size": content.world_size,

@@ -45,7 +45,7 @@ def run(out: Path, *options: str) -> tuple[list[dict[str, Any]], dict[str, Any]]
     done = subprocess.run(command, capture_output=True, text=True, timeout=250, check=False)
     assert done.returncode == 0, done.stderr[-2000:]
     content = json.loads(done.stdout)
-    return content["summary"], content["run"]
+    return content["summary"], content["runs"][0]["meta"]
 
 
 def test_the_driver_and_cuda_mean_the_same_gpu() -> None:

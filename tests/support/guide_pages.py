@@ -5,6 +5,7 @@ Run ``python -m tests.support.guide_pages`` to write them again after a change. 
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from inspect import cleandoc
 from pathlib import Path
@@ -18,6 +19,7 @@ from nccl_bench.config.options import options_of
 from nccl_bench.config.run import RunConfig
 from nccl_bench.errors import ExitCode
 from nccl_bench.report import listing
+from nccl_bench.report.document import json_schema
 
 PAGES = Path(__file__).parents[2] / "nccl_bench" / "guide"
 
@@ -198,10 +200,16 @@ def _section(section: listing.Section) -> Iterator[str]:
         yield from table(headers, [[f"`{first}`", *rest] for first, *rest in of_table])
 
 
+def schema_text() -> str:
+    """Return the JSON Schema of ``--format json``."""
+    return json.dumps(json_schema(), indent=2) + "\n"
+
+
 def main() -> None:
-    """Write both pages."""
+    """Write the pages and the schema of reports."""
     (PAGES / "options.md").write_text(options_page(), encoding="utf-8")
     (PAGES / "reference.md").write_text(reference_page(), encoding="utf-8")
+    (PAGES / "report.schema.json").write_text(schema_text(), encoding="utf-8")
 
 
 if __name__ == "__main__":

@@ -184,7 +184,19 @@ def test_the_json_is_printed_and_recorded_with_the_command_and_the_machine(verif
     assert both.stderr == f"nccl-bench: recorded in {directory / 'deep' / 'there'}\n"
     printed = json.loads(written)
     assert list(printed) == [
-        *("tool", "version", "started", "resumed", "finished", "status", "command", "config", "environment"),
+        *(
+            "kind",
+            "report_version",
+            "tool",
+            "version",
+            "started",
+            "resumed",
+            "finished",
+            "status",
+            "command",
+            "config",
+            "environment",
+        ),
         *(
             "device",
             "world_size",
@@ -215,7 +227,7 @@ def test_the_json_is_printed_and_recorded_with_the_command_and_the_machine(verif
     [
         ("terminal", "Stream order of 1 arm, 8 probes, 2 ranks on cpu\n"),
         ("csv", "arm,probe,status,"),
-        ("markdown", "**Stream order of 1 arm, 8 probes, 2 ranks on cpu**\n"),
+        ("markdown", "**nccl-bench**: Stream order of 1 arm, 8 probes, 2 ranks on cpu\n"),
         ("json", "{"),
     ],
 )

@@ -72,6 +72,7 @@ def test_the_generated_pages_are_those_of_the_code() -> None:
     again = "run `python -m tests.support.guide_pages`"
     assert page("options") == guide_pages.options_page(), again
     assert page("reference") == guide_pages.reference_page(), again
+    assert page("report-schema") == guide_pages.schema_text(), again
 
 
 def test_the_reference_has_every_exit_code() -> None:
@@ -133,7 +134,7 @@ def test_the_readme_is_short_and_has_the_commands_that_ci_runs() -> None:
 
 def test_the_figures_of_the_readme_are_those_of_the_reference_run() -> None:
     report = CliRunner().invoke(app, ["report", str(ROOT / "results" / "h200-x2-all-reduce"), "--width", "80"])
-    block = block_with(README, "  FASTEST graph")
+    block = block_with(README, "all_reduce bfloat16")
     assert set(block) <= set(report.stdout.splitlines())
 
 

@@ -7,14 +7,16 @@ import re
 import pytest
 
 from nccl_bench.analysis.analysis import Analysis
+from nccl_bench.analysis.statistics import Verdict
 from nccl_bench.catalog.devices import DEVICES
 from nccl_bench.catalog.timings import Timing
 from nccl_bench.records.run import Run
 from nccl_bench.records.schema import Line, Skipped
+from nccl_bench.report.formats import markdown_text
 from nccl_bench.report.markdown import markdown_report
 from nccl_bench.report.tables import measurement_tables
 from nccl_bench.report.verdicts import time_tables, verdict_tables
-from tests.support.synthetic_comparisons import compared_runs
+from tests.support.synthetic_comparisons import compared_runs, comparison
 from tests.support.synthetic_runs import SIZES, case, crash, hang, per_iteration, run, samples, sweep, wrong
 
 EVERYTHING: list[Line] = [
@@ -52,13 +54,17 @@ def test_tables_have_as_many_cells_in_every_row() -> None:
     text = markdown_report(analysis)
     by_title = tables(text)
     expected = [table.title for table in (*verdict_tables(analysis), *measurement_tables(analysis))]
-    assert list(by_title) == expected
+    assert list(by_title)[1:] == expected
+    assert next(iter(by_title)) == "Verdicts"
     for header, rule, *rows in by_title.values():
         assert {len(header)} == {len(row) for row in (rule, *rows)}
         assert all(header)
         # Text is flush left, and numbers are flush right.
-        words = ("arm", "timing", "verdict")
-        assert rule == ["---" if number == 0 or name in words else "---:" for number, name in enumerate(header)]
+        words = ("arms", "timing", "verdict", "change", "a call")
+        is_compact = "a call" in header
+        assert rule == [
+            "---" if number == 0 or name in words or is_compact else "---:" for number, name in enumerate(header)
+        ]
         assert rows
     # No pipe stands outside of the tables.
     assert sum(line.startswith("|") for line in text.splitlines()) == sum(map(len, by_title.values()))
@@ -69,9 +75,6 @@ def test_a_header_of_several_lines_is_one() -> None:
     assert header[0] == "size"
     assert header[1].startswith("dedicated-stream")
     assert "stream-free" in " ".join(header)
-    few = [*sweep(sizes=(8,), timings=(Timing.GATED,)), samples("dedicated-stream:twin", case=case(8))]
-    (floors, *_), *_ = tables(rendered(run(few))).values()
-    assert floors == ["arm", "timing", "size", "verdict", "ratio", "interval", "noise floor"]
 
 
 def test_a_pipe_within_a_cell_is_escaped() -> None:
@@ -80,34 +83,85 @@ def test_a_pipe_within_a_cell_is_escaped() -> None:
         assert {len(row) for row in rows} == {len(header)}
 
 
-def test_failures_and_what_is_missing_are_single_items() -> None:
+def test_failures_stand_above_everything_and_what_is_missing_is_folded() -> None:
     text = rendered(run(EVERYTHING))
     items = [line for line in text.splitlines() if line.startswith("- ")]
-    for text_of_item in ("WRONG: ", "HANG: ", "CRASH: ", "skipped, its buffers"):
+    for text_of_item in ("**WRONG: ", "**HANG: ", "**CRASH: ", "skipped, its buffers"):
         assert sum(text_of_item in item for item in items) == 1
     assert "\n# no heading" not in text
-    assert text.index("CRASH: ") < text.index("**Warnings**") < text.index("**Not measured**") < text.index("<details>")
+    assert text.index("**CRASH: ") < text.index("| arms |") < text.index("<details>")
+    assert (
+        text.index("<summary>Warnings (")
+        < text.index("<summary>Not measured (1)")
+        < text.index("<summary>Notes and figures")
+    )
     assert text.endswith("</details>\n")
-    assert text.count("<details>") == text.count("</details>") == 1
 
 
-def test_verdicts_come_first_and_hints_with_the_warnings() -> None:
+def test_a_folded_block_has_empty_lines_around_its_markdown() -> None:
+    lines = rendered(run(EVERYTHING)).splitlines()
+    opened = [number for number, line in enumerate(lines) if line.startswith("<details><summary>")]
+    closed = [number for number, line in enumerate(lines) if line == "</details>"]
+    assert len(opened) == len(closed) > 3
+    assert all(first < last for first, last in zip(opened, closed, strict=True))
+    assert all(lines[number + 1] == "" for number in opened)
+    assert all(lines[number - 1] == "" for number in closed)
+
+
+def test_the_headline_and_one_table_come_first() -> None:
     text = rendered(run(EVERYTHING))
-    assert text.startswith("**nccl-bench**: made-up: 4 ranks on cuda, ")
-    assert text.index("Ratios below 1 are faster;") < text.index("| timing |")
-    assert text.index("**Warnings**") < text.index("inconclusive because of too few rounds") < text.index("<details>")
+    shown, _, folded = text.partition("<details>")
+    assert text.startswith("**nccl-bench**: ")
+    assert "- **OPEN** " in shown
+    assert len(tables(shown)) == 1
+    assert "Ratios below 1 are faster;" in folded
+    assert "inconclusive because of too few rounds" in folded
+
+
+def test_a_long_table_of_verdicts_is_folded_too() -> None:
+    cells = [comparison(8 * 2**step, (Verdict.FASTER, Verdict.SLOWER)[step % 2], 1.5) for step in range(60)]
+    shown, _, folded = markdown_report(compared_runs(cells)).partition("<details>")
+    assert tables(shown) == {}
+    assert folded.startswith("<summary>Verdicts by band of sizes</summary>\n\n")
+
+
+@pytest.mark.parametrize(
+    ("text", "safe"),
+    [
+        ("all_reduce of my_arm", "all_reduce of my_arm"),
+        ("_private_ and __init__", "\\_private\\_ and \\_\\_init\\_\\_"),
+        ("a*b* <img> [x](y) ~~z~~", "a\\*b\\* \\<img> \\[x\\](y) \\~\\~z\\~\\~"),
+        ("# no heading", "\\# no heading"),
+        ("1. no list", "1\\. no list"),
+        ("- no list", "\\- no list"),
+        ("> 2 %", "\\> 2 %"),
+        ("`run --resume a_b_` measures *them*", "`run --resume a_b_` measures \\*them\\*"),
+        ("one ` alone", "one \\` alone"),
+        ("back\\slash", "back\\\\slash"),
+        ("1.25x, -3 %", "1.25x, -3 %"),
+    ],
+)
+def test_names_are_shown_as_they_are(text: str, safe: str) -> None:
+    assert markdown_text(text) == safe
+
+
+def test_a_command_is_a_block_of_code_that_its_own_backticks_do_not_end() -> None:
+    made_up = run(sweep(sizes=(8,)))
+    made_up.meta["command"] = ["nccl-bench", "run", "--env", "A=```"]
+    text = rendered(made_up)
+    assert "\n````sh\nnccl-bench run --env 'A=```'\n````\n" in text
 
 
 @pytest.mark.parametrize("device", ["cpu", "cuda"])
 def test_a_cpu_run_has_a_notice_above_the_figures(device: str) -> None:
     text = rendered(run(sweep(sizes=(8,)), device=device))
-    assert (DEVICES["cpu"].figures_notice in text.split("<details>")[0]) is (device == "cpu")
+    assert (DEVICES["cpu"].figures_notice in text) is (device == "cpu")
 
 
 def test_a_gpu_is_named() -> None:
     made_up = run(sweep(sizes=(8,)))
     made_up.meta["environment"]["gpus"] = [{"name": "NVIDIA H200"}]
-    assert "4 ranks on NVIDIA H200, " in rendered(made_up)
+    assert "H200" in rendered(made_up).splitlines()[0]
 
 
 def test_two_sides_are_verdicts_warnings_and_the_rest() -> None:
@@ -122,25 +176,13 @@ def test_two_sides_are_verdicts_warnings_and_the_rest() -> None:
         not_measured=("too large",),
     )
     text = markdown_report(analysis)
-    shown, _, folded = text.partition("<details><summary>Figures</summary>\n\n")
-    assert list(tables(shown)) == [table.title for table in verdict_tables(analysis)]
-    assert list(tables(folded)) == [table.title for table in time_tables(analysis)]
+    assert list(tables(text))[1:] == [table.title for table in (*verdict_tables(analysis), *time_tables(analysis))]
     assert all(len({len(row) for row in rows}) == 1 for rows in tables(text).values())
-    assert text.startswith("**nccl-bench**: b against a.\n")
+    assert text.startswith("**nccl-bench**: b against a")
+    assert "\n- **HANG: there**\n" in text.partition("|")[0]
+    assert "<summary>Warnings (" in text
     assert "\n- odd line\n" in text
-    assert "\n\ntorch itself: 1.00x\n\nVerdicts. Ratios" in text
-    assert text.index("**Failures**\n\n- HANG: there\n") < text.index("torch itself")
-    assert shown.endswith("**Not compared**\n\n- missing after the change: x\n\n**Not measured**\n\n- too large\n\n")
-    bare = markdown_report(compared_runs([], title="b against a."))
-    assert bare.startswith("**nccl-bench**: b against a.\n")
-
-
-def test_the_times_of_two_sides_are_folded_away() -> None:
-    comparisons = Analysis.of(run(sweep(arms=("dedicated-stream", "torch"), timings=(Timing.GATED,)))).comparisons
-    text = markdown_report(compared_runs(comparisons))
-    shown, _, folded = text.partition("<details><summary>Figures</summary>\n\n")
-    assert folded.endswith("\n\n</details>\n")
-    assert " us |" not in shown
-    ((header, _, *lines),) = tables(folded).values()
-    assert header == ["timing", "size", "before us", "after us", "ratio"]
-    assert len(lines) == len(SIZES)
+    assert "<summary>Not compared (1)</summary>\n\n- missing after the change: x\n" in text
+    assert "<summary>Not measured (1)</summary>\n\n- too large\n" in text
+    assert "<summary>Notes and figures</summary>\n\ntorch itself: 1.00x\n\n" in text
+    assert markdown_report(compared_runs([], title="b against a.")).startswith("**nccl-bench**: b against a")

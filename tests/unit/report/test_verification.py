@@ -11,11 +11,13 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from jsonschema import Draft202012Validator, ValidationError
 
 from nccl_bench.catalog.arms import ARMS
 from nccl_bench.catalog.devices import DEVICES
 from nccl_bench.catalog.extras import has_extra
 from nccl_bench.catalog.probes import DETECTOR, PROBES, Place
+from nccl_bench.cli.guide import page
 from nccl_bench.config.verification import resolve_verification
 from nccl_bench.plan.verification import ArmProbe, group_by_launch
 from nccl_bench.report import Detail
@@ -306,10 +308,21 @@ def test_a_terminal_gets_colour_and_the_same_text(of: Verification, monkeypatch:
     assert re.sub(r"\x1b\[[\d;]*m", "", styled) == shown(of)
 
 
+def test_the_json_fits_the_schema() -> None:
+    of = make_verification({("torch", "many"): KILLED, (DETECTOR, "producer"): "late"}, broken=[("torch", "many")])
+    facts = {"version": "1", "command": ["nccl-bench", "verify"], "environment": {}}
+    schema = Draft202012Validator(json.loads(page("report-schema")))
+    schema.validate(json.loads(json_verification(replace(of, facts=facts))))
+    with pytest.raises(ValidationError):
+        schema.validate(json.loads(json_verification(replace(of, facts={}))))
+
+
 def test_the_json_has_every_cell_after_the_command_and_the_machine() -> None:
     of = make_verification({("torch", "many"): KILLED, (DETECTOR, "producer"): "late"}, broken=[("torch", "many")])
     document = json.loads(json_verification(replace(of, facts={"tool": "nccl-bench", "version": "1"})))
     assert list(document) == [
+        "kind",
+        "report_version",
         "tool",
         "version",
         "device",
