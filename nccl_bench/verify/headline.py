@@ -135,7 +135,8 @@ def _meta(verification: Verification) -> dict[str, Any]:
     """Return the facts about the machine in the form of a run's ``run.json``."""
     return {
         "config": {"device": verification.device},
-        "launch": {"world_size": verification.world_size},
+        # All ranks of a verification are on one node.
+        "launch": {"world_size": verification.world_size, "nproc": verification.world_size},
         "environment": verification.facts.get("environment") or {},
     }
 

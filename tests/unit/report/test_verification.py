@@ -294,6 +294,12 @@ def test_a_reason_is_reported_once_with_its_probes_and_arms() -> None:
     assert "Not applicable" not in shown(make_verification(probes="producer"))
 
 
+def test_ranks_that_share_a_gpu_are_not_counted_as_gpus() -> None:
+    one_gpu = {"environment": {"gpus": [{"name": "NVIDIA H200"}]}}
+    verification = replace(make_verification(), gpus=1, facts=one_gpu)
+    assert "4 ranks on 1x H200" in shown(verification).splitlines()[0]
+
+
 def test_a_cpu_verification_says_that_it_shows_nothing_about_gpus() -> None:
     assert DEVICES["cpu"].order_notice in shown(make_verification(device="cpu"))
     assert DEVICES["cpu"].order_notice not in shown(make_verification())
