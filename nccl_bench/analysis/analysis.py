@@ -112,7 +112,7 @@ class Analysis:
     def headline(self) -> Headline:
         """The answer in a few lines."""
         return make_headline(
-            name="" if self.run else self.title,
+            name="" if self.basis.of_one_run else self.title,
             bands=self.answer_bands,
             sides=self.sides,
             basis=self.basis,

@@ -1,6 +1,7 @@
 """The headline of an analysis: its question, problems, verdicts and facts in words."""
 
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 
 from nccl_bench.analysis.bands import Band
 from nccl_bench.analysis.comparison import Basis
@@ -22,8 +23,8 @@ from nccl_bench.analysis.wording import case_name, compared_text, counted, joine
 from nccl_bench.records.run import Run
 from nccl_bench.records.schema import Crash, Hang, Samples, Status
 
-# With more kinds of cases than this, all timings of a verdict share a line.
-_MOST_KINDS = 2
+# With more kinds of case and pairs of arms than this, all timings of a verdict share a line.
+_MOST_GROUPS = 2
 
 
 def make_headline(
@@ -68,33 +69,35 @@ def _title(name: str, bands: Sequence[Band], sides: tuple[str, str], run: Run | 
     elif len(pairs) == 1 or (run is not None and pairs):
         parts.append(pairs[0])
     elif pairs:
-        parts.append(counted(len(pairs), "comparison"))
+        same_arms = all(band.baseline == band.candidate for band in bands)
+        parts.append(counted(len(pairs), "arm" if same_arms else "comparison"))
     elif run is not None:
         parts.append(f"{joined(run.asked_arms) if run.asked_arms else run.baseline}")
     if len(kinds) == 1:
         parts.append(kinds[0])
     elif kinds:
-        parts.append(counted(len(kinds), "kind of case").replace("kind of cases", "kinds of cases"))
+        parts.append(f"{len(kinds)} kinds of case")
     parts += dict.fromkeys(device_text(meta) for _, meta in metas)
     text = ", ".join(parts)
     return ": ".join(filter(None, (name, text)))
 
 
 def _lines(bands: Sequence[Band], sides: tuple[str, str], run: Run | None) -> Iterator[HeadlineLine]:
-    kinds: dict[str, list[Band]] = {}
+    """Yield the lines of each kind of case and pair of arms. Those with the same lines share them."""
+    groups: dict[tuple[str, str], list[Band]] = {}
+    # Several candidates of one run are ranked.
+    ranked = run is not None and len({band.candidate for band in bands}) > 1
     for band in bands:
-        kinds.setdefault(_kind(band), []).append(band)
-    for kind, of_kind in kinds.items():
-        pairs: dict[str, list[Band]] = {}
-        for band in of_kind:
-            pairs.setdefault(_pair(band, sides), []).append(band)
-        about_kind = kind if len(kinds) > 1 else ""
-        if run is not None and len(pairs) > 1:
-            yield from ranking_lines(of_kind, about=about_kind)
-            continue
-        for pair, of_pair in pairs.items():
-            about = ", ".join(filter(None, (pair if len(pairs) > 1 else "", about_kind)))
-            yield from pair_lines(of_pair, about=about, joined=len(kinds) * len(pairs) > _MOST_KINDS)
+        groups.setdefault(("" if ranked else _pair(band, sides), _kind(band)), []).append(band)
+    pairs, kinds = ({key[part] for key in groups} for part in (0, 1))
+    abouts: dict[tuple[HeadlineLine, ...], list[str]] = {}
+    for (pair, kind), of_group in groups.items():
+        joined_timings = len(groups) > _MOST_GROUPS
+        lines = tuple(ranking_lines(of_group) if ranked else pair_lines(of_group, joined=joined_timings))
+        about = ", ".join(filter(None, (pair if len(pairs) > 1 else "", kind if len(kinds) > 1 else "")))
+        abouts.setdefault(lines, []).append(about)
+    for lines, names in abouts.items():
+        yield from (replace(line, about="; ".join(filter(None, names))) for line in lines)
 
 
 def _pair(band: Band, sides: tuple[str, str]) -> str:

@@ -141,8 +141,9 @@ def analyse_sides(
         return run_warnings(run, arms, sides.shared_arm or "")
 
     return Analysis(
-        title=f"{names[1]} against {names[0]}. {'Basis of the verdicts:' if judged else 'No verdict:'} {reason}.",
+        title=f"{names[1]} against {names[0]}",
         notes=(
+            f"{'Basis of the verdicts:' if judged else 'No verdict:'} {reason}.",
             *_shared_arm_note(sides),
             *times_over_ranks(metas[: len(before)], metas[len(before) :]),
             *_fair_pair_note(comparisons),

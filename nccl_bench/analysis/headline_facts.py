@@ -51,6 +51,9 @@ def machine_text(metas: NamedRuns) -> str:
     texts: dict[str, list[str]] = {}
     for name, meta in metas:
         texts.setdefault(_machine(meta), []).append(name)
+    if len(metas) == 1:
+        # The date and the minute.
+        return ", ".join(filter(None, (*texts, str(metas[0][1].get("started") or "")[:16].replace("T", " "))))
     if len(texts) == 1:
         return next(iter(texts))
     return "; ".join(f"{', '.join(names)}: {text}" for text, names in texts.items())
@@ -77,8 +80,6 @@ def _machine(meta: Mapping[str, Any]) -> str:
         library_text(worker, by_binding=not is_import(meta)),
         f"driver {', '.join(drivers)}" if drivers else "",
         settings_text(meta),
-        # The date and the minute.
-        str(meta.get("started") or "")[:16].replace("T", " "),
     ]
     return ", ".join(filter(None, parts))
 

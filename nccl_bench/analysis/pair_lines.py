@@ -11,6 +11,7 @@ from nccl_bench.analysis.headline import HeadlineLine, Label
 from nccl_bench.analysis.statistics import Verdict
 from nccl_bench.analysis.wording import (
     change_range,
+    every_timing,
     format_share,
     percent_range,
     saved_text,
@@ -34,7 +35,7 @@ _OPEN: Mapping[OpenReason | None, str] = {
 }
 
 
-def pair_lines(bands: Sequence[Band], *, about: str = "", joined: bool = False) -> Iterator[HeadlineLine]:
+def pair_lines(bands: Sequence[Band], *, joined: bool = False) -> Iterator[HeadlineLine]:
     """Yield the lines of ``bands``, which are of one pair of arms and one kind of case.
 
     With ``joined``, all timings of a verdict share a line.
@@ -43,19 +44,19 @@ def pair_lines(bands: Sequence[Band], *, about: str = "", joined: bool = False) 
         decided = [band for band in bands if band.verdict is verdict]
         if joined and decided:
             parts = [f"{_where(of, bands)} {percent_range(_ratios(of))}" for of in _by_timing(decided)]
-            yield HeadlineLine(about=about, label=label, timing=None, text="; ".join(parts))
+            yield HeadlineLine(label=label, timing=None, text="; ".join(parts))
             continue
         for of_timing in _by_timing(decided):
             groups = [of_timing] if len(of_timing) > _MOST_BANDS else [[band] for band in of_timing]
-            yield from (_decided_line(label, group, bands, about) for group in groups)
+            yield from (_decided_line(label, group, bands) for group in groups)
     same = [band for band in bands if band.verdict is Verdict.EQUIVALENT]
     if same:
-        places = "; ".join(_where(of_timing, bands) for of_timing in _by_timing(same))
-        yield HeadlineLine(about=about, label=Label.SAME, timing=None, text=places)
-    yield from _open_lines(bands, about)
+        places = every_timing([_where(of_timing, bands) for of_timing in _by_timing(same)])
+        yield HeadlineLine(label=Label.SAME, timing=None, text=places)
+    yield from _open_lines(bands)
 
 
-def _open_lines(bands: Sequence[Band], about: str) -> Iterator[HeadlineLine]:
+def _open_lines(bands: Sequence[Band]) -> Iterator[HeadlineLine]:
     for reason, words in _OPEN.items():
         still_open = [band for band in bands if band.verdict in (Verdict.INCONCLUSIVE, None) and band.reason is reason]
         if not still_open:
@@ -66,16 +67,16 @@ def _open_lines(bands: Sequence[Band], about: str) -> Iterator[HeadlineLine]:
             for of_timing in _by_timing(still_open)
         ]
         why = words.format(threshold=format_share(max(band.threshold for band in still_open)))
-        yield HeadlineLine(about=about, label=Label.OPEN, timing=None, text=f"{'; '.join(places)}: {why}")
+        yield HeadlineLine(label=Label.OPEN, timing=None, text=f"{every_timing(places)}: {why}")
 
 
-def _decided_line(label: Label, bands: Sequence[Band], all_bands: Sequence[Band], about: str) -> HeadlineLine:
+def _decided_line(label: Label, bands: Sequence[Band], all_bands: Sequence[Band]) -> HeadlineLine:
     timing = bands[0].timing
     known = _sizes(band for band in all_bands if band.timing is timing)
     sizes = (size_range if len(bands) == 1 else sizes_in_short)(_sizes(bands), known)
     saved = [us for band in bands for us in band.saved_us]
     differences = f"{percent_range(_ratios(bands))}, {saved_text(saved, timing)}"
-    return HeadlineLine(about=about, label=label, timing=timing, sizes=sizes, text=f"{sizes}, {differences}")
+    return HeadlineLine(label=label, timing=timing, sizes=sizes, text=f"{sizes}, {differences}")
 
 
 def _by_timing(bands: Sequence[Band]) -> list[list[Band]]:

@@ -4,13 +4,23 @@ All intervals of an analysis hold together with its confidence. So two arms diff
 baseline lie apart by more than the threshold and the noise floor. No further statistics are needed.
 """
 
+import math
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from itertools import groupby
+from statistics import median
 
 from nccl_bench.analysis.bands import Band
 from nccl_bench.analysis.headline import HeadlineLine, Label
 from nccl_bench.analysis.statistics import Verdict
-from nccl_bench.analysis.wording import joined, percent_range, saved_text, size_range, sizes_in_short
+from nccl_bench.analysis.wording import (
+    every_timing,
+    joined,
+    percent_range,
+    saved_text,
+    size_range,
+    sizes_in_short,
+)
 from nccl_bench.catalog.timings import Timing
 
 # The rank of an arm by its verdict against the baseline. An open verdict has none.
@@ -40,10 +50,17 @@ class _Place:
     sizes: tuple[int, ...]  # the sizes
     entries: tuple[tuple[_Entry, ...], ...]  # the arms at each size, the fastest first
     fastest: frozenset[str]  # the fastest arm, and all arms that are not told apart from it
-    label: Label | None  # SAME or OPEN if all arms are among the fastest, else None
+
+    @property
+    def label(self) -> Label | None:
+        """``SAME`` or ``OPEN`` if all arms are among the fastest, else ``None``."""
+        if len(self.fastest) < len(self.entries[0]):
+            return None
+        ranks = {entry.rank for of_size in self.entries for entry in of_size}
+        return Label.SAME if ranks == {0} else Label.OPEN
 
 
-def ranking_lines(bands: Sequence[Band], *, about: str = "") -> Iterator[HeadlineLine]:
+def ranking_lines(bands: Sequence[Band]) -> Iterator[HeadlineLine]:
     """Yield the fastest arms of each timing; ``bands`` are of several candidates and one kind of case."""
     baseline = bands[0].baseline
     alike: dict[Label, list[str]] = {Label.SAME: [], Label.OPEN: []}
@@ -54,22 +71,26 @@ def ranking_lines(bands: Sequence[Band], *, about: str = "") -> Iterator[Headlin
             if not place.label:
                 sizes = size_range(place.sizes, known)
                 text = f"{sizes}, {_in_words(place, baseline, timing)}"
-                yield HeadlineLine(about=about, label=Label.FASTEST, timing=timing, sizes=sizes, text=text)
+                yield HeadlineLine(label=Label.FASTEST, timing=timing, sizes=sizes, text=text)
         for label, texts in alike.items():
             if of_label := [size for place in places if place.label is label for size in place.sizes]:
                 texts.append(f"{timing} {sizes_in_short(of_label, known)}")
     for label, texts in alike.items():
         if texts:
-            text = f"{'; '.join(texts)}: {_ALIKE[label]}"
-            yield HeadlineLine(about=about, label=label, timing=None, text=text)
+            text = f"{every_timing(texts)}: {_ALIKE[label]}"
+            if label is Label.OPEN:
+                reasons = {band.reason for band in bands if band.reason}
+                text += f" ({reasons.pop()})" if len(reasons) == 1 else ""
+            yield HeadlineLine(label=label, timing=None, text=text)
 
 
 def _places(bands: Sequence[Band], baseline: str) -> Iterator[_Place]:
-    by_size: dict[int, list[_Entry]] = {}
-    for band in bands:
+    """Yield the places of one timing. Sizes at which each arm is in one band share a place."""
+    by_size: dict[int, list[tuple[int, _Entry]]] = {}
+    for number, band in enumerate(bands):
         for each in band.comparisons:
             # Without an interval nothing is known, so the arm can be as fast as any other.
-            low, high = (each.interval.low, each.interval.high) if each.interval else (0.0, float("inf"))
+            low, high = (each.interval.low, each.interval.high) if each.interval else (0.0, math.inf)
             entry = _Entry(
                 arm=band.candidate,
                 ratio=each.ratio,
@@ -79,32 +100,36 @@ def _places(bands: Sequence[Band], baseline: str) -> Iterator[_Place]:
                 margin=max(each.threshold, band.noise_floor or 0),
                 saved_us=each.saved_us,
             )
-            by_size.setdefault(each.case.size_bytes, []).append(entry)
+            by_size.setdefault(each.case.size_bytes, []).append((number, entry))
     of_baseline = _Entry(arm=baseline, ratio=1, low=1, high=1, rank=0, margin=0, saved_us=0)
-    sizes = sorted(by_size)
-    entries = [tuple(sorted((*by_size[size], of_baseline), key=lambda entry: entry.ratio)) for size in sizes]
-    fastest = _smoothed([frozenset(_fastest(of_size, baseline)) for of_size in entries])
-    labels = [_label(of_size, arms) for of_size, arms in zip(entries, fastest, strict=True)]
-    keys = list(zip(fastest, labels, strict=True))
-    starts = [index for index, key in enumerate(keys) if not index or key != keys[index - 1]]
-    for start, end in zip(starts, [*starts[1:], len(sizes)], strict=False):
-        yield _Place(
-            sizes=tuple(sizes[start:end]),
-            entries=tuple(entries[start:end]),
-            fastest=fastest[start],
-            label=labels[start],
+    places: list[_Place] = []
+    for _, group in groupby(sorted(by_size), key=lambda size: [pair[0] for pair in by_size[size]]):
+        sizes = tuple(group)
+        entries = tuple(
+            tuple(sorted((of_baseline, *(entry for _, entry in by_size[size])), key=lambda entry: entry.ratio))
+            for size in sizes
         )
+        place = _Place(sizes=sizes, entries=entries, fastest=_fastest(entries, baseline))
+        if places and (places[-1].fastest, places[-1].label) == (place.fastest, place.label):
+            before = places.pop()
+            place = replace(place, sizes=before.sizes + place.sizes, entries=before.entries + place.entries)
+        places.append(place)
+    yield from places
 
 
-def _label(entries: Sequence[_Entry], fastest: frozenset[str]) -> Label | None:
-    if len(fastest) < len(entries):
-        return None
-    return Label.SAME if all(entry.rank == 0 for entry in entries) else Label.OPEN
+def _fastest(entries: Sequence[Sequence[_Entry]], baseline: str) -> frozenset[str]:
+    """Return the arm with the smallest ratios, and each arm that is not told apart from it at most of the sizes."""
+    by_arm: dict[str, list[_Entry]] = {}
+    for of_size in entries:
+        for entry in of_size:
+            by_arm.setdefault(entry.arm, []).append(entry)
+    first = min(by_arm, key=lambda arm: median(entry.ratio for entry in by_arm[arm]))
 
+    def apart(arm: str) -> bool:
+        pairs = zip(by_arm[first], by_arm[arm], strict=True)
+        return 2 * sum(_told_apart(fast, other, baseline) for fast, other in pairs) > len(by_arm[arm])
 
-def _fastest(entries: Sequence[_Entry], baseline: str) -> Iterator[str]:
-    first = entries[0]
-    yield from (entry.arm for entry in entries if entry is first or not _told_apart(first, entry, baseline))
+    return frozenset(arm for arm in by_arm if arm == first or not apart(arm))
 
 
 def _told_apart(fast: _Entry, other: _Entry, baseline: str) -> bool:
@@ -115,16 +140,6 @@ def _told_apart(fast: _Entry, other: _Entry, baseline: str) -> bool:
     if baseline in (fast.arm, other.arm) or fast.rank == other.rank == 0:
         return False
     return other.low > fast.high * (1 + max(fast.margin, other.margin))
-
-
-def _smoothed(fastest: Sequence[frozenset[str]]) -> list[frozenset[str]]:
-    """Let a size follow its two neighbours if they agree and it has less evidence, so that they share a line."""
-    smoothed = list(fastest)
-    for index in range(1, len(fastest) - 1):
-        before, after = smoothed[index - 1], fastest[index + 1]
-        if before == after < fastest[index]:
-            smoothed[index] = before
-    return smoothed
 
 
 def _in_words(place: _Place, baseline: str, timing: Timing) -> str:

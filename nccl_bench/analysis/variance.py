@@ -42,6 +42,12 @@ class _Twin:
         return fmean(self.medians)
 
     @property
+    def scatter(self) -> float:
+        """How far the ratio of one size usually lies from the mean of all sizes."""
+        mean = self.mean
+        return math.sqrt(fmean((value - mean) ** 2 for value in self.medians))
+
+    @property
     def weight(self) -> float:
         """The weight of the mean beside means of other timings: 1 if rounds hardly vary, 0 if they vary much."""
         return _USUAL_MEAN**2 / (_USUAL_MEAN**2 + self.sampling_error**2)
@@ -83,6 +89,8 @@ class CommunicatorVariance:
                     self._apart = self._apart or run.in_different_processes(twin, base)
                     break
         self._twins = {kind: _twin([of_kind[size] for size in sorted(of_kind)]) for kind, of_kind in ratios.items()}
+        # A kind can have hundreds of sizes, and every one of them asks.
+        self._scatters = {kind: twin.scatter for kind, twin in self._twins.items()}
         self._floors: dict[tuple[Point, int], float] = {}
 
     def floor(self, point: Point, sizes: int, *, in_different_processes: bool = False) -> float | None:
@@ -104,8 +112,7 @@ class CommunicatorVariance:
 
     def scatter(self, point: Point) -> float:
         """Return how far the twin's ratio of one size usually lies from the mean of all sizes, as a logarithm."""
-        twin = self._twins.get(without_size(point))
-        return 0.0 if twin is None else math.sqrt(fmean((value - twin.mean) ** 2 for value in twin.medians))
+        return self._scatters.get(without_size(point), 0.0)
 
     def _floor_of_run(self, kind: Point) -> float:
         """Return the distance from 1 that the mean over all sizes of a timing does not exceed, with high probability.

@@ -10,6 +10,7 @@ from nccl_bench.catalog.cases import Case, scenario_word
 from nccl_bench.catalog.timings import TIMINGS, Timing
 from nccl_bench.config.sizes import format_size
 
+EVERY_SIZE = "every size"
 # With more ranges of sizes than this, a text counts the sizes and does not list them.
 _MOST_RANGES = 3
 
@@ -27,6 +28,13 @@ def case_name(of: Case | Row, placements: Collection[str] | None = None) -> str:
     root = None if of.root is None else f"root {of.root}"
     placement = of.placement if placements is None else None if len(placements) > 1 else next(iter(placements), None)
     return " ".join(filter(None, (scenario_word(of.scenario), of.collective, of.dtype, of.redop, placement, root)))
+
+
+def compared_case(comparison: Comparison) -> str:
+    """Return the name of a case without its size. If the placements of the two arms differ, the text names both."""
+    before, after = comparison.placements
+    placements = "" if before == after else f", {after} against {before}"
+    return f"{case_name(comparison.case, {before, after})}{placements}"
 
 
 def with_notes(arm: str, *notes: str) -> str:
@@ -122,7 +130,7 @@ def saved_text(saved_us: Sequence[float], timing: Timing) -> str:
 def size_range(sizes: Sequence[int], known: Sequence[int]) -> str:
     """Return the range of ``sizes``, neighbours among the sorted ``known`` sizes: 8 B to 2 MiB, every size."""
     if len(sizes) == len(known) > 1:
-        return "every size"
+        return EVERY_SIZE
     return _from_to(sizes)
 
 
@@ -132,7 +140,7 @@ def sizes_in_short(sizes: Sequence[int], known: Sequence[int]) -> str:
     Both are sorted. With more than three ranges, the text counts the sizes.
     """
     if len(sizes) == len(known) > 1:
-        return "every size"
+        return EVERY_SIZE
     ranges: list[list[int]] = []
     for position, size in enumerate(known):
         if size in sizes:
@@ -142,6 +150,13 @@ def sizes_in_short(sizes: Sequence[int], known: Sequence[int]) -> str:
     if len(ranges) > _MOST_RANGES:
         return f"{len(sizes)} of {len(known)} sizes from {_from_to(sizes)}"
     return ", ".join(_in_short(of_range, known) for of_range in ranges)
+
+
+def every_timing(places: Sequence[str]) -> str:
+    """Return ``places``, one for each timing, as one text; it is short if each place is every size of its timing."""
+    if len(places) > 1 and all(place.endswith(EVERY_SIZE) for place in places):
+        return f"{joined([place.removesuffix(f' {EVERY_SIZE}') for place in places])}, {EVERY_SIZE}"
+    return "; ".join(places)
 
 
 def _in_short(sizes: Sequence[int], known: Sequence[int]) -> str:

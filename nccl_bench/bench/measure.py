@@ -83,6 +83,7 @@ def measure_rounds(
     stopping = Stopping(
         baseline=config.baseline,
         fewest=config.rounds,
+        fewest_late=config.min_rounds,
         most=config.max_rounds,
         threshold=config.thresholds.threshold(case.collective, timing, case.size_bytes),
         error=context.error,

@@ -23,7 +23,8 @@ class Stopping:
     """
 
     baseline: str  # the arm that all other arms are compared with
-    fewest: int  # the lower limit of rounds
+    fewest: int  # the lower limit of rounds while there is time
+    fewest_late: int  # the lower limit of rounds when the time is up
     most: int  # the upper limit of rounds
     threshold: float  # the smallest difference that matters; an interval must be narrow enough to show it
     error: float  # the allowed error probability of each interval
@@ -31,10 +32,10 @@ class Stopping:
     def block(self, kept: Kept, attempts: int, *, in_time: bool) -> int:
         """Return the number of rounds to do next, or 0 if there are enough. ``attempts`` counts the rounds so far.
 
-        If not ``in_time``, stop at ``fewest`` rounds. An arm with many discarded batches can end with fewer rounds.
+        If not ``in_time``, stop at ``fewest_late`` rounds. An arm with many discarded batches can end with fewer.
         """
         complete = min(map(len, kept.values()))
-        wanted = self.fewest
+        wanted = self.fewest if in_time else self.fewest_late
         if in_time and complete >= self.fewest and not self._precise(kept):
             wanted = self.most
         return max(0, min(ROUNDS_PER_BLOCK, wanted - complete, ATTEMPTS_PER_ROUND * wanted - attempts))

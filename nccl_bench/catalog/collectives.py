@@ -104,9 +104,14 @@ class Collective:
                 return absence.reason
         return None
 
+    @property
+    def has_blocks(self) -> bool:
+        """True if a message has a block for each rank."""
+        return self.sends_all_blocks or self.receives_all_blocks
+
     def block_count(self, size_bytes: int, itemsize: int, world_size: int) -> int:
         """Return the number of elements in one block of a message, rounded as in nccl-tests. The number can be 0."""
-        if not (self.sends_all_blocks or self.receives_all_blocks):
+        if not self.has_blocks:
             return size_bytes // itemsize
         alignment = max(1, _BLOCK_ALIGNMENT_BYTES // itemsize)
         return size_bytes // itemsize // world_size // alignment * alignment

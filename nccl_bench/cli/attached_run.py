@@ -38,11 +38,8 @@ from nccl_bench.report import Detail
 HANG_GRACE_S = 3.0
 
 
-def run_attached(config: RunConfig, attachment: Attachment, output: OutputConfig) -> None:
-    """Measure as one rank of a launch; rank 0 also writes the record and prints the report."""
-    # This import loads torch, which a rank needs.
-    from nccl_bench.bench.worker import measure
-
+def refuse_new_processes(config: RunConfig, attachment: Attachment) -> None:
+    """Raise ``UsageError`` if the run needs other processes than those that the launcher has started."""
     apart = [user_arm.name for user_arm in config.user_arms if user_arm.process_settings]
     if apart:
         raise UsageError(
@@ -55,6 +52,14 @@ def run_attached(config: RunConfig, attachment: Attachment, output: OutputConfig
             f"--launches is {config.launches}, and every launch needs new ranks, but {attachment.launcher} has started "
             "the ranks already: run nccl-bench without a launcher, or several runs and nccl-bench compare"
         )
+
+
+def run_attached(config: RunConfig, attachment: Attachment, output: OutputConfig) -> None:
+    """Measure as one rank of a launch; rank 0 also writes the record and prints the report."""
+    refuse_new_processes(config, attachment)
+    # This import loads torch, which a rank needs.
+    from nccl_bench.bench.worker import measure
+
     os.environ.update(config.variables)
     plan = make_plan(config, attachment.world_size)
     facts = {

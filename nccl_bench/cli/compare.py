@@ -13,7 +13,7 @@ import typer
 from nccl_bench.cli.destination import chosen_format
 from nccl_bench.cli.gate import gate, parse_fail_on
 from nccl_bench.cli.messages import exit_with
-from nccl_bench.cli.options import RUN_OPTIONS, FailOnText, FormatOrEnding, ToFile, Width
+from nccl_bench.cli.options import RUN_OPTIONS, FailOnText, FormatOrEnding, Full, Quiet, ToFile, Width, detail_of
 from nccl_bench.cli.report import print_report
 from nccl_bench.config.limits import DEFAULT_THRESHOLD, Limits, parse_threshold, read_limits
 from nccl_bench.config.user_arms import AFTER, BEFORE
@@ -64,6 +64,8 @@ def compare(
     format: FormatOrEnding = None,
     to: ToFile = None,
     width: Width = None,
+    quiet: Quiet = False,
+    full: Full = False,
 ) -> None:
     """Compare runs, and show which cases are faster, slower, equivalent or inconclusive.
 
@@ -105,7 +107,7 @@ def compare(
         analysis = analyse_sides(
             loaded[0], loaded[1], pair, shared, given or Limits(default=DEFAULT_THRESHOLD), allow_mismatch
         )
-    print_report(analysis, chosen, width, to)
+    print_report(analysis, chosen, width, to, detail_of(quiet, full))
     # The exit code of a failure wins over the exit code of a verdict.
     exit_with(analysis.exit_code or gate(gates, analysis))
 

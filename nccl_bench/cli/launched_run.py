@@ -20,7 +20,6 @@ from nccl_bench.cli.tracking import track_run
 from nccl_bench.config.run import RunConfig
 from nccl_bench.errors import ExitCode
 from nccl_bench.launch.config import LaunchConfig, describe_loopback
-from nccl_bench.launch.hardware import free_memory_bytes
 from nccl_bench.launch.job import running_agent
 from nccl_bench.launch.signals import collect_signals, interruptible, raise_interrupted
 from nccl_bench.launch.sweep import run_sweep
@@ -30,14 +29,6 @@ from nccl_bench.records.locks import locked
 from nccl_bench.records.run import LAUNCHED, SAMPLES
 from nccl_bench.records.store import RunStatus, RunStore
 from nccl_bench.report import Detail
-
-
-def show_plan(config: RunConfig, world_size: int, ranks_per_node: int) -> None:
-    """Print the plan of a run."""
-    from nccl_bench.report.dry_run import plan_text
-
-    memory = free_memory_bytes(config.device_spec, ranks_per_node)
-    print(plan_text(config, make_plan(config, world_size), world_size, memory), end="")
 
 
 def run_launched(config: RunConfig, launch: LaunchConfig, output: OutputConfig) -> None:

@@ -1,9 +1,11 @@
-"""Decisions before ranks start: the device, the number of ranks, and whether user arms can be found."""
+"""Decisions before ranks start: the device, the number of ranks, whether user arms can be found, and the time."""
 
 from collections.abc import Iterable, Mapping
 
 from nccl_bench.catalog.devices import DEVICES, DeviceSpec
+from nccl_bench.cli.messages import print_message
 from nccl_bench.config.parsers import one_of
+from nccl_bench.config.run import RunConfig
 from nccl_bench.config.user_arms import UserArm
 from nccl_bench.errors import SetupError, UsageError
 
@@ -42,3 +44,29 @@ def refuse_missing(user_arms: Iterable[UserArm]) -> None:
                 refuse_unfit_interpreter(user_arm.python)
         except SetupError as error:
             raise UsageError(f"the arm {user_arm.name}: {error}") from error
+
+
+def refuse_failing_imports(config: RunConfig) -> None:
+    """Raise ``UsageError`` if the target of a user arm cannot be imported. A run finds this out in its ranks."""
+    from nccl_bench.launch.trial_imports import refuse_failing_import
+
+    for user_arm in config.user_arms:
+        try:
+            if not user_arm.built_in:
+                refuse_failing_import(user_arm, config.variables)
+        except SetupError as error:
+            raise UsageError(f"the arm {user_arm.name}: {error}") from error
+
+
+def warn_of_short_limit(config: RunConfig, world_size: int) -> None:
+    """Print a warning if a run cannot end within ``--max-seconds``, with the seconds that it takes at least."""
+    from nccl_bench.plan.cases import make_plan
+    from nccl_bench.plan.time import least_s
+
+    needed_s = least_s(config, make_plan(config, world_size))
+    if needed_s > config.max_seconds:
+        print_message(
+            f"warning: --max-seconds is {config.max_seconds:g}, and this run takes at least about {needed_s:.0f} s: it "
+            f"starts processes, makes {len(config.measured_arms)} communicators, and measures {config.min_rounds} "
+            "rounds of every case (--min-rounds). Give fewer sizes or arms, or more seconds"
+        )

@@ -30,6 +30,16 @@ def create_record(config: RunConfig, plan: Plan, launch: Mapping[str, object], o
     # This can take seconds, so a signal ends it. No file exists yet.
     with interruptible():
         environment = collect()
+    return _create(config, plan, launch, output, environment)
+
+
+def _create(
+    config: RunConfig,
+    plan: Plan,
+    launch: Mapping[str, object],
+    output: OutputConfig,
+    environment: Mapping[str, object],
+) -> RunStore:
     return RunStore.create(
         output.out,
         name=config.name,
@@ -40,6 +50,12 @@ def create_record(config: RunConfig, plan: Plan, launch: Mapping[str, object], o
         left_out=plan.left_out,
         environment=environment,
     )
+
+
+def try_record(config: RunConfig, plan: Plan, output: OutputConfig) -> None:
+    """Create the record as the run would, and remove it again. Raise ``UsageError`` if it cannot be created."""
+    store = _create(config, plan, {}, output, {})
+    store.discard_if_empty()
 
 
 @contextmanager
@@ -132,7 +148,7 @@ def _close(
             errors.append(error)
         shown = print_empty or _has_times(analysis)
         if shown:
-            print_report(analysis, output.format, output.width)
+            print_report(analysis, output.format, output.width, detail=output.detail)
         if not errors and (shown or status is RunStatus.INTERRUPTED):
             command = run.resume_command
             rest = f"; to measure the other cases: {command}" if command else ""

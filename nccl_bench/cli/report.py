@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -9,7 +10,7 @@ import typer
 
 from nccl_bench.cli.destination import chosen_format, stream_of, write_report
 from nccl_bench.cli.github import show_on_github
-from nccl_bench.cli.options import FormatOrEnding, ToFile, Width
+from nccl_bench.cli.options import FormatOrEnding, Full, Quiet, ToFile, Width, detail_of
 from nccl_bench.config.options import listed
 from nccl_bench.errors import UsageError
 from nccl_bench.records.collection import pausing_collection
@@ -28,6 +29,8 @@ def report(
     format: FormatOrEnding = None,
     to: ToFile = None,
     width: Width = None,
+    quiet: Quiet = False,
+    full: Full = False,
 ) -> None:
     """Print the report of a recorded run or verification again, even if it did not complete.
 
@@ -44,13 +47,15 @@ def report(
                 f"the format is {chosen}, and {directory} is the record of a verification: allowed are "
                 f"{listed(VERIFICATION_FORMATS)}"
             )
-        print_verification(VerificationRecord.load(directory), chosen, width, to)
+        print_verification(VerificationRecord.load(directory), chosen, width, to, detail_of(quiet, full))
         return
-    print_report(Analysis.of(Run.load(directory)), chosen, width, to)
+    print_report(Analysis.of(Run.load(directory)), chosen, width, to, detail_of(quiet, full))
 
 
 @pausing_collection()
-def print_report(analysis: Analysis, format: Format, width: int | None, file: Path | None = None) -> None:
+def print_report(
+    analysis: Analysis, format: Format, width: int | None, file: Path | None = None, detail: Detail = Detail.USUAL
+) -> None:
     """Print the report of ``analysis``, or write it to ``file``.
 
     A ``width`` of ``None`` means the width of the terminal.
@@ -64,7 +69,7 @@ def print_report(analysis: Analysis, format: Format, width: int | None, file: Pa
     from nccl_bench.report.terminal import TerminalReport
 
     reports: dict[Format, Report[Analysis]] = {
-        Format.TERMINAL: TerminalReport.for_stream(stream_of(file), width).render,
+        Format.TERMINAL: replace(TerminalReport.for_stream(stream_of(file), width), detail=detail).render,
         Format.MARKDOWN: markdown_report,
         Format.CSV: csv_report,
         Format.JSON: json_report,

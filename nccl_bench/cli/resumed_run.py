@@ -90,5 +90,5 @@ def _end_without_cases(run: Run, directory: Path, output: OutputConfig) -> ExitC
     if run.meta["status"] not in (RunStatus.COMPLETE, RunStatus.PARTIAL):
         return close_record(RunStore(path=directory.absolute()), RunStatus.COMPLETE, output)
     analysis = Analysis.of(run)
-    print_report(analysis, output.format, output.width)
+    print_report(analysis, output.format, output.width, detail=output.detail)
     return analysis.exit_code or gate(output.fail_on, analysis)

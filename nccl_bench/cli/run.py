@@ -12,15 +12,24 @@ from nccl_bench.catalog.devices import DEVICES
 from nccl_bench.cli.command import spellings
 from nccl_bench.cli.completion import offer
 from nccl_bench.cli.gate import parse_fail_on, refuse_gate_of_one_arm
-from nccl_bench.cli.launching import choose_device, default_ranks, refuse_missing
+from nccl_bench.cli.launching import (
+    choose_device,
+    default_ranks,
+    refuse_failing_imports,
+    refuse_missing,
+    warn_of_short_limit,
+)
 from nccl_bench.cli.messages import print_message
 from nccl_bench.cli.options import (
     FailOnText,
     FormatOption,
+    Full,
     Nproc,
+    Quiet,
     Resume,
     Width,
     check_resume,
+    detail_of,
     layer_of,
     out_option,
     with_options,
@@ -74,6 +83,8 @@ def run(
     format: FormatOption = Format.TERMINAL,
     fail_on: FailOnText = None,
     width: Width = None,
+    quiet: Quiet = False,
+    full: Full = False,
     **options: Any,
 ) -> None:
     """Measure collectives over a sweep of message sizes, and compare the arms.
@@ -81,17 +92,20 @@ def run(
     Short options have the same meaning as in nccl-tests. Options on the command line override the TOML file, and the
     TOML file overrides the preset.
     """
-    from nccl_bench.cli.attached_run import run_attached
-    from nccl_bench.cli.launched_run import run_launched, show_plan
+    from nccl_bench.cli.attached_run import refuse_new_processes, run_attached
+    from nccl_bench.cli.dry_run import show_plan
+    from nccl_bench.cli.launched_run import run_launched
     from nccl_bench.launch.attach import choose_attachment, describe_only_rank
     from nccl_bench.launch.config import LaunchConfig
     from nccl_bench.launch.hardware import gpu_count
+    from nccl_bench.launch.hidden_modules import refuse_hidden_packages
 
     if resume is not None:
         from nccl_bench.cli.resumed_run import resume_run
 
-        check_resume(context, resume, "--format", "--fail-on", "--width")
-        resume_run(resume, OutputConfig(format=format, fail_on=parse_fail_on(fail_on), width=width))
+        check_resume(context, resume, "--format", "--fail-on", "--width", "--quiet", "--full")
+        gates = parse_fail_on(fail_on)
+        resume_run(resume, OutputConfig(format=format, fail_on=gates, width=width, detail=detail_of(quiet, full)))
         return
     files = [*([] if preset is None else [preset_file(preset)]), *([config] if config else [])]
     layers = [read_run_config(file) for file in files]
@@ -111,26 +125,35 @@ def run(
     refuse_gate_of_one_arm(resolved.arms, gates)
 
     attachment = choose_attachment(os.environ, launch=launch, attach=attach, rdzv_endpoint=rdzv_endpoint)
-    output = OutputConfig(out=out, format=format, fail_on=gates, width=width)
+    output = OutputConfig(out=out, format=format, fail_on=gates, width=width, detail=detail_of(quiet, full))
+    refuse_hidden_packages()
     # On several nodes the ranks report a missing target. If one node refused it here, the other nodes would wait.
     alone = attachment is None and nnodes == 1
     if (alone or dry_run) and "PYTHONPATH" not in resolved.variables:
         refuse_missing(resolved.user_arms)
+    if dry_run:
+        refuse_failing_imports(resolved)
     if attachment is not None:
         warning = None if attach else describe_only_rank(attachment)
         if warning:
             print_message(warning)
+        if attachment.rank == 0 and "max_seconds" in typed:
+            warn_of_short_limit(resolved, attachment.world_size)
         if not dry_run:
             run_attached(resolved, attachment, output)
         elif attachment.rank == 0:
-            show_plan(resolved, attachment.world_size, attachment.local_world_size or attachment.world_size)
+            refuse_new_processes(resolved, attachment)
+            ranks_per_node = attachment.local_world_size or attachment.world_size
+            show_plan(resolved, attachment.world_size, ranks_per_node, gpus, output)
         return
     ranks = nproc if nproc is not None else default_ranks(DEVICES[device], gpus)
     if DEVICES[device].has_gpus and 0 < gpus < ranks:
         raise UsageError(f"--nproc is {ranks}, and this node has {gpus} GPUs, one for each rank: give at most {gpus}")
     launching = LaunchConfig(nproc=ranks, nnodes=nnodes, node_rank=node_rank, rdzv_endpoint=rdzv_endpoint)
+    if node_rank == 0 and "max_seconds" in typed:
+        warn_of_short_limit(resolved, ranks * nnodes)
     if dry_run:
-        show_plan(resolved, ranks * nnodes, ranks)
+        show_plan(resolved, ranks * nnodes, ranks, gpus, output if node_rank == 0 else None)
     else:
         run_launched(resolved, launching, output)
 

@@ -73,11 +73,13 @@ def _configure(
 ) -> tuple[VerifyConfig, int, int | None]:
     """Return the configuration, the number of ranks, and the number of GPUs that they use, if the device has GPUs."""
     from nccl_bench.launch.hardware import gpu_count
+    from nccl_bench.launch.hidden_modules import refuse_hidden_packages
 
     gpus = gpu_count(os.environ)
     layer = layer_of(options)
     config = resolve_verification(choose_device(layer["device"], gpus, typed), layer, spellings=typed)
     _refuse_inapplicable(config)
+    refuse_hidden_packages()
     refuse_missing(config.user_arms)
     if config.device_spec.has_gpus and not gpus and nproc is None:
         raise UsageError("no GPU is visible on this machine: make one visible, or give --device cpu")

@@ -47,6 +47,8 @@ from nccl_bench.errors import UsageError
 DEFAULT_ROUNDS, DEFAULT_ROUNDS_OF_LAUNCHES = 15, 6
 # The most rounds, unless the user asks for more. A ratio that needs more rounds than these would need many more.
 DEFAULT_MAX_ROUNDS = 60
+# The fewest rounds of a case whose time is up, if the user limits the time and not the rounds.
+DEFAULT_MIN_ROUNDS = 3
 _ROOTED = [name for name, row in COLLECTIVES.items() if row.rooted]
 
 
@@ -121,13 +123,18 @@ class RunConfig(CommonConfig):
         integer(1),
         default_text=f"{DEFAULT_ROUNDS}, or {DEFAULT_ROUNDS_OF_LAUNCHES} if there are several launches",
     )
+    min_rounds: int = method_option(
+        "The fewest rounds of each case in a launch after --max-seconds.",
+        integer(1),
+        default_text=f"--rounds; {DEFAULT_MIN_ROUNDS} if --max-seconds is given and --rounds is not",
+    )
     max_rounds: int = method_option(
         "The most rounds of each case in a launch.",
         integer(1),
         default_text=f"{DEFAULT_MAX_ROUNDS}, or --rounds if that is more",
     )
     max_seconds: float = method_option(
-        "After this many seconds of the run, each remaining case gets only as many rounds as --rounds says.",
+        "After this many seconds of the run, each remaining case gets only as many rounds as --min-rounds says.",
         seconds,
         default=lambda device: device.max_seconds,
     )
@@ -238,8 +245,10 @@ def resolve(device: str, *layers: Mapping[str, object], spellings: Mapping[str, 
     base = spellings.get("baseline", "baseline")
     values["baseline"] = _baseline(base, values["baseline"], values["arms"], values["user_arms"])
     values["memory"] = resolve_memory(values["memory"], values["register"])
+    only_time_is_limited = values["rounds"] is None and any(layer.get("max_seconds") is not None for layer in layers)
     if values["rounds"] is None:
         values["rounds"] = DEFAULT_ROUNDS if values["launches"] == 1 else DEFAULT_ROUNDS_OF_LAUNCHES
+    values["min_rounds"] = _min_rounds(values["min_rounds"], values["rounds"], only_time_is_limited)
     values["max_rounds"] = _max_rounds(values["max_rounds"], values["rounds"])
     refuse_unused_routes(values["routes"], values["arms"])
     return RunConfig(**values)
@@ -264,6 +273,14 @@ def _baseline(name: str, value: object, arms: Sequence[str], user_arms: Sequence
     if value not in arms:
         raise UsageError(f"{name} is {value!r}, which is no arm of this run: {instead_of(value, arms)}")
     return str(value)
+
+
+def _min_rounds(fewest: int | None, rounds: int, only_time_is_limited: bool) -> int:
+    if fewest is None:
+        return min(rounds, DEFAULT_MIN_ROUNDS) if only_time_is_limited else rounds
+    if fewest > rounds:
+        raise UsageError(f"min_rounds is {fewest}, more than rounds ({rounds}): lower --min-rounds or raise --rounds")
+    return fewest
 
 
 def _max_rounds(most: int | None, fewest: int) -> int:

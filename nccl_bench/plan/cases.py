@@ -105,6 +105,9 @@ def make_plan(config: RunConfig, world_size: int) -> Plan:
             if count == 0:
                 left_out.empty[collective, dtype].append(size)
                 continue
+            measured_bytes = row.size_bytes(count, itemsize, world_size)
+            if measured_bytes != size:
+                left_out.rounded[collective, dtype][size] = measured_bytes
             case = Case(
                 scenario=Scenario.ISOLATED,
                 collective=collective,
@@ -112,7 +115,7 @@ def make_plan(config: RunConfig, world_size: int) -> Plan:
                 redop=redop,
                 placement=allowed[0],
                 root=config.root if row.rooted else None,
-                size_bytes=row.size_bytes(count, itemsize, world_size),
+                size_bytes=measured_bytes,
                 count=count,
             )
             # Several sizes can round to the same case.

@@ -10,6 +10,9 @@ from nccl_bench.config.run import CallerStream, RunConfig
 from nccl_bench.config.sizes import format_size, unique
 from nccl_bench.plan.combinations import Combination, join_combinations
 
+# With more rounded sizes than this, a text counts the others.
+_MOST_ROUNDED = 3
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LeftOut:
@@ -23,6 +26,8 @@ class LeftOut:
     )
     # Combination -> the sizes, in bytes, that nccl-tests would round down to zero elements.
     empty: dict[Combination, list[int]] = field(default_factory=lambda: defaultdict(list))
+    # Combination -> size in bytes -> the size that is measured instead: the next smaller one of whole elements.
+    rounded: dict[Combination, dict[int, int]] = field(default_factory=lambda: defaultdict(dict))
 
     def missing_timings(self) -> dict[Timing, str]:
         """Return the configured timings that the device lacks, each with the reason."""
@@ -32,11 +37,12 @@ class LeftOut:
         return {timing: reasons[timing] for timing in self.config.timings if timing in reasons}
 
     def texts(self) -> Iterator[str]:
-        """Yield one text for each reason: first timings, then placements, empty sizes, and arms that lack support."""
+        """Yield one text for each reason: first timings, then placements, sizes, and arms that lack support."""
         for timing, reason in self.missing_timings().items():
             yield f"{timing} timing is absent: {reason}"
         yield from self._replaced_placements()
         yield from self._empty_sizes()
+        yield from self._rounded_sizes()
         yield from self._unsupported_arms()
 
     def _replaced_placements(self) -> Iterator[str]:
@@ -60,6 +66,19 @@ class LeftOut:
             text = ", ".join(map(format_size, sizes)) if len(sizes) <= 3 else " to ".join(map(format_size, ends))
             names = " and ".join(join_combinations(members))
             yield f"{names} of {text}: too small for {self.world_size} ranks after nccl-tests' rounding"
+
+    def _rounded_sizes(self) -> Iterator[str]:
+        combinations: dict[tuple[bool, tuple[tuple[int, int], ...]], list[Combination]] = defaultdict(list)
+        for combination, sizes in self.rounded.items():
+            has_blocks = COLLECTIVES[str(combination[0])].has_blocks
+            combinations[has_blocks, tuple(sizes.items())].append(combination)
+        for (has_blocks, pairs), members in combinations.items():
+            texts = [f"{format_size(size)} to {format_size(measured)}" for size, measured in pairs[:_MOST_ROUNDED]]
+            more = len(pairs) - len(texts)
+            sizes_text = ", ".join(texts) + (f" and {more} more sizes" if more else "")
+            verb = "is" if len(pairs) == 1 else "are"
+            why = f"equal blocks of {self.world_size} ranks, as in nccl-tests" if has_blocks else "whole elements"
+            yield f"{' and '.join(join_combinations(members))}: {sizes_text} {verb} rounded down, to {why}"
 
     def _unsupported_arms(self) -> Iterator[str]:
         for reason, arms_of in self.unsupported.items():

@@ -1,5 +1,7 @@
 """The duration of a run and of a case: an estimate for the user, and the deadline after which a case counts as hung."""
 
+from collections.abc import Callable
+
 from nccl_bench.config.run import RunConfig
 from nccl_bench.plan.batches import BATCH_S
 from nccl_bench.plan.cases import Plan, PlannedCase
@@ -11,15 +13,25 @@ def estimate_s(config: RunConfig, plan: Plan) -> tuple[float, float]:
 
     The estimates use nominal speeds of the device, so only the order of magnitude is right.
     """
+    limit_s = max(least_s(config, plan), config.max_seconds)
+    few_s = _rounds_s(config, plan, lambda _planned: config.rounds)
+    many_s = _rounds_s(config, plan, lambda planned: most_rounds(config, planned))
+    return min(few_s, limit_s), min(many_s, limit_s)
+
+
+def least_s(config: RunConfig, plan: Plan) -> float:
+    """Return an estimate of the seconds that the run takes even if its time is up at once."""
+    return _rounds_s(config, plan, lambda _planned: config.min_rounds)
+
+
+def _rounds_s(config: RunConfig, plan: Plan, rounds: Callable[[PlannedCase], int]) -> float:
+    """Return an estimate of the run's seconds with this number of rounds of each case."""
     spec = config.device_spec
-    least = most = new_ranks_s(config)
-    for planned in plan.cases:
-        least += estimate_case_s(config, planned, len(plan.timings), config.rounds)
-        most += estimate_case_s(config, planned, len(plan.timings), most_rounds(config, planned))
+    launch_s = new_ranks_s(config) + sum(
+        estimate_case_s(config, planned, len(plan.timings), rounds(planned)) for planned in plan.cases
+    )
     # The first ranks start last: the agent imports torch before.
-    first_s = spec.setup_s - spec.new_ranks_s
-    least, most = first_s + config.launches * least, first_s + config.launches * most
-    return least, min(most, max(least, config.max_seconds))
+    return spec.setup_s - spec.new_ranks_s + config.launches * launch_s
 
 
 def new_ranks_s(config: RunConfig) -> float:

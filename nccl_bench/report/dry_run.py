@@ -1,5 +1,7 @@
 """The text of a dry run: cases, arms and timings, their memory and their time."""
 
+from dataclasses import replace
+
 from nccl_bench.analysis.wording import counted, significant
 from nccl_bench.catalog.collectives import Placement
 from nccl_bench.config.question import default_baseline
@@ -21,7 +23,7 @@ def plan_text(config: RunConfig, plan: Plan, world_size: int, memory_bytes: int 
     most_rounds = config.max_rounds if compared else config.rounds
     lines = [
         f"{counted(len(plan.cases), 'case')} on {counted(world_size, 'rank')} ({config.device}), "
-        f"{_span(str(config.rounds), counted(most_rounds, 'round'))} of {', '.join(plan.timings)}",
+        f"{_span(str(config.min_rounds), counted(most_rounds, 'round'))} of {', '.join(plan.timings)}",
         f"arms: {', '.join(config.arms)}; baseline {config.baseline}" + because,
         *([f"{config.launches} launches, each with new ranks and all cases"] if config.launches > 1 else []),
         *([f"twin of {config.baseline}, for the noise floor"] if compared else []),
@@ -36,6 +38,7 @@ def plan_text(config: RunConfig, plan: Plan, world_size: int, memory_bytes: int 
         swept.setdefault((planned.arms, combination), []).append(planned)
     budget = 2**62 if memory_bytes is None else memory_bytes
     largest = 0
+    fitting: list[PlannedCase] = []
     # Cases that differ only in data type, reduction and placement share a line.
     groups: dict[tuple[str, tuple[str, ...], tuple[int, ...], tuple[int, ...]], list[Combination]] = {}
     for (arms, what), cases in swept.items():
@@ -44,6 +47,7 @@ def plan_text(config: RunConfig, plan: Plan, world_size: int, memory_bytes: int 
             for each in cases
         }
         largest = max([largest, *(arena.total_bytes for arena in arenas.values() if arena)])
+        fitting += [each for each in cases if arenas[each.case.size_bytes] is not None]
         unfit = tuple(size for size, arena in arenas.items() if arena is None)
         groups.setdefault((cases[0].case.collective, arms, tuple(arenas), unfit), []).append(what)
     for (_, arms, sizes, unfit), combinations in groups.items():
@@ -57,9 +61,11 @@ def plan_text(config: RunConfig, plan: Plan, world_size: int, memory_bytes: int 
         lines += [f"  {format_size(size)} does not fit in memory and will be skipped" for size in unfit]
     free = "" if memory_bytes is None else f", of {memory_bytes / 1024**3:.1f} GiB free"
     lines += ["", f"memory for buffers: up to {largest / 1024**3:.2f} GiB per rank{free}"]
-    most_s = max(deadline_s(config, planned, len(plan.timings)) for planned in plan.cases)
-    least_s, longest_s = estimate_s(config, plan)
-    lines.append(f"time: about {_span(f'{least_s:.0f}', f'{longest_s:.0f} s')}, up to {significant(most_s)} s per case")
+    shortest_s, longest_s = estimate_s(config, replace(plan, cases=tuple(fitting)))
+    most_s = max((deadline_s(config, planned, len(plan.timings)) for planned in fitting), default=0.0)
+    lines.append(
+        f"time: about {_span(f'{shortest_s:.0f}', f'{longest_s:.0f} s')}, up to {significant(most_s)} s per case"
+    )
     lines += [f"left out: {text}" for text in plan.left_out]
     return "\n".join(lines) + "\n"
 

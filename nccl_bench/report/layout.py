@@ -31,6 +31,11 @@ class Table:
     keep: int  # the number of columns on the left that are shown even if they do not fit
     gap: int = GAP  # the number of spaces between columns
 
+    @property
+    def width(self) -> int:
+        """The number of characters in a line."""
+        return sum(column.width + self.gap for column in self.columns) - self.gap
+
     def fit(self, width: int) -> tuple[tuple[Column, ...], tuple[Column, ...]]:
         """Return the columns that fit in ``width``, and the columns that do not."""
         shown = len(self.columns)

@@ -1,6 +1,7 @@
 """The tables of a run's figures: latency, bandwidth, and percentiles of single operations."""
 
 from collections.abc import Callable, Iterator, Mapping
+from dataclasses import asdict
 
 from nccl_bench.analysis.analysis import Analysis
 from nccl_bench.analysis.description import figures_notices
@@ -42,6 +43,19 @@ def measurement_tables(analysis: Analysis) -> Iterator[Table]:
             yield _table(run, f"{what}, {spec.title} (us)", (question,), cells, ("us", "ratio"), _latency)
             if spec.moves_bytes:
                 yield _table(run, f"{what}, {timing} bandwidth (GB/s)", (), cells, ("algbw", "busbw"), _bandwidth)
+
+
+def cell_marks(analysis: Analysis, case: Case) -> dict[tuple[Timing, int, str], str]:
+    """Return the text to show instead of times, by timing, size and arm, for the cells of one kind of case."""
+    group = _group(Row(**asdict(case)))
+    rows = [row for row in analysis.rows if row.collective and _group(row) == group and row.arm]
+    timings = dict.fromkeys(Timing(row.timing) for row in rows if row.timing)
+    marks: dict[tuple[Timing, int, str], str] = {}
+    for row in rows:
+        if mark := _mark(row):
+            for timing in [Timing(row.timing)] if row.timing else timings:
+                marks.setdefault((timing, row.size_bytes or 0, row.arm or ""), mark)
+    return marks
 
 
 def percentile_tables(analysis: Analysis) -> Iterator[Table]:

@@ -8,8 +8,10 @@ from typing import ClassVar
 from rich.text import Text
 
 from nccl_bench.analysis.analysis import Analysis
+from nccl_bench.report import Detail
 from nccl_bench.report.headline import headline_entries
-from nccl_bench.report.layout import Table
+from nccl_bench.report.layout import Remarks, Table
+from nccl_bench.report.question import question_tables
 from nccl_bench.report.tables import measurement_tables, percentile_tables
 from nccl_bench.report.text import TextReport
 from nccl_bench.report.verdicts import analysis_remarks, heading, verdict_tables
@@ -17,32 +19,38 @@ from nccl_bench.report.verdicts import analysis_remarks, heading, verdict_tables
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TerminalReport(TextReport[Analysis]):
-    """The headline, then all tables, then the remarks about them."""
+    """The headline, the table that answers the question, the verdicts, and remarks; all other tables if wanted."""
+
+    detail: Detail = Detail.USUAL  # the amount of text
 
     highlights: ClassVar[Mapping[str, str]] = {
         r"[\d.]+x\b": "cyan",
         r"WRONG( \(\d+\))?|HANG|CRASH|DISCARDED": "bold red",
-        r"\bfaster\b": "green",
-        r"\bslower\b": "red",
-        r"\binconclusive\b": "yellow",
+        r"\bfaster\b|-+\|": "green",
+        r"\bslower\b|\|\++": "red",
+        r"\binconclusive\b|\?": "yellow",
     }
 
     def _lines(self, content: Analysis) -> Iterator[Text]:
         for entry in headline_entries(content.headline):
             yield from self._entry(entry)
-        if content.notes:
-            yield Text()
-        for note in content.notes:
-            yield from self._wrapped(note, "dim")
-        for table in chain(measurement_tables(content), percentile_tables(content)):
-            yield from self._fitting(table, "see summary.csv")
+        if self.detail is Detail.QUIET:
+            return
+        full = self.detail is Detail.FULL
+        for table in question_tables(content, self.width):
+            yield from self._fitting(table, "give --format json")
         if content.comparisons:
             yield Text()
             yield from self._wrapped(heading(content), "bold")
-        for table in verdict_tables(content):
+        for table in verdict_tables(content, only_answers=not full):
             yield from self._fitting(table, "give --format json")
-        for remarks in analysis_remarks(content):
+        if full or not content.comparisons:
+            for table in chain(measurement_tables(content), percentile_tables(content)):
+                yield from self._fitting(table, "see summary.csv")
+        for remarks in analysis_remarks(content, hints=full):
             yield from self._remarks(remarks)
+        if content.notes:
+            yield from self._remarks(Remarks(title="Notes", items=content.notes, style="dim"))
 
     def _fitting(self, table: Table, elsewhere: str) -> Iterator[Text]:
         """Yield the title, the notes and the columns that fit, then a line with the names of all other columns."""

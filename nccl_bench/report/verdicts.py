@@ -1,25 +1,37 @@
-"""Tables of verdicts: which sizes changed, by how much, and with what confidence.
+"""Tables of verdicts: which bands of sizes changed, by how much, and with what confidence."""
 
-A line is a band, so the tables have the verdicts of the headline. A line shows the smallest and the largest ratio of
-the sizes, the interval and the noise floor of the band, and the largest communicator variance of a size. A size without
-a verdict has its own line.
-"""
-
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 
 from nccl_bench.analysis.analysis import Analysis
-from nccl_bench.analysis.bands import Band
+from nccl_bench.analysis.bands import Band, OpenReason
 from nccl_bench.analysis.comparison import Basis, Comparison
 from nccl_bench.analysis.statistics import FAMILYWISE_ERROR, Verdict
-from nccl_bench.analysis.wording import case_name, compared_text, counted, format_ratios, format_share, significant
+from nccl_bench.analysis.wording import (
+    case_name,
+    compared_case,
+    compared_text,
+    counted,
+    format_ratio,
+    format_ratios,
+    format_share,
+    significant,
+)
 from nccl_bench.catalog.timings import Timing
 from nccl_bench.config.sizes import format_size
-from nccl_bench.report.layout import Column, Remarks, Table, column
+from nccl_bench.report.layout import Remarks, Table, column
 
-# Narrower than the gap of other tables, so that the interval and the noise floor fit in 80 columns.
+# Narrower than the gap of other tables, so that all columns fit in 80 characters.
 _GAP = 2
-# The comparisons of one line.
-_Sizes = Sequence[Comparison]
+# The words for an open verdict, short enough for a column.
+_OPEN: Mapping[OpenReason | None, str] = {
+    OpenReason.BELOW_THRESHOLD: "open: small",
+    OpenReason.WITHIN_NOISE: "open: noise",
+    OpenReason.TOO_FEW_ROUNDS: "open: rounds",
+    OpenReason.NO_TWIN: "open: no twin",
+    OpenReason.DIFFERENT_PROCESSES: "open: processes",
+    OpenReason.ONE_LAUNCH: "open: 1 launch",
+    None: "open",
+}
 
 
 def heading(analysis: Analysis) -> str:
@@ -31,7 +43,7 @@ def heading(analysis: Analysis) -> str:
     matters = f"{format_share(thresholds[0])} matters"
     if len(thresholds) > 1:
         matters = f"{format_share(thresholds[0])} to {format_share(thresholds[-1])} matters (see the column limit)"
-    decided = sum(len(band.comparisons) for band in analysis.bands if band.verdict not in (None, Verdict.INCONCLUSIVE))
+    decided = sum(each.verdict not in (None, Verdict.INCONCLUSIVE) for each in comparisons)
     right = "the one decided verdict is right" if decided == 1 else f"all {decided} decided verdicts are right"
     launches = counted(max(each.launches for each in comparisons), "launch")
     evidence = {Basis.LAUNCHES: launches, Basis.RUNS: "runs"}.get(analysis.basis, "rounds")
@@ -39,10 +51,10 @@ def heading(analysis: Analysis) -> str:
     return f"Verdicts. Ratios below 1 are faster; a difference of {matters}.{confidence if decided else ''}"
 
 
-def analysis_remarks(analysis: Analysis) -> Iterator[Remarks]:
-    """Yield the warnings and gaps; leave out empty groups."""
+def analysis_remarks(analysis: Analysis, *, hints: bool = True) -> Iterator[Remarks]:
+    """Yield the warnings, with advice about open verdicts if ``hints``, and the gaps; leave out empty groups."""
     for title, items, style in (
-        ("Warnings", (*analysis.warnings, *analysis.hints), "yellow"),
+        ("Warnings", (*analysis.warnings, *(analysis.hints if hints else ())), "yellow"),
         ("Not compared", analysis.not_compared, ""),
         ("Not measured", analysis.not_measured, ""),
     ):
@@ -50,100 +62,93 @@ def analysis_remarks(analysis: Analysis) -> Iterator[Remarks]:
             yield Remarks(title=title, items=items, style=style)
 
 
-def verdict_tables(analysis: Analysis) -> Iterator[Table]:
-    """Yield a table for each pair of arms and each kind of case.
+def verdict_tables(analysis: Analysis, *, only_answers: bool = False) -> Iterator[Table]:
+    """Yield a table of bands for each kind of case that was judged. The candidates of one run share a table.
 
-    For a comparison of runs, if no sizes share a line, there are also columns with the times of both sides.
+    With ``only_answers``, the table has only the arms in question.
     """
+    asked = {(each.baseline, each.candidate) for each in analysis.answers}
+    groups: dict[tuple[str, str], list[Band]] = {}
+    for band in analysis.bands:
+        if band.verdict is not None and (not only_answers or (band.baseline, band.candidate) in asked):
+            comparison = band.comparisons[0]
+            pair = "" if analysis.basis.of_one_run else compared_text(comparison, analysis.sides)
+            groups.setdefault((pair, compared_case(comparison)), []).append(band)
     several_limits = len({each.threshold for each in analysis.comparisons}) > 1
-    for title, bands in _by_title(analysis).items():
-        lines = _lines(bands)
-        judged = any(band.verdict is not None for band in bands)
-        one_size = all(len(line) == 1 for line, _ in lines)
-        sizes = [line for line, _ in lines]
-        times = _times(sizes, analysis.sides) if analysis.run is None and one_size else []
-        columns = _places(sizes)
-        if judged:
-            columns.append(column("verdict", ("verdict",), [band.verdict or "-" for _, band in lines], left=True))
+    for (_, name), of_kind in groups.items():
+        arms = list(dict.fromkeys(band.candidate for band in of_kind))
+        order = [*Timing]
+        bands = sorted(of_kind, key=lambda band: (arms.index(band.candidate), order.index(band.timing)))
+        columns = []
+        if len(arms) == 1:
+            first = bands[0].comparisons[0]
+            title = f"{compared_text(first, analysis.sides)}: {case_name(first.case, {*first.placements})}"
         else:
-            columns += times
-        columns.append(_ratios(sizes))
+            title = f"Against {bands[0].baseline}: {name}"
+            columns.append(column("arm", ("arm",), _once([band.candidate for band in bands]), left=True))
+        columns.append(column("timing", ("timing",), [band.timing for band in bands], left=True))
+        columns.append(column("size", ("size",), [_sizes(band) for band in bands]))
+        columns.append(column("verdict", ("verdict",), [_verdict(band) for band in bands], left=True))
+        columns.append(column("ratio", ("ratio",), [format_ratio(band.ratio) for band in bands]))
         keep = len(columns)
         if any(band.interval for band in bands):
-            columns.append(column("interval", ("interval",), [_interval(band) for _, band in lines]))
-        if judged and several_limits:
-            columns.append(column("limit", ("limit",), [format_share(band.threshold) for _, band in lines]))
+            columns.append(column("interval", ("interval",), [_interval(band) for band in bands]))
+        if several_limits:
+            columns.append(column("limit", ("limit",), [format_share(band.threshold) for band in bands]))
         if analysis.basis is Basis.LAUNCHES:
-            varies = [_largest_variance(line) for line in sizes]
-            columns.append(column("communicator variance", ("launch to", "launch"), varies))
+            columns.append(
+                column("communicator variance", ("launch to", "launch"), [_variance(band) for band in bands])
+            )
         if any(band.noise_floor is not None for band in bands):
-            columns.append(column("noise floor", ("noise", "floor"), [_floor(band) for _, band in lines]))
-        if judged:
-            columns += times
+            floors = ["" if band.noise_floor is None else format_share(band.noise_floor) for band in bands]
+            columns.append(column("noise floor", ("noise", "floor"), floors))
         yield Table(title=title, notes=(), columns=tuple(columns), keep=keep, gap=_GAP)
 
 
 def time_tables(analysis: Analysis) -> Iterator[Table]:
-    """Yield the times of every size for a comparison of runs, if sizes share a line in ``verdict_tables``."""
-    for title, bands in _by_title(analysis).items():
-        of_sizes = [[each] for band in bands for each in band.comparisons]
-        if analysis.run is None and len(_lines(bands)) < len(of_sizes):
-            columns = (*_places(of_sizes), *_times(of_sizes, analysis.sides), _ratios(of_sizes))
-            yield Table(title=f"{title}, medians", notes=(), columns=columns, keep=len(columns), gap=_GAP)
+    """Yield the times and the ratio of every size for a comparison of runs."""
+    if analysis.run is not None:
+        return
+    groups: dict[str, list[Comparison]] = {}
+    for each in analysis.comparisons:
+        name = case_name(each.case, {*each.placements})
+        groups.setdefault(f"{compared_text(each, analysis.sides)}: {name}", []).append(each)
+    order = [*Timing]
+    for title, comparisons in groups.items():
+        cells = sorted(comparisons, key=lambda each: (order.index(each.timing), each.case.size_bytes))
+        before, after = analysis.sides
+        columns = (
+            column("timing", ("timing",), [each.timing for each in cells], left=True),
+            column("size", ("size",), [format_size(each.case.size_bytes) for each in cells]),
+            column(before, (before, "us"), [significant(each.baseline_us) for each in cells]),
+            column(after, (after, "us"), [significant(each.candidate_us) for each in cells]),
+            column("ratio", ("ratio",), [format_ratio(each.ratio) for each in cells]),
+        )
+        yield Table(title=f"{title}, medians", notes=(), columns=columns, keep=len(columns), gap=_GAP)
 
 
-def _by_title(analysis: Analysis) -> dict[str, list[Band]]:
-    """Return the bands of each pair of arms and kind of case, in the order of timings and sizes."""
-    groups: dict[str, list[Band]] = {}
-    for band in analysis.bands:
-        first = band.comparisons[0]
-        name = case_name(first.case, {*first.placements})
-        groups.setdefault(f"{compared_text(first, analysis.sides)}: {name}", []).append(band)
-    timings = list(Timing)
-    return {title: sorted(bands, key=lambda band: timings.index(band.timing)) for title, bands in groups.items()}
-
-
-def _lines(bands: Sequence[Band]) -> list[tuple[_Sizes, Band]]:
-    """Return the sizes of each line with their band."""
-    return [
-        (sizes, band)
-        for band in bands
-        for sizes in ([[each] for each in band.comparisons] if band.verdict is None else [band.comparisons])
-    ]
+def _once(names: Sequence[str]) -> list[str]:
+    """Return ``names`` with an empty text in place of a name that stands in the line above."""
+    return [name if not index or name != names[index - 1] else "" for index, name in enumerate(names)]
 
 
 def _judged(comparisons: Sequence[Comparison]) -> bool:
     return any(each.verdict is not None for each in comparisons)
 
 
-def _places(lines: Sequence[_Sizes]) -> list[Column]:
-    sizes = [[format_size(line[index].case.size_bytes) for index in (0, -1)] for line in lines]
-    return [
-        column("timing", ("timing",), [line[0].timing for line in lines], left=True),
-        column("size", ("size",), [first if first == last else f"{first} to {last}" for first, last in sizes]),
-    ]
+def _sizes(band: Band) -> str:
+    first, last = (format_size(band.comparisons[index].case.size_bytes) for index in (0, -1))
+    return first if first == last else f"{first} to {last}"
 
 
-def _times(lines: Sequence[_Sizes], sides: tuple[str, str]) -> list[Column]:
-    before, after = sides
-    return [
-        column(before, (before, "us"), [significant(line[0].baseline_us) for line in lines]),
-        column(after, (after, "us"), [significant(line[0].candidate_us) for line in lines]),
-    ]
-
-
-def _ratios(lines: Sequence[_Sizes]) -> Column:
-    return column("ratio", ("ratio",), [format_ratios([each.ratio for each in line]) for line in lines])
+def _verdict(band: Band) -> str:
+    return _OPEN[band.reason] if band.verdict is Verdict.INCONCLUSIVE else str(band.verdict)
 
 
 def _interval(band: Band) -> str:
     return format_ratios([band.interval.low, band.interval.high]) if band.interval else ""
 
 
-def _largest_variance(line: _Sizes) -> str:
-    known = [each.communicator_variance for each in line if each.communicator_variance is not None]
+def _variance(band: Band) -> str:
+    known = [each.communicator_variance for each in band.comparisons if each.communicator_variance is not None]
     return format_share(max(known)) if known else ""
-
-
-def _floor(band: Band) -> str:
-    return "" if band.noise_floor is None else format_share(band.noise_floor)

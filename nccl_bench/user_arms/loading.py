@@ -2,6 +2,7 @@
 
 import importlib
 import os
+import re
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, nullcontext
@@ -102,8 +103,12 @@ def load_target(target: str, tree: str | None = None) -> LoadedTarget:
                 owner, value = value, getattr(value, name, _ABSENT)
             if value is _ABSENT:
                 public = [attribute for attribute in dir(owner) if attribute[0] != "_"]
-                there_is = nearest(name, dir(owner)) or ", ".join(public[:8]) or "nothing"
-                raise SetupError(f"{label}: there is no {name!r}; there is {there_is}")
+                there_is = nearest(name, public) or ", ".join(public[:8]) or "nothing"
+                file = getattr(module, "__file__", None)
+                place = f" in {file}" if file and owner is module else ""
+                raise SetupError(
+                    f"{label}: there is no {name!r}{place}; there is {there_is}{_hidden(source, located.module)}"
+                )
         if not callable(value):
             raise SetupError(f"{label} is a {type(value).__name__}: name a class, a function or a callable object")
         where = definition_line(value) or getattr(module, "__file__", None) or label
@@ -176,10 +181,21 @@ def _import_errors_as_setup_errors(target: Target) -> Iterator[None]:
     except BaseException as error:
         line = user_line(error, roots)
         if isinstance(error, ModuleNotFoundError) and error.name:
-            raise SetupError(f"{label}: {_missing(error.name, roots, line)}") from error
+            text = f"{_missing(error.name, roots, line)}{_hidden(target.source, error.name)}"
+            raise SetupError(f"{label}: {text}") from error
         text = (str(error).strip().splitlines() or [""])[0]
         at = f" at {line}" if line else ""
-        raise SetupError(f"{label}: importing {target.module} raised {type(error).__name__}{at}: {text}") from error
+        raise SetupError(
+            f"{label}: importing {target.module} raised {type(error).__name__}{at}: {text}"
+            f"{_hidden(target.source, text)}"
+        ) from error
+
+
+def _hidden(source: SourceTree | None, text: str) -> str:
+    """Return the files of ``source`` that hide the installed modules named in ``text``, as the end of a message."""
+    hidden = source.hidden_modules() if source else {}
+    named = {top: file for top, file in hidden.items() if re.search(rf"\b{re.escape(top)}\b", text)}
+    return "".join(f". {file} hides the installed module {top}" for top, file in named.items())
 
 
 def _missing(module: str, roots: Sequence[Path], line: str | None = None) -> str:

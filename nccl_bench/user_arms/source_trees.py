@@ -109,6 +109,19 @@ class SourceTree:
         self._files[name] = file
         return name
 
+    def hidden_modules(self) -> dict[str, str]:
+        """Return the installed modules that this tree hides from its code, and the tree's file of each.
+
+        Only the names that were searched for are known.
+        """
+        own = {top: self._find(top) for top, is_owned in list(self._owned.items()) if is_owned}
+        installed = {top: PathFinder.find_spec(top) for top in own}
+        return {
+            top: str(spec.origin or self.root / top)
+            for top, spec in own.items()
+            if spec is not None and (other := installed[top]) is not None and other.origin != spec.origin
+        }
+
     def _find(self, top: str) -> ModuleSpec | None:
         """Return the place of a top-level module in the root, or ``None`` without such a module."""
         return None if top in _NEVER_OWNED else PathFinder.find_spec(top, [str(self.root)])

@@ -15,7 +15,7 @@ import pytest
 import typer
 
 from nccl_bench.analysis.analysis import Analysis
-from nccl_bench.cli import app, attached_run, launched_run, main, recorded_verification, resumed_run
+from nccl_bench.cli import app, attached_run, dry_run, launched_run, main, recorded_verification, resumed_run
 from nccl_bench.cli.output import OutputConfig
 from nccl_bench.config.run import RunConfig
 from nccl_bench.config.verification import VerifyConfig
@@ -70,12 +70,14 @@ class CommandLine:
                 attached_run, "run_attached", lambda c, x, o: note("attached", config=c, attachment=x, output=o)
             )
             patch.setattr(resumed_run, "resume_run", lambda _directory, o: note("resumed", output=o))
-            patch.setattr(launched_run, "show_plan", lambda c, *_n: note("planned", config=c))
+            patch.setattr(dry_run, "show_plan", lambda c, *_n: note("planned", config=c))
             patch.setattr(
                 REPORT,
                 "print_report",
-                lambda analysis, form, width, file: note(
-                    "reported", analysis=analysis, output=OutputConfig(out=file, format=form, width=width)
+                lambda analysis, form, width, file, detail: note(
+                    "reported",
+                    analysis=analysis,
+                    output=OutputConfig(out=file, format=form, width=width, detail=detail),
                 ),
             )
             patch.setattr(recorded_verification, "run_recorded", self._verify)

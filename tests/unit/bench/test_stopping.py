@@ -11,7 +11,7 @@ import pytest
 from nccl_bench.analysis.statistics import pairs_needed
 from nccl_bench.bench.stopping import ATTEMPTS_PER_ROUND, ROUNDS_PER_BLOCK, Stopping
 
-RULE = Stopping(baseline="old", fewest=9, most=60, threshold=0.02, error=0.05)
+RULE = Stopping(baseline="old", fewest=9, fewest_late=9, most=60, threshold=0.02, error=0.05)
 COMPARED = ("old", "new", "old:twin")
 # An arm's time in one round, or `None` where its batch is discarded.
 Times = Callable[[str, int], float | None]
@@ -49,6 +49,13 @@ def blocks(rule: Stopping, times: Times, arms: tuple[str, ...] = COMPARED, *, in
 def test_precise_ratios_end_the_rounds_at_the_fewest() -> None:
     assert blocks(RULE, steady) == [3, 3, 3]
     assert blocks(replace(RULE, fewest=10), steady) == [3, 3, 3, 1]
+
+
+def test_a_case_whose_time_is_up_gets_the_fewest_late_rounds() -> None:
+    rule = replace(RULE, fewest_late=2)
+    assert blocks(rule, noisy("new"), in_time=False) == [2]
+    # The other rounds are not lost: in time, the rule is the same.
+    assert blocks(rule, steady) == [3, 3, 3]
 
 
 def test_noise_takes_the_most_rounds() -> None:

@@ -25,7 +25,6 @@ from tests.support.compare_command import (
     flat,
     lines,
     measured,
-    ratios_in,
     refused,
     summary_csv,
     times,
@@ -50,10 +49,8 @@ def test_one_run_on_each_side_is_compared_relative_to_the_common_baseline(
         assert cell["ratio_low"] <= cell["ratio"] <= cell["ratio_high"]
     status, out, err = compare("before", after)
     assert (status, err) == (0, "")
-    assert (
-        f"{after} against before. Basis of the verdicts: one run on each side, relative to the arm {BASE} in the same "
-        "round." in flat(out)
-    )
+    assert out.startswith(f"{after} against before: {NEW}, after against before")
+    assert f"Basis of the verdicts: one run on each side, relative to the arm {BASE} in the same round." in flat(out)
     assert f"8 to 1K {verdict}" in flat(out)
     # The ratio of the shared arm itself is printed.
     itself = "1.20x" if after == "same" else "1.00x"
@@ -72,7 +69,7 @@ def test_one_run_with_before_and_after_needs_no_arms(compare: CompareCommand, tm
 def test_two_arms_of_one_run_are_compared_by_pairs_of_rounds(compare: CompareCommand) -> None:
     status, out, err = compare("before", "--arms", f"{BASE},{NEW}")
     assert (status, err) == (0, "")
-    assert f"{NEW} against {BASE}, by times of the same round" in flat(out)
+    assert out.startswith(f"{NEW} against {BASE}, all_reduce")
     assert "8 to 1K faster 0.80x" in flat(out)
     assert "noise" in out
     (first, _) = cells(compare("before", "--arms", f"{NEW},{BASE}", "--format", "json"))
@@ -105,10 +102,12 @@ def test_several_runs_on_each_side_are_compared_by_the_variation_between_runs(
     write(tmp_path / "before-again", lines(seed=12))
     status, out, err = compare("before,same", "slower,faster")
     assert (status, err) == (0, "")
-    assert "slower, faster against before, same. Basis of the verdicts: 2 runs before and 2 runs after." in flat(out)
+    assert out.startswith("slower, faster against before, same: 2 arms")
+    assert "Basis of the verdicts: 2 runs before and 2 runs after." in flat(out)
     assert f"{BASE}, after against before" in out
-    assert "inconclusive" in out
-    assert "More runs or launches (--launches) on each side narrow the interval" in flat(out)
+    assert "OPEN" in out
+    full = flat(compare("before,same", "slower,faster", "--full")[1])
+    assert "More runs or launches (--launches) on each side narrow the interval" in full
     status, out, _ = compare("before,same,before-again", "slower", "--arms", f"{NEW},{NEW}")
     assert "Basis of the verdicts: 3 runs before and 1 run after, relative to" in flat(out)
     assert "8 to 1K slower 1.1" in flat(out)
@@ -119,7 +118,7 @@ def test_without_a_common_arm_there_is_a_reason_instead_of_verdicts(compare: Com
     assert (status, err) == (0, "")
     assert "No verdict: each side has only one run" in flat(out)
     assert "--shared" in out
-    assert set(ratios_in(out)) == {"1.00x"}
+    assert "no verdict" in out
     assert "confidence" not in out
 
 
@@ -195,7 +194,7 @@ def test_output_of_nccl_tests_is_compared_with_an_arm(compare: CompareCommand, t
     status, out, err = compare(path, "ours", "--arms", f"nccl-tests,{NEW}", "--allow-mismatch")
     assert (status, err) == (0, "")
     assert f"{NEW} (after) against nccl-tests (before)" in out
-    assert "1.21x" in out
+    assert "+21" in out
 
 
 def test_times_that_merge_their_ranks_differently_have_a_warning(compare: CompareCommand, tmp_path: Path) -> None:

@@ -105,6 +105,7 @@ RUN_OPTIONS: Mapping[str, Example] = {
     "timings": Example(value="gated", look=configured("timings"), gives=(Timing.GATED,)),
     "launches": Example(value="3", look=configured("launches"), gives=3),
     "rounds": Example(value="3", look=configured("rounds"), gives=3),
+    "min_rounds": Example(value="2", look=configured("min_rounds"), gives=2),
     "max_rounds": Example(value="30", look=configured("max_rounds"), gives=30),
     "max_seconds": Example(value="90", look=configured("max_seconds"), gives=90.0),
     "threshold": Example(value="5%", look=configured("threshold"), gives=0.05),
@@ -138,12 +139,16 @@ RUN_OPTIONS: Mapping[str, Example] = {
     "format": Example(value="markdown", look=output("format"), gives="markdown"),
     "fail_on": Example(value="slower,wrong", look=output("fail_on"), gives=("slower", "wrong")),
     "width": Example(value="132", look=output("width"), gives=132),
+    "quiet": Example(look=output("detail"), gives=Detail.QUIET),
+    "full": Example(look=output("detail"), gives=Detail.FULL),
 }
 REPORT_OPTIONS: Mapping[str, Example] = {
     "directory": Example(value="a-run", look=action, gives="reported"),
     "format": Example(value="markdown", base=("a-run",), look=output("format"), gives="markdown"),
     "to": Example(value="page.html", base=("a-run",), look=output("out"), gives=Path("page.html")),
     "width": Example(value="132", base=("a-run",), look=output("width"), gives=132),
+    "quiet": Example(base=("a-run",), look=output("detail"), gives=Detail.QUIET),
+    "full": Example(base=("a-run",), look=output("detail"), gives=Detail.FULL),
 }
 NCCL_TESTS = str(ROOT / "tests" / "data" / "nccl-tests" / "all_reduce.txt")
 IMPORT_OPTIONS: Mapping[str, Example] = {
@@ -324,7 +329,7 @@ def test_the_machine_decides_the_device_and_the_ranks_by_default(
     assert observed.launch == LaunchConfig(nproc=nproc)
 
 
-def test_short_options_are_those_of_nccl_tests_only() -> None:
+def test_short_options_are_those_of_nccl_tests_and_the_usual_one_for_quiet() -> None:
     shorts = {
         spelling: parameter.name
         for parameter in COMMANDS["run"].params
@@ -338,6 +343,7 @@ def test_short_options_are_those_of_nccl_tests_only() -> None:
         "-f": "factor",
         "-n": "ops_per_batch",
         "-w": "warmup",
+        "-q": "quiet",
         "-o": "redops",
         "-d": "dtypes",
         "-r": "root",

@@ -189,7 +189,7 @@ def test_an_option_of_a_new_run_is_refused(
 ) -> None:
     code, _, stderr = command_line.run("run", "--resume", "there", *options)
     assert code == ExitCode.USAGE
-    assert_one_message(stderr, (f"leave out {named}. Only --format, --fail-on and --width",))
+    assert_one_message(stderr, (f"leave out {named}. Only --format, --fail-on, --width, --quiet and --full",))
     assert len(sweeps.specs) == 1
 
 

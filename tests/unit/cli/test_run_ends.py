@@ -149,9 +149,9 @@ def test_a_second_signal_loses_no_measured_case(
         os.kill(os.getpid(), number)
         return finish(store, status)
 
-    def interrupted_show(*arguments: Any) -> None:
+    def interrupted_show(*arguments: Any, **options: Any) -> None:
         os.kill(os.getpid(), number)
-        show(*arguments)
+        show(*arguments, **options)
 
     def fail(_number: int, _frame: object) -> None:
         raise KeyboardInterrupt

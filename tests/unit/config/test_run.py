@@ -21,7 +21,15 @@ from nccl_bench.catalog.routes import ROUTES, Backend, Mode
 from nccl_bench.catalog.timings import Timing
 from nccl_bench.config.limits import DEFAULT_THRESHOLD
 from nccl_bench.config.options import options_of
-from nccl_bench.config.run import DEFAULT_MAX_ROUNDS, CallerStream, RunConfig, read_run_config, resolve
+from nccl_bench.config.run import (
+    DEFAULT_MAX_ROUNDS,
+    DEFAULT_MIN_ROUNDS,
+    DEFAULT_ROUNDS,
+    CallerStream,
+    RunConfig,
+    read_run_config,
+    resolve,
+)
 from nccl_bench.config.user_arms import Adapter, UserArm
 from nccl_bench.errors import UsageError
 from nccl_bench.plan.cases import make_plan
@@ -66,6 +74,7 @@ ACCEPTED: list[tuple[str, object, object]] = [
     ("timings", "enqueue,eager", (Timing.EAGER, Timing.ENQUEUE)),
     ("launches", 5, 5),
     ("rounds", 1, 1),
+    ("min_rounds", 4, 4),
     ("max_rounds", 19, 19),
     ("max_seconds", 90, 90.0),
     ("limits", [{"threshold": "5%", "sizes": ":1K"}], ({"threshold": "5%", "sizes": ":1K"},)),
@@ -146,6 +155,8 @@ REFUSED: list[tuple[str, object, tuple[str, ...]]] = [
     ("rounds", True, ("True", "whole number")),
     ("rounds", 2.0, ("2.0", "whole number")),
     ("rounds", 2**63, (str(2**63), "2^63 - 1")),
+    ("min_rounds", 16, ("min_rounds is 16", "more than rounds (15)", "--min-rounds", "--rounds")),
+    ("min_rounds", 0, ("0", "whole number")),
     ("max_rounds", 8, ("max_rounds is 8", "less than rounds (15)", "--max-rounds", "--rounds")),
     ("max_rounds", 60.0, ("60.0", "whole number")),
     ("max_seconds", 0, ("max_seconds is 0", "above 0")),
@@ -262,6 +273,13 @@ def test_the_default_baseline_is_the_dedicated_stream_or_the_first_arm() -> None
 
 
 def test_the_most_rounds_are_never_fewer_than_the_fewest() -> None:
+    # A run whose time is limited and whose rounds are not can do fewer of them when the time is up.
+    assert resolve("cpu").min_rounds == resolve("cpu").rounds == DEFAULT_ROUNDS
+    assert resolve("cpu", {"max_seconds": 9}).min_rounds == DEFAULT_MIN_ROUNDS
+    assert resolve("cpu", {"max_seconds": 9}, {"rounds": 7}).min_rounds == 7
+    assert resolve("cpu", {"max_seconds": 9, "rounds": 2}).min_rounds == 2
+    recorded = resolve("cpu", {"max_seconds": 9}).to_mapping()
+    assert resolve("cpu", recorded).min_rounds == DEFAULT_MIN_ROUNDS
     assert resolve("cpu").max_rounds == DEFAULT_MAX_ROUNDS
     assert [resolve("cpu", {"launches": number}).rounds for number in (1, 2)] == [15, 6]
     assert resolve("cpu", {"rounds": DEFAULT_MAX_ROUNDS + 1}).max_rounds == DEFAULT_MAX_ROUNDS + 1

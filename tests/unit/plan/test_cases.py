@@ -76,6 +76,21 @@ def test_the_cases_are_the_product_of_the_configured_choices() -> None:
     assert [c.size_bytes for c in cases] == [8, 1024] * 12
 
 
+def test_sizes_that_are_rounded_are_left_out_with_the_sizes_that_are_measured() -> None:
+    def texts(world_size: int = 2, **layer: object) -> tuple[str, ...]:
+        return make_plan(resolve("cpu", {"arms": "torch", **layer}), world_size).left_out
+
+    assert texts(sizes="10,16", dtypes="float32") == ("all_reduce float32: 10 to 8 is rounded down, to whole elements",)
+    assert texts(sizes="9,10", dtypes="float32,int32,int8") == (
+        "all_reduce float32,int32: 9 to 8, 10 to 8 are rounded down, to whole elements",
+    )
+    assert texts(3, sizes="1K:16K:x2", collectives="all_gather") == (
+        "all_gather bfloat16: 1K to 1008, 2K to 2016, 4K to 4080 and 2 more sizes are rounded down, to equal blocks of "
+        "3 ranks, as in nccl-tests",
+    )
+    assert texts(sizes="8,1K") == ()
+
+
 def test_empty_cases_are_left_out_with_one_text_for_a_collective() -> None:
     config = resolve(
         "cuda", {"collectives": "all_gather,all_reduce", "sizes": "8,64", "placements": "in-place,out-of-place"}
@@ -94,6 +109,7 @@ def test_empty_cases_with_the_same_sizes_are_one_text() -> None:
     assert plan.left_out == (
         "all_gather,all_to_all float64,int8 of 4 to 60: too small for 4 ranks after nccl-tests' rounding",
         "all_reduce float64 of 4: too small for 4 ranks after nccl-tests' rounding",
+        "all_reduce float64: 12 to 8, 20 to 16, 28 to 24 and 4 more sizes are rounded down, to whole elements",
     )
 
 

@@ -11,6 +11,7 @@ from typer.testing import CliRunner
 from nccl_bench.catalog.collectives import COLLECTIVES
 from nccl_bench.cli import app, attached_run, launched_run
 from nccl_bench.config.run import resolve
+from nccl_bench.errors import NcclBenchError
 from nccl_bench.plan.cases import make_plan
 from nccl_bench.plan.memory import plan_arena
 from nccl_bench.plan.time import deadline_s, estimate_s
@@ -199,6 +200,45 @@ def test_the_time_given_bounds_the_estimate() -> None:
     assert least
     assert f"time: about {least[1]} to 80 s" in text(layer, {"max_seconds": 80})
     assert f"time: about {least[1]} s, up to" in text(layer, {"max_seconds": 1})
+
+
+def test_a_case_that_does_not_fit_takes_no_time() -> None:
+    def time(sizes: str) -> str:
+        return text({"sizes": sizes}, memory=2 * GIB).partition("\ntime: ")[2]
+
+    assert time("1K,8G") == time("1K")
+    assert time("8G") == "about 7 s, up to 0 s per case\n"
+
+
+def test_a_limit_that_cannot_be_kept_is_reported_with_the_seconds_that_are_needed() -> None:
+    def messages(*arguments: str) -> str:
+        return CliRunner().invoke(app, ["run", "--device", "cpu", "--dry-run", *arguments]).stderr
+
+    assert "--max-seconds is 2, and this run takes at least about 8 s" in messages("--max-seconds", "2")
+    assert messages("--max-seconds", "60") == messages() == ""
+
+
+def test_a_dry_run_refuses_what_the_run_would_refuse_and_leaves_nothing_behind(nowhere: Path) -> None:
+    (nowhere / "taken").mkdir()
+    (nowhere / "taken" / "run.json").touch()
+    (nowhere / "file").touch()
+    (nowhere / "broken.py").write_text("import nosuch\nclass C: ...\n")
+    (nowhere / "mine.py").write_text("class C: ...\n")
+    for arguments, code, reason in (
+        (("--out", "taken"), 2, "already holds a record"),
+        (("--out", "file"), 2, "cannot be written"),
+        (("--arm", "x=broken.py:C"), 2, "there is no module nosuch, which"),
+        (("--arm", "x=mine.py:D"), 2, "there is no 'D'"),
+        (("--device", "cuda", "--nproc", "1"), 3, "no GPU is visible on this machine"),
+    ):
+        result = CliRunner().invoke(app, ["run", "--device", "cpu", "--dry-run", *arguments])
+        assert isinstance(result.exception, NcclBenchError)
+        assert reason in str(result.exception)
+        assert result.exception.exit_code == code
+        # A plan can be of another machine.
+        assert ("memory for buffers" in result.stdout) == (code == 3)
+    dry_run("--arm", "x=mine.py:C", "--out", "new/folder")
+    assert sorted(path.name for path in nowhere.iterdir()) == ["broken.py", "file", "mine.py", "taken"]
 
 
 def test_the_placement_of_a_user_arm_is_not_known_before_it_is_loaded() -> None:

@@ -147,7 +147,7 @@ def test_every_report_fits_the_schema() -> None:
     assert len(runs) > 3
     for directory in runs:
         validate(json.loads(json_report(Analysis.of(Run.load(directory)))))
-    verifications = sorted(path.parent for path in RESULTS.glob("*/verification.json"))
+    verifications = sorted(path.parent for path in RESULTS.glob("*/findings.jsonl"))
     assert verifications
     for directory in verifications:
         validate(json.loads(json_verification(VerificationRecord.load(directory).verification)))

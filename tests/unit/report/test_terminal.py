@@ -20,7 +20,7 @@ from nccl_bench.config.sizes import format_size
 from nccl_bench.records.importers.nccl_tests import ARM
 from nccl_bench.records.run import Run
 from nccl_bench.records.schema import Line, Skipped, Status
-from nccl_bench.report import Report
+from nccl_bench.report import Detail, Report
 from nccl_bench.report.csv import csv_report
 from nccl_bench.report.json import json_report
 from nccl_bench.report.layout import bandwidth, fold
@@ -45,7 +45,7 @@ from tests.support.synthetic_runs import (
 
 def shown(lines: list[Line] | Run, width: int = 80, **config: Any) -> str:
     of = lines if isinstance(lines, Run) else run(lines, **config)
-    return TerminalReport(width=width, styled=False).render(Analysis.of(of))
+    return TerminalReport(width=width, styled=False, detail=Detail.FULL).render(Analysis.of(of))
 
 
 def table(text: str, title: str) -> str:
@@ -203,7 +203,7 @@ def test_piped_output_is_plain_ascii() -> None:
 def test_a_terminal_gets_colour_and_the_same_text(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("TERM", "xterm")
     monkeypatch.delenv("NO_COLOR", raising=False)
-    styled = TerminalReport(width=80, styled=True).render(Analysis.of(run(EVERYTHING)))
+    styled = TerminalReport(width=80, styled=True, detail=Detail.FULL).render(Analysis.of(run(EVERYTHING)))
     assert "\x1b[1;31mHANG" in styled
     assert re.sub(r"\x1b\[[\d;]*m", "", styled) == shown(EVERYTHING)
 

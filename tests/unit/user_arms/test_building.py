@@ -162,7 +162,7 @@ def test_an_error_without_a_frame_of_the_user_names_the_definition(building: Bui
     [
         ("nosuch.comm:Comm", "nosuch.comm:Comm: there is no module nosuch.comm in {tree}"),
         ("engine.broken:Comm", "there is no module nosuch_module, which {tree}/engine/broken.py:2 imports"),
-        ("engine.comm:Com", "engine.comm:Com: there is no 'Com'; there is Comm"),
+        ("engine.comm:Com", "engine.comm:Com: there is no 'Com' in "),
         ("engine.parts:parsed", "parsed() cannot be called: take (group, device) to make a communicator"),
     ],
 )

@@ -470,8 +470,11 @@ BROKEN = {
 @pytest.mark.parametrize(
     ("target", "message"),
     [
-        ("engine.good:PyNcclComunicator", "there is no 'PyNcclComunicator'; there is PyNcclCommunicator"),
-        ("engine.good:zzz", "there is no 'zzz'; there is PyNcclCommunicator, number, os"),
+        (
+            "engine.good:PyNcclComunicator",
+            "there is no 'PyNcclComunicator' in {tree}/engine/good.py; there is PyNcclCommunicator",
+        ),
+        ("engine.good:zzz", "there is no 'zzz' in {tree}/engine/good.py; there is PyNcclCommunicator, number, os"),
         ("engine.good:PyNcclCommunicator.x", "there is no 'x'; there is "),
         ("engine.good:number", "is a int: name a class, a function"),
         ("engine.raises:x", "importing engine.raises raised ValueError at {tree}/engine/inner.py:2: no"),
@@ -563,6 +566,33 @@ def test_the_message_names_the_tree_that_holds_the_package(tmp_path: Path) -> No
         load_target("engine.part.comm:x", str(tmp_path / "repository"))
     with pytest.raises(SetupError, match=advice):
         load_target(f"{tmp_path}/repository/python/engine/part/comm.py:x")
+
+
+@pytest.mark.parametrize(
+    ("target", "message"),
+    [
+        ("engine:C", "module 'helper' has no attribute 'wanted'. {tree}/helper.py hides the installed module helper"),
+        ("deep:C", "there is no module helper.part, which {tree}/deep.py:1 imports. {tree}/helper.py hides the"),
+        ("helper:C", "no 'C' in {tree}/helper.py; there is other. {tree}/helper.py hides the installed module helper"),
+        # The hidden module has nothing to do with the error.
+        ("apart:C", "importing apart raised ValueError at {tree}/apart.py:2: broken"),
+    ],
+)
+def test_a_failed_import_names_the_file_that_hides_an_installed_module(
+    target: str, message: str, installed: Path, tmp_path: Path
+) -> None:
+    write(installed, {"helper/__init__.py": "wanted = 1", "helper/part.py": ""})
+    modules = {
+        "helper.py": "other = 1",
+        "engine.py": "import helper\nhelper.wanted",
+        "deep.py": "import helper.part",
+        "apart.py": "import helper\nraise ValueError('broken')",
+    }
+    tree = write(tmp_path / "tree", modules)
+    with pytest.raises(SetupError) as failed:
+        load_target(target, str(tree))
+    assert message.format(tree=tree) in str(failed.value)
+    assert ("hides" in str(failed.value)) == ("hides" in message)
 
 
 def test_an_interrupt_during_an_import_is_not_caught(tmp_path: Path) -> None:

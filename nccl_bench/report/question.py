@@ -1,0 +1,234 @@
+"""The table that answers the question: for each size the times of both arms, what is saved, and the change.
+
+All timings stand side by side if that fits, else below each other. In a narrow terminal, columns are left out: first
+the bar, then what is saved, then the times. The change of an arm in question is never left out.
+"""
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from string import ascii_uppercase
+
+from nccl_bench.analysis.analysis import Analysis
+from nccl_bench.analysis.bands import Band
+from nccl_bench.analysis.comparison import Comparison
+from nccl_bench.analysis.statistics import Verdict
+from nccl_bench.analysis.wording import compared_case, compared_text, significant
+from nccl_bench.catalog.timings import Timing
+from nccl_bench.config.sizes import format_size
+from nccl_bench.report.layout import Column, Table, column, fold
+from nccl_bench.report.tables import cell_marks
+
+# If all blocks together have at most this many lines, blocks with every column are better than a narrow table.
+_MOST_LINES = 40
+# The columns that are left out, the first one first.
+_LEFT_OUT = ("bar", "saved", "time", "baseline")
+_BAR_OF_BLOCK, _BAR_SIDE_BY_SIDE = 10, 4
+# The mark behind a change, by the verdict. A change that is decided and not the same has none.
+_MARKS: Mapping[Verdict | None, str] = {Verdict.EQUIVALENT: "=", Verdict.INCONCLUSIVE: "?"}
+_GAP = 1
+# A longer name of an arm is divided at a hyphen. An even longer name of a pair is not shown above the pair's columns.
+_NAME, _SHORT_NAME = 8, 6
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Layout:
+    """A choice of columns."""
+
+    left_out: frozenset[str]  # the columns that are left out, of `_LEFT_OUT`
+    bar: int  # the largest number of characters on each side of a bar
+    short: bool  # True if short words or letters stand for the names of arms
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Kind:
+    """The comparisons of one kind of case."""
+
+    name: str  # the kind of case
+    baseline: str  # the arm or side that the candidates are compared with
+    candidates: tuple[str, ...]  # the arms or sides in question
+    cells: Mapping[tuple[Timing, int, str], Comparison]  # the comparisons, by timing, size and candidate
+    bands: Mapping[tuple[Timing, int, str], Band]  # the band of each of `cells`
+    marks: Mapping[tuple[Timing, int, str], str]  # texts in place of a time, by timing, size and arm
+
+    @property
+    def alone(self) -> bool:
+        """True if there is one candidate."""
+        return len(self.candidates) == 1
+
+    @property
+    def timings(self) -> list[Timing]:
+        """The timings that were measured."""
+        return [timing for timing in Timing if any(key[0] is timing for key in self.cells)]
+
+    @property
+    def sizes(self) -> list[int]:
+        """All sizes, the smallest first."""
+        return sorted({key[1] for key in (*self.cells, *self.marks)})
+
+
+def question_tables(analysis: Analysis, width: int) -> Iterator[Table]:
+    """Yield the table of each kind of case, or a table for each timing; no line exceeds ``width`` if possible."""
+    kinds = list(_kinds(analysis))
+    lines_of_blocks = sum(len(kind.sizes) * len(kind.timings) for kind in kinds)
+    for kind in kinds:
+        side_by_side, blocks = _side_by_side(kind), _blocks(kind)
+        choices: list[tuple[Callable[[_Layout], list[Table]], _Layout]] = [(side_by_side, _layouts(side=True)[0])]
+        if lines_of_blocks <= _MOST_LINES:
+            choices += [(blocks, layout) for layout in _layouts(side=False)[:2]]
+        choices += [(side_by_side, layout) for layout in _layouts(side=True)]
+        choices += [(blocks, layout) for layout in _layouts(side=False)]
+        for make, layout in choices:
+            tables = make(layout)
+            if all(table.width <= width for table in tables):
+                break
+        yield from tables
+
+
+def _layouts(*, side: bool) -> list[_Layout]:
+    """Return the layouts, the widest first."""
+    bar = _BAR_SIDE_BY_SIDE if side else _BAR_OF_BLOCK
+    return [
+        _Layout(left_out=frozenset(_LEFT_OUT[:count]), bar=bar, short=short)
+        for count in range(len(_LEFT_OUT) + 1)
+        for short in (False, True)
+    ]
+
+
+def _kinds(analysis: Analysis) -> Iterator[_Kind]:
+    """Yield each kind of case; for two sides, each arm is a kind of its own."""
+    groups: dict[tuple[str, str], list[Band]] = {}
+    one_run = analysis.basis.of_one_run
+    before, after = analysis.sides
+    for band in analysis.answer_bands:
+        first = band.comparisons[0]
+        pair = band.baseline if one_run else f"{band.candidate}\0{band.baseline}"
+        groups.setdefault((compared_case(first), pair), []).append(band)
+    for (name, _), bands in groups.items():
+        first = bands[0].comparisons[0]
+        arms = tuple(dict.fromkeys(band.candidate for band in bands))
+        cells = {
+            (band.timing, each.case.size_bytes, band.candidate if one_run else after): (each, band)
+            for band in bands
+            for each in band.comparisons
+        }
+        yield _Kind(
+            name=name if one_run else f"{compared_text(first, analysis.sides)}: {name}",
+            baseline=first.baseline if one_run else before,
+            candidates=arms if one_run else (after,),
+            cells={key: each for key, (each, _) in cells.items()},
+            bands={key: band for key, (_, band) in cells.items()},
+            marks=cell_marks(analysis, first.case) if one_run else {},
+        )
+
+
+def _side_by_side(kind: _Kind) -> Callable[[_Layout], list[Table]]:
+    def tables(layout: _Layout) -> list[Table]:
+        columns = [_sizes(kind)]
+        for timing in kind.timings:
+            first, *others = _columns(kind, timing, layout)
+            # The name of the timing stands above its first column.
+            columns += [
+                _below(first, timing, indent="" if layout.short else " "),
+                *(_below(each, "") for each in others),
+            ]
+        return [_table(kind, kind.name, columns, layout)]
+
+    return tables
+
+
+def _blocks(kind: _Kind) -> Callable[[_Layout], list[Table]]:
+    def tables(layout: _Layout) -> list[Table]:
+        return [
+            _table(kind, f"{kind.name}, {timing}", [_sizes(kind), *_columns(kind, timing, layout)], layout, number)
+            for number, timing in enumerate(kind.timings)
+        ]
+
+    return tables
+
+
+def _table(kind: _Kind, title: str, columns: Sequence[Column], layout: _Layout, number: int = 0) -> Table:
+    """Return the table; the first one of a kind explains the columns."""
+    arms, change = "", f"against {kind.baseline}"
+    if kind.alone and not _names_in_header(kind, layout):
+        change = f"from {kind.baseline} to {kind.candidates[0]}"
+    elif layout.short and not kind.alone:
+        letters = zip(ascii_uppercase, kind.candidates, strict=False)
+        arms = f"{', '.join(f'{letter} {arm}' for letter, arm in letters)}. "
+    notes = () if number else (f"{arms}Times in us; % is the change {change}: = same, ? open.",)
+    return Table(title=title, notes=notes, columns=tuple(columns), keep=2, gap=_GAP)
+
+
+def _sizes(kind: _Kind) -> Column:
+    return column("size", ("size",), [format_size(size) for size in kind.sizes])
+
+
+def _below(of: Column, text: str, indent: str = "") -> Column:
+    """Return the column with one more line at the top of its header, and ``indent`` at its left."""
+    return column(of.name, tuple(indent + line for line in (text, *of.header)), [indent + cell for cell in of.cells])
+
+
+def _columns(kind: _Kind, timing: Timing, layout: _Layout) -> list[Column]:
+    """Return the columns of one timing that ``layout`` does not leave out."""
+    shown = [name for name in _LEFT_OUT if name not in layout.left_out]
+    names = _names_in_header(kind, layout)
+    columns = []
+    if "baseline" in shown:
+        times = [_baseline_us(kind, timing, size) for size in kind.sizes]
+        name = kind.baseline if names or not kind.alone else "from"
+        columns.append(column(kind.baseline, (*fold(name, _NAME), "us"), times))
+    most = max((abs(each.ratio - 1) for each in kind.cells.values()), default=0)
+    for number, arm in enumerate(kind.candidates):
+        keys = [(timing, size, arm) for size in kind.sizes]
+        cells = [kind.cells.get(key) for key in keys]
+        marks = [kind.marks.get(key, "") for key in keys]
+        name = ascii_uppercase[number % len(ascii_uppercase)] if layout.short else arm
+        above = () if kind.alone else fold(name, _NAME)
+        if "time" in shown:
+            times = [significant(each.candidate_us) if each else mark for each, mark in zip(cells, marks, strict=True)]
+            name = arm if names or not kind.alone else "to"
+            columns.append(column(arm, (*fold(name, _NAME), "us"), times))
+            marks = [""] * len(marks)
+        if "saved" in shown:
+            saved = [_saved(each) if each else "" for each in cells]
+            columns.append(column(arm, (*above, "saved"), saved))
+        changes = [
+            _change(kind.cells[key].ratio, kind.bands[key].verdict) if key in kind.cells else mark
+            for key, mark in zip(keys, marks, strict=True)
+        ]
+        columns.append(column(arm, (*(above if "time" not in shown else ()), "% "), changes))
+        if "bar" in shown:
+            columns.append(
+                column(arm, ("",), [_bar(each, most, layout.bar) if each else "" for each in cells], left=True)
+            )
+    return columns
+
+
+def _names_in_header(kind: _Kind, layout: _Layout) -> bool:
+    """Return True if the names of a pair of arms stand above its columns, and not the words from and to."""
+    return not layout.short and max(len(kind.baseline), len(kind.candidates[0])) <= _SHORT_NAME
+
+
+def _baseline_us(kind: _Kind, timing: Timing, size: int) -> str:
+    cells = (kind.cells.get((timing, size, arm)) for arm in kind.candidates)
+    known = next((cell for cell in cells if cell), None)
+    return significant(known.baseline_us) if known else kind.marks.get((timing, size, kind.baseline), "")
+
+
+def _saved(comparison: Comparison) -> str:
+    saved = comparison.saved_us
+    return f"{saved:.{2 if abs(saved) < 0.995 else 1 if abs(saved) < 99.5 else 0}f}"
+
+
+def _change(ratio: float, verdict: Verdict | None) -> str:
+    """Return the change of the time in percent, with a sign and the mark of the verdict: -14, +1.2=, -0.4?."""
+    percent = (ratio - 1) * 100
+    text = f"{percent:+.{1 if abs(percent) < 9.95 else 0}f}".replace("-0.0", "+0.0")
+    return text + (_MARKS.get(verdict) or " ")
+
+
+def _bar(comparison: Comparison, most: float, length: int) -> str:
+    """Return a bar to the left for a faster candidate and to the right for a slower one; ``most`` is a full bar."""
+    change = comparison.ratio - 1
+    characters = round(length * abs(change) / most) if most else 0
+    left, right = ("-" * characters, "") if change < 0 else ("", "+" * characters)
+    return f"{left:>{length}}|{right:<{length}}"
