@@ -45,7 +45,7 @@ def status_text(run: Run) -> str:
 
 def notes(run: Run) -> Iterator[str]:
     """Yield the meaning of the times, then facts about the arms and the device."""
-    yield _times(run)
+    yield times_note(run)
     if run.launches > 1:
         yield (
             f"{run.launches} launches, each with new processes and new communicators. The ratio of a cell is the "
@@ -116,7 +116,8 @@ def recorded_user_arms(run: Run) -> list[Mapping[str, Any]]:
     return [user_arm for user_arm in recorded if not str(user_arm.get("arm")).endswith(TWIN_SUFFIX)]
 
 
-def _times(run: Run) -> str:
+def times_note(run: Run) -> str:
+    """Return the meaning of the times and ratios."""
     if not run.is_import:
         return (
             "A time is the slowest rank's time (median over rounds). A ratio is the median over rounds of time / "

@@ -63,15 +63,17 @@ class _Place:
 def ranking_lines(bands: Sequence[Band]) -> Iterator[HeadlineLine]:
     """Yield the fastest arms of each timing; ``bands`` are of several candidates and one kind of case."""
     baseline = bands[0].baseline
+    arms = (*dict.fromkeys(band.candidate for band in bands), baseline)
     alike: dict[Label, list[str]] = {Label.SAME: [], Label.OPEN: []}
     for timing in Timing:
         places = list(_places([band for band in bands if band.timing is timing], baseline))
         known = [size for place in places for size in place.sizes]
-        for place in places:
-            if not place.label:
-                sizes = size_range(place.sizes, known)
-                text = f"{sizes}, {_in_words(place, baseline, timing)}"
-                yield HeadlineLine(label=Label.FASTEST, timing=timing, sizes=sizes, text=text)
+        for place in _with_the_same_fastest(places):
+            first, last = known.index(place.sizes[0]), known.index(place.sizes[-1])
+            neighbours = last - first < len(place.sizes)
+            sizes = (size_range if neighbours else sizes_in_short)(place.sizes, known)
+            text = f"{sizes}, {_in_words(place, arms, timing)}"
+            yield HeadlineLine(label=Label.FASTEST, timing=timing, sizes=sizes, text=text)
         for label, texts in alike.items():
             if of_label := [size for place in places if place.label is label for size in place.sizes]:
                 texts.append(f"{timing} {sizes_in_short(of_label, known)}")
@@ -142,20 +144,33 @@ def _told_apart(fast: _Entry, other: _Entry, baseline: str) -> bool:
     return other.low > fast.high * (1 + max(fast.margin, other.margin))
 
 
-def _in_words(place: _Place, baseline: str, timing: Timing) -> str:
-    # The arms in the order of the middle size.
-    names = [entry.arm for entry in place.entries[len(place.entries) // 2] if entry.arm in place.fastest]
-    text = names[0] if len(names) == 1 else f"{joined(names)}, not told apart"
+def _with_the_same_fastest(places: Sequence[_Place]) -> list[_Place]:
+    """Return the places without a label. Those with the same fastest arms are one place, neighbours or not."""
+    by_fastest: dict[frozenset[str], _Place] = {}
+    for place in places:
+        if place.label:
+            continue
+        before = by_fastest.get(place.fastest)
+        if before:
+            place = replace(place, sizes=before.sizes + place.sizes, entries=before.entries + place.entries)
+        by_fastest[place.fastest] = place
+    return list(by_fastest.values())
+
+
+def _in_words(place: _Place, arms: Sequence[str], timing: Timing) -> str:
+    """Return the fastest arms and their difference to the baseline, the last one of ``arms``."""
+    *_, baseline = arms
+    text = joined([arm for arm in arms if arm in place.fastest])
     best = [
         min((each for each in of_size if each.arm in place.fastest), key=lambda each: each.ratio)
         for of_size in place.entries
     ]
     if baseline not in place.fastest:
         saved = saved_text([entry.saved_us for entry in best], timing)
-        text += f": {percent_range([entry.ratio for entry in best])} less than {baseline}, {saved}"
-    followers = [[each for each in of_size if each.arm not in place.fastest] for of_size in place.entries]
-    following = {of_size[0].arm for of_size in followers if of_size}
-    if following - {baseline} and len(following) == 1:
-        more = [of_size[0].ratio / fast.ratio for of_size, fast in zip(followers, best, strict=True) if of_size]
-        text += f"; next is {following.pop()}, {percent_range(more)} slower"
+        return f"{text}, {percent_range([entry.ratio for entry in best])}, {saved}"
+    following = [[each for each in of_size if each.arm != baseline] for of_size in place.entries]
+    names = {of_size[0].arm for of_size in following if of_size}
+    if text == baseline and len(names) == 1:
+        more = [of_size[0].ratio for of_size in following if of_size]
+        return f"{text}; next is {names.pop()}, {percent_range(more)} slower"
     return text

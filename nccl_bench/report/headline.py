@@ -18,6 +18,8 @@ _STYLES = {
 }
 # The widths of the columns of labels, timings and names of facts, with the space behind them.
 _LABEL, _TIMING, _FACT = 8, 8, 9
+# Longer sizes stand before the text and not in a column.
+_SIZES = 18
 
 
 def headline_entries(headline: Headline) -> Iterator[Entry]:
@@ -25,7 +27,7 @@ def headline_entries(headline: Headline) -> Iterator[Entry]:
     yield Entry(text=headline.title, style="bold")
     for problem in headline.problems:
         yield Entry(mark="  ", text=problem, style="bold red")
-    width = max((len(line.sizes) for line in headline.lines), default=0) + 2
+    width = max((len(line.sizes) for line in headline.lines if len(line.sizes) <= _SIZES), default=0) + 2
     for about, lines in groupby(headline.lines, key=lambda line: line.about):
         if about:
             yield Entry(mark="  ", text=about, style="bold")
@@ -44,7 +46,9 @@ def _line(line: HeadlineLine, width: int) -> Entry:
     mark = f"  {line.label:<{_LABEL}}"
     text = line.text
     if line.timing:
-        # The sizes are a column of their own.
-        mark += f"{line.timing:<{_TIMING}}{line.sizes:<{width}}"
-        text = text.removeprefix(f"{line.sizes}, ")
+        mark += f"{line.timing:<{_TIMING}}"
+        if len(line.sizes) <= _SIZES:
+            # The sizes are a column of their own.
+            mark += f"{line.sizes:<{width}}"
+            text = text.removeprefix(f"{line.sizes}, ")
     return Entry(mark=mark, text=text, mark_style=_STYLES.get(line.label, "bold"))

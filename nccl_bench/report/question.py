@@ -4,8 +4,8 @@ All timings stand side by side if that fits, else below each other. In a narrow 
 the bar, then what is saved, then the times. The change of an arm in question is never left out.
 """
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from string import ascii_uppercase
 
 from nccl_bench.analysis.analysis import Analysis
@@ -26,6 +26,8 @@ _BAR_OF_BLOCK, _BAR_SIDE_BY_SIDE = 10, 4
 # The mark behind a change, by the verdict. A change that is decided and not the same has none.
 _MARKS: Mapping[Verdict | None, str] = {Verdict.EQUIVALENT: "=", Verdict.INCONCLUSIVE: "?"}
 _GAP = 1
+# Of more sizes than this, the table shows those at the ends of bands, and at least every fourth one between them.
+_MOST_SIZES, _STEP = 16, 4
 # A longer name of an arm is divided at a hyphen. An even longer name of a pair is not shown above the pair's columns.
 _NAME, _SHORT_NAME = 8, 6
 
@@ -49,6 +51,8 @@ class _Kind:
     cells: Mapping[tuple[Timing, int, str], Comparison]  # the comparisons, by timing, size and candidate
     bands: Mapping[tuple[Timing, int, str], Band]  # the band of each of `cells`
     marks: Mapping[tuple[Timing, int, str], str]  # texts in place of a time, by timing, size and arm
+    sizes: Sequence[int]  # the sizes to show, the smallest first
+    is_complete: bool  # True if these are all sizes
 
     @property
     def alone(self) -> bool:
@@ -60,15 +64,19 @@ class _Kind:
         """The timings that were measured."""
         return [timing for timing in Timing if any(key[0] is timing for key in self.cells)]
 
-    @property
-    def sizes(self) -> list[int]:
-        """All sizes, the smallest first."""
-        return sorted({key[1] for key in (*self.cells, *self.marks)})
+
+def question_tables(analysis: Analysis, width: int, *, every_size: bool = False) -> Iterator[Table]:
+    """Yield the table of each kind of case, or a table for each timing; no line exceeds ``width`` if possible.
+
+    Of many sizes only some are shown, unless ``every_size``. A table that follows explains only what is new.
+    """
+    explained: tuple[str, ...] = ()
+    for table in _fitting_tables(list(_kinds(analysis, every_size)), width):
+        yield replace(table, notes=tuple(note for note in table.notes if note not in explained))
+        explained = table.notes or explained
 
 
-def question_tables(analysis: Analysis, width: int) -> Iterator[Table]:
-    """Yield the table of each kind of case, or a table for each timing; no line exceeds ``width`` if possible."""
-    kinds = list(_kinds(analysis))
+def _fitting_tables(kinds: Sequence[_Kind], width: int) -> Iterator[Table]:
     lines_of_blocks = sum(len(kind.sizes) * len(kind.timings) for kind in kinds)
     for kind in kinds:
         side_by_side, blocks = _side_by_side(kind), _blocks(kind)
@@ -94,7 +102,7 @@ def _layouts(*, side: bool) -> list[_Layout]:
     ]
 
 
-def _kinds(analysis: Analysis) -> Iterator[_Kind]:
+def _kinds(analysis: Analysis, every_size: bool) -> Iterator[_Kind]:
     """Yield each kind of case; for two sides, each arm is a kind of its own."""
     groups: dict[tuple[str, str], list[Band]] = {}
     one_run = analysis.basis.of_one_run
@@ -111,14 +119,34 @@ def _kinds(analysis: Analysis) -> Iterator[_Kind]:
             for band in bands
             for each in band.comparisons
         }
+        marks = cell_marks(analysis, first.case) if one_run else {}
+        sizes = sorted({size for _, size, _ in (*cells, *marks)})
+        shown = sizes if every_size else _some_sizes(sizes, bands, {size for _, size, _ in marks})
         yield _Kind(
             name=name if one_run else f"{compared_text(first, analysis.sides)}: {name}",
             baseline=first.baseline if one_run else before,
             candidates=arms if one_run else (after,),
             cells={key: each for key, (each, _) in cells.items()},
             bands={key: band for key, (_, band) in cells.items()},
-            marks=cell_marks(analysis, first.case) if one_run else {},
+            marks=marks,
+            sizes=shown,
+            is_complete=len(shown) == len(sizes),
         )
+
+
+def _some_sizes(sizes: Sequence[int], bands: Sequence[Band], failed: Collection[int]) -> list[int]:
+    """Return the sizes at the ends of bands, the ``failed`` ones and some others; all if they are not many."""
+    if len(sizes) <= _MOST_SIZES:
+        return list(sizes)
+    needed = {band.comparisons[index].case.size_bytes for band in bands for index in (0, -1)} | {*failed}
+    chosen: list[int] = []
+    step = 0
+    for size in sizes:
+        step += 1
+        if size in needed or step == _STEP:
+            chosen.append(size)
+            step = 0
+    return chosen
 
 
 def _side_by_side(kind: _Kind) -> Callable[[_Layout], list[Table]]:
@@ -148,14 +176,19 @@ def _blocks(kind: _Kind) -> Callable[[_Layout], list[Table]]:
 
 def _table(kind: _Kind, title: str, columns: Sequence[Column], layout: _Layout, number: int = 0) -> Table:
     """Return the table; the first one of a kind explains the columns."""
+    if number:
+        return Table(title=title, notes=(), columns=tuple(columns), keep=2, gap=_GAP)
     arms, change = "", f"against {kind.baseline}"
     if kind.alone and not _names_in_header(kind, layout):
         change = f"from {kind.baseline} to {kind.candidates[0]}"
     elif layout.short and not kind.alone:
         letters = zip(ascii_uppercase, kind.candidates, strict=False)
         arms = f"{', '.join(f'{letter} {arm}' for letter, arm in letters)}. "
-    notes = () if number else (f"{arms}Times in us; % is the change {change}: = same, ? open.",)
-    return Table(title=title, notes=notes, columns=tuple(columns), keep=2, gap=_GAP)
+    times = "" if {"saved", "time", "baseline"} <= layout.left_out else "Times in us; "
+    notes = [f"{arms}{times}% is the change {change}: = equivalent, ? open."]
+    if not kind.is_complete:
+        notes.append("Sizes where a verdict changes, and some others; --full prints all.")
+    return Table(title=title, notes=tuple(notes), columns=tuple(columns), keep=2, gap=_GAP)
 
 
 def _sizes(kind: _Kind) -> Column:

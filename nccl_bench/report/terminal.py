@@ -8,6 +8,7 @@ from typing import ClassVar
 from rich.text import Text
 
 from nccl_bench.analysis.analysis import Analysis
+from nccl_bench.analysis.description import times_note
 from nccl_bench.report import Detail
 from nccl_bench.report.headline import headline_entries
 from nccl_bench.report.layout import Remarks, Table
@@ -15,6 +16,9 @@ from nccl_bench.report.question import question_tables
 from nccl_bench.report.tables import measurement_tables, percentile_tables
 from nccl_bench.report.text import TextReport
 from nccl_bench.report.verdicts import analysis_remarks, heading, verdict_tables
+
+# More verdicts are printed only with --full. The marks in the first table have them too.
+_MOST_VERDICTS = 24
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -37,20 +41,26 @@ class TerminalReport(TextReport[Analysis]):
         if self.detail is Detail.QUIET:
             return
         full = self.detail is Detail.FULL
-        for table in question_tables(content, self.width):
+        for table in question_tables(content, self.width, every_size=full):
             yield from self._fitting(table, "give --format json")
+        verdicts = list(verdict_tables(content, only_answers=not full))
+        shown = full or sum(len(table.columns[0].cells) for table in verdicts) <= _MOST_VERDICTS
         if content.comparisons:
             yield Text()
             yield from self._wrapped(heading(content), "bold")
-        for table in verdict_tables(content, only_answers=not full):
+            if not shown:
+                yield from self._wrapped("--full prints the verdict of each band, with its interval.")
+        for table in verdicts if shown else ():
             yield from self._fitting(table, "give --format json")
         if full or not content.comparisons:
             for table in chain(measurement_tables(content), percentile_tables(content)):
                 yield from self._fitting(table, "see summary.csv")
         for remarks in analysis_remarks(content, hints=full):
             yield from self._remarks(remarks)
-        if content.notes:
-            yield from self._remarks(Remarks(title="Notes", items=content.notes, style="dim"))
+        left_out = times_note(content.run) if content.run and not full else ""
+        notes = [note for note in content.notes if note != left_out]
+        if notes:
+            yield from self._remarks(Remarks(title="Notes", items=notes, style="dim"))
 
     def _fitting(self, table: Table, elsewhere: str) -> Iterator[Text]:
         """Yield the title, the notes and the columns that fit, then a line with the names of all other columns."""

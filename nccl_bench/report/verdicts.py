@@ -43,7 +43,7 @@ def heading(analysis: Analysis) -> str:
     matters = f"{format_share(thresholds[0])} matters"
     if len(thresholds) > 1:
         matters = f"{format_share(thresholds[0])} to {format_share(thresholds[-1])} matters (see the column limit)"
-    decided = sum(each.verdict not in (None, Verdict.INCONCLUSIVE) for each in comparisons)
+    decided = sum(band.verdict not in (None, Verdict.INCONCLUSIVE) for band in analysis.bands)
     right = "the one decided verdict is right" if decided == 1 else f"all {decided} decided verdicts are right"
     launches = counted(max(each.launches for each in comparisons), "launch")
     evidence = {Basis.LAUNCHES: launches, Basis.RUNS: "runs"}.get(analysis.basis, "rounds")

@@ -134,7 +134,7 @@ def test_the_readme_is_short_and_has_the_commands_that_ci_runs() -> None:
 
 def test_the_figures_of_the_readme_are_those_of_the_reference_run() -> None:
     report = CliRunner().invoke(app, ["report", str(ROOT / "results" / "h200-x2-all-reduce"), "--width", "80"])
-    block = block_with(README, "  FASTEST graph")
+    block = block_with(README, "  FASTEST eager")
     assert set(block) <= set(report.stdout.splitlines())
 
 

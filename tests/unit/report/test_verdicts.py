@@ -47,7 +47,7 @@ def test_launches_are_counted_and_their_largest_variance_has_a_column() -> None:
         comparison(32, INCONCLUSIVE, 1.01, launches=1),
     ]
     text = shown(cells, basis=Basis.LAUNCHES)
-    assert "all 2 decided verdicts are right, as far as 5 launches can show" in flat(text)
+    assert "the one decided verdict is right, as far as 5 launches can show" in flat(text)
     assert [row[-1] for row in rows(cells, basis=Basis.LAUNCHES)] == ["1.1 %", ""]
     assert "launch to" in text
     assert "launch to" not in shown(cells, basis=Basis.RUNS)
@@ -74,7 +74,7 @@ bfloat16 sum in-place
 
 stream-free (after) against dedicated-stream (before): all_reduce bfloat16 sum
 in-place
-Times in us; % is the change against before: = same, ? open.
+Times in us; % is the change against before: = equivalent, ? open.
 
        eager                              gated
       before after                       before after
@@ -87,7 +87,7 @@ size      us    us saved   %                 us    us saved    %
   1K    10.0  12.5  -2.5 +25      |+++
 
 Verdicts. Ratios below 1 are faster; a difference of 2.0 % matters. With 95 %
-confidence, all 4 decided verdicts are right, as far as rounds can show.
+confidence, all 3 decided verdicts are right, as far as rounds can show.
 
 stream-free (after) against dedicated-stream (before): all_reduce bfloat16 sum
 in-place
