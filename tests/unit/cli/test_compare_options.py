@@ -74,7 +74,7 @@ def test_limits_decide_by_place(compare: CompareCommand, tmp_path: Path) -> None
 
 def test_all_formats_have_the_same_content(compare: CompareCommand) -> None:
     outputs = {form: compare("before", "slower", "--format", form)[1] for form in ("terminal", "markdown", "json")}
-    assert outputs["markdown"].startswith("**nccl-bench**: slower against before\n")
+    assert outputs["markdown"].startswith("**nccl-bench**: slower against before: ")
     assert "| gated | 8 to 1K | slower | 1.10x |" in outputs["markdown"]
     for output in outputs.values():
         assert (
