@@ -14,6 +14,8 @@ from nccl_bench.report.verdicts import analysis_remarks, heading, time_tables, v
 
 # A longer table is folded too.
 _MOST_LINES = 40
+# The name of the fact that is the command of a run.
+_COMMAND = "Command"
 
 
 def markdown_report(analysis: Analysis) -> str:
@@ -48,7 +50,8 @@ def markdown_headline(headline: Headline) -> Iterator[str]:
         for line in lines:
             yield f"- **{line.label}** {' '.join(filter(None, (line.timing, _one_line(line.text))))}"
         yield ""
-    texts = [(fact.name, _without_command(fact)) for fact in headline.facts]
+    # Without its command, this fact is at most the name of a side.
+    texts = [(fact.name, _without_command(fact)) for fact in headline.facts if fact.name != _COMMAND]
     facts = [f"- {name}: {_one_line(text)}" for name, text in texts if text]
     if facts:
         yield from (*facts, "")
@@ -60,7 +63,8 @@ def markdown_commands(headline: Headline) -> Iterator[str]:
     for fact in headline.facts:
         if fact.command:
             fence = "`" * max(3, 1 + _longest_run(fact.command))
-            lines += (f"{fact.name}:", "", f"{fence}sh", *fact.command.splitlines(), fence, "")
+            name = f"{fact.name} {_without_command(fact)}".strip() if fact.name == _COMMAND else fact.name
+            lines += (f"{name}:", "", f"{fence}sh", *fact.command.splitlines(), fence, "")
     yield from _folded("Commands", lines)
 
 
