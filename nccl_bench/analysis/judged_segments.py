@@ -7,7 +7,7 @@ from itertools import groupby
 
 from nccl_bench.analysis.comparison import Basis, Comparison
 from nccl_bench.analysis.judging import Claim, Judgement, OpenReason, direction, judge, nearer
-from nccl_bench.analysis.segments import segments
+from nccl_bench.analysis.segments import Series, segments
 from nccl_bench.analysis.statistics import Interval, Verdict, verdict_of
 
 # A series or a part of it: sizes of one pair of arms, kind of case and timing, the smallest size first.
@@ -61,7 +61,7 @@ def judged_segments(series: Iterable[Sizes]) -> list[list[Segment]]:
 
     A size leaves its segment if the verdict of the segment would hide it. Then all segments are judged again.
     """
-    parts = [[*_cut(sizes)] for sizes in series]
+    parts = _cut(series)
     while True:
         judged = _judged(parts)
         cut = [[part for segment in of_series for part in _without_outsiders(segment)] for of_series in judged]
@@ -70,15 +70,30 @@ def judged_segments(series: Iterable[Sizes]) -> list[list[Segment]]:
         parts = cut
 
 
-def _cut(sizes: Sizes) -> Iterator[Sizes]:
-    """Yield neighbouring sizes with equal thresholds whose ratios differ no more than their deviations explain."""
-    for (_, known), neighbours in groupby(sizes, key=lambda each: (each.threshold, _has_evidence(each))):
-        part = tuple(neighbours)
-        if known:
-            logarithms = [math.log(each.ratio) for each in part]
-            yield from (part[first:after] for first, after in segments(logarithms, [*map(_deviation, part)]))
-        else:
-            yield from ((each,) for each in part)
+def _cut(series: Iterable[Sizes]) -> list[list[Sizes]]:
+    """Return neighbouring sizes with equal thresholds whose ratios differ no more than their deviations explain."""
+    parts = [
+        [tuple(part) for _, part in groupby(sizes, key=lambda each: (each.threshold, _has_evidence(each)))]
+        for sizes in series
+    ]
+    known = [part for of_series in parts for part in of_series if _has_evidence(part[0])]
+    found = iter(segments([_values(part) for part in known]))
+    return [
+        [
+            part[first:after]
+            for part in of_series
+            for first, after in (next(found) if _has_evidence(part[0]) else _single(part))
+        ]
+        for of_series in parts
+    ]
+
+
+def _values(sizes: Sizes) -> Series:
+    return Series(values=[math.log(each.ratio) for each in sizes], deviations=[*map(_deviation, sizes)])
+
+
+def _single(sizes: Sizes) -> list[tuple[int, int]]:
+    return [(index, index + 1) for index in range(len(sizes))]
 
 
 def _has_evidence(size: Comparison) -> bool:

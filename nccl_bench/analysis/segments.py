@@ -2,45 +2,67 @@
 
 import math
 from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
 
 
-def segments(values: Sequence[float], deviations: Sequence[float]) -> list[tuple[int, int]]:
-    """Return the first index of each segment and the index after its last value.
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Series:
+    """Values to cut into segments."""
 
-    ``deviations`` are the standard deviations that the values have if their true values are equal; all above 0. Of all
-    ways to cut ``values`` into segments, the result has the least cost. The cost is the sum of squared distances from
-    the mean of the segment, in deviations, and a penalty for each segment: four times the logarithm of the number of
-    values. So equal values are seldom cut: with 28 values, a difference of 3.7 standard errors costs as much as a cut.
+    values: Sequence[float]  # the values in order
+    # The standard deviation that each value has if the true values are equal; all above 0.
+    deviations: Sequence[float]
+
+
+def segments(series: Sequence[Series]) -> list[list[tuple[int, int]]]:
+    """Return, for each of ``series``, the first index of each segment and the index after its last value.
+
+    Of all ways to cut the values of a series into segments, the result has the least cost. The cost is the sum of
+    squared distances from the mean of the segment, in deviations, and a penalty for each segment: four times the
+    logarithm of the number of values. So equal values are seldom cut: with 28 values, a difference of 3.7 standard
+    errors costs as much as a cut.
 
     This is optimal partitioning (Jackson et al., 2005, "An algorithm for optimal partitioning of data on an interval").
-    Cuts that can no longer be the best are dropped (Killick et al., 2012, PELT).
     """
-    penalty = 4 * math.log(max(2, len(values)))
+    by_length: dict[int, list[int]] = {}
+    for index, each in enumerate(series):
+        by_length.setdefault(len(each.values), []).append(index)
+    found: list[list[tuple[int, int]]] = [[] for _ in series]
+    for length, indexes in by_length.items():
+        values = np.array([series[index].values for index in indexes], dtype=np.float64)
+        deviations = np.array([series[index].deviations for index in indexes], dtype=np.float64)
+        for index, starts in zip(indexes, _starts(values, deviations).tolist(), strict=True):
+            stop = length
+            while stop:
+                found[index].append((starts[stop], stop))
+                stop = starts[stop]
+            found[index].reverse()
+    return found
+
+
+def _starts(values: NDArray[np.float64], deviations: NDArray[np.float64]) -> NDArray[np.intp]:
+    """Return, for each index of a row of ``values``, where the last segment of the best cut before it begins."""
+    rows, length = values.shape
+    penalty = 4 * math.log(max(2, length))
+    weight = deviations**-2.0
     # Sums of the weights, of the weighted values and of their weighted squares, up to each index.
-    weights, firsts, seconds = [0.0], [0.0], [0.0]
-    for value, deviation in zip(values, deviations, strict=True):
-        weight = deviation**-2
-        weights.append(weights[-1] + weight)
-        firsts.append(firsts[-1] + weight * value)
-        seconds.append(seconds[-1] + weight * value**2)
+    weights, firsts, seconds = (
+        np.cumsum(np.pad(column, ((0, 0), (1, 0))), axis=1) for column in (weight, weight * values, weight * values**2)
+    )
     # For each index: the cost of the best way to cut the values before it, and where its last segment begins.
-    costs, starts = [0.0], [0]
-    candidates = [0]
-    for stop in range(1, len(values) + 1):
-        without_penalty = [
-            costs[start]
-            + seconds[stop]
-            - seconds[start]
-            - (firsts[stop] - firsts[start]) ** 2 / (weights[stop] - weights[start])
-            for start in candidates
-        ]
-        least = min(without_penalty)
-        costs.append(least + penalty)
-        starts.append(candidates[without_penalty.index(least)])
-        candidates = [start for start, cost in zip(candidates, without_penalty, strict=True) if cost <= costs[-1]]
-        candidates.append(stop)
-    found, stop = [], len(values)
-    while stop:
-        found.append((starts[stop], stop))
-        stop = starts[stop]
-    return found[::-1]
+    costs = np.zeros((rows, length + 1))
+    starts = np.zeros((rows, length + 1), dtype=np.intp)
+    for stop in range(1, length + 1):
+        last = slice(stop, stop + 1)
+        distances = (
+            seconds[:, last]
+            - seconds[:, :stop]
+            - (firsts[:, last] - firsts[:, :stop]) ** 2 / (weights[:, last] - weights[:, :stop])
+        )
+        cost = costs[:, :stop] + distances
+        starts[:, stop] = cost.argmin(axis=1)
+        costs[:, stop] = cost.min(axis=1) + penalty
+    return starts
