@@ -2,7 +2,7 @@
 
 import io
 import sys
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import TextIO
 
@@ -22,10 +22,15 @@ ENDINGS: Mapping[str, Format] = {
 }
 
 
-def chosen_format(format: Format | None, file: Path | None) -> Format:
+def endings_of(formats: Collection[Format]) -> Mapping[str, Format]:
+    """Return the endings that choose one of ``formats``."""
+    return {ending: chosen for ending, chosen in ENDINGS.items() if chosen in formats}
+
+
+def chosen_format(format: Format | None, file: Path | None, formats: Collection[Format] = tuple(Format)) -> Format:
     """Return ``format``, which is ``--format``; if it is absent, the format that the ending of ``file`` chooses.
 
-    Raises ``UsageError`` if the ending is unknown, or if a web page would fill the screen.
+    Raises ``UsageError`` if the ending chooses none of ``formats``, or if a web page would fill the screen.
     """
     if file is None:
         if format is Format.HTML and sys.stdout.isatty():
@@ -34,17 +39,28 @@ def chosen_format(format: Format | None, file: Path | None) -> Format:
                 "--to page.html"
             )
         return format or Format.TERMINAL
-    if format is None and file.suffix not in ENDINGS:
+    endings = endings_of(formats)
+    if format is None and file.suffix not in endings:
         raise UsageError(
             f"--to is {file}, whose ending chooses no format: give --format too, or a name that ends in "
-            f"{listed(ENDINGS)}"
+            f"{listed(endings)}"
         )
-    return format or ENDINGS[file.suffix]
+    return format or endings[file.suffix]
 
 
 def stream_of(file: Path | None) -> TextIO:
     """Return the stream that a report for a terminal fits: standard output, or for a file a stream without colours."""
     return sys.stdout if file is None else io.StringIO()
+
+
+def refuse_unwritable(file: Path | None) -> None:
+    """Raise ``UsageError`` if ``file`` clearly cannot be written: a command can take minutes before it writes."""
+    if file is None:
+        return
+    if file.is_dir():
+        raise UsageError(f"--to is {file}, which is a directory: give the name of a file")
+    if not file.absolute().parent.is_dir():
+        raise UsageError(f"--to is {file}, and the directory {file.parent} does not exist: make it, or name another")
 
 
 def write_report(text: str, file: Path | None) -> None:

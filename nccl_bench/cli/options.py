@@ -9,7 +9,7 @@ from typing import Annotated, Any
 import typer
 
 from nccl_bench.cli.completion import offer
-from nccl_bench.cli.destination import ENDINGS
+from nccl_bench.cli.destination import endings_of
 from nccl_bench.cli.gate import FailOn
 from nccl_bench.cli.launching import DEFAULT_CPU_RANKS
 from nccl_bench.config.nearest import instead_of
@@ -58,20 +58,23 @@ def width_option(narrowest: int) -> Any:
     return _output_option(help="Characters in a line. Default: the width of the terminal.", callback=check)
 
 
-FormatOption = Annotated[Format, format_option(tuple(Format))]
-# For commands with `--to`: absent, the ending of the file chooses the format.
-FormatOrEnding = Annotated[Format | None, format_option(tuple(Format))]
-ToFile = Annotated[
-    Path | None,
-    _output_option(
+def to_option(formats: Collection[Format]) -> Any:
+    """Return the option ``--to`` of a command that prints its result in any of ``formats``."""
+    return _output_option(
         "--to",
         metavar="FILE",
         help=f"File for the result, such as page.html. Without --format, its ending chooses the format: "
-        f"{listed(ENDINGS)}. Default: the result is printed.",
-    ),
-]
+        f"{listed(endings_of(formats))}. Default: the result is printed.",
+    )
+
+
+FormatOption = Annotated[Format, format_option(tuple(Format))]
+# For commands with `--to`: absent, the ending of the file chooses the format.
+FormatOrEnding = Annotated[Format | None, format_option(tuple(Format))]
+ToFile = Annotated[Path | None, to_option(tuple(Format))]
 TableFormat = Annotated[Format, format_option(TABLE_FORMATS)]
-VerificationFormat = Annotated[Format, format_option(VERIFICATION_FORMATS)]
+VerificationFormat = Annotated[Format | None, format_option(VERIFICATION_FORMATS)]
+VerificationFile = Annotated[Path | None, to_option(VERIFICATION_FORMATS)]
 Width = Annotated[int | None, width_option(NARROWEST)]
 Quiet = Annotated[bool, _output_option("-q", "--quiet", help="Print the headline alone. Only for a terminal.")]
 Full = Annotated[

@@ -79,7 +79,7 @@ def resume_recorded(directory: Path, output: OutputConfig) -> None:
         refuse_missing(record.config.user_arms)
         if record.verification.complete and record.facts["status"] == RunStatus.COMPLETE:
             print_message(f"nothing is left to verify in {directory}")
-            print_verification(record, output.format, output.width, detail=output.detail)
+            print_verification(record, output.format, output.width, output.to, output.detail)
         else:
             resumed = [*record.facts["resumed"], time_text()]
             facts = {**record.facts, "resumed": resumed, "finished": None, "status": RunStatus.RUNNING}
@@ -156,7 +156,7 @@ def _close(record: VerificationRecord, output: OutputConfig, error: Exception | 
     verification = record.verification
     try:
         if error is None or not record.is_empty:
-            print_verification(record, output.format, output.width, detail=output.detail)
+            print_verification(record, output.format, output.width, output.to, output.detail)
     finally:
         # A verification takes minutes, so write its record even if printing fails.
         if output.out is not None:

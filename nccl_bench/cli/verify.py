@@ -10,12 +10,14 @@ import typer
 
 from nccl_bench.catalog.probes import DETECTOR
 from nccl_bench.cli.command import spellings
+from nccl_bench.cli.destination import chosen_format, refuse_unwritable
 from nccl_bench.cli.launching import choose_device, default_ranks, refuse_missing
 from nccl_bench.cli.options import (
     Full,
     Nproc,
     Quiet,
     Resume,
+    VerificationFile,
     VerificationFormat,
     check_resume,
     detail_of,
@@ -27,7 +29,7 @@ from nccl_bench.cli.options import (
 from nccl_bench.cli.output import OutputConfig
 from nccl_bench.config.verification import VerifyConfig, resolve_verification
 from nccl_bench.errors import UsageError
-from nccl_bench.report import NARROWEST_VERIFICATION, Format
+from nccl_bench.report import NARROWEST_VERIFICATION, VERIFICATION_FORMATS
 
 # With one rank, a collective is no more than a copy, and waits for no other rank.
 FEWEST_RANKS = 2
@@ -39,7 +41,8 @@ def verify(
     nproc: Nproc = None,
     out: Annotated[Path | None, out_option("nothing is recorded")] = None,
     resume: Resume = None,
-    format: VerificationFormat = Format.TERMINAL,
+    format: VerificationFormat = None,
+    to: VerificationFile = None,
     width: Annotated[int | None, width_option(NARROWEST_VERIFICATION)] = None,
     quiet: Quiet = False,
     full: Full = False,
@@ -60,11 +63,13 @@ def verify(
             f"{launcher} started this process as one rank of several. A verification starts its own ranks on one node, "
             "because a failing probe may end its ranks: run `nccl-bench verify` once, outside of that launch"
         )
-    output = OutputConfig(out=out, format=format, width=width, detail=detail_of(quiet, full))
+    chosen = chosen_format(format, to, VERIFICATION_FORMATS)
+    refuse_unwritable(to)
+    output = OutputConfig(out=out, format=chosen, to=to, width=width, detail=detail_of(quiet, full))
     if resume is None:
         run_recorded(new_record(*_configure(options, nproc, spellings(context))), output)
         return
-    check_resume(context, resume, "--format", "--width", "--quiet", "--full")
+    check_resume(context, resume, "--format", "--to", "--width", "--quiet", "--full")
     resume_recorded(resume, replace(output, out=resume))
 
 

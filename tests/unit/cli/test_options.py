@@ -197,6 +197,7 @@ VERIFY_OPTIONS: Mapping[str, Example] = {
     "timeout_s": Example(value="2.5", look=configured("timeout_s"), gives=2.5),
     "out": Example(value="there", look=output("out"), gives=Path("there")),
     "resume": Example(value="a-verification", look=action, gives="resumed"),
+    "to": Example(value="page.html", look=output("to"), gives=Path("page.html")),
     "format": Example(value="json", look=output("format"), gives="json"),
     "width": Example(value="132", look=output("width"), gives=132),
     "quiet": Example(look=output("detail"), gives=Detail.QUIET),

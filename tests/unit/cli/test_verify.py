@@ -277,6 +277,32 @@ def test_an_interrupted_verification_prints_and_keeps_what_it_found_and_says_how
         assert (recorded()["status"], recorded()["ran"], recorded()["exit_code"]) == ("interrupted", 2, 130)
 
 
+def test_to_writes_the_page_and_prints_no_table(verify: Command) -> None:
+    ended = verify("--arms", "torch", "--to", "page.html", "--out", "there")
+    assert (ended.code, ended.stdout) == (ExitCode.OK, "")
+    assert ended.stderr.startswith("nccl-bench: wrote page.html\n")
+    assert Path("page.html").read_text(encoding="utf-8").startswith("<!doctype html>")
+    again = verify("--resume", "there", "--to", "table.txt")
+    assert (again.code, again.stdout) == (ExitCode.OK, "")
+    assert Path("table.txt").read_text(encoding="utf-8").startswith("Stream order of 1 arm")
+
+
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [
+        ("page.svg", "--to is page.svg, whose ending chooses no format"),
+        ("absent/page.html", "--to is absent/page.html, and the directory absent does not exist"),
+        (".", "--to is ., whose ending chooses no format"),
+    ],
+)
+def test_a_file_that_cannot_be_written_is_refused_before_the_first_probe(
+    name: str, message: str, verify: Command, fake: FakeVerification
+) -> None:
+    ended = verify("--to", name)
+    assert (ended.code, ended.stdout, fake.calls) == (ExitCode.USAGE, "", [])
+    assert message in ended.stderr
+
+
 def test_a_verification_that_is_interrupted_before_its_first_finding_can_be_resumed(
     verify: Command, fake: FakeVerification
 ) -> None:
@@ -342,7 +368,10 @@ def test_a_resumed_verification_runs_the_missing_probes_and_ends_like_one_that_w
 @pytest.mark.parametrize(
     ("arguments", "text"),
     [
-        (("--arms", "torch"), "leave out --arms. Only --format, --width, --quiet and --full can be combined with it"),
+        (
+            ("--arms", "torch"),
+            "leave out --arms. Only --format, --to, --width, --quiet and --full can be combined with it",
+        ),
         (("--nproc", "2", "--timeout", "3"), "leave out --timeout, --nproc"),
         (("--out", "here"), "leave out --out"),
         (("--arm", "mine=m:C"), "leave out --arm"),
