@@ -17,7 +17,7 @@ from nccl_bench.analysis.joined_launches import join_launches
 from nccl_bench.analysis.machine import NamedRuns
 from nccl_bench.analysis.one_run import basis_of, compare_arms
 from nccl_bench.analysis.summary import Row, rows_of
-from nccl_bench.analysis.warnings import carry_over_warnings, cell_warnings, run_warnings, twin_warnings
+from nccl_bench.analysis.warnings import carry_over_warnings, cell_warnings, noise_warnings, run_warnings, twin_warnings
 from nccl_bench.catalog.arms import twin_of
 from nccl_bench.config.limits import DEFAULT_THRESHOLD, recorded_limits
 from nccl_bench.errors import ExitCode
@@ -89,6 +89,7 @@ class Analysis:
             warnings=(
                 *run.warnings,
                 *cell_warnings([("", rows)]),
+                *noise_warnings([("", rows)], [("", run)]),
                 *run_warnings(run, measured, run.baseline),
                 *carry_over_warnings(run, limits),
                 *twin_warnings(of_twin),

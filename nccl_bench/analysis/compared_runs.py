@@ -17,7 +17,7 @@ from nccl_bench.analysis.one_run import basis_of, compare_arms
 from nccl_bench.analysis.registration import one_process
 from nccl_bench.analysis.summary import rows_of
 from nccl_bench.analysis.two_sides import SidesComparison, compare_sides
-from nccl_bench.analysis.warnings import carry_over_warnings, cell_warnings, run_warnings
+from nccl_bench.analysis.warnings import carry_over_warnings, cell_warnings, noise_warnings, run_warnings
 from nccl_bench.analysis.wording import counted, format_ratios
 from nccl_bench.catalog.arms import fair_pair
 from nccl_bench.config.limits import DEFAULT_THRESHOLD, Limits, recorded_limits
@@ -75,6 +75,7 @@ def analyse_arms(loaded: LoadedRun, arms: tuple[str, str], limits: Limits | None
         warnings=(
             *loaded.warnings,
             *cell_warnings(rows_of_runs),
+            *noise_warnings(rows_of_runs, [("", run)]),
             *run_warnings(compared, arms, baseline),
             *carry_over_warnings(run, limits),
             *(_no_noise_floor(comparisons) if basis_of(comparisons) is Basis.ROUNDS else ()),
@@ -166,6 +167,7 @@ def analyse_sides(
             *one_process(metas),
             *versions(metas),
             *cell_warnings(rows_of_runs),
+            *noise_warnings(rows_of_runs, compared),
             *_merged((label, loaded.warnings) for label, loaded in runs),
             *_merged((label, about_run(run)) for label, run in compared),
             *_merged((label, carry_over_warnings(loaded.run, limits)) for label, loaded in runs if loaded.run),

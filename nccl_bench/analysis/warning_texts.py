@@ -7,9 +7,9 @@ class WarningText(StrEnum):
     """The texts of all warnings. A word in braces stands for a value of the run."""
 
     DISCARDED = (
-        "The gate opened before all calls of a batch were queued, most often for {worst} ({discarded}; {cells} "
-        "affected). Such batches include launch cost, so they were discarded. All other batches are sound; a cell "
-        "marked DISCARDED has no other batches. The usual cause is a busy CPU. Use fewer calls per batch (--iters)."
+        "Batches whose gate opened too early were discarded in {cells}, most for {worst} ({discarded}). Other batches "
+        "are sound; a cell marked DISCARDED has none. The usual cause is a busy CPU. Use fewer calls per batch "
+        "(--iters)."
     )
     RANK_SPREAD = (
         "Ranks differ by more than {limit} of the time in {cells}, most for {worst}: {spread} of {time} us, and rank "
@@ -17,9 +17,14 @@ class WarningText(StrEnum):
         "spoils every figure. If more --rounds show the same rank again, check its clocks and its CPU affinity."
     )
     NOISE = (
-        "Rounds differ: the interquartile range of the times is more than {limit} of the median in {cells}, most for "
-        "{worst}: {first} to {third} us, median {time} us. Ratios in these cells are less exact. The usual cause is "
-        "other work on the machine; without a GPU this is normal. More --rounds make the medians more exact."
+        "Rounds differ: the interquartile range is more than {limit} of the median in {cells}, most for {worst}: "
+        "{first} to {third} us, median {time} us. Ratios there are less exact. The usual cause is other work on the "
+        "machine; without a GPU this is normal. More --rounds help."
+    )
+    TWO_SPEEDS = (
+        "Rounds differ by more than {limit} in {cells}, and in {number} of them they come in two speeds, most clearly "
+        "for {worst}: {fast} and {slow} us. The usual cause is a CPU that changes its speed. Ratios stand: they "
+        "compare times of the same round. For steady times, see nccl-bench doctor."
     )
     THROTTLED = (
         "A GPU lowered its clocks in {cells}, most for {worst}: {reasons} on the GPU of rank {rank} ({sensors}). These "

@@ -11,6 +11,7 @@ from nccl_bench.analysis.libraries import callers_of
 from nccl_bench.analysis.registration import GAINING, LEAST_GAINING_BYTES, arms_with
 from nccl_bench.analysis.statistics import Verdict
 from nccl_bench.analysis.summary import Row
+from nccl_bench.analysis.two_speeds import find_two_speeds
 from nccl_bench.analysis.warning_texts import WarningText
 from nccl_bench.analysis.wording import case_name, counted, format_ratio, format_share, significant
 from nccl_bench.catalog.arms import twin_of
@@ -28,6 +29,8 @@ from nccl_bench.records.schema import BuffersRegistered, Registration, Samples, 
 LARGE_SPREAD = 0.1
 # A share of the median. Users look for differences of roughly ten percent between arms.
 LARGE_NOISE = 0.1
+# If at least this share of the noisy cells has two speeds, these explain the noise.
+TWO_SPEEDS_SHARE = 0.25
 
 
 def cell_warnings(runs: Sequence[tuple[str, Sequence[Row]]]) -> Iterator[str]:
@@ -38,14 +41,12 @@ def cell_warnings(runs: Sequence[tuple[str, Sequence[Row]]]) -> Iterator[str]:
     rows = [(row, name) for name, of_run in runs for row in of_run if row.timing]
     timed = [(row, name, row.time_us) for row, name in rows if row.time_us]
     spreads = [((row.rank_spread_us or 0) / time_us, row, name) for row, name, time_us in timed if _ranks_wait(row)]
-    noise = [((row.q3_us - row.q1_us) / time_us, row, name) for row, name, time_us in timed if row.q1_us and row.q3_us]
     unchecked = [(0, row, name) for row, name in rows if row.wrong is None and row.status == Status.OK]
     costs = [(row.per_iteration_cost_us or 0, row, name) for row, name in rows]
     # The cells for each warning: the size of the problem, the row of the cell, and the name of the run.
     kinds: Mapping[WarningText, Sequence[tuple[float, Row, str]]] = {
         WarningText.DISCARDED: [(row.discarded, row, name) for row, name in rows if row.discarded],
         WarningText.RANK_SPREAD: [cell for cell in spreads if cell[0] > LARGE_SPREAD],
-        WarningText.NOISE: [cell for cell in noise if cell[0] > LARGE_NOISE],
         WarningText.TOLERANCE: [(row.tolerance_ulp, row, name) for row, name in rows if row.tolerance_ulp],
         WarningText.NOT_CHECKED: unchecked,
         WarningText.BUFFERS_UNREGISTERED: [(row.size_bytes or 0, row, name) for row, name in rows if _would_gain(row)],
@@ -58,9 +59,7 @@ def cell_warnings(runs: Sequence[tuple[str, Sequence[Row]]]) -> Iterator[str]:
         yield text.format(
             cells=counted(len(cells), "cell"),
             worst=_label(row, name),
-            limit=format_share(LARGE_SPREAD if text is WarningText.RANK_SPREAD else LARGE_NOISE),
-            first=significant(row.q1_us or 0),
-            third=significant(row.q3_us or 0),
+            limit=format_share(LARGE_SPREAD),
             discarded=counted(row.discarded or 0, "time"),
             spread=significant(row.rank_spread_us or 0),
             time=significant(row.time_us or 0),
@@ -71,6 +70,47 @@ def cell_warnings(runs: Sequence[tuple[str, Sequence[Row]]]) -> Iterator[str]:
             cost=significant(row.per_iteration_cost_us or 0),
         )
     yield from _gpu_warnings(rows)
+
+
+def noise_warnings(rows_of_runs: Sequence[tuple[str, Sequence[Row]]], runs: Sequence[tuple[str, Run]]) -> Iterator[str]:
+    """Yield a warning if the rounds of cells differ much, or come in two speeds.
+
+    ``rows_of_runs`` and ``runs`` have the name of each run; the name is empty if there is only one run.
+    """
+    noisy = [
+        ((row.q3_us - row.q1_us) / row.time_us, row, name)
+        for name, rows in rows_of_runs
+        for row in rows
+        if row.timing and row.time_us and row.q1_us and row.q3_us and row.q3_us - row.q1_us > LARGE_NOISE * row.time_us
+    ]
+    if not noisy:
+        return
+    speeds = [
+        (of_cell, row, label)
+        for label, run in runs
+        for row, of_cell in find_two_speeds(run, [row for _, row, name in noisy if name == label])
+    ]
+    limit, cells = format_share(LARGE_NOISE), counted(len(noisy), "cell")
+    if len(speeds) >= TWO_SPEEDS_SHARE * len(noisy):
+        clearest, row, name = max(speeds, key=lambda each: each[0].explained)
+        yield WarningText.TWO_SPEEDS.format(
+            limit=limit,
+            cells=cells,
+            number=len(speeds),
+            worst=_label(row, name),
+            fast=significant(clearest.fast_us),
+            slow=significant(clearest.slow_us),
+        )
+        return
+    _, row, name = max(noisy, key=lambda cell: cell[0])
+    yield WarningText.NOISE.format(
+        limit=limit,
+        cells=cells,
+        worst=_label(row, name),
+        first=significant(row.q1_us or 0),
+        third=significant(row.q3_us or 0),
+        time=significant(row.time_us or 0),
+    )
 
 
 def _gpu_warnings(rows: Sequence[tuple[Row, str]]) -> Iterator[str]:

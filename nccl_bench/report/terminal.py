@@ -1,7 +1,7 @@
 """The report of a run or of a comparison for a terminal."""
 
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from itertools import chain
 from typing import ClassVar
 
@@ -41,7 +41,7 @@ class TerminalReport(TextReport[Analysis]):
         if self.detail is Detail.QUIET:
             return
         full = self.detail is Detail.FULL
-        for table in question_tables(content, self.width, every_size=full):
+        for table in _untitled(list(question_tables(content, self.width, every_size=full))):
             yield from self._fitting(table, "give --format json")
         verdicts = list(verdict_tables(content, only_answers=not full))
         shown = full or sum(len(table.columns[0].cells) for table in verdicts) <= _MOST_VERDICTS
@@ -50,7 +50,7 @@ class TerminalReport(TextReport[Analysis]):
             yield from self._wrapped(heading(content), "bold")
             if not shown:
                 yield from self._wrapped("--full prints the verdict of each band, with its interval.")
-        for table in verdicts if shown else ():
+        for table in (verdicts if full else _untitled(verdicts)) if shown else ():
             yield from self._fitting(table, "give --format json")
         if full or not content.comparisons:
             for table in chain(measurement_tables(content), percentile_tables(content)):
@@ -65,10 +65,16 @@ class TerminalReport(TextReport[Analysis]):
     def _fitting(self, table: Table, elsewhere: str) -> Iterator[Text]:
         """Yield the title, the notes and the columns that fit, then a line with the names of all other columns."""
         columns, hidden = table.fit(self.width)
-        yield Text()
-        yield from self._heading(table)
+        if table.title or table.notes:
+            yield Text()
+            yield from self._heading(table)
         yield from self._table(columns, table.gap)
         if hidden:
             names = ", ".join(column.name for column in hidden)
             hint = f"Use a wider terminal or --width, or {elsewhere}."
             yield from self._wrapped(f"Not shown in a width of {self.width}: {names}. {hint}", "yellow")
+
+
+def _untitled(tables: Sequence[Table]) -> Sequence[Table]:
+    """Return ``tables``; a single table has no title, because the headline has it."""
+    return [replace(table, title="") for table in tables] if len(tables) == 1 else tables

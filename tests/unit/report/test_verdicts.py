@@ -72,8 +72,6 @@ bfloat16 sum in-place
   OPEN    gated 64 B: within noise
   Next     --launches 5 on each side settles most of what is open
 
-stream-free (after) against dedicated-stream (before): all_reduce bfloat16 sum
-in-place
 Times in us; % is the change against before: = equivalent, ? open.
 
        eager                              gated
@@ -88,9 +86,6 @@ size      us    us saved   %                 us    us saved    %
 
 Verdicts. Ratios below 1 are faster; a difference of 2.0 % matters. With 95 %
 confidence, all 3 decided verdicts are right, as far as rounds can show.
-
-stream-free (after) against dedicated-stream (before): all_reduce bfloat16 sum
-in-place
 
                                                      noise
 timing     size  verdict      ratio        interval  floor
