@@ -16,7 +16,7 @@ from nccl_bench.analysis.wording import compared_case, compared_text, significan
 from nccl_bench.catalog.timings import Timing
 from nccl_bench.config.sizes import format_size
 from nccl_bench.report.layout import Column, Table, column, fold
-from nccl_bench.report.tables import cell_marks
+from nccl_bench.report.tables import cell_marks, kind_of
 
 # If all blocks together have at most this many lines, blocks with every column are better than a narrow table.
 _MOST_LINES = 40
@@ -30,6 +30,9 @@ _GAP = 1
 _MOST_SIZES, _STEP = 16, 4
 # A longer name of an arm is divided at a hyphen. An even longer name of a pair is not shown above the pair's columns.
 _NAME, _SHORT_NAME = 8, 6
+# By timing, size and arm: the comparisons with their bands, and the texts in place of a time.
+_Cells = Mapping[tuple[Timing, int, str], tuple[Comparison, Band]]
+_Marks = Mapping[tuple[Timing, int, str], str]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -42,15 +45,26 @@ class _Layout:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class _Texts:
+    """The texts of one arm in one timing, in the order of the sizes: they are the same in every layout."""
+
+    times: Sequence[str]  # the time of the arm, or a mark in its place; of the baseline nothing else
+    saved: Sequence[str] = ()  # the time saved
+    changes: Sequence[str] = ()  # the change with the mark of its verdict
+    marks: Sequence[str] = ()  # the marks in place of changes, where no column has times; otherwise empty texts
+    ratios: Sequence[float | None] = ()  # the ratio, for the bar; None without a comparison
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class _Kind:
     """The comparisons of one kind of case."""
 
     name: str  # the kind of case
     baseline: str  # the arm or side that the candidates are compared with
     candidates: tuple[str, ...]  # the arms or sides in question
-    cells: Mapping[tuple[Timing, int, str], Comparison]  # the comparisons, by timing, size and candidate
-    bands: Mapping[tuple[Timing, int, str], Band]  # the band of each of `cells`
-    marks: Mapping[tuple[Timing, int, str], str]  # texts in place of a time, by timing, size and arm
+    timings: Sequence[Timing]  # the timings that were measured
+    texts: Mapping[tuple[Timing, str], _Texts]  # the texts by timing and arm
+    largest_change: float  # the largest distance of a ratio from 1: the longest bar
     sizes: Sequence[int]  # the sizes to show, the smallest first
     is_complete: bool  # True if these are all sizes
 
@@ -58,11 +72,6 @@ class _Kind:
     def alone(self) -> bool:
         """True if there is one candidate."""
         return len(self.candidates) == 1
-
-    @property
-    def timings(self) -> list[Timing]:
-        """The timings that were measured."""
-        return [timing for timing in Timing if any(key[0] is timing for key in self.cells)]
 
 
 def question_tables(analysis: Analysis, width: int, *, every_size: bool = False) -> Iterator[Table]:
@@ -107,6 +116,7 @@ def _kinds(analysis: Analysis, every_size: bool) -> Iterator[_Kind]:
     groups: dict[tuple[str, str], list[Band]] = {}
     one_run = analysis.basis.of_one_run
     before, after = analysis.sides
+    marks_of_kinds = cell_marks(analysis) if one_run else {}
     for band in analysis.answer_bands:
         first = band.comparisons[0]
         pair = band.baseline if one_run else f"{band.candidate}\0{band.baseline}"
@@ -119,19 +129,56 @@ def _kinds(analysis: Analysis, every_size: bool) -> Iterator[_Kind]:
             for band in bands
             for each in band.comparisons
         }
-        marks = cell_marks(analysis, first.case) if one_run else {}
+        marks = marks_of_kinds.get(kind_of(first.case), {})
         sizes = sorted({size for _, size, _ in (*cells, *marks)})
         shown = sizes if every_size else _some_sizes(sizes, bands, {size for _, size, _ in marks})
+        baseline, candidates = (first.baseline, arms) if one_run else (before, (after,))
+        measured = {timing for timing, _, _ in cells}
+        timings = [timing for timing in Timing if timing in measured]
         yield _Kind(
             name=name if one_run else f"{compared_text(first, analysis.sides)}: {name}",
-            baseline=first.baseline if one_run else before,
-            candidates=arms if one_run else (after,),
-            cells={key: each for key, (each, _) in cells.items()},
-            bands={key: band for key, (_, band) in cells.items()},
-            marks=marks,
+            baseline=baseline,
+            candidates=candidates,
+            timings=timings,
+            texts={
+                (timing, arm): texts
+                for timing in timings
+                for arm, texts in _texts(timing, baseline, candidates, shown, cells, marks).items()
+            },
+            largest_change=max(abs(each.ratio - 1) for each, _ in cells.values()),
             sizes=shown,
             is_complete=len(shown) == len(sizes),
         )
+
+
+def _texts(
+    timing: Timing, baseline: str, candidates: Sequence[str], sizes: Sequence[int], cells: _Cells, marks: _Marks
+) -> dict[str, _Texts]:
+    """Return the texts of all arms in one timing, by arm."""
+    texts = {}
+    baseline_us: dict[int, float] = {}
+    for arm in candidates:
+        keys = [(timing, size, arm) for size in sizes]
+        found = [cells.get(key) for key in keys]
+        of_arm = [marks.get(key, "") for key in keys]
+        for size, cell in zip(sizes, found, strict=True):
+            if cell:
+                baseline_us.setdefault(size, cell[0].baseline_us)
+        pairs = list(zip(found, of_arm, strict=True))
+        texts[arm] = _Texts(
+            times=[significant(cell[0].candidate_us) if cell else mark for cell, mark in pairs],
+            saved=[_saved(cell[0]) if cell else "" for cell in found],
+            changes=[_change(cell[0].ratio, cell[1].verdict) if cell else "" for cell in found],
+            marks=["" if cell else mark for cell, mark in pairs],
+            ratios=[cell[0].ratio if cell else None for cell in found],
+        )
+    texts[baseline] = _Texts(
+        times=[
+            significant(baseline_us[size]) if size in baseline_us else marks.get((timing, size, baseline), "")
+            for size in sizes
+        ]
+    )
+    return texts
 
 
 def _some_sizes(sizes: Sequence[int], bands: Sequence[Band], failed: Collection[int]) -> list[int]:
@@ -206,45 +253,30 @@ def _columns(kind: _Kind, timing: Timing, layout: _Layout) -> list[Column]:
     names = _names_in_header(kind, layout)
     columns = []
     if "baseline" in shown:
-        times = [_baseline_us(kind, timing, size) for size in kind.sizes]
         name = kind.baseline if names or not kind.alone else "from"
-        columns.append(column(kind.baseline, (*fold(name, _NAME), "us"), times))
-    most = max((abs(each.ratio - 1) for each in kind.cells.values()), default=0)
+        columns.append(column(kind.baseline, (*fold(name, _NAME), "us"), kind.texts[timing, kind.baseline].times))
     for number, arm in enumerate(kind.candidates):
-        keys = [(timing, size, arm) for size in kind.sizes]
-        cells = [kind.cells.get(key) for key in keys]
-        marks = [kind.marks.get(key, "") for key in keys]
+        texts = kind.texts[timing, arm]
+        changes = texts.changes
         name = ascii_uppercase[number % len(ascii_uppercase)] if layout.short else arm
         above = () if kind.alone else fold(name, _NAME)
         if "time" in shown:
-            times = [significant(each.candidate_us) if each else mark for each, mark in zip(cells, marks, strict=True)]
             name = arm if names or not kind.alone else "to"
-            columns.append(column(arm, (*fold(name, _NAME), "us"), times))
-            marks = [""] * len(marks)
+            columns.append(column(arm, (*fold(name, _NAME), "us"), texts.times))
+        else:
+            changes = [change or mark for change, mark in zip(changes, texts.marks, strict=True)]
         if "saved" in shown:
-            saved = [_saved(each) if each else "" for each in cells]
-            columns.append(column(arm, (*above, "saved"), saved))
-        changes = [
-            _change(kind.cells[key].ratio, kind.bands[key].verdict) if key in kind.cells else mark
-            for key, mark in zip(keys, marks, strict=True)
-        ]
+            columns.append(column(arm, (*above, "saved"), texts.saved))
         columns.append(column(arm, (*(above if "time" not in shown else ()), "% "), changes))
         if "bar" in shown:
-            columns.append(
-                column(arm, ("",), [_bar(each, most, layout.bar) if each else "" for each in cells], left=True)
-            )
+            bars = [_bar(ratio, kind.largest_change, layout.bar) for ratio in texts.ratios]
+            columns.append(column(arm, ("",), bars, left=True))
     return columns
 
 
 def _names_in_header(kind: _Kind, layout: _Layout) -> bool:
     """Return True if the names of a pair of arms stand above its columns, and not the words from and to."""
     return not layout.short and max(len(kind.baseline), len(kind.candidates[0])) <= _SHORT_NAME
-
-
-def _baseline_us(kind: _Kind, timing: Timing, size: int) -> str:
-    cells = (kind.cells.get((timing, size, arm)) for arm in kind.candidates)
-    known = next((cell for cell in cells if cell), None)
-    return significant(known.baseline_us) if known else kind.marks.get((timing, size, kind.baseline), "")
 
 
 def _saved(comparison: Comparison) -> str:
@@ -259,9 +291,11 @@ def _change(ratio: float, verdict: Verdict | None) -> str:
     return text + (_MARKS.get(verdict) or " ")
 
 
-def _bar(comparison: Comparison, most: float, length: int) -> str:
+def _bar(ratio: float | None, most: float, length: int) -> str:
     """Return a bar to the left for a faster candidate and to the right for a slower one; ``most`` is a full bar."""
-    change = comparison.ratio - 1
+    if ratio is None:
+        return ""
+    change = ratio - 1
     characters = round(length * abs(change) / most) if most else 0
     left, right = ("-" * characters, "") if change < 0 else ("", "+" * characters)
     return f"{left:>{length}}|{right:<{length}}"

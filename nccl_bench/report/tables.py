@@ -1,7 +1,6 @@
 """The tables of a run's figures: latency, bandwidth, and percentiles of single operations."""
 
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import asdict
 
 from nccl_bench.analysis.analysis import Analysis
 from nccl_bench.analysis.description import figures_notices
@@ -26,8 +25,10 @@ def measurement_tables(analysis: Analysis) -> Iterator[Table]:
     if run is None:
         return
     rows = [row for row in analysis.rows if row.collective]
-    for group in dict.fromkeys(_group(row) for row in rows if row.timing):
-        of_group = [row for row in rows if _group(row) == group]
+    kinds: dict[object, list[Row]] = {}
+    for row in rows:
+        kinds.setdefault(kind_of(row), []).append(row)
+    for of_group in kinds.values():
         broken = {_cell_of(row): row for row in of_group if row.arm and row.status in (Hang.kind, Crash.kind)}
         for timing in Timing:
             measured = {_cell_of(row): row for row in of_group if row.timing == timing}
@@ -45,17 +46,23 @@ def measurement_tables(analysis: Analysis) -> Iterator[Table]:
                 yield _table(run, f"{what}, {timing} bandwidth (GB/s)", (), cells, ("algbw", "busbw"), _bandwidth)
 
 
-def cell_marks(analysis: Analysis, case: Case) -> dict[tuple[Timing, int, str], str]:
-    """Return the text to show instead of times, by timing, size and arm, for the cells of one kind of case."""
-    group = _group(Row(**asdict(case)))
-    rows = [row for row in analysis.rows if row.collective and _group(row) == group and row.arm]
-    timings = dict.fromkeys(Timing(row.timing) for row in rows if row.timing)
-    marks: dict[tuple[Timing, int, str], str] = {}
+def cell_marks(analysis: Analysis) -> dict[object, dict[tuple[Timing, int, str], str]]:
+    """Return the text to show instead of times, by timing, size and arm, for each kind of case: see ``kind_of``."""
+    rows = [row for row in analysis.rows if row.collective and row.arm]
+    timings = dict.fromkeys((kind_of(row), Timing(row.timing)) for row in rows if row.timing)
+    marks: dict[object, dict[tuple[Timing, int, str], str]] = {}
     for row in rows:
         if mark := _mark(row):
-            for timing in [Timing(row.timing)] if row.timing else timings:
-                marks.setdefault((timing, row.size_bytes or 0, row.arm or ""), mark)
+            kind = kind_of(row)
+            of_kind = marks.setdefault(kind, {})
+            for timing in [Timing(row.timing)] if row.timing else [known for of, known in timings if of == kind]:
+                of_kind.setdefault((timing, row.size_bytes or 0, row.arm or ""), mark)
     return marks
+
+
+def kind_of(of: Row | Case) -> object:
+    """Return a value that is equal for all rows and cases of one kind."""
+    return (of.scenario, of.collective, of.dtype, of.redop, of.placement, of.root)
 
 
 def percentile_tables(analysis: Analysis) -> Iterator[Table]:
@@ -90,10 +97,6 @@ def percentile_tables(analysis: Analysis) -> Iterator[Table]:
 
 def _arm_of(line: Samples, placements_differ: bool) -> str:
     return with_notes(line.arm, line.placement) if placements_differ else line.arm
-
-
-def _group(row: Row) -> tuple[object, ...]:
-    return (row.scenario, row.collective, row.dtype, row.redop, row.placement, row.root)
 
 
 def _cell_of(row: Row) -> tuple[int, str]:
