@@ -1,5 +1,6 @@
-"""The class of all commands: their help, the spelling of each option, and suggestions for unknown options."""
+"""The class of all commands: their help, the spelling of each option, and suggestions for what was mistyped."""
 
+import re
 from collections.abc import Iterator, Sequence
 from typing import Any
 
@@ -12,6 +13,10 @@ from nccl_bench.errors import UsageError
 
 # The key, in the `meta` of Typer's context, of the spellings.
 _SPELLINGS = "nccl_bench.spellings"
+# How Typer says that a value is not a number.
+_NO_NUMBER = re.compile(r"valid (integer|float|number)")
+# A number of seconds with its unit, as in `timeout 6s`.
+_SECONDS = re.compile(r"(\d+(?:\.\d+)?) ?s(?:ec(?:onds?)?)?")
 
 
 class CommandGroup(TyperGroup):
@@ -26,14 +31,19 @@ class Command(TyperCommand):
 
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
         ctx.meta[_SPELLINGS] = dict(_spellings(self.params, args))
+        typed = list(args)  # the parser empties `args`
         try:
             return super().parse_args(ctx, args)
         except Exception as error:
-            # Typer has its own copy of the class NoSuchOption since 0.26; before, the class was click's.
-            name = getattr(error, "option_name", None)
-            if type(error).__name__ != "NoSuchOption" or not isinstance(name, str):
-                raise
-            raise UsageError(self._unknown(name)) from error
+            # Typer has its own copies of these classes since 0.26; before, the classes were click's.
+            kind, name, param = type(error).__name__, getattr(error, "option_name", None), getattr(error, "param", None)
+            if kind == "NoSuchOption" and isinstance(name, str):
+                raise UsageError(self._unknown(name)) from error
+            no_number = _NO_NUMBER.search(str(getattr(error, "message", "")))
+            if kind == "BadParameter" and param is not None and no_number:
+                wanted = "a whole number" if no_number[1] == "integer" else "a number"
+                raise UsageError(_no_number(param, wanted, typed)) from error
+            raise
 
     def format_help(self, ctx: Any, formatter: Any) -> None:
         _print_help(self, ctx)
@@ -53,6 +63,17 @@ def _print_help(command: Any, ctx: Any) -> None:
 def spellings(ctx: Any) -> dict[str, str]:
     """Return how the user spelled each option of the command line, such as ``-b``, by the option's name in Python."""
     return dict(ctx.meta[_SPELLINGS])
+
+
+def _no_number(param: Any, wanted: str, args: Sequence[str]) -> str:
+    """Return the message about an option in ``args`` whose value is not the number ``wanted``."""
+    # Of an option that is given twice, the last value counts.
+    for index, arg in reversed(list(enumerate(args))):
+        for _, spelling in _spellings([param], [arg]):
+            value = "".join(args[index + 1 : index + 2]) if arg == spelling else arg.removeprefix(spelling).lstrip("=")
+            near = _SECONDS.fullmatch(value)
+            return f"{spelling} is {value!r}: " + (f"did you mean {near[1]}?" if near else f"give {wanted}")
+    return f"{param.opts[0]}: give {wanted}"
 
 
 def _spellings(params: Sequence[Any], args: Sequence[str]) -> Iterator[tuple[str, str]]:
