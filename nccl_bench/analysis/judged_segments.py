@@ -4,11 +4,13 @@ import math
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import groupby
+from statistics import NormalDist, fmean
 
 from nccl_bench.analysis.comparison import Basis, Comparison
 from nccl_bench.analysis.judging import Claim, Judgement, OpenReason, direction, judge, nearer
+from nccl_bench.analysis.odd_values import odd_values
 from nccl_bench.analysis.segments import Series, segments
-from nccl_bench.analysis.statistics import Interval, Verdict, verdict_of
+from nccl_bench.analysis.statistics import FAMILYWISE_ERROR, Interval, Verdict, verdict_of
 
 # A series or a part of it: sizes of one pair of arms, kind of case and timing, the smallest size first.
 Sizes = tuple[Comparison, ...]
@@ -38,11 +40,22 @@ class Segment:
             lean = verdict_of(self.interval, threshold)
         return threshold, self.verdict, self.reason, lean
 
-    def outsiders(self) -> list[int]:
-        """Return the indices of the sizes that the verdict of the segment would hide."""
+    def outsiders(self, error: float) -> list[int]:
+        """Return the indices of the sizes that the verdict of the segment would hide.
+
+        ``error`` is the allowed probability that a size seems to differ from the other sizes, but does not.
+        """
         if len(self.sizes) == 1:
             return []
-        return [index for index, each in enumerate(self.sizes) if self._would_hide(each)]
+        against = [index for index, each in enumerate(self.sizes) if self._contradicts(each)]
+        odd = set(against) & set(_odd(self.sizes, error)) if against else set()
+        return [index for index, each in enumerate(self.sizes) if index in odd or self._would_hide(each)]
+
+    def _contradicts(self, size: Comparison) -> bool:
+        """Return True if the verdict of the segment is wrong for the ratio of ``size``."""
+        if self.verdict in (Verdict.INCONCLUSIVE, None):
+            return False
+        return verdict_of(Interval(low=size.ratio, high=size.ratio, error=1.0), size.threshold) is not self.verdict
 
     def _would_hide(self, size: Comparison) -> bool:
         if self.verdict is Verdict.INCONCLUSIVE:
@@ -62,9 +75,13 @@ def judged_segments(series: Iterable[Sizes]) -> list[list[Segment]]:
     A size leaves its segment if the verdict of the segment would hide it. Then all segments are judged again.
     """
     parts = _cut(series)
+    error = FAMILYWISE_ERROR / max(1, sum(len(part) for of_series in parts for part in of_series))
     while True:
         judged = _judged(parts)
-        cut = [[part for segment in of_series for part in _without_outsiders(segment)] for of_series in judged]
+        cut = [
+            [part for segment in of_series for part in _without(segment.sizes, segment.outsiders(error))]
+            for of_series in judged
+        ]
         if cut == parts:
             return judged
         parts = cut
@@ -89,22 +106,51 @@ def _cut(series: Iterable[Sizes]) -> list[list[Sizes]]:
 
 
 def _values(sizes: Sizes) -> Series:
-    return Series(values=[math.log(each.ratio) for each in sizes], deviations=[*map(_deviation, sizes)])
+    return Series(values=[*map(_logarithm, sizes)], deviations=[*map(_deviation, sizes)])
 
 
 def _single(sizes: Sizes) -> list[tuple[int, int]]:
     return [(index, index + 1) for index in range(len(sizes))]
 
 
+def _odd(sizes: Sizes, error: float) -> list[int]:
+    """Return the indices of the sizes that differ from the others; ``error`` is that of one size."""
+    # The scatter contains what the rounds of the twin cause; the ranges contain that of the candidate.
+    rounds = fmean(_sampling_error(each) ** 2 for each in sizes)
+    scatter = math.sqrt(max(0.0, max(map(_scatter, sizes)) ** 2 - rounds))
+    return odd_values(
+        [*map(_logarithm, sizes)],
+        [*map(_deviation, sizes)],
+        [_range(each, error) for each in sizes],
+        NormalDist().inv_cdf(1 - error / 2) * scatter,
+    )
+
+
+def _range(size: Comparison, error: float) -> tuple[float, float]:
+    assert size.evidence is not None
+    interval = size.evidence.pair.estimate.interval(error)
+    return (-math.inf, math.inf) if interval is None else (math.log(interval.low), math.log(interval.high))
+
+
 def _has_evidence(size: Comparison) -> bool:
     return size.evidence is not None and size.evidence.basis is not Basis.NOTHING
 
 
+def _logarithm(size: Comparison) -> float:
+    return math.log(size.ratio)
+
+
 def _deviation(size: Comparison) -> float:
+    return max(_sampling_error(size), _scatter(size), _LEAST_DEVIATION * size.threshold)
+
+
+def _sampling_error(size: Comparison) -> float:
+    return size.evidence.pair.estimate.deviation or 0.0 if size.evidence else 0.0
+
+
+def _scatter(size: Comparison) -> float:
     evidence = size.evidence
-    assert evidence is not None
-    scatter = evidence.noise.scatter(evidence.pair) if evidence.noise else 0.0
-    return max(evidence.pair.estimate.deviation or 0.0, scatter, _LEAST_DEVIATION * size.threshold)
+    return evidence.noise.scatter(evidence.pair) if evidence and evidence.noise else 0.0
 
 
 def _judged(parts: Sequence[Sequence[Sizes]]) -> list[list[Segment]]:
@@ -135,10 +181,10 @@ def _segment(sizes: Sizes, claim: Claim | None, judged: Judgement | None) -> Seg
     )
 
 
-def _without_outsiders(segment: Segment) -> Iterator[Sizes]:
-    """Yield the sizes of ``segment``: each outsider alone, and the sizes between two outsiders together."""
+def _without(sizes: Sizes, outsiders: Sequence[int]) -> Iterator[Sizes]:
+    """Yield the parts of ``sizes``: each outsider alone, and the sizes between two outsiders together."""
     first = 0
-    for index in segment.outsiders():
-        yield from filter(None, (segment.sizes[first:index], segment.sizes[index : index + 1]))
+    for index in outsiders:
+        yield from filter(None, (sizes[first:index], sizes[index : index + 1]))
         first = index + 1
-    yield from filter(None, [segment.sizes[first:]])
+    yield from filter(None, [sizes[first:]])

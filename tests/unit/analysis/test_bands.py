@@ -107,6 +107,23 @@ def test_one_size_that_differs_is_never_hidden(ratio: float, place: int) -> None
     assert alone.verdict is (SLOWER if ratio > 1 else FASTER)
 
 
+@pytest.mark.parametrize("ratio", [1.07, 0.93])
+def test_one_size_that_differs_leaves_its_band_although_its_own_verdict_is_open(ratio: float) -> None:
+    ratios = [1.0] * 20
+    ratios[7] = ratio
+    run = planted(ratios, rounds=30, noise=0.03)
+    assert {each.verdict for each in compare_arms(run, TWO_PERCENT)} == {INCONCLUSIVE}
+    before, alone, after = bands(run)
+    assert shown([before, after]) == [(EQUIVALENT, None, 7), (EQUIVALENT, None, 12)]
+    assert [each.case.size_bytes for each in alone.comparisons] == [8 * 2**7]
+    assert alone.verdict is not EQUIVALENT
+
+
+def test_sizes_that_differ_only_by_noise_stay_in_their_band() -> None:
+    of_runs = [shown(bands(planted([1.0] * 20, rounds=30, noise=0.03, seed=seed))) for seed in range(20)]
+    assert of_runs == [[(EQUIVALENT, None, 20)]] * 20
+
+
 @pytest.mark.parametrize("usual", [0.9, 1.1])
 def test_an_equal_size_among_faster_or_slower_ones_is_never_hidden(usual: float) -> None:
     of_run = bands(planted([usual] * 6 + [1.0] + [usual] * 6))
