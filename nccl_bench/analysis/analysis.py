@@ -69,7 +69,7 @@ class Analysis:
         comparisons = tuple(sorted(compare_arms(comparable, limits), key=lambda each: each.candidate not in asked_arms))
         basis = basis_of(comparisons)
         # With one launch, the twin sets the noise floor instead.
-        of_twin = compare_arms(comparable, limits, candidates=[twin_of(run.baseline)] if basis.has_variance else [])
+        of_twin = compare_arms(comparable, limits, candidates=[twin_of(run.baseline)]) if basis.has_variance else ()
         rows = rows_of(run, comparisons, comparable)
         measured = {line.arm for line in run.lines if isinstance(line, Samples)}
         joined = join_launches(run)

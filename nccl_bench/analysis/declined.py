@@ -15,9 +15,11 @@ def declined_cells(run: Run) -> Iterator[str]:
     """Yield a line for each arm and kind of case that the arm declined, with the sizes; twins are left out."""
     # Without configured placements, each arm has its own, and a declined call has none.
     placements = () if run.meta["config"].get("placements", ()) is None else None
+    samples = [line for line in run.lines if isinstance(line, Samples)]
+    arms = {line.arm for line in samples if line.status is Status.DECLINED and not line.arm.endswith(TWIN_SUFFIX)}
     groups: dict[tuple[str, str], list[Samples]] = defaultdict(list)
-    for line in run.lines:
-        if isinstance(line, Samples) and not line.arm.endswith(TWIN_SUFFIX):
+    for line in samples:
+        if line.arm in arms:
             groups[line.arm, case_name(line.case, placements)].append(line)
     for (arm, name), lines in groups.items():
         timings: dict[str, list[Timing]] = defaultdict(list)

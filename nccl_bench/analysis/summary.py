@@ -6,9 +6,8 @@ of a machine drifts. Within minutes, the speed can change by more than the diffe
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from dataclasses import fields
-from operator import sub
 from statistics import geometric_mean
 from typing import TYPE_CHECKING, Annotated, Any, Literal, get_type_hints
 
@@ -19,6 +18,7 @@ from nccl_bench.analysis.comparable import ComparableRun
 from nccl_bench.analysis.comparison import Comparison
 from nccl_bench.analysis.joined_launches import join_launches
 from nccl_bench.analysis.one_run import median_ratios
+from nccl_bench.analysis.spread import Spread, spreads_of
 from nccl_bench.catalog.cases import Case
 from nccl_bench.catalog.timings import TIMINGS, Timing
 from nccl_bench.records.run import Run
@@ -185,7 +185,8 @@ def rows_of(
     launches = (comparable or ComparableRun.of(run, run.meta["name"])).launches()
     rows: list[Row] = []
     skipped: set[Row] = set()
-    for line in join_launches(run).lines:
+    lines = join_launches(run).lines
+    for line, spread in zip(lines, spreads_of(lines), strict=True):
         if isinstance(line, Samples):
             point = (line.case, line.timing)
             cell = (*point, line.arm)
@@ -198,7 +199,7 @@ def rows_of(
                 ratios = median_ratios(launches, point, line.arm, run.baseline)
                 ratio = geometric_mean(ratios) if ratios else None
             measured = sum(cell in each.cells for each in launches)
-            rows.append(_measured(line, measured, run.baseline, ratio, comparison))
+            rows.append(_measured(line, spread, measured, run.baseline, ratio, comparison))
         else:
             arm, reason = (None, line.reason) if isinstance(line, Skipped) else (line.arm, None)
             case = _columns_of(line.case)
@@ -229,26 +230,22 @@ def _columns_of(case: Case | None) -> dict[str, Any]:
     return {name: getattr(case, name) for name in _CASE} if case else {}
 
 
-def _measured(line: Samples, launches: int, baseline: str, ratio: float | None, comparison: Comparison | None) -> Row:
-    """Return the row of ``line``, which holds the times of all its ``launches``."""
+def _measured(
+    line: Samples,
+    spread: Spread | None,
+    launches: int,
+    baseline: str,
+    ratio: float | None,
+    comparison: Comparison | None,
+) -> Row:
+    """Return the row of ``line``, which holds the times of all its ``launches``; ``spread`` describes these times."""
     case = line.case
     times: dict[str, Any] = {}
-    if line.samples_us:
-        ordered = sorted(line.samples_us)
-        time_us = _quartile(ordered, 2)
-        times = {
-            "time_us": time_us,
-            "min_us": ordered[0],
-            "max_us": ordered[-1],
-            "q1_us": _quartile(ordered, 1),
-            "q3_us": _quartile(ordered, 3),
-        }
-        if line.slowest_rank:
-            times["rank_spread_us"] = _quartile(sorted(map(sub, line.samples_us, line.fastest_rank_us)), 2)
-            times["slowest_rank"], times["slowest_rank_share"] = _most_frequent(line.slowest_rank)
+    if spread is not None:
+        times = spread._asdict()
         if TIMINGS[line.timing].moves_bytes:
-            times["algbw_gb_s"] = case.row.algbw_gb_s(case.size_bytes, time_us)
-            times["busbw_gb_s"] = case.row.busbw_gb_s(case.size_bytes, time_us, line.world_size)
+            times["algbw_gb_s"] = case.row.algbw_gb_s(case.size_bytes, spread.time_us)
+            times["busbw_gb_s"] = case.row.busbw_gb_s(case.size_bytes, spread.time_us, line.world_size)
     if line.per_iteration is not None:
         times |= {name: getattr(line.per_iteration, name) for name in ("p50_us", "p90_us", "p99_us")}
         times["per_iteration_cost_us"] = line.per_iteration.cost_us
@@ -285,15 +282,3 @@ def _measured(line: Samples, launches: int, baseline: str, ratio: float | None, 
         **times,
         **judged,
     )
-
-
-def _quartile(ordered: Sequence[float], number: int) -> float:
-    """Return a quartile of values in order; quartile 2 is the median. Between two values it is interpolated."""
-    index, rest = divmod((len(ordered) - 1) * number, 4)
-    return (ordered[index] * (4 - rest) + ordered[index + 1] * rest) / 4 if rest else ordered[index]
-
-
-def _most_frequent(ranks: Sequence[int]) -> tuple[int, float]:
-    """Return the most frequent rank, of several the lowest, and its share."""
-    rank = max(sorted(set(ranks)), key=ranks.count)
-    return rank, ranks.count(rank) / len(ranks)

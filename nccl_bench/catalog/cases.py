@@ -20,6 +20,11 @@ def scenario_word(scenario: str | None) -> str | None:
     return None if scenario == Scenario.ISOLATED else scenario
 
 
+# One object for each kind, because equal cases are compared field by field, and the same ones at once. A process sees
+# few kinds.
+_KINDS: dict[Case, Case] = {}
+
+
 # No slots: a run looks up its cases many times, so a case keeps its hash and its kind.
 @dataclass(frozen=True, kw_only=True)
 class Case:
@@ -43,8 +48,9 @@ class Case:
 
     @cached_property
     def kind(self) -> Case:
-        """The case without its size: the cases of one sweep then are equal."""
-        return replace(self, size_bytes=0, count=0)
+        """The case without its size: the cases of one sweep then are equal, and the same object."""
+        kind = replace(self, size_bytes=0, count=0)
+        return _KINDS.setdefault(kind, kind)
 
     @property
     def row(self) -> Collective:

@@ -25,7 +25,8 @@ def read_entries(lines: Iterable[bytes], file: Path) -> tuple[list[Entry], tuple
 
     Raises ``RecordError`` with ``file``, the number of the line and the reason.
     """
-    usual = {_mirror(kind): _Usual(kind) for kind in (Samples, CaseEnd)}
+    shared: dict[Any, dict[bytes, Any]] = {}
+    usual = {_mirror(kind): _Usual(kind, shared) for kind in (Samples, CaseEnd)}
     decoder: msgspec.json.Decoder[Any] = msgspec.json.Decoder(Union[*usual])
     entries: list[Entry] = []
     for number, line in enumerate(lines, start=1):
@@ -45,14 +46,17 @@ def read_entries(lines: Iterable[bytes], file: Path) -> tuple[list[Entry], tuple
 
 
 class _Usual:
-    """A kind of usual line, and the values that its lines share."""
+    """A kind of usual line, and the values that its lines share.
 
-    def __init__(self, kind: type[Samples | CaseEnd]) -> None:
+    ``shared`` has these values by their type and their JSON; the kinds of lines share it, because each line has a case.
+    """
+
+    def __init__(self, kind: type[Samples | CaseEnd], shared: dict[Any, dict[bytes, Any]]) -> None:
         self._kind = kind
         self._names = [field.name for field in fields(kind)]
         # The position of each shared field, its type, and its values by their JSON.
         self._shared: list[tuple[int, Any, dict[bytes, Any]]] = [
-            (self._names.index(name), hint, {}) for name, hint in _shared_fields(kind).items()
+            (self._names.index(name), hint, shared.setdefault(hint, {})) for name, hint in _shared_fields(kind).items()
         ]
 
     def entry(self, decoded: msgspec.Struct) -> Entry:
