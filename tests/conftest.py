@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import os
 import signal
 from collections.abc import Iterator
 from functools import cache, partial
@@ -36,6 +37,9 @@ def pytest_configure() -> None:
         signal.signal(signal.SIGINT, signal.default_int_handler)
     if signal.getsignal(signal.SIGHUP) is signal.SIG_IGN:
         signal.signal(signal.SIGHUP, signal.SIG_DFL)
+    # Tests of commands expect the output that a user gets, also in a workflow of GitHub Actions.
+    os.environ.pop("GITHUB_ACTIONS", None)
+    os.environ.pop("GITHUB_STEP_SUMMARY", None)
     # Typer builds a new parser for every call, which takes longer than most of the commands that tests call.
     typer.main.get_command = cache(typer.main.get_command)
 

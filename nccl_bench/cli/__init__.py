@@ -14,6 +14,7 @@ from nccl_bench import __version__
 from nccl_bench.cli.command import Command, CommandGroup
 from nccl_bench.cli.compare import compare
 from nccl_bench.cli.doctor import doctor
+from nccl_bench.cli.github import annotate_error
 from nccl_bench.cli.guide import guide
 from nccl_bench.cli.import_ import import_
 from nccl_bench.cli.list import list_
@@ -66,6 +67,7 @@ def main() -> None:
         _call()
     except NcclBenchError as error:
         print_message(str(error))
+        annotate_error(str(error))
         exit_with(error.exit_code)
     except BrokenPipeError:
         # The program that reads our output, such as `head`, has stopped reading.

@@ -6,9 +6,21 @@ import os
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from nccl_bench.analysis.headline import Headline
 from nccl_bench.cli.messages import print_message
+
+if TYPE_CHECKING:
+    from nccl_bench.report.github import Annotation
+
+
+def annotate_error(message: str, environ: Mapping[str, str] = os.environ) -> None:
+    """Annotate the workflow run of GitHub Actions with the error that ends the command; elsewhere do nothing."""
+    if environ.get("GITHUB_ACTIONS") == "true":
+        from nccl_bench.report.github import Annotation, Level
+
+        _print(Annotation(level=Level.ERROR, title="nccl-bench", message=message))
 
 
 def show_on_github(
@@ -26,7 +38,7 @@ def show_on_github(
 
     if environ.get("GITHUB_ACTIONS") == "true":
         for annotation in annotations_of(headline, warnings):
-            print(annotation.command(), file=sys.stderr, flush=True)
+            _print(annotation)
     if file := environ.get("GITHUB_STEP_SUMMARY"):
         text = markdown().encode()
         try:
@@ -37,3 +49,7 @@ def show_on_github(
                 opened.write(text)
         except OSError as error:
             print_message(f"GITHUB_STEP_SUMMARY is {file}, which cannot be written: {error.strerror}")
+
+
+def _print(annotation: Annotation) -> None:
+    print(annotation.command(), file=sys.stderr, flush=True)

@@ -12,6 +12,10 @@ from nccl_bench.report.formats import markdown_remarks, markdown_table, markdown
 from nccl_bench.report.tables import measurement_tables
 from nccl_bench.report.verdicts import analysis_remarks, heading, time_tables, verdict_tables
 
+# GitHub refuses a longer comment on a pull request.
+MOST_CHARACTERS = 65_536
+# Room for the line that names what is left out.
+_FOR_LAST_LINE = 400
 # A longer table is folded too.
 _MOST_LINES = 40
 # The name of the fact that is the command of a run.
@@ -19,23 +23,51 @@ _COMMAND = "Command"
 
 
 def markdown_report(analysis: Analysis) -> str:
-    """Return GitHub's Markdown: the headline and the verdicts by band of sizes; other tables and remarks are folded."""
-    lines = list(markdown_headline(analysis.headline))
+    """Return GitHub's Markdown: the headline and the verdicts by band of sizes; other tables and remarks are folded.
+
+    A folded block for which ``MOST_CHARACTERS`` leaves no room is left out, and the last line names it.
+    """
+    lines, left_out = list(markdown_headline(analysis.headline)), []
+    room = MOST_CHARACTERS - _FOR_LAST_LINE - _length(lines)
+    for title, block in _blocks(analysis):
+        if _length(block) > room:
+            left_out.append(title)
+        else:
+            lines += block
+            room -= _length(block)
+    if left_out:
+        names = ", ".join(f'"{title}"' for title in left_out)
+        lines += (
+            f"Left out, because a comment on GitHub has at most {MOST_CHARACTERS} characters: {names}. "
+            "`--to page.html` makes a page with everything.",
+            "",
+        )
+    return "\n".join(lines)
+
+
+def _blocks(analysis: Analysis) -> Iterator[tuple[str, list[str]]]:
+    """Yield what stands below the headline, with titles: the table of bands, then folded blocks."""
+
+    def folded(title: str, lines: Iterable[str]) -> tuple[str, list[str]]:
+        return title, list(_folded(title, lines))
+
     bands = band_table(analysis)
     if bands is not None:
-        table = list(markdown_table(bands))
-        is_long = len(bands.columns[0].cells) > _MOST_LINES
-        lines += _folded("Verdicts by band of sizes", table) if is_long else table
+        title, table = "Verdicts by band of sizes", list(markdown_table(bands))
+        yield folded(title, table) if len(bands.columns[0].cells) > _MOST_LINES else (title, table)
     for remarks in analysis_remarks(analysis):
-        lines += _folded(f"{remarks.title} ({len(remarks.items)})", list(markdown_remarks(remarks))[2:])
-    lines += markdown_commands(analysis.headline)
-    notes = [text for note in analysis.notes for text in (_one_line(note), "")]
+        yield folded(f"{remarks.title} ({len(remarks.items)})", list(markdown_remarks(remarks))[2:])
+    yield "Commands", list(markdown_commands(analysis.headline))
     verdicts = list(chain.from_iterable(map(markdown_table, verdict_tables(analysis))))
     if verdicts:
-        lines += _folded("Verdicts in detail", [heading(analysis), "", *verdicts])
+        yield folded("Verdicts in detail", [heading(analysis), "", *verdicts])
+    notes = [text for note in analysis.notes for text in (_one_line(note), "")]
     figures = chain.from_iterable(map(markdown_table, chain(measurement_tables(analysis), time_tables(analysis))))
-    lines += _folded("Notes and figures", [*notes, *figures])
-    return "\n".join(lines)
+    yield folded("Notes and figures", [*notes, *figures])
+
+
+def _length(lines: Iterable[str]) -> int:
+    return sum(len(line) + 1 for line in lines)
 
 
 def markdown_headline(headline: Headline) -> Iterator[str]:

@@ -11,7 +11,7 @@ from typer.testing import CliRunner
 
 from nccl_bench.analysis.analysis import Analysis
 from nccl_bench.analysis.headline import Headline
-from nccl_bench.cli import app
+from nccl_bench.cli import app, main
 from nccl_bench.cli.github import show_on_github
 from nccl_bench.records.run import Run
 from nccl_bench.report.github import MOST_ANNOTATIONS, MOST_SUMMARY_BYTES, Annotation, Level, annotations_of
@@ -52,6 +52,19 @@ def test_failures_are_errors_and_the_headline_is_one_notice() -> None:
     (notice,) = (each for each in shown if each.level is Level.NOTICE)
     assert analysis.headline.title in notice.message
     assert all("\n" not in each.command() for each in shown)
+
+
+def test_an_error_that_ends_the_command_is_annotated(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr("sys.argv", ["nccl-bench", "report", "absent:\nrun"])
+    for value, count in (("true", 1), ("", 0)):
+        monkeypatch.setenv("GITHUB_ACTIONS", value)
+        with pytest.raises(SystemExit):
+            main()
+        commands = [line for line in capsys.readouterr().err.splitlines() if line.startswith("::")]
+        assert len(commands) == count
+        assert all(line.startswith("::error title=nccl-bench::absent:%0Arun is not a run") for line in commands)
 
 
 def test_github_shows_ten_of_a_level_and_the_last_one_counts_the_rest() -> None:

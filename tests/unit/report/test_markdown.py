@@ -13,7 +13,7 @@ from nccl_bench.catalog.timings import Timing
 from nccl_bench.records.run import Run
 from nccl_bench.records.schema import Line, Skipped
 from nccl_bench.report.formats import markdown_text
-from nccl_bench.report.markdown import markdown_report
+from nccl_bench.report.markdown import MOST_CHARACTERS, markdown_report
 from nccl_bench.report.tables import measurement_tables
 from nccl_bench.report.verdicts import time_tables, verdict_tables
 from tests.support.synthetic_comparisons import compared_runs, comparison
@@ -123,6 +123,17 @@ def test_a_long_table_of_verdicts_is_folded_too() -> None:
     shown, _, folded = markdown_report(compared_runs(cells)).partition("<details>")
     assert tables(shown) == {}
     assert folded.startswith("<summary>Verdicts by band of sizes</summary>\n\n")
+
+
+def test_what_does_not_fit_in_a_comment_is_left_out_and_named() -> None:
+    cells = [comparison(8 * (step + 1), (Verdict.FASTER, Verdict.SLOWER)[step % 2], 1.5) for step in range(800)]
+    text = markdown_report(compared_runs(cells, warnings=("w",), title="b against a"))
+    assert len(text) <= MOST_CHARACTERS
+    assert "<summary>Warnings (" in text
+    assert text.count("<details>") == text.count("</details>")
+    assert text.splitlines()[-1].endswith(
+        '"Verdicts in detail", "Notes and figures". `--to page.html` makes a page with everything.'
+    )
 
 
 @pytest.mark.parametrize(
