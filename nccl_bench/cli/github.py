@@ -8,10 +8,10 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from nccl_bench.analysis.headline import Headline
 from nccl_bench.cli.messages import print_message
 
 if TYPE_CHECKING:
+    from nccl_bench.analysis.headline import Headline
     from nccl_bench.report.github import Annotation
 
 

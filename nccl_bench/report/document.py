@@ -14,6 +14,7 @@ from nccl_bench.analysis.statistics import Verdict
 from nccl_bench.analysis.summary import Row
 from nccl_bench.catalog.collectives import Placement, RedOp
 from nccl_bench.catalog.timings import Timing
+from nccl_bench.verify.findings import Processes, TrialGroup
 
 REPORT_VERSION: Literal[1] = 1
 
@@ -133,15 +134,27 @@ class VerificationCell(Struct, omit_defaults=True, kw_only=True):
     trials: int | None = None
     failed: int | None = None
     raced: int | None = None
-    calls: Annotated[int | None, Meta(description="calls whose results were checked")] = None
-    detail: str | None = None
+    calls: Annotated[int | None, Meta(description="calls whose results were checked, on each rank")] = None
+    detail: Annotated[str | None, Meta(description="the error of the first failed trial")] = None
+    quiet: Annotated[list[str], Meta(description="the streams on which no trial raced")] = []
+    broken: Annotated[bool, Meta(description="an exception, a crash or a hang ended the probe")] = False
+    unmade: Annotated[bool, Meta(description="the arm could not be made")] = False
+    declined: Annotated[list[str], Meta(description="what the arm declined, each with the reason")] = []
+    leaks: Annotated[list[str], Meta(description="what the arm left behind")] = []
+    groups: Annotated[list[TrialGroup], Meta(description="the trials by stream, operation and size")] = []
 
 
 class VerificationReport(_Report, omit_defaults=True, kw_only=True, tag="verification"):
     """The report of ``verify``. It is also the file verification.json of a record."""
 
+    tool: str
     version: Annotated[str, Meta(description="the version of nccl-bench")]
+    started: str
+    resumed: Annotated[list[str], Meta(description="when the verification was resumed")]
+    finished: Annotated[str | None, Meta(description="when it ended; null if it still runs or was killed")] = None
+    status: Annotated[str, Meta(description="complete, interrupted, failed or running")]
     command: list[str]
+    config: Annotated[dict[str, Any], Meta(description="the options")]
     environment: dict[str, Any]
     device: str
     world_size: int
@@ -149,6 +162,7 @@ class VerificationReport(_Report, omit_defaults=True, kw_only=True, tag="verific
     planned: Annotated[int, Meta(description="probes that were planned, counted for each arm")]
     ran: Annotated[int, Meta(description="probes that ran, counted for each arm")]
     blind: Annotated[bool, Meta(description="the detector was not caught, so nothing is verified")]
+    process_sets: Annotated[list[Processes], Meta(description="the processes of the arms, with their versions")]
     notes: _Texts
     cells: list[VerificationCell]
 

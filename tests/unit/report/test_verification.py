@@ -316,9 +316,23 @@ def test_a_terminal_gets_colour_and_the_same_text(of: Verification, monkeypatch:
 
 def test_the_json_fits_the_schema() -> None:
     of = make_verification({("torch", "many"): KILLED, (DETECTOR, "producer"): "late"}, broken=[("torch", "many")])
-    facts = {"version": "1", "command": ["nccl-bench", "verify"], "environment": {}}
+    facts = {
+        "tool": "nccl-bench",
+        "version": "1",
+        "started": "then",
+        "resumed": [],
+        "finished": None,
+        "status": "running",
+        "command": ["nccl-bench", "verify"],
+        "config": {},
+        "environment": {},
+    }
     schema = Draft202012Validator(json.loads(page("report-schema")))
-    schema.validate(json.loads(json_verification(replace(of, facts=facts))))
+    document = json.loads(json_verification(replace(of, facts=facts)))
+    schema.validate(document)
+    described = schema.schema["$defs"]
+    assert set(document) == set(described["VerificationReport"]["properties"])
+    assert set().union(*document["cells"]) <= set(described["VerificationCell"]["properties"])
     with pytest.raises(ValidationError):
         schema.validate(json.loads(json_verification(replace(of, facts={}))))
 
