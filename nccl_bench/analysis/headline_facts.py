@@ -14,7 +14,7 @@ from nccl_bench.analysis.wording import counted
 from nccl_bench.catalog.devices import DEVICES
 from nccl_bench.config.user_arms import AFTER, BEFORE, arm_text
 from nccl_bench.records.run import TOOL, Run, is_import
-from nccl_bench.records.schema import Status
+from nccl_bench.records.schema import Samples, Status
 
 # What settles most open bands, by the basis of the verdicts. Five launches decide most differences of 5 %: see the page
 # `verdicts` of the guide.
@@ -131,7 +131,11 @@ def verify_command(run: Run) -> str:
 
 
 def next_fact(bands: Sequence[Band], basis: Basis, run: Run | None) -> Fact | None:
-    """Return what to do next: the rest of an incomplete run, or what settles the open bands."""
+    """Return what to do next: the cause of wrong results, the rest of an incomplete run, or what settles open bands."""
+    wrong = [line.arm for line in run.lines if isinstance(line, Samples) and line.status is Status.WRONG] if run else []
+    if run is not None and wrong and not run.is_import:
+        arms = ", ".join(dict.fromkeys(wrong))
+        return Fact(name="Next", text=f"look for the cause of the wrong results of {arms}, with the command at Order")
     if run is not None and run.resume_command:
         command = run.resume_command
         return Fact(name="Next", text=f"measure the rest of this run: {command}", command=command)

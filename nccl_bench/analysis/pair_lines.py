@@ -3,7 +3,7 @@
 A line never averages. It names the sizes of a verdict, with the smallest and the largest difference.
 """
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from itertools import groupby
 
 from nccl_bench.analysis.bands import Band, OpenReason
@@ -22,6 +22,8 @@ from nccl_bench.catalog.timings import Timing
 
 # With more bands of one verdict in one timing, one line names all their sizes.
 _MOST_BANDS = 2
+# The sizes of each timing.
+_Known = Mapping[Timing, Sequence[int]]
 _DECIDED = {Verdict.FASTER: Label.FASTER, Verdict.SLOWER: Label.SLOWER}
 # What the user should know about an open band, by the reason.
 _OPEN: Mapping[OpenReason | None, str] = {
@@ -35,45 +37,49 @@ _OPEN: Mapping[OpenReason | None, str] = {
 }
 
 
-def pair_lines(bands: Sequence[Band], *, joined: bool = False) -> Iterator[HeadlineLine]:
+def pair_lines(bands: Sequence[Band], swept: Collection[int] = (), *, joined: bool = False) -> Iterator[HeadlineLine]:
     """Yield the lines of ``bands``, which are of one pair of arms and one kind of case.
 
-    With ``joined``, all timings of a verdict share a line.
+    ``swept`` are all sizes that were tried, which can be more than those of the bands. With ``joined``, all timings of
+    a verdict share a line.
     """
+    known = {
+        timing: sorted({*swept, *_sizes(band for band in bands if band.timing is timing)})
+        for timing in dict.fromkeys(band.timing for band in bands)
+    }
     for verdict, label in _DECIDED.items():
         decided = [band for band in bands if band.verdict is verdict]
         if joined and decided:
-            parts = [f"{_where(of, bands)} {percent_range(_ratios(of))}" for of in _by_timing(decided)]
+            parts = [f"{_where(of, known)} {percent_range(_ratios(of))}" for of in _by_timing(decided)]
             yield HeadlineLine(label=label, timing=None, text="; ".join(parts))
             continue
         for of_timing in _by_timing(decided):
             groups = [of_timing] if len(of_timing) > _MOST_BANDS else [[band] for band in of_timing]
-            yield from (_decided_line(label, group, bands) for group in groups)
+            yield from (_decided_line(label, group, known) for group in groups)
     same = [band for band in bands if band.verdict is Verdict.EQUIVALENT]
     if same:
-        places = every_timing([_where(of_timing, bands) for of_timing in _by_timing(same)])
+        places = every_timing([_where(of_timing, known) for of_timing in _by_timing(same)])
         yield HeadlineLine(label=Label.SAME, timing=None, text=places)
-    yield from _open_lines(bands)
+    yield from _open_lines(bands, known)
 
 
-def _open_lines(bands: Sequence[Band]) -> Iterator[HeadlineLine]:
+def _open_lines(bands: Sequence[Band], known: _Known) -> Iterator[HeadlineLine]:
     for reason, words in _OPEN.items():
         still_open = [band for band in bands if band.verdict in (Verdict.INCONCLUSIVE, None) and band.reason is reason]
         if not still_open:
             continue
         with_change = reason is not OpenReason.WITHIN_NOISE
         places = [
-            f"{_where(of_timing, bands)}{_change(of_timing) if with_change else ''}"
+            f"{_where(of_timing, known)}{_change(of_timing) if with_change else ''}"
             for of_timing in _by_timing(still_open)
         ]
         why = words.format(threshold=format_share(max(band.threshold for band in still_open)))
         yield HeadlineLine(label=Label.OPEN, timing=None, text=f"{every_timing(places)}: {why}")
 
 
-def _decided_line(label: Label, bands: Sequence[Band], all_bands: Sequence[Band]) -> HeadlineLine:
+def _decided_line(label: Label, bands: Sequence[Band], known: _Known) -> HeadlineLine:
     timing = bands[0].timing
-    known = _sizes(band for band in all_bands if band.timing is timing)
-    sizes = (size_range if len(bands) == 1 else sizes_in_short)(_sizes(bands), known)
+    sizes = (size_range if len(bands) == 1 else sizes_in_short)(_sizes(bands), known[timing])
     saved = [us for band in bands for us in band.saved_us]
     differences = f"{percent_range(_ratios(bands))}, {saved_text(saved, timing)}"
     return HeadlineLine(label=label, timing=timing, sizes=sizes, text=f"{sizes}, {differences}")
@@ -85,10 +91,9 @@ def _by_timing(bands: Sequence[Band]) -> list[list[Band]]:
     return [list(of_timing) for _, of_timing in groupby(ordered, key=lambda band: band.timing)]
 
 
-def _where(bands: Sequence[Band], all_bands: Sequence[Band]) -> str:
+def _where(bands: Sequence[Band], known: _Known) -> str:
     timing = bands[0].timing
-    known = _sizes(band for band in all_bands if band.timing is timing)
-    return f"{timing} {sizes_in_short(_sizes(bands), known)}"
+    return f"{timing} {sizes_in_short(_sizes(bands), known[timing])}"
 
 
 def _change(bands: Sequence[Band]) -> str:

@@ -5,7 +5,7 @@ baseline lie apart by more than the threshold and the noise floor. No further st
 """
 
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import groupby
 from statistics import median
@@ -60,14 +60,17 @@ class _Place:
         return Label.SAME if ranks == {0} else Label.OPEN
 
 
-def ranking_lines(bands: Sequence[Band]) -> Iterator[HeadlineLine]:
-    """Yield the fastest arms of each timing; ``bands`` are of several candidates and one kind of case."""
+def ranking_lines(bands: Sequence[Band], swept: Collection[int] = ()) -> Iterator[HeadlineLine]:
+    """Yield the fastest arms of each timing; ``bands`` are of several candidates and one kind of case.
+
+    ``swept`` are all sizes that were tried, which can be more than those of the bands.
+    """
     baseline = bands[0].baseline
     arms = (*dict.fromkeys(band.candidate for band in bands), baseline)
     alike: dict[Label, list[str]] = {Label.SAME: [], Label.OPEN: []}
     for timing in Timing:
         places = list(_places([band for band in bands if band.timing is timing], baseline))
-        known = [size for place in places for size in place.sizes]
+        known = sorted({*swept, *(size for place in places for size in place.sizes)})
         for place in _with_the_same_fastest(places):
             first, last = known.index(place.sizes[0]), known.index(place.sizes[-1])
             neighbours = last - first < len(place.sizes)

@@ -175,6 +175,15 @@ def test_next_is_the_command_of_the_run_with_what_settles_most() -> None:
     assert facts(Analysis.of(run(before_and_after(), **RUN)).headline)["Next"] == "nothing is open"
 
 
+def test_after_a_wrong_result_next_is_its_cause_and_no_size_is_called_every_size() -> None:
+    lines = [measured(arm, time_us) for arm, time_us in (("before", 10.0), ("after", 8.0), ("before:twin", 10.0))]
+    headline = headline_of(
+        [*lines, measured("before", 10.0, 16), measured("before:twin", 10.0, 16), wrong(arm="after")]
+    )
+    assert facts(headline)["Next"] == ("look for the cause of the wrong results of after, with the command at Order")
+    assert [line.sizes for line in headline.lines] == ["8 B"]
+
+
 def test_an_arm_that_was_never_compared_is_named() -> None:
     analysis = Analysis.of(run([measured("before", 10.0), measured("before:twin", 10.0)], **RUN))
     assert analysis.headline.problems == ("after is not compared with before in any case: not measured",)
