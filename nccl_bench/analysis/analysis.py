@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from functools import cached_property
 
 from nccl_bench.analysis import description
 from nccl_bench.analysis.answer import make_headline
@@ -26,7 +27,8 @@ from nccl_bench.records.run import Run
 from nccl_bench.records.schema import Samples
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+# No slots: an analysis keeps its headline, which several reports of one command use.
+@dataclass(frozen=True, kw_only=True)
 class Analysis:
     """The figures, the comparisons and the remarks of one analysis."""
 
@@ -109,7 +111,7 @@ class Analysis:
         """The bands that answer the question. The headline and ``--fail-on`` use only these."""
         return tuple(band for band in self.bands if self.asked_arms is None or band.candidate in self.asked_arms)
 
-    @property
+    @cached_property
     def headline(self) -> Headline:
         """The answer in a few lines."""
         return make_headline(

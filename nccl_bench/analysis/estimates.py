@@ -57,9 +57,10 @@ class PairedRatios(Estimate):
     """The median of the ratios of two arms: one ratio for each round of one run."""
 
     def __init__(self, ratios: Sequence[float]) -> None:
-        self.ratio = median_ratio(ratios)
+        ordered = sorted(ratios)
+        self.ratio = _middle(ordered)
         # An array takes a third of the memory of a list, and a run can have a million of them.
-        self._ratios = array("d", sorted(ratios))
+        self._ratios = array("d", ordered)
 
     @property
     def deviation(self) -> float:
@@ -87,8 +88,13 @@ class PairedRatios(Estimate):
 
 def median_ratio(ratios: Sequence[float]) -> float:
     """Return the median of the logarithms, as a ratio: of two middle ratios the geometric mean."""
-    ordered, middle = sorted(ratios), len(ratios) // 2
-    if len(ratios) % 2:
+    return _middle(sorted(ratios))
+
+
+def _middle(ordered: Sequence[float]) -> float:
+    """Return the median of the logarithms of ratios in order, as a ratio."""
+    middle = len(ordered) // 2
+    if len(ordered) % 2:
         return math.exp(math.log(ordered[middle]))
     return math.exp((math.log(ordered[middle - 1]) + math.log(ordered[middle])) / 2)
 

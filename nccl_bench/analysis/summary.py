@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import fields
+from functools import lru_cache
 from statistics import geometric_mean
 from typing import TYPE_CHECKING, Annotated, Any, Literal, get_type_hints
 
@@ -183,6 +184,7 @@ def rows_of(
     """
     compared = {(each.case, each.timing, each.candidate): each for each in comparisons}
     launches = (comparable or ComparableRun.of(run, run.meta["name"])).launches()
+    baseline = run.baseline
     rows: list[Row] = []
     skipped: set[Row] = set()
     lines = join_launches(run).lines
@@ -195,11 +197,11 @@ def rows_of(
             if comparison is not None:
                 ratio = comparison.ratio
             # A twin has a ratio, but no comparison.
-            elif line.arm != run.baseline:
-                ratios = median_ratios(launches, point, line.arm, run.baseline)
+            elif line.arm != baseline:
+                ratios = median_ratios(launches, point, line.arm, baseline)
                 ratio = geometric_mean(ratios) if ratios else None
             measured = sum(cell in each.cells for each in launches)
-            rows.append(_measured(line, spread, measured, run.baseline, ratio, comparison))
+            rows.append(_measured(line, spread, measured, baseline, ratio, comparison))
         else:
             arm, reason = (None, line.reason) if isinstance(line, Skipped) else (line.arm, None)
             case = _columns_of(line.case)
@@ -226,8 +228,19 @@ def data_frame(rows: Iterable[Row]) -> pd.DataFrame:
     )
 
 
+# The lines of a case follow each other.
+@lru_cache(maxsize=1)
 def _columns_of(case: Case | None) -> dict[str, Any]:
     return {name: getattr(case, name) for name in _CASE} if case else {}
+
+
+# The lines of a case and timing have the same state of the GPUs.
+@lru_cache(maxsize=1)
+def _columns_of_gpus(state: GpuState) -> dict[str, Any]:
+    return {
+        **{name: getattr(state, name) for name in _OF_GPUS},
+        "throttled": ", ".join(state.lowering_reasons) or None,
+    }
 
 
 def _measured(
@@ -250,8 +263,7 @@ def _measured(
         times |= {name: getattr(line.per_iteration, name) for name in ("p50_us", "p90_us", "p99_us")}
         times["per_iteration_cost_us"] = line.per_iteration.cost_us
     if line.gpus is not None:
-        times |= {name: getattr(line.gpus, name) for name in _OF_GPUS}
-        times["throttled"] = ", ".join(line.gpus.lowering_reasons) or None
+        times |= _columns_of_gpus(line.gpus)
     judged: dict[str, Any] = {}
     if comparison is not None:
         judged = {

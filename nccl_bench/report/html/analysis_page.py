@@ -59,7 +59,6 @@ def html_report(analysis: Analysis) -> str:
 
 def page_of(analysis: Analysis) -> Page:
     """Return the page of ``analysis`` as data."""
-    # Each use of `analysis.headline` would compute it again.
     headline = analysis.headline
     # The title of the headline can begin with that of the analysis, which stands below the heading.
     heading = headline.title.removeprefix(f"{analysis.title}: ") or TOOL
