@@ -1,4 +1,4 @@
-"""One compact table of an answer: a line for each band of sizes."""
+"""The compact table of an answer: a line for each band of sizes."""
 
 from __future__ import annotations
 

@@ -29,7 +29,7 @@ _Texts = Annotated[list[str], Meta(description="sentences")]
 
 
 class _Compared(Struct, omit_defaults=True, kw_only=True):
-    """What is compared: two arms in one kind of case and one timing."""
+    """The fields that a band and a single size share: two arms in a kind of case and a timing."""
 
     compared: Annotated[str, Meta(description="what is compared, in words")]
     baseline_arm: Annotated[str, Meta(description="the arm that the candidate is compared with; the arm before")]
@@ -62,7 +62,7 @@ class BandRecord(_Compared, omit_defaults=True, kw_only=True):
 
 
 class CellRecord(_Compared, omit_defaults=True, kw_only=True):
-    """One size of one pair of arms and one timing."""
+    """The comparison of two arms at a single size, in a timing."""
 
     size_bytes: Annotated[int, Meta(description="the message size, as nccl-tests counts it")]
     count: Annotated[int, Meta(description="elements of one block")]

@@ -1,4 +1,4 @@
-"""What a workflow of GitHub Actions shows beside a result: annotations, and the summary of the job."""
+"""Annotations, and the size of the summary, that GitHub Actions shows beside a result."""
 
 from __future__ import annotations
 
