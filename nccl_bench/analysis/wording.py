@@ -6,7 +6,7 @@ import math
 from collections.abc import Collection, Sequence
 from typing import TYPE_CHECKING
 
-from nccl_bench.catalog.cases import Case, scenario_word
+from nccl_bench.catalog.cases import Case, root_word, scenario_word
 from nccl_bench.catalog.timings import TIMINGS, Timing
 from nccl_bench.config.sizes import format_size
 
@@ -25,9 +25,9 @@ def case_name(of: Case | Row, placements: Collection[str] | None = None) -> str:
     ``placements`` are those in which its arms were called; the name has no placement if they differ. ``None`` means the
     placement of the case.
     """
-    root = None if of.root is None else f"root {of.root}"
     placement = of.placement if placements is None else None if len(placements) > 1 else next(iter(placements), None)
-    return " ".join(filter(None, (scenario_word(of.scenario), of.collective, of.dtype, of.redop, placement, root)))
+    words = (scenario_word(of.scenario), of.collective, of.dtype, of.redop, placement, root_word(of.root))
+    return " ".join(filter(None, words))
 
 
 def compared_case(comparison: Comparison) -> str:

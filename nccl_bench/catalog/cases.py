@@ -25,6 +25,11 @@ def scenario_word(scenario: str | None) -> str | None:
 _KINDS: dict[Case, Case] = {}
 
 
+def root_word(root: int | None) -> str | None:
+    """Return the words for ``root`` in the name of a case; ``None`` for no root."""
+    return None if root is None else f"root {root}"
+
+
 # No slots: a run looks up its cases many times, so a case keeps its hash and its kind.
 @dataclass(frozen=True, kw_only=True)
 class Case:
@@ -63,7 +68,19 @@ class Case:
         return None if self.placement is self.row.placements[0] else self.placement
 
     @property
+    def root_word(self) -> str | None:
+        """The root as text; ``None`` if the collective has no root."""
+        return root_word(self.root)
+
+    @property
     def label(self) -> str:
         """A name for messages, different for every case of a run."""
-        words = (scenario_word(self.scenario), self.collective, self.dtype, self.redop, self.placement_word)
+        words = (
+            scenario_word(self.scenario),
+            self.collective,
+            self.dtype,
+            self.redop,
+            self.placement_word,
+            self.root_word,
+        )
         return f"{' '.join(filter(None, words))} {self.size_bytes} B"

@@ -139,7 +139,7 @@ def _steps(config: RunConfig, plan: Plan, orders: Sequence[Sequence[int]]) -> It
 def case_label(case: Case) -> str:
     """Return the name of a case. Its end may be cut off, so the parts that differ most come first."""
     size = format_size(case.size_bytes)
-    return " ".join(filter(None, (case.collective, size, case.dtype, case.redop, case.placement_word)))
+    return " ".join(filter(None, (case.collective, size, case.dtype, case.redop, case.placement_word, case.root_word)))
 
 
 def track_verification(
