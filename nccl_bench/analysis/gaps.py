@@ -23,11 +23,12 @@ def not_measured(run: Run) -> Iterator[str]:
     config = run.meta["config"]
     collectives = [name for name in config.get("collectives", ()) if name in COLLECTIVES]
     for user_arm in recorded_user_arms(run):
-        if missing := _missing(collectives, config.get("placements"), user_arm.get("supports", ())):
+        reasons = {**(user_arm.get("lacking") or {}), **(user_arm.get("misfits") or {})}
+        for collective in filter(reasons.get, collectives):
+            yield f"{user_arm.get('arm')} does not support {collective}: {reasons[collective]}"
+        others = [collective for collective in collectives if collective not in reasons]
+        if missing := _missing(others, config.get("placements"), user_arm.get("supports", ())):
             yield f"{user_arm.get('arm')} does not support {missing}"
-        for collective, reason in (user_arm.get("misfits") or {}).items():
-            if collective in collectives:
-                yield f"{user_arm.get('arm')} cannot be called for {collective}: {reason}"
     yield from declined_cells(run)
     # A case that does not fit into memory is skipped in every launch.
     skipped = (line for line in run.lines if isinstance(line, Skipped))

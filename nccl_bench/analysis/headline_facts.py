@@ -88,7 +88,8 @@ def command_facts(metas: NamedRuns) -> Iterator[Fact]:
     """Yield the command of each run, with the name of its side if there are several runs."""
     names: dict[str, list[str]] = {}
     for name, meta in metas:
-        if isinstance(meta.get("command"), list):
+        # The output of another tool has no command.
+        if isinstance(meta.get("command"), list) and meta["command"]:
             names.setdefault(shlex.join(map(str, meta["command"])), []).append(name)
     for command, of_command in names.items():
         sides = f"{', '.join(of_command)}: " if len(metas) > 1 else ""

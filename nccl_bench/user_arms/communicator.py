@@ -110,7 +110,7 @@ class UserCommunicator(ArmCommunicator):
         # The methods that have returned tensors, and the collectives whose calls return handles, as far as known.
         self._returning: list[Method] = []
         self._handles: dict[str, HandleForm | None] = {} if waiting_for is None else waiting_for
-        self._misfits = offers.misfits
+        self._misfits, self._lacking = offers.misfits, offers.lacking
         # The collectives whose reduction is always a sum.
         self.only_sums = frozenset(
             collective_of(name)
@@ -250,6 +250,7 @@ class UserCommunicator(ArmCommunicator):
             "ready": self.ready,
             "calls": {name: offer.binding.text for name, offer in self._offers.items()},
             "misfits": self._misfits,
+            "lacking": self._lacking,
             "supports": sorted(f"{collective} {placement}" for collective, placement in self.supported),
         }
 

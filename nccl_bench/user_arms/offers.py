@@ -39,7 +39,8 @@ class Offers:
     """The operations that a user's object can do."""
 
     by_name: Mapping[str, Offer]  # the operations, by their names in ``FORMS``, the preferred ones first
-    misfits: Mapping[str, str]  # collective -> why the object's method cannot do it; absent if there is no method
+    misfits: Mapping[str, str]  # collective -> why the object's method cannot do it
+    lacking: Mapping[str, str]  # collective -> which methods the object would need; only collectives without a method
 
     @property
     def supported(self) -> tuple[tuple[str, Placement], ...]:
@@ -73,7 +74,15 @@ def offers_of(methods: Mapping[str, Method], binder: Binder, inquiries: Inquirie
         by_name |= maker.send_recv()
     offered = {collective_of(name) for name in by_name}
     misfits = {collective: reason for collective, reason in maker.misfits.items() if collective not in offered}
-    return Offers(by_name=by_name, misfits=misfits)
+    missing = [collective for collective in COLLECTIVES if collective not in offered | misfits.keys()]
+    return Offers(by_name=by_name, misfits=misfits, lacking={each: _lacking_methods(each) for each in missing})
+
+
+def _lacking_methods(collective: str) -> str:
+    """Return the reason why an object without a method for ``collective`` cannot do it."""
+    names = METHOD_NAMES.get(collective, ())
+    halves = ", or send and recv with group_start and group_end" if collective == "send_recv" else ""
+    return f"it has no method {' or '.join(names)}{halves}"
 
 
 class _Maker:

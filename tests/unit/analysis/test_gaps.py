@@ -85,6 +85,15 @@ def test_what_a_user_arm_does_not_support_is_listed_with_what_it_has(supports: l
     assert [text for text in not_measured(run) if text.startswith("mine")] == ([] if says is None else [says])
 
 
+@pytest.mark.parametrize("kind", ["lacking", "misfits"])
+def test_a_collective_that_a_user_arm_does_not_support_is_listed_with_the_reason(kind: str) -> None:
+    user_arm = {"arm": "mine", "supports": ["all_reduce in-place"], kind: {"all_gather": "why", "broadcast": "why"}}
+    config = meta()["config"] | {"collectives": ["all_reduce", "all_gather"], "placements": ["in-place"]}
+    run = Run(meta=meta() | {"config": config, "worker": {"user_arms": [user_arm]}}, lines=(samples(),))
+    texts = [text for text in not_measured(run) if text.startswith("mine")]
+    assert texts == ["mine does not support all_gather: why"]
+
+
 @pytest.mark.parametrize(
     ("changes", "directory", "text"),
     [

@@ -9,6 +9,7 @@ from typing import Any
 from nccl_bench.analysis.analysis import Analysis
 from nccl_bench.analysis.bands import OpenReason
 from nccl_bench.analysis.headline import Headline
+from nccl_bench.analysis.headline_facts import command_facts
 from nccl_bench.analysis.statistics import Interval, Verdict
 from nccl_bench.catalog.timings import Timing
 from nccl_bench.records.schema import Line, Status
@@ -218,3 +219,8 @@ def test_the_notes_name_the_interpreter_of_an_arm_once() -> None:
     assert "before, after: /envs/a/bin/python runs the processes." in notes()
     assert "before: /envs/a/bin/python runs the processes." in notes("after")
     assert "runs the processes" not in notes("before", "after")
+
+
+def test_the_output_of_another_tool_has_no_command_in_the_headline() -> None:
+    facts = command_facts([("before", {"command": []}), ("after", {"command": ["nccl-bench", "run"]})])
+    assert [fact.text for fact in facts] == ["after: nccl-bench run"]

@@ -10,8 +10,11 @@ from typing import Any
 import pytest
 
 from nccl_bench.analysis.analysis import Analysis
+from nccl_bench.analysis.compared_runs import analyse_sides
+from nccl_bench.analysis.loading import load_run
 from nccl_bench.catalog.arms import twin_of
 from nccl_bench.catalog.timings import Timing
+from nccl_bench.config.limits import Limits
 from nccl_bench.records.run import Run
 from nccl_bench.records.schema import Line, Resume, Samples
 from nccl_bench.report import Detail
@@ -19,6 +22,7 @@ from nccl_bench.report.terminal import TerminalReport
 from tests.support.snapshots import CheckSnapshot
 from tests.support.synthetic_runs import ARMS, SIZES, case, crash, hang, meta, run, sweep, wrong
 
+RESULTS = Path(__file__).parents[3] / "results"
 WIDTHS = (80, 160)
 FEW_SIZES = (8, 1024, 2**20)
 # The median and eleven pairs around it. Each arm has them in another order, so that ratios vary by a few parts of 1000.
@@ -85,3 +89,14 @@ def test_a_killed_run_and_its_continuation_read_as_their_snapshots(width: int, s
     resume = Resume(started="2026-10-01T03:00:00+00:00", command=command)
     snapshot(f"killed-{width}", rendered(incomplete("killed", 2), width))
     snapshot(f"resume-{width}", rendered(incomplete("complete", 3, (resume,)), width))
+
+
+@pytest.mark.parametrize("width", WIDTHS)
+def test_a_comparison_of_two_runs_reads_as_its_snapshot(
+    width: int, snapshot: CheckSnapshot, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # A title has the paths of the runs as they were given.
+    monkeypatch.chdir(RESULTS.parent)
+    sides = [[load_run(Path("results", name))] for name in ("h200-x2-before", "h200-x2-after")]
+    analysis = analyse_sides(*sides, None, None, Limits(default=0.02), allow_mismatch=False)
+    snapshot(f"comparison-{width}", TerminalReport(width=width, styled=False).render(analysis))

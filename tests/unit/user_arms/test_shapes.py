@@ -327,4 +327,8 @@ class GathersOnly:
 def test_an_object_without_all_reduce_is_described_by_what_it_has(group: dist.ProcessGroup) -> None:
     adapted = UserCommunicator(GathersOnly, group, open_device("cpu", 0))
     assert "only all_gather, calls" in adapted.description
+    lacking = cast(Texts, adapted.describe()["lacking"])
+    assert "all_gather" not in lacking
+    assert lacking["reduce_scatter"] == "it has no method reduce_scatter or reduce_scatter_tensor"
+    assert lacking["send_recv"] == "it has no method send_recv, or send and recv with group_start and group_end"
     adapted.close()
