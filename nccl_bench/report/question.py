@@ -67,6 +67,7 @@ class _Kind:
     largest_change: float  # the largest distance of a ratio from 1: the longest bar
     sizes: Sequence[int]  # the sizes to show, the smallest first
     is_complete: bool  # True if these are all sizes
+    shared_arm: str | None  # the arm to which the times of two sides are relative; None if there is none
 
     @property
     def alone(self) -> bool:
@@ -148,6 +149,7 @@ def _kinds(analysis: Analysis, every_size: bool) -> Iterator[_Kind]:
             largest_change=max(abs(each.ratio - 1) for each, _ in cells.values()),
             sizes=shown,
             is_complete=len(shown) == len(sizes),
+            shared_arm=analysis.shared_arm,
         )
 
 
@@ -233,6 +235,8 @@ def _table(kind: _Kind, title: str, columns: Sequence[Column], layout: _Layout, 
         arms = f"{', '.join(f'{letter} {arm}' for letter, arm in letters)}. "
     times = "" if {"saved", "time", "baseline"} <= layout.left_out else "Times in us; "
     notes = [f"{arms}{times}% is the change {change}: = equivalent, ? open."]
+    if kind.shared_arm is not None:
+        notes.append(f"Changes are relative to {kind.shared_arm}, and can differ from these times.")
     if not kind.is_complete:
         notes.append("Sizes where a verdict changes, and some others; --full prints all.")
     return Table(title=title, notes=tuple(notes), columns=tuple(columns), keep=2, gap=_GAP)
