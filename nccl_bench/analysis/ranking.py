@@ -27,6 +27,8 @@ from nccl_bench.catalog.timings import Timing
 _RANKS: Mapping[Verdict | None, int] = {Verdict.FASTER: -1, Verdict.EQUIVALENT: 0, Verdict.SLOWER: 1}
 
 
+# With more reasons for open verdicts than this, a line does not name them.
+_MOST_REASONS = 2
 _ALIKE = {Label.SAME: "no arm differs", Label.OPEN: "no arm is told apart from the fastest"}
 
 
@@ -84,8 +86,8 @@ def ranking_lines(bands: Sequence[Band], swept: Collection[int] = ()) -> Iterato
         if texts:
             text = f"{every_timing(texts)}: {_ALIKE[label]}"
             if label is Label.OPEN:
-                reasons = {band.reason for band in bands if band.reason}
-                text += f" ({reasons.pop()})" if len(reasons) == 1 else ""
+                reasons = sorted({band.reason for band in bands if band.reason})
+                text += f" ({', '.join(reasons)})" if 0 < len(reasons) <= _MOST_REASONS else ""
             yield HeadlineLine(label=label, timing=None, text=text)
 
 

@@ -38,14 +38,14 @@ class TwoSpeeds:
 def find_two_speeds(run: Run, rows: Sequence[Row]) -> list[tuple[Row, TwoSpeeds]]:
     """Return each of ``rows``, which are of ``run``, whose rounds come in two speeds, with its speeds."""
     cells = {_cell(row, row.arm, row.timing): row for row in rows}
-    found: dict[_Cell, TwoSpeeds] = {}
+    speeds_of: dict[_Cell, TwoSpeeds] = {}
     for line in run.lines:
         if isinstance(line, Samples):
             cell = _cell(line.case, line.arm, line.timing)
             speeds = two_speeds(line.samples_us) if cell in cells else None
             if speeds:
-                found[cell] = speeds
-    return [(cells[cell], speeds) for cell, speeds in found.items()]
+                speeds_of[cell] = speeds
+    return [(cells[cell], speeds) for cell, speeds in speeds_of.items()]
 
 
 def _cell(of: Case | Row, arm: str | None, timing: str | None) -> _Cell:

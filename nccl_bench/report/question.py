@@ -91,7 +91,7 @@ def _fitting_tables(kinds: Sequence[_Kind], width: int) -> Iterator[Table]:
     for kind in kinds:
         side_by_side, blocks = _side_by_side(kind), _blocks(kind)
         choices: list[tuple[Callable[[_Layout], list[Table]], _Layout]] = [(side_by_side, _layouts(side=True)[0])]
-        if lines_of_blocks <= _MOST_LINES:
+        if kind.alone and lines_of_blocks <= _MOST_LINES:
             choices += [(blocks, layout) for layout in _layouts(side=False)[:2]]
         choices += [(side_by_side, layout) for layout in _layouts(side=True)]
         choices += [(blocks, layout) for layout in _layouts(side=False)]
@@ -130,7 +130,8 @@ def _kinds(analysis: Analysis, every_size: bool) -> Iterator[_Kind]:
             for band in bands
             for each in band.comparisons
         }
-        marks = marks_of_kinds.get(kind_of(first.case), {})
+        # Without the number of wrong elements, which would make each column wider.
+        marks = {key: mark.partition(" (")[0] for key, mark in marks_of_kinds.get(kind_of(first.case), {}).items()}
         sizes = sorted({size for _, size, _ in (*cells, *marks)})
         shown = sizes if every_size else _some_sizes(sizes, bands, {size for _, size, _ in marks})
         baseline, candidates = (first.baseline, arms) if one_run else (before, (after,))
@@ -161,18 +162,18 @@ def _texts(
     baseline_us: dict[int, float] = {}
     for arm in candidates:
         keys = [(timing, size, arm) for size in sizes]
-        found = [cells.get(key) for key in keys]
+        cells_of_arm = [cells.get(key) for key in keys]
         of_arm = [marks.get(key, "") for key in keys]
-        for size, cell in zip(sizes, found, strict=True):
+        for size, cell in zip(sizes, cells_of_arm, strict=True):
             if cell:
                 baseline_us.setdefault(size, cell[0].baseline_us)
-        pairs = list(zip(found, of_arm, strict=True))
+        pairs = list(zip(cells_of_arm, of_arm, strict=True))
         texts[arm] = _Texts(
             times=[significant(cell[0].candidate_us) if cell else mark for cell, mark in pairs],
-            saved=[_saved(cell[0]) if cell else "" for cell in found],
-            changes=[_change(cell[0].ratio, cell[1].verdict) if cell else "" for cell in found],
+            saved=[_saved(cell[0]) if cell else "" for cell in cells_of_arm],
+            changes=[_change(cell[0].ratio, cell[1].verdict) if cell else "" for cell in cells_of_arm],
             marks=["" if cell else mark for cell, mark in pairs],
-            ratios=[cell[0].ratio if cell else None for cell in found],
+            ratios=[cell[0].ratio if cell else None for cell in cells_of_arm],
         )
     texts[baseline] = _Texts(
         times=[
@@ -202,11 +203,11 @@ def _side_by_side(kind: _Kind) -> Callable[[_Layout], list[Table]]:
     def tables(layout: _Layout) -> list[Table]:
         columns = [_sizes(kind)]
         for timing in kind.timings:
-            first, *others = _columns(kind, timing, layout)
+            first, *following = _columns(kind, timing, layout)
             # The name of the timing stands above its first column.
             columns += [
                 _below(first, timing, indent="" if layout.short else " "),
-                *(_below(each, "") for each in others),
+                *(_below(each, "") for each in following),
             ]
         return [_table(kind, kind.name, columns, layout)]
 

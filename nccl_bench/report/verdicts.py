@@ -67,10 +67,10 @@ def verdict_tables(analysis: Analysis, *, only_answers: bool = False) -> Iterato
 
     With ``only_answers``, the table has only the arms in question.
     """
-    asked = {(each.baseline, each.candidate) for each in analysis.answers}
+    answered = {(each.baseline, each.candidate) for each in analysis.answers}
     groups: dict[tuple[str, str], list[Band]] = {}
     for band in analysis.bands:
-        if band.verdict is not None and (not only_answers or (band.baseline, band.candidate) in asked):
+        if band.verdict is not None and (not only_answers or (band.baseline, band.candidate) in answered):
             comparison = band.comparisons[0]
             pair = "" if analysis.basis.of_one_run else compared_text(comparison, analysis.sides)
             groups.setdefault((pair, compared_case(comparison)), []).append(band)
