@@ -8,8 +8,9 @@ test: a rank-sum test within each size and launch. It needs no normal distributi
 """
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import lru_cache
 
 import numpy as np
 from numpy.typing import NDArray
@@ -90,27 +91,29 @@ def _changes(values: NDArray[np.intp]) -> NDArray[np.intp]:
     return np.flatnonzero(np.diff(values, prepend=-1))
 
 
-def _windows(sizes: int) -> list[tuple[int, int]]:
+@lru_cache
+def _windows(sizes: int) -> NDArray[np.intp]:
     """Return groups of neighbouring sizes: all single ones, all pairs, all fours and so on, up to all sizes together.
 
-    A group is the position of its first size, and the position after its last. An effect can be limited to some sizes,
-    such as those that fit into a cache, and one size alone has few rounds.
+    Each row is a group: the position of its first size, and the position after its last. An effect can be limited to
+    some sizes, such as those that fit into a cache, and one size alone has few rounds.
     """
     lengths = [2**power for power in range(sizes.bit_length() + 1) if 2**power < 2 * sizes]
-    return [(first, min(first + length, sizes)) for length in lengths for first in range(0, sizes, length)]
+    groups = [(first, min(first + length, sizes)) for length in lengths for first in range(0, sizes, length)]
+    return np.array(groups, dtype=np.intp).reshape(-1, 2)
 
 
-def _distances(sums: RankSums, pair: _Pair, windows: Sequence[tuple[int, int]]) -> NDArray[np.float64]:
+def _distances(sums: RankSums, pair: _Pair, windows: NDArray[np.intp]) -> NDArray[np.float64]:
     """Return the distance of the rank sums of each window from their expectation, in standard deviations."""
     ends = np.append(pair.starts, len(pair.strata))
-    first, last = (ends[list(column)] for column in zip(*windows, strict=True))
+    first, last = ends[windows.T]
     surplus, variance = (np.append(0.0, np.cumsum(column[pair.strata])) for column in (sums.surplus, sums.variance))
     total = variance[last] - variance[first]
     deviations = np.sqrt(total, out=np.ones_like(total), where=total > 0)
     return np.where(total > 0, np.abs(surplus[last] - surplus[first]) / deviations, 0.0)
 
 
-def _carry_over(sums: RankSums, pair: _Pair, window: tuple[int, int]) -> CarryOver:
+def _carry_over(sums: RankSums, pair: _Pair, window: NDArray[np.intp]) -> CarryOver:
     """Return the effect in a window: the difference of the medians of the relative times."""
     ends = np.append(pair.starts, len(pair.strata))
     strata = pair.strata[ends[window[0]] : ends[window[1]]]

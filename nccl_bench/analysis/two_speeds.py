@@ -37,6 +37,8 @@ class TwoSpeeds:
 
 def find_two_speeds(run: Run, rows: Sequence[Row]) -> list[tuple[Row, TwoSpeeds]]:
     """Return each of ``rows``, which are of ``run``, whose rounds come in two speeds, with its speeds."""
+    if not rows:
+        return []
     cells = {_cell(row, row.arm, row.timing): row for row in rows}
     speeds_of: dict[_Cell, TwoSpeeds] = {}
     for line in run.lines:
