@@ -1,5 +1,6 @@
 """The facts of the headline: results, stream order, machine, command, and what to do next."""
 
+import re
 import shlex
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
@@ -53,7 +54,7 @@ def machine_text(metas: NamedRuns) -> str:
         texts.setdefault(_machine(meta), []).append(name)
     if len(metas) == 1:
         # The date and the minute.
-        return ", ".join(filter(None, (*texts, str(metas[0][1].get("started") or "")[:16].replace("T", " "))))
+        return ", ".join(filter(None, (*texts, _minute(str(metas[0][1].get("started") or "")))))
     if len(texts) == 1:
         return next(iter(texts))
     return "; ".join(f"{', '.join(names)}: {text}" for text, names in texts.items())
@@ -82,6 +83,11 @@ def _machine(meta: Mapping[str, Any]) -> str:
         settings_text(meta),
     ]
     return ", ".join(filter(None, parts))
+
+
+def _minute(started: str) -> str:
+    """Return a time without its seconds, and any other text as it is: an import can have no time."""
+    return re.sub(r"^(\d+-\d+-\d+)T(\d+:\d+).*", r"\1 \2", started)
 
 
 def command_facts(metas: NamedRuns) -> Iterator[Fact]:

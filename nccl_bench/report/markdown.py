@@ -61,7 +61,9 @@ def _blocks(analysis: Analysis) -> Iterator[tuple[str, list[str]]]:
     verdicts = list(chain.from_iterable(map(markdown_table, verdict_tables(analysis))))
     if verdicts:
         yield folded("Verdicts in detail", [heading(analysis), "", *verdicts])
-    notes = [text for note in analysis.notes for text in (_one_line(note), "")]
+    # The headline of a run names less of the run than the title, such as how the times of an import were made.
+    of_run = () if analysis.run is None else (f"{analysis.title}.",)
+    notes = [text for note in (*of_run, *analysis.notes) for text in (_one_line(note), "")]
     figures = chain.from_iterable(map(markdown_table, chain(measurement_tables(analysis), time_tables(analysis))))
     yield folded("Notes and figures", [*notes, *figures])
 

@@ -165,6 +165,12 @@ def test_the_machine_has_versions_and_every_nccl_variable_that_was_set() -> None
     assert headline.title.endswith(", 4x H200")
 
 
+def test_an_import_without_a_start_says_so_in_whole_words() -> None:
+    made_up = run(before_and_after(), **RUN)
+    made_up = replace(made_up, meta={**made_up.meta, "started": "start not recorded"})
+    assert facts(Analysis.of(made_up).headline)["Machine"].endswith(", start not recorded")
+
+
 def test_next_is_the_command_of_the_run_with_what_settles_most() -> None:
     lines = [measured(arm, 10.0) for arm in ("before", "after")]
     made_up = run(lines, **RUN)

@@ -169,6 +169,10 @@ def test_a_cpu_run_has_a_notice_above_the_figures(device: str) -> None:
     assert (DEVICES["cpu"].figures_notice in text) is (device == "cpu")
 
 
+def test_the_title_of_a_run_is_the_first_note() -> None:
+    assert "<summary>Notes and figures</summary>\n\nmade-up: 4 ranks on cuda, " in rendered(run(sweep(sizes=(8,))))
+
+
 def test_a_gpu_is_named() -> None:
     made_up = run(sweep(sizes=(8,)))
     made_up.meta["environment"]["gpus"] = [{"name": "NVIDIA H200"}]
