@@ -26,8 +26,10 @@ from nccl_bench.catalog.timings import TIMINGS, Timing
 _ERROR_OF_BANDS = 0.05
 _ERROR_OF_MEANS = 0.03
 # What the twin's mean over all sizes of a timing differed from 1 on quiet machines (2x H200). It counts like the mean
-# of one more timing, because a single mean can be near 1 by chance.
+# of one more timing, because a single mean can be near 1 by chance. It does not count if the machine is not quiet: if
+# the means of the run are usually more than three times as far from 1.
 _USUAL_MEAN = 0.003
+_MOST_OF_QUIET = 3 * _USUAL_MEAN
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -123,8 +125,13 @@ class CommunicatorVariance:
         case, timing = kind
         others = [self._twins.get((case, other)) for other in Timing if not self._apart or _alike(timing, other)]
         known = [twin for twin in others if twin is not None]
-        looks = 1 + sum(twin.weight for twin in known)
-        squares = _USUAL_MEAN**2 + sum(twin.weight * twin.mean**2 for twin in known)
+        looks = sum(twin.weight for twin in known)
+        squares = sum(twin.weight * twin.mean**2 for twin in known)
+        if squares <= max(1.0, looks) * _MOST_OF_QUIET**2:
+            looks, squares = looks + 1, squares + _USUAL_MEAN**2
+        else:
+            # A single look would allow no verdict at all.
+            looks = max(2.0, looks)
         return student_quantile(2 * _ERROR_OF_MEANS, looks) * math.sqrt(squares / looks)
 
 

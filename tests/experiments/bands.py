@@ -1,14 +1,15 @@
-"""Simulate runs of one launch with a known truth: how often are verdicts of bands and of single sizes wrong?
+"""Simulate runs with a known truth: how often are verdicts of bands and of single sizes wrong?
 
     python -m tests.experiments.bands
     python -m tests.experiments.bands --tries 2000 --only communicators
 
-The figures are in the page ``verdicts`` of the guide. The first command takes 12 minutes on one core. Each simulated
+The figures are in the page ``verdicts`` of the guide. The first command takes 4 minutes on one core. Each simulated
 run has a baseline, its twin and one candidate, four timings of 28 sizes, and the noise of a run on 2x H200.
 
 A verdict is wrong if it is ``faster`` or ``slower`` and the true ratio is not beyond the threshold, or if it is
 ``equivalent`` and the true ratio is beyond the threshold. The true ratio of a band is the mean of the true ratios of
 its sizes. A size is hidden if its true ratio is farther from the range of its band's verdict than another threshold.
+Where sizes differ from each other, a line also has the share of them that is hidden in each timing.
 """
 
 from __future__ import annotations
@@ -17,12 +18,13 @@ import argparse
 import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import product
 
 import numpy as np
 from numpy.random import Generator
 
 from nccl_bench.analysis.bands import Band, bands_of
-from nccl_bench.analysis.comparable import Cell, ComparableRun
+from nccl_bench.analysis.comparable import LAUNCH_STRIDE, Cell, ComparableRun
 from nccl_bench.analysis.comparison import Comparison
 from nccl_bench.analysis.one_run import compare_arms
 from nccl_bench.analysis.statistics import Verdict
@@ -37,6 +39,7 @@ SIZES = 28
 # The rounds of each timing, and the standard deviation of the ratio of two samples of a round, as on 2x H200.
 ROUNDS = {Timing.EAGER: 30, Timing.GATED: 15, Timing.GRAPH: 15, Timing.ENQUEUE: 15}
 NOISES = {Timing.EAGER: 0.03, Timing.GATED: 0.006, Timing.GRAPH: 0.006, Timing.ENQUEUE: 0.065}
+ROUNDS_OF_LAUNCHES = 6
 # The slow speed of the CPU, relative to the fast one, and how often it changes, for each round.
 CPU_SLOWNESS, CPU_CHANGES = 1.5, 0.1
 
@@ -53,6 +56,11 @@ class World:
     two_speeds: bool = True  # True if the CPU changes its speed, which shows in `eager` and `enqueue`
     timings: Sequence[Timing] = tuple(Timing)  # the timings that are measured
     sizes: int = SIZES  # the number of sizes
+    launches: int = 1  # the number of launches; each has new communicators
+
+
+def _slow_size(times: float) -> Callable[[float], float]:
+    return lambda at: times if 0.45 < at < 0.49 else 1.0
 
 
 def _shares(levels: Iterable[float]) -> Iterable[tuple[float, str]]:
@@ -70,8 +78,17 @@ WORLDS: Mapping[str, Sequence[World]] = {
             World(name=f"{text}, each size its own", same=0, own=level)
             for level, text in _shares((0.01, 0.02, 0.03, 0.04))
         ),
-        World(name="2.0% at all sizes alike, one timing", same=0.02, own=0, timings=[Timing.GRAPH]),
-        World(name="2.0% at all sizes alike, one timing, one size", same=0.02, own=0, timings=[Timing.GRAPH], sizes=1),
+        *(
+            World(
+                name=f"{text} at all sizes alike, one timing, {sizes} sizes",
+                same=level,
+                own=0,
+                timings=[Timing.GRAPH],
+                sizes=sizes,
+            )
+            for level, text in _shares((0.02, 0.04))
+            for sizes in (SIZES, 1)
+        ),
     ],
     "rounds": [
         World(name="heavy tails", heavy_tails=True, two_speeds=False),
@@ -86,10 +103,26 @@ WORLDS: Mapping[str, Sequence[World]] = {
         World(name="5 % slower, one timing", ratio=lambda _: 1.05, timings=[Timing.GRAPH]),
         World(name="5 % slower, one timing, one size", ratio=lambda _: 1.05, timings=[Timing.GRAPH], sizes=1),
         World(name="5 % slower in the lower half of the sizes", ratio=lambda at: 1.05 if at < 0.5 else 1.0),
-        World(name="5 % slower at one size", ratio=lambda at: 1.05 if 0.45 < at < 0.49 else 1.0),
-        World(name="3 % slower at one size", ratio=lambda at: 1.03 if 0.45 < at < 0.49 else 1.0),
         World(name="28 % faster, 10 % at 8 MiB, equal above", ratio=lambda at: 0.72 + 0.24 * at if at < 0.75 else 1.0),
         World(name="a slope from equal to 6 % slower", ratio=lambda at: 1 + 0.06 * at),
+    ],
+    "one size": [
+        World(name=f"{level:.0%} slower at one size", ratio=_slow_size(1 + level)) for level in (0.03, 0.05, 0.1, 0.2)
+    ],
+    "launches": [
+        *(
+            World(name=f"five launches, {text} at all sizes alike", same=level, own=0, launches=5)
+            for level, text in _shares((0.03, 0.04))
+        ),
+        World(name="five launches, 5 % slower", ratio=lambda _: 1.05, launches=5),
+        World(
+            name="five launches, 5 % slower, one timing, one size",
+            ratio=lambda _: 1.05,
+            timings=[Timing.GRAPH],
+            sizes=1,
+            launches=5,
+        ),
+        World(name="five launches, 5 % slower at one size", ratio=_slow_size(1.05), launches=5),
     ],
 }
 
@@ -109,7 +142,7 @@ def main() -> None:
 def simulate(rng: Generator, world: World) -> tuple[Comparison, ...]:
     """Return the comparisons of one simulated run."""
     cells: dict[Cell, dict[int, float]] = {}
-    for timing in world.timings:
+    for timing, launch in product(world.timings, range(world.launches)):
         # The difference of two communicators has the given standard deviation.
         deviations = rng.normal(0, world.same / math.sqrt(2), len(ARMS)) + rng.normal(
             0, world.own / math.sqrt(2), (world.sizes, len(ARMS))
@@ -118,7 +151,8 @@ def simulate(rng: Generator, world: World) -> tuple[Comparison, ...]:
             times = 10.0 * np.exp(of_size + _noise(rng, world, timing))
             times[:, ARMS.index(NEW)] *= _ratio(world, number)
             for arm, of_arm in zip(ARMS, times.T, strict=True):
-                cells[case(8 * 2**number), timing, arm] = dict(enumerate(of_arm.tolist()))
+                rounds = {launch * LAUNCH_STRIDE + index: time for index, time in enumerate(of_arm.tolist())}
+                cells.setdefault((case(8 * 2**number), timing, arm), {}).update(rounds)
     return compare_arms(
         ComparableRun(name="simulated", arms=(BASE, NEW), cells=cells), Limits(default=DEFAULT_THRESHOLD)
     )
@@ -126,10 +160,11 @@ def simulate(rng: Generator, world: World) -> tuple[Comparison, ...]:
 
 def _noise(rng: Generator, world: World, timing: Timing) -> np.ndarray:
     """Return the noise of one cell's rounds, as logarithms: a row for each round, a column for each arm."""
-    shape = (ROUNDS[timing], len(ARMS))
+    rounds = ROUNDS[timing] if world.launches == 1 else ROUNDS_OF_LAUNCHES
+    shape = (rounds, len(ARMS))
     scale = NOISES[timing] / math.sqrt(2)
     noise = rng.standard_t(2, shape) * scale / 2 if world.heavy_tails else rng.normal(0, scale, shape)
-    noise += np.cumsum(rng.normal(0, 0.005, (ROUNDS[timing], 1)), axis=0)
+    noise += np.cumsum(rng.normal(0, 0.005, (rounds, 1)), axis=0)
     if world.two_speeds and timing in (Timing.EAGER, Timing.ENQUEUE):
         # The speed can also change between two arms of one round, and arms have a random order in each round.
         changes = rng.random(noise.size) < CPU_CHANGES / len(ARMS)
@@ -159,8 +194,20 @@ def describe(runs: Sequence[Sequence[Comparison]], world: World) -> str:
     return (
         f"wrong bands in {wrong_bands / len(runs):.1%} of runs, wrong sizes in {wrong_sizes / len(runs):.1%}, "
         f"a hidden size in {hidden / len(runs):.1%}; right {right_bands / cells:.1%} of cells by band, "
-        f"{right_sizes / cells:.1%} by size; {number:.1f} bands"
+        f"{right_sizes / cells:.1%} by size; {number:.1f} bands{_hidden_by_timing(by_band, world)}"
     )
+
+
+def _hidden_by_timing(by_band: Sequence[tuple[Verdict | None, Comparison]], world: World) -> str:
+    """Return the share of the sizes that differ from 1 by more than the threshold and are hidden, by timing."""
+    if len({_ratio(world, number) for number in range(world.sizes)}) == 1:
+        return ""
+    texts = []
+    for timing in world.timings:
+        truths = [(verdict, _truth(each, world)) for verdict, each in by_band if each.timing is timing]
+        hidden = [_hidden(verdict, truth) for verdict, truth in truths if abs(truth - 1) > DEFAULT_THRESHOLD]
+        texts.append(f"{timing} {sum(hidden) / len(hidden):.1%}")
+    return f"; hidden: {', '.join(texts)}"
 
 
 def _truth(comparison: Comparison, world: World) -> float:
