@@ -57,7 +57,9 @@ class TerminalReport(TextReport[Analysis]):
                 yield from self._fitting(table, "see summary.csv")
         for remarks in analysis_remarks(content, hints=full):
             yield from self._remarks(remarks)
-        left_out = times_note(content.run) if content.run and not full else ""
+        # Other programs write averages too, so an import says what its times are.
+        run = content.run
+        left_out = times_note(run) if run and not run.is_import and not full else ""
         notes = [note for note in content.notes if note != left_out]
         if notes:
             yield from self._remarks(Remarks(title="Notes", items=notes, style="dim"))
