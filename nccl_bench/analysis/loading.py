@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -46,7 +47,7 @@ class LoadedRun:
 
 def load_run(path: Path) -> LoadedRun:
     """Return the run at ``path``; raises ``RecordError`` if there is no run."""
-    if path.is_dir():
+    if os.path.isdir(path):
         return _loaded(Run.load(path), path)
     if path.suffix == ".csv":
         return _load_summary(path)

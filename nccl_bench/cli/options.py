@@ -1,6 +1,7 @@
 """The options that several commands share, and the options that are made from a configuration class."""
 
 import inspect
+import os
 from collections.abc import Callable, Collection, Mapping
 from functools import partial
 from pathlib import Path
@@ -126,8 +127,8 @@ def check_resume(context: typer.Context, directory: Path, *allowed: str) -> None
             f"--resume continues with the options of the record: leave out {', '.join(given)}. Only "
             f"{', '.join(names)} and {last} can be combined with it"
         )
-    if not directory.is_dir():
-        what = "is a file" if directory.exists() else "does not exist"
+    if not os.path.isdir(directory):
+        what = "is a file" if os.path.lexists(directory) else "does not exist"
         raise UsageError(
             f"--resume is {directory}, which {what}: give the directory of a record. For a new record, leave out "
             "--resume"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -41,7 +42,7 @@ def report(
     from nccl_bench.verify.record import VerificationRecord
 
     chosen = chosen_format(format, to)
-    if (directory / VERIFICATION).exists():
+    if os.path.lexists(directory / VERIFICATION):
         if chosen not in VERIFICATION_FORMATS:
             raise UsageError(
                 f"the format is {chosen}, and {directory} is the record of a verification: allowed are "

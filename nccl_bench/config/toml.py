@@ -1,18 +1,34 @@
 """TOML files. No torch."""
 
+import re
 import tomllib
 from pathlib import Path
 from typing import Any
 
+from nccl_bench.config.plain_data import DEEPEST, refuse_unbounded
+from nccl_bench.config.regular_files import read_regular
 from nccl_bench.errors import UsageError
+
+# The most bytes of a TOML file. Its parser is slow, and the largest preset has 2 kB.
+MOST_BYTES = 64 * 1024
+# The parser needs a time that grows with the square of the number of dots in a key.
+_MOST_DOTS = 100
+_DOTS = re.compile(rf"(?:[^.\n]*\.){{{_MOST_DOTS + 1}}}")
 
 
 def read_toml(path: Path) -> dict[str, Any]:
     """Return the content of a TOML file; raise ``UsageError`` if it is missing or malformed."""
     try:
-        return tomllib.loads(path.read_text(encoding="utf-8"))
+        text = read_regular(path, MOST_BYTES).decode()
+        if _DOTS.search(text):
+            raise ValueError(f"a line has more than {_MOST_DOTS} dots")
+        content = tomllib.loads(text)
+        refuse_unbounded(content)
+        return content
     except OSError as error:
         raise UsageError(f"{path} cannot be read: {error.strerror}") from error
-    except (ValueError, RecursionError) as error:
+    except RecursionError as error:
+        raise UsageError(f"{path} is not TOML: it is nested more than {DEEPEST} levels deep") from error
+    except ValueError as error:
         # TOMLDecodeError and UnicodeDecodeError are ValueErrors, and so is Python's refusal to read a huge integer.
         raise UsageError(f"{path} is not TOML: {error}") from error

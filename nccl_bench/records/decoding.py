@@ -16,10 +16,12 @@ from pathlib import Path
 from types import UnionType
 from typing import Any, NoReturn, get_args, get_origin, get_type_hints
 
+from nccl_bench.config.plain_data import DEEPEST, LARGEST, refuse_unbounded
+from nccl_bench.config.regular_files import MOST_BYTES_OF_TEXT, read_regular
 from nccl_bench.errors import RecordError
 
-# The largest integer that the tables of a report can hold.
-LARGEST = 2**63 - 1
+# The most bytes of one JSON value. The lists and objects of a longer one could fill the memory.
+MOST_BYTES_OF_JSON = 8 * 1024**2
 _TYPE_NAMES = {
     str: "text",
     int: "a whole number",
@@ -33,20 +35,32 @@ _Decoder = Callable[[object, str], Any]
 
 
 def read_text(file: Path) -> str:
-    """Return the text of ``file``; raise ``RecordError`` if the file cannot be read or is not UTF-8."""
+    """Return the text of ``file``; raise ``RecordError`` if the file cannot be read, is too large or is not UTF-8."""
     try:
-        return file.read_bytes().decode()
+        return read_regular(file, MOST_BYTES_OF_TEXT).decode()
     except (OSError, UnicodeDecodeError) as error:
         reason = error.strerror if isinstance(error, OSError) else "it is not text"
         raise RecordError(f"{file} cannot be read: {reason}") from error
 
 
 def parse_json(text: str) -> object:
-    """Return the value of ``text``; raise ``RecordError`` for NaN, infinity and anything else that is not JSON."""
+    """Return the value of ``text``, which is within the limits of plain data.
+
+    Raises ``RecordError`` for NaN, infinity, anything else that is not JSON, and JSON beyond the limits.
+    """
+    if len(text) > MOST_BYTES_OF_JSON:
+        raise RecordError(f"it has {len(text):,} characters of JSON, and the most are {MOST_BYTES_OF_JSON:,}")
     try:
-        return json.loads(text, parse_constant=_refuse_constant)
-    except (ValueError, RecursionError) as error:
+        value: object = json.loads(text, parse_constant=_refuse_constant)
+    except RecursionError as error:
+        raise RecordError(f"it is nested more than {DEEPEST} levels deep") from error
+    except ValueError as error:
         raise RecordError(f"not JSON: {error}") from error
+    try:
+        refuse_unbounded(value)
+    except ValueError as error:
+        raise RecordError(str(error)) from error
+    return value
 
 
 def _refuse_constant(name: str) -> NoReturn:

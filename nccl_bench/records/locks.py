@@ -11,6 +11,7 @@ from errno import EBADF, ENOLCK, ENOSYS, ENOTSUP
 from pathlib import Path
 from typing import BinaryIO
 
+from nccl_bench.config.regular_files import open_regular
 from nccl_bench.errors import UsageError
 from nccl_bench.records.files import writing
 
@@ -42,9 +43,14 @@ def is_written(file: Path, hostname: object) -> bool | None:
 
     Return ``None`` if that is unknown: another host may not see the lock, and some file systems have no locks.
     """
-    if hostname != platform.node() or not file.exists():
+    if hostname != platform.node():
         return None
-    with file.open("rb") as opened:
+    try:
+        opened = open_regular(file)
+    except OSError:
+        # Whoever reads this file next reports why it cannot be read.
+        return None
+    with opened:
         free = _lock(opened, fcntl.LOCK_SH)
     return None if free is None else not free
 

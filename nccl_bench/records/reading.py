@@ -11,8 +11,9 @@ from typing import Annotated, Any, Union, get_args, get_type_hints
 
 import msgspec
 
+from nccl_bench.config.plain_data import LARGEST
 from nccl_bench.errors import RecordError
-from nccl_bench.records.decoding import LARGEST, decode, parse_json
+from nccl_bench.records.decoding import decode, parse_json
 from nccl_bench.records.schema import CaseEnd, Entry, Samples, check, parse
 
 _Whole = Annotated[int, msgspec.Meta(ge=-LARGEST, le=LARGEST)]
@@ -36,7 +37,8 @@ def read_entries(lines: Iterable[bytes], file: Path) -> tuple[list[Entry], tuple
         try:
             decoded = decoder.decode(line)
             entry = usual[type(decoded)].entry(decoded)
-        except (msgspec.MsgspecError, RecordError):
+        # A line that is nested too deeply is a RecursionError.
+        except (msgspec.MsgspecError, RecordError, RecursionError):
             try:
                 entry = parse(_text(line, file))
             except RecordError as error:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shlex
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
@@ -10,6 +11,7 @@ from typing import Any
 
 from nccl_bench.catalog.arms import IMPORTED_ARMS, TWIN_SUFFIX
 from nccl_bench.config.question import asked_candidates
+from nccl_bench.config.regular_files import lines_of, open_regular
 from nccl_bench.errors import RecordError
 from nccl_bench.records.attempts import CaseInLaunch, sort_out
 from nccl_bench.records.collection import pausing_collection
@@ -47,8 +49,8 @@ class Run:
         # A command can end the run while this one reads it. So look at the lock after run.json and before the lines.
         written = _is_written(meta, file)
         try:
-            with file.open("rb") as opened:
-                run = cls.parse(meta, opened, file)
+            with open_regular(file) as opened:
+                run = cls.parse(meta, lines_of(opened), file)
         except OSError as error:
             raise RecordError(f"{file} cannot be read: {error.strerror}") from error
         return replace(run, directory=path, is_written=written)
@@ -210,11 +212,12 @@ def read_meta(path: Path) -> dict[str, Any]:
 
     Raises ``RecordError`` if the file is missing or this version cannot read it.
     """
-    if not path.is_dir():
-        raise RecordError(f"{path} is not a run: it {'is a file' if path.exists() else 'does not exist'}")
+    # These functions of os.path answer False, and raise nothing, for a path that the system refuses.
+    if not os.path.isdir(path):
+        raise RecordError(f"{path} is not a run: it {'is a file' if os.path.lexists(path) else 'does not exist'}")
     file = path / RUN
-    if not file.exists():
-        holds_verification = (path / VERIFICATION).exists()
+    if not os.path.lexists(file):
+        holds_verification = os.path.lexists(path / VERIFICATION)
         reason = f"it holds a verification; give it to `{TOOL} report`" if holds_verification else f"it has no {RUN}"
         raise RecordError(f"{path} is not a run: {reason}")
     text = read_text(file)

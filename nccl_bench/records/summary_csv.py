@@ -16,6 +16,8 @@ from nccl_bench.records.schema import Crash, Hang, Skipped, Status
 
 # The format of numbers in the file. Before you compare other times with times of the file, round them with this format.
 NUMBERS = "%.8g"
+# Today's summaries have 37 columns.
+MOST_COLUMNS = 1000
 _STATUSES = (*Status, Skipped.kind, Hang.kind, Crash.kind)
 _NEEDED = (
     *("scenario", "collective", "dtype", "redop", "placement", "root", "size_bytes", "count"),
@@ -44,6 +46,11 @@ def read_summary(path: Path) -> SummaryMedians:
     world_sizes: dict[int, None] = {}
     left_out: Counter[str] = Counter()
     try:
+        if len(reader.fieldnames or ()) > MOST_COLUMNS:
+            raise RecordError(
+                f"{path} is not a summary of nccl-bench: it has {len(reader.fieldnames or ()):,} columns, and the most "
+                f"are {MOST_COLUMNS:,}"
+            )
         missing = [name for name in _NEEDED if name not in (reader.fieldnames or ())]
         if missing:
             raise RecordError(f"{path} is not a summary of nccl-bench: it has no column {', '.join(missing)}")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shlex
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
@@ -66,8 +67,8 @@ class VerificationRecord:
 
         Raises ``RecordError`` with the file and the reason if a file is missing or is not as it was written.
         """
-        if not (directory / VERIFICATION).exists():
-            what = f"it has no {VERIFICATION}" if directory.is_dir() else "it does not exist"
+        if not os.path.lexists(directory / VERIFICATION):
+            what = f"it has no {VERIFICATION}" if os.path.isdir(directory) else "it does not exist"
             raise RecordError(f"{directory} is not a verification: {what}")
         file, findings = directory / VERIFICATION, directory / FINDINGS
         text = read_text(file)

@@ -15,9 +15,14 @@ import typer
 
 from nccl_bench.analysis.summary import COLUMNS
 from nccl_bench.cli import app
+from nccl_bench.config import toml
 from nccl_bench.config.options import options_of
+from nccl_bench.config.plain_data import DEEPEST
+from nccl_bench.config.regular_files import MOST_BYTES_OF_LINE, MOST_BYTES_OF_TEXT
 from nccl_bench.config.run import RunConfig
 from nccl_bench.errors import ExitCode
+from nccl_bench.records.decoding import MOST_BYTES_OF_JSON
+from nccl_bench.records.summary_csv import MOST_COLUMNS
 from nccl_bench.report import listing
 from nccl_bench.report.document import json_schema
 
@@ -138,6 +143,16 @@ def _help(parameter: Any) -> str:
     return text
 
 
+_LIMITS = (
+    ("bytes of `run.json`, of `verification.json`, and of JSON of another tool", f"{MOST_BYTES_OF_JSON:,}"),
+    ("bytes of `findings.jsonl`, of a `summary.csv`, and of text of another tool", f"{MOST_BYTES_OF_TEXT:,}"),
+    ("bytes of a line of `samples.jsonl`; the number of lines has no limit", f"{MOST_BYTES_OF_LINE:,}"),
+    ("bytes of a TOML file", f"{toml.MOST_BYTES:,}"),
+    ("columns of a `summary.csv`", f"{MOST_COLUMNS:,}"),
+    ("levels of lists and objects within each other", f"{DEEPEST}"),
+)
+
+
 def reference_page() -> str:
     """Return the page of tables: what there is, the columns of ``summary.csv`` and the exit codes."""
     lines = [
@@ -179,6 +194,14 @@ def reference_page() -> str:
                 ("`summary.csv`", "One row for each case, arm and timing. An empty cell was not measured."),
             ),
         ),
+        "",
+        "## Limits of files",
+        "",
+        "Somebody else may have sent a file, so every command that reads files has limits. A file beyond a limit is "
+        "refused in one line. Pipes, devices and other special files are refused without waiting: save what a program "
+        "prints into a file first. `report`, `compare` and `import` never run, import or open what a file names.",
+        "",
+        *table(("what", "most"), _LIMITS),
         "",
         "## Columns of summary.csv",
         "",

@@ -413,7 +413,7 @@ def test_a_malformed_file_is_refused_by_name(content: bytes | None, message: str
 
 
 def test_a_directory_is_refused_as_a_file(tmp_path: Path) -> None:
-    with pytest.raises(UsageError, match="cannot be read: Is a directory"):
+    with pytest.raises(UsageError, match="cannot be read: it is a directory, and only regular files are read"):
         read_run_config(tmp_path)
 
 

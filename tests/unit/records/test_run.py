@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import subprocess
 import sys
 from dataclasses import replace
@@ -179,6 +180,22 @@ def test_an_infinite_number_in_run_json_is_refused(tmp_path: Path) -> None:
     text = (path / "run.json").read_text()
     (path / "run.json").write_text(text.replace("0.041", "1e999"))
     with pytest.raises(RecordError, match=r"worker\.loop_cost_us is Infinity: it has to be finite"):
+        Run.load(path)
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ('"\\ud800"', "'\\ud800', which is no character"),
+        ("[" * 40 + "]" * 40, "nested more than 32 levels deep"),
+        ("[1, -9223372036854775809]", "environment.planted[1] is -9223372036854775809: it has to be between"),
+    ],
+)
+def test_data_that_could_not_be_written_again_is_refused_anywhere(text: str, message: str, tmp_path: Path) -> None:
+    path = write_run(tmp_path / "run", environment={"planted": "PLANTED"})
+    file = path / "run.json"
+    file.write_text(file.read_text().replace('"PLANTED"', text))
+    with pytest.raises(RecordError, match=re.escape(message)):
         Run.load(path)
 
 

@@ -1,0 +1,103 @@
+"""Every command that reads a file answers at once, in one line, if the file is none that it can read."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import socket
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from nccl_bench.config.verification import resolve_verification
+from nccl_bench.errors import ExitCode
+from nccl_bench.records.run import FINDINGS, RUN, SAMPLES, VERIFICATION
+from tests.support.command_line import ROOT, CommandLine
+from tests.support.findings import make_findings, write_verification
+
+pytestmark = pytest.mark.timeout(60)
+
+BRACKETS = 100_000
+COLUMNS = 1_000_000
+RECORD = ROOT / "results" / "cpu-2-cores"
+
+
+def make_sparse(file: Path) -> None:
+    with file.open("wb") as opened:
+        opened.truncate(10_000_000_000)
+
+
+def make_socket(file: Path) -> None:
+    with socket.socket(socket.AF_UNIX) as opened:
+        # The path of a socket has at most 107 bytes.
+        opened.bind(os.path.relpath(file))
+
+
+# What stands in place of a file -> how it is made.
+PLANTED: dict[str, Callable[[Path], object]] = {
+    "pipe": os.mkfifo,
+    "directory": Path.mkdir,
+    "device": lambda file: file.symlink_to("/dev/zero"),
+    "terminal": lambda file: file.symlink_to("/dev/tty"),
+    "link to itself": lambda file: file.symlink_to(file),
+    "link to a long name": lambda file: file.symlink_to("x" * 300),
+    "link to nothing": lambda file: file.symlink_to("nothing"),
+    "socket": make_socket,
+    "sparse file": make_sparse,
+    "brackets": lambda file: file.write_text("[" * BRACKETS + "]" * BRACKETS + "\n"),
+    "objects": lambda file: file.write_text('{"kind":' * BRACKETS + "1" + "}" * BRACKETS + "\n"),
+    "line": lambda file: file.write_text('{"kind": "end", "case": ' + "[" * BRACKETS + "]" * BRACKETS + "}\n"),
+    "dots": lambda file: file.write_text("a." * 30_000 + "a = 1\n"),
+    "columns": lambda file: file.write_text(",".join(map(str, range(COLUMNS))) + "\n"),
+    "digits": lambda file: file.write_text('{"schema": ' + "9" * BRACKETS + "}\n"),
+    "no text": lambda file: file.write_bytes(b"\xff\xfe\n" * 1000),
+}
+
+
+def commands(directory: Path) -> Iterator[tuple[Path, list[str]]]:
+    """Yield paths at which there is no file, each with a command line that reads it."""
+    run, verification = directory / "run", directory / "verification"
+    shutil.copytree(RECORD, run)
+    verification.mkdir()
+    config = resolve_verification("cpu", {})
+    write_verification(verification, config, make_findings(config))
+    for name in (RUN, SAMPLES):
+        content = (run / name).read_bytes()
+        (run / name).unlink()
+        yield run / name, ["report", str(run)]
+        yield run / name, ["compare", str(RECORD), str(run)]
+        yield run / name, ["run", "--resume", str(run)]
+        (run / name).write_bytes(content)
+    for name in (VERIFICATION, FINDINGS):
+        content = (verification / name).read_bytes()
+        (verification / name).unlink()
+        yield verification / name, ["report", str(verification)]
+        yield verification / name, ["verify", "--resume", str(verification)]
+        (verification / name).write_bytes(content)
+    for name, *arguments in (
+        ("other.txt", "import"),
+        ("other.json", "import"),
+        ("other.csv", "compare", str(RECORD)),
+        ("other.log", "compare", str(RECORD)),
+        ("other.toml", "run", "--dry-run", "--device", "cpu", "--limits"),
+        ("other.toml", "compare", str(RECORD), str(RECORD), "--limits"),
+    ):
+        yield directory / name, [*arguments, str(directory / name)]
+    yield directory / "other.toml", ["run", "--dry-run", "--device", "cpu", str(directory / "other.toml")]
+
+
+@pytest.mark.parametrize("kind", PLANTED)
+def test_a_file_that_cannot_be_read_is_refused_in_one_line(
+    kind: str, tmp_path: Path, command_line: CommandLine
+) -> None:
+    for file, arguments in commands(tmp_path):
+        PLANTED[kind](file)
+        code, printed, message = command_line.run(*arguments)
+        assert code in (ExitCode.USAGE, ExitCode.SETUP), arguments
+        assert not printed, arguments
+        assert message.startswith("nccl-bench: "), arguments
+        assert message.endswith("\n"), arguments
+        assert message.count("\n") == 1, arguments
+        assert len(message) < 1000, arguments
+        shutil.rmtree(file) if kind == "directory" else file.unlink()
