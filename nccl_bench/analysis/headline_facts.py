@@ -13,6 +13,7 @@ from nccl_bench.analysis.statistics import Verdict
 from nccl_bench.analysis.summary import Row
 from nccl_bench.analysis.wording import counted
 from nccl_bench.catalog.devices import DEVICES
+from nccl_bench.config.secrets import as_typed
 from nccl_bench.config.user_arms import AFTER, BEFORE, arm_text
 from nccl_bench.records.run import TOOL, Run, is_import
 from nccl_bench.records.schema import Samples, Status
@@ -133,7 +134,7 @@ def verify_command(run: Run) -> str:
     if DEVICES.get(run.device) and not DEVICES[run.device].has_gpus:
         parts += ["--device", run.device]
     parts += ["--nproc", str(run.meta["launch"].get("nproc") or run.world_size)]
-    variables = [f"{name}={value}" for name, value in (config.get("variables") or {}).items()]
+    variables = [f"{name}={as_typed(value)}" for name, value in (config.get("variables") or {}).items()]
     return shlex.join([*(["env", *variables] if variables else []), *map(str, parts)])
 
 

@@ -100,11 +100,14 @@ Nproc = Annotated[
 ]
 
 
+# A record does not hold the values of all variables. These options give them again.
+_GIVEN_AGAIN = ("--env", "--arm")
 Resume = Annotated[
     Path | None,
     _output_option(
         help="The directory of an incomplete record. Only its missing work is done, with the options of the record. "
-        "The machine and the versions must be the same. Default: a new record.",
+        "The machine and the versions must be the same. Give --env and --arm again only for values that the record "
+        "does not hold. Default: a new record.",
     ),
 ]
 
@@ -120,7 +123,7 @@ def check_resume(context: typer.Context, directory: Path, *allowed: str) -> None
     """Raise ``UsageError`` if ``directory`` is missing, or if options besides --resume and ``allowed`` were given."""
     sources = {parameter: context.get_parameter_source(str(parameter.name)) for parameter in context.command.params}
     flags = [parameter.opts[-1] for parameter, source in sources.items() if source and source.name == "COMMANDLINE"]
-    given = [flag for flag in flags if flag not in ("--resume", *allowed)]
+    given = [flag for flag in flags if flag not in ("--resume", *_GIVEN_AGAIN, *allowed)]
     if given:
         *names, last = allowed
         raise UsageError(

@@ -2,9 +2,11 @@
 
 import shlex
 import sys
+from collections.abc import Mapping
 from contextlib import ExitStack
 from dataclasses import asdict, replace
 from pathlib import Path
+from typing import Any
 
 from nccl_bench import __version__
 from nccl_bench.analysis.wording import counted
@@ -15,7 +17,8 @@ from nccl_bench.cli.output import OutputConfig
 from nccl_bench.cli.progress import Lines
 from nccl_bench.cli.report import print_verification
 from nccl_bench.cli.tracking import track_verification
-from nccl_bench.config.verification import VerifyConfig
+from nccl_bench.config.hidden_values import give_values_again, options_to_give_again, shown_config
+from nccl_bench.config.verification import VerifyConfig, resolve_verification
 from nccl_bench.errors import InterruptedRunError, RecordError
 from nccl_bench.launch.config import LaunchConfig
 from nccl_bench.launch.job import running_agent
@@ -48,7 +51,7 @@ def new_record(config: VerifyConfig, ranks: int, gpus: int | None) -> Verificati
         "finished": None,
         "status": RunStatus.RUNNING,
         "command": command_line(),
-        "config": asdict(config),
+        "config": shown_config(asdict(config)),
         "environment": collect(),
     }
     return VerificationRecord(facts=facts, config=config, world_size=ranks, gpus=gpus)
@@ -65,8 +68,10 @@ def run_recorded(record: VerificationRecord, output: OutputConfig) -> None:
     exit_with(record.verification.exit_code)
 
 
-def resume_recorded(directory: Path, output: OutputConfig) -> None:
+def resume_recorded(directory: Path, output: OutputConfig, given: Mapping[str, Any]) -> None:
     """Run the probes that the record in ``directory`` lacks, print the whole table, and exit with its code.
+
+    ``given`` has the options that give values which the record does not hold.
 
     Raises ``UsageError`` if the record is of another machine, version or setting, or if another command writes it.
     """
@@ -76,6 +81,8 @@ def resume_recorded(directory: Path, output: OutputConfig) -> None:
         record = VerificationRecord.load(directory)
         with interruptible():
             refuse_changes(directory, record.facts, collect())
+        config = give_values_again(directory, record.facts["config"], given)
+        record = replace(record, config=resolve_verification(record.config.device, config))
         refuse_missing(record.config.user_arms)
         if record.verification.complete and record.facts["status"] == RunStatus.COMPLETE:
             print_message(f"nothing is left to verify in {directory}")
@@ -168,7 +175,9 @@ def _close(record: VerificationRecord, output: OutputConfig, error: Exception | 
                 if str(error) != str(unwritten):
                     print_message(str(unwritten))
             else:
-                rest = f"; to run the other probes: nccl-bench verify --resume {shlex.quote(str(output.out))}"
+                again = options_to_give_again(record.facts["config"])
+                command = shlex.join(["nccl-bench", "verify", "--resume", str(output.out), *again])
+                rest = f"; to run the other probes: {command}"
                 where = f"recorded in {output.out.absolute()}{'' if verification.complete else rest}"
                 print_message(f"{_summary(verification, output)}; {where}")
         elif error is None:

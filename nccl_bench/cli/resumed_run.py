@@ -1,6 +1,7 @@
 """``run --resume``: continues a recorded run with the cases that are missing or that hung or crashed."""
 
 import os
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,7 @@ from nccl_bench.cli.messages import exit_with, print_message
 from nccl_bench.cli.output import OutputConfig
 from nccl_bench.cli.recorded_run import close_record
 from nccl_bench.cli.report import print_report
+from nccl_bench.config.hidden_values import give_values_again
 from nccl_bench.config.run import RunConfig, resolve
 from nccl_bench.errors import ExitCode, UsageError
 from nccl_bench.launch.attach import detect_launcher
@@ -26,8 +28,10 @@ from nccl_bench.records.run import SAMPLES, Run
 from nccl_bench.records.store import RunStatus, RunStore
 
 
-def resume_run(directory: Path, output: OutputConfig) -> None:
+def resume_run(directory: Path, output: OutputConfig, given: Mapping[str, Any]) -> None:
     """Measure the missing and the failed cases of the run in ``directory``; exit with the code of the whole run.
+
+    ``given`` has the options that give values which the record does not hold.
 
     Raises:
         UsageError: The run cannot be continued, or not on this machine.
@@ -37,7 +41,7 @@ def resume_run(directory: Path, output: OutputConfig) -> None:
     Run.load(directory)
     with locked(directory / SAMPLES):
         run = Run.load(directory)
-        config = _configuration(run, directory)
+        config = _configuration(run, directory, given)
         refuse_gate_of_one_arm(config.arms, output.fail_on)
         plan = make_plan(config, run.world_size)
         indices = {planned.case: index for index, planned in enumerate(plan.cases)}
@@ -51,7 +55,7 @@ def resume_run(directory: Path, output: OutputConfig) -> None:
     exit_with(code)
 
 
-def _configuration(run: Run, directory: Path) -> RunConfig:
+def _configuration(run: Run, directory: Path, given: Mapping[str, Any]) -> RunConfig:
     """Return the configuration of ``run``. Raise ``UsageError`` if this process cannot continue the run."""
     if run.cases is not None and not run.can_be_resumed:
         raise UsageError(
@@ -69,7 +73,7 @@ def _configuration(run: Run, directory: Path) -> RunConfig:
             f"{launcher} started this process as one rank of several, and --resume starts its own ranks: run it once, "
             "outside of that launch"
         )
-    recorded: dict[str, Any] = run.meta["config"]
+    recorded = give_values_again(directory, run.meta["config"], given)
     config = resolve(str(recorded["device"]), recorded)
     # The record lists these variables among those of the environment.
     os.environ.update(config.variables)

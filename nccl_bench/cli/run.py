@@ -105,7 +105,8 @@ def run(
 
         check_resume(context, resume, "--format", "--fail-on", "--width", "--quiet", "--full")
         gates = parse_fail_on(fail_on)
-        resume_run(resume, OutputConfig(format=format, fail_on=gates, width=width, detail=detail_of(quiet, full)))
+        output = OutputConfig(format=format, fail_on=gates, width=width, detail=detail_of(quiet, full))
+        resume_run(resume, output, layer_of(options))
         return
     files = [*([] if preset is None else [preset_file(preset)]), *([config] if config else [])]
     layers = [read_run_config(file) for file in files]

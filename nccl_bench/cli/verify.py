@@ -70,7 +70,7 @@ def verify(
         run_recorded(new_record(*_configure(options, nproc, spellings(context))), output)
         return
     check_resume(context, resume, "--format", "--to", "--width", "--quiet", "--full")
-    resume_recorded(resume, replace(output, out=resume))
+    resume_recorded(resume, replace(output, out=resume), layer_of(options))
 
 
 def _configure(

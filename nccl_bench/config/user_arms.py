@@ -14,6 +14,7 @@ from typing import Any
 from nccl_bench.catalog.arms import ARMS, TWIN_SUFFIX, USER_ARM, ArmSpec, Order, arm_spec
 from nccl_bench.config.nearest import instead_of
 from nccl_bench.config.parsers import NAME, NAME_RULE, one_of
+from nccl_bench.config.secrets import as_typed, shown
 from nccl_bench.config.variables import PRELOAD, VARIABLE_NAME, parse_variables
 from nccl_bench.errors import UsageError
 
@@ -56,8 +57,11 @@ class UserArm:
 
     @property
     def process_settings(self) -> tuple[str, ...]:
-        """The settings, as KEY=VALUE, that need processes of their own; empty if the arm can share processes."""
-        own = {"python": self.python, "library": self.library, **dict(sorted(self.variables.items()))}
+        """The settings, as KEY=VALUE, that need processes of their own; empty if the arm can share processes.
+
+        A value that is not recorded is not here either.
+        """
+        own = {"python": self.python, "library": self.library, **dict(sorted(shown(self.variables).items()))}
         return tuple(f"{name}={value}" for name, value in own.items() if value is not None)
 
     @property
@@ -115,14 +119,19 @@ def parse_arm_options(
 def arm_text(arm: Mapping[str, Any]) -> str:
     """Return the text of ``--arm`` from which a recorded user arm was made; without a name if ``arm`` has none."""
     keys = [f"{key}={arm[key]}" for key in _KEYS if arm.get(key)]
-    variables = [f"{name}={value}" for name, value in (arm.get("variables") or {}).items()]
+    variables = [f"{name}={as_typed(value)}" for name, value in (arm.get("variables") or {}).items()]
     name = f"{arm['name']}=" if arm.get("name") and arm["name"] != arm["target"] else ""
     return ",".join((f"{name}{arm['target']}", *keys, *variables))
 
 
+def split_arm_text(text: str) -> list[str]:
+    """Return the target in the text of ``--arm``, with its name, and then each KEY=VALUE."""
+    return re.split(rf",(?=(?:{'|'.join(_KEYS)}|{VARIABLE_NAME.pattern})=)", text)
+
+
 def _parse_text(text: str) -> dict[str, object]:
     """Return the text of ``--arm`` as a table. The table's name is ``None`` if the text has no name."""
-    target, *options = re.split(rf",(?=(?:{'|'.join(_KEYS)}|{VARIABLE_NAME.pattern})=)", text)
+    target, *options = split_arm_text(text)
     name, equals, rest = target.partition("=")
     named = bool(equals) and NAME.fullmatch(name) is not None
     if stray := re.search(r",\s*(\w+)=", target):

@@ -3,6 +3,7 @@
 import re
 from collections.abc import Iterable, Mapping
 
+from nccl_bench.config.secrets import remember
 from nccl_bench.errors import UsageError
 
 VARIABLE_NAME = re.compile(r"[A-Z][A-Z0-9_]*")
@@ -43,4 +44,5 @@ def parse_variables(name: str, value: object, _device: object = None) -> dict[st
             raise UsageError(f"{name} has {variable}, which the ranks need to find each other: leave this variable out")
         if not isinstance(text, str) or "\0" in text:
             raise UsageError(f"{name} has {variable} = {text!r}: give a text")
+    remember(value)
     return dict(value)

@@ -1,6 +1,6 @@
 """Collects facts that may explain why two runs differ: versions, machine, GPUs, NCCL's settings.
 
-Environment variables that this module does not name are not recorded: they may hold passwords, and results are shared.
+The values of environment variables that ``catalog.variables`` does not name are not recorded.
 """
 
 import os
@@ -13,18 +13,9 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
+from nccl_bench.config.secrets import recorded
 from nccl_bench.records.nvml import MEMORY_CLOCK, SM_CLOCK, Nvml, open_nvml
 
-_PREFIXES = ("NCCL_", "TORCH_NCCL_")
-_VARIABLES = (
-    "CUDA_DEVICE_MAX_CONNECTIONS",
-    "CUDA_LAUNCH_BLOCKING",
-    "CUDA_MODULE_LOADING",
-    "CUDA_VISIBLE_DEVICES",
-    "OMP_NUM_THREADS",
-    "PYTORCH_ALLOC_CONF",
-    "PYTORCH_CUDA_ALLOC_CONF",
-)
 _PACKAGES = ("torch", "numpy", "pandas", "nccl4py")
 _NCCL_PACKAGES = "nvidia-nccl"
 _ANSI = re.compile(r"\x1b\[[0-9;]*[A-Za-z]")
@@ -50,7 +41,7 @@ def collect(
         "hostname": platform.node(),
         "cpu_count": os.cpu_count(),
         "packages": _packages(),
-        "variables": {name: value for name, value in sorted(environ.items()) if may_record(name)},
+        "variables": dict(sorted(recorded(environ).items())),
     }
     if model := proc_fields(cpuinfo).get("model name"):
         facts["cpu"] = model
@@ -60,11 +51,6 @@ def collect(
     if gpus := [_gpu(nvml, gpu) for gpu in nvml.gpus()]:
         facts |= {"gpus": gpus} | _topology(environ, timeout_s)
     return facts | nccl_conf(environ, system_conf)
-
-
-def may_record(name: str) -> bool:
-    """Return True if the value of the environment variable ``name`` may be recorded."""
-    return name.startswith(_PREFIXES) or name in _VARIABLES
 
 
 def proc_fields(path: Path) -> dict[str, str]:
@@ -147,4 +133,4 @@ def nccl_conf(environ: Mapping[str, str], system_conf: Path) -> dict[str, object
 
 def _settings(text: str) -> dict[str, str]:
     pairs = (line.split("=", 1) for line in text.splitlines() if "=" in line and not line.startswith("#"))
-    return {name: value for name, value in pairs if may_record(name)}
+    return recorded({pair[0]: pair[1] for pair in pairs})

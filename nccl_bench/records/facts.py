@@ -3,10 +3,15 @@
 import sys
 from datetime import datetime
 
+from nccl_bench.config.hidden_values import shown_command
+
 
 def command_line() -> list[str]:
-    """Return the command of this process, without the path of the program, which has no effect on the result."""
-    return ["nccl-bench", *sys.argv[1:]]
+    """Return the command of this process, without what may be secret.
+
+    The path of the program has no effect on the result, so it is left out too.
+    """
+    return ["nccl-bench", *shown_command(sys.argv[1:])]
 
 
 def time_text() -> str:

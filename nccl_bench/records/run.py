@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from nccl_bench.catalog.arms import IMPORTED_ARMS, TWIN_SUFFIX
+from nccl_bench.config.hidden_values import options_to_give_again
 from nccl_bench.config.question import asked_candidates
 from nccl_bench.config.regular_files import lines_of, open_regular
 from nccl_bench.errors import RecordError
@@ -148,7 +149,8 @@ class Run:
         """The command that measures the missing cases; ``None`` if no case is missing, or no command can do it."""
         if self.directory is None or not self.missing or not self.can_be_resumed or set(self.arms) <= {*self.excluded}:
             return None
-        return f"{TOOL} run --resume {shlex.quote(str(self.directory))}"
+        again = options_to_give_again(self.meta["config"])
+        return shlex.join([TOOL, "run", "--resume", str(self.directory), *again])
 
     @property
     def is_import(self) -> bool:

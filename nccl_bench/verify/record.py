@@ -11,6 +11,7 @@ from typing import Any
 
 from nccl_bench.analysis.wording import counted
 from nccl_bench.catalog.devices import DEVICES
+from nccl_bench.config.hidden_values import options_to_give_again
 from nccl_bench.config.parsers import one_of
 from nccl_bench.config.verification import VerifyConfig, resolve_verification
 from nccl_bench.errors import RecordError, UsageError
@@ -116,7 +117,8 @@ class VerificationRecord:
     def _resume_command(self) -> str:
         if self.directory is None or self.is_written:
             return ""
-        return f"{TOOL} verify --resume {shlex.quote(str(self.directory))}"
+        again = options_to_give_again(self.facts["config"])
+        return shlex.join([TOOL, "verify", "--resume", str(self.directory), *again])
 
     def _history(self) -> Iterator[str]:
         """Yield how the verification ended, unless it completed, and when it was continued."""

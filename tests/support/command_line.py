@@ -69,7 +69,7 @@ class CommandLine:
             patch.setattr(
                 attached_run, "run_attached", lambda c, x, o: note("attached", config=c, attachment=x, output=o)
             )
-            patch.setattr(resumed_run, "resume_run", lambda _directory, o: note("resumed", output=o))
+            patch.setattr(resumed_run, "resume_run", lambda _directory, o, _given: note("resumed", output=o))
             patch.setattr(dry_run, "show_plan", lambda c, *_n: note("planned", config=c))
             patch.setattr(
                 REPORT,
@@ -81,7 +81,9 @@ class CommandLine:
                 ),
             )
             patch.setattr(recorded_verification, "run_recorded", self._verify)
-            patch.setattr(recorded_verification, "resume_recorded", lambda _directory, o: note("resumed", output=o))
+            patch.setattr(
+                recorded_verification, "resume_recorded", lambda _directory, o, _given: note("resumed", output=o)
+            )
             code, stdout, stderr = self.run(*arguments, env=env)
         assert code == 0, stderr
         facts: dict[str, Any] = {}

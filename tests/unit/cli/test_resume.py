@@ -231,6 +231,21 @@ def test_a_run_that_cannot_be_continued_here_is_refused_and_stays_as_it_is(
     assert snapshot(killed) == before
 
 
+def test_a_value_that_the_record_does_not_hold_is_asked_for_and_given_again(
+    killed: Path, command_line: CommandLine, sweeps: Sweeps, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("WANDB_API_KEY", "")  # so that the value is gone after this test
+    RunStore(path=killed).update(config={**Run.load(killed).meta["config"], "variables": {"WANDB_API_KEY": "set"}})
+    code, _, stderr = command_line.run("run", "--resume", "there")
+    assert code == ExitCode.USAGE
+    assert_one_message(stderr, ("the value of WANDB_API_KEY", "--resume there --env WANDB_API_KEY=VALUE"))
+    sweeps.lines = measured(1)
+    code, stdout, stderr = command_line.run("run", "--resume", "there", "--env", "WANDB_API_KEY=hunter2")
+    assert sweeps.specs[1].config.variables == {"WANDB_API_KEY": "hunter2"}
+    written = [file.read_text() for file in killed.iterdir() if file.is_file()]
+    assert "hunter2" not in "".join([stdout, stderr, *written])
+
+
 def test_a_run_that_another_command_measures_is_refused(killed: Path, command_line: CommandLine) -> None:
     with (killed / "samples.jsonl").open("rb") as file:
         fcntl.flock(file, fcntl.LOCK_EX)

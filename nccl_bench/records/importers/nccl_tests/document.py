@@ -9,9 +9,9 @@ from datetime import datetime
 from typing import Any, TypeVar
 
 from nccl_bench.catalog.collectives import Placement
+from nccl_bench.config.secrets import recorded
 from nccl_bench.errors import RecordError
 from nccl_bench.records.decoding import shown
-from nccl_bench.records.environment import may_record
 from nccl_bench.records.importers.imported import OverRanks
 from nccl_bench.records.importers.nccl_tests.output import (
     Output,
@@ -72,8 +72,7 @@ def read_document(value: object) -> Output | None:
         nccl_version=document.count("nccl_version"),
         hostnames=tuple(device.get("hostname", str) for device in devices),
         gpus=tuple(device.get("device_info", str) for device in devices),
-        # Keep only variables that every run records, because other variables may hold secrets.
-        variables={name: value for name, _, value in variables if may_record(name)},
+        variables=recorded({name: value for name, _, value in variables}),
         rows=tuple(_row(result, batch) for result in whole),
         left_out=() if complete else (f"nccl-tests did not finish; complete rows: {len(whole)}",),
     )

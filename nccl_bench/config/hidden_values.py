@@ -1,0 +1,99 @@
+"""The values that a record does not hold: they are masked in its command, and given again to continue it. No torch."""
+
+import shlex
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, replace
+from pathlib import Path
+from typing import Any
+
+from nccl_bench.config.secrets import SET, as_typed, shown, shown_value, without_credentials
+from nccl_bench.config.user_arms import arm_text, parse_user_arms, split_arm_text
+from nccl_bench.errors import UsageError
+
+
+def shown_command(arguments: Sequence[str]) -> list[str]:
+    """Return ``arguments`` of a command line without the values of ``--env`` and ``--arm`` that are not recorded."""
+    words: list[str] = []
+    for word in arguments:
+        flag, equals, value = word.partition("=")
+        if words and words[-1] in _SHOWN:
+            words.append(_SHOWN[words[-1]](word))
+        elif equals and flag in _SHOWN:
+            words.append(f"{flag}={_SHOWN[flag](value)}")
+        else:
+            words.append(without_credentials(word))
+    return words
+
+
+def _shown_assignment(text: str) -> str:
+    name, equals, value = text.partition("=")
+    return f"{name}={shown_value(name, value)}" if equals else text
+
+
+def _shown_arm(text: str) -> str:
+    target, *options = split_arm_text(text)
+    settings = (_shown_assignment(each) if each[:1].isupper() else without_credentials(each) for each in options)
+    return ",".join((without_credentials(target), *settings))
+
+
+# The options whose values have environment variables -> the function that leaves out their values.
+_SHOWN = {"--env": _shown_assignment, "--arm": _shown_arm}
+
+
+def shown_config(config: Mapping[str, Any]) -> dict[str, Any]:
+    """Return a configuration as plain data, without the values of variables that are not recorded."""
+    arms = [arm | {"variables": shown(arm.get("variables") or {})} for arm in config.get("user_arms") or ()]
+    changes: dict[str, Any] = {"user_arms": arms} if arms else {}
+    if config.get("variables"):
+        changes["variables"] = shown(config["variables"])
+    return {**config, **changes}
+
+
+def options_to_give_again(config: Mapping[str, Any]) -> list[str]:
+    """Return the options, with placeholders, that give the values which the recorded ``config`` does not hold."""
+    variables = config.get("variables") or {}
+    options = [word for name in _names(variables) for word in ("--env", f"{name}={as_typed(SET)}")]
+    for arm in config.get("user_arms") or ():
+        if _names(arm.get("variables") or {}):
+            options += ["--arm", arm_text(arm)]
+    return options
+
+
+def _names(variables: Mapping[str, str]) -> list[str]:
+    """Return the names of the variables whose values were not recorded."""
+    return [name for name, value in variables.items() if value == SET]
+
+
+def give_values_again(directory: Path, config: Mapping[str, Any], given: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the recorded ``config`` with the values that it does not hold, from the options ``given``.
+
+    Raises ``UsageError`` if such a value is missing, and for an option that the record already has.
+    """
+    variables = dict(config.get("variables") or {})
+    for name, value in (given.get("variables") or {}).items():
+        if variables.get(name) != SET:
+            raise UsageError(f"--env gives {name}, and --resume continues with the options of the record: leave it out")
+        variables[name] = value
+    arms = {arm.name: arm for arm in parse_user_arms("user_arms", config.get("user_arms") or ())}
+    for arm in parse_user_arms("--arm", given.get("user_arms") or ()):
+        if not _names(arms[arm.name].variables if arm.name in arms else {}) or arms[arm.name] != replace(
+            arm, variables=shown(arm.variables)
+        ):
+            raise UsageError(
+                f"--arm gives {arm.name}, and --resume continues with the arms of the record: leave it out, or give it "
+                "as it was, with the values that the record does not hold"
+            )
+        arms[arm.name] = arm
+    complete = {**config, "user_arms": [asdict(arm) for arm in arms.values()]}
+    if "variables" in config:
+        complete["variables"] = variables
+    of_arms = (f"{name} of the arm {arm.name}" for arm in arms.values() for name in _names(arm.variables))
+    missing = [*_names(variables), *of_arms]
+    if missing:
+        options = shlex.join(["--resume", str(directory), *options_to_give_again(config)])
+        names = " and of ".join(missing)
+        raise UsageError(
+            f"{directory} does not hold the value of {names}, which may be secret: give it again, in the place of "
+            f"VALUE: {options}"
+        )
+    return complete

@@ -1,0 +1,132 @@
+"""Keeps secrets out of records and messages: values of variables outside the catalog, and what looks like credentials.
+
+No torch.
+"""
+
+import json
+import os
+import platform
+import re
+import sys
+from collections.abc import Iterator, Mapping
+from urllib.parse import quote, unquote, urlsplit
+
+from nccl_bench.catalog.variables import KNOWN_VARIABLES, RECORDED_VARIABLES, SETTING_PREFIXES
+
+# Stands for a value that is not recorded.
+SET = "set"
+# Stands for a part of a text that looks like a credential.
+MASK = "***"
+# The first group of each pattern is kept.
+_CREDENTIALS = tuple(
+    re.compile(pattern)
+    for pattern in (
+        r"()-----BEGIN [A-Z ]*PRIVATE KEY-----[\s\S]*?(?:-----END [A-Z ]*PRIVATE KEY-----|\Z)",
+        # The user and the password in an address.
+        r"(://)[^/\s@'\"]+(?=@)",
+        # Tokens of GitHub, GitLab, Hugging Face, OpenAI, Slack, npm, PyPI, AWS and Google, and JSON web tokens.
+        r"()\b(?:gh[opsur]_|github_pat_|glpat-|hf_|sk-|xox[abprs]-|npm_|pypi-)[A-Za-z0-9_-]{12,}",
+        r"()\b(?:AKIA|ASIA)[A-Z0-9]{16}\b",
+        r"()\bAIza[A-Za-z0-9_-]{30,}",
+        r"()\beyJ[A-Za-z0-9_-]{8,}\.[A-Za-z0-9_.-]{8,}",
+        r"(Bearer )[^\s'\"]{8,}",
+        r"(: Basic )[A-Za-z0-9+/=]{8,}",
+        r"(?i)((?:token|secret|password|passwd|api_?key|access_key)=)(?!\*\*\*)[^\s&,;'\")]*[a-z_-][^\s&,;'\")]*",
+    )
+)
+_SOUNDS_SECRET = re.compile(r"TOKEN|SECRET|PASS|KEY|CREDENTIAL|AUTH|COOKIE|JWT")
+# A shorter value is a word or a number that many texts contain; the second number is for names that sound secret.
+_SHORTEST, _SHORTEST_SECRET = 8, 4
+# What every user has, and what messages about ranks name.
+_ORDINARY = {
+    *("HOME", "PWD", "OLDPWD", "PATH", "SHELL", "USER", "LOGNAME", "USERNAME", "HOSTNAME", "HOST", "TMPDIR", "_"),
+    *("LANG", "LANGUAGE", "TERM", "COLORTERM", "TZ", "MASTER_ADDR", "MASTER_PORT"),
+}
+# NAME=VALUE at the start of an argument, or after a comma.
+_ASSIGNMENT = re.compile(r"(?:^|,|=)([A-Z][A-Z0-9_]*)=(.*?)(?=,[A-Za-z_]+=|$)", re.DOTALL)
+# The variables that this process sets for ranks, which its own environment can lack.
+_given: dict[str, str] = {}
+
+
+def remember(variables: Mapping[str, str]) -> None:
+    """Mask the values of ``variables`` in every later message of this process."""
+    _given.update(variables)
+
+
+def shown_value(name: str, value: str) -> str:
+    """Return ``value`` if the variable ``name`` is known and the value looks like no credential; else ``SET``."""
+    return value if name.strip() in KNOWN_VARIABLES and without_credentials(value) == value else SET
+
+
+def shown(variables: Mapping[str, str]) -> dict[str, str]:
+    """Return the variables that the user gave, with the values that may be recorded."""
+    return {name: shown_value(name, value) for name, value in variables.items()}
+
+
+def as_typed(value: str) -> str:
+    """Return ``value`` for a command that somebody copies; a placeholder for a value that is not recorded."""
+    return "VALUE" if value == SET else value
+
+
+def recorded(environ: Mapping[str, str]) -> dict[str, str]:
+    """Return the settings of NCCL, torch and CUDA in ``environ``, with the values that may be recorded.
+
+    A variable that only looks like a setting of NCCL is there, without its value.
+    """
+    return {
+        name: shown_value(name, value)
+        for name, value in environ.items()
+        if name.strip() in RECORDED_VARIABLES or name.startswith(SETTING_PREFIXES)
+    }
+
+
+def without_credentials(text: str) -> str:
+    """Return ``text`` with a mask for each part that looks like a credential."""
+    for pattern in _CREDENTIALS:
+        text = pattern.sub(rf"\g<1>{MASK}", text)
+    return text
+
+
+def masked(text: str, environ: Mapping[str, str] = os.environ) -> str:
+    """Return ``text`` without the values of variables outside the catalog, and without credentials.
+
+    The name of a variable stands for its value, so that the text can still be understood.
+    """
+    secrets: dict[str, str] = {}
+    for name, value in _secrets(environ):
+        secrets.setdefault(value, name)
+    # A value can contain another one.
+    for value in sorted(secrets, key=len, reverse=True):
+        for written in (value, repr(value)[1:-1], json.dumps(value)[1:-1], quote(value, safe="")):
+            text = text.replace(written, f"[value of {secrets[value]}]")
+    return without_credentials(text)
+
+
+def _secrets(environ: Mapping[str, str]) -> Iterator[tuple[str, str]]:
+    """Yield the names of variables, and values that no text may contain."""
+    typed = [pair for argument in sys.argv[1:] for pair in _ASSIGNMENT.findall(argument)]
+    for name, value in (*environ.items(), *_given.items(), *typed):
+        if name in KNOWN_VARIABLES or name in _ORDINARY or name.startswith(("LC_", "XDG_")):
+            continue
+        shortest = _SHORTEST_SECRET if _SOUNDS_SECRET.search(name) else _SHORTEST
+        # A text can hold one line of a key.
+        for part in (value, *value.splitlines(), *_of_address(value)):
+            if len(part) >= shortest and not _is_ordinary(part):
+                yield name, part
+
+
+def _of_address(value: str) -> Iterator[str]:
+    """Yield the password in an address such as ``http://user:password@proxy``."""
+    try:
+        password = urlsplit(value).password if "://" in value else None
+    except ValueError:
+        return
+    if password:
+        yield from (password, unquote(password))
+
+
+def _is_ordinary(value: str) -> bool:
+    is_number = value.replace(".", "").replace("-", "").isdigit()
+    paths = value.split(os.pathsep)
+    are_files = all(path.startswith("/") and os.path.lexists(path) for path in paths)
+    return is_number or value == platform.node() or are_files
