@@ -16,6 +16,13 @@ def import_(
         list[Path],
         typer.Argument(metavar="FILE", help="Output of nccl-tests, JSON (-J) or text. Several files become one run."),
     ],
+    collective: Annotated[
+        str | None,
+        typer.Option(
+            help="The collective, for output that does not name it: programs of 2022 and older.",
+            rich_help_panel=Panel.OUTPUT,
+        ),
+    ] = None,
     name: Annotated[str, typer.Option(help=RUN_OPTIONS["name"].help, rich_help_panel=Panel.OUTPUT)] = "nccl-tests",
     out: Annotated[Path | None, out_option("results/<time>-<name>")] = None,
 ) -> None:
@@ -33,7 +40,7 @@ def import_(
 
     # This call only checks the name.
     resolve("cuda", {"name": name})
-    imported = merge([read(file) for file in files])
+    imported = merge([read(file, collective) for file in files])
     meta = imported.meta(name)
     store = RunStore.create(
         out,

@@ -5,13 +5,13 @@
 """
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from nccl_bench.errors import RecordError
-from nccl_bench.records.decoding import read_text
 from nccl_bench.records.importers import nccl_tests
 from nccl_bench.records.importers.imported import Imported, OverRanks, merge
+from nccl_bench.records.importers.source import read_source
 from nccl_bench.records.run import FILES
 
 __all__ = ["READERS", "Imported", "OverRanks", "merge", "read"]
@@ -22,9 +22,9 @@ class Reader:
     """The reader of one tool's output."""
 
     files: str  # the files that the reader accepts, for messages
-    # The function takes the text of a file and the file's name. It returns None if another tool wrote the text, and
-    # raises RecordError if the text is malformed.
-    read: Callable[[str, str], Imported | None]
+    # The function takes the text of a file, the file's name, and the collective that the user named, or None. It
+    # returns None if another tool wrote the text, and raises RecordError if the text is malformed.
+    read: Callable[[str, str, str | None], Imported | None]
     default_rule: OverRanks  # how the tool merges the times of ranks without an option
     rules: Mapping[OverRanks | None, str]  # each rule in words, with the tool's option; None: the files name no rule
     slowest_option: str  # the tool's option that makes each time the slowest rank's, as in nccl-bench
@@ -46,17 +46,20 @@ READERS: Mapping[str, Reader] = {
 }
 
 
-def read(path: Path) -> Imported:
+def read(path: Path, collective: str | None = None) -> Imported:
     """Return the content of ``path``, a file that one of the ``READERS`` knows.
 
-    Raises ``RecordError`` with the file, what is wrong and what is allowed.
+    ``collective`` is the name of the collective, for files that do not say it. Raises ``RecordError`` with the file,
+    what is wrong and what is allowed.
     """
-    text = read_text(path)
+    source = read_source(path)
     try:
         for reader in READERS.values():
-            imported = reader.read(text, path.name)
+            imported = reader.read(source.text, source.name, collective)
             if imported is not None:
-                return imported
+                return replace(
+                    imported, left_out=(*imported.left_out, *(f"{source.name}: {note}" for note in source.notes))
+                )
         known = "; ".join(f"{tool}: give {reader.files}" for tool, reader in READERS.items())
         raise RecordError(f"it is not the output of a known tool ({known})")
     except RecordError as error:

@@ -1,24 +1,24 @@
-"""Reads the output of nccl-tests (https://github.com/NVIDIA/nccl-tests) and makes the lines of a run from it.
+"""Reads the output of nccl-tests and rccl-tests, and makes the lines of a run from it.
 
-``document`` reads its JSON, ``table`` reads what it prints, and both return an ``Output``.
+https://github.com/NVIDIA/nccl-tests and https://github.com/ROCm/rccl-tests. ``documents`` reads their JSON, ``table``
+reads what they print, and both return an ``Output``. ``cases`` checks an ``Output`` against itself, and makes lines.
 """
 
 from collections.abc import Sequence
+from dataclasses import replace
 
-from nccl_bench.catalog.cases import Case, Scenario
-from nccl_bench.catalog.collectives import COLLECTIVES, Collective, Placement, RedOp
-from nccl_bench.catalog.dtypes import DTYPE_ALIASES, DTYPES
-from nccl_bench.catalog.nccl_version import version_text
-from nccl_bench.config.sizes import unique
-from nccl_bench.errors import RecordError
-from nccl_bench.records.decoding import parse_json, shown
-from nccl_bench.records.importers.imported import Imported, OverRanks
-from nccl_bench.records.importers.nccl_tests.document import read_document
-from nccl_bench.records.importers.nccl_tests.output import Output, PlacementResult, ResultRow
+from nccl_bench.errors import RecordError, UsageError
+from nccl_bench.records.importers.imported import Imported, OverRanks, merge
+from nccl_bench.records.importers.nccl_tests.cases import ARM, imported
+from nccl_bench.records.importers.nccl_tests.documents import documents_in
+from nccl_bench.records.importers.nccl_tests.lines import lines_of
+from nccl_bench.records.importers.nccl_tests.output import Output
+from nccl_bench.records.importers.nccl_tests.rows import is_row, pieces_of_rows
+from nccl_bench.records.importers.nccl_tests.sections import Section, sections_of
 from nccl_bench.records.importers.nccl_tests.table import read_table
-from nccl_bench.records.schema import PerIteration, Samples, Skipped, Status
 
-ARM = "nccl-tests"
+__all__ = ["ARM", "OWN_PROCESSES", "RULES", "SLOWEST_OPTION", "read"]
+
 SLOWEST_OPTION = "-a 3"
 RULES = {
     OverRanks.FIRST: "rank 0's (-a 0)",
@@ -28,130 +28,53 @@ RULES = {
     None: f"the average over ranks, unless {ARM} ran with -a 0, 2 or 3",
 }
 OWN_PROCESSES = "start it with mpirun, one process for each GPU, and -t 1 -g 1"
-_RENAMED = {"all_to_all": "alltoall", "send_recv": "sendrecv"}
-# The name of nccl-tests' program, without "_perf" -> the collective.
-_PROGRAMS = {_RENAMED.get(name, name): row for name, row in COLLECTIVES.items()}
-# More ranks than any communicator has.
-_RANK_LIMIT = 2**31
 
 
-def read(text: str, name: str) -> Imported | None:
-    """Return the content of the file ``name``, whose ``text`` is nccl-tests' JSON or table; ``None`` for other text.
+def read(text: str, name: str, collective: str | None) -> Imported | None:
+    """Return the content of the file ``name``, whose ``text`` holds JSON or tables; ``None`` for other text.
 
-    Times are those that nccl-tests reports: averages over ranks, unless ``-a`` set another rule. A message that
-    nccl-tests rounds down to 0 bytes is skipped. A placement that ``COLLECTIVES`` does not have, such as alltoall in
-    place, is left out. If nccl-tests measured a case several times, each result becomes a round.
+    ``collective`` is the name that the user gave for tables that do not name theirs. Times are those that nccl-tests
+    reports: averages over ranks, unless ``-a`` set another rule. A message that nccl-tests rounds down to 0 bytes is
+    skipped. A placement that ``COLLECTIVES`` does not have, such as alltoall in place, is left out. Several tables of
+    different cases become one run.
     """
-    output = read_document(parse_json(text)) if text.lstrip().startswith("{") else read_table(text)
-    if output is None:
+    documents = documents_in(text, collective)
+    parts = (
+        [(f"document {number}", output) for number, output in enumerate(documents, 1)]
+        if documents
+        else _tables(text, collective)
+    )
+    if not parts:
         return None
-    lines, left_out = _lines(output)
-    return Imported(
-        arm=ARM,
-        source=(name,),
-        world_size=output.world_size,
-        processes=output.processes,
-        over_ranks=output.over_ranks,
-        started=output.started,
-        finished=output.finished,
-        nccl_version=None if output.nccl_version is None else version_text(output.nccl_version),
-        hostnames=unique(output.hostnames),
-        gpus=unique(output.gpus),
-        variables=output.variables,
-        whole=not output.left_out,
-        left_out=tuple(f"{name}: {reason}" for reason in (*output.left_out, *left_out)),
-        lines=tuple(lines),
-    )
+    if len(parts) == 1:
+        return imported(parts[0][1], name)
+    try:
+        merged = merge([imported(output, f"{name} ({place})") for place, output in parts])
+    except UsageError as error:
+        raise RecordError(str(error)) from error
+    return replace(merged, source=(name,))
 
 
-def _lines(output: Output) -> tuple[list[Samples | Skipped], list[str]]:
-    """Return the lines of ``output``, and a sentence about each kind of row that is left out."""
-    program = output.program.rpartition("/")[2].partition("_perf")[0]
-    if program not in _PROGRAMS:
-        raise RecordError(
-            f"its program is {shown(output.program)}, and nccl-bench has only the collectives of {', '.join(_PROGRAMS)}"
-        )
-    if not 1 <= output.world_size < _RANK_LIMIT:
-        raise RecordError(f"it lists {output.world_size} ranks: it has to be at least 1")
-    if not output.rows:
-        raise RecordError("it has no complete row of results: let nccl-tests finish, then import its output")
-    measured: dict[Case, list[PlacementResult]] = {}
-    unknown: dict[str, None] = {}
-    for row in output.rows:
-        for case in _cases(output, _PROGRAMS[program], row, unknown):
-            results = measured.setdefault(case, [])
-            if case.placement in row.results:
-                results.append(row.results[case.placement])
-    lines = [_line(output, case, results) for case, results in measured.items() if results or not case.size_bytes]
-    left_out = [f"{name}, which nccl-bench does not have" for name in unknown]
-    if not lines:
-        raise RecordError(f"it has no result that nccl-bench can read: {'; '.join(left_out) or 'its rows are empty'}")
-    return lines, left_out
+def _tables(text: str, collective: str | None) -> list[tuple[str, Output]]:
+    """Return the content of each table in ``text`` with its place."""
+    sections = sections_of(lines_of(text))
+    tables = [section for section in sections if section.is_table]
+    outputs = []
+    for table in tables:
+        try:
+            outputs.append((f"table from line {table.number}", read_table(table.lines, collective)))
+        except RecordError as error:
+            raise RecordError(
+                f"the table from line {table.number}: {error}" if len(tables) > 1 else str(error)
+            ) from error
+    if outputs:
+        place, first = outputs[0]
+        outputs[0] = (place, replace(first, left_out=(*first.left_out, *_pieces_outside(sections))))
+    return outputs
 
 
-def _cases(output: Output, collective: Collective, row: ResultRow, unknown: dict[str, None]) -> list[Case]:
-    """Return the case of every placement of ``row``.
-
-    If nccl-bench lacks the row's data type or reduction, add both names to ``unknown`` and return no case.
-    """
-    dtype = DTYPES.get(DTYPE_ALIASES.get(row.dtype, row.dtype))
-    if dtype is None or (collective.reduces and row.redop not in list(RedOp)):
-        unknown[shown(f"{row.dtype} {row.redop}")] = None
-        return []
-    if collective.size_bytes(row.count, dtype.itemsize, output.world_size) != row.size_bytes:
-        raise RecordError(
-            f"a row has {row.size_bytes} B and a count of {row.count} {dtype.name}, which does not fit "
-            f"{collective.name} on {output.world_size} ranks"
-        )
-    if collective.rooted and not 0 <= row.root < output.world_size:
-        raise RecordError(f"a row has the root {row.root}: the ranks are 0 to {output.world_size - 1}")
-    return [
-        Case(
-            scenario=Scenario.ISOLATED,
-            collective=collective.name,
-            dtype=dtype.name,
-            # nccl-tests prints a reduction even for a collective that does not reduce.
-            redop=RedOp(row.redop) if collective.reduces else None,
-            placement=placement,
-            root=row.root if collective.rooted else None,
-            size_bytes=row.size_bytes,
-            count=row.count,
-        )
-        for placement in collective.placements
-        if placement is not Placement.RETURNED  # nccl-tests is written in C++, and gives every call its output
-    ]
-
-
-def _line(output: Output, case: Case, results: Sequence[PlacementResult]) -> Samples | Skipped:
-    if not results:
-        return Skipped(case=case, reason="nccl-tests rounds the blocks of its message down to 0 B")
-    counts = [result.wrong for result in results]
-    wrong = None if None in counts else sum(filter(None, counts))
-    return Samples(
-        case=case,
-        arm=ARM,
-        timing=output.timing,
-        status=Status.WRONG if wrong else Status.OK,
-        world_size=output.world_size,
-        ops_per_batch=results[0].operations,
-        rounds=tuple(range(len(results))),
-        samples_us=tuple(result.time_us for result in results),
-        fastest_rank_us=(),
-        slowest_rank=(),
-        discarded=0,
-        wrong=wrong,
-        tolerance_ulp=None,
-        arena=None,
-        per_iteration=_over_rounds([result.per_iteration for result in results if result.per_iteration]),
-    )
-
-
-def _over_rounds(rounds: Sequence[PerIteration]) -> PerIteration | None:
-    """Return the times of several rounds together. Percentiles over all rounds are unknown, so they are ``None``."""
-    if len(rounds) < 2:
-        return rounds[0] if rounds else None
-    return PerIteration(
-        operations=sum(times.operations for times in rounds),
-        min_us=min(times.min_us for times in rounds),
-        max_us=max(times.max_us for times in rounds),
-    )
+def _pieces_outside(sections: Sequence[Section]) -> list[str]:
+    """Return sentences about lines of a table in a part of the log that has no settings."""
+    lines = [line for section in sections if not section.is_table for line in section.lines]
+    rows = [*(line for line in lines if not line.aside and is_row(line)), *pieces_of_rows(lines)]
+    return [f"line {rows[0].number} holds a row, and belongs to no table"] if rows else []

@@ -9,31 +9,40 @@ from datetime import datetime
 from typing import Any, TypeVar
 
 from nccl_bench.catalog.collectives import Placement
+from nccl_bench.catalog.nccl_version import version_text
 from nccl_bench.config.secrets import recorded
 from nccl_bench.errors import RecordError
 from nccl_bench.records.decoding import shown
 from nccl_bench.records.importers.imported import OverRanks
 from nccl_bench.records.importers.nccl_tests.output import (
+    Figure,
     Output,
     PlacementResult,
     ResultRow,
+    Sizes,
     duration_us,
     timing_of,
     whole_number,
 )
+from nccl_bench.records.importers.nccl_tests.programs import collective_of
 from nccl_bench.records.schema import PerIteration
 
 # The newest JSON_FILE_VERSION of nccl-tests that this module reads.
 NEWEST_VERSION = 3
+# nccl-tests writes six digits after the point.
+_LAST_DIGIT = 1e-6
+# GB/s that no link has.
+_LARGEST_BANDWIDTH = 1e9
 _PLACEMENT_KEYS = {Placement.OUT_OF_PLACE: "out_of_place", Placement.IN_PLACE: "in_place"}
 _TYPE_NAMES = {str: "text", list: "a list", dict: "an object"}
 _Kind = TypeVar("_Kind", str, list[Any], dict[str, Any])
 
 
-def read_document(value: object) -> Output | None:
+def read_document(value: object, collective: str | None) -> Output | None:
     """Return the content of ``value``, which is parsed JSON; ``None`` if another program wrote it.
 
-    Raises ``RecordError`` with the field that differs from what nccl-tests writes.
+    ``collective`` is the name that the user gave, or ``None``. Raises ``RecordError`` with the field that differs from
+    what nccl-tests writes.
     """
     document = _Object({"": value}, "").object("")
     if not {"version", "config", "results"} <= document.fields.keys():
@@ -54,22 +63,26 @@ def read_document(value: object) -> Output | None:
     # With NCCL_TESTS_SPLIT several groups measure at the same time. So count the ranks of one group only.
     processes = [device for device in devices if device.count("group") == devices[0].count("group")]
     measured = [placement for result in whole for _, placement in _placements(result)]
+    ranks_of_process = config.count("nthreads") * config.count("ngpus")
+    _check_ranks(devices, ranks_of_process)
+    has_cpu_time = any("cpu_time" in placement.fields for placement in measured)
     variables = (entry.partition("=") for entry in document.get("env", list) if isinstance(entry, str))
     batch = config.count("aggregated_iterations") * max(1, config.count("graph"))
     return Output(
-        program=_Object({"args[0]": args[0]}, "").get("args[0]", str),
+        collective=collective_of(_Object({"args[0]": args[0]}, "").get("args[0]", str), collective),
         # nccl-tests lists only the first device of each process.
-        world_size=len(processes) * config.count("nthreads") * config.count("ngpus"),
+        world_size=len(processes) * ranks_of_process,
         processes=len(processes),
         timing=timing_of(
             graph_launches=config.count("graph"),
-            cpu_time=any("cpu_time" in placement.fields for placement in measured),
+            cpu_time=has_cpu_time,
             blocking=config.get("blocking_collectives", str) != "false",
         ),
+        sizes=_sizes(config),
         over_ranks=_over_ranks(args[1:]),
         started=document.moment("start_time"),
         finished=document.moment("end_time") if "end_time" in document.fields else None,
-        nccl_version=document.count("nccl_version"),
+        nccl_version=version_text(document.count("nccl_version")),
         hostnames=tuple(device.get("hostname", str) for device in devices),
         gpus=tuple(device.get("device_info", str) for device in devices),
         variables=recorded({name: value for name, _, value in variables}),
@@ -107,12 +120,38 @@ class _Object:
     def duration_us(self, key: str) -> float:
         return duration_us(self.fields.get(key), f"{self.at(key)}, {shown(self.fields.get(key))},")
 
+    def figure(self, key: str) -> Figure:
+        value = self.fields.get(key)
+        if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value < _LARGEST_BANDWIDTH:
+            raise RecordError(f"{self.at(key)} is {shown(value)}: nccl-tests writes a number from 0")
+        return Figure(float(value), _LAST_DIGIT)
+
     def moment(self, key: str) -> str:
         text = self.get(key, str)
         try:
             return datetime.strptime(text, "%Y-%m-%d %H:%M:%S").isoformat()
         except ValueError as error:
             raise RecordError(f"{self.at(key)} is {shown(text)}: nccl-tests writes YYYY-MM-DD HH:MM:SS") from error
+
+
+def _check_ranks(devices: Sequence[_Object], ranks_of_process: int) -> None:
+    """Raise ``RecordError`` unless the first ranks of all processes are there; JSON has only these."""
+    for index, device in enumerate(devices):
+        if device.count("rank") != index * ranks_of_process:
+            raise RecordError(
+                f"{device.at('rank')} is {device.count('rank')}: each process has {ranks_of_process} ranks, so this "
+                f"has to be rank {index * ranks_of_process}. The list of ranks in the file is incomplete"
+            )
+
+
+def _sizes(config: _Object) -> Sizes:
+    is_factor = "step_factor" in config.fields
+    return Sizes(
+        minimum=config.count("minimum_bytes"),
+        maximum=config.count("maximum_bytes"),
+        step=config.count("step_factor" if is_factor else "step_bytes"),
+        is_factor=is_factor,
+    )
 
 
 def _placements(result: _Object) -> list[tuple[Placement, _Object]]:
@@ -126,6 +165,7 @@ def _row(result: _Object, batch: int) -> ResultRow:
     if not re.fullmatch(r"-1|[0-9]{1,9}", root):
         raise RecordError(f"{result.at('root')} is {shown(root)}: nccl-tests writes a rank, or -1 for none")
     return ResultRow(
+        where=result.where,
         size_bytes=size_bytes,
         count=result.count("count"),
         dtype=result.get("type", str),
@@ -154,7 +194,9 @@ def _placement_result(result: _Object, place: Placement, measured: _Object, batc
             max_us=statistics.duration_us("max_us"),
         )
     return PlacementResult(
-        time_us=measured.duration_us("cpu_time" if "cpu_time" in measured.fields else "time"),
+        time_us=Figure(measured.duration_us("cpu_time" if "cpu_time" in measured.fields else "time"), _LAST_DIGIT),
+        algbw_gb_s=measured.figure("alg_bw"),
+        busbw_gb_s=measured.figure("bus_bw"),
         operations=whole_number(iterations * batch, f"{result.at('actual_iterations')} times {batch}"),
         wrong=None if measured.fields.get("nwrong") is None else measured.count("nwrong"),
         per_iteration=per_iteration,

@@ -4,7 +4,7 @@ import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from nccl_bench.catalog.collectives import Placement
+from nccl_bench.catalog.collectives import Collective, Placement
 from nccl_bench.catalog.timings import Timing
 from nccl_bench.errors import RecordError
 from nccl_bench.records.importers.imported import OverRanks
@@ -17,10 +17,30 @@ _SHORTEST_US = 1e-6
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Sizes:
+    """The message sizes that the settings imply."""
+
+    minimum: int  # the first size in bytes
+    maximum: int  # the largest size in bytes
+    step: int  # the factor or the bytes from one size to the next
+    is_factor: bool  # True if the step is a factor
+
+
+@dataclass(frozen=True, slots=True)
+class Figure:
+    """A number as nccl-tests printed it."""
+
+    value: float
+    step: float  # the value of one unit of its last digit
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class PlacementResult:
     """The results of one placement in a row."""
 
-    time_us: float  # time per operation
+    time_us: Figure  # time per operation
+    algbw_gb_s: Figure  # algorithm bandwidth, which nccl-tests computes from the time on the GPU
+    busbw_gb_s: Figure  # bus bandwidth
     operations: int  # operations in the timed batch
     wrong: int | None  # wrong elements; None if nothing was checked
     per_iteration: PerIteration | None  # times of single operations; None without -I
@@ -30,6 +50,7 @@ class PlacementResult:
 class ResultRow:
     """A row of results."""
 
+    where: str  # the place of the row in the file, such as "line 17"
     size_bytes: int  # the size of the message
     count: int  # the number of elements of one block
     dtype: str  # data type, by nccl-tests' name
@@ -42,19 +63,22 @@ class ResultRow:
 class Output:
     """The content of one file. A field is ``None`` if this kind of file does not contain its value."""
 
-    program: str  # the path of the program, such as ./build/all_reduce_perf
+    collective: Collective  # the collective that the program measures
     world_size: int  # the number of ranks
     processes: int  # the number of processes that ran the ranks
     timing: Timing  # timing, which follows from -G, -C and -z
+    sizes: Sizes  # the message sizes that the settings imply
+    cycles: int = 1  # times that each size is measured (-N)
     over_ranks: OverRanks | None = None  # rule for the time of all ranks; None also if the value of -a is unknown
     started: str | None = None  # start time in ISO 8601, without a time zone
     finished: str | None = None  # end time in ISO 8601; None also if nccl-tests did not finish
-    nccl_version: int | None  # version as NCCL's number, such as 22809
+    nccl_version: str | None  # version of NCCL or RCCL, such as 2.28.9
     hostnames: tuple[str, ...]  # host name of each listed device
     gpus: tuple[str, ...]  # GPU model of each listed device
     variables: Mapping[str, str] | None = None  # NCCL's environment variables
     rows: tuple[ResultRow, ...]  # the complete rows
-    left_out: tuple[str, ...]  # sentences about incomplete rows
+    left_out: tuple[str, ...]  # sentences about what is missing
+    notes: tuple[str, ...] = ()  # sentences about what is unusual, or not read, although no result is missing
 
 
 def timing_of(*, graph_launches: int, cpu_time: bool, blocking: bool) -> Timing:

@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from nccl_bench.records.importers import Imported, read
-from tests.support.nccl_tests_files import ROWS, TABLE
+from tests.support.nccl_tests_files import ROWS, SIZES, TABLE, settings_of
 
 
 @pytest.fixture
@@ -24,7 +24,7 @@ def written(tmp_path: Path) -> Any:
             assert old in text
             text = text.replace(old, new)
         if rows is not None:
-            text = text.replace("\n".join(ROWS), "\n".join(rows))
+            text = text.replace("\n".join(ROWS), "\n".join(rows)).replace(SIZES, settings_of(rows))
         (tmp_path / name).write_text(text, encoding="utf-8")
         return read(tmp_path / name)
 

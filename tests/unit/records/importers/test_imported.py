@@ -11,7 +11,9 @@ from tests.support.nccl_tests_files import DATA, DOCUMENT, TABLE, document, tabl
 
 def test_files_of_different_collectives_become_one_run(written: Any) -> None:
     reduced = read(DATA / "all_reduce.json")
-    gathered = written(("all_reduce_perf", "all_gather_perf"), rows=[table_row(64, 4)], name="all_gather.txt")
+    gathered = written(
+        ("all_reduce_perf", "all_gather_perf"), rows=[table_row(64, 4, bus_factor=0.75)], name="all_gather.txt"
+    )
     both = merge([reduced, gathered])
     assert both.source == ("all_reduce.json", "all_gather.txt")
     assert both.lines == (*reduced.lines, *gathered.lines)
@@ -27,7 +29,10 @@ def test_merge_takes_a_value_from_the_file_that_has_it(written: Any) -> None:
 
 
 def test_merge_drops_over_ranks_unless_all_files_have_it(written: Any) -> None:
-    text = document(args=["all_gather_perf", "-a", "3"], results=[DOCUMENT["results"][0] | {"size": 32}])
+    result = DOCUMENT["results"][0]
+    # The bandwidths stay the same.
+    longer = {key: result[key] | {"time": 4 * result[key]["time"]} for key in ("out_of_place", "in_place")}
+    text = document(args=["all_gather_perf", "-a", "3"], results=[result | longer | {"size": 32}])
     gathered = written(text=text, name="gathered.json")
     reduced = written(text=document(args=["all_reduce_perf", "-a3"]), name="reduced.json")
     silent = written(("graph: 0", "graph: 20"))

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from nccl_bench.analysis.summary import rows_of
-from nccl_bench.catalog.collectives import Placement, RedOp
+from nccl_bench.catalog.collectives import COLLECTIVES, Placement, RedOp
 from nccl_bench.catalog.timings import Timing
 from nccl_bench.errors import RecordError
 from nccl_bench.records.importers import OverRanks, read
@@ -18,8 +18,8 @@ from tests.support.nccl_tests_files import (
     DATA,
     DOCUMENT,
     FILES,
-    RESULT,
     ROWS,
+    SIZES,
     TABLE,
     document,
     run_of,
@@ -163,7 +163,9 @@ def test_each_program_gives_the_cases_of_its_collective(
             count,
             redop="sum",
             root=-1 if root is None else root,
-            results=RESULT + "    11.00    0.00    0.00     N/A",
+            times_us=(10.0, 11.0),
+            wrong=("0", "N/A"),
+            bus_factor=COLLECTIVES[collective].bus_factor(4),
         )
     ]
     cases = {line.case: line for line in samples_of(written(("all_reduce_perf", program), rows=rows))}
@@ -217,7 +219,7 @@ def test_import_leaves_out_unknown_types_and_names_them(written: Any) -> None:
 
 
 def test_a_case_measured_twice_has_two_rounds(written: Any) -> None:
-    rows = [table_row(8, 2, redop="sum"), table_row(8, 2, redop="sum", results=(RESULT.replace("10.00", "12.00")) * 2)]
+    rows = [table_row(8, 2, redop="sum"), table_row(8, 2, redop="sum", times_us=(12.0, 12.0))]
     (line, _) = samples_of(written(rows=rows))
     assert (line.rounds, line.samples_us) == ((0, 1), (10.0, 12.0))
     # Sendrecv reduces nothing, but `-o all` repeats it all the same.
@@ -236,19 +238,22 @@ def test_several_rounds_keep_minimum_and_maximum_and_lose_percentiles(written: A
 
 
 def test_an_empty_message_is_skipped_once_per_placement(written: Any) -> None:
-    empty = table_row(0, 0, results=RESULT.replace("10.00", " 0.00") * 2)
-    imported = written(("all_reduce_perf", "all_gather_perf"), rows=[empty, empty, table_row(64, 4)])
+    empty = table_row(0, 0, times_us=(0.0, 0.0))
+    rows = [empty, empty, table_row(64, 4, bus_factor=0.75)]
+    text = TABLE.replace(SIZES, "minBytes 16 maxBytes 64 step: 2(factor)")
+    imported = written(("all_reduce_perf", "all_gather_perf"), rows=rows, text=text)
+    assert not imported.left_out
     skipped = [line for line in imported.lines if isinstance(line, Skipped)]
     assert [line.case.placement for line in skipped] == [Placement.IN_PLACE, Placement.OUT_OF_PLACE]
     assert [line.case.size_bytes for line in samples_of(imported)] == [64, 64]
 
 
 def test_wrong_elements_are_counted_and_unchecked_results_are_none(written: Any) -> None:
-    rows = [table_row(8, 2, redop="sum", results=RESULT[:-1] + "3" + RESULT[:-3] + "N/A")]
+    rows = [table_row(8, 2, redop="sum", wrong=("3", "N/A"))]
     unchecked, wrong = samples_of(written(rows=rows))
     assert (wrong.wrong, wrong.status) == (3, Status.WRONG)
     assert (unchecked.wrong, unchecked.status) == (None, Status.OK)
-    results = [DOCUMENT["results"][0] | {"in_place": {"time": 9.0, "nwrong": None}}]
+    results = [DOCUMENT["results"][0] | {"in_place": {"time": 8.0, "alg_bw": 0.001, "bus_bw": 0.0015, "nwrong": None}}]
     assert samples_of(written(text=document(results=results)))[0].wrong is None
 
 
@@ -288,7 +293,7 @@ def test_ranks_of_only_one_group_are_counted(written: Any) -> None:
         text = text.replace(f"Rank  {rank} Group  0", f"Rank  {rank} Group  1")
     assert written(text=text).world_size == 2
     device = DOCUMENT["config"]["devices"][0]
-    config = DOCUMENT["config"] | {"devices": [device, device | {"group": 1}]}
+    config = DOCUMENT["config"] | {"devices": [device, device | {"rank": 4, "group": 1}]}
     assert written(text=document(config=config)).world_size == 4
 
 
