@@ -19,7 +19,7 @@ def import_(
     collective: Annotated[
         str | None,
         typer.Option(
-            help="The collective, for output that does not name it: programs of 2022 and older.",
+            help="The collective, for the output of programs that do not name it.",
             rich_help_panel=Panel.OUTPUT,
         ),
     ] = None,

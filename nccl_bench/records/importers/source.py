@@ -1,9 +1,10 @@
-"""The text of a file of another tool: its encoding, and one JSON document or table inside a log."""
+"""The text of a file of another tool, decoded."""
 
 import codecs
 from dataclasses import dataclass
 from pathlib import Path
 
+from nccl_bench.config.regular_files import MOST_BYTES_OF_TEXT, read_regular
 from nccl_bench.errors import RecordError
 
 # The bytes at the beginning of a file that name its encoding. Windows' PowerShell writes UTF-16.
@@ -26,7 +27,7 @@ def read_source(path: Path) -> Source:
     All importers open their files here.
     """
     try:
-        data = path.read_bytes()
+        data = read_regular(path, MOST_BYTES_OF_TEXT)
     except OSError as error:
         raise RecordError(f"{path} cannot be read: {error.strerror}") from error
     mark = next((mark for mark in _MARKS if data.startswith(mark)), b"")

@@ -40,6 +40,7 @@ class Example:
     value: str | None = None  # the option's value; None for a flag
     base: tuple[str, ...] = ()  # the other arguments
     env: Mapping[str, str] = field(default_factory=dict)  # environment variables
+    refusal: str = ""  # a part of the refusal without the option; empty if the command line is valid without it
 
 
 def configured(name: str) -> Callable[[Observed], object]:
@@ -151,8 +152,16 @@ REPORT_OPTIONS: Mapping[str, Example] = {
     "full": Example(base=("a-run",), look=output("detail"), gives=Detail.FULL),
 }
 NCCL_TESTS = str(ROOT / "tests" / "data" / "nccl-tests" / "all_reduce.txt")
+OLD_NCCL_TESTS = str(ROOT / "tests" / "data" / "import-cases" / "nccl-2020.txt")
 IMPORT_OPTIONS: Mapping[str, Example] = {
     "files": Example(value=NCCL_TESTS, look=lambda observed: "recorded in" in observed.messages, gives=True),
+    "collective": Example(
+        value="all_reduce",
+        base=(OLD_NCCL_TESTS,),
+        look=lambda observed: "recorded in" in observed.messages,
+        gives=True,
+        refusal="--collective NAME",
+    ),
     "name": Example(value="mine", base=(NCCL_TESTS,), look=lambda observed: "-mine" in observed.messages, gives=True),
     "out": Example(
         value="there", base=(NCCL_TESTS,), look=lambda observed: observed.messages.endswith("/there\n"), gives=True
@@ -237,7 +246,11 @@ def test_every_spelling_of_every_option_changes_the_outcome(command: str, name: 
         result = command_line.observe(command, *example.base, *values)
         assert example.look(result) == example.gives
         return
-    without = example.look(command_line.observe(command, *example.base, env=example.env))
+    if example.refusal:
+        assert example.refusal in command_line.run(command, *example.base)[2]
+        without = None
+    else:
+        without = example.look(command_line.observe(command, *example.base, env=example.env))
     assert without != example.gives
     for spelling in described.opts:
         result = command_line.observe(command, *example.base, spelling, *values, env=example.env)

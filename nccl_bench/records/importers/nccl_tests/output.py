@@ -30,7 +30,7 @@ class Sizes:
 class Figure:
     """A number as nccl-tests printed it."""
 
-    value: float
+    value: float  # the number
     step: float  # the value of one unit of its last digit
 
 

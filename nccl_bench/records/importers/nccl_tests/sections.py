@@ -17,7 +17,7 @@ _CONTENT = re.compile(r"# Using devices|#\s+Rank\b|# +size +count| *[0-9]+ +[0-9
 class Section:
     """A part of the log: one table, or lines that belong to no table."""
 
-    lines: tuple[Line, ...]
+    lines: tuple[Line, ...]  # the lines of the part, at least one
 
     @property
     def is_table(self) -> bool:
