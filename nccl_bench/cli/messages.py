@@ -2,12 +2,13 @@
 
 import sys
 
+from nccl_bench.config.secrets import masked
 from nccl_bench.errors import ExitCode
 
 
 def print_message(text: str) -> None:
-    """Print one message to standard error."""
-    print(f"nccl-bench: {text}", file=sys.stderr)
+    """Print one message to standard error, without what may be secret."""
+    print(f"nccl-bench: {masked(text)}", file=sys.stderr)
 
 
 def exit_with(code: ExitCode) -> None:

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from enum import IntEnum
 
 from nccl_bench.catalog.collectives import Placement
+from nccl_bench.config.secrets import masked
 from nccl_bench.errors import SetupError
 
 # A collective that a caller has not waited for can still be at work. It must not look like a call that did nothing.
@@ -95,5 +96,5 @@ def conclude(marks: Sequence[int], expected: Placement) -> Placement | None:
 
 def refusal_by(error: NotImplementedError, method: str) -> str:
     """Return the reason why an arm declines, if its ``method`` raised ``error``. torch raises such errors too."""
-    text = next(iter(str(error).strip().splitlines()), "")
+    text = next(iter(masked(str(error)).strip().splitlines()), "")
     return f"{method} raised NotImplementedError{f': {text}' if text else ''}"

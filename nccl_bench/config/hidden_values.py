@@ -42,11 +42,15 @@ _SHOWN = {"--env": _shown_assignment, "--arm": _shown_arm}
 
 def shown_config(config: Mapping[str, Any]) -> dict[str, Any]:
     """Return a configuration as plain data, without the values of variables that are not recorded."""
-    arms = [arm | {"variables": shown(arm.get("variables") or {})} for arm in config.get("user_arms") or ()]
-    changes: dict[str, Any] = {"user_arms": arms} if arms else {}
-    if config.get("variables"):
-        changes["variables"] = shown(config["variables"])
-    return {**config, **changes}
+    complete = dict(config)
+    if isinstance(config.get("variables"), Mapping):
+        complete["variables"] = shown(config["variables"])
+    if config.get("user_arms"):
+        complete["user_arms"] = [
+            {**arm, "variables": shown(arm["variables"])} if isinstance(arm.get("variables"), Mapping) else arm
+            for arm in config["user_arms"]
+        ]
+    return complete
 
 
 def options_to_give_again(config: Mapping[str, Any]) -> list[str]:

@@ -11,6 +11,9 @@ import sys
 from collections.abc import Iterator, Mapping
 from urllib.parse import quote, unquote, urlsplit
 
+from nccl_bench.catalog.arms import ARMS
+from nccl_bench.catalog.collectives import COLLECTIVES
+from nccl_bench.catalog.dtypes import DTYPES
 from nccl_bench.catalog.variables import KNOWN_VARIABLES, RECORDED_VARIABLES, SETTING_PREFIXES
 
 # Stands for a value that is not recorded.
@@ -31,7 +34,9 @@ _CREDENTIALS = tuple(
         r"()\beyJ[A-Za-z0-9_-]{8,}\.[A-Za-z0-9_.-]{8,}",
         r"(Bearer )[^\s'\"]{8,}",
         r"(: Basic )[A-Za-z0-9+/=]{8,}",
-        r"(?i)((?:token|secret|password|passwd|api_?key|access_key)=)(?!\*\*\*)[^\s&,;'\")]*[a-z_-][^\s&,;'\")]*",
+        # Not for a mask, nor for the word that stands for a value.
+        r"(?i)((?:token|secret|password|passwd|api_?key|access_key)=)(?!\*\*\*|set\b|VALUE\b|\[value )"
+        r"[^\s&,;'\")]*[a-z_-][^\s&,;'\")]*",
     )
 )
 _SOUNDS_SECRET = re.compile(r"TOKEN|SECRET|PASS|KEY|CREDENTIAL|AUTH|COOKIE|JWT")
@@ -128,5 +133,5 @@ def _of_address(value: str) -> Iterator[str]:
 def _is_ordinary(value: str) -> bool:
     is_number = value.replace(".", "").replace("-", "").isdigit()
     paths = value.split(os.pathsep)
-    are_files = all(path.startswith("/") and os.path.lexists(path) for path in paths)
-    return is_number or value == platform.node() or are_files
+    are_files = all(path and os.path.lexists(path) for path in paths)
+    return is_number or are_files or value in (platform.node(), *ARMS, *COLLECTIVES, *DTYPES)

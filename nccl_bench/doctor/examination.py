@@ -3,6 +3,7 @@
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
 
+from nccl_bench.config.secrets import masked
 from nccl_bench.doctor.diagnosis import Diagnosis, Severity, changes
 from nccl_bench.doctor.gpu_state import examine_clocks, examine_ecc, examine_mig
 from nccl_bench.doctor.gpus import examine_gpus
@@ -58,7 +59,11 @@ class Examination:
 
 def examine(machine: Machine) -> Examination:
     """Return the diagnoses of all subjects."""
-    seen = (replace(each, subject=name) for name in SUBJECTS for each in _examine_one(name, machine))
+    seen = (
+        replace(each, subject=name, seen=masked(each.seen), command=masked(each.command))
+        for name in SUBJECTS
+        for each in _examine_one(name, machine)
+    )
     return Examination(host=machine.host, diagnoses=tuple(seen))
 
 

@@ -4,6 +4,8 @@ import difflib
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
+from nccl_bench.catalog.variables import KNOWN_VARIABLES
+from nccl_bench.config.secrets import shown
 from nccl_bench.doctor.diagnosis import Diagnosis, changes, fine, stops
 from nccl_bench.doctor.libraries import find_copies
 from nccl_bench.doctor.machine import Machine
@@ -74,7 +76,7 @@ def examine_settings(machine: Machine) -> Iterator[Diagnosis]:
     if "nccl_conf_error" in recorded:
         yield changes(f"NCCL's file of settings cannot be read: {recorded['nccl_conf_error']}", "NCCL ignores it.")
     files: Mapping[str, Mapping[str, str]] = recorded.get("nccl_conf", {})  # type: ignore[assignment]
-    sources = {"the environment": dict(machine.environ), **files}
+    sources = {"the environment": shown(machine.environ), **files}
     given = [(source, name, value) for source, values in sources.items() for name, value in values.items()]
     yield from _overridden(sources)
     yield from _unknown(machine, [(source, name) for source, name, _ in given])
@@ -129,10 +131,12 @@ def _unknown(machine: Machine, given: list[tuple[str, str]]) -> Iterator[Diagnos
         near = difflib.get_close_matches(name.strip(), known, n=1, cutoff=0.8)
         if name != name.strip() and name.strip() in known:
             reason = "The name ends with a space, which NCCL does not remove."
+        elif name in KNOWN_VARIABLES:
+            reason = "Another version of NCCL reads it."
         elif near:
             reason = f"NCCL knows {near[0]}."
         else:
-            reason = "It is misspelt, or belongs to another version of NCCL or another program."
+            reason = "It is misspelt, or belongs to another program."
         yield changes(
             f"{name!r} in {source} is no setting of the libnccl in use ({library})",
             f"It has no effect. {reason}",

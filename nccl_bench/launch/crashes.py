@@ -5,6 +5,7 @@ import socket
 from collections.abc import Collection, Sequence
 from pathlib import Path
 
+from nccl_bench.config.secrets import masked
 from nccl_bench.errors import NodeLostError, RecordError
 from nccl_bench.launch.memory_kills import KillCount, read_kill_count
 from nccl_bench.launch.messages import AGENT_LOG, LAUNCH_LOG, LaunchEnd
@@ -97,7 +98,7 @@ def tail(path: Path | None) -> str:
         return ""
     with path.open("rb") as file:
         file.seek(max(0, path.stat().st_size - _TAIL_BYTES))
-        lines = file.read().decode(errors="replace").splitlines()
+        lines = masked(file.read().decode(errors="replace")).splitlines()
     lines = [line for line in lines if line.strip()]
     stacks = next((index for index, line in enumerate(lines) if line.startswith(_STACKS_BEGIN)), len(lines))
     return "\n".join(lines[:stacks][-_TAIL_LINES:] or lines[:_TAIL_LINES])

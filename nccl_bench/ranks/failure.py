@@ -8,6 +8,7 @@ from contextlib import suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
+from nccl_bench.config.secrets import masked
 from nccl_bench.errors import ExitCode, NcclBenchError, UserArmError
 from nccl_bench.ranks.progress import Position
 from nccl_bench.records.reserve import reserve, write_into_reserve
@@ -33,7 +34,7 @@ class Failure:
     def of(cls, error: BaseException, position: Position) -> Failure:
         """Return the failure of a rank that is at ``position`` and raised ``error``."""
         # Python's own MemoryError has no text.
-        text = str(error).strip() or ("no memory is left" if isinstance(error, MemoryError) else "")
+        text = masked(str(error).strip()) or ("no memory is left" if isinstance(error, MemoryError) else "")
         return cls(
             rank=position.rank,
             host=position.host,

@@ -4,6 +4,7 @@ import faulthandler
 import os
 import sys
 import time
+import traceback
 from collections.abc import Callable
 from contextlib import suppress
 from datetime import timedelta
@@ -12,6 +13,7 @@ from pathlib import Path
 import torch
 import torch.distributed as dist
 
+from nccl_bench.config.secrets import masked
 from nccl_bench.ranks.failure import Failure, reserve_failure
 from nccl_bench.ranks.progress import STACKS_SIGNAL, Progress, stacks_path
 
@@ -62,7 +64,7 @@ def run_rank(scratch: Path, body: Callable[[Progress], None]) -> None:
         failure.write(scratch)
         # The rank's log can be on a full disk.
         with suppress(OSError):
-            sys.excepthook(*sys.exc_info())
+            sys.stderr.write(masked("".join(traceback.format_exception(error))))
             sys.stderr.flush()
         # If the error is due to the end of another rank, let torch's launcher see that end first.
         time.sleep(_RAISED_S)

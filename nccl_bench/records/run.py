@@ -18,6 +18,7 @@ from nccl_bench.records.attempts import CaseInLaunch, sort_out
 from nccl_bench.records.collection import pausing_collection
 from nccl_bench.records.decoding import decode, parse_json, read_text
 from nccl_bench.records.locks import is_written
+from nccl_bench.records.redaction import redact
 from nccl_bench.records.schema import SCHEMA, Crash, Hang, Line, Resume, Skipped
 from nccl_bench.records.upgrade import upgrade
 
@@ -243,4 +244,4 @@ def _checked(meta: object) -> dict[str, Any]:
         for key in name.split("."):
             value = (value or {}).get(key)
         decode(expected, value, name)
-    return meta
+    return redact(meta)

@@ -12,7 +12,7 @@ import json
 import os
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from enum import StrEnum
 from pathlib import Path
@@ -20,13 +20,14 @@ from typing import Any, BinaryIO
 
 from nccl_bench import __version__
 from nccl_bench.config.hidden_values import shown_config
+from nccl_bench.config.secrets import masked
 from nccl_bench.errors import RecordError
 from nccl_bench.records.creation import Created, creating, make_fresh_directory
 from nccl_bench.records.facts import time_text
 from nccl_bench.records.files import append_lines, removed, replace_file, sync_file, writing
 from nccl_bench.records.reserve import reserve, sync_directory, write_into_reserve
 from nccl_bench.records.run import FILES, RUN, SAMPLES, SUMMARY, TOOL, Run, read_meta
-from nccl_bench.records.schema import SCHEMA, Entry, Resume, dump
+from nccl_bench.records.schema import SCHEMA, Crash, Entry, Resume, Samples, dump
 
 # The file with the room for the last state of run.json. It becomes run.json at the end.
 RESERVE = ".reserve"
@@ -103,7 +104,7 @@ class RunStore:
     def append(self, *lines: Entry) -> None:
         """Add ``lines`` to ``samples.jsonl``: all of them, or none and ``RecordError``."""
         if lines:
-            append_lines(self.path / SAMPLES, "".join(map(dump, lines)))
+            append_lines(self.path / SAMPLES, "".join(dump(_without_secrets(line)) for line in lines))
 
     def sync(self) -> None:
         """Wait until all lines of ``samples.jsonl`` are on the disk."""
@@ -207,6 +208,15 @@ def new_meta(
         "environment": dict(environment),
         "worker": worker,
     }
+
+
+def _without_secrets(line: Entry) -> Entry:
+    """Return ``line`` without secrets in the texts that the user's code can write."""
+    if isinstance(line, Crash):
+        return replace(line, message=masked(line.message))
+    if isinstance(line, Samples) and line.reason:
+        return replace(line, reason=masked(line.reason))
+    return line
 
 
 def _pretty(meta: Mapping[str, object]) -> str:

@@ -2,6 +2,7 @@
 
 import torch.distributed as dist
 
+from nccl_bench.config.secrets import masked
 from nccl_bench.config.user_arms import UserArm
 from nccl_bench.errors import NcclBenchError, UserArmError
 from nccl_bench.transports.device import Device
@@ -48,6 +49,6 @@ def as_user_arm_error(user_arm: UserArm, error: BaseException) -> UserArmError:
     roots, where = ((), user_arm.target) if target is None else (target.roots, target.where)
     # Python refuses a call with wrong arguments before it enters the user's function, so there is no frame to name.
     call, line = user_call(error, roots) or "a call of the arm", user_line(error, roots) or where
-    text = next(iter(str(error).strip().splitlines()), "")
+    text = next(iter(masked(str(error)).strip().splitlines()), "")
     raised = f"{call} raised {type(error).__name__}{f': {text}' if text else ''} ({line})"
     return UserArmError(f"the arm {user_arm.name}: {raised}")

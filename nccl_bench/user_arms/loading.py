@@ -14,6 +14,7 @@ from typing import Any
 
 from nccl_bench.catalog.arms import ARMS
 from nccl_bench.config.nearest import nearest
+from nccl_bench.config.secrets import masked
 from nccl_bench.config.user_arms import GROUP
 from nccl_bench.errors import SetupError
 from nccl_bench.user_arms.current_directory import current_directory
@@ -183,7 +184,7 @@ def _import_errors_as_setup_errors(target: Target) -> Iterator[None]:
         if isinstance(error, ModuleNotFoundError) and error.name:
             text = f"{_missing(error.name, roots, line)}{_hidden(target.source, error.name)}"
             raise SetupError(f"{label}: {text}") from error
-        text = (str(error).strip().splitlines() or [""])[0]
+        text = (masked(str(error)).strip().splitlines() or [""])[0]
         at = f" at {line}" if line else ""
         raise SetupError(
             f"{label}: importing {target.module} raised {type(error).__name__}{at}: {text}"

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from nccl_bench.catalog.probes import Place
+from nccl_bench.config.secrets import masked
 from nccl_bench.errors import RecordError
 from nccl_bench.plan.verification import ArmProbe
 from nccl_bench.records.decoding import decode, parse_json, read_text
@@ -86,12 +87,13 @@ class Finding:
 
 def append_finding(path: Path, finding: Finding) -> None:
     """Append ``finding`` to the file, which must exist. Afterwards it is on the disk."""
-    _append(path, asdict(finding))
+    detail = None if finding.detail is None else masked(finding.detail)
+    _append(path, asdict(replace(finding, detail=detail)))
 
 
 def append_note(path: Path, note: str) -> None:
     """Append a text about a problem outside of probes to the file, which must exist. Afterwards it is on the disk."""
-    _append(path, {_NOTE: note})
+    _append(path, {_NOTE: masked(note)})
 
 
 def append_processes(path: Path, processes: Processes) -> None:

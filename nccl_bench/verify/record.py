@@ -17,6 +17,7 @@ from nccl_bench.config.verification import VerifyConfig, resolve_verification
 from nccl_bench.errors import RecordError, UsageError
 from nccl_bench.records.decoding import decode, parse_json, read_text
 from nccl_bench.records.locks import is_written
+from nccl_bench.records.redaction import redact
 from nccl_bench.records.run import FINDINGS, TOOL, VERIFICATION
 from nccl_bench.verify.findings import parse_findings, parse_notes, parse_processes
 from nccl_bench.verify.judgement import Verification, judge
@@ -80,6 +81,7 @@ class VerificationRecord:
             if "status" not in meta:
                 raise RecordError(f"version {meta.get('version')} wrote it, without {FINDINGS}: read the file itself")
             facts = {name: decode(kind, meta.get(name), name) for name, kind in FACTS.items()}
+            facts = redact(facts)
             device = one_of("device", facts["config"].get("device"), DEVICES)
             record = cls(
                 facts=facts,

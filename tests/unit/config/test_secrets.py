@@ -53,7 +53,17 @@ def test_what_looks_like_a_credential_is_masked_once(text: str) -> None:
     assert without_credentials(clean) == clean
 
 
-@pytest.mark.parametrize("text", ["max_tokens=4096", "Basic initialization failed", "tcp://node0:29500", "a@b.org"])
+@pytest.mark.parametrize(
+    "text",
+    [
+        "max_tokens=4096",
+        "API_TOKEN=set",
+        "token=[value of A]",
+        "Basic initialization failed",
+        "tcp://node0:29500",
+        "a@b.org",
+    ],
+)
 def test_ordinary_texts_are_no_credentials(text: str) -> None:
     assert without_credentials(text) == text
 

@@ -1,0 +1,62 @@
+"""Takes the values that today's records do not hold out of a record that an older version wrote."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from nccl_bench.config.hidden_values import shown_command, shown_config
+from nccl_bench.config.secrets import SET, recorded, shown_value, without_credentials
+
+
+def redact(meta: dict[str, Any]) -> dict[str, Any]:
+    """Return ``meta``, the content of ``run.json`` or ``verification.json``, without values that may be secret.
+
+    Nothing is known about the types of fields that no report reads, so only texts are looked at.
+    """
+    config = meta["config"]
+    given = [_texts(config.get("variables")), *(_texts(arm.get("variables")) for arm in config.get("user_arms") or ())]
+    hidden = {
+        value for variables in given for name, value in variables.items() if shown_value(name, value) == SET != value
+    }
+
+    def replaced(text: str) -> str:
+        for value in sorted(hidden, key=len, reverse=True):
+            text = text.replace(value, SET)
+        return without_credentials(text)
+
+    environment = dict(meta["environment"])
+    if isinstance(environment.get("variables"), Mapping):
+        environment["variables"] = _recorded(environment["variables"])
+    if isinstance(environment.get("nccl_conf"), Mapping):
+        environment["nccl_conf"] = {file: _recorded(each) for file, each in environment["nccl_conf"].items()}
+    changes: dict[str, Any] = {"environment": environment, "config": shown_config(config)}
+    command = meta.get("command")
+    if isinstance(command, list) and all(isinstance(word, str) for word in command):
+        changes["command"] = shown_command(command)
+    if "worker" in meta:
+        changes["worker"] = map_texts(meta["worker"], replaced)
+    return meta | changes
+
+
+def map_texts(value: Any, change: Callable[[str], str]) -> Any:
+    """Return plain data with ``change`` applied to every text in it, but not to keys."""
+    if isinstance(value, str):
+        return change(value)
+    if isinstance(value, Mapping):
+        return {key: map_texts(item, change) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [map_texts(item, change) for item in value]
+    return value
+
+
+def _texts(variables: object) -> dict[str, str]:
+    items = variables.items() if isinstance(variables, Mapping) else ()
+    return {name: value for name, value in items if isinstance(name, str) and isinstance(value, str)}
+
+
+def _recorded(variables: object) -> object:
+    if not isinstance(variables, Mapping):
+        return variables
+    texts = _texts(variables)
+    return {**{name: value for name, value in variables.items() if name not in texts}, **recorded(texts)}
