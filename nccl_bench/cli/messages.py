@@ -4,11 +4,12 @@ import sys
 
 from nccl_bench.config.secrets import masked
 from nccl_bench.errors import ExitCode
+from nccl_bench.report.escaping import terminal_text
 
 
 def print_message(text: str) -> None:
     """Print one message to standard error, without what may be secret."""
-    print(f"nccl-bench: {masked(text)}", file=sys.stderr)
+    print(f"nccl-bench: {terminal_text(masked(text))}", file=sys.stderr)
 
 
 def exit_with(code: ExitCode) -> None:

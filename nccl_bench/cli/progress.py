@@ -13,6 +13,7 @@ from rich.table import Column
 from nccl_bench.cli.messages import print_message
 from nccl_bench.cli.tracking import Tracker
 from nccl_bench.ranks.progress import Position
+from nccl_bench.report.escaping import visible_line
 
 LINE_EVERY_S = 10.0
 _ROOM_FOR_CTRL_C = 3
@@ -54,7 +55,7 @@ class Bar(Progress):
             completed=status.share_done,
             count=f"{status.done}/{status.total}",
             times=f"{_clock_text(status.elapsed_s)}, {_clock_text(status.left_s)} left",
-            description=f"last {status.last} | {status.where}" if status.last else status.where,
+            description=visible_line(f"last {status.last} | {status.where}" if status.last else status.where),
         )
 
 

@@ -12,6 +12,8 @@ from nccl_bench.analysis.summary import Row
 from nccl_bench.catalog.arms import TWIN_SUFFIX
 from nccl_bench.catalog.cases import Case, root_word, scenario_word
 from nccl_bench.records.schema import Status
+from nccl_bench.report.escaping import visible_line
+from nccl_bench.report.formats import encoded_json
 
 
 class Metric(msgspec.Struct, omit_defaults=True, kw_only=True):
@@ -38,7 +40,7 @@ def bencher_report(analysis: Analysis) -> str:
     benchmarks: dict[str, dict[str, Metric]] = {}
     for name, measure, metric in entries:
         benchmarks.setdefault(name, {})[measure] = metric
-    return msgspec.json.format(msgspec.json.encode(benchmarks, order="deterministic"), indent=2).decode() + "\n"
+    return encoded_json(dict(sorted(benchmarks.items())))
 
 
 def _of_rows(rows: Sequence[Row]) -> Iterator[_Entry]:
@@ -75,4 +77,4 @@ def _metric(value: float, low: float | None, high: float | None, factor: float =
 def _name(of: Case | Row, arm: str | None, timing: str | None, placement: str | None) -> str:
     """Return a name that stays the same from run to run: ``all_reduce/bfloat16/sum/in-place/torch/graph/0...01024``."""
     words = (scenario_word(of.scenario), of.collective, of.dtype, of.redop, placement, root_word(of.root), arm, timing)
-    return "/".join((*filter(None, words), f"{of.size_bytes or 0:0{_DIGITS}d}"))
+    return visible_line("/".join((*filter(None, words), f"{of.size_bytes or 0:0{_DIGITS}d}")))

@@ -10,6 +10,7 @@ from nccl_bench.analysis.wording import counted
 from nccl_bench.doctor.diagnosis import Diagnosis, Severity
 from nccl_bench.doctor.examination import Examination
 from nccl_bench.report import NARROWEST_EXAMINATION, Format, Report
+from nccl_bench.report.escaping import markdown_code, markdown_text
 from nccl_bench.report.formats import json_text
 from nccl_bench.report.text import TextReport
 
@@ -60,7 +61,7 @@ class TerminalExamination(TextReport[Examination]):
 
 def markdown_examination(content: Examination) -> str:
     """Return GitHub's Markdown, to paste into an issue."""
-    lines = [f"**nccl-bench doctor: {content.host}**", "", _summary(content), ""]
+    lines = [f"**nccl-bench doctor: {markdown_text(content.host)}**", "", _summary(content), ""]
     for severity in Severity:
         diagnoses = content.of(severity)
         if diagnoses:
@@ -75,8 +76,9 @@ def json_examination(content: Examination) -> str:
 
 
 def _item(diagnosis: Diagnosis) -> str:
-    parts = [f"- {diagnosis.subject}: {diagnosis.seen}.", diagnosis.effect]
-    return " ".join(filter(None, parts)) + (f" `{diagnosis.command}`" if diagnosis.command else "")
+    seen = f"- {markdown_text(diagnosis.subject)}: {markdown_text(diagnosis.seen)}."
+    command = markdown_code(diagnosis.command) if diagnosis.command else ""
+    return " ".join(filter(None, (seen, markdown_text(diagnosis.effect), command)))
 
 
 def _summary(content: Examination) -> str:

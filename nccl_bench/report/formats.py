@@ -3,21 +3,16 @@
 from __future__ import annotations
 
 import json
-import re
 from collections.abc import Iterable, Iterator, Mapping
 from itertools import chain
 from typing import TYPE_CHECKING
 
 from nccl_bench.records.summary_csv import NUMBERS
+from nccl_bench.report.escaping import csv_cell, json_escapes, markdown_text
 from nccl_bench.report.layout import Remarks, Table
 
 if TYPE_CHECKING:
     import pandas as pd
-
-_CODE = re.compile(r"(`[^`]+`)")
-# What Markdown takes as a mark: HTML, links, emphasis, and an underscore at the edge of a word.
-_MARKS = re.compile(r"[\\*<\[\]`~]|(?<![^\W_])_|_(?![^\W_])")
-_AT_START = re.compile(r"^(\d*)([#>+.)-])(?=\s|#|$)")
 
 
 def markdown_table(table: Table) -> Iterator[str]:
@@ -31,42 +26,44 @@ def markdown_table(table: Table) -> Iterator[str]:
         yield f"**{markdown_text(table.title)}**"
     yield from (f"\n{markdown_text(note)}" for note in table.notes)
     yield ""
-    yield _row(headers)
+    yield _row(map(markdown_text, headers))
     yield _row("---" if number == 0 or column.left else "---:" for number, column in enumerate(table.columns))
-    yield from map(_row, zip(*(column.cells for column in table.columns), strict=True))
+    for cells in zip(*(column.cells for column in table.columns), strict=True):
+        yield _row(map(markdown_text, cells))
     yield ""
 
 
 def markdown_remarks(remarks: Remarks) -> Iterator[str]:
     """Yield the title and a list of the sentences; without a title, yield the sentences as paragraphs."""
-    items = [markdown_text(" ".join(item.split())) for item in remarks.items]
+    items = list(map(markdown_text, remarks.items))
     if remarks.title:
-        yield from (f"**{remarks.title}**", "", *(f"- {item}" for item in items), "")
+        yield from (f"**{markdown_text(remarks.title)}**", "", *(f"- {item}" for item in items), "")
     else:
         yield from chain.from_iterable((item, "") for item in items)
 
 
-def markdown_text(text: str) -> str:
-    """Return ``text`` so that GitHub shows it as it is: names can contain what Markdown takes as a mark.
-
-    Text between backticks stays code. Underscores within a word are no marks. A number sign or another mark of a list
-    or a heading counts only at the start. A pipe is left to tables.
-    """
-    parts = _CODE.split(text)
-    # Every second part is between backticks.
-    escaped = [part if index % 2 else _MARKS.sub(r"\\\g<0>", part) for index, part in enumerate(parts)]
-    return _AT_START.sub(r"\1\\\2", "".join(escaped))
-
-
 def csv_text(frame: pd.DataFrame) -> str:
     """Return the header line and the rows of ``frame``."""
+    frame = frame.rename(columns=csv_cell)
+    for name, values in frame.items():
+        texts = [text for text in values.unique() if isinstance(text, str)] if values.dtype.kind not in "biuf" else []
+        changed = {text: csv_cell(text) for text in texts if csv_cell(text) != text}
+        if changed:
+            frame = frame.assign(**{str(name): values.replace(changed)})
     return str(frame.to_csv(index=False, float_format=NUMBERS, lineterminator="\n"))
 
 
 def json_text(content: Mapping[str, object]) -> str:
     """Return ``content`` as strict JSON, without NaN."""
-    return json.dumps(content, indent=2, allow_nan=False) + "\n"
+    return json_escapes(json.dumps(content, indent=2, allow_nan=False)) + "\n"
+
+
+def encoded_json(content: object) -> str:
+    """Return a msgspec structure, or plain data, as JSON. NaN and infinity become null."""
+    import msgspec
+
+    return json_escapes(msgspec.json.format(msgspec.json.encode(content), indent=2).decode()) + "\n"
 
 
 def _row(cells: Iterable[str]) -> str:
-    return "| " + " | ".join(markdown_text(" ".join(cell.split())).replace("|", "\\|") for cell in cells) + " |"
+    return "| " + " | ".join(cells) + " |"

@@ -2,19 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from itertools import chain
 
 from nccl_bench.analysis.headline import Headline, Label
+from nccl_bench.report.escaping import annotation_text, annotation_title
 
 # GitHub shows this many annotations of a level for each step, and drops the others.
 MOST_ANNOTATIONS = 10
 # GitHub refuses a larger summary of a step.
 MOST_SUMMARY_BYTES = 1024 * 1024
-_ESCAPES: Mapping[str, str] = {"%": "%25", "\r": "%0D", "\n": "%0A"}
-_PROPERTY_ESCAPES: Mapping[str, str] = {**_ESCAPES, ":": "%3A", ",": "%2C"}
 
 
 class Level(StrEnum):
@@ -39,7 +38,7 @@ class Annotation:
 
     def command(self) -> str:
         """Return the line that makes GitHub show the annotation."""
-        return f"::{self.level} title={_escaped(self.title, _PROPERTY_ESCAPES)}::{_escaped(self.message, _ESCAPES)}"
+        return f"::{self.level} title={annotation_title(self.title)}::{annotation_text(self.message)}"
 
 
 def annotations_of(headline: Headline, warnings: Sequence[str]) -> Iterator[Annotation]:
@@ -65,7 +64,3 @@ def _limited(level: Level, title: str, messages: Sequence[str]) -> Iterator[Anno
         yield Annotation(
             level=level, title=f"nccl-bench: {title}", message=f"{left} more like this: see the output of the step"
         )
-
-
-def _escaped(text: str, escapes: Mapping[str, str]) -> str:
-    return "".join(escapes.get(letter, letter) for letter in text)

@@ -4,13 +4,12 @@ from collections.abc import Mapping
 from dataclasses import asdict
 from typing import Any
 
-import msgspec
-
 from nccl_bench.analysis.analysis import Analysis
 from nccl_bench.analysis.bands import Band
 from nccl_bench.analysis.comparison import Comparison
 from nccl_bench.analysis.wording import compared_text
 from nccl_bench.report.document import REPORT_VERSION, BandRecord, CellRecord, ComparisonReport, RunRecord, RunReport
+from nccl_bench.report.formats import encoded_json
 
 
 def json_report(analysis: Analysis) -> str:
@@ -35,8 +34,8 @@ def json_report(analysis: Analysis) -> str:
         "runs": [RunRecord(side=side, meta=dict(meta)) for side, meta in analysis.metas],
     }
     if analysis.run is not None:
-        return _text(RunReport(**fields, summary=list(analysis.rows)))
-    return _text(ComparisonReport(**fields))
+        return encoded_json(RunReport(**fields, summary=list(analysis.rows)))
+    return encoded_json(ComparisonReport(**fields))
 
 
 def comparison_record(comparison: Comparison, sides: tuple[str, str]) -> Mapping[str, object]:
@@ -65,11 +64,6 @@ def comparison_record(comparison: Comparison, sides: tuple[str, str]) -> Mapping
         "pairs_needed": comparison.pairs_needed,
     }
     return {key: value for key, value in record.items() if value is not None}
-
-
-def _text(report: msgspec.Struct) -> str:
-    # msgspec writes null for NaN and for infinity.
-    return msgspec.json.format(msgspec.json.encode(report), indent=2).decode() + "\n"
 
 
 def _cell(comparison: Comparison, sides: tuple[str, str]) -> CellRecord:

@@ -3,6 +3,8 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from nccl_bench.report.escaping import visible_line
+
 GAP = 3
 
 
@@ -66,6 +68,7 @@ class Entry:
 
 def column(name: str, header: Sequence[str], cells: Sequence[str], *, left: bool = False) -> Column:
     """Return a column as wide as its widest text, flush right unless ``left``."""
+    header, cells = list(map(visible_line, header)), list(map(visible_line, cells))
     width = max(map(len, (*header, *cells)))
 
     def pad(text: str) -> str:

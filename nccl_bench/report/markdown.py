@@ -8,7 +8,8 @@ from itertools import chain, groupby
 from nccl_bench.analysis.analysis import Analysis
 from nccl_bench.analysis.headline import Fact, Headline
 from nccl_bench.report.band_table import band_table
-from nccl_bench.report.formats import markdown_remarks, markdown_table, markdown_text
+from nccl_bench.report.escaping import markdown_block, markdown_text
+from nccl_bench.report.formats import markdown_remarks, markdown_table
 from nccl_bench.report.tables import measurement_tables
 from nccl_bench.report.verdicts import analysis_remarks, heading, time_tables, verdict_tables
 
@@ -63,7 +64,7 @@ def _blocks(analysis: Analysis) -> Iterator[tuple[str, list[str]]]:
         yield folded("Verdicts in detail", [heading(analysis), "", *verdicts])
     # The headline of a run names less of the run than the title, such as how the times of an import were made.
     of_run = () if analysis.run is None else (f"{analysis.title}.",)
-    notes = [text for note in (*of_run, *analysis.notes) for text in (_one_line(note), "")]
+    notes = [text for note in (*of_run, *analysis.notes) for text in (markdown_text(note), "")]
     figures = chain.from_iterable(map(markdown_table, chain(measurement_tables(analysis), time_tables(analysis))))
     yield folded("Notes and figures", [*notes, *figures])
 
@@ -76,17 +77,17 @@ def markdown_headline(headline: Headline) -> Iterator[str]:
     """Yield the title, the problems, the verdicts, and the facts without their commands."""
     yield from (f"**nccl-bench**: {markdown_text(headline.title)}", "")
     if headline.problems:
-        yield from (f"- **{_one_line(problem)}**" for problem in headline.problems)
+        yield from (f"- **{markdown_text(problem)}**" for problem in headline.problems)
         yield ""
     for about, lines in groupby(headline.lines, key=lambda line: line.about):
         if about:
             yield from (f"{markdown_text(about)}:", "")
         for line in lines:
-            yield f"- **{line.label}** {' '.join(filter(None, (line.timing, _one_line(line.text))))}"
+            yield f"- **{line.label}** {' '.join(filter(None, (line.timing, markdown_text(line.text))))}"
         yield ""
     # Without its command, this fact is at most the name of a side.
     texts = [(fact.name, _without_command(fact)) for fact in headline.facts if fact.name != _COMMAND]
-    facts = [f"- {name}: {_one_line(text)}" for name, text in texts if text]
+    facts = [f"- {markdown_text(name)}: {markdown_text(text)}" for name, text in texts if text]
     if facts:
         yield from (*facts, "")
 
@@ -96,9 +97,8 @@ def markdown_commands(headline: Headline) -> Iterator[str]:
     lines: list[str] = []
     for fact in headline.facts:
         if fact.command:
-            fence = "`" * max(3, 1 + _longest_run(fact.command))
             name = f"{fact.name} {_without_command(fact)}".strip() if fact.name == _COMMAND else fact.name
-            lines += (f"{name}:", "", f"{fence}sh", *fact.command.splitlines(), fence, "")
+            lines += (f"{markdown_text(name)}:", "", *markdown_block(fact.command, "sh"), "")
     yield from _folded("Commands", lines)
 
 
@@ -111,12 +111,3 @@ def _folded(title: str, lines: Iterable[str]) -> Iterator[str]:
     lines = list(lines)
     if lines:
         yield from (f"<details><summary>{title}</summary>", "", *lines, "</details>", "")
-
-
-def _one_line(text: str) -> str:
-    return markdown_text(" ".join(text.split()))
-
-
-def _longest_run(text: str) -> int:
-    """Return the length of the longest run of backticks."""
-    return max((len(list(letters)) for letter, letters in groupby(text) if letter == "`"), default=0)

@@ -14,6 +14,7 @@ from rich.console import Console
 from rich.text import Text
 
 from nccl_bench.report import Content
+from nccl_bench.report.escaping import terminal_text, visible, visible_line
 from nccl_bench.report.layout import Column, Entry, Remarks, Table
 
 # A space between a number and its unit, and a character that stands for the space while a text is divided into lines.
@@ -44,12 +45,18 @@ class TextReport(ABC, Generic[Content]):
         """Return the whole report."""
         if not self.styled:
             # rich would give the same characters, and takes ten times as long.
-            return "".join(f"{line.plain}\n" for line in self._lines(content))
+            return "".join(f"{line.plain}\n" for line in self._safe_lines(content))
         buffer = io.StringIO()
         console = Console(file=buffer, width=self.width, force_terminal=True, color_system="auto", legacy_windows=False)
-        for line in self._lines(content):
+        for line in self._safe_lines(content):
             console.print(line, soft_wrap=True)
         return buffer.getvalue()
+
+    def _safe_lines(self, content: Content) -> Iterator[Text]:
+        """Yield the lines of the report. A line that a terminal would obey loses its colours with its effect."""
+        for line in self._lines(content):
+            safe = terminal_text(visible_line(line.plain))
+            yield line if safe == line.plain else Text(safe, line.style)
 
     @abstractmethod
     def _lines(self, content: Content) -> Iterator[Text]:
@@ -59,7 +66,7 @@ class TextReport(ABC, Generic[Content]):
         """Yield ``text`` in lines that fit; characters other than plain ASCII become escapes."""
         indent = " " * len(bullet)
         for number, line in enumerate(text.splitlines()):
-            safe = line.expandtabs(4).encode("unicode_escape").decode("ascii").replace("\\\\", "\\")
+            safe = visible(line.expandtabs(4)).encode("ascii", "backslashreplace").decode()
             first = indent if number else bullet
             for part in textwrap.wrap(
                 # A number and its unit stay on one line.

@@ -6,11 +6,12 @@ import base64
 import hashlib
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from importlib import resources
-from typing import ClassVar
+from typing import Any, ClassVar
 
 from nccl_bench.report.charts.kinds import ChartArm
+from nccl_bench.report.escaping import visible
 
 _LIBRARY = "uPlot.iife.min.js"
 # The parts of the page's own script, which share their names.
@@ -148,6 +149,7 @@ def render(page: Page) -> str:
         trim_blocks=True,
         lstrip_blocks=True,
         keep_trailing_newline=True,
+        finalize=_visible,
     )
     environment.filters["whole_units"] = _whole_units
     environment.policies["json.dumps_kwargs"] = {"allow_nan": False, "separators": (",", ":")}
@@ -155,12 +157,26 @@ def render(page: Page) -> str:
     scripts = [Markup(_asset(_LIBRARY)), Markup(_own_script())]
     styles, licenses = ([Markup(_asset(name)) for name in names] for names in (_STYLES, _LICENSES))
     return environment.get_template("page.html").render(
-        page=page,
+        page=replace(page, data=_visible_data(page.data)),
         scripts=scripts,
         styles=styles,
         licenses=licenses,
         script_hashes=[_hash(script) for script in scripts],
     )
+
+
+def _visible(value: object) -> object:
+    """Return a text without characters that nobody sees; scripts and styles stay as they are."""
+    return visible(value) if type(value) is str else value
+
+
+def _visible_data(data: Any) -> Any:
+    """Return the data of the script with such texts."""
+    if isinstance(data, Mapping):
+        return {_visible_data(name): _visible_data(value) for name, value in data.items()}
+    if isinstance(data, list | tuple):
+        return list(map(_visible_data, data))
+    return visible(data) if isinstance(data, str) else data
 
 
 def _whole_units(text: str) -> str:

@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterable
 from xml.etree.ElementTree import Element, SubElement
 
-# The characters that XML forbids, in any form.
-_FORBIDDEN = re.compile("[^\t\n\r\x20-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
+from nccl_bench.report.escaping import visible
 
 
 def add(parent: Element, tag: str, text: str = "", **attributes: str | float) -> Element:
@@ -15,13 +13,8 @@ def add(parent: Element, tag: str, text: str = "", **attributes: str | float) ->
     element = SubElement(
         parent, tag, {name.rstrip("_").replace("_", "-"): _value(value) for name, value in attributes.items()}
     )
-    element.text = printable(text) or None
+    element.text = visible(text) or None
     return element
-
-
-def printable(text: str) -> str:
-    """Return ``text`` with a replacement character for each character that XML forbids."""
-    return _FORBIDDEN.sub("\ufffd", text)
 
 
 def path(points: Iterable[tuple[float, float]]) -> str:
@@ -35,4 +28,4 @@ def short(number: float) -> str:
 
 
 def _value(value: str | float) -> str:
-    return printable(value) if isinstance(value, str) else short(value)
+    return visible(value) if isinstance(value, str) else short(value)

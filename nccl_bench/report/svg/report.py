@@ -14,7 +14,8 @@ from nccl_bench.report.charts.chart import Chart, Shading
 from nccl_bench.report.charts.comparisons import ratio_charts, saved_charts
 from nccl_bench.report.charts.kinds import kinds
 from nccl_bench.report.charts.times import latency_charts
-from nccl_bench.report.svg.markup import add, printable, short
+from nccl_bench.report.escaping import visible
+from nccl_bench.report.svg.markup import add, short
 from nccl_bench.report.svg.panel import Box, common_extent, draw
 from nccl_bench.report.svg.style import colour_class, mark, style_sheet
 
@@ -114,7 +115,7 @@ def _legend(root: Element, rows: Sequence[Sequence[Chart]], y: float) -> float:
 def _paragraph(root: Element, text: str, y: float, style: str) -> float:
     """Write ``text`` in lines that fit the width. Return the position below them."""
     lines = wrap(
-        printable(text), _MOST_CHARACTERS[style], break_on_hyphens=False, max_lines=_MOST_LINES, placeholder=" ..."
+        visible(text), _MOST_CHARACTERS[style], break_on_hyphens=False, max_lines=_MOST_LINES, placeholder=" ..."
     )
     for line in lines:
         add(root, "text", line, x=_MARGIN, y=y, **({"class_": style} if style else {}))

@@ -21,6 +21,7 @@ from nccl_bench.cli.guide import page
 from nccl_bench.config.verification import resolve_verification
 from nccl_bench.plan.verification import ArmProbe, group_by_launch
 from nccl_bench.report import Detail
+from nccl_bench.report.escaping import visible_line
 from nccl_bench.report.verification import (
     TerminalVerification,
     csv_verification,
@@ -457,7 +458,8 @@ def test_csv_has_a_row_for_each_arm_and_probe() -> None:
         "detail",
         "leaks",
     ]
-    assert list(rows["torch", "many"].values()) == ["torch", "many", "FAIL", "48", "36", "0", "0", "", KILLED, ""]
+    killed = visible_line(KILLED)
+    assert list(rows["torch", "many"].values()) == ["torch", "many", "FAIL", "48", "36", "0", "0", "", killed, ""]
     assert list(rows["stream-free", "state"].values())[2:] == ["pass", "48", "0", "0", "0", "", "", ""]
     reason = "torch.distributed has no all-gather on a stream of the caller's choice"
     assert list(rows["torch", "async"].values())[2:] == ["not applicable", "", "", "", "", reason, "", ""]

@@ -53,8 +53,10 @@ function fillNumbers(holder) {
     chosen.map((column) => column.name).join(separator),
     ...matching().map((row) => chosen.map((column) => quote(valueAt(column, row))).join(separator)),
   ].join("\n") + "\n";
-  const quoted = (value) => { const text = value == null ? "" : String(value); return /[",\n]/.test(text) ? `"${text.replaceAll('"', '""')}"` : text; };
-  const flat = (value) => (value == null ? "" : String(value).replace(/[\t\n]/g, " "));
+  // A spreadsheet takes such a text as a formula; csv_cell in escaping.py does the same.
+  const harmless = (value) => (typeof value === "string" ? value.replace(/((?:^|;)\s*)(?=[=+@\-\uff1d\uff0b\uff0d\uff20])/g, "$1'") : String(value ?? ""));
+  const quoted = (value) => { const text = harmless(value); return /[",\n]/.test(text) ? `"${text.replaceAll('"', '""')}"` : text; };
+  const flat = (value) => harmless(value).replace(/[\t\n]/g, " ");
 
   const copy = make("button", { type: "button" }, "Copy the table");
   copy.addEventListener("click", () => copyText(lines("\t", shown(), flat), copy));

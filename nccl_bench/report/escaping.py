@@ -1,0 +1,125 @@
+"""Texts of others, made harmless for whoever reads them: one function for each kind of reader.
+
+File names, the names of arms and hosts, and the messages of exceptions can hold anything. A terminal obeys escape
+sequences, GitHub obeys Markdown and workflow commands, and a spreadsheet obeys formulas. Each function shows the
+characters and takes away their effect.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+
+# A line that begins with two colons is a workflow command of GitHub Actions. The older form counts anywhere in a line.
+_COMMAND = re.compile(r"^([^\S\n]*)::|##\[", re.MULTILINE)
+# A cell that begins so is a formula in a spreadsheet. Some spreadsheets also begin a cell behind a semicolon.
+_FORMULA = re.compile(
+    "((?:^|;)\\s*)(?=[=+@\\-\N{FULLWIDTH EQUALS SIGN}\N{FULLWIDTH PLUS SIGN}"
+    "\N{FULLWIDTH HYPHEN-MINUS}\N{FULLWIDTH COMMERCIAL AT}])"
+)
+_CODE = re.compile(r"(`[^`|]+`)")
+# What Markdown takes as a mark: HTML, links, emphasis, formulas, cells, and an underscore at the edge of a word.
+_MARKS = re.compile(r"[\\*<\[\]`~|$]|&(?=[#\w])|(?<![^\W_])_|_(?![^\W_])")
+# GitHub makes links of bare addresses.
+_ADDRESS = re.compile(r"(?=://)|(?<=\bwww)(?=\.)", re.IGNORECASE)
+# GitHub notifies the people and the issues that a text mentions, unless an invisible space follows the mark.
+_MENTION = re.compile(r"(@|#)(?=\w)")
+_AT_START = re.compile(r"^(\d*)(>|[#+.)-](?=\s|#|$)|-(?=-)|=(?=[=\s]|$))")
+_ANNOTATION: Mapping[str, str] = {"%": "%25", "\r": "%0D", "\n": "%0A"}
+_ANNOTATION_TITLE: Mapping[str, str] = {**_ANNOTATION, ":": "%3A", ",": "%2C"}
+
+
+def visible(text: str) -> str:
+    r"""Return ``text`` with an escape, such as ``\x1b``, for each character that a reader cannot see.
+
+    These are control characters, characters that change the direction of text, and halves of characters. Lines stay
+    lines, and a tab becomes a space. Pages and pictures need no more than this and their syntax.
+    """
+    if text.isascii() and text.isprintable():
+        return text
+    return "".join(map(_visible, text.replace("\t", " ")))
+
+
+def visible_line(text: str) -> str:
+    r"""Return ``text`` as ``visible`` does, in one line: ``\n`` stands for the end of a line."""
+    return visible(text).replace("\n", r"\n")
+
+
+def terminal_text(text: str) -> str:
+    """Return ``text`` for a terminal. GitHub reads commands in the same lines."""
+    return _COMMAND.sub(_without_command, visible(text))
+
+
+def markdown_text(text: str) -> str:
+    """Return ``text`` in one line, so that GitHub shows it as it is.
+
+    Text between backticks stays code, unless it could divide a cell of a table. Underscores within a word are no marks.
+    A number sign or another mark of a list or a heading counts only at the start.
+    """
+    parts = _CODE.split(visible(" ".join(text.split())))
+    # Every second part is between backticks.
+    escaped = [part if index % 2 else _without_marks(part) for index, part in enumerate(parts)]
+    return _AT_START.sub(r"\1\\\2", "".join(escaped))
+
+
+def markdown_code(text: str) -> str:
+    """Return ``text`` in one line as code within a line of Markdown."""
+    text = visible(" ".join(text.split()))
+    fence = _fence(text, 1)
+    space = " " if text.startswith("`") or text.endswith("`") else ""
+    return f"{fence}{space}{text}{space}{fence}"
+
+
+def markdown_block(text: str, language: str) -> Sequence[str]:
+    """Return the lines of a block of code, which GitHub copies at a click."""
+    fence = _fence(text, 3)
+    return (f"{fence}{language}", *visible(text).splitlines(), fence)
+
+
+def csv_cell(text: str) -> str:
+    """Return ``text`` for a cell that any spreadsheet shows as text. An apostrophe takes the effect off a formula."""
+    return _FORMULA.sub(r"\1'", visible_line(text))
+
+
+def json_escapes(text: str) -> str:
+    r"""Return the JSON document ``text`` in ASCII, as the same document: in a terminal it has no effect either."""
+    text = text.replace("##[", r"#\u0023[")
+    return text if text.isascii() and "\x7f" not in text else "".join(map(_json_escape, text))
+
+
+def annotation_text(text: str) -> str:
+    """Return ``text`` for the message of a workflow command of GitHub Actions. It can have several lines."""
+    return visible("".join(_ANNOTATION.get(letter, letter) for letter in text))
+
+
+def annotation_title(text: str) -> str:
+    """Return ``text`` for the title of a workflow command of GitHub Actions."""
+    return visible("".join(_ANNOTATION_TITLE.get(letter, letter) for letter in text))
+
+
+def _visible(letter: str) -> str:
+    # A space that does not part a number from its unit is not printable for Python.
+    if letter.isprintable() or letter in "\n\N{NO-BREAK SPACE}":
+        return letter
+    return letter.encode("unicode_escape").decode()
+
+
+def _without_command(match: re.Match[str]) -> str:
+    return "# #[" if match[0] == "##[" else f"{match[1]}\\::"
+
+
+def _without_marks(text: str) -> str:
+    text = _ADDRESS.sub(r"\\", _MARKS.sub(r"\\\g<0>", text))
+    return _MENTION.sub(r"\1&#8203;", text)
+
+
+def _fence(text: str, least: int) -> str:
+    """Return at least ``least`` backticks, and more than ``text`` has in a row, so that it cannot end its block."""
+    return "`" * max(least, 1 + max(map(len, re.findall("`+", text)), default=0))
+
+
+def _json_escape(letter: str) -> str:
+    if letter.isascii() and letter != "\x7f":
+        return letter
+    units = letter.encode("utf-16-be", "surrogatepass")
+    return "".join(f"\\u{high:02x}{low:02x}" for high, low in zip(units[::2], units[1::2], strict=True))
