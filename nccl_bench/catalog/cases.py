@@ -6,6 +6,7 @@ from dataclasses import dataclass, replace
 from enum import StrEnum
 from functools import cached_property
 
+from nccl_bench.catalog.bounds import Few, Size
 from nccl_bench.catalog.collectives import COLLECTIVES, Collective, Placement, RedOp
 
 
@@ -40,9 +41,9 @@ class Case:
     dtype: str  # a name in the table of data types
     redop: RedOp | None  # None: the collective reduces nothing
     placement: Placement  # the placement of its calls; an arm without this placement can be called in another one
-    root: int | None  # a rank; None: the collective has no root
-    size_bytes: int  # the message size, after nccl-tests' rounding
-    count: int  # elements in one block
+    root: Few | None  # a rank; None: the collective has no root
+    size_bytes: Size  # the message size, after nccl-tests' rounding
+    count: Size  # elements in one block
 
     def __hash__(self) -> int:
         return self._hash

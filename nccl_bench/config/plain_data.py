@@ -4,8 +4,8 @@ import json
 import math
 from typing import Any
 
-# The largest integer that the tables of a report can hold.
-LARGEST = 2**63 - 1
+from nccl_bench.catalog.bounds import LARGEST
+
 # The deepest nesting of objects and lists. Our own files have at most 8 levels, and code that walks data is recursive.
 DEEPEST = 32
 
@@ -46,9 +46,14 @@ def _place_of(value: object, sought: object, levels: int) -> str | None:
     for key, item in value.items() if isinstance(value, dict) else enumerate(value):
         path = _place_of(item, sought, levels - 1)
         if path is not None:
-            step = f"[{key}]" if isinstance(value, list) else str(key)
+            step = shown_key(key) if isinstance(key, str) else f"[{key}]"
             return step + (f".{path}" if path and not path.startswith("[") else path)
     return None
+
+
+def shown_key(key: str) -> str:
+    """Return the key of an object for a message: on one line, shortened."""
+    return key if key.isprintable() and len(key) <= 60 else ascii(key[:60])
 
 
 def _refuse_surrogates(text: str) -> None:

@@ -3,6 +3,7 @@
 from collections.abc import Collection
 from dataclasses import dataclass
 
+from nccl_bench.catalog.bounds import Count, Few
 from nccl_bench.catalog.cases import Case
 from nccl_bench.catalog.collectives import Placement
 from nccl_bench.catalog.dtypes import DTYPES
@@ -27,10 +28,10 @@ WORKSPACE_BYTES = 128 * 1024**2
 class Arena:
     """The memory for all slots of one case on one rank."""
 
-    slots: int  # the number of copies of the buffers; calls rotate through the copies
-    slot_bytes: int  # the size of the larger of input and output, rounded up to the alignment
-    regions: int  # the number of parts: 1, or 2 if an arm is out of place and its outputs need memory of their own
-    results: int = 0  # the most results of the placement `returned` that exist together; they are not in the slots
+    slots: Few  # the number of copies of the buffers; calls rotate through the copies
+    slot_bytes: Count  # the size of the larger of input and output, rounded up to the alignment
+    regions: Few  # the number of parts: 1, or 2 if an arm is out of place and its outputs need memory of their own
+    results: Few = 0  # the most results of the placement `returned` that exist together; they are not in the slots
 
     @property
     def slots_bytes(self) -> int:

@@ -14,9 +14,10 @@ from enum import StrEnum
 from functools import cache, partial
 from pathlib import Path
 from types import UnionType
-from typing import Any, NoReturn, get_args, get_origin, get_type_hints
+from typing import Annotated, Any, NoReturn, NotRequired, Union, get_args, get_origin, get_type_hints, is_typeddict
 
-from nccl_bench.config.plain_data import DEEPEST, LARGEST, refuse_unbounded
+from nccl_bench.catalog.bounds import LARGEST, Bounds
+from nccl_bench.config.plain_data import DEEPEST, refuse_unbounded, shown_key
 from nccl_bench.config.regular_files import MOST_BYTES_OF_TEXT, read_regular
 from nccl_bench.errors import RecordError
 
@@ -70,8 +71,9 @@ def _refuse_constant(name: str) -> NoReturn:
 def decode(expected: Any, value: object, where: str) -> Any:
     """Return ``value``, which is parsed JSON, as the type ``expected``.
 
-    ``expected`` is a dataclass, a ``StrEnum``, ``tuple[X, ...]``, ``list[X]``, ``dict[str, Any]``, a plain type, or
-    ``X | None`` for one of these. Raises ``RecordError`` with ``where``, the value and what is allowed.
+    ``expected`` is a dataclass, a ``TypedDict``, a ``StrEnum``, ``tuple[X, ...]``, ``list[X]``, ``dict[str, X]``, a
+    plain type, ``Annotated`` with ``Bounds``, or ``X | None`` for one of these. A ``TypedDict`` keeps unknown fields.
+    Raises ``RecordError`` with ``where``, the value and what is allowed.
     """
     return _decoder(expected)(value, where)
 
@@ -85,19 +87,29 @@ def shown(value: object) -> str:
 @cache
 def _decoder(expected: Any) -> _Decoder:
     """Return the function that decodes ``expected``. Each function is made once and kept, for speed."""
-    if get_origin(expected) is UnionType:
+    if get_origin(expected) is NotRequired:
+        return _decoder(get_args(expected)[0])
+    if get_origin(expected) in (Union, UnionType):
         (option,) = (option for option in get_args(expected) if option is not type(None))
         return partial(_decode_optional, _decoder(option))
+    if get_origin(expected) is Annotated:
+        plain, bounds = get_args(expected)
+        return partial(_decode_bounded, _decoder(plain), bounds)
     if get_origin(expected) in (tuple, list):
-        return partial(_decode_list, get_args(expected)[0])
+        return partial(_decode_list, get_origin(expected), get_args(expected)[0])
+    if get_origin(expected) is dict:
+        return partial(_decode_mapping, _decoder(get_args(expected)[1]))
+    if is_typeddict(expected):
+        hints = get_type_hints(expected, include_extras=True)
+        return partial(_decode_open, {name: _decoder(hint) for name, hint in hints.items()}, expected.__required_keys__)
     if is_dataclass(expected):
-        hints = get_type_hints(expected)
+        hints = get_type_hints(expected, include_extras=True)
         decoders = {field.name: _decoder(hints[field.name]) for field in fields(expected)}
         required = {field.name for field in fields(expected) if field.default is MISSING}
         return partial(_decode_dataclass, expected, decoders, required)
     if isinstance(expected, type) and issubclass(expected, StrEnum):
         return partial(_decode_enum, {member.value: member for member in expected})
-    return partial(_decode_plain, get_origin(expected) or expected)
+    return _decode_any if expected in (Any, object) else partial(_decode_plain, expected)
 
 
 def _decode_optional(decoder: _Decoder, value: object, where: str) -> Any:
@@ -114,21 +126,44 @@ def _decode_dataclass(
             raise RecordError(f"{where} has no {name!r}")
     for name in value:
         if name not in decoders:
-            raise RecordError(f"{where} has the unknown field {name!r}")
+            raise RecordError(f"{where} has the unknown field {shown(name)}")
     return expected(**{name: decoders[name](item, f"{where}.{name}") for name, item in value.items()})
 
 
-def _decode_list(item: type, value: object, where: str) -> Any:
+def _decode_any(value: object, _where: str) -> Any:
+    return value
+
+
+def _decode_bounded(decoder: _Decoder, bounds: Bounds, value: object, where: str) -> Any:
+    decoded = decoder(value, where)
+    if not bounds.contain(decoded):
+        raise RecordError(f"{where} is {shown(value)}: {bounds.text}")
+    return decoded
+
+
+def _decode_mapping(decoder: _Decoder, value: object, where: str) -> Any:
+    if not isinstance(value, dict):
+        raise RecordError(f"{where} is {shown(value)}: it has to be an object")
+    return {name: decoder(item, f"{where}.{shown_key(name)}") for name, item in value.items()}
+
+
+def _decode_open(decoders: Mapping[str, _Decoder], required: Collection[str], value: object, where: str) -> Any:
+    if not isinstance(value, dict):
+        raise RecordError(f"{where} is {shown(value)}: it has to be an object")
+    prefix = f"{where}." if where else ""
+    known = {
+        name: decoder(value.get(name), f"{prefix}{name}")
+        for name, decoder in decoders.items()
+        if name in value or name in required
+    }
+    return {**value, **known}
+
+
+def _decode_list(kind: type, item: Any, value: object, where: str) -> Any:
     if not isinstance(value, list):
         raise RecordError(f"{where} is {shown(value)}: it has to be a list")
-    # For speed, decode the entries one by one, with an index for messages, only if an entry may be wrong.
-    if set(map(type, value)) <= {item} and (
-        (item is int and max(map(abs, value), default=0) <= LARGEST)
-        or (item is float and all(map(math.isfinite, value)))
-    ):
-        return tuple(value)
     decoder = _decoder(item)
-    return tuple(decoder(entry, f"{where}[{index}]") for index, entry in enumerate(value))
+    return kind(decoder(entry, f"{where}[{index}]") for index, entry in enumerate(value))
 
 
 def _decode_enum(members: Mapping[str, StrEnum], value: object, where: str) -> Any:

@@ -4,21 +4,18 @@ msgspec decodes the usual lines. Any other line, also a wrong one, goes to ``sch
 refused value. Lines of one case repeat most of its facts, and such facts are decoded once and shared.
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from dataclasses import MISSING, fields, is_dataclass
 from pathlib import Path
-from typing import Annotated, Any, Union, get_args, get_type_hints
+from types import UnionType
+from typing import Annotated, Any, Union, get_args, get_origin, get_type_hints
 
 import msgspec
 
-from nccl_bench.config.plain_data import LARGEST
+from nccl_bench.catalog.bounds import Bounds
 from nccl_bench.errors import RecordError
 from nccl_bench.records.decoding import decode, parse_json
 from nccl_bench.records.schema import CaseEnd, Entry, Samples, check, parse
-
-_Whole = Annotated[int, msgspec.Meta(ge=-LARGEST, le=LARGEST)]
-# The bounds that `decoding` has for all whole numbers.
-_BOUNDED: Mapping[Any, Any] = {int: _Whole, int | None: _Whole | None, tuple[int, ...]: tuple[_Whole, ...]}
 
 
 def read_entries(lines: Iterable[bytes], file: Path) -> tuple[list[Entry], tuple[str, ...]]:
@@ -37,8 +34,8 @@ def read_entries(lines: Iterable[bytes], file: Path) -> tuple[list[Entry], tuple
         try:
             decoded = decoder.decode(line)
             entry = usual[type(decoded)].entry(decoded)
-        # A line that is nested too deeply is a RecursionError.
-        except (msgspec.MsgspecError, RecordError, RecursionError):
+        # The last two are for a line that is nested too deeply, and for a line that is not UTF-8.
+        except (msgspec.MsgspecError, RecordError, RecursionError, UnicodeDecodeError):
             try:
                 entry = parse(_text(line, file))
             except RecordError as error:
@@ -86,7 +83,7 @@ def _shared_fields(kind: type[Samples | CaseEnd]) -> dict[str, Any]:
     """Return the fields whose values repeat from line to line, with their types: objects, and the rounds' numbers."""
     return {
         name: hint
-        for name, hint in get_type_hints(kind).items()
+        for name, hint in get_type_hints(kind, include_extras=True).items()
         if name == "rounds" or any(is_dataclass(option) for option in (hint, *get_args(hint)))
     }
 
@@ -96,11 +93,26 @@ def _mirror(kind: type[Samples | CaseEnd]) -> type[msgspec.Struct]:
 
     A dataclass would not do: msgspec ignores the unknown fields of a dataclass.
     """
-    hints, shared = get_type_hints(kind), _shared_fields(kind)
+    hints, shared = get_type_hints(kind, include_extras=True), _shared_fields(kind)
     members: list[Any] = []
     for field in fields(kind):
-        hint = msgspec.Raw if field.name in shared else _BOUNDED.get(hints[field.name], hints[field.name])
+        hint = msgspec.Raw if field.name in shared else _with_meta(hints[field.name])
         members.append((field.name, hint, *(() if field.default is MISSING else (field.default,))))
     return msgspec.defstruct(
         kind.__name__, members, kw_only=True, forbid_unknown_fields=True, tag_field="kind", tag=kind.kind
     )
+
+
+def _with_meta(hint: Any) -> Any:
+    """Return the type ``hint`` with the bounds in the form of msgspec."""
+    origin, options = get_origin(hint), get_args(hint)
+    if origin is Annotated:
+        bounds: Bounds = options[1]
+        if bounds.longest is not None:
+            return Annotated[options[0], msgspec.Meta(max_length=bounds.longest)]
+        return Annotated[options[0], msgspec.Meta(ge=bounds.least, le=bounds.most)]
+    if origin is tuple:
+        return tuple[_with_meta(options[0]), ...]  # type: ignore[misc]  # made while the program runs
+    if origin in (Union, UnionType):
+        return Union[tuple(map(_with_meta, options))]  # noqa: UP007 - made while the program runs
+    return hint

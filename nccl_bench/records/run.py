@@ -18,6 +18,7 @@ from nccl_bench.records.attempts import CaseInLaunch, sort_out
 from nccl_bench.records.collection import pausing_collection
 from nccl_bench.records.decoding import decode, parse_json, read_text
 from nccl_bench.records.locks import is_written
+from nccl_bench.records.meta import RunMeta
 from nccl_bench.records.redaction import redact
 from nccl_bench.records.schema import SCHEMA, Crash, Hang, Line, Resume, Skipped
 from nccl_bench.records.upgrade import upgrade
@@ -173,43 +174,6 @@ def is_import(meta: Mapping[str, Any]) -> bool:
     return meta["config"].get("baseline") in IMPORTED_ARMS
 
 
-# The fields of run.json that reports read, and their types.
-_FIELDS: Mapping[str, Any] = {
-    "name": str,
-    "started": str,
-    "status": str,
-    "version": str,
-    "cases": int | None,
-    "left_out": list[str],
-    "environment": dict,
-    "environment.gpus": list[dict[str, Any]] | None,
-    "environment.hostnames": list | None,
-    "environment.variables": dict | None,
-    "config": dict,
-    "config.device": str,
-    "config.baseline": str,
-    "config.arms": list[str],
-    "config.processes": int | None,
-    "config.launches": int | None,
-    "config.user_arms": list[dict[str, Any]] | None,
-    "launch": dict,
-    "launch.world_size": int,
-    "worker": dict | None,
-    "worker.transport": dict | None,
-    "worker.binding_reason": str | None,
-    "worker.libraries": list[dict[str, Any]] | None,
-    "worker.loop_cost_us": float | None,
-    "worker.other_nccl_libraries": list[str] | None,
-    "worker.paths": list[dict[str, Any]] | None,
-    "worker.user_arms": list[dict[str, Any]] | None,
-    "worker.process_sets": list[dict[str, Any]] | None,
-    "worker.unread_variables": list[str] | None,
-    "worker.registered": dict | None,
-    "worker.expandable_segments": bool | None,
-    "worker.log_absent": str | None,
-}
-
-
 def read_meta(path: Path) -> dict[str, Any]:
     """Return the content of ``run.json`` in the directory ``path``, with the names of today's schema.
 
@@ -238,10 +202,4 @@ def _checked(meta: object) -> dict[str, Any]:
             f"it was written by {TOOL} {meta.get('version')} with schema {meta['schema']}; this version reads up to "
             f"{SCHEMA}: use that version or a later one"
         )
-    meta = upgrade(meta)
-    for name, expected in _FIELDS.items():
-        value: Any = meta
-        for key in name.split("."):
-            value = (value or {}).get(key)
-        decode(expected, value, name)
-    return redact(meta)
+    return redact(decode(RunMeta, upgrade(meta), ""))

@@ -11,6 +11,21 @@ from dataclasses import asdict, dataclass
 from enum import StrEnum
 from typing import Any, ClassVar
 
+from nccl_bench.catalog.bounds import (
+    AtLeastOne,
+    CaseIndex,
+    Clock,
+    Count,
+    DifferenceUs,
+    Few,
+    Name,
+    Seconds,
+    Share,
+    Temperature,
+    TimeOrZeroUs,
+    TimeUs,
+    Watts,
+)
 from nccl_bench.catalog.cases import Case
 from nccl_bench.catalog.collectives import COLLECTIVES, Placement
 from nccl_bench.catalog.dtypes import DTYPES
@@ -87,15 +102,15 @@ class PerIteration:
     In an import, percentiles and ``cost_us`` may be ``None``.
     """
 
-    operations: int  # the number of timed operations
-    min_us: float  # the shortest time
-    p50_us: float | None = None  # the median
-    p90_us: float | None = None  # the 90th percentile
-    p99_us: float | None = None  # the 99th percentile
-    max_us: float  # the longest time
+    operations: Count  # the number of timed operations
+    min_us: TimeOrZeroUs  # the shortest time
+    p50_us: TimeOrZeroUs | None = None  # the median
+    p90_us: TimeOrZeroUs | None = None  # the 90th percentile
+    p99_us: TimeOrZeroUs | None = None  # the 99th percentile
+    max_us: TimeOrZeroUs  # the longest time
     # The time that the events add to each operation. The percentiles contain it, `samples_us` does not. None if batches
     # without events were not faster.
-    cost_us: float | None = None
+    cost_us: DifferenceUs | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -105,15 +120,15 @@ class GpuState:
     Clocks, temperature and power were read right after the timing. A value that no driver reported is ``None``.
     """
 
-    sm_clock_mhz: int | None  # the lowest clock of the multiprocessors
-    memory_clock_mhz: int | None  # the lowest clock of the memory
-    temperature_c: int | None  # the highest temperature
-    power_w: float | None  # the highest power of one GPU; recent GPUs report the average over the last second
+    sm_clock_mhz: Clock | None  # the lowest clock of the multiprocessors
+    memory_clock_mhz: Clock | None  # the lowest clock of the memory
+    temperature_c: Temperature | None  # the highest temperature
+    power_w: Watts | None  # the highest power of one GPU; recent GPUs report the average over the last second
     throttle_reasons: tuple[ThrottleReason, ...]  # the reasons that limited the clocks of any GPU during the timing
-    throttled_share: float | None  # the largest share of the time that one reason covered on one GPU; None: unknown
-    throttled_rank: int | None  # the lowest rank whose clocks were lowered; None if the user chose all clocks
-    other_process: int | None  # the id of a process of another program on a GPU; None: none was seen
-    other_process_rank: int | None  # the lowest rank with such a process on its GPU
+    throttled_share: Share | None  # the largest share of the time that one reason covered on one GPU; None: unknown
+    throttled_rank: Few | None  # the lowest rank whose clocks were lowered; None if the user chose all clocks
+    other_process: Count | None  # the id of a process of another program on a GPU; None: none was seen
+    other_process_rank: Few | None  # the lowest rank with such a process on its GPU
 
     @property
     def lowering_reasons(self) -> tuple[ThrottleReason, ...]:
@@ -131,28 +146,28 @@ class Samples(_Line):
 
     kind = "samples"
     case: Case  # the measured case
-    arm: str  # the arm's name; the name of a twin ends in ":twin"
+    arm: Name  # the arm's name; the name of a twin ends in ":twin"
     timing: Timing  # the way of measuring
     status: Status  # the result of the check; `ok` if nothing was checked and the arm did not decline
-    world_size: int  # the number of ranks
-    ops_per_batch: int  # operations in one timed batch; 0 if nothing was timed
-    rounds: tuple[int, ...]  # the number of each round
+    world_size: AtLeastOne  # the number of ranks
+    ops_per_batch: Count  # operations in one timed batch; 0 if nothing was timed
+    rounds: tuple[Count, ...]  # the number of each round
     # Time per operation, the maximum over ranks. In an import, `config.over_ranks` in run.json names the rule instead.
-    samples_us: tuple[float, ...]
-    fastest_rank_us: tuple[float, ...]  # the minimum over ranks; empty in an import
-    slowest_rank: tuple[int, ...]  # the rank with the maximum; empty in an import
-    discarded: int  # batches discarded because the gate opened before all calls were queued
-    wrong: int | None  # wrong elements over all ranks and checks; None if nothing was checked
-    tolerance_ulp: int | None  # allowed error; 0 if the check was for equality, None in an import
+    samples_us: tuple[TimeUs, ...]
+    fastest_rank_us: tuple[TimeOrZeroUs, ...]  # the minimum over ranks; empty in an import
+    slowest_rank: tuple[Few, ...]  # the rank with the maximum; empty in an import
+    discarded: Count  # batches discarded because the gate opened before all calls were queued
+    wrong: Count | None  # wrong elements over all ranks and checks; None if nothing was checked
+    tolerance_ulp: Count | None  # allowed error; 0 if the check was for equality, None in an import
     arena: Arena | None  # the buffers; None in an import
     per_iteration: PerIteration | None  # times of single operations; None without --per-iteration
     gpus: GpuState | None = None  # the state of the GPUs; None without GPUs, without times, and before schema 4
     reason: str | None = None  # how the arm declined; None for any other status
-    launch: int = 1  # the launch that measured them, counted from 1
+    launch: AtLeastOne = 1  # the launch that measured them, counted from 1
     # How many arms were measured before this one in the round; empty in an import and before schema 5.
-    arms_before: tuple[int, ...] = ()
+    arms_before: tuple[Few, ...] = ()
     # Elements that the arm wrote after its calls were over; None if nothing was checked, and before schema 5.
-    late: int | None = None
+    late: Count | None = None
     # Whether NCCL had the buffers registered; None without NCCL, without times, and before schema 5.
     registered: BuffersRegistered | None = None
     # The placement of the arm's calls. None if it is that of the case: in an import, and before schema 5.
@@ -175,7 +190,7 @@ class Skipped(_Line):
     kind = "skipped"
     case: Case  # the case that was skipped
     reason: str  # the reason, usually that the case's buffers do not fit into memory
-    launch: int = 1  # the launch that skipped it, counted from 1
+    launch: AtLeastOne = 1  # the launch that skipped it, counted from 1
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -184,17 +199,17 @@ class Hang(_Line):
 
     kind = "hang"
     case: Case | None  # the case; None during set-up and close
-    case_index: int  # the index of the case in the plan; -1 during set-up, the number of cases during close
-    arm: str  # the arm that was measured; empty if none was
-    rank: int  # the rank that was stopped at the deadline; without one, the rank that had done the fewest steps
-    host: str  # the host of that rank
-    phase: str  # the step that the rank was in, such as `memory` or `communicator`
-    timeout_s: float  # the deadline
+    case_index: CaseIndex  # the index of the case in the plan; -1 during set-up, the number of cases during close
+    arm: Name  # the arm that was measured; empty if none was
+    rank: Few  # the rank that was stopped at the deadline; without one, the rank that had done the fewest steps
+    host: Name  # the host of that rank
+    phase: Name  # the step that the rank was in, such as `memory` or `communicator`
+    timeout_s: Seconds  # the deadline
     call: str | None = None  # the call into the user's code that hung, with file and line; None if no such call hung
     state: RankState | None = None  # why the rank did not run; None if it ran, if it is unknown, and before schema 4
     ras: dict[str, Any] | None = None  # what NCCL's RAS answered about the ranks' communicators; None without an answer
     excludes_arm: bool = False  # True if the arm is no longer measured because of this hang
-    launch: int = 1  # the launch in which it happened, counted from 1
+    launch: AtLeastOne = 1  # the launch in which it happened, counted from 1
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -203,14 +218,14 @@ class Crash(_Line):
 
     kind = "crash"
     case: Case | None  # the case; None during set-up and close
-    case_index: int  # the index of the case in the plan; -1 during set-up, the number of cases during close
-    arm: str  # the arm that was measured; empty if none was
-    rank: int  # the rank that ended
-    host: str  # the host of that rank
+    case_index: CaseIndex  # the index of the case in the plan; -1 during set-up, the number of cases during close
+    arm: Name  # the arm that was measured; empty if none was
+    rank: Few  # the rank that ended
+    host: Name  # the host of that rank
     message: str  # the rank's last error message
-    signal: str | None = None  # the signal that ended the rank or its agent; None if the rank ended by itself
+    signal: Name | None = None  # the signal that ended the rank or its agent; None if the rank ended by itself
     excludes_arm: bool = False  # True if the arm is no longer measured because of this crash
-    launch: int = 1  # the launch in which it happened, counted from 1
+    launch: AtLeastOne = 1  # the launch in which it happened, counted from 1
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -219,7 +234,7 @@ class CaseEnd(_Line):
 
     kind = "end"
     case: Case  # the case, measured or skipped
-    launch: int = 1  # the launch, counted from 1
+    launch: AtLeastOne = 1  # the launch, counted from 1
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -227,7 +242,7 @@ class Resume(_Line):
     """The point at which a run was continued. A case that has no end above this line is measured again below it."""
 
     kind = "resume"
-    started: str  # the time
+    started: Name  # the time
     command: tuple[str, ...]  # the command that continued the run
 
 
@@ -267,7 +282,7 @@ def check(line: Entry) -> None:
     if not isinstance(line, Resume) and line.case is not None:
         for name, table in (("collective", COLLECTIVES), ("dtype", DTYPES)):
             if getattr(line.case, name) not in table:
-                raise RecordError(f"case.{name} is {getattr(line.case, name)!r}: known are {', '.join(table)}")
+                raise RecordError(f"case.{name} is {shown(getattr(line.case, name))}: known are {', '.join(table)}")
     if isinstance(line, Samples):
         count, of_ranks = len(line.rounds), len(line.fastest_rank_us)
         if (
@@ -277,5 +292,3 @@ def check(line: Entry) -> None:
             or len(line.arms_before) not in (count, 0)
         ):
             raise RecordError("rounds, samples_us, fastest_rank_us, slowest_rank and arms_before differ in length")
-        if min(line.samples_us, default=1.0) <= 0:
-            raise RecordError(f"samples_us contains {min(line.samples_us)}: a time has to be above 0")

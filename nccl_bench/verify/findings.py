@@ -13,6 +13,7 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from nccl_bench.catalog.bounds import Count, Name, Size
 from nccl_bench.catalog.probes import Place
 from nccl_bench.config.secrets import masked
 from nccl_bench.errors import RecordError
@@ -31,10 +32,10 @@ class Processes:
     """The processes in which some arms were probed, and the versions of the programs that these processes ran."""
 
     arms: tuple[str, ...]  # the names of the arms
-    python: str | None  # the interpreter; None for the interpreter of nccl-bench
-    library: str | None  # the path of the libnccl that was loaded first; None for the libnccl of the verification
-    variables: dict[str, Any]  # the environment variables that only these processes got
-    versions: dict[str, Any]  # program -> version
+    python: Name | None  # the interpreter; None for the interpreter of nccl-bench
+    library: Name | None  # the path of the libnccl that was loaded first; None for the libnccl of the verification
+    variables: dict[str, Name]  # the environment variables that only these processes got
+    versions: dict[str, Name]  # program -> version
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -43,23 +44,23 @@ class TrialGroup:
 
     place: Place  # the stream of the calls
     operation: str | None  # the collective with its placement or its sizes; None if a trial mixes operations
-    size_bytes: int | None  # the message size; None if a trial mixes sizes
+    size_bytes: Size | None  # the message size; None if a trial mixes sizes
     in_graph_mode: bool = False  # True if the calls are inside graph_capture() of a coordinator
-    trials: int  # the number of trials
-    failed: int  # the number of trials that failed
-    calls: int  # the number of calls whose results were checked, on each rank
+    trials: Count  # the number of trials
+    failed: Count  # the number of trials that failed
+    calls: Count  # the number of calls whose results were checked, on each rank
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Finding:
     """The finding of one probe about one arm, over all ranks."""
 
-    arm: str  # the arm's name
-    probe: str  # the probe's name
-    trials: int  # the number of trials; 0 if the probe does not apply
-    failed: int  # the number of trials that failed
+    arm: Name  # the arm's name
+    probe: Name  # the probe's name
+    trials: Count  # the number of trials; 0 if the probe does not apply
+    failed: Count  # the number of trials that failed
     detail: str | None  # the error of the first failed trial, or the reason why no trial ran; None if all passed
-    raced: int = 0  # the number of failed trials that only a race explains
+    raced: Count = 0  # the number of failed trials that only a race explains
     quiet: tuple[str, ...] = ()  # the places where no trial raced
     broken: bool = False  # True if an exception, crash or hang ended the probe; `failed` is then 1
     unmade: bool = False  # True if the probe did not begin, because the arm could not be made

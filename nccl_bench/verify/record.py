@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from nccl_bench.analysis.wording import counted
+from nccl_bench.catalog.bounds import AtLeastOne, Few
 from nccl_bench.catalog.devices import DEVICES
 from nccl_bench.config.hidden_values import options_to_give_again
 from nccl_bench.config.parsers import one_of
@@ -17,23 +18,11 @@ from nccl_bench.config.verification import VerifyConfig, resolve_verification
 from nccl_bench.errors import RecordError, UsageError
 from nccl_bench.records.decoding import decode, parse_json, read_text
 from nccl_bench.records.locks import is_written
+from nccl_bench.records.meta import VerificationFacts
 from nccl_bench.records.redaction import redact
 from nccl_bench.records.run import FINDINGS, TOOL, VERIFICATION
 from nccl_bench.verify.findings import parse_findings, parse_notes, parse_processes
 from nccl_bench.verify.judgement import Verification, judge
-
-# The facts about the command and the machine in verification.json, and their types.
-FACTS: Mapping[str, Any] = {
-    "tool": str,
-    "version": str,
-    "started": str,
-    "resumed": list[str],  # when the verification was resumed
-    "finished": str | None,  # when it ended; None if it has not ended, or was killed
-    "status": str,  # a ``RunStatus``
-    "command": list[str],
-    "config": dict,
-    "environment": dict,
-}
 
 _RUNNING = "running"
 # The end of a verification that nobody recorded, by whether a command still writes the record.
@@ -53,7 +42,7 @@ _ENDS: Mapping[str, str] = {
 class VerificationRecord:
     """A verification that is complete, goes on, or ended early."""
 
-    facts: Mapping[str, Any]  # a value for each key of FACTS
+    facts: Mapping[str, Any]  # the fields of ``VerificationFacts``
     config: VerifyConfig  # the configuration
     world_size: int  # the number of ranks
     gpus: int | None  # the number of GPUs, less than the world size if ranks share GPUs; None if unknown
@@ -80,14 +69,14 @@ class VerificationRecord:
                 raise RecordError(f"it was not written by {TOOL}")
             if "status" not in meta:
                 raise RecordError(f"version {meta.get('version')} wrote it, without {FINDINGS}: read the file itself")
-            facts = {name: decode(kind, meta.get(name), name) for name, kind in FACTS.items()}
-            facts = redact(facts)
+            known = {name: meta.get(name) for name in VerificationFacts.__annotations__}
+            facts = redact(decode(VerificationFacts, known, ""))
             device = one_of("device", facts["config"].get("device"), DEVICES)
             record = cls(
                 facts=facts,
                 config=resolve_verification(device, facts["config"]),
-                world_size=decode(int, meta.get("world_size"), "world_size"),
-                gpus=decode(int | None, meta.get("gpus"), "gpus"),
+                world_size=decode(AtLeastOne, meta.get("world_size"), "world_size"),
+                gpus=decode(Few | None, meta.get("gpus"), "gpus"),
             )
         except (RecordError, UsageError) as error:
             raise RecordError(f"{file}: {error}") from error

@@ -217,7 +217,7 @@ def test_a_newer_run_or_another_file_is_refused_in_one_line(tmp_path: Path, of: 
         (TEXT.replace('"rounds": [', '"rounds": ["a", ', 1), "line 1: samples.rounds[0] is"),
         (TEXT.replace('"rounds": [', '"rounds": [true, ', 1), "line 1: samples.rounds[0] is true"),
         (TEXT.replace('"rounds": [', '"rounds": [0.5, ', 1), "line 1: samples.rounds[0] is 0.5"),
-        (TEXT.replace('"samples_us": [', '"samples_us": [1e999, ', 1), "line 1: samples.samples_us[0] is Infinity"),
+        (TEXT.replace('"samples_us": [', '"samples_us": [1e999, ', 1), "line 1: samples_us[0] is Infinity"),
         (TEXT.replace('"samples_us": [', '"samples_us": [NaN, ', 1), "line 1: not JSON"),
         (TEXT.replace('"samples_us": [', '"samples_us": [null, ', 1), "line 1: samples.samples_us[0] is null"),
         (b"\xff\n", "cannot be read"),
