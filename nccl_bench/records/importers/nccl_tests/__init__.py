@@ -13,8 +13,8 @@ from nccl_bench.records.importers.nccl_tests.cases import ARM, imported
 from nccl_bench.records.importers.nccl_tests.documents import documents_in
 from nccl_bench.records.importers.nccl_tests.lines import lines_of
 from nccl_bench.records.importers.nccl_tests.output import Output
-from nccl_bench.records.importers.nccl_tests.rows import is_row, pieces_of_rows
-from nccl_bench.records.importers.nccl_tests.sections import Section, sections_of
+from nccl_bench.records.importers.nccl_tests.rows import pieces_of_rows
+from nccl_bench.records.importers.nccl_tests.sections import Section, is_part_of_table, sections_of
 from nccl_bench.records.importers.nccl_tests.table import read_table
 
 __all__ = ["ARM", "OWN_PROCESSES", "RULES", "SLOWEST_OPTION", "read"]
@@ -69,12 +69,15 @@ def _tables(text: str, collective: str | None) -> list[tuple[str, Output]]:
             ) from error
     if outputs:
         place, first = outputs[0]
-        outputs[0] = (place, replace(first, left_out=(*first.left_out, *_pieces_outside(sections))))
+        outputs[0] = (place, replace(first, left_out=(*first.left_out, *_parts_without_settings(sections))))
     return outputs
 
 
-def _pieces_outside(sections: Sequence[Section]) -> list[str]:
-    """Return sentences about lines of a table in a part of the log that has no settings."""
+def _parts_without_settings(sections: Sequence[Section]) -> list[str]:
+    """Return sentences about parts of tables that have no settings, so that their results are missing."""
     lines = [line for section in sections if not section.is_table for line in section.lines]
-    rows = [*(line for line in lines if not line.aside and is_row(line)), *pieces_of_rows(lines)]
-    return [f"line {rows[0].number} holds a row, and belongs to no table"] if rows else []
+    rows = {
+        *(line.number for line in lines if is_part_of_table(line)),
+        *(line.number for line in pieces_of_rows(lines)),
+    }
+    return [f"line {min(rows)} belongs to a table without settings, so its results are missing"] if rows else []

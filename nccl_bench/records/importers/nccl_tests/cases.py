@@ -13,7 +13,7 @@ from nccl_bench.records.decoding import shown
 from nccl_bench.records.importers.imported import Imported
 from nccl_bench.records.importers.nccl_tests.bandwidths import damaged_row, doubted_ranks
 from nccl_bench.records.importers.nccl_tests.output import Output, PlacementResult, ResultRow
-from nccl_bench.records.importers.nccl_tests.sizes import missing_sizes, unexpected_sizes
+from nccl_bench.records.importers.nccl_tests.sizes import missing_roots, missing_sizes, unexpected_rows
 from nccl_bench.records.schema import PerIteration, Samples, Skipped, Status
 
 ARM = "nccl-tests"
@@ -43,14 +43,14 @@ def imported(output: Output, name: str) -> Imported:
         raise RecordError(f"no row of results fits {output.collective.name} on {output.world_size} ranks: {reasons[0]}")
     kept = replace(output, rows=tuple(rows))
     doubt = doubted_ranks(kept, rows, has_cpu_time=has_cpu_time)
-    left_out = [*output.left_out, *reasons, *missing_sizes(kept), *([doubt] if doubt else [])]
+    left_out = [*output.left_out, *reasons, *missing_sizes(kept), *missing_roots(kept), *([doubt] if doubt else [])]
     known = [row for row in rows if _is_known(output, row)]
     unknown = unique(
         f"{shown(f'{row.dtype} {row.redop}')}, which nccl-bench does not have"
         for row in rows
         if not _is_known(output, row)
     )
-    notes = [*unexpected_sizes(kept), *unknown]
+    notes = [*unexpected_rows(kept), *unknown]
     lines = list(_lines(output, known))
     if not lines:
         raise RecordError(f"it has no result that nccl-bench can read: {'; '.join(unknown) or _no_placement(output)}")

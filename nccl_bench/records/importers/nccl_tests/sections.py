@@ -30,6 +30,11 @@ class Section:
         return self.lines[0].number
 
 
+def is_part_of_table(line: Line) -> bool:
+    """Return True if only a table has such a line."""
+    return not line.aside and any(pattern.match(line.text) for pattern in (*_BEGINNINGS, _CONTENT))
+
+
 def sections_of(lines: Sequence[Line]) -> list[Section]:
     """Return the parts of the log. A part begins with the first line that only the beginning of a table has."""
     starts = [0, *_starts(lines)]

@@ -1,12 +1,13 @@
 """The sizes that a table must have, and the rows that it has."""
 
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator
+from dataclasses import replace
 
 from nccl_bench.catalog.collectives import Collective
 from nccl_bench.catalog.dtypes import DTYPE_ALIASES, DTYPES
 from nccl_bench.errors import RecordError
-from nccl_bench.records.importers.nccl_tests.output import Output, ResultRow, Sizes
+from nccl_bench.records.importers.nccl_tests.output import Output, Sizes
 
 # More sizes than a table of nccl-tests has.
 _MOST_SIZES = 100_000
@@ -17,55 +18,71 @@ _Kind = tuple[str, str, int]
 
 def missing_sizes(output: Output) -> list[str]:
     """Return sentences about the sizes that the settings imply and the rows lack."""
-    return _sentences(output, missing=True)
+    return _sentences(
+        (kind, f"{len(gap)} of {len(expected)} sizes in the settings have no complete row: {_named(gap)}")
+        for kind, rows, expected in _by_kind(output)
+        if (gap := expected - rows)
+    )
 
 
-def unexpected_sizes(output: Output) -> list[str]:
-    """Return sentences about rows that the settings do not imply: another size, or a size too often."""
-    return _sentences(output, missing=False)
+def unexpected_rows(output: Output) -> list[str]:
+    """Return sentences about rows that the settings do not imply: another size, or a row that is there twice."""
+    gaps = _sentences(
+        (kind, f"there are more rows than the settings imply, or rows of other sizes: {_named(gap)}")
+        for kind, rows, expected in _by_kind(output)
+        if (gap := rows - expected)
+    )
+    places: dict[str, list[str]] = {}
+    for row in output.rows:
+        if row.size_bytes:
+            places.setdefault(repr(replace(row, where="")), []).append(row.where)
+    return [*gaps, *(f"{' and '.join(same)} have the same row" for same in places.values() if len(same) > 1)]
 
 
-def _sentences(output: Output, *, missing: bool) -> list[str]:
+def missing_roots(output: Output) -> list[str]:
+    """Return a sentence if several roots have rows, and others have none: nccl-tests measures one root, or all."""
+    roots = {row.root for row in output.rows}
+    missing = [root for root in range(output.world_size) if root not in roots]
+    if not output.collective.rooted or len(roots) < 2 or not missing:
+        return []
+    return [f"{len(missing)} of {output.world_size} roots have no complete row: {_named(missing, unit='')}"]
+
+
+def _sentences(gaps: Iterable[tuple[_Kind, str]]) -> list[str]:
     """Return a sentence for each different gap; kinds of rows with one gap, such as all roots, share a sentence."""
     kinds: dict[str, list[str]] = {}
-    for (dtype, redop, root), rows in _by_kind(output.rows).items():
-        if text := _gap(output, dtype, rows, missing=missing):
-            kinds.setdefault(text, []).append(f"{dtype} {redop}".strip() + (f" root {root}" if root >= 0 else ""))
+    for (dtype, redop, root), text in gaps:
+        kinds.setdefault(text, []).append(f"{dtype} {redop}".strip() + (f" root {root}" if root >= 0 else ""))
     return [
         f"{names[0]}{f' and {len(names) - 1} other kinds of rows' if len(names) > 1 else ''}: {text}"
         for text, names in kinds.items()
     ]
 
 
-def _by_kind(rows: Sequence[ResultRow]) -> Mapping[_Kind, Counter[int]]:
-    """Return how often each size is there, by data type, reduction and root."""
+def _named(numbers: Iterable[int], unit: str = " B") -> str:
+    ordered = sorted(numbers)
+    more = f" and {len(ordered) - _MOST_NAMED} more" if len(ordered) > _MOST_NAMED else ""
+    return ", ".join(f"{number}{unit}" for number in ordered[:_MOST_NAMED]) + more
+
+
+def _by_kind(output: Output) -> list[tuple[_Kind, Counter[int], Counter[int]]]:
+    """Return how often each size is there, and how often it has to be, by data type, reduction and root."""
     kinds: dict[_Kind, Counter[int]] = {}
-    for row in rows:
+    for row in output.rows:
         kinds.setdefault((row.dtype, row.redop, row.root), Counter())[row.size_bytes] += 1
-    return kinds
-
-
-def _gap(output: Output, dtype: str, rows: Counter[int], *, missing: bool) -> str:
-    """Return the sizes that the rows of one kind lack, or have too often; empty if there are none."""
-    row_of_dtype = DTYPES.get(DTYPE_ALIASES.get(dtype, dtype))
-    if row_of_dtype is None:
-        return ""
-    expected = min(
-        (_expected(output, row_of_dtype.itemsize, aligned=aligned) for aligned in (True, False)),
-        key=lambda sizes: (sizes - rows).total(),
-    )
-    # Programs print each size once a cycle (-N).
-    often = [rows[size] // number for size, number in expected.items() if rows[size] >= number]
-    cycles = max(output.cycles, Counter(often).most_common(1)[0][0] if often else 1)
-    expected = Counter({size: number * cycles for size, number in expected.items()})
-    different = expected - rows if missing else rows - expected
-    if not different:
-        return ""
-    named = ", ".join(f"{size} B" for size in sorted(different)[:_MOST_NAMED])
-    more = f" and {len(different) - _MOST_NAMED} more" if len(different) > _MOST_NAMED else ""
-    if missing:
-        return f"{len(different)} of {len(expected)} sizes in the settings have no complete row: {named}{more}"
-    return f"there are more rows than the settings imply, or rows of other sizes: {named}{more}"
+    expected: dict[_Kind, Counter[int]] = {}
+    for kind, rows in kinds.items():
+        dtype = DTYPES.get(DTYPE_ALIASES.get(kind[0], kind[0]))
+        if dtype is not None:
+            aligned, unaligned = (_expected(output, dtype.itemsize, aligned=aligned) for aligned in (True, False))
+            expected[kind] = aligned if (aligned - rows).total() <= (unaligned - rows).total() else unaligned
+    # A program prints all rows again in each cycle (-N), so most rows are there once a cycle.
+    often = Counter(kinds[kind][size] // number for kind, sizes in expected.items() for size, number in sizes.items())
+    cycles = max(1, output.cycles, next((number for number, _ in often.most_common() if number), 1))
+    return [
+        (kind, kinds[kind], Counter({size: number * cycles for size, number in sizes.items()}))
+        for kind, sizes in expected.items()
+    ]
 
 
 def _expected(output: Output, itemsize: int, *, aligned: bool) -> Counter[int]:

@@ -18,7 +18,11 @@ def written(tmp_path: Path) -> Any:
     """
 
     def write_and_read(
-        *replaced: tuple[str, str], rows: list[str] | None = None, text: str = TABLE, name: str = "made-up.txt"
+        *replaced: tuple[str, str],
+        rows: list[str] | None = None,
+        text: str = TABLE,
+        name: str = "made-up.txt",
+        collective: str | None = None,
     ) -> Imported:
         for old, new in replaced:
             assert old in text
@@ -26,6 +30,6 @@ def written(tmp_path: Path) -> Any:
         if rows is not None:
             text = text.replace("\n".join(ROWS), "\n".join(rows)).replace(SIZES, settings_of(rows))
         (tmp_path / name).write_text(text, encoding="utf-8")
-        return read(tmp_path / name)
+        return read(tmp_path / name, collective)
 
     return write_and_read
