@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from statistics import median
 from typing import Any
@@ -15,6 +15,7 @@ from nccl_bench.analysis.failures import exit_code_of, exit_code_of_statuses
 from nccl_bench.catalog.arms import TWIN_SUFFIX
 from nccl_bench.errors import ExitCode
 from nccl_bench.records import importers
+from nccl_bench.records.anonymity import Aliases
 from nccl_bench.records.run import RUN, SUMMARY, Run
 from nccl_bench.records.summary_csv import NUMBERS, read_summary
 
@@ -35,6 +36,17 @@ class LoadedRun:
     def name(self) -> str:
         """The name of the run in messages: its path."""
         return self.comparable.name
+
+    def anonymous(self, aliases: Aliases, name: str) -> LoadedRun:
+        """Return the run with the name ``name``, and with aliases for hosts, paths and GPUs."""
+        run = None if self.run is None else aliases.run(self.run)
+        return replace(
+            self,
+            comparable=replace(self.comparable, name=name),
+            meta=self.meta if run is None else run.meta,
+            run=run,
+            warnings=tuple(map(aliases.text, self.warnings)),
+        )
 
     def same_as(self, other: LoadedRun) -> bool:
         """Return True if ``other`` is this run or a copy of this run. Different runs never have the same times."""

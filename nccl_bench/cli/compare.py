@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import shlex
 from dataclasses import replace
-from itertools import combinations
+from itertools import combinations, count
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -13,7 +13,17 @@ import typer
 from nccl_bench.cli.destination import chosen_format
 from nccl_bench.cli.gate import gate, parse_fail_on
 from nccl_bench.cli.messages import exit_with
-from nccl_bench.cli.options import RUN_OPTIONS, FailOnText, FormatOrEnding, Full, Quiet, ToFile, Width, detail_of
+from nccl_bench.cli.options import (
+    RUN_OPTIONS,
+    Anonymous,
+    FailOnText,
+    FormatOrEnding,
+    Full,
+    Quiet,
+    ToFile,
+    Width,
+    detail_of,
+)
 from nccl_bench.cli.report import print_report
 from nccl_bench.config.limits import DEFAULT_THRESHOLD, Limits, parse_threshold, read_limits
 from nccl_bench.config.user_arms import AFTER, BEFORE
@@ -66,6 +76,7 @@ def compare(
     width: Width = None,
     quiet: Quiet = False,
     full: Full = False,
+    anonymous: Anonymous = False,
 ) -> None:
     """Compare runs, and show which cases are faster, slower, equivalent or inconclusive.
 
@@ -75,6 +86,7 @@ def compare(
     """
     from nccl_bench.analysis.compared_runs import analyse_arms, analyse_sides
     from nccl_bench.analysis.loading import load_run
+    from nccl_bench.records.anonymity import Aliases
 
     gates = parse_fail_on(fail_on)
     chosen = chosen_format(format, to)
@@ -93,6 +105,10 @@ def compare(
             raise UsageError(
                 f"{first.name} and {second.name} are the same run, and a run counts only once: give each run once"
             )
+    if anonymous:
+        aliases, numbers = Aliases(), count(1)
+        loaded = [[run.anonymous(aliases, f"run-{next(numbers)}") for run in side] for side in loaded]
+        runs = [run for side in loaded for run in side]
     if len(loaded) == 1:
         if pair is None and {BEFORE, AFTER} <= set(runs[0].comparable.arms):
             pair = (BEFORE, AFTER)

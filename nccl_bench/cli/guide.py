@@ -31,6 +31,7 @@ TOPICS: Mapping[str, str] = {
     "page": "How to read the web page of a result, and show a picture in a pull request",
     "formats": "JSON, CSV, Markdown, Bencher and GitHub: results for programs and pull requests",
     "report-schema": "The JSON Schema of --format json, as a JSON file",
+    "secrets": "What is recorded of the environment, and reports without names of hosts and paths",
     "verdicts": "What faster, slower, equivalent and inconclusive mean",
     "stream-order": "What verify tries, and what its table means",
     "measuring": "How times are measured, and what happens when things go wrong",

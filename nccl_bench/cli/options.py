@@ -81,6 +81,13 @@ Quiet = Annotated[bool, _output_option("-q", "--quiet", help="Print the headline
 Full = Annotated[
     bool, _output_option("--full", help="Print every table and all advice, not only the answer. Only for a terminal.")
 ]
+Anonymous = Annotated[
+    bool,
+    _output_option(
+        "--anonymous",
+        help="Leave out the names of hosts, paths, and the UUIDs of GPUs, for a report that becomes public.",
+    ),
+]
 FailOnText = Annotated[
     str | None,
     _output_option(

@@ -15,6 +15,7 @@ class OutputConfig:
     out: Path | None = None  # the directory of the record; None: the default of the command
     format: Format = Format.TERMINAL  # the format of the report
     to: Path | None = None  # the file for the report; None: standard output
+    anonymous: bool = False  # True if the report has no host names, paths and UUIDs of GPUs
     fail_on: tuple[FailOn, ...] = ()  # the verdicts that set the exit code
     detail: Detail = Detail.USUAL  # the amount of text in a terminal
     width: int | None = None  # the width of the report, in characters; None: the width of the terminal

@@ -24,6 +24,7 @@ from nccl_bench.launch.config import LaunchConfig
 from nccl_bench.launch.job import running_agent
 from nccl_bench.launch.signals import ignoring_signals, interruptible
 from nccl_bench.launch.verification import run_verification
+from nccl_bench.records.anonymity import Aliases
 from nccl_bench.records.creation import Created, creating
 from nccl_bench.records.environment import collect
 from nccl_bench.records.facts import command_line, time_text
@@ -86,7 +87,7 @@ def resume_recorded(directory: Path, output: OutputConfig, given: Mapping[str, A
         refuse_missing(record.config.user_arms)
         if record.verification.complete and record.facts["status"] == RunStatus.COMPLETE:
             print_message(f"nothing is left to verify in {directory}")
-            print_verification(record, output.format, output.width, output.to, output.detail)
+            _print(record, output)
         else:
             resumed = [*record.facts["resumed"], time_text()]
             facts = {**record.facts, "resumed": resumed, "finished": None, "status": RunStatus.RUNNING}
@@ -153,6 +154,11 @@ def _run(record: VerificationRecord, output: OutputConfig) -> tuple[Verification
     return record, None
 
 
+def _print(record: VerificationRecord, output: OutputConfig) -> None:
+    shown = record.anonymous(Aliases()) if output.anonymous else record
+    print_verification(shown, output.format, output.width, output.to, output.detail)
+
+
 def _summary(verification: Verification, output: OutputConfig) -> str:
     probes = f"{verification.ran} of {counted(verification.planned, 'probe')}"
     return output.summary(probes, counted(len(verification.notes), "warning"))
@@ -163,7 +169,7 @@ def _close(record: VerificationRecord, output: OutputConfig, error: Exception | 
     verification = record.verification
     try:
         if error is None or not record.is_empty:
-            print_verification(record, output.format, output.width, output.to, output.detail)
+            _print(record, output)
     finally:
         # A verification takes minutes, so write its record even if printing fails.
         if output.out is not None:

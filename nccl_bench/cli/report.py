@@ -11,7 +11,7 @@ import typer
 
 from nccl_bench.cli.destination import chosen_format, stream_of, write_report
 from nccl_bench.cli.github import show_on_github
-from nccl_bench.cli.options import FormatOrEnding, Full, Quiet, ToFile, Width, detail_of
+from nccl_bench.cli.options import Anonymous, FormatOrEnding, Full, Quiet, ToFile, Width, detail_of
 from nccl_bench.config.options import listed
 from nccl_bench.errors import UsageError
 from nccl_bench.records.collection import pausing_collection
@@ -32,12 +32,14 @@ def report(
     width: Width = None,
     quiet: Quiet = False,
     full: Full = False,
+    anonymous: Anonymous = False,
 ) -> None:
     """Print the report of a recorded run or verification again, even if it did not complete.
 
     For a web page with charts: nccl-bench report results/run --to page.html
     """
     from nccl_bench.analysis.analysis import Analysis
+    from nccl_bench.records.anonymity import Aliases
     from nccl_bench.records.run import VERIFICATION, Run
     from nccl_bench.verify.record import VerificationRecord
 
@@ -48,9 +50,13 @@ def report(
                 f"the format is {chosen}, and {directory} is the record of a verification: allowed are "
                 f"{listed(VERIFICATION_FORMATS)}"
             )
-        print_verification(VerificationRecord.load(directory), chosen, width, to, detail_of(quiet, full))
+        record = VerificationRecord.load(directory)
+        record = record.anonymous(Aliases()) if anonymous else record
+        print_verification(record, chosen, width, to, detail_of(quiet, full))
         return
-    print_report(Analysis.of(Run.load(directory)), chosen, width, to, detail_of(quiet, full))
+    run = Run.load(directory)
+    run = Aliases().run(run) if anonymous else run
+    print_report(Analysis.of(run), chosen, width, to, detail_of(quiet, full))
 
 
 @pausing_collection()

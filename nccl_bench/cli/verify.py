@@ -13,6 +13,7 @@ from nccl_bench.cli.command import spellings
 from nccl_bench.cli.destination import chosen_format, refuse_unwritable
 from nccl_bench.cli.launching import choose_device, default_ranks, refuse_missing
 from nccl_bench.cli.options import (
+    Anonymous,
     Full,
     Nproc,
     Quiet,
@@ -46,6 +47,7 @@ def verify(
     width: Annotated[int | None, width_option(NARROWEST_VERIFICATION)] = None,
     quiet: Quiet = False,
     full: Full = False,
+    anonymous: Anonymous = False,
     **options: Any,
 ) -> None:
     """Verify by experiment that every arm keeps stream order, and that the probes detect an arm that does not keep it.
@@ -65,11 +67,13 @@ def verify(
         )
     chosen = chosen_format(format, to, VERIFICATION_FORMATS)
     refuse_unwritable(to)
-    output = OutputConfig(out=out, format=chosen, to=to, width=width, detail=detail_of(quiet, full))
+    output = OutputConfig(
+        out=out, format=chosen, to=to, width=width, detail=detail_of(quiet, full), anonymous=anonymous
+    )
     if resume is None:
         run_recorded(new_record(*_configure(options, nproc, spellings(context))), output)
         return
-    check_resume(context, resume, "--format", "--to", "--width", "--quiet", "--full")
+    check_resume(context, resume, "--format", "--to", "--width", "--quiet", "--full", "--anonymous")
     resume_recorded(resume, replace(output, out=resume), layer_of(options))
 
 

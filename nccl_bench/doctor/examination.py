@@ -1,5 +1,7 @@
 """Examines all subjects, one after the other. A subject that fails is a diagnosis too."""
 
+from __future__ import annotations
+
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
 
@@ -16,6 +18,7 @@ from nccl_bench.doctor.packages import examine_driver, examine_nccl4py, examine_
 from nccl_bench.doctor.settings import examine_settings
 from nccl_bench.doctor.slurm import examine_slurm
 from nccl_bench.errors import ExitCode
+from nccl_bench.records.anonymity import Aliases
 
 # The name of each subject and its function, in the order of the report. Those that wait for torch come last.
 SUBJECTS: Mapping[str, Callable[[Machine], Iterator[Diagnosis]]] = {
@@ -50,6 +53,17 @@ class Examination:
     def of(self, severity: Severity) -> list[Diagnosis]:
         """Return the diagnoses of one severity."""
         return [each for each in self.diagnoses if each.severity is severity]
+
+    def anonymous(self, aliases: Aliases) -> Examination:
+        """Return the examination with aliases for the host, for paths and for GPUs."""
+        host = aliases.host(self.host)
+        diagnoses = tuple(
+            replace(
+                each, seen=aliases.text(each.seen), effect=aliases.text(each.effect), command=aliases.text(each.command)
+            )
+            for each in self.diagnoses
+        )
+        return replace(self, host=host, diagnoses=diagnoses)
 
     @property
     def exit_code(self) -> ExitCode:

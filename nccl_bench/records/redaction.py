@@ -32,7 +32,7 @@ def redact(meta: dict[str, Any]) -> dict[str, Any]:
         environment["nccl_conf"] = {file: _recorded(each) for file, each in environment["nccl_conf"].items()}
     changes: dict[str, Any] = {"environment": environment, "config": shown_config(config)}
     command = meta.get("command")
-    if isinstance(command, list) and all(isinstance(word, str) for word in command):
+    if isinstance(command, list | tuple) and all(isinstance(word, str) for word in command):
         changes["command"] = shown_command(command)
     if "worker" in meta:
         changes["worker"] = map_texts(meta["worker"], replaced)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import shlex
 from collections.abc import Iterator, Mapping
@@ -16,6 +17,7 @@ from nccl_bench.config.hidden_values import options_to_give_again
 from nccl_bench.config.parsers import one_of
 from nccl_bench.config.verification import VerifyConfig, resolve_verification
 from nccl_bench.errors import RecordError, UsageError
+from nccl_bench.records.anonymity import ARM_PATHS, Aliases
 from nccl_bench.records.decoding import decode, parse_json, read_text
 from nccl_bench.records.locks import is_written
 from nccl_bench.records.meta import VerificationFacts
@@ -84,6 +86,20 @@ class VerificationRecord:
         record = replace(record, lines=read_text(findings), source=findings, directory=directory, is_written=written)
         parse_findings(record.lines, findings)
         return record
+
+    def anonymous(self, aliases: Aliases) -> VerificationRecord:
+        """Return the record with aliases for hosts, paths and GPUs, and without its directory."""
+        facts = aliases.meta(self.facts)
+        arms = zip(self.config.user_arms, facts["config"].get("user_arms") or (), strict=True)
+        config = replace(
+            self.config,
+            nccl_library=facts["config"].get("nccl_library"),
+            user_arms=tuple(replace(arm, **{key: shown.get(key) for key in ARM_PATHS}) for arm, shown in arms),
+        )
+        # The last line is a partial one if its writer was killed.
+        whole = (line for line in self.lines.splitlines(keepends=True) if line.endswith("\n"))
+        lines = "".join(json.dumps(aliases.texts(parse_json(line))) + "\n" for line in whole if line.strip())
+        return replace(self, facts=facts, config=config, lines=lines, directory=None)
 
     @property
     def verification(self) -> Verification:

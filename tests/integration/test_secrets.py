@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import json
+import platform
+import re
+from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
@@ -61,6 +64,26 @@ print(json.dumps(printed))
 SMALL = ("--device", "cpu", "--sizes", "1K", "--timing", "eager", "--rounds", "2", "--iters", "2")
 
 
+HOST, UUID = "secret-host7", "1b2cdef2-d965-c8f6-af94-5832135dbfbe"
+
+
+def plant_names(record: Path, named: Path) -> None:
+    """Copy a record to ``named`` with another name of the host, a GPU and paths."""
+    named.mkdir()
+    for file in record.iterdir():
+        text = re.sub(rf"\b{re.escape(platform.node())}\b", HOST, file.read_text())
+        if file.name in ("run.json", "verification.json"):
+            meta = json.loads(text)
+            meta["environment"]["gpus"] = [{"index": 0, "name": "NVIDIA H200", "uuid": f"GPU-{UUID}"}]
+            meta["environment"]["variables"] |= {
+                "CUDA_VISIBLE_DEVICES": f"GPU-{UUID[:8]}",
+                "NCCL_TOPO_FILE": "/my/topo",
+            }
+            meta["environment"]["nccl_conf"] = {"/my/.nccl.conf": {"NCCL_DEBUG": "WARN"}}
+            text = json.dumps(meta)
+        (named / file.name).write_text(text)
+
+
 @pytest.fixture(scope="module")
 def ran(tmp_path_factory: pytest.TempPathFactory) -> SimpleNamespace:
     """Run, verify, and then every command that reads a record. Keep what they print, by command."""
@@ -85,13 +108,25 @@ def ran(tmp_path_factory: pytest.TempPathFactory) -> SimpleNamespace:
         *(("report", "run", "--format", kind) for kind in Format),
         *(("report", "verification", "--format", kind) for kind in VERIFICATION_FORMATS),
         ("report", "run", "--full"),
-        *(("compare", "run", "--arms", "stream-free,torch", "--format", kind) for kind in Format),
+        ("compare", "run", "--arms", "stream-free,torch", "--format", "json"),
         ("import", "output.json", "--out", "imported"),
-        *(("report", "imported", "--format", kind) for kind in Format),
+        ("report", "imported", "--format", "json"),
         ("doctor", "--format", "json"),
         ("run", *SMALL, "--arm", f"x=arms.py:Raises,API_TOKEN={SECRET}-typed,unknown=1"),
         ("run", *SMALL, "--env", f"lower_token={SECRET}-typed"),
     ]
+    for record in ("run", "verification"):
+        plant_names(sandbox.cwd / record, sandbox.cwd / f"{record}-named")
+    public = [
+        *(("report", "run-named", "--format", kind) for kind in Format),
+        ("report", "run-named", "--full"),
+        *(("report", "verification-named", "--format", kind) for kind in VERIFICATION_FORMATS),
+        ("report", "verification-named", "--full"),
+        ("compare", "run-named", "--arms", "stream-free,torch", "--format", "json"),
+        ("compare", "run-named", "imported/summary.csv", "--allow-mismatch"),
+        ("doctor",),
+    ]
+    reading += [(*arguments, "--anonymous") for arguments in public]
     # All in one process, since each process takes a second to start.
     ended = sandbox.wait(sandbox.start("-c", IN_TURN, json.dumps(reading), env=environment))
     assert ended.code == 0, ended.stderr
@@ -114,6 +149,18 @@ def test_no_written_file_holds_a_secret(ran: SimpleNamespace) -> None:
     assert {"run.json", "samples.jsonl", "verification.json", "findings.jsonl"} <= {file.name for file in files}
     assert [file for file in files if SECRET.encode() in file.read_bytes()] == []
     ran.sandbox.assert_nothing_is_left()
+
+
+def test_anonymous_reports_name_no_host_no_path_and_no_gpu(ran: SimpleNamespace) -> None:
+    texts = {arguments: text for arguments, text in ran.printed.items() if "--anonymous" in arguments}
+    named = re.compile(
+        rf"{HOST}|arms\.py|/my/|{UUID[:8]}|{re.escape(str(ran.sandbox.cwd.parent))}|run-named|verification-named"
+        r"|/site-packages|imported/"
+    )
+    found = {arguments: named.findall(text)[:3] for arguments, text in texts.items()}
+    assert {arguments: names for arguments, names in found.items() if names} == {}
+    assert all(len(text) > 300 for text in texts.values())
+    assert not re.search(rf"\b{re.escape(platform.node())}\b", texts["doctor", "--anonymous"])
 
 
 def test_what_is_not_secret_stays(ran: SimpleNamespace) -> None:

@@ -118,8 +118,16 @@ def test_lines_are_as_wide_as_requested(compare: CompareCommand, width: int) -> 
 def test_the_tests_know_every_option() -> None:
     assert set(inspect.signature(compare_function).parameters) == {
         *("sides", "arms", "shared", "threshold", "limits", "allow_mismatch", "fail_on", "format", "to", "width"),
-        *("quiet", "full"),
+        *("quiet", "full", "anonymous"),
     }
+
+
+def test_anonymous_runs_have_numbers_for_names(compare: CompareCommand) -> None:
+    code, out, err = compare("before", "slower", "--anonymous", "--full")
+    assert (code, err) == (0, "")
+    assert "run-1" in out
+    assert "run-2" in out
+    assert "slower (" not in out
 
 
 def test_the_recorded_thresholds_of_a_run_decide_between_its_arms(compare: CompareCommand, tmp_path: Path) -> None:

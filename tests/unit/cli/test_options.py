@@ -150,6 +150,7 @@ REPORT_OPTIONS: Mapping[str, Example] = {
     "width": Example(value="132", base=("a-run",), look=output("width"), gives=132),
     "quiet": Example(base=("a-run",), look=output("detail"), gives=Detail.QUIET),
     "full": Example(base=("a-run",), look=output("detail"), gives=Detail.FULL),
+    "anonymous": Example(base=("a-run",), look=lambda observed: observed.analysis.run.directory, gives=None),
 }
 NCCL_TESTS = str(ROOT / "tests" / "data" / "nccl-tests" / "all_reduce.txt")
 OLD_NCCL_TESTS = str(ROOT / "tests" / "data" / "import-cases" / "nccl-2020.txt")
@@ -211,6 +212,7 @@ VERIFY_OPTIONS: Mapping[str, Example] = {
     "width": Example(value="132", look=output("width"), gives=132),
     "quiet": Example(look=output("detail"), gives=Detail.QUIET),
     "full": Example(look=output("detail"), gives=Detail.FULL),
+    "anonymous": Example(look=output("anonymous"), gives=True),
 }
 TABLES = {
     "run": RUN_OPTIONS,

@@ -370,7 +370,7 @@ def test_a_resumed_verification_runs_the_missing_probes_and_ends_like_one_that_w
     [
         (
             ("--arms", "torch"),
-            "leave out --arms. Only --format, --to, --width, --quiet and --full can be combined with it",
+            "leave out --arms. Only --format, --to, --width, --quiet, --full and --anonymous can be combined with it",
         ),
         (("--nproc", "2", "--timeout", "3"), "leave out --timeout, --nproc"),
         (("--out", "here"), "leave out --out"),

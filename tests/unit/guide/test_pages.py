@@ -181,4 +181,5 @@ def test_the_commands_of_the_pages_parse(name: str, arguments: str) -> None:
 
 
 def test_there_are_commands_of_every_kind_to_parse() -> None:
-    assert {name for name, _ in COMMANDS} == {"run", "report", "list", "verify", "import", "compare", "guide"}
+    names = {name for name, _ in COMMANDS}
+    assert names == {"run", "report", "list", "verify", "import", "compare", "guide", "doctor"}
