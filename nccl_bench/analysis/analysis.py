@@ -17,6 +17,7 @@ from nccl_bench.analysis.hints import hints
 from nccl_bench.analysis.joined_launches import join_launches
 from nccl_bench.analysis.machine import NamedRuns
 from nccl_bench.analysis.one_run import basis_of, compare_arms
+from nccl_bench.analysis.steadiness import Steadiness, steadiness_of
 from nccl_bench.analysis.summary import Row, rows_of
 from nccl_bench.analysis.warnings import carry_over_warnings, cell_warnings, noise_warnings, run_warnings, twin_warnings
 from nccl_bench.catalog.arms import twin_of
@@ -50,6 +51,7 @@ class Analysis:
     shared_arm: str | None = None  # the arm to which all times are relative; None if there is none
     failures: tuple[str, ...]  # wrong results, hangs and crashes of every run
     warnings: tuple[str, ...]  # reasons not to trust the figures
+    steadiness: Steadiness | None = None  # whether the machine was steady; None if no records of rounds are known
     not_compared: tuple[str, ...] = ()  # cells (case, timing, arm) without a cell to compare with
     not_measured: tuple[str, ...]  # everything that was requested but not measured
     candidate_incomplete: bool  # True if the baseline has a cell that a candidate lacks, one that was asked about
@@ -75,6 +77,7 @@ class Analysis:
         rows = rows_of(run, comparisons, comparable)
         measured = {line.arm for line in run.lines if isinstance(line, Samples)}
         joined = join_launches(run)
+        steadiness = steadiness_of([("", rows)], [("", run)])
         return cls(
             title=description.title(run),
             notes=tuple(description.notes(run)),
@@ -91,11 +94,12 @@ class Analysis:
             warnings=(
                 *run.warnings,
                 *cell_warnings([("", rows)]),
-                *noise_warnings([("", rows)], [("", run)]),
+                *noise_warnings(steadiness),
                 *run_warnings(run, measured, run.baseline),
                 *carry_over_warnings(run, limits),
                 *twin_warnings(of_twin),
             ),
+            steadiness=steadiness,
             not_measured=tuple(not_measured(run)),
             candidate_incomplete=candidate_incomplete(run, comparisons, run.baseline, asked_arms),
             exit_code=exit_code_of(run.lines),

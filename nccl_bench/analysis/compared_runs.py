@@ -15,6 +15,7 @@ from nccl_bench.analysis.loading import LoadedRun
 from nccl_bench.analysis.machine import differences, over_ranks, times_over_ranks, versions
 from nccl_bench.analysis.one_run import basis_of, compare_arms
 from nccl_bench.analysis.registration import one_process
+from nccl_bench.analysis.steadiness import steadiness_of
 from nccl_bench.analysis.summary import rows_of
 from nccl_bench.analysis.two_sides import SidesComparison, compare_sides
 from nccl_bench.analysis.warnings import carry_over_warnings, cell_warnings, noise_warnings, run_warnings
@@ -57,6 +58,7 @@ def analyse_arms(loaded: LoadedRun, arms: tuple[str, str], limits: Limits | None
     no_time = [cell for cell in missing if cell not in cells]
     compared = _only(run, {(*point, arm) for point in points for arm in arms})
     rows_of_runs = (("", rows_of(compared)),)
+    steadiness = steadiness_of(rows_of_runs, [("", run)])
     return Analysis(
         title=f"{name}: {candidate} against {baseline}, by times of the same round",
         notes=(
@@ -75,11 +77,12 @@ def analyse_arms(loaded: LoadedRun, arms: tuple[str, str], limits: Limits | None
         warnings=(
             *loaded.warnings,
             *cell_warnings(rows_of_runs),
-            *noise_warnings(rows_of_runs, [("", run)]),
+            *noise_warnings(steadiness),
             *run_warnings(compared, arms, baseline),
             *carry_over_warnings(run, limits),
             *(_no_noise_floor(comparisons) if basis_of(comparisons) is Basis.ROUNDS else ()),
         ),
+        steadiness=steadiness,
         not_compared=(
             *(f"{place}: no time" for place in describe_cells(no_time, cells)),
             *(
@@ -136,6 +139,7 @@ def analyse_sides(
         if loaded.run is not None
     ]
     rows_of_runs = tuple((label, rows_of(run)) for label, run in compared)
+    steadiness = steadiness_of(rows_of_runs, compared)
 
     def about_run(run: Run) -> Iterator[str]:
         arms = {line.arm for line in run.lines if isinstance(line, Samples)}
@@ -167,12 +171,13 @@ def analyse_sides(
             *one_process(metas),
             *versions(metas),
             *cell_warnings(rows_of_runs),
-            *noise_warnings(rows_of_runs, compared),
+            *noise_warnings(steadiness),
             *_merged((label, loaded.warnings) for label, loaded in runs),
             *_merged((label, about_run(run)) for label, run in compared),
             *_merged((label, carry_over_warnings(loaded.run, limits)) for label, loaded in runs if loaded.run),
             *(_no_noise_floor(comparisons) if sides.basis is Basis.SHARED_ARM else ()),
         ),
+        steadiness=steadiness,
         not_compared=tuple(unmatched(sides)),
         not_measured=_merged((label, _not_measured(loaded)) for label, loaded in runs),
         candidate_incomplete=bool(sides.only_before),

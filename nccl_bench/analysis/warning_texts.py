@@ -19,7 +19,7 @@ class WarningText(StrEnum):
     NOISE = (
         "Rounds differ: the interquartile range is more than {limit} of the median in {cells}, most for {worst}: "
         "{first} to {third} us, median {time} us. Ratios there are less exact. The usual cause is other work on the "
-        "machine; without a GPU this is normal. More --rounds help."
+        "machine{normal}. More --rounds help."
     )
     TWO_SPEEDS = (
         "Rounds differ by more than {limit} in {cells}, and in {number} of them they come in two speeds, most clearly "

@@ -10,8 +10,8 @@ from nccl_bench.analysis.description import recorded_user_arms
 from nccl_bench.analysis.libraries import callers_of
 from nccl_bench.analysis.registration import GAINING, LEAST_GAINING_BYTES, arms_with
 from nccl_bench.analysis.statistics import Verdict
+from nccl_bench.analysis.steadiness import LARGE_NOISE, Steadiness
 from nccl_bench.analysis.summary import Row
-from nccl_bench.analysis.two_speeds import find_two_speeds
 from nccl_bench.analysis.warning_texts import WarningText
 from nccl_bench.analysis.wording import case_name, counted, format_ratio, format_share, significant
 from nccl_bench.catalog.arms import twin_of
@@ -27,10 +27,6 @@ from nccl_bench.records.schema import BuffersRegistered, Registration, Samples, 
 
 # A share of the time. Ranks wait for each other, so the times of the ranks normally differ by a few percent only.
 LARGE_SPREAD = 0.1
-# A share of the median. Users look for differences of roughly ten percent between arms.
-LARGE_NOISE = 0.1
-# If at least this share of the noisy cells has two speeds, these explain the noise.
-TWO_SPEEDS_SHARE = 0.25
 
 
 def cell_warnings(runs: Sequence[tuple[str, Sequence[Row]]]) -> Iterator[str]:
@@ -72,44 +68,31 @@ def cell_warnings(runs: Sequence[tuple[str, Sequence[Row]]]) -> Iterator[str]:
     yield from _gpu_warnings(rows)
 
 
-def noise_warnings(rows_of_runs: Sequence[tuple[str, Sequence[Row]]], runs: Sequence[tuple[str, Run]]) -> Iterator[str]:
-    """Yield a warning if the rounds of cells differ much, or come in two speeds.
-
-    ``rows_of_runs`` and ``runs`` have the name of each run; the name is empty if there is only one run.
-    """
-    noisy = [
-        ((row.q3_us - row.q1_us) / row.time_us, row, name)
-        for name, rows in rows_of_runs
-        for row in rows
-        if row.timing and row.time_us and row.q1_us and row.q3_us and row.q3_us - row.q1_us > LARGE_NOISE * row.time_us
-    ]
-    if not noisy:
+def noise_warnings(steadiness: Steadiness) -> Iterator[str]:
+    """Yield a warning if the rounds of cells differ much, or come in two speeds."""
+    if not steadiness.noisy:
         return
-    speeds = [
-        (of_cell, row, label)
-        for label, run in runs
-        for row, of_cell in find_two_speeds(run, [row for _, row, name in noisy if name == label])
-    ]
-    limit, cells = format_share(LARGE_NOISE), counted(len(noisy), "cell")
-    if len(speeds) >= TWO_SPEEDS_SHARE * len(noisy):
-        clearest, row, name = max(speeds, key=lambda each: each[0].explained)
+    limit, cells = format_share(LARGE_NOISE), counted(len(steadiness.noisy), "cell")
+    if steadiness.has_two_speeds:
+        clearest = max(steadiness.two_speeds, key=lambda cell: cell.speeds.explained)
         yield WarningText.TWO_SPEEDS.format(
             limit=limit,
             cells=cells,
-            number=len(speeds),
-            worst=_label(row, name),
-            fast=significant(clearest.fast_us),
-            slow=significant(clearest.slow_us),
+            number=len(steadiness.two_speeds),
+            worst=_label(clearest.row, clearest.side),
+            fast=significant(clearest.speeds.fast_us),
+            slow=significant(clearest.speeds.slow_us),
         )
         return
-    _, row, name = max(noisy, key=lambda cell: cell[0])
+    worst = max(steadiness.noisy, key=lambda cell: cell.share)
     yield WarningText.NOISE.format(
         limit=limit,
         cells=cells,
-        worst=_label(row, name),
-        first=significant(row.q1_us or 0),
-        third=significant(row.q3_us or 0),
-        time=significant(row.time_us or 0),
+        worst=_label(worst.row, worst.side),
+        first=significant(worst.row.q1_us or 0),
+        third=significant(worst.row.q3_us or 0),
+        time=significant(worst.row.time_us or 0),
+        normal="" if steadiness.has_gpus else "; without a GPU this is normal",
     )
 
 

@@ -129,6 +129,8 @@ def _answer(analysis: Analysis, headline: Headline, of_kinds: Sequence[CasesOfKi
 
 
 def _steadiness(analysis: Analysis, charts: Mapping[str, list[list[Chart]]]) -> Iterator[Block]:
+    if analysis.steadiness is not None and analysis.steadiness.answer:
+        yield Paragraphs(items=[analysis.steadiness.answer], style="answer")
     if any(charts["rounds"]):
         yield Paragraphs(items=[_STEADY])
         yield Charts(name="rounds", title="Time of each round")

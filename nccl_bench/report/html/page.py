@@ -34,6 +34,7 @@ class Paragraphs(Block):
 
     template = "paragraphs"
     items: Sequence[str]  # the sentences
+    style: str = "note"  # `note`, or `answer` for the answer to the heading's question
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -1,0 +1,107 @@
+"""Whether the machine was steady: how much the rounds differ, lowered clocks, and other processes on a GPU."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+from nccl_bench.analysis.summary import Row
+from nccl_bench.analysis.two_speeds import TwoSpeeds, find_two_speeds
+from nccl_bench.analysis.wording import counted, format_share, joined
+from nccl_bench.catalog.devices import DEVICES
+from nccl_bench.catalog.timings import Timing
+from nccl_bench.records.run import Run
+
+# A share of the median. Users look for differences of roughly ten percent between arms.
+LARGE_NOISE = 0.1
+# If at least this share of the noisy cells has two speeds, these explain the noise.
+_TWO_SPEEDS_SHARE = 0.25
+# If fewer cells than this share are noisy, and nothing else is wrong, the machine was mostly steady.
+_MOSTLY = 0.25
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class NoisyCell:
+    """A cell whose rounds differ much."""
+
+    row: Row  # the row of the cell
+    side: str  # the name of its run; empty if there is only one run
+    share: float  # the interquartile range of its rounds, as a share of the median
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TwoSpeedsCell:
+    """A noisy cell whose rounds come in two speeds."""
+
+    row: Row  # the row of the cell
+    side: str  # the name of its run; empty if there is only one run
+    speeds: TwoSpeeds  # the speeds
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Steadiness:
+    """What was not steady in one or more runs."""
+
+    timed: int  # the number of cells with a time
+    noisy: tuple[NoisyCell, ...] = ()  # the cells whose rounds differ much
+    two_speeds: tuple[TwoSpeedsCell, ...] = ()  # the noisy cells whose rounds come in two speeds
+    lowered: int = 0  # the number of cells in which a GPU lowered its clocks
+    shared: int = 0  # the number of cells in which another process used a GPU
+    watched: bool = False  # True if the clocks of GPUs were read
+    has_gpus: bool = True  # False if a run was measured without GPUs
+
+    @property
+    def has_two_speeds(self) -> bool:
+        """True if two speeds explain the noise."""
+        return bool(self.noisy) and len(self.two_speeds) >= _TWO_SPEEDS_SHARE * len(self.noisy)
+
+    @property
+    def answer(self) -> str:
+        """The answer to "Was the machine steady?" as a sentence; empty if nothing was timed."""
+        if not self.timed:
+            return ""
+        limit, cells = format_share(LARGE_NOISE), counted(self.timed, "cell")
+        if not (self.noisy or self.lowered or self.shared):
+            clocks = ", and no GPU lowered its clocks" if self.watched else ""
+            return f"Yes: in all {cells} the rounds differ by at most {limit}{clocks}."
+        mostly = len(self.noisy) < _MOSTLY * self.timed and not self.lowered and not self.shared
+        return f"{'Mostly' if mostly else 'No'}: {'; '.join(self._faults(limit, cells))}."
+
+    def _faults(self, limit: str, cells: str) -> Iterator[str]:
+        if self.noisy:
+            counts = Counter(cell.row.timing for cell in self.noisy)
+            places = joined([f"{counts[timing]} in {timing}" for timing in Timing if counts[timing]])
+            speeds = f", and in {len(self.two_speeds)} of them they come in two speeds" if self.has_two_speeds else ""
+            yield f"the rounds differ by more than {limit} in {len(self.noisy)} of {cells} ({places}){speeds}"
+        if self.lowered:
+            yield f"a GPU lowered its clocks in {counted(self.lowered, 'cell')}"
+        if self.shared:
+            yield f"another process used a GPU in {counted(self.shared, 'cell')}"
+
+
+def steadiness_of(rows_of_runs: Sequence[tuple[str, Sequence[Row]]], runs: Sequence[tuple[str, Run]]) -> Steadiness:
+    """Return what was not steady in ``runs``; both have the name of each run, empty if there is only one."""
+    timed = [(row, side) for side, rows in rows_of_runs for row in rows if row.timing and row.time_us]
+    noisy = tuple(NoisyCell(row=row, side=side, share=share) for row, side in timed if (share := _noise(row)))
+    return Steadiness(
+        timed=len(timed),
+        noisy=noisy,
+        two_speeds=tuple(
+            TwoSpeedsCell(row=row, side=side, speeds=speeds)
+            for side, run in runs
+            for row, speeds in find_two_speeds(run, [cell.row for cell in noisy if cell.side == side])
+        ),
+        lowered=sum(bool(row.throttled) for row, _ in timed),
+        shared=sum(row.other_process is not None for row, _ in timed),
+        watched=any(row.sm_clock_mhz is not None for row, _ in timed),
+        has_gpus=all(run.device not in DEVICES or DEVICES[run.device].has_gpus for _, run in runs),
+    )
+
+
+def _noise(row: Row) -> float | None:
+    """Return the interquartile range as a share of the median if it is large, else ``None``."""
+    if not row.time_us or not row.q1_us or not row.q3_us:
+        return None
+    share = (row.q3_us - row.q1_us) / row.time_us
+    return share if row.q3_us - row.q1_us > LARGE_NOISE * row.time_us else None
