@@ -73,7 +73,10 @@ class Analysis:
         comparisons = tuple(sorted(compare_arms(comparable, limits), key=lambda each: each.candidate not in asked_arms))
         basis = basis_of(comparisons)
         # With one launch, the twin sets the noise floor instead.
-        of_twin = compare_arms(comparable, limits, candidates=[twin_of(run.baseline)]) if basis.has_variance else ()
+        twin_base = run.recorded_baseline
+        of_twin: tuple[Comparison, ...] = ()
+        if basis.has_variance:
+            of_twin = compare_arms(comparable, limits, baseline=twin_base, candidates=[twin_of(twin_base)])
         rows = rows_of(run, comparisons, comparable)
         measured = {line.arm for line in run.lines if isinstance(line, Samples)}
         joined = join_launches(run)

@@ -52,7 +52,13 @@ def notes(run: Run) -> Iterator[str]:
             "geometric mean of the launches' ratios, and its interval contains communicator variance."
         )
     default = default_baseline(run.arms, run.targets)
-    if default.reason and default.arm == run.baseline:
+    if run.baseline != run.recorded_baseline:
+        yield (
+            f"The baseline is {run.baseline}, because {default.reason}. The run was measured with the baseline "
+            f"{run.recorded_baseline}. Its rounds have times of all arms, so the ratios need no other run. The noise "
+            f"floor is that of {run.recorded_baseline}, which alone has a twin."
+        )
+    elif default.reason and default.arm == run.baseline:
         yield f"The baseline is {default.arm}, because {default.reason}. --baseline chooses another arm."
     if run.resumes:
         yield (

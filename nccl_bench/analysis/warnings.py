@@ -149,8 +149,9 @@ def run_warnings(run: Run, arms: Collection[str], baseline: str) -> Iterator[str
         yield WarningText.UNREGISTERED.format(how=how, arms=", ".join(unregistered))
     yield from _same_paths(worker, [line for line in measured if line.arm in {*arms, baseline}], arms, baseline)
     existing = [user_arm.get("arm") for user_arm in recorded_user_arms(run) if user_arm.get("ready")]
-    if baseline in existing and any(line.arm == twin_of(baseline) for line in measured):
-        yield WarningText.SAME_OBJECT.format(baseline=baseline)
+    twin_base = run.recorded_baseline
+    if twin_base in existing and any(line.arm == twin_of(twin_base) for line in measured):
+        yield WarningText.SAME_OBJECT.format(baseline=twin_base)
 
 
 def carry_over_warnings(run: Run, limits: Limits) -> Iterator[str]:

@@ -49,6 +49,15 @@ def default_baseline(arms: Sequence[str], targets: Mapping[str, str]) -> Baselin
     return Baseline(arm=DEFAULT_BASELINE if DEFAULT_BASELINE in arms else arms[0], reason="")
 
 
+def analysed_baseline(arms: Collection[str], recorded: str) -> str:
+    """Return the baseline for the analysis of a run with ``arms`` whose ``recorded`` baseline nobody chose.
+
+    The arms of a round are measured together, so any of them can be the baseline.
+    """
+    asks = {BEFORE, AFTER} <= {*arms}
+    return BEFORE if asks and recorded not in (BEFORE, AFTER) else recorded
+
+
 def asked_candidates(arms: Sequence[str], baseline: str, user_arms: Collection[str]) -> tuple[str, ...]:
     """Return the arms whose verdicts answer the question of the run.
 

@@ -11,7 +11,7 @@ from typing import Any
 
 from nccl_bench.catalog.arms import IMPORTED_ARMS, TWIN_SUFFIX
 from nccl_bench.config.hidden_values import options_to_give_again
-from nccl_bench.config.question import asked_candidates
+from nccl_bench.config.question import analysed_baseline, asked_candidates
 from nccl_bench.config.regular_files import lines_of, open_regular
 from nccl_bench.errors import RecordError
 from nccl_bench.records.attempts import CaseInLaunch, sort_out
@@ -28,6 +28,8 @@ RUN, SAMPLES, SUMMARY = FILES = ("run.json", "samples.jsonl", "summary.csv")
 VERIFICATION, FINDINGS = VERIFICATION_FILES = ("verification.json", "findings.jsonl")
 # The `launch.mode` in run.json of a run whose ranks nccl-bench started itself.
 LAUNCHED = "torchrun"
+# Since this schema, a run with the arms `before` and `after` has the baseline `before`, unless the user chose another.
+_SCHEMA_WITH_QUESTION = 5
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -87,7 +89,22 @@ class Run:
     @property
     def baseline(self) -> str:
         """The name of the arm that the other arms are compared with."""
+        if self.baseline_was_chosen:
+            return self.recorded_baseline
+        return analysed_baseline(self.meta["config"]["arms"], self.recorded_baseline)
+
+    @property
+    def recorded_baseline(self) -> str:
+        """The name of the baseline during the run: the arm that has a twin."""
         return str(self.meta["config"]["baseline"])
+
+    @property
+    def baseline_was_chosen(self) -> bool:
+        """True if the user chose the baseline, or if the run's version had today's default."""
+        if int(self.meta.get("schema") or SCHEMA) >= _SCHEMA_WITH_QUESTION:
+            return True
+        command = self.meta.get("command")
+        return isinstance(command, list) and any(str(word).partition("=")[0] == "--baseline" for word in command)
 
     @property
     def arms(self) -> tuple[str, ...]:

@@ -66,6 +66,26 @@ def test_after_against_before_is_the_headline_and_the_first_table() -> None:
     assert "The baseline is before, because the run has the arms before and after." in " ".join(analysis.notes)
 
 
+def test_an_old_run_with_before_and_after_answers_the_question_about_the_two() -> None:
+    def analysed(*options: str, schema: int = 2) -> Analysis:
+        times = {"dedicated-stream": 7.0, "dedicated-stream:twin": 7.0, "before": 10.0, "after": 8.0}
+        arms = ["dedicated-stream", "before", "after"]
+        lines = [measured(arm, time_us) for arm, time_us in times.items()]
+        old = run(lines, baseline="dedicated-stream", arms=arms, user_arms=USER_ARMS)
+        return Analysis.of(
+            replace(old, meta={**old.meta, "schema": schema, "command": ["nccl-bench", "run", *options]})
+        )
+
+    analysis = analysed()
+    assert analysis.headline.title.startswith("after against before, all_reduce")
+    assert texts(analysis.headline) == ["FASTER gated 8 B, 20 %, saves 2.0 us"]
+    assert {(row.arm, row.baseline, row.ratio) for row in analysis.rows} >= {("after", "before", 0.8)}
+    assert "The noise floor is that of dedicated-stream, which alone has a twin." in " ".join(analysis.notes)
+    # A baseline that somebody chose stays.
+    for chosen in (analysed("--baseline=dedicated-stream"), analysed(schema=5)):
+        assert chosen.headline.title.startswith("before and after against dedicated-stream, all_reduce")
+
+
 def test_the_headline_stands_above_the_verdicts() -> None:
     analysis = Analysis.of(run(before_and_after(), **RUN))
     terminal = TerminalReport(width=80, styled=False).render(analysis)
