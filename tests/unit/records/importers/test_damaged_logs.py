@@ -19,7 +19,7 @@ def any_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 # `python -m tests.experiments.damaged_imports` is the long form.
 @pytest.mark.parametrize("name", LOGS)
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=40, deadline=None)
 @given(data=st.data())
 def test_a_damaged_log_equals_the_whole_log_or_says_what_is_missing(
     any_file: Path, name: str, data: st.DataObject
