@@ -11,6 +11,7 @@ from typing import Protocol
 from nccl_bench.analysis.comparable import Point
 from nccl_bench.analysis.estimates import Estimate
 from nccl_bench.analysis.judging import Claim, OpenReason, judge
+from nccl_bench.analysis.shared_arm import SharedTimes, unconfirmed
 from nccl_bench.analysis.statistics import Interval, Verdict, verdict_of
 from nccl_bench.catalog.cases import Case
 from nccl_bench.catalog.collectives import Placement
@@ -61,6 +62,7 @@ class Comparison:
     launches: int = 1  # the number of launches with a ratio; 1 for two sides
     # The standard deviation of the ratio from launch to launch, or from run to run, as a share; None if it is unknown.
     communicator_variance: float | None = None
+    shared: SharedTimes | None = None  # the times of the shared arm; None if no arm is shared
     # The data from which the verdict of a band is computed; None for a comparison without data.
     evidence: Evidence | None = field(default=None, repr=False, compare=False)
 
@@ -101,6 +103,7 @@ class ArmPair:
     placements: tuple[Placement, Placement]  # the placements in which the baseline and the candidate were called
     launches: int = 1  # the number of launches of the run with a ratio; 1 for two sides
     in_different_processes: bool = False  # True if the estimate divides times of different process sets
+    shared: SharedTimes | None = None  # the times of the shared arm; None if no arm is shared
 
     @property
     def cpu_speeds_differ(self) -> bool:
@@ -126,15 +129,18 @@ class Evidence:
     basis: Basis  # the kind of data
     noise: Noise | None  # the communicator variance; None if the intervals contain it
 
-    def claim(self, estimate: Estimate, threshold: float, sizes: int) -> Claim:
-        """Return the claim that ``estimate``, the ratio over ``sizes`` sizes, makes."""
-        floor = None if self.noise is None else self.noise.floor(self.pair, sizes)
+    def claim(self, threshold: float, others: Sequence[Evidence] = ()) -> Claim:
+        """Return the claim about the ratio that this size and ``others`` have in common."""
+        pairs = [self.pair, *(each.pair for each in others)]
+        estimate = self.pair.estimate.pooled([pair.estimate for pair in pairs[1:]]) if others else self.pair.estimate
+        floor = None if self.noise is None else self.noise.floor(self.pair, len(pairs))
         return Claim(
             estimate=estimate,
             threshold=threshold,
             noise_floor=None if floor is None else math.expm1(floor),
             needs_noise_floor=self.noise is not None,
             cpu_speeds_differ=self.noise is not None and self.pair.cpu_speeds_differ,
+            unconfirmed=unconfirmed(pairs, threshold),
         )
 
 
@@ -151,9 +157,7 @@ def compare_pairs(
     thresholds = [
         limits.threshold(case.collective, timing, case.size_bytes) for case, timing in (pair.point for pair in pairs)
     ]
-    claims = [
-        each.claim(each.pair.estimate, threshold, sizes=1) for each, threshold in zip(evidence, thresholds, strict=True)
-    ]
+    claims = [each.claim(threshold) for each, threshold in zip(evidence, thresholds, strict=True)]
     comparisons = []
     for each, claim, judged in zip(evidence, claims, judge(claims), strict=True):
         pair, unknown = each.pair, basis is Basis.NOTHING
@@ -175,6 +179,7 @@ def compare_pairs(
                 placements=pair.placements,
                 launches=pair.launches,
                 communicator_variance=pair.estimate.communicator_variance,
+                shared=pair.shared,
                 evidence=each,
             )
         )

@@ -5,6 +5,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from nccl_bench.analysis.bands import Band
 from nccl_bench.analysis.comparison import Basis
 from nccl_bench.analysis.judging import OpenReason
+from nccl_bench.analysis.shared_arm import moved_text
 from nccl_bench.analysis.statistics import Verdict, verdict_of
 from nccl_bench.analysis.wording import counted, format_share
 from nccl_bench.config.sizes import format_size
@@ -48,6 +49,13 @@ def hints(bands: Sequence[Band], basis: Basis) -> Iterator[str]:
         yield (
             f"{_cells(in_one_launch)} inconclusive because only one launch measured the ratio. It is missing in the "
             f"others, for example {_label(in_one_launch[0])}: see the failures."
+        )
+    if moved := opened[OpenReason.SHARED_ARM_MOVED]:
+        yield (
+            f"{_cells(moved)} inconclusive because the shared arm itself changed from run to run, and the arm's own "
+            f"time did not change in the same direction as the ratio, for example {_label(moved[0])}: "
+            f"{moved_text(moved[0].comparisons)}. Measure both versions in one run (--before-tree, --after-tree), or "
+            "both runs at the same CPU speed: see nccl-bench doctor."
         )
     if without_twin := opened[OpenReason.NO_TWIN]:
         yield (

@@ -10,6 +10,7 @@ from nccl_bench.analysis.comparison import Basis, Comparison
 from nccl_bench.analysis.judging import Claim, Judgement, OpenReason, direction, judge, nearer
 from nccl_bench.analysis.odd_values import odd_values
 from nccl_bench.analysis.segments import Series, segments
+from nccl_bench.analysis.shared_arm import unconfirmed
 from nccl_bench.analysis.statistics import FAMILYWISE_ERROR, Interval, Verdict, verdict_of
 
 # A series or a part of it: sizes of one pair of arms, kind of case and timing, the smallest size first.
@@ -60,6 +61,8 @@ class Segment:
     def _would_hide(self, size: Comparison) -> bool:
         if self.verdict is Verdict.INCONCLUSIVE:
             return size.verdict in (Verdict.FASTER, Verdict.SLOWER)
+        if self.verdict in unconfirmed([size], size.threshold):
+            return True
         own = size.interval
         if own is None or self.verdict is None:
             return False
@@ -164,8 +167,7 @@ def _judged(parts: Sequence[Sequence[Sizes]]) -> list[list[Segment]]:
 
 def _claim(sizes: Sizes) -> Claim:
     first, *others = [each.evidence for each in sizes if each.evidence is not None]
-    estimate = first.pair.estimate.pooled([each.pair.estimate for each in others])
-    return first.claim(estimate, sizes[0].threshold, len(sizes))
+    return first.claim(sizes[0].threshold, others)
 
 
 def _segment(sizes: Sizes, claim: Claim | None, judged: Judgement | None) -> Segment:

@@ -1,6 +1,6 @@
 """The rule for verdicts: it is the same for one size and for a band of sizes."""
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 
@@ -17,6 +17,7 @@ class OpenReason(StrEnum):
     NO_TWIN = "no twin"  # communicator variance is unknown, because no twin was measured
     DIFFERENT_PROCESSES = "different processes"  # one launch cannot tell apart the arms and the CPU speeds of processes
     ONE_LAUNCH = "one launch"  # only one launch of several measured the ratio
+    SHARED_ARM_MOVED = "shared arm moved"  # the arm seems to change only because the shared arm itself changed
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -28,12 +29,14 @@ class Claim:
     noise_floor: float | None  # the noise floor as a share; None if it is unknown or not needed
     needs_noise_floor: bool  # True if the interval does not contain communicator variance
     cpu_speeds_differ: bool  # True if the ratio contains the difference between the CPU speeds of two processes
+    # The directions, of FASTER and SLOWER, that the own times of two sides do not confirm: see `shared_arm`.
+    unconfirmed: Collection[Verdict] = ()
 
     def judge(self, error: float) -> "Judgement":
         """Return the verdict at the level ``error``: that of the interval, if it stays when the noise floor is added.
 
         ``faster`` and ``slower`` need an interval that lies beyond the threshold even if its ratios are nearer to 1 by
-        the noise floor. ``equivalent`` needs a noise floor of at most the threshold.
+        the noise floor, and that is not ``unconfirmed``. ``equivalent`` needs a noise floor of at most the threshold.
         """
         interval = self.estimate.interval(error)
         verdict, reason = verdict_of(interval, self.threshold), None
@@ -42,6 +45,7 @@ class Claim:
         else:
             decided = verdict_of(nearer(interval, self.noise_floor), self.threshold) is verdict
             decided = decided and verdict is not Verdict.INCONCLUSIVE and not self.cpu_speeds_differ
+            decided = decided and verdict not in self.unconfirmed
         if self.needs_noise_floor and self.noise_floor is None:
             decided = False
         if not decided:
@@ -61,9 +65,10 @@ class Claim:
             return OpenReason.TOO_FEW_ROUNDS if few else OpenReason.ONE_LAUNCH
         if self.needs_noise_floor and self.noise_floor is None:
             return OpenReason.NO_TWIN
-        sure = direction(interval, self.noise_floor) is not None
-        within = verdict_of(interval, self.threshold) is Verdict.EQUIVALENT
-        return OpenReason.BELOW_THRESHOLD if sure and not within else OpenReason.WITHIN_NOISE
+        sure = direction(interval, self.noise_floor)
+        if sure is None or verdict_of(interval, self.threshold) is Verdict.EQUIVALENT:
+            return OpenReason.WITHIN_NOISE
+        return OpenReason.SHARED_ARM_MOVED if sure in self.unconfirmed else OpenReason.BELOW_THRESHOLD
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

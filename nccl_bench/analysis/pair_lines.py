@@ -8,6 +8,7 @@ from itertools import groupby
 
 from nccl_bench.analysis.bands import Band, OpenReason
 from nccl_bench.analysis.headline import HeadlineLine, Label
+from nccl_bench.analysis.shared_arm import moved_text
 from nccl_bench.analysis.statistics import Verdict
 from nccl_bench.analysis.wording import (
     change_range,
@@ -33,6 +34,7 @@ _OPEN: Mapping[OpenReason | None, str] = {
     OpenReason.NO_TWIN: "no twin was measured, so the noise is unknown",
     OpenReason.DIFFERENT_PROCESSES: "the arms ran in different processes, whose CPU speeds differ",
     OpenReason.ONE_LAUNCH: "only one launch has times of both arms",
+    OpenReason.SHARED_ARM_MOVED: "{moved}",
     None: "no verdict, because nobody knows how much the times vary",
 }
 
@@ -68,12 +70,14 @@ def _open_lines(bands: Sequence[Band], known: _Known) -> Iterator[HeadlineLine]:
         still_open = [band for band in bands if band.verdict in (Verdict.INCONCLUSIVE, None) and band.reason is reason]
         if not still_open:
             continue
-        with_change = reason is not OpenReason.WITHIN_NOISE
+        with_change = reason not in (OpenReason.WITHIN_NOISE, OpenReason.SHARED_ARM_MOVED)
         places = [
             f"{_where(of_timing, known)}{_change(of_timing) if with_change else ''}"
             for of_timing in _by_timing(still_open)
         ]
-        why = words.format(threshold=format_share(max(band.threshold for band in still_open)))
+        sizes = [each for band in still_open for each in band.comparisons]
+        moved = moved_text(sizes) if reason is OpenReason.SHARED_ARM_MOVED else ""
+        why = words.format(threshold=format_share(max(band.threshold for band in still_open)), moved=moved)
         yield HeadlineLine(label=Label.OPEN, timing=None, text=f"{every_timing(places)}: {why}")
 
 

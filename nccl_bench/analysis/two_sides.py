@@ -2,8 +2,8 @@
 
 Rounds of two runs are not paired, so a verdict needs the variation between runs. Several runs on each side show this
 variation, and so do several launches of one run. With one launch on each side, all times are divided by the time of an
-arm that both runs measured. Such quotients do not depend on the machine's clock rate. Without a shared arm there are no
-verdicts, only median ratios.
+arm that both runs measured. Such quotients do not depend on the machine's clock rate, if both arms follow it alike: see
+`shared_arm`. Without a shared arm there are no verdicts, only median ratios.
 """
 
 import math
@@ -14,6 +14,7 @@ from statistics import median
 from nccl_bench.analysis.comparable import Cell, ComparableRun, Point, medians_us, without_size
 from nccl_bench.analysis.comparison import ArmPair, Basis, Comparison, Noise, compare_pairs
 from nccl_bench.analysis.estimates import Estimate, Medians, RelativeRatios, UnknownVariation, mean_ratios
+from nccl_bench.analysis.shared_arm import SharedTimes
 from nccl_bench.analysis.variance import CommunicatorVariance, combined
 from nccl_bench.analysis.wording import counted
 from nccl_bench.catalog.arms import TWIN_SUFFIX, fair_pair
@@ -63,6 +64,11 @@ def compare_sides(
         if shared_arm is None or _same_placement((*before, *after), point, shared_arm)
     ]
     estimates = _estimates(_launches(before), _launches(after), basis, shared_arm, keys)
+    shared_times: dict[Point, SharedTimes] = {}
+    if shared_arm is not None:
+        for point in dict.fromkeys(point for point, _, _ in keys):
+            rounds = [[us for run in side for us in run.cells[*point, shared_arm].values()] for side in (before, after)]
+            shared_times[point] = SharedTimes.of(shared_arm, *rounds)
     pairs = [
         ArmPair(
             point=point,
@@ -74,6 +80,7 @@ def compare_sides(
             placements=(before[0].placement(point, first), after[0].placement(point, second)),
             in_different_processes=_in_different_processes(before, first, shared_arm)
             or _in_different_processes(after, second, shared_arm),
+            shared=shared_times.get(point),
         )
         for (point, first, second), estimate in zip(keys, estimates, strict=True)
     ]
@@ -81,17 +88,11 @@ def compare_sides(
     noise = None
     if basis is Basis.SHARED_ARM and shared_arm is not None:
         noise = _NoiseOfSides(before[0], after[0], shared_arm)
-    shared_ratios: tuple[float, ...] = ()
-    if shared_arm is not None:
-        shared_ratios = tuple(
-            median(medians_us(after, point, shared_arm)) / median(medians_us(before, point, shared_arm))
-            for point in dict.fromkeys(point for point, _, _ in keys)
-        )
     return SidesComparison(
         basis=basis,
         reason=reason,
         shared_arm=shared_arm,
-        shared_ratios=shared_ratios,
+        shared_ratios=tuple(times.ratio for times in shared_times.values()),
         comparisons=compare_pairs(pairs, limits, basis, noise),
         only_before=_not_compared(before, shared_arm, arms and arms[0], {(*point, first) for point, first, _ in keys}),
         only_after=_not_compared(after, shared_arm, arms and arms[1], {(*point, second) for point, _, second in keys}),

@@ -1,6 +1,7 @@
 """Find cells whose rounds come in two speeds, because the CPU changes its speed during a run.
 
-The times of a round change together, so ratios of a round are right. Only the medians of times lie between two speeds.
+The times of a round change together, so ratios within one run are right. Only the medians of times lie between two
+speeds. A comparison of two runs divides such ratios by each other, and can be wrong: see `shared_arm`.
 """
 
 from __future__ import annotations

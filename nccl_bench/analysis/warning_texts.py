@@ -23,8 +23,8 @@ class WarningText(StrEnum):
     )
     TWO_SPEEDS = (
         "Rounds differ by more than {limit} in {cells}, and in {number} of them they come in two speeds, most clearly "
-        "for {worst}: {fast} and {slow} us. The usual cause is a CPU that changes its speed. Ratios stand: they "
-        "compare times of the same round. For steady times, see nccl-bench doctor."
+        "for {worst}: {fast} and {slow} us. The usual cause is a CPU that changes its speed. Within one "
+        "run, ratios stand: they compare times of the same round. For steady times, see nccl-bench doctor."
     )
     THROTTLED = (
         "A GPU lowered its clocks in {cells}, most for {worst}: {reasons} on the GPU of rank {rank} ({sensors}). These "

@@ -118,6 +118,14 @@ def change_range(ratios: Sequence[float]) -> str:
     return f"{percent_range(ratios)} {'faster' if high <= 1 else 'slower'}"
 
 
+def signed_percent_range(ratios: Sequence[float]) -> str:
+    """Return the changes from the smallest to the largest, with signs: -8 %, -1.2 to +3.4 %."""
+    changes = [(ratio - 1) * 100 for ratio in (min(ratios), max(ratios))]
+    decimals = 0 if max(map(abs, changes)) >= 9.95 else 1
+    low, high = (f"{change:+.{decimals}f}" for change in changes)
+    return f"{low} %" if low == high else f"{low} to {high} %"
+
+
 def saved_text(saved_us: Sequence[float], timing: Timing) -> str:
     """Return what a candidate saves or costs: saves 2.1 to 4.5 us, costs up to 3.2 us of CPU time a call."""
     verb = "saves" if sum(saved_us) >= 0 else "costs"

@@ -113,7 +113,7 @@ def examine_cpus(machine: Machine) -> Iterator[Diagnosis]:
     if governors:
         yield changes(
             f"the governor of the CPU clocks is {', '.join(sorted(map(str, governors)))}",
-            "The CPU changes its speed, so eager and enqueue have two speeds. Ratios stand, because they are paired.",
+            "The CPU changes its speed, so eager and enqueue have two speeds. Within one run, ratios stand (paired).",
             "sudo cpupower frequency-set -g performance",
         )
     load = (machine.text("/proc/loadavg") or "").split()[:1]

@@ -30,6 +30,7 @@ _OPEN: Mapping[OpenReason | None, str] = {
     OpenReason.NO_TWIN: "open: no twin",
     OpenReason.DIFFERENT_PROCESSES: "open: processes",
     OpenReason.ONE_LAUNCH: "open: 1 launch",
+    OpenReason.SHARED_ARM_MOVED: "open: moved",
     None: "open",
 }
 

@@ -12,9 +12,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from nccl_bench.analysis.bands import bands_of
 from nccl_bench.analysis.comparable import Cell, ComparableRun, Rounds
-from nccl_bench.analysis.comparison import Basis
+from nccl_bench.analysis.comparison import Basis, OpenReason
 from nccl_bench.analysis.one_run import compare_arms
+from nccl_bench.analysis.pair_lines import pair_lines
 from nccl_bench.analysis.statistics import FAMILYWISE_ERROR, Verdict, pairs_needed
 from nccl_bench.analysis.two_sides import SidesComparison, compare_sides
 from nccl_bench.analysis.wording import compared_text
@@ -173,10 +175,17 @@ def drifting(rng: np.random.Generator, drift: float, ratio: float, twin: float =
 
 
 @pytest.mark.parametrize(
-    ("ratio", "verdict"), [(1.0, Verdict.EQUIVALENT), (1.06, Verdict.SLOWER), (0.94, Verdict.FASTER)]
+    ("ratio", "drift", "verdict"),
+    [
+        *((1.0, drift, Verdict.EQUIVALENT) for drift in (0.8, 1.0, 1.2)),
+        *((ratio, drift, Verdict.SLOWER) for ratio, drift in ((1.06, 1.0), (1.06, 1.2), (1.4, 0.8))),
+        *((ratio, drift, Verdict.FASTER) for ratio, drift in ((0.94, 0.8), (0.94, 1.0), (0.7, 1.2))),
+        # The arm's own time changed in the other direction.
+        (1.06, 0.65, Verdict.INCONCLUSIVE),
+        (0.94, 1.5, Verdict.INCONCLUSIVE),
+    ],
 )
-@pytest.mark.parametrize("drift", [0.8, 1.0, 1.2])
-def test_a_drift_of_both_arms_cancels_out(ratio: float, verdict: Verdict, drift: float) -> None:
+def test_a_drift_of_both_arms_cancels_out(ratio: float, drift: float, verdict: Verdict) -> None:
     rng = np.random.default_rng(23)
     all_verdicts = []
     for _ in range(20):
@@ -206,6 +215,61 @@ def test_relative_to_a_shared_arm_the_interval_covers_the_truth(truth: float) ->
         )
     assert missed < tries * FAMILYWISE_ERROR + 4 * math.sqrt(tries * FAMILYWISE_ERROR)
     assert alarms < tries * FAMILYWISE_ERROR + 4 * math.sqrt(tries * FAMILYWISE_ERROR)
+
+
+def two_speeds(slow: float, base_us: tuple[float, float], new_us: tuple[float, float], size: int) -> ComparableRun:
+    """Return a run with this share of slow rounds; each pair of times is that of a fast and of a slow round."""
+    rng = np.random.default_rng(size)
+    is_slow = rng.permutation(41) < slow * 41
+    times = {BASE: base_us, TWIN: base_us, "new": new_us}
+    return source(
+        {
+            arm: (np.where(is_slow, slow_us, fast_us) * np.exp(rng.normal(0, 0.002, 41))).tolist()
+            for arm, (fast_us, slow_us) in times.items()
+        },
+        sizes=[size],
+    )
+
+
+@pytest.mark.parametrize("sides", [(0.9, 0.1), (0.1, 0.9)])
+def test_an_arm_whose_fast_speed_is_limited_by_the_device_does_not_change_with_the_cpu(
+    sides: tuple[float, float],
+) -> None:
+    """The CPU was mostly slow in one run and mostly fast in the other; only the shared arm follows it fully."""
+    before, after = (two_speeds(slow, (15.6, 24.5), (15.6, 16.9), 8) for slow in sides)
+    (comparison,) = compared([before], [after]).comparisons
+    assert comparison.ratio == pytest.approx(1.45 if sides[0] > sides[1] else 1 / 1.45, rel=0.02)
+    assert (comparison.verdict, comparison.reason) == (Verdict.INCONCLUSIVE, OpenReason.SHARED_ARM_MOVED)
+    assert comparison.shared is not None
+    assert comparison.shared.ratio == pytest.approx(15.6 / 24.5 if sides[0] > sides[1] else 24.5 / 15.6, rel=0.01)
+
+
+def test_a_real_change_is_seen_although_the_shared_arm_moved() -> None:
+    """The same two speeds, but the arm itself takes twice the time, or half of it."""
+    slow_first = two_speeds(0.9, (15.6, 24.5), (15.6, 16.9), 8)
+    assert verdicts(compared([slow_first], [two_speeds(0.1, (15.6, 24.5), (31.2, 33.8), 8)])) == [Verdict.SLOWER]
+    fast_first = two_speeds(0.1, (15.6, 24.5), (15.6, 16.9), 8)
+    assert verdicts(compared([fast_first], [two_speeds(0.9, (15.6, 24.5), (7.8, 8.5), 8)])) == [Verdict.FASTER]
+
+
+def test_a_band_has_no_size_whose_own_time_contradicts_its_verdict() -> None:
+    """All sizes are slower by the ratio of ratios, but at one of them only the shared arm changed."""
+
+    def joined(runs: list[ComparableRun]) -> ComparableRun:
+        return replace(runs[0], cells={cell: rounds for run in runs for cell, rounds in run.cells.items()})
+
+    plain = [two_speeds(0.0, (10.0, 10.0), (10.0, 10.0), size) for size in SIZES]
+    slower = [two_speeds(0.0, (10.0, 10.0), (14.5, 14.5), size) for size in SIZES]
+    moved = two_speeds(0.0, (10 / 1.45, 10.0), (10.0, 10.0), SIZES[4])
+    after = joined([*slower[:4], moved, *slower[5:]])
+    bands = bands_of(compared([joined(plain)], [after]).comparisons)
+    assert [(band.verdict, band.reason, len(band.comparisons)) for band in bands] == [
+        (Verdict.SLOWER, None, 4),
+        (Verdict.INCONCLUSIVE, OpenReason.SHARED_ARM_MOVED, 1),
+        (Verdict.SLOWER, None, 3),
+    ]
+    (line,) = [line for line in pair_lines(bands) if "itself" in line.text]
+    assert "torch itself took 10.0 us before and 6.90 us after; the arm's own time changed by +0.0 %" in line.text
 
 
 def test_a_change_below_the_noise_floor_of_the_shared_arm_has_no_verdict() -> None:

@@ -39,5 +39,5 @@ def test_a_run_with_two_speeds_has_one_warning_that_its_ratios_stand() -> None:
     (text,) = (text for text in Analysis.of(made_up).warnings if "Rounds differ" in text)
     worst = "stream-free eager all_reduce bfloat16 8: 13.8 and 21.1 us. "
     assert f"in 3 cells, and in 3 of them they come in two speeds, most clearly for {worst}" in text
-    assert "Ratios stand: they compare times of the same round." in text
+    assert "Within one run, ratios stand: they compare times of the same round." in text
     assert "less exact" not in text
