@@ -13,6 +13,7 @@ from nccl_bench.analysis.statistics import Verdict
 from nccl_bench.analysis.summary import Row
 from nccl_bench.analysis.wording import counted
 from nccl_bench.catalog.devices import DEVICES
+from nccl_bench.config.hidden_values import command_to_type
 from nccl_bench.config.secrets import as_typed
 from nccl_bench.config.user_arms import AFTER, BEFORE, arm_text
 from nccl_bench.records.run import TOOL, Run, is_import
@@ -168,7 +169,7 @@ def _command_with(run: Run, options: str) -> str:
     name, value = options.split()
     left_out = {"--out", name}
     kept: list[str] = []
-    words = iter(map(str, command))
+    words = iter(command_to_type(command))
     for word in words:
         if word in left_out:
             next(words, None)

@@ -133,6 +133,8 @@ _START = """
     PYTHONPATH PYTHONSAFEPATH PYTHONTRACEMALLOC PYTHONUNBUFFERED PYTHONWARNINGS
 """
 
+# The variables that a version of NCCL reads.
+NCCL_VARIABLES = frozenset(_NCCL.split())
 # The variables whose values are recorded if they are set.
 RECORDED_VARIABLES = frozenset(" ".join((_NCCL, _TORCH, _CUDA, _ENGINES, _TOOLS)).split())
 # The variables whose values appear if the user gives them with --env or to an arm.

@@ -1,7 +1,7 @@
 """The values that a record does not hold: they are masked in its command, and given again to continue it. No torch."""
 
 import shlex
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
@@ -10,34 +10,47 @@ from nccl_bench.config.secrets import SET, as_typed, shown, shown_value, without
 from nccl_bench.config.user_arms import arm_text, parse_user_arms, split_arm_text
 from nccl_bench.errors import UsageError
 
+# A function of the name of a variable and its value.
+_OfVariable = Callable[[str, str], str]
+
 
 def shown_command(arguments: Sequence[str]) -> list[str]:
     """Return ``arguments`` of a command line without the values of ``--env`` and ``--arm`` that are not recorded."""
-    words: list[str] = []
-    for word in arguments:
+    return _with_values(arguments, shown_value)
+
+
+def command_to_type(recorded: Sequence[object]) -> list[str]:
+    """Return the words of a ``recorded`` command, with placeholders for the values that are not recorded."""
+    return _with_values(list(map(str, recorded)), lambda _, value: as_typed(value))
+
+
+def _with_values(words: Sequence[str], of_variable: _OfVariable) -> list[str]:
+    """Return the words of a command with other values of variables; ``of_variable`` takes a name and its value."""
+    changed: list[str] = []
+    for word in words:
         flag, equals, value = word.partition("=")
-        if words and words[-1] in _SHOWN:
-            words.append(_SHOWN[words[-1]](word))
-        elif equals and flag in _SHOWN:
-            words.append(f"{flag}={_SHOWN[flag](value)}")
+        if changed and changed[-1] in _ASSIGNING:
+            changed.append(_ASSIGNING[changed[-1]](word, of_variable))
+        elif equals and flag in _ASSIGNING:
+            changed.append(f"{flag}={_ASSIGNING[flag](value, of_variable)}")
         else:
-            words.append(without_credentials(word))
-    return words
+            changed.append(without_credentials(word))
+    return changed
 
 
-def _shown_assignment(text: str) -> str:
+def _of_env(text: str, of_variable: _OfVariable) -> str:
     name, equals, value = text.partition("=")
-    return f"{name}={shown_value(name, value)}" if equals else text
+    return f"{name}={of_variable(name, value)}" if equals else text
 
 
-def _shown_arm(text: str) -> str:
+def _of_arm(text: str, of_variable: _OfVariable) -> str:
     target, *options = split_arm_text(text)
-    settings = (_shown_assignment(each) if each[:1].isupper() else without_credentials(each) for each in options)
+    settings = (_of_env(each, of_variable) if each[:1].isupper() else without_credentials(each) for each in options)
     return ",".join((without_credentials(target), *settings))
 
 
-# The options whose values have environment variables -> the function that leaves out their values.
-_SHOWN = {"--env": _shown_assignment, "--arm": _shown_arm}
+# The options that assign values to environment variables -> the function that replaces these values.
+_ASSIGNING = {"--env": _of_env, "--arm": _of_arm}
 
 
 def shown_config(config: Mapping[str, Any]) -> dict[str, Any]:

@@ -102,7 +102,12 @@ def masked(text: str, environ: Mapping[str, str] = os.environ) -> str:
         secrets.setdefault(value, name)
     # A value can contain another one.
     for value in sorted(secrets, key=len, reverse=True):
-        for written in (value, repr(value)[1:-1], json.dumps(value)[1:-1], quote(value, safe="")):
+        for written in (
+            value,
+            repr(value)[1:-1],
+            json.dumps(value)[1:-1],
+            quote(value, safe="", errors="surrogateescape"),
+        ):
             text = text.replace(written, f"[value of {secrets[value]}]")
     return without_credentials(text)
 

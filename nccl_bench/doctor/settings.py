@@ -4,7 +4,7 @@ import difflib
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
-from nccl_bench.catalog.variables import KNOWN_VARIABLES
+from nccl_bench.catalog.variables import KNOWN_VARIABLES, NCCL_VARIABLES
 from nccl_bench.config.secrets import shown
 from nccl_bench.doctor.diagnosis import Diagnosis, changes, fine, stops
 from nccl_bench.doctor.libraries import find_copies
@@ -12,8 +12,8 @@ from nccl_bench.doctor.machine import Machine
 from nccl_bench.records.environment import nccl_conf
 from nccl_bench.transports.nccl_library import known_variables
 
-# Other programs read these, and NCCL does not. Container images set NCCL_VERSION.
-_OF_OTHERS = ("NCCL_BENCH_", "NCCL_TESTS_", "NCCL_VERSION")
+# Other programs read variables with these beginnings, and NCCL does not.
+_OF_OTHERS = ("NCCL_BENCH_", "NCCL_TESTS_")
 _PATHS = "NCCL decides no longer by itself, so figures are those of this setting alone."
 _OFF = ("", "0")
 
@@ -80,13 +80,19 @@ def examine_settings(machine: Machine) -> Iterator[Diagnosis]:
     given = [(source, name, value) for source, values in sources.items() for name, value in values.items()]
     yield from _overridden(sources)
     yield from _unknown(machine, [(source, name) for source, name, _ in given])
-    names = sorted({name for _, name, _ in given if name.startswith("NCCL_") and not name.startswith(_OF_OTHERS)})
+    names = sorted({name for _, name, _ in given if _is_for_nccl(name)})
     yield fine(f"set for NCCL: {', '.join(names) or 'nothing'}")
     for source, name, value in given:
         for setting in _SETTINGS:
             if name in setting.names and _matters(value.strip(), setting.values):
                 yield changes(f"{name}={value} in {source}", setting.effect, _mend(source, name))
     yield from _interfaces(machine)
+
+
+def _is_for_nccl(name: str) -> bool:
+    """Return True if ``name`` looks like a variable of NCCL, and no other program reads it."""
+    of_others = name.startswith(_OF_OTHERS) or name in KNOWN_VARIABLES - NCCL_VARIABLES
+    return name.startswith("NCCL_") and not of_others
 
 
 def _matters(value: str, values: tuple[str, ...]) -> bool:
@@ -117,28 +123,32 @@ def _overridden(sources: Mapping[str, Mapping[str, str]]) -> Iterator[Diagnosis]
 
 
 def _unknown(machine: Machine, given: list[tuple[str, str]]) -> Iterator[Diagnosis]:
-    """Yield the variables that the libnccl in use does not know. NCCL ignores them silently."""
-    names = [(source, name) for source, name in given if name.startswith("NCCL_") and not name.startswith(_OF_OTHERS)]
+    """Yield the variables that the libnccl in use does not know. NCCL ignores them silently.
+
+    Without a libnccl, the names in the catalog are those of all versions.
+    """
+    names = [(source, name) for source, name in given if _is_for_nccl(name)]
     library = machine.torch().library or next((path for path, _ in find_copies(machine)), None)
-    if not names or library is None:
+    if not names:
         return
-    known = known_variables(library)
+    known = known_variables(library) if library is not None else sorted(NCCL_VARIABLES)
     if not known:
         return
+    reader = "NCCL that nccl-bench knows" if library is None else f"the libnccl in use ({library})"
     for source, name in names:
         if name in known:
             continue
         near = difflib.get_close_matches(name.strip(), known, n=1, cutoff=0.8)
         if name != name.strip() and name.strip() in known:
             reason = "The name ends with a space, which NCCL does not remove."
-        elif name in KNOWN_VARIABLES:
+        elif name in NCCL_VARIABLES:
             reason = "Another version of NCCL reads it."
         elif near:
             reason = f"NCCL knows {near[0]}."
         else:
             reason = "It is misspelt, or belongs to another program."
         yield changes(
-            f"{name!r} in {source} is no setting of the libnccl in use ({library})",
+            f"{name!r} in {source} is no setting of {reader}",
             f"It has no effect. {reason}",
             _mend(source, name),
         )

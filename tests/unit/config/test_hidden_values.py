@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from nccl_bench.config.hidden_values import (
+    command_to_type,
     give_values_again,
     options_to_give_again,
     shown_command,
@@ -46,6 +47,11 @@ CONFIG = {
 )
 def test_the_recorded_command_lacks_values_that_may_be_secret(typed: list[str], kept: list[str]) -> None:
     assert shown_command(["run", *typed, "--sizes", "1K"]) == ["run", *kept, "--sizes", "1K"]
+
+
+def test_a_command_to_copy_has_a_placeholder_for_each_value_that_is_not_recorded() -> None:
+    recorded = ["nccl-bench", "run", "--env", "A=set", "--env", "NCCL_ALGO=Ring", "--arm", "m=f.py:C,API_TOKEN=set"]
+    assert command_to_type(recorded)[3:] == ["A=VALUE", "--env", "NCCL_ALGO=Ring", "--arm", "m=f.py:C,API_TOKEN=VALUE"]
 
 
 def test_a_recorded_configuration_has_placeholders_and_the_options_that_replace_them() -> None:

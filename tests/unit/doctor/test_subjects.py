@@ -218,6 +218,11 @@ PLANTED: list[tuple[str, dict[str, Any], tuple[Severity, str, tuple[str, ...]]]]
         (CHANGES, "settings", ("'NCCL_DEBGU' in the environment", "NCCL knows NCCL_DEBUG.", "unset NCCL_DEBGU")),
     ),
     (
+        "a variable of another version of NCCL",
+        variables(NCCL_RINGS="0 1"),
+        (CHANGES, "settings", ("'NCCL_RINGS' in the environment", "Another version of NCCL reads it.")),
+    ),
+    (
         "a space in nccl.conf",
         {"files": {"/etc/nccl.conf": "NCCL_NVLS_ENABLE = 1\n"}},
         (
@@ -252,6 +257,15 @@ def test_what_is_planted_is_the_only_thing_that_is_wrong(
     text = f"{diagnosis.seen} {diagnosis.effect} {diagnosis.command}"
     assert all(each in text for each in texts), text
     assert diagnosis.effect.endswith(".")
+
+
+def test_values_of_unknown_variables_are_not_shown(tmp_path: Path) -> None:
+    files = {"/etc/nccl.conf": "NCCL_SECRET_TOKEN=hunter2-file\n"}
+    environ = variables(NCCL_SECRET_TOKEN="hunter2-variable", LD_PRELOAD="/nowhere/hunter2-variable.so")
+    examination = examine(planted(tmp_path, files=files, **environ))
+    assert "NCCL_SECRET_TOKEN" in str(examination)
+    assert "hunter2-file" not in str(examination)
+    assert "hunter2-variable'" not in str(examination)
 
 
 def test_nothing_is_wrong_with_a_good_machine_and_its_facts_are_listed(tmp_path: Path) -> None:
