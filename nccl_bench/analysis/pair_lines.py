@@ -28,7 +28,7 @@ _Known = Mapping[Timing, Sequence[int]]
 _DECIDED = {Verdict.FASTER: Label.FASTER, Verdict.SLOWER: Label.SLOWER}
 # What the user should know about an open band, by the reason.
 _OPEN: Mapping[OpenReason | None, str] = {
-    OpenReason.BELOW_THRESHOLD: "sure, but perhaps less than {threshold}",
+    OpenReason.BELOW_THRESHOLD: "may be under {threshold}",
     OpenReason.WITHIN_NOISE: "within noise",
     OpenReason.TOO_FEW_ROUNDS: "too few rounds",
     OpenReason.NO_TWIN: "no twin was measured, so the noise is unknown",
@@ -62,18 +62,23 @@ def pair_lines(bands: Sequence[Band], swept: Collection[int] = (), *, joined: bo
     if same:
         places = every_timing([_where(of_timing, known) for of_timing in _by_timing(same)])
         yield HeadlineLine(label=Label.SAME, timing=None, text=places)
-    yield from _open_lines(bands, known)
+    yield from open_lines(bands, known)
 
 
-def _open_lines(bands: Sequence[Band], known: _Known) -> Iterator[HeadlineLine]:
+def open_lines(bands: Sequence[Band], known: _Known) -> Iterator[HeadlineLine]:
+    """Yield a line for each reason why some of ``bands``, which are of one pair of arms, are open.
+
+    ``known`` are the sizes of each timing.
+    """
     for reason, words in _OPEN.items():
         still_open = [band for band in bands if band.verdict in (Verdict.INCONCLUSIVE, None) and band.reason is reason]
         if not still_open:
             continue
         with_change = reason not in (OpenReason.WITHIN_NOISE, OpenReason.SHARED_ARM_MOVED)
         places = [
-            f"{_where(of_timing, known)}{_change(of_timing) if with_change else ''}"
+            f"{_where(group, known)}{_change(group) if with_change else ''}"
             for of_timing in _by_timing(still_open)
+            for group in (_by_direction(of_timing) if with_change else [of_timing])
         ]
         sizes = [each for band in still_open for each in band.comparisons]
         moved = moved_text(sizes) if reason is OpenReason.SHARED_ARM_MOVED else ""
@@ -100,9 +105,20 @@ def _where(bands: Sequence[Band], known: _Known) -> str:
     return f"{timing} {sizes_in_short(_sizes(bands), known[timing])}"
 
 
+def _by_direction(bands: Sequence[Band]) -> list[list[Band]]:
+    """Return the bands of faster candidates and those of slower ones; a line never mixes the two."""
+    groups = ([band for band in bands if band.ratio <= 1], [band for band in bands if band.ratio > 1])
+    return sorted(filter(None, groups), key=lambda group: group[0].comparisons[0].case.size_bytes)
+
+
 def _change(bands: Sequence[Band]) -> str:
+    """Return the change of the bands and, in brackets, the smallest and the largest end of their intervals."""
     ends = [end for band in bands if band.interval for end in (band.interval.low, band.interval.high)]
-    return f", {change_range(ends or _ratios(bands))}"
+    change = f", {change_range([band.ratio for band in bands])}"
+    if not ends:
+        return change
+    one_sided = max(ends) <= 1 or min(ends) >= 1
+    return f"{change} ({percent_range(ends).removesuffix(' %') if one_sided else change_range(ends)})"
 
 
 def _ratios(bands: Sequence[Band]) -> list[float]:

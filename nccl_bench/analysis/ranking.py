@@ -1,7 +1,8 @@
-"""Lines of the headline about several arms: which arm is the fastest at which sizes, and which arms are not told apart.
+"""Lines of the headline about several arms: which arm is the fastest at which sizes, and which arms are open.
 
 All intervals of an analysis hold together with its confidence. So two arms differ if their intervals against the
-baseline lie apart by more than the threshold and the noise floor. No further statistics are needed.
+baseline lie apart by more than the threshold and the noise floor. No further statistics are needed. An arm is called
+one of the fastest only if its own verdict against the baseline is decided.
 """
 
 import math
@@ -12,6 +13,7 @@ from statistics import median
 
 from nccl_bench.analysis.bands import Band
 from nccl_bench.analysis.headline import HeadlineLine, Label
+from nccl_bench.analysis.pair_lines import open_lines
 from nccl_bench.analysis.statistics import Verdict
 from nccl_bench.analysis.wording import (
     every_timing,
@@ -25,11 +27,6 @@ from nccl_bench.catalog.timings import Timing
 
 # The rank of an arm by its verdict against the baseline. An open verdict has none.
 _RANKS: Mapping[Verdict | None, int] = {Verdict.FASTER: -1, Verdict.EQUIVALENT: 0, Verdict.SLOWER: 1}
-
-
-# With more reasons for open verdicts than this, a line does not name them.
-_MOST_REASONS = 2
-_ALIKE = {Label.SAME: "no arm differs", Label.OPEN: "no arm is told apart from the fastest"}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -51,44 +48,46 @@ class _Place:
 
     sizes: tuple[int, ...]  # the sizes
     entries: tuple[tuple[_Entry, ...], ...]  # the arms at each size, the fastest first
-    fastest: frozenset[str]  # the fastest arm, and all arms that are not told apart from it
+    fastest: frozenset[str]  # the fastest of all arms with a verdict, and those that are not told apart from it
+    still_open: Mapping[str, tuple[int, ...]]  # the arms without a verdict that can be as fast, with their sizes
 
     @property
-    def label(self) -> Label | None:
-        """``SAME`` or ``OPEN`` if all arms are among the fastest, else ``None``."""
-        if len(self.fastest) < len(self.entries[0]):
-            return None
+    def label(self) -> Label:
+        """``SAME`` if all arms have the time of the baseline, ``OPEN`` if no candidate has a verdict."""
+        arms = len(self.entries[0])
         ranks = {entry.rank for of_size in self.entries for entry in of_size}
-        return Label.SAME if ranks == {0} else Label.OPEN
+        if len(self.fastest) == arms and ranks == {0}:
+            return Label.SAME
+        return Label.OPEN if len(self.fastest) == 1 and len(self.still_open) == arms - 1 else Label.FASTEST
 
 
 def ranking_lines(bands: Sequence[Band], swept: Collection[int] = ()) -> Iterator[HeadlineLine]:
-    """Yield the fastest arms of each timing; ``bands`` are of several candidates and one kind of case.
+    """Yield the fastest arms of each timing, then all open bands of each arm.
 
+    ``bands`` are of several candidates and one kind of case.
     ``swept`` are all sizes that were tried, which can be more than those of the bands.
     """
     baseline = bands[0].baseline
     arms = (*dict.fromkeys(band.candidate for band in bands), baseline)
-    alike: dict[Label, list[str]] = {Label.SAME: [], Label.OPEN: []}
+    same: list[str] = []
+    known_sizes: dict[Timing, Sequence[int]] = {}
     for timing in Timing:
         places = list(_places([band for band in bands if band.timing is timing], baseline))
         known = sorted({*swept, *(size for place in places for size in place.sizes)})
+        known_sizes[timing] = known
         for place in _with_the_same_fastest(places):
             first, last = known.index(place.sizes[0]), known.index(place.sizes[-1])
             neighbours = last - first < len(place.sizes)
             sizes = (size_range if neighbours else sizes_in_short)(place.sizes, known)
-            text = f"{sizes}, {_in_words(place, arms, timing)}"
+            text = f"{sizes}, {_in_words(place, arms, timing)}{_open_arms(place, arms, known)}"
             yield HeadlineLine(label=Label.FASTEST, timing=timing, sizes=sizes, text=text)
-        for label, texts in alike.items():
-            if of_label := [size for place in places if place.label is label for size in place.sizes]:
-                texts.append(f"{timing} {sizes_in_short(of_label, known)}")
-    for label, texts in alike.items():
-        if texts:
-            text = f"{every_timing(texts)}: {_ALIKE[label]}"
-            if label is Label.OPEN:
-                reasons = sorted({band.reason for band in bands if band.reason})
-                text += f" ({', '.join(reasons)})" if 0 < len(reasons) <= _MOST_REASONS else ""
-            yield HeadlineLine(label=label, timing=None, text=text)
+        if of_label := [size for place in places if place.label is Label.SAME for size in place.sizes]:
+            same.append(f"{timing} {sizes_in_short(of_label, known)}")
+    if same:
+        yield HeadlineLine(label=Label.SAME, timing=None, text=f"all arms: {every_timing(same)}")
+    for arm in arms:
+        for line in open_lines([band for band in bands if band.candidate == arm], known_sizes):
+            yield replace(line, text=f"{arm}: {line.text}")
 
 
 def _places(bands: Sequence[Band], baseline: str) -> Iterator[_Place]:
@@ -116,27 +115,44 @@ def _places(bands: Sequence[Band], baseline: str) -> Iterator[_Place]:
             tuple(sorted((of_baseline, *(entry for _, entry in by_size[size])), key=lambda entry: entry.ratio))
             for size in sizes
         )
-        place = _Place(sizes=sizes, entries=entries, fastest=_fastest(entries, baseline))
+        place = _place(sizes, entries, baseline)
         if places and (places[-1].fastest, places[-1].label) == (place.fastest, place.label):
-            before = places.pop()
-            place = replace(place, sizes=before.sizes + place.sizes, entries=before.entries + place.entries)
+            place = _joined(places.pop(), place)
         places.append(place)
     yield from places
 
 
-def _fastest(entries: Sequence[Sequence[_Entry]], baseline: str) -> frozenset[str]:
-    """Return the arm with the smallest ratios, and each arm that is not told apart from it at most of the sizes."""
+def _place(sizes: tuple[int, ...], entries: tuple[tuple[_Entry, ...], ...], baseline: str) -> _Place:
+    """Return the place of ``sizes``: each arm that is not told apart from the fastest at most of them."""
     by_arm: dict[str, list[_Entry]] = {}
     for of_size in entries:
         for entry in of_size:
             by_arm.setdefault(entry.arm, []).append(entry)
-    first = min(by_arm, key=lambda arm: median(entry.ratio for entry in by_arm[arm]))
+    # The sizes of a place are in the same bands. So an arm has the same rank at all of them.
+    decided = [arm for arm in by_arm if by_arm[arm][0].rank is not None]
+    first = min(decided, key=lambda arm: median(entry.ratio for entry in by_arm[arm]))
 
     def apart(arm: str) -> bool:
         pairs = zip(by_arm[first], by_arm[arm], strict=True)
         return 2 * sum(_told_apart(fast, other, baseline) for fast, other in pairs) > len(by_arm[arm])
 
-    return frozenset(arm for arm in by_arm if arm == first or not apart(arm))
+    near = [arm for arm in by_arm if arm == first or not apart(arm)]
+    return _Place(
+        sizes=sizes,
+        entries=entries,
+        fastest=frozenset(arm for arm in near if arm in decided),
+        still_open={arm: sizes for arm in near if arm not in decided},
+    )
+
+
+def _joined(before: _Place, after: _Place) -> _Place:
+    arms = dict.fromkeys((*before.still_open, *after.still_open))
+    return _Place(
+        sizes=before.sizes + after.sizes,
+        entries=before.entries + after.entries,
+        fastest=before.fastest,
+        still_open={arm: before.still_open.get(arm, ()) + after.still_open.get(arm, ()) for arm in arms},
+    )
 
 
 def _told_apart(fast: _Entry, other: _Entry, baseline: str) -> bool:
@@ -150,15 +166,12 @@ def _told_apart(fast: _Entry, other: _Entry, baseline: str) -> bool:
 
 
 def _with_the_same_fastest(places: Sequence[_Place]) -> list[_Place]:
-    """Return the places without a label. Those with the same fastest arms are one place, neighbours or not."""
+    """Return the places that have a fastest arm. Those with the same fastest arms are one, neighbours or not."""
     by_fastest: dict[frozenset[str], _Place] = {}
     for place in places:
-        if place.label:
-            continue
-        before = by_fastest.get(place.fastest)
-        if before:
-            place = replace(place, sizes=before.sizes + place.sizes, entries=before.entries + place.entries)
-        by_fastest[place.fastest] = place
+        if place.label is Label.FASTEST:
+            before = by_fastest.get(place.fastest)
+            by_fastest[place.fastest] = _joined(before, place) if before else place
     return list(by_fastest.values())
 
 
@@ -173,9 +186,22 @@ def _in_words(place: _Place, arms: Sequence[str], timing: Timing) -> str:
     if baseline not in place.fastest:
         saved = saved_text([entry.saved_us for entry in best], timing)
         return f"{text}, {percent_range([entry.ratio for entry in best])}, {saved}"
-    following = [[each for each in of_size if each.arm != baseline] for of_size in place.entries]
+    following = [
+        [each for each in of_size if each.arm != baseline and each.arm not in place.still_open]
+        for of_size in place.entries
+    ]
     names = {of_size[0].arm for of_size in following if of_size}
     if text == baseline and len(names) == 1:
         more = [of_size[0].ratio for of_size in following if of_size]
         return f"{text}; next is {names.pop()}, {percent_range(more)} slower"
     return text
+
+
+def _open_arms(place: _Place, arms: Sequence[str], known: Sequence[int]) -> str:
+    """Return the arms that can be as fast as the fastest; with their sizes if these are not all sizes of the place."""
+    texts = [
+        arm if sizes == place.sizes else f"{arm} {sizes_in_short(sizes, known)}"
+        for arm in arms
+        if (sizes := place.still_open.get(arm))
+    ]
+    return f"; open: {joined(texts)}" if texts else ""

@@ -8,6 +8,7 @@ from typing import Any
 
 from nccl_bench.analysis.analysis import Analysis
 from nccl_bench.analysis.bands import OpenReason
+from nccl_bench.analysis.comparison import Basis
 from nccl_bench.analysis.headline import Headline
 from nccl_bench.analysis.headline_facts import command_facts
 from nccl_bench.analysis.statistics import Interval, Verdict
@@ -114,7 +115,7 @@ def test_same_and_open_join_their_timings_and_open_is_divided_by_its_reason() ->
     assert lines_of(*cells) == [
         "SLOWER gated 8 B, 20 %, costs 2.0 us",
         "SAME eager to 16 B; gated 16 B to 32 B",
-        "OPEN eager 32 B, 1.5 to 4.0 % faster: sure, but perhaps less than 2.0 %",
+        "OPEN eager 32 B, 3.0 % faster (1.5 to 4.0): may be under 2.0 %",
         "OPEN gated from 64 B: within noise",
         "OPEN graph 8 B, 50 % slower: too few rounds",
     ]
@@ -154,7 +155,35 @@ def test_arms_that_are_not_told_apart_share_the_first_place() -> None:
     assert texts(several_arms(("stream-free", 8.0), ("torch", 8.05), ("torch-async", 10.0))) == [
         "FASTEST gated 8 B, stream-free and torch, 20 %, saves 2.0 us"
     ]
-    assert texts(several_arms(("stream-free", 10.0), ("torch", 10.05))) == ["SAME gated 8 B: no arm differs"]
+    assert texts(several_arms(("stream-free", 10.0), ("torch", 10.05))) == ["SAME all arms: gated 8 B"]
+
+
+def test_an_open_line_never_mixes_faster_and_slower() -> None:
+    below = {"verdict": Verdict.INCONCLUSIVE, "reason": OpenReason.BELOW_THRESHOLD}
+    cells = [
+        comparison(8, ratio=0.97, interval=Interval(low=0.94, high=0.985, error=0.05), **below),
+        comparison(16),
+        comparison(32, ratio=1.13, interval=Interval(low=1.02, high=1.3, error=0.05), **below),
+    ]
+    assert lines_of(*cells)[-1] == (
+        "OPEN gated 8 B, 3.0 % faster (1.5 to 6.0); gated 32 B, 13 % slower (2 to 30): may be under 2.0 %"
+    )
+
+
+def test_an_arm_without_a_verdict_is_never_called_fastest() -> None:
+    def arms(*verdicts: tuple[Verdict, float]) -> list[str]:
+        names = zip(("stream-free", "torch"), verdicts, strict=True)
+        cells = [comparison(8, verdict, ratio, candidate=name) for name, (verdict, ratio) in names]
+        return texts(replace(compared_runs(cells), run=run([]), basis=Basis.ROUNDS).headline)
+
+    same, still_open = (Verdict.EQUIVALENT, 1.0), (Verdict.INCONCLUSIVE, 0.97)
+    assert arms(same, still_open) == [
+        "FASTEST gated 8 B, stream-free and dedicated-stream; open: torch",
+        "OPEN torch: gated 8 B, 3.0 % faster (2.0 to 4.0): may be under 2.0 %",
+    ]
+    assert arms((Verdict.FASTER, 0.97), still_open)[0].endswith("stream-free, 3.0 %, saves 0.30 us; open: torch")
+    # No candidate has a verdict, so no arm is the fastest.
+    assert [line.split()[:2] for line in arms(still_open, still_open)] == [["OPEN", "stream-free:"], ["OPEN", "torch:"]]
 
 
 def test_the_command_that_verifies_has_the_trees_and_options_of_the_run() -> None:
