@@ -1,6 +1,6 @@
 """The headline of an analysis: its question, problems, verdicts and facts in words."""
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 
 from nccl_bench.analysis.bands import Band
@@ -92,10 +92,10 @@ def _lines(bands: Sequence[Band], sides: tuple[str, str], run: Run | None) -> It
         groups.setdefault(("" if ranked else _pair(band, sides), _kind(band)), []).append(band)
     pairs, kinds = ({key[part] for key in groups} for part in (0, 1))
     abouts: dict[tuple[HeadlineLine, ...], list[str]] = {}
-    cases = {line.case for line in run.lines if isinstance(line, Samples | Hang | Crash)} if run is not None else ()
+    swept_sizes = _swept(run) if run is not None else {}
     for (pair, kind), of_group in groups.items():
         joined_timings = len(groups) > _MOST_GROUPS
-        swept = _swept(cases, of_group[0])
+        swept = swept_sizes.get(of_group[0].comparisons[0].case.kind, set())
         lines = tuple(ranking_lines(of_group, swept) if ranked else pair_lines(of_group, swept, joined=joined_timings))
         about = ", ".join(filter(None, (pair if len(pairs) > 1 else "", kind if len(kinds) > 1 else "")))
         abouts.setdefault(lines, []).append(about)
@@ -103,10 +103,13 @@ def _lines(bands: Sequence[Band], sides: tuple[str, str], run: Run | None) -> It
         yield from (replace(line, about="; ".join(filter(None, names))) for line in lines)
 
 
-def _swept(cases: Iterable[Case | None], band: Band) -> set[int]:
-    """Return the sizes of those of ``cases`` that are of the kind of ``band``."""
-    kind = band.comparisons[0].case.kind
-    return {case.size_bytes for case in cases if case is not None and case.kind == kind}
+def _swept(run: Run) -> Mapping[Case, set[int]]:
+    """Return the sizes that were tried, by kind of case."""
+    sizes: dict[Case, set[int]] = {}
+    for case in {line.case for line in run.lines if isinstance(line, Samples | Hang | Crash)}:
+        if case is not None:
+            sizes.setdefault(case.kind, set()).add(case.size_bytes)
+    return sizes
 
 
 def _pair(band: Band, sides: tuple[str, str]) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 from operator import truediv
 from statistics import median
 
@@ -49,7 +50,8 @@ class LineRounds(Mapping[int, float]):
         return zip(self.numbers, self.samples_us, strict=True)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+# No slots: a run keeps its times by point.
+@dataclass(frozen=True, kw_only=True)
 class ComparableRun:
     """The times of one run."""
 
@@ -93,6 +95,14 @@ class ComparableRun:
             medians_only=bool(cells) and max(map(len, cells.values())) < 2,
         )
 
+    @cached_property
+    def by_point(self) -> Mapping[Point, Mapping[str, Rounds]]:
+        """The times of each arm, by case and timing."""
+        points: dict[Point, dict[str, Rounds]] = {}
+        for (case, timing, arm), rounds in self.cells.items():
+            points.setdefault((case, timing), {})[arm] = rounds
+        return points
+
     def median_us(self, point: Point, arm: str) -> float | None:
         """Return the median time of ``arm`` in microseconds; ``None`` if ``arm`` has no times at ``point``."""
         times = self.cells.get((*point, arm))
@@ -104,12 +114,8 @@ class ComparableRun:
 
     def ratios(self, point: Point, arm: str, base: str) -> list[float]:
         """Return the ratio ``arm`` / ``base`` of each round in which both arms have a time."""
-        of_arm, of_base = self.cells.get((*point, arm)), self.cells.get((*point, base))
-        if of_arm is None or of_base is None:
-            return []
-        if isinstance(of_arm, LineRounds) and isinstance(of_base, LineRounds) and of_arm.numbers == of_base.numbers:
-            return list(map(truediv, of_arm.samples_us, of_base.samples_us))
-        return paired_ratios(dict(of_arm.items()), dict(of_base.items()))
+        times = self.by_point.get(point, {})
+        return ratios_of_rounds(times[arm], times[base]) if arm in times and base in times else []
 
     def in_different_processes(self, arm: str, base: str) -> bool:
         """Return True if ``arm`` and ``base`` ran in different process sets."""
@@ -127,6 +133,13 @@ class ComparableRun:
             for key, time_us in rounds.items():
                 cells.setdefault(key // LAUNCH_STRIDE, {}).setdefault(cell, {})[key % LAUNCH_STRIDE] = time_us
         return tuple(replace(self, cells=of_launch) for _, of_launch in sorted(cells.items()))
+
+
+def ratios_of_rounds(of_arm: Rounds, of_base: Rounds) -> list[float]:
+    """Return the ratio of the times ``of_arm`` and ``of_base`` in each round that both have."""
+    if isinstance(of_arm, LineRounds) and isinstance(of_base, LineRounds) and of_arm.numbers == of_base.numbers:
+        return list(map(truediv, of_arm.samples_us, of_base.samples_us))
+    return paired_ratios(dict(of_arm.items()), dict(of_base.items()))
 
 
 def medians_us(side: Sequence[ComparableRun], point: Point, arm: str) -> list[float]:

@@ -6,6 +6,7 @@ import math
 from array import array
 from collections.abc import Hashable, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from statistics import fmean, median
 from typing import Protocol, Self
 
@@ -14,6 +15,7 @@ from nccl_bench.analysis.statistics import (
     decisive_error,
     decisive_error_of_median,
     interval,
+    interval_of_ordered,
     pairs_needed,
 )
 from nccl_bench.analysis.student import student_error, student_quantile
@@ -65,8 +67,7 @@ class PairedRatios(Estimate):
     @property
     def deviation(self) -> float:
         """Half of the distance between two middle ratios, which the true median lies between in two of three cases."""
-        count = len(self._ratios)
-        rank = max(0, math.floor(count / 2 - math.sqrt(count) / 2))
+        rank = _inner_rank(len(self._ratios))
         return math.log(self._ratios[-1 - rank] / self._ratios[rank]) / 2
 
     def pooled(self, others: Sequence[Self]) -> PairedRatios:
@@ -75,7 +76,7 @@ class PairedRatios(Estimate):
 
     def interval(self, error: float) -> Interval | None:
         """Return the exact interval of the median."""
-        return interval(self._ratios, error)
+        return interval_of_ordered(self._ratios, error)
 
     def pairs_needed(self, error: float) -> int:
         """Return how many rounds an interval at ``error`` needs."""
@@ -84,6 +85,11 @@ class PairedRatios(Estimate):
     def decisive_error(self, threshold: float) -> float:
         """Return the exact smallest error at which the verdict is decided."""
         return decisive_error_of_median(self._ratios, threshold)
+
+
+@lru_cache(maxsize=1024)
+def _inner_rank(count: int) -> int:
+    return max(0, math.floor(count / 2 - math.sqrt(count) / 2))
 
 
 def median_ratio(ratios: Sequence[float]) -> float:

@@ -48,14 +48,13 @@ class Segment:
         """
         if len(self.sizes) == 1:
             return []
-        against = [index for index, each in enumerate(self.sizes) if self._contradicts(each)]
+        decided = self.verdict not in (Verdict.INCONCLUSIVE, None)
+        against = [index for index, each in enumerate(self.sizes) if self._contradicts(each)] if decided else []
         odd = set(against) & set(_odd(self.sizes, error)) if against else set()
         return [index for index, each in enumerate(self.sizes) if index in odd or self._would_hide(each)]
 
     def _contradicts(self, size: Comparison) -> bool:
         """Return True if the verdict of the segment is wrong for the ratio of ``size``."""
-        if self.verdict in (Verdict.INCONCLUSIVE, None):
-            return False
         return verdict_of(Interval(low=size.ratio, high=size.ratio, error=1.0), size.threshold) is not self.verdict
 
     def _would_hide(self, size: Comparison) -> bool:
@@ -109,7 +108,7 @@ def _cut(series: Iterable[Sizes]) -> list[list[Sizes]]:
 
 
 def _values(sizes: Sizes) -> Series:
-    return Series(values=[*map(_logarithm, sizes)], deviations=[*map(_deviation, sizes)])
+    return Series(values=[*map(_logarithm, sizes)], deviations=_deviations(sizes))
 
 
 def _single(sizes: Sizes) -> list[tuple[int, int]]:
@@ -120,10 +119,10 @@ def _odd(sizes: Sizes, error: float) -> list[int]:
     """Return the indices of the sizes that differ from the others; ``error`` is that of one size."""
     # The scatter contains what the rounds of the twin cause; the ranges contain that of the candidate.
     rounds = fmean(_sampling_error(each) ** 2 for each in sizes)
-    scatter = math.sqrt(max(0.0, max(map(_scatter, sizes)) ** 2 - rounds))
+    scatter = math.sqrt(max(0.0, _scatter(sizes) ** 2 - rounds))
     return odd_values(
         [*map(_logarithm, sizes)],
-        [*map(_deviation, sizes)],
+        _deviations(sizes),
         [_range(each, error) for each in sizes],
         NormalDist().inv_cdf(1 - error / 2) * scatter,
     )
@@ -143,16 +142,18 @@ def _logarithm(size: Comparison) -> float:
     return math.log(size.ratio)
 
 
-def _deviation(size: Comparison) -> float:
-    return max(_sampling_error(size), _scatter(size), _LEAST_DEVIATION * size.threshold)
+def _deviations(sizes: Sizes) -> list[float]:
+    scatter = _scatter(sizes)
+    return [max(_sampling_error(each), scatter, _LEAST_DEVIATION * each.threshold) for each in sizes]
 
 
 def _sampling_error(size: Comparison) -> float:
     return size.evidence.pair.estimate.deviation or 0.0 if size.evidence else 0.0
 
 
-def _scatter(size: Comparison) -> float:
-    evidence = size.evidence
+def _scatter(sizes: Sizes) -> float:
+    # The scatter is that of the twin in this kind of case and timing, so it is the same for all sizes.
+    evidence = sizes[0].evidence
     return evidence.noise.scatter(evidence.pair) if evidence and evidence.noise else 0.0
 
 

@@ -6,7 +6,7 @@ from the launches' median ratios, so it contains communicator variance and needs
 
 from collections.abc import Iterable, Sequence
 
-from nccl_bench.analysis.comparable import ComparableRun, Point, without_size
+from nccl_bench.analysis.comparable import ComparableRun, Point, ratios_of_rounds, without_size
 from nccl_bench.analysis.comparison import ArmPair, Basis, Comparison, Noise, compare_pairs
 from nccl_bench.analysis.estimates import Estimate, Medians, PairedRatios, mean_ratios, median_ratio
 from nccl_bench.analysis.variance import CommunicatorVariance
@@ -25,10 +25,10 @@ def compare_arms(
     arms = [arm for arm in run.arms if arm != base] if candidates is None else candidates
     launches = run.launches()
     estimated: list[tuple[Point, str, Estimate]] = [
-        ((case, timing), arm, PairedRatios(ratios))
-        for case, timing, measured in run.cells
-        for arm in (arms if measured == base else ())
-        if (ratios := run.ratios((case, timing), arm, base))
+        (point, arm, PairedRatios(ratios))
+        for point, times in run.by_point.items()
+        for arm in (arms if base in times else ())
+        if arm in times and (ratios := ratios_of_rounds(times[arm], times[base]))
     ]
     medians = [
         median_ratios(launches, point, arm, base) if len(launches) > 1 else [estimate.ratio]

@@ -49,24 +49,30 @@ def interval(ratios: Sequence[float], error: float) -> Interval | None:
     Both ends are elements of ``ratios`` (an inverted sign test). The rounds must be independent.
     Returns ``None`` if there are fewer ratios than ``pairs_needed``.
     """
-    errors = _interval_errors(len(ratios))
+    return interval_of_ordered(sorted(ratios), error)
+
+
+def interval_of_ordered(ordered: Sequence[float], error: float) -> Interval | None:
+    """Return the interval of ``ordered``, ratios in order, by the rule of ``interval``."""
+    errors = _interval_errors(len(ordered))
     rank = bisect_right(errors, error) - 1
     if rank < 0:
         return None
-    ordered = sorted(ratios)
     return Interval(low=ordered[rank], high=ordered[-1 - rank], error=errors[rank])
 
 
-def decisive_error_of_median(ratios: Sequence[float], threshold: float) -> float:
-    """Return the smallest error at which the verdict is decided: the p-value of a two-sided sign test."""
-    low, high, ordered, count = 1 - threshold, 1 + threshold, sorted(ratios), len(ratios)
-    outside = (
-        count - bisect_left(ordered, low),  # ratios against `faster`
-        bisect_right(ordered, high),  # ratios against `slower`
-        max(bisect_left(ordered, low), count - bisect_right(ordered, high)),  # ratios against `equivalent`
-    )
-    errors = _interval_errors(len(ratios))
-    return errors[min(outside)] if min(outside) < len(errors) else 1.0
+def decisive_error_of_median(ordered: Sequence[float], threshold: float) -> float:
+    """Return the smallest error at which the verdict is decided: the p-value of a two-sided sign test.
+
+    ``ordered`` has the ratios in order.
+    """
+    count = len(ordered)
+    below = bisect_left(ordered, 1 - threshold)
+    above = count - bisect_right(ordered, 1 + threshold)
+    # The ratios against `faster`, against `slower` and against `equivalent`.
+    outside = min(count - below, count - above, max(below, above))
+    errors = _interval_errors(count)
+    return errors[outside] if outside < len(errors) else 1.0
 
 
 def pairs_needed(error: float) -> int:

@@ -93,7 +93,7 @@ class CommunicatorVariance:
         self._twins = {kind: _twin([of_kind[size] for size in sorted(of_kind)]) for kind, of_kind in ratios.items()}
         # A kind can have hundreds of sizes, and every one of them asks.
         self._scatters = {kind: twin.scatter for kind, twin in self._twins.items()}
-        self._floors: dict[tuple[Point, int], float] = {}
+        self._floors: dict[tuple[Point, int, bool], float] = {}
 
     def floor(self, point: Point, sizes: int, *, in_different_processes: bool = False) -> float | None:
         """Return the noise floor of a band with ``sizes`` sizes of the kind of ``point``, as a logarithm.
@@ -107,10 +107,12 @@ class CommunicatorVariance:
         twin = self._twins.get(kind)
         if twin is None:
             return None
-        if (kind, sizes) not in self._floors:
-            self._floors[kind, sizes] = max(twin.floor(sizes), self._floor_of_run(kind))
-        floor = self._floors[kind, sizes]
-        return max(floor, *map(abs, twin.medians)) if in_different_processes else floor
+        key = (kind, sizes, in_different_processes)
+        floor = self._floors.get(key)
+        if floor is None:
+            floor = max(twin.floor(sizes), self._floor_of_run(kind))
+            self._floors[key] = floor = max(floor, *map(abs, twin.medians)) if in_different_processes else floor
+        return floor
 
     def scatter(self, point: Point) -> float:
         """Return how far the twin's ratio of one size usually lies from the mean of all sizes, as a logarithm."""

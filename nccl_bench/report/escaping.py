@@ -45,6 +45,13 @@ def visible_line(text: str) -> str:
     return visible(text).replace("\n", r"\n")
 
 
+def visible_lines(texts: Sequence[str]) -> Sequence[str]:
+    """Return each of ``texts`` as ``visible_line`` does."""
+    # One look at all texts together: a table can have a million of them, and they seldom need an escape.
+    together = "".join(texts)
+    return texts if together.isascii() and together.isprintable() else list(map(visible_line, texts))
+
+
 def terminal_text(text: str) -> str:
     """Return ``text`` for a terminal. GitHub reads commands in the same lines."""
     return _COMMAND.sub(_without_command, visible(text))

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from nccl_bench.report.escaping import visible_line
+from nccl_bench.report.escaping import visible_lines
 
 GAP = 3
 
@@ -68,13 +68,11 @@ class Entry:
 
 def column(name: str, header: Sequence[str], cells: Sequence[str], *, left: bool = False) -> Column:
     """Return a column as wide as its widest text, flush right unless ``left``."""
-    header, cells = list(map(visible_line, header)), list(map(visible_line, cells))
-    width = max(map(len, (*header, *cells)))
-
-    def pad(text: str) -> str:
-        return text.ljust(width) if left else text.rjust(width)
-
-    return Column(name=name, header=tuple(map(pad, header)), cells=tuple(map(pad, cells)), width=width, left=left)
+    texts = visible_lines([*header, *cells])
+    width = max(map(len, texts))
+    pad = str.ljust if left else str.rjust
+    padded = tuple([pad(text, width) for text in texts])
+    return Column(name=name, header=padded[: len(header)], cells=padded[len(header) :], width=width, left=left)
 
 
 def pairs(rows: Sequence[tuple[str, str]]) -> list[str]:

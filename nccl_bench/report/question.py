@@ -93,7 +93,7 @@ def _fitting_tables(kinds: Sequence[_Kind], width: int) -> Iterator[Table]:
         choices: list[tuple[Callable[[_Layout], list[Table]], _Layout]] = [(side_by_side, _layouts(side=True)[0])]
         if kind.alone and lines_of_blocks <= _MOST_LINES:
             choices += [(blocks, layout) for layout in _layouts(side=False)[:2]]
-        choices += [(side_by_side, layout) for layout in _layouts(side=True)]
+        choices += [(side_by_side, layout) for layout in _layouts(side=True)[1:]]
         choices += [(blocks, layout) for layout in _layouts(side=False)]
         for make, layout in choices:
             tables = make(layout)

@@ -109,7 +109,7 @@ def kinds(analysis: Analysis) -> list[CasesOfKind]:
     comparisons: dict[Kind, dict[Timing, dict[str, dict[int, Comparison]]]] = {}
     for side, row in _rows_by_side(analysis):
         if row.time_us is not None and (label := labels.get((side, row.arm or ""))):
-            of_timing = rows.setdefault(kind_of(row), {}).setdefault(Timing(str(row.timing)), {})
+            of_timing = rows.setdefault(kind_of(row), {}).setdefault(Timing(row.timing or ""), {})
             of_timing.setdefault(label, {})[row.size_bytes or 0] = row
     for each in analysis.comparisons:
         of_pair = comparisons.setdefault(kind_of(each.case), {}).setdefault(each.timing, {})

@@ -11,7 +11,7 @@ from nccl_bench.analysis.summary import Row
 from nccl_bench.analysis.wording import size_with_unit
 from nccl_bench.catalog.timings import Timing
 from nccl_bench.report.charts.chart import Chart, ChartLine, Scale, Value, same_range
-from nccl_bench.report.charts.kinds import CasesOfKind, DrawnArm, drawn_arms, kind_of, sizes_of, timing_style
+from nccl_bench.report.charts.kinds import CasesOfKind, DrawnArm, Kind, drawn_arms, kind_of, sizes_of, timing_style
 
 # The part of the space of a case that its rounds fill. The rest parts it from the next case.
 _FILLED = 0.9
@@ -22,7 +22,8 @@ class DrawnRun:
     """The rounds of a run, and its arms that are drawn."""
 
     side: str  # the name of the run's side; empty if there is only one run
-    rounds: tuple[RoundTimes, ...]  # the times, in the order of measurement
+    # The times by timing and kind of case, in the order of measurement.
+    rounds: Mapping[tuple[Timing, Kind], Sequence[RoundTimes]]
     arms: Mapping[str, DrawnArm]  # the drawn arms by the name of the arm
 
 
@@ -33,8 +34,10 @@ def drawn_runs(analysis: Analysis, most: int) -> list[DrawnRun]:
     for side, run in analysis.runs:
         # If a side has several runs, their names end in a number.
         arms = {each.arm: each for each in drawn if side == each.side or side.startswith(f"{each.side} ")}
-        times = round_times(run.lines, arms, most // len(analysis.runs))
-        runs.append(DrawnRun(side=side, rounds=times, arms=arms))
+        rounds: dict[tuple[Timing, Kind], list[RoundTimes]] = {}
+        for each in round_times(run.lines, arms, most // len(analysis.runs)):
+            rounds.setdefault((each.timing, kind_of(each.case)), []).append(each)
+        runs.append(DrawnRun(side=side, rounds=rounds, arms=arms))
     return runs
 
 
@@ -44,8 +47,7 @@ def round_charts(cases: CasesOfKind, runs: Sequence[DrawnRun]) -> list[Chart]:
     for timing in Timing:
         of_timing: list[Chart] = []
         for run in runs:
-            rounds = [each for each in run.rounds if each.timing is timing and kind_of(each.case) == cases.kind]
-            of_timing += _round_chart(run, timing, rounds)
+            of_timing += _round_chart(run, timing, run.rounds.get((timing, cases.kind), ()))
         charts += same_range(of_timing)
     return charts
 

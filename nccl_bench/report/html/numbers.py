@@ -18,6 +18,8 @@ _MAIN = frozenset(
 )
 
 
+# The types of the values of a numeric column.
+_NUMBERS = frozenset({int, float, bool, type(None)})
 # A browser shows so many rows quickly. The CSV of a longer run has all of them.
 MOST_ROWS = 20_000
 
@@ -51,7 +53,7 @@ def sortable(
         "columns": [
             _column(name, helps.get(name, ""), values, main)
             for name, values in columns.items()
-            if any(value is not None for value in values)
+            if {*map(type, values)} - {type(None)}
         ],
     }
 
@@ -62,7 +64,7 @@ def _column(name: str, help: str, values: Sequence[object], main: Collection[str
         "name": name,
         "help": help,
         "main": name in main and not (constant and len(values) > 1),
-        "numeric": all(value is None or isinstance(value, int | float) for value in values),
+        "numeric": {*map(type, values)} <= _NUMBERS,
         **({"same": _rounded(values[0])} if constant else {"values": list(map(_rounded, values))}),
     }
 

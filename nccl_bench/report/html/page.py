@@ -137,6 +137,10 @@ class Page:
     data: Mapping[str, object] = field(default_factory=dict)  # what the script draws; plain data without NaN
 
 
+# The types of plain data that have no text.
+_WITHOUT_TEXT = frozenset({float, int, bool, type(None)})
+
+
 def render(page: Page) -> str:
     """Return the page as HTML. All texts are escaped, and only the scripts of this package can run."""
     # jinja2 is imported here, because a command that prints no page does not need it.
@@ -176,7 +180,8 @@ def _visible_data(data: Any) -> Any:
     if isinstance(data, Mapping):
         return {_visible_data(name): _visible_data(value) for name, value in data.items()}
     if isinstance(data, list | tuple):
-        return list(map(_visible_data, data))
+        # Nearly all data are numbers: a page can have a million of them.
+        return [value if type(value) in _WITHOUT_TEXT else _visible_data(value) for value in data]
     return visible(data) if isinstance(data, str) else data
 
 
