@@ -30,11 +30,16 @@ def refuse_unbounded(value: object) -> None:
                     _refuse_surrogates(each)
             elif (kind is float and not math.isfinite(each)) or (kind is int and abs(each) > LARGEST):
                 rule = "it has to be finite" if kind is float else "it has to be between -2^63 and 2^63"
-                raise ValueError(f"{_place_of(value, each, DEEPEST)} is {json.dumps(each)[:60]}: {rule}")
+                raise ValueError(f"{_place_of(value, each, DEEPEST)} is {_shown(each)}: {rule}")
         if not below:
             return
         level = below
     raise ValueError(f"it is nested more than {DEEPEST} levels deep")
+
+
+def _shown(number: float) -> str:
+    # Python refuses to write an integer of thousands of digits.
+    return "too large" if isinstance(number, int) and number.bit_length() > 10_000 else json.dumps(number)[:60]
 
 
 def _place_of(value: object, sought: object, levels: int) -> str | None:

@@ -44,8 +44,9 @@ class TooSlowError(BaseException):
 class Fuzzer:
     """Feeds inputs to the readers, and counts what happens."""
 
-    def __init__(self, scratch: Path, report_every: int) -> None:
+    def __init__(self, scratch: Path, report_every: int, kept: Path | None) -> None:
         self._scratch = scratch
+        self._kept = kept
         self._report_every = report_every
         self._seeds = {name: reader.seeds() for name, reader in READERS.items()}
         self.inputs: Counter[str] = Counter()
@@ -66,8 +67,8 @@ class Fuzzer:
             kind, text = failure
             self.failures[kind] += 1
             if self.failures[kind] == 1:
-                where = keep(name, kind, files)
-                print(f"{name} {number}, kept in {where}:\n{text}", flush=True)
+                where = "" if self._kept is None else f", kept in {keep(self._kept, name, kind, files)}"
+                print(f"{name} {number}{where}:\n{text}", flush=True)
 
     def try_input(
         self, name: str, reader: Reader, files: Files, chance: random.Random, *, reported: bool
@@ -79,8 +80,7 @@ class Fuzzer:
             with limited_time():
                 reader.use(self._scratch, chance, reported)
         except NcclBenchError as error:
-            if not str(error).isprintable():
-                return f"{name} message", repr(str(error)[:6000])
+            str(error).encode()
         except (Exception, TooSlowError) as error:  # noqa: BLE001 - this is what the command looks for
             return kind_of(error), "".join(traceback.format_exception(error))
         else:
@@ -104,9 +104,9 @@ def kind_of(error: BaseException) -> str:
     return " ".join((type(error).__name__, *frames[-2:]))
 
 
-def keep(name: str, kind: str, files: Files) -> Path:
-    """Write ``files`` into the corpus."""
-    directory = CORPUS / name / "".join(each if each.isalnum() else "-" for each in kind)
+def keep(kept: Path, name: str, kind: str, files: Files) -> Path:
+    """Write ``files`` into the directory ``kept``, which is a corpus, and return where they are."""
+    directory = kept / name / "".join(each if each.isalnum() else "-" for each in kind)
     shutil.rmtree(directory, ignore_errors=True)
     directory.mkdir(parents=True)
     for file, content in files.items():
@@ -160,7 +160,7 @@ def main() -> int:
     signal.signal(signal.SIGVTALRM, raise_too_slow)
     names = [name for name in arguments.readers.split(",") for _ in range(READERS[name].share)]
     with tempfile.TemporaryDirectory(dir="/dev/shm" if Path("/dev/shm").is_dir() else None) as scratch:
-        fuzzer = Fuzzer(Path(scratch), arguments.report_every)
+        fuzzer = Fuzzer(Path(scratch), arguments.report_every, CORPUS)
         for name, directory in corpus():
             failure = fuzzer.try_input(name, READERS[name], files_of(directory), random.Random(0), reported=True)
             if failure is not None:
