@@ -6,7 +6,6 @@ refused value. Lines of one case repeat most of its facts, and such facts are de
 
 from collections.abc import Iterable
 from dataclasses import MISSING, fields, is_dataclass
-from functools import cache
 from pathlib import Path
 from types import UnionType
 from typing import Annotated, Any, Union, get_args, get_origin, get_type_hints
@@ -65,9 +64,11 @@ class _Usual:
         for position, hint, values in self._shared:
             if (raw := members[position]) is not None:
                 text = bytes(raw)
-                if text not in values:
+                try:
+                    members[position] = values[text]
+                except KeyError:
                     values[text] = decode(hint, parse_json(text.decode()), self._names[position])
-                members[position] = values[text]
+                    members[position] = values[text]
         entry: Entry = self._kind(**dict(zip(self._names, members, strict=True)))
         check(entry)
         return entry
@@ -80,7 +81,6 @@ def _text(line: bytes, file: Path) -> str:
         raise RecordError(f"{file} cannot be read: it is not text") from error
 
 
-@cache
 def _shared_fields(kind: type[Samples | CaseEnd]) -> dict[str, Any]:
     """Return the fields whose values repeat from line to line, with their types: objects, and the rounds' numbers."""
     return {
@@ -90,7 +90,6 @@ def _shared_fields(kind: type[Samples | CaseEnd]) -> dict[str, Any]:
     }
 
 
-@cache
 def _mirror(kind: type[Samples | CaseEnd]) -> type[msgspec.Struct]:
     """Return the class that msgspec decodes for ``kind``: the same fields, and the JSON of a value that is shared.
 

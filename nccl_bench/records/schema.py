@@ -279,10 +279,11 @@ def from_json(value: object) -> Entry:
 
 def check(line: Entry) -> None:
     """Raise ``RecordError`` if ``line`` names what the catalog lacks, or if its columns do not fit together."""
-    if not isinstance(line, Resume) and line.case is not None:
+    case = None if isinstance(line, Resume) else line.case
+    if case is not None and not (case.collective in COLLECTIVES and case.dtype in DTYPES):
         for name, table in (("collective", COLLECTIVES), ("dtype", DTYPES)):
-            if getattr(line.case, name) not in table:
-                raise RecordError(f"case.{name} is {shown(getattr(line.case, name))}: known are {', '.join(table)}")
+            if getattr(case, name) not in table:
+                raise RecordError(f"case.{name} is {shown(getattr(case, name))}: known are {', '.join(table)}")
     if isinstance(line, Samples):
         count, of_ranks = len(line.rounds), len(line.fastest_rank_us)
         if (
