@@ -38,12 +38,9 @@ def read(text: str, name: str, collective: str | None) -> Imported | None:
     skipped. A placement that ``COLLECTIVES`` does not have, such as alltoall in place, is left out. Several tables of
     different cases become one run.
     """
-    documents = documents_in(text, collective)
-    parts = (
-        [(f"document {number}", output) for number, output in enumerate(documents, 1)]
-        if documents
-        else _tables(text, collective)
-    )
+    documents, rest = documents_in(text, collective)
+    parts = [(f"document {number}", output) for number, output in enumerate(documents, 1)]
+    parts += _tables(rest, collective)
     if not parts:
         return None
     if len(parts) == 1:

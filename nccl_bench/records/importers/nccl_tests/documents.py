@@ -12,22 +12,35 @@ from nccl_bench.records.importers.nccl_tests.output import Output
 _BEGINNING = re.compile(r'\{\s*"version"\s*:\s*[0-9]+\s*,\s*"start_time"')
 
 
-def documents_in(text: str, collective: str | None) -> list[Output]:
-    """Return the content of each JSON document of nccl-tests in ``text``; raise ``RecordError`` if one is cut."""
+_KEY_OF_A_DOCUMENT = re.compile(r'"nccl_version"\s*:\s*[0-9]+')
+
+
+def documents_in(text: str, collective: str | None) -> tuple[list[Output], str]:
+    """Return the content of each JSON document of nccl-tests in ``text``, and the text between the documents.
+
+    Raises ``RecordError`` if a document is cut, or if its lines have a prefix.
+    """
     starts = [match.start() for match in _BEGINNING.finditer(text)]
     if not starts and text.lstrip().startswith("{"):
         starts = [text.index("{")]
+    elif not starts and _KEY_OF_A_DOCUMENT.search(text):
+        raise RecordError(
+            "it holds JSON of nccl-tests whose lines have a prefix, or whose beginning is missing: remove it"
+        )
     outputs: list[Output] = []
-    end = 0
+    rest, end = "", 0
     for start in starts:
         # A document can hold the text of another one, for example in a variable of the environment.
         if start < end:
             continue
+        rest += text[end:start]
         end = _end(text, start)
+        # The lines of tables keep their numbers.
+        rest += "\n" * text.count("\n", start, end)
         output = read_document(parse_json(text[start:end]), collective)
         if output is not None:
             outputs.append(output)
-    return outputs
+    return outputs, rest + text[end:]
 
 
 def _end(text: str, start: int) -> int:

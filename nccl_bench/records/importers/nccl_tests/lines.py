@@ -13,15 +13,17 @@ from nccl_bench.records.decoding import shown
 
 _SETTINGS = "# nThread "
 _ESCAPES = re.compile(r"\x1b(?:\[[0-9;?]*[ -/]*[@-~]|\][^\x07\x1b]*(?:\x07|\x1b\\))")
-# The parts of a prefix that differ from line to line.
-_STAMPS = re.compile(
-    r"[0-9]{4}[-/][0-9]{2}[-/][0-9]{2}(?:[T ][0-9:]{8}(?:[.,][0-9]+)?(?:Z|[+-][0-9]{2}:?[0-9]{2})?)?"
-    r"|[0-9]{2}:[0-9]{2}:[0-9]{2}(?:[.,][0-9]+)?"
-    r"|[A-Z][a-z]{2} +[0-9]{1,2}(?= [0-9]{2}:)"
-    r"|[0-9]+\.[0-9]{3,}"
+# The parts of a prefix that differ from line to line: dates with and without a time, times, days, and seconds. kubectl
+# leaves out zeros at the end of a fraction.
+_STAMPS = (
+    r"[0-9]{4}[-/][0-9]{2}[-/][0-9]{2}(?:[T ][0-9:]{8}(?:[.,][0-9]+)?(?:Z|[+-][0-9]{2}:?[0-9]{2})?)?",
+    r"[0-9]{2}:[0-9]{2}:[0-9]{2}(?:[.,][0-9]+)?",
+    r"[A-Z][a-z]{2} +[0-9]{1,2}(?= [0-9]{2}:)",
+    r"[0-9]+\.[0-9]{3,}",
 )
+_ANY_STAMP = re.compile("|".join(f"({stamp})" for stamp in _STAMPS))
 _QUOTES = ("'", '"')
-# A line with less than this, besides its settings, is no table.
+# The least lines of a table that begin with '#', with its settings.
 _LEAST_LINES = 2
 
 
@@ -66,15 +68,12 @@ def lines_of(text: str) -> list[Line]:
 
 def _pattern(prefix: str) -> str:
     """Return the regular expression for ``prefix``, in which timestamps may have any value."""
-    constants = map(re.escape, _STAMPS.split(prefix))
-    stamps = [_any_stamp(match[0]) for match in _STAMPS.finditer(prefix)]
-    return "".join(part for pair in zip(constants, [*stamps, ""], strict=True) for part in pair)
-
-
-def _any_stamp(stamp: str) -> str:
-    """Return the regular expression for every timestamp with the form of ``stamp``."""
-    digits = re.sub(r"[0-9]+", "[0-9]+", re.escape(stamp))
-    return re.sub(r"(?:\\ )+", " +", re.sub(r"[A-Za-z]+", "[A-Za-z]+", digits))
+    pattern, end = "", 0
+    for stamp in _ANY_STAMP.finditer(prefix):
+        assert stamp.lastindex is not None
+        pattern += re.escape(prefix[end : stamp.start()]) + _STAMPS[stamp.lastindex - 1]
+        end = stamp.end()
+    return pattern + re.escape(prefix[end:])
 
 
 def _without(pattern: re.Pattern[str], quote: str, lines: Iterable[Line]) -> Iterable[Line]:

@@ -41,9 +41,11 @@ def read_settings(lines: Sequence[Line]) -> Settings:
     ((index, line),) = [pair for pair in enumerate(lines) if not pair[1].aside and SETTINGS.match(pair[1].text)]
     match = _WHOLE_SETTINGS.fullmatch(line.text)
     if match is None or (match["aggregated"] and not match["graph"]):
+        beginning = _WHOLE_SETTINGS.match(line.text)
+        rest = f", with {shown(line.text[beginning.end() :])} at its end" if beginning else ""
         raise RecordError(
-            f"line {line.number}, {shown(line.text)}, is not a whole line of settings: nccl-tests writes '# nThread 1 "
-            "nGpus 1 minBytes 8 ...' on a line without other text"
+            f"line {line.number}, {shown(line.text)}{rest}, is not a whole line of settings: nccl-tests writes '# "
+            "nThread 1 nGpus 1 minBytes 8 ...' on a line without other text"
         )
     following = next((other for other in lines[index + 1 :] if not other.aside), None)
     if following is not None and following.text and _REST_OF_SETTINGS.fullmatch(following.text):

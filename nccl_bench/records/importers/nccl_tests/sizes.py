@@ -10,7 +10,7 @@ from nccl_bench.errors import RecordError
 from nccl_bench.records.importers.nccl_tests.output import Output, Sizes
 
 # More sizes than a table of nccl-tests has.
-_MOST_SIZES = 100_000
+_MOST_SIZES = 20_000
 # A message names at most this number of sizes.
 _MOST_NAMED = 5
 _Kind = tuple[str, str, int]
@@ -71,10 +71,15 @@ def _by_kind(output: Output) -> list[tuple[_Kind, Counter[int], Counter[int]]]:
     for row in output.rows:
         kinds.setdefault((row.dtype, row.redop, row.root), Counter())[row.size_bytes] += 1
     expected: dict[_Kind, Counter[int]] = {}
+    # The expected sizes, aligned and not, by the bytes of an element.
+    of_itemsize: dict[int, tuple[Counter[int], Counter[int]]] = {}
     for kind, rows in kinds.items():
         dtype = DTYPES.get(DTYPE_ALIASES.get(kind[0], kind[0]))
         if dtype is not None:
-            aligned, unaligned = (_expected(output, dtype.itemsize, aligned=aligned) for aligned in (True, False))
+            size = dtype.itemsize
+            if size not in of_itemsize:
+                of_itemsize[size] = _expected(output, size, aligned=True), _expected(output, size, aligned=False)
+            aligned, unaligned = of_itemsize[size]
             expected[kind] = aligned if (aligned - rows).total() <= (unaligned - rows).total() else unaligned
     # A program prints all rows again in each cycle (-N), so most rows are there once a cycle.
     often = Counter(kinds[kind][size] // number for kind, sizes in expected.items() for size, number in sizes.items())

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -209,6 +210,7 @@ def test_a_deviation_above_the_threshold_is_left_out(written: Any) -> None:
         ("2026-11-29 08:12:44,123 INFO ", ""),
         ("Nov 29 08:12:44 node0 launch[77]: ", ""),
         ("[pod/bench-0/main] 2026-04-19T03:08:18.5+01:00 ", ""),
+        ("2026-04-19T08:12:44Z ", ""),
         ("    ", ""),
         ("\t", ""),
         ("> ", ""),
@@ -245,7 +247,7 @@ def test_a_table_that_several_processes_print_is_refused(written: Any) -> None:
         ((" graph: 0 unalign: 0", ""), "is not a whole line of settings"),
         (("unalign: 0\n", "unalign: 0vm:1:2 [0] NCCL INFO\n"), "is not a whole line of settings"),
         (("iters: 50", "iters: 5\n0"), "is not a whole line of settings"),
-        (("maxBytes 8388608 step: 1048576(factor)", "maxBytes 8388608 step: 1(bytes)"), "more than 100000 sizes"),
+        (("maxBytes 8388608 step: 1048576(factor)", "maxBytes 8388608 step: 1(bytes)"), "more than 20000 sizes"),
         (("#  Rank  1", "#  Rank  2"), "up to rank 3, and rank 1 is missing"),
         (("reduce_perf\n", "reduce_p\n"), 'its program is "all_reduce_p"'),
     ],
@@ -299,6 +301,20 @@ def test_encodings_with_a_mark_and_json_in_a_log_are_read(encoding: str, text: s
     (tmp_path / "file").write_text(text, encoding=encoding)
     imported = read(tmp_path / "file")
     assert (len(imported.lines), imported.left_out) == (4, ())
+
+
+def test_a_table_beside_json_is_not_lost(written: Any) -> None:
+    with pytest.raises(RecordError, match=r"\(document 1\) and .*\(table from line 3\) both have all_reduce"):
+        written(text=f"{document()}\n\n{TABLE}")
+    other = TABLE.replace("graph: 0", "graph: 20")
+    assert len(written(text=f"{other}{document()}\n").lines) == 8
+
+
+@pytest.mark.parametrize("prefix", ["0: ", "[1,0]<stdout>:"])
+def test_json_on_lines_with_a_prefix_is_refused_by_name(prefix: str, written: Any) -> None:
+    lines = json.dumps(json.loads(document()), indent=1).splitlines()
+    with pytest.raises(RecordError, match="JSON of nccl-tests whose lines have a prefix"):
+        written(text="".join(f"{prefix}{line}\n" for line in lines))
 
 
 def test_a_table_without_settings_beside_a_whole_one_is_reported(written: Any) -> None:
