@@ -28,7 +28,9 @@ def sort_out(entries: Sequence[Entry], file: Path) -> Attempts:
     """Return the lines of ``entries`` that count. Rounds of different attempts cannot be paired, so one attempt counts.
 
     For each case in each launch it is the last attempt that reached the end of the case. If no attempt did, it is the
-    last one with samples. A hang or a crash ends an attempt of its case, and a resume ends the attempts of all cases.
+    last one with samples. A hang or a crash ends an attempt of its case. One without a case, as in
+    set-up, ends the attempts of all cases of its launch, because new ranks may measure any of them again. A resume ends
+    the attempts of all cases.
 
     Raises ``RecordError`` if one attempt has two lines of samples of the same arm and timing: the file mixes two runs.
     ``file`` is for messages.
@@ -44,8 +46,8 @@ def sort_out(entries: Sequence[Entry], file: Path) -> Attempts:
             resumes.append(entry)
             attempts.append(0)
             continue
-        # Both numbers only grow, so each attempt of a case in a launch has its own sum.
-        attempt = broken[entry.case, entry.launch] + len(resumes)
+        # These numbers only grow, so each attempt of a case in a launch has its own sum.
+        attempt = broken[entry.case, entry.launch] + broken[None, entry.launch] + len(resumes)
         attempts.append(attempt)
         if isinstance(entry, Samples):
             key = (entry.case, entry.launch, entry.arm, entry.timing, attempt)

@@ -25,6 +25,7 @@ ARGUMENTS = (
     *("run", "--nproc", "2", "--sizes", f"{FIRST_SIZE_BYTES}:64K:+{STEP_BYTES}"),
     *("--arms", "stream-free,torch", "--timing", "eager", "--rounds", "1", "--max-rounds", "1", "-w", "1", "-n", "4"),
     "--same-buffer",
+    "--full",
 )
 ARMS = ("stream-free", "torch", "stream-free:twin")
 # The time limit of a case. A case that a busy machine slows must not reach it.

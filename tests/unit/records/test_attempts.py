@@ -14,6 +14,7 @@ from tests.support.synthetic_runs import case, crash, hang, samples
 
 FIRST, SECOND = samples(), samples(samples_us=(9.0, 9.1, 9.2))
 END = CaseEnd(case=case())
+SET_UP_HANG = replace(hang(), case=None)
 RESUME = Resume(started="2026-10-01T02:00:00+00:00", command=("nccl-bench", "run", "--resume", "there"))
 
 
@@ -31,6 +32,8 @@ RESUME = Resume(started="2026-10-01T02:00:00+00:00", command=("nccl-bench", "run
         # An attempt that reached its end counts, although a later one began.
         ((FIRST, END, hang(), SECOND), (FIRST, hang()), True),
         ((FIRST, END, hang(), SECOND, END), (hang(), SECOND), True),
+        # New ranks after a failure in set-up measure the case again.
+        ((FIRST, END, SET_UP_HANG, SECOND, END), (SET_UP_HANG, SECOND), True),
     ],
 )
 def test_the_last_attempt_that_reached_its_end_counts(
