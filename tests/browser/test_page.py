@@ -283,6 +283,18 @@ def test_the_table_is_sorted_by_keyboard(page: Page, default: Written) -> None:
         assert shown[0] == pytest.approx(extreme, rel=1e-3)
 
 
+def test_the_fastest_arm_of_a_size_is_bold_with_its_time(page: Page, default: Written) -> None:
+    page.open(default.file)
+    row = "[...document.querySelectorAll('.times tbody tr')].find(row => row.cells[0].textContent === '1 MiB')"
+    assert page.evaluate(f"{row}.querySelector('b').textContent") == "16.3"
+    column = page.evaluate(f"{row}.querySelector('b').parentElement.cellIndex")
+    heading = page.evaluate(f"document.querySelectorAll('.times thead tr')[1].cells[{column}].innerText")
+    assert heading == ARM
+    # A hidden arm has no column.
+    page.evaluate(f"[...document.querySelectorAll('#arms label')].find(each => each.innerText === '{ARM}').click()")
+    assert page.evaluate(f"{row}.querySelector('b').textContent") == "23.6"
+
+
 def test_the_downloaded_csv_has_the_rows_of_summary_csv(page: Page, default: Written, tmp_path: Path) -> None:
     page.open(default.file)
     page.evaluate(

@@ -23,7 +23,7 @@ def ratio_charts(cases: CasesOfKind) -> list[Chart]:
                 x_label="message size",
                 x_scale=Scale.SIZE,
                 positions=tuple(sizes),
-                y_label=f"ratio to {_baselines(pairs)}, below 1 is faster",
+                y_label=f"{cases.ratio}, below 1 is faster",
                 y_scale=Scale.LOG,
                 y_reference=1,
                 y_range=_LEAST_RANGE,
@@ -31,7 +31,7 @@ def ratio_charts(cases: CasesOfKind) -> list[Chart]:
                     _line(cases, name, sizes, of_pair, lambda each: each.ratio, _low, _high)
                     for name, of_pair in pairs.items()
                 ),
-                shades=(_threshold(pairs, sizes), *_noise_floor(pairs, sizes)),
+                shades=(_threshold(pairs, sizes), *_noise_floor(cases.floors.get(timing, {}), sizes)),
             )
         )
     return charts
@@ -48,7 +48,7 @@ def saved_charts(cases: CasesOfKind) -> list[Chart]:
                 x_label="message size",
                 x_scale=Scale.SIZE,
                 positions=tuple(sizes),
-                y_label="us saved by a call, above 0 is faster",
+                y_label=f"{cases.saved}, above 0 is faster",
                 y_scale=Scale.SIGNED_LOG,
                 y_reference=0,
                 y_range=(-1, 1),
@@ -100,10 +100,6 @@ def _saved(comparison: Comparison, ratio: Value) -> Value:
     return None if ratio is None else comparison.saved_at(ratio)
 
 
-def _baselines(pairs: CellsBySize[Comparison]) -> str:
-    return ", ".join(dict.fromkeys(each.baseline for of_pair in pairs.values() for each in of_pair.values()))
-
-
 def _threshold(pairs: CellsBySize[Comparison], sizes: Sequence[int]) -> ChartShade:
     thresholds = [max(each.threshold for each in _at(pairs, size)) for size in sizes]
     shares = " to ".join(dict.fromkeys(format_share(share) for share in (min(thresholds), max(thresholds))))
@@ -115,9 +111,10 @@ def _threshold(pairs: CellsBySize[Comparison], sizes: Sequence[int]) -> ChartSha
     )
 
 
-def _noise_floor(pairs: CellsBySize[Comparison], sizes: Sequence[int]) -> list[ChartShade]:
-    floors = [max((each.noise_floor or 0.0 for each in _at(pairs, size)), default=0.0) or None for size in sizes]
-    known = [floor for floor in floors if floor is not None]
+def _noise_floor(of_pairs: CellsBySize[float], sizes: Sequence[int]) -> list[ChartShade]:
+    """Return the area of the noise floors of the bands; of several pairs, the largest one."""
+    floors = [max((of_pair.get(size, 0.0) for of_pair in of_pairs.values()), default=0.0) or None for size in sizes]
+    known = [floor for of_pair in of_pairs.values() for floor in of_pair.values()]
     if not known:
         return []
     shares = " to ".join(dict.fromkeys(format_share(share) for share in (min(known), max(known))))

@@ -12,6 +12,7 @@ from nccl_bench.analysis.summary import Row
 from nccl_bench.analysis.wording import case_name, compared_text
 from nccl_bench.catalog.cases import Case
 from nccl_bench.catalog.timings import Timing
+from nccl_bench.report.charts.styles import arm_styles
 
 # All that names a case but its size.
 Kind = tuple[object, ...]
@@ -50,6 +51,9 @@ class CasesOfKind:
     # The rows with a time, by timing and label of the drawn arm; empty if a side has several runs, or is a summary.
     rows: Mapping[Timing, CellsBySize[Row]]
     comparisons: Mapping[Timing, CellsBySize[Comparison]]  # the comparisons, by timing and name of the pair
+    floors: Mapping[Timing, CellsBySize[float]]  # the noise floors of the bands, as shares, by timing and pair
+    ratio: str  # the meaning of a ratio in words, such as `ratio to torch`
+    saved: str  # the meaning of a saved time in words
     arms: Mapping[str, ChartArm]  # what the reader switches on and off, by name; the same for all kinds
     drawn: Mapping[str, DrawnArm]  # the drawn arms by label; the same for all kinds
 
@@ -62,16 +66,23 @@ def kind_of(case: Case | Row) -> Kind:
 def arms_of(analysis: Analysis) -> dict[str, ChartArm]:
     """Return the arms with times, the baseline first; for two sides, the compared pairs."""
     if analysis.run is None:
-        names = list(dict.fromkeys(pair_name(each, analysis) for each in analysis.comparisons))
-        # The first style is that of a baseline.
-        return {name: ChartArm(name=name, note="", style=number) for number, name in enumerate(names, start=1)}
+        pairs = {pair_name(each, analysis): each for each in analysis.comparisons}
+        styles = _styles_of_pairs(analysis)
+        return {name: ChartArm(name=name, note="", style=styles[each.candidate]) for name, each in pairs.items()}
     timed = {row.arm for row in analysis.rows if row.time_us is not None}
     present = [arm for arm in analysis.run.arms if arm in timed]
     baseline = analysis.run.baseline
     return {
-        name: ChartArm(name=name, note="baseline" if name == baseline else "", style=number)
-        for number, name in enumerate(present, start=0 if baseline in timed else 1)
+        name: ChartArm(name=name, note="baseline" if name == baseline else "", style=style)
+        for name, style in arm_styles(present).items()
     }
+
+
+def _styles_of_pairs(analysis: Analysis) -> dict[str, int]:
+    """Return the style of each arm of the compared pairs."""
+    return arm_styles(
+        list(dict.fromkeys(arm for each in analysis.comparisons for arm in (each.candidate, each.baseline)))
+    )
 
 
 def drawn_arms(analysis: Analysis) -> list[DrawnArm]:
@@ -83,6 +94,7 @@ def drawn_arms(analysis: Analysis) -> list[DrawnArm]:
         ]
     sides = ("", "") if analysis.basis.of_one_run else analysis.sides
     alone = len(arms) == 1
+    styles = _styles_of_pairs(analysis)
     drawn: dict[tuple[str, str], DrawnArm] = {}
     for each in analysis.comparisons:
         pair = arms[pair_name(each, analysis)]
@@ -94,9 +106,8 @@ def drawn_arms(analysis: Analysis) -> list[DrawnArm]:
                     arm=arm,
                     label=f"{arm}, {side}" if side and (not alone or len({*parts}) == 1) else arm,
                     name=pair.name,
-                    # A single pair has the styles of a baseline and of a candidate.
-                    style=0 if alone and part == 0 else pair.style,
-                    hollow=not alone and part == 0,
+                    style=styles[arm],
+                    hollow=bool(side) and part == 0,
                 )
     return list(drawn.values())
 
@@ -114,18 +125,40 @@ def kinds(analysis: Analysis) -> list[CasesOfKind]:
     for each in analysis.comparisons:
         of_pair = comparisons.setdefault(kind_of(each.case), {}).setdefault(each.timing, {})
         of_pair.setdefault(pair_name(each, analysis), {})[each.case.size_bytes] = each
+    floors: dict[Kind, dict[Timing, dict[str, dict[int, float]]]] = {}
+    for band in analysis.bands:
+        if band.noise_floor is not None:
+            for each in band.comparisons:
+                of_floors = floors.setdefault(kind_of(each.case), {}).setdefault(each.timing, {})
+                of_floors.setdefault(pair_name(each, analysis), {})[each.case.size_bytes] = band.noise_floor
     arms = arms_of(analysis)
+    ratio, saved = _meanings(analysis)
     return [
         CasesOfKind(
             kind=kind,
             name=_name(rows.get(kind, {}), comparisons.get(kind, {})),
             rows=rows.get(kind, {}),
             comparisons=comparisons.get(kind, {}),
+            floors=floors.get(kind, {}),
+            ratio=ratio,
+            saved=saved,
             arms=arms,
             drawn={each.label: each for each in drawn},
         )
         for kind in dict.fromkeys((*rows, *comparisons))
     ]
+
+
+def _meanings(analysis: Analysis) -> tuple[str, str]:
+    """Return what a ratio and what a saved time mean."""
+    if analysis.basis.of_one_run:
+        baselines = ", ".join(dict.fromkeys(each.baseline for each in analysis.comparisons))
+        return f"ratio to {baselines}", "us saved by a call"
+    before, after = analysis.sides
+    if analysis.shared_arm is not None:
+        shared_arm = analysis.shared_arm
+        return f"{after} / {before}, of the ratio to {shared_arm}", f"us saved by a call, relative to {shared_arm}"
+    return f"{after} / {before}", "us saved by a call"
 
 
 def _rows_by_side(analysis: Analysis) -> Iterator[tuple[str, Row]]:
@@ -139,11 +172,6 @@ def _rows_by_side(analysis: Analysis) -> Iterator[tuple[str, Row]]:
 def pair_name(comparison: Comparison, analysis: Analysis) -> str:
     """Return the name of the line of a comparison: its candidate, for two sides its two arms."""
     return comparison.candidate if analysis.run is not None else compared_text(comparison, analysis.sides)
-
-
-def timing_style(timing: Timing) -> int:
-    """Return the style of a line that stands for ``timing``. The first styles are those of the first arms."""
-    return list(Timing).index(timing) + 4
 
 
 def sizes_of(cells: CellsBySize[Cell]) -> Sequence[int]:

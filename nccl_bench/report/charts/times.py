@@ -8,7 +8,8 @@ from dataclasses import replace
 from nccl_bench.analysis.summary import Row
 from nccl_bench.catalog.timings import TIMINGS, Timing
 from nccl_bench.report.charts.chart import Chart, ChartLine, Scale, Value, same_range
-from nccl_bench.report.charts.kinds import CasesOfKind, CellsBySize, sizes_of, timing_style
+from nccl_bench.report.charts.kinds import CasesOfKind, CellsBySize, sizes_of
+from nccl_bench.report.charts.styles import timing_style
 
 # Smaller messages are a matter of latency: their bandwidth says nothing about the links.
 SMALLEST_FOR_BANDWIDTH = 2**20

@@ -6,12 +6,13 @@ from collections.abc import Iterator, Mapping, Sequence
 
 from nccl_bench.analysis.analysis import Analysis
 from nccl_bench.analysis.headline import Headline
-from nccl_bench.catalog.timings import TIMINGS, Timing
+from nccl_bench.catalog.arms import TWIN_SUFFIX
 from nccl_bench.records.run import TOOL
 from nccl_bench.report.charts.chart import Chart
 from nccl_bench.report.charts.kinds import CasesOfKind, arms_of, kinds
 from nccl_bench.report.html.answer import fact_block, headline_blocks
 from nccl_bench.report.html.data import charts_of, plain
+from nccl_bench.report.html.legend import eager_below_enqueue, legend
 from nccl_bench.report.html.numbers import numbers
 from nccl_bench.report.html.page import (
     Block,
@@ -21,19 +22,22 @@ from nccl_bench.report.html.page import (
     Paragraphs,
     Remarks,
     Section,
+    TimesTable,
     render,
 )
 from nccl_bench.report.html.tables import bands_table, checked_results, environment, lowered_clocks
 from nccl_bench.report.verdicts import heading as verdicts_heading
 
 _HEADINGS: Mapping[str, str] = {
-    "ratio": "Ratio by size",
-    "saved": "Time saved by size",
-    "latency": "Latency by size",
+    "answer": "Answer",
+    "times": "Times",
+    "ratio": "Ratio",
+    "saved": "Time saved",
+    "latency": "Latency",
     "cost": "Where the time goes",
     "steady": "Was the machine steady?",
-    "bandwidth": "Bus bandwidth from 1 MiB on",
-    "results": "Results and stream order",
+    "bandwidth": "Bus bandwidth",
+    "results": "Results and order",
     "environment": "Environment",
     "numbers": "All numbers",
 }
@@ -41,6 +45,13 @@ _TIME_GOES = (
     "Each chart shows one arm. eager is what a caller sees, with the cost of its calls. gated is the work of the "
     "device alone. graph is a replayed CUDA graph. enqueue is the CPU time of one call. Where eager lies on enqueue, "
     "the CPU limits the arm. Where eager lies on gated, the device does."
+)
+_TIMES = "The median time of a call, in us. The verdicts say which differences are more than noise."
+_SMALLEST = "The smallest time of each size and timing is bold."
+_BELOW_ENQUEUE = (
+    "eager can be below enqueue. The two come from different batches: the device times eager while it works, and the "
+    "CPU times enqueue while a gate holds the device. A CPU that is slower during one of the batches changes only one "
+    "of the times. So compare arms within a timing."
 )
 _STEADY = (
     "Every point is a round. On a steady machine, the points of a size lie on a line. Two lines of one arm are two "
@@ -60,15 +71,15 @@ def html_report(analysis: Analysis) -> str:
 def page_of(analysis: Analysis) -> Page:
     """Return the page of ``analysis`` as data."""
     headline = analysis.headline
-    # The title of the headline can begin with that of the analysis, which stands below the heading.
-    heading = headline.title.removeprefix(f"{analysis.title}: ") or TOOL
+    heading = headline.title or analysis.title or TOOL
     of_kinds = kinds(analysis)
     charts = charts_of(analysis, of_kinds)
     arms = list(arms_of(analysis).values())
     return Page(
         title=f"{heading} - {TOOL}",
         heading=heading,
-        subtitle=analysis.title,
+        # The heading of a comparison names its records.
+        subtitle="" if analysis.title in heading else analysis.title,
         sections=[section for section in _sections(analysis, headline, charts, of_kinds) if section.blocks],
         arms=arms,
         kinds=[cases.name for cases in of_kinds],
@@ -90,28 +101,33 @@ def _sections(
     def drawn(name: str, title: str = "") -> list[Block]:
         return [Charts(name=name, title=title)] if any(charts[name]) else []
 
-    def section(identifier: str, *blocks: Block, short: str = "") -> Section:
-        return Section(identifier=identifier, title=_HEADINGS[identifier], short=short, blocks=blocks)
+    def section(identifier: str, *blocks: Block) -> Section:
+        return Section(identifier=identifier, title=_HEADINGS[identifier], blocks=blocks)
 
-    yield Section(identifier="answer", title="Answer", blocks=list(_answer(analysis, headline, of_kinds)))
+    yield section("answer", *_answer(analysis, headline, of_kinds))
+    below_enqueue = any(map(eager_below_enqueue, charts["latency"]))
+    if drawn("latency"):
+        one_run = analysis.basis.of_one_run
+        notes = [f"{_TIMES} {_SMALLEST}" if one_run else _TIMES, *([_BELOW_ENQUEUE] if below_enqueue else [])]
+        yield section("times", Paragraphs(items=notes), TimesTable(charts="latency", emphasised=one_run))
     ratio = drawn("ratio")
     if ratio:
-        yield section(
-            "ratio", Paragraphs(items=[verdicts_heading(analysis)]), *ratio, bands_table(analysis.bands), short="Ratio"
-        )
-    yield section("saved", *drawn("saved"), short="Saved")
-    yield section("latency", *drawn("latency"), short="Latency")
+        heading = Paragraphs(items=[verdicts_heading(analysis)])
+        yield section("ratio", heading, *ratio, bands_table(analysis.bands, analysis.sides))
+    yield section("saved", *drawn("saved"))
+    yield section("latency", *drawn("latency"))
     if drawn("cost"):
-        yield section("cost", Paragraphs(items=[_TIME_GOES]), *drawn("cost"), short="Cost")
-    yield section("steady", *_steadiness(analysis, charts), short="Steady?")
-    yield section("bandwidth", *drawn("bandwidth"), short="Bandwidth")
-    yield section("results", *_results(analysis, headline), short="Results")
+        yield section("cost", Paragraphs(items=[_TIME_GOES]), *drawn("cost"))
+    yield section("steady", *_steadiness(analysis, charts))
+    yield section("bandwidth", *drawn("bandwidth"))
+    yield section("results", *_results(analysis, headline))
     yield section("environment", *_environment(analysis))
-    yield section("numbers", Numbers(name="nccl-bench.csv"), short="Numbers")
+    yield section("numbers", Numbers(name="nccl-bench.csv"))
 
 
 def _answer(analysis: Analysis, headline: Headline, of_kinds: Sequence[CasesOfKind]) -> Iterator[Block]:
     yield from headline_blocks(headline)
+    yield from legend(of_kinds, has_twin=_has_twin(analysis))
     for title, items in (
         ("Warnings", analysis.warnings),
         ("How to decide what is open", analysis.hints),
@@ -120,12 +136,10 @@ def _answer(analysis: Analysis, headline: Headline, of_kinds: Sequence[CasesOfKi
     ):
         if items:
             yield Remarks(title=f"{title} ({len(items)})", items=items, style="warning", folded=True)
-    timings = [
-        timing for timing in Timing if any(timing in cases.rows or timing in cases.comparisons for cases in of_kinds)
-    ]
-    if timings:
-        questions = [f"{timing}: {TIMINGS[timing].question}" for timing in timings]
-        yield Remarks(title="What the timings measure", items=questions, folded=True)
+
+
+def _has_twin(analysis: Analysis) -> bool:
+    return any(str(row.arm).endswith(TWIN_SUFFIX) for _, rows in analysis.rows_of_runs for row in rows)
 
 
 def _steadiness(analysis: Analysis, charts: Mapping[str, list[list[Chart]]]) -> Iterator[Block]:

@@ -15,7 +15,7 @@ from nccl_bench.report.escaping import visible
 
 _LIBRARY = "uPlot.iife.min.js"
 # The parts of the page's own script, which share their names.
-_PARTS = ("scales.js", "charts.js", "figures.js", "numbers.js", "page.js")
+_PARTS = ("scales.js", "charts.js", "figures.js", "times.js", "numbers.js", "page.js")
 _STYLES = ("uPlot.min.css", "page.css")
 _UNITS = re.compile(r"(?<=\d) (?=%|us\b|[KMGT]iB\b|B\b)")
 _LICENSES = ("uPlot-LICENSE.txt",)
@@ -63,6 +63,7 @@ class Facts(Block):
 
     template = "facts"
     items: Sequence[NamedText]  # the facts
+    style: str = "facts"  # `facts`, or `legend` for the meanings of words
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -107,6 +108,15 @@ class Charts(Block):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class TimesTable(Block):
+    """The table of times by size, with all arms and timings side by side, which the script makes of charts."""
+
+    template = "times"
+    charts: str  # the key of the charts in the data of the page
+    emphasised: bool  # True if the smallest time of each size and timing is bold
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Numbers(Block):
     """The table of all numbers, which the script makes of the page's data."""
 
@@ -119,8 +129,7 @@ class Section:
     """A section of the page."""
 
     identifier: str  # the target of links to the section
-    title: str  # the heading
-    short: str = ""  # the heading in the navigation; empty: the title
+    title: str  # the heading, also in the navigation
     blocks: Sequence[Block]  # the content
 
 
@@ -130,7 +139,7 @@ class Page:
 
     title: str  # the title of the window
     heading: str  # the heading at the top
-    subtitle: str  # what was measured, and when
+    subtitle: str  # what was measured, and when; empty if the heading says so
     sections: Sequence[Section]  # the content from top to bottom
     arms: Sequence[ChartArm] = ()  # the arms that the reader can switch on and off
     kinds: Sequence[str] = ()  # the kinds of cases of which the reader chooses one

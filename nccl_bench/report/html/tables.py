@@ -8,27 +8,27 @@ from nccl_bench.analysis.bands import Band
 from nccl_bench.analysis.checks import ArmChecks, checks_of_arms
 from nccl_bench.analysis.machine import NamedRuns, facts
 from nccl_bench.analysis.summary import Row
-from nccl_bench.analysis.wording import format_ratios, format_share, size_with_unit
+from nccl_bench.analysis.wording import compared_text, format_ratios, format_share, size_with_unit
 from nccl_bench.records.run import Run
 from nccl_bench.report.html.page import Block, Facts, NamedText, PageTable, Paragraphs
 
 
-def bands_table(bands: Iterable[Band]) -> PageTable:
-    """Return the table of all bands, which the reader can unfold."""
+def bands_table(bands: Iterable[Band], sides: tuple[str, str]) -> PageTable:
+    """Return the table of all bands, which the reader can unfold; ``sides`` are the names of the two sides."""
     return PageTable(
         caption="Verdicts of bands: neighbouring sizes that share a verdict",
         header=("arms", "timing", "sizes", "verdict", "ratio", "interval", "noise floor"),
-        rows=[_band(band) for band in bands],
+        rows=[_band(band, sides) for band in bands],
         numeric=(False, False, False, False, True, True, True),
         folded=True,
     )
 
 
-def _band(band: Band) -> tuple[str, ...]:
+def _band(band: Band, sides: tuple[str, str]) -> tuple[str, ...]:
     first, last = (size_with_unit(band.comparisons[at].case.size_bytes) for at in (0, -1))
     reason = f"({band.reason})" if band.reason else ""
     return (
-        f"{band.candidate} against {band.baseline}",
+        compared_text(band.comparisons[0], sides),
         band.timing,
         first if first == last else f"{first} to {last}",
         f"{band.verdict or 'no verdict'} {reason}".strip(),

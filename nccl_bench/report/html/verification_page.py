@@ -69,7 +69,7 @@ def verification_page(verification: Verification) -> Page:
     sections = (
         Section(identifier="answer", title="Answer", blocks=list(headline_blocks(headline))),
         Section(identifier="probes", title="Arms and probes", blocks=list(_probes(verification))),
-        Section(identifier="trials", title="All trials", short="Trials", blocks=list(_trials(verification))),
+        Section(identifier="trials", title="All trials", blocks=list(_trials(verification))),
         Section(identifier="environment", title="Environment", blocks=list(_environment(verification))),
     )
     return Page(

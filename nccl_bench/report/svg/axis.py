@@ -7,7 +7,7 @@ import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
-from nccl_bench.config.sizes import format_size
+from nccl_bench.analysis.wording import size_with_unit
 from nccl_bench.report.charts.chart import Scale
 
 _TRANSFORMS: Mapping[Scale, Callable[[float], float]] = {
@@ -20,6 +20,8 @@ _TRANSFORMS: Mapping[Scale, Callable[[float], float]] = {
 }
 # The shares of a power of ten that can have a label. Each line of them is tried after the ones before.
 _SERIES = ((1.0,), (1.0, 3.0), (1.0, 2.0, 5.0), (1.0, 1.5, 2.0, 3.0, 5.0, 7.0))
+# The numbers of doublings between two labels of sizes. With each of them, 1 KiB, 1 MiB and 1 GiB have labels.
+_DOUBLINGS = (1, 2, 5, 10)
 _NICE_STEPS = (1.0, 2.0, 5.0)
 
 
@@ -45,7 +47,7 @@ class Axis:
     def labels(self, gap: float, positions: Sequence[float] = ()) -> list[tuple[float, str]]:
         """Return values and their labels, at least ``gap`` pixels apart; ``positions`` are those of sizes."""
         if self.scale is Scale.SIZE:
-            return [(value, format_size(int(value))) for value in self._spread(positions, gap)]
+            return [(value, size_with_unit(int(value))) for value in self._sizes(positions, gap)]
         chosen: list[float] = []
         for candidates in self._candidates():
             if len(candidates) > len(chosen) and self._apart(candidates) >= gap:
@@ -79,6 +81,18 @@ class Axis:
         pixels = sorted(map(self.pixel, values))
         return min((after - before for before, after in itertools.pairwise(pixels)), default=math.inf)
 
+    def _sizes(self, positions: Sequence[float], gap: float) -> list[float]:
+        """Return powers of two with the same factor in between, such as 1 KiB, 32 KiB, 1 MiB.
+
+        If fewer than two of them are on the axis, or there is one size, return positions that keep their distance.
+        """
+        for step in _DOUBLINGS if len({*positions}) > 1 else ():
+            powers = [2.0**power for power in range(0, 64, step)]
+            chosen = self._inside(powers)
+            if len(chosen) > 1 and self._apart(chosen) >= gap:
+                return chosen
+        return list(self._spread(positions, gap))
+
     def _spread(self, values: Sequence[float], gap: float) -> Iterator[float]:
         last = -math.inf
         for value in values:
@@ -88,4 +102,5 @@ class Axis:
 
 
 def _number(value: float) -> str:
+    value = 0.0 if abs(value) < 0.0005 else value
     return f"{value:,.3f}".rstrip("0").rstrip(".") if abs(value) < 10_000 else f"{value:.0e}"

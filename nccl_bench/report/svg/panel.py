@@ -13,7 +13,7 @@ from nccl_bench.report.svg.markup import add, path, short
 from nccl_bench.report.svg.style import colour_class, mark
 
 # The least distance between labels, in pixels.
-_LABEL_GAP = {"x": 42.0, "y": 18.0}
+_LABEL_GAP = {"x": 52.0, "y": 18.0}
 # The distance of the outermost marks from the frame, in pixels.
 _INSET = 8.0
 # The share of the height that intervals may add above and below the values.

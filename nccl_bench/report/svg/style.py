@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from nccl_bench.report.charts.styles import colour_of
+
 # The shapes around the point 0 0, from the first style to the last: the same as on the page.
 MARKS = (
     "m-3 0a3 3 0 1 0 6 0a3 3 0 1 0-6 0z",
@@ -13,8 +15,34 @@ MARKS = (
     "m-3.2-1.8l1.4-1.4l1.8 1.8l1.8-1.8l1.4 1.4l-1.8 1.8l1.8 1.8l-1.4 1.4l-1.8-1.8l-1.8 1.8l-1.4-1.4l1.8-1.8z",
 )
 # The colours of the lines, the same as on the page. Each has a contrast of 3 or more with the paper.
-LIGHT = ("#4a5560", "#0072b2", "#c24e00", "#00805e", "#b0568a", "#8a6a00", "#2b8cc4", "#6a4fb3")
-DARK = ("#b9c3cd", "#56b4e9", "#ff8a45", "#2fc99b", "#e39ac4", "#f0d442", "#8fd0ff", "#b7a3f5")
+LIGHT = (
+    "#4a5560",
+    "#0072b2",
+    "#c24e00",
+    "#00805e",
+    "#b0568a",
+    "#8a6a00",
+    "#2b8cc4",
+    "#6a4fb3",
+    "#d81b60",
+    "#6d4c41",
+    "#1a8a99",
+    "#7a7f00",
+)
+DARK = (
+    "#b9c3cd",
+    "#56b4e9",
+    "#ff8a45",
+    "#2fc99b",
+    "#e39ac4",
+    "#f0d442",
+    "#8fd0ff",
+    "#b7a3f5",
+    "#ff6f9f",
+    "#c9a08c",
+    "#35c6d6",
+    "#c5cc3a",
+)
 
 _SHAPES = """
 text{font:12px system-ui,-apple-system,"Segoe UI",Roboto,"Helvetica Neue",Arial,sans-serif}
@@ -69,7 +97,7 @@ def mark(style: int) -> str:
 
 def colour_class(style: int) -> str:
     """Return the name of the class that colours a line."""
-    return f"c{style % len(LIGHT)}"
+    return f"c{colour_of(style)}"
 
 
 def _rules(colours: tuple[str, ...], *, dark: bool) -> str:

@@ -16,6 +16,7 @@ from nccl_bench.analysis.analysis import Analysis
 from nccl_bench.analysis.compared_runs import analyse_sides
 from nccl_bench.analysis.loading import load_run
 from nccl_bench.analysis.summary import COLUMNS
+from nccl_bench.analysis.wording import format_share
 from nccl_bench.catalog.timings import Timing
 from nccl_bench.config.limits import Limits
 from nccl_bench.records.run import Run
@@ -24,8 +25,21 @@ from tests.support.compare_command import write
 from tests.support.synthetic_comparisons import compared_runs
 from tests.support.synthetic_runs import ARMS, SIZES, case, crash, gpus, hang, run, samples, sweep, wrong
 
+REFERENCE = Path(__file__).parents[3] / "results" / "h200-x2-all-reduce"
 EVIL = "</script><script>alert(1)</script><img src=x onerror=alert(2)>&amp;'\""
-SECTIONS = ["answer", "ratio", "saved", "latency", "cost", "steady", "bandwidth", "results", "environment", "numbers"]
+SECTIONS = [
+    "answer",
+    "times",
+    "ratio",
+    "saved",
+    "latency",
+    "cost",
+    "steady",
+    "bandwidth",
+    "results",
+    "environment",
+    "numbers",
+]
 
 
 class Elements(HTMLParser):
@@ -91,6 +105,40 @@ def test_ratios_have_a_threshold_and_the_twins_noise_floor() -> None:
     assert ratios[0]["shades"][0]["low"] == [0.98] * len(SIZES)
 
 
+def test_charts_and_bands_have_the_same_noise_floors() -> None:
+    analysis = Analysis.of(Run.load(REFERENCE))
+    (ratios,) = Elements(html_report(analysis)).data["charts"]["ratio"]
+    for chart in ratios:
+        floors = [band.noise_floor for band in analysis.bands if band.timing == chart["title"]]
+        known = [floor for floor in floors if floor is not None]
+        (shade,) = [each for each in chart["shades"] if each["shading"] == "noise floor"]
+        shares = dict.fromkeys(map(format_share, (min(known), max(known))))
+        assert shade["label"] == f"noise floor: {' to '.join(shares)}"
+        assert max(shade["high"]) == pytest.approx(1 + max(known), rel=1e-3)
+
+
+def test_charts_of_two_sides_name_the_arm_to_which_times_are_relative(tmp_path: Path) -> None:
+    sides = [load_run(write(tmp_path / name, sweep())) for name in ("first", "second")]
+    analysis = analyse_sides(sides[:1], sides[1:], None, "dedicated-stream", Limits(default=0.02), allow_mismatch=True)
+    page = html_report(analysis)
+    (ratios,) = Elements(page).data["charts"]["ratio"]
+    assert ratios[0]["y_label"] == "after / before, of the ratio to dedicated-stream, below 1 is faster"
+    assert "stream-free against stream-free" not in page
+    assert "<h1>second against first" in page.replace(f"{tmp_path}/", "")
+
+
+def test_words_are_explained_if_the_page_has_them() -> None:
+    text = html_report(Analysis.of(run([samples(arm, Timing.EAGER, case=case(8)) for arm in ARMS])))
+    assert "<dt>eager</dt>" in text
+    assert "<dt>graph</dt>" not in text
+    assert "<dt>twin</dt>" not in text
+    assert "eager can be below enqueue" not in text
+    times = {Timing.EAGER: 13.6, Timing.ENQUEUE: 22.3}
+    lines = [samples(arm, timing, case=case(8), samples_us=(us,) * 3) for arm in ARMS for timing, us in times.items()]
+    text = html_report(Analysis.of(run(lines)))
+    assert "eager can be below enqueue" in text
+
+
 @pytest.mark.parametrize("field", ["arm", "hostname", "message", "name"])
 def test_text_of_a_record_never_becomes_markup(field: str) -> None:
     arm = EVIL if field == "arm" else "torch"
@@ -149,11 +197,11 @@ def test_a_run_without_times_and_two_sides_have_a_page() -> None:
     comparisons = Analysis.of(run(sweep())).comparisons
     sides = Elements(html_report(compared_runs(comparisons)))
     (latencies,) = sides.data["charts"]["latency"]
-    # The line of each side: with one pair in the styles of a baseline and of a candidate, with more hollow and full.
+    # The lines of an arm have one style; the time before is hollow.
     assert {bool(line.get("hollow")) for chart in latencies for line in chart["lines"]} == {True, False}
     pair = compared_runs([each for each in comparisons if each.candidate == "torch"])
     (latencies,) = Elements(html_report(pair)).data["charts"]["latency"]
-    assert [[line["style"] for line in chart["lines"]] for chart in latencies] == [[0, 1]] * len(Timing)
+    assert [[line["style"] for line in chart["lines"]] for chart in latencies] == [[0, 2]] * len(Timing)
     assert "environment" not in [attributes["id"] for attributes in sides.named("section")]
 
 

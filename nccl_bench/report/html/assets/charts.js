@@ -146,8 +146,11 @@ function draw(figure, chart) {
   const space = (last - first || 1) * (chart.points_only ? 0.005 : 0.03);
   const font = "12px system-ui, sans-serif";
   const axis = { font, stroke: () => css("--quiet"), grid: { stroke: () => css("--grid"), width: 1 }, ticks: { stroke: () => css("--rule"), width: 1, size: 4 } };
-  const labelled = chart.x_scale === "marks" ? [...marks.keys()] : xs;
-  const texts = new Map(chart.x_scale === "size" ? xs.map((x, at) => [x, sizeText(chart.positions[at])]) : marks);
+  const splits = (u, side, low, high) => {
+    const pixels = u.bbox.width / devicePixelRatio;
+    return chart.x_scale === "size" ? sizeTicks(xs, low, high, pixels) : spaced([...marks.keys()], low, high, pixels, 62);
+  };
+  const textOf = (x) => (chart.x_scale === "size" ? sizeText(Math.round(2 ** x)) : marks.get(x) || "");
   const plot = new uPlot(
     {
       width: holder.clientWidth,
@@ -157,7 +160,7 @@ function draw(figure, chart) {
       cursor: { y: false, drag: { x: false, y: false }, points: { size: 9, fill: (u, number) => colourOf(chart.lines[number - 1].style) } },
       scales: { x: { time: false, range: () => [first - space, last + space] }, y: { range: () => rangeOf(chart) } },
       axes: [
-        { ...axis, size: 30, gap: 4, splits: (u, side, low, high) => spaced(labelled, low, high, u.bbox.width / devicePixelRatio, 62), values: (u, splits) => splits.map((x) => texts.get(x) || "") },
+        { ...axis, size: 30, gap: 4, splits, values: (u, shown) => shown.map(textOf) },
         { ...axis, size: 54, gap: 4, splits: (u, side, low, high) => ticks(chart.y_scale, low, high, u.bbox.height / devicePixelRatio), values: (u, splits) => splits.map((y) => numberText(fromY(y))) },
       ],
       series: [
@@ -167,7 +170,7 @@ function draw(figure, chart) {
           show: !hidden.has(line.arm),
           stroke: () => colourOf(line.style),
           width: 2,
-          dash: dashOf(line.style),
+          dash: dashOf(line.style, line.hollow),
           spanGaps: false,
           ...(chart.points_only ? { paths: () => null } : {}),
           points: { show: (u) => { drawMarks(u, chart, number + 1); } },

@@ -117,6 +117,7 @@ function drawOnce(figure) {
 }
 
 function showKind() {
+  fillAllTimes();
   for (const { plot } of drawn.values()) plot.destroy();
   drawn.clear();
   waiting.clear();
@@ -144,6 +145,7 @@ function switchArm(name, shown) {
     plot.batch(() => chart.lines.forEach((line, at) => line.arm === name && plot.setSeries(at + 1, { show: shown })));
   }
   for (const [figure, chart] of waiting) figure.hidden = hidden.has(chart.arm);
+  fillAllTimes();
 }
 
 function fillControls() {

@@ -22,7 +22,8 @@ const css = (name) => getComputedStyle(document.documentElement).getPropertyValu
 
 // ---- Lines: each style has a colour, a dash and a mark, so that no reader needs the colour
 
-const COLOURS = 8;
+const COLOURS = 12; // The colours of arms, then those of timings; styles.py has the same numbers.
+const AGAIN = [4, 5, 6, 7];
 const DASHES = [[], [], [9, 4], [2, 3], [9, 3, 2, 3], [14, 4], [5, 3], [2, 6]];
 const circle = Array.from({ length: 12 }, (_, at) => [Math.cos((at * Math.PI) / 6), Math.sin((at * Math.PI) / 6)]);
 const plus = [[-0.4, -1.2], [0.4, -1.2], [0.4, -0.4], [1.2, -0.4], [1.2, 0.4], [0.4, 0.4], [0.4, 1.2], [-0.4, 1.2], [-0.4, 0.4], [-1.2, 0.4], [-1.2, -0.4], [-0.4, -0.4]];
@@ -35,17 +36,20 @@ const MARKS = [
   [[0, 1.2], [1.15, -0.85], [-1.15, -0.85]],
   plus.map(([x, y]) => [(x - y) * 0.72, (x + y) * 0.72]),
 ];
-const colourOf = (style) => css(`--line-${style % COLOURS}`);
-const dashOf = (style) => DASHES[style % DASHES.length];
+const colourNumber = (style) => (style < COLOURS ? style : AGAIN[(style - COLOURS) % AGAIN.length]);
+const colourOf = (style) => css(`--line-${colourNumber(style)}`);
+// The time before a change has the style of the time after it, but is dashed, with hollow marks.
+const dashOf = (style, hollow) => (hollow ? [3, 4] : DASHES[style % DASHES.length]);
 const markOf = (style) => MARKS[style % MARKS.length];
 
 function swatch(style, hollow) {
   const mark = markOf(style).map(([x, y]) => `${17 + 4 * x},${7 + 4 * y}`).join(" ");
   const holder = document.createElement("span");
+  const colour = `var(--line-${colourNumber(style)})`;
   holder.innerHTML =
     `<svg class="swatch" viewBox="0 0 34 14" aria-hidden="true"><line x1="0" y1="7" x2="34" y2="7" stroke-width="2" ` +
-    `stroke="var(--line-${style % COLOURS})" stroke-dasharray="${dashOf(style)}"/>` +
-    `<polygon points="${mark}" fill="var(--${hollow ? "paper" : `line-${style % COLOURS}`})" stroke="var(--line-${style % COLOURS})" stroke-width="1.5"/></svg>`;
+    `stroke="${colour}" stroke-dasharray="${dashOf(style, hollow)}"/>` +
+    `<polygon points="${mark}" fill="${hollow ? "var(--paper)" : colour}" stroke="${colour}" stroke-width="1.5"/></svg>`;
   return holder.firstChild;
 }
 
@@ -66,12 +70,13 @@ function sizeText(bytes) {
   return `${bytes} B`;
 }
 
-const numberText = (value) => (value == null ? "" : Number(value.toPrecision(4)).toString());
+// Adding 0 takes the sign off a zero.
+const numberText = (value) => (value == null ? "" : (Number(value.toPrecision(4)) + 0).toString());
 
 // Four significant digits, and all digits before the point.
 function exactText(value) {
   const digits = value === 0 ? 0 : 3 - Math.floor(Math.log10(Math.abs(value)));
-  return value.toFixed(Math.max(0, Math.min(8, digits)));
+  return value.toFixed(Math.max(0, Math.min(8, digits))).replace(/^-(?=[0.]+$)/, "");
 }
 
 function niceSteps(low, high, count) {
@@ -108,4 +113,14 @@ function spaced(positions, low, high, pixels, room, anchor) {
     if (kept.every((other) => (Math.abs(each - other) / (high - low)) * pixels >= room)) kept.push(each);
   }
   return kept.sort((a, b) => a - b);
+}
+
+// Powers of two with the same factor in between, such as 1 KiB, 32 KiB, 1 MiB; axis.py does the same.
+function sizeTicks(positions, low, high, pixels) {
+  for (const step of [1, 2, 5, 10]) {
+    const powers = [];
+    for (let power = Math.ceil(low / step) * step; power <= high; power += step) powers.push(power);
+    if (powers.length > 1 && (step / (high - low)) * pixels >= 58) return powers;
+  }
+  return spaced(positions, low, high, pixels, 62);
 }

@@ -1,0 +1,44 @@
+"""The words of a page that a new reader does not know, in a few words each."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+
+from nccl_bench.catalog.timings import Timing
+from nccl_bench.report.charts.chart import Chart
+from nccl_bench.report.charts.kinds import CasesOfKind
+from nccl_bench.report.html.page import Block, Facts, NamedText
+
+_TIMINGS: Mapping[Timing, str] = {
+    Timing.EAGER: "a call as its caller sees it, launch cost included",
+    Timing.GATED: "a call on the device alone, launch cost excluded",
+    Timing.GRAPH: "a call inside a replayed CUDA graph",
+    Timing.ENQUEUE: "the CPU's time for a call",
+}
+_ARM = "a communicator, with one way of ordering its calls"
+_CELL = "an arm, a timing and a case such as all_reduce of 8 B"
+_TWIN = "the baseline made a second time; how far the two differ is the noise floor"
+
+
+def legend(of_kinds: Sequence[CasesOfKind], *, has_twin: bool) -> Iterator[Block]:
+    """Yield the words of a page whose cases are ``of_kinds``; nothing if nothing was timed."""
+    present = {timing for cases in of_kinds for timing in (*cases.rows, *cases.comparisons)}
+    if present:
+        words = {str(timing): _TIMINGS[timing] for timing in Timing if timing in present}
+        words |= {"arm": _ARM, "cell": _CELL} | ({"twin": _TWIN} if has_twin else {})
+        yield Facts(items=[NamedText(name=name, text=text) for name, text in words.items()], style="legend")
+
+
+def eager_below_enqueue(latencies: Sequence[Chart]) -> bool:
+    """Return whether any median of ``eager`` is below the one of ``enqueue``."""
+    times = {
+        chart.title: {
+            (line.label, size): value
+            for line in chart.lines
+            for size, value in zip(chart.positions, line.values, strict=True)
+            if value is not None
+        }
+        for chart in latencies
+    }
+    enqueue = times.get(Timing.ENQUEUE, {})
+    return any(value < enqueue.get(cell, 0.0) for cell, value in times.get(Timing.EAGER, {}).items())
