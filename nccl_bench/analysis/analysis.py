@@ -10,9 +10,11 @@ from nccl_bench.analysis.answer import make_headline
 from nccl_bench.analysis.bands import Band, bands_of
 from nccl_bench.analysis.comparable import ComparableRun
 from nccl_bench.analysis.comparison import Basis, Comparison
+from nccl_bench.analysis.comparison_facts import comparison_facts
 from nccl_bench.analysis.failures import exit_code_of, failures
 from nccl_bench.analysis.gaps import candidate_incomplete, not_measured
 from nccl_bench.analysis.headline import Headline
+from nccl_bench.analysis.headline_facts import run_facts
 from nccl_bench.analysis.hints import hints
 from nccl_bench.analysis.joined_launches import join_launches
 from nccl_bench.analysis.machine import NamedRuns
@@ -49,6 +51,8 @@ class Analysis:
     basis: Basis  # the data from which the verdicts are computed
     reason: str  # the basis in words, or the reason why there are no verdicts
     shared_arm: str | None = None  # the arm to which all times are relative; None if there is none
+    cautions: tuple[str, ...] = ()  # differences between the runs that can make a comparison unfair
+    command: str = ""  # the command that compares the runs; empty if no command does, as for one run
     failures: tuple[str, ...]  # wrong results, hangs and crashes of every run
     warnings: tuple[str, ...]  # reasons not to trust the figures
     steadiness: Steadiness | None = None  # whether the machine was steady; None if no records of rounds are known
@@ -121,15 +125,28 @@ class Analysis:
     @cached_property
     def headline(self) -> Headline:
         """The answer in a few lines."""
+        if self.run is not None:
+            facts = run_facts(self.run, self.metas, self.rows, self.answer_bands, self.basis)
+        else:
+            facts = comparison_facts(
+                basis=self.basis,
+                reason=self.reason,
+                cautions=self.cautions,
+                bands=self.answer_bands,
+                metas=self.metas,
+                runs=self.runs,
+                rows=self.rows_of_runs,
+                command=self.command,
+            )
         return make_headline(
             name="" if self.basis.of_one_run else self.title,
             bands=self.answer_bands,
             sides=self.sides,
-            basis=self.basis,
             run=self.run,
             metas=self.metas,
-            rows=self.rows,
             failures=self.failures,
+            facts=tuple(facts),
+            shared_arm=self.shared_arm,
         )
 
     @property

@@ -4,21 +4,12 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 
 from nccl_bench.analysis.bands import Band
-from nccl_bench.analysis.comparison import Basis
-from nccl_bench.analysis.description import progress_text, status_text
+from nccl_bench.analysis.description import status_text
 from nccl_bench.analysis.headline import Fact, Headline, HeadlineLine
-from nccl_bench.analysis.headline_facts import (
-    command_facts,
-    device_text,
-    machine_text,
-    next_fact,
-    order_fact,
-    results_text,
-)
+from nccl_bench.analysis.headline_facts import device_text
 from nccl_bench.analysis.machine import NamedRuns
 from nccl_bench.analysis.pair_lines import pair_lines
 from nccl_bench.analysis.ranking import ranking_lines
-from nccl_bench.analysis.summary import Row
 from nccl_bench.analysis.wording import case_name, compared_text, counted, joined
 from nccl_bench.catalog.cases import Case
 from nccl_bench.records.run import Run
@@ -33,34 +24,28 @@ def make_headline(
     name: str,
     bands: Sequence[Band],
     sides: tuple[str, str],
-    basis: Basis,
     run: Run | None,
     metas: NamedRuns,
-    rows: Sequence[Row],
     failures: Sequence[str],
+    facts: Sequence[Fact],
+    shared_arm: str | None,
 ) -> Headline:
-    """Return the headline of ``bands``, which answer the question.
+    """Return the headline of ``bands``, which answer the question, with ``facts``.
 
     ``name`` is the title of a comparison of runs, or empty. ``sides`` are the names of the two sides. ``run`` is
-    ``None`` for the command ``compare``. ``rows`` are the rows of all compared cells.
+    ``None`` for the command ``compare``. ``shared_arm`` is the arm to which all times are relative.
     """
-    results = [results_text(rows) if rows or run else "", progress_text(run) if run else ""]
-    facts = [
-        Fact(name="Results", text="; ".join(filter(None, results))) if any(results) else None,
-        order_fact(run) if run else None,
-        Fact(name="Machine", text=machine_text(metas)) if metas else None,
-        *command_facts(metas),
-        next_fact(bands, basis, run),
-    ]
     return Headline(
-        title=_title(name, bands, sides, run, metas),
+        title=_title(name, bands, sides, run, metas, shared_arm),
         problems=(*failures, *(_gaps(run, bands) if run else ())),
         lines=tuple(_lines(bands, sides, run)),
-        facts=tuple(fact for fact in facts if fact),
+        facts=tuple(facts),
     )
 
 
-def _title(name: str, bands: Sequence[Band], sides: tuple[str, str], run: Run | None, metas: NamedRuns) -> str:
+def _title(
+    name: str, bands: Sequence[Band], sides: tuple[str, str], run: Run | None, metas: NamedRuns, shared_arm: str | None
+) -> str:
     pairs = list(dict.fromkeys(_pair(band, sides) for band in bands))
     kinds = list(dict.fromkeys(_kind(band) for band in bands))
     parts = []
@@ -74,6 +59,8 @@ def _title(name: str, bands: Sequence[Band], sides: tuple[str, str], run: Run | 
         parts.append(counted(len(pairs), "arm" if same_arms else "comparison"))
     elif run is not None:
         parts.append(f"{joined(run.asked_arms) if run.asked_arms else run.baseline}")
+    if shared_arm is not None and pairs:
+        parts.append(f"relative to {shared_arm}")
     if len(kinds) == 1:
         parts.append(kinds[0])
     elif kinds:

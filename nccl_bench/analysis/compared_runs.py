@@ -29,8 +29,8 @@ from nccl_bench.records.run import Run
 from nccl_bench.records.schema import Samples, Skipped, Status
 
 
-def analyse_arms(loaded: LoadedRun, arms: tuple[str, str], limits: Limits | None) -> Analysis:
-    """Compare the second of ``arms`` with the first, within one run.
+def analyse_arms(loaded: LoadedRun, arms: tuple[str, str], limits: Limits | None, command: str = "") -> Analysis:
+    """Compare the second of ``arms`` with the first, within one run. ``command`` is the command that does it.
 
     Without ``limits``, the thresholds recorded in the run apply. Raises ``UsageError`` if an arm is not in the
     run, or if the run is a summary, which has no rounds.
@@ -73,6 +73,7 @@ def analyse_arms(loaded: LoadedRun, arms: tuple[str, str], limits: Limits | None
         comparisons=comparisons,
         basis=basis_of(comparisons),
         reason="times of the same round" if comparisons else "no round measured both arms",
+        command=command,
         failures=tuple(_failures(loaded)),
         warnings=(
             *loaded.warnings,
@@ -104,8 +105,9 @@ def analyse_sides(
     shared_arm: str | None,
     limits: Limits,
     allow_mismatch: bool,
+    command: str = "",
 ) -> Analysis:
-    """Compare the side ``after`` with the side ``before``.
+    """Compare the side ``after`` with the side ``before``. ``command`` is the command that does it.
 
     Raises ``UsageError`` if a run lacks a requested arm. Raises ``UsageError`` if the runs differ in the machine,
     the ranks or the settings, unless ``allow_mismatch`` is true.
@@ -131,6 +133,7 @@ def analyse_sides(
     comparisons = sides.comparisons
     reason = sides.reason if comparisons else "the two sides have no case, timing and arm in common"
     judged = any(each.verdict for each in comparisons)
+    mismatches = [f"compared although the runs differ: {line}" for line in differing]
     names = [", ".join(loaded.name for loaded in side) for side in (before, after)]
     cells = [_compared_cells(sides, lambda each: each.baseline), _compared_cells(sides, lambda each: each.candidate)]
     compared = [
@@ -148,7 +151,7 @@ def analyse_sides(
     return Analysis(
         title=f"{names[1]} against {names[0]}",
         notes=(
-            f"{'Basis of the verdicts:' if judged else 'No verdict:'} {reason}.",
+            *([] if judged else [f"No verdict: {reason}."]),
             *_shared_arm_note(sides),
             *times_over_ranks(metas[: len(before)], metas[len(before) :]),
             *_fair_pair_note(comparisons),
@@ -164,9 +167,11 @@ def analyse_sides(
         basis=sides.basis,
         reason=reason,
         shared_arm=sides.shared_arm,
+        cautions=(*mismatches, *over_ranks(metas), *one_process(metas), *versions(metas)),
+        command=command,
         failures=_merged((label, _failures(loaded)) for label, loaded in runs),
         warnings=(
-            *(f"compared although the runs differ: {line}" for line in differing),
+            *mismatches,
             *over_ranks(metas),
             *one_process(metas),
             *versions(metas),

@@ -35,7 +35,7 @@ class HeadlineLine:
 class Fact:
     """A fact below the verdicts."""
 
-    name: str  # Results, Order, Machine, Command or Next
+    name: str  # Basis (of a comparison of runs), Results, Order, Machine, Command or Next
     text: str  # the fact in words
     command: str = ""  # the command to copy, with which the text ends; empty if there is none
 
@@ -47,4 +47,4 @@ class Headline:
     title: str  # the question: the arms, the kind of case and the device
     problems: tuple[str, ...]  # wrong results, hangs and crashes; they stand above everything else
     lines: tuple[HeadlineLine, ...]  # the verdicts; empty if nothing was compared
-    facts: tuple[Fact, ...]  # facts in the order above; an unknown fact is absent, and two sides can have two
+    facts: tuple[Fact, ...]  # facts in the order above; an unknown fact is absent, and two sides can have several

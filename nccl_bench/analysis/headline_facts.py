@@ -7,6 +7,7 @@ from typing import Any
 
 from nccl_bench.analysis.bands import Band
 from nccl_bench.analysis.comparison import Basis
+from nccl_bench.analysis.description import progress_text
 from nccl_bench.analysis.headline import Fact
 from nccl_bench.analysis.machine import NamedRuns, library_text, settings_text
 from nccl_bench.analysis.statistics import Verdict
@@ -21,15 +22,28 @@ from nccl_bench.records.schema import Samples, Status
 
 # What settles most open bands, by the basis of the verdicts. Five launches decide most differences of 5 %: see the page
 # `verdicts` of the guide.
-_LAUNCHES_OF: Mapping[Basis, str] = {
+LAUNCHES_OF: Mapping[Basis, str] = {
     Basis.ROUNDS: "--launches 5",
     Basis.LAUNCHES: "--launches 10",
-    Basis.SHARED_ARM: "--launches 5 on each side",
+    Basis.SHARED_ARM: "--launches 5",
     Basis.RUNS: "more runs on each side",
 }
 
 
-def results_text(rows: Sequence[Row]) -> str:
+def run_facts(run: Run, metas: NamedRuns, rows: Sequence[Row], bands: Sequence[Band], basis: Basis) -> Iterator[Fact]:
+    """Yield the facts of a run with these rows, whose ``bands`` answer the question."""
+    yield Fact(name="Results", text="; ".join(filter(None, [results_text(rows), progress_text(run)])))
+    order = order_fact(run)
+    if order:
+        yield order
+    yield Fact(name="Machine", text=machine_text(metas))
+    yield from command_facts(metas)
+    following = next_fact(bands, basis, run)
+    if following:
+        yield following
+
+
+def results_text(rows: Sequence[Row | Samples]) -> str:
     """Return how many cells were right, wrong, not checked and declined; a cell is a case, an arm and a timing."""
     cells = [row for row in rows if row.timing]
     wrong = [row for row in cells if row.status == Status.WRONG]
@@ -56,7 +70,7 @@ def machine_text(metas: NamedRuns) -> str:
         texts.setdefault(_machine(meta), []).append(name)
     if len(metas) == 1:
         # The date and the minute.
-        return ", ".join(filter(None, (*texts, _minute(str(metas[0][1].get("started") or "")))))
+        return ", ".join(filter(None, (*texts, minute(str(metas[0][1].get("started") or "")))))
     if len(texts) == 1:
         return next(iter(texts))
     return "; ".join(f"{', '.join(names)}: {text}" for text, names in texts.items())
@@ -87,7 +101,7 @@ def _machine(meta: Mapping[str, Any]) -> str:
     return ", ".join(filter(None, parts))
 
 
-def _minute(started: str) -> str:
+def minute(started: str) -> str:
     """Return a time without its seconds, and any other text as it is: an import can have no time."""
     return re.sub(r"^(\d+-\d+-\d+)T(\d+:\d+).*", r"\1 \2", started)
 
@@ -139,40 +153,53 @@ def verify_command(run: Run) -> str:
     return shlex.join([*(["env", *variables] if variables else []), *map(str, parts)])
 
 
-def next_fact(bands: Sequence[Band], basis: Basis, run: Run | None) -> Fact | None:
+def next_fact(bands: Sequence[Band], basis: Basis, run: Run) -> Fact | None:
     """Return what to do next: the cause of wrong results, the rest of an incomplete run, or what settles open bands."""
-    wrong = [line.arm for line in run.lines if isinstance(line, Samples) and line.status is Status.WRONG] if run else []
-    if run is not None and wrong and not run.is_import:
+    wrong = [line.arm for line in run.lines if isinstance(line, Samples) and line.status is Status.WRONG]
+    if wrong and not run.is_import:
         arms = ", ".join(dict.fromkeys(wrong))
         return Fact(name="Next", text=f"look for the cause of the wrong results of {arms}, with the command at Order")
-    if run is not None and run.resume_command:
+    if run.resume_command:
         command = run.resume_command
         return Fact(name="Next", text=f"measure the rest of this run: {command}", command=command)
     still_open = [band for band in bands if band.verdict is Verdict.INCONCLUSIVE]
     if not still_open:
         return Fact(name="Next", text="nothing is open") if bands and all(band.verdict for band in bands) else None
-    options = _LAUNCHES_OF.get(basis, "")
+    options = LAUNCHES_OF.get(basis, "")
     needed = [band.pairs_needed for band in still_open if band.pairs_needed is not None]
     if needed and len(needed) == len(still_open):
-        # With exactly the needed rounds, an interval spans from the smallest ratio to the largest.
-        options = f"--rounds {2 * max(needed)}"
+        options = rounds_option(needed)
     text = f"{options} settles most of what is open"
-    command = _command_with(run, options) if run is not None else ""
+    command, _ = command_with(run, options)
     return Fact(name="Next", text=f"{text}: {command}" if command else text, command=command)
 
 
-def _command_with(run: Run, options: str) -> str:
-    """Return the command of ``run`` with ``options`` and without --out; empty if there is no such command."""
+def rounds_option(needed: Sequence[int]) -> str:
+    """Return the option that gives an interval to bands which need so many rounds."""
+    # With exactly the needed rounds, an interval spans from the smallest ratio to the largest.
+    return f"--rounds {2 * max(needed)}"
+
+
+def command_with(run: Run, options: str) -> tuple[str, str]:
+    """Return the command of ``run`` with ``options``, and the new directory of its results.
+
+    The command is empty if the run cannot be repeated like this. The directory is empty if the command has no --out.
+    """
     command = run.meta.get("command")
     if not isinstance(command, list) or command[1:2] != ["run"] or run.is_import or "--resume" in command:
-        return ""
+        return "", ""
+    if not options.startswith("--"):
+        return "", ""
     name, value = options.split()
-    left_out = {"--out", name}
     kept: list[str] = []
+    out = ""
     words = iter(command_to_type(command))
     for word in words:
-        if word in left_out:
-            next(words, None)
-        elif word.partition("=")[0] not in left_out:
+        option, _, given = word.partition("=")
+        if option not in ("--out", name):
             kept.append(word)
-    return shlex.join([*kept, name, value])
+            continue
+        given = given or next(words, "")
+        if option == "--out":
+            out = f"{given.rstrip('/')}-{name.strip('-')}-{value}"
+    return shlex.join([*kept, name, value, *(["--out", out] if out else [])]), out

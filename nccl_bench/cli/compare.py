@@ -28,6 +28,7 @@ from nccl_bench.cli.report import print_report
 from nccl_bench.config.limits import DEFAULT_THRESHOLD, Limits, parse_threshold, read_limits
 from nccl_bench.config.user_arms import AFTER, BEFORE
 from nccl_bench.errors import UsageError
+from nccl_bench.records.run import TOOL
 
 if TYPE_CHECKING:
     from nccl_bench.analysis.loading import LoadedRun
@@ -105,10 +106,17 @@ def compare(
             raise UsageError(
                 f"{first.name} and {second.name} are the same run, and a run counts only once: give each run once"
             )
+    limits_name = limits
     if anonymous:
         aliases, numbers = Aliases(), count(1)
         loaded = [[run.anonymous(aliases, f"run-{next(numbers)}") for run in side] for side in loaded]
+        limits_name = limits and Path(aliases.path(str(limits)))
         runs = [run for side in loaded for run in side]
+    names = [",".join(run.name for run in side) for side in loaded]
+    options = {"--arms": arms, "--shared": shared, "--threshold": threshold, "--limits": limits_name}
+    words = [part for name, value in options.items() if value is not None for part in (name, str(value))]
+    mismatch = ["--allow-mismatch"] if allow_mismatch else []
+    command = shlex.join([TOOL, "compare", *names, *words, *mismatch])
     if len(loaded) == 1:
         if pair is None and {BEFORE, AFTER} <= set(runs[0].comparable.arms):
             pair = (BEFORE, AFTER)
@@ -118,10 +126,10 @@ def compare(
             raise UsageError(_arms_of(runs[0]))
         if shared is not None:
             raise UsageError("--shared is for two sides, and only one side was given: leave --shared out")
-        analysis = analyse_arms(runs[0], pair, given)
+        analysis = analyse_arms(runs[0], pair, given, command)
     else:
         analysis = analyse_sides(
-            loaded[0], loaded[1], pair, shared, given or Limits(default=DEFAULT_THRESHOLD), allow_mismatch
+            loaded[0], loaded[1], pair, shared, given or Limits(default=DEFAULT_THRESHOLD), allow_mismatch, command
         )
     print_report(analysis, chosen, width, to, detail_of(quiet, full))
     # The exit code of a failure wins over the exit code of a verdict.

@@ -226,7 +226,7 @@ def test_next_is_the_command_of_the_run_with_what_settles_most() -> None:
     command = ["nccl-bench", "run", "--out", "there", "--before-tree", "a b", "--launches=2"]
     made_up = replace(made_up, meta={**made_up.meta, "command": command})
     (fact,) = (fact for fact in Analysis.of(made_up).headline.facts if fact.name == "Next")
-    assert fact.command == "nccl-bench run --before-tree 'a b' --launches 5"
+    assert fact.command == "nccl-bench run --before-tree 'a b' --launches 5 --out there-launches-5"
     assert fact.text == f"--launches 5 settles most of what is open: {fact.command}"
     assert facts(Analysis.of(run(before_and_after(), **RUN)).headline)["Next"] == "nothing is open"
 

@@ -50,13 +50,35 @@ def test_one_run_on_each_side_is_compared_relative_to_the_common_baseline(
     status, out, err = compare("before", after)
     assert (status, err) == (0, "")
     assert out.startswith(f"{after} against before: {NEW}, after against before")
-    assert f"Basis of the verdicts: one run on each side, relative to the arm {BASE} in the same round." in flat(out)
+    assert f"Basis one run on each side, relative to the arm {BASE} in the same round" in flat(out)
     assert f"8 to 1K {verdict}" in flat(out)
     # The ratio of the shared arm itself is printed.
     itself = "1.20x" if after == "same" else "1.00x"
     assert f"Every ratio is relative to the arm {BASE}. This arm itself gets no verdict; its ratios: {itself}." in flat(
         out
     )
+
+
+def test_a_comparison_has_the_facts_of_both_sides_and_the_commands_to_repeat_it(
+    compare: CompareCommand, tmp_path: Path
+) -> None:
+    # The change is right at the threshold, so it is open.
+    for seed, (name, new_us) in enumerate((("old", 8.0), ("new", 8.4))):
+        write(tmp_path / name, lines(new_us, seed), command=["nccl-bench", "run", "--out", name])
+    report = json.loads(compare("old", "new", "--threshold", "5%", "--format", "json")[1])
+    facts = [(fact["name"], fact["text"]) for fact in report["headline"]["facts"]]
+    assert list(dict.fromkeys(name for name, _ in facts)) == ["Basis", "Results", "Order", "Machine", "Command", "Next"]
+    assert ("Results", "before and after: right in all 4 cells, on every rank") in facts
+    assert [text for name, text in facts if name == "Command"] == [
+        "before: nccl-bench run --out old",
+        "after: nccl-bench run --out new",
+        "compare: nccl-bench compare old new --threshold 5%",
+    ]
+    assert [text for name, text in facts if name == "Next"][1:] == [
+        "before: nccl-bench run --launches 5 --out old-launches-5",
+        "after: nccl-bench run --launches 5 --out new-launches-5",
+        "then: nccl-bench compare old-launches-5 new-launches-5",
+    ]
 
 
 def test_one_run_with_before_and_after_needs_no_arms(compare: CompareCommand, tmp_path: Path) -> None:
@@ -103,13 +125,13 @@ def test_several_runs_on_each_side_are_compared_by_the_variation_between_runs(
     status, out, err = compare("before,same", "slower,faster")
     assert (status, err) == (0, "")
     assert out.startswith("slower, faster against before, same: 2 arms")
-    assert "Basis of the verdicts: 2 runs before and 2 runs after." in flat(out)
+    assert "Basis 2 runs before and 2 runs after" in flat(out)
     assert f"{BASE}, after against before" in out
     assert "OPEN" in out
     full = flat(compare("before,same", "slower,faster", "--full")[1])
     assert "More runs or launches (--launches) on each side narrow the interval" in full
     status, out, _ = compare("before,same,before-again", "slower", "--arms", f"{NEW},{NEW}")
-    assert "Basis of the verdicts: 3 runs before and 1 run after, relative to" in flat(out)
+    assert "Basis 3 runs before and 1 run after, relative to" in flat(out)
     assert "8 to 1K slower 1.1" in flat(out)
 
 

@@ -70,6 +70,7 @@ bfloat16 sum in-place
   SLOWER  eager   1 KiB        25 %, costs 2.5 us
   SAME    gated 32 B
   OPEN    gated 64 B: within noise
+  Basis    a reason
   Next     --launches 5 on each side settles most of what is open
 
 Times in us; % is the change against before: = equivalent, ? open.

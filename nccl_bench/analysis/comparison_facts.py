@@ -1,0 +1,121 @@
+"""The facts of the headline of a comparison of runs: what was compared, on which machine, with which commands."""
+
+import shlex
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from typing import Any, TypeVar
+
+from nccl_bench.analysis.bands import Band
+from nccl_bench.analysis.comparison import Basis
+from nccl_bench.analysis.headline import Fact
+from nccl_bench.analysis.headline_facts import (
+    LAUNCHES_OF,
+    command_facts,
+    command_with,
+    machine_text,
+    minute,
+    order_fact,
+    results_text,
+    rounds_option,
+)
+from nccl_bench.analysis.machine import NamedRuns
+from nccl_bench.analysis.statistics import Verdict
+from nccl_bench.analysis.summary import Row
+from nccl_bench.analysis.wording import joined
+from nccl_bench.records.run import TOOL, Run
+from nccl_bench.records.schema import Samples, Status
+
+# The rows or the runs of a comparison, each with the name of its side.
+_NamedRows = Sequence[tuple[str, Sequence[Row]]]
+_Runs = Sequence[tuple[str, Run]]
+_Each = TypeVar("_Each")
+
+
+def comparison_facts(
+    *,
+    basis: Basis,
+    reason: str,
+    cautions: Sequence[str],
+    bands: Sequence[Band],
+    metas: NamedRuns,
+    runs: _Runs,
+    rows: _NamedRows,
+    command: str,
+) -> Iterator[Fact]:
+    """Yield the facts of a comparison.
+
+    ``reason`` is the basis in words. ``cautions`` say what can make the comparison unfair. ``rows`` are those of all
+    compared cells. ``command`` is the command that made the comparison, or empty.
+    """
+    if reason:
+        yield Fact(name="Basis", text="; ".join([reason, *cautions]))
+    if rows:
+        yield Fact(name="Results", text=_results(runs, rows))
+    yield from _order(runs)
+    if metas:
+        started = _of_each(metas, _started, between=" ") if len(metas) > 1 else ""
+        yield Fact(name="Machine", text=", ".join(filter(None, [machine_text(metas), started])))
+    yield from command_facts(metas)
+    if command:
+        yield Fact(name="Command", text=f"compare: {command}", command=command)
+    yield from _next(bands, basis, runs)
+
+
+def _results(runs: _Runs, rows: _NamedRows) -> str:
+    """Return the results of the compared cells of each side, and of all its wrong cells: these are never compared."""
+    lines = {name: [line for line in run.lines if isinstance(line, Samples)] for name, run in runs}
+    cells: list[tuple[str, Sequence[Row | Samples]]] = [
+        (name, [*of_run, *(line for line in lines.get(name, ()) if line.status is Status.WRONG)])
+        for name, of_run in rows
+    ]
+    return _of_each(cells, results_text, between=": ")
+
+
+def _started(meta: Mapping[str, Any]) -> str:
+    return minute(str(meta.get("started") or ""))
+
+
+def _of_each(named: Iterable[tuple[str, _Each]], text_of: Callable[[_Each], str], *, between: str) -> str:
+    """Return the text of each run behind the name of its side and ``between``; runs with the same text share it."""
+    names: dict[str, list[str]] = {}
+    for name, each in named:
+        names.setdefault(text_of(each), []).append(name)
+    return "; ".join(
+        f"{joined(of_text)}{between}{text}" if any(of_text) else text for text, of_text in names.items() if text
+    )
+
+
+def _order(runs: _Runs) -> Iterator[Fact]:
+    """Yield how to verify the stream order of each side; sides with the same command share a fact."""
+    names: dict[str, list[str]] = {}
+    facts: dict[str, Fact] = {}
+    for name, run in runs:
+        if fact := order_fact(run):
+            facts[fact.command] = fact
+            names.setdefault(fact.command, []).append(name)
+    for command, fact in facts.items():
+        side = f"{joined(names[command])}: " if len(facts) > 1 else ""
+        yield Fact(name="Order", text=f"{side}{fact.text}", command=command)
+
+
+def _next(bands: Sequence[Band], basis: Basis, runs: _Runs) -> Iterator[Fact]:
+    """Yield what settles open bands: the command of each side, with more launches, and the new comparison."""
+    still_open = [band for band in bands if band.verdict is Verdict.INCONCLUSIVE]
+    if not still_open:
+        if bands and all(band.verdict for band in bands):
+            yield Fact(name="Next", text="nothing is open")
+        return
+    options = LAUNCHES_OF.get(basis, "")
+    needed = [band.pairs_needed for band in still_open if band.pairs_needed is not None]
+    if needed and len(needed) == len(still_open):
+        options = rounds_option(needed)
+    sides = " on each side" if basis is Basis.SHARED_ARM else ""
+    yield Fact(name="Next", text=f"{options}{sides} settles most of what is open")
+    repeated = [(name, *command_with(run, options)) for name, run in runs]
+    if not all(command for _, command, _ in repeated):
+        return
+    for name, command, _ in repeated:
+        yield Fact(name="Next", text=f"{name}: {command}" if name else command, command=command)
+    folders = [folder for _, _, folder in repeated]
+    if len(folders) == 2 and all(folders):
+        command = shlex.join([TOOL, "compare", *folders])
+        yield Fact(name="Next", text=f"then: {command}", command=command)
