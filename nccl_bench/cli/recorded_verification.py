@@ -17,7 +17,7 @@ from nccl_bench.cli.output import OutputConfig
 from nccl_bench.cli.progress import Lines
 from nccl_bench.cli.report import print_verification
 from nccl_bench.cli.tracking import track_verification
-from nccl_bench.config.hidden_values import give_values_again, options_to_give_again, shown_config
+from nccl_bench.config.hidden_values import give_values_again, options_to_give_again, recordable_config
 from nccl_bench.config.verification import VerifyConfig, resolve_verification
 from nccl_bench.errors import InterruptedRunError, RecordError
 from nccl_bench.launch.config import LaunchConfig
@@ -52,7 +52,7 @@ def new_record(config: VerifyConfig, ranks: int, gpus: int | None) -> Verificati
         "finished": None,
         "status": RunStatus.RUNNING,
         "command": command_line(),
-        "config": shown_config(asdict(config)),
+        "config": recordable_config(asdict(config)),
         "environment": collect(),
     }
     return VerificationRecord(facts=facts, config=config, world_size=ranks, gpus=gpus)

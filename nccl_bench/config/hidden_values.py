@@ -6,7 +6,7 @@ from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
-from nccl_bench.config.secrets import SET, as_typed, shown, shown_value, without_credentials
+from nccl_bench.config.secrets import SET, as_typed, recordable, recordable_value, without_credentials
 from nccl_bench.config.user_arms import arm_text, parse_user_arms, split_arm_text
 from nccl_bench.errors import UsageError
 
@@ -14,9 +14,9 @@ from nccl_bench.errors import UsageError
 _OfVariable = Callable[[str, str], str]
 
 
-def shown_command(arguments: Sequence[str]) -> list[str]:
+def recordable_command(arguments: Sequence[str]) -> list[str]:
     """Return ``arguments`` of a command line without the values of ``--env`` and ``--arm`` that are not recorded."""
-    return _with_values(arguments, shown_value)
+    return _with_values(arguments, recordable_value)
 
 
 def command_to_type(recorded: Sequence[object]) -> list[str]:
@@ -53,14 +53,14 @@ def _of_arm(text: str, of_variable: _OfVariable) -> str:
 _ASSIGNING = {"--env": _of_env, "--arm": _of_arm}
 
 
-def shown_config(config: Mapping[str, Any]) -> dict[str, Any]:
+def recordable_config(config: Mapping[str, Any]) -> dict[str, Any]:
     """Return a configuration as plain data, without the values of variables that are not recorded."""
     complete = dict(config)
     if isinstance(config.get("variables"), Mapping):
-        complete["variables"] = shown(config["variables"])
+        complete["variables"] = recordable(config["variables"])
     if config.get("user_arms"):
         complete["user_arms"] = [
-            {**arm, "variables": shown(arm["variables"])} if isinstance(arm.get("variables"), Mapping) else arm
+            {**arm, "variables": recordable(arm["variables"])} if isinstance(arm.get("variables"), Mapping) else arm
             for arm in config["user_arms"]
         ]
     return complete
@@ -94,7 +94,7 @@ def give_values_again(directory: Path, config: Mapping[str, Any], given: Mapping
     arms = {arm.name: arm for arm in parse_user_arms("user_arms", config.get("user_arms") or ())}
     for arm in parse_user_arms("--arm", given.get("user_arms") or ()):
         if not _names(arms[arm.name].variables if arm.name in arms else {}) or arms[arm.name] != replace(
-            arm, variables=shown(arm.variables)
+            arm, variables=recordable(arm.variables)
         ):
             raise UsageError(
                 f"--arm gives {arm.name}, and --resume continues with the arms of the record: leave it out, or give it "

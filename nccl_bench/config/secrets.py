@@ -58,14 +58,14 @@ def remember(variables: Mapping[str, str]) -> None:
     _given.update(variables)
 
 
-def shown_value(name: str, value: str) -> str:
+def recordable_value(name: str, value: str) -> str:
     """Return ``value`` if the variable ``name`` is known and the value looks like no credential; else ``SET``."""
     return value if name.strip() in KNOWN_VARIABLES and without_credentials(value) == value else SET
 
 
-def shown(variables: Mapping[str, str]) -> dict[str, str]:
+def recordable(variables: Mapping[str, str]) -> dict[str, str]:
     """Return the variables that the user gave, with the values that may be recorded."""
-    return {name: shown_value(name, value) for name, value in variables.items()}
+    return {name: recordable_value(name, value) for name, value in variables.items()}
 
 
 def as_typed(value: str) -> str:
@@ -73,13 +73,13 @@ def as_typed(value: str) -> str:
     return "VALUE" if value == SET else value
 
 
-def recorded(environ: Mapping[str, str]) -> dict[str, str]:
+def recordable_settings(environ: Mapping[str, str]) -> dict[str, str]:
     """Return the settings of NCCL, torch and CUDA in ``environ``, with the values that may be recorded.
 
     A variable that only looks like a setting of NCCL is there, without its value.
     """
     return {
-        name: shown_value(name, value)
+        name: recordable_value(name, value)
         for name, value in environ.items()
         if name.strip() in RECORDED_VARIABLES or name.startswith(SETTING_PREFIXES)
     }
@@ -97,18 +97,15 @@ def masked(text: str, environ: Mapping[str, str] = os.environ) -> str:
 
     The name of a variable stands for its value, so that the text can still be understood.
     """
-    secrets: dict[str, str] = {}
+    names: dict[str, str] = {}
     for name, value in _secrets(environ):
-        secrets.setdefault(value, name)
-    # A value can contain another one.
-    for value in sorted(secrets, key=len, reverse=True):
-        for written in (
-            value,
-            repr(value)[1:-1],
-            json.dumps(value)[1:-1],
-            quote(value, safe="", errors="surrogateescape"),
-        ):
-            text = text.replace(written, f"[value of {secrets[value]}]")
+        quoted = quote(value, safe="", errors="surrogateescape")
+        for written in (value, repr(value)[1:-1], json.dumps(value)[1:-1], quoted):
+            names.setdefault(written, name)
+    if names:
+        # A value can contain another one, so the longest is tried first.
+        values = re.compile("|".join(map(re.escape, sorted(names, key=len, reverse=True))))
+        text = values.sub(lambda match: f"[value of {names[match[0]]}]", text)
     return without_credentials(text)
 
 

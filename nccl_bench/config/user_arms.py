@@ -14,7 +14,7 @@ from typing import Any
 from nccl_bench.catalog.arms import ARMS, TWIN_SUFFIX, USER_ARM, ArmSpec, Order, arm_spec
 from nccl_bench.config.nearest import instead_of
 from nccl_bench.config.parsers import NAME, NAME_RULE, one_of
-from nccl_bench.config.secrets import as_typed, shown
+from nccl_bench.config.secrets import as_typed, recordable
 from nccl_bench.config.variables import PRELOAD, VARIABLE_NAME, parse_variables
 from nccl_bench.errors import UsageError
 
@@ -61,7 +61,7 @@ class UserArm:
 
         A value that is not recorded is not here either.
         """
-        own = {"python": self.python, "library": self.library, **dict(sorted(shown(self.variables).items()))}
+        own = {"python": self.python, "library": self.library, **dict(sorted(recordable(self.variables).items()))}
         return tuple(f"{name}={value}" for name, value in own.items() if value is not None)
 
     @property

@@ -5,7 +5,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
 from nccl_bench.catalog.variables import KNOWN_VARIABLES, NCCL_VARIABLES
-from nccl_bench.config.secrets import shown
+from nccl_bench.config.secrets import recordable
 from nccl_bench.doctor.diagnosis import Diagnosis, changes, fine, stops
 from nccl_bench.doctor.libraries import find_copies
 from nccl_bench.doctor.machine import Machine
@@ -76,7 +76,7 @@ def examine_settings(machine: Machine) -> Iterator[Diagnosis]:
     if "nccl_conf_error" in recorded:
         yield changes(f"NCCL's file of settings cannot be read: {recorded['nccl_conf_error']}", "NCCL ignores it.")
     files: Mapping[str, Mapping[str, str]] = recorded.get("nccl_conf", {})  # type: ignore[assignment]
-    sources = {"the environment": shown(machine.environ), **files}
+    sources = {"the environment": recordable(machine.environ), **files}
     given = [(source, name, value) for source, values in sources.items() for name, value in values.items()]
     yield from _overridden(sources)
     yield from _unknown(machine, [(source, name) for source, name, _ in given])

@@ -16,7 +16,7 @@ from typing import Self
 
 from nccl_bench.catalog.arms import TWIN_SUFFIX
 from nccl_bench.config.run import RunConfig
-from nccl_bench.config.secrets import shown
+from nccl_bench.config.secrets import recordable
 from nccl_bench.config.user_arms import UserArm, user_arm_of
 from nccl_bench.config.variables import read_at_start
 
@@ -37,7 +37,7 @@ class ProcessSet:
             "arms": list(self.arms),
             "python": self.python,
             "library": self.library,
-            "variables": shown(self.variables),
+            "variables": recordable(self.variables),
             "reason": self.reason,
         }
 
@@ -71,7 +71,7 @@ class _Shared:
         if self.library is not None:
             yield f"only these processes load {self.library}, so they are started afresh and not forked"
         if self.variables:
-            settings = ", ".join(f"{name}={value}" for name, value in shown(dict(self.variables)).items())
+            settings = ", ".join(f"{name}={value}" for name, value in recordable(dict(self.variables)).items())
             reason = f"{settings} is set only in these processes"
             early = read_at_start(dict(self.variables)) if self.python is None else ()
             if early:

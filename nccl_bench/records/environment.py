@@ -13,7 +13,7 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
-from nccl_bench.config.secrets import recorded
+from nccl_bench.config.secrets import recordable_settings
 from nccl_bench.records.nvml import MEMORY_CLOCK, SM_CLOCK, Nvml, open_nvml
 
 _PACKAGES = ("torch", "numpy", "pandas", "nccl4py")
@@ -41,7 +41,7 @@ def collect(
         "hostname": platform.node(),
         "cpu_count": os.cpu_count(),
         "packages": _packages(),
-        "variables": dict(sorted(recorded(environ).items())),
+        "variables": dict(sorted(recordable_settings(environ).items())),
     }
     if model := proc_fields(cpuinfo).get("model name"):
         facts["cpu"] = model
@@ -133,4 +133,4 @@ def nccl_conf(environ: Mapping[str, str], system_conf: Path) -> dict[str, object
 
 def _settings(text: str) -> dict[str, str]:
     pairs = (line.split("=", 1) for line in text.splitlines() if "=" in line and not line.startswith("#"))
-    return recorded({pair[0]: pair[1] for pair in pairs})
+    return recordable_settings({pair[0]: pair[1] for pair in pairs})

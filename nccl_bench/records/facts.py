@@ -3,7 +3,7 @@
 import sys
 from datetime import datetime
 
-from nccl_bench.config.hidden_values import shown_command
+from nccl_bench.config.hidden_values import recordable_command
 
 
 def command_line() -> list[str]:
@@ -11,7 +11,7 @@ def command_line() -> list[str]:
 
     The path of the program has no effect on the result, so it is left out too.
     """
-    return ["nccl-bench", *shown_command(sys.argv[1:])]
+    return ["nccl-bench", *recordable_command(sys.argv[1:])]
 
 
 def time_text() -> str:

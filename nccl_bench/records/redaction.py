@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from nccl_bench.config.hidden_values import shown_command, shown_config
-from nccl_bench.config.secrets import SET, recorded, shown_value, without_credentials
+from nccl_bench.config.hidden_values import recordable_command, recordable_config
+from nccl_bench.config.secrets import SET, recordable_settings, recordable_value, without_credentials
 
 
 def redact(meta: dict[str, Any]) -> dict[str, Any]:
@@ -17,7 +17,10 @@ def redact(meta: dict[str, Any]) -> dict[str, Any]:
     config = meta["config"]
     given = [_texts(config.get("variables")), *(_texts(arm.get("variables")) for arm in config.get("user_arms") or ())]
     hidden = {
-        value for variables in given for name, value in variables.items() if shown_value(name, value) == SET != value
+        value
+        for variables in given
+        for name, value in variables.items()
+        if recordable_value(name, value) == SET != value
     }
 
     def replaced(text: str) -> str:
@@ -30,10 +33,10 @@ def redact(meta: dict[str, Any]) -> dict[str, Any]:
         environment["variables"] = _recorded(environment["variables"])
     if isinstance(environment.get("nccl_conf"), Mapping):
         environment["nccl_conf"] = {file: _recorded(each) for file, each in environment["nccl_conf"].items()}
-    changes: dict[str, Any] = {"environment": environment, "config": shown_config(config)}
+    changes: dict[str, Any] = {"environment": environment, "config": recordable_config(config)}
     command = meta.get("command")
     if isinstance(command, list | tuple) and all(isinstance(word, str) for word in command):
-        changes["command"] = shown_command(command)
+        changes["command"] = recordable_command(command)
     if "worker" in meta:
         changes["worker"] = map_texts(meta["worker"], replaced)
     return meta | changes
@@ -59,4 +62,4 @@ def _recorded(variables: object) -> object:
     if not isinstance(variables, Mapping):
         return variables
     texts = _texts(variables)
-    return {**{name: value for name, value in variables.items() if name not in texts}, **recorded(texts)}
+    return {**{name: value for name, value in variables.items() if name not in texts}, **recordable_settings(texts)}

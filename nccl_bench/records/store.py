@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Any, BinaryIO
 
 from nccl_bench import __version__
-from nccl_bench.config.hidden_values import shown_config
+from nccl_bench.config.hidden_values import recordable_config
 from nccl_bench.config.secrets import masked
 from nccl_bench.errors import RecordError
 from nccl_bench.records.creation import Created, creating, make_fresh_directory
@@ -201,7 +201,7 @@ def new_meta(
         "finished": finished,
         "status": status,
         "command": list(command),
-        "config": shown_config(config),
+        "config": recordable_config(config),
         "launch": dict(launch),
         "cases": cases,
         "left_out": list(left_out),

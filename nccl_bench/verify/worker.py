@@ -9,7 +9,7 @@ from pathlib import Path
 
 from nccl_bench.arms.arm import Arm
 from nccl_bench.catalog.probes import PROBES
-from nccl_bench.config.secrets import shown
+from nccl_bench.config.secrets import recordable
 from nccl_bench.config.user_arms import user_arm_of
 from nccl_bench.errors import ExitCode, UserArmError
 from nccl_bench.plan.verification import ArmProbe
@@ -130,7 +130,7 @@ def _describe_processes(spec: VerificationSpec, device: Device) -> Processes:
         arms=tuple(dict.fromkeys(arm_probe.arm for arm_probe in spec.arm_probes)),
         python=user_arm.python if user_arm else None,
         library=spec.library,
-        variables=shown(user_arm.variables) if user_arm else {},
+        variables=recordable(user_arm.variables) if user_arm else {},
         versions=describe_versions(device),
     )
 

@@ -111,7 +111,6 @@ def ran(tmp_path_factory: pytest.TempPathFactory) -> SimpleNamespace:
         ("compare", "run", "--arms", "stream-free,torch", "--format", "json"),
         ("import", "output.json", "--out", "imported"),
         ("report", "imported", "--format", "json"),
-        ("doctor", "--format", "json"),
         ("run", *SMALL, "--arm", f"x=arms.py:Raises,API_TOKEN={SECRET}-typed,unknown=1"),
         ("run", *SMALL, "--env", f"lower_token={SECRET}-typed"),
     ]
@@ -124,7 +123,7 @@ def ran(tmp_path_factory: pytest.TempPathFactory) -> SimpleNamespace:
         ("report", "verification-named", "--full"),
         ("compare", "run-named", "--arms", "stream-free,torch", "--format", "json"),
         ("compare", "run-named", "imported/summary.csv", "--allow-mismatch"),
-        ("doctor",),
+        ("doctor", "--format", "json"),
     ]
     reading += [(*arguments, "--anonymous") for arguments in public]
     # All in one process, since each process takes a second to start.
@@ -160,7 +159,7 @@ def test_anonymous_reports_name_no_host_no_path_and_no_gpu(ran: SimpleNamespace)
     found = {arguments: named.findall(text)[:3] for arguments, text in texts.items()}
     assert {arguments: names for arguments, names in found.items() if names} == {}
     assert all(len(text) > 300 for text in texts.values())
-    assert not re.search(rf"\b{re.escape(platform.node())}\b", texts["doctor", "--anonymous"])
+    assert not re.search(rf"\b{re.escape(platform.node())}\b", texts["doctor", "--format", "json", "--anonymous"])
 
 
 def test_what_is_not_secret_stays(ran: SimpleNamespace) -> None:

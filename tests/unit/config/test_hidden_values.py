@@ -11,8 +11,8 @@ from nccl_bench.config.hidden_values import (
     command_to_type,
     give_values_again,
     options_to_give_again,
-    shown_command,
-    shown_config,
+    recordable_command,
+    recordable_config,
 )
 from nccl_bench.config.user_arms import parse_arm_options
 from nccl_bench.errors import UsageError
@@ -46,7 +46,7 @@ CONFIG = {
     ],
 )
 def test_the_recorded_command_lacks_values_that_may_be_secret(typed: list[str], kept: list[str]) -> None:
-    assert shown_command(["run", *typed, "--sizes", "1K"]) == ["run", *kept, "--sizes", "1K"]
+    assert recordable_command(["run", *typed, "--sizes", "1K"]) == ["run", *kept, "--sizes", "1K"]
 
 
 def test_a_command_to_copy_has_a_placeholder_for_each_value_that_is_not_recorded() -> None:
@@ -55,7 +55,7 @@ def test_a_command_to_copy_has_a_placeholder_for_each_value_that_is_not_recorded
 
 
 def test_a_recorded_configuration_has_placeholders_and_the_options_that_replace_them() -> None:
-    recorded = shown_config(CONFIG)
+    recorded = recordable_config(CONFIG)
     assert recorded["variables"] == {"WANDB_API_KEY": "set", "NCCL_PROTO": "LL"}
     assert recorded["user_arms"][0]["variables"] == {"API_TOKEN": "set", "NCCL_ALGO": "Ring"}
     assert options_to_give_again(recorded) == [
@@ -68,7 +68,7 @@ def test_a_recorded_configuration_has_placeholders_and_the_options_that_replace_
 
 def test_a_record_continues_with_the_values_that_are_given_again() -> None:
     given: dict[str, Any] = {"variables": {"WANDB_API_KEY": "new"}, "user_arms": [MINE]}
-    complete = give_values_again(RECORD, shown_config(CONFIG), given)
+    complete = give_values_again(RECORD, recordable_config(CONFIG), given)
     assert complete["variables"] == {"WANDB_API_KEY": "new", "NCCL_PROTO": "LL"}
     assert complete["user_arms"][0]["variables"] == {"API_TOKEN": "hunter2", "NCCL_ALGO": "Ring"}
     assert give_values_again(RECORD, {"variables": {}, "user_arms": []}, {}) == {"variables": {}, "user_arms": []}
@@ -89,5 +89,5 @@ def test_values_that_are_missing_or_not_asked_for_are_refused(
 ) -> None:
     given = {"variables": variables, "user_arms": parse_arm_options(arms)}
     with pytest.raises(UsageError) as caught:
-        give_values_again(RECORD, shown_config(CONFIG), given)
+        give_values_again(RECORD, recordable_config(CONFIG), given)
     assert message in str(caught.value)

@@ -7,25 +7,25 @@ import sys
 import pytest
 
 from nccl_bench.catalog.variables import KNOWN_VARIABLES
-from nccl_bench.config.secrets import MASK, masked, recorded, shown, without_credentials
+from nccl_bench.config.secrets import MASK, masked, recordable, recordable_settings, without_credentials
 
 TOKEN = "pl4nted-t0ken-9f3b"
 
 
 @pytest.mark.parametrize("name", ["NCCL_SECRET_TOKEN", "TORCH_NCCL_PASSWORD", "RCCL_KEY"])
 def test_a_variable_that_only_looks_like_a_setting_is_recorded_without_its_value(name: str) -> None:
-    assert recorded({name: TOKEN, "NCCL_ALGO": "Ring"}) == {name: "set", "NCCL_ALGO": "Ring"}
+    assert recordable_settings({name: TOKEN, "NCCL_ALGO": "Ring"}) == {name: "set", "NCCL_ALGO": "Ring"}
 
 
 def test_other_variables_are_recorded_only_if_they_are_known() -> None:
-    assert recorded({"CUDA_SECRET": TOKEN, "API_TOKEN": TOKEN, "CUDA_LAUNCH_BLOCKING": "1", "LD_PRELOAD": "/a.so"}) == {
-        "CUDA_LAUNCH_BLOCKING": "1"
-    }
+    assert recordable_settings(
+        {"CUDA_SECRET": TOKEN, "API_TOKEN": TOKEN, "CUDA_LAUNCH_BLOCKING": "1", "LD_PRELOAD": "/a.so"}
+    ) == {"CUDA_LAUNCH_BLOCKING": "1"}
 
 
 def test_values_that_the_user_gave_appear_only_for_known_names() -> None:
     given = {"WANDB_API_KEY": TOKEN, "NCCL_ALGO": "Ring", "LD_BIND_NOW": "1", "NCCL_COMM_ID": f"http://a:{TOKEN}@b"}
-    assert shown(given) == {"WANDB_API_KEY": "set", "NCCL_ALGO": "Ring", "LD_BIND_NOW": "1", "NCCL_COMM_ID": "set"}
+    assert recordable(given) == {"WANDB_API_KEY": "set", "NCCL_ALGO": "Ring", "LD_BIND_NOW": "1", "NCCL_COMM_ID": "set"}
 
 
 def test_no_known_name_sounds_like_a_credential() -> None:
@@ -72,8 +72,13 @@ def test_the_name_of_a_variable_stands_for_its_value_in_a_message(monkeypatch: p
     monkeypatch.setattr(
         sys, "argv", ["nccl-bench", "run", "--env", f"GIVEN={TOKEN}", "--arm", f"m=f.py:C,K_Y={TOKEN}2"]
     )
-    environ = {"HF_TOKEN": "hunter2", "PROXY": "http://me:p%40ssw0rd@proxy", "KEY": "first line\nsecond line"}
-    text = f"401 for hunter2 at http://me:p%40ssw0rd@proxy with p@ssw0rd, second line, {TOKEN} and {TOKEN}2"
+    environ = {
+        "HF_TOKEN": "hunter2",
+        "N": "HF_TOKEN",
+        "PROXY": "http://me:p%40ssword@proxy",
+        "KEY": "first line\nsecond line",
+    }
+    text = f"401 for hunter2 at http://me:p%40ssword@proxy with p@ssword, second line, {TOKEN} and {TOKEN}2"
     assert masked(text, environ) == (
         "401 for [value of HF_TOKEN] at [value of PROXY] with [value of PROXY], [value of KEY], [value of GIVEN] and "
         "[value of K_Y]"

@@ -10,7 +10,7 @@ from typing import Any, TypeVar
 
 from nccl_bench.catalog.collectives import Placement
 from nccl_bench.catalog.nccl_version import version_text
-from nccl_bench.config.secrets import recorded
+from nccl_bench.config.secrets import recordable_settings
 from nccl_bench.errors import RecordError
 from nccl_bench.records.decoding import shown
 from nccl_bench.records.importers.imported import OverRanks
@@ -85,7 +85,7 @@ def read_document(value: object, collective: str | None) -> Output | None:
         nccl_version=version_text(document.count("nccl_version")),
         hostnames=tuple(device.get("hostname", str) for device in devices),
         gpus=tuple(device.get("device_info", str) for device in devices),
-        variables=recorded({name: value for name, _, value in variables}),
+        variables=recordable_settings({name: value for name, _, value in variables}),
         rows=tuple(_row(result, batch) for result in whole),
         left_out=() if complete else (f"nccl-tests did not finish; complete rows: {len(whole)}",),
     )
