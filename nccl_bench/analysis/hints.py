@@ -1,4 +1,4 @@
-"""Hints: how to decide the bands that are inconclusive."""
+"""Hints: how to decide the bands that are open."""
 
 from collections.abc import Iterator, Mapping, Sequence
 
@@ -30,36 +30,36 @@ _NEW_PROCESSES: Mapping[Basis, str] = {
 
 
 def hints(bands: Sequence[Band], basis: Basis) -> Iterator[str]:
-    """Yield a hint for each reason why some of ``bands`` are inconclusive."""
+    """Yield a hint for each reason why some of ``bands`` are open."""
     opened = {reason: [band for band in bands if band.reason is reason] for reason in OpenReason}
     if processes_differ := opened[OpenReason.DIFFERENT_PROCESSES]:
         timings = ", ".join(dict.fromkeys(band.timing for band in processes_differ))
         yield (
-            f"{_cells(processes_differ)} inconclusive ({timings}) because the arms ran in different processes, whose "
+            f"{_cells(processes_differ)} open ({timings}) because the arms ran in different processes, whose "
             f"CPU speed differs: {_NEW_PROCESSES[basis]}"
         )
     if too_few := opened[OpenReason.TOO_FEW_ROUNDS]:
         needed = max(band.pairs_needed or 0 for band in too_few)
         yield (
-            f"{_cells(too_few)} inconclusive because of too few rounds. With so many comparisons, "
+            f"{_cells(too_few)} open because of too few rounds. With so many comparisons, "
             f"an interval needs {needed} rounds. With exactly so many, it spans from the smallest ratio to the "
             "largest. Measure more rounds than that (--rounds), or fewer sizes and arms."
         )
     if in_one_launch := opened[OpenReason.ONE_LAUNCH]:
         yield (
-            f"{_cells(in_one_launch)} inconclusive because only one launch measured the ratio. It is missing in the "
+            f"{_cells(in_one_launch)} open because only one launch measured the ratio. It is missing in the "
             f"others, for example {_label(in_one_launch[0])}: see the failures."
         )
     if moved := opened[OpenReason.SHARED_ARM_MOVED]:
         yield (
-            f"{_cells(moved)} inconclusive because the shared arm itself changed from run to run, and the arm's own "
+            f"{_cells(moved)} open because the shared arm itself changed from run to run, and the arm's own "
             f"time did not change in the same direction as the ratio, for example {_label(moved[0])}: "
             f"{moved_text(moved[0].comparisons)}. Measure both versions in one run (--before-tree, --after-tree), or "
             "both runs at the same CPU speed: see nccl-bench doctor."
         )
     if without_twin := opened[OpenReason.NO_TWIN]:
         yield (
-            f"{_cells(without_twin)} inconclusive because no twin was measured, so the communicator "
+            f"{_cells(without_twin)} open because no twin was measured, so the communicator "
             f"variance is unknown. {_NEW_COMMUNICATORS[basis]}"
         )
     # What the interval alone would say.
@@ -68,13 +68,13 @@ def hints(bands: Sequence[Band], basis: Basis) -> Iterator[str]:
         by_interval[verdict_of(band.interval, band.threshold)].append(band)
     if different := [*by_interval[Verdict.FASTER], *by_interval[Verdict.SLOWER]]:
         yield (
-            f"{_cells(different)} inconclusive because the baseline's own twin, the same communicator "
+            f"{_cells(different)} open because the baseline's own twin, the same communicator "
             f"made twice, differs too, most for {_highest_floor(different)}. A verdict needs a difference that "
             f"exceeds the threshold after this noise floor is taken off. {_NEW_COMMUNICATORS[basis]}"
         )
     if same := by_interval[Verdict.EQUIVALENT]:
         yield (
-            f"{_cells(same)} inconclusive although the interval is within the threshold: equivalent also "
+            f"{_cells(same)} open although the interval is within the threshold: `same` also "
             f"needs a noise floor of at most the threshold. It is highest for {_highest_floor(same)}. "
             f"{_NEW_COMMUNICATORS[basis]}"
         )
@@ -84,10 +84,10 @@ def hints(bands: Sequence[Band], basis: Basis) -> Iterator[str]:
         unit = "launch" if basis is Basis.LAUNCHES else "run"
         variance = f" Its ratio differs by {format_share(max(spreads))} from {unit} to {unit}." if spreads else ""
         yield (
-            f"{_cells([band for band, _ in wide])} inconclusive because the interval crosses the threshold. The widest "
+            f"{_cells([band for band, _ in wide])} open because the interval crosses the threshold. The widest "
             f"interval is {_label(worst)}: {interval.low:.3f}x to {interval.high:.3f}x, threshold "
             f"{format_share(worst.threshold)}.{variance} {_MORE[basis]} narrow the interval. A ratio right at the "
-            "threshold stays inconclusive."
+            "threshold stays open."
         )
 
 

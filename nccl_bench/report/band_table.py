@@ -14,6 +14,7 @@ from nccl_bench.analysis.wording import (
     format_share,
     saved_text,
     size_with_unit,
+    verdict_text,
 )
 from nccl_bench.report.layout import Column, Table, column
 
@@ -58,6 +59,4 @@ def _interval(band: Band) -> str:
 
 
 def _verdict(band: Band) -> str:
-    if band.verdict is None:
-        return "none"
-    return f"{band.verdict}, {band.reason}" if band.reason else str(band.verdict)
+    return verdict_text(band.verdict, band.reason, band.threshold)

@@ -235,7 +235,7 @@ def _table(kind: _Kind, title: str, columns: Sequence[Column], layout: _Layout, 
         letters = zip(ascii_uppercase, kind.candidates, strict=False)
         arms = f"{', '.join(f'{letter} {arm}' for letter, arm in letters)}. "
     times = "" if {"saved", "time", "baseline"} <= layout.left_out else "Times in us; "
-    notes = [f"{arms}{times}% is the change {change}: = equivalent, ? open."]
+    notes = [f"{arms}{times}% is the change {change}: = same, ? open."]
     if kind.shared_arm is not None:
         notes.append(f"Changes are relative to {kind.shared_arm}, and can differ from these times.")
     if not kind.is_complete:

@@ -32,7 +32,7 @@ class TerminalReport(TextReport[Analysis]):
         r"WRONG( \(\d+\))?|HANG|CRASH|DISCARDED": "bold red",
         r"\bfaster\b|-+\|": "green",
         r"\bslower\b|\|\++": "red",
-        r"\binconclusive\b|\?": "yellow",
+        r"\bopen\b|\?": "yellow",
     }
 
     def _lines(self, content: Analysis) -> Iterator[Text]:
@@ -47,7 +47,7 @@ class TerminalReport(TextReport[Analysis]):
         shown = full or sum(len(table.columns[0].cells) for table in verdicts) <= _MOST_VERDICTS
         if content.comparisons:
             yield Text()
-            yield from self._wrapped(heading(content), "bold")
+            yield from self._wrapped(heading(content, only_answers=not full), "bold")
             if not shown:
                 yield from self._wrapped("--full prints the verdict of each band, with its interval.")
         for table in (verdicts if full else _untitled(verdicts)) if shown else ():

@@ -7,6 +7,7 @@ from nccl_bench.analysis.bands import Band, OpenReason
 from nccl_bench.analysis.comparison import Basis, Comparison
 from nccl_bench.analysis.statistics import FAMILYWISE_ERROR, Verdict
 from nccl_bench.analysis.wording import (
+    VERDICT_WORDS,
     case_name,
     compared_case,
     compared_text,
@@ -24,7 +25,7 @@ from nccl_bench.report.layout import Remarks, Table, column
 _GAP = 2
 # The words for an open verdict, short enough for a column.
 _OPEN: Mapping[OpenReason | None, str] = {
-    OpenReason.BELOW_THRESHOLD: "open: small",
+    OpenReason.BELOW_THRESHOLD: "open: under {threshold}?",
     OpenReason.WITHIN_NOISE: "open: noise",
     OpenReason.TOO_FEW_ROUNDS: "open: rounds",
     OpenReason.NO_TWIN: "open: no twin",
@@ -33,10 +34,21 @@ _OPEN: Mapping[OpenReason | None, str] = {
     OpenReason.SHARED_ARM_MOVED: "open: moved",
     None: "open",
 }
+# The data that the confidence is about.
+_SOURCES: Mapping[Basis, str] = {
+    Basis.ROUNDS: ", judged by the rounds of one launch",
+    Basis.LAUNCHES: ", judged by {launches}",
+    Basis.SHARED_ARM: ", judged by the rounds of one run on each side",
+    Basis.RUNS: ", judged by several runs on each side",
+    Basis.NOTHING: "",
+}
 
 
-def heading(analysis: Analysis) -> str:
-    """Return a text that explains the verdicts and how certain they are."""
+def heading(analysis: Analysis, *, only_answers: bool = False) -> str:
+    """Return a text that explains the verdicts and how certain they are.
+
+    With ``only_answers``, it counts only the verdicts about the arms in question.
+    """
     comparisons = analysis.comparisons
     if not _judged(comparisons):
         return "Ratios below 1 are faster."
@@ -44,11 +56,11 @@ def heading(analysis: Analysis) -> str:
     matters = f"{format_share(thresholds[0])} matters"
     if len(thresholds) > 1:
         matters = f"{format_share(thresholds[0])} to {format_share(thresholds[-1])} matters (see the column limit)"
-    decided = sum(band.verdict not in (None, Verdict.INCONCLUSIVE) for band in analysis.bands)
+    bands = analysis.answer_bands if only_answers else analysis.bands
+    decided = sum(band.verdict not in (None, Verdict.INCONCLUSIVE) for band in bands)
     right = "the one decided verdict is right" if decided == 1 else f"all {decided} decided verdicts are right"
-    launches = counted(max(each.launches for each in comparisons), "launch")
-    evidence = {Basis.LAUNCHES: launches, Basis.RUNS: "runs"}.get(analysis.basis, "rounds")
-    confidence = f" With {(1 - FAMILYWISE_ERROR) * 100:.0f} % confidence, {right}, as far as {evidence} can show."
+    source = _SOURCES[analysis.basis].format(launches=counted(max(each.launches for each in comparisons), "launch"))
+    confidence = f" With {(1 - FAMILYWISE_ERROR) * 100:.0f} % confidence, {right}{source}."
     return f"Verdicts. Ratios below 1 are faster; a difference of {matters}.{confidence if decided else ''}"
 
 
@@ -143,11 +155,14 @@ def _sizes(band: Band) -> str:
 
 
 def _verdict(band: Band) -> str:
-    return _OPEN[band.reason] if band.verdict is Verdict.INCONCLUSIVE else str(band.verdict)
+    if band.verdict is not Verdict.INCONCLUSIVE:
+        return VERDICT_WORDS[band.verdict]
+    return _OPEN[band.reason].format(threshold=format_share(band.threshold).replace(".0", ""))
 
 
 def _interval(band: Band) -> str:
-    return format_ratios([band.interval.low, band.interval.high]) if band.interval else ""
+    # Without the unit, the table fits into 80 characters.
+    return format_ratios([band.interval.low, band.interval.high]).replace("x", "") if band.interval else ""
 
 
 def _variance(band: Band) -> str:

@@ -8,7 +8,7 @@ from nccl_bench.analysis.bands import Band
 from nccl_bench.analysis.checks import ArmChecks, checks_of_arms
 from nccl_bench.analysis.machine import NamedRuns, facts
 from nccl_bench.analysis.summary import Row
-from nccl_bench.analysis.wording import compared_text, format_ratios, format_share, size_with_unit
+from nccl_bench.analysis.wording import compared_text, format_ratios, format_share, size_with_unit, verdict_text
 from nccl_bench.records.run import Run
 from nccl_bench.report.html.page import Block, Facts, NamedText, PageTable, Paragraphs
 
@@ -26,12 +26,11 @@ def bands_table(bands: Iterable[Band], sides: tuple[str, str]) -> PageTable:
 
 def _band(band: Band, sides: tuple[str, str]) -> tuple[str, ...]:
     first, last = (size_with_unit(band.comparisons[at].case.size_bytes) for at in (0, -1))
-    reason = f"({band.reason})" if band.reason else ""
     return (
         compared_text(band.comparisons[0], sides),
         band.timing,
         first if first == last else f"{first} to {last}",
-        f"{band.verdict or 'no verdict'} {reason}".strip(),
+        verdict_text(band.verdict, band.reason, band.threshold),
         format_ratios(band.ratios),
         f"{band.interval.low:.3f}x to {band.interval.high:.3f}x" if band.interval else "",
         "" if band.noise_floor is None else format_share(band.noise_floor),

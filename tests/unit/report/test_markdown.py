@@ -115,7 +115,7 @@ def test_the_headline_and_one_table_come_first() -> None:
     assert "- **OPEN** " in shown
     assert len(tables(shown)) == 1
     assert "Ratios below 1 are faster;" in folded
-    assert "inconclusive because of too few rounds" in folded
+    assert "open because of too few rounds" in folded
 
 
 def test_a_long_table_of_verdicts_is_folded_too() -> None:

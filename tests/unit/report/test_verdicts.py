@@ -13,7 +13,7 @@ from rich.cells import cell_len
 
 from nccl_bench.analysis.comparison import Basis, Comparison, OpenReason
 from nccl_bench.analysis.statistics import Interval, Verdict
-from nccl_bench.analysis.wording import compared_text
+from nccl_bench.analysis.wording import VERDICT_WORDS, compared_text
 from nccl_bench.catalog.timings import Timing
 from nccl_bench.report.terminal import TerminalReport
 from nccl_bench.report.verdicts import heading, time_tables, verdict_tables
@@ -47,7 +47,7 @@ def test_launches_are_counted_and_their_largest_variance_has_a_column() -> None:
         comparison(32, INCONCLUSIVE, 1.01, launches=1),
     ]
     text = shown(cells, basis=Basis.LAUNCHES)
-    assert "the one decided verdict is right, as far as 5 launches can show" in flat(text)
+    assert "the one decided verdict is right, judged by 5 launches" in flat(text)
     assert [row[-1] for row in rows(cells, basis=Basis.LAUNCHES)] == ["1.1 %", ""]
     assert "launch to" in text
     assert "launch to" not in shown(cells, basis=Basis.RUNS)
@@ -73,7 +73,7 @@ bfloat16 sum in-place
   Basis    a reason
   Next     --launches 5 on each side settles most of what is open
 
-Times in us; % is the change against before: = equivalent, ? open.
+Times in us; % is the change against before: = same, ? open.
 
        eager                              gated
       before after                       before after
@@ -86,15 +86,16 @@ size      us    us saved   %                 us    us saved    %
   1K    10.0  12.5  -2.5 +25      |+++
 
 Verdicts. Ratios below 1 are faster; a difference of 2.0 % matters. With 95 %
-confidence, all 3 decided verdicts are right, as far as rounds can show.
+confidence, all 3 decided verdicts are right, judged by the rounds of one run on
+each side.
 
-                                                     noise
-timing     size  verdict      ratio        interval  floor
-------  -------  -----------  -----  --------------  -----
-eager        1K  slower       1.25x  1.24x to 1.26x  0.2 %
-gated   8 to 16  faster       0.62x  0.60x to 0.64x  1.1 %
-gated        32  equivalent   0.99x  0.98x to 1.00x  0.2 %
-gated        64  open: noise  1.05x  1.04x to 1.06x  5.0 %
+                                                   noise
+timing     size  verdict      ratio      interval  floor
+------  -------  -----------  -----  ------------  -----
+eager        1K  slower       1.25x  1.24 to 1.26  0.2 %
+gated   8 to 16  faster       0.62x  0.60 to 0.64  1.1 %
+gated        32  same         0.99x  0.98 to 1.00  0.2 %
+gated        64  open: noise  1.05x  1.04 to 1.06  5.0 %
 """
     )
 
@@ -173,6 +174,13 @@ def test_a_title_names_the_side_of_each_arm() -> None:
     assert compared_text(alike, ("before", "after")) == "the arm after, after against before"
 
 
+def test_the_short_report_counts_the_verdicts_that_it_is_about() -> None:
+    cells = [comparison(8, SLOWER, 1.2), comparison(8, FASTER, 0.8, candidate="torch")]
+    analysis = compared_runs(cells, asked_arms=("torch",))
+    assert "the one decided verdict is right" in heading(analysis, only_answers=True)
+    assert "all 2 decided verdicts are right" in heading(analysis)
+
+
 def test_without_verdicts_there_is_only_the_table_of_times() -> None:
     cells = [comparison(8, None, 1.3, interval=None, baseline_us=10.0, candidate_us=13.0)]
     assert list(verdict_tables(compared_runs(cells))) == []
@@ -186,12 +194,12 @@ def test_the_heading_says_what_matters_and_how_sure_it_is() -> None:
 
     assert text(comparison(), comparison(16, SLOWER), comparison(32, INCONCLUSIVE)) == (
         "Verdicts. Ratios below 1 are faster; a difference of 2.0 % matters. With 95 % confidence, "
-        "all 2 decided verdicts are right, as far as rounds can show."
+        "all 2 decided verdicts are right, judged by the rounds of one launch."
     )
     assert text(comparison(), comparison(16, INCONCLUSIVE)).endswith(
-        " With 95 % confidence, the one decided verdict is right, as far as rounds can show."
+        " With 95 % confidence, the one decided verdict is right, judged by the rounds of one launch."
     )
-    assert text(comparison(), basis=Basis.RUNS).endswith("is right, as far as runs can show.")
+    assert text(comparison(), basis=Basis.RUNS).endswith("is right, judged by several runs on each side.")
     # Without a decided verdict there is nothing to be sure of.
     assert text(comparison(8, INCONCLUSIVE)) == "Verdicts. Ratios below 1 are faster; a difference of 2.0 % matters."
     assert "a difference of 2.0 % to 10 % matters (see the column limit)." in text(
@@ -229,8 +237,7 @@ def test_every_line_fits_and_every_verdict_is_there(width: int, cells: list[Comp
     assert all(line == line.rstrip() for line in text.splitlines())
     for verdict in Verdict:
         if any(each.verdict is verdict for each in cells):
-            word = "open" if verdict is INCONCLUSIVE else verdict
-            assert re.search(rf"^.*\w+ .* {word}\b", text, re.MULTILINE)
+            assert re.search(rf"^.*\w+ .* {VERDICT_WORDS[verdict]}\b", text, re.MULTILINE)
 
 
 def test_remarks_stand_around_the_tables() -> None:
@@ -249,6 +256,6 @@ def test_remarks_stand_around_the_tables() -> None:
 
 
 def test_a_column_without_room_is_named_with_where_to_find_it() -> None:
-    text = flat(shown([comparison(noise_floor=0.01)], 50))
+    text = flat(shown([comparison(noise_floor=0.01)], 45))
     assert "Use a wider terminal or --width, or give --format json." in text
-    assert "Not shown in a width of 50: noise floor." in text
+    assert "Not shown in a width of 45: noise floor." in text
