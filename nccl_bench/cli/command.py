@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 import typer
@@ -10,6 +11,7 @@ from typer.core import TyperCommand, TyperGroup
 from nccl_bench.cli.help import help_text
 from nccl_bench.config.nearest import nearest
 from nccl_bench.errors import UsageError
+from nccl_bench.report.escaping import visible
 
 # The key, in the `meta` of Typer's context, of the spellings.
 _SPELLINGS = "nccl_bench.spellings"
@@ -22,6 +24,14 @@ _SECONDS = re.compile(r"(\d+(?:\.\d+)?) ?s(?:ec(?:onds?)?)?")
 class CommandGroup(TyperGroup):
     """The commands together."""
 
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        with _harmless_messages():
+            return super().parse_args(ctx, args)
+
+    def resolve_command(self, ctx: Any, args: list[str]) -> Any:
+        with _harmless_messages():
+            return super().resolve_command(ctx, args)
+
     def format_help(self, ctx: Any, formatter: Any) -> None:
         _print_help(self, ctx)
 
@@ -33,7 +43,8 @@ class Command(TyperCommand):
         ctx.meta[_SPELLINGS] = dict(_spellings(self.params, args))
         typed = list(args)  # the parser empties `args`
         try:
-            return super().parse_args(ctx, args)
+            with _harmless_messages():
+                return super().parse_args(ctx, args)
         except Exception as error:
             # Typer has its own copies of these classes since 0.26; before, the classes were click's.
             kind, name, param = type(error).__name__, getattr(error, "option_name", None), getattr(error, "param", None)
@@ -53,6 +64,18 @@ class Command(TyperCommand):
         near = nearest(name, [option for option in options if option.startswith("--")])
         suggestion = "" if near is None else f"did you mean {near!r}? "
         return f"{self.name} has no option {name}: {suggestion}`nccl-bench {self.name} --help` lists all options"
+
+
+@contextmanager
+def _harmless_messages() -> Iterator[None]:
+    """Take the effect off the messages of Typer's errors, which quote what the user typed."""
+    try:
+        yield
+    except Exception as error:
+        message = getattr(error, "message", None)
+        if isinstance(message, str):
+            error.message = visible(message)  # type: ignore[attr-defined]  # of Typer's errors
+        raise
 
 
 def _print_help(command: Any, ctx: Any) -> None:

@@ -4,12 +4,13 @@ import sys
 
 from nccl_bench.config.secrets import masked
 from nccl_bench.errors import ExitCode
-from nccl_bench.report.escaping import terminal_text
+from nccl_bench.report.escaping import visible
 
 
 def print_message(text: str) -> None:
-    """Print one message to standard error, without what may be secret."""
-    print(f"nccl-bench: {terminal_text(masked(text))}", file=sys.stderr)
+    """Print one message to standard error, without what may be secret. Only its first line has the tool's name."""
+    lines = visible(masked(text)).replace("\n", "\n  ")
+    print(f"nccl-bench: {lines}", file=sys.stderr)
 
 
 def exit_with(code: ExitCode) -> None:

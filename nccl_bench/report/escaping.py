@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 # A line that begins with two colons is a workflow command of GitHub Actions. The older form counts anywhere in a line.
 _COMMAND = re.compile(r"^([^\S\n]*)::|##\[", re.MULTILINE)
@@ -28,16 +29,20 @@ _AT_START = re.compile(r"^(\d*)(>|[#+.)-](?=\s|#|$)|-(?=-)|=(?=[=\s]|$))")
 _ANNOTATION: Mapping[str, str] = {"%": "%25", "\r": "%0D", "\n": "%0A"}
 _ANNOTATION_TITLE: Mapping[str, str] = {**_ANNOTATION, ":": "%3A", ",": "%2C"}
 
+# The types of plain data that have no text.
+_WITHOUT_TEXT = frozenset({float, int, bool, type(None)})
+
 
 def visible(text: str) -> str:
     r"""Return ``text`` with an escape, such as ``\x1b``, for each character that a reader cannot see.
 
     These are control characters, characters that change the direction of text, and halves of characters. Lines stay
-    lines, and a tab becomes a space. Pages and pictures need no more than this and their syntax.
+    lines, and a tab becomes a space. GitHub finds no command in any line. Terminals, pages and pictures need no more
+    than this and their syntax.
     """
-    if text.isascii() and text.isprintable():
-        return text
-    return "".join(map(_visible, text.replace("\t", " ")))
+    if not (text.isascii() and text.isprintable()):
+        text = "".join(map(_visible, text.replace("\t", " ")))
+    return _COMMAND.sub(_without_command, text)
 
 
 def visible_line(text: str) -> str:
@@ -49,12 +54,18 @@ def visible_lines(texts: Sequence[str]) -> Sequence[str]:
     """Return each of ``texts`` as ``visible_line`` does."""
     # One look at all texts together: a table can have a million of them, and they seldom need an escape.
     together = "".join(texts)
-    return texts if together.isascii() and together.isprintable() else list(map(visible_line, texts))
+    is_plain = together.isascii() and together.isprintable() and "::" not in together and "##[" not in together
+    return texts if is_plain else list(map(visible_line, texts))
 
 
-def terminal_text(text: str) -> str:
-    """Return ``text`` for a terminal. GitHub reads commands in the same lines."""
-    return _COMMAND.sub(_without_command, visible(text))
+def visible_data(data: Any) -> Any:
+    """Return plain data whose texts, and the names of whose values, are as ``visible`` returns them."""
+    if isinstance(data, Mapping):
+        return {visible_data(name): visible_data(value) for name, value in data.items()}
+    if isinstance(data, list | tuple):
+        # Nearly all data of a page are numbers: it can have a million of them.
+        return [value if type(value) in _WITHOUT_TEXT else visible_data(value) for value in data]
+    return visible(data) if isinstance(data, str) else data
 
 
 def markdown_text(text: str) -> str:

@@ -8,7 +8,7 @@ from itertools import chain
 from typing import TYPE_CHECKING
 
 from nccl_bench.records.summary_csv import NUMBERS
-from nccl_bench.report.escaping import csv_cell, json_escapes, markdown_text
+from nccl_bench.report.escaping import csv_cell, json_escapes, markdown_text, visible_data
 from nccl_bench.report.layout import Remarks, Table
 
 if TYPE_CHECKING:
@@ -62,7 +62,12 @@ def encoded_json(content: object) -> str:
     """Return a msgspec structure, or plain data, as JSON. NaN and infinity become null."""
     import msgspec
 
-    return json_escapes(msgspec.json.format(msgspec.json.encode(content), indent=2).decode()) + "\n"
+    try:
+        encoded = msgspec.json.encode(content)
+    except UnicodeEncodeError:
+        # A file name can have bytes that are no text, which Python keeps as halves of characters.
+        encoded = msgspec.json.encode(visible_data(msgspec.to_builtins(content)))
+    return json_escapes(msgspec.json.format(encoded, indent=2).decode()) + "\n"
 
 
 def _row(cells: Iterable[str]) -> str:

@@ -14,7 +14,7 @@ from rich.console import Console
 from rich.text import Text
 
 from nccl_bench.report import Content
-from nccl_bench.report.escaping import terminal_text, visible, visible_line
+from nccl_bench.report.escaping import visible, visible_line
 from nccl_bench.report.layout import Column, Entry, Remarks, Table
 
 # A space between a number and its unit, and a character that stands for the space while a text is divided into lines.
@@ -55,7 +55,7 @@ class TextReport(ABC, Generic[Content]):
     def _safe_lines(self, content: Content) -> Iterator[Text]:
         """Yield the lines of the report. A line that a terminal would obey loses its colours with its effect."""
         for line in self._lines(content):
-            safe = terminal_text(visible_line(line.plain))
+            safe = visible_line(line.plain)
             yield line if safe == line.plain else Text(safe, line.style)
 
     @abstractmethod

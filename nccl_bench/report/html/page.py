@@ -8,10 +8,10 @@ import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from importlib import resources
-from typing import Any, ClassVar
+from typing import ClassVar
 
 from nccl_bench.report.charts.kinds import ChartArm
-from nccl_bench.report.escaping import visible
+from nccl_bench.report.escaping import visible, visible_data
 
 _LIBRARY = "uPlot.iife.min.js"
 # The parts of the page's own script, which share their names.
@@ -146,10 +146,6 @@ class Page:
     data: Mapping[str, object] = field(default_factory=dict)  # what the script draws; plain data without NaN
 
 
-# The types of plain data that have no text.
-_WITHOUT_TEXT = frozenset({float, int, bool, type(None)})
-
-
 def render(page: Page) -> str:
     """Return the page as HTML. All texts are escaped, and only the scripts of this package can run."""
     # jinja2 is imported here, because a command that prints no page does not need it.
@@ -171,7 +167,7 @@ def render(page: Page) -> str:
     scripts = [Markup(_asset(_LIBRARY)), Markup(_own_script())]
     styles, licenses = ([Markup(_asset(name)) for name in names] for names in (_STYLES, _LICENSES))
     return environment.get_template("page.html").render(
-        page=replace(page, data=_visible_data(page.data)),
+        page=replace(page, data=visible_data(page.data)),
         scripts=scripts,
         styles=styles,
         licenses=licenses,
@@ -182,16 +178,6 @@ def render(page: Page) -> str:
 def _visible(value: object) -> object:
     """Return a text without characters that nobody sees; scripts and styles stay as they are."""
     return visible(value) if type(value) is str else value
-
-
-def _visible_data(data: Any) -> Any:
-    """Return the data of the script with such texts."""
-    if isinstance(data, Mapping):
-        return {_visible_data(name): _visible_data(value) for name, value in data.items()}
-    if isinstance(data, list | tuple):
-        # Nearly all data are numbers: a page can have a million of them.
-        return [value if type(value) in _WITHOUT_TEXT else _visible_data(value) for value in data]
-    return visible(data) if isinstance(data, str) else data
 
 
 def _whole_units(text: str) -> str:
