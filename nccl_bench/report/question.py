@@ -235,7 +235,7 @@ def _table(kind: _Kind, title: str, columns: Sequence[Column], layout: _Layout, 
         letters = zip(ascii_uppercase, kind.candidates, strict=False)
         arms = f"{', '.join(f'{letter} {arm}' for letter, arm in letters)}. "
     times = "" if {"saved", "time", "baseline"} <= layout.left_out else "Times in us; "
-    notes = [f"{arms}{times}% is the change {change}: = same, ? open."]
+    notes = [f"{arms}{times}% is the change {change}: + is slower, = same, ? open."]
     if kind.shared_arm is not None:
         notes.append(f"Changes are relative to {kind.shared_arm}, and can differ from these times.")
     if not kind.is_complete:
@@ -286,14 +286,19 @@ def _names_in_header(kind: _Kind, layout: _Layout) -> bool:
 
 def _saved(comparison: Comparison) -> str:
     saved = comparison.saved_us
-    return f"{saved:.{2 if abs(saved) < 0.995 else 1 if abs(saved) < 99.5 else 0}f}"
+    return _unsigned_zero(f"{saved:.{2 if abs(saved) < 0.995 else 1 if abs(saved) < 99.5 else 0}f}")
+
+
+def _unsigned_zero(number: str) -> str:
+    """Return ``number`` without its sign if all its digits are 0."""
+    return number if number.strip("+-0.") else number.lstrip("+-")
 
 
 def _change(ratio: float, verdict: Verdict | None) -> str:
     """Return the change of the time in percent, with a sign and the mark of the verdict: -14, +1.2=, -0.4?."""
     percent = (ratio - 1) * 100
-    text = f"{percent:+.{1 if abs(percent) < 9.95 else 0}f}".replace("-0.0", "+0.0")
-    return text + (_MARKS.get(verdict) or " ")
+    text = f"{percent:+.{1 if abs(percent) < 9.95 else 0}f}"
+    return _unsigned_zero(text) + (_MARKS.get(verdict) or " ")
 
 
 def _bar(ratio: float | None, most: float, length: int) -> str:

@@ -73,7 +73,7 @@ bfloat16 sum in-place
   Basis    a reason
   Next     --launches 5 on each side settles most of what is open
 
-Times in us; % is the change against before: = same, ? open.
+Times in us; % is the change against before: + is slower, = same, ? open.
 
        eager                              gated
       before after                       before after

@@ -148,7 +148,7 @@ function draw(figure, chart) {
   const axis = { font, stroke: () => css("--quiet"), grid: { stroke: () => css("--grid"), width: 1 }, ticks: { stroke: () => css("--rule"), width: 1, size: 4 } };
   const splits = (u, side, low, high) => {
     const pixels = u.bbox.width / devicePixelRatio;
-    return chart.x_scale === "size" ? sizeTicks(xs, low, high, pixels) : spaced([...marks.keys()], low, high, pixels, 62);
+    return chart.x_scale === "size" ? sizeTicks(xs, low, high, pixels) : markTicks(marks, low, high, pixels);
   };
   const textOf = (x) => (chart.x_scale === "size" ? sizeText(Math.round(2 ** x)) : marks.get(x) || "");
   const plot = new uPlot(

@@ -124,3 +124,10 @@ function sizeTicks(positions, low, high, pixels) {
   }
   return spaced(positions, low, high, pixels, 62);
 }
+
+// Labels such as 1 KiB, 32 KiB and 1 MiB if there are several, else those that have enough room.
+function markTicks(marks, low, high, pixels) {
+  const round = [...marks.keys()].filter((at) => /^(1|32) [KMGT]?i?B$/.test(marks.get(at)));
+  const kept = spaced(round, low, high, pixels, 62);
+  return kept.length > 2 ? kept : spaced([...marks.keys()], low, high, pixels, 62);
+}
