@@ -100,7 +100,9 @@ def bands_of(comparisons: Sequence[Comparison]) -> tuple[Band, ...]:
     ordered = [tuple(sorted(of_series, key=_size_bytes)) for of_series in series.values()]
     swept = _swept(comparisons)
     return tuple(
-        band for of_series in judged_segments(ordered) for band in _bands(of_series, swept[_kind(of_series[0].sizes)])
+        band
+        for of_series in judged_segments(ordered)
+        for band in _bands(of_series, swept[of_series[0].sizes[0].case.kind])
     )
 
 
@@ -108,15 +110,11 @@ def _size_bytes(comparison: Comparison) -> int:
     return comparison.case.size_bytes
 
 
-def _kind(sizes: Sizes) -> Case:
-    return without_size((sizes[0].case, sizes[0].timing))[0]
-
-
 def _swept(comparisons: Sequence[Comparison]) -> dict[Case, list[int]]:
     """Return all sizes of each kind of case, in order."""
     sizes: dict[Case, set[int]] = {}
     for each in comparisons:
-        sizes.setdefault(_kind((each,)), set()).add(each.case.size_bytes)
+        sizes.setdefault(each.case.kind, set()).add(each.case.size_bytes)
     return {kind: sorted(of_kind) for kind, of_kind in sizes.items()}
 
 

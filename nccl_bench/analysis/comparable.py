@@ -110,7 +110,8 @@ class ComparableRun:
 
     def placement(self, point: Point, arm: str) -> Placement:
         """Return the placement in which ``arm`` was called at ``point``."""
-        return self.placements.get((*point, arm), point[0].placement)
+        # Most runs have no such cells, and this is asked for every cell.
+        return self.placements.get((*point, arm), point[0].placement) if self.placements else point[0].placement
 
     def ratios(self, point: Point, arm: str, base: str) -> list[float]:
         """Return the ratio ``arm`` / ``base`` of each round in which both arms have a time."""

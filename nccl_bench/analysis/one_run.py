@@ -5,8 +5,9 @@ from the launches' median ratios, so it contains communicator variance and needs
 """
 
 from collections.abc import Iterable, Sequence
+from statistics import median
 
-from nccl_bench.analysis.comparable import ComparableRun, Point, ratios_of_rounds, without_size
+from nccl_bench.analysis.comparable import ComparableRun, Point, Rounds, ratios_of_rounds, without_size
 from nccl_bench.analysis.comparison import ArmPair, Basis, Comparison, Noise, compare_pairs
 from nccl_bench.analysis.estimates import Estimate, Medians, PairedRatios, mean_ratios, median_ratio
 from nccl_bench.analysis.variance import CommunicatorVariance
@@ -24,43 +25,39 @@ def compare_arms(
     base = run.arms[0] if baseline is None else baseline
     arms = [arm for arm in run.arms if arm != base] if candidates is None else candidates
     launches = run.launches()
-    estimated: list[tuple[Point, str, Estimate]] = [
-        (point, arm, PairedRatios(ratios))
+    estimated: list[tuple[Point, str, Estimate, Rounds]] = [
+        (point, arm, PairedRatios(ratios), times[arm])
         for point, times in run.by_point.items()
         for arm in (arms if base in times else ())
         if arm in times and (ratios := ratios_of_rounds(times[arm], times[base]))
     ]
     medians = [
         median_ratios(launches, point, arm, base) if len(launches) > 1 else [estimate.ratio]
-        for point, arm, estimate in estimated
+        for point, arm, estimate, _ in estimated
     ]
     several = any(len(of_launches) > 1 for of_launches in medians)
-    estimates: Sequence[Estimate] = [estimate for _, _, estimate in estimated]
+    estimates: Sequence[Estimate] = [estimate for _, _, estimate, _ in estimated]
     if several:
-        kinds = [(without_size(point), arm) for point, arm, _ in estimated]
+        kinds = [(without_size(point), arm) for point, arm, _, _ in estimated]
         estimates = mean_ratios(
             [Medians(kind=kind, sides=(of_cell,)) for kind, of_cell in zip(kinds, medians, strict=True)]
         )
     # Several arms are compared with the same time of the baseline.
-    baseline_us = {point: run.median_us(point, base) for point, _, _ in estimated}
-    pairs = []
-    for (point, arm, _), of_launches, estimate in zip(estimated, medians, estimates, strict=True):
-        base_us, arm_us = baseline_us[point], run.median_us(point, arm)
-        assert base_us is not None
-        assert arm_us is not None
-        pairs.append(
-            ArmPair(
-                point=point,
-                baseline=base,
-                candidate=arm,
-                baseline_us=base_us,
-                candidate_us=arm_us,
-                estimate=estimate,
-                placements=(run.placement(point, base), run.placement(point, arm)),
-                launches=len(of_launches),
-                in_different_processes=run.in_different_processes(arm, base),
-            )
+    baseline_us = {point: median(times[base].values()) for point, times in run.by_point.items() if base in times}
+    pairs = [
+        ArmPair(
+            point=point,
+            baseline=base,
+            candidate=arm,
+            baseline_us=baseline_us[point],
+            candidate_us=median(times.values()),
+            estimate=estimate,
+            placements=(run.placement(point, base), run.placement(point, arm)),
+            launches=len(of_launches),
+            in_different_processes=run.in_different_processes(arm, base),
         )
+        for (point, arm, _, times), of_launches, estimate in zip(estimated, medians, estimates, strict=True)
+    ]
     if several:
         return compare_pairs(pairs, limits, Basis.LAUNCHES)
     return compare_pairs(pairs, limits, Basis.ROUNDS, _NoiseOfRun(CommunicatorVariance(run, base)))

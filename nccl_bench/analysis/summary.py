@@ -184,6 +184,7 @@ def rows_of(
     """
     compared = {(each.case, each.timing, each.candidate): each for each in comparisons}
     launches = (comparable or ComparableRun.of(run, run.meta["name"])).launches()
+    cells_of_launches = [each.cells for each in launches]
     baseline = run.baseline
     rows: list[Row] = []
     skipped: set[Row] = set()
@@ -200,7 +201,7 @@ def rows_of(
             elif line.arm != baseline:
                 ratios = median_ratios(launches, point, line.arm, baseline)
                 ratio = geometric_mean(ratios) if ratios else None
-            measured = sum(cell in each.cells for each in launches)
+            measured = sum([cell in cells for cells in cells_of_launches])
             rows.append(_measured(line, spread, measured, baseline, ratio, comparison))
         else:
             arm, reason = (None, line.reason) if isinstance(line, Skipped) else (line.arm, None)
@@ -253,28 +254,23 @@ def _measured(
 ) -> Row:
     """Return the row of ``line``, which holds the times of all its ``launches``; ``spread`` describes these times."""
     case = line.case
-    times: dict[str, Any] = {}
+    columns = {**_columns_of(case), **(_columns_of_gpus(line.gpus) if line.gpus is not None else {})}
     if spread is not None:
-        times = spread._asdict()
+        columns.update(zip(Spread._fields, spread, strict=True))
         if TIMINGS[line.timing].moves_bytes:
-            times["algbw_gb_s"] = case.row.algbw_gb_s(case.size_bytes, spread.time_us)
-            times["busbw_gb_s"] = case.row.busbw_gb_s(case.size_bytes, spread.time_us, line.world_size)
+            columns["algbw_gb_s"] = case.row.algbw_gb_s(case.size_bytes, spread.time_us)
+            columns["busbw_gb_s"] = case.row.busbw_gb_s(case.size_bytes, spread.time_us, line.world_size)
     if line.per_iteration is not None:
-        times |= {name: getattr(line.per_iteration, name) for name in ("p50_us", "p90_us", "p99_us")}
-        times["per_iteration_cost_us"] = line.per_iteration.cost_us
-    if line.gpus is not None:
-        times |= _columns_of_gpus(line.gpus)
-    judged: dict[str, Any] = {}
+        columns |= {name: getattr(line.per_iteration, name) for name in ("p50_us", "p90_us", "p99_us")}
+        columns["per_iteration_cost_us"] = line.per_iteration.cost_us
     if comparison is not None:
-        judged = {
-            "verdict": comparison.verdict,
-            "noise_floor": comparison.noise_floor,
-            "communicator_variance": comparison.communicator_variance,
-        }
+        columns["verdict"] = comparison.verdict
+        columns["noise_floor"] = comparison.noise_floor
+        columns["communicator_variance"] = comparison.communicator_variance
         if comparison.interval is not None:
-            judged |= {"ratio_low": comparison.interval.low, "ratio_high": comparison.interval.high}
+            columns["ratio_low"] = comparison.interval.low
+            columns["ratio_high"] = comparison.interval.high
     return Row(
-        **_columns_of(case),
         world_size=line.world_size,
         arm=line.arm,
         arm_placement=line.placement,
@@ -291,6 +287,5 @@ def _measured(
         registered=line.registered,
         wrong=line.wrong,
         tolerance_ulp=None if line.wrong is None else line.tolerance_ulp,
-        **times,
-        **judged,
+        **columns,
     )
