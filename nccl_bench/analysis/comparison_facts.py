@@ -8,16 +8,15 @@ from nccl_bench.analysis.bands import Band
 from nccl_bench.analysis.comparison import Basis
 from nccl_bench.analysis.headline import Fact
 from nccl_bench.analysis.headline_facts import (
-    LAUNCHES_OF,
     command_facts,
     command_with,
     machine_text,
     minute,
     order_fact,
     results_text,
-    rounds_option,
 )
 from nccl_bench.analysis.machine import NamedRuns
+from nccl_bench.analysis.next_step import confidence_text, next_step
 from nccl_bench.analysis.statistics import Verdict
 from nccl_bench.analysis.summary import Row
 from nccl_bench.analysis.wording import joined
@@ -47,7 +46,7 @@ def comparison_facts(
     compared cells. ``command`` is the command that made the comparison, or empty.
     """
     if reason:
-        yield Fact(name="Basis", text="; ".join([reason, *cautions]))
+        yield Fact(name="Basis", text="; ".join(filter(None, [reason, confidence_text(bands), *cautions])))
     if rows:
         yield Fact(name="Results", text=_results(runs, rows))
     yield from _order(runs)
@@ -104,12 +103,8 @@ def _next(bands: Sequence[Band], basis: Basis, runs: _Runs) -> Iterator[Fact]:
         if bands and all(band.verdict for band in bands):
             yield Fact(name="Next", text="nothing is open")
         return
-    options = LAUNCHES_OF.get(basis, "")
-    needed = [band.pairs_needed for band in still_open if band.pairs_needed is not None]
-    if needed and len(needed) == len(still_open):
-        options = rounds_option(needed)
-    sides = " on each side" if basis is Basis.SHARED_ARM else ""
-    yield Fact(name="Next", text=f"{options}{sides} settles most of what is open")
+    text, options = next_step(bands, basis, runs[0][1].meta if runs else {})
+    yield Fact(name="Next", text=f"{text}: {options}" if options else f"{text}.")
     repeated = [(name, *command_with(run, options)) for name, run in runs]
     if not all(command for _, command, _ in repeated):
         return

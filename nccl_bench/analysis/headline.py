@@ -35,7 +35,7 @@ class HeadlineLine:
 class Fact:
     """A fact below the verdicts."""
 
-    name: str  # Basis (of a comparison of runs), Results, Order, Machine, Command or Next
+    name: str  # Basis, Results, Order, Machine, Command or Next
     text: str  # the fact in words
     command: str = ""  # the command to copy, with which the text ends; empty if there is none
 

@@ -10,6 +10,7 @@ from nccl_bench.analysis.comparison import Basis
 from nccl_bench.analysis.description import progress_text
 from nccl_bench.analysis.headline import Fact
 from nccl_bench.analysis.machine import NamedRuns, library_text, settings_text
+from nccl_bench.analysis.next_step import confidence_text, next_step
 from nccl_bench.analysis.statistics import Verdict
 from nccl_bench.analysis.summary import Row
 from nccl_bench.analysis.wording import counted
@@ -20,18 +21,16 @@ from nccl_bench.config.user_arms import AFTER, BEFORE, arm_text
 from nccl_bench.records.run import TOOL, Run, is_import
 from nccl_bench.records.schema import Samples, Status
 
-# What settles most open bands, by the basis of the verdicts. Five launches decide most differences of 5 %: see the page
-# `verdicts` of the guide.
-LAUNCHES_OF: Mapping[Basis, str] = {
-    Basis.ROUNDS: "--launches 5",
-    Basis.LAUNCHES: "--launches 10",
-    Basis.SHARED_ARM: "--launches 5",
-    Basis.RUNS: "more runs on each side",
-}
+# The data of the verdicts of a run.
+_SOURCES: Mapping[Basis, str] = {Basis.ROUNDS: "rounds of one launch", Basis.LAUNCHES: "{launches}"}
 
 
 def run_facts(run: Run, metas: NamedRuns, rows: Sequence[Row], bands: Sequence[Band], basis: Basis) -> Iterator[Fact]:
     """Yield the facts of a run with these rows, whose ``bands`` answer the question."""
+    if confidence := confidence_text(bands):
+        yield Fact(
+            name="Basis", text=f"{_SOURCES[basis].format(launches=counted(run.launches, 'launch'))}; {confidence}"
+        )
     yield Fact(name="Results", text="; ".join(filter(None, [results_text(rows), progress_text(run)])))
     order = order_fact(run)
     if order:
@@ -165,19 +164,10 @@ def next_fact(bands: Sequence[Band], basis: Basis, run: Run) -> Fact | None:
     still_open = [band for band in bands if band.verdict is Verdict.INCONCLUSIVE]
     if not still_open:
         return Fact(name="Next", text="nothing is open") if bands and all(band.verdict for band in bands) else None
-    options = LAUNCHES_OF.get(basis, "")
-    needed = [band.pairs_needed for band in still_open if band.pairs_needed is not None]
-    if needed and len(needed) == len(still_open):
-        options = rounds_option(needed)
-    text = f"{options} settles most of what is open"
+    text, options = next_step(bands, basis, run.meta)
     command, _ = command_with(run, options)
-    return Fact(name="Next", text=f"{text}: {command}" if command else text, command=command)
-
-
-def rounds_option(needed: Sequence[int]) -> str:
-    """Return the option that gives an interval to bands which need so many rounds."""
-    # With exactly the needed rounds, an interval spans from the smallest ratio to the largest.
-    return f"--rounds {2 * max(needed)}"
+    how = command or options
+    return Fact(name="Next", text=f"{text}: {how}" if how else f"{text}.", command=command)
 
 
 def command_with(run: Run, options: str) -> tuple[str, str]:
@@ -190,16 +180,17 @@ def command_with(run: Run, options: str) -> tuple[str, str]:
         return "", ""
     if not options.startswith("--"):
         return "", ""
-    name, value = options.split()
+    words = options.split()
+    added = dict(zip(words[::2], words[1::2], strict=True))
     kept: list[str] = []
     out = ""
-    words = iter(command_to_type(command))
-    for word in words:
+    given_words = iter(command_to_type(command))
+    for word in given_words:
         option, _, given = word.partition("=")
-        if option not in ("--out", name):
+        if option not in ("--out", *added):
             kept.append(word)
             continue
-        given = given or next(words, "")
+        given = given or next(given_words, "")
         if option == "--out":
-            out = f"{given.rstrip('/')}-{name.strip('-')}-{value}"
-    return shlex.join([*kept, name, value, *(["--out", out] if out else [])]), out
+            out = f"{given.rstrip('/')}-{words[0].strip('-')}-{words[1]}"
+    return shlex.join([*kept, *words, *(["--out", out] if out else [])]), out

@@ -5,7 +5,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from nccl_bench.analysis.analysis import Analysis
 from nccl_bench.analysis.bands import Band, OpenReason
 from nccl_bench.analysis.comparison import Basis, Comparison
-from nccl_bench.analysis.statistics import FAMILYWISE_ERROR, Verdict
+from nccl_bench.analysis.next_step import confidence_text
+from nccl_bench.analysis.statistics import Verdict
 from nccl_bench.analysis.wording import (
     VERDICT_WORDS,
     case_name,
@@ -57,11 +58,10 @@ def heading(analysis: Analysis, *, only_answers: bool = False) -> str:
     if len(thresholds) > 1:
         matters = f"{format_share(thresholds[0])} to {format_share(thresholds[-1])} matters (see the column limit)"
     bands = analysis.answer_bands if only_answers else analysis.bands
-    decided = sum(band.verdict not in (None, Verdict.INCONCLUSIVE) for band in bands)
-    right = "the one decided verdict is right" if decided == 1 else f"all {decided} decided verdicts are right"
+    confidence = confidence_text(bands)
     source = _SOURCES[analysis.basis].format(launches=counted(max(each.launches for each in comparisons), "launch"))
-    confidence = f" With {(1 - FAMILYWISE_ERROR) * 100:.0f} % confidence, {right}{source}."
-    return f"Verdicts. Ratios below 1 are faster; a difference of {matters}.{confidence if decided else ''}"
+    confidence = f" {confidence[0].upper()}{confidence[1:]}{source}." if confidence else ""
+    return f"Verdicts. Ratios below 1 are faster; a difference of {matters}.{confidence}"
 
 
 def analysis_remarks(analysis: Analysis, *, hints: bool = True) -> Iterator[Remarks]:

@@ -227,8 +227,20 @@ def test_next_is_the_command_of_the_run_with_what_settles_most() -> None:
     made_up = replace(made_up, meta={**made_up.meta, "command": command})
     (fact,) = (fact for fact in Analysis.of(made_up).headline.facts if fact.name == "Next")
     assert fact.command == "nccl-bench run --before-tree 'a b' --launches 5 --out there-launches-5"
-    assert fact.text == f"--launches 5 settles most of what is open: {fact.command}"
+    assert fact.text == f"1 of 1 cell is open. Measure with new communicators: {fact.command}"
     assert facts(Analysis.of(run(before_and_after(), **RUN)).headline)["Next"] == "nothing is open"
+
+
+def test_next_measures_more_rounds_if_most_open_cells_have_wide_intervals() -> None:
+    lines = [measured(arm, time_us) for arm, time_us in (("before", 10.0), ("before:twin", 10.0), ("after", 10.0))]
+    uneven = tuple(10.0 * (1 + 0.05 * (number % 5 - 2)) for number in range(25))
+    lines[2] = samples("after", case=case(8), samples_us=uneven)
+    made_up = run(lines, **RUN, max_rounds=60, max_seconds=30.0)
+    made_up = replace(made_up, meta={**made_up.meta, "command": ["nccl-bench", "run", "--max-rounds", "60"]})
+    assert facts(Analysis.of(made_up).headline)["Next"] == (
+        "1 of 1 cell is open, 1 of them with a wide interval. Measure more rounds: "
+        "nccl-bench run --max-rounds 240 --max-seconds 120"
+    )
 
 
 def test_after_a_wrong_result_next_is_its_cause_and_no_size_is_called_every_size() -> None:

@@ -1,0 +1,69 @@
+"""How sure the verdicts of a headline are, and what would decide those that are open."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from nccl_bench.analysis.bands import Band
+from nccl_bench.analysis.comparison import Basis
+from nccl_bench.analysis.statistics import FAMILYWISE_ERROR, Verdict, verdict_of
+from nccl_bench.analysis.wording import counted
+
+# What to measure and the option for it, by the basis of the verdicts. Five launches decide most differences of 5 %: see
+# the page `verdicts` of the guide.
+_LAUNCHES: Mapping[Basis, tuple[str, str]] = {
+    Basis.ROUNDS: ("with new communicators", "--launches 5"),
+    Basis.LAUNCHES: ("more launches", "--launches 10"),
+    Basis.SHARED_ARM: ("each side with new communicators", "--launches 5"),
+    Basis.RUNS: ("more runs on each side", ""),
+}
+# Four times as many rounds make an interval half as wide.
+_MORE_ROUNDS = 4
+
+
+def confidence_text(bands: Sequence[Band]) -> str:
+    """Return how sure the decided verdicts of ``bands`` are; empty if none is decided."""
+    decided = sum(band.verdict not in (None, Verdict.INCONCLUSIVE) for band in bands)
+    if not decided:
+        return ""
+    right = "the one decided verdict is right" if decided == 1 else f"all {decided} decided verdicts are right"
+    return f"with {(1 - FAMILYWISE_ERROR) * 100:.0f} % confidence, {right}"
+
+
+def next_step(bands: Sequence[Band], basis: Basis, meta: Mapping[str, Any]) -> tuple[str, str]:
+    """Return how many cells are open and what to measure, and the options of `run` for that; these can be empty.
+
+    Some of ``bands`` are open. ``meta`` is the content of run.json of a run behind them.
+    """
+    still_open = [band for band in bands if band.verdict is Verdict.INCONCLUSIVE]
+    cells, of_all = _cells(still_open), _cells(bands)
+    rounds = "more rounds" if basis.of_one_run else "more rounds on each side"
+    needed = [band.pairs_needed for band in still_open if band.pairs_needed is not None]
+    wide = _cells([band for band in still_open if _is_wide(band)])
+    (what, options), why = _LAUNCHES.get(basis, ("", "")), ""
+    if needed and len(needed) == len(still_open):
+        # With exactly the needed rounds, an interval spans from the smallest ratio to the largest.
+        what, options, why = rounds, f"--rounds {2 * max(needed)}", ", with too few rounds"
+    elif 2 * wide > cells:
+        why = f", {wide} of them with a wide interval"
+        if not basis.has_variance and (more := _rounds_options(meta)):
+            what, options = rounds, more
+    are = "is" if cells == 1 else "are"
+    return f"{cells} of {counted(of_all, 'cell')} {are} open{why}. Measure {what}", options
+
+
+def _cells(bands: Sequence[Band]) -> int:
+    return sum(len(band.comparisons) for band in bands)
+
+
+def _is_wide(band: Band) -> bool:
+    """Return True if the interval of an open band crosses the threshold, whatever the noise floor is."""
+    return band.interval is not None and verdict_of(band.interval, band.threshold) is Verdict.INCONCLUSIVE
+
+
+def _rounds_options(meta: Mapping[str, Any]) -> str:
+    """Return the options for more rounds than the run with ``meta`` had; empty if its limits are unknown."""
+    config = meta.get("config") or {}
+    rounds, seconds = config.get("max_rounds"), config.get("max_seconds")
+    if not isinstance(rounds, int) or not isinstance(seconds, int | float):
+        return ""
+    return f"--max-rounds {_MORE_ROUNDS * rounds} --max-seconds {_MORE_ROUNDS * seconds:g}"
