@@ -15,6 +15,7 @@ from nccl_bench.cli.gate import FailOn
 from nccl_bench.cli.launching import DEFAULT_CPU_RANKS
 from nccl_bench.config.nearest import instead_of
 from nccl_bench.config.options import Option, Panel, listed, options_of
+from nccl_bench.config.recorded_code import OPTION
 from nccl_bench.config.run import RunConfig
 from nccl_bench.config.user_arms import parse_arm_options
 from nccl_bench.errors import UsageError
@@ -119,6 +120,16 @@ Resume = Annotated[
 ]
 
 
+AllowRecordedCode = Annotated[
+    bool,
+    _output_option(
+        OPTION,
+        help="With --resume: run the code that the record names, such as the files of user arms. Give it only for a "
+        "record that you made yourself.",
+    ),
+]
+
+
 def detail_of(quiet: bool, full: bool) -> Detail:
     """Return the amount of text that ``--quiet`` and ``--full`` ask for."""
     if quiet and full:
@@ -130,7 +141,7 @@ def check_resume(context: typer.Context, directory: Path, *allowed: str) -> None
     """Raise ``UsageError`` if ``directory`` is missing, or if options besides --resume and ``allowed`` were given."""
     sources = {parameter: context.get_parameter_source(str(parameter.name)) for parameter in context.command.params}
     flags = [parameter.opts[-1] for parameter, source in sources.items() if source and source.name == "COMMANDLINE"]
-    given = [flag for flag in flags if flag not in ("--resume", *_GIVEN_AGAIN, *allowed)]
+    given = [flag for flag in flags if flag not in ("--resume", OPTION, *_GIVEN_AGAIN, *allowed)]
     if given:
         *names, last = allowed
         raise UsageError(
@@ -143,6 +154,12 @@ def check_resume(context: typer.Context, directory: Path, *allowed: str) -> None
             f"--resume is {directory}, which {what}: give the directory of a record. For a new record, leave out "
             "--resume"
         )
+
+
+def refuse_without_resume(allow_recorded_code: bool) -> None:
+    """Raise ``UsageError`` if a new record is made with the option that is for the continuation of a record."""
+    if allow_recorded_code:
+        raise UsageError(f"{OPTION} is for --resume: leave it out")
 
 
 def with_options(config: type) -> Callable[[Callable[..., None]], Callable[..., None]]:

@@ -18,6 +18,7 @@ from nccl_bench.cli.progress import Lines
 from nccl_bench.cli.report import print_verification
 from nccl_bench.cli.tracking import track_verification
 from nccl_bench.config.hidden_values import give_values_again, options_to_give_again, recordable_config
+from nccl_bench.config.recorded_code import refuse_recorded_code
 from nccl_bench.config.verification import VerifyConfig, resolve_verification
 from nccl_bench.errors import InterruptedRunError, RecordError
 from nccl_bench.launch.config import LaunchConfig
@@ -30,7 +31,7 @@ from nccl_bench.records.environment import collect
 from nccl_bench.records.facts import command_line, time_text
 from nccl_bench.records.files import replace_file
 from nccl_bench.records.locks import locked
-from nccl_bench.records.resuming import refuse_changes
+from nccl_bench.records.resuming import refuse_changes, refuse_links
 from nccl_bench.records.run import FINDINGS, TOOL, VERIFICATION, VERIFICATION_FILES
 from nccl_bench.records.store import RunStatus
 from nccl_bench.report import Detail
@@ -69,21 +70,27 @@ def run_recorded(record: VerificationRecord, output: OutputConfig) -> None:
     exit_with(record.verification.exit_code)
 
 
-def resume_recorded(directory: Path, output: OutputConfig, given: Mapping[str, Any]) -> None:
+def resume_recorded(
+    directory: Path, output: OutputConfig, given: Mapping[str, Any], *, allow_recorded_code: bool
+) -> None:
     """Run the probes that the record in ``directory`` lacks, print the whole table, and exit with its code.
 
-    ``given`` has the options that give values which the record does not hold.
+    ``given`` has the options that give values which the record does not hold. ``allow_recorded_code`` allows the code
+    that the record names.
 
     Raises ``UsageError`` if the record is of another machine, version or setting, or if another command writes it.
     """
     # This refuses a directory without a verification, which has no file to lock.
     VerificationRecord.load(directory)
+    refuse_links(directory, VERIFICATION_FILES)
     with ignoring_signals(), locked(directory / FINDINGS):
         record = VerificationRecord.load(directory)
         with interruptible():
             refuse_changes(directory, record.facts, collect())
         config = give_values_again(directory, record.facts["config"], given)
         record = replace(record, config=resolve_verification(record.config.device, config))
+        if not allow_recorded_code:
+            refuse_recorded_code(directory, record.config, given)
         refuse_missing(record.config.user_arms)
         if record.verification.complete and record.facts["status"] == RunStatus.COMPLETE:
             print_message(f"nothing is left to verify in {directory}")

@@ -14,6 +14,7 @@ from nccl_bench.cli.output import OutputConfig
 from nccl_bench.cli.recorded_run import close_record
 from nccl_bench.cli.report import print_report
 from nccl_bench.config.hidden_values import give_values_again
+from nccl_bench.config.recorded_code import refuse_recorded_code
 from nccl_bench.config.run import RunConfig, resolve
 from nccl_bench.errors import ExitCode, UsageError
 from nccl_bench.launch.attach import detect_launcher
@@ -23,15 +24,16 @@ from nccl_bench.ranks.spec import WorkerSpec
 from nccl_bench.records.environment import collect
 from nccl_bench.records.facts import command_line
 from nccl_bench.records.locks import locked
-from nccl_bench.records.resuming import refuse_changes
-from nccl_bench.records.run import SAMPLES, Run
+from nccl_bench.records.resuming import refuse_changes, refuse_links
+from nccl_bench.records.run import FILES, SAMPLES, Run
 from nccl_bench.records.store import RunStatus, RunStore
 
 
-def resume_run(directory: Path, output: OutputConfig, given: Mapping[str, Any]) -> None:
+def resume_run(directory: Path, output: OutputConfig, given: Mapping[str, Any], *, allow_recorded_code: bool) -> None:
     """Measure the missing and the failed cases of the run in ``directory``; exit with the code of the whole run.
 
-    ``given`` has the options that give values which the record does not hold.
+    ``given`` has the options that give values which the record does not hold. ``allow_recorded_code`` allows the code
+    that the record names.
 
     Raises:
         UsageError: The run cannot be continued, or not on this machine.
@@ -39,9 +41,10 @@ def resume_run(directory: Path, output: OutputConfig, given: Mapping[str, Any]) 
     """
     # This refuses a directory without a run, which has no file to lock.
     Run.load(directory)
+    refuse_links(directory, FILES)
     with locked(directory / SAMPLES):
         run = Run.load(directory)
-        config = _configuration(run, directory, given)
+        config = _configuration(run, directory, given, allow_recorded_code)
         refuse_gate_of_one_arm(config.arms, output.fail_on)
         plan = make_plan(config, run.world_size)
         indices = {planned.case: index for index, planned in enumerate(plan.cases)}
@@ -55,7 +58,7 @@ def resume_run(directory: Path, output: OutputConfig, given: Mapping[str, Any]) 
     exit_with(code)
 
 
-def _configuration(run: Run, directory: Path, given: Mapping[str, Any]) -> RunConfig:
+def _configuration(run: Run, directory: Path, given: Mapping[str, Any], allow_recorded_code: bool) -> RunConfig:
     """Return the configuration of ``run``. Raise ``UsageError`` if this process cannot continue the run."""
     if run.cases is not None and not run.can_be_resumed:
         raise UsageError(
@@ -75,6 +78,9 @@ def _configuration(run: Run, directory: Path, given: Mapping[str, Any]) -> RunCo
         )
     recorded = give_values_again(directory, run.meta["config"], given)
     config = resolve(str(recorded["device"]), recorded)
+    # Before anything that the record names has an effect in this process.
+    if not allow_recorded_code:
+        refuse_recorded_code(directory, config, given)
     # The record lists these variables among those of the environment.
     os.environ.update(config.variables)
     refuse_changes(directory, run.meta, collect())

@@ -21,6 +21,7 @@ from nccl_bench.cli.launching import (
 )
 from nccl_bench.cli.messages import print_message
 from nccl_bench.cli.options import (
+    AllowRecordedCode,
     FailOnText,
     FormatOption,
     Full,
@@ -32,6 +33,7 @@ from nccl_bench.cli.options import (
     detail_of,
     layer_of,
     out_option,
+    refuse_without_resume,
     with_options,
 )
 from nccl_bench.cli.output import OutputConfig
@@ -74,6 +76,7 @@ def run(
     attach: Annotated[bool, _launch_option("--attach", help="Join the ranks that another launcher started.")] = False,
     out: Annotated[Path | None, out_option("results/<time>-<name>")] = None,
     resume: Resume = None,
+    allow_recorded_code: AllowRecordedCode = False,
     dry_run: Annotated[
         bool,
         typer.Option(
@@ -106,8 +109,9 @@ def run(
         check_resume(context, resume, "--format", "--fail-on", "--width", "--quiet", "--full")
         gates = parse_fail_on(fail_on)
         output = OutputConfig(format=format, fail_on=gates, width=width, detail=detail_of(quiet, full))
-        resume_run(resume, output, layer_of(options))
+        resume_run(resume, output, layer_of(options), allow_recorded_code=allow_recorded_code)
         return
+    refuse_without_resume(allow_recorded_code)
     files = [*([] if preset is None else [preset_file(preset)]), *([config] if config else [])]
     layers = [read_run_config(file) for file in files]
     if options["limits"] is not None:

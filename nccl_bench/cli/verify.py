@@ -13,6 +13,7 @@ from nccl_bench.cli.command import spellings
 from nccl_bench.cli.destination import chosen_format, refuse_unwritable
 from nccl_bench.cli.launching import choose_device, default_ranks, refuse_missing
 from nccl_bench.cli.options import (
+    AllowRecordedCode,
     Anonymous,
     Full,
     Nproc,
@@ -24,6 +25,7 @@ from nccl_bench.cli.options import (
     detail_of,
     layer_of,
     out_option,
+    refuse_without_resume,
     width_option,
     with_options,
 )
@@ -42,6 +44,7 @@ def verify(
     nproc: Nproc = None,
     out: Annotated[Path | None, out_option("nothing is recorded")] = None,
     resume: Resume = None,
+    allow_recorded_code: AllowRecordedCode = False,
     format: VerificationFormat = None,
     to: VerificationFile = None,
     width: Annotated[int | None, width_option(NARROWEST_VERIFICATION)] = None,
@@ -71,10 +74,11 @@ def verify(
         out=out, format=chosen, to=to, width=width, detail=detail_of(quiet, full), anonymous=anonymous
     )
     if resume is None:
+        refuse_without_resume(allow_recorded_code)
         run_recorded(new_record(*_configure(options, nproc, spellings(context))), output)
         return
     check_resume(context, resume, "--format", "--to", "--width", "--quiet", "--full", "--anonymous")
-    resume_recorded(resume, replace(output, out=resume), layer_of(options))
+    resume_recorded(resume, replace(output, out=resume), layer_of(options), allow_recorded_code=allow_recorded_code)
 
 
 def _configure(

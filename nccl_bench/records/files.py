@@ -19,7 +19,7 @@ def append_lines(file: Path, lines: str) -> None:
     First remove a partial line that a killed process left.
     """
     # Do not create the file: if it was removed, its earlier lines are missing.
-    with writing(file), os.fdopen(os.open(file, os.O_RDWR | os.O_APPEND), "r+b", buffering=0) as opened:
+    with writing(file), os.fdopen(os.open(file, os.O_RDWR | os.O_APPEND | os.O_NOFOLLOW), "r+b", buffering=0) as opened:
         size = _drop_partial_line(opened)
         try:
             write_all(opened.fileno(), lines.encode())

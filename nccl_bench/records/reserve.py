@@ -10,7 +10,9 @@ _NO_ALLOCATION = (EINVAL, ENOSYS, ENOTSUP, EOPNOTSUPP)
 
 def reserve(path: Path, size_bytes: int) -> None:
     """Create the file ``path`` with room for ``size_bytes``; raise ``OSError`` if the disk has no such room."""
-    with path.open("wb", buffering=0) as file:
+    # Somebody else can have planted a link to another file under this name.
+    path.unlink(missing_ok=True)
+    with path.open("xb", buffering=0) as file:
         if hasattr(os, "posix_fallocate"):
             try:
                 os.posix_fallocate(file.fileno(), 0, size_bytes)
@@ -29,7 +31,7 @@ def write_into_reserve(reserved: Path, target: Path, data: bytes) -> None:
     If ``reserved`` is missing, create it. Afterwards ``data`` is on the disk. The new name is on the disk only after
     ``sync_directory``. A reader sees the old ``target`` or the new one, never a part of a file.
     """
-    descriptor = os.open(reserved, os.O_WRONLY | os.O_CREAT, 0o666)
+    descriptor = os.open(reserved, os.O_WRONLY | os.O_CREAT | os.O_NOFOLLOW, 0o666)
     try:
         write_all(descriptor, data)
         os.ftruncate(descriptor, len(data))

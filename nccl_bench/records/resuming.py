@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import os
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,15 @@ from nccl_bench.errors import UsageError
 _MOMENTARY = ("sm_clock_mhz", "memory_clock_mhz", "topology", "topology_error", "gpu_query_error")
 # The start of the names of NCCL's variables that change only what NCCL logs, and where.
 _LOGGING = "NCCL_DEBUG"
+
+
+def refuse_links(directory: Path, names: Iterable[str]) -> None:
+    """Raise ``UsageError`` if a file of a record is a link: a resume would write into another file."""
+    for name in names:
+        if os.path.islink(directory / name):
+            raise UsageError(
+                f"{directory / name} is a link, and --resume writes into it: replace the link by a copy of the file"
+            )
 
 
 def refuse_changes(directory: Path, meta: Mapping[str, Any], environment: Mapping[str, object]) -> None:

@@ -278,7 +278,7 @@ def test_killed_twice_and_resumed_a_verification_keeps_every_finding_and_ends_wi
     assert f"interrupted by SIGTERM; {ran} of 4 probes ran, and nothing else is verified" in interrupted.stderr
     sandbox.assert_nothing_is_left()
 
-    process = start("--resume", "there", new=1)
+    process = start("--resume", "there", "--allow-recorded-code", new=1)
     process.kill()
     process.communicate()
     wait_until_gone(sandbox)
@@ -287,7 +287,7 @@ def test_killed_twice_and_resumed_a_verification_keeps_every_finding_and_ends_wi
     assert (found["status"], found["ran"], found["planned"]) == ("running", len(lines()), 4)
     assert len(lines()) > ran
 
-    resumed = sandbox.nccl_bench("verify", "--resume", "there")
+    resumed = sandbox.nccl_bench("verify", "--resume", "there", "--allow-recorded-code")
     assert (resumed.code, resumed.stderr) == (0, f"nccl-bench: recorded in {sandbox.cwd / 'there'}\n")
     for arm, cells in (("first", "pass"), ("second", "pass"), (DETECTOR, "caught +caught")):
         assert re.search(rf"^{arm} +{cells}$", resumed.stdout, re.MULTILINE)

@@ -48,6 +48,7 @@ class Observed:
     attachment: Attachment | None = None
     output: OutputConfig | None = None
     analysis: Analysis | None = None
+    allow_recorded_code: bool | None = None
     printed: str = ""  # on standard output
     messages: str = ""  # on standard error
 
@@ -69,7 +70,9 @@ class CommandLine:
             patch.setattr(
                 attached_run, "run_attached", lambda c, x, o: note("attached", config=c, attachment=x, output=o)
             )
-            patch.setattr(resumed_run, "resume_run", lambda _directory, o, _given: note("resumed", output=o))
+            patch.setattr(
+                resumed_run, "resume_run", lambda _d, o, _given, **allowed: note("resumed", output=o, **allowed)
+            )
             patch.setattr(dry_run, "show_plan", lambda c, *_n: note("planned", config=c))
             patch.setattr(
                 REPORT,
@@ -82,7 +85,9 @@ class CommandLine:
             )
             patch.setattr(recorded_verification, "run_recorded", self._verify)
             patch.setattr(
-                recorded_verification, "resume_recorded", lambda _directory, o, _given: note("resumed", output=o)
+                recorded_verification,
+                "resume_recorded",
+                lambda _d, o, _given, **allowed: note("resumed", output=o, **allowed),
             )
             code, stdout, stderr = self.run(*arguments, env=env)
         assert code == 0, stderr

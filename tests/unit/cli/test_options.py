@@ -55,6 +55,10 @@ def output(name: str) -> Callable[[Observed], object]:
     return lambda observed: getattr(observed.output, name)
 
 
+def allowed(observed: Observed) -> bool | None:
+    return observed.allow_recorded_code
+
+
 def action(observed: Observed) -> object:
     return observed.action
 
@@ -136,6 +140,7 @@ RUN_OPTIONS: Mapping[str, Example] = {
     "out": Example(value="there", look=output("out"), gives=Path("there")),
     "dry_run": Example(look=action, gives="planned"),
     "resume": Example(value="a-run", look=action, gives="resumed"),
+    "allow_recorded_code": Example(base=("--resume", "a-run"), look=allowed, gives=True),
     "limits": Example(value="limits.toml", look=configured("limits"), gives=({"threshold": "5%", "sizes": ":1K"},)),
     "format": Example(value="markdown", look=output("format"), gives="markdown"),
     "fail_on": Example(value="slower,wrong", look=output("fail_on"), gives=("slower", "wrong")),
@@ -207,6 +212,7 @@ VERIFY_OPTIONS: Mapping[str, Example] = {
     "timeout_s": Example(value="2.5", look=configured("timeout_s"), gives=2.5),
     "out": Example(value="there", look=output("out"), gives=Path("there")),
     "resume": Example(value="a-verification", look=action, gives="resumed"),
+    "allow_recorded_code": Example(base=("--resume", "a-verification"), look=allowed, gives=True),
     "to": Example(value="page.html", look=output("to"), gives=Path("page.html")),
     "format": Example(value="json", look=output("format"), gives="json"),
     "width": Example(value="132", look=output("width"), gives=132),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import fcntl
+import os
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -244,6 +245,59 @@ def test_a_value_that_the_record_does_not_hold_is_asked_for_and_given_again(
     assert sweeps.specs[1].config.variables == {"WANDB_API_KEY": "hunter2"}
     written = [file.read_text() for file in killed.iterdir() if file.is_file()]
     assert "hunter2" not in "".join([stdout, stderr, *written])
+
+
+CODE = "NAMED_CODE_RAN = open('ran', 'w')\ndef make(group, device, library_path=None): ...\n"
+
+
+@pytest.mark.parametrize(
+    ("change", "named"),
+    [
+        ({"user_arms": [{"name": "mine", "target": "planted.py:make"}]}, "the arm mine: planted.py:make"),
+        ({"user_arms": [{"name": "mine", "target": "torch", "python": "./planted"}]}, "the arm mine: python ./planted"),
+        ({"variables": {"LD_PRELOAD": "planted.so"}}, "LD_PRELOAD=planted.so"),
+        ({"variables": {"NCCL_TUNER_PLUGIN": "/tmp/planted.so"}}, "NCCL_TUNER_PLUGIN=/tmp/planted.so"),
+    ],
+)
+def test_a_resume_runs_no_code_that_a_record_names_unless_the_user_allows_it(
+    change: dict[str, Any],
+    named: str,
+    killed: Path,
+    command_line: CommandLine,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    Path("planted.py").write_text(CODE)
+    Path("planted").write_text("#!/bin/sh\ntouch ran\n")
+    Path("planted").chmod(0o755)
+    monkeypatch.setattr(resumed_run, "collect", lambda: pytest.fail("the variables had an effect"))
+    config = Run.load(killed).meta["config"]
+    arms = [*config["arms"], *(["mine"] if "user_arms" in change else [])]
+    RunStore(path=killed).update(config={**config, **change, "arms": arms})
+    for name in change.get("variables", {}):
+        monkeypatch.setenv(name, "")  # so that its value is gone after this test
+    environment = dict(os.environ)
+    code, stdout, stderr = command_line.run("run", "--resume", "there")
+    assert (code, stdout) == (ExitCode.USAGE, "")
+    assert_one_message(stderr, (named, "add --allow-recorded-code"))
+    assert dict(os.environ) == environment
+    assert not Path("ran").exists()
+    with pytest.raises(pytest.fail.Exception, match="had an effect"):
+        command_line.run("run", "--resume", "there", "--allow-recorded-code")
+
+
+def test_a_resume_writes_through_no_link(killed: Path, command_line: CommandLine, sweeps: Sweeps) -> None:
+    victim = killed.parent / "victim"
+    victim.write_text("keep me")
+    (killed / ".reserve").unlink(missing_ok=True)
+    (killed / ".reserve").symlink_to(victim)
+    sweeps.lines = measured(1)
+    assert command_line.run("run", "--resume", "there")[0] in (ExitCode.OK, ExitCode.SETUP)
+    assert victim.read_text() == "keep me"
+    (killed / "samples.jsonl").rename(killed / "moved")
+    (killed / "samples.jsonl").symlink_to("moved")
+    code, _, stderr = command_line.run("run", "--resume", "there")
+    assert code == ExitCode.USAGE
+    assert_one_message(stderr, ("samples.jsonl is a link",))
 
 
 def test_a_run_that_another_command_measures_is_refused(killed: Path, command_line: CommandLine) -> None:

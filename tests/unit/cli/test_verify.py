@@ -408,7 +408,7 @@ def test_resume_refuses_a_user_arm_that_is_gone(verify: Command, fake: FakeVerif
     fake.error, fake.ran = InterruptedRunError("interrupted by SIGTERM"), 1
     assert verify("--arm", "mine=m:C", "--out", "there").code == ExitCode.INTERRUPTED
     (directory / "m.py").unlink()
-    ended = verify("--resume", "there")
+    ended = verify("--resume", "there", "--allow-recorded-code")
     assert ended.code == ExitCode.USAGE
     assert_one_message(ended.stderr, ("the arm mine: m:C: there is no module m",))
 
