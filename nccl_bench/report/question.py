@@ -1,11 +1,14 @@
 """The table that answers the question: for each size the times of both arms, what is saved, and the change.
 
-All timings stand side by side if that fits, else below each other. In a narrow terminal, columns are left out: first
-the bar, then what is saved, then the times. The change of an arm in question is never left out.
+Of several arms, each has its time and its change. If the times are relative to a shared arm, the change of that arm
+itself stands in place of what is saved. All timings stand side by side if that fits, else in two tables, else below
+each other. In a narrow terminal, columns are left out: first the bar, then what is saved, then the times. The change of
+an arm in question is never left out.
 """
 
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from itertools import groupby, product
 from string import ascii_uppercase
 
 from nccl_bench.analysis.analysis import Analysis
@@ -23,8 +26,10 @@ _MOST_LINES = 40
 # The columns that are left out, the first one first.
 _LEFT_OUT = ("bar", "saved", "time", "baseline")
 _BAR_OF_BLOCK, _BAR_SIDE_BY_SIDE = 10, 4
-# The mark behind a change, by the verdict. A change that is decided and not the same has none.
+# The mark behind a change, by the verdict of its band. A change that is decided and not the same has none.
 _MARKS: Mapping[Verdict | None, str] = {Verdict.EQUIVALENT: "=", Verdict.INCONCLUSIVE: "?"}
+# The mark of a size that is beyond the threshold, although its band is not.
+_ODD = "~"
 _GAP = 1
 # Of more sizes than this, the table shows those at the ends of bands, and at least every fourth one between them.
 _MOST_SIZES, _STEP = 16, 4
@@ -49,7 +54,7 @@ class _Texts:
     """The texts of one arm in one timing, in the order of the sizes: they are the same in every layout."""
 
     times: Sequence[str]  # the time of the arm, or a mark in its place; of the baseline nothing else
-    saved: Sequence[str] = ()  # the time saved
+    saved: Sequence[str] = ()  # the time saved; with a shared arm, the change of that arm instead
     changes: Sequence[str] = ()  # the change with the mark of its verdict
     marks: Sequence[str] = ()  # the marks in place of changes, where no column has times; otherwise empty texts
     ratios: Sequence[float | None] = ()  # the ratio, for the bar; None without a comparison
@@ -89,11 +94,14 @@ def question_tables(analysis: Analysis, width: int, *, every_size: bool = False)
 def _fitting_tables(kinds: Sequence[_Kind], width: int) -> Iterator[Table]:
     lines_of_blocks = sum(len(kind.sizes) * len(kind.timings) for kind in kinds)
     for kind in kinds:
-        side_by_side, blocks = _side_by_side(kind), _blocks(kind)
+        side_by_side, halves, blocks = _side_by_side(kind), _side_by_side(kind, tables=2), _blocks(kind)
+        wide = [layout for layout in _layouts(side=True) if kind.alone or {"bar", "saved"} <= layout.left_out]
         choices: list[tuple[Callable[[_Layout], list[Table]], _Layout]] = [(side_by_side, _layouts(side=True)[0])]
         if kind.alone and lines_of_blocks <= _MOST_LINES:
             choices += [(blocks, layout) for layout in _layouts(side=False)[:2]]
-        choices += [(side_by_side, layout) for layout in _layouts(side=True)[1:]]
+        # One table without bars is better than two tables, but two tables are better than one without numbers.
+        for _, layouts in groupby(wide, key=lambda layout: layout.left_out - {"bar"}):
+            choices += [(make, layout) for make, layout in product((side_by_side, halves), layouts)]
         choices += [(blocks, layout) for layout in _layouts(side=False)]
         for make, layout in choices:
             tables = make(layout)
@@ -171,7 +179,7 @@ def _texts(
         texts[arm] = _Texts(
             times=[significant(cell[0].candidate_us) if cell else mark for cell, mark in pairs],
             saved=[_saved(cell[0]) if cell else "" for cell in cells_of_arm],
-            changes=[_change(cell[0].ratio, cell[1].verdict) if cell else "" for cell in cells_of_arm],
+            changes=[_percent(cell[0].ratio) + _mark(*cell) if cell else "" for cell in cells_of_arm],
             marks=["" if cell else mark for cell, mark in pairs],
             ratios=[cell[0].ratio if cell else None for cell in cells_of_arm],
         )
@@ -199,19 +207,30 @@ def _some_sizes(sizes: Sequence[int], bands: Sequence[Band], failed: Collection[
     return chosen
 
 
-def _side_by_side(kind: _Kind) -> Callable[[_Layout], list[Table]]:
-    def tables(layout: _Layout) -> list[Table]:
-        columns = [_sizes(kind)]
-        for timing in kind.timings:
-            first, *following = _columns(kind, timing, layout)
-            # The name of the timing stands above its first column.
-            columns += [
-                _below(first, timing, indent="" if layout.short else " "),
-                *(_below(each, "") for each in following),
-            ]
-        return [_table(kind, kind.name, columns, layout)]
+def _side_by_side(kind: _Kind, tables: int = 1) -> Callable[[_Layout], list[Table]]:
+    """Return a function that puts the timings next to each other, in so many tables."""
+    count = -(-len(kind.timings) // tables)
+    parts = [kind.timings[first : first + count] for first in range(0, len(kind.timings), count)]
 
-    return tables
+    def make(layout: _Layout) -> list[Table]:
+        return [
+            _table(kind, "" if number else kind.name, _timings_in_a_row(kind, timings, layout), layout, number)
+            for number, timings in enumerate(parts)
+        ]
+
+    return make
+
+
+def _timings_in_a_row(kind: _Kind, timings: Sequence[Timing], layout: _Layout) -> list[Column]:
+    columns = [_sizes(kind)]
+    for timing in timings:
+        first, *following = _columns(kind, timing, layout)
+        # The name of the timing stands above its first column.
+        columns += [
+            _below(first, timing, indent="" if layout.short else " "),
+            *(_below(each, "") for each in following),
+        ]
+    return columns
 
 
 def _blocks(kind: _Kind) -> Callable[[_Layout], list[Table]]:
@@ -236,15 +255,20 @@ def _table(kind: _Kind, title: str, columns: Sequence[Column], layout: _Layout, 
         arms = f"{', '.join(f'{letter} {arm}' for letter, arm in letters)}. "
     times = "" if {"saved", "time", "baseline"} <= layout.left_out else "Times in us; "
     notes = [f"{arms}{times}% is the change {change}: + is slower, = same, ? open."]
+    if any(text.endswith(_ODD) for texts in kind.texts.values() for text in texts.changes):
+        notes.append(f"{_ODD} is the same together with its neighbours; its own change is larger.")
     if kind.shared_arm is not None:
-        notes.append(f"Changes are relative to {kind.shared_arm}, and can differ from these times.")
+        base = "" if "saved" in layout.left_out else " The column base is the change of that arm itself."
+        notes.append(f"% is relative to {kind.shared_arm}, so it is not the change of these times.{base}")
+    elif "saved" not in layout.left_out:
+        notes.append("The column saved is the time that a call saves, - if it takes longer.")
     if not kind.is_complete:
         notes.append("Sizes where a verdict changes, and some others; --full prints all.")
     return Table(title=title, notes=tuple(notes), columns=tuple(columns), keep=2, gap=_GAP)
 
 
 def _sizes(kind: _Kind) -> Column:
-    return column("size", ("size",), [format_size(size) for size in kind.sizes])
+    return column("size", ("size", "(B)"), [format_size(size) for size in kind.sizes])
 
 
 def _below(of: Column, text: str, indent: str = "") -> Column:
@@ -271,7 +295,7 @@ def _columns(kind: _Kind, timing: Timing, layout: _Layout) -> list[Column]:
         else:
             changes = [change or mark for change, mark in zip(changes, texts.marks, strict=True)]
         if "saved" in shown:
-            columns.append(column(arm, (*above, "saved"), texts.saved))
+            columns.append(column(arm, (*above, "saved" if kind.shared_arm is None else "base"), texts.saved))
         columns.append(column(arm, (*(above if "time" not in shown else ()), "% "), changes))
         if "bar" in shown:
             bars = [_bar(ratio, kind.largest_change, layout.bar) for ratio in texts.ratios]
@@ -285,8 +309,12 @@ def _names_in_header(kind: _Kind, layout: _Layout) -> bool:
 
 
 def _saved(comparison: Comparison) -> str:
+    """Return the time saved, or the change of the shared arm."""
+    if comparison.shared is not None:
+        return _percent(comparison.shared.ratio)
     saved = comparison.saved_us
-    return _unsigned_zero(f"{saved:.{2 if abs(saved) < 0.995 else 1 if abs(saved) < 99.5 else 0}f}")
+    text = f"{saved:.{2 if abs(saved) < 0.995 else 1 if abs(saved) < 99.5 else 0}f}"
+    return _unsigned_zero(text)
 
 
 def _unsigned_zero(number: str) -> str:
@@ -294,11 +322,18 @@ def _unsigned_zero(number: str) -> str:
     return number if number.strip("+-0.") else number.lstrip("+-")
 
 
-def _change(ratio: float, verdict: Verdict | None) -> str:
-    """Return the change of the time in percent, with a sign and the mark of the verdict: -14, +1.2=, -0.4?."""
+def _percent(ratio: float) -> str:
+    """Return a change in percent, with a sign if it is not zero: -14, +1.2, 0.0."""
     percent = (ratio - 1) * 100
     text = f"{percent:+.{1 if abs(percent) < 9.95 else 0}f}"
-    return _unsigned_zero(text) + (_MARKS.get(verdict) or " ")
+    return _unsigned_zero(text)
+
+
+def _mark(comparison: Comparison, band: Band) -> str:
+    """Return the mark of the verdict of ``band``, which has the size of ``comparison``."""
+    if band.verdict is Verdict.EQUIVALENT and abs(comparison.ratio - 1) > comparison.threshold:
+        return _ODD
+    return _MARKS.get(band.verdict) or " "
 
 
 def _bar(ratio: float | None, most: float, length: int) -> str:

@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from rich.cells import cell_len
 
 from nccl_bench.analysis.comparison import Basis, Comparison, OpenReason
+from nccl_bench.analysis.shared_arm import SharedTimes
 from nccl_bench.analysis.statistics import Interval, Verdict
 from nccl_bench.analysis.wording import VERDICT_WORDS, compared_text
 from nccl_bench.catalog.timings import Timing
@@ -75,10 +76,11 @@ bfloat16 sum in-place
            --launches 5
 
 Times in us; % is the change against before: + is slower, = same, ? open.
+The column saved is the time that a call saves, - if it takes longer.
 
        eager                              gated
-      before after                       before after
-size      us    us saved   %                 us    us saved    %
+size  before after                       before after
+ (B)      us    us saved   %                 us    us saved    %
 ---- ------- ----- ----- ---- --------- ------- ----- ----- ----- ---------
    8                                       10.0  6.10   3.9  -39  ----|
   16                                       10.0  6.30   3.7  -37  ----|
@@ -99,6 +101,23 @@ gated        32  same         0.99x  0.98 to 1.00  0.2 %
 gated        64  open: noise  1.05x  1.04 to 1.06  5.0 %
 """
     )
+
+
+def test_a_size_beyond_the_threshold_in_a_band_that_is_the_same_has_a_mark_of_its_own() -> None:
+    text = shown([comparison(8, EQUIVALENT, 0.99999), comparison(16, EQUIVALENT, 1.05), comparison(32, SLOWER, 1.3)])
+    assert re.search(r"^ +8 +10.0 +10.0 +0.00 +0.0= ", text, re.MULTILINE)
+    assert re.search(r"^ +16 +10.0 +10.5 +-0.50 +\+5.0~ ", text, re.MULTILINE)
+    assert re.search(r"^ +32 +10.0 +13.0 +-3.0 +\+30 ", text, re.MULTILINE)
+    assert "~ is the same together with its neighbours" in text
+    assert "~" not in shown([comparison(8, EQUIVALENT, 1.01)])
+
+
+def test_the_change_of_the_shared_arm_stands_beside_the_change_that_is_relative_to_it() -> None:
+    moved = SharedTimes(arm="torch", before_us=10.0, after_us=13.3, sure_ratio=1.3)
+    text = shown([comparison(8, FASTER, 0.9, candidate_us=12.0, shared=moved)], shared_arm="torch")
+    assert re.search(r"us base +% *$", text, re.MULTILINE)
+    assert re.search(r"^ +8 +10.0 +12.0 +\+33 +-10 ", text, re.MULTILINE)
+    assert "% is relative to torch, so it is not the change of these times" in flat(text)
 
 
 def test_only_neighbouring_sizes_with_the_same_verdict_share_a_line() -> None:
