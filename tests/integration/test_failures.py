@@ -12,6 +12,7 @@ from nccl_bench.catalog.timings import Timing
 from nccl_bench.records.run import Run
 from nccl_bench.records.schema import Crash, Hang, Samples, Status
 from tests.support.command import CommandResult, Sandbox
+from tests.support.planted_texts import obeyed
 
 HOST = socket.gethostname()
 TIMINGS = (Timing.EAGER, Timing.GATED, Timing.ENQUEUE)
@@ -52,7 +53,8 @@ def flat(text: str) -> str:
 
 
 def test_a_crash_a_hang_and_a_wrong_result_cost_only_their_own_case(sandbox: Sandbox) -> None:
-    once = fault("raise", "torch", 2048) | {"once": str(sandbox.cwd / "raised")}
+    text = "planted \x1b[31m\u202e ##[error] [red]"
+    once = fault("raise", "torch", 2048) | {"once": str(sandbox.cwd / "raised"), "text": text}
     faults = [once, fault("wrong", "stream-free", 8192), fault("hang", "torch", 16384)]
     ended = run(sandbox, "--sizes", "1K:16K:x2", "--collective", "all_gather", "-T", "4", faults=faults)
     # The exit code is that of the worst failure.
@@ -65,7 +67,7 @@ def test_a_crash_a_hang_and_a_wrong_result_cost_only_their_own_case(sandbox: San
     assert isinstance(raised, Crash)
     assert raised.case is not None
     assert (raised.case.size_bytes, raised.arm, raised.rank, raised.host) == (2048, "torch", 1, HOST)
-    assert raised.message == f"rank 1 on {HOST} ended with exit code 3: ValueError: planted"
+    assert raised.message == f"rank 1 on {HOST} ended with exit code 3: ValueError: {text}"
 
     lines = [line for line in recorded.lines if isinstance(line, Samples)]
     assert len(lines) == 4 * len(MEASURED) * len(TIMINGS)
@@ -91,6 +93,7 @@ def test_a_crash_a_hang_and_a_wrong_result_cost_only_their_own_case(sandbox: San
     printed = flat(ended.stdout)
     assert printed.count(f"CRASH: all_gather bfloat16 2048 B, arm torch, rank 1 on {HOST} ended") == 1
     assert printed.count("planted") == 1
+    assert list(obeyed(ended.stdout)) == []
     assert printed.count("WRONG: wrong results in 3 cells of stream-free") == 1
     where = f"HANG: all_gather bfloat16 16384 B, arm torch, rank 1 on {HOST}: in check before timing"
     assert printed.count(where) == 2

@@ -27,7 +27,7 @@ def act(fault):
         except FileExistsError:
             return
     if fault["act"] == "raise":
-        raise ValueError("planted")
+        raise ValueError(fault.get("text", "planted"))
     if fault["act"] == "kill":
         os.kill(os.getpid(), signal.SIGKILL)
     if fault["act"] == "allocate":
