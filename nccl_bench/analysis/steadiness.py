@@ -1,4 +1,4 @@
-"""Whether the machine was steady: how much the rounds differ, lowered clocks, and other processes on a GPU."""
+"""Find out if the machine was steady: how much the rounds differ, lowered clocks, and other processes on a GPU."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ class TwoSpeedsCell:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Steadiness:
-    """What was not steady in one or more runs."""
+    """The cells of one or more runs that show an unsteady machine."""
 
     timed: int  # the number of cells with a time
     noisy: tuple[NoisyCell, ...] = ()  # the cells whose rounds differ much
