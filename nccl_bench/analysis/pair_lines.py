@@ -118,7 +118,9 @@ def _change(bands: Sequence[Band]) -> str:
     if not ends:
         return change
     one_sided = max(ends) <= 1 or min(ends) >= 1
-    return f"{change} ({percent_range(ends).removesuffix(' %') if one_sided else change_range(ends)})"
+    interval = percent_range(ends).removesuffix(" %") if one_sided else change_range(ends)
+    # A narrow interval has one number in these digits, that of the change.
+    return f"{change} ({interval})" if " to " in interval else change
 
 
 def _ratios(bands: Sequence[Band]) -> list[float]:
