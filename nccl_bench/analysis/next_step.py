@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from nccl_bench.analysis.bands import Band
+from nccl_bench.analysis.bands import Band, OpenReason
 from nccl_bench.analysis.comparison import Basis
 from nccl_bench.analysis.statistics import FAMILYWISE_ERROR, Verdict, verdict_of
 from nccl_bench.analysis.wording import counted
@@ -39,8 +39,13 @@ def next_step(bands: Sequence[Band], basis: Basis, meta: Mapping[str, Any]) -> t
     rounds = "more rounds" if basis.of_one_run else "more rounds on each side"
     needed = [band.pairs_needed for band in still_open if band.pairs_needed is not None]
     wide = _cells([band for band in still_open if _is_wide(band)])
+    moved = _cells([band for band in still_open if band.reason is OpenReason.SHARED_ARM_MOVED])
     (what, options), why = _LAUNCHES.get(basis, ("", "")), ""
-    if needed and len(needed) == len(still_open):
+    if 2 * moved > cells:
+        # New runs can have different CPU speeds again.
+        what, options = "both versions in one run (--before-tree, --after-tree)", ""
+        why = f", {moved} of them because the shared arm itself moved"
+    elif needed and len(needed) == len(still_open):
         # With exactly the needed rounds, an interval spans from the smallest ratio to the largest.
         what, options, why = rounds, f"--rounds {2 * max(needed)}", ", with too few rounds"
     elif 2 * wide > cells:

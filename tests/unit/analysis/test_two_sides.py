@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 from nccl_bench.analysis.bands import bands_of
 from nccl_bench.analysis.comparable import Cell, ComparableRun, Rounds
 from nccl_bench.analysis.comparison import Basis, OpenReason
+from nccl_bench.analysis.next_step import next_step
 from nccl_bench.analysis.one_run import compare_arms
 from nccl_bench.analysis.pair_lines import pair_lines
 from nccl_bench.analysis.statistics import FAMILYWISE_ERROR, Verdict, pairs_needed
@@ -268,6 +269,12 @@ def test_a_band_has_no_size_whose_own_time_contradicts_its_verdict() -> None:
         (Verdict.INCONCLUSIVE, OpenReason.SHARED_ARM_MOVED, 1),
         (Verdict.SLOWER, None, 3),
     ]
+    # More rounds do not help.
+    assert next_step(bands[1:2], Basis.SHARED_ARM, {}) == (
+        "1 of 1 cell is open, 1 of them because the shared arm itself moved. Measure both versions in one run "
+        "(--before-tree, --after-tree)",
+        "",
+    )
     (line,) = [line for line in pair_lines(bands) if "itself" in line.text]
     assert "torch itself took 10.0 us before and 6.90 us after; the arm's own time changed by +0.0 %" in line.text
 
