@@ -1,6 +1,6 @@
 """The range of each kind of value that a record can have.
 
-Somebody else can have written a record, and a value outside its range would make a report crash or take for ever. The
+A record can come from another person, and a value outside its range would make a report crash or take for ever. The
 ranges are far wider than anything that was ever measured. No library is imported here, because ranks import the schema.
 """
 

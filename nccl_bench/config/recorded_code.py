@@ -1,4 +1,4 @@
-"""Code that a record names. A resume runs this code, and somebody else can have written the record. No torch."""
+"""Code that a record names. A resume runs this code, and the record can come from another person. No torch."""
 
 import re
 from collections.abc import Iterable, Iterator, Mapping
@@ -27,8 +27,8 @@ def refuse_recorded_code(directory: Path, config: CommonConfig, given: Mapping[s
     code += [text for arm in config.user_arms if arm.name not in given_arms for text in _code_of(arm)]
     if code:
         raise UsageError(
-            f"the record {directory} names code, which --resume would run: {'; '.join(code)}. Somebody else can have "
-            f"written these names. If they are yours, add {OPTION}"
+            f"the record {directory} names code, which --resume would run: {'; '.join(code)}. Another person can "
+            f"have written these names. If they are yours, add {OPTION}"
         )
 
 

@@ -1,4 +1,4 @@
-"""Opens the files that a user names, which somebody else may have sent. Only regular files of a limited size are read.
+"""Opens the files that a user names, which can come from another person. Only regular files of a limited size are read.
 
 A FIFO, a device or a terminal could make a reader wait for ever, and a sparse file could fill the memory. The errors
 are ``OSError`` with the reason as ``strerror``, so that callers treat them like any other file that cannot be read.

@@ -141,7 +141,7 @@ class LoadedUserArm(TypedDict, total=False):
 
 
 class RecordedWorker(TypedDict, total=False):
-    """What the ranks found out."""
+    """The facts that the ranks recorded."""
 
     torch: Name | None  # the version of torch
     transport: RecordedTransport | None  # the library

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 import socket
@@ -13,7 +14,7 @@ import pytest
 from nccl_bench.config.verification import resolve_verification
 from nccl_bench.errors import ExitCode
 from nccl_bench.records.run import FINDINGS, RUN, SAMPLES, VERIFICATION
-from tests.support.command_line import ROOT, CommandLine
+from tests.support.command_line import ROOT, CommandLine, run_process
 from tests.support.findings import make_findings, write_verification
 
 pytestmark = pytest.mark.timeout(60)
@@ -101,3 +102,47 @@ def test_a_file_that_cannot_be_read_is_refused_in_one_line(
         assert message.count("\n") == 1, arguments
         assert len(message) < 1000, arguments
         shutil.rmtree(file) if kind == "directory" else file.unlink()
+
+
+# Prints every event in which this process opens, imports or starts something whose name is planted.
+WATCHED = """
+import sys
+seen = []
+def watch(event, arguments):
+    if event in ("open", "import", "exec", "os.exec", "os.listdir", "os.scandir", "subprocess.Popen", "ctypes.dlopen"):
+        if "planted" in repr(arguments) and event != "exec":
+            seen.append(event)
+sys.addaudithook(watch)
+from nccl_bench.cli import main
+try:
+    main()
+finally:
+    sys.stderr.write(f"SEEN {seen}")
+"""
+
+
+def test_no_reader_opens_imports_or_runs_what_a_record_names(tmp_path: Path) -> None:
+    named = tmp_path / "planted"
+    named.mkdir()
+    (named / "planted.py").write_text("raise SystemExit(99)")
+    os.mkfifo(named / "pipe")
+    run = tmp_path / "run"
+    shutil.copytree(RECORD, run)
+    meta = json.loads((run / RUN).read_text())
+    meta["started"] = "2026-01-01T00:00:00+00:00"  # a copy of a run is not compared with it
+    arm = {"name": "mine", "target": f"{named}/planted.py:make", "tree": str(named), "python": f"{named}/pipe"}
+    meta["config"] |= {"nccl_library": f"{named}/pipe", "user_arms": [arm | {"library": f"{named}/pipe"}]}
+    meta["config"] |= {"variables": {"LD_PRELOAD": f"{named}/pipe"}, "limits": [], "source": [f"{named}/pipe"]}
+    meta["worker"]["transport"] |= {"path": f"{named}/pipe"}
+    meta["worker"] |= {"libraries": [{"arm": "torch", "version": "2", "path": f"{named}/pipe"}]}
+    (run / RUN).write_text(json.dumps(meta))
+    document = json.loads((ROOT / "tests" / "data" / "nccl-tests" / "all_reduce.json").read_text())
+    document["env"] = [f"LD_PRELOAD={named}/pipe", f"NCCL_TOPO_FILE={named}/pipe"]
+    (tmp_path / "sent.json").write_text(json.dumps(document))
+    for arguments in (
+        *(("report", str(run), "--format", kind) for kind in ("terminal", "html", "json")),
+        ("compare", str(RECORD), str(run), "--allow-mismatch"),
+        ("import", str(tmp_path / "sent.json"), "--out", str(tmp_path / "imported")),
+    ):
+        code, _, stderr = run_process("-c", WATCHED, *arguments)
+        assert (code, stderr.rpartition("SEEN ")[2]) == (ExitCode.OK, "[]"), (arguments, stderr)
