@@ -122,7 +122,7 @@ def order_fact(run: Run) -> Fact | None:
     if run.is_import:
         return None
     command = verify_command(run)
-    return Fact(name="Order", text=f"not looked at here: {command}", command=command)
+    return Fact(name="Order", text=f"not tested here: {command}", command=command)
 
 
 def verify_command(run: Run) -> str:

@@ -189,7 +189,7 @@ def test_an_arm_without_a_verdict_is_never_called_fastest() -> None:
 def test_the_command_that_verifies_has_the_trees_and_options_of_the_run() -> None:
     made_up = run(before_and_after(), **RUN, nccl_library="/lib/nccl.so", variables={"NCCL_ALGO": "Ring"})
     assert facts(Analysis.of(made_up).headline)["Order"] == (
-        "not looked at here: env NCCL_ALGO=Ring nccl-bench verify --before-tree before --after-tree after "
+        "not tested here: env NCCL_ALGO=Ring nccl-bench verify --before-tree before --after-tree after "
         "--arm engine.pynccl:PyNccl --nccl-library /lib/nccl.so --nproc 4"
     )
     user_arms = [{"name": "mine", "target": "my file.py:C", "order": "bare", "variables": {"A": "1"}}]
