@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Sequence
 from typing import TYPE_CHECKING
 
-from nccl_bench.analysis.judging import OpenReason
-from nccl_bench.analysis.statistics import Verdict
 from nccl_bench.catalog.cases import Case, root_word, scenario_word
 from nccl_bench.catalog.timings import TIMINGS, Timing
 from nccl_bench.config.sizes import format_size
@@ -19,24 +17,6 @@ _MOST_RANGES = 3
 if TYPE_CHECKING:
     from nccl_bench.analysis.comparison import Comparison
     from nccl_bench.analysis.summary import Row
-
-
-# The words for verdicts in reports. Records and JSON have the names of `Verdict`.
-VERDICT_WORDS: Mapping[Verdict | None, str] = {
-    Verdict.FASTER: "faster",
-    Verdict.SLOWER: "slower",
-    Verdict.EQUIVALENT: "same",
-    Verdict.INCONCLUSIVE: "open",
-    None: "none",
-}
-
-
-def verdict_text(verdict: Verdict | None, reason: OpenReason | None, threshold: float) -> str:
-    """Return a verdict in words, an open one with its reason: faster, same, open: within noise."""
-    word = VERDICT_WORDS[verdict]
-    if reason is None:
-        return word
-    return f"{word}: {f'may be under {format_share(threshold)}' if reason is OpenReason.BELOW_THRESHOLD else reason}"
 
 
 def case_name(of: Case | Row, placements: Collection[str] | None = None) -> str:

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 from nccl_bench.analysis.analysis import Analysis
 from nccl_bench.analysis.bands import Band
+from nccl_bench.analysis.verdict_words import verdict_text
 from nccl_bench.analysis.wording import (
     case_name,
     change_range,
@@ -14,7 +15,6 @@ from nccl_bench.analysis.wording import (
     format_share,
     saved_text,
     size_with_unit,
-    verdict_text,
 )
 from nccl_bench.report.layout import Column, Table, column
 

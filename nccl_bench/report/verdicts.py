@@ -7,8 +7,8 @@ from nccl_bench.analysis.bands import Band, OpenReason
 from nccl_bench.analysis.comparison import Basis, Comparison
 from nccl_bench.analysis.next_step import confidence_text
 from nccl_bench.analysis.statistics import Verdict
+from nccl_bench.analysis.verdict_words import VERDICT_WORDS
 from nccl_bench.analysis.wording import (
-    VERDICT_WORDS,
     case_name,
     compared_case,
     compared_text,

@@ -8,7 +8,8 @@ from nccl_bench.analysis.bands import Band
 from nccl_bench.analysis.checks import ArmChecks, checks_of_arms
 from nccl_bench.analysis.machine import NamedRuns, facts
 from nccl_bench.analysis.summary import Row
-from nccl_bench.analysis.wording import compared_text, format_ratios, format_share, size_with_unit, verdict_text
+from nccl_bench.analysis.verdict_words import verdict_text
+from nccl_bench.analysis.wording import compared_text, format_ratios, format_share, size_with_unit
 from nccl_bench.records.run import Run
 from nccl_bench.report.html.page import Block, Facts, NamedText, PageTable, Paragraphs
 

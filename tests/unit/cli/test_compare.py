@@ -11,7 +11,7 @@ import pytest
 
 from nccl_bench.analysis.analysis import Analysis
 from nccl_bench.analysis.statistics import Verdict
-from nccl_bench.analysis.wording import VERDICT_WORDS
+from nccl_bench.analysis.verdict_words import VERDICT_WORDS
 from nccl_bench.catalog.devices import DEVICES
 from nccl_bench.errors import ExitCode
 from nccl_bench.records import importers

@@ -14,7 +14,8 @@ from rich.cells import cell_len
 from nccl_bench.analysis.comparison import Basis, Comparison, OpenReason
 from nccl_bench.analysis.shared_arm import SharedTimes
 from nccl_bench.analysis.statistics import Interval, Verdict
-from nccl_bench.analysis.wording import VERDICT_WORDS, compared_text
+from nccl_bench.analysis.verdict_words import VERDICT_WORDS
+from nccl_bench.analysis.wording import compared_text
 from nccl_bench.catalog.timings import Timing
 from nccl_bench.report.terminal import TerminalReport
 from nccl_bench.report.verdicts import heading, time_tables, verdict_tables
