@@ -15,18 +15,18 @@ Names = Annotated[list[Name], Bounds(longest=10_000)]
 Texts = Annotated[dict[str, Text], Bounds(longest=10_000)]
 
 
-class RecordedUserArm(TypedDict, total=False):
+class RecordedUserArm(TypedDict):
     """A user arm as the user asked for it."""
 
     name: Name  # its name in tables
     target: Name  # the communicator, or the built-in arm
-    tree: Name | None  # the directory whose modules win over installed ones
-    order: Name | None  # the order of its calls
-    adapter: Name | None  # the convention that the target follows
-    transport: Name | None  # the binding of a built-in arm
-    python: Name | None  # the interpreter of its processes
-    library: Name | None  # the libnccl of its processes
-    variables: Texts | None  # environment variables of its processes
+    tree: NotRequired[Name | None]  # the directory whose modules win over installed ones
+    order: NotRequired[Name | None]  # the order of its calls
+    adapter: NotRequired[Name | None]  # the convention that the target follows
+    transport: NotRequired[Name | None]  # the binding of a built-in arm
+    python: NotRequired[Name | None]  # the interpreter of its processes
+    library: NotRequired[Name | None]  # the libnccl of its processes
+    variables: NotRequired[Texts | None]  # environment variables of its processes
 
 
 class RecordedConfig(TypedDict):

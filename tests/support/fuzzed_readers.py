@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import random
-import shutil
+import tempfile
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cache
@@ -192,15 +192,12 @@ def _import_seeds() -> Sequence[Files]:
 
 
 def _verification_seeds() -> Sequence[Files]:
-    directory = ROOT / ".fuzzed-verification"
-    directory.mkdir(exist_ok=True)
-    try:
+    with tempfile.TemporaryDirectory() as scratch:
+        directory = Path(scratch)
         config = resolve_verification("cpu", {})
         findings = make_findings(config)
         write_verification(directory, config, [*findings[:5], *findings[-3:]])
         return [{name: (directory / name).read_bytes() for name in (VERIFICATION, FINDINGS)}]
-    finally:
-        shutil.rmtree(directory)
 
 
 def _toml_seeds() -> Sequence[Files]:
