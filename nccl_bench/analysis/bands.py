@@ -14,6 +14,7 @@ How bands are made:
 ``python -m tests.experiments.bands`` shows how often the verdicts of bands are right.
 """
 
+import math
 from bisect import bisect_right
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -23,7 +24,7 @@ from nccl_bench.analysis.comparable import Point, without_size
 from nccl_bench.analysis.comparison import Comparison
 from nccl_bench.analysis.estimates import median_ratio
 from nccl_bench.analysis.judged_segments import Segment, Sizes, judged_segments
-from nccl_bench.analysis.judging import OpenReason, direction
+from nccl_bench.analysis.judging import OpenReason, direction, nearer
 from nccl_bench.analysis.statistics import Interval, Verdict
 from nccl_bench.catalog.cases import Case
 from nccl_bench.catalog.timings import Timing
@@ -40,7 +41,9 @@ class Band:
     reason: OpenReason | None  # the reason for `inconclusive`; None for every other verdict
     ratio: float  # the ratio of the band, from all rounds of all its sizes
     interval: Interval | None  # the interval of the band's ratio; None if rounds are too few
-    noise_floor: float | None  # the noise floor, pooled over the sizes, as a share; None if it is unknown or not needed
+    # The noise floor as a share: that of the segment nearest to 1 if the verdict is faster or slower, otherwise the
+    # largest of the segments. None if it is unknown or not needed.
+    noise_floor: float | None
     pairs_needed: int | None  # rounds that are needed; None if there is an interval, or if no number is enough
 
     @property
@@ -132,7 +135,6 @@ def _bands(of_series: Sequence[Segment], swept: Sequence[int]) -> Iterator[Band]
 
 def _band(of_band: Sequence[Segment], sizes: Sizes) -> Band:
     intervals = [segment.interval for segment in of_band if segment.interval]
-    floors = [segment.noise_floor for segment in of_band if segment.noise_floor is not None]
     needed = [segment.pairs_needed for segment in of_band if segment.pairs_needed is not None]
     return Band(
         comparisons=sizes,
@@ -146,9 +148,23 @@ def _band(of_band: Sequence[Segment], sizes: Sizes) -> Band:
         )
         if intervals
         else None,
-        noise_floor=max(floors, default=None),
+        noise_floor=_noise_floor(of_band),
         pairs_needed=max(needed, default=None),
     )
+
+
+def _noise_floor(of_band: Sequence[Segment]) -> float | None:
+    """Return the noise floor that decides the verdict: of segments with a faster or slower arm that nearest to 1."""
+    known = [segment for segment in of_band if segment.noise_floor is not None]
+    if of_band[0].verdict in (Verdict.FASTER, Verdict.SLOWER):
+        known = sorted(known, key=_distance)[:1]
+    return max((segment.noise_floor or 0.0 for segment in known), default=None)
+
+
+def _distance(segment: Segment) -> float:
+    """Return how far from 1 a decided segment is once its interval is nearer by the noise floor; a logarithm."""
+    near = nearer(segment.interval, segment.noise_floor)
+    return 0.0 if near is None else min(abs(math.log(near.low)), abs(math.log(near.high)))
 
 
 def _ratio(sizes: Sizes) -> float:

@@ -13,8 +13,9 @@ from nccl_bench.analysis.analysis import Analysis
 from nccl_bench.analysis.bands import Band, OpenReason, bands_of
 from nccl_bench.analysis.comparable import LAUNCH_STRIDE, Cell, ComparableRun
 from nccl_bench.analysis.comparison import Basis
+from nccl_bench.analysis.judging import nearer
 from nccl_bench.analysis.one_run import compare_arms
-from nccl_bench.analysis.statistics import Interval, Verdict
+from nccl_bench.analysis.statistics import Interval, Verdict, verdict_of
 from nccl_bench.analysis.two_sides import compare_sides
 from nccl_bench.catalog.arms import twin_of
 from nccl_bench.catalog.timings import Timing
@@ -94,6 +95,13 @@ def test_faster_sizes_with_different_ratios_share_a_band_whose_interval_spans_th
     assert faster.interval.high > 0.83
     assert faster.direction is FASTER
     assert same.direction is None
+
+
+def test_interval_and_noise_floor_of_a_band_explain_its_verdict() -> None:
+    # The last size alone has a larger noise floor than the twelve sizes that are nearer to 1.
+    (band,) = bands(planted([0.962] * 12 + [0.9], variance=0.006))
+    assert band.verdict is FASTER
+    assert verdict_of(nearer(band.interval, band.noise_floor), 0.02) is FASTER
 
 
 @pytest.mark.parametrize("ratio", [1.05, 0.95, 1.2])
