@@ -27,8 +27,8 @@ _PIECE = re.compile(
     rf"|.*(?:\s|^)(?:{'|'.join(DTYPE_ALIASES)})\s+(?:none|{'|'.join(RedOp)})\s"
     # Time, algbw and busbw.
     r"|.*(?:\s|^)[0-9]+(?:\.[0-9]+)?\s+[0-9]+\.[0-9]{1,2}\s+[0-9]+\.[0-9]{1,2}(?:\s|$)"
-    # Nothing but numbers.
-    r"|[-+.0-9e\s]*[0-9][-+.0-9e\s]*$"
+    # Nothing but numbers. The digit is looked for first, so that a long line is read once.
+    r"|(?=[^0-9]*[0-9])[-+.0-9e\s]+$"
 )
 
 

@@ -14,6 +14,8 @@ from hypothesis import strategies as st
 from nccl_bench.analysis.analysis import Analysis
 from nccl_bench.errors import RecordError
 from nccl_bench.records.importers import Imported, read
+from nccl_bench.records.importers.nccl_tests.lines import Line
+from nccl_bench.records.importers.nccl_tests.rows import pieces_of_rows
 from nccl_bench.records.run import FILES as FILES_OF_A_RUN
 from nccl_bench.records.schema import dump, parse
 from nccl_bench.report.csv import csv_report
@@ -215,3 +217,10 @@ def test_a_damaged_table_gives_a_run_or_one_line(any_file: Path, data: st.DataOb
     end = data.draw(st.integers(begin, min(len(text), begin + 20)))
     inserted = data.draw(st.text(max_size=5) | st.integers().map(str) | st.sampled_from(["nan", "-1", "\n", "9" * 400]))
     outcome(any_file, (text[:begin] + inserted + text[end:]).encode(errors="replace"))
+
+
+@pytest.mark.timeout(60)
+@pytest.mark.parametrize("line", ["9" * 400_000 + "x", "9 " * 200_000 + "x", "float" + " " * 400_000 + "x"])
+def test_a_long_line_between_rows_is_read_in_linear_time(line: str) -> None:
+    # A search that begins again at every digit takes minutes.
+    assert not list(pieces_of_rows([Line(1, line)]))
