@@ -187,7 +187,8 @@ def command_with(run: Run, options: str) -> tuple[str, str]:
     given_words = iter(command_to_type(command))
     for word in given_words:
         option, _, given = word.partition("=")
-        if option not in ("--out", *added):
+        # The reader of the report can have another terminal.
+        if option not in ("--out", "--width", *added):
             kept.append(word)
             continue
         given = given or next(given_words, "")

@@ -7,14 +7,15 @@ from nccl_bench.analysis.bands import Band, OpenReason
 from nccl_bench.analysis.comparison import Basis
 from nccl_bench.analysis.statistics import FAMILYWISE_ERROR, Verdict, verdict_of
 from nccl_bench.analysis.wording import counted
+from nccl_bench.records.run import is_attached
 
-# What to measure and the option for it, by the basis of the verdicts. Five launches decide most differences of 5 %: see
-# the page `verdicts` of the guide.
-_LAUNCHES: Mapping[Basis, tuple[str, str]] = {
-    Basis.ROUNDS: ("with new communicators", "--launches 5"),
-    Basis.LAUNCHES: ("more launches", "--launches 10"),
-    Basis.SHARED_ARM: ("each side with new communicators", "--launches 5"),
-    Basis.RUNS: ("more runs on each side", ""),
+# What to measure and with how many launches at least, by the basis of the verdicts; with 0, a side needs more runs.
+# Five launches decide most differences of 5 %: see the page `verdicts` of the guide.
+_LAUNCHES: Mapping[Basis, tuple[str, int]] = {
+    Basis.ROUNDS: ("with new communicators", 5),
+    Basis.LAUNCHES: ("more launches", 10),
+    Basis.SHARED_ARM: ("each side with new communicators", 5),
+    Basis.RUNS: ("more runs on each side", 0),
 }
 # Four times as many rounds make an interval half as wide.
 _MORE_ROUNDS = 4
@@ -40,7 +41,7 @@ def next_step(bands: Sequence[Band], basis: Basis, meta: Mapping[str, Any]) -> t
     needed = [band.pairs_needed for band in still_open if band.pairs_needed is not None]
     wide = _cells([band for band in still_open if _is_wide(band)])
     moved = _cells([band for band in still_open if band.reason is OpenReason.SHARED_ARM_MOVED])
-    (what, options), why = _LAUNCHES.get(basis, ("", "")), ""
+    (what, options), why = _new_communicators(basis, meta), ""
     if 2 * moved > cells:
         # New runs can have different CPU speeds again.
         what, options = "both versions in one run (--before-tree, --after-tree)", ""
@@ -54,6 +55,18 @@ def next_step(bands: Sequence[Band], basis: Basis, meta: Mapping[str, Any]) -> t
             what, options = rounds, more
     are = "is" if cells == 1 else "are"
     return f"{cells} of {counted(of_all, 'cell')} {are} open{why}. Measure {what}", options
+
+
+def _new_communicators(basis: Basis, meta: Mapping[str, Any]) -> tuple[str, str]:
+    """Return what to measure for verdicts of more communicators, and the options for it; these can be empty."""
+    what, least = _LAUNCHES.get(basis, ("", 0))
+    if not least:
+        return what, ""
+    if is_attached(meta):
+        # Another launcher started the ranks, so `--launches` is refused.
+        return f"several runs{'' if basis.of_one_run else ' of each side'} and give them all to nccl-bench compare", ""
+    launches = (meta.get("config") or {}).get("launches")
+    return what, f"--launches {max(least, 2 * launches if isinstance(launches, int) else 0)}"
 
 
 def _cells(bands: Sequence[Band]) -> int:

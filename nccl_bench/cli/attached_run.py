@@ -29,7 +29,7 @@ from nccl_bench.plan.cases import make_plan
 from nccl_bench.ranks.failure import Failure
 from nccl_bench.ranks.progress import Position, Progress
 from nccl_bench.ranks.spec import WorkerSpec
-from nccl_bench.records.run import SAMPLES
+from nccl_bench.records.run import ATTACHED, SAMPLES
 from nccl_bench.records.schema import Crash
 from nccl_bench.records.store import RunStatus
 from nccl_bench.report import Detail
@@ -63,7 +63,7 @@ def run_attached(config: RunConfig, attachment: Attachment, output: OutputConfig
     os.environ.update(config.variables)
     plan = make_plan(config, attachment.world_size)
     facts = {
-        "mode": f"attached: {attachment.launcher}",
+        "mode": f"{ATTACHED}{attachment.launcher}",
         "world_size": attachment.world_size,
         "nproc": attachment.local_world_size,
         "nnodes": attachment.nodes,

@@ -28,6 +28,8 @@ RUN, SAMPLES, SUMMARY = FILES = ("run.json", "samples.jsonl", "summary.csv")
 VERIFICATION, FINDINGS = VERIFICATION_FILES = ("verification.json", "findings.jsonl")
 # The `launch.mode` in run.json of a run whose ranks nccl-bench started itself.
 LAUNCHED = "torchrun"
+# The beginning of the `launch.mode` of a run whose ranks another launcher started; its name follows.
+ATTACHED = "attached: "
 # Since this schema, a run with the arms `before` and `after` has the baseline `before`, unless the user chose another.
 _SCHEMA_WITH_QUESTION = 5
 
@@ -184,6 +186,11 @@ def _is_written(meta: Mapping[str, Any], file: Path) -> bool | None:
     if meta["status"] != "running" or not has_lock:
         return None
     return is_written(file, meta["environment"].get("hostname"))
+
+
+def is_attached(meta: Mapping[str, Any]) -> bool:
+    """Return True if another launcher started the ranks of ``meta``, the content of a ``run.json``."""
+    return str((meta.get("launch") or {}).get("mode") or "").startswith(ATTACHED)
 
 
 def is_import(meta: Mapping[str, Any]) -> bool:

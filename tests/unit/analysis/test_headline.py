@@ -223,7 +223,7 @@ def test_an_import_without_a_start_says_so_in_whole_words() -> None:
 def test_next_is_the_command_of_the_run_with_what_settles_most() -> None:
     lines = [measured(arm, 10.0) for arm in ("before", "after")]
     made_up = run(lines, **RUN)
-    command = ["nccl-bench", "run", "--out", "there", "--before-tree", "a b", "--launches=2"]
+    command = ["nccl-bench", "run", "--out", "there", "--before-tree", "a b", "--launches=2", "--width", "120"]
     made_up = replace(made_up, meta={**made_up.meta, "command": command})
     (fact,) = (fact for fact in Analysis.of(made_up).headline.facts if fact.name == "Next")
     assert fact.command == "nccl-bench run --before-tree 'a b' --launches 5 --out there-launches-5"

@@ -275,6 +275,17 @@ def test_a_band_has_no_size_whose_own_time_contradicts_its_verdict() -> None:
         "(--before-tree, --after-tree)",
         "",
     )
+    # The option --launches is refused if another launcher starts the ranks.
+    attached = {"launch": {"mode": "attached: srun"}}
+    for basis, meta, expected in (
+        (Basis.LAUNCHES, {"config": {"launches": 3}}, ("more launches", "--launches 10")),
+        (Basis.LAUNCHES, {"config": {"launches": 12}}, ("more launches", "--launches 24")),
+        (Basis.ROUNDS, attached, ("several runs and give them all to nccl-bench compare", "")),
+        (Basis.SHARED_ARM, attached, ("several runs of each side and give them all to nccl-bench compare", "")),
+    ):
+        noisy = replace(bands[1], reason=OpenReason.WITHIN_NOISE, interval=None, pairs_needed=None)
+        text, options = next_step([noisy], basis, meta)
+        assert (text.partition("Measure ")[2], options) == expected
     (line,) = [line for line in pair_lines(bands) if "itself" in line.text]
     assert "torch itself took 10.0 us before and 6.90 us after; the arm's own time changed by +0.0 %" in line.text
 
