@@ -46,7 +46,7 @@ def comparison_facts(
     compared cells. ``command`` is the command that made the comparison, or empty.
     """
     if reason:
-        yield Fact(name="Basis", text="; ".join(filter(None, [reason, confidence_text(bands), *cautions])))
+        yield Fact(name="Basis", text="; ".join(filter(None, [reason, confidence_text(bands, basis), *cautions])))
     if rows:
         yield Fact(name="Results", text=_results(runs, rows))
     yield from _order(runs)

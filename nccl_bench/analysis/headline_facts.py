@@ -27,7 +27,7 @@ _SOURCES: Mapping[Basis, str] = {Basis.ROUNDS: "rounds of one launch", Basis.LAU
 
 def run_facts(run: Run, metas: NamedRuns, rows: Sequence[Row], bands: Sequence[Band], basis: Basis) -> Iterator[Fact]:
     """Yield the facts of a run with these rows, whose ``bands`` answer the question."""
-    if confidence := confidence_text(bands):
+    if confidence := confidence_text(bands, basis):
         yield Fact(
             name="Basis", text=f"{_SOURCES[basis].format(launches=counted(run.launches, 'launch'))}; {confidence}"
         )

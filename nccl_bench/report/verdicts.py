@@ -39,7 +39,7 @@ _OPEN: Mapping[OpenReason | None, str] = {
 _SOURCES: Mapping[Basis, str] = {
     Basis.ROUNDS: ", judged by the rounds of one launch",
     Basis.LAUNCHES: ", judged by {launches}",
-    Basis.SHARED_ARM: ", judged by the rounds of one run on each side",
+    Basis.SHARED_ARM: "",
     Basis.RUNS: ", judged by several runs on each side",
     Basis.NOTHING: "",
 }
@@ -58,7 +58,7 @@ def heading(analysis: Analysis, *, only_answers: bool = False) -> str:
     if len(thresholds) > 1:
         matters = f"{format_share(thresholds[0])} to {format_share(thresholds[-1])} matters (see the column limit)"
     bands = analysis.answer_bands if only_answers else analysis.bands
-    confidence = confidence_text(bands)
+    confidence = confidence_text(bands, analysis.basis)
     source = _SOURCES[analysis.basis].format(launches=counted(max(each.launches for each in comparisons), "launch"))
     confidence = f" {confidence[0].upper()}{confidence[1:]}{source}." if confidence else ""
     return f"Verdicts. Ratios below 1 are faster; a difference of {matters}.{confidence}"

@@ -53,6 +53,9 @@ def test_one_run_on_each_side_is_compared_relative_to_the_common_baseline(
     assert (status, err) == (0, "")
     assert out.startswith(f"{after} against before: {NEW}, after against before")
     assert f"Basis one run on each side, relative to the arm {BASE} in the same round" in flat(out)
+    if after != "same":
+        words = "right as far as these two runs show; a CPU speed that differs between runs can move a ratio"
+        assert flat(out).count(words) == 2  # in the headline, and above the verdicts
     assert f"8 to 1K {VERDICT_WORDS[Verdict(verdict)]}" in flat(out)
     # The ratio of the shared arm itself is printed.
     itself = "1.20x" if after == "same" else "1.00x"
