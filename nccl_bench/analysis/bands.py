@@ -84,6 +84,11 @@ class Band:
         return min(ratios), max(ratios)
 
     @property
+    def has_shared_arm(self) -> bool:
+        """True if the ratios are relative to a shared arm, so that they are not those of the arm's own times."""
+        return any(each.shared is not None for each in self.comparisons)
+
+    @property
     def saved_us(self) -> tuple[float, float]:
         """The smallest and the largest time saved at a size, microseconds a call; negative for a slower candidate."""
         saved = [each.saved_us for each in self.comparisons]

@@ -8,6 +8,7 @@ from nccl_bench.analysis.bands import Band
 from nccl_bench.analysis.comparison import Basis
 from nccl_bench.analysis.headline import Fact
 from nccl_bench.analysis.headline_facts import (
+    command_fact,
     command_facts,
     command_with,
     machine_text,
@@ -55,7 +56,7 @@ def comparison_facts(
         yield Fact(name="Machine", text=", ".join(filter(None, [machine_text(metas), started])))
     yield from command_facts(metas)
     if command:
-        yield Fact(name="Command", text=f"compare: {command}", command=command)
+        yield command_fact("Command", command, "compare")
     yield from _next(bands, basis, runs)
 
 
@@ -92,8 +93,8 @@ def _order(runs: _Runs) -> Iterator[Fact]:
             facts[fact.command] = fact
             names.setdefault(fact.command, []).append(name)
     for command, fact in facts.items():
-        side = f"{joined(names[command])}: " if len(facts) > 1 else ""
-        yield Fact(name="Order", text=f"{side}{fact.text}", command=command)
+        side = joined(names[command]) if len(facts) > 1 else ""
+        yield command_fact("Order", command, side, fact.text.removesuffix(command))
 
 
 def _next(bands: Sequence[Band], basis: Basis, runs: _Runs) -> Iterator[Fact]:
@@ -109,8 +110,8 @@ def _next(bands: Sequence[Band], basis: Basis, runs: _Runs) -> Iterator[Fact]:
     if not all(command for _, command, _ in repeated):
         return
     for name, command, _ in repeated:
-        yield Fact(name="Next", text=f"{name}: {command}" if name else command, command=command)
+        yield command_fact("Next", command, name)
     folders = [folder for _, _, folder in repeated]
     if len(folders) == 2 and all(folders):
         command = shlex.join([TOOL, "compare", *folders])
-        yield Fact(name="Next", text=f"then: {command}", command=command)
+        yield command_fact("Next", command, "then")

@@ -38,6 +38,7 @@ class Fact:
     name: str  # Basis, Results, Order, Machine, Command or Next
     text: str  # the fact in words
     command: str = ""  # the command to copy, with which the text ends; empty if there is none
+    side: str = ""  # the side whose command it is, with which the text begins; empty if there is one command
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

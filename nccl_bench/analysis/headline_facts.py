@@ -113,8 +113,14 @@ def command_facts(metas: NamedRuns) -> Iterator[Fact]:
         if isinstance(meta.get("command"), list) and meta["command"]:
             names.setdefault(shlex.join(map(str, meta["command"])), []).append(name)
     for command, of_command in names.items():
-        sides = f"{', '.join(of_command)}: " if len(metas) > 1 else ""
-        yield Fact(name="Command", text=f"{sides}{command}", command=command)
+        side = ", ".join(of_command) if len(metas) > 1 else ""
+        yield command_fact("Command", command, side)
+
+
+def command_fact(name: str, command: str, side: str, before: str = "") -> Fact:
+    """Return a fact that is the command of a side, with the text ``before`` it."""
+    about = f"{side}: " if side else ""
+    return Fact(name=name, text=f"{about}{before}{command}", command=command, side=side)
 
 
 def order_fact(run: Run) -> Fact | None:

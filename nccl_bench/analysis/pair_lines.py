@@ -52,7 +52,7 @@ def pair_lines(bands: Sequence[Band], swept: Collection[int] = (), *, joined: bo
     for verdict, label in _DECIDED.items():
         decided = [band for band in bands if band.verdict is verdict]
         if joined and decided:
-            parts = [f"{_where(of, known)} {percent_range(_ratios(of))}" for of in _by_timing(decided)]
+            parts = [f"{_where(of, known)}, {percent_range(_ratios(of))}" for of in _by_timing(decided)]
             yield HeadlineLine(label=label, timing=None, text="; ".join(parts))
             continue
         for of_timing in _by_timing(decided):
@@ -89,9 +89,10 @@ def open_lines(bands: Sequence[Band], known: _Known) -> Iterator[HeadlineLine]:
 def _decided_line(label: Label, bands: Sequence[Band], known: _Known) -> HeadlineLine:
     timing = bands[0].timing
     sizes = (size_range if len(bands) == 1 else sizes_in_short)(_sizes(bands), known[timing])
-    saved = [us for band in bands for us in band.saved_us]
-    differences = f"{percent_range(_ratios(bands))}, {saved_text(saved, timing)}"
-    return HeadlineLine(label=label, timing=timing, sizes=sizes, text=f"{sizes}, {differences}")
+    parts = [sizes, percent_range(_ratios(bands))]
+    if not any(band.has_shared_arm for band in bands):
+        parts.append(saved_text([us for band in bands for us in band.saved_us], timing))
+    return HeadlineLine(label=label, timing=timing, sizes=sizes, text=", ".join(parts))
 
 
 def _by_timing(bands: Sequence[Band]) -> list[list[Band]]:

@@ -36,7 +36,7 @@ def band_table(analysis: Analysis) -> Table | None:
         ("size", list(map(_sizes, bands))),
         ("verdict", list(map(_verdict, bands))),
         ("change", [change_range(band.ratios) for band in bands]),
-        ("a call", [saved_text(band.saved_us, band.timing) for band in bands]),
+        ("a call", ["" if band.has_shared_arm else saved_text(band.saved_us, band.timing) for band in bands]),
         ("interval", list(map(_interval, bands))),
         ("noise floor", ["" if band.noise_floor is None else format_share(band.noise_floor) for band in bands]),
     ]

@@ -19,8 +19,6 @@ MOST_CHARACTERS = 65_536
 _FOR_LAST_LINE = 400
 # A longer table is folded too.
 _MOST_LINES = 40
-# The name of the fact that is the command of a run.
-_COMMAND = "Command"
 
 
 def markdown_report(analysis: Analysis) -> str:
@@ -85,9 +83,9 @@ def markdown_headline(headline: Headline) -> Iterator[str]:
         for line in lines:
             yield f"- **{line.label}** {' '.join(filter(None, (line.timing, markdown_text(line.text))))}"
         yield ""
-    # Without its command, this fact is at most the name of a side.
-    texts = [(fact.name, _without_command(fact)) for fact in headline.facts if fact.name != _COMMAND]
-    facts = [f"- {markdown_text(name)}: {markdown_text(text)}" for name, text in texts if text]
+    texts = [(fact, _without_command(fact)) for fact in headline.facts]
+    # Without their commands, some facts are at most the name of a side.
+    facts = [f"- {markdown_text(fact.name)}: {markdown_text(text)}" for fact, text in texts if text != fact.side]
     if facts:
         yield from (*facts, "")
 
@@ -97,7 +95,7 @@ def markdown_commands(headline: Headline) -> Iterator[str]:
     lines: list[str] = []
     for fact in headline.facts:
         if fact.command:
-            name = f"{fact.name} {_without_command(fact)}".strip() if fact.name == _COMMAND else fact.name
+            name = ", ".join(filter(None, (fact.name, fact.side)))
             lines += (f"{markdown_text(name)}:", "", *markdown_block(fact.command, "sh"), "")
     yield from _folded("Commands", lines)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -83,6 +84,13 @@ def test_a_comparison_has_the_facts_of_both_sides_and_the_commands_to_repeat_it(
         "before: nccl-bench run --launches 5 --out old-launches-5",
         "after: nccl-bench run --launches 5 --out new-launches-5",
         "then: nccl-bench compare old-launches-5 new-launches-5",
+    ]
+    # In Markdown the commands are blocks, each below its side, and no fact is the name of a side alone.
+    markdown = compare("old", "new", "--threshold", "5%", "--format", "markdown")[1]
+    assert markdown.count("- Next: ") == 1
+    assert [line for line in markdown.splitlines() if re.fullmatch("(Command|Next)(, .*)?:", line)] == [
+        *("Command, before:", "Command, after:", "Command, compare:"),
+        *("Next, before:", "Next, after:", "Next, then:"),
     ]
 
 

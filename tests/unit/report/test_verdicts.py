@@ -11,12 +11,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 from rich.cells import cell_len
 
+from nccl_bench.analysis.bands import bands_of
 from nccl_bench.analysis.comparison import Basis, Comparison, OpenReason
+from nccl_bench.analysis.pair_lines import pair_lines
 from nccl_bench.analysis.shared_arm import SharedTimes
 from nccl_bench.analysis.statistics import Interval, Verdict
 from nccl_bench.analysis.verdict_words import VERDICT_WORDS
 from nccl_bench.analysis.wording import compared_text
 from nccl_bench.catalog.timings import Timing
+from nccl_bench.report.band_table import band_table
 from nccl_bench.report.terminal import TerminalReport
 from nccl_bench.report.verdicts import heading, time_tables, verdict_tables
 from tests.support.synthetic_comparisons import compared_runs, comparison
@@ -115,10 +118,17 @@ def test_a_size_beyond_the_threshold_in_a_band_that_is_the_same_has_a_mark_of_it
 
 def test_the_change_of_the_shared_arm_stands_beside_the_change_that_is_relative_to_it() -> None:
     moved = SharedTimes(arm="torch", before_us=10.0, after_us=13.3, sure_ratio=1.3)
-    text = shown([comparison(8, FASTER, 0.9, candidate_us=12.0, shared=moved)], shared_arm="torch")
+    cells = [comparison(8, FASTER, 0.9, candidate_us=12.0, shared=moved)]
+    text = shown(cells, shared_arm="torch")
     assert re.search(r"us base +% *$", text, re.MULTILINE)
     assert re.search(r"^ +8 +10.0 +12.0 +\+33 +-10 ", text, re.MULTILINE)
     assert "% is relative to torch, so it is not the change of these times" in flat(text)
+    # Its own time rose, so nothing says that it saves time.
+    (line,) = pair_lines(bands_of(cells))
+    assert line.text == "8 B, 10 %"
+    table = band_table(compared_runs(cells, shared_arm="torch"))
+    assert table is not None
+    assert "a call" not in [column.name for column in table.columns]
 
 
 def test_only_neighbouring_sizes_with_the_same_verdict_share_a_line() -> None:
