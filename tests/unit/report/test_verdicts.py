@@ -75,7 +75,9 @@ bfloat16 sum in-place
   SLOWER  eager   1 KiB        25 %, costs 2.5 us
   SAME    gated 32 B
   OPEN    gated 64 B: within noise
-  Basis    a reason; with 95 % confidence, all 3 decided verdicts are right
+  Basis    a reason; with 95 % confidence, all 3 decided verdicts are right as
+           far as these two runs show; a CPU speed that differs between runs can
+           move a ratio
   Next     1 of 5 cells is open. Measure each side with new communicators:
            --launches 5
 
@@ -93,8 +95,8 @@ size  before after                       before after
   1K    10.0  12.5  -2.5 +25      |+++
 
 Verdicts. Ratios below 1 are faster; a difference of 2.0 % matters. With 95 %
-confidence, all 3 decided verdicts are right, judged by the rounds of one run on
-each side.
+confidence, all 3 decided verdicts are right as far as these two runs show; a
+CPU speed that differs between runs can move a ratio.
 
                                                    noise
 timing     size  verdict      ratio      interval  floor
