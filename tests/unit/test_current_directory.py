@@ -26,7 +26,7 @@ def run_in(directory: Path, *arguments: str, **variables: str) -> subprocess.Com
 @pytest.fixture
 def directory(tmp_path: Path) -> Path:
     plant_modules(tmp_path, INSTALLED_NAMES | standard_names())
-    (tmp_path / "mine.py").write_text("raise AssertionError", encoding="utf-8")
+    (tmp_path / "mine.py").write_text("class Comm:\n    pass\n", encoding="utf-8")
     return tmp_path
 
 
