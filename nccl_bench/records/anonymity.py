@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
 
+from nccl_bench.records.named_hosts import hosts_in, replace_addresses, short_name
 from nccl_bench.records.redaction import map_texts
 from nccl_bench.records.run import Run
 from nccl_bench.records.schema import Crash, Hang, Line, Samples, Skipped
@@ -30,7 +31,10 @@ _UUID = re.compile(r"(?:GPU-|MIG-)?([0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12})
 # A quoted path can contain spaces.
 _QUOTED_PATH = re.compile(r"(?<=['\"])~?/[^'\"\n]+(?=['\"])")
 _PATH = re.compile(r"(?<![\w.:/~-])~?(?:/[\w.@%+~-]*[\w@%+~-])+/?")
-_ADDRESS = re.compile(r"(?<![\w.])(?!127\.)\d{1,3}(?:\.\d{1,3}){3}(?![\w.])")
+# A directory can contain spaces, and a quoted text has each backslash twice.
+_WINDOWS_PATH = re.compile(
+    r"(?<!\w)[A-Za-z]:(?:\\+(?:[^\\:*?\"'<>|\n]+\\+)*[^\s\\:*?\"'<>|,;)]*|(?:/[^\s\\/:*?\"'<>|,;)]+)+)"
+)
 # Every machine has these.
 _SYSTEM = re.compile(r"/(?:proc|sys)/.*|/dev/(?:shm|nvidia.*)|/etc/nccl\.conf")
 
@@ -44,8 +48,15 @@ class Aliases:
     gpus: dict[str, str] = field(default_factory=dict)  # a UUID without its prefix -> its alias
 
     def host(self, name: str) -> str:
-        """Return the alias of a host."""
-        return self.hosts.setdefault(name, f"host-{len(self.hosts) + 1}")
+        """Return the alias of a host; its name with and without a domain have the same alias."""
+        if name not in self.hosts:
+            short = short_name(name)
+            # Hosts of two domains can have one short name.
+            is_other = any(known.startswith(f"{short}.") for known in self.hosts) and name != short
+            new = f"host-{len(set(self.hosts.values())) + 1}"
+            self.hosts[name] = new if is_other else self.hosts.get(short, new)
+            self.hosts.setdefault(short, self.hosts[name])
+        return self.hosts[name]
 
     def path(self, path: str) -> str:
         """Return the alias of a path; a file that every machine has keeps its name."""
@@ -58,15 +69,20 @@ class Aliases:
 
     def text(self, text: str) -> str:
         """Return ``text`` with an alias for every host, path and GPU in it."""
+        for name in hosts_in(text):
+            self.host(name)
         text = _UUID.sub(lambda match: self._gpu(match[1] or match[2]), text)
         # Known paths can be relative, or have spaces.
         for path in sorted(self.paths, key=len, reverse=True):
             text = re.sub(rf"(?<![\w./-]){re.escape(path)}(?![\w-])", self.paths[path], text)
+        text = _WINDOWS_PATH.sub(lambda match: self.path(match[0].replace("\\\\", "\\")), text)
         for pattern in (_QUOTED_PATH, _PATH):
             text = pattern.sub(lambda match: self.path(match[0]), text)
-        for name in sorted(self.hosts, key=len, reverse=True):
-            text = re.sub(rf"(?<![\w.-]){re.escape(name)}(?:\.[\w-]+)*(?![\w-])", self.hosts[name], text)
-        return _ADDRESS.sub(lambda match: self.host(match[0]), text)
+        if self.hosts:
+            # All at once, because a host can have the name that is the alias of another.
+            names = "|".join(map(re.escape, sorted(self.hosts, key=len, reverse=True)))
+            text = re.sub(rf"(?<![\w.-])({names})(?:\.[\w-]+)*(?![\w-])", lambda match: self.hosts[match[1]], text)
+        return replace_addresses(text, self.host)
 
     def texts(self, value: Any) -> Any:
         """Return plain data with aliases in its texts and in the keys that are paths."""
@@ -82,6 +98,8 @@ class Aliases:
         environment = meta.get("environment") or {}
         for name in filter(None, (environment.get("hostname"), *(environment.get("hostnames") or ()))):
             self.host(str(name))
+        for name in hosts_in(meta):
+            self.host(name)
         config = dict(meta["config"])
         arms = [dict(arm) for arm in config.get("user_arms") or ()]
         for holder, keys in ((config, _CONFIG_PATHS), *((arm, ARM_PATHS) for arm in arms)):
@@ -135,6 +153,8 @@ class Aliases:
         for line in run.lines:
             if isinstance(line, Hang | Crash):
                 self.host(line.host)
+        for name in hosts_in([list(each.command) for each in run.resumes]):
+            self.host(name)
         return replace(
             run,
             meta=self.meta(run.meta),

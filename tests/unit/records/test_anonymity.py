@@ -55,9 +55,48 @@ def test_a_record_has_one_alias_for_each_host_path_and_gpu() -> None:
         ("at /home/me/a.py:12, twice /home/me/a.py", "at path-1:12, twice path-1"),
         ("12.3 GB/s, 1/2, https://a.org/b, /dev/shm", "12.3 GB/s, 1/2, https://a.org/b, /dev/shm"),
         ("GPU-1b2cdef2 of node77", "gpu-1 of node77"),
+        ("fe80::1%eth0, [2001:db8::7]:29500", "host-2%eth0, [host-3]:29500"),
+        ("2001:db8::7: refused, 2001:db8::/32", "host-2: refused, host-3/32"),
+        ("::1, 12:34:56, 0000:1b:00.0, c10d::Store", "::1, 12:34:56, 0000:1b:00.0, c10d::Store"),
+        (r"at C:\Users\bob\a b\c.py, 'C:\\Users\\bob', D:/bob/x", "at path-1, 'path-2', path-3"),
+        ("run --rdzv-endpoint head2.lab.org:29500 reached head2", "run --rdzv-endpoint host-2:29500 reached host-2"),
+        ("--rdzv-endpoint localhost:1 --env MASTER_ADDR=set", "--rdzv-endpoint localhost:1 --env MASTER_ADDR=set"),
     ],
 )
 def test_a_text_keeps_everything_but_names(text: str, public: str) -> None:
     aliases = Aliases()
     aliases.host("node7")
     assert aliases.text(text) == public
+
+
+def test_every_host_that_a_setting_or_a_command_names_is_hidden() -> None:
+    planted = {
+        "command": ["nccl-bench", "run", "--rdzv-endpoint", "meet1:29500", "--arm", "mine=a:B,NCCL_COMM_ID=comm2:1"],
+        "config": {"variables": {"MASTER_ADDR": "head3.lab.org"}, "user_arms": []},
+        "launch": {"master_addr": "head3"},
+        "environment": {
+            "hostname": "node7.lab.org",
+            "hostnames": ["node7.lab.org", "node8.lab.org"],
+            "variables": {
+                "NCCL_RAS_ADDR": "ras4:28028",
+                "NCCL_COMM_ID": "[2001:db8::7]:9",
+                "NCCL_IB_RAIL_PER_HOST": "1",
+            },
+        },
+        "worker": {"reason": "rank 1 of node8: meet1, comm2, head3 and ras4 answer nothing"},
+    }
+    public = Aliases().meta(planted)
+    text = json.dumps(public)
+    named = ("meet1", "comm2", "head3", "ras4", "node7", "node8", "lab.org", "2001:db8")
+    assert [name for name in named if name in text] == []
+    assert public["launch"]["master_addr"] == public["config"]["variables"]["MASTER_ADDR"]
+    assert public["worker"]["reason"].startswith("rank 1 of host-2: ")
+    assert public["environment"]["variables"]["NCCL_IB_RAIL_PER_HOST"] == "1"
+
+
+def test_hosts_whose_names_are_aliases_or_have_one_short_name_stay_apart() -> None:
+    aliases = Aliases()
+    assert [aliases.host(name) for name in ("host-2", "host-1", "a.x.org", "a.y.org")] == [
+        f"host-{number}" for number in (1, 2, 3, 4)
+    ]
+    assert aliases.text("host-2 host-1 a.y.org a.x.org") == "host-1 host-2 host-4 host-3"
